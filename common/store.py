@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The cache: what took long to make, kept under the hash of everything that it was made from.
+
+An entry is a folder ``<kind>/<key>``; it is there complete or not at all. Several processes may ask for the same
+entry: one makes it, the others wait for its lock. It is made in a scratch folder of the same file system and renamed
+into place; a scratch folder whose maker was killed is removed by the next process that makes something. Entries are
+never changed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from common.errors import NoSpaceError
+
+GIB = 1 << 30
+_USED = ".used"  # its modification time is the entry's last use
+
+
+def digest(*parts: str | bytes | Path) -> str:
+    """Hash of an entry's inputs: 20 hexadecimal digits. A ``Path`` counts by name and content.
+
+    Each part is preceded by its length, so that two lists of parts that merely concatenate alike differ.
+    """
+    whole = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            data = part.name.encode() + b"\0" + part.read_bytes()
+        else:
+            data = part.encode() if isinstance(part, str) else part
+        whole.update(len(data).to_bytes(8, "big") + data)
+    return whole.hexdigest()[:20]
+
+
+@contextmanager
+def disk_errors(where: Path) -> Iterator[None]:
+    """Turn "no space left" from the operating system into the error that tells what to do.
+
+    :raises NoSpaceError: in place of ``OSError`` ENOSPC and EDQUOT.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise no_space(where) from error
+        raise
+
+
+def no_space(where: Path, need: int = 0) -> NoSpaceError:
+    """The error for a disk on which ``need`` bytes are not to be had (0: it is simply full)."""
+    there = next(p for p in (where, *where.parents) if p.exists())
+    free = shutil.disk_usage(there).free
+    wanted = f", {need / GIB:.1f} GiB are needed" if need else ""
+    return NoSpaceError(
+        f"no space left for {where}: {free / GIB:.1f} GiB free{wanted}",
+        hint="free some space, 'make clean-cache', or point XDG_CACHE_HOME to a larger disk",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the cache, as ``clean`` and ``doctor`` see it: ``size`` in bytes, ``age`` in seconds since its use."""
+
+    kind: str
+    key: str
+    path: Path
+    size: int
+    age: float
+
+
+class Store:
+    """The cache below one folder.
+
+    :param root: the folder; made when missing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, kind: str, key: str) -> Path:
+        """Where an entry is, or would be."""
+        return self.root / kind / key
+
+    def get(self, kind: str, key: str) -> Path | None:
+        """An entry that is there already, or None."""
+        path = self.path(kind, key)
+        if not path.is_dir():
+            return None
+        (path / _USED).touch()
+        return path
+
+    def get_or_make(self, kind: str, key: str, make: Callable[[Path], None], *, need: int = 0) -> Path:
+        """An entry, made if it is not there.
+
+        :param make: fills the empty folder that it is given; whatever it raises leaves no entry behind.
+        :param need: bytes of disk that making it takes; checked before ``make`` is called.
+        :raises NoSpaceError: the disk is full, or has less than ``need`` free.
+        """
+        found = self.get(kind, key)
+        if found is not None:
+            return found
+        with disk_errors(self.root):
+            for folder in (self.root / "scratch", self.root / "locks", self.root / kind):
+                folder.mkdir(parents=True, exist_ok=True)
+            with self._lock(kind, key):
+                found = self.get(kind, key)
+                if found is not None:
+                    return found
+                self._sweep_scratch()
+                if need and shutil.disk_usage(self.root).free < need:
+                    raise no_space(self.root, need)
+                scratch = self.root / "scratch" / f"{kind}-{key}"
+                if scratch.exists():
+                    shutil.rmtree(scratch)
+                scratch.mkdir()
+                try:
+                    make(scratch)
+                    (scratch / _USED).touch()
+                    scratch.rename(self.path(kind, key))
+                except BaseException:
+                    shutil.rmtree(scratch, ignore_errors=True)
+                    raise
+        return self.path(kind, key)
+
+    def discard(self, kind: str, key: str) -> None:
+        """Remove an entry that turned out to be damaged."""
+        with self._lock(kind, key):
+            shutil.rmtree(self.path(kind, key), ignore_errors=True)
+
+    def entries(self) -> list[Entry]:
+        """All entries, the one used last first."""
+        found = []
+        now = time.time()
+        for used in self.root.glob(f"*/*/{_USED}"):
+            path = used.parent
+            if path.parent.name in ("scratch", "locks"):
+                continue
+            size = sum(f.lstat().st_blocks * 512 for f in path.rglob("*") if f.is_file() and not f.is_symlink())
+            found.append(Entry(path.parent.name, path.name, path, size, max(0.0, now - used.stat().st_mtime)))
+        return sorted(found, key=lambda entry: entry.age)
+
+    def clean(self, *, max_bytes: int, max_age: float) -> list[Entry]:
+        """Remove entries unused for ``max_age`` seconds, then the longest unused until ``max_bytes`` hold the rest.
+
+        :returns: the entries removed.
+        """
+        (self.root / "locks").mkdir(parents=True, exist_ok=True)
+        self._sweep_scratch()
+        removed, kept = [], 0
+        for entry in self.entries():
+            if entry.age <= max_age and kept + entry.size <= max_bytes:
+                kept += entry.size
+                continue
+            self.discard(entry.kind, entry.key)
+            removed.append(entry)
+        return removed
+
+    def _lock(self, kind: str, key: str, timeout: float = -1) -> FileLock:
+        (self.root / "locks").mkdir(parents=True, exist_ok=True)
+        return FileLock(self.root / "locks" / f"{kind}-{key}", timeout=timeout)
+
+    def _sweep_scratch(self) -> None:
+        """Remove scratch folders that no living process is making."""
+        for scratch in (self.root / "scratch").glob("*"):
+            kind, _, key = scratch.name.rpartition("-")
+            try:
+                with self._lock(kind, key, timeout=0):
+                    shutil.rmtree(scratch, ignore_errors=True)
+            except Timeout:
+                continue  # somebody is at work there
