@@ -68,7 +68,7 @@ def no_space(where: Path, need: int = 0) -> NoSpaceError:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the cache, as ``clean`` and ``doctor`` see it: ``size`` in bytes, ``age`` in seconds since its use."""
+    """One entry of the cache, as ``clean`` and ``doctor`` see it: ``size`` in bytes, ``age`` in seconds."""
 
     kind: str
     key: str

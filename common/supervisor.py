@@ -64,13 +64,16 @@ def _supervise(argv: Sequence[str]) -> int:
                 return
             time.sleep(0.01)
 
-    def leash() -> None:
-        while os.read(0, 1):
-            continue
+    def end(*_: object) -> None:
         kill_all()
         os._exit(128 + signal.SIGTERM)
 
-    signal.signal(signal.SIGTERM, lambda *_: (kill_all(), os._exit(128 + signal.SIGTERM)))
+    def leash() -> None:
+        while os.read(0, 1):
+            continue
+        end()
+
+    signal.signal(signal.SIGTERM, end)
     threading.Thread(target=leash, daemon=True).start()
     status = child.wait()
     kill_all()
