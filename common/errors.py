@@ -13,6 +13,7 @@
     +-- MachineError          a host or guest misbehaves
     |   +-- MachineLostError  it is gone: panic, oops, stall, death of its QEMU
     |   +-- ChannelError      it is there, but a channel to it (SSH, QMP, agent) failed
+    |   +-- AccessError       it answers, and refuses us or is not who it must be; trying again is no use
     +-- DeadlineError         a wait ran out
 """
 
@@ -121,6 +122,12 @@ class ChannelError(MachineError):
     """A channel to a machine failed while the machine itself was not seen to die."""
 
     stage = "channel"
+
+
+class AccessError(MachineError):
+    """A machine answers, and refuses us or is not who it must be; trying again is no use."""
+
+    stage = "login"
 
 
 class DeadlineError(SealproofError):

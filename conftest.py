@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Connects the machines with the sign-off: fixtures only, no logic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.pool import HostPool
+from host_setup.provision import Provisioned
+from signoff.plugin import Signoff
+from signoff.record import Kernel, Patch, Tier
+from signoff.trial import Trial
+from tests_e2e.support.attack import Attack
+
+pytest_plugins = ["signoff.plugin", "host_setup.plugin"]
+
+
+@pytest.fixture(scope="session")
+def hosts_folder(signoff: Signoff) -> Path:
+    """Where hosts leave their logs: the run's own folder."""
+    return signoff.folder / "hosts"
+
+
+@pytest.fixture
+def host(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> EmulatedHost:
+    """A running host with its guest, shared by the probes that harm nothing."""
+    host = pool.shared()
+    kernel = provisioned.kernel
+    patches = tuple(Patch(one.name, one.sha256) for one in kernel.patches)
+    signoff.identify(
+        kernel=Kernel(kernel.release, kernel.build_id, kernel.source, kernel.config_sha256, patches),
+        tier=Tier(host.tier),
+        series=kernel.series,
+        host=host.identity(),
+    )
+    return host
+
+
+@pytest.fixture
+def attack(claim: Trial, host: EmulatedHost) -> Attack:
+    """Runs a probe on the pages under test and on the control's, and has the claim judged."""
+    return Attack(host, claim)

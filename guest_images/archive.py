@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Archives and images made of files in memory, the same bytes from the same content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_DIRECTORY = 0o040755
+_TRAILER = "TRAILER!!!"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to be: its content and its permission bits."""
+
+    content: bytes
+    mode: int = 0o644
+
+
+def newc(files: Mapping[str, File]) -> bytes:
+    """A cpio archive in the kernel's "newc" format (Documentation/driver-api/early-userspace/buffer-format.rst).
+
+    :param files: by path without a leading slash; parent folders are added.
+    """
+    folders = sorted({"/".join(path.split("/")[:n]) for path in files for n in range(1, path.count("/") + 1)})
+    out = bytearray()
+    entries = [(folder, _DIRECTORY, b"") for folder in folders]
+    entries += [(path, 0o100000 | file.mode, file.content) for path, file in sorted(files.items())]
+    for inode, (name, mode, content) in enumerate([*entries, (_TRAILER, 0, b"")], start=1):
+        encoded = name.encode() + b"\0"
+        fields = (inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(encoded), 0)
+        out += b"070701" + "".join(f"{field:08X}" for field in fields).encode() + encoded
+        out += b"\0" * (-len(out) % 4) + content
+        out += b"\0" * (-len(out) % 4)
+    return bytes(out)

@@ -1,0 +1,41 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Called by mmdebstrap as a customize hook, with the finished root file system as the last argument: makes the host's
+# image and the part of the guest's initramfs that comes from Debian. A hook runs as root of the file system in every mode
+# of mmdebstrap, so no root is needed outside.
+set -eu
+recipe=$1 out=$2 root=$3
+
+# The host: mount points that a read-only root needs, and no key and no server start of a package's making.
+install -m 755 "$recipe/start" "$root/sbin/sealproof-start"
+mkdir -p "$root/payload" "$root/overlay" "$root/run/sshd"
+rm -f "$root"/etc/ssh/ssh_host_*
+# Never used by a probe, and half of the image: firmware of other machines, package lists, caches.
+rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/* "$root"/usr/share/qemu/edk2-* "$root"/usr/share/qemu-efi* \
+    "$root"/usr/share/seabios/vgabios-* "$root"/usr/share/OVMF "$root"/usr/share/info "$root"/usr/share/icons \
+    "$root"/usr/share/qemu/openbios-* "$root"/usr/share/qemu/hppa-* "$root"/usr/share/qemu/skiboot.lid \
+    "$root"/usr/share/qemu/u-boot* "$root"/usr/share/qemu/slof.bin "$root"/usr/share/qemu/opensbi-*
+# mmdebstrap has /proc and its like mounted: the mount points go in, what is mounted there does not.
+mkfs.erofs --quiet -x-1 -zlz4 -T0 -U 00000000-0000-0000-0000-000000000000 \
+    --exclude-regex='^/?(proc|sys|dev|run|tmp)/.+' "$out/root.erofs" "$root"
+
+# The guest: busybox, dropbear and the libraries that it needs.
+guest=$(mktemp -d)
+trap 'rm -rf "$guest"' EXIT
+mkdir -p "$guest/bin" "$guest/sbin" "$guest/lib64" "$guest/dev" "$guest/proc" "$guest/sys" "$guest/tmp" "$guest/run" \
+    "$guest/root/.ssh" "$guest/etc/dropbear" "$guest/sealproof"
+cp "$root/bin/busybox" "$guest/bin/busybox"
+for applet in $(chroot "$root" busybox --list); do
+    [ -e "$guest/bin/$applet" ] || ln -s busybox "$guest/bin/$applet"
+done
+cp "$root/usr/sbin/dropbear" "$guest/sbin/dropbear"
+chroot "$root" ldd /usr/sbin/dropbear | grep -o '/[^ ]*' | while read -r library; do
+    install -D -m 755 "$root/$library" "$guest$library"
+done
+printf 'root:x:0:0:root:/root:/bin/sh\n' > "$guest/etc/passwd"
+printf 'root:x:0:\n' > "$guest/etc/group"
+printf '/bin/sh\n' > "$guest/etc/shells"
+(cd "$guest" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) > "$out/guest-base.cpio"
+
+# What a report says of the machine under test.
+chroot "$root" dpkg-query -W -f '${Package} ${Version}\n' > "$out/packages.list"

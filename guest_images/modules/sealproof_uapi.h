@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * What the two kernel modules and the programs that call them agree on.
+ *
+ * All integers are little-endian and naturally aligned; no structure has
+ * hidden padding. "struct" formats are those of Python's struct module.
+ *
+ * An ioctl's own return value speaks only of the call: 0 when the request was
+ * understood and carried out, -EINVAL, -ENOMEM or -EFAULT (the caller's own
+ * structure or buffer is bad) when not. What an attack met stands in
+ * sealproof_attack.result. So a fault of the harness is never taken for a
+ * blocked attack.
+ */
+#ifndef SEALPROOF_UAPI_H
+#define SEALPROOF_UAPI_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define SEALPROOF_PAGE_BYTES	4096
+
+/* ---- guest_canary.ko: kernel memory of the guest ------------------------ */
+
+#define SEALPROOF_CANARY_NAME	"sealproof-canary"	/* below /dev */
+#define SEALPROOF_CANARY_SLOTS	16
+
+/*
+ * struct.Struct("<IIQQ"), 24 bytes.
+ */
+struct sealproof_canary {
+	__u32 slot;	/* in: 0 .. SEALPROOF_CANARY_SLOTS - 1 */
+	__u32 reserved;	/* in: 0 */
+	__u64 buffer;	/* in: user address of SEALPROOF_PAGE_BYTES bytes */
+	__u64 gpa;	/* out: physical address of the page, in bytes */
+};
+
+/* Fill the slot's page from buffer; the page is allocated on first use and kept. */
+#define SEALPROOF_CANARY_PLANT	_IOWR('S', 0x01, struct sealproof_canary)	/* 0xc0185301 */
+/* Copy the slot's page to buffer; -ENOENT when nothing was planted. */
+#define SEALPROOF_CANARY_READ	_IOWR('S', 0x02, struct sealproof_canary)	/* 0xc0185302 */
+
+/* ---- host_attack.ko: ways of the host's kernel to memory ---------------- */
+
+#define SEALPROOF_ATTACK_NAME	"sealproof-attack"	/* below /dev */
+#define SEALPROOF_ATTACK_MAX	(16 * SEALPROOF_PAGE_BYTES)
+
+/*
+ * struct.Struct("<IIQQQqQ"), 48 bytes.
+ */
+struct sealproof_attack {
+	__u32 method;	/* in: enum sealproof_method */
+	__u32 flags;	/* in: 0; for methods to come */
+	__u64 target;	/* in: an address of the calling process, or a physical address, by method */
+	__u64 length;	/* in: bytes, 1 .. SEALPROOF_ATTACK_MAX */
+	__u64 buffer;	/* in: the caller's own memory, length bytes: what was read goes here, what is written comes from here */
+	__s64 result;	/* out: 0 or the negative errno that the attack met */
+	__u64 done;	/* out: bytes that the attack moved, from the start; only these were put into buffer */
+};
+
+#define SEALPROOF_ATTACK	_IOWR('S', 0x10, struct sealproof_attack)	/* 0xc0305310 */
+
+/*
+ * A number, once given, keeps its meaning. A method that reads copies from the target to the kernel, and
+ * then to buffer; one that writes copies from buffer to the kernel, and then to the target.
+ *
+ * USER: target is a virtual address of the calling process. The first copy is copy_from_user() or
+ *   copy_to_user(); result is -EFAULT when it stopped early, done says where.
+ * DIRECT_MAP: target is a physical address; a transfer stays within one page (-EINVAL of the ioctl
+ *   otherwise). result is -ENXIO when no struct page stands behind it, -EFAULT when the access to
+ *   page_address(page) faulted.
+ */
+enum sealproof_method {
+	SEALPROOF_COPY_FROM_USER = 1,
+	SEALPROOF_COPY_TO_USER = 2,
+	SEALPROOF_DIRECT_MAP_READ = 3,
+	SEALPROOF_DIRECT_MAP_WRITE = 4,
+};
+
+#endif

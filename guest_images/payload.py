@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The payload: what changes more often than Debian does, as a second read-only disk of the host.
+
+It holds the keys, the host's programs and attack module, and what the nested guest boots: kernel and initramfs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import ImageError
+from common.paths import PROJECT
+from common.store import Store, digest
+from guest_images.archive import File, newc
+from guest_images.keys import Keys
+from guest_images.programs import Programs
+from guest_images.rootfs import RootFs
+
+RECIPE = PROJECT / "guest_images"
+HOST_FILES = {"init": 0o755, "inittab": 0o644, "sshd_config": 0o600}
+HOST_MODULE = "host_attack.ko"
+GUEST_MODULE = "guest_canary.ko"
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The payload disk."""
+
+    image: Path
+    key: str
+
+
+def _initramfs(base: bytes, programs: Programs, module: bytes, keys: Keys) -> bytes:
+    """The guest's initramfs: Debian's part, and ours behind it (the kernel takes archives in a row)."""
+    files = {f"sealproof/{name}": File(programs.read(name), 0o755) for name in programs.names()}
+    files["init"] = File((RECIPE / "guest" / "init").read_bytes(), 0o755)
+    files[f"sealproof/{GUEST_MODULE}"] = File(module)
+    files["etc/dropbear/host_key"] = File((keys.folder / "guest_dropbear").read_bytes(), 0o600)
+    files["root/.ssh/authorized_keys"] = File((keys.public("client") + "\n").encode(), 0o600)
+    return base + newc(files)
+
+
+def payload(store: Store, root: RootFs, programs: Programs, modules: Path, kernel: Path, keys: Keys) -> Payload:
+    """The payload for one kernel.
+
+    :param modules: the folder with the compiled kernel modules. :param kernel: the bzImage that the guest boots.
+    :raises ImageError: the image cannot be made.
+    """
+    key = digest(
+        Path(__file__),
+        *(RECIPE / "host" / name for name in HOST_FILES),
+        RECIPE / "guest" / "init",
+        root.key,
+        programs.key,
+        *sorted(modules.glob("*.ko")),
+        kernel,
+        keys.public("client"),
+    )
+
+    def make(folder: Path) -> None:
+        module = (modules / GUEST_MODULE).read_bytes()
+        files: dict[str, File] = {
+            "guest/bzImage": File(kernel.read_bytes()),
+            "guest/initramfs": File(_initramfs(root.guest_base.read_bytes(), programs, module, keys)),
+            f"modules/{HOST_MODULE}": File((modules / HOST_MODULE).read_bytes()),
+            **{f"host/{name}": File((RECIPE / "host" / name).read_bytes(), mode) for name, mode in HOST_FILES.items()},
+            "keys/host_key": File((keys.folder / "host").read_bytes(), 0o600),
+            "keys/client_key.pub": File((keys.public("client") + "\n").encode()),
+            **{f"programs/{name}": File(programs.read(name), 0o755) for name in programs.names()},
+        }
+        with tempfile.TemporaryDirectory(dir=folder) as tree:
+            for path, file in files.items():
+                target = Path(tree) / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(file.content)
+                target.chmod(file.mode)
+            done = subprocess.run(
+                ["mkfs.erofs", "--quiet", "-x-1", "-T0", "--all-root", str(folder / "payload.erofs"), tree],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        if done.returncode != 0:
+            raise ImageError(f"mkfs.erofs failed on the payload: {done.stderr.strip()}", hint="is erofs-utils whole?")
+
+    return Payload(store.get_or_make("payload", key, make) / "payload.erofs", key)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The small C programs that run inside host and guest, compiled on this machine as static binaries."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import CommandError, ImageError
+from common.paths import PROJECT
+from common.processes import run_tree
+from common.progress import Terminal
+from common.store import Store, digest
+
+SOURCES = PROJECT / "guest_images" / "programs"
+MODULES = PROJECT / "guest_images" / "modules"
+EXPECTED = 8.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """The compiled programs, by name."""
+
+    folder: Path
+    key: str
+
+    def read(self, name: str) -> bytes:
+        """One program.
+
+        :raises ImageError: there is no such program.
+        """
+        path = self.folder / name
+        if not path.is_file():
+            raise ImageError(f"no program {name} was compiled", hint=f"there must be a {name}.c in {SOURCES}")
+        return path.read_bytes()
+
+    def names(self) -> list[str]:
+        """All of them."""
+        return sorted(p.name for p in self.folder.iterdir() if p.is_file() and not p.name.startswith("."))
+
+
+def programs(store: Store, terminal: Terminal) -> Programs:
+    """The programs, compiled with ``-Wall -Wextra -Werror`` if the cache lacks them.
+
+    :raises ImageError: with the compiler's lines.
+    """
+    sources = sorted(p for p in SOURCES.iterdir() if p.suffix in (".c", ".h") or p.name == "Makefile")
+    compiler = subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=False).stdout
+    key = digest(compiler, *sources, *sorted(MODULES.glob("*.h")))
+
+    def make(folder: Path) -> None:
+        log = store.root / "logs" / f"programs-{key}.log"
+        log.unlink(missing_ok=True)
+        try:
+            with terminal.step("programs of host and guest", expected=EXPECTED):
+                run_tree(["make", "-C", str(SOURCES), f"OUT={folder}"], log=log, stage="programs")
+        except CommandError as error:
+            raise ImageError(f"a program does not compile\n{error.tail}", artefact=log) from error
+
+    return Programs(store.get_or_make("programs", key, make), key)

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * beat - a heartbeat: a line every so often, so that a stalled machine is noticed from outside.
+ *
+ * usage: beat PATH INTERVAL_MS             writes "<n> <CLOCK_MONOTONIC in ns>" to PATH
+ *        beat PATH INTERVAL_MS GUEST_PATH  writes "host=<n> guest=<n>", the latter the last that GUEST_PATH told
+ *
+ * PATH: a serial port, a virtio-serial port, a FIFO or a file; GUEST_PATH: a FIFO or a file that another beat's lines
+ * come to ("guest=-1": none so far). Neither a full port nor a reader that is gone ever blocks or ends it: beats that
+ * cannot be written are left out, and n shows the gap.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/timerfd.h>
+
+#include "check.h"
+
+struct port {
+	const char *path;
+	int flags;
+	int fd;		/* -1: not open now */
+	char line[256];
+	size_t len;	/* of line: what is still to be written, or the start of a line that was read */
+};
+
+static bool is_open(struct port *p)
+{
+	if (p->fd < 0) {
+		p->fd = open(p->path, p->flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		p->len = 0;
+	}
+	return p->fd >= 0;
+}
+
+static void shut(struct port *p)
+{
+	close(p->fd);
+	p->fd = -1;
+}
+
+/* Writes what is left of the last line, then, if that went, the new one. A torn line is thus always completed. */
+static void write_beat(struct port *p, const char *line)
+{
+	if (!is_open(p))
+		return;
+	for (bool fresh = false;;) {
+		if (!p->len) {
+			if (fresh)
+				return;
+			p->len = strlen(line);
+			memcpy(p->line, line, p->len);
+			fresh = true;
+		}
+		ssize_t n = write(p->fd, p->line, p->len);
+
+		if (n < 0 && errno == EAGAIN) {
+			if (fresh)
+				p->len = 0;	/* nothing of it was written: the next beat is newer */
+			return;
+		}
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			shut(p);
+			return;
+		}
+		memmove(p->line, p->line + n, p->len - (size_t)n);
+		p->len -= (size_t)n;
+		if (p->len)
+			return;		/* full for now; the rest goes first next time */
+	}
+}
+
+/* Reads all that has come; *last becomes the number that the last whole line begins with. */
+static void read_beats(struct port *p, long long *last)
+{
+	while (is_open(p)) {
+		ssize_t n = read(p->fd, p->line + p->len, sizeof(p->line) - 1 - p->len);
+
+		if (n <= 0) {
+			if (n < 0 && errno != EAGAIN && errno != EINTR)
+				shut(p);
+			return;
+		}
+		p->len += (size_t)n;
+		p->line[p->len] = 0;
+		for (char *end; (end = memchr(p->line, '\n', p->len));) {
+			long long number;
+			char after;
+
+			if (sscanf(p->line, "%lld%c", &number, &after) == 2 && after == ' ')
+				*last = number;
+			p->len -= (size_t)(end + 1 - p->line);
+			memmove(p->line, end + 1, p->len + 1);
+		}
+		if (p->len == sizeof(p->line) - 1)
+			p->len = 0;	/* no line is so long: noise */
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct port out = { .flags = O_WRONLY | O_APPEND, .fd = -1 }, guest = { .flags = O_RDONLY, .fd = -1 };
+	long long last = -1;
+
+	if (argc < 3 || argc > 4) {
+		fprintf(stderr, "usage: beat PATH INTERVAL_MS [GUEST_PATH]\n");
+		return 2;
+	}
+	uint64_t ms = number_argument(argc, argv, 2, 0), missed;
+
+	out.path = argv[1];
+	guest.path = argc > 3 ? argv[3] : NULL;
+	struct timespec interval = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
+	struct itimerspec schedule = { .it_interval = interval, .it_value = interval };
+	int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+
+	if (!ms || ms > 3600000) {
+		fprintf(stderr, "INTERVAL_MS is 1 to 3600000\n");
+		return 2;
+	}
+	if (timer < 0 || timerfd_settime(timer, 0, &schedule, NULL))
+		cannot("set a timer");
+	signal(SIGPIPE, SIG_IGN);
+	for (unsigned long n = 0;; n++) {
+		char line[128];
+
+		if (guest.path) {
+			read_beats(&guest, &last);
+			snprintf(line, sizeof(line), "host=%lu guest=%lld\n", n, last);
+		} else {
+			snprintf(line, sizeof(line), "%lu %lu\n", n, (unsigned long)clock_ns(CLOCK_MONOTONIC));
+		}
+		write_beat(&out, line);
+		while (read(timer, &missed, sizeof(missed)) < 0 && errno == EINTR)
+			continue;
+	}
+}

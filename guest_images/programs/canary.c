@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * canary - holds the guest's canaries: random pages that nobody else has, at guest-physical addresses that it tells.
+ *
+ * usage: canary [DIR]       requests on stdin, one JSON reply a line on stdout; README.md lists them.
+ *
+ * Kinds: user (anonymous memory), kernel (a page of the module guest_canary), page-cache (a file in DIR, which must be
+ * ramfs or tmpfs, unlinked at once). Sets: private, control. Each canary has a 4 KiB page of its own, so that a page can
+ * be shared with the host without another canary coming along; user and file pages are locked in memory.
+ *
+ * The bytes leave this program only by its standard output, and every buffer that they pass is wiped.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/random.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/vfs.h>
+
+#include "../modules/sealproof_uapi.h"
+#include "line_server.h"
+
+#define PAGE SEALPROOF_PAGE_BYTES
+#define MIN_SEED 32
+#define MAX_SEED 512
+
+enum kind { USER, KERNEL, PAGE_CACHE, KINDS };
+enum set { PRIVATE, CONTROL, SETS };
+
+static const char *const kind_names[] = { "user", "kernel", "page-cache" };
+static const char *const set_names[] = { "private", "control" };
+
+struct canary {
+	enum kind kind;
+	enum set set;
+	unsigned char *page;	/* user, page-cache: our mapping of it */
+	int file;		/* page-cache */
+	uint64_t gpa;		/* where it was planted; 0: not yet */
+};
+
+static struct canary canaries[KINDS][SETS];
+static const char *directory = "/tmp";
+static int device = -1, pagemap = -1;
+static volatile sig_atomic_t stop;
+
+/* Writes the name of what failed, and errno, into the reply. */
+static bool fail(struct text *reply, const char *what)
+{
+	reply_errno(reply, what, errno);
+	return false;
+}
+
+/* The physical address behind one of our mapped pages; false with errno when it has none or we may not know. */
+static bool physical_address(const void *page, uint64_t *gpa)
+{
+	uint64_t entry;
+	off_t at = (off_t)((uintptr_t)page / PAGE * sizeof(entry));
+
+	/* Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bits 0-54 the frame, zero without CAP_SYS_ADMIN. */
+	if (pread(pagemap, &entry, sizeof(entry), at) != (ssize_t)sizeof(entry))
+		return false;
+	uint64_t frame = entry & ((1ull << 55) - 1);
+
+	if (!(entry >> 63) || !frame) {
+		errno = entry >> 63 ? EPERM : ENOENT;
+		return false;
+	}
+	*gpa = frame * PAGE;
+	return true;
+}
+
+static bool mix_seed(const unsigned char *seed, size_t len, struct text *reply)
+{
+	struct {
+		struct rand_pool_info info;
+		unsigned char bytes[MAX_SEED];
+	} pool = { .info = { .entropy_count = (int)len * 8, .buf_size = (int)len } };
+	int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return fail(reply, "/dev/urandom");
+	memcpy(pool.info.buf, seed, len);
+	/* Without the reseed the bytes would be used only at the next one, a minute or more away. */
+	bool good = !ioctl(fd, RNDADDENTROPY, &pool) && !ioctl(fd, RNDRESEEDCRNG);
+	int err = errno;
+
+	explicit_bzero(&pool, sizeof(pool));
+	close(fd);
+	errno = err;
+	return good || fail(reply, "mix the seed into the RNG");
+}
+
+static bool fill_random(unsigned char *bytes)
+{
+	for (size_t done = 0; done < PAGE;) {
+		ssize_t n = getrandom(bytes + done, PAGE - done, 0);
+
+		if (n < 0 && errno != EINTR)
+			return false;
+		done += n > 0 ? (size_t)n : 0;
+	}
+	return true;
+}
+
+/* A page of our own in a mapping of its own: anonymous, or of the file. Locked and populated. */
+static unsigned char *map_page(int file)
+{
+	int flags = file < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+	unsigned char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, flags, file, 0);
+
+	if (page == MAP_FAILED)
+		return NULL;
+	if (madvise(page, PAGE, MADV_DONTFORK) || mlock(page, PAGE)) {
+		int err = errno;
+
+		munmap(page, PAGE);
+		errno = err;
+		return NULL;
+	}
+	return page;
+}
+
+static int make_file(void)
+{
+	char path[4096];
+	struct statfs fs;
+
+	if (statfs(directory, &fs))
+		return -1;
+	if (fs.f_type != RAMFS_MAGIC && fs.f_type != TMPFS_MAGIC) {
+		errno = EMEDIUMTYPE;	/* on a disk the canary would outlive us */
+		return -1;
+	}
+	snprintf(path, sizeof(path), "%s/canary.XXXXXX", directory);
+	int fd = mkostemp(path, O_CLOEXEC);
+
+	if (fd >= 0) {
+		unlink(path);
+		if (ftruncate(fd, PAGE)) {
+			close(fd);
+			return -1;
+		}
+	}
+	return fd;
+}
+
+/* Gives the canary its page, once; later plants use the same page. */
+static bool prepare(struct canary *c, struct text *reply)
+{
+	if (c->kind == KERNEL) {
+		if (device < 0)
+			device = open("/dev/" SEALPROOF_CANARY_NAME, O_RDWR | O_CLOEXEC);
+		return device >= 0 || fail(reply, "/dev/" SEALPROOF_CANARY_NAME);
+	}
+	if (c->page)
+		return true;
+	if (c->kind == PAGE_CACHE) {
+		c->file = make_file();
+		if (c->file < 0)
+			return fail(reply, "a file in ramfs or tmpfs for the page cache");
+	}
+	c->page = map_page(c->kind == PAGE_CACHE ? c->file : -1);
+	return c->page || fail(reply, "map and lock a page");
+}
+
+/* Moves the canary's bytes between its page and `bytes`, and says where the page is. */
+static bool access_page(struct canary *c, bool plant, unsigned char *bytes, uint64_t *gpa, struct text *reply)
+{
+	if (c->kind == KERNEL) {
+		struct sealproof_canary request = { .slot = c->set, .buffer = (uintptr_t)bytes };
+
+		if (ioctl(device, plant ? SEALPROOF_CANARY_PLANT : SEALPROOF_CANARY_READ, &request))
+			return fail(reply, "ioctl on /dev/" SEALPROOF_CANARY_NAME);
+		*gpa = request.gpa;
+		return true;
+	}
+	if (c->kind == USER) {
+		if (plant)
+			memcpy(c->page, bytes, PAGE);
+		else
+			memcpy(bytes, c->page, PAGE);
+	} else {
+		ssize_t n = plant ? pwrite(c->file, bytes, PAGE, 0) : pread(c->file, bytes, PAGE, 0);
+
+		if (n != PAGE) {
+			errno = n < 0 ? errno : EIO;
+			return fail(reply, "read or write of the page-cache file");
+		}
+	}
+	return physical_address(c->page, gpa) || fail(reply, "/proc/self/pagemap");
+}
+
+static void add_name(const struct canary *c, struct text *reply)
+{
+	text_add(reply, "{\"kind\":\"%s\",\"set\":\"%s\",\"gpa\":", kind_names[c->kind], set_names[c->set]);
+}
+
+static bool plant_one(struct canary *c, struct text *list, struct text *reply)
+{
+	unsigned char bytes[PAGE], seen[PAGE];
+	uint64_t gpa = 0, again = 0;
+	bool good = prepare(c, reply);
+
+	if (good && !fill_random(bytes))
+		good = fail(reply, "getrandom");
+	good = good && access_page(c, true, bytes, &gpa, reply) && access_page(c, false, seen, &again, reply);
+	if (good && (gpa != again || memcmp(bytes, seen, PAGE))) {
+		reply_error(reply, "a canary did not stay where it was planted");
+		good = false;
+	}
+	if (good) {
+		c->gpa = gpa;
+		add_name(c, list);
+		text_add(list, "%lu,\"bytes\":\"", (unsigned long)gpa);
+		text_add_hex(list, bytes, PAGE);
+		text_add(list, "\"}");
+	}
+	explicit_bzero(bytes, sizeof(bytes));
+	explicit_bzero(seen, sizeof(seen));
+	return good;
+}
+
+static void do_plant(int argc, char **args, struct text *reply)
+{
+	struct text list = { 0 };
+	unsigned char *seed;
+	size_t len;
+
+	(void)argc;
+	if (!parse_hex(args[0], &seed, &len) || len < MIN_SEED || len > MAX_SEED) {
+		reply_error(reply, "usage: plant HEXSEED; 32 to 512 bytes");
+		return;
+	}
+	if (!mix_seed(seed, len, reply))
+		return;
+	/* Room for all, at once: growing would leave copies of canaries in freed memory. */
+	text_reserve(&list, KINDS * SETS * (2 * PAGE + 200));
+	text_reserve(reply, KINDS * SETS * (2 * PAGE + 200) + 200);
+	bool good = true;
+
+	for (int kind = 0; kind < KINDS && good; kind++) {
+		for (int set = 0; set < SETS && good; set++) {
+			if (list.len)
+				text_add(&list, ",");
+			good = plant_one(&canaries[kind][set], &list, reply);
+		}
+	}
+	if (good) {
+		text_add(reply, "{\"canaries\":[");
+		text_add_bytes(reply, list.data, list.len);
+		text_add(reply, "]}");
+	}
+	explicit_bzero(list.data, list.cap);
+	free(list.data);
+}
+
+static int index_of(const char *word, const char *const *names, int count)
+{
+	for (int i = 0; i < count; i++) {
+		if (!strcmp(word, names[i]))
+			return i;
+	}
+	return -1;
+}
+
+static void do_read(int argc, char **args, struct text *reply)
+{
+	int kind = index_of(args[0], kind_names, KINDS), set = index_of(args[1], set_names, SETS);
+	unsigned char bytes[PAGE];
+	uint64_t gpa = 0;
+
+	(void)argc;
+	if (kind < 0 || set < 0) {
+		reply_error(reply, "usage: read user|kernel|page-cache private|control");
+		return;
+	}
+	struct canary *c = &canaries[kind][set];
+
+	if (!c->gpa) {
+		reply_error(reply, "nothing planted");
+		return;
+	}
+	if (access_page(c, false, bytes, &gpa, reply)) {
+		add_name(c, reply);
+		text_add(reply, "%lu,\"planted_gpa\":%lu,\"moved\":%s,\"bytes\":\"", (unsigned long)gpa,
+			 (unsigned long)c->gpa, gpa == c->gpa ? "false" : "true");
+		text_add_hex(reply, bytes, PAGE);
+		text_add(reply, "\"}");
+	}
+	explicit_bzero(bytes, sizeof(bytes));
+}
+
+static const struct command commands[] = {
+	{ "plant", 1, 1, "usage: plant HEXSEED", do_plant },
+	{ "read", 2, 2, "usage: read user|kernel|page-cache private|control", do_read },
+	{ 0 },
+};
+
+int main(int argc, char **argv)
+{
+	if (argc > 2) {
+		fprintf(stderr, "usage: canary [DIR]\n");
+		return 2;
+	}
+	if (argc == 2)
+		directory = argv[1];
+	for (int kind = 0; kind < KINDS; kind++) {
+		for (int set = 0; set < SETS; set++)
+			canaries[kind][set] = (struct canary){ .kind = kind, .set = set, .file = -1 };
+	}
+	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (pagemap < 0) {
+		perror("/proc/self/pagemap");
+		return 1;
+	}
+	serve_lines(commands, &stop, NULL);
+	return 0;
+}

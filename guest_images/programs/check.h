@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the guest's checks share: how a check is printed, seeded values, a hash, a clock.
+ *
+ * A check prints one JSON object a line: {"name":..,"expected":..,"got":..}, with more fields where they help. It never
+ * judges: whoever reads compares expected with got. Exit status 0: it ran; 1: it could not, and stderr says why.
+ */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <time.h>
+
+#include "line_server.h"
+
+/* Ends the program with what failed and errno. */
+static inline void cannot(const char *what)
+{
+	fprintf(stderr, "cannot %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static inline void print_line(struct text *t)
+{
+	fwrite(t->data, 1, t->len, stdout);
+	putchar('\n');
+	fflush(stdout);
+	t->len = 0;
+}
+
+/* Opens a check's object; the caller adds "expected" and "got" and closes it. */
+static inline void begin_check(struct text *t, const char *name)
+{
+	text_add(t, "{\"name\":");
+	text_add_string(t, name);
+}
+
+static inline void add_hex_number(struct text *t, uint64_t value, int digits)
+{
+	text_add(t, "\"0x%0*llx\"", digits, (unsigned long long)value);
+}
+
+/* Appends ,"key":["0x..",..]. */
+static inline void add_hex_list(struct text *t, const char *key, const uint64_t *values, int count, int digits)
+{
+	text_add(t, ",\"%s\":[", key);
+	for (int i = 0; i < count; i++) {
+		text_add(t, i ? "," : "");
+		add_hex_number(t, values[i], digits);
+	}
+	text_add(t, "]");
+}
+
+/* splitmix64 (public domain, S. Vigna): the next of a sequence that the seed determines. */
+static inline uint64_t next_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+	return z ^ (z >> 31);
+}
+
+/* FNV-1a, 64 bits. Start with FNV_START, feed any number of times. */
+#define FNV_START 0xcbf29ce484222325
+static inline uint64_t fnv1a64(uint64_t hash, const void *bytes, size_t len)
+{
+	const unsigned char *b = bytes;
+
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ b[i]) * 0x100000001b3;
+	return hash;
+}
+
+static inline uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* The number in an argument, or `otherwise` when it is not given. */
+static inline uint64_t number_argument(int argc, char **argv, int index, uint64_t otherwise)
+{
+	uint64_t value = otherwise;
+
+	if (argc > index && !parse_number(argv[index], &value)) {
+		fprintf(stderr, "not a number: %s\n", argv[index]);
+		exit(2);
+	}
+	return value;
+}
+
+#endif

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The root file systems that come from Debian: the host's image and the base of the guest's initramfs."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import CommandError, ImageError
+from common.paths import PROJECT
+from common.processes import run_tree
+from common.progress import Terminal
+from common.store import GIB, Store, digest
+
+SUITE = "trixie"
+RECIPE = PROJECT / "guest_images" / "debian"
+EXPECTED = 60.0  # seconds
+# mmdebstrap's own lines, in order: how far it is when each appears.
+_MILESTONES = {
+    "running apt-get update": 0.05,
+    "downloading packages": 0.15,
+    "extracting archives": 0.3,
+    "installing essential": 0.4,
+    "installing remaining": 0.55,
+    "customize-hook": 0.85,
+    "cleaning package lists": 0.95,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RootFs:
+    """What Debian gives: the host's image (erofs), the guest's base (cpio) and the versions of all packages."""
+
+    folder: Path
+    key: str
+
+    @property
+    def host_image(self) -> Path:
+        """The host's root file system, erofs with lz4."""
+        return self.folder / "root.erofs"
+
+    @property
+    def guest_base(self) -> Path:
+        """busybox and dropbear as a newc archive."""
+        return self.folder / "guest-base.cpio"
+
+    def version(self, package: str) -> str:
+        """The version of a Debian package in the host's image.
+
+        :raises ImageError: it is not in the image.
+        """
+        for line in (self.folder / "packages.list").read_text(encoding="ascii").splitlines():
+            name, _, version = line.partition(" ")
+            if name == package:
+                return version
+        raise ImageError(
+            f"the host's image holds no package {package}", hint="add it to guest_images/debian/packages.txt"
+        )
+
+
+def _packages() -> list[str]:
+    lines = (RECIPE / "packages.txt").read_text(encoding="utf-8").splitlines()
+    return [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _mirrors() -> list[str]:
+    """Where this machine's apt gets Debian from, so that a proxy or mirror set up here serves the image too."""
+    wanted = "$(ORIGIN) $(CODENAME) $(COMPONENT) $(SITE)"
+    done = subprocess.run(
+        ["apt-get", "indextargets", "--format", wanted, "Created-By: Packages"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    sites = set()
+    for line in done.stdout.splitlines():
+        origin, codename, component, site = line.split(" ", 3)
+        # Security and updates archives hold other suites; the main archive is the one whose suite is a bare codename.
+        if (origin, component) == ("Debian", "main") and codename.isalpha() and site.startswith("http"):
+            sites.add(site)
+    return sorted(sites)
+
+
+def rootfs(store: Store, terminal: Terminal) -> RootFs:
+    """The root file systems, built by mmdebstrap if the cache lacks them.
+
+    :raises ImageError: mmdebstrap failed; its last lines and log are named.
+    :raises NoSpaceError: less than 2 GiB free.
+    """
+    key = digest(SUITE, *sorted(RECIPE.iterdir()))
+
+    def make(folder: Path) -> None:
+        log = store.root / "logs" / f"rootfs-{key}.log"
+        log.unlink(missing_ok=True)
+        argv = [
+            *("mmdebstrap", "--variant=minbase", "--format=null"),
+            f"--include={','.join(_packages())}",
+            '--aptopt=Acquire::Languages "none"',
+            *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "locale", "doc")),
+            f'--customize-hook="{RECIPE}/assemble.sh" "{RECIPE}" "{folder}" "$1"',
+            *(SUITE, "-", *_mirrors()),
+        ]
+        with terminal.step("host and guest images", expected=EXPECTED) as step:
+
+            def on_line(line: str) -> None:
+                for mark, fraction in _MILESTONES.items():
+                    if mark in line:
+                        step.update(fraction, line.removeprefix("I: ")[:50])
+
+            try:
+                run_tree(argv, log=log, stage="image", on_line=on_line)
+            except CommandError as error:
+                raise ImageError(
+                    f"mmdebstrap failed\n{error.tail}",
+                    hint="does 'apt-get update' work here? the log's first line repeats the command",
+                    artefact=log,
+                ) from error
+
+    return RootFs(store.get_or_make("rootfs", key, make, need=2 * GIB), key)

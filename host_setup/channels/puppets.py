@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Processes of the host that do as they are told: system calls and machine code in a process of our own, or in QEMU.
+
+The work is done by ``puppeteer`` on the host (guest_images/programs/README.md describes its protocol).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from common.errors import ChannelError
+from host_setup.channels.ssh import Conversation, Ssh
+
+SECONDS = 20.0  # for one request; puppeteer itself gives a system call 5 s
+# Numbers of x86-64 system calls (arch/x86/entry/syscalls/syscall_64.tbl).
+SYSCALLS = {
+    "read": 0,
+    "write": 1,
+    "open": 2,
+    "close": 3,
+    "lseek": 8,
+    "mmap": 9,
+    "munmap": 11,
+    "ioctl": 16,
+    "pread64": 17,
+    "pwrite64": 18,
+    "pipe": 22,
+    "wait4": 61,
+    "ptrace": 101,
+    "process_vm_readv": 310,
+    "process_vm_writev": 311,
+}
+
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207  # linux/ptrace.h
+WALL = 0x40000000  # __WALL of linux/wait.h
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a system call or a piece of code ended.
+
+    :ivar returned: a system call's value, -1 with ``errno`` as in C; for code ``rax``; None after a signal.
+    :ivar errno: its name. :ivar signal: its name, with ``si_code`` (name) and ``si_addr``.
+    """
+
+    returned: int | None = None
+    errno: str | None = None
+    signal: str | None = None
+    si_code: str | None = None
+    si_addr: int | None = None
+
+    def as_a_load(self) -> Done:
+        """The same for code whose registers mean nothing: it returned nothing."""
+        return replace(self, returned=None)
+
+    def require(self, doing: str) -> int:
+        """What it returned, if it succeeded.
+
+        :raises ChannelError: it did not; a step of a probe that must work is the harness's fault.
+        """
+        if self.returned is None or self.errno is not None:
+            raise ChannelError(f"{doing}: {self.errno or self.signal}", hint="the probe's own steps must work")
+        return self.returned
+
+
+class Puppet:
+    """A process on the host that we move.
+
+    :ivar pid: its process id on the host.
+    """
+
+    def __init__(self, talk: Conversation, number: int, pid: int) -> None:
+        self._talk = talk
+        self._number = number
+        self.pid = pid
+
+    def syscall(self, name: str, *args: int) -> Done:
+        """Have it make a system call. Arguments are numbers: addresses are of the puppet's own memory."""
+        words = " ".join(hex(arg & (2**64 - 1)) for arg in args)
+        reply = _ask(self._talk, f"syscall {self._number} {SYSCALLS[name]} {words}".rstrip())
+        return _done(reply, reply.get("ret"))
+
+    def run(self, code: bytes, **registers: int) -> Done:
+        """Have it run machine code (x86-64), which ends by running off its end or by a signal.
+
+        :param registers: values before, for instance ``rdi=...``; the others are 0.
+        """
+        words = " ".join(f"{name.upper()}={value:#x}" for name, value in registers.items())
+        reply = _ask(self._talk, f"run {self._number} {code.hex()} {words}".rstrip())
+        return _done(reply, reply.get("rax") if reply.get("trap") else None)
+
+    def memory(self, content: bytes | int) -> int:
+        """The address of new memory of the puppet with this content, or of so many zeros."""
+        size = content if isinstance(content, int) else len(content)
+        address = int(_ask(self._talk, f"map {self._number} {max(size, 1)}")["addr"])
+        if isinstance(content, bytes):
+            self.write(address, content)
+        return address
+
+    def write(self, address: int, content: bytes) -> None:
+        """Write into memory got by ``memory``."""
+        _ask(self._talk, f"poke {self._number} {address:#x} {content.hex()}")
+
+    def read(self, address: int, size: int) -> bytes:
+        """Read from memory got by ``memory``."""
+        return bytes.fromhex(_ask(self._talk, f"peek {self._number} {address:#x} {size}")["hex"])
+
+    def open(self, path: str, flags: int = 0) -> int:
+        """Open a file; returns the descriptor.
+
+        :raises ChannelError: it cannot.
+        """
+        name = self.memory(path.encode() + b"\0")
+        return self.syscall("open", name, flags, 0).require(f"open {path}")
+
+    @contextmanager
+    def tracing(self, pid: int) -> Iterator[None]:
+        """Have it trace a process, stopped, for as long as the context lasts; that one goes on unharmed.
+
+        :raises ChannelError: it cannot.
+        """
+        self.syscall("ptrace", PTRACE_SEIZE, pid, 0, 0).require("PTRACE_SEIZE")
+        try:
+            self.syscall("ptrace", PTRACE_INTERRUPT, pid, 0, 0).require("PTRACE_INTERRUPT")
+            self.syscall("wait4", pid, 0, WALL, 0).require("wait for the stop")
+            yield
+        finally:
+            self.syscall("ptrace", PTRACE_DETACH, pid, 0, 0).require("PTRACE_DETACH")
+
+    def iovec(self, address: int, size: int) -> int:
+        """The address of a ``struct iovec`` for this buffer."""
+        return self.memory(struct.pack("<QQ", address, size))
+
+
+class Puppeteer:
+    """The program on the host that moves the puppets, and the connection to it.
+
+    :param path: of the program on the host.
+    """
+
+    def __init__(self, ssh: Ssh, path: str) -> None:
+        self._talk = ssh.converse([path], seconds=SECONDS)
+
+    def spawn(self) -> Puppet:
+        """A fresh process of our own, with the rights of root. It lives as long as the connection."""
+        reply = _ask(self._talk, "spawn")
+        return Puppet(self._talk, reply["puppet"], reply["pid"])
+
+    @contextmanager
+    def inside(self, pid: int) -> Iterator[Puppet]:
+        """The main thread of another process, which goes on unharmed afterwards."""
+        reply = _ask(self._talk, f"attach {pid}")
+        try:
+            yield Puppet(self._talk, reply["puppet"], pid)
+        finally:
+            _ask(self._talk, f"detach {reply['puppet']}")
+
+    def close(self) -> None:
+        """Let everything go."""
+        self._talk.close()
+
+
+def _ask(talk: Conversation, request: str) -> dict[str, Any]:
+    reply: dict[str, Any] = json.loads(talk.ask(request, seconds=SECONDS)[0])
+    for trouble in ("error", "gone"):
+        if trouble in reply:
+            raise ChannelError(f"puppeteer, '{request[:60]}': {json.dumps(reply)}")
+    return reply
+
+
+def _done(reply: dict[str, Any], returned: int | None) -> Done:
+    return Done(returned, reply.get("errno"), reply.get("signal"), reply.get("si_code"), reply.get("si_addr"))

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QMP, by ``qemu.qmp``: a small synchronous face on a library that is asynchronous.
+
+One event loop, in one thread, serves every QMP connection of the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qemu.qmp import ExecuteError, QMPClient, QMPError
+
+from common.errors import ChannelError, DeadlineError
+from host_setup.channels.vitals import Vitals
+
+T = TypeVar("T")
+LOG = logging.getLogger(__name__)
+
+
+class _Loop:
+    """The event loop of all QMP connections, started when the first one is made."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        with self._mutex:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                # A QEMU that ends is an error of ours already; the library would print it once more.
+                self._loop.set_exception_handler(lambda _, context: LOG.debug("%s", context))
+                threading.Thread(target=self._loop.run_forever, name="qmp", daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+_LOOP = _Loop()
+
+
+class Qmp:
+    """A QMP session with one QEMU.
+
+    :param sock: a connected stream socket; the session owns it.
+    :param transcript: a file to which every command and reply is appended, a JSON line each.
+    :raises ChannelError: the other side is not QMP. :raises DeadlineError: no greeting within ``seconds``.
+    """
+
+    def __init__(self, sock: socket.socket, vitals: Vitals, *, seconds: float, transcript: Path | None = None) -> None:
+        self._vitals = vitals
+        self._transcript = transcript
+        self._client = QMPClient(vitals.name)
+        self._closed = False
+        sock.setblocking(False)  # noqa: FBT003  asyncio wants it so
+        self._call("the QMP greeting", self._client.connect(sock), seconds)
+
+    def execute(self, command: str, *, seconds: float = 10.0, **arguments: Any) -> Any:
+        """Execute a QMP command and return its reply.
+
+        :raises ChannelError: QEMU refused it, or the session broke. :raises DeadlineError: no reply in time.
+        """
+        wanted = {key.replace("_", "-"): value for key, value in arguments.items()}
+        begun = time.time()
+        outcome: Any = None
+        try:
+            outcome = self._call(f"QMP {command}", self._client.execute(command, wanted or None), seconds)
+        except ChannelError as error:
+            outcome = {"error": error.message}
+            raise
+        finally:
+            self._log({"time": begun, "execute": command, "arguments": wanted, "reply": outcome})
+        return outcome
+
+    def monitor(self, line: str, *, seconds: float = 10.0) -> str:
+        """Execute a command of the human monitor; returns what it prints, stripped."""
+        return str(self.execute("human-monitor-command", seconds=seconds, command_line=line)).strip()
+
+    def send_fd(self, name: str, fd: int, *, seconds: float = 10.0) -> None:
+        """Hand a file to QEMU under a name (QMP ``getfd``); works over a local socket only."""
+        self._client.send_fd_scm(fd)
+        self.execute("getfd", seconds=seconds, fdname=name)
+
+    def close(self) -> None:
+        """End the session. QEMU goes on."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(ChannelError, DeadlineError):  # gone already: what we wanted
+            self._call("the end of QMP", self._client.disconnect(), 5.0, check=False)
+
+    def _log(self, record: dict[str, Any]) -> None:
+        if self._transcript is not None:
+            with self._transcript.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(record) + "\n")
+
+    def _call(self, doing: str, work: Coroutine[Any, Any, T], seconds: float, *, check: bool = True) -> T:
+        if check and self._vitals.reason is not None:
+            work.close()
+            self._vitals.check()
+        future = _LOOP.submit(work)
+
+        def end() -> None:
+            future.cancel()
+
+        forget = self._vitals.on_loss(end)
+        try:
+            return future.result(seconds)
+        except concurrent.futures.TimeoutError as error:
+            future.cancel()
+            raise DeadlineError(f"waited {seconds:g} s for {doing} of {self._vitals.name}") from error
+        except (ExecuteError, QMPError, OSError, EOFError, concurrent.futures.CancelledError) as error:
+            if check:
+                self._vitals.check()
+            raise ChannelError(f"{doing} on {self._vitals.name}: {error or type(error).__name__}") from error
+        finally:
+            forget()

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""SSH to a machine, by paramiko: commands, line protocols, tunnels, and jumps to the machine behind it.
+
+paramiko waits for good when its peer dies silently. So every call here has a deadline, a keepalive runs, and the death
+of the machine closes the transport, which ends each call under way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shlex
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+
+from common.errors import AccessError, ChannelError
+from common.waiting import Deadline, poll_until
+from host_setup.channels.vitals import Vitals
+
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it logs reaches the user as an error of ours
+
+CHUNK = 1 << 16
+KEEPALIVE = 5  # seconds
+# Under software emulation the key exchange is most of a connection's time: the cheapest modern choice goes first.
+KEX = ("curve25519-sha256@libssh.org", "curve25519-sha256", "ecdh-sha2-nistp256")
+CIPHERS = ("aes128-ctr", "aes128-gcm@openssh.com", "aes256-ctr")
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A command that ran to its end: exit status (-1 if it had none), and what it wrote."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    def require(self) -> Completed:
+        """Return itself if the command succeeded.
+
+        :raises ChannelError: with what the command said.
+        """
+        if self.status != 0:
+            said = (self.stderr or self.stdout).decode(errors="replace").strip()
+            raise ChannelError(
+                f"'{shlex.join(self.argv)}' ended with status {self.status}: {said}",
+                hint="log in with --keep-on-failure and repeat it by hand",
+            )
+        return self
+
+    @property
+    def text(self) -> str:
+        """Standard output as text, without the last line's end."""
+        return self.stdout.decode(errors="replace").rstrip("\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How to log in: user, private key file, and the only host key accepted (``ssh-ed25519 AAAA...``)."""
+
+    user: str
+    key: Path
+    host_key: str
+
+
+class Ssh:
+    """A connection to one machine.
+
+    :param sock: a connected stream: a TCP socket, or the channel of a jump.
+    :param deadline: for the whole handshake.
+    :raises ChannelError: it does not answer (yet).
+    :raises AccessError: it is not who it must be, or does not let us in.
+    """
+
+    def __init__(
+        self, sock: socket.socket | paramiko.Channel, login: Login, vitals: Vitals, deadline: Deadline
+    ) -> None:
+        self._vitals = vitals
+        self._transport: paramiko.Transport | None = None
+        vitals.check()
+        transport = paramiko.Transport(sock)
+        self._transport = transport
+        self._forget = vitals.on_loss(transport.close)
+        try:
+            options = transport.get_security_options()
+            options.kex = tuple(k for k in KEX if k in options.kex)
+            options.ciphers = tuple(c for c in CIPHERS if c in options.ciphers)
+            transport.banner_timeout = transport.auth_timeout = deadline.left()
+            transport.start_client(timeout=deadline.left())
+            key_type, _, encoded = login.host_key.partition(" ")
+            theirs = transport.get_remote_server_key()
+            if theirs.get_name() != key_type or theirs.get_base64() != encoded.split()[0]:
+                raise AccessError(
+                    f"{vitals.name} answers with another host key than the one that was made for it",
+                    hint="something else listens there; 'make clean-cache MAX_AGE=0' makes new keys",
+                )
+            transport.auth_publickey(login.user, paramiko.Ed25519Key.from_private_key_file(str(login.key)))
+            transport.set_keepalive(KEEPALIVE)
+        except (paramiko.AuthenticationException, paramiko.ssh_exception.IncompatiblePeer) as error:
+            self.close()
+            raise AccessError(
+                f"{vitals.name} does not let us in: {error}", hint="was its image made with this cache's keys?"
+            ) from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self.close()
+            vitals.check()
+            raise ChannelError(
+                f"no SSH session with {vitals.name}: {error or type(error).__name__}",
+                hint="see the console log: does its SSH server run?",
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the connection and every call on it."""
+        self._forget()
+        if self._transport is not None:
+            self._transport.close()
+
+    @contextlib.contextmanager
+    def _translated(self, doing: str) -> Iterator[paramiko.Transport]:
+        """A machine's death first, then whatever paramiko says, as our errors."""
+        self._vitals.check()
+        if self._transport is None or not self._transport.is_active():
+            raise ChannelError(f"the SSH session with {self._vitals.name} is closed ({doing})")
+        try:
+            yield self._transport
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self._vitals.check()
+            raise ChannelError(f"{doing} on {self._vitals.name}: {error or type(error).__name__}") from error
+
+    def run(self, argv: Sequence[str], *, seconds: float, stdin: bytes = b"") -> Completed:
+        """Run a command to its end.
+
+        :param argv: the command; quoted here, so no shell sees what is in it.
+        :param seconds: the deadline for all of it.
+        :raises ChannelError: the session broke. :raises DeadlineError: it did not end in time.
+        """
+        deadline = Deadline(seconds)
+        with self._translated(f"'{argv[0]}'") as transport:
+            channel = transport.open_session(timeout=deadline.left())
+            try:
+                channel.settimeout(deadline.left())
+                channel.exec_command(shlex.join(argv))
+                if stdin:
+                    channel.sendall(stdin)
+                channel.shutdown_write()
+                out, err = bytearray(), bytearray()
+
+                def ended() -> bool:
+                    while channel.recv_ready():
+                        out.extend(channel.recv(CHUNK))
+                    while channel.recv_stderr_ready():
+                        err.extend(channel.recv_stderr(CHUNK))
+                    return bool(channel.closed or (channel.exit_status_ready() and channel.eof_received))
+
+                poll_until(
+                    ended, deadline, f"'{shlex.join(argv)}' on {self._vitals.name}", check=self._check, interval=0.002
+                )
+                ended()  # what came between the last look and the end
+                return Completed(tuple(argv), channel.recv_exit_status(), bytes(out), bytes(err))
+            finally:
+                channel.close()
+
+    def converse(self, argv: Sequence[str], *, seconds: float) -> Conversation:
+        """Start a program that answers each line with a line, and stay connected to it.
+
+        :param seconds: the deadline for its start.
+        """
+        deadline = Deadline(seconds)
+        with self._translated(f"'{argv[0]}'") as transport:
+            channel = transport.open_session(timeout=deadline.left())
+            channel.settimeout(deadline.left())
+            channel.exec_command(shlex.join(argv))
+            return Conversation(channel, argv[0], self._vitals)
+
+    def jump(self, host: str, port: int, *, seconds: float) -> paramiko.Channel:
+        """A stream from the machine on to a TCP port that it can reach.
+
+        :raises ChannelError: nothing answers there.
+        """
+        with self._translated(f"a connection to {host}:{port}") as transport:
+            return transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=seconds)
+
+    def tunnel(self, host: str, port: int, *, seconds: float, on_end: Callable[[], None]) -> socket.socket:
+        """Like ``jump``, as a real socket, for libraries that need one. It ends with the session.
+
+        :param on_end: called once, from a thread, when the far side ended the stream.
+        """
+        channel = self.jump(host, port, seconds=seconds)
+        ours, theirs = socket.socketpair()
+
+        def pump(read: Callable[[int], bytes], write: Callable[[bytes], object]) -> None:
+            # When one side is gone, so is the tunnel.
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+                while data := read(CHUNK):
+                    write(data)
+            theirs.close()
+            channel.close()
+
+        def outward() -> None:
+            pump(theirs.recv, channel.sendall)
+
+        def homeward() -> None:
+            pump(channel.recv, theirs.sendall)
+            on_end()
+
+        for run in (outward, homeward):
+            threading.Thread(target=run, daemon=True).start()
+        return ours
+
+    def put(self, content: bytes, path: str, *, seconds: float, mode: int = 0o644) -> None:
+        """Write a file on the machine, by the session's own shell tools."""
+        self.run(["sh", "-c", f'cat > "$0" && chmod {mode:o} "$0"', path], seconds=seconds, stdin=content).require()
+
+    def _check(self) -> None:
+        self._vitals.check()
+        if self._transport is None or not self._transport.is_active():
+            raise ChannelError(
+                f"the SSH session with {self._vitals.name} broke", hint="see its console log for the reason"
+            )
+
+
+class Conversation:
+    """A program on the machine that answers every request line with one reply line, in order."""
+
+    def __init__(self, channel: paramiko.Channel, name: str, vitals: Vitals) -> None:
+        self._channel = channel
+        self._name = name
+        self._vitals = vitals
+        self._buffer = bytearray()
+
+    def ask(self, *requests: str, seconds: float) -> list[str]:
+        """Send the requests at once and return their replies.
+
+        :raises ChannelError: the program or the session ended. :raises DeadlineError: a reply did not come in time.
+        """
+        deadline = Deadline(seconds)
+        replies: list[str] = []
+        try:
+            self._channel.settimeout(max(deadline.left(), 0.01))
+            self._channel.sendall("".join(f"{request}\n" for request in requests).encode())
+            while len(replies) < len(requests):
+                replies.append(self._line(deadline))
+        except OSError as error:
+            self._vitals.check()
+            raise ChannelError(f"{self._name} on {self._vitals.name}: {error or type(error).__name__}") from error
+        return replies
+
+    def line(self, *, seconds: float) -> str:
+        """The next line that the program says of its own accord."""
+        return self._line(Deadline(seconds))
+
+    def _line(self, deadline: Deadline) -> str:
+        while b"\n" not in self._buffer:
+
+            def arrived() -> bool:
+                return bool(self._channel.recv_ready() or self._channel.closed or self._channel.eof_received)
+
+            poll_until(
+                arrived,
+                deadline,
+                f"a reply of {self._name} on {self._vitals.name}",
+                check=self._vitals.check,
+                interval=0.001,
+            )
+            data = self._channel.recv(CHUNK) if self._channel.recv_ready() else b""
+            if not data:
+                said = (
+                    self._channel.recv_stderr(CHUNK).decode(errors="replace")
+                    if self._channel.recv_stderr_ready()
+                    else ""
+                )
+                raise ChannelError(f"{self._name} on {self._vitals.name} ended in the middle: {said.strip()}")
+            self._buffer += data
+        line, _, rest = bytes(self._buffer).partition(b"\n")
+        self._buffer = bytearray(rest)
+        return line.decode(errors="replace")
+
+    def close(self) -> None:
+        """End the program: its standard input ends, and it is to leave nothing behind."""
+        self._channel.close()

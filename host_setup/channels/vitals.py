@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether a machine lives: the one place where its death is noted, and from which every wait on it is ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from common.errors import MachineLostError
+
+
+class Vitals:
+    """The life of one machine.
+
+    Watchers (its console, its QEMU, its heartbeat) call ``lost``; whoever holds a channel to it registers how to end
+    a call that is under way. Safe for any thread.
+
+    :param name: the machine, as errors name it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._mutex = threading.Lock()
+        self._reason: str | None = None
+        self._enders: list[Callable[[], None]] = []
+
+    @property
+    def reason(self) -> str | None:
+        """Why it was lost; None while it lives."""
+        return self._reason
+
+    def lost(self, reason: str) -> None:
+        """Note the death of the machine; the first reason counts. Ends every registered call."""
+        with self._mutex:
+            if self._reason is not None:
+                return
+            self._reason = reason
+            enders = list(self._enders)
+        for end in enders:
+            end()
+
+    def on_loss(self, end: Callable[[], None]) -> Callable[[], None]:
+        """Have ``end`` called, from a watcher's thread, when the machine is lost; at once if it already is.
+
+        :returns: a function that takes the registration back.
+        """
+        with self._mutex:
+            gone = self._reason is not None
+            if not gone:
+                self._enders.append(end)
+        if gone:
+            end()
+
+        def forget() -> None:
+            with self._mutex:
+                if end in self._enders:
+                    self._enders.remove(end)
+
+        return forget
+
+    def check(self) -> None:
+        """Raise if the machine is lost.
+
+        :raises MachineLostError: with the reason.
+        """
+        if self._reason is not None:
+            raise MachineLostError(
+                f"{self.name} is lost: {self._reason}",
+                hint="the console log in the evidence folder ends with what it did last",
+            )

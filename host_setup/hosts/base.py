@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What every kind of host offers to the probes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from host_setup.channels.ssh import Ssh
+from host_setup.channels.vitals import Vitals
+from host_setup.hosts.guest import Guest
+
+HOST_PROGRAMS = "/payload/programs"
+"""Where a host has our programs."""
+
+
+class Host(Protocol):
+    """A machine under test: it runs the kernel, KVM and a guest.
+
+    :ivar tier: ``emulated``, ``nested`` or ``bare-metal``.
+    """
+
+    tier: str
+    vitals: Vitals
+    ssh: Ssh
+    guest: Guest
+
+    def identity(self) -> dict[str, str]:
+        """What a report says of it: CPU, versions of QEMU, and so on."""
+
+    def kernel_log(self) -> str:
+        """All that its kernel said, from boot or from the restored state on."""
+
+    def close(self) -> None:
+        """Leave nothing of the run behind."""

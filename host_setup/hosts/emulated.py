@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The emulated host: QEMU's software emulation of an AMD machine with SVM and nested paging. It works anywhere.
+
+Booted once, then saved with its guest running; every later use starts from that state, in about a second. A nonce in
+the memory of host and guest, and how often it was asked for, prove that what runs is that state, and that nobody used
+it before.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import ChannelError, MachineError
+from common.store import digest
+from common.waiting import Deadline, poll_until
+from guest_images.keys import Keys
+from guest_images.payload import Payload
+from guest_images.rootfs import RootFs
+from host_setup.channels.ssh import Login, Ssh
+from host_setup.channels.vitals import Vitals
+from host_setup.hosts.base import HOST_PROGRAMS
+from host_setup.hosts.guest import PROGRAMS, Guest, GuestSpec
+from host_setup.hosts.qemu import QEMU, Qemu, qemu_version
+
+STALL = 20.0  # seconds without a heartbeat after which a machine counts as stalled
+BOOT = 90.0  # seconds that a cold boot may take on a slow, busy machine
+RESTORE = 20.0  # seconds, likewise
+SSH_IS_UP = "Server listening on"
+COMMAND_LINE = (
+    "console=ttyS0 root=/dev/vda rootfstype=erofs ro init=/sbin/sealproof-start panic=-1 oops=panic nokaslr"
+    " kvm.force_emulation_prefix=1"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatedSpec:
+    """An emulated host to be: what it boots, its guest and its size (MiB, CPUs)."""
+
+    kernel_image: Path
+    kernel_key: str
+    rootfs: RootFs
+    payload: Payload
+    keys: Keys
+    guest: GuestSpec
+    memory: int = 1024
+    cpus: int = 2
+    command_line: str = COMMAND_LINE
+
+    def argv(self) -> list[str]:
+        """QEMU's arguments, without console, QMP and heartbeat."""
+        return [
+            *(QEMU, "-name", "sealproof-host", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+            *("-machine", "pc", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off"),
+            *("-smp", str(self.cpus), "-m", str(self.memory)),
+            *("-kernel", str(self.kernel_image), "-append", self.command_line),
+            *_disk("root", self.rootfs.host_image),
+            *_disk("payload", self.payload.image),
+            *("-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22", "-device", "virtio-net-pci,netdev=net,romfile="),
+            *("-device", "virtio-rng-pci"),
+        ]
+
+    @property
+    def key(self) -> str:
+        """Hash of all that a saved state depends on; the QEMU that wrote it included."""
+        shape = json.dumps([self.argv()[1:], self.guest.argv()])
+        return digest(shape, self.kernel_key, self.rootfs.key, self.payload.key, qemu_version())
+
+
+def _disk(name: str, image: Path) -> list[str]:
+    drive = f"file={image},if=none,id={name},format=raw,readonly=on"
+    return ["-drive", drive, "-device", f"virtio-blk-pci,drive={name}"]
+
+
+class EmulatedHost:
+    """An emulated host that runs, with its guest.
+
+    :param started: how: ``cold`` or ``restored``.
+    """
+
+    tier = "emulated"
+
+    def __init__(self, spec: EmulatedSpec, folder: Path, *, state: Path | None = None) -> None:
+        self.spec = spec
+        self.started = "cold" if state is None else "restored"
+        self.vitals = Vitals("the host")
+        self.guest_vitals = Vitals("the guest")
+        self.vitals.on_loss(lambda: self.guest_vitals.lost(f"its host is lost: {self.vitals.reason}"))
+        self._beats = _Beats(self.vitals, self.guest_vitals)
+        self._guest: Guest | None = None
+        self._ssh: Ssh | None = None
+        if state is None:
+            self._qemu = Qemu(spec.argv(), vitals=self.vitals, folder=folder, on_beat=self._beats.heard)
+        else:
+            with state.open("rb") as stream:
+                fd = stream.fileno()
+                argv = [*spec.argv(), "-incoming", f"fd:{fd}"]
+                self._qemu = Qemu(argv, vitals=self.vitals, folder=folder, on_beat=self._beats.heard, pass_fds=(fd,))
+            self._qemu.wait_status("paused", seconds=RESTORE)  # it was saved stopped; until then it is "inmigrate"
+            self._qemu.qmp.execute("cont")
+
+    @property
+    def qemu(self) -> Qemu:
+        """The QEMU that emulates this host."""
+        return self._qemu
+
+    @property
+    def ssh(self) -> Ssh:
+        """The session with the host; made on first use."""
+        if self._ssh is None:
+            self._ssh = self._connect(RESTORE)
+        return self._ssh
+
+    @property
+    def guest(self) -> Guest:
+        """The guest that runs on it."""
+        if self._guest is None:
+            login = Login("root", self.spec.keys.client, self.spec.keys.public("guest"))
+            self._guest = Guest(self.spec.guest, self.ssh, login, self.guest_vitals)
+        return self._guest
+
+    def _port(self) -> int:
+        """The port of this machine's loopback that leads to the host's SSH server; the system chose a free one."""
+        for line in self._qemu.qmp.monitor("info usernet").splitlines():
+            if "HOST_FORWARD" in line:
+                return int(line.split()[3])
+        raise MachineError("QEMU forwards no port to the host", hint="is its user-mode network (slirp) there?")
+
+    def login_command(self) -> str:
+        """How a person logs in to the host."""
+        key = self.spec.keys.client
+        return (
+            f"ssh -i {key} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -p {self._port()} root@127.0.0.1"
+        )
+
+    def _connect(self, seconds: float) -> Ssh:
+        deadline = Deadline(seconds)
+        login = Login("root", self.spec.keys.client, self.spec.keys.public("host"))
+        port = self._port()
+        last: list[str] = []
+
+        def attempt() -> Ssh | None:
+            try:
+                sock = socket.create_connection(("127.0.0.1", port), timeout=deadline.left() or 1)
+                return Ssh(sock, login, self.vitals, deadline)
+            except (ChannelError, OSError) as error:
+                last[:] = [str(error)]
+                return None
+
+        return poll_until(
+            attempt,
+            deadline,
+            "SSH of the host",
+            check=self.vitals.check,
+            explain=lambda: f"{''.join(last)}\n{self._qemu.explain()}",
+        )
+
+    def boot(self) -> None:
+        """Wait for a cold boot, then start the guest and wait for it."""
+        deadline = Deadline(BOOT)
+        poll_until(
+            lambda: SSH_IS_UP in self._qemu.console(),
+            deadline,
+            "the host to boot",
+            check=self.vitals.check,
+            explain=self._qemu.explain,
+            interval=0.05,
+        )
+        self._ssh = self._connect(deadline.left())
+        self.spec.guest.start(self._ssh)
+        self.guest.watch()
+        self.guest.connect(seconds=deadline.left()).close()
+
+    def save(self, state: Path) -> None:
+        """Stop the host and write all of it to a file.
+
+        :raises MachineError: QEMU cannot.
+        """
+        qmp = self._qemu.qmp
+        qmp.execute("stop")
+        qmp.execute("migrate-set-parameters", max_bandwidth=10 << 30)
+        with state.open("wb") as out:
+            qmp.send_fd("state", out.fileno())
+            qmp.execute("migrate", uri="fd:state")
+
+            def done() -> bool:
+                status = qmp.execute("query-migrate")["status"]
+                if status in ("failed", "cancelled"):
+                    raise MachineError(f"QEMU cannot save the host: migration {status}", hint="is the disk full?")
+                return bool(status == "completed")
+
+            poll_until(done, Deadline(60), "the host's state to be written", check=self.vitals.check)
+
+    def nonces(self, *, seconds: float = RESTORE) -> tuple[str, str]:
+        """What the memory of host and guest holds: ``<nonce> <times asked>`` each; asking counts."""
+        host = self.ssh.run([f"{HOST_PROGRAMS}/nonce", "get"], seconds=seconds).require().text
+        guest = self.guest.ssh.run([f"{PROGRAMS}/nonce", "get"], seconds=seconds).require().text
+        return host, guest
+
+    def identity(self) -> dict[str, str]:
+        """What a report says of it."""
+        return {
+            "kind": "emulated (QEMU TCG, SVM, nested paging)",
+            "cpu": "max,la57=off",
+            "cpus": str(self.spec.cpus),
+            "memory": f"{self.spec.memory} MiB",
+            "qemu of the host": qemu_version(),
+            "qemu of the guest": self.spec.rootfs.version("qemu-system-x86"),
+            "command line": self.spec.command_line,
+            "started": self.started,
+        }
+
+    def kernel_log(self) -> str:
+        """The host's console, from boot or from the restored state on."""
+        return self._qemu.console()
+
+    def detach(self) -> None:
+        """End the channels into it; it runs on, with nobody logged in."""
+        if self._guest is not None:
+            self._guest.close()
+        if self._ssh is not None:
+            self._ssh.close()
+        self._guest = self._ssh = None
+
+    def close(self) -> None:
+        """End the host and all on it."""
+        self.detach()
+        self._qemu.qmp.close()
+        self._qemu.kill()
+
+
+class _Beats:
+    """The heartbeats of host and guest. A machine that had one and falls silent has stalled."""
+
+    def __init__(self, host: Vitals, guest: Vitals) -> None:
+        self._vitals = {"host": host, "guest": guest}
+        self._last: dict[str, tuple[str, float]] = {}
+        self._over = threading.Event()
+        host.on_loss(self._over.set)
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def heard(self, line: str) -> None:
+        """Take in a line ``host=N guest=N``; -1 means: not yet. A count that stands still is a machine that does."""
+        now = time.monotonic()
+        for word in line.split():
+            who, _, count = word.partition("=")
+            if who in self._vitals and count != "-1" and self._last.get(who, ("", 0.0))[0] != count:
+                self._last[who] = (count, now)
+
+    def _watch(self) -> None:
+        while not self._over.wait(1.0):
+            now = time.monotonic()
+            # A silent host cannot tell of its guest: the host first.
+            for who in ("host", "guest"):
+                if who in self._last and now - self._last[who][1] > STALL:
+                    self._vitals[who].lost(f"stalled: no heartbeat for {STALL:g} s")

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A nested guest on a host: its QEMU, its canaries, and where its memory lies."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import ChannelError, MachineError
+from common.waiting import Deadline, poll_until
+from host_setup.channels.qmp import Qmp
+from host_setup.channels.ssh import Conversation, Login, Ssh
+from host_setup.channels.vitals import Vitals
+
+RUN = "/run/guest"
+PROGRAMS = "/sealproof"
+PAGE = 4096
+# The nested guest's LAPIC TSC-deadline timer gets lost under emulation; off, none of 32 boots hung (emulated-host.md).
+CPU = "host,migratable=off,tsc-deadline=off"
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSpec:
+    """A guest to be.
+
+    :param memory: MiB. :param cpus: virtual CPUs.
+    :param ssh_port: TCP port of the host's loopback that leads to the guest's SSH server.
+    :param qmp_port: likewise, to its QEMU's QMP. :param scratch: MiB of its disk.
+    """
+
+    name: str = "plain"
+    memory: int = 192
+    cpus: int = 1
+    ssh_port: int = 2222
+    qmp_port: int = 4444
+    scratch: int = 32
+
+    @property
+    def console(self) -> str:
+        """The guest's console log, a file of the host."""
+        return f"{RUN}/{self.name}.console"
+
+    @property
+    def beat(self) -> str:
+        """The guest's heartbeat, a file of the host."""
+        return f"{RUN}/{self.name}.beat"
+
+    @property
+    def pid_file(self) -> str:
+        """Where the guest's QEMU leaves its process id, a file of the host."""
+        return f"{RUN}/{self.name}.pid"
+
+    def argv(self) -> list[str]:
+        """The command that starts the guest on its host; a real QEMU on KVM, nothing of ours in it."""
+        disk = f"{RUN}/{self.name}.disk"
+        net = f"user,id=net,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"
+        return [
+            *("qemu-system-x86_64", "-name", self.name, "-nodefaults", "-no-user-config", "-display", "none"),
+            *("-no-reboot", "-machine", "pc,accel=kvm", "-cpu", CPU, "-smp", str(self.cpus), "-m", str(self.memory)),
+            *("-kernel", "/payload/guest/bzImage", "-initrd", "/payload/guest/initramfs"),
+            *("-append", "console=ttyS0 quiet panic=-1 oops=panic nokaslr"),
+            *("-serial", f"file:{self.console}", "-serial", f"file:{self.beat}"),
+            *("-netdev", net, "-device", "virtio-net-pci,netdev=net,romfile="),
+            *("-drive", f"file={disk},if=none,id=scratch,format=raw", "-device", "virtio-blk-pci,drive=scratch"),
+            *("-device", "virtio-rng-pci", "-device", "edu"),
+            *("-qmp", f"tcp:127.0.0.1:{self.qmp_port},server=on,wait=off", "-pidfile", self.pid_file, "-daemonize"),
+        ]
+
+    def start(self, ssh: Ssh) -> None:
+        """Start the guest's QEMU on the host.
+
+        :raises ChannelError: QEMU refused; with what it said.
+        """
+        disk = f"{RUN}/{self.name}.disk"
+        ssh.run(["truncate", "-s", f"{self.scratch}M", disk], seconds=10).require()
+        ssh.run(self.argv(), seconds=30).require()
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a page of the guest is: guest-physical, virtual in its QEMU, host-physical; all in bytes."""
+
+    gpa: int
+    hva: int
+    hpa: int
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A canary as the guest told it: kind (user, kernel, page-cache), set (private, control), where and what."""
+
+    kind: str
+    set: str
+    address: Address
+    content: bytes
+
+    def __repr__(self) -> str:
+        """Without the content: a canary appears in no log before it leaked."""
+        return f"Planted({self.kind}, {self.set}, gpa={self.address.gpa:#x})"
+
+
+class Guest:
+    """A running nested guest.
+
+    :param host: the session with its host. :param connect: makes the stream to the guest's SSH server.
+    """
+
+    def __init__(self, spec: GuestSpec, host: Ssh, login: Login, vitals: Vitals) -> None:
+        self.spec = spec
+        self.vitals = vitals
+        self._host = host
+        self._login = login
+        self._ssh: Ssh | None = None
+        self._qmp: Qmp | None = None
+        self._canary: Conversation | None = None
+        self._pid: int | None = None
+        self._maps: list[str] | None = None
+
+    @property
+    def ssh(self) -> Ssh:
+        """A session with the guest, through its host; made on first use."""
+        if self._ssh is None:
+            self._ssh = self.connect(seconds=30)
+        return self._ssh
+
+    def connect(self, *, seconds: float) -> Ssh:
+        """A new SSH session with the guest, through its host. A server that is not up yet is tried again.
+
+        :raises DeadlineError: it does not answer in time.
+        """
+        deadline = Deadline(seconds)
+        last: list[ChannelError] = []
+
+        def attempt() -> Ssh | None:
+            try:
+                stream = self._host.jump("127.0.0.1", self.spec.ssh_port, seconds=deadline.left())
+                return Ssh(stream, self._login, self.vitals, deadline)
+            except ChannelError as error:
+                last[:] = [error]
+                return None
+
+        return poll_until(
+            attempt,
+            deadline,
+            f"SSH of guest {self.spec.name}",
+            check=self.vitals.check,
+            explain=lambda: f"{last[0].message if last else ''}\n{self.console_tail()}",
+            interval=0.1,
+        )
+
+    @property
+    def qmp(self) -> Qmp:
+        """QMP of the guest's own QEMU, tunnelled through the host; made on first use."""
+        if self._qmp is None:
+            sock = self._host.tunnel("127.0.0.1", self.spec.qmp_port, seconds=10, on_end=self._qmp_ended)
+            self._qmp = Qmp(sock, self.vitals, seconds=10)
+        return self._qmp
+
+    def watch(self) -> None:
+        """Have the end of its QEMU noticed from now on: QMP, once connected, tells."""
+        self.qmp.execute("query-status")
+
+    @property
+    def pid(self) -> int:
+        """The process id of its QEMU, on the host."""
+        if self._pid is None:
+            self._pid = int(self._host.run(["cat", self.spec.pid_file], seconds=10).require().text)
+        return self._pid
+
+    def console_tail(self) -> str:
+        """The last lines of its console; empty when the host does not answer either."""
+        try:
+            return self._host.run(["tail", "-n", "40", self.spec.console], seconds=5).text
+        except MachineError as error:
+            return f"(no console: {error.message})"
+
+    def address(self, gpa: int) -> Address:
+        """Where a guest-physical address lies, as its QEMU tells it (HMP gpa2hva, gpa2hpa).
+
+        :raises MachineError: QEMU knows no memory there.
+        """
+        return Address(gpa, self._ask_monitor("gpa2hva", gpa), self._ask_monitor("gpa2hpa", gpa))
+
+    def mapping(self, hva: int) -> str:
+        """The line of ``/proc/PID/maps`` of its QEMU that holds the address.
+
+        :raises MachineError: none does.
+        """
+        if self._maps is None:
+            self._maps = self._host.run(["cat", f"/proc/{self.pid}/maps"], seconds=10).require().text.splitlines()
+        for line in self._maps:
+            first, _, last = line.split(maxsplit=1)[0].partition("-")
+            if int(first, 16) <= hva < int(last, 16):
+                return f"/proc/{self.pid}/maps: {line}"
+        raise MachineError(f"no mapping of QEMU (pid {self.pid}) holds {hva:#x}")
+
+    def _ask_monitor(self, command: str, gpa: int) -> int:
+        said = self.qmp.monitor(f"{command} {gpa:#x}")
+        found = re.search(r" is (0x[0-9a-f]+)$", said)
+        if found is None:
+            raise MachineError(f"{command} {gpa:#x} of guest {self.spec.name}: {said}")
+        return int(found.group(1), 16)
+
+    def plant(self, seed: bytes) -> list[Planted]:
+        """Have the guest make fresh random canaries, one page each, and tell where they are.
+
+        :param seed: 32 to 512 random bytes, mixed into the guest's random number generator: after a restore its state
+            is the snapshot's, and without this every restored guest would make the same canaries.
+        """
+        reply = self._canary_ask(f"plant {seed.hex()}")
+        return [
+            Planted(c["kind"], c["set"], self.address(c["gpa"]), bytes.fromhex(c["bytes"])) for c in reply["canaries"]
+        ]
+
+    def read(self, planted: Planted) -> bytes:
+        """A canary's page as the guest itself sees it now.
+
+        :raises MachineError: the page is no longer where it was.
+        """
+        reply = self._canary_ask(f"read {planted.kind} {planted.set}")
+        if reply["moved"] or reply["gpa"] != planted.address.gpa:
+            raise MachineError(f"the guest moved its {planted.kind} canary: the probes aimed at another page")
+        return bytes.fromhex(reply["bytes"])
+
+    def _canary_ask(self, request: str) -> dict[str, Any]:
+        if self._canary is None:
+            self._canary = self.ssh.converse([f"{PROGRAMS}/canary"], seconds=10)
+        reply: dict[str, Any] = json.loads(self._canary.ask(request, seconds=20)[0])
+        if "error" in reply:
+            raise MachineError(f"guest {self.spec.name}, '{request.split(maxsplit=1)[0]}': {reply['error']}")
+        return reply
+
+    def checks(self, *argv: str, seconds: float = 30) -> list[dict[str, Any]]:
+        """Run one of the guest's check programs; each line that it prints is a check with name, expected and got."""
+        done = self.ssh.run([f"{PROGRAMS}/{argv[0]}", *argv[1:]], seconds=seconds).require()
+        return [json.loads(line) for line in done.text.splitlines()]
+
+    def close(self) -> None:
+        """End the channels; the guest runs on."""
+        channels = (self._canary, self._qmp, self._ssh)
+        self._canary = self._qmp = self._ssh = None
+        for channel in channels:
+            if channel is not None:
+                channel.close()
+
+    def _qmp_ended(self) -> None:
+        if self._qmp is not None:  # else it was we who closed it
+            self.vitals.lost("its QEMU ended")

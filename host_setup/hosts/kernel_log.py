@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a Linux kernel says on its console when it is not well."""
+
+from __future__ import annotations
+
+import re
+
+# After one of these the kernel is, or may be, gone (lib/dump_stack.c, kernel/panic.c, arch/x86/kernel/dumpstack.c).
+_FATAL = re.compile(
+    r"Kernel panic - not syncing"
+    r"|Oops: [0-9a-fA-F]{4}"
+    r"|BUG: unable to handle"
+    r"|BUG: kernel NULL pointer"
+    r"|kernel BUG at "
+    r"|general protection fault, "
+    r"|double fault: "
+    r"|stack segment: "
+    r"|invalid opcode: [0-9a-fA-F]{4} \["
+    r"|Attempted to kill init"
+)
+# After one of these it goes on, and something is wrong all the same.
+_SPLAT = re.compile(
+    r"------------\[ cut here \]"
+    r"|WARNING: "
+    r"|BUG: "
+    r"|INFO: (task|rcu)[^\n]*(blocked for more than|stall|detected)"
+    r"|rcu: INFO: "
+    r"|watchdog: BUG: soft lockup"
+    r"|possible (circular|recursive) locking"
+    r"|Bad page (state|map)"
+    r"|KASAN: "
+    r"|Call Trace:"
+    r"|refcount_t: "
+)
+
+
+def fatal(line: str) -> bool:
+    """Whether the line says that the kernel died or is dying."""
+    return _FATAL.search(line) is not None
+
+
+def splats(log: str) -> list[str]:
+    """The lines of a log that say that something is wrong in the kernel; empty for a healthy one."""
+    return [line for line in log.splitlines() if _SPLAT.search(line) or _FATAL.search(line)]

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The hosts of one run: one that harmless probes share, replaced when it is lost, and fresh ones for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.snapshots import EmulatedHosts
+
+
+class HostPool:
+    """Running hosts, and what each one's kernel said.
+
+    :param hosts: where they come from.
+    :ivar lost: why hosts or guests were lost that nobody meant to lose.
+    """
+
+    def __init__(self, hosts: EmulatedHosts) -> None:
+        self.hosts = hosts
+        self._shared: EmulatedHost | None = None
+        self._ended_logs: list[str] = []
+        self.lost: list[str] = []
+
+    def shared(self) -> EmulatedHost:
+        """The host that harmless probes share. A lost one, or one whose guest is lost, is replaced."""
+        host = self._shared
+        reason = host and (host.vitals.reason or host.guest_vitals.reason)
+        if host is not None and reason:
+            self.lost.append(reason)
+            self._end(host)
+            self._shared = host = None
+        if host is None:
+            host = self._shared = self.hosts.start()
+        return host
+
+    @contextmanager
+    def fresh(self) -> Iterator[EmulatedHost]:
+        """A pristine host for one probe that may harm it."""
+        host = self.hosts.start()
+        try:
+            yield host
+        finally:
+            self._end(host)
+
+    def kernel_logs(self) -> str:
+        """All that the kernels of all hosts of this run said, from their first boot on."""
+        running = [self._shared.kernel_log()] if self._shared is not None else []
+        return "\n".join([self.hosts.saved().boot_log, *self._ended_logs, *running])
+
+    def close(self) -> None:
+        """End the shared host."""
+        if self._shared is not None:
+            self._end(self._shared)
+            self._shared = None
+
+    def _end(self, host: EmulatedHost) -> None:
+        host.close()
+        self._ended_logs.append(host.kernel_log())

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One QEMU of this machine: started, watched on its console and its exit, spoken to by QMP."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from common.errors import CommandError
+from common.processes import spawn
+from common.waiting import Deadline, poll_until
+from host_setup.channels.qmp import Qmp
+from host_setup.channels.vitals import Vitals
+from host_setup.hosts import kernel_log
+
+QEMU = "qemu-system-x86_64"
+TRACE_LINES = 60  # of console shown with a death
+AFTER_OOPS = 3.0  # seconds that a dying kernel gets to print its trace
+
+
+def qemu_version() -> str:
+    """The version line of this machine's QEMU.
+
+    :raises CommandError: it does not even tell its version.
+    """
+    done = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CommandError([QEMU, "--version"], done.returncode, done.stderr, log=None, stage="qemu")
+    return done.stdout.splitlines()[0].removeprefix("QEMU emulator version ").strip()
+
+
+class Qemu:
+    """A running QEMU whose serial console, QMP and heartbeat are ours.
+
+    :param argv: everything but the console, QMP and heartbeat devices, which are added here.
+    :param folder: where ``console.log``, ``qemu.log`` and ``qmp.jsonl`` go.
+    :param on_beat: called, from a thread, with each heartbeat line that the machine sends.
+    :param pass_fds: files that argv names by number.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        vitals: Vitals,
+        folder: Path,
+        on_beat: Callable[[str], None],
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.vitals = vitals
+        self.console_log = folder / "console.log"
+        self._stderr = folder / "qemu.log"
+        self._tail: list[str] = []
+        ours_qmp, theirs_qmp = socket.socketpair()
+        ours_beat, theirs_beat = socket.socketpair()
+        fds = (theirs_qmp.fileno(), theirs_beat.fileno())
+        self.argv = [
+            *argv,
+            *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
+            *("-chardev", f"socket,id=qmp,fd={fds[0]}", "-mon", "chardev=qmp,mode=control"),
+            *("-device", "virtio-serial-pci", "-chardev", f"socket,id=beat,fd={fds[1]}"),
+            *("-device", "virtserialport,chardev=beat,name=sealproof.beat"),
+        ]
+        with self._stderr.open("ab") as stderr:
+            self._process = spawn(self.argv, stdout=subprocess.PIPE, stderr=stderr, pass_fds=(*fds, *pass_fds))
+        theirs_qmp.close()
+        theirs_beat.close()
+        for target, args in ((self._watch_console, (self._process.stdout,)), (self._watch_beat, (ours_beat, on_beat))):
+            threading.Thread(target=target, args=args, daemon=True).start()
+        try:
+            self.qmp = Qmp(ours_qmp, vitals, seconds=20, transcript=folder / "qmp.jsonl")
+        except BaseException:
+            self.kill()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process id of this QEMU."""
+        return self._process.pid
+
+    def console(self) -> str:
+        """All that the console said so far."""
+        return self.console_log.read_text(encoding="utf-8", errors="replace") if self.console_log.exists() else ""
+
+    def tail(self) -> str:
+        """The console's last lines."""
+        return "".join(self._tail[-TRACE_LINES:])
+
+    def explain(self) -> str:
+        """What the machine is doing, for a wait that ran out: QMP status, registers of the CPUs, last console lines."""
+        try:
+            status = self.qmp.execute("query-status", seconds=3)["status"]
+            registers = self.qmp.monitor("info registers -a", seconds=3)
+        except Exception as error:  # noqa: BLE001  the explanation must not replace the failure that it explains
+            return f"QMP does not answer ({error}); console ends with:\n{self.tail()}"
+        rips = [line for line in registers.splitlines() if line.startswith(("CPU#", "RIP=", "EIP="))]
+        return f"status {status}; " + " ".join(rips) + f"\nconsole ends with:\n{self.tail()}"
+
+    def kill(self) -> None:
+        """End this QEMU at once, and wait for it to be gone."""
+        self.vitals.lost("it was ended by the run")
+        self._process.kill()
+        self._process.wait()
+
+    def _watch_console(self, pipe: IO[bytes]) -> None:
+        dying: threading.Timer | None = None
+        with self.console_log.open("ab", buffering=0) as log:
+            for raw in pipe:
+                log.write(raw)
+                line = raw.decode(errors="replace")
+                self._tail = [*self._tail[-2 * TRACE_LINES :], line]
+                if dying is None and kernel_log.fatal(line):
+                    # The trace that follows is the evidence: give it time, unless QEMU exits before.
+                    dying = threading.Timer(AFTER_OOPS, self._died, args=(line,))
+                    dying.daemon = True
+                    dying.start()
+        status = self._process.wait()
+        said = self._stderr.read_text(errors="replace").strip()
+        last = next((line for line in self._tail if kernel_log.fatal(line)), "")
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        reason = f"kernel died: {last.strip()}" if last else f"its QEMU ended with {how}"
+        self.vitals.lost("\n".join(part for part in (reason, said, self.tail().rstrip()) if part))
+
+    def _died(self, line: str) -> None:
+        self.vitals.lost(f"kernel died: {line.strip()}\n{self.tail().rstrip()}")
+
+    @staticmethod
+    def _watch_beat(sock: socket.socket, on_beat: Callable[[str], None]) -> None:
+        with sock, sock.makefile("r", encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                on_beat(line)
+
+    def wait_status(self, wanted: str, *, seconds: float) -> None:
+        """Wait until QMP reports a run state, for instance ``running``.
+
+        :raises DeadlineError: it does not.
+        """
+        poll_until(
+            lambda: self.qmp.execute("query-status")["status"] == wanted,
+            Deadline(seconds),
+            f"{self.vitals.name} to be '{wanted}'",
+            check=self.vitals.check,
+            explain=self.explain,
+            interval=0.005,
+        )

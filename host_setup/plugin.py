@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pytest plugin of the machines: the options that choose a host and a kernel, and the hosts of a run.
+
+It knows no claim. Root ``conftest.py`` connects it with the sign-off.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserInputError
+from common.paths import cache_root
+from common.progress import Terminal
+from common.store import Store
+from host_setup.hosts.pool import HostPool
+from host_setup.provision import KINDS, Provisioned, Settings, provision
+
+LAST = "whole_run"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options that choose host and kernel."""
+    group = parser.getgroup("sealproof", "sealproof: proof that a host cannot read its guests")
+    group.addoption(
+        "--host",
+        default="auto",
+        metavar="KIND",
+        help=f"kind of host under test: {', '.join(KINDS)}; auto (default) takes what 'make doctor' recommends",
+    )
+    group.addoption(
+        "--series",
+        default="stock",
+        metavar="NAME",
+        help="patch series on the host's kernel: a name in host_setup/kernel/series, or a folder of yours",
+    )
+    group.addoption(
+        "--kernel-source",
+        type=Path,
+        metavar="PATH",
+        help="kernel source, a tree or a tarball; default: Debian's linux-source-6.12",
+    )
+    group.addoption(
+        "--keep-on-failure",
+        action="store_true",
+        help="when a test failed, leave the host running at the end and tell how to log in; Ctrl-C ends it",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line("markers", f"{LAST}: judges the whole run, so it comes last")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What judges the whole run comes last."""
+    items.sort(key=lambda item: item.get_closest_marker(LAST) is not None)
+
+
+@pytest.fixture(scope="session")
+def settings(request: pytest.FixtureRequest) -> Settings:
+    """What the user chose."""
+    option = request.config.option
+    source: Path | None = option.kernel_source
+    if source is not None and not source.exists():
+        raise UserInputError(f"there is no {source}", stage="--kernel-source", hint="name a kernel tree or a tarball")
+    return Settings(host=option.host, series=option.series, kernel_source=source)
+
+
+@pytest.fixture(scope="session")
+def provisioned(
+    request: pytest.FixtureRequest, settings: Settings, hosts_folder: Path, hosts_note: list[str]
+) -> Provisioned:
+    """Kernel, images and hosts; what is missing is made now, with progress on the terminal."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        return provision(settings, Store(cache_root()), Terminal(), hosts_folder, note=hosts_note.append)
+
+
+@pytest.fixture(scope="session")
+def hosts_note() -> list[str]:
+    """What was remarkable about the hosts, for instance a restore that failed."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def pool(request: pytest.FixtureRequest, provisioned: Provisioned) -> Iterator[HostPool]:
+    """The hosts of the run."""
+    pool = HostPool(provisioned.hosts)
+    try:
+        yield pool
+        if request.config.option.keep_on_failure and request.session.testsfailed:
+            _keep(pool)
+    finally:
+        pool.close()
+
+
+def _keep(pool: HostPool) -> None:
+    """Let the user log in."""
+    terminal = Terminal()
+    terminal.say(f"\nThe host is kept. Log in, in another terminal, with\n  {pool.shared().login_command()}")
+    terminal.say("its guest, from there:  the same key, port 2222 of its loopback. Ctrl-C here ends both.")
+    if not sys.stdin.isatty():
+        terminal.say("(no terminal to press Ctrl-C on: ended at once)")
+        return
+    try:
+        while not pool.shared().vitals.reason:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        terminal.say("ended")

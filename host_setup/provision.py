@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From options to hosts that can be started: kernel, images, payload, each from the cache or made now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserInputError
+from common.progress import Terminal
+from common.store import Store
+from guest_images.keys import keys
+from guest_images.payload import payload
+from guest_images.programs import MODULES, programs
+from guest_images.rootfs import rootfs
+from host_setup.hosts.emulated import EmulatedSpec
+from host_setup.hosts.guest import GuestSpec
+from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.kernel.build import Kernel, Request, build, module
+from host_setup.machine import choose_host_kind, survey
+
+KINDS = ("auto", "emulated")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user chose.
+
+    :param host: ``auto`` or a kind of host. :param series: a name or a folder. :param kernel_source: a tree or tarball.
+    """
+
+    host: str = "auto"
+    series: str = "stock"
+    kernel_source: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """A kernel, and hosts that boot it."""
+
+    kernel: Kernel
+    hosts: EmulatedHosts
+
+
+def host_kind(asked: str) -> str:
+    """The kind of host to use; ``auto`` is the strongest that this machine offers and that sealproof can drive.
+
+    :raises UserInputError: a kind that is not there.
+    """
+    if asked not in KINDS:
+        raise UserInputError(f"no host kind {asked}", stage="--host", hint=f"one of: {', '.join(KINDS)}")
+    choice = choose_host_kind(survey())
+    if asked == "auto" and choice.kind not in KINDS:
+        return "emulated"
+    return choice.kind if asked == "auto" else asked
+
+
+def provision(
+    settings: Settings, store: Store, terminal: Terminal, folder: Path, *, note: Callable[[str], None]
+) -> Provisioned:
+    """Make or find all that a host needs.
+
+    :param folder: where the hosts' logs go. :param note: told about each restore that failed.
+    """
+    host_kind(settings.host)
+    kernel = build(Request(series=settings.series, source=settings.kernel_source), store, terminal)
+    root = rootfs(store, terminal)
+    compiled = programs(store, terminal)
+    modules = module(kernel, MODULES, store, terminal)
+    own_keys = keys(store)
+    disk = payload(store, root, compiled, modules, kernel.image, own_keys)
+    spec = EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, GuestSpec())
+    return Provisioned(kernel, EmulatedHosts(spec, store, terminal, folder, note=note))

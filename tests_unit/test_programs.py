@@ -1,0 +1,583 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The C programs of ``guest_images/programs``, compiled and run on this machine."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.waiting import Deadline, poll_until
+
+SOURCES = Path(__file__).parents[1] / "guest_images" / "programs"
+UAPI = Path(__file__).parents[1] / "guest_images" / "modules" / "sealproof_uapi.h"
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="ptrace of other processes and pagemap need root"),
+]
+
+Reply = dict[str, Any]
+
+SYS = {
+    "read": 0, "write": 1, "mmap": 9, "rt_sigprocmask": 14, "ioctl": 16, "pipe": 22, "pause": 34, "nanosleep": 35,
+    "getpid": 39, "fork": 57, "execve": 59, "wait4": 61, "ftruncate": 77, "ptrace": 101, "exit_group": 231,
+    "process_vm_readv": 310, "memfd_create": 319, "close": 3,
+}  # fmt: skip
+PAGE = 4096
+
+VICTIM = Path(__file__).with_name("victim.c")
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all programs and the victim."""
+    out = tmp_path_factory.mktemp("programs")
+    subprocess.run(["make", "-s", "-C", SOURCES, f"OUT={out}"], check=True)
+    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", out / "victim", VICTIM], check=True)
+    return out
+
+
+class Server:
+    """A program that speaks the line protocol."""
+
+    def __init__(self, *argv: str | Path) -> None:
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    def send(self, lines: str) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(lines)
+        self.process.stdin.flush()
+
+    def reply(self) -> Reply:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, "the program is gone"
+        reply = json.loads(line)
+        assert isinstance(reply, dict)
+        return reply
+
+    def __call__(self, request: str) -> Reply:
+        self.send(request + "\n")
+        return self.reply()
+
+    def ret(self, request: str) -> int:
+        """What a system call returned; it must have succeeded."""
+        reply = self(request)
+        assert reply.get("errno_nr") == 0, (request, reply)
+        return int(reply["ret"])
+
+    def close(self) -> None:
+        if self.process.stdin and not self.process.stdin.closed:
+            self.process.stdin.close()
+        self.process.wait(10)
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+@pytest.fixture
+def puppeteer(programs: Path) -> Iterator[Server]:
+    server = Server(programs / "puppeteer")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def victims(programs: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Starts victims; those that a test leaves behind are killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(does: str) -> subprocess.Popen[str]:
+        victim = subprocess.Popen(
+            [programs / "victim", does], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        started.append(victim)
+        assert victim.stdout and victim.stdout.readline() == "ready\n"
+        return victim
+
+    yield start
+    for victim in started:
+        if victim.poll() is None:
+            victim.kill()
+        victim.communicate()
+
+
+def ask_to_end(victim: subprocess.Popen[str], *, by: str = "q") -> Reply:
+    out, _ = victim.communicate(by, timeout=10)
+    assert victim.returncode == 0, (victim.returncode, out)
+    told: Reply = json.loads(out)
+    assert told["bad"] == 0
+    assert told["ticks"] > 0
+    return told
+
+
+def state_of(pid: int) -> str:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("State:"):
+            return line.split()[1]
+    return "?"
+
+
+def is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists() or state_of(pid) == "Z"
+
+
+def spawn_with_memory(puppeteer: Server, size: int = 4 * PAGE) -> tuple[int, int, int]:
+    """A spawned puppet: its id, its pid, and the address of fresh memory in it."""
+    told = puppeteer("spawn")
+    assert told["kind"] == "spawned"
+    return told["puppet"], told["pid"], puppeteer(f"map {told['puppet']} {size}")["addr"]
+
+
+# ---- puppeteer: what a puppet can be made to do -----------------------------
+
+
+def test_system_call_results_are_exact(puppeteer: Server) -> None:
+    puppet, pid, memory = spawn_with_memory(puppeteer)
+    assert puppeteer(f"syscall {puppet} {SYS['getpid']}") == {"ret": pid, "errno": None, "errno_nr": 0}
+    puppeteer.ret(f"syscall {puppet} {SYS['pipe']} {memory}")
+    _, end = struct.unpack("<ii", bytes.fromhex(puppeteer(f"peek {puppet} {memory} 8")["hex"]))
+    assert puppeteer(f"syscall {puppet} {SYS['write']} {end} 16 8") == {"ret": -1, "errno": "EFAULT", "errno_nr": 14}
+    # A copy that starts well and runs into the hole behind the mapping: a short count.
+    edge = puppeteer(f"map {puppet} {2 * PAGE}")["addr"] + PAGE
+    assert puppeteer(f"unmap {puppet} {edge} {PAGE}") == {"unmapped": True}
+    assert puppeteer.ret(f"syscall {puppet} {SYS['write']} {end} {edge - PAGE} {2 * PAGE}") == PAGE
+    assert puppeteer(f"syscall {puppet} 9999")["errno"] == "ENOSYS"
+    assert puppeteer(f"syscall {puppet} {SYS['close']} -1")["errno"] == "EBADF"
+
+
+def test_code_runs_with_the_given_registers(puppeteer: Server) -> None:
+    puppet, _, memory = spawn_with_memory(puppeteer)
+    names = ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"]
+    values = {name: random.getrandbits(64) for name in names}
+    told = puppeteer(f"run {puppet} 90 " + " ".join(f"{name.upper()}={value:#x}" for name, value in values.items()))
+    assert told["trap"] is True
+    assert {name: told[name] for name in names} == values
+    assert told["rip"] == told["code"] + 2
+    assert puppeteer(f"poke {puppet} {memory} 000102030405060708090a0b0c0d0e0f") == {"written": 16}
+    told = puppeteer(f"run {puppet} f30f6f075058 RDI={memory}")  # movdqu (%rdi),%xmm0; push %rax; pop %rax
+    assert (told["trap"], told["xmm0"]) == (True, "000102030405060708090a0b0c0d0e0f")
+
+
+def test_faults_are_told_by_signal_code_and_address(puppeteer: Server) -> None:
+    puppet, _, memory = spawn_with_memory(puppeteer)
+    load = "488b07"  # mov (%rdi),%rax
+    puppeteer(f"poke {puppet} {memory} 00")
+    file = puppeteer.ret(f"syscall {puppet} {SYS['memfd_create']} {memory} 0")
+    puppeteer.ret(f"syscall {puppet} {SYS['ftruncate']} {file} {PAGE}")
+    mapped = puppeteer.ret(f"syscall {puppet} {SYS['mmap']} 0 {2 * PAGE} 3 1 {file} 0")
+    assert puppeteer(f"run {puppet} {load} RDI={mapped} RAX=1")["rax"] == 0
+
+    def fact(code: str, address: int) -> tuple[object, ...]:
+        told = puppeteer(f"run {puppet} {code} RDI={address}")
+        return told["trap"], told["signal"], told["si_code"], told["si_addr"] - (address or told["code"])
+
+    assert fact(load, mapped + PAGE + 8) == (False, "SIGBUS", "BUS_ADRERR", 0)
+    assert fact(load, 16) == (False, "SIGSEGV", "SEGV_MAPERR", 0)
+    read_only = puppeteer(f"map {puppet} {PAGE} 1")["addr"]
+    assert fact("488907", read_only) == (False, "SIGSEGV", "SEGV_ACCERR", 0)
+    assert fact("0f0b", 0)[:2] == (False, "SIGILL")
+    told = puppeteer(f"run {puppet} 31c931d231c0f7f1")  # div by 0
+    assert (told["signal"], told["si_code"], told["si_addr"]) == ("SIGFPE", "FPE_INTDIV", told["code"] + 6)
+    told = puppeteer(f"run {puppet} cc90")  # an int3 of its own is not the end
+    assert (told["trap"], told["signal"], told["rip"]) == (False, "SIGTRAP", told["code"] + 1)
+    assert puppeteer(f"run {puppet} 90")["trap"] is True
+
+
+def test_one_process_reads_another(puppeteer: Server) -> None:
+    reader, _, memory = spawn_with_memory(puppeteer)
+    owner, pid, secret_at = spawn_with_memory(puppeteer)
+    secret = random.randbytes(PAGE)
+    assert puppeteer(f"poke {owner} {secret_at} {secret.hex()}") == {"written": PAGE}
+    puppeteer(f"poke {reader} {memory} " + struct.pack("<4Q", memory + PAGE, PAGE, secret_at, PAGE).hex())
+    call = f"syscall {reader} {SYS['process_vm_readv']} {pid} {memory} 1 {memory + 16} 1 0"
+    assert puppeteer.ret(call) == PAGE
+    assert puppeteer(f"peek {reader} {memory + PAGE} {PAGE}") == {"hex": secret.hex()}
+
+
+def test_a_puppet_can_trace_another_process(puppeteer: Server, victims: Callable[[str], subprocess.Popen[str]]) -> None:
+    victim = victims("pn")
+    tracer, _, memory = spawn_with_memory(puppeteer)
+    ptrace = f"syscall {tracer} {SYS['ptrace']}"
+    maps = Path(f"/proc/{victim.pid}/maps").read_text().splitlines()
+    start = int(maps[0].split("-")[0], 16)
+    word = Path("/proc/self/exe").read_bytes()[:0] + b"\x7fELF"
+    puppeteer.ret(f"{ptrace} 0x4206 {victim.pid} 0 0")  # SEIZE
+    puppeteer.ret(f"{ptrace} 0x4207 {victim.pid} 0 0")  # INTERRUPT
+    assert puppeteer.ret(f"syscall {tracer} {SYS['wait4']} {victim.pid} {memory} 0x40000000 0") == victim.pid
+    assert puppeteer.ret(f"{ptrace} 2 {victim.pid} {start} {memory + 64}") == 0  # PEEKDATA, raw: the word goes to data
+    assert bytes.fromhex(puppeteer(f"peek {tracer} {memory + 64} 8")["hex"]).startswith(word)
+    assert puppeteer(f"{ptrace} 2 {victim.pid} 16 {memory + 64}")["errno"] == "EIO"
+    puppeteer.ret(f"{ptrace} 17 {victim.pid} 0 0")  # DETACH
+    ask_to_end(victim)
+
+
+def test_peek_and_poke_tell_the_errno(puppeteer: Server) -> None:
+    puppet, _, memory = spawn_with_memory(puppeteer, PAGE)
+    assert puppeteer(f"peek {puppet} 16 8") == {"error": "peek", "errno": "EIO", "errno_nr": 5}
+    assert puppeteer(f"poke {puppet} 16 00")["errno"] == "EIO"
+    edge = puppeteer(f"map {puppet} {2 * PAGE}")["addr"] + PAGE
+    puppeteer(f"unmap {puppet} {edge} {PAGE}")
+    assert puppeteer(f"peek {puppet} {edge - 4} 8") == {"hex": "00000000", "errno": "EIO", "errno_nr": 5}
+    assert memory
+
+
+# ---- puppeteer: requests ----------------------------------------------------
+
+
+def test_malformed_requests_get_an_error_and_it_goes_on(puppeteer: Server) -> None:
+    puppet = puppeteer("spawn")["puppet"]
+    bad = [
+        "", " ", "bogus", "spawn 1", "attach", "attach x", "attach 0", "attach 999999999", "syscall", "syscall 1 zz",
+        "syscall 77 1", f"run {puppet} 9", f"run {puppet} xx", f"run {puppet} 90 RXX=1", f"run {puppet} 90 RAX",
+        f"run {puppet} 90 RAX=", f"peek {puppet} 0x 1", f"peek {puppet} 0 0", f"poke {puppet} 0 0", "timeout 0",
+        "syscall 1 18446744073709551616", "regs -1", '"\\\x01\x7f', "x " * 100, f"map {puppet} 0", "detach 5",
+    ]  # fmt: skip
+    for request in bad:
+        assert "error" in puppeteer(request), request
+    assert puppeteer("syscall 1 0x27")["ret"] > 0
+    assert puppeteer("quit") == {"bye": True}
+
+
+def test_many_requests_may_be_sent_before_a_reply_is_read(puppeteer: Server) -> None:
+    puppet = puppeteer("spawn")["puppet"]
+    count = 20000  # about 9 MB of replies: more than any pipe holds
+    puppeteer.send(f"regs {puppet}\n" * count)
+    first = puppeteer.reply()
+    assert all(puppeteer.reply() == first for _ in range(count - 1))
+
+
+def test_a_call_that_does_not_return_is_interrupted(puppeteer: Server) -> None:
+    puppet, pid, memory = spawn_with_memory(puppeteer)
+    puppeteer("timeout 50")
+    puppeteer(f"poke {puppet} {memory} " + struct.pack("<QQ", 100, 0).hex())
+    for _ in range(20):
+        assert puppeteer(f"syscall {puppet} {SYS['pause']}") == {"error": "deadline"}
+        assert puppeteer.ret(f"syscall {puppet} {SYS['getpid']}") == pid
+        assert puppeteer(f"syscall {puppet} {SYS['nanosleep']} {memory} 0") == {"error": "deadline"}
+        assert puppeteer(f"run {puppet} ebfe") == {"error": "deadline"}
+        assert puppeteer(f"run {puppet} 90")["trap"] is True
+
+
+def test_a_puppet_that_ends_or_becomes_another_program_is_gone(puppeteer: Server) -> None:
+    first = puppeteer("spawn")["puppet"]
+    assert puppeteer(f"syscall {first} {SYS['exit_group']} 7") == {"gone": True, "exited": 7}
+    assert puppeteer(f"regs {first}") == {"error": "no such puppet"}
+    second, _, memory = spawn_with_memory(puppeteer)
+    puppeteer(f"poke {second} {memory} {b'/bin/true'.hex()}00")
+    assert puppeteer(f"syscall {second} {SYS['execve']} {memory} 0 0") == {"gone": True, "exec": True}
+    third = puppeteer("spawn")
+    os.kill(third["pid"], signal.SIGKILL)
+    poll_until(lambda: is_gone(third["pid"]), Deadline(5), "the end of the puppet")
+    assert puppeteer(f"regs {third['puppet']}") == {"gone": True, "killed": "SIGKILL"}
+
+
+def test_a_forked_child_idles(puppeteer: Server) -> None:
+    puppet = puppeteer("spawn")["puppet"]
+    child = puppeteer.ret(f"syscall {puppet} {SYS['fork']}")
+    poll_until(lambda: state_of(child) == "S", Deadline(5), "the child to sleep")
+    own = puppeteer(f"attach {child}")["puppet"]
+    assert puppeteer.ret(f"syscall {own} {SYS['getpid']}") == child
+    assert puppeteer(f"syscall {own} {SYS['exit_group']} 0") == {"gone": True, "exited": 0}
+
+
+# ---- puppeteer: the victim lives on -----------------------------------------
+
+
+def queue_signal(pid: int) -> None:
+    # sigqueue(3) takes the value in a register, as a pointer-sized union.
+    ctypes.CDLL(None).sigqueue(ctypes.c_int(pid), ctypes.c_int(signal.SIGUSR1), ctypes.c_void_p(4711))
+
+
+@pytest.mark.parametrize("does", ["w", "n", "p", "f", "wa", "na", "pa", "fa", "wu", "nu", "pu", "fu", "r", "wpnfau"])
+def test_a_victim_is_unharmed_by_injections(
+    does: str, puppeteer: Server, victims: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    """w works, n sleeps, p polls, f waits on a futex, r reads; a gets alarms, u gets queued signals."""
+    victim = victims(does)
+    sent = 0
+    for _ in range(25):
+        puppet = puppeteer(f"attach {victim.pid}")["puppet"]
+        for _ in range(10):
+            assert puppeteer(f"syscall {puppet} {SYS['getpid']}")["ret"] == victim.pid
+            assert puppeteer(f"run {puppet} 488b07 RDI=16")["signal"] == "SIGSEGV"
+            # Spoils rax to r15, the vector registers' first, and the direction flag.
+            told = puppeteer(f"run {puppet} 660f76c0fd RBX=1 RBP=2 R12=3 R15=4")
+            assert (told["trap"], told["xmm0"], told["eflags"] & 0x400) == (True, "f" * 32, 0x400)
+        if "u" in does:
+            queue_signal(victim.pid)
+            sent += 1
+        assert puppeteer(f"detach {puppet}") == {"detached": puppet}
+        if "u" in does:
+            poll_until(lambda: not has_pending(victim.pid), Deadline(5), "delivery of the signal")
+        if "r" in does:
+            assert victim.stdin
+            victim.stdin.write("x")
+            victim.stdin.flush()
+    told = ask_to_end(victim, by="" if "r" in does else "q")
+    assert told["queued"] == sent
+    if "a" in does:
+        assert told["alarms"] > 0
+    elif "u" not in does:
+        assert told["interrupted"] == 0
+
+
+def has_pending(pid: int) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return any(line.startswith(("SigPnd:", "ShdPnd:")) and int(line.split()[1], 16) for line in lines)
+
+
+def test_a_broken_pipe_does_not_signal_the_victim(
+    puppeteer: Server, victims: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    victim = victims("p")
+    puppet = puppeteer(f"attach {victim.pid}")["puppet"]
+    memory = puppeteer(f"map {puppet} {PAGE}")["addr"]
+    puppeteer.ret(f"syscall {puppet} {SYS['pipe']} {memory}")
+    ends = struct.unpack("<ii", bytes.fromhex(puppeteer(f"peek {puppet} {memory} 8")["hex"]))
+    puppeteer.ret(f"syscall {puppet} {SYS['close']} {ends[0]}")
+    told = puppeteer(f"syscall {puppet} {SYS['write']} {ends[1]} {memory} 8")
+    assert told == {"ret": -1, "errno": "EPIPE", "errno_nr": 32, "swallowed": "SIGPIPE"}
+    puppeteer.ret(f"syscall {puppet} {SYS['close']} {ends[1]}")
+    puppeteer(f"unmap {puppet} {memory} {PAGE}")
+    puppeteer(f"detach {puppet}")
+    ask_to_end(victim)
+
+
+def test_detaching_leaves_no_mapping(puppeteer: Server, victims: Callable[[str], subprocess.Popen[str]]) -> None:
+    victim = victims("p")
+    maps = Path(f"/proc/{victim.pid}/maps")
+    before = maps.read_text()
+    puppet = puppeteer(f"attach {victim.pid}")["puppet"]
+    puppeteer(f"run {puppet} 90")
+    assert maps.read_text() != before
+    puppeteer(f"detach {puppet}")
+    assert maps.read_text() == before
+    ask_to_end(victim)
+
+
+def test_a_stopped_victim_stays_stopped(puppeteer: Server, victims: Callable[[str], subprocess.Popen[str]]) -> None:
+    victim = victims("pn")
+    victim.send_signal(signal.SIGSTOP)
+    poll_until(lambda: state_of(victim.pid) == "T", Deadline(5), "the victim to stop")
+    puppet = puppeteer(f"attach {victim.pid}")["puppet"]
+    for _ in range(20):
+        assert puppeteer.ret(f"syscall {puppet} {SYS['getpid']}") == victim.pid
+    puppeteer(f"detach {puppet}")
+    poll_until(lambda: state_of(victim.pid) == "T", Deadline(5), "the victim to stop again")
+    victim.send_signal(signal.SIGCONT)
+    ask_to_end(victim)
+
+
+def test_a_stop_signal_sent_meanwhile_takes_effect_later(
+    puppeteer: Server, victims: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    victim = victims("pn")
+    puppet = puppeteer(f"attach {victim.pid}")["puppet"]
+    victim.send_signal(signal.SIGSTOP)
+    for _ in range(20):
+        assert puppeteer.ret(f"syscall {puppet} {SYS['getpid']}") == victim.pid
+    puppeteer(f"detach {puppet}")
+    poll_until(lambda: state_of(victim.pid) == "T", Deadline(5), "the victim to stop")
+    victim.send_signal(signal.SIGCONT)
+    ask_to_end(victim)
+
+
+@pytest.mark.parametrize("end", ["eof", "quit", signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_the_victim_outlives_the_puppeteer(
+    end: str | signal.Signals, programs: Path, victims: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    """Between requests, that is: with SIGKILL in the midst of one, the victim cannot be saved."""
+    for _ in range(5):
+        victim = victims("wpnf")
+        server = Server(programs / "puppeteer")
+        spawned = server("spawn")["pid"]
+        puppet = server(f"attach {victim.pid}")["puppet"]
+        server(f"syscall {puppet} {SYS['getpid']}")
+        server(f"run {puppet} 488b07 RDI=16")
+        if isinstance(end, signal.Signals):
+            server.process.send_signal(end)
+            server.process.wait(10)
+        elif end == "quit":
+            server("quit")
+        server.close()
+        told = ask_to_end(victim)
+        assert told["interrupted"] == 0
+        poll_until(lambda: is_gone(spawned), Deadline(5), "the spawned puppet's end")  # noqa: B023
+
+
+def test_a_termination_does_not_wait_for_a_sleeping_call(
+    programs: Path, victims: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    victim = victims("wp")
+    server = Server(programs / "puppeteer")
+    puppet = server(f"attach {victim.pid}")["puppet"]
+    server("timeout 3600000")
+    server.send(f"syscall {puppet} {SYS['pause']}\n")
+    poll_until(lambda: Path(f"/proc/{victim.pid}/syscall").read_text().startswith("34 "), Deadline(5), "the call")
+    server.process.terminate()
+    assert server.process.wait(5) == 0
+    server.close()
+    ask_to_end(victim)
+
+
+def test_a_thread_other_than_the_main_one_can_be_a_puppet(
+    puppeteer: Server, victims: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    victim = victims("w")
+    threads = {int(task.name) for task in Path(f"/proc/{victim.pid}/task").iterdir()} - {victim.pid}
+    for _ in range(20):
+        puppet = puppeteer(f"attach {min(threads)}")["puppet"]
+        assert puppeteer.ret(f"syscall {puppet} 186") == min(threads)
+        puppeteer(f"detach {puppet}")
+    ask_to_end(victim)
+
+
+# ---- the other programs -----------------------------------------------------
+
+
+def lines_of(*argv: str | Path, expect: int = 0) -> list[Reply]:
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == expect, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_documented_structures_and_numbers_are_those_of_the_header(tmp_path: Path) -> None:
+    source = tmp_path / "layout.c"
+    source.write_text(
+        f'#include "{UAPI}"\n'
+        '#include <stdio.h>\nint main(void) { printf("[%zu,%zu,%u,%u,%u]", sizeof(struct sealproof_canary),\n'
+        "sizeof(struct sealproof_attack), (unsigned)SEALPROOF_CANARY_PLANT, (unsigned)SEALPROOF_CANARY_READ,\n"
+        "(unsigned)SEALPROOF_ATTACK); }\n"
+    )
+    subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "layout", source], check=True)
+    told = json.loads(subprocess.check_output([tmp_path / "layout"]))
+    sizes = [struct.calcsize("<IIQQ"), struct.calcsize("<IIQQQqQ")]
+    assert told == [*sizes, 0xC0185301, 0xC0185302, 0xC0305310]
+    text = UAPI.read_text()
+    assert all(number in text for number in ("<IIQQ", "<IIQQQqQ", "0xc0185301", "0xc0185302", "0xc0305310"))
+
+
+def test_the_canary_refuses_a_folder_on_disk_and_names_a_missing_module(programs: Path) -> None:
+    seed = random.randbytes(32).hex()
+    for folder, error in (("/proc", "a file in ramfs or tmpfs for the page cache"), ("/dev/shm", "")):
+        if error == "" and not Path(folder).is_dir():
+            pytest.skip("no tmpfs on this machine")
+        server = Server(programs / "canary", folder)
+        assert server("read user private") == {"error": "nothing planted"}
+        assert "error" in server("plant 00")
+        if not Path("/dev/sealproof-canary").exists():
+            assert server(f"plant {seed}") == {"error": "/dev/sealproof-canary", "errno": "ENOENT", "errno_nr": 2}
+        server.close()
+
+
+def test_the_nonce_is_kept_and_questions_are_counted(programs: Path) -> None:
+    script = "{0} serve && {0} set 00ffA1 && {0} get && {0} get && {0} set zz; {0} get; {0} set 77 && {0} get"
+    # Namespaces of its own: another nonce may be served here, and the daemon must end.
+    argv = ["unshare", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", script.format(programs / "nonce")]
+    told = lines_of(*argv)
+    assert told == [
+        {"set": True},
+        {"nonce": "00ffa1", "asked": 0},
+        {"nonce": "00ffa1", "asked": 1},
+        {"error": "usage: nonce set HEX; at most 64 bytes"},
+        {"nonce": "00ffa1", "asked": 2},
+        {"set": True},
+        {"nonce": "77", "asked": 0},
+    ]
+
+
+def test_the_network_check_agrees_with_the_echo_server(programs: Path) -> None:
+    server = Server(programs / "echo_server")
+    port = server.reply()["port"]
+    size = 3_000_001
+    for seed in (1, 2):
+        (check,) = lines_of(programs / "check_net", "127.0.0.1", str(port), str(size), str(seed))
+        assert check["expected"] == check["got"]
+        assert (check["received"], check["end"]) == (size, "complete")
+        assert server.reply() == {"bytes": size, "fnv1a64": check["expected"]}
+    server.close()
+    assert server.process.returncode == 0
+    lines_of(programs / "check_net", "127.0.0.1", str(port), "10", expect=1)
+
+
+def test_the_disk_check_reads_what_it_wrote(programs: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(2 << 20))
+    done = subprocess.run([programs / "check_disk", disk, "2", "7"], capture_output=True, text=True, check=False)
+    if "Invalid argument" in done.stderr:
+        pytest.skip("this file system has no O_DIRECT")
+    check = json.loads(done.stdout)
+    assert check["expected"] == check["got"]
+    told = 0xCBF29CE484222325
+    for byte in disk.read_bytes():
+        told = (told ^ byte) * 0x100000001B3 & (1 << 64) - 1
+    assert check["got"] == f"{told:#018x}"
+
+
+def test_the_emulator_check_tells_the_truth_without_the_prefix(programs: Path) -> None:
+    checks = lines_of(programs / "check_cmpxchg", "5")
+    assert len(checks) == 10
+    for check in checks:
+        assert len(check["expected"]) == len(check["got"]) == 8
+        assert all(f"zf={0 if 'not' in check['name'] else 1}" in state for state in check["expected"])
+        assert check["got"] == (check["expected"] if check["emulated"] else ["SIGILL"] * 8)
+
+
+def test_the_clock_check_measures(programs: Path) -> None:
+    if not Path("/sys/devices/system/clocksource/clocksource0").is_dir():
+        pytest.skip("no clocksource in sysfs")
+    checks = {check["name"]: check for check in lines_of(programs / "check_clock")}
+    assert checks["the clock never goes back"]["got"] == 0
+    assert checks["a sleep of 200 ms takes 200 ms to 5 s"]["elapsed_ns"] >= 200_000_000
+
+
+def test_the_device_check_says_that_there_is_no_device(programs: Path) -> None:
+    if any(p.read_text() == "0x11e8\n" for p in Path("/sys/bus/pci/devices").glob("*/device")):
+        pytest.skip("this machine has the edu device")
+    lines_of(programs / "check_mmio", expect=1)
+
+
+def test_the_beat_goes_on_without_a_reader_and_forwards_the_guest(programs: Path, tmp_path: Path) -> None:
+    fifo, guest = tmp_path / "fifo", tmp_path / "guest"
+    os.mkfifo(fifo)
+    guest.write_text("0 11\n1 22\n2 3")
+    beat = subprocess.Popen([programs / "beat", fifo, "5", guest])
+    try:
+        for _ in range(2):  # a reader that comes late, goes, and comes again
+            reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+            seen = b""
+            deadline = Deadline(10)
+            while seen.count(b"\n") < 5 and not deadline.passed():
+                if select.select([reader], [], [], 1)[0]:
+                    seen += os.read(reader, 4096)
+            os.close(reader)
+            numbers = [int(line.split()[0].removeprefix(b"host=")) for line in seen.splitlines()[:5]]
+            assert numbers == list(range(numbers[0], numbers[0] + 5))
+            assert seen.splitlines()[4].endswith(b"guest=1")
+        # A reader that does not read: the port fills up, beats are left out, lines stay whole.
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        with guest.open("a") as more:
+            more.write("3\n3 44\n")
+        seen = b""
+        deadline = Deadline(10)
+        while b"guest=3\n" not in seen and not deadline.passed():
+            if select.select([reader], [], [], 1)[0]:
+                seen += os.read(reader, 4096)
+        os.close(reader)
+        assert b"guest=3\n" in seen
+        assert beat.poll() is None
+    finally:
+        beat.kill()
+        beat.wait()
