@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.pool import HostPool
 from host_setup.provision import Provisioned
-from signoff.plugin import Signoff
 from signoff.record import Kernel, Patch, Tier
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
+
+if TYPE_CHECKING:  # pytest loads it as a plugin, and wants to be the first to import it
+    from signoff.plugin import Signoff
 
 pytest_plugins = ["signoff.plugin", "host_setup.plugin"]
 

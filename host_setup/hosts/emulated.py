@@ -100,8 +100,12 @@ class EmulatedHost:
                 fd = stream.fileno()
                 argv = [*spec.argv(), "-incoming", f"fd:{fd}"]
                 self._qemu = Qemu(argv, vitals=self.vitals, folder=folder, on_beat=self._beats.heard, pass_fds=(fd,))
-            self._qemu.wait_status("paused", seconds=RESTORE)  # it was saved stopped; until then it is "inmigrate"
-            self._qemu.qmp.execute("cont")
+            try:
+                self._qemu.wait_status("paused", seconds=RESTORE)  # it was saved stopped; until then it is "inmigrate"
+                self.resume()
+            except BaseException:
+                self.close()
+                raise
 
     @property
     def qemu(self) -> Qemu:
@@ -194,6 +198,10 @@ class EmulatedHost:
                 return bool(status == "completed")
 
             poll_until(done, Deadline(60), "the host's state to be written", check=self.vitals.check)
+
+    def resume(self) -> None:
+        """Let it run on, after it was saved or loaded."""
+        self._qemu.qmp.execute("cont")
 
     def nonces(self, *, seconds: float = RESTORE) -> tuple[str, str]:
         """What the memory of host and guest holds: ``<nonce> <times asked>`` each; asking counts."""

@@ -19,6 +19,7 @@ from host_setup.hosts.guest import PROGRAMS
 
 EXPECTED_COLD = 15.0  # seconds
 NONCE_BYTES = 16
+SAVES = 10  # moments tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +122,31 @@ class EmulatedHosts:
                 said = host.ssh.run(["cat", self.spec.guest.console], seconds=20).require().stdout
                 (folder / "guest.log").write_bytes(said)
                 host.detach()
-                host.save(folder / "state")
+                self._save_loadable(host, folder)
             finally:
                 host.close()
             (folder / "host.log").write_text(host.kernel_log(), encoding="utf-8")
+
+    def _save_loadable(self, host: EmulatedHost, folder: Path) -> None:
+        """Save the host in a moment in which QEMU can load it again.
+
+        QEMU refuses a state in which an emulated CPU runs the nested guest (target/i386/machine.c, cpu_post_load():
+        "vCPU set in guest-mode"), and tells so only when it loads it. The guest idles most of the time: another
+        moment will do.
+
+        :raises MachineError: no moment was good.
+        """
+        trouble: MachineError | None = None
+        for _ in range(SAVES):
+            host.save(folder / "state")
+            try:
+                EmulatedHost(self.spec, self._next_folder(), state=folder / "state").close()
+            except MachineError as error:
+                trouble = error
+                host.resume()
+            else:
+                return
+        raise MachineError(f"of {SAVES} saved states none could be loaded; the last: {trouble}")
 
     def _next_folder(self) -> Path:
         self._count += 1

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What makes it a proof: observations, contract, verdict, evidence and report. Knows no machine.
+
+Data flows one way through the modules, and imports follow it::
+
+    observation    the bare facts of one probe run, and the canary that they are compared with
+    contract       claim x mode -> exact outcome
+    verdict        one claim: observations + contract -> PASS, FAIL, MISS
+    overall        all claims -> one word and the exit code
+    record         what was tested, on what, how to repeat it
+    results        one claim's line in the run's journal
+    evidence       the run's folder on disk
+    report/        the folder's content -> signoff.html, signoff.json, junit.xml, the terminal
+    trial          what a claim's test holds in its hand
+    plugin         pytest drives it all
+"""

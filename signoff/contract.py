@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The reviewed table claim x mode -> exact outcome, read from a file.
+
+The file cannot declare a leak a success: a protected outcome of an attack leaks nothing and changes nothing, and its
+control must reach the page. Whoever writes the table is stopped here, before a run.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import signal
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from common.errors import UserInputError
+from signoff.observation import PAGE_SIZE, After, Page, State
+
+
+class Mode(StrEnum):
+    """Which column of the contract a run is judged by."""
+
+    PLAIN = "plain"
+    """The guest did not ask for protection: every probe must get through. It checks the controls."""
+    PROTECTED = "protected"
+    """The guest asked for protection. Only this is a sign-off."""
+
+
+class Kind(StrEnum):
+    """What a claim is about."""
+
+    ATTACK = "attack"
+    """A way to the guest's memory that must fail."""
+    BOUNDARY = "boundary"
+    """A way that is documented to be open."""
+    LEGITIMATE = "legitimate"
+    """Something that must go on working."""
+    ORACLE = "oracle"
+    """What a look from outside the host must find."""
+    HEALTH = "health"
+    """The host and the guest must be well during the whole run."""
+
+
+class Class(StrEnum):
+    """Who attacks, or what must work. Each has a heading and a sentence for the reader of the report."""
+
+    HOST_USER = "host-user"
+    KERNEL_USER_COPY = "kernel-user-copy"
+    KERNEL_GUP = "kernel-gup"
+    KERNEL_ADDRESS = "kernel-address"
+    KVM = "kvm"
+    MEMORY_MANAGEMENT = "memory-management"
+    COMPROMISE = "compromise"
+    EMULATION = "emulation"
+    PARAVIRTUAL = "paravirtual"
+    DEVICES = "devices"
+    GUEST_LIFE = "guest-life"
+    HEALTH = "health"
+
+    @property
+    def heading(self) -> str:
+        """A few words."""
+        return _CLASSES[self][0]
+
+    @property
+    def sentence(self) -> str:
+        """What belongs to the class."""
+        return _CLASSES[self][1]
+
+
+_CLASSES = {
+    Class.HOST_USER: (
+        "Host user space",
+        "A compromised VMM reads or writes guest memory with its own loads and stores, through its own mapping.",
+    ),
+    Class.KERNEL_USER_COPY: (
+        "Host kernel, induced, by user copy",
+        "A system call makes the host kernel copy from or to the VMM's mapping (copy_from_user, copy_to_user).",
+    ),
+    Class.KERNEL_GUP: (
+        "Host kernel, induced, by get_user_pages",
+        "A system call makes the host kernel look up the page behind the VMM's mapping and use it.",
+    ),
+    Class.KERNEL_ADDRESS: (
+        "Host kernel, by its own address",
+        "Code in the host kernel reads the page where the kernel itself maps it, as a stray pointer or a reader does.",
+    ),
+    Class.KVM: ("Through KVM", "The VMM uses KVM's own interface to get at guest memory."),
+    Class.MEMORY_MANAGEMENT: (
+        "Through memory management",
+        "The host moves, merges, swaps, copies or frees the page, and its bytes go along.",
+    ),
+    Class.COMPROMISE: (
+        "Full compromise and hardware",
+        "An attacker who runs code of his choice in the host kernel, or owns a device: documented to be open.",
+    ),
+    Class.EMULATION: ("Instruction emulation", "KVM reads and writes guest memory to carry out an instruction."),
+    Class.PARAVIRTUAL: ("Paravirtual interfaces", "KVM and the guest share data: clock, steal time, hypercalls."),
+    Class.DEVICES: ("Devices", "QEMU's devices move data to and from the guest."),
+    Class.GUEST_LIFE: ("Life of a guest", "Boot, reset, stop, memory that comes and goes, the end."),
+    Class.HEALTH: ("Host and guest", "Nothing broke in the host or in the guest while all this was tried."),
+}
+_BY_KIND = {
+    Kind.ATTACK: {
+        Class.HOST_USER,
+        Class.KERNEL_USER_COPY,
+        Class.KERNEL_GUP,
+        Class.KERNEL_ADDRESS,
+        Class.KVM,
+        Class.MEMORY_MANAGEMENT,
+    },
+    Kind.BOUNDARY: set(Class) - {Class.EMULATION, Class.PARAVIRTUAL, Class.DEVICES, Class.GUEST_LIFE, Class.HEALTH},
+    Kind.LEGITIMATE: {Class.EMULATION, Class.PARAVIRTUAL, Class.DEVICES, Class.GUEST_LIFE},
+    Kind.ORACLE: {Class.KERNEL_ADDRESS, Class.MEMORY_MANAGEMENT},
+    Kind.HEALTH: {Class.HEALTH},
+}
+
+_SI_CODE = re.compile(r"(BUS|SEGV|ILL|TRAP|FPE|SI)_[A-Z]+")
+_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+_WORD = ConfigDict(extra="forbid", frozen=True)
+
+
+class Outcome(BaseModel):
+    """What a probe's run must be, exactly. A field that is not stated must be absent from the run.
+
+    :ivar leak: canary bytes that the attacker gets: ``none``, ``page`` (all 4,096) or a number.
+    :ivar page_after: what the guest must find; not stated: not looked at, or intact.
+    """
+
+    model_config = _STRICT
+
+    returned: int | None = None
+    errno: str | None = None
+    signal: str | None = None
+    si_code: str | None = None
+    leak: Literal["none", "page"] | Annotated[int, Field(ge=1, le=PAGE_SIZE)]
+    page_after: Annotated[After | None, Field(strict=False)] = None
+
+    @property
+    def leaked(self) -> int:
+        """``leak`` as a number of bytes."""
+        if isinstance(self.leak, int):
+            return self.leak
+        return PAGE_SIZE if self.leak == "page" else 0
+
+    @property
+    def reaches(self) -> bool:
+        """Whether such a run has shown that the probe gets at the page."""
+        return self.leaked > 0 or self.page_after is After.OVERWRITTEN
+
+    @model_validator(mode="after")
+    def _names_are_real(self) -> Outcome:
+        if self.errno is not None and self.errno not in errno.errorcode.values():
+            raise ValueError(f"errno: there is no {self.errno}")
+        if self.errno is not None and self.returned != -1:
+            raise ValueError("errno: a call that fails returns -1; state returned = -1")
+        if self.errno is None and self.returned == -1:
+            raise ValueError("errno: a call that returns -1 has one; state which")
+        if self.signal is not None and self.signal not in signal.Signals.__members__:
+            raise ValueError(f"signal: there is no {self.signal}")
+        if (self.signal is None) != (self.si_code is None):
+            raise ValueError("signal and si_code are stated together")
+        if self.si_code is not None and not _SI_CODE.fullmatch(self.si_code):
+            raise ValueError(f"si_code: {self.si_code} is not a name such as BUS_ADRERR")
+        return self
+
+
+class _Claim(BaseModel):
+    model_config = _WORD
+
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]+$")]
+    threat: Annotated[Class, Field(alias="class")]
+    source: Annotated[str, Field(min_length=1)]
+    reason: Annotated[str, Field(min_length=1)]
+
+    @property
+    def sentence(self) -> str:
+        """The claim's name as words, for when its test cannot be asked."""
+        words = self.id.replace("_", " ")
+        return f"{words[0].upper()}{words[1:]}."
+
+
+class ProbeClaim(_Claim):
+    """A claim about a way to guest memory.
+
+    :ivar pages: the kinds of page on which the probe must have run, all of them.
+    :ivar shared: outcome of a control on a shared page; not stated: as ``plain``.
+    """
+
+    kind: Literal[Kind.ATTACK, Kind.BOUNDARY]
+    pages: tuple[Page, ...] = tuple(Page)
+    plain: Outcome
+    protected: Outcome
+    shared: Outcome | None = None
+
+    def outcome(self, state: State) -> Outcome:
+        """What a probe of a page in that state must be."""
+        if state is State.PRIVATE:
+            return self.protected
+        if state is State.SHARED and self.shared is not None:
+            return self.shared
+        return self.plain
+
+    @model_validator(mode="after")
+    def _proves_something(self) -> ProbeClaim:
+        _class_fits(self.kind, self.threat)
+        if not self.pages or len(set(self.pages)) != len(self.pages):
+            raise ValueError("pages: name each kind of page once, and at least one")
+        for name, control in (("plain", self.plain), ("shared", self.outcome(State.SHARED))):
+            if not control.reaches:
+                raise ValueError(f"{name}: a control must leak, or leave the page overwritten; this one proves nothing")
+        if self.kind is Kind.ATTACK:
+            _refuses(self.plain, self.protected)
+        return self
+
+
+def _refuses(plain: Outcome, protected: Outcome) -> None:
+    if protected.leaked:
+        raise ValueError("protected: an attack must leak nothing (a way that is open by design is a boundary)")
+    if protected.page_after not in (None, After.INTACT):
+        raise ValueError("protected: an attack must leave the page intact")
+    if plain.page_after is After.OVERWRITTEN and protected.page_after is None:
+        raise ValueError("protected: the control overwrites the page, so state page_after = 'intact'")
+    if (protected.returned, protected.signal) == (None, None):
+        raise ValueError("protected: state how the attack ends: returned, or signal and si_code")
+
+
+class Right(BaseModel):
+    """A path that must give the right result in a mode. There is no other outcome to contract for."""
+
+    model_config = _STRICT
+
+    right: Literal[True]
+
+
+class WorkClaim(_Claim):
+    """A claim that something works, is found, or stays well."""
+
+    kind: Literal[Kind.LEGITIMATE, Kind.ORACLE, Kind.HEALTH]
+    plain: Right
+    protected: Right
+
+    @model_validator(mode="after")
+    def _class_fits_kind(self) -> WorkClaim:
+        _class_fits(self.kind, self.threat)
+        return self
+
+
+def _class_fits(kind: Kind, threat: Class) -> None:
+    if threat not in _BY_KIND[kind]:
+        raise ValueError(f"class: {threat} is none for the kind {kind}: {', '.join(sorted(_BY_KIND[kind]))}")
+
+
+Claim = ProbeClaim | WorkClaim
+
+
+class Contract(BaseModel):
+    """All claims, in the order of the file, which is the order of the report."""
+
+    model_config = _WORD
+
+    version: Literal[1]
+    claims: Annotated[
+        tuple[Annotated[Claim, Field(discriminator="kind")], ...], Field(alias="claim", min_length=1, strict=False)
+    ]
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Contract:
+        ids = [claim.id for claim in self.claims]
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        if twice:
+            raise ValueError(f"claimed twice: {', '.join(twice)}")
+        return self
+
+    def find(self, name: str) -> Claim | None:
+        """The claim with that id, or None."""
+        return next((claim for claim in self.claims if claim.id == name), None)
+
+
+def load(path: Path) -> Contract:
+    """Read a contract.
+
+    :raises UserInputError: if it cannot be read or is not right; names line, claim and field of each fault.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserInputError(f"the contract cannot be read: {error}", stage="contract") from error
+    try:
+        table = tomllib.loads(text)
+        return Contract.model_validate(table)
+    except tomllib.TOMLDecodeError as error:
+        raise UserInputError(f"{path}: not TOML: {error}", stage="contract", artefact=path) from error
+    except ValidationError as error:
+        faults = [_place(path, text, table, one) for one in error.errors(include_url=False, include_input=False)]
+        raise UserInputError("\n".join(faults), stage="contract", hint="correct these lines", artefact=path) from error
+
+
+def _place(path: Path, text: str, table: dict[str, Any], fault: Any) -> str:
+    """One fault of pydantic's as ``file:line: claim: field: what``."""
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    where = list(fault["loc"])
+    if len(where) < 2 or where[0] != "claim" or not isinstance(where[1], int):
+        field = ".".join(str(part) for part in where)
+        return f"{path.name}: {field + ': ' if field else ''}{message}"
+    starts = [line for line, words in enumerate(text.splitlines(), 1) if re.match(r"\s*\[\[\s*claim\s*\]\]", words)]
+    line = f":{starts[where[1]]}" if where[1] < len(starts) else ""
+    claim = table["claim"][where[1]]
+    name = claim.get("id", f"claim number {where[1] + 1}") if isinstance(claim, dict) else f"number {where[1] + 1}"
+    field = ".".join(str(part) for part in where[2:] if part not in set(Kind))
+    return f"{path.name}{line}: {name}: {field + ': ' if field else ''}{message}"

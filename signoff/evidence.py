@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The run's folder. Everything that the report says is read back from it, so a run that was killed has one, too.
+
+::
+
+    reports/<run id>/
+        record.json      the run's identity; rewritten whenever more is known
+        contract.toml    the contract as it was
+        planned.json     claim -> sentence, for every claim whose test was found
+        claims.jsonl     one line a claim, as they end
+        evidence/<claim>/  subject.jsonl, control.jsonl, checks.jsonl and what the test attached
+        logs/            console, kernel log, QMP transcript; so is any other folder
+        signoff.html  signoff.json  junit.xml
+        SHA256SUMS       of all of it, for 'sha256sum -c'
+    reports/latest -> <run id>
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from common.errors import UserInputError
+from common.store import disk_errors
+from signoff.contract import Contract, load
+from signoff.observation import Check, Observation
+from signoff.record import Record
+from signoff.results import Result, kept
+
+SUMS = "SHA256SUMS"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_RECORD = TypeAdapter(Record)
+_RESULT = TypeAdapter(Result)
+_PLANNED = TypeAdapter(dict[str, str])
+
+
+class Evidence:
+    """A run's folder, open for writing.
+
+    :param folder: must exist. Use :meth:`create` for a new run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def create(cls, reports: Path, run: str, contract: Path) -> Evidence:
+        """Make the folder of a new run.
+
+        :raises NoSpaceError: if the disk is full. :raises FileExistsError: if there is a run of that name.
+        """
+        folder = reports / run
+        with disk_errors(reports):
+            reports.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+            for name in ("evidence", "logs"):
+                (folder / name).mkdir()
+            shutil.copyfile(contract, folder / "contract.toml")
+            (folder / "claims.jsonl").touch()
+        return cls(folder)
+
+    def write_record(self, record: Record) -> None:
+        """Put the identity down, replacing what was known before."""
+        self._replace("record.json", _RECORD.dump_json(record, indent=1))
+
+    def write_planned(self, planned: dict[str, str]) -> None:
+        """Put down which claims have a test."""
+        self._replace("planned.json", json.dumps(planned, indent=1).encode())
+
+    def append(self, result: Result) -> None:
+        """Add a claim's line; it is on the disk when this returns."""
+        with disk_errors(self.folder), (self.folder / "claims.jsonl").open("ab") as out:
+            out.write(_RESULT.dump_json(result) + b"\n")
+            out.flush()
+            os.fsync(out.fileno())
+
+    def observations(self, claim: str, role: str, seen: Sequence[Observation]) -> str:
+        """Keep the runs of a probe with all the data that the attacker got.
+
+        :returns: the file's name, relative to the run's folder.
+        """
+        lines = [{**dataclasses.asdict(kept(role, one)), "data": one.data.hex()} for one in seen]
+        return self._lines(claim, f"{role}.jsonl", lines)
+
+    def checks(self, claim: str, role: str, checks: Sequence[Check]) -> str:
+        """Keep checks; returns the file's name, relative to the run's folder."""
+        lines = [{"role": role, **dataclasses.asdict(check)} for check in checks]
+        return self._lines(claim, f"checks-{role}.jsonl", lines)
+
+    def attach(self, claim: str, name: str, content: str | bytes) -> str:
+        """Keep a file with a claim; a second one of that name gets a number.
+
+        :returns: its name, relative to the run's folder. :raises ValueError: if the name is not a plain file name.
+        """
+        return self._put(Path("evidence", _plain(claim)), name, content)
+
+    def log(self, name: str, content: str | bytes | Path) -> str:
+        """Keep a log of the whole run; a ``Path`` is copied.
+
+        :returns: its name, relative to the run's folder.
+        """
+        if isinstance(content, Path):
+            kept_at = self.folder / "logs" / _plain(name)
+            if content.resolve() != kept_at.resolve():
+                with disk_errors(self.folder):
+                    shutil.copyfile(content, kept_at)
+            return str(kept_at.relative_to(self.folder))
+        return self._put(Path("logs"), name, content)
+
+    def seal(self) -> None:
+        """Write the checksums of all files; the last thing that is written into the folder."""
+        lines = []
+        for path in sorted(self.folder.rglob("*")):
+            if path.is_file() and path != self.folder / SUMS:
+                with path.open("rb") as data:
+                    lines.append(f"{hashlib.file_digest(data, 'sha256').hexdigest()}  {path.relative_to(self.folder)}")
+        self._replace(SUMS, ("\n".join(lines) + "\n").encode())
+
+    def publish(self) -> None:
+        """Let ``latest`` beside the folder point to it; there is no moment at which it points nowhere."""
+        fresh = self.folder.parent / f".latest-{secrets.token_hex(4)}"
+        with disk_errors(self.folder):
+            fresh.symlink_to(self.folder.name)
+            fresh.replace(self.folder.parent / "latest")
+
+    def _put(self, below: Path, name: str, content: str | bytes) -> str:
+        stem, dot, suffix = _plain(name).partition(".")
+        folder = self.folder / below
+        number = 1
+        while (folder / name).exists():
+            number += 1
+            name = f"{stem}-{number}{dot}{suffix}"
+        with disk_errors(self.folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content.encode(errors="replace") if isinstance(content, str) else content)
+        return str(below / name)
+
+    def _lines(self, claim: str, name: str, lines: Iterable[object]) -> str:
+        return self.attach(claim, name, "".join(f"{json.dumps(line)}\n" for line in lines))
+
+    def _replace(self, name: str, content: bytes) -> None:
+        fresh = self.folder / f".{name}.new"
+        with disk_errors(self.folder):
+            fresh.write_bytes(content)
+            fresh.replace(self.folder / name)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kept:
+    """What a run's folder holds.
+
+    :ivar planned: claim -> sentence. :ivar logs: names relative to the folder.
+    """
+
+    record: Record
+    contract: Contract
+    planned: dict[str, str]
+    results: list[Result]
+    logs: list[str]
+
+
+def read(folder: Path) -> Kept:
+    """Read a run's folder back, finished or not.
+
+    A last line cut short by a crash is no result: its claim counts as not reached.
+
+    :raises UserInputError: if this is not a run's folder, or it is damaged.
+    """
+    try:
+        record = _RECORD.validate_json((folder / "record.json").read_bytes())
+        planned_file = folder / "planned.json"
+        planned = _PLANNED.validate_json(planned_file.read_bytes()) if planned_file.exists() else {}
+        whole, _, _ = (folder / "claims.jsonl").read_bytes().rpartition(b"\n")
+        results = [_RESULT.validate_json(line) for line in whole.splitlines()]
+    except (OSError, ValidationError) as error:
+        raise UserInputError(f"{folder} is not the folder of a run: {error}", stage="report") from error
+    # Whatever else has its own folder here is a log, too: the harness may write where we only know the place.
+    below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    logs = sorted(str(path) for path in below if len(path.parts) > 1 and path.parts[0] != "evidence")
+    return Kept(record, load(folder / "contract.toml"), planned, results, logs)
+
+
+def _plain(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a plain file name")
+    return name

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The bare facts of one probe run. Nothing here says whether they are good or bad."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+PAGE_SIZE = 4096
+RUN = 8
+"""Bytes in a row that count as the canary's: by chance they meet with probability 2**-52 for each place looked at."""
+SHORTEST = 4
+"""A probe that got fewer than ``RUN`` bytes leaked them if all of them, at least so many, stand in the canary."""
+
+
+class Page(StrEnum):
+    """What the guest uses the page for; each kind lives in another part of the guest's memory."""
+
+    USER = "user"
+    KERNEL = "kernel"
+    CACHE = "page cache"
+
+
+class State(StrEnum):
+    """Who may see the page."""
+
+    PLAIN = "plain"
+    """In a guest that did not ask for protection."""
+    PRIVATE = "private"
+    """In a guest that asked for protection, a page that it has not shared."""
+    SHARED = "shared"
+    """In a guest that asked for protection, a page that it has shared by hypercall."""
+
+
+class After(StrEnum):
+    """What the guest found in the page when it read it again after the probe."""
+
+    INTACT = "intact"
+    OVERWRITTEN = "overwritten"
+    """Exactly what the attacker wrote."""
+    CHANGED = "changed"
+    """Neither its own bytes nor all of the attacker's."""
+
+
+class Canary:
+    """The random page that a guest holds; it can be compared with, and never printed.
+
+    :param data: 4,096 random bytes.
+    :raises ValueError: if the size is wrong or the bytes are visibly not random. A page of zeros would make every
+        failed read a leak, and every control a success.
+    """
+
+    __slots__ = ("_bytes", "_places", "fingerprint")
+
+    def __init__(self, data: bytes) -> None:
+        if len(data) != PAGE_SIZE:
+            raise ValueError(f"a canary has {PAGE_SIZE} bytes, not {len(data)}")
+        self._bytes = bytes(data)
+        self._places = {self._bytes[at : at + RUN]: at for at in range(PAGE_SIZE - RUN + 1)}
+        if len(self._places) != PAGE_SIZE - RUN + 1:
+            raise ValueError("a canary is random: this one repeats itself")
+        self.fingerprint = hashlib.sha256(self._bytes).hexdigest()[:16]
+        """Names the canary in the evidence and does not disclose it."""
+
+    def __repr__(self) -> str:
+        return f"<canary {self.fingerprint}>"
+
+    def leaked(self, data: bytes) -> int:
+        """How many bytes of the canary ``data`` discloses, 0 to 4,096, each counted once.
+
+        Runs of at least 8 bytes count, at any offset in either. Data shorter than that (4 to 7 bytes) counts when all
+        of it stands in the canary.
+        """
+        if SHORTEST <= len(data) < RUN:
+            return len(data) if data in self._bytes else 0
+        seen = bytearray(PAGE_SIZE)
+        places = self._places
+        for start in range(len(data) - RUN + 1):
+            at = places.get(data[start : start + RUN])
+            if at is not None:
+                seen[at : at + RUN] = b"\1" * RUN
+        return seen.count(1)
+
+
+Fact = tuple[str, str]
+"""One more thing that the probe tells: name and value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One probe run on one page.
+
+    :ivar page: which page. :ivar state: who may see it.
+    :ivar call: the probe's way in, the same word in subject and control: ``process_vm_readv``.
+    :ivar canary: what the page held before.
+    :ivar reach: evidence that the probe was aimed at that page: guest-physical, virtual and physical address, the
+        mapping. Without it a refusal says nothing.
+    :ivar returned: what the call returned; None if it did not return, or returns nothing (a load).
+    :ivar errno: its name, ``EFAULT``. :ivar signal: its name, ``SIGBUS``. :ivar si_code: its name, ``BUS_ADRERR``.
+    :ivar si_addr: the faulting address.
+    :ivar data: what the attacker got. :ivar page_after: what the guest found afterwards; None if it did not look.
+    """
+
+    page: Page
+    state: State
+    call: str
+    canary: Canary
+    reach: tuple[str, ...]
+    returned: int | None = None
+    errno: str | None = None
+    signal: str | None = None
+    si_code: str | None = None
+    si_addr: int | None = None
+    data: bytes = b""
+    page_after: After | None = None
+    facts: tuple[Fact, ...] = ()
+
+    @property
+    def leaked(self) -> int:
+        """Bytes of the page's own canary that the attacker got."""
+        return self.canary.leaked(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One result of a path that must work: what it should be, what it was. Equal text means right."""
+
+    name: str
+    expected: str
+    got: str
+
+    @property
+    def right(self) -> bool:
+        """Whether it is as it should be."""
+        return self.expected == self.got

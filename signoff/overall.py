@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""All claims: one word for the whole run, one sentence, one exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+from signoff.contract import Kind, Mode
+from signoff.verdict import Status
+
+
+class Word(StrEnum):
+    """The verdict on a run."""
+
+    PROTECTED = "PROTECTED"
+    NOT_PROTECTED = "NOT PROTECTED"
+    NOT_USABLE = "NOT USABLE"
+    """No attack got through, but something that must work or stay well does not."""
+    NOT_PROVEN = "NOT PROVEN"
+    CONTROLS_HOLD = "CONTROLS HOLD"
+    CONTROLS_BROKEN = "CONTROLS BROKEN"
+
+
+class Exit(IntEnum):
+    """The run's exit code."""
+
+    PROVEN = 0
+    FAILED = 1
+    NOT_PROVEN = 2
+
+
+EXIT_MEANING = {
+    Exit.PROVEN: "every claim PASS",
+    Exit.FAILED: "at least one claim FAIL",
+    Exit.NOT_PROVEN: "not proven: a claim ERROR or MISS, or the run was cut short",
+}
+
+
+_PROTECTION = (Kind.ATTACK, Kind.BOUNDARY, Kind.ORACLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Overall:
+    """The verdict on a run."""
+
+    word: Word
+    exit_code: Exit
+    sentence: str
+
+
+def overall(claims: Iterable[tuple[Kind, Status, str]], mode: Mode, problems: Sequence[str] = ()) -> Overall:
+    """Judge a run.
+
+    :param claims: kind, status and reason of every claim of the contract, those that did not run included.
+    :param problems: what makes the run as a whole no proof: interrupted, kernel unknown.
+    """
+    rows = list(claims)
+    # A claim set aside without a reason is a claim that was not tried.
+    open_ = sum(status in (Status.ERROR, Status.MISS) or (status is Status.SKIP and not why) for _, status, why in rows)
+    passed = {kind for kind, status, _ in rows if status is Status.PASS}
+    unproven = [*([f"{open_} of {len(rows)} claims are not proven"] if open_ else []), *problems]
+    if any(status is Status.FAIL for _, status, _ in rows):
+        word, sentence = _failed(rows, mode)
+        return Overall(word, Exit.FAILED, f"{sentence} {_also(unproven)}".strip())
+    if Kind.ATTACK not in passed:
+        unproven.append("no attack was tried and refused" if mode is Mode.PROTECTED else "no probe was tried")
+    if unproven:
+        return Overall(Word.NOT_PROVEN, Exit.NOT_PROVEN, f"Nothing failed, but {'; '.join(unproven)}.")
+    if mode is Mode.PLAIN:
+        return Overall(Word.CONTROLS_HOLD, Exit.PROVEN, "Every probe gets through to a guest that is not protected.")
+    return Overall(
+        Word.PROTECTED,
+        Exit.PROVEN,
+        "Every attack was refused exactly as contracted, while the same probe got through in its control.",
+    )
+
+
+def interrupted(run: Overall) -> Overall:
+    """The verdict on a run that was stopped by hand: not proven, whatever had failed by then."""
+    before = " A claim had already failed." if run.exit_code is Exit.FAILED else ""
+    return Overall(Word.NOT_PROVEN, Exit.NOT_PROVEN, f"The run was interrupted.{before}")
+
+
+def _failed(rows: Sequence[tuple[Kind, Status, str]], mode: Mode) -> tuple[Word, str]:
+    failed = [kind for kind, status, _ in rows if status is Status.FAIL]
+    if mode is Mode.PLAIN:
+        return (
+            Word.CONTROLS_BROKEN,
+            f"{len(failed)} of {len(rows)} probes or paths do not do in a plain guest what they must.",
+        )
+    against = sum(kind in _PROTECTION for kind in failed)
+    if against:
+        of = sum(kind in _PROTECTION for kind, _, _ in rows)
+        return Word.NOT_PROTECTED, f"{against} of {of} claims about the protection failed."
+    return Word.NOT_USABLE, f"No attack is known to get through, but {len(failed)} things that must work do not."
+
+
+def _also(unproven: list[str]) -> str:
+    return f"Besides: {'; '.join(unproven)}." if unproven else ""

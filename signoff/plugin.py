@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pytest plugin: a test named ``test_<claim id>`` that uses the fixture ``claim`` is that claim's test.
+
+The run's folder comes to be when the first such test begins, so that unit tests alone leave nothing behind. The exit
+code is the verdict's: 0, 1 or 2 (see :mod:`signoff.overall`); other tests of the session that fail make it non-zero.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import SealproofError, UserInputError
+from common.paths import PROJECT
+from signoff.contract import Contract, Mode, load
+from signoff.evidence import Evidence
+from signoff.overall import Exit
+from signoff.record import Kernel, Record, Tier, new_run_id, now, project_commit
+from signoff.report import Report, write
+from signoff.report.terminal import lines
+from signoff.results import unreached
+from signoff.trial import Trial
+from signoff.verdict import Status
+
+NAME = "sealproof-signoff"
+FIXTURE = "claim"
+LogSource = Path | Callable[[], str | bytes | Path]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of a sign-off."""
+    group = parser.getgroup("sealproof", "sealproof: proof that a host cannot read its guests")
+    group.addoption(
+        "--mode",
+        choices=[str(mode) for mode in Mode],
+        default=str(Mode.PROTECTED),
+        help="protected (default): the sign-off; plain: check the controls, that every probe reaches a plain guest",
+    )
+    group.addoption("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where runs are kept")
+    parser.addini("sealproof_contract", "the contract, relative to the project", default="tests_e2e/contract.toml")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the run."""
+    contract = config.rootpath / config.getini("sealproof_contract")
+    mode, reports = Mode(config.getoption("--mode")), Path(config.getoption("--reports"))
+    config.pluginmanager.register(Signoff(config, contract, config.rootpath / reports, mode), NAME)
+
+
+@pytest.fixture
+def claim(request: pytest.FixtureRequest) -> Trial:
+    """The claim that this test is about."""
+    return _run(request).trial(request.node)
+
+
+@pytest.fixture(scope="session")
+def signoff(request: pytest.FixtureRequest) -> Signoff:
+    """The run: takes the identity of what is tested, and logs."""
+    return _run(request)
+
+
+def _run(request: pytest.FixtureRequest) -> Signoff:
+    plugin = request.config.pluginmanager.get_plugin(NAME)
+    if not isinstance(plugin, Signoff):
+        raise TypeError(f"the plugin {NAME} is not registered")
+    return plugin
+
+
+class Signoff:
+    """One run, from the first claim to the reports.
+
+    :param contract: the contract's file. :param reports: the folder for runs. :param mode: the column to judge by.
+    """
+
+    def __init__(self, config: pytest.Config, contract: Path, reports: Path, mode: Mode) -> None:
+        self.mode = mode
+        self._config = config
+        self._contract_path = contract
+        self._reports = reports
+        self._contract: Contract | None = None
+        self._record: Record | None = None
+        self._evidence: Evidence | None = None
+        self._identity: dict[str, Any] = {"host": {}, "durations": {}}
+        self._logs: dict[str, LogSource] = {}
+        self._sentences: dict[str, str] = {}
+        self._deselected: set[str] = set()
+        self._problems: list[str] = []
+        self._ended: set[str] = set()
+        self._now: Trial | None = None
+        self._interrupted = False
+        self._report: Report | None = None
+        self._broken = ""
+
+    # --- what the harness calls ---
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder; opens the run."""
+        return self._open().folder
+
+    def identify(
+        self,
+        *,
+        kernel: Kernel | None = None,
+        tier: Tier | None = None,
+        series: str | None = None,
+        host: Mapping[str, str] | None = None,
+        durations: Mapping[str, float] | None = None,
+    ) -> None:
+        """Say what is tested, all at once or piece by piece, at any time before the end.
+
+        :param host: added to what is known. :param durations: seconds, added as well.
+        """
+        for name, value in (("kernel", kernel), ("tier", tier), ("series", series)):
+            if value is not None:
+                self._identity[name] = value
+        self._identity["host"].update(host or {})
+        self._identity["durations"].update(durations or {})
+        self._note()
+
+    def logs(self, name: str, source: LogSource) -> None:
+        """Keep a log of the whole run, fetched at its end.
+
+        :param name: a plain file name. :param source: a file, or what returns a text, bytes or a file when called.
+        """
+        self._logs[name] = source
+
+    def problem(self, words: str) -> None:
+        """Say why this run as a whole cannot be a proof."""
+        if words not in self._problems:
+            self._problems.append(words)
+            self._note()
+
+    def trial(self, item: pytest.Item) -> Trial:
+        """The claim of the test that is running.
+
+        :raises UserInputError: if the contract has no such claim.
+        """
+        if self._now is None:
+            raise UserInputError(
+                f"{item.name} uses the fixture '{FIXTURE}', and {self._contract_path.name} has no claim of its name",
+                stage="contract",
+                hint=f"add [[claim]] id = '{_claim_id(item)}', or name the test as its claim",
+                artefact=self._contract_path,
+            )
+        return self._now
+
+    # --- what pytest calls ---
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Note every claim's test, also those that will be deselected."""
+        if _is_claim(item):
+            name = _claim_id(item)
+            if name in self._sentences:
+                self._problems.append(f"two tests claim {name}")
+            self._sentences[name] = _sentence(item)
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        """Note which claims were deselected."""
+        self._deselected |= {_claim_id(item) for item in items if _is_claim(item)}
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Read the contract and hold the tests against it, if any claim is about to be tried."""
+        if session.config.option.collectonly or not any(_is_claim(item) for item in session.items):
+            return
+        try:
+            self._contract = load(self._contract_path)
+        except UserInputError as error:
+            pytest.exit(f"{error}", returncode=Exit.NOT_PROVEN)
+        known = {one.id for one in self._contract.claims}
+        self._problems += [f"test_{name} has no line in the contract" for name in self._sentences if name not in known]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Open a trial around a claim's test, and put its end down."""
+        found = self._contract.find(_claim_id(item)) if self._contract and _is_claim(item) else None
+        if found is None:
+            return (yield)
+        evidence = self._open()
+        command = f"{self._command()} -k test_{found.id}"
+        trial = self._now = Trial(found, self.mode, self._sentences[found.id], command, evidence)
+        try:
+            return (yield)
+        except BaseException as error:
+            trial.went_wrong("interrupted", error, "")
+            raise
+        finally:
+            self._now = None
+            self._ended.add(found.id)
+            evidence.append(trial.result())
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, None, None]:
+        """A claim's test must come to a verdict."""
+        yield
+        if self._now is not None:
+            self._now.close()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Take note of whatever went wrong in a claim's test or its fixtures."""
+        report = yield
+        if self._now is not None:
+            self._now.took(call.duration)
+            if call.excinfo is not None:
+                self._now.went_wrong(call.when, call.excinfo.value, report.longreprtext)
+        return report
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note that the run is cut short."""
+        self._interrupted = True
+        words = str(excinfo.value) or "Ctrl-C"
+        self._problems.append(f"interrupted: {words}")
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
+        """Write the reports and let the verdict be the exit code.
+
+        It comes after the last fixtures' end, for machines write their logs until then, and before the summary.
+        """
+        try:
+            return (yield)
+        finally:
+            self._end(session, exitstatus)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+        """Show the verdict."""
+        write_line = terminalreporter.write_line
+        if self._broken:
+            terminalreporter.write_sep("=", "sealproof: the report could not be written", red=True)
+            write_line(f"{self._broken}\nexit {int(Exit.NOT_PROVEN)}: not proven")
+        if self._report is None:
+            return
+        terminalreporter.write_sep("=", "sealproof")
+        width = min(terminalreporter._tw.fullwidth, 120)  # noqa: SLF001  pytest offers no other way to ask
+        for text, look in lines(self._report, self.folder, width):
+            write_line(text, **look)
+        if self._report.overall.exit_code is Exit.PROVEN and exitstatus != pytest.ExitCode.OK:
+            write_line(f"but other tests of this session failed: exit {int(exitstatus)}", red=True)
+
+    # --- inside ---
+
+    def _open(self) -> Evidence:
+        if self._evidence is None:
+            run = new_run_id()
+            self._evidence = Evidence.create(self._reports, run, self._contract_path)
+            self._record = Record(
+                run=run, started=now(), mode=self.mode, command=self._command(), commit=project_commit(PROJECT)
+            )
+            self._evidence.write_planned(self._sentences)
+            self._note()
+        return self._evidence
+
+    def _note(self, **changes: Any) -> None:
+        """Put down all that is known of the run, if it is open."""
+        if self._evidence is not None and self._record is not None:
+            self._record = dataclasses.replace(
+                self._record, **self._identity, problems=tuple(self._problems), **changes
+            )
+            self._evidence.write_record(self._record)
+
+    def _end(self, session: pytest.Session, exitstatus: int) -> None:
+        if self._contract is None:
+            return
+        try:
+            self._report = self._finish(session, self._contract)
+        except Exception as error:  # noqa: BLE001  whatever it was: an exit code of 1 would mean that a claim FAILed
+            self._broken = str(error) if isinstance(error, SealproofError) else f"{type(error).__name__}: {error}"
+            session.exitstatus = Exit.NOT_PROVEN
+            return
+        code = self._report.overall.exit_code
+        if code is not Exit.PROVEN or exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = code
+
+    def _finish(self, session: pytest.Session, contract: Contract) -> Report:
+        evidence = self._open()
+        for one in contract.claims:
+            if one.id not in self._ended:
+                status, why = self._why_not(one.id, session)
+                evidence.append(unreached(one, self.mode, self._sentences.get(one.id, ""), status, why))
+        for name, source in self._logs.items():
+            self._fetch(evidence, name, source)
+        if "kernel" not in self._identity or "tier" not in self._identity:
+            self._problems.append("the kernel under test and the tier of its host were not identified")
+        self._note(ended=now(), interrupted=self._interrupted)
+        report = write(evidence.folder)
+        evidence.publish()
+        return report
+
+    def _fetch(self, evidence: Evidence, name: str, source: LogSource) -> None:
+        try:
+            evidence.log(name, source() if callable(source) else source)
+        except Exception as error:  # noqa: BLE001  whatever a machine's last log costs, the report is still written
+            evidence.log(f"{name}.missing", f"it could not be fetched: {type(error).__name__}: {error}\n")
+
+    def _why_not(self, name: str, session: pytest.Session) -> tuple[Status, str]:
+        """Why a claim of the contract was not tried."""
+        if name not in self._sentences:
+            here = self._contract_path.parent
+            if any(here.is_relative_to(asked) for asked in self._asked(session)):
+                return Status.ERROR, f"the contract has this claim, and there is no test named test_{name}"
+            return Status.MISS, "not run: its test is not among those that were asked for"
+        if name in self._deselected:
+            option = session.config.option
+            by = [f"-k '{option.keyword}'"] if option.keyword else []
+            by += [f"-m '{option.markexpr}'"] if option.markexpr else []
+            return Status.MISS, f"not run: deselected{' by ' if by else ''}{', '.join(by)}"
+        if self._interrupted:
+            return Status.MISS, "not run: interrupted"
+        stop = session.shouldfail or session.shouldstop
+        return Status.MISS, f"not run: {stop}" if stop else "not run"
+
+    def _asked(self, session: pytest.Session) -> list[Path]:
+        """The folders and files that this session was asked to collect."""
+        return [
+            (session.config.invocation_params.dir / arg.partition("::")[0]).resolve() for arg in session.config.args
+        ]
+
+    def _command(self) -> str:
+        return shlex.join(["pytest", *map(str, self._config.invocation_params.args)])
+
+
+def _is_claim(item: pytest.Item) -> bool:
+    return FIXTURE in getattr(item, "fixturenames", ())
+
+
+def _claim_id(item: pytest.Item) -> str:
+    return str(getattr(item, "originalname", None) or item.name).removeprefix("test_")
+
+
+def _sentence(item: pytest.Item) -> str:
+    """The first line of the test's docstring; empty if it has none."""
+    doc = getattr(getattr(item, "obj", None), "__doc__", None) or ""
+    return next((line.strip() for line in doc.splitlines() if line.strip()), "")

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The run's identity: what was tested, on what, with which project, and how to repeat it."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from signoff.contract import Mode
+
+
+class Tier(StrEnum):
+    """Which kind of host proved the claims."""
+
+    EMULATED = "emulated"
+    NESTED = "nested"
+    BARE_METAL = "bare-metal"
+
+    @property
+    def proves(self) -> str:
+        """What a run on such a host shows."""
+        return _TIERS[self][0]
+
+    @property
+    def does_not_prove(self) -> str:
+        """What it cannot show."""
+        return _TIERS[self][1]
+
+
+_TIERS = {
+    Tier.EMULATED: (
+        (
+            "the logic of the real kernel and the real QEMU: page tables, error paths, which access is refused and "
+            "how. Processor and firmware are QEMU's model of them."
+        ),
+        ("speculative execution, caches, timing and speed; the behaviour of real processors, IOMMUs and devices."),
+    ),
+    Tier.NESTED: (
+        "the logic of the real kernel and the real QEMU on a real processor, beneath another hypervisor.",
+        (
+            "what the hypervisor beneath hides or changes: nested paging in hardware, IOMMU and devices, speculation "
+            "across its exits; speed."
+        ),
+    ),
+    Tier.BARE_METAL: (
+        "the logic of the real kernel and the real QEMU on this processor and these devices.",
+        "other processor models, steppings, microcode and devices; that speculative attacks without a probe here fail.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One patch of the series: its name and the SHA-256 of its file."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The host kernel under test.
+
+    :ivar release: what ``uname -r`` says on the host. :ivar build_id: the GNU build ID of its image, in hexadecimal.
+    :ivar source: which source it was built from. :ivar config_sha256: of its final configuration.
+    """
+
+    release: str
+    build_id: str
+    source: str
+    config_sha256: str
+    patches: tuple[Patch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Identity of one run.
+
+    :ivar started: UTC, ISO 8601. :ivar ended: the same, empty while the run goes on.
+    :ivar command: repeats the run. :ivar host: name and value, in the order in which the report shows them.
+    :ivar commit: of this project, with ``-dirty`` appended when the work tree differs from it; ``unknown`` outside git.
+    :ivar durations: seconds spent, by what. :ivar problems: what makes the run as a whole no proof.
+    """
+
+    run: str
+    started: str
+    mode: Mode
+    command: str
+    commit: str
+    ended: str = ""
+    tier: Tier | None = None
+    series: str = ""
+    kernel: Kernel | None = None
+    host: Mapping[str, str] = field(default_factory=dict)
+    durations: Mapping[str, float] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    interrupted: bool = False
+
+
+def now() -> str:
+    """The time: UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def new_run_id() -> str:
+    """A new run's name: sorts by time, differs between runs started in the same second."""
+    return f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(3)}"
+
+
+def project_commit(folder: Path) -> str:
+    """The git commit of the project in ``folder``."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return f"{commit}-dirty" if git("status", "--porcelain") else commit
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``junit.xml``: the verdict for CI systems. FAIL is a failure; ERROR and MISS are errors; SKIP is skipped."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree as ET
+
+from signoff.report.data import Report
+from signoff.results import Row
+from signoff.verdict import Status
+
+_TAGS = {Status.FAIL: "failure", Status.ERROR: "error", Status.MISS: "error", Status.SKIP: "skipped"}
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def to_junit(report: Report) -> bytes:
+    """The document, encoded."""
+    counts = report.counts
+    suite = ET.Element(
+        "testsuite",
+        name="sealproof",
+        tests=str(len(report.rows)),
+        failures=str(counts[Status.FAIL]),
+        errors=str(counts[Status.ERROR] + counts[Status.MISS]),
+        skipped=str(counts[Status.SKIP]),
+        time=f"{sum(row.result.seconds for row in report.rows):.3f}",
+        timestamp=report.record.started.removesuffix("Z"),
+    )
+    properties = ET.SubElement(suite, "properties")
+    for name, value in (
+        ("run", report.record.run),
+        ("verdict", report.overall.word),
+        ("mode", report.record.mode),
+        ("tier", report.record.tier or "unknown"),
+    ):
+        ET.SubElement(properties, "property", name=name, value=value)
+    for row in report.rows:
+        _case(suite, row)
+    root = ET.Element("testsuites")
+    root.append(suite)
+    ET.indent(root)
+    text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text + b"\n"
+
+
+def _case(suite: ET.Element, row: Row) -> None:
+    result = row.result
+    place = f"{row.claim.kind}.{row.claim.threat}"
+    case = ET.SubElement(suite, "testcase", classname=place, name=result.id, time=f"{result.seconds:.3f}")
+    facts = f"expected: {result.expected}\nobserved: {result.observed}\ncontrol: {result.control}\n"
+    if tag := _TAGS.get(result.status):
+        child = ET.SubElement(case, tag, message=_clean(f"{result.status}: {result.why}"), type=result.status)
+        child.text = _clean(facts)
+    else:
+        ET.SubElement(case, "system-out").text = _clean(facts)
+
+
+def _clean(text: str) -> str:
+    """Text without the characters that no XML document may hold."""
+    return _NOT_XML.sub("\ufffd", text)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``signoff.html``: the verdict for people. One file that needs no other, no script and no network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from common.progress import clock
+from signoff.contract import Class, Kind, Mode
+from signoff.overall import EXIT_MEANING, Exit
+from signoff.report.data import Report
+from signoff.report.terminal import NO_SIGNOFF
+from signoff.results import Row, Run
+from signoff.verdict import Status, outcome_words
+
+_SYMBOLS = {Status.PASS: "✓", Status.FAIL: "✗", Status.ERROR: "!", Status.MISS: "?", Status.SKIP: "»"}
+_KINDS = {
+    Kind.ATTACK: ("Attacks", "Each must be refused, exactly as the contract says."),
+    Kind.BOUNDARY: ("Boundaries", "Ways that are documented to be open, shown to be so."),
+    Kind.ORACLE: ("Oracle", "What a look at the host from outside found."),
+    Kind.LEGITIMATE: ("Legitimate paths", "Each must go on working."),
+    Kind.HEALTH: ("Health", "Nothing may break while all this is tried."),
+}
+_PROBES = (Kind.ATTACK, Kind.BOUNDARY)
+_PLAIN_PROBES = "The controls of the claims named: here, where the guest is not protected, each must get through."
+_STATUS_MEANING = {
+    Status.PASS: "Refused (or right) exactly as contracted; for an attack, the same probe got through in its control.",
+    Status.FAIL: "The guest's bytes leaked or were changed, or the outcome is not the contract's.",
+    Status.ERROR: "The harness broke. Nothing is known about the claim.",
+    Status.MISS: "Not run, or run without what makes it a proof. Never counts as PASS.",
+    Status.SKIP: "Cannot apply here, for the reason given.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The claims of one kind and class."""
+
+    kind: Kind
+    threat: Class
+    rows: list[Row]
+
+    @property
+    def counts(self) -> dict[Status, int]:
+        """How many claims have each status."""
+        return {status: sum(row.result.status is status for row in self.rows) for status in Status}
+
+
+def to_html(report: Report) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("signoff.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    plain = report.record.mode is Mode.PLAIN
+    environment.filters.update(clock=clock, hexdump=_hexdump, run_words=_run_words)
+    return environment.get_template("signoff.html.j2").render(
+        report=report,
+        record=report.record,
+        overall=report.overall,
+        kinds=[
+            (kind, title, _PLAIN_PROBES if plain and kind in _PROBES else sentence, found)
+            for kind, (title, sentence) in _KINDS.items()
+            if (found := _sections(report, kind))
+        ],
+        tone=_tone(report),
+        plain=plain,
+        probes=_PROBES,
+        no_signoff=NO_SIGNOFF,
+        symbols=_SYMBOLS,
+        statuses=_STATUS_MEANING,
+        exits={int(code): EXIT_MEANING[code] for code in Exit},
+        css=environment.get_template("signoff.css").render(),
+    )
+
+
+def _sections(report: Report, kind: Kind) -> list[Section]:
+    order = list(Class)
+    rows = sorted((row for row in report.rows if row.claim.kind is kind), key=lambda row: order.index(row.claim.threat))
+    return [Section(kind, threat, list(group)) for threat, group in groupby(rows, key=lambda row: row.claim.threat)]
+
+
+def _tone(report: Report) -> str:
+    if report.overall.exit_code is Exit.PROVEN:
+        # Controls that hold are good news, and yet nothing to sign: not green.
+        return "neutral" if report.record.mode is Mode.PLAIN else "good"
+    return "bad" if report.overall.exit_code is Exit.FAILED else "open"
+
+
+def _hexdump(data: str) -> str:
+    """Lines of sixteen bytes, each with its offset."""
+    pairs = [data[at : at + 2] for at in range(0, len(data), 2)]
+    return "\n".join(f"{at:04x}  {' '.join(pairs[at : at + 16])}" for at in range(0, len(pairs), 16))
+
+
+def _run_words(run: Run) -> str:
+    return outcome_words(run.returned, run.errno, run.signal, run.si_code, run.leaked, run.page_after)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One claim's line in the run's journal, and the runs of its probe as the report shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from signoff.contract import Claim, Contract, Mode, ProbeClaim
+from signoff.observation import Check, Fact, Observation, State
+from signoff.verdict import Status, describe
+
+SHOWN = 64
+"""Bytes of a leak that the report shows; all of them are in the evidence."""
+_WORST_FIRST = (Status.FAIL, Status.ERROR, Status.MISS, Status.SKIP, Status.PASS)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One observation as it is kept: numbers and names, and of the data only what leaked.
+
+    :ivar role: ``subject`` or ``control``. :ivar got: bytes that the attacker got, of whatever content.
+    :ivar leaked: bytes of the canary among them. :ivar head: the first bytes of a leak, in hexadecimal.
+    :ivar canary: the fingerprint.
+    """
+
+    role: str
+    page: str
+    state: str
+    call: str
+    returned: int | None
+    errno: str | None
+    signal: str | None
+    si_code: str | None
+    si_addr: str | None
+    got: int
+    leaked: int
+    page_after: str | None
+    head: str
+    canary: str
+    reach: tuple[str, ...]
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRun:
+    """One check as it is kept."""
+
+    role: str
+    name: str
+    expected: str
+    got: str
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How one claim ended.
+
+    :ivar sentence: what is claimed. :ivar why: the reason of the status.
+    :ivar seconds: that its test took. :ivar command: repeats this claim alone.
+    :ivar evidence: files, relative to the run's folder.
+    """
+
+    id: str
+    sentence: str
+    status: Status
+    why: str
+    expected: str
+    observed: str
+    control: str
+    seconds: float = 0.0
+    command: str = ""
+    evidence: tuple[str, ...] = ()
+    runs: tuple[Run, ...] = ()
+    checks: tuple[CheckRun, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A claim of the contract and how it ended: what every part of the report is made from."""
+
+    claim: Claim
+    result: Result
+
+
+def kept(role: str, seen: Observation) -> Run:
+    """An observation for the journal. The canary's bytes are in it only if the attacker had them already."""
+    leaked = seen.leaked
+    return Run(
+        role=role,
+        page=seen.page,
+        state=seen.state,
+        call=seen.call,
+        returned=seen.returned,
+        errno=seen.errno,
+        signal=seen.signal,
+        si_code=seen.si_code,
+        si_addr=None if seen.si_addr is None else hex(seen.si_addr),
+        got=len(seen.data),
+        leaked=leaked,
+        page_after=seen.page_after,
+        head=seen.data[:SHOWN].hex() if leaked else "",
+        canary=seen.canary.fingerprint,
+        reach=seen.reach,
+        facts=seen.facts,
+    )
+
+
+def kept_check(role: str, check: Check) -> CheckRun:
+    """A check for the journal."""
+    return CheckRun(role, check.name, check.expected, check.got, check.right)
+
+
+def expected_words(claim: Claim, mode: Mode) -> str:
+    """What the contract says about a claim that was not judged."""
+    if isinstance(claim, ProbeClaim):
+        return describe(claim.outcome(State.PRIVATE if mode is Mode.PROTECTED else State.PLAIN))
+    return "right in every check"
+
+
+def unreached(claim: Claim, mode: Mode, sentence: str, status: Status, why: str) -> Result:
+    """The result of a claim whose test did not come to a verdict."""
+    return Result(claim.id, sentence or claim.sentence, status, why, expected_words(claim, mode), "", "")
+
+
+def rows(contract: Contract, mode: Mode, results: list[Result], planned: dict[str, str], default: str) -> list[Row]:
+    """Every claim of the contract with its result, in the contract's order; what has none is MISS.
+
+    A claim with several results, which no run should bring about, keeps the worst: none is covered up.
+
+    :param planned: sentences of the claims whose tests were found. :param default: why a claim has no result.
+    """
+    by_id: dict[str, Result] = {}
+    for result in results:
+        before = by_id.get(result.id)
+        if before is None or _WORST_FIRST.index(result.status) < _WORST_FIRST.index(before.status):
+            by_id[result.id] = result
+    return [
+        Row(
+            claim,
+            by_id.get(claim.id) or unreached(claim, mode, planned.get(claim.id, ""), Status.MISS, default),
+        )
+        for claim in contract.claims
+    ]

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One claim while its test runs: what the test holds in its hand, and what becomes of it.
+
+A trial ends PASS only by a verdict of PASS after which nothing went wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn, TypeVar
+
+import pytest
+
+from common.errors import SealproofError, UserInputError
+from signoff.contract import Claim, Kind, Mode, ProbeClaim, WorkClaim
+from signoff.evidence import Evidence
+from signoff.observation import Check, Observation
+from signoff.results import CheckRun, Result, Run, expected_words, kept, kept_check
+from signoff.verdict import Status, Verdict, judge, judge_checks
+
+_C = TypeVar("_C", ProbeClaim, WorkClaim)
+
+
+class Trial:
+    """The fixture ``claim``.
+
+    :ivar claim: the contract's line. :ivar mode: the column that it is judged by.
+    """
+
+    def __init__(self, claim: Claim, mode: Mode, sentence: str, command: str, evidence: Evidence) -> None:
+        self.claim = claim
+        self.mode = mode
+        self._sentence = sentence or claim.sentence
+        self._command = command
+        self._evidence = evidence
+        self._files: list[str] = []
+        self._runs: list[Run] = []
+        self._checks: list[CheckRun] = []
+        self._verdict: Verdict | None = None
+        self._raised: BaseException | None = None
+        self._error = ""
+        self._skip: str | None = None
+        self._seconds = 0.0
+
+    def attack(self, *, subject: Sequence[Observation], control: Sequence[Observation] = ()) -> None:
+        """Judge a probe: an attack, or a boundary.
+
+        :param subject: on private pages, or plain ones in mode ``plain``. :param control: on plain or shared pages.
+        :raises pytest.fail.Exception: unless the verdict is PASS.
+        """
+        claim = self._of_kind(ProbeClaim, Kind.ATTACK, Kind.BOUNDARY)
+        for role, seen in (("subject", subject), ("control", control)):
+            if seen:
+                self._files.append(self._evidence.observations(claim.id, role, seen))
+                self._runs += [kept(role, one) for one in seen]
+        self._settle(judge(claim, self.mode, subject, control))
+
+    def legitimate(self, subject: Sequence[Check], control: Sequence[Check] | None = None) -> None:
+        """Judge a path that must work.
+
+        :param control: the same in a plain guest, if there is one.
+        :raises pytest.fail.Exception: unless the verdict is PASS.
+        """
+        self._work(self._of_kind(WorkClaim, Kind.LEGITIMATE, Kind.ORACLE), subject, control)
+
+    def health(self, checks: Sequence[Check]) -> None:
+        """Judge whether host or guest are well.
+
+        :raises pytest.fail.Exception: unless the verdict is PASS.
+        """
+        self._work(self._of_kind(WorkClaim, Kind.HEALTH), checks, None)
+
+    def attach(self, name: str, content: str | bytes) -> None:
+        """Keep a file as evidence.
+
+        :param name: a plain file name. :raises ValueError: if it is not.
+        """
+        self._files.append(self._evidence.attach(self.claim.id, name, content))
+
+    def skip(self, reason: str) -> NoReturn:
+        """Say that the claim cannot apply here.
+
+        :param reason: why; without one the claim is MISS.
+        """
+        pytest.skip(reason)
+
+    def close(self) -> None:
+        """Fail a test that ends without a verdict. Called after the test's body."""
+        if self._verdict is None:
+            self._fail("MISS: the test ended without a verdict")
+
+    def went_wrong(self, phase: str, error: BaseException, traceback: str) -> None:
+        """Take note of an exception in the test or its fixtures.
+
+        :param phase: ``setup``, ``call`` or ``teardown``.
+        """
+        if error is self._raised:
+            return  # our own way of ending the test
+        if isinstance(error, pytest.skip.Exception):
+            self._skip = str(error.msg or "").strip()
+            return
+        words = str(error) if isinstance(error, SealproofError) else f"{type(error).__name__}: {error}"
+        self._error = "\n".join(part for part in (self._error, f"{phase}: {words}") if part)
+        if traceback:
+            self.attach(f"traceback-{phase}.txt", traceback)
+
+    def took(self, seconds: float) -> None:
+        """Add to the time that the test took."""
+        self._seconds += seconds
+
+    def result(self) -> Result:
+        """The claim's end."""
+        status, why = self._end()
+        verdict = self._verdict
+        return Result(
+            id=self.claim.id,
+            sentence=self._sentence,
+            status=status,
+            why=why,
+            expected=verdict.expected if verdict else expected_words(self.claim, self.mode),
+            observed=verdict.observed if verdict else "",
+            control=verdict.control if verdict else "",
+            seconds=round(self._seconds, 3),
+            command=self._command,
+            evidence=tuple(self._files),
+            runs=tuple(self._runs),
+            checks=tuple(self._checks),
+        )
+
+    def _end(self) -> tuple[Status, str]:
+        verdict = self._verdict
+        if verdict is not None and verdict.status is Status.FAIL:
+            # The guest's bytes in the attacker's hands stay there, whatever broke afterwards.
+            return Status.FAIL, f"{verdict.why}\nbesides: {self._error}" if self._error else verdict.why
+        if self._error:
+            return Status.ERROR, self._error
+        if verdict is not None and verdict.status is not Status.PASS:
+            return verdict.status, verdict.why
+        if self._skip is not None:
+            return (Status.SKIP, self._skip) if self._skip else (Status.MISS, "skipped without a reason")
+        if verdict is None:
+            return Status.MISS, "the test ended without a verdict"
+        return verdict.status, verdict.why
+
+    def _work(self, claim: WorkClaim, subject: Sequence[Check], control: Sequence[Check] | None) -> None:
+        for role, checks in (("subject", subject), ("control", control or ())):
+            if checks:
+                self._files.append(self._evidence.checks(claim.id, role, checks))
+                self._checks += [kept_check(role, check) for check in checks]
+        self._settle(judge_checks(self.mode, subject, control))
+
+    def _of_kind(self, model: type[_C], *kinds: Kind) -> _C:
+        if isinstance(self.claim, model) and self.claim.kind in kinds:
+            return self.claim
+        raise UserInputError(
+            f"{self.claim.id} is {self.claim.kind} in the contract, and its test judges it as {kinds[0]}", stage="claim"
+        )
+
+    def _settle(self, verdict: Verdict) -> None:
+        if self._verdict is not None:
+            raise SealproofError(f"{self.claim.id} was judged twice", stage="claim", hint="one test, one verdict")
+        self._verdict = verdict
+        if verdict.status is not Status.PASS:
+            self._fail(f"{verdict.status}: {verdict.why}")
+
+    def _fail(self, why: str) -> None:
+        try:
+            pytest.fail(why, pytrace=False)
+        except pytest.fail.Exception as error:
+            self._raised = error
+            raise

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One claim: what was observed, held against the contract.
+
+A blocked attack proves something only if the probe was aimed at the page, the outcome is the contract's to the letter,
+and the same probe got through in the same run where it may. Everything else is not PASS. A leak needs no such care: the
+canary's bytes in the attacker's hands are FAIL, whatever else is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from signoff.contract import Kind, Mode, Outcome, ProbeClaim
+from signoff.observation import PAGE_SIZE, After, Check, Observation, State
+
+
+class Status(StrEnum):
+    """How a claim stands, in KCIDB's words (its schema's test status; DONE is for tests without a verdict)."""
+
+    PASS = "PASS"  # noqa: S105
+    FAIL = "FAIL"
+    ERROR = "ERROR"
+    """The harness broke: nothing is known."""
+    MISS = "MISS"
+    """Not run, or run so that it proves nothing."""
+    SKIP = "SKIP"
+    """Cannot apply here, with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A claim's status and, in a few words each: the contract's outcome, the one seen, the control's, and why."""
+
+    status: Status
+    expected: str
+    observed: str
+    control: str
+    why: str
+
+
+def judge(
+    claim: ProbeClaim, mode: Mode, subject: Sequence[Observation], control: Sequence[Observation] = ()
+) -> Verdict:
+    """Judge an attack or a boundary.
+
+    :param subject: the probe where the claim is made: on private pages, or on plain ones in mode ``plain``.
+    :param control: the same probe, in the same run, on plain or shared pages. Mode ``plain`` needs none: there the
+        subject is the control.
+    """
+    state = State.PRIVATE if mode is Mode.PROTECTED else State.PLAIN
+    outcome = claim.outcome(state)
+
+    def verdict(status: Status, why: str) -> Verdict:
+        return Verdict(status, describe(outcome), summary(subject), summary(control), why)
+
+    if not subject:
+        return verdict(Status.MISS, "the probe did not run")
+    protection = claim.kind is Kind.ATTACK and mode is Mode.PROTECTED
+    if protection and (harm := _harm(subject)):
+        return verdict(Status.FAIL, harm)
+    if gap := _gap(claim, subject):
+        return verdict(Status.MISS, gap)
+    if wrong := [seen for seen in subject if seen.state is not state]:
+        return verdict(Status.MISS, f"the page under test is {wrong[0].state}, not {state}: nothing was tried")
+    if (protection or control) and (gap := _control_gap(claim, subject, control)):
+        return verdict(Status.MISS, gap)
+    if wrong_words := _each(subject, lambda seen: "; ".join(differences(outcome, seen))):
+        return verdict(Status.FAIL, f"wrong outcome: {wrong_words}")
+    if mode is Mode.PLAIN:
+        return verdict(Status.PASS, "the probe gets through where nothing forbids it")
+    if claim.kind is Kind.BOUNDARY:
+        return verdict(Status.PASS, "open, as documented")
+    return verdict(Status.PASS, "refused exactly as contracted, and the same probe got through in the control")
+
+
+def judge_checks(mode: Mode, subject: Sequence[Check], control: Sequence[Check] | None = None) -> Verdict:
+    """Judge something that must work.
+
+    :param control: the same in a plain guest; None if the claim has no such control.
+    """
+    expected = "right in every check"
+    shown = "" if control is None else _checks(control)
+
+    def verdict(status: Status, why: str) -> Verdict:
+        return Verdict(status, expected, _checks(subject), shown, why)
+
+    control_right = control is None or (bool(control) and all(check.right for check in control))
+    if not subject:
+        return verdict(Status.MISS, "nothing was checked")
+    if wrong := [check for check in subject if not check.right]:
+        also = "" if control_right or mode is Mode.PLAIN else " (wrong in the control as well)"
+        words = "; ".join(f"{check.name}: {check.got or 'nothing'} is not {check.expected}" for check in wrong)
+        return verdict(Status.FAIL, f"wrong result: {words}{also}")
+    if not control_right:
+        return verdict(Status.MISS, f"the control is not right: {shown}")
+    return verdict(Status.PASS, "works")
+
+
+def describe(outcome: Outcome) -> str:
+    """An outcome in a few words: ``returned -1 EFAULT, nothing leaked``."""
+    return outcome_words(
+        outcome.returned, outcome.errno, outcome.signal, outcome.si_code, outcome.leaked, outcome.page_after
+    )
+
+
+def describe_seen(seen: Observation) -> str:
+    """The same words for what a probe did."""
+    return outcome_words(seen.returned, seen.errno, seen.signal, seen.si_code, seen.leaked, seen.page_after)
+
+
+def summary(observations: Iterable[Observation]) -> str:
+    """Several runs in a few words, pages that fared alike named together; empty if there was none."""
+    return _each(list(observations), describe_seen)
+
+
+def differences(outcome: Outcome, seen: Observation) -> list[str]:
+    """Where a run is not what the contract says, one phrase each; empty if it is so to the letter."""
+    found = []
+    for name in ("returned", "errno", "signal", "si_code"):
+        wanted, got = getattr(outcome, name), getattr(seen, name)
+        if wanted != got:
+            found.append(_not(name, got, wanted))
+    if seen.leaked != outcome.leaked:
+        found.append(f"{seen.leaked} bytes leaked, not {outcome.leaked}")
+    unharmed = seen.page_after in (None, After.INTACT)
+    if seen.page_after != outcome.page_after and not (outcome.page_after is None and unharmed):
+        found.append(_not("page afterwards", seen.page_after, outcome.page_after or After.INTACT))
+    return found
+
+
+def _not(name: str, got: object, wanted: object) -> str:
+    if got is None:
+        return f"no {name}, not {wanted}" if name == "returned" else f"no {name}, {wanted} expected"
+    if wanted is None:
+        return f"{name} {got}, none expected"
+    return f"{got} is not {wanted}" if name != "returned" else f"returned {got} is not {wanted}"
+
+
+def _harm(subject: Sequence[Observation]) -> str:
+    """What an attack on private pages achieved; empty if nothing is proven against the protection."""
+    found = []
+    # A probe of one page may bring another page's canary home: that is a leak as well.
+    canaries = {seen.canary.fingerprint: seen.canary for seen in subject}.values()
+    leaks = [(max(canary.leaked(seen.data) for canary in canaries), seen.page) for seen in subject]
+    if count := max(leaked for leaked, _ in leaks):
+        pages = ", ".join(dict.fromkeys(page for leaked, page in leaks if leaked))
+        found.append(f"leaked {count} bytes equal to the canary ({pages})")
+    if hurt := [seen for seen in subject if seen.page_after not in (None, After.INTACT)]:
+        pages = ", ".join(dict.fromkeys(seen.page for seen in hurt))
+        found.append(f"the guest found its page {hurt[0].page_after} ({pages})")
+    return "; ".join(found)
+
+
+def _gap(claim: ProbeClaim, observations: Sequence[Observation]) -> str:
+    """Why these runs prove nothing, whatever they returned; empty if they do."""
+    if unaimed := [seen for seen in observations if not any(word.strip() for word in seen.reach)]:
+        return f"nothing shows that the probe was aimed at the {unaimed[0].page} page"
+    if missing := [page for page in claim.pages if page not in {seen.page for seen in observations}]:
+        return f"not tried on: {', '.join(missing)}"
+    return ""
+
+
+def _control_gap(claim: ProbeClaim, subject: Sequence[Observation], control: Sequence[Observation]) -> str:
+    """Why the control does not vouch for the subject; empty if it does."""
+    if not control:
+        return "no control: nothing shows that the probe works"
+    if gap := _gap(claim, control):
+        return f"control: {gap}"
+    if private := [seen for seen in control if seen.state is State.PRIVATE]:
+        return f"control: it ran on a private page ({private[0].page})"
+    if {(seen.page, seen.call) for seen in control} != {(seen.page, seen.call) for seen in subject}:
+        return "control: not the same probe on the same kinds of page"
+    if {seen.canary.fingerprint for seen in control} & {seen.canary.fingerprint for seen in subject}:
+        return "control: it ran on the very page under test"
+    if wrong := _each(control, lambda seen: "; ".join(differences(claim.outcome(seen.state), seen))):
+        return f"the control did not get through as contracted: {wrong}"
+    return ""
+
+
+def _each(observations: Sequence[Observation], words: Callable[[Observation], str]) -> str:
+    """Words for each run, runs with the same words named together: ``user, kernel: returned 0``."""
+    groups: dict[str, dict[str, None]] = {}
+    for seen in observations:
+        if text := words(seen):
+            groups.setdefault(text, {})[str(seen.page)] = None
+    if len(groups) == 1 and set(*groups.values()) == {str(seen.page) for seen in observations}:
+        return next(iter(groups))
+    return " | ".join(f"{', '.join(pages)}: {text}" for text, pages in groups.items())
+
+
+def _checks(checks: Sequence[Check]) -> str:
+    right = sum(check.right for check in checks)
+    return f"{right} of {len(checks)} checks right" if checks else "nothing checked"
+
+
+def outcome_words(
+    returned: int | None, errno: str | None, signal: str | None, si_code: str | None, leaked: int, after: str | None
+) -> str:
+    """How a probe ended, in a few words: ``returned -1 EFAULT, nothing leaked``."""
+    parts = []
+    if returned is not None or errno is not None:
+        parts.append(f"returned {'nothing' if returned is None else returned}{f' {errno}' if errno else ''}")
+    if signal is not None or si_code is not None:
+        parts.append(f"{signal or 'no signal'} {si_code or ''}".strip())
+    if leaked:
+        parts.append("the whole page leaked" if leaked == PAGE_SIZE else f"{leaked} bytes leaked")
+    else:
+        parts.append("nothing leaked")
+    if after is not None:
+        parts.append(f"page {after}")
+    return ", ".join(parts)

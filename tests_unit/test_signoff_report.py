@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+import dataclasses
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from common.errors import SealproofError, UserInputError
+from common.paths import PROJECT
+from signoff.contract import Mode, load
+from signoff.evidence import Evidence, read
+from signoff.observation import Check
+from signoff.record import Kernel, Patch, Record, Tier
+from signoff.report import assemble, write
+from signoff.report.document import SCHEMA
+from signoff.results import Result, kept, kept_check, unreached
+from signoff.verdict import Status
+from tests_unit.signoff_samples import CONTROL, SUBJECT, secret
+
+CONTRACT = PROJECT / "tests_e2e" / "contract.toml"
+EVIL = "<script>alert(1)</script> & \x00\x1b[31m\ud7ff"
+RECORD = Record(
+    run="20261122T205632Z-a1b2c3",
+    started="2026-11-22T20:56:32Z",
+    ended="2026-11-22T20:58:01Z",
+    mode=Mode.PROTECTED,
+    command="pytest --series stock",
+    commit="0" * 40,
+    tier=Tier.EMULATED,
+    series="stock",
+    kernel=Kernel("6.12.117", "ab" * 20, "linux-source-6.12", "cd" * 32, (Patch("0001-x.patch", "ef" * 32),)),
+    host={"CPU": EVIL},
+    durations={"boot": 7.25},
+)
+
+
+def results():
+    """One claim of each status, in the contract's order."""
+    claims = load(CONTRACT).claims
+    runs = tuple([kept("subject", one) for one in SUBJECT] + [kept("control", one) for one in CONTROL])
+    checks = (kept_check("subject", Check("sum", "4", EVIL)),)
+    found = []
+    for claim, status in zip(claims, [*Status, *[Status.PASS] * len(claims)], strict=False):
+        bare = unreached(claim, Mode.PROTECTED, "A sentence.", status, EVIL if status is not Status.PASS else "refused")
+        found.append(dataclasses.replace(bare, control="read", runs=runs, checks=checks, seconds=1.5, command="pytest"))
+    return found
+
+
+@pytest.fixture
+def evidence(tmp_path):
+    found = Evidence.create(tmp_path / "reports", RECORD.run, CONTRACT)
+    found.write_record(RECORD)
+    return found
+
+
+def written(evidence, rows):
+    for row in rows:
+        evidence.append(row)
+    write(evidence.folder)
+    return json.loads((evidence.folder / "signoff.json").read_text())
+
+
+def test_the_document_fits_its_schema(evidence):
+    schema = json.loads(SCHEMA.read_text())
+    Draft202012Validator.check_schema(schema)
+    document = written(evidence, results())
+    Draft202012Validator(schema).validate(document)
+    assert (document["schema"], document["verdict"], document["exit_code"]) == (
+        "sealproof-signoff-1",
+        "NOT PROTECTED",
+        1,
+    )
+    assert document["counts"] == {"PASS": 11, "FAIL": 1, "ERROR": 1, "MISS": 1, "SKIP": 1}
+    assert document["kernel"]["patches"][0]["name"] == "0001-x.patch"
+    assert [claim["id"] for claim in document["claims"]] == [claim.id for claim in load(CONTRACT).claims]
+
+
+def test_the_schema_refuses_a_pass_without_runs(evidence):
+    bare = [dataclasses.replace(row, runs=()) for row in results()]
+    with pytest.raises(SealproofError, match="does not fit its schema at claims/0/runs"):
+        written(evidence, bare)
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows(evidence):
+    written(evidence, results())
+    page = (evidence.folder / "signoff.html").read_text()
+    assert not re.search(r"(https?:)?//[a-z]", page)
+    assert not re.search(r"<script|<link|<img|@import|url\(", page)
+    assert "&lt;script&gt;" in page
+    for link in re.findall(r'href="([^"#][^"]*)"', page):
+        assert (evidence.folder / link).exists() or link.startswith("evidence/")
+    assert all(f'<i aria-hidden="true">{symbol}</i>' in page for symbol in "✓✗!?»")
+    assert "speculative execution" in page
+
+
+def test_a_canary_is_in_the_report_only_where_it_leaked(evidence):
+    written(evidence, results())
+    everything = b"".join(path.read_bytes() for path in evidence.folder.rglob("*") if path.is_file())
+    for private, leaked in ((0, 10), (1, 11), (2, 12)):
+        assert secret(private)[:8].hex().encode() not in everything
+        assert secret(leaked)[:8].hex().encode() in everything
+
+
+def test_junit_is_xml_whatever_the_machine_said(evidence):
+    written(evidence, results())
+    suite = ET.parse(evidence.folder / "junit.xml").find("testsuite")
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["15", "1", "2", "1"]
+    assert "<script>" in suite.find("testcase/failure").get("message")
+
+
+def test_claims_not_reached_are_miss(evidence):
+    document = written(evidence, results()[:1])
+    assert (document["verdict"], document["exit_code"], document["counts"]["MISS"]) == ("NOT PROVEN", 2, 14)
+
+
+def test_a_killed_run_has_a_report_and_its_torn_line_is_no_result(evidence):
+    first, second, *_ = results()
+    evidence.write_record(dataclasses.replace(RECORD, ended=""))
+    evidence.append(first)
+    journal = evidence.folder / "claims.jsonl"
+    evidence.append(second)
+    journal.write_bytes(journal.read_bytes()[:-20])
+    report = assemble(evidence.folder)
+    assert [row.result.status for row in report.rows] == [Status.PASS] + [Status.MISS] * 14
+    assert report.problems == ("the run was killed before its end",)
+    assert report.overall.exit_code == 2
+
+
+def test_of_two_results_the_worse_one_stays(evidence):
+    good = results()[0]
+    bad = dataclasses.replace(good, status=Status.FAIL)
+    for order in ([good, bad], [bad, good]):
+        (evidence.folder / "claims.jsonl").write_bytes(b"")
+        assert written(evidence, order)["claims"][0]["status"] == "FAIL"
+
+
+def test_results_and_record_come_back_as_they_went(evidence):
+    row = results()[0]
+    evidence.append(row)
+    found = read(evidence.folder)
+    assert found.results == [row]
+    assert found.record == RECORD
+    assert isinstance(found.results[0], Result)
+
+
+def test_evidence_stays_in_its_folder(evidence):
+    for name in ("../x", "a/b", "", ".hidden", "/etc/x"):
+        with pytest.raises(ValueError, match="plain file name"):
+            evidence.attach("claim", name, "x")
+        with pytest.raises(ValueError, match="plain file name"):
+            evidence.log(name, "x")
+    assert evidence.attach("claim", "a.txt", "1") == "evidence/claim/a.txt"
+    assert evidence.attach("claim", "a.txt", "2") == "evidence/claim/a-2.txt"
+
+
+def test_latest_is_swapped(evidence):
+    reports = evidence.folder.parent
+    evidence.publish()
+    other = Evidence.create(reports, "20261122T205633Z-a1b2c3", CONTRACT)
+    other.publish()
+    assert (reports / "latest").resolve() == other.folder
+    assert not list(reports.glob(".latest*"))
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserInputError, match="not the folder of a run"):
+        read(tmp_path)

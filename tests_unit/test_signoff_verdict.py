@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from signoff.contract import Mode
+from signoff.observation import After, Canary, Check, Page, State
+from signoff.verdict import Status, judge, judge_checks
+from tests_unit.signoff_samples import CONTROL, SUBJECT, leaking, probe, refused, secret
+
+PROTECTED = Mode.PROTECTED
+
+
+def judged(subject, control=CONTROL, mode=PROTECTED, **claim):
+    verdict = judge(probe(**claim), mode, subject, control)
+    return verdict.status, verdict.why
+
+
+def one_differs(**changes):
+    return [refused(Page.USER, **changes), *SUBJECT[1:]]
+
+
+def control_differs(**changes):
+    return [leaking(Page.USER, **changes), *CONTROL[1:]]
+
+
+def test_refused_to_the_letter_with_a_control_that_read_is_pass():
+    verdict = judge(probe(), PROTECTED, SUBJECT, CONTROL)
+    assert verdict.status is Status.PASS
+    assert verdict.expected == verdict.observed == "returned -1 EFAULT, nothing leaked"
+    assert verdict.control == "returned 4096, the whole page leaked"
+
+
+def test_a_probe_that_never_ran_is_miss():
+    assert judged([]) == (Status.MISS, "the probe did not run")
+    assert judged([], []) == (Status.MISS, "the probe did not run")
+
+
+def test_a_probe_that_was_not_aimed_is_miss():
+    for reach in ((), ("",), (" ",)):
+        status, why = judged(one_differs(reach=reach))
+        assert status is Status.MISS
+        assert "aimed at the user page" in why
+
+
+def test_a_page_that_was_not_tried_is_miss():
+    assert judged(SUBJECT[:1], CONTROL[:1]) == (Status.MISS, "not tried on: kernel, page cache")
+    assert judged(SUBJECT[:1], CONTROL[:1], pages=["user"])[0] is Status.PASS
+
+
+def test_another_errno_is_fail_and_is_named():
+    status, why = judged(one_differs(errno="EPERM"))
+    assert status is Status.FAIL
+    assert why == "wrong outcome: user: EPERM is not EFAULT"
+
+
+def test_a_short_count_is_fail():
+    status, why = judged(one_differs(returned=100, errno=None, data=b"\0" * 100))
+    assert status is Status.FAIL
+    assert "returned 100 is not -1" in why
+
+
+def test_success_without_data_is_fail():
+    assert judged(one_differs(returned=4096, errno=None, data=b"\0" * 4096))[0] is Status.FAIL
+
+
+def test_an_unexpected_signal_is_fail():
+    status, why = judged(one_differs(signal="SIGBUS", si_code="BUS_ADRERR"))
+    assert status is Status.FAIL
+    assert "SIGBUS, none expected" in why
+
+
+def test_another_si_code_is_fail():
+    protected = {"signal": "SIGBUS", "si_code": "BUS_ADRERR", "leak": "none"}
+    wrong = [refused(p, returned=None, errno=None, signal="SIGBUS", si_code="BUS_OBJERR") for p in Page]
+    assert judged(wrong, protected=protected) == (Status.FAIL, "wrong outcome: BUS_OBJERR is not BUS_ADRERR")
+    right = [dataclasses.replace(seen, si_code="BUS_ADRERR") for seen in wrong]
+    assert judged(right, protected=protected)[0] is Status.PASS
+
+
+def test_a_leak_with_the_right_errno_is_fail():
+    status, why = judged(one_differs(data=b"\0" * 5 + secret(0)[33:41]))
+    assert (status, why) == (Status.FAIL, "leaked 8 bytes equal to the canary (user)")
+
+
+def test_a_leak_is_fail_even_without_control_or_reach():
+    assert judged(one_differs(data=secret(0), reach=()), [])[0] is Status.FAIL
+
+
+def test_another_pages_canary_is_a_leak_as_well():
+    status, why = judged(one_differs(data=secret(1)))
+    assert (status, why) == (Status.FAIL, "leaked 4096 bytes equal to the canary (user)")
+
+
+@pytest.mark.parametrize("after", [After.OVERWRITTEN, After.CHANGED])
+def test_a_page_that_was_changed_is_fail(after):
+    status, why = judged(one_differs(page_after=after), [])
+    assert status is Status.FAIL
+    assert f"page {after}" in why
+
+
+def test_a_write_must_be_looked_for_by_the_guest():
+    write = {
+        "plain": {"returned": 4096, "leak": "none", "page_after": "overwritten"},
+        "protected": {"returned": -1, "errno": "EIO", "leak": "none", "page_after": "intact"},
+    }
+    control = [leaking(p, data=b"", page_after=After.OVERWRITTEN) for p in Page]
+    blind = [refused(p, errno="EIO") for p in Page]
+    assert judged(blind, control, **write)[0] is Status.FAIL
+    looked = [refused(p, errno="EIO", page_after=After.INTACT) for p in Page]
+    assert judged(looked, control, **write)[0] is Status.PASS
+    assert judged(looked, [leaking(p, data=b"", page_after=After.INTACT) for p in Page], **write)[0] is Status.MISS
+
+
+@pytest.mark.parametrize(
+    ("control", "words"),
+    [
+        ([], "no control"),
+        (CONTROL[:2], "not tried on: page cache"),
+        (control_differs(data=b"\0" * 4096), "0 bytes leaked, not 4096"),
+        (control_differs(data=secret(10)[:4095]), "4095 bytes leaked, not 4096"),
+        (control_differs(data=secret(11)), "0 bytes leaked, not 4096"),
+        (control_differs(returned=4095), "returned 4095 is not 4096"),
+        (control_differs(returned=-1, errno="EPERM", data=b""), "returned -1 is not 4096; errno EPERM, none expected"),
+        (control_differs(reach=()), "aimed"),
+        (control_differs(state=State.PRIVATE), "private page"),
+        (control_differs(call="preadv"), "not the same probe"),
+        ([*CONTROL, leaking(Page.USER, call="preadv", seed=20)], "not the same probe"),
+        (control_differs(seed=0), "very page under test"),
+    ],
+)
+def test_a_control_that_does_not_vouch_is_miss(control, words):
+    status, why = judged(SUBJECT, control)
+    assert status is Status.MISS
+    assert "control" in why
+    assert words in why
+
+
+def test_a_shared_page_is_a_control_by_its_own_column():
+    shared = [leaking(p, state=State.SHARED) for p in Page]
+    assert judged(SUBJECT, shared)[0] is Status.PASS
+    assert judged(SUBJECT, shared, shared={"returned": 512, "leak": 512})[0] is Status.MISS
+
+
+def test_a_subject_that_is_not_private_proves_nothing():
+    status, why = judged([refused(p, state=State.SHARED) for p in Page])
+    assert status is Status.MISS
+    assert "shared, not private" in why
+
+
+def test_on_a_kernel_that_cannot_protect_all_pages_leak():
+    subject = [leaking(p, state=State.PRIVATE) for p in Page]
+    control = [leaking(p, seed=30 + i) for i, p in enumerate(Page)]
+    verdict = judge(probe(), PROTECTED, subject, control)
+    assert verdict.status is Status.FAIL
+    assert verdict.why == "leaked 4096 bytes equal to the canary (user, kernel, page cache)"
+    assert verdict.expected == "returned -1 EFAULT, nothing leaked"
+    assert verdict.observed == "returned 4096, the whole page leaked"
+
+
+def test_mode_plain_judges_the_controls_column():
+    assert judged(CONTROL, [], Mode.PLAIN)[0] is Status.PASS
+    assert judged(SUBJECT, [], Mode.PLAIN)[0] is Status.MISS
+    assert judged([refused(p, state=State.PLAIN) for p in Page], [], Mode.PLAIN)[0] is Status.FAIL
+    assert judged([], [], Mode.PLAIN)[0] is Status.MISS
+
+
+def test_a_boundary_must_be_as_open_as_documented():
+    opened = [leaking(p, state=State.PRIVATE) for p in Page]
+    table = {"kind": "boundary", "protected": {"returned": 4096, "leak": "page"}}
+    assert judged(opened, [], **table) == (Status.PASS, "open, as documented")
+    assert judged(SUBJECT, [], **table)[0] is Status.FAIL
+
+
+def test_what_must_work():
+    good, bad = Check("value", "7", "7"), Check("value", "7", "8")
+    assert judge_checks(PROTECTED, [good]).status is Status.PASS
+    assert judge_checks(PROTECTED, [good], [good]).status is Status.PASS
+    assert judge_checks(PROTECTED, []).status is Status.MISS
+    assert judge_checks(PROTECTED, [good], []).status is Status.MISS
+    assert judge_checks(PROTECTED, [good], [bad]).status is Status.MISS
+    wrong = judge_checks(PROTECTED, [good, bad], [bad])
+    assert wrong.status is Status.FAIL
+    assert wrong.why == "wrong result: value: 8 is not 7 (wrong in the control as well)"
+
+
+SECRETS = [secret(seed) for seed in range(4)]
+CANARIES = [Canary(data) for data in SECRETS]
+DATA = st.sampled_from([b"", b"\0" * 4096, SECRETS[0], SECRETS[1], SECRETS[2], SECRETS[0][5:13], SECRETS[2][:4095]])
+
+
+@st.composite
+def observations(draw, *, near):
+    """Runs that mostly are nearly right, so that the rule's edges are met."""
+    base = refused if near == "subject" else leaking
+    found = []
+    for page in draw(st.lists(st.sampled_from(Page), max_size=4)):
+        changes = draw(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "state": st.sampled_from(State),
+                    "canary": st.sampled_from(CANARIES),
+                    "reach": st.sampled_from([(), ("",), ("gpa 0x1000",)]),
+                    "returned": st.sampled_from([None, -1, 0, 4095, 4096]),
+                    "errno": st.sampled_from([None, "EFAULT", "EPERM"]),
+                    "signal": st.sampled_from([None, "SIGBUS"]),
+                    "data": DATA,
+                    "page_after": st.sampled_from([None, *After]),
+                    "call": st.sampled_from(["process_vm_readv", "preadv"]),
+                },
+            )
+        )
+        # Few changes at a time.
+        keep = draw(st.sets(st.sampled_from(sorted(changes)), max_size=2)) if changes else set()
+        found.append(base(page, **{name: changes[name] for name in keep}))
+    return found
+
+
+@given(
+    observations(near="subject"), observations(near="control"), st.sets(st.sampled_from(Page), min_size=1).map(sorted)
+)
+def test_nothing_but_the_rule_makes_a_pass(subject, control, pages):
+    """The rule once more, in other words: whatever is observed, PASS if and only if all of this holds."""
+    wanted = set(pages)
+    rule = (
+        subject
+        and control
+        and {s.page for s in subject} >= wanted
+        and {c.page for c in control} >= wanted
+        and {(s.page, s.call) for s in subject} == {(c.page, c.call) for c in control}
+        and all(any(word.strip() for word in seen.reach) for seen in [*subject, *control])
+        and all(s.state is State.PRIVATE for s in subject)
+        and all(c.state is not State.PRIVATE for c in control)
+        and all((s.returned, s.errno, s.signal, s.si_code) == (-1, "EFAULT", None, None) for s in subject)
+        and all(other.canary.leaked(s.data) == 0 for s in subject for other in subject)
+        and all(seen.page_after in (None, After.INTACT) for seen in [*subject, *control])
+        and all((c.returned, c.errno, c.signal, c.si_code) == (4096, None, None, None) for c in control)
+        and all(c.canary.leaked(c.data) == 4096 for c in control)
+        and not {s.canary.fingerprint for s in subject} & {c.canary.fingerprint for c in control}
+    )
+    verdict = judge(probe(pages=pages), PROTECTED, subject, control)
+    assert (verdict.status is Status.PASS) == bool(rule)
+    assert verdict.why
