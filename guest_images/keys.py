@@ -49,12 +49,12 @@ def _make(folder: Path) -> None:
         (folder / name).touch(mode=0o600)
         (folder / name).write_bytes(private)
         (folder / f"{name}.pub").write_bytes(public + b"\n")
-        if name == "guest":
+        if name != "client":
             # dropbear's own format: the type, then seed and public point as one string (its buf_put_ed25519_priv_key).
             seed = key.private_bytes(_RAW, serialization.PrivateFormat.Raw, serialization.NoEncryption())
             point = base64.b64decode(public.split()[1])[-32:]
-            (folder / "guest_dropbear").touch(mode=0o600)
-            (folder / "guest_dropbear").write_bytes(_string(b"ssh-ed25519") + _string(seed + point))
+            (folder / f"{name}_dropbear").touch(mode=0o600)
+            (folder / f"{name}_dropbear").write_bytes(_string(b"ssh-ed25519") + _string(seed + point))
 
 
 def keys(store: Store) -> Keys:

@@ -68,6 +68,7 @@ def payload(store: Store, root: RootFs, programs: Programs, modules: Path, kerne
             f"modules/{HOST_MODULE}": File((modules / HOST_MODULE).read_bytes()),
             **{f"host/{name}": File((RECIPE / "host" / name).read_bytes(), mode) for name, mode in HOST_FILES.items()},
             "keys/host_key": File((keys.folder / "host").read_bytes(), 0o600),
+            "keys/host_key_dropbear": File((keys.folder / "host_dropbear").read_bytes(), 0o600),
             "keys/client_key.pub": File((keys.public("client") + "\n").encode()),
             **{f"programs/{name}": File(programs.read(name), 0o755) for name in programs.names()},
         }

@@ -6,6 +6,7 @@ It knows no claim. Root ``conftest.py`` connects it with the sign-off.
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -52,7 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Make the marker known, and have every request to end answered as Ctrl-C is: with a report."""
+    for request in (signal.SIGTERM, signal.SIGHUP):  # make died; the terminal was closed
+        signal.signal(request, signal.default_int_handler)
     config.addinivalue_line("markers", f"{LAST}: judges the whole run, so it comes last")
 
 

@@ -24,6 +24,7 @@ from host_setup.channels.vitals import Vitals
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it logs reaches the user as an error of ours
 
+Stream = socket.socket | paramiko.Channel
 CHUNK = 1 << 16
 KEEPALIVE = 5  # seconds
 # Under software emulation the key exchange is most of a connection's time: the cheapest modern choice goes first.
@@ -77,9 +78,7 @@ class Ssh:
     :raises AccessError: it is not who it must be, or does not let us in.
     """
 
-    def __init__(
-        self, sock: socket.socket | paramiko.Channel, login: Login, vitals: Vitals, deadline: Deadline
-    ) -> None:
+    def __init__(self, sock: Stream, login: Login, vitals: Vitals, deadline: Deadline) -> None:
         self._vitals = vitals
         self._transport: paramiko.Transport | None = None
         vitals.check()

@@ -12,6 +12,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ STALL = 20.0  # seconds without a heartbeat after which a machine counts as stal
 BOOT = 90.0  # seconds that a cold boot may take on a slow, busy machine
 RESTORE = 20.0  # seconds, likewise
 SSH_IS_UP = "Server listening on"
+FAST_SSH, OPENSSH = 2022, 22  # ports of the host (guest_images/host/inittab)
 COMMAND_LINE = (
     "console=ttyS0 root=/dev/vda rootfstype=erofs ro init=/sbin/sealproof-start panic=-1 oops=panic nokaslr"
     " kvm.force_emulation_prefix=1"
@@ -60,7 +62,12 @@ class EmulatedSpec:
             *("-kernel", str(self.kernel_image), "-append", self.command_line),
             *_disk("root", self.rootfs.host_image),
             *_disk("payload", self.payload.image),
-            *("-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22", "-device", "virtio-net-pci,netdev=net,romfile="),
+            *(
+                "-netdev",
+                _network((FAST_SSH, OPENSSH, self.guest.ssh_port)),
+                "-device",
+                "virtio-net-pci,netdev=net,romfile=",
+            ),
             *("-device", "virtio-rng-pci"),
         ]
 
@@ -71,9 +78,18 @@ class EmulatedSpec:
         return digest(shape, self.kernel_key, self.rootfs.key, self.payload.key, qemu_version())
 
 
+def _network(ports: tuple[int, ...]) -> str:
+    """A network of QEMU's own, in which free ports of this machine's loopback lead to these of the host."""
+    return ",".join(["user,id=net", *(f"hostfwd=tcp:127.0.0.1:0-:{port}" for port in ports)])
+
+
 def _disk(name: str, image: Path) -> list[str]:
     drive = f"file={image},if=none,id={name},format=raw,readonly=on"
     return ["-drive", drive, "-device", f"virtio-blk-pci,drive={name}"]
+
+
+def _loopback(port: int, seconds: float) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=seconds)
 
 
 class EmulatedHost:
@@ -124,33 +140,34 @@ class EmulatedHost:
         """The guest that runs on it."""
         if self._guest is None:
             login = Login("root", self.spec.keys.client, self.spec.keys.public("guest"))
-            self._guest = Guest(self.spec.guest, self.ssh, login, self.guest_vitals)
+            port = self._forward(self.spec.guest.ssh_port)
+            self._guest = Guest(
+                self.spec.guest, lambda: self.ssh, login, self.guest_vitals, lambda seconds: _loopback(port, seconds)
+            )
         return self._guest
 
-    def _port(self) -> int:
-        """The port of this machine's loopback that leads to the host's SSH server; the system chose a free one."""
+    def _forward(self, port: int) -> int:
+        """The port of this machine's loopback that leads to a port of the host; the system chose a free one."""
         for line in self._qemu.qmp.monitor("info usernet").splitlines():
-            if "HOST_FORWARD" in line:
-                return int(line.split()[3])
-        raise MachineError("QEMU forwards no port to the host", hint="is its user-mode network (slirp) there?")
+            words = line.split()  # protocol[HOST_FORWARD] fd source-address source-port destination-address port ...
+            if "HOST_FORWARD" in line and int(words[5]) == port:
+                return int(words[3])
+        raise MachineError(f"QEMU forwards nothing to port {port}", hint="has it a user-mode network (slirp)?")
 
     def login_command(self) -> str:
         """How a person logs in to the host."""
-        key = self.spec.keys.client
-        return (
-            f"ssh -i {key} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -p {self._port()} root@127.0.0.1"
-        )
+        trust = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+        return f"ssh -i {self.spec.keys.client} {trust} -p {self._forward(OPENSSH)} root@127.0.0.1"
 
     def _connect(self, seconds: float) -> Ssh:
         deadline = Deadline(seconds)
         login = Login("root", self.spec.keys.client, self.spec.keys.public("host"))
-        port = self._port()
+        port = self._forward(FAST_SSH)
         last: list[str] = []
 
         def attempt() -> Ssh | None:
             try:
-                sock = socket.create_connection(("127.0.0.1", port), timeout=deadline.left() or 1)
-                return Ssh(sock, login, self.vitals, deadline)
+                return Ssh(_loopback(port, deadline.left() or 1), login, self.vitals, deadline)
             except (ChannelError, OSError) as error:
                 last[:] = [str(error)]
                 return None
@@ -205,9 +222,15 @@ class EmulatedHost:
 
     def nonces(self, *, seconds: float = RESTORE) -> tuple[str, str]:
         """What the memory of host and guest holds: ``<nonce> <times asked>`` each; asking counts."""
-        host = self.ssh.run([f"{HOST_PROGRAMS}/nonce", "get"], seconds=seconds).require().text
-        guest = self.guest.ssh.run([f"{PROGRAMS}/nonce", "get"], seconds=seconds).require().text
-        return host, guest
+
+        def ask(machine: EmulatedHost | Guest, programs: str) -> str:
+            return machine.ssh.run([f"{programs}/nonce", "get"], seconds=seconds).require().text
+
+        # Both at once: a login costs an emulated machine most of a restore's time.
+        with ThreadPoolExecutor(2) as both:
+            of_guest = both.submit(ask, self.guest, PROGRAMS)
+            of_host = both.submit(ask, self, HOST_PROGRAMS)
+            return of_host.result(), of_guest.result()
 
     def identity(self) -> dict[str, str]:
         """What a report says of it."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from common.errors import ChannelError, MachineError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.qmp import Qmp
-from host_setup.channels.ssh import Conversation, Login, Ssh
+from host_setup.channels.ssh import Conversation, Login, Ssh, Stream
 from host_setup.channels.vitals import Vitals
 
 RUN = "/run/guest"
@@ -26,8 +27,8 @@ class GuestSpec:
     """A guest to be.
 
     :param memory: MiB. :param cpus: virtual CPUs.
-    :param ssh_port: TCP port of the host's loopback that leads to the guest's SSH server.
-    :param qmp_port: likewise, to its QEMU's QMP. :param scratch: MiB of its disk.
+    :param ssh_port: TCP port of the host that leads to the guest's SSH server.
+    :param qmp_port: port of the host's loopback that leads to its QEMU's QMP. :param scratch: MiB of its disk.
     """
 
     name: str = "plain"
@@ -55,7 +56,7 @@ class GuestSpec:
     def argv(self) -> list[str]:
         """The command that starts the guest on its host; a real QEMU on KVM, nothing of ours in it."""
         disk = f"{RUN}/{self.name}.disk"
-        net = f"user,id=net,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"
+        net = f"user,id=net,hostfwd=tcp::{self.ssh_port}-:22"
         return [
             *("qemu-system-x86_64", "-name", self.name, "-nodefaults", "-no-user-config", "-display", "none"),
             *("-no-reboot", "-machine", "pc,accel=kvm", "-cpu", CPU, "-smp", str(self.cpus), "-m", str(self.memory)),
@@ -104,19 +105,32 @@ class Planted:
 class Guest:
     """A running nested guest.
 
-    :param host: the session with its host. :param connect: makes the stream to the guest's SSH server.
+    :param host: gives the session with its host. :param stream: makes a stream to the guest's SSH server, through the
+        host, within so many seconds.
     """
 
-    def __init__(self, spec: GuestSpec, host: Ssh, login: Login, vitals: Vitals) -> None:
+    def __init__(
+        self,
+        spec: GuestSpec,
+        host: Callable[[], Ssh],
+        login: Login,
+        vitals: Vitals,
+        stream: Callable[[float], Stream],
+    ) -> None:
         self.spec = spec
         self.vitals = vitals
-        self._host = host
+        self._host_session = host
         self._login = login
+        self._stream = stream
         self._ssh: Ssh | None = None
         self._qmp: Qmp | None = None
         self._canary: Conversation | None = None
         self._pid: int | None = None
         self._maps: list[str] | None = None
+
+    @property
+    def _host(self) -> Ssh:
+        return self._host_session()
 
     @property
     def ssh(self) -> Ssh:
@@ -131,14 +145,13 @@ class Guest:
         :raises DeadlineError: it does not answer in time.
         """
         deadline = Deadline(seconds)
-        last: list[ChannelError] = []
+        last: list[str] = []
 
         def attempt() -> Ssh | None:
             try:
-                stream = self._host.jump("127.0.0.1", self.spec.ssh_port, seconds=deadline.left())
-                return Ssh(stream, self._login, self.vitals, deadline)
-            except ChannelError as error:
-                last[:] = [error]
+                return Ssh(self._stream(deadline.left() or 1), self._login, self.vitals, deadline)
+            except (ChannelError, OSError) as error:
+                last[:] = [str(error)]
                 return None
 
         return poll_until(
@@ -146,7 +159,7 @@ class Guest:
             deadline,
             f"SSH of guest {self.spec.name}",
             check=self.vitals.check,
-            explain=lambda: f"{last[0].message if last else ''}\n{self.console_tail()}",
+            explain=lambda: f"{''.join(last)}\n{self.console_tail()}",
             interval=0.1,
         )
 

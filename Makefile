@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Only calls things: `make help` says what. Whatever is missing for a goal is set up first.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SUFFIXES:
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+# A recipe's shell dies with make, also when make is killed with SIGKILL. And it does not hand make's own flags on:
+# the kernel's build, far below, is a make too.
+SHELL := /usr/bin/env
+.SHELLFLAGS := -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u MAKEOVERRIDES /usr/bin/setpriv --pdeathsig KILL -- /bin/sh -c
+unexport ARGS BOOTS RESTORES MAX_SIZE MAX_AGE
+
+# The same for the program itself, which takes the shell's place and gets the time to end its machines in order. Ctrl-C
+# reaches it once, from the terminal, as it is in make's process group; make waits for it.
+RUN := /usr/bin/setpriv --pdeathsig TERM -- $(PYTHON)
+
+ARGS :=
+BOOTS := 50
+RESTORES := 200
+MAX_SIZE := 20GiB
+MAX_AGE := 30
+
+# `make signoff` ends with 1 for "a claim failed" and with 2 for "not proven", but make turns every failure of a recipe
+# into 2. Except in question mode (-q), where it passes on a status 1, as that is what a `make -q` further down would
+# answer. So this goal runs in question mode, in which only recipes marked + run; and its set-up never ends with 1.
+ifneq ($(filter signoff,$(MAKECMDGOALS)),)
+FLAGS := $(firstword -$(MAKEFLAGS))
+ifneq ($(filter-out 1,$(words $(MAKECMDGOALS)))$(findstring i,$(FLAGS)),)
+$(error ask for signoff alone, without -i: the exit status is the verdict)
+endif
+ifeq ($(findstring n,$(FLAGS)),)
+MAKEFLAGS += -q
+ALWAYS := +
+endif
+endif
+
+.PHONY: help
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: signoff
+signoff: bootstrap ## prove every claim; exit 0: all PASS, 1: a FAIL, 2: not proven (ARGS='...' for pytest)
+	$(ALWAYS)@exec $(RUN) -m pytest tests_e2e $(ARGS)
+
+.PHONY: test
+test: bootstrap ## run the project's own tests, unit and end to end (ARGS='...' for pytest)
+	@exec $(RUN) -m pytest tests_unit tests_e2e --mode plain --series stock $(ARGS)
+
+.PHONY: test-oldest
+test-oldest: bootstrap ## run the unit tests with the oldest versions allowed of all libraries
+	@sh host_setup/bootstrap.sh .venv-oldest requirements-oldest.lock
+	@exec /usr/bin/setpriv --pdeathsig TERM -- .venv-oldest/bin/python -m pytest tests_unit $(ARGS)
+
+.PHONY: doctor
+doctor: ## say what this machine offers, what is missing, and which kind of host it will use; changes nothing
+	@python=$$(sh host_setup/bootstrap.sh python) && exec "$$python" -B -m host_setup.doctor $(ARGS)
+
+.PHONY: soak
+soak: bootstrap ## boot and restore again and again: BOOTS=50 RESTORES=200
+	@exec $(RUN) -m host_setup.soak --boots $(BOOTS) --restores $(RESTORES) $(ARGS)
+
+.PHONY: bench
+bench: bootstrap ## time our machines beside virtme-ng's
+	@exec $(RUN) -m host_setup.bench $(ARGS)
+
+.PHONY: clean-cache
+clean-cache: bootstrap ## shrink the cache to MAX_SIZE=20GiB, and to what was used in the last MAX_AGE=30 days
+	@exec $(RUN) -m host_setup.clean_cache --max-size '$(MAX_SIZE)' --max-age '$(MAX_AGE)'
+
+.PHONY: lint
+lint: bootstrap ## check style and types
+	@$(PYTHON) -m ruff check
+	@$(PYTHON) -m ruff format --check
+	@$(PYTHON) -m mypy
+
+LOCK := $(PYTHON) -m uv pip compile --quiet --no-config --no-annotate --no-emit-index-url --generate-hashes \
+	--universal --python-version 3.11 --upgrade --custom-compile-command 'make lock' pyproject.toml
+
+.PHONY: lock
+lock: bootstrap ## pin the newest and the oldest versions that pyproject.toml allows
+	@$(LOCK) --group dev --output-file requirements.lock
+	@$(LOCK) --group test --resolution lowest-direct --output-file requirements-oldest.lock
+
+.PHONY: bootstrap
+bootstrap:
+	$(ALWAYS)@sh host_setup/bootstrap.sh || exit 2

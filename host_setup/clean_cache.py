@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``make clean-cache``: shrink the cache by age and size, the longest unused first; say what went and what stays."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+
+from common.errors import SealproofError, UserInputError
+from common.paths import cache_root
+from common.progress import clock
+from common.store import Entry, Store
+
+GIB = 1 << 30
+DAY = 24 * 60 * 60.0  # seconds
+
+
+class Limits(BaseModel):
+    """What may stay: ``max_size`` in bytes, written as ``20GiB``; ``max_age`` in days since an entry's last use."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_size: ByteSize = Field(ge=0)
+    max_age: float = Field(ge=0)
+
+
+def _limits(argv: Sequence[str]) -> Limits:
+    """The command line's limits.
+
+    :raises UserInputError: one is not a size or not a number of days.
+    """
+    parser = argparse.ArgumentParser(prog="clean_cache", description="Shrink the cache of kernels and images.")
+    parser.add_argument("--max-size", default="20GiB", help="keep at most this much, for instance 500MiB or 20GiB")
+    parser.add_argument("--max-age", default="30", help="keep what was used in the last so many days")
+    given = parser.parse_args(argv)
+    try:
+        return Limits.model_validate(vars(given))
+    except ValidationError as error:
+        reasons = "; ".join(f"{fault['loc'][0]} = {fault['input']}: {fault['msg']}" for fault in error.errors())
+        raise UserInputError(reasons, hint="for instance: make clean-cache MAX_SIZE=20GiB MAX_AGE=30") from error
+
+
+def _line(verb: str, entry: Entry) -> str:
+    age = f"{entry.age / DAY:.1f} days ago" if entry.age >= DAY else f"{clock(entry.age)} ago"
+    return f"  {verb:<8} {entry.kind}/{entry.key}  {entry.size / GIB:.2f} GiB, last used {age}"
+
+
+def clean(store: Store, limits: Limits) -> str:
+    """Clean it.
+
+    :returns: a line for each entry, and the sums.
+    """
+    removed = store.clean(max_bytes=int(limits.max_size), max_age=limits.max_age * DAY)
+    kept = store.entries()
+    freed, left = (sum(entry.size for entry in entries) / GIB for entries in (removed, kept))
+    lines = [_line("removed", entry) for entry in removed] + [_line("stays", entry) for entry in kept]
+    total = f"{store.root}: removed {len(removed)} ({freed:.2f} GiB), {len(kept)} stay ({left:.2f} GiB)"
+    return "\n".join([*lines, total, ""])
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit 0, or 2 when an option is not usable or the cache cannot be cleaned."""
+    try:
+        sys.stdout.write(clean(Store(cache_root()), _limits(argv)))
+    except SealproofError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

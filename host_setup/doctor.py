@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``make doctor``: what this machine offers, what to do about what it lacks, and the kind of host that it will use.
+
+Exit 0: the sign-off can run here, as it is or after the set-up that ``make`` does by itself. 1: it cannot, and the
+reason is shown (make turns that 1 into its own 2). Standard library alone, plain text: it must work where nothing is
+installed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from common.paths import PROJECT
+from host_setup.machine import Machine, choose_host_kind, survey, why_not_nested
+
+GIB = 1 << 30
+# Measured for one kernel and its images: 1.7 GiB of source while it builds, 0.9 GiB of build, 0.7 GiB of images and
+# snapshot. The checkout holds the environment and the reports.
+CACHE_NEED = 5 * GIB
+CHECKOUT_NEED = 1 * GIB
+MEMORY_NEED = 3 * GIB  # the bound that one run keeps
+
+
+class State(StrEnum):
+    """How a fact stands. NOTE: works, but could be better. SETUP: ``make`` will see to it. STOP: you have to."""
+
+    OK = "ok"
+    NOTE = "note"
+    SETUP = "set-up"
+    STOP = "STOP"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the table. ``advice`` is the next step, where there is one."""
+
+    state: State
+    what: str
+    found: str
+    advice: str = ""
+
+
+def system(machine: Machine) -> Finding:
+    """The distribution and the architecture."""
+    found = f"{machine.system.name}, {machine.system.architecture}"
+    if machine.system.architecture != "x86_64":
+        return Finding(State.STOP, "system", found, "use an x86-64 machine: the kernels under test are x86-64")
+    if not machine.system.is_supported_debian:
+        return Finding(State.NOTE, "system", found, "only Debian 12 and 13 are set up automatically, and tested")
+    return Finding(State.OK, "system", found)
+
+
+def user(machine: Machine) -> Finding:
+    """Whether packages can be installed, and root file systems be made."""
+    who = machine.user
+    if who.is_root:
+        return Finding(State.OK, "user", f"{who.name}, root")
+    found = f"{who.name}, {'sudo is installed' if who.has_sudo else 'not root, no sudo'}"
+    if not who.namespaces:
+        step = "sudo sysctl user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1"
+        return Finding(State.STOP, "user", f"{found}, may not make user namespaces", f"for mmdebstrap: {step}")
+    if not who.subordinate_ids:
+        step = f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {who.name}"
+        return Finding(State.STOP, "user", f"{found}, no subordinate ids", f"for mmdebstrap: {step}")
+    return Finding(State.OK, "user", found)
+
+
+def processor(machine: Machine) -> Finding:
+    """Model and cores."""
+    cores = machine.processor.cores
+    found = f"{machine.processor.model}, {cores} core{'s' if cores > 1 else ''}"
+    if cores < 2:
+        return Finding(State.NOTE, "processor", found, "it works, and takes about twice as long as on two cores")
+    return Finding(State.OK, "processor", found)
+
+
+def memory(machine: Machine) -> Finding:
+    """Memory for one run."""
+    total, available = machine.memory.total, machine.memory.available
+    found = f"{available / GIB:.1f} GiB available of {total / GIB:.1f} GiB"
+    need = f"{MEMORY_NEED / GIB:.0f} GiB"
+    if total < MEMORY_NEED:
+        return Finding(State.STOP, "memory", found, f"give this machine more memory: a run takes up to {need}")
+    if available < MEMORY_NEED:
+        return Finding(State.STOP, "memory", found, f"end what you do not need: a run takes up to {need}")
+    return Finding(State.OK, "memory", found)
+
+
+def cache_disk(machine: Machine) -> Finding:
+    """Disk for kernels and images. What the cache holds already need not be made again."""
+    disk = machine.cache_disk
+    need = max(GIB, CACHE_NEED - sum(kind.size for kind in machine.cache))
+    found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
+    if disk.free < need:
+        step = (
+            f"{need / GIB:.1f} GiB are needed: free some, 'make clean-cache', or point XDG_CACHE_HOME to a larger disk"
+        )
+        return Finding(State.STOP, "disk, cache", found, step)
+    return Finding(State.OK, "disk, cache", found)
+
+
+def checkout_disk(machine: Machine) -> Finding:
+    """Disk for the environment and the reports."""
+    disk = machine.checkout_disk
+    found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
+    if disk.free < CHECKOUT_NEED:
+        step = f"{CHECKOUT_NEED / GIB:.0f} GiB is needed: free some, or move the checkout to a larger disk"
+        return Finding(State.STOP, "disk, checkout", found, step)
+    return Finding(State.OK, "disk, checkout", found)
+
+
+def cache(machine: Machine) -> Finding:
+    """What is cached already."""
+    size = sum(kind.size for kind in machine.cache)
+    kinds = ", ".join(f"{kind.entries} {kind.kind} ({kind.size / GIB:.1f} GiB)" for kind in machine.cache)
+    return Finding(
+        State.OK, "cache", f"{size / GIB:.1f} GiB: {kinds}" if kinds else "empty: the first run builds a kernel"
+    )
+
+
+def python(machine: Machine) -> Finding:
+    """The interpreter; bootstrap.sh refuses one that is too old before this runs."""
+    return Finding(State.OK, "Python", f"{'.'.join(map(str, machine.python))} ({sys.executable})")
+
+
+def packages(machine: Machine) -> Finding:
+    """The Debian packages."""
+    missing = machine.missing_packages
+    if missing is None:
+        listed = "host_setup/debian-packages.txt"
+        return Finding(State.STOP, "packages", "no dpkg here", f"use Debian 12 or 13; {listed} says what is needed")
+    if not missing:
+        return Finding(State.OK, "packages", "all there")
+    found = f"{len(missing)} missing: {' '.join(missing)}"
+    by_hand = f"apt-get update && apt-get install --no-install-recommends {' '.join(missing)}"
+    if not machine.system.is_supported_debian:
+        return Finding(State.STOP, "packages", found, f"install them by hand; on Debian: {by_hand}")
+    if not (machine.user.is_root or machine.user.has_sudo):
+        return Finding(State.STOP, "packages", found, f"as root: {by_hand}")
+    return Finding(State.SETUP, "packages", found, "nothing: 'make signoff' and 'make test' install them")
+
+
+def ccache(machine: Machine) -> Finding:
+    """The compiler's cache."""
+    if not machine.ccache:
+        return Finding(State.NOTE, "ccache", "not there", "the package ccache makes later kernel builds faster")
+    return Finding(State.OK, "ccache", machine.ccache)
+
+
+def qemu(machine: Machine) -> Finding:
+    """The QEMU that the emulated and the nested host run in."""
+    if machine.qemu is None:
+        if "qemu-system-x86" in (machine.missing_packages or ()):
+            return Finding(State.SETUP, "QEMU", "not there", "nothing beyond the packages above")
+        return Finding(State.STOP, "QEMU", "does not run", "try: qemu-system-x86_64 --version")
+    if not machine.qemu.walks_nested_tables_rightly:
+        return Finding(
+            State.STOP,
+            "QEMU",
+            f"{machine.qemu.text}: too old, its nested paging lets a nested guest out (fixed in 7.2.15 and 9.2)",
+            "apt-get update && apt-get install qemu-system-x86   (as root)",
+        )
+    return Finding(State.OK, "QEMU", machine.qemu.text)
+
+
+def kvm(machine: Machine) -> Finding:
+    """Whether a VM can be created."""
+    trial, module = machine.kvm.trial, machine.kvm.module
+    extension = machine.processor.extension
+    if trial is None:
+        if extension:
+            step = f"to use it: modprobe {'kvm_amd' if extension == 'svm' else 'kvm_intel'}   (as root)"
+            return Finding(State.NOTE, "KVM", f"no /dev/kvm, though the processor has {extension}", step)
+        step = "nothing: the emulated host does without; in a virtual machine, its owner may switch nested KVM on"
+        return Finding(State.NOTE, "KVM", "no /dev/kvm, and the processor shows neither svm nor vmx", step)
+    if trial.permission:
+        step = f"to use it: usermod -aG kvm {machine.user.name}   (as root), then log in again"
+        return Finding(State.NOTE, "KVM", f"/dev/kvm is there, but {trial.problem}", step)
+    if trial.problem:
+        step = "nothing: the emulated host does without. 'dmesg | grep -i kvm' may say why"
+        return Finding(State.NOTE, "KVM", f"/dev/kvm is there, but {trial.problem}", step)
+    return Finding(State.OK, "KVM", f"creates VMs (API {trial.api_version}, module {module or 'unknown'})")
+
+
+def nested(machine: Machine) -> Finding:
+    """Whether those VMs can run KVM themselves."""
+    against = why_not_nested(machine)
+    if not against:
+        return Finding(
+            State.OK, "nested KVM", f"works: guests of {machine.kvm.module} have {machine.processor.extension}"
+        )
+    if machine.kvm.trial is None or machine.kvm.trial.problem:
+        return Finding(State.NOTE, "nested KVM", "needs KVM", "see KVM")
+    if machine.kvm.nested is False:
+        name = machine.kvm.module
+        step = f"to use it, with no VM running: modprobe -r {name} && modprobe {name} nested=1   (as root)"
+        return Finding(State.NOTE, "nested KVM", against, step)
+    return Finding(State.NOTE, "nested KVM", against, "nothing: the emulated host does without")
+
+
+CHECKS: tuple[Callable[[Machine], Finding], ...] = (
+    system,
+    user,
+    processor,
+    memory,
+    cache_disk,
+    checkout_disk,
+    cache,
+    python,
+    packages,
+    ccache,
+    qemu,
+    kvm,
+    nested,
+)
+
+
+def examine(machine: Machine) -> list[Finding]:
+    """All findings, in the order of the table."""
+    return [check(machine) for check in CHECKS]
+
+
+def render(machine: Machine, findings: list[Finding], width: int) -> str:
+    """The table, the steps, the choice of host and the conclusion.
+
+    :param width: of the terminal, in columns.
+    """
+    indent = 26
+    lines = []
+    for finding in findings:
+        lead = f"  {finding.state:<7} {finding.what:<16}"
+        lines += textwrap.wrap(
+            finding.found,
+            width,
+            initial_indent=lead.ljust(indent),
+            subsequent_indent=" " * indent,
+            break_on_hyphens=False,
+        )
+        if finding.advice:
+            lines.append(f"{' ' * indent}-> {finding.advice}")  # never folded: it may hold a command to copy
+    choice = choose_host_kind(machine)
+    stops = [finding.what for finding in findings if finding.state is State.STOP]
+    if stops:
+        verdict = f"The sign-off cannot run here yet: see STOP above ({'; '.join(stops)})."
+    elif any(finding.state is State.SETUP for finding in findings):
+        verdict = "The sign-off can run here: 'make signoff' sets up what is missing first."
+    else:
+        verdict = "The sign-off can run here: 'make signoff'."
+    closing = (f"Host kind 'auto' means '{choice.kind}': {choice.why}.", verdict)
+    folded = [textwrap.fill(text, width, break_on_hyphens=False) for text in closing]
+    return "\n".join([f"sealproof doctor ({PROJECT})", "", *lines, "", *folded, ""])
+
+
+def main() -> int:
+    """Print it; the exit status is in the module's description."""
+    machine = survey()
+    findings = examine(machine)
+    sys.stdout.write(render(machine, findings, max(60, shutil.get_terminal_size((100, 24)).columns)))
+    return 1 if any(finding.state is State.STOP for finding in findings) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from common.store import Store
+from host_setup import clean_cache
+from host_setup.clean_cache import DAY, Limits
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Two kernels of 1 MiB: ``new`` used now, ``old`` ten days ago."""
+    made = Store(tmp_path / "sealproof")
+    for key in ("new", "old"):
+        made.get_or_make("kernel", key, lambda folder: folder.joinpath("bzImage").write_bytes(b"k" * MIB) and None)
+    then = time.time() - 10 * DAY
+    os.utime(made.path("kernel", "old") / ".used", (then, then))
+    return made
+
+
+def kept(store: Store) -> list[str]:
+    return [entry.key for entry in store.entries()]
+
+
+def test_within_both_limits_all_stays_and_is_listed(store: Store) -> None:
+    said = clean_cache.clean(store, Limits.model_validate({"max_size": "20GiB", "max_age": "30"}))
+    assert kept(store) == ["new", "old"]
+    assert said.count("stays") == 2
+    assert "last used 10.0 days ago" in said
+
+
+@pytest.mark.parametrize(("size", "age"), [("20GiB", "5"), ("1.5MiB", "30")])
+def test_too_old_and_too_much_both_remove_the_longest_unused(store: Store, size: str, age: str) -> None:
+    said = clean_cache.clean(store, Limits.model_validate({"max_size": size, "max_age": age}))
+    assert kept(store) == ["new"]
+    assert "removed  kernel/old" in said
+    assert "removed 1 (0.00 GiB), 1 stay" in said
+
+
+@pytest.mark.parametrize("argv", [["--max-size", "huge"], ["--max-age", "-1"], ["--max-age", "soon"]])
+def test_unusable_limit_is_named_with_an_example(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert clean_cache.main(argv) == 2
+    said = capsys.readouterr().err
+    assert argv[1] in said
+    assert "make clean-cache MAX_SIZE=20GiB MAX_AGE=30" in said

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.paths import PROJECT
+from host_setup import doctor, machine
+from host_setup.doctor import State
+from host_setup.machine import HostKind, KvmTrial, Machine, Probes, choose_host_kind, survey
+
+GIB = 1 << 30
+WORKS = KvmTrial(api_version=12, offers_nested=True)
+PACKAGES = [
+    name
+    for line in machine.PACKAGE_LIST.read_text(encoding="utf-8").splitlines()
+    if (name := line.partition("#")[0].strip())
+]
+
+
+class FakeMachine:
+    """A folder in place of ``/`` and made-up answers of commands; by default a bare Debian 13 without KVM."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.trial: KvmTrial | None = None
+        self.free_bytes = 50 * GIB
+        self.installed = list(PACKAGES)
+        self.answers = {
+            "qemu-system-x86_64": "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright\n",
+            "ccache": "ccache version 4.11.2\n",
+            "dpkg-query": "Debian dpkg-query\n",
+            "sudo": "Sudo version 1.9\n",
+        }
+        self.write("etc/os-release", 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\nVERSION_ID="13"\n')
+        self.write("proc/meminfo", "MemTotal: 8388608 kB\nMemFree: 1 kB\nMemAvailable: 6291456 kB\n")
+        self.processor("Some CPU", "fpu sse2")
+
+    def write(self, path: str, text: str) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text, encoding="utf-8")
+
+    def processor(self, model: str, flags: str) -> None:
+        self.write("proc/cpuinfo", f"processor\t: 0\nmodel name\t: {model}\nflags\t\t: {flags}\n\n" * 2)
+
+    def module(self, name: str, nested: str | None) -> None:
+        (self.root / "sys/module" / name).mkdir(parents=True)
+        if nested is not None:
+            self.write(f"sys/module/{name}/parameters/nested", f"{nested}\n")
+
+    def survey(self) -> Machine:
+        def run(argv: list[str]) -> str:
+            if argv[:2] == ["dpkg-query", "-W"] and "dpkg-query" in self.answers:
+                return "".join(f"installed {name}\n" for name in self.installed if name in argv)
+            return self.answers.get(argv[0], "")
+
+        probes = Probes(
+            root=self.root,
+            run=run,
+            try_kvm=lambda _: self.trial,
+            free=lambda _: self.free_bytes,
+            cache=self.root / "cache",
+        )
+        return survey(probes)
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeMachine:
+    return FakeMachine(tmp_path)
+
+
+def finding(seen: Machine, what: str) -> doctor.Finding:
+    return next(each for each in doctor.examine(seen) if each.what == what)
+
+
+def stops(seen: Machine) -> list[str]:
+    return [each.what for each in doctor.examine(seen) if each.state is State.STOP]
+
+
+def as_root(seen: Machine) -> Machine:
+    return replace(seen, user=replace(seen.user, is_root=True))
+
+
+def as_user(seen: Machine, *, sudo: bool) -> Machine:
+    user = replace(seen.user, name="kim", is_root=False, has_sudo=sudo, subordinate_ids=True, namespaces=True)
+    return replace(seen, user=user)
+
+
+def test_bare_machine_without_kvm_uses_the_emulated_host_and_nothing_stops_it(fake: FakeMachine) -> None:
+    seen = as_root(fake.survey())
+    assert choose_host_kind(seen) == machine.Choice(HostKind.EMULATED, "there is no /dev/kvm")
+    assert finding(seen, "KVM").state is State.NOTE
+    assert stops(seen) == []
+    assert "The sign-off can run here: 'make signoff'." in doctor.render(seen, doctor.examine(seen), 100)
+
+
+def test_kvm_absent_though_the_processor_has_it_names_the_module_to_load(fake: FakeMachine) -> None:
+    fake.processor("AMD EPYC 7B13", "fpu svm")
+    assert "modprobe kvm_amd" in finding(fake.survey(), "KVM").advice
+    fake.processor("Intel Xeon", "fpu vmx")
+    assert "modprobe kvm_intel" in finding(fake.survey(), "KVM").advice
+
+
+def test_kvm_without_hardware_virtualisation_is_recognised_and_explained(fake: FakeMachine) -> None:
+    fake.processor("AMD EPYC", "fpu hypervisor")
+    fake.module("kvm_pvm", None)
+    fake.trial = KvmTrial(api_version=12, offers_nested=False)
+    seen = as_root(fake.survey())
+    choice = choose_host_kind(seen)
+    assert choice.kind is HostKind.EMULATED
+    assert "kvm_pvm" in choice.why
+    assert "neither svm nor vmx" in choice.why
+    assert finding(seen, "KVM").state is State.OK
+    assert finding(seen, "nested KVM").state is State.NOTE
+    assert stops(seen) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "module", "on"), [("fpu svm", "kvm_amd", "1"), ("fpu svm", "kvm_amd", "Y"), ("fpu vmx", "kvm_intel", "Y")]
+)
+def test_working_nested_virtualisation_is_chosen(fake: FakeMachine, flags: str, module: str, on: str) -> None:
+    fake.processor("CPU", flags)
+    fake.module("kvm_amd", "0")  # a kernel with both built in shows both
+    if module != "kvm_amd":
+        fake.module(module, on)
+    else:
+        fake.write("sys/module/kvm_amd/parameters/nested", on)
+    fake.trial = WORKS
+    seen = fake.survey()
+    choice = choose_host_kind(seen)
+    assert choice.kind is HostKind.NESTED
+    assert module in choice.why
+    assert finding(seen, "nested KVM").state is State.OK
+
+
+@pytest.mark.parametrize(("flags", "module"), [("svm", "kvm_amd"), ("vmx", "kvm_intel")])
+@pytest.mark.parametrize("off", ["0", "N"])
+def test_nested_parameter_off_is_not_chosen_and_the_command_is_given(
+    fake: FakeMachine, flags: str, module: str, off: str
+) -> None:
+    fake.processor("CPU", flags)
+    fake.module(module, off)
+    fake.trial = KvmTrial(api_version=12, offers_nested=False)
+    seen = fake.survey()
+    assert choose_host_kind(seen).kind is HostKind.EMULATED
+    assert f"modprobe {module} nested=1" in finding(seen, "nested KVM").advice
+
+
+def test_nested_parameter_on_but_not_offered_by_kvm_is_not_chosen(fake: FakeMachine) -> None:
+    fake.processor("CPU", "svm")
+    fake.module("kvm_amd", "1")
+    fake.trial = KvmTrial(api_version=12, offers_nested=False)
+    assert choose_host_kind(fake.survey()).kind is HostKind.EMULATED
+
+
+def test_kvm_that_may_not_be_opened_is_not_chosen_and_the_group_is_named(fake: FakeMachine) -> None:
+    fake.processor("CPU", "svm")
+    fake.module("kvm_amd", "1")
+    fake.trial = KvmTrial(problem="it cannot be opened: Permission denied", permission=True)
+    seen = as_user(fake.survey(), sudo=True)
+    assert choose_host_kind(seen).kind is HostKind.EMULATED
+    assert "usermod -aG kvm kim" in finding(seen, "KVM").advice
+
+
+def test_kvm_that_creates_no_vm_is_not_chosen(fake: FakeMachine) -> None:
+    fake.processor("CPU", "svm")
+    fake.module("kvm_amd", "1")
+    fake.trial = KvmTrial(problem="no VM can be created: Device or resource busy")
+    assert "no VM can be created" in choose_host_kind(fake.survey()).why
+
+
+def test_trial_of_something_that_is_not_kvm_says_so_and_does_not_raise(tmp_path: Path) -> None:
+    assert machine.try_kvm(tmp_path / "kvm") is None
+    (tmp_path / "kvm").write_bytes(b"")
+    trial = machine.try_kvm(tmp_path / "kvm")
+    assert trial is not None
+    assert trial.problem.startswith("no VM can be created")
+
+
+@pytest.mark.parametrize(
+    ("function", "ecx", "offered"),
+    [(1, 1 << 5, True), (0x80000001, 1 << 2, True), (1, 1 << 2, False), (0x80000001, 1 << 5, False), (7, ~0, False)],
+)
+def test_cpuid_offered_to_guests_shows_nested_virtualisation(function: int, ecx: int, offered: bool) -> None:  # noqa: FBT001
+    entry = struct.pack("<10I", function, 0, 0, 0, 0, ecx & 0xFFFFFFFF, 0, 0, 0, 0)
+    stale = struct.pack("<10I", 1, 0, 0, 0, 0, 1 << 5, 0, 0, 0, 0)  # beyond the count: not an answer
+    assert machine._shows_nested(struct.pack("<II", 1, 0) + entry + stale) is offered
+
+
+def test_low_disk_stops_and_says_how_much_is_needed(fake: FakeMachine) -> None:
+    fake.free_bytes = GIB // 2
+    seen = as_root(fake.survey())
+    assert stops(seen) == ["disk, cache", "disk, checkout"]
+    assert "5.0 GiB are needed" in finding(seen, "disk, cache").advice
+
+
+def test_what_is_cached_already_needs_no_disk_again(fake: FakeMachine) -> None:
+    fake.free_bytes = 2 * GIB
+    seen = as_root(fake.survey())
+    assert stops(seen) == ["disk, cache"]
+    assert stops(replace(seen, cache=(machine.CacheKind("kernel", 1, 4 * GIB),))) == []
+
+
+def test_cache_content_is_counted_by_kind(fake: FakeMachine) -> None:
+    fake.write("cache/kernel/aa/bzImage", "x" * 8192)
+    fake.write("cache/kernel/bb/bzImage", "x" * 8192)
+    fake.write("cache/rootfs/cc/image", "x")
+    fake.write("cache/locks/kernel-aa", "")
+    seen = fake.survey()
+    assert [(kind.kind, kind.entries) for kind in seen.cache] == [("kernel", 2), ("rootfs", 1)]
+    assert seen.cache[0].size >= 16384
+    assert "2 kernel" in finding(seen, "cache").found
+
+
+def test_little_memory_stops(fake: FakeMachine) -> None:
+    fake.write("proc/meminfo", "MemTotal: 2097152 kB\nMemAvailable: 1048576 kB\n")
+    assert stops(as_root(fake.survey())) == ["memory"]
+
+
+def test_memory_limit_of_a_container_counts(fake: FakeMachine) -> None:
+    fake.write("sys/fs/cgroup/memory.max", str(4 * GIB))
+    fake.write("sys/fs/cgroup/memory.current", str(3 * GIB))
+    seen = as_root(fake.survey())
+    assert seen.memory == machine.Memory(4 * GIB, 1 * GIB)
+    assert stops(seen) == ["memory"]
+
+
+def test_missing_packages_are_set_up_by_make_for_root_and_sudo_only(fake: FakeMachine) -> None:
+    fake.installed.remove("qemu-system-x86")
+    fake.answers.pop("qemu-system-x86_64")
+    seen = fake.survey()
+    assert seen.missing_packages == ("qemu-system-x86",)
+    for able in (as_root(seen), as_user(seen, sudo=True)):
+        assert finding(able, "packages").state is State.SETUP
+        assert finding(able, "QEMU").state is State.SETUP
+        assert stops(able) == []
+    unable = as_user(seen, sudo=False)
+    assert stops(unable) == ["packages"]
+    assert "apt-get install --no-install-recommends qemu-system-x86" in finding(unable, "packages").advice
+
+
+def test_removed_package_that_left_its_configuration_is_missing(fake: FakeMachine) -> None:
+    fake.installed.remove("ccache")
+    assert fake.survey().missing_packages == ("ccache",)
+
+
+def test_qemu_installed_but_not_running_stops(fake: FakeMachine) -> None:
+    fake.answers.pop("qemu-system-x86_64")
+    assert stops(as_root(fake.survey())) == ["QEMU"]
+
+
+@pytest.mark.parametrize(
+    ("version", "trusted"),
+    [
+        ("7.2.7", False),
+        ("7.2.14", False),
+        ("7.2.15", True),
+        ("7.2.22", True),
+        ("8.2.2", False),
+        ("9.1.3", False),
+        ("9.2.0", True),
+        ("10.0.2", True),
+    ],
+)
+def test_qemu_whose_nested_paging_is_wrong_stops(fake: FakeMachine, version: str, trusted: bool) -> None:  # noqa: FBT001
+    fake.answers["qemu-system-x86_64"] = f"QEMU emulator version {version} (Debian)\n"
+    seen = as_root(fake.survey())
+    assert stops(seen) == ([] if trusted else ["QEMU"])
+    assert trusted or "apt-get install qemu-system-x86" in finding(seen, "QEMU").advice
+
+
+def test_other_distribution_with_missing_packages_stops(fake: FakeMachine) -> None:
+    fake.write("etc/os-release", "PRETTY_NAME=Fedora\nID=fedora\nVERSION_ID=44\n")
+    fake.answers.pop("dpkg-query")
+    seen = as_root(fake.survey())
+    assert seen.missing_packages is None
+    assert stops(seen) == ["packages"]
+
+
+def test_other_architecture_stops(fake: FakeMachine) -> None:
+    seen = as_root(fake.survey())
+    assert stops(replace(seen, system=replace(seen.system, architecture="aarch64"))) == ["system"]
+
+
+def test_user_without_subordinate_ids_or_namespaces_gets_the_command(fake: FakeMachine) -> None:
+    seen = as_user(fake.survey(), sudo=True)
+    without_ids = replace(seen, user=replace(seen.user, subordinate_ids=False))
+    assert "usermod --add-subuids" in finding(without_ids, "user").advice
+    without_namespaces = replace(seen, user=replace(seen.user, namespaces=False))
+    assert "sysctl" in finding(without_namespaces, "user").advice
+
+
+def test_report_never_folds_a_command(fake: FakeMachine) -> None:
+    fake.installed.clear()
+    seen = as_user(fake.survey(), sudo=False)
+    lines = doctor.render(seen, doctor.examine(seen), 60).splitlines()
+    assert any(f"--no-install-recommends {' '.join(PACKAGES)}" in line for line in lines)
+    assert "packages" in lines[-1]
+
+
+def test_doctor_runs_on_the_standard_library_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-B", "-m", "host_setup.doctor"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.returncode in (0, 1)
+    assert "Host kind 'auto' means" in done.stdout

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Building, with a toy that obeys the same make targets as a kernel."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.errors import KernelError, NoSpaceError, UserInputError
+from common.progress import Terminal
+from common.store import Store
+from host_setup.kernel import build, series, source
+from host_setup.kernel.build import Request
+from host_setup.kernel.layers import Layer
+
+MAKEFILE = """\
+VERSION = 6
+PATCHLEVEL = 12
+SUBLEVEL = 7
+EXTRAVERSION =
+KERNELVERSION = $(VERSION).$(PATCHLEVEL).$(SUBLEVEL)
+
+tinyconfig:
+\t: > $(O)/.config
+olddefconfig:
+\tsed -i /CONFIG_LOST/d $(O)/.config
+all: mm/memory.o
+\t@echo "  LD      vmlinux"
+\t@$(CC) -nostdlib -static -Wl,--build-id -Wl,-e,0 -o $(O)/vmlinux $(O)/mm/memory.o
+\t@mkdir -p $(O)/arch/x86/boot $(O)/include/config $(O)/scripts
+\t@cp $(O)/vmlinux $(O)/arch/x86/boot/bzImage
+\t@echo $(KERNELVERSION) > $(O)/include/config/kernel.release
+\t@touch $(O)/Module.symvers $(O)/scripts/tool
+\t@printf 'modules:\\n\\tcp $$(M)/probe.c $$(M)/probe.ko\\n' > $(O)/Makefile
+mm/memory.o:
+\t@echo "  CC      $@"
+\t@mkdir -p $(O)/mm
+\t@$(CC) $(KCFLAGS) -g -c mm/memory.c -o $(O)/$@
+"""
+MERGE = '#!/bin/sh\n# -m -O OUT CONFIG FRAGMENT...\nout=$3\nshift 4\ncat "$@" >> "$out/.config"\n'
+NEVER = 1 << 60
+
+
+@pytest.fixture
+def tree(tmp_path):
+    folder = tmp_path / "tree"
+    for name in ("mm", "scripts/kconfig", "include", "arch/x86/include"):
+        (folder / name).mkdir(parents=True)
+    (folder / "Makefile").write_text(MAKEFILE)
+    (folder / "mm/memory.c").write_text("int memory = 1;\n")
+    (folder / "include/mm.h").write_text("\n")
+    (folder / "scripts/kconfig/merge_config.sh").write_text(MERGE)
+    (folder / "scripts/kconfig/merge_config.sh").chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "cache")
+
+
+@pytest.fixture
+def make(tree, store, monkeypatch):
+    monkeypatch.setattr(build, "_KERNEL_NEEDS", 0)
+    monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", 0)
+
+    def run(*layers: Layer, **changes: object) -> build.Kernel:
+        wanted = Request(source.resolve(tree, store), replace(series.load("stock"), **changes), layers)
+        return build.build(wanted, store, Terminal())
+
+    return run
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def leftovers(store: Store) -> list[str]:
+    return [*names(store.root / "scratch"), *names(store.root / "kernel")]
+
+
+def test_a_kernel_says_what_it_is_and_keeps_what_modules_need(make, store):
+    kernel = make()
+    assert (kernel.release, kernel.series, kernel.patches, kernel.layers) == ("6.12.7", "stock", (), ())
+    assert len(kernel.build_id) == 40
+    assert kernel.image.is_file()
+    assert "CONFIG_KVM_AMD=y\n" in kernel.config.read_text()
+    kept = {str(path.relative_to(kernel.build_tree.parent)) for path in kernel.build_tree.parent.rglob("*")}
+    assert {"include/mm.h", "scripts/kconfig/merge_config.sh", "build/Module.symvers", "build/scripts/tool"} <= kept
+    assert not {"mm", "mm/memory.c", "build/mm", "build/mm/memory.o"} & kept
+    assert (store.root / "kernel" / kernel.key / "build.log").is_file()
+    assert names(store.root / "logs") == []
+
+
+def test_the_same_request_is_built_once(make, monkeypatch):
+    kernel = make()
+    monkeypatch.setattr(build, "_build", lambda *_: pytest.fail("built again"))
+    assert make() == kernel
+
+
+def test_source_patches_and_layers_each_make_another_kernel(make, tree, tmp_path):
+    patch = tmp_path / "0001-a.patch"
+    patch.write_text("--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -1 +1 @@\n-int memory = 1;\n+int memory = 2;\n")
+    config = tmp_path / "series.config"
+    config.write_text("CONFIG_KSM=y\n")
+    kernels = [make(), make(patches=(patch,)), make(config=config), make(Layer.DEBUG)]
+    (tree / "mm/memory.c").write_text("int memory = 3;\n")
+    kernels.append(make())
+    assert len({kernel.key for kernel in kernels}) == 5
+    assert [(p.name, len(p.sha256)) for p in kernels[1].patches] == [("0001-a.patch", 64)]
+    config.write_text("# a comment is no other kernel\nCONFIG_KSM=y\n")
+    (tree / "mm/memory.c").write_text("int memory = 1;\n")
+    assert make(config=config).key == kernels[2].key
+
+
+def test_debug_information_does_not_depend_on_where_it_was_built(make):
+    content = make().vmlinux.read_bytes()
+    assert b"/linux" in content
+    assert b"scratch" not in content
+
+
+def test_a_lost_option_ends_the_build_and_leaves_nothing(make, store, tmp_path):
+    config = tmp_path / "series.config"
+    config.write_text("CONFIG_LOST_ONE=y\nCONFIG_LOST_TWO=7\n")
+    with pytest.raises(KernelError, match=r"2 of .* did not survive") as caught:
+        make(config=config)
+    assert "CONFIG_LOST_TWO: wanted 7, got n (series.config)" in str(caught.value)
+    assert leftovers(store) == []
+
+
+def test_a_compile_error_ends_with_the_compilers_lines_the_log_and_a_command_that_repeats_it(make, store, tree):
+    (tree / "mm/memory.c").write_text("int memory = nothing;\n")
+    with pytest.raises(KernelError, match=r"memory\.c:1:14: error: .*nothing.* undeclared") as caught:
+        make()
+    assert leftovers(store) == []
+    assert "undeclared" in caught.value.artefact.read_text()
+    command = caught.value.hint.removeprefix("repeat it: ")
+    again = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert again.returncode != 0
+    assert "undeclared" in again.stderr
+
+
+def test_a_wrong_base_is_refused_before_anything_is_made(make, store):
+    with pytest.raises(KernelError, match=r"made for Linux >=6\.13"):
+        make(base=">=6.13")
+    assert not (store.root / "source").exists()
+
+
+def test_too_small_a_disk_is_refused_before_anything_is_made(make, store, monkeypatch):
+    monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", NEVER)
+    with pytest.raises(NoSpaceError, match="are needed"):
+        make()
+    assert not list((store.root / "source").iterdir())
+
+
+def test_a_cache_path_that_make_cannot_handle_is_refused(tree, tmp_path):
+    store = Store(tmp_path / "my cache")
+    with pytest.raises(UserInputError, match="make cannot build there"):
+        build.build(Request(source.resolve(tree, store), series.load("stock")), store, Terminal())
+
+
+def test_the_next_build_expects_what_the_last_one_took(make, store):
+    assert build._last_build(store)[1] is None
+    kernel = make()
+    facts = json.loads((store.root / "kernel" / kernel.key / "kernel.json").read_text())
+    assert build._last_build(store) == (2, facts["seconds"])
+
+
+def test_modules_are_built_once_and_only_they_are_kept(make, store, tmp_path):
+    sources = tmp_path / "probe"
+    sources.mkdir()
+    (sources / "Kbuild").write_text("obj-m := probe.o\n")
+    (sources / "probe.c").write_text("one")
+    kernel = make()
+    built = build.module(kernel, sources, store, Terminal())
+    assert names(built) == [".used", "build.log", "probe.ko"]
+    assert build.module(kernel, sources, store, Terminal()) == built
+    (sources / "probe.c").write_text("two")
+    assert build.module(kernel, sources, store, Terminal()) != built
+
+
+def test_a_folder_without_kbuild_is_refused(make, store, tmp_path):
+    with pytest.raises(UserInputError, match="no Kbuild"):
+        build.module(make(), tmp_path, store, Terminal())

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Configuration layers: which fragment counts, and which options are reported lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from common.errors import UserInputError
+from host_setup.kernel import layers, series
+from host_setup.kernel.layers import Layer
+
+
+def fragment(folder, name, text):
+    file = folder / name
+    file.write_text(text)
+    return file
+
+
+def test_each_lost_option_is_named_with_wanted_got_and_fragment(tmp_path):
+    one = fragment(tmp_path, "one.config", "# why\nCONFIG_A=y\nCONFIG_B=n\nCONFIG_C=64\n\n# CONFIG_D is not set\n")
+    two = fragment(tmp_path, "two.config", 'CONFIG_E="text"\nCONFIG_F=y\nCONFIG_G=n\n')
+    config = 'CONFIG_B=y\nCONFIG_C=32\nCONFIG_D=m\nCONFIG_E="text"\nCONFIG_F=m\n# CONFIG_G is not set\n'
+    assert layers.lost(layers.wishes([one, two]), config) == [
+        "CONFIG_A: wanted y, got n (one.config)",
+        "CONFIG_B: wanted n, got y (one.config)",
+        "CONFIG_C: wanted 64, got 32 (one.config)",
+        "CONFIG_D: wanted n, got m (one.config)",
+        "CONFIG_F: wanted y, got m (two.config)",
+    ]
+
+
+def test_the_last_fragment_has_the_last_word(tmp_path):
+    one = fragment(tmp_path, "one.config", "CONFIG_A=n\n")
+    two = fragment(tmp_path, "two.config", "CONFIG_A=y\n")
+    assert layers.lost(layers.wishes([one, two]), "CONFIG_A=y\n") == []
+    assert layers.lost(layers.wishes([two, one]), "CONFIG_A=y\n") == ["CONFIG_A: wanted n, got y (one.config)"]
+
+
+def test_a_line_that_is_no_option_is_refused(tmp_path):
+    with pytest.raises(UserInputError, match="not an option: CONFIG-A=y"):
+        layers.wishes([fragment(tmp_path, "one.config", "CONFIG-A=y\n")])
+
+
+def test_layers_on_demand_follow_the_base_and_the_series_comes_last(tmp_path):
+    own = fragment(tmp_path, "series.config", "CONFIG_A=y\n")
+    stock = series.load("stock")
+    base = layers.fragments([], stock)
+    assert [file.stem for file in base] == list(layers.BASE)
+    full = layers.fragments([Layer.DEBUG, Layer.INTEL], replace(stock, config=own))
+    assert full == (*base, layers.FOLDER / "intel.config", layers.FOLDER / "debug.config", own)
+
+
+def test_every_fragment_of_the_project_can_be_read_and_is_used():
+    known = {*layers.BASE, *(layer.value for layer in Layer)}
+    assert {file.stem for file in layers.FOLDER.glob("*.config")} == known
+    assert layers.wishes(sorted(layers.FOLDER.glob("*.config")))

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Series folders: what is accepted, and what the refusals say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.errors import KernelError, UserInputError
+from host_setup.kernel import series
+from host_setup.kernel.series import Mode
+
+GOOD = 'title = "T"\nbase = ">=6.12,<6.13"\nmode = "protected"\ndescription = "D"\n'
+
+
+def write(folder: Path, text: str = GOOD) -> Path:
+    folder.mkdir()
+    (folder / "series.toml").write_text(text)
+    return folder
+
+
+def test_the_stock_series_has_no_patches_and_is_plain():
+    stock = series.load("stock")
+    assert (stock.name, stock.mode, stock.patches, stock.config) == ("stock", Mode.PLAIN, (), None)
+
+
+def test_a_folder_of_the_users_own_is_loaded_with_its_patches_in_order(tmp_path):
+    folder = write(tmp_path / "mine")
+    for name in ("0002-b.patch", "0010-c.patch", "0001-a.patch", "notes.txt"):
+        (folder / name).write_text("")
+    (folder / "series.config").write_text("CONFIG_A=y\n")
+    loaded = series.load(str(folder))
+    assert [file.name for file in loaded.patches] == ["0001-a.patch", "0002-b.patch", "0010-c.patch"]
+    assert (loaded.name, loaded.mode, loaded.config) == ("mine", Mode.PROTECTED, folder / "series.config")
+    assert series.load(folder) == loaded
+
+
+def test_an_unknown_name_lists_what_there_is():
+    with pytest.raises(UserInputError, match=r"no series is called 'stok'[\s\S]*there are: .*stock"):
+        series.load("stok")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (GOOD + "kernel = 1\n", "kernel: Extra inputs"),
+        (GOOD.replace("protected", "secret"), "mode: Input should be 'plain' or 'protected'"),
+        (GOOD.replace(">=6.12,<6.13", "6.12"), "base: .*not a version range"),
+        (GOOD.replace(">=6.12,<6.13", ">=6.12,"), "base: .*not a version range"),
+        (GOOD.replace('title = "T"\n', ""), "title: Field required"),
+        ("title = T", "not TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_field(tmp_path, text, words):
+    with pytest.raises(UserInputError, match=words):
+        series.load(write(tmp_path / "mine", text))
+
+
+@pytest.mark.parametrize("release", ["6.12.0", "6.12.117", "6.12.1-rc2"])
+def test_a_release_in_the_base_range_is_accepted(release):
+    series.load("stock").check_base(release)
+
+
+@pytest.mark.parametrize("release", ["6.11.9", "6.13.0", "6.13.0-rc1", "5.10.1"])
+def test_a_release_outside_the_base_range_is_refused_naming_both(release):
+    with pytest.raises(KernelError, match=rf">=6\.12,<6\.13, the source is Linux {release}"):
+        series.load("stock").check_base(release)
