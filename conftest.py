@@ -34,7 +34,7 @@ def host(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> Emulated
     kernel = provisioned.kernel
     patches = tuple(Patch(one.name, one.sha256) for one in kernel.patches)
     signoff.identify(
-        kernel=Kernel(kernel.release, kernel.build_id, kernel.source, kernel.config_sha256, patches),
+        kernel=Kernel(kernel.release, kernel.build_id, kernel.source, provisioned.config_sha256, patches),
         tier=Tier(host.tier),
         series=kernel.series,
         host=host.identity(),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from guest_images.rootfs import rootfs
 from host_setup.hosts.emulated import EmulatedSpec
 from host_setup.hosts.guest import GuestSpec
 from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.kernel import series, source
 from host_setup.kernel.build import Kernel, Request, build, module
 from host_setup.machine import choose_host_kind, survey
 
@@ -42,6 +44,11 @@ class Provisioned:
     kernel: Kernel
     hosts: EmulatedHosts
 
+    @property
+    def config_sha256(self) -> str:
+        """SHA-256 of the kernel's configuration file."""
+        return hashlib.sha256(self.kernel.config.read_bytes()).hexdigest()
+
 
 def host_kind(asked: str) -> str:
     """The kind of host to use; ``auto`` is the strongest that this machine offers and that sealproof can drive.
@@ -64,7 +71,8 @@ def provision(
     :param folder: where the hosts' logs go. :param note: told about each restore that failed.
     """
     host_kind(settings.host)
-    kernel = build(Request(series=settings.series, source=settings.kernel_source), store, terminal)
+    wanted = series.load(settings.series)
+    kernel = build(Request(source.resolve(settings.kernel_source, store), wanted), store, terminal)
     root = rootfs(store, terminal)
     compiled = programs(store, terminal)
     modules = module(kernel, MODULES, store, terminal)

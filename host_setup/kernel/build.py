@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Builds a kernel, and modules for it; each is kept in the cache under the hash of everything it was made from.
+
+The entry of a kernel::
+
+    kernel.json            what it is
+    build.log              how it was made
+    source/                what modules need of the source: hard links into the source's own entry
+    source/build/          vmlinux, bzImage, .config, and what modules need of the build
+
+Kbuild names all files relatively when the build folder is right below the source, so the entry can be renamed into
+place, and ccache recognises the same file in another entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from common.errors import CommandError, KernelError, UserInputError
+from common.processes import run_tree
+from common.progress import Terminal
+from common.store import GIB, Store, digest
+from host_setup.kernel import compiler_output, layers
+from host_setup.kernel.commands import output
+from host_setup.kernel.patches import source_tree
+from host_setup.kernel.series import Mode, Series
+from host_setup.kernel.source import Source
+
+STAGE = "kernel build"
+RECIPE = "1"  # part of each key: raise it when what is built changes though its inputs do not
+_KERNEL_NEEDS = 2 * GIB  # objects and the linker's intermediate files, before they are pruned
+_MODULE_NEEDS = GIB // 16
+_USUAL_LINES = 1400  # of a build's output; only for the first time-left, then the last build's count is taken
+_CCACHE_SIZE = "3G"
+
+# drgn asks for types, symbols and lines, not for where a local variable lives at each instruction; that is a tenth of
+# the compiler's time and a third of an object's size.
+_FLAGS = ("-fno-var-tracking", "-fno-var-tracking-assignments")
+
+# What stays of the source and of the build folder: what `make -C build M=...` reads, and what we and drgn read.
+_SOURCE_KEPT = ("Makefile", "Kbuild", "Kconfig", "scripts", "include", "arch/x86/include", "arch/x86/Makefile*")
+_BUILD_KEPT = (
+    "Makefile",
+    ".config",
+    "Module.symvers",
+    "System.map",
+    "vmlinux",
+    "include",
+    "scripts",
+    "arch/x86/include",
+    "arch/x86/boot/bzImage",
+    "tools/objtool/objtool",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Which kernel is wanted.
+
+    :ivar layers: configuration layers beyond the base.
+    """
+
+    source: Source
+    series: Series
+    layers: tuple[layers.Layer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A patch of a kernel: its file's name and the SHA-256 of its content."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A built kernel.
+
+    :ivar key: hash of its inputs. :ivar build_id: of its vmlinux, hexadecimal. :ivar image: the bzImage.
+    :ivar build_tree: for ``make -C build_tree M=...``.
+    :ivar source: one line that says where the source came from. :ivar source_identity: hash of that source's content.
+    """
+
+    key: str
+    release: str
+    build_id: str
+    compiler: str
+    series: str
+    mode: Mode
+    layers: tuple[str, ...]
+    source: str
+    source_identity: str
+    patches: tuple[Patch, ...]
+    image: Path
+    vmlinux: Path
+    config: Path
+    build_tree: Path
+
+
+def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
+    """The kernel asked for, built if the cache does not have it.
+
+    :raises KernelError: a patch does not apply, an option is lost, or the code does not compile.
+    :raises NoSpaceError: the disk is too small.
+    """
+    series = request.series
+    series.check_base(request.source.release)
+    _require_plain_path(store.root)
+    fragments = layers.fragments(request.layers, series)
+    compiler = output(["gcc", "--version"], stage=STAGE).decode().splitlines()[0]
+    patches = [part for file in series.patches for part in (file.name, file.read_bytes())]
+    options = [f"{wish.option}={wish.value}" for wish in layers.wishes(fragments)]
+    key = digest(RECIPE, " ".join(_FLAGS), compiler, request.source.identity, str(len(patches)), *patches, *options)
+    entry = store.get("kernel", key)
+    if entry is None:
+        with _logs(store, key) as logs:
+            tree = source_tree(request.source, series.patches, store, terminal, logs)
+
+            def make(folder: Path) -> None:
+                _build(tree, folder, fragments, compiler, store, terminal, logs)
+
+            entry = store.get_or_make("kernel", key, make, need=_KERNEL_NEEDS)
+    return _kernel(entry, request)
+
+
+def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal) -> Path:
+    """A folder of module sources (with its ``Kbuild``), built for a kernel.
+
+    :returns: a folder with the ``.ko`` files.
+    :raises KernelError: it does not compile.
+    """
+    files = sorted(file for file in sources.rglob("*") if file.is_file())
+    if not any(file.name in ("Kbuild", "Makefile") for file in files if file.parent == sources):
+        raise UserInputError(f"{sources} has no Kbuild file", stage=STAGE)
+    content = [part for file in files for part in (str(file.relative_to(sources)), file.read_bytes())]
+    key = digest(RECIPE, kernel.key, *content)
+    entry = store.get("module", key)
+    if entry is not None:
+        return entry
+    with _logs(store, key) as logs:
+        log = logs / "build.log"
+
+        def make(folder: Path) -> None:
+            work = folder / "work"
+            shutil.copytree(sources, work)
+            command = [*_make(kernel.build_tree), f"M={work}", f"KCFLAGS=-ffile-prefix-map={work}/=", "modules"]
+            with terminal.step(f"build modules of {sources.name}"):
+                try:
+                    run_tree(command, env=_environment(store), log=log, stage=STAGE)
+                except CommandError as error:
+                    again = f"cp -r {shlex.quote(str(sources))} {logs / 'work'}; {shlex.join(command)}"
+                    raise _build_error(log, again.replace(str(work), str(logs / "work"))) from error
+            for built in work.rglob("*.ko"):
+                built.rename(folder / built.name)
+            shutil.rmtree(work)
+            shutil.copy2(log, folder / log.name)
+
+        return store.get_or_make("module", key, make, need=_MODULE_NEEDS)
+
+
+# --- how it is made ---------------------------------------------------------------------------------------------------
+
+
+def _build(
+    tree: Path, folder: Path, fragments: Sequence[Path], compiler: str, store: Store, terminal: Terminal, logs: Path
+) -> None:
+    """Fill the entry of a kernel."""
+    source, out, log = folder / "source", folder / "source/build", logs / "build.log"
+    run_tree(["cp", "--archive", "--link", str(tree), str(source)], log=log, stage=STAGE)
+    shutil.rmtree(out, ignore_errors=True)  # a user's own build folder of that name, if there was one
+    out.mkdir()
+    # Objects and debug information say /linux for the folder, which has another name in every build.
+    kept_name = f"-ffile-prefix-map={source}=/linux"
+    make = [*_make(source), "O=build", f"KCFLAGS={' '.join((*_FLAGS, kept_name))}", f"KAFLAGS={kept_name}"]
+    environment = _environment(store)
+    begun = time.monotonic()
+    layers.configure(make, source, out, fragments, log)
+    lines, seconds = _last_build(store)
+    with terminal.step("build the kernel", expected=seconds) as step:
+        progress = compiler_output.Progress(step, lines)
+        try:
+            run_tree([*make, "all"], env=environment, log=log, stage=STAGE, on_line=progress)
+        except CommandError as error:
+            script = _repeat_script(make, tree, source, out, environment, logs, log)
+            raise _build_error(log, f"sh {shlex.quote(str(script))}") from error
+    facts = {
+        "release": (out / "include/config/kernel.release").read_text(encoding="utf-8").strip(),
+        "build_id": _build_id(out / "vmlinux"),
+        "compiler": compiler,
+        "lines": progress.lines,
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+    _keep(out, _BUILD_KEPT)
+    _keep(source, (*_SOURCE_KEPT, "build"))
+    shutil.copy2(log, folder / log.name)
+    (folder / "kernel.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _make(folder: Path) -> list[str]:
+    """Make with everything fixed that would otherwise come from the environment, the clock or the machine's name."""
+    compiler = "ccache gcc" if shutil.which("ccache") else "gcc"
+    return [
+        "make",
+        f"-j{len(os.sched_getaffinity(0))}",
+        "--no-print-directory",
+        f"--directory={folder}",
+        "ARCH=x86_64",
+        "CROSS_COMPILE=",
+        f"CC={compiler}",
+        f"HOSTCC={compiler}",
+        "KBUILD_BUILD_TIMESTAMP=1970-01-01 00:00:00 UTC",
+        "KBUILD_BUILD_USER=sealproof",
+        "KBUILD_BUILD_HOST=sealproof",
+    ]
+
+
+def _environment(store: Store) -> dict[str, str]:
+    return {
+        "LC_ALL": "C",  # the compiler's messages are looked for
+        "MAKEFLAGS": "",  # of a make that called us: its jobs are not ours
+        "LOCALVERSION": "",  # else kbuild adds a + when the cache lies inside somebody's git repository
+        "CCACHE_DIR": str(store.root / "ccache"),
+        "CCACHE_MAXSIZE": _CCACHE_SIZE,
+        "CCACHE_NOHASHDIR": "1",
+    }
+
+
+def _keep(folder: Path, patterns: Sequence[str]) -> None:
+    """Remove everything below a folder that no pattern names, and the folders that become empty by it."""
+    kept = {path for pattern in patterns for path in folder.glob(pattern)}
+    parents = {parent for path in kept for parent in path.parents}
+
+    def prune(inside: Path) -> None:
+        for path in inside.iterdir():
+            if path in kept:
+                continue
+            if path in parents:
+                prune(path)
+            elif path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    prune(folder)
+
+
+def _build_id(vmlinux: Path) -> str:
+    notes = output(["readelf", "--notes", "--wide", str(vmlinux)], stage=STAGE).decode()
+    found = re.search(r"Build ID: ([0-9a-f]+)", notes)
+    if found is None:
+        raise KernelError("vmlinux has no build ID", stage=STAGE, artefact=vmlinux)
+    return found[1]
+
+
+def _last_build(store: Store) -> tuple[int, float | None]:
+    """Lines and seconds of the newest build in the cache; a guess and None when there was none."""
+    built = sorted((store.root / "kernel").glob("*/kernel.json"), key=lambda file: file.stat().st_mtime)
+    if not built:
+        return _USUAL_LINES, None
+    facts = json.loads(built[-1].read_text(encoding="utf-8"))
+    return facts["lines"], facts["seconds"]
+
+
+def _kernel(entry: Path, request: Request) -> Kernel:
+    facts = json.loads((entry / "kernel.json").read_text(encoding="utf-8"))
+    build_tree = entry / "source/build"
+    return Kernel(
+        key=entry.name,
+        release=facts["release"],
+        build_id=facts["build_id"],
+        compiler=facts["compiler"],
+        series=request.series.name,
+        mode=request.series.mode,
+        layers=tuple(layer.value for layer in request.layers),
+        source=request.source.description,
+        source_identity=request.source.identity,
+        patches=tuple(Patch(p.name, hashlib.sha256(p.read_bytes()).hexdigest()) for p in request.series.patches),
+        image=build_tree / "arch/x86/boot/bzImage",
+        vmlinux=build_tree / "vmlinux",
+        config=build_tree / ".config",
+        build_tree=build_tree,
+    )
+
+
+# --- when it fails ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _logs(store: Store, key: str) -> Iterator[Path]:
+    """A folder for logs that stays when the work inside fails; a success keeps its log in the entry."""
+    folder = store.root / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{key}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def _build_error(log: Path, command: str) -> KernelError:
+    text = log.read_text(encoding="utf-8", errors="replace")
+    detail = compiler_output.errors(text) or "\n".join(text.splitlines()[-20:])
+    return KernelError(f"the code does not build\n{detail}", stage=STAGE, artefact=log, hint=f"repeat it: {command}")
+
+
+def _repeat_script(
+    make: Sequence[str], tree: Path, source: Path, out: Path, environment: dict[str, str], logs: Path, log: Path
+) -> Path:
+    """A script that repeats a failed build in a folder beside it; the build's own folder is about to go."""
+    shutil.copy2(out / ".config", logs / "config")
+    again = logs / "source"
+    target = compiler_output.failed_target(log.read_text(encoding="utf-8", errors="replace"))
+    settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
+    command = shlex.join(make).replace(str(source), str(again))
+    script = logs / "repeat.sh"
+    script.write_text(
+        "# Repeats the build that failed: what failed first, or all of it with 'all' as an argument.\n"
+        "set -e\n"
+        f"test -d {shlex.quote(str(again))} || cp -al {shlex.quote(str(tree))} {shlex.quote(str(again))}\n"
+        f"mkdir -p {shlex.quote(str(again / 'build'))}\n"
+        f"cp {shlex.quote(str(logs / 'config'))} {shlex.quote(str(again / 'build/.config'))}\n"
+        f'{settings} {command} "${{1:-{target or "all"}}}"\n',
+        encoding="utf-8",
+    )
+    return script
+
+
+def _require_plain_path(root: Path) -> None:
+    """Kbuild refuses a path with a space or a colon, and make's variables a ``$`` or ``#``."""
+    if re.search(r"[\s:$#'\"\\]", str(root)):
+        raise UserInputError(
+            f"the cache is at {str(root)!r}: make cannot build there",
+            stage=STAGE,
+            hint="point XDG_CACHE_HOME to a path without blanks, colons and quotes",
+        )

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel's configuration: fragments laid over ``make tinyconfig``, the last one having the last word.
+
+Kconfig drops without a word an option whose dependencies are not met; so each wanted option is looked up afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from common.errors import KernelError, UserInputError
+from common.processes import run_tree
+from host_setup.kernel.series import Series
+
+STAGE = "kernel configuration"
+FOLDER = Path(__file__).with_name("config")
+BASE = ("machine", "virtio", "kvm", "probes", "lean", "dwarf")
+
+_SET = re.compile(r"(CONFIG_\w+)=(.+)")
+_UNSET = re.compile(r"# (CONFIG_\w+) is not set")
+
+
+class Layer(StrEnum):
+    """A layer that is applied on demand."""
+
+    INTEL = "intel"
+    DEBUG = "debug"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """An option that a fragment asks for; the value ``n`` stands for "not set"."""
+
+    option: str
+    value: str
+    fragment: Path
+
+
+def fragments(optional: Sequence[Layer], series: Series) -> tuple[Path, ...]:
+    """The files to lay over each other: the base, the layers asked for, and the series' own last."""
+    names = [*BASE, *(layer.value for layer in Layer if layer in optional)]
+    own = () if series.config is None else (series.config,)
+    return (*(FOLDER / f"{name}.config" for name in names), *own)
+
+
+def parse(text: str) -> dict[str, str]:
+    """The options that a configuration or a fragment sets; ``n`` for one that it says is not set.
+
+    :raises ValueError: a line is neither an option nor a comment; the message is the line.
+    """
+    options = {}
+    for line in text.splitlines():
+        if found := _SET.fullmatch(line.strip()):
+            options[found[1]] = found[2]
+        elif found := _UNSET.fullmatch(line.strip()):
+            options[found[1]] = "n"
+        elif line.strip() and not line.startswith("#"):
+            raise ValueError(line)
+    return options
+
+
+def wishes(files: Sequence[Path]) -> list[Wish]:
+    """What the fragments ask for, each option once: the last fragment that names it counts.
+
+    :raises UserInputError: a line of a fragment is not an option.
+    """
+    last: dict[str, Wish] = {}
+    for file in files:
+        try:
+            options = parse(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserInputError(
+                f"{file}: not an option: {error}", stage=STAGE, hint="write CONFIG_NAME=value", artefact=file
+            ) from error
+        last.update((option, Wish(option, value, file)) for option, value in options.items())
+    return list(last.values())
+
+
+def lost(wanted: Sequence[Wish], config: str) -> list[str]:
+    """A line for each option that the final configuration has not, or has otherwise."""
+    got = parse(config)
+    return [
+        f"{wish.option}: wanted {wish.value}, got {got.get(wish.option, 'n')} ({wish.fragment.name})"
+        for wish in wanted
+        if got.get(wish.option, "n") != wish.value
+    ]
+
+
+def configure(make: Sequence[str], source: Path, out: Path, files: Sequence[Path], log: Path) -> None:
+    """Write ``out/.config``.
+
+    :param make: the make command, with everything but its targets. :param source: the kernel tree.
+    :raises KernelError: an option did not survive.
+    """
+    wanted = wishes(files)
+    config = out / ".config"
+    merge = [str(source / "scripts/kconfig/merge_config.sh"), "-m", "-O", str(out), str(config), *map(str, files)]
+    # The script leaves a temporary file in the folder it is run in.
+    run_tree([*make, "tinyconfig"], log=log, stage=STAGE)
+    run_tree(merge, cwd=out, log=log, stage=STAGE)
+    run_tree([*make, "olddefconfig"], log=log, stage=STAGE)
+    missing = lost(wanted, config.read_text(encoding="utf-8"))
+    if missing:
+        lines = "\n".join(f"  {line}" for line in missing)
+        raise KernelError(
+            f"{len(missing)} of {len(wanted)} wanted options did not survive olddefconfig:\n{lines}",
+            stage=STAGE,
+            hint="see what each depends on ('make menuconfig', then /), and add that to the fragment",
+            artefact=log,
+        )

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A patch series: one folder that says what it is, what it goes on, what it needs and what it brings.
+
+::
+
+    series/NAME/series.toml     title, base, mode, description
+    series/NAME/series.config   optional: a configuration fragment
+    series/NAME/*.patch         applied in the order of their names
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from common.errors import KernelError, UserInputError
+
+STAGE = "series"
+FOLDER = Path(__file__).with_name("series")
+
+Numbers = tuple[int, ...]
+_OPERATORS: dict[str, Callable[[Numbers, Numbers], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+_CLAUSE = re.compile(r"(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+){1,2})")
+
+
+class Mode(StrEnum):
+    """How a guest is protected on a kernel with the series."""
+
+    PLAIN = "plain"
+    PROTECTED = "protected"
+
+
+def _numbers(release: str) -> Numbers:
+    """Three numbers to compare; what follows them (``-rc1``) does not count."""
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
+    if found is None:
+        raise KernelError(f"{release!r} is not a kernel release", stage=STAGE)
+    return tuple(int(number or 0) for number in found.groups())
+
+
+def _clauses(base: str) -> list[tuple[str, str]]:
+    """A version range as pairs of operator and release.
+
+    :raises ValueError: it is none.
+    """
+    found = [_CLAUSE.fullmatch(clause.strip()) for clause in base.split(",")]
+    clauses = [clause.group(1, 2) for clause in found if clause is not None]
+    if len(clauses) != len(found):
+        raise ValueError("not a version range; write for instance >=6.12,<6.13")
+    return [(sign, release) for sign, release in clauses]
+
+
+class _File(BaseModel):
+    """``series.toml``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    title: str = Field(min_length=1)
+    base: str
+    mode: Mode = Field(strict=False)
+    description: str = Field(min_length=1)
+
+    @field_validator("base")
+    @classmethod
+    def _base_is_a_range(cls, base: str) -> str:
+        _clauses(base)
+        return base
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series.
+
+    :ivar base: the range of kernel releases that it applies to, for instance ``>=6.12,<6.13``.
+    :ivar config: its configuration fragment, if it has one. :ivar patches: in the order in which they apply.
+    """
+
+    name: str
+    title: str
+    base: str
+    mode: Mode
+    description: str
+    config: Path | None
+    patches: tuple[Path, ...]
+
+    def check_base(self, release: str) -> None:
+        """See whether the series is made for this kernel.
+
+        :raises KernelError: it is not; names both.
+        """
+        numbers = _numbers(release)
+        if not all(_OPERATORS[sign](numbers, _numbers(bound)) for sign, bound in _clauses(self.base)):
+            raise KernelError(
+                f"series {self.name} is made for Linux {self.base}, the source is Linux {release}",
+                stage=STAGE,
+                hint="name a fitting source with --kernel-source, or another series with --series",
+            )
+
+
+def available() -> list[str]:
+    """The names of the series that come with the project."""
+    return sorted(path.parent.name for path in FOLDER.glob("*/series.toml"))
+
+
+def load(name: str | Path) -> Series:
+    """The series of that name, or the one in the folder of that path (a ``Path``, or text with a ``/`` in it).
+
+    :raises UserInputError: there is none, or its ``series.toml`` is not right.
+    """
+    is_path = isinstance(name, Path) or "/" in name
+    folder = Path(name).expanduser().resolve() if is_path else FOLDER / name
+    file = folder / "series.toml"
+    if not file.is_file():
+        what = f"no series at {folder}: it has no series.toml" if is_path else f"no series is called {name!r}"
+        raise UserInputError(what, stage=STAGE, hint=f"there are: {', '.join(available())}; or give a folder's path")
+    try:
+        parsed = _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserInputError(f"{file} is not TOML: {error}", stage=STAGE, artefact=file) from error
+    except ValidationError as error:
+        wrong = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UserInputError(
+            f"{file} is not right:\n{wrong}",
+            stage=STAGE,
+            artefact=file,
+            hint=f"compare it with {FOLDER / 'stock' / 'series.toml'}",
+        ) from error
+    config = folder / "series.config"
+    return Series(
+        name=folder.name,
+        title=parsed.title,
+        base=parsed.base,
+        mode=parsed.mode,
+        description=parsed.description.strip(),
+        config=config if config.is_file() else None,
+        patches=tuple(sorted(folder.glob("*.patch"))),
+    )
