@@ -48,7 +48,7 @@ signoff: bootstrap ## prove every claim; exit 0: all PASS, 1: a FAIL, 2: not pro
 
 .PHONY: test
 test: bootstrap ## run the project's own tests, unit and end to end (ARGS='...' for pytest)
-	@exec $(RUN) -m pytest tests_unit tests_e2e --mode plain --series stock $(ARGS)
+	@exec $(RUN) -m pytest tests_unit tests_machines tests_e2e --mode plain --series stock $(ARGS)
 
 .PHONY: test-oldest
 test-oldest: bootstrap ## run the unit tests with the oldest versions allowed of all libraries

@@ -58,7 +58,7 @@ class Step:
             self._live.update(self._task, completed=fraction, note=words)
         elif time.monotonic() - self._said >= PLAIN_INTERVAL:
             self._said = time.monotonic()
-            self._console.print(f"  {self._title}: {fraction:4.0%}  {words}", highlight=False)
+            self._console.print(f"  {self._title}: {fraction:4.0%}  {words}", highlight=False, markup=False)
 
 
 class Terminal:
@@ -82,10 +82,10 @@ class Terminal:
         if self._console.is_terminal:
             columns = (
                 SpinnerColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),  # a compiler's "[M]" is no markup
                 BarColumn(20),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
             )
             with Progress(*columns, console=self._console, transient=True) as live:
                 yield Step(f"{title}{about}", expected, live, self._console)

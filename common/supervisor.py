@@ -47,7 +47,11 @@ def _supervise(argv: Sequence[str]) -> int:
     def die_with_supervisor() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
-    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=die_with_supervisor)  # noqa: PLW1509  no thread yet
+    try:
+        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=die_with_supervisor)  # noqa: PLW1509  no thread yet
+    except OSError as error:
+        print(f"{argv[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201  it is the command's own output
+        return 127  # as a shell says it
 
     def kill_all() -> None:
         # New processes may appear while we kill: until none is left.

@@ -78,8 +78,10 @@ def payload(store: Store, root: RootFs, programs: Programs, modules: Path, kerne
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(file.content)
                 target.chmod(file.mode)
+            # The same bytes whenever it is made: a saved host goes on with this disk mounted.
+            fixed = ("-T0", "-U", "00000000-0000-0000-0000-000000000000", "--all-root")
             done = subprocess.run(
-                ["mkfs.erofs", "--quiet", "-x-1", "-T0", "--all-root", str(folder / "payload.erofs"), tree],
+                ["mkfs.erofs", "--quiet", "-x-1", *fixed, str(folder / "payload.erofs"), tree],
                 capture_output=True,
                 text=True,
                 check=False,

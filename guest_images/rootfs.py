@@ -117,4 +117,6 @@ def rootfs(store: Store, terminal: Terminal) -> RootFs:
                     artefact=log,
                 ) from error
 
-    return RootFs(store.get_or_make("rootfs", key, make, need=2 * GIB), key)
+    folder = store.get_or_make("rootfs", key, make, need=2 * GIB)
+    # Made again from the same recipe it may hold newer packages, and then no saved host must go on with it.
+    return RootFs(folder, digest(key, folder / "packages.list"))

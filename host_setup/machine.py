@@ -227,6 +227,10 @@ def _shows_nested(table: bytes) -> bool:
     return False
 
 
+DRIVEN = (HostKind.EMULATED,)
+"""The kinds of host that sealproof can start so far."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probes:
     """Where the facts come from; tests replace them."""
@@ -267,12 +271,14 @@ def survey(probes: Probes | None = None) -> Machine:
 
 
 def choose_host_kind(machine: Machine) -> Choice:
-    """What ``--host auto`` means here: ``nested`` only where nested virtualisation really works."""
+    """What ``--host auto`` means here: a kind that works on this machine and that sealproof can drive."""
     against = why_not_nested(machine)
     if against:
         return Choice(HostKind.EMULATED, against)
-    kvm = machine.kvm
-    return Choice(HostKind.NESTED, f"{kvm.module} created a VM and offers its guests {machine.processor.extension}")
+    works = f"{machine.kvm.module} created a VM and offers its guests {machine.processor.extension}"
+    if HostKind.NESTED in DRIVEN:
+        return Choice(HostKind.NESTED, works)
+    return Choice(HostKind.EMULATED, f"{works}, but sealproof cannot drive a nested host yet")
 
 
 def why_not_nested(machine: Machine) -> str:

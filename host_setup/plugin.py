@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,19 +77,11 @@ def settings(request: pytest.FixtureRequest) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def provisioned(
-    request: pytest.FixtureRequest, settings: Settings, hosts_folder: Path, hosts_note: list[str]
-) -> Provisioned:
+def provisioned(request: pytest.FixtureRequest, settings: Settings, hosts_folder: Path) -> Provisioned:
     """Kernel, images and hosts; what is missing is made now, with progress on the terminal."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        return provision(settings, Store(cache_root()), Terminal(), hosts_folder, note=hosts_note.append)
-
-
-@pytest.fixture(scope="session")
-def hosts_note() -> list[str]:
-    """What was remarkable about the hosts, for instance a restore that failed."""
-    return []
+        return provision(settings, Store(cache_root()), Terminal(), hosts_folder, note=warnings.warn)
 
 
 @pytest.fixture(scope="session")

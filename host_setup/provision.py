@@ -20,9 +20,9 @@ from host_setup.hosts.guest import GuestSpec
 from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.kernel import series, source
 from host_setup.kernel.build import Kernel, Request, build, module
-from host_setup.machine import choose_host_kind, survey
+from host_setup.machine import DRIVEN, choose_host_kind, survey
 
-KINDS = ("auto", "emulated")
+KINDS = ("auto", *DRIVEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +51,13 @@ class Provisioned:
 
 
 def host_kind(asked: str) -> str:
-    """The kind of host to use; ``auto`` is the strongest that this machine offers and that sealproof can drive.
+    """The kind of host to use; ``auto`` is what ``make doctor`` says.
 
     :raises UserInputError: a kind that is not there.
     """
     if asked not in KINDS:
         raise UserInputError(f"no host kind {asked}", stage="--host", hint=f"one of: {', '.join(KINDS)}")
-    choice = choose_host_kind(survey())
-    if asked == "auto" and choice.kind not in KINDS:
-        return "emulated"
-    return choice.kind if asked == "auto" else asked
+    return choose_host_kind(survey()).kind if asked == "auto" else asked
 
 
 def provision(

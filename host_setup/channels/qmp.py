@@ -120,6 +120,6 @@ class Qmp:
         except (ExecuteError, QMPError, OSError, EOFError, concurrent.futures.CancelledError) as error:
             if check:
                 self._vitals.check()
-            raise ChannelError(f"{doing} on {self._vitals.name}: {error or type(error).__name__}") from error
+            raise ChannelError(f"{doing} on {self._vitals.name}: {str(error) or type(error).__name__}") from error
         finally:
             forget()

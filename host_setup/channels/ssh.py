@@ -18,7 +18,7 @@ from pathlib import Path
 
 import paramiko
 
-from common.errors import AccessError, ChannelError
+from common.errors import AccessError, ChannelError, DeadlineError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.vitals import Vitals
 
@@ -27,6 +27,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it logs 
 Stream = socket.socket | paramiko.Channel
 CHUNK = 1 << 16
 KEEPALIVE = 5  # seconds
+GRACE = 1.0  # seconds beyond a deadline after which the session of a call that still waits is closed
 # Under software emulation the key exchange is most of a connection's time: the cheapest modern choice goes first.
 KEX = ("curve25519-sha256@libssh.org", "curve25519-sha256", "ecdh-sha2-nistp256")
 CIPHERS = ("aes128-ctr", "aes128-gcm@openssh.com", "aes256-ctr")
@@ -89,7 +90,7 @@ class Ssh:
             options = transport.get_security_options()
             options.kex = tuple(k for k in KEX if k in options.kex)
             options.ciphers = tuple(c for c in CIPHERS if c in options.ciphers)
-            transport.banner_timeout = transport.auth_timeout = deadline.left()
+            transport.banner_timeout = deadline.left()
             transport.start_client(timeout=deadline.left())
             key_type, _, encoded = login.host_key.partition(" ")
             theirs = transport.get_remote_server_key()
@@ -98,18 +99,22 @@ class Ssh:
                     f"{vitals.name} answers with another host key than the one that was made for it",
                     hint="something else listens there; 'make clean-cache MAX_AGE=0' makes new keys",
                 )
+            transport.auth_timeout = deadline.left()
             transport.auth_publickey(login.user, paramiko.Ed25519Key.from_private_key_file(str(login.key)))
             transport.set_keepalive(KEEPALIVE)
-        except (paramiko.AuthenticationException, paramiko.ssh_exception.IncompatiblePeer) as error:
-            self.close()
-            raise AccessError(
-                f"{vitals.name} does not let us in: {error}", hint="was its image made with this cache's keys?"
-            ) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
+            # paramiko says AuthenticationException also when the peer is gone, or silent.
+            answers = transport.is_active() and not deadline.passed()
             self.close()
             vitals.check()
+            if isinstance(error, paramiko.ssh_exception.IncompatiblePeer) or (
+                isinstance(error, paramiko.AuthenticationException) and answers
+            ):
+                raise AccessError(
+                    f"{vitals.name} does not let us in: {error}", hint="was its image made with this cache's keys?"
+                ) from error
             raise ChannelError(
-                f"no SSH session with {vitals.name}: {error or type(error).__name__}",
+                f"no SSH session with {vitals.name}: {_words(error)}",
                 hint="see the console log: does its SSH server run?",
             ) from error
         except BaseException:
@@ -123,16 +128,32 @@ class Ssh:
             self._transport.close()
 
     @contextlib.contextmanager
-    def _translated(self, doing: str) -> Iterator[paramiko.Transport]:
-        """A machine's death first, then whatever paramiko says, as our errors."""
+    def _translated(self, doing: str, deadline: Deadline | None = None) -> Iterator[paramiko.Transport]:
+        """A machine's death first, then whatever paramiko says, as our errors.
+
+        :param deadline: ends the call also where paramiko would wait for good: for the answer to a request, for a peer
+            that reads nothing. The session ends with it: such a peer will not come back.
+        """
         self._vitals.check()
         if self._transport is None or not self._transport.is_active():
             raise ChannelError(f"the SSH session with {self._vitals.name} is closed ({doing})")
+        leash = threading.Timer(deadline.left() + GRACE, self._transport.close) if deadline is not None else None
+        if leash is not None:
+            leash.daemon = True
+            leash.start()
         try:
             yield self._transport
         except (paramiko.SSHException, OSError, EOFError) as error:
             self._vitals.check()
-            raise ChannelError(f"{doing} on {self._vitals.name}: {error or type(error).__name__}") from error
+            if deadline is not None and deadline.passed():
+                raise DeadlineError(
+                    f"waited {deadline.seconds:g} s for {doing} on {self._vitals.name}: {_words(error)}",
+                    hint="see its console log: does it still do anything?",
+                ) from error
+            raise ChannelError(f"{doing} on {self._vitals.name}: {_words(error)}") from error
+        finally:
+            if leash is not None:
+                leash.cancel()
 
     def run(self, argv: Sequence[str], *, seconds: float, stdin: bytes = b"") -> Completed:
         """Run a command to its end.
@@ -142,17 +163,23 @@ class Ssh:
         :raises ChannelError: the session broke. :raises DeadlineError: it did not end in time.
         """
         deadline = Deadline(seconds)
-        with self._translated(f"'{argv[0]}'") as transport:
+        with self._translated(f"'{argv[0]}'", deadline) as transport:
             channel = transport.open_session(timeout=deadline.left())
             try:
-                channel.settimeout(deadline.left())
                 channel.exec_command(shlex.join(argv))
-                if stdin:
-                    channel.sendall(stdin)
-                channel.shutdown_write()
+                channel.settimeout(0)
                 out, err = bytearray(), bytearray()
+                sent = 0
 
                 def ended() -> bool:
+                    nonlocal sent
+                    # Send what it takes and read what it says in turn: it may do neither without the other. One that
+                    # ends without having read all tells by its status why.
+                    with contextlib.suppress(OSError):
+                        while sent < len(stdin) and channel.send_ready() and not channel.closed:
+                            sent += channel.send(stdin[sent : sent + CHUNK])
+                    if sent == len(stdin):
+                        channel.shutdown_write()  # does nothing the second time
                     while channel.recv_ready():
                         out.extend(channel.recv(CHUNK))
                     while channel.recv_stderr_ready():
@@ -173,9 +200,8 @@ class Ssh:
         :param seconds: the deadline for its start.
         """
         deadline = Deadline(seconds)
-        with self._translated(f"'{argv[0]}'") as transport:
+        with self._translated(f"'{argv[0]}'", deadline) as transport:
             channel = transport.open_session(timeout=deadline.left())
-            channel.settimeout(deadline.left())
             channel.exec_command(shlex.join(argv))
             return Conversation(channel, argv[0], self._vitals)
 
@@ -200,6 +226,8 @@ class Ssh:
             with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
                 while data := read(CHUNK):
                     write(data)
+            with contextlib.suppress(OSError):
+                theirs.shutdown(socket.SHUT_RDWR)  # closing alone does not wake the other thread, nor tell ``ours``
             theirs.close()
             channel.close()
 
@@ -249,7 +277,9 @@ class Conversation:
                 replies.append(self._line(deadline))
         except OSError as error:
             self._vitals.check()
-            raise ChannelError(f"{self._name} on {self._vitals.name}: {error or type(error).__name__}") from error
+            if isinstance(error, TimeoutError):
+                raise DeadlineError(f"waited {seconds:g} s for {self._name} on {self._vitals.name} to read") from error
+            raise ChannelError(f"{self._name} on {self._vitals.name}: {_words(error)}") from error
         return replies
 
     def line(self, *, seconds: float) -> str:
@@ -285,3 +315,8 @@ class Conversation:
     def close(self) -> None:
         """End the program: its standard input ends, and it is to leave nothing behind."""
         self._channel.close()
+
+
+def _words(error: Exception) -> str:
+    """What an exception says; its name if it says nothing."""
+    return str(error) or type(error).__name__

@@ -8,21 +8,20 @@ import re
 # After one of these the kernel is, or may be, gone (lib/dump_stack.c, kernel/panic.c, arch/x86/kernel/dumpstack.c).
 _FATAL = re.compile(
     r"Kernel panic - not syncing"
-    r"|Oops: [0-9a-fA-F]{4}"
+    r"|: [0-9a-fA-F]{4} \[#[0-9]+\]"  # each oops: "Oops: divide error: 0000 [#1] SMP", and without "Oops: " before 6.10
     r"|BUG: unable to handle"
     r"|BUG: kernel NULL pointer"
     r"|kernel BUG at "
-    r"|general protection fault, "
-    r"|double fault: "
-    r"|stack segment: "
-    r"|invalid opcode: [0-9a-fA-F]{4} \["
+    r"|PANIC: double fault"
     r"|Attempted to kill init"
 )
 # After one of these it goes on, and something is wrong all the same.
 _SPLAT = re.compile(
     r"------------\[ cut here \]"
-    r"|WARNING: "
-    r"|BUG: "
+    # At the message's start: "Spectre V2 : WARNING: ..." and its like are remarks on the processor.
+    r"|(^|\] )WARNING: "
+    r"|\bBUG: "
+    r"|hard LOCKUP"
     r"|INFO: (task|rcu)[^\n]*(blocked for more than|stall|detected)"
     r"|rcu: INFO: "
     r"|watchdog: BUG: soft lockup"

@@ -19,18 +19,18 @@ from host_setup.hosts.guest import PROGRAMS
 
 EXPECTED_COLD = 15.0  # seconds
 NONCE_BYTES = 16
+BOOT_LOG = "console.log"
 SAVES = 10  # moments tried
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A saved state: QEMU's stream, what the memory of host and guest must hold, and their consoles until then."""
+    """A saved state: QEMU's stream, what the memory of host and guest must hold, and the console until then."""
 
     stream: Path
     host_nonce: str
     guest_nonce: str
     boot_log: str
-    guest_boot_log: str
 
 
 class NotPristineError(MachineError):
@@ -107,8 +107,8 @@ class EmulatedHosts:
         """The saved state, made by a cold boot if the cache lacks it."""
         folder = self._store.get_or_make("snapshot", self.spec.key, self._save, need=GIB)
         nonces = json.loads((folder / "nonces.json").read_text(encoding="ascii"))
-        said = {who: (folder / f"{who}.log").read_text(encoding="utf-8", errors="replace") for who in nonces}
-        return Saved(folder / "state", nonces["host"], nonces["guest"], said["host"], said["guest"])
+        said = (folder / BOOT_LOG).read_text(encoding="utf-8", errors="replace")
+        return Saved(folder / "state", nonces["host"], nonces["guest"], said)
 
     def _save(self, folder: Path) -> None:
         with self._terminal.step("first boot of host and guest", expected=EXPECTED_COLD):
@@ -119,13 +119,11 @@ class EmulatedHosts:
                 for who, (ssh, programs) in setters.items():
                     ssh.run([f"{programs}/nonce", "set", nonces[who]], seconds=20).require()
                 (folder / "nonces.json").write_text(json.dumps(nonces), encoding="ascii")
-                said = host.ssh.run(["cat", self.spec.guest.console], seconds=20).require().stdout
-                (folder / "guest.log").write_bytes(said)
                 host.detach()
                 self._save_loadable(host, folder)
             finally:
                 host.close()
-            (folder / "host.log").write_text(host.kernel_log(), encoding="utf-8")
+            (folder / BOOT_LOG).write_text(host.kernel_log(), encoding="utf-8")
 
     def _save_loadable(self, host: EmulatedHost, folder: Path) -> None:
         """Save the host in a moment in which QEMU can load it again.

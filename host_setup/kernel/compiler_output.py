@@ -32,7 +32,8 @@ class Progress:
         found = _ACTION.match(line)
         if found:
             self.lines += 1
-            self._step.update(min(0.99, self.lines / self._expected), f"{found[1]} {found[2]}")
+            what = "/".join(found[2].split("/")[-3:])  # tools are named by their whole path
+            self._step.update(min(0.99, self.lines / self._expected), f"{found[1]} {what}")
 
 
 def errors(log: str) -> str:

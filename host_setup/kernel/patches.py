@@ -19,6 +19,7 @@ from host_setup.kernel.source import Source
 
 STAGE = "patch"
 _TREE = "linux"  # the folder's name in the entry
+_ORIGIN = "origin"  # a file beside it: the path that it was taken from
 _TREE_NEEDS = 2 * GIB  # an unpacked 6.12 is 1.6 GiB
 _UNPACK_SECONDS = 40.0
 
@@ -35,7 +36,8 @@ def source_tree(source: Source, patches: Sequence[Path], store: Store, terminal:
         with terminal.step(f"unpack Linux {source.release}", expected=_UNPACK_SECONDS):
             tree = folder / _TREE
             tree.mkdir()
-            source.unpack(tree, logs / "unpack.log")
+            source.unpack(tree, logs / "unpack.log", _earlier(source, store))
+            (folder / _ORIGIN).write_text(str(source.path), encoding="utf-8")
 
     pristine = store.get_or_make("source", pristine_key, unpack, need=_TREE_NEEDS) / _TREE
     if not patches:
@@ -49,6 +51,13 @@ def source_tree(source: Source, patches: Sequence[Path], store: Store, terminal:
 
     content = [part for file in patches for part in (file.name, file.read_bytes())]
     return store.get_or_make("source", digest("patched", source.identity, *content), patch, need=GIB // 4) / _TREE
+
+
+def _earlier(source: Source, store: Store) -> Path | None:
+    """The newest tree in the cache that was taken from the same path."""
+    origins = sorted((store.root / "source").glob(f"*/{_ORIGIN}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    found = (file.parent / _TREE for file in origins if file.read_text(encoding="utf-8") == str(source.path))
+    return next(found, None)
 
 
 def apply(tree: Path, patches: Sequence[Path], logs: Path, pristine: Path) -> None:

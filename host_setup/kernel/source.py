@@ -66,21 +66,24 @@ class Source:
         """One line for a report."""
         return f"Linux {self.release}, {self.kind} {self.path}"
 
-    def unpack(self, folder: Path, log: Path) -> None:
+    def unpack(self, folder: Path, log: Path, earlier: Path | None = None) -> None:
         """Put the source into an empty folder, without what a build may have left in it.
 
+        :param earlier: a folder that an earlier state of the same tree was unpacked into; files that are as they were
+            then become hard links to it.
         :raises KernelError: the tarball is damaged, or the tree is being changed meanwhile.
         """
         if self.kind is Kind.TARBALL:
             self._extract(folder, log)
         elif self.kind is Kind.GIT:
             with _git_snapshot(self.path) as snapshot:
+                _copy(self.path, snapshot.names(), folder, earlier)
+            with _git_snapshot(self.path) as snapshot:
                 self._require_unchanged(snapshot.tree)
-                snapshot.check_out(folder)
         else:
             names = _names(self.path)
-            self._require_unchanged(_content(self.path, names))
-            _copy(self.path, names, folder, log)
+            _copy(self.path, names, folder, earlier)
+            self._require_unchanged(_content(folder, names))
 
     def _extract(self, folder: Path, log: Path) -> None:
         strip = f"--strip-components={self.depth}"
@@ -234,8 +237,10 @@ class _Snapshot:
     tree: str
     env: dict[str, str]
 
-    def check_out(self, folder: Path) -> None:
-        _git(self.path, "checkout-index", "--all", f"--prefix={folder}/", env=self.env)
+    def names(self) -> list[str]:
+        """Its files."""
+        listed = _git(self.path, "ls-files", "-z", env=self.env).split(b"\0")
+        return [os.fsdecode(name) for name in listed if name]
 
 
 @contextmanager
@@ -291,11 +296,24 @@ def _content(path: Path, names: list[str]) -> str:
     return whole.hexdigest()
 
 
-def _copy(path: Path, names: list[str], folder: Path, log: Path) -> None:
-    listing = folder.parent / f"{folder.name}.names"
-    listing.write_bytes(b"".join(os.fsencode(name) + b"\0" for name in names))
-    copy = ["cp", "--no-dereference", "--preserve=mode,timestamps", "--parents", f"--target-directory={folder}", "--"]
-    try:
-        run_tree(["xargs", "--null", f"--arg-file={listing}", *copy], cwd=path, log=log, stage=STAGE)
-    finally:
-        listing.unlink()
+def _copy(path: Path, names: list[str], folder: Path, earlier: Path | None) -> None:
+    for name in names:
+        theirs, ours = path / name, folder / name
+        ours.parent.mkdir(parents=True, exist_ok=True)
+        if earlier is not None and _alike(theirs, earlier / name):
+            ours.hardlink_to(earlier / name)
+        else:
+            try:
+                shutil.copy2(theirs, ours, follow_symlinks=False)
+            except FileNotFoundError as error:
+                raise KernelError(
+                    f"{theirs} went away while it was being read", stage=STAGE, hint="run it again"
+                ) from error
+
+
+def _alike(one: Path, other: Path) -> bool:
+    """Whether two files are the same as far as make would say."""
+    if not other.is_file() or other.is_symlink() or one.is_symlink():
+        return False
+    ours, theirs = one.stat(), other.stat()
+    return (ours.st_size, ours.st_mtime_ns, ours.st_mode) == (theirs.st_size, theirs.st_mtime_ns, theirs.st_mode)

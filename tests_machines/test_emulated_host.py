@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The emulated host itself, on the real thing: its death is noticed at once, and a restored one is pristine."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+import pytest
+
+from common.errors import MachineLostError
+from host_setup.hosts.pool import HostPool
+
+AT_ONCE = 15.0  # seconds, far below the deadlines of the calls that must end
+
+
+def test_kernel_panic_ends_a_call_at_once_with_the_reason(pool: HostPool) -> None:
+    with pool.fresh() as host:
+        begun = time.monotonic()
+        with pytest.raises(MachineLostError, match="sysrq triggered crash"):
+            host.ssh.run(["sh", "-c", "echo c > /proc/sysrq-trigger; sleep 300"], seconds=300)
+        assert time.monotonic() - begun < AT_ONCE
+        with pytest.raises(MachineLostError, match="sysrq triggered crash"):
+            host.guest.qmp.execute("query-status")
+
+
+def test_death_of_the_hosts_qemu_ends_a_call_at_once(pool: HostPool) -> None:
+    with pool.fresh() as host:
+        host.ssh.run(["true"], seconds=20)
+        begun = time.monotonic()
+        with pytest.raises(MachineLostError, match="its QEMU ended"):
+            host.qemu.qmp.execute("quit")
+            host.ssh.run(["sleep", "300"], seconds=300)
+        assert time.monotonic() - begun < AT_ONCE
+
+
+def test_death_of_the_guests_qemu_is_noticed_and_the_host_lives_on(pool: HostPool) -> None:
+    with pool.fresh() as host:
+        host.guest.watch()
+        begun = time.monotonic()
+        host.ssh.run(["kill", "-KILL", str(host.guest.pid)], seconds=20).require()
+        with pytest.raises(MachineLostError, match="the guest is lost: its QEMU ended"):
+            host.guest.ssh.run(["sleep", "300"], seconds=300)
+        assert time.monotonic() - begun < AT_ONCE
+        assert host.ssh.run(["echo", "well"], seconds=20).text == "well"
+
+
+def test_restored_host_is_pristine_and_its_canaries_are_fresh(pool: HostPool) -> None:
+    seen = []
+    for _ in range(2):
+        with pool.fresh() as host:
+            assert host.started == "restored"
+            assert host.ssh.run(["test", "-e", "/root/was-here"], seconds=20).status == 1
+            host.ssh.run(["touch", "/root/was-here"], seconds=20).require()
+            seen += [one.content for one in host.guest.plant(secrets.token_bytes(64))]
+    assert len(set(seen)) == len(seen) == 12
+
+
+def test_canary_is_in_no_log_and_on_no_command_line(pool: HostPool) -> None:
+    with pool.fresh() as host:
+        planted = host.guest.plant(secrets.token_bytes(64))
+        needle = planted[0].content[:8].hex()
+        assert needle not in repr(planted)
+        commands = host.ssh.run(["sh", "-c", "cat /proc/*/cmdline | od -An -tx1 | tr -d ' \\n'"], seconds=20).text
+        assert planted[0].content[:8].hex() not in commands
+        for log in host.qemu.console_log.parent.iterdir():
+            assert needle not in log.read_text(errors="replace"), log.name
