@@ -20,7 +20,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def _descendants(root: int) -> list[int]:
+def descendants(root: int) -> list[int]:
+    """The process ids of all that a process has started, directly or not, and that still run."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -55,7 +56,7 @@ def _supervise(argv: Sequence[str]) -> int:
 
     def kill_all() -> None:
         # New processes may appear while we kill: until none is left.
-        while pids := _descendants(os.getpid()):
+        while pids := descendants(os.getpid()):
             for pid in pids:
                 try:
                     os.kill(pid, signal.SIGKILL)

@@ -249,8 +249,11 @@ class Probes:
             return ""
 
 
-def survey(probes: Probes | None = None) -> Machine:
-    """Look at this machine; takes well under a second, never raises for what it finds."""
+def survey(probes: Probes | None = None, *, weigh_cache: bool = True) -> Machine:
+    """Look at this machine; never raises for what it finds.
+
+    :param weigh_cache: also find the size of all that is cached, which takes seconds for a large cache on a busy disk.
+    """
     probes = probes or Probes()
     processor = _processor(probes)
     return Machine(
@@ -266,7 +269,7 @@ def survey(probes: Probes | None = None) -> Machine:
         ccache=_ccache(probes),
         user=_user(probes),
         cache_path=probes.cache,
-        cache=_cache(probes.cache),
+        cache=_cache(probes.cache) if weigh_cache else (),
     )
 
 

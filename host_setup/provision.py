@@ -20,6 +20,7 @@ from host_setup.hosts.guest import GuestSpec
 from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.kernel import series, source
 from host_setup.kernel.build import Kernel, Request, build, module
+from host_setup.kernel.layers import Layer
 from host_setup.machine import DRIVEN, choose_host_kind, survey
 
 KINDS = ("auto", *DRIVEN)
@@ -30,11 +31,13 @@ class Settings:
     """What the user chose.
 
     :param host: ``auto`` or a kind of host. :param series: a name or a folder. :param kernel_source: a tree or tarball.
+    :param layers: of the kernel's configuration, beyond the base.
     """
 
     host: str = "auto"
     series: str = "stock"
     kernel_source: Path | None = None
+    layers: tuple[Layer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def host_kind(asked: str) -> str:
     """
     if asked not in KINDS:
         raise UserInputError(f"no host kind {asked}", stage="--host", hint=f"one of: {', '.join(KINDS)}")
-    return choose_host_kind(survey()).kind if asked == "auto" else asked
+    return choose_host_kind(survey(weigh_cache=False)).kind if asked == "auto" else asked
 
 
 def provision(
@@ -69,11 +72,13 @@ def provision(
     """
     host_kind(settings.host)
     wanted = series.load(settings.series)
-    kernel = build(Request(source.resolve(settings.kernel_source, store), wanted), store, terminal)
+    kernel = build(Request(source.resolve(settings.kernel_source, store), wanted, settings.layers), store, terminal)
     root = rootfs(store, terminal)
     compiled = programs(store, terminal)
     modules = module(kernel, MODULES, store, terminal)
     own_keys = keys(store)
     disk = payload(store, root, compiled, modules, kernel.image, own_keys)
     spec = EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, GuestSpec())
-    return Provisioned(kernel, EmulatedHosts(spec, store, terminal, folder, note=note))
+    hosts = EmulatedHosts(spec, store, terminal, folder, note=note)
+    hosts.saved()  # the first boot belongs to the set-up: it is shown, and not counted as a test's time
+    return Provisioned(kernel, hosts)

@@ -123,7 +123,7 @@ def test_kvm_without_hardware_virtualisation_is_recognised_and_explained(fake: F
 @pytest.mark.parametrize(
     ("flags", "module", "on"), [("fpu svm", "kvm_amd", "1"), ("fpu svm", "kvm_amd", "Y"), ("fpu vmx", "kvm_intel", "Y")]
 )
-def test_working_nested_virtualisation_is_chosen(fake: FakeMachine, flags: str, module: str, on: str) -> None:
+def test_working_nested_virtualisation_is_recognised(fake: FakeMachine, flags: str, module: str, on: str) -> None:
     fake.processor("CPU", flags)
     fake.module("kvm_amd", "0")  # a kernel with both built in shows both
     if module != "kvm_amd":
@@ -133,8 +133,8 @@ def test_working_nested_virtualisation_is_chosen(fake: FakeMachine, flags: str, 
     fake.trial = WORKS
     seen = fake.survey()
     choice = choose_host_kind(seen)
-    assert choice.kind is HostKind.NESTED
-    assert module in choice.why
+    assert choice.kind in machine.DRIVEN  # what auto names must be there when it is asked for
+    assert f"{module} created a VM" in choice.why
     assert finding(seen, "nested KVM").state is State.OK
 
 

@@ -118,6 +118,13 @@ def test_a_patch_that_does_not_apply_ends_with_its_name_hunk_log_and_command(tmp
     assert "Hunk #1 FAILED at 1" in again.stdout
 
 
+def test_a_hunk_whose_surroundings_are_not_there_does_not_apply_just_anywhere(make, tree):
+    (tree / "mm/memory.c").write_text("".join(f"line {n}\n" for n in range(40)))
+    hunk = "@@ -10,4 +10,5 @@\n elsewhere 1\n elsewhere 2\n+new\n elsewhere 3\n elsewhere 4\n"
+    with pytest.raises(KernelError, match="does not apply"):
+        make("--- a/mm/memory.c\n+++ b/mm/memory.c\n" + hunk)
+
+
 def test_a_failure_leaves_nothing_half_made(tmp_path, make):
     pristine = make()
     before = content(pristine)
@@ -126,3 +133,13 @@ def test_a_failure_leaves_nothing_half_made(tmp_path, make):
     assert content(pristine) == before
     assert [path.name for path in (tmp_path / "cache/source").iterdir()] == [pristine.parent.name]
     assert list((tmp_path / "cache/scratch").iterdir()) == []
+
+
+def test_a_later_state_of_a_tree_shares_what_has_not_changed(make, tree):
+    first = make()
+    (tree / "mm/memory.c").write_text("one\nTWO\nthree\nfour\n")
+    second = make()
+    assert (first / "mm/memory.c").read_text() == "one\ntwo\nthree\n"
+    assert (second / "mm/memory.c").read_text() == "one\nTWO\nthree\nfour\n"
+    assert (second / "mm/tool.sh").samefile(first / "mm/tool.sh")
+    assert not (second / "mm/tool.sh").samefile(tree / "mm/tool.sh")

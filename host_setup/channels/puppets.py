@@ -104,11 +104,11 @@ class Puppet:
 
     def write(self, address: int, content: bytes) -> None:
         """Write into memory got by ``memory``."""
-        _ask(self._talk, f"poke {self._number} {address:#x} {content.hex()}")
+        _ask_whole(self._talk, f"poke {self._number} {address:#x} {content.hex()}")
 
     def read(self, address: int, size: int) -> bytes:
         """Read from memory got by ``memory``."""
-        return bytes.fromhex(_ask(self._talk, f"peek {self._number} {address:#x} {size}")["hex"])
+        return bytes.fromhex(_ask_whole(self._talk, f"peek {self._number} {address:#x} {size}")["hex"])
 
     def open(self, path: str, flags: int = 0) -> int:
         """Open a file; returns the descriptor.
@@ -170,6 +170,14 @@ def _ask(talk: Conversation, request: str) -> dict[str, Any]:
     for trouble in ("error", "gone"):
         if trouble in reply:
             raise ChannelError(f"puppeteer, '{request[:60]}': {json.dumps(reply)}")
+    return reply
+
+
+def _ask_whole(talk: Conversation, request: str) -> dict[str, Any]:
+    """Like ``_ask``, for memory: less than was asked may have been read or written, and then there is an errno."""
+    reply = _ask(talk, request)
+    if reply.get("errno") is not None:
+        raise ChannelError(f"puppeteer, '{request[:60]}': done in part, then {reply['errno']}")
     return reply
 
 

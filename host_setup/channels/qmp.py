@@ -86,7 +86,11 @@ class Qmp:
 
     def send_fd(self, name: str, fd: int, *, seconds: float = 10.0) -> None:
         """Hand a file to QEMU under a name (QMP ``getfd``); works over a local socket only."""
-        self._client.send_fd_scm(fd)
+        try:
+            self._client.send_fd_scm(fd)
+        except (QMPError, OSError) as error:
+            self._vitals.check_broken()
+            raise ChannelError(f"a file for {self._vitals.name}: {error}") from error
         self.execute("getfd", seconds=seconds, fdname=name)
 
     def close(self) -> None:
@@ -117,9 +121,11 @@ class Qmp:
         except concurrent.futures.TimeoutError as error:
             future.cancel()
             raise DeadlineError(f"waited {seconds:g} s for {doing} of {self._vitals.name}") from error
-        except (ExecuteError, QMPError, OSError, EOFError, concurrent.futures.CancelledError) as error:
+        except ExecuteError as error:
+            raise ChannelError(f"{doing} on {self._vitals.name}: {error}") from error
+        except (QMPError, OSError, EOFError, concurrent.futures.CancelledError) as error:
             if check:
-                self._vitals.check()
+                self._vitals.check_broken()
             raise ChannelError(f"{doing} on {self._vitals.name}: {str(error) or type(error).__name__}") from error
         finally:
             forget()

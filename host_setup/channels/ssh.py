@@ -143,8 +143,10 @@ class Ssh:
             leash.start()
         try:
             yield self._transport
+        except paramiko.ChannelException as error:  # the machine's own word
+            raise ChannelError(f"{doing} on {self._vitals.name}: {error}") from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            self._vitals.check()
+            self._vitals.check_broken()
             if deadline is not None and deadline.passed():
                 raise DeadlineError(
                     f"waited {deadline.seconds:g} s for {doing} on {self._vitals.name}: {_words(error)}",
@@ -216,27 +218,36 @@ class Ssh:
     def tunnel(self, host: str, port: int, *, seconds: float, on_end: Callable[[], None]) -> socket.socket:
         """Like ``jump``, as a real socket, for libraries that need one. It ends with the session.
 
-        :param on_end: called once, from a thread, when the far side ended the stream.
+        :param on_end: called once, from a thread, when the far side or the session ended the stream.
         """
         channel = self.jump(host, port, seconds=seconds)
         ours, theirs = socket.socketpair()
 
-        def pump(read: Callable[[int], bytes], write: Callable[[bytes], object]) -> None:
-            # When one side is gone, so is the tunnel.
+        ended_here = threading.Event()
+
+        def copy(read: Callable[[int], bytes], write: Callable[[bytes], object]) -> None:
             with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
                 while data := read(CHUNK):
                     write(data)
+
+        def end() -> None:
+            # When one side is gone, so is the tunnel. Closing alone wakes no thread that reads, nor tells ``ours``.
             with contextlib.suppress(OSError):
-                theirs.shutdown(socket.SHUT_RDWR)  # closing alone does not wake the other thread, nor tell ``ours``
+                theirs.shutdown(socket.SHUT_RDWR)
             theirs.close()
-            channel.close()
+            _close(channel)
 
         def outward() -> None:
-            pump(theirs.recv, channel.sendall)
+            copy(theirs.recv, channel.sendall)
+            ended_here.set()
+            end()
 
         def homeward() -> None:
-            pump(channel.recv, theirs.sendall)
-            on_end()
+            copy(channel.recv, theirs.sendall)
+            ended_there = not ended_here.is_set()
+            end()
+            if ended_there:
+                on_end()
 
         for run in (outward, homeward):
             threading.Thread(target=run, daemon=True).start()
@@ -249,6 +260,7 @@ class Ssh:
     def _check(self) -> None:
         self._vitals.check()
         if self._transport is None or not self._transport.is_active():
+            self._vitals.check_broken()
             raise ChannelError(
                 f"the SSH session with {self._vitals.name} broke", hint="see its console log for the reason"
             )
@@ -270,21 +282,27 @@ class Conversation:
         """
         deadline = Deadline(seconds)
         replies: list[str] = []
-        try:
+        with self._translated(seconds):
             self._channel.settimeout(max(deadline.left(), 0.01))
             self._channel.sendall("".join(f"{request}\n" for request in requests).encode())
             while len(replies) < len(requests):
                 replies.append(self._line(deadline))
-        except OSError as error:
-            self._vitals.check()
-            if isinstance(error, TimeoutError):
-                raise DeadlineError(f"waited {seconds:g} s for {self._name} on {self._vitals.name} to read") from error
-            raise ChannelError(f"{self._name} on {self._vitals.name}: {_words(error)}") from error
         return replies
 
     def line(self, *, seconds: float) -> str:
         """The next line that the program says of its own accord."""
-        return self._line(Deadline(seconds))
+        with self._translated(seconds):
+            return self._line(Deadline(seconds))
+
+    @contextlib.contextmanager
+    def _translated(self, seconds: float) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            self._vitals.check_broken()
+            if isinstance(error, TimeoutError):
+                raise DeadlineError(f"waited {seconds:g} s for {self._name} on {self._vitals.name} to read") from error
+            raise ChannelError(f"{self._name} on {self._vitals.name}: {_words(error)}") from error
 
     def _line(self, deadline: Deadline) -> str:
         while b"\n" not in self._buffer:
@@ -306,6 +324,7 @@ class Conversation:
                     if self._channel.recv_stderr_ready()
                     else ""
                 )
+                self._vitals.check_broken()
                 raise ChannelError(f"{self._name} on {self._vitals.name} ended in the middle: {said.strip()}")
             self._buffer += data
         line, _, rest = bytes(self._buffer).partition(b"\n")
@@ -314,7 +333,13 @@ class Conversation:
 
     def close(self) -> None:
         """End the program: its standard input ends, and it is to leave nothing behind."""
-        self._channel.close()
+        _close(self._channel)
+
+
+def _close(channel: paramiko.Channel) -> None:
+    """Close a channel; that the session is gone already does not matter."""
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        channel.close()
 
 
 def _words(error: Exception) -> str:

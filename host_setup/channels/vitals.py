@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from common.errors import MachineLostError
 
+SETTLE = 1.0  # seconds that a watcher gets to tell of a death which a broken channel already shows
+
 
 class Vitals:
     """The life of one machine.
@@ -22,6 +24,7 @@ class Vitals:
         self.name = name
         self._mutex = threading.Lock()
         self._reason: str | None = None
+        self._gone = threading.Event()
         self._enders: list[Callable[[], None]] = []
 
     @property
@@ -35,6 +38,7 @@ class Vitals:
             if self._reason is not None:
                 return
             self._reason = reason
+            self._gone.set()
             enders = list(self._enders)
         for end in enders:
             end()
@@ -68,3 +72,11 @@ class Vitals:
                 f"{self.name} is lost: {self._reason}",
                 hint="the console log in the evidence folder ends with what it did last",
             )
+
+    def check_broken(self) -> None:
+        """Like ``check``, for a channel that broke: often it is the first to know, so its watchers get a moment.
+
+        :raises MachineLostError: with the reason.
+        """
+        self._gone.wait(SETTLE)
+        self.check()

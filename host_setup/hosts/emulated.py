@@ -259,9 +259,11 @@ class EmulatedHost:
 
     def close(self) -> None:
         """End the host and all on it."""
-        self.detach()
-        self._qemu.qmp.close()
-        self._qemu.kill()
+        try:
+            self.detach()
+            self._qemu.qmp.close()
+        finally:
+            self._qemu.kill()
 
 
 class _Beats:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from common.errors import ChannelError, MachineError
+from common.errors import ChannelError, DeadlineError, MachineError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.qmp import Qmp
 from host_setup.channels.ssh import Conversation, Login, Ssh, Stream
@@ -188,7 +188,7 @@ class Guest:
         """The last lines of its console; empty when the host does not answer either."""
         try:
             return self._host.run(["tail", "-n", "40", self.spec.console], seconds=5).text
-        except MachineError as error:
+        except (MachineError, DeadlineError) as error:
             return f"(no console: {error.message})"
 
     def address(self, gpa: int) -> Address:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from common.errors import CommandError
+from common.errors import CommandError, SetupError
 from common.processes import spawn
 from common.waiting import Deadline, poll_until
 from host_setup.channels.qmp import Qmp
@@ -25,8 +26,10 @@ AFTER_OOPS = 3.0  # seconds that a dying kernel gets to print its trace
 def qemu_version() -> str:
     """The version line of this machine's QEMU.
 
-    :raises CommandError: it does not even tell its version.
+    :raises SetupError: it is not there. :raises CommandError: it does not even tell its version.
     """
+    if shutil.which(QEMU) is None:
+        raise SetupError(f"{QEMU} is not installed", hint="run 'make doctor': it names the Debian package")
     done = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise CommandError([QEMU, "--version"], done.returncode, done.stderr, log=None, stage="qemu")
@@ -70,8 +73,9 @@ class Qemu:
             self._process = spawn(self.argv, stdout=subprocess.PIPE, stderr=stderr, pass_fds=(*fds, *pass_fds))
         theirs_qmp.close()
         theirs_beat.close()
-        for target, args in ((self._watch_console, (self._process.stdout,)), (self._watch_beat, (ours_beat, on_beat))):
-            threading.Thread(target=target, args=args, daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch_console, args=(self._process.stdout,), daemon=True)
+        self._watcher.start()
+        threading.Thread(target=self._watch_beat, args=(ours_beat, on_beat), daemon=True).start()
         try:
             self.qmp = Qmp(ours_qmp, vitals, seconds=20, transcript=folder / "qmp.jsonl")
         except BaseException:
@@ -106,22 +110,24 @@ class Qemu:
         self.vitals.lost("it was ended by the run")
         self._process.kill()
         self._process.wait()
+        self._watcher.join()  # what it said last may still be on its way to the log
 
     def _watch_console(self, pipe: IO[bytes]) -> None:
         dying: threading.Timer | None = None
-        with self.console_log.open("ab", buffering=0) as log:
+        last = ""
+        with pipe, self.console_log.open("ab", buffering=0) as log:
             for raw in pipe:
                 log.write(raw)
                 line = raw.decode(errors="replace")
                 self._tail = [*self._tail[-2 * TRACE_LINES :], line]
                 if dying is None and kernel_log.fatal(line):
+                    last = line
                     # The trace that follows is the evidence: give it time, unless QEMU exits before.
                     dying = threading.Timer(AFTER_OOPS, self._died, args=(line,))
                     dying.daemon = True
                     dying.start()
         status = self._process.wait()
         said = self._stderr.read_text(errors="replace").strip()
-        last = next((line for line in self._tail if kernel_log.fatal(line)), "")
         how = f"signal {-status}" if status < 0 else f"status {status}"
         reason = f"kernel died: {last.strip()}" if last else f"its QEMU ended with {how}"
         self.vitals.lost("\n".join(part for part in (reason, said, self.tail().rstrip()) if part))

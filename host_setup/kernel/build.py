@@ -33,7 +33,7 @@ from common.progress import Terminal
 from common.store import GIB, Store, digest
 from host_setup.kernel import compiler_output, layers
 from host_setup.kernel.commands import output
-from host_setup.kernel.patches import source_tree
+from host_setup.kernel.patches import PATCH, source_tree
 from host_setup.kernel.series import Mode, Series
 from host_setup.kernel.source import Source
 
@@ -120,7 +120,9 @@ def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
     _require_plain_path(store.root)
     fragments = layers.fragments(request.layers, series)
     compiler = output(["gcc", "--version"], stage=STAGE).decode().splitlines()[0]
-    patches = [part for file in series.patches for part in (file.name, file.read_bytes())]
+    patches: list[str | bytes] = [part for file in series.patches for part in (file.name, file.read_bytes())]
+    if patches:
+        patches = [*PATCH, *patches]
     options = [f"{wish.option}={wish.value}" for wish in layers.wishes(fragments)]
     key = digest(RECIPE, " ".join(_FLAGS), compiler, request.source.identity, str(len(patches)), *patches, *options)
     entry = store.get("kernel", key)
@@ -211,9 +213,10 @@ def _build(
 def _make(folder: Path) -> list[str]:
     """Make with everything fixed that would otherwise come from the environment, the clock or the machine's name."""
     compiler = "ccache gcc" if shutil.which("ccache") else "gcc"
+    jobs = len(os.sched_getaffinity(0)) + 1  # one more than processors: make itself and the disk leave gaps
     return [
         "make",
-        f"-j{len(os.sched_getaffinity(0))}",
+        f"-j{jobs}",
         "--no-print-directory",
         f"--directory={folder}",
         "ARCH=x86_64",
@@ -233,7 +236,8 @@ def _environment(store: Store) -> dict[str, str]:
         "LOCALVERSION": "",  # else kbuild adds a + when the cache lies inside somebody's git repository
         "CCACHE_DIR": str(store.root / "ccache"),
         "CCACHE_MAXSIZE": _CCACHE_SIZE,
-        "CCACHE_NOHASHDIR": "1",
+        "CCACHE_NOHASHDIR": "1",  # the folder's name does not get into the objects, see the prefix map
+        "CCACHE_DEPEND": "1",  # else each file is preprocessed once more, which is a third of its time
     }
 
 

@@ -29,6 +29,7 @@ class Layer(StrEnum):
 
     INTEL = "intel"
     DEBUG = "debug"
+    VIRTME = "virtme"
 
 
 @dataclass(frozen=True, slots=True)

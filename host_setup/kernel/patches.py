@@ -18,6 +18,9 @@ from common.store import GIB, Store, digest
 from host_setup.kernel.source import Source
 
 STAGE = "patch"
+# A point release may have changed one line next to a hunk. GNU patch would let two differ, which leaves a hunk with
+# little context none at all to tell its place by.
+PATCH = ("patch", "-p1", "--force", "--fuzz=1", "--no-backup-if-mismatch")
 _TREE = "linux"  # the folder's name in the entry
 _ORIGIN = "origin"  # a file beside it: the path that it was taken from
 _TREE_NEEDS = 2 * GIB  # an unpacked 6.12 is 1.6 GiB
@@ -50,7 +53,7 @@ def source_tree(source: Source, patches: Sequence[Path], store: Store, terminal:
             apply(folder / _TREE, patches, logs, pristine)
 
     content = [part for file in patches for part in (file.name, file.read_bytes())]
-    return store.get_or_make("source", digest("patched", source.identity, *content), patch, need=GIB // 4) / _TREE
+    return store.get_or_make("source", digest(*PATCH, source.identity, *content), patch, need=GIB // 4) / _TREE
 
 
 def _earlier(source: Source, store: Store) -> Path | None:
@@ -68,7 +71,7 @@ def apply(tree: Path, patches: Sequence[Path], logs: Path, pristine: Path) -> No
     """
     log = logs / "patch.log"
     for number, file in enumerate(patches):
-        command = ["patch", "-p1", "--force", "--no-backup-if-mismatch", f"--input={file.resolve()}"]
+        command = [*PATCH, f"--input={file.resolve()}"]
         try:
             run_tree([*command, "--dry-run"], cwd=tree, log=log, stage=STAGE)
             run_tree(command, cwd=tree, log=log, stage=STAGE)
@@ -93,5 +96,5 @@ def _rejects(tree: Path, command: Sequence[str], file: Path, log: Path) -> str:
 
 
 def _repeat(patches: Sequence[Path], pristine: Path) -> str:
-    applied = " && ".join(f"patch -p1 < {shlex.quote(str(file.resolve()))}" for file in patches)
+    applied = " && ".join(f"{shlex.join(PATCH)} < {shlex.quote(str(file.resolve()))}" for file in patches)
     return f"cp -al {shlex.quote(str(pristine))} /tmp/patched && cd /tmp/patched && {applied}"

@@ -13,6 +13,7 @@ SEALPROOF_ATTACK = 0xC0305310  # the ioctl
 _REQUEST = struct.Struct("<IIQQQqQ")  # method, flags, target, length, buffer; out: result, bytes done
 COPY_FROM_USER, COPY_TO_USER, DIRECT_MAP_READ, DIRECT_MAP_WRITE = 1, 2, 3, 4
 O_RDWR = 2
+ERRNO = {133: "EHWPOISON", **errno.errorcode}  # Python 3.11 does not know all that Linux has
 
 
 def attack_by_module(process: Puppet, method: int, target: int, size: int) -> tuple[Done, bytes]:
@@ -31,4 +32,4 @@ def attack_by_module(process: Puppet, method: int, target: int, size: int) -> tu
     data = process.read(buffer, count) if count else b""
     if result == 0:
         return Done(returned=0), data
-    return Done(returned=-1, errno=errno.errorcode[-result]), data
+    return Done(returned=-1, errno=ERRNO.get(-result, str(-result))), data

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Times our machines beside virtme-ng's: from nothing to a command's output, on the same kernel.
+
+Three ways, by turns: virtme-ng boots one machine; we boot a host with its guest; we restore both from a saved state.
+All run by software emulation, with the same CPUs and memory. One boot of each goes before, untimed: it fills the page
+cache, and its memory is measured, as that takes time of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+
+from common.errors import SealproofError
+from common.paths import cache_root
+from common.progress import Terminal
+from common.store import Store
+from common.supervisor import descendants
+from host_setup.hosts.emulated import EmulatedHost
+from host_setup.kernel.layers import Layer
+from host_setup.provision import Provisioned, Settings, provision
+from host_setup.virtme_ng import VirtmeNg
+
+RESTORE_GOAL = 1.0  # seconds
+COLD_GOAL = 10.0  # seconds
+FASTER_GOAL = 8.0  # times, our restore of two levels than virtme-ng's boot of one
+BUSY = 0.5  # load per CPU, above which times tell little
+SAMPLE = 0.05  # seconds between two looks at the memory
+MIB = 1 << 20
+
+
+@dataclass(slots=True)
+class Row:
+    """One way to a command's output, and what was measured of it.
+
+    :ivar prepare: makes what is needed, once and untimed.
+    :ivar once: goes the way once, leaves nothing running, and returns the seconds that it took.
+    :ivar seconds: of each timed round. :ivar peak: bytes. :ivar trouble: why it could not be measured.
+    """
+
+    name: str
+    prepare: Callable[[], object]
+    once: Callable[[], float]
+    seconds: list[float] = field(default_factory=list)
+    peak: int = 0
+    trouble: SealproofError | None = None
+
+    @property
+    def median(self) -> float | None:
+        """Seconds; None when not every round could be timed."""
+        return statistics.median(self.seconds) if self.seconds and self.trouble is None else None
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def pss(smaps_rollup: str) -> int:
+    """Bytes of memory that a process uses, its share of what several use included (proc_pid_smaps(5))."""
+    found = re.search(r"^Pss:\s+(\d+) kB$", smaps_rollup, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def _machines_memory() -> int:
+    """Bytes used by all QEMU processes that this run has started; the programs that start them do not count."""
+    total = 0
+    for pid in descendants(os.getpid()):
+        process = Path(f"/proc/{pid}")
+        try:
+            if (process / "comm").read_text(encoding="utf-8").startswith("qemu-system"):
+                total += pss((process / "smaps_rollup").read_text(encoding="ascii"))
+        except OSError:
+            continue  # it ended while we looked
+    return total
+
+
+class PeakMemory:
+    """The most memory that the machines used at a time inside a ``with``."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(SAMPLE):
+            self.bytes = max(self.bytes, _machines_memory())
+
+
+# --- the three ways ---------------------------------------------------------------------------------------------------
+
+
+def _timed(start: Callable[[], EmulatedHost], ask: Callable[[EmulatedHost], object]) -> float:
+    begun = time.monotonic()
+    host = start()
+    try:
+        ask(host)
+        return time.monotonic() - begun
+    finally:
+        host.close()
+
+
+def _ways(made: Provisioned, store: Store, terminal: Terminal, folder: Path) -> tuple[Row, Row, Row]:
+    """virtme-ng's boot, our cold boot, our restore."""
+    hosts, kernel = made.hosts, made.kernel
+    cpus, memory = hosts.spec.cpus, hosts.spec.memory
+    vng = VirtmeNg.of(store)
+    saved = cache(hosts.saved)
+
+    def theirs() -> float:
+        return vng.boot(kernel.image, kernel.release, cpus=cpus, memory=memory, folder=folder / "virtme-ng")
+
+    def cold() -> float:
+        return _timed(hosts.cold, lambda host: host.nonces())
+
+    def restore() -> float:
+        # It proves itself by a command's output from both: there is nothing left to ask.
+        return _timed(lambda: hosts.restore(saved()), lambda _: None)
+
+    return (
+        Row(f"virtme-ng {vng.version}, one machine", lambda: vng.install(store, terminal), theirs),
+        Row("our cold boot, host and guest", lambda: None, cold),
+        Row("our restore, host and guest", saved, restore),
+    )
+
+
+def measure(rows: Sequence[Row], rounds: int, terminal: Terminal) -> None:
+    """Go each way once for its memory, then all by turns for their time. One that fails is not gone again."""
+    for row in rows:
+        _note_trouble(row, row.prepare)
+    with terminal.step(f"{len(rows)} ways, 1 untimed and {rounds} timed rounds") as step:
+        for number in range(rounds + 1):
+            for place, row in enumerate(rows):
+                step.update((number + place / len(rows)) / (rounds + 1), row.name)
+                _note_trouble(row, partial(_time if number else _weigh, row))
+
+
+def _note_trouble(row: Row, action: Callable[[], object]) -> None:
+    if row.trouble is None:
+        try:
+            action()
+        except SealproofError as error:
+            row.trouble = error
+
+
+def _time(row: Row) -> None:
+    row.seconds.append(row.once())
+
+
+def _weigh(row: Row) -> None:
+    with PeakMemory() as memory:
+        row.once()
+    row.peak = memory.bytes
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows under each other; each ratio is to what the first row has."""
+    first = rows[0]
+    cells = [("", "time: median", "shortest", "longest", "ratio", "peak memory", "ratio")]
+    for row in rows:
+        if row.median is None:
+            continue
+        median, shortest, longest = (f"{seconds:.2f} s" for seconds in (row.median, min(row.seconds), max(row.seconds)))
+        slower = f"{row.median / first.median:.2f}" if first.median else "-"
+        larger = f"{row.peak / first.peak:.2f}" if first.median and first.peak else "-"
+        cells.append((row.name, median, shortest, longest, slower, f"{row.peak / MIB:.0f} MiB", larger))
+    width = max(len(row.name) for row in rows)
+    widths = [max(map(len, column)) for column in list(zip(*cells, strict=True))[1:]]
+    lines = [
+        "  ".join([f"{name:<{width}}", *(f"{cell:>{room}}" for cell, room in zip(rest, widths, strict=True))])
+        for name, *rest in cells
+    ]
+    lines += [
+        f"{row.name:<{width}}  not measured: {row.trouble.message.splitlines()[0]}"
+        for row in rows
+        if row.trouble is not None
+    ]
+    return "\n".join(lines)
+
+
+def goals(theirs: float | None, cold: float | None, restore: float | None) -> list[str]:
+    """A line for each goal: what was wanted, what was found, and whether it was met. In: median seconds."""
+
+    def line(wanted: str, found: str | None, *, met: bool) -> str:
+        outcome = "not measured" if found is None else f"{found}, {'met' if met else 'missed'}"
+        return f"goal: {wanted}: {outcome}"
+
+    faster = theirs / restore if theirs is not None and restore is not None else None
+    return [
+        line(
+            f"both levels restored in at most {RESTORE_GOAL:g} s",
+            None if restore is None else f"{restore:.2f} s",
+            met=restore is not None and restore <= RESTORE_GOAL,
+        ),
+        line(
+            f"at least {FASTER_GOAL:g} times faster than virtme-ng's one",
+            None if faster is None else f"{faster:.1f} times",
+            met=faster is not None and faster >= FASTER_GOAL,
+        ),
+        line(
+            f"both levels cold in at most {COLD_GOAL:g} s",
+            None if cold is None else f"{cold:.2f} s",
+            met=cold is not None and cold <= COLD_GOAL,
+        ),
+    ]
+
+
+def load_warning(load: float, cpus: int) -> str | None:
+    """What to say of a machine that is busy with something else; None when it is not."""
+    if load <= BUSY * cpus:
+        return None
+    return f"warning: load average {load:.2f} on {cpus} CPUs: others are at work here, all times are longer for it"
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def rounds_option(text: str) -> int:
+    """A number of rounds, at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rounds, 1 or more")
+    return int(text)
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The options of ``make bench ARGS='...'``."""
+    parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=rounds_option, default=5, help="timed rounds of each (default: 5)")
+    parser.add_argument("--series", default="stock")
+    parser.add_argument("--kernel-source", type=Path)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run the bench. Exit status 0 if all was measured, else 1; the goals are printed only."""
+    options = options_parser().parse_args(argv)
+    terminal, store = Terminal(), Store(cache_root())
+    warning = load_warning(os.getloadavg()[0], len(os.sched_getaffinity(0)))
+    folder = Path(tempfile.mkdtemp(prefix="sealproof-bench-"))  # stays when something fails
+    settings = Settings("emulated", options.series, options.kernel_source, (Layer.VIRTME,))
+    made = provision(settings, store, terminal, folder / "hosts", note=terminal.say)
+    rows = theirs, cold, restore = _ways(made, store, terminal, folder)
+    measure(rows, options.rounds, terminal)
+    spec = made.hosts.spec
+    lines = [
+        f"From nothing to a command's output, {options.rounds} rounds",
+        f"Linux {made.kernel.release}, series {made.kernel.series}; emulation of {spec.cpus} CPUs, {spec.memory} MiB",
+        "",
+        table(rows),
+        "",
+        *goals(theirs.median, cold.median, restore.median),
+        *([] if warning is None else [warning]),
+        *(f"\n{row.name}: {row.trouble}" for row in rows if row.trouble is not None),
+    ]
+    print("\n".join(lines))  # noqa: T201
+    if any(row.trouble is not None for row in rows):
+        return 1
+    shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except SealproofError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)

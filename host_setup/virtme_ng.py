@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""virtme-ng, the tool that ``make bench`` compares with: its installation, and one boot of it.
+
+It comes from PyPI as ``virtme-ng.lock`` pins it, into an environment of its own in the cache.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import CommandError, MachineError
+from common.processes import run_tree
+from common.progress import Terminal
+from common.store import GIB, Store, digest
+
+STAGE = "virtme-ng"
+LOCK = Path(__file__).with_name("virtme-ng.lock")
+PATIENCE = 180  # seconds for one boot and power-off
+TIMED_OUT = 124  # status of timeout(1)
+_COMMANDS = ("vng", "virtme-run")  # vng starts virtme-run by its name
+
+
+def locked_version(lock: str) -> str:
+    """The version that a lock file's text pins.
+
+    :raises ValueError: it pins none.
+    """
+    found = re.search(r"^virtme-ng==(\S+)", lock, re.MULTILINE)
+    if found is None:
+        raise ValueError("the lock pins no virtme-ng")
+    return found[1]
+
+
+@dataclass(frozen=True, slots=True)
+class VirtmeNg:
+    """virtme-ng in a cache, where ``install`` puts it.
+
+    :ivar key: of its entry in the cache. :ivar programs: the folder of its commands.
+    """
+
+    version: str
+    key: str
+    programs: Path
+
+    @classmethod
+    def of(cls, store: Store) -> VirtmeNg:
+        """The one that the lock pins, installed or not."""
+        # The folder counts, as a virtual environment does not survive being moved.
+        key = digest(LOCK, sys.version, str(store.root))
+        version = locked_version(LOCK.read_text(encoding="utf-8"))
+        return cls(version, key, store.path(STAGE, key) / "bin")
+
+    def install(self, store: Store, terminal: Terminal) -> None:
+        """Install it if it is not there.
+
+        :raises CommandError: pip could not.
+        """
+        log = store.root / "logs" / f"virtme-ng-{self.key}.log"
+
+        def make(folder: Path) -> None:
+            pip = [str(folder / "bin/python"), "-I", "-m", "pip", "install", "--quiet", "--no-input"]
+            with terminal.step(f"install virtme-ng {self.version}"):
+                run_tree([sys.executable, "-I", "-m", "venv", str(folder)], log=log, stage=STAGE)
+                run_tree([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)], log=log, stage=STAGE)
+            for name in _COMMANDS:  # they name their Python by its path, and the folder is about to get its final name
+                script = folder / "bin" / name
+                text = script.read_text(encoding="utf-8")
+                script.write_text(text.replace(str(folder / "bin"), str(self.programs)), encoding="utf-8")
+            log.unlink()
+
+        store.get_or_make(STAGE, self.key, make, need=GIB // 8)
+
+    def argv(self, image: Path, command: str, *, cpus: int, memory: int) -> list[str]:
+        """The command that boots a kernel on this machine's root file system, read-only, to run one command.
+
+        :param image: the bzImage. :param memory: MiB.
+        """
+        return [
+            *("timeout", "--kill-after=5", str(PATIENCE), str(self.programs / "vng"), "--run", str(image)),
+            # As our machines run: without KVM. And with 9p: virtio-fs, which it tries first, needs a virtiofsd that
+            # Debian 12 has not (it would lose 3 s with QEMU's older one) and that nothing else of ours installs.
+            *("--disable-kvm", "--force-9p", "--skip-modules"),
+            # Where this machine has no udev, the output goes to the console, which only --verbose shows; that costs
+            # nothing when the kernel is told to be quiet again.
+            *("--verbose", "--append", "loglevel=1"),
+            *("--cpus", str(cpus), "--memory", f"{memory}M", "--exec", command),
+        ]
+
+    def boot(self, image: Path, release: str, *, cpus: int, memory: int, folder: Path) -> float:
+        """Boot a kernel until ``uname -r`` has told its release, then wait, untimed, until all has ended.
+
+        :param release: what it must tell. :param memory: MiB. :param folder: for its log and temporary files.
+        :returns: seconds from the start of virtme-ng to the command's output.
+        :raises MachineError: it failed, took too long, or ended without that output.
+        """
+        home = folder / "home"  # an empty one: a user's own virtme-ng.conf must not count
+        home.mkdir(parents=True, exist_ok=True)
+        log = folder / "vng.log"
+        seen: list[float] = []
+
+        def look(line: str) -> None:
+            if line.strip() == release:
+                seen.append(time.monotonic())
+
+        path = f"{self.programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        environment = {"PATH": path, "HOME": str(home), "TMPDIR": str(folder)}
+        begun = time.monotonic()
+        argv = self.argv(image, "uname -r", cpus=cpus, memory=memory)
+        try:
+            # In /, as it enters the folder that it is called in, and its guest has another /tmp.
+            run_tree(argv, log=log, stage=STAGE, cwd=Path("/"), env=environment, on_line=look)
+        except CommandError as error:
+            how = f"is not done after {PATIENCE} s" if error.returncode == TIMED_OUT else f"status {error.returncode}"
+            raise MachineError(f"vng: {how}\n{error.tail}", stage=STAGE, hint=error.hint, artefact=log) from error
+        if not seen:
+            raise MachineError(f"it ended well, but nothing said {release}", stage=STAGE, artefact=log)
+        return seen[0] - begun

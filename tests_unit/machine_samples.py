@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Machines that are none, for the tests of what is done with machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.errors import ChannelError
+from guest_images.keys import Keys
+from guest_images.payload import Payload
+from guest_images.rootfs import RootFs
+from host_setup.channels.ssh import Completed
+from host_setup.hosts.emulated import EmulatedSpec
+from host_setup.hosts.guest import GuestSpec
+
+
+def spec(folder: Path = Path("/cache")) -> EmulatedSpec:
+    """An emulated host to be."""
+    return EmulatedSpec(
+        kernel_image=folder / "bzImage",
+        kernel_key="kernel",
+        rootfs=RootFs(folder / "rootfs", "root"),
+        payload=Payload(folder / "payload.erofs", "payload"),
+        keys=Keys(folder / "keys"),
+        guest=GuestSpec(),
+    )
+
+
+class FakeSsh:
+    """A session that gives prepared texts, by the command's words; an exception is raised."""
+
+    def __init__(self, **texts: str | Exception) -> None:
+        self.texts = texts
+        self.ran: list[str] = []
+        self.closed = 0
+
+    def run(self, argv: Sequence[str], *, seconds: float, stdin: bytes = b"") -> Completed:  # noqa: ARG002
+        command = " ".join(argv)
+        self.ran.append(command)
+        for word, text in self.texts.items():
+            if word in command.replace("-", "_"):
+                if isinstance(text, Exception):
+                    raise text
+                return Completed(tuple(argv), 0, text.encode(), b"")
+        raise ChannelError(f"the test prepared no answer to {command}")
+
+    def close(self) -> None:
+        self.closed += 1

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A guest as its host's session, its QEMU's QMP and its canary program tell of it; these are fakes here."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import AccessError, ChannelError, DeadlineError, MachineError, MachineLostError
+from host_setup.channels.ssh import Login
+from host_setup.channels.vitals import Vitals
+from host_setup.hosts import guest as module
+from host_setup.hosts.guest import Address, Guest, GuestSpec, Planted
+from tests_unit.machine_samples import FakeSsh
+
+MAPS = """\
+55d0c0000000-55d0c0100000 r-xp 00000000 fe:00 12   /usr/bin/qemu-system-x86_64
+7f0000000000-7f000c000000 rw-p 00000000 00:00 0
+7f000c000000-7f000c001000 ---p 00000000 00:00 0"""
+LOGIN = Login("root", Path("/key"), "ssh-ed25519 AAAA")
+
+
+class FakeQmp:
+    """The human monitor: a page at guest-physical N is at 0x7f0000000000 + N, host-physical 0x100000000 + N."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def monitor(self, line: str) -> str:
+        command, gpa = line.split()
+        at = int(gpa, 16)
+        if at >= 0xC000000:
+            return f"No memory is mapped at address {gpa}"
+        base, kind = (0x7F0000000000, "virtual") if command == "gpa2hva" else (0x100000000, "physical")
+        return f"Host {kind} address for {gpa} (pc.ram) is {base + at:#x}"
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeCanary:
+    def __init__(self, reply: dict[str, Any]) -> None:
+        self.reply = reply
+        self.asked: list[str] = []
+        self.closed = 0
+
+    def ask(self, request: str, *, seconds: float) -> list[str]:
+        assert seconds > 0
+        self.asked.append(request)
+        return [json.dumps(self.reply)]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def no_stream(_: float) -> Any:
+    raise ConnectionRefusedError("nobody there")
+
+
+@pytest.fixture
+def host() -> FakeSsh:
+    return FakeSsh(pid="77\n", maps=MAPS, tail="last words\n")
+
+
+@pytest.fixture
+def guest(host: FakeSsh, monkeypatch: pytest.MonkeyPatch) -> Guest:
+    made = Guest(GuestSpec(), lambda: host, LOGIN, Vitals("the guest"), no_stream)
+    monkeypatch.setattr(made, "_qmp", FakeQmp())
+    return made
+
+
+def planted(gpa: int = 0x3000) -> Planted:
+    return Planted("user", "private", Address(gpa, 0, 0), b"secret" * 8)
+
+
+def canary(guest: Guest, monkeypatch: pytest.MonkeyPatch, **reply: Any) -> FakeCanary:
+    made = FakeCanary(reply)
+    monkeypatch.setattr(guest, "_canary", made)
+    return made
+
+
+def test_page_lies_where_its_qemu_says(guest: Guest) -> None:
+    assert guest.address(0x3000) == Address(0x3000, 0x7F0000003000, 0x100003000)
+    with pytest.raises(MachineError, match="No memory is mapped at address 0xc000000"):
+        guest.address(0xC000000)
+
+
+def test_mapping_is_the_one_that_holds_the_address(guest: Guest) -> None:
+    lines = MAPS.splitlines()
+    assert guest.mapping(0x7F0000000000) == f"/proc/77/maps: {lines[1]}"
+    assert guest.mapping(0x7F000BFFFFFF).endswith(lines[1])
+    assert guest.mapping(0x7F000C000000).endswith(lines[2])
+    with pytest.raises(MachineError, match="no mapping of QEMU"):
+        guest.mapping(0x7F000C001000)
+
+
+def test_planted_canaries_come_with_their_addresses_and_hide_their_bytes(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = canary(guest, monkeypatch, canaries=[{"kind": "user", "set": "private", "gpa": 0x3000, "bytes": "c0ffee"}])
+    (found,) = guest.plant(b"\x01\x02")
+    assert talk.asked == ["plant 0102"]
+    assert found == Planted("user", "private", Address(0x3000, 0x7F0000003000, 0x100003000), b"\xc0\xff\xee")
+    assert "ffee" not in repr(found)
+    assert "xc0" not in repr(found)
+
+
+def test_page_is_read_where_it_was_planted(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = canary(guest, monkeypatch, gpa=0x3000, planted_gpa=0x3000, moved=False, bytes="c0ffee")
+    assert guest.read(planted()) == b"\xc0\xff\xee"
+    assert talk.asked == ["read user private"]
+
+
+@pytest.mark.parametrize("reply", [{"gpa": 0x4000, "moved": True}, {"gpa": 0x4000, "moved": False}])
+def test_page_that_moved_is_a_fault_and_no_answer(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, reply: dict[str, Any]
+) -> None:
+    canary(guest, monkeypatch, **reply, bytes="c0ffee")
+    with pytest.raises(MachineError, match="moved its user canary"):
+        guest.read(planted())
+
+
+def test_canary_that_cannot_is_a_fault_that_hides_the_seed(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    canary(guest, monkeypatch, error="no /dev/sealproof-canary")
+    with pytest.raises(MachineError, match="'plant': no /dev/sealproof-canary") as caught:
+        guest.plant(b"\xab" * 32)
+    assert "abab" not in str(caught.value)
+
+
+def test_checks_are_one_a_line(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [{"name": "a", "expected": 1, "got": 1}, {"name": "b", "expected": "x", "got": ["SIGILL"]}]
+    inner = FakeSsh(check_clock="\n".join(map(json.dumps, lines)) + "\n")
+    monkeypatch.setattr(guest, "_ssh", inner)
+    assert guest.checks("check_clock", "kvm-clock") == lines
+    assert inner.ran == ["/sealproof/check_clock kvm-clock"]
+
+
+# --- its SSH
+
+
+@pytest.mark.parametrize("words", ["last words", None])
+def test_guest_that_does_not_answer_is_explained_by_its_console(guest: Guest, host: FakeSsh, words: str | None) -> None:
+    if words is None:
+        host.texts = {"tail": DeadlineError("waited 5 s for 'tail'")}  # the host is stuck, too
+    with pytest.raises(DeadlineError, match="SSH of guest plain") as caught:
+        guest.connect(seconds=0.05)
+    assert "nobody there" in caught.value.message
+    assert (words or "no console") in caught.value.message
+
+
+def test_guest_that_is_not_up_yet_is_tried_again(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[Exception] = [ChannelError("no banner"), ConnectionResetError("reset")]
+
+    def connect(*_: Any) -> str:
+        if tries:
+            raise tries.pop(0)
+        return "session"
+
+    monkeypatch.setattr(guest, "_stream", lambda _: None)
+    monkeypatch.setattr(module, "Ssh", connect)
+    assert guest.connect(seconds=60) == "session"
+
+
+@pytest.mark.parametrize("error", [AccessError("wrong key"), MachineLostError("panic")])
+def test_guest_that_refuses_or_is_lost_is_not_tried_again(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    tries: list[int] = []
+
+    def connect(*_: Any) -> None:
+        tries.append(1)
+        raise error
+
+    monkeypatch.setattr(guest, "_stream", lambda _: None)
+    monkeypatch.setattr(module, "Ssh", connect)
+    with pytest.raises(type(error)):
+        guest.connect(seconds=60)
+    assert tries == [1]
+
+
+# --- its end
+
+
+def test_end_of_its_qemu_is_its_loss(guest: Guest) -> None:
+    guest._qmp_ended()
+    assert guest.vitals.reason == "its QEMU ended"
+
+
+def test_end_of_our_channels_is_not(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk, qmp = canary(guest, monkeypatch), guest.qmp
+    inner = FakeSsh()
+    monkeypatch.setattr(guest, "_ssh", inner)
+    guest.close()
+    guest._qmp_ended()
+    guest.close()
+    assert guest.vitals.reason is None
+    assert (talk.closed, qmp.closed, inner.closed) == (1, 1, 1)
+
+
+# --- what it is started with
+
+
+def test_guest_is_a_plain_qemu_on_kvm_whose_qmp_only_its_host_reaches() -> None:
+    words = GuestSpec(name="one", ssh_port=2201, qmp_port=4401).argv()
+    assert "pc,accel=kvm" in words
+    assert "tcp:127.0.0.1:4401,server=on,wait=off" in words
+    assert sum(":2201-:22" in word for word in words) == 1
+
+
+def test_two_guests_share_no_file() -> None:
+    first, second = GuestSpec(name="one"), GuestSpec(name="two")
+    files = [
+        {re.sub(r"^.*(/run/guest/[^,]*).*$", r"\1", word) for word in s.argv() if "/run/guest" in word}
+        for s in (first, second)
+    ]
+    assert files[0]
+    assert not files[0] & files[1]
+
+
+def test_guest_whose_qemu_refuses_is_told(host: FakeSsh) -> None:
+    host.texts = {"truncate": "", "qemu_system": ChannelError("'qemu-system-x86_64' ended with status 1: no KVM")}
+    with pytest.raises(ChannelError, match="no KVM"):
+        GuestSpec().start(host)

@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is restored is what was saved, or a host is booted cold and that is told. The hosts are fakes here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from common.errors import ChannelError, DeadlineError, MachineError, MachineLostError
+from common.progress import Terminal
+from common.store import Store
+from host_setup.channels.vitals import Vitals
+from host_setup.hosts import snapshots as module
+from host_setup.hosts.pool import HostPool
+from host_setup.hosts.snapshots import EmulatedHosts, NotPristineError
+from tests_unit.machine_samples import spec
+
+SIZE = 1 << 10
+
+
+class FakeHost:
+    """A host whose memory is two nonces and how often they were asked for; a restored one has them from the stream.
+
+    Tests change what happens by ``restored``, called with each host that was loaded, and ``booted``.
+    """
+
+    all: ClassVar[list[FakeHost]] = []
+    restored: Callable[[FakeHost], None] = staticmethod(lambda _: None)
+    booted: Callable[[FakeHost], None] = staticmethod(lambda _: None)
+
+    def __init__(self, _spec: Any, folder: Path, *, state: Path | None = None) -> None:
+        self.folder, self.state = folder, state
+        self.vitals, self.guest_vitals = Vitals("the host"), Vitals("the guest")
+        self.memory = {who: {"nonce": "", "asked": 0} for who in ("host", "guest")}
+        self.closed = self.detached = self.resumed = self.saves = 0
+        self.garbage = ""
+        self.ssh, self.guest = Session(self, "host"), self
+        self.all.append(self)
+        if state is not None:
+            self.memory = json.loads(state.read_text())
+            type(self).restored(self)
+
+    def boot(self) -> None:
+        type(self).booted(self)
+        self.guest = type("Guest", (), {"ssh": Session(self, "guest")})()
+
+    def nonces(self) -> tuple[str, str]:
+        texts = tuple(self.garbage or json.dumps(self.memory[who]) for who in ("host", "guest"))
+        for memory in self.memory.values():
+            memory["asked"] += 1
+        return texts
+
+    def save(self, state: Path) -> None:
+        assert self.detached, "nobody is logged in to a saved host"
+        self.saves += 1
+        state.write_text(json.dumps(self.memory))
+
+    def detach(self) -> None:
+        self.detached += 1
+
+    def resume(self) -> None:
+        self.resumed += 1
+
+    def kernel_log(self) -> str:
+        return f"log of {self.folder.name}"
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Session:
+    """Runs ``nonce set`` on a fake host."""
+
+    def __init__(self, host: FakeHost, who: str) -> None:
+        self.host, self.who = host, who
+
+    def run(self, argv: list[str], *, seconds: float) -> Session:
+        program, command, nonce = argv
+        assert (program.rpartition("/")[2], command, seconds > 0) == ("nonce", "set", True)
+        self.host.memory[self.who]["nonce"] = nonce
+        return self
+
+    def require(self) -> Session:
+        return self
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeHost, "all", [])
+    monkeypatch.setattr(FakeHost, "restored", staticmethod(lambda _: None))
+    monkeypatch.setattr(FakeHost, "booted", staticmethod(lambda _: None))
+    monkeypatch.setattr(module, "EmulatedHost", FakeHost)
+    monkeypatch.setattr("host_setup.hosts.emulated.qemu_version", lambda: "9.2.0")
+    monkeypatch.setattr(module, "GIB", SIZE)
+
+
+@pytest.fixture
+def notes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, notes: list[str]) -> EmulatedHosts:
+    return EmulatedHosts(spec(), Store(tmp_path / "store"), Terminal(), tmp_path / "hosts", note=notes.append)
+
+
+def open_hosts() -> list[FakeHost]:
+    return [host for host in FakeHost.all if not host.closed]
+
+
+def test_first_host_is_saved_tried_and_then_restored(hosts: EmulatedHosts, notes: list[str]) -> None:
+    started = hosts.start()
+    booted, tried, restored = FakeHost.all
+    assert (booted.state, booted.saves, booted.closed) == (None, 1, 1)
+    assert tried.closed == 1
+    assert restored is started
+    assert restored.memory["host"]["nonce"] != restored.memory["guest"]["nonce"]
+    assert len(str(restored.memory["host"]["nonce"])) == 32
+    assert open_hosts() == [started]
+    assert (hosts.fallbacks, notes) == (0, [])
+
+
+def test_saved_state_is_made_once_and_holds_the_first_boots_log(hosts: EmulatedHosts) -> None:
+    assert hosts.saved().boot_log == "log of host-1"
+    hosts.saved()
+    assert len(FakeHost.all) == 2
+    assert hosts.saved().stream.exists()
+
+
+def wrong_nonce(host: FakeHost) -> None:
+    host.memory["guest"]["nonce"] = "of another boot"
+
+
+def used_before(host: FakeHost) -> None:
+    host.nonces()
+
+
+def swapped(host: FakeHost) -> None:
+    host.memory = {"host": host.memory["guest"], "guest": host.memory["host"]}
+
+
+def garbage(host: FakeHost) -> None:
+    host.garbage = "\x00\x00"
+
+
+def nothing(host: FakeHost) -> None:
+    host.memory["host"] = {"nonce": "", "asked": 0}
+
+
+@pytest.mark.parametrize("wrong", [wrong_nonce, used_before, swapped, garbage, nothing])
+def test_restore_that_proves_wrong_is_told_counted_and_replaced_by_a_cold_boot(
+    hosts: EmulatedHosts, notes: list[str], monkeypatch: pytest.MonkeyPatch, wrong: Callable[[FakeHost], None]
+) -> None:
+    hosts.saved()
+    monkeypatch.setattr(FakeHost, "restored", staticmethod(wrong))
+    started = hosts.start()
+    assert started.state is None
+    assert open_hosts() == [started]
+    assert hosts.fallbacks == 1
+    assert len(notes) == 1
+    assert notes[0].startswith("restore failed, booting cold instead: restore: ")
+    with pytest.raises(NotPristineError):
+        hosts.restore(hosts.saved())
+
+
+@pytest.mark.parametrize("error", [MachineLostError("panic"), DeadlineError("slow"), ChannelError("no SSH")])
+def test_restore_that_fails_is_told_counted_and_replaced_by_a_cold_boot(
+    hosts: EmulatedHosts, notes: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    hosts.saved()
+
+    def fail(_: FakeHost) -> tuple[str, str]:
+        raise error
+
+    monkeypatch.setattr(FakeHost, "nonces", fail)
+    started = hosts.start()
+    assert open_hosts() == [started]
+    assert hosts.fallbacks == 1
+    assert error.args[0] in notes[0]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_interrupted_restore_is_no_reason_to_boot_and_leaves_no_host(
+    hosts: EmulatedHosts, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    hosts.saved()
+
+    def fail(_: FakeHost) -> tuple[str, str]:
+        raise error
+
+    monkeypatch.setattr(FakeHost, "nonces", fail)
+    with pytest.raises(error):
+        hosts.start()
+    assert open_hosts() == []
+    assert hosts.fallbacks == 0
+
+
+def test_host_that_does_not_even_boot_cold_is_ended(hosts: EmulatedHosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: FakeHost) -> None:
+        raise MachineLostError("panic")
+
+    monkeypatch.setattr(FakeHost, "booted", staticmethod(fail))
+    with pytest.raises(MachineLostError):
+        hosts.start()
+    assert open_hosts() == []
+    monkeypatch.setattr(FakeHost, "booted", staticmethod(lambda _: None))
+    hosts.start()  # and the failure left no entry in the cache
+
+
+def test_state_that_cannot_be_loaded_is_saved_again_in_another_moment(
+    hosts: EmulatedHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = [1, 2]
+
+    def load(_: FakeHost) -> None:
+        if refusals:
+            refusals.pop()
+            raise MachineLostError("vCPU set in guest-mode")
+
+    monkeypatch.setattr(FakeHost, "restored", staticmethod(load))
+    hosts.saved()
+    assert (FakeHost.all[0].saves, FakeHost.all[0].resumed) == (3, 2)
+
+
+def test_state_that_can_never_be_loaded_is_no_saved_state(
+    hosts: EmulatedHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(_: FakeHost) -> None:
+        raise MachineLostError("vCPU set in guest-mode")
+
+    monkeypatch.setattr(FakeHost, "restored", staticmethod(load))
+    with pytest.raises(MachineError, match=r"of 10 saved states none could be loaded; the last: .*guest-mode"):
+        hosts.saved()
+    assert FakeHost.all[0].closed == 1
+    monkeypatch.setattr(FakeHost, "restored", staticmethod(lambda _: None))
+    assert hosts.saved().stream.exists()
+
+
+def test_each_host_has_a_folder_of_its_own_and_an_old_runs_is_emptied(hosts: EmulatedHosts, tmp_path: Path) -> None:
+    old = tmp_path / "hosts" / "host-1" / "console.log"
+    old.parent.mkdir(parents=True)
+    old.write_text("of another run")
+    hosts.start()
+    hosts.start()
+    assert not old.exists()
+    folders = [host.folder for host in FakeHost.all]
+    assert len(set(folders)) == len(folders) == 4
+
+
+# --- the pool
+
+
+@pytest.fixture
+def pool(hosts: EmulatedHosts) -> HostPool:
+    return HostPool(hosts)
+
+
+def test_harmless_probes_share_a_host(pool: HostPool) -> None:
+    assert pool.shared() is pool.shared()
+    assert pool.lost == []
+
+
+@pytest.mark.parametrize("whose", ["vitals", "guest_vitals"])
+def test_lost_host_or_guest_is_replaced_and_listed_once(pool: HostPool, whose: str) -> None:
+    first = pool.shared()
+    getattr(first, whose).lost("stalled")
+    second = pool.shared()
+    assert second is not first
+    assert first.closed == 1
+    assert pool.shared() is second
+    assert pool.lost == ["stalled"]
+    assert f"log of {first.folder.name}" in pool.kernel_logs()
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError, KeyboardInterrupt])
+def test_fresh_host_is_used_once_and_ended_whatever_happens(pool: HostPool, error: type[BaseException] | None) -> None:
+    shared = pool.shared()
+
+    def use() -> FakeHost:
+        with pool.fresh() as host:
+            assert host is not shared
+            host.vitals.lost("killed by the probe")
+            if error is not None:
+                raise error
+            return host
+
+    if error is None:
+        assert use() is not use()
+    else:
+        with pytest.raises(error):
+            use()
+    assert open_hosts() == [shared]
+    assert pool.lost == [], "a fresh host may be lost"
+
+
+def test_logs_are_those_of_the_first_boot_and_of_every_host(pool: HostPool) -> None:
+    with pool.fresh() as fresh:
+        pass
+    shared = pool.shared()
+    logs = pool.kernel_logs().splitlines()
+    assert logs == ["log of host-1", *(f"log of {host.folder.name}" for host in (fresh, shared))]
+    pool.close()
+    assert pool.kernel_logs().splitlines() == logs
+
+
+def test_pool_ends_its_host_once(pool: HostPool) -> None:
+    shared = pool.shared()
+    pool.close()
+    pool.close()
+    assert shared.closed == 1
+    assert open_hosts() == []
+
+
+def test_host_that_cannot_be_replaced_is_listed_and_gone(pool: HostPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = pool.shared()
+    first.vitals.lost("panic")
+
+    def fail(_: FakeHost) -> None:
+        raise MachineLostError("again")
+
+    monkeypatch.setattr(FakeHost, "restored", staticmethod(fail))
+    monkeypatch.setattr(FakeHost, "booted", staticmethod(fail))
+    with pytest.raises(MachineLostError):
+        pool.shared()
+    assert pool.lost == ["panic"]
+    pool.close()
+    assert first.closed == 1

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from common.errors import NoSpaceError
+from common.paths import PROJECT
+from common.store import Store, digest, disk_errors
+from common.waiting import Deadline, poll_until
+
+MIB = 1 << 20
+DAY = 86400.0
+
+# Makes entry kind/KEY of STORE; says "asks" before and "makes" in the middle, and goes on when there is a file "go".
+MAKER = """
+import sys, time
+from pathlib import Path
+from common.store import Store
+base, name, key = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+
+def make(folder):
+    (folder / "part").write_text("half")
+    with (base / "makes").open("a") as out:
+        out.write(name + "\\n")
+    while not (base / "go").exists():
+        time.sleep(0.005)
+    (folder / "part").write_text("whole")
+
+(base / f"{name}-asks").touch()
+print((Store(base / "store").get_or_make("kind", key, make) / "part").read_text())
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Iterator[Callable[[str, str], subprocess.Popen[str]]]:
+    """Starts a process of its own that asks for an entry."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(name: str, key: str) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-c", MAKER, str(tmp_path), name, key]
+        started.append(subprocess.Popen(argv, cwd=PROJECT, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def filled(size: int = 0) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / "content").write_bytes(b"c" * size)
+
+    return make
+
+
+def never(_: Path) -> None:
+    pytest.fail("the entry is made again")
+
+
+def left_behind(store: Store) -> list[str]:
+    """What is there besides locks."""
+    return [str(p.relative_to(store.root)) for p in store.root.glob("*/*") if p.parent.name != "locks"]
+
+
+def test_entry_is_made_once_and_then_found(store: Store) -> None:
+    assert store.get("kind", "a") is None
+    made = store.get_or_make("kind", "a", filled(3))
+    assert (made / "content").read_bytes() == b"ccc"
+    assert store.get_or_make("kind", "a", never) == store.get("kind", "a") == made == store.path("kind", "a")
+
+
+def test_processes_that_ask_for_the_same_make_it_once(
+    tmp_path: Path, maker: Callable[[str, str], subprocess.Popen[str]]
+) -> None:
+    asking = [maker(name, "same") for name in ("one", "two", "three")]
+    poll_until(lambda: len(list(tmp_path.glob("*-asks"))) == 3, Deadline(60), "all to ask")
+    poll_until((tmp_path / "makes").exists, Deadline(60), "one to make")
+    assert Store(tmp_path / "store").get("kind", "same") is None, "an entry is complete or absent"
+    (tmp_path / "go").touch()
+    assert [process.communicate(timeout=60)[0] for process in asking] == ["whole\n"] * 3
+    assert len((tmp_path / "makes").read_text().splitlines()) == 1
+
+
+def test_living_maker_is_left_alone_and_a_killed_one_is_swept_up(
+    tmp_path: Path, store: Store, maker: Callable[[str, str], subprocess.Popen[str]]
+) -> None:
+    at_work = maker("one", "slow")
+    poll_until((tmp_path / "makes").exists, Deadline(60), "it to make")
+    store.get_or_make("kind", "other", filled())
+    store.clean(max_bytes=1 << 40, max_age=DAY)
+    assert (store.root / "scratch" / "kind-slow" / "part").read_text() == "half"
+    at_work.kill()
+    at_work.wait()
+    assert store.get("kind", "slow") is None
+    store.get_or_make("kind", "third", filled())
+    assert left_behind(store) == ["kind/other", "kind/third"] or left_behind(store) == ["kind/third", "kind/other"]
+
+
+def test_entry_whose_maker_was_killed_is_made_from_nothing(
+    tmp_path: Path, store: Store, maker: Callable[[str, str], subprocess.Popen[str]]
+) -> None:
+    killed = maker("one", "same")
+    poll_until((tmp_path / "makes").exists, Deadline(60), "it to make")
+    killed.kill()
+    killed.wait()
+    made = store.get_or_make("kind", "same", filled())
+    assert sorted(p.name for p in made.iterdir()) == [".used", "content"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_is_told_as_such_and_leaves_nothing(store: Store, number: int) -> None:
+    def make(folder: Path) -> None:
+        filled(10)(folder)
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(NoSpaceError) as caught:
+        store.get_or_make("kind", "a", make)
+    assert str(store.root) in caught.value.message
+    assert "make clean-cache" in caught.value.hint
+    assert left_behind(store) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_really_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "sealproof-test", tmp_path]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    try:
+        store = Store(tmp_path / "store")
+        with pytest.raises(NoSpaceError):
+            store.get_or_make("kind", "big", filled(2 * MIB))
+        assert left_behind(store) == []
+        store.get_or_make("kind", "small", filled(MIB // 2))
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_maker_that_fails_leaves_nothing_and_another_may_try(store: Store, error: type[BaseException]) -> None:
+    def make(folder: Path) -> None:
+        filled(10)(folder)
+        raise error
+
+    with pytest.raises(error):
+        store.get_or_make("kind", "a", make)
+    assert left_behind(store) == []
+    store.get_or_make("kind", "a", filled())
+
+
+def test_other_system_errors_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), disk_errors(tmp_path):
+        raise PermissionError(errno.EACCES, "no")
+
+
+def test_too_little_room_is_told_before_anything_is_made(store: Store) -> None:
+    need = shutil.disk_usage(store.root.parent).total + 1
+    with pytest.raises(NoSpaceError, match="are needed"):
+        store.get_or_make("kind", "a", never, need=need)
+    assert left_behind(store) == []
+
+
+def test_room_is_not_asked_for_what_is_there(store: Store) -> None:
+    store.get_or_make("kind", "a", filled())
+    store.get_or_make("kind", "a", never, need=1 << 62)
+
+
+def used(store: Store, key: str, days_ago: float, size: int = MIB) -> None:
+    store.get_or_make("kind", key, filled(size))
+    then = time.time() - days_ago * DAY
+    os.utime(store.path("kind", key) / ".used", (then, then))
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "days", "kept"),
+    [
+        (100, 100, ["new", "middle", "old"]),
+        (100, 7, ["new", "middle"]),
+        (2.5, 100, ["new", "middle"]),
+        (1.5, 100, ["new"]),
+        (0, 100, []),
+        (100, 0.5, ["new"]),
+        (1.5, 7, ["new"]),
+    ],
+)
+def test_clean_removes_the_old_and_then_the_longest_unused(
+    store: Store, megabytes: float, days: float, kept: list[str]
+) -> None:
+    for key, age in (("middle", 5), ("old", 10), ("new", 0)):
+        used(store, key, age)
+    removed = store.clean(max_bytes=int(megabytes * MIB), max_age=days * DAY)
+    assert [entry.key for entry in store.entries()] == kept
+    assert sorted(entry.key for entry in removed) == sorted({"new", "middle", "old"} - set(kept))
+
+
+def test_use_makes_an_entry_young(store: Store) -> None:
+    used(store, "old", 10)
+    store.get("kind", "old")
+    assert store.clean(max_bytes=1 << 40, max_age=DAY) == []
+
+
+def test_entry_tells_kind_key_size_and_age(store: Store) -> None:
+    used(store, "a", 10, size=3 * MIB)
+    (entry,) = store.entries()
+    assert (entry.kind, entry.key, entry.path) == ("kind", "a", store.path("kind", "a"))
+    assert 3 * MIB <= entry.size < 4 * MIB
+    assert 9.9 * DAY < entry.age < 10.1 * DAY
+
+
+def test_size_does_not_follow_links_out_of_the_entry(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(b"b" * MIB)
+    store.get_or_make("kind", "a", lambda folder: (folder / "link").symlink_to(tmp_path / "big"))
+    assert store.entries()[0].size < MIB
+    store.clean(max_bytes=0, max_age=0)
+    assert (tmp_path / "big").exists()
+
+
+def test_empty_cache_is_clean(store: Store) -> None:
+    assert store.entries() == []
+    assert store.clean(max_bytes=0, max_age=0) == []
+
+
+def test_discarded_entry_is_made_anew(store: Store) -> None:
+    store.get_or_make("kind", "a", filled(1))
+    store.discard("kind", "a")
+    assert store.get("kind", "a") is None
+    assert (store.get_or_make("kind", "a", filled(2)) / "content").stat().st_size == 2
+    store.discard("kind", "not there")
+
+
+def test_digest_frames_its_parts() -> None:
+    assert len({digest("ab", "c"), digest("a", "bc"), digest("abc"), digest("abc", ""), digest("", "abc")}) == 5
+    assert digest("abc") == digest(b"abc")
+    assert digest("a", "b") != digest("b", "a")
+    assert len(digest()) == 20
+
+
+def test_digest_of_a_file_counts_name_and_content_and_not_the_folder(tmp_path: Path) -> None:
+    files = {}
+    for path, content in (("x/one", "1"), ("y/one", "1"), ("x/two", "1"), ("z/one", "2")):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(content)
+        files[path] = digest(tmp_path / path)
+    assert files["x/one"] == files["y/one"]
+    assert len({files["x/one"], files["x/two"], files["z/one"]}) == 3

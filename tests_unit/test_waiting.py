@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from common.errors import DeadlineError, MachineLostError
+from common.waiting import Deadline, poll_until
+
+
+def test_wait_returns_the_first_true_thing_that_the_probe_found() -> None:
+    found = iter([None, 0, "", [], "here", "later"])
+    assert poll_until(lambda: next(found), Deadline(60), "it", interval=0.001) == "here"
+
+
+def test_wait_that_runs_out_names_time_and_aim_and_asks_once_what_went_on() -> None:
+    asked: list[int] = []
+
+    def explain() -> str:
+        asked.append(1)
+        return "the machine slept"
+
+    with pytest.raises(DeadlineError) as caught:
+        poll_until(lambda: None, Deadline(0.05), "the host to boot", explain=explain, interval=0.01)
+    assert caught.value.message == "waited 0.05 s for the host to boot\nthe machine slept"
+    assert asked == [1]
+
+
+def test_wait_that_succeeds_asks_for_no_explanation() -> None:
+    def explain() -> str:
+        raise AssertionError("nothing is to be explained")
+
+    assert poll_until(lambda: True, Deadline(0), "it", explain=explain)
+
+
+def test_passed_deadline_still_looks_once() -> None:
+    looks: list[int] = []
+    with pytest.raises(DeadlineError):
+        poll_until(lambda: looks.append(1), Deadline(0), "it")
+    assert looks == [1]
+
+
+def test_check_ends_a_pointless_wait_at_once_and_before_the_probe() -> None:
+    def dead() -> None:
+        raise MachineLostError("gone")
+
+    begun = time.monotonic()
+    with pytest.raises(MachineLostError):
+        poll_until(lambda: pytest.fail("looked at a dead machine"), Deadline(600), "it", check=dead)
+    assert time.monotonic() - begun < 60
+
+
+def test_long_interval_does_not_outlast_the_deadline() -> None:
+    begun = time.monotonic()
+    with pytest.raises(DeadlineError):
+        poll_until(lambda: None, Deadline(0.05), "it", interval=600)
+    assert time.monotonic() - begun < 60
+
+
+def test_one_deadline_bounds_several_waits() -> None:
+    deadline = Deadline(0.05)
+    with pytest.raises(DeadlineError):
+        poll_until(lambda: None, deadline, "the first")
+    assert deadline.passed()
+    assert deadline.left() == 0.0
+    assert Deadline(60).left() > 0
