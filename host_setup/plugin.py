@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserInputError
+from common.errors import SealproofError
 from common.paths import cache_root
 from common.progress import Terminal
 from common.store import Store
@@ -23,6 +23,7 @@ from host_setup.hosts.pool import HostPool
 from host_setup.provision import KINDS, Provisioned, Settings, provision
 
 LAST = "whole_run"
+NOT_PROVEN = 2  # exit status
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -71,17 +72,21 @@ def settings(request: pytest.FixtureRequest) -> Settings:
     """What the user chose."""
     option = request.config.option
     source: Path | None = option.kernel_source
-    if source is not None and not source.exists():
-        raise UserInputError(f"there is no {source}", stage="--kernel-source", hint="name a kernel tree or a tarball")
     return Settings(host=option.host, series=option.series, kernel_source=source)
 
 
 @pytest.fixture(scope="session")
 def provisioned(request: pytest.FixtureRequest, settings: Settings, hosts_folder: Path) -> Provisioned:
-    """Kernel, images and hosts; what is missing is made now, with progress on the terminal."""
+    """Kernel, images and hosts; what is missing is made now, with progress on the terminal.
+
+    Without them no claim can be tried: the run ends with that one error, and the claims are MISS.
+    """
     capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        return provision(settings, Store(cache_root()), Terminal(), hosts_folder, note=warnings.warn)
+    try:
+        with capture.global_and_fixture_disabled():
+            return provision(settings, Store(cache_root()), Terminal(), hosts_folder, note=warnings.warn)
+    except SealproofError as error:
+        pytest.exit(f"the set-up failed\n{error}", returncode=NOT_PROVEN)
 
 
 @pytest.fixture(scope="session")
