@@ -98,12 +98,13 @@ def test_the_lock_pins_virtme_ng_with_hashes():
 
 def test_virtme_ng_is_timed_to_its_command_s_output(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HOME", "/nowhere")
-    (tmp_path / "vng").write_text('#!/bin/sh\necho "$HOME $PWD"\necho 6.12.7\nsleep 1\n')
+    (tmp_path / "vng").write_text('#!/bin/sh\necho "$HOME $PWD"\necho 6.12.7\nexit 255\n')
     (tmp_path / "vng").chmod(0o755)
     vng = VirtmeNg("1", "key", tmp_path)
     seconds = vng.boot(Path("image"), "6.12.7", cpus=2, memory=1024, folder=tmp_path / "run")
     assert seconds > 0
     assert f"{tmp_path}/run/home /\n" in (tmp_path / "run/vng.log").read_text()
+    (tmp_path / "vng").write_text("#!/bin/sh\necho 6.12.7\n")
     with pytest.raises(MachineError, match=r"nothing said 6\.12\.8"):
         vng.boot(Path("image"), "6.12.8", cpus=2, memory=1024, folder=tmp_path / "run")
     (tmp_path / "vng").write_text("#!/bin/sh\necho no kernel\nexit 3\n")

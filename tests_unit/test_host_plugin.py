@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from common.paths import PROJECT
-from host_setup.plugin import LAST, pytest_collection_modifyitems
+from host_setup.plugin import LAST, NOT_PROVEN, pytest_collection_modifyitems
 
 CONFTEST = """
 import pytest
@@ -19,18 +21,16 @@ pytest_plugins = ["host_setup.plugin"]
 def hosts_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("hosts")
 """
-TESTS = {
+ORDER = {
     "test_a_health.py": "import pytest\npytestmark = pytest.mark.whole_run\ndef test_health(): pass\n",
     "test_b.py": "def test_one(): pass\n"
     "import pytest\n@pytest.mark.whole_run\ndef test_end(): pass\n"
     "def test_two(): pass\n",
-    "test_c.py": "def test_three(pool): pass\n",
 }
 
 
-def run(folder: Path, *options: str) -> str:
-    (folder / "conftest.py").write_text(CONFTEST)
-    for name, text in TESTS.items():
+def run(folder: Path, tests: dict[str, str], *options: str) -> tuple[int, str]:
+    for name, text in {"conftest.py": CONFTEST, **tests}.items():
         (folder / name).write_text(text)
     argv = [
         sys.executable,
@@ -39,31 +39,35 @@ def run(folder: Path, *options: str) -> str:
         "-p",
         "no:cacheprovider",
         "-v",
-        "--rootdir",
-        str(folder),
+        f"--rootdir={folder}",
         *options,
         str(folder),
     ]
     env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROJECT), "XDG_CACHE_HOME": str(folder / "cache")}
     done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
-    return done.stdout + done.stderr
+    return done.returncode, done.stdout + done.stderr
 
 
-def test_unknown_host_is_told_nothing_is_made_and_what_judges_the_whole_run_comes_last(tmp_path: Path) -> None:
-    said = run(tmp_path, "--host", "mainframe", "--strict-markers")
-    names = re.findall(r"::(test_\w+) (?:PASSED|ERROR)", said)
-    assert names == ["test_one", "test_two", "test_three", "test_health", "test_end"]
-    assert "--host: no host kind mainframe" in said
-    assert "next: one of: auto, emulated" in said
-    assert "4 passed, 1 error" in said
-    assert not any(p.is_file() for p in (tmp_path / "cache").rglob("*"))
+def test_what_judges_the_whole_run_comes_last(tmp_path: Path) -> None:
+    status, said = run(tmp_path, ORDER, "--strict-markers")
+    assert status == 0
+    assert re.findall(r"::(test_\w+) PASSED", said) == ["test_one", "test_two", "test_health", "test_end"]
 
 
-def test_kernel_source_that_is_not_there_is_told(tmp_path: Path) -> None:
-    said = run(tmp_path, "--kernel-source", "/no/such/tree", "-k", "test_three")
-    assert "--kernel-source: there is no /no/such/tree" in said
-    assert "next: name a kernel tree or a tarball" in said
-    assert not any(p.is_file() for p in (tmp_path / "cache").rglob("*"))
+@pytest.mark.parametrize(
+    ("option", "value", "wrong"),
+    [("--host", "mainframe", "no host kind mainframe"), ("--kernel-source", "/no/such/tree", "/no/such/tree")],
+)
+def test_unusable_option_ends_the_run_with_that_one_error_and_makes_nothing(
+    tmp_path: Path, option: str, value: str, wrong: str
+) -> None:
+    tests = {"test_c.py": "def test_one(pool): pass\ndef test_two(pool): pass\n"}
+    status, said = run(tmp_path, tests, option, value)
+    assert status == NOT_PROVEN
+    assert said.count(wrong) == 1
+    assert "  next: " in said
+    assert "Traceback" not in said
+    assert not any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
 
 
 def test_order_among_equals_stays() -> None:
