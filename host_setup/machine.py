@@ -249,11 +249,8 @@ class Probes:
             return ""
 
 
-def survey(probes: Probes | None = None, *, weigh_cache: bool = True) -> Machine:
-    """Look at this machine; never raises for what it finds.
-
-    :param weigh_cache: also find the size of all that is cached, which takes seconds for a large cache on a busy disk.
-    """
+def survey(probes: Probes | None = None) -> Machine:
+    """Look at this machine; takes well under a second, never raises for what it finds."""
     probes = probes or Probes()
     processor = _processor(probes)
     return Machine(
@@ -269,7 +266,7 @@ def survey(probes: Probes | None = None, *, weigh_cache: bool = True) -> Machine
         ccache=_ccache(probes),
         user=_user(probes),
         cache_path=probes.cache,
-        cache=_cache(probes.cache) if weigh_cache else (),
+        cache=_cache(probes.cache),
     )
 
 
@@ -400,10 +397,7 @@ def _user(probes: Probes) -> User:
 
 def _cache(root: Path) -> tuple[CacheKind, ...]:
     """The cache's content by kind; ``common.store`` knows its layout, but needs a library that may be missing here."""
-    kinds = []
-    for folder in sorted(root.glob("*/")):
-        blocks = [file.lstat().st_blocks for file in folder.rglob("*") if file.is_file() and not file.is_symlink()]
-        entries = len(list(folder.glob("*/")))
-        if entries and folder.name != "locks":
-            kinds.append(CacheKind(folder.name, entries, sum(blocks) * 512))
-    return tuple(kinds)
+    sizes: dict[str, list[int]] = {}
+    for used in root.glob("*/*/.used"):
+        sizes.setdefault(used.parent.parent.name, []).append(int(used.read_text(encoding="ascii") or 0))
+    return tuple(CacheKind(kind, len(found), sum(found)) for kind, found in sorted(sizes.items()) if kind != "scratch")

@@ -60,7 +60,7 @@ def host_kind(asked: str) -> str:
     """
     if asked not in KINDS:
         raise UserInputError(f"no host kind {asked}", stage="--host", hint=f"one of: {', '.join(KINDS)}")
-    return choose_host_kind(survey(weigh_cache=False)).kind if asked == "auto" else asked
+    return choose_host_kind(survey()).kind if asked == "auto" else asked
 
 
 def provision(

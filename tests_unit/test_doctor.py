@@ -207,13 +207,12 @@ def test_what_is_cached_already_needs_no_disk_again(fake: FakeMachine) -> None:
 
 
 def test_cache_content_is_counted_by_kind(fake: FakeMachine) -> None:
-    fake.write("cache/kernel/aa/bzImage", "x" * 8192)
-    fake.write("cache/kernel/bb/bzImage", "x" * 8192)
-    fake.write("cache/rootfs/cc/image", "x")
+    for entry, size in (("kernel/aa", 8192), ("kernel/bb", 8192), ("rootfs/cc", 1), ("scratch/kernel-dd", 1)):
+        fake.write(f"cache/{entry}/.used", str(size))
     fake.write("cache/locks/kernel-aa", "")
     seen = fake.survey()
     assert [(kind.kind, kind.entries) for kind in seen.cache] == [("kernel", 2), ("rootfs", 1)]
-    assert seen.cache[0].size >= 16384
+    assert seen.cache[0].size == 16384
     assert "2 kernel" in finding(seen, "cache").found
 
 

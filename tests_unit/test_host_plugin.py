@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import SealproofError
 from common.paths import PROJECT
+from common.progress import Terminal
+from common.store import Store
 from host_setup.plugin import LAST, NOT_PROVEN, pytest_collection_modifyitems
+from host_setup.provision import Settings, provision
 
 CONFTEST = """
 import pytest
@@ -54,20 +58,31 @@ def test_what_judges_the_whole_run_comes_last(tmp_path: Path) -> None:
     assert re.findall(r"::(test_\w+) PASSED", said) == ["test_one", "test_two", "test_health", "test_end"]
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "wrong"),
-    [("--host", "mainframe", "no host kind mainframe"), ("--kernel-source", "/no/such/tree", "/no/such/tree")],
-)
-def test_unusable_option_ends_the_run_with_that_one_error_and_makes_nothing(
-    tmp_path: Path, option: str, value: str, wrong: str
-) -> None:
+def test_unusable_option_ends_the_run_with_that_one_error_and_makes_nothing(tmp_path: Path) -> None:
     tests = {"test_c.py": "def test_one(pool): pass\ndef test_two(pool): pass\n"}
-    status, said = run(tmp_path, tests, option, value)
+    status, said = run(tmp_path, tests, "--host", "mainframe")
     assert status == NOT_PROVEN
-    assert said.count(wrong) == 1
-    assert "  next: " in said
+    assert said.count("--host: no host kind mainframe\n  next: one of: auto, emulated") == 1
     assert "Traceback" not in said
     assert not any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        (Settings(host="mainframe"), "no host kind mainframe"),
+        (Settings(kernel_source=Path("/no/such/tree")), "/no/such/tree"),
+        (Settings(series="no-such-series"), "no-such-series"),
+    ],
+)
+def test_unusable_choice_is_told_with_the_next_step_before_anything_is_made(
+    tmp_path: Path, settings: Settings, wrong: str
+) -> None:
+    with pytest.raises(SealproofError) as caught:
+        provision(settings, Store(tmp_path / "cache"), Terminal(), tmp_path / "hosts", note=pytest.fail)
+    assert wrong in caught.value.message
+    assert caught.value.hint
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
 def test_order_among_equals_stays() -> None:
