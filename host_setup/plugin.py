@@ -104,13 +104,14 @@ def pool(request: pytest.FixtureRequest, provisioned: Provisioned) -> Iterator[H
 def _keep(pool: HostPool) -> None:
     """Let the user log in."""
     terminal = Terminal()
-    terminal.say(f"\nThe host is kept. Log in, in another terminal, with\n  {pool.shared().login_command()}")
+    host = pool.shared()
+    terminal.say(f"\nThe host is kept. Log in, in another terminal, with\n  {host.login_command()}")
     terminal.say("its guest, from there:  the same key, port 2222 of its loopback. Ctrl-C here ends both.")
     if not sys.stdin.isatty():
         terminal.say("(no terminal to press Ctrl-C on: ended at once)")
         return
     try:
-        while not pool.shared().vitals.reason:
+        while not host.vitals.reason:
             time.sleep(1)
     except KeyboardInterrupt:
         terminal.say("ended")

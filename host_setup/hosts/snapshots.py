@@ -138,12 +138,12 @@ class EmulatedHosts:
 
         :raises MachineError: no moment was good.
         """
-        trouble: MachineError | None = None
+        trouble: MachineError | DeadlineError | None = None
         for _ in range(SAVES):
             host.save(folder / "state")
             try:
                 EmulatedHost(self.spec, self._next_folder(), state=folder / "state").close()
-            except MachineError as error:
+            except (MachineError, DeadlineError) as error:
                 trouble = error
                 host.resume()
             else:
