@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ChannelError, MachineError
+from common.errors import ChannelError, MachineError, MachineLostError
 from common.store import digest
 from common.waiting import Deadline, poll_until
 from guest_images.keys import Keys
@@ -31,7 +31,6 @@ from host_setup.hosts.qemu import QEMU, Qemu, qemu_version
 STALL = 20.0  # seconds without a heartbeat after which a machine counts as stalled
 BOOT = 90.0  # seconds that a cold boot may take on a slow, busy machine
 RESTORE = 20.0  # seconds, likewise
-SSH_IS_UP = "Server listening on"
 FAST_SSH, OPENSSH = 2022, 22  # ports of the host (guest_images/host/inittab)
 COMMAND_LINE = (
     "console=ttyS0 root=/dev/vda rootfstype=erofs ro init=/sbin/sealproof-start panic=-1 oops=panic nokaslr"
@@ -183,18 +182,32 @@ class EmulatedHost:
     def boot(self) -> None:
         """Wait for a cold boot, then start the guest and wait for it."""
         deadline = Deadline(BOOT)
-        poll_until(
-            lambda: SSH_IS_UP in self._qemu.console(),
-            deadline,
-            "the host to boot",
-            check=self.vitals.check,
-            explain=self._qemu.explain,
-            interval=0.05,
-        )
+        self._wait_for_beat("host", deadline)
         self._ssh = self._connect(deadline.left())
         self.spec.guest.start(self._ssh)
         self.guest.watch()
+        # Not by trying to log in: a connection made before the guest's network is there is tried again by slirp after
+        # seconds only.
+        self._wait_for_beat("guest", deadline)
         self.guest.connect(seconds=deadline.left()).close()
+
+    def _wait_for_beat(self, who: str, deadline: Deadline) -> None:
+        """Wait for the first heartbeat, which tells that user space is up."""
+        poll_until(
+            lambda: self._beats.began(who),
+            deadline,
+            f"the {who} to boot",
+            check=self._check_both,
+            explain=lambda: self.guest.console_tail() if who == "guest" else self._qemu.explain(),
+        )
+
+    def _check_both(self) -> None:
+        """Raise if the host is lost, or the guest; a lost guest's last words are on the host."""
+        self.vitals.check()
+        if self.guest_vitals.reason is not None:
+            raise MachineLostError(
+                f"the guest is lost: {self.guest_vitals.reason}\nits console ends with:\n{self.guest.console_tail()}"
+            )
 
     def save(self, state: Path) -> None:
         """Stop the host and write all of it to a file.
@@ -283,6 +296,10 @@ class _Beats:
             who, _, count = word.partition("=")
             if who in self._vitals and count != "-1" and self._last.get(who, ("", 0.0))[0] != count:
                 self._last[who] = (count, now)
+
+    def began(self, who: str) -> bool:
+        """Whether a machine ever had a heartbeat."""
+        return who in self._last
 
     def _watch(self) -> None:
         while not self._over.wait(1.0):
