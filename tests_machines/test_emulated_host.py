@@ -5,44 +5,52 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from common.errors import MachineLostError
+from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.pool import HostPool
+from host_setup.provision import Provisioned
 
 AT_ONCE = 15.0  # seconds, far below the deadlines of the calls that must end
 
 
-def test_kernel_panic_ends_a_call_at_once_with_the_reason(pool: HostPool) -> None:
-    with pool.fresh() as host:
-        begun = time.monotonic()
-        with pytest.raises(MachineLostError, match="sysrq triggered crash"):
-            host.ssh.run(["sh", "-c", "echo c > /proc/sysrq-trigger; sleep 300"], seconds=300)
-        assert time.monotonic() - begun < AT_ONCE
-        with pytest.raises(MachineLostError, match="sysrq triggered crash"):
-            host.guest.qmp.execute("query-status")
+@pytest.fixture
+def doomed(provisioned: Provisioned) -> Iterator[EmulatedHost]:
+    """A host that is broken on purpose: not of the run's pool, whose hosts' logs must show no trouble."""
+    host = provisioned.hosts.start()
+    yield host
+    host.close()
 
 
-def test_death_of_the_hosts_qemu_ends_a_call_at_once(pool: HostPool) -> None:
-    with pool.fresh() as host:
-        host.ssh.run(["true"], seconds=20)
-        begun = time.monotonic()
-        with pytest.raises(MachineLostError, match="its QEMU ended"):
-            host.qemu.qmp.execute("quit")
-            host.ssh.run(["sleep", "300"], seconds=300)
-        assert time.monotonic() - begun < AT_ONCE
+def test_kernel_panic_ends_a_call_at_once_with_the_reason(doomed: EmulatedHost) -> None:
+    begun = time.monotonic()
+    with pytest.raises(MachineLostError, match="sysrq triggered crash"):
+        doomed.ssh.run(["sh", "-c", "echo c > /proc/sysrq-trigger; sleep 300"], seconds=300)
+    assert time.monotonic() - begun < AT_ONCE
+    with pytest.raises(MachineLostError, match="sysrq triggered crash"):
+        doomed.guest.qmp.execute("query-status")
 
 
-def test_death_of_the_guests_qemu_is_noticed_and_the_host_lives_on(pool: HostPool) -> None:
-    with pool.fresh() as host:
-        host.guest.watch()
-        begun = time.monotonic()
-        host.ssh.run(["kill", "-KILL", str(host.guest.pid)], seconds=20).require()
-        with pytest.raises(MachineLostError, match="the guest is lost: its QEMU ended"):
-            host.guest.ssh.run(["sleep", "300"], seconds=300)
-        assert time.monotonic() - begun < AT_ONCE
-        assert host.ssh.run(["echo", "well"], seconds=20).text == "well"
+def test_death_of_the_hosts_qemu_ends_a_call_at_once(doomed: EmulatedHost) -> None:
+    doomed.ssh.run(["true"], seconds=20)
+    begun = time.monotonic()
+    with pytest.raises(MachineLostError, match="its QEMU ended"):
+        doomed.qemu.qmp.execute("quit")
+        doomed.ssh.run(["sleep", "300"], seconds=300)
+    assert time.monotonic() - begun < AT_ONCE
+
+
+def test_death_of_the_guests_qemu_is_noticed_and_the_host_lives_on(doomed: EmulatedHost) -> None:
+    doomed.guest.watch()
+    begun = time.monotonic()
+    doomed.ssh.run(["kill", "-KILL", str(doomed.guest.pid)], seconds=20).require()
+    with pytest.raises(MachineLostError, match="the guest is lost: its QEMU ended"):
+        doomed.guest.ssh.run(["sleep", "300"], seconds=300)
+    assert time.monotonic() - begun < AT_ONCE
+    assert doomed.ssh.run(["echo", "well"], seconds=20).text == "well"
 
 
 def test_restored_host_is_pristine_and_its_canaries_are_fresh(pool: HostPool) -> None:

@@ -136,6 +136,7 @@ class Ssh:
         """
         self._vitals.check()
         if self._transport is None or not self._transport.is_active():
+            self._vitals.check_broken()
             raise ChannelError(f"the SSH session with {self._vitals.name} is closed ({doing})")
         leash = threading.Timer(deadline.left() + GRACE, self._transport.close) if deadline is not None else None
         if leash is not None:
