@@ -15,8 +15,8 @@ from guest_images import rootfs as module
 from guest_images.rootfs import RootFs, rootfs
 
 TARGETS = """\
-Debian bookworm main http://deb.debian.org/debian
-Debian bookworm main http://deb.debian.org/debian
+Debian bookworm main http://archive.invalid/debian
+Debian bookworm main http://archive.invalid/debian
 Debian bookworm contrib http://contrib.invalid/debian
 Debian bookworm-security main http://security.invalid/debian-security
 Debian bookworm-updates main http://updates.invalid/debian
@@ -49,7 +49,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
 
 def test_mirrors_are_those_of_debians_main_archive_alone(program: Script) -> None:
     program("apt-get", f"cat <<'END'\n{TARGETS}END")
-    assert module._mirrors() == ["http://deb.debian.org/debian", "https://mirror.invalid/debian"]
+    assert module._mirrors() == ["http://archive.invalid/debian", "https://mirror.invalid/debian"]
 
 
 @pytest.mark.parametrize("script", ["exit 100", "exit 0"])
