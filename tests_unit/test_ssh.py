@@ -123,15 +123,6 @@ def test_command_that_ends_without_reading_its_input_tells_why(ssh: Ssh) -> None
     assert (done.status, done.stderr) == (2, b"no such folder\n")
 
 
-def test_put_writes_a_file_with_its_mode(ssh: Ssh, tmp_path: Path) -> None:
-    target, content = tmp_path / "a file", os.urandom(3 * MIB)
-    ssh.put(content, str(target), seconds=LONG, mode=0o750)
-    assert target.read_bytes() == content
-    assert target.stat().st_mode & 0o777 == 0o750
-    with pytest.raises(ChannelError, match="ended with status"):
-        ssh.put(b"", str(tmp_path / "none" / "file"), seconds=LONG)
-
-
 @pytest.mark.usefixtures("hurry")
 def test_command_without_an_end_meets_its_deadline_and_the_session_goes_on(
     ssh: Ssh, monkeypatch: pytest.MonkeyPatch

@@ -254,10 +254,6 @@ class Ssh:
             threading.Thread(target=run, daemon=True).start()
         return ours
 
-    def put(self, content: bytes, path: str, *, seconds: float, mode: int = 0o644) -> None:
-        """Write a file on the machine, by the session's own shell tools."""
-        self.run(["sh", "-c", f'cat > "$0" && chmod {mode:o} "$0"', path], seconds=seconds, stdin=content).require()
-
     def _check(self) -> None:
         self._vitals.check()
         if self._transport is None or not self._transport.is_active():
