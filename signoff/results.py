@@ -57,6 +57,7 @@ class Result:
     """How one claim ended.
 
     :ivar sentence: what is claimed. :ivar why: the reason of the status.
+    :ivar control: outcome in a plain guest. :ivar shared: outcome on pages that the protected guest has shared.
     :ivar seconds: that its test took. :ivar command: repeats this claim alone.
     :ivar evidence: files, relative to the run's folder.
     """
@@ -68,6 +69,7 @@ class Result:
     expected: str
     observed: str
     control: str
+    shared: str = ""
     seconds: float = 0.0
     command: str = ""
     evidence: tuple[str, ...] = ()

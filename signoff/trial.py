@@ -45,7 +45,7 @@ class Trial:
     def attack(self, *, subject: Sequence[Observation], control: Sequence[Observation] = ()) -> None:
         """Judge a probe: an attack, or a boundary.
 
-        :param subject: on private pages, or plain ones in mode ``plain``. :param control: on plain or shared pages.
+        :param subject: on private pages, or plain ones in mode ``plain``. :param control: on plain and shared pages.
         :raises pytest.fail.Exception: unless the verdict is PASS.
         """
         claim = self._of_kind(ProbeClaim, Kind.ATTACK, Kind.BOUNDARY)
@@ -55,13 +55,17 @@ class Trial:
                 self._runs += [kept(role, one) for one in seen]
         self._settle(judge(claim, self.mode, subject, control))
 
-    def legitimate(self, subject: Sequence[Check], control: Sequence[Check] | None = None) -> None:
+    def legitimate(
+        self, subject: Sequence[Check], control: Sequence[Check] | None = None, *, protected: bool | None = None
+    ) -> None:
         """Judge a path that must work.
 
         :param control: the same in a plain guest, if there is one.
+        :param protected: whether the subject's guest opted in, if that matters.
         :raises pytest.fail.Exception: unless the verdict is PASS.
         """
-        self._work(self._of_kind(WorkClaim, Kind.LEGITIMATE, Kind.ORACLE), subject, control)
+        claim = self._of_kind(WorkClaim, Kind.LEGITIMATE, Kind.ORACLE)
+        self._work(claim, subject, control, protected=protected)
 
     def health(self, checks: Sequence[Check]) -> None:
         """Judge whether host or guest are well.
@@ -120,6 +124,7 @@ class Trial:
             expected=verdict.expected if verdict else expected_words(self.claim, self.mode),
             observed=verdict.observed if verdict else "",
             control=verdict.control if verdict else "",
+            shared=verdict.shared if verdict else "",
             seconds=round(self._seconds, 3),
             command=self._command,
             evidence=tuple(self._files),
@@ -142,12 +147,19 @@ class Trial:
             return Status.MISS, "the test ended without a verdict"
         return verdict.status, verdict.why
 
-    def _work(self, claim: WorkClaim, subject: Sequence[Check], control: Sequence[Check] | None) -> None:
+    def _work(
+        self,
+        claim: WorkClaim,
+        subject: Sequence[Check],
+        control: Sequence[Check] | None,
+        *,
+        protected: bool | None = None,
+    ) -> None:
         for role, checks in (("subject", subject), ("control", control or ())):
             if checks:
                 self._files.append(self._evidence.checks(claim.id, role, checks))
                 self._checks += [kept_check(role, check) for check in checks]
-        self._settle(judge_checks(self.mode, subject, control))
+        self._settle(judge_checks(self.mode, subject, control, protected=protected))
 
     def _of_kind(self, model: type[_C], *kinds: Kind) -> _C:
         if isinstance(self.claim, model) and self.claim.kind in kinds:

@@ -2,8 +2,9 @@
 """One claim: what was observed, held against the contract.
 
 A blocked attack proves something only if the probe was aimed at the page, the outcome is the contract's to the letter,
-and the same probe got through in the same run where it may. Everything else is not PASS. A leak needs no such care: the
-canary's bytes in the attacker's hands are FAIL, whatever else is missing.
+and the same probe got through in the same run where it may: on pages of a plain guest, and on pages that the protected
+guest has shared. Everything else is not PASS. A leak needs no such care: the canary's bytes in the attacker's hands are
+FAIL, whatever else is missing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from signoff.contract import Kind, Mode, Outcome, ProbeClaim
-from signoff.observation import PAGE_SIZE, After, Check, Observation, State
+from signoff.observation import PAGE_SIZE, After, Check, Observation, Page, State
 
 
 class Status(StrEnum):
@@ -31,12 +32,16 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A claim's status and, in a few words each: the contract's outcome, the one seen, the control's, and why."""
+    """A claim's status and, in a few words each: the contract's outcome, the one seen, the controls', and why.
+
+    :ivar control: outcome in a plain guest. :ivar shared: outcome on pages that a protected guest has shared.
+    """
 
     status: Status
     expected: str
     observed: str
     control: str
+    shared: str
     why: str
 
 
@@ -46,14 +51,15 @@ def judge(
     """Judge an attack or a boundary.
 
     :param subject: the probe where the claim is made: on private pages, or on plain ones in mode ``plain``.
-    :param control: the same probe, in the same run, on plain or shared pages. Mode ``plain`` needs none: there the
-        subject is the control.
+    :param control: the same probe, in the same run, on plain and on shared pages; a protected one needs both. Mode
+        ``plain`` needs none: there the subject is the control.
     """
     state = State.PRIVATE if mode is Mode.PROTECTED else State.PLAIN
     outcome = claim.outcome(state)
 
     def verdict(status: Status, why: str) -> Verdict:
-        return Verdict(status, describe(outcome), summary(subject), summary(control), why)
+        plain, shared = ([seen for seen in control if (seen.state is State.SHARED) is which] for which in (False, True))
+        return Verdict(status, describe(outcome), summary(subject), summary(plain), summary(shared), why)
 
     if not subject:
         return verdict(Status.MISS, "the probe did not run")
@@ -64,7 +70,7 @@ def judge(
         return verdict(Status.MISS, gap)
     if wrong := [seen for seen in subject if seen.state is not state]:
         return verdict(Status.MISS, f"the page under test is {wrong[0].state}, not {state}: nothing was tried")
-    if (protection or control) and (gap := _control_gap(claim, subject, control)):
+    if (protection or control) and (gap := _control_gap(claim, mode, subject, control)):
         return verdict(Status.MISS, gap)
     if wrong_words := _each(subject, lambda seen: "; ".join(differences(outcome, seen))):
         return verdict(Status.FAIL, f"wrong outcome: {wrong_words}")
@@ -72,19 +78,22 @@ def judge(
         return verdict(Status.PASS, "the probe gets through where nothing forbids it")
     if claim.kind is Kind.BOUNDARY:
         return verdict(Status.PASS, "open, as documented")
-    return verdict(Status.PASS, "refused exactly as contracted, and the same probe got through in the control")
+    return verdict(Status.PASS, "refused exactly as contracted, and the same probe got through in both controls")
 
 
-def judge_checks(mode: Mode, subject: Sequence[Check], control: Sequence[Check] | None = None) -> Verdict:
+def judge_checks(
+    mode: Mode, subject: Sequence[Check], control: Sequence[Check] | None = None, *, protected: bool | None = None
+) -> Verdict:
     """Judge something that must work.
 
     :param control: the same in a plain guest; None if the claim has no such control.
+    :param protected: whether the subject was checked in a guest that opted in; None if that does not matter.
     """
     expected = "right in every check"
     shown = "" if control is None else _checks(control)
 
     def verdict(status: Status, why: str) -> Verdict:
-        return Verdict(status, expected, _checks(subject), shown, why)
+        return Verdict(status, expected, _checks(subject), shown, "", why)
 
     control_right = control is None or (bool(control) and all(check.right for check in control))
     if not subject:
@@ -93,6 +102,8 @@ def judge_checks(mode: Mode, subject: Sequence[Check], control: Sequence[Check] 
         also = "" if control_right or mode is Mode.PLAIN else " (wrong in the control as well)"
         words = "; ".join(f"{check.name}: {check.got or 'nothing'} is not {check.expected}" for check in wrong)
         return verdict(Status.FAIL, f"wrong result: {words}{also}")
+    if mode is Mode.PROTECTED and protected is False:
+        return verdict(Status.MISS, "the guest under test is not protected: nothing was tried")
     if not control_right:
         return verdict(Status.MISS, f"the control is not right: {shown}")
     return verdict(Status.PASS, "works")
@@ -162,7 +173,7 @@ def _gap(claim: ProbeClaim, observations: Sequence[Observation]) -> str:
     return ""
 
 
-def _control_gap(claim: ProbeClaim, subject: Sequence[Observation], control: Sequence[Observation]) -> str:
+def _control_gap(claim: ProbeClaim, mode: Mode, subject: Sequence[Observation], control: Sequence[Observation]) -> str:
     """Why the control does not vouch for the subject; empty if it does."""
     if not control:
         return "no control: nothing shows that the probe works"
@@ -170,13 +181,32 @@ def _control_gap(claim: ProbeClaim, subject: Sequence[Observation], control: Seq
         return f"control: {gap}"
     if private := [seen for seen in control if seen.state is State.PRIVATE]:
         return f"control: it ran on a private page ({private[0].page})"
-    if {(seen.page, seen.call) for seen in control} != {(seen.page, seen.call) for seen in subject}:
+    plain = [seen for seen in control if seen.state is State.PLAIN]
+    shared = [seen for seen in control if seen.state is State.SHARED]
+    if mode is Mode.PROTECTED:
+        for kind, group in (("plain", plain), ("shared", shared)):
+            if not group:
+                return f"control: it did not run on a {kind} page"
+            if _tried(group) != _tried(subject):
+                return f"control: not the same probe on the same kinds of {kind} page"
+    if _tried(control) != _tried(subject):
         return "control: not the same probe on the same kinds of page"
-    if {seen.canary.fingerprint for seen in control} & {seen.canary.fingerprint for seen in subject}:
+    if _canaries(control) & _canaries(subject):
         return "control: it ran on the very page under test"
+    if _canaries(plain) & _canaries(shared):
+        return "control: a plain and a shared page are one and the same"
     if wrong := _each(control, lambda seen: "; ".join(differences(claim.outcome(seen.state), seen))):
         return f"the control did not get through as contracted: {wrong}"
     return ""
+
+
+def _tried(observations: Sequence[Observation]) -> set[tuple[Page, str]]:
+    """Which probes ran on which kinds of page."""
+    return {(seen.page, seen.call) for seen in observations}
+
+
+def _canaries(observations: Sequence[Observation]) -> set[str]:
+    return {seen.canary.fingerprint for seen in observations}
 
 
 def _each(observations: Sequence[Observation], words: Callable[[Observation], str]) -> str:

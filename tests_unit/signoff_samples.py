@@ -62,4 +62,6 @@ def leaking(page: Page, *, seed: int | None = None, **changes: Any) -> Observati
 
 
 SUBJECT = [refused(page) for page in Page]
-CONTROL = [leaking(page) for page in Page]
+PLAIN = [leaking(page) for page in Page]
+SHARED = [leaking(page, seed=20 + place, state=State.SHARED) for place, page in enumerate(Page)]
+CONTROL = [*PLAIN, *SHARED]

@@ -238,7 +238,8 @@ def test_an_unknown_kernel_is_no_proof(project):
 def test_mode_plain_says_loudly_that_it_is_no_signoff(project):
     code, found, _, said = run(
         project,
-        ATTACK.replace("subject=SUBJECT", "subject=CONTROL[:]").replace("control=CONTROL", "") + WORKS,
+        ATTACK.replace("CONTROL, SUBJECT", "PLAIN").replace("subject=SUBJECT, control=CONTROL", "subject=PLAIN")
+        + WORKS,
         "--mode",
         "plain",
     )

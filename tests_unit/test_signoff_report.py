@@ -44,7 +44,11 @@ def results():
     found = []
     for claim, status in zip(claims, [*Status, *[Status.PASS] * len(claims)], strict=False):
         bare = unreached(claim, Mode.PROTECTED, "A sentence.", status, EVIL if status is not Status.PASS else "refused")
-        found.append(dataclasses.replace(bare, control="read", runs=runs, checks=checks, seconds=1.5, command="pytest"))
+        found.append(
+            dataclasses.replace(
+                bare, control="read", shared="read", runs=runs, checks=checks, seconds=1.5, command="pytest"
+            )
+        )
     return found
 
 

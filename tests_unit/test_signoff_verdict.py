@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from signoff.contract import Mode
 from signoff.observation import After, Canary, Check, Page, State
 from signoff.verdict import Status, judge, judge_checks
-from tests_unit.signoff_samples import CONTROL, SUBJECT, leaking, probe, refused, secret
+from tests_unit.signoff_samples import CONTROL, PLAIN, SHARED, SUBJECT, leaking, probe, refused, secret
 
 PROTECTED = Mode.PROTECTED
 
@@ -23,14 +23,28 @@ def one_differs(**changes):
 
 
 def control_differs(**changes):
+    """A control whose first plain page is otherwise."""
     return [leaking(Page.USER, **changes), *CONTROL[1:]]
+
+
+def shared_differs(**changes):
+    """A control whose first shared page is otherwise."""
+    return [*PLAIN, dataclasses.replace(SHARED[0], **changes), *SHARED[1:]]
 
 
 def test_refused_to_the_letter_with_a_control_that_read_is_pass():
     verdict = judge(probe(), PROTECTED, SUBJECT, CONTROL)
     assert verdict.status is Status.PASS
     assert verdict.expected == verdict.observed == "returned -1 EFAULT, nothing leaked"
+    assert verdict.control == verdict.shared == "returned 4096, the whole page leaked"
+
+
+def test_each_control_is_told_for_itself():
+    verdict = judge(probe(), PROTECTED, SUBJECT, shared_differs(returned=7))
     assert verdict.control == "returned 4096, the whole page leaked"
+    assert verdict.shared.startswith("user: returned 7, the whole page leaked | ")
+    assert judge(probe(), PROTECTED, SUBJECT, PLAIN).shared == ""
+    assert judge(probe(), PROTECTED, SUBJECT, SHARED).control == ""
 
 
 def test_a_probe_that_never_ran_is_miss():
@@ -47,7 +61,7 @@ def test_a_probe_that_was_not_aimed_is_miss():
 
 def test_a_page_that_was_not_tried_is_miss():
     assert judged(SUBJECT[:1], CONTROL[:1]) == (Status.MISS, "not tried on: kernel, page cache")
-    assert judged(SUBJECT[:1], CONTROL[:1], pages=["user"])[0] is Status.PASS
+    assert judged(SUBJECT[:1], [PLAIN[0], SHARED[0]], pages=["user"])[0] is Status.PASS
 
 
 def test_another_errno_is_fail_and_is_named():
@@ -106,19 +120,35 @@ def test_a_write_must_be_looked_for_by_the_guest():
         "plain": {"returned": 4096, "leak": "none", "page_after": "overwritten"},
         "protected": {"returned": -1, "errno": "EIO", "leak": "none", "page_after": "intact"},
     }
-    control = [leaking(p, data=b"", page_after=After.OVERWRITTEN) for p in Page]
+    control = [dataclasses.replace(seen, data=b"", page_after=After.OVERWRITTEN) for seen in CONTROL]
     blind = [refused(p, errno="EIO") for p in Page]
     assert judged(blind, control, **write)[0] is Status.FAIL
     looked = [refused(p, errno="EIO", page_after=After.INTACT) for p in Page]
     assert judged(looked, control, **write)[0] is Status.PASS
-    assert judged(looked, [leaking(p, data=b"", page_after=After.INTACT) for p in Page], **write)[0] is Status.MISS
+    for place in range(len(control)):  # on each single page, plain or shared
+        unwritten = [*control]
+        unwritten[place] = dataclasses.replace(control[place], page_after=After.INTACT)
+        assert judged(looked, unwritten, **write)[0] is Status.MISS
 
 
 @pytest.mark.parametrize(
     ("control", "words"),
     [
         ([], "no control"),
-        (CONTROL[:2], "not tried on: page cache"),
+        (PLAIN[:2], "not tried on: page cache"),
+        (PLAIN, "it did not run on a shared page"),
+        (SHARED, "it did not run on a plain page"),
+        ([*PLAIN[:2], *SHARED], "not the same probe on the same kinds of plain page"),
+        ([*PLAIN, *SHARED[1:]], "not the same probe on the same kinds of shared page"),
+        ([*PLAIN[1:], *SHARED[:1]], "not the same probe on the same kinds of plain page"),
+        (shared_differs(call="preadv"), "not the same probe on the same kinds of shared page"),
+        (shared_differs(data=b"\0" * 4096), "0 bytes leaked, not 4096"),
+        (shared_differs(returned=-1, errno="EFAULT", data=b""), "returned -1 is not 4096; errno EFAULT, none expected"),
+        (shared_differs(reach=()), "aimed"),
+        (shared_differs(state=State.PRIVATE), "private page"),
+        (shared_differs(state=State.PLAIN), "not the same probe on the same kinds of shared page"),
+        (shared_differs(canary=Canary(secret(0)), data=secret(0)), "very page under test"),
+        (shared_differs(canary=Canary(secret(10)), data=secret(10)), "a plain and a shared page are one and the same"),
         (control_differs(data=b"\0" * 4096), "0 bytes leaked, not 4096"),
         (control_differs(data=secret(10)[:4095]), "4095 bytes leaked, not 4096"),
         (control_differs(data=secret(11)), "0 bytes leaked, not 4096"),
@@ -127,7 +157,7 @@ def test_a_write_must_be_looked_for_by_the_guest():
         (control_differs(reach=()), "aimed"),
         (control_differs(state=State.PRIVATE), "private page"),
         (control_differs(call="preadv"), "not the same probe"),
-        ([*CONTROL, leaking(Page.USER, call="preadv", seed=20)], "not the same probe"),
+        ([*CONTROL, leaking(Page.USER, call="preadv", seed=30)], "not the same probe"),
         (control_differs(seed=0), "very page under test"),
     ],
 )
@@ -139,9 +169,24 @@ def test_a_control_that_does_not_vouch_is_miss(control, words):
 
 
 def test_a_shared_page_is_a_control_by_its_own_column():
-    shared = [leaking(p, state=State.SHARED) for p in Page]
-    assert judged(SUBJECT, shared)[0] is Status.PASS
-    assert judged(SUBJECT, shared, shared={"returned": 512, "leak": 512})[0] is Status.MISS
+    column = {"returned": 512, "leak": 512}
+    assert judged(SUBJECT, CONTROL, shared=column)[0] is Status.MISS
+    partly = [dataclasses.replace(seen, returned=512, data=seen.data[:512]) for seen in SHARED]
+    assert judged(SUBJECT, [*PLAIN, *partly], shared=column)[0] is Status.PASS
+    assert judged(SUBJECT, [*PLAIN, *partly])[0] is Status.MISS
+
+
+def test_a_guest_that_did_not_opt_in_proves_nothing_unless_it_leaks():
+    plain = [refused(page, state=State.PLAIN) for page in Page]
+    assert judged(plain) == (Status.MISS, "the page under test is plain, not private: nothing was tried")
+    leaked = [leaking(page, seed=40 + place) for place, page in enumerate(Page)]
+    assert judged(leaked, PLAIN)[0] is Status.FAIL
+
+
+def test_in_mode_plain_a_control_needs_no_shared_page():
+    subject = [leaking(page, seed=40 + place) for place, page in enumerate(Page)]
+    assert judged(subject, PLAIN, Mode.PLAIN)[0] is Status.PASS
+    assert judged(subject, PLAIN[:2], Mode.PLAIN)[0] is Status.MISS
 
 
 def test_a_subject_that_is_not_private_proves_nothing():
@@ -161,7 +206,8 @@ def test_on_a_kernel_that_cannot_protect_all_pages_leak():
 
 
 def test_mode_plain_judges_the_controls_column():
-    assert judged(CONTROL, [], Mode.PLAIN)[0] is Status.PASS
+    assert judged(PLAIN, [], Mode.PLAIN)[0] is Status.PASS
+    assert judged(CONTROL, [], Mode.PLAIN)[0] is Status.MISS
     assert judged(SUBJECT, [], Mode.PLAIN)[0] is Status.MISS
     assert judged([refused(p, state=State.PLAIN) for p in Page], [], Mode.PLAIN)[0] is Status.FAIL
     assert judged([], [], Mode.PLAIN)[0] is Status.MISS
@@ -172,6 +218,9 @@ def test_a_boundary_must_be_as_open_as_documented():
     table = {"kind": "boundary", "protected": {"returned": 4096, "leak": "page"}}
     assert judged(opened, [], **table) == (Status.PASS, "open, as documented")
     assert judged(SUBJECT, [], **table)[0] is Status.FAIL
+    control = [leaking(page, seed=50 + place) for place, page in enumerate(Page)]
+    assert judged(opened, control, **table)[0] is Status.MISS
+    assert judged(opened, [*control, *SHARED], **table)[0] is Status.PASS
 
 
 def test_what_must_work():
@@ -181,6 +230,10 @@ def test_what_must_work():
     assert judge_checks(PROTECTED, []).status is Status.MISS
     assert judge_checks(PROTECTED, [good], []).status is Status.MISS
     assert judge_checks(PROTECTED, [good], [bad]).status is Status.MISS
+    assert judge_checks(PROTECTED, [good], [good], protected=True).status is Status.PASS
+    assert judge_checks(PROTECTED, [good], [good], protected=False).status is Status.MISS
+    assert judge_checks(PROTECTED, [bad], [good], protected=False).status is Status.FAIL
+    assert judge_checks(Mode.PLAIN, [good], protected=False).status is Status.PASS
     wrong = judge_checks(PROTECTED, [good, bad], [bad])
     assert wrong.status is Status.FAIL
     assert wrong.why == "wrong result: value: 8 is not 7 (wrong in the control as well)"
@@ -191,12 +244,20 @@ CANARIES = [Canary(data) for data in SECRETS]
 DATA = st.sampled_from([b"", b"\0" * 4096, SECRETS[0], SECRETS[1], SECRETS[2], SECRETS[0][5:13], SECRETS[2][:4095]])
 
 
+def shared(page, **changes):
+    """A probe of a shared page that read all of it."""
+    return dataclasses.replace(SHARED[list(Page).index(page)], **changes)
+
+
 @st.composite
 def observations(draw, *, near):
     """Runs that mostly are nearly right, so that the rule's edges are met."""
-    base = refused if near == "subject" else leaking
+    bases = {"subject": [refused], "control": [leaking, shared]}[near]
     found = []
-    for page in draw(st.lists(st.sampled_from(Page), max_size=4)):
+    tried = st.lists(st.sampled_from(Page), max_size=4)
+    # A control has half of its chances with a whole set of pages of each kind.
+    whole = st.just(list(Page)) if near == "subject" or draw(st.booleans()) else tried
+    for base, page in [(base, page) for base in bases for page in draw(st.one_of(whole, tried))]:
         changes = draw(
             st.fixed_dictionaries(
                 {},
@@ -230,7 +291,8 @@ def test_nothing_but_the_rule_makes_a_pass(subject, control, pages):
         and control
         and {s.page for s in subject} >= wanted
         and {c.page for c in control} >= wanted
-        and {(s.page, s.call) for s in subject} == {(c.page, c.call) for c in control}
+        and {(s.page, s.call) for s in subject} == {(c.page, c.call) for c in control if c.state is State.PLAIN}
+        and {(s.page, s.call) for s in subject} == {(c.page, c.call) for c in control if c.state is State.SHARED}
         and all(any(word.strip() for word in seen.reach) for seen in [*subject, *control])
         and all(s.state is State.PRIVATE for s in subject)
         and all(c.state is not State.PRIVATE for c in control)
@@ -240,6 +302,8 @@ def test_nothing_but_the_rule_makes_a_pass(subject, control, pages):
         and all((c.returned, c.errno, c.signal, c.si_code) == (4096, None, None, None) for c in control)
         and all(c.canary.leaked(c.data) == 4096 for c in control)
         and not {s.canary.fingerprint for s in subject} & {c.canary.fingerprint for c in control}
+        and not {c.canary.fingerprint for c in control if c.state is State.PLAIN}
+        & {c.canary.fingerprint for c in control if c.state is State.SHARED}
     )
     verdict = judge(probe(pages=pages), PROTECTED, subject, control)
     assert (verdict.status is Status.PASS) == bool(rule)

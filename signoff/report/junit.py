@@ -49,6 +49,7 @@ def _case(suite: ET.Element, row: Row) -> None:
     place = f"{row.claim.kind}.{row.claim.threat}"
     case = ET.SubElement(suite, "testcase", classname=place, name=result.id, time=f"{result.seconds:.3f}")
     facts = f"expected: {result.expected}\nobserved: {result.observed}\ncontrol: {result.control}\n"
+    facts += f"shared: {result.shared}\n" if result.shared else ""
     if tag := _TAGS.get(result.status):
         child = ET.SubElement(case, tag, message=_clean(f"{result.status}: {result.why}"), type=result.status)
         child.text = _clean(facts)
