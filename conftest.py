@@ -10,6 +10,7 @@ import pytest
 
 from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.pool import HostPool
+from host_setup.kernel.series import Mode
 from host_setup.provision import Provisioned
 from signoff.record import Kernel, Patch, Tier
 from signoff.trial import Trial
@@ -27,9 +28,15 @@ def hosts_folder(signoff: Signoff) -> Path:
     return signoff.folder / "hosts"
 
 
+@pytest.fixture(scope="session")
+def guest_mode(signoff: Signoff) -> Mode:
+    """How the guest under test is to be protected: the mode that the run is judged by."""
+    return Mode(signoff.mode)
+
+
 @pytest.fixture
 def host(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> EmulatedHost:
-    """A running host with its guest, shared by the probes that harm nothing."""
+    """A running host with its guests, shared by the probes that harm nothing."""
     host = pool.shared()
     kernel = provisioned.kernel
     patches = tuple(Patch(one.name, one.sha256) for one in kernel.patches)

@@ -20,6 +20,8 @@ from common.paths import cache_root
 from common.progress import Terminal
 from common.store import Store
 from host_setup.hosts.pool import HostPool
+from host_setup.kernel import series
+from host_setup.kernel.series import Mode
 from host_setup.provision import KINDS, Provisioned, Settings, provision
 
 LAST = "whole_run"
@@ -37,9 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--series",
-        default="stock",
+        default=series.DEFAULT,
         metavar="NAME",
-        help="patch series on the host's kernel: a name in host_setup/kernel/series, or a folder of yours",
+        help="patch series on the host's kernel: a name in host_setup/kernel/series, or a folder of yours; "
+        f"default: {series.DEFAULT}",
     )
     group.addoption(
         "--kernel-source",
@@ -68,11 +71,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def settings(request: pytest.FixtureRequest) -> Settings:
+def settings(request: pytest.FixtureRequest, guest_mode: Mode) -> Settings:
     """What the user chose."""
     option = request.config.option
     source: Path | None = option.kernel_source
-    return Settings(host=option.host, series=option.series, kernel_source=source)
+    return Settings(host=option.host, series=option.series, kernel_source=source, mode=guest_mode)
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +109,9 @@ def _keep(pool: HostPool) -> None:
     terminal = Terminal()
     host = pool.shared()
     terminal.say(f"\nThe host is kept. Log in, in another terminal, with\n  {host.login_command()}")
-    terminal.say("its guest, from there:  the same key, port 2222 of its loopback. Ctrl-C here ends both.")
+    for guest in host.spec.guests:
+        terminal.say(f"its guest '{guest.name}', from there:  the same key, port {guest.ssh_port} of its loopback.")
+    terminal.say("Ctrl-C here ends them.")
     if not sys.stdin.isatty():
         terminal.say("(no terminal to press Ctrl-C on: ended at once)")
         return

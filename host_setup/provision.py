@@ -16,14 +16,16 @@ from guest_images.payload import payload
 from guest_images.programs import MODULES, programs
 from guest_images.rootfs import rootfs
 from host_setup.hosts.emulated import EmulatedSpec
-from host_setup.hosts.guest import GuestSpec
+from host_setup.hosts.guest import guests_for
 from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.kernel import series, source
 from host_setup.kernel.build import Kernel, Request, build, module
 from host_setup.kernel.layers import Layer
+from host_setup.kernel.series import Mode
 from host_setup.machine import DRIVEN, choose_host_kind, survey
 
 KINDS = ("auto", *DRIVEN)
+HOST_MEMORY = 832  # MiB, beside the guests' own
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,14 @@ class Settings:
 
     :param host: ``auto`` or a kind of host. :param series: a name or a folder. :param kernel_source: a tree or tarball.
     :param layers: of the kernel's configuration, beyond the base.
+    :param mode: how the guest under test is protected, as far as the series can.
     """
 
     host: str = "auto"
-    series: str = "stock"
+    series: str = series.DEFAULT
     kernel_source: Path | None = None
     layers: tuple[Layer, ...] = ()
+    mode: Mode = Mode.PROTECTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,9 @@ def provision(
     modules = module(kernel, MODULES, store, terminal)
     own_keys = keys(store)
     disk = payload(store, root, compiled, modules, kernel.image, own_keys)
-    spec = EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, GuestSpec())
+    guests = guests_for(series=wanted.mode, mode=settings.mode)
+    memory = HOST_MEMORY + sum(guest.memory for guest in guests)
+    spec = EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, guests, memory)
     hosts = EmulatedHosts(spec, store, terminal, folder, note=note)
     hosts.saved()  # the first boot belongs to the set-up: it is shown, and not counted as a test's time
     return Provisioned(kernel, hosts)

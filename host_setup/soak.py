@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Boots and restores emulated hosts again and again, and counts those that stalled, failed or were not what was saved.
 
-Each time the guest must answer, its clock must advance at the right rate while it sleeps (a lost timer is what stalls a
-nested guest under emulation), and after a restore the nonces of host and guest must be the saved ones, never asked for.
+Each time each guest must answer, its clock must advance at the right rate while it sleeps (a lost timer is what stalls
+a nested guest under emulation), and after a restore all nonces must be the saved ones, never asked for.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from common.paths import cache_root
 from common.progress import Terminal, clock
 from common.store import Store
 from host_setup.hosts.emulated import EmulatedHost
+from host_setup.kernel import series
 from host_setup.provision import Settings, provision
 
 SLEEPS = 3  # clock checks of 0.2 s each
@@ -41,7 +42,7 @@ class Tally:
             host = start()
             try:
                 self.seconds.append(time.monotonic() - begun)
-                _try_guest(host)
+                _try_guests(host)
             finally:
                 host.close()
         except (MachineLostError, DeadlineError) as error:
@@ -63,11 +64,11 @@ class Tally:
         return f"{what:<9} {sum(self.outcomes.values())} of {wanted}:  {counts}   start: {spread}"
 
 
-def _try_guest(host: EmulatedHost) -> None:
-    for _ in range(SLEEPS):
-        wrong = [check for check in host.guest.checks("check_clock") if check["expected"] != check["got"]]
+def _try_guests(host: EmulatedHost) -> None:
+    for guest in host.guests * SLEEPS:
+        wrong = [check for check in guest.checks("check_clock") if check["expected"] != check["got"]]
         if wrong:
-            raise SealproofError(f"the guest's clock is wrong: {wrong}", stage="guest")
+            raise SealproofError(f"the clock of guest {guest.spec.name} is wrong: {wrong}", stage="guest")
 
 
 def main(argv: list[str]) -> int:
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--boots", type=int, default=50, help="cold boots of host and guest")
     parser.add_argument("--restores", type=int, default=200, help="restores of both")
-    parser.add_argument("--series", default="stock")
+    parser.add_argument("--series", default=series.DEFAULT)
     parser.add_argument("--kernel-source", type=Path)
     options = parser.parse_args(argv)
     terminal = Terminal()

@@ -12,10 +12,10 @@ from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
 from host_setup.channels.ssh import Completed
 from host_setup.hosts.emulated import EmulatedSpec
-from host_setup.hosts.guest import GuestSpec
+from host_setup.hosts.guest import PLAIN, GuestSpec
 
 
-def spec(folder: Path = Path("/cache")) -> EmulatedSpec:
+def spec(folder: Path = Path("/cache"), guests: tuple[GuestSpec, ...] = (PLAIN,)) -> EmulatedSpec:
     """An emulated host to be."""
     return EmulatedSpec(
         kernel_image=folder / "bzImage",
@@ -23,7 +23,7 @@ def spec(folder: Path = Path("/cache")) -> EmulatedSpec:
         rootfs=RootFs(folder / "rootfs", "root"),
         payload=Payload(folder / "payload.erofs", "payload"),
         keys=Keys(folder / "keys"),
-        guest=GuestSpec(),
+        guests=guests,
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 from common.errors import ChannelError, MachineError
 from common.paths import PROJECT
 from host_setup.channels.puppets import Done, Puppet
-from host_setup.hosts.guest import Address, Planted
+from host_setup.hosts.guest import Address, GuestSpec, Planted
 from signoff.contract import Mode
 from signoff.observation import After, Check, Observation, Page, State
 from signoff.verdict import Status, judge
@@ -23,7 +23,7 @@ from tests_e2e.support import attack as module
 from tests_e2e.support import attack_module
 from tests_e2e.support.attack import CONTROL, PATTERN, UNDER_TEST, Attack, Got, Target
 from tests_e2e.support.attack_module import COPY_FROM_USER, attack_by_module
-from tests_e2e.support.checks import checks
+from tests_e2e.support.checks import checks, works
 from tests_unit.signoff_samples import probe as probe_claim
 
 PAGE = 4096
@@ -31,14 +31,21 @@ KINDS = ("user", "kernel", "page-cache")
 
 
 class World:
-    """A host, its guest of six pages and the attacker's process, in one object; ``events`` tells what happened."""
+    """A host, its guest of six pages and the attacker's process, in one object; ``events`` tells what happened.
 
-    def __init__(self) -> None:
+    :param protected: it opted in. :param pid: of its QEMU.
+    """
+
+    def __init__(self, *, protected: bool = False, pid: int = 77) -> None:
         self.events: list[str] = []
         self.pages: dict[int, tuple[Planted, bytes]] = {}
         self.seeds: list[bytes] = []
         self.held = self.moved = False
-        self.guest, self.ssh, self.pid = self, None, 77
+        self.guest, self.ssh, self.pid = self, None, pid
+        self.plain_guest: World | None = None
+        self.protected = protected
+        self.spec = GuestSpec(name="protected" if protected else "plain")
+        self.kvm = "enabled: 1\nshared_pages: 3" if protected else ""
 
     # the guest
 
@@ -46,9 +53,11 @@ class World:
         self.events.append("plant")
         self.seeds.append(seed)
         for number, (which, kind) in enumerate((w, k) for w in (UNDER_TEST, CONTROL) for k in KINDS):
-            at = PAGE * (number + 1)
+            at = PAGE * (number + 1) + (self.pid << 24)
             content = random.Random(seed + bytes([number])).randbytes(PAGE)
-            self.pages[at] = Planted(kind, which, Address(at, at + (1 << 40), at + (1 << 32)), content), content
+            state = {UNDER_TEST: "private", CONTROL: "shared"}[which] if self.protected else "plain"
+            where = Address(at, at + (1 << 40), at + (1 << 32))
+            self.pages[at] = Planted(kind, which, state, where, content), content
         return [planted for planted, _ in self.pages.values()]
 
     def read(self, planted: Planted) -> bytes:
@@ -58,8 +67,15 @@ class World:
             raise MachineError("the guest moved its kernel canary: the probes aimed at another page")
         return self.pages[planted.address.gpa][1]
 
-    def mapping(self, hva: int) -> str:
-        return f"/proc/77/maps: a line that holds {hva:#x}"
+    def mappings(self) -> World:
+        assert self.events[-1] == "plant", "mappings change with what is shared"
+        return self
+
+    def holding(self, hva: int) -> str:
+        return f"/proc/{self.pid}/smaps: a line that holds {hva:#x}; VmFlags: rd wr"
+
+    def protection(self) -> str:
+        return self.kvm
 
     def checks(self, *argv: str) -> list[dict[str, Any]]:
         self.events.append(" ".join(argv))
@@ -73,13 +89,16 @@ class World:
 
     @contextmanager
     def inside(self, pid: int) -> Iterator[Puppet]:
-        self.events.append(f"hold {pid}")
-        self.held = True
+        guest = self if pid == self.pid else self.plain_guest
+        assert guest is not None
+        assert guest.pid == pid
+        guest.events.append(f"hold {pid}")
+        guest.held = True
         try:
-            yield "QEMU"
+            yield "QEMU" if guest is self else "the other QEMU"
         finally:
-            self.held = False
-            self.events.append("let go")
+            guest.held = False
+            guest.events.append("let go")
 
     def close(self) -> None:
         self.events.append("puppeteer ends")
@@ -87,7 +106,9 @@ class World:
     # the attacker's memory
 
     def load(self, page: Target) -> bytes:
-        return self.pages[page.hva - (1 << 40)][1]
+        guest = self if page.qemu == self.pid else self.plain_guest
+        assert guest is not None
+        return guest.pages[page.hva - (1 << 40)][1]
 
     def store(self, page: Target, data: bytes) -> None:
         at = page.hva - (1 << 40)
@@ -158,8 +179,16 @@ def test_reach_tells_guest_physical_virtual_and_host_physical_and_the_mapping(
 ) -> None:
     attack.by_a_process("c", reads_all(world))
     words = " ".join(trial.subject[0].reach)
-    for wanted in ("0x1000,", "0x10000001000", "0x100001000", "pid 77", "a line that holds 0x10000001000"):
+    for wanted in (
+        "0x4d001000,",
+        "0x1004d001000",
+        "0x14d001000",
+        "pid 77",
+        "a line that holds 0x1004d001000",
+        "VmFlags",
+    ):
         assert wanted in words
+    assert "KVM" not in words
 
 
 def test_all_probes_run_while_qemu_is_held_and_the_guest_is_asked_afterwards(attack: Attack, world: World) -> None:
@@ -287,13 +316,99 @@ def test_one_page_that_was_not_read_is_no_pass(
         planted, content = world.pages[page.hva - (1 << 40)]
         if (planted.set, planted.kind) != (UNDER_TEST, spoilt):
             return Got(Done(returned=PAGE), content)
-        data = {"nothing": b"", "zeros": bytes(PAGE), "of another page": world.pages[PAGE * 6][1]}[how]
+        contents = [content for _, content in world.pages.values()]
+        data = {"nothing": b"", "zeros": bytes(PAGE), "of another page": contents[-1]}[how]
         if planted.kind == "page-cache" and how == "of another page":
-            data = world.pages[PAGE][1]
+            data = contents[0]
         return Got(Done(returned=PAGE), data)
 
     attack.by_a_process("c", probe)
     assert judged(trial) is not Status.PASS
+
+
+# --- and in a protected guest with a plain one beside it
+
+
+@pytest.fixture
+def pair(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World(protected=True)
+    made.plain_guest = World(pid=78)
+    monkeypatch.setattr(module, "Puppeteer", lambda *_: made)
+    return made
+
+
+def keeps(world: World) -> Callable[[Puppet, Target], Got]:
+    """A probe that works, on a host that protects."""
+
+    def probe(_: Puppet, page: Target) -> Got:
+        guest = world if page.qemu == world.pid else world.plain_guest
+        assert guest is not None
+        planted, content = guest.pages[page.hva - (1 << 40)]
+        if planted.state == "private":
+            return Got(Done(returned=-1, errno="EFAULT"))
+        return Got(Done(returned=PAGE), content)
+
+    return probe
+
+
+def states(seen: list[Observation]) -> list[tuple[State, Page]]:
+    return [(one.state, one.page) for one in seen]
+
+
+@pytest.mark.parametrize("by", [Attack.by_a_process, Attack.by_qemu])
+def test_private_pages_are_held_against_shared_ones_and_those_of_the_plain_guest(
+    pair: World, trial: FakeTrial, by: Callable[..., None]
+) -> None:
+    by(Attack(pair, trial), "c", keeps(pair))
+    assert states(trial.subject) == [(State.PRIVATE, page) for page in Page]
+    assert states(trial.control) == [(state, page) for state in (State.SHARED, State.PLAIN) for page in Page]
+    verdict = judge(probe_claim(), Mode.PROTECTED, trial.subject, trial.control)
+    assert verdict.status is Status.PASS
+    assert verdict.control == verdict.shared == "returned 4096, the whole page leaked"
+
+
+def test_each_qemu_attacks_its_own_guest(pair: World, trial: FakeTrial) -> None:
+    met: list[tuple[str, int]] = []
+
+    def probe(attacker: Puppet, page: Target) -> Got:
+        met.append((str(attacker), page.qemu))
+        return Got(Done(returned=0), pair.load(page))
+
+    Attack(pair, trial).by_qemu("rep movsb", probe)
+    assert met == [("QEMU", 77)] * 6 + [("the other QEMU", 78)] * 3
+
+
+def test_reach_tells_which_guest_and_what_kvm_says_of_it(pair: World, trial: FakeTrial) -> None:
+    Attack(pair, trial).by_a_process("c", keeps(pair))
+    assert all("guest protected holds" in one.reach[0] for one in trial.subject)
+    assert all(one.reach[-1].endswith(": enabled: 1 shared_pages: 3") for one in trial.subject)
+    assert {one.reach[0].split()[1] for one in trial.control} == {"protected", "plain"}
+
+
+@pytest.mark.parametrize(("met", "status"), [("leak", Status.FAIL), ("EFAULT", Status.MISS)])
+def test_guest_that_did_not_opt_in_is_never_a_pass(
+    pair: World,
+    trial: FakeTrial,
+    met: str,
+    status: Status,
+) -> None:
+    pair.protected = False
+
+    def probe(_: Puppet, page: Target) -> Got:
+        if page.qemu == 77 and met != "leak":
+            return Got(Done(returned=-1, errno=met))
+        return Got(Done(returned=PAGE), pair.load(page))
+
+    Attack(pair, trial).by_a_process("c", probe)
+    assert {one.state for one in trial.subject} == {State.PLAIN}
+    assert judge(probe_claim(), Mode.PROTECTED, trial.subject, trial.control).status is status
+
+
+def test_without_the_plain_guest_a_refusal_is_no_pass(pair: World, trial: FakeTrial) -> None:
+    pair.plain_guest = None
+    Attack(pair, trial).by_a_process("c", keeps(pair))
+    verdict = judge(probe_claim(), Mode.PROTECTED, trial.subject, trial.control)
+    assert (verdict.status, verdict.why) == (Status.MISS, "control: it did not run on a plain page")
 
 
 # --- the attack module
@@ -364,6 +479,22 @@ def test_request_has_the_layout_of_the_modules_header() -> None:
 
 
 # --- checks
+
+
+class WorksTrial:
+    def __init__(self) -> None:
+        self.given: list[Any] = []
+
+    def legitimate(self, *args: Any, **kwargs: Any) -> None:
+        self.given.append((args, kwargs))
+
+
+def test_path_that_must_work_is_checked_in_both_guests(world: World, pair: World) -> None:
+    trial = WorksTrial()
+    works(trial, world, lambda guest: [Check("pid", "1", str(guest.pid))])
+    works(trial, pair, lambda guest: [Check("pid", "1", str(guest.pid))])
+    subject, control = [Check("pid", "1", "77")], [Check("pid", "1", "78")]
+    assert trial.given == [((subject,), {}), ((subject, control), {"protected": True})]
 
 
 def test_checks_are_compared_as_text(world: World) -> None:

@@ -11,15 +11,16 @@ from typing import Any, ClassVar
 
 import pytest
 
-from common.errors import DeadlineError, MachineError
+from common.errors import DeadlineError, MachineError, MachineLostError
 from common.waiting import Deadline, poll_until
+from guest_images.keys import Keys
 from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts import emulated as module
 from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec, _Beats
-from host_setup.hosts.guest import GuestSpec
-from tests_unit.machine_samples import spec
+from host_setup.hosts.guest import PLAIN, PROTECTED, GuestSpec
+from tests_unit.machine_samples import FakeSsh, spec
 
 AT_ONCE = 60.0  # seconds, on a busy machine
 USERNET = """\
@@ -73,6 +74,9 @@ class FakeQemu:
     def console(self) -> str:
         return "Linux version"
 
+    def explain(self) -> str:
+        return "status running"
+
     def kill(self) -> None:
         self.vitals.lost("it was ended by the run")
         self.killed += 1
@@ -107,8 +111,10 @@ CHANGES: dict[str, Callable[[EmulatedSpec], EmulatedSpec]] = {
     "memory": lambda s: replace(s, memory=s.memory + 1),
     "cpus": lambda s: replace(s, cpus=s.cpus + 1),
     "command line": lambda s: replace(s, command_line=s.command_line + " quiet"),
-    "guest memory": lambda s: replace(s, guest=GuestSpec(memory=193)),
-    "guest name": lambda s: replace(s, guest=GuestSpec(name="other")),
+    "guest memory": lambda s: replace(s, guests=(GuestSpec(memory=193),)),
+    "guest name": lambda s: replace(s, guests=(GuestSpec(name="other"),)),
+    "guest that opts in": lambda s: replace(s, guests=(GuestSpec(opts_in=True),)),
+    "another guest": lambda s: replace(s, guests=(PROTECTED, *s.guests)),
 }
 
 
@@ -156,12 +162,99 @@ def test_host_that_cannot_be_restored_is_ended(
 
 
 def test_loss_of_the_host_is_its_guests_and_not_the_reverse(tmp_path: Path) -> None:
-    first, second = EmulatedHost(spec(), tmp_path), EmulatedHost(spec(), tmp_path)
+    first, second = (EmulatedHost(spec(guests=(PROTECTED, PLAIN)), tmp_path) for _ in range(2))
+    assert (first.lost, second.lost) == (None, None)
     first.vitals.lost("panic")
-    assert first.guest_vitals.reason == "its host is lost: panic"
-    second.guest_vitals.lost("its QEMU ended")
-    assert second.vitals.reason is None
+    assert {one.reason for one in first.guest_vitals.values()} == {"its host is lost: panic"}
+    second.guest_vitals["plain"].lost("its QEMU ended")
+    assert (second.vitals.reason, second.guest_vitals["protected"].reason) == (None, None)
+    assert (first.lost, second.lost) == ("panic", "guest plain: its QEMU ended")
     second.close()
+
+
+@pytest.mark.parametrize(("guests", "under_test"), [((PLAIN,), "plain"), ((PROTECTED, PLAIN), "protected")])
+def test_guest_under_test_is_the_first_and_the_plain_one_is_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guests: tuple[GuestSpec, ...], under_test: str
+) -> None:
+    monkeypatch.setattr(Keys, "public", lambda *_: "ssh-ed25519 AAAA")
+    monkeypatch.setattr(EmulatedHost, "_forward", lambda _, port: port + 40000)
+    host = EmulatedHost(spec(guests=guests), tmp_path)
+    assert host.guest.spec.name == under_test
+    assert host.guest.vitals is host.guest_vitals[under_test]
+    assert (host.plain_guest and host.plain_guest.spec) == (PLAIN if len(guests) > 1 else None)
+    assert [guest.spec for guest in host.guests] == list(guests)
+    assert all(f"-:{guest.ssh_port}" in " ".join(host.spec.argv()) for guest in guests)
+    host.close()
+
+
+class BootingGuest:
+    """A guest that is started, watched and logged in to; its heart beats when it is started."""
+
+    def __init__(self, spec: GuestSpec, host: EmulatedHost, done: list[str], *, beats: bool = True) -> None:
+        self.spec, self.host, self.done, self.beats = self, host, done, beats
+        self.name, self.qmp_port = spec.name, spec.qmp_port
+
+    def start(self, _: Any) -> None:
+        self.done.append(f"start {self.name}")
+        if self.beats:
+            self.host._beats.heard(f"{self.name}=1")
+
+    def watch(self) -> None:
+        self.done.append(f"watch {self.name}")
+
+    def connect(self, *, seconds: float) -> BootingGuest:
+        assert seconds > 0
+        self.done.append(f"connect {self.name}")
+        return self
+
+    def console_tail(self) -> str:
+        return f"last words of {self.name}"
+
+    def close(self) -> None:
+        self.done.append(f"close {self.name}")
+
+
+def booting(folder: Path, monkeypatch: pytest.MonkeyPatch, done: list[str], **beats: bool) -> EmulatedHost:
+    host = EmulatedHost(spec(guests=(PROTECTED, PLAIN)), folder)
+    guests = tuple(BootingGuest(one, host, done, beats=beats.get(one.name, True)) for one in (PROTECTED, PLAIN))
+    monkeypatch.setattr(host, "_guests", guests)
+    monkeypatch.setattr(host, "_connect", lambda _: BootingGuest(PLAIN, host, done))
+    host._beats.heard("host=0 protected=-1 plain=-1")
+    return host
+
+
+def test_guests_boot_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    host = booting(tmp_path, monkeypatch, done)
+    host.boot()
+    names = ("protected", "plain")
+    assert done == [f"{what} {who}" for who in names for what in ("start", "watch")] + [
+        f"{what} {who}" for who in names for what in ("connect", "close")
+    ]
+    host.close()
+
+
+@pytest.mark.parametrize("silent", ["protected", "plain"])
+def test_guest_that_does_not_boot_is_told_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: str
+) -> None:
+    monkeypatch.setattr(module, "BOOT", 0.3)
+    host = booting(tmp_path, monkeypatch, [], **{silent: False})
+    with pytest.raises(DeadlineError, match=f"guest {silent} to boot") as caught:
+        host.boot()
+    assert f"last words of {silent}" in caught.value.message
+    host.close()
+
+
+def test_guest_that_is_lost_at_boot_is_told_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = booting(tmp_path, monkeypatch, [], plain=False)
+    host.guest_vitals["plain"].lost("its QEMU ended")
+    with pytest.raises(MachineLostError, match="guest plain is lost: its QEMU ended") as caught:
+        host.boot()
+    assert "last words of plain" in caught.value.message
+    host.close()
 
 
 def test_host_is_ended_even_when_a_channel_to_it_will_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +290,32 @@ def test_host_is_stopped_before_it_is_saved(tmp_path: Path) -> None:
     host.close()
 
 
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:115C 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 90
+   1: 0100007F:D62E 0100007F:115C 06 00000000:00000000 03:00001677 00000000     0        0 0
+   2: 0F02000A:07E6 0202000A:A6CE 01 00000000:00000000 00:00000000 00000000     0        0 1148"""
+CONNECTED = "\n   3: 0100007F:115C 0100007F:D62E {} 00000000:00000000 00:00000000 00000000     0        0 91"
+
+
+@pytest.mark.parametrize("state", ["01", "08"])
+def test_host_is_left_alone_only_when_its_guests_qmp_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    host = EmulatedHost(spec(), tmp_path)
+    done: list[str] = []
+    session = FakeSsh(tcp=TCP + CONNECTED.format(state))
+    monkeypatch.setattr(host, "_guests", (BootingGuest(PLAIN, host, done),))
+    monkeypatch.setattr(host, "_ssh", session)
+    monkeypatch.setattr(module, "RESTORE", 0.2)
+    with pytest.raises(DeadlineError, match="QMP to be free"):
+        host.detach()
+    session.texts = {"tcp": TCP}
+    host.detach()
+    assert (session.closed, done) == (1, ["close plain"] * 3)
+    host.close()
+
+
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 def test_failed_save_is_told(tmp_path: Path, status: str) -> None:
     host = EmulatedHost(spec(), tmp_path)
@@ -214,36 +333,42 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STALL", 0.3)
 
 
+Lives = tuple[Vitals, dict[str, Vitals]]
+
+
 @pytest.fixture
-def lives() -> tuple[Vitals, Vitals]:
-    return Vitals("the host"), Vitals("the guest")
+def lives() -> Lives:
+    return Vitals("the host"), {name: Vitals(f"guest {name}") for name in ("plain", "protected")}
 
 
 @pytest.mark.usefixtures("quick")
 def test_machine_whose_count_stands_still_has_stalled_and_one_without_a_heartbeat_yet_has_not(
-    lives: tuple[Vitals, Vitals],
+    lives: Lives,
 ) -> None:
-    host, guest = lives
-    other, silent = Vitals("the host"), Vitals("the guest")
-    stuck, booting = _Beats(host, guest), _Beats(other, silent)
+    host, guests = lives
+    other, silent = Vitals("the host"), Vitals("guest plain")
+    stuck, booting = _Beats(host, guests), _Beats(other, {"plain": silent})
     counts = itertools.count()
 
     def stalled() -> str | None:
         count = next(counts)
-        stuck.heard(f"host={count} guest=7")  # the host goes on, and repeats what it last heard of its guest
-        booting.heard(f"host={count} guest=-1 nonsense other=3 =")
-        return guest.reason
+        # The host goes on, and repeats what it last heard of its guests.
+        stuck.heard(f"host={count} plain=7 protected={count}")
+        booting.heard(f"host={count} plain=-1 nonsense other=3 =")
+        return guests["plain"].reason
 
     assert poll_until(stalled, Deadline(AT_ONCE), "the stall") == "stalled: no heartbeat for 0.3 s"
-    assert (host.reason, other.reason, silent.reason) == (None, None, None)
+    assert (host.reason, guests["protected"].reason, other.reason, silent.reason) == (None, None, None, None)
+    assert (stuck.count("plain"), booting.count("plain")) == (1, 0)
+    assert stuck.count("protected") == stuck.count("host") > 1
     host.lost("over")
     other.lost("over")
 
 
 @pytest.mark.usefixtures("quick")
-def test_silent_host_is_the_one_that_stalled(lives: tuple[Vitals, Vitals]) -> None:
-    host, guest = lives
-    host.on_loss(lambda: guest.lost(f"its host is lost: {host.reason}"))
-    _Beats(host, guest).heard("host=1 guest=1")
+def test_silent_host_is_the_one_that_stalled(lives: Lives) -> None:
+    host, guests = lives
+    host.on_loss(lambda: [one.lost(f"its host is lost: {host.reason}") for one in guests.values()])
+    _Beats(host, guests).heard("host=1 plain=1 protected=1")
     poll_until(lambda: host.reason, Deadline(AT_ONCE), "the stall")
-    assert guest.reason == "its host is lost: stalled: no heartbeat for 0.3 s"
+    assert {one.reason for one in guests.values()} == {"its host is lost: stalled: no heartbeat for 0.3 s"}

@@ -5,22 +5,30 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.errors import AccessError, ChannelError, DeadlineError, MachineError, MachineLostError
-from host_setup.channels.ssh import Login
+from common.paths import PROJECT
+from host_setup.channels.ssh import Completed, Login
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts import guest as module
-from host_setup.hosts.guest import Address, Guest, GuestSpec, Planted
+from host_setup.hosts.guest import PLAIN, PROTECTED, Address, Guest, GuestSpec, Planted, guests_for
+from host_setup.kernel.series import Mode
 from tests_unit.machine_samples import FakeSsh
 
-MAPS = """\
+SMAPS = """\
 55d0c0000000-55d0c0100000 r-xp 00000000 fe:00 12   /usr/bin/qemu-system-x86_64
+VmFlags: rd ex mr mw me sd
 7f0000000000-7f000c000000 rw-p 00000000 00:00 0
-7f000c000000-7f000c001000 ---p 00000000 00:00 0"""
+VmFlags: rd wr mr mw me ac kp sd
+7f000c000000-7f000c001000 ---p 00000000 00:00 0
+7f000c001000-7f000c002000 rw-p 00000000 00:00 0
+VmFlags: rd wr mr mw me ac sd"""
 LOGIN = Login("root", Path("/key"), "ssh-ed25519 AAAA")
 
 
@@ -63,7 +71,7 @@ def no_stream(_: float) -> Any:
 
 @pytest.fixture
 def host() -> FakeSsh:
-    return FakeSsh(pid="77\n", maps=MAPS, tail="last words\n")
+    return FakeSsh(cat="77\n", grep=SMAPS, tail="last words\n")
 
 
 @pytest.fixture
@@ -74,7 +82,7 @@ def guest(host: FakeSsh, monkeypatch: pytest.MonkeyPatch) -> Guest:
 
 
 def planted(gpa: int = 0x3000) -> Planted:
-    return Planted("user", "private", Address(gpa, 0, 0), b"secret" * 8)
+    return Planted("user", "private", "plain", Address(gpa, 0, 0), b"secret" * 8)
 
 
 def canary(guest: Guest, monkeypatch: pytest.MonkeyPatch, **reply: Any) -> FakeCanary:
@@ -89,28 +97,62 @@ def test_page_lies_where_its_qemu_says(guest: Guest) -> None:
         guest.address(0xC000000)
 
 
-def test_mapping_is_the_one_that_holds_the_address(guest: Guest) -> None:
-    lines = MAPS.splitlines()
-    assert guest.mapping(0x7F0000000000) == f"/proc/77/maps: {lines[1]}"
-    assert guest.mapping(0x7F000BFFFFFF).endswith(lines[1])
-    assert guest.mapping(0x7F000C000000).endswith(lines[2])
-    with pytest.raises(MachineError, match="no mapping of QEMU"):
-        guest.mapping(0x7F000C001000)
+def test_mapping_is_the_one_that_holds_the_address_with_its_flags(guest: Guest) -> None:
+    lines = SMAPS.splitlines()
+    found = guest.mappings()
+    assert found.holding(0x7F0000000000) == f"/proc/77/smaps: {lines[2]}; {lines[3]}"
+    assert found.holding(0x7F000BFFFFFF).endswith(f"{lines[2]}; {lines[3]}")
+    assert found.holding(0x7F000C000000) == f"/proc/77/smaps: {lines[4]}"
+    assert found.holding(0x7F000C001FFF).endswith("VmFlags: rd wr mr mw me ac sd")
+    with pytest.raises(MachineError, match="no mapping of /proc/77/smaps holds 0x7f000c002000"):
+        found.holding(0x7F000C002000)
+
+
+def test_mappings_and_kvms_word_are_asked_for_anew_each_time(guest: Guest, host: FakeSsh) -> None:
+    host.texts = {"protected_memory": "enabled: 1\n", **host.texts}
+    for _ in range(2):
+        guest.mappings()
+        assert guest.protection() == "enabled: 1"
+    assert len([one for one in host.ran if one.endswith("/proc/77/smaps")]) == 2
+    assert len([one for one in host.ran if one.endswith(" /sys/kernel/debug/kvm/77-")]) == 2
+
+
+def test_what_kvm_tells_is_found_below_the_guests_pid_and_may_be_missing(
+    tmp_path: Path, guest: Guest, host: FakeSsh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DEBUGFS", str(tmp_path))
+    asked: list[list[str]] = []
+    monkeypatch.setattr(host, "run", lambda argv, **_: asked.append(argv) or Completed(tuple(argv), 0, b"77", b""))
+    guest.protection()
+    script = asked[-1]
+
+    def said() -> str:
+        return subprocess.run(script, check=True, capture_output=True, text=True).stdout
+
+    assert said() == ""
+    for pid in ("77-11", "771-11"):
+        (tmp_path / pid).mkdir()
+        (tmp_path / pid / "other").write_text("no")
+    assert said() == ""
+    (tmp_path / "771-11" / "protected_memory").write_text("enabled: 0\n")
+    (tmp_path / "77-11" / "protected_memory").write_text("enabled: 1\n")
+    assert said() == "enabled: 1\n"
 
 
 def test_planted_canaries_come_with_their_addresses_and_hide_their_bytes(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    talk = canary(guest, monkeypatch, canaries=[{"kind": "user", "set": "private", "gpa": 0x3000, "bytes": "c0ffee"}])
+    one = {"kind": "user", "set": "private", "state": "private", "gpa": 0x3000, "bytes": "c0ffee"}
+    talk = canary(guest, monkeypatch, canaries=[one])
     (found,) = guest.plant(b"\x01\x02")
     assert talk.asked == ["plant 0102"]
-    assert found == Planted("user", "private", Address(0x3000, 0x7F0000003000, 0x100003000), b"\xc0\xff\xee")
+    assert found == Planted("user", "private", "private", Address(0x3000, 0x7F0000003000, 0x100003000), b"\xc0\xff\xee")
     assert "ffee" not in repr(found)
     assert "xc0" not in repr(found)
 
 
 def test_page_is_read_where_it_was_planted(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    talk = canary(guest, monkeypatch, gpa=0x3000, planted_gpa=0x3000, moved=False, bytes="c0ffee")
+    talk = canary(guest, monkeypatch, state="plain", gpa=0x3000, planted_gpa=0x3000, moved=False, bytes="c0ffee")
     assert guest.read(planted()) == b"\xc0\xff\xee"
     assert talk.asked == ["read user private"]
 
@@ -119,9 +161,32 @@ def test_page_is_read_where_it_was_planted(guest: Guest, monkeypatch: pytest.Mon
 def test_page_that_moved_is_a_fault_and_no_answer(
     guest: Guest, monkeypatch: pytest.MonkeyPatch, reply: dict[str, Any]
 ) -> None:
-    canary(guest, monkeypatch, **reply, bytes="c0ffee")
+    canary(guest, monkeypatch, **reply, state="plain", bytes="c0ffee")
     with pytest.raises(MachineError, match="moved its user canary"):
         guest.read(planted())
+
+
+def test_page_that_is_no_longer_as_shared_as_it_was_is_a_fault(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    canary(guest, monkeypatch, state="shared", gpa=0x3000, moved=False, bytes="c0ffee")
+    with pytest.raises(MachineError, match="user page was plain, and is shared now"):
+        guest.read(planted())
+
+
+def test_page_that_cannot_be_shared_is_a_fault_with_its_errno(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    canary(guest, monkeypatch, error="share the user page", errno="EOPNOTSUPP", errno_nr=95)
+    with pytest.raises(MachineError, match="'plant': share the user page: EOPNOTSUPP"):
+        guest.plant(b"\xab" * 32)
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_guest_tells_once_whether_it_opted_in(
+    guest: Guest,
+    monkeypatch: pytest.MonkeyPatch,
+    protected: bool,  # noqa: FBT001
+) -> None:
+    talk = canary(guest, monkeypatch, protected=protected)
+    assert [guest.protected, guest.protected] == [protected] * 2
+    assert talk.asked == ["protected"]
 
 
 def test_canary_that_cannot_is_a_fault_that_hides_the_seed(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,6 +284,35 @@ def test_two_guests_share_no_file() -> None:
     ]
     assert files[0]
     assert not files[0] & files[1]
+
+
+def test_guests_of_one_host_differ_in_all_that_they_would_share() -> None:
+    ports = [port for one in (PLAIN, PROTECTED) for port in (one.ssh_port, one.qmp_port)]
+    assert len(set(ports)) == 4
+    assert PLAIN.name != PROTECTED.name
+    assert min(PLAIN.memory, PROTECTED.memory - 64) >= 192
+
+
+def test_only_a_guest_to_be_protected_opts_in_and_all_else_of_it_is_as_in_the_plain_one() -> None:
+    plain, protected = (" ".join(replace(one, name="n", ssh_port=1, qmp_port=2).argv()) for one in (PLAIN, PROTECTED))
+    assert "kvm_protected_mem=off" in plain
+    assert protected.replace("mem=on", "mem=off").replace("-m 256", "-m 192") == plain
+    virtio = [word for word in PLAIN.argv() if word.startswith("virtio")]
+    assert len(virtio) == 3
+    assert all(word.endswith(",iommu_platform=on,disable-legacy=on") for word in virtio)
+
+
+@pytest.mark.parametrize("series", Mode)
+@pytest.mark.parametrize("mode", Mode)
+def test_plain_guest_is_there_always_and_another_only_where_it_can_be_protected(series: Mode, mode: Mode) -> None:
+    wanted = (PROTECTED, PLAIN) if (series, mode) == (Mode.PROTECTED, Mode.PROTECTED) else (PLAIN,)
+    assert guests_for(series=series, mode=mode) == wanted
+
+
+def test_host_listens_for_the_heartbeat_of_every_guest() -> None:
+    inittab = (PROJECT / "guest_images" / "host" / "inittab").read_text()
+    for one in (PLAIN, PROTECTED):
+        assert f" {one.name}={one.beat}" in inittab
 
 
 def test_guest_whose_qemu_refuses_is_told(host: FakeSsh) -> None:

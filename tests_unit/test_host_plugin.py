@@ -19,11 +19,16 @@ from host_setup.provision import Settings, provision
 
 CONFTEST = """
 import pytest
+from host_setup.kernel.series import Mode
 pytest_plugins = ["host_setup.plugin"]
 
 @pytest.fixture(scope="session")
 def hosts_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("hosts")
+
+@pytest.fixture(scope="session")
+def guest_mode():
+    return Mode.PROTECTED
 """
 ORDER = {
     "test_a_health.py": "import pytest\npytestmark = pytest.mark.whole_run\ndef test_health(): pass\n",

@@ -52,8 +52,10 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Server:
     """A program that speaks the line protocol."""
 
-    def __init__(self, *argv: str | Path) -> None:
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+    def __init__(self, *argv: str | Path, **more: Any) -> None:
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, **more
+        )
 
     def send(self, lines: str) -> None:
         assert self.process.stdin
@@ -457,16 +459,18 @@ def test_documented_structures_and_numbers_are_those_of_the_header(tmp_path: Pat
     source = tmp_path / "layout.c"
     source.write_text(
         f'#include "{UAPI}"\n'
-        '#include <stdio.h>\nint main(void) { printf("[%zu,%zu,%u,%u,%u]", sizeof(struct sealproof_canary),\n'
+        '#include <stdio.h>\nint main(void) { printf("[%zu,%zu,%u,%u,%u,%u,%u,%u]", sizeof(struct sealproof_canary),\n'
         "sizeof(struct sealproof_attack), (unsigned)SEALPROOF_CANARY_PLANT, (unsigned)SEALPROOF_CANARY_READ,\n"
+        "(unsigned)SEALPROOF_CANARY_SHARE, (unsigned)SEALPROOF_CANARY_UNSHARE, (unsigned)SEALPROOF_CANARY_STATE,\n"
         "(unsigned)SEALPROOF_ATTACK); }\n"
     )
     subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "layout", source], check=True)
     told = json.loads(subprocess.check_output([tmp_path / "layout"]))
     sizes = [struct.calcsize("<IIQQ"), struct.calcsize("<IIQQQqQ")]
-    assert told == [*sizes, 0xC0185301, 0xC0185302, 0xC0305310]
+    numbers = [0xC0185301, 0xC0185302, 0xC0185303, 0xC0185304, 0xC0185305, 0xC0305310]
+    assert told == [*sizes, *numbers]
     text = UAPI.read_text()
-    assert all(number in text for number in ("<IIQQ", "<IIQQQqQ", "0xc0185301", "0xc0185302", "0xc0305310"))
+    assert all(words in text for words in ("<IIQQ", "<IIQQQqQ", *map(hex, numbers)))
 
 
 def test_the_canary_refuses_a_folder_on_disk_and_names_a_missing_module(programs: Path) -> None:
@@ -480,6 +484,92 @@ def test_the_canary_refuses_a_folder_on_disk_and_names_a_missing_module(programs
         if not Path("/dev/sealproof-canary").exists():
             assert server(f"plant {seed}") == {"error": "/dev/sealproof-canary", "errno": "ENOENT", "errno_nr": 2}
         server.close()
+
+
+class FakeModule:
+    """The canary program on a module that is played."""
+
+    def __init__(self, program: Path, folder: Path, fake: str) -> None:
+        self.log = folder / "requests"
+        with self.log.open("w") as log:
+            self.server = Server(program, "/dev/shm", env={"FAKE_MODULE": fake}, stderr=log)
+
+    def __call__(self, request: str) -> Reply:
+        return self.server(request)
+
+    def requests(self, *names: str) -> list[tuple[str, int, str]]:
+        """What the module was asked since the last time: request, slot and the head of its buffer."""
+        lines = [line.split() for line in self.log.read_text().splitlines()]
+        self.log.write_text("")
+        return [(name, int(slot), head) for name, slot, head in lines if name in names]
+
+
+@pytest.fixture(scope="module")
+def canary_on_a_fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not Path("/dev/shm").is_dir():
+        pytest.skip("no tmpfs on this machine")
+    out = tmp_path_factory.mktemp("fake") / "canary"
+    source = Path(__file__).with_name("canary_on_a_fake.c")
+    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", "-o", out, source], check=True)
+    return out
+
+
+SEED = "plant " + "5a" * 32
+SHARED_SLOTS = [1, 3, 5]  # the control set's, of kinds user, kernel and page cache
+
+
+@pytest.mark.parametrize(("fake", "states"), [("plain", ("plain", "plain")), ("protected", ("private", "shared"))])
+def test_the_canary_tells_the_state_that_the_module_tells(
+    canary_on_a_fake: Path,
+    tmp_path: Path,
+    fake: str,
+    states: tuple[str, str],
+) -> None:
+    canary = FakeModule(canary_on_a_fake, tmp_path, fake)
+    assert canary("protected") == {"protected": fake == "protected"}
+    planted = canary(SEED)["canaries"]
+    assert [one["state"] for one in planted] == [*states] * 3
+    assert len({one["gpa"] for one in planted}) == len({one["bytes"] for one in planted}) == 6
+    for one in planted:
+        told = canary(f"read {one['kind']} {one['set']}")
+        assert (told["state"], told["gpa"], told["moved"]) == (one["state"], one["gpa"], False)
+        assert told["bytes"] == one["bytes"]
+    canary.server.close()
+
+
+def test_the_control_set_is_shared_before_it_holds_anything_and_shared_anew_at_each_plant(
+    canary_on_a_fake: Path, tmp_path: Path
+) -> None:
+    canary = FakeModule(canary_on_a_fake, tmp_path, "protected")
+    first = {one["bytes"][:16] for one in canary(SEED)["canaries"]}
+    assert canary.requests("share", "unshare") == [("share", slot, "0" * 16) for slot in SHARED_SLOTS]
+    second = {one["bytes"][:16] for one in canary(SEED)["canaries"]}
+    requests = canary.requests("share", "unshare")
+    assert [request[:2] for request in requests] == [(name, n) for n in SHARED_SLOTS for name in ("unshare", "share")]
+    heads = {head for name, _, head in requests if name == "share"}
+    assert heads <= first | {"0" * 16}
+    assert not heads & second
+    canary.server.close()
+
+
+@pytest.mark.parametrize(
+    ("fails", "request_", "error"),
+    [
+        ("share", SEED, "share the user page"),
+        ("unshare", SEED, "make private the user page"),
+        ("state", SEED, "tell the state of the user page"),
+        ("state", "protected", "tell the state of the kernel page"),
+        ("plant", SEED, "ioctl on /dev/sealproof-canary"),
+    ],
+)
+def test_the_canary_says_what_failed_and_the_errno(
+    canary_on_a_fake: Path, tmp_path: Path, fails: str, request_: str, error: str
+) -> None:
+    canary = FakeModule(canary_on_a_fake, tmp_path, f"protected {fails}")
+    if fails == "unshare":
+        assert "canaries" in canary(request_)
+    assert canary(request_) == {"error": error, "errno": "ENOLCK", "errno_nr": 37}
+    canary.server.close()
 
 
 def test_the_nonce_is_kept_and_questions_are_counted(programs: Path) -> None:
@@ -549,11 +639,18 @@ def test_the_device_check_says_that_there_is_no_device(programs: Path) -> None:
     lines_of(programs / "check_mmio", expect=1)
 
 
+@pytest.mark.parametrize("words", [["x"], ["=x"], ["x="], [f"{'n' * 33}=x"], ["a=b"] * 5], ids=str)
+def test_the_beat_refuses_guests_without_name_or_path_and_too_many(programs: Path, words: list[str]) -> None:
+    done = subprocess.run([programs / "beat", "/dev/null", "5", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "NAME=GUEST_PATH" in done.stderr
+
+
 def test_the_beat_goes_on_without_a_reader_and_forwards_the_guest(programs: Path, tmp_path: Path) -> None:
-    fifo, guest = tmp_path / "fifo", tmp_path / "guest"
+    fifo, guest, other = tmp_path / "fifo", tmp_path / "guest", tmp_path / "none"
     os.mkfifo(fifo)
     guest.write_text("0 11\n1 22\n2 3")
-    beat = subprocess.Popen([programs / "beat", fifo, "5", guest])
+    beat = subprocess.Popen([programs / "beat", fifo, "5", f"one={guest}", f"two={other}"])
     try:
         for _ in range(2):  # a reader that comes late, goes, and comes again
             reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -565,18 +662,19 @@ def test_the_beat_goes_on_without_a_reader_and_forwards_the_guest(programs: Path
             os.close(reader)
             numbers = [int(line.split()[0].removeprefix(b"host=")) for line in seen.splitlines()[:5]]
             assert numbers == list(range(numbers[0], numbers[0] + 5))
-            assert seen.splitlines()[4].endswith(b"guest=1")
+            assert seen.splitlines()[4].endswith(b" one=1 two=-1")
         # A reader that does not read: the port fills up, beats are left out, lines stay whole.
         reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
         with guest.open("a") as more:
             more.write("3\n3 44\n")
+        other.write_text("5 1\n")
         seen = b""
         deadline = Deadline(10)
-        while b"guest=3\n" not in seen and not deadline.passed():
+        while b" one=3 two=5\n" not in seen and not deadline.passed():
             if select.select([reader], [], [], 1)[0]:
                 seen += os.read(reader, 4096)
         os.close(reader)
-        assert b"guest=3\n" in seen
+        assert b" one=3 two=5\n" in seen
         assert beat.poll() is None
     finally:
         beat.kill()

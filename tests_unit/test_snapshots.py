@@ -13,13 +13,14 @@ import pytest
 from common.errors import ChannelError, DeadlineError, MachineError, MachineLostError
 from common.progress import Terminal
 from common.store import Store
-from host_setup.channels.vitals import Vitals
 from host_setup.hosts import snapshots as module
+from host_setup.hosts.guest import PLAIN, PROTECTED
 from host_setup.hosts.pool import HostPool
 from host_setup.hosts.snapshots import EmulatedHosts, NotPristineError
 from tests_unit.machine_samples import spec
 
 SIZE = 1 << 10
+GUESTS = (PROTECTED, PLAIN)
 
 
 class FakeHost:
@@ -34,11 +35,10 @@ class FakeHost:
 
     def __init__(self, _spec: Any, folder: Path, *, state: Path | None = None) -> None:
         self.folder, self.state = folder, state
-        self.vitals, self.guest_vitals = Vitals("the host"), Vitals("the guest")
-        self.memory = {who: {"nonce": "", "asked": 0} for who in ("host", "guest")}
+        self.lost: str | None = None
+        self.memory = {who: {"nonce": "", "asked": 0} for who in ("host", *(one.name for one in GUESTS))}
         self.closed = self.detached = self.resumed = self.saves = 0
         self.garbage = ""
-        self.ssh, self.guest = Session(self, "host"), self
         self.all.append(self)
         if state is not None:
             self.memory = json.loads(state.read_text())
@@ -46,13 +46,17 @@ class FakeHost:
 
     def boot(self) -> None:
         type(self).booted(self)
-        self.guest = type("Guest", (), {"ssh": Session(self, "guest")})()
 
-    def nonces(self) -> tuple[str, str]:
-        texts = tuple(self.garbage or json.dumps(self.memory[who]) for who in ("host", "guest"))
+    def nonces(self) -> dict[str, str]:
+        texts = {who: self.garbage or json.dumps(memory) for who, memory in self.memory.items()}
         for memory in self.memory.values():
             memory["asked"] += 1
         return texts
+
+    def set_nonces(self, nonces: dict[str, str]) -> None:
+        assert set(nonces) == set(self.memory)
+        for who, nonce in nonces.items():
+            self.memory[who]["nonce"] = nonce
 
     def save(self, state: Path) -> None:
         assert self.detached, "nobody is logged in to a saved host"
@@ -72,22 +76,6 @@ class FakeHost:
         self.closed += 1
 
 
-class Session:
-    """Runs ``nonce set`` on a fake host."""
-
-    def __init__(self, host: FakeHost, who: str) -> None:
-        self.host, self.who = host, who
-
-    def run(self, argv: list[str], *, seconds: float) -> Session:
-        program, command, nonce = argv
-        assert (program.rpartition("/")[2], command, seconds > 0) == ("nonce", "set", True)
-        self.host.memory[self.who]["nonce"] = nonce
-        return self
-
-    def require(self) -> Session:
-        return self
-
-
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeHost, "all", [])
@@ -105,7 +93,9 @@ def notes() -> list[str]:
 
 @pytest.fixture
 def hosts(tmp_path: Path, notes: list[str]) -> EmulatedHosts:
-    return EmulatedHosts(spec(), Store(tmp_path / "store"), Terminal(), tmp_path / "hosts", note=notes.append)
+    return EmulatedHosts(
+        spec(guests=GUESTS), Store(tmp_path / "store"), Terminal(), tmp_path / "hosts", note=notes.append
+    )
 
 
 def open_hosts() -> list[FakeHost]:
@@ -118,8 +108,8 @@ def test_first_host_is_saved_tried_and_then_restored(hosts: EmulatedHosts, notes
     assert (booted.state, booted.saves, booted.closed) == (None, 1, 1)
     assert tried.closed == 1
     assert restored is started
-    assert restored.memory["host"]["nonce"] != restored.memory["guest"]["nonce"]
-    assert len(str(restored.memory["host"]["nonce"])) == 32
+    nonces = {str(memory["nonce"]) for memory in restored.memory.values()}
+    assert [len(nonce) for nonce in nonces] == [32] * 3
     assert open_hosts() == [started]
     assert (hosts.fallbacks, notes) == (0, [])
 
@@ -132,7 +122,11 @@ def test_saved_state_is_made_once_and_holds_the_first_boots_log(hosts: EmulatedH
 
 
 def wrong_nonce(host: FakeHost) -> None:
-    host.memory["guest"]["nonce"] = "of another boot"
+    host.memory["plain"]["nonce"] = "of another boot"
+
+
+def lacks_a_guest(host: FakeHost) -> None:
+    del host.memory["protected"]
 
 
 def used_before(host: FakeHost) -> None:
@@ -140,7 +134,7 @@ def used_before(host: FakeHost) -> None:
 
 
 def swapped(host: FakeHost) -> None:
-    host.memory = {"host": host.memory["guest"], "guest": host.memory["host"]}
+    host.memory |= {"plain": host.memory["protected"], "protected": host.memory["plain"]}
 
 
 def garbage(host: FakeHost) -> None:
@@ -151,7 +145,7 @@ def nothing(host: FakeHost) -> None:
     host.memory["host"] = {"nonce": "", "asked": 0}
 
 
-@pytest.mark.parametrize("wrong", [wrong_nonce, used_before, swapped, garbage, nothing])
+@pytest.mark.parametrize("wrong", [wrong_nonce, used_before, swapped, garbage, nothing, lacks_a_guest])
 def test_restore_that_proves_wrong_is_told_counted_and_replaced_by_a_cold_boot(
     hosts: EmulatedHosts, notes: list[str], monkeypatch: pytest.MonkeyPatch, wrong: Callable[[FakeHost], None]
 ) -> None:
@@ -173,7 +167,7 @@ def test_restore_that_fails_is_told_counted_and_replaced_by_a_cold_boot(
 ) -> None:
     hosts.saved()
 
-    def fail(_: FakeHost) -> tuple[str, str]:
+    def fail(_: FakeHost) -> dict[str, str]:
         raise error
 
     monkeypatch.setattr(FakeHost, "nonces", fail)
@@ -189,7 +183,7 @@ def test_interrupted_restore_is_no_reason_to_boot_and_leaves_no_host(
 ) -> None:
     hosts.saved()
 
-    def fail(_: FakeHost) -> tuple[str, str]:
+    def fail(_: FakeHost) -> dict[str, str]:
         raise error
 
     monkeypatch.setattr(FakeHost, "nonces", fail)
@@ -264,10 +258,9 @@ def test_harmless_probes_share_a_host(pool: HostPool) -> None:
     assert pool.lost == []
 
 
-@pytest.mark.parametrize("whose", ["vitals", "guest_vitals"])
-def test_lost_host_or_guest_is_replaced_and_listed_once(pool: HostPool, whose: str) -> None:
+def test_lost_host_or_guest_is_replaced_and_listed_once(pool: HostPool) -> None:
     first = pool.shared()
-    getattr(first, whose).lost("stalled")
+    first.lost = "stalled"
     second = pool.shared()
     assert second is not first
     assert first.closed == 1
@@ -283,7 +276,7 @@ def test_fresh_host_is_used_once_and_ended_whatever_happens(pool: HostPool, erro
     def use() -> FakeHost:
         with pool.fresh() as host:
             assert host is not shared
-            host.vitals.lost("killed by the probe")
+            host.lost = "killed by the probe"
             if error is not None:
                 raise error
             return host
@@ -317,7 +310,7 @@ def test_pool_ends_its_host_once(pool: HostPool) -> None:
 
 def test_host_that_cannot_be_replaced_is_listed_and_gone(pool: HostPool, monkeypatch: pytest.MonkeyPatch) -> None:
     first = pool.shared()
-    first.vitals.lost("panic")
+    first.lost = "panic"
 
     def fail(_: FakeHost) -> None:
         raise MachineLostError("again")

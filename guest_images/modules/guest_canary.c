@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Canaries in the guest's kernel memory: pages that user space fills, reads
- * back and learns the physical address of.
+ * The guest's kernel side of its canaries: pages of the kernel that user space
+ * fills, reads back and learns the physical address of; whether the guest is
+ * protected; and pages, the kernel's or the caller's, shared with the host.
  */
+#include <linux/cc_platform.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/io.h>
@@ -10,60 +12,196 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/set_memory.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "sealproof_uapi.h"
 
-static DEFINE_MUTEX(lock);
-static struct page *pages[SEALPROOF_CANARY_SLOTS];
+/* One canary: at most one of own and pinned is there. */
+struct slot {
+	struct page *own;	/* the kernel's page */
+	struct page *pinned;	/* the caller's page, while it is shared */
+	bool shared;
+};
 
-static int plant(struct sealproof_canary *request)
+/* What one open file has. */
+struct canaries {
+	struct mutex lock;	/* of all slots */
+	struct slot slots[SEALPROOF_CANARY_SLOTS];
+};
+
+static int allocate(struct slot *slot)
 {
-	struct page **page = &pages[request->slot];
+	if (!slot->own)
+		slot->own = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	return slot->own ? 0 : -ENOMEM;
+}
 
-	if (!*page)
-		*page = alloc_page(GFP_KERNEL | __GFP_ZERO);
-	if (!*page)
-		return -ENOMEM;
-	if (copy_from_user(page_address(*page), u64_to_user_ptr(request->buffer), PAGE_SIZE))
-		return -EFAULT;
-	request->gpa = page_to_phys(*page);
+static int plant(struct slot *slot, void __user *buffer)
+{
+	int err = slot->pinned ? -EBUSY : allocate(slot);
+
+	if (err)
+		return err;
+	return copy_from_user(page_address(slot->own), buffer, PAGE_SIZE) ? -EFAULT : 0;
+}
+
+static int read(struct slot *slot, void __user *buffer)
+{
+	if (!slot->own)
+		return -ENOENT;
+	return copy_to_user(buffer, page_address(slot->own), PAGE_SIZE) ? -EFAULT : 0;
+}
+
+static int pin(struct slot *slot, unsigned long address)
+{
+	int count;
+
+	if (slot->own)
+		return -EBUSY;
+	if (!PAGE_ALIGNED(address))
+		return -EINVAL;
+	count = pin_user_pages_fast(address, 1, FOLL_WRITE | FOLL_LONGTERM, &slot->pinned);
+	if (count == 1)
+		return 0;
+	slot->pinned = NULL;
+	return count < 0 ? count : -EFAULT;
+}
+
+static void unpin(struct slot *slot)
+{
+	if (slot->pinned)
+		unpin_user_page(slot->pinned);
+	slot->pinned = NULL;
+}
+
+static unsigned long direct_map_address(const struct slot *slot)
+{
+	return (unsigned long)page_address(slot->own ? slot->own : slot->pinned);
+}
+
+static int share(struct slot *slot, unsigned long address)
+{
+	int err;
+
+	if (slot->shared)
+		return -EBUSY;
+	err = address ? pin(slot, address) : allocate(slot);
+	if (err)
+		return err;
+	err = set_memory_decrypted(direct_map_address(slot), 1);
+	if (err)
+		unpin(slot);
+	else
+		slot->shared = true;
+	return err;
+}
+
+static int unshare(struct slot *slot)
+{
+	int err;
+
+	if (!slot->shared)
+		return -ENOENT;
+	err = set_memory_encrypted(direct_map_address(slot), 1);
+	if (err)
+		return err;
+	slot->shared = false;
+	unpin(slot);
 	return 0;
 }
 
-static int read(struct sealproof_canary *request)
+static int carry_out(unsigned int command, struct slot *slot, u64 address)
 {
-	struct page *page = pages[request->slot];
+	switch (command) {
+	case SEALPROOF_CANARY_PLANT:
+		return plant(slot, u64_to_user_ptr(address));
+	case SEALPROOF_CANARY_READ:
+		return read(slot, u64_to_user_ptr(address));
+	case SEALPROOF_CANARY_SHARE:
+		return share(slot, address);
+	case SEALPROOF_CANARY_UNSHARE:
+		return unshare(slot);
+	case SEALPROOF_CANARY_STATE:
+		return 0;
+	default:
+		return -ENOTTY;
+	}
+}
 
-	if (!page)
-		return -ENOENT;
-	if (copy_to_user(u64_to_user_ptr(request->buffer), page_address(page), PAGE_SIZE))
-		return -EFAULT;
-	request->gpa = page_to_phys(page);
-	return 0;
+static void describe(const struct slot *slot, struct sealproof_canary *request)
+{
+	const struct page *page = slot->own ? slot->own : slot->pinned;
+
+	request->gpa = page ? page_to_phys(page) : 0;
+	if (!cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT))
+		request->state = SEALPROOF_PLAIN;
+	else
+		request->state = slot->shared ? SEALPROOF_SHARED : SEALPROOF_PRIVATE;
 }
 
 static long canary_ioctl(struct file *file, unsigned int command, unsigned long arg)
 {
+	struct canaries *canaries = file->private_data;
 	struct sealproof_canary request;
+	struct slot *slot;
 	int err;
 
-	if (command != SEALPROOF_CANARY_PLANT && command != SEALPROOF_CANARY_READ)
+	if (_IOC_TYPE(command) != 'S' || _IOC_SIZE(command) != sizeof(request))
 		return -ENOTTY;
 	if (copy_from_user(&request, (void __user *)arg, sizeof(request)))
 		return -EFAULT;
-	if (request.slot >= SEALPROOF_CANARY_SLOTS || request.reserved)
+	if (request.slot >= SEALPROOF_CANARY_SLOTS || request.state)
 		return -EINVAL;
-	mutex_lock(&lock);
-	err = command == SEALPROOF_CANARY_PLANT ? plant(&request) : read(&request);
-	mutex_unlock(&lock);
+	slot = &canaries->slots[request.slot];
+	mutex_lock(&canaries->lock);
+	err = carry_out(command, slot, request.buffer);
+	if (!err)
+		describe(slot, &request);
+	mutex_unlock(&canaries->lock);
 	if (err)
 		return err;
 	return copy_to_user((void __user *)arg, &request, sizeof(request)) ? -EFAULT : 0;
 }
 
+static int canary_open(struct inode *inode, struct file *file)
+{
+	struct canaries *canaries = kzalloc(sizeof(*canaries), GFP_KERNEL);
+
+	if (!canaries)
+		return -ENOMEM;
+	mutex_init(&canaries->lock);
+	file->private_data = canaries;
+	return 0;
+}
+
+static int canary_release(struct inode *inode, struct file *file)
+{
+	struct canaries *canaries = file->private_data;
+
+	for (int i = 0; i < SEALPROOF_CANARY_SLOTS; i++) {
+		struct slot *slot = &canaries->slots[i];
+		int err = slot->shared ? unshare(slot) : 0;
+
+		if (err) {
+			/* Nobody may get a page that the host still sees: it is lost until the guest ends. */
+			pr_err("page of slot %d stays shared: error %d\n", i, err);
+			continue;
+		}
+		if (slot->own) {
+			memzero_explicit(page_address(slot->own), PAGE_SIZE);
+			__free_page(slot->own);
+		}
+	}
+	kfree(canaries);
+	return 0;
+}
+
 static const struct file_operations canary_fops = {
 	.owner = THIS_MODULE,
+	.open = canary_open,
+	.release = canary_release,
 	.unlocked_ioctl = canary_ioctl,
 };
 
@@ -83,15 +221,9 @@ static int __init canary_init(void)
 static void __exit canary_exit(void)
 {
 	misc_deregister(&canary_device);
-	for (int i = 0; i < SEALPROOF_CANARY_SLOTS; i++) {
-		if (!pages[i])
-			continue;
-		memzero_explicit(page_address(pages[i]), PAGE_SIZE);
-		__free_page(pages[i]);
-	}
 }
 
 module_init(canary_init);
 module_exit(canary_exit);
 MODULE_LICENSE("GPL");
-MODULE_DESCRIPTION("Canaries in the guest's kernel memory");
+MODULE_DESCRIPTION("Canaries in the guest's memory, private and shared");

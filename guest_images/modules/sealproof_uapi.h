@@ -7,7 +7,7 @@
  *
  * An ioctl's own return value speaks only of the call: 0 when the request was
  * understood and carried out, -EINVAL, -ENOMEM or -EFAULT (the caller's own
- * structure or buffer is bad) when not. What an attack met stands in
+ * structure or buffer is bad) when not, and what is said at the command. What an attack met stands in
  * sealproof_attack.result. So a fault of the harness is never taken for a
  * blocked attack.
  */
@@ -19,25 +19,44 @@
 
 #define SEALPROOF_PAGE_BYTES	4096
 
-/* ---- guest_canary.ko: kernel memory of the guest ------------------------ */
+/* ---- guest_canary.ko: canaries of the guest ----------------------------- */
 
 #define SEALPROOF_CANARY_NAME	"sealproof-canary"	/* below /dev */
 #define SEALPROOF_CANARY_SLOTS	16
 
+/* Who may see a page, as the guest's kernel has it. */
+enum sealproof_state {
+	SEALPROOF_PLAIN = 1,	/* everybody: the guest did not ask for protection */
+	SEALPROOF_PRIVATE = 2,	/* the guest alone: it asked for protection, and has not shared the page */
+	SEALPROOF_SHARED = 3,	/* the host, too: it asked for protection, and has shared the page */
+};
+
 /*
  * struct.Struct("<IIQQ"), 24 bytes.
+ *
+ * A slot is a page: one of the kernel's own, allocated on first use, or one of the caller's, while it is shared.
+ * Slots belong to the open file; when it ends, what is shared is made private again, and all pages are given back.
  */
 struct sealproof_canary {
 	__u32 slot;	/* in: 0 .. SEALPROOF_CANARY_SLOTS - 1 */
-	__u32 reserved;	/* in: 0 */
-	__u64 buffer;	/* in: user address of SEALPROOF_PAGE_BYTES bytes */
-	__u64 gpa;	/* out: physical address of the page, in bytes */
+	__u32 state;	/* in: 0; out: enum sealproof_state, of the slot's page as it is now */
+	__u64 buffer;	/* in: user address, by command */
+	__u64 gpa;	/* out: physical address of the page, in bytes; 0: the slot has none */
 };
 
-/* Fill the slot's page from buffer; the page is allocated on first use and kept. */
+/* Fill the slot's own page with the SEALPROOF_PAGE_BYTES bytes at buffer. */
 #define SEALPROOF_CANARY_PLANT	_IOWR('S', 0x01, struct sealproof_canary)	/* 0xc0185301 */
-/* Copy the slot's page to buffer; -ENOENT when nothing was planted. */
+/* Copy the slot's own page to buffer; -ENOENT when nothing was planted. */
 #define SEALPROOF_CANARY_READ	_IOWR('S', 0x02, struct sealproof_canary)	/* 0xc0185302 */
+/*
+ * Share the slot's page with the host: the caller's at buffer, which is pinned, or when buffer is 0 its own.
+ * -EBUSY when it is shared already, else the errno that pinning or sharing met. A plain guest does all but share it.
+ */
+#define SEALPROOF_CANARY_SHARE	_IOWR('S', 0x03, struct sealproof_canary)	/* 0xc0185303 */
+/* Make the slot's page private again, and unpin it; -ENOENT when it is not shared. It stays shared when that fails. */
+#define SEALPROOF_CANARY_UNSHARE _IOWR('S', 0x04, struct sealproof_canary)	/* 0xc0185304 */
+/* Tell the state alone. A slot without a page has the state of all that the guest has not shared. */
+#define SEALPROOF_CANARY_STATE	_IOWR('S', 0x05, struct sealproof_canary)	/* 0xc0185305 */
 
 /* ---- host_attack.ko: ways of the host's kernel to memory ---------------- */
 

@@ -3,10 +3,11 @@
  * beat - a heartbeat: a line every so often, so that a stalled machine is noticed from outside.
  *
  * usage: beat PATH INTERVAL_MS             writes "<n> <CLOCK_MONOTONIC in ns>" to PATH
- *        beat PATH INTERVAL_MS GUEST_PATH  writes "host=<n> guest=<n>", the latter the last that GUEST_PATH told
+ *        beat PATH INTERVAL_MS NAME=GUEST_PATH ..
+ *                                          writes "host=<n> NAME=<n> ..", the latter the last that GUEST_PATH told
  *
  * PATH: a serial port, a virtio-serial port, a FIFO or a file; GUEST_PATH: a FIFO or a file that another beat's lines
- * come to ("guest=-1": none so far). Neither a full port nor a reader that is gone ever blocks or ends it: beats that
+ * come to ("NAME=-1": none so far). Neither a full port nor a reader that is gone ever blocks or ends it: beats that
  * cannot be written are left out, and n shows the gap.
  */
 #define _GNU_SOURCE
@@ -15,12 +16,24 @@
 
 #include "check.h"
 
+#define MAX_GUESTS 4
+#define MAX_NAME 32
+#define NUMBER_BYTES 21	/* of 64 bits in decimal, with its sign and what comes before it */
+#define LINE_BYTES (64 + MAX_GUESTS * (MAX_NAME + 2 + NUMBER_BYTES))
+
 struct port {
 	const char *path;
 	int flags;
 	int fd;		/* -1: not open now */
-	char line[256];
+	char line[LINE_BYTES];
 	size_t len;	/* of line: what is still to be written, or the start of a line that was read */
+};
+
+/* Another beat, of a guest. */
+struct guest {
+	const char *name;
+	struct port port;
+	long long last;	/* what it told; -1: nothing so far */
 };
 
 static bool is_open(struct port *p)
@@ -98,19 +111,34 @@ static void read_beats(struct port *p, long long *last)
 	}
 }
 
+/* Takes NAME=PATH apart. */
+static bool parse_guest(char *word, struct guest *guest)
+{
+	char *path = strchr(word, '=');
+
+	if (!path || path == word || path - word > MAX_NAME || !path[1])
+		return false;
+	*path++ = 0;
+	*guest = (struct guest){ .name = word, .port = { .path = path, .flags = O_RDONLY, .fd = -1 }, .last = -1 };
+	return true;
+}
+
 int main(int argc, char **argv)
 {
-	struct port out = { .flags = O_WRONLY | O_APPEND, .fd = -1 }, guest = { .flags = O_RDONLY, .fd = -1 };
-	long long last = -1;
+	struct port out = { .flags = O_WRONLY | O_APPEND, .fd = -1 };
+	struct guest guests[MAX_GUESTS];
+	int count = argc - 3;
+	bool good = count >= 0 && count <= MAX_GUESTS;
 
-	if (argc < 3 || argc > 4) {
-		fprintf(stderr, "usage: beat PATH INTERVAL_MS [GUEST_PATH]\n");
+	for (int i = 0; i < count && good; i++)
+		good = parse_guest(argv[i + 3], &guests[i]);
+	if (!good) {
+		fprintf(stderr, "usage: beat PATH INTERVAL_MS [NAME=GUEST_PATH ..]; at most %d\n", MAX_GUESTS);
 		return 2;
 	}
 	uint64_t ms = number_argument(argc, argv, 2, 0), missed;
 
 	out.path = argv[1];
-	guest.path = argc > 3 ? argv[3] : NULL;
 	struct timespec interval = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
 	struct itimerspec schedule = { .it_interval = interval, .it_value = interval };
 	int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
@@ -123,14 +151,18 @@ int main(int argc, char **argv)
 		cannot("set a timer");
 	signal(SIGPIPE, SIG_IGN);
 	for (unsigned long n = 0;; n++) {
-		char line[128];
+		char line[LINE_BYTES];
+		size_t len;
 
-		if (guest.path) {
-			read_beats(&guest, &last);
-			snprintf(line, sizeof(line), "host=%lu guest=%lld\n", n, last);
-		} else {
-			snprintf(line, sizeof(line), "%lu %lu\n", n, (unsigned long)clock_ns(CLOCK_MONOTONIC));
+		if (!count)
+			len = sprintf(line, "%lu %lu", n, (unsigned long)clock_ns(CLOCK_MONOTONIC));
+		else
+			len = sprintf(line, "host=%lu", n);
+		for (int i = 0; i < count; i++) {
+			read_beats(&guests[i].port, &guests[i].last);
+			len += sprintf(line + len, " %s=%lld", guests[i].name, guests[i].last);
 		}
+		strcpy(line + len, "\n");
 		write_beat(&out, line);
 		while (read(timer, &missed, sizeof(missed)) < 0 && errno == EINTR)
 			continue;

@@ -5,8 +5,12 @@
  * usage: canary [DIR]       requests on stdin, one JSON reply a line on stdout; README.md lists them.
  *
  * Kinds: user (anonymous memory), kernel (a page of the module guest_canary), page-cache (a file in DIR, which must be
- * ramfs or tmpfs, unlinked at once). Sets: private, control. Each canary has a 4 KiB page of its own, so that a page can
- * be shared with the host without another canary coming along; user and file pages are locked in memory.
+ * ramfs or tmpfs, unlinked at once). Sets: private, control. Each canary has a 4 KiB page of its own, so that a page
+ * can be shared with the host without another canary coming along; user and file pages are locked in memory.
+ *
+ * The pages of the control set are shared with the host before anything is put into them; at the next plant, and when
+ * this program ends, they are private again. In a guest that did not ask for protection the same is done and has no
+ * effect. The module tells the state of each page (plain, private, shared): nothing here assumes one.
  *
  * The bytes leave this program only by its standard output, and every buffer that they pass is wiped.
  */
@@ -31,12 +35,17 @@ enum set { PRIVATE, CONTROL, SETS };
 
 static const char *const kind_names[] = { "user", "kernel", "page-cache" };
 static const char *const set_names[] = { "private", "control" };
+static const char *const state_names[] = {
+	[SEALPROOF_PLAIN] = "plain", [SEALPROOF_PRIVATE] = "private", [SEALPROOF_SHARED] = "shared",
+};
+#define STATES (sizeof(state_names) / sizeof(state_names[0]))
 
 struct canary {
 	enum kind kind;
 	enum set set;
 	unsigned char *page;	/* user, page-cache: our mapping of it */
 	int file;		/* page-cache */
+	bool shared;		/* with the host; in a plain guest with no effect */
 	uint64_t gpa;		/* where it was planted; 0: not yet */
 };
 
@@ -146,15 +155,60 @@ static int make_file(void)
 	return fd;
 }
 
+static bool open_module(struct text *reply)
+{
+	if (device < 0)
+		device = open("/dev/" SEALPROOF_CANARY_NAME, O_RDWR | O_CLOEXEC);
+	return device >= 0 || fail(reply, "/dev/" SEALPROOF_CANARY_NAME);
+}
+
+/* One request to the module about the canary's page; false with errno. */
+static bool ask_module(const struct canary *c, unsigned long command, const void *buffer, struct sealproof_canary *told)
+{
+	*told = (struct sealproof_canary){ .slot = (uint32_t)c->kind * SETS + c->set, .buffer = (uintptr_t)buffer };
+	return !ioctl(device, command, told);
+}
+
+/* The name of who may see the canary's page now; NULL with errno. */
+static const char *state_of(const struct canary *c)
+{
+	struct sealproof_canary told;
+
+	if (!ask_module(c, SEALPROOF_CANARY_STATE, NULL, &told))
+		return NULL;
+	if (told.state >= STATES || !state_names[told.state]) {
+		errno = EPROTO;
+		return NULL;
+	}
+	return state_names[told.state];
+}
+
+static bool fail_on_page(struct text *reply, const char *doing, const struct canary *c)
+{
+	char what[64];
+
+	snprintf(what, sizeof(what), "%s the %s page", doing, kind_names[c->kind]);
+	return fail(reply, what);
+}
+
+/* Shares the canary's page anew, so that each plant is a page's whole way: private, shared, private again. */
+static bool share_again(struct canary *c, struct text *reply)
+{
+	struct sealproof_canary told;
+
+	if (c->shared && !ask_module(c, SEALPROOF_CANARY_UNSHARE, NULL, &told))
+		return fail_on_page(reply, "make private", c);
+	c->shared = false;
+	if (!ask_module(c, SEALPROOF_CANARY_SHARE, c->page, &told))
+		return fail_on_page(reply, "share", c);
+	c->shared = true;
+	return true;
+}
+
 /* Gives the canary its page, once; later plants use the same page. */
 static bool prepare(struct canary *c, struct text *reply)
 {
-	if (c->kind == KERNEL) {
-		if (device < 0)
-			device = open("/dev/" SEALPROOF_CANARY_NAME, O_RDWR | O_CLOEXEC);
-		return device >= 0 || fail(reply, "/dev/" SEALPROOF_CANARY_NAME);
-	}
-	if (c->page)
+	if (c->kind == KERNEL || c->page)
 		return true;
 	if (c->kind == PAGE_CACHE) {
 		c->file = make_file();
@@ -169,11 +223,11 @@ static bool prepare(struct canary *c, struct text *reply)
 static bool access_page(struct canary *c, bool plant, unsigned char *bytes, uint64_t *gpa, struct text *reply)
 {
 	if (c->kind == KERNEL) {
-		struct sealproof_canary request = { .slot = c->set, .buffer = (uintptr_t)bytes };
+		struct sealproof_canary told;
 
-		if (ioctl(device, plant ? SEALPROOF_CANARY_PLANT : SEALPROOF_CANARY_READ, &request))
+		if (!ask_module(c, plant ? SEALPROOF_CANARY_PLANT : SEALPROOF_CANARY_READ, bytes, &told))
 			return fail(reply, "ioctl on /dev/" SEALPROOF_CANARY_NAME);
-		*gpa = request.gpa;
+		*gpa = told.gpa;
 		return true;
 	}
 	if (c->kind == USER) {
@@ -192,16 +246,18 @@ static bool access_page(struct canary *c, bool plant, unsigned char *bytes, uint
 	return physical_address(c->page, gpa) || fail(reply, "/proc/self/pagemap");
 }
 
-static void add_name(const struct canary *c, struct text *reply)
+static void add_name(const struct canary *c, const char *state, struct text *reply)
 {
-	text_add(reply, "{\"kind\":\"%s\",\"set\":\"%s\",\"gpa\":", kind_names[c->kind], set_names[c->set]);
+	text_add(reply, "{\"kind\":\"%s\",\"set\":\"%s\",", kind_names[c->kind], set_names[c->set]);
+	text_add(reply, "\"state\":\"%s\",\"gpa\":", state);
 }
 
 static bool plant_one(struct canary *c, struct text *list, struct text *reply)
 {
 	unsigned char bytes[PAGE], seen[PAGE];
 	uint64_t gpa = 0, again = 0;
-	bool good = prepare(c, reply);
+	const char *state = NULL;
+	bool good = prepare(c, reply) && (c->set != CONTROL || share_again(c, reply));
 
 	if (good && !fill_random(bytes))
 		good = fail(reply, "getrandom");
@@ -210,9 +266,11 @@ static bool plant_one(struct canary *c, struct text *list, struct text *reply)
 		reply_error(reply, "a canary did not stay where it was planted");
 		good = false;
 	}
+	if (good && !(state = state_of(c)))
+		good = fail_on_page(reply, "tell the state of", c);
 	if (good) {
 		c->gpa = gpa;
-		add_name(c, list);
+		add_name(c, state, list);
 		text_add(list, "%lu,\"bytes\":\"", (unsigned long)gpa);
 		text_add_hex(list, bytes, PAGE);
 		text_add(list, "\"}");
@@ -233,7 +291,7 @@ static void do_plant(int argc, char **args, struct text *reply)
 		reply_error(reply, "usage: plant HEXSEED; 32 to 512 bytes");
 		return;
 	}
-	if (!mix_seed(seed, len, reply))
+	if (!open_module(reply) || !mix_seed(seed, len, reply))
 		return;
 	/* Room for all, at once: growing would leave copies of canaries in freed memory. */
 	text_reserve(&list, KINDS * SETS * (2 * PAGE + 200));
@@ -282,8 +340,12 @@ static void do_read(int argc, char **args, struct text *reply)
 		reply_error(reply, "nothing planted");
 		return;
 	}
-	if (access_page(c, false, bytes, &gpa, reply)) {
-		add_name(c, reply);
+	const char *state = state_of(c);
+
+	if (!state) {
+		fail_on_page(reply, "tell the state of", c);
+	} else if (access_page(c, false, bytes, &gpa, reply)) {
+		add_name(c, state, reply);
 		text_add(reply, "%lu,\"planted_gpa\":%lu,\"moved\":%s,\"bytes\":\"", (unsigned long)gpa,
 			 (unsigned long)c->gpa, gpa == c->gpa ? "false" : "true");
 		text_add_hex(reply, bytes, PAGE);
@@ -292,7 +354,23 @@ static void do_read(int argc, char **args, struct text *reply)
 	explicit_bzero(bytes, sizeof(bytes));
 }
 
+static void do_protected(int argc, char **args, struct text *reply)
+{
+	const struct canary *unshared = &canaries[KERNEL][PRIVATE];
+
+	(void)argc, (void)args;
+	if (!open_module(reply))
+		return;
+	const char *state = state_of(unshared);
+
+	if (!state)
+		fail_on_page(reply, "tell the state of", unshared);
+	else
+		text_add(reply, "{\"protected\":%s}", strcmp(state, "plain") ? "true" : "false");
+}
+
 static const struct command commands[] = {
+	{ "protected", 0, 0, "usage: protected", do_protected },
 	{ "plant", 1, 1, "usage: plant HEXSEED", do_plant },
 	{ "read", 2, 2, "usage: read user|kernel|page-cache private|control", do_read },
 	{ 0 },

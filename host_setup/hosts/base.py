@@ -14,7 +14,7 @@ HOST_PROGRAMS = "/payload/programs"
 
 
 class Host(Protocol):
-    """A machine under test: it runs the kernel, KVM and a guest.
+    """A machine under test: it runs the kernel, KVM and its guests.
 
     :ivar tier: ``emulated``, ``nested`` or ``bare-metal``.
     """
@@ -22,7 +22,21 @@ class Host(Protocol):
     tier: str
     vitals: Vitals
     ssh: Ssh
-    guest: Guest
+
+    @property
+    def guests(self) -> tuple[Guest, ...]:
+        """All of them, the one under test first."""
+
+    @property
+    def guest(self) -> Guest:
+        """The one under test."""
+
+    @property
+    def plain_guest(self) -> Guest | None:
+        """The plain one beside it; None if the one under test is to be plain."""
+
+    def beats(self, who: str) -> int:
+        """How many heartbeats were heard of ``host``, or of a guest of that name."""
 
     def identity(self) -> dict[str, str]:
         """What a report says of it: CPU, versions of QEMU, and so on."""

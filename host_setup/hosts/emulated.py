@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The emulated host: QEMU's software emulation of an AMD machine with SVM and nested paging. It works anywhere.
 
-Booted once, then saved with its guest running; every later use starts from that state, in about a second. A nonce in
-the memory of host and guest, and how often it was asked for, prove that what runs is that state, and that nobody used
+Booted once, then saved with its guests running; every later use starts from that state, in a second or two. A nonce in
+the memory of host and guests, and how often it was asked for, prove that what runs is that state, and that nobody used
 it before.
 """
 
@@ -12,6 +12,7 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +26,14 @@ from guest_images.rootfs import RootFs
 from host_setup.channels.ssh import Login, Ssh
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts.base import HOST_PROGRAMS
-from host_setup.hosts.guest import PROGRAMS, Guest, GuestSpec
+from host_setup.hosts.guest import PLAIN, PROGRAMS, Guest, GuestSpec
 from host_setup.hosts.qemu import QEMU, Qemu, qemu_version
 
 STALL = 20.0  # seconds without a heartbeat after which a machine counts as stalled
 BOOT = 90.0  # seconds that a cold boot may take on a slow, busy machine
 RESTORE = 20.0  # seconds, likewise
 FAST_SSH, OPENSSH = 2022, 22  # ports of the host (guest_images/host/inittab)
+ESTABLISHED, CLOSE_WAIT = "01", "08"  # include/net/tcp_states.h
 COMMAND_LINE = (
     "console=ttyS0 root=/dev/vda rootfstype=erofs ro init=/sbin/sealproof-start panic=-1 oops=panic nokaslr"
     " kvm.force_emulation_prefix=1"
@@ -40,14 +42,14 @@ COMMAND_LINE = (
 
 @dataclass(frozen=True, slots=True)
 class EmulatedSpec:
-    """An emulated host to be: what it boots, its guest and its size (MiB, CPUs)."""
+    """An emulated host to be: what it boots, its guests, the one under test first, and its size (MiB, CPUs)."""
 
     kernel_image: Path
     kernel_key: str
     rootfs: RootFs
     payload: Payload
     keys: Keys
-    guest: GuestSpec
+    guests: tuple[GuestSpec, ...] = (PLAIN,)
     memory: int = 1024
     cpus: int = 2
     command_line: str = COMMAND_LINE
@@ -63,7 +65,7 @@ class EmulatedSpec:
             *_disk("payload", self.payload.image),
             *(
                 "-netdev",
-                _network((FAST_SSH, OPENSSH, self.guest.ssh_port)),
+                _network((FAST_SSH, OPENSSH, *(guest.ssh_port for guest in self.guests))),
                 "-device",
                 "virtio-net-pci,netdev=net,romfile=",
             ),
@@ -73,7 +75,7 @@ class EmulatedSpec:
     @property
     def key(self) -> str:
         """Hash of all that a saved state depends on; the QEMU that wrote it included."""
-        shape = json.dumps([self.argv()[1:], self.guest.argv()])
+        shape = json.dumps([self.argv()[1:], *(guest.argv() for guest in self.guests)])
         return digest(shape, self.kernel_key, self.rootfs.key, self.payload.key, qemu_version())
 
 
@@ -91,8 +93,15 @@ def _loopback(port: int, seconds: float) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=seconds)
 
 
+def _taken_ports(ssh: Ssh) -> set[int]:
+    """TCP ports (IPv4) of the host on which somebody is connected, or has gone and was not noticed yet."""
+    lines = ssh.run(["cat", "/proc/net/tcp"], seconds=10).require().text.splitlines()[1:]
+    words = [line.split() for line in lines]  # number, local address:port, remote one, state, .. in hexadecimal
+    return {int(local.rpartition(":")[2], 16) for _, local, _, state, *_ in words if state in (ESTABLISHED, CLOSE_WAIT)}
+
+
 class EmulatedHost:
-    """An emulated host that runs, with its guest.
+    """An emulated host that runs, with its guests.
 
     :param started: how: ``cold`` or ``restored``.
     """
@@ -103,10 +112,10 @@ class EmulatedHost:
         self.spec = spec
         self.started = "cold" if state is None else "restored"
         self.vitals = Vitals("the host")
-        self.guest_vitals = Vitals("the guest")
-        self.vitals.on_loss(lambda: self.guest_vitals.lost(f"its host is lost: {self.vitals.reason}"))
+        self.guest_vitals = {guest.name: Vitals(f"guest {guest.name}") for guest in spec.guests}
+        self.vitals.on_loss(self._lose_guests)
         self._beats = _Beats(self.vitals, self.guest_vitals)
-        self._guest: Guest | None = None
+        self._guests: tuple[Guest, ...] | None = None
         self._ssh: Ssh | None = None
         if state is None:
             self._qemu = Qemu(spec.argv(), vitals=self.vitals, folder=folder, on_beat=self._beats.heard)
@@ -135,15 +144,44 @@ class EmulatedHost:
         return self._ssh
 
     @property
-    def guest(self) -> Guest:
-        """The guest that runs on it."""
-        if self._guest is None:
+    def guests(self) -> tuple[Guest, ...]:
+        """The guests that run on it, the one under test first."""
+        if self._guests is None:
             login = Login("root", self.spec.keys.client, self.spec.keys.public("guest"))
-            port = self._forward(self.spec.guest.ssh_port)
-            self._guest = Guest(
-                self.spec.guest, lambda: self.ssh, login, self.guest_vitals, lambda seconds: _loopback(port, seconds)
-            )
-        return self._guest
+            self._guests = tuple(self._guest(spec, login) for spec in self.spec.guests)
+        return self._guests
+
+    @property
+    def guest(self) -> Guest:
+        """The guest under test."""
+        return self.guests[0]
+
+    @property
+    def plain_guest(self) -> Guest | None:
+        """The plain guest beside one that is to be protected."""
+        return self.guests[1] if len(self.guests) > 1 else None
+
+    def _guest(self, spec: GuestSpec, login: Login) -> Guest:
+        port = self._forward(spec.ssh_port)
+        return Guest(
+            spec, lambda: self.ssh, login, self.guest_vitals[spec.name], lambda seconds: _loopback(port, seconds)
+        )
+
+    @property
+    def lost(self) -> str | None:
+        """Why the host is lost, or one of its guests; None while all live."""
+        if self.vitals.reason is not None:
+            return self.vitals.reason
+        found = (f"{one.name}: {one.reason}" for one in self.guest_vitals.values() if one.reason is not None)
+        return next(found, None)
+
+    def beats(self, who: str) -> int:
+        """How many heartbeats were heard of ``host``, or of a guest of that name."""
+        return self._beats.count(who)
+
+    def _lose_guests(self) -> None:
+        for vitals in self.guest_vitals.values():
+            vitals.lost(f"its host is lost: {self.vitals.reason}")
 
     def _forward(self, port: int) -> int:
         """The port of this machine's loopback that leads to a port of the host; the system chose a free one."""
@@ -180,34 +218,39 @@ class EmulatedHost:
         )
 
     def boot(self) -> None:
-        """Wait for a cold boot, then start the guest and wait for it."""
+        """Wait for a cold boot, then start the guests, which boot side by side, and wait for them."""
         deadline = Deadline(BOOT)
-        self._wait_for_beat("host", deadline)
+        self._wait_for_beat("host", deadline, explain=self._qemu.explain)
         self._ssh = self._connect(deadline.left())
-        self.spec.guest.start(self._ssh)
-        self.guest.watch()
+        for guest in self.guests:
+            guest.spec.start(self._ssh)
+            guest.watch()
         # Not by trying to log in: a connection made before the guest's network is there is tried again by slirp after
         # seconds only.
-        self._wait_for_beat("guest", deadline)
-        self.guest.connect(seconds=deadline.left()).close()
+        for guest in self.guests:
+            self._wait_for_beat(guest.spec.name, deadline, explain=guest.console_tail)
+        for guest in self.guests:
+            guest.connect(seconds=deadline.left()).close()
 
-    def _wait_for_beat(self, who: str, deadline: Deadline) -> None:
+    def _wait_for_beat(self, who: str, deadline: Deadline, *, explain: Callable[[], str]) -> None:
         """Wait for the first heartbeat, which tells that user space is up."""
         poll_until(
-            lambda: self._beats.began(who),
+            lambda: self._beats.count(who) > 0,
             deadline,
-            f"the {who} to boot",
-            check=self._check_both,
-            explain=lambda: self.guest.console_tail() if who == "guest" else self._qemu.explain(),
+            f"{'the host' if who == 'host' else f'guest {who}'} to boot",
+            check=self._check_all,
+            explain=explain,
         )
 
-    def _check_both(self) -> None:
-        """Raise if the host is lost, or the guest; a lost guest's last words are on the host."""
+    def _check_all(self) -> None:
+        """Raise if the host is lost, or a guest; a lost guest's last words are on the host."""
         self.vitals.check()
-        if self.guest_vitals.reason is not None:
-            raise MachineLostError(
-                f"the guest is lost: {self.guest_vitals.reason}\nits console ends with:\n{self.guest.console_tail()}"
-            )
+        for name, vitals in self.guest_vitals.items():
+            if vitals.reason is not None:
+                (guest,) = (one for one in self.guests if one.spec.name == name)
+                raise MachineLostError(
+                    f"{vitals.name} is lost: {vitals.reason}\nits console ends with:\n{guest.console_tail()}"
+                )
 
     def save(self, state: Path) -> None:
         """Stop the host and write all of it to a file.
@@ -233,17 +276,24 @@ class EmulatedHost:
         """Let it run on, after it was saved or loaded."""
         self._qemu.qmp.execute("cont")
 
-    def nonces(self, *, seconds: float = RESTORE) -> tuple[str, str]:
-        """What the memory of host and guest holds: ``<nonce> <times asked>`` each; asking counts."""
+    def nonces(self, *, seconds: float = RESTORE) -> dict[str, str]:
+        """What the memory of ``host`` and of each guest, by its name, holds, as ``nonce get`` says; asking counts."""
 
         def ask(machine: EmulatedHost | Guest, programs: str) -> str:
             return machine.ssh.run([f"{programs}/nonce", "get"], seconds=seconds).require().text
 
-        # Both at once: a login costs an emulated machine most of a restore's time.
-        with ThreadPoolExecutor(2) as both:
-            of_guest = both.submit(ask, self.guest, PROGRAMS)
-            of_host = both.submit(ask, self, HOST_PROGRAMS)
-            return of_host.result(), of_guest.result()
+        # All at once: a login costs an emulated machine most of a restore's time.
+        guests = self.guests
+        with ThreadPoolExecutor(1 + len(guests)) as all_of_them:
+            asked = {guest.spec.name: all_of_them.submit(ask, guest, PROGRAMS) for guest in guests}
+            asked["host"] = all_of_them.submit(ask, self, HOST_PROGRAMS)
+            return {who: answer.result() for who, answer in asked.items()}
+
+    def set_nonces(self, nonces: Mapping[str, str], *, seconds: float = RESTORE) -> None:
+        """Put a nonce (hexadecimal) into the memory of ``host`` and of each guest."""
+        for guest in self.guests:
+            guest.ssh.run([f"{PROGRAMS}/nonce", "set", nonces[guest.spec.name]], seconds=seconds).require()
+        self.ssh.run([f"{HOST_PROGRAMS}/nonce", "set", nonces["host"]], seconds=seconds).require()
 
     def identity(self) -> dict[str, str]:
         """What a report says of it."""
@@ -252,6 +302,7 @@ class EmulatedHost:
             "cpu": "max,la57=off",
             "cpus": str(self.spec.cpus),
             "memory": f"{self.spec.memory} MiB",
+            "guests": ", ".join(f"{guest.name} ({guest.memory} MiB)" for guest in self.spec.guests),
             "qemu of the host": qemu_version(),
             "qemu of the guest": self.spec.rootfs.version("qemu-system-x86"),
             "command line": self.spec.command_line,
@@ -263,48 +314,70 @@ class EmulatedHost:
         return self._qemu.console()
 
     def detach(self) -> None:
-        """End the channels into it; it runs on, with nobody logged in."""
-        if self._guest is not None:
-            self._guest.close()
+        """End the channels into it; it runs on, with nobody logged in.
+
+        Each guest's QMP takes one client: saved before it knows that its last one went, it would never take another.
+
+        :raises DeadlineError: a guest's QEMU does not let go.
+        """
+        ssh, ports = self.ssh, {guest.spec.qmp_port for guest in self.guests}
+        for guest in self.guests:
+            guest.close()
+        poll_until(
+            lambda: not ports & _taken_ports(ssh),
+            Deadline(RESTORE),
+            "the guests' QMP to be free",
+            check=self.vitals.check,
+        )
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        for guest in self._guests or ():
+            guest.close()
         if self._ssh is not None:
             self._ssh.close()
-        self._guest = self._ssh = None
+        self._guests = self._ssh = None
 
     def close(self) -> None:
         """End the host and all on it."""
         try:
-            self.detach()
+            self._disconnect()
             self._qemu.qmp.close()
         finally:
             self._qemu.kill()
 
 
 class _Beats:
-    """The heartbeats of host and guest. A machine that had one and falls silent has stalled."""
+    """The heartbeats of host and guests. A machine that had one and falls silent has stalled.
 
-    def __init__(self, host: Vitals, guest: Vitals) -> None:
-        self._vitals = {"host": host, "guest": guest}
+    :param guests: by name.
+    """
+
+    def __init__(self, host: Vitals, guests: Mapping[str, Vitals]) -> None:
+        # A silent host cannot tell of its guests: the host first.
+        self._vitals = {"host": host, **guests}
         self._last: dict[str, tuple[str, float]] = {}
+        self._counts = dict.fromkeys(self._vitals, 0)
         self._over = threading.Event()
         host.on_loss(self._over.set)
         threading.Thread(target=self._watch, daemon=True).start()
 
     def heard(self, line: str) -> None:
-        """Take in a line ``host=N guest=N``; -1 means: not yet. A count that stands still is a machine that does."""
+        """Take in a line ``host=N NAME=N ..``; -1 means: not yet. A count that stands still is a machine that does."""
         now = time.monotonic()
         for word in line.split():
             who, _, count = word.partition("=")
             if who in self._vitals and count != "-1" and self._last.get(who, ("", 0.0))[0] != count:
                 self._last[who] = (count, now)
+                self._counts[who] += 1
 
-    def began(self, who: str) -> bool:
-        """Whether a machine ever had a heartbeat."""
-        return who in self._last
+    def count(self, who: str) -> int:
+        """How many heartbeats of a machine were heard."""
+        return self._counts[who]
 
     def _watch(self) -> None:
         while not self._over.wait(1.0):
             now = time.monotonic()
-            # A silent host cannot tell of its guest: the host first.
-            for who in ("host", "guest"):
+            for who, vitals in self._vitals.items():
                 if who in self._last and now - self._last[who][1] > STALL:
-                    self._vitals[who].lost(f"stalled: no heartbeat for {STALL:g} s")
+                    vitals.lost(f"stalled: no heartbeat for {STALL:g} s")

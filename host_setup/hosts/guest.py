@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A nested guest on a host: its QEMU, its canaries, and where its memory lies."""
+"""A nested guest on a host: its QEMU, its canaries, and where its memory lies.
+
+Every guest boots the same kernel from the same files with the same devices; what differs is whether it may ask its host
+for protection. Its virtio devices ask the guest for addresses that they may use (``iommu_platform``), as a protected
+guest must bounce its data through pages that it has shared; a plain one gives them any address.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +19,31 @@ from common.waiting import Deadline, poll_until
 from host_setup.channels.qmp import Qmp
 from host_setup.channels.ssh import Conversation, Login, Ssh, Stream
 from host_setup.channels.vitals import Vitals
+from host_setup.kernel.series import Mode
 
 RUN = "/run/guest"
 PROGRAMS = "/sealproof"
+DEBUGFS = "/sys/kernel/debug/kvm"
 PAGE = 4096
 # The nested guest's LAPIC TSC-deadline timer gets lost under emulation; off, none of 32 boots hung (emulated-host.md).
 # And the emulation does not tell KVM of a nested XSETBV, so CPUID's XSAVE sizes stay what they were before it, and the
 # guest's kernel warns of them ("XSAVE consistency problem"): the guest gets no XSAVE.
 CPU = "host,migratable=off,tsc-deadline=off,xsave=off"
+VIRTIO = "iommu_platform=on,disable-legacy=on"
 
 
 @dataclass(frozen=True, slots=True)
 class GuestSpec:
     """A guest to be.
 
+    :param opts_in: whether it asks its host for protection, if the host offers it; it boots also if it cannot have it.
     :param memory: MiB. :param cpus: virtual CPUs.
     :param ssh_port: TCP port of the host that leads to the guest's SSH server.
     :param qmp_port: port of the host's loopback that leads to its QEMU's QMP. :param scratch: MiB of its disk.
     """
 
     name: str = "plain"
+    opts_in: bool = False
     memory: int = 192
     cpus: int = 1
     ssh_port: int = 2222
@@ -59,15 +69,17 @@ class GuestSpec:
         """The command that starts the guest on its host; a real QEMU on KVM, nothing of ours in it."""
         disk = f"{RUN}/{self.name}.disk"
         net = f"user,id=net,hostfwd=tcp::{self.ssh_port}-:22"
+        protection = f"kvm_protected_mem={'on' if self.opts_in else 'off'}"
         return [
             *("qemu-system-x86_64", "-name", self.name, "-nodefaults", "-no-user-config", "-display", "none"),
             *("-no-reboot", "-machine", "pc,accel=kvm", "-cpu", CPU, "-smp", str(self.cpus), "-m", str(self.memory)),
             *("-kernel", "/payload/guest/bzImage", "-initrd", "/payload/guest/initramfs"),
-            *("-append", "console=ttyS0 loglevel=5 panic=-1 oops=panic nokaslr"),
+            *("-append", f"console=ttyS0 loglevel=5 panic=-1 oops=panic nokaslr {protection}"),
             *("-serial", f"file:{self.console}", "-serial", f"file:{self.beat}"),
-            *("-netdev", net, "-device", "virtio-net-pci,netdev=net,romfile="),
-            *("-drive", f"file={disk},if=none,id=scratch,format=raw", "-device", "virtio-blk-pci,drive=scratch"),
-            *("-device", "virtio-rng-pci", "-device", "edu"),
+            *("-netdev", net, "-device", f"virtio-net-pci,netdev=net,romfile=,{VIRTIO}"),
+            *("-drive", f"file={disk},if=none,id=scratch,format=raw"),
+            *("-device", f"virtio-blk-pci,drive=scratch,{VIRTIO}"),
+            *("-device", f"virtio-rng-pci,{VIRTIO}", "-device", "edu"),
             *("-qmp", f"tcp:127.0.0.1:{self.qmp_port},server=on,wait=off", "-pidfile", self.pid_file, "-daemonize"),
         ]
 
@@ -81,6 +93,19 @@ class GuestSpec:
         ssh.run(self.argv(), seconds=30).require()
 
 
+PLAIN = GuestSpec()
+PROTECTED = GuestSpec(name="protected", opts_in=True, memory=256, ssh_port=2223, qmp_port=4445)
+"""It has 64 MiB more, as its bounce buffers take so many."""
+
+
+def guests_for(*, series: Mode, mode: Mode) -> tuple[GuestSpec, ...]:
+    """The guests of a host: the one under test first, then, if that one is to be protected, the plain one beside it.
+
+    :param series: what the kernel brings. :param mode: what is asked for.
+    """
+    return (PROTECTED, PLAIN) if series is mode is Mode.PROTECTED else (PLAIN,)
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a page of the guest is: guest-physical, virtual in its QEMU, host-physical; all in bytes."""
@@ -92,16 +117,43 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """A canary as the guest told it: kind (user, kernel, page-cache), set (private, control), where and what."""
+    """A canary as the guest told it.
+
+    :ivar kind: user, kernel or page-cache. :ivar set: private or control.
+    :ivar state: what the guest's kernel says of its page: plain, private or shared.
+    """
 
     kind: str
     set: str
+    state: str
     address: Address
     content: bytes
 
     def __repr__(self) -> str:
         """Without the content: a canary appears in no log before it leaked."""
-        return f"Planted({self.kind}, {self.set}, gpa={self.address.gpa:#x})"
+        return f"Planted({self.kind}, {self.set}, {self.state}, gpa={self.address.gpa:#x})"
+
+
+class Mappings:
+    """The mappings of a process.
+
+    :param name: of the file that tells them. :param text: its lines with addresses and with VmFlags.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name = name
+        self._lines = text.splitlines()
+
+    def holding(self, address: int) -> str:
+        """The mapping that holds an address, with its flags (``kp``: private memory of a protected guest).
+
+        :raises MachineError: none does.
+        """
+        for line, after in zip(self._lines, [*self._lines[1:], ""], strict=True):
+            first, dash, last = line.split(maxsplit=1)[0].partition("-")
+            if dash and int(first, 16) <= address < int(last, 16):
+                return f"{self._name}: {line}{f'; {after.strip()}' if after.startswith('VmFlags:') else ''}"
+        raise MachineError(f"no mapping of {self._name} holds {address:#x}")
 
 
 class Guest:
@@ -128,7 +180,7 @@ class Guest:
         self._qmp: Qmp | None = None
         self._canary: Conversation | None = None
         self._pid: int | None = None
-        self._maps: list[str] | None = None
+        self._protected: bool | None = None
 
     @property
     def _host(self) -> Ssh:
@@ -198,18 +250,24 @@ class Guest:
         """
         return Address(gpa, self._ask_monitor("gpa2hva", gpa), self._ask_monitor("gpa2hpa", gpa))
 
-    def mapping(self, hva: int) -> str:
-        """The line of ``/proc/PID/maps`` of its QEMU that holds the address.
+    def mappings(self) -> Mappings:
+        """The mappings of its QEMU as they are now: they change with what the guest shares."""
+        smaps = f"/proc/{self.pid}/smaps"
+        wanted = "^[0-9a-f]+-[0-9a-f]+ |^VmFlags:"
+        return Mappings(smaps, self._host.run(["grep", "-E", wanted, smaps], seconds=20).require().text)
 
-        :raises MachineError: none does.
-        """
-        if self._maps is None:
-            self._maps = self._host.run(["cat", f"/proc/{self.pid}/maps"], seconds=10).require().text.splitlines()
-        for line in self._maps:
-            first, _, last = line.split(maxsplit=1)[0].partition("-")
-            if int(first, 16) <= hva < int(last, 16):
-                return f"/proc/{self.pid}/maps: {line}"
-        raise MachineError(f"no mapping of QEMU (pid {self.pid}) holds {hva:#x}")
+    def protection(self) -> str:
+        """What its host's kernel tells of its protection (KVM's debugfs); empty if it tells nothing."""
+        folder = f"{DEBUGFS}/{self.pid}-"
+        script = 'for file in "$0"*/protected_memory; do [ ! -e "$file" ] || cat "$file"; done'
+        return self._host.run(["sh", "-c", script, folder], seconds=10).require().text
+
+    @property
+    def protected(self) -> bool:
+        """Whether it opted in, as its own kernel says."""
+        if self._protected is None:
+            self._protected = bool(self._canary_ask("protected")["protected"])
+        return self._protected
 
     def _ask_monitor(self, command: str, gpa: int) -> int:
         said = self.qmp.monitor(f"{command} {gpa:#x}")
@@ -226,17 +284,20 @@ class Guest:
         """
         reply = self._canary_ask(f"plant {seed.hex()}")
         return [
-            Planted(c["kind"], c["set"], self.address(c["gpa"]), bytes.fromhex(c["bytes"])) for c in reply["canaries"]
+            Planted(c["kind"], c["set"], c["state"], self.address(c["gpa"]), bytes.fromhex(c["bytes"]))
+            for c in reply["canaries"]
         ]
 
     def read(self, planted: Planted) -> bytes:
         """A canary's page as the guest itself sees it now.
 
-        :raises MachineError: the page is no longer where it was.
+        :raises MachineError: the page is no longer where it was, or no longer as private or shared as it was.
         """
         reply = self._canary_ask(f"read {planted.kind} {planted.set}")
         if reply["moved"] or reply["gpa"] != planted.address.gpa:
             raise MachineError(f"the guest moved its {planted.kind} canary: the probes aimed at another page")
+        if reply["state"] != planted.state:
+            raise MachineError(f"the guest's {planted.kind} page was {planted.state}, and is {reply['state']} now")
         return bytes.fromhex(reply["bytes"])
 
     def _canary_ask(self, request: str) -> dict[str, Any]:
@@ -244,7 +305,8 @@ class Guest:
             self._canary = self.ssh.converse([f"{PROGRAMS}/canary"], seconds=10)
         reply: dict[str, Any] = json.loads(self._canary.ask(request, seconds=20)[0])
         if "error" in reply:
-            raise MachineError(f"guest {self.spec.name}, '{request.split(maxsplit=1)[0]}': {reply['error']}")
+            what = ": ".join(str(reply[part]) for part in ("error", "errno") if part in reply)
+            raise MachineError(f"guest {self.spec.name}, '{request.split(maxsplit=1)[0]}': {what}")
         return reply
 
     def checks(self, *argv: str, seconds: float = 30) -> list[dict[str, Any]]:

@@ -24,11 +24,10 @@ class HostPool:
         self.lost: list[str] = []
 
     def shared(self) -> EmulatedHost:
-        """The host that harmless probes share. A lost one, or one whose guest is lost, is replaced."""
+        """The host that harmless probes share. A lost one, or one of whose guests one is lost, is replaced."""
         host = self._shared
-        reason = host and (host.vitals.reason or host.guest_vitals.reason)
-        if host is not None and reason:
-            self.lost.append(reason)
+        if host is not None and host.lost is not None:
+            self.lost.append(host.lost)
             self._end(host)
             self._shared = host = None
         if host is None:

@@ -6,16 +6,14 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import DeadlineError, MachineError
 from common.progress import Terminal
 from common.store import GIB, Store
-from host_setup.hosts.base import HOST_PROGRAMS
 from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
-from host_setup.hosts.guest import PROGRAMS
 
 EXPECTED_COLD = 15.0  # seconds
 NONCE_BYTES = 16
@@ -25,11 +23,13 @@ SAVES = 10  # moments tried
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A saved state: QEMU's stream, what the memory of host and guest must hold, and the console until then."""
+    """A saved state: QEMU's stream, what the memory of host and guests must hold, and the console until then.
+
+    :ivar nonces: of ``host``, and of each guest by its name.
+    """
 
     stream: Path
-    host_nonce: str
-    guest_nonce: str
+    nonces: Mapping[str, str]
     boot_log: str
 
 
@@ -57,7 +57,7 @@ class EmulatedHosts:
         self.fallbacks = 0
 
     def start(self) -> EmulatedHost:
-        """A pristine host with its guest, running: restored, or booted cold when a restore proves wrong.
+        """A pristine host with its guests, running: restored, or booted cold when a restore proves wrong.
 
         :raises MachineError: it does not even boot cold.
         """
@@ -70,7 +70,7 @@ class EmulatedHosts:
             return self.cold()
 
     def cold(self) -> EmulatedHost:
-        """A host booted from nothing, its guest too."""
+        """A host booted from nothing, its guests too."""
         host = EmulatedHost(self.spec, self._next_folder())
         try:
             host.boot()
@@ -94,34 +94,34 @@ class EmulatedHosts:
 
     @staticmethod
     def prove(host: EmulatedHost, saved: Saved) -> None:
-        """Check that host and guest are in the saved state and untouched since.
+        """Check that host and guests are in the saved state and untouched since.
 
         :raises NotPristineError: they are not.
         """
-        wanted = ({"nonce": saved.host_nonce, "asked": 0}, {"nonce": saved.guest_nonce, "asked": 0})
+        wanted = {who: {"nonce": nonce, "asked": 0} for who, nonce in saved.nonces.items()}
         texts = host.nonces()
         try:
-            found: tuple[object, ...] = tuple(json.loads(text) for text in texts)
+            found: dict[str, object] = {who: json.loads(text) for who, text in texts.items()}
         except ValueError:  # a broken restore may say anything
-            found = texts
+            found = dict(texts)
         if found != wanted:
-            raise NotPristineError(f"memory of host and guest holds {found}, saved was {wanted}")
+            raise NotPristineError(f"memory of host and guests holds {found}, saved was {wanted}")
 
     def saved(self) -> Saved:
         """The saved state, made by a cold boot if the cache lacks it."""
         folder = self._store.get_or_make("snapshot", self.spec.key, self._save, need=GIB)
         nonces = json.loads((folder / "nonces.json").read_text(encoding="ascii"))
         said = (folder / BOOT_LOG).read_text(encoding="utf-8", errors="replace")
-        return Saved(folder / "state", nonces["host"], nonces["guest"], said)
+        return Saved(folder / "state", nonces, said)
 
     def _save(self, folder: Path) -> None:
-        with self._terminal.step("first boot of host and guest", expected=EXPECTED_COLD):
+        guests = "guest" if len(self.spec.guests) == 1 else "guests"
+        with self._terminal.step(f"first boot of host and {guests}", expected=EXPECTED_COLD):
             host = self.cold()
             try:
-                nonces = {who: secrets.token_hex(NONCE_BYTES) for who in ("host", "guest")}
-                setters = {"host": (host.ssh, HOST_PROGRAMS), "guest": (host.guest.ssh, PROGRAMS)}
-                for who, (ssh, programs) in setters.items():
-                    ssh.run([f"{programs}/nonce", "set", nonces[who]], seconds=20).require()
+                machines = ("host", *(guest.name for guest in self.spec.guests))
+                nonces = {who: secrets.token_hex(NONCE_BYTES) for who in machines}
+                host.set_nonces(nonces)
                 (folder / "nonces.json").write_text(json.dumps(nonces), encoding="ascii")
                 host.detach()
                 self._save_loadable(host, folder)
@@ -132,8 +132,8 @@ class EmulatedHosts:
     def _save_loadable(self, host: EmulatedHost, folder: Path) -> None:
         """Save the host in a moment in which QEMU can load it again.
 
-        QEMU refuses a state in which an emulated CPU runs the nested guest (target/i386/machine.c, cpu_post_load():
-        "vCPU set in guest-mode"), and tells so only when it loads it. The guest idles most of the time: another
+        QEMU refuses a state in which an emulated CPU runs a nested guest (target/i386/machine.c, cpu_post_load():
+        "vCPU set in guest-mode"), and tells so only when it loads it. The guests idle most of the time: another
         moment will do.
 
         :raises MachineError: no moment was good.

@@ -24,6 +24,8 @@ from common.errors import KernelError, UserInputError
 
 STAGE = "series"
 FOLDER = Path(__file__).with_name("series")
+DEFAULT = "stock"
+"""The series that is built when none is named."""
 
 Numbers = tuple[int, ...]
 _OPERATORS: dict[str, Callable[[Numbers, Numbers], bool]] = {

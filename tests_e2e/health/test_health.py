@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether host and guest came through all that was tried. These run last."""
+"""Whether host and guests came through all that was tried. These run last."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from common.errors import DeadlineError
+from common.waiting import Deadline, poll_until
 from host_setup.hosts import kernel_log
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.checks import checks
 
 pytestmark = pytest.mark.whole_run
+BEAT = 10.0  # seconds; a heart beats twice a second
 
 
 def test_host_kernel_stays_healthy(claim: Trial, pool: HostPool) -> None:
@@ -24,19 +31,35 @@ def test_host_kernel_stays_healthy(claim: Trial, pool: HostPool) -> None:
 
 
 def test_guest_does_not_stall(claim: Trial, pool: HostPool) -> None:
-    """The guest answers and its clock advances after all that was tried, and its kernel reports no stall."""
+    """Each guest answers and its clock advances after all that was tried, and its kernel reports no stall."""
     host = pool.shared()
+    found = [check for guest in host.guests for check in _well(claim, host, guest)]
+    claim.health([*found, _none("guests lost during the run", pool.lost)])
+
+
+def _well(claim: Trial, host: Host, guest: Guest) -> list[Check]:
+    """Whether a guest is well: its log, its clock, its heartbeat."""
+    name = guest.spec.name
     # From its first line on: the guest is the one that was booted for the saved state.
-    log = host.guest.ssh.run(["dmesg"], seconds=20).require().text
-    claim.attach("guest-dmesg.log", log)
-    claim.health(
-        [
-            Check("the log is there", "true", str("Linux version" in log).lower()),
-            *checks(host.guest, "check_clock"),
-            _none("splats", kernel_log.splats(log)),
-            _none("guests lost during the run", pool.lost),
-        ]
-    )
+    log = guest.ssh.run(["dmesg"], seconds=20).require().text
+    claim.attach(f"guest-{name}-dmesg.log", log)
+    before = host.beats(name)
+    found = [
+        Check("the log is there", "true", str("Linux version" in log).lower()),
+        _none("splats", kernel_log.splats(log)),
+        *checks(guest, "check_clock"),
+        Check("its heart beats", "true", str(_beats_on(host, name, before)).lower()),
+    ]
+    return [replace(check, name=f"{name}: {check.name}") for check in found]
+
+
+def _beats_on(host: Host, name: str, before: int) -> bool:
+    """Whether a guest's heart beat again since, or does so soon."""
+    try:
+        poll_until(lambda: host.beats(name) > before, Deadline(BEAT), f"a heartbeat of guest {name}")
+    except DeadlineError:
+        return False
+    return True
 
 
 def _none(name: str, found: list[str]) -> Check:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An attack: one probe, run on each kind of page, on the pages under test and on the control's.
+"""An attack: one probe, run on each kind of page, on the pages under test and on the controls'.
+
+The pages under test are the private ones of the guest under test. The controls are the pages that this guest has
+shared, and those of the plain guest beside it. What each page is, the guest that holds it tells; nothing is assumed.
 
 A test gives the probe as a function of the attacking process and the page; all else is done here: fresh canaries, where
 the pages lie, what the guest finds afterwards, and the verdict.
@@ -44,12 +47,14 @@ class Got:
 
 
 Probe = Callable[[Puppet, Target], Got]
+Attacker = Callable[[Guest], contextlib.AbstractContextManager[Puppet]]
+"""Gives the process that attacks a guest."""
 
 
 class Attack:
     """The fixture ``attack``: runs a probe and has the claim judged.
 
-    :param host: the host whose guest is attacked; nothing here harms it.
+    :param host: the host whose guests are attacked; nothing here harms them.
     """
 
     def __init__(self, host: Host, claim: Trial) -> None:
@@ -63,12 +68,13 @@ class Attack:
         :param writes: what the probe writes into the page, if it is one that writes.
         """
         with self._puppeteer() as puppeteer:
-            self._judge(call, probe, contextlib.nullcontext(puppeteer.spawn()), writes)
+            process = puppeteer.spawn()
+            self._judge(call, probe, lambda _: contextlib.nullcontext(process), writes)
 
     def by_qemu(self, call: str, probe: Probe, *, writes: bytes | None = None) -> None:
-        """Attack from within the guest's own QEMU, which goes on unharmed."""
+        """Attack from within each guest's own QEMU, which goes on unharmed."""
         with self._puppeteer() as puppeteer:
-            self._judge(call, probe, puppeteer.inside(self._host.guest.pid), writes)
+            self._judge(call, probe, lambda guest: puppeteer.inside(guest.pid), writes)
 
     @contextlib.contextmanager
     def _puppeteer(self) -> Iterator[Puppeteer]:
@@ -78,32 +84,41 @@ class Attack:
         finally:
             puppeteer.close()
 
-    def _judge(
-        self, call: str, probe: Probe, attacker: contextlib.AbstractContextManager[Puppet], writes: bytes | None
-    ) -> None:
-        guest = self._host.guest
-        planted = guest.plant(secrets.token_bytes(SEED_BYTES))
-        pid, reach = guest.pid, [self._reach(guest, one) for one in planted]
+    def _judge(self, call: str, probe: Probe, attacker: Attacker, writes: bytes | None) -> None:
+        seen = self._on(self._host.guest, (UNDER_TEST, CONTROL), call, probe, attacker, writes)
+        control = [one for role, one in seen if role == CONTROL]
+        if self._host.plain_guest is not None:
+            control += [one for _, one in self._on(self._host.plain_guest, (CONTROL,), call, probe, attacker, writes)]
+        self._claim.attack(subject=[one for role, one in seen if role == UNDER_TEST], control=control)
+
+    def _on(
+        self, guest: Guest, sets: tuple[str, ...], call: str, probe: Probe, attacker: Attacker, writes: bytes | None
+    ) -> list[tuple[str, Observation]]:
+        """Run the probe on all pages of a guest that are in these sets; returns what it met, each with its set."""
+        planted = [one for one in guest.plant(secrets.token_bytes(SEED_BYTES)) if one.set in sets]
+        pid, reach = guest.pid, self._reach(guest, planted)
         # While its QEMU is held, the guest answers no question: all probes first, then the guest's view of its pages.
-        with attacker as puppet:
+        with attacker(guest) as puppet:
             got = [probe(puppet, Target(pid, one.address.hva, one.address.hpa)) for one in planted]
-        seen = [
+        return [
             (one.set, self._observation(call, one, aimed, met, self._after(guest, one, writes), writes))
             for one, aimed, met in zip(planted, reach, got, strict=True)
         ]
-        self._claim.attack(
-            subject=[one for role, one in seen if role == UNDER_TEST],
-            control=[one for role, one in seen if role == CONTROL],
-        )
 
     @staticmethod
-    def _reach(guest: Guest, planted: Planted) -> tuple[str, ...]:
-        at = planted.address
-        return (
-            f"the guest holds the canary at guest-physical {at.gpa:#x}, before and after the probe",
-            f"its QEMU (pid {guest.pid}) has this page at {at.hva:#x}, host-physical {at.hpa:#x}",
-            guest.mapping(at.hva),
-        )
+    def _reach(guest: Guest, planted: list[Planted]) -> list[tuple[str, ...]]:
+        """For each page, where it is, and what the host's kernel tells of it now that it is private or shared."""
+        mappings = guest.mappings()
+        kvm = " ".join(guest.protection().split())
+        return [
+            (
+                f"guest {guest.spec.name} holds the canary at guest-physical {at.gpa:#x}, before and after the probe",
+                f"its QEMU (pid {guest.pid}) has this page at {at.hva:#x}, host-physical {at.hpa:#x}",
+                mappings.holding(at.hva),
+                *([f"KVM of the guest's protection: {kvm}"] if kvm else []),
+            )
+            for at in (one.address for one in planted)
+        ]
 
     @staticmethod
     def _after(guest: Guest, planted: Planted, writes: bytes | None) -> After:
@@ -119,8 +134,7 @@ class Attack:
     ) -> Observation:
         return Observation(
             page=PAGES[planted.kind],
-            # No series protects a guest yet: whatever set a page is of, nothing keeps the host out.
-            state=State.PLAIN,
+            state=State(planted.state),
             call=call,
             canary=Canary(planted.content),
             reach=reach,

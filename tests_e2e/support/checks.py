@@ -1,10 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The guest's check programs, and what they found as checks of a claim."""
+"""The guests' check programs, and what they found as checks of a claim."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import Check
+from signoff.trial import Trial
+
+
+def works(claim: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> None:
+    """Have a path that must work judged: in the guest under test, and as its control in the plain guest beside it."""
+    subject = check(host.guest)
+    if host.plain_guest is None:
+        claim.legitimate(subject)
+    else:
+        claim.legitimate(subject, check(host.plain_guest), protected=host.guest.protected)
 
 
 def checks(guest: Guest, *argv: str) -> list[Check]:
