@@ -89,7 +89,7 @@ def provisioned(request: pytest.FixtureRequest, settings: Settings, hosts_folder
         with capture.global_and_fixture_disabled():
             return provision(settings, Store(cache_root()), Terminal(), hosts_folder, note=warnings.warn)
     except SealproofError as error:
-        pytest.exit(f"the set-up failed\n{error}", returncode=NOT_PROVEN)
+        pytest.exit(f"the set-up failed: {error}", returncode=NOT_PROVEN)
 
 
 @pytest.fixture(scope="session")

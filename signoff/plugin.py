@@ -93,6 +93,7 @@ class Signoff:
         self._ended: set[str] = set()
         self._now: Trial | None = None
         self._interrupted = False
+        self._given_up = ""
         self._report: Report | None = None
         self._broken = ""
 
@@ -187,7 +188,7 @@ class Signoff:
         try:
             return (yield)
         except BaseException as error:
-            trial.went_wrong("interrupted", error, "")
+            trial.cut_short(error)
             raise
         finally:
             self._now = None
@@ -214,10 +215,14 @@ class Signoff:
         return report
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Note that the run is cut short."""
-        self._interrupted = True
-        words = str(excinfo.value) or "Ctrl-C"
-        self._problems.append(f"interrupted: {words}")
+        """Note that the run is cut short: by hand, or by whoever saw no use in going on (``pytest.exit``), and why."""
+        words = str(excinfo.value)
+        if isinstance(excinfo.value, pytest.exit.Exception):
+            self._given_up = words or "the run was given up"
+            self._problems.append(self._given_up.partition("\n")[0])
+        else:
+            self._interrupted = True
+            self._problems.append(f"interrupted: {words or 'Ctrl-C'}")
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
@@ -314,7 +319,7 @@ class Signoff:
             return Status.MISS, f"not run: deselected{' by ' if by else ''}{', '.join(by)}"
         if self._interrupted:
             return Status.MISS, "not run: interrupted"
-        stop = session.shouldfail or session.shouldstop
+        stop = self._given_up or session.shouldfail or session.shouldstop
         return Status.MISS, f"not run: {stop}" if stop else "not run"
 
     def _asked(self, session: pytest.Session) -> list[Path]:

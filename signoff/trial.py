@@ -108,6 +108,12 @@ class Trial:
         if traceback:
             self.attach(f"traceback-{phase}.txt", traceback)
 
+    def cut_short(self, error: BaseException) -> None:
+        """Take note that the run ended in the middle of the test: by hand, or by ``pytest.exit``, which says why."""
+        given_up = isinstance(error, pytest.exit.Exception) and str(error)
+        words = given_up or f"interrupted: {type(error).__name__}: {error}"
+        self._error = "\n".join(part for part in (self._error, words) if part)
+
     def took(self, seconds: float) -> None:
         """Add to the time that the test took."""
         self._seconds += seconds

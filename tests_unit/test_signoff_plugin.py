@@ -270,6 +270,37 @@ def test_a_contract_with_a_fault_names_it(project):
     assert "contract.toml:3: host_cannot_read: protected: errno: there is no EFALUT" in said
 
 
+GIVES_UP = """
+import pytest
+
+@pytest.fixture
+def machines():
+    pytest.exit("the set-up failed: kernel: no such tree\\n  next: look", returncode=2)
+
+def test_host_cannot_read(claim, machines):
+    pass
+"""
+
+
+def test_a_set_up_that_failed_is_told_at_each_claim(project):
+    code, found, claims, said = run(project, GIVES_UP + WORKS)
+    why = "the set-up failed: kernel: no such tree\n  next: look"
+    assert (code, found["verdict"]) == (2, "NOT PROVEN")
+    assert (claims["host_cannot_read"]["status"], claims["host_cannot_read"]["why"]) == ("ERROR", why)
+    assert (claims["guest_works"]["status"], claims["guest_works"]["why"]) == ("MISS", f"not run: {why}")
+    assert found["problems"][0] == "the set-up failed: kernel: no such tree"
+    assert "the set-up failed: kernel: no such tree" in found["summary"]
+    assert "interrupted" not in found["summary"]
+    assert "MISS   guest_works\n       not run: the set-up failed: kernel: no such tree\n" in said
+
+
+def test_a_set_up_that_fails_after_a_fail_does_not_hide_it(project):
+    text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
+    code, found, claims, _ = run(project, text + GIVES_UP.replace("test_host_cannot_read", "test_guest_works"))
+    assert (code, found["verdict"]) == (1, "NOT PROTECTED")
+    assert claims["guest_works"]["status"] == "ERROR"
+
+
 def test_a_broken_test_file_is_not_proven(project):
     (project / "tests_e2e" / "test_broken.py").write_text("import nothing_of_that_name\n")
     code, _, claims, _ = run(project, ATTACK + WORKS)
