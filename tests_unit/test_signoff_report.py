@@ -87,6 +87,11 @@ def test_the_schema_refuses_a_pass_without_runs(evidence):
         written(evidence, bare)
 
 
+def test_the_schema_refuses_a_pass_without_a_shared_control(evidence):
+    with pytest.raises(SealproofError, match="does not fit its schema at claims/0/shared"):
+        written(evidence, [dataclasses.replace(row, shared="") for row in results()])
+
+
 def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows(evidence):
     written(evidence, results())
     page = (evidence.folder / "signoff.html").read_text()
@@ -99,10 +104,52 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows(evidenc
     assert "speculative execution" in page
 
 
+def lines_of(page, claim):
+    """What a claim's line shows beside its name: label and text."""
+    (summary,) = re.findall(rf'<details class="claim \w+" id="{claim}">\s*<summary>(.*?)</summary>', page, re.DOTALL)
+    return re.findall(r'<span class="label">(.*?)</span>(.*?)</div>', summary)
+
+
+def test_a_probe_stands_beside_both_its_controls(evidence):
+    claim = load(CONTRACT).claims[0]
+    ends = {"expected": "E", "observed": "refused", "control": "read", "shared": "read as well"}
+    row = dataclasses.replace(results()[0], **ends)
+    written(evidence, [row])
+    page = (evidence.folder / "signoff.html").read_text()
+    labels = ("expected", "tested", "plain", "shared")
+    assert lines_of(page, claim.id) == list(zip(labels, ends.values(), strict=True))
+    assert "<div>Page under test</div><div>Control: plain page</div><div>Control: shared page</div>" in page
+    (table,) = re.findall(r'<table class="runs sides">(.*?)</table>', page, re.DOTALL)
+    cells = re.findall(r"<td>(.*?)</td>", table)
+    refused, read = "returned -1 EFAULT, nothing leaked", "returned 4096, the whole page leaked"
+    for kind in range(3):
+        assert cells[4 * kind + 1 : 4 * kind + 4] == [f"{refused} (private)", f"{read} (plain)", f"{read} (shared)"]
+    assert cells[::4] == ["user", "kernel", "page cache"]
+
+
+def test_a_control_that_did_not_run_is_seen_to_be_missing(evidence):
+    row = results()[0]
+    row = dataclasses.replace(
+        row, status=Status.MISS, shared="", runs=tuple(run for run in row.runs if run.state != "shared")
+    )
+    written(evidence, [row])
+    page = (evidence.folder / "signoff.html").read_text()
+    assert lines_of(page, row.id)[-1] == ("shared", "\N{EN DASH}")
+    (table,) = re.findall(r'<table class="runs sides">(.*?)</table>', page, re.DOTALL)
+    assert table.count("<td>not run</td>") == 3
+
+
+def test_a_path_that_must_work_stands_beside_the_plain_guest_and_health_has_no_control(evidence):
+    written(evidence, results())
+    page = (evidence.folder / "signoff.html").read_text()
+    assert [label for label, _ in lines_of(page, "guest_kvmclock_advances")] == ["expected", "tested", "plain"]
+    assert [label for label, _ in lines_of(page, "guest_does_not_stall")] == ["expected", "observed", "control"]
+
+
 def test_a_canary_is_in_the_report_only_where_it_leaked(evidence):
     written(evidence, results())
     everything = b"".join(path.read_bytes() for path in evidence.folder.rglob("*") if path.is_file())
-    for private, leaked in ((0, 10), (1, 11), (2, 12)):
+    for private, leaked in ((0, 10), (1, 11), (2, 12), (0, 20), (1, 21), (2, 22)):
         assert secret(private)[:8].hex().encode() not in everything
         assert secret(leaked)[:8].hex().encode() in everything
 

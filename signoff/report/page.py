@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -10,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from common.progress import clock
 from signoff.contract import Class, Kind, Mode
+from signoff.observation import State
 from signoff.overall import EXIT_MEANING, Exit
 from signoff.report.data import Report
 from signoff.report.terminal import NO_SIGNOFF
@@ -27,7 +29,7 @@ _KINDS = {
 _PROBES = (Kind.ATTACK, Kind.BOUNDARY)
 _PLAIN_PROBES = "The controls of the claims named: here, where the guest is not protected, each must get through."
 _STATUS_MEANING = {
-    Status.PASS: "Refused (or right) exactly as contracted; for an attack, the same probe got through in its control.",
+    Status.PASS: "Refused (or right) exactly as contracted; an attack got through in both of its controls.",
     Status.FAIL: "The guest's bytes leaked or were changed, or the outcome is not the contract's.",
     Status.ERROR: "The harness broke. Nothing is known about the claim.",
     Status.MISS: "Not run, or run without what makes it a proof. Never counts as PASS.",
@@ -36,11 +38,39 @@ _STATUS_MEANING = {
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """What a claim's line shows beside its name.
+
+    :ivar label: the heading where there is no room for a table. :ivar field: of the result.
+    """
+
+    heading: str
+    label: str
+    field: str
+
+
+_EXPECTED = Column("Expected", "expected", "expected")
+_BARE = (_EXPECTED, Column("Observed", "observed", "observed"), Column("Control", "control", "control"))
+_PROBE = (
+    _EXPECTED,
+    Column("Page under test", "tested", "observed"),
+    Column("Control: plain page", "plain", "control"),
+    Column("Control: shared page", "shared", "shared"),
+)
+_WORK = (
+    _EXPECTED,
+    Column("Guest under test", "tested", "observed"),
+    Column("Control: plain guest", "plain", "control"),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """The claims of one kind and class."""
 
     kind: Kind
     threat: Class
+    columns: tuple[Column, ...]
     rows: list[Row]
 
     @property
@@ -59,7 +89,7 @@ def to_html(report: Report) -> str:
         lstrip_blocks=True,
     )
     plain = report.record.mode is Mode.PLAIN
-    environment.filters.update(clock=clock, hexdump=_hexdump, run_words=_run_words)
+    environment.filters.update(clock=clock, hexdump=_hexdump, run_words=_run_words, by_page=_by_page)
     return environment.get_template("signoff.html.j2").render(
         report=report,
         record=report.record,
@@ -83,7 +113,12 @@ def to_html(report: Report) -> str:
 def _sections(report: Report, kind: Kind) -> list[Section]:
     order = list(Class)
     rows = sorted((row for row in report.rows if row.claim.kind is kind), key=lambda row: order.index(row.claim.threat))
-    return [Section(kind, threat, list(group)) for threat, group in groupby(rows, key=lambda row: row.claim.threat)]
+    columns: tuple[Column, ...] = _BARE
+    if report.record.mode is Mode.PROTECTED and kind is not Kind.HEALTH:
+        columns = _PROBE if kind in _PROBES else _WORK
+    return [
+        Section(kind, threat, columns, list(group)) for threat, group in groupby(rows, key=lambda row: row.claim.threat)
+    ]
 
 
 def _tone(report: Report) -> str:
@@ -97,6 +132,19 @@ def _hexdump(data: str) -> str:
     """Lines of sixteen bytes, each with its offset."""
     pairs = [data[at : at + 2] for at in range(0, len(data), 2)]
     return "\n".join(f"{at:04x}  {' '.join(pairs[at : at + 16])}" for at in range(0, len(pairs), 16))
+
+
+def _by_page(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """For each kind of page how the probe ended under test, on the plain control and on the shared one."""
+
+    def words(page: str, group: list[Run]) -> str:
+        return "; ".join(dict.fromkeys(f"{_run_words(run)} ({run.state})" for run in group if run.page == page))
+
+    subject = [run for run in runs if run.role == "subject"]
+    control = [run for run in runs if run.role != "subject"]
+    shared = [run for run in control if run.state == State.SHARED]
+    groups = (subject, [run for run in control if run not in shared], shared)
+    return [(page, [words(page, group) for group in groups]) for page in dict.fromkeys(run.page for run in runs)]
 
 
 def _run_words(run: Run) -> str:
