@@ -30,7 +30,7 @@ def spec(folder: Path = Path("/cache"), guests: tuple[GuestSpec, ...] = (PLAIN,)
 class FakeSsh:
     """A session that gives prepared texts, by the command's words; an exception is raised."""
 
-    def __init__(self, **texts: str | Exception) -> None:
+    def __init__(self, **texts: str | bytes | Exception) -> None:
         self.texts = texts
         self.ran: list[str] = []
         self.closed = 0
@@ -42,7 +42,7 @@ class FakeSsh:
             if word in command.replace("-", "_"):
                 if isinstance(text, Exception):
                     raise text
-                return Completed(tuple(argv), 0, text.encode(), b"")
+                return Completed(tuple(argv), 0, text if isinstance(text, bytes) else text.encode(), b"")
         raise ChannelError(f"the test prepared no answer to {command}")
 
     def close(self) -> None:

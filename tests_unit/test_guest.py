@@ -33,18 +33,18 @@ LOGIN = Login("root", Path("/key"), "ssh-ed25519 AAAA")
 
 
 class FakeQmp:
-    """The human monitor: a page at guest-physical N is at 0x7f0000000000 + N, host-physical 0x100000000 + N."""
+    """The human monitor: a page at guest-physical N is at 0x7f0000000000 + N."""
 
     def __init__(self) -> None:
         self.closed = 0
 
     def monitor(self, line: str) -> str:
         command, gpa = line.split()
+        assert command == "gpa2hva"
         at = int(gpa, 16)
         if at >= 0xC000000:
             return f"No memory is mapped at address {gpa}"
-        base, kind = (0x7F0000000000, "virtual") if command == "gpa2hva" else (0x100000000, "physical")
-        return f"Host {kind} address for {gpa} (pc.ram) is {base + at:#x}"
+        return f"Host virtual address for {gpa} (pc.ram) is {0x7F0000000000 + at:#x}"
 
     def close(self) -> None:
         self.closed += 1
@@ -91,10 +91,35 @@ def canary(guest: Guest, monkeypatch: pytest.MonkeyPatch, **reply: Any) -> FakeC
     return made
 
 
-def test_page_lies_where_its_qemu_says(guest: Guest) -> None:
-    assert guest.address(0x3000) == Address(0x3000, 0x7F0000003000, 0x100003000)
+def pagemap(*entries: int) -> bytes:
+    return b"".join(entry.to_bytes(8, "little") for entry in entries)
+
+
+def test_pages_lie_where_qemu_and_its_page_tables_say(guest: Guest, host: FakeSsh) -> None:
+    host.texts["pagemap"] = pagemap(0x81 << 56 | 0x100003, 1 << 63 | 0x7)
+    assert guest.addresses([0x3000, 0x5008]) == [
+        Address(0x3000, 0x7F0000003000, 0x100003000),
+        Address(0x5008, 0x7F0000005008, 0x7008),
+    ]
+    assert host.ran[-1].endswith(f"/proc/77/pagemap {0x7F0000003} {0x7F0000005}")
+
+
+def test_page_that_qemu_does_not_know_has_no_address(guest: Guest) -> None:
     with pytest.raises(MachineError, match="No memory is mapped at address 0xc000000"):
-        guest.address(0xC000000)
+        guest.addresses([0xC000000])
+
+
+@pytest.mark.parametrize("entry", [0, 0x100003, 1 << 63, 1 << 62 | 0x100003])
+def test_page_that_is_not_in_memory_has_no_address(guest: Guest, host: FakeSsh, entry: int) -> None:
+    host.texts["pagemap"] = pagemap(entry)
+    with pytest.raises(MachineError, match="guest-physical 0x3000 is not in the host's memory"):
+        guest.addresses([0x3000])
+
+
+def test_page_map_that_ends_early_is_an_error(guest: Guest, host: FakeSsh) -> None:
+    host.texts["pagemap"] = b"1234"
+    with pytest.raises(MachineError, match="4 bytes for 1 pages"):
+        guest.addresses([0x3000])
 
 
 def test_mapping_is_the_one_that_holds_the_address_with_its_flags(guest: Guest) -> None:
@@ -140,8 +165,9 @@ def test_what_kvm_tells_is_found_below_the_guests_pid_and_may_be_missing(
 
 
 def test_planted_canaries_come_with_their_addresses_and_hide_their_bytes(
-    guest: Guest, monkeypatch: pytest.MonkeyPatch
+    guest: Guest, host: FakeSsh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    host.texts["pagemap"] = pagemap(1 << 63 | 0x100003)
     one = {"kind": "user", "set": "private", "state": "private", "gpa": 0x3000, "bytes": "c0ffee"}
     talk = canary(guest, monkeypatch, canaries=[one])
     (found,) = guest.plant(b"\x01\x02")

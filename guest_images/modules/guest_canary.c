@@ -2,12 +2,14 @@
 /*
  * The guest's kernel side of its canaries: pages of the kernel that user space
  * fills, reads back and learns the physical address of; whether the guest is
- * protected; and pages, the kernel's or the caller's, shared with the host.
+ * protected; pages, the kernel's or the caller's, shared with the host; and
+ * KVM's hypercalls.
  */
 #include <linux/cc_platform.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/io.h>
+#include <linux/kvm_para.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -141,6 +143,16 @@ static void describe(const struct slot *slot, struct sealproof_canary *request)
 		request->state = slot->shared ? SEALPROOF_SHARED : SEALPROOF_PRIVATE;
 }
 
+static long hypercall(void __user *arg)
+{
+	struct sealproof_hypercall request;
+
+	if (copy_from_user(&request, arg, sizeof(request)))
+		return -EFAULT;
+	request.result = kvm_hypercall2(request.number, request.a0, request.a1);
+	return copy_to_user(arg, &request, sizeof(request)) ? -EFAULT : 0;
+}
+
 static long canary_ioctl(struct file *file, unsigned int command, unsigned long arg)
 {
 	struct canaries *canaries = file->private_data;
@@ -148,6 +160,8 @@ static long canary_ioctl(struct file *file, unsigned int command, unsigned long 
 	struct slot *slot;
 	int err;
 
+	if (command == SEALPROOF_HYPERCALL)
+		return hypercall((void __user *)arg);
 	if (_IOC_TYPE(command) != 'S' || _IOC_SIZE(command) != sizeof(request))
 		return -ENOTTY;
 	if (copy_from_user(&request, (void __user *)arg, sizeof(request)))

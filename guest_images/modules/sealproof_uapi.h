@@ -58,6 +58,17 @@ struct sealproof_canary {
 /* Tell the state alone. A slot without a page has the state of all that the guest has not shared. */
 #define SEALPROOF_CANARY_STATE	_IOWR('S', 0x05, struct sealproof_canary)	/* 0xc0185305 */
 
+/*
+ * struct.Struct("<QQQq"), 32 bytes: a hypercall of KVM's, made in ring 0 as the guest's kernel makes them.
+ */
+struct sealproof_hypercall {
+	__u64 number;	/* in */
+	__u64 a0, a1;	/* in */
+	__s64 result;	/* out: what KVM returned */
+};
+
+#define SEALPROOF_HYPERCALL	_IOWR('S', 0x06, struct sealproof_hypercall)	/* 0xc0205306 */
+
 /* ---- host_attack.ko: ways of the host's kernel to memory ---------------- */
 
 #define SEALPROOF_ATTACK_NAME	"sealproof-attack"	/* below /dev */

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,10 @@ RUN = "/run/guest"
 PROGRAMS = "/sealproof"
 DEBUGFS = "/sys/kernel/debug/kvm"
 PAGE = 4096
+# Documentation/admin-guide/mm/pagemap.rst
+PAGEMAP_ENTRY = struct.Struct("<Q")
+PAGEMAP_PRESENT = 1 << 63
+PAGEMAP_PFN = (1 << 55) - 1
 # The nested guest's LAPIC TSC-deadline timer gets lost under emulation; off, none of 32 boots hung (emulated-host.md).
 # And the emulation does not tell KVM of a nested XSETBV, so CPUID's XSAVE sizes stay what they were before it, and the
 # guest's kernel warns of them ("XSAVE consistency problem"): the guest gets no XSAVE.
@@ -243,12 +248,27 @@ class Guest:
         except (MachineError, DeadlineError) as error:
             return f"(no console: {error.message})"
 
-    def address(self, gpa: int) -> Address:
-        """Where a guest-physical address lies, as its QEMU tells it (HMP gpa2hva, gpa2hpa).
+    def addresses(self, gpas: Sequence[int]) -> list[Address]:
+        """Where guest-physical addresses lie: in its QEMU as that tells (HMP gpa2hva), on the host by its page tables.
 
-        :raises MachineError: QEMU knows no memory there.
+        Not by HMP gpa2hpa: QEMU writes to the page before it looks, and dies of that on a private one.
+
+        :raises MachineError: QEMU knows no memory there, or the page is not in memory.
         """
-        return Address(gpa, self._ask_monitor("gpa2hva", gpa), self._ask_monitor("gpa2hpa", gpa))
+        hvas = [self._ask_monitor("gpa2hva", gpa) for gpa in gpas]
+        script = 'for page; do dd if="$0" bs=8 skip="$page" count=1 status=none; done'
+        pages = [str(hva // PAGE) for hva in hvas]
+        read = self._host.run(["sh", "-c", script, f"/proc/{self.pid}/pagemap", *pages], seconds=10).require().stdout
+        if len(read) != PAGEMAP_ENTRY.size * len(pages):
+            raise MachineError(f"/proc/{self.pid}/pagemap: {len(read)} bytes for {len(pages)} pages")
+        entries = [entry for (entry,) in PAGEMAP_ENTRY.iter_unpack(read)]
+        for gpa, entry in zip(gpas, entries, strict=True):
+            if not entry & PAGEMAP_PRESENT or not entry & PAGEMAP_PFN:
+                raise MachineError(f"the page at guest-physical {gpa:#x} is not in the host's memory: {entry:#x}")
+        return [
+            Address(gpa, hva, (entry & PAGEMAP_PFN) * PAGE + hva % PAGE)
+            for gpa, hva, entry in zip(gpas, hvas, entries, strict=True)
+        ]
 
     def mappings(self) -> Mappings:
         """The mappings of its QEMU as they are now: they change with what the guest shares."""
@@ -282,10 +302,10 @@ class Guest:
         :param seed: 32 to 512 random bytes, mixed into the guest's random number generator: after a restore its state
             is the snapshot's, and without this every restored guest would make the same canaries.
         """
-        reply = self._canary_ask(f"plant {seed.hex()}")
+        canaries = self._canary_ask(f"plant {seed.hex()}")["canaries"]
         return [
-            Planted(c["kind"], c["set"], c["state"], self.address(c["gpa"]), bytes.fromhex(c["bytes"]))
-            for c in reply["canaries"]
+            Planted(c["kind"], c["set"], c["state"], address, bytes.fromhex(c["bytes"]))
+            for c, address in zip(canaries, self.addresses([c["gpa"] for c in canaries]), strict=True)
         ]
 
     def read(self, planted: Planted) -> bytes:

@@ -15,6 +15,7 @@ from tests_e2e.support.checks import checks, works
 DISK = "/dev/vda"
 DISK_MIB = 8
 NET_BYTES = 1 << 20
+SHARE_ROUNDS = 64
 HOST_SEEN_BY_GUEST = "10.0.2.2"  # QEMU's user-mode network leads there to the host's loopback
 
 
@@ -56,6 +57,16 @@ def test_guest_virtio_net_keeps_data(claim: Trial, host: Host) -> None:
 def test_guest_kvmclock_advances(claim: Trial, host: Host) -> None:
     """The guest's clock is kvm-clock, advances at the right rate and never goes back."""
     works(claim, host, lambda guest: checks(guest, "check_clock", "kvm-clock"))
+
+
+def test_guest_shares_and_takes_back_pages(claim: Trial, host: Host) -> None:
+    """A page that the guest shares with the host and takes back keeps its content."""
+    works(claim, host, lambda guest: checks(guest, "check_share", str(SHARE_ROUNDS), seed()))
+
+
+def test_guest_bad_requests_are_refused(claim: Trial, host: Host) -> None:
+    """Requests about protected memory that make no sense, or come from ring 3, are refused and change nothing."""
+    works(claim, host, lambda guest: checks(guest, "check_requests"))
 
 
 def seed() -> str:
