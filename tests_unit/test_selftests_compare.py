@@ -135,6 +135,11 @@ def test_a_regression_is_repeated_on_the_first_kernel():
     assert (found.repeats, found.unsteady, found.counts) == (3, 1, False)
 
 
+def test_where_much_regressed_nothing_is_repeated():
+    many = [Regression(Selftest("kvm", str(number)), "x") for number in range(command.MOST_REPEATED + 1)]
+    assert command.confirm(many, column("stock"), None, None) == many
+
+
 def test_layers_and_deadlines_are_read_from_the_command_line(capsys):
     parser = command.options_parser()
     assert parser.parse_args([]).layers == (Layer.SELFTESTS,)

@@ -168,3 +168,5 @@ def test_tests_can_be_chosen_and_given_another_deadline():
     chosen = catalogue(["steal_time", "rseq_test"], only="steal", deadline=7)
     assert [(test.name, test.deadline) for test in chosen] == [("kvm/steal_time", 7)]
     assert {test.deadline for test in catalogue([])} == {DEADLINE}
+    (slow,) = catalogue(["set_memory_region_test"], only="kvm")
+    assert slow.deadline > DEADLINE
