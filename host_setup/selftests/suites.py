@@ -16,7 +16,6 @@ SLOW = {
     "dirty_log_test": 360.0,
     "kvm_page_table_test": 360.0,
     "memslot_modification_stress_test": 360.0,
-    "memslot_perf_test": 360.0,
     "set_memory_region_test": 360.0,
 }
 """KVM selftests that take half a minute and more under emulation, with another deadline: others may be at work on this
@@ -38,8 +37,7 @@ MM_PROGRAMS = (
 
 
 LIGHTER: dict[str, tuple[str, ...]] = {
-    "dirty_log_test": ("-i", "6"),  # rounds, of 32
-    "memslot_perf_test": ("-l", "1"),  # second a test, of 5
+    "dirty_log_test": ("-i", "3"),  # rounds, of 32
 }
 """Arguments for KVM selftests that without them do not end under emulation; the test's name shows them."""
 
