@@ -67,6 +67,10 @@ soak: bootstrap ## boot and restore again and again: BOOTS=50 RESTORES=200
 bench: bootstrap ## time our machines beside virtme-ng's
 	@exec $(RUN) -m host_setup.bench $(ARGS)
 
+.PHONY: selftests
+selftests: bootstrap ## run the kernel's own selftests (ARGS='--series stock --series NAME' compares)
+	@exec $(RUN) -m host_setup.selftests $(ARGS)
+
 .PHONY: clean-cache
 clean-cache: bootstrap ## shrink the cache to MAX_SIZE=20GiB, and to what was used in the last MAX_AGE=30 days
 	@exec $(RUN) -m host_setup.clean_cache --max-size '$(MAX_SIZE)' --max-age '$(MAX_AGE)'

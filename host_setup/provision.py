@@ -74,6 +74,14 @@ def provision(
 
     :param folder: where the hosts' logs go. :param note: told about each restore that failed.
     """
+    kernel, spec = prepare(settings, store, terminal)
+    hosts = EmulatedHosts(spec, store, terminal, folder, note=note)
+    hosts.saved()  # the first boot belongs to the set-up: it is shown, and not counted as a test's time
+    return Provisioned(kernel, hosts)
+
+
+def prepare(settings: Settings, store: Store, terminal: Terminal) -> tuple[Kernel, EmulatedSpec]:
+    """Make or find a kernel, and all that a host needs to boot it."""
     host_kind(settings.host)
     wanted = series.load(settings.series)
     kernel = build(Request(source.resolve(settings.kernel_source, store), wanted, settings.layers), store, terminal)
@@ -84,7 +92,4 @@ def provision(
     disk = payload(store, root, compiled, modules, kernel.image, own_keys)
     guests = guests_for(series=wanted.mode, mode=settings.mode)
     memory = HOST_MEMORY + sum(guest.memory for guest in guests)
-    spec = EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, guests, memory)
-    hosts = EmulatedHosts(spec, store, terminal, folder, note=note)
-    hosts.saved()  # the first boot belongs to the set-up: it is shown, and not counted as a test's time
-    return Provisioned(kernel, hosts)
+    return kernel, EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, guests, memory)

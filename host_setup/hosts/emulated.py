@@ -42,7 +42,10 @@ COMMAND_LINE = (
 
 @dataclass(frozen=True, slots=True)
 class EmulatedSpec:
-    """An emulated host to be: what it boots, its guests, the one under test first, and its size (MiB, CPUs)."""
+    """An emulated host to be: what it boots, its guests, the one under test first, and its size (MiB, CPUs).
+
+    :ivar disks: images beyond root and payload, read-only; the host has them as ``/dev/vdc`` and so on.
+    """
 
     kernel_image: Path
     kernel_key: str
@@ -53,6 +56,7 @@ class EmulatedSpec:
     memory: int = 1024
     cpus: int = 2
     command_line: str = COMMAND_LINE
+    disks: tuple[Path, ...] = ()
 
     def argv(self) -> list[str]:
         """QEMU's arguments, without console, QMP and heartbeat."""
@@ -63,6 +67,7 @@ class EmulatedSpec:
             *("-kernel", str(self.kernel_image), "-append", self.command_line),
             *_disk("root", self.rootfs.host_image),
             *_disk("payload", self.payload.image),
+            *(word for number, image in enumerate(self.disks) for word in _disk(f"disk{number}", image)),
             *(
                 "-netdev",
                 _network((FAST_SSH, OPENSSH, *(guest.ssh_port for guest in self.guests))),
@@ -220,10 +225,9 @@ class EmulatedHost:
     def boot(self) -> None:
         """Wait for a cold boot, then start the guests, which boot side by side, and wait for them."""
         deadline = Deadline(BOOT)
-        self._wait_for_beat("host", deadline, explain=self._qemu.explain)
-        self._ssh = self._connect(deadline.left())
+        self.boot_alone(deadline)
         for guest in self.guests:
-            guest.spec.start(self._ssh)
+            guest.spec.start(self.ssh)
             guest.watch()
         # Not by trying to log in: a connection made before the guest's network is there is tried again by slirp after
         # seconds only.
@@ -231,6 +235,12 @@ class EmulatedHost:
             self._wait_for_beat(guest.spec.name, deadline, explain=guest.console_tail)
         for guest in self.guests:
             guest.connect(seconds=deadline.left()).close()
+
+    def boot_alone(self, deadline: Deadline | None = None) -> None:
+        """Wait for a cold boot of the host; no guest is started."""
+        deadline = deadline or Deadline(BOOT)
+        self._wait_for_beat("host", deadline, explain=self._qemu.explain)
+        self._ssh = self._connect(deadline.left())
 
     def _wait_for_beat(self, who: str, deadline: Deadline, *, explain: Callable[[], str]) -> None:
         """Wait for the first heartbeat, which tells that user space is up."""

@@ -30,6 +30,7 @@ class Layer(StrEnum):
     INTEL = "intel"
     DEBUG = "debug"
     VIRTME = "virtme"
+    SELFTESTS = "selftests"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs the kernel's own selftests on emulated hosts; of two kernels, the second must pass what the first does.
+
+With one series it says how that kernel does. A regression is tried again on the first kernel: a test that fails there
+too, now and then, is unsteady and tells nothing of the second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+from common.errors import SealproofError
+from common.paths import cache_root
+from common.progress import Terminal, clock
+from common.store import Store
+from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
+from host_setup.kernel import series, source
+from host_setup.kernel.layers import Layer
+from host_setup.provision import Settings, prepare
+from host_setup.selftests import compare
+from host_setup.selftests.build import Selftests, selftests
+from host_setup.selftests.compare import Column, Regression
+from host_setup.selftests.ktap import Outcome
+from host_setup.selftests.run import Result, boot, host_spec, run
+from host_setup.selftests.suites import Selftest, catalogue
+
+REPEATS = 3  # of a test that regressed, on the first kernel
+MOST_REPEATED = 10  # tests; where more regressed, it is no unsteady test's doing
+NO_LAYERS = "none"
+NOTHING_PROVED = 2  # exit status
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A kernel to try: its host to be, and where logs go."""
+
+    series: str
+    kernel: dict[str, object]
+    spec: EmulatedSpec
+    folder: Path
+
+    def run(self, wanted: Sequence[Selftest], terminal: Terminal, purpose: str = "") -> tuple[Result, ...]:
+        """Run tests; what they write goes to files."""
+        numbers = count(1)
+        outputs = self.folder / "output"
+        outputs.mkdir(parents=True, exist_ok=True)
+
+        def start() -> EmulatedHost:
+            folder = next(path for n in numbers if not (path := self.folder / f"host-{n}").exists())
+            return boot(self.spec, folder)
+
+        with terminal.step(f"{len(wanted)} selftests on {self.series}{purpose}") as step:
+            done = 0
+
+            def on_result(result: Result) -> None:
+                nonlocal done
+                done += 1
+                step.update(done / len(wanted), f"{result.outcome} {result.test.name}")
+                file = outputs / f"{re.sub('[^A-Za-z0-9_.-]+', '-', result.test.name)}.txt"
+                with file.open("a", encoding="utf-8") as out:
+                    out.write(f"{result.test.name}: {result.outcome} after {clock(result.seconds)}: {result.reason}\n")
+                    out.write("".join(f"kernel: {line}\n" for line in result.splats) + result.output + "\n")
+
+            return tuple(run(start, wanted, on_result))
+
+
+def layers_option(text: str) -> tuple[Layer, ...]:
+    """Names of configuration layers, with commas between them; ``none``."""
+    try:
+        return () if text == NO_LAYERS else tuple(Layer(name) for name in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; there are: {', '.join(Layer)}, or {NO_LAYERS}") from error
+
+
+def seconds_option(text: str) -> float:
+    """A number of seconds, above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 1 or more")
+    return float(text)
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The options of ``make selftests ARGS='...'``."""
+    parser = argparse.ArgumentParser(prog="make selftests", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--series", action="append", help="once: that kernel; twice: the second against the first (default: stock)"
+    )
+    parser.add_argument("--kernel-source", type=Path, help="default: Debian's linux-source-6.12")
+    parser.add_argument(
+        "--layers",
+        type=layers_option,
+        default=(Layer.SELFTESTS,),
+        metavar="NAME,...",
+        help="configuration layers of both kernels (default: selftests); none: as the sign-off has them",
+    )
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the tests whose name has this in it")
+    parser.add_argument("--deadline", type=seconds_option, metavar="SECONDS", help="for each test, instead of its own")
+    parser.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where runs are kept")
+    return parser
+
+
+def _prepare(name: str, options: argparse.Namespace, store: Store, terminal: Terminal, folder: Path) -> Bench:
+    settings = Settings("emulated", name, options.kernel_source, options.layers)
+    kernel, spec = prepare(settings, store, terminal)
+    facts: dict[str, object] = {
+        "release": kernel.release,
+        "key": kernel.key,
+        "build_id": kernel.build_id,
+        "source": kernel.source,
+        "layers": list(kernel.layers),
+        "config_sha256": hashlib.sha256(kernel.config.read_bytes()).hexdigest(),
+        "patches": [patch.name for patch in kernel.patches],
+    }
+    return Bench(kernel.series, facts, spec, folder / kernel.series)
+
+
+def confirm(found: Sequence[Regression], column: Column, bench: Bench, terminal: Terminal) -> list[Regression]:
+    """Repeat on the first kernel what regressed on the second: does it pass there every time?"""
+    if len(found) > MOST_REPEATED:
+        return list(found)
+    confirmed = []
+    for regression in found:
+        before = column.of(regression.test)
+        again = bench.run([regression.test] * REPEATS, terminal, f" again: {regression.test.name}")
+        unsteady = sum(1 for result in again if before is None or compare.lost(before, result))
+        confirmed.append(replace(regression, repeats=len(again), unsteady=unsteady))
+    return confirmed
+
+
+def verdict(columns: Sequence[Column], found: Sequence[Regression]) -> tuple[int, str]:
+    """Exit status, and the sentence that says why."""
+    if len(columns) == 1:
+        return 0, f"{columns[0].series} alone: nothing to compare it with"
+    first, second = columns
+    if not any(result.outcome is Outcome.PASS for result in first.results):
+        return NOTHING_PROVED, f"not one test passes on {first.series}: the comparison proves nothing"
+    blamed = [regression for regression in found if regression.counts]
+    if blamed:
+        return 1, f"{len(blamed)} of what passes on {first.series} does not on {second.series}"
+    return 0, f"all that passes on {first.series} passes on {second.series}"
+
+
+def main(argv: list[str]) -> int:
+    """Run them. Exit status 0 without a regression, 1 with one, 2 when nothing was proved."""
+    parser = options_parser()
+    options = parser.parse_args(argv)
+    asked: list[str] = options.series or ["stock"]
+    names = [series.load(name).name for name in asked]
+    if len(names) > 2 or len(set(names)) < len(names):
+        parser.error("--series: one name, or two different ones")
+    terminal, store = Terminal(), Store(cache_root())
+    folder = options.reports / f"selftests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    built: Selftests = selftests(source.resolve(options.kernel_source, store), store, terminal)
+    wanted = catalogue(built.kvm, only=options.only, deadline=options.deadline)
+    if not wanted:
+        parser.error(f"--only: no test has {options.only!r} in its name")
+    benches = [_prepare(name, options, store, terminal, folder) for name in asked]
+    benches = [replace(bench, spec=host_spec(bench.spec, built.image)) for bench in benches]
+    columns = [Column(bench.series, bench.kernel, bench.run(wanted, terminal)) for bench in benches]
+    found: list[Regression] = []
+    if len(columns) == 2:
+        found = confirm(compare.regressions(columns[0], columns[1]), columns[0], benches[0], terminal)
+    status, why = verdict(columns, found)
+    report = folder / "selftests.json"
+    text = {**compare.document(columns, found), "selftests": built.key, "exit": status}
+    report.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    lines = [compare.table(columns, found), ""]
+    lines += [f"{column.series}: {compare.counts(column.results)}" for column in columns]
+    for regression in found:
+        seen = f" ({regression.repeats - regression.unsteady} of {regression.repeats} repeats pass on {names[0]})"
+        kind = "REGRESSION" if regression.counts else "unsteady"
+        lines.append(f"{kind}  {regression.test.name}: {regression.what}{seen if regression.repeats else ''}")
+    print("\n".join([*lines, f"report: {report}", f"exit {status}: {why}"]))  # noqa: T201
+    return status
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except SealproofError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)

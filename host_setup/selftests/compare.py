@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two kernels beside each other: what passes on the first and not on the second is a regression."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from host_setup.selftests.ktap import Outcome
+from host_setup.selftests.run import Result
+from host_setup.selftests.suites import Selftest
+
+WIDEST_REASON = 90
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """All results of one kernel. ``kernel``: what a report says of it."""
+
+    series: str
+    kernel: Mapping[str, object]
+    results: tuple[Result, ...]
+
+    def of(self, test: Selftest) -> Result | None:
+        """Its result of a test."""
+        return next((result for result in self.results if result.test == test), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """What passes on the first kernel and not on the second.
+
+    :ivar repeats: how often the test was repeated on the first kernel. :ivar unsteady: how often it did not pass there
+        either: then it tells nothing of the second kernel.
+    """
+
+    test: Selftest
+    what: str
+    repeats: int = 0
+    unsteady: int = 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether the second kernel is to blame."""
+        return self.unsteady == 0
+
+
+def lost(before: Result, after: Result) -> str:
+    """What passed before and does not now; empty when nothing is lost.
+
+    A skip counts: whatever the test asks for was there before. And so does each check of a test, whether the test as a
+    whole passes or not.
+    """
+    if before.outcome is Outcome.PASS and after.outcome is not Outcome.PASS:
+        return f"{before.outcome} -> {after.outcome}: {after.reason}"
+    if after.splats and not before.splats:
+        return f"the kernel complains: {after.splats[0].strip()}"
+    if len(before.checks) == len(after.checks):
+        pairs = zip(before.checks, after.checks, strict=True)
+        worse = [
+            (number, now)
+            for number, (then, now) in enumerate(pairs, start=1)
+            if then.outcome is Outcome.PASS and now.outcome is not Outcome.PASS
+        ]
+        if worse:
+            number, now = worse[0]
+            more = f" (and {len(worse) - 1} more)" if len(worse) > 1 else ""
+            return f"check {number}: PASS -> {now.outcome}: {now.name or now.reason}{more}"
+        return ""
+    then, now_passed = (sum(check.outcome is Outcome.PASS for check in r.checks) for r in (before, after))
+    return f"{then} checks passed -> {now_passed} of {len(after.checks)}" if now_passed < then else ""
+
+
+def regressions(first: Column, second: Column) -> list[Regression]:
+    """What the second kernel loses; a test that it was not asked for is lost too."""
+    found = []
+    for before in first.results:
+        after = second.of(before.test)
+        what = lost(before, after) if after is not None else "it was not run"
+        if what:
+            found.append(Regression(before.test, what))
+    return found
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+def table(columns: Sequence[Column], found: Sequence[Regression]) -> str:
+    """A line for each test; runs of one program that ended alike share a line, unless they are regressions."""
+    marks = {regression.test: "REGRESSION" if regression.counts else "unsteady" for regression in found}
+    groups: dict[tuple[object, ...], list[Selftest]] = {}
+    for result in columns[0].results:
+        test = result.test
+        outcomes = tuple(of.outcome if (of := column.of(test)) else None for column in columns)
+        alone = test.name if test in marks else ""
+        groups.setdefault((test.suite, test.program, outcomes, alone), []).append(test)
+    head = ["test", *(column.series for column in columns), *("seconds" for _ in columns), ""]
+    rows = [head, *(_row(columns, tests, marks) for tests in groups.values())]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
+    last = len(columns)
+    lines = []
+    for row in rows:
+        # Times are numbers and stand to the right; the rest is text.
+        cells = [
+            f"{cell:>{width}}" if last < at <= 2 * last else f"{cell:<{width}}"
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _row(columns: Sequence[Column], tests: Sequence[Selftest], marks: Mapping[Selftest, str]) -> list[str]:
+    one = tests[0]
+    name = one.name if len(tests) == 1 else f"{one.suite}/{one.program} ({len(tests)} runs)"
+    results = [[result for test in tests if (result := column.of(test))] for column in columns]
+    outcomes = [str(found[0].outcome) if found else "-" for found in results]
+    seconds = [f"{sum(result.seconds for result in found):.1f}" if found else "-" for found in results]
+    reason = next((found[0].reason for found in reversed(results) if found and found[0].reason), "")
+    remark = "  ".join(part for part in (marks.get(one, ""), _short(reason)) if part)
+    return [name, *outcomes, *seconds, remark]
+
+
+def _short(reason: str) -> str:
+    line = " ".join(reason.split())
+    return line if len(line) <= WIDEST_REASON else f"{line[: WIDEST_REASON - 3]}..."
+
+
+def counts(results: Iterable[Result]) -> str:
+    """How many ended how, in words."""
+    number = Counter(result.outcome for result in results)
+    return ", ".join(f"{number[outcome]} {outcome}" for outcome in Outcome if number[outcome])
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def document(columns: Sequence[Column], found: Sequence[Regression]) -> dict[str, Any]:
+    """All of it, for JSON; without what the tests wrote, which lies beside it in files."""
+    return {
+        "schema": SCHEMA,
+        "kernels": [{"series": column.series, **column.kernel} for column in columns],
+        "tests": [
+            {
+                "name": result.test.name,
+                "deadline": result.test.deadline,
+                "results": {column.series: _facts(of) for column in columns if (of := column.of(result.test))},
+            }
+            for result in columns[0].results
+        ],
+        "regressions": [
+            {**asdict(regression), "test": regression.test.name, "counts": regression.counts} for regression in found
+        ],
+    }
+
+
+def _facts(result: Result) -> dict[str, Any]:
+    return {
+        "outcome": result.outcome.value,
+        "reason": result.reason,
+        "seconds": result.seconds,
+        "checks": [asdict(check) for check in result.checks],
+        "splats": list(result.splats),
+    }

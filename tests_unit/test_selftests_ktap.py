@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a selftest's status and output are taken for. The samples are what real ones printed on the emulated host."""
+
+from __future__ import annotations
+
+import pytest
+
+from host_setup.selftests.ktap import Check, Outcome, judge, read
+
+GUP_WITHOUT_CONFIG = """\
+TAP version 13
+1..1
+# check if CONFIG_GUP_TEST is enabled in kernel config
+ok 1 # SKIP Please run this test as root
+# Totals: pass:0 fail:0 xfail:0 xpass:0 skip:1 error:0
+"""
+REQUIREMENT = """\
+Random seed: 0x6b8b4567
+1..0 # SKIP - Requirement not met: kvm_cpu_has(X86_FEATURE_XSAVES)
+"""
+ASSERTION = """\
+Random seed: 0x6b8b4567
+==== Test Assertion Failure ====
+  lib/x86_64/processor.c:567: Unconditional guest failure
+  pid=1337 tid=1337 errno=4 - Interrupted system call
+sh: 1: addr2line: not found
+  Unhandled exception '0x3' at guest RIP '0x4022ca'
+"""
+HARNESS = """\
+TAP version 13
+1..2
+# Starting 2 tests from 1 test cases.
+#  RUN           vmx_pmu_caps.guest_wrmsr_perf_capabilities ...
+#            OK  vmx_pmu_caps.guest_wrmsr_perf_capabilities
+ok 1 vmx_pmu_caps.guest_wrmsr_perf_capabilities
+#  RUN           fix_hypercall.enable_quirk ...
+# x86_64/fix_hypercall_test.c:12:enable_quirk:Expected 1 (1) == 2 (2)
+# enable_quirk: Test failed
+#          FAIL  fix_hypercall.enable_quirk
+not ok 2 fix_hypercall.enable_quirk
+# FAILED: 1 / 2 tests passed.
+"""
+COW = """\
+TAP version 13
+# [INFO] detected THP size: 2048 KiB
+1..4
+# [RUN] Basic COW after fork() ... with base page
+ok 1 No leak from parent into child
+# [RUN] Basic COW after fork() ... with swapped out base page
+ok 2 # SKIP MADV_PAGEOUT did not work, is swap enabled?
+ok 3 # XFAIL No leak from child into parent
+  ok 1 nested, its parent counts
+ok 4 - with a dash
+# Totals: pass:2 fail:0 xfail:1 xpass:0 skip:1 error:0
+"""
+
+
+def outcome(status, output="", *, seconds=1.0, deadline=120.0):
+    found = judge(status, output, seconds=seconds, deadline=deadline)
+    return found.outcome, found.reason
+
+
+def test_each_check_is_read_with_its_directive():
+    said = read(COW)
+    assert said.planned == 4
+    assert said.checks == (
+        Check(Outcome.PASS, "No leak from parent into child"),
+        Check(Outcome.SKIP, "", "MADV_PAGEOUT did not work, is swap enabled?"),
+        Check(Outcome.PASS, ""),
+        Check(Outcome.PASS, "with a dash"),
+    )
+
+
+def test_a_pass_tells_what_it_left_out():
+    assert outcome(0, COW) == (Outcome.PASS, "1 of 4 checks skipped")
+    assert outcome(0, "") == (Outcome.PASS, "")  # many KVM selftests say nothing when all is well
+
+
+def test_a_test_that_tried_nothing_has_not_passed_though_it_ends_with_0():
+    assert outcome(0, GUP_WITHOUT_CONFIG) == (
+        Outcome.SKIP,
+        "Please run this test as root; check if CONFIG_GUP_TEST is enabled in kernel config",
+    )
+    assert outcome(0, "1..0 # SKIP no such device\n") == (Outcome.SKIP, "no such device")
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (REQUIREMENT, "kvm_cpu_has(X86_FEATURE_XSAVES)"),
+        ("MCG_CMCI_P is not supported, skipping test\n", "MCG_CMCI_P is not supported"),
+        ("TAP version 13\nno KTAP here\n", "no KTAP here"),
+        ("", "no reason given"),
+    ],
+)
+def test_a_skip_tells_why(output, reason):
+    assert outcome(4, output) == (Outcome.SKIP, reason)
+
+
+def test_a_failed_check_fails_the_test_whatever_its_status():
+    for status in (0, 1, 4):
+        kind, reason = outcome(status, HARNESS)
+        assert kind is Outcome.FAIL
+        assert reason.startswith(f"status {status}: 1 of 2 checks failed, the first: fix_hypercall.enable_quirk - ")
+        assert "Expected 1 (1) == 2 (2)" in reason
+
+
+def test_fewer_checks_than_planned_are_a_failure():
+    assert outcome(0, "TAP version 13\n1..3\nok 1 one\nok 2 two\n") == (
+        Outcome.FAIL,
+        "made 2 of 3 checks, and ended with status 0",
+    )
+    assert outcome(0, "1..2\n")[0] is Outcome.FAIL
+
+
+def test_a_failed_assertion_is_told_with_place_and_message():
+    kind, reason = outcome(254, ASSERTION)
+    assert kind is Outcome.FAIL
+    assert reason.startswith("status 254: lib/x86_64/processor.c:567: Unconditional guest failure; ")
+    assert reason.endswith("; Unhandled exception '0x3' at guest RIP '0x4022ca'")
+
+
+def test_other_failures_tell_what_they_can():
+    assert outcome(1, "TAP version 13\n1..5\nok 1 one\nBail out! mmap: Cannot allocate memory\n") == (
+        Outcome.FAIL,
+        "status 1: mmap: Cannot allocate memory",
+    )
+    assert outcome(139, "ok 1 one\nlast words\n") == (Outcome.FAIL, "killed by SIGSEGV: last words")
+    assert outcome(200, "") == (Outcome.FAIL, "status 200")
+
+
+def test_a_test_that_had_to_be_ended_is_a_timeout_and_one_killed_early_a_failure():
+    assert outcome(124, "going on\n", seconds=120.2) == (
+        Outcome.TIMEOUT,
+        "not done after 120 s; it said last: going on",
+    )
+    assert outcome(137, "", seconds=125.1) == (Outcome.TIMEOUT, "not done after 120 s")
+    assert outcome(137, "", seconds=3.0) == (Outcome.FAIL, "killed by SIGKILL")  # out of memory, for instance
