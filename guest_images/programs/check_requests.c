@@ -76,7 +76,7 @@ int main(void)
 		{ "a count that wraps", 16, UINT64_MAX },
 		{ "more pages than there are", 0, 1ull << 40 },
 		{ "a hole", 0xfe000, 1 },
-		{ "a range that ends in a hole", 0x9f, 8 },
+		{ "a range that ends in a hole", 0x100, 0xfe000 },
 		{ "the local APIC's page", 0xfee00, 1 },
 	};
 	struct sealproof_canary canary = { .slot = 0 };
