@@ -25,6 +25,10 @@ def test_the_stock_series_has_no_patches_and_is_plain():
     assert (stock.name, stock.mode, stock.patches, stock.config) == ("stock", Mode.PLAIN, (), None)
 
 
+def test_the_series_that_is_built_when_none_is_named_protects():
+    assert series.load(series.DEFAULT).mode is Mode.PROTECTED
+
+
 def test_a_folder_of_the_users_own_is_loaded_with_its_patches_in_order(tmp_path):
     folder = write(tmp_path / "mine")
     for name in ("0002-b.patch", "0010-c.patch", "0001-a.patch", "notes.txt"):

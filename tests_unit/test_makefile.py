@@ -112,6 +112,25 @@ def test_pytest_is_told_to_end_when_make_is_killed(checkout: Checkout, goal: str
     poll_until((checkout.folder / "told").exists, Deadline(20), "pytest to be told")
 
 
+RUNS = (
+    "<-m><pytest><tests_unit><tests_machines><tests_e2e><--mode><plain><--series><stock><-x>\n"
+    "<-m><pytest><tests_e2e><--mode><protected><--series><protected-memory><-x>\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "runs", "expected"),
+    [(0, 0, 2, 0), (1, 0, 1, 2), (5, 0, 1, 2), (0, 1, 2, 2), (0, 2, 2, 2), (0, 5, 2, 0)],
+)
+def test_the_controls_are_tested_on_the_stock_series_and_then_the_protection(
+    checkout: Checkout, first: int, second: int, runs: int, expected: int
+) -> None:
+    script = f'printf "<%s>" "$@" >>runs; echo >>runs; case "$*" in *stock*) exit {first};; *) exit {second};; esac'
+    checkout.python(script)
+    assert checkout.make("test", "ARGS=-x")[0] == expected
+    assert (checkout.folder / "runs").read_text() == "".join(RUNS.splitlines(keepends=True)[:runs])
+
+
 def test_help_names_every_goal_that_the_readers_know(checkout: Checkout) -> None:
     _, said = checkout.make()
     for goal in ("signoff", "test", "doctor", "soak", "bench", "clean-cache", "lint", "lock"):

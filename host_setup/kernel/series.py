@@ -24,7 +24,7 @@ from common.errors import KernelError, UserInputError
 
 STAGE = "series"
 FOLDER = Path(__file__).with_name("series")
-DEFAULT = "stock"
+DEFAULT = "protected-memory"
 """The series that is built when none is named."""
 
 Numbers = tuple[int, ...]
