@@ -66,6 +66,10 @@ doctor: ## say what this machine offers, what is missing, and which kind of host
 soak: bootstrap ## boot and restore again and again: BOOTS=50 RESTORES=200
 	@exec $(RUN) -m host_setup.soak --boots $(BOOTS) --restores $(RESTORES) $(ARGS)
 
+.PHONY: stress
+stress: bootstrap ## protect, share, take back and kill again and again (ARGS='--rounds 20 --shares 10000 --layers debug')
+	@exec $(RUN) -m host_setup.stress $(ARGS)
+
 .PHONY: bench
 bench: bootstrap ## time our machines beside virtme-ng's
 	@exec $(RUN) -m host_setup.bench $(ARGS)

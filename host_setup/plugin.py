@@ -20,7 +20,7 @@ from common.paths import cache_root
 from common.progress import Terminal
 from common.store import Store
 from host_setup.hosts.pool import HostPool
-from host_setup.kernel import series
+from host_setup.kernel import layers, series
 from host_setup.kernel.series import Mode
 from host_setup.provision import KINDS, Provisioned, Settings, provision
 
@@ -51,6 +51,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="kernel source, a tree or a tarball; default: Debian's linux-source-6.12",
     )
     group.addoption(
+        "--layers",
+        default=(),
+        type=layers.parse_names,
+        metavar="NAMES",
+        help="configuration layers of the kernel beyond the base, with commas between them "
+        f"({', '.join(layers.Layer)}); default: none",
+    )
+    group.addoption(
         "--keep-on-failure",
         action="store_true",
         help="when a test failed, leave the host running at the end and tell how to log in; Ctrl-C ends it",
@@ -75,7 +83,7 @@ def settings(request: pytest.FixtureRequest, guest_mode: Mode) -> Settings:
     """What the user chose."""
     option = request.config.option
     source: Path | None = option.kernel_source
-    return Settings(host=option.host, series=option.series, kernel_source=source, mode=guest_mode)
+    return Settings(option.host, option.series, source, option.layers, mode=guest_mode)
 
 
 @pytest.fixture(scope="session")

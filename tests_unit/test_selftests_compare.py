@@ -144,7 +144,7 @@ def test_layers_and_deadlines_are_read_from_the_command_line(capsys):
     parser = command.options_parser()
     assert parser.parse_args([]).layers == (Layer.SELFTESTS,)
     assert parser.parse_args(["--layers", "none"]).layers == ()
-    assert parser.parse_args(["--layers", "selftests,debug"]).layers == (Layer.SELFTESTS, Layer.DEBUG)
+    assert parser.parse_args(["--layers", "selftests,debug"]).layers == (Layer.DEBUG, Layer.SELFTESTS)
     assert parser.parse_args(["--deadline", "7"]).deadline == 7.0
     for wrong in (["--layers", "dbug"], ["--deadline", "0"], ["--deadline", "soon"]):
         with pytest.raises(SystemExit):

@@ -6,6 +6,7 @@ Kconfig drops without a word an option whose dependencies are not met; so each w
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,8 +30,22 @@ class Layer(StrEnum):
 
     INTEL = "intel"
     DEBUG = "debug"
+    NUMA = "numa"
     VIRTME = "virtme"
     SELFTESTS = "selftests"
+
+
+def parse_names(text: str) -> tuple[Layer, ...]:
+    """Layers from an option's text: names with commas between them, or ``none``.
+
+    :raises argparse.ArgumentTypeError: a name is no layer's.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if names == ["none"]:
+        return ()
+    if unknown := [name for name in names if name not in set(Layer)]:
+        raise argparse.ArgumentTypeError(f"no layer {unknown[0]!r}; there are: {', '.join(Layer)}, or none")
+    return tuple(layer for layer in Layer if layer in names)
 
 
 @dataclass(frozen=True, slots=True)

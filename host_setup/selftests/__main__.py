@@ -24,7 +24,7 @@ from common.progress import Terminal, clock
 from common.store import Store
 from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
 from host_setup.kernel import series, source
-from host_setup.kernel.layers import Layer
+from host_setup.kernel.layers import Layer, parse_names
 from host_setup.provision import Settings, prepare
 from host_setup.selftests import compare
 from host_setup.selftests.build import Selftests, selftests
@@ -35,7 +35,6 @@ from host_setup.selftests.suites import Selftest, catalogue
 
 REPEATS = 3  # of a test that regressed, on the first kernel
 MOST_REPEATED = 10  # tests; where more regressed, it is no unsteady test's doing
-NO_LAYERS = "none"
 NOTHING_PROVED = 2  # exit status
 
 
@@ -73,14 +72,6 @@ class Bench:
             return tuple(run(start, wanted, on_result))
 
 
-def layers_option(text: str) -> tuple[Layer, ...]:
-    """Names of configuration layers, with commas between them; ``none``."""
-    try:
-        return () if text == NO_LAYERS else tuple(Layer(name) for name in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}; there are: {', '.join(Layer)}, or {NO_LAYERS}") from error
-
-
 def seconds_option(text: str) -> float:
     """A number of seconds, above 0."""
     if not text.isdecimal() or int(text) < 1:
@@ -97,7 +88,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument("--kernel-source", type=Path, help="default: Debian's linux-source-6.12")
     parser.add_argument(
         "--layers",
-        type=layers_option,
+        type=parse_names,
         default=(Layer.SELFTESTS,),
         metavar="NAME,...",
         help="configuration layers of both kernels (default: selftests); none: as the sign-off has them",

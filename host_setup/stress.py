@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Protects, shares, takes back and kills, again and again, and looks whether the host's kernel stays healthy.
+
+A round: a host with its guests (the protected one has opted in when it booted), pages shared and taken back many times,
+then SIGKILL for its QEMU. All of its memory must return to the direct map, and the kernel must have said nothing.
+Best with ``--layers debug``, which has the kernel look at its locks and its memory itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from common.errors import MachineError, SealproofError
+from common.paths import cache_root
+from common.progress import Terminal
+from common.store import Store
+from common.waiting import Deadline, poll_until
+from host_setup.hosts import kernel_log
+from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.guest import PLAIN, PROTECTED, Guest
+from host_setup.kernel import series
+from host_setup.kernel.layers import Layer, parse_names
+from host_setup.provision import Settings, provision
+
+TEARDOWN = 120.0  # seconds; each page is cleared and mapped again
+PER_SHARE = 0.2  # seconds, at most, on a kernel with all its checks
+
+
+def out_of_direct_map(guest: Guest) -> int:
+    """Pages of the host that are out of its direct map, as KVM tells (debugfs, at any VM).
+
+    :raises MachineError: it does not tell.
+    """
+    found = re.search(r"^host_pages_out_of_direct_map: (\d+)$", guest.protection(), re.MULTILINE)
+    if found is None:
+        raise MachineError("the host's kernel does not tell what is out of its direct map", hint="--series?")
+    return int(found[1])
+
+
+def stress(host: EmulatedHost, shares: int) -> None:
+    """One round, on a host that is thrown away afterwards.
+
+    :raises SealproofError: something went wrong; says what.
+    """
+    guests = {guest.spec.name: guest for guest in host.guests}
+    if PROTECTED.name not in guests or not guests[PROTECTED.name].protected:
+        raise MachineError("no guest is protected: there is nothing to stress")
+    victim, witness = guests[PROTECTED.name], guests[PLAIN.name]
+    found = victim.checks("check_share", str(shares), seconds=60 + shares * PER_SHARE)
+    if wrong := [check for check in found if check["expected"] != check["got"]]:
+        raise MachineError(f"a shared page did not keep its content: {wrong}")
+    if not out_of_direct_map(witness):
+        raise MachineError("nothing is out of the direct map although a guest is protected")
+    host.ssh.run(["kill", "-KILL", str(victim.pid)], seconds=10).require()
+    poll_until(
+        lambda: out_of_direct_map(witness) == 0,
+        Deadline(TEARDOWN),
+        "the guest's memory to return to the direct map",
+        check=host.vitals.check,
+        explain=lambda: f"{out_of_direct_map(witness)} pages are still out",
+        interval=0.5,
+    )
+    log = host.kernel_log() + host.ssh.run(["dmesg"], seconds=20).require().text
+    if splats := kernel_log.splats(log):
+        raise MachineError("the host's kernel is not well:\n" + "\n".join(splats))
+
+
+def main(argv: list[str]) -> int:
+    """Run the rounds. Exit status 0 if all went well, else 1."""
+    parser = argparse.ArgumentParser(prog="make stress", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--shares", type=int, default=10_000, help="in each round, of a process's and a kernel's page")
+    parser.add_argument("--series", default=series.DEFAULT)
+    parser.add_argument("--kernel-source", type=Path)
+    parser.add_argument("--layers", type=parse_names, default=(Layer.DEBUG,), help="of the kernel; default: debug")
+    options = parser.parse_args(argv)
+    terminal = Terminal()
+    troubles: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="sealproof-stress-") as folder:
+        settings = Settings("emulated", options.series, options.kernel_source, options.layers)
+        hosts = provision(settings, Store(cache_root()), terminal, Path(folder), note=terminal.say).hosts
+        with terminal.step(f"{options.rounds} rounds of {options.shares} shares") as step:
+            for done in range(options.rounds):
+                host = hosts.start()
+                try:
+                    stress(host, options.shares)
+                except SealproofError as error:
+                    troubles.append(f"round {done + 1}: {error}")
+                finally:
+                    host.close()
+                step.update((done + 1) / options.rounds, troubles[-1].splitlines()[0] if troubles else "")
+    print(f"{options.rounds} rounds of {options.shares} shares: {options.rounds - len(troubles)} well")  # noqa: T201
+    for trouble in troubles:
+        print(f"\n{trouble}")  # noqa: T201
+    return 1 if troubles else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except SealproofError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
