@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ class FakeQmp:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.migration = ["setup", "active", "completed"]
+        self.given: list[bytes] = []
 
     def execute(self, command: str, **arguments: Any) -> Any:
         self.done.append(" ".join([command, *(f"{k}={v}" for k, v in arguments.items())]))
@@ -47,7 +49,10 @@ class FakeQmp:
 
     def send_fd(self, name: str, fd: int) -> None:
         self.done.append(f"getfd {name}")
-        Path(f"/proc/self/fd/{fd}").write_bytes(b"the state")
+        file = Path(f"/proc/self/fd/{fd}")
+        self.given.append(file.read_bytes())
+        if not self.given[-1]:
+            file.write_bytes(b"the state")
 
     def close(self) -> None:
         self.done.append("close")
@@ -59,10 +64,9 @@ class FakeQemu:
     made: ClassVar[list[FakeQemu]] = []
     wrong: BaseException | None = None
 
-    def __init__(self, argv: list[str], *, vitals: Vitals, pass_fds: tuple[int, ...] = (), **_: Any) -> None:
+    def __init__(self, argv: list[str], *, vitals: Vitals, **_: Any) -> None:
         self.argv, self.vitals, self.killed = argv, vitals, 0
         self.qmp = FakeQmp()
-        self.given = [Path(f"/proc/self/fd/{fd}").read_bytes() for fd in pass_fds]
         self.made.append(self)
 
     def wait_status(self, wanted: str, *, seconds: float) -> None:
@@ -141,12 +145,53 @@ def test_where_qemu_is_installed_does_not_count(monkeypatch: pytest.MonkeyPatch)
 
 def test_restored_host_gets_the_state_and_runs_once_it_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "state").write_bytes(b"saved")
-    host = EmulatedHost(spec(), tmp_path, state=tmp_path / "state")
+    host = EmulatedHost(spec(), tmp_path, memory=tmp_path / "memory", state=tmp_path / "state")
     (qemu,) = FakeQemu.made
-    assert qemu.argv[-2] == "-incoming"
-    assert qemu.given == [b"saved"]
-    assert qemu.qmp.done == ["wait paused", "cont"]
+    assert qemu.argv[-2:] == ["-incoming", "defer"]
+    assert qemu.qmp.given == [b"saved"]
+    assert [line.partition(" ")[0] for line in qemu.qmp.done] == [
+        *("migrate-set-capabilities", "migrate-set-parameters", "getfd", "migrate-incoming", "wait", "cont")
+    ]
     assert host.started == "restored"
+    host.close()
+
+
+def test_memory_is_in_the_file_of_a_booted_host_and_stays_as_it_was_when_one_is_restored(tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(b"saved")
+    EmulatedHost(spec(), tmp_path).close()
+    EmulatedHost(spec(), tmp_path, memory=tmp_path / "memory").close()
+    EmulatedHost(spec(), tmp_path, memory=tmp_path / "memory", state=tmp_path / "state").close()
+    backends = [qemu.argv[qemu.argv.index("-object") + 1] for qemu in FakeQemu.made]
+    file = f"memory-backend-file,mem-path={tmp_path}/memory,share"
+    assert [backend.partition(",id=")[0] for backend in backends] == ["memory-backend-ram", f"{file}=on", f"{file}=off"]
+    assert len({backend.partition(",id=")[2] for backend in backends}) == 1
+
+
+def test_saved_and_restored_host_agree_on_what_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(b"saved")
+    saved = EmulatedHost(spec(), tmp_path, memory=tmp_path / "memory")
+    saved.save(tmp_path / "new")
+    restored = EmulatedHost(spec(), tmp_path, memory=tmp_path / "memory", state=tmp_path / "state")
+    (ours,), (theirs,) = (
+        [line for line in qemu.qmp.done if line.startswith("migrate-set-capabilities")] for qemu in FakeQemu.made
+    )
+    assert ours == theirs
+    assert "x-ignore-shared" in ours
+    saved.close()
+    restored.close()
+
+
+def test_host_is_at_rest_when_all_have_gone_on_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RESTORE", 0.2)
+    host = EmulatedHost(spec(), tmp_path)
+    host._beats.heard("host=1 plain=1")
+    threading.Thread(target=lambda: [host._beats.heard(f"host={n} plain=1") for n in range(2, 9)]).start()
+    with pytest.raises(DeadlineError, match="to come to rest"):
+        host.rest()  # the guest stands still
+    monkeypatch.setattr(module, "RESTORE", AT_ONCE)
+    beats = itertools.count(10)
+    monkeypatch.setattr(host, "_check_all", lambda: host._beats.heard(f"host={next(beats)} plain={next(beats)}"))
+    host.rest()
     host.close()
 
 
@@ -157,7 +202,7 @@ def test_host_that_cannot_be_restored_is_ended(
     (tmp_path / "state").write_bytes(b"saved")
     monkeypatch.setattr(FakeQemu, "wrong", wrong)
     with pytest.raises(type(wrong)):
-        EmulatedHost(spec(), tmp_path, state=tmp_path / "state")
+        EmulatedHost(spec(), tmp_path, memory=tmp_path / "memory", state=tmp_path / "state")
     assert FakeQemu.made[0].killed == 1
 
 

@@ -33,11 +33,11 @@ class FakeHost:
     restored: Callable[[FakeHost], None] = staticmethod(lambda _: None)
     booted: Callable[[FakeHost], None] = staticmethod(lambda _: None)
 
-    def __init__(self, _spec: Any, folder: Path, *, state: Path | None = None) -> None:
-        self.folder, self.state = folder, state
+    def __init__(self, _spec: Any, folder: Path, *, memory: Path | None = None, state: Path | None = None) -> None:
+        self.folder, self.memory_file, self.state = folder, memory, state
         self.lost: str | None = None
         self.memory = {who: {"nonce": "", "asked": 0} for who in ("host", *(one.name for one in GUESTS))}
-        self.closed = self.detached = self.resumed = self.saves = 0
+        self.closed = self.detached = self.rested = self.resumed = self.saves = 0
         self.garbage = ""
         self.all.append(self)
         if state is not None:
@@ -60,11 +60,15 @@ class FakeHost:
 
     def save(self, state: Path) -> None:
         assert self.detached, "nobody is logged in to a saved host"
+        assert self.rested >= self.detached, "a saved host has come to rest since"
         self.saves += 1
         state.write_text(json.dumps(self.memory))
 
     def detach(self) -> None:
         self.detached += 1
+
+    def rest(self) -> None:
+        self.rested = self.detached
 
     def resume(self) -> None:
         self.resumed += 1
@@ -108,9 +112,12 @@ def test_first_host_is_saved_tried_and_then_restored(hosts: EmulatedHosts, notes
     assert (booted.state, booted.saves, booted.closed) == (None, 1, 1)
     assert tried.closed == 1
     assert restored is started
+    assert booted.memory_file == tried.memory_file, "it boots into the file that is kept"
+    assert restored.memory_file == hosts.saved().memory
+    assert hosts.cold().memory_file is None
     nonces = {str(memory["nonce"]) for memory in restored.memory.values()}
     assert [len(nonce) for nonce in nonces] == [32] * 3
-    assert open_hosts() == [started]
+    assert open_hosts()[0] is started
     assert (hosts.fallbacks, notes) == (0, [])
 
 

@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import paramiko
@@ -70,6 +71,12 @@ class Login:
     host_key: str
 
 
+@cache
+def _private_key(path: Path) -> paramiko.PKey:
+    """A private key, read and checked once: the check takes longer than its use."""
+    return paramiko.PKey.from_path(path)
+
+
 class Ssh:
     """A connection to one machine.
 
@@ -100,7 +107,7 @@ class Ssh:
                     hint="something else listens there; 'make clean-cache MAX_AGE=0' makes new keys",
                 )
             transport.auth_timeout = deadline.left()
-            transport.auth_publickey(login.user, paramiko.Ed25519Key.from_private_key_file(str(login.key)))
+            transport.auth_publickey(login.user, _private_key(login.key))
             transport.set_keepalive(KEEPALIVE)
         except (paramiko.SSHException, OSError, EOFError) as error:
             # paramiko says AuthenticationException also when the peer is gone, or silent.

@@ -32,8 +32,12 @@ from host_setup.hosts.qemu import QEMU, Qemu, qemu_version
 STALL = 20.0  # seconds without a heartbeat after which a machine counts as stalled
 BOOT = 90.0  # seconds that a cold boot may take on a slow, busy machine
 RESTORE = 20.0  # seconds, likewise
+REST = 3  # heartbeats
 FAST_SSH, OPENSSH = 2022, 22  # ports of the host (guest_images/host/inittab)
 ESTABLISHED, CLOSE_WAIT = "01", "08"  # include/net/tcp_states.h
+# No five-level paging, which makes each walk longer. No ERMS: with it a kernel clears and copies by REP STOSB and REP
+# MOVSB, which the emulation does byte by byte.
+CPU = "max,la57=off,erms=off"
 COMMAND_LINE = (
     "console=ttyS0 root=/dev/vda rootfstype=erofs ro init=/sbin/sealproof-start panic=-1 oops=panic nokaslr"
     " kvm.force_emulation_prefix=1"
@@ -58,11 +62,15 @@ class EmulatedSpec:
     command_line: str = COMMAND_LINE
     disks: tuple[Path, ...] = ()
 
-    def argv(self) -> list[str]:
-        """QEMU's arguments, without console, QMP and heartbeat."""
+    def argv(self, memory: str = "memory-backend-ram") -> list[str]:
+        """QEMU's arguments, without console, QMP and heartbeat.
+
+        :param memory: what the host's memory is made of, as QEMU's ``-object`` takes it.
+        """
         return [
             *(QEMU, "-name", "sealproof-host", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-            *("-machine", "pc", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off"),
+            *("-object", f"{memory},id=memory,size={self.memory}M", "-machine", "pc,memory-backend=memory"),
+            *("-accel", "tcg,thread=multi,tb-size=512", "-cpu", CPU),
             *("-smp", str(self.cpus), "-m", str(self.memory)),
             *("-kernel", str(self.kernel_image), "-append", self.command_line),
             *_disk("root", self.rootfs.host_image),
@@ -94,6 +102,11 @@ def _disk(name: str, image: Path) -> list[str]:
     return ["-drive", drive, "-device", f"virtio-blk-pci,drive={name}"]
 
 
+def _memory_file(path: Path, *, shared: bool) -> str:
+    """Memory in a file, for ``EmulatedSpec.argv``: what is written goes there, or into copies of its pages."""
+    return f"memory-backend-file,mem-path={path},share={'on' if shared else 'off'}"
+
+
 def _loopback(port: int, seconds: float) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=seconds)
 
@@ -108,12 +121,17 @@ def _taken_ports(ssh: Ssh) -> set[int]:
 class EmulatedHost:
     """An emulated host that runs, with its guests.
 
-    :param started: how: ``cold`` or ``restored``.
+    :param memory: a file. A host that is booted has its memory in it, for ``save``; one that is restored finds there
+        the saved memory, and gets a copy of each page that it writes: the file stays as it is.
+    :param state: what ``save`` wrote; the host goes on from there.
+    :ivar started: how: ``cold`` or ``restored``.
     """
 
     tier = "emulated"
 
-    def __init__(self, spec: EmulatedSpec, folder: Path, *, state: Path | None = None) -> None:
+    def __init__(
+        self, spec: EmulatedSpec, folder: Path, *, memory: Path | None = None, state: Path | None = None
+    ) -> None:
         self.spec = spec
         self.started = "cold" if state is None else "restored"
         self.vitals = Vitals("the host")
@@ -122,16 +140,13 @@ class EmulatedHost:
         self._beats = _Beats(self.vitals, self.guest_vitals)
         self._guests: tuple[Guest, ...] | None = None
         self._ssh: Ssh | None = None
-        if state is None:
-            self._qemu = Qemu(spec.argv(), vitals=self.vitals, folder=folder, on_beat=self._beats.heard)
-        else:
-            with state.open("rb") as stream:
-                fd = stream.fileno()
-                argv = [*spec.argv(), "-incoming", f"fd:{fd}"]
-                self._qemu = Qemu(argv, vitals=self.vitals, folder=folder, on_beat=self._beats.heard, pass_fds=(fd,))
+        argv = spec.argv(*([] if memory is None else [_memory_file(memory, shared=state is None)]))
+        if state is not None:
+            argv += ["-incoming", "defer"]
+        self._qemu = Qemu(argv, vitals=self.vitals, folder=folder, on_beat=self._beats.heard)
+        if state is not None:
             try:
-                self._qemu.wait_status("paused", seconds=RESTORE)  # it was saved stopped; until then it is "inmigrate"
-                self.resume()
+                self._load(state)
             except BaseException:
                 self.close()
                 raise
@@ -262,13 +277,28 @@ class EmulatedHost:
                     f"{vitals.name} is lost: {vitals.reason}\nits console ends with:\n{guest.console_tail()}"
                 )
 
+    def rest(self) -> None:
+        """Wait until host and guests have done what was left to do, for instance for sessions that ended.
+
+        A machine that is saved before starts each of its lives with that.
+        """
+        machines = ("host", *self.guest_vitals)
+        wanted = {who: self._beats.count(who) + REST for who in machines}
+        poll_until(
+            lambda: all(self._beats.count(who) >= wanted[who] for who in machines),
+            Deadline(RESTORE),
+            "host and guests to come to rest",
+            check=self._check_all,
+        )
+
     def save(self, state: Path) -> None:
-        """Stop the host and write all of it to a file.
+        """Stop the host and write to a file all that is not in the file of its memory.
 
         :raises MachineError: QEMU cannot.
         """
         qmp = self._qemu.qmp
         qmp.execute("stop")
+        self._leave_memory_out()
         qmp.execute("migrate-set-parameters", max_bandwidth=10 << 30)
         with state.open("wb") as out:
             qmp.send_fd("state", out.fileno())
@@ -281,6 +311,23 @@ class EmulatedHost:
                 return bool(status == "completed")
 
             poll_until(done, Deadline(60), "the host's state to be written", check=self.vitals.check)
+
+    def _load(self, state: Path) -> None:
+        """Load what ``save`` wrote, and run on from there."""
+        qmp = self._qemu.qmp
+        self._leave_memory_out()
+        # It has not moved: its network need not be told where it is now.
+        qmp.execute("migrate-set-parameters", announce_rounds=0)
+        with state.open("rb") as stream:
+            qmp.send_fd("state", stream.fileno())
+            qmp.execute("migrate-incoming", uri="fd:state")
+        self._qemu.wait_status("paused", seconds=RESTORE)  # it was saved stopped; until then it is "inmigrate"
+        self.resume()
+
+    def _leave_memory_out(self) -> None:
+        """Have QEMU neither write nor expect the memory that is in a file: to map it is faster than to read it."""
+        capability = {"capability": "x-ignore-shared", "state": True}
+        self._qemu.qmp.execute("migrate-set-capabilities", capabilities=[capability])
 
     def resume(self) -> None:
         """Let it run on, after it was saved or loaded."""
@@ -309,7 +356,7 @@ class EmulatedHost:
         """What a report says of it."""
         return {
             "kind": "emulated (QEMU TCG, SVM, nested paging)",
-            "cpu": "max,la57=off",
+            "cpu": CPU,
             "cpus": str(self.spec.cpus),
             "memory": f"{self.spec.memory} MiB",
             "guests": ", ".join(f"{guest.name} ({guest.memory} MiB)" for guest in self.spec.guests),

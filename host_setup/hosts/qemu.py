@@ -42,7 +42,6 @@ class Qemu:
     :param argv: everything but the console, QMP and heartbeat devices, which are added here.
     :param folder: where ``console.log``, ``qemu.log`` and ``qmp.jsonl`` go.
     :param on_beat: called, from a thread, with each heartbeat line that the machine sends.
-    :param pass_fds: files that argv names by number.
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class Qemu:
         vitals: Vitals,
         folder: Path,
         on_beat: Callable[[str], None],
-        pass_fds: Sequence[int] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.vitals = vitals
@@ -70,7 +68,7 @@ class Qemu:
             *("-device", "virtserialport,chardev=beat,name=sealproof.beat"),
         ]
         with self._stderr.open("ab") as stderr:
-            self._process = spawn(self.argv, stdout=subprocess.PIPE, stderr=stderr, pass_fds=(*fds, *pass_fds))
+            self._process = spawn(self.argv, stdout=subprocess.PIPE, stderr=stderr, pass_fds=fds)
         theirs_qmp.close()
         theirs_beat.close()
         self._watcher = threading.Thread(target=self._watch_console, args=(self._process.stdout,), daemon=True)

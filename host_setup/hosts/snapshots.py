@@ -18,16 +18,18 @@ from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
 EXPECTED_COLD = 15.0  # seconds
 NONCE_BYTES = 16
 BOOT_LOG = "console.log"
+MEMORY, STATE = "memory", "state"  # files
 SAVES = 10  # moments tried
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A saved state: QEMU's stream, what the memory of host and guests must hold, and the console until then.
+    """A saved state: the host's memory and QEMU's stream, what that memory must hold, and the console until then.
 
     :ivar nonces: of ``host``, and of each guest by its name.
     """
 
+    memory: Path
     stream: Path
     nonces: Mapping[str, str]
     boot_log: str
@@ -71,7 +73,10 @@ class EmulatedHosts:
 
     def cold(self) -> EmulatedHost:
         """A host booted from nothing, its guests too."""
-        host = EmulatedHost(self.spec, self._next_folder())
+        return self._boot(memory=None)
+
+    def _boot(self, memory: Path | None) -> EmulatedHost:
+        host = EmulatedHost(self.spec, self._next_folder(), memory=memory)
         try:
             host.boot()
         except BaseException:
@@ -84,7 +89,7 @@ class EmulatedHosts:
 
         :raises NotPristineError: the nonces are not the saved ones, or were asked for before.
         """
-        host = EmulatedHost(self.spec, self._next_folder(), state=saved.stream)
+        host = EmulatedHost(self.spec, self._next_folder(), memory=saved.memory, state=saved.stream)
         try:
             self.prove(host, saved)
         except BaseException:
@@ -112,18 +117,19 @@ class EmulatedHosts:
         folder = self._store.get_or_make("snapshot", self.spec.key, self._save, need=GIB)
         nonces = json.loads((folder / "nonces.json").read_text(encoding="ascii"))
         said = (folder / BOOT_LOG).read_text(encoding="utf-8", errors="replace")
-        return Saved(folder / "state", nonces, said)
+        return Saved(folder / MEMORY, folder / STATE, nonces, said)
 
     def _save(self, folder: Path) -> None:
         guests = "guest" if len(self.spec.guests) == 1 else "guests"
         with self._terminal.step(f"first boot of host and {guests}", expected=EXPECTED_COLD):
-            host = self.cold()
+            host = self._boot(folder / MEMORY)
             try:
                 machines = ("host", *(guest.name for guest in self.spec.guests))
                 nonces = {who: secrets.token_hex(NONCE_BYTES) for who in machines}
                 host.set_nonces(nonces)
                 (folder / "nonces.json").write_text(json.dumps(nonces), encoding="ascii")
                 host.detach()
+                host.rest()
                 self._save_loadable(host, folder)
             finally:
                 host.close()
@@ -140,9 +146,9 @@ class EmulatedHosts:
         """
         trouble: MachineError | DeadlineError | None = None
         for _ in range(SAVES):
-            host.save(folder / "state")
+            host.save(folder / STATE)
             try:
-                EmulatedHost(self.spec, self._next_folder(), state=folder / "state").close()
+                EmulatedHost(self.spec, self._next_folder(), memory=folder / MEMORY, state=folder / STATE).close()
             except (MachineError, DeadlineError) as error:
                 trouble = error
                 host.resume()
