@@ -9,6 +9,7 @@ never changed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import shutil
@@ -23,6 +24,7 @@ from filelock import FileLock, Timeout
 from common.errors import NoSpaceError
 
 GIB = 1 << 30
+LOGS = "logs"
 _USED = ".used"  # its modification time is the entry's last use; it holds the entry's size in bytes
 
 
@@ -68,7 +70,7 @@ def no_space(where: Path, need: int = 0) -> NoSpaceError:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the cache, as ``clean`` and ``doctor`` see it: ``size`` in bytes, ``age`` in seconds."""
+    """One entry of the cache, or a log in it, as ``clean`` sees it: ``size`` in bytes, ``age`` in seconds."""
 
     kind: str
     key: str
@@ -77,9 +79,17 @@ class Entry:
     age: float
 
 
-def _weigh(folder: Path) -> int:
-    """The disk that a folder's files take, in bytes; done once, as a kernel's source has 80,000 of them."""
-    return sum(file.lstat().st_blocks * 512 for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+def weigh(path: Path) -> int:
+    """The disk that a file, or a folder's files, take, in bytes; done once, as a kernel's source has 80,000 of them."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.lstat().st_blocks * 512 for file in files if file.is_file() and not file.is_symlink())
+
+
+def _remove_log(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class Store:
@@ -129,7 +139,7 @@ class Store:
                 scratch.mkdir()
                 try:
                     make(scratch)
-                    (scratch / _USED).write_text(str(_weigh(scratch)), encoding="ascii")
+                    (scratch / _USED).write_text(str(weigh(scratch)), encoding="ascii")
                     scratch.rename(self.path(kind, key))
                 except BaseException:
                     shutil.rmtree(scratch, ignore_errors=True)
@@ -142,7 +152,7 @@ class Store:
             shutil.rmtree(self.path(kind, key), ignore_errors=True)
 
     def entries(self) -> list[Entry]:
-        """All entries, the one used last first."""
+        """All entries, and the logs of how they were made, of kind ``logs``; the one used last first."""
         found = []
         now = time.time()
         for used in self.root.glob(f"*/*/{_USED}"):
@@ -151,21 +161,29 @@ class Store:
                 continue
             size = int(used.read_text(encoding="ascii") or 0)
             found.append(Entry(path.parent.name, path.name, path, size, max(0.0, now - used.stat().st_mtime)))
+        for log in (self.root / LOGS).glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # a maker that succeeds takes its logs away
+                found.append(Entry(LOGS, log.name, log, weigh(log), max(0.0, now - log.stat().st_mtime)))
         return sorted(found, key=lambda entry: entry.age)
 
     def clean(self, *, max_bytes: int, max_age: float) -> list[Entry]:
-        """Remove entries unused for ``max_age`` seconds, then the longest unused until ``max_bytes`` hold the rest.
+        """Remove what was unused for ``max_age`` seconds, then the longest unused until ``max_bytes`` hold the rest.
 
-        :returns: the entries removed.
+        From the first that does not fit on, all go: a small one that was used before it is of no more use than it.
+
+        :returns: what was removed.
         """
         (self.root / "locks").mkdir(parents=True, exist_ok=True)
         self._sweep_scratch()
-        removed, kept = [], 0
+        removed, held = [], 0
         for entry in self.entries():
-            if entry.age <= max_age and kept + entry.size <= max_bytes:
-                kept += entry.size
+            held += entry.size
+            if entry.age <= max_age and held <= max_bytes:
                 continue
-            self.discard(entry.kind, entry.key)
+            if entry.kind == LOGS:
+                _remove_log(entry.path)
+            else:
+                self.discard(entry.kind, entry.key)
             removed.append(entry)
         return removed
 

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from common.errors import SealproofError
 from common.paths import cache_root
+from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
 from common.supervisor import descendants
@@ -283,11 +283,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except SealproofError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+    end_with(main)

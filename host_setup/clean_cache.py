@@ -1,18 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``make clean-cache``: shrink the cache by age and size, the longest unused first; say what went and what stays."""
+"""``make clean-cache``: shrink the cache by age and size, the longest unused first; say what went and what stays.
+
+ccache's part of it is ccache's own to shrink, and is only shown.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 
-from common.errors import SealproofError, UserInputError
+from common.errors import UserInputError
 from common.paths import cache_root
+from common.program import end_with
 from common.progress import clock
-from common.store import Entry, Store
+from common.store import Entry, Store, weigh
 
 GIB = 1 << 30
 DAY = 24 * 60 * 60.0  # seconds
@@ -48,6 +55,20 @@ def _line(verb: str, entry: Entry) -> str:
     return f"  {verb:<8} {entry.kind}/{entry.key}  {entry.size / GIB:.2f} GiB, last used {age}"
 
 
+def _compiler_cache(store: Store) -> list[str]:
+    """A line for what ccache keeps, if it does, with its own limit."""
+    folder = store.root / "ccache"
+    if not folder.is_dir():
+        return []
+    asked = ["ccache", "--get-config", "max_size"]
+    limit = "ccache is not installed"
+    if shutil.which("ccache") is not None:
+        environment = {**os.environ, "CCACHE_DIR": str(folder)}
+        done = subprocess.run(asked, env=environment, capture_output=True, text=True, check=False)
+        limit = f"ccache itself keeps it below {done.stdout.strip() or 'a limit of its own'}"
+    return [f"  {'beside':<8} ccache  {weigh(folder) / GIB:.2f} GiB, {limit}"]
+
+
 def clean(store: Store, limits: Limits) -> str:
     """Clean it.
 
@@ -58,18 +79,17 @@ def clean(store: Store, limits: Limits) -> str:
     freed, left = (sum(entry.size for entry in entries) / GIB for entries in (removed, kept))
     lines = [_line("removed", entry) for entry in removed] + [_line("stays", entry) for entry in kept]
     total = f"{store.root}: removed {len(removed)} ({freed:.2f} GiB), {len(kept)} stay ({left:.2f} GiB)"
-    return "\n".join([*lines, total, ""])
+    return "\n".join([*lines, *_compiler_cache(store), total, ""])
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit 0, or 2 when an option is not usable or the cache cannot be cleaned."""
-    try:
-        sys.stdout.write(clean(Store(cache_root()), _limits(argv)))
-    except SealproofError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    """Clean it, and say so.
+
+    :raises UserInputError: an option is not usable.
+    """
+    sys.stdout.write(clean(Store(cache_root()), _limits(argv)))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_with(main)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from common.errors import DeadlineError, MachineLostError, SealproofError
 from common.paths import cache_root
+from common.program import end_with
 from common.progress import Terminal, clock
 from common.store import Store
 from host_setup.hosts.emulated import EmulatedHost
@@ -101,11 +101,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except SealproofError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+    end_with(main)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import UserInputError
 from common.store import Store
 from host_setup import clean_cache
 from host_setup.clean_cache import DAY, Limits
@@ -45,8 +46,25 @@ def test_too_old_and_too_much_both_remove_the_longest_unused(store: Store, size:
 
 
 @pytest.mark.parametrize("argv", [["--max-size", "huge"], ["--max-age", "-1"], ["--max-age", "soon"]])
-def test_unusable_limit_is_named_with_an_example(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert clean_cache.main(argv) == 2
-    said = capsys.readouterr().err
-    assert argv[1] in said
-    assert "make clean-cache MAX_SIZE=20GiB MAX_AGE=30" in said
+def test_unusable_limit_is_named_with_an_example(argv: list[str]) -> None:
+    with pytest.raises(UserInputError) as caught:
+        clean_cache.main(argv)
+    assert argv[1] in str(caught.value)
+    assert "make clean-cache MAX_SIZE=20GiB MAX_AGE=30" in str(caught.value)
+
+
+def test_ccaches_part_is_shown_with_its_own_limit_and_left_alone(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_by_ccache = store.root / "ccache" / "0" / "object"
+    kept_by_ccache.parent.mkdir(parents=True)
+    kept_by_ccache.write_bytes(b"c" * 20 * MIB)
+    (tmp_path / "ccache").write_text('#!/bin/sh\n[ "$CCACHE_DIR" ] && echo 5.0G\n')
+    (tmp_path / "ccache").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    said = clean_cache.clean(store, Limits.model_validate({"max_size": "0", "max_age": "0"}))
+    assert "ccache  0.02 GiB, ccache itself keeps it below 5.0G" in said
+    assert kept_by_ccache.exists()
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    said = clean_cache.clean(store, Limits.model_validate({"max_size": "0", "max_age": "0"}))
+    assert "ccache  0.02 GiB, ccache is not installed" in said

@@ -437,16 +437,26 @@ def test_our_end_of_a_tunnel_ends_the_far_one_and_is_no_news(ssh: Ssh, listener:
     assert not ended
 
 
-@pytest.mark.parametrize("how", ["session", "machine"])
-def test_tunnel_ends_with_session_and_machine(ssh: Ssh, vitals: Vitals, listener: socket.socket, how: str) -> None:
-    ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: None)
+@pytest.mark.parametrize("how", ["session", "connection", "machine"])
+def test_tunnel_ends_with_session_and_machine_which_is_not_its_far_end(
+    ssh: Ssh, wire: Wire, vitals: Vitals, listener: socket.socket, how: str
+) -> None:
+    ended: list[int] = []
+    ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: ended.append(1))
+    carriers = [thread for thread in threading.enumerate() if thread.name == "tunnel"]
     ours.settimeout(AT_ONCE)
     accepted(listener)
     if how == "session":
         ssh.close()
+    elif how == "connection":
+        wire.cut()
     else:
         vitals.lost("panic")
     assert ours.recv(1) == b""
+    assert carriers
+    for carrier in carriers:
+        carrier.join(AT_ONCE)
+    assert not ended
 
 
 def test_stream_to_nobody_is_a_fault_of_the_channel(ssh: Ssh, listener: socket.socket) -> None:

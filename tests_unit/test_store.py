@@ -207,6 +207,36 @@ def test_clean_removes_the_old_and_then_the_longest_unused(
     assert sorted(entry.key for entry in removed) == sorted({"new", "middle", "old"} - set(kept))
 
 
+def test_what_was_used_before_one_that_does_not_fit_goes_too(store: Store) -> None:
+    for key, age, size in (("new", 0, MIB), ("big", 5, 4 * MIB), ("old and small", 10, 4096)):
+        used(store, key, age, size)
+    store.clean(max_bytes=2 * MIB, max_age=100 * DAY)
+    assert [entry.key for entry in store.entries()] == ["new"]
+
+
+def test_logs_are_shown_and_go_by_age_and_size_like_entries(store: Store) -> None:
+    used(store, "new", 0)
+    logs = store.root / "logs"
+    (logs / "failed-build").mkdir(parents=True)
+    (logs / "failed-build" / "build.log").write_bytes(b"l" * MIB)
+    (logs / "old.log").write_bytes(b"l" * MIB)
+    for name, days in (("failed-build", 1), ("old.log", 10)):
+        then = time.time() - days * DAY
+        os.utime(logs / name, (then, then))
+    assert [(entry.kind, entry.key) for entry in store.entries()] == [
+        ("kind", "new"),
+        ("logs", "failed-build"),
+        ("logs", "old.log"),
+    ]
+    assert all(MIB <= entry.size < 2 * MIB for entry in store.entries())
+    (removed,) = store.clean(max_bytes=1 << 40, max_age=7 * DAY)
+    assert removed.path == logs / "old.log"
+    assert not (logs / "old.log").exists()
+    store.clean(max_bytes=3 * MIB // 2, max_age=7 * DAY)
+    assert [entry.key for entry in store.entries()] == ["new"]
+    assert list(logs.iterdir()) == []
+
+
 def test_use_makes_an_entry_young(store: Store) -> None:
     used(store, "old", 10)
     store.get("kind", "old")

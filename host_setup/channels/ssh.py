@@ -29,6 +29,7 @@ Stream = socket.socket | paramiko.Channel
 CHUNK = 1 << 16
 KEEPALIVE = 5  # seconds
 GRACE = 1.0  # seconds beyond a deadline after which the session of a call that still waits is closed
+SETTLE = 0.5  # seconds that a session which breaks takes at most to end, once its channels did
 # Under software emulation the key exchange is most of a connection's time: the cheapest modern choice goes first.
 KEX = ("curve25519-sha256@libssh.org", "curve25519-sha256", "ecdh-sha2-nistp256")
 CIPHERS = ("aes128-ctr", "aes128-gcm@openssh.com", "aes256-ctr")
@@ -226,7 +227,8 @@ class Ssh:
     def tunnel(self, host: str, port: int, *, seconds: float, on_end: Callable[[], None]) -> socket.socket:
         """Like ``jump``, as a real socket, for libraries that need one. It ends with the session.
 
-        :param on_end: called once, from a thread, when the far side or the session ended the stream.
+        :param on_end: called once, from a thread, when the far side ended the stream. Not when the session did: that
+            says nothing of the far side.
         """
         channel = self.jump(host, port, seconds=seconds)
         ours, theirs = socket.socketpair()
@@ -252,14 +254,21 @@ class Ssh:
 
         def homeward() -> None:
             copy(channel.recv, theirs.sendall)
-            ended_there = not ended_here.is_set()
+            ended_there = not ended_here.is_set() and self._outlives(channel)
             end()
             if ended_there:
                 on_end()
 
         for run in (outward, homeward):
-            threading.Thread(target=run, daemon=True).start()
+            threading.Thread(target=run, name="tunnel", daemon=True).start()
         return ours
+
+    def _outlives(self, channel: paramiko.Channel) -> bool:
+        """Whether a channel that ended did so by itself: a session that ends takes its channels along first."""
+        if self._transport is None or channel.eof_received:
+            return bool(channel.eof_received)
+        self._transport.join(SETTLE)
+        return self._transport.is_active()
 
     def _check(self) -> None:
         self._vitals.check()

@@ -307,7 +307,7 @@ def _logs(store: Store, key: str) -> Iterator[Path]:
     folder = store.root / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{key}-{os.getpid()}"
     folder.mkdir(parents=True)
     yield folder
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # 'make clean-cache' may have been faster
 
 
 def _build_error(log: Path, command: str) -> KernelError:
