@@ -445,7 +445,7 @@ def test_tunnel_ends_with_session_and_machine_which_is_not_its_far_end(
     ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: ended.append(1))
     carriers = [thread for thread in threading.enumerate() if thread.name == "tunnel"]
     ours.settimeout(AT_ONCE)
-    accepted(listener)
+    far = accepted(listener)
     if how == "session":
         ssh.close()
     elif how == "connection":
@@ -457,6 +457,7 @@ def test_tunnel_ends_with_session_and_machine_which_is_not_its_far_end(
     for carrier in carriers:
         carrier.join(AT_ONCE)
     assert not ended
+    far.close()
 
 
 def test_stream_to_nobody_is_a_fault_of_the_channel(ssh: Ssh, listener: socket.socket) -> None:

@@ -29,6 +29,7 @@ Stream = socket.socket | paramiko.Channel
 CHUNK = 1 << 16
 KEEPALIVE = 5  # seconds
 GRACE = 1.0  # seconds beyond a deadline after which the session of a call that still waits is closed
+NO_STATUS = -1  # paramiko's, for a command that ended by a signal, or with its session
 SETTLE = 0.5  # seconds that a session which breaks takes at most to end, once its channels did
 # Under software emulation the key exchange is most of a connection's time: the cheapest modern choice goes first.
 KEX = ("curve25519-sha256@libssh.org", "curve25519-sha256", "ecdh-sha2-nistp256")
@@ -201,7 +202,10 @@ class Ssh:
                     ended, deadline, f"'{shlex.join(argv)}' on {self._vitals.name}", check=self._check, interval=0.002
                 )
                 ended()  # what came between the last look and the end
-                return Completed(tuple(argv), channel.recv_exit_status(), bytes(out), bytes(err))
+                status = channel.recv_exit_status()
+                if status == NO_STATUS and not self._outlives(channel):
+                    self._check()
+                return Completed(tuple(argv), status, bytes(out), bytes(err))
             finally:
                 channel.close()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.errors import DeadlineError, MachineError
 from common.progress import Terminal
-from common.store import GIB, Store
+from common.store import Store
 from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
 
 EXPECTED_COLD = 15.0  # seconds
@@ -20,6 +20,8 @@ NONCE_BYTES = 16
 BOOT_LOG = "console.log"
 MEMORY, STATE = "memory", "state"  # files
 SAVES = 10  # moments tried
+REST_OF_STATE = 64  # MiB, with room to spare
+MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,8 @@ class EmulatedHosts:
 
     def saved(self) -> Saved:
         """The saved state, made by a cold boot if the cache lacks it."""
-        folder = self._store.get_or_make("snapshot", self.spec.key, self._save, need=GIB)
+        need = (self.spec.memory + REST_OF_STATE) * MIB  # a host that had used all its memory
+        folder = self._store.get_or_make("snapshot", self.spec.key, self._save, need=need)
         nonces = json.loads((folder / "nonces.json").read_text(encoding="ascii"))
         said = (folder / BOOT_LOG).read_text(encoding="utf-8", errors="replace")
         return Saved(folder / MEMORY, folder / STATE, nonces, said)
