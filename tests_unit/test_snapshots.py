@@ -212,6 +212,48 @@ def test_host_that_does_not_even_boot_cold_is_ended(hosts: EmulatedHosts, monkey
     hosts.start()  # and the failure left no entry in the cache
 
 
+def test_first_boot_that_the_emulation_loses_is_told_and_tried_again(
+    hosts: EmulatedHosts, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_the_first(host: FakeHost) -> None:
+        assert host.memory_file is not None
+        assert not host.memory_file.exists(), "each boot starts with empty memory"
+        host.memory_file.write_bytes(b"used")
+        if len(FakeHost.all) == 1:
+            raise MachineLostError("its QEMU ended with status 0")
+
+    monkeypatch.setattr(FakeHost, "booted", staticmethod(lose_the_first))
+    hosts.saved()
+    (note,) = notes
+    assert "tried again" in note
+    assert "its QEMU ended with status 0" in note
+    assert FakeHost.all[0].closed == 1
+
+
+def test_first_boot_is_not_tried_for_ever(hosts: EmulatedHosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: FakeHost) -> None:
+        raise MachineLostError("its QEMU ended with status 0")
+
+    monkeypatch.setattr(FakeHost, "booted", staticmethod(fail))
+    with pytest.raises(MachineLostError):
+        hosts.saved()
+    assert len(FakeHost.all) == module.FIRST_BOOTS
+    assert open_hosts() == []
+
+
+def test_first_boot_whose_kernel_complained_is_not_tried_again(
+    hosts: EmulatedHosts, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: FakeHost) -> None:
+        raise MachineLostError("kernel died")
+
+    monkeypatch.setattr(FakeHost, "booted", staticmethod(fail))
+    monkeypatch.setattr(FakeHost, "kernel_log", lambda _: "[    1.0] BUG: unable to handle page fault")
+    with pytest.raises(MachineLostError):
+        hosts.saved()
+    assert (len(FakeHost.all), notes) == (1, [])
+
+
 def test_state_that_cannot_be_loaded_is_saved_again_in_another_moment(
     hosts: EmulatedHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,12 +13,14 @@ from pathlib import Path
 from common.errors import DeadlineError, MachineError
 from common.progress import Terminal
 from common.store import Store
+from host_setup.hosts import kernel_log
 from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
 
 EXPECTED_COLD = 15.0  # seconds
 NONCE_BYTES = 16
 BOOT_LOG = "console.log"
 MEMORY, STATE = "memory", "state"  # files
+FIRST_BOOTS = 3  # tried
 SAVES = 10  # moments tried
 REST_OF_STATE = 64  # MiB, with room to spare
 MIB = 1 << 20
@@ -86,6 +88,32 @@ class EmulatedHosts:
             raise
         return host
 
+    def _first_boot(self, memory: Path) -> EmulatedHost:
+        """Boot for the state to be saved; again, if the emulation loses the machine.
+
+        QEMU's emulation of nested guests now and then resets its machine, or loses a timer, on the stock kernel too
+        (about one boot in fifty). A host whose kernel said that something is wrong is not tried again: that is a
+        finding.
+
+        :raises MachineError: no boot went well, or a kernel was not well.
+        """
+        for left in reversed(range(FIRST_BOOTS)):
+            memory.unlink(missing_ok=True)  # what an earlier boot left in it
+            host = EmulatedHost(self.spec, self._next_folder(), memory=memory)
+            try:
+                host.boot()
+            except (MachineError, DeadlineError) as error:
+                host.close()
+                if not left or kernel_log.splats(host.kernel_log()):
+                    raise
+                self._note(f"the first boot failed, and is tried again: {error}")
+            except BaseException:
+                host.close()
+                raise
+            else:
+                return host
+        raise MachineError("no first boot was tried")
+
     def restore(self, saved: Saved) -> EmulatedHost:
         """A host in the saved state, proved by its nonces.
 
@@ -125,7 +153,7 @@ class EmulatedHosts:
     def _save(self, folder: Path) -> None:
         guests = "guest" if len(self.spec.guests) == 1 else "guests"
         with self._terminal.step(f"first boot of host and {guests}", expected=EXPECTED_COLD):
-            host = self._boot(folder / MEMORY)
+            host = self._first_boot(folder / MEMORY)
             try:
                 machines = ("host", *(guest.name for guest in self.spec.guests))
                 nonces = {who: secrets.token_hex(NONCE_BYTES) for who in machines}
