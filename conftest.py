@@ -50,6 +50,6 @@ def host(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> Emulated
 
 
 @pytest.fixture
-def attack(claim: Trial, host: EmulatedHost) -> Attack:
+def attack(claim: Trial, host: EmulatedHost, pool: HostPool) -> Attack:  # noqa: ARG001  the host is made known first
     """Runs a probe on the pages under test and on the control's, and has the claim judged."""
-    return Attack(host, claim)
+    return Attack(pool, claim)

@@ -15,6 +15,7 @@ import pytest
 from common.errors import ChannelError, MachineError
 from common.paths import PROJECT
 from host_setup.channels.puppets import Done, Puppet
+from host_setup.channels.vitals import Vitals
 from host_setup.hosts.guest import Address, GuestSpec, Planted
 from signoff.contract import Mode
 from signoff.observation import After, Check, Observation, Page, State
@@ -43,9 +44,15 @@ class World:
         self.held = self.moved = False
         self.guest, self.ssh, self.pid = self, None, pid
         self.plain_guest: World | None = None
+        self.vitals = Vitals("a guest")
         self.protected = protected
         self.spec = GuestSpec(name="protected" if protected else "plain")
         self.kvm = "enabled: 1\nshared_pages: 3" if protected else ""
+
+    # the pool, the host
+
+    def shared(self) -> World:
+        return self
 
     # the guest
 
@@ -142,7 +149,7 @@ def trial() -> FakeTrial:
 
 @pytest.fixture
 def attack(world: World, trial: FakeTrial) -> Attack:
-    return Attack(world, trial)
+    return Attack(world, trial)  # it is its own pool
 
 
 def reads_all(world: World) -> Callable[[Puppet, Target], Got]:
@@ -233,10 +240,10 @@ def test_probe_that_fails_in_a_step_of_its_own_is_never_judged_and_lets_all_go(
     assert world.events[-1] == "puppeteer ends"
 
 
-def write_all(world: World, data: bytes) -> Callable[[Puppet, Target], Got]:
+def write_all(world: World, data: bytes, wrote: bytes | None) -> Callable[[Puppet, Target], Got]:
     def probe(_: Puppet, page: Target) -> Got:
         world.store(page, data)
-        return Got(Done(returned=PAGE))
+        return Got(Done(returned=PAGE), wrote=wrote)
 
     return probe
 
@@ -253,13 +260,13 @@ def write_all(world: World, data: bytes) -> Callable[[Puppet, Target], Got]:
 def test_what_the_guest_finds_afterwards(
     attack: Attack, world: World, trial: FakeTrial, written: bytes, writes: bytes | None, after: After
 ) -> None:
-    attack.by_a_process("c", write_all(world, written), writes=writes)
+    attack.by_a_process("c", write_all(world, written, writes))
     assert {one.page_after for one in [*trial.subject, *trial.control]} == {after}
 
 
 @pytest.mark.parametrize(("writes", "after"), [(PATTERN, After.INTACT), (None, None)])
 def test_page_that_is_as_before(attack: Attack, trial: FakeTrial, writes: bytes | None, after: After | None) -> None:
-    attack.by_a_process("c", lambda *_: Got(Done(returned=-1, errno="EFAULT")), writes=writes)
+    attack.by_a_process("c", lambda *_: Got(Done(returned=-1, errno="EFAULT"), wrote=writes))
     assert {one.page_after for one in trial.subject} == {after}
 
 

@@ -106,13 +106,13 @@ def test_source_patches_and_layers_each_make_another_kernel(make, tree, tmp_path
     patch = tmp_path / "0001-a.patch"
     patch.write_text("--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -1 +1 @@\n-int memory = 1;\n+int memory = 2;\n")
     config = tmp_path / "series.config"
-    config.write_text("CONFIG_KSM=y\n")
+    config.write_text("CONFIG_ZSWAP=y\n")
     kernels = [make(), make(patches=(patch,)), make(config=config), make(Layer.DEBUG)]
     (tree / "mm/memory.c").write_text("int memory = 3;\n")
     kernels.append(make())
     assert len({kernel.key for kernel in kernels}) == 5
     assert [(p.name, len(p.sha256)) for p in kernels[1].patches] == [("0001-a.patch", 64)]
-    config.write_text("# a comment is no other kernel\nCONFIG_KSM=y\n")
+    config.write_text("# a comment is no other kernel\nCONFIG_ZSWAP=y\n")
     (tree / "mm/memory.c").write_text("int memory = 1;\n")
     assert make(config=config).key == kernels[2].key
 

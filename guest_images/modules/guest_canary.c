@@ -22,7 +22,7 @@
 
 /* One canary: at most one of own and pinned is there. */
 struct slot {
-	struct page *own;	/* the kernel's page */
+	struct page *own;	/* the kernel's page; the one before it is the approach */
 	struct page *pinned;	/* the caller's page, while it is shared */
 	bool shared;
 };
@@ -33,11 +33,44 @@ struct canaries {
 	struct slot slots[SEALPROOF_CANARY_SLOTS];
 };
 
+static unsigned long approach(const struct slot *slot)
+{
+	return (unsigned long)page_address(slot->own) - PAGE_SIZE;
+}
+
+/* The slot's own page, and right before it one that is shared with the host: what starts there can run into ours. */
 static int allocate(struct slot *slot)
 {
-	if (!slot->own)
-		slot->own = alloc_page(GFP_KERNEL | __GFP_ZERO);
-	return slot->own ? 0 : -ENOMEM;
+	struct page *two;
+	int err;
+
+	if (slot->own)
+		return 0;
+	two = alloc_pages(GFP_KERNEL | __GFP_ZERO, 1);
+	if (!two)
+		return -ENOMEM;
+	slot->own = two + 1;
+	err = set_memory_decrypted(approach(slot), 1);
+	if (err) {
+		__free_pages(two, 1);
+		slot->own = NULL;
+		return err;
+	}
+	memset((void *)approach(slot), SEALPROOF_APPROACH, PAGE_SIZE);
+	return 0;
+}
+
+/* Gives the slot's page and its approach back; what the host still sees is lost until the guest ends. */
+static void give_back(struct slot *slot)
+{
+	int err = slot->shared ? -EBUSY : set_memory_encrypted(approach(slot), 1);
+
+	if (err) {
+		pr_err("a page stays shared: error %d\n", err);
+		return;
+	}
+	memzero_explicit(page_address(slot->own), PAGE_SIZE);
+	__free_pages(slot->own - 1, 1);
 }
 
 static int plant(struct slot *slot, void __user *buffer)
@@ -198,15 +231,10 @@ static int canary_release(struct inode *inode, struct file *file)
 		struct slot *slot = &canaries->slots[i];
 		int err = slot->shared ? unshare(slot) : 0;
 
-		if (err) {
-			/* Nobody may get a page that the host still sees: it is lost until the guest ends. */
-			pr_err("page of slot %d stays shared: error %d\n", i, err);
-			continue;
-		}
-		if (slot->own) {
-			memzero_explicit(page_address(slot->own), PAGE_SIZE);
-			__free_page(slot->own);
-		}
+		if (slot->own)
+			give_back(slot);
+		else if (err)
+			pr_err("a page stays shared: error %d\n", err);
 	}
 	kfree(canaries);
 	return 0;

@@ -23,6 +23,8 @@
 
 #define SEALPROOF_CANARY_NAME	"sealproof-canary"	/* below /dev */
 #define SEALPROOF_CANARY_SLOTS	16
+/* Each byte of the page before a slot's own page; that one is shared with the host, if the guest shares any. */
+#define SEALPROOF_APPROACH	0xa5
 
 /* Who may see a page, as the guest's kernel has it. */
 enum sealproof_state {

@@ -15,27 +15,9 @@ from typing import Any
 
 from common.errors import ChannelError
 from host_setup.channels.ssh import Conversation, Ssh
+from host_setup.channels.syscalls import SYSCALLS
 
 SECONDS = 20.0  # for one request; puppeteer itself gives a system call 5 s
-# Numbers of x86-64 system calls (arch/x86/entry/syscalls/syscall_64.tbl).
-SYSCALLS = {
-    "read": 0,
-    "write": 1,
-    "open": 2,
-    "close": 3,
-    "lseek": 8,
-    "mmap": 9,
-    "munmap": 11,
-    "ioctl": 16,
-    "pread64": 17,
-    "pwrite64": 18,
-    "pipe": 22,
-    "wait4": 61,
-    "ptrace": 101,
-    "process_vm_readv": 310,
-    "process_vm_writev": 311,
-}
-
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207  # linux/ptrace.h
 WALL = 0x40000000  # __WALL of linux/wait.h
 

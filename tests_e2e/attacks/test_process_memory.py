@@ -29,9 +29,10 @@ def test_host_cannot_write_private_page_by_proc_pid_mem(attack: Attack) -> None:
 
     def probe(attacker: Puppet, page: Target) -> Got:
         memory = attacker.open(f"/proc/{page.qemu}/mem", O_RDWR)
-        return Got(attacker.syscall("pwrite64", memory, attacker.memory(PATTERN), PAGE_SIZE, page.hva))
+        done = attacker.syscall("pwrite64", memory, attacker.memory(PATTERN), PAGE_SIZE, page.hva)
+        return Got(done, wrote=PATTERN)
 
-    attack.by_a_process("pwrite(/proc/PID/mem)", probe, writes=PATTERN)
+    attack.by_a_process("pwrite(/proc/PID/mem)", probe)
 
 
 def test_host_cannot_read_private_page_by_process_vm_readv(attack: Attack) -> None:

@@ -4,148 +4,225 @@
 The pages under test are the private ones of the guest under test. The controls are the pages that this guest has
 shared, and those of the plain guest beside it. What each page is, the guest that holds it tells; nothing is assumed.
 
-A test gives the probe as a function of the attacking process and the page; all else is done here: fresh canaries, where
-the pages lie, what the guest finds afterwards, and the verdict.
+A test gives the probe as a function of the attacker and the page; all else is done here: fresh canaries, where the
+pages lie, what the guest finds afterwards, and the verdict.
 """
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from host_setup.channels.puppets import Done, Puppet, Puppeteer
 from host_setup.hosts.base import HOST_PROGRAMS, Host
 from host_setup.hosts.guest import Guest, Planted
+from host_setup.hosts.pool import HostPool
+from signoff.contract import ProbeClaim
 from signoff.observation import PAGE_SIZE, After, Canary, Observation, Page, State
 from signoff.trial import Trial
 
 SEED_BYTES = 64
 PAGES = {"user": Page.USER, "kernel": Page.KERNEL, "page-cache": Page.CACHE}
 UNDER_TEST, CONTROL = "private", "control"  # the guest's names for its two sets of canaries
+PATTERN = bytes(range(256)) * (PAGE_SIZE // 256)  # what writing probes write: no canary, no page of zeros
+
+_A = TypeVar("_A")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """A page to attack.
 
-    :ivar qemu: process id of the guest's QEMU. :ivar hva: the page's address there. :ivar hpa: host-physical.
+    The page before a kernel one is the guest's, too, and shared: a copy can start there and run into the canary.
+
+    :ivar qemu: process id of the guest's QEMU. :ivar gpa: guest-physical. :ivar hva: the page's address in QEMU.
+    :ivar hpa: host-physical.
     """
 
     qemu: int
+    gpa: int
     hva: int
     hpa: int
 
 
 @dataclass(frozen=True, slots=True)
 class Got:
-    """What a probe met: how the call ended, and the bytes that it brought home."""
+    """What a probe met.
+
+    :ivar done: how the call ended. :ivar data: the bytes that it brought home.
+    :ivar wrote: what it tried to put at the start of the page; None for a probe that only reads.
+    """
 
     done: Done
     data: bytes = b""
+    wrote: bytes | None = None
 
 
-Probe = Callable[[Puppet, Target], Got]
-Attacker = Callable[[Guest], contextlib.AbstractContextManager[Puppet]]
-"""Gives the process that attacks a guest."""
+@dataclass(frozen=True, slots=True)
+class Aimed:
+    """A canary's page with all that shows that a probe was aimed at it."""
+
+    planted: Planted
+    target: Target
+    reach: tuple[str, ...]
+
+
+Seen = tuple[Aimed, Observation]
 
 
 class Attack:
     """The fixture ``attack``: runs a probe and has the claim judged.
 
-    :param host: the host whose guests are attacked; nothing here harms them.
+    :ivar pool: gives pristine hosts to what would harm the shared one.
     """
 
-    def __init__(self, host: Host, claim: Trial) -> None:
-        self._host = host
+    def __init__(self, pool: HostPool, claim: Trial) -> None:
+        self.pool = pool
         self._claim = claim
 
-    def by_a_process(self, call: str, probe: Probe, *, writes: bytes | None = None) -> None:
-        """Attack from a process of the host with the rights of root.
+    @property
+    def host(self) -> Host:
+        """The host that harmless probes share."""
+        return self.pool.shared()
+
+    # --- the ways to attack ---
+
+    def by_a_process(self, call: str, probe: Callable[[Puppet, Target], Got]) -> None:
+        """Attack from a process of the host with the rights of root; nothing is harmed.
 
         :param call: the probe's way in, as the report names it.
-        :param writes: what the probe writes into the page, if it is one that writes.
         """
-        with self._puppeteer() as puppeteer:
+        with self.puppeteer(self.host) as puppeteer:
             process = puppeteer.spawn()
-            self._judge(call, probe, lambda _: contextlib.nullcontext(process), writes)
+            self._harmless(call, probe, lambda _: contextlib.nullcontext(process))
 
-    def by_qemu(self, call: str, probe: Probe, *, writes: bytes | None = None) -> None:
+    def by_qemu(self, call: str, probe: Callable[[Puppet, Target], Got]) -> None:
         """Attack from within each guest's own QEMU, which goes on unharmed."""
-        with self._puppeteer() as puppeteer:
-            self._judge(call, probe, lambda guest: puppeteer.inside(guest.pid), writes)
+        with self.puppeteer(self.host) as puppeteer:
+            self._harmless(call, probe, lambda guest: puppeteer.inside(guest.pid))
 
+    def from_outside(self, call: str, probe: Callable[[Guest, Target], Got]) -> None:
+        """Attack by what the harness itself has, for instance QMP of the guest's QEMU; nothing is harmed."""
+        self._harmless(call, probe, contextlib.nullcontext)
+
+    def lethal(self, call: str, probe: Callable[[Host, Guest, Target], Got]) -> None:
+        """Attack with a probe that may cost a QEMU its life: each kind of page has a pristine host, controls first."""
+        claim = self._claim.claim
+        kinds = [kind for kind, page in PAGES.items() if not isinstance(claim, ProbeClaim) or page in claim.pages]
+        seen: list[Seen] = []
+        for kind in kinds:
+            with self.pool.fresh() as host:
+                seen += self._one_kind(host, kind, call, probe)
+        self.judge(seen)
+
+    # --- what they are made of, for attacks that go another way ---
+
+    @staticmethod
     @contextlib.contextmanager
-    def _puppeteer(self) -> Iterator[Puppeteer]:
-        puppeteer = Puppeteer(self._host.ssh, f"{HOST_PROGRAMS}/puppeteer")
+    def puppeteer(host: Host) -> Iterator[Puppeteer]:
+        """The program that moves processes of a host, and the host's QEMUs."""
+        puppeteer = Puppeteer(host.ssh, f"{HOST_PROGRAMS}/puppeteer")
         try:
             yield puppeteer
         finally:
             puppeteer.close()
 
-    def _judge(self, call: str, probe: Probe, attacker: Attacker, writes: bytes | None) -> None:
-        seen = self._on(self._host.guest, (UNDER_TEST, CONTROL), call, probe, attacker, writes)
-        control = [one for role, one in seen if role == CONTROL]
-        if self._host.plain_guest is not None:
-            control += [one for _, one in self._on(self._host.plain_guest, (CONTROL,), call, probe, attacker, writes)]
-        self._claim.attack(subject=[one for role, one in seen if role == UNDER_TEST], control=control)
-
-    def _on(
-        self, guest: Guest, sets: tuple[str, ...], call: str, probe: Probe, attacker: Attacker, writes: bytes | None
-    ) -> list[tuple[str, Observation]]:
-        """Run the probe on all pages of a guest that are in these sets; returns what it met, each with its set."""
-        planted = [one for one in guest.plant(secrets.token_bytes(SEED_BYTES)) if one.set in sets]
-        pid, reach = guest.pid, self._reach(guest, planted)
-        # While its QEMU is held, the guest answers no question: all probes first, then the guest's view of its pages.
-        with attacker(guest) as puppet:
-            got = [probe(puppet, Target(pid, one.address.hva, one.address.hpa)) for one in planted]
-        return [
-            (one.set, self._observation(call, one, aimed, met, self._after(guest, one, writes), writes))
-            for one, aimed, met in zip(planted, reach, got, strict=True)
-        ]
-
     @staticmethod
-    def _reach(guest: Guest, planted: list[Planted]) -> list[tuple[str, ...]]:
-        """For each page, where it is, and what the host's kernel tells of it now that it is private or shared."""
+    def aim(guest: Guest, sets: Sequence[str] = (UNDER_TEST, CONTROL)) -> list[Aimed]:
+        """Have a guest plant fresh canaries, and learn where they are.
+
+        For each page it tells, too, what the host's kernel knows of it now that it is private or shared.
+        """
+        planted = [one for one in guest.plant(secrets.token_bytes(SEED_BYTES)) if one.set in sets]
         mappings = guest.mappings()
         kvm = " ".join(guest.protection().split())
+        pid = guest.pid
         return [
-            (
-                f"guest {guest.spec.name} holds the canary at guest-physical {at.gpa:#x}, before and after the probe",
-                f"its QEMU (pid {guest.pid}) has this page at {at.hva:#x}, host-physical {at.hpa:#x}",
-                mappings.holding(at.hva),
-                *([f"KVM of the guest's protection: {kvm}"] if kvm else []),
+            Aimed(
+                one,
+                Target(pid, at.gpa, at.hva, at.hpa),
+                (
+                    f"guest {guest.spec.name} holds the canary at guest-physical {at.gpa:#x}, before the probe and after",
+                    f"its QEMU (pid {pid}) has this page at {at.hva:#x}, host-physical {at.hpa:#x}",
+                    mappings.holding(at.hva),
+                    *([f"KVM of the guest's protection: {kvm}"] if kvm else []),
+                ),
             )
-            for at in (one.address for one in planted)
+            for one, at in ((one, one.address) for one in planted)
         ]
 
     @staticmethod
-    def _after(guest: Guest, planted: Planted, writes: bytes | None) -> After:
-        """What the guest finds; it fails if its page is no longer at that address, so the probe aimed right."""
-        found = guest.read(planted)
-        if found == planted.content:
-            return After.INTACT
-        return After.OVERWRITTEN if found == writes else After.CHANGED
-
-    @staticmethod
-    def _observation(
-        call: str, planted: Planted, reach: tuple[str, ...], got: Got, after: After, writes: bytes | None
-    ) -> Observation:
+    def observe(call: str, guest: Guest, aimed: Aimed, got: Got) -> Observation:
+        """What a probe met, and what the guest finds now; a guest whose QEMU has ended finds nothing."""
+        planted = aimed.planted
+        after = None if guest.vitals.reason is not None else _after(guest, planted, got.wrote)
         return Observation(
             page=PAGES[planted.kind],
             state=State(planted.state),
             call=call,
             canary=Canary(planted.content),
-            reach=reach,
+            reach=aimed.reach,
             returned=got.done.returned,
             errno=got.done.errno,
             signal=got.done.signal,
             si_code=got.done.si_code,
             si_addr=got.done.si_addr,
             data=got.data,
-            page_after=None if writes is None and after is After.INTACT else after,
+            page_after=None if got.wrote is None and after is After.INTACT else after,
         )
 
+    def judge(self, seen: Sequence[Seen]) -> None:
+        """Have the claim judged by all that was seen, in any order."""
+        self._claim.attack(
+            subject=[one for aimed, one in seen if _under_test(aimed)],
+            control=[one for aimed, one in seen if not _under_test(aimed)],
+        )
 
-PATTERN = bytes(range(256)) * (PAGE_SIZE // 256)  # what writing probes write: no canary, no page of zeros
+    # --- inside ---
+
+    def _harmless(
+        self,
+        call: str,
+        probe: Callable[[_A, Target], Got],
+        attacker: Callable[[Guest], contextlib.AbstractContextManager[_A]],
+    ) -> None:
+        host = self.host
+        seen: list[Seen] = []
+        for guest, sets in _pages_of(host):
+            aimed = self.aim(guest, sets)
+            # While its QEMU is held, the guest answers no question: all probes first, then the guest's view.
+            with attacker(guest) as who:
+                got = [probe(who, one.target) for one in aimed]
+            seen += [(one, self.observe(call, guest, one, met)) for one, met in zip(aimed, got, strict=True)]
+        self.judge(seen)
+
+    def _one_kind(
+        self, host: Host, kind: str, call: str, probe: Callable[[Host, Guest, Target], Got]
+    ) -> Iterator[Seen]:
+        """The probe on one kind of page of each guest; on the private one last, as nothing may come after it."""
+        todo = [
+            (guest, one) for guest, sets in _pages_of(host) for one in self.aim(guest, sets) if one.planted.kind == kind
+        ]
+        for guest, one in sorted(todo, key=lambda pair: _under_test(pair[1])):
+            yield one, self.observe(call, guest, one, probe(host, guest, one.target))
+
+
+def _pages_of(host: Host) -> list[tuple[Guest, tuple[str, ...]]]:
+    """The host's guests, each with the sets of its canaries that an attack is tried on."""
+    beside = [] if host.plain_guest is None else [(host.plain_guest, (CONTROL,))]
+    return [(host.guest, (UNDER_TEST, CONTROL)), *beside]
+
+
+def _under_test(aimed: Aimed) -> bool:
+    return aimed.planted.set == UNDER_TEST
+
+
+def _after(guest: Guest, planted: Planted, wrote: bytes | None) -> After:
+    """What the guest finds; it fails if its page is no longer at that address, so the probe aimed right."""
+    found = guest.read(planted)
+    if found == planted.content:
+        return After.INTACT
+    return After.OVERWRITTEN if wrote and found == wrote + planted.content[len(wrote) :] else After.CHANGED
