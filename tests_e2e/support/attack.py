@@ -145,7 +145,7 @@ class Attack:
                 one,
                 Target(pid, at.gpa, at.hva, at.hpa),
                 (
-                    f"guest {guest.spec.name} holds the canary at guest-physical {at.gpa:#x}, before the probe and after",
+                    f"guest {guest.spec.name} holds it at guest-physical {at.gpa:#x}, before the probe and after",
                     f"its QEMU (pid {pid}) has this page at {at.hva:#x}, host-physical {at.hpa:#x}",
                     mappings.holding(at.hva),
                     *([f"KVM of the guest's protection: {kvm}"] if kvm else []),
