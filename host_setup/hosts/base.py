@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from host_setup.channels.ssh import Ssh
 from host_setup.channels.vitals import Vitals
-from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest import Guest, GuestSpec
 
 HOST_PROGRAMS = "/payload/programs"
 """Where a host has our programs."""
@@ -34,6 +35,9 @@ class Host(Protocol):
     @property
     def plain_guest(self) -> Guest | None:
         """The plain one beside it; None if the one under test is to be plain."""
+
+    def extra_guest(self, spec: GuestSpec) -> AbstractContextManager[Guest]:
+        """Start one more guest, which lives as long as the context; nobody waits for it, nor hears its heartbeat."""
 
     def beats(self, who: str) -> int:
         """How many heartbeats were heard of ``host``, or of a guest of that name."""

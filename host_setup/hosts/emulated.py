@@ -8,11 +8,12 @@ it before.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,6 +237,30 @@ class EmulatedHost:
             check=self.vitals.check,
             explain=lambda: f"{''.join(last)}\n{self._qemu.explain()}",
         )
+
+    @contextlib.contextmanager
+    def extra_guest(self, spec: GuestSpec) -> Iterator[Guest]:
+        """Start one more guest, which lives as long as the context; nobody waits for it, nor hears its heartbeat.
+
+        :param spec: of a name and ports that no other guest of this host has.
+        """
+        vitals = Vitals(f"guest {spec.name}")
+        forget = self.vitals.on_loss(lambda: vitals.lost(f"its host is lost: {self.vitals.reason}"))
+        login = Login("root", self.spec.keys.client, self.spec.keys.public("guest"))
+
+        def stream(seconds: float) -> socket.socket:
+            return self.ssh.tunnel("127.0.0.1", spec.ssh_port, seconds=seconds, on_end=lambda: None)
+
+        spec.start(self.ssh)
+        guest = Guest(spec, lambda: self.ssh, login, vitals, stream)
+        try:
+            guest.watch()
+            yield guest
+        finally:
+            guest.close()
+            forget()
+            if self.vitals.reason is None:
+                self.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=10)
 
     def boot(self) -> None:
         """Wait for a cold boot, then start the guests, which boot side by side, and wait for them."""

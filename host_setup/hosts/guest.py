@@ -25,6 +25,7 @@ from host_setup.kernel.series import Mode
 RUN = "/run/guest"
 PROGRAMS = "/sealproof"
 DEBUGFS = "/sys/kernel/debug/kvm"
+UP = "sealproof: the guest is up"  # guest_images/guest/init
 PAGE = 4096
 # Documentation/admin-guide/mm/pagemap.rst
 PAGEMAP_ENTRY = struct.Struct("<Q")
@@ -45,6 +46,9 @@ class GuestSpec:
     :param memory: MiB. :param cpus: virtual CPUs.
     :param ssh_port: TCP port of the host that leads to the guest's SSH server.
     :param qmp_port: port of the host's loopback that leads to its QEMU's QMP. :param scratch: MiB of its disk.
+    :param machine: QEMU's name of the chipset. :param backend: what its memory is made of, as QEMU's ``-object`` takes
+        it; empty: anonymous memory. :param reboots: a reset boots it again; else it ends its QEMU.
+    :param words: added to its kernel's command line. :param extra: added to QEMU's arguments.
     """
 
     name: str = "plain"
@@ -54,6 +58,11 @@ class GuestSpec:
     ssh_port: int = 2222
     qmp_port: int = 4444
     scratch: int = 32
+    machine: str = "pc"
+    backend: str = ""
+    reboots: bool = False
+    words: str = ""
+    extra: tuple[str, ...] = ()
 
     @property
     def console(self) -> str:
@@ -75,17 +84,21 @@ class GuestSpec:
         disk = f"{RUN}/{self.name}.disk"
         net = f"user,id=net,hostfwd=tcp::{self.ssh_port}-:22"
         protection = f"kvm_protected_mem={'on' if self.opts_in else 'off'}"
+        backend = [*("-object", f"{self.backend},id=ram,size={self.memory}M")] if self.backend else []
+        machine = f"{self.machine},accel=kvm{',memory-backend=ram' if backend else ''}"
         return [
             *("qemu-system-x86_64", "-name", self.name, "-nodefaults", "-no-user-config", "-display", "none"),
-            *("-no-reboot", "-machine", "pc,accel=kvm", "-cpu", CPU, "-smp", str(self.cpus), "-m", str(self.memory)),
+            *(*([] if self.reboots else ["-no-reboot"]), *backend, "-machine", machine),
+            *("-cpu", CPU, "-smp", str(self.cpus), "-m", str(self.memory)),
             *("-kernel", "/payload/guest/bzImage", "-initrd", "/payload/guest/initramfs"),
-            *("-append", f"console=ttyS0 loglevel=5 panic=-1 oops=panic nokaslr {protection}"),
+            *("-append", f"console=ttyS0 loglevel=5 panic=-1 oops=panic nokaslr {protection} {self.words}".rstrip()),
             *("-serial", f"file:{self.console}", "-serial", f"file:{self.beat}"),
             *("-netdev", net, "-device", f"virtio-net-pci,netdev=net,romfile=,{VIRTIO}"),
             *("-drive", f"file={disk},if=none,id=scratch,format=raw"),
             *("-device", f"virtio-blk-pci,drive=scratch,{VIRTIO}"),
             *("-device", f"virtio-rng-pci,{VIRTIO}", "-device", "edu"),
             *("-qmp", f"tcp:127.0.0.1:{self.qmp_port},server=on,wait=off", "-pidfile", self.pid_file, "-daemonize"),
+            *self.extra,
         ]
 
     def start(self, ssh: Ssh) -> None:
@@ -247,6 +260,25 @@ class Guest:
             return self._host.run(["tail", "-n", "40", self.spec.console], seconds=5).text
         except (MachineError, DeadlineError) as error:
             return f"(no console: {error.message})"
+
+    def console(self) -> str:
+        """All that it said on its console."""
+        return self._host.run(["cat", self.spec.console], seconds=10).require().text
+
+    def wait_for_boot(self, number: int, deadline: Deadline) -> None:
+        """Wait until it has come up so many times since its QEMU was started, by what it says on its console.
+
+        :raises DeadlineError: it does not come up. :raises MachineLostError: its QEMU ended.
+        """
+        count = ["grep", "-c", UP, self.spec.console]
+        poll_until(
+            lambda: int(self._host.run(count, seconds=10).text or 0) >= number,
+            deadline,
+            f"boot {number} of guest {self.spec.name}",
+            check=self.vitals.check,
+            explain=self.console_tail,
+            interval=0.2,
+        )
 
     def addresses(self, gpas: Sequence[int]) -> list[Address]:
         """Where guest-physical addresses lie: in its QEMU as that tells (HMP gpa2hva), on the host by its page tables.

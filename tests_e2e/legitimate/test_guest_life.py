@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guests of other shapes, and what happens to guests: each is one more guest on a pristine host."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from common.waiting import Deadline
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import PLAIN, PROTECTED, Guest, GuestSpec
+from host_setup.hosts.pool import HostPool
+from signoff.observation import Check
+from signoff.trial import Trial
+from tests_e2e.support.checks import checks
+
+BOOT = 90.0  # seconds that a boot may take on a slow, busy machine
+REBOOTS = 5
+PORTS = 10  # the extra guests' are so much higher
+
+
+def test_guest_with_two_cpus_works(claim: Trial, host: Host, pool: HostPool) -> None:
+    """A guest with two processors boots, opts in and works."""
+    in_shape(claim, host, pool, lambda spec: replace(spec, cpus=2))
+
+
+def test_guest_of_one_gib_works(claim: Trial, host: Host, pool: HostPool) -> None:
+    """A guest of 1 GiB boots, opts in and works."""
+    in_shape(claim, host, pool, lambda spec: replace(spec, memory=1024))
+
+
+def test_guest_with_pci_express_works(claim: Trial, host: Host, pool: HostPool) -> None:
+    """A guest on QEMU's newer chipset (q35) boots, opts in and works."""
+    in_shape(claim, host, pool, lambda spec: replace(spec, machine="q35"))
+
+
+def test_guest_survives_its_own_reboots(claim: Trial, host: Host, pool: HostPool) -> None:
+    """A guest that reboots, again and again, comes up each time as it was: opted in and well."""
+
+    def reboot(guest: Guest) -> None:
+        guest.ssh.run(["sh", "-c", "{ sleep 0.1; echo b > /proc/sysrq-trigger; } > /dev/null 2>&1 &"], seconds=10)
+
+    starts_again(claim, host, pool, reboot)
+
+
+def test_guest_survives_system_reset(claim: Trial, host: Host, pool: HostPool) -> None:
+    """A guest that QEMU resets, again and again, comes up each time as it was: opted in and well."""
+    starts_again(claim, host, pool, lambda guest: guest.qmp.execute("system_reset"))
+
+
+def in_shape(claim: Trial, host: Host, pool: HostPool, shape: Callable[[GuestSpec], GuestSpec]) -> None:
+    """Have it judged whether a guest of that shape works, one that opts in and, beside it, a plain one."""
+
+    def look(guest: Guest) -> list[Check]:
+        spec = guest.spec
+        cpus = guest.ssh.run(["nproc"], seconds=20).require().text.strip()
+        return [Check("processors", str(spec.cpus), cpus), *_well(guest)]
+
+    _judge(claim, host, pool, shape, look)
+
+
+def starts_again(claim: Trial, host: Host, pool: HostPool, again: Callable[[Guest], object]) -> None:
+    """Have it judged whether a guest works after each of several new starts."""
+
+    def look(guest: Guest) -> list[Check]:
+        found = _well(guest)
+        for number in range(1, REBOOTS + 1):
+            again(guest)
+            guest.close()  # nothing answers on the old connections
+            guest.wait_for_boot(1 + number, Deadline(BOOT))
+            found += [replace(one, name=f"start {number}: {one.name}") for one in _well(guest)]
+        return found
+
+    _judge(claim, host, pool, lambda spec: replace(spec, reboots=True), look)
+
+
+def _judge(
+    claim: Trial,
+    host: Host,
+    pool: HostPool,
+    shape: Callable[[GuestSpec], GuestSpec],
+    look: Callable[[Guest], list[Check]],
+) -> None:
+    specs = [PLAIN] if host.plain_guest is None else [PROTECTED, PLAIN]
+    with pool.fresh() as fresh, contextlib.ExitStack() as stack:
+        guests = [stack.enter_context(fresh.extra_guest(_beside(shape(spec)))) for spec in specs]
+        for guest in guests:
+            guest.wait_for_boot(1, Deadline(BOOT))
+        with ThreadPoolExecutor(len(guests)) as side_by_side:
+            found = list(side_by_side.map(look, guests))
+        if len(guests) == 1:
+            claim.legitimate(found[0])
+        else:
+            claim.legitimate(*found, protected=guests[0].protected)
+
+
+def _beside(spec: GuestSpec) -> GuestSpec:
+    """The same for one more guest: with a name and ports of its own."""
+    ports = {"ssh_port": spec.ssh_port + PORTS, "qmp_port": spec.qmp_port + PORTS}
+    return replace(spec, name=f"another-{spec.name}", **ports)
+
+
+def _well(guest: Guest) -> list[Check]:
+    """Whether a guest is what it is to be, and has a clock, and keeps what it shares."""
+    return [
+        Check("opted in", str(guest.spec.opts_in).lower(), str(guest.protected).lower()),
+        *checks(guest, "check_clock", "kvm-clock"),
+        *checks(guest, "check_share", "16", "1"),
+    ]
