@@ -74,12 +74,9 @@ class World:
             raise MachineError("the guest moved its kernel canary: the probes aimed at another page")
         return self.pages[planted.address.gpa][1]
 
-    def mappings(self) -> World:
+    def mappings(self, hvas: list[int]) -> list[str]:
         assert self.events[-1] == "plant", "mappings change with what is shared"
-        return self
-
-    def holding(self, hva: int) -> str:
-        return f"/proc/{self.pid}/smaps: a line that holds {hva:#x}; VmFlags: rd wr"
+        return [f"/proc/{self.pid}/smaps: a line that holds {hva:#x}; VmFlags: rd wr" for hva in hvas]
 
     def protection(self) -> str:
         return self.kvm

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,13 @@ import pytest
 
 from common.errors import AccessError, ChannelError, DeadlineError, MachineError, MachineLostError
 from common.paths import PROJECT
-from host_setup.channels.ssh import Completed, Login
+from host_setup.channels.ssh import Login
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts import guest as module
 from host_setup.hosts.guest import PLAIN, PROTECTED, Address, Guest, GuestSpec, Planted, guests_for
 from host_setup.kernel.series import Mode
 from tests_unit.machine_samples import FakeSsh
 
-SMAPS = """\
-55d0c0000000-55d0c0100000 r-xp 00000000 fe:00 12   /usr/bin/qemu-system-x86_64
-VmFlags: rd ex mr mw me sd
-7f0000000000-7f000c000000 rw-p 00000000 00:00 0
-VmFlags: rd wr mr mw me ac kp sd
-7f000c000000-7f000c001000 ---p 00000000 00:00 0
-7f000c001000-7f000c002000 rw-p 00000000 00:00 0
-VmFlags: rd wr mr mw me ac sd"""
 LOGIN = Login("root", Path("/key"), "ssh-ed25519 AAAA")
 
 
@@ -71,7 +62,7 @@ def no_stream(_: float) -> Any:
 
 @pytest.fixture
 def host() -> FakeSsh:
-    return FakeSsh(cat="77\n", grep=SMAPS, tail="last words\n")
+    return FakeSsh(cat="77\n", tail="last words\n")
 
 
 @pytest.fixture
@@ -91,17 +82,20 @@ def canary(guest: Guest, monkeypatch: pytest.MonkeyPatch, **reply: Any) -> FakeC
     return made
 
 
-def pagemap(*entries: int) -> bytes:
-    return b"".join(entry.to_bytes(8, "little") for entry in entries)
+def info(guest: Guest, monkeypatch: pytest.MonkeyPatch, **reply: Any) -> FakeCanary:
+    """What ``page_info`` says."""
+    made = FakeCanary(reply)
+    monkeypatch.setattr(guest, "_info", made)
+    return made
 
 
-def test_pages_lie_where_qemu_and_its_page_tables_say(guest: Guest, host: FakeSsh) -> None:
-    host.texts["pagemap"] = pagemap(0x81 << 56 | 0x100003, 1 << 63 | 0x7)
+def test_pages_lie_where_qemu_and_its_page_tables_say(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = info(guest, monkeypatch, entries=[0x81 << 56 | 0x100003, 1 << 63 | 0x7])
     assert guest.addresses([0x3000, 0x5008]) == [
         Address(0x3000, 0x7F0000003000, 0x100003000),
         Address(0x5008, 0x7F0000005008, 0x7008),
     ]
-    assert host.ran[-1].endswith(f"/proc/77/pagemap {0x7F0000003} {0x7F0000005}")
+    assert talk.asked == ["pagemap 0x7f0000003000 0x7f0000005008"]
 
 
 def test_page_that_qemu_does_not_know_has_no_address(guest: Guest) -> None:
@@ -110,64 +104,37 @@ def test_page_that_qemu_does_not_know_has_no_address(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize("entry", [0, 0x100003, 1 << 63, 1 << 62 | 0x100003])
-def test_page_that_is_not_in_memory_has_no_address(guest: Guest, host: FakeSsh, entry: int) -> None:
-    host.texts["pagemap"] = pagemap(entry)
+def test_page_that_is_not_in_memory_has_no_address(guest: Guest, monkeypatch: pytest.MonkeyPatch, entry: int) -> None:
+    info(guest, monkeypatch, entries=[entry])
     with pytest.raises(MachineError, match="guest-physical 0x3000 is not in the host's memory"):
         guest.addresses([0x3000])
 
 
-def test_page_map_that_ends_early_is_an_error(guest: Guest, host: FakeSsh) -> None:
-    host.texts["pagemap"] = b"1234"
-    with pytest.raises(MachineError, match="4 bytes for 1 pages"):
+def test_page_map_that_cannot_be_read_is_an_error(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    info(guest, monkeypatch, error="pagemap", errno="ESRCH")
+    with pytest.raises(MachineError, match="page_info of guest plain, 'pagemap': pagemap: ESRCH"):
         guest.addresses([0x3000])
 
 
-def test_mapping_is_the_one_that_holds_the_address_with_its_flags(guest: Guest) -> None:
-    lines = SMAPS.splitlines()
-    found = guest.mappings()
-    assert found.holding(0x7F0000000000) == f"/proc/77/smaps: {lines[2]}; {lines[3]}"
-    assert found.holding(0x7F000BFFFFFF).endswith(f"{lines[2]}; {lines[3]}")
-    assert found.holding(0x7F000C000000) == f"/proc/77/smaps: {lines[4]}"
-    assert found.holding(0x7F000C001FFF).endswith("VmFlags: rd wr mr mw me ac sd")
+def test_mapping_comes_with_its_flags_and_must_be_there(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = ["7f0000000000-7f000c000000 rw-p", "VmFlags: rd wr kp"]
+    info(guest, monkeypatch, mappings=[here])
+    assert guest.mappings([0x7F0000000000]) == [f"/proc/77/smaps: {here[0]}; {here[1]}"]
+    info(guest, monkeypatch, mappings=[here, ["", ""]])
     with pytest.raises(MachineError, match="no mapping of /proc/77/smaps holds 0x7f000c002000"):
-        found.holding(0x7F000C002000)
+        guest.mappings([0x7F0000000000, 0x7F000C002000])
 
 
-def test_mappings_and_kvms_word_are_asked_for_anew_each_time(guest: Guest, host: FakeSsh) -> None:
-    host.texts = {"protected_memory": "enabled: 1\n", **host.texts}
-    for _ in range(2):
-        guest.mappings()
-        assert guest.protection() == "enabled: 1"
-    assert len([one for one in host.ran if one.endswith("/proc/77/smaps")]) == 2
-    assert len([one for one in host.ran if one.endswith(" /sys/kernel/debug/kvm/77-")]) == 2
-
-
-def test_what_kvm_tells_is_found_below_the_guests_pid_and_may_be_missing(
-    tmp_path: Path, guest: Guest, host: FakeSsh, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "DEBUGFS", str(tmp_path))
-    asked: list[list[str]] = []
-    monkeypatch.setattr(host, "run", lambda argv, **_: asked.append(argv) or Completed(tuple(argv), 0, b"77", b""))
-    guest.protection()
-    script = asked[-1]
-
-    def said() -> str:
-        return subprocess.run(script, check=True, capture_output=True, text=True).stdout
-
-    assert said() == ""
-    for pid in ("77-11", "771-11"):
-        (tmp_path / pid).mkdir()
-        (tmp_path / pid / "other").write_text("no")
-    assert said() == ""
-    (tmp_path / "771-11" / "protected_memory").write_text("enabled: 0\n")
-    (tmp_path / "77-11" / "protected_memory").write_text("enabled: 1\n")
-    assert said() == "enabled: 1\n"
+def test_kvms_word_is_asked_for_anew_each_time(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = info(guest, monkeypatch, protection="enabled: 1\n")
+    assert [guest.protection(), guest.protection()] == ["enabled: 1\n"] * 2
+    assert talk.asked == ["protection"] * 2
 
 
 def test_planted_canaries_come_with_their_addresses_and_hide_their_bytes(
-    guest: Guest, host: FakeSsh, monkeypatch: pytest.MonkeyPatch
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host.texts["pagemap"] = pagemap(1 << 63 | 0x100003)
+    info(guest, monkeypatch, entries=[1 << 63 | 0x100003])
     one = {"kind": "user", "set": "private", "state": "private", "gpa": 0x3000, "bytes": "c0ffee"}
     talk = canary(guest, monkeypatch, canaries=[one])
     (found,) = guest.plant(b"\x01\x02")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import os
 import random
 import select
@@ -679,3 +680,33 @@ def test_the_beat_goes_on_without_a_reader_and_forwards_the_guest(programs: Path
     finally:
         beat.kill()
         beat.wait()
+
+
+# --- page_info
+
+
+def test_page_info_tells_what_the_kernel_knows_of_a_process(programs: Path) -> None:
+    page = mmap.mmap(-1, 4096)
+    page[0] = 1
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    server = Server(programs / "page_info", str(os.getpid()))
+    (entry,) = server(f"pagemap {address:#x}")["entries"]
+    assert entry >> 63, "the page is present"
+    (mapping, flags), nothing = server(f"mappings {address:#x} 0x10")["mappings"]
+    first, last = (int(word, 16) for word in mapping.split()[0].split("-"))
+    assert first <= address < last
+    assert flags.startswith("VmFlags: rd wr")
+    assert nothing == ["", ""]
+    assert server("protection") == {"protection": ""}
+    assert "error" in server("pagemap here")
+    assert "error" in server("mappings here")
+    server.close()
+
+
+def test_page_info_of_a_process_that_is_gone_says_so(programs: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    server = Server(programs / "page_info", str(gone.pid))
+    assert server("pagemap 0x1000")["errno"] == "ENOENT"
+    assert server("mappings 0x1000")["errno"] == "ENOENT"
+    server.close()

@@ -8,10 +8,9 @@ from typing import Protocol
 
 from host_setup.channels.ssh import Ssh
 from host_setup.channels.vitals import Vitals
-from host_setup.hosts.guest import Guest, GuestSpec
+from host_setup.hosts.guest import HOST_PROGRAMS, Guest, GuestSpec
 
-HOST_PROGRAMS = "/payload/programs"
-"""Where a host has our programs."""
+__all__ = ["HOST_PROGRAMS", "Host"]
 
 
 class Host(Protocol):

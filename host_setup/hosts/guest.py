@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +22,11 @@ from host_setup.channels.vitals import Vitals
 from host_setup.kernel.series import Mode
 
 RUN = "/run/guest"
-PROGRAMS = "/sealproof"
-DEBUGFS = "/sys/kernel/debug/kvm"
+PROGRAMS = "/sealproof"  # in the guest
+HOST_PROGRAMS = "/payload/programs"
 UP = "sealproof: the guest is up"  # guest_images/guest/init
 PAGE = 4096
 # Documentation/admin-guide/mm/pagemap.rst
-PAGEMAP_ENTRY = struct.Struct("<Q")
 PAGEMAP_PRESENT = 1 << 63
 PAGEMAP_PFN = (1 << 55) - 1
 # The nested guest's LAPIC TSC-deadline timer gets lost under emulation; off, none of 32 boots hung (emulated-host.md).
@@ -152,28 +150,6 @@ class Planted:
         return f"Planted({self.kind}, {self.set}, {self.state}, gpa={self.address.gpa:#x})"
 
 
-class Mappings:
-    """The mappings of a process.
-
-    :param name: of the file that tells them. :param text: its lines with addresses and with VmFlags.
-    """
-
-    def __init__(self, name: str, text: str) -> None:
-        self._name = name
-        self._lines = text.splitlines()
-
-    def holding(self, address: int) -> str:
-        """The mapping that holds an address, with its flags (``kp``: private memory of a protected guest).
-
-        :raises MachineError: none does.
-        """
-        for line, after in zip(self._lines, [*self._lines[1:], ""], strict=True):
-            first, dash, last = line.split(maxsplit=1)[0].partition("-")
-            if dash and int(first, 16) <= address < int(last, 16):
-                return f"{self._name}: {line}{f'; {after.strip()}' if after.startswith('VmFlags:') else ''}"
-        raise MachineError(f"no mapping of {self._name} holds {address:#x}")
-
-
 class Guest:
     """A running nested guest.
 
@@ -197,6 +173,7 @@ class Guest:
         self._ssh: Ssh | None = None
         self._qmp: Qmp | None = None
         self._canary: Conversation | None = None
+        self._info: Conversation | None = None
         self._pid: int | None = None
         self._protected: bool | None = None
 
@@ -288,12 +265,7 @@ class Guest:
         :raises MachineError: QEMU knows no memory there, or the page is not in memory.
         """
         hvas = [self._ask_monitor("gpa2hva", gpa) for gpa in gpas]
-        script = 'for page; do dd if="$0" bs=8 skip="$page" count=1 status=none; done'
-        pages = [str(hva // PAGE) for hva in hvas]
-        read = self._host.run(["sh", "-c", script, f"/proc/{self.pid}/pagemap", *pages], seconds=10).require().stdout
-        if len(read) != PAGEMAP_ENTRY.size * len(pages):
-            raise MachineError(f"/proc/{self.pid}/pagemap: {len(read)} bytes for {len(pages)} pages")
-        entries = [entry for (entry,) in PAGEMAP_ENTRY.iter_unpack(read)]
+        entries = self._info_ask("pagemap", *map(hex, hvas))["entries"]
         for gpa, entry in zip(gpas, entries, strict=True):
             if not entry & PAGEMAP_PRESENT or not entry & PAGEMAP_PFN:
                 raise MachineError(f"the page at guest-physical {gpa:#x} is not in the host's memory: {entry:#x}")
@@ -302,17 +274,22 @@ class Guest:
             for gpa, hva, entry in zip(gpas, hvas, entries, strict=True)
         ]
 
-    def mappings(self) -> Mappings:
-        """The mappings of its QEMU as they are now: they change with what the guest shares."""
-        smaps = f"/proc/{self.pid}/smaps"
-        wanted = "^[0-9a-f]+-[0-9a-f]+ |^VmFlags:"
-        return Mappings(smaps, self._host.run(["grep", "-E", wanted, smaps], seconds=20).require().text)
+    def mappings(self, hvas: Sequence[int]) -> list[str]:
+        """The mapping of its QEMU that holds each address, with its flags, as they are now: sharing changes them.
+
+        ``kp`` among the flags means private memory of a protected guest.
+
+        :raises MachineError: no mapping holds it.
+        """
+        found = self._info_ask("mappings", *map(hex, hvas))["mappings"]
+        for hva, (mapping, _) in zip(hvas, found, strict=True):
+            if not mapping:
+                raise MachineError(f"no mapping of /proc/{self.pid}/smaps holds {hva:#x}")
+        return [f"/proc/{self.pid}/smaps: {mapping}; {flags}" for mapping, flags in found]
 
     def protection(self) -> str:
         """What its host's kernel tells of its protection (KVM's debugfs); empty if it tells nothing."""
-        folder = f"{DEBUGFS}/{self.pid}-"
-        script = 'for file in "$0"*/protected_memory; do [ ! -e "$file" ] || cat "$file"; done'
-        return self._host.run(["sh", "-c", script, folder], seconds=10).require().text
+        return str(self._info_ask("protection")["protection"])
 
     @property
     def protected(self) -> bool:
@@ -320,6 +297,12 @@ class Guest:
         if self._protected is None:
             self._protected = bool(self._canary_ask("protected")["protected"])
         return self._protected
+
+    def _info_ask(self, *words: str) -> dict[str, Any]:
+        """Ask the host what its kernel knows of this QEMU's pages."""
+        if self._info is None:
+            self._info = self._host.converse([f"{HOST_PROGRAMS}/page_info", str(self.pid)], seconds=10)
+        return _reply(self._info, " ".join(words), f"page_info of guest {self.spec.name}")
 
     def _ask_monitor(self, command: str, gpa: int) -> int:
         said = self.qmp.monitor(f"{command} {gpa:#x}")
@@ -355,11 +338,7 @@ class Guest:
     def _canary_ask(self, request: str) -> dict[str, Any]:
         if self._canary is None:
             self._canary = self.ssh.converse([f"{PROGRAMS}/canary"], seconds=10)
-        reply: dict[str, Any] = json.loads(self._canary.ask(request, seconds=20)[0])
-        if "error" in reply:
-            what = ": ".join(str(reply[part]) for part in ("error", "errno") if part in reply)
-            raise MachineError(f"guest {self.spec.name}, '{request.split(maxsplit=1)[0]}': {what}")
-        return reply
+        return _reply(self._canary, request, f"guest {self.spec.name}")
 
     def checks(self, *argv: str, seconds: float = 30) -> list[dict[str, Any]]:
         """Run one of the guest's check programs; each line that it prints is a check with name, expected and got."""
@@ -368,8 +347,8 @@ class Guest:
 
     def close(self) -> None:
         """End the channels; the guest runs on."""
-        channels = (self._canary, self._qmp, self._ssh)
-        self._canary = self._qmp = self._ssh = None
+        channels = (self._canary, self._info, self._qmp, self._ssh)
+        self._canary = self._info = self._qmp = self._ssh = None
         for channel in channels:
             if channel is not None:
                 channel.close()
@@ -377,3 +356,15 @@ class Guest:
     def _qmp_ended(self) -> None:
         if self._qmp is not None:  # else it was we who closed it
             self.vitals.lost("its QEMU ended")
+
+
+def _reply(talk: Conversation, request: str, who: str) -> dict[str, Any]:
+    """The answer of one of our line servers.
+
+    :raises MachineError: it could not do what was asked.
+    """
+    reply: dict[str, Any] = json.loads(talk.ask(request, seconds=20)[0])
+    if "error" in reply:
+        what = ": ".join(str(reply[part]) for part in ("error", "errno") if part in reply)
+        raise MachineError(f"{who}, '{request.split(maxsplit=1)[0]}': {what}")
+    return reply

@@ -37,7 +37,8 @@ if test -e /sys/block/zram0; then
 fi
 """
 # The shell stays, so that a test killed by a signal has a status too. Both outputs in one, in their order.
-_RUN = 'cd "$1" && shift && timeout "$@" 2>&1; exit $?'
+# Not the shell's own timeout (busybox), which knows no --kill-after.
+_RUN = 'cd "$1" && shift && /usr/bin/timeout "$@" 2>&1; exit $?'
 
 
 @dataclass(frozen=True, slots=True)

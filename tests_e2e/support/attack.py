@@ -137,7 +137,7 @@ class Attack:
         For each page it tells, too, what the host's kernel knows of it now that it is private or shared.
         """
         planted = [one for one in guest.plant(secrets.token_bytes(SEED_BYTES)) if one.set in sets]
-        mappings = guest.mappings()
+        mappings = guest.mappings([one.address.hva for one in planted])
         kvm = " ".join(guest.protection().split())
         pid = guest.pid
         return [
@@ -147,11 +147,11 @@ class Attack:
                 (
                     f"guest {guest.spec.name} holds it at guest-physical {at.gpa:#x}, before the probe and after",
                     f"its QEMU (pid {pid}) has this page at {at.hva:#x}, host-physical {at.hpa:#x}",
-                    mappings.holding(at.hva),
+                    mapping,
                     *([f"KVM of the guest's protection: {kvm}"] if kvm else []),
                 ),
             )
-            for one, at in ((one, one.address) for one in planted)
+            for one, at, mapping in zip(planted, (one.address for one in planted), mappings, strict=True)
         ]
 
     @staticmethod
