@@ -16,17 +16,19 @@ class Deadline:
     """A point on the monotonic clock; one deadline can bound several calls.
 
     :param seconds: from now.
+    :param uncounted: seconds, ever more, that are no fault of what is waited for, and come on top.
     """
 
-    __slots__ = ("_end", "seconds")
+    __slots__ = ("_end", "_uncounted", "seconds")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, uncounted: Callable[[], float] = lambda: 0.0) -> None:
         self.seconds = seconds
-        self._end = time.monotonic() + seconds
+        self._uncounted = uncounted
+        self._end = time.monotonic() + seconds - uncounted()
 
     def left(self) -> float:
         """Seconds left, never negative."""
-        return max(0.0, self._end - time.monotonic())
+        return max(0.0, self._end + self._uncounted() - time.monotonic())
 
     def passed(self) -> bool:
         """Whether it is over."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,9 @@ class FakeQemu:
 
     def explain(self) -> str:
         return "status running"
+
+    def waited_for_cpu(self) -> float:
+        return 0.0
 
     def kill(self) -> None:
         self.vitals.lost("it was ended by the run")
@@ -417,3 +421,16 @@ def test_silent_host_is_the_one_that_stalled(lives: Lives) -> None:
     _Beats(host, guests).heard("host=1 plain=1 protected=1")
     poll_until(lambda: host.reason, Deadline(AT_ONCE), "the stall")
     assert {one.reason for one in guests.values()} == {"its host is lost: stalled: no heartbeat for 0.3 s"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_silence_does_not_count_while_this_computer_does_not_run_the_host(lives: Lives) -> None:
+    host, guests = lives
+    started = time.monotonic()
+    beats = _Beats(host, guests)
+    beats.heard("host=1 plain=1 protected=1")
+    beats.uncounted = lambda: time.monotonic() - started
+    with pytest.raises(DeadlineError):
+        poll_until(lambda: host.reason, Deadline(1.0), "no stall")
+    beats.uncounted = lambda: 0.0
+    poll_until(lambda: host.reason, Deadline(AT_ONCE), "the stall")

@@ -253,3 +253,11 @@ def test_channel_of_an_ended_machine_is_no_use(start: Start) -> None:
     qemu.kill()
     with pytest.raises((MachineLostError, ChannelError)):
         qemu.qmp.execute("query-status")
+
+
+def test_time_that_it_waits_for_a_processor_only_grows_and_is_told_after_its_end(start: Start) -> None:
+    qemu = start()
+    before = qemu.waited_for_cpu()
+    assert before >= 0.0
+    qemu.kill()
+    assert qemu.waited_for_cpu() >= before

@@ -65,3 +65,15 @@ def test_one_deadline_bounds_several_waits() -> None:
     assert deadline.passed()
     assert deadline.left() == 0.0
     assert Deadline(60).left() > 0
+
+
+def test_time_that_does_not_count_comes_on_top() -> None:
+    lost = 0.0
+    deadline = Deadline(10, uncounted=lambda: lost)
+    assert 9 < deadline.left() <= 10
+    lost = 100.0
+    assert 109 < deadline.left() <= 110
+
+
+def test_only_what_is_lost_from_now_on_comes_on_top() -> None:
+    assert Deadline(0.0, uncounted=lambda: 100.0).passed()

@@ -145,6 +145,7 @@ class EmulatedHost:
         if state is not None:
             argv += ["-incoming", "defer"]
         self._qemu = Qemu(argv, vitals=self.vitals, folder=folder, on_beat=self._beats.heard)
+        self._beats.uncounted = self._qemu.waited_for_cpu
         if state is not None:
             try:
                 self._load(state)
@@ -264,7 +265,7 @@ class EmulatedHost:
 
     def boot(self) -> None:
         """Wait for a cold boot, then start the guests, which boot side by side, and wait for them."""
-        deadline = Deadline(BOOT)
+        deadline = self._patience(BOOT)
         self.boot_alone(deadline)
         for guest in self.guests:
             guest.spec.start(self.ssh)
@@ -278,9 +279,13 @@ class EmulatedHost:
 
     def boot_alone(self, deadline: Deadline | None = None) -> None:
         """Wait for a cold boot of the host; no guest is started."""
-        deadline = deadline or Deadline(BOOT)
+        deadline = deadline or self._patience(BOOT)
         self._wait_for_beat("host", deadline, explain=self._qemu.explain)
         self._ssh = self._connect(deadline.left())
+
+    def _patience(self, seconds: float) -> Deadline:
+        """A deadline for this machine: time in which a busy computer does not run it does not count."""
+        return Deadline(seconds, uncounted=self._qemu.waited_for_cpu)
 
     def _wait_for_beat(self, who: str, deadline: Deadline, *, explain: Callable[[], str]) -> None:
         """Wait for the first heartbeat, which tells that user space is up."""
@@ -311,7 +316,7 @@ class EmulatedHost:
         wanted = {who: self._beats.count(who) + REST for who in machines}
         poll_until(
             lambda: all(self._beats.count(who) >= wanted[who] for who in machines),
-            Deadline(RESTORE),
+            self._patience(RESTORE),
             "host and guests to come to rest",
             check=self._check_all,
         )
@@ -407,7 +412,7 @@ class EmulatedHost:
             guest.close()
         poll_until(
             lambda: not ports & _taken_ports(ssh),
-            Deadline(RESTORE),
+            self._patience(RESTORE),
             "the guests' QMP to be free",
             check=self.vitals.check,
         )
@@ -433,9 +438,11 @@ class _Beats:
     """The heartbeats of host and guests. A machine that had one and falls silent has stalled.
 
     :param guests: by name.
+    :ivar uncounted: seconds, ever more, in which the host would have run and this computer did not let it.
     """
 
     def __init__(self, host: Vitals, guests: Mapping[str, Vitals]) -> None:
+        self.uncounted: Callable[[], float] = lambda: 0.0
         # A silent host cannot tell of its guests: the host first.
         self._vitals = {"host": host, **guests}
         self._last: dict[str, tuple[str, float]] = {}
@@ -446,12 +453,16 @@ class _Beats:
 
     def heard(self, line: str) -> None:
         """Take in a line ``host=N NAME=N ..``; -1 means: not yet. A count that stands still is a machine that does."""
-        now = time.monotonic()
+        now = self._now()
         for word in line.split():
             who, _, count = word.partition("=")
             if who in self._vitals and count != "-1" and self._last.get(who, ("", 0.0))[0] != count:
                 self._last[who] = (count, now)
                 self._counts[who] += 1
+
+    def _now(self) -> float:
+        """Seconds on a clock that stands still while a busy computer does not run the host."""
+        return time.monotonic() - self.uncounted()
 
     def count(self, who: str) -> int:
         """How many heartbeats of a machine were heard."""
@@ -459,7 +470,7 @@ class _Beats:
 
     def _watch(self) -> None:
         while not self._over.wait(1.0):
-            now = time.monotonic()
+            now = self._now()
             for who, vitals in self._vitals.items():
                 if who in self._last and now - self._last[who][1] > STALL:
                     vitals.lost(f"stalled: no heartbeat for {STALL:g} s")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -57,6 +58,7 @@ class Qemu:
         self.console_log = folder / "console.log"
         self._stderr = folder / "qemu.log"
         self._tail: list[str] = []
+        self._waited = 0.0
         ours_qmp, theirs_qmp = socket.socketpair()
         ours_beat, theirs_beat = socket.socketpair()
         fds = (theirs_qmp.fileno(), theirs_beat.fileno())
@@ -92,6 +94,19 @@ class Qemu:
     def tail(self) -> str:
         """The console's last lines."""
         return "".join(self._tail[-TRACE_LINES:])
+
+    def waited_for_cpu(self) -> float:
+        """Seconds, so far, in which the machine would have run and this computer had no processor for it.
+
+        The longest of its threads' waits on the run queue (Documentation/scheduler/sched-stats.rst, nanoseconds in the
+        second field of schedstat); 0 where the kernel does not count them.
+        """
+        longest = 0
+        for file in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):  # the thread has ended
+                longest = max(longest, int(file.read_text(encoding="ascii").split()[1]))
+        self._waited = max(self._waited, longest / 1e9)
+        return self._waited
 
     def explain(self) -> str:
         """What the machine is doing, for a wait that ran out: QMP status, registers of the CPUs, last console lines."""
