@@ -8,17 +8,14 @@ import struct
 from host_setup.channels.puppets import Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Attack, Got, Target
-
-REP_MOVSB = bytes.fromhex("f3a4")  # copies rcx bytes from [rsi] to [rdi]
+from tests_e2e.support.loads import load
 
 
 def test_qemu_cannot_load_from_private_page(attack: Attack) -> None:
     """QEMU itself cannot load from a private page of its guest: the load ends in SIGBUS."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        buffer = qemu.memory(PAGE_SIZE)
-        done = qemu.run(REP_MOVSB, rsi=page.hva, rdi=buffer, rcx=PAGE_SIZE)
-        return Got(done.as_a_load(), qemu.read(buffer, PAGE_SIZE))
+        return load(qemu, page.hva)
 
     attack.by_qemu("rep movsb", probe)
 

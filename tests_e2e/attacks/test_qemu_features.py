@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks by what QEMU itself offers to its owner: its monitors, its dump and its gdb stub.
+
+All take guest-physical addresses. Those that take the guest's virtual ones (memsave, x) are not here: QEMU would look
+them up in the guest's page tables, which are private whatever the page is, so there is no control on a shared page. The
+same holds for what reads all of a guest, such as migration.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+from common.errors import ChannelError
+from host_setup.channels.puppets import Done
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import RUN, Guest
+from signoff.observation import PAGE_SIZE
+from tests_e2e.support.attack import Attack, Got, Target
+from tests_e2e.support.end_of_qemu import ask_until_it_ends
+from tests_e2e.support.gdb import Gdb
+
+SAVED = f"{RUN}/saved"  # where QEMU is to save memory, on the host
+WORD = 8
+GDB_PORT = 1234
+SECONDS = 10.0
+
+Feature = Callable[[Host, Guest, Target], bytes]
+
+
+def test_qemu_cannot_save_private_page_by_pmemsave(attack: Attack) -> None:
+    """QEMU cannot save a private page of its guest to a file by QMP pmemsave: it dies of SIGBUS."""
+
+    def feature(_: Host, guest: Guest, page: Target) -> bytes:
+        guest.qmp.execute("pmemsave", val=page.gpa, size=PAGE_SIZE, filename=SAVED)
+        return b""
+
+    _by_feature(attack, "QMP pmemsave", feature)
+
+
+def test_qemu_cannot_print_private_page(attack: Attack) -> None:
+    """QEMU cannot print a private page of its guest by xp of the human monitor: it dies of SIGBUS."""
+
+    def feature(_: Host, guest: Guest, page: Target) -> bytes:
+        said = guest.qmp.monitor(f"xp /{PAGE_SIZE // WORD}gx {page.gpa:#x}")
+        words = re.findall(r" 0x([0-9a-f]{16})", said)
+        return b"".join(int(word, 16).to_bytes(WORD, "little") for word in words)
+
+    _by_feature(attack, "HMP xp", feature)
+
+
+def test_qemu_cannot_sum_private_bytes(attack: Attack) -> None:
+    """QEMU cannot tell the checksum of a byte of a private page by sum of the human monitor: it dies of SIGBUS."""
+
+    def feature(_: Host, guest: Guest, page: Target) -> bytes:
+        return bytes(int(guest.qmp.monitor(f"sum {page.gpa + at:#x} 1")) for at in range(WORD))
+
+    _by_feature(attack, "HMP sum", feature)
+
+
+def test_debugger_cannot_read_private_page_by_gdb_stub(attack: Attack) -> None:
+    """A debugger cannot read a private page of a guest through QEMU's gdb stub: QEMU dies of SIGBUS."""
+
+    def feature(host: Host, guest: Guest, page: Target) -> bytes:
+        return _debug(host, guest, lambda gdb: gdb.read(page.gpa, PAGE_SIZE))
+
+    _by_feature(attack, "gdb m", feature)
+
+
+def test_qemu_cannot_dump_private_page(attack: Attack) -> None:
+    """QEMU cannot write a private page of its guest to a dump by QMP dump-guest-memory; it lives on."""
+    command: dict[str, Any] = {"protocol": f"file:{SAVED}", "paging": False, "length": PAGE_SIZE}
+
+    def probe(guest: Guest, page: Target) -> Got:
+        try:
+            guest.qmp.execute("dump-guest-memory", begin=page.gpa, **command)
+        except ChannelError as error:
+            return Got(Done(-1, _errno(error.message)), _saved(attack.host))
+        return Got(Done(0), _saved(attack.host))
+
+    attack.from_outside("QMP dump-guest-memory", probe)
+
+
+def _by_feature(attack: Attack, call: str, feature: Feature) -> None:
+    """Attack by something that QEMU is asked for; what it answers, and what it left in the file, is what leaked."""
+
+    def probe(host: Host, guest: Guest, page: Target) -> Got:
+        with attack.puppeteer(host) as puppeteer:
+            done, answer = ask_until_it_ends(puppeteer.spawn(), guest, page, lambda: feature(host, guest, page))
+        return Got(done, (answer or b"") + _saved(host))
+
+    attack.lethal(call, probe)
+
+
+def _saved(host: Host) -> bytes:
+    """What QEMU saved, which is removed; empty if there is nothing."""
+    script = 'if [ -e "$0" ]; then cat "$0" && rm "$0"; fi'
+    return host.ssh.run(["sh", "-c", script, SAVED], seconds=SECONDS).require().stdout
+
+
+def _errno(said: str) -> str | None:
+    """The name of the errno with whose words an error of QEMU's ends."""
+    words = said.rpartition(": ")[2]
+    return next((name for number, name in errno.errorcode.items() if os.strerror(number) == words), None)
+
+
+def _debug(host: Host, guest: Guest, work: Callable[[Gdb], bytes]) -> bytes:
+    """Have a debugger work on a guest's physical memory; the guest is stopped meanwhile."""
+    guest.qmp.monitor(f"gdbserver tcp:127.0.0.1:{GDB_PORT}")
+    stream = host.ssh.jump("127.0.0.1", GDB_PORT, seconds=SECONDS)
+    stream.settimeout(SECONDS)
+    try:
+        gdb = Gdb(stream)
+        gdb.require_ok("Qqemu.PhyMemMode:1")
+        done = work(gdb)
+        gdb.require_ok("D")
+    finally:
+        stream.close()
+    guest.qmp.monitor("gdbserver none")
+    return done

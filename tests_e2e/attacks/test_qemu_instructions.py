@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks by single instructions of the guest's own QEMU: every way in which a processor touches memory.
+
+Code is given in hexadecimal, with the instructions beside it.
+"""
+
+from __future__ import annotations
+
+from host_setup.channels.puppets import Done, Puppet
+from signoff.observation import PAGE_SIZE
+from signoff.trial import Trial
+from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+
+WORD, SSE, AVX = 8, 16, 32  # bytes that one instruction moves
+HALF = WORD // 2
+GUESSED = 64  # bytes to guess
+READ_WRITE, EXECUTE = 3, 4  # PROT_* of linux/mman.h
+APPROACH = b"\xa5"  # what each byte before a kernel page is (guest_images/modules/sealproof_uapi.h)
+SINGLE_STEP = 0x302  # RFLAGS with the trap flag
+
+LODSB_LOOP = bytes.fromhex("ac aa e2fc")  # 1: lodsb; stosb; loop 1b
+LOAD_RAX = bytes.fromhex("488b07")  # mov rax, [rdi]
+STORE_RAX = bytes.fromhex("488907")  # mov [rdi], rax
+POP_RAX = bytes.fromhex("4889fc 58")  # mov rsp, rdi; pop rax
+MOVUPS = bytes.fromhex("0f1006 0f1107")  # movups xmm0, [rsi]; movups [rdi], xmm0
+MOVNTDQA = bytes.fromhex("660f382a06 0f1107")  # movntdqa xmm0, [rsi]; movups [rdi], xmm0
+VMOVDQU = bytes.fromhex("c5fe6f06 c5fe7f07")  # vmovdqu ymm0, [rsi]; vmovdqu [rdi], ymm0
+# vpcmpeqd ymm1, ymm1, ymm1; vmovdqu ymm2, [rdx]; vpgatherqq ymm0, [rsi + ymm2], ymm1; vmovdqu [rdi], ymm0
+GATHER = bytes.fromhex("c5f576c9 c5fe6f12 c4e2f5910416 c5fe7f07")
+# 1: xor eax, eax; 2: scasb; je 3f; dec rdi; inc al; jmp 2b; 3: xchg rsi, rdi; stosb; xchg rsi, rdi; loop 1b
+GUESS = bytes.fromhex("31c0 ae 7407 48ffcf fec0 ebf6 4887fe aa 4887fe e2eb")
+REP_STOSB = bytes.fromhex("f3aa")  # fills rcx bytes at [rdi] with al
+LOCK_XADD = bytes.fromhex("f0480fc107")  # lock xadd [rdi], rax
+XCHG = bytes.fromhex("488707")  # xchg [rdi], rax
+# lock cmpxchg [rdi], rdx; mov [rsi], rax; lock cmpxchg [rdi], rdx: the first fails and tells what to expect
+LOCK_CMPXCHG = bytes.fromhex("f0480fb117 488906 f0480fb117")
+PUSH_AND_JUMP = bytes.fromhex("50 ffe2")  # push rax; jmp rdx
+POPF_MOV = bytes.fromhex("9d c707")  # popf; mov dword [rdi], the 4 bytes that follow
+
+
+def test_qemu_cannot_load_private_bytes_one_by_one(attack: Attack) -> None:
+    """QEMU itself cannot load the bytes of a private page one by one."""
+    attack.by_qemu("lodsb", lambda qemu, page: _copied(qemu, LODSB_LOOP, page, PAGE_SIZE, rcx=PAGE_SIZE))
+
+
+def test_qemu_cannot_load_private_word(attack: Attack) -> None:
+    """QEMU itself cannot load a word of a private page into a register."""
+    attack.by_qemu("mov", lambda qemu, page: _in_rax(qemu.run(LOAD_RAX, rdi=page.hva)))
+
+
+def test_qemu_cannot_pop_private_word(attack: Attack) -> None:
+    """QEMU itself cannot take a private page for its stack and pop a word."""
+    attack.by_qemu("pop", lambda qemu, page: _in_rax(qemu.run(POP_RAX, rdi=page.hva)))
+
+
+def test_qemu_cannot_load_across_into_private_page(attack: Attack) -> None:
+    """QEMU itself cannot load a word that begins in a shared page and ends in a private one."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        got = _in_rax(qemu.run(LOAD_RAX, rdi=page.hva - HALF))
+        return Got(got.done, got.data[HALF:])
+
+    attack.by_qemu("mov across pages", probe)
+
+
+def test_qemu_cannot_load_private_vector_by_sse(attack: Attack) -> None:
+    """QEMU itself cannot load a vector of a private page by SSE."""
+    attack.by_qemu("movups", lambda qemu, page: _copied(qemu, MOVUPS, page, SSE))
+
+
+def test_qemu_cannot_load_private_vector_past_the_cache(attack: Attack) -> None:
+    """QEMU itself cannot load a vector of a private page by a non-temporal load."""
+    attack.by_qemu("movntdqa", lambda qemu, page: _copied(qemu, MOVNTDQA, page, SSE))
+
+
+def test_qemu_cannot_load_private_vector_by_avx(attack: Attack, claim: Trial) -> None:
+    """QEMU itself cannot load a vector of a private page by AVX."""
+    _need(attack, claim, "avx")
+    attack.by_qemu("vmovdqu", lambda qemu, page: _copied(qemu, VMOVDQU, page, AVX))
+
+
+def test_qemu_cannot_gather_private_words(attack: Attack, claim: Trial) -> None:
+    """QEMU itself cannot gather words from all over a private page by AVX2."""
+    _need(attack, claim, "avx2")
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        places = b"".join(at.to_bytes(WORD, "little") for at in range(0, PAGE_SIZE, PAGE_SIZE // (AVX // WORD)))
+        return _copied(qemu, GATHER, page, AVX, rdx=qemu.memory(places))
+
+    attack.by_qemu("vpgatherqq", probe)
+
+
+def test_qemu_cannot_guess_private_bytes(attack: Attack) -> None:
+    """QEMU itself cannot find out the bytes of a private page by comparing them with all that they can be."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        guessed = qemu.memory(GUESSED)
+        done = qemu.run(GUESS, rdi=page.hva, rsi=guessed, rcx=GUESSED)
+        return Got(done.as_a_load(), qemu.read(guessed, GUESSED))
+
+    attack.by_qemu("scasb", probe)
+
+
+def test_qemu_cannot_store_to_private_page(attack: Attack) -> None:
+    """QEMU itself cannot store a word in a private page of its guest: the store ends in SIGBUS."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        word = PATTERN[:WORD]
+        done = qemu.run(STORE_RAX, rdi=page.hva, rax=int.from_bytes(word, "little"))
+        return Got(done.as_a_load(), wrote=word)
+
+    attack.by_qemu("mov to memory", probe)
+
+
+def test_qemu_cannot_fill_private_page(attack: Attack) -> None:
+    """QEMU itself cannot fill a private page of its guest byte by byte."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        byte = 0x5A
+        done = qemu.run(REP_STOSB, rdi=page.hva, rcx=PAGE_SIZE, rax=byte)
+        return Got(done.as_a_load(), wrote=bytes([byte]) * PAGE_SIZE)
+
+    attack.by_qemu("rep stosb", probe)
+
+
+def test_qemu_cannot_add_to_private_word(attack: Attack) -> None:
+    """QEMU itself cannot add to a word of a private page, and get what it was, in one atomic instruction."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        more = 0x0123456789ABCDEF
+        got = _in_rax(qemu.run(LOCK_XADD, rdi=page.hva, rax=more))
+        total = int.from_bytes(got.data, "little") + more
+        return Got(got.done, got.data, wrote=(total % 2 ** (8 * WORD)).to_bytes(WORD, "little"))
+
+    attack.by_qemu("lock xadd", probe)
+
+
+def test_qemu_cannot_exchange_private_word(attack: Attack) -> None:
+    """QEMU itself cannot exchange a word of a private page for its own in one atomic instruction."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        word = PATTERN[:WORD]
+        got = _in_rax(qemu.run(XCHG, rdi=page.hva, rax=int.from_bytes(word, "little")))
+        return Got(got.done, got.data, wrote=word)
+
+    attack.by_qemu("xchg", probe)
+
+
+def test_qemu_cannot_compare_and_exchange_private_word(attack: Attack) -> None:
+    """QEMU itself cannot compare and exchange a word of a private page, and learn it when the comparison fails."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        word, found = PATTERN[:WORD], qemu.memory(WORD)
+        done = qemu.run(LOCK_CMPXCHG, rdi=page.hva, rsi=found, rdx=int.from_bytes(word, "little"))
+        return Got(done.as_a_load(), qemu.read(found, WORD), wrote=word)
+
+    attack.by_qemu("lock cmpxchg", probe)
+
+
+def test_qemu_cannot_execute_from_private_page(attack: Attack) -> None:
+    """QEMU itself cannot execute an instruction of which a part lies in a private page of its guest.
+
+    The instruction begins in the shared page before, where QEMU may write, and stores its own last 4 bytes, which are
+    the first of the canary. The trap flag, which POPF sets right before it, stops what would come next.
+    """
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        both, site, found = page.hva - PAGE_SIZE, page.hva - len(POPF_MOV), qemu.memory(HALF)
+        qemu.syscall("mprotect", both, 2 * PAGE_SIZE, READ_WRITE | EXECUTE).require("mprotect(PROT_EXEC)")
+        qemu.write(site, POPF_MOV)
+        done = qemu.run(PUSH_AND_JUMP, rdx=site, rax=SINGLE_STEP, rdi=found)
+        qemu.write(site, APPROACH * len(POPF_MOV))
+        qemu.syscall("mprotect", both, 2 * PAGE_SIZE, READ_WRITE).require("mprotect back")
+        return Got(done, qemu.read(found, HALF))
+
+    attack.by_qemu("instruction fetch", probe)
+
+
+def _copied(qemu: Puppet, code: bytes, page: Target, size: int, **registers: int) -> Got:
+    """What code that copies from [rsi] to [rdi] got."""
+    buffer = qemu.memory(size)
+    done = qemu.run(code, rsi=page.hva, rdi=buffer, **registers)
+    return Got(done.as_a_load(), qemu.read(buffer, size))
+
+
+def _in_rax(done: Done) -> Got:
+    """What code brought home in rax, if it came to its end."""
+    return Got(done.as_a_load(), b"" if done.returned is None else done.returned.to_bytes(WORD, "little"))
+
+
+def _need(attack: Attack, claim: Trial, feature: str) -> None:
+    """Skip the claim where the host's processor has not the feature."""
+    flags = attack.host.ssh.run(["grep", "-m1", "^flags", "/proc/cpuinfo"], seconds=10).require().text.split()
+    if feature not in flags:
+        claim.skip(f"the host's processor has no {feature}")
