@@ -7,12 +7,15 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from common.errors import ChannelError
 from host_setup.channels.puppets import Done, Puppet
 from tests_e2e.support.attack_module import ERRNO
 
 O_RDWR = 2
 O_NONBLOCK, O_DIRECT = 0o4000, 0o40000
-IOC_WRITE, IOC_READ = 1, 2  # asm-generic/ioctl.h
+POLLIN, POLLERR = 1, 8
+POLL_MS = 4000  # less than puppeteer gives a system call
+IOC_NONE, IOC_WRITE, IOC_READ = 0, 1, 2  # asm-generic/ioctl.h
 
 
 def ended(result: int) -> Done:
@@ -77,3 +80,13 @@ def asked(puppet: Puppet, file: int, number: int, request: bytes) -> tuple[Done,
     place = puppet.memory(request)
     done = puppet.syscall("ioctl", file, number, place)
     return done, puppet.read(place, len(request))
+
+
+def awaited(puppet: Puppet, file: int, events: int) -> None:
+    """Wait until a descriptor is ready for ``events`` (POLLIN, POLLERR).
+
+    :raises ChannelError: it is not so in time.
+    """
+    request = puppet.memory(struct.pack("<ihh", file, events, 0))
+    if puppet.syscall("poll", request, 1, POLL_MS).require("poll") == 0:
+        raise ChannelError(f"descriptor {file} of process {puppet.pid} did not become ready in {POLL_MS} ms")
