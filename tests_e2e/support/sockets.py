@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,9 +51,12 @@ def udp_pair(puppet: Puppet) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def packets_of(puppet: Puppet, interface: int) -> Iterator[int]:
-    """A socket that hears, and can send, all frames of an interface."""
-    protocol = ETH_P_ALL << 8  # in network byte order
+def packets_of(puppet: Puppet, interface: int, only: int = ETH_P_ALL) -> Iterator[int]:
+    """A socket that can send frames to an interface, and hears those of it.
+
+    :param only: the type of the frames that it hears; 0: none.
+    """
+    protocol = socket.htons(only)
     with made(puppet, "socket", AF_PACKET, SOCK_RAW, 0) as file:
         bound(puppet, file, struct.pack("<HHi12x", AF_PACKET, protocol, interface))  # struct sockaddr_ll
         yield file
