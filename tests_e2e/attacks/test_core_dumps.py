@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks by a process that dies: the kernel writes its memory to a file, or to a program that handles such dumps."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Sequence
+
+from common.errors import ChannelError
+from common.waiting import Deadline, poll_until
+from host_setup.channels.puppets import Done, Puppet
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from signoff.observation import PAGE_SIZE
+from tests_e2e.support.attack import Attack, Got, Seen, Target, pages_of
+from tests_e2e.support.cores import TO_A_FILE, TO_A_HANDLER, core_of, cores_go, page_in_core
+
+MADV_DONTFORK, MADV_DOFORK, MADV_DONTDUMP = 10, 11, 16
+RLIMIT_CORE, NO_LIMIT = 4, 2**64 - 1
+SIGSEGV = 11
+TASK_SIZE = 0x7FFFFFFFF000  # where the memory of a process ends: asm/page_64_types.h
+WALL = 0x40000000  # __WALL of linux/wait.h
+DUMP = 60.0  # seconds
+
+
+def test_host_cannot_read_private_page_in_core_dump_of_qemu(attack: Attack) -> None:
+    """A core dump of QEMU, which is aborted, does not hold the private pages of its guest."""
+    with attack.pool.fresh() as host, cores_go(host.ssh, TO_A_FILE):
+        # The plain guest's first, as for all that costs a QEMU its life.
+        seen = [one for guest, sets in reversed(pages_of(host)) for one in _aborted(attack, host, guest, sets)]
+    attack.judge(seen)
+
+
+def _aborted(attack: Attack, host: Host, guest: Guest, sets: Sequence[str]) -> list[Seen]:
+    """Abort a guest's QEMU, and look for all of the guest's pages in the core dump."""
+    aimed = attack.aim(guest, sets)
+    pages = [one.target for one in aimed]
+    with attack.puppeteer(host) as puppeteer, puppeteer.inside(guest.pid) as qemu:
+        _prepare(qemu, pages)
+    host.ssh.run(["kill", "-ABRT", str(guest.pid)], seconds=10).require()
+    poll_until(lambda: guest.vitals.reason is not None, Deadline(DUMP), "QEMU to dump its memory and end")
+    core = core_of(guest.pid)
+    held = [page_in_core(host.ssh, core, page.hva) for page in pages]
+    host.ssh.run(["rm", core], seconds=10).require()  # it lies in the host's memory
+    return [
+        (one, attack.observe("SIGABRT", guest, one, Got(Done(returned=len(data)), data)))
+        for one, data in zip(aimed, held, strict=True)
+    ]
+
+
+def test_host_cannot_read_private_page_in_core_dump_of_forked_child(attack: Attack) -> None:
+    """A child that QEMU forks, told to inherit its guest's private page, does not have it in its core dump."""
+    with cores_go(attack.host.ssh, TO_A_FILE):
+        attack.by_qemu("fork, SIGSEGV", _child_dumps(attack))
+
+
+def test_host_cannot_read_private_page_in_core_dump_to_a_handler(attack: Attack) -> None:
+    """Nor does the program get it that the kernel starts to handle core dumps."""
+    with cores_go(attack.host.ssh, TO_A_HANDLER):
+        attack.by_qemu("fork, SIGSEGV, core_pattern |", _child_dumps(attack))
+
+
+def _child_dumps(attack: Attack) -> Callable[[Puppet, Target], Got]:
+    ssh = attack.host.ssh
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        # QEMU excludes its guest's memory from forks. On a private page this is refused; what counts is the dump.
+        inherits = qemu.syscall("madvise", page.hva, PAGE_SIZE, MADV_DOFORK).errno is None
+        child = qemu.syscall("clone", 0, 0, 0, 0, 0).require("fork")
+        with attack.puppeteer(attack.host) as puppeteer, puppeteer.inside(child) as dying:
+            _prepare(dying, [page])
+        qemu.syscall("kill", child, SIGSEGV).require("kill the child")
+        status = qemu.memory(4)
+        poll_until(
+            lambda: qemu.syscall("wait4", child, status, WALL | os.WNOHANG, 0).require("wait4") == child,
+            Deadline(DUMP),
+            "the child to dump its memory",
+        )
+        if inherits:
+            qemu.syscall("madvise", page.hva, PAGE_SIZE, MADV_DONTFORK).require("MADV_DONTFORK")
+        if not os.WCOREDUMP(*struct.unpack("<i", qemu.read(status, 4))):
+            raise ChannelError(f"the child {child} of QEMU dumped no core")
+        data = page_in_core(ssh, core_of(child), page.hva)
+        ssh.run(["rm", core_of(child)], seconds=10).require()
+        return Got(Done(returned=len(data)), data)
+
+    return probe
+
+
+def _prepare(dying: Puppet, pages: Sequence[Target]) -> None:
+    """Let a process dump as much as it wants, and leave out all but these pages: its dump lies in the host's memory."""
+    limit = dying.memory(struct.pack("<QQ", NO_LIMIT, NO_LIMIT))
+    dying.syscall("prlimit64", 0, RLIMIT_CORE, limit, 0).require("prlimit(RLIMIT_CORE)")
+    starts = [0, *sorted(page.hva + PAGE_SIZE for page in pages)]
+    ends = [*sorted(page.hva for page in pages), TASK_SIZE]
+    for start, end in zip(starts, ends, strict=True):
+        done = dying.syscall("madvise", start, end - start, MADV_DONTDUMP)
+        if done.errno != "ENOMEM":  # there is unmapped memory in between; all that is mapped has been dealt with
+            done.require("MADV_DONTDUMP")

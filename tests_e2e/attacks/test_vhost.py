@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks by QEMU with vhost, where the kernel does a device's work in QEMU's stead: its worker copies the packets."""
+
+from __future__ import annotations
+
+import struct
+
+from common.waiting import Deadline, poll_until
+from host_setup.channels.puppets import Done, Puppet
+from signoff.observation import PAGE_SIZE
+from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.sockets import LO, SOCK_STREAM, bound, frame_of, packets_of
+from tests_e2e.support.steps import IOC_WRITE, asked, ioc, made
+from tests_e2e.support.vhost import DEVICE_WRITES, SECONDS, THE_PAGE, VHOST, Queue, kicked, vhost
+
+NET, VSOCK = "/dev/vhost-net", "/dev/vhost-vsock"
+NET_SET_BACKEND = ioc(IOC_WRITE, VHOST, 0x30, 8)
+VHOST_NET_F_VIRTIO_NET_HDR = 1 << 27  # the device itself makes and takes the header of each packet
+HEADER = bytes(10)  # struct virtio_net_hdr
+FIONREAD = 0x541B
+
+
+def test_qemu_cannot_have_vhost_net_send_private_page(attack: Attack) -> None:
+    """QEMU cannot have the kernel's vhost-net send a private page of its guest as a packet."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        queues = [Queue(qemu), sending := Queue(qemu)]
+        sending.offer(0, [sending.own(HEADER), (THE_PAGE, PAGE_SIZE)])
+        with (
+            packets_of(qemu, LO) as wire,
+            packets_of(qemu, LO, only=0) as backend,
+            vhost(qemu, NET, page.hva, queues, VHOST_NET_F_VIRTIO_NET_HDR) as (device, kick),
+        ):
+            _back(qemu, device, 1, backend)
+            kicked(qemu, kick)
+            sending.wait_until_used(1)
+            data = frame_of(qemu, wire, PAGE_SIZE)
+        return Got(Done(returned=len(data)), data)
+
+    attack.by_qemu("vhost-net, sending", probe)
+
+
+def test_qemu_cannot_have_vhost_net_receive_into_private_page(attack: Attack) -> None:
+    """QEMU cannot have the kernel's vhost-net put a packet that it receives into a private page of its guest."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        receiving = Queue(qemu)
+        receiving.offer(0, [receiving.own(HEADER), (THE_PAGE, PAGE_SIZE)], DEVICE_WRITES)
+        ethertype = int.from_bytes(PATTERN[12:14], "big")
+        with (
+            packets_of(qemu, LO, only=0) as wire,
+            packets_of(qemu, LO, only=ethertype) as backend,
+            vhost(qemu, NET, page.hva, [receiving], VHOST_NET_F_VIRTIO_NET_HDR) as (device, _),
+        ):
+            _back(qemu, device, 0, backend)
+            qemu.syscall("write", wire, qemu.memory(PATTERN), PAGE_SIZE).require("send a packet")
+            poll_until(lambda: _waiting(qemu, backend) == 0, Deadline(SECONDS), "vhost-net to take the packet")
+            _back(qemu, device, 0, -1)  # this waits for the worker
+            return Got(Done(returned=receiving.used()), wrote=PATTERN)
+
+    attack.by_qemu("vhost-net, receiving", probe)
+
+
+def _back(qemu: Puppet, device: int, queue: int, socket: int) -> None:
+    """Connect a queue of the device with a socket; -1: with none."""
+    asked(qemu, device, NET_SET_BACKEND, struct.pack("<Ii", queue, socket))[0].require("VHOST_NET_SET_BACKEND")
+
+
+def _waiting(qemu: Puppet, socket: int) -> int:
+    """The bytes of the first packet that waits in a socket; 0: none waits."""
+    done, told = asked(qemu, socket, FIONREAD, bytes(4))
+    done.require("FIONREAD")
+    return int(struct.unpack("<i", told)[0])
+
+
+# linux/vhost.h, linux/virtio_vsock.h, linux/vm_sockets.h
+SET_GUEST_CID, SET_RUNNING = ioc(IOC_WRITE, VHOST, 0x60, 8), ioc(IOC_WRITE, VHOST, 0x61, 4)
+AF_VSOCK, HOST_CID, GUEST_CID, PORT = 40, 2, 4242, 4242
+TYPE_STREAM, OP_REQUEST, OP_RW, OP_SHUTDOWN = 1, 1, 5, 4
+NO_MORE = 3  # flags of a shutdown: it neither sends nor receives any more
+VIRTIO_F_VERSION_1 = 1 << 32
+
+
+def test_qemu_cannot_have_vhost_vsock_send_private_page(attack: Attack) -> None:
+    """QEMU cannot have the kernel's vhost-vsock send a private page of its guest over a vsock connection."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        queues = [Queue(qemu), sending := Queue(qemu)]
+        sending.offer(0, [sending.own(_vsock(OP_REQUEST))])
+        sending.offer(1, [sending.own(_vsock(OP_RW, size=PAGE_SIZE)), (THE_PAGE, PAGE_SIZE)])
+        sending.offer(2, [sending.own(_vsock(OP_SHUTDOWN, flags=NO_MORE))])
+        buffer = qemu.memory(PAGE_SIZE)
+        with (
+            made(qemu, "socket", AF_VSOCK, SOCK_STREAM, 0) as server,
+            vhost(qemu, VSOCK, page.hva, queues, VIRTIO_F_VERSION_1) as (device, kick),
+        ):
+            bound(qemu, server, struct.pack("<HHII4x", AF_VSOCK, 0, PORT, HOST_CID))
+            qemu.syscall("listen", server, 1).require("listen")
+            asked(qemu, device, SET_GUEST_CID, struct.pack("<Q", GUEST_CID))[0].require("VHOST_VSOCK_SET_GUEST_CID")
+            asked(qemu, device, SET_RUNNING, struct.pack("<i", 1))[0].require("VHOST_VSOCK_SET_RUNNING")
+            kicked(qemu, kick)
+            with made(qemu, "accept", server, 0, 0) as connection:
+                # What was sent before the shutdown, or the end of it.
+                done = qemu.syscall("read", connection, buffer, PAGE_SIZE)
+        return Got(done, qemu.read(buffer, PAGE_SIZE))
+
+    attack.by_qemu("vhost-vsock, sending", probe)
+
+
+def _vsock(operation: int, size: int = 0, flags: int = 0) -> bytes:
+    """A ``struct virtio_vsock_hdr``, from the guest's end of a connection to the host's."""
+    ends = (GUEST_CID, HOST_CID, PORT, PORT)
+    return struct.pack("<QQIIIHHIII", *ends, size, TYPE_STREAM, operation, flags, 1 << 16, 0)
