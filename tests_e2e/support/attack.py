@@ -191,7 +191,7 @@ class Attack:
     ) -> None:
         host = self.host
         seen: list[Seen] = []
-        for guest, sets in _pages_of(host):
+        for guest, sets in pages_of(host):
             aimed = self.aim(guest, sets)
             # While its QEMU is held, the guest answers no question: all probes first, then the guest's view.
             with attacker(guest) as who:
@@ -204,13 +204,13 @@ class Attack:
     ) -> Iterator[Seen]:
         """The probe on one kind of page of each guest; on the private one last, as nothing may come after it."""
         todo = [
-            (guest, one) for guest, sets in _pages_of(host) for one in self.aim(guest, sets) if one.planted.kind == kind
+            (guest, one) for guest, sets in pages_of(host) for one in self.aim(guest, sets) if one.planted.kind == kind
         ]
         for guest, one in sorted(todo, key=lambda pair: _under_test(pair[1])):
             yield one, self.observe(call, guest, one, probe(host, guest, one.target))
 
 
-def _pages_of(host: Host) -> list[tuple[Guest, tuple[str, ...]]]:
+def pages_of(host: Host) -> list[tuple[Guest, tuple[str, ...]]]:
     """The host's guests, each with the sets of its canaries that an attack is tried on."""
     beside = [] if host.plain_guest is None else [(host.plain_guest, (CONTROL,))]
     return [(host.guest, (UNDER_TEST, CONTROL)), *beside]

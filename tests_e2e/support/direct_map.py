@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where the host's kernel maps all of its memory, as /proc/kcore's ELF header tells (fs/proc/kcore.c)."""
+"""Where the host's kernel maps all of its memory, and itself, as /proc/kcore's ELF header tells (fs/proc/kcore.c)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ PT_LOAD = 1
 HEADERS = 4096  # bytes: far more than a host of some memory nodes has
 # Documentation/arch/x86/x86_64/mm.rst, four levels: the direct map lies below the vmalloc area also when it is shifted.
 FIRST, LAST = 0xFFFF888000000000, 0xFFFFC87FFFFFFFFF
+IMAGE = 0xFFFFFFFF80000000  # __START_KERNEL_map: code and data of the kernel itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,13 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class DirectMap:
-    """The direct map of a host."""
+    """The direct map of a host.
+
+    :ivar image: the kernel's own code and data.
+    """
 
     segments: tuple[Segment, ...]
+    image: Segment
 
     def address(self, physical: int) -> int:
         """The kernel's address for a physical one."""
@@ -42,6 +47,12 @@ class DirectMap:
         """Where /proc/kcore has a physical address."""
         found = self._holding(physical)
         return found.offset + physical - found.physical
+
+    def physical(self, symbol: int) -> int:
+        """The physical address of a variable of the kernel."""
+        if not self.image.virtual <= symbol < self.image.virtual + self.image.size:
+            raise ChannelError(f"{symbol:#x} is no address of the kernel's image")
+        return self.image.physical + symbol - self.image.virtual
 
     def _holding(self, physical: int) -> Segment:
         for one in self.segments:
@@ -54,13 +65,13 @@ def parse(head: bytes) -> DirectMap:
     """The direct map by the first bytes of /proc/kcore."""
     _, _, _, _, _, start, *_, size, count, _, _, _ = EHDR.unpack_from(head)
     headers = [PHDR.unpack_from(head, start + number * size) for number in range(count)]
-    return DirectMap(
-        tuple(
-            Segment(virtual, physical, offset, length)
-            for kind, _, offset, virtual, physical, length, _, _ in headers
-            if kind == PT_LOAD and FIRST <= virtual <= LAST
-        )
-    )
+    loads = [
+        Segment(virtual, physical, offset, length)
+        for kind, _, offset, virtual, physical, length, _, _ in headers
+        if kind == PT_LOAD
+    ]
+    image = next(one for one in loads if one.virtual >= IMAGE)
+    return DirectMap(tuple(one for one in loads if FIRST <= one.virtual <= LAST), image)
 
 
 def direct_map(ssh: Ssh) -> DirectMap:
