@@ -81,7 +81,7 @@ struct sealproof_hypercall {
  */
 struct sealproof_attack {
 	__u32 method;	/* in: enum sealproof_method */
-	__u32 flags;	/* in: 0; for methods to come */
+	__u32 flags;	/* in: 0, or the number of a CPU, by method */
 	__u64 target;	/* in: an address of the calling process, or a physical address, by method */
 	__u64 length;	/* in: bytes, 1 .. SEALPROOF_ATTACK_MAX */
 	__u64 buffer;	/* in: the caller's own memory, length bytes: what was read goes here, what is written comes from here */
@@ -95,17 +95,52 @@ struct sealproof_attack {
  * A number, once given, keeps its meaning. A method that reads copies from the target to the kernel, and
  * then to buffer; one that writes copies from buffer to the kernel, and then to the target.
  *
- * USER: target is a virtual address of the calling process. The first copy is copy_from_user() or
+ * COPY_*_USER: target is a virtual address of the calling process. The first copy is copy_from_user() or
  *   copy_to_user(); result is -EFAULT when it stopped early, done says where.
- * DIRECT_MAP: target is a physical address; a transfer stays within one page (-EINVAL of the ioctl
- *   otherwise). result is -ENXIO when no struct page stands behind it, -EFAULT when the access to
- *   page_address(page) faulted.
+ * GET_USER_PAGES, GET_USER_PAGES_FAST, PIN_USER_PAGES: target as above, within a page, which is had by get_user_pages()
+ *   with FOLL_FORCE, get_user_pages_fast(), pin_user_pages_fast() to write and for long, and read at page_address().
+ *   result is the error of that call, -EFAULT when it had no page.
+ * ACCESS_VM_*: target as above. access_process_vm() with FOLL_FORCE; result is 0, done what it returned.
+ *
+ * All others: target is a physical address; a transfer stays within one page (-EINVAL of the ioctl otherwise). result is
+ * -ENXIO when no struct page stands behind it, -EFAULT when the access to the address named here faulted.
+ *
+ * DIRECT_MAP_*: page_address(page). LOADS tries each byte alone, by loads of 8, 4, 2 and 1 bytes; what any got is in
+ *   buffer, without gaps.
+ * KMAP_LOCAL_*: kmap_local_page(page). MEMREMAP: memremap(target, length, MEMREMAP_WB).
+ * CPU_READ: page_address(page), by an interrupt on the CPU with the number flags.
+ * WATCH_START: a thread on the CPU with the number flags reads the page at page_address(page) without a break, alone there
+ *   but for interrupts; result is what its first read met. WATCH_STOP: it reads once more and ends; result and buffer are
+ *   of that read. -ETIME when it gave up before, after 5 s; -ENOENT when there is none. length is a page's.
+ * KGDB_*: page_address(page), by the kernel's debugger, in one packet of at most 256 bytes to read, 128 to write; result
+ *   is the errno of its answer. -EBUSY when it has another I/O driver, -EPROTO when its answer makes no sense.
+ * VMAP_*: a new mapping by vmap(). GET_AS_KVM: target is a virtual address of the caller; get_user_pages(), if refused
+ *   with the value that FOLL_KVM has in the series, and vmap(). DIRECT_MAP_AGAIN: page_address(page), for which a page that
+ *   is not in the direct map is put back there, and taken out again.
  */
 enum sealproof_method {
 	SEALPROOF_COPY_FROM_USER = 1,
 	SEALPROOF_COPY_TO_USER = 2,
 	SEALPROOF_DIRECT_MAP_READ = 3,
 	SEALPROOF_DIRECT_MAP_WRITE = 4,
+	SEALPROOF_DIRECT_MAP_LOADS = 5,
+	SEALPROOF_KMAP_LOCAL_READ = 6,
+	SEALPROOF_KMAP_LOCAL_WRITE = 7,
+	SEALPROOF_MEMREMAP_READ = 8,
+	SEALPROOF_CPU_READ = 9,
+	SEALPROOF_WATCH_START = 10,
+	SEALPROOF_WATCH_STOP = 11,
+	SEALPROOF_GET_USER_PAGES = 12,
+	SEALPROOF_GET_USER_PAGES_FAST = 13,
+	SEALPROOF_PIN_USER_PAGES = 14,
+	SEALPROOF_ACCESS_VM_READ = 15,
+	SEALPROOF_ACCESS_VM_WRITE = 16,
+	SEALPROOF_KGDB_READ = 17,
+	SEALPROOF_KGDB_WRITE = 18,
+	SEALPROOF_VMAP_READ = 19,
+	SEALPROOF_VMAP_WRITE = 20,
+	SEALPROOF_GET_AS_KVM = 21,
+	SEALPROOF_DIRECT_MAP_AGAIN = 22,
 };
 
 #endif

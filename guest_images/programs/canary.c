@@ -354,6 +354,47 @@ static void do_read(int argc, char **args, struct text *reply)
 	explicit_bzero(bytes, sizeof(bytes));
 }
 
+/* Shares a planted canary's page with the host, or makes it private again, and tells what it is then. */
+static void change_state(char **args, bool share, struct text *reply)
+{
+	int kind = index_of(args[0], kind_names, KINDS), set = index_of(args[1], set_names, SETS);
+	struct sealproof_canary told;
+
+	if (kind < 0 || set < 0) {
+		reply_error(reply, "usage: share or unshare, user|kernel|page-cache private|control");
+		return;
+	}
+	struct canary *c = &canaries[kind][set];
+
+	if (!c->gpa) {
+		reply_error(reply, "nothing planted");
+		return;
+	}
+	if (!ask_module(c, share ? SEALPROOF_CANARY_SHARE : SEALPROOF_CANARY_UNSHARE, c->page, &told)) {
+		fail_on_page(reply, share ? "share" : "make private", c);
+		return;
+	}
+	c->shared = share;
+	const char *state = state_of(c);
+
+	if (state)
+		text_add(reply, "{\"state\":\"%s\"}", state);
+	else
+		fail_on_page(reply, "tell the state of", c);
+}
+
+static void do_share(int argc, char **args, struct text *reply)
+{
+	(void)argc;
+	change_state(args, true, reply);
+}
+
+static void do_unshare(int argc, char **args, struct text *reply)
+{
+	(void)argc;
+	change_state(args, false, reply);
+}
+
 static void do_protected(int argc, char **args, struct text *reply)
 {
 	const struct canary *unshared = &canaries[KERNEL][PRIVATE];
@@ -373,6 +414,8 @@ static const struct command commands[] = {
 	{ "protected", 0, 0, "usage: protected", do_protected },
 	{ "plant", 1, 1, "usage: plant HEXSEED", do_plant },
 	{ "read", 2, 2, "usage: read user|kernel|page-cache private|control", do_read },
+	{ "share", 2, 2, "usage: share user|kernel|page-cache private|control", do_share },
+	{ "unshare", 2, 2, "usage: unshare user|kernel|page-cache private|control", do_unshare },
 	{ 0 },
 };
 

@@ -335,6 +335,14 @@ class Guest:
             raise MachineError(f"the guest's {planted.kind} page was {planted.state}, and is {reply['state']} now")
         return bytes.fromhex(reply["bytes"])
 
+    def share(self, planted: Planted) -> str:
+        """Share a canary's page with the host, its content with it; what it is then: shared, or plain as ever."""
+        return str(self._canary_ask(f"share {planted.kind} {planted.set}")["state"])
+
+    def take_back(self, planted: Planted) -> str:
+        """Make a canary's page private again; what it is then: private, or plain as ever."""
+        return str(self._canary_ask(f"unshare {planted.kind} {planted.set}")["state"])
+
     def _canary_ask(self, request: str) -> dict[str, Any]:
         if self._canary is None:
             self._canary = self.ssh.converse([f"{PROGRAMS}/canary"], seconds=10)

@@ -3,25 +3,135 @@
 
 from __future__ import annotations
 
-from host_setup.channels.puppets import Puppet
+from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import Attack, Got, Target
-from tests_e2e.support.attack_module import COPY_FROM_USER, DIRECT_MAP_READ, attack_by_module
+from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.attack_module import (
+    ACCESS_VM_READ,
+    ACCESS_VM_WRITE,
+    COPY_FROM_USER,
+    DIRECT_MAP_LOADS,
+    DIRECT_MAP_READ,
+    DIRECT_MAP_WRITE,
+    GET_USER_PAGES,
+    GET_USER_PAGES_FAST,
+    KGDB_READ,
+    KGDB_READS,
+    KGDB_WRITE,
+    KGDB_WRITES,
+    KMAP_LOCAL_READ,
+    KMAP_LOCAL_WRITE,
+    MEMREMAP_READ,
+    PIN_USER_PAGES,
+    attack_by_module,
+    write_by_module,
+)
+
+# --- in QEMU's context, by its address
 
 
 def test_kernel_cannot_copy_private_page_from_user(attack: Attack) -> None:
     """A driver of the host cannot copy a private page of a guest by copy_from_user() of QEMU's address."""
+    _read_in_qemu(attack, "copy_from_user", COPY_FROM_USER)
+
+
+def test_kernel_cannot_get_private_page_by_get_user_pages(attack: Attack) -> None:
+    """A driver of the host cannot get a private page of a guest by get_user_pages(), not even with FOLL_FORCE."""
+    _read_in_qemu(attack, "get_user_pages", GET_USER_PAGES)
+
+
+def test_kernel_cannot_get_private_page_by_get_user_pages_fast(attack: Attack) -> None:
+    """A driver of the host cannot get a private page of a guest by get_user_pages_fast()."""
+    _read_in_qemu(attack, "get_user_pages_fast", GET_USER_PAGES_FAST)
+
+
+def test_kernel_cannot_pin_private_page_for_long(attack: Attack) -> None:
+    """A driver of the host cannot pin a private page of a guest to write to it, as those for DMA do."""
+    _read_in_qemu(attack, "pin_user_pages_fast", PIN_USER_PAGES)
+
+
+def test_kernel_cannot_read_private_page_by_access_process_vm(attack: Attack) -> None:
+    """A driver of the host cannot read a private page of a guest by access_process_vm()."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        return Got(*attack_by_module(qemu, COPY_FROM_USER, page.hva, PAGE_SIZE))
+        done, data = attack_by_module(qemu, ACCESS_VM_READ, page.hva, PAGE_SIZE)
+        done.require("access_process_vm")
+        return Got(Done(returned=len(data)), data)
 
-    attack.by_qemu("copy_from_user", probe)
+    attack.by_qemu("access_process_vm", probe)
+
+
+def test_kernel_cannot_write_private_page_by_access_process_vm(attack: Attack) -> None:
+    """A driver of the host cannot overwrite a private page of a guest by access_process_vm()."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        done, count = write_by_module(qemu, ACCESS_VM_WRITE, page.hva, PATTERN)
+        done.require("access_process_vm")
+        return Got(Done(returned=count), wrote=PATTERN)
+
+    attack.by_qemu("access_process_vm", probe)
+
+
+# --- in any context, where the kernel itself has all pages
 
 
 def test_kernel_cannot_read_private_page_by_direct_map(attack: Attack) -> None:
     """The host's kernel cannot read a private page of a guest at its address in the direct map."""
+    _read(attack, "copy_from_kernel_nofault", DIRECT_MAP_READ)
 
+
+def test_kernel_cannot_write_private_page_by_direct_map(attack: Attack) -> None:
+    """The host's kernel cannot overwrite a private page of a guest at its address in the direct map."""
+    _write(attack, "__put_kernel_nofault", DIRECT_MAP_WRITE)
+
+
+def test_kernel_cannot_load_any_byte_of_private_page_by_direct_map(attack: Attack) -> None:
+    """No byte of a private page of a guest can be loaded in the direct map, by a load of any width."""
+    _read(attack, "loads of 8, 4, 2 and 1 bytes", DIRECT_MAP_LOADS)
+
+
+def test_kernel_cannot_read_private_page_by_kmap_local(attack: Attack) -> None:
+    """The host's kernel cannot read a private page of a guest where kmap_local_page() maps it."""
+    _read(attack, "kmap_local_page", KMAP_LOCAL_READ)
+
+
+def test_kernel_cannot_write_private_page_by_kmap_local(attack: Attack) -> None:
+    """The host's kernel cannot overwrite a private page of a guest where kmap_local_page() maps it."""
+    _write(attack, "kmap_local_page", KMAP_LOCAL_WRITE)
+
+
+def test_kernel_cannot_read_private_page_by_memremap(attack: Attack) -> None:
+    """A driver of the host cannot read a private page of a guest where memremap() maps it."""
+    _read(attack, "memremap", MEMREMAP_READ)
+
+
+def test_kernel_debugger_cannot_read_private_page(attack: Attack) -> None:
+    """The kernel's debugger kgdb cannot read from a private page of a guest."""
+    _read(attack, "kgdb m", KGDB_READ, KGDB_READS)
+
+
+def test_kernel_debugger_cannot_write_private_page(attack: Attack) -> None:
+    """The kernel's debugger kgdb cannot write to a private page of a guest."""
+    _write(attack, "kgdb M", KGDB_WRITE, PATTERN[:KGDB_WRITES])
+
+
+def _read_in_qemu(attack: Attack, call: str, method: int) -> None:
+    def probe(qemu: Puppet, page: Target) -> Got:
+        return Got(*attack_by_module(qemu, method, page.hva, PAGE_SIZE))
+
+    attack.by_qemu(call, probe)
+
+
+def _read(attack: Attack, call: str, method: int, size: int = PAGE_SIZE) -> None:
     def probe(attacker: Puppet, page: Target) -> Got:
-        return Got(*attack_by_module(attacker, DIRECT_MAP_READ, page.hpa, PAGE_SIZE))
+        return Got(*attack_by_module(attacker, method, page.hpa, size))
 
-    attack.by_a_process("copy_from_kernel_nofault", probe)
+    attack.by_a_process(call, probe)
+
+
+def _write(attack: Attack, call: str, method: int, content: bytes = PATTERN) -> None:
+    def probe(attacker: Puppet, page: Target) -> Got:
+        done, _ = write_by_module(attacker, method, page.hpa, content)
+        return Got(done, wrote=content)
+
+    attack.by_a_process(call, probe)

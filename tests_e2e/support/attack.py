@@ -90,23 +90,25 @@ class Attack:
 
     # --- the ways to attack ---
 
-    def by_a_process(self, call: str, probe: Callable[[Puppet, Target], Got]) -> None:
+    def by_a_process(self, call: str, probe: Callable[[Puppet, Target], Got], host: Host | None = None) -> None:
         """Attack from a process of the host with the rights of root; nothing is harmed.
 
-        :param call: the probe's way in, as the report names it.
+        :param call: the probe's way in, as the report names it. :param host: another one than the shared one.
         """
-        with self.puppeteer(self.host) as puppeteer:
+        host = host or self.host
+        with self.puppeteer(host) as puppeteer:
             process = puppeteer.spawn()
-            self._harmless(call, probe, lambda _: contextlib.nullcontext(process))
+            self._harmless(host, call, probe, lambda _: contextlib.nullcontext(process))
 
     def by_qemu(self, call: str, probe: Callable[[Puppet, Target], Got]) -> None:
         """Attack from within each guest's own QEMU, which goes on unharmed."""
-        with self.puppeteer(self.host) as puppeteer:
-            self._harmless(call, probe, lambda guest: puppeteer.inside(guest.pid))
+        host = self.host
+        with self.puppeteer(host) as puppeteer:
+            self._harmless(host, call, probe, lambda guest: puppeteer.inside(guest.pid))
 
     def from_outside(self, call: str, probe: Callable[[Guest, Target], Got]) -> None:
         """Attack by what the harness itself has, for instance QMP of the guest's QEMU; nothing is harmed."""
-        self._harmless(call, probe, contextlib.nullcontext)
+        self._harmless(self.host, call, probe, contextlib.nullcontext)
 
     def lethal(self, call: str, probe: Callable[[Host, Guest, Target], Got]) -> None:
         """Attack with a probe that may cost a QEMU its life: each kind of page has a pristine host, controls first."""
@@ -189,11 +191,11 @@ class Attack:
 
     def _harmless(
         self,
+        host: Host,
         call: str,
         probe: Callable[[_A, Target], Got],
         attacker: Callable[[Guest], contextlib.AbstractContextManager[_A]],
     ) -> None:
-        host = self.host
         seen: list[Seen] = []
         for guest, sets in pages_of(host):
             aimed = [one for one in self.aim(guest, sets) if one.planted.kind in self._kinds]

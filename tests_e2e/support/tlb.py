@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reads by a CPU whose TLB has a page's old mapping: it had read the page before that became private."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Callable, Iterator, Sequence
+
+from common.errors import ChannelError
+from host_setup.channels.puppets import Done, Puppet
+from host_setup.channels.ssh import Ssh
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from signoff.observation import PAGE_SIZE
+from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack, Got, Seen, pages_of
+from tests_e2e.support.attack_module import CPU_READ, WATCH_START, WATCH_STOP, attack_by_module
+
+MASK = struct.Struct("<Q")
+
+
+def online_cpus(ssh: Ssh) -> list[int]:
+    """The numbers of a host's CPUs that are online."""
+    text = ssh.run(["cat", "/sys/devices/system/cpu/online"], seconds=10).require().text.strip()
+    ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
+    return [cpu for part in ends for cpu in range(part[0], part[-1] + 1)]
+
+
+Reader = Callable[[Puppet, Guest, Aimed, Sequence[int]], Got]
+
+
+def attack_around_the_change(attack: Attack, host: Host, call: str, reader: Reader) -> None:
+    """Have a reader try all pages of a host, and the claim judged."""
+    cpus = online_cpus(host.ssh)
+    seen: list[Seen] = []
+    with attack.puppeteer(host) as puppeteer:
+        attacker = puppeteer.spawn()
+        for guest, sets in pages_of(host):
+            for aimed in attack.aim(guest, sets):
+                got = reader(attacker, guest, aimed, cpus)
+                seen.append((aimed, attack.observe(call, guest, aimed, got)))
+    attack.judge(seen)
+
+
+def read_on_each_cpu(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequence[int]) -> Got:
+    """Read a page on each CPU, the page under test once while it is shared, and again when it is private."""
+
+    def read(cpu: int) -> Got:
+        return Got(*attack_by_module(attacker, CPU_READ, aimed.target.hpa, PAGE_SIZE, cpu=cpu))
+
+    with _shared(guest, aimed):
+        for cpu in cpus:
+            read(cpu).done.require(f"the read on CPU {cpu} before the page became private")
+    return _as_one([read(cpu) for cpu in cpus])
+
+
+def read_all_along(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequence[int]) -> Got:
+    """Read a page on one CPU after the other, without a break from when it is shared until it is private."""
+    return _as_one([_watch(attacker, guest, aimed, cpu, cpus) for cpu in cpus])
+
+
+def _watch(attacker: Puppet, guest: Guest, aimed: Aimed, cpu: int, cpus: Sequence[int]) -> Got:
+    address = aimed.target.hpa
+    others = sum(1 << other for other in cpus if other != cpu)
+    if not others:
+        raise ChannelError("one CPU alone: nobody could make the page private while it reads")
+    mask = attacker.memory(MASK.pack(others))
+    attacker.syscall("sched_setaffinity", 0, MASK.size, mask).require("leave the CPU")
+    with _shared(guest, aimed):
+        began, _ = attack_by_module(attacker, WATCH_START, address, PAGE_SIZE, cpu=cpu)
+        began.require(f"the read on CPU {cpu} before the page became private")
+    done, data = attack_by_module(attacker, WATCH_STOP, address, PAGE_SIZE)
+    if done.errno in ("ETIME", "ENOENT"):
+        raise ChannelError(f"the reader on CPU {cpu} ended before it was asked to: {done.errno}")
+    return Got(done, data)
+
+
+@contextlib.contextmanager
+def _shared(guest: Guest, aimed: Aimed) -> Iterator[None]:
+    """Have the page under test shared for that long; a control is what it is."""
+    if aimed.planted.set != UNDER_TEST:
+        yield
+        return
+    guest.share(aimed.planted)
+    yield
+    state = guest.take_back(aimed.planted)
+    if state != aimed.planted.state:
+        raise ChannelError(f"the page was {aimed.planted.state}, and is {state} after it was shared")
+
+
+def _as_one(got: Sequence[Got]) -> Got:
+    """All reads as one: how they ended, if all ended the same way, and all that they got."""
+    ends = {one.done for one in got}
+    return Got(ends.pop() if len(ends) == 1 else Done(), b"".join(one.data for one in got))
