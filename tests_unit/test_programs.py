@@ -553,6 +553,21 @@ def test_the_control_set_is_shared_before_it_holds_anything_and_shared_anew_at_e
     canary.server.close()
 
 
+@pytest.mark.parametrize(("fake", "states"), [("plain", ["plain"] * 2), ("protected", ["shared", "private"])])
+def test_a_private_page_is_shared_and_taken_back_with_its_content(
+    canary_on_a_fake: Path, tmp_path: Path, fake: str, states: list[str]
+) -> None:
+    canary = FakeModule(canary_on_a_fake, tmp_path, fake)
+    assert canary("share kernel private") == {"error": "nothing planted"}
+    planted = {(one["kind"], one["set"]): one["bytes"] for one in canary(SEED)["canaries"]}
+    for kind in ("user", "kernel", "page-cache"):
+        told = [canary(f"{change} {kind} private")["state"] for change in ("share", "unshare")]
+        assert told == states
+        assert canary(f"read {kind} private")["bytes"] == planted[kind, "private"]
+    assert "usage" in canary("share disk private")["error"]
+    canary.server.close()
+
+
 @pytest.mark.parametrize(
     ("fails", "request_", "error"),
     [

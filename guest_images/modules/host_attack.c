@@ -201,7 +201,7 @@ static int by_cpu_read(const struct sealproof_attack *attack, void *bytes, u64 *
  * A thread that reads, and leaves its CPU to nobody but interrupts: in a switch to another process the CPU would drop
  * what its TLB holds. It gives up after so long, not to be taken for a CPU that hangs.
  */
-#define WATCH_TIME	(5 * HZ)
+#define WATCH_TIME	(15 * HZ)	/* a stall is reported after 20 s or more */
 
 static struct watch {
 	struct task_struct *task;

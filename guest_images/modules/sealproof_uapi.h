@@ -111,7 +111,7 @@ struct sealproof_attack {
  * CPU_READ: page_address(page), by an interrupt on the CPU with the number flags.
  * WATCH_START: a thread on the CPU with the number flags reads the page at page_address(page) without a break, alone there
  *   but for interrupts; result is what its first read met. WATCH_STOP: it reads once more and ends; result and buffer are
- *   of that read. -ETIME when it gave up before, after 5 s; -ENOENT when there is none. length is a page's.
+ *   of that read. -ETIME when it gave up before, after 15 s; -ENOENT when there is none. length is a page's.
  * KGDB_*: page_address(page), by the kernel's debugger, in one packet of at most 256 bytes to read, 128 to write; result
  *   is the errno of its answer. -EBUSY when it has another I/O driver, -EPROTO when its answer makes no sense.
  * VMAP_*: a new mapping by vmap(). GET_AS_KVM: target is a virtual address of the caller; get_user_pages(), if refused

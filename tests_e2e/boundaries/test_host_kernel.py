@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from host_setup.channels.puppets import Puppet
-from host_setup.hosts.base import Host
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 from tests_e2e.support.attack_module import (
@@ -15,10 +14,6 @@ from tests_e2e.support.attack_module import (
     attack_by_module,
     write_by_module,
 )
-from tests_e2e.support.direct_map import direct_map
-from tests_e2e.support.tlb import attack_around_the_change, read_all_along
-
-LOCAL_FLUSH = "/sys/module/protected_guest_mem/parameters/local_flush"
 
 
 def test_module_reads_private_page_by_a_new_mapping(attack: Attack) -> None:
@@ -56,23 +51,3 @@ def test_module_puts_private_page_back_into_direct_map(attack: Attack) -> None:
         return Got(*attack_by_module(attacker, DIRECT_MAP_AGAIN, page.hpa, PAGE_SIZE))
 
     attack.by_a_process("set_direct_map_default_noflush", probe)
-
-
-def test_cpu_keeps_access_to_private_page_with_local_flush(attack: Attack) -> None:
-    """With the RFC's flush of one CPU's TLB another CPU goes on reading a page that has become private."""
-    with attack.pool.fresh() as host:
-        _flush_locally(host)
-        attack_around_the_change(attack, host, "reads without a break", read_all_along)
-
-
-def _flush_locally(host: Host) -> None:
-    """Have a host flush as the RFC did: set the boot parameter, which is read-only by now, where the kernel has it.
-
-    A kernel without the series has no such parameter, and no private pages.
-    """
-    if host.ssh.run(["test", "-e", LOCAL_FLUSH], seconds=10).status != 0:
-        return
-    found = host.ssh.run(["grep", " local_flush$", "/proc/kallsyms"], seconds=20).require().text.split()
-    at = direct_map(host.ssh).physical(int(found[0], 16))
-    set_it = f"printf '\\001' | dd of=/dev/mem bs=1 seek={at} conv=notrunc status=none"
-    host.ssh.run(["sh", "-c", f"{set_it} && grep -q Y {LOCAL_FLUSH}"], seconds=10).require()

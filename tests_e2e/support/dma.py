@@ -31,8 +31,12 @@ def plug_in(host: EmulatedHost) -> None:
     """Plug the device into a host, and let it read and write memory (bus master).
 
     Not there from the start: a saved host would forget its registers, for which QEMU keeps no state.
+
+    :raises ChannelError: it cannot be had.
     """
-    host.qemu.qmp.execute("device_add", driver="edu", id="edu", dma_mask=MASK)
+    refused = host.qemu.qmp.monitor(f"device_add edu,id=edu,dma_mask={MASK:#x}")
+    if refused:
+        raise ChannelError(f"device_add edu: {refused}", hint="has the host's QEMU this device?")
     enable = 'cd "${found%/device}" && echo 1 > enable && printf "\\006" | dd of=config bs=1 seek=4 status=none'
     _shell(host.ssh, f"echo 1 > /sys/bus/pci/rescan; found=$({FIND}) && {enable}")
 

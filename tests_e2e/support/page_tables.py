@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel's page tables as it tells them (arch/x86/mm/dump_pagetables.c, PTDUMP_DEBUGFS)."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+
+from common.errors import ChannelError
+from host_setup.channels.ssh import Ssh
+
+DUMP = "/sys/kernel/debug/page_tables/kernel"
+RANGE = re.compile(r"0x([0-9a-f]+)-0x([0-9a-f]+)\s+\d+[KMGTPE]\s+(.*)$")
+READABLE = {"RW", "ro"}  # one of them stands in each line of what is present
+
+
+class PageTables:
+    """What is mapped.
+
+    :param dump: ranges one after the other, present or not; lines that tell no range are titles.
+    """
+
+    def __init__(self, dump: str) -> None:
+        found = [match for line in dump.splitlines() if (match := RANGE.match(line))]
+        self._ranges = sorted(
+            (int(one[1], 16), int(one[2], 16), not READABLE.isdisjoint(one[3].split())) for one in found
+        )
+        self._starts = [start for start, _, _ in self._ranges]
+
+    def maps(self, address: int) -> bool:
+        """Whether a load at an address of the kernel succeeds.
+
+        :raises ChannelError: the dump says nothing of it.
+        """
+        at = bisect_right(self._starts, address) - 1
+        if at < 0 or address >= self._ranges[at][1]:
+            raise ChannelError(f"the dump of the kernel's page tables does not tell of {address:#x}")
+        return self._ranges[at][2]
+
+
+def page_tables(ssh: Ssh) -> PageTables:
+    """The kernel's page tables now."""
+    return PageTables(ssh.run(["cat", DUMP], seconds=60).require().text)
