@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""KVM's own interface, used by a process that we move: a VM of our making, or the one that QEMU already has.
+
+Numbers and structures are those of linux/kvm.h and x86's asm/kvm.h, Linux 6.12. What runs in a VM here is a few bytes
+of code in real mode, whose segments begin where we want them to, anywhere in the guest's memory.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from common.errors import ChannelError
+from host_setup.channels.puppets import Done, Puppet, Puppeteer
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from signoff.observation import PAGE_SIZE
+from tests_e2e.support.attack import Attack, Got, Target
+
+KVM_CREATE_VM, KVM_GET_VCPU_MMAP_SIZE, KVM_CREATE_VCPU, KVM_RUN = 0xAE01, 0xAE04, 0xAE41, 0xAE80
+KVM_SET_USER_MEMORY_REGION = 0x4020AE46
+KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS = 0x8090AE81, 0x4090AE82, 0x8138AE83, 0x4138AE84
+KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, KVM_GET_MP_STATE, KVM_SET_MP_STATE = (
+    0x8040AE9F,
+    0x4040AEA0,
+    0x8004AE98,
+    0x4004AE99,
+)
+KVM_GET_SREGS2, KVM_GET_MSRS, KVM_SET_MSRS = 0x8140AECC, 0xC008AE88, 0x4008AE89
+KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY = 1, 2
+KVM_EXIT_IO = 2
+
+_REGION = struct.Struct("<IIQQQ")  # slot, flags, guest-physical address, size, address
+_REGS = struct.Struct("<18Q")  # rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8 .. r15, rip, rflags
+_SEGMENT = struct.Struct("<QIH8Bxx")  # base, limit, selector, type, present, dpl, db, s, l, g, avl
+_CONTROL = struct.Struct("<6Q")  # cr0, cr2, cr3, cr4, cr8, efer
+_MSRS = struct.Struct("<IIIIQ")  # how many, padding, number, reserved, value
+_SREGS_BYTES, _SREGS2_BYTES, _CONTROL_AT, _PDPTRS_AT, _EVENTS_BYTES, _MP_STATE_BYTES = 312, 320, 224, 288, 64, 4
+_IMMEDIATE_EXIT_AT, _EXIT_REASON_AT = 1, 8  # in struct kvm_run
+_RUN_BYTES = PAGE_SIZE  # of what KVM would map: kvm_run itself
+_READ_WRITE, _SHARED, O_RDWR = 3, 1, 2
+RAM_BASE = 1 << 20
+# The guest has nothing there, and real mode reaches it; QEMU has few slots.
+SPARE, PAST, SPARE_SLOT, ALIAS_SLOT, SLOTS = 0x40000000, 0x40100000, 500, 501, 32
+_RFLAGS = 2  # no interrupts; bit 1 is always set
+CR0_REAL, CR0_PAGED, CR4_PAE = 0x10, 0x80000011, 0x20
+MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW, MSR_KVM_STEAL_TIME = 0x4B564D00, 0x4B564D01, 0x4B564D03
+
+REP_MOVSB = bytes.fromhex("f3a4")  # 64-bit: copies rcx bytes from [rsi] to [rdi]
+REP_MOVSD = bytes.fromhex("66f3a5")  # 16-bit: copies cx times 4 bytes from ds:si to es:di
+OUT_80 = bytes.fromhex("e680")  # out 0x80, al: no device of KVM's is there, so KVM_RUN returns
+FORCED = bytes.fromhex("0f0b6b766d")  # ud2; "kvm": what follows is carried out by KVM's emulator
+# KVM_RUN first completes the OUT that it returned for, if the CPU still stands there: so no code begins with one.
+PAUSE = bytes.fromhex("90") + OUT_80
+COPY = REP_MOVSD + OUT_80
+EMULATED_COPY = FORCED + COPY
+WORDS = PAGE_SIZE // 4
+# mov eax, [si]; mov ebx, [si + 4]; mov ecx, [si + 8]; mov edx, [si + 12]
+LOAD_16 = bytes.fromhex("668b04668b5c04668b4c08668b540c") + OUT_80
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of KVM's. :ivar fd: its descriptor in the process. :ivar scratch: memory there, for arguments."""
+
+    process: Puppet
+    fd: int
+    scratch: int
+
+    def put(self, request: int, content: bytes) -> Done:
+        """An ioctl that takes a structure."""
+        self.process.write(self.scratch, content)
+        return self.process.syscall("ioctl", self.fd, request, self.scratch)
+
+    def set(self, request: int, content: bytes) -> None:
+        """The same; it must succeed."""
+        self.put(request, content).require(f"KVM ioctl {request:#x}")
+
+    def get(self, request: int, size: int) -> bytes:
+        """What an ioctl tells, so many bytes; it must succeed."""
+        self.process.syscall("ioctl", self.fd, request, self.scratch).require(f"KVM ioctl {request:#x}")
+        return self.process.read(self.scratch, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Vm(File):
+    """A VM."""
+
+    def region(self, slot: int, gpa: int, size: int, address: int, flags: int = 0) -> Done:
+        """KVM_SET_USER_MEMORY_REGION: bytes of guest-physical memory, which are the process's own at ``address``."""
+        return self.put(KVM_SET_USER_MEMORY_REGION, _REGION.pack(slot, flags, gpa, size, address))
+
+
+@dataclass(frozen=True, slots=True)
+class Vcpu(File):
+    """A virtual CPU. :ivar run_at: where the process has its ``struct kvm_run``."""
+
+    run_at: int
+
+    def aim(self, code: int, source: int, target: int, **registers: int) -> None:
+        """Have it begin at guest-physical address ``code``, in real mode, with ds at ``source`` and es at ``target``.
+
+        :param registers: general registers; those not given are 0.
+        """
+        segments = [_segment(code, 0xB), _segment(source, 3), _segment(target, 3), *[_segment(0, 3)] * 3]
+        segments += [_segment(0, 0xB, s=0), _segment(0, 2, s=0)]  # a busy TSS, an LDT
+        sregs = bytearray(self.get(KVM_GET_SREGS, _SREGS_BYTES))
+        sregs[: len(segments) * _SEGMENT.size] = b"".join(segments)
+        sregs[_CONTROL_AT : _CONTROL_AT + _CONTROL.size] = _CONTROL.pack(CR0_REAL, 0, 0, 0, 0, 0)
+        self.set(KVM_SET_SREGS, bytes(sregs))
+        names = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi")
+        self.set(KVM_SET_REGS, _REGS.pack(*(registers.get(name, 0) for name in names), *[0] * 11, _RFLAGS))
+
+    def page_directory_pointers(self, tables: Iterable[int]) -> Iterator[bytes]:
+        """What KVM takes for the four page directory pointers of PAE paging, while CR3 is each of ``tables``.
+
+        It must have been aimed before: with segments of 64-bit mode KVM refuses this paging.
+        """
+        sregs = bytearray(self.get(KVM_GET_SREGS, _SREGS_BYTES))
+        for table in tables:
+            sregs[_CONTROL_AT : _CONTROL_AT + _CONTROL.size] = _CONTROL.pack(CR0_PAGED, 0, table, CR4_PAE, 0, 0)
+            self.set(KVM_SET_SREGS, bytes(sregs))
+            yield self.get(KVM_GET_SREGS2, _SREGS2_BYTES)[_PDPTRS_AT:]
+
+    def loaded(self) -> bytes:
+        """What ``LOAD_16`` has loaded, from its registers."""
+        rax, rbx, rcx, rdx, *_ = _REGS.unpack(self.get(KVM_GET_REGS, _REGS.size))
+        return struct.pack("<4I", rax, rbx, rcx, rdx)
+
+    def msr(self, number: int) -> int:
+        """A model-specific register."""
+        self.put(KVM_GET_MSRS, _MSRS.pack(1, 0, number, 0, 0)).require("KVM_GET_MSRS")
+        return int(_MSRS.unpack(self.process.read(self.scratch, _MSRS.size))[-1])
+
+    def set_msr(self, number: int, value: int) -> Done:
+        """Set one; returns how many were set."""
+        return self.put(KVM_SET_MSRS, _MSRS.pack(1, 0, number, 0, value))
+
+    def run(self) -> Done:
+        """KVM_RUN: it returned the exit's reason (``KVM_EXIT_IO``), or -1 and an errno."""
+        done = self.process.syscall("ioctl", self.fd, KVM_RUN, 0)
+        if done.errno is not None or done.signal is not None:
+            return done
+        (reason,) = struct.unpack("<I", self.process.read(self.run_at + _EXIT_REASON_AT, 4))
+        return replace(done, returned=reason)
+
+    @contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """Its registers and events are ours for as long as the context lasts, and then again what they were."""
+        regs, sregs = self.get(KVM_GET_REGS, _REGS.size), self.get(KVM_GET_SREGS, _SREGS_BYTES)
+        events = self.get(KVM_GET_VCPU_EVENTS, _EVENTS_BYTES)
+        state = self.get(KVM_GET_MP_STATE, _MP_STATE_BYTES)
+        self.set(KVM_SET_VCPU_EVENTS, bytes(_EVENTS_BYTES))
+        self.set(KVM_SET_MP_STATE, bytes(_MP_STATE_BYTES))  # runnable, if it was halted
+        leave = self.process.read(self.run_at + _IMMEDIATE_EXIT_AT, 1)
+        self.process.write(self.run_at + _IMMEDIATE_EXIT_AT, b"\0")  # QEMU has set it to stop the CPU
+        try:
+            yield
+        finally:
+            self.set(KVM_SET_SREGS, sregs)
+            self.set(KVM_SET_REGS, regs)
+            self.set(KVM_SET_VCPU_EVENTS, events)
+            self.set(KVM_SET_MP_STATE, state)
+            self.process.write(self.run_at + _IMMEDIATE_EXIT_AT, leave)
+
+
+@contextmanager
+def second_vm(process: Puppet) -> Iterator[tuple[Vm, Vcpu]]:
+    """A new VM with one CPU and no memory; it is gone afterwards."""
+    scratch = process.memory(PAGE_SIZE)
+    kvm = process.open("/dev/kvm", O_RDWR)
+    vm = process.syscall("ioctl", kvm, KVM_CREATE_VM, 0).require("KVM_CREATE_VM")
+    cpu = process.syscall("ioctl", vm, KVM_CREATE_VCPU, 0).require("KVM_CREATE_VCPU")
+    size = process.syscall("ioctl", kvm, KVM_GET_VCPU_MMAP_SIZE, 0).require("KVM_GET_VCPU_MMAP_SIZE")
+    run = process.syscall("mmap", 0, size, _READ_WRITE, _SHARED, cpu, 0).require("mmap of the virtual CPU")
+    try:
+        yield Vm(process, vm, scratch), Vcpu(process, cpu, scratch, run)
+    finally:
+        process.syscall("munmap", run, size).require("munmap of the virtual CPU")
+        for fd in (cpu, vm, kvm):
+            process.syscall("close", fd).require("close")
+
+
+@dataclass(frozen=True, slots=True)
+class Ram:
+    """The memory slot of the guest's memory above 1 MiB. :ivar address: where QEMU has it."""
+
+    vm: Vm
+    slot: int
+    size: int
+    address: int
+
+    def put(self, flags: int = 0) -> None:
+        """Add the slot as it was, or give it other flags."""
+        self.vm.region(self.slot, RAM_BASE, self.size, self.address, flags).require("add the guest's memory")
+
+    def delete(self) -> None:
+        """Take the slot away."""
+        self.vm.region(self.slot, 0, 0, 0).require("delete the guest's memory")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnVm:
+    """The VM that a QEMU runs its guest with, stopped. :ivar cpu: its first CPU. :ivar memory: of the guest, MiB."""
+
+    vm: Vm
+    cpu: Vcpu
+    memory: int
+
+    @property
+    def qemu(self) -> Puppet:
+        """The QEMU."""
+        return self.vm.process
+
+    def ram(self, gpa: int, address: int) -> Ram:
+        """The slot that has this page, which lies there in QEMU.
+
+        Nothing tells a slot's number: KVM_SET_USER_MEMORY_REGION with what a slot is already changes nothing and
+        succeeds, of another slot it says EINVAL, and of a number without a slot EEXIST.
+        """
+        size, start = (self.memory << 20) - RAM_BASE, address - gpa + RAM_BASE
+        for slot in range(SLOTS):
+            done = self.vm.region(slot, RAM_BASE, size, start)
+            if done.returned == 0:
+                return Ram(self.vm, slot, size, start)
+            if done.errno not in ("EINVAL", "EEXIST"):
+                done.require("look for the slot of the guest's memory")
+        raise ChannelError(f"no slot of QEMU's is {self.memory - 1} MiB at 1 MiB")
+
+    @contextmanager
+    def code(self, code: bytes) -> Iterator[int]:
+        """Give the guest a page of code, at the guest-physical address that this returns."""
+        page = self.qemu.memory(code.ljust(PAGE_SIZE, b"\0"))
+        self.vm.region(SPARE_SLOT, SPARE, PAGE_SIZE, page).require("a slot for code")
+        try:
+            yield SPARE
+        finally:
+            self.vm.region(SPARE_SLOT, 0, 0, 0).require("delete the slot for code")
+
+
+@contextmanager
+def own_vm(host: Host, puppeteer: Puppeteer, guest: Guest) -> Iterator[OwnVm]:
+    """Stop a guest and have its VM in hand, by its QEMU; its CPU afterwards goes on where it was."""
+    lines = host.ssh.run(["ls", "-l", f"/proc/{guest.pid}/fd"], seconds=10).require().text.splitlines()
+    links = [line.rsplit(maxsplit=3) for line in lines if " -> anon_inode:kvm-v" in line]
+    files = {name.removeprefix("anon_inode:"): int(fd) for _, fd, _, name in links}
+    guest.qmp.execute("stop")
+    try:
+        with puppeteer.inside(guest.pid) as qemu:
+            file = files["kvm-vcpu:0"]
+            run = qemu.syscall("mmap", 0, _RUN_BYTES, _READ_WRITE, _SHARED, file, 0).require("mmap of the virtual CPU")
+            scratch = qemu.memory(PAGE_SIZE)
+            cpu = Vcpu(qemu, file, scratch, run)
+            with cpu.borrowed():
+                yield OwnVm(Vm(qemu, files["kvm-vm"], scratch), cpu, guest.spec.memory)
+            qemu.syscall("munmap", run, _RUN_BYTES).require("munmap of the virtual CPU")
+    finally:
+        guest.qmp.execute("cont")
+
+
+def by_own_vm(attack: Attack, call: str, probe: Callable[[OwnVm, Target], Got]) -> None:
+    """Attack from within QEMU by the VM that it runs the guest with; both go on unharmed."""
+    host = attack.host
+    with attack.puppeteer(host) as puppeteer:
+        attack.by_whom(call, probe, lambda guest: own_vm(host, puppeteer, guest))
+
+
+def load(qemu: Puppet, page: Target) -> Got:
+    """Have QEMU load the page, by an instruction."""
+    buffer = qemu.memory(PAGE_SIZE)
+    done = qemu.run(REP_MOVSB, rsi=page.hva, rdi=buffer, rcx=PAGE_SIZE)
+    return Got(done.as_a_load(), qemu.read(buffer, PAGE_SIZE))
+
+
+def _segment(base: int, kind: int, s: int = 1) -> bytes:
+    return _SEGMENT.pack(base, 0xFFFF, 0, kind, 1, 0, 0, s, 0, 0, 0)
