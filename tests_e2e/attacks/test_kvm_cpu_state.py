@@ -6,25 +6,22 @@ The guest is stopped meanwhile, and its CPU goes on where it was.
 
 from __future__ import annotations
 
-import struct
-
 from host_setup.channels.puppets import Done
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Attack, Got, Target
 from tests_e2e.support.kvm import (
-    KVM_SET_VAPIC_ADDR,
     LOAD_16,
     MSR_KVM_STEAL_TIME,
     MSR_KVM_SYSTEM_TIME_NEW,
     MSR_KVM_WALL_CLOCK_NEW,
-    OUT_80,
+    PAUSE,
     OwnVm,
     by_own_vm,
     load,
 )
 
 ENABLED = 1  # lowest bit of the paravirtual MSRs that hold an address
-WALL_CLOCK, CLOCK, STEAL_TIME, TPR = 12, 32, 64, 4  # bytes that KVM writes: asm/pvclock-abi.h, asm/kvm_para.h, lapic.c
+WALL_CLOCK, CLOCK, STEAL_TIME = 12, 32, 64  # bytes that KVM writes: asm/pvclock-abi.h, asm/kvm_para.h
 TABLE = 32  # bytes: four page directory pointers
 
 
@@ -59,26 +56,12 @@ def test_kvm_cannot_be_made_to_write_steal_time_into_private_page(attack: Attack
 def written(own: OwnVm, page: Target, msr: int, size: int) -> Got:
     """Have KVM write what belongs to an MSR, which it does before the CPU runs."""
     before = own.cpu.msr(msr)
-    with own.code(OUT_80) as code:
+    with own.code(PAUSE) as code:
         own.cpu.set_msr(msr, page.gpa | ENABLED).require("set the MSR")
         own.cpu.aim(code, 0, 0)
         done = own.cpu.run()
         own.cpu.set_msr(msr, before).require("set the MSR back")
         return Got(done, wrote=found(own, page, size))
-
-
-def test_kvm_cannot_be_made_to_write_the_task_priority_into_private_page(attack: Attack) -> None:
-    """QEMU cannot have KVM write the task priority over a private page, by KVM_SET_VAPIC_ADDR."""
-
-    def probe(own: OwnVm, page: Target) -> Got:
-        with own.code(OUT_80) as code:
-            own.cpu.set(KVM_SET_VAPIC_ADDR, struct.pack("<Q", page.gpa))
-            own.cpu.aim(code, 0, 0)
-            done = own.cpu.run()
-            own.cpu.set(KVM_SET_VAPIC_ADDR, bytes(8))
-            return Got(done, wrote=found(own, page, TPR))
-
-    by_own_vm(attack, "KVM_RUN, task priority", probe)
 
 
 def test_kvm_does_not_tell_private_page_as_page_directory_pointers(attack: Attack) -> None:

@@ -28,7 +28,7 @@ KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, KVM_GET_MP_STATE, KVM_SET_MP_STATE = (
     0x8004AE98,
     0x4004AE99,
 )
-KVM_GET_SREGS2, KVM_GET_MSRS, KVM_SET_MSRS, KVM_SET_VAPIC_ADDR = 0x8140AECC, 0xC008AE88, 0x4008AE89, 0x4008AE93
+KVM_GET_SREGS2, KVM_GET_MSRS, KVM_SET_MSRS = 0x8140AECC, 0xC008AE88, 0x4008AE89
 KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY = 1, 2
 KVM_EXIT_IO = 2
 
@@ -42,13 +42,8 @@ _IMMEDIATE_EXIT_AT, _EXIT_REASON_AT = 1, 8  # in struct kvm_run
 _RUN_BYTES = PAGE_SIZE  # of what KVM would map: kvm_run itself
 _READ_WRITE, _SHARED, O_RDWR = 3, 1, 2
 RAM_BASE = 1 << 20
-SPARE, PAST, SPARE_SLOT, ALIAS_SLOT, SLOTS = (
-    1 << 32,
-    (1 << 32) + (1 << 20),
-    500,
-    501,
-    32,
-)  # QEMU's guest has nothing there, and few slots
+# The guest has nothing there, and real mode reaches it; QEMU has few slots.
+SPARE, PAST, SPARE_SLOT, ALIAS_SLOT, SLOTS = 0x40000000, 0x40100000, 500, 501, 32
 _RFLAGS = 2  # no interrupts; bit 1 is always set
 CR0_REAL, CR0_PAGED, CR4_PAE = 0x10, 0x80000011, 0x20
 MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW, MSR_KVM_STEAL_TIME = 0x4B564D00, 0x4B564D01, 0x4B564D03
@@ -57,6 +52,8 @@ REP_MOVSB = bytes.fromhex("f3a4")  # 64-bit: copies rcx bytes from [rsi] to [rdi
 REP_MOVSD = bytes.fromhex("66f3a5")  # 16-bit: copies cx times 4 bytes from ds:si to es:di
 OUT_80 = bytes.fromhex("e680")  # out 0x80, al: no device of KVM's is there, so KVM_RUN returns
 FORCED = bytes.fromhex("0f0b6b766d")  # ud2; "kvm": what follows is carried out by KVM's emulator
+# KVM_RUN first completes the OUT that it returned for, if the CPU still stands there: so no code begins with one.
+PAUSE = bytes.fromhex("90") + OUT_80
 COPY = REP_MOVSD + OUT_80
 EMULATED_COPY = FORCED + COPY
 WORDS = PAGE_SIZE // 4
