@@ -119,15 +119,6 @@ class Attack:
         """Attack by whatever ``attacker`` makes of each guest, which goes on unharmed afterwards."""
         self._harmless(self.host, call, probe, attacker)
 
-    def by_whom(
-        self,
-        call: str,
-        probe: Callable[[_A, Target], Got],
-        attacker: Callable[[Guest], contextlib.AbstractContextManager[_A]],
-    ) -> None:
-        """Attack by whatever ``attacker`` makes of each guest, which goes on unharmed afterwards."""
-        self._harmless(call, probe, attacker)
-
     def lethal(self, call: str, probe: Callable[[Host, Guest, Target], Got]) -> None:
         """Attack with a probe that may cost a QEMU its life: each kind of page has a pristine host, controls first."""
         seen: list[Seen] = []
