@@ -126,6 +126,7 @@ class FakeTrial:
         self.subject: list[Observation] = []
         self.control: list[Observation] = []
         self.judged = 0
+        self.claim = probe_claim()
 
     def attack(self, *, subject: list[Observation], control: list[Observation]) -> None:
         self.subject, self.control = subject, control
@@ -176,6 +177,14 @@ def test_probe_runs_on_all_six_pages_and_each_is_told_by_its_own_canary(
     assert {one.call for one in everything} == {"process_vm_readv"}
     assert {one.state for one in everything} == {State.PLAIN}
     assert world.events[-1] == "puppeteer ends"
+
+
+def test_claim_about_one_kind_of_page_is_tried_on_that_kind_alone(
+    attack: Attack, world: World, trial: FakeTrial
+) -> None:
+    trial.claim = probe_claim(pages=["kernel"])
+    attack.by_a_process("c", reads_all(world))
+    assert [one.page for one in (*trial.subject, *trial.control)] == [Page.KERNEL] * 2
 
 
 def test_reach_tells_guest_physical_virtual_and_host_physical_and_the_mapping(

@@ -110,10 +110,8 @@ class Attack:
 
     def lethal(self, call: str, probe: Callable[[Host, Guest, Target], Got]) -> None:
         """Attack with a probe that may cost a QEMU its life: each kind of page has a pristine host, controls first."""
-        claim = self._claim.claim
-        kinds = [kind for kind, page in PAGES.items() if not isinstance(claim, ProbeClaim) or page in claim.pages]
         seen: list[Seen] = []
-        for kind in kinds:
+        for kind in self._kinds():
             with self.pool.fresh() as host:
                 seen += self._one_kind(host, kind, call, probe)
         self.judge(seen)
@@ -183,16 +181,21 @@ class Attack:
 
     # --- inside ---
 
+    def _kinds(self) -> list[str]:
+        """The guest's names for the kinds of page that the claim is about."""
+        claim = self._claim.claim
+        return [kind for kind, page in PAGES.items() if not isinstance(claim, ProbeClaim) or page in claim.pages]
+
     def _harmless(
         self,
         call: str,
         probe: Callable[[_A, Target], Got],
         attacker: Callable[[Guest], contextlib.AbstractContextManager[_A]],
     ) -> None:
-        host = self.host
+        host, kinds = self.host, self._kinds()
         seen: list[Seen] = []
         for guest, sets in _pages_of(host):
-            aimed = self.aim(guest, sets)
+            aimed = [one for one in self.aim(guest, sets) if one.planted.kind in kinds]
             # While its QEMU is held, the guest answers no question: all probes first, then the guest's view.
             with attacker(guest) as who:
                 got = [probe(who, one.target) for one in aimed]

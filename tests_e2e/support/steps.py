@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Steps that many probes take in a puppet: pipes, devices, results that the kernel hands over in memory."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from common.errors import ChannelError
+from host_setup.channels.puppets import Done, Puppet
+from tests_e2e.support.attack_module import ERRNO
+
+O_RDWR = 2
+O_NONBLOCK, O_DIRECT = 0o4000, 0o40000
+POLLIN, POLLERR = 1, 8
+POLL_MS = 4000  # less than puppeteer gives a system call
+IOC_NONE, IOC_WRITE, IOC_READ = 0, 1, 2  # asm-generic/ioctl.h
+
+
+def ended(result: int) -> Done:
+    """How a call ended whose result the kernel left in memory: a value, or a negative errno."""
+    return Done(returned=result) if result >= 0 else Done(returned=-1, errno=ERRNO.get(-result, str(-result)))
+
+
+def gave(done: Done) -> Done:
+    """The same for a call that gives a descriptor, whose number says nothing: 0 if it gave one."""
+    return done if done.errno is not None else Done(returned=0)
+
+
+def ioc(direction: int, kind: int, number: int, size: int) -> int:
+    """The number of an ioctl, as ``_IOC`` makes it."""
+    return direction << 30 | size << 16 | kind << 8 | number
+
+
+@contextmanager
+def opened(puppet: Puppet, path: str, flags: int = O_RDWR) -> Iterator[int]:
+    """A file that the puppet has open for as long as the context lasts: the descriptor."""
+    with kept(puppet, puppet.open(path, flags)) as file:
+        yield file
+
+
+@contextmanager
+def kept(puppet: Puppet, file: int) -> Iterator[int]:
+    """A descriptor of the puppet, closed when the context ends."""
+    try:
+        yield file
+    finally:
+        puppet.syscall("close", file).require("close")
+
+
+@contextmanager
+def made(puppet: Puppet, call: str, *args: int) -> Iterator[int]:
+    """A descriptor from a system call that must give one, closed when the context ends."""
+    with kept(puppet, puppet.syscall(call, *args).require(call)) as file:
+        yield file
+
+
+@contextmanager
+def piped(puppet: Puppet) -> Iterator[tuple[int, int]]:
+    """A pipe of the puppet's: the end to read, which never waits, and the end to write."""
+    ends = puppet.memory(8)
+    puppet.syscall("pipe2", ends, O_NONBLOCK).require("pipe2")
+    out, into = struct.unpack("<ii", puppet.read(ends, 8))
+    with kept(puppet, out), kept(puppet, into):
+        yield out, into
+
+
+def drained(puppet: Puppet, file: int, size: int) -> bytes:
+    """What a descriptor that never waits has to read, up to ``size`` bytes; empty if nothing."""
+    buffer = puppet.memory(size)
+    done = puppet.syscall("read", file, buffer, size)
+    if done.errno == "EAGAIN":
+        return b""
+    return puppet.read(buffer, count) if (count := done.require("read")) else b""
+
+
+def asked(puppet: Puppet, file: int, number: int, request: bytes) -> tuple[Done, bytes]:
+    """An ioctl on a structure: how it ended, and the structure afterwards."""
+    place = puppet.memory(request)
+    done = puppet.syscall("ioctl", file, number, place)
+    return done, puppet.read(place, len(request))
+
+
+def awaited(puppet: Puppet, file: int, events: int) -> None:
+    """Wait until a descriptor is ready for ``events`` (POLLIN, POLLERR).
+
+    :raises ChannelError: it is not so in time.
+    """
+    request = puppet.memory(struct.pack("<ihh", file, events, 0))
+    if puppet.syscall("poll", request, 1, POLL_MS).require("poll") == 0:
+        raise ChannelError(f"descriptor {file} of process {puppet.pid} did not become ready in {POLL_MS} ms")
