@@ -282,8 +282,8 @@ def test_qemu_cannot_get_a_child_id_into_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel write a new process's id to a private page of its guest by clone()."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        child = _short_lived(qemu, CLONE_PARENT_SETTID, rdx=page.hva)
-        return Got(Done(returned=0), wrote=struct.pack("<i", child))
+        done = _short_lived(qemu, CLONE_PARENT_SETTID, rdx=page.hva)
+        return Got(gave(done), wrote=struct.pack("<i", done.require("clone")))
 
     attack.by_qemu("clone(CLONE_PARENT_SETTID)", probe)
 
@@ -292,8 +292,7 @@ def test_qemu_cannot_have_private_page_cleared_at_exit(attack: Attack) -> None:
     """QEMU cannot have the kernel clear a word of a private page of its guest when a thread of it ends."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        _short_lived(qemu, CLONE_CHILD_CLEARTID, r10=page.hva)
-        return Got(Done(returned=0), wrote=bytes(4))
+        return Got(gave(_short_lived(qemu, CLONE_CHILD_CLEARTID, r10=page.hva)), wrote=bytes(4))
 
     attack.by_qemu("clone(CLONE_CHILD_CLEARTID)", probe)
 
@@ -307,9 +306,8 @@ def _recvfrom(qemu: Puppet, out: int, at: int) -> Done:
     return qemu.syscall("recvfrom", out, at, PAGE_SIZE, 0, 0, 0)
 
 
-def _short_lived(qemu: Puppet, flag: int, **registers: int) -> int:
-    """The id of a process on QEMU's memory that has come and gone, without a signal; clone() has to work."""
+def _short_lived(qemu: Puppet, flag: int, **registers: int) -> Done:
+    """How clone() ended, of a process on QEMU's memory that has come and gone without a signal: it gives its id."""
     done = qemu.run(CLONE, rax=CLONE_NUMBER, rdi=CLONE_VM | CLONE_VFORK | flag, **registers)
-    child = done.require("clone")
-    qemu.syscall("wait4", child, 0, WALL, 0).require("wait4")
-    return child
+    qemu.syscall("wait4", done.require("clone"), 0, WALL, 0).require("wait4")
+    return done
