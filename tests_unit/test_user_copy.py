@@ -7,6 +7,7 @@ from common.errors import ChannelError
 from host_setup.channels.puppets import Done
 from tests_e2e.attacks.test_user_copy_arguments import CLONE_VFORK, CLONE_VM, EXEC, STRINGS, _exited, _string_by_string
 from tests_e2e.attacks.test_user_copy_in import CLONE
+from tests_e2e.attacks.test_user_copy_partial import _to_the_byte
 from tests_e2e.support import bpf, overwriting, perf
 from tests_e2e.support.attack import Target
 
@@ -97,3 +98,16 @@ def test_program_gives_each_helper_its_arguments_in_its_order():
         assert [word[1] & 0xF for word in words[2:7:2]] == [here, there, count]
         assert struct.unpack("<I", words[4][4:])[0] | struct.unpack("<I", words[5][4:])[0] << 32 == PAGE.hva
         assert struct.unpack("<I", words[7][4:])[0] == number
+
+
+@pytest.mark.parametrize(
+    ("done", "size", "counts"),
+    [
+        (Done(returned=1001), 1001, Done(returned=1001)),
+        (Done(returned=1001), 1002, Done(returned=1002)),
+        (REFUSED, 0, REFUSED),
+        (REFUSED, 1, Done(returned=1)),
+    ],
+)
+def test_what_came_out_counts_if_the_call_said_something_else(done, size, counts):
+    assert _to_the_byte(done, b"a" * size) == counts
