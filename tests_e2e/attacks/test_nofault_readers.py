@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Readers and writers of user memory in the kernel that never wait for a page: BPF, perf and the tracer."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+
+from host_setup.channels.puppets import Done, Puppet
+from signoff.observation import PAGE_SIZE
+from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.bpf import COPY_FROM_USER, PROBE_READ_USER, read_by_bpf, write_by_bpf
+from tests_e2e.support.perf import SAMPLE_CALLCHAIN, SAMPLE_STACK_USER, sampled
+from tests_e2e.support.steps import O_NONBLOCK, drained, kept, opened
+
+INSTANCE = "/sys/kernel/debug/tracing/instances/sealproof"  # a trace of our own, gone with all that it has
+MARK = 1024  # bytes
+O_WRONLY = 1
+STACK = 1024  # bytes
+WORD = 8
+
+
+def test_bpf_cannot_read_private_page_by_probe_read_user(attack: Attack) -> None:
+    """A BPF program in QEMU's context cannot read a private page of its guest by bpf_probe_read_user()."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        return Got(*read_by_bpf(qemu, page.hva, PAGE_SIZE, PROBE_READ_USER))
+
+    attack.by_qemu("bpf_probe_read_user", probe)
+
+
+def test_bpf_cannot_read_private_page_by_copy_from_user(attack: Attack) -> None:
+    """A BPF program in QEMU's context that may sleep cannot read a private page by bpf_copy_from_user()."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        return Got(*read_by_bpf(qemu, page.hva, PAGE_SIZE, COPY_FROM_USER))
+
+    attack.by_qemu("bpf_copy_from_user", probe)
+
+
+def test_bpf_cannot_overwrite_private_page(attack: Attack) -> None:
+    """A BPF program in QEMU's context cannot overwrite a private page of its guest by bpf_probe_write_user()."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        content = PATTERN[:STACK]
+        return Got(write_by_bpf(qemu, page.hva, content), wrote=content)
+
+    attack.by_qemu("bpf_probe_write_user", probe)
+
+
+def test_perf_cannot_sample_private_page_as_a_stack(attack: Attack) -> None:
+    """A perf sample of QEMU's stack holds nothing of a private page of its guest that the stack pointer points at."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        # The size asked for, so many bytes, and the size that could be had.
+        content = sampled(qemu, SAMPLE_STACK_USER, stack=STACK, rsp=page.hva)[8:]
+        (count,) = struct.unpack_from("<Q", content, STACK)
+        return Got(Done(returned=count), content[:STACK])
+
+    attack.by_qemu("perf(PERF_SAMPLE_STACK_USER)", probe)
+
+
+def test_perf_cannot_sample_private_page_as_a_call_chain(attack: Attack) -> None:
+    """A perf sample of QEMU's callers holds nothing of a private page of its guest that the frame pointer points at."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        # Their number, a mark of the context, where the instruction is, and the return address of the frame.
+        content = sampled(qemu, SAMPLE_CALLCHAIN, rbp=page.hva)
+        (count,) = struct.unpack_from("<Q", content)
+        return Got(Done(returned=count), content[3 * WORD :])
+
+    attack.by_qemu("perf(PERF_SAMPLE_CALLCHAIN)", probe)
+
+
+def test_tracer_cannot_take_private_page_for_a_mark(attack: Attack) -> None:
+    """The tracer cannot read a private page of a guest that QEMU gives it as a mark for the trace."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        name = qemu.memory(INSTANCE.encode() + b"\0")
+        qemu.syscall("mkdir", name, 0o700).require("mkdir")
+        with opened(qemu, f"{INSTANCE}/trace_marker_raw", O_WRONLY) as marker:
+            done = qemu.syscall("write", marker, page.hva, MARK)
+        data = b"".join(_trace(qemu))
+        qemu.syscall("rmdir", name).require("rmdir")
+        return Got(done, data)
+
+    attack.by_qemu("write(trace_marker_raw)", probe)
+
+
+def _trace(qemu: Puppet) -> list[bytes]:
+    """The first page of each processor's buffer."""
+    found = []
+    for number in itertools.count():
+        name = qemu.memory(f"{INSTANCE}/per_cpu/cpu{number}/trace_pipe_raw\0".encode())
+        done = qemu.syscall("open", name, O_NONBLOCK, 0)
+        if done.errno == "ENOENT":
+            break
+        with kept(qemu, done.require("open the trace")) as trace:
+            found.append(drained(qemu, trace, PAGE_SIZE))
+    return found
