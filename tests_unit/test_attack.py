@@ -22,7 +22,7 @@ from signoff.observation import After, Check, Observation, Page, State
 from signoff.verdict import Status, judge
 from tests_e2e.support import attack as module
 from tests_e2e.support import attack_module
-from tests_e2e.support.attack import CONTROL, PATTERN, UNDER_TEST, Attack, Got, Target
+from tests_e2e.support.attack import CONTROL, PATTERN, UNDER_TEST, Aimed, Attack, Got, Target
 from tests_e2e.support.attack_module import COPY_FROM_USER, attack_by_module
 from tests_e2e.support.checks import checks, works
 from tests_unit.signoff_samples import probe as probe_claim
@@ -53,6 +53,12 @@ class World:
 
     def shared(self) -> World:
         return self
+
+    @contextmanager
+    def fresh(self) -> Iterator[World]:
+        self.events.append("a pristine host")
+        yield self
+        self.events.append("its end")
 
     # the guest
 
@@ -288,6 +294,24 @@ def test_private_pages_are_the_subject_and_the_others_the_control(
     attack.by_a_process("c", probe)
     assert {(one.errno, one.leaked) for one in trial.subject} == {("EFAULT", 0)}
     assert {(one.errno, one.leaked) for one in trial.control} == {(None, PAGE)}
+
+
+def test_guest_is_not_asked_for_a_page_that_is_gone(attack: Attack, world: World, trial: FakeTrial) -> None:
+    attack.by_qemu("madvise(MADV_DONTNEED)", lambda *_: Got(Done(returned=0), freed=True))
+    assert not [event for event in world.events if event.startswith("read ")]
+    assert {one.page_after for one in trial.subject} == {None}
+
+
+def test_all_pages_of_a_pristine_host_are_attacked_at_once(attack: Attack, world: World, trial: FakeTrial) -> None:
+    def probe(host: World, pages: list[Aimed]) -> list[Got]:
+        assert host is world
+        world.events.append("probe")
+        return [Got(Done(returned=0), page.planted.content) for page in pages]
+
+    attack.all_at_once("quit", probe)
+    assert world.events[:3] == ["a pristine host", "plant", "probe"]
+    assert world.events[-1] == "its end"
+    assert [one.leaked for one in [*trial.subject, *trial.control]] == [PAGE] * 6
 
 
 def test_all_facts_of_a_signal_come_along(attack: Attack, trial: FakeTrial) -> None:

@@ -39,9 +39,10 @@ ESTABLISHED, CLOSE_WAIT = "01", "08"  # include/net/tcp_states.h
 # No five-level paging, which makes each walk longer. No ERMS: with it a kernel clears and copies by REP STOSB and REP
 # MOVSB, which the emulation does byte by byte.
 CPU = "max,la57=off,erms=off"
+# Two memory nodes: pages can be moved from one to the other.
 COMMAND_LINE = (
     "console=ttyS0 root=/dev/vda rootfstype=erofs ro init=/sbin/sealproof-start panic=-1 oops=panic nokaslr"
-    " kvm.force_emulation_prefix=1"
+    " kvm.force_emulation_prefix=1 numa=fake=2"
 )
 
 

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from host_setup.channels.puppets import Done, Puppet, Puppeteer
 from host_setup.hosts.base import HOST_PROGRAMS, Host
+from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.guest import Guest, Planted
 from host_setup.hosts.pool import HostPool
 from signoff.contract import ProbeClaim
@@ -54,11 +55,13 @@ class Got:
 
     :ivar done: how the call ended. :ivar data: the bytes that it brought home.
     :ivar wrote: what it tried to put at the start of the page; None for a probe that only reads.
+    :ivar freed: the page itself is gone, as the probe wanted it, so the guest is not asked what it finds instead.
     """
 
     done: Done
     data: bytes = b""
     wrote: bytes | None = None
+    freed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,18 @@ class Attack:
                 seen += self._one_kind(host, kind, call, probe)
         self.judge(seen)
 
+    def all_at_once(self, call: str, probe: Callable[[EmulatedHost, list[Aimed]], Sequence[Got]]) -> None:
+        """Attack all pages of a pristine host in one go, for a probe that takes long, or that harms host or QEMUs.
+
+        :param probe: returns what it met, a page after the other.
+        """
+        with self.pool.fresh() as host:
+            aimed = [(guest, one) for guest, sets in pages_of(host) for one in self.aim(guest, sets)]
+            got = probe(host, [one for _, one in aimed])
+            self.judge(
+                [(one, self.observe(call, guest, one, met)) for (guest, one), met in zip(aimed, got, strict=True)]
+            )
+
     # --- what they are made of, for attacks that go another way ---
 
     @staticmethod
@@ -165,9 +180,9 @@ class Attack:
 
     @staticmethod
     def observe(call: str, guest: Guest, aimed: Aimed, got: Got) -> Observation:
-        """What a probe met, and what the guest finds now; a guest whose QEMU has ended finds nothing."""
+        """What a probe met, and what the guest finds now; nothing if its QEMU has ended, or the page was freed."""
         planted = aimed.planted
-        after = None if guest.vitals.reason is not None else _after(guest, planted, got.wrote)
+        after = None if got.freed or guest.vitals.reason is not None else _after(guest, planted, got.wrote)
         return Observation(
             page=PAGES[planted.kind],
             state=State(planted.state),

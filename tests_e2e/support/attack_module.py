@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from dataclasses import dataclass
 
 from host_setup.channels.puppets import Done, Puppet
 
@@ -22,33 +23,61 @@ O_RDWR = 2
 ERRNO = {133: "EHWPOISON", **errno.errorcode}  # Python 3.11 does not know all that Linux has
 
 
-def attack_by_module(process: Puppet, method: int, target: int, size: int, *, cpu: int = 0) -> tuple[Done, bytes]:
-    """Have the module read memory, in the context of ``process``.
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try, with all that the module needs in the memory of the process that is to make it.
 
-    :param target: by the method, an address of the process or a host-physical address. :param size: bytes.
-    :param cpu: for a method that wants one.
-    :returns: what the access met, as a system call reports it (0, or -1 and an errno), and the bytes read.
-    :raises ChannelError: the module refused the request itself: that is no blocked attack.
+    :ivar device: its descriptor of the module. :ivar request: address of the structure. :ivar buffer: address of what
+        is read.
     """
-    buffer = process.memory(size)
-    done, count = _attack(process, method, cpu, target, size, buffer)
-    return done, process.read(buffer, count) if count else b""
+
+    device: int
+    request: int
+    buffer: int
+
+    def met(self, process: Puppet) -> tuple[Done, bytes]:
+        """What the access met, as a system call reports it (0, or -1 and an errno), and the bytes read; once only.
+
+        To be asked for after the ioctl has succeeded: its own failure is the harness's, and no blocked attack.
+        """
+        done, count = self.ended(process)
+        return done, process.read(self.buffer, count) if count else b""
+
+    def ended(self, process: Puppet) -> tuple[Done, int]:
+        """Likewise what the access met, and how many bytes it moved; once only."""
+        process.syscall("close", self.device).require("close")
+        *_, result, count = _REQUEST.unpack(process.read(self.request, _REQUEST.size))
+        if result == 0:
+            return Done(returned=0), count
+        return Done(returned=-1, errno=ERRNO.get(-result, str(-result))), count
+
+
+def attempt_by_module(process: Puppet, method: int, target: int, content: bytes, *, cpu: int = 0) -> Attempt:
+    """Prepare a try of the module, to be made by the ioctl ``SEALPROOF_ATTACK``.
+
+    :param target: by the method, an address of the process or a host-physical address.
+    :param content: what is written, or zeros as many as are to be read.
+    :param cpu: for a method that wants one.
+    """
+    device = process.open(DEVICE, O_RDWR)
+    buffer = process.memory(content)  # written to, so that nobody needs memory for it later
+    request = _REQUEST.pack(method, cpu, target, len(content), buffer, 0, 0)
+    return Attempt(device, process.memory(request), buffer)
+
+
+def attack_by_module(process: Puppet, method: int, target: int, size: int, *, cpu: int = 0) -> tuple[Done, bytes]:
+    """Have the module read memory, in the context of ``process``; as ``attempt_by_module``.
+
+    :returns: as ``Attempt.met``. :raises ChannelError: the module refused the request itself.
+    """
+    return _attack(process, attempt_by_module(process, method, target, bytes(size), cpu=cpu)).met(process)
 
 
 def write_by_module(process: Puppet, method: int, target: int, content: bytes) -> tuple[Done, int]:
-    """Have the module write memory; likewise.
-
-    :returns: what the access met, and how many bytes were written.
-    """
-    return _attack(process, method, 0, target, len(content), process.memory(content))
+    """Have the module write memory; likewise. Returns what the access met, and how many bytes were written."""
+    return _attack(process, attempt_by_module(process, method, target, content)).ended(process)
 
 
-def _attack(process: Puppet, method: int, cpu: int, target: int, size: int, buffer: int) -> tuple[Done, int]:
-    device = process.open(DEVICE, O_RDWR)
-    request = process.memory(_REQUEST.pack(method, cpu, target, size, buffer, 0, 0))
-    process.syscall("ioctl", device, SEALPROOF_ATTACK, request).require("the attack module's ioctl")
-    process.syscall("close", device).require("close")
-    *_, result, count = _REQUEST.unpack(process.read(request, _REQUEST.size))
-    if result == 0:
-        return Done(returned=0), count
-    return Done(returned=-1, errno=ERRNO.get(-result, str(-result))), count
+def _attack(process: Puppet, attempt: Attempt) -> Attempt:
+    process.syscall("ioctl", attempt.device, SEALPROOF_ATTACK, attempt.request).require("the attack module's ioctl")
+    return attempt

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks by ending QEMU, and looking for the guest's pages in what the host then has as free memory.
+
+Whatever runs on the host in between may be given that memory, which the controls are still to be found in. So nothing
+is asked of the host meanwhile: a process that is there already waits, and then the host is stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Callable
+
+from common.errors import ChannelError, MachineLostError
+from common.waiting import Deadline, poll_until
+from host_setup.channels.puppets import Done, Puppet
+from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.guest import Guest
+from tests_e2e.support.attack import Aimed, Attack, Got
+from tests_e2e.support.chain import call, chained
+from tests_e2e.support.host_memory import memory_of, pages_with
+
+SIGKILL = 9
+POLLIN = 1
+WAIT = 1000  # milliseconds
+SECONDS = 120.0  # until the last page of a guest is freed, on a slow, busy machine
+
+
+def test_host_has_no_copy_of_private_page_after_quit(attack: Attack) -> None:
+    """When QEMU has ended by itself, no page of the host's memory holds what was a private page of its guest."""
+
+    def end(attacker: Puppet, guest: Guest, process: int) -> Done:  # noqa: ARG001  QMP is enough
+        with contextlib.suppress(ChannelError, MachineLostError):  # it may end before it answers; its end is waited for
+            guest.qmp.execute("quit")
+        return Done(returned=0)
+
+    _nothing_left(attack, "quit", end)
+
+
+def test_host_has_no_copy_of_private_page_after_kill(attack: Attack) -> None:
+    """When QEMU was killed, no page of the host's memory holds what was a private page of its guest."""
+
+    def end(attacker: Puppet, guest: Guest, process: int) -> Done:  # noqa: ARG001  its number is enough
+        return attacker.syscall("kill", guest.pid, SIGKILL)
+
+    _nothing_left(attack, "SIGKILL", end)
+
+
+def test_host_has_no_copy_of_private_page_after_reaping(attack: Attack) -> None:
+    """When a dying QEMU's memory was reaped, as when memory runs out, none of it holds a private page of its guest."""
+
+    def end(attacker: Puppet, guest: Guest, process: int) -> Done:
+        # At once: reaping is for a process that is about to end and still has its memory.
+        killed, _ = chained(attacker, call("kill", guest.pid, SIGKILL), call("process_mrelease", process, 0))
+        return killed
+
+    _nothing_left(attack, "SIGKILL, process_mrelease", end)
+
+
+def _nothing_left(attack: Attack, name: str, end: Callable[[Puppet, Guest, int], Done]) -> None:
+    """Have both guests' QEMUs end, and all of the host's memory searched.
+
+    :param end: gets, at last, a descriptor of the process that is to end.
+    """
+
+    def probe(host: EmulatedHost, pages: list[Aimed]) -> list[Got]:
+        with attack.puppeteer(host) as puppeteer:
+            attacker = puppeteer.spawn()
+            ends = {guest: attacker.syscall("pidfd_open", guest.pid, 0).require("pidfd_open") for guest in host.guests}
+            done = {guest.pid: end(attacker, guest, process) for guest, process in ends.items()}
+            _wait_for(attacker, list(ends.values()))
+            with memory_of(host) as memory:
+                found = pages_with(memory, [page.planted.content for page in pages])
+        for guest in host.guests:
+            poll_until(lambda: guest.vitals.reason is not None, Deadline(SECONDS), "its end to be noticed")  # noqa: B023
+        return [Got(done[page.target.qemu], data) for page, data in zip(pages, found, strict=True)]
+
+    attack.all_at_once(name, probe)
+
+
+def _wait_for(process: Puppet, ends: list[int]) -> None:
+    """Wait for the ends of processes, which have given back their memory then."""
+    for end in ends:
+        request = process.memory(struct.pack("<ihh", end, POLLIN, 0))
+        poll_until(
+            lambda: process.syscall("poll", request, 1, WAIT).require("poll") == 1,  # noqa: B023  called in its turn
+            Deadline(SECONDS),
+            "the end of QEMU",
+        )

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks by giving the page back to the host, and reading the frame that it leaves.
+
+That the guest loses the page's content is no disclosure: a VMM can always take memory away.
+"""
+
+from __future__ import annotations
+
+from common.errors import ChannelError
+from host_setup.channels.puppets import Puppet
+from signoff.observation import PAGE_SIZE
+from tests_e2e.support.attack import Attack, Got, Target
+from tests_e2e.support.chain import call
+from tests_e2e.support.frames import frame_after
+from tests_e2e.support.pagemap import place
+
+MADV_DONTNEED, MADV_FREE, MADV_PAGEOUT, MADV_DONTNEED_LOCKED = 4, 8, 21, 24  # asm-generic/mman-common.h
+
+
+def test_host_cannot_read_frame_that_private_page_left_by_madv_dontneed(attack: Attack) -> None:
+    """The host cannot read the frame of a private page that QEMU gave back by madvise(MADV_DONTNEED)."""
+    _given_back(attack, "MADV_DONTNEED", MADV_DONTNEED)
+
+
+def test_host_cannot_read_frame_that_private_page_left_by_madv_dontneed_locked(attack: Attack) -> None:
+    """The host cannot read the frame of a private page that QEMU gave back by madvise(MADV_DONTNEED_LOCKED)."""
+    _given_back(attack, "MADV_DONTNEED_LOCKED", MADV_DONTNEED_LOCKED)
+
+
+def test_host_cannot_read_frame_that_private_page_left_by_madv_free(attack: Attack) -> None:
+    """QEMU cannot offer a private page of its guest for reclaim by MADV_FREE, and so have its frame read."""
+    _given_back(attack, "MADV_FREE, MADV_PAGEOUT", MADV_FREE, MADV_PAGEOUT)
+
+
+def _given_back(attack: Attack, name: str, *advice: int) -> None:
+    """The first piece of advice is what counts; the others help the kernel to follow it soon."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        calls = [call("madvise", page.hva, PAGE_SIZE, one) for one in advice]
+        (done, *_), frame = frame_after(qemu, page, *calls)
+        freed = place(qemu, page.qemu, page.hva).frame != page.hpa // PAGE_SIZE
+        if done.errno is None and not freed:
+            raise ChannelError(f"madvise({name}) succeeded, and the page is where it was")
+        return Got(done, frame, freed=freed)
+
+    attack.by_qemu(f"madvise({name})", probe)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks by a guess: the kernel merges pages of equal content, and whoever holds one of them can tell."""
+
+from __future__ import annotations
+
+from common.waiting import Deadline, poll_until
+from host_setup.channels.ssh import Ssh
+from host_setup.hosts.emulated import EmulatedHost
+from signoff.observation import PAGE_SIZE
+from tests_e2e.support.attack import Aimed, Attack, Got
+from tests_e2e.support.pagemap import is_merged
+
+MADV_MERGEABLE = 12  # asm-generic/mman-common.h
+KSM = "/sys/kernel/mm/ksm"  # Documentation/admin-guide/mm/ksm.rst
+SCANS = 3  # one takes note of each page, the next finds it unchanged and merges it; one may be under way
+SECONDS = 120.0
+
+
+def test_host_cannot_confirm_a_guess_of_private_page_by_ksm(attack: Attack) -> None:
+    """A process of the host that guesses a private page of a guest cannot confirm that by merging with it (KSM).
+
+    QEMU offers all memory of its guest for merging. The guess is right: where it merges, the attacker knows the page.
+    """
+
+    def probe(host: EmulatedHost, pages: list[Aimed]) -> list[Got]:
+        guesses = [page.planted.content for page in pages]
+        with attack.puppeteer(host) as puppeteer:
+            attacker = puppeteer.spawn()
+            memory = attacker.memory(b"".join(guesses))
+            done = attacker.syscall("madvise", memory, len(guesses) * PAGE_SIZE, MADV_MERGEABLE)
+            _merge(host.ssh)
+            known = [is_merged(attacker, memory + number * PAGE_SIZE) for number in range(len(guesses))]
+        return [Got(done, guess if merged else b"") for guess, merged in zip(guesses, known, strict=True)]
+
+    attack.all_at_once("madvise(MADV_MERGEABLE)", probe)
+
+
+def _merge(ssh: Ssh) -> None:
+    """Have KSM go over all memory that it may merge, often enough."""
+
+    def scans() -> int:
+        return int(ssh.run(["cat", f"{KSM}/full_scans"], seconds=20).require().text)
+
+    begun = scans()
+    start = 'cd "$0" && echo 0 > sleep_millisecs && echo 10000 > pages_to_scan && echo 1 > run'
+    ssh.run(["sh", "-c", start, KSM], seconds=20).require()
+    poll_until(lambda: scans() >= begun + SCANS, Deadline(SECONDS), f"{SCANS} scans of KSM", interval=0.1)
+    ssh.run(["sh", "-c", 'echo 0 > "$0"', f"{KSM}/run"], seconds=20).require()

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks by declaring the page's frame broken: the kernel takes it away, and keeps it aside as it is."""
+
+from __future__ import annotations
+
+from host_setup.channels.puppets import Done, Puppet
+from host_setup.hosts.emulated import EmulatedHost
+from signoff.observation import PAGE_SIZE
+from tests_e2e.support.attack import Aimed, Attack, Got, Target
+from tests_e2e.support.chain import call
+from tests_e2e.support.frames import frame_after
+
+HWPOISON = "/sys/kernel/debug/hwpoison"  # mm/hwpoison-inject.c
+O_WRONLY = 1
+
+
+def test_host_cannot_read_frame_of_poisoned_private_page(attack: Attack) -> None:
+    """The host cannot read the frame of a private page that was declared broken, nor after it was declared whole."""
+
+    def probe(host: EmulatedHost, pages: list[Aimed]) -> list[Got]:
+        with attack.puppeteer(host) as puppeteer:
+            attacker = puppeteer.spawn()
+            return [_poisoned_and_back(attacker, page.target) for page in pages]
+
+    attack.all_at_once("corrupt-pfn, unpoison-pfn", probe)
+
+
+def _poisoned_and_back(process: Puppet, page: Target) -> Got:
+    done, poisoned = _declare(process, page, "corrupt-pfn")
+    whole, freed = _declare(process, page, "unpoison-pfn")
+    whole.require("unpoison-pfn")
+    return Got(done, poisoned + freed, freed=True)
+
+
+def _declare(process: Puppet, page: Target, file: str) -> tuple[Done, bytes]:
+    """Write the number of the page's frame to a file of the kernel's, and read the frame at once."""
+    number = str(page.hpa // PAGE_SIZE).encode()
+    into = process.open(f"{HWPOISON}/{file}", O_WRONLY)
+    (done,), frame = frame_after(process, page, call("write", into, process.memory(number), len(number)))
+    process.syscall("close", into).require("close")
+    return (Done(returned=0) if done.returned == len(number) else done), frame

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""All of an emulated host's memory, seen from outside: what its own kernel may or may not map makes no difference."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from host_setup.hosts.emulated import EmulatedHost
+from signoff.observation import PAGE_SIZE
+
+PIECE = 16  # bytes that tell a canary
+FURTHER = (PAGE_SIZE // 4, PAGE_SIZE // 2, PAGE_SIZE * 3 // 4)  # where in a canary pieces beside the first are from
+SECONDS = 120.0
+
+
+@contextmanager
+def memory_of(host: EmulatedHost) -> Iterator[mmap.mmap]:
+    """The host's memory as it is now; the host stands still while it is written down."""
+    with tempfile.TemporaryDirectory(prefix="sealproof-memory-") as folder:
+        path = Path(folder, "memory")
+        qmp = host.qemu.qmp
+        qmp.execute("stop")
+        qmp.execute("pmemsave", seconds=SECONDS, val=0, size=host.spec.memory << 20, filename=str(path))
+        qmp.execute("cont")
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+            yield memory
+
+
+def pages_with(memory: mmap.mmap | bytes, canaries: Sequence[bytes]) -> list[bytes]:
+    """For each canary all page frames with a piece of it: its first one anywhere, others where they are in a page."""
+    where: list[set[int]] = [set() for _ in canaries]
+    for at in FURTHER:
+        known = {canary[at : at + PIECE]: number for number, canary in enumerate(canaries)}
+        for frame in range(0, len(memory), PAGE_SIZE):
+            number = known.get(memory[frame + at : frame + at + PIECE])
+            if number is not None:
+                where[number].add(frame)
+    for canary, frames in zip(canaries, where, strict=True):
+        found = memory.find(canary[:PIECE])
+        while found >= 0:
+            frames.update(end // PAGE_SIZE * PAGE_SIZE for end in (found, found + PAGE_SIZE - 1))
+            found = memory.find(canary[:PIECE], found + 1)
+    return [b"".join(memory[frame : frame + PAGE_SIZE] for frame in sorted(frames)) for frames in where]

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the probes of memory management are made of, without a machine."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import secrets
+
+import pytest
+
+from host_setup.channels.puppets import Done
+from signoff.observation import PAGE_SIZE
+from tests_e2e.support.chain import call, returned
+from tests_e2e.support.host_memory import PIECE, pages_with
+from tests_e2e.support.pagemap import Place, place_of
+
+RETURN = bytes.fromhex("c3")
+
+
+def execute(code: bytes) -> None:
+    """Run machine code of this processor, in this process."""
+    with mmap.mmap(-1, len(code) + 1, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC) as memory:
+        memory.write(code + RETURN)
+        view = ctypes.c_char.from_buffer(memory)
+        ctypes.CFUNCTYPE(None)(ctypes.addressof(view))()
+        del view
+
+
+def test_a_chain_makes_its_calls_and_stores_what_they_returned() -> None:
+    read, write = os.pipe()
+    text = ctypes.create_string_buffer(b"one after the other")
+    results = (ctypes.c_int64 * 4)()
+    places = [ctypes.addressof(results) + 8 * number for number in range(4)]
+    calls = [
+        call("getpid"),
+        call("write", write, ctypes.addressof(text), len(text)),
+        call("close", -1),
+        call("pread64", read, ctypes.addressof(text), 1, 0),
+    ]
+    execute(b"".join(one.code(place) for one, place in zip(calls, places, strict=True)))
+    assert os.read(read, 100) == text.raw
+    assert list(results) == [os.getpid(), len(text), -errno.EBADF, -errno.ESPIPE]
+    os.close(read)
+    os.close(write)
+
+
+def test_all_six_arguments_arrive() -> None:
+    result = ctypes.c_int64()
+    fixed = 0x7E0000000000
+    execute(call("mmap", fixed, PAGE_SIZE, 3, 0x100022, -1, 0).code(ctypes.addressof(result)))  # MAP_FIXED_NOREPLACE
+    assert result.value == fixed
+    execute(call("munmap", fixed, PAGE_SIZE).code(ctypes.addressof(result)))
+    assert result.value == 0
+
+
+@pytest.mark.parametrize(
+    ("raw", "done"),
+    [
+        (0, Done(returned=0)),
+        (4096, Done(returned=4096)),
+        (-14, Done(returned=-1, errno="EFAULT")),
+        (-133, Done(returned=-1, errno="EHWPOISON")),
+        (-4096, Done(returned=-4096)),
+    ],
+)
+def test_a_raw_result_is_a_value_or_an_errno(raw: int, done: Done) -> None:
+    assert returned(raw) == done
+
+
+@pytest.mark.parametrize(
+    ("entry", "place"),
+    [
+        (0, Place()),
+        (1 << 63 | 0x1234, Place(frame=0x1234)),
+        (1 << 63 | 1 << 61 | 1 << 56 | 0x1234, Place(frame=0x1234)),
+        (1 << 62 | 0x77 << 5 | 3, Place(slot=0x77)),
+    ],
+)
+def test_a_page_is_in_a_frame_or_in_a_slot_or_nowhere(entry: int, place: Place) -> None:
+    assert place_of(entry) == place
+
+
+def memory(pages: int) -> bytearray:
+    return bytearray(pages * PAGE_SIZE)
+
+
+def test_a_canary_is_found_at_its_place_in_a_page_and_elsewhere() -> None:
+    canaries = [secrets.token_bytes(PAGE_SIZE) for _ in range(3)]
+    whole, part = memory(8), PAGE_SIZE // 2
+    whole[PAGE_SIZE : 2 * PAGE_SIZE] = canaries[0]
+    whole[3 * PAGE_SIZE + part : 3 * PAGE_SIZE + part + PIECE] = canaries[1][part : part + PIECE]
+    across = 6 * PAGE_SIZE - 5
+    whole[across : across + PIECE] = canaries[0][:PIECE]
+    found = pages_with(bytes(whole), canaries)
+    assert found == [
+        canaries[0] + bytes(whole[5 * PAGE_SIZE : 7 * PAGE_SIZE]),
+        bytes(whole[3 * PAGE_SIZE : 4 * PAGE_SIZE]),
+        b"",
+    ]
+
+
+def test_no_canary_is_found_where_there_is_none() -> None:
+    assert pages_with(bytes(memory(4)), [secrets.token_bytes(PAGE_SIZE)]) == [b""]
