@@ -173,6 +173,18 @@ class Mappings:
                 return f"{self._name}: {line}{f'; {after.strip()}' if after.startswith('VmFlags:') else ''}"
         raise MachineError(f"no mapping of {self._name} holds {address:#x}")
 
+    def flagged(self, flag: str) -> list[tuple[int, int]]:
+        """The mappings that have a flag: first address of each, and the one after its last."""
+        found: list[tuple[int, int]] = []
+        held = (0, 0)
+        for line in self._lines:
+            first, dash, end = line.split(maxsplit=1)[0].partition("-")
+            if dash:
+                held = (int(first, 16), int(end, 16))
+            elif flag in line.split()[1:]:
+                found.append(held)
+        return found
+
 
 class Guest:
     """A running nested guest.
