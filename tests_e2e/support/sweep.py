@@ -88,6 +88,7 @@ def parse(text: str) -> Sweep:
         for at in range(0, pages * PAGE, PAGE):
             if address.setdefault(gpa + at, hva + at) == hva + at and read_only:
                 vmms.add(gpa + at)
+    met = {gpa: met for first, pages, met in told["found"] for gpa in _pages([(first, pages)])}
     return Sweep(
         way=told["way"],
         protected=told["protected"],
@@ -96,8 +97,8 @@ def parse(text: str) -> Sweep:
         changed=told["shared"] != told["still_shared"],
         vmms=frozenset(vmms),
         absent=frozenset(_pages(told["absent"])),
-        met={gpa: met for first, pages, met in told["found"] for gpa in _pages([(first, pages)])},
-        rate=round(told["pages"] / told["ns"] * 1e9),
+        met=met,
+        rate=round(len(met) / told["ns"] * 1e9),
     )
 
 
