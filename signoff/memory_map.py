@@ -43,12 +43,14 @@ class Span(NamedTuple):
 class MemoryMap:
     """One sweep of one guest.
 
-    :ivar way: how the pages were read: ``process_vm_readv``. :ivar rate: pages tried each second.
+    :ivar way: how the pages were read: ``process_vm_readv``. :ivar size: bytes asked for of each page.
+    :ivar rate: pages tried each second.
     :ivar spans: ascending; where there is none the guest has no memory.
     """
 
     guest: str
     way: str
+    size: int
     rate: int
     spans: tuple[Span, ...]
 

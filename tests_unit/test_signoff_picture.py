@@ -65,7 +65,7 @@ def test_a_page_keeps_the_worst_that_it_met(one, other):
 
 @given(FATES)
 def test_every_page_is_one_dot(fates):
-    picture = drawn(MemoryMap("g", "way", 1, spans(fates)))
+    picture = drawn(MemoryMap("g", "way", 64, 1, spans(fates)))
     dots = strokes(picture)
     assert len(dots) == len(fates)
     assert {fate: list(dots.values()).count(fate) for fate in Fate} == picture.counts
@@ -74,20 +74,20 @@ def test_every_page_is_one_dot(fates):
 
 def test_a_line_is_a_mebibyte_and_a_hole_is_a_gap():
     low, high = Span(0, 300, Fate.PRIVATE), Span(0xFFF00000, 256, Fate.READABLE)
-    picture = drawn(MemoryMap("g", "way", 1, (low, high)))
+    picture = drawn(MemoryMap("g", "way", 64, 1, (low, high)))
     assert (picture.width, picture.height) == (256, 2 + GAP + 1)
     assert dict(picture.layers) == {Fate.PRIVATE: "M0 0h256M0 1h44", Fate.READABLE: f"M0 {2 + GAP}h256"}
     assert picture.ticks == ((0, "0x0"), (2 + GAP, "0xfff00000"))
 
 
 def test_a_large_guest_has_longer_lines():
-    picture = drawn(MemoryMap("g", "way", 1, (Span(0, (16 << 30) // PAGE, Fate.PRIVATE),)))
+    picture = drawn(MemoryMap("g", "way", 64, 1, (Span(0, (16 << 30) // PAGE, Fate.PRIVATE),)))
     assert (picture.width, picture.height) == (4096, MOST_LINES)
 
 
 def test_a_single_leaked_page_is_circled():
     leak = Span(256 * PAGE + 8 * PAGE, 1, Fate.LEAKED)
-    picture = drawn(MemoryMap("g", "way", 1, (Span(0, 264, Fate.PRIVATE), leak)))
+    picture = drawn(MemoryMap("g", "way", 64, 1, (Span(0, 264, Fate.PRIVATE), leak)))
     (mark,) = picture.marks
     assert (mark.x, mark.y, mark.fate) == (8.5, 1.5, Fate.LEAKED)
     assert mark.radius > 4
@@ -95,7 +95,7 @@ def test_a_single_leaked_page_is_circled():
 
 
 def test_what_leaked_by_one_way_is_leaked():
-    way = [MemoryMap("g", name, 1, (Span(0, 1, fate),)) for name, fate in (("a", Fate.PRIVATE), ("b", Fate.LEAKED))]
+    way = [MemoryMap("g", name, 64, 1, (Span(0, 1, fate),)) for name, fate in (("a", Fate.PRIVATE), ("b", Fate.LEAKED))]
     found = pictures([row(way[0]), row(way[1])])
     assert [(one.guest, one.counts[Fate.LEAKED], len(one.sweeps)) for one in found] == [("g", 1, 2)]
 
@@ -108,11 +108,17 @@ def evidence(tmp_path):
 
 
 def test_the_page_draws_it_and_the_document_has_it(evidence):
-    found = MemoryMap("<guest>", "way", 7, (Span(0, 2, Fate.PRIVATE), Span(2 * PAGE, 1, Fate.LEAKED)))
+    found = MemoryMap("<guest>", "way", 64, 7, (Span(0, 2, Fate.PRIVATE), Span(2 * PAGE, 1, Fate.LEAKED)))
     evidence.append(row(found, status=Status.FAIL).result)
     write(evidence.folder)
     (told,) = json.loads((evidence.folder / "signoff.json").read_text())["claims"][0]["maps"]
-    assert told == {"guest": "<guest>", "way": "way", "rate": 7, "spans": [[0, 2, "private"], [8192, 1, "leaked"]]}
+    assert told == {
+        "guest": "<guest>",
+        "way": "way",
+        "size": 64,
+        "rate": 7,
+        "spans": [[0, 2, "private"], [8192, 1, "leaked"]],
+    }
     page = (evidence.folder / "signoff.html").read_text()
     assert '<path class="leaked" d="M2 0h1">' in page
     assert '<span class="alarm">⚠ 1 leaked</span>' in page

@@ -35,7 +35,8 @@ class Sweep:
     :ivar shared: what the guest has asked to share, by KVM's book; ``changed``: it has asked for other pages meanwhile.
     :ivar vmms: pages whose content is the VMM's: the guest cannot write them.
     :ivar absent: pages that the host did not have before the sweep.
-    :ivar met: the errno of each page that was tried; None: its bytes came. :ivar rate: pages a second.
+    :ivar met: the errno of each page that was tried; None: its bytes came. :ivar size: bytes asked for of each page.
+    :ivar rate: pages a second.
     """
 
     way: str
@@ -46,6 +47,7 @@ class Sweep:
     vmms: frozenset[int]
     absent: frozenset[int]
     met: Mapping[int, str | None]
+    size: int
     rate: int
 
     @property
@@ -72,9 +74,9 @@ class Sweep:
         return {gpa: fate(gpa) for gpa in self.address}
 
 
-def sweep(host: Host, guest: Guest, way: str) -> tuple[Sweep, str]:
-    """Try a way on all pages of a guest; returns also what the program printed."""
-    done = host.ssh.run([f"{HOST_PROGRAMS}/sweep", str(guest.pid), way], seconds=SECONDS).require()
+def sweep(host: Host, guest: Guest, way: str, size: int) -> tuple[Sweep, str]:
+    """Try a way on all pages of a guest, so many bytes of each; returns also what the program printed."""
+    done = host.ssh.run([f"{HOST_PROGRAMS}/sweep", str(guest.pid), way, str(size)], seconds=SECONDS).require()
     return parse(done.text), done.text
 
 
@@ -98,23 +100,27 @@ def parse(text: str) -> Sweep:
         vmms=frozenset(vmms),
         absent=frozenset(_pages(told["absent"])),
         met=met,
+        size=told["bytes"],
         rate=round(len(met) / told["ns"] * 1e9),
     )
 
 
-def exactly_what_is_shared(claim: Trial, attack: Attack, way: str, refusal: str, *, physical: bool = False) -> None:
+def exactly_what_is_shared(
+    claim: Trial, attack: Attack, way: str, refusal: str, *, size: int = PAGE, physical: bool = False
+) -> None:
     """Have it judged whether a way leads to exactly the pages that a guest has not kept to itself.
 
     :param way: as ``sweep`` names it. :param refusal: errno that each page must meet that is the guest's alone.
+    :param size: bytes to read of each page; a page is refused as a whole, so a way that copies slowly need not copy all.
     :param physical: whether only pages can be tried that the host has.
     """
     host = attack.host
     found: list[list[Check]] = []
     for guest in host.guests:
         aimed = Attack.aim(guest)
-        one, printed = sweep(host, guest, way)
+        one, printed = sweep(host, guest, way, size)
         claim.attach(f"{guest.spec.name}.json", printed)
-        claim.draw(MemoryMap(guest.spec.name, way, one.rate, spans(one.fates())))
+        claim.draw(MemoryMap(guest.spec.name, way, one.size, one.rate, spans(one.fates())))
         found.append([*checks(one, refusal, physical=physical), *_witnesses(guest, aimed, one)])
     claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
