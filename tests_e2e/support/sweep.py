@@ -111,7 +111,7 @@ def exactly_what_is_shared(
     """Have it judged whether a way leads to exactly the pages that a guest has not kept to itself.
 
     :param way: as ``sweep`` names it. :param refusal: errno that each page must meet that is the guest's alone.
-    :param size: bytes to read of each page; a page is refused as a whole, so a way that copies slowly need not copy all.
+    :param size: bytes to read of each page; a page is refused as a whole, so a slow way need not copy all of it.
     :param physical: whether only pages can be tried that the host has.
     """
     host = attack.host
