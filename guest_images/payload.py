@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The payload: what changes more often than Debian does, as a second read-only disk of the host.
 
-It holds the keys, the host's programs and attack module, and what the nested guest boots: kernel and initramfs.
+It holds the keys, the host's programs and modules, and what the nested guest boots: kernel and initramfs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from guest_images.rootfs import RootFs
 
 RECIPE = PROJECT / "guest_images"
 HOST_FILES = {"init": 0o755, "inittab": 0o644, "sshd_config": 0o600}
-HOST_MODULE = "host_attack.ko"
+HOST_MODULES = ("host_attack.ko", "host_oracle.ko")
 GUEST_MODULE = "guest_canary.ko"
 
 
@@ -65,7 +65,7 @@ def payload(store: Store, root: RootFs, programs: Programs, modules: Path, kerne
         files: dict[str, File] = {
             "guest/bzImage": File(kernel.read_bytes()),
             "guest/initramfs": File(_initramfs(root.guest_base.read_bytes(), programs, module, keys)),
-            f"modules/{HOST_MODULE}": File((modules / HOST_MODULE).read_bytes()),
+            **{f"modules/{name}": File((modules / name).read_bytes()) for name in HOST_MODULES},
             **{f"host/{name}": File((RECIPE / "host" / name).read_bytes(), mode) for name, mode in HOST_FILES.items()},
             "keys/host_key": File((keys.folder / "host").read_bytes(), 0o600),
             "keys/host_key_dropbear": File((keys.folder / "host_dropbear").read_bytes(), 0o600),

@@ -40,7 +40,7 @@ class Kind(StrEnum):
     LEGITIMATE = "legitimate"
     """Something that must go on working."""
     ORACLE = "oracle"
-    """What a look from outside the host must find."""
+    """What a look at all of a guest's memory must find."""
     HEALTH = "health"
     """The host and the guest must be well during the whole run."""
 
@@ -115,7 +115,7 @@ _BY_KIND = {
     },
     Kind.BOUNDARY: set(Class) - {Class.EMULATION, Class.PARAVIRTUAL, Class.DEVICES, Class.GUEST_LIFE, Class.HEALTH},
     Kind.LEGITIMATE: {Class.EMULATION, Class.PARAVIRTUAL, Class.DEVICES, Class.GUEST_LIFE},
-    Kind.ORACLE: {Class.KERNEL_ADDRESS, Class.MEMORY_MANAGEMENT},
+    Kind.ORACLE: {Class.KERNEL_GUP, Class.KERNEL_ADDRESS, Class.MEMORY_MANAGEMENT},
     Kind.HEALTH: {Class.HEALTH},
 }
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from signoff.contract import Claim, Contract, Mode, ProbeClaim
+from signoff.memory_map import MemoryMap
 from signoff.observation import Check, Fact, Observation, State
 from signoff.verdict import Status, describe
 
@@ -59,7 +60,7 @@ class Result:
     :ivar sentence: what is claimed. :ivar why: the reason of the status.
     :ivar control: outcome in a plain guest. :ivar shared: outcome on pages that the protected guest has shared.
     :ivar seconds: that its test took. :ivar command: repeats this claim alone.
-    :ivar evidence: files, relative to the run's folder.
+    :ivar evidence: files, relative to the run's folder. :ivar maps: what sweeps of all of a guest's pages found.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Result:
     evidence: tuple[str, ...] = ()
     runs: tuple[Run, ...] = ()
     checks: tuple[CheckRun, ...] = ()
+    maps: tuple[MemoryMap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import pytest
 from common.errors import SealproofError, UserInputError
 from signoff.contract import Claim, Kind, Mode, ProbeClaim, WorkClaim
 from signoff.evidence import Evidence
+from signoff.memory_map import MemoryMap
 from signoff.observation import Check, Observation
 from signoff.results import CheckRun, Result, Run, expected_words, kept, kept_check
 from signoff.verdict import Status, Verdict, judge, judge_checks
@@ -36,6 +37,7 @@ class Trial:
         self._files: list[str] = []
         self._runs: list[Run] = []
         self._checks: list[CheckRun] = []
+        self._maps: list[MemoryMap] = []
         self._verdict: Verdict | None = None
         self._raised: BaseException | None = None
         self._error = ""
@@ -80,6 +82,10 @@ class Trial:
         :param name: a plain file name. :raises ValueError: if it is not.
         """
         self._files.append(self._evidence.attach(self.claim.id, name, content))
+
+    def draw(self, found: MemoryMap) -> None:
+        """Have the report draw a guest's memory as a sweep found it. It is evidence and no part of the verdict."""
+        self._maps.append(found)
 
     def skip(self, reason: str) -> NoReturn:
         """Say that the claim cannot apply here.
@@ -136,6 +142,7 @@ class Trial:
             evidence=tuple(self._files),
             runs=tuple(self._runs),
             checks=tuple(self._checks),
+            maps=tuple(self._maps),
         )
 
     def _end(self) -> tuple[Status, str]:

@@ -125,6 +125,11 @@ def test_mapping_comes_with_its_flags_and_must_be_there(guest: Guest, monkeypatc
         guest.mappings([0x7F0000000000, 0x7F000C002000])
 
 
+def test_mappings_with_a_flag_are_told_by_their_ends(guest: Guest, host: FakeSsh) -> None:
+    host.texts["grep"] = "1000-3000 rw-p\nVmFlags: rd wr kp\n3000-4000 ---p\n4000-5000 rw-p\nVmFlags: rd\n"
+    assert guest.flagged("kp") == [(0x1000, 0x3000)]
+
+
 def test_kvms_word_is_asked_for_anew_each_time(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     talk = info(guest, monkeypatch, protection="enabled: 1\n")
     assert [guest.protection(), guest.protection()] == ["enabled: 1\n"] * 2

@@ -725,3 +725,32 @@ def test_page_info_of_a_process_that_is_gone_says_so(programs: Path) -> None:
     assert server("pagemap 0x1000")["errno"] == "ENOENT"
     assert server("mappings 0x1000")["errno"] == "ENOENT"
     server.close()
+
+
+# ---- sweep ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("way", "refusal"), [("process_vm_readv", "EFAULT"), ("proc_pid_mem", "EIO")])
+@pytest.mark.parametrize("size", [PAGE, 8])
+def test_sweep_tells_page_by_page_what_can_be_read(
+    programs: Path, puppeteer: Server, way: str, refusal: str, size: int
+) -> None:
+    count, holes = 700, {0: 1, 10: 1, 300: 270, 699: 1}
+    puppet, pid, memory = spawn_with_memory(puppeteer, count * PAGE)
+    for first in range(0, count, 7):
+        puppeteer(f"poke {puppet} {memory + first * PAGE:#x} 01")
+    for first, pages in holes.items():
+        assert puppeteer(f"unmap {puppet} {memory + first * PAGE:#x} {pages * PAGE}")["unmapped"]
+    argv = [programs / "sweep", str(pid), way, str(size), hex(memory), str(count)]
+    told = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+    refused = {page for first, pages in holes.items() for page in range(first, first + pages)}
+    found = {(first - memory) // PAGE + at: met for first, pages, met in told["found"] for at in range(pages)}
+    assert found == {page: refusal if page in refused else None for page in range(count)}
+    absent = {(first - memory) // PAGE + at for first, pages in told["absent"] for at in range(pages)}
+    assert refused < absent
+    assert absent.isdisjoint(set(range(0, count, 7)) - refused)
+
+
+def test_sweep_refuses_what_it_does_not_know(programs: Path) -> None:
+    for argv in (["1"], ["1", "by_magic"], ["1", "process_vm_readv", "0"], ["1", "process_vm_readv", "8", "0x1000"]):
+        assert subprocess.run([programs / "sweep", *argv], check=False, capture_output=True).returncode == 2

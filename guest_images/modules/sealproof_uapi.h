@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
 /*
- * What the two kernel modules and the programs that call them agree on.
+ * What the kernel modules and the programs that call them agree on.
  *
  * All integers are little-endian and naturally aligned; no structure has
  * hidden padding. "struct" formats are those of Python's struct module.
@@ -142,5 +142,41 @@ enum sealproof_method {
 	SEALPROOF_GET_AS_KVM = 21,
 	SEALPROOF_DIRECT_MAP_AGAIN = 22,
 };
+
+/* ---- host_oracle.ko: what KVM knows of a VM's memory ---------------------- */
+
+#define SEALPROOF_ORACLE_NAME	"sealproof-oracle"	/* below /dev */
+#define SEALPROOF_ORACLE_MAX	(1 << 20)	/* entries of a list */
+
+/* struct.Struct("<QQQII"), 32 bytes: a memory slot of the VMM's; KVM's own are left out. */
+struct sealproof_slot {
+	__u64 gpa;	/* guest-physical, bytes */
+	__u64 pages;
+	__u64 address;	/* in the VMM */
+	__u32 read_only;	/* to the guest: its content is the VMM's */
+	__u32 space;	/* 0: as the processor sees memory; 1: in system management mode */
+};
+
+/* struct.Struct("<QQ"), 16 bytes: guest pages in a row. */
+struct sealproof_pages {
+	__u64 gfn;	/* number of the first */
+	__u64 pages;
+};
+
+/*
+ * struct.Struct("<IIQQQQ"), 40 bytes. All of it is of one moment.
+ *
+ * -EBADF, -EINVAL: fd is no VM of KVM's; -ENOSPC: there are more entries than there is room for.
+ */
+struct sealproof_vm {
+	__u32 fd;	/* in: the VM, as KVM_CREATE_VM returned it */
+	__u32 protected;	/* out: 1 when its guest asked for protection, and has it */
+	__u64 slots;	/* in: entries of slot_buffer; out: how many there are */
+	__u64 slot_buffer;	/* in: struct sealproof_slot, in no order */
+	__u64 shared;	/* in: entries of shared_buffer; out: how many there are */
+	__u64 shared_buffer;	/* in: struct sealproof_pages, ascending: what the guest has asked to share */
+};
+
+#define SEALPROOF_VM	_IOWR('S', 0x20, struct sealproof_vm)	/* 0xc0285320 */
 
 #endif

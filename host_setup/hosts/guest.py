@@ -287,6 +287,19 @@ class Guest:
                 raise MachineError(f"no mapping of /proc/{self.pid}/smaps holds {hva:#x}")
         return [f"/proc/{self.pid}/smaps: {mapping}; {flags}" for mapping, flags in found]
 
+    def flagged(self, flag: str) -> list[tuple[int, int]]:
+        """All mappings of its QEMU that have a flag: first address of each, and the one after its last."""
+        wanted = ["grep", "-E", "^[0-9a-f]+-[0-9a-f]+ |^VmFlags:", f"/proc/{self.pid}/smaps"]
+        found: list[tuple[int, int]] = []
+        held = (0, 0)
+        for line in self._host.run(wanted, seconds=20).require().text.splitlines():
+            first, dash, end = line.split(maxsplit=1)[0].partition("-")
+            if dash:
+                held = (int(first, 16), int(end, 16))
+            elif flag in line.split()[1:]:
+                found.append(held)
+        return found
+
     def protection(self) -> str:
         """What its host's kernel tells of its protection (KVM's debugfs); empty if it tells nothing."""
         return str(self._info_ask("protection")["protection"])

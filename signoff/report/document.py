@@ -15,7 +15,7 @@ from signoff.record import Record
 from signoff.report.data import Report
 from signoff.results import Row
 
-SCHEMA = Path(__file__).resolve().parent.parent / "schema" / "signoff-1.schema.json"
+SCHEMA = Path(__file__).resolve().parent.parent / "schema" / "signoff-2.schema.json"
 
 
 def to_json(report: Report) -> str:
@@ -35,7 +35,7 @@ def to_json(report: Report) -> str:
 def _document(report: Report) -> dict[str, Any]:
     record = report.record
     return {
-        "schema": "sealproof-signoff-1",
+        "schema": "sealproof-signoff-2",
         "verdict": report.overall.word,
         "exit_code": int(report.overall.exit_code),
         "summary": report.overall.sentence,

@@ -11,9 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from common.progress import clock
 from signoff.contract import Class, Kind, Mode
-from signoff.observation import State
+from signoff.memory_map import Fate, Span
+from signoff.observation import PAGE_SIZE, State
 from signoff.overall import EXIT_MEANING, Exit
 from signoff.report.data import Report
+from signoff.report.picture import pictures
 from signoff.report.terminal import NO_SIGNOFF
 from signoff.results import Row, Run
 from signoff.verdict import Status, outcome_words
@@ -22,12 +24,24 @@ _SYMBOLS = {Status.PASS: "✓", Status.FAIL: "✗", Status.ERROR: "!", Status.MI
 _KINDS = {
     Kind.ATTACK: ("Attacks", "Each must be refused, exactly as the contract says."),
     Kind.BOUNDARY: ("Boundaries", "Ways that are documented to be open, shown to be so."),
-    Kind.ORACLE: ("Oracle", "What a look at the host from outside found."),
+    Kind.ORACLE: ("All of the memory", "Every page of each guest was tried: what is readable must be what is shared."),
     Kind.LEGITIMATE: ("Legitimate paths", "Each must go on working."),
     Kind.HEALTH: ("Health", "Nothing may break while all this is tried."),
 }
 _PROBES = (Kind.ATTACK, Kind.BOUNDARY)
 _PLAIN_PROBES = "The controls of the claims named: here, where the guest is not protected, each must get through."
+_WORST_FIRST = (Status.FAIL, Status.ERROR, Status.MISS, Status.SKIP)
+_LOUD = (Status.FAIL, Status.ERROR)
+FEW = 40
+"""Claims up to which all sections are open; of more, only those in which something did not pass."""
+_FATES = {
+    Fate.LEAKED: "the guest's alone, and yet the host read it",
+    Fate.LOST: "not the guest's alone, and yet the host was refused",
+    Fate.SHARED: "shared by the guest, and readable",
+    Fate.READABLE: "never made private, and readable: of a plain guest, or content that its VMM gave it",
+    Fate.PRIVATE: "the guest's alone, and the host was refused",
+    Fate.ABSENT: "the host has no page there: the guest has not touched it",
+}
 _STATUS_MEANING = {
     Status.PASS: "Refused (or right) exactly as contracted; an attack got through in both of its controls.",
     Status.FAIL: "The guest's bytes leaked or were changed, or the outcome is not the contract's.",
@@ -66,12 +80,16 @@ _WORK = (
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The claims of one kind and class."""
+    """The claims of one kind and class.
+
+    :ivar open: whether its claims are shown at first.
+    """
 
     kind: Kind
     threat: Class
     columns: tuple[Column, ...]
     rows: list[Row]
+    open: bool
 
     @property
     def counts(self) -> dict[Status, int]:
@@ -89,7 +107,14 @@ def to_html(report: Report) -> str:
         lstrip_blocks=True,
     )
     plain = report.record.mode is Mode.PLAIN
-    environment.filters.update(clock=clock, hexdump=_hexdump, run_words=_run_words, by_page=_by_page)
+    environment.filters.update(
+        clock=clock,
+        hexdump=_hexdump,
+        run_words=_run_words,
+        by_page=_by_page,
+        last_byte=_last_byte,
+        first_line=lambda text: text.partition("\n")[0],
+    )
     return environment.get_template("signoff.html.j2").render(
         report=report,
         record=report.record,
@@ -100,13 +125,20 @@ def to_html(report: Report) -> str:
             if (found := _sections(report, kind))
         ],
         tone=_tone(report),
+        not_passed=[
+            (status, status in _LOUD, those)
+            for status in _WORST_FIRST
+            if (those := [row for row in report.rows if row.result.status is status])
+        ],
+        pictures=pictures(report.rows),
+        fates=_FATES,
         plain=plain,
         probes=_PROBES,
         no_signoff=NO_SIGNOFF,
         symbols=_SYMBOLS,
         statuses=_STATUS_MEANING,
         exits={int(code): EXIT_MEANING[code] for code in Exit},
-        css=environment.get_template("signoff.css").render(),
+        css=environment.get_template("signoff.css").render(statuses=_STATUS_MEANING),
     )
 
 
@@ -116,8 +148,11 @@ def _sections(report: Report, kind: Kind) -> list[Section]:
     columns: tuple[Column, ...] = _BARE
     if report.record.mode is Mode.PROTECTED and kind is not Kind.HEALTH:
         columns = _PROBE if kind in _PROBES else _WORK
+    found = [(threat, list(group)) for threat, group in groupby(rows, key=lambda row: row.claim.threat)]
+    few = len(report.rows) <= FEW
     return [
-        Section(kind, threat, columns, list(group)) for threat, group in groupby(rows, key=lambda row: row.claim.threat)
+        Section(kind, threat, columns, group, few or any(row.result.status is not Status.PASS for row in group))
+        for threat, group in found
     ]
 
 
@@ -132,6 +167,10 @@ def _hexdump(data: str) -> str:
     """Lines of sixteen bytes, each with its offset."""
     pairs = [data[at : at + 2] for at in range(0, len(data), 2)]
     return "\n".join(f"{at:04x}  {' '.join(pairs[at : at + 16])}" for at in range(0, len(pairs), 16))
+
+
+def _last_byte(span: Span) -> int:
+    return span.first + span.pages * PAGE_SIZE - 1
 
 
 def _by_page(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One way to a guest's memory, tried on every page of it (guest_images/programs/sweep.c).
+
+What is the guest's alone nobody assumes and no page table tells: KVM keeps a book of the guest's own requests to share,
+by guest page number, and our module ``host_oracle`` reads it. The guest's kernel has no such book: it forgets what it
+shared. Beside it stand the guest's word on each page of its canaries, the flags of QEMU's mappings and KVM's counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import MachineError
+from host_setup.hosts.base import HOST_PROGRAMS, Host
+from host_setup.hosts.guest import PAGE, Guest
+from signoff.memory_map import Fate, MemoryMap, spans
+from signoff.observation import Check, State
+from signoff.trial import Trial
+from tests_e2e.support.attack import Aimed, Attack
+
+SECONDS = 60.0  # for a sweep, on a busy machine
+NAMED = 4  # ranges that a check names
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a sweep found, by guest-physical address of the page.
+
+    :ivar protected: whether KVM has the guest as protected. :ivar address: of each page, in QEMU.
+    :ivar shared: what the guest has asked to share, by KVM's book; ``changed``: it has asked for other pages meanwhile.
+    :ivar vmms: pages whose content is the VMM's: the guest cannot write them.
+    :ivar absent: pages that the host did not have before the sweep.
+    :ivar met: the errno of each page that was tried; None: its bytes came. :ivar size: bytes asked for of each page.
+    :ivar rate: pages a second.
+    """
+
+    way: str
+    protected: bool
+    address: Mapping[int, int]
+    shared: frozenset[int]
+    changed: bool
+    vmms: frozenset[int]
+    absent: frozenset[int]
+    met: Mapping[int, str | None]
+    size: int
+    rate: int
+
+    @property
+    def private(self) -> frozenset[int]:
+        """Pages that are the guest's alone."""
+        return frozenset(self.address) - self.shared - self.vmms if self.protected else frozenset()
+
+    @property
+    def read(self) -> frozenset[int]:
+        """Pages of which bytes came."""
+        return frozenset(gpa for gpa, met in self.met.items() if met is None)
+
+    def fates(self) -> dict[int, Fate]:
+        """How each page fared."""
+        private, read = self.private, self.read
+
+        def fate(gpa: int) -> Fate:
+            if gpa in read:
+                return Fate.LEAKED if gpa in private else Fate.SHARED if gpa in self.shared else Fate.READABLE
+            if gpa in self.absent and (gpa in private or gpa not in self.met):
+                return Fate.ABSENT
+            return Fate.PRIVATE if gpa in private else Fate.LOST
+
+        return {gpa: fate(gpa) for gpa in self.address}
+
+
+def sweep(host: Host, guest: Guest, way: str, size: int) -> tuple[Sweep, str]:
+    """Try a way on all pages of a guest, so many bytes of each; returns also what the program printed."""
+    done = host.ssh.run([f"{HOST_PROGRAMS}/sweep", str(guest.pid), way, str(size)], seconds=SECONDS).require()
+    return parse(done.text), done.text
+
+
+def parse(text: str) -> Sweep:
+    """What the program ``sweep`` printed."""
+    told: dict[str, Any] = json.loads(text)
+    address: dict[int, int] = {}
+    vmms: set[int] = set()
+    # The processor's view of memory first: system management mode only adds what it alone has.
+    for gpa, pages, hva, read_only, _ in sorted(told["slots"], key=lambda slot: (slot[4], slot[0])):
+        for at in range(0, pages * PAGE, PAGE):
+            if address.setdefault(gpa + at, hva + at) == hva + at and read_only:
+                vmms.add(gpa + at)
+    met = {gpa: met for first, pages, met in told["found"] for gpa in _pages([(first, pages)])}
+    return Sweep(
+        way=told["way"],
+        protected=told["protected"],
+        address=address,
+        shared=frozenset(_pages(told["shared"])) & frozenset(address),
+        changed=told["shared"] != told["still_shared"],
+        vmms=frozenset(vmms),
+        absent=frozenset(_pages(told["absent"])),
+        met=met,
+        size=told["bytes"],
+        rate=round(len(met) / told["ns"] * 1e9),
+    )
+
+
+def exactly_what_is_shared(
+    claim: Trial, attack: Attack, way: str, refusal: str, *, size: int = PAGE, physical: bool = False
+) -> None:
+    """Have it judged whether a way leads to exactly the pages that a guest has not kept to itself.
+
+    :param way: as ``sweep`` names it. :param refusal: errno that each page must meet that is the guest's alone.
+    :param size: bytes to read of each page; a page is refused as a whole, so a slow way need not copy all of it.
+    :param physical: whether only pages can be tried that the host has.
+    """
+    host = attack.host
+    found: list[list[Check]] = []
+    for guest in host.guests:
+        aimed = Attack.aim(guest)
+        one, printed = sweep(host, guest, way, size)
+        claim.attach(f"{guest.spec.name}.json", printed)
+        claim.draw(MemoryMap(guest.spec.name, way, one.size, one.rate, spans(one.fates())))
+        found.append([*checks(one, refusal, physical=physical), *_witnesses(guest, aimed, one)])
+    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+
+
+def checks(one: Sweep, refusal: str, *, physical: bool) -> list[Check]:
+    """Whether a sweep found what it must, page for page."""
+    tried = frozenset(one.met)
+    wanted = frozenset(one.address) - one.absent if physical else frozenset(one.address)
+    others = {met for gpa in one.private & tried if (met := one.met[gpa]) not in (None, refusal)}
+    return [
+        Check("what the guest shares stays the same meanwhile", "true", _word(not one.changed)),
+        Check("pages that were tried", _ranges(wanted), _ranges(tried)),
+        Check("pages that can be read", _ranges(wanted - one.private), _ranges(one.read)),
+        Check("pages that are the guest's alone, and can be read", _ranges(()), _ranges(one.read & one.private)),
+        Check("pages that are not the guest's alone, and cannot be read", _ranges(()), _refused(one)),
+        Check(f"refusals other than {refusal}", "none", ", ".join(sorted(map(str, others))) or "none"),
+    ]
+
+
+def _refused(one: Sweep) -> str:
+    return _ranges(frozenset(one.met) - one.private - one.read)
+
+
+def _witnesses(guest: Guest, aimed: Iterable[Aimed], one: Sweep) -> Iterator[Check]:
+    """What others know of the same pages: the guest of its canaries and buffers, QEMU's mappings, KVM's counts."""
+    for canary in aimed:
+        state, gpa = canary.planted.state, canary.target.gpa
+        name = f"the guest's {canary.planted.kind} page at {gpa:#x}, which is {state}"
+        met = one.met.get(gpa, "not tried")
+        yield Check(name, "refused" if state == State.PRIVATE else "read", "refused" if met else "read")
+    yield Check("the guest is protected, as its own kernel says", _word(guest.protected), _word(one.protected))
+    if not one.protected:
+        return
+    bounced = frozenset(bounce_buffers(guest.ssh.run(["dmesg"], seconds=20).require().text))
+    yield Check("bounce buffers, as the guest's kernel names them, are shared", _ranges(bounced), _both(bounced, one))
+    mapped = guest.flagged("kp")
+    kept = frozenset(gpa for gpa, hva in one.address.items() if any(first <= hva < end for first, end in mapped))
+    yield Check("private pages, by the flags of QEMU's mappings", _ranges(one.private), _ranges(kept))
+    counts = dict(re.findall(r"(\w+): (\d+)", guest.protection()))
+    yield Check("shared pages, as KVM counts them", str(len(one.shared)), counts.get("shared_pages", "not told"))
+
+
+def bounce_buffers(log: str) -> Iterator[int]:
+    """The pages that a guest's kernel says it bounces its devices' data through; it shares all of them.
+
+    :raises MachineError: it does not say.
+    """
+    found = re.search(r"software IO TLB: mapped \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]", log)
+    if found is None:
+        raise MachineError("the guest's kernel does not name its bounce buffers")
+    first, end = (int(word, 16) for word in found.groups())
+    return iter(range(first, end, PAGE))
+
+
+def _both(pages: frozenset[int], one: Sweep) -> str:
+    return _ranges(pages & one.shared)
+
+
+def _word(value: object) -> str:
+    return str(value).lower()
+
+
+def _pages(runs: Iterable[tuple[int, int]]) -> Iterator[int]:
+    for first, pages in runs:
+        yield from range(first, first + pages * PAGE, PAGE)
+
+
+def _ranges(pages: Iterable[int]) -> str:
+    """A set of pages in a few words, which are the same for the same set alone: a digest is among them."""
+    runs = spans(dict.fromkeys(pages, Fate.READABLE))
+    if not runs:
+        return "none"
+    named = [f"{first:#x}-{first + count * PAGE - 1:#x}" for first, count, _ in runs]
+    text = ", ".join([*named[:NAMED], *([f"and {len(named) - NAMED} ranges more"] if len(named) > NAMED else [])])
+    digest = hashlib.sha256(", ".join(named).encode()).hexdigest()[:12]
+    return f"{sum(run.pages for run in runs)} pages: {text} (sha256 {digest})"
