@@ -183,19 +183,32 @@ class _Claim(BaseModel):
         words = self.id.replace("_", " ")
         return f"{words[0].upper()}{words[1:]}."
 
+    @property
+    def why(self) -> str:
+        """The reason of the outcome, as the report prints it."""
+        return self.reason
+
 
 class ProbeClaim(_Claim):
     """A claim about a way to guest memory.
 
-    :ivar pages: the kinds of page on which the probe must have run, all of them.
+    :ivar pages: the kinds of page on which the probe must have run, all of them. :ivar narrowed: why not on every kind.
     :ivar shared: outcome of a control on a shared page; not stated: as ``plain``.
     """
 
     kind: Literal[Kind.ATTACK, Kind.BOUNDARY]
     pages: tuple[Page, ...] = tuple(Page)
+    narrowed: str = ""
     plain: Outcome
     protected: Outcome
     shared: Outcome | None = None
+
+    @property
+    def why(self) -> str:
+        """The reason of the outcome, and why not every kind of page is tried."""
+        if not self.narrowed:
+            return self.reason
+        return f"{self.reason} Tried on the {' and '.join(self.pages)} page alone: {self.narrowed}."
 
     def outcome(self, state: State) -> Outcome:
         """What a probe of a page in that state must be."""
@@ -210,6 +223,8 @@ class ProbeClaim(_Claim):
         _class_fits(self.kind, self.threat)
         if not self.pages or len(set(self.pages)) != len(self.pages):
             raise ValueError("pages: name each kind of page once, and at least one")
+        if (set(self.pages) != set(Page)) is not bool(self.narrowed.strip()):
+            raise ValueError("narrowed: say why not every kind of page is tried, and only then")
         for name, control in (("plain", self.plain), ("shared", self.outcome(State.SHARED))):
             if not control.reaches:
                 raise ValueError(f"{name}: a control must leak, or leave the page overwritten; this one proves nothing")

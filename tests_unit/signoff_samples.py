@@ -29,6 +29,8 @@ def probe(**changes: Any) -> ProbeClaim:
         "plain": READ,
         "protected": REFUSED,
     }
+    if set(changes.get("pages", Page)) != set(Page):
+        table["narrowed"] = "for a test"
     return ProbeClaim.model_validate({**table, **changes})
 
 

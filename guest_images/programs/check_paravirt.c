@@ -4,10 +4,9 @@
  *
  * usage: check_paravirt features|wall-clock|system-time|steal-time
  *
- * KVM is told by an MSR to keep its data in a page; the MSR gets its own value back afterwards. KVM carries out what it
- * writes at once (the wall clock) by its helpers for guest memory, which reach private pages. What it keeps up to date
- * at any time (the system time by a kernel address, the steal time by a user address) has no way to them: such a page
- * must stay as it was, and nothing else may happen. In a guest without protection all pages are written.
+ * KVM is told by an MSR to put its data into a page; the MSR gets its own value back afterwards. An MSR is the VMM's to
+ * set as well, so KVM tells a guest nothing on private pages: such a page must stay as it was, and nothing else may
+ * happen. In a guest without protection all pages are written.
  *
  * Needs the module guest_canary and /dev/cpu/0/msr.
  */
@@ -145,7 +144,7 @@ static void try(const char *what, uint32_t msr, bool keeps, const char *(*judge)
 		request(SEALPROOF_CANARY_PLANT, slot, zeros, &page);
 		if (slot == 0)
 			request(SEALPROOF_CANARY_SHARE, slot, NULL, &page);
-		const bool reached = page.state != SEALPROOF_PRIVATE || !keeps;
+		const bool reached = page.state != SEALPROOF_PRIVATE;
 		const uint64_t start = clock_ns(CLOCK_MONOTONIC);
 
 		write_msr(msr, page.gpa | (keeps ? ENABLED : 0));

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ HOST_PROGRAMS = "/payload/programs"
 UP = "sealproof: the guest is up"  # guest_images/guest/init
 PAGE = 4096
 # Documentation/admin-guide/mm/pagemap.rst
+PAGEMAP_ENTRY = struct.Struct("<Q")
 PAGEMAP_PRESENT = 1 << 63
 PAGEMAP_PFN = (1 << 55) - 1
 # The nested guest's LAPIC TSC-deadline timer gets lost under emulation; off, none of 32 boots hung (emulated-host.md).

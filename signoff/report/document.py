@@ -71,5 +71,5 @@ def _claim(row: Row, record: Record) -> dict[str, Any]:
         "class": row.claim.threat,
         "mode": record.mode,
         "source": row.claim.source,
-        "reason": row.claim.reason,
+        "reason": row.claim.why,
     }
