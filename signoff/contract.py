@@ -115,7 +115,7 @@ _BY_KIND = {
     },
     Kind.BOUNDARY: set(Class) - {Class.EMULATION, Class.PARAVIRTUAL, Class.DEVICES, Class.GUEST_LIFE, Class.HEALTH},
     Kind.LEGITIMATE: {Class.EMULATION, Class.PARAVIRTUAL, Class.DEVICES, Class.GUEST_LIFE},
-    Kind.ORACLE: {Class.KERNEL_GUP, Class.KERNEL_ADDRESS, Class.MEMORY_MANAGEMENT},
+    Kind.ORACLE: {Class.KERNEL_GUP, Class.KERNEL_ADDRESS, Class.MEMORY_MANAGEMENT, Class.KVM},
     Kind.HEALTH: {Class.HEALTH},
 }
 

@@ -113,8 +113,8 @@ class Vcpu(File):
         names = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi")
         self.set(KVM_SET_REGS, _REGS.pack(*(registers.get(name, 0) for name in names), *[0] * 11, _RFLAGS))
 
-    def page_directory_pointers(self, tables: Iterable[int]) -> Iterator[bytes]:
-        """What KVM takes for the four page directory pointers of PAE paging, while CR3 is each of ``tables``.
+    def page_directory_pointers(self, tables: Iterable[int]) -> Iterator[tuple[Done, bytes]]:
+        """While CR3 is each of ``tables``: how KVM_GET_SREGS2 ends, and the four page directory pointers that it tells.
 
         It must have been aimed before: with segments of 64-bit mode KVM refuses this paging.
         """
@@ -122,7 +122,8 @@ class Vcpu(File):
         for table in tables:
             sregs[_CONTROL_AT : _CONTROL_AT + _CONTROL.size] = _CONTROL.pack(CR0_PAGED, 0, table, CR4_PAE, 0, 0)
             self.set(KVM_SET_SREGS, bytes(sregs))
-            yield self.get(KVM_GET_SREGS2, _SREGS2_BYTES)[_PDPTRS_AT:]
+            done = self.put(KVM_GET_SREGS2, bytes(_SREGS2_BYTES))
+            yield done, self.process.read(self.scratch, _SREGS2_BYTES)[_PDPTRS_AT:]
 
     def loaded(self) -> bytes:
         """What ``LOAD_16`` has loaded, from its registers."""
