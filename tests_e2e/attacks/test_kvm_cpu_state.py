@@ -6,7 +6,7 @@ The guest is stopped meanwhile, and its CPU goes on where it was.
 
 from __future__ import annotations
 
-from host_setup.channels.puppets import Puppeteer
+from host_setup.channels.puppets import Done, Puppeteer
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary, Check, State
