@@ -78,14 +78,14 @@ def planted(gpa: int = 0x3000) -> Planted:
 
 def canary(guest: Guest, monkeypatch: pytest.MonkeyPatch, **reply: Any) -> FakeCanary:
     made = FakeCanary(reply)
-    monkeypatch.setattr(guest, "_canary", made)
+    monkeypatch.setitem(guest._talks, "canary", made)
     return made
 
 
 def info(guest: Guest, monkeypatch: pytest.MonkeyPatch, **reply: Any) -> FakeCanary:
     """What ``page_info`` says."""
     made = FakeCanary(reply)
-    monkeypatch.setattr(guest, "_info", made)
+    monkeypatch.setitem(guest._talks, "page_info", made)
     return made
 
 
@@ -174,6 +174,22 @@ def test_page_that_cannot_be_shared_is_a_fault_with_its_errno(guest: Guest, monk
     canary(guest, monkeypatch, error="share the user page", errno="EOPNOTSUPP", errno_nr=95)
     with pytest.raises(MachineError, match="'plant': share the user page: EOPNOTSUPP"):
         guest.plant(b"\xab" * 32)
+
+
+def test_late_answer_is_never_taken_for_the_next_one(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = canary(guest, monkeypatch)
+
+    def late(*_: str, seconds: float) -> list[str]:
+        raise DeadlineError(f"waited {seconds:g} s")
+
+    monkeypatch.setattr(talk, "ask", late)
+    with pytest.raises(DeadlineError):
+        guest.read(planted())
+    assert talk.closed == 1
+    another = FakeCanary({"protected": True})
+    monkeypatch.setattr(guest, "_ssh", FakeSsh())
+    monkeypatch.setattr(guest.ssh, "converse", lambda *_, **__: another, raising=False)
+    assert guest.protected
 
 
 @pytest.mark.parametrize("protected", [True, False])

@@ -174,8 +174,7 @@ class Guest:
         self._stream = stream
         self._ssh: Ssh | None = None
         self._qmp: Qmp | None = None
-        self._canary: Conversation | None = None
-        self._info: Conversation | None = None
+        self._talks: dict[str, Conversation] = {}
         self._pid: int | None = None
         self._protected: bool | None = None
 
@@ -315,9 +314,27 @@ class Guest:
 
     def _info_ask(self, *words: str) -> dict[str, Any]:
         """Ask the host what its kernel knows of this QEMU's pages."""
-        if self._info is None:
-            self._info = self._host.converse([f"{HOST_PROGRAMS}/page_info", str(self.pid)], seconds=10)
-        return _reply(self._info, " ".join(words), f"page_info of guest {self.spec.name}")
+        return self._ask(
+            "page_info", self._host_session, [f"{HOST_PROGRAMS}/page_info", str(self.pid)], " ".join(words)
+        )
+
+    def _ask(self, name: str, session: Callable[[], Ssh], argv: Sequence[str], request: str) -> dict[str, Any]:
+        """Ask one of our line servers, which is started on first use.
+
+        :raises MachineError: it could not do what was asked.
+        """
+        if name not in self._talks:
+            self._talks[name] = session().converse(argv, seconds=10)
+        try:
+            reply: dict[str, Any] = json.loads(self._talks[name].ask(request, seconds=20)[0])
+        except DeadlineError:
+            # Its answer may still come, and would be taken for the next one's.
+            self._talks.pop(name).close()
+            raise
+        if "error" in reply:
+            what = ": ".join(str(reply[part]) for part in ("error", "errno") if part in reply)
+            raise MachineError(f"{name} of guest {self.spec.name}, '{request.split(maxsplit=1)[0]}': {what}")
+        return reply
 
     def _ask_monitor(self, command: str, gpa: int) -> int:
         said = self.qmp.monitor(f"{command} {gpa:#x}")
@@ -359,9 +376,7 @@ class Guest:
         return str(self._canary_ask(f"unshare {planted.kind} {planted.set}")["state"])
 
     def _canary_ask(self, request: str) -> dict[str, Any]:
-        if self._canary is None:
-            self._canary = self.ssh.converse([f"{PROGRAMS}/canary"], seconds=10)
-        return _reply(self._canary, request, f"guest {self.spec.name}")
+        return self._ask("canary", lambda: self.ssh, [f"{PROGRAMS}/canary"], request)
 
     def checks(self, *argv: str, seconds: float = 30) -> list[dict[str, Any]]:
         """Run one of the guest's check programs; each line that it prints is a check with name, expected and got."""
@@ -370,8 +385,8 @@ class Guest:
 
     def close(self) -> None:
         """End the channels; the guest runs on."""
-        channels = (self._canary, self._info, self._qmp, self._ssh)
-        self._canary = self._info = self._qmp = self._ssh = None
+        channels = (*self._talks.values(), self._qmp, self._ssh)
+        self._talks, self._qmp, self._ssh = {}, None, None
         for channel in channels:
             if channel is not None:
                 channel.close()
@@ -379,15 +394,3 @@ class Guest:
     def _qmp_ended(self) -> None:
         if self._qmp is not None:  # else it was we who closed it
             self.vitals.lost("its QEMU ended")
-
-
-def _reply(talk: Conversation, request: str, who: str) -> dict[str, Any]:
-    """The answer of one of our line servers.
-
-    :raises MachineError: it could not do what was asked.
-    """
-    reply: dict[str, Any] = json.loads(talk.ask(request, seconds=20)[0])
-    if "error" in reply:
-        what = ": ".join(str(reply[part]) for part in ("error", "errno") if part in reply)
-        raise MachineError(f"{who}, '{request.split(maxsplit=1)[0]}': {what}")
-    return reply

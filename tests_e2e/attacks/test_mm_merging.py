@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import secrets
+
+from common.errors import ChannelError
 from common.waiting import Deadline, poll_until
+from host_setup.channels.puppets import Puppet
 from host_setup.channels.ssh import Ssh
 from host_setup.hosts.emulated import EmulatedHost
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Aimed, Attack, Got
-from tests_e2e.support.pagemap import is_merged
+from tests_e2e.support.pagemap import merged
 
 MADV_MERGEABLE = 12  # asm-generic/mman-common.h
 KSM = "/sys/kernel/mm/ksm"  # Documentation/admin-guide/mm/ksm.rst
@@ -26,13 +30,28 @@ def test_host_cannot_confirm_a_guess_of_private_page_by_ksm(attack: Attack) -> N
         guesses = [page.planted.content for page in pages]
         with attack.puppeteer(host) as puppeteer:
             attacker = puppeteer.spawn()
-            memory = attacker.memory(b"".join(guesses))
-            done = attacker.syscall("madvise", memory, len(guesses) * PAGE_SIZE, MADV_MERGEABLE)
+            # Each in a mapping of its own, as the kernel counts by mappings; the last is a guess at nothing.
+            at = [_alone(attacker, guess) for guess in (*guesses, secrets.token_bytes(PAGE_SIZE))]
+            dones = [attacker.syscall("madvise", one, PAGE_SIZE, MADV_MERGEABLE) for one in at]
             _merge(host.ssh)
-            known = [is_merged(attacker, memory + number * PAGE_SIZE) for number in range(len(guesses))]
-        return [Got(done, guess if merged else b"") for guess, merged in zip(guesses, known, strict=True)]
+            known = merged(host.ssh, attacker.pid)
+        if at[-1] in known:
+            raise ChannelError("a page that nobody else has counts as merged")
+        return [
+            Got(done, guess if one in known else b"")
+            for guess, one, done in zip(guesses, at[:-1], dones[:-1], strict=True)
+        ]
 
     attack.all_at_once("madvise(MADV_MERGEABLE)", probe)
+
+
+def _alone(attacker: Puppet, content: bytes) -> int:
+    """The address of a page of the attacker's with this content, and with no other page beside it."""
+    first = attacker.memory(bytes(3 * PAGE_SIZE))
+    for other in (first, first + 2 * PAGE_SIZE):
+        attacker.syscall("munmap", other, PAGE_SIZE).require("munmap")
+    attacker.write(first + PAGE_SIZE, content)
+    return first + PAGE_SIZE
 
 
 def _merge(ssh: Ssh) -> None:

@@ -12,7 +12,6 @@ from signoff.observation import PAGE_SIZE
 
 SWAPPED = 1 << 62
 SWAP_TYPE_BITS = 5  # below the offset in the swap area
-KSM = 1 << 21  # of /proc/kpageflags
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +40,21 @@ def places(ssh: Ssh, pid: int, address: int, count: int) -> list[Place]:
     return [place_of(entry) for (entry,) in PAGEMAP_ENTRY.iter_unpack(read)]
 
 
-def is_merged(process: Puppet, address: int) -> bool:
-    """Whether KSM has merged a page of the process's own with another's."""
-    at = place(process, process.pid, address)
-    return at.frame is not None and bool(_entry(process, "/proc/kpageflags", at.frame) & KSM)
+def merged(ssh: Ssh, pid: int) -> set[int]:
+    """Where the mappings of a process begin that hold a page which KSM has merged (``KSM`` in /proc/PID/smaps).
+
+    Not by /proc/kpageflags: Linux 6.12 sets KPF_KSM for every anonymous page (fs/proc/page.c stable_page_flags() tests
+    for any bit of PAGE_MAPPING_KSM, one of which is PAGE_MAPPING_ANON).
+    """
+    found: set[int] = set()
+    begins = 0
+    for line in ssh.run(["cat", f"/proc/{pid}/smaps"], seconds=20).require().text.splitlines():
+        name, *values = line.split()
+        if name == "KSM:" and values[0] != "0":
+            found.add(begins)
+        elif not name.endswith(":"):
+            begins = int(name.partition("-")[0], 16)
+    return found
 
 
 def _entry(process: Puppet, path: str, number: int) -> int:
