@@ -14,6 +14,7 @@ from tests_e2e.support.chain import call
 from tests_e2e.support.frames import frame_after
 from tests_e2e.support.pagemap import place
 
+O_WRONLY = 1
 MADV_DONTNEED, MADV_FREE, MADV_PAGEOUT, MADV_DONTNEED_LOCKED = 4, 8, 21, 24  # asm-generic/mman-common.h
 
 
@@ -36,6 +37,8 @@ def _given_back(attack: Attack, name: str, *advice: int) -> None:
     """The first piece of advice is what counts; the others help the kernel to follow it soon."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
+        if MADV_PAGEOUT in advice:
+            _drain(qemu)
         calls = [call("madvise", page.hva, PAGE_SIZE, one) for one in advice]
         (done, *_), frame = frame_after(qemu, page, *calls)
         freed = place(qemu, page.qemu, page.hva).frame != page.hpa // PAGE_SIZE
@@ -44,3 +47,13 @@ def _given_back(attack: Attack, name: str, *advice: int) -> None:
         return Got(done, frame, freed=freed)
 
     attack.by_qemu(f"madvise({name})", probe)
+
+
+def _drain(process: Puppet) -> None:
+    """Have the kernel put all pages on their lists: what waits in a processor's batch is not reclaimed.
+
+    (mm/swap.c lru_add_drain_all(), by fs/drop_caches.c.)
+    """
+    file = process.open("/proc/sys/vm/drop_caches", O_WRONLY)
+    process.syscall("write", file, process.memory(b"1"), 1).require("drop the page cache")
+    process.syscall("close", file).require("close")

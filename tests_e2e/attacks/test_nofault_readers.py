@@ -88,7 +88,7 @@ def test_tracer_cannot_take_private_page_for_a_mark(attack: Attack) -> None:
 
 
 def _trace(qemu: Puppet) -> list[bytes]:
-    """The first page of each processor's buffer."""
+    """The last record of each processor's buffer, if it is a mark: as many bytes as it has."""
     found = []
     for number in itertools.count():
         name = qemu.memory(f"{INSTANCE}/per_cpu/cpu{number}/trace_pipe_raw\0".encode())
@@ -96,5 +96,9 @@ def _trace(qemu: Puppet) -> list[bytes]:
         if done.errno == "ENOENT":
             break
         with kept(qemu, done.require("open the trace")) as trace:
-            found.append(drained(qemu, trace, PAGE_SIZE))
+            page = drained(qemu, trace, PAGE_SIZE)
+        if page:
+            # A page: a time, how many bytes were committed (below flags), and these, with the mark at their end.
+            (committed,) = struct.unpack_from("<Q", page, WORD)
+            found.append(page[2 * WORD : 2 * WORD + committed % PAGE_SIZE][-MARK:])
     return found
