@@ -33,27 +33,22 @@ def test_host_cannot_read_frame_that_private_page_left_by_madv_free(attack: Atta
     _given_back(attack, "MADV_FREE, MADV_PAGEOUT", MADV_FREE, MADV_PAGEOUT)
 
 
-def _given_back(attack: Attack, name: str, *advice: int) -> None:
-    """The first piece of advice is what counts; the others help the kernel to follow it soon."""
+def _given_back(attack: Attack, name: str, first: int, second: int | None = None) -> None:
+    """The first piece of advice is what counts; the second helps the kernel to follow it soon."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        if MADV_PAGEOUT in advice:
-            _drain(qemu)
-        calls = [call("madvise", page.hva, PAGE_SIZE, one) for one in advice]
+        calls = [call("madvise", page.hva, PAGE_SIZE, first)]
+        if second is not None:
+            # What the first did waits in a list of the processor that it ran on: a page of that list is not reclaimed.
+            # To drop the page cache empties these lists of all (fs/drop_caches.c, mm/swap.c lru_add_drain_all()).
+            drop = qemu.open("/proc/sys/vm/drop_caches", O_WRONLY)
+            calls += [call("write", drop, qemu.memory(b"1"), 1), call("madvise", page.hva, PAGE_SIZE, second)]
         (done, *_), frame = frame_after(qemu, page, *calls)
+        if second is not None:
+            qemu.syscall("close", drop).require("close")
         freed = place(qemu, page.qemu, page.hva).frame != page.hpa // PAGE_SIZE
         if done.errno is None and not freed:
             raise ChannelError(f"madvise({name}) succeeded, and the page is where it was")
         return Got(done, frame, freed=freed)
 
     attack.by_qemu(f"madvise({name})", probe)
-
-
-def _drain(process: Puppet) -> None:
-    """Have the kernel put all pages on their lists: what waits in a processor's batch is not reclaimed.
-
-    (mm/swap.c lru_add_drain_all(), by fs/drop_caches.c.)
-    """
-    file = process.open("/proc/sys/vm/drop_caches", O_WRONLY)
-    process.syscall("write", file, process.memory(b"1"), 1).require("drop the page cache")
-    process.syscall("close", file).require("close")

@@ -98,7 +98,8 @@ def _trace(qemu: Puppet) -> list[bytes]:
         with kept(qemu, done.require("open the trace")) as trace:
             page = drained(qemu, trace, PAGE_SIZE)
         if page:
-            # A page: a time, how many bytes were committed (below flags), and these, with the mark at their end.
+            # A page: a time, how many bytes were committed (below flags), and these. The mark is at their end but for 4
+            # bytes that nothing is put into (kernel/trace/trace.c tracing_mark_raw_write() counts the id twice).
             (committed,) = struct.unpack_from("<Q", page, WORD)
-            found.append(page[2 * WORD : 2 * WORD + committed % PAGE_SIZE][-MARK:])
+            found.append(page[2 * WORD : 2 * WORD + committed % PAGE_SIZE - 4][-MARK:])
     return found

@@ -17,7 +17,7 @@ from signoff.trial import Trial
 from tests_e2e.support.checks import checks
 
 BOOT = 90.0  # seconds that a boot may take on a slow, busy machine
-REBOOTS = 5
+REBOOTS = 3
 PORTS = 10  # the extra guests' are so much higher
 
 
