@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from common.waiting import Deadline
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PLAIN, PROTECTED, Guest, GuestSpec
+from host_setup.hosts.guest import PLAIN, PROGRAMS, PROTECTED, VIRTIO, Guest, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
@@ -50,6 +50,28 @@ def test_guest_survives_system_reset(claim: Trial, host: Host, pool: HostPool) -
     starts_again(claim, host, pool, lambda guest: guest.qmp.execute("system_reset"))
 
 
+def test_guest_survives_kexec(claim: Trial, host: Host, pool: HostPool) -> None:
+    """A guest that starts another kernel from its own (kexec) comes up as it was: opted in and well."""
+    drives = [
+        word
+        for letter, file in (("kernel", "bzImage"), ("initrd", "initramfs"))
+        for word in (
+            *("-drive", f"file=/payload/guest/{file},if=none,id={letter},format=raw,readonly=on"),
+            *("-device", f"virtio-blk-pci,drive={letter},{VIRTIO}"),
+        )
+    ]
+    files = host.ssh.run(["sh", "-c", "wc -c < /payload/guest/bzImage; wc -c < /payload/guest/initramfs"], seconds=20)
+    sizes = files.require().text.split()
+
+    def kexec(guest: Guest) -> None:
+        for size, disk, file in zip(sizes, ("vdb", "vdc"), ("kernel", "initrd"), strict=True):
+            guest.ssh.run(["sh", "-c", f"head -c {size} /dev/{disk} > /run/{file}"], seconds=60).require()
+        line = guest.ssh.run(["cat", "/proc/cmdline"], seconds=20).require().text.strip()
+        guest.ssh.run([f"{PROGRAMS}/kexec_into", "/run/kernel", "/run/initrd", line], seconds=60).require()
+
+    starts_again(claim, host, pool, kexec, extra=tuple(drives), times=1)
+
+
 def in_shape(claim: Trial, host: Host, pool: HostPool, shape: Callable[[GuestSpec], GuestSpec]) -> None:
     """Have it judged whether a guest of that shape works, one that opts in and, beside it, a plain one."""
 
@@ -61,19 +83,30 @@ def in_shape(claim: Trial, host: Host, pool: HostPool, shape: Callable[[GuestSpe
     _judge(claim, host, pool, shape, look)
 
 
-def starts_again(claim: Trial, host: Host, pool: HostPool, again: Callable[[Guest], object]) -> None:
-    """Have it judged whether a guest works after each of several new starts."""
+def starts_again(
+    claim: Trial,
+    host: Host,
+    pool: HostPool,
+    again: Callable[[Guest], object],
+    *,
+    extra: tuple[str, ...] = (),
+    times: int = REBOOTS,
+) -> None:
+    """Have it judged whether a guest works after each of several new starts.
+
+    :param again: starts it again. :param extra: arguments of its QEMU.
+    """
 
     def look(guest: Guest) -> list[Check]:
         found = _well(guest)
-        for number in range(1, REBOOTS + 1):
+        for number in range(1, times + 1):
             again(guest)
             guest.close()  # nothing answers on the old connections
             guest.wait_for_boot(1 + number, Deadline(BOOT))
             found += [replace(one, name=f"start {number}: {one.name}") for one in _well(guest)]
         return found
 
-    _judge(claim, host, pool, lambda spec: replace(spec, reboots=True), look)
+    _judge(claim, host, pool, lambda spec: replace(spec, reboots=True, extra=extra), look)
 
 
 def _judge(
