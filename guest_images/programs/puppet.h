@@ -522,8 +522,12 @@ static struct puppet *take(pid_t tid, bool spawned, struct text *reply)
 		int got = await(p, now_ms() + timeout_ms, false, &status);
 
 		if (got > 0 && WIFSTOPPED(status) && status >> 16 != PTRACE_EVENT_STOP) {
-			/* A signal was on its way: let it take its course. The interrupt is still to come. */
+			/*
+			 * A signal was on its way, or the thread comes from execve(): let it take its course. That stop
+			 * took our interrupt with it (kernel/signal.c ptrace_stop(): any trap clears it).
+			 */
 			ptrace(PTRACE_CONT, tid, 0, status >> 16 ? 0 : WSTOPSIG(status));
+			ptrace(PTRACE_INTERRUPT, tid, 0, 0);
 			continue;
 		}
 		if (got > 0 && WIFSTOPPED(status))
