@@ -118,6 +118,8 @@ def _judge(
 ) -> None:
     specs = [PLAIN] if host.plain_guest is None else [PROTECTED, PLAIN]
     with pool.fresh() as fresh, contextlib.ExitStack() as stack:
+        # These guests use little of their memory, and the host has not much more than one of them may have.
+        fresh.ssh.run(["sh", "-c", "echo 1 > /proc/sys/vm/overcommit_memory"], seconds=20).require()
         guests = [stack.enter_context(fresh.extra_guest(_beside(shape(spec)))) for spec in specs]
         for guest in guests:
             guest.wait_for_boot(1, Deadline(BOOT))
