@@ -37,14 +37,19 @@ def _given_back(attack: Attack, name: str, first: int, second: int | None = None
     """The first piece of advice is what counts; the second helps the kernel to follow it soon."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        calls = [call("madvise", page.hva, PAGE_SIZE, first)]
-        if second is not None:
-            # What the first did waits in a list of the processor that it ran on: a page of that list is not reclaimed.
-            # To drop the page cache empties these lists of all (fs/drop_caches.c, mm/swap.c lru_add_drain_all()).
+        advise = call("madvise", page.hva, PAGE_SIZE, first)
+        if second is None:
+            (done,), frame = frame_after(qemu, page, advise)
+        else:
+            # A page that waits in a processor's list to be put on the lists of reclaim is on none of these: MADV_FREE
+            # passes over it in silence (mm/swap.c folio_mark_lazyfree()), and what it does takes effect by such a list
+            # as well. To drop the page cache empties the lists of all processors (fs/drop_caches.c
+            # lru_add_drain_all()); a write that is not at the file's start would do nothing (kernel/sysctl.c).
             drop = qemu.open("/proc/sys/vm/drop_caches", O_WRONLY)
-            calls += [call("write", drop, qemu.memory(b"1"), 1), call("madvise", page.hva, PAGE_SIZE, second)]
-        (done, *_), frame = frame_after(qemu, page, *calls)
-        if second is not None:
+            drain = call("pwrite64", drop, qemu.memory(b"1"), 1, 0)
+            calls = (drain, advise, drain, call("madvise", page.hva, PAGE_SIZE, second))
+            (drained, done, *_), frame = frame_after(qemu, page, *calls)
+            drained.require("pwrite64(drop_caches)")
             qemu.syscall("close", drop).require("close")
         freed = place(qemu, page.qemu, page.hva).frame != page.hpa // PAGE_SIZE
         if done.errno is None and not freed:
