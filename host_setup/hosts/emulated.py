@@ -255,6 +255,7 @@ class EmulatedHost:
 
         spec.start(self.ssh)
         guest = Guest(spec, lambda: self.ssh, login, vitals, stream)
+        pid = guest.pid  # QEMU takes the file with it when it ends
         try:
             guest.watch()
             yield guest
@@ -262,7 +263,7 @@ class EmulatedHost:
             guest.close()
             forget()
             if self.vitals.reason is None:
-                self.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=10)
+                self.ssh.run(["kill", "-KILL", str(pid)], seconds=10)
 
     def boot(self) -> None:
         """Wait for a cold boot, then start the guests, which boot side by side, and wait for them."""

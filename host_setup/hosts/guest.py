@@ -258,6 +258,20 @@ class Guest:
             interval=0.2,
         )
 
+    def wait_for_end(self, deadline: Deadline) -> None:
+        """Wait until its QEMU has ended; ``watch`` was called before.
+
+        :raises DeadlineError: it runs on.
+        """
+        poll_until(
+            lambda: self.vitals.reason is not None,
+            deadline,
+            f"the end of guest {self.spec.name}",
+            check=lambda: None,
+            explain=self.console_tail,
+            interval=0.2,
+        )
+
     def addresses(self, gpas: Sequence[int]) -> list[Address]:
         """Where guest-physical addresses lie: in its QEMU as that tells (HMP gpa2hva), on the host by its page tables.
 

@@ -19,6 +19,12 @@ from tests_e2e.support.checks import checks
 BOOT = 90.0  # seconds that a boot may take on a slow, busy machine
 REBOOTS = 3
 PORTS = 10  # the extra guests' are so much higher
+SMALL = 96  # MiB that a guest boots with
+HUGE = 2  # MiB of a huge page
+# arch/x86/kernel/kvm_protected.c of the series
+REFUSED = "memory is not protected from the host: "
+INSISTS = "kvm-guest: kvm_protected_mem=require, but memory is not protected from the host: "
+WHY_NOT = "the host cannot protect the kind of memory that it gave us"
 
 
 def test_guest_with_two_cpus_works(claim: Trial, host: Host, pool: HostPool) -> None:
@@ -72,6 +78,36 @@ def test_guest_survives_kexec(claim: Trial, host: Host, pool: HostPool) -> None:
     starts_again(claim, host, pool, kexec, extra=tuple(drives), times=1)
 
 
+def test_guest_on_memory_of_a_file_is_refused_protection(claim: Trial, host: Host, pool: HostPool) -> None:
+    """A guest whose memory is a file, which others may map as well, is not protected; it says so, and works."""
+    refused(claim, host, pool, lambda spec: replace(spec, backend="memory-backend-memfd"))
+
+
+def test_guest_on_huge_pages_is_refused_protection(claim: Trial, host: Host, pool: HostPool) -> None:
+    """A guest on pages of hugetlbfs, which cannot leave the direct map one by one, is not protected; it says so."""
+    backend = f"memory-backend-memfd,hugetlb=on,hugetlbsize={HUGE}M"
+
+    def reserve(fresh: Host) -> None:
+        pages = 2 * SMALL // HUGE
+        fresh.ssh.run(["sh", "-c", f"echo {pages} > /proc/sys/vm/nr_hugepages"], seconds=60).require()
+
+    refused(claim, host, pool, lambda spec: replace(spec, backend=backend, memory=SMALL), prepare=reserve)
+
+
+def test_guest_that_insists_stops_where_it_is_refused(claim: Trial, host: Host, pool: HostPool) -> None:
+    """A guest that insists on protection does not go on without: it stops, and its console says why."""
+    shape = {"backend": "memory-backend-memfd", "words": "kvm_protected_mem=require"}
+    if host.plain_guest is None:
+        in_shape(claim, host, pool, lambda spec: replace(spec, **shape))  # its kernel knows of no protection
+        return
+    spec = _beside(replace(PROTECTED, **shape))
+    with pool.fresh() as fresh, fresh.extra_guest(spec) as guest:
+        guest.wait_for_end(Deadline(BOOT))
+        console = guest.console()
+    last = [line.partition("] ")[2] for line in console.splitlines() if "Kernel panic" in line]
+    claim.legitimate([Check("its last words", str([f"Kernel panic - not syncing: {INSISTS}{WHY_NOT}"]), str(last))])
+
+
 def in_shape(claim: Trial, host: Host, pool: HostPool, shape: Callable[[GuestSpec], GuestSpec]) -> None:
     """Have it judged whether a guest of that shape works, one that opts in and, beside it, a plain one."""
 
@@ -81,6 +117,25 @@ def in_shape(claim: Trial, host: Host, pool: HostPool, shape: Callable[[GuestSpe
         return [Check("processors", str(spec.cpus), cpus), *_well(guest)]
 
     _judge(claim, host, pool, shape, look)
+
+
+def refused(
+    claim: Trial,
+    host: Host,
+    pool: HostPool,
+    shape: Callable[[GuestSpec], GuestSpec],
+    *,
+    prepare: Callable[[Host], object] = lambda fresh: None,
+) -> None:
+    """Have it judged whether a guest of that shape that asks is refused, knows why, and works without protection."""
+
+    def look(guest: Guest) -> list[Check]:
+        log = guest.ssh.run(["dmesg"], seconds=20).require().text
+        said = [line.partition(REFUSED)[2] for line in log.splitlines() if REFUSED in line]
+        why = [WHY_NOT] if guest.spec.opts_in else []
+        return [Check("what it says of its memory", str(why), str(said)), *_well(guest, opted_in=False)]
+
+    _judge(claim, host, pool, shape, look, prepare, refused=True)
 
 
 def starts_again(
@@ -115,11 +170,15 @@ def _judge(
     pool: HostPool,
     shape: Callable[[GuestSpec], GuestSpec],
     look: Callable[[Guest], list[Check]],
+    prepare: Callable[[Host], object] = lambda fresh: None,
+    *,
+    refused: bool = False,
 ) -> None:
     specs = [PLAIN] if host.plain_guest is None else [PROTECTED, PLAIN]
     with pool.fresh() as fresh, contextlib.ExitStack() as stack:
         # These guests use little of their memory, and the host has not much more than one of them may have.
         fresh.ssh.run(["sh", "-c", "echo 1 > /proc/sys/vm/overcommit_memory"], seconds=20).require()
+        prepare(fresh)
         guests = [stack.enter_context(fresh.extra_guest(_beside(shape(spec)))) for spec in specs]
         for guest in guests:
             guest.wait_for_boot(1, Deadline(BOOT))
@@ -128,7 +187,7 @@ def _judge(
         if len(guests) == 1:
             claim.legitimate(found[0])
         else:
-            claim.legitimate(*found, protected=guests[0].protected)
+            claim.legitimate(*found, protected=None if refused else guests[0].protected)
 
 
 def _beside(spec: GuestSpec) -> GuestSpec:
@@ -137,10 +196,14 @@ def _beside(spec: GuestSpec) -> GuestSpec:
     return replace(spec, name=f"another-{spec.name}", **ports)
 
 
-def _well(guest: Guest) -> list[Check]:
-    """Whether a guest is what it is to be, and has a clock, and keeps what it shares."""
+def _well(guest: Guest, *, opted_in: bool | None = None) -> list[Check]:
+    """Whether a guest is what it is to be, and has a clock, and keeps what it shares.
+
+    :param opted_in: what is expected of that; None: that it is as the guest wishes.
+    """
+    expected = guest.spec.opts_in if opted_in is None else opted_in
     return [
-        Check("opted in", str(guest.spec.opts_in).lower(), str(guest.protected).lower()),
+        Check("opted in", str(expected).lower(), str(guest.protected).lower()),
         *checks(guest, "check_clock", "kvm-clock"),
         *checks(guest, "check_share", "16", "1"),
     ]
