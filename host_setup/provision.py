@@ -84,9 +84,9 @@ def prepare(settings: Settings, store: Store, terminal: Terminal) -> tuple[Kerne
     """Make or find a kernel, and all that a host needs to boot it."""
     host_kind(settings.host)
     wanted = series.load(settings.series)
+    compiled = programs(store, terminal)  # first: what fails within seconds is not to wait for the kernel
     kernel = build(Request(source.resolve(settings.kernel_source, store), wanted, settings.layers), store, terminal)
     root = rootfs(store, terminal)
-    compiled = programs(store, terminal)
     modules = module(kernel, MODULES, store, terminal)
     own_keys = keys(store)
     disk = payload(store, root, compiled, modules, kernel.image, own_keys)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from common.errors import UserInputError
 from signoff.observation import PAGE_SIZE, After, Page, State
@@ -115,7 +115,7 @@ _BY_KIND = {
     },
     Kind.BOUNDARY: set(Class) - {Class.EMULATION, Class.PARAVIRTUAL, Class.DEVICES, Class.GUEST_LIFE, Class.HEALTH},
     Kind.LEGITIMATE: {Class.EMULATION, Class.PARAVIRTUAL, Class.DEVICES, Class.GUEST_LIFE},
-    Kind.ORACLE: {Class.KERNEL_GUP, Class.KERNEL_ADDRESS, Class.MEMORY_MANAGEMENT, Class.KVM},
+    Kind.ORACLE: {Class.HOST_USER, Class.KERNEL_GUP, Class.KERNEL_ADDRESS, Class.MEMORY_MANAGEMENT, Class.KVM},
     Kind.HEALTH: {Class.HEALTH},
 }
 
@@ -253,9 +253,9 @@ class Right(BaseModel):
 
 
 class WorkClaim(_Claim):
-    """A claim that something works, is found, or stays well."""
+    """A claim that something works, is found, or stays well; or that a boundary is open that shows no canary."""
 
-    kind: Literal[Kind.LEGITIMATE, Kind.ORACLE, Kind.HEALTH]
+    kind: Literal[Kind.LEGITIMATE, Kind.ORACLE, Kind.HEALTH, Kind.BOUNDARY]
     plain: Right
     protected: Right
 
@@ -271,6 +271,17 @@ def _class_fits(kind: Kind, threat: Class) -> None:
 
 
 Claim = ProbeClaim | WorkClaim
+PROBE, WORK = "probe", "work"
+
+
+def _sort_of(claim: Any) -> str:
+    """Whether an entry of the table is a probe's. A boundary is what its outcome says."""
+    if isinstance(claim, Claim):
+        return PROBE if isinstance(claim, ProbeClaim) else WORK
+    entry = claim if isinstance(claim, dict) else {}
+    outcome = entry.get("protected")
+    right = isinstance(outcome, dict) and "right" in outcome
+    return PROBE if entry.get("kind") == Kind.ATTACK or (entry.get("kind") == Kind.BOUNDARY and not right) else WORK
 
 
 class Contract(BaseModel):
@@ -280,7 +291,10 @@ class Contract(BaseModel):
 
     version: Literal[1]
     claims: Annotated[
-        tuple[Annotated[Claim, Field(discriminator="kind")], ...], Field(alias="claim", min_length=1, strict=False)
+        tuple[
+            Annotated[Annotated[ProbeClaim, Tag(PROBE)] | Annotated[WorkClaim, Tag(WORK)], Discriminator(_sort_of)], ...
+        ],
+        Field(alias="claim", min_length=1, strict=False),
     ]
 
     @model_validator(mode="after")
@@ -326,5 +340,5 @@ def _place(path: Path, text: str, table: dict[str, Any], fault: Any) -> str:
     line = f":{starts[where[1]]}" if where[1] < len(starts) else ""
     claim = table["claim"][where[1]]
     name = claim.get("id", f"claim number {where[1] + 1}") if isinstance(claim, dict) else f"number {where[1] + 1}"
-    field = ".".join(str(part) for part in where[2:] if part not in set(Kind))
+    field = ".".join(str(part) for part in where[2:] if part not in (PROBE, WORK))
     return f"{path.name}{line}: {name}: {field + ': ' if field else ''}{message}"

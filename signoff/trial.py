@@ -66,7 +66,7 @@ class Trial:
         :param protected: whether the subject's guest opted in, if that matters.
         :raises pytest.fail.Exception: unless the verdict is PASS.
         """
-        claim = self._of_kind(WorkClaim, Kind.LEGITIMATE, Kind.ORACLE)
+        claim = self._of_kind(WorkClaim, Kind.LEGITIMATE, Kind.ORACLE, Kind.BOUNDARY)
         self._work(claim, subject, control, protected=protected)
 
     def health(self, checks: Sequence[Check]) -> None:

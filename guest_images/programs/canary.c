@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/vfs.h>
+#include <time.h>
 
 #include "../modules/sealproof_uapi.h"
 #include "line_server.h"
@@ -29,6 +30,8 @@
 #define PAGE SEALPROOF_PAGE_BYTES
 #define MIN_SEED 32
 #define MAX_SEED 512
+#define MAX_HOLD_MS 10000
+#define HOLD_ROUNDS 1000000	/* some milliseconds under emulation */
 
 enum kind { USER, KERNEL, PAGE_CACHE, KINDS };
 enum set { PRIVATE, CONTROL, SETS };
@@ -395,6 +398,49 @@ static void do_unshare(int argc, char **args, struct text *reply)
 	change_state(args, false, reply);
 }
 
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Loads 64 bytes into r8 to r15, keeps them there for so many rounds of a loop, and leaves nothing of them behind. */
+static void hold_in_registers(const unsigned char *bytes, uint64_t rounds)
+{
+	asm volatile("mov (%0), %%r8\n\tmov 8(%0), %%r9\n\tmov 16(%0), %%r10\n\tmov 24(%0), %%r11\n\t"
+		     "mov 32(%0), %%r12\n\tmov 40(%0), %%r13\n\tmov 48(%0), %%r14\n\tmov 56(%0), %%r15\n"
+		     "1:\tdec %1\n\tjnz 1b\n\t"
+		     "xor %%r8d, %%r8d\n\txor %%r9d, %%r9d\n\txor %%r10d, %%r10d\n\txor %%r11d, %%r11d\n\t"
+		     "xor %%r12d, %%r12d\n\txor %%r13d, %%r13d\n\txor %%r14d, %%r14d\n\txor %%r15d, %%r15d"
+		     : "+D"(bytes), "+c"(rounds)
+		     :
+		     : "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "cc", "memory");
+}
+
+/* Works with the first bytes of a user canary in registers, as a program does with a key, for so long. */
+static void do_hold(int argc, char **args, struct text *reply)
+{
+	int set = index_of(args[0], set_names, SETS);
+	uint64_t ms;
+
+	(void)argc;
+	if (set < 0 || !parse_number(args[1], &ms) || !ms || ms > MAX_HOLD_MS) {
+		reply_error(reply, "usage: hold private|control MILLISECONDS; 10000 at most");
+		return;
+	}
+	struct canary *c = &canaries[USER][set];
+
+	if (!c->gpa) {
+		reply_error(reply, "nothing planted");
+		return;
+	}
+	for (uint64_t end = now_ms() + ms; now_ms() < end;)
+		hold_in_registers(c->page, HOLD_ROUNDS);
+	text_add(reply, "{\"held\":%lu}", (unsigned long)ms);
+}
+
 static void do_protected(int argc, char **args, struct text *reply)
 {
 	const struct canary *unshared = &canaries[KERNEL][PRIVATE];
@@ -415,6 +461,7 @@ static const struct command commands[] = {
 	{ "plant", 1, 1, "usage: plant HEXSEED", do_plant },
 	{ "read", 2, 2, "usage: read user|kernel|page-cache private|control", do_read },
 	{ "share", 2, 2, "usage: share user|kernel|page-cache private|control", do_share },
+	{ "hold", 2, 2, "usage: hold private|control MILLISECONDS", do_hold },
 	{ "unshare", 2, 2, "usage: unshare user|kernel|page-cache private|control", do_unshare },
 	{ 0 },
 };

@@ -8,10 +8,12 @@ guest must bounce its data through pages that it has shared; a plain one gives t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -388,6 +390,17 @@ class Guest:
     def take_back(self, planted: Planted) -> str:
         """Make a canary's page private again; what it is then: private, or plain as ever."""
         return str(self._canary_ask(f"unshare {planted.kind} {planted.set}")["state"])
+
+    @contextlib.contextmanager
+    def holding(self, planted: Planted, *, seconds: float) -> Iterator[Future[object]]:
+        """Have the guest's program keep the first 64 bytes of a user canary in registers r8 to r15 meanwhile.
+
+        :param seconds: for which it does so, at the most; the guest's own time, which stands still while it is stopped.
+        """
+        with ThreadPoolExecutor(1) as asker:
+            held: Future[object] = asker.submit(self._canary_ask, f"hold {planted.set} {round(seconds * 1000)}")
+            yield held
+            held.result()
 
     def _canary_ask(self, request: str) -> dict[str, Any]:
         return self._ask("canary", lambda: self.ssh, [f"{PROGRAMS}/canary"], request)

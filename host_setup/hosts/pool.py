@@ -43,6 +43,21 @@ class HostPool:
         finally:
             self._end(host)
 
+    @contextmanager
+    def booted(self, words: str, *, crashes: bool = False) -> Iterator[EmulatedHost]:
+        """A host that was booted with further words on its kernel's command line, for one probe.
+
+        :param crashes: the probe has its kernel crash: what that says then is no complaint.
+        """
+        host = self.hosts.cold(words)
+        try:
+            yield host
+        finally:
+            if crashes:
+                host.close()
+            else:
+                self._end(host)
+
     def kernel_logs(self) -> str:
         """All that the kernels of all hosts of this run said, from their first boot on."""
         running = [self._shared.kernel_log()] if self._shared is not None else []

@@ -7,7 +7,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.errors import DeadlineError, MachineError
@@ -75,12 +75,13 @@ class EmulatedHosts:
             self._note(f"restore failed, booting cold instead: {error}")
             return self.cold()
 
-    def cold(self) -> EmulatedHost:
-        """A host booted from nothing, its guests too."""
-        return self._boot(memory=None)
+    def cold(self, words: str = "") -> EmulatedHost:
+        """A host booted from nothing, its guests too.
 
-    def _boot(self, memory: Path | None) -> EmulatedHost:
-        host = EmulatedHost(self.spec, self._next_folder(), memory=memory)
+        :param words: added to its kernel's command line.
+        """
+        spec = replace(self.spec, command_line=f"{self.spec.command_line} {words}".rstrip())
+        host = EmulatedHost(spec, self._next_folder())
         try:
             host.boot()
         except BaseException:

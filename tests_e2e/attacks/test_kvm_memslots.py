@@ -13,11 +13,14 @@ from tests_e2e.support.kvm import (
     KVM_MEM_LOG_DIRTY_PAGES,
     KVM_MEM_READONLY,
     LOAD_16,
+    LOAD_16_STORE_16,
     PAST,
     OwnVm,
     by_own_vm,
     load,
 )
+
+READ_WRITE, OURS, MOVE = 3, 0x32, 3  # linux/mman.h: private, anonymous, fixed; may move, fixed
 
 
 def test_memory_slot_deleted_leaves_private_page_private(attack: Attack) -> None:
@@ -43,6 +46,40 @@ def test_memory_slot_added_again_leaves_private_page_private(attack: Attack) -> 
         return load(own.qemu, page)
 
     by_own_vm(attack, "load, slot added again", probe)
+
+
+def test_memory_slot_moved_leaves_private_page_private(attack: Attack) -> None:
+    """QEMU cannot load a private page after it has moved the memory slot that holds it, and moved it back."""
+
+    def probe(own: OwnVm, page: Target) -> Got:
+        ram = own.ram(page.gpa, page.hva)
+        ram.move(PAST)
+        ram.put()
+        return load(own.qemu, page)
+
+    by_own_vm(attack, "load, slot moved", probe)
+
+
+def test_memory_mapped_over_private_page_gets_nothing_of_the_guest(attack: Attack) -> None:
+    """QEMU cannot map memory of its own in the place of a private page, for its guest to write its secrets there.
+
+    The guest's CPU has loaded its secret before, and stores it where the private page was.
+    """
+
+    def probe(own: OwnVm, page: Target) -> Got:
+        qemu = own.qemu
+        with own.code(LOAD_16_STORE_16) as code:
+            own.cpu.aim(code, page.gpa, page.gpa)
+            own.cpu.run().require("the guest's load")
+            place = qemu.memory(PAGE_SIZE)
+            qemu.syscall("mremap", page.hva, PAGE_SIZE, PAGE_SIZE, MOVE, place).require("mremap")
+            qemu.syscall("mmap", page.hva, PAGE_SIZE, READ_WRITE, OURS, -1, 0).require("mmap")
+            done = own.cpu.run()
+            got = load(qemu, page)
+            qemu.syscall("mremap", place, PAGE_SIZE, PAGE_SIZE, MOVE, page.hva).require("mremap back")
+        return Got(done, got.data)
+
+    by_own_vm(attack, "mmap over the page, KVM_RUN", probe)
 
 
 def test_memory_slot_made_read_only_leaves_private_page_private(attack: Attack) -> None:

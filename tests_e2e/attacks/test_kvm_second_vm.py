@@ -9,6 +9,7 @@ from __future__ import annotations
 from host_setup.channels.puppets import Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.children import CLONE_VM, child_of
 from tests_e2e.support.kvm import COPY, EMULATED_COPY, KVM_MEM_READONLY, WORDS, second_vm
 
 CODE, OURS, THEIRS = 0x0000, 0x1000, 0x10000  # guest-physical addresses in the second VM
@@ -29,6 +30,17 @@ def read_by_a_vm(process: Puppet, page: Target, code: bytes = COPY, flags: int =
 def test_second_vm_cannot_read_private_page(attack: Attack) -> None:
     """A second VM that QEMU makes over its guest's memory cannot read a private page."""
     attack.by_qemu("KVM_RUN of a second VM", read_by_a_vm)
+
+
+def test_second_vm_of_another_process_cannot_read_private_page(attack: Attack) -> None:
+    """A second VM over QEMU's memory cannot read a private page either when another process makes it (CLONE_VM)."""
+    with attack.puppeteer(attack.host) as children:
+
+        def probe(qemu: Puppet, page: Target) -> Got:
+            with child_of(qemu, children, CLONE_VM) as child:
+                return read_by_a_vm(child, page)
+
+        attack.by_qemu("clone(CLONE_VM), KVM_RUN of a second VM", probe)
 
 
 def test_second_vm_cannot_write_private_page(attack: Attack) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Attacks by what QEMU itself offers to its owner: its monitors, its dump and its gdb stub.
 
-All take guest-physical addresses. Those that take the guest's virtual ones (memsave, x) are not here: QEMU would look
-them up in the guest's page tables, which are private whatever the page is, so there is no control on a shared page. The
-same holds for what reads all of a guest, such as migration.
+Those that take the guest's virtual addresses (memsave, x) look them up in the guest's page tables, which are private
+whatever the page is: so their only control is the plain guest. The same holds for what reads all of a guest, such as
+migration.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import errno
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from common.errors import ChannelError
 from host_setup.channels.puppets import Done
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import RUN, Guest
-from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import Attack, Got, Target
+from signoff.observation import PAGE_SIZE, Canary, Check
+from signoff.trial import Trial
+from tests_e2e.support.attack import UNDER_TEST, Attack, Got, Target
+from tests_e2e.support.direct_map import GUEST_PAGE_OFFSET
 from tests_e2e.support.end_of_qemu import ask_until_it_ends
 from tests_e2e.support.gdb import Gdb
 
@@ -45,9 +48,7 @@ def test_qemu_cannot_print_private_page(attack: Attack) -> None:
     """QEMU cannot print a private page of its guest by xp of the human monitor: it dies of SIGBUS."""
 
     def feature(_: Host, guest: Guest, page: Target) -> bytes:
-        said = guest.qmp.monitor(f"xp /{PAGE_SIZE // WORD}gx {page.gpa:#x}")
-        words = re.findall(r" 0x([0-9a-f]{16})", said)
-        return b"".join(int(word, 16).to_bytes(WORD, "little") for word in words)
+        return _printed(guest, "xp", page.gpa)
 
     _by_feature(attack, "HMP xp", feature)
 
@@ -82,6 +83,52 @@ def test_qemu_cannot_dump_private_page(attack: Attack) -> None:
         return Got(Done(0), _saved(attack.host))
 
     attack.from_outside("QMP dump-guest-memory", probe)
+
+
+def test_qemu_cannot_save_private_page_by_memsave(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot save memory of its guest by the guest's own address (QMP memsave): it dies at its page tables."""
+
+    def feature(guest: Guest, address: int) -> bytes:
+        guest.qmp.execute("memsave", val=address, size=PAGE_SIZE, filename=SAVED)
+        return b""
+
+    _by_own_address(claim, attack, feature)
+
+
+def test_qemu_cannot_print_private_page_by_x(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot print memory of its guest by the guest's own address (HMP x): it dies at its page tables."""
+    _by_own_address(claim, attack, lambda guest, address: _printed(guest, "x", address))
+
+
+def _by_own_address(claim: Trial, attack: Attack, feature: Callable[[Guest, int], bytes]) -> None:
+    """Have QEMU read a canary where the guest's kernel maps it, among all memory, and judge its end and its answer."""
+    with attack.pool.fresh() as host:
+        found = [_read_as_the_guest(attack, host, guest, feature) for guest in host.guests]
+        protected = host.guest.protected if len(found) > 1 else None  # it told before
+    claim.legitimate(*found, protected=protected)
+
+
+def _read_as_the_guest(attack: Attack, host: Host, guest: Guest, feature: Callable[[Guest, int], bytes]) -> list[Check]:
+    page, protected = Attack.aim(guest, [UNDER_TEST])[0], guest.protected
+    with attack.puppeteer(host) as puppeteer:
+        address = GUEST_PAGE_OFFSET + page.target.gpa
+        tracer, ask = puppeteer.spawn(), partial(feature, guest, address)
+        done, answer = ask_until_it_ends(tracer, guest, page.target, ask, anywhere=True)
+    leaked = Canary(page.planted.content).leaked((answer or b"") + _saved(host))
+    return [
+        Check("how QEMU ends", "SIGBUS, BUS_ADRERR" if protected else "it lives on", _end(done)),
+        Check("bytes of the canary that it tells", "0" if protected else str(PAGE_SIZE), str(leaked)),
+    ]
+
+
+def _end(done: Done) -> str:
+    return f"{done.signal}, {done.si_code}" if done.signal else "it lives on"
+
+
+def _printed(guest: Guest, command: str, address: int) -> bytes:
+    """A page as words that the human monitor prints."""
+    words = re.findall(r" 0x([0-9a-f]{16})", guest.qmp.monitor(f"{command} /{PAGE_SIZE // WORD}gx {address:#x}"))
+    return b"".join(int(word, 16).to_bytes(WORD, "little") for word in words)
 
 
 def _by_feature(attack: Attack, call: str, feature: Feature) -> None:

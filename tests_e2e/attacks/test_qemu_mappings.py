@@ -6,24 +6,25 @@ Where both steps count, the observation tells both: what the kernel answered, an
 
 from __future__ import annotations
 
-import signal
 from dataclasses import replace
 
-from host_setup.channels.puppets import WALL, Done, Puppet, Puppeteer
+from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from signoff.trial import Trial
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.children import CLONE_VM, child_of
 from tests_e2e.support.loads import load
 
 # linux/mman.h
 PROT_NONE, PROT_READ, PROT_READ_WRITE = 0, 1, 3
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 MLOCK_ONFAULT = 1
-MADV_WILLNEED, MADV_DONTFORK, MADV_DOFORK, MADV_MERGEABLE, MADV_UNMERGEABLE = 3, 10, 11, 12, 13
+MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_REMOVE = 0, 1, 2, 3, 9
+MADV_DONTFORK, MADV_DOFORK, MADV_MERGEABLE, MADV_UNMERGEABLE = 10, 11, 12, 13
+MADV_WIPEONFORK, MADV_KEEPONFORK = 18, 19
 MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DODUMP, MADV_COLD, MADV_PAGEOUT = 14, 15, 17, 20, 21
 MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE = 22, 23, 25
 HUGE_PAGE = 2 << 20
-CLONE_VM = 0x100  # linux/sched.h
 O_RDWR = 2
 
 
@@ -85,6 +86,21 @@ def test_qemu_cannot_load_after_advice_to_need_private_page(attack: Attack) -> N
     _by_advice(attack, "MADV_WILLNEED", MADV_WILLNEED)
 
 
+def test_qemu_cannot_load_after_advice_on_the_order_of_loads(attack: Attack) -> None:
+    """QEMU cannot load from a private page of its guest after MADV_RANDOM, MADV_SEQUENTIAL and MADV_NORMAL."""
+    _by_advice(attack, "MADV_NORMAL", MADV_RANDOM, MADV_SEQUENTIAL, MADV_NORMAL)
+
+
+def test_qemu_cannot_load_after_advice_to_wipe_private_page_in_children(attack: Attack) -> None:
+    """QEMU cannot load from a private page of its guest after MADV_WIPEONFORK and MADV_KEEPONFORK."""
+    _by_advice(attack, "MADV_KEEPONFORK", MADV_WIPEONFORK, MADV_KEEPONFORK)
+
+
+def test_qemu_cannot_load_after_advice_to_remove_private_page(attack: Attack) -> None:
+    """QEMU cannot have a private page of its guest removed from its backing by MADV_REMOVE, nor load from it then."""
+    _by_advice(attack, "MADV_REMOVE", MADV_REMOVE)
+
+
 def test_qemu_cannot_load_after_advice_to_merge_private_page(attack: Attack) -> None:
     """QEMU cannot load from a private page of its guest after MADV_UNMERGEABLE and MADV_MERGEABLE."""
     _by_advice(attack, "MADV_MERGEABLE", MADV_UNMERGEABLE, MADV_MERGEABLE)
@@ -136,7 +152,8 @@ def test_child_of_qemu_cannot_load_from_private_page(attack: Attack) -> None:
 
         def probe(qemu: Puppet, page: Target) -> Got:
             told = qemu.syscall("madvise", *_whole(page), MADV_DOFORK)
-            got = _load_in_child(qemu, children, 0, page)
+            with child_of(qemu, children) as child:
+                got = load(child, page.hva)
             qemu.syscall("madvise", *_whole(page), MADV_DONTFORK).require("madvise back")
             return _both(told, got)
 
@@ -146,7 +163,12 @@ def test_child_of_qemu_cannot_load_from_private_page(attack: Attack) -> None:
 def test_process_sharing_memory_with_qemu_cannot_load_from_private_page(attack: Attack) -> None:
     """A process that QEMU makes to share its memory (CLONE_VM) cannot load from a private page of the guest."""
     with attack.puppeteer(attack.host) as children:
-        attack.by_qemu("clone(CLONE_VM), load", lambda qemu, page: _load_in_child(qemu, children, CLONE_VM, page))
+
+        def probe(qemu: Puppet, page: Target) -> Got:
+            with child_of(qemu, children, CLONE_VM) as child:
+                return load(child, page.hva)
+
+        attack.by_qemu("clone(CLONE_VM), load", probe)
 
 
 def test_qemu_cannot_read_private_page_by_proc_self_mem(attack: Attack) -> None:
@@ -211,14 +233,3 @@ def _load_elsewhere(qemu: Puppet, page: Target, flags: int) -> Got:
     got = load(qemu, place)
     qemu.syscall("mremap", place, PAGE_SIZE, PAGE_SIZE, move, page.hva).require("mremap back")
     return got
-
-
-def _load_in_child(qemu: Puppet, children: Puppeteer, flags: int, page: Target) -> Got:
-    """Have QEMU make a process, which sends no signal when it ends, and that one load; it waits until it is told to."""
-    child = qemu.syscall("clone", flags, 0, 0, 0, 0).require("clone")
-    try:
-        with children.inside(child) as puppet:
-            return load(puppet, page.hva)
-    finally:
-        qemu.syscall("kill", child, signal.SIGKILL).require("kill the child")
-        qemu.syscall("wait4", child, 0, WALL, 0).require("wait for the child")

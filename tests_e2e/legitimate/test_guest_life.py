@@ -125,7 +125,7 @@ def refused(
     pool: HostPool,
     shape: Callable[[GuestSpec], GuestSpec],
     *,
-    prepare: Callable[[Host], object] = lambda fresh: None,
+    prepare: Callable[[Host], object] = lambda _: None,
 ) -> None:
     """Have it judged whether a guest of that shape that asks is refused, knows why, and works without protection."""
 
@@ -170,7 +170,7 @@ def _judge(
     pool: HostPool,
     shape: Callable[[GuestSpec], GuestSpec],
     look: Callable[[Guest], list[Check]],
-    prepare: Callable[[Host], object] = lambda fresh: None,
+    prepare: Callable[[Host], object] = lambda _: None,
     *,
     refused: bool = False,
 ) -> None:

@@ -15,6 +15,7 @@ PT_LOAD = 1
 HEADERS = 4096  # bytes: far more than a host of some memory nodes has
 # Documentation/arch/x86/x86_64/mm.rst, four levels: the direct map lies below the vmalloc area also when it is shifted.
 FIRST, LAST = 0xFFFF888000000000, 0xFFFFC87FFFFFFFFF
+GUEST_PAGE_OFFSET = FIRST  # of our guests, which are booted with nokaslr
 IMAGE = 0xFFFFFFFF80000000  # __START_KERNEL_map: code and data of the kernel itself
 
 

@@ -35,10 +35,13 @@ FAULTS = {
 T = TypeVar("T")
 
 
-def ask_until_it_ends(tracer: Puppet, guest: Guest, page: Target, ask: Callable[[], T]) -> tuple[Done, T | None]:
+def ask_until_it_ends(
+    tracer: Puppet, guest: Guest, page: Target, ask: Callable[[], T], *, anywhere: bool = False
+) -> tuple[Done, T | None]:
     """Ask a guest's QEMU for something that may cost its life.
 
     :param tracer: a process of ours, which goes on tracing until it is ended. :param ask: may fail if QEMU ends.
+    :param anywhere: it may die at another page than this one.
     :returns: how QEMU ended, nothing if it goes on, and then its answer.
     :raises MachineError: it died, and not of a fault at the page. :raises DeadlineError: neither answer nor end.
     """
@@ -58,7 +61,7 @@ def ask_until_it_ends(tracer: Puppet, guest: Guest, page: Target, ask: Callable[
     met = tracing.fault
     if met is None or met.signal != tracing.ended:
         raise MachineError(f"QEMU ended by {tracing.ended or 'itself'}; the fault that it met: {met}")
-    if met.si_addr is None or not page.hva <= met.si_addr < page.hva + PAGE_SIZE:
+    if not anywhere and (met.si_addr is None or not page.hva <= met.si_addr < page.hva + PAGE_SIZE):
         raise MachineError(f"QEMU died of another page than that at {page.hva:#x}: {met}")
     poll_until(lambda: guest.vitals.reason is not None, deadline, "the end of QEMU to be noticed")
     return met, None

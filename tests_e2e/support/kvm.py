@@ -29,13 +29,16 @@ KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, KVM_GET_MP_STATE, KVM_SET_MP_STATE = (
     0x4004AE99,
 )
 KVM_GET_SREGS2, KVM_GET_MSRS, KVM_SET_MSRS = 0x8140AECC, 0xC008AE88, 0x4008AE89
+KVM_TRANSLATE = 0xC018AE85
 KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY = 1, 2
 KVM_EXIT_IO = 2
 
 _REGION = struct.Struct("<IIQQQ")  # slot, flags, guest-physical address, size, address
 _REGS = struct.Struct("<18Q")  # rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8 .. r15, rip, rflags
+R8_TO_R15 = slice(64, 128)  # bytes of them
 _SEGMENT = struct.Struct("<QIH8Bxx")  # base, limit, selector, type, present, dpl, db, s, l, g, avl
 _CONTROL = struct.Struct("<6Q")  # cr0, cr2, cr3, cr4, cr8, efer
+_TRANSLATION = struct.Struct("<QQB7x")  # address, guest-physical address, valid
 _MSRS = struct.Struct("<IIIIQ")  # how many, padding, number, reserved, value
 _SREGS_BYTES, _SREGS2_BYTES, _CONTROL_AT, _PDPTRS_AT, _EVENTS_BYTES, _MP_STATE_BYTES = 312, 320, 224, 288, 64, 4
 _IMMEDIATE_EXIT_AT, _EXIT_REASON_AT = 1, 8  # in struct kvm_run
@@ -59,6 +62,8 @@ EMULATED_COPY = FORCED + COPY
 WORDS = PAGE_SIZE // 4
 # mov eax, [si]; mov ebx, [si + 4]; mov ecx, [si + 8]; mov edx, [si + 12]
 LOAD_16 = bytes.fromhex("668b04668b5c04668b4c08668b540c") + OUT_80
+# mov es:[di], eax; mov es:[di + 4], ebx; mov es:[di + 8], ecx; mov es:[di + 12], edx
+LOAD_16_STORE_16 = LOAD_16 + bytes.fromhex("266689052666895d042666894d08266689550c") + OUT_80
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,16 @@ class Vcpu(File):
         self.put(KVM_GET_MSRS, _MSRS.pack(1, 0, number, 0, 0)).require("KVM_GET_MSRS")
         return int(_MSRS.unpack(self.process.read(self.scratch, _MSRS.size))[-1])
 
+    def translate(self, address: int) -> int | None:
+        """Where the guest's page tables lead from one of its addresses (KVM_TRANSLATE); None: nowhere."""
+        self.put(KVM_TRANSLATE, _TRANSLATION.pack(address, 0, 0)).require("KVM_TRANSLATE")
+        _, physical, valid = _TRANSLATION.unpack(self.process.read(self.scratch, _TRANSLATION.size))
+        return int(physical) if valid else None
+
+    def general_registers(self) -> bytes:
+        """The general registers, as KVM_GET_REGS gives them."""
+        return self.get(KVM_GET_REGS, _REGS.size)
+
     def set_msr(self, number: int, value: int) -> Done:
         """Set one; returns how many were set."""
         return self.put(KVM_SET_MSRS, _MSRS.pack(1, 0, number, 0, value))
@@ -196,6 +211,10 @@ class Ram:
     def put(self, flags: int = 0) -> None:
         """Add the slot as it was, or give it other flags."""
         self.vm.region(self.slot, RAM_BASE, self.size, self.address, flags).require("add the guest's memory")
+
+    def move(self, gpa: int) -> None:
+        """Have it begin at another guest-physical address."""
+        self.vm.region(self.slot, gpa, self.size, self.address).require("move the guest's memory")
 
     def delete(self) -> None:
         """Take the slot away."""

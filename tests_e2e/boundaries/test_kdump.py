@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a dump of the host's kernel has: the kernel that takes over after a crash reads memory as it is."""
+
+from __future__ import annotations
+
+import re
+
+from common.errors import MachineError
+from common.waiting import Deadline, poll_until
+from host_setup.channels.puppets import Done
+from host_setup.hosts.base import HOST_PROGRAMS
+from host_setup.hosts.emulated import EmulatedHost
+from tests_e2e.support.attack import Aimed, Attack, Got, Seen, pages_of
+
+CRASH_KERNEL = "crashkernel=160M"  # that kernel's memory: it holds the guest's initramfs
+DONE = "vmcore done"  # guest_images/programs/read_vmcore.c
+SECONDS = 90.0  # until it has printed all, on a slow, busy machine
+
+
+def test_kdump_has_private_page(attack: Attack) -> None:
+    """A crash dump of the host (kdump) has a private page of a guest in it."""
+    with attack.pool.booted(CRASH_KERNEL, crashes=True) as host:
+        aimed = [(guest, one) for guest, sets in pages_of(host) for one in attack.aim(guest, sets)]
+        got = _crashed(host, [one for _, one in aimed])
+        seen: list[Seen] = [
+            (one, attack.observe("kdump", guest, one, met)) for (guest, one), met in zip(aimed, got, strict=True)
+        ]
+    attack.judge(seen)
+
+
+def _crashed(host: EmulatedHost, pages: list[Aimed]) -> list[Got]:
+    """Have the host's kernel crash, and the next one print the pages."""
+    addresses = [f"{page.target.hpa:x}" for page in pages]
+    words = f"console=ttyS0 nokaslr maxcpus=1 rdinit=/sealproof/read_vmcore -- {' '.join(addresses)}"
+    load = [f"{HOST_PROGRAMS}/kexec_into", "/payload/guest/bzImage", "/payload/guest/initramfs", words, "crash"]
+    host.ssh.run(load, seconds=SECONDS).require()
+    crash = "(sleep 0.2; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 &"
+    host.ssh.run(["sh", "-c", crash], seconds=20).require()
+    poll_until(
+        lambda: DONE in host.kernel_log(),
+        Deadline(SECONDS),
+        "the crash dump",
+        explain=lambda: host.kernel_log()[-2000:],
+        interval=0.2,
+    )
+    found = dict(re.findall(r"^vmcore ([0-9a-f]+) (.+?)\r?$", host.kernel_log(), re.MULTILINE))
+    if not set(addresses) <= set(found):
+        raise MachineError("the crash dump's reader left pages out")
+    return [Got(Done(), b"" if found[at] == "not there" else bytes.fromhex(found[at])) for at in addresses]

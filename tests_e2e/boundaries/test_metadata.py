@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the host learns of a protected guest without a byte of its pages: where they are, and how it maps them."""
+
+from __future__ import annotations
+
+from host_setup.channels.puppets import Puppet, Puppeteer
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from signoff.observation import PAGE_SIZE, Canary, Check
+from signoff.trial import Trial
+from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack
+from tests_e2e.support.attack_module import VMAP_READ, attack_by_module
+from tests_e2e.support.direct_map import GUEST_PAGE_OFFSET
+from tests_e2e.support.kvm import own_vm
+from tests_e2e.support.pagemap import place, places
+
+MIB = 1 << 20
+
+
+def test_host_learns_which_pages_a_guest_has(claim: Trial, attack: Attack) -> None:
+    """The host learns which pages a guest has, and in which of its frames each lies (/proc/PID/pagemap)."""
+    host = attack.host
+    with attack.puppeteer(host) as puppeteer:
+        process = puppeteer.spawn()
+        found = [_places_told(host, process, guest) for guest in host.guests]
+    _judge(claim, host, found)
+
+
+def test_qemu_learns_how_its_guest_maps_its_pages(claim: Trial, attack: Attack) -> None:
+    """QEMU learns where its guest's page tables, which are private memory, lead from an address (KVM_TRANSLATE)."""
+    host = attack.host
+    with attack.puppeteer(host) as puppeteer:
+        found = [_translations_told(host, puppeteer, guest) for guest in host.guests]
+    _judge(claim, host, found)
+
+
+def _judge(claim: Trial, host: Host, found: list[list[Check]]) -> None:
+    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+
+
+def _aim(guest: Guest) -> list[Aimed]:
+    return Attack.aim(guest, [UNDER_TEST])
+
+
+def _places_told(host: Host, process: Puppet, guest: Guest) -> list[Check]:
+    """Whether the frame that the host is told holds the canary, as a new mapping of it shows."""
+    checks: list[Check] = []
+    for aimed in _aim(guest):
+        frame = place(process, guest.pid, aimed.target.hva).frame
+        there = b"" if frame is None else attack_by_module(process, VMAP_READ, frame * PAGE_SIZE, PAGE_SIZE)[1]
+        held = Canary(aimed.planted.content).leaked(there)
+        checks.append(Check(f"bytes of the {aimed.planted.kind} canary in the frame told", str(PAGE_SIZE), str(held)))
+    first, pages = guest.addresses([0])[0].hva, guest.spec.memory * MIB // PAGE_SIZE
+    absent = sum(one.frame is None for one in places(host.ssh, guest.pid, first, pages))
+    return [*checks, Check("it tells which pages the guest never used", "true", str(0 < absent < pages).lower())]
+
+
+def _translations_told(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+    pages = _aim(guest)
+    with own_vm(host, puppeteer, guest) as own:
+        told = [own.cpu.translate(GUEST_PAGE_OFFSET + one.target.gpa) for one in pages]
+    return [
+        Check(f"where the guest's kernel maps its {one.planted.kind} canary", hex(one.target.gpa), str(at and hex(at)))
+        for one, at in zip(pages, told, strict=True)
+    ]
