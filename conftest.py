@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
 from host_setup.kernel.series import Mode
 from host_setup.provision import Provisioned
@@ -35,7 +35,7 @@ def guest_mode(signoff: Signoff) -> Mode:
 
 
 @pytest.fixture
-def host(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> EmulatedHost:
+def host(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> Host:
     """A running host with its guests, shared by the probes that harm nothing."""
     host = pool.shared()
     kernel = provisioned.kernel
@@ -50,6 +50,6 @@ def host(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> Emulated
 
 
 @pytest.fixture
-def attack(claim: Trial, host: EmulatedHost, pool: HostPool) -> Attack:  # noqa: ARG001  the host is made known first
+def attack(claim: Trial, host: Host, pool: HostPool) -> Attack:  # noqa: ARG001  the host is made known first
     """Runs a probe on the pages under test and on the control's, and has the claim judged."""
     return Attack(pool, claim)

@@ -28,9 +28,11 @@ from common.progress import Terminal
 from common.store import Store
 from common.supervisor import descendants
 from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.kernel.build import Kernel
 from host_setup.kernel.layers import Layer
 from host_setup.kernel.series import Mode
-from host_setup.provision import Provisioned, Settings, provision
+from host_setup.provision import Settings, made_here
 from host_setup.virtme_ng import VirtmeNg
 
 RESTORE_GOAL = 1.0  # seconds
@@ -119,9 +121,8 @@ def _timed(start: Callable[[], EmulatedHost], ask: Callable[[EmulatedHost], obje
         host.close()
 
 
-def _ways(made: Provisioned, store: Store, terminal: Terminal, folder: Path) -> tuple[Row, Row, Row]:
+def _ways(kernel: Kernel, hosts: EmulatedHosts, store: Store, terminal: Terminal, folder: Path) -> tuple[Row, Row, Row]:
     """virtme-ng's boot, our cold boot, our restore."""
-    hosts, kernel = made.hosts, made.kernel
     cpus, memory = hosts.spec.cpus, hosts.spec.memory
     vng = VirtmeNg.of(store)
     saved = cache(hosts.saved)
@@ -261,13 +262,13 @@ def main(argv: list[str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="sealproof-bench-"))  # stays when something fails
     # Two levels with one guest, on whatever series: that is what is compared with one level.
     settings = Settings("emulated", options.series, options.kernel_source, (Layer.VIRTME,), Mode.PLAIN)
-    made = provision(settings, store, terminal, folder / "hosts", note=terminal.say)
-    rows = theirs, cold, restore = _ways(made, store, terminal, folder)
+    kernel, hosts = made_here(settings, store, terminal, folder / "hosts", note=terminal.say)
+    rows = theirs, cold, restore = _ways(kernel, hosts, store, terminal, folder)
     measure(rows, options.rounds, terminal)
-    spec = made.hosts.spec
+    spec = hosts.spec
     lines = [
         f"From nothing to a command's output, {options.rounds} rounds",
-        f"Linux {made.kernel.release}, series {made.kernel.series}; emulation of {spec.cpus} CPUs, {spec.memory} MiB",
+        f"Linux {kernel.release}, series {kernel.series}; emulation of {spec.cpus} CPUs, {spec.memory} MiB",
         "",
         table(rows),
         "",

@@ -227,8 +227,8 @@ def _shows_nested(table: bytes) -> bool:
     return False
 
 
-DRIVEN = (HostKind.EMULATED,)
-"""The kinds of host that sealproof can start so far."""
+DRIVEN = (HostKind.EMULATED, HostKind.NESTED)
+"""The kinds of host that sealproof can make on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,10 +275,9 @@ def choose_host_kind(machine: Machine) -> Choice:
     against = why_not_nested(machine)
     if against:
         return Choice(HostKind.EMULATED, against)
-    works = f"{machine.kvm.module} created a VM and offers its guests {machine.processor.extension}"
-    if HostKind.NESTED in DRIVEN:
-        return Choice(HostKind.NESTED, works)
-    return Choice(HostKind.EMULATED, f"{works}, but sealproof cannot drive a nested host yet")
+    return Choice(
+        HostKind.NESTED, f"{machine.kvm.module} created a VM and offers its guests {machine.processor.extension}"
+    )
 
 
 def why_not_nested(machine: Machine) -> str:

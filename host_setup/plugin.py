@@ -20,6 +20,7 @@ from common.paths import cache_root
 from common.progress import Terminal
 from common.store import Store
 from host_setup.hosts.pool import HostPool
+from host_setup.inventory import default_path
 from host_setup.kernel import layers, series
 from host_setup.kernel.series import Mode
 from host_setup.provision import KINDS, Provisioned, Settings, provision
@@ -35,7 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--host",
         default="auto",
         metavar="KIND",
-        help=f"kind of host under test: {', '.join(KINDS)}; auto (default) takes what 'make doctor' recommends",
+        help=f"host under test: {', '.join(KINDS)}, or a machine of the inventory, by its name or as "
+        "ssh://USER@MACHINE; auto (default) takes what 'make doctor' recommends",
+    )
+    group.addoption(
+        "--inventory",
+        type=Path,
+        metavar="FILE",
+        help=f"the machines that may be used, in TOML; default: {default_path()}",
     )
     group.addoption(
         "--series",
@@ -83,7 +91,7 @@ def settings(request: pytest.FixtureRequest, guest_mode: Mode) -> Settings:
     """What the user chose."""
     option = request.config.option
     source: Path | None = option.kernel_source
-    return Settings(option.host, option.series, source, option.layers, mode=guest_mode)
+    return Settings(option.host, option.series, source, option.layers, mode=guest_mode, inventory=option.inventory)
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +125,7 @@ def _keep(pool: HostPool) -> None:
     terminal = Terminal()
     host = pool.shared()
     terminal.say(f"\nThe host is kept. Log in, in another terminal, with\n  {host.login_command()}")
-    for guest in host.spec.guests:
+    for guest in host.guest_specs:
         terminal.say(f"its guest '{guest.name}', from there:  the same key, port {guest.ssh_port} of its loopback.")
     terminal.say("Ctrl-C here ends them.")
     if not sys.stdin.isatty():

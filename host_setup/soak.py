@@ -22,7 +22,7 @@ from common.progress import Terminal, clock
 from common.store import Store
 from host_setup.hosts.emulated import EmulatedHost
 from host_setup.kernel import series
-from host_setup.provision import Settings, provision
+from host_setup.provision import Settings, made_here
 
 SLEEPS = 3  # clock checks of 0.2 s each
 
@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
     boots, restores = Tally(), Tally()
     with tempfile.TemporaryDirectory(prefix="sealproof-soak-") as folder:
         settings = Settings("emulated", options.series, options.kernel_source)
-        hosts = provision(settings, Store(cache_root()), terminal, Path(folder), note=terminal.say).hosts
+        _, hosts = made_here(settings, Store(cache_root()), terminal, Path(folder), note=terminal.say)
         saved = hosts.saved()
         for what, tally, count, start in (
             ("boots", boots, options.boots, hosts.cold),

@@ -24,7 +24,7 @@ from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.guest import PLAIN, PROTECTED, Guest
 from host_setup.kernel import series
 from host_setup.kernel.layers import Layer, parse_names
-from host_setup.provision import Settings, provision
+from host_setup.provision import Settings, made_here
 
 TEARDOWN = 120.0  # seconds; each page is cleared and mapped again
 PER_SHARE = 0.2  # seconds, at most, on a kernel with all its checks
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
     troubles: list[str] = []
     with tempfile.TemporaryDirectory(prefix="sealproof-stress-") as folder:
         settings = Settings("emulated", options.series, options.kernel_source, options.layers)
-        hosts = provision(settings, Store(cache_root()), terminal, Path(folder), note=terminal.say).hosts
+        _, hosts = made_here(settings, Store(cache_root()), terminal, Path(folder), note=terminal.say)
         with terminal.step(f"{options.rounds} rounds of {options.shares} shares") as step:
             for done in range(options.rounds):
                 host = hosts.start()

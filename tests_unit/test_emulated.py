@@ -20,8 +20,10 @@ from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts import emulated as module
-from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec, _Beats
+from host_setup.hosts import running
+from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
 from host_setup.hosts.guest import PLAIN, PROTECTED, GuestSpec
+from host_setup.hosts.running import Beats
 from tests_unit.machine_samples import FakeSsh, spec
 
 AT_ONCE = 60.0  # seconds, on a busy machine
@@ -379,7 +381,7 @@ def test_failed_save_is_told(tmp_path: Path, status: str) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STALL", 0.3)
+    monkeypatch.setattr(running, "STALL", 0.3)
 
 
 Lives = tuple[Vitals, dict[str, Vitals]]
@@ -396,7 +398,7 @@ def test_machine_whose_count_stands_still_has_stalled_and_one_without_a_heartbea
 ) -> None:
     host, guests = lives
     other, silent = Vitals("the host"), Vitals("guest plain")
-    stuck, booting = _Beats(host, guests), _Beats(other, {"plain": silent})
+    stuck, booting = Beats(host, guests), Beats(other, {"plain": silent})
     counts = itertools.count()
 
     def stalled() -> str | None:
@@ -418,7 +420,7 @@ def test_machine_whose_count_stands_still_has_stalled_and_one_without_a_heartbea
 def test_silent_host_is_the_one_that_stalled(lives: Lives) -> None:
     host, guests = lives
     host.on_loss(lambda: [one.lost(f"its host is lost: {host.reason}") for one in guests.values()])
-    _Beats(host, guests).heard("host=1 plain=1 protected=1")
+    Beats(host, guests).heard("host=1 plain=1 protected=1")
     poll_until(lambda: host.reason, Deadline(AT_ONCE), "the stall")
     assert {one.reason for one in guests.values()} == {"its host is lost: stalled: no heartbeat for 0.3 s"}
 
@@ -427,7 +429,7 @@ def test_silent_host_is_the_one_that_stalled(lives: Lives) -> None:
 def test_silence_does_not_count_while_this_computer_does_not_run_the_host(lives: Lives) -> None:
     host, guests = lives
     started = time.monotonic()
-    beats = _Beats(host, guests)
+    beats = Beats(host, guests)
     beats.heard("host=1 plain=1 protected=1")
     beats.uncounted = lambda: time.monotonic() - started
     with pytest.raises(DeadlineError):

@@ -318,6 +318,21 @@ def test_lost_host_or_guest_is_replaced_and_listed_once(pool: HostPool) -> None:
     assert f"log of {first.folder.name}" in pool.kernel_logs()
 
 
+def test_where_there_is_one_machine_the_shared_host_ends_before_a_fresh_one_starts(
+    pool: HostPool, hosts: EmulatedHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = pool.shared()
+    with pool.fresh():
+        assert first.closed == 0
+    monkeypatch.setattr(hosts, "one_at_a_time", True)
+    with pool.fresh() as fresh:
+        assert (first.closed, fresh.closed) == (1, 0)
+        assert f"log of {first.folder.name}" in pool.kernel_logs()
+    assert fresh.closed == 1
+    assert pool.shared() is not first
+    assert pool.lost == []
+
+
 @pytest.mark.parametrize("error", [None, ZeroDivisionError, KeyboardInterrupt])
 def test_fresh_host_is_used_once_and_ended_whatever_happens(pool: HostPool, error: type[BaseException] | None) -> None:
     shared = pool.shared()

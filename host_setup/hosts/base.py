@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What every kind of host offers to the probes."""
+"""What every kind of host offers to the probes, and where a run gets its hosts from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Protocol
 from host_setup.channels.ssh import Ssh
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts.guest import HOST_PROGRAMS, Guest, GuestSpec
+from host_setup.hosts.qemu import Qemu
 
-__all__ = ["HOST_PROGRAMS", "Host"]
+__all__ = ["HOST_PROGRAMS", "Host", "Hosts"]
 
 
 class Host(Protocol):
@@ -21,7 +22,15 @@ class Host(Protocol):
 
     tier: str
     vitals: Vitals
-    ssh: Ssh
+    guest_specs: tuple[GuestSpec, ...]
+
+    @property
+    def ssh(self) -> Ssh:
+        """The session with it, as root."""
+
+    @property
+    def qemu(self) -> Qemu | None:
+        """The QEMU that it runs in; None for a real machine, which nobody can look at from outside."""
 
     @property
     def guests(self) -> tuple[Guest, ...]:
@@ -35,6 +44,10 @@ class Host(Protocol):
     def plain_guest(self) -> Guest | None:
         """The plain one beside it; None if the one under test is to be plain."""
 
+    @property
+    def lost(self) -> str | None:
+        """Why the host is lost, or one of its guests; None while all live."""
+
     def extra_guest(self, spec: GuestSpec) -> AbstractContextManager[Guest]:
         """Start one more guest, which lives as long as the context; nobody waits for it, nor hears its heartbeat."""
 
@@ -47,5 +60,29 @@ class Host(Protocol):
     def kernel_log(self) -> str:
         """All that its kernel said, from boot or from the restored state on."""
 
+    def login_command(self) -> str:
+        """How a person logs in to it."""
+
     def close(self) -> None:
         """Leave nothing of the run behind."""
+
+
+class Hosts(Protocol):
+    """Where the hosts of a run come from.
+
+    :ivar one_at_a_time: there is one machine: a host ends before the next one starts.
+    """
+
+    one_at_a_time: bool
+
+    def start(self) -> Host:
+        """A pristine host with its guests, running.
+
+        :raises MachineError: there is none to be had.
+        """
+
+    def first_log(self) -> str:
+        """What the kernel said before the first host was handed out."""
+
+    def close(self) -> None:
+        """Leave nothing behind; no host runs any more."""

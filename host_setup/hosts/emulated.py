@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The emulated host: QEMU's software emulation of an AMD machine with SVM and nested paging. It works anywhere.
+"""The host that QEMU makes here: emulated (an AMD machine with SVM and nested paging, which works anywhere), or nested.
+
+A nested host is the same machine on this one's KVM, with this one's processor: it needs nested virtualisation.
 
 Booted once, then saved with its guests running; every later use starts from that state, in a second or two. A nonce in
 the memory of host and guests, and how often it was asked for, prove that what runs is that state, and that nobody used
@@ -8,37 +10,31 @@ it before.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ChannelError, MachineError, MachineLostError
+from common.errors import MachineError
 from common.store import digest
 from common.waiting import Deadline, poll_until
 from guest_images.keys import Keys
 from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
-from host_setup.channels.ssh import Login, Ssh
-from host_setup.channels.vitals import Vitals
+from host_setup.channels.ssh import Ssh, Stream
 from host_setup.hosts.base import HOST_PROGRAMS
 from host_setup.hosts.guest import PLAIN, PROGRAMS, Guest, GuestSpec
 from host_setup.hosts.qemu import QEMU, Qemu, qemu_version
+from host_setup.hosts.running import FAST_SSH, RunningHost
+from host_setup.machine import HostKind
 
-STALL = 20.0  # seconds without a heartbeat after which a machine counts as stalled
 BOOT = 90.0  # seconds that a cold boot may take on a slow, busy machine
 RESTORE = 20.0  # seconds, likewise
 REST = 3  # heartbeats
-FAST_SSH, OPENSSH = 2022, 22  # ports of the host (guest_images/host/inittab)
+OPENSSH = 22  # port of the host's sshd (guest_images/host/inittab)
 ESTABLISHED, CLOSE_WAIT = "01", "08"  # include/net/tcp_states.h
-# No five-level paging, which makes each walk longer. No ERMS: with it a kernel clears and copies by REP STOSB and REP
-# MOVSB, which the emulation does byte by byte.
-CPU = "max,la57=off,erms=off"
 # Two memory nodes: pages can be moved from one to the other.
 COMMAND_LINE = (
     "console=ttyS0 root=/dev/vda rootfstype=erofs ro init=/sbin/sealproof-start panic=-1 oops=panic nokaslr"
@@ -47,8 +43,43 @@ COMMAND_LINE = (
 
 
 @dataclass(frozen=True, slots=True)
+class Accelerator:
+    """What runs the host's instructions.
+
+    :ivar kind: also the tier of what is proved on it. :ivar what: in words. :ivar argument: of QEMU's ``-accel``.
+    :ivar cpu: of its ``-cpu``. :ivar processor: this machine's, if it is the host's, too.
+    """
+
+    kind: HostKind
+    what: str
+    argument: str
+    cpu: str
+    processor: str = ""
+
+
+# No five-level paging, which makes each walk longer. No ERMS: with it a kernel clears and copies by REP STOSB and REP
+# MOVSB, which the emulation does byte by byte.
+EMULATION = Accelerator(
+    HostKind.EMULATED,
+    "emulated (QEMU TCG, SVM, nested paging)",
+    "tcg,thread=multi,tb-size=512",
+    "max,la57=off,erms=off",
+)
+
+
+def nesting(processor: str, extension: str) -> Accelerator:
+    """KVM of this machine, which offers its guests its own processor.
+
+    :param processor: its model. :param extension: ``svm`` or ``vmx``: what its guests need for a KVM of their own.
+    """
+    # Said once more though "host" has it: QEMU then refuses to start where KVM does not give it.
+    cpu = f"host,{extension}=on,enforce=on"
+    return Accelerator(HostKind.NESTED, f"nested (QEMU on KVM, {extension})", "kvm", cpu, processor)
+
+
+@dataclass(frozen=True, slots=True)
 class EmulatedSpec:
-    """An emulated host to be: what it boots, its guests, the one under test first, and its size (MiB, CPUs).
+    """A host of QEMU's to be: what it boots, its guests, the one under test first, and its size (MiB, CPUs).
 
     :ivar disks: images beyond root and payload, read-only; the host has them as ``/dev/vdc`` and so on.
     """
@@ -63,6 +94,7 @@ class EmulatedSpec:
     cpus: int = 2
     command_line: str = COMMAND_LINE
     disks: tuple[Path, ...] = ()
+    accelerator: Accelerator = EMULATION
 
     def argv(self, memory: str = "memory-backend-ram") -> list[str]:
         """QEMU's arguments, without console, QMP and heartbeat.
@@ -72,7 +104,7 @@ class EmulatedSpec:
         return [
             *(QEMU, "-name", "sealproof-host", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-object", f"{memory},id=memory,size={self.memory}M", "-machine", "pc,memory-backend=memory"),
-            *("-accel", "tcg,thread=multi,tb-size=512", "-cpu", CPU),
+            *("-accel", self.accelerator.argument, "-cpu", self.accelerator.cpu),
             *("-smp", str(self.cpus), "-m", str(self.memory)),
             *("-kernel", str(self.kernel_image), "-append", self.command_line),
             *_disk("root", self.rootfs.host_image),
@@ -90,7 +122,7 @@ class EmulatedSpec:
     @property
     def key(self) -> str:
         """Hash of all that a saved state depends on; the QEMU that wrote it included."""
-        shape = json.dumps([self.argv()[1:], *(guest.argv() for guest in self.guests)])
+        shape = json.dumps([self.argv()[1:], self.accelerator.processor, *(guest.argv() for guest in self.guests)])
         return digest(shape, self.kernel_key, self.rootfs.key, self.payload.key, qemu_version())
 
 
@@ -120,8 +152,8 @@ def _taken_ports(ssh: Ssh) -> set[int]:
     return {int(local.rpartition(":")[2], 16) for _, local, _, state, *_ in words if state in (ESTABLISHED, CLOSE_WAIT)}
 
 
-class EmulatedHost:
-    """An emulated host that runs, with its guests.
+class EmulatedHost(RunningHost):
+    """A host of QEMU's that runs, with its guests.
 
     :param memory: a file. A host that is booted has its memory in it, for ``save``; one that is restored finds there
         the saved memory, and gets a copy of each page that it writes: the file stays as it is.
@@ -129,19 +161,13 @@ class EmulatedHost:
     :ivar started: how: ``cold`` or ``restored``.
     """
 
-    tier = "emulated"
-
     def __init__(
         self, spec: EmulatedSpec, folder: Path, *, memory: Path | None = None, state: Path | None = None
     ) -> None:
+        super().__init__(spec.guests, spec.keys)
         self.spec = spec
+        self.tier = spec.accelerator.kind.value
         self.started = "cold" if state is None else "restored"
-        self.vitals = Vitals("the host")
-        self.guest_vitals = {guest.name: Vitals(f"guest {guest.name}") for guest in spec.guests}
-        self.vitals.on_loss(self._lose_guests)
-        self._beats = _Beats(self.vitals, self.guest_vitals)
-        self._guests: tuple[Guest, ...] | None = None
-        self._ssh: Ssh | None = None
         argv = spec.argv(*([] if memory is None else [_memory_file(memory, shared=state is None)]))
         if state is not None:
             argv += ["-incoming", "defer"]
@@ -156,55 +182,8 @@ class EmulatedHost:
 
     @property
     def qemu(self) -> Qemu:
-        """The QEMU that emulates this host."""
+        """The QEMU that this host runs in."""
         return self._qemu
-
-    @property
-    def ssh(self) -> Ssh:
-        """The session with the host; made on first use."""
-        if self._ssh is None:
-            self._ssh = self._connect(RESTORE)
-        return self._ssh
-
-    @property
-    def guests(self) -> tuple[Guest, ...]:
-        """The guests that run on it, the one under test first."""
-        if self._guests is None:
-            login = Login("root", self.spec.keys.client, self.spec.keys.public("guest"))
-            self._guests = tuple(self._guest(spec, login) for spec in self.spec.guests)
-        return self._guests
-
-    @property
-    def guest(self) -> Guest:
-        """The guest under test."""
-        return self.guests[0]
-
-    @property
-    def plain_guest(self) -> Guest | None:
-        """The plain guest beside one that is to be protected."""
-        return self.guests[1] if len(self.guests) > 1 else None
-
-    def _guest(self, spec: GuestSpec, login: Login) -> Guest:
-        port = self._forward(spec.ssh_port)
-        return Guest(
-            spec, lambda: self.ssh, login, self.guest_vitals[spec.name], lambda seconds: _loopback(port, seconds)
-        )
-
-    @property
-    def lost(self) -> str | None:
-        """Why the host is lost, or one of its guests; None while all live."""
-        if self.vitals.reason is not None:
-            return self.vitals.reason
-        found = (f"{one.name}: {one.reason}" for one in self.guest_vitals.values() if one.reason is not None)
-        return next(found, None)
-
-    def beats(self, who: str) -> int:
-        """How many heartbeats were heard of ``host``, or of a guest of that name."""
-        return self._beats.count(who)
-
-    def _lose_guests(self) -> None:
-        for vitals in self.guest_vitals.values():
-            vitals.lost(f"its host is lost: {self.vitals.reason}")
 
     def _forward(self, port: int) -> int:
         """The port of this machine's loopback that leads to a port of the host; the system chose a free one."""
@@ -214,100 +193,33 @@ class EmulatedHost:
                 return int(words[3])
         raise MachineError(f"QEMU forwards nothing to port {port}", hint="has it a user-mode network (slirp)?")
 
+    def _way(self, port: int) -> Callable[[float], Stream]:
+        forwarded = self._forward(port)
+        return lambda seconds: _loopback(forwarded, seconds)
+
+    def _explain(self) -> str:
+        return self._qemu.explain()
+
     def login_command(self) -> str:
         """How a person logs in to the host."""
         trust = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
         return f"ssh -i {self.spec.keys.client} {trust} -p {self._forward(OPENSSH)} root@127.0.0.1"
 
-    def _connect(self, seconds: float) -> Ssh:
-        deadline = Deadline(seconds)
-        login = Login("root", self.spec.keys.client, self.spec.keys.public("host"))
-        port = self._forward(FAST_SSH)
-        last: list[str] = []
-
-        def attempt() -> Ssh | None:
-            try:
-                return Ssh(_loopback(port, deadline.left() or 1), login, self.vitals, deadline)
-            except (ChannelError, OSError) as error:
-                last[:] = [str(error)]
-                return None
-
-        return poll_until(
-            attempt,
-            deadline,
-            "SSH of the host",
-            check=self.vitals.check,
-            explain=lambda: f"{''.join(last)}\n{self._qemu.explain()}",
-        )
-
-    @contextlib.contextmanager
-    def extra_guest(self, spec: GuestSpec) -> Iterator[Guest]:
-        """Start one more guest, which lives as long as the context; nobody waits for it, nor hears its heartbeat.
-
-        :param spec: of a name and ports that no other guest of this host has.
-        """
-        vitals = Vitals(f"guest {spec.name}")
-        forget = self.vitals.on_loss(lambda: vitals.lost(f"its host is lost: {self.vitals.reason}"))
-        login = Login("root", self.spec.keys.client, self.spec.keys.public("guest"))
-
-        def stream(seconds: float) -> socket.socket:
-            return self.ssh.tunnel("127.0.0.1", spec.ssh_port, seconds=seconds, on_end=lambda: None)
-
-        spec.start(self.ssh)
-        guest = Guest(spec, lambda: self.ssh, login, vitals, stream)
-        pid = guest.pid  # QEMU takes the file with it when it ends
-        try:
-            guest.watch()
-            yield guest
-        finally:
-            guest.close()
-            forget()
-            if self.vitals.reason is None:
-                self.ssh.run(["kill", "-KILL", str(pid)], seconds=10)
-
     def boot(self) -> None:
         """Wait for a cold boot, then start the guests, which boot side by side, and wait for them."""
         deadline = self._patience(BOOT)
         self.boot_alone(deadline)
-        for guest in self.guests:
-            guest.spec.start(self.ssh)
-            guest.watch()
-        # Not by trying to log in: a connection made before the guest's network is there is tried again by slirp after
-        # seconds only.
-        for guest in self.guests:
-            self._wait_for_beat(guest.spec.name, deadline, explain=guest.console_tail)
-        for guest in self.guests:
-            guest.connect(seconds=deadline.left()).close()
+        self._boot_guests(deadline)
 
     def boot_alone(self, deadline: Deadline | None = None) -> None:
         """Wait for a cold boot of the host; no guest is started."""
         deadline = deadline or self._patience(BOOT)
-        self._wait_for_beat("host", deadline, explain=self._qemu.explain)
+        self._wait_for_beat("host", deadline, explain=self._explain)
         self._ssh = self._connect(deadline.left())
 
     def _patience(self, seconds: float) -> Deadline:
         """A deadline for this machine: time in which a busy computer does not run it does not count."""
         return Deadline(seconds, uncounted=self._qemu.waited_for_cpu)
-
-    def _wait_for_beat(self, who: str, deadline: Deadline, *, explain: Callable[[], str]) -> None:
-        """Wait for the first heartbeat, which tells that user space is up."""
-        poll_until(
-            lambda: self._beats.count(who) > 0,
-            deadline,
-            f"{'the host' if who == 'host' else f'guest {who}'} to boot",
-            check=self._check_all,
-            explain=explain,
-        )
-
-    def _check_all(self) -> None:
-        """Raise if the host is lost, or a guest; a lost guest's last words are on the host."""
-        self.vitals.check()
-        for name, vitals in self.guest_vitals.items():
-            if vitals.reason is not None:
-                (guest,) = (one for one in self.guests if one.spec.name == name)
-                raise MachineLostError(
-                    f"{vitals.name} is lost: {vitals.reason}\nits console ends with:\n{guest.console_tail()}"
-                )
 
     def rest(self) -> None:
         """Wait until host and guests have done what was left to do, for instance for sessions that ended.
@@ -387,8 +299,8 @@ class EmulatedHost:
     def identity(self) -> dict[str, str]:
         """What a report says of it."""
         return {
-            "kind": "emulated (QEMU TCG, SVM, nested paging)",
-            "cpu": CPU,
+            "kind": self.spec.accelerator.what,
+            "cpu": self.spec.accelerator.processor or self.spec.accelerator.cpu,
             "cpus": str(self.spec.cpus),
             "memory": f"{self.spec.memory} MiB",
             "guests": ", ".join(f"{guest.name} ({guest.memory} MiB)" for guest in self.spec.guests),
@@ -420,13 +332,6 @@ class EmulatedHost:
         )
         self._disconnect()
 
-    def _disconnect(self) -> None:
-        for guest in self._guests or ():
-            guest.close()
-        if self._ssh is not None:
-            self._ssh.close()
-        self._guests = self._ssh = None
-
     def close(self) -> None:
         """End the host and all on it."""
         try:
@@ -434,45 +339,3 @@ class EmulatedHost:
             self._qemu.qmp.close()
         finally:
             self._qemu.kill()
-
-
-class _Beats:
-    """The heartbeats of host and guests. A machine that had one and falls silent has stalled.
-
-    :param guests: by name.
-    :ivar uncounted: seconds, ever more, in which the host would have run and this computer did not let it.
-    """
-
-    def __init__(self, host: Vitals, guests: Mapping[str, Vitals]) -> None:
-        self.uncounted: Callable[[], float] = lambda: 0.0
-        # A silent host cannot tell of its guests: the host first.
-        self._vitals = {"host": host, **guests}
-        self._last: dict[str, tuple[str, float]] = {}
-        self._counts = dict.fromkeys(self._vitals, 0)
-        self._over = threading.Event()
-        host.on_loss(self._over.set)
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def heard(self, line: str) -> None:
-        """Take in a line ``host=N NAME=N ..``; -1 means: not yet. A count that stands still is a machine that does."""
-        now = self._now()
-        for word in line.split():
-            who, _, count = word.partition("=")
-            if who in self._vitals and count != "-1" and self._last.get(who, ("", 0.0))[0] != count:
-                self._last[who] = (count, now)
-                self._counts[who] += 1
-
-    def _now(self) -> float:
-        """Seconds on a clock that stands still while a busy computer does not run the host."""
-        return time.monotonic() - self.uncounted()
-
-    def count(self, who: str) -> int:
-        """How many heartbeats of a machine were heard."""
-        return self._counts[who]
-
-    def _watch(self) -> None:
-        while not self._over.wait(1.0):
-            now = self._now()
-            for who, vitals in self._vitals.items():
-                if who in self._last and now - self._last[who][1] > STALL:
-                    vitals.lost(f"stalled: no heartbeat for {STALL:g} s")

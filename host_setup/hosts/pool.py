@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from host_setup.hosts.emulated import EmulatedHost
-from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.hosts.base import Host, Hosts
 
 
 class HostPool:
@@ -17,13 +16,13 @@ class HostPool:
     :ivar lost: why hosts or guests were lost that nobody meant to lose.
     """
 
-    def __init__(self, hosts: EmulatedHosts) -> None:
+    def __init__(self, hosts: Hosts) -> None:
         self.hosts = hosts
-        self._shared: EmulatedHost | None = None
+        self._shared: Host | None = None
         self._ended_logs: list[str] = []
         self.lost: list[str] = []
 
-    def shared(self) -> EmulatedHost:
+    def shared(self) -> Host:
         """The host that harmless probes share. A lost one, or one of whose guests one is lost, is replaced."""
         host = self._shared
         if host is not None and host.lost is not None:
@@ -35,8 +34,10 @@ class HostPool:
         return host
 
     @contextmanager
-    def fresh(self) -> Iterator[EmulatedHost]:
-        """A pristine host for one probe that may harm it."""
+    def fresh(self) -> Iterator[Host]:
+        """A pristine host for one probe that may harm it. Where there is one machine, the shared host ends for it."""
+        if self.hosts.one_at_a_time:
+            self._end_shared()
         host = self.hosts.start()
         try:
             yield host
@@ -61,14 +62,20 @@ class HostPool:
     def kernel_logs(self) -> str:
         """All that the kernels of all hosts of this run said, from their first boot on."""
         running = [self._shared.kernel_log()] if self._shared is not None else []
-        return "\n".join([self.hosts.saved().boot_log, *self._ended_logs, *running])
+        return "\n".join([self.hosts.first_log(), *self._ended_logs, *running])
 
     def close(self) -> None:
-        """End the shared host."""
+        """End the shared host, and leave the machines as they were."""
+        try:
+            self._end_shared()
+        finally:
+            self.hosts.close()
+
+    def _end_shared(self) -> None:
         if self._shared is not None:
             self._end(self._shared)
             self._shared = None
 
-    def _end(self, host: EmulatedHost) -> None:
+    def _end(self, host: Host) -> None:
         host.close()
         self._ended_logs.append(host.kernel_log())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Emulated hosts on demand: restored from a saved state that is made once, proved to be it, or else booted cold."""
+"""Hosts of QEMU's on demand: restored from a saved state that is made once, proved to be it, or else booted cold."""
 
 from __future__ import annotations
 
@@ -46,10 +46,12 @@ class NotPristineError(MachineError):
 
 
 class EmulatedHosts:
-    """Hands out running emulated hosts of one shape.
+    """Hands out running hosts of one shape, emulated or nested.
 
     :param folder: where each host gets a folder for its logs. :param note: told, in words, about each fallback.
     """
+
+    one_at_a_time = False
 
     def __init__(
         self, spec: EmulatedSpec, store: Store, terminal: Terminal, folder: Path, *, note: Callable[[str], None]
@@ -150,6 +152,13 @@ class EmulatedHosts:
         nonces = json.loads((folder / "nonces.json").read_text(encoding="ascii"))
         said = (folder / BOOT_LOG).read_text(encoding="utf-8", errors="replace")
         return Saved(folder / MEMORY, folder / STATE, nonces, said)
+
+    def first_log(self) -> str:
+        """What the kernel said before the first host was handed out: the boot of the saved state."""
+        return self.saved().boot_log
+
+    def close(self) -> None:
+        """Nothing is left: each host ends with its QEMU."""
 
     def _save(self, folder: Path) -> None:
         guests = "guest" if len(self.spec.guests) == 1 else "guests"

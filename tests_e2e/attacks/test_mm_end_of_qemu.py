@@ -14,7 +14,7 @@ from collections.abc import Callable
 from common.errors import ChannelError, MachineLostError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Done, Puppet
-from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from tests_e2e.support.attack import Aimed, Attack, Got
 from tests_e2e.support.chain import call, chained
@@ -63,7 +63,7 @@ def _nothing_left(attack: Attack, name: str, end: Callable[[Puppet, Guest, int],
     :param end: gets, at last, a descriptor of the process that is to end.
     """
 
-    def probe(host: EmulatedHost, pages: list[Aimed]) -> list[Got]:
+    def probe(host: Host, pages: list[Aimed]) -> list[Got]:
         with attack.puppeteer(host) as puppeteer:
             attacker = puppeteer.spawn()
             ends = {guest: attacker.syscall("pidfd_open", guest.pid, 0).require("pidfd_open") for guest in host.guests}

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Puppet
 from host_setup.hosts.base import Host
-from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Check
@@ -33,7 +32,7 @@ def test_private_pages_stay_where_they_are(claim: Trial, host: Host, pool: HostP
     """No private page of a guest leaves its frame when the host moves its QEMU's memory and compacts all of it."""
     del host  # it is only to be known to the report
 
-    def move(host: EmulatedHost, puppet: Puppet, guest: Guest) -> None:
+    def move(host: Host, puppet: Puppet, guest: Guest) -> None:
         masks = [puppet.memory(mask.to_bytes(8, "little")) for mask in (NODE_0, NODE_1)]
         puppet.syscall("migrate_pages", guest.pid, NODES, *masks).require("migrate_pages")
         host.ssh.run(["sh", "-c", "echo 1 > /proc/sys/vm/compact_memory"], seconds=60).require()
@@ -45,7 +44,7 @@ def test_private_pages_are_not_collapsed_by_madvise(claim: Trial, host: Host, po
     """No private page of a guest is copied into a huge page when the host asks for it by MADV_COLLAPSE."""
     del host
 
-    def collapse(host: EmulatedHost, puppet: Puppet, guest: Guest) -> None:
+    def collapse(host: Host, puppet: Puppet, guest: Guest) -> None:
         _split(host, guest)
         process = puppet.syscall("pidfd_open", guest.pid, 0).require("pidfd_open")
         start, size = _memory(guest)
@@ -60,7 +59,7 @@ def test_private_pages_are_not_collapsed_by_khugepaged(claim: Trial, host: Host,
     """No private page of a guest is copied into a huge page by khugepaged, which looks for such by itself."""
     del host
 
-    def collapse(host: EmulatedHost, puppet: Puppet, guest: Guest) -> None:  # noqa: ARG001  the kernel's own work
+    def collapse(host: Host, puppet: Puppet, guest: Guest) -> None:  # noqa: ARG001  the kernel's own work
         _split(host, guest)
         begun = _full_scans(host)
         host.ssh.run(["sh", "-c", HURRY, KHUGEPAGED], seconds=20).require()
@@ -83,7 +82,7 @@ def test_host_with_private_pages_is_not_saved_to_disk(claim: Trial, host: Host, 
             claim.legitimate(subject, _hibernation(fresh, puppet, possible=True), protected=protected)
 
 
-def _judge(claim: Trial, pool: HostPool, disturb: Callable[[EmulatedHost, Puppet, Guest], None]) -> None:
+def _judge(claim: Trial, pool: HostPool, disturb: Callable[[Host, Puppet, Guest], None]) -> None:
     """Have it judged whether a guest's private pages stay where they are, and that a plain guest's do not."""
     with pool.fresh() as host, Attack.puppeteer(host) as puppeteer:
         puppet = puppeteer.spawn()
@@ -95,9 +94,7 @@ def _judge(claim: Trial, pool: HostPool, disturb: Callable[[EmulatedHost, Puppet
             claim.legitimate(subject, _moved(host, puppet, plain, disturb), protected=host.guest.protected)
 
 
-def _stayed(
-    host: EmulatedHost, puppet: Puppet, guest: Guest, disturb: Callable[[EmulatedHost, Puppet, Guest], None]
-) -> list[Check]:
+def _stayed(host: Host, puppet: Puppet, guest: Guest, disturb: Callable[[Host, Puppet, Guest], None]) -> list[Check]:
     ranges = _private_ranges(host, guest)
     before = _frames(host, guest)
     private = {page for page in before if any(first <= page < last for first, last in ranges)}
@@ -107,9 +104,7 @@ def _stayed(
     return [_many("private pages", len(private)), Check("private pages that left their frames", "0", str(moved))]
 
 
-def _moved(
-    host: EmulatedHost, puppet: Puppet, guest: Guest, disturb: Callable[[EmulatedHost, Puppet, Guest], None]
-) -> list[Check]:
+def _moved(host: Host, puppet: Puppet, guest: Guest, disturb: Callable[[Host, Puppet, Guest], None]) -> list[Check]:
     before = _frames(host, guest)
     disturb(host, puppet, guest)
     after = _frames(host, guest)
@@ -126,32 +121,32 @@ def _memory(guest: Guest) -> tuple[int, int]:
     return first.hva, guest.spec.memory * MIB
 
 
-def _frames(host: EmulatedHost, guest: Guest) -> dict[int, int]:
+def _frames(host: Host, guest: Guest) -> dict[int, int]:
     """The frame of each page of a guest's memory that is in the host's, by its address in QEMU."""
     start, size = _memory(guest)
     found = places(host.ssh, guest.pid, start, size // PAGE_SIZE)
     return {start + at * PAGE_SIZE: one.frame for at, one in enumerate(found) if one.frame is not None}
 
 
-def _private_ranges(host: EmulatedHost, guest: Guest) -> list[tuple[int, int]]:
+def _private_ranges(host: Host, guest: Guest) -> list[tuple[int, int]]:
     """The mappings of QEMU that the kernel says are a protected guest's."""
     told = host.ssh.run(["awk", PRIVATE_RANGES, f"/proc/{guest.pid}/smaps"], seconds=60).require().text
     words = (line.split("-") for line in told.splitlines())
     return [(int(first, 16), int(last, 16)) for first, last in words]
 
 
-def _split(host: EmulatedHost, guest: Guest) -> None:
+def _split(host: Host, guest: Guest) -> None:
     """Split the huge pages that a guest's memory has, so that there is something to collapse."""
     start, size = _memory(guest)
     request = f"{guest.pid},{start:#x},{start + size:#x}"
     host.ssh.run(["sh", "-c", 'echo "$0" > /sys/kernel/debug/split_huge_pages', request], seconds=60).require()
 
 
-def _full_scans(host: EmulatedHost) -> int:
+def _full_scans(host: Host) -> int:
     return int(host.ssh.run(["cat", f"{KHUGEPAGED}/full_scans"], seconds=20).require().text)
 
 
-def _hibernation(host: EmulatedHost, puppet: Puppet, *, possible: bool) -> list[Check]:
+def _hibernation(host: Host, puppet: Puppet, *, possible: bool) -> list[Check]:
     """Whether the host's memory can be saved, as it says itself, and by asking; nothing is saved where it can."""
     offered = "disk" in host.ssh.run(["cat", "/sys/power/state"], seconds=20).require().text.split()
     name = puppet.memory(b"/dev/snapshot\0")
@@ -169,7 +164,7 @@ def _hibernation(host: EmulatedHost, puppet: Puppet, *, possible: bool) -> list[
     return [*found, Check("write(/sys/power/state, disk)", "EPERM", asked.errno or "done")]
 
 
-def _end(host: EmulatedHost, guest: Guest) -> None:
+def _end(host: Host, guest: Guest) -> None:
     """End a guest's QEMU, and wait until nothing is left of it."""
     host.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=20).require()
     gone = ["test", "!", "-e", f"/proc/{guest.pid}"]

@@ -9,7 +9,7 @@ from common.errors import ChannelError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Puppet
 from host_setup.channels.ssh import Ssh
-from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.base import Host
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Aimed, Attack, Got
 from tests_e2e.support.pagemap import merged
@@ -26,7 +26,7 @@ def test_host_cannot_confirm_a_guess_of_private_page_by_ksm(attack: Attack) -> N
     QEMU offers all memory of its guest for merging. The guess is right: where it merges, the attacker knows the page.
     """
 
-    def probe(host: EmulatedHost, pages: list[Aimed]) -> list[Got]:
+    def probe(host: Host, pages: list[Aimed]) -> list[Got]:
         guesses = [page.planted.content for page in pages]
         with attack.puppeteer(host) as puppeteer:
             attacker = puppeteer.spawn()

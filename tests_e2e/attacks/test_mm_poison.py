@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from host_setup.channels.puppets import Done, Puppet
-from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.base import Host
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Aimed, Attack, Got, Target
 from tests_e2e.support.chain import call
@@ -17,7 +17,7 @@ O_WRONLY = 1
 def test_host_cannot_read_frame_of_poisoned_private_page(attack: Attack) -> None:
     """The host cannot read the frame of a private page that was declared broken, nor after it was declared whole."""
 
-    def probe(host: EmulatedHost, pages: list[Aimed]) -> list[Got]:
+    def probe(host: Host, pages: list[Aimed]) -> list[Got]:
         with attack.puppeteer(host) as puppeteer:
             attacker = puppeteer.spawn()
             return [_poisoned_and_back(attacker, page.target) for page in pages]

@@ -11,6 +11,7 @@ from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 from tests_e2e.support.dma import MOST, Device, plug_in
+from tests_e2e.support.outside import outside
 
 
 def test_device_reads_private_page(attack: Attack) -> None:
@@ -42,7 +43,7 @@ def test_device_overwrites_private_page(attack: Attack) -> None:
 
 def test_memory_read_from_outside_the_host_has_private_page(attack: Attack, tmp_path: Path) -> None:
     """Whoever reads the host's memory chips finds a private page of a guest in them, not encrypted."""
-    qmp = attack.pool.shared().qemu.qmp
+    qmp = outside(attack.pool.shared())
 
     def probe(_: Guest, page: Target) -> Got:
         with tempfile.NamedTemporaryFile(dir=tmp_path) as file:

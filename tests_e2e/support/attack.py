@@ -18,7 +18,6 @@ from typing import TypeVar
 
 from host_setup.channels.puppets import Done, Puppet, Puppeteer
 from host_setup.hosts.base import HOST_PROGRAMS, Host
-from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.guest import Guest, Planted
 from host_setup.hosts.pool import HostPool
 from signoff.contract import ProbeClaim
@@ -130,7 +129,7 @@ class Attack:
                 seen += self._one_kind(host, kind, call, probe)
         self.judge(seen)
 
-    def all_at_once(self, call: str, probe: Callable[[EmulatedHost, list[Aimed]], Sequence[Got]]) -> None:
+    def all_at_once(self, call: str, probe: Callable[[Host, list[Aimed]], Sequence[Got]]) -> None:
         """Attack all pages of a pristine host in one go, for a probe that takes long, or that harms host or QEMUs.
 
         :param probe: returns what it met, a page after the other.

@@ -9,7 +9,8 @@ from common.errors import ChannelError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Puppet
 from host_setup.channels.ssh import Ssh
-from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.base import Host
+from tests_e2e.support.outside import outside
 
 MOST = 2048  # bytes of one transfer; its buffer has 4,096, and QEMU 7.2 ends itself over one that fills it
 MASK = (1 << 64) - 1  # of the addresses that it reaches: all memory, not 256 MiB alone
@@ -27,14 +28,14 @@ PAGE = 4096
 SECONDS = 10.0  # for one transfer, which QEMU starts 0.1 s after it was asked to
 
 
-def plug_in(host: EmulatedHost) -> None:
+def plug_in(host: Host) -> None:
     """Plug the device into a host, and let it read and write memory (bus master).
 
     Not there from the start: a saved host would forget its registers, for which QEMU keeps no state.
 
     :raises ChannelError: it cannot be had.
     """
-    refused = host.qemu.qmp.monitor(f"device_add edu,id=edu,dma_mask={MASK:#x}")
+    refused = outside(host).monitor(f"device_add edu,id=edu,dma_mask={MASK:#x}")
     if refused:
         raise ChannelError(f"device_add edu: {refused}", hint="has the host's QEMU this device?")
     enable = 'cd "${found%/device}" && echo 1 > enable && printf "\\006" | dd of=config bs=1 seek=4 status=none'

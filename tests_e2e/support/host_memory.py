@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""All of an emulated host's memory, seen from outside: what its own kernel may or may not map makes no difference."""
+"""All of a host's memory, seen from outside: what its own kernel may or may not map makes no difference."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.base import Host
 from signoff.observation import PAGE_SIZE
+from tests_e2e.support.outside import outside
 
 PIECE = 16  # bytes that tell a canary
 FURTHER = (PAGE_SIZE // 4, PAGE_SIZE // 2, PAGE_SIZE * 3 // 4)  # where in a canary pieces beside the first are from
@@ -18,13 +19,14 @@ SECONDS = 120.0
 
 
 @contextmanager
-def memory_of(host: EmulatedHost) -> Iterator[mmap.mmap]:
+def memory_of(host: Host) -> Iterator[mmap.mmap]:
     """The host's memory as it is now; the host stands still while it is written down."""
     with tempfile.TemporaryDirectory(prefix="sealproof-memory-") as folder:
         path = Path(folder, "memory")
-        qmp = host.qemu.qmp
+        qmp = outside(host)
+        size = qmp.execute("query-memory-size-summary")["base-memory"]
         qmp.execute("stop")
-        qmp.execute("pmemsave", seconds=SECONDS, val=0, size=host.spec.memory << 20, filename=str(path))
+        qmp.execute("pmemsave", seconds=SECONDS, val=0, size=size, filename=str(path))
         qmp.execute("cont")
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
             yield memory

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The inventory: the machines that a sign-off may use, and how each is reached, watched and switched off and on.
+
+One TOML file, ``[machine.NAME]`` a machine. A real machine is only ever touched if it is in it, and there
+``expendable = true``: a run replaces its kernel for a while, and may have its power cut.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from common.errors import UserInputError
+
+STAGE = "inventory"
+_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HEADER = re.compile(r"\s*\[\[?[^\]]+\]\]?")
+_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
+
+Command = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+"""A program of this computer, with its arguments; no shell reads it."""
+
+
+class Boot(StrEnum):
+    """How a real machine boots the kernel under test once; whatever comes after it is its own kernel again."""
+
+    KEXEC = "kexec"
+    GRUB = "grub"
+    SYSTEMD_BOOT = "systemd-boot"
+
+
+class Config(StrEnum):
+    """What the kernel for a real machine is configured from."""
+
+    OWN = "own"
+    LEAN = "lean"
+
+
+class NoConsole(BaseModel):
+    """Nobody hears what its kernel says before it answers again."""
+
+    model_config = _STRICT
+    kind: Literal["none"] = "none"
+
+
+class CommandConsole(BaseModel):
+    """A command whose output is the console, for instance of a serial server."""
+
+    model_config = _STRICT
+    kind: Literal["command"]
+    command: Command
+
+
+class IpmiConsole(BaseModel):
+    """Serial over LAN of the machine's management controller, by ipmitool.
+
+    :ivar password_file: holds the password, as ipmitool's ``-f`` takes it.
+    """
+
+    model_config = _STRICT
+    kind: Literal["ipmi"]
+    address: str = Field(min_length=1)
+    user: str = Field(min_length=1)
+    password_file: str = Field(min_length=1)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What shows the console until it is ended."""
+        login = ("-H", self.address, "-U", self.user, "-f", str(Path(self.password_file).expanduser()))
+        return ("ipmitool", "-I", "lanplus", *login, "sol", "activate")
+
+
+class NetConsole(BaseModel):
+    """The kernel's own messages by UDP (Documentation/networking/netconsole.rst).
+
+    :ivar interface: of the machine. :ivar target: ADDRESS:PORT by which the machine reaches this computer.
+    :ivar target_mac: of the next hop to it; without it they go to all on the network.
+    :ivar source: the machine's own address.
+    """
+
+    model_config = _STRICT
+    kind: Literal["netconsole"]
+    interface: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    target: str
+    target_mac: str = ""
+
+    @field_validator("target")
+    @classmethod
+    def _has_a_port(cls, target: str) -> str:
+        if not re.fullmatch(r"[^:\s]+:\d{1,5}", target):
+            raise ValueError("write ADDRESS:PORT")
+        return target
+
+    @property
+    def port(self) -> int:
+        """The UDP port of this computer."""
+        return int(self.target.rpartition(":")[2])
+
+    @property
+    def parameter(self) -> str:
+        """For the kernel's command line."""
+        address = self.target.rpartition(":")[0]
+        return f"netconsole=@{self.source}/{self.interface},{self.port}@{address}/{self.target_mac}"
+
+
+Console = Annotated[NoConsole | CommandConsole | IpmiConsole | NetConsole, Field(discriminator="kind")]
+
+
+class Power(BaseModel):
+    """How to switch it off and on again, for when it hangs.
+
+    :ivar cycle: ends with status 0 once the machine has no power, or has it again.
+    """
+
+    model_config = _STRICT
+    cycle: Command
+
+
+class Lease(BaseModel):
+    """How long a run that fell silent keeps the machine.
+
+    :ivar seconds: without a heartbeat, after which the machine goes back to its own kernel by itself.
+    """
+
+    model_config = _STRICT
+    seconds: int = Field(default=180, ge=20, le=86400)
+
+
+class Limits(BaseModel):
+    """What may be asked of it.
+
+    :ivar boot: seconds that it takes at most from the order to boot until it lets us in. :ivar memory: MiB for guests.
+    """
+
+    model_config = _STRICT
+    boot: int = Field(default=600, ge=10)
+    memory: int = Field(default=4096, ge=512)
+
+
+class Local(BaseModel):
+    """A host that QEMU makes on this computer."""
+
+    model_config = _STRICT
+    kind: Literal["emulated", "nested"]
+
+
+class Remote(BaseModel):
+    """A real machine with Linux and systemd, reached by SSH.
+
+    :ivar address: ``USER@MACHINE`` or ``USER@MACHINE:PORT``; the user is root, or may sudo without a password.
+    :ivar host_key: the only one accepted, as in its /etc/ssh/ssh_host_ed25519_key.pub. :ivar key: file of our own key.
+    :ivar command_line: words added to its kernel's command line, for instance ``console=ttyS0``.
+    """
+
+    model_config = _STRICT
+    kind: Literal["ssh"]
+    address: str
+    host_key: str
+    key: str = Field(min_length=1)
+    expendable: bool = False
+    boot: Boot = Field(default=Boot.KEXEC, strict=False)
+    config: Config = Field(default=Config.OWN, strict=False)
+    command_line: str = ""
+    console: Console = NoConsole()
+    power: Power | None = None
+    lease: Lease = Lease()
+    limits: Limits = Limits()
+
+    @field_validator("address")
+    @classmethod
+    def _is_an_address(cls, address: str) -> str:
+        _parts(f"ssh://{address}")
+        return address
+
+    @field_validator("host_key")
+    @classmethod
+    def _is_a_key(cls, key: str) -> str:
+        if not re.fullmatch(r"(ssh|ecdsa)-\S+ [A-Za-z0-9+/=]+( .*)?", key):
+            raise ValueError("write it as in the machine's /etc/ssh/ssh_host_ed25519_key.pub: 'ssh-ed25519 AAAA...'")
+        return key
+
+    @property
+    def user(self) -> str:
+        """Who logs in."""
+        return _parts(f"ssh://{self.address}")[0]
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Where its SSH server is."""
+        return _parts(f"ssh://{self.address}")[1:]
+
+    @property
+    def key_file(self) -> Path:
+        """Our private key."""
+        return Path(self.key).expanduser()
+
+
+Machine = Annotated[Local | Remote, Field(discriminator="kind")]
+
+
+class Inventory(BaseModel):
+    """All machines, by name."""
+
+    model_config = _STRICT
+    machine: Mapping[str, Machine] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_words(self) -> Inventory:
+        for name in self.machine:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name: letters, digits, and . _ - after the first")
+        return self
+
+    def find(self, asked: str) -> tuple[str, Local | Remote] | None:
+        """The machine that is meant: by its name, or by ``ssh://`` and its address."""
+        if asked in self.machine:
+            return asked, self.machine[asked]
+        if asked.startswith("ssh://"):
+            wanted = _parts(asked)
+            for name, one in self.machine.items():
+                if isinstance(one, Remote) and (one.user, *one.endpoint) == wanted:
+                    return name, one
+        return None
+
+
+def default_path() -> Path:
+    """The inventory where none is named: ``sealproof/inventory.toml`` below ``XDG_CONFIG_HOME``, or ``~/.config``."""
+    named = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".config") / "sealproof" / "inventory.toml"
+
+
+def load(path: Path) -> Inventory:
+    """Read an inventory.
+
+    :raises UserInputError: it cannot be read or is not right; names line and field of each fault.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserInputError(
+            f"the inventory cannot be read: {error}", stage=STAGE, hint="name one with --inventory FILE"
+        ) from error
+    try:
+        return Inventory.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise UserInputError(f"{path}: not TOML: {error}", stage=STAGE, artefact=path) from error
+    except ValidationError as error:
+        faults = [_fault(path, text, one) for one in error.errors(include_url=False, include_input=False)]
+        raise UserInputError("\n".join(faults), stage=STAGE, hint="correct these lines", artefact=path) from error
+
+
+def real_machine(path: Path, asked: str) -> tuple[str, Remote]:
+    """The real machine that is meant, if it may be touched.
+
+    :raises UserInputError: it is not in the inventory, or not expendable.
+    """
+    found = load(path).find(asked)
+    if found is None:
+        raise UserInputError(
+            f"{asked} is not in the inventory {path}",
+            stage=STAGE,
+            hint="a machine that is not in it is never touched: add [machine.NAME] with kind, address, host_key, key",
+        )
+    name, machine = found
+    if not isinstance(machine, Remote):
+        raise UserInputError(f"{name} is of kind {machine.kind}: there is no machine to reach", stage=STAGE)
+    require_expendable(path, name, machine)
+    return name, machine
+
+
+def require_expendable(path: Path, name: str, machine: Remote) -> None:
+    """Let nobody touch a machine whose owner has not given it up.
+
+    :raises UserInputError: it is not expendable.
+    """
+    if not machine.expendable:
+        raise UserInputError(
+            f"{name} is not expendable: a run reboots it, and may have its power cut",
+            stage=STAGE,
+            hint=f"if that may be, write expendable = true in [machine.{name}] of {path}",
+            artefact=path,
+        )
+
+
+def _parts(url: str) -> tuple[str, str, int]:
+    """User, machine and port of ``ssh://USER@MACHINE:PORT``.
+
+    :raises ValueError: it is none.
+    """
+    try:
+        split: SplitResult = urlsplit(url)
+        user, host, port = split.username, split.hostname, split.port or 22
+    except ValueError as error:
+        raise ValueError(f"not an address: {error}") from error
+    if not user or not host or split.path or split.query or split.fragment or split.password:
+        raise ValueError("write USER@MACHINE or USER@MACHINE:PORT")
+    return user, host, port
+
+
+def _fault(path: Path, text: str, fault: Any) -> str:
+    """One fault of pydantic's as ``file:line: field: what``."""
+    # Between a table's name and its field pydantic names the kind that it took the table for.
+    where = [str(part) for part in fault["loc"] if str(part) not in _KINDS]
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    field = ".".join(where)
+    return f"{path.name}:{line_of(text, where)}: {field + ': ' if field else ''}{message}"
+
+
+_KINDS = {"emulated", "nested", "ssh", "none", "command", "ipmi", "netconsole"}
+
+
+def line_of(text: str, where: Sequence[str]) -> int:
+    """The line of a TOML text that sets a value, or else that begins the innermost table around it; 1 if none does."""
+    table: tuple[str, ...] = ()
+    best, line = 0, 1
+    for number, words in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(words):
+            table = _path(header[0])
+            named = table
+        elif key := _KEY.match(words):
+            named = (*table, *_path(f"{key[1]} = {{}}"))
+        else:
+            continue
+        if named == tuple(where[: len(named)]) and len(named) > best:
+            best, line = len(named), number
+    return line
+
+
+def _path(toml: str) -> tuple[str, ...]:
+    """The keys, outermost first, of TOML that names one table."""
+    try:
+        value: Any = tomllib.loads(toml.strip())
+    except tomllib.TOMLDecodeError:
+        return ()
+    keys = []
+    while value:
+        value = value[0] if isinstance(value, list) else value
+        if not value:
+            break
+        ((key, value),) = value.items()
+        keys.append(key)
+    return tuple(keys)

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What can be done to a host from outside, which only a host that runs in a QEMU allows."""
+
+from __future__ import annotations
+
+import pytest
+
+from host_setup.channels.qmp import Qmp
+from host_setup.hosts.base import Host
+
+
+def outside(host: Host) -> Qmp:
+    """QMP of the QEMU that a host runs in. A real machine has none: the claim is skipped there."""
+    if host.qemu is None:
+        pytest.skip("a real machine: nothing outside it can read its memory, or plug a device into it, on command")
+    return host.qemu.qmp
