@@ -43,6 +43,7 @@ class Parts:
 def parts(tmp_path: Path) -> Parts:
     for name, content in {
         "modules/host_attack.ko": b"attack",
+        "modules/host_exits.ko": b"exits",
         "modules/host_oracle.ko": b"oracle",
         "modules/guest_canary.ko": b"canary",
         "programs/nonce": b"nonce",
@@ -72,6 +73,7 @@ def test_host_finds_programs_module_keys_and_its_guest(parts: Parts, tmp_path: P
     assert found["programs/nonce"] == (b"nonce", 0o755)
     assert "programs/.used" not in found
     assert found["modules/host_attack.ko"][0] == b"attack"
+    assert found["modules/host_exits.ko"][0] == b"exits"
     assert found["modules/host_oracle.ko"][0] == b"oracle"
     assert found["guest/bzImage"][0] == b"kernel"
     assert found["keys/host_key"] == ((parts.keys.folder / "host").read_bytes(), 0o600)

@@ -460,18 +460,19 @@ def test_documented_structures_and_numbers_are_those_of_the_header(tmp_path: Pat
     source = tmp_path / "layout.c"
     source.write_text(
         f'#include "{UAPI}"\n'
-        '#include <stdio.h>\nint main(void) { printf("[%zu,%zu,%u,%u,%u,%u,%u,%u]", sizeof(struct sealproof_canary),\n'
-        "sizeof(struct sealproof_attack), (unsigned)SEALPROOF_CANARY_PLANT, (unsigned)SEALPROOF_CANARY_READ,\n"
+        '#include <stdio.h>\nint main(void) { printf("[%zu,%zu,%zu,%u,%u,%u,%u,%u,%u,%u]",\n'
+        "sizeof(struct sealproof_canary), sizeof(struct sealproof_attack), sizeof(struct sealproof_exit),\n"
+        "(unsigned)SEALPROOF_CANARY_PLANT, (unsigned)SEALPROOF_CANARY_READ,\n"
         "(unsigned)SEALPROOF_CANARY_SHARE, (unsigned)SEALPROOF_CANARY_UNSHARE, (unsigned)SEALPROOF_CANARY_STATE,\n"
-        "(unsigned)SEALPROOF_ATTACK); }\n"
+        "(unsigned)SEALPROOF_ATTACK, (unsigned)SEALPROOF_EXITS); }\n"
     )
     subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "layout", source], check=True)
     told = json.loads(subprocess.check_output([tmp_path / "layout"]))
-    sizes = [struct.calcsize("<IIQQ"), struct.calcsize("<IIQQQqQ")]
-    numbers = [0xC0185301, 0xC0185302, 0xC0185303, 0xC0185304, 0xC0185305, 0xC0305310]
-    assert told == [*sizes, *numbers]
+    layouts = ["<IIQQ", "<IIQQQqQ", "<IiIIQII"]
+    numbers = [0xC0185301, 0xC0185302, 0xC0185303, 0xC0185304, 0xC0185305, 0xC0305310, 0xC2205330]
+    assert told == [*map(struct.calcsize, layouts), *numbers]
     text = UAPI.read_text()
-    assert all(words in text for words in ("<IIQQ", "<IIQQQqQ", *map(hex, numbers)))
+    assert all(words in text for words in (*layouts, *map(hex, numbers)))
 
 
 def test_the_canary_refuses_a_folder_on_disk_and_names_a_missing_module(programs: Path) -> None:

@@ -179,4 +179,38 @@ struct sealproof_vm {
 
 #define SEALPROOF_VM	_IOWR('S', 0x20, struct sealproof_vm)	/* 0xc0285320 */
 
+/* ---- host_exits.ko: how KVM_RUN ends ------------------------------------ */
+
+#define SEALPROOF_EXITS_NAME	"sealproof-exits"	/* below /dev */
+#define SEALPROOF_EXITS_KEPT	16
+
+/*
+ * struct.Struct("<IiIIQII"), 32 bytes: an end of KVM_RUN that no working guest gives it.
+ */
+struct sealproof_exit {
+	__u32 reason;	/* KVM_EXIT_*; without meaning where result is an error */
+	__s32 result;	/* 0, or the negative errno */
+	__u32 suberror;	/* of KVM_EXIT_INTERNAL_ERROR */
+	__u32 is_write;	/* this and what follows of KVM_EXIT_MMIO, which is here for an access to memory alone */
+	__u64 gpa;	/* guest-physical, bytes */
+	__u32 length;
+	__u32 zero;
+};
+
+/*
+ * All that KVM_RUN ended with in a process since the host's start.
+ *
+ * -ESRCH: it has made no KVM_RUN.
+ */
+struct sealproof_exits {
+	__u32 pid;	/* in: the process */
+	__u32 missed;	/* out: ends that were not counted, in any process */
+	__u64 exits;	/* out: how often it ended */
+	__u64 device;	/* out: how often for memory of a device: where no slot is, or a store where it is read-only */
+	__u64 noted;	/* out: how often as no working guest makes it end */
+	struct sealproof_exit last[SEALPROOF_EXITS_KEPT];	/* out: those; number n is at n % SEALPROOF_EXITS_KEPT */
+};
+
+#define SEALPROOF_EXITS	_IOWR('S', 0x30, struct sealproof_exits)	/* 0xc2205330 */
+
 #endif

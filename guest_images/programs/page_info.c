@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * page_info - tells what the host's kernel knows of pages of a process: QEMU's, as a rule.
+ * page_info - tells what the host's kernel knows of a process, QEMU as a rule: of its pages, and of its VM.
  *
  * usage: page_info PID      requests on stdin, one JSON reply a line on stdout; README.md lists them.
  *
@@ -9,7 +9,9 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 
+#include "../modules/sealproof_uapi.h"
 #include "line_server.h"
 
 #define PAGE 4096
@@ -112,37 +114,109 @@ static void do_mappings(int argc, char **args, struct text *reply)
 	text_add(reply, "]}");
 }
 
-/* protection: what KVM's debugfs tells of the process's VM; empty where it tells nothing. */
-static void do_protection(int argc, char **args, struct text *reply)
+/*
+ * What KVM's debugfs has in a file of that name of the process's VM: into `said`, which stays as it is where there is
+ * none.
+ */
+static void read_debugfs(const char *name, char *said, size_t room)
 {
 	DIR *kvm = opendir(KVM_DEBUGFS);
 	struct dirent *entry;
-	char path[512], said[1024] = "", mine[32];
+	char path[512], mine[32];
 
-	(void)argc, (void)args;
 	snprintf(mine, sizeof(mine), "%lu-", (unsigned long)pid);
 	while (kvm && (entry = readdir(kvm))) {
 		if (strncmp(entry->d_name, mine, strlen(mine)))
 			continue;
-		snprintf(path, sizeof(path), KVM_DEBUGFS "/%s/protected_memory", entry->d_name);
+		snprintf(path, sizeof(path), KVM_DEBUGFS "/%s/%s", entry->d_name, name);
 		FILE *file = fopen(path, "re");
 
 		if (file) {
-			said[fread(said, 1, sizeof(said) - 1, file)] = 0;
+			said[fread(said, 1, room - 1, file)] = 0;
 			fclose(file);
 		}
 	}
 	if (kvm)
 		closedir(kvm);
+}
+
+/* protection: what KVM's debugfs tells of the process's VM; empty where it tells nothing. */
+static void do_protection(int argc, char **args, struct text *reply)
+{
+	char said[1024] = "";
+
+	(void)argc, (void)args;
+	read_debugfs("protected_memory", said, sizeof(said));
 	text_add(reply, "{\"protection\":");
 	text_add_string(reply, said);
 	text_add(reply, "}");
+}
+
+/* One of KVM's counts, of all virtual CPUs; 0 when it has none. */
+static unsigned long count_of(const char *name)
+{
+	char said[32] = "0";
+
+	read_debugfs(name, said, sizeof(said));
+	return strtoul(said, NULL, 10);
+}
+
+/* exits: how KVM_RUN has ended in the process, and how many instructions KVM's emulator carried out, and could not. */
+static void do_exits(int argc, char **args, struct text *reply)
+{
+	int fd = open("/dev/" SEALPROOF_EXITS_NAME, O_RDWR | O_CLOEXEC);
+	struct sealproof_exits exits = { .pid = (uint32_t)pid };
+
+	(void)argc, (void)args;
+	if (fd < 0 || ioctl(fd, SEALPROOF_EXITS, &exits)) {
+		reply_errno(reply, "/dev/" SEALPROOF_EXITS_NAME, errno);
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	close(fd);
+	text_add(reply, "{\"exits\":%llu,\"device\":%llu,\"missed\":%u,\"noted\":%llu,\"last\":[", exits.exits, exits.device,
+		 exits.missed, exits.noted);
+	for (uint64_t n = exits.noted > SEALPROOF_EXITS_KEPT ? exits.noted - SEALPROOF_EXITS_KEPT : 0; n < exits.noted; n++) {
+		const struct sealproof_exit *one = &exits.last[n % SEALPROOF_EXITS_KEPT];
+
+		text_add(reply,
+			 "%s{\"reason\":%u,\"result\":%d,\"suberror\":%u,\"is_write\":%s,\"gpa\":%llu,\"length\":%u}",
+			 reply->data[reply->len - 1] == '[' ? "" : ",", one->reason, one->result, one->suberror,
+			 one->is_write ? "true" : "false", one->gpa, one->length);
+	}
+	text_add(reply, "],\"emulated\":%lu,\"not_emulated\":%lu}", count_of("insn_emulation"),
+		 count_of("insn_emulation_fail"));
+}
+
+/* tail PATH OFFSET: how long a file is, and what it has from there on, 1 MiB at most. */
+static void do_tail(int argc, char **args, struct text *reply)
+{
+	static char said[(1 << 20) + 1];
+	FILE *file = fopen(args[0], "re");
+	uint64_t offset;
+
+	(void)argc;
+	if (!parse_number(args[1], &offset)) {
+		reply_error(reply, "usage: tail PATH OFFSET");
+	} else if (!file || fseek(file, 0, SEEK_END)) {
+		reply_errno(reply, args[0], errno);
+	} else {
+		text_add(reply, "{\"size\":%ld,\"text\":", ftell(file));
+		said[fseek(file, (long)offset, SEEK_SET) ? 0 : fread(said, 1, sizeof(said) - 1, file)] = 0;
+		text_add_string(reply, said);
+		text_add(reply, "}");
+	}
+	if (file)
+		fclose(file);
 }
 
 static const struct command commands[] = {
 	{ "pagemap", 1, MAX_WORDS - 1, "usage: pagemap ADDRESS ..", do_pagemap },
 	{ "mappings", 1, MAX_WORDS - 1, "usage: mappings ADDRESS ..", do_mappings },
 	{ "protection", 0, 0, "usage: protection", do_protection },
+	{ "exits", 0, 0, "usage: exits", do_exits },
+	{ "tail", 2, 2, "usage: tail PATH OFFSET", do_tail },
 	{ 0 },
 };
 

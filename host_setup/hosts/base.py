@@ -81,6 +81,13 @@ class Hosts(Protocol):
         :raises MachineError: there is none to be had.
         """
 
+    def cold(self, words: str = "") -> Host:
+        """A host booted from nothing, its guests too.
+
+        :param words: added to its kernel's command line.
+        :raises MachineError: there is none to be had.
+        """
+
     def first_log(self) -> str:
         """What the kernel said before the first host was handed out."""
 

@@ -22,6 +22,8 @@ from common.waiting import Deadline, poll_until
 from host_setup.channels.qmp import Qmp
 from host_setup.channels.ssh import Conversation, Login, Ssh, Stream
 from host_setup.channels.vitals import Vitals
+from host_setup.hosts import exits
+from host_setup.hosts.exits import Exits
 from host_setup.kernel.series import Mode
 
 RUN = "/run/guest"
@@ -320,6 +322,25 @@ class Guest:
     def protection(self) -> str:
         """What its host's kernel tells of its protection (KVM's debugfs); empty if it tells nothing."""
         return str(self._info_ask("protection")["protection"])
+
+    def exits(self) -> Exits:
+        """How its QEMU's KVM_RUN has ended, and what KVM has emulated for it, since the host's start.
+
+        :raises MachineError: it has not run yet.
+        """
+        return exits.parse(self._info_ask("exits"))
+
+    def console_since(self, offset: int) -> tuple[int, str]:
+        """How many bytes its console has, and what it says from there on."""
+        return self._tail(self.spec.console, offset)
+
+    def beaten(self) -> int:
+        """How many bytes its heart has written to its host; more with each beat."""
+        return self._tail(self.spec.beat, 0)[0]
+
+    def _tail(self, path: str, offset: int) -> tuple[int, str]:
+        told = self._info_ask("tail", path, str(offset))
+        return int(told["size"]), str(told["text"])
 
     @property
     def protected(self) -> bool:

@@ -45,7 +45,7 @@ class HostPool:
             self._end(host)
 
     @contextmanager
-    def booted(self, words: str, *, crashes: bool = False) -> Iterator[EmulatedHost]:
+    def booted(self, words: str, *, crashes: bool = False) -> Iterator[Host]:
         """A host that was booted with further words on its kernel's command line, for one probe.
 
         :param crashes: the probe has its kernel crash: what that says then is no complaint.

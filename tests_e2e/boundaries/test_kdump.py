@@ -8,8 +8,7 @@ import re
 from common.errors import MachineError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Done
-from host_setup.hosts.base import HOST_PROGRAMS
-from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.base import HOST_PROGRAMS, Host
 from tests_e2e.support.attack import Aimed, Attack, Got, Seen, pages_of
 
 CRASH_KERNEL = "crashkernel=160M"  # that kernel's memory: it holds the guest's initramfs
@@ -28,7 +27,7 @@ def test_kdump_has_private_page(attack: Attack) -> None:
     attack.judge(seen)
 
 
-def _crashed(host: EmulatedHost, pages: list[Aimed]) -> list[Got]:
+def _crashed(host: Host, pages: list[Aimed]) -> list[Got]:
     """Have the host's kernel crash, and the next one print the pages."""
     addresses = [f"{page.target.hpa:x}" for page in pages]
     words = f"console=ttyS0 nokaslr maxcpus=1 rdinit=/sealproof/read_vmcore -- {' '.join(addresses)}"

@@ -9,7 +9,6 @@ from concurrent.futures import wait
 from common.errors import ChannelError
 from host_setup.channels.puppets import Done, Puppet
 from host_setup.hosts.base import Host
-from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary
 from tests_e2e.support.attack import Aimed, Attack, Got, Seen, pages_of
@@ -64,7 +63,7 @@ def _caught(
     raise ChannelError(f"the guest was never seen with its canary in registers, which it held for {TRIES * HOLDS} s")
 
 
-def _kept_by_kvm(host: EmulatedHost, attacker: Puppet, aimed: Aimed, registers: bytes) -> Got:
+def _kept_by_kvm(host: Host, attacker: Puppet, aimed: Aimed, registers: bytes) -> Got:
     """Look where in the host's memory they are, but for the guest's own page, and have the kernel read that."""
     at = -1
     with memory_of(host) as memory:

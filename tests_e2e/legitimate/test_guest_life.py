@@ -3,22 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from common.waiting import Deadline
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PLAIN, PROGRAMS, PROTECTED, VIRTIO, Guest, GuestSpec
+from host_setup.hosts.guest import PROGRAMS, PROTECTED, VIRTIO, Guest, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.checks import checks
+from tests_e2e.support.extra_guests import BOOT, beside, works_beside
+from tests_e2e.support.watch import Watch
 
-BOOT = 90.0  # seconds that a boot may take on a slow, busy machine
 REBOOTS = 3
-PORTS = 10  # the extra guests' are so much higher
 SMALL = 96  # MiB that a guest boots with
 HUGE = 2  # MiB of a huge page
 # arch/x86/kernel/kvm_protected.c of the series
@@ -100,12 +98,15 @@ def test_guest_that_insists_stops_where_it_is_refused(claim: Trial, host: Host, 
     if host.plain_guest is None:
         in_shape(claim, host, pool, lambda spec: replace(spec, **shape))  # its kernel knows of no protection
         return
-    spec = _beside(replace(PROTECTED, **shape))
+    spec = beside(replace(PROTECTED, **shape))
     with pool.fresh() as fresh, fresh.extra_guest(spec) as guest:
+        watch = Watch(fresh, guest, from_start=True)
         guest.wait_for_end(Deadline(BOOT))
         console = guest.console()
+        seen = watch.host_checks()
     last = [line.partition("] ")[2] for line in console.splitlines() if "Kernel panic" in line]
-    claim.legitimate([Check("its last words", str([f"Kernel panic - not syncing: {INSISTS}{WHY_NOT}"]), str(last))])
+    words = [f"Kernel panic - not syncing: {INSISTS}{WHY_NOT}"]
+    claim.legitimate([Check("its last words", str(words), str(last)), *seen])
 
 
 def in_shape(claim: Trial, host: Host, pool: HostPool, shape: Callable[[GuestSpec], GuestSpec]) -> None:
@@ -116,7 +117,7 @@ def in_shape(claim: Trial, host: Host, pool: HostPool, shape: Callable[[GuestSpe
         cpus = guest.ssh.run(["nproc"], seconds=20).require().text.strip()
         return [Check("processors", str(spec.cpus), cpus), *_well(guest)]
 
-    _judge(claim, host, pool, shape, look)
+    works_beside(claim, host, pool, shape, look)
 
 
 def refused(
@@ -135,7 +136,7 @@ def refused(
         why = [WHY_NOT] if guest.spec.opts_in else []
         return [Check("what it says of its memory", str(why), str(said)), *_well(guest, opted_in=False)]
 
-    _judge(claim, host, pool, shape, look, prepare, refused=True)
+    works_beside(claim, host, pool, shape, look, prepare, refused=True)
 
 
 def starts_again(
@@ -161,39 +162,7 @@ def starts_again(
             found += [replace(one, name=f"start {number}: {one.name}") for one in _well(guest)]
         return found
 
-    _judge(claim, host, pool, lambda spec: replace(spec, reboots=True, extra=extra), look)
-
-
-def _judge(
-    claim: Trial,
-    host: Host,
-    pool: HostPool,
-    shape: Callable[[GuestSpec], GuestSpec],
-    look: Callable[[Guest], list[Check]],
-    prepare: Callable[[Host], object] = lambda _: None,
-    *,
-    refused: bool = False,
-) -> None:
-    specs = [PLAIN] if host.plain_guest is None else [PROTECTED, PLAIN]
-    with pool.fresh() as fresh, contextlib.ExitStack() as stack:
-        # These guests use little of their memory, and the host has not much more than one of them may have.
-        fresh.ssh.run(["sh", "-c", "echo 1 > /proc/sys/vm/overcommit_memory"], seconds=20).require()
-        prepare(fresh)
-        guests = [stack.enter_context(fresh.extra_guest(_beside(shape(spec)))) for spec in specs]
-        for guest in guests:
-            guest.wait_for_boot(1, Deadline(BOOT))
-        with ThreadPoolExecutor(len(guests)) as side_by_side:
-            found = list(side_by_side.map(look, guests))
-        if len(guests) == 1:
-            claim.legitimate(found[0])
-        else:
-            claim.legitimate(*found, protected=None if refused else guests[0].protected)
-
-
-def _beside(spec: GuestSpec) -> GuestSpec:
-    """The same for one more guest: with a name and ports of its own."""
-    ports = {"ssh_port": spec.ssh_port + PORTS, "qmp_port": spec.qmp_port + PORTS}
-    return replace(spec, name=f"another-{spec.name}", **ports)
+    works_beside(claim, host, pool, lambda spec: replace(spec, reboots=True, extra=extra), look)
 
 
 def _well(guest: Guest, *, opted_in: bool | None = None) -> list[Check]:

@@ -9,15 +9,20 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import Check
 from signoff.trial import Trial
+from tests_e2e.support.watch import watched
 
 
 def works(claim: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> None:
-    """Have a path that must work judged: in the guest under test, and as its control in the plain guest beside it."""
-    subject = check(host.guest)
+    """Have a path that must work judged: in the guest under test, and as its control in the plain guest beside it.
+
+    Each guest is watched meanwhile.
+    """
+    subject = watched(host, host.guest, check)
     if host.plain_guest is None:
         claim.legitimate(subject)
     else:
-        claim.legitimate(subject, check(host.plain_guest), protected=host.guest.protected)
+        control = watched(host, host.plain_guest, check)
+        claim.legitimate(subject, control, protected=host.guest.protected)
 
 
 def checks(guest: Guest, *argv: str) -> list[Check]:

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The watch over a row, on a host and a guest that are played."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from common.errors import ChannelError, DeadlineError, MachineLostError
+from host_setup.channels.vitals import Vitals
+from host_setup.hosts.exits import INTERNAL_ERROR, MMIO, Exit, Exits, parse
+from signoff.observation import Check
+from tests_e2e.support import watch as module
+from tests_e2e.support.watch import Watch, watched
+
+WELL = Exits(total=900, device=30, missed=0, noted=0, last=(), emulated=40, not_emulated=0)
+STORE_TO_MEMORY = Exit(MMIO, is_write=True, gpa=0x3000, length=8)
+RIGHT = Check("the value", "7", "7")
+
+
+class PlayedGuest:
+    def __init__(self) -> None:
+        self.vitals = Vitals("guest plain")
+        self.now = WELL
+        self.said = "Linux version 6.12\n"
+        self.beats = 0
+        self.beats_on = True
+
+    def exits(self) -> Exits:
+        return self.now
+
+    def note(self, *exits: Exit) -> None:
+        self.now = replace(self.now, noted=self.now.noted + len(exits), last=(*self.now.last, *exits)[-16:])
+
+    def console_since(self, offset: int) -> tuple[int, str]:
+        return len(self.said), self.said[offset:]
+
+    def beaten(self) -> int:
+        self.beats += self.beats_on
+        return self.beats
+
+
+class PlayedHost:
+    def __init__(self) -> None:
+        self.vitals = Vitals("the host")
+        self.log = "Linux version 6.12\nWARNING: of long ago\n"
+
+    def kernel_log(self) -> str:
+        return self.log
+
+
+@pytest.fixture
+def host() -> Any:
+    return PlayedHost()
+
+
+@pytest.fixture
+def guest() -> Any:
+    return PlayedGuest()
+
+
+def wrong(checks: list[Check]) -> dict[str, str]:
+    return {check.name: check.got for check in checks if not check.right}
+
+
+def test_row_without_an_incident_keeps_its_checks_and_gets_those_of_the_watch(host: Any, guest: Any) -> None:
+    guest.note(STORE_TO_MEMORY)  # before the row, which is not to blame
+    found = watched(host, guest, lambda _: [RIGHT])
+    assert found[0] == RIGHT
+    assert len(found) == 5
+    assert not wrong(found)
+
+
+@pytest.mark.parametrize(
+    ("exit_", "words"),
+    [
+        (STORE_TO_MEMORY, "KVM_EXIT_MMIO: store of 8 bytes at 0x3000, which is memory"),
+        (Exit(INTERNAL_ERROR, suberror=1), "KVM_EXIT_INTERNAL_ERROR, suberror 1"),
+        (Exit(8), "KVM_EXIT_SHUTDOWN"),
+        (Exit(0, result=-14), "KVM_RUN failed: EFAULT"),
+        (Exit(99), "KVM_EXIT_99"),
+    ],
+)
+def test_exit_that_no_working_guest_makes_fails_the_row(host: Any, guest: Any, exit_: Exit, words: str) -> None:
+    found = watched(host, guest, lambda one: one.note(exit_) or [RIGHT])
+    assert wrong(found) == {"exits that no working guest makes": words}
+
+
+def test_more_of_them_than_are_kept_are_counted(host: Any, guest: Any) -> None:
+    found = watched(host, guest, lambda one: one.note(*[STORE_TO_MEMORY] * 20) or [RIGHT])
+    assert wrong(found)["exits that no working guest makes"].startswith("4 that are not kept; KVM_EXIT_MMIO")
+
+
+@pytest.mark.parametrize("broken", [{"total": 0}, {"device": 0}, {"missed": 1}], ids=str)
+def test_watch_that_does_not_count_is_no_proof(host: Any, guest: Any, broken: dict[str, int]) -> None:
+    guest.now = replace(WELL, **broken)
+    assert list(wrong(watched(host, guest, lambda _: [RIGHT]))) == ["exits of the guest, some of them to devices"]
+
+
+def test_complaint_of_a_kernel_fails_the_row(host: Any, guest: Any) -> None:
+    def look(one: Any) -> list[Check]:
+        host.log += "[    9.1] BUG: of the host\n"
+        one.said += "[    9.2] WARNING: of the guest\n"
+        return [RIGHT]
+
+    assert wrong(watched(host, guest, look)) == {
+        "complaints of the host's kernel": "[    9.1] BUG: of the host",
+        "complaints of the guest's kernel": "[    9.2] WARNING: of the guest",
+    }
+
+
+def test_watch_from_a_guests_start_leaves_nothing_out(host: Any, guest: Any) -> None:
+    guest.note(STORE_TO_MEMORY)
+    guest.said = "BUG: while it booted"
+    assert len(wrong(Watch(host, guest, from_start=True).checks())) == 2
+
+
+def failing(error: Exception) -> Any:
+    def look(_: Any) -> list[Check]:
+        raise error
+
+    return look
+
+
+def test_failure_of_which_the_watch_knows_nothing_is_none_of_the_guests(host: Any, guest: Any) -> None:
+    with pytest.raises(ChannelError, match="status 1"):
+        watched(host, guest, failing(ChannelError("ended with status 1")))
+
+
+def test_guest_that_is_lost_or_stalled_fails_the_row(host: Any, guest: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEAT", 0.01)
+    guest.beats_on = False
+    (found,) = watched(host, guest, failing(DeadlineError("waited 30 s")))
+    assert "stalled: no heartbeat" in found.got
+    guest.vitals.lost("its QEMU ended")
+    assert watched(host, guest, failing(ChannelError("broke"))) == [
+        Check("the guest lives", "true", "its QEMU ended"),
+    ]
+
+
+def test_what_the_watch_saw_goes_before_what_ended_the_row(host: Any, guest: Any) -> None:
+    def look(one: Any) -> list[Check]:
+        one.note(STORE_TO_MEMORY)
+        raise ChannelError("ended with status 1")
+
+    assert list(wrong(watched(host, guest, look))) == ["exits that no working guest makes"]
+
+
+def test_host_that_died_of_the_row_fails_it_and_one_that_just_ended_does_not(host: Any, guest: Any) -> None:
+    def look(_: Any) -> list[Check]:
+        host.log += said
+        host.vitals.lost("its QEMU ended")
+        raise MachineLostError("the host is lost")
+
+    said = "nothing special\n"
+    with pytest.raises(MachineLostError):
+        watched(host, guest, look)
+    said = "Kernel panic - not syncing: no\n"
+    assert wrong(watched(host, guest, look)) == {"complaints of the host's kernel": said.strip()}
+
+
+def test_program_tells_all_that_is_looked_at() -> None:
+    last = {"reason": 6, "result": 0, "suberror": 0, "is_write": True, "gpa": 0x3000, "length": 8}
+    told = {"exits": 900, "device": 30, "missed": 0, "noted": 1, "last": [last], "emulated": 40, "not_emulated": 0}
+    assert parse(told) == replace(WELL, noted=1, last=(STORE_TO_MEMORY,))
