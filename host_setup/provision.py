@@ -121,8 +121,9 @@ def prepare(settings: Settings, store: Store, terminal: Terminal) -> tuple[Kerne
     if runner.kind is HostKind.NESTED and machine.processor.extension == "vmx" and Layer.INTEL not in layers:
         layers = (Layer.INTEL, *layers)
     wanted = series.load(settings.series)
-    compiled = programs(store, terminal)  # first: what fails within seconds is not to wait for the kernel
-    kernel = build(Request(source.resolve(settings.kernel_source, store), wanted, layers), store, terminal)
+    request = Request(source.resolve(settings.kernel_source, store), wanted, layers)
+    compiled = programs(store, terminal)  # what fails within seconds is not to wait for the kernel
+    kernel = build(request, store, terminal)
     root = rootfs(store, terminal)
     modules = module(kernel, MODULES, store, terminal)
     own_keys = keys(store)

@@ -22,6 +22,7 @@ from signoff.observation import After, Check, Observation, Page, State
 from signoff.verdict import Status, judge
 from tests_e2e.support import attack as module
 from tests_e2e.support import attack_module
+from tests_e2e.support import checks as checks_module
 from tests_e2e.support.attack import CONTROL, PATTERN, UNDER_TEST, Aimed, Attack, Got, Target
 from tests_e2e.support.attack_module import COPY_FROM_USER, attack_by_module
 from tests_e2e.support.checks import checks, works
@@ -528,12 +529,20 @@ class WorksTrial:
         self.given.append((args, kwargs))
 
 
-def test_path_that_must_work_is_checked_in_both_guests(world: World, pair: World) -> None:
+def test_path_that_must_work_is_checked_and_watched_in_both_guests(
+    world: World, pair: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def watch(host: World, guest: World, look: Callable[[World], list[Check]]) -> list[Check]:
+        return [*look(guest), Check("watched", "True", str(guest in (host.guest, host.plain_guest)))]
+
+    monkeypatch.setattr(checks_module, "watched", watch)
     trial = WorksTrial()
     works(trial, world, lambda guest: [Check("pid", "1", str(guest.pid))])
     works(trial, pair, lambda guest: [Check("pid", "1", str(guest.pid))])
-    subject, control = [Check("pid", "1", "77")], [Check("pid", "1", "78")]
-    assert trial.given == [((subject,), {}), ((subject, control), {"protected": True})]
+    (alone, _), (beside, words) = trial.given
+    assert [[check.got for check in part] for part in alone] == [["77", "True"]]
+    assert [[check.got for check in part] for part in beside] == [["77", "True"], ["78", "True"]]
+    assert words == {"protected": True}
 
 
 def test_checks_are_compared_as_text(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from host_setup.hosts.kernel_log import fatal, splats
+from host_setup.hosts.kernel_log import fatal, splats, user_faults
 
 FATAL = [
     "[    9.1] Kernel panic - not syncing: Fatal exception",
@@ -133,3 +133,12 @@ def test_healthy_line_is_no_splat(line: str) -> None:
 def test_each_line_that_tells_is_listed_in_order() -> None:
     assert splats("\n".join([ILL[0], "fine", ILL[1], FATAL[0]])) == [ILL[0], ILL[1], FATAL[0]]
     assert splats("") == []
+
+
+def test_process_that_dies_of_a_fault_is_told() -> None:
+    faults = [
+        "[   25.2] traps: beat[85] general protection fault ip:461d37 sp:7ffca39ad638 error:a4f0 in beat",
+        "[   25.7] qemu-system-x86[99]: segfault at 0 ip 00007f9e4c4db110 sp 00007ffea685e218 error 4 in libzstd",
+        "[   26.1] traps: sh[9] trap invalid opcode ip:401000 sp:7ffd00000000 error:0 in busybox[401000+1000]",
+    ]
+    assert user_faults("\n".join(["[    1.0] Linux version 6.12", *faults, "[   27.0] x: y"])) == faults

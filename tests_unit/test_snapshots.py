@@ -230,6 +230,17 @@ def test_first_boot_that_the_emulation_loses_is_told_and_tried_again(
     assert FakeHost.all[0].closed == 1
 
 
+def test_first_boot_in_which_a_process_died_is_told_and_not_saved(
+    hosts: EmulatedHosts, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = "[   25.7] qemu-system-x86[99]: segfault at 0 ip 00007f9e4c4db110 sp 00007ffea685e218 error 4"
+    monkeypatch.setattr(FakeHost, "kernel_log", lambda host: fault if host is FakeHost.all[0] else "")
+    hosts.saved()
+    (note,) = notes
+    assert "a process of the host died while it booted" in note
+    assert fault in note
+
+
 def test_first_boot_is_not_tried_for_ever(hosts: EmulatedHosts, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: FakeHost) -> None:
         raise MachineLostError("its QEMU ended with status 0")

@@ -31,6 +31,13 @@ _SPLAT = re.compile(
     r"|Call Trace:"
     r"|refcount_t: "
 )
+# A process of the host died of a fault of its own (arch/x86/mm/fault.c show_signal_msg(), arch/x86/kernel/traps.c).
+_USER_FAULT = re.compile(r"\]: segfault at |traps: \S+\[\d+\] (general protection|trap )")
+
+
+def user_faults(log: str) -> list[str]:
+    """The lines that tell of a process that died of a fault. Attacks have such; before them nothing may."""
+    return [line for line in log.splitlines() if _USER_FAULT.search(line)]
 
 
 def fatal(line: str) -> bool:

@@ -105,6 +105,7 @@ class EmulatedHosts:
             host = EmulatedHost(self.spec, self._next_folder(), memory=memory)
             try:
                 host.boot()
+                self._unhurt(host)
             except (MachineError, DeadlineError) as error:
                 host.close()
                 if not left or kernel_log.splats(host.kernel_log()):
@@ -116,6 +117,16 @@ class EmulatedHosts:
             else:
                 return host
         raise MachineError("no first boot was tried")
+
+    @staticmethod
+    def _unhurt(host: EmulatedHost) -> None:
+        """Check that no process of the host has died: what hurt it may have hurt what is about to be saved.
+
+        :raises MachineError: one has.
+        """
+        faults = kernel_log.user_faults(host.kernel_log())
+        if faults:
+            raise MachineError("a process of the host died while it booted:\n" + "\n".join(faults))
 
     def restore(self, saved: Saved) -> EmulatedHost:
         """A host in the saved state, proved by its nonces.

@@ -6,7 +6,12 @@ The guest is stopped meanwhile, and finds its memory as it was.
 
 from __future__ import annotations
 
-from signoff.observation import PAGE_SIZE
+from common.errors import ChannelError, MachineError
+from host_setup.channels.puppets import Puppeteer
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from signoff.observation import PAGE_SIZE, Canary, Check
+from signoff.trial import Trial
 from tests_e2e.support.attack import Attack, Got, Target
 from tests_e2e.support.kvm import (
     ALIAS_SLOT,
@@ -18,6 +23,7 @@ from tests_e2e.support.kvm import (
     OwnVm,
     by_own_vm,
     load,
+    own_vm,
 )
 
 READ_WRITE, OURS, MOVE = 3, 0x32, 3  # linux/mman.h: private, anonymous, fixed; may move, fixed
@@ -48,16 +54,34 @@ def test_memory_slot_added_again_leaves_private_page_private(attack: Attack) -> 
     by_own_vm(attack, "load, slot added again", probe)
 
 
-def test_memory_slot_moved_leaves_private_page_private(attack: Attack) -> None:
-    """QEMU cannot load a private page after it has moved the memory slot that holds it, and moved it back."""
+def test_memory_slot_moved_shows_no_page(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot load any page of a protected guest whose memory slot it has moved: what was shared is so no more."""
+    with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
+        found = [_moved(host, puppeteer, guest) for guest in host.guests]
+        protected = host.guest.protected if len(found) > 1 else None
+    claim.legitimate(*found, protected=protected)
 
-    def probe(own: OwnVm, page: Target) -> Got:
-        ram = own.ram(page.gpa, page.hva)
-        ram.move(PAST)
-        ram.put()
-        return load(own.qemu, page)
 
-    by_own_vm(attack, "load, slot moved", probe)
+def _moved(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+    """What loads of the guest's pages meet after the move; a protected guest may end of it."""
+    pages, protected = Attack.aim(guest), guest.protected
+    found: list[Check] = []
+    try:
+        with own_vm(host, puppeteer, guest) as own:
+            ram = own.ram(pages[0].target.gpa, pages[0].target.hva)
+            ram.move(PAST)
+            for page in pages:
+                got = load(own.qemu, page.target)
+                met = f"{got.done.signal}, {got.done.si_code}" if got.done.signal else "loaded"
+                leaked = Canary(page.planted.content).leaked(got.data)
+                name = f"the {page.planted.state} {page.planted.kind} page"
+                found.append(Check(f"load from {name}", "SIGBUS, BUS_ADRERR" if protected else "loaded", met))
+                found.append(Check(f"bytes of {name}", "0" if protected else str(PAGE_SIZE), str(leaked)))
+            ram.put()
+    except (MachineError, ChannelError):
+        if not found:
+            raise
+    return found
 
 
 def test_memory_mapped_over_private_page_gets_nothing_of_the_guest(attack: Attack) -> None:
