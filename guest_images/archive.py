@@ -18,7 +18,14 @@ class File:
     mode: int = 0o644
 
 
-def newc(files: Mapping[str, File]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link to be."""
+
+    target: str
+
+
+def newc(files: Mapping[str, File | Link]) -> bytes:
     """A cpio archive in the kernel's "newc" format (Documentation/driver-api/early-userspace/buffer-format.rst).
 
     :param files: by path without a leading slash; parent folders are added.
@@ -26,7 +33,7 @@ def newc(files: Mapping[str, File]) -> bytes:
     folders = sorted({"/".join(path.split("/")[:n]) for path in files for n in range(1, path.count("/") + 1)})
     out = bytearray()
     entries = [(folder, _DIRECTORY, b"") for folder in folders]
-    entries += [(path, 0o100000 | file.mode, file.content) for path, file in sorted(files.items())]
+    entries += [(path, *_entry(file)) for path, file in sorted(files.items(), key=lambda item: item[0])]
     for inode, (name, mode, content) in enumerate([*entries, (_TRAILER, 0, b"")], start=1):
         encoded = name.encode() + b"\0"
         fields = (inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(encoded), 0)
@@ -34,3 +41,9 @@ def newc(files: Mapping[str, File]) -> bytes:
         out += b"\0" * (-len(out) % 4) + content
         out += b"\0" * (-len(out) % 4)
     return bytes(out)
+
+
+def _entry(file: File | Link) -> tuple[int, bytes]:
+    if isinstance(file, Link):
+        return 0o120777, file.target.encode()
+    return 0o100000 | file.mode, file.content

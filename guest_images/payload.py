@@ -14,9 +14,9 @@ from pathlib import Path
 from common.errors import ImageError
 from common.paths import PROJECT
 from common.store import Store, digest
-from guest_images.archive import File, newc
+from guest_images.archive import File, Link, newc
 from guest_images.keys import Keys
-from guest_images.programs import Programs
+from guest_images.programs import PROGRAM, Programs
 from guest_images.rootfs import RootFs
 
 RECIPE = PROJECT / "guest_images"
@@ -35,12 +35,18 @@ class Payload:
 
 def _initramfs(base: bytes, programs: Programs, module: bytes, keys: Keys) -> bytes:
     """The guest's initramfs: Debian's part, and ours behind it (the kernel takes archives in a row)."""
-    files = {f"sealproof/{name}": File(programs.read(name), 0o755) for name in programs.names()}
+    files = _programs("sealproof", programs)
     files["init"] = File((RECIPE / "guest" / "init").read_bytes(), 0o755)
     files[f"sealproof/{GUEST_MODULE}"] = File(module)
     files["etc/dropbear/host_key"] = File((keys.folder / "guest_dropbear").read_bytes(), 0o600)
     files["root/.ssh/authorized_keys"] = File((keys.public("client") + "\n").encode(), 0o600)
     return base + newc(files)
+
+
+def _programs(folder: str, programs: Programs) -> dict[str, File | Link]:
+    """The one program that all are, and links to it by their names."""
+    links = {f"{folder}/{name}": Link(PROGRAM) for name in programs.names()}
+    return {f"{folder}/{PROGRAM}": File(programs.read(PROGRAM), 0o755), **links}
 
 
 def payload(store: Store, root: RootFs, programs: Programs, modules: Path, kernel: Path, keys: Keys) -> Payload:
@@ -62,7 +68,7 @@ def payload(store: Store, root: RootFs, programs: Programs, modules: Path, kerne
 
     def make(folder: Path) -> None:
         module = (modules / GUEST_MODULE).read_bytes()
-        files: dict[str, File] = {
+        files: dict[str, File | Link] = {
             "guest/bzImage": File(kernel.read_bytes()),
             "guest/initramfs": File(_initramfs(root.guest_base.read_bytes(), programs, module, keys)),
             **{f"modules/{name}": File((modules / name).read_bytes()) for name in HOST_MODULES},
@@ -70,12 +76,15 @@ def payload(store: Store, root: RootFs, programs: Programs, modules: Path, kerne
             "keys/host_key": File((keys.folder / "host").read_bytes(), 0o600),
             "keys/host_key_dropbear": File((keys.folder / "host_dropbear").read_bytes(), 0o600),
             "keys/client_key.pub": File((keys.public("client") + "\n").encode()),
-            **{f"programs/{name}": File(programs.read(name), 0o755) for name in programs.names()},
+            **_programs("programs", programs),
         }
         with tempfile.TemporaryDirectory(dir=folder) as tree:
             for path, file in files.items():
                 target = Path(tree) / path
                 target.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(file, Link):
+                    target.symlink_to(file.target)
+                    continue
                 target.write_bytes(file.content)
                 target.chmod(file.mode)
             # The same bytes whenever it is made: a saved host goes on with this disk mounted.

@@ -46,13 +46,14 @@ def parts(tmp_path: Path) -> Parts:
         "modules/host_exits.ko": b"exits",
         "modules/host_oracle.ko": b"oracle",
         "modules/guest_canary.ko": b"canary",
-        "programs/nonce": b"nonce",
+        "programs/sealproof": b"all of them",
         "programs/.used": b"",
         "root/guest-base.cpio": newc({"bin/busybox": File(b"busybox", 0o755)}),
         "bzImage": b"kernel",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
+    (tmp_path / "programs" / "nonce").symlink_to("sealproof")
     store = Store(tmp_path / "store")
     programs = Programs(tmp_path / "programs", "programs-key")
     return Parts(tmp_path, store, RootFs(tmp_path / "root", "root-key"), programs, keys(store))
@@ -70,7 +71,8 @@ def test_host_finds_programs_module_keys_and_its_guest(parts: Parts, tmp_path: P
     out = tmp_path / "out"
     subprocess.run(["fsck.erofs", f"--extract={out}", parts.payload().image], check=True, capture_output=True)
     found = tree(out)
-    assert found["programs/nonce"] == (b"nonce", 0o755)
+    assert found["programs/sealproof"] == (b"all of them", 0o755)
+    assert (out / "programs" / "nonce").readlink() == Path("sealproof")
     assert "programs/.used" not in found
     assert found["modules/host_attack.ko"][0] == b"attack"
     assert found["modules/host_exits.ko"][0] == b"exits"
@@ -93,7 +95,8 @@ def test_guests_initramfs_is_debians_part_and_ours_behind_it(parts: Parts, tmp_p
     guest.mkdir()
     subprocess.run(["cpio", "--quiet", "-idm"], input=initramfs[len(base) :], cwd=guest, check=True)
     found = tree(guest)
-    assert found["sealproof/nonce"] == (b"nonce", 0o755)
+    assert found["sealproof/sealproof"] == (b"all of them", 0o755)
+    assert (guest / "sealproof" / "nonce").readlink() == Path("sealproof")
     assert found["sealproof/guest_canary.ko"][0] == b"canary"
     assert found["init"][1] == 0o755
     assert found["etc/dropbear/host_key"] == ((parts.keys.folder / "guest_dropbear").read_bytes(), 0o600)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import mmap
@@ -11,8 +12,10 @@ import random
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -617,6 +620,77 @@ def test_the_network_check_agrees_with_the_echo_server(programs: Path) -> None:
     server.close()
     assert server.process.returncode == 0
     lines_of(programs / "check_net", "127.0.0.1", str(port), "10", expect=1)
+
+
+def test_the_datagram_check_gets_back_what_it_sent(programs: Path) -> None:
+    server = Server(programs / "echo_datagrams")
+    port = server.reply()["port"]
+    (check,) = lines_of(programs / "check_datagrams", "127.0.0.1", str(port), "50", "1")
+    assert (check["expected"], check["got"]) == (50, 50)
+    assert check["bytes"] > 50 * 8
+    server.close()
+    assert server.process.returncode == 0
+
+
+def test_the_port_check_agrees_with_the_echo_behind_the_port(programs: Path) -> None:
+    main, port = os.openpty()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(programs / "echo_port", str(listener.getsockname()[1]), "20000")
+        behind, _ = listener.accept()
+    assert server.reply() == {"connected": True}
+
+    def copy(read: Callable[[int], bytes], write: Callable[[bytes], object]) -> None:
+        with contextlib.suppress(OSError):  # the port is closed
+            while data := read(1000):
+                write(data)
+
+    for read, write in (
+        (lambda size: os.read(main, size), behind.sendall),
+        (behind.recv, lambda data: os.write(main, data)),
+    ):
+        threading.Thread(target=copy, args=(read, write), daemon=True).start()
+    (check,) = lines_of(programs / "check_port", os.ttyname(port), "20000", "1")
+    assert check["expected"] == check["got"]
+    assert server.reply() == {"bytes": 20000, "fnv1a64": check["expected"]}
+    server.close()
+    os.close(port)
+    os.close(main)
+    behind.close()
+
+
+@pytest.mark.parametrize("depth", [0, 1, 16])
+def test_the_disk_rounds_read_what_they_wrote(programs: Path, tmp_path: Path, depth: int) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(2 << 20))
+    argv = [programs / "check_disk_rounds", disk, "2", "3", str(depth), "7"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if depth and "open the device: Invalid argument" in done.stderr:
+        pytest.skip("this file system has no O_DIRECT")
+    check = json.loads(done.stdout)
+    assert (check["expected"], check["got"], check["bytes"]) == (48, 48, 6 << 20)
+    assert len(set(struct.unpack(f"<{(2 << 20) // 8}Q", disk.read_bytes()))) == (2 << 20) // 8
+
+
+def test_the_memory_check_finds_what_it_put_there(programs: Path) -> None:
+    pages = 3 << 8
+    assert lines_of(programs / "check_memory", "3", "0", "1") == [
+        {"filled": pages},
+        {"name": "pages that still hold what was put there", "expected": pages, "got": pages},
+    ]
+    _, low, _ = lines_of(programs / "check_memory", "1", "1")
+    _, high, _ = lines_of(programs / "check_memory", "1", str(1 << 60))
+    assert (low["expected"], low["got"], high["got"]) == ("true", "true", "false")
+
+
+def test_the_random_check_knows_zeros_and_nothing(programs: Path, tmp_path: Path) -> None:
+    def wrong(path: str | Path) -> list[str]:
+        return [c["name"] for c in lines_of(programs / "check_random", path) if c["expected"] != c["got"]]
+
+    short = tmp_path / "short"
+    short.write_bytes(os.urandom(9000))
+    assert wrong("/dev/urandom") == []
+    assert len(wrong("/dev/zero")) == 3
+    assert wrong(short)[:3] == ["bytes that came first", "bytes that came then", "they are other ones"]
 
 
 def test_the_disk_check_reads_what_it_wrote(programs: Path, tmp_path: Path) -> None:

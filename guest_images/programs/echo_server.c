@@ -2,7 +2,7 @@
 /*
  * echo_server - gives back over TCP what it receives; the host's end of check_net.
  *
- * usage: echo_server [PORT]      on 127.0.0.1; PORT 0, the default: any free one
+ * usage: echo_server [PORT [ADDRESS]]      IPv4, 127.0.0.1 by default; PORT 0, the default: any free one
  *
  * Prints {"port":N} when it listens, and at the end of each connection {"bytes":N,"fnv1a64":"0x.."} of what it
  * received. Ends when its standard input does.
@@ -27,13 +27,16 @@ struct connection {
 
 static struct connection connections[CONNECTIONS];
 
-static int listen_on(uint64_t port)
+static int listen_on(uint64_t port, const char *address)
 {
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
 	socklen_t size = sizeof(at);
 	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
+	if (inet_pton(AF_INET, address, &at.sin_addr) != 1) {
+		errno = EINVAL;
+		cannot("understand the address");
+	}
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) ||
 	    bind(fd, (struct sockaddr *)&at, sizeof(at)) || listen(fd, CONNECTIONS) ||
 	    getsockname(fd, (struct sockaddr *)&at, &size))
@@ -110,15 +113,15 @@ int main(int argc, char **argv)
 	uint64_t port = number_argument(argc, argv, 1, 0);
 	char ignored[256];
 
-	if (argc > 2 || port > 65535) {
-		fprintf(stderr, "usage: echo_server [PORT]\n");
+	if (argc > 3 || port > 65535) {
+		fprintf(stderr, "usage: echo_server [PORT [ADDRESS]]\n");
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
 	for (int i = 0; i < CONNECTIONS; i++)
 		connections[i].fd = -1;
 	fds[0] = (struct pollfd){ .fd = STDIN_FILENO, .events = POLLIN };
-	fds[1] = (struct pollfd){ .fd = listen_on(port), .events = POLLIN };
+	fds[1] = (struct pollfd){ .fd = listen_on(port, argc > 2 ? argv[2] : "127.0.0.1"), .events = POLLIN };
 	for (;;) {
 		for (int i = 0; i < CONNECTIONS; i++) {
 			const struct connection *c = &connections[i];

@@ -78,7 +78,7 @@ static void do_spawn(int argc, char **args, struct text *reply)
 			_exit(1);
 		close(null);
 		/* A fresh image: no copy of what this process has read or been told. */
-		execl("/proc/self/exe", "puppet", "--idle", (char *)NULL);
+		execl("/proc/self/exe", "puppeteer", "--idle", (char *)NULL);
 		_exit(1);
 	}
 	close(ready[1]);
