@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The hosts of one run: one that harmless probes share, replaced when it is lost, and fresh ones for the others."""
+"""The hosts of one run: one that harmless probes share, replaced when it is lost, and fresh ones for the others.
+
+Beside it there may be hosts with another command line, which are shared likewise.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ class HostPool:
     def __init__(self, hosts: EmulatedHosts) -> None:
         self.hosts = hosts
         self._shared: EmulatedHost | None = None
+        self._others: dict[str, EmulatedHost] = {}
         self._ended_logs: list[str] = []
         self.lost: list[str] = []
 
@@ -34,6 +38,20 @@ class HostPool:
             host = self._shared = self.hosts.start()
         return host
 
+    def with_words(self, words: str) -> EmulatedHost:
+        """A host with these words on its kernel's command line, and no guests; one for all who ask for the same.
+
+        It is booted cold when it is first asked for, which takes seconds. A lost one is replaced.
+        """
+        host = self._others.get(words)
+        if host is not None and host.lost is not None:
+            self.lost.append(host.lost)
+            self._end(self._others.pop(words))
+            host = None
+        if host is None:
+            host = self._others[words] = self.hosts.cold_with(words)
+        return host
+
     @contextmanager
     def fresh(self) -> Iterator[EmulatedHost]:
         """A pristine host for one probe that may harm it."""
@@ -45,11 +63,14 @@ class HostPool:
 
     def kernel_logs(self) -> str:
         """All that the kernels of all hosts of this run said, from their first boot on."""
-        running = [self._shared.kernel_log()] if self._shared is not None else []
+        shared = [self._shared] if self._shared is not None else []
+        running = [host.kernel_log() for host in (*shared, *self._others.values())]
         return "\n".join([self.hosts.saved().boot_log, *self._ended_logs, *running])
 
     def close(self) -> None:
-        """End the shared host."""
+        """End the shared hosts."""
+        while self._others:
+            self._end(self._others.popitem()[1])
         if self._shared is not None:
             self._end(self._shared)
             self._shared = None

@@ -7,7 +7,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.errors import DeadlineError, MachineError
@@ -78,6 +78,17 @@ class EmulatedHosts:
     def cold(self) -> EmulatedHost:
         """A host booted from nothing, its guests too."""
         return self._boot(memory=None)
+
+    def cold_with(self, words: str) -> EmulatedHost:
+        """A host booted from nothing with these words added to its kernel's command line, and without guests."""
+        spec = replace(self.spec, guests=(), command_line=f"{self.spec.command_line} {words}")
+        host = EmulatedHost(spec, self._next_folder())
+        try:
+            host.boot_alone()
+        except BaseException:
+            host.close()
+            raise
+        return host
 
     def _boot(self, memory: Path | None) -> EmulatedHost:
         host = EmulatedHost(self.spec, self._next_folder(), memory=memory)
