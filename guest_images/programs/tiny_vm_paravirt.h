@@ -133,8 +133,8 @@ static GUEST void pv_tlb_flush(void)
 	service(2);
 	while (!(*(volatile uint64_t *)&shared.report.answer & 0x100))
 		;
-	tell("what the area said while the processor did not run", REACHED ? PREEMPTED : 0,
-	     shared.report.answer & 0xff);
+	if (REACHED)	/* the VMM cannot look at a private one */
+		tell("what the area said while the processor did not run", PREEMPTED, shared.report.answer & 0xff);
 	tell("what it says now", 0, *preempted);
 	*preempted = PREEMPTED | FLUSH_TLB;
 	service(1);
