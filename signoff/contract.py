@@ -56,6 +56,7 @@ class Class(StrEnum):
     MEMORY_MANAGEMENT = "memory-management"
     COMPROMISE = "compromise"
     EMULATION = "emulation"
+    GUEST_MEMORY = "guest-memory"
     PARAVIRTUAL = "paravirtual"
     DEVICES = "devices"
     GUEST_LIFE = "guest-life"
@@ -99,11 +100,16 @@ _CLASSES = {
         "An attacker who runs code of his choice in the host kernel, or owns a device: documented to be open.",
     ),
     Class.EMULATION: ("Instruction emulation", "KVM reads and writes guest memory to carry out an instruction."),
+    Class.GUEST_MEMORY: (
+        "Memory management of the guest",
+        "KVM walks the guest's page tables and keeps its state in its memory, in every mode of the processor.",
+    ),
     Class.PARAVIRTUAL: ("Paravirtual interfaces", "KVM and the guest share data: clock, steal time, hypercalls."),
     Class.DEVICES: ("Devices", "QEMU's devices move data to and from the guest."),
     Class.GUEST_LIFE: ("Life of a guest", "Boot, reset, stop, memory that comes and goes, the end."),
     Class.HEALTH: ("Host and guest", "Nothing broke in the host or in the guest while all this was tried."),
 }
+_WORKS = {Class.EMULATION, Class.GUEST_MEMORY, Class.PARAVIRTUAL, Class.DEVICES, Class.GUEST_LIFE}
 _BY_KIND = {
     Kind.ATTACK: {
         Class.HOST_USER,
@@ -113,8 +119,8 @@ _BY_KIND = {
         Class.KVM,
         Class.MEMORY_MANAGEMENT,
     },
-    Kind.BOUNDARY: set(Class) - {Class.EMULATION, Class.PARAVIRTUAL, Class.DEVICES, Class.GUEST_LIFE, Class.HEALTH},
-    Kind.LEGITIMATE: {Class.EMULATION, Class.PARAVIRTUAL, Class.DEVICES, Class.GUEST_LIFE},
+    Kind.BOUNDARY: set(Class) - _WORKS - {Class.HEALTH},
+    Kind.LEGITIMATE: _WORKS,
     Kind.ORACLE: {Class.HOST_USER, Class.KERNEL_GUP, Class.KERNEL_ADDRESS, Class.MEMORY_MANAGEMENT, Class.KVM},
     Kind.HEALTH: {Class.HEALTH},
 }

@@ -33,8 +33,8 @@ class FakeHost:
     restored: Callable[[FakeHost], None] = staticmethod(lambda _: None)
     booted: Callable[[FakeHost], None] = staticmethod(lambda _: None)
 
-    def __init__(self, _spec: Any, folder: Path, *, memory: Path | None = None, state: Path | None = None) -> None:
-        self.folder, self.memory_file, self.state = folder, memory, state
+    def __init__(self, spec: Any, folder: Path, *, memory: Path | None = None, state: Path | None = None) -> None:
+        self.spec, self.folder, self.memory_file, self.state = spec, folder, memory, state
         self.lost: str | None = None
         self.memory = {who: {"nonce": "", "asked": 0} for who in ("host", *(one.name for one in GUESTS))}
         self.closed = self.detached = self.rested = self.resumed = self.saves = 0
@@ -45,6 +45,10 @@ class FakeHost:
             type(self).restored(self)
 
     def boot(self) -> None:
+        type(self).booted(self)
+
+    def boot_alone(self) -> None:
+        assert not self.spec.guests
         type(self).booted(self)
 
     def nonces(self) -> dict[str, str]:
@@ -373,6 +377,34 @@ def test_logs_are_those_of_the_first_boot_and_of_every_host(pool: HostPool) -> N
     assert logs == ["log of host-1", *(f"log of {host.folder.name}" for host in (fresh, shared))]
     pool.close()
     assert pool.kernel_logs().splitlines() == logs
+
+
+def test_host_with_another_command_line_is_booted_once_and_shared(pool: HostPool, hosts: EmulatedHosts) -> None:
+    other = pool.with_words("kvm_amd.npt=0")
+    assert pool.with_words("kvm_amd.npt=0") is other
+    assert pool.with_words("quiet") is not other
+    assert other.spec.command_line == f"{hosts.spec.command_line} kvm_amd.npt=0"
+    assert other.state is None, "what is saved has the command line of all"
+    assert f"log of {other.folder.name}" in pool.kernel_logs()
+    other.lost = "panic"
+    another = pool.with_words("kvm_amd.npt=0")
+    assert another is not other
+    assert pool.lost == ["panic"]
+    pool.close()
+    assert open_hosts() == []
+    assert other.closed == another.closed == 1
+
+
+def test_host_with_another_command_line_that_does_not_boot_is_ended(
+    pool: HostPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: FakeHost) -> None:
+        raise MachineLostError("again")
+
+    monkeypatch.setattr(FakeHost, "booted", staticmethod(fail))
+    with pytest.raises(MachineLostError):
+        pool.with_words("quiet")
+    assert open_hosts() == []
 
 
 def test_pool_ends_its_host_once(pool: HostPool) -> None:

@@ -81,10 +81,10 @@ class Hosts(Protocol):
         :raises MachineError: there is none to be had.
         """
 
-    def cold(self, words: str = "") -> Host:
+    def cold(self, words: str = "", *, alone: bool = False) -> Host:
         """A host booted from nothing, its guests too.
 
-        :param words: added to its kernel's command line.
+        :param words: added to its kernel's command line. :param alone: without guests.
         :raises MachineError: there is none to be had.
         """
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The hosts of one run: one that harmless probes share, replaced when it is lost, and fresh ones for the others."""
+"""The hosts of one run: one that harmless probes share, replaced when it is lost, and fresh ones for the others.
+
+Beside it there may be hosts with another command line, which are shared likewise.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ class HostPool:
     def __init__(self, hosts: Hosts) -> None:
         self.hosts = hosts
         self._shared: Host | None = None
+        self._others: dict[str, Host] = {}
         self._ended_logs: list[str] = []
         self.lost: list[str] = []
 
@@ -31,6 +35,20 @@ class HostPool:
             self._shared = host = None
         if host is None:
             host = self._shared = self.hosts.start()
+        return host
+
+    def with_words(self, words: str) -> Host:
+        """A host with these words on its kernel's command line, and no guests; one for all who ask for the same.
+
+        It is booted cold when it is first asked for, which takes seconds. A lost one is replaced.
+        """
+        host = self._others.get(words)
+        if host is not None and host.lost is not None:
+            self.lost.append(host.lost)
+            self._end(self._others.pop(words))
+            host = None
+        if host is None:
+            host = self._others[words] = self.hosts.cold(words, alone=True)
         return host
 
     @contextmanager
@@ -61,17 +79,20 @@ class HostPool:
 
     def kernel_logs(self) -> str:
         """All that the kernels of all hosts of this run said, from their first boot on."""
-        running = [self._shared.kernel_log()] if self._shared is not None else []
+        shared = [self._shared] if self._shared is not None else []
+        running = [host.kernel_log() for host in (*shared, *self._others.values())]
         return "\n".join([self.hosts.first_log(), *self._ended_logs, *running])
 
     def close(self) -> None:
-        """End the shared host, and leave the machines as they were."""
+        """End the shared hosts, and leave the machines as they were."""
         try:
             self._end_shared()
         finally:
             self.hosts.close()
 
     def _end_shared(self) -> None:
+        while self._others:
+            self._end(self._others.popitem()[1])
         if self._shared is not None:
             self._end(self._shared)
             self._shared = None

@@ -77,15 +77,15 @@ class EmulatedHosts:
             self._note(f"restore failed, booting cold instead: {error}")
             return self.cold()
 
-    def cold(self, words: str = "") -> EmulatedHost:
+    def cold(self, words: str = "", *, alone: bool = False) -> EmulatedHost:
         """A host booted from nothing, its guests too.
 
-        :param words: added to its kernel's command line.
+        :param words: added to its kernel's command line. :param alone: without guests.
         """
         spec = replace(self.spec, command_line=f"{self.spec.command_line} {words}".rstrip())
-        host = EmulatedHost(spec, self._next_folder())
+        host = EmulatedHost(replace(spec, guests=()) if alone else spec, self._next_folder())
         try:
-            host.boot()
+            host.boot_alone() if alone else host.boot()
         except BaseException:
             host.close()
             raise

@@ -6,6 +6,7 @@ from __future__ import annotations
 from host_setup.hosts.base import Host
 from signoff.trial import Trial
 from tests_e2e.support.checks import checks, works
+from tests_e2e.support.tiny_vm import tiny_vm_works
 
 
 def test_guest_uses_paravirtual_features(claim: Trial, host: Host) -> None:
@@ -26,3 +27,43 @@ def test_guest_system_time_is_kept_on_shared_pages_alone(claim: Trial, host: Hos
 def test_guest_steal_time_is_kept_on_shared_pages_alone(claim: Trial, host: Host) -> None:
     """KVM keeps the stolen time in a shared page, and leaves a private one alone, without harm to anybody."""
     works(claim, host, lambda guest: checks(guest, "check_paravirt", "steal-time"))
+
+
+def test_guest_wall_clock_may_cross_pages(claim: Trial, host: Host) -> None:
+    """KVM writes the time of day also where it begins on a shared page and ends on a private one."""
+    tiny_vm_works(claim, host, "pv-wall-clock")
+
+
+def test_guest_end_of_interrupt_is_paravirtual_on_shared_pages_alone(claim: Trial, host: Host) -> None:
+    """KVM saves the guest the end of an interrupt on a shared page; on a private one it does not, and none is lost."""
+    tiny_vm_works(claim, host, "pv-eoi")
+
+
+def test_guest_page_faults_are_asynchronous_on_shared_pages_alone(claim: Trial, host: Host) -> None:
+    """KVM tells a guest of a page that comes late on a shared page; with a private one the guest waits, and gets it."""
+    tiny_vm_works(claim, host, "pv-async-pf")
+
+
+def test_guest_sends_interrupts_by_hypercall(claim: Trial, host: Host) -> None:
+    """A guest interrupts processors by hypercall, and KVM says how many."""
+    tiny_vm_works(claim, host, "pv-ipi")
+
+
+def test_guest_tlb_flush_is_paravirtual_on_shared_pages_alone(claim: Trial, host: Host) -> None:
+    """KVM says on a shared page that a processor does not run, and takes requests there; on a private one neither."""
+    tiny_vm_works(claim, host, "pv-tlb-flush")
+
+
+def test_guest_clock_pairing_is_written_or_refused(claim: Trial, host: Host) -> None:
+    """KVM writes the time of both clocks where the guest asks, or says that it cannot, and then writes nothing."""
+    tiny_vm_works(claim, host, "pv-clock-pairing")
+
+
+def test_guest_hypercall_instruction_is_replaced(claim: Trial, host: Host) -> None:
+    """KVM replaces the hypercall instruction of another make of processor in the guest's code."""
+    tiny_vm_works(claim, host, "hypercall-patch")
+
+
+def test_guest_reaches_its_interrupt_controller(claim: Trial, host: Host) -> None:
+    """A guest loads from and stores to its APIC, which is KVM's own, by code and data of its own."""
+    tiny_vm_works(claim, host, "apic")

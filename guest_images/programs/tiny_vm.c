@@ -1,0 +1,694 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * tiny_vm - a VMM whose guest does one thing that KVM must carry out for it, on pages of every kind
+ *
+ * usage: tiny_vm ROW plain|private|shared
+ *
+ * For what no operating system does for us: other modes of the processor, page tables by hand, SVM in SVM. The guest is
+ * code of this program (tiny_vm.h), in 16 MiB of anonymous memory. "plain": it does not ask for protection. "private":
+ * it does, by hypercall. "shared": it does, and shares the pages that the row is about. Checks are those of the guest,
+ * of the VMM's own look at these pages before and after, and of exits that must not be: an internal error, a shutdown,
+ * a memory access that comes to the VMM though the guest has memory there.
+ *
+ * Needs /dev/kvm. A row that another needs is a function, and a line of the table below.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <sys/auxv.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <elf.h>
+
+#include "tiny_vm.h"
+#include "tiny_vm_guest.h"
+#include "tiny_vm_modes.h"
+#include "tiny_vm_nested.h"
+#include "tiny_vm_paravirt.h"
+#include "tiny_vm_slots.h"
+#include "tiny_vm_walk.h"
+
+#define DEADLINE_S 20
+#define CPUID_ENTRIES 256
+#define STRING_BYTES 256
+#define LATE_NS 100000000	/* how late a missing page comes */
+#define BUSY_NS 3000000000	/* longer than any turn of the scheduler */
+#define BUSY_PRIVATE_NS 200000000
+#define CLOSE_S 120
+
+struct vm {
+	int kvm, fd, cpu;
+	struct kvm_run *run;
+	unsigned char *ram, *logged, *readonly;
+	unsigned char string[STRING_BYTES];	/* what came by PORT_STRING */
+	uint32_t string_count;
+	uint64_t mmio;		/* the last that was written to read-only memory */
+	uint64_t exits;		/* of the row's task switches */
+	char wrong[200];	/* the exit that must not be */
+};
+
+enum mode { MODE64, MODE32, MODE16 };
+
+struct word {
+	const char *name;
+	uint32_t expected;
+};
+
+struct row {
+	const char *name;
+	void (*run)(void);		/* in 64-bit mode; may be all that there is */
+	const void *operands;
+	unsigned int pages;			/* of the operands */
+	const void *more;
+	unsigned int more_pages;
+	enum mode mode;				/* of what follows at begin, if not 64-bit */
+	const unsigned char *begin;
+	const struct word *words;		/* what that finds */
+	uint64_t (*serve)(struct vm *vm, uint32_t what);
+	bool mmio;				/* writes to the read-only slot come to the VMM, rightly */
+};
+
+static const struct row *row;
+
+/* Where the VMM has what the guest has at an address. */
+static void *at(const struct vm *vm, const void *guest)
+{
+	const uintptr_t address = (uintptr_t)guest;
+
+	if (address >= SLOT_LOGGED && address < SLOT_LOGGED + SLOT_PAGES * PAGE)
+		return vm->logged + (address - SLOT_LOGGED);
+	return vm->ram + address;
+}
+
+/* --- what the rows in other modes must find ----------------------------------------------------------------------- */
+
+static const struct word real_words[] = {
+	{ "real mode: loaded by the processor", 0x1003 },
+	{ "real mode: loaded by KVM", 0x1004 },
+	{ "real mode: stored by KVM", 0xabcd },
+	{ "real mode: last of 64 words copied by KVM", 0x103f },
+	{ "real mode: words left to copy", 0 },
+	{ "real mode: interrupt by the processor", 0x77 },
+	{ "real mode: interrupt by KVM", 0x77 },
+	{ "real mode: pushed by KVM", 0x1234 },
+	{ "real mode: popped by KVM", 0x1234 },
+	{ "real mode: called by KVM", 0x5a },
+	{ "real mode: called in another segment by KVM", 0x5b },
+	{ "real mode: the stack's pointer afterwards", REAL_STACK - 0x28000 },
+	{ "real mode: last bytes from a port", 0x7f7e },
+	{ NULL, 0 },
+};
+
+static const struct word pae_words[] = {
+	{ "PAE: loaded by the processor", 0xaaaa0001 },
+	{ "PAE: loaded by KVM", 0xaaaa0001 },
+	{ "PAE: accessed and dirty bits by KVM", ACCESSED | DIRTY },
+	{ "PAE: stored by KVM", 0x600d },
+	{ "PAE: by another pointer, loaded by the processor", 0xbbbb0002 },
+	{ "PAE: by another pointer, loaded by KVM", 0xbbbb0002 },
+	{ "PAE: fault of a pointer with a reserved bit", 13 },
+	{ "PAE: paging after that fault", 0 },
+	{ "PAE: loaded after the pointer was put right", 0xbbbb0002 },
+	{ NULL, 0 },
+};
+
+static const struct word task_words[] = {
+	{ "task switch: eax of the new task", 0x3333 },
+	{ "task switch: eax of the old, saved", 0x1111 },
+	{ "task switch: ebx of the old, saved", 0x2222 },
+	{ "task switch: where the old goes on, from where it should", 0 },
+	{ "task switch: the old is busy", 0 },
+	{ "task switch: the new is busy", 1 },
+	{ "task switch: eax, back in the old task", 0x1111 },
+	{ "task call: eax of the task that was called", 0x3333 },
+	{ "task call: its link", SELECT_ONE },
+	{ "task call: nested", 1 },
+	{ "task call: eax after the return", 0x1111 },
+	{ "task call: the one that returned is busy", 0 },
+	{ "task gate: reached", 0x4444 },
+	{ "task gate: its link", SELECT_ONE },
+	{ "task gate: eax after the return", 0x1111 },
+	{ NULL, 0 },
+};
+
+/* --- what rows have the VMM do ------------------------------------------------------------------------------------ */
+
+static uint64_t raise_smi(struct vm *vm, uint32_t what)
+{
+	(void)what;
+	if (ioctl(vm->cpu, KVM_SMI))
+		cannot("raise an interrupt of system management");
+	return 0;
+}
+
+/* How often the processor has come back from the guest: KVM's binary statistics (Documentation/virt/kvm/api.rst 4.132). */
+static uint64_t count_exits(const struct vm *vm)
+{
+	const int file = ioctl(vm->cpu, KVM_GET_STATS_FD, 0);
+	struct kvm_stats_header header;
+	unsigned char room[sizeof(struct kvm_stats_desc) + 256];
+	struct kvm_stats_desc *const one = (struct kvm_stats_desc *)room;
+	uint64_t value;
+
+	if (file < 0 || pread(file, &header, sizeof(header), 0) != sizeof(header) || header.name_size > 256)
+		cannot("read the processor's statistics");
+	const size_t size = sizeof(*one) + header.name_size;
+
+	for (uint32_t i = 0; i < header.num_desc; i++) {
+		if (pread(file, room, size, header.desc_offset + (off_t)(i * size)) != (ssize_t)size)
+			break;
+		if (strcmp(one->name, "exits"))
+			continue;
+		if (pread(file, &value, sizeof(value), header.data_offset + (off_t)one->offset) != sizeof(value))
+			break;
+		close(file);
+		return value;
+	}
+	errno = ENOENT;
+	cannot("find the number of exits among the processor's statistics");
+	return 0;
+}
+
+static uint64_t count_task_switches(struct vm *vm, uint32_t what)
+{
+	vm->exits = count_exits(vm) - (what == 1 ? 0 : vm->exits);
+	return 0;
+}
+
+static uint64_t nothing(struct vm *vm, uint32_t what)
+{
+	(void)vm;
+	(void)what;
+	return 0;
+}
+
+/* Runs beside the guest on its processor until the guest was seen not to run, or long enough. */
+static void *take_processor(void *of)
+{
+	const struct vm *const vm = of;
+	struct report *const report = at(vm, &shared.report);
+	const volatile unsigned char *const preempted = at(vm, &operands[AREA][16]);
+	const uint64_t end = clock_ns(CLOCK_MONOTONIC) + (way == PRIVATE ? BUSY_PRIVATE_NS : BUSY_NS);
+	uint64_t saw = 0;
+
+	while (!saw && clock_ns(CLOCK_MONOTONIC) < end)
+		saw = way == PRIVATE ? 0 : *preempted;	/* a private one is not ours to load */
+	report->answer = 0x100 | saw;
+	return NULL;
+}
+
+/* 2: have another thread take the guest's processor. */
+static uint64_t compete(struct vm *vm, uint32_t what)
+{
+	pthread_t thread;
+	cpu_set_t one;
+
+	if (what != 2)
+		return 0;
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	if (sched_setaffinity(0, sizeof(one), &one))
+		cannot("stay on one processor");
+	errno = pthread_create(&thread, NULL, take_processor, vm);
+	if (errno)
+		cannot("start a thread");
+	pthread_detach(thread);
+	return 0;
+}
+
+/* 1: whether the host's clock is the TSC, else how far these seconds are from now. */
+static uint64_t compare_clocks(struct vm *vm, uint32_t what)
+{
+	(void)vm;
+	if (what == 1) {
+		char source[16] = "";
+		FILE *file = fopen("/sys/devices/system/clocksource/clocksource0/current_clocksource", "re");
+
+		if (!file || !fgets(source, sizeof(source), file))
+			cannot("read the host's clock source");
+		fclose(file);
+		return !strcmp(source, "tsc\n");
+	}
+	const int64_t off = (int64_t)(clock_ns(CLOCK_REALTIME) / 1000000000) - what;
+
+	return off >= -CLOSE_S && off <= CLOSE_S ? 0 : (uint64_t)off;
+}
+
+static uint64_t read_log(struct vm *vm, uint32_t what)
+{
+	uint64_t pages = 0;
+	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = &pages };
+
+	(void)what;
+	if (ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log))
+		cannot("read the dirty log");
+	return pages;
+}
+
+static uint64_t tell_readonly(struct vm *vm, uint32_t what)
+{
+	const uint64_t last = vm->mmio;
+
+	vm->mmio = 0;
+	return what == 1 ? *(uint64_t *)vm->readonly : last;
+}
+
+static int late_page;	/* a userfaultfd */
+
+static void *give_page(void *page)
+{
+	static uint64_t content[PAGE / 8] = { VALUE };
+	struct uffd_msg asked;
+	struct uffdio_copy copy = { .dst = (uintptr_t)page, .src = (uintptr_t)content, .len = PAGE };
+	const struct timespec late = { .tv_nsec = LATE_NS };
+
+	if (read(late_page, &asked, sizeof(asked)) != sizeof(asked))
+		cannot("wait for the guest to ask for its page");
+	nanosleep(&late, NULL);
+	if (ioctl(late_page, UFFDIO_COPY, &copy))
+		cannot("give the guest its page");
+	return NULL;
+}
+
+static uint64_t withhold_page(struct vm *vm, uint32_t what)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = { .range = { .start = (uintptr_t)vm->logged, .len = PAGE },
+					 .mode = UFFDIO_REGISTER_MODE_MISSING };
+	pthread_t thread;
+
+	(void)what;
+	late_page = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (late_page < 0 || ioctl(late_page, UFFDIO_API, &api) || madvise(vm->logged, PAGE, MADV_DONTNEED) ||
+	    ioctl(late_page, UFFDIO_REGISTER, &range))
+		cannot("withhold a page of the guest's");
+	errno = pthread_create(&thread, NULL, give_page, vm->logged);
+	if (errno)
+		cannot("start a thread");
+	pthread_detach(thread);
+	return 0;
+}
+
+/* --- the rows ----------------------------------------------------------------------------------------------------- */
+
+static const struct row rows[] = {
+	{ "walk-bits", walk_sets_bits, .operands = operands, .pages = WALK_PAGES },
+	{ "walk-huge", walk_huge_pages, .operands = operands, .pages = WALK_PAGES,
+	  .more = (void *)BIG, .more_pages = BIG_BYTES / PAGE },
+	{ "walk-absent", walk_faults_on_absent, .operands = operands, .pages = WALK_PAGES },
+	{ "walk-reserved", walk_faults_on_bits, .operands = operands, .pages = WALK_PAGES },
+	{ "walk-smep-smap", walk_obeys_smep_and_smap, .operands = operands, .pages = WALK_PAGES },
+	{ "walk-changes", walk_follows_changes, .operands = operands, .pages = WALK_PAGES },
+	{ "pae", prepare_pae, .operands = operands, .pages = PAE_DATA2 + 1, .mode = MODE32, .begin = pae_begin,
+	  .words = pae_words },
+	{ "real-mode", prepare_real, .operands = NULL, .pages = LOW_BYTES / PAGE, .mode = MODE16, .begin = real_begin,
+	  .words = real_words },
+	{ "task-switch", prepare_task, .operands = operands, .pages = TASK_STACKS + 1, .mode = MODE32,
+	  .begin = task_begin, .words = task_words, .serve = count_task_switches },
+	{ "smm", run_smm, .operands = (void *)(uintptr_t)SMM_BASE, .pages = 16, .serve = raise_smi },
+	{ "nested", run_nested_guest, .operands = operands, .pages = NESTED_STACK + 1 },
+	{ "nested-tables", run_nested_guest_with_tables, .operands = operands, .pages = NESTED_STACK + 1 },
+	{ "dirty-log", writes_are_logged, .operands = (void *)(uintptr_t)SLOT_LOGGED, .pages = SLOT_PAGES,
+	  .serve = read_log },
+	{ "read-only", read_only_is_read_only, .operands = operands, .pages = 1, .serve = tell_readonly, .mmio = true },
+	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
+	{ "pv-ipi", pv_ipi, .operands = operands, .pages = 1 },
+	{ "pv-tlb-flush", pv_tlb_flush, .operands = operands, .pages = 1, .serve = compete },
+	{ "pv-async-pf", pv_async_page_fault, .operands = operands, .pages = 1, .serve = withhold_page },
+	{ "pv-clock-pairing", pv_clock_pairing, .operands = operands, .pages = 1, .serve = compare_clocks },
+	{ "pv-wall-clock", pv_wall_clock, .operands = operands, .pages = 1, .serve = compare_clocks },
+	{ "hypercall-patch", hypercall_is_patched, .operands = operands, .pages = 1 },
+	{ "apic", apic_is_reached, .operands = operands, .pages = 1 },
+};
+
+/* --- the VMM ------------------------------------------------------------------------------------------------------ */
+
+/* What all rows begin with, in the VM. */
+static GUEST __attribute__((noreturn)) void guest_begins(void)
+{
+	prepare_faults();
+	ask_for_protection(row->operands, row->pages, row->more, row->more_pages);
+	asm volatile("out %%al, %0" : : "N"(PORT_READY) : "memory");
+	if (!shared.report.enabled)
+		row->run();
+	asm volatile("out %%al, %0" : : "N"(PORT_DONE) : "memory");
+	__builtin_unreachable();
+}
+
+static void add_memory(const struct vm *vm, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size, void *where)
+{
+	/* System management mode may have an address space of its own; here it is the same. */
+	const int spaces = ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_MULTI_ADDRESS_SPACE);
+
+	for (uint32_t space = 0; space == 0 || (int)space < spaces; space++) {
+		struct kvm_userspace_memory_region region = {
+			.slot = slot | space << 16, .flags = flags, .guest_phys_addr = gpa, .memory_size = size,
+			.userspace_addr = (uintptr_t)where,
+		};
+
+		if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region))
+			cannot("give the VM memory");
+	}
+}
+
+static void *map(size_t size)
+{
+	void *const where = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (where == MAP_FAILED)
+		cannot("map the VM's memory");
+	return where;
+}
+
+/* This program as it is now, at the same addresses in the VM. */
+static void copy_program(const struct vm *vm)
+{
+	const Elf64_Phdr *segment = (const Elf64_Phdr *)getauxval(AT_PHDR);
+
+	for (unsigned long left = getauxval(AT_PHNUM); left; left--, segment++) {
+		if (segment->p_type != PT_LOAD)
+			continue;
+		if (segment->p_vaddr + segment->p_memsz > BIG) {
+			errno = EFBIG;
+			cannot("copy this program into the VM");
+		}
+		memcpy(vm->ram + segment->p_vaddr, (void *)segment->p_vaddr, segment->p_memsz);
+	}
+}
+
+static void offer_all(const struct vm *vm)
+{
+	struct kvm_cpuid2 *const table = calloc(1, sizeof(*table) + CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2));
+
+	if (!table)
+		cannot("have memory");
+	table->nent = CPUID_ENTRIES;
+	if (ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, table) || ioctl(vm->cpu, KVM_SET_CPUID2, table))
+		cannot("set the VM's CPUID");
+	free(table);
+}
+
+static struct kvm_segment segment(uint64_t base, uint16_t selector, uint8_t type, enum mode mode)
+{
+	const bool code = type & 8;
+
+	return (struct kvm_segment){ .base = base, .limit = mode == MODE16 ? 0xffff : 0xffffffff, .selector = selector,
+				     .type = type, .present = 1, .s = 1,
+				     .db = mode == MODE32 || (mode == MODE64 && !code),
+				     .l = mode == MODE64 && code, .g = mode != MODE16 };
+}
+
+/* Has it begin at an address, in a mode, with flat segments; real mode's are those of tiny_vm_modes.h. */
+static void set_mode(const struct vm *vm, enum mode mode, const void *begin)
+{
+	static const uint64_t cr0[] = { 0x80010033, 0x33, 0x30 };	/* PG, WP, NE, ET, MP, PE */
+	const bool real = mode == MODE16;
+	struct kvm_regs regs = { .rflags = 2, .rip = (uintptr_t)begin, .rsp = (uintptr_t)(stack + sizeof(stack) - 8) };
+	struct kvm_sregs sregs;
+
+	if (ioctl(vm->cpu, KVM_GET_SREGS, &sregs))
+		cannot("read the VM's registers");
+	sregs.cs = segment(0, mode == MODE64 ? CODE64 : CODE32, 0xb, mode);
+	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = segment(0, DATA, 3, mode);
+	sregs.tr = (struct kvm_segment){ .base = (uintptr_t)&task_state, .limit = sizeof(task_state) - 1,
+					 .selector = TASK, .type = 0xb, .present = 1 };
+	sregs.ldt = (struct kvm_segment){ .unusable = 1 };
+	sregs.gdt = (struct kvm_dtable){ .base = (uintptr_t)segments, .limit = sizeof(segments) - 1 };
+	sregs.cr0 = cr0[mode];
+	sregs.cr3 = mode == MODE64 ? (uintptr_t)root : 0;
+	sregs.cr4 = mode == MODE64 ? 0x620 : 0x600;	/* OSXMMEXCPT, OSFXSR, PAE */
+	sregs.efer = mode == MODE64 ? 0xd00 : 0;	/* NXE, LMA, LME */
+	if (mode == MODE32)
+		sregs.idt = (struct kvm_dtable){ .base = (uintptr_t)gates32, .limit = sizeof(gates32) - 1 };
+	if (mode == MODE32 && row->begin == task_begin) {
+		sregs.gdt = (struct kvm_dtable){ .base = (uintptr_t)operands, .limit = SELECT_TWO + 7 };
+		sregs.tr = (struct kvm_segment){ .base = (uintptr_t)operands[TASK_ONE], .limit = 103,
+						 .selector = SELECT_ONE, .type = 0xb, .present = 1 };
+		regs.rsp = (uintptr_t)operands[TASK_STACKS] + PAGE - 16;
+	}
+	if (real) {
+		regs.rip = 0;
+		regs.rsp = REAL_STACK - 0x28000;
+		sregs.cs = segment(REAL_CODE, REAL_CODE / 16, 0xb, mode);
+		sregs.ds = segment(REAL_DATA, REAL_DATA / 16, 3, mode);
+		sregs.es = segment(REAL_DATA + PAGE, (REAL_DATA + PAGE) / 16, 3, mode);
+		sregs.ss = segment(REAL_STACK, REAL_STACK / 16, 3, mode);
+		sregs.fs = segment((uintptr_t)shared.report.word, 0, 3, mode);
+		sregs.idt = (struct kvm_dtable){ .base = 0, .limit = 0x3ff };
+	}
+	if (ioctl(vm->cpu, KVM_SET_SREGS, &sregs) || ioctl(vm->cpu, KVM_SET_REGS, &regs))
+		cannot("set the VM's registers");
+}
+
+static void make_vm(struct vm *vm)
+{
+	const int size_of_run = (vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC)) < 0 ?
+					-1 : ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+
+	vm->fd = size_of_run < 0 ? -1 : ioctl(vm->kvm, KVM_CREATE_VM, 0);
+	if (vm->fd < 0 || ioctl(vm->fd, KVM_CREATE_IRQCHIP))
+		cannot("create a VM by /dev/kvm");
+	vm->ram = map(RAM_BYTES);
+	vm->logged = map(SLOT_PAGES * PAGE);
+	vm->readonly = map(SLOT_PAGES * PAGE);
+	*(uint64_t *)vm->readonly = VALUE ^ (uint64_t)getpid();
+	copy_program(vm);
+	add_memory(vm, 0, 0, 0, RAM_BYTES, vm->ram);
+	add_memory(vm, 1, KVM_MEM_LOG_DIRTY_PAGES, SLOT_LOGGED, SLOT_PAGES * PAGE, vm->logged);
+	add_memory(vm, 2, KVM_MEM_READONLY, SLOT_READONLY, SLOT_PAGES * PAGE, vm->readonly);
+	vm->cpu = ioctl(vm->fd, KVM_CREATE_VCPU, 0);
+	if (vm->cpu < 0)
+		cannot("create a virtual CPU");
+	vm->run = mmap(NULL, (size_t)size_of_run, PROT_READ | PROT_WRITE, MAP_SHARED, vm->cpu, 0);
+	if (vm->run == MAP_FAILED)
+		cannot("map the virtual CPU");
+	offer_all(vm);
+}
+
+/* --- exits -------------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t alarms;
+
+static void take_alarm(int number)
+{
+	(void)number;
+	alarms = alarms + 1;
+}
+
+static void wrong_exit(struct vm *vm, const char *what, uint64_t more)
+{
+	struct kvm_regs regs = { 0 };
+
+	ioctl(vm->cpu, KVM_GET_REGS, &regs);
+	snprintf(vm->wrong, sizeof(vm->wrong), "%s (%#llx) at rip %#llx", what, (unsigned long long)more,
+		 (unsigned long long)regs.rip);
+}
+
+static void string_port(struct vm *vm)
+{
+	unsigned char *const data = (unsigned char *)vm->run + vm->run->io.data_offset;
+
+	for (uint32_t i = 0; i < vm->run->io.count * vm->run->io.size; i++) {
+		if (vm->run->io.direction == KVM_EXIT_IO_OUT)
+			vm->string[vm->string_count++ % STRING_BYTES] = data[i];
+		else
+			data[i] = (unsigned char)(0x40 + vm->string_count++ - 128);
+	}
+}
+
+/* Runs the guest until it says so by that port. Else `wrong` is set. */
+static void run_until(struct vm *vm, unsigned int port)
+{
+	struct kvm_run *const run = vm->run;
+	struct report *const report = at(vm, &shared.report);
+
+	while (!vm->wrong[0]) {
+		if (ioctl(vm->cpu, KVM_RUN, 0)) {
+			wrong_exit(vm, errno == EINTR ? "no end in time" : strerrorname_np(errno), 0);
+			return;
+		}
+		if (run->exit_reason == KVM_EXIT_MMIO) {
+			if (row->mmio && run->mmio.is_write && run->mmio.phys_addr == SLOT_READONLY)
+				memcpy(&vm->mmio, run->mmio.data, sizeof(vm->mmio));
+			else
+				wrong_exit(vm, "KVM_EXIT_MMIO", run->mmio.phys_addr);
+		} else if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
+			wrong_exit(vm, "KVM_EXIT_INTERNAL_ERROR", run->internal.suberror);
+		} else if (run->exit_reason == KVM_EXIT_SHUTDOWN) {
+			wrong_exit(vm, "KVM_EXIT_SHUTDOWN", 0);
+		} else if (run->exit_reason != KVM_EXIT_IO) {
+			wrong_exit(vm, "exit", run->exit_reason);
+		} else if (run->io.port == port) {
+			return;
+		} else if (run->io.port == PORT_STRING) {
+			string_port(vm);
+		} else if (run->io.port == PORT_SERVICE) {
+			const uint32_t what = *(uint32_t *)((unsigned char *)run + run->io.data_offset);
+
+			report->answer = (row->serve ? row->serve : nothing)(vm, what);
+		} else if (run->io.port == PORT_STRAY) {
+			wrong_exit(vm, "fault of that vector", report->last.vector);
+			snprintf(vm->wrong + strlen(vm->wrong), sizeof(vm->wrong) - strlen(vm->wrong),
+				 ", error %#llx, rip %#llx, cr2 %#llx", (unsigned long long)report->last.error,
+				 (unsigned long long)report->last.rip, (unsigned long long)report->last.cr2);
+		} else {
+			wrong_exit(vm, "port", run->io.port);
+		}
+	}
+}
+
+/* --- what the host sees ------------------------------------------------------------------------------------------- */
+
+static sigjmp_buf after_fault;
+
+static void take_fault_of_ours(int number)
+{
+	(void)number;
+	siglongjmp(after_fault, 1);
+}
+
+/* How many of the pages the VMM may load from, and how many the kernel takes from it by write(). */
+static void count_reached(const unsigned char *page, unsigned int pages, unsigned int *loaded, unsigned int *written)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
+		cannot("make a pipe");
+	for (unsigned int i = 0; i < pages; i++) {
+		char byte;
+
+		if (!sigsetjmp(after_fault, 1)) {
+			*(volatile const unsigned char *)(page + i * PAGE);
+			++*loaded;
+		}
+		if (write(ends[1], page + i * PAGE, 1) == 1) {
+			++*written;
+			if (read(ends[0], &byte, 1) != 1)
+				cannot("read from a pipe");
+		} else if (errno != EFAULT) {
+			cannot("write to a pipe");
+		}
+	}
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void report(struct text *line, const char *name, const char *expected, const char *got)
+{
+	begin_check(line, name);
+	text_add(line, ",\"expected\":");
+	text_add_string(line, expected);
+	text_add(line, ",\"got\":");
+	text_add_string(line, got);
+	text_add(line, "}");
+	print_line(line);
+}
+
+static void report_reach(struct text *line, const struct vm *vm, const char *name, bool may, const void *from,
+			 unsigned int pages)
+{
+	unsigned int loaded = 0, written = 0;
+	char expected[64], got[64];
+
+	if (!pages)
+		return;
+	count_reached(at(vm, from), pages, &loaded, &written);
+	snprintf(expected, sizeof(expected), "%u by load, %u by write()", may ? pages : 0, may ? pages : 0);
+	snprintf(got, sizeof(got), "%u by load, %u by write()", loaded, written);
+	report(line, name, expected, got);
+}
+
+static void look(struct text *line, const struct vm *vm, const char *when)
+{
+	const bool may = way != PRIVATE;
+	char name[80];
+
+	snprintf(name, sizeof(name), "operand pages that the host reaches %s", when);
+	report_reach(line, vm, name, may, row->operands, row->pages);
+	snprintf(name, sizeof(name), "further pages that the host reaches %s", when);
+	report_reach(line, vm, name, may, row->more, row->more_pages);
+	/* The code is private in a protected guest, whatever it shares. */
+	snprintf(name, sizeof(name), "pages of code that the host reaches %s", when);
+	report_reach(line, vm, name, way == PLAIN, (void *)((uintptr_t)attempt & ~(uintptr_t)(PAGE - 1)), 1);
+}
+
+static void report_hex(struct text *line, const char *name, uint64_t expected, uint64_t got)
+{
+	char words[2][32];
+
+	snprintf(words[0], sizeof(words[0]), "%#llx", (unsigned long long)expected);
+	snprintf(words[1], sizeof(words[1]), "%#llx", (unsigned long long)got);
+	report(line, name, words[0], words[1]);
+}
+
+static void report_all(struct text *line, const struct vm *vm)
+{
+	const struct report *const told = at(vm, &shared.report);
+
+	report(line, "exits that must not be", "", vm->wrong);
+	for (uint32_t i = 0; i < told->found_count && i < sizeof(told->found) / sizeof(*told->found); i++)
+		report_hex(line, told->found[i].name, told->found[i].expected, told->found[i].got);
+	for (const struct word *word = row->words; word && word->name; word++)
+		report_hex(line, word->name, word->expected, told->word[word - row->words]);
+	if (row->serve == count_task_switches)
+		report(line, "KVM carries out task switches", "yes", vm->exits >= TASK_SWITCHES ? "yes" : "no");
+	if (vm->string_count) {
+		uint64_t expected = FNV_START;
+
+		for (unsigned int i = 0; i < 64; i++) {
+			const uint16_t value = (uint16_t)(0x1000 + i);
+
+			expected = fnv1a64(expected, &value, sizeof(value));
+		}
+		report_hex(line, "bytes that came by a port", expected, fnv1a64(FNV_START, vm->string, 128));
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const ways[] = { "plain", "private", "shared" };
+	struct sigaction on_alarm = { .sa_handler = take_alarm }, on_fault = { .sa_handler = take_fault_of_ours };
+	static struct vm vm;
+	struct text line = { 0 };
+	bool known = false;
+
+	for (unsigned int i = 0; argc == 3 && i < sizeof(rows) / sizeof(*rows); i++) {
+		if (!strcmp(argv[1], rows[i].name))
+			row = &rows[i];
+	}
+	for (unsigned int i = 0; argc == 3 && i < sizeof(ways) / sizeof(*ways); i++) {
+		if (!strcmp(argv[2], ways[i])) {
+			way = (enum way)i;
+			known = true;
+		}
+	}
+	if (!row || !known) {
+		fprintf(stderr, "usage: tiny_vm ROW plain|private|shared\nrows:");
+		for (unsigned int i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+			fprintf(stderr, " %s", rows[i].name);
+		fprintf(stderr, "\n");
+		return 2;
+	}
+	sigaction(SIGALRM, &on_alarm, NULL);
+	sigaction(SIGBUS, &on_fault, NULL);
+	sigaction(SIGSEGV, &on_fault, NULL);
+	make_tables();
+	make_vm(&vm);
+	alarm(DEADLINE_S);
+	set_mode(&vm, MODE64, guest_begins);
+	run_until(&vm, PORT_READY);
+	report_hex(&line, "requests for protection", 0, ((struct report *)at(&vm, &shared.report))->enabled);
+	look(&line, &vm, "before");
+	run_until(&vm, PORT_DONE);
+	if (row->begin && !vm.wrong[0]) {
+		set_mode(&vm, row->mode, row->begin);
+		run_until(&vm, PORT_DONE);
+	}
+	look(&line, &vm, "afterwards");
+	report_all(&line, &vm);
+	return 0;
+}

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guest's own memory management, where KVM has a part in it: page tables, modes, memory slots."""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
+from common.waiting import Deadline
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import PLAIN, PROTECTED, Guest
+from host_setup.hosts.pool import HostPool
+from signoff.observation import Check
+from signoff.trial import Trial
+from tests_e2e.support.checks import checks, works
+from tests_e2e.support.tiny_vm import run, tiny_vm_works
+
+SHADOW_PAGING = "kvm_amd.npt=0"  # on the host's command line: KVM shadows the guests' page tables
+BY_KVM = "task-switch, plain: KVM carries out task switches"
+BOOT = 90.0  # seconds that a guest's boot may take on a slow, busy machine
+
+
+def test_guest_page_walk_sets_accessed_and_dirty_bits(claim: Trial, host: Host) -> None:
+    """KVM's walk of the guest's page tables sets accessed and dirty bits as the processor does."""
+    tiny_vm_works(claim, host, "walk-bits")
+
+
+def test_guest_page_walk_knows_huge_pages(claim: Trial, host: Host) -> None:
+    """KVM's walk of the guest's page tables finds its way through pages of 2 MiB and 1 GiB."""
+    tiny_vm_works(claim, host, "walk-huge")
+
+
+def test_guest_page_walk_faults_on_absent_and_read_only_pages(claim: Trial, host: Host) -> None:
+    """What a guest's page tables do not allow faults in KVM's walk as in the processor's: absent, read-only, ring 0."""
+    tiny_vm_works(claim, host, "walk-absent")
+
+
+def test_guest_page_walk_faults_on_no_execute_and_reserved_bits(claim: Trial, host: Host) -> None:
+    """Pages without execution and entries with reserved bits fault in KVM's walk as in the processor's."""
+    tiny_vm_works(claim, host, "walk-reserved")
+
+
+def test_guest_page_walk_obeys_smep_and_smap(claim: Trial, host: Host) -> None:
+    """KVM keeps a guest's ring 0 from the pages of ring 3 as the processor does."""
+    tiny_vm_works(claim, host, "walk-smep-smap")
+
+
+def test_guest_page_tables_can_be_changed_in_use(claim: Trial, host: Host) -> None:
+    """Changes to page tables in use, by any instruction, change what is mapped."""
+    tiny_vm_works(claim, host, "walk-changes")
+
+
+def test_guest_pae_root_is_loaded(claim: Trial, host: Host) -> None:
+    """A 32-bit guest with PAE has its page directory pointers loaded, and refused when they are wrong."""
+    tiny_vm_works(claim, host, "pae")
+
+
+def test_guest_real_mode_works(claim: Trial, host: Host) -> None:
+    """In real mode KVM carries out loads, stores, copies, calls and interrupts, and string input and output."""
+    tiny_vm_works(claim, host, "real-mode")
+
+
+def test_guest_task_switch_works(claim: Trial, host: Host) -> None:
+    """A 32-bit guest switches tasks by jump, call, return and gate."""
+    if any(check.name == BY_KVM and not check.right for check in run(host, "task-switch")):
+        claim.skip(
+            "this processor does not intercept task switches (QEMU's emulation of SVM carries them out by itself):"
+            " KVM's own cannot be tried"
+        )
+    tiny_vm_works(claim, host, "task-switch")
+
+
+def test_guest_system_management_mode_works(claim: Trial, host: Host) -> None:
+    """KVM saves the processor for system management mode, and goes on with what the handler left."""
+    tiny_vm_works(claim, host, "smm")
+
+
+def test_guest_runs_a_nested_guest(claim: Trial, host: Host) -> None:
+    """A guest runs a guest of its own by SVM, with intercepts of ports and registers."""
+    tiny_vm_works(claim, host, "nested")
+
+
+def test_guest_runs_a_nested_guest_with_nested_paging(claim: Trial, host: Host) -> None:
+    """A guest runs a guest of its own by SVM, on nested page tables of its own."""
+    tiny_vm_works(claim, host, "nested-tables")
+
+
+def test_guest_writes_are_in_the_dirty_log(claim: Trial, host: Host) -> None:
+    """What the processor and KVM write for a guest is in the memory slot's dirty log, page by page, and no more."""
+    tiny_vm_works(claim, host, "dirty-log")
+
+
+def test_guest_reads_a_read_only_slot(claim: Trial, host: Host) -> None:
+    """A guest reads a read-only memory slot, and its writes go to the VMM."""
+    tiny_vm_works(claim, host, "read-only")
+
+
+def test_guest_transparent_huge_pages_work(claim: Trial, host: Host) -> None:
+    """A guest's kernel gives its processes huge pages, whose content is right, also where KVM reads and writes."""
+    works(claim, host, lambda guest: checks(guest, "check_huge"))
+
+
+def test_guest_on_shadow_paging_has_its_page_tables_walked(claim: Trial, host: Host, pool: HostPool) -> None:
+    """Where KVM shadows the guest's page tables, accessed and dirty bits and faults are as the processor's own."""
+    tiny_vm_works(claim, host, "walk-bits", "walk-absent", "walk-reserved", on=pool.with_words(SHADOW_PAGING))
+
+
+def test_guest_on_shadow_paging_changes_page_tables_in_use(claim: Trial, host: Host, pool: HostPool) -> None:
+    """Where KVM shadows the guest's page tables, changes to them by any instruction change what is mapped."""
+    tiny_vm_works(claim, host, "walk-changes", on=pool.with_words(SHADOW_PAGING))
+
+
+def test_guest_on_shadow_paging_works_in_other_modes(claim: Trial, host: Host, pool: HostPool) -> None:
+    """Where KVM shadows the guest's page tables, PAE, real mode and system management mode work."""
+    tiny_vm_works(claim, host, "pae", "real-mode", "smm", on=pool.with_words(SHADOW_PAGING))
+
+
+def test_guest_on_shadow_paging_runs_a_nested_guest(claim: Trial, host: Host, pool: HostPool) -> None:
+    """Where KVM shadows the guest's page tables, a guest runs a guest of its own by SVM."""
+    tiny_vm_works(claim, host, "nested", on=pool.with_words(SHADOW_PAGING))
+
+
+def test_guest_on_shadow_paging_boots(claim: Trial, host: Host, pool: HostPool) -> None:
+    """Where KVM shadows the guest's page tables, an operating system boots, opts in and works."""
+
+    def look(guest: Guest) -> list[Check]:
+        guest.wait_for_boot(1, Deadline(BOOT))
+        expected, got = (str(value).lower() for value in (guest.spec.opts_in, guest.protected))
+        opted_in = Check("opted in", expected, got)
+        return [opted_in, *checks(guest, "check_share", "16", "1"), *checks(guest, "check_huge")]
+
+    shadow = pool.with_words(SHADOW_PAGING)
+    specs = [PLAIN] if host.plain_guest is None else [PROTECTED, PLAIN]
+    with contextlib.ExitStack() as stack:
+        guests = [stack.enter_context(shadow.extra_guest(spec)) for spec in specs]
+        with ThreadPoolExecutor(len(guests)) as side_by_side:
+            found = list(side_by_side.map(look, guests))
+        if len(guests) == 1:
+            claim.legitimate(found[0])
+        else:
+            claim.legitimate(*found, protected=guests[0].protected)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rows of the host's program ``tiny_vm``: a VM of our own, whose guest does one thing on pages of each kind."""
+
+from __future__ import annotations
+
+import json
+
+from host_setup.hosts.base import HOST_PROGRAMS, Host
+from signoff.observation import Check
+from signoff.trial import Trial
+
+SECONDS = 40  # tiny_vm itself gives up after 20
+PRIVATE_AND_SHARED = ("private", "shared")
+
+
+def tiny_vm_works(claim: Trial, host: Host, row: str, *more: str, on: Host | None = None) -> None:
+    """Have rows of tiny_vm judged: in a protected guest on private and on shared pages, and in a plain one as control.
+
+    :param host: tells by its guests whether its kernel can protect.
+    :param on: the host that the rows run on, if it is another.
+    """
+    rows = (row, *more)
+    plain = [check for name in rows for check in run(on or host, name)]
+    if host.plain_guest is None:
+        claim.legitimate(plain)
+    else:
+        subject = [check for name in rows for way in PRIVATE_AND_SHARED for check in run(on or host, name, way)]
+        claim.legitimate(subject, plain)
+
+
+def run(host: Host, row: str, way: str = "plain") -> list[Check]:
+    """Run a row once.
+
+    :param way: ``plain``, ``private`` or ``shared``.
+    """
+    done = host.ssh.run([f"{HOST_PROGRAMS}/tiny_vm", row, way], seconds=SECONDS).require()
+    found = [json.loads(line) for line in done.text.splitlines()]
+    return [Check(f"{row}, {way}: {one['name']}", one["expected"] or "none", one["got"] or "none") for one in found]
