@@ -74,6 +74,10 @@ stress: bootstrap ## protect, share, take back and kill again and again (ARGS='-
 bench: bootstrap ## time our machines beside virtme-ng's
 	@exec $(RUN) -m host_setup.bench $(ARGS)
 
+.PHONY: fleet
+fleet: bootstrap ## spread a sign-off over machines (ARGS='--workers 2', or --machine root@HOST ...; see README)
+	@exec $(RUN) -m fleet run $(ARGS)
+
 .PHONY: selftests
 selftests: bootstrap ## run the kernel's own selftests (ARGS='--series stock --series NAME' compares)
 	@exec $(RUN) -m host_setup.selftests $(ARGS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from host_setup.hosts.base import Host
+from host_setup.hosts.facts import facts
 from host_setup.hosts.pool import HostPool
 from host_setup.kernel.series import Mode
 from host_setup.provision import Provisioned
@@ -44,7 +45,7 @@ def host(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> Host:
         kernel=Kernel(kernel.release, kernel.build_id, kernel.source, provisioned.config_sha256, patches),
         tier=Tier(host.tier),
         series=kernel.series,
-        host=host.identity(),
+        host={**host.identity(), **facts(host.ssh)},
     )
     return host
 

@@ -153,6 +153,12 @@ make_venv() {
         --require-hashes --only-binary :all: -r "$lock" >"$log" 2>&1 ||
         fail_with_log "pip could not install $lock" \
             "if the network is down, repeat when it is back; behind a mirror, name it in pip's own configuration"
+    # The checkout itself, where it lies: Avocado finds our plugins by the entry points of an installed project.
+    if [ -f pyproject.toml ]; then
+        "$venv/bin/python" -I -m pip install --quiet --no-input --disable-pip-version-check --no-index --no-deps \
+            --no-build-isolation --editable . >"$log" 2>&1 ||
+            fail_with_log "pip could not register the checkout in $venv" "is the checkout writable?"
+    fi
     printf '%s\n' "$stamp" >"$venv/stamp.new"
     mv "$venv/stamp.new" "$venv/stamp"
     rm -f "$log"

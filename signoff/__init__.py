@@ -9,8 +9,12 @@ Data flows one way through the modules, and imports follow it::
     overall        all claims -> one word and the exit code
     record         what was tested, on what, how to repeat it
     results        one claim's line in the run's journal
+    fleet          a run that was merged: which machine said what, and what differs between them
+    keys           the keys that sign reports
     evidence       the run's folder on disk
     report/        the folder's content -> signoff.html, signoff.json, junit.xml, the terminal
+    merge          many runs -> one
+    attestation    a run's folder, signed and verified
     trial          what a claim's test holds in its hand
     plugin         pytest drives it all
 """

@@ -10,8 +10,10 @@
         claims.jsonl     one line a claim, as they end
         evidence/<claim>/  subject.jsonl, control.jsonl, checks.jsonl and what the test attached
         logs/            console, kernel log, QMP transcript; so is any other folder
+        fleet.json  parts/   of a merged run alone: see signoff.merge
         signoff.html  signoff.json  junit.xml
         SHA256SUMS       of all of it, for 'sha256sum -c'
+        attestation.json   of a signed run alone: see signoff.attestation
     reports/latest -> <run id>
 """
 
@@ -27,20 +29,24 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from common.errors import UserInputError
 from common.store import disk_errors
 from signoff.contract import Contract, load
+from signoff.fleet import Fleet
+from signoff.keys import signed_by
 from signoff.observation import Check, Observation
 from signoff.record import Record
 from signoff.results import Result, kept
 
 SUMS = "SHA256SUMS"
+ATTESTATION = "attestation.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RECORD = TypeAdapter(Record)
 _RESULT = TypeAdapter(Result)
 _PLANNED = TypeAdapter(dict[str, str])
+_FLEET = TypeAdapter(Fleet)
 
 
 class Evidence:
@@ -75,6 +81,10 @@ class Evidence:
     def write_planned(self, planned: dict[str, str]) -> None:
         """Put down which claims have a test."""
         self._replace("planned.json", json.dumps(planned, indent=1).encode())
+
+    def write_fleet(self, fleet: Fleet) -> None:
+        """Put down which machines a merged run is of."""
+        self._replace("fleet.json", _FLEET.dump_json(fleet, indent=1))
 
     def append(self, result: Result) -> None:
         """Add a claim's line; it is on the disk when this returns."""
@@ -117,10 +127,10 @@ class Evidence:
         return self._put(Path("logs"), name, content)
 
     def seal(self) -> None:
-        """Write the checksums of all files; the last thing that is written into the folder."""
+        """Write the checksums of all files; the last thing that is written into the folder, a signature apart."""
         lines = []
         for path in sorted(self.folder.rglob("*")):
-            if path.is_file() and path != self.folder / SUMS:
+            if path.is_file() and path not in (self.folder / SUMS, self.folder / ATTESTATION):
                 with path.open("rb") as data:
                     lines.append(f"{hashlib.file_digest(data, 'sha256').hexdigest()}  {path.relative_to(self.folder)}")
         self._replace(SUMS, ("\n".join(lines) + "\n").encode())
@@ -158,7 +168,8 @@ class Evidence:
 class Kept:
     """What a run's folder holds.
 
-    :ivar planned: claim -> sentence. :ivar logs: names relative to the folder.
+    :ivar planned: claim -> sentence. :ivar logs: names relative to the folder. :ivar fleet: of a merged run alone.
+    :ivar signing_key: fingerprint of the public key that lies in the folder; empty if there is none.
     """
 
     record: Record
@@ -166,6 +177,8 @@ class Kept:
     planned: dict[str, str]
     results: list[Result]
     logs: list[str]
+    fleet: Fleet | None = None
+    signing_key: str = ""
 
 
 def read(folder: Path) -> Kept:
@@ -179,14 +192,17 @@ def read(folder: Path) -> Kept:
         record = _RECORD.validate_json((folder / "record.json").read_bytes())
         planned_file = folder / "planned.json"
         planned = _PLANNED.validate_json(planned_file.read_bytes()) if planned_file.exists() else {}
+        signing_key = signed_by(folder)
+        fleet_file = folder / "fleet.json"
+        fleet = _FLEET.validate_json(fleet_file.read_bytes()) if fleet_file.exists() else None
         whole, _, _ = (folder / "claims.jsonl").read_bytes().rpartition(b"\n")
         results = [_RESULT.validate_json(line) for line in whole.splitlines()]
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:  # pydantic's errors are ValueErrors, too
         raise UserInputError(f"{folder} is not the folder of a run: {error}", stage="report") from error
     # Whatever else has its own folder here is a log, too: the harness may write where we only know the place.
     below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    logs = sorted(str(path) for path in below if len(path.parts) > 1 and path.parts[0] != "evidence")
-    return Kept(record, load(folder / "contract.toml"), planned, results, logs)
+    logs = sorted(str(path) for path in below if len(path.parts) > 1 and path.parts[0] not in ("evidence", "parts"))
+    return Kept(record, load(folder / "contract.toml"), planned, results, logs, fleet, signing_key)
 
 
 def _plain(name: str) -> str:

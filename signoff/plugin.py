@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import socket
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="protected (default): the sign-off; plain: check the controls, that every probe reaches a plain guest",
     )
     group.addoption("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where runs are kept")
+    group.addoption(
+        "--machine",
+        default=socket.gethostname(),
+        metavar="NAME",
+        help="what the report calls the machine that runs this; default: its host name",
+    )
     parser.addini("sealproof_contract", "the contract, relative to the project", default="tests_e2e/contract.toml")
 
 
@@ -257,7 +264,12 @@ class Signoff:
             run = new_run_id()
             self._evidence = Evidence.create(self._reports, run, self._contract_path)
             self._record = Record(
-                run=run, started=now(), mode=self.mode, command=self._command(), commit=project_commit(PROJECT)
+                run=run,
+                started=now(),
+                mode=self.mode,
+                command=self._command(),
+                commit=project_commit(PROJECT),
+                machine=self._config.getoption("--machine"),
             )
             self._evidence.write_planned(self._sentences)
             self._note()
@@ -294,7 +306,7 @@ class Signoff:
             self._fetch(evidence, name, source)
         if "kernel" not in self._identity or "tier" not in self._identity:
             self._problems.append("the kernel under test and the tier of its host were not identified")
-        self._note(ended=now(), interrupted=self._interrupted)
+        self._note(ended=now(), interrupted=self._interrupted, given_up=self._given_up.partition("\n")[0])
         report = write(evidence.folder)
         evidence.publish()
         return report

@@ -85,6 +85,8 @@ class Record:
     :ivar command: repeats the run. :ivar host: name and value, in the order in which the report shows them.
     :ivar commit: of this project, with ``-dirty`` appended when the work tree differs from it; ``unknown`` outside git.
     :ivar durations: seconds spent, by what. :ivar problems: what makes the run as a whole no proof.
+    :ivar machine: the machine that ran it, by the name that its user gives it.
+    :ivar given_up: why the run was given up before its end; empty if it was not.
     """
 
     run: str
@@ -100,6 +102,17 @@ class Record:
     durations: Mapping[str, float] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     interrupted: bool = False
+    machine: str = ""
+    given_up: str = ""
+
+    @property
+    def cut_short(self) -> str:
+        """Why the run did not come to its end; empty if it did."""
+        if self.given_up:
+            return self.given_up
+        if self.interrupted:
+            return "interrupted"
+        return "" if self.ended else "killed"
 
 
 def now() -> str:

@@ -127,6 +127,11 @@ def unreached(claim: Claim, mode: Mode, sentence: str, status: Status, why: str)
     return Result(claim.id, sentence or claim.sentence, status, why, expected_words(claim, mode), "", "")
 
 
+def tried(result: Result) -> bool:
+    """Whether the claim's test began: only then is there a command that repeats it."""
+    return bool(result.command)
+
+
 def rows(contract: Contract, mode: Mode, results: list[Result], planned: dict[str, str], default: str) -> list[Row]:
     """Every claim of the contract with its result, in the contract's order; what has none is MISS.
 

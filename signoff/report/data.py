@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from signoff.evidence import read
+from signoff.fleet import Fleet
 from signoff.overall import Overall, interrupted, overall
 from signoff.record import Record
 from signoff.results import Row, rows
@@ -20,6 +21,8 @@ class Report:
     """A run, judged.
 
     :ivar problems: what makes the run as a whole no proof. :ivar logs: names relative to the run's folder.
+    :ivar fleet: which machines a merged run is of; None: one machine.
+    :ivar signing_key: fingerprint of the key of who signs it; empty if nobody does.
     """
 
     record: Record
@@ -27,6 +30,8 @@ class Report:
     overall: Overall
     problems: tuple[str, ...]
     logs: list[str]
+    fleet: Fleet | None = None
+    signing_key: str = ""
 
     @property
     def counts(self) -> dict[Status, int]:
@@ -46,4 +51,4 @@ def assemble(folder: Path) -> Report:
     verdict = overall(((row.claim.kind, row.result.status, row.result.why) for row in found), record.mode, problems)
     if record.interrupted:
         verdict = interrupted(verdict)
-    return Report(record, found, verdict, problems, kept.logs)
+    return Report(record, found, verdict, problems, kept.logs, kept.fleet, kept.signing_key)

@@ -11,6 +11,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from common.errors import SealproofError
+from signoff.fleet import Fleet, matrix
 from signoff.record import Record
 from signoff.report.data import Report
 from signoff.results import Row
@@ -55,6 +56,42 @@ def _document(report: Report) -> dict[str, Any]:
         "problems": list(report.problems),
         "claims": [_claim(row, record) for row in report.rows],
         "logs": report.logs,
+        "signing_key": report.signing_key,
+        **({"fleet": _fleet(report.fleet)} if report.fleet else {}),
+    }
+
+
+def _fleet(fleet: Fleet) -> dict[str, Any]:
+    found = matrix(fleet)
+    return {
+        "parts": [
+            {
+                "run": part.run,
+                "machine": part.machine,
+                "folder": part.folder,
+                "seconds": part.seconds,
+                "cut_short": part.cut_short,
+                "facts": part.facts,
+            }
+            for part in fleet.parts
+        ],
+        "words": {
+            claim: [
+                {"part": one.part, "machine": fleet.machine_of(one.part), "status": one.status, "why": one.why}
+                for one in words
+            ]
+            for claim, words in fleet.words.items()
+        },
+        "differing": [
+            {
+                "fact": name,
+                "values": [
+                    {"machines": list(kind), "value": value} for kind, value in zip(found.kinds, values, strict=True)
+                ],
+            }
+            for name, values in found.differing
+        ],
+        "verdicts": [claim for claim, _ in found.verdicts],
     }
 
 

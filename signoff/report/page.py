@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from common.progress import clock
 from signoff.contract import Class, Kind, Mode
+from signoff.fleet import matrix, shares
 from signoff.memory_map import Fate, Span
 from signoff.observation import PAGE_SIZE, State
 from signoff.overall import EXIT_MEANING, Exit
@@ -113,6 +114,7 @@ def to_html(report: Report) -> str:
         run_words=_run_words,
         by_page=_by_page,
         last_byte=_last_byte,
+        listed=_listed,
         first_line=lambda text: text.partition("\n")[0],
     )
     return environment.get_template("signoff.html.j2").render(
@@ -131,6 +133,10 @@ def to_html(report: Report) -> str:
             if (those := [row for row in report.rows if row.result.status is status])
         ],
         pictures=pictures(report.rows),
+        fleet=report.fleet,
+        shares=shares(report.fleet) if report.fleet else [],
+        matrix=matrix(report.fleet) if report.fleet else None,
+        sentences={row.claim.id: row.result.sentence for row in report.rows},
         fates=_FATES,
         plain=plain,
         probes=_PROBES,
@@ -167,6 +173,12 @@ def _hexdump(data: str) -> str:
     """Lines of sixteen bytes, each with its offset."""
     pairs = [data[at : at + 2] for at in range(0, len(data), 2)]
     return "\n".join(f"{at:04x}  {' '.join(pairs[at : at + 16])}" for at in range(0, len(pairs), 16))
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    """Names with commas between them; of many the first and how many more."""
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def _last_byte(span: Span) -> int:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
+from common.progress import clock
 from signoff.contract import Mode
+from signoff.fleet import Share, shares
 from signoff.overall import EXIT_MEANING
 from signoff.report.data import Report
 from signoff.verdict import Status
@@ -41,12 +43,24 @@ def lines(report: Report, folder: Path, width: int) -> list[Line]:
         ),
         *((line, {}) for line in textwrap.wrap(report.overall.sentence, width)),
     ]
+    if report.fleet is not None:
+        shown += [(line, {}) for share in shares(report.fleet) for line in _machine(share, width)]
     if report.record.mode is Mode.PLAIN:
         shown.append((NO_SIGNOFF, {"yellow": True, "bold": True}))
     shown += [
         (f"report: {folder / 'signoff.html'}", {}),
         (f"exit {int(code)}: {EXIT_MEANING[code]}", {}),
     ]
+    return shown
+
+
+def _machine(share: Share, width: int) -> list[str]:
+    """What one machine did, in a line; why it did not do the rest, in more."""
+    counts = ", ".join(f"{count} {status}" for status, count in share.settled.items() if count) or "nothing"
+    parts = f"{len(share.parts)} {'part' if len(share.parts) == 1 else 'parts'}"
+    shown = [f"{share.machine}: {counts} in {parts}{f', {clock(share.seconds)}' if share.seconds else ''}"]
+    for why in share.cut_short:
+        shown += _indented(f"cut short: {why.partition(chr(10))[0]}", width)
     return shown
 
 

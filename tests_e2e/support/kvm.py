@@ -212,10 +212,6 @@ class Ram:
         """Add the slot as it was, or give it other flags."""
         self.vm.region(self.slot, RAM_BASE, self.size, self.address, flags).require("add the guest's memory")
 
-    def move(self, gpa: int) -> None:
-        """Have it begin at another guest-physical address."""
-        self.vm.region(self.slot, gpa, self.size, self.address).require("move the guest's memory")
-
     def delete(self) -> None:
         """Take the slot away."""
         self.vm.region(self.slot, 0, 0, 0).require("delete the guest's memory")

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``python -m fleet``: spread a sign-off over machines, merge parts, verify what was signed, compute a speed-up."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from common.errors import SealproofError
+from common.paths import PROJECT
+from fleet import job, machines
+from fleet.groups import groups
+from fleet.speedup import table
+from signoff.attestation import ForgedError, sign, verify
+from signoff.evidence import Evidence, read
+from signoff.keys import config_root, fingerprint, own_key, put_key
+from signoff.merge import merge
+from signoff.overall import Exit
+from signoff.record import new_run_id, project_commit
+from signoff.report import write
+from signoff.report.terminal import lines
+
+FORGED = 1
+"""Exit status of ``verify`` when something was changed."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do it; the exit status is the verdict's, or of ``verify`` 0 for good and 1 for changed."""
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except ForgedError as error:
+        sys.stderr.write(f"{error}\n")
+        return FORGED
+    except SealproofError as error:
+        sys.stderr.write(f"{error}\n")
+        return Exit.NOT_PROVEN
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return Exit.NOT_PROVEN
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fleet", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    one = commands.add_parser("run", help="run a sign-off as Avocado jobs, and merge and sign what comes of it")
+    one.set_defaults(command=_run)
+    one.add_argument("--workers", type=int, default=1, metavar="N", help="groups at a time on this machine; default: 1")
+    one.add_argument(
+        "--machine",
+        action="append",
+        default=[],
+        metavar="[USER@]HOST[:PORT]",
+        help="a machine that is reached by SSH, instead of this one; may be repeated",
+    )
+    one.add_argument("--checkout", type=Path, default=PROJECT, metavar="DIR", help="where sealproof lies on each")
+    one.add_argument("--ssh-key", type=Path, metavar="FILE", help="private key; default: what ssh itself finds")
+    one.add_argument("--known-hosts", type=Path, metavar="FILE", help="host keys; default: ~/.ssh/known_hosts")
+    one.add_argument("--each", action="store_true", help="all of it on every machine, to see what differs")
+    one.add_argument("--tries", type=int, default=3, metavar="N", help="jobs for what is lost, the first included")
+    one.add_argument("--reports", type=Path, default=PROJECT / "reports", metavar="DIR", help="where runs are kept")
+    one.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...", help="paths and options of pytest")
+
+    two = commands.add_parser("merge", help="merge parts (runs, or Avocado jobs that delivered some), and sign")
+    two.set_defaults(command=_merge)
+    two.add_argument("parts", nargs="+", type=Path, metavar="FOLDER")
+    two.add_argument("--reports", type=Path, default=PROJECT / "reports", metavar="DIR", help="where runs are kept")
+
+    three = commands.add_parser("verify", help="check a signed report; exit 0: good, 1: changed, 2: cannot be checked")
+    three.set_defaults(command=_verify)
+    three.add_argument("folder", type=Path, metavar="FOLDER")
+    three.add_argument("--key", metavar="FINGERPRINT", help="of who must have signed it; default: your own key")
+
+    four = commands.add_parser("speedup", help="what more machines would bring, from a merged run's measured parts")
+    four.set_defaults(command=_speedup)
+    four.add_argument("folder", type=Path, metavar="FOLDER")
+    four.add_argument("--machines", type=int, nargs="+", default=[1, 2, 4, 10, 100], metavar="N")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    words = [word for word in arguments.pytest if word != "--"] or []
+    if not any((PROJECT / word).exists() for word in words):
+        words.insert(0, "tests_e2e")
+    found = groups(shlex.join(words))
+    claims = sum(len(group.claims) for group in found)
+    folder = arguments.reports.resolve() / f"fleet-{new_run_id()}"
+    targets = tuple(machines.parse(one) for one in arguments.machine)
+    access = machines.Access(arguments.checkout, arguments.ssh_key, arguments.known_hosts)
+    over = ", ".join(map(str, targets)) or f"{arguments.workers} at a time on this machine"
+    _say(f"{claims} claims in {len(found)} groups: {over}")
+    alone = [(one,) for one in targets] if arguments.each else [targets]
+    parts: dict[Path, float] = {}
+    problems: list[str] = []
+    seconds: dict[str, float] = {}
+    for number, those in enumerate(alone):
+        workers = job.Workers(arguments.workers, those, access)
+        place = folder / those[0].host.replace(":", "_") / str(number) if arguments.each and those else folder
+        outcome = job.run(found, workers, place, tries=arguments.tries, say=_say)
+        parts |= outcome.parts
+        for at, took in enumerate(outcome.seconds, 1):
+            seconds[f"Avocado job {len(seconds) + 1}{' (claims that were lost)' if at > 1 else ''}"] = round(took, 1)
+        problems += _lost(outcome)
+    _say(f"Avocado's results: {folder}")
+    command = shlex.join(["python", "-m", "fleet", "run", *sys.argv[2:]])
+    return _sign(parts, arguments.reports.resolve(), command, problems, seconds)
+
+
+def _lost(outcome: job.Outcome) -> list[str]:
+    """What cannot be seen from the parts: claims that none of them has."""
+    if not outcome.lost:
+        return []
+    absent = "; ".join(f"{name}: {why}" for name, why in outcome.absent.items())
+    return [f"{len(outcome.lost)} claims were lost with their machines{f' ({absent})' if absent else ''}"]
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    parts: dict[Path, float] = {}
+    with tempfile.TemporaryDirectory(prefix="sealproof-merge-") as scratch:
+        for given in arguments.parts:
+            folder = given.resolve()
+            if (folder / "record.json").is_file():
+                parts[folder] = 0.0
+            else:
+                parts |= job.collect(folder, Path(scratch))
+        command = shlex.join(["python", "-m", "fleet", "merge", *map(str, arguments.parts)])
+        return _sign(parts, arguments.reports.resolve(), command, [], {})
+
+
+def _sign(
+    parts: Mapping[Path, float], reports: Path, command: str, problems: Sequence[str], durations: Mapping[str, float]
+) -> int:
+    """Merge, write the reports, sign them; returns the verdict's exit code."""
+    commit = project_commit(PROJECT)
+    folder = merge(parts, reports, command=command, commit=commit, problems=problems, durations=durations)
+    key = own_key(config_root())
+    put_key(folder, key)
+    report = write(folder)
+    sign(folder, key)
+    Evidence(folder).publish()
+    for line, _ in lines(report, folder, 100):
+        _say(line)
+    _say(f"signed by the key {fingerprint(key.public_key())}")
+    return report.overall.exit_code
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    key = arguments.key or fingerprint(own_key(config_root()).public_key())
+    folder = arguments.folder.resolve()
+    predicate = verify(folder, key)["predicate"]
+    counts = ", ".join(f"{len(predicate[f'{word}Tests'])} {word}" for word in ("passed", "failed", "warned"))
+    _say(f"good: {folder} is as the key {key} signed it")
+    _say(f"{predicate['verdict']}, mode {predicate['mode']}, series {predicate['series']}: {counts}")
+    _say(f"machines: {', '.join(predicate['machines'])}")
+    return 0
+
+
+def _speedup(arguments: argparse.Namespace) -> int:
+    kept = read(arguments.folder.resolve())
+    seconds = [part.seconds for part in kept.fleet.parts if part.seconds] if kept.fleet else []
+    if not seconds:
+        raise SealproofError(f"{arguments.folder} has no measured parts", stage="speed-up", hint="python -m fleet run")
+    for line in table(seconds, arguments.machines):
+        _say(line)
+    for name, took in kept.record.durations.items():
+        _say(f"measured: {name}: {took:.1f} s")
+    return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

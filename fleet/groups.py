@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Groups of claims: each becomes one Avocado test, which is one pytest run on one machine.
+
+A group costs a start of pytest and a restored host, some seconds, whatever is in it. So by default it is a file: its
+claims share that host. ``--group-size N`` cuts longer files into slices of about N claims, for many machines.
+
+Claims that judge the host (kind ``health``) belong to every group: each part looks after its own host.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.errors import UserInputError
+from common.paths import PROJECT
+from signoff.contract import Kind, load
+
+CONTRACT = PROJECT / "tests_e2e" / "contract.toml"
+COLLECTING = 120  # seconds
+_NOTHING_COLLECTED = 5  # pytest's exit status
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some claims of one file.
+
+    :ivar file: relative to the project. :ivar health: files of the health claims that go with it.
+    :ivar slice: which of how many slices of the file, from 1. :ivar claims: their ids, health apart.
+    :ivar options: pytest's, as the user gave them.
+    """
+
+    file: str
+    health: tuple[str, ...]
+    slice: tuple[int, int]
+    claims: tuple[str, ...]
+    options: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name as an Avocado test; nothing in it means anything to a shell."""
+        number, of = self.slice
+        return self.file if of == 1 else f"{self.file}:{number}of{of}"
+
+    @property
+    def arguments(self) -> list[str]:
+        """Of the pytest run."""
+        number, of = self.slice
+        cut = ["-p", "fleet.only", "--only-slice", f"{number}/{of}"] if of > 1 else []
+        return [self.file, *self.health, *cut, *self.options]
+
+
+def groups(words: str) -> list[Group]:
+    """The groups of what would be run by ``pytest WORDS``.
+
+    :param words: paths of tests and options of pytest, as in a shell, and ``--group-size``.
+    :raises UserInputError: if there is nothing to run, or pytest does not take it.
+    """
+    size, arguments = _split(words)
+    found = _collect(arguments)
+    options = tuple(_options(arguments, found))
+    of_health = {claim.id for claim in load(CONTRACT).claims if claim.kind is Kind.HEALTH}
+    by_file: dict[str, list[str]] = {}
+    health: dict[str, None] = {}
+    for file, claim in found:
+        if claim in of_health:
+            health[file] = None
+        else:
+            by_file.setdefault(file, []).append(claim)
+    if not by_file:  # the health of a host on which nothing is tried
+        every = tuple(claim for _, claim in found)
+        return [Group(next(iter(health)), tuple(health)[1:], (1, 1), every, options)]
+    made = []
+    for file, claims in by_file.items():
+        of = math.ceil(len(claims) / size) if size else 1
+        made += [
+            Group(file, tuple(health), (number + 1, of), tuple(claims[number::of]), options) for number in range(of)
+        ]
+    return made
+
+
+def asked(found: Sequence[Group]) -> list[str]:
+    """The ids of the claims of groups, health apart."""
+    return [claim for group in found for claim in group.claims]
+
+
+def _split(words: str) -> tuple[int, list[str]]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--group-size", type=int, default=0)
+    try:
+        own, rest = parser.parse_known_args(shlex.split(words))
+    except (ValueError, argparse.ArgumentError) as error:
+        raise UserInputError(f"{words!r}: {error}", stage="groups") from error
+    if own.group_size < 0:
+        raise UserInputError("--group-size is a number of claims", stage="groups")
+    return own.group_size, rest
+
+
+def _collect(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """File and claim of every test that pytest would run."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--no-header", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=COLLECTING, check=False
+    )
+    found = []
+    for line in done.stdout.splitlines():
+        file, colons, test = line.partition("::")
+        if colons and file.endswith(".py") and " " not in line:
+            found.append((file, test.rpartition("::")[2].partition("[")[0].removeprefix("test_")))
+    if done.returncode not in (0, _NOTHING_COLLECTED):
+        words = "\n".join((done.stdout + done.stderr).splitlines()[-12:])
+        raise UserInputError(f"pytest does not take {shlex.join(arguments)}\n{words}", stage="groups")
+    if not found:
+        raise UserInputError(
+            f"no test is chosen by: {shlex.join(arguments)}", stage="groups", hint="for instance: tests_e2e -k ptrace"
+        )
+    return list(dict.fromkeys(found))
+
+
+def _options(arguments: Sequence[str], found: Sequence[tuple[str, str]]) -> list[str]:
+    """The arguments that are not paths of what was collected; each group names its own file."""
+    files = {file for file, _ in found}
+
+    def is_path(word: str) -> bool:
+        there = PROJECT / word.partition("::")[0]
+        return there.exists() and any((PROJECT / file).is_relative_to(there.resolve()) for file in files)
+
+    if several := [word for word in arguments if "::" in word and is_path(word)]:
+        raise UserInputError(
+            f"a group is a file, and {several[0]} is a test", stage="groups", hint="choose tests by -k instead"
+        )
+    return [word for word in arguments if not is_path(word)]

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Avocado jobs over the groups of a sign-off, until no claim is lost any more; and the parts out of their results."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from common.errors import CommandError, SealproofError, UserInputError
+from common.processes import run_tree
+from common.store import disk_errors
+from fleet.groups import Group, asked
+from fleet.machines import Access, Machine, problem, write_configuration
+from fleet.resolver import runnable
+from fleet.runner import PART
+from signoff.merge import lost
+
+JOB_FAIL, FAIL = 2, 4
+"""Bits of Avocado's exit status (avocado.core.exit_codes): it could not do its work. A test that failed is none."""
+_TEST_LINE = re.compile(r"^ \(\S+\) ")  # of Avocado's own output: a test that ended
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Where groups run.
+
+    :ivar local: how many at a time on this machine, by the process spawner; used if ``machines`` is empty.
+    :ivar machines: one group at a time on each, by the remote spawner.
+    """
+
+    local: int = 1
+    machines: tuple[Machine, ...] = ()
+    access: Access | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the jobs brought.
+
+    :ivar parts: their folders, and the seconds each took. :ivar jobs: Avocado's own results.
+    :ivar seconds: that the jobs took. :ivar lost: claims that no part has a word on.
+    :ivar absent: machines that could not be used, and why.
+    """
+
+    parts: dict[Path, float] = field(default_factory=dict)
+    jobs: list[Path] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
+
+
+def run(groups: Sequence[Group], workers: Workers, folder: Path, *, tries: int, say: Callable[[str], None]) -> Outcome:
+    """Run the groups; those whose claims are lost (their machine went away, or their run was cut short) again.
+
+    :param folder: a new one, for Avocado's results and the parts. :param tries: jobs at most.
+    :raises UserInputError: no machine can be used. :raises SealproofError: Avocado itself failed.
+    """
+    outcome = Outcome(lost=asked(groups))
+    for number in range(1, tries + 1):
+        todo = [group for group in groups if set(group.claims) & set(outcome.lost)]
+        if not todo:
+            break
+        if number > 1:
+            say(f"{len(outcome.lost)} claims are lost: trying {len(todo)} groups again")
+        usable = _usable(workers, outcome, say)
+        try:
+            results = _avocado(todo, usable, folder / f"job-{number}", say)
+        except CommandError as error:
+            # A machine that goes away while the spawner logs in ends the whole job.
+            if not usable.machines or number == tries:
+                raise
+            say(f"job {number} broke: see {error.artefact}")
+            continue
+        outcome.jobs.append(results.parent)
+        outcome.seconds.append(float(json.loads(results.read_text(encoding="utf-8"))["time"]))
+        outcome.parts |= collect(results.parent, folder / "parts")
+        outcome.lost = lost(outcome.parts, asked(groups))
+    return outcome
+
+
+def collect(job: Path, into: Path) -> dict[Path, float]:
+    """The parts that the tests of a job delivered, unpacked, and the seconds that each took.
+
+    :param job: a folder of Avocado's results.
+    :raises UserInputError: if it is none, or a part is damaged.
+    """
+    try:
+        tests = json.loads((job / "results.json").read_text(encoding="utf-8"))["tests"]
+    except (OSError, ValueError, KeyError) as error:
+        hint = "a job's folder has results.json: ~/avocado/job-results/latest, for instance"
+        raise UserInputError(f"{job} has no results of Avocado's: {error}", stage="merge", hint=hint) from error
+    found = {}
+    for test in tests:
+        packed = Path(test["logdir"]) / PART
+        if not packed.is_file():
+            packed = job / "test-results" / Path(test["logdir"]).name / PART  # the job was moved
+        if packed.is_file():
+            found[unpack(packed, into)] = round(float(test["time"]), 3)
+    return found
+
+
+def unpack(packed: Path, into: Path) -> Path:
+    """Unpack one part; returns its folder.
+
+    Only plain files and folders below one folder are taken: it comes from another machine.
+
+    :raises UserInputError: if it is damaged or holds anything else.
+    """
+    top: set[str] = set()
+    try:
+        with disk_errors(into), tarfile.open(packed) as archive:
+            for member in archive:
+                name = PurePosixPath(member.name)
+                if name.is_absolute() or ".." in name.parts or not (member.isfile() or member.isdir()):
+                    raise UserInputError(f"{packed} holds {member.name}, which no part has", stage="merge")
+                top.add(name.parts[0])
+                place = into / name
+                if member.isdir():
+                    place.mkdir(parents=True, exist_ok=True)
+                elif (data := archive.extractfile(member)) is not None:
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_bytes(data.read())
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise UserInputError(f"{packed} is damaged: {error}", stage="merge", hint="run its group again") from error
+    if len(top) != 1:
+        raise UserInputError(f"{packed} holds {len(top)} folders, and a part is one", stage="merge")
+    return into / top.pop()
+
+
+def _usable(workers: Workers, outcome: Outcome, say: Callable[[str], None]) -> Workers:
+    """The workers without the machines that do not answer."""
+    if not workers.machines or workers.access is None:
+        return workers
+    access = workers.access
+    alive = []
+    for machine in workers.machines:
+        if why := problem(machine, access):
+            outcome.absent[str(machine)] = why
+            say(f"{machine} is left out: {why}")
+        else:
+            alive.append(machine)
+    if not alive:
+        words = "\n".join(f"{name}: {why}" for name, why in outcome.absent.items())
+        raise UserInputError(f"no machine can be used\n{words}", stage="fleet", hint="try one by ssh")
+    return Workers(workers.local, tuple(alive), access)
+
+
+def _avocado(groups: Sequence[Group], workers: Workers, folder: Path, say: Callable[[str], None]) -> Path:
+    """One job, to its end; returns its results.json.
+
+    :raises SealproofError: if there is none.
+    """
+    folder.mkdir(parents=True)
+    recipe, settings = folder / "groups.json", folder / "avocado.conf"
+    recipe.write_text(json.dumps([runnable(group).get_dict() for group in groups], indent=1), encoding="utf-8")
+    if workers.machines and workers.access is not None:
+        write_configuration(settings, workers.machines, workers.access, status_port=_free_port())
+    else:
+        settings.write_text("[run]\nspawner = process\n", encoding="utf-8")
+    command = [
+        *(sys.executable, "-m", "avocado", "--config", str(settings), "run", str(recipe), "--disable-sysinfo"),
+        *("--job-results-dir", str(folder), "--max-parallel-tasks", str(len(workers.machines) or workers.local)),
+    ]
+    # The remote spawner looks for a helper program of its own, which lies beside our Python, and leaves its files.
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    with tempfile.TemporaryDirectory(prefix="sealproof-fleet-") as scratch:
+        environment = {"PATH": path, "TMPDIR": scratch}
+        _run_avocado(command, folder / "output", environment, say)
+    results = sorted(folder.glob("job-*/results.json"))
+    if not results:
+        raise SealproofError("Avocado left no results", stage="avocado", artefact=folder / "output")
+    return results[-1]
+
+
+def _run_avocado(command: list[str], log: Path, environment: dict[str, str], say: Callable[[str], None]) -> None:
+    """:raises CommandError: if it could not do its work."""
+    try:
+        run_tree(command, log=log, stage="avocado", env=environment, on_line=lambda line: _show(line, say))
+    except CommandError as error:
+        if error.returncode & (JOB_FAIL | FAIL):
+            raise
+
+
+def _show(line: str, say: Callable[[str], None]) -> None:
+    if _TEST_LINE.match(line) and "STARTED" not in line:
+        say(line.strip())
+
+
+def _free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

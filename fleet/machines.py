@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Machines that are reached by SSH, as Avocado's remote spawner wants them.
+
+Each has a checkout of sealproof, set up (``make doctor`` there says what is missing), at the same path. The spawner
+keeps one shell open on each, in which one group runs at a time. What the runner there has to tell comes back through
+that connection (``ssh -R``), so nothing listens on a network. Host keys must be known, as with any SSH.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserInputError
+
+PROMPT = r"[#$%>]\s*$"
+SECONDS = 10  # for a machine to answer
+_TARGET = re.compile(r"(?:(?P<user>[\w.-]+)@)?(?P<host>[\w.-]+)(?::(?P<port>\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How machines are entered.
+
+    :ivar checkout: where sealproof lies on each. :ivar key: private key; None: what SSH itself finds.
+    :ivar known_hosts: their public keys; None: the user's own file.
+    """
+
+    checkout: Path
+    key: Path | None = None
+    known_hosts: Path | None = None
+
+    def options(self) -> list[str]:
+        """Of ``ssh``: nobody is asked, and a machine that does not answer is noticed after a minute."""
+        known = [f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts else []
+        words = [
+            *("BatchMode=yes", "StrictHostKeyChecking=yes", "LogLevel=ERROR", f"ConnectTimeout={SECONDS}"),
+            *("ServerAliveInterval=15", "ServerAliveCountMax=4", *known),
+        ]
+        return [part for word in words for part in ("-o", word)] + (["-i", str(self.key)] if self.key else [])
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine: whom to be on it, and where it is reached."""
+
+    user: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}:{self.port}"
+
+
+def parse(words: str) -> Machine:
+    """A machine of ``[user@]host[:port]``.
+
+    :raises UserInputError: if it is none.
+    """
+    found = _TARGET.fullmatch(words)
+    if found is None:
+        raise UserInputError(f"{words!r} is no machine: [user@]host[:port]", stage="--machine")
+    return Machine(found["user"] or "root", found["host"], int(found["port"] or 22))
+
+
+def problem(machine: Machine, access: Access) -> str:
+    """Why no group can run on a machine now; empty if one can."""
+    ready = f"cd {shlex.quote(str(access.checkout))} && .venv/bin/python -c 'import fleet.runner'"
+    command = ["ssh", *access.options(), "-p", str(machine.port), f"{machine.user}@{machine.host}", ready]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=4 * SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"it does not answer within {4 * SECONDS} s"
+    if done.returncode == 0:
+        return ""
+    words = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
+    if done.returncode == 255:  # ssh's own
+        return words
+    return f"sealproof is not set up in {access.checkout} there ({words}); there: make doctor"
+
+
+def slot(machine: Machine, access: Access, status_port: int) -> dict[str, object]:
+    """A machine in the words of the remote spawner (aexpect's ``remote_login``).
+
+    :param status_port: of Avocado's status server on this machine's loopback, and of its mouth on the machine's.
+    """
+    back = ["-o", "ExitOnForwardFailure=no", "-R", f"127.0.0.1:{status_port}:127.0.0.1:{status_port}"]
+    return {
+        "client": "ssh",
+        "host": machine.host,
+        "port": machine.port,
+        "username": machine.user,
+        "password": "",
+        "prompt": PROMPT,
+        "timeout": 3 * SECONDS,
+        "preferred_authentication": "publickey",
+        "user_known_hosts_file": str(access.known_hosts or Path.home() / ".ssh" / "known_hosts"),
+        "extra_cmdline": shlex.join([*access.options(), *back]),
+    }
+
+
+def write_configuration(path: Path, machines: Sequence[Machine], access: Access, *, status_port: int) -> None:
+    """Write the slots, and the configuration file of an Avocado job on them.
+
+    The spawner's time limits stay as they are, 4 hours for a group: from a file it takes them as text, and fails.
+
+    :param path: of the file; the slots lie beside it.
+    """
+    slots = []
+    for number, machine in enumerate(machines):
+        place = path.with_name(f"slot-{number}.json")
+        place.write_text(json.dumps(slot(machine, access, status_port)), encoding="utf-8")
+        slots.append(str(place))
+    # The shell stays the same: what is set before one group still holds for the next.
+    enter = f"cd {shlex.quote(str(access.checkout))} && export PATH={shlex.quote(f'{access.checkout}/.venv/bin')}:$PATH"
+    lines = [
+        "[spawner.remote]",
+        f"slots = {json.dumps(slots)}",
+        f"setup_hook = {enter}",
+        "[run]",
+        "spawner = remote",
+        "status_server_auto = False",
+        f"status_server_listen = 127.0.0.1:{status_port}",
+        f"status_server_uri = 127.0.0.1:{status_port}",
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

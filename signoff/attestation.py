@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A run's folder signed, and the signature checked.
+
+``attestation.json`` is a DSSE envelope around an in-toto statement (https://in-toto.io/Statement/v1) with the
+predicate test-result (https://in-toto.io/attestation/test-result/v0.1). Its subjects are the reports and ``SHA256SUMS``
+of the run, and the ``SHA256SUMS`` of each part; the run's own in turn names every other file of the folder.
+``signing-key.pub`` beside it is the public key.
+
+Each user has a key of his own, made when it is first needed. A key that comes with a report vouches for nothing:
+whoever changes the one can change the other. So a signature is good only by a key that the reader knows from elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import CryptoSigner, SSlibKey
+
+from common.errors import SealproofError, UserInputError
+from common.store import disk_errors
+from signoff.evidence import ATTESTATION, SUMS, Evidence
+from signoff.keys import PUBLIC_KEY, fingerprint
+from signoff.report.data import Report, assemble
+from signoff.verdict import Status
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
+_REPORTS = ("signoff.html", "signoff.json", "junit.xml", "contract.toml")
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
+class ForgedError(SealproofError):
+    """A signed folder is not what was signed."""
+
+    stage = "verify"
+
+
+def sign(folder: Path, key: Ed25519PrivateKey) -> Path:
+    """Sign a run whose reports are written and whose key is laid in; returns the attestation's path.
+
+    :raises UserInputError: if it is no run's folder.
+    """
+    Evidence(folder).seal()
+    payload = json.dumps(_statement(folder, assemble(folder)), sort_keys=True, separators=(",", ":")).encode()
+    envelope = Envelope(payload, PAYLOAD_TYPE, {})
+    public = key.public_key()
+    envelope.sign(CryptoSigner(key, SSlibKey.from_crypto(public, keyid=fingerprint(public))))
+    path = folder / ATTESTATION
+    with disk_errors(folder):
+        path.write_bytes(_text(envelope))
+    return path
+
+
+def verify(folder: Path, key: str) -> dict[str, Any]:
+    """Check a signed folder: the signature, and every byte of every file.
+
+    :param key: fingerprint of the key that must have signed it.
+    :returns: the statement. :raises ForgedError: if anything was changed, added or taken away, or another key signed.
+    :raises UserInputError: if there is nothing to check, or ``key`` is no fingerprint.
+    """
+    if not _FINGERPRINT.fullmatch(key):
+        raise UserInputError(f"{key!r} is no fingerprint: 64 hexadecimal digits", stage="verify")
+    path = folder / ATTESTATION
+    if not path.is_file():
+        raise UserInputError(f"{folder} is not signed: there is no {ATTESTATION}", stage="verify")
+    statement = _signed(path, _public_key(folder / PUBLIC_KEY, key))
+    for subject in statement["subject"]:
+        _is(folder / subject["name"], subject["digest"]["sha256"])
+    _every_file(folder)
+    return statement
+
+
+def _statement(folder: Path, report: Report) -> dict[str, Any]:
+    parts = [part.folder for part in report.fleet.parts] if report.fleet else []
+    names = [*_REPORTS, PUBLIC_KEY, SUMS, *(f"{part}/{SUMS}" for part in parts if (folder / part / SUMS).is_file())]
+    by_status = {status: [row.claim.id for row in report.rows if row.result.status is status] for status in Status}
+    kernels = {one.build_id: one for one in ([report.record.kernel] if report.record.kernel else [])}
+    if report.fleet:
+        kernels |= {part.kernel.build_id: part.kernel for part in report.fleet.parts if part.kernel}
+    return {
+        "_type": STATEMENT,
+        "subject": [{"name": name, "digest": {"sha256": _sha256(folder / name)}} for name in names],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "result": "PASSED" if report.overall.exit_code == 0 else "FAILED",
+            "configuration": [
+                {"name": "contract.toml", "digest": {"sha256": _sha256(folder / "contract.toml")}},
+                *(
+                    {"name": f"Linux {one.release} .config", "digest": {"sha256": one.config_sha256}}
+                    for one in kernels.values()
+                ),
+            ],
+            "passedTests": by_status[Status.PASS],
+            "warnedTests": by_status[Status.SKIP],
+            "failedTests": by_status[Status.FAIL] + by_status[Status.ERROR] + by_status[Status.MISS],
+            # Beyond the predicate's own fields, as its rules allow.
+            "verdict": report.overall.word,
+            "mode": report.record.mode,
+            "series": report.record.series,
+            "kernels": sorted(kernels),
+            "machines": list(dict.fromkeys(part.machine for part in report.fleet.parts))
+            if report.fleet
+            else [report.record.machine],
+        },
+    }
+
+
+def _text(envelope: Envelope) -> bytes:
+    """The one way in which an envelope is written, so that a changed byte shows even where it means nothing."""
+    return (json.dumps(envelope.to_dict(), sort_keys=True, indent=1) + "\n").encode()
+
+
+def _public_key(path: Path, key: str) -> SSlibKey:
+    try:
+        public = load_pem_public_key(path.read_bytes())
+        found = fingerprint(public)
+    except (OSError, ValueError) as error:
+        raise ForgedError(f"the key {path} cannot be read: {error}") from error
+    if found != key:
+        raise ForgedError(
+            f"it is signed by the key {found}, not by {key}",
+            hint="if you have that fingerprint from the signer, and not from the report: --key FINGERPRINT",
+        )
+    return SSlibKey.from_crypto(public, keyid=found)
+
+
+def _signed(path: Path, public: SSlibKey) -> dict[str, Any]:
+    try:
+        content = path.read_bytes()
+        envelope = Envelope.from_dict(json.loads(content))
+        envelope.verify([public], 1)
+        statement: dict[str, Any] = json.loads(envelope.payload)
+        kind = (envelope.payload_type, statement["_type"], statement["predicateType"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, VerificationError) as error:
+        raise ForgedError(f"the signature in {path} is not good: {error}") from error
+    if kind != (PAYLOAD_TYPE, STATEMENT, PREDICATE) or content != _text(envelope):
+        raise ForgedError(f"{path} is not written as sealproof writes it")
+    return statement
+
+
+def _every_file(folder: Path) -> None:
+    """The signed checksums name every file but themselves and the signature, and all are as they say."""
+    lines = [line.partition("  ") for line in (folder / SUMS).read_text(encoding="utf-8").splitlines()]
+    listed = {name: sha256 for sha256, _, name in lines}
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
+    if strange := sorted(there - set(listed) - {SUMS, ATTESTATION}):
+        raise ForgedError(f"files that were not there when it was signed: {', '.join(strange)}")
+    for name, sha256 in listed.items():
+        _is(folder / name, sha256)
+
+
+def _is(path: Path, sha256: str) -> None:
+    try:
+        found = _sha256(path)
+    except OSError as error:
+        raise ForgedError(f"{path} cannot be read: {error}") from error
+    if found != sha256:
+        raise ForgedError(f"{path} was changed after it was signed")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Many runs, each of a part of the contract and perhaps on another machine, become one.
+
+What must be the same in all parts: the contract to the byte, the mode, the series with its patches, the commit of this
+project. Kernels may differ beyond that (a machine may need another configuration): the report lists them.
+
+Which word on a claim counts:
+
+- Only what was tried. That a part did not run a claim says nothing, as long as another did.
+- A part that was cut short proves nothing, as nobody has looked whether its host was well: only a FAIL of it counts.
+  Its other claims are lost, and to be tried again.
+- The worst that any other part said: FAIL, ERROR, MISS, PASS, SKIP. SKIP is last, as what one machine cannot try
+  another can.
+- Claims about the health of the host are of every part: each part that tried anything must have looked.
+
+The merged run's folder is one like any other, with the parts in it as they came::
+
+    reports/<run id>/
+        record.json  contract.toml  planned.json  claims.jsonl
+        fleet.json                which part ran where, and what each said on each claim
+        parts/<run id>/           each part, byte for byte
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserInputError
+from common.store import disk_errors
+from signoff.contract import Kind
+from signoff.evidence import SUMS, Evidence, Kept, read
+from signoff.fleet import WORST_FIRST, Fleet, Part, Word
+from signoff.record import Record, new_run_id
+from signoff.results import CheckRun, Result, tried
+from signoff.verdict import Status
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A part and where it was found."""
+
+    folder: Path
+    kept: Kept
+    contract: bytes
+    part: Part
+
+
+def merge(
+    parts: Mapping[Path, float],
+    reports: Path,
+    *,
+    command: str,
+    commit: str,
+    problems: Sequence[str] = (),
+    durations: Mapping[str, float] | None = None,
+) -> Path:
+    """Make one run of many.
+
+    :param parts: their folders, and how long each took in seconds (0: not known).
+    :param reports: where runs are kept. :param command: repeats all of it. :param commit: of this project.
+    :param problems: what makes the whole no proof, beside what the parts say. :param durations: seconds, by what.
+    :returns: the merged run's folder; its reports are not written yet.
+    :raises UserInputError: if the parts do not go together, or one is damaged or given twice.
+    """
+    sources = [_source(folder, seconds) for folder, seconds in parts.items()]
+    _go_together(sources)
+    contract = sources[0].kept.contract
+    record = dataclasses.replace(_record(sources, command, commit, problems), durations=durations or {})
+    evidence = Evidence.create(reports, record.run, sources[0].folder / "contract.toml")
+    with disk_errors(reports):
+        for source in sources:
+            shutil.copytree(source.folder, evidence.folder / source.part.folder)
+    chosen = {claim.id: _choose(claim.id, claim.kind, sources) for claim in contract.claims}
+    evidence.write_planned({name: words for one in sources for name, words in one.kept.planned.items()})
+    words = {name: tuple(_word(*one) for one in said) for name, said in chosen.items() if said}
+    evidence.write_fleet(Fleet(tuple(source.part for source in sources), words))
+    for said in chosen.values():
+        if said:
+            evidence.append(_one(said))
+    evidence.write_record(record)
+    return evidence.folder
+
+
+def lost(parts: Collection[Path], asked: Collection[str]) -> list[str]:
+    """Of the claims that were asked for, those that no part has a word on that counts, in the order asked for."""
+    kept = [read(folder) for folder in parts]
+    heard = {one.id for each in kept for one in each.results if _counts(each, one)}
+    return [name for name in asked if name not in heard]
+
+
+def _source(folder: Path, seconds: float) -> _Source:
+    kept = read(folder)
+    if kept.fleet is not None:
+        raise UserInputError(f"{folder} is merged already", stage="merge", hint="name the parts it was made of")
+    if kept.record.ended:
+        _intact(folder)
+    return _Source(folder, kept, (folder / "contract.toml").read_bytes(), Part.of(kept.record, seconds))
+
+
+def _intact(folder: Path) -> None:
+    """A part that came to its end has checksums, and they hold.
+
+    :raises UserInputError: if not.
+    """
+    try:
+        listed = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        wrong = [name for sum_, _, name in (line.partition("  ") for line in listed) if sum_ != _sha256(folder / name)]
+    except OSError as error:
+        raise UserInputError(f"{folder} is damaged: {error}", stage="merge", hint="fetch this part again") from error
+    if wrong:
+        raise UserInputError(
+            f"{folder} is damaged: not as {SUMS} says: {', '.join(wrong)}", stage="merge", hint="fetch this part again"
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def _go_together(sources: Sequence[_Source]) -> None:
+    if not sources:
+        raise UserInputError(
+            "there is no part to merge", stage="merge", hint="no machine has delivered anything: look at the job's logs"
+        )
+    if len({one.part.run for one in sources}) != len(sources):
+        raise UserInputError("a part is named twice", stage="merge", hint="name each run's folder once")
+    known = [one for one in sources if one.kept.record.kernel is not None]
+    _same("contract", [(one, hashlib.sha256(one.contract).hexdigest()) for one in sources])
+    _same("mode", [(one, one.kept.record.mode) for one in sources])
+    _same("commit of sealproof", [(one, one.kept.record.commit) for one in sources])
+    _same("series", [(one, one.kept.record.series) for one in known])
+    _same("patches of the series", [(one, _patches(one.kept.record)) for one in known])
+
+
+def _same(what: str, values: Sequence[tuple[_Source, str]]) -> None:
+    """:raises UserInputError: if the values differ; names a part of each."""
+    of = {value: source for source, value in reversed(values)}
+    if len(of) > 1:
+        found = "; ".join(f"{value or 'none'} in {one.folder} ({one.part.machine})" for value, one in of.items())
+        raise UserInputError(
+            f"the parts do not go together: not the same {what}: {found}",
+            stage="merge",
+            hint="only parts of one sign-off can be merged: the same checkout, contract, mode and series everywhere",
+        )
+
+
+def _patches(record: Record) -> str:
+    patches = record.kernel.patches if record.kernel else ()
+    return hashlib.sha256("".join(f"{one.sha256} {one.name}\n" for one in patches).encode()).hexdigest()
+
+
+def _record(sources: Sequence[_Source], command: str, commit: str, problems: Sequence[str]) -> Record:
+    """The merged run's identity: what the parts have in common."""
+    records = [source.kept.record for source in sources]
+    known = next((one for one in records if one.kernel is not None), records[0])
+    of_parts = [f"{one.part.machine}: {words}" for one in sources if not one.part.cut_short for words in _problems(one)]
+    tiers = {one.tier for one in records if one.tier is not None}
+    if len(tiers) > 1:
+        of_parts.append(f"parts of different tiers ({', '.join(sorted(tiers))}): sign each tier off on its own")
+    facts = [source.part.facts for source in sources if source.part.facts]
+    common = {name: value for name, value in known.host.items() if all(one.get(name) == value for one in facts)}
+    return Record(
+        run=new_run_id(),
+        started=min(one.started for one in records),
+        ended=max(one.ended or one.started for one in records),
+        mode=known.mode,
+        command=command,
+        commit=commit,
+        tier=known.tier,
+        series=known.series,
+        kernel=known.kernel,
+        host={"machines": ", ".join(dict.fromkeys(source.part.machine for source in sources)), **common},
+        problems=tuple(dict.fromkeys([*problems, *of_parts])),
+    )
+
+
+def _problems(source: _Source) -> tuple[str, ...]:
+    return source.kept.record.problems
+
+
+def _counts(kept: Kept, result: Result) -> bool:
+    """Whether a part's result is a word on the claim."""
+    if kept.record.cut_short:
+        return result.status is Status.FAIL
+    return tried(result)
+
+
+def _choose(name: str, kind: Kind, sources: Sequence[_Source]) -> list[tuple[_Source, Result]]:
+    """What the parts said of a claim, the one that counts first."""
+    found = []
+    for source in sources:
+        results = source.kept.results
+        counted = [one for one in results if _counts(source.kept, one)]
+        mine = [one for one in counted if one.id == name]
+        if kind is Kind.HEALTH and counted and not mine and not source.part.cut_short:
+            # It tried something, and did not look whether its host was well afterwards.
+            mine = [one for one in results if one.id == name]
+        found += [(source, one) for one in mine]
+    return sorted(found, key=lambda one: WORST_FIRST.index(one[1].status))
+
+
+def _word(source: _Source, result: Result) -> Word:
+    return Word(source.part.run, result.status, result.why)
+
+
+def _one(said: Sequence[tuple[_Source, Result]]) -> Result:
+    """One result of many, with the evidence of all that say the same."""
+    first = said[0][1]
+    same = [(source, one) for source, one in said if one.status is first.status]
+    files = [f"{source.part.folder}/{name}" for source, one in same for name in one.evidence]
+    checks: list[CheckRun] = list(first.checks)
+    observed = first.observed
+    if len(same) > 1:
+        checks = [
+            dataclasses.replace(check, name=f"{source.part.machine}, {source.part.run[-6:]}: {check.name}")
+            for source, one in same
+            for check in one.checks
+        ]
+        observed = f"{observed} (the first of {len(same)} parts that say {first.status})" if observed else ""
+    seconds = round(sum(one.seconds for _, one in same), 3)
+    return dataclasses.replace(first, evidence=tuple(files), checks=tuple(checks), observed=observed, seconds=seconds)
