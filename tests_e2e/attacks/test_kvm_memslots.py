@@ -54,7 +54,7 @@ def test_memory_slot_added_again_leaves_private_page_private(attack: Attack) -> 
 
 
 def test_memory_slot_that_moves_shows_no_private_page(claim: Trial, attack: Attack) -> None:
-    """QEMU cannot load a private page while it gives the guest a second slot over it, moves that slot, and deletes it."""
+    """QEMU cannot load a private page over which it adds a second memory slot, moves that, and deletes it."""
     host = attack.host
     with attack.puppeteer(host) as puppeteer:
         found = [_moved(host, puppeteer, guest) for guest in host.guests]
