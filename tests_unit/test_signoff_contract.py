@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from common.errors import UserInputError
 from common.paths import PROJECT
-from signoff.contract import Class, Kind, Mode, ProbeClaim, load
+from signoff.contract import Class, Kind, Mode, ProbeClaim, WorkClaim, load
 from signoff.observation import State
 from tests_unit.signoff_samples import READ, REFUSED, probe
 
@@ -77,6 +77,16 @@ def test_other_faults_of_the_file_are_named(tmp_path):
 def test_an_outcome_that_proves_nothing_is_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         probe(**changes)
+
+
+def test_a_boundary_that_shows_no_canary_is_told_by_checks(tmp_path):
+    path = tmp_path / "contract.toml"
+    path.write_text(WORKS.replace('"legitimate"', '"boundary"').replace('"devices"', '"kvm"'))
+    (claim,) = load(path).claims
+    assert isinstance(claim, WorkClaim)
+    assert claim.kind is Kind.BOUNDARY
+    # An attack never is: it would have no control.
+    assert "plain" in faults(tmp_path, WORKS.replace('"legitimate"', '"attack"').replace('"devices"', '"kvm"'))
 
 
 def test_a_boundary_may_be_open():
