@@ -462,16 +462,19 @@ def test_documented_structures_and_numbers_are_those_of_the_header(tmp_path: Pat
     source = tmp_path / "layout.c"
     source.write_text(
         f'#include "{UAPI}"\n'
-        '#include <stdio.h>\nint main(void) { printf("[%zu,%zu,%zu,%u,%u,%u,%u,%u,%u,%u]",\n'
+        '#include <stdio.h>\nint main(void) { printf("[%zu,%zu,%zu,%zu,%zu,%u,%u,%u,%u,%u,%u,%u,%u,%u]",\n'
         "sizeof(struct sealproof_canary), sizeof(struct sealproof_attack), sizeof(struct sealproof_exit),\n"
+        "sizeof(struct sealproof_string), sizeof(struct sealproof_descriptors),\n"
         "(unsigned)SEALPROOF_CANARY_PLANT, (unsigned)SEALPROOF_CANARY_READ,\n"
         "(unsigned)SEALPROOF_CANARY_SHARE, (unsigned)SEALPROOF_CANARY_UNSHARE, (unsigned)SEALPROOF_CANARY_STATE,\n"
-        "(unsigned)SEALPROOF_ATTACK, (unsigned)SEALPROOF_EXITS); }\n"
+        "(unsigned)SEALPROOF_ATTACK, (unsigned)SEALPROOF_EXITS, (unsigned)SEALPROOF_STRING,\n"
+        "(unsigned)SEALPROOF_DESCRIPTORS); }\n"
     )
     subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "layout", source], check=True)
     told = json.loads(subprocess.check_output([tmp_path / "layout"]))
-    layouts = ["<IIQQ", "<IIQQQqQ", "<IiIIQII"]
+    layouts = ["<IIQQ", "<IIQQQqQ", "<IiIIQII", "<8IQQQq", "<12I"]
     numbers = [0xC0185301, 0xC0185302, 0xC0185303, 0xC0185304, 0xC0185305, 0xC0305310, 0xC2205330]
+    numbers += [0xC0405340, 0xC0305341]
     assert told == [*map(struct.calcsize, layouts), *numbers]
     text = UAPI.read_text()
     assert all(words in text for words in (*layouts, *map(hex, numbers)))
@@ -711,6 +714,21 @@ def test_same_seed_makes_the_same_cases(programs: Path) -> None:
 def test_emulator_check_refuses_what_it_does_not_know(programs: Path) -> None:
     for argv in (["mov"], ["mov", "3"], ["sing", "1"], ["mov", "1", "5", "public"]):
         assert subprocess.run([programs / "check_emulation", *argv], check=False, capture_output=True).returncode == 2
+
+
+def test_atomic_check_loses_nothing_where_nothing_is_emulated(tmp_path: Path) -> None:
+    source = (SOURCES / "check_atomic.c").read_text()
+    native = re.sub(r'#define PREFIX ".*', '#define PREFIX ""', source)
+    assert native != source
+    (tmp_path / "native.c").write_text(native)
+    command = ["gcc", "-O2", "-static", "-I", SOURCES, "-o", tmp_path / "native", tmp_path / "native.c"]
+    subprocess.run(command, check=True)
+    if len(os.sched_getaffinity(0) & {0, 1}) < 2:
+        pytest.skip("needs CPUs 0 and 1")
+    *locked, unlocked = lines_of(tmp_path / "native", "20000", "2000")
+    assert len(locked) == 5
+    assert all(check["expected"] == check["got"] and check["emulated"] >= 2000 for check in locked)
+    assert unlocked["name"] == "without lock some are lost"
 
 
 def test_the_clock_check_measures(programs: Path) -> None:
