@@ -22,7 +22,7 @@ from guest_images.rootfs import RootFs
 RECIPE = PROJECT / "guest_images"
 HOST_FILES = {"init": 0o755, "inittab": 0o644, "sshd_config": 0o600}
 HOST_MODULES = ("host_attack.ko", "host_exits.ko", "host_oracle.ko")
-GUEST_MODULE = "guest_canary.ko"
+GUEST_MODULES = ("guest_canary.ko", "guest_emulation.ko")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class Payload:
     key: str
 
 
-def _initramfs(base: bytes, programs: Programs, module: bytes, keys: Keys) -> bytes:
+def _initramfs(base: bytes, programs: Programs, modules: Path, keys: Keys) -> bytes:
     """The guest's initramfs: Debian's part, and ours behind it (the kernel takes archives in a row)."""
     files = _programs("sealproof", programs)
     files["init"] = File((RECIPE / "guest" / "init").read_bytes(), 0o755)
-    files[f"sealproof/{GUEST_MODULE}"] = File(module)
+    files |= {f"sealproof/{name}": File((modules / name).read_bytes()) for name in GUEST_MODULES}
     files["etc/dropbear/host_key"] = File((keys.folder / "guest_dropbear").read_bytes(), 0o600)
     files["root/.ssh/authorized_keys"] = File((keys.public("client") + "\n").encode(), 0o600)
     return base + newc(files)
@@ -67,10 +67,9 @@ def payload(store: Store, root: RootFs, programs: Programs, modules: Path, kerne
     )
 
     def make(folder: Path) -> None:
-        module = (modules / GUEST_MODULE).read_bytes()
         files: dict[str, File | Link] = {
             "guest/bzImage": File(kernel.read_bytes()),
-            "guest/initramfs": File(_initramfs(root.guest_base.read_bytes(), programs, module, keys)),
+            "guest/initramfs": File(_initramfs(root.guest_base.read_bytes(), programs, modules, keys)),
             **{f"modules/{name}": File((modules / name).read_bytes()) for name in HOST_MODULES},
             **{f"host/{name}": File((RECIPE / "host" / name).read_bytes(), mode) for name, mode in HOST_FILES.items()},
             "keys/host_key": File((keys.folder / "host").read_bytes(), 0o600),

@@ -46,6 +46,7 @@ def parts(tmp_path: Path) -> Parts:
         "modules/host_exits.ko": b"exits",
         "modules/host_oracle.ko": b"oracle",
         "modules/guest_canary.ko": b"canary",
+        "modules/guest_emulation.ko": b"emulation",
         "programs/sealproof": b"all of them",
         "programs/.used": b"",
         "root/guest-base.cpio": newc({"bin/busybox": File(b"busybox", 0o755)}),
@@ -98,6 +99,7 @@ def test_guests_initramfs_is_debians_part_and_ours_behind_it(parts: Parts, tmp_p
     assert found["sealproof/sealproof"] == (b"all of them", 0o755)
     assert (guest / "sealproof" / "nonce").readlink() == Path("sealproof")
     assert found["sealproof/guest_canary.ko"][0] == b"canary"
+    assert found["sealproof/guest_emulation.ko"][0] == b"emulation"
     assert found["init"][1] == 0o755
     assert found["etc/dropbear/host_key"] == ((parts.keys.folder / "guest_dropbear").read_bytes(), 0o600)
     assert found["root/.ssh/authorized_keys"] == (f"{parts.keys.public('client')}\n".encode(), 0o600)

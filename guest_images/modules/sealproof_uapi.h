@@ -213,4 +213,44 @@ struct sealproof_exits {
 
 #define SEALPROOF_EXITS	_IOWR('S', 0x30, struct sealproof_exits)	/* 0xc2205330 */
 
+/* ---- guest_emulation.ko: what KVM carries out for ring 0 of the guest ---- */
+
+#define SEALPROOF_EMULATION_NAME	"sealproof-emulation"	/* below /dev */
+#define SEALPROOF_STRING_BYTES	(2 * SEALPROOF_PAGE_BYTES)
+
+/*
+ * struct.Struct("<8IQQQq"), 64 bytes: "rep ins" or "rep outs" with memory of the kernel's, which is first filled from buffer and then copied there.
+ */
+struct sealproof_string {
+	__u32 port;
+	__u32 width;	/* of an element: 1, 2 or 4 bytes */
+	__u32 is_input;
+	__u32 by_prefix;	/* by the forced-emulation prefix; else by the access itself */
+	__u32 backward;
+	__u32 by_elements;	/* no string instruction at all, but one after the other with a register between */
+	__u32 shared;	/* with the host; else the guest's own */
+	__u32 offset;	/* of the first element in the memory, bytes */
+	__u64 count;	/* of elements; all must lie in the memory, or -EINVAL */
+	__u64 buffer;	/* SEALPROOF_STRING_BYTES of the caller's */
+	__u64 left;	/* out: rcx afterwards */
+	__s64 moved;	/* out: how far rsi or rdi went */
+};
+
+#define SEALPROOF_STRING	_IOWR('S', 0x40, struct sealproof_string)	/* 0xc0405340 */
+
+/*
+ * struct.Struct("<12I"), 48 bytes: a table of descriptors in memory, private or shared, put to use: lgdt, sgdt, mov to es, a far return, ltr, str, lldt,
+ * sldt. Then the kernel's own is back.
+ */
+struct sealproof_descriptors {
+	__u32 by_prefix;	/* in: emulated; else by the processor itself */
+	__u32 shared;	/* in */
+	__u32 es, tr, ldt;	/* out: the selectors that were in use */
+	__u32 stored_size, stored_right;	/* out: what sgdt stored: the limit, and whether the address is that of lgdt */
+	__u32 data, code, tss, system;	/* out: the types of the descriptors afterwards */
+	__u32 zero;
+};
+
+#define SEALPROOF_DESCRIPTORS	_IOWR('S', 0x41, struct sealproof_descriptors)	/* 0xc0305341 */
+
 #endif

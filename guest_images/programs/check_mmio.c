@@ -7,24 +7,11 @@
  * Each access leaves the guest, is decoded by KVM and carried out by QEMU.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-
 #include "check.h"
+#include "edu.h"
 
-#define DEVICES "/sys/bus/pci/devices"
-#define BAR_BYTES 0x1000	/* what we use of 1 MiB */
 #define ROUNDS 8
 #define PATIENCE_NS 5000000000ull
-
-/* Registers below 0x80 take 4-byte accesses only, those above 4 or 8. */
-#define IDENTIFICATION 0x00	/* 0xRRrr00ed, RR.rr the version: 1.0 */
-#define LIVENESS 0x04		/* reads back inverted */
-#define FACTORIAL 0x08		/* reads back its factorial, modulo 2^32 */
-#define STATUS 0x20		/* bit 0: the factorial is being computed */
-#define DMA_SOURCE 0x80		/* reads back as written */
-#define DMA_DESTINATION 0x88
 
 static volatile unsigned char *bar;
 
@@ -46,54 +33,6 @@ static uint64_t load8(int at)
 static void store8(int at, uint64_t value)
 {
 	*(volatile uint64_t *)(bar + at) = value;
-}
-
-static bool file_says(const char *folder, const char *name, const char *expected)
-{
-	char path[512], line[64] = "";
-	FILE *file;
-
-	snprintf(path, sizeof(path), DEVICES "/%s/%s", folder, name);
-	file = fopen(path, "re");
-	if (!file)
-		return false;
-	bool same = fgets(line, sizeof(line), file) && !strcmp(strtok(line, "\n"), expected);
-
-	fclose(file);
-	return same;
-}
-
-static void open_device(void)
-{
-	DIR *folder = opendir(DEVICES);
-	struct dirent *entry;
-	char path[512];
-	int fd;
-
-	if (!folder)
-		cannot("read " DEVICES);
-	while ((entry = readdir(folder))) {
-		if (file_says(entry->d_name, "vendor", "0x1234") && file_says(entry->d_name, "device", "0x11e8"))
-			break;
-	}
-	if (!entry) {
-		errno = ENODEV;
-		cannot("find the edu device (PCI 1234:11e8)");
-	}
-	snprintf(path, sizeof(path), DEVICES "/%s/enable", entry->d_name);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, "1", 1) != 1)
-		cannot("enable the edu device");
-	close(fd);
-	snprintf(path, sizeof(path), DEVICES "/%s/resource0", entry->d_name);
-	fd = open(path, O_RDWR | O_SYNC | O_CLOEXEC);
-	if (fd < 0)
-		cannot("open the edu device's BAR 0");
-	bar = mmap(NULL, BAR_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (bar == MAP_FAILED)
-		cannot("map the edu device's BAR 0");
-	close(fd);
-	closedir(folder);
 }
 
 static uint32_t factorial(uint32_t n)
@@ -135,7 +74,7 @@ int main(int argc, char **argv)
 	uint64_t seed = number_argument(argc, argv, 1, clock_ns(CLOCK_REALTIME));
 	uint64_t expected[2 * ROUNDS] = { 0x010000ed }, got[2 * ROUNDS];
 
-	open_device();
+	bar = map_edu(NULL);
 	got[0] = load4(IDENTIFICATION);
 	report("mmio identification, 4-byte load", expected, got, 1, 8);
 	for (int i = 0; i < ROUNDS; i++) {

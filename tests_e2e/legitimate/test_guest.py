@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import json
-import secrets
 
 from host_setup.hosts.base import HOST_PROGRAMS, Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import Check
 from signoff.trial import Trial
-from tests_e2e.support.checks import checks, works
+from tests_e2e.support.checks import checks, seed, works
 
 DISK = "/dev/vda"
 DISK_MIB = 8
@@ -22,11 +21,6 @@ HOST_SEEN_BY_GUEST = "10.0.2.2"  # QEMU's user-mode network leads there to the h
 def test_guest_mmio_load_and_store_are_emulated(claim: Trial, host: Host) -> None:
     """Loads and stores of the guest on an emulated device carry the right values."""
     works(claim, host, lambda guest: checks(guest, "check_mmio", seed()))
-
-
-def test_guest_lock_cmpxchg_is_emulated(claim: Trial, host: Host) -> None:
-    """A lock cmpxchg that KVM emulates gives the same memory, registers and flags as the processor's own."""
-    works(claim, host, lambda guest: checks(guest, "check_cmpxchg", seed()))
 
 
 def test_guest_virtio_disk_keeps_data(claim: Trial, host: Host) -> None:
@@ -67,8 +61,3 @@ def test_guest_shares_and_takes_back_pages(claim: Trial, host: Host) -> None:
 def test_guest_bad_requests_are_refused(claim: Trial, host: Host) -> None:
     """Requests about protected memory that make no sense, or come from ring 3, are refused and change nothing."""
     works(claim, host, lambda guest: checks(guest, "check_requests"))
-
-
-def seed() -> str:
-    """A fresh seed for a check's pattern; it stands in the evidence."""
-    return str(secrets.randbits(32))

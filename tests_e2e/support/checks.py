@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 
 from host_setup.hosts.base import Host
@@ -25,13 +26,21 @@ def works(claim: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> No
         claim.legitimate(subject, control, protected=host.guest.protected)
 
 
-def checks(guest: Guest, *argv: str) -> list[Check]:
+def checks(guest: Guest, *argv: str, seconds: float = 30) -> list[Check]:
     """Run a check program in the guest.
 
-    :param argv: its name and arguments.
+    :param argv: its name and arguments. :param seconds: that it may take.
     :raises ChannelError: it could not do its work; that is no wrong result, but none at all.
     """
-    return [Check(found["name"], _text(found["expected"]), _text(found["got"])) for found in guest.checks(*argv)]
+    return [
+        Check(found["name"], _text(found["expected"]), _text(found["got"]))
+        for found in guest.checks(*argv, seconds=seconds)
+    ]
+
+
+def seed() -> str:
+    """A fresh seed for a check's pattern; it stands in the evidence."""
+    return str(secrets.randbits(32))
 
 
 def _text(value: object) -> str:

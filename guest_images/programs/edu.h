@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QEMU's "edu" device (its docs/specs/edu.rst describes the registers), mapped into the program.
+ */
+#ifndef EDU_H
+#define EDU_H
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "check.h"
+
+#define DEVICES "/sys/bus/pci/devices"
+#define EDU_BYTES 0x1000	/* what we use of 1 MiB */
+
+/* Registers below 0x80 take 4-byte accesses only, those above 4 or 8. */
+#define IDENTIFICATION 0x00	/* 0xRRrr00ed, RR.rr the version: 1.0 */
+#define LIVENESS 0x04		/* reads back inverted */
+#define FACTORIAL 0x08		/* reads back its factorial, modulo 2^32 */
+#define STATUS 0x20		/* bit 0: the factorial is being computed */
+#define DMA_SOURCE 0x80		/* this and the next two read back as written, 8 bytes each; 4 bytes clear the others */
+#define DMA_DESTINATION 0x88
+#define DMA_COUNT 0x90
+#define DMA_COMMAND 0x98
+
+static inline bool file_says(const char *folder, const char *name, const char *expected)
+{
+	char path[512], line[64] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), DEVICES "/%s/%s", folder, name);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	bool same = fgets(line, sizeof(line), file) && !strcmp(strtok(line, "\n"), expected);
+
+	fclose(file);
+	return same;
+}
+
+/* Maps the device's registers, anywhere or at that address. */
+static inline volatile unsigned char *map_edu(void *where)
+{
+	DIR *folder = opendir(DEVICES);
+	struct dirent *entry;
+	char path[512];
+	int fd;
+
+	if (!folder)
+		cannot("read " DEVICES);
+	while ((entry = readdir(folder))) {
+		if (file_says(entry->d_name, "vendor", "0x1234") && file_says(entry->d_name, "device", "0x11e8"))
+			break;
+	}
+	if (!entry) {
+		errno = ENODEV;
+		cannot("find the edu device (PCI 1234:11e8)");
+	}
+	snprintf(path, sizeof(path), DEVICES "/%s/enable", entry->d_name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "1", 1) != 1)
+		cannot("enable the edu device");
+	close(fd);
+	snprintf(path, sizeof(path), DEVICES "/%s/resource0", entry->d_name);
+	fd = open(path, O_RDWR | O_SYNC | O_CLOEXEC);
+	if (fd < 0)
+		cannot("open the edu device's BAR 0");
+	void *bar = mmap(where, EDU_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | (where ? MAP_FIXED_NOREPLACE : 0), fd, 0);
+
+	if (bar == MAP_FAILED || (where && bar != where))
+		cannot("map the edu device's BAR 0");
+	close(fd);
+	closedir(folder);
+	return bar;
+}
+
+#endif

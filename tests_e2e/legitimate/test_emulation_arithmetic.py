@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Instructions that compute in memory, carried out by KVM's emulator."""
+
+from __future__ import annotations
+
+from host_setup.hosts.base import Host
+from signoff.trial import Trial
+from tests_e2e.support.emulation import emulated
+
+
+def test_guest_cmpxchg_of_1_byte_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out cmpxchg, locked and not, of 1 byte as the processor does."""
+    emulated(claim, host, "cmpxchg", 1)
+
+
+def test_guest_cmpxchg_of_2_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out cmpxchg, locked and not, of 2 bytes as the processor does."""
+    emulated(claim, host, "cmpxchg", 2)
+
+
+def test_guest_cmpxchg_of_4_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out cmpxchg, locked and not, of 4 bytes as the processor does."""
+    emulated(claim, host, "cmpxchg", 4)
+
+
+def test_guest_cmpxchg_of_8_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out cmpxchg, locked and not, of 8 bytes as the processor does."""
+    emulated(claim, host, "cmpxchg", 8)
+
+
+def test_guest_cmpxchg8b_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out cmpxchg8b, locked and not, as the processor does."""
+    emulated(claim, host, "cmpxchg8b", 8)
+
+
+def test_guest_xchg_and_xadd_of_1_byte_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out xchg and xadd, locked and not, of 1 byte as the processor does."""
+    emulated(claim, host, "xchg", 1)
+
+
+def test_guest_xchg_and_xadd_of_2_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out xchg and xadd, locked and not, of 2 bytes as the processor does."""
+    emulated(claim, host, "xchg", 2)
+
+
+def test_guest_xchg_and_xadd_of_4_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out xchg and xadd, locked and not, of 4 bytes as the processor does."""
+    emulated(claim, host, "xchg", 4)
+
+
+def test_guest_xchg_and_xadd_of_8_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out xchg and xadd, locked and not, of 8 bytes as the processor does."""
+    emulated(claim, host, "xchg", 8)
+
+
+def test_guest_locked_arithmetic_of_1_byte_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out locked arithmetic on memory of 1 byte as the processor does."""
+    emulated(claim, host, "lock", 1)
+
+
+def test_guest_locked_arithmetic_of_2_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out locked arithmetic on memory of 2 bytes as the processor does."""
+    emulated(claim, host, "lock", 2)
+
+
+def test_guest_locked_arithmetic_of_4_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out locked arithmetic on memory of 4 bytes as the processor does."""
+    emulated(claim, host, "lock", 4)
+
+
+def test_guest_locked_arithmetic_of_8_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out locked arithmetic on memory of 8 bytes as the processor does."""
+    emulated(claim, host, "lock", 8)
+
+
+def test_guest_bit_instruction_of_2_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out instructions on single bits, locked and not, of 2 bytes as the processor does."""
+    emulated(claim, host, "bits", 2)
+
+
+def test_guest_bit_instruction_of_4_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out instructions on single bits, locked and not, of 4 bytes as the processor does."""
+    emulated(claim, host, "bits", 4)
+
+
+def test_guest_bit_instruction_of_8_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out instructions on single bits, locked and not, of 8 bytes as the processor does."""
+    emulated(claim, host, "bits", 8)
+
+
+def test_guest_arithmetic_of_1_byte_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out arithmetic with an operand in memory of 1 byte as the processor does."""
+    emulated(claim, host, "arithmetic", 1)
+
+
+def test_guest_arithmetic_of_2_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out arithmetic with an operand in memory of 2 bytes as the processor does."""
+    emulated(claim, host, "arithmetic", 2)
+
+
+def test_guest_arithmetic_of_4_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out arithmetic with an operand in memory of 4 bytes as the processor does."""
+    emulated(claim, host, "arithmetic", 4)
+
+
+def test_guest_arithmetic_of_8_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out arithmetic with an operand in memory of 8 bytes as the processor does."""
+    emulated(claim, host, "arithmetic", 8)
+
+
+def test_guest_shift_and_rotate_of_1_byte_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out shifts and rotations of memory of 1 byte as the processor does."""
+    emulated(claim, host, "shift", 1)
+
+
+def test_guest_shift_and_rotate_of_2_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out shifts and rotations of memory of 2 bytes as the processor does."""
+    emulated(claim, host, "shift", 2)
+
+
+def test_guest_shift_and_rotate_of_4_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out shifts and rotations of memory of 4 bytes as the processor does."""
+    emulated(claim, host, "shift", 4)
+
+
+def test_guest_shift_and_rotate_of_8_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out shifts and rotations of memory of 8 bytes as the processor does."""
+    emulated(claim, host, "shift", 8)
+
+
+def test_guest_multiplication_of_1_byte_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out multiplications with memory of 1 byte as the processor does."""
+    emulated(claim, host, "multiply", 1)
+
+
+def test_guest_multiplication_of_2_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out multiplications with memory of 2 bytes as the processor does."""
+    emulated(claim, host, "multiply", 2)
+
+
+def test_guest_multiplication_of_4_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out multiplications with memory of 4 bytes as the processor does."""
+    emulated(claim, host, "multiply", 4)
+
+
+def test_guest_multiplication_of_8_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out multiplications with memory of 8 bytes as the processor does."""
+    emulated(claim, host, "multiply", 8)
+
+
+def test_guest_division_of_1_byte_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out divisions by memory, and their faults, of 1 byte as the processor does."""
+    emulated(claim, host, "divide", 1)
+
+
+def test_guest_division_of_2_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out divisions by memory, and their faults, of 2 bytes as the processor does."""
+    emulated(claim, host, "divide", 2)
+
+
+def test_guest_division_of_4_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out divisions by memory, and their faults, of 4 bytes as the processor does."""
+    emulated(claim, host, "divide", 4)
+
+
+def test_guest_division_of_8_bytes_is_emulated(claim: Trial, host: Host) -> None:
+    """KVM's emulator carries out divisions by memory, and their faults, of 8 bytes as the processor does."""
+    emulated(claim, host, "divide", 8)
