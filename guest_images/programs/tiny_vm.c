@@ -5,7 +5,7 @@
  * usage: tiny_vm ROW plain|private|shared
  *
  * For what no operating system does for us: other modes of the processor, page tables by hand, SVM in SVM. The guest is
- * code of this program (tiny_vm.h), in 16 MiB of anonymous memory. "plain": it does not ask for protection. "private":
+ * code of this program (tiny_vm.h), in 64 MiB of anonymous memory. "plain": it does not ask for protection. "private":
  * it does, by hypercall. "shared": it does, and shares the pages that the row is about. Checks are those of the guest,
  * of the VMM's own look at these pages before and after, and of exits that must not be: an internal error, a shutdown,
  * a memory access that comes to the VMM though the guest has memory there.
@@ -364,7 +364,7 @@ static void *map(size_t size)
 	return where;
 }
 
-/* This program as it is now, at the same addresses in the VM. */
+/* This program at the same addresses in the VM, as it was when it started, but for the row and the way. */
 static void copy_program(const struct vm *vm)
 {
 	const Elf64_Phdr *segment = (const Elf64_Phdr *)getauxval(AT_PHDR);
@@ -376,8 +376,12 @@ static void copy_program(const struct vm *vm)
 			errno = EFBIG;
 			cannot("copy this program into the VM");
 		}
-		memcpy(vm->ram + segment->p_vaddr, (void *)segment->p_vaddr, segment->p_memsz);
+		/* What lies behind is zero, and much of it other programs', if it is linked with them. */
+		memcpy(vm->ram + segment->p_vaddr, (void *)segment->p_vaddr, segment->p_filesz);
 	}
+	*(const struct row **)at(vm, &row) = row;
+	*(enum way *)at(vm, &way) = way;
+	make_tables(vm->ram);
 }
 
 static void offer_all(const struct vm *vm)
@@ -676,7 +680,6 @@ int main(int argc, char **argv)
 	sigaction(SIGALRM, &on_alarm, NULL);
 	sigaction(SIGBUS, &on_fault, NULL);
 	sigaction(SIGSEGV, &on_fault, NULL);
-	make_tables();
 	make_vm(&vm);
 	alarm(DEADLINE_S);
 	set_mode(&vm, MODE64, guest_begins);

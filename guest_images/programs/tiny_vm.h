@@ -3,7 +3,8 @@
  * What the rows of tiny_vm share: the guest's side, which is C and assembly of this very program.
  *
  * The program is copied into the VM's memory at the addresses that it is linked to, and mapped there one to one, so a
- * function marked GUEST runs in the VM as it stands, on the VM's own copy of all variables. It must not call the libc.
+ * function marked GUEST runs in the VM as it stands, on the VM's own copy of all variables, which begin as they are
+ * written here. It must not call the libc.
  */
 #ifndef TINY_VM_H
 #define TINY_VM_H
@@ -14,11 +15,11 @@
 #include "check.h"
 
 #define PAGE 4096u
-#define RAM_BYTES (16u << 20)		/* the VM's memory, from 0 */
-#define BIG 0x800000u			/* 2 MiB of it that nothing else uses */
+#define RAM_BYTES (64u << 20)		/* the VM's memory, from 0 */
+#define BIG 0x2000000u			/* 2 MiB of it behind the program, which nothing else uses */
 #define BIG_BYTES (2u << 20)
-#define SLOT_LOGGED 0x2000000u		/* two memory slots beyond it: with a dirty log, and read-only */
-#define SLOT_READONLY 0x3000000u
+#define SLOT_LOGGED 0x5000000u		/* two memory slots beyond it: with a dirty log, and read-only */
+#define SLOT_READONLY 0x6000000u
 #define SLOT_PAGES 16u
 #define APIC 0xfee00000u
 

@@ -120,21 +120,26 @@ GUEST void set_gate(int vector, const void *handler, int ring)
 }
 
 /* Everything one to one, as the VMM puts it there before the VM starts: 2 MiB pages of the first GiB and the APIC's. */
-static void make_tables(void)
+static void make_tables(unsigned char *memory)
 {
 	const uint64_t task = (uint64_t)&task_state, limit = sizeof(task_state) - 1;
+	uint64_t *const top = (uint64_t *)(memory + (uintptr_t)root);
+	uint64_t *const next = (uint64_t *)(memory + (uintptr_t)first_table);
+	uint64_t *const first = (uint64_t *)(memory + (uintptr_t)first_gib);
+	uint64_t *const last = (uint64_t *)(memory + (uintptr_t)last_gib);
+	uint64_t *const segment = (uint64_t *)(memory + (uintptr_t)segments);
 
-	root[0] = root[ALIAS >> 39] = (uint64_t)first_table | TABLE;
-	first_table[0] = (uint64_t)first_gib | TABLE;
-	first_table[3] = (uint64_t)last_gib | TABLE;
-	for (uint64_t i = 0; i < 512; i++) {
-		first_gib[i] = i << 21 | TABLE | LEAF;
-		last_gib[i] = 3ull << 30 | i << 21 | TABLE | LEAF;
-	}
 	/* Ring 0's addresses must not be the user's, for SMEP and SMAP. The alias is: another way to the same. */
-	root[0] &= ~USER;
-	segments[TASK / 8] = limit | (task & 0xffffff) << 16 | 0x89ull << 40 | (task >> 24 & 0xff) << 56;
-	segments[TASK / 8 + 1] = task >> 32;
+	top[0] = (uint64_t)first_table | (TABLE & ~USER);
+	top[ALIAS >> 39] = (uint64_t)first_table | TABLE;
+	next[0] = (uint64_t)first_gib | TABLE;
+	next[3] = (uint64_t)last_gib | TABLE;
+	for (uint64_t i = 0; i < 512; i++) {
+		first[i] = i << 21 | TABLE | LEAF;
+		last[i] = 3ull << 30 | i << 21 | TABLE | LEAF;
+	}
+	segment[TASK / 8] = limit | (task & 0xffffff) << 16 | 0x89ull << 40 | (task >> 24 & 0xff) << 56;
+	segment[TASK / 8 + 1] = task >> 32;
 }
 
 /* The pages of an address, to be shared. */
