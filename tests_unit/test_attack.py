@@ -88,8 +88,9 @@ class World:
     def protection(self) -> str:
         return self.kvm
 
-    def checks(self, *argv: str) -> list[dict[str, Any]]:
-        self.events.append(" ".join(argv))
+    def checks(self, *argv: str, cpu: int | None = None, seconds: float) -> list[dict[str, Any]]:
+        assert seconds > 0
+        self.events.append(" ".join(argv) if cpu is None else f"{argv} on {cpu}")
         return [{"name": "a", "expected": 1, "got": True}, {"name": "b", "expected": ["x"], "got": "x"}]
 
     # the puppeteer

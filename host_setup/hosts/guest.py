@@ -247,14 +247,17 @@ class Guest:
         """All that it said on its console."""
         return self._host.run(["cat", self.spec.console], seconds=10).require().text
 
+    def boots(self) -> int:
+        """How many times it has come up since its QEMU was started, by what it says on its console."""
+        return int(self._host.run(["grep", "-c", UP, self.spec.console], seconds=10).text or 0)
+
     def wait_for_boot(self, number: int, deadline: Deadline) -> None:
         """Wait until it has come up so many times since its QEMU was started, by what it says on its console.
 
         :raises DeadlineError: it does not come up. :raises MachineLostError: its QEMU ended.
         """
-        count = ["grep", "-c", UP, self.spec.console]
         poll_until(
-            lambda: int(self._host.run(count, seconds=10).text or 0) >= number,
+            lambda: self.boots() >= number,
             deadline,
             f"boot {number} of guest {self.spec.name}",
             check=self.vitals.check,
@@ -426,15 +429,20 @@ class Guest:
     def _canary_ask(self, request: str) -> dict[str, Any]:
         return self._ask("canary", lambda: self.ssh, [f"{PROGRAMS}/canary"], request)
 
-    def checks(self, *argv: str, seconds: float = 30) -> list[dict[str, Any]]:
-        """Run one of the guest's check programs; each line that it prints is a check with name, expected and got."""
-        done = self.ssh.run([f"{PROGRAMS}/{argv[0]}", *argv[1:]], seconds=seconds).require()
+    def checks(self, *argv: str, seconds: float = 30, cpu: int | None = None) -> list[dict[str, Any]]:
+        """Run one of the guest's check programs; each line that it prints is a check with name, expected and got.
+
+        :param cpu: the guest's processor that it must run on.
+        """
+        where = [] if cpu is None else ["taskset", f"{1 << cpu:x}"]
+        done = self.ssh.run([*where, f"{PROGRAMS}/{argv[0]}", *argv[1:]], seconds=seconds).require()
         return [json.loads(line) for line in done.text.splitlines()]
 
     def close(self) -> None:
         """End the channels; the guest runs on."""
         channels = (*self._talks.values(), self._qmp, self._ssh)
         self._talks, self._qmp, self._ssh = {}, None, None
+        self._protected = None  # another kernel may run there by the time that it is asked again
         for channel in channels:
             if channel is not None:
                 channel.close()

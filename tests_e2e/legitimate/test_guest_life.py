@@ -12,7 +12,7 @@ from host_setup.hosts.guest import PROGRAMS, PROTECTED, VIRTIO, Guest, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
-from tests_e2e.support.checks import checks
+from tests_e2e.support.checks import well
 from tests_e2e.support.extra_guests import BOOT, beside, works_beside
 from tests_e2e.support.watch import Watch
 
@@ -25,19 +25,9 @@ INSISTS = "kvm-guest: kvm_protected_mem=require, but memory is not protected fro
 WHY_NOT = "the host cannot protect the kind of memory that it gave us"
 
 
-def test_guest_with_two_cpus_works(claim: Trial, host: Host, pool: HostPool) -> None:
-    """A guest with two processors boots, opts in and works."""
-    in_shape(claim, host, pool, lambda spec: replace(spec, cpus=2))
-
-
 def test_guest_of_one_gib_works(claim: Trial, host: Host, pool: HostPool) -> None:
     """A guest of 1 GiB boots, opts in and works."""
     in_shape(claim, host, pool, lambda spec: replace(spec, memory=1024))
-
-
-def test_guest_with_pci_express_works(claim: Trial, host: Host, pool: HostPool) -> None:
-    """A guest on QEMU's newer chipset (q35) boots, opts in and works."""
-    in_shape(claim, host, pool, lambda spec: replace(spec, machine="q35"))
 
 
 def test_guest_survives_its_own_reboots(claim: Trial, host: Host, pool: HostPool) -> None:
@@ -115,7 +105,7 @@ def in_shape(claim: Trial, host: Host, pool: HostPool, shape: Callable[[GuestSpe
     def look(guest: Guest) -> list[Check]:
         spec = guest.spec
         cpus = guest.ssh.run(["nproc"], seconds=20).require().text.strip()
-        return [Check("processors", str(spec.cpus), cpus), *_well(guest)]
+        return [Check("processors", str(spec.cpus), cpus), *well(guest)]
 
     works_beside(claim, host, pool, shape, look)
 
@@ -134,7 +124,7 @@ def refused(
         log = guest.ssh.run(["dmesg"], seconds=20).require().text
         said = [line.partition(REFUSED)[2] for line in log.splitlines() if REFUSED in line]
         why = [WHY_NOT] if guest.spec.opts_in else []
-        return [Check("what it says of its memory", str(why), str(said)), *_well(guest, opted_in=False)]
+        return [Check("what it says of its memory", str(why), str(said)), *well(guest, opted_in=False)]
 
     works_beside(claim, host, pool, shape, look, prepare, refused=True)
 
@@ -154,25 +144,12 @@ def starts_again(
     """
 
     def look(guest: Guest) -> list[Check]:
-        found = _well(guest)
+        found = well(guest)
         for number in range(1, times + 1):
             again(guest)
             guest.close()  # nothing answers on the old connections
             guest.wait_for_boot(1 + number, Deadline(BOOT))
-            found += [replace(one, name=f"start {number}: {one.name}") for one in _well(guest)]
+            found += [replace(one, name=f"start {number}: {one.name}") for one in well(guest)]
         return found
 
     works_beside(claim, host, pool, lambda spec: replace(spec, reboots=True, extra=extra), look)
-
-
-def _well(guest: Guest, *, opted_in: bool | None = None) -> list[Check]:
-    """Whether a guest is what it is to be, and has a clock, and keeps what it shares.
-
-    :param opted_in: what is expected of that; None: that it is as the guest wishes.
-    """
-    expected = guest.spec.opts_in if opted_in is None else opted_in
-    return [
-        Check("opted in", str(expected).lower(), str(guest.protected).lower()),
-        *checks(guest, "check_clock", "kvm-clock"),
-        *checks(guest, "check_share", "16", "1"),
-    ]

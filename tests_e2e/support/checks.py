@@ -26,15 +26,27 @@ def works(claim: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> No
         claim.legitimate(subject, control, protected=host.guest.protected)
 
 
-def checks(guest: Guest, *argv: str, seconds: float = 30) -> list[Check]:
+def checks(guest: Guest, *argv: str, cpu: int | None = None, seconds: float = 30) -> list[Check]:
     """Run a check program in the guest.
 
-    :param argv: its name and arguments. :param seconds: that it may take.
+    :param argv: its name and arguments. :param cpu: the guest's processor that it must run on.
+    :param seconds: until it must be done.
     :raises ChannelError: it could not do its work; that is no wrong result, but none at all.
     """
+    found = guest.checks(*argv, cpu=cpu, seconds=seconds)
+    return [Check(one["name"], _text(one["expected"]), _text(one["got"])) for one in found]
+
+
+def well(guest: Guest, *, opted_in: bool | None = None) -> list[Check]:
+    """Whether a guest is what it is to be, and has a clock, and keeps what it shares.
+
+    :param opted_in: what is expected of that; None: that it is as the guest wishes.
+    """
+    expected = guest.spec.opts_in if opted_in is None else opted_in
     return [
-        Check(found["name"], _text(found["expected"]), _text(found["got"]))
-        for found in guest.checks(*argv, seconds=seconds)
+        Check("opted in", str(expected).lower(), str(guest.protected).lower()),
+        *checks(guest, "check_clock", "kvm-clock"),
+        *checks(guest, "check_share", "16", "1"),
     ]
 
 

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Devices: a protected guest bounces their data through pages that it has shared, and gives memory and gets some."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from common.errors import MachineError
+from host_setup.channels.puppets import Puppet
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import PAGE, PROGRAMS, RUN, VIRTIO, Address, Guest, GuestSpec, Planted
+from host_setup.hosts.pool import HostPool
+from signoff.observation import Check, State
+from signoff.trial import Trial
+from tests_e2e.support.attack import SEED_BYTES, Attack
+from tests_e2e.support.attack_module import DIRECT_MAP_READ, attack_by_module
+from tests_e2e.support.checks import checks, well, works
+from tests_e2e.support.extra import Extras, works_at_once
+from tests_e2e.support.memory import MIB, PLUGGED_AT, PLUGGED_MIB, blow_up, kept_out, meminfo, plug_in, shell
+from tests_e2e.support.sweep import checks as swept
+from tests_e2e.support.sweep import sweep
+from tests_e2e.support.traffic import DISK, datagrams, rounds, stream, through_port
+
+DISK_MIB = 32  # all of it
+SECONDS = 60.0
+
+
+# --- on the guests that all probes share: disk, network, random numbers
+
+
+def test_guest_virtio_disk_keeps_data_at_every_queue_depth(claim: Trial, host: Host) -> None:
+    """96 MiB that a guest writes past its page cache, with 1, 8 and 32 requests under way, it reads back unchanged."""
+    works_at_once(claim, host, lambda guest: [one for depth in (1, 8, 32) for one in rounds(guest, DISK_MIB, 1, depth)])
+
+
+def test_guest_virtio_disk_keeps_data_through_page_cache(claim: Trial, host: Host) -> None:
+    """32 MiB that a guest writes through its page cache it reads back unchanged, and the host's file holds the same."""
+
+    def check(guest: Guest) -> list[Check]:
+        found = rounds(guest, DISK_MIB, 1, 0)
+        guest.ssh.run(["sh", "-c", "echo 3 > /proc/sys/vm/drop_caches"], seconds=SECONDS).require()
+        seen = guest.ssh.run(["sha256sum", DISK], seconds=SECONDS).require().text.split()[0]
+        held = host.ssh.run(["sha256sum", f"{RUN}/{guest.spec.name}.disk"], seconds=SECONDS).require().text.split()[0]
+        return [*found, Check("sha256 of the host's file", seen, held)]
+
+    works_at_once(claim, host, check)
+
+
+def test_guest_virtio_net_keeps_a_long_stream(claim: Trial, host: Host) -> None:
+    """8 MiB over TCP arrive unchanged at the host, and come back unchanged."""
+    works_at_once(claim, host, lambda guest: stream(host, guest, 8 * MIB))
+
+
+def test_guest_virtio_net_keeps_datagrams(claim: Trial, host: Host) -> None:
+    """UDP datagrams of 8 to 9,000 bytes, of which the large ones travel in fragments, come back as they went."""
+    works_at_once(claim, host, lambda guest: datagrams(host, guest, 200))
+
+
+def test_guest_virtio_rng_gives_random_bytes(claim: Trial, host: Host) -> None:
+    """Random bytes of the host reach the guest: as many as it asks for, not zeros, and never the same."""
+
+    def check(guest: Guest) -> list[Check]:
+        used = guest.ssh.run(["cat", "/sys/class/misc/hw_random/rng_current"], seconds=SECONDS).require().text
+        return [Check("source", "virtio_rng.0", used), *checks(guest, "check_random", "/dev/hwrng")]
+
+    works(claim, host, check)
+
+
+def test_guest_devices_keep_data_during_a_sweep(claim: Trial, host: Host) -> None:
+    """While the host tries all pages of a guest, its disk and network corrupt nothing, and nothing private leaks."""
+
+    def check(guest: Guest) -> list[Check]:
+        found: list[Check] = []
+        work = (lambda: rounds(guest, 8, 1, 8), lambda: stream(host, guest, 2 * MIB))
+        busy = [threading.Thread(target=lambda do=do: found.extend(do())) for do in work]
+        for one in busy:
+            one.start()
+        during = kept_out(host, guest)
+        for one in busy:
+            one.join()
+        # A thread that failed has left no check.
+        return [Check("both devices were tried", "4 checks", f"{len(found)} checks"), *found, *during]
+
+    works(claim, host, check)
+
+
+# --- on guests that have more
+
+
+@pytest.fixture(scope="module")
+def extras(pool: HostPool) -> Iterator[Extras]:
+    """The host of the guests that have more."""
+    extras = Extras(pool)
+    yield extras
+    extras.close()
+
+
+@pytest.fixture
+def equipped(host: Host, extras: Extras) -> Host:  # noqa: ARG001  the host is made known first
+    """Guests with more devices, two processors and QEMU's newer chipset."""
+    return extras.kept(_equipped, "equipped", 1)
+
+
+def _equipped(spec: GuestSpec) -> GuestSpec:
+    """The same with two processors, on q35, with room for memory, a balloon, ports, and a network of the kernel's."""
+    extra = (
+        *("-m", f"slots=1,maxmem={spec.memory + 1024}M", "-device", f"virtio-balloon-pci,{VIRTIO}"),
+        *("-chardev", f"socket,id=port,host=127.0.0.1,port={_port(spec)},server=on,wait=off"),
+        *("-device", f"virtio-serial-pci,{VIRTIO}", "-device", "virtserialport,chardev=port,name=sealproof.port"),
+        *("-chardev", f"socket,id=serial,host=127.0.0.1,port={_serial_port(spec)},server=on,wait=off"),
+        *("-device", "pci-serial,chardev=serial"),
+        *("-netdev", f"tap,id=tap,ifname={_tap(spec)},script=no,downscript=no,vhost=on"),
+        *("-device", f"virtio-net-pci,netdev=tap,romfile=,{VIRTIO}"),
+        *("-device", HEEDLESS),
+    )
+    return replace(spec, cpus=2, machine="q35", extra=extra)
+
+
+HEEDLESS = "virtio-rng-pci,disable-legacy=on"  # it takes any address that the guest gives it
+
+
+def _port(spec: GuestSpec) -> int:
+    return spec.qmp_port + 1000
+
+
+def _serial_port(spec: GuestSpec) -> int:
+    return spec.qmp_port + 2000
+
+
+def _tap(spec: GuestSpec) -> str:
+    return f"tap{spec.qmp_port}"
+
+
+def _network(spec: GuestSpec) -> str:
+    """What the addresses in the network of a guest and its host begin with."""
+    return f"10.1.{spec.qmp_port % 256}"
+
+
+def test_guest_with_pci_express_works(claim: Trial, equipped: Host) -> None:
+    """A guest on QEMU's newer chipset (q35) boots, opts in and works."""
+    works(claim, equipped, well)
+
+
+def test_guest_with_two_cpus_works(claim: Trial, equipped: Host) -> None:
+    """A guest with two processors boots, opts in, and works on each of them, taken away and brought back, too."""
+
+    def check(guest: Guest) -> list[Check]:
+        cpu = "/sys/devices/system/cpu/cpu1/online"
+        found = [Check("processors", "2", shell(guest, "nproc"))]
+        for _ in range(3):
+            found.append(Check("processors when one is off", "1", shell(guest, f"echo 0 > {cpu} && nproc")))
+            found.append(Check("processors when it is on again", "2", shell(guest, f"echo 1 > {cpu} && nproc")))
+            found += checks(guest, "check_clock", "kvm-clock", cpu=1)
+        return [*found, *well(guest)]
+
+    works_at_once(claim, equipped, check)
+
+
+def test_guest_virtio_console_keeps_data(claim: Trial, equipped: Host) -> None:
+    """What a guest sends through a port of its virtio console arrives unchanged, and so does what it receives."""
+    works_at_once(claim, equipped, lambda guest: _through(equipped, guest, "/dev/vport*p1", _port, MIB // 2))
+
+
+def test_guest_serial_port_keeps_data(claim: Trial, equipped: Host) -> None:
+    """What a guest sends through a serial port, a byte a time, arrives unchanged, and so does what it receives."""
+    works_at_once(claim, equipped, lambda guest: _through(equipped, guest, "/dev/ttyS2", _serial_port, 4096))
+
+
+def _through(host: Host, guest: Guest, path: str, far_end: Callable[[GuestSpec], int], size: int) -> list[Check]:
+    return through_port(host, guest, shell(guest, f"echo {path}"), far_end(guest.spec), size)
+
+
+def test_guest_vhost_net_keeps_a_long_stream(claim: Trial, equipped: Host) -> None:
+    """A network card whose packets the host's kernel moves (vhost) carries 8 MiB over TCP unchanged, both ways."""
+
+    def check(guest: Guest) -> list[Check]:
+        to, at = _by_vhost(equipped, guest)
+        return [_moved_by_kernel(equipped, guest), *stream(equipped, guest, 8 * MIB, to=to, at=at)]
+
+    works_at_once(claim, equipped, check)
+
+
+def test_guest_vhost_net_keeps_datagrams(claim: Trial, equipped: Host) -> None:
+    """UDP datagrams that the host's kernel moves (vhost) come back as they went, also while all pages are tried."""
+
+    def check(guest: Guest) -> list[Check]:
+        to, at = _by_vhost(equipped, guest)
+        return [*datagrams(equipped, guest, 200, to=to, at=at), *kept_out(equipped, guest)]
+
+    works_at_once(claim, equipped, check)
+
+
+def _by_vhost(host: Host, guest: Guest) -> tuple[str, str]:
+    """Set up both ends of the network that vhost serves; the host's address, as the guest and the host know it."""
+    ours, theirs = (f"{_network(guest.spec)}.{number}" for number in (1, 15))
+    for machine, card, address in ((host, _tap(guest.spec), ours), (guest, "eth1", theirs)):
+        script = f"ip address replace {address}/24 dev {card} && ip link set {card} up"
+        machine.ssh.run(["sh", "-c", script], seconds=SECONDS).require()
+    return ours, ours
+
+
+def _moved_by_kernel(host: Host, guest: Guest) -> Check:
+    """Whether the kernel's threads for vhost are there."""
+    found = host.ssh.run(["sh", "-c", f"cat /proc/{guest.pid}/task/*/comm"], seconds=SECONDS).require().text
+    return Check("a worker of vhost", f"vhost-{guest.pid}", next(iter(re.findall(r"vhost-\d+", found)), "none"))
+
+
+def test_guest_uses_no_device_that_would_not_heed_its_bounce_buffers(claim: Trial, equipped: Host) -> None:
+    """A virtio device that takes any address (no iommu_platform) serves a plain guest; a protected one leaves it."""
+
+    def check(guest: Guest) -> list[Check]:
+        heedless = 'for d in /sys/bus/virtio/devices/*; do grep -q "^.\\{33\\}0" $d/features && echo $d; done'
+        device = shell(guest, heedless)
+        used = shell(guest, f"[ -e {device}/driver ] && echo used || echo left alone")
+        said = "device must provide VIRTIO_F_ACCESS_PLATFORM" in shell(guest, "dmesg")
+        refused = guest.spec.opts_in
+        return [
+            Check("the device", "left alone" if refused else "used", used),
+            Check("its kernel says why", str(refused), str(said)),
+        ]
+
+    works(claim, equipped, check)
+
+
+# --- memory that a guest gives to its host, or gets
+
+
+BALLOON_MIB = 64  # for a balloon to hold
+LEAST_MIB = 40  # that a guest keeps for itself
+
+
+def test_guest_memory_goes_to_a_balloon_and_comes_back(claim: Trial, equipped: Host) -> None:
+    """A guest gives memory to its host through its balloon and gets it back; what it keeps meanwhile is as it was."""
+
+    def check(guest: Guest) -> list[Check]:
+        before = meminfo(guest, "MemTotal")
+        kept = guest.ssh.converse([f"{PROGRAMS}/check_memory", "16"], seconds=SECONDS)
+        try:
+            kept.line(seconds=SECONDS)
+            blow_up(guest, BALLOON_MIB)
+            given = meminfo(guest, "MemTotal")
+            blow_up(guest, 0)
+            (told,) = kept.ask("", seconds=SECONDS)
+        finally:
+            kept.close()
+        whole = json.loads(told)
+        return [
+            Check("KiB that the guest has less", str(BALLOON_MIB << 10), str(before - given)),
+            Check("KiB that it has in the end", str(before), str(meminfo(guest, "MemTotal"))),
+            Check(whole["name"], str(whole["expected"]), str(whole["got"])),
+        ]
+
+    works_at_once(claim, equipped, check)
+
+
+def test_guest_memory_in_a_balloon_tells_the_host_nothing(claim: Trial, equipped: Host) -> None:
+    """What a guest gives to its host is empty there, and what it gets back is its own again, page for page."""
+
+    def check(guest: Guest) -> list[Check]:
+        planted = guest.plant(secrets.token_bytes(SEED_BYTES))
+        seen = [one for one in planted if one.state != State.PRIVATE]
+        with Attack.puppeteer(equipped) as puppeteer:
+            process = puppeteer.spawn()
+            before = [one for one in planted if _frame(process, one.address) == one.content]
+            guest.close()  # the guest's program ends, and leaves its pages as they are
+            blow_up(guest, (meminfo(guest, "MemTotal") >> 10) - LEAST_MIB)
+            given = [one for one in planted if not _is_there(guest, one.address)]
+            after = [one for one in given if _frame(process, one.address) == one.content]
+        blow_up(guest, 0)
+        # What a plain guest gives the host's kernel clears when somebody asks for it: until then it is there to read.
+        found = [Check("given canaries that the host finds", "none", _named(after))] if guest.spec.opts_in else []
+        return [
+            Check("canaries that the host finds before", _named(seen), _named(before)),
+            Check("some of their pages are given", "True", str(bool(given))),
+            *found,
+            *kept_out(equipped, guest, "direct_map", physical=True),
+        ]
+
+    works(claim, equipped, check)
+
+
+def _named(canaries: list[Planted]) -> str:
+    return ", ".join(f"{one.kind} ({one.set})" for one in canaries) or "none"
+
+
+def _frame(process: Puppet, at: Address) -> bytes:
+    """What the host's kernel finds where a page of a guest is or was; nothing if it cannot look."""
+    return attack_by_module(process, DIRECT_MAP_READ, at.hpa, PAGE)[1]
+
+
+def _is_there(guest: Guest, at: Address) -> bool:
+    """Whether the host has the page where it was."""
+    try:
+        return guest.addresses([at.gpa])[0].hpa == at.hpa
+    except MachineError:
+        return False
+
+
+def test_guest_memory_that_is_plugged_in_is_private_at_once(claim: Trial, equipped: Host) -> None:
+    """Memory that is plugged into a running guest is kept from the host before the guest uses any of it."""
+
+    def check(guest: Guest) -> list[Check]:
+        before = frozenset(sweep(equipped, guest, "process_vm_readv", PAGE)[0].address)
+        plug_in(guest, online=False)
+        one, _ = sweep(equipped, guest, "process_vm_readv", PAGE)
+        new = frozenset(one.address) - before
+        return [
+            Check("pages that are new", str(PLUGGED_MIB * MIB // PAGE), str(len(new))),
+            Check(
+                "new pages that the host can read", str(0 if guest.spec.opts_in else len(new)), str(len(new & one.read))
+            ),
+            Check("new pages that the guest has used", "0", str(len(new - one.absent))),
+            *swept(one, "EFAULT", physical=False),
+        ]
+
+    works(claim, equipped, check)
+
+
+def test_guest_uses_memory_that_is_plugged_in(claim: Trial, equipped: Host) -> None:
+    """A guest uses memory that is plugged in: it has more, which keeps what is put there and is kept from the host."""
+
+    def check(guest: Guest) -> list[Check]:
+        before = meminfo(guest, "MemTotal")
+        plug_in(guest, online=True)
+        return [
+            Check("KiB more", str(PLUGGED_MIB << 10), str(meminfo(guest, "MemTotal") - before)),
+            *checks(guest, "check_memory", str((meminfo(guest, "MemAvailable") >> 10) - LEAST_MIB), str(PLUGGED_AT)),
+            *kept_out(equipped, guest, "direct_map", physical=True),
+        ]
+
+    works(claim, equipped, check)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Extra guests that several claims share: booted side by side, kept while they live, judged beside each other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from common.errors import ChannelError
+from common.waiting import Deadline
+from host_setup.channels.vitals import Vitals
+from host_setup.hosts.guest import PLAIN, PROTECTED, Guest, GuestSpec
+from signoff.observation import Check
+from tests_e2e.support.extra import Among, Extras, beside, booted, works_at_once, works_unprotected
+
+
+class FakeGuest:
+    def __init__(self, spec: GuestSpec) -> None:
+        self.spec, self.vitals, self.protected = spec, Vitals(spec.name), spec.opts_in
+        self.waited: list[int] = []
+        self.qmp, self.asked = self, []  # type: ignore[var-annotated]
+
+    def execute(self, command: str) -> None:
+        self.asked.append(command)
+
+    def wait_for_boot(self, number: int, _: Deadline) -> None:
+        self.waited.append(number)
+
+
+class FakeHost:
+    """A host and its pool."""
+
+    tier = "emulated"
+
+    def __init__(self, *specs: GuestSpec) -> None:
+        self.vitals, self.ssh = Vitals("the host"), self
+        self.guests = tuple(FakeGuest(spec) for spec in specs)
+        self.guest, self.plain_guest = self.guests[0], self.guests[1] if len(specs) > 1 else None
+        self.events: list[str] = []
+
+    def run(self, argv: list[str], *, seconds: float) -> FakeHost:  # noqa: ARG002  as Ssh.run
+        self.events.append(argv[-1])
+        return self
+
+    def require(self) -> None:
+        pass
+
+    @contextmanager
+    def fresh(self) -> Iterator[FakeHost]:
+        self.vitals = Vitals("the host")
+        self.events.append("a host")
+        yield self
+        self.events.append("its end")
+
+    @contextmanager
+    def extra_guest(self, spec: GuestSpec) -> Iterator[FakeGuest]:
+        self.events.append(spec.name)
+        yield FakeGuest(spec)
+        self.events.append(f"end of {spec.name}")
+
+
+class FakeTrial:
+    def __init__(self) -> None:
+        self.given: list[Any] = []
+
+    def legitimate(self, *args: Any, **kwargs: Any) -> None:
+        self.given.append((args, kwargs))
+
+
+@pytest.fixture
+def host() -> Any:
+    return FakeHost(PROTECTED, PLAIN)
+
+
+def test_guest_beside_has_a_name_and_ports_of_its_own() -> None:
+    one = beside(PROTECTED, "third", 3)
+    assert (one.name, one.ssh_port, one.qmp_port) == ("third-protected", 2253, 4475)
+    assert replace(one, name="protected", ssh_port=2223, qmp_port=4445) == PROTECTED
+
+
+def test_guests_of_a_shape_boot_side_by_side(host: Any) -> None:
+    with booted(host, lambda spec: replace(spec, cpus=len(spec.name)), name="odd", number=2) as guests:
+        assert host.events == ["odd-protected", "odd-plain"]
+        assert guests.guest.spec.cpus == len("odd-protected"), "a shape may depend on the name"
+        assert guests.plain_guest is guests.guests[1]
+        assert [guest.waited for guest in guests.guests] == [[1], [1]]  # type: ignore[attr-defined]
+    assert host.events[2:] == ["end of odd-plain", "end of odd-protected"]
+
+
+def test_kept_guests_stay_until_one_is_lost(host: Any) -> None:
+    extras = Extras(host)
+    first = extras.kept(lambda spec: spec, "kept", 1)
+    assert extras.kept(lambda spec: spec, "kept", 1) is first
+    first.guests[1].vitals.lost("it died")
+    second = extras.kept(lambda spec: spec, "kept", 1)
+    assert second is not first
+    assert host.events.count("a host") == 1
+    assert [guest.asked for guest in host.guests] == [["stop"], ["stop"]], "the host's own are not needed"
+    extras.close()
+    assert host.events[-3:] == ["end of kept-plain", "end of kept-protected", "its end"]
+
+
+def test_lost_host_of_extra_guests_is_replaced(host: Any) -> None:
+    extras = Extras(host)
+    first = extras.kept(lambda spec: spec, "kept", 1)
+    host.vitals.lost("it died")
+    assert extras.kept(lambda spec: spec, "kept", 1) is not first
+    assert host.events.count("a host") == 2
+    extras.close()
+
+
+def test_both_guests_are_checked_at_once(host: Any) -> None:
+    trial: Any = FakeTrial()
+    both = threading.Barrier(2, timeout=10)
+
+    def check(guest: Guest) -> list[Check]:
+        both.wait()
+        return [Check("name", guest.spec.name, guest.spec.name)]
+
+    works_at_once(trial, host, check)
+    works_unprotected(trial, host, check)
+    found = tuple([Check("name", name, name)] for name in ("protected", "plain"))
+    assert trial.given == [(found, {"protected": True}), (found, {})]
+
+
+def test_check_that_fails_in_one_guest_is_told(host: Any) -> None:
+    def check(guest: Guest) -> list[Check]:
+        if guest.spec.opts_in:
+            return []
+        raise ChannelError("no answer")
+
+    trial: Any = FakeTrial()
+    with pytest.raises(ChannelError, match="no answer"):
+        works_at_once(trial, host, check)
+    with pytest.raises(ChannelError, match="no answer"):
+        works_unprotected(trial, host, check)
+    assert trial.given == []
+
+
+def test_lone_plain_guest_is_under_test(host: Any) -> None:  # noqa: ARG001
+    lone: Any = FakeHost(PLAIN)
+    trial: Any = FakeTrial()
+    with booted(lone, lambda spec: spec) as guests:
+        assert guests.plain_guest is None
+        works_at_once(trial, guests, lambda _: [])
+    assert trial.given == [(([],), {})]
+    assert Among(lone, lone.guests).guest is lone.guest
