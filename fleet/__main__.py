@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -179,4 +180,6 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    for request in (signal.SIGTERM, signal.SIGHUP):  # make died; the terminal was closed
+        signal.signal(request, signal.default_int_handler)
     sys.exit(main())

@@ -17,12 +17,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.errors import UserInputError
+from common.errors import DeadlineError, UserInputError
 from common.paths import PROJECT
 from signoff.contract import Kind, load
 
 CONTRACT = PROJECT / "tests_e2e" / "contract.toml"
-COLLECTING = 120  # seconds
+COLLECTING = 600  # seconds; a second or two on a machine that has nothing else to do
 _NOTHING_COLLECTED = 5  # pytest's exit status
 
 
@@ -59,7 +59,7 @@ def groups(words: str) -> list[Group]:
     """The groups of what would be run by ``pytest WORDS``.
 
     :param words: paths of tests and options of pytest, as in a shell, and ``--group-size``.
-    :raises UserInputError: if there is nothing to run, or pytest does not take it.
+    :raises UserInputError: if there is nothing to run, or pytest does not take it. :raises DeadlineError: it hangs.
     """
     size, arguments = _split(words)
     found = _collect(arguments)
@@ -104,9 +104,12 @@ def _split(words: str) -> tuple[int, list[str]]:
 def _collect(arguments: Sequence[str]) -> list[tuple[str, str]]:
     """File and claim of every test that pytest would run."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--no-header", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [*command, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=COLLECTING, check=False
-    )
+    try:
+        done = subprocess.run(
+            [*command, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=COLLECTING, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DeadlineError(f"pytest did not collect {shlex.join(arguments)} within {COLLECTING} s") from error
     found = []
     for line in done.stdout.splitlines():
         file, colons, test = line.partition("::")

@@ -70,7 +70,7 @@ def parse(words: str) -> Machine:
 
 def problem(machine: Machine, access: Access) -> str:
     """Why no group can run on a machine now; empty if one can."""
-    ready = f"cd {shlex.quote(str(access.checkout))} && .venv/bin/python -c 'import fleet.runner'"
+    ready = f"cd {shlex.quote(str(access.checkout))} && ls .venv/bin/avocado-runner-sealproof"
     command = ["ssh", *access.options(), "-p", str(machine.port), f"{machine.user}@{machine.host}", ready]
     try:
         done = subprocess.run(

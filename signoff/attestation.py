@@ -12,7 +12,6 @@ whoever changes the one can change the other. So a signature is good only by a k
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -26,7 +25,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from common.errors import SealproofError, UserInputError
 from common.store import disk_errors
-from signoff.evidence import ATTESTATION, SUMS, Evidence
+from signoff.evidence import ATTESTATION, SUMS, Evidence, file_sha256
 from signoff.keys import PUBLIC_KEY, fingerprint
 from signoff.report.data import Report, assemble
 from signoff.verdict import Status
@@ -88,12 +87,12 @@ def _statement(folder: Path, report: Report) -> dict[str, Any]:
         kernels |= {part.kernel.build_id: part.kernel for part in report.fleet.parts if part.kernel}
     return {
         "_type": STATEMENT,
-        "subject": [{"name": name, "digest": {"sha256": _sha256(folder / name)}} for name in names],
+        "subject": [{"name": name, "digest": {"sha256": file_sha256(folder / name)}} for name in names],
         "predicateType": PREDICATE,
         "predicate": {
             "result": "PASSED" if report.overall.exit_code == 0 else "FAILED",
             "configuration": [
-                {"name": "contract.toml", "digest": {"sha256": _sha256(folder / "contract.toml")}},
+                {"name": "contract.toml", "digest": {"sha256": file_sha256(folder / "contract.toml")}},
                 *(
                     {"name": f"Linux {one.release} .config", "digest": {"sha256": one.config_sha256}}
                     for one in kernels.values()
@@ -160,13 +159,8 @@ def _every_file(folder: Path) -> None:
 
 def _is(path: Path, sha256: str) -> None:
     try:
-        found = _sha256(path)
+        found = file_sha256(path)
     except OSError as error:
         raise ForgedError(f"{path} cannot be read: {error}") from error
     if found != sha256:
         raise ForgedError(f"{path} was changed after it was signed")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()

@@ -128,11 +128,9 @@ class Evidence:
 
     def seal(self) -> None:
         """Write the checksums of all files; the last thing that is written into the folder, a signature apart."""
-        lines = []
-        for path in sorted(self.folder.rglob("*")):
-            if path.is_file() and path not in (self.folder / SUMS, self.folder / ATTESTATION):
-                with path.open("rb") as data:
-                    lines.append(f"{hashlib.file_digest(data, 'sha256').hexdigest()}  {path.relative_to(self.folder)}")
+        apart = (self.folder / SUMS, self.folder / ATTESTATION)
+        paths = [path for path in sorted(self.folder.rglob("*")) if path.is_file() and path not in apart]
+        lines = [f"{file_sha256(path)}  {path.relative_to(self.folder)}" for path in paths]
         self._replace(SUMS, ("\n".join(lines) + "\n").encode())
 
     def publish(self) -> None:
@@ -203,6 +201,12 @@ def read(folder: Path) -> Kept:
     below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     logs = sorted(str(path) for path in below if len(path.parts) > 1 and path.parts[0] not in ("evidence", "parts"))
     return Kept(record, load(folder / "contract.toml"), planned, results, logs, fleet, signing_key)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _plain(name: str) -> str:

@@ -33,7 +33,7 @@ from pathlib import Path
 from common.errors import UserInputError
 from common.store import disk_errors
 from signoff.contract import Kind
-from signoff.evidence import SUMS, Evidence, Kept, read
+from signoff.evidence import SUMS, Evidence, Kept, file_sha256, read
 from signoff.fleet import WORST_FIRST, Fleet, Part, Word
 from signoff.record import Record, new_run_id
 from signoff.results import CheckRun, Result, tried
@@ -109,18 +109,15 @@ def _intact(folder: Path) -> None:
     """
     try:
         listed = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-        wrong = [name for sum_, _, name in (line.partition("  ") for line in listed) if sum_ != _sha256(folder / name)]
+        wrong = [
+            name for sum_, _, name in (line.partition("  ") for line in listed) if sum_ != file_sha256(folder / name)
+        ]
     except OSError as error:
         raise UserInputError(f"{folder} is damaged: {error}", stage="merge", hint="fetch this part again") from error
     if wrong:
         raise UserInputError(
             f"{folder} is damaged: not as {SUMS} says: {', '.join(wrong)}", stage="merge", hint="fetch this part again"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _go_together(sources: Sequence[_Source]) -> None:
