@@ -25,7 +25,7 @@
 /* The address register of PCI's configuration space keeps 4 bytes. Linux sets it before each use, with interrupts off. */
 #define PCI_ADDRESS 0xcf8
 
-#define BYTES 600	/* more than half a page, so that it lies across two wherever it begins in the second half */
+#define BYTES 240	/* each is an exit to the VMM */
 #define ELEMENTS 16
 
 static int device;

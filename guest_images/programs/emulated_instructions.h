@@ -40,8 +40,6 @@
 #define BEHIND 0x80000	/* ... which comes last */
 #define FAR_32 0x100000	/* an address in 32-bit code */
 #define FAR_64 0x200000	/* in 64-bit code */
-#define FAR_STACK 0x400000	/* on the stack, in 64-bit code */
-#define RETURNS_32 0x800000	/* ... in 32-bit code */
 #define FX_IMAGE 0x1000000	/* an image for fxrstor */
 #define COMPAT 0x2000000	/* this is 32-bit code */
 #define FIXED 0x4000000	/* has no operand that could lie elsewhere */
@@ -338,17 +336,14 @@ INSN("segment", 2, PLAIN, 0, "movw %cs, (%rdi)");
 INSN("segment", 2, PLAIN, 0, "sldt (%rdi)");
 INSN("segment", 2, PLAIN, 0, "str (%rdi)");
 
+/*
+ * No far calls and returns in ring 3: where SMAP is on, software emulation makes their accesses to the stack as those of
+ * ring 0, which fault, and the guest's kernel dies of that. check_descriptors has a far return in ring 0.
+ */
 INSN("far", 6, FAR_64, 0, "ljmpl *(%rdi)");
 INSN("far", 6, FAR_32, 0, "ljmpl *(%rdi)");
 INSN("far", 10, FAR_64, 0, "rex.w ljmpl *(%rdi)");
 INSN("far", 10, FAR_32, 0, "rex.w ljmpl *(%rdi)");
-INSN("far", 6, FAR_64, 0, "lcalll *(%rdi)");
-INSN("far", 10, FAR_64, 0, "rex.w lcalll *(%rdi)");
-INSN("far", 8, POPS | FAR_STACK, 0, "lretl");
-INSN("far", 8, POPS | FAR_STACK | RETURNS_32, 0, "lretl");
-INSN("far", 16, POPS | FAR_STACK, 0, "lretq");
-INSN("far", 16, POPS | FAR_STACK | RETURNS_32, 0, "lretq");
-INSN("far", 16, POPS | FAR_STACK, 0, "lretq $0x20");
 
 INSN_32("32-bit", 32, PUSHES, 0, "pushal");
 INSN_32("32-bit", 32, POPS, 0, "popal");
@@ -361,10 +356,8 @@ INSN_32("32-bit", 4, PLAIN, 0, "movl %edx, (%edi)");
 INSN_32("32-bit", 4, PLAIN, 0, "lock xaddl %edx, (%edi)");
 INSN_32("32-bit", 6, SELECTOR | BEHIND, 0, "lesl (%edi), %edx");
 INSN_32("32-bit", 6, SELECTOR | BEHIND, 0, "ldsl (%edi), %edx");
-INSN_32("32-bit", 8, PUSHES, 0, "lcall $0x23, $" IN_CODE);
 INSN_32("32-bit", 8, FIXED, 0, "ljmp $0x23, $" IN_CODE);
 INSN_32("32-bit", 8, FIXED, 0, "ljmp $0x33, $" IN_CODE);
-INSN_32("32-bit", 8, POPS | FAR_STACK, 0, "lretl");
 INSN_32("32-bit", 8, COMPARES | PAIR, 0, "lock cmpxchg8b (%edi)");
 INSN_32("32-bit", 16, PLAIN, 0, "movups %xmm1, (%edi)");
 

@@ -54,11 +54,13 @@ static void take_fx(ucontext_t *context, unsigned char *fx)
 static void put_fx(ucontext_t *context, const unsigned char *fx)
 {
 	unsigned char *there = (unsigned char *)context->uc_mcontext.fpregs;
-	uint32_t magic;
+	uint32_t magic, size;
 
 	memcpy(there, fx, FX_USED);
-	memcpy(&magic, there + 464, sizeof(magic));	/* sw_reserved: with XSAVE more follows, and says what is in use */
-	if (magic == HAS_XSTATE)
+	/* struct _fpx_sw_bytes: with XSAVE, and only then, more follows, and says what is in use. */
+	memcpy(&magic, there + 464, sizeof(magic));
+	memcpy(&size, there + 480, sizeof(size));
+	if (magic == HAS_XSTATE && size > FX_BYTES)
 		there[FX_BYTES] |= 3;
 }
 
