@@ -322,8 +322,9 @@ INSN("sse", 16, PLAIN, 0, "movdqu %xmm7, (%rdi)");
 INSN("sse", 16, PLAIN, 0, "movntps %xmm8, (%rdi)");
 INSN("sse", 16, PLAIN, 0, "movntpd %xmm9, (%rdi)");
 INSN("sse", 16, PLAIN, 0, "movntdq %xmm10, (%rdi)");
-INSN("mmx", 8, PLAIN, 0, "movq (%rdi), %mm3");
-INSN("mmx", 8, PLAIN, 0, "movq %mm4, (%rdi)");
+/* Without faults: then KVM has made the FPU an MMX unit before a store, and software emulation before a load. */
+INSN("mmx", 8, FIXED, 0, "movq (%rdi), %mm3");
+INSN("mmx", 8, FIXED, 0, "movq %mm4, (%rdi)");
 INSN("x87", 2, PLAIN, 0, "fnstcw (%rdi)");
 INSN("x87", 2, PLAIN, 0, "fnstsw (%rdi)");
 
@@ -345,20 +346,17 @@ INSN("far", 6, FAR_32, 0, "ljmpl *(%rdi)");
 INSN("far", 10, FAR_64, 0, "rex.w ljmpl *(%rdi)");
 INSN("far", 10, FAR_32, 0, "rex.w ljmpl *(%rdi)");
 
-INSN_32("32-bit", 32, PUSHES, 0, "pushal");
-INSN_32("32-bit", 32, POPS, 0, "popal");
 INSN_32("32-bit", 4, PUSHES, 0, "pushl %edx");
 INSN_32("32-bit", 4, POPS, 0, "popl %edx");
-INSN_32("32-bit", 4, PUSHES, 0, "pushl %cs");
 INSN_32("32-bit", 4, PUSHES, 0, "call . + 0x40");
 INSN_32("32-bit", 4, POPS | TO_STACK, 0, "ret");
 INSN_32("32-bit", 4, PLAIN, 0, "movl %edx, (%edi)");
-INSN_32("32-bit", 4, PLAIN, 0, "lock xaddl %edx, (%edi)");
+INSN_32("32-bit", 4, MODIFIES, 0, "lock xaddl %edx, (%edi)");
 INSN_32("32-bit", 6, SELECTOR | BEHIND, 0, "lesl (%edi), %edx");
 INSN_32("32-bit", 6, SELECTOR | BEHIND, 0, "ldsl (%edi), %edx");
 INSN_32("32-bit", 8, FIXED, 0, "ljmp $0x23, $" IN_CODE);
 INSN_32("32-bit", 8, FIXED, 0, "ljmp $0x33, $" IN_CODE);
-INSN_32("32-bit", 8, COMPARES | PAIR, 0, "lock cmpxchg8b (%edi)");
+INSN_32("32-bit", 8, COMPARES | PAIR | MODIFIES, 0, "lock cmpxchg8b (%edi)");
 INSN_32("32-bit", 16, PLAIN, 0, "movups %xmm1, (%edi)");
 
 /* In 64-bit code KVM does not emulate these. */

@@ -75,7 +75,7 @@ def test_guest_segment_load_is_emulated(claim: Trial, host: Host) -> None:
 
 def test_guest_32_bit_code_is_emulated(claim: Trial, host: Host) -> None:
     """KVM's emulator carries out instructions of 32-bit code as the processor does."""
-    emulated(claim, host, "32-bit", 4, 6, 8, 16, 32)
+    emulated(claim, host, "32-bit", 4, 6, 8, 16)
 
 
 def test_guest_sse_load_and_store_is_emulated(claim: Trial, host: Host) -> None:
@@ -91,11 +91,6 @@ def test_guest_mmx_load_and_store_is_emulated(claim: Trial, host: Host) -> None:
 def test_guest_fpu_control_store_is_emulated(claim: Trial, host: Host) -> None:
     """KVM's emulator carries out stores of the x87's control and status words as the processor does."""
     emulated(claim, host, "x87", 2)
-
-
-def test_guest_fxsave_and_fxrstor_is_emulated(claim: Trial, host: Host) -> None:
-    """KVM's emulator carries out fxsave and fxrstor as the processor does."""
-    emulated(claim, host, "fxsave", 512)
 
 
 def test_guest_port_access_of_ring_3_is_refused_by_the_emulator(claim: Trial, host: Host) -> None:

@@ -22,11 +22,6 @@ def test_guest_string_input_and_output_is_carried_out(claim: Trial, host: Host) 
     works(claim, host, lambda guest: checks(guest, "check_ports", seed(), seconds=60))
 
 
-def test_guest_descriptor_loads_are_emulated(claim: Trial, host: Host) -> None:
-    """KVM's emulator uses a table of descriptors, and marks them accessed and busy, as the processor does."""
-    works(claim, host, lambda guest: checks(guest, "check_descriptors"))
-
-
 def test_guest_hypercall_of_the_other_vendor_is_refused_in_ring_3(claim: Trial, host: Host) -> None:
     """KVM refuses ring 3 the hypercall instruction of the other vendor with #GP, and leaves the guest's code alone."""
     works(claim, host, lambda guest: checks(guest, "check_code", "hypercall"))
