@@ -100,12 +100,16 @@ class Server(paramiko.ServerInterface):
         assert process.stdin and process.stdout and process.stderr
         stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
 
+        heard = threading.Event()
+
         def feed() -> None:
             with contextlib.suppress(OSError, EOFError):
                 while data := channel.recv(CHUNK):
+                    heard.set()
                     view = memoryview(data)
                     while view:
                         view = view[stdin.write(view) :]
+            heard.set()
             with contextlib.suppress(OSError):
                 stdin.close()
 
@@ -122,6 +126,9 @@ class Server(paramiko.ServerInterface):
                 channel.sendall(data)
         helpers[1].join()
         status = process.wait()
+        # A channel that closes before paramiko has answered the request to run the command is an error to the client.
+        # What the client sends comes after that answer; one that sends nothing is not waited for long.
+        heard.wait(1.0)
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             if status >= 0:
                 channel.send_exit_status(status)

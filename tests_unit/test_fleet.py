@@ -360,7 +360,6 @@ def test_the_remote_spawner_gets_slots_and_a_way_back(tmp_path):
         [machines.parse("node7"), machines.parse("node8")],
         access,
         status_port=4711,
-        test_timeout=60,
     )
     text = (tmp_path / "avocado.conf").read_text()
     assert "setup_hook = cd '/srv/seal proof' && export PATH='/srv/seal proof/.venv/bin':$PATH" in text
