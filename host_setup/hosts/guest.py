@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from common.errors import ChannelError, DeadlineError, MachineError
+from common.errors import ChannelError, DeadlineError, MachineError, MachineLostError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.qmp import Qmp
 from host_setup.channels.ssh import Conversation, Login, Ssh, Stream
@@ -243,6 +243,16 @@ class Guest:
         except (MachineError, DeadlineError) as error:
             return f"(no console: {error.message})"
 
+    def check(self) -> None:
+        """Raise if it is lost, with the last lines of its console.
+
+        :raises MachineLostError: it is.
+        """
+        if self.vitals.reason is not None:
+            raise MachineLostError(
+                f"{self.vitals.name} is lost: {self.vitals.reason}\nits console ends with:\n{self.console_tail()}"
+            )
+
     def console(self) -> str:
         """All that it said on its console."""
         return self._host.run(["cat", self.spec.console], seconds=10).require().text
@@ -260,7 +270,7 @@ class Guest:
             lambda: self.boots() >= number,
             deadline,
             f"boot {number} of guest {self.spec.name}",
-            check=self.vitals.check,
+            check=self.check,
             explain=self.console_tail,
             interval=0.2,
         )

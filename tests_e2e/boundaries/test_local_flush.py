@@ -8,7 +8,7 @@ from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack
-from tests_e2e.support.tlb import online_cpus, read_all_along
+from tests_e2e.support.tlb import online_cpus, read_on_one
 
 LOCAL_FLUSH = "protected_guest_mem.local_flush=1"
 
@@ -25,7 +25,7 @@ def test_local_flush_leaves_another_cpu_access_to_page_that_becomes_private(clai
 def _read_on(attack: Attack, attacker: Puppet, guest: Guest, cpus: list[int]) -> list[Check]:
     """Whether any CPU got any of the pages whole. Not each does: what else happens on a CPU may flush its TLB, too."""
     leaks = [
-        Canary(aimed.planted.content).leaked(read_all_along(attacker, guest, aimed, [cpu]).data)
+        Canary(aimed.planted.content).leaked(read_on_one(attacker, guest, aimed, cpu, cpus).data)
         for aimed in attack.aim(guest, [UNDER_TEST])
         for cpu in cpus
     ]

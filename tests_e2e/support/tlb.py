@@ -56,10 +56,11 @@ def read_on_each_cpu(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequenc
 
 def read_all_along(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequence[int]) -> Got:
     """Read a page on one CPU after the other, without a break from when it is shared until it is private."""
-    return _as_one([_watch(attacker, guest, aimed, cpu, cpus) for cpu in cpus])
+    return _as_one([read_on_one(attacker, guest, aimed, cpu, cpus) for cpu in cpus])
 
 
-def _watch(attacker: Puppet, guest: Guest, aimed: Aimed, cpu: int, cpus: Sequence[int]) -> Got:
+def read_on_one(attacker: Puppet, guest: Guest, aimed: Aimed, cpu: int, cpus: Sequence[int]) -> Got:
+    """The same on one of the CPUs."""
     address = aimed.target.hpa
     others = sum(1 << other for other in cpus if other != cpu)
     if not others:

@@ -61,7 +61,7 @@ class Watch:
     def _lives(self, error: Exception) -> Check:
         guest, name = self._guest, "the guest lives"
         if guest.vitals.reason is not None:
-            return Check(name, "true", guest.vitals.reason)
+            return Check(name, "true", f"{guest.vitals.reason}; its console ends with:\n{guest.console_tail()}")
         before = guest.beaten()
         try:
             poll_until(lambda: guest.beaten() > before, Deadline(BEAT), "a heartbeat", interval=0.5)
