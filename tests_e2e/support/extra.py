@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from common.errors import MachineLostError
 from common.waiting import Deadline
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest, GuestSpec
@@ -82,7 +84,11 @@ class Extras:
                 return guests
             ends.close()
         ends = self._ends.enter_context(contextlib.ExitStack())
-        guests = ends.enter_context(booted(host, shape, name=name, number=number))
+        try:
+            guests = ends.enter_context(booted(host, shape, name=name, number=number))
+        except MachineLostError as error:  # as with a host's first boot: the emulation loses a guest now and then
+            warnings.warn(f"the guests '{name}' did not boot, which is tried again: {error}", stacklevel=2)
+            guests = ends.enter_context(booted(self.host, shape, name=name, number=number))
         self._kept[name] = guests, ends
         return guests
 
