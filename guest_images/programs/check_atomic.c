@@ -19,6 +19,7 @@
 #include "check.h"
 
 #define PREFIX ".byte 0x0f, 0x0b, 0x6b, 0x76, 0x6d\n\t"
+#define PATIENCE 20	/* times */
 #define PAUSE 64	/* spins between two rounds at most, so that the emulator gets its turn */
 
 static void *counter;	/* 8 bytes and 8 more, in a page of their own */
@@ -199,7 +200,8 @@ int main(int argc, char **argv)
 {
 	const size_t locked = sizeof(kinds) / sizeof(kinds[0]) - 1;
 	struct text t = { 0 };
-	uint64_t emulated, got;
+	uint64_t emulated = 0, got;
+	long lost = 0;
 
 	rounds = number_argument(argc, argv, 1, 200000);
 	least = number_argument(argc, argv, 2, 2000);
@@ -209,10 +211,14 @@ int main(int argc, char **argv)
 	stay_on(0);
 	for (size_t i = 0; i < locked; i++)
 		check(&kinds[i]);
-	got = count(&kinds[locked], &emulated);
+	/* On a machine that runs the two by turns a loss may take some patience. */
+	for (int i = 0; i < PATIENCE && lost <= 0; i++) {
+		got = count(&kinds[locked], &emulated);
+		lost = (long)(rounds + emulated - got);
+	}
 	begin_check(&t, "without lock some are lost");
 	text_add(&t, ",\"expected\":\"true\",\"got\":\"%s\",\"lost\":%ld,\"emulated\":%lu}",
-		 got < rounds + emulated ? "true" : "false", (long)(rounds + emulated - got), emulated);
+		 lost > 0 ? "true" : "false", lost, emulated);
 	print_line(&t);
 	return 0;
 }

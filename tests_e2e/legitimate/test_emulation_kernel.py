@@ -36,6 +36,6 @@ def test_guest_atomics_lose_nothing_to_the_emulator(claim: Trial, host: Host, po
     """Locked instructions on one CPU and emulated ones on another lose nothing in a million rounds."""
 
     def look(guest: Guest) -> list[Check]:
-        return checks(guest, "check_atomic", str(ROUNDS), str(EMULATED), seconds=60)
+        return checks(guest, "check_atomic", str(ROUNDS), str(EMULATED), seconds=120)
 
     works_beside(claim, host, pool, lambda spec: replace(spec, cpus=2), look)
