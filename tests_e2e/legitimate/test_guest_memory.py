@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-from common.waiting import Deadline
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PLAIN, PROTECTED
 from host_setup.hosts.pool import HostPool
-from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.checks import checks, works
 from tests_e2e.support.tiny_vm import run, tiny_vm_works
 
 SHADOW_PAGING = "kvm_amd.npt=0"  # on the host's command line: KVM shadows the guests' page tables
 BY_KVM = "task-switch, plain: KVM carries out task switches"
-BOOT = 180.0  # seconds that a guest's boot may take on shadow paging, on a slow, busy machine
 
 
 def test_guest_page_walk_sets_accessed_and_dirty_bits(claim: Trial, host: Host) -> None:
@@ -115,13 +111,3 @@ def test_guest_on_shadow_paging_works_in_other_modes(claim: Trial, host: Host, p
 def test_guest_on_shadow_paging_runs_a_nested_guest(claim: Trial, host: Host, pool: HostPool) -> None:
     """Where KVM shadows the guest's page tables, a guest runs a guest of its own by SVM."""
     tiny_vm_works(claim, host, "nested", on=pool.with_words(SHADOW_PAGING))
-
-
-def test_guest_on_shadow_paging_boots(claim: Trial, host: Host, pool: HostPool) -> None:
-    """Where KVM shadows the guest's page tables, an operating system boots, opts in and works."""
-    # Without a plain guest beside it: that is booted in mode plain, and each boot on shadow paging is slow.
-    with pool.with_words(SHADOW_PAGING).extra_guest(PLAIN if host.plain_guest is None else PROTECTED) as guest:
-        guest.wait_for_boot(1, Deadline(BOOT))
-        expected, got = (str(value).lower() for value in (guest.spec.opts_in, guest.protected))
-        found = [Check("opted in", expected, got), *checks(guest, "check_share", "16", "1")]
-        claim.legitimate([*found, *checks(guest, "check_huge")], protected=guest.protected)
