@@ -103,29 +103,19 @@ def equipped(host: Host, extras: Extras) -> Host:  # noqa: ARG001  the host is m
 
 
 def _equipped(spec: GuestSpec) -> GuestSpec:
-    """The same with two processors, on q35, with room for memory, a balloon, ports, and a network of the kernel's."""
+    """The same with two processors, on q35, with room for memory, a port, and a network of the kernel's."""
     extra = (
-        *("-m", f"slots=1,maxmem={spec.memory + 1024}M", "-device", f"virtio-balloon-pci,{VIRTIO}"),
+        *("-m", f"slots=1,maxmem={spec.memory + 1024}M"),
         *("-chardev", f"socket,id=port,host=127.0.0.1,port={_port(spec)},server=on,wait=off"),
         *("-device", f"virtio-serial-pci,{VIRTIO}", "-device", "virtserialport,chardev=port,name=sealproof.port"),
-        *("-chardev", f"socket,id=serial,host=127.0.0.1,port={_serial_port(spec)},server=on,wait=off"),
-        *("-device", "pci-serial,chardev=serial"),
         *("-netdev", f"tap,id=tap,ifname={_tap(spec)},script=no,downscript=no,vhost=on"),
         *("-device", f"virtio-net-pci,netdev=tap,romfile=,{VIRTIO}"),
-        *("-device", HEEDLESS),
     )
     return replace(spec, cpus=2, machine="q35", extra=extra)
 
 
-HEEDLESS = "virtio-rng-pci,disable-legacy=on"  # it takes any address that the guest gives it
-
-
 def _port(spec: GuestSpec) -> int:
     return spec.qmp_port + 1000
-
-
-def _serial_port(spec: GuestSpec) -> int:
-    return spec.qmp_port + 2000
 
 
 def _tap(spec: GuestSpec) -> str:
@@ -160,11 +150,6 @@ def test_guest_with_two_cpus_works(claim: Trial, equipped: Host) -> None:
 def test_guest_virtio_console_keeps_data(claim: Trial, equipped: Host) -> None:
     """What a guest sends through a port of its virtio console arrives unchanged, and so does what it receives."""
     works_at_once(claim, equipped, lambda guest: _through(equipped, guest, "/dev/vport*p1", _port, MIB // 2))
-
-
-def test_guest_serial_port_keeps_data(claim: Trial, equipped: Host) -> None:
-    """What a guest sends through a serial port, a byte a time, arrives unchanged, and so does what it receives."""
-    works_at_once(claim, equipped, lambda guest: _through(equipped, guest, "/dev/ttyS2", _serial_port, 4096))
 
 
 def _through(host: Host, guest: Guest, path: str, far_end: Callable[[GuestSpec], int], size: int) -> list[Check]:
@@ -204,24 +189,6 @@ def _moved_by_kernel(host: Host, guest: Guest) -> Check:
     """Whether the kernel's threads for vhost are there."""
     found = host.ssh.run(["sh", "-c", f"cat /proc/{guest.pid}/task/*/comm"], seconds=SECONDS).require().text
     return Check("a worker of vhost", f"vhost-{guest.pid}", next(iter(re.findall(r"vhost-\d+", found)), "none"))
-
-
-def test_guest_uses_no_device_that_would_not_heed_its_bounce_buffers(claim: Trial, equipped: Host) -> None:
-    """A virtio device or driver that does without bounce buffers serves a plain guest; a protected one leaves it."""
-
-    def check(guest: Guest) -> list[Check]:
-        log = shell(guest, "dmesg")
-        refused = guest.spec.opts_in
-        found: list[Check] = []
-        for driver in ("virtio_balloon", "virtio_rng"):
-            used = shell(guest, f"ls -d /sys/bus/virtio/drivers/{driver}/virtio* 2> /dev/null | wc -l")
-            said = re.search(rf"{driver} virtio\d+: device must provide VIRTIO_F_ACCESS_PLATFORM", log) is not None
-            heedful = 1 if driver == "virtio_rng" else 0  # which all guests have, besides
-            found.append(Check(f"devices with {driver}", str(heedful + (0 if refused else 1)), used))
-            found.append(Check(f"{driver}: its kernel says why", str(refused), str(said)))
-        return found
-
-    works(claim, equipped, check)
 
 
 # --- memory that a guest gets
