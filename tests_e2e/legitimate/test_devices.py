@@ -17,7 +17,7 @@ from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.checks import checks, well, works
 from tests_e2e.support.extra import Extras, works_at_once
-from tests_e2e.support.memory import MIB, PLUGGED_AT, PLUGGED_MIB, kept_out, meminfo, plug_in, shell
+from tests_e2e.support.memory import MIB, PLUGGED_MIB, kept_out, plug_in, shell
 from tests_e2e.support.sweep import checks as swept
 from tests_e2e.support.sweep import sweep
 from tests_e2e.support.traffic import DISK, datagrams, rounds, stream, through_port
@@ -193,8 +193,6 @@ def _moved_by_kernel(host: Host, guest: Guest) -> Check:
 
 # --- memory that a guest gets
 
-LEAST_MIB = 40  # that a guest keeps for itself
-
 
 def test_guest_memory_that_is_plugged_in_is_private_at_once(claim: Trial, equipped: Host) -> None:
     """Memory that is plugged into a running guest is kept from the host before the guest uses any of it."""
@@ -211,26 +209,6 @@ def test_guest_memory_that_is_plugged_in_is_private_at_once(claim: Trial, equipp
             ),
             Check("new pages that the guest has used", "0", str(len(new - one.absent))),
             *swept(one, "EFAULT", physical=False),
-        ]
-
-    works(claim, equipped, check)
-
-
-def _fills(guest: Guest) -> int:
-    """MiB that a program of the guest may fill."""
-    return (meminfo(guest, "MemAvailable") >> 10) - LEAST_MIB
-
-
-def test_guest_uses_memory_that_is_plugged_in(claim: Trial, equipped: Host) -> None:
-    """A guest uses memory that is plugged in: it has more, which keeps what is put there and is kept from the host."""
-
-    def check(guest: Guest) -> list[Check]:
-        before = meminfo(guest, "MemTotal")
-        plug_in(guest, online=True)
-        return [
-            Check("KiB more", str(PLUGGED_MIB << 10), str(meminfo(guest, "MemTotal") - before)),
-            *checks(guest, "check_memory", str(_fills(guest)), str(PLUGGED_AT), seconds=SECONDS),
-            *kept_out(equipped, guest, "direct_map", physical=True),
         ]
 
     works(claim, equipped, check)

@@ -3,18 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import Guest
-from host_setup.hosts.pool import HostPool
-from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.checks import checks, seed, works
-from tests_e2e.support.extra_guests import works_beside
-
-ROUNDS = 200_000  # of each of five kinds: a million
-EMULATED = 2_000
 
 
 def test_guest_string_input_and_output_is_carried_out(claim: Trial, host: Host) -> None:
@@ -30,12 +21,3 @@ def test_guest_hypercall_of_the_other_vendor_is_refused_in_ring_3(claim: Trial, 
 def test_guest_instruction_is_skipped(claim: Trial, host: Host) -> None:
     """The guest goes on right behind an instruction that KVM carried out, whose length KVM reads in its code."""
     works(claim, host, lambda guest: checks(guest, "check_code", "skip"))
-
-
-def test_guest_atomics_lose_nothing_to_the_emulator(claim: Trial, host: Host, pool: HostPool) -> None:
-    """Locked instructions on one CPU and emulated ones on another lose nothing in a million rounds."""
-
-    def look(guest: Guest) -> list[Check]:
-        return checks(guest, "check_atomic", str(ROUNDS), str(EMULATED), seconds=120)
-
-    works_beside(claim, host, pool, lambda spec: replace(spec, cpus=2), look)
