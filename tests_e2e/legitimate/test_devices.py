@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PAGE, RUN, VIRTIO, Guest, GuestSpec
+from host_setup.hosts.guest import PAGE, VIRTIO, Guest, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
@@ -20,7 +20,7 @@ from tests_e2e.support.extra import Extras, works_at_once
 from tests_e2e.support.memory import MIB, PLUGGED_MIB, kept_out, plug_in, shell
 from tests_e2e.support.sweep import checks as swept
 from tests_e2e.support.sweep import sweep
-from tests_e2e.support.traffic import DISK, datagrams, rounds, stream, through_port
+from tests_e2e.support.traffic import datagrams, rounds, stream, through_port
 
 DISK_MIB = 32  # all of it
 SECONDS = 60.0
@@ -32,19 +32,6 @@ SECONDS = 60.0
 def test_guest_virtio_disk_keeps_data_at_every_queue_depth(claim: Trial, host: Host) -> None:
     """96 MiB that a guest writes past its page cache, with 1, 8 and 32 requests under way, it reads back unchanged."""
     works_at_once(claim, host, lambda guest: [one for depth in (1, 8, 32) for one in rounds(guest, DISK_MIB, 1, depth)])
-
-
-def test_guest_virtio_disk_keeps_data_through_page_cache(claim: Trial, host: Host) -> None:
-    """32 MiB that a guest writes through its page cache it reads back unchanged, and the host's file holds the same."""
-
-    def check(guest: Guest) -> list[Check]:
-        found = rounds(guest, DISK_MIB, 1, 0)
-        guest.ssh.run(["sh", "-c", "echo 3 > /proc/sys/vm/drop_caches"], seconds=SECONDS).require()
-        seen = guest.ssh.run(["sha256sum", DISK], seconds=SECONDS).require().text.split()[0]
-        held = host.ssh.run(["sha256sum", f"{RUN}/{guest.spec.name}.disk"], seconds=SECONDS).require().text.split()[0]
-        return [*found, Check("sha256 of the host's file", seen, held)]
-
-    works_at_once(claim, host, check)
 
 
 def test_guest_virtio_net_keeps_a_long_stream(claim: Trial, host: Host) -> None:
