@@ -25,6 +25,16 @@ INSISTS = "kvm-guest: kvm_protected_mem=require, but memory is not protected fro
 WHY_NOT = "the host cannot protect the kind of memory that it gave us"
 
 
+def test_guest_with_two_cpus_works(claim: Trial, host: Host, pool: HostPool) -> None:
+    """A guest with two processors boots, opts in and works."""
+    in_shape(claim, host, pool, lambda spec: replace(spec, cpus=2))
+
+
+def test_guest_with_pci_express_works(claim: Trial, host: Host, pool: HostPool) -> None:
+    """A guest on QEMU's newer chipset (q35) boots, opts in and works."""
+    in_shape(claim, host, pool, lambda spec: replace(spec, machine="q35"))
+
+
 def test_guest_of_one_gib_works(claim: Trial, host: Host, pool: HostPool) -> None:
     """A guest of 1 GiB boots, opts in and works."""
     in_shape(claim, host, pool, lambda spec: replace(spec, memory=1024))
