@@ -73,11 +73,6 @@ def test_guest_runs_a_nested_guest(claim: Trial, host: Host) -> None:
     tiny_vm_works(claim, host, "nested")
 
 
-def test_guest_runs_a_nested_guest_with_nested_paging(claim: Trial, host: Host) -> None:
-    """A guest runs a guest of its own by SVM, on nested page tables of its own."""
-    tiny_vm_works(claim, host, "nested-tables")
-
-
 def test_guest_writes_are_in_the_dirty_log(claim: Trial, host: Host) -> None:
     """What the processor and KVM write for a guest is in the memory slot's dirty log, page by page, and no more."""
     tiny_vm_works(claim, host, "dirty-log")

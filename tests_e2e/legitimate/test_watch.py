@@ -40,7 +40,7 @@ def test_memory_that_goes_to_the_vmm_as_a_devices_is_noticed(claim: Trial, host:
     )
 
 
-def _one_access(process: Puppet, code: bytes, target: int) -> int | None:
+def _one_access(process: Puppet, code: bytes, target: int) -> int:
     """Have a VM make one access to a guest-physical address; the exit's reason."""
     hidden = process.memory(PAGE_SIZE)
     process.syscall("mprotect", hidden, PAGE_SIZE, NO_ACCESS).require("mprotect")
@@ -48,7 +48,7 @@ def _one_access(process: Puppet, code: bytes, target: int) -> int | None:
         vm.region(0, CODE, PAGE_SIZE, process.memory(code.ljust(PAGE_SIZE, b"\0"))).require("a slot for code")
         vm.region(1, UNREACHABLE, PAGE_SIZE, hidden).require("a slot that nobody reaches")
         cpu.aim(CODE, target, target)
-        return cpu.run().require("KVM_RUN").returned
+        return cpu.run().require("KVM_RUN")
 
 
 def _exits(host: Host, process: Puppet) -> Exits:
