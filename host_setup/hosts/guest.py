@@ -190,7 +190,7 @@ class Guest:
     def ssh(self) -> Ssh:
         """A session with the guest, through its host; made on first use."""
         if self._ssh is None:
-            self._ssh = self.connect(seconds=30)
+            self._ssh = self.connect(seconds=60)
         return self._ssh
 
     def connect(self, *, seconds: float) -> Ssh:
