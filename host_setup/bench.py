@@ -123,12 +123,12 @@ def _timed(start: Callable[[], EmulatedHost], ask: Callable[[EmulatedHost], obje
 
 def _ways(kernel: Kernel, hosts: EmulatedHosts, store: Store, terminal: Terminal, folder: Path) -> tuple[Row, Row, Row]:
     """virtme-ng's boot, our cold boot, our restore."""
-    cpus, memory = hosts.spec.cpus, hosts.spec.memory
+    cpus, memory, qemu = hosts.spec.cpus, hosts.spec.memory, hosts.spec.rootfs.qemu
     vng = VirtmeNg.of(store)
     saved = cache(hosts.saved)
 
     def theirs() -> float:
-        return vng.boot(kernel.image, kernel.release, cpus=cpus, memory=memory, folder=folder / "virtme-ng")
+        return vng.boot(kernel.image, kernel.release, qemu=qemu, cpus=cpus, memory=memory, folder=folder / "virtme-ng")
 
     def cold() -> float:
         return _timed(hosts.cold, lambda host: host.nonces())

@@ -23,7 +23,7 @@ from pathlib import Path
 from common.paths import PROJECT, cache_root
 
 PACKAGE_LIST = PROJECT / "host_setup" / "debian-packages.txt"
-QEMU = "qemu-system-x86_64"
+QEMU = "qemu-system-x86"  # Debian's package
 
 # linux/kvm.h
 KVM_GET_API_VERSION = 0xAE00
@@ -112,23 +112,6 @@ class Kvm:
 
 
 @dataclass(frozen=True, slots=True)
-class Qemu:
-    """The machine's own QEMU: ``text`` is the line that it prints."""
-
-    version: tuple[int, int, int]
-    text: str
-
-    @property
-    def walks_nested_tables_rightly(self) -> bool:
-        """Whether its emulation of nested paging can be trusted.
-
-        Before "target/i386: Walk NPT in guest real mode" (9.2, and 7.2.15 of the branch that Debian 12 has) a nested
-        guest without paging bypassed the nested page table and reached the host's memory.
-        """
-        return self.version >= (9, 2, 0) or (7, 2, 15) <= self.version < (8, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
 class User:
     """Who runs this, and whether ``make`` can become root; for a user other than root, what mmdebstrap needs.
 
@@ -156,6 +139,7 @@ class Machine:
     """All that ``survey`` saw.
 
     :ivar missing_packages: of host_setup/debian-packages.txt; None when this machine has no dpkg to ask.
+    :ivar qemu: the version of the one that the cache holds, or empty.
     :ivar python: of the interpreter that runs this. :ivar ccache: its version, or empty.
     """
 
@@ -165,7 +149,7 @@ class Machine:
     cache_disk: Disk
     checkout_disk: Disk
     kvm: Kvm
-    qemu: Qemu | None
+    qemu: str
     missing_packages: tuple[str, ...] | None
     python: tuple[int, int, int]
     ccache: str
@@ -260,7 +244,7 @@ def survey(probes: Probes | None = None) -> Machine:
         cache_disk=_disk(probes, probes.cache),
         checkout_disk=_disk(probes, PROJECT),
         kvm=_kvm(probes, processor),
-        qemu=_qemu(probes),
+        qemu=_qemu(probes.cache),
         missing_packages=_missing_packages(probes),
         python=sys.version_info[:3],
         ccache=_ccache(probes),
@@ -350,13 +334,11 @@ def _kvm(probes: Probes, processor: Processor) -> Kvm:
     return Kvm(module, nested in ("Y", "1") if nested else None, probes.try_kvm(probes.root / "dev/kvm"))
 
 
-def _qemu(probes: Probes) -> Qemu | None:
-    text = probes.run([QEMU, "--version"]).partition("\n")[0]
-    version = re.search(r"version (\d+)\.(\d+)\.(\d+)", text)
-    if version is None:
-        return None
-    major, minor, patch = (int(part) for part in version.groups())
-    return Qemu((major, minor, patch), text)
+def _qemu(root: Path) -> str:
+    """The version of the QEMU that came with the newest root file system of the cache; empty if there is none."""
+    lists = sorted(root.glob("rootfs/*/packages.list"), key=lambda file: file.stat().st_mtime)
+    lines = lists[-1].read_text(encoding="ascii").splitlines() if lists else []
+    return next((version for name, _, version in (line.partition(" ") for line in lines) if name == QEMU), "")
 
 
 def _missing_packages(probes: Probes) -> tuple[str, ...] | None:

@@ -75,26 +75,27 @@ class VirtmeNg:
 
         store.get_or_make(STAGE, self.key, make, need=GIB // 8)
 
-    def argv(self, image: Path, command: str, *, cpus: int, memory: int) -> list[str]:
+    def argv(self, image: Path, command: str, *, qemu: Path, cpus: int, memory: int) -> list[str]:
         """The command that boots a kernel on this machine's root file system, read-only, to run one command.
 
-        :param image: the bzImage. :param memory: MiB.
+        :param image: the bzImage. :param qemu: what runs it: the same that our machines run in. :param memory: MiB.
         """
         return [
             *("timeout", "--kill-after=5", str(PATIENCE), str(self.programs / "vng"), "--run", str(image)),
-            # As our machines run: without KVM. And with 9p: virtio-fs, which it tries first, needs a virtiofsd that
-            # Debian 12 has not (it would lose 3 s with QEMU's older one) and that nothing else of ours installs.
-            *("--disable-kvm", "--force-9p", "--skip-modules"),
+            # As our machines run: without KVM. And with 9p: virtio-fs, which it tries first, needs a virtiofsd, which
+            # nothing of ours installs.
+            *("--disable-kvm", "--force-9p", "--skip-modules", "--qemu", str(qemu)),
             # Where this machine has no udev, the output goes to the console, which only --verbose shows; that costs
             # nothing when the kernel is told to be quiet again.
             *("--verbose", "--append", "loglevel=1"),
             *("--cpus", str(cpus), "--memory", f"{memory}M", "--exec", command),
         ]
 
-    def boot(self, image: Path, release: str, *, cpus: int, memory: int, folder: Path) -> float:
+    def boot(self, image: Path, release: str, *, qemu: Path, cpus: int, memory: int, folder: Path) -> float:
         """Boot a kernel until ``uname -r`` has told its release, then wait, untimed, until all has ended.
 
-        :param release: what it must tell. :param memory: MiB. :param folder: for its log and temporary files.
+        :param release: what it must tell. :param qemu: as of ``argv``. :param memory: MiB.
+        :param folder: for its log and temporary files.
         :returns: seconds from the start of virtme-ng to the command's output.
         :raises MachineError: it failed, took too long, or ended without that output.
         """
@@ -110,7 +111,7 @@ class VirtmeNg:
         path = f"{self.programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         environment = {"PATH": path, "HOME": str(home), "TMPDIR": str(folder)}
         begun = time.monotonic()
-        argv = self.argv(image, "uname -r", cpus=cpus, memory=memory)
+        argv = self.argv(image, "uname -r", qemu=qemu, cpus=cpus, memory=memory)
         trouble = f"it ended well, but nothing said {release}"
         try:
             # In /, as it enters the folder that it is called in, and its guest has another /tmp.

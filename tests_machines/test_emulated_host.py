@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from common.errors import MachineLostError
-from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.emulated import EmulatedHost, nesting
 from host_setup.hosts.pool import HostPool
+from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.provision import Provisioned
 
 AT_ONCE = 15.0  # seconds, far below the deadlines of the calls that must end
@@ -73,3 +75,22 @@ def test_canary_is_in_no_log_and_on_no_command_line(pool: HostPool) -> None:
         assert needle not in commands
         for log in host.qemu.console_log.parent.iterdir():
             assert needle not in log.read_text(errors="replace"), log.name
+
+
+def test_qemu_knows_the_processor_s_words_and_refuses_what_kvm_does_not_give(provisioned: Provisioned) -> None:
+    """Where it works QEMU waits to be told to go on (-S), and is ended; elsewhere it says what it lacks."""
+    assert isinstance(provisioned.hosts, EmulatedHosts)
+    qemu, cpu = provisioned.hosts.spec.rootfs.qemu, nesting("any", "svm").cpu
+    quiet = ("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-S")
+    try:
+        done = subprocess.run(
+            [str(qemu), *quiet, "-machine", "pc", "-accel", "kvm", "-cpu", cpu],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return
+    assert done.returncode == 1
+    assert "Host doesn't support requested features" in done.stderr or "KVM" in done.stderr

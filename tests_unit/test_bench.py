@@ -101,15 +101,15 @@ def test_virtme_ng_is_timed_to_its_command_s_output(tmp_path: Path, monkeypatch)
     (tmp_path / "vng").write_text('#!/bin/sh\necho "$HOME $PWD"\necho 6.12.7\nexit 255\n')
     (tmp_path / "vng").chmod(0o755)
     vng = VirtmeNg("1", "key", tmp_path)
-    seconds = vng.boot(Path("image"), "6.12.7", cpus=2, memory=1024, folder=tmp_path / "run")
+    seconds = vng.boot(Path("image"), "6.12.7", qemu=Path("qemu"), cpus=2, memory=1024, folder=tmp_path / "run")
     assert seconds > 0
     assert f"{tmp_path}/run/home /\n" in (tmp_path / "run/vng.log").read_text()
     (tmp_path / "vng").write_text("#!/bin/sh\necho 6.12.7\n")
     with pytest.raises(MachineError, match=r"nothing said 6\.12\.8"):
-        vng.boot(Path("image"), "6.12.8", cpus=2, memory=1024, folder=tmp_path / "run")
+        vng.boot(Path("image"), "6.12.8", qemu=Path("qemu"), cpus=2, memory=1024, folder=tmp_path / "run")
     (tmp_path / "vng").write_text("#!/bin/sh\necho no kernel\nexit 3\n")
     with pytest.raises(MachineError, match=r"vng: status 3\nno kernel"):
-        vng.boot(Path("image"), "6.12.7", cpus=2, memory=1024, folder=tmp_path / "run")
+        vng.boot(Path("image"), "6.12.7", qemu=Path("qemu"), cpus=2, memory=1024, folder=tmp_path / "run")
 
 
 def test_an_installed_virtme_ng_starts_from_its_final_place(tmp_path: Path, monkeypatch):

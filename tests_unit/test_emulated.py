@@ -96,7 +96,6 @@ class FakeQemu:
 def qemu(monkeypatch: pytest.MonkeyPatch) -> type[FakeQemu]:
     monkeypatch.setattr(FakeQemu, "made", [])
     monkeypatch.setattr(module, "Qemu", FakeQemu)
-    monkeypatch.setattr(module, "qemu_version", lambda: "9.2.0")
     return FakeQemu
 
 
@@ -134,16 +133,10 @@ def test_saved_state_of_another_host_has_another_key(change: Callable[[EmulatedS
     assert change(spec()).key != spec().key
 
 
-def test_saved_state_of_another_qemu_has_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = spec().key
-    monkeypatch.setattr(module, "qemu_version", lambda: "9.2.1")
-    assert spec().key != before
-
-
-def test_where_qemu_is_installed_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = spec().key
-    monkeypatch.setattr(module, "QEMU", "/opt/qemu/bin/qemu-system-x86_64")
-    assert spec().key == before
+def test_qemu_is_the_one_of_the_root_file_system() -> None:
+    here = spec()
+    there = replace(here, rootfs=RootFs(here.rootfs.folder / "elsewhere", here.rootfs.key))
+    assert here.argv()[0] == str(here.rootfs.qemu) != there.argv()[0]
 
 
 # --- its life

@@ -37,5 +37,19 @@ printf 'root:x:0:\n' > "$guest/etc/group"
 printf '/bin/sh\n' > "$guest/etc/shells"
 (cd "$guest" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) > "$out/guest-base.cpio"
 
+# The same QEMU for the machine that this runs on: what it is linked with and boots from, and a way to start it. It
+# brings the loader too, as this machine's may be older than these libraries; under that name, which ps and top show.
+qemu="$out/qemu"
+mkdir -p "$qemu/lib" "$qemu/firmware"
+cp "$root/usr/bin/qemu-system-x86_64" "$qemu/program"
+cp -L "$root/lib64/ld-linux-x86-64.so.2" "$qemu/qemu-system"
+chroot "$root" ldd /usr/bin/qemu-system-x86_64 | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p' | while read -r library; do
+    cp -L "$root/$library" "$qemu/lib/"
+done
+(cd "$root/usr/share" && cp seabios/bios-256k.bin qemu/kvmvapic.bin qemu/linuxboot.bin qemu/linuxboot_dma.bin \
+    qemu/multiboot.bin qemu/multiboot_dma.bin qemu/pvh.bin "$qemu/firmware/")
+cp "$recipe/qemu" "$qemu/qemu-system-x86_64"
+chmod 755 "$qemu/qemu-system-x86_64"
+
 # What a report says of the machine under test.
 chroot "$root" dpkg-query -W -f '${Package} ${Version}\n' > "$out/packages.list"

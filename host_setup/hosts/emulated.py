@@ -26,7 +26,7 @@ from guest_images.rootfs import RootFs
 from host_setup.channels.ssh import Ssh, Stream
 from host_setup.hosts.base import HOST_PROGRAMS
 from host_setup.hosts.guest import PLAIN, PROGRAMS, Guest, GuestSpec
-from host_setup.hosts.qemu import QEMU, Qemu, qemu_version
+from host_setup.hosts.qemu import Qemu
 from host_setup.hosts.running import FAST_SSH, RunningHost
 from host_setup.machine import HostKind
 
@@ -102,7 +102,8 @@ class EmulatedSpec:
         :param memory: what the host's memory is made of, as QEMU's ``-object`` takes it.
         """
         return [
-            *(QEMU, "-name", "sealproof-host", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+            *(str(self.rootfs.qemu), "-name", "sealproof-host", "-nodefaults", "-no-user-config"),
+            *("-display", "none", "-no-reboot"),
             *("-object", f"{memory},id=memory,size={self.memory}M", "-machine", "pc,memory-backend=memory"),
             *("-accel", self.accelerator.argument, "-cpu", self.accelerator.cpu),
             *("-smp", str(self.cpus), "-m", str(self.memory)),
@@ -121,9 +122,9 @@ class EmulatedSpec:
 
     @property
     def key(self) -> str:
-        """Hash of all that a saved state depends on; the QEMU that wrote it included."""
+        """Hash of all that a saved state depends on; the QEMU that wrote it is one of the root file system's."""
         shape = json.dumps([self.argv()[1:], self.accelerator.processor, *(guest.argv() for guest in self.guests)])
-        return digest(shape, self.kernel_key, self.rootfs.key, self.payload.key, qemu_version())
+        return digest(shape, self.kernel_key, self.rootfs.key, self.payload.key)
 
 
 def _network(ports: tuple[int, ...]) -> str:
@@ -304,8 +305,7 @@ class EmulatedHost(RunningHost):
             "cpus": str(self.spec.cpus),
             "memory": f"{self.spec.memory} MiB",
             "guests": ", ".join(f"{guest.name} ({guest.memory} MiB)" for guest in self.spec.guests),
-            "qemu of the host": qemu_version(),
-            "qemu of the guest": self.spec.rootfs.version("qemu-system-x86"),
+            "qemu of the host and the guest": self.spec.rootfs.version("qemu-system-x86"),
             "command line": self.spec.command_line,
             "started": self.started,
         }

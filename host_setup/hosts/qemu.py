@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import subprocess
 import threading
@@ -12,29 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from common.errors import CommandError, SetupError
 from common.processes import spawn
 from common.waiting import Deadline, poll_until
 from host_setup.channels.qmp import Qmp
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts import kernel_log
 
-QEMU = "qemu-system-x86_64"
 TRACE_LINES = 60  # of console shown with a death
 AFTER_OOPS = 3.0  # seconds that a dying kernel gets to print its trace
-
-
-def qemu_version() -> str:
-    """The version line of this machine's QEMU.
-
-    :raises SetupError: it is not there. :raises CommandError: it does not even tell its version.
-    """
-    if shutil.which(QEMU) is None:
-        raise SetupError(f"{QEMU} is not installed", hint="run 'make doctor': it names the Debian package")
-    done = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise CommandError([QEMU, "--version"], done.returncode, done.stderr, log=None, stage="qemu")
-    return done.stdout.splitlines()[0].removeprefix("QEMU emulator version ").strip()
 
 
 class Qemu:
