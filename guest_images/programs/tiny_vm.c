@@ -210,7 +210,7 @@ static uint64_t compete(struct vm *vm, uint32_t what)
 	if (what != 2)
 		return 0;
 	CPU_ZERO(&one);
-	CPU_SET(0, &one);
+	CPU_SET(sched_getcpu(), &one);	/* not just any: guest_images/host/init says why */
 	if (sched_setaffinity(0, sizeof(one), &one))
 		cannot("stay on one processor");
 	errno = pthread_create(&thread, NULL, take_processor, vm);

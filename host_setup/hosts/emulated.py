@@ -81,6 +81,7 @@ def nesting(processor: str, extension: str) -> Accelerator:
 class EmulatedSpec:
     """A host of QEMU's to be: what it boots, its guests, the one under test first, and its size (MiB, CPUs).
 
+    :ivar cpus: the first of them runs no guest (guest_images/host/init), so that two are left for guests.
     :ivar disks: images beyond root and payload, read-only; the host has them as ``/dev/vdc`` and so on.
     """
 
@@ -91,7 +92,7 @@ class EmulatedSpec:
     keys: Keys
     guests: tuple[GuestSpec, ...] = (PLAIN,)
     memory: int = 1024
-    cpus: int = 2
+    cpus: int = 3
     command_line: str = COMMAND_LINE
     disks: tuple[Path, ...] = ()
     accelerator: Accelerator = EMULATION
