@@ -304,13 +304,13 @@ def test_guests_of_one_host_differ_in_all_that_they_would_share() -> None:
     ports = [port for one in (PLAIN, PROTECTED) for port in (one.ssh_port, one.qmp_port)]
     assert len(set(ports)) == 4
     assert PLAIN.name != PROTECTED.name
-    assert min(PLAIN.memory, PROTECTED.memory - 64) >= 192
+    assert min(PLAIN.memory, PROTECTED.memory - 16) >= 192
 
 
 def test_only_a_guest_to_be_protected_opts_in_and_all_else_of_it_is_as_in_the_plain_one() -> None:
     plain, protected = (" ".join(replace(one, name="n", ssh_port=1, qmp_port=2).argv()) for one in (PLAIN, PROTECTED))
     assert "kvm_protected_mem=off" in plain
-    assert protected.replace("mem=on", "mem=off").replace("-m 256", "-m 192") == plain
+    assert protected.replace("mem=on swiotlb=8192", "mem=off").replace("-m 208", "-m 192") == plain
     virtio = [word for word in PLAIN.argv() if word.startswith("virtio")]
     assert len(virtio) == 3
     assert all(word.endswith(",iommu_platform=on,disable-legacy=on") for word in virtio)
