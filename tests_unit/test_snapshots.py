@@ -90,7 +90,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeHost, "restored", staticmethod(lambda _: None))
     monkeypatch.setattr(FakeHost, "booted", staticmethod(lambda _: None))
     monkeypatch.setattr(module, "EmulatedHost", FakeHost)
-    monkeypatch.setattr("host_setup.hosts.emulated.qemu_version", lambda: "9.2.0")
     monkeypatch.setattr(module, "MIB", SIZE)
 
 
