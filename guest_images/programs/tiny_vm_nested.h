@@ -116,7 +116,7 @@ static GUEST void prepare_nested(void)
 	*in_control(VM_IDTR + 8) = idt.base;
 	*in_control(VM_EFER) = read_msr(MSR_EFER);
 	*in_control(VM_CR0) = READ_REGISTER("cr0");
-	*in_control(VM_CR3) = READ_REGISTER("cr3");
+	*in_control(VM_CR3) = (uint64_t)root;	/* see flush_tlb() */
 	*in_control(VM_CR4) = READ_REGISTER("cr4");
 	*in_control(VM_DR6) = 0xffff0ff0;
 	*in_control(VM_DR7) = 0x400;
