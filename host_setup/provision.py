@@ -28,6 +28,7 @@ from host_setup.machine import DRIVEN, HostKind, Machine, choose_host_kind, surv
 
 KINDS = ("auto", *DRIVEN)
 HOST_MEMORY = 832  # MiB, beside the guests' own
+NODES = 256  # MiB, of which the host's memory is a multiple, or its kernel does not make the two memory nodes of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,4 +131,5 @@ def prepare(settings: Settings, store: Store, terminal: Terminal) -> tuple[Kerne
     disk = payload(store, root, compiled, modules, kernel.image, own_keys)
     guests = guests_for(series=wanted.mode, mode=settings.mode)
     memory = HOST_MEMORY + sum(guest.memory for guest in guests)
+    memory += -memory % NODES
     return kernel, EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, guests, memory, accelerator=runner)
