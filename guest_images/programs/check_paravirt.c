@@ -26,7 +26,11 @@ enum { WALL_CLOCK = 0x4b564d00, SYSTEM_TIME = 0x4b564d01, ASYNC_PF = 0x4b564d02,
 enum { CLOCK_BIT = 3, ASYNC_PF_BIT = 4, STEAL_BIT = 5, PV_EOI_BIT = 6 };
 #define ENABLED 1ull
 #define PATIENCE_NS 3000000000ull	/* KVM writes when it next runs the processor: a few milliseconds */
-#define CLOSE_S 5
+/*
+ * QEMU stops the guest's system time while it stops the guest, as probes have it do: by so much the guest's time of day is
+ * behind the host's, from which KVM writes. Row pv-wall-clock of tiny_vm, which nobody stops, has it to the second.
+ */
+#define STOPPED_S 600
 #define FIRMWARE_S 120	/* KVM's system time starts with the machine, the kernel's with the kernel */
 
 static int device, msrs;
@@ -91,7 +95,7 @@ static const char *wall_clock(const unsigned char *page)
 	clock_gettime(CLOCK_BOOTTIME, &system);
 	int64_t off = (int64_t)day.tv_sec - system.tv_sec - clock[1];
 
-	if (clock[0] && !(clock[0] & 1) && off >= -CLOSE_S && off <= FIRMWARE_S)
+	if (clock[0] && !(clock[0] & 1) && off >= -STOPPED_S && off <= FIRMWARE_S)
 		return "written";
 	static char wrong[80];
 
