@@ -40,8 +40,8 @@ PAGEMAP_PFN = (1 << 55) - 1
 # guest's kernel warns of them ("XSAVE consistency problem"): the guest gets no XSAVE.
 CPU = "host,migratable=off,tsc-deadline=off,xsave=off"
 VIRTIO = "iommu_platform=on,disable-legacy=on"
-# Of 2 KiB each, 16 MiB in all. By itself the kernel takes 64 MiB, and clears each of their pages as it boots: a fifth of
-# the boot.
+# Of 2 KiB each, 16 MiB in all. By itself the kernel takes 64 MiB, and clears each of their pages as it boots: a fifth
+# of the boot.
 BOUNCE_SLOTS = 8192
 
 
