@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -66,20 +68,22 @@ class Canary:
     def __repr__(self) -> str:
         return f"<canary {self.fingerprint}>"
 
-    def leaked(self, data: bytes) -> int:
+    def leaked(self, data: bytes, cuts: Sequence[int] = ()) -> int:
         """How many bytes of the canary ``data`` discloses, 0 to 4,096, each counted once.
 
         Runs of at least 8 bytes count, at any offset in either. Data shorter than that (4 to 7 bytes) counts when all
-        of it stands in the canary.
+        of it stands in the canary. No run goes across one of the ``cuts``: behind the end of a run one byte in 256 is
+        the canary's next by chance.
         """
         if SHORTEST <= len(data) < RUN:
             return len(data) if data in self._bytes else 0
         seen = bytearray(PAGE_SIZE)
         places = self._places
-        for start in range(len(data) - RUN + 1):
-            at = places.get(data[start : start + RUN])
-            if at is not None:
-                seen[at : at + RUN] = b"\1" * RUN
+        for begin, end in itertools.pairwise((0, *cuts, len(data))):
+            for start in range(begin, end - RUN + 1):
+                at = places.get(data[start : start + RUN])
+                if at is not None:
+                    seen[at : at + RUN] = b"\1" * RUN
         return seen.count(1)
 
 
@@ -99,7 +103,8 @@ class Observation:
     :ivar returned: what the call returned; None if it did not return, or returns nothing (a load).
     :ivar errno: its name, ``EFAULT``. :ivar signal: its name, ``SIGBUS``. :ivar si_code: its name, ``BUS_ADRERR``.
     :ivar si_addr: the faulting address.
-    :ivar data: what the attacker got. :ivar page_after: what the guest found afterwards; None if it did not look.
+    :ivar data: what the attacker got. :ivar cuts: offsets in it, ascending, where bytes meet that the attacker has from
+        different places. :ivar page_after: what the guest found afterwards; None if it did not look.
     """
 
     page: Page
@@ -113,13 +118,14 @@ class Observation:
     si_code: str | None = None
     si_addr: int | None = None
     data: bytes = b""
+    cuts: tuple[int, ...] = ()
     page_after: After | None = None
     facts: tuple[Fact, ...] = ()
 
     @property
     def leaked(self) -> int:
         """Bytes of the page's own canary that the attacker got."""
-        return self.canary.leaked(self.data)
+        return self.canary.leaked(self.data, self.cuts)
 
 
 @dataclass(frozen=True, slots=True)

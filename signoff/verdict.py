@@ -154,7 +154,7 @@ def _harm(subject: Sequence[Observation]) -> str:
     found = []
     # A probe of one page may bring another page's canary home: that is a leak as well.
     canaries = {seen.canary.fingerprint: seen.canary for seen in subject}.values()
-    leaks = [(max(canary.leaked(seen.data) for canary in canaries), seen.page) for seen in subject]
+    leaks = [(max(canary.leaked(seen.data, seen.cuts) for canary in canaries), seen.page) for seen in subject]
     if count := max(leaked for leaked, _ in leaks):
         pages = ", ".join(dict.fromkeys(page for leaked, page in leaks if leaked))
         found.append(f"leaked {count} bytes equal to the canary ({pages})")

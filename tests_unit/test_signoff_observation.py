@@ -48,6 +48,11 @@ def test_other_data_is_no_leak(data):
     assert CANARY.leaked(data) == 0 or data in BYTES or any(data[i : i + 8] in BYTES for i in range(len(data)))
 
 
+def test_what_happens_to_stand_behind_a_cut_is_no_leak():
+    by_chance = BYTES[:16] + BYTES[16:17] + b"\0" * 47
+    assert (CANARY.leaked(by_chance), CANARY.leaked(by_chance, [16])) == (17, 16)
+
+
 @pytest.mark.parametrize("data", [b"", BYTES[:4095], b"\0" * 4096, BYTES[:2048] * 2])
 def test_a_canary_must_be_a_page_of_random_bytes(data):
     with pytest.raises(ValueError, match="canary"):

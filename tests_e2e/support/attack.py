@@ -54,6 +54,7 @@ class Got:
 
     :ivar done: how the call ended. :ivar data: the bytes that it brought home.
     :ivar wrote: what it tried to put at the start of the page; None for a probe that only reads.
+    :ivar cuts: offsets in data where bytes meet that come from different places.
     :ivar freed: the page itself is gone, as the probe wanted it, so the guest is not asked what it finds instead.
     """
 
@@ -61,6 +62,7 @@ class Got:
     data: bytes = b""
     wrote: bytes | None = None
     freed: bool = False
+    cuts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,7 @@ class Attack:
             si_code=got.done.si_code,
             si_addr=got.done.si_addr,
             data=got.data,
+            cuts=got.cuts,
             page_after=None if got.wrote is None and after is After.INTACT else after,
         )
 
