@@ -74,19 +74,17 @@ class World:
             self.pages[at] = Planted(kind, which, state, where, content), content
         return [planted for planted, _ in self.pages.values()]
 
-    def read(self, planted: Planted) -> bytes:
+    def read(self, planted: list[Planted]) -> list[bytes]:
         assert not self.held, "a guest that is held answers nothing"
-        self.events.append(f"read {planted.set} {planted.kind}")
-        if self.moved and planted.kind == "kernel":
-            raise MachineError("the guest moved its kernel canary: the probes aimed at another page")
-        return self.pages[planted.address.gpa][1]
+        for one in planted:
+            self.events.append(f"read {one.set} {one.kind}")
+            if self.moved and one.kind == "kernel":
+                raise MachineError("the guest moved its kernel canary: the probes aimed at another page")
+        return [self.pages[one.address.gpa][1] for one in planted]
 
-    def mappings(self, hvas: list[int]) -> list[str]:
+    def known_of(self, hvas: list[int]) -> tuple[list[str], str]:
         assert self.events[-1] == "plant", "mappings change with what is shared"
-        return [f"/proc/{self.pid}/smaps: a line that holds {hva:#x}; VmFlags: rd wr" for hva in hvas]
-
-    def protection(self) -> str:
-        return self.kvm
+        return [f"/proc/{self.pid}/smaps: a line that holds {hva:#x}; VmFlags: rd wr" for hva in hvas], self.kvm
 
     def checks(self, *argv: str, cpu: int | None = None, seconds: float) -> list[dict[str, Any]]:
         assert seconds > 0

@@ -16,7 +16,7 @@ from common.paths import PROJECT
 from host_setup.channels.ssh import Login
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts import guest as module
-from host_setup.hosts.guest import PLAIN, PROTECTED, Address, Guest, GuestSpec, Planted, guests_for
+from host_setup.hosts.guest import PLAIN, PROTECTED, Address, Guest, GuestSpec, Planted, guests_for, made_of
 from host_setup.kernel.series import Mode
 from tests_unit.machine_samples import FakeSsh
 
@@ -47,10 +47,10 @@ class FakeCanary:
         self.asked: list[str] = []
         self.closed = 0
 
-    def ask(self, request: str, *, seconds: float) -> list[str]:
+    def ask(self, *requests: str, seconds: float) -> list[str]:
         assert seconds > 0
-        self.asked.append(request)
-        return [json.dumps(self.reply)]
+        self.asked += requests
+        return [json.dumps(self.reply)] * len(requests)
 
     def close(self) -> None:
         self.closed += 1
@@ -98,6 +98,17 @@ def test_pages_lie_where_qemu_and_its_page_tables_say(guest: Guest, monkeypatch:
     assert talk.asked == ["pagemap 0x7f0000003000 0x7f0000005008"]
 
 
+def test_qemu_is_asked_once_where_a_page_is_and_the_host_each_time(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = info(guest, monkeypatch, entries=[1 << 63 | 0x7])
+    (before,) = guest.addresses([0x3008])
+    monkeypatch.setattr(guest, "_qmp", None)
+    talk.reply = {"entries": [1 << 63 | 0x9]}
+    assert (before.hva, before.hpa) == (0x7F0000003008, 0x7008)
+    assert guest.addresses([0x3010]) == [Address(0x3010, 0x7F0000003010, 0x9010)]
+
+
 def test_page_that_qemu_does_not_know_has_no_address(guest: Guest) -> None:
     with pytest.raises(MachineError, match="No memory is mapped at address 0xc000000"):
         guest.addresses([0xC000000])
@@ -118,11 +129,12 @@ def test_page_map_that_cannot_be_read_is_an_error(guest: Guest, monkeypatch: pyt
 
 def test_mapping_comes_with_its_flags_and_must_be_there(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     here = ["7f0000000000-7f000c000000 rw-p", "VmFlags: rd wr kp"]
-    info(guest, monkeypatch, mappings=[here])
-    assert guest.mappings([0x7F0000000000]) == [f"/proc/77/smaps: {here[0]}; {here[1]}"]
+    talk = info(guest, monkeypatch, mappings=[here], protection="enabled: 1\n")
+    assert guest.known_of([0x7F0000000000]) == ([f"/proc/77/smaps: {here[0]}; {here[1]}"], "enabled: 1\n")
+    assert talk.asked == ["mappings 0x7f0000000000", "protection"]
     info(guest, monkeypatch, mappings=[here, ["", ""]])
     with pytest.raises(MachineError, match="no mapping of /proc/77/smaps holds 0x7f000c002000"):
-        guest.mappings([0x7F0000000000, 0x7F000C002000])
+        guest.known_of([0x7F0000000000, 0x7F000C002000])
 
 
 def test_mappings_with_a_flag_are_told_by_their_ends(guest: Guest, host: FakeSsh) -> None:
@@ -140,34 +152,37 @@ def test_planted_canaries_come_with_their_addresses_and_hide_their_bytes(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info(guest, monkeypatch, entries=[1 << 63 | 0x100003])
-    one = {"kind": "user", "set": "private", "state": "private", "gpa": 0x3000, "bytes": "c0ffee"}
+    one = {"kind": "user", "set": "private", "state": "private", "gpa": 0x3000, "key": "c0ffee00" * 8}
     talk = canary(guest, monkeypatch, canaries=[one])
     (found,) = guest.plant(b"\x01\x02")
     assert talk.asked == ["plant 0102"]
-    assert found == Planted("user", "private", "private", Address(0x3000, 0x7F0000003000, 0x100003000), b"\xc0\xff\xee")
+    content = made_of(bytes.fromhex("c0ffee00" * 8))
+    assert len(content) == len(set(zip(*[iter(content)] * 8, strict=True))) * 8 == 4096
+    assert found == Planted("user", "private", "private", Address(0x3000, 0x7F0000003000, 0x100003000), content)
+    assert "content" not in repr(found)
     assert "ffee" not in repr(found)
-    assert "xc0" not in repr(found)
 
 
 def test_page_is_read_where_it_was_planted(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    talk = canary(guest, monkeypatch, state="plain", gpa=0x3000, planted_gpa=0x3000, moved=False, bytes="c0ffee")
-    assert guest.read(planted()) == b"\xc0\xff\xee"
-    assert talk.asked == ["read user private"]
+    changed = [[0, "c0ff"], [47, "ee"]]
+    talk = canary(guest, monkeypatch, state="plain", gpa=0x3000, planted_gpa=0x3000, moved=False, changed=changed)
+    assert guest.read([planted(), planted()]) == [b"\xc0\xffcret" + b"secret" * 6 + b"secre\xee"] * 2
+    assert talk.asked == ["read user private"] * 2
 
 
 @pytest.mark.parametrize("reply", [{"gpa": 0x4000, "moved": True}, {"gpa": 0x4000, "moved": False}])
 def test_page_that_moved_is_a_fault_and_no_answer(
     guest: Guest, monkeypatch: pytest.MonkeyPatch, reply: dict[str, Any]
 ) -> None:
-    canary(guest, monkeypatch, **reply, state="plain", bytes="c0ffee")
+    canary(guest, monkeypatch, **reply, state="plain", changed=[])
     with pytest.raises(MachineError, match="moved its user canary"):
-        guest.read(planted())
+        guest.read([planted()])
 
 
 def test_page_that_is_no_longer_as_shared_as_it_was_is_a_fault(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    canary(guest, monkeypatch, state="shared", gpa=0x3000, moved=False, bytes="c0ffee")
+    canary(guest, monkeypatch, state="shared", gpa=0x3000, moved=False, changed=[])
     with pytest.raises(MachineError, match="user page was plain, and is shared now"):
-        guest.read(planted())
+        guest.read([planted()])
 
 
 def test_page_that_cannot_be_shared_is_a_fault_with_its_errno(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +199,7 @@ def test_late_answer_is_never_taken_for_the_next_one(guest: Guest, monkeypatch: 
 
     monkeypatch.setattr(talk, "ask", late)
     with pytest.raises(DeadlineError):
-        guest.read(planted())
+        guest.read([planted()])
     assert talk.closed == 1
     another = FakeCanary({"protected": True})
     monkeypatch.setattr(guest, "_ssh", FakeSsh())

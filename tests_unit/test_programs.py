@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 
 from common.waiting import Deadline, poll_until
+from host_setup.hosts.guest import made_of
 
 SOURCES = Path(__file__).parents[1] / "guest_images" / "programs"
 UAPI = Path(__file__).parents[1] / "guest_images" / "modules" / "sealproof_uapi.h"
@@ -539,11 +540,26 @@ def test_the_canary_tells_the_state_that_the_module_tells(
     assert canary("protected") == {"protected": fake == "protected"}
     planted = canary(SEED)["canaries"]
     assert [one["state"] for one in planted] == [*states] * 3
-    assert len({one["gpa"] for one in planted}) == len({one["bytes"] for one in planted}) == 6
+    assert len({one["gpa"] for one in planted}) == len({one["key"] for one in planted}) == 6
     for one in planted:
         told = canary(f"read {one['kind']} {one['set']}")
         assert (told["state"], told["gpa"], told["moved"]) == (one["state"], one["gpa"], False)
-        assert told["bytes"] == one["bytes"]
+        assert told["changed"] == []
+    canary.server.close()
+
+
+def test_the_canary_is_made_of_its_key_and_tells_what_was_changed(canary_on_a_fake: Path, tmp_path: Path) -> None:
+    canary = FakeModule(canary_on_a_fake, tmp_path, "protected")
+    (planted,) = (one for one in canary(SEED)["canaries"] if (one["kind"], one["set"]) == ("page-cache", "private"))
+    content = made_of(bytes.fromhex(planted["key"]))
+    held = (Path(f"/proc/{canary.server.process.pid}/fd") / name for name in map(str, range(3, 20)))
+    (file,) = (path for path in held if path.exists() and path.read_bytes() == content)
+    with file.open("r+b") as page:
+        for at, size in ((0, 1), (100, 3), (4095, 1)):
+            page.seek(at)
+            page.write(bytes(255 - byte for byte in content[at : at + size]))
+    other = [(at, bytes(255 - byte for byte in content[at : at + size])) for at, size in ((0, 1), (100, 3), (4095, 1))]
+    assert canary("read page-cache private")["changed"] == [[at, was.hex()] for at, was in other]
     canary.server.close()
 
 
@@ -551,9 +567,9 @@ def test_the_control_set_is_shared_before_it_holds_anything_and_shared_anew_at_e
     canary_on_a_fake: Path, tmp_path: Path
 ) -> None:
     canary = FakeModule(canary_on_a_fake, tmp_path, "protected")
-    first = {one["bytes"][:16] for one in canary(SEED)["canaries"]}
+    first = {made_of(bytes.fromhex(one["key"]))[:8].hex() for one in canary(SEED)["canaries"]}
     assert canary.requests("share", "unshare") == [("share", slot, "0" * 16) for slot in SHARED_SLOTS]
-    second = {one["bytes"][:16] for one in canary(SEED)["canaries"]}
+    second = {made_of(bytes.fromhex(one["key"]))[:8].hex() for one in canary(SEED)["canaries"]}
     requests = canary.requests("share", "unshare")
     assert [request[:2] for request in requests] == [(name, n) for n in SHARED_SLOTS for name in ("unshare", "share")]
     heads = {head for name, _, head in requests if name == "share"}
@@ -568,11 +584,11 @@ def test_a_private_page_is_shared_and_taken_back_with_its_content(
 ) -> None:
     canary = FakeModule(canary_on_a_fake, tmp_path, fake)
     assert canary("share kernel private") == {"error": "nothing planted"}
-    planted = {(one["kind"], one["set"]): one["bytes"] for one in canary(SEED)["canaries"]}
+    assert "canaries" in canary(SEED)
     for kind in ("user", "kernel", "page-cache"):
         told = [canary(f"{change} {kind} private")["state"] for change in ("share", "unshare")]
         assert told == states
-        assert canary(f"read {kind} private")["bytes"] == planted[kind, "private"]
+        assert canary(f"read {kind} private")["changed"] == []
     assert "usage" in canary("share disk private")["error"]
     canary.server.close()
 

@@ -120,10 +120,16 @@ def test_work_that_could_not_be_done_is_no_refusal_by_the_kernel(
 
 
 def test_memory_is_mapped_and_filled() -> None:
-    talk = Talk(map={"addr": 0x1000}, poke={"written": 3})
-    assert puppet(talk).memory(b"abc") == 0x1000
-    assert puppet(talk).memory(0) == 0x1000
-    assert talk.asked == ["map 3 3", "poke 3 0x1000 616263", "map 3 1"]
+    talk = Talk(map=[{"addr": 0x100000}, {"addr": 0x200000}], poke={"written": 3})
+    one = puppet(talk)
+    assert [one.memory(b"abc"), one.memory(0), one.memory(4097), one.memory(1)] == [
+        0x100000,
+        0x101000,
+        0x102000,
+        0x104000,
+    ]
+    assert one.memory(1 << 20) == 0x200000
+    assert talk.asked == ["map 3 262144", "poke 3 0x100000 616263", "map 3 1048576"]
 
 
 def test_memory_got_or_written_in_part_is_a_fault() -> None:

@@ -12,7 +12,8 @@
  * this program ends, they are private again. In a guest that did not ask for protection the same is done and has no
  * effect. The module tells the state of each page (plain, private, shared): nothing here assumes one.
  *
- * The bytes leave this program only by its standard output, and every buffer that they pass is wiped.
+ * A canary's bytes are what ChaCha20 makes of a random key. The key leaves this program by its standard output, and the
+ * bytes that are not as planted do; every buffer that the bytes pass is wiped.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -25,6 +26,7 @@
 #include <time.h>
 
 #include "../modules/sealproof_uapi.h"
+#include "chacha20.h"
 #include "line_server.h"
 
 #define PAGE SEALPROOF_PAGE_BYTES
@@ -50,6 +52,7 @@ struct canary {
 	int file;		/* page-cache */
 	bool shared;		/* with the host; in a plain guest with no effect */
 	uint64_t gpa;		/* where it was planted; 0: not yet */
+	unsigned char key[CHACHA20_KEY];	/* of its bytes */
 };
 
 static struct canary canaries[KINDS][SETS];
@@ -104,15 +107,12 @@ static bool mix_seed(const unsigned char *seed, size_t len, struct text *reply)
 	return good || fail(reply, "mix the seed into the RNG");
 }
 
-static bool fill_random(unsigned char *bytes)
+/* A fresh key for the canary, and what it makes. Up to 256 bytes come whole (getrandom(2)). */
+static bool fill_random(struct canary *c, unsigned char *bytes)
 {
-	for (size_t done = 0; done < PAGE;) {
-		ssize_t n = getrandom(bytes + done, PAGE - done, 0);
-
-		if (n < 0 && errno != EINTR)
-			return false;
-		done += n > 0 ? (size_t)n : 0;
-	}
+	if (getrandom(c->key, sizeof(c->key), 0) != (ssize_t)sizeof(c->key))
+		return false;
+	chacha20(c->key, bytes, PAGE);
 	return true;
 }
 
@@ -262,7 +262,7 @@ static bool plant_one(struct canary *c, struct text *list, struct text *reply)
 	const char *state = NULL;
 	bool good = prepare(c, reply) && (c->set != CONTROL || share_again(c, reply));
 
-	if (good && !fill_random(bytes))
+	if (good && !fill_random(c, bytes))
 		good = fail(reply, "getrandom");
 	good = good && access_page(c, true, bytes, &gpa, reply) && access_page(c, false, seen, &again, reply);
 	if (good && (gpa != again || memcmp(bytes, seen, PAGE))) {
@@ -274,8 +274,8 @@ static bool plant_one(struct canary *c, struct text *list, struct text *reply)
 	if (good) {
 		c->gpa = gpa;
 		add_name(c, state, list);
-		text_add(list, "%lu,\"bytes\":\"", (unsigned long)gpa);
-		text_add_hex(list, bytes, PAGE);
+		text_add(list, "%lu,\"key\":\"", (unsigned long)gpa);
+		text_add_hex(list, c->key, sizeof(c->key));
 		text_add(list, "\"}");
 	}
 	explicit_bzero(bytes, sizeof(bytes));
@@ -296,9 +296,6 @@ static void do_plant(int argc, char **args, struct text *reply)
 	}
 	if (!open_module(reply) || !mix_seed(seed, len, reply))
 		return;
-	/* Room for all, at once: growing would leave copies of canaries in freed memory. */
-	text_reserve(&list, KINDS * SETS * (2 * PAGE + 200));
-	text_reserve(reply, KINDS * SETS * (2 * PAGE + 200) + 200);
 	bool good = true;
 
 	for (int kind = 0; kind < KINDS && good; kind++) {
@@ -313,7 +310,6 @@ static void do_plant(int argc, char **args, struct text *reply)
 		text_add_bytes(reply, list.data, list.len);
 		text_add(reply, "]}");
 	}
-	explicit_bzero(list.data, list.cap);
 	free(list.data);
 }
 
@@ -326,10 +322,31 @@ static int index_of(const char *word, const char *const *names, int count)
 	return -1;
 }
 
+/* Each run of bytes that are not as planted: its offset, and what is there. */
+static void add_changed(const unsigned char *planted, const unsigned char *bytes, struct text *reply)
+{
+	bool first = true;
+
+	text_add(reply, "\"changed\":[");
+	for (size_t at = 0, end; at < PAGE; at = end) {
+		bool same = planted[at] == bytes[at];
+
+		for (end = at + 1; end < PAGE && (planted[end] == bytes[end]) == same; end++)
+			;
+		if (same)
+			continue;
+		text_add(reply, "%s[%zu,\"", first ? "" : ",", at);
+		text_add_hex(reply, bytes + at, end - at);
+		text_add(reply, "\"]");
+		first = false;
+	}
+	text_add(reply, "]}");
+}
+
 static void do_read(int argc, char **args, struct text *reply)
 {
 	int kind = index_of(args[0], kind_names, KINDS), set = index_of(args[1], set_names, SETS);
-	unsigned char bytes[PAGE];
+	unsigned char planted[PAGE], bytes[PAGE];
 	uint64_t gpa = 0;
 
 	(void)argc;
@@ -349,10 +366,11 @@ static void do_read(int argc, char **args, struct text *reply)
 		fail_on_page(reply, "tell the state of", c);
 	} else if (access_page(c, false, bytes, &gpa, reply)) {
 		add_name(c, state, reply);
-		text_add(reply, "%lu,\"planted_gpa\":%lu,\"moved\":%s,\"bytes\":\"", (unsigned long)gpa,
-			 (unsigned long)c->gpa, gpa == c->gpa ? "false" : "true");
-		text_add_hex(reply, bytes, PAGE);
-		text_add(reply, "\"}");
+		text_add(reply, "%lu,\"planted_gpa\":%lu,\"moved\":%s,", (unsigned long)gpa, (unsigned long)c->gpa,
+			 gpa == c->gpa ? "false" : "true");
+		chacha20(c->key, planted, PAGE);
+		add_changed(planted, bytes, reply);
+		explicit_bzero(planted, sizeof(planted));
 	}
 	explicit_bzero(bytes, sizeof(bytes));
 }

@@ -18,6 +18,8 @@ from host_setup.channels.ssh import Conversation, Ssh
 from host_setup.channels.syscalls import SYSCALLS
 
 SECONDS = 20.0  # for one request; puppeteer itself gives a system call 5 s
+PAGE = 4096
+POOL = 64 * PAGE  # bytes of a puppet's memory that are mapped at once: each request is a way to the host and back
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207  # linux/ptrace.h
 WALL = 0x40000000  # __WALL of linux/wait.h
 
@@ -59,6 +61,7 @@ class Puppet:
     def __init__(self, talk: Conversation, number: int, pid: int) -> None:
         self._talk = talk
         self._number = number
+        self._pool = range(0)  # addresses of mapped pages that nobody has been given yet
         self.pid = pid
 
     def syscall(self, name: str, *args: int) -> Done:
@@ -77,9 +80,15 @@ class Puppet:
         return _done(reply, reply.get("rax") if reply.get("trap") else None)
 
     def memory(self, content: bytes | int) -> int:
-        """The address of new memory of the puppet with this content, or of so many zeros."""
+        """The address of new pages of the puppet with this content, or of so many zeros."""
         size = content if isinstance(content, int) else len(content)
-        address = int(_ask(self._talk, f"map {self._number} {max(size, 1)}")["addr"])
+        taken = -(-max(size, 1) // PAGE) * PAGE
+        if taken > len(self._pool):
+            mapped = max(taken, POOL)
+            address = int(_ask(self._talk, f"map {self._number} {mapped}")["addr"])
+            self._pool = range(address, address + mapped)
+        address = self._pool.start
+        self._pool = self._pool[taken:]
         if isinstance(content, bytes):
             self.write(address, content)
         return address

@@ -43,10 +43,7 @@ def _aborted(attack: Attack, host: Host, guest: Guest, sets: Sequence[str]) -> l
     core = core_of(guest.pid)
     held = [page_in_core(host.ssh, core, page.hva) for page in pages]
     host.ssh.run(["rm", core], seconds=10).require()  # it lies in the host's memory
-    return [
-        (one, attack.observe("SIGABRT", guest, one, Got(Done(returned=len(data)), data)))
-        for one, data in zip(aimed, held, strict=True)
-    ]
+    return attack.observe("SIGABRT", guest, aimed, [Got(Done(returned=len(data)), data) for data in held])
 
 
 def test_host_cannot_read_private_page_in_core_dump_of_forked_child(attack: Attack) -> None:

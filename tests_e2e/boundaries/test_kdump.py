@@ -9,7 +9,7 @@ from common.errors import MachineError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Done
 from host_setup.hosts.base import HOST_PROGRAMS, Host
-from tests_e2e.support.attack import Aimed, Attack, Got, Seen, pages_of
+from tests_e2e.support.attack import Aimed, Attack, Got, pages_of
 
 CRASH_KERNEL = "crashkernel=160M"  # that kernel's memory: it holds the guest's initramfs
 DONE = "vmcore done"  # guest_images/programs/read_vmcore.c
@@ -19,11 +19,8 @@ SECONDS = 90.0  # until it has printed all, on a slow, busy machine
 def test_kdump_has_private_page(attack: Attack) -> None:
     """A crash dump of the host (kdump) has a private page of a guest in it."""
     with attack.pool.booted(CRASH_KERNEL, crashes=True) as host:
-        aimed = [(guest, one) for guest, sets in pages_of(host) for one in attack.aim(guest, sets)]
-        got = _crashed(host, [one for _, one in aimed])
-        seen: list[Seen] = [
-            (one, attack.observe("kdump", guest, one, met)) for (guest, one), met in zip(aimed, got, strict=True)
-        ]
+        aimed = [(guest, attack.aim(guest, sets)) for guest, sets in pages_of(host)]
+        seen = attack.observe_all("kdump", aimed, _crashed(host, [one for _, pages in aimed for one in pages]))
     attack.judge(seen)
 
 

@@ -43,7 +43,7 @@ def _in_registers(attack: Attack, host: Host, call: str, probe: Callable[[Aimed,
     for guest, sets in pages_of(host):
         pages = [aimed for aimed in attack.aim(guest, sets) if aimed.planted.kind == "user"]
         got = [_caught(attack, host, guest, aimed, probe) for aimed in pages]
-        seen += [(aimed, attack.observe(call, guest, aimed, met)) for aimed, met in zip(pages, got, strict=True)]
+        seen += attack.observe(call, guest, pages, got)
     attack.judge(seen)
 
 

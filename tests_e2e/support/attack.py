@@ -137,11 +137,8 @@ class Attack:
         :param probe: returns what it met, a page after the other.
         """
         with self.pool.fresh() as host:
-            aimed = [(guest, one) for guest, sets in pages_of(host) for one in self.aim(guest, sets)]
-            got = probe(host, [one for _, one in aimed])
-            self.judge(
-                [(one, self.observe(call, guest, one, met)) for (guest, one), met in zip(aimed, got, strict=True)]
-            )
+            aimed = [(guest, self.aim(guest, sets)) for guest, sets in pages_of(host)]
+            self.judge(self.observe_all(call, aimed, probe(host, [one for _, pages in aimed for one in pages])))
 
     # --- what they are made of, for attacks that go another way ---
 
@@ -162,8 +159,8 @@ class Attack:
         For each page it tells, too, what the host's kernel knows of it now that it is private or shared.
         """
         planted = [one for one in guest.plant(secrets.token_bytes(SEED_BYTES)) if one.set in sets]
-        mappings = guest.mappings([one.address.hva for one in planted])
-        kvm = " ".join(guest.protection().split())
+        mappings, protection = guest.known_of([one.address.hva for one in planted])
+        kvm = " ".join(protection.split())
         pid = guest.pid
         return [
             Aimed(
@@ -180,10 +177,28 @@ class Attack:
         ]
 
     @staticmethod
-    def observe(call: str, guest: Guest, aimed: Aimed, got: Got) -> Observation:
-        """What a probe met, and what the guest finds now; nothing if its QEMU has ended, or the page was freed."""
+    def observe(call: str, guest: Guest, aimed: Sequence[Aimed], got: Sequence[Got]) -> list[Seen]:
+        """What a probe met on each page, and what the guest finds now, if its QEMU runs and the page was not freed."""
+        alive = guest.vitals.reason is None
+        kept = [one.planted for one, met in zip(aimed, got, strict=True) if alive and not met.freed]
+        found = iter(guest.read(kept) if kept else ())
+        seen: list[Seen] = []
+        for one, met in zip(aimed, got, strict=True):
+            after = _after(one.planted.content, met.wrote, next(found)) if alive and not met.freed else None
+            seen.append((one, Attack._observed(call, one, met, after)))
+        return seen
+
+    @staticmethod
+    def observe_all(call: str, aimed: Sequence[tuple[Guest, Sequence[Aimed]]], got: Sequence[Got]) -> list[Seen]:
+        """The same for the pages of several guests; ``got`` has them all, a guest's after the other's."""
+        seen: list[Seen] = []
+        for guest, pages in aimed:
+            seen += Attack.observe(call, guest, pages, got[len(seen) : len(seen) + len(pages)])
+        return seen
+
+    @staticmethod
+    def _observed(call: str, aimed: Aimed, got: Got, after: After | None) -> Observation:
         planted = aimed.planted
-        after = None if got.freed or guest.vitals.reason is not None else _after(guest, planted, got.wrote)
         return Observation(
             page=PAGES[planted.kind],
             state=State(planted.state),
@@ -228,7 +243,7 @@ class Attack:
             # While its QEMU is held, the guest answers no question: all probes first, then the guest's view.
             with attacker(guest) as who:
                 got = [probe(who, one.target) for one in aimed]
-            seen += [(one, self.observe(call, guest, one, met)) for one, met in zip(aimed, got, strict=True)]
+            seen += self.observe(call, guest, aimed, got)
         self.judge(seen)
 
     def _one_kind(
@@ -239,7 +254,7 @@ class Attack:
             (guest, one) for guest, sets in pages_of(host) for one in self.aim(guest, sets) if one.planted.kind == kind
         ]
         for guest, one in sorted(todo, key=lambda pair: _under_test(pair[1])):
-            yield one, self.observe(call, guest, one, probe(host, guest, one.target))
+            yield from self.observe(call, guest, [one], [probe(host, guest, one.target)])
 
 
 def pages_of(host: Host) -> list[tuple[Guest, tuple[str, ...]]]:
@@ -252,9 +267,8 @@ def _under_test(aimed: Aimed) -> bool:
     return aimed.planted.set == UNDER_TEST
 
 
-def _after(guest: Guest, planted: Planted, wrote: bytes | None) -> After:
-    """What the guest finds; it fails if its page is no longer at that address, so the probe aimed right."""
-    found = guest.read(planted)
-    if found == planted.content:
+def _after(canary: bytes, wrote: bytes | None, found: bytes) -> After:
+    """What the guest finds its page to be."""
+    if found == canary:
         return After.INTACT
-    return After.OVERWRITTEN if wrote and found == wrote + planted.content[len(wrote) :] else After.CHANGED
+    return After.OVERWRITTEN if wrote and found == wrote + canary[len(wrote) :] else After.CHANGED

@@ -38,7 +38,7 @@ def attack_around_the_change(attack: Attack, host: Host, call: str, reader: Read
         for guest, sets in pages_of(host):
             for aimed in attack.aim(guest, sets):
                 got = reader(attacker, guest, aimed, cpus)
-                seen.append((aimed, attack.observe(call, guest, aimed, got)))
+                seen += attack.observe(call, guest, [aimed], [got])
     attack.judge(seen)
 
 
