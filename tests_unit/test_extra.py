@@ -17,7 +17,7 @@ from host_setup.channels.vitals import Vitals
 from host_setup.hosts.guest import PLAIN, PROTECTED, Guest, GuestSpec
 from signoff.observation import Check
 from tests_e2e.support import checks as checks_module
-from tests_e2e.support.extra import Among, Extras, beside, booted, works_at_once, works_unprotected
+from tests_e2e.support.extra import Among, beside, standing, works_at_once
 
 
 class FakeGuest:
@@ -84,40 +84,20 @@ def host() -> Any:
 
 
 def test_guest_beside_has_a_name_and_ports_of_its_own() -> None:
-    one = beside(PROTECTED, "third", 3)
-    assert (one.name, one.ssh_port, one.qmp_port) == ("third-protected", 2253, 4475)
+    one = beside(PROTECTED)
+    assert (one.name, one.ssh_port, one.qmp_port) == ("another-protected", 2233, 4455)
     assert replace(one, name="protected", ssh_port=2223, qmp_port=4445) == PROTECTED
 
 
-def test_guests_of_a_shape_boot_side_by_side(host: Any) -> None:
-    with booted(host, lambda spec: replace(spec, cpus=len(spec.name)), name="odd", number=2) as guests:
-        assert host.events == ["odd-protected", "odd-plain"]
-        assert guests.guest.spec.cpus == len("odd-protected"), "a shape may depend on the name"
+def test_guests_of_a_shape_boot_side_by_side_on_a_host_of_their_own(host: Any) -> None:
+    with standing(host, lambda spec: replace(spec, cpus=len(spec.name))) as guests:
+        assert host.events[:2] == ["a host", "echo 1 > /proc/sys/vm/overcommit_memory"]
+        assert host.events[2:] == ["another-protected", "another-plain"]
+        assert [guest.asked for guest in host.guests] == [["stop"], ["stop"]], "the host's own are not needed"
+        assert guests.guest.spec.cpus == len("another-protected"), "a shape may depend on the name"
         assert guests.plain_guest is guests.guests[1]
         assert [guest.waited for guest in guests.guests] == [[1], [1]]  # type: ignore[attr-defined]
-    assert host.events[2:] == ["end of odd-plain", "end of odd-protected"]
-
-
-def test_kept_guests_stay_until_one_is_lost(host: Any) -> None:
-    extras = Extras(host)
-    first = extras.kept(lambda spec: spec, "kept", 1)
-    assert extras.kept(lambda spec: spec, "kept", 1) is first
-    first.guests[1].vitals.lost("it died")
-    second = extras.kept(lambda spec: spec, "kept", 1)
-    assert second is not first
-    assert host.events.count("a host") == 1
-    assert [guest.asked for guest in host.guests] == [["stop"], ["stop"]], "the host's own are not needed"
-    extras.close()
-    assert host.events[-3:] == ["end of kept-plain", "end of kept-protected", "its end"]
-
-
-def test_lost_host_of_extra_guests_is_replaced(host: Any) -> None:
-    extras = Extras(host)
-    first = extras.kept(lambda spec: spec, "kept", 1)
-    host.vitals.lost("it died")
-    assert extras.kept(lambda spec: spec, "kept", 1) is not first
-    assert host.events.count("a host") == 2
-    extras.close()
+    assert host.events[4:] == ["end of another-plain", "end of another-protected", "its end"]
 
 
 def test_both_guests_are_checked_at_once(host: Any) -> None:
@@ -129,9 +109,8 @@ def test_both_guests_are_checked_at_once(host: Any) -> None:
         return [Check("name", guest.spec.name, guest.spec.name)]
 
     works_at_once(trial, host, check)
-    works_unprotected(trial, host, check)
     found = tuple([Check("name", name, name)] for name in ("protected", "plain"))
-    assert trial.given == [(found, {"protected": True}), (found, {})]
+    assert trial.given == [(found, {"protected": True})]
 
 
 def test_check_that_fails_in_one_guest_is_told(host: Any) -> None:
@@ -143,15 +122,13 @@ def test_check_that_fails_in_one_guest_is_told(host: Any) -> None:
     trial: Any = FakeTrial()
     with pytest.raises(ChannelError, match="no answer"):
         works_at_once(trial, host, check)
-    with pytest.raises(ChannelError, match="no answer"):
-        works_unprotected(trial, host, check)
     assert trial.given == []
 
 
 def test_lone_plain_guest_is_under_test(host: Any) -> None:  # noqa: ARG001
     lone: Any = FakeHost(PLAIN)
     trial: Any = FakeTrial()
-    with booted(lone, lambda spec: spec) as guests:
+    with standing(lone, lambda spec: spec) as guests:
         assert guests.plain_guest is None
         works_at_once(trial, guests, lambda _: [])
     assert trial.given == [(([],), {})]

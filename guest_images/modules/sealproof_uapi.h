@@ -238,19 +238,4 @@ struct sealproof_string {
 
 #define SEALPROOF_STRING	_IOWR('S', 0x40, struct sealproof_string)	/* 0xc0405340 */
 
-/*
- * struct.Struct("<12I"), 48 bytes: a table of descriptors in memory, private or shared, put to use: lgdt, sgdt, mov to es, a far return, ltr, str, lldt,
- * sldt. Then the kernel's own is back.
- */
-struct sealproof_descriptors {
-	__u32 by_prefix;	/* in: emulated; else by the processor itself */
-	__u32 shared;	/* in */
-	__u32 es, tr, ldt;	/* out: the selectors that were in use */
-	__u32 stored_size, stored_right;	/* out: what sgdt stored: the limit, and whether the address is that of lgdt */
-	__u32 data, code, tss, system;	/* out: the types of the descriptors afterwards */
-	__u32 zero;
-};
-
-#define SEALPROOF_DESCRIPTORS	_IOWR('S', 0x41, struct sealproof_descriptors)	/* 0xc0305341 */
-
 #endif

@@ -339,7 +339,7 @@ INSN("segment", 2, PLAIN, 0, "str (%rdi)");
 
 /*
  * No far calls and returns in ring 3: where SMAP is on, software emulation makes their accesses to the stack as those of
- * ring 0, which fault, and the guest's kernel dies of that. check_descriptors has a far return in ring 0.
+ * ring 0, which fault, and the guest's kernel dies of that.
  */
 INSN("far", 6, FAR_64, 0, "ljmpl *(%rdi)");
 INSN("far", 6, FAR_32, 0, "ljmpl *(%rdi)");

@@ -94,9 +94,9 @@ class EmulatedHosts:
     def _first_boot(self, memory: Path) -> EmulatedHost:
         """Boot for the state to be saved; again, if the emulation loses the machine.
 
-        QEMU's emulation of nested guests now and then resets its machine, or loses a timer, on the stock kernel too
-        (about one boot in fifty). A host whose kernel said that something is wrong is not tried again: that is a
-        finding.
+        QEMU's emulation has been seen to end itself while the host's kernel gave its PCI devices their addresses
+        (``iotlb_to_section: Assertion `section_index < d->map.sections_nb' failed``), once in hundreds of boots. A host
+        whose kernel said that something is wrong is not tried again: that is a finding.
 
         :raises MachineError: no boot went well, or a kernel was not well.
         """

@@ -3,16 +3,24 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
 
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest import PAGE, VIRTIO, Guest, GuestSpec
+from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.checks import checks, works
-from tests_e2e.support.extra import works_at_once
-from tests_e2e.support.memory import MIB, kept_out
-from tests_e2e.support.traffic import datagrams, rounds, stream
+from tests_e2e.support.extra import standing, works_at_once
+from tests_e2e.support.memory import MIB, PLUGGED_MIB, kept_out, plug_in, shell
+from tests_e2e.support.sweep import checks as swept
+from tests_e2e.support.sweep import sweep
+from tests_e2e.support.traffic import datagrams, rounds, stream, through_port
 
 DISK_MIB = 32  # all of it
 SECONDS = 60.0
@@ -62,3 +70,105 @@ def test_guest_devices_keep_data_during_a_sweep(claim: Trial, host: Host) -> Non
         return [Check("both devices were tried", "4 checks", f"{len(found)} checks"), *found, *during]
 
     works(claim, host, check)
+
+
+# --- on guests that have more
+
+
+@pytest.fixture(scope="module")
+def equipped(pool: HostPool) -> Iterator[Host]:
+    """Guests with more devices."""
+    with standing(pool, _equipped) as guests:
+        yield guests
+
+
+def _equipped(spec: GuestSpec) -> GuestSpec:
+    """The same with room for memory, a port, and a network of the kernel's."""
+    extra = (
+        *("-m", f"slots=1,maxmem={spec.memory + 1024}M"),
+        *("-chardev", f"socket,id=port,host=127.0.0.1,port={_port(spec)},server=on,wait=off"),
+        *("-device", f"virtio-serial-pci,{VIRTIO}", "-device", "virtserialport,chardev=port,name=sealproof.port"),
+        *("-netdev", f"tap,id=tap,ifname={_tap(spec)},script=no,downscript=no,vhost=on"),
+        *("-device", f"virtio-net-pci,netdev=tap,romfile=,{VIRTIO}"),
+    )
+    return replace(spec, extra=extra)
+
+
+def _port(spec: GuestSpec) -> int:
+    return spec.qmp_port + 1000
+
+
+def _tap(spec: GuestSpec) -> str:
+    return f"tap{spec.qmp_port}"
+
+
+def _network(spec: GuestSpec) -> str:
+    """What the addresses in the network of a guest and its host begin with."""
+    return f"10.1.{spec.qmp_port % 256}"
+
+
+def test_guest_virtio_console_keeps_data(claim: Trial, equipped: Host) -> None:
+    """What a guest sends through a port of its virtio console arrives unchanged, and so does what it receives."""
+    works_at_once(claim, equipped, lambda guest: _through(equipped, guest, "/dev/vport*p1", _port, MIB // 2))
+
+
+def _through(host: Host, guest: Guest, path: str, far_end: Callable[[GuestSpec], int], size: int) -> list[Check]:
+    return through_port(host, guest, shell(guest, f"echo {path}"), far_end(guest.spec), size)
+
+
+def test_guest_vhost_net_keeps_a_long_stream(claim: Trial, equipped: Host) -> None:
+    """A network card whose packets the host's kernel moves (vhost) carries 8 MiB over TCP unchanged, both ways."""
+
+    def check(guest: Guest) -> list[Check]:
+        to, at = _by_vhost(equipped, guest)
+        return [_moved_by_kernel(equipped, guest), *stream(equipped, guest, 8 * MIB, to=to, at=at)]
+
+    works_at_once(claim, equipped, check)
+
+
+def test_guest_vhost_net_keeps_datagrams(claim: Trial, equipped: Host) -> None:
+    """UDP datagrams that the host's kernel moves (vhost) come back as they went, also while all pages are tried."""
+
+    def check(guest: Guest) -> list[Check]:
+        to, at = _by_vhost(equipped, guest)
+        return [*datagrams(equipped, guest, 200, to=to, at=at), *kept_out(equipped, guest)]
+
+    works_at_once(claim, equipped, check)
+
+
+def _by_vhost(host: Host, guest: Guest) -> tuple[str, str]:
+    """Set up both ends of the network that vhost serves; the host's address, as the guest and the host know it."""
+    ours, theirs = (f"{_network(guest.spec)}.{number}" for number in (1, 15))
+    for machine, card, address in ((host, _tap(guest.spec), ours), (guest, "eth1", theirs)):
+        script = f"ip address replace {address}/24 dev {card} && ip link set {card} up"
+        machine.ssh.run(["sh", "-c", script], seconds=SECONDS).require()
+    return ours, ours
+
+
+def _moved_by_kernel(host: Host, guest: Guest) -> Check:
+    """Whether the kernel's threads for vhost are there."""
+    found = host.ssh.run(["sh", "-c", f"cat /proc/{guest.pid}/task/*/comm"], seconds=SECONDS).require().text
+    return Check("a worker of vhost", f"vhost-{guest.pid}", next(iter(re.findall(r"vhost-\d+", found)), "none"))
+
+
+# --- memory that a guest gets
+
+
+def test_guest_memory_that_is_plugged_in_is_private_at_once(claim: Trial, equipped: Host) -> None:
+    """Memory that is plugged into a running guest is kept from the host before the guest uses any of it."""
+
+    def check(guest: Guest) -> list[Check]:
+        before = frozenset(sweep(equipped, guest, "process_vm_readv", PAGE)[0].address)
+        plug_in(guest)
+        one, _ = sweep(equipped, guest, "process_vm_readv", PAGE)
+        new = frozenset(one.address) - before
+        return [
+            Check("pages that are new", str(PLUGGED_MIB * MIB // PAGE), str(len(new))),
+            Check(
+                "new pages that the host can read", str(0 if guest.spec.opts_in else len(new)), str(len(new & one.read))
+            ),
+            Check("new pages that the guest has used", "0", str(len(new - one.absent))),
+            *swept(one, "EFAULT", physical=False),
+        ]
+
+    works(claim, equipped, check)

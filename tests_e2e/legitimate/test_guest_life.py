@@ -13,7 +13,7 @@ from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.checks import well
-from tests_e2e.support.extra_guests import BOOT, beside, works_beside
+from tests_e2e.support.extra import BOOT, beside, works_beside
 from tests_e2e.support.watch import Watch
 
 REBOOTS = 3
@@ -23,11 +23,6 @@ HUGE = 2  # MiB of a huge page
 REFUSED = "memory is not protected from the host: "
 INSISTS = "kvm-guest: kvm_protected_mem=require, but memory is not protected from the host: "
 WHY_NOT = "the host cannot protect the kind of memory that it gave us"
-
-
-def test_guest_with_two_cpus_works(claim: Trial, host: Host, pool: HostPool) -> None:
-    """A guest with two processors boots, opts in and works."""
-    in_shape(claim, host, pool, lambda spec: replace(spec, cpus=2))
 
 
 def test_guest_with_pci_express_works(claim: Trial, host: Host, pool: HostPool) -> None:

@@ -4,20 +4,20 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from common.errors import MachineLostError
 from common.waiting import Deadline
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import Guest, GuestSpec
+from host_setup.hosts.guest import PLAIN, PROTECTED, Guest, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.checks import works
+from tests_e2e.support.watch import watched
 
 BOOT = 240.0  # seconds that a boot may take on a slow, busy machine
 PORTS = 10  # the extra guests' are so much higher
@@ -49,71 +49,29 @@ class Among:
         """Nothing: who started the host ends it."""
 
 
-class Extras:
-    """A pristine host, and extra guests on it that several claims share; made when first asked for."""
-
-    def __init__(self, pool: HostPool) -> None:
-        self._pool = pool
-        self._ends = contextlib.ExitStack()
-        self._host: Host | None = None
-        self._kept: dict[str, tuple[Among, contextlib.ExitStack]] = {}
-
-    @property
-    def host(self) -> Host:
-        """The host. A lost one is replaced."""
-        if self._host is not None and self._host.vitals.reason is not None:
-            self.close()
-        if self._host is None:
-            self._host = self._ends.enter_context(self._pool.fresh())
-            # These guests use little of their memory, and the host has not much more than one of them may have.
-            self._host.ssh.run(["sh", "-c", "echo 1 > /proc/sys/vm/overcommit_memory"], seconds=20).require()
-            # Nobody needs its own guests, whose clocks tick.
-            for guest in self._host.guests:
-                guest.qmp.execute("stop")
-        return self._host
-
-    def kept(self, shape: Shape, name: str, number: int) -> Among:
-        """Guests of a shape that stay for the claims to come; booted anew if one of them was lost.
-
-        :param number: of their ports; other than that of all others that are there at the time.
-        """
-        host = self.host
-        if name in self._kept:
-            guests, ends = self._kept[name]
-            if all(guest.vitals.reason is None for guest in guests.guests):
-                return guests
-            ends.close()
-        ends = self._ends.enter_context(contextlib.ExitStack())
-        try:
-            guests = ends.enter_context(booted(host, shape, name=name, number=number))
-        except MachineLostError as error:  # as with a host's first boot: the emulation loses a guest now and then
-            warnings.warn(f"the guests '{name}' did not boot, which is tried again: {error}", stacklevel=2)
-            guests = ends.enter_context(booted(self.host, shape, name=name, number=number))
-        self._kept[name] = guests, ends
-        return guests
-
-    def close(self) -> None:
-        """End all."""
-        self._kept.clear()
-        self._host = None
-        self._ends.close()
-
-
 @contextlib.contextmanager
-def booted(host: Host, shape: Shape, *, name: str = "another", number: int = 1) -> Iterator[Among]:
-    """Guests of a shape, one that opts in where the host's own does and a plain one, booted side by side."""
-    with contextlib.ExitStack() as ends:
-        specs = [shape(beside(guest.spec, name, number)) for guest in host.guests]
-        guests = tuple(ends.enter_context(host.extra_guest(spec)) for spec in specs)
+def standing(pool: HostPool, shape: Shape) -> Iterator[Among]:
+    """Guests of a shape for several claims, booted side by side: one that opts in as the host's own, a plain one."""
+    with pool.fresh() as host, contextlib.ExitStack() as ends:
+        make_room(host)
+        # Nobody needs its own guests, whose clocks tick.
+        for guest in host.guests:
+            guest.qmp.execute("stop")
+        guests = tuple(ends.enter_context(host.extra_guest(shape(beside(guest.spec)))) for guest in host.guests)
         for guest in guests:
             guest.wait_for_boot(1, Deadline(BOOT))
         yield Among(host, guests)
 
 
-def beside(spec: GuestSpec, name: str = "another", number: int = 1) -> GuestSpec:
+def make_room(host: Host) -> None:
+    """Have a host start guests whose memory it does not have: they use little of it."""
+    host.ssh.run(["sh", "-c", "echo 1 > /proc/sys/vm/overcommit_memory"], seconds=20).require()
+
+
+def beside(spec: GuestSpec) -> GuestSpec:
     """The same for one more guest: with a name and ports of its own."""
-    ports = {"ssh_port": spec.ssh_port + PORTS * number, "qmp_port": spec.qmp_port + PORTS * number}
-    return replace(spec, name=f"{name}-{spec.name}", **ports)
+    ports = {"ssh_port": spec.ssh_port + PORTS, "qmp_port": spec.qmp_port + PORTS}
+    return replace(spec, name=f"another-{spec.name}", **ports)
 
 
 def works_at_once(claim: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> None:
@@ -129,7 +87,37 @@ def works_at_once(claim: Trial, host: Host, check: Callable[[Guest], list[Check]
         works(claim, host, found)
 
 
-def works_unprotected(claim: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> None:
-    """As ``works_at_once``, where not even the guest that asks for protection is to get it."""
-    with ThreadPoolExecutor(len(host.guests)) as side_by_side:
-        claim.legitimate(*side_by_side.map(check, host.guests))
+def works_beside(
+    claim: Trial,
+    host: Host,
+    pool: HostPool,
+    shape: Shape,
+    look: Callable[[Guest], list[Check]],
+    prepare: Callable[[Host], object] = lambda _: None,
+    *,
+    refused: bool = False,
+) -> None:
+    """Have it judged whether what ``look`` finds is right in a guest of that shape, and in a plain one beside it.
+
+    Both are watched from their start on.
+
+    :param host: tells whether there is a guest to be protected. :param prepare: does it to the pristine host.
+    :param refused: the guest asks for protection and must not get it.
+    """
+    specs = [PLAIN] if host.plain_guest is None else [PROTECTED, PLAIN]
+
+    def whole_life(guest: Guest) -> list[Check]:
+        guest.wait_for_boot(1, Deadline(BOOT))
+        return look(guest)
+
+    with pool.fresh() as fresh, contextlib.ExitStack() as stack:
+        make_room(fresh)
+        prepare(fresh)
+        guests = [stack.enter_context(fresh.extra_guest(beside(shape(spec)))) for spec in specs]
+        with ThreadPoolExecutor(len(guests)) as side_by_side:
+            watch = partial(watched, fresh, look=whole_life, from_start=True)
+            found = list(side_by_side.map(watch, guests))
+        if len(guests) == 1:
+            claim.legitimate(found[0])
+        else:
+            claim.legitimate(*found, protected=None if refused else guests[0].protected)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Memory that a running guest is given, or gives: by a module that is plugged in, and by a balloon."""
+"""Memory that a running guest is given, by a module that is plugged in."""
 
 from __future__ import annotations
 
@@ -16,46 +16,20 @@ SOME_BYTES = 64  # of each page, to tell whether it can be read
 SECONDS = 60.0
 
 
-def plug_in(guest: Guest, *, online: bool) -> int:
-    """Plug memory into a guest, if that was not done yet; it uses it if it is to be online.
-
-    :returns: the guest-physical address.
-    """
+def plug_in(guest: Guest) -> None:
+    """Plug memory into a guest, which sees it and does not use any of it yet."""
     state = f"/sys/devices/system/memory/memory{PLUGGED_AT // (PLUGGED_MIB * MIB)}/state"
-    if not guest.qmp.execute("query-memory-devices"):
-        shell(guest, "echo offline > /sys/devices/system/memory/auto_online_blocks")
-        backend = {"qom-type": "memory-backend-ram", "id": "plugged", "size": PLUGGED_MIB * MIB}
-        guest.qmp.execute("object-add", **backend)
-        guest.qmp.execute("device_add", driver="pc-dimm", id="dimm", memdev="plugged")
-        poll_until(
-            lambda: shell(guest, f"[ ! -e {state} ] || cat {state}") == "offline",
-            Deadline(SECONDS),
-            f"guest {guest.spec.name} to see its new memory",
-            check=guest.vitals.check,
-            interval=0.1,
-        )
-    if online:
-        shell(guest, f"[ $(cat {state}) = online ] || echo online > {state}")
-    return PLUGGED_AT
-
-
-def blow_up(guest: Guest, mib: int) -> None:
-    """Have a guest's balloon hold so much of its memory."""
-    has = guest.qmp.execute("query-memory-size-summary")
-    wanted = has["base-memory"] + has.get("plugged-memory", 0) - mib * MIB
-    guest.qmp.execute("balloon", value=wanted)
+    shell(guest, "echo offline > /sys/devices/system/memory/auto_online_blocks")
+    backend = {"qom-type": "memory-backend-ram", "id": "plugged", "size": PLUGGED_MIB * MIB}
+    guest.qmp.execute("object-add", **backend)
+    guest.qmp.execute("device_add", driver="pc-dimm", id="dimm", memdev="plugged")
     poll_until(
-        lambda: guest.qmp.execute("query-balloon")["actual"] == wanted,
+        lambda: shell(guest, f"[ ! -e {state} ] || cat {state}") == "offline",
         Deadline(SECONDS),
-        f"the balloon of guest {guest.spec.name} to hold {mib} MiB",
+        f"guest {guest.spec.name} to see its new memory",
         check=guest.vitals.check,
         interval=0.1,
     )
-
-
-def meminfo(guest: Guest, field: str) -> int:
-    """A number of the guest's /proc/meminfo, in KiB."""
-    return int(shell(guest, f"sed -n 's/^{field}: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo"))
 
 
 def kept_out(host: Host, guest: Guest, way: str = "process_vm_readv", *, physical: bool = False) -> list[Check]:
