@@ -16,7 +16,7 @@ from common.waiting import Deadline
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts.guest import PLAIN, PROTECTED, Guest, GuestSpec
 from signoff.observation import Check
-from tests_e2e.support import checks as checks_module
+from tests_e2e.support import extra as extra_module
 from tests_e2e.support.extra import Among, beside, standing, works_at_once
 
 
@@ -75,7 +75,7 @@ class FakeTrial:
 
 @pytest.fixture(autouse=True)
 def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks_module, "watched", lambda _, guest, check: check(guest))
+    monkeypatch.setattr(extra_module, "watched", lambda _, guest, look, **__: look(guest))
 
 
 @pytest.fixture

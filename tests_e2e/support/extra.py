@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,7 +16,6 @@ from host_setup.hosts.guest import PLAIN, PROTECTED, Guest, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
-from tests_e2e.support.checks import works
 from tests_e2e.support.watch import watched
 
 BOOT = 240.0  # seconds that a boot may take on a slow, busy machine
@@ -76,15 +75,8 @@ def beside(spec: GuestSpec) -> GuestSpec:
 
 def works_at_once(claim: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> None:
     """As ``works``, in both guests at the same time: for what takes long."""
-    running: dict[str, Future[list[Check]]] = {}
-    with ThreadPoolExecutor(len(host.guests)) as side_by_side:
-
-        def found(guest: Guest) -> list[Check]:
-            if not running:
-                running.update({one.spec.name: side_by_side.submit(check, one) for one in host.guests})
-            return running[guest.spec.name].result()
-
-        works(claim, host, found)
+    found = _watched_at_once(host, host.guests, check)
+    _judge(claim, found, protected=host.guest.protected)
 
 
 def works_beside(
@@ -114,10 +106,20 @@ def works_beside(
         make_room(fresh)
         prepare(fresh)
         guests = [stack.enter_context(fresh.extra_guest(beside(shape(spec)))) for spec in specs]
-        with ThreadPoolExecutor(len(guests)) as side_by_side:
-            watch = partial(watched, fresh, look=whole_life, from_start=True)
-            found = list(side_by_side.map(watch, guests))
-        if len(guests) == 1:
-            claim.legitimate(found[0])
-        else:
-            claim.legitimate(*found, protected=None if refused else guests[0].protected)
+        found = _watched_at_once(fresh, guests, whole_life, from_start=True)
+        _judge(claim, found, protected=None if refused else guests[0].protected)
+
+
+def _watched_at_once(
+    host: Host, guests: Sequence[Guest], look: Callable[[Guest], list[Check]], *, from_start: bool = False
+) -> list[list[Check]]:
+    with ThreadPoolExecutor(len(guests)) as side_by_side:
+        return list(side_by_side.map(partial(watched, host, look=look, from_start=from_start), guests))
+
+
+def _judge(claim: Trial, found: Sequence[list[Check]], *, protected: bool | None) -> None:
+    """Have it judged what was found in the guest under test and, if there is one, in the plain guest."""
+    if len(found) == 1:
+        claim.legitimate(found[0])
+    else:
+        claim.legitimate(*found, protected=protected)
