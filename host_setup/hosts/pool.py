@@ -6,15 +6,10 @@ Beside it there may be hosts with another command line, which are shared likewis
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from common.errors import DeadlineError, MachineError
-from host_setup.hosts import kernel_log
 from host_setup.hosts.base import Host, Hosts
-
-BOOTS = 2  # tried
 
 
 class HostPool:
@@ -53,7 +48,7 @@ class HostPool:
             self._end(self._others.pop(words))
             host = None
         if host is None:
-            host = self._others[words] = self._cold(words, alone=True)
+            host = self._others[words] = self.hosts.cold(words, alone=True)
         return host
 
     @contextmanager
@@ -73,7 +68,7 @@ class HostPool:
 
         :param crashes: the probe has its kernel crash: what that says then is no complaint.
         """
-        host = self._cold(words)
+        host = self.hosts.cold(words)
         try:
             yield host
         finally:
@@ -94,17 +89,6 @@ class HostPool:
             self._end_shared()
         finally:
             self.hosts.close()
-
-    def _cold(self, words: str, *, alone: bool = False) -> Host:
-        """Boot a host; again, if the emulation loses it, and no kernel complained."""
-        for _ in range(BOOTS - 1):
-            try:
-                return self.hosts.cold(words, alone=alone)
-            except (MachineError, DeadlineError) as error:
-                if kernel_log.splats(str(error)):
-                    raise
-                warnings.warn(f"a host did not boot, which is tried again: {error}", stacklevel=2)
-        return self.hosts.cold(words, alone=alone)
 
     def _end_shared(self) -> None:
         while self._others:

@@ -92,11 +92,9 @@ class EmulatedHosts:
         return host
 
     def _first_boot(self, memory: Path) -> EmulatedHost:
-        """Boot for the state to be saved; again, if the emulation loses the machine.
+        """Boot for the state to be saved, on which the whole run rests; again, with a note, if the machine is lost.
 
-        QEMU's emulation has been seen to end itself while the host's kernel gave its PCI devices their addresses
-        (``iotlb_to_section: Assertion `section_index < d->map.sections_nb' failed``), once in hundreds of boots. A host
-        whose kernel said that something is wrong is not tried again: that is a finding.
+        A host whose kernel said that something is wrong is not tried again: that is a finding.
 
         :raises MachineError: no boot went well, or a kernel was not well.
         """
