@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guests that are to sleep, to be saved, or to move: a protected one refuses, or its QEMU does, and loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from common.errors import ChannelError
+from common.waiting import Deadline, poll_until
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import CPU, PROGRAMS, RUN, Guest, GuestSpec, Planted
+from host_setup.hosts.pool import HostPool
+from signoff.observation import Check
+from signoff.trial import Trial
+from tests_e2e.support.attack import SEED_BYTES
+from tests_e2e.support.checks import well
+from tests_e2e.support.extra import beside, standing, works_at_once
+
+SECONDS = 60.0
+PIECE = 16  # bytes of a canary that are looked for in a file
+REFUSES_TO_MOVE = "State blocked by non-migratable CPU device (invtsc flag)"
+
+
+@pytest.fixture(scope="module")
+def movable(pool: HostPool) -> Iterator[Host]:
+    """Guests with the processor that each can be moved with, or not.
+
+    A guest that is to be protected needs ``migratable=off`` (host_setup/hosts/guest.py). On a real processor that gives
+    it an invariant TSC, with which QEMU moves no guest (target/i386/kvm/kvm.c kvm_arch_init_vcpu()). The emulation has
+    no such TSC: here QEMU is told to pretend.
+    """
+
+    def shape(spec: GuestSpec) -> GuestSpec:
+        cpu = f"{CPU},invtsc=on,x-force-features=on" if spec.opts_in else CPU.replace("migratable=off,", "")
+        return replace(spec, extra=("-cpu", cpu))
+
+    with standing(pool, shape) as guests:
+        yield guests
+
+
+def test_guest_is_not_lost_to_suspend_to_ram(claim: Trial, movable: Host) -> None:
+    """A plain guest sleeps (S3) and wakes up; a protected one, whose memory that would cost, refuses and runs on."""
+
+    def look(guest: Guest) -> list[Check]:
+        _, planted = _remember(guest)
+        found = _refuses_to_sleep(guest) if guest.spec.opts_in else _sleeps_and_wakes(guest)
+        return [*found, *_runs_on(guest, planted)]
+
+    works_at_once(claim, movable, look)
+
+
+def test_guest_is_saved_and_restored_or_runs_on(claim: Trial, movable: Host) -> None:
+    """A plain guest is saved to a file and restored; QEMU refuses to save a protected one, which runs on unharmed."""
+
+    def look(guest: Guest) -> list[Check]:
+        state = f"{RUN}/{guest.spec.name}.state"
+        nonce, planted = _remember(guest)
+        said = _migrate(guest, f"file:{state}")
+        kept = [one.kind for one in planted if _holds(movable, state, one)]
+        found = []
+        if not said:
+            with _another(movable, guest, f"file:{state}") as other:
+                found = [_restored(other, nonce)]
+        movable.ssh.run(["rm", "-f", state], seconds=SECONDS).require()
+        expected = [] if guest.spec.opts_in else [one.kind for one in planted]
+        return [
+            _refusal(guest, said),
+            *found,
+            Check("canaries in the file", str(expected), str(kept)),
+            *_runs_on(guest, planted),
+        ]
+
+    works_at_once(claim, movable, look)
+
+
+def test_guest_is_migrated_or_runs_on(claim: Trial, movable: Host) -> None:
+    """A plain guest is migrated, as it runs, to another QEMU; a protected one is refused that, and runs on unharmed."""
+
+    def look(guest: Guest) -> list[Check]:
+        where = f"tcp:127.0.0.1:{guest.spec.qmp_port + 3000}"
+        with _another(movable, guest, where) as other:
+            nonce, planted = _remember(guest)
+            said = _migrate(guest, where)
+            waits = Check("the other QEMU still waits", "inmigrate", other.qmp.execute("query-status")["status"])
+            found = waits if said else _restored(other, nonce)
+        return [_refusal(guest, said), found, *_runs_on(guest, planted)]
+
+    works_at_once(claim, movable, look)
+
+
+def test_guest_goes_back_to_a_snapshot_or_runs_on(claim: Trial, movable: Host) -> None:
+    """A plain guest goes back to a snapshot of itself; QEMU takes none of a protected one, which runs on unharmed."""
+
+    def look(guest: Guest) -> list[Check]:
+        node = _qcow2(guest, f"{RUN}/{guest.spec.name}.qcow2")
+        nonce, planted = _remember(guest)
+        where = {"tag": "then", "vmstate": node, "devices": [node]}
+        said = _job(guest, "snapshot-save", **where)
+        found = []
+        if not said:
+            guest.ssh.run([f"{PROGRAMS}/nonce", "set", "00"], seconds=SECONDS).require()
+            found = [Check("what QEMU says of going back", "", _job(guest, "snapshot-load", **where))]
+            guest.close()  # what was connected after the snapshot the guest does not know
+            found.append(_restored(guest, nonce))
+        return [_refusal(guest, said), *found, *_runs_on(guest, [] if found else planted)]
+
+    works_at_once(claim, movable, look)
+
+
+# --- sleep
+
+
+def _refuses_to_sleep(guest: Guest) -> list[Check]:
+    done = guest.ssh.run(["sh", "-c", "echo mem > /sys/power/state"], seconds=SECONDS)
+    said = done.stderr.decode().strip().rpartition(": ")[2]
+    return [
+        Check("what comes of it", "Function not implemented", said),
+        Check("QEMU's word", "running", guest.qmp.execute("query-status")["status"]),
+    ]
+
+
+def _sleeps_and_wakes(guest: Guest) -> list[Check]:
+    guest.ssh.run(["sh", "-c", "{ sleep 0.1; echo mem > /sys/power/state; } > /dev/null 2>&1 &"], seconds=SECONDS)
+    _wait_for_status(guest, "suspended")
+    guest.qmp.execute("system_wakeup")
+    _wait_for_status(guest, "running")
+    return [Check("QEMU's word", "running", guest.qmp.execute("query-status")["status"])]
+
+
+# --- moves
+
+
+def _remember(guest: Guest) -> tuple[str, list[Planted]]:
+    """Have a guest's memory hold a nonce, and private canaries."""
+    nonce = secrets.token_hex(16)
+    guest.ssh.run([f"{PROGRAMS}/nonce", "set", nonce], seconds=SECONDS).require()
+    return nonce, [one for one in guest.plant(secrets.token_bytes(SEED_BYTES)) if one.set == "private"]
+
+
+def _refusal(guest: Guest, said: str) -> Check:
+    return Check("what QEMU says", REFUSES_TO_MOVE if guest.spec.opts_in else "", said)
+
+
+def _migrate(guest: Guest, where: str) -> str:
+    """Migrate a guest, or save it; why QEMU did not, empty if it did."""
+    try:
+        guest.qmp.execute("migrate", uri=where)
+    except ChannelError as error:
+        return error.message.rpartition(f"{guest.vitals.name}: ")[2]
+
+    def end() -> dict[str, str] | None:
+        told: dict[str, str] = guest.qmp.execute("query-migrate")
+        return told if told["status"] in ("completed", "failed", "cancelled") else None
+
+    told = poll_until(end, Deadline(SECONDS), f"guest {guest.spec.name} to be moved", check=guest.check, interval=0.1)
+    return "" if told["status"] == "completed" else told.get("error-desc", told["status"])
+
+
+def _another(host: Host, guest: Guest, incoming: str) -> contextlib.AbstractContextManager[Guest]:
+    """A second QEMU of the same shape, which waits for the guest."""
+    spec = beside(guest.spec)
+    return host.extra_guest(replace(spec, extra=(*spec.extra, "-incoming", incoming)))
+
+
+def _restored(guest: Guest, nonce: str) -> Check:
+    """Whether a guest runs, and remembers."""
+    _wait_for_status(guest, "running")
+    told = json.loads(guest.ssh.run([f"{PROGRAMS}/nonce", "get"], seconds=SECONDS).require().text)
+    return Check("what it remembers", nonce, told["nonce"])
+
+
+def _runs_on(guest: Guest, planted: list[Planted]) -> list[Check]:
+    """Whether the guest that is where it was is well, and has its canaries."""
+    if guest.qmp.execute("query-status")["status"] == "postmigrate":
+        guest.qmp.execute("cont")
+    held = [found == one.content for found, one in zip(guest.read(planted), planted, strict=True)]
+    return [Check("canaries that are as they were", str(len(planted)), str(sum(held))), *well(guest)]
+
+
+def _wait_for_status(guest: Guest, wanted: str) -> None:
+    poll_until(
+        lambda: guest.qmp.execute("query-status")["status"] == wanted,
+        Deadline(SECONDS),
+        f"guest {guest.spec.name} to be {wanted}",
+        check=guest.check,
+        explain=guest.console_tail,
+        interval=0.1,
+    )
+
+
+def _holds(host: Host, file: str, canary: Planted) -> bool:
+    """Whether a file of the host's is there and holds a piece of a canary, one in a line: grep looks at lines."""
+    pieces = (canary.content[at : at + PIECE] for at in range(len(canary.content) - PIECE))
+    pattern = "".join(f"\\x{byte:02x}" for byte in next(piece for piece in pieces if b"\n" not in piece))
+    return host.ssh.run(["env", "LC_ALL=C", "/usr/bin/grep", "-qaP", pattern, file], seconds=SECONDS).status == 0
+
+
+def _qcow2(guest: Guest, path: str) -> str:
+    """Make an image that can hold snapshots, and have the guest's QEMU open it; the name of its node."""
+    node = f"node{secrets.token_hex(4)}"
+    for driver, options in (("file", {"filename": path}), ("qcow2", {"file": f"{node}-file"})):
+        said = _job(guest, "blockdev-create", options={"driver": driver, "size": 0, **options})
+        if said:
+            raise ChannelError(f"an image for guest {guest.spec.name}: {said}")
+        name = node if driver == "qcow2" else f"{node}-file"
+        guest.qmp.execute("blockdev-add", driver=driver, **{"node-name": name, **options})
+    return node
+
+
+def _job(guest: Guest, command: str, **arguments: object) -> str:
+    """Have QEMU do a job to its end; why it could not, empty if it could."""
+    name = f"job{secrets.token_hex(4)}"
+    guest.qmp.execute(command, **{"job-id": name, **arguments})
+
+    def end() -> dict[str, str] | None:
+        jobs: list[dict[str, str]] = guest.qmp.execute("query-jobs")
+        return next((job for job in jobs if job["id"] == name and job["status"] == "concluded"), None)
+
+    told = poll_until(end, Deadline(SECONDS), f"{command} of guest {guest.spec.name}", check=guest.check, interval=0.1)
+    guest.qmp.execute("job-dismiss", id=name)
+    return told.get("error", "")
