@@ -40,6 +40,8 @@
 #define BUSY_PRIVATE_NS 200000000
 #define CLOSE_S 120
 
+#define RING_ENTRIES 1024u	/* a power of two, more than 64, which KVM keeps free */
+
 struct vm {
 	int kvm, fd, cpu;
 	struct kvm_run *run;
@@ -48,6 +50,8 @@ struct vm {
 	uint32_t string_count;
 	uint64_t mmio;		/* the last that was written to read-only memory */
 	uint64_t exits;		/* of the row's task switches */
+	struct kvm_dirty_gfn *ring;	/* of what was written; NULL where the row has none */
+	uint32_t next;		/* in the ring */
 	char wrong[200];	/* the exit that must not be */
 };
 
@@ -70,6 +74,7 @@ struct row {
 	const struct word *words;		/* what that finds */
 	uint64_t (*serve)(struct vm *vm, uint32_t what);
 	bool mmio;				/* writes to the read-only slot come to the VMM, rightly */
+	bool ring;				/* what is written is told in a ring, not in a log */
 };
 
 static const struct row *row;
@@ -249,6 +254,23 @@ static uint64_t read_log(struct vm *vm, uint32_t what)
 	return pages;
 }
 
+/* The same from the ring of the virtual CPU (Documentation/virt/kvm/api.rst 8.29): takes what is new, and hands it back. */
+static uint64_t read_ring(struct vm *vm, uint32_t what)
+{
+	uint64_t pages = 0;
+
+	(void)what;
+	for (struct kvm_dirty_gfn *one; one = &vm->ring[vm->next % RING_ENTRIES],
+	     __atomic_load_n(&one->flags, __ATOMIC_ACQUIRE) & KVM_DIRTY_GFN_F_DIRTY; vm->next++) {
+		if (one->slot == 1 && one->offset < SLOT_PAGES)
+			pages |= 1ull << one->offset;
+		__atomic_store_n(&one->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
+	}
+	if (ioctl(vm->fd, KVM_RESET_DIRTY_RINGS, 0) < 0)
+		cannot("hand back the dirty ring");
+	return pages;
+}
+
 static uint64_t tell_readonly(struct vm *vm, uint32_t what)
 {
 	const uint64_t last = vm->mmio;
@@ -314,6 +336,8 @@ static const struct row rows[] = {
 	{ "nested-tables", run_nested_guest_with_tables, .operands = operands, .pages = NESTED_STACK + 1 },
 	{ "dirty-log", writes_are_logged, .operands = (void *)(uintptr_t)SLOT_LOGGED, .pages = SLOT_PAGES,
 	  .serve = read_log },
+	{ "dirty-ring", writes_are_logged, .operands = (void *)(uintptr_t)SLOT_LOGGED, .pages = SLOT_PAGES,
+	  .serve = read_ring, .ring = true },
 	{ "read-only", read_only_is_read_only, .operands = operands, .pages = 1, .serve = tell_readonly, .mmio = true },
 	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
 	{ "pv-ipi", pv_ipi, .operands = operands, .pages = 1 },
@@ -456,6 +480,13 @@ static void make_vm(struct vm *vm)
 	vm->fd = size_of_run < 0 ? -1 : ioctl(vm->kvm, KVM_CREATE_VM, 0);
 	if (vm->fd < 0 || ioctl(vm->fd, KVM_CREATE_IRQCHIP))
 		cannot("create a VM by /dev/kvm");
+	if (row->ring) {	/* before there is a virtual CPU */
+		struct kvm_enable_cap ring = { .cap = KVM_CAP_DIRTY_LOG_RING,
+					       .args = { RING_ENTRIES * sizeof(struct kvm_dirty_gfn) } };
+
+		if (ioctl(vm->fd, KVM_ENABLE_CAP, &ring))
+			cannot("have a dirty ring");
+	}
 	vm->ram = map(RAM_BYTES);
 	vm->logged = map(SLOT_PAGES * PAGE);
 	vm->readonly = map(SLOT_PAGES * PAGE);
@@ -470,6 +501,12 @@ static void make_vm(struct vm *vm)
 	vm->run = mmap(NULL, (size_t)size_of_run, PROT_READ | PROT_WRITE, MAP_SHARED, vm->cpu, 0);
 	if (vm->run == MAP_FAILED)
 		cannot("map the virtual CPU");
+	if (row->ring) {
+		vm->ring = mmap(NULL, RING_ENTRIES * sizeof(*vm->ring), PROT_READ | PROT_WRITE, MAP_SHARED, vm->cpu,
+				KVM_DIRTY_LOG_PAGE_OFFSET * PAGE);
+		if (vm->ring == MAP_FAILED)
+			cannot("map the dirty ring");
+	}
 	offer_all(vm);
 }
 

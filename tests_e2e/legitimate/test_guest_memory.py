@@ -78,6 +78,11 @@ def test_guest_writes_are_in_the_dirty_log(claim: Trial, host: Host) -> None:
     tiny_vm_works(claim, host, "dirty-log")
 
 
+def test_guest_writes_are_in_the_dirty_ring(claim: Trial, host: Host) -> None:
+    """What the processor and KVM write for a guest is in the CPU's dirty ring, page by page, and no more."""
+    tiny_vm_works(claim, host, "dirty-ring")
+
+
 def test_guest_reads_a_read_only_slot(claim: Trial, host: Host) -> None:
     """A guest reads a read-only memory slot, and its writes go to the VMM."""
     tiny_vm_works(claim, host, "read-only")
