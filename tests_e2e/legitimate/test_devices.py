@@ -83,13 +83,14 @@ def equipped(pool: HostPool) -> Iterator[Host]:
 
 
 def _equipped(spec: GuestSpec) -> GuestSpec:
-    """The same with room for memory, a port, and a network of the kernel's."""
+    """The same with room for memory, a port, a network of the kernel's, and devices that do without bounce buffers."""
     extra = (
         *("-m", f"slots=1,maxmem={spec.memory + 1024}M"),
         *("-chardev", f"socket,id=port,host=127.0.0.1,port={_port(spec)},server=on,wait=off"),
         *("-device", f"virtio-serial-pci,{VIRTIO}", "-device", "virtserialport,chardev=port,name=sealproof.port"),
         *("-netdev", f"tap,id=tap,ifname={_tap(spec)},script=no,downscript=no,vhost=on"),
         *("-device", f"virtio-net-pci,netdev=tap,romfile=,{VIRTIO}"),
+        *("-device", "virtio-balloon-pci,disable-legacy=on", "-device", "virtio-rng-pci,disable-legacy=on"),
     )
     return replace(spec, extra=extra)
 
@@ -149,6 +150,23 @@ def _moved_by_kernel(host: Host, guest: Guest) -> Check:
     """Whether the kernel's threads for vhost are there."""
     found = host.ssh.run(["sh", "-c", f"cat /proc/{guest.pid}/task/*/comm"], seconds=SECONDS).require().text
     return Check("a worker of vhost", f"vhost-{guest.pid}", next(iter(re.findall(r"vhost-\d+", found)), "none"))
+
+
+def test_guest_uses_no_device_that_would_not_heed_its_bounce_buffers(claim: Trial, equipped: Host) -> None:
+    """A virtio device or driver that does without bounce buffers serves a plain guest; a protected one leaves it."""
+
+    def check(guest: Guest) -> list[Check]:
+        log = shell(guest, "dmesg")
+        refused = guest.spec.opts_in
+        found: list[Check] = []
+        for driver, heedful in (("virtio_balloon", 0), ("virtio_rng", 1)):
+            used = shell(guest, f"ls -d /sys/bus/virtio/drivers/{driver}/virtio* 2> /dev/null | wc -l")
+            said = re.search(rf"{driver} virtio\d+: device must provide VIRTIO_F_ACCESS_PLATFORM", log) is not None
+            found.append(Check(f"devices with {driver}", str(heedful + (0 if refused else 1)), used))
+            found.append(Check(f"{driver}: its kernel says why", str(refused), str(said)))
+        return found
+
+    works(claim, equipped, check)
 
 
 # --- memory that a guest gets
