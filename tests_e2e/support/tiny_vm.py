@@ -8,6 +8,7 @@ import json
 from host_setup.hosts.base import HOST_PROGRAMS, Host
 from signoff.observation import Check
 from signoff.trial import Trial
+from tests_e2e.support.watch import host_kernel
 
 SECONDS = 40  # tiny_vm itself gives up after 20
 PRIVATE_AND_SHARED = ("private", "shared")
@@ -19,13 +20,15 @@ def tiny_vm_works(claim: Trial, host: Host, row: str, *more: str, on: Host | Non
     :param host: tells by its guests whether its kernel can protect.
     :param on: the host that the rows run on, if it is another.
     """
+    where = on or host
+    since = len(where.kernel_log())
     rows = (row, *more)
-    plain = [check for name in rows for check in run(on or host, name)]
+    plain = [check for name in rows for check in run(where, name)]
     if host.plain_guest is None:
-        claim.legitimate(plain)
+        claim.legitimate([*plain, host_kernel(where, since)])
     else:
-        subject = [check for name in rows for way in PRIVATE_AND_SHARED for check in run(on or host, name, way)]
-        claim.legitimate(subject, plain)
+        subject = [check for name in rows for way in PRIVATE_AND_SHARED for check in run(where, name, way)]
+        claim.legitimate([*subject, host_kernel(where, since)], plain)
 
 
 def run(host: Host, row: str, way: str = "plain") -> list[Check]:

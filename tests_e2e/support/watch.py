@@ -70,8 +70,7 @@ class Watch:
         return Check(name, "true", "true")
 
     def _host_kernel(self) -> Check:
-        said = self._host.kernel_log()[self._host_log :]
-        return _none("complaints of the host's kernel", kernel_log.splats(said))
+        return host_kernel(self._host, self._host_log)
 
 
 def watched(host: Host, guest: Guest, look: Callable[[Guest], list[Check]], *, from_start: bool = False) -> list[Check]:
@@ -88,6 +87,11 @@ def watched(host: Host, guest: Guest, look: Callable[[Guest], list[Check]], *, f
             raise
         return blamed
     return [*found, *watch.checks()]
+
+
+def host_kernel(host: Host, since: int) -> Check:
+    """Whether the host's kernel has not complained since its log had so many characters."""
+    return _none("complaints of the host's kernel", kernel_log.splats(host.kernel_log()[since:]))
 
 
 def _none(name: str, found: list[str]) -> Check:
