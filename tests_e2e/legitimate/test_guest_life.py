@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Guests of other shapes, and what happens to guests: each is one more guest on a pristine host."""
+"""Guests of other shapes: each is one more guest on a pristine host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from common.waiting import Deadline
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PROGRAMS, PROTECTED, VIRTIO, Guest, GuestSpec
+from host_setup.hosts.guest import PROTECTED, Guest, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
@@ -16,7 +16,6 @@ from tests_e2e.support.checks import well
 from tests_e2e.support.extra import BOOT, beside, works_beside
 from tests_e2e.support.watch import Watch
 
-REBOOTS = 3
 SMALL = 96  # MiB that a guest boots with
 HUGE = 2  # MiB of a huge page
 # arch/x86/kernel/kvm_protected.c of the series
@@ -33,42 +32,6 @@ def test_guest_with_pci_express_works(claim: Trial, host: Host, pool: HostPool) 
 def test_guest_of_one_gib_works(claim: Trial, host: Host, pool: HostPool) -> None:
     """A guest of 1 GiB boots, opts in and works."""
     in_shape(claim, host, pool, lambda spec: replace(spec, memory=1024))
-
-
-def test_guest_survives_its_own_reboots(claim: Trial, host: Host, pool: HostPool) -> None:
-    """A guest that reboots, again and again, comes up each time as it was: opted in and well."""
-
-    def reboot(guest: Guest) -> None:
-        guest.ssh.run(["sh", "-c", "{ sleep 0.1; echo b > /proc/sysrq-trigger; } > /dev/null 2>&1 &"], seconds=10)
-
-    starts_again(claim, host, pool, reboot)
-
-
-def test_guest_survives_system_reset(claim: Trial, host: Host, pool: HostPool) -> None:
-    """A guest that QEMU resets, again and again, comes up each time as it was: opted in and well."""
-    starts_again(claim, host, pool, lambda guest: guest.qmp.execute("system_reset"))
-
-
-def test_guest_survives_kexec(claim: Trial, host: Host, pool: HostPool) -> None:
-    """A guest that starts another kernel from its own (kexec) comes up as it was: opted in and well."""
-    drives = [
-        word
-        for letter, file in (("kernel", "bzImage"), ("initrd", "initramfs"))
-        for word in (
-            *("-drive", f"file=/payload/guest/{file},if=none,id={letter},format=raw,readonly=on"),
-            *("-device", f"virtio-blk-pci,drive={letter},{VIRTIO}"),
-        )
-    ]
-    files = host.ssh.run(["sh", "-c", "wc -c < /payload/guest/bzImage; wc -c < /payload/guest/initramfs"], seconds=20)
-    sizes = files.require().text.split()
-
-    def kexec(guest: Guest) -> None:
-        for size, disk, file in zip(sizes, ("vdb", "vdc"), ("kernel", "initrd"), strict=True):
-            guest.ssh.run(["sh", "-c", f"head -c {size} /dev/{disk} > /run/{file}"], seconds=60).require()
-        line = guest.ssh.run(["cat", "/proc/cmdline"], seconds=20).require().text.strip()
-        guest.ssh.run([f"{PROGRAMS}/kexec_into", "/run/kernel", "/run/initrd", line], seconds=60).require()
-
-    starts_again(claim, host, pool, kexec, extra=tuple(drives), times=1)
 
 
 def test_guest_on_memory_of_a_file_is_refused_protection(claim: Trial, host: Host, pool: HostPool) -> None:
@@ -132,29 +95,3 @@ def refused(
         return [Check("what it says of its memory", str(why), str(said)), *well(guest, opted_in=False)]
 
     works_beside(claim, host, pool, shape, look, prepare, refused=True)
-
-
-def starts_again(
-    claim: Trial,
-    host: Host,
-    pool: HostPool,
-    again: Callable[[Guest], object],
-    *,
-    extra: tuple[str, ...] = (),
-    times: int = REBOOTS,
-) -> None:
-    """Have it judged whether a guest works after each of several new starts.
-
-    :param again: starts it again. :param extra: arguments of its QEMU.
-    """
-
-    def look(guest: Guest) -> list[Check]:
-        found = well(guest)
-        for number in range(1, times + 1):
-            again(guest)
-            guest.close()  # nothing answers on the old connections
-            guest.wait_for_boot(1 + number, Deadline(BOOT))
-            found += [replace(one, name=f"start {number}: {one.name}") for one in well(guest)]
-        return found
-
-    works_beside(claim, host, pool, lambda spec: replace(spec, reboots=True, extra=extra), look)

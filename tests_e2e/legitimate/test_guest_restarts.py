@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guests that start again: by themselves, by QEMU, and by a kernel that starts another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from common.waiting import Deadline
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import PROGRAMS, VIRTIO, Guest, GuestSpec
+from host_setup.hosts.pool import HostPool
+from signoff.observation import Check
+from signoff.trial import Trial
+from tests_e2e.support.checks import well
+from tests_e2e.support.extra import BOOT, standing, works_at_once
+from tests_e2e.support.memory import shell
+
+TIMES = 3
+KERNEL, INITRAMFS = "bzImage", "initramfs"  # in the host's /payload/guest
+
+
+@pytest.fixture(scope="module")
+def restarted(pool: HostPool) -> Iterator[Host]:
+    """Guests that start again when they are reset, with a kernel and its initramfs on their disks."""
+    with standing(pool, _shape) as guests:
+        yield guests
+
+
+def _shape(spec: GuestSpec) -> GuestSpec:
+    drives = [
+        word
+        for file in (KERNEL, INITRAMFS)
+        for word in (
+            *("-drive", f"file=/payload/guest/{file},if=none,id={file},format=raw,readonly=on"),
+            *("-device", f"virtio-blk-pci,drive={file},{VIRTIO}"),
+        )
+    ]
+    return replace(spec, reboots=True, extra=tuple(drives))
+
+
+def test_guest_survives_its_own_reboots(claim: Trial, restarted: Host) -> None:
+    """A guest that reboots, again and again, comes up each time as it was: opted in and well."""
+
+    def reboot(guest: Guest) -> None:
+        guest.ssh.run(["sh", "-c", "{ sleep 0.1; echo b > /proc/sysrq-trigger; } > /dev/null 2>&1 &"], seconds=10)
+
+    _starts_again(claim, restarted, reboot)
+
+
+def test_guest_survives_system_reset(claim: Trial, restarted: Host) -> None:
+    """A guest that QEMU resets, again and again, comes up each time as it was: opted in and well."""
+    _starts_again(claim, restarted, lambda guest: guest.qmp.execute("system_reset"))
+
+
+def test_guest_survives_kexec(claim: Trial, restarted: Host) -> None:
+    """A guest that starts another kernel from its own (kexec) comes up as it was: opted in and well."""
+
+    def kexec(guest: Guest) -> None:
+        for disk, file in (("vdb", KERNEL), ("vdc", INITRAMFS)):
+            (size,) = restarted.ssh.run(["wc", "-c", f"/payload/guest/{file}"], seconds=20).require().text.split()[:1]
+            shell(guest, f"head -c {size} /dev/{disk} > /run/{file}")
+        line = shell(guest, "cat /proc/cmdline")
+        argv = [f"{PROGRAMS}/kexec_into", f"/run/{KERNEL}", f"/run/{INITRAMFS}", line]
+        guest.ssh.run(argv, seconds=60).require()
+
+    _starts_again(claim, restarted, kexec, times=1)
+
+
+def _starts_again(claim: Trial, host: Host, again: Callable[[Guest], object], *, times: int = TIMES) -> None:
+    """Have it judged whether each guest works after each of several new starts.
+
+    :param again: starts it again.
+    """
+
+    def look(guest: Guest) -> list[Check]:
+        found: list[Check] = []
+        for number in range(1, times + 1):
+            before = guest.boots()
+            again(guest)
+            guest.close()  # nothing answers on the old connections
+            guest.wait_for_boot(before + 1, Deadline(BOOT))
+            found += [replace(one, name=f"start {number}: {one.name}") for one in well(guest)]
+        return found
+
+    works_at_once(claim, host, look)
