@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 from host_setup.hosts.base import Host
@@ -21,7 +23,31 @@ def emulated(claim: Trial, host: Host, family: str, *sizes: int, where: str = ""
     :param where: ``DEVICE``: with one operand there; else on private pages, and on shared ones.
     """
     same = seed()
-    works(claim, host, lambda guest: [check for size in sizes for check in _one_size(guest, family, size, same, where)])
+
+    def look(guest: Guest) -> list[Check]:
+        with _alone(host, guest):
+            return [check for size in sizes for check in _one_size(guest, family, size, same, where)]
+
+    works(claim, host, look)
+
+
+@contextlib.contextmanager
+def _alone(host: Host, guest: Guest) -> Iterator[None]:
+    """Have the host's other guests stand still.
+
+    A locked instruction across pages, which the processor runs as well, makes QEMU's emulation stop all other CPUs for
+    it. One that has just begun to run a guest with an interrupt injected delivers that interrupt twice, whatever the
+    guest's interrupt flag (target/i386/tcg/system/svm_helper.c helper_vmrun() leaves exception_index set, and
+    accel/tcg/cpu-exec.c takes it for new): a warning of the guest's kernel, or a guest that stalls.
+    """
+    others = [one for one in host.guests if one.spec.name != guest.spec.name]
+    try:
+        for one in others:
+            one.qmp.execute("stop")
+        yield
+    finally:
+        for one in others:
+            one.qmp.execute("cont")
 
 
 def _one_size(guest: Guest, family: str, size: int, of_seed: str, where: str) -> list[Check]:
