@@ -108,9 +108,10 @@ def test_complaint_of_a_kernel_fails_the_row(host: Any, guest: Any) -> None:
         one.said += "[    9.2] WARNING: of the guest\n"
         return [RIGHT]
 
+    said = "[    9.2] WARNING: of the guest"
     assert wrong(watched(host, guest, look)) == {
         "complaints of the host's kernel": "[    9.1] BUG: of the host",
-        "complaints of the guest's kernel": "[    9.2] WARNING: of the guest",
+        "complaints of the guest's kernel": f"{said}; its console ends with:\nLinux version 6.12\n{said}\n",
     }
 
 

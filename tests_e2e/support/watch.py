@@ -34,8 +34,10 @@ class Watch:
 
     def checks(self) -> list[Check]:
         """Whether all went well so far."""
-        said = self._guest.console_since(self._console)[1]
-        return [*self.host_checks(), _none("complaints of the guest's kernel", kernel_log.splats(said))]
+        found = kernel_log.splats(self._guest.console_since(self._console)[1])
+        if found:  # what was said may have begun before the watch
+            found.append(f"its console ends with:\n{self._guest.console_tail()}")
+        return [*self.host_checks(), _none("complaints of the guest's kernel", found)]
 
     def host_checks(self) -> list[Check]:
         """The same, without a look at the guest's console, for a guest that is to panic."""
