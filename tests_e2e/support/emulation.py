@@ -23,12 +23,11 @@ def emulated(claim: Trial, host: Host, family: str, *sizes: int, where: str = ""
     :param where: ``DEVICE``: with one operand there; else on private pages, and on shared ones.
     """
     same = seed()
-
-    def look(guest: Guest) -> list[Check]:
-        with _alone(host, guest):
-            return [check for size in sizes for check in _one_size(guest, family, size, same, where)]
-
-    works(claim, host, look)
+    works(
+        claim,
+        host,
+        lambda guest: [check for size in sizes for check in _one_size(host, guest, family, size, same, where)],
+    )
 
 
 @contextlib.contextmanager
@@ -50,9 +49,10 @@ def _alone(host: Host, guest: Guest) -> Iterator[None]:
             one.qmp.execute("cont")
 
 
-def _one_size(guest: Guest, family: str, size: int, of_seed: str, where: str) -> list[Check]:
+def _one_size(host: Host, guest: Guest, family: str, size: int, of_seed: str, where: str) -> list[Check]:
     before = guest.exits()
-    *found, cases = checks(guest, "check_emulation", family, str(size), of_seed, *([where] if where else []))
+    with _alone(host, guest):  # for each size anew: one that stands still for long counts as stalled
+        *found, cases = checks(guest, "check_emulation", family, str(size), of_seed, *([where] if where else []))
     after = guest.exits()
     # KVM emulates more in the meantime: whatever else it has to fetch the guest's instructions for.
     grown = [_grew("instructions that KVM itself has counted", cases.expected, after.emulated - before.emulated)]
