@@ -5,11 +5,13 @@
  * usage: read_vmcore ADDRESS ..      physical addresses of that kernel's memory, in hexadecimal
  *
  * A line "vmcore ADDRESS HEX" a page on the console, with its 4096 bytes, or "vmcore ADDRESS not there"; and then
- * "vmcore done". /proc/vmcore is an ELF core file: Documentation/admin-guide/kdump/kdump.rst.
+ * "vmcore done". /proc/vmcore is an ELF core file: Documentation/admin-guide/kdump/kdump.rst. The kernel keeps silent
+ * meanwhile: what it logs would get into the middle of a line, as a console's driver does not wait for the terminal's.
  */
 #define _GNU_SOURCE
 #include <elf.h>
 #include <fcntl.h>
+#include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 
@@ -17,6 +19,8 @@
 
 #define PAGE 4096
 #define HEADERS 65536
+#define SET_CONSOLE_LEVEL 8 /* SYSLOG_ACTION_CONSOLE_LEVEL of linux/syslog.h */
+#define EMERGENCIES_ONLY 1
 
 static unsigned char headers[HEADERS];
 
@@ -42,6 +46,8 @@ int main(int argc, char **argv)
 	unsigned char page[PAGE];
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (klogctl(SET_CONSOLE_LEVEL, NULL, EMERGENCIES_ONLY))
+		cannot("silence the kernel on the console");
 	mount("proc", "/proc", "proc", 0, NULL);
 	int file = open("/proc/vmcore", O_RDONLY | O_CLOEXEC);
 
