@@ -19,6 +19,8 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -28,6 +30,8 @@
 
 #define PAGE SEALPROOF_PAGE_BYTES
 #define AT_ONCE 256	/* pages that one call asks for at most */
+#define SHARE 2048	/* pages that a thread takes at a time */
+#define THREADS 16	/* at most: one per processor that we may use */
 #define ROOM 65536	/* entries of KVM's lists */
 #define PRESENT (1ull << 63)	/* Documentation/admin-guide/mm/pagemap.rst */
 #define PFN ((1ull << 55) - 1)
@@ -42,7 +46,6 @@ struct page {
 static struct page *pages;
 static size_t page_count;
 static size_t bytes_of_each = PAGE;
-static unsigned char buffer[AT_ONCE * PAGE];
 static pid_t victim;
 static int device;	/* or file, by which the way goes */
 
@@ -190,25 +193,28 @@ static void find_on_the_host(void)
 
 /* --- the ways: bytes read of so many pages in a row, or -1 and errno ------ */
 
-static ssize_t by_process_vm_readv(size_t first, size_t count)
+/* Whole pages in a row are one piece. */
+static ssize_t by_process_vm_readv(size_t first, size_t count, void *buffer)
 {
-	static struct iovec there[AT_ONCE];
-	struct iovec here = { buffer, count * bytes_of_each };
+	struct iovec here = { buffer, count * bytes_of_each }, there[AT_ONCE];
+	bool whole = bytes_of_each == PAGE;
 
 	for (size_t i = 0; i < count; i++)
 		there[i] = (struct iovec){ (void *)(uintptr_t)pages[first + i].address, bytes_of_each };
-	return process_vm_readv(victim, &here, 1, there, count, 0);
+	if (whole)
+		there[0].iov_len = count * PAGE;
+	return process_vm_readv(victim, &here, 1, there, whole ? 1 : count, 0);
 }
 
 /* One read goes on from page to page only if it takes all of each. */
-static ssize_t by_proc_pid_mem(size_t first, size_t count)
+static ssize_t by_proc_pid_mem(size_t first, size_t count, void *buffer)
 {
 	size_t whole = bytes_of_each == PAGE ? count : 1;
 
 	return pread(device, buffer, whole * bytes_of_each, (off_t)pages[first].address);
 }
 
-static ssize_t by_direct_map(size_t first, size_t count)
+static ssize_t by_direct_map(size_t first, size_t count, void *buffer)
 {
 	struct sealproof_attack attack = {
 		.method = SEALPROOF_DIRECT_MAP_READ,
@@ -230,7 +236,7 @@ static const struct way {
 	const char *name;
 	const char *device;	/* below it is what the way opens; with the process id, if it has a place for one */
 	bool physical;	/* only a page that is on the host can be tried */
-	ssize_t (*read)(size_t first, size_t count);
+	ssize_t (*read)(size_t first, size_t count, void *buffer);
 } ways[] = {
 	{ "process_vm_readv", NULL, false, by_process_vm_readv },
 	{ "proc_pid_mem", "/proc/%d/mem", false, by_proc_pid_mem },
@@ -264,16 +270,16 @@ static void open_way(const struct way *way)
  * Many pages a call where they can be read, few where they cannot: a refused page ends its call, so the next begins
  * behind it, alone, and takes twice as many with each success.
  */
-static void sweep(const struct way *way)
+static void sweep_pages(const struct way *way, size_t at, size_t end, void *buffer)
 {
 	size_t limit = AT_ONCE;
 
-	for (size_t at = 0; at < page_count;) {
+	while (at < end) {
 		if (way->physical && !pages[at].physical) {
 			pages[at++].met = ENODATA;	/* not tried: it stands in "absent", and not in "found" */
 			continue;
 		}
-		ssize_t got = way->read(at, in_a_row(at, limit));
+		ssize_t got = way->read(at, in_a_row(at, limit < end - at ? limit : end - at), buffer);
 
 		if (got <= 0) {
 			pages[at++].met = got ? errno : ENODATA;
@@ -288,6 +294,39 @@ static void sweep(const struct way *way)
 		at += read;
 		limit = limit < AT_ONCE / 2 ? 2 * limit : AT_ONCE;
 	}
+}
+
+/* A thread of the sweep: takes the next pages that nobody has taken, until there are none. */
+static void *take_shares(void *way)
+{
+	static _Atomic size_t taken;
+	void *buffer = malloc(AT_ONCE * PAGE);
+
+	if (!buffer)
+		cannot("have memory");
+	for (size_t at; (at = taken += SHARE) - SHARE < page_count;)
+		sweep_pages(way, at - SHARE, at < page_count ? at : page_count, buffer);
+	free(buffer);
+	return NULL;
+}
+
+/* On all processors that we may use. */
+static void sweep(const struct way *way)
+{
+	pthread_t threads[THREADS];
+	cpu_set_t ours;
+	int count;
+
+	if (sched_getaffinity(0, sizeof(ours), &ours))
+		cannot("tell which processors may be used");
+	count = CPU_COUNT(&ours) < THREADS ? CPU_COUNT(&ours) : THREADS;
+	for (int i = 0; i < count; i++) {
+		errno = pthread_create(&threads[i], NULL, take_shares, (void *)(uintptr_t)way);
+		if (errno)
+			cannot("start a thread");
+	}
+	for (int i = 0; i < count; i++)
+		pthread_join(threads[i], NULL);
 }
 
 /* --- what is printed ----------------------------------------------------- */

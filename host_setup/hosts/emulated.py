@@ -63,13 +63,13 @@ class Accelerator:
     processor: str = ""
 
 
-# No five-level paging, which makes each walk longer. No ERMS: with it a kernel clears and copies by REP STOSB and REP
-# MOVSB, which the emulation does byte by byte.
+# No five-level paging, which makes each walk longer. No ERMS, FSRM and FSRS: with them a kernel clears and copies by
+# REP STOSB and REP MOVSB, which the emulation does byte by byte.
 EMULATION = Accelerator(
     HostKind.EMULATED,
     "emulated (QEMU TCG, SVM, nested paging)",
     "tcg,thread=multi,tb-size=512",
-    "max,la57=off,erms=off",
+    "max,la57=off,erms=off,fsrm=off,fsrs=off",
 )
 
 
