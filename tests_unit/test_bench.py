@@ -16,7 +16,7 @@ from host_setup.virtme_ng import LOCK, VirtmeNg, locked_version
 
 
 def row(name: str, seconds: list[float], peak: int = 0, trouble: MachineError | None = None) -> Row:
-    return Row(name, lambda: None, lambda: 0.0, seconds, peak, trouble)
+    return Row(name, lambda: None, lambda: 0.0, seconds=seconds, peak=peak, trouble=trouble)
 
 
 def test_the_table_has_median_spread_and_ratios_to_the_first_row():
@@ -67,6 +67,22 @@ def test_rounds_go_by_turns_and_a_way_that_fails_is_not_gone_again():
     assert good.seconds == [2.0, 3.0, 4.0]  # the first was for the memory
     assert (good.median, bad.median) == (3.0, None)
     assert str(bad.trouble) == "machine: it died"
+
+
+def test_a_way_may_be_lost_as_often_as_it_has_to_spare_and_says_so():
+    ends = iter([MachineError("status 1\nassertion"), 2.0, 3.0, MachineError("status 1\nstalled"), 4.0])
+
+    def once() -> float:
+        end = next(ends)
+        if isinstance(end, MachineError):
+            raise end
+        return end
+
+    steady = Row("theirs", lambda: None, once, spare=2)
+    bench.measure([steady], 2, Terminal())
+    assert steady.trouble is None
+    assert steady.seconds == [3.0, 4.0]
+    assert bench.table([steady]).splitlines()[-1] == "theirs  2 lost and not counted: assertion"
 
 
 def test_memory_is_the_proportional_share():
