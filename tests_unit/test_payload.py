@@ -45,6 +45,7 @@ def parts(tmp_path: Path) -> Parts:
         "modules/host_attack.ko": b"attack",
         "modules/host_exits.ko": b"exits",
         "modules/host_oracle.ko": b"oracle",
+        "modules/host_tcg.ko": b"tcg",
         "modules/guest_canary.ko": b"canary",
         "modules/guest_emulation.ko": b"emulation",
         "programs/sealproof": b"all of them",
