@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,17 @@ class Programs:
         if not path.is_file():
             raise ImageError(f"no program {name} was compiled", hint=f"there must be a {name}.c in {SOURCES}")
         return path.read_bytes()
+
+    def tsc_khz(self) -> int:
+        """How fast this machine's time-stamp counter runs, measured now; good for a few parts in a million.
+
+        :raises ImageError: the program does not run here.
+        """
+        try:
+            done = subprocess.run([str(self.folder / "tsc_rate")], capture_output=True, text=True, check=True)
+            return int(json.loads(done.stdout)["khz"])
+        except (OSError, subprocess.CalledProcessError, ValueError, KeyError) as error:
+            raise ImageError(f"this machine's time-stamp counter cannot be measured: {error}") from error
 
     def names(self) -> list[str]:
         """All of them: the names that the one program goes by."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.errors import UserInputError
@@ -132,4 +132,5 @@ def prepare(settings: Settings, store: Store, terminal: Terminal) -> tuple[Kerne
     guests = guests_for(series=wanted.mode, mode=settings.mode)
     memory = HOST_MEMORY + sum(guest.memory for guest in guests)
     memory += -memory % NODES
-    return kernel, EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, guests, memory, accelerator=runner)
+    spec = EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, guests, memory, accelerator=runner)
+    return kernel, replace(spec, tsc_khz=compiled.tsc_khz()) if runner is EMULATION else spec

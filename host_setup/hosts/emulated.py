@@ -14,7 +14,7 @@ import json
 import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.errors import MachineError
@@ -89,6 +89,7 @@ class EmulatedSpec:
 
     :ivar cpus: the first of them runs no guest (guest_images/host/init), so that two are left for guests.
     :ivar disks: images beyond root and payload, read-only; the host has them as ``/dev/vdc`` and so on.
+    :ivar tsc_khz: how fast its time-stamp counter runs, if that is known; no part of the key, as it was measured.
     """
 
     kernel_image: Path
@@ -102,6 +103,18 @@ class EmulatedSpec:
     command_line: str = COMMAND_LINE
     disks: tuple[Path, ...] = ()
     accelerator: Accelerator = EMULATION
+    tsc_khz: int = 0
+
+    @property
+    def words(self) -> str:
+        """Its kernel's whole command line.
+
+        The kernel's own first measure of the counter, by emulated timers, is often wrong by one in a thousand. It finds
+        out soon, but KVM, without a constant TSC, goes on with it, and no VM's clock is right any more: its own rate of
+        a VM's counter fails with "below hardware speed", unnoticed, and then KVM takes that counter for one that stands
+        still (Linux 6.12: arch/x86/kvm/x86.c kvm_timer_init(), set_tsc_khz()).
+        """
+        return f"{self.command_line} tsc_early_khz={self.tsc_khz}" if self.tsc_khz else self.command_line
 
     def argv(self, memory: str = "memory-backend-ram") -> list[str]:
         """QEMU's arguments, without console, QMP and heartbeat.
@@ -176,7 +189,8 @@ class EmulatedHost(RunningHost):
         self.spec = spec
         self.tier = spec.accelerator.kind.value
         self.started = "cold" if state is None else "restored"
-        argv = spec.argv(*([] if memory is None else [_memory_file(memory, shared=state is None)]))
+        booted = replace(spec, command_line=spec.words)
+        argv = booted.argv(*([] if memory is None else [_memory_file(memory, shared=state is None)]))
         if state is not None:
             argv += ["-incoming", "defer"]
         self._qemu = Qemu(argv, vitals=self.vitals, folder=folder, on_beat=self._beats.heard)
@@ -313,7 +327,7 @@ class EmulatedHost(RunningHost):
             "memory": f"{self.spec.memory} MiB",
             "guests": ", ".join(f"{guest.name} ({guest.memory} MiB)" for guest in self.spec.guests),
             "qemu of the host and the guest": self.spec.rootfs.version("qemu-system-x86"),
-            "command line": self.spec.command_line,
+            "command line": self.spec.words,
             "started": self.started,
         }
 

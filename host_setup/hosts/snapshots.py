@@ -24,6 +24,7 @@ FIRST_BOOTS = 3  # tried
 SAVES = 10  # moments tried
 REST_OF_STATE = 64  # MiB, with room to spare
 MIB = 1 << 20
+WRONG_CLOCK = "user requested TSC rate below hardware speed"  # Linux 6.12: arch/x86/kvm/x86.c set_tsc_khz()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +121,15 @@ class EmulatedHosts:
     def _unhurt(host: EmulatedHost) -> None:
         """Check that no process of the host has died: what hurt it may have hurt what is about to be saved.
 
-        :raises MachineError: one has.
+        And that KVM knows how fast its clock runs: what that does is said at ``EmulatedSpec.words``.
+
+        :raises MachineError: one has, or it does not.
         """
         faults = kernel_log.user_faults(host.kernel_log())
         if faults:
             raise MachineError("a process of the host died while it booted:\n" + "\n".join(faults))
+        if WRONG_CLOCK in host.kernel_log():
+            raise MachineError(f"the clocks of its guests go wrong: the host's kernel says '{WRONG_CLOCK}'")
 
     def restore(self, saved: Saved) -> EmulatedHost:
         """A host in the saved state, proved by its nonces.
