@@ -133,6 +133,15 @@ def test_saved_state_of_another_host_has_another_key(change: Callable[[EmulatedS
     assert change(spec()).key != spec().key
 
 
+def test_measured_rate_of_the_clock_is_told_and_is_no_part_of_the_key(tmp_path: Path) -> None:
+    measured = replace(spec(), tsc_khz=2445431)
+    assert measured.key == spec().key
+    EmulatedHost(measured, tmp_path)
+    (qemu,) = FakeQemu.made
+    assert qemu.argv[qemu.argv.index("-append") + 1].endswith(" tsc_early_khz=2445431")
+    assert "tsc_early_khz" not in spec().words
+
+
 def test_qemu_is_the_one_of_the_root_file_system() -> None:
     here = spec()
     there = replace(here, rootfs=RootFs(here.rootfs.folder / "elsewhere", here.rootfs.key))

@@ -915,6 +915,19 @@ def test_page_info_of_a_process_that_is_gone_says_so(programs: Path) -> None:
     server.close()
 
 
+# ---- tsc_rate ---------------------------------------------------------------
+
+
+def test_rate_of_the_counter_is_the_same_when_it_is_measured_again(programs: Path) -> None:
+    def measured(ms: int) -> int:
+        argv = [programs / "tsc_rate", str(ms)]
+        khz: int = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)["khz"]
+        return khz
+
+    # Between them are those that a kernel takes for the same (KVM: tsc_tolerance_ppm, 250).
+    assert abs(measured(20) / measured(200) - 1) < 250e-6
+
+
 # ---- sweep ------------------------------------------------------------------
 
 

@@ -244,6 +244,16 @@ def test_first_boot_in_which_a_process_died_is_told_and_not_saved(
     assert fault in note
 
 
+def test_first_boot_with_wrong_clocks_is_told_and_not_saved(
+    hosts: EmulatedHosts, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = f"[    6.842641] kvm: {module.WRONG_CLOCK}"
+    monkeypatch.setattr(FakeHost, "kernel_log", lambda host: said if host is FakeHost.all[0] else "")
+    hosts.saved()
+    (note,) = notes
+    assert "the clocks of its guests go wrong" in note
+
+
 def test_first_boot_is_not_tried_for_ever(hosts: EmulatedHosts, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: FakeHost) -> None:
         raise MachineLostError("its QEMU ended with status 0")
