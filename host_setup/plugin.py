@@ -67,6 +67,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         f"({', '.join(layers.Layer)}); default: none",
     )
     group.addoption(
+        "--selftests",
+        action="store_true",
+        help="run the kernel's own selftests too, on a kernel with their configuration layer; takes some 15 minutes",
+    )
+    group.addoption(
         "--keep-on-failure",
         action="store_true",
         help="when a test failed, leave the host running at the end and tell how to log in; Ctrl-C ends it",
@@ -91,7 +96,9 @@ def settings(request: pytest.FixtureRequest, guest_mode: Mode) -> Settings:
     """What the user chose."""
     option = request.config.option
     source: Path | None = option.kernel_source
-    return Settings(option.host, option.series, source, option.layers, mode=guest_mode, inventory=option.inventory)
+    wanted = {*option.layers, *([layers.Layer.SELFTESTS] if option.selftests else [])}
+    chosen = tuple(layer for layer in layers.Layer if layer in wanted)
+    return Settings(option.host, option.series, source, chosen, mode=guest_mode, inventory=option.inventory)
 
 
 @pytest.fixture(scope="session")

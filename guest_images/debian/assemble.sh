@@ -6,6 +6,26 @@
 set -eu
 recipe=$1 out=$2 root=$3
 
+# Debian's own kernel, for a guest whose kernel knows nothing of ours: it, and the modules of its disk and network, by
+# which a guest's initramfs grows. Not installed as a package: that would make an initramfs of its own.
+kernel=$(mktemp -d)
+(
+    cd "$kernel"
+    export APT_CONFIG="${MMDEBSTRAP_APT_CONFIG:?}"
+    apt-get -q download "$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p')"
+    dpkg-deb -x ./*.deb tree
+    mkdir -p "$root/usr/lib/sealproof" initramfs/modules
+    cp tree/boot/vmlinuz-* "$root/usr/lib/sealproof/vmlinuz"
+    number=1
+    for module in net/core/failover drivers/net/net_failover drivers/net/virtio_net drivers/block/virtio_blk; do
+        xz -dc tree/usr/lib/modules/*/kernel/$module.ko.xz > initramfs/modules/$number.ko
+        number=$((number + 1))
+    done
+    cd initramfs
+    find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0 > "$root/usr/lib/sealproof/modules.cpio"
+)
+rm -rf "$kernel"
+
 # The host: mount points that a read-only root needs, and no key and no server start of a package's making.
 install -m 755 "$recipe/start" "$root/sbin/sealproof-start"
 mkdir -p "$root/payload" "$root/overlay" "$root/run/sshd"

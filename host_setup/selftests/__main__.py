@@ -26,7 +26,7 @@ from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
 from host_setup.kernel import series, source
 from host_setup.kernel.layers import Layer, parse_names
 from host_setup.provision import Settings, prepare
-from host_setup.selftests import compare
+from host_setup.selftests import compare, record
 from host_setup.selftests.build import Selftests, selftests
 from host_setup.selftests.compare import Column, Regression
 from host_setup.selftests.ktap import Outcome
@@ -95,6 +95,11 @@ def options_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", default="", metavar="TEXT", help="only the tests whose name has this in it")
     parser.add_argument("--deadline", type=seconds_option, metavar="SECONDS", help="for each test, instead of its own")
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help=f"keep what passes in {record.FILE.name}, for --selftests",
+    )
     parser.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where runs are kept")
     return parser
 
@@ -148,6 +153,8 @@ def main(argv: list[str]) -> int:
     names = [series.load(name).name for name in asked]
     if len(names) > 2 or len(set(names)) < len(names):
         parser.error("--series: one name, or two different ones")
+    if options.record and (options.only or names[0] != "stock"):
+        parser.error("--record: of all tests, on the series stock")
     terminal, store = Terminal(), Store(cache_root())
     folder = options.reports / f"selftests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     built: Selftests = selftests(source.resolve(options.kernel_source, store), store, terminal)
@@ -157,6 +164,9 @@ def main(argv: list[str]) -> int:
     benches = [_prepare(name, options, store, terminal, folder) for name in asked]
     benches = [replace(bench, spec=host_spec(bench.spec, built.image)) for bench in benches]
     columns = [Column(bench.series, bench.kernel, bench.run(wanted, terminal)) for bench in benches]
+    if options.record:
+        layers = ", ".join(layer for layer in options.layers) or "none"
+        record.write(columns[0].results, [f"Linux {benches[0].kernel['release']}, series {names[0]}, layers {layers}"])
     found: list[Regression] = []
     if len(columns) == 2:
         found = confirm(compare.regressions(columns[0], columns[1]), columns[0], benches[0], terminal)

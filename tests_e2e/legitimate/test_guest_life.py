@@ -3,21 +3,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 from common.waiting import Deadline
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PROTECTED, Guest, GuestSpec
+from host_setup.hosts.guest import PROTECTED, RUN, Guest, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
-from tests_e2e.support.checks import well
+from tests_e2e.support import traffic
+from tests_e2e.support.checks import checks, well
 from tests_e2e.support.extra import BOOT, beside, works_beside
 from tests_e2e.support.watch import Watch
 
 SMALL = 96  # MiB that a guest boots with
 HUGE = 2  # MiB of a huge page
+# Debian's own kernel, and the modules of its devices (guest_images/debian/assemble.sh).
+DEBIANS = "/usr/lib/sealproof"
+GROWN = f"{RUN}/debian.initramfs"  # the guest's, with these modules
 # arch/x86/kernel/kvm_protected.c of the series
 REFUSED = "memory is not protected from the host: "
 INSISTS = "kvm-guest: kvm_protected_mem=require, but memory is not protected from the host: "
@@ -32,6 +37,36 @@ def test_guest_with_pci_express_works(claim: Trial, host: Host, pool: HostPool) 
 def test_guest_of_one_gib_works(claim: Trial, host: Host, pool: HostPool) -> None:
     """A guest of 1 GiB boots, opts in and works."""
     in_shape(claim, host, pool, lambda spec: replace(spec, memory=1024))
+
+
+def test_guest_with_a_kernel_of_debian_runs_unprotected(claim: Trial, host: Host, pool: HostPool) -> None:
+    """A guest with Debian's own kernel, which knows of no protection, boots on the host and works, unprotected."""
+
+    def grow(fresh: Host) -> None:
+        script = f"cat /payload/guest/initramfs {DEBIANS}/modules.cpio > {GROWN}"
+        fresh.ssh.run(["sh", "-c", script], seconds=60).require()
+
+    def look(guest: Guest) -> list[Check]:
+        release, log = (guest.ssh.run(argv, seconds=20).require().text for argv in (["uname", "-r"], ["dmesg"]))
+        wish = f"kvm_protected_mem={'on' if guest.spec.opts_in else 'off'}"
+        unknown = [line for line in log.splitlines() if "Unknown kernel command line" in line and wish in line]
+        return [
+            Check("it is Debian's", "true", str(release.endswith("-cloud-amd64")).lower()),
+            Check(
+                "it does not know the wish to be protected", "true", str(any(wish in one for one in unknown)).lower()
+            ),
+            Check("pages protected, as KVM says", "none", _kept(guest.protection())),
+            *checks(guest, "check_clock", "kvm-clock"),
+            *traffic.rounds(guest, 4, 1, 8),
+        ]
+
+    kernel = ("-kernel", f"{DEBIANS}/vmlinuz", "-initrd", GROWN)
+    works_beside(claim, host, pool, lambda spec: replace(spec, extra=kernel), look, grow, refused=True)
+
+
+def _kept(told: str) -> str:
+    """What KVM's debugfs says that a VM keeps from its host; a stock kernel says nothing."""
+    return ", ".join(line for line in told.splitlines() if re.match(r"(enabled|private_pages): [1-9]", line)) or "none"
 
 
 def test_guest_on_memory_of_a_file_is_refused_protection(claim: Trial, host: Host, pool: HostPool) -> None:

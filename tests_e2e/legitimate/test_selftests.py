@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel's own selftests: what passes on the stock kernel passes on this one (``--selftests``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.paths import cache_root
+from common.progress import Terminal
+from common.store import Store
+from host_setup.hosts.base import Host
+from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.kernel import source
+from host_setup.provision import Provisioned, Settings
+from host_setup.selftests import record
+from host_setup.selftests.run import Result
+from signoff.trial import Trial
+from tests_e2e.support.selftests import as_on_stock, run_all, told
+
+
+@pytest.fixture(scope="module")
+def results(
+    request: pytest.FixtureRequest, settings: Settings, provisioned: Provisioned, hosts_folder: Path
+) -> list[Result]:
+    """All of them, run once, with progress on the terminal."""
+    if not request.config.option.selftests:
+        pytest.skip("the kernel's own selftests were not asked for: --selftests has them run, for a quarter of an hour")
+    hosts = provisioned.hosts
+    if not isinstance(hosts, EmulatedHosts):
+        pytest.skip("the kernel's own selftests may take a host down: they run on hosts of QEMU's alone")
+    store = Store(cache_root())
+    tests = source.resolve(settings.kernel_source, store)
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        return run_all(hosts.spec, tests, store, Terminal(), hosts_folder)
+
+
+def test_selftests_of_kvm_pass_as_on_the_stock_kernel(
+    claim: Trial,
+    host: Host,  # noqa: ARG001  the host is made known first
+    results: list[Result],
+) -> None:
+    """The kernel's selftests of KVM pass here as they do on the stock kernel, one by one."""
+    _judge(claim, results, "kvm")
+
+
+def test_selftests_of_mm_pass_as_on_the_stock_kernel(
+    claim: Trial,
+    host: Host,  # noqa: ARG001  the host is made known first
+    results: list[Result],
+) -> None:
+    """The kernel's selftests of memory management that apply pass here as they do on the stock kernel, one by one."""
+    _judge(claim, results, "mm")
+
+
+def _judge(claim: Trial, results: list[Result], suite: str) -> None:
+    of_suite = [one for one in results if one.test.suite == suite]
+    claim.attach("selftests.txt", told(of_suite))
+    claim.legitimate(as_on_stock(of_suite, record.read()))

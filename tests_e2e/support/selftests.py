@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel's own selftests as checks of a claim: whoever passes on the stock kernel must pass here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import count
+from pathlib import Path
+
+from common.progress import Terminal
+from common.store import Store
+from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
+from host_setup.kernel.source import Source
+from host_setup.selftests import record
+from host_setup.selftests.build import selftests
+from host_setup.selftests.ktap import Outcome
+from host_setup.selftests.run import Result, boot, host_spec, run
+from host_setup.selftests.suites import catalogue
+from signoff.observation import Check
+
+
+def run_all(spec: EmulatedSpec, source: Source, store: Store, terminal: Terminal, folder: Path) -> list[Result]:
+    """Run what passes on the stock kernel, one by one, each with its deadline, on hosts without guests.
+
+    :param spec: of the run's hosts. :param folder: for the logs of these.
+    """
+    built = selftests(source, store, terminal)
+    tests = record.wanted(catalogue(built.kvm), record.read())
+    numbers = count(1)
+
+    def start() -> EmulatedHost:
+        return boot(host_spec(spec, built.image), folder / f"selftests-{next(numbers)}")
+
+    with terminal.step(f"{len(tests)} selftests of the kernel's own") as step:
+        done = count(1)
+        return run(start, tests, lambda one: step.update(next(done) / len(tests), f"{one.outcome} {one.test.name}"))
+
+
+def as_on_stock(results: Iterable[Result], recorded: Mapping[str, int]) -> list[Check]:
+    """Whether each test passes, and as many of its checks as on the stock kernel."""
+    found: list[Check] = []
+    for result in results:
+        name, number = result.test.name, recorded[result.test.name]
+        got = result.outcome.value if result.outcome is Outcome.PASS else f"{result.outcome}: {result.reason}"
+        found.append(Check(name, Outcome.PASS.value, got))
+        if number:
+            enough = "true" if record.passed(result) >= number else f"{record.passed(result)} do"
+            found.append(Check(f"{name}: at least {number} of its checks pass", "true", enough))
+    return found
+
+
+def told(results: Iterable[Result]) -> str:
+    """What the tests wrote, one behind the other."""
+    return "\n".join(
+        f"=== {one.test.name}: {one.outcome} after {one.seconds:g} s {one.reason}\n{one.output}" for one in results
+    )
