@@ -14,7 +14,9 @@
  *
  * So each VMRUN that injects one finds a physical interrupt pending. #VMEXIT
  * comes before the first instruction of the guest's handler, as it also may on a
- * processor, and KVM enters the guest anew with nothing to inject.
+ * processor, and KVM enters the guest anew with nothing to inject. It is asked to
+ * look for events once more then, as it does itself where it wants such an exit:
+ * only that tells the guest again that its end of interrupt need not be told.
  */
 #include <linux/kprobes.h>
 #include <linux/kvm_host.h>
@@ -24,10 +26,12 @@
 
 static int enters_guest(struct kprobe *probe, struct pt_regs *regs)
 {
-	const struct kvm_vcpu *vcpu = (const struct kvm_vcpu *)regs_get_kernel_argument(regs, 0);
+	struct kvm_vcpu *vcpu = (struct kvm_vcpu *)regs_get_kernel_argument(regs, 0);
 
-	if (vcpu->arch.interrupt.injected)
+	if (vcpu->arch.interrupt.injected) {
+		kvm_make_request(KVM_REQ_EVENT, vcpu);
 		smp_send_reschedule(smp_processor_id());
+	}
 	return 0;
 }
 
