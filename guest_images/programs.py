@@ -17,6 +17,7 @@ from common.store import Store, digest
 SOURCES = PROJECT / "guest_images" / "programs"
 MODULES = PROJECT / "guest_images" / "modules"
 EXPECTED = 8.0  # seconds
+PATIENCE = 30.0  # seconds for a measure that takes a fiftieth of one
 PROGRAM = "sealproof"  # all in one
 
 
@@ -43,10 +44,13 @@ class Programs:
         :raises ImageError: the program does not run here.
         """
         try:
-            done = subprocess.run([str(self.folder / "tsc_rate")], capture_output=True, text=True, check=True)
+            program = str(self.folder / "tsc_rate")
+            done = subprocess.run([program], capture_output=True, text=True, check=True, timeout=PATIENCE)
             return int(json.loads(done.stdout)["khz"])
-        except (OSError, subprocess.CalledProcessError, ValueError, KeyError) as error:
-            raise ImageError(f"this machine's time-stamp counter cannot be measured: {error}") from error
+        except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+            raise ImageError(
+                f"this machine's time-stamp counter cannot be measured: {error}", hint=f"run it by hand: {program}"
+            ) from error
 
     def names(self) -> list[str]:
         """All of them: the names that the one program goes by."""

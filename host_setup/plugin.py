@@ -69,7 +69,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--selftests",
         action="store_true",
-        help="run the kernel's own selftests too, on a kernel with their configuration layer; takes some 15 minutes",
+        help="run the kernel's own selftests too, on a kernel with their configuration layer; takes some 20 minutes",
     )
     group.addoption(
         "--keep-on-failure",

@@ -129,7 +129,10 @@ class EmulatedHosts:
         if faults:
             raise MachineError("a process of the host died while it booted:\n" + "\n".join(faults))
         if WRONG_CLOCK in host.kernel_log():
-            raise MachineError(f"the clocks of its guests go wrong: the host's kernel says '{WRONG_CLOCK}'")
+            raise MachineError(
+                f"the clocks of its guests go wrong: the host's kernel says '{WRONG_CLOCK}'",
+                hint="it measured its clock on a busy machine: run it again when less is at work here",
+            )
 
     def restore(self, saved: Saved) -> EmulatedHost:
         """A host in the saved state, proved by its nonces.

@@ -153,8 +153,8 @@ def main(argv: list[str]) -> int:
     names = [series.load(name).name for name in asked]
     if len(names) > 2 or len(set(names)) < len(names):
         parser.error("--series: one name, or two different ones")
-    if options.record and (options.only or names[0] != "stock"):
-        parser.error("--record: of all tests, on the series stock")
+    if options.record and (options.only or names[0] != "stock" or options.layers != (Layer.SELFTESTS,)):
+        parser.error("--record: of all tests, on the series stock, with the layer selftests, as --selftests has it")
     terminal, store = Terminal(), Store(cache_root())
     folder = options.reports / f"selftests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     built: Selftests = selftests(source.resolve(options.kernel_source, store), store, terminal)
@@ -165,8 +165,7 @@ def main(argv: list[str]) -> int:
     benches = [replace(bench, spec=host_spec(bench.spec, built.image)) for bench in benches]
     columns = [Column(bench.series, bench.kernel, bench.run(wanted, terminal)) for bench in benches]
     if options.record:
-        layers = ", ".join(layer for layer in options.layers) or "none"
-        record.write(columns[0].results, [f"Linux {benches[0].kernel['release']}, series {names[0]}, layers {layers}"])
+        record.write(columns[0].results, [f"Linux {benches[0].kernel['release']}, series {names[0]}"])
     found: list[Regression] = []
     if len(columns) == 2:
         found = confirm(compare.regressions(columns[0], columns[1]), columns[0], benches[0], terminal)

@@ -37,9 +37,9 @@ def read(file: Path = FILE) -> dict[str, int]:
 
 def write(results: Iterable[Result], of: Sequence[str], file: Path = FILE) -> None:
     """Keep what passed. ``of``: lines that say what it ran on."""
-    head = ["# SPDX-License-Identifier: GPL-2.0-or-later", "# Written by host_setup/selftests/record.py.", *of]
+    head = ["SPDX-License-Identifier: GPL-2.0-or-later", "Written by host_setup/selftests/record.py.", *of]
     lines = [f"{passed(result)} {result.test.name}" for result in results if result.outcome is Outcome.PASS]
-    file.write_text("\n".join([head[0], *(f"# {line.removeprefix('# ')}" for line in head[1:]), *lines, ""]), "utf-8")
+    file.write_text("\n".join([*(f"# {line}" for line in head), *lines, ""]), encoding="utf-8")
 
 
 def passed(result: Result) -> int:

@@ -26,7 +26,7 @@ def results(
 ) -> list[Result]:
     """All of them, run once, with progress on the terminal."""
     if not request.config.option.selftests:
-        pytest.skip("the kernel's own selftests were not asked for: --selftests has them run, for a quarter of an hour")
+        pytest.skip("the kernel's own selftests were not asked for: --selftests has them run, for some 20 minutes")
     hosts = provisioned.hosts
     if not isinstance(hosts, EmulatedHosts):
         pytest.skip("the kernel's own selftests may take a host down: they run on hosts of QEMU's alone")
