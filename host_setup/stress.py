@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Protects, shares, takes back and kills, again and again, and looks whether the host's kernel stays healthy.
 
-A round: a host with its guests (the protected one has opted in when it booted), pages shared and taken back many times,
-then SIGKILL for its QEMU. All of its memory must return to the direct map, and the kernel must have said nothing.
+A round: a host boots, and its guests, of which one opts in; pages are shared and taken back many times, then its QEMU
+gets SIGKILL. All of its memory must return to the direct map, and the kernel must have said nothing.
 Best with ``--layers debug``, which has the kernel look at its locks and its memory itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -80,23 +82,25 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     terminal = Terminal()
     troubles: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="sealproof-stress-") as folder:
-        settings = Settings("emulated", options.series, options.kernel_source, options.layers)
-        _, hosts = made_here(settings, Store(cache_root()), terminal, Path(folder), note=terminal.say)
-        with terminal.step(f"{options.rounds} rounds of {options.shares} shares") as step:
-            for done in range(options.rounds):
-                host = hosts.start()
-                try:
+    folder = Path(tempfile.mkdtemp(prefix="sealproof-stress-"))  # stays when something goes wrong
+    settings = Settings("emulated", options.series, options.kernel_source, options.layers)
+    _, hosts = made_here(settings, Store(cache_root()), terminal, folder / "hosts", note=terminal.say)
+    with terminal.step(f"{options.rounds} rounds of {options.shares} shares") as step:
+        for done in range(options.rounds):
+            try:
+                with contextlib.closing(hosts.cold()) as host:
                     stress(host, options.shares)
-                except SealproofError as error:
-                    troubles.append(f"round {done + 1}: {error}")
-                finally:
-                    host.close()
-                step.update((done + 1) / options.rounds, troubles[-1].splitlines()[0] if troubles else "")
+            except SealproofError as error:
+                troubles.append(f"round {done + 1}: {error}")
+            step.update((done + 1) / options.rounds, troubles[-1].splitlines()[0] if troubles else "")
     print(f"{options.rounds} rounds of {options.shares} shares: {options.rounds - len(troubles)} well")  # noqa: T201
     for trouble in troubles:
         print(f"\n{trouble}")  # noqa: T201
-    return 1 if troubles else 0
+    if troubles:
+        print(f"\nthe hosts' consoles: {folder}")  # noqa: T201
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 if __name__ == "__main__":
