@@ -12,12 +12,12 @@ import argparse
 import contextlib
 import re
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 from common.errors import MachineError, SealproofError
 from common.paths import cache_root
+from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
 from common.waiting import Deadline, poll_until
@@ -82,33 +82,28 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     terminal = Terminal()
     troubles: list[str] = []
-    folder = Path(tempfile.mkdtemp(prefix="sealproof-stress-"))  # stays when something goes wrong
+    folder = Path(tempfile.mkdtemp(prefix="sealproof-stress-"))
     settings = Settings("emulated", options.series, options.kernel_source, options.layers)
-    _, hosts = made_here(settings, Store(cache_root()), terminal, folder / "hosts", note=terminal.say)
-    with terminal.step(f"{options.rounds} rounds of {options.shares} shares") as step:
-        for done in range(options.rounds):
-            try:
-                with contextlib.closing(hosts.cold()) as host:
-                    stress(host, options.shares)
-            except SealproofError as error:
-                troubles.append(f"round {done + 1}: {error}")
-            step.update((done + 1) / options.rounds, troubles[-1].splitlines()[0] if troubles else "")
+    try:
+        _, hosts = made_here(settings, Store(cache_root()), terminal, folder, note=terminal.say)
+        with terminal.step(f"{options.rounds} rounds of {options.shares} shares") as step:
+            for done in range(options.rounds):
+                try:
+                    with contextlib.closing(hosts.cold()) as host:
+                        stress(host, options.shares)
+                except SealproofError as error:
+                    troubles.append(f"round {done + 1}: {error}")
+                step.update((done + 1) / options.rounds, troubles[-1].splitlines()[0] if troubles else "")
+    finally:
+        if not troubles:
+            shutil.rmtree(folder)
     print(f"{options.rounds} rounds of {options.shares} shares: {options.rounds - len(troubles)} well")  # noqa: T201
     for trouble in troubles:
         print(f"\n{trouble}")  # noqa: T201
     if troubles:
         print(f"\nthe hosts' consoles: {folder}")  # noqa: T201
-        return 1
-    shutil.rmtree(folder)
-    return 0
+    return 1 if troubles else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except SealproofError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+    end_with(main)
