@@ -245,7 +245,7 @@ def fake_avocado(monkeypatch, tmp_path, deliveries):
             made = part(tmp_path / "made", number, "one", verdicts)
             with tarfile.open(logdir / runner.PART, "w:gz") as archive:
                 archive.add(made, arcname=made.name)
-            tests.append({"logdir": str(logdir), "time": 2.0})
+            tests.append({"logdir": str(logdir), "time_elapsed": 2.0})
         (folder / "results.json").write_text(json.dumps({"tests": tests, "time": 5.0}))
         return folder / "results.json"
 
