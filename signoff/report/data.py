@@ -14,6 +14,7 @@ from signoff.results import Row, rows
 from signoff.verdict import Status
 
 CUT_SHORT = "the run was killed before its end"
+NOBODY = "no part of the run has a word on it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ def assemble(folder: Path) -> Report:
     """
     kept = read(folder)
     record = kept.record
-    found = rows(kept.contract, record.mode, kept.results, kept.planned, f"not run: {CUT_SHORT}")
+    unreached = CUT_SHORT if kept.fleet is None else NOBODY
+    found = rows(kept.contract, record.mode, kept.results, kept.planned, f"not run: {unreached}")
     problems = record.problems if record.ended else (*record.problems, CUT_SHORT)
     verdict = overall(((row.claim.kind, row.result.status, row.result.why) for row in found), record.mode, problems)
     if record.interrupted:
