@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from common.errors import CommandError, SealproofError, UserInputError
 from common.processes import run_tree
 from common.store import disk_errors
 from fleet.groups import Group, asked
-from fleet.machines import Access, Machine, problem, write_configuration
+from fleet.machines import Access, Machine, Status, problem, write_configuration
 from fleet.resolver import runnable
 from fleet.runner import PART
 from signoff.merge import lost
@@ -162,7 +163,7 @@ def _avocado(groups: Sequence[Group], workers: Workers, folder: Path, say: Calla
     recipe, settings = folder / "groups.json", folder / "avocado.conf"
     recipe.write_text(json.dumps([runnable(group).get_dict() for group in groups], indent=1), encoding="utf-8")
     if workers.machines and workers.access is not None:
-        write_configuration(settings, workers.machines, workers.access, status_port=_free_port())
+        write_configuration(settings, workers.machines, workers.access, Status(*_free_ports(2)))
     else:
         settings.write_text("[run]\nspawner = process\n", encoding="utf-8")
     command = [
@@ -194,9 +195,10 @@ def _show(line: str, say: Callable[[str], None]) -> None:
         say(line.strip())
 
 
-def _free_port() -> int:
-    """A port of the loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _free_ports(number: int) -> list[int]:
+    """Ports of the loopback that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]

@@ -86,12 +86,21 @@ def problem(machine: Machine, access: Access) -> str:
     return f"sealproof is not set up in {access.checkout} there ({words}); there: make doctor"
 
 
-def slot(machine: Machine, access: Access, status_port: int) -> dict[str, object]:
-    """A machine in the words of the remote spawner (aexpect's ``remote_login``).
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Ports of loopbacks: where Avocado's status server listens here, and where a machine's way to it begins.
 
-    :param status_port: of Avocado's status server on this machine's loopback, and of its mouth on the machine's.
+    They differ, as a machine may share this one's loopback: its sshd would take the server's port first.
     """
-    back = ["-o", "ExitOnForwardFailure=no", "-R", f"127.0.0.1:{status_port}:127.0.0.1:{status_port}"]
+
+    server: int
+    mouth: int
+
+
+def slot(machine: Machine, access: Access, status: Status) -> dict[str, object]:
+    """A machine in the words of the remote spawner (aexpect's ``remote_login``)."""
+    # Two machines that share a loopback share the way, too.
+    back = ["-o", "ExitOnForwardFailure=no", "-R", f"127.0.0.1:{status.mouth}:127.0.0.1:{status.server}"]
     return {
         "client": "ssh",
         "host": machine.host,
@@ -106,7 +115,7 @@ def slot(machine: Machine, access: Access, status_port: int) -> dict[str, object
     }
 
 
-def write_configuration(path: Path, machines: Sequence[Machine], access: Access, *, status_port: int) -> None:
+def write_configuration(path: Path, machines: Sequence[Machine], access: Access, status: Status) -> None:
     """Write the slots, and the configuration file of an Avocado job on them.
 
     The spawner's time limits stay as they are, 4 hours for a group: from a file it takes them as text, and fails.
@@ -116,7 +125,7 @@ def write_configuration(path: Path, machines: Sequence[Machine], access: Access,
     slots = []
     for number, machine in enumerate(machines):
         place = path.with_name(f"slot-{number}.json")
-        place.write_text(json.dumps(slot(machine, access, status_port)), encoding="utf-8")
+        place.write_text(json.dumps(slot(machine, access, status)), encoding="utf-8")
         slots.append(str(place))
     # The shell stays the same: what is set before one group still holds for the next.
     enter = f"cd {shlex.quote(str(access.checkout))} && export PATH={shlex.quote(f'{access.checkout}/.venv/bin')}:$PATH"
@@ -127,7 +136,7 @@ def write_configuration(path: Path, machines: Sequence[Machine], access: Access,
         "[run]",
         "spawner = remote",
         "status_server_auto = False",
-        f"status_server_listen = 127.0.0.1:{status_port}",
-        f"status_server_uri = 127.0.0.1:{status_port}",
+        f"status_server_listen = 127.0.0.1:{status.server}",
+        f"status_server_uri = 127.0.0.1:{status.mouth}",
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -360,14 +360,15 @@ def test_the_remote_spawner_gets_slots_and_a_way_back(tmp_path):
         tmp_path / "avocado.conf",
         [machines.parse("node7"), machines.parse("node8")],
         access,
-        status_port=4711,
+        machines.Status(server=4711, mouth=4712),
     )
     text = (tmp_path / "avocado.conf").read_text()
     assert "setup_hook = cd '/srv/seal proof' && export PATH='/srv/seal proof/.venv/bin':$PATH" in text
-    assert "status_server_uri = 127.0.0.1:4711" in text
+    assert "status_server_listen = 127.0.0.1:4711" in text
+    assert "status_server_uri = 127.0.0.1:4712" in text
     slot = json.loads((tmp_path / "slot-1.json").read_text())
     assert (slot["host"], slot["port"], slot["username"]) == ("node8", 22, "root")
-    assert "-R 127.0.0.1:4711:127.0.0.1:4711" in slot["extra_cmdline"]
+    assert "-R 127.0.0.1:4712:127.0.0.1:4711" in slot["extra_cmdline"]
     assert "StrictHostKeyChecking=yes" in slot["extra_cmdline"]
 
 
