@@ -25,6 +25,7 @@ PLACE = "/run/sealproof"  # of the probes' root file system, on the machine
 USERLAND = Path(__file__).with_name("userland.sh")
 UNIT = "sealproof-host"
 COPY = 600.0  # seconds for the images
+USERLAND_UP = 120.0  # seconds until what the probes run in is there
 GUESTS = 120.0  # seconds for the guests' boot
 _LIMITS = ("LimitMEMLOCK=infinity", "LimitCORE=infinity", "TasksMax=infinity", "OOMPolicy=continue")
 # Of a guest's QEMU its end counts, not the signal: as long as it is there its memory is.
@@ -112,7 +113,7 @@ class RemoteHost(RunningHost):
 
     def boot(self) -> None:
         """Start the guests and wait for them."""
-        self._ssh = self._connect(CONNECT)
+        self._ssh = self._connect(USERLAND_UP)
         self._log = KernelLog(self._ssh.converse(["dmesg", "--follow", "--color=never"], seconds=CONNECT), self._heard)
         self._beating = self._ssh.converse(["cat", "/run/beat"], seconds=CONNECT)
         threading.Thread(target=self._listen, args=(self._beating,), name="heartbeat", daemon=True).start()

@@ -24,15 +24,19 @@ class Wire:
         threading.Thread(target=self._accept, name="wire", daemon=True).start()
 
     def cut(self) -> None:
-        """Nothing that is sent from now on arrives, in either direction, and nobody is told: as when a cable is cut."""
+        """All connections end, and new ones are taken but never answered: as behind a firewall that forgot them."""
         with self._mutex:
             self._is_cut = True
+        self._end_all()
 
     def close(self) -> None:
         """End it and all connections."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._end_all()
+
+    def _end_all(self) -> None:
         with self._mutex:
             ends, self._ends = self._ends, set()
         for end in ends:
@@ -43,6 +47,10 @@ class Wire:
         with contextlib.suppress(OSError):  # closed
             while True:
                 ours, _ = self._listener.accept()
+                if self._is_cut:
+                    with self._mutex:
+                        self._ends.add(ours)
+                    continue
                 threading.Thread(target=self._carry, args=(ours,), name="wire", daemon=True).start()
 
     def _carry(self, ours: socket.socket) -> None:
@@ -58,5 +66,4 @@ class Wire:
                         data = end.recv(CHUNK)
                         if not data:
                             return
-                        if not self._is_cut:
-                            other[end].sendall(data)
+                        other[end].sendall(data)
