@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.errors import ChannelError, DeadlineError
@@ -27,6 +27,7 @@ UNIT = "sealproof-host"
 COPY = 600.0  # seconds for the images
 USERLAND_UP = 120.0  # seconds until what the probes run in is there
 GUESTS = 120.0  # seconds for the guests' boot
+ENDED = "it was ended by the run"
 _LIMITS = ("LimitMEMLOCK=infinity", "LimitCORE=infinity", "TasksMax=infinity", "OOMPolicy=continue")
 # Of a guest's QEMU its end counts, not the signal: as long as it is there its memory is.
 _END = f"""
@@ -165,7 +166,7 @@ class RemoteHost(RunningHost):
             if self.vitals.reason is None and self._ssh is not None:
                 self._ssh.run(["sh", "-c", _END], seconds=60)
         finally:
-            self.vitals.lost("it was ended by the run")
+            self.vitals.lost(ENDED)
             self._disconnect()
             self._control.close()
 
@@ -184,7 +185,7 @@ class RemoteHosts:
         self._terminal = terminal
         self._note = note
         self._last: RemoteHost | None = None
-        self._first_log = ""
+        self._words = ""
 
     def furnish(self) -> None:
         """Give the machine, which runs the kernel under test, what the probes run in. It is gone with the next boot."""
@@ -200,27 +201,41 @@ class RemoteHosts:
 
     def start(self) -> RemoteHost:
         """The machine with fresh guests; booted anew if it was lost, or its kernel is no longer well."""
-        last, self._last = self._last, None
-        if last is not None:
-            why = self._why_unfit(last)
-            if why:
-                self._note(f"{self.leased.name} is booted again: {why}")
-                self.leased.recover()
-                self.furnish()
-        host = RemoteHost(self.leased, self._spec, Control(self.leased.name, self.leased.machine))
+        why = "its kernel has other words" if self._words else self._why_unfit()
+        if why:
+            self._boot("", why)
+        return self._host(self._spec)
+
+    def cold(self, words: str = "", *, alone: bool = False) -> RemoteHost:
+        """The machine booted anew, with fresh guests.
+
+        :param words: added to its kernel's command line. :param alone: without guests.
+        """
+        self._boot(words, f"with '{words}'" if words else "as asked for")
+        return self._host(replace(self._spec, guests=()) if alone else self._spec)
+
+    def _boot(self, words: str, why: str) -> None:
+        self._note(f"{self.leased.name} is booted again: {why}")
+        self._words = words
+        self.leased.recover(words)
+        self.furnish()
+
+    def _host(self, spec: RemoteSpec) -> RemoteHost:
+        host = self._last = RemoteHost(self.leased, spec, Control(self.leased.name, self.leased.machine))
         try:
             host.boot()
         except BaseException:
-            self._last = host
             host.close()
             raise
-        self._last = host
         return host
 
-    def _why_unfit(self, last: RemoteHost) -> str:
+    def _why_unfit(self) -> str:
         """Why the machine cannot just go on; empty if it can."""
-        if last.vitals.reason not in (None, "it was ended by the run"):
-            return str(last.vitals.reason).splitlines()[0]
+        if self._last is None:
+            return ""
+        reason = self._last.vitals.reason
+        if reason not in (None, ENDED):
+            return reason.splitlines()[0]
         try:
             last_words = self.leased.control.run(["dmesg"], seconds=30).require().text
         except (ChannelError, DeadlineError) as error:

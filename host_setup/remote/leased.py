@@ -172,16 +172,22 @@ class Leased:
 
     # --- booted ---
 
-    def boot(self) -> None:
+    def boot(self, words: str = "") -> None:
         """Boot the kernel once, and see whether it is the one that runs; also from that kernel into itself again.
 
+        :param words: added to its command line.
         :raises KernelError: the machine came up with another one, or not at all: it hung, or died.
         """
         if self._kernel is None:
             raise RuntimeError("boot() comes after provision()")
         self._check_lease()
         console = self.machine.console
-        more = [WORDS, *([console.parameter] if isinstance(console, NetConsole) else []), self.machine.command_line]
+        more = [
+            WORDS,
+            *([console.parameter] if isinstance(console, NetConsole) else []),
+            self.machine.command_line,
+            words,
+        ]
         with self._terminal.step(f"boot of {self.name} by {self.machine.boot}"):
             before = self.control.boot_id()
             self.control.keeper("boot", self._token, self.machine.boot, " ".join(more).strip(), seconds=REACH).require()
@@ -199,9 +205,10 @@ class Leased:
             )
         self._reach(State.BOOTED)
 
-    def recover(self) -> None:
-        """Boot the kernel once more after it was lost, or is not well.
+    def recover(self, words: str = "") -> None:
+        """Boot the kernel once more, for instance after it was lost, or is not well.
 
+        :param words: added to its command line.
         :raises MachineError: it cannot be booted again.
         """
         patience = self.machine.limits.boot
@@ -213,7 +220,7 @@ class Leased:
             self._note(f"{self.name} does not answer: its power is cut")
             self._cut_power()
             self.control.connect(Deadline(patience))
-        self.boot()
+        self.boot(words)
 
     def _wait_for_boot(self, before: str, what: str) -> None:
         """Wait until another boot than ``before`` answers.

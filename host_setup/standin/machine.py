@@ -53,6 +53,7 @@ class Standin:
             *("-device", "virtio-blk-pci,drive=disk"),
             *("-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22"),
             *("-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"),
+            *("-vga", "std"),  # a boot loader wants a screen
             *("-qmp", f"unix:{folder / POWER_SOCKET},server=on,wait=off"),
             *extra,
         ]
