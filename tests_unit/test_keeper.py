@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from host_setup.remote.control import KEEPER
+from host_setup.remote.control import KEEPER, RUN
 
 RELEASE = os.uname().release
 GRUB_CFG = 'if [ "${next_entry}" ] ; then\n  set default="${next_entry}"\n  save_env next_entry\nfi\n'
@@ -66,8 +66,10 @@ class Machine:
         return (self.root / path).read_text()
 
     def keeper(self, *words: str) -> subprocess.CompletedProcess[str]:
-        argv = ["sh", "-c", KEEPER.read_text(), "keeper", *words]
-        return subprocess.run(argv, env=self.environment, capture_output=True, text=True, timeout=30, check=False)
+        argv, text = ["sh", "-c", RUN, "keeper", *words], KEEPER.read_text()
+        return subprocess.run(
+            argv, env=self.environment, input=text, capture_output=True, text=True, timeout=30, check=False
+        )
 
     def lease(self, token: str = "t1", holder: str = "kim@desk", seconds: int = 60) -> subprocess.CompletedProcess[str]:
         return self.keeper("lease", token, holder, str(seconds))
@@ -106,7 +108,7 @@ def test_lease_is_taken_once_and_its_holder_is_told(machine: Machine) -> None:
     second = machine.lease("t2", "ann@lab")
     assert second.returncode == 3
     assert "taken by kim@desk" in second.stderr
-    assert machine.read("var/lib/sealproof/keeper") == KEEPER.read_text()
+    assert machine.read("var/lib/sealproof/keeper") == KEEPER.read_text().rstrip("\n")
     assert machine.keeper("beat", "t1").returncode == 0
     assert machine.keeper("beat", "t2").returncode == 5
 

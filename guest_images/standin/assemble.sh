@@ -37,7 +37,7 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.
     dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount \
     sys-kernel-config.mount systemd-hostnamed.socket systemd-sysext.socket systemd-creds.socket \
     systemd-networkd-persistent-storage.service systemd-user-sessions.service systemd-ask-password-wall.path \
-    systemd-ask-password-console.path modprobe@.service systemd-sysusers.service; do
+    systemd-ask-password-console.path modprobe@.service systemd-sysusers.service grub-common.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 mkdir "$root/etc/systemd/system/systemd-udev-trigger.service.d"

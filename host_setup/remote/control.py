@@ -21,6 +21,7 @@ KEEPER = Path(__file__).with_name("keeper.sh")
 PLACE = "/var/lib/sealproof"  # of the keeper's, on the machine
 ONE_TRY = 15.0  # seconds for one connection
 BETWEEN = 0.5  # seconds between two
+RUN = 'SEALPROOF_TEXT=$(cat) && eval "$SEALPROOF_TEXT"'
 _NOTE = struct.Struct("<III")  # sizes of name and description, type: an ELF note
 _GNU_BUILD_ID = 3
 
@@ -80,9 +81,7 @@ class Control:
 
     def keeper(self, verb: str, *words: str, seconds: float = 30) -> Completed:
         """Run our keeper on the machine, from its own text: it may not be there yet, or no longer."""
-        text = KEEPER.read_text(encoding="utf-8")
-        argv = ["env", f"SEALPROOF_TEXT={text}", "sh", "-c", text, "keeper", verb, *words]
-        return self.run(argv, seconds=seconds)
+        return self.run(["sh", "-c", RUN, "keeper", verb, *words], seconds=seconds, stdin=KEEPER.read_bytes())
 
     def facts(self) -> dict[str, str]:
         """What the machine is, as the keeper tells."""

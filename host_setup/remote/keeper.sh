@@ -252,10 +252,9 @@ watch() {
 
 manifest() {
     {
-        find "$R/boot" "$R/etc/systemd/system" "$R/etc/default" "$R/etc/grub.d" "$R/etc/kernel" -type f -o -type l \
-            | sort | while read -r file; do
-            if [ -L "$file" ]; then echo "$file -> $(readlink "$file")"; else sha256sum "$file"; fi
-        done
+        set -- "$R/boot" "$R/etc/systemd/system" "$R/etc/default" "$R/etc/grub.d" "$R/etc/kernel"
+        find "$@" -type f -exec sha256sum {} + | sort
+        find "$@" -type l -printf '%p -> %l\n' | sort
         if esp=$(esp); then find "$esp" -type f -exec sha256sum {} + | sort; fi
         find "$R/" "$R/var/lib" "$R/root" "$R/usr/local" -xdev -maxdepth 1 | sort
         systemctl list-unit-files --state=enabled --no-legend --plain
