@@ -19,6 +19,7 @@ unexport ARGS INVENTORY BOOTS RESTORES MAX_SIZE MAX_AGE
 RUN := /usr/bin/setpriv --pdeathsig TERM -- $(PYTHON)
 
 ARGS :=
+INVENTORY :=
 BOOTS := 50
 RESTORES := 200
 MAX_SIZE := 20GiB

@@ -202,7 +202,7 @@ def _own(name: str, machine: inventory.Remote) -> tuple[dict[str, str], Own | No
 
 def kernel_for_machines(settings: Settings, store: Store, terminal: Terminal) -> tuple[Kernel, Programs]:
     """The kernel that real machines boot, and what loads it there; as ``leased_hosts`` takes them."""
-    return _kernel(_for_machines(settings), store, terminal), programs(store, terminal)
+    return build(_request(_for_machines(settings), store), store, terminal), programs(store, terminal)
 
 
 def _for_machines(settings: Settings) -> Settings:
@@ -225,18 +225,17 @@ def _with(layers: tuple[Layer, ...], *more: Layer) -> tuple[Layer, ...]:
     return tuple(layer for layer in Layer if layer in (*layers, *more))
 
 
-def _kernel(settings: Settings, store: Store, terminal: Terminal, own: Own | None = None) -> Kernel:
-    wanted = series.load(settings.series)
-    request = Request(source.resolve(settings.kernel_source, store), wanted, settings.layers, own)
-    return build(request, store, terminal)
+def _request(settings: Settings, store: Store, own: Own | None = None) -> Request:
+    return Request(source.resolve(settings.kernel_source, store), series.load(settings.series), settings.layers, own)
 
 
 def _made(
     settings: Settings, store: Store, terminal: Terminal, own: Own | None = None
 ) -> tuple[Kernel, RootFs, Payload, Keys]:
     """Make or find a kernel, and what every host that boots it has."""
+    request = _request(settings, store, own)
     compiled = programs(store, terminal)  # what fails within seconds is not to wait for the kernel
-    kernel = _kernel(settings, store, terminal, own)
+    kernel = build(request, store, terminal)
     root = rootfs(store, terminal)
     modules = module(kernel, MODULES, store, terminal)
     own_keys = keys(store)
