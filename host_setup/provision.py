@@ -226,7 +226,8 @@ def _with(layers: tuple[Layer, ...], *more: Layer) -> tuple[Layer, ...]:
 
 
 def _request(settings: Settings, store: Store, own: Own | None = None) -> Request:
-    return Request(source.resolve(settings.kernel_source, store), series.load(settings.series), settings.layers, own)
+    wanted = series.load(settings.series)
+    return Request(source.resolve(settings.kernel_source, store), wanted, settings.layers, own)
 
 
 def _made(

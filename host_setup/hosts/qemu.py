@@ -43,7 +43,7 @@ class Qemu:
     :param argv: everything but the console, QMP and heartbeat devices, which are added here.
     :param folder: where ``console.log``, ``qemu.log`` and ``qmp.jsonl`` go.
     :param on_beat: called, from a thread, with each heartbeat line that the machine sends.
-    :param fatal: whether a line of the console says that the machine is lost.
+    :param fatal: whether a line of the console says that the machine is lost; None: what says that its kernel is.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Qemu:
         vitals: Vitals,
         folder: Path,
         on_beat: Callable[[str], None],
-        fatal: Callable[[str], bool] = kernel_log.fatal,
+        fatal: Callable[[str], bool] | None = None,
     ) -> None:
-        self._fatal = fatal
+        self._fatal = fatal or kernel_log.fatal
         folder.mkdir(parents=True, exist_ok=True)
         self.vitals = vitals
         self.console_log = folder / "console.log"
