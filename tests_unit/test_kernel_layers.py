@@ -53,6 +53,6 @@ def test_layers_on_demand_follow_the_base_and_the_series_comes_last(tmp_path):
 
 
 def test_every_fragment_of_the_project_can_be_read_and_is_used():
-    known = {*layers.BASE, *(layer.value for layer in Layer)}
+    known = {*layers.BASE, *layers.ON_OWN, *(layer.value for layer in Layer)}
     assert {file.stem for file in layers.FOLDER.glob("*.config")} == known
     assert layers.wishes(sorted(layers.FOLDER.glob("*.config")))
