@@ -14,13 +14,22 @@ import pytest
 from host_setup.remote.control import KEEPER, RUN
 
 RELEASE = os.uname().release
-GRUB_CFG = 'if [ "${next_entry}" ] ; then\n  set default="${next_entry}"\n  save_env next_entry\nfi\n'
+GRUB_CFG = (
+    'if [ "${next_entry}" ] ; then\n  set default="${next_entry}"\n  save_env next_entry\nfi\n'
+    "source ${config_directory}/custom.cfg\n"
+)
 GRUBENV = "# GRUB Environment Block\n" + "#" * 999
 OWN_CUSTOM = "menuentry 'memtest' --id memtest {\n}\n"
 CMDLINE = "BOOT_IMAGE=/boot/vmlinuz root=UUID=1234 ro quiet console=ttyS0\n"
 # Each made-up command tells that it was called, and with what.
 COMMANDS = {
-    "systemctl": 'case "$2" in enable) ln -s x "$R/etc/systemd/system/multi-user.target.wants/$3" ;; esac',
+    "systemctl": """
+[ "$2" = enable ] || exit 0
+for target in multi-user rescue emergency; do
+    mkdir -p "$R/etc/systemd/system/$target.target.wants"
+    ln -s x "$R/etc/systemd/system/$target.target.wants/$3"
+done
+""",
     "systemd-run": "",
     "grub-probe": "echo 1234-5678",
     "grub-mkrelpath": 'echo "${1#$R}"',

@@ -7,7 +7,8 @@
 #
 # usage: keeper lease TOKEN HOLDER SECONDS   take the machine; also keeps this script and starts the watch
 #                                            3: taken, and by whom; 4: taken by a run whose lease is long over
-#        keeper beat TOKEN                   the run lives; 5: the lease is not, or no longer, that run's
+#        keeper beat TOKEN                   the run lives; 5: the lease is not, or no longer, that run's, or the way back
+#                                            has begun
 #        keeper boot TOKEN HOW WORDS         boot $HOME/kernel once (kexec, grub, systemd-boot), with these words added
 #                                            to the command line; the machine goes down a moment later
 #        keeper restore TOKEN|expired        put all back; reboots if another kernel runs
@@ -35,6 +36,8 @@ fail() { # STATUS WORDS..
     exit "$status"
 }
 
+make_empty() { printf '' > "$1"; } # not ":", which takes the shell along where it cannot write
+
 running() { sha256sum < "$R/sys/kernel/notes"; }
 
 age() { # seconds since the last heartbeat; the clock may have been set back meanwhile
@@ -45,6 +48,11 @@ seconds() { cat "$HERE/seconds" 2>/dev/null || echo 60; }
 
 mine() { # TOKEN
     [ "$(cat "$HERE/token" 2>/dev/null)" = "$1" ]
+}
+
+still_mine() { # TOKEN
+    mine "$1" || fail 5 "the lease is no longer ours"
+    [ ! -e "$HERE/restoring" ] || fail 5 "the lease is over: the machine goes back"
 }
 
 lease() { # TOKEN HOLDER SECONDS
@@ -59,19 +67,20 @@ lease() { # TOKEN HOLDER SECONDS
     {
         printf '%s\n' "$3" > "$HERE/seconds" && printf '%s\n' "$2" > "$HERE/holder" && printf '%s\n' "$1" > "$HERE/token" \
             && { own_initramfs > "$HERE/initramfs" || :; } && cat "$R/proc/cmdline" > "$HERE/cmdline" \
-            && running > "$HERE/old" && : > "$HERE/beat" && printf '%s' "$SEALPROOF_TEXT" > "$HERE/keeper" \
+            && running > "$HERE/old" && make_empty "$HERE/beat" && printf '%s' "$SEALPROOF_TEXT" > "$HERE/keeper" \
             && grubenv_save && cat > "$UNIT_FILE" << END
 [Unit]
 Description=sealproof: gives this machine back when the run that leased it is over
 DefaultDependencies=no
 After=local-fs.target
+StartLimitIntervalSec=0
 [Service]
 ExecStart=/bin/sh $HERE/keeper watch
 Restart=always
 RestartSec=1
 OOMScoreAdjust=-1000
 [Install]
-WantedBy=multi-user.target
+WantedBy=multi-user.target rescue.target emergency.target
 END
     } && tail -n 1 "$UNIT_FILE" | grep -q WantedBy && tail -n 1 "$HERE/keeper" | grep -q esac \
         && systemctl --quiet daemon-reload && systemctl --quiet enable "$UNIT" && systemctl start "$UNIT" || {
@@ -83,7 +92,7 @@ END
 }
 
 beat() { # TOKEN
-    mine "$1" || fail 5 "the lease is no longer ours"
+    still_mine "$1"
     cat "$R/proc/uptime" > "$HERE/beat" || fail 2 "cannot write"
 }
 
@@ -98,6 +107,10 @@ grub_folder() {
         [ -e "$folder/grub.cfg" ] && echo "$folder" && return
     done
     return 1
+}
+
+once() { # FOLDER: whether its grub.cfg boots an entry of custom.cfg once
+    grep -q next_entry "$1/grub.cfg" && grep -q custom.cfg "$1/grub.cfg"
 }
 
 grubenv_save() { # the boot loader itself writes to it when it takes an entry that is meant once
@@ -139,10 +152,9 @@ go_down() { # VERB: a moment later, so that whoever asked hears that it was hear
 }
 
 boot() { # TOKEN HOW WORDS
-    mine "$1" || fail 5 "the lease is no longer ours"
+    still_mine "$1"
     initramfs=$(cat "$HERE/initramfs")
     line=$(command_line "$3")
-    : > "$HERE/booting" || fail 2 "cannot write"
     case $2 in
         kexec)
             "$HERE/kexec_into" --load "$HERE/kernel" "${initramfs:--}" "$line" || fail 2 "the kernel cannot be loaded"
@@ -151,7 +163,7 @@ boot() { # TOKEN HOW WORDS
         grub)
             folder=$(grub_folder) || fail 2 "no grub.cfg below /boot"
             [ -e "$folder/grubenv" ] || fail 2 "no $folder/grubenv: GRUB could not boot an entry once"
-            grep -q next_entry "$folder/grub.cfg" || fail 2 "grub.cfg knows no entry that is meant once"
+            once "$folder" || fail 2 "grub.cfg knows no entry that is meant once, or reads no custom.cfg"
             [ ! -e "$folder/custom.cfg" ] || grep -q "id $ID " "$folder/custom.cfg" \
                 || cp -p "$folder/custom.cfg" "$HERE/custom.cfg"
             mkdir -p "$BOOT" && cp "$HERE/kernel" "$BOOT/kernel" || fail 2 "no room in /boot"
@@ -208,14 +220,17 @@ unboot() { # takes back all that "boot" prepared, whichever way and however far 
 
 forget() { # the last of us: this script, its service, the lease
     systemctl --quiet disable "$UNIT" 2>/dev/null
-    rm -f "$UNIT_FILE" "$R/etc/systemd/system/multi-user.target.wants/$UNIT"
+    rm -f "$UNIT_FILE" "$R"/etc/systemd/system/*.target.wants/"$UNIT"
+    for target in rescue emergency; do # of which a machine has no such folder as long as nothing is enabled
+        rmdir "$R/etc/systemd/system/$target.target.wants" 2>/dev/null
+    done
     rm -rf "$HERE"
     systemctl --quiet daemon-reload
     sync
 }
 
 restore() {
-    : > "$HERE/restoring"
+    make_empty "$HERE/restoring"
     unboot
     if [ ! -e "$HERE/old" ] || [ "$(running)" = "$(cat "$HERE/old")" ]; then
         forget
@@ -230,7 +245,7 @@ restore() {
 
 watch() {
     beat=none silent=0 going=0
-    : > "$HERE/beat" # a boot counts as a sign of life: until the run can speak again, it has the lease's time
+    make_empty "$HERE/beat" # a boot counts as a sign of life: until the run can speak again, it has the lease's time
     while sleep "$LOOK"; do
         [ -d "$HERE" ] || exit 0
         now=$(stat -c %y "$HERE/beat" 2>/dev/null)
@@ -270,7 +285,7 @@ facts() {
     echo "kexec=$([ -e "$R/sys/kernel/kexec_loaded" ] && echo yes || echo no)"
     echo "kexec_tools=$(command -v kexec > /dev/null && echo yes || echo no)"
     echo "lockdown=$(sed -n 's/.*\[\(.*\)\].*/\1/p' "$R/sys/kernel/security/lockdown" 2>/dev/null)"
-    echo "grub=$(folder=$(grub_folder) && [ -e "$folder/grubenv" ] && grep -q next_entry "$folder/grub.cfg" && echo yes || echo no)"
+    echo "grub=$(folder=$(grub_folder) && [ -e "$folder/grubenv" ] && once "$folder" && echo yes || echo no)"
     echo "systemd_boot=$(esp > /dev/null && command -v bootctl > /dev/null && echo yes || echo no)"
     echo "initramfs=$(own_initramfs)"
     echo "processor=$(sed -n 's/^model name[^:]*: //p' "$R/proc/cpuinfo" | head -n 1)"
