@@ -59,7 +59,7 @@ class FakeControl:
     def far(self) -> FakeMachine:
         return self.machine_at_the_other_end
 
-    def connect(self, _: Deadline) -> None:
+    def connect(self, _: Deadline, **__: Any) -> None:
         self._answer()
 
     def _answer(self) -> FakeMachine:
@@ -188,7 +188,9 @@ def test_machine_goes_from_its_lease_to_its_return(
     one.restore()
     one.restore()
     assert (far.running, far.lease, one.state) == (THEIRS, "", State.RESTORED)
-    assert one.states == [State.LEASED, State.PROVISIONED, State.BOOTED, State.RESTORED]  # type: ignore[attr-defined]
+    assert one.states == [  # type: ignore[attr-defined]
+        *(State.LEASED, State.PROVISIONED, State.BOOTING, State.BOOTED, State.RESTORED)
+    ]
 
 
 def test_machine_that_is_taken_is_left_alone(lease: Callable[..., Leased], far: FakeMachine) -> None:

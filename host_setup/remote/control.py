@@ -22,6 +22,14 @@ PLACE = "/var/lib/sealproof"  # of the keeper's, on the machine
 ONE_TRY = 15.0  # seconds for one connection
 BETWEEN = 0.5  # seconds between two
 RUN = 'SEALPROOF_TEXT=$(cat) && eval "$SEALPROOF_TEXT"'
+# What came before a connection broke is not the file.
+PUT = """
+umask 077
+cat > "$1.new" && [ "$(stat -c %s "$1.new")" = "$3" ] && chmod "$2" "$1.new" && mv "$1.new" "$1" || {
+    rm -f "$1.new"
+    exit 1
+}
+"""
 _NOTE = struct.Struct("<III")  # sizes of name and description, type: an ELF note
 _GNU_BUILD_ID = 3
 
@@ -44,9 +52,10 @@ class Control:
         self._login = Login(machine.user, machine.key_file, machine.host_key)
         self._as_root = () if machine.user == "root" else ("sudo", "-n")
 
-    def connect(self, deadline: Deadline) -> None:
+    def connect(self, deadline: Deadline, *, refusals_pass: bool = False) -> None:
         """Have a session that answers, new or not. What does not answer is tried again.
 
+        :param refusals_pass: what refuses us is tried again, too: a machine that boots or goes down lets only root in.
         :raises DeadlineError: the machine does not answer in time. :raises AccessError: it refuses us.
         """
         last: list[str] = []
@@ -55,6 +64,11 @@ class Control:
             try:
                 self.run(["true"], seconds=min(ONE_TRY, deadline.left() or 1))
             except (ChannelError, DeadlineError) as error:
+                last[:] = [error.message]
+                return False
+            except AccessError as error:
+                if not refusals_pass:
+                    raise
                 last[:] = [error.message]
                 return False
             return True
@@ -93,8 +107,9 @@ class Control:
 
         :raises ChannelError: it cannot be written.
         """
-        script = 'umask 077; cat > "$1.new" && chmod "$2" "$1.new" && mv "$1.new" "$1" || { rm -f "$1.new"; exit 1; }'
-        self.run(["sh", "-c", script, "sh", path, f"{mode:o}"], seconds=seconds, stdin=content).require()
+        self.run(
+            ["sh", "-c", PUT, "sh", path, f"{mode:o}", str(len(content))], seconds=seconds, stdin=content
+        ).require()
 
     def boot_id(self) -> str:
         """Changes with each boot (Documentation/admin-guide/sysctl/kernel.rst, random)."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A real machine in the hands of one run: leased -> provisioned -> booted -> restored, and back from each of them.
+"""A real machine in the hands of one run: leased -> provisioned -> booting -> booted -> restored, and back from each.
 
 What brings the machine back is on the machine (keeper.sh); here is who orders it to, who looks whether it came, and who
 has the power cut when it does not.
@@ -53,6 +53,7 @@ class State(StrEnum):
     FREE = "free"
     LEASED = "leased"
     PROVISIONED = "provisioned"
+    BOOTING = "booting"
     BOOTED = "booted"
     RESTORED = "restored"
     BROKEN = "broken"
@@ -69,7 +70,8 @@ class Leased:
 
     :param name: in the inventory. :param folder: where its console goes. :param note: told what went another way.
     :param on_state: told each state that is reached; for tests.
-    :raises TakenError: another run has it. :raises MachineError: it cannot be had; nothing of ours is on it.
+    :raises TakenError: another run has it. :raises MachineError: it cannot be had; nothing of ours is on it, or, if the
+        connection broke just then, it gives itself back when the lease is over.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Leased:
             with terminal.step(f"lease of {name}"):
                 self._lease()
         except BaseException:
+            self.restore()
             self.control.close()
             self.console.close()
             raise
@@ -143,11 +146,12 @@ class Leased:
 
     def _beat(self) -> None:
         """Tell the machine that this run lives."""
-        control = Control(self.name, self.machine)
+        control, lease = Control(self.name, self.machine), self.machine.lease.seconds
         try:
-            while not self._over.wait(self.machine.lease.seconds / BEATS):
+            while not self._over.wait(lease / BEATS):
                 try:
-                    done = control.run(["sh", f"{PLACE}/keeper", "beat", self._token], seconds=REACH)
+                    # A session whose machine has rebooted may wait for good: not longer than a lease can bear.
+                    done = control.run(["sh", f"{PLACE}/keeper", "beat", self._token], seconds=2 * lease / BEATS)
                 except SealproofError:
                     continue  # it boots, or the network is gone: the next one
                 if done.status == NOT_OURS:
@@ -191,6 +195,7 @@ class Leased:
         with self._terminal.step(f"boot of {self.name} by {self.machine.boot}"):
             before = self.control.boot_id()
             self.control.keeper("boot", self._token, self.machine.boot, " ".join(more).strip(), seconds=REACH).require()
+            self._reach(State.BOOTING)
             self._wait_for_boot(before, f"to boot Linux {self._kernel.release} by {self.machine.boot}")
             facts = self.control.facts()
             running = build_id(bytes.fromhex(facts["notes"]))
@@ -213,13 +218,13 @@ class Leased:
         """
         patience = self.machine.limits.boot
         try:
-            self.control.connect(Deadline(patience))
+            self.control.connect(Deadline(patience), refusals_pass=True)
         except DeadlineError:
             if self.machine.power is None:
                 raise
             self._note(f"{self.name} does not answer: its power is cut")
             self._cut_power()
-            self.control.connect(Deadline(patience))
+            self.control.connect(Deadline(patience), refusals_pass=True)
         self.boot(words)
 
     def _wait_for_boot(self, before: str, what: str) -> None:
@@ -228,14 +233,24 @@ class Leased:
         :raises KernelError: none does.
         """
 
+        last: list[str] = []
+
         def another() -> bool:
             try:
+                last[:] = ["it still runs the kernel from before"]
                 return self.control.boot_id() != before
-            except (ChannelError, DeadlineError):
+            except (ChannelError, DeadlineError, AccessError) as error:
+                last[:] = [error.message]
                 return False
 
         try:
-            poll_until(another, Deadline(self.machine.limits.boot), f"{self.name} {what}", interval=1.0)
+            poll_until(
+                another,
+                Deadline(self.machine.limits.boot),
+                f"{self.name} {what}",
+                explain=lambda: "".join(last),
+                interval=1.0,
+            )
         except DeadlineError as error:
             raise KernelError(
                 f"{error.message}\n{self.console.tail()}",
@@ -268,8 +283,11 @@ class Leased:
         self._reach(State.RESTORED)
 
     def _bring_back(self, token: str) -> None:
+        patience: float = self.machine.limits.boot
+        if self.state is State.BOOTING and self.machine.power is not None:
+            patience = min(patience, REACH)  # it has had its time: it hangs, or is up and answers at once
         try:
-            self._order_back(token, Deadline(self.machine.limits.boot))
+            self._order_back(token, Deadline(patience))
         except (DeadlineError, MachineError) as error:
             if isinstance(error, AccessError) or self.machine.power is None:
                 raise MachineError(
@@ -284,20 +302,32 @@ class Leased:
             self._order_back(token, Deadline(self.machine.limits.boot))
 
     def _order_back(self, token: str, deadline: Deadline) -> None:
-        """Order the machine back until it runs its own kernel and nothing of ours is left."""
+        """Order the machine back until it runs its own kernel and nothing of ours is left.
+
+        :raises AccessError: all the time it answers, and refuses us.
+        """
         last: list[str] = []
+        refused: list[AccessError] = []
 
         def back() -> bool:
             try:
                 done = self.control.keeper("restore", token, seconds=min(REACH, deadline.left() or 1))
-            except (ChannelError, DeadlineError) as error:
-                last[:] = [error.message]
+            except AccessError as error:  # as a machine does that goes down or comes up
+                refused[:] = [error]
                 return False
-            last[:] = [_said(done.stderr) or done.text]
+            except (ChannelError, DeadlineError) as error:
+                last[:], refused[:] = [error.message], []
+                return False
+            last[:], refused[:] = [_said(done.stderr) or done.text], []
             # Not ours: it has gone back already, by itself; somebody else may have it by now.
             return done.status == NOT_OURS or (done.status == 0 and "restored" in done.text)
 
-        poll_until(back, deadline, f"{self.name} to come back", explain=lambda: "".join(last), interval=2.0)
+        try:
+            poll_until(back, deadline, f"{self.name} to come back", explain=lambda: "".join(last), interval=2.0)
+        except DeadlineError:
+            if refused:
+                raise refused[0] from None
+            raise
 
     def _cut_power(self) -> None:
         power = self.machine.power
