@@ -69,6 +69,7 @@ class HostPool:
 
         :param crashes: the probe has its kernel crash: what that says then is no complaint.
         """
+        self._make_room()
         host = self.hosts.cold(words)
         try:
             yield host

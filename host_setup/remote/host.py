@@ -28,7 +28,10 @@ COPY = 600.0  # seconds for the images
 USERLAND_UP = 120.0  # seconds until what the probes run in is there
 GUESTS = 120.0  # seconds for the guests' boot
 ENDED = "it was ended by the run"
-_LIMITS = ("LimitMEMLOCK=infinity", "LimitCORE=infinity", "TasksMax=infinity", "OOMPolicy=continue")
+_PROPERTIES = (
+    *("LimitMEMLOCK=infinity", "LimitCORE=infinity", "TasksMax=infinity", "OOMPolicy=continue"),
+    "TimeoutStopSec=10",  # the way back waits for no guest
+)
 # Of a guest's QEMU its end counts, not the signal: as long as it is there its memory is.
 _END = f"""
 for file in {RUN}/*.pid; do
@@ -195,8 +198,8 @@ class RemoteHosts:
             for name, image in (("root", self._spec.rootfs.host_image), ("payload", self._spec.payload.image)):
                 control.put(f"{PLACE}/{name}.erofs", image.read_bytes(), seconds=COPY)
             control.put(f"{PLACE}/userland", USERLAND.read_bytes(), seconds=60)
-            limits = [word for limit in _LIMITS for word in ("-p", limit)]
-            order = ["systemd-run", "--quiet", f"--unit={UNIT}", *limits, "/bin/sh", f"{PLACE}/userland"]
+            properties = [word for one in _PROPERTIES for word in ("-p", one)]
+            order = ["systemd-run", "--quiet", f"--unit={UNIT}", *properties, "/bin/sh", f"{PLACE}/userland"]
             control.run(order, seconds=60).require()
 
     def start(self) -> RemoteHost:

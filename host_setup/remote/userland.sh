@@ -21,7 +21,11 @@ mount -t tmpfs -o mode=755 tmpfs run
 mountpoint -q sys/kernel/debug || mount -t debugfs debugfs sys/kernel/debug
 mount --bind ../payload payload
 . payload/host/furnish
-for module in host_attack host_oracle; do
+modules="host_attack host_oracle host_exits"
+if grep -q "QEMU TCG" proc/cpuinfo; then
+    modules="$modules host_tcg"
+fi
+for module in $modules; do
     chroot . /bin/busybox insmod "/payload/modules/$module.ko"
 done
 exec chroot . /payload/host/services
