@@ -8,6 +8,7 @@ set -eu
 out=$1 keys=$2 offset=$3 bytes=$4 root=$5
 
 echo standin > "$root/etc/hostname"
+printf '127.0.0.1 localhost\n127.0.1.1 standin\n' > "$root/etc/hosts"
 echo '/dev/vda1 / ext4 errors=remount-ro 0 0' > "$root/etc/fstab"
 cat > "$root/etc/systemd/network/10-qemu.network" << 'END'
 [Match]
@@ -36,7 +37,7 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.
     systemd-random-seed.service systemd-binfmt.service proc-sys-fs-binfmt_misc.automount systemd-pstore.service \
     dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount \
     sys-kernel-config.mount systemd-hostnamed.socket systemd-sysext.socket systemd-creds.socket \
-    systemd-networkd-persistent-storage.service systemd-user-sessions.service systemd-ask-password-wall.path \
+    systemd-networkd-persistent-storage.service systemd-ask-password-wall.path \
     systemd-ask-password-console.path modprobe@.service systemd-sysusers.service grub-common.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
@@ -51,7 +52,7 @@ sed -i 's/^MODULES=.*/MODULES=list/' "$root/etc/initramfs-tools/initramfs.conf"
 printf 'virtio_pci\nvirtio_blk\nvirtio_net\next4\n' >> "$root/etc/initramfs-tools/modules"
 chroot "$root" update-initramfs -u
 mkdir -p "$root/etc/default"
-printf 'GRUB_DEFAULT=0\nGRUB_TIMEOUT=0\nGRUB_CMDLINE_LINUX="console=ttyS0"\n' > "$root/etc/default/grub"
+printf 'GRUB_DEFAULT=0\nGRUB_TIMEOUT=0\nGRUB_TERMINAL=console\nGRUB_CMDLINE_LINUX="console=ttyS0"\n' > "$root/etc/default/grub"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*
 
 cp "$root"/boot/vmlinuz-* "$out/vmlinuz"
