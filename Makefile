@@ -84,8 +84,8 @@ selftests: bootstrap ## run the kernel's own selftests (ARGS='--series stock --s
 	@exec $(RUN) -m host_setup.selftests $(ARGS)
 
 .PHONY: test-hosts
-test-hosts: bootstrap ## try a real machine's whole way and all that can go wrong on it, on an emulated stand-in (ARGS='-k grub')
-	@exec $(RUN) -m host_setup.standin $(ARGS)
+test-hosts: bootstrap ## try a real machine's whole way and all that can go wrong, on a stand-in, and fleets (ARGS='-k grub')
+	@exec $(RUN) -m pytest tests_hosts tests_fleet $(ARGS)
 
 .PHONY: clean-cache
 clean-cache: bootstrap ## shrink the cache to MAX_SIZE=20GiB, and to what was used in the last MAX_AGE=30 days

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from common.errors import DeadlineError, MachineError, SetupError, UserInputError
+from common.errors import DeadlineError, SetupError, UserInputError
 from common.waiting import Deadline, poll_until
 from host_setup import inventory
 from host_setup.doctor import State
@@ -23,9 +23,9 @@ from host_setup.remote.console import ConsoleLog
 from host_setup.remote.control import Control
 from host_setup.remote.host import TIERS
 from host_setup.standin import power
-from host_setup.standin.__main__ import judged, toml
 from host_setup.standin.hanging import hanging
 from host_setup.standin.image import PARTITION, partition_table
+from host_setup.standin.machine import write_inventory
 from host_setup.standin.wire import Wire
 from signoff.record import Tier
 
@@ -199,6 +199,21 @@ def test_wire_carries_until_it_is_cut_and_then_answers_nobody() -> None:
             theirs.close()
 
 
+def test_wire_can_be_cut_in_the_middle_of_what_is_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        wire = Wire(server.getsockname()[1])
+        with socket.create_connection(("127.0.0.1", wire.port)) as ours:
+            theirs, _ = server.accept()
+            wire.cut_after(10)
+            ours.sendall(b"12345")
+            assert theirs.recv(20) == b"12345"
+            ours.sendall(b"1234567")
+            assert theirs.recv(20) == b""
+            assert wire.is_cut
+            wire.close()
+            theirs.close()
+
+
 def serve_qmp(path: Path, got: list[str]) -> Callable[[], None]:
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(path))
@@ -231,16 +246,4 @@ def test_power_switch_resets_the_machine(tmp_path: Path) -> None:
 def test_inventory_of_the_stand_in_is_one_that_is_read(tmp_path: Path) -> None:
     console = {"kind": "command", "command": ["tail", "-F", "/a b"]}
     one = entry(console=console, boot="grub", lease={"seconds": 30})
-    (tmp_path / "one.toml").write_text(toml(one))
-    assert inventory.load(tmp_path / "one.toml").machine["standin"] == one
-
-
-def test_claims_of_a_report_must_all_have_passed() -> None:
-    def report(*verdicts: str) -> dict[str, object]:
-        return {"claims": [{"id": f"c{n}", "verdict": verdict} for n, verdict in enumerate(verdicts)]}
-
-    assert judged(report("PASS", "MISS", "PASS")) == "2 claims PASS"
-    with pytest.raises(MachineError, match="c1: FAIL"):
-        judged(report("PASS", "FAIL"))
-    with pytest.raises(MachineError, match="no claim was run"):
-        judged(report("MISS"))
+    assert inventory.load(write_inventory(tmp_path / "one.toml", one)).machine["standin"] == one

@@ -7,6 +7,7 @@ it off and on.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -110,6 +111,21 @@ class Standin:
             self.qemu.qmp.close()
         finally:
             self.qemu.kill()
+
+
+def write_inventory(path: Path, entry: Remote) -> Path:
+    """Write an inventory with one machine, ``standin``."""
+    lines = ["[machine.standin]"]
+    for name, value in entry.model_dump(mode="json", exclude_none=True).items():
+        lines.append(f"{name} = {_toml(value)}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_toml(one)}" for name, one in value.items()) + " }"
+    return json.dumps(value)
 
 
 @contextmanager

@@ -18,7 +18,8 @@ class Wire:
         self._target = target
         self._mutex = threading.Lock()
         self._ends: set[socket.socket] = set()
-        self._is_cut = False
+        self.is_cut = False
+        self._left: int | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name="wire", daemon=True).start()
@@ -26,8 +27,21 @@ class Wire:
     def cut(self) -> None:
         """All connections end, and new ones are taken but never answered: as behind a firewall that forgot them."""
         with self._mutex:
-            self._is_cut = True
+            self.is_cut = True
         self._end_all()
+
+    def cut_after(self, count: int) -> None:
+        """Cut it in the middle of what is sent to the target, after so many bytes from now on."""
+        with self._mutex:
+            self._left = count
+
+    def _passes(self, count: int) -> bool:
+        """Whether so many bytes more may go to the target."""
+        with self._mutex:
+            if self._left is None:
+                return True
+            self._left -= count
+            return self._left >= 0
 
     def close(self) -> None:
         """End it and all connections."""
@@ -47,7 +61,7 @@ class Wire:
         with contextlib.suppress(OSError):  # closed
             while True:
                 ours, _ = self._listener.accept()
-                if self._is_cut:
+                if self.is_cut:
                     with self._mutex:
                         self._ends.add(ours)
                     continue
@@ -65,5 +79,8 @@ class Wire:
                     for end in readable:
                         data = end.recv(CHUNK)
                         if not data:
+                            return
+                        if end is ours and not self._passes(len(data)):
+                            self.cut()
                             return
                         other[end].sendall(data)
