@@ -24,6 +24,7 @@ BASE = ("machine", "virtio", "kvm", "probes", "lean", "dwarf")
 ON_OWN = ("virtio", "kvm", "probes", "own", "dwarf")
 """The base for a real machine, over its own configuration."""
 
+_EMPTY = '""'  # as a text may also be that nothing asks for
 _SET = re.compile(r"(CONFIG_\w+)=(.+)")
 _UNSET = re.compile(r"# (CONFIG_\w+) is not set")
 
@@ -119,7 +120,7 @@ def lost(wanted: Sequence[Wish], config: str) -> list[str]:
     return [
         f"{wish.option}: wanted {wish.value}, got {got.get(wish.option, 'n')} ({wish.fragment.name})"
         for wish in wanted
-        if got.get(wish.option, "n") != wish.value
+        if got.get(wish.option, _EMPTY if wish.value == _EMPTY else "n") != wish.value
     ]
 
 
