@@ -109,6 +109,7 @@ class Bench:
 
     def look(self) -> str:
         """What the machine is now: its kernel, and all its files."""
+        self.standin.vitals.check()
         self._behind.connect(Deadline(BOOT))
         files = self._behind.run(["sh", "-c", _LOOK], seconds=LOOK).require().text
         return files + "\n" + self._behind.keeper("manifest", seconds=LOOK).require().text

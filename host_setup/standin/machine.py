@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.errors import MachineError
+from common.errors import DeadlineError, MachineError
 from common.paths import PROJECT
 from common.progress import Terminal
 from common.store import GIB, Store, digest
@@ -31,6 +31,7 @@ from host_setup.standin.image import Image, image
 
 MEMORY = 2048  # MiB
 CPUS = 1  # with several the emulation now and then loses a boot (COMMAND_LINE in host_setup/hosts/emulated.py says how)
+ONE_LOOK = 10.0  # seconds
 BOOT = 400  # seconds that Debian may take on a busy computer
 POWER_SOCKET = "power"  # a file of its folder
 DISK_NEED = 2 * GIB
@@ -97,11 +98,19 @@ class Standin:
     def wait_until_up(self) -> None:
         """Wait until its SSH server answers.
 
-        :raises DeadlineError: it does not.
+        :raises DeadlineError: it does not. :raises MachineLostError: its QEMU has ended.
         """
         control = Control("standin", self.entry())
+
+        def up() -> bool:
+            try:
+                control.connect(Deadline(ONE_LOOK))
+            except DeadlineError:
+                return False
+            return True
+
         try:
-            control.connect(Deadline(BOOT))
+            poll_until(up, Deadline(BOOT), "the stand-in to boot", check=self.vitals.check, explain=self.qemu.explain)
         finally:
             control.close()
 
