@@ -15,15 +15,17 @@ from host_setup.hosts.guest import PAGE, VIRTIO, Guest, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
-from tests_e2e.support.checks import checks, works
+from tests_e2e.support.checks import checks, seed, works
 from tests_e2e.support.extra import standing, works_at_once
-from tests_e2e.support.memory import MIB, PLUGGED_MIB, kept_out, plug_in, shell
+from tests_e2e.support.memory import MIB, PLUGGED_AT, PLUGGED_MIB, kept_out, plug_in, put_in_use, shell
 from tests_e2e.support.sweep import checks as swept
 from tests_e2e.support.sweep import sweep
 from tests_e2e.support.traffic import datagrams, rounds, stream, through_port
 
 DISK_MIB = 32  # all of it
 SECONDS = 60.0
+FILLED_MIB = 16
+FILL = 120.0  # seconds, on a busy machine
 
 
 # --- on the guests that all probes share: disk, network, random numbers
@@ -186,6 +188,25 @@ def test_guest_memory_that_is_plugged_in_is_private_at_once(claim: Trial, equipp
                 "new pages that the host can read", str(0 if guest.spec.opts_in else len(new)), str(len(new & one.read))
             ),
             Check("new pages that the guest has used", "0", str(len(new - one.absent))),
+            *swept(one, "EFAULT", physical=False),
+        ]
+
+    works(claim, equipped, check)
+
+
+def test_guest_memory_that_is_plugged_in_keeps_what_is_written(claim: Trial, equipped: Host) -> None:
+    """16 MiB of memory that was plugged in hold what a guest writes there, and the host still reads none of it."""
+
+    def check(guest: Guest) -> list[Check]:
+        plug_in(guest)
+        put_in_use(guest)
+        filled = checks(guest, "check_fill", str(PLUGGED_AT), str(FILLED_MIB), seed(), seconds=FILL)
+        one, _ = sweep(equipped, guest, "process_vm_readv", PAGE)
+        there = sum(gpa >= PLUGGED_AT for gpa in frozenset(one.address) - one.absent)
+        enough = there >= FILLED_MIB * MIB // PAGE
+        return [
+            *filled,
+            Check("as many pages are there now as were filled", "true", str(enough).lower()),
             *swept(one, "EFAULT", physical=False),
         ]
 

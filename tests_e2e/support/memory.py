@@ -14,22 +14,29 @@ PLUGGED_MIB = 128  # the least that Linux takes: a section
 PLUGGED_AT = 1 << 32  # QEMU's choice: right above 4 GiB, with less memory than that
 SOME_BYTES = 64  # of each page, to tell whether it can be read
 SECONDS = 60.0
+_STATE = f"/sys/devices/system/memory/memory{PLUGGED_AT // (PLUGGED_MIB * MIB)}/state"
 
 
 def plug_in(guest: Guest) -> None:
-    """Plug memory into a guest, which sees it and does not use any of it yet."""
-    state = f"/sys/devices/system/memory/memory{PLUGGED_AT // (PLUGGED_MIB * MIB)}/state"
+    """Plug memory into a guest, unless it has it: it sees it and does not use any of it yet."""
+    if guest.qmp.execute("query-memory-devices"):
+        return
     shell(guest, "echo offline > /sys/devices/system/memory/auto_online_blocks")
     backend = {"qom-type": "memory-backend-ram", "id": "plugged", "size": PLUGGED_MIB * MIB}
     guest.qmp.execute("object-add", **backend)
     guest.qmp.execute("device_add", driver="pc-dimm", id="dimm", memdev="plugged")
     poll_until(
-        lambda: shell(guest, f"[ ! -e {state} ] || cat {state}") == "offline",
+        lambda: shell(guest, f"[ ! -e {_STATE} ] || cat {_STATE}") == "offline",
         Deadline(SECONDS),
         f"guest {guest.spec.name} to see its new memory",
         check=guest.vitals.check,
         interval=0.1,
     )
+
+
+def put_in_use(guest: Guest) -> None:
+    """Have a guest use memory that was plugged in, before any other for what a process asks for."""
+    shell(guest, f"[ $(cat {_STATE}) = online ] || echo online_movable > {_STATE}")
 
 
 def kept_out(host: Host, guest: Guest, way: str = "process_vm_readv", *, physical: bool = False) -> list[Check]:
