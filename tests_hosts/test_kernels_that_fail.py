@@ -12,9 +12,9 @@ from common.errors import KernelError, MachineError
 from host_setup.kernel.build import Kernel
 from host_setup.remote.leased import brought_back
 from host_setup.standin.hanging import hanging
-from tests_hosts.bench import LEASE, Bench
+from tests_hosts.bench import LEASE, Bench, impatient
 
-HANG = 120  # seconds after which a kernel that says nothing is given up; the stand-in boots in a third of it
+HANG = 120  # seconds after which a kernel that says nothing is given up
 PANIC = "rdinit=/none root=/none"  # the kernel finds no root file system, and panics
 WAYS = pytest.mark.parametrize("boot", ["kexec", "grub"])
 
@@ -29,10 +29,15 @@ def hung(bench: Bench) -> Kernel:
 @WAYS
 def test_kernel_that_hangs(bench: Bench, say: Callable[[str], None], boot: str) -> None:
     """The kernel hangs: its power is cut."""
-    leased = bench.lease(boot=boot, limits={"boot": HANG})
+    leased = bench.lease(boot=boot)
+    patient = leased.machine
     with pytest.raises(KernelError) as caught, brought_back(leased):
         leased.provision(hung(bench), bench.programs)
-        leased.boot()
+        leased.machine = impatient(patient, HANG)
+        try:
+            leased.boot()
+        finally:
+            leased.machine = patient
     assert f"waited {HANG} s" in caught.value.message
     say(caught.value.message.splitlines()[0])
 
