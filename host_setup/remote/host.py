@@ -28,6 +28,8 @@ COPY = 600.0  # seconds for the images
 USERLAND_UP = 120.0  # seconds until what the probes run in is there
 GUESTS = 120.0  # seconds for the guests' boot
 ENDED = "it was ended by the run"
+# By its path, or the shell there, which is busybox, takes its own program of that name, which does not follow.
+FOLLOW_LOG = ("/bin/dmesg", "--follow", "--color=never")
 _PROPERTIES = (
     *("LimitMEMLOCK=infinity", "LimitCORE=infinity", "TasksMax=infinity", "OOMPolicy=continue"),
     "TimeoutStopSec=10",  # the way back waits for no guest
@@ -118,7 +120,7 @@ class RemoteHost(RunningHost):
     def boot(self) -> None:
         """Start the guests and wait for them."""
         self._ssh = self._connect(USERLAND_UP)
-        self._log = KernelLog(self._ssh.converse(["dmesg", "--follow", "--color=never"], seconds=CONNECT), self._heard)
+        self._log = KernelLog(self._ssh.converse(FOLLOW_LOG, seconds=CONNECT), self._heard)
         self._beating = self._ssh.converse(["cat", "/run/beat"], seconds=CONNECT)
         threading.Thread(target=self._listen, args=(self._beating,), name="heartbeat", daemon=True).start()
         deadline = Deadline(GUESTS)
