@@ -60,7 +60,7 @@ def test_claims_are_proved_on_the_machine(
 def _read(report: Path) -> tuple[dict[str, str], dict[str, Any]]:
     """The verdicts on the claims that were run, and what the report says of the host."""
     found = json.loads(report.read_text(encoding="utf-8"))
-    verdicts = {claim["id"]: claim["verdict"] for claim in found["claims"] if claim["verdict"] != "MISS"}
+    verdicts = {claim["id"]: claim["status"] for claim in found["claims"] if claim["status"] != "MISS"}
     return verdicts, found["host"]
 
 
