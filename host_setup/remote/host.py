@@ -26,7 +26,6 @@ USERLAND = Path(__file__).with_name("userland.sh")
 UNIT = "sealproof-host"
 COPY = 600.0  # seconds for the images
 USERLAND_UP = 120.0  # seconds until what the probes run in is there
-GUESTS = 120.0  # seconds for the guests' boot
 ENDED = "it was ended by the run"
 # By its path, or the shell there, which is busybox, takes its own program of that name, which does not follow.
 FOLLOW_LOG = ("/bin/dmesg", "--follow", "--color=never")
@@ -34,7 +33,8 @@ _PROPERTIES = (
     *("LimitMEMLOCK=infinity", "LimitCORE=infinity", "TasksMax=infinity", "OOMPolicy=continue"),
     "TimeoutStopSec=10",  # the way back waits for no guest
 )
-# Of a guest's QEMU its end counts, not the signal: as long as it is there its memory is.
+# Of a guest's QEMU its end counts, not the signal: as long as it is there its memory is. The last count of its heart is
+# not to be taken for the next guest's: within half a second what beats there (guest_images/host/services) sees it gone.
 _END = f"""
 for file in {RUN}/*.pid; do
     [ -e "$file" ] || continue
@@ -43,6 +43,7 @@ for file in {RUN}/*.pid; do
     while [ -e "/proc/$pid" ]; do sleep 0.1; done
 done
 rm -rf {RUN}/*
+sleep 1
 """
 TIERS = {"none": "bare-metal", "qemu": "emulated"}
 """What a run on a machine proves, by what systemd-detect-virt says of it; all else runs beneath another hypervisor."""
@@ -123,7 +124,8 @@ class RemoteHost(RunningHost):
         self._log = KernelLog(self._ssh.converse(FOLLOW_LOG, seconds=CONNECT), self._heard)
         self._beating = self._ssh.converse(["cat", "/run/beat"], seconds=CONNECT)
         threading.Thread(target=self._listen, args=(self._beating,), name="heartbeat", daemon=True).start()
-        deadline = Deadline(GUESTS)
+        # A guest takes no longer than the machine itself: slow ones are slow in all they do.
+        deadline = Deadline(self._leased.machine.limits.boot)
         self._wait_for_beat("host", deadline, explain=self._explain)
         self._boot_guests(deadline)
 
