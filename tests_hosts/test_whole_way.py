@@ -47,7 +47,7 @@ def test_claims_are_proved_on_the_machine(
     if option.layers:
         words.append(f"--layers={','.join(option.layers)}")
     status, said = run_program(words, bench.folder / f"{name}.log", SECONDS)
-    found = list(reports.glob("*/signoff.json"))
+    found = [file for file in reports.glob("*/signoff.json") if not file.parent.is_symlink()]  # "latest" is one more
     assert len(found) == 1, said
     run, host = _read(found[0])
     assert {claim: verdict for claim, verdict in run.items() if verdict != "PASS"} == {}, said
