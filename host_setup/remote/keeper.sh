@@ -27,6 +27,7 @@ ID=sealproof
 LOOK=${SEALPROOF_LOOK:-3} # seconds between two looks of the watch
 export PATH=${SEALPROOF_PATH:+$SEALPROOF_PATH:}/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL=C
+export SYSTEMD_BUS_TIMEOUT=120 # seconds that systemd may take for an answer: 25 by itself, too few on a busy machine
 umask 077
 
 fail() { # STATUS WORDS..
@@ -272,9 +273,9 @@ manifest() {
         find "$@" -type l -printf '%p -> %l\n' | sort
         if esp=$(esp); then find "$esp" -type f -exec sha256sum {} + | sort; fi
         find "$R/" "$R/var/lib" "$R/root" "$R/usr/local" -xdev -maxdepth 1 | sort
-        systemctl list-unit-files --state=enabled --no-legend --plain
         echo "kernel $(running)"
     } 2>/dev/null
+    systemctl list-unit-files --state=enabled --no-legend --plain || fail 2 "systemd does not tell what is enabled"
 }
 
 facts() {
