@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -10,11 +11,14 @@ from typing import NoReturn
 from common.errors import SealproofError
 
 FAILED = 2  # exit status: the error tells why
-INTERRUPTED = 128 + 2  # as a shell says it: ended by SIGINT
+INTERRUPTED = 128 + 2  # as a shell says it: ended by SIGINT, or asked to end
 
 
 def end_with(main: Callable[[list[str]], int]) -> NoReturn:
     """Call ``main`` with the command line's arguments, and end this process with its status."""
+    for request in (signal.SIGTERM, signal.SIGHUP):  # make died; the terminal was closed: end as in order as by Ctrl-C
+        if signal.getsignal(request) is not signal.SIG_IGN:  # nohup's wish
+            signal.signal(request, signal.default_int_handler)
     try:
         status = main(sys.argv[1:])
     except SealproofError as error:

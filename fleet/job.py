@@ -103,7 +103,7 @@ def collect(job: Path, into: Path) -> dict[Path, float]:
         if not packed.is_file():
             packed = job / "test-results" / Path(test["logdir"]).name / PART  # the job was moved
         if packed.is_file():
-            found[unpack(packed, into)] = round(float(test["time"]), 3)
+            found[unpack(packed, into)] = round(float(test["time_elapsed"]), 3)
     return found
 
 

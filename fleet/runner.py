@@ -89,7 +89,8 @@ def _run(command: Sequence[str], output: io.BufferedRandom) -> Iterator[Message]
 
 def _deliver(reports: Path) -> Iterator[Message]:
     """The run's folder, and how its claims fared."""
-    folders = [path.parent for path in reports.glob("*/record.json")]
+    # Beside it is a link to it, "latest".
+    folders = [path.parent for path in reports.glob("*/record.json") if not path.parent.is_symlink()]
     if not folders:
         yield FinishedMessage.get("error", "no run came to be: see the output")
         return

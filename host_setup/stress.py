@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Protects, shares, takes back and kills, again and again, and looks whether the host's kernel stays healthy.
 
-A round: a host with its guests (the protected one has opted in when it booted), pages shared and taken back many times,
-then SIGKILL for its QEMU. All of its memory must return to the direct map, and the kernel must have said nothing.
+A round: a host boots, and its guests, of which one opts in; pages are shared and taken back many times, then its QEMU
+gets SIGKILL. All of its memory must return to the direct map, and the kernel must have said nothing.
 Best with ``--layers debug``, which has the kernel look at its locks and its memory itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
-import sys
+import shutil
 import tempfile
 from pathlib import Path
 
 from common.errors import MachineError, SealproofError
 from common.paths import cache_root
+from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
 from common.waiting import Deadline, poll_until
@@ -80,31 +82,28 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     terminal = Terminal()
     troubles: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="sealproof-stress-") as folder:
-        settings = Settings("emulated", options.series, options.kernel_source, options.layers)
-        _, hosts = made_here(settings, Store(cache_root()), terminal, Path(folder), note=terminal.say)
+    folder = Path(tempfile.mkdtemp(prefix="sealproof-stress-"))
+    settings = Settings("emulated", options.series, options.kernel_source, options.layers)
+    try:
+        _, hosts = made_here(settings, Store(cache_root()), terminal, folder, note=terminal.say)
         with terminal.step(f"{options.rounds} rounds of {options.shares} shares") as step:
             for done in range(options.rounds):
-                host = hosts.start()
                 try:
-                    stress(host, options.shares)
+                    with contextlib.closing(hosts.cold()) as host:
+                        stress(host, options.shares)
                 except SealproofError as error:
                     troubles.append(f"round {done + 1}: {error}")
-                finally:
-                    host.close()
                 step.update((done + 1) / options.rounds, troubles[-1].splitlines()[0] if troubles else "")
+    finally:
+        if not troubles:
+            shutil.rmtree(folder)
     print(f"{options.rounds} rounds of {options.shares} shares: {options.rounds - len(troubles)} well")  # noqa: T201
     for trouble in troubles:
         print(f"\n{trouble}")  # noqa: T201
+    if troubles:
+        print(f"\nthe hosts' consoles: {folder}")  # noqa: T201
     return 1 if troubles else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except SealproofError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+    end_with(main)

@@ -147,7 +147,8 @@ RESULTS = [
 @pytest.mark.parametrize(("verdicts", "result", "why"), RESULTS)
 def test_the_runner_delivers_the_part_and_says_how_its_claims_fared(tmp_path, monkeypatch, verdicts, result, why):
     made = part(tmp_path / "made", 1, "one", verdicts)
-    stand_in(monkeypatch, tmp_path, f"echo out; echo err >&2; cp -r {made} $REPORTS")
+    link = f"ln -s {made.name} $REPORTS/latest"
+    stand_in(monkeypatch, tmp_path, f"echo out; echo err >&2; cp -r {made} $REPORTS; {link}")
     messages = list(runner.SealproofRunner().run(runnable(Group("a.py", (), (1, 1), (), ()))))
     assert messages[0]["status"] == "started"
     assert (messages[-1]["status"], messages[-1]["result"]) == ("finished", result)
@@ -245,7 +246,7 @@ def fake_avocado(monkeypatch, tmp_path, deliveries):
             made = part(tmp_path / "made", number, "one", verdicts)
             with tarfile.open(logdir / runner.PART, "w:gz") as archive:
                 archive.add(made, arcname=made.name)
-            tests.append({"logdir": str(logdir), "time": 2.0})
+            tests.append({"logdir": str(logdir), "time_elapsed": 2.0})
         (folder / "results.json").write_text(json.dumps({"tests": tests, "time": 5.0}))
         return folder / "results.json"
 

@@ -30,7 +30,7 @@ from host_setup.hosts.qemu import Qemu
 from host_setup.hosts.running import FAST_SSH, RunningHost
 from host_setup.machine import HostKind
 
-BOOT = 90.0  # seconds that a cold boot may take on a slow, busy machine
+BOOT = 240.0  # seconds that a cold boot may take on a slow, busy machine, with kernels that check themselves (debug)
 RESTORE = 20.0  # seconds, likewise
 REST = 3  # heartbeats
 OPENSSH = 22  # port of the host's sshd (guest_images/host/inittab)

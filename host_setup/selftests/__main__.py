@@ -11,15 +11,14 @@ import argparse
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from common.errors import SealproofError
 from common.paths import cache_root
+from common.program import end_with
 from common.progress import Terminal, clock
 from common.store import Store
 from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
@@ -184,11 +183,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except SealproofError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+    end_with(main)
