@@ -12,13 +12,14 @@ PYTHON := $(VENV)/bin/python
 # the kernel's build, far below, is a make too.
 SHELL := /usr/bin/env
 .SHELLFLAGS := -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u MAKEOVERRIDES /usr/bin/setpriv --pdeathsig KILL -- /bin/sh -c
-unexport ARGS BOOTS RESTORES MAX_SIZE MAX_AGE
+unexport ARGS INVENTORY BOOTS RESTORES MAX_SIZE MAX_AGE
 
 # The same for the program itself, which takes the shell's place and gets the time to end its machines in order. Ctrl-C
 # reaches it once, from the terminal, as it is in make's process group; make waits for it.
 RUN := /usr/bin/setpriv --pdeathsig TERM -- $(PYTHON)
 
 ARGS :=
+INVENTORY :=
 BOOTS := 50
 RESTORES := 200
 MAX_SIZE := 20GiB
@@ -59,8 +60,8 @@ test-oldest: bootstrap ## run the unit tests with the oldest versions allowed of
 	@exec /usr/bin/setpriv --pdeathsig TERM -- .venv-oldest/bin/python -m pytest tests_unit $(ARGS)
 
 .PHONY: doctor
-doctor: ## say what this machine offers, what is missing, and which kind of host it will use; changes nothing
-	@python=$$(sh host_setup/bootstrap.sh python) && exec "$$python" -B -m host_setup.doctor $(ARGS)
+doctor: $(if $(INVENTORY),bootstrap) ## say what this machine offers, or each of INVENTORY=FILE, and what is missing; changes nothing
+	@$(if $(INVENTORY),exec $(RUN) -m host_setup.remote.doctor '$(INVENTORY)',python=$$(sh host_setup/bootstrap.sh python) && exec "$$python" -B -m host_setup.doctor $(ARGS))
 
 .PHONY: soak
 soak: bootstrap ## boot and restore again and again: BOOTS=50 RESTORES=200
@@ -81,6 +82,10 @@ fleet: bootstrap ## spread a sign-off over machines (ARGS='--workers 2', or --ma
 .PHONY: selftests
 selftests: bootstrap ## run the kernel's own selftests (ARGS='--series stock --series NAME' compares)
 	@exec $(RUN) -m host_setup.selftests $(ARGS)
+
+.PHONY: test-hosts
+test-hosts: bootstrap ## try a real machine's whole way and all that can go wrong, on a stand-in, and fleets (ARGS='-k grub')
+	@exec $(RUN) -m pytest tests_hosts tests_fleet $(ARGS)
 
 .PHONY: clean-cache
 clean-cache: bootstrap ## shrink the cache to MAX_SIZE=20GiB, and to what was used in the last MAX_AGE=30 days

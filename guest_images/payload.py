@@ -20,7 +20,7 @@ from guest_images.programs import PROGRAM, Programs
 from guest_images.rootfs import RootFs
 
 RECIPE = PROJECT / "guest_images"
-HOST_FILES = {"init": 0o755, "inittab": 0o644, "sshd_config": 0o600}
+HOST_FILES = {"init": 0o755, "furnish": 0o644, "inittab": 0o644, "services": 0o755, "sshd_config": 0o600}
 HOST_MODULES = ("host_attack.ko", "host_exits.ko", "host_oracle.ko", "host_tcg.ko")
 GUEST_MODULES = ("guest_canary.ko", "guest_emulation.ko")
 

@@ -68,8 +68,40 @@ class RootFs:
         )
 
 
-def _packages() -> list[str]:
-    lines = (RECIPE / "packages.txt").read_text(encoding="utf-8").splitlines()
+def bootstrap(packages: Path, hook: str, log: Path, terminal: Terminal, title: str) -> None:
+    """Have mmdebstrap make a root file system, from which a hook makes what is to stay.
+
+    :param packages: a file, a package a line. :param hook: a shell command; ``$1`` in it is the root file system.
+    :raises ImageError: mmdebstrap failed; its last lines and log are named.
+    """
+    log.unlink(missing_ok=True)
+    argv = [
+        *("mmdebstrap", "--variant=minbase", "--format=null"),
+        f"--include={','.join(_packages(packages))}",
+        '--aptopt=Acquire::Languages "none"',
+        *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "locale", "doc")),
+        f"--customize-hook={hook}",
+        *(SUITE, "-", *_mirrors()),
+    ]
+    with terminal.step(title, expected=EXPECTED) as step:
+
+        def on_line(line: str) -> None:
+            for mark, fraction in _MILESTONES.items():
+                if mark in line:
+                    step.update(fraction, line.removeprefix("I: ")[:50])
+
+        try:
+            run_tree(argv, log=log, stage="image", on_line=on_line)
+        except CommandError as error:
+            raise ImageError(
+                f"mmdebstrap failed\n{error.tail}",
+                hint="does 'apt-get update' work here? the log's first line repeats the command",
+                artefact=log,
+            ) from error
+
+
+def _packages(file: Path) -> list[str]:
+    lines = file.read_text(encoding="utf-8").splitlines()
     return [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
 
 
@@ -100,31 +132,9 @@ def rootfs(store: Store, terminal: Terminal) -> RootFs:
     key = digest(SUITE, *sorted(RECIPE.iterdir()))
 
     def make(folder: Path) -> None:
+        hook = f'"{RECIPE}/assemble.sh" "{RECIPE}" "{folder}" "$1"'
         log = store.root / "logs" / f"rootfs-{key}.log"
-        log.unlink(missing_ok=True)
-        argv = [
-            *("mmdebstrap", "--variant=minbase", "--format=null"),
-            f"--include={','.join(_packages())}",
-            '--aptopt=Acquire::Languages "none"',
-            *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "locale", "doc")),
-            f'--customize-hook="{RECIPE}/assemble.sh" "{RECIPE}" "{folder}" "$1"',
-            *(SUITE, "-", *_mirrors()),
-        ]
-        with terminal.step("host and guest images", expected=EXPECTED) as step:
-
-            def on_line(line: str) -> None:
-                for mark, fraction in _MILESTONES.items():
-                    if mark in line:
-                        step.update(fraction, line.removeprefix("I: ")[:50])
-
-            try:
-                run_tree(argv, log=log, stage="image", on_line=on_line)
-            except CommandError as error:
-                raise ImageError(
-                    f"mmdebstrap failed\n{error.tail}",
-                    hint="does 'apt-get update' work here? the log's first line repeats the command",
-                    artefact=log,
-                ) from error
+        bootstrap(RECIPE / "packages.txt", hook, log, terminal, "host and guest images")
 
     folder = store.get_or_make("rootfs", key, make, need=2 * GIB)
     # Made again from the same recipe it may hold newer packages, and then no saved host must go on with it.

@@ -102,7 +102,7 @@ def settings(request: pytest.FixtureRequest, guest_mode: Mode) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def provisioned(request: pytest.FixtureRequest, settings: Settings, hosts_folder: Path) -> Provisioned:
+def provisioned(request: pytest.FixtureRequest, settings: Settings, hosts_folder: Path) -> Iterator[Provisioned]:
     """Kernel, images and hosts; what is missing is made now, with progress on the terminal.
 
     Without them no claim can be tried: the run ends with that one error, and the claims are MISS.
@@ -110,9 +110,12 @@ def provisioned(request: pytest.FixtureRequest, settings: Settings, hosts_folder
     capture = request.config.pluginmanager.getplugin("capturemanager")
     try:
         with capture.global_and_fixture_disabled():
-            return provision(settings, Store(cache_root()), Terminal(), hosts_folder, note=warnings.warn)
+            made = provision(settings, Store(cache_root()), Terminal(), hosts_folder, note=warnings.warn)
     except SealproofError as error:
         pytest.exit(f"the set-up failed: {error}", returncode=NOT_PROVEN)
+    yield made
+    with capture.global_and_fixture_disabled():
+        made.hosts.close()
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,11 @@ from pathlib import Path
 from common.errors import UserInputError
 from common.progress import Terminal
 from common.store import Store
-from guest_images.keys import keys
-from guest_images.payload import payload
-from guest_images.programs import MODULES, programs
-from guest_images.rootfs import rootfs
+from common.waiting import Deadline
+from guest_images.keys import Keys, keys
+from guest_images.payload import Payload, payload
+from guest_images.programs import MODULES, Programs, programs
+from guest_images.rootfs import RootFs, rootfs
 from host_setup import inventory
 from host_setup.hosts.base import Hosts
 from host_setup.hosts.emulated import EMULATION, Accelerator, EmulatedSpec, nesting
@@ -22,9 +23,12 @@ from host_setup.hosts.guest import guests_for
 from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.kernel import series, source
 from host_setup.kernel.build import Kernel, Request, build, module
-from host_setup.kernel.layers import Layer
+from host_setup.kernel.layers import Layer, Own
 from host_setup.kernel.series import Mode
 from host_setup.machine import DRIVEN, HostKind, Machine, choose_host_kind, survey, why_not_nested
+from host_setup.remote.control import Control
+from host_setup.remote.host import RemoteHosts, RemoteSpec
+from host_setup.remote.leased import REACH, Leased, State, brought_back
 
 KINDS = ("auto", *DRIVEN)
 HOST_MEMORY = 832  # MiB, beside the guests' own
@@ -96,10 +100,13 @@ def _named(asked: str, path: Path | None) -> str:
 def provision(
     settings: Settings, store: Store, terminal: Terminal, folder: Path, *, note: Callable[[str], None]
 ) -> Provisioned:
-    """Make or find all that a host needs.
+    """Make or find all that a host needs; what is leased for it is given back by the hosts' ``close``.
 
     :param folder: where the hosts' logs go. :param note: told about each restore that failed.
     """
+    machine = real_machine(settings)
+    if machine is not None:
+        return Provisioned(*leased_hosts(settings, *machine, store, terminal, folder, note=note))
     kernel, hosts = made_here(settings, store, terminal, folder, note=note)
     return Provisioned(kernel, hosts)
 
@@ -114,23 +121,126 @@ def made_here(
     return kernel, hosts
 
 
+def real_machine(settings: Settings) -> tuple[str, inventory.Remote] | None:
+    """The real machine that is meant, with its name; None if a host is to be made here.
+
+    :raises UserInputError: it is not in the inventory, or not expendable.
+    """
+    if settings.host in KINDS:
+        return None
+    file = settings.inventory or inventory.default_path()
+    if settings.host.startswith("ssh://"):
+        return inventory.real_machine(file, settings.host)
+    found = inventory.load(file).find(settings.host) if settings.inventory or file.exists() else None
+    if found is None or not isinstance(found[1], inventory.Remote):
+        return None
+    return inventory.real_machine(file, settings.host)
+
+
+def leased_hosts(
+    settings: Settings,
+    name: str,
+    machine: inventory.Remote,
+    store: Store,
+    terminal: Terminal,
+    folder: Path,
+    *,
+    note: Callable[[str], None],
+    on_state: Callable[[State], None] = lambda _: None,
+) -> tuple[Kernel, RemoteHosts]:
+    """A kernel, and a real machine that runs it; as ``provision``.
+
+    :param on_state: told each state that the machine reaches.
+    """
+    guests = guests_for(series=series.load(settings.series).mode, mode=settings.mode)
+    if sum(guest.memory for guest in guests) > machine.limits.memory:
+        raise UserInputError(
+            f"the guests take {sum(guest.memory for guest in guests)} MiB, {name} gives {machine.limits.memory} MiB",
+            stage="inventory",
+            hint=f"raise memory in [machine.{name}.limits]",
+        )
+    # All that can be made without the machine is made before anybody has to wait for it.
+    facts, own = _own(name, machine)
+    settings = _for_machines(settings)
+    if facts["extension"] == "vmx":
+        settings = replace(settings, layers=_with(settings.layers, Layer.INTEL))
+    kernel, root, disk, own_keys = _made(settings, store, terminal, own)
+    compiled = programs(store, terminal)
+    leased = Leased(name, machine, folder, terminal, note=note, on_state=on_state)
+    with brought_back(leased):
+        leased.provision(kernel, compiled)
+        leased.boot()
+        hosts = RemoteHosts(leased, RemoteSpec(root, disk, own_keys, guests), terminal, note=note)
+        hosts.furnish()
+    return kernel, hosts
+
+
+def _own(name: str, machine: inventory.Remote) -> tuple[dict[str, str], Own | None]:
+    """What a machine is, and what its own kernel is, if the one under test is to be made from that. Only looks.
+
+    :raises UserInputError: its kernel's configuration is not there.
+    """
+    control = Control(name, machine)
+    try:
+        control.connect(Deadline(REACH))
+        facts = control.facts()
+        if machine.config is inventory.Config.LEAN:
+            return facts, None
+        if not facts["config"]:
+            raise UserInputError(
+                f"{name} does not have its kernel's configuration in /boot",
+                stage="inventory",
+                hint=f'if its devices are those of a QEMU: config = "lean" in [machine.{name}]',
+            )
+        config = control.run(["cat", facts["config"]], seconds=REACH).require().text + "\n"
+        modules = control.run(["cat", "/proc/modules"], seconds=REACH).require().text
+    finally:
+        control.close()
+    # As lsmod prints them, whose first word a line is all that is read; sorted: the order in which they came is chance.
+    names = sorted(line.split()[0] for line in modules.splitlines())
+    return facts, Own(config, "\n".join(["Module Size Used by", *(f"{one} 0 0" for one in names)]) + "\n")
+
+
+def kernel_for_machines(settings: Settings, store: Store, terminal: Terminal) -> tuple[Kernel, Programs]:
+    """The kernel that real machines boot, and what loads it there; as ``leased_hosts`` takes them."""
+    return build(_request(_for_machines(settings), store), store, terminal), programs(store, terminal)
+
+
+def _for_machines(settings: Settings) -> Settings:
+    return replace(settings, layers=_with(settings.layers, Layer.REMOTE))
+
+
 def prepare(settings: Settings, store: Store, terminal: Terminal) -> tuple[Kernel, EmulatedSpec]:
     """Make or find a kernel, and all that a host of QEMU's needs to boot it."""
     machine = survey()
     runner = accelerator(settings.host, settings.inventory, machine)
-    layers = settings.layers
-    if runner.kind is HostKind.NESTED and machine.processor.extension == "vmx" and Layer.INTEL not in layers:
-        layers = (Layer.INTEL, *layers)
+    if runner.kind is HostKind.NESTED and machine.processor.extension == "vmx":
+        settings = replace(settings, layers=_with(settings.layers, Layer.INTEL))
+    kernel, root, disk, own_keys = _made(settings, store, terminal)
+    guests = guests_for(series=kernel.mode, mode=settings.mode)
+    memory = HOST_MEMORY + sum(guest.memory for guest in guests)
+    memory += -memory % NODES
+    spec = EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, guests, memory, accelerator=runner)
+    return kernel, replace(spec, tsc_khz=programs(store, terminal).tsc_khz()) if runner is EMULATION else spec
+
+
+def _with(layers: tuple[Layer, ...], *more: Layer) -> tuple[Layer, ...]:
+    return tuple(layer for layer in Layer if layer in (*layers, *more))
+
+
+def _request(settings: Settings, store: Store, own: Own | None = None) -> Request:
     wanted = series.load(settings.series)
-    request = Request(source.resolve(settings.kernel_source, store), wanted, layers)
+    return Request(source.resolve(settings.kernel_source, store), wanted, settings.layers, own)
+
+
+def _made(
+    settings: Settings, store: Store, terminal: Terminal, own: Own | None = None
+) -> tuple[Kernel, RootFs, Payload, Keys]:
+    """Make or find a kernel, and what every host that boots it has."""
+    request = _request(settings, store, own)
     compiled = programs(store, terminal)  # what fails within seconds is not to wait for the kernel
     kernel = build(request, store, terminal)
     root = rootfs(store, terminal)
     modules = module(kernel, MODULES, store, terminal)
     own_keys = keys(store)
-    disk = payload(store, root, compiled, modules, kernel.image, own_keys)
-    guests = guests_for(series=wanted.mode, mode=settings.mode)
-    memory = HOST_MEMORY + sum(guest.memory for guest in guests)
-    memory += -memory % NODES
-    spec = EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, guests, memory, accelerator=runner)
-    return kernel, replace(spec, tsc_khz=compiled.tsc_khz()) if runner is EMULATION else spec
+    return kernel, root, payload(store, root, compiled, modules, kernel.image, own_keys), own_keys

@@ -43,6 +43,16 @@ def test_a_line_that_is_no_option_is_refused(tmp_path):
         layers.wishes([fragment(tmp_path, "one.config", "CONFIG-A=y\n")])
 
 
+def test_text_that_is_to_be_empty_may_as_well_not_be_there(tmp_path):
+    fragment = tmp_path / "one.config"
+    fragment.write_text('CONFIG_KEYS=""\n')
+    assert layers.lost(layers.wishes([fragment]), "CONFIG_A=y\n") == []
+    assert layers.lost(layers.wishes([fragment]), 'CONFIG_KEYS=""\n') == []
+    assert layers.lost(layers.wishes([fragment]), 'CONFIG_KEYS="a.pem"\n') == [
+        'CONFIG_KEYS: wanted "", got "a.pem" (one.config)'
+    ]
+
+
 def test_layers_on_demand_follow_the_base_and_the_series_comes_last(tmp_path):
     own = fragment(tmp_path, "series.config", "CONFIG_A=y\n")
     stock = series.load("stock")
@@ -53,6 +63,6 @@ def test_layers_on_demand_follow_the_base_and_the_series_comes_last(tmp_path):
 
 
 def test_every_fragment_of_the_project_can_be_read_and_is_used():
-    known = {*layers.BASE, *(layer.value for layer in Layer)}
+    known = {*layers.BASE, *layers.ON_OWN, *(layer.value for layer in Layer)}
     assert {file.stem for file in layers.FOLDER.glob("*.config")} == known
     assert layers.wishes(sorted(layers.FOLDER.glob("*.config")))

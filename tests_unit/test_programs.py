@@ -885,6 +885,33 @@ def test_the_beat_goes_on_without_a_reader_and_forwards_the_guest(programs: Path
         beat.wait()
 
 
+def test_the_beat_forgets_a_guest_whose_file_is_gone_and_hears_the_next_one(programs: Path, tmp_path: Path) -> None:
+    fifo, guest = tmp_path / "fifo", tmp_path / "guest"
+    os.mkfifo(fifo)
+    guest.write_text("7 11\n")
+    beat = subprocess.Popen([programs / "beat", fifo, "5", f"one={guest}"])
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+
+    def wait_for(words: bytes) -> None:
+        seen = b""
+        deadline = Deadline(10)
+        while words not in seen and not deadline.passed():
+            if select.select([reader], [], [], 1)[0]:
+                seen += os.read(reader, 4096)
+        assert words in seen
+
+    try:
+        wait_for(b" one=7\n")
+        guest.unlink()
+        wait_for(b" one=-1\n")
+        guest.write_text("0 1\n")
+        wait_for(b" one=0\n")
+    finally:
+        os.close(reader)
+        beat.kill()
+        beat.wait()
+
+
 # --- page_info
 
 

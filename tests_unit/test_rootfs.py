@@ -61,11 +61,13 @@ def test_apt_that_knows_nothing_names_no_mirror(program: Script, script: str) ->
 def test_packages_are_the_first_words_without_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "packages.txt").write_text("# SPDX\n\nprocps\nkmod   for modules\n   \n")
     monkeypatch.setattr(module, "RECIPE", tmp_path)
-    assert module._packages() == ["procps", "kmod"]
+    assert module._packages(tmp_path / "packages.txt") == ["procps", "kmod"]
 
 
 def test_own_recipe_names_what_the_host_cannot_do_without() -> None:
-    assert {"qemu-system-x86", "openssh-server", "busybox-static", "dropbear-bin"} <= set(module._packages())
+    assert {"qemu-system-x86", "openssh-server", "busybox-static", "dropbear-bin"} <= set(
+        module._packages(module.RECIPE / "packages.txt")
+    )
 
 
 def test_version_is_that_of_the_package_of_exactly_this_name(tmp_path: Path) -> None:

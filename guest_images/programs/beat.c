@@ -7,11 +7,12 @@
  *                                          writes "host=<n> NAME=<n> ..", the latter the last that GUEST_PATH told
  *
  * PATH: a serial port, a virtio-serial port, a FIFO or a file; GUEST_PATH: a FIFO or a file that another beat's lines
- * come to ("NAME=-1": none so far). Neither a full port nor a reader that is gone ever blocks or ends it: beats that
- * cannot be written are left out, and n shows the gap.
+ * come to ("NAME=-1": none so far, or the file is gone). Neither a full port nor a reader that is gone ever blocks or
+ * ends it: beats that cannot be written are left out, and n shows the gap.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 
 #include "check.h"
@@ -84,7 +85,15 @@ static void write_beat(struct port *p, const char *line)
 	}
 }
 
-/* Reads all that has come; *last becomes the number that the last whole line begins with. */
+/* Whether a file is gone, though we have it open still: its machine is, and another one may get a new file. */
+static bool is_gone(int fd)
+{
+	struct stat found;
+
+	return !fstat(fd, &found) && S_ISREG(found.st_mode) && !found.st_nlink;
+}
+
+/* Reads all that has come; *last becomes the number that the last whole line begins with, -1 once its file is gone. */
 static void read_beats(struct port *p, long long *last)
 {
 	while (is_open(p)) {
@@ -93,6 +102,10 @@ static void read_beats(struct port *p, long long *last)
 		if (n <= 0) {
 			if (n < 0 && errno != EAGAIN && errno != EINTR)
 				shut(p);
+			if (!n && is_gone(p->fd)) {
+				shut(p);
+				*last = -1;
+			}
 			return;
 		}
 		p->len += (size_t)n;

@@ -2,7 +2,10 @@
 /*
  * kexec_into - loads a kernel from files and, a moment later, starts it in the place of the running one
  *
- * usage: kexec_into KERNEL INITRD COMMAND_LINE [crash]      prints {"loaded":true}
+ * usage: kexec_into KERNEL INITRD COMMAND_LINE [crash]   prints {"loaded":true}
+ *        kexec_into --load KERNEL INITRD COMMAND_LINE    the same, but whoever takes the system down in order starts it;
+ *                                                        INITRD "-": it has none
+ *        kexec_into --unload                             prints {"loaded":false}
  *
  * crash: the kernel is not started, but takes over when the running one crashes.
  */
@@ -15,26 +18,48 @@
 
 #include "check.h"
 
-int main(int argc, char **argv)
+static int opened(const char *path)
 {
-	const struct timespec moment = { .tv_nsec = 300000000 };	/* the answer gets out */
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-	bool crash = argc == 5 && !strcmp(argv[4], "crash");
+	if (fd < 0)
+		cannot(path);
+	return fd;
+}
 
-	if (argc != 4 && !crash) {
-		fprintf(stderr, "usage: kexec_into KERNEL INITRD COMMAND_LINE [crash]\n");
-		return 2;
-	}
-	int kernel = open(argv[1], O_RDONLY | O_CLOEXEC), initrd = open(argv[2], O_RDONLY | O_CLOEXEC);
+static void load(char **args, unsigned long flags)
+{
+	bool bare = !strcmp(args[1], "-");
+	int kernel = opened(args[0]), initrd = bare ? -1 : opened(args[1]);
 
-	if (kernel < 0 || initrd < 0)
-		cannot("open kernel or initrd");
-	unsigned long flags = crash ? KEXEC_FILE_ON_CRASH : 0;
-
-	if (syscall(SYS_kexec_file_load, kernel, initrd, strlen(argv[3]) + 1, argv[3], flags))
+	if (bare)
+		flags |= KEXEC_FILE_NO_INITRAMFS;
+	if (syscall(SYS_kexec_file_load, kernel, initrd, strlen(args[2]) + 1, args[2], flags))
 		cannot("load the kernel");
 	puts("{\"loaded\":true}");
 	fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+	const struct timespec moment = { .tv_nsec = 300000000 };	/* the answer gets out */
+	bool crash = argc == 5 && !strcmp(argv[4], "crash");
+
+	if (argc == 2 && !strcmp(argv[1], "--unload")) {
+		if (syscall(SYS_kexec_file_load, -1, -1, 0L, NULL, KEXEC_FILE_UNLOAD))
+			cannot("unload the kernel");
+		puts("{\"loaded\":false}");
+		return 0;
+	}
+	if (argc == 5 && !strcmp(argv[1], "--load")) {
+		load(argv + 2, 0);
+		return 0;
+	}
+	if (argc != 4 && !crash) {
+		fprintf(stderr, "usage: kexec_into [--load] KERNEL INITRD COMMAND_LINE [crash] | --unload\n");
+		return 2;
+	}
+	load(argv + 1, crash ? KEXEC_FILE_ON_CRASH : 0);
 	if (crash)
 		return 0;
 	pid_t child = fork();

@@ -311,6 +311,17 @@ class Conversation:
         with self._translated(seconds):
             return self._line(Deadline(seconds))
 
+    def follow(self) -> Iterator[str]:
+        """The lines that the program says of its own accord, as they come, until it or the session ends."""
+        self._channel.settimeout(None)
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            while data := self._channel.recv(CHUNK):
+                self._buffer += data
+                *lines, rest = bytes(self._buffer).split(b"\n")
+                self._buffer = bytearray(rest)
+                for line in lines:
+                    yield line.decode(errors="replace")
+
     @contextlib.contextmanager
     def _translated(self, seconds: float) -> Iterator[None]:
         try:

@@ -34,6 +34,7 @@ class HostPool:
             self._end(host)
             self._shared = host = None
         if host is None:
+            self._make_room()
             host = self._shared = self.hosts.start()
         return host
 
@@ -48,14 +49,14 @@ class HostPool:
             self._end(self._others.pop(words))
             host = None
         if host is None:
+            self._make_room()
             host = self._others[words] = self.hosts.cold(words, alone=True)
         return host
 
     @contextmanager
     def fresh(self) -> Iterator[Host]:
         """A pristine host for one probe that may harm it. Where there is one machine, the shared host ends for it."""
-        if self.hosts.one_at_a_time:
-            self._end_shared()
+        self._make_room()
         host = self.hosts.start()
         try:
             yield host
@@ -68,6 +69,7 @@ class HostPool:
 
         :param crashes: the probe has its kernel crash: what that says then is no complaint.
         """
+        self._make_room()
         host = self.hosts.cold(words)
         try:
             yield host
@@ -89,6 +91,10 @@ class HostPool:
             self._end_shared()
         finally:
             self.hosts.close()
+
+    def _make_room(self) -> None:
+        if self.hosts.one_at_a_time:
+            self._end_shared()
 
     def _end_shared(self) -> None:
         while self._others:

@@ -27,6 +27,7 @@ class Qemu:
     :param argv: everything but the console, QMP and heartbeat devices, which are added here.
     :param folder: where ``console.log``, ``qemu.log`` and ``qmp.jsonl`` go.
     :param on_beat: called, from a thread, with each heartbeat line that the machine sends.
+    :param fatal: whether a line of the console says that the machine is lost; None: what says that its kernel is.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class Qemu:
         vitals: Vitals,
         folder: Path,
         on_beat: Callable[[str], None],
+        fatal: Callable[[str], bool] | None = None,
     ) -> None:
+        self._fatal = fatal or kernel_log.fatal
         folder.mkdir(parents=True, exist_ok=True)
         self.vitals = vitals
         self.console_log = folder / "console.log"
@@ -117,7 +120,7 @@ class Qemu:
                 log.write(raw)
                 line = raw.decode(errors="replace")
                 self._tail = [*self._tail[-2 * TRACE_LINES :], line]
-                if dying is None and kernel_log.fatal(line):
+                if dying is None and self._fatal(line):
                     last = line
                     # The trace that follows is the evidence: give it time, unless QEMU exits before.
                     dying = threading.Timer(AFTER_OOPS, self._died, args=(line,))

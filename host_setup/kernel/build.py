@@ -33,6 +33,7 @@ from common.progress import Terminal
 from common.store import GIB, Store, digest
 from host_setup.kernel import compiler_output, layers
 from host_setup.kernel.commands import output
+from host_setup.kernel.layers import Own
 from host_setup.kernel.patches import PATCH, source_tree
 from host_setup.kernel.series import Mode, Series
 from host_setup.kernel.source import Source
@@ -69,11 +70,13 @@ class Request:
     """Which kernel is wanted.
 
     :ivar layers: configuration layers beyond the base.
+    :ivar own: the real machine that it is for; None: one of QEMU's.
     """
 
     source: Source
     series: Series
     layers: tuple[layers.Layer, ...] = ()
+    own: Own | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +121,14 @@ def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
     series = request.series
     series.check_base(request.source.release)
     _require_plain_path(store.root)
-    fragments = layers.fragments(request.layers, series)
+    fragments = layers.fragments(request.layers, series, request.own)
     compiler = output(["gcc", "--version"], stage=STAGE).decode().splitlines()[0]
     patches: list[str | bytes] = [part for file in series.patches for part in (file.name, file.read_bytes())]
     if patches:
         patches = [*PATCH, *patches]
     options = [f"{wish.option}={wish.value}" for wish in layers.wishes(fragments)]
+    if request.own is not None:
+        options += [request.own.config, request.own.modules]
     key = digest(RECIPE, " ".join(_FLAGS), compiler, request.source.identity, str(len(patches)), *patches, *options)
     entry = store.get("kernel", key)
     if entry is None:
@@ -131,7 +136,7 @@ def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
             tree = source_tree(request.source, series.patches, store, terminal, logs)
 
             def make(folder: Path) -> None:
-                _build(tree, folder, fragments, compiler, store, terminal, logs)
+                _build(tree, folder, fragments, request.own, compiler, store, terminal, logs)
 
             entry = store.get_or_make("kernel", key, make, need=_KERNEL_NEEDS)
     return _kernel(entry, request)
@@ -176,7 +181,14 @@ def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal) -> P
 
 
 def _build(
-    tree: Path, folder: Path, fragments: Sequence[Path], compiler: str, store: Store, terminal: Terminal, logs: Path
+    tree: Path,
+    folder: Path,
+    fragments: Sequence[Path],
+    own: Own | None,
+    compiler: str,
+    store: Store,
+    terminal: Terminal,
+    logs: Path,
 ) -> None:
     """Fill the entry of a kernel."""
     source, out, log = folder / "source", folder / "source/build", logs / "build.log"
@@ -188,7 +200,7 @@ def _build(
     make = [*_make(source), "O=build", f"KCFLAGS={' '.join((*_FLAGS, kept_name))}", f"KAFLAGS={kept_name}"]
     environment = _environment(store)
     begun = time.monotonic()
-    layers.configure(make, source, out, fragments, log)
+    layers.configure(make, source, out, fragments, log, own)
     lines, seconds = _last_build(store)
     with terminal.step("build the kernel", expected=seconds) as step:
         progress = compiler_output.Progress(step, lines)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,7 +21,10 @@ from host_setup.kernel.series import Series
 STAGE = "kernel configuration"
 FOLDER = Path(__file__).with_name("config")
 BASE = ("machine", "virtio", "kvm", "probes", "lean", "dwarf")
+ON_OWN = ("virtio", "kvm", "probes", "own", "dwarf")
+"""The base for a real machine, over its own configuration."""
 
+_EMPTY = '""'  # as a text may also be that nothing asks for
 _SET = re.compile(r"(CONFIG_\w+)=(.+)")
 _UNSET = re.compile(r"# (CONFIG_\w+) is not set")
 
@@ -33,6 +37,7 @@ class Layer(StrEnum):
     NUMA = "numa"
     VIRTME = "virtme"
     SELFTESTS = "selftests"
+    REMOTE = "remote"
 
 
 def parse_names(text: str) -> tuple[Layer, ...]:
@@ -57,11 +62,23 @@ class Wish:
     fragment: Path
 
 
-def fragments(optional: Sequence[Layer], series: Series) -> tuple[Path, ...]:
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What a real machine's own kernel is.
+
+    :ivar config: its configuration. :ivar modules: those that it has loaded, as lsmod prints them: they are built in,
+        so that the kernel needs neither modules nor an initramfs of its own; all others are left out.
+    """
+
+    config: str
+    modules: str
+
+
+def fragments(optional: Sequence[Layer], series: Series, own: Own | None = None) -> tuple[Path, ...]:
     """The files to lay over each other: the base, the layers asked for, and the series' own last."""
-    names = [*BASE, *(layer.value for layer in Layer if layer in optional)]
-    own = () if series.config is None else (series.config,)
-    return (*(FOLDER / f"{name}.config" for name in names), *own)
+    names = [*(BASE if own is None else ON_OWN), *(layer.value for layer in Layer if layer in optional)]
+    last = () if series.config is None else (series.config,)
+    return (*(FOLDER / f"{name}.config" for name in names), *last)
 
 
 def parse(text: str) -> dict[str, str]:
@@ -103,21 +120,31 @@ def lost(wanted: Sequence[Wish], config: str) -> list[str]:
     return [
         f"{wish.option}: wanted {wish.value}, got {got.get(wish.option, 'n')} ({wish.fragment.name})"
         for wish in wanted
-        if got.get(wish.option, "n") != wish.value
+        if got.get(wish.option, _EMPTY if wish.value == _EMPTY else "n") != wish.value
     ]
 
 
-def configure(make: Sequence[str], source: Path, out: Path, files: Sequence[Path], log: Path) -> None:
+def configure(
+    make: Sequence[str], source: Path, out: Path, files: Sequence[Path], log: Path, own: Own | None = None
+) -> None:
     """Write ``out/.config``.
 
     :param make: the make command, with everything but its targets. :param source: the kernel tree.
+    :param own: what to begin with, in place of ``make tinyconfig``.
     :raises KernelError: an option did not survive.
     """
     wanted = wishes(files)
     config = out / ".config"
     merge = [str(source / "scripts/kconfig/merge_config.sh"), "-m", "-O", str(out), str(config), *map(str, files)]
     # The script leaves a temporary file in the folder it is run in.
-    run_tree([*make, "tinyconfig"], log=log, stage=STAGE)
+    if own is None:
+        run_tree([*make, "tinyconfig"], log=log, stage=STAGE)
+    else:
+        config.write_text(own.config, encoding="utf-8")
+        (out / "lsmod").write_text(own.modules, encoding="utf-8")
+        # It asks about what is new since that configuration; an empty answer is the default.
+        command = shlex.join([*make, f"LSMOD={out / 'lsmod'}", "localyesconfig"])
+        run_tree(["sh", "-c", f"yes '' | {command}"], log=log, stage=STAGE)
     run_tree(merge, cwd=out, log=log, stage=STAGE)
     run_tree([*make, "olddefconfig"], log=log, stage=STAGE)
     missing = lost(wanted, config.read_text(encoding="utf-8"))

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The way to a real machine: SSH, made again when it broke, as each reboot breaks it. It changes nothing by itself."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import paramiko
+
+from common.errors import AccessError, ChannelError, DeadlineError, MachineError, UserInputError
+from common.waiting import Deadline, poll_until
+from host_setup.channels.ssh import Completed, Login, Ssh
+from host_setup.channels.vitals import Vitals
+from host_setup.inventory import Remote
+
+KEEPER = Path(__file__).with_name("keeper.sh")
+PLACE = "/var/lib/sealproof"  # of the keeper's, on the machine
+ONE_TRY = 15.0  # seconds for one connection
+BETWEEN = 0.5  # seconds between two
+RUN = 'SEALPROOF_TEXT=$(cat) && eval "$SEALPROOF_TEXT"'
+# What came before a connection broke is not the file.
+PUT = """
+umask 077
+cat > "$1.new" && [ "$(stat -c %s "$1.new")" = "$3" ] && chmod "$2" "$1.new" && mv "$1.new" "$1" || {
+    rm -f "$1.new"
+    exit 1
+}
+"""
+_NOTE = struct.Struct("<III")  # sizes of name and description, type: an ELF note
+_GNU_BUILD_ID = 3
+
+
+class Control:
+    """Sessions with one machine, one at a time.
+
+    :param name: in the inventory.
+    """
+
+    def __init__(self, name: str, machine: Remote) -> None:
+        if not machine.key_file.is_file():
+            raise UserInputError(
+                f"{name}: there is no key {machine.key_file}", stage="inventory", hint=f"see key in [machine.{name}]"
+            )
+        self.name = name
+        self.machine = machine
+        self._mutex = threading.Lock()
+        self._ssh: Ssh | None = None
+        self._login = Login(machine.user, machine.key_file, machine.host_key)
+        self._as_root = () if machine.user == "root" else ("sudo", "-n")
+
+    def connect(self, deadline: Deadline, *, refusals_pass: bool = False) -> None:
+        """Have a session that answers, new or not. What does not answer is tried again.
+
+        :param refusals_pass: what refuses us is tried again, too: a machine that boots or goes down lets only root in.
+        :raises DeadlineError: the machine does not answer in time. :raises AccessError: it refuses us.
+        """
+        last: list[str] = []
+
+        def attempt() -> bool:
+            try:
+                self.run(["true"], seconds=min(ONE_TRY, deadline.left() or 1))
+            except (ChannelError, DeadlineError) as error:
+                last[:] = [error.message]
+                return False
+            except AccessError as error:
+                if not refusals_pass:
+                    raise
+                last[:] = [error.message]
+                return False
+            return True
+
+        try:
+            poll_until(attempt, deadline, f"SSH of {self.name}", interval=BETWEEN)
+        except DeadlineError as error:
+            raise DeadlineError(
+                f"{self.name} did not answer for {deadline.seconds:g} s: {''.join(last)}",
+                hint=f"does it run? see address in [machine.{self.name}] of the inventory, and its console",
+            ) from error
+
+    def run(self, argv: Sequence[str], *, seconds: float, stdin: bytes = b"") -> Completed:
+        """Run a command as root, in a new session if the last one broke.
+
+        :raises ChannelError: the machine does not answer. :raises DeadlineError: the command did not end in time.
+        """
+        ssh = self._session()
+        try:
+            return ssh.run([*self._as_root, *argv], seconds=seconds, stdin=stdin)
+        except (MachineError, DeadlineError):
+            self._drop(ssh)
+            raise
+
+    def keeper(self, verb: str, *words: str, seconds: float = 30) -> Completed:
+        """Run our keeper on the machine, from its own text: it may not be there yet, or no longer."""
+        return self.run(["sh", "-c", RUN, "keeper", verb, *words], seconds=seconds, stdin=KEEPER.read_bytes())
+
+    def facts(self) -> dict[str, str]:
+        """What the machine is, as the keeper tells."""
+        lines = self.keeper("facts").require().text.splitlines()
+        return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+    def put(self, path: str, content: bytes, *, seconds: float, mode: int = 0o600) -> None:
+        """Write a file of the machine, whole or not at all.
+
+        :raises ChannelError: it cannot be written.
+        """
+        self.run(
+            ["sh", "-c", PUT, "sh", path, f"{mode:o}", str(len(content))], seconds=seconds, stdin=content
+        ).require()
+
+    def boot_id(self) -> str:
+        """Changes with each boot (Documentation/admin-guide/sysctl/kernel.rst, random)."""
+        return self.run(["cat", "/proc/sys/kernel/random/boot_id"], seconds=ONE_TRY).require().text
+
+    def way(self, port: int) -> Callable[[float], paramiko.Channel]:
+        """Makes streams to a port of the machine's loopback."""
+        return lambda seconds: self._session().jump("127.0.0.1", port, seconds=seconds)
+
+    def close(self) -> None:
+        """End the session."""
+        with self._mutex:
+            ssh, self._ssh = self._ssh, None
+        if ssh is not None:
+            ssh.close()
+
+    def _session(self) -> Ssh:
+        with self._mutex:
+            if self._ssh is None:
+                deadline = Deadline(ONE_TRY)
+                try:
+                    sock = socket.create_connection(self.machine.endpoint, timeout=ONE_TRY)
+                except OSError as error:
+                    raise ChannelError(f"{self.name} does not answer: {error}") from error
+                try:
+                    self._ssh = Ssh(sock, self._login, Vitals(self.name), deadline)
+                except AccessError as error:
+                    raise AccessError(
+                        error.message, hint=f"see host_key, key and address in [machine.{self.name}] of the inventory"
+                    ) from error
+            return self._ssh
+
+    def _drop(self, ssh: Ssh) -> None:
+        """A session that failed is not used again: it may be the end of a connection whose machine has rebooted."""
+        with self._mutex:
+            if self._ssh is ssh:
+                self._ssh = None
+        ssh.close()
+
+
+def build_id(notes: bytes) -> str:
+    """The GNU build ID among a kernel's notes (/sys/kernel/notes), in hexadecimal; empty if there is none."""
+    at = 0
+    while at + _NOTE.size <= len(notes):
+        name_size, size, kind = _NOTE.unpack_from(notes, at)
+        name = notes[at + _NOTE.size : at + _NOTE.size + name_size]
+        begin = at + _NOTE.size + (name_size + 3 & ~3)
+        if kind == _GNU_BUILD_ID and name == b"GNU\0":
+            return notes[begin : begin + size].hex()
+        at = begin + (size + 3 & ~3)
+    return ""

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``make doctor INVENTORY=FILE``: tries each machine of an inventory, and changes nothing on any.
+
+Exit 0: each can be used. 1: at least one cannot, and the reason is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from common.errors import SealproofError
+from common.program import end_with
+from common.waiting import Deadline
+from host_setup import inventory
+from host_setup.doctor import Finding, State
+from host_setup.hosts.guest import PLAIN, PROTECTED
+from host_setup.inventory import Boot, Config, IpmiConsole, Local, NoConsole, Remote
+from host_setup.machine import survey, why_not_nested
+from host_setup.remote.control import Control
+
+REACH = 20.0  # seconds
+KIB = 1024
+ROOM = 64 * KIB  # KiB of disk: kernel, script, lease
+IMAGES = 512 * KIB  # KiB of memory, beside the guests'
+BUILT_IN_KEXEC = 254
+"""The first systemd that starts a loaded kernel without kexec-tools."""
+
+_Add = Callable[[State, str, str], None]
+
+
+def examine(name: str, machine: Local | Remote) -> list[Finding]:
+    """What there is to say of one machine."""
+    if isinstance(machine, Local):
+        against = why_not_nested(survey()) if machine.kind == "nested" else ""
+        found = f"{machine.kind}, on this machine{': ' if against else ''}{against}"
+        advice = "'make doctor' without INVENTORY says what to do about it" if against else ""
+        return [Finding(State.STOP if against else State.OK, name, found, advice)]
+    try:
+        control = Control(name, machine)
+    except SealproofError as error:
+        return [Finding(State.STOP, name, error.message, error.hint)]
+    try:
+        control.connect(Deadline(REACH))
+        facts = control.facts()
+    except SealproofError as error:
+        return [Finding(State.STOP, name, error.message.splitlines()[0], error.hint)]
+    finally:
+        control.close()
+    return judge(name, machine, facts)
+
+
+def judge(name: str, machine: Remote, facts: Mapping[str, str]) -> list[Finding]:
+    """What a machine's own word means for a run."""
+    found = [_identity(name, machine, facts)]
+
+    def add(state: State, what: str, advice: str) -> None:
+        found.append(Finding(state, name, what, advice))
+
+    if not machine.expendable:
+        add(State.STOP, "not expendable", f"if a run may reboot it: expendable = true in [machine.{name}]")
+    if facts.get("root") != "yes":
+        add(State.STOP, f"{machine.user} is not root and may not sudo", "log in as root, or let that user sudo")
+    if not facts.get("systemd"):
+        add(State.STOP, "no systemd", "a run relies on it to come back: use another machine")
+    if facts.get("machine") != "x86_64":
+        add(State.STOP, f"architecture {facts.get('machine')}", "use an x86-64 machine")
+    if not facts.get("extension"):
+        add(State.STOP, "the processor shows neither svm nor vmx", "switch virtualisation on in its firmware")
+    if facts.get("holder"):
+        add(State.NOTE, f"leased by {facts['holder']}, last heard of {facts.get('silent')} s ago", "wait for that run")
+    _boot(machine, facts, add)
+    _room(machine, facts, add)
+    if isinstance(machine.console, NoConsole):
+        add(State.NOTE, "no console", "with one, a kernel that does not come up says why")
+    elif isinstance(machine.console, IpmiConsole) and shutil.which("ipmitool") is None:
+        add(State.STOP, "ipmitool is not installed here", "apt-get install ipmitool")
+    if machine.power is None:
+        add(State.NOTE, "no power command", "with one, a machine that hangs comes back without you")
+    return found
+
+
+def _identity(name: str, machine: Remote, facts: Mapping[str, str]) -> Finding:
+    memory = int(facts.get("memory") or 0) // KIB
+    virtual = facts.get("virtual", "")
+    where = "" if virtual == "none" else f", a virtual machine ({virtual or 'of unknown kind'})"
+    what = f"Linux {facts.get('release')}, {facts.get('processor')}, {facts.get('cpus')} CPUs, {memory} MiB{where}"
+    return Finding(State.OK, name, f"{machine.address}: {what}")
+
+
+def _boot(machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
+    systemd = int(facts.get("systemd") or 0)
+    if machine.boot is Boot.KEXEC:
+        if facts.get("kexec") != "yes":
+            add(State.STOP, "its kernel knows no kexec", 'boot = "grub" or "systemd-boot"')
+        elif facts.get("lockdown") not in ("", "none", None):
+            add(State.STOP, "its kernel is locked down and loads no kernel of ours", "switch Secure Boot off")
+        elif systemd < BUILT_IN_KEXEC and facts.get("kexec_tools") != "yes":
+            add(State.STOP, f"systemd {systemd} needs kexec-tools", 'install it, or boot = "grub"')
+    elif machine.boot is Boot.GRUB and facts.get("grub") != "yes":
+        add(State.STOP, "no GRUB that boots an entry once", 'boot = "kexec" or "systemd-boot"')
+    elif machine.boot is Boot.SYSTEMD_BOOT and facts.get("systemd_boot") != "yes":
+        add(State.STOP, "no systemd-boot", 'boot = "kexec" or "grub"')
+    if machine.config is Config.OWN and not facts.get("config"):
+        add(State.STOP, "its kernel's configuration is not in /boot", 'config = "lean", if its devices are a QEMU\'s')
+
+
+def _room(machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
+    for fact, where in (("disk", "/var/lib"), ("boot_disk", "/boot")):
+        if fact == "boot_disk" and machine.boot is Boot.KEXEC:
+            continue
+        free = int(facts.get(fact) or 0)
+        if free < ROOM:
+            add(State.STOP, f"{free // KIB} MiB free for {where}", f"free some: {ROOM // KIB} MiB are needed")
+    need = IMAGES + (PLAIN.memory + PROTECTED.memory) * KIB
+    available = int(facts.get("available") or 0)
+    if available < need:
+        add(State.STOP, f"{available // KIB} MiB of memory available", f"end something: {need // KIB} MiB are needed")
+
+
+def main(argv: list[str]) -> int:
+    """Print a line for each finding; the exit status is in the module's description."""
+    parser = argparse.ArgumentParser(prog="make doctor", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("inventory", type=Path)
+    machines = inventory.load(parser.parse_args(argv).inventory).machine
+    with ThreadPoolExecutor(len(machines)) as all_of_them:
+        found = [one for some in all_of_them.map(examine, machines, machines.values()) for one in some]
+    width = max(len(name) for name in machines)
+    for one in found:
+        sys.stdout.write(f"  {one.state:<7} {one.what:<{width}}  {one.found}\n")
+        if one.advice:
+            sys.stdout.write(f"  {'':<7} {'':<{width}}  -> {one.advice}\n")
+    return 1 if any(one.state is State.STOP for one in found) else 0
+
+
+if __name__ == "__main__":
+    end_with(main)
