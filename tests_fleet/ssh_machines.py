@@ -42,7 +42,8 @@ class SshMachine:
 
     def runs_a_group(self) -> bool:
         """Whether Avocado's runner is at work there, and has got as far as a pytest."""
-        return any("pytest" in _command(pid) for pid in descendants(self.process.pid))
+        # Not "pytest" alone: that is in the name of the folder with this sshd's settings.
+        return any("-m pytest" in _command(pid) for pid in descendants(self.process.pid))
 
     def vanish(self) -> None:
         """Go away with all that runs there, as a machine does whose power is cut."""
