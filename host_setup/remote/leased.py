@@ -140,9 +140,17 @@ class Leased:
                 hint="log in as root, or add a line for that user to /etc/sudoers.d",
             )
         if not facts.get("systemd"):
-            raise SetupError(f"{self.name} does not run systemd, which a run relies on to come back", stage="machine")
+            raise SetupError(
+                f"{self.name} does not run systemd, which a run relies on to come back",
+                stage="machine",
+                hint="use another machine; 'make doctor INVENTORY=...' tries all of them",
+            )
         if facts.get("machine") != "x86_64":
-            raise SetupError(f"{self.name} is a machine of kind {facts.get('machine')}, not x86_64", stage="machine")
+            raise SetupError(
+                f"{self.name} is a machine of kind {facts.get('machine')}, not x86_64",
+                stage="machine",
+                hint="use another machine; 'make doctor INVENTORY=...' tries all of them",
+            )
 
     def _beat(self) -> None:
         """Tell the machine that this run lives."""
@@ -337,7 +345,10 @@ class Leased:
         try:
             said, _ = process.communicate(timeout=POWER)
         except subprocess.TimeoutExpired as error:
-            raise DeadlineError(f"waited {POWER:g} s for the power command of {self.name}") from error
+            raise DeadlineError(
+                f"waited {POWER:g} s for the power command of {self.name}",
+                hint=f"try it by hand: see [machine.{self.name}.power]",
+            ) from error
         finally:
             process.kill()
             process.wait()
