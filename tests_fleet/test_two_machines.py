@@ -30,6 +30,8 @@ FEW = (
 """Some claims of at least three files, and those about the health of the host."""
 SECONDS = 900
 MISS = "MISS"
+PYTHON = ("setpriv", "--pdeathsig", "TERM", "--", sys.executable)
+"""A program of ours that is told to end when these tests are killed: its machines end with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def test_claims_lost_with_a_machine_are_proved_by_another(
 ) -> None:
     command = ["-m", "fleet", "run", *machines.options, "--reports", str(tmp_path / "reports"), "--", *words.words]
     with (tmp_path / "shown").open("w+b") as shown:
-        running = subprocess.Popen([sys.executable, *command], cwd=PROJECT, stdout=shown, stderr=shown)
+        running = subprocess.Popen([*PYTHON, *command], cwd=PROJECT, stdout=shown, stderr=shown)
         try:
             poll_until(machines.second.runs_a_group, Deadline(SECONDS), "a group on the second machine", interval=0.1)
             machines.second.vanish()
@@ -145,16 +147,14 @@ def verifies(reports: Path) -> None:
     """The signature is good, and is not when a byte of a part was changed."""
     run = (reports / "latest").resolve()
     verify = [sys.executable, "-m", "fleet", "verify", str(run)]
-    done = subprocess.run(verify, cwd=PROJECT, capture_output=True, text=True, check=False)
+    done = subprocess.run(verify, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     journal = next((run / "parts").glob("*/claims.jsonl"))
     journal.write_bytes(journal.read_bytes().replace(b"PASS", b"FAIL", 1))
-    assert subprocess.run(verify, cwd=PROJECT, capture_output=True, check=False).returncode == 1
+    assert subprocess.run(verify, cwd=PROJECT, capture_output=True, timeout=60, check=False).returncode == 1
 
 
 def _run(words: list[str]) -> str:
     """Run a program of the project; its status says what its claims came to, which is looked at in the report."""
-    done = subprocess.run(
-        [sys.executable, *words], cwd=PROJECT, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
+    done = subprocess.run([*PYTHON, *words], cwd=PROJECT, capture_output=True, text=True, timeout=SECONDS, check=False)
     return done.stdout + done.stderr
