@@ -97,16 +97,20 @@ class Bench:
             self.standin.close()
             raise
 
-    def renew(self) -> None:
-        """Begin again with a machine that no case has touched."""
-        self.close()
+    def renew(self, *, keep_disk: bool = False) -> None:
+        """Begin again with a machine that no case has touched.
+
+        :param keep_disk: the old machine's stays, beside its console, for whoever wants to look.
+        """
+        self.close(keep_disk=keep_disk)
         self._start()
 
-    def close(self) -> None:
+    def close(self, *, keep_disk: bool = False) -> None:
         """Pull the plug."""
         self._behind.close()
         self.standin.close()
-        self._disk.unlink(missing_ok=True)
+        if not keep_disk:
+            self._disk.unlink(missing_ok=True)
 
     def look(self) -> str:
         """What the machine is now: its kernel, and all its files."""

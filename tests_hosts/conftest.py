@@ -42,7 +42,7 @@ def shared_bench(request: pytest.FixtureRequest, settings: Settings, logs: Path)
 
 
 @pytest.fixture
-def bench(request: pytest.FixtureRequest, shared_bench: Bench) -> Iterator[Bench]:
+def bench(request: pytest.FixtureRequest, shared_bench: Bench, logs: Path) -> Iterator[Bench]:
     """The stand-in, which must be as it was after the case; if it is not, the next one gets another."""
     yield shared_bench
     try:
@@ -50,14 +50,18 @@ def bench(request: pytest.FixtureRequest, shared_bench: Bench) -> Iterator[Bench
         answer = ""
     except SealproofError as error:
         changed, answer = ["it does not answer"], f"\n{error}"
+    if changed:
+        more = f"\nand {len(changed) - SHOWN} lines more" if len(changed) > SHOWN else ""
+        told = "the machine is not as it was:\n" + "\n".join(changed[:SHOWN]) + more + answer
+        # At once: whoever interrupts the boot of the next machine is to find it.
+        (logs / f"{request.node.name}.changed").write_text("\n".join(changed) + answer + "\n", encoding="utf-8")
     if changed or request.node.stash.get(FAILED, False):
         try:
-            shared_bench.renew()
+            shared_bench.renew(keep_disk=request.config.option.keep_on_failure)
         except SealproofError as error:
             warnings.warn(f"no other stand-in: {error}", stacklevel=1)
     if changed:
-        more = f"\nand {len(changed) - SHOWN} lines more" if len(changed) > SHOWN else ""
-        pytest.fail("the machine is not as it was:\n" + "\n".join(changed[:SHOWN]) + more + answer, pytrace=False)
+        pytest.fail(told, pytrace=False)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
@@ -30,6 +32,7 @@ from tests_e2e.support.attack_module import (
 # --- in QEMU's context, by its address
 
 
+@pytest.mark.quick
 def test_kernel_cannot_copy_private_page_from_user(attack: Attack) -> None:
     """A driver of the host cannot copy a private page of a guest by copy_from_user() of QEMU's address."""
     _read_in_qemu(attack, "copy_from_user", COPY_FROM_USER)
@@ -75,6 +78,7 @@ def test_kernel_cannot_write_private_page_by_access_process_vm(attack: Attack) -
 # --- in any context, where the kernel itself has all pages
 
 
+@pytest.mark.quick
 def test_kernel_cannot_read_private_page_by_direct_map(attack: Attack) -> None:
     """The host's kernel cannot read a private page of a guest at its address in the direct map."""
     _read(attack, "copy_from_kernel_nofault", DIRECT_MAP_READ)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+import pytest
+
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
@@ -18,6 +20,7 @@ ARG_START, ENV_START = 48, 50  # fields of /proc/PID/stat, counted from 1: Docum
 WORD = 8
 
 
+@pytest.mark.quick
 def test_host_cannot_read_private_page_by_proc_pid_mem(attack: Attack) -> None:
     """The host cannot read a private page of a guest through /proc/PID/mem of its QEMU."""
 
@@ -30,6 +33,7 @@ def test_host_cannot_read_private_page_by_proc_pid_mem(attack: Attack) -> None:
     attack.by_a_process("pread(/proc/PID/mem)", probe)
 
 
+@pytest.mark.quick
 def test_host_cannot_write_private_page_by_proc_pid_mem(attack: Attack) -> None:
     """The host cannot overwrite a private page of a guest through /proc/PID/mem of its QEMU."""
 
@@ -41,6 +45,7 @@ def test_host_cannot_write_private_page_by_proc_pid_mem(attack: Attack) -> None:
     attack.by_a_process("pwrite(/proc/PID/mem)", probe)
 
 
+@pytest.mark.quick
 def test_host_cannot_read_private_page_by_process_vm_readv(attack: Attack) -> None:
     """The host cannot read a private page of a guest by process_vm_readv()."""
 
@@ -53,6 +58,7 @@ def test_host_cannot_read_private_page_by_process_vm_readv(attack: Attack) -> No
     attack.by_a_process("process_vm_readv", probe)
 
 
+@pytest.mark.quick
 def test_host_cannot_read_private_page_by_ptrace_peekdata(attack: Attack) -> None:
     """The host cannot read a word of a private page of a guest by ptrace(PTRACE_PEEKDATA)."""
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import struct
 
+import pytest
+
 from host_setup.channels.puppets import Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Attack, Got, Target
 from tests_e2e.support.loads import load
 
 
+@pytest.mark.quick
 def test_qemu_cannot_load_from_private_page(attack: Attack) -> None:
     """QEMU itself cannot load from a private page of its guest: the load ends in SIGBUS."""
 
@@ -20,6 +23,7 @@ def test_qemu_cannot_load_from_private_page(attack: Attack) -> None:
     attack.by_qemu("rep movsb", probe)
 
 
+@pytest.mark.quick
 def test_qemu_cannot_write_private_page_to_a_pipe(attack: Attack) -> None:
     """QEMU cannot have the kernel copy a private page of its guest into a pipe by write()."""
 

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.whole_run
 BEAT = 10.0  # seconds; a heart beats twice a second
 
 
+@pytest.mark.quick
 def test_host_kernel_stays_healthy(claim: Trial, pool: HostPool) -> None:
     """The host's kernel reports no warning, bug, oops or stall from its first line to the end of the run."""
     pool.shared()  # a run of this claim alone has a host to judge, too
@@ -30,6 +31,7 @@ def test_host_kernel_stays_healthy(claim: Trial, pool: HostPool) -> None:
     claim.health([Check("the log is there", "true", str("Linux version" in log).lower()), _none("splats", splats)])
 
 
+@pytest.mark.quick
 def test_guest_does_not_stall(claim: Trial, pool: HostPool) -> None:
     """Each guest answers and its clock advances after all that was tried, and its kernel reports no stall."""
     host = pool.shared()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from host_setup.hosts.base import Host
 from signoff.trial import Trial
 from tests_e2e.support.emulation import emulated
@@ -23,6 +25,7 @@ def test_guest_cmpxchg_of_4_bytes_is_emulated(claim: Trial, host: Host) -> None:
     emulated(claim, host, "cmpxchg", 4)
 
 
+@pytest.mark.quick
 def test_guest_cmpxchg_of_8_bytes_is_emulated(claim: Trial, host: Host) -> None:
     """KVM's emulator carries out cmpxchg, locked and not, of 8 bytes as the processor does."""
     emulated(claim, host, "cmpxchg", 8)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from host_setup.hosts.base import HOST_PROGRAMS, Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import Check
@@ -19,16 +21,19 @@ SHARE_ROUNDS = 64
 HOST_SEEN_BY_GUEST = "10.0.2.2"  # QEMU's user-mode network leads there to the host's loopback
 
 
+@pytest.mark.quick
 def test_guest_mmio_load_and_store_are_emulated(claim: Trial, host: Host) -> None:
     """Loads and stores of the guest on an emulated device carry the right values."""
     works(claim, host, lambda guest: checks(guest, "check_mmio", seed()))
 
 
+@pytest.mark.quick
 def test_guest_virtio_disk_keeps_data(claim: Trial, host: Host) -> None:
     """What the guest writes to its virtio disk it reads back unchanged."""
     works(claim, host, lambda guest: checks(guest, "check_disk", DISK, str(DISK_MIB), seed(), seconds=DISK_SECONDS))
 
 
+@pytest.mark.quick
 def test_guest_virtio_net_keeps_data(claim: Trial, host: Host) -> None:
     """What the guest sends over its virtio network arrives unchanged, and so does what it receives."""
 
@@ -49,6 +54,7 @@ def test_guest_virtio_net_keeps_data(claim: Trial, host: Host) -> None:
     works(claim, host, check)
 
 
+@pytest.mark.quick
 def test_guest_kvmclock_advances(claim: Trial, host: Host) -> None:
     """The guest's clock is kvm-clock, advances at the right rate and never goes back."""
     works(claim, host, lambda guest: checks(guest, "check_clock", "kvm-clock"))
