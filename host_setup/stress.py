@@ -24,9 +24,10 @@ from common.waiting import Deadline, poll_until
 from host_setup.hosts import kernel_log
 from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.guest import PLAIN, PROTECTED, Guest
+from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.kernel import series
 from host_setup.kernel.layers import Layer, parse_names
-from host_setup.provision import Settings, made_here
+from host_setup.provision import Settings, prepare
 
 TEARDOWN = 120.0  # seconds; each page is cleared and mapped again
 PER_SHARE = 0.2  # seconds, at most, on a kernel with all its checks
@@ -86,7 +87,9 @@ def main(argv: list[str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="sealproof-stress-"))
     settings = Settings("emulated", options.series, options.kernel_source, options.layers)
     try:
-        _, hosts = made_here(settings, Store(cache_root()), terminal, folder, note=terminal.say)
+        store = Store(cache_root())
+        _, spec = prepare(settings, store, terminal)
+        hosts = EmulatedHosts(spec, store, terminal, folder, note=terminal.say)
         with terminal.step(f"{options.rounds} rounds of {options.shares} shares") as step:
             for done in range(options.rounds):
                 try:

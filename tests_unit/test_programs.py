@@ -853,7 +853,7 @@ def test_the_beat_refuses_guests_without_name_or_path_and_too_many(programs: Pat
 def test_the_beat_goes_on_without_a_reader_and_forwards_the_guest(programs: Path, tmp_path: Path) -> None:
     fifo, guest, other = tmp_path / "fifo", tmp_path / "guest", tmp_path / "none"
     os.mkfifo(fifo)
-    guest.write_text("0 11\n1 22\n2 3")
+    guest.write_text("0\n1\r\n2")
     beat = subprocess.Popen([programs / "beat", fifo, "5", f"one={guest}", f"two={other}"])
     try:
         for _ in range(2):  # a reader that comes late, goes, and comes again
@@ -870,8 +870,8 @@ def test_the_beat_goes_on_without_a_reader_and_forwards_the_guest(programs: Path
         # A reader that does not read: the port fills up, beats are left out, lines stay whole.
         reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
         with guest.open("a") as more:
-            more.write("3\n3 44\n")
-        other.write_text("5 1\n")
+            more.write("9\n3\r\n")
+        other.write_text("5\n")
         seen = b""
         deadline = Deadline(10)
         while b" one=3 two=5\n" not in seen and not deadline.passed():
@@ -888,7 +888,7 @@ def test_the_beat_goes_on_without_a_reader_and_forwards_the_guest(programs: Path
 def test_the_beat_forgets_a_guest_whose_file_is_gone_and_hears_the_next_one(programs: Path, tmp_path: Path) -> None:
     fifo, guest = tmp_path / "fifo", tmp_path / "guest"
     os.mkfifo(fifo)
-    guest.write_text("7 11\n")
+    guest.write_text("7\r\n")
     beat = subprocess.Popen([programs / "beat", fifo, "5", f"one={guest}"])
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
 
@@ -904,7 +904,7 @@ def test_the_beat_forgets_a_guest_whose_file_is_gone_and_hears_the_next_one(prog
         wait_for(b" one=7\n")
         guest.unlink()
         wait_for(b" one=-1\n")
-        guest.write_text("0 1\n")
+        guest.write_text("0\r\n")
         wait_for(b" one=0\n")
     finally:
         os.close(reader)
