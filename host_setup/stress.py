@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--layers", type=parse_names, default=(Layer.DEBUG,), help="of the kernel; default: debug")
     options = parser.parse_args(argv)
     terminal = Terminal()
-    troubles: list[str] = []
+    tried, troubles = 0, list[str]()
     folder = Path(tempfile.mkdtemp(prefix="sealproof-stress-"))
     settings = Settings("emulated", options.series, options.kernel_source, options.layers)
     try:
@@ -91,21 +91,23 @@ def main(argv: list[str]) -> int:
         _, spec = prepare(settings, store, terminal)
         hosts = EmulatedHosts(spec, store, terminal, folder, note=terminal.say)
         with terminal.step(f"{options.rounds} rounds of {options.shares} shares") as step:
-            for done in range(options.rounds):
+            while tried < options.rounds:
                 try:
                     with contextlib.closing(hosts.cold()) as host:
                         stress(host, options.shares)
                 except SealproofError as error:
-                    troubles.append(f"round {done + 1}: {error}")
-                step.update((done + 1) / options.rounds, troubles[-1].splitlines()[0] if troubles else "")
+                    troubles.append(f"round {tried + 1}: {error}")
+                tried += 1
+                step.update(tried / options.rounds, troubles[-1].splitlines()[0] if troubles else "")
     finally:
         if not troubles:
             shutil.rmtree(folder)
-    print(f"{options.rounds} rounds of {options.shares} shares: {options.rounds - len(troubles)} well")  # noqa: T201
-    for trouble in troubles:
-        print(f"\n{trouble}")  # noqa: T201
-    if troubles:
-        print(f"\nthe hosts' consoles: {folder}")  # noqa: T201
+        # Also of a run that is told to end: its rounds took hours.
+        print(f"{tried} of {options.rounds} rounds of {options.shares} shares: {tried - len(troubles)} well")  # noqa: T201
+        for trouble in troubles:
+            print(f"\n{trouble}")  # noqa: T201
+        if troubles:
+            print(f"\nthe hosts' consoles: {folder}")  # noqa: T201
     return 1 if troubles else 0
 
 
