@@ -136,11 +136,13 @@ class Bench:
         return []
 
     def run(self, *argv: str, seconds: float = 60) -> str:
-        """Run a command on the machine, behind the run's back."""
+        """Run a command on the machine, behind the run's back; it may have booted since the last one."""
+        self._behind.connect(Deadline(BOOT))
         return self._behind.run(argv, seconds=seconds).require().text
 
     def boot_id(self) -> str:
         """Which boot it is."""
+        self._behind.connect(Deadline(BOOT))
         return self._behind.boot_id()
 
     def wait_for_another_boot(self, before: str) -> None:
@@ -151,7 +153,7 @@ class Bench:
 
         def another() -> bool:
             try:
-                return self.boot_id() != before
+                return self._behind.boot_id() != before
             except SealproofError:
                 return False
 
