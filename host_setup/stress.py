@@ -82,6 +82,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--kernel-source", type=Path)
     parser.add_argument("--layers", type=parse_names, default=(Layer.DEBUG,), help="of the kernel; default: debug")
     options = parser.parse_args(argv)
+    if options.rounds < 1 or options.shares < 2 or options.shares % 2:
+        parser.error("at least one round, of an even number of shares: a run of nothing would be well")
     terminal = Terminal()
     tried, troubles = 0, list[str]()
     folder = Path(tempfile.mkdtemp(prefix="sealproof-stress-"))

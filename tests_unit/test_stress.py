@@ -84,3 +84,10 @@ def test_host_that_does_not_tell_is_an_error() -> None:
     silent.protection = lambda: ""  # type: ignore[method-assign]
     with pytest.raises(MachineError, match="does not tell"):
         module.out_of_direct_map(silent)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("words", [["--rounds", "0"], ["--shares", "0"], ["--shares", "3"]], ids=" ".join)
+def test_run_of_nothing_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        module.main(words)
+    assert "a run of nothing" in capsys.readouterr().err
