@@ -83,7 +83,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for request in (signal.SIGTERM, signal.SIGHUP):  # make died; the terminal was closed
         signal.signal(request, signal.default_int_handler)
     config.addinivalue_line("markers", f"{LAST}: judges the whole run, so it comes last")
-    config.addinivalue_line("markers", "quick: the first attacks and legitimate paths, and health; '-m quick' takes seconds if all is made")
+    config.addinivalue_line("markers", "quick: the first attacks and legitimate paths, in seconds if all is made")
 
 
 @pytest.hookimpl(trylast=True)
