@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -163,11 +164,32 @@ def test_a_cache_path_that_make_cannot_handle_is_refused(tree, tmp_path):
         build.build(Request(source.resolve(tree, store), series.load("stock")), store, Terminal())
 
 
-def test_the_next_build_expects_what_the_last_one_took(make, store):
-    assert build._last_build(store)[1] is None
+def test_a_build_expects_what_the_newest_of_its_size_took(store, tmp_path):
+    def config(options):
+        file = tmp_path / "config"
+        file.write_text("".join(f"CONFIG_N{number}=y\n" for number in range(options)))
+        return file
+
+    def built(key, options, lines, seconds, made):
+        entry = store.root / "kernel" / key
+        (entry / "source/build").mkdir(parents=True)
+        config(options).rename(entry / "source/build/.config")
+        (entry / "kernel.json").write_text(json.dumps({"lines": lines, "seconds": seconds}))
+        os.utime(entry / "kernel.json", (made, made))
+
+    assert build._expected(store, config(100))[1] is None
+    built("old", 100, 200, 20.0, made=1)
+    built("new", 102, 204, 10.2, made=2)
+    built("large", 1000, 3000, 600.0, made=3)
+    (store.root / "kernel/being-removed").mkdir()
+    assert build._expected(store, config(100)) == (200, pytest.approx(10.0))
+    assert build._expected(store, config(800)) == (2400, pytest.approx(480.0))
+
+
+def test_a_build_tells_the_next_one_what_it_took(make, store):
     kernel = make()
     facts = json.loads((store.root / "kernel" / kernel.key / "kernel.json").read_text())
-    assert build._last_build(store) == (2, facts["seconds"])
+    assert build._expected(store, kernel.config) == (2, facts["seconds"])
 
 
 def test_modules_are_built_once_and_only_they_are_kept(make, store, tmp_path):

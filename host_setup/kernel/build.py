@@ -14,6 +14,7 @@ place, and ccache recognises the same file in another entry.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -42,7 +43,7 @@ STAGE = "kernel build"
 RECIPE = "1"  # part of each key: raise it when what is built changes though its inputs do not
 _KERNEL_NEEDS = 2 * GIB  # objects and the linker's intermediate files, before they are pruned
 _MODULE_NEEDS = GIB // 16
-_USUAL_LINES = 1400  # of a build's output; only for the first time-left, then the last build's count is taken
+_LINES = 2.5  # of a build's output, for each option that is on; only for the first time-left, then builds tell
 _CCACHE_SIZE = "3G"
 
 # drgn asks for types, symbols and lines, not for where a local variable lives at each instruction; that is a tenth of
@@ -201,7 +202,7 @@ def _build(
     environment = _environment(store)
     begun = time.monotonic()
     layers.configure(make, source, out, fragments, log, own)
-    lines, seconds = _last_build(store)
+    lines, seconds = _expected(store, out / ".config")
     with terminal.step("build the kernel", expected=seconds) as step:
         progress = compiler_output.Progress(step, lines)
         try:
@@ -280,13 +281,25 @@ def _build_id(vmlinux: Path) -> str:
     return found[1]
 
 
-def _last_build(store: Store) -> tuple[int, float | None]:
-    """Lines and seconds of the newest build in the cache; a guess and None when there was none."""
-    built = sorted((store.root / "kernel").glob("*/kernel.json"), key=lambda file: file.stat().st_mtime)
-    if not built:
-        return _USUAL_LINES, None
-    facts = json.loads(built[-1].read_text(encoding="utf-8"))
-    return facts["lines"], facts["seconds"]
+def _expected(store: Store, config: Path) -> tuple[int, float | None]:
+    """Lines and seconds that a build may take, by the newest of about its size, or else by the nearest to it."""
+    wanted = _options_on(config)
+    nearest: tuple[float, float] | None = None
+    lines, seconds = wanted * _LINES, None
+    for entry in (store.root / "kernel").glob("*"):
+        with contextlib.suppress(OSError):  # somebody cleans the cache
+            options, made = _options_on(entry / "source/build/.config"), entry / "kernel.json"
+            unlike = round(abs(options / wanted - 1), 1), -made.stat().st_mtime
+            if nearest is None or unlike < nearest:
+                facts = json.loads(made.read_text(encoding="utf-8"))
+                nearest = unlike
+                lines, seconds = (facts[fact] * (wanted / options) for fact in ("lines", "seconds"))
+    return round(lines), seconds
+
+
+def _options_on(config: Path) -> int:
+    """How many options a configuration has built in, or as modules; what there is to compile grows with them."""
+    return max(1, len(re.findall(r"^CONFIG_\w+=[ym]$", config.read_text(encoding="utf-8"), re.MULTILINE)))
 
 
 def _kernel(entry: Path, request: Request) -> Kernel:
