@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -71,6 +72,14 @@ def test_system_call_ends_as_the_program_told(reply: Reply, done: Done) -> None:
     talk = Talk(syscall=reply)
     assert puppet(talk).syscall("process_vm_readv", 77, 0x7F0000001000, -1) == done
     assert talk.asked == ["syscall 3 310 0x4d 0x7f0000001000 0xffffffffffffffff"]
+
+
+@pytest.mark.parametrize("reply", [{"ret": 0, "errno": None}, {"error": "stuck"}])
+def test_long_system_call_has_its_time_and_the_next_one_the_usual(reply: Reply) -> None:
+    talk = Talk(syscall=reply, timeout={"timeout": 1})
+    with contextlib.suppress(ChannelError):
+        puppet(talk).syscall("migrate_pages", 77, seconds=60)
+    assert talk.asked == ["timeout 60000", "syscall 3 256 0x4d", "timeout 5000"]
 
 
 @pytest.mark.parametrize(

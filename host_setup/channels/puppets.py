@@ -17,7 +17,8 @@ from common.errors import ChannelError
 from host_setup.channels.ssh import Conversation, Ssh
 from host_setup.channels.syscalls import SYSCALLS
 
-SECONDS = 20.0  # for one request; puppeteer itself gives a system call 5 s
+SECONDS = 20.0  # for one request, beside the time of a longer system call
+CALL = 5.0  # seconds that puppeteer itself gives a system call, if nothing else was said
 PAGE = 4096
 POOL = 64 * PAGE  # bytes of a puppet's memory that are mapped at once: each request is a way to the host and back
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207  # linux/ptrace.h
@@ -64,11 +65,27 @@ class Puppet:
         self._pool = range(0)  # addresses of mapped pages that nobody has been given yet
         self.pid = pid
 
-    def syscall(self, name: str, *args: int) -> Done:
-        """Have it make a system call. Arguments are numbers: addresses are of the puppet's own memory."""
+    def syscall(self, name: str, *args: int, seconds: float = CALL) -> Done:
+        """Have it make a system call. Arguments are numbers: addresses are of the puppet's own memory.
+
+        :param seconds: after which it is interrupted.
+        :raises ChannelError: it had to be.
+        """
         words = " ".join(hex(arg & (2**64 - 1)) for arg in args)
-        reply = _ask(self._talk, f"syscall {self._number} {SYSCALLS[name]} {words}".rstrip())
+        with self._patience(seconds):
+            reply = _ask(self._talk, f"syscall {self._number} {SYSCALLS[name]} {words}".rstrip(), seconds=seconds)
         return _done(reply, reply.get("ret"))
+
+    @contextmanager
+    def _patience(self, seconds: float) -> Iterator[None]:
+        if seconds == CALL:
+            yield
+            return
+        _ask(self._talk, f"timeout {seconds * 1000:.0f}")
+        try:
+            yield
+        finally:
+            _ask(self._talk, f"timeout {CALL * 1000:.0f}")
 
     def run(self, code: bytes, **registers: int) -> Done:
         """Have it run machine code (x86-64), which ends by running off its end or by a signal.
@@ -156,8 +173,8 @@ class Puppeteer:
         self._talk.close()
 
 
-def _ask(talk: Conversation, request: str) -> dict[str, Any]:
-    reply: dict[str, Any] = json.loads(talk.ask(request, seconds=SECONDS)[0])
+def _ask(talk: Conversation, request: str, *, seconds: float = 0.0) -> dict[str, Any]:
+    reply: dict[str, Any] = json.loads(talk.ask(request, seconds=SECONDS + seconds)[0])
     for trouble in ("error", "gone"):
         if trouble in reply:
             raise ChannelError(f"puppeteer, '{request[:60]}': {json.dumps(reply)}")

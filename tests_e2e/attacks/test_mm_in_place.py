@@ -19,6 +19,7 @@ MIB = 1 << 20
 SECONDS = 120.0
 NODE_0, NODE_1 = 1, 2  # node masks
 NODES = 64  # bits of them
+MOVE = 120.0  # seconds that it may take to copy all of a guest's memory, on a slow machine's kernel that checks itself
 O_WRONLY = 1
 MADV_COLLAPSE = 25  # asm-generic/mman-common.h
 COLLAPSED, COLLAPSED_AT_ONCE = 32 * MIB, 4 * MIB  # the kernel copies no more in a call than a slow machine can
@@ -34,7 +35,8 @@ def test_private_pages_stay_where_they_are(claim: Trial, host: Host, pool: HostP
 
     def move(host: Host, puppet: Puppet, guest: Guest) -> None:
         masks = [puppet.memory(mask.to_bytes(8, "little")) for mask in (NODE_0, NODE_1)]
-        puppet.syscall("migrate_pages", guest.pid, NODES, *masks).require("migrate_pages")
+        moving = puppet.syscall("migrate_pages", guest.pid, NODES, *masks, seconds=MOVE)
+        moving.require("migrate_pages")
         host.ssh.run(["sh", "-c", "echo 1 > /proc/sys/vm/compact_memory"], seconds=60).require()
 
     _judge(claim, pool, move)
