@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from common.paths import cache_root
 from common.program import end_with
 from common.progress import Terminal, clock
 from common.store import Store
+from host_setup.endurance import told
 from host_setup.hosts.emulated import EmulatedHost
 from host_setup.kernel import series
 from host_setup.provision import Settings, made_here
@@ -79,11 +79,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--series", default=series.DEFAULT)
     parser.add_argument("--kernel-source", type=Path)
     options = parser.parse_args(argv)
+    if min(options.boots, options.restores) < 0 or not options.boots + options.restores:
+        parser.error("at least one boot or restore: a run of nothing would go well")
     terminal = Terminal()
     boots, restores = Tally(), Tally()
-    with tempfile.TemporaryDirectory(prefix="sealproof-soak-") as folder:
+
+    def lines() -> list[str]:
+        tallies = (("boots", boots, options.boots), ("restores", restores, options.restores))
+        return [tally.line(what, wanted) for what, tally, wanted in tallies if tally.outcomes]
+
+    with told("soak", lines, lambda: boots.troubles + restores.troubles) as folder:
         settings = Settings("emulated", options.series, options.kernel_source)
-        _, hosts = made_here(settings, Store(cache_root()), terminal, Path(folder), note=terminal.say)
+        _, hosts = made_here(settings, Store(cache_root()), terminal, folder, note=terminal.say)
         saved = hosts.saved()
         for what, tally, count, start in (
             ("boots", boots, options.boots, hosts.cold),
@@ -93,10 +100,6 @@ def main(argv: list[str]) -> int:
                 for done in range(count):
                     tally.add(start)
                     step.update((done + 1) / count, tally.troubles[-1].splitlines()[0] if tally.troubles else "")
-    print(boots.line("boots", options.boots))  # noqa: T201
-    print(restores.line("restores", options.restores))  # noqa: T201
-    for trouble in boots.troubles + restores.troubles:
-        print(f"\n{trouble}")  # noqa: T201
     return 0 if not boots.troubles + restores.troubles else 1
 
 

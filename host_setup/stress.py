@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 from common.errors import MachineError, SealproofError
@@ -21,6 +19,7 @@ from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
 from common.waiting import Deadline, poll_until
+from host_setup.endurance import told
 from host_setup.hosts import kernel_log
 from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.guest import PLAIN, PROTECTED, Guest
@@ -86,9 +85,13 @@ def main(argv: list[str]) -> int:
         parser.error("at least one round, of an even number of shares: a run of nothing would be well")
     terminal = Terminal()
     tried, troubles = 0, list[str]()
-    folder = Path(tempfile.mkdtemp(prefix="sealproof-stress-"))
     settings = Settings("emulated", options.series, options.kernel_source, options.layers)
-    try:
+
+    def lines() -> list[str]:
+        found = f"{tried} of {options.rounds} rounds of {options.shares} shares: {tried - len(troubles)} well"
+        return [found] if tried else []
+
+    with told("stress", lines, lambda: troubles) as folder:
         store = Store(cache_root())
         _, spec = prepare(settings, store, terminal)
         hosts = EmulatedHosts(spec, store, terminal, folder, note=terminal.say)
@@ -101,15 +104,6 @@ def main(argv: list[str]) -> int:
                     troubles.append(f"round {tried + 1}: {error}")
                 tried += 1
                 step.update(tried / options.rounds, troubles[-1].splitlines()[0] if troubles else "")
-    finally:
-        if not troubles:
-            shutil.rmtree(folder)
-        # Also of a run that is told to end: its rounds took hours.
-        print(f"{tried} of {options.rounds} rounds of {options.shares} shares: {tried - len(troubles)} well")  # noqa: T201
-        for trouble in troubles:
-            print(f"\n{trouble}")  # noqa: T201
-        if troubles:
-            print(f"\nthe hosts' consoles: {folder}")  # noqa: T201
     return 1 if troubles else 0
 
 

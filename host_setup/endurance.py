@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the long runs, soak and stress, have in common: what they tell in the end, and what stays of them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def told(name: str, lines: Callable[[], Sequence[str]], troubles: Callable[[], Sequence[str]]) -> Iterator[Path]:
+    """A folder for the consoles of hosts. In the end, what came of the run is printed, and the folder stays if need be.
+
+    Also of a run that is told to end: what went well by then took hours.
+
+    :param lines: what came of it. :param troubles: what went wrong; where something did, the folder stays.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"sealproof-{name}-"))
+    try:
+        yield folder
+    finally:
+        wrong = troubles()
+        for line in [*lines(), *(f"\n{trouble}" for trouble in wrong)]:
+            print(line)  # noqa: T201
+        if wrong:
+            print(f"\nthe hosts' consoles: {folder}")  # noqa: T201
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
