@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.errors import SealproofError
+
 
 @contextmanager
 def told(name: str, lines: Callable[[], Sequence[str]], troubles: Callable[[], Sequence[str]]) -> Iterator[Path]:
@@ -16,16 +18,21 @@ def told(name: str, lines: Callable[[], Sequence[str]], troubles: Callable[[], S
 
     Also of a run that is told to end: what went well by then took hours.
 
-    :param lines: what came of it. :param troubles: what went wrong; where something did, the folder stays.
+    :param lines: what came of it. :param troubles: what went wrong. The folder stays where something did, or where an
+        error ended the run: the first boot may have failed.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"sealproof-{name}-"))
+    failed = False
     try:
         yield folder
+    except SealproofError:
+        failed = True
+        raise
     finally:
         wrong = troubles()
         for line in [*lines(), *(f"\n{trouble}" for trouble in wrong)]:
             print(line)  # noqa: T201
-        if wrong:
+        if (wrong or failed) and any(folder.iterdir()):
             print(f"\nthe hosts' consoles: {folder}")  # noqa: T201
         else:
             shutil.rmtree(folder, ignore_errors=True)

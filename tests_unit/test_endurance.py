@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import MachineLostError
+from common.errors import KernelError, MachineLostError
 from host_setup import soak
 from host_setup.endurance import told
 
@@ -41,8 +41,19 @@ def test_run_tells_what_came_of_it_and_keeps_the_consoles_of_what_went_wrong(
     (folder,) = kept
     said = capsys.readouterr().out
     assert said.startswith("boots 1 of 2\n")
-    assert (folder / "console.log").exists() == (str(folder) in said) == bool(troubles)
+    wrong = bool(troubles) or end is MachineLostError
+    assert (folder / "console.log").exists() == (str(folder) in said) == wrong
     assert all(trouble in said for trouble in troubles)
+
+
+def test_folder_without_consoles_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(KernelError), told("soak", list, list):
+        raise KernelError("a patch does not apply")
+    assert not list(tmp_path.iterdir())
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [["--boots", "0", "--restores", "0"], ["--boots", "-1"]], ids=" ".join)
