@@ -490,3 +490,16 @@ def test_session_within_a_session_reaches_the_machine_behind(
     inner.close()
     transport.close()
     guest.close()
+
+
+def test_session_over_tcp_sends_small_packets_at_once(
+    server: Server, vitals: Vitals, listener: socket.socket
+) -> None:
+    near = socket.create_connection(listener.getsockname())
+    transport = paramiko.Transport(accepted(listener))
+    transport.add_server_key(server.host_key)
+    transport.start_server(server=server, event=threading.Event())
+    session = Ssh(near, server.login, vitals, Deadline(LONG))
+    assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    session.close()
+    transport.close()
