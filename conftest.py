@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,22 +36,30 @@ def guest_mode(signoff: Signoff) -> Mode:
     return Mode(signoff.mode)
 
 
-@pytest.fixture
-def host(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> Host:
-    """A running host with its guests, shared by the probes that harm nothing."""
-    host = pool.shared()
+@pytest.fixture(scope="session")
+def meet_host(provisioned: Provisioned, signoff: Signoff) -> Callable[[Host], None]:
+    """Puts down what is tested: the kernel, and a host that runs it."""
     kernel = provisioned.kernel
     patches = tuple(Patch(one.name, one.sha256) for one in kernel.patches)
-    signoff.identify(
-        kernel=Kernel(kernel.release, kernel.build_id, kernel.source, provisioned.config_sha256, patches),
-        tier=Tier(host.tier),
-        series=kernel.series,
-        host={**host.identity(), **facts(host.ssh)},
-    )
-    return host
+
+    def meet(host: Host) -> None:
+        signoff.identify(
+            kernel=Kernel(kernel.release, kernel.build_id, kernel.source, provisioned.config_sha256, patches),
+            tier=Tier(host.tier),
+            series=kernel.series,
+            host={**host.identity(), **facts(host.ssh)},
+        )
+
+    return meet
 
 
 @pytest.fixture
-def attack(claim: Trial, host: Host, pool: HostPool) -> Attack:  # noqa: ARG001  the host is made known first
+def host(pool: HostPool) -> Host:
+    """A running host with its guests, shared by the probes that harm nothing."""
+    return pool.shared()
+
+
+@pytest.fixture
+def attack(claim: Trial, pool: HostPool) -> Attack:
     """Runs a probe on the pages under test and on the control's, and has the claim judged."""
     return Attack(pool, claim)

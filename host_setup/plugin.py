@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from common.errors import SealproofError
 from common.paths import cache_root
 from common.progress import Terminal
 from common.store import Store
+from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
 from host_setup.inventory import default_path
 from host_setup.kernel import layers, series
@@ -120,9 +121,11 @@ def provisioned(request: pytest.FixtureRequest, settings: Settings, hosts_folder
 
 
 @pytest.fixture(scope="session")
-def pool(request: pytest.FixtureRequest, provisioned: Provisioned) -> Iterator[HostPool]:
+def pool(
+    request: pytest.FixtureRequest, provisioned: Provisioned, meet_host: Callable[[Host], None]
+) -> Iterator[HostPool]:
     """The hosts of the run."""
-    pool = HostPool(provisioned.hosts)
+    pool = HostPool(provisioned.hosts, meet_host)
     try:
         yield pool
         if request.config.option.keep_on_failure and request.session.testsfailed:

@@ -29,6 +29,10 @@ def hosts_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def guest_mode():
     return Mode.PROTECTED
+
+@pytest.fixture(scope="session")
+def meet_host():
+    return print
 """
 ORDER = {
     "test_a_health.py": "import pytest\npytestmark = pytest.mark.whole_run\ndef test_health(): pass\n",

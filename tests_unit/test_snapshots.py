@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -329,6 +330,39 @@ def pool(hosts: EmulatedHosts) -> HostPool:
 def test_harmless_probes_share_a_host(pool: HostPool) -> None:
     assert pool.shared() is pool.shared()
     assert pool.lost == []
+
+
+def test_each_shared_host_is_shown_and_the_very_first_one_whatever_it_is_for(hosts: EmulatedHosts) -> None:
+    shown: list[object] = []
+    pool = HostPool(hosts, shown.append)
+    with pool.fresh() as fresh:
+        assert shown == [fresh]
+    with pool.fresh(), pool.booted("quiet"):
+        pool.with_words("quiet")
+    first = pool.shared()
+    first.lost = "stalled"
+    assert shown == [fresh, first]
+    assert shown == [fresh, first, pool.shared()]
+    for start in (lambda pool: pool.booted("quiet"), lambda pool: contextlib.nullcontext(pool.with_words("quiet"))):
+        shown.clear()
+        with start(HostPool(hosts, shown.append)) as host:
+            assert shown == [host]
+
+
+def test_fresh_host_that_cannot_be_shown_is_ended(hosts: EmulatedHosts) -> None:
+    def fail(_: object) -> None:
+        raise MachineLostError("it went")
+
+    pool = HostPool(hosts, fail)
+    for start in (pool.fresh, lambda: pool.booted("quiet")):
+        with pytest.raises(MachineLostError), start():
+            pass
+        assert open_hosts() == []
+    for start in (pool.shared, lambda: pool.with_words("quiet")):
+        with pytest.raises(MachineLostError):
+            start()
+    pool.close()
+    assert open_hosts() == []
 
 
 def test_lost_host_or_guest_is_replaced_and_listed_once(pool: HostPool) -> None:

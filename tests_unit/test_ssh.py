@@ -492,11 +492,9 @@ def test_session_within_a_session_reaches_the_machine_behind(
     guest.close()
 
 
-def test_session_over_tcp_sends_small_packets_at_once(
-    server: Server, vitals: Vitals, listener: socket.socket
-) -> None:
+def test_session_over_tcp_sends_small_packets_at_once(server: Server, vitals: Vitals, listener: socket.socket) -> None:
     near = socket.create_connection(listener.getsockname())
-    transport = paramiko.Transport(accepted(listener))
+    transport = paramiko.Transport(listener.accept()[0])
     transport.add_server_key(server.host_key)
     transport.start_server(server=server, event=threading.Event())
     session = Ssh(near, server.login, vitals, Deadline(LONG))

@@ -6,7 +6,7 @@ Beside it there may be hosts with another command line, which are shared likewis
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from host_setup.hosts.base import Host, Hosts
@@ -15,12 +15,14 @@ from host_setup.hosts.base import Host, Hosts
 class HostPool:
     """Running hosts, and what each one's kernel said.
 
-    :param hosts: where they come from.
+    :param hosts: where they come from. :param meet: is shown each host that all share, and the very first host.
     :ivar lost: why hosts or guests were lost that nobody meant to lose.
     """
 
-    def __init__(self, hosts: Hosts) -> None:
+    def __init__(self, hosts: Hosts, meet: Callable[[Host], None] = lambda _: None) -> None:
         self.hosts = hosts
+        self._meet = meet
+        self._shown: Host | None = None
         self._shared: Host | None = None
         self._others: dict[str, Host] = {}
         self._ended_logs: list[str] = []
@@ -36,6 +38,8 @@ class HostPool:
         if host is None:
             self._make_room()
             host = self._shared = self.hosts.start()
+        if host is not self._shown:
+            self._show(host)
         return host
 
     def with_words(self, words: str) -> Host:
@@ -51,6 +55,7 @@ class HostPool:
         if host is None:
             self._make_room()
             host = self._others[words] = self.hosts.cold(words, alone=True)
+            self._show_first(host)
         return host
 
     @contextmanager
@@ -59,6 +64,7 @@ class HostPool:
         self._make_room()
         host = self.hosts.start()
         try:
+            self._show_first(host)
             yield host
         finally:
             self._end(host)
@@ -72,6 +78,7 @@ class HostPool:
         self._make_room()
         host = self.hosts.cold(words)
         try:
+            self._show_first(host)
             yield host
         finally:
             if crashes:
@@ -91,6 +98,14 @@ class HostPool:
             self._end_shared()
         finally:
             self.hosts.close()
+
+    def _show(self, host: Host) -> None:
+        self._meet(host)
+        self._shown = host
+
+    def _show_first(self, host: Host) -> None:
+        if self._shown is None:
+            self._show(host)
 
     def _make_room(self) -> None:
         if self.hosts.one_at_a_time:
