@@ -12,6 +12,7 @@ import os
 import random
 import re
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -23,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import characters, text
 
 from common.waiting import Deadline, poll_until
 from host_setup.hosts.guest import made_of
@@ -982,3 +985,63 @@ def test_sweep_tells_page_by_page_what_can_be_read(
 def test_sweep_refuses_what_it_does_not_know(programs: Path) -> None:
     for argv in (["1"], ["1", "by_magic"], ["1", "process_vm_readv", "0"], ["1", "process_vm_readv", "8", "0x1000"]):
         assert subprocess.run([programs / "sweep", *argv], check=False, capture_output=True).returncode == 2
+
+
+# ---- shell ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shell, with a program in busybox's place that tells its arguments."""
+    out = tmp_path_factory.mktemp("shell")
+    (out / "ash").write_text("#!/bin/sh\nprintf 'ash:%s\\n' \"$*\"\n")
+    (out / "ash").chmod(0o755)
+    flags = f'CFLAGS=-O0 -std=gnu11 -DASH="\\"{out}/ash\\""'
+    subprocess.run(["make", "-s", "-C", SOURCES, f"OUT={out}", flags], check=True)
+    return out / "shell"
+
+
+def said(*argv: Path | str) -> str:
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+    return done.stdout + done.stderr
+
+
+@given(word=text(characters(exclude_characters="\0", exclude_categories=["Cs"])))
+def test_shell_runs_our_programs_itself_with_the_words_that_they_were_given(shell: Path, word: str) -> None:
+    # This program repeats a word that is no number.
+    argv = [str(shell.with_name("check_port")), "a path", f"x{word}"]
+    done = subprocess.run([shell, "-c", shlex.join(argv)], check=False, capture_output=True, timeout=60)
+    assert done.stderr == f"not a number: x{word}\n".encode()
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "; true",
+        " | cat",
+        " > file",
+        " $HOME",
+        ' "$HOME"',
+        ' "`id`"',
+        ' "a\\b"',
+        " *",
+        " &",
+        "\ntrue",
+        " 'no end",
+        " ~",
+        " \\x",
+    ],
+)
+def test_shell_leaves_to_ash_what_takes_a_shell(shell: Path, rest: str) -> None:
+    command = f"{shell.with_name('check_port')} path x{rest}"
+    assert said(shell, "-c", command) == f"ash:-c {command}\n"
+
+
+def test_shell_leaves_other_programs_and_other_uses_to_ash(shell: Path) -> None:
+    for command in ("", " ", "check_port path x", "/usr/bin/check_port path x", f"{shell.parent}/ash path x", "exit 3"):
+        assert said(shell, "-c", command) == f"ash:-c {command}\n"
+    assert said(shell) == "ash:\n"
+    assert said(shell, "-c", f"{shell.with_name('check_port')} path x", "more").startswith("ash:-c ")
+    login = subprocess.run(["-shell"], executable=shell, check=False, capture_output=True, text=True, timeout=60)
+    assert login.stdout == "ash:\n"

@@ -52,9 +52,9 @@ cp "$root/usr/sbin/dropbear" "$guest/sbin/dropbear"
 chroot "$root" ldd /usr/sbin/dropbear | grep -o '/[^ ]*' | while read -r library; do
     install -D -m 755 "$root/$library" "$guest$library"
 done
-printf 'root:x:0:0:root:/root:/bin/sh\n' > "$guest/etc/passwd"
+printf 'root:x:0:0:root:/root:/sealproof/shell\n' > "$guest/etc/passwd"
 printf 'root:x:0:\n' > "$guest/etc/group"
-printf '/bin/sh\n' > "$guest/etc/shells"
+printf '/sealproof/shell\n' > "$guest/etc/shells"
 (cd "$guest" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) > "$out/guest-base.cpio"
 
 # The same QEMU for the machine that this runs on: what it is linked with and boots from, and a way to start it. It
