@@ -15,6 +15,7 @@ import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from common.errors import MachineError
@@ -207,13 +208,17 @@ class EmulatedHost(RunningHost):
         """The QEMU that this host runs in."""
         return self._qemu
 
+    @cached_property
+    def _forwards(self) -> dict[int, int]:
+        """The port of this machine's loopback that leads to each port of the host; the system chose free ones."""
+        lines = [line.split() for line in self._qemu.qmp.monitor("info usernet").splitlines()]
+        # protocol[HOST_FORWARD] fd source-address source-port destination-address port ...
+        return {int(words[5]): int(words[3]) for words in lines if words and words[0].endswith("[HOST_FORWARD]")}
+
     def _forward(self, port: int) -> int:
-        """The port of this machine's loopback that leads to a port of the host; the system chose a free one."""
-        for line in self._qemu.qmp.monitor("info usernet").splitlines():
-            words = line.split()  # protocol[HOST_FORWARD] fd source-address source-port destination-address port ...
-            if "HOST_FORWARD" in line and int(words[5]) == port:
-                return int(words[3])
-        raise MachineError(f"QEMU forwards nothing to port {port}", hint="has it a user-mode network (slirp)?")
+        if port not in self._forwards:
+            raise MachineError(f"QEMU forwards nothing to port {port}", hint="has it a user-mode network (slirp)?")
+        return self._forwards[port]
 
     def _way(self, port: int) -> Callable[[float], Stream]:
         forwarded = self._forward(port)
