@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.capture import CaptureManager
 
 from common.errors import SealproofError
 from common.paths import cache_root
@@ -129,18 +130,24 @@ def pool(
     try:
         yield pool
         if request.config.option.keep_on_failure and request.session.testsfailed:
-            _keep(pool)
+            _keep(pool, request.config.pluginmanager.getplugin("capturemanager"))
     finally:
         pool.close()
 
 
-def _keep(pool: HostPool) -> None:
-    """Let the user log in."""
-    terminal = Terminal()
-    host = pool.shared()
+def _keep(pool: HostPool, capture: CaptureManager) -> None:
+    """Let the user log in. Until then pytest keeps what is said, and the terminal, to itself."""
+    capture.suspend_global_capture(in_=True)
+    try:
+        _wait_for_user(pool.shared(), Terminal())
+    finally:
+        capture.resume_global_capture()
+
+
+def _wait_for_user(host: Host, terminal: Terminal) -> None:
     terminal.say(f"\nThe host is kept. Log in, in another terminal, with\n  {host.login_command()}")
     for guest in host.guest_specs:
-        terminal.say(f"its guest '{guest.name}', from there:  the same key, port {guest.ssh_port} of its loopback.")
+        terminal.say(f"and to its guest '{guest.name}' with\n  {host.login_command(guest)}")
     terminal.say("Ctrl-C here ends them.")
     if not sys.stdin.isatty():
         terminal.say("(no terminal to press Ctrl-C on: ended at once)")

@@ -326,6 +326,7 @@ def test_port_is_that_of_the_forward_and_of_no_connection(tmp_path: Path) -> Non
     host = EmulatedHost(spec(tmp_path), tmp_path)
     assert host._forward(2022) == 40213
     assert "-p 40214 root@127.0.0.1" in host.login_command()
+    assert "-p 40213 root@127.0.0.1" in host.login_command(replace(PLAIN, ssh_port=2022))
     assert str(spec(tmp_path).keys.client) in host.login_command()
     with pytest.raises(MachineError, match="nothing to port 2222"):
         host._forward(2222)

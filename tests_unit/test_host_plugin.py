@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +36,32 @@ def guest_mode():
 def meet_host():
     return print
 """
+HOSTS = """
+import types
+
+class FakeHost:
+    guest_specs = (types.SimpleNamespace(name="plain"),)
+    vitals = types.SimpleNamespace(reason=None)
+    lost = None
+
+    def login_command(self, guest=None):
+        return f"log in to {guest.name if guest else 'the host'}"
+
+    def kernel_log(self):
+        return ""
+
+    def close(self):
+        print("the host is closed", file=sys.__stderr__)
+
+@pytest.fixture(scope="session")
+def provisioned():
+    made = types.SimpleNamespace(start=FakeHost, close=lambda: None, one_at_a_time=False)
+    return types.SimpleNamespace(hosts=made)
+"""
+FAILS = {
+    "conftest.py": f"import sys\n{CONFTEST}{HOSTS}",
+    "test_d.py": "def test_one(pool): pool.shared()\ndef test_two(pool): assert not pool.shared()\n",
+}
 ORDER = {
     "test_a_health.py": "import pytest\npytestmark = pytest.mark.whole_run\ndef test_health(): pass\n",
     "test_b.py": "def test_one(): pass\n"
@@ -42,9 +70,10 @@ ORDER = {
 }
 
 
-def run(folder: Path, tests: dict[str, str], *options: str) -> tuple[int, str]:
-    for name, text in {"conftest.py": CONFTEST, **tests}.items():
-        (folder / name).write_text(text)
+def prepared(folder: Path, tests: dict[str, str], *options: str) -> tuple[list[str], dict[str, str]]:
+    """The command that runs them, and its environment."""
+    for name, content in {"conftest.py": CONFTEST, **tests}.items():
+        (folder / name).write_text(content)
     argv = [
         sys.executable,
         "-m",
@@ -56,8 +85,14 @@ def run(folder: Path, tests: dict[str, str], *options: str) -> tuple[int, str]:
         *options,
         str(folder),
     ]
-    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROJECT), "XDG_CACHE_HOME": str(folder / "cache")}
-    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
+    return argv, {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROJECT), "XDG_CACHE_HOME": str(folder / "cache")}
+
+
+def run(folder: Path, tests: dict[str, str], *options: str) -> tuple[int, str]:
+    argv, env = prepared(folder, tests, *options)
+    done = subprocess.run(
+        argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -74,6 +109,46 @@ def test_unusable_option_ends_the_run_with_that_one_error_and_makes_nothing(tmp_
     assert said.count("--host: no host kind mainframe\n  next: one of: auto, emulated") == 1
     assert "Traceback" not in said
     assert not any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
+
+
+def test_host_is_kept_for_who_sits_at_a_terminal_until_ctrl_c(tmp_path: Path) -> None:
+    argv, env = prepared(tmp_path, FAILS, "--keep-on-failure")
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        argv, cwd=tmp_path, env=env, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    try:
+        said = ""
+        while "Ctrl-C here ends them" not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        assert "log in to the host" in said
+        assert "log in to plain" in said
+        assert "closed" not in said
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+        os.close(theirs)
+    assert re.search(r"ended\n(.*\n)*the host is closed\n", rest), rest
+    assert "1 failed, 1 passed" in rest
+    assert process.returncode == 1
+
+
+def test_host_is_not_kept_where_nobody_could_end_it_nor_when_all_is_well(tmp_path: Path) -> None:
+    status, said = run(tmp_path, FAILS, "--keep-on-failure")
+    assert status == 1
+    assert "log in to the host" in said
+    assert "ended at once" in said
+    status, said = run(tmp_path, FAILS, "--keep-on-failure", "-k", "one")
+    assert status == 0
+    assert "log in to the host" not in said
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,8 @@ class Host(Protocol):
     def kernel_log(self) -> str:
         """All that its kernel said, from boot or from the restored state on."""
 
-    def login_command(self) -> str:
-        """How a person logs in to it."""
+    def login_command(self, guest: GuestSpec | None = None) -> str:
+        """How a person on this machine logs in to it, or to a guest of it."""
 
     def close(self) -> None:
         """Leave nothing of the run behind."""

@@ -28,7 +28,7 @@ from host_setup.channels.ssh import Ssh, Stream
 from host_setup.hosts.base import HOST_PROGRAMS
 from host_setup.hosts.guest import PLAIN, PROGRAMS, Guest, GuestSpec
 from host_setup.hosts.qemu import Qemu
-from host_setup.hosts.running import FAST_SSH, RunningHost
+from host_setup.hosts.running import ANY_HOST_KEY, FAST_SSH, RunningHost
 from host_setup.machine import HostKind
 
 BOOT = 240.0  # seconds that a cold boot may take on a slow, busy machine, with kernels that check themselves (debug)
@@ -227,10 +227,10 @@ class EmulatedHost(RunningHost):
     def _explain(self) -> str:
         return self._qemu.explain()
 
-    def login_command(self) -> str:
-        """How a person logs in to the host."""
-        trust = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
-        return f"ssh -i {self.spec.keys.client} {trust} -p {self._forward(OPENSSH)} root@127.0.0.1"
+    def login_command(self, guest: GuestSpec | None = None) -> str:
+        """How a person on this machine logs in to the host, or to a guest of it."""
+        port = self._forward(OPENSSH if guest is None else guest.ssh_port)
+        return f"ssh -i {self.spec.keys.client} {ANY_HOST_KEY} -p {port} root@127.0.0.1"
 
     def boot(self) -> None:
         """Wait for a cold boot, then start the guests, which boot side by side, and wait for them."""

@@ -20,6 +20,7 @@ from host_setup.hosts.guest import Guest, GuestSpec
 STALL = 20.0  # seconds without a heartbeat after which a machine counts as stalled
 CONNECT = 20.0  # seconds that a session may take
 FAST_SSH = 2022  # port of the host's dropbear (guest_images/host/inittab)
+ANY_HOST_KEY = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"  # for a person: the machine is our own
 
 
 class RunningHost(ABC):

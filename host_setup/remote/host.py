@@ -17,7 +17,7 @@ from guest_images.rootfs import RootFs
 from host_setup.channels.ssh import Conversation, Stream
 from host_setup.hosts import kernel_log
 from host_setup.hosts.guest import RUN, GuestSpec
-from host_setup.hosts.running import CONNECT, RunningHost
+from host_setup.hosts.running import ANY_HOST_KEY, CONNECT, RunningHost
 from host_setup.remote.control import Control
 from host_setup.remote.leased import Leased
 
@@ -160,10 +160,14 @@ class RemoteHost(RunningHost):
         said = [] if self._log is None else [self._log.text()]
         return "\n".join([*said, self._leased.console.text()[self._console_from :]])
 
-    def login_command(self) -> str:
-        """How a person logs in to it."""
+    def login_command(self, guest: GuestSpec | None = None) -> str:
+        """How a person on this machine logs in to it, or to a guest of it."""
         machine = self._leased.machine
         (name, port), key = machine.endpoint, machine.key_file
+        if guest is not None:
+            jump = f"ssh -i {key} -p {port} -W %h:%p {machine.user}@{name}"
+            login = f"ssh -i {self.keys.client} {ANY_HOST_KEY} -p {guest.ssh_port}"
+            return f"{login} -o ProxyCommand='{jump}' root@127.0.0.1"
         inside = f"{'' if machine.user == 'root' else 'sudo '}chroot {PLACE}/root /bin/sh"
         return f"ssh -t -i {key} -p {port} {machine.user}@{name} {inside}"
 
