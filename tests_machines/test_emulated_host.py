@@ -53,7 +53,7 @@ def test_death_of_the_guests_qemu_is_noticed_and_the_host_lives_on(doomed: Emula
     doomed.guest.watch()
     begun = time.monotonic()
     doomed.ssh.run(["kill", "-KILL", str(doomed.guest.pid)], seconds=20).require()
-    with pytest.raises(MachineLostError, match="guest plain is lost: its QEMU ended"):
+    with pytest.raises(MachineLostError, match=f"guest {doomed.guest.spec.name} is lost: its QEMU ended"):
         doomed.guest.ssh.run(["sleep", "300"], seconds=300)
     assert time.monotonic() - begun < AT_ONCE
     assert doomed.ssh.run(["echo", "well"], seconds=20).text == "well"
