@@ -12,9 +12,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from _pytest.capture import CaptureManager
 
 from common.errors import SealproofError
 from common.paths import cache_root
@@ -26,6 +26,9 @@ from host_setup.inventory import default_path
 from host_setup.kernel import layers, series
 from host_setup.kernel.series import Mode
 from host_setup.provision import KINDS, Provisioned, Settings, provision
+
+if TYPE_CHECKING:  # no name of pytest's own
+    from _pytest.capture import CaptureManager
 
 LAST = "whole_run"
 NOT_PROVEN = 2  # exit status

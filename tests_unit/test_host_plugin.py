@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,8 @@ def test_host_is_kept_for_who_sits_at_a_terminal_until_ctrl_c(tmp_path: Path) ->
         argv, cwd=tmp_path, env=env, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
+    leash = threading.Timer(60, process.kill)  # its output ends, and with it each wait below
+    leash.start()
     try:
         said = ""
         while "Ctrl-C here ends them" not in said:
@@ -132,6 +135,7 @@ def test_host_is_kept_for_who_sits_at_a_terminal_until_ctrl_c(tmp_path: Path) ->
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=60)
     finally:
+        leash.cancel()
         process.kill()
         process.wait()
         os.close(ours)

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,11 +19,12 @@ from common.errors import DeadlineError, SetupError, UserInputError
 from common.waiting import Deadline, poll_until
 from host_setup import inventory
 from host_setup.doctor import State
+from host_setup.hosts.guest import PLAIN
 from host_setup.inventory import CommandConsole, NetConsole, NoConsole, Remote
 from host_setup.remote import doctor
 from host_setup.remote.console import ConsoleLog
 from host_setup.remote.control import Control
-from host_setup.remote.host import TIERS
+from host_setup.remote.host import TIERS, RemoteHost
 from host_setup.standin import power
 from host_setup.standin.hanging import hanging
 from host_setup.standin.image import PARTITION, partition_table
@@ -247,3 +250,13 @@ def test_inventory_of_the_stand_in_is_one_that_is_read(tmp_path: Path) -> None:
     console = {"kind": "command", "command": ["tail", "-F", "/a b"]}
     one = entry(console=console, boot="grub", lease={"seconds": 30})
     assert inventory.load(write_inventory(tmp_path / "one.toml", one)).machine["standin"] == one
+
+
+def test_person_reaches_a_guest_through_its_machine() -> None:
+    machine = SimpleNamespace(endpoint=("rack1", 22022), key_file=Path("/lab"), user="me")
+    host: Any = SimpleNamespace(_leased=SimpleNamespace(machine=machine), keys=SimpleNamespace(client=Path("/client")))
+    words = shlex.split(RemoteHost.login_command(host, PLAIN))
+    assert words[:3] == ["ssh", "-i", "/client"]
+    assert words[words.index("-p") + 1] == str(PLAIN.ssh_port)
+    assert "ProxyCommand=ssh -i /lab -p 22022 -W %h:%p me@rack1" in words
+    assert words[-1] == "root@127.0.0.1"

@@ -93,7 +93,7 @@ class Ssh:
         self._transport: paramiko.Transport | None = None
         vitals.check()
         if isinstance(sock, socket.socket) and sock.family in (socket.AF_INET, socket.AF_INET6):
-            # Send small packets at once (tcp(7)), as any SSH client does. A command is several, and each one but the
+            # Send small packets at once (tcp(7)), as OpenSSH does. A command is several, and each one but the
             # first would wait for the answer to the one before, which the other side holds back for 40 ms.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport = paramiko.Transport(sock)

@@ -152,5 +152,5 @@ class Qemu:
             f"{self.vitals.name} to be '{wanted}'",
             check=self.vitals.check,
             explain=self.explain,
-            interval=0.001,
+            interval=0.005,
         )
