@@ -156,7 +156,8 @@ def _wait_for_user(host: Host, terminal: Terminal) -> None:
         terminal.say("(no terminal to press Ctrl-C on: ended at once)")
         return
     try:
-        while not host.vitals.reason:
+        # A terminal that was closed is none any more, and not everybody behind it is told (make, by ssh -t, keeps it).
+        while not host.vitals.reason and sys.stdin.isatty():
             time.sleep(1)
     except KeyboardInterrupt:
         terminal.say("ended")

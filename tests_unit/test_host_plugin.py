@@ -17,6 +17,7 @@ from common.errors import SealproofError
 from common.paths import PROJECT
 from common.progress import Terminal
 from common.store import Store
+from common.waiting import Deadline, poll_until
 from host_setup.plugin import LAST, NOT_PROVEN, pytest_collection_modifyitems
 from host_setup.provision import Settings, provision
 
@@ -143,6 +144,25 @@ def test_host_is_kept_for_who_sits_at_a_terminal_until_ctrl_c(tmp_path: Path) ->
     assert re.search(r"ended\n(.*\n)*the host is closed\n", rest), rest
     assert "1 failed, 1 passed" in rest
     assert process.returncode == 1
+
+
+def test_host_is_not_kept_beyond_its_terminal(tmp_path: Path) -> None:
+    argv, env = prepared(tmp_path, FAILS, "--keep-on-failure")
+    ours, theirs = os.openpty()
+    with (tmp_path / "said").open("w+") as out:
+        process = subprocess.Popen(argv, cwd=tmp_path, env=env, stdin=theirs, stdout=out, stderr=out)
+        try:
+            os.close(theirs)
+            poll_until(
+                lambda: "Ctrl-C here ends them" in (tmp_path / "said").read_text(), Deadline(60), "the host to be kept"
+            )
+            os.close(ours)
+            assert process.wait(60) == 1
+        finally:
+            process.kill()
+            process.wait()
+        out.seek(0)
+        assert "the host is closed\n" in out.read()
 
 
 def test_host_is_not_kept_where_nobody_could_end_it_nor_when_all_is_well(tmp_path: Path) -> None:
