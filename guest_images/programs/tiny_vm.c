@@ -22,13 +22,16 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <elf.h>
 
+#include "../modules/sealproof_uapi.h"
 #include "tiny_vm.h"
 #include "tiny_vm_guest.h"
 #include "tiny_vm_modes.h"
 #include "tiny_vm_nested.h"
 #include "tiny_vm_paravirt.h"
+#include "tiny_vm_ranges.h"
 #include "tiny_vm_slots.h"
 #include "tiny_vm_walk.h"
 
@@ -45,7 +48,7 @@
 struct vm {
 	int kvm, fd, cpu;
 	struct kvm_run *run;
-	unsigned char *ram, *logged, *readonly;
+	unsigned char *ram, *logged, *readonly, *extra;
 	unsigned char string[STRING_BYTES];	/* what came by PORT_STRING */
 	uint32_t string_count;
 	uint64_t mmio;		/* the last that was written to read-only memory */
@@ -86,6 +89,8 @@ static void *at(const struct vm *vm, const void *guest)
 
 	if (address >= SLOT_LOGGED && address < SLOT_LOGGED + SLOT_PAGES * PAGE)
 		return vm->logged + (address - SLOT_LOGGED);
+	if (vm->extra && address >= EXTRA_SLOT && address < EXTRA_SLOT + EXTRA_PAGES * PAGE)
+		return vm->extra + (address - EXTRA_SLOT);
 	return vm->ram + address;
 }
 
@@ -183,6 +188,10 @@ static uint64_t count_task_switches(struct vm *vm, uint32_t what)
 	vm->exits = count_exits(vm) - (what == 1 ? 0 : vm->exits);
 	return 0;
 }
+
+static uint64_t serve_ranges(struct vm *vm, uint32_t what);
+static uint64_t serve_handles(struct vm *vm, uint32_t what);
+static uint64_t ask_another(struct vm *vm, uint32_t what);
 
 static uint64_t nothing(struct vm *vm, uint32_t what)
 {
@@ -339,6 +348,9 @@ static const struct row rows[] = {
 	{ "dirty-ring", writes_are_logged, .operands = (void *)(uintptr_t)SLOT_LOGGED, .pages = SLOT_PAGES,
 	  .serve = read_ring, .ring = true },
 	{ "read-only", read_only_is_read_only, .operands = operands, .pages = 1, .serve = tell_readonly, .mmio = true },
+	{ "ranges", ranges_are_shared, .operands = NULL, .serve = serve_ranges },
+	{ "handles", handles_are_dead, .operands = operands, .pages = HELD_PAGES, .serve = serve_handles },
+	{ "another", another_is_refused, .operands = operands, .pages = 1, .serve = ask_another },
 	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
 	{ "pv-ipi", pv_ipi, .operands = operands, .pages = 1 },
 	{ "pv-tlb-flush", pv_tlb_flush, .operands = operands, .pages = 1, .serve = compete },
@@ -687,6 +699,176 @@ static void report_all(struct text *line, const struct vm *vm)
 		}
 		report_hex(line, "bytes that came by a port", expected, fnv1a64(FNV_START, vm->string, 128));
 	}
+}
+
+/* --- what the host reaches of a range, and by what it took before -------------------------------------------------- */
+
+/* How many of the pages the kernel reads at their places in its direct map. */
+static unsigned int count_by_direct_map(const unsigned char *page, unsigned int pages)
+{
+	const int device = open("/dev/" SEALPROOF_ATTACK_NAME, O_RDWR | O_CLOEXEC);
+	const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	unsigned int count = 0;
+
+	if (device < 0 || pagemap < 0)
+		cannot("open the attack module's device, and /proc/self/pagemap");
+	for (unsigned int i = 0; i < pages; i++) {
+		uint64_t entry, byte;
+		const off_t where = (off_t)(((uintptr_t)page / PAGE + i) * sizeof(entry));
+
+		if (pread(pagemap, &entry, sizeof(entry), where) != sizeof(entry))
+			cannot("read /proc/self/pagemap");
+		if (!(entry >> 63)) {	/* all of these pages were written */
+			errno = ENODATA;
+			cannot("find the frame of a page");
+		}
+		struct sealproof_attack attack = { .method = SEALPROOF_DIRECT_MAP_READ,
+						   .target = (entry & ((1ull << 55) - 1)) * PAGE, .length = 8,
+						   .buffer = (uintptr_t)&byte };
+
+		if (ioctl(device, SEALPROOF_ATTACK, &attack))
+			cannot("have the attack module try");
+		count += attack.done == 8;
+	}
+	close(device);
+	close(pagemap);
+	return count;
+}
+
+static uint64_t serve_ranges(struct vm *vm, uint32_t what)
+{
+	const struct report *const told = at(vm, &shared.report);
+	const void *const first = (void *)(uintptr_t)told->word[0];
+	unsigned int loaded = 0, written = 0;
+
+	if (what == ADD_SLOT) {
+		vm->extra = map(EXTRA_PAGES * PAGE);
+		add_memory(vm, 3, 0, EXTRA_SLOT, EXTRA_PAGES * PAGE, vm->extra);
+		return 0;
+	}
+	count_reached(at(vm, first), told->word[1], &loaded, &written);
+	return loaded | (uint64_t)written << 16 | (uint64_t)count_by_direct_map(at(vm, first), told->word[1]) << 32;
+}
+
+/* mm/gup_test.h: the kernel's own test of pins, as drivers take them. */
+struct pin_longterm_test {
+	uint64_t addr, size;
+	uint32_t flags;
+};
+
+#define PIN_LONGTERM_TEST_START _IOW('g', 7, struct pin_longterm_test)
+#define PIN_LONGTERM_TEST_READ _IOW('g', 9, uint64_t)
+
+#define COPY_FROM 0x10000u	/* in the second VM */
+#define COPY_TO 0x1000u
+
+static struct {
+	int pins, pipe[2], cpu;
+	struct kvm_run *run;
+	unsigned char *memory;	/* of the second VM: code, and where it copies to */
+} held;
+
+/* A VM over the page: real-mode code that copies it. */
+static void make_second_vm(const struct vm *vm, void *page)
+{
+	static const unsigned char code[] = { 0x66, 0xf3, 0xa5, 0xe6, 0x80 };	/* rep movsd; out %al, $0x80 */
+	const struct vm second = { .fd = ioctl(vm->kvm, KVM_CREATE_VM, 0) };
+	const int size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+
+	held.memory = map(2 * PAGE);
+	memcpy(held.memory, code, sizeof(code));
+	if (second.fd < 0 || size < 0)
+		cannot("create a second VM");
+	add_memory(&second, 0, 0, 0, 2 * PAGE, held.memory);
+	add_memory(&second, 1, 0, COPY_FROM, PAGE, page);
+	held.cpu = ioctl(second.fd, KVM_CREATE_VCPU, 0);
+	held.run = held.cpu < 0 ? MAP_FAILED : mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, held.cpu, 0);
+	if (held.run == MAP_FAILED)
+		cannot("create a second VM's processor");
+}
+
+/* How many bytes of the new pattern there are. */
+static uint64_t new_bytes(const void *bytes)
+{
+	uint64_t count = 0, word;
+
+	for (unsigned int i = 0; i < PAGE; i += sizeof(word)) {
+		memcpy(&word, (const unsigned char *)bytes + i, sizeof(word));
+		count += word == NEW_WORD ? sizeof(word) : 0;
+	}
+	return count;
+}
+
+/* Has the second VM copy the page; true if it did. */
+static bool second_vm_copies(void)
+{
+	struct kvm_regs regs = { .rflags = 2, .rcx = PAGE / 4 };
+	struct kvm_sregs sregs;
+
+	memset(held.memory + COPY_TO, 0, PAGE);
+	if (ioctl(held.cpu, KVM_GET_SREGS, &sregs))
+		cannot("read the second VM's registers");
+	sregs.cs = segment(0, 0, 0xb, MODE16);
+	sregs.ds = segment(COPY_FROM, COPY_FROM / 16, 3, MODE16);
+	sregs.es = segment(COPY_TO, COPY_TO / 16, 3, MODE16);
+	sregs.cr0 = 0x10;
+	if (ioctl(held.cpu, KVM_SET_SREGS, &sregs) || ioctl(held.cpu, KVM_SET_REGS, &regs))
+		cannot("set the second VM's registers");
+	return !ioctl(held.cpu, KVM_RUN, 0) && held.run->exit_reason == KVM_EXIT_IO;
+}
+
+static uint64_t take_handles(const struct vm *vm)
+{
+	struct pin_longterm_test pin = { (uintptr_t)at(vm, operands[PIN_PAGE]), PAGE, 1 };	/* to write */
+	struct iovec vector = { at(vm, operands[PIPE_PAGE]), PAGE };
+	uint64_t got = 0;
+
+	held.pins = open("/sys/kernel/debug/gup_test", O_RDWR | O_CLOEXEC);
+	if (held.pins < 0 || pipe2(held.pipe, O_CLOEXEC | O_NONBLOCK))
+		cannot("open /sys/kernel/debug/gup_test, and a pipe");
+	got |= !ioctl(held.pins, PIN_LONGTERM_TEST_START, &pin) ? 1 : 0;
+	got |= vmsplice(held.pipe[1], &vector, 1, 0) == (ssize_t)PAGE ? 2 : 0;
+	make_second_vm(vm, at(vm, operands[VM_PAGE]));
+	got |= second_vm_copies() && *(uint64_t *)(held.memory + COPY_TO) == OLD_WORD ? 4 : 0;
+	return got;
+}
+
+static uint64_t serve_handles(struct vm *vm, uint32_t what)
+{
+	static unsigned char seen[PAGE];
+	uint64_t buffer = (uintptr_t)seen;
+
+	memset(seen, 0, sizeof(seen));
+	switch (what) {
+	case TAKE_HANDLES:
+		return take_handles(vm);
+	case LOOK_BY_PIN:
+		if (ioctl(held.pins, PIN_LONGTERM_TEST_READ, &buffer))
+			cannot("read what is pinned");
+		return new_bytes(seen);
+	case LOOK_BY_PIPE:
+		if (read(held.pipe[0], seen, sizeof(seen)) != sizeof(seen))
+			cannot("read a page from the pipe");
+		return new_bytes(seen);
+	default:
+		second_vm_copies();	/* it may be refused */
+		return new_bytes(held.memory + COPY_TO);
+	}
+}
+
+/* What another VM of this process is told when it asks for protection. */
+static uint64_t ask_another(struct vm *vm, uint32_t what)
+{
+	static struct vm another;
+
+	(void)what;
+	make_vm(&another);
+	*(enum way *)at(&another, &way) = way == PLAIN ? PLAIN : PRIVATE;
+	set_mode(&another, MODE64, guest_begins);
+	run_until(&another, PORT_READY);
+	if (another.wrong[0])
+		snprintf(vm->wrong, sizeof(vm->wrong), "another VM: %.100s", another.wrong);
+	return ((struct report *)at(&another, &shared.report))->enabled;
 }
 
 int main(int argc, char **argv)

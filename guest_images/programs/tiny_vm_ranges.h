@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Many pages a request, and what the host took while a page was shared: who reaches what afterwards. */
+#ifndef TINY_VM_RANGES_H
+#define TINY_VM_RANGES_H
+
+#include "tiny_vm_slots.h"
+
+#define HC_UNSHARE 15
+#define RANGE 0x2400000u		/* memory that nothing else uses; in the middle of a large page */
+#define RANGE_AT (RANGE + 0x3000u)
+#define RANGE_MOST 600u			/* more than KVM does in one go */
+#define EXTRA_SLOT RAM_BYTES		/* right behind the VM's memory, a slot of its own */
+#define EXTRA_PAGES 16u
+#define NOT_VALID ((uint64_t)-22)	/* KVM_EINVAL */
+#define IS_BUSY ((uint64_t)-16)		/* KVM_EBUSY */
+#define EACH(pages) ((uint64_t)(pages) | (uint64_t)(pages) << 16 | (uint64_t)(pages) << 32)
+
+/* What the host side is asked; a range is in the report's first words. */
+enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, ASK_ANOTHER };
+
+#define PIN_PAGE 0	/* of the operands */
+#define PIPE_PAGE 1
+#define VM_PAGE 2
+#define HELD_PAGES 3u
+
+#define OLD_WORD 0x0123456789abcdefull
+#define NEW_WORD 0xfedcba9876543210ull
+
+/* All of a range, by as many requests as it takes: KVM says how far it went, if it did not do all. */
+static GUEST uint64_t change(uint64_t number, uint64_t address, uint64_t pages)
+{
+	uint64_t first = address / PAGE;
+
+	if (way == PLAIN)
+		return 0;
+	while (pages) {
+		const uint64_t done = hypercall(number, first, pages);
+
+		if (!done)
+			return 0;
+		if (done > pages)
+			return done;
+		first += done;
+		pages -= done;
+	}
+	return 0;
+}
+
+static GUEST uint64_t reached(uint64_t address, uint64_t pages)
+{
+	shared.report.word[0] = (uint32_t)address;
+	shared.report.word[1] = (uint32_t)pages;
+	return service(COUNT_REACHED);
+}
+
+static GUEST void fill_pages(uint64_t address, uint64_t pages, uint64_t word)
+{
+	for (uint64_t page = 0; page < pages; page++) {
+		volatile uint64_t *const words = (uint64_t *)(address + page * PAGE);
+
+		for (unsigned int i = 0; i < PAGE / 8; i++)
+			words[i] = word + page;
+	}
+}
+
+static GUEST uint64_t whole_pages(uint64_t address, uint64_t pages, uint64_t word)
+{
+	uint64_t whole = 0;
+
+	for (uint64_t page = 0; page < pages; page++) {
+		const volatile uint64_t *const words = (uint64_t *)(address + page * PAGE);
+		bool same = true;
+
+		for (unsigned int i = 0; i < PAGE / 8; i++)
+			same &= words[i] == word + page;
+		whole += same;
+	}
+	return whole;
+}
+
+struct range_names {
+	const char *share, *reached, *before, *behind, *back, *reached_back, *middle, *reached_ends, *whole;
+};
+
+#define RANGE_NAMES(n) { \
+	n ": to share them", n " shared: reached by load, write(), direct map", n " shared: the page before them", \
+	n " shared: the page behind them", n ": to take them back", n " taken back: reached", \
+	n ": to take back all but the ends", n " but for the ends taken back: reached", n ": whole in the end" }
+
+static GUEST void one_range(uint64_t pages, const struct range_names *names)
+{
+	const uint64_t may = way == PLAIN ? EACH(1) : 0;
+
+	fill_pages(RANGE_AT - PAGE, pages + 2, OLD_WORD);
+	tell(names->share, 0, change(HC_SHARE, RANGE_AT, pages));
+	tell(names->reached, EACH(pages), reached(RANGE_AT, pages));
+	tell(names->before, may, reached(RANGE_AT - PAGE, 1));
+	tell(names->behind, may, reached(RANGE_AT + pages * PAGE, 1));
+	if (pages > 2 && way != SHARED) {
+		tell(names->middle, 0, change(HC_UNSHARE, RANGE_AT + PAGE, pages - 2));
+		tell(names->reached_ends, EACH(way == PLAIN ? pages : 2), reached(RANGE_AT, pages));
+	}
+	if (way != SHARED) {
+		tell(names->back, 0, change(HC_UNSHARE, RANGE_AT, pages));
+		tell(names->reached_back, EACH(way == PLAIN ? pages : 0), reached(RANGE_AT, pages));
+	}
+	tell(names->whole, pages + 2, whole_pages(RANGE_AT - PAGE, pages + 2, OLD_WORD));
+}
+
+static GUEST void ranges_are_shared(void)
+{
+	static const struct range_names one = RANGE_NAMES("one page"), five = RANGE_NAMES("5 pages"),
+					many = RANGE_NAMES("600 pages");
+
+	one_range(1, &one);
+	if (way == SHARED)	/* what is shared is so already */
+		tell("1 page of them, to take it back", 0, change(HC_UNSHARE, RANGE_AT, 1));
+	one_range(5, &five);
+	if (way == SHARED)
+		tell("5 pages, to take them back", 0, change(HC_UNSHARE, RANGE_AT, 5));
+	one_range(RANGE_MOST, &many);
+	if (way == PLAIN)
+		return;
+	/* Two memory slots, one right behind the other: none of it, or else nobody could say how much. */
+	service(ADD_SLOT);
+	fill_pages(EXTRA_SLOT - PAGE, 2, OLD_WORD);
+	tell("across two slots: to share", NOT_VALID, hypercall(HC_SHARE, EXTRA_SLOT / PAGE - 1, 2));
+	tell("across two slots: the last page of the first, reached", 0, reached(EXTRA_SLOT - PAGE, 1));
+	tell("across two slots: the first page of the second, reached", 0, reached(EXTRA_SLOT, 1));
+	tell("the second slot's first page: to share", 0, hypercall(HC_SHARE, EXTRA_SLOT / PAGE, 1));
+	tell("the second slot's first page: reached", EACH(1), reached(EXTRA_SLOT, 1));
+	tell("across two slots: to take back", NOT_VALID, hypercall(HC_UNSHARE, EXTRA_SLOT / PAGE - 1, 2));
+	tell("the second slot's first page: to take back", 0, hypercall(HC_UNSHARE, EXTRA_SLOT / PAGE, 1));
+	tell("the second slot's first page, taken back: reached", 0, reached(EXTRA_SLOT, 1));
+	tell("across two slots: whole in the end", 2, whole_pages(EXTRA_SLOT - PAGE, 2, OLD_WORD));
+}
+
+/* The host takes what it can of shared pages, the guest takes them back and writes something else there. */
+static GUEST void handles_are_dead(void)
+{
+	const uint64_t pages = (uint64_t)operands, seen = way == PRIVATE ? 0 : PAGE;
+
+	tell("to share the pages", 0, change(HC_SHARE, pages, HELD_PAGES));
+	for (unsigned int page = 0; page < HELD_PAGES; page++)
+		fill_pages(pages + page * PAGE, 1, OLD_WORD);
+	tell("what the host took: pin, page in a pipe, a second VM's", 7, service(TAKE_HANDLES));
+	if (way == PRIVATE) {
+		tell("to take back a page that is pinned", 0, change(HC_UNSHARE, pages + PIN_PAGE * PAGE, 1));
+		tell("to take back a page that is in a pipe", 0, change(HC_UNSHARE, pages + PIPE_PAGE * PAGE, 1));
+		tell("to take back a page that a second VM has", 0, change(HC_UNSHARE, pages + VM_PAGE * PAGE, 1));
+	}
+	for (unsigned int page = 0; page < HELD_PAGES; page++) {
+		tell("a page as the guest left it", 1, whole_pages(pages + page * PAGE, 1, OLD_WORD));
+		fill_pages(pages + page * PAGE, 1, NEW_WORD);
+	}
+	tell("bytes of what the guest wrote since, by the pin", seen, service(LOOK_BY_PIN));
+	tell("bytes of what the guest wrote since, by the pipe", seen, service(LOOK_BY_PIPE));
+	tell("bytes of what the guest wrote since, by the second VM", seen, service(LOOK_BY_VM));
+	for (unsigned int page = 0; page < HELD_PAGES; page++)
+		tell("a page as the guest wrote it last", 1, whole_pages(pages + page * PAGE, 1, NEW_WORD));
+}
+
+/* One VM of a process can be protected: another one could be given the first one's memory. */
+static GUEST void another_is_refused(void)
+{
+	tell("what another VM of the process is told", way == PLAIN ? 0 : IS_BUSY, service(ASK_ANOTHER));
+}
+
+#endif

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks by a mapping of /dev/mem, which would be one more way to a page frame, whoever has it later.
+
+With PAT the kernel refuses to map memory that it uses itself, as the mapping could be cached in another way (Linux
+6.12: arch/x86/mm/pat/memtype.c range_is_allowed()). Without it, ``nopat`` on the command line, nothing there refuses.
+The controls are the firmware's pages, which can be mapped on any host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from host_setup.channels.puppets import Puppet
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from signoff.observation import PAGE_SIZE, Canary, Check, State
+from signoff.trial import Trial
+from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack, Target
+from tests_e2e.support.kvm import load
+from tests_e2e.support.pagemap import place
+from tests_e2e.support.steps import opened
+
+NO_PAT = "nopat"
+READ, SHARED = 1, 1  # PROT_READ, MAP_SHARED of linux/mman.h
+FIRMWARE = 0xF0000  # of every PC: the last 64 KiB of the first MiB
+NOTHING = Target(qemu=0, gpa=0, hva=0, hpa=0)
+
+
+def test_host_cannot_map_private_page_by_dev_mem(claim: Trial, attack: Attack) -> None:
+    """The host cannot map a private page's frame by /dev/mem, nor keep a mapping from when the page was shared."""
+    _judge(claim, attack, attack.host)
+
+
+def test_host_cannot_map_private_page_by_dev_mem_without_pat(claim: Trial, attack: Attack) -> None:
+    """Nor can it on a host that runs without PAT, whose kernel minds no second mapping."""
+    with attack.pool.booted(NO_PAT) as host:
+        _judge(claim, attack, host)
+
+
+def _judge(claim: Trial, attack: Attack, host: Host) -> None:
+    with attack.puppeteer(host) as puppeteer:
+        found = [_look(puppeteer.spawn(), guest) for guest in host.guests]
+    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+
+
+def _look(process: Puppet, guest: Guest) -> list[Check]:
+    with opened(process, "/dev/mem") as file:
+        firmware = _loaded(process, _mapped(process, file, FIRMWARE))
+        fresh = [_seen(process, one, _mapped(process, file, one.target.hpa)) for one in _private(guest)]
+        kept = {one.target.gpa: _mapped_while_shared(process, file, guest, one) for one in _private(guest)}
+        # New canaries in the same pages: what was shared was there for the host to see.
+        stale = [_seen(process, one, kept[one.target.gpa]) for one in _private(guest)]
+    return [
+        Check("a page of the firmware is mapped, and read", "yes", "yes" if any(firmware) else "no"),
+        *(Check(f"bytes of the private {kind} page by a new mapping", "0", count) for kind, count in fresh),
+        *(Check(f"bytes of the private {kind} page by one of when it was shared", "0", count) for kind, count in stale),
+    ]
+
+
+def _private(guest: Guest) -> list[Aimed]:
+    """Canaries in pages that are the guest's alone. Whether the host may map others is its own affair."""
+    return [one for one in Attack.aim(guest, [UNDER_TEST]) if one.planted.state == State.PRIVATE]
+
+
+def _mapped_while_shared(process: Puppet, file: int, guest: Guest, aimed: Aimed) -> int | None:
+    guest.share(aimed.planted)
+    frame = place(process, aimed.target.qemu, aimed.target.hva).frame
+    where = _mapped(process, file, aimed.target.hpa if frame is None else frame * PAGE_SIZE)
+    guest.take_back(aimed.planted)
+    return where
+
+
+def _seen(process: Puppet, aimed: Aimed, where: int | None) -> tuple[str, str]:
+    """A canary's kind, and how many bytes of it are seen by a mapping."""
+    return aimed.planted.kind, str(Canary(aimed.planted.content).leaked(_loaded(process, where)))
+
+
+def _mapped(process: Puppet, file: int, address: int) -> int | None:
+    """Where the process has mapped a physical page; None: it was refused."""
+    done = process.syscall("mmap", 0, PAGE_SIZE, READ, SHARED, file, address)
+    return done.returned if done.errno is None else None
+
+
+def _loaded(process: Puppet, where: int | None) -> bytes:
+    if where is None:
+        return b""
+    data = load(process, replace(NOTHING, hva=where)).data
+    process.syscall("munmap", where, PAGE_SIZE).require("munmap")
+    return data

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the host reaches after a guest's requests: of many pages at once, and by what it took while they were shared.
+
+The guest is that of the program ``tiny_vm``, which counts for each page who reaches it: a load of the VMM, a system
+call of the VMM, a load of the kernel in its direct map.
+"""
+
+from __future__ import annotations
+
+from host_setup.hosts.base import Host
+from signoff.trial import Trial
+from tests_e2e.support.tiny_vm import tiny_vm_works
+
+
+def test_host_reaches_exactly_the_range_that_a_guest_shares(claim: Trial, host: Host) -> None:
+    """Of 1, 5 and 600 pages that a guest shares or takes back at once the host reaches all, or none, and no other."""
+    tiny_vm_works(claim, host, "ranges")
+
+
+def test_host_sees_nothing_new_by_what_it_took_while_a_page_was_shared(claim: Trial, host: Host) -> None:
+    """A pin, a page in a pipe and a second VM's tables show nothing that a guest writes when it took a page back."""
+    tiny_vm_works(claim, host, "handles")
+
+
+def test_another_vm_of_the_process_cannot_be_protected_as_well(claim: Trial, host: Host) -> None:
+    """Another VM of a process that has a protected one is refused protection, and the first one's stays as it is."""
+    tiny_vm_works(claim, host, "another")

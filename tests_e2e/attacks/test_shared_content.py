@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is in the pages that a guest shares: nothing of what others in it have left behind as free memory.
+
+The guest's devices bounce their data through shared pages. A program fills memory with a pattern and ends, so that the
+kernel gives that memory to whoever asks next, buffers for devices among them. All that the host may see is then
+searched for the pattern, while a disk that is slow and the network have buffers under way.
+"""
+
+from __future__ import annotations
+
+import mmap
+import secrets
+from collections.abc import Iterable
+
+from common.waiting import Deadline, poll_until
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import PROGRAMS, Guest
+from signoff.observation import PAGE_SIZE, Check
+from signoff.trial import Trial
+from tests_e2e.support.attack import pages_of
+from tests_e2e.support.guest_frames import frames_of
+from tests_e2e.support.host_memory import memory_of
+from tests_e2e.support.memory import MIB, shell
+
+PATTERN, PART = 16, 8  # bytes; and those of a part that counts for itself
+LEFT, KEPT = 60, 1  # MiB that an ended process leaves, and that a living one has
+LIVES = 600  # seconds
+SLOW = 256 << 10  # bytes a second of the disk
+DISK = "/dev/vda"
+SECONDS = 60.0
+
+
+def test_shared_pages_hold_nothing_of_a_process_that_ended(claim: Trial, host: Host) -> None:
+    """Of a guest's process that has ended, nothing is in the pages that the guest shares while its devices work."""
+    guests = [guest for guest, _ in pages_of(host)]
+    found = [_look(host, guest) for guest in guests]
+    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+
+
+def _look(host: Host, guest: Guest) -> list[Check]:
+    left, kept = secrets.token_bytes(PATTERN), secrets.token_bytes(PATTERN)
+    shell(guest, f"{PROGRAMS}/leave_behind {kept.hex()} {KEPT} {LIVES} > /run/kept 2>&1 & echo $! > /run/keeper")
+    poll_until(lambda: "filled" in shell(guest, "cat /run/kept"), Deadline(SECONDS), "a process to fill its memory")
+    shell(guest, f"{PROGRAMS}/leave_behind {left.hex()} {LEFT}")
+    _throttle(guest, SLOW)
+    try:
+        shell(guest, f"echo 3 > /proc/sys/vm/drop_caches; cat {DISK} > /dev/null 2>&1 & echo $! > /run/reader")
+        shell(guest, "head -c 100000 /dev/urandom | od")  # the network's part
+        frames = frames_of(host, guest)
+        reading = shell(guest, "kill -0 $(cat /run/reader) && echo yes || echo no").strip()
+        with memory_of(host) as memory:
+            seen_left = _bytes_of(memory, left, frames.open)
+            has_kept = _bytes_of(memory, kept, frames.all)
+            has_left = _bytes_of(memory, left, frames.all)
+    finally:
+        _throttle(guest, 0)
+        shell(guest, "kill $(cat /run/keeper) $(cat /run/reader); rm /run/kept /run/keeper /run/reader")
+    can_see_all = not guest.protected
+    return [
+        Check("the disk is being read", "yes", reading),
+        Check("pages that the host may see", "some", "some" if frames.open else "none"),
+        # The controls: a search that finds, in all of the guest's memory, what a living process has.
+        Check("all of what a living process has is found in the guest's memory", "yes", _word(has_kept >= KEPT * MIB)),
+        Check(
+            "bytes of the ended process in what the host may see" if not can_see_all else "what the ended process left",
+            "0" if not can_see_all else "some",
+            str(seen_left) if not can_see_all else "some" if has_left else "none",
+        ),
+    ]
+
+
+def _throttle(guest: Guest, rate: int) -> None:
+    """Have a guest's disk give so many bytes a second at most; 0: as it can."""
+    others = dict.fromkeys(("bps", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
+    guest.qmp.execute("block_set_io_throttle", device="scratch", bps_rd=rate, **others)
+
+
+def _bytes_of(memory: mmap.mmap | bytes, pattern: bytes, frames: Iterable[int]) -> int:
+    """How many bytes of a pattern lie in page frames, in parts that are long enough to be no chance."""
+    parts = [pattern[at : at + PART] for at in range(0, PATTERN, PART)]
+    count = 0
+    for frame in frames:
+        page = memory[frame * PAGE_SIZE : (frame + 1) * PAGE_SIZE]
+        count += sum(page.count(part) for part in parts)
+    return count * PART
+
+
+def _word(value: object) -> str:
+    return "yes" if value else "no"

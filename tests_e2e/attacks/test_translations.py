@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A walk of all page tables of the host from outside: no present entry leads to a page that a guest keeps to itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from host_setup.channels.puppets import Puppet
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.pool import HostPool
+from signoff.observation import PAGE_SIZE, Check
+from signoff.trial import Trial
+from tests_e2e.support.attack import Attack, pages_of
+from tests_e2e.support.direct_map import direct_map
+from tests_e2e.support.guest_frames import GuestFrames, frames_of
+from tests_e2e.support.host_memory import memory_of
+from tests_e2e.support.memory import MIB, shell
+from tests_e2e.support.pagemap import places
+from tests_e2e.support.translations import Walked, root_of, walk
+
+NAMED = 4  # addresses that a check names
+FILLED = 80  # MiB that a guest takes from its host; it has as many that it has not used yet
+READ_WRITE, PRIVATE_ANONYMOUS_POPULATED = 3, 0x8022  # PROT_*, MAP_* of linux/mman.h
+KEPT_FREE = 160 * MIB  # of the host's memory, so that nobody is killed for want of it
+SECONDS = 60.0
+
+
+def test_host_page_tables_map_no_private_page(claim: Trial, host: Host) -> None:
+    """No entry of any page table of the host, the kernel's or a process's, leads to a page that a guest keeps."""
+    _judge(claim, host, {})
+
+
+def test_host_page_tables_map_no_private_page_again_after_sharing(claim: Trial, host: Host) -> None:
+    """Nor does one after pages were shared and taken back, which the host's kernel and QEMU have read meanwhile."""
+    for guest, _ in pages_of(host):
+        for aimed in Attack.aim(guest):
+            if aimed.planted.state == "private":
+                guest.share(aimed.planted)
+                guest.take_back(aimed.planted)
+    _judge(claim, host, {})
+
+
+def test_host_page_tables_map_no_private_page_in_the_kernels_image(claim: Trial, pool: HostPool) -> None:
+    """Nor where the kernel's image is mapped once more, whose initial part is free memory after the start."""
+    with pool.fresh() as host:
+        host.ssh.run(["sh", "-c", "echo 3 > /proc/sys/vm/drop_caches"], seconds=SECONDS).require()
+        with Attack.puppeteer(host) as puppeteer:
+            lent = _pages_in_the_image(host, puppeteer.spawn())
+        for guest in host.guests:
+            shell(guest, f"head -c {FILLED}M /dev/zero | tr '\\0' z > /run/filled")
+        _judge(claim, host, {"frames of the kernel's image that are lent to a process": ("some", _some(lent))})
+
+
+def _pages_in_the_image(host: Host, process: Puppet) -> int:
+    """How many pages of a process that takes nearly all free memory lie where the kernel's image is mapped."""
+    image = direct_map(host.ssh).image
+    frames = range(image.physical // PAGE_SIZE, (image.physical + image.size) // PAGE_SIZE)
+    told = host.ssh.run(["grep", "MemFree", "/proc/meminfo"], seconds=20).require().text
+    size = max(int(told.split()[1]) * 1024 - KEPT_FREE, MIB) // PAGE_SIZE * PAGE_SIZE
+    done = process.syscall("mmap", 0, size, READ_WRITE, PRIVATE_ANONYMOUS_POPULATED, -1, 0, seconds=SECONDS)
+    address = done.require("mmap(MAP_POPULATE)")
+    count = sum(one.frame in frames for one in places(host.ssh, process.pid, address, size // PAGE_SIZE))
+    process.syscall("munmap", address, size, seconds=SECONDS).require("munmap")
+    return count
+
+
+def _judge(claim: Trial, host: Host, more: Mapping[str, tuple[str, str]]) -> None:
+    """Have it judged what the host's page tables lead to.
+
+    :param more: further checks by name: expected, got.
+    """
+    guests = {guest: frames_of(host, guest) for guest, _ in pages_of(host)}
+    root = root_of(host.ssh)
+    everybodys = frozenset().union(*(frames.all for frames in guests.values()))
+    with memory_of(host) as memory:
+        walked = walk(memory, root, everybodys, not_roots=everybodys)
+    stable = {guest: frames.still(frames_of(host, guest)) for guest, frames in guests.items()}
+    claim.attach("walked.txt", _told(walked))
+    found = [
+        [*_checks(guest, frames, walked), *(Check(name, *words) for name, words in more.items())]
+        for guest, frames in stable.items()
+    ]
+    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+
+
+def _checks(guest: Guest, frames: GuestFrames, walked: Walked) -> list[Check]:
+    """What must be so of a guest, private pages or none."""
+    private, others, kernel, processes = frames.private, frames.open, walked.kernel.at, walked.processes.at
+    return [
+        Check("private pages whose frames were looked for", _some(guest.protected), _some(len(private))),
+        Check("other pages whose frames were looked for", "some", _some(len(others))),
+        Check("private pages that the kernel's page tables lead to", "none", _where(private, kernel)),
+        Check("private pages that a process's page tables lead to", "none", _where(private, processes)),
+        # The controls: what the walk must find. QEMU has looked at some of what it may see.
+        Check("other pages that the kernel's page tables do not lead to", "0", str(len(others.keys() - kernel))),
+        Check("other pages that a process's page tables lead to", "some", _some(len(others.keys() & processes))),
+        Check("topmost tables of processes", "some", _some(len(walked.roots) - 1)),
+    ]
+
+
+def _where(frames: Mapping[int, int], at: Mapping[int, int]) -> str:
+    met = sorted((at[frame], gpa) for frame, gpa in frames.items() if frame in at)
+    named = ", ".join(f"{gpa:#x} at {address:#x}" for address, gpa in met[:NAMED])
+    return f"{len(met)}: {named}" if met else "none"
+
+
+def _some(count: int) -> str:
+    return "some" if count else "none"
+
+
+def _told(walked: Walked) -> str:
+    return "\n".join(
+        [
+            f"topmost tables: {len(walked.roots)}",
+            *(
+                f"{name}: {one.tables} tables, {one.leaves} leaves, {len(one.at)} guests' frames mapped"
+                for name, one in (("kernel", walked.kernel), ("processes", walked.processes))
+            ),
+        ]
+    )

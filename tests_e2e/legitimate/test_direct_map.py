@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The host's direct map stays whole: large mappings that a protected guest costs come back when it has gone."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+
+from common.errors import DeadlineError
+from common.waiting import Deadline, poll_until
+from host_setup.channels.ssh import Ssh
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import PLAIN, PROTECTED, GuestSpec
+from host_setup.hosts.pool import HostPool
+from signoff.observation import Check
+from signoff.trial import Trial
+from tests_e2e.support.extra import BOOT, make_room
+from tests_e2e.support.memory import shell
+
+SETTLES = 60.0  # seconds: what is freed may wait for a worker of the kernel
+BLOCK_KIB = 2048  # of memory, which one large entry maps
+FILLED = 64  # MiB that the guest uses, beside what it has used to boot
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """How the direct map is made up, KiB by the size of the entry, and how often one was split."""
+
+    small: int
+    large: int
+    huge: int
+    splits: int
+
+    @property
+    def sizes(self) -> str:
+        """The sizes in words."""
+        return f"4k: {self.small} kB, 2M: {self.large} kB, 1G: {self.huge} kB"
+
+
+def test_direct_map_of_the_host_is_whole_when_a_guest_has_gone(claim: Trial, host: Host, pool: HostPool) -> None:
+    """Before and after a guest the direct map is made of as many large entries; it costs one split a block at most."""
+    alone = pool.with_words("")
+    make_room(alone)
+    # The first guest has the host's kernel allocate what stays, a plain one too: it is not the one that is looked at.
+    specs = [PLAIN] if host.plain_guest is None else [PROTECTED, PLAIN]
+    _come_and_go(alone, PLAIN)
+    found = [_look(alone, spec) for spec in specs]
+    claim.legitimate(*found, protected=None)
+
+
+def _look(host: Host, spec: GuestSpec) -> list[Check]:
+    before = _whole(host.ssh)
+    during, protected = _come_and_go(host, spec)
+    with contextlib.suppress(DeadlineError):  # the check below tells what it is instead
+        poll_until(lambda: _whole(host.ssh).sizes == before.sizes, Deadline(SETTLES), "a direct map that is whole")
+    most = spec.memory * 1024 // BLOCK_KIB + 1
+    return [
+        Check("the guest is protected", str(spec.opts_in), str(protected)),
+        Check("the direct map when the guest has gone", before.sizes, _whole(host.ssh).sizes),
+        Check(
+            f"not more than {most} large entries are split while the guest runs",
+            "yes",
+            "yes" if during.splits - before.splits <= most else f"{during.splits - before.splits}",
+        ),
+    ]
+
+
+def _come_and_go(host: Host, spec: GuestSpec) -> tuple[Whole, bool]:
+    with host.extra_guest(replace(spec, name=f"passing-{spec.name}")) as guest:
+        guest.wait_for_boot(1, Deadline(BOOT))
+        shell(guest, f"head -c {FILLED}M /dev/zero > /run/filled")
+        return _whole(host.ssh), guest.protected
+
+
+def _whole(ssh: Ssh) -> Whole:
+    """What /proc/meminfo and /proc/vmstat tell of it (arch/x86/mm/pat/set_memory.c)."""
+    script = "grep ^DirectMap /proc/meminfo; grep ^direct_map_level /proc/vmstat"
+    lines = ssh.run(["sh", "-c", script], seconds=20).require().text.splitlines()
+    told = {line.split()[0].rstrip(":"): int(line.split()[1]) for line in lines}
+    splits = sum(count for name, count in told.items() if name.endswith("_splits"))
+    return Whole(told["DirectMap4k"], told["DirectMap2M"], told.get("DirectMap1G", 0), splits)
