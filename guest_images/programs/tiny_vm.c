@@ -349,6 +349,7 @@ static const struct row rows[] = {
 	  .serve = read_ring, .ring = true },
 	{ "read-only", read_only_is_read_only, .operands = operands, .pages = 1, .serve = tell_readonly, .mmio = true },
 	{ "ranges", ranges_are_shared, .operands = NULL, .serve = serve_ranges },
+	{ "alternate", every_second_is_shared, .operands = NULL, .serve = serve_ranges },
 	{ "handles", handles_are_dead, .operands = operands, .pages = HELD_PAGES, .serve = serve_handles },
 	{ "another", another_is_refused, .operands = operands, .pages = 1, .serve = ask_another },
 	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
@@ -735,12 +736,28 @@ static unsigned int count_by_direct_map(const unsigned char *page, unsigned int 
 	return count;
 }
 
+static uint64_t count_mappings(void)
+{
+	FILE *const maps = fopen("/proc/self/maps", "re");
+	uint64_t lines = 0;
+	int byte;
+
+	if (!maps)
+		cannot("read /proc/self/maps");
+	while ((byte = getc(maps)) != EOF)
+		lines += byte == '\n';
+	fclose(maps);
+	return lines;
+}
+
 static uint64_t serve_ranges(struct vm *vm, uint32_t what)
 {
 	const struct report *const told = at(vm, &shared.report);
 	const void *const first = (void *)(uintptr_t)told->word[0];
 	unsigned int loaded = 0, written = 0;
 
+	if (what == COUNT_MAPPINGS)
+		return count_mappings();
 	if (what == ADD_SLOT) {
 		vm->extra = map(EXTRA_PAGES * PAGE);
 		add_memory(vm, 3, 0, EXTRA_SLOT, EXTRA_PAGES * PAGE, vm->extra);

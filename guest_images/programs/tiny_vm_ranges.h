@@ -13,10 +13,12 @@
 #define EXTRA_PAGES 16u
 #define NOT_VALID ((uint64_t)-22)	/* KVM_EINVAL */
 #define IS_BUSY ((uint64_t)-16)		/* KVM_EBUSY */
+#define ALTERNATE 1000ull		/* single pages, each with another one behind it */
+#define A_FEW 8u
 #define EACH(pages) ((uint64_t)(pages) | (uint64_t)(pages) << 16 | (uint64_t)(pages) << 32)
 
 /* What the host side is asked; a range is in the report's first words. */
-enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, ASK_ANOTHER };
+enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, ASK_ANOTHER, COUNT_MAPPINGS };
 
 #define PIN_PAGE 0	/* of the operands */
 #define PIPE_PAGE 1
@@ -133,6 +135,22 @@ static GUEST void ranges_are_shared(void)
 	tell("the second slot's first page: to take back", 0, hypercall(HC_UNSHARE, EXTRA_SLOT / PAGE, 1));
 	tell("the second slot's first page, taken back: reached", 0, reached(EXTRA_SLOT, 1));
 	tell("across two slots: whole in the end", 2, whole_pages(EXTRA_SLOT - PAGE, 2, OLD_WORD));
+}
+
+/* Shares every second page of a range, one by one. */
+static GUEST void every_second_is_shared(void)
+{
+	const uint64_t before = service(COUNT_MAPPINGS);
+
+	fill_pages(RANGE_AT, 2 * ALTERNATE, OLD_WORD);
+	for (uint64_t page = 0; page < ALTERNATE; page++)
+		change(HC_SHARE, RANGE_AT + 2 * page * PAGE, 1);
+	tell("every second page of 2,000 shared: reached", EACH(way == PLAIN ? 2 * ALTERNATE : ALTERNATE),
+	     reached(RANGE_AT, 2 * ALTERNATE));
+	const uint64_t after = service(COUNT_MAPPINGS);
+
+	tell("mappings of the VMM that this added, above a few", 0, after > before + A_FEW ? after - before : 0);
+	tell("the pages, whole", 2 * ALTERNATE, whole_pages(RANGE_AT, 2 * ALTERNATE, OLD_WORD));
 }
 
 /* The host takes what it can of shared pages, the guest takes them back and writes something else there. */

@@ -25,3 +25,8 @@ def test_host_sees_nothing_new_by_what_it_took_while_a_page_was_shared(claim: Tr
 def test_another_vm_of_the_process_cannot_be_protected_as_well(claim: Trial, host: Host) -> None:
     """Another VM of a process that has a protected one is refused protection, and the first one's stays as it is."""
     tiny_vm_works(claim, host, "another")
+
+
+def test_sharing_every_second_page_splits_no_mapping_of_the_vmm(claim: Trial, host: Host) -> None:
+    """A guest that shares every second of 2,000 pages does not bring its VMM to the limit of its mappings."""
+    tiny_vm_works(claim, host, "alternate")

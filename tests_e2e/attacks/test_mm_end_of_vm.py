@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 
 from common.errors import ChannelError
+from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Done, Puppeteer
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
@@ -17,6 +18,8 @@ from tests_e2e.support.attack import Aimed, Attack, Got
 from tests_e2e.support.host_memory import memory_of, pages_with
 
 KVM_FILE = "anon_inode:kvm-v"  # a VM's, or a virtual CPU's
+KVM_DEBUGFS = "/sys/kernel/debug/kvm"
+SECONDS = 20.0
 
 
 def test_host_has_no_copy_of_private_page_after_reset(attack: Attack) -> None:
@@ -27,7 +30,9 @@ def test_host_has_no_copy_of_private_page_after_reset(attack: Attack) -> None:
         guest.qmp.execute("stop")
         guest.qmp.execute("system_reset")
         # The VM is to run: that is how KVM learns of it. The firmware takes far longer to get to what was there.
+        before = guest.exits().total
         guest.qmp.execute("cont")
+        poll_until(lambda: guest.exits().total > before, Deadline(SECONDS), "the VM to run anew", interval=0.02)
         guest.qmp.execute("stop")
         return Done(returned=0)
 
@@ -49,6 +54,9 @@ def test_host_has_no_copy_of_private_page_after_its_vm_was_closed(attack: Attack
             for first, end in mapped:
                 qemu.syscall("munmap", first, end - first).require("munmap of the virtual CPU")
             closed = [qemu.syscall("close", file) for file in files]
+        left = host.ssh.run(["ls", KVM_DEBUGFS], seconds=10).require().text.split()
+        if any(name.startswith(f"{guest.pid}-") for name in left):
+            raise ChannelError(f"the VM of QEMU {guest.pid} has not ended: {left}")
         return closed[-1]
 
     _nothing_left(attack, "close(VM)", close)

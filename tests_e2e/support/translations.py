@@ -35,12 +35,14 @@ class Mapped:
     """What a walk found.
 
     :ivar at: for each frame that was looked for and is mapped, an address at which it is. :ivar leaves: entries seen
-        that map memory. :ivar tables: page tables read.
+        that map memory. :ivar tables: page tables read. :ivar lowest: of those that map 4 KiB pages the frame, and the
+    address that its first entry is about.
     """
 
     at: dict[int, int] = field(default_factory=dict)
     leaves: int = 0
     tables: int = 0
+    lowest: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,13 @@ def _entries(memory: Memory, frame: int) -> tuple[int, ...]:
     return TABLE.unpack_from(memory, frame * PAGE_SIZE)
 
 
+def leaves_of(table: bytes, base: int) -> Iterator[tuple[int, int]]:
+    """What a table of 4 KiB pages maps: frame and address of each."""
+    for index, entry in enumerate(TABLE.unpack(table)):
+        if entry & PRESENT:
+            yield (entry & ADDRESS) // PAGE_SIZE, base + index * PAGE_SIZE
+
+
 class _Walk:
     """A walk that reads each table once, however often it is reached: what it maps is then known."""
 
@@ -116,6 +125,8 @@ class _Walk:
                 return
             self._seen.add((frame, level))
         self.mapped.tables += 1
+        if level == 1:
+            self.mapped.lowest[frame] = _canonical(base)
         entries = _entries(self._memory, frame)
         for index in indices:
             entry = entries[index]

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A host's memory while the host runs on, seen in the QEMU that it runs in: for what is there for microseconds only."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from common.errors import MachineError
+from host_setup.hosts.base import Host
+from signoff.observation import PAGE_SIZE
+from tests_e2e.support.outside import outside
+
+PIECE = 1 << 26  # bytes that are read at once
+
+
+class LiveMemory:
+    """Memory that changes under the reader's eyes.
+
+    :param file: a descriptor of QEMU's memory. :param start: where the host's is in it. :param size: in bytes.
+    """
+
+    def __init__(self, file: int, start: int, size: int) -> None:
+        self._file = file
+        self._start = start
+        self._size = size
+
+    def page(self, frame: int) -> bytes:
+        """A page as it is now."""
+        return os.pread(self._file, PAGE_SIZE, self._start + frame * PAGE_SIZE)
+
+    def all(self) -> bytes:
+        """All of it, one page after the other: not of one moment."""
+        read = bytearray()
+        while len(read) < self._size:
+            piece = os.pread(self._file, min(PIECE, self._size - len(read)), self._start + len(read))
+            if not piece:
+                raise MachineError(f"{len(read)} of {self._size} bytes of the host's memory could be read")
+            read += piece
+        return bytes(read)
+
+
+@contextmanager
+def live_memory_of(host: Host) -> Iterator[LiveMemory]:
+    """The memory of a host that runs on.
+
+    :raises MachineError: QEMU does not tell where it is.
+    """
+    qmp = outside(host)
+    size = qmp.execute("query-memory-size-summary")["base-memory"]
+    said = qmp.monitor("gpa2hva 0")
+    found = re.search(r" is (0x[0-9a-f]+)$", said.strip())
+    if found is None or host.qemu is None:
+        raise MachineError(f"gpa2hva 0 of the host: {said}")
+    file = os.open(f"/proc/{host.qemu.pid}/mem", os.O_RDONLY)
+    try:
+        yield LiveMemory(file, int(found[1], 16), size)
+    finally:
+        os.close(file)
