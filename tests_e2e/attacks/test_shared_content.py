@@ -12,6 +12,7 @@ import mmap
 import secrets
 from collections.abc import Iterable
 
+from common.errors import MachineError
 from common.waiting import Deadline, poll_until
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import PROGRAMS, Guest
@@ -49,9 +50,9 @@ def _look(host: Host, guest: Guest) -> list[Check]:
         frames = frames_of(host, guest)
         reading = shell(guest, "kill -0 $(cat /run/reader) && echo yes || echo no").strip()
         with memory_of(host) as memory:
-            seen_left = _bytes_of(memory, left, frames.open)
-            has_kept = _bytes_of(memory, kept, frames.all)
-            has_left = _bytes_of(memory, left, frames.all)
+            seen_left = bytes_of(memory, left, frames.open)
+            has_kept = bytes_of(memory, kept, frames.all)
+            has_left = bytes_of(memory, left, frames.all)
     finally:
         _throttle(guest, 0)
         shell(guest, "kill $(cat /run/keeper) $(cat /run/reader); rm /run/kept /run/keeper /run/reader")
@@ -71,11 +72,12 @@ def _look(host: Host, guest: Guest) -> list[Check]:
 
 def _throttle(guest: Guest, rate: int) -> None:
     """Have a guest's disk give so many bytes a second at most; 0: as it can."""
-    others = dict.fromkeys(("bps", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
-    guest.qmp.execute("block_set_io_throttle", device="scratch", bps_rd=rate, **others)
+    said = guest.qmp.monitor(f"block_set_io_throttle scratch 0 {rate} 0 0 0 0")
+    if said.strip():
+        raise MachineError(f"block_set_io_throttle of guest {guest.spec.name}: {said}")
 
 
-def _bytes_of(memory: mmap.mmap | bytes, pattern: bytes, frames: Iterable[int]) -> int:
+def bytes_of(memory: mmap.mmap | bytes, pattern: bytes, frames: Iterable[int]) -> int:
     """How many bytes of a pattern lie in page frames, in parts that are long enough to be no chance."""
     parts = [pattern[at : at + PART] for at in range(0, PATTERN, PART)]
     count = 0

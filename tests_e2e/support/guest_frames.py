@@ -39,7 +39,7 @@ def frames_of(host: Host, guest: Guest) -> GuestFrames:
     book = sweep(host, guest, "process_vm_readv", SOME_BYTES)[0]
     frames = {
         gpa: place.frame
-        for gpas, address in _runs(book.address)
+        for gpas, address in runs(book.address)
         for gpa, place in zip(gpas, places(host.ssh, guest.pid, address, len(gpas)), strict=True)
     }
     private = book.private
@@ -55,7 +55,7 @@ def _both(before: Mapping[int, int], later: Mapping[int, int]) -> dict[int, int]
     return {frame: gpa for frame, gpa in before.items() if later.get(frame) == gpa}
 
 
-def _runs(address: Mapping[int, int]) -> Iterator[tuple[list[int], int]]:
+def runs(address: Mapping[int, int]) -> Iterator[tuple[list[int], int]]:
     """Pages that follow each other in the VMM: their guest-physical addresses, and where the first is."""
     gpas: list[int] = []
     for gpa in sorted(address, key=lambda page: address[page]):
