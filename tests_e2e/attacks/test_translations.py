@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -113,16 +114,24 @@ def _emulating(guest: Guest) -> Iterator[None]:
 
 
 def _pages_in_the_image(host: Host, process: Puppet) -> int:
-    """How many pages of a process that takes nearly all free memory lie where the kernel's image is mapped."""
+    """How many pages of a process that takes nearly all free memory lie where the kernel's image is mapped.
+
+    It gives these back last: the kernel lends first what was given back last.
+    """
     image = direct_map(host.ssh).image
     frames = range(image.physical // PAGE_SIZE, (image.physical + image.size) // PAGE_SIZE)
     told = host.ssh.run(["grep", "MemFree", "/proc/meminfo"], seconds=20).require().text
     size = max(int(told.split()[1]) * 1024 - KEPT_FREE, MIB) // PAGE_SIZE * PAGE_SIZE
     done = process.syscall("mmap", 0, size, READ_WRITE, PRIVATE_ANONYMOUS_POPULATED, -1, 0, seconds=SECONDS)
     address = done.require("mmap(MAP_POPULATE)")
-    count = sum(one.frame in frames for one in places(host.ssh, process.pid, address, size // PAGE_SIZE))
+    held = places(host.ssh, process.pid, address, size // PAGE_SIZE)
+    ours = [number for number, one in enumerate(held) if one.frame in frames]
+    for before, behind in itertools.pairwise([-1, *ours, len(held)]):
+        if pages := behind - before - 1:
+            first = address + (before + 1) * PAGE_SIZE
+            process.syscall("munmap", first, pages * PAGE_SIZE, seconds=SECONDS).require("munmap")
     process.syscall("munmap", address, size, seconds=SECONDS).require("munmap")
-    return count
+    return len(ours)
 
 
 def _judge(claim: Trial, host: Host, more: Mapping[str, tuple[str, str]]) -> None:
