@@ -43,6 +43,7 @@
 #define BUSY_PRIVATE_NS 200000000
 #define CLOSE_S 120
 
+#define MSEAL 462		/* the system call, where the libc does not know it */
 #define RING_ENTRIES 1024u	/* a power of two, more than 64, which KVM keeps free */
 
 struct vm {
@@ -190,6 +191,7 @@ static uint64_t count_task_switches(struct vm *vm, uint32_t what)
 }
 
 static uint64_t serve_ranges(struct vm *vm, uint32_t what);
+static uint64_t serve_sealed(struct vm *vm, uint32_t what);
 static uint64_t serve_handles(struct vm *vm, uint32_t what);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
 
@@ -350,6 +352,7 @@ static const struct row rows[] = {
 	{ "read-only", read_only_is_read_only, .operands = operands, .pages = 1, .serve = tell_readonly, .mmio = true },
 	{ "ranges", ranges_are_shared, .operands = NULL, .serve = serve_ranges },
 	{ "alternate", every_second_is_shared, .operands = NULL, .serve = serve_ranges },
+	{ "sealed", failure_opens_nothing, .operands = NULL, .serve = serve_sealed },
 	{ "handles", handles_are_dead, .operands = operands, .pages = HELD_PAGES, .serve = serve_handles },
 	{ "another", another_is_refused, .operands = operands, .pages = 1, .serve = ask_another },
 	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
@@ -765,6 +768,46 @@ static uint64_t serve_ranges(struct vm *vm, uint32_t what)
 	}
 	count_reached(at(vm, first), told->word[1], &loaded, &written);
 	return loaded | (uint64_t)written << 16 | (uint64_t)count_by_direct_map(at(vm, first), told->word[1]) << 32;
+}
+
+static struct {
+	pthread_t thread;
+	const volatile uint64_t *page;
+	volatile bool ends;
+	volatile uint64_t loads;
+} watcher;
+
+/* Loads again and again; a load that faults is none. */
+static void *load_all_along(void *unused)
+{
+	(void)unused;
+	while (!watcher.ends) {
+		if (!sigsetjmp(after_fault, 1) && *watcher.page == OLD_WORD)
+			watcher.loads++;
+	}
+	return NULL;
+}
+
+static uint64_t serve_sealed(struct vm *vm, uint32_t what)
+{
+	unsigned char *const range = at(vm, (void *)(uintptr_t)RANGE_AT);
+
+	switch (what) {
+	case SEAL:
+		if (syscall(MSEAL, range + SEAL_FROM * PAGE, (SEAL_PAGES - SEAL_FROM) * PAGE, 0))
+			cannot("seal memory of the VM's");
+		watcher.page = (uint64_t *)range;
+		errno = pthread_create(&watcher.thread, NULL, load_all_along, NULL);
+		if (errno)
+			cannot("start a thread");
+		return 0;
+	case COUNT_LOADS:
+		watcher.ends = true;
+		pthread_join(watcher.thread, NULL);
+		return watcher.loads;
+	default:
+		return serve_ranges(vm, what);
+	}
 }
 
 /* mm/gup_test.h: the kernel's own test of pins, as drivers take them. */

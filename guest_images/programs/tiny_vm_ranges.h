@@ -15,10 +15,13 @@
 #define IS_BUSY ((uint64_t)-16)		/* KVM_EBUSY */
 #define ALTERNATE 1000ull		/* single pages, each with another one behind it */
 #define A_FEW 8u
+#define SEAL_PAGES 5u
+#define SEAL_FROM 2u
+#define SEAL_ROUNDS 300u
 #define EACH(pages) ((uint64_t)(pages) | (uint64_t)(pages) << 16 | (uint64_t)(pages) << 32)
 
 /* What the host side is asked; a range is in the report's first words. */
-enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, ASK_ANOTHER, COUNT_MAPPINGS };
+enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, ASK_ANOTHER, COUNT_MAPPINGS, SEAL, COUNT_LOADS };
 
 #define PIN_PAGE 0	/* of the operands */
 #define PIPE_PAGE 1
@@ -151,6 +154,33 @@ static GUEST void every_second_is_shared(void)
 
 	tell("mappings of the VMM that this added, above a few", 0, after > before + A_FEW ? after - before : 0);
 	tell("the pages, whole", 2 * ALTERNATE, whole_pages(RANGE_AT, 2 * ALTERNATE, OLD_WORD));
+}
+
+/*
+ * A range of which the VMM has sealed (mseal()) the second part, so that a request may fail in the middle. It must be as
+ * if it had not been made, for another thread of the VMM too, which loads from the first page without a break.
+ */
+static GUEST void failure_opens_nothing(void)
+{
+	uint64_t failed = 0, kept = 0;
+
+	fill_pages(RANGE_AT, SEAL_PAGES, OLD_WORD);
+	service(SEAL);
+	for (unsigned int round = 0; round < SEAL_ROUNDS; round++) {
+		if (change(HC_SHARE, RANGE_AT, SEAL_PAGES)) {
+			failed++;
+			continue;
+		}
+		kept += change(HC_UNSHARE, RANGE_AT, SEAL_PAGES) ? 1 : 0;
+	}
+	const uint64_t loads = service(COUNT_LOADS);
+
+	tell("pages that could not be taken back", 0, kept);
+	if (way == PLAIN)	/* the control: it does look */
+		tell("loads of the VMM that got through, some", 1, loads != 0);
+	tell("loads of the VMM that got through, where each request failed", 0, failed == SEAL_ROUNDS ? loads : 0);
+	tell("reached in the end", way == PLAIN ? EACH(SEAL_PAGES) : 0, reached(RANGE_AT, SEAL_PAGES));
+	tell("whole in the end", SEAL_PAGES, whole_pages(RANGE_AT, SEAL_PAGES, OLD_WORD));
 }
 
 /* The host takes what it can of shared pages, the guest takes them back and writes something else there. */

@@ -30,3 +30,8 @@ def test_another_vm_of_the_process_cannot_be_protected_as_well(claim: Trial, hos
 def test_sharing_every_second_page_splits_no_mapping_of_the_vmm(claim: Trial, host: Host) -> None:
     """A guest that shares every second of 2,000 pages does not bring its VMM to the limit of its mappings."""
     tiny_vm_works(claim, host, "alternate")
+
+
+def test_request_that_fails_in_the_middle_opens_nothing(claim: Trial, host: Host) -> None:
+    """A request over memory of which the VMM has sealed a part fails as a whole: no thread of it sees the rest open."""
+    tiny_vm_works(claim, host, "sealed")

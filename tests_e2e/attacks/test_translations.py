@@ -61,7 +61,7 @@ def test_host_page_tables_map_no_private_page_in_the_kernels_image(claim: Trial,
         with Attack.puppeteer(host) as puppeteer:
             lent = _pages_in_the_image(host, puppeteer.spawn())
         for guest in host.guests:
-            shell(guest, f"head -c {FILLED}M /dev/zero | tr '\\0' z > /run/filled")
+            shell(guest, f"dd if=/dev/zero of=/run/filled bs=1M count={FILLED}")
         _judge(claim, host, {"frames of the kernel's image that are lent to a process": ("some", _some(lent))})
 
 

@@ -68,7 +68,7 @@ def _look(host: Host, spec: GuestSpec) -> list[Check]:
 def _come_and_go(host: Host, spec: GuestSpec) -> tuple[Whole, bool]:
     with host.extra_guest(replace(spec, name=f"passing-{spec.name}")) as guest:
         guest.wait_for_boot(1, Deadline(BOOT))
-        shell(guest, f"head -c {FILLED}M /dev/zero > /run/filled")
+        shell(guest, f"dd if=/dev/zero of=/run/filled bs=1M count={FILLED}")
         return _whole(host.ssh), guest.protected
 
 
