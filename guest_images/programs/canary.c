@@ -17,11 +17,14 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/hw_breakpoint.h>
 #include <linux/magic.h>
+#include <linux/perf_event.h>
 #include <linux/random.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <time.h>
 
@@ -33,6 +36,7 @@
 #define MIN_SEED 32
 #define MAX_SEED 512
 #define MAX_HOLD_MS 10000
+#define HELD 320	/* bytes in registers */
 #define HOLD_ROUNDS 1000000	/* some milliseconds under emulation */
 
 enum kind { USER, KERNEL, PAGE_CACHE, KINDS };
@@ -424,17 +428,42 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* Loads 64 bytes into r8 to r15, keeps them there for so many rounds of a loop, and leaves nothing of them behind. */
-static void hold_in_registers(const unsigned char *bytes, uint64_t rounds)
+/*
+ * Loads 320 bytes into r8 to r15 and xmm0 to xmm15, keeps them there for so many rounds of a loop, puts down what is
+ * there then, and leaves nothing of them behind.
+ */
+static void hold_in_registers(const unsigned char *bytes, uint64_t rounds, unsigned char *found)
 {
-	asm volatile("mov (%0), %%r8\n\tmov 8(%0), %%r9\n\tmov 16(%0), %%r10\n\tmov 24(%0), %%r11\n\t"
+#define XMM(n, at) "movdqu " #at "(%0), %%xmm" #n "\n\t"
+#define XMM_FOUND(n, at) "movdqu %%xmm" #n ", " #at "(%2)\n\tpxor %%xmm" #n ", %%xmm" #n "\n\t"
+#define EACH_XMM(what) what(0, 64) what(1, 80) what(2, 96) what(3, 112) what(4, 128) what(5, 144) what(6, 160) \
+	what(7, 176) what(8, 192) what(9, 208) what(10, 224) what(11, 240) what(12, 256) what(13, 272) what(14, 288) \
+	what(15, 304)
+	asm volatile(EACH_XMM(XMM)
+		     "mov (%0), %%r8\n\tmov 8(%0), %%r9\n\tmov 16(%0), %%r10\n\tmov 24(%0), %%r11\n\t"
 		     "mov 32(%0), %%r12\n\tmov 40(%0), %%r13\n\tmov 48(%0), %%r14\n\tmov 56(%0), %%r15\n"
 		     "1:\tdec %1\n\tjnz 1b\n\t"
+		     "mov %%r8, (%2)\n\tmov %%r9, 8(%2)\n\tmov %%r10, 16(%2)\n\tmov %%r11, 24(%2)\n\t"
+		     "mov %%r12, 32(%2)\n\tmov %%r13, 40(%2)\n\tmov %%r14, 48(%2)\n\tmov %%r15, 56(%2)\n\t"
+		     EACH_XMM(XMM_FOUND)
 		     "xor %%r8d, %%r8d\n\txor %%r9d, %%r9d\n\txor %%r10d, %%r10d\n\txor %%r11d, %%r11d\n\t"
 		     "xor %%r12d, %%r12d\n\txor %%r13d, %%r13d\n\txor %%r14d, %%r14d\n\txor %%r15d, %%r15d"
-		     : "+D"(bytes), "+c"(rounds)
+		     : "+D"(bytes), "+c"(rounds), "+S"(found)
 		     :
-		     : "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "cc", "memory");
+		     : "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4",
+		       "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc",
+		       "memory");
+}
+
+/* A breakpoint of our own on the page, so that the debug registers say where it is; nobody stops us at it. */
+static int watch_page(const unsigned char *page)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_BREAKPOINT, .size = sizeof(attr), .bp_type = HW_BREAKPOINT_W, .exclude_kernel = 1,
+		.bp_addr = (uintptr_t)page, .bp_len = HW_BREAKPOINT_LEN_8,
+	};
+
+	return (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
 /* Works with the first bytes of a user canary in registers, as a program does with a key, for so long. */
@@ -454,9 +483,20 @@ static void do_hold(int argc, char **args, struct text *reply)
 		reply_error(reply, "nothing planted");
 		return;
 	}
-	for (uint64_t end = now_ms() + ms; now_ms() < end;)
-		hold_in_registers(c->page, HOLD_ROUNDS);
-	text_add(reply, "{\"held\":%lu}", (unsigned long)ms);
+	unsigned char found[HELD];
+	bool kept = true;
+	int watch = watch_page(c->page);
+
+	for (uint64_t end = now_ms() + ms; now_ms() < end;) {
+		hold_in_registers(c->page, HOLD_ROUNDS, found);
+		kept = kept && !memcmp(found, c->page, HELD);
+	}
+	explicit_bzero(found, sizeof(found));
+	if (watch >= 0)
+		close(watch);
+	text_add(reply, "{\"held\":%lu,\"kept\":%s,", (unsigned long)ms, kept ? "true" : "false");
+	text_add(reply, "\"address\":%lu,\"watched\":%s}", (unsigned long)(uintptr_t)c->page,
+		 watch < 0 ? "false" : "true");
 }
 
 static void do_protected(int argc, char **args, struct text *reply)

@@ -461,13 +461,17 @@ class Guest:
         return str(self._canary_ask(f"unshare {planted.kind} {planted.set}")["state"])
 
     @contextlib.contextmanager
-    def holding(self, planted: Planted, *, seconds: float) -> Iterator[Future[object]]:
-        """Have the guest's program keep the first 64 bytes of a user canary in registers r8 to r15 meanwhile.
+    def holding(self, planted: Planted, *, seconds: float) -> Iterator[Future[dict[str, Any]]]:
+        """Have the guest's program keep the first 320 bytes of a user canary in registers meanwhile.
 
+        The first 64 are in r8 to r15, the others in xmm0 to xmm15, and a breakpoint of its own watches the page.
+
+        :returns: in the end: ``kept``, whether they stayed there; ``address``, where it has the page, and ``watched``,
+            whether it could have the breakpoint.
         :param seconds: for which it does so, at the most; the guest's own time, which stands still while it is stopped.
         """
         with ThreadPoolExecutor(1) as asker:
-            held: Future[object] = asker.submit(self._canary_ask, f"hold {planted.set} {round(seconds * 1000)}")
+            held: Future[dict[str, Any]] = asker.submit(self._canary_ask, f"hold {planted.set} {round(seconds * 1000)}")
             yield held
             held.result()
 

@@ -1,19 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Attacks by QEMU on its own VM's CPU: state whose setting makes KVM read or write the guest's memory.
 
-The guest is stopped meanwhile, and its CPU goes on where it was.
+The guest is stopped meanwhile, and its CPU goes on where it was. It keeps its memory private and not its registers:
+with those QEMU could set nothing of this.
 """
 
 from __future__ import annotations
 
+import re
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
 from host_setup.channels.puppets import Done, Puppeteer
+from host_setup.channels.ssh import Ssh
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
+from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack, Got, Target
+from tests_e2e.support.extra import open_registers, standing
+from tests_e2e.support.kprobe_event import TRACING
 from tests_e2e.support.kvm import (
-    LOAD_16,
+    CR4_PAE,
+    EFER_LONG,
     MSR_KVM_STEAL_TIME,
     MSR_KVM_SYSTEM_TIME_NEW,
     MSR_KVM_WALL_CLOCK_NEW,
@@ -27,6 +40,17 @@ from tests_e2e.support.kvm import (
 ENABLED = 1  # lowest bit of the paravirtual MSRs that hold an address
 WALL_CLOCK, CLOCK, STEAL_TIME = 12, 32, 64  # bytes that KVM writes: asm/pvclock-abi.h, asm/kvm_para.h
 TABLE = 32  # bytes: four page directory pointers
+# A page directory of 32-bit paging: its first entry is a table, present, writable, for everybody.
+ENTRIES, PRESENT, TABLE_FLAGS = 64, 1, 7
+TRACED, ENTRY, ROOT_SHIFT = 16, 8, 39  # entries of the root that are walked, bytes of one, what it maps
+WALK = "kvmmmu/kvm_mmu_paging_element"
+
+
+@pytest.fixture(scope="module")
+def steered(pool: HostPool) -> Iterator[Host]:
+    """Guests whose registers QEMU may set."""
+    with standing(pool, open_registers) as guests:
+        yield guests
 
 
 def found(own: OwnVm, page: Target, size: int) -> bytes:
@@ -34,7 +58,7 @@ def found(own: OwnVm, page: Target, size: int) -> bytes:
     return load(own.qemu, page).data[:size]
 
 
-def test_kvm_cannot_be_made_to_write_the_wall_clock_into_private_page(attack: Attack) -> None:
+def test_kvm_cannot_be_made_to_write_the_wall_clock_into_private_page(attack: Attack, steered: Host) -> None:
     """QEMU cannot have KVM write the wall clock over a private page, by setting the CPU's MSR for it."""
 
     def probe(own: OwnVm, page: Target) -> Got:
@@ -44,17 +68,25 @@ def test_kvm_cannot_be_made_to_write_the_wall_clock_into_private_page(attack: At
         own.cpu.set_msr(MSR_KVM_WALL_CLOCK_NEW, before).require("set the wall clock's MSR back")
         return Got(done, wrote=wrote)
 
-    by_own_vm(attack, "KVM_SET_MSRS(wall clock)", probe)
+    by_own_vm(attack, "KVM_SET_MSRS(wall clock)", probe, steered)
 
 
-def test_kvm_cannot_be_made_to_write_the_clock_into_private_page(attack: Attack) -> None:
+def test_kvm_cannot_be_made_to_write_the_clock_into_private_page(attack: Attack, steered: Host) -> None:
     """QEMU cannot have KVM write the guest's clock over a private page, by setting the CPU's MSR for it."""
-    by_own_vm(attack, "KVM_RUN, clock", lambda own, page: written(own, page, MSR_KVM_SYSTEM_TIME_NEW, CLOCK))
+
+    def probe(own: OwnVm, page: Target) -> Got:
+        return written(own, page, MSR_KVM_SYSTEM_TIME_NEW, CLOCK)
+
+    by_own_vm(attack, "KVM_RUN, clock", probe, steered)
 
 
-def test_kvm_cannot_be_made_to_write_steal_time_into_private_page(attack: Attack) -> None:
+def test_kvm_cannot_be_made_to_write_steal_time_into_private_page(attack: Attack, steered: Host) -> None:
     """QEMU cannot have KVM write the steal time over a private page, by setting the CPU's MSR for it."""
-    by_own_vm(attack, "KVM_RUN, steal time", lambda own, page: written(own, page, MSR_KVM_STEAL_TIME, STEAL_TIME))
+
+    def probe(own: OwnVm, page: Target) -> Got:
+        return written(own, page, MSR_KVM_STEAL_TIME, STEAL_TIME)
+
+    by_own_vm(attack, "KVM_RUN, steal time", probe, steered)
 
 
 def written(own: OwnVm, page: Target, msr: int, size: int) -> Got:
@@ -68,18 +100,18 @@ def written(own: OwnVm, page: Target, msr: int, size: int) -> Got:
         return Got(done, wrote=found(own, page, size))
 
 
-def test_kvm_does_not_tell_page_directory_pointers_of_a_protected_guest(claim: Trial, host: Host) -> None:
+def test_kvm_does_not_tell_page_directory_pointers_of_a_protected_guest(claim: Trial, steered: Host) -> None:
     """KVM does not tell the page directory pointers of a protected guest: they are memory that QEMU can choose.
 
     KVM takes four entries of 8 bytes if none of them has a bit that it must not have, which an entry without its
     lowest bit may: so of random bytes one table in 16 is taken as it is. The first that is taken ends the probe.
     """
-    with Attack.puppeteer(host) as puppeteer:
-        found = [_pointers_told(host, puppeteer, guest) for guest in host.guests]
-    if len(found) == 1:
-        claim.legitimate(found[0])
-    else:
-        claim.legitimate(*found, protected=host.guest.protected)
+    with Attack.puppeteer(steered) as puppeteer:
+        _judge(claim, steered, [_pointers_told(steered, puppeteer, guest) for guest in steered.guests])
+
+
+def _judge(claim: Trial, host: Host, found: list[list[Check]]) -> None:
+    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
 def _pointers_told(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
@@ -102,12 +134,70 @@ def _pointers_told(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check
     ]
 
 
-def test_qemu_can_have_its_guest_load_a_private_page(attack: Attack) -> None:
-    """QEMU can give its guest's CPU registers and code of its own, which loads a private page into registers."""
+def test_kvm_translate_does_not_walk_a_private_page(claim: Trial, steered: Host) -> None:
+    """KVM_TRANSLATE tells nothing of a private page by walking it as a page table, and writes nothing there.
 
-    def probe(own: OwnVm, page: Target) -> Got:
-        with own.code(LOAD_16) as code:
-            own.cpu.aim(code, page.gpa, 0)
-            return Got(own.cpu.run(), own.cpu.loaded())
+    The page directory is QEMU's own, and its entry leads to the page. Of each of its entries of 4 bytes whose lowest
+    bit is set 32-bit paging tells the 20 bits of an address, and it sets the bit that says that the entry was used.
+    """
+    with Attack.puppeteer(steered) as puppeteer:
+        _judge(claim, steered, [_walked(steered, puppeteer, guest) for guest in steered.guests])
 
-    by_own_vm(attack, "KVM_SET_REGS, KVM_RUN, KVM_GET_REGS", probe)
+
+def _walked(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+    (aimed,) = (one for one in Attack.aim(guest, [UNDER_TEST]) if one.planted.kind == "user")
+    private = aimed.planted.state == State.PRIVATE
+    directory = struct.pack("<I", aimed.target.gpa | TABLE_FLAGS)
+    with own_vm(host, puppeteer, guest) as own, own.code(directory) as table:
+        own.cpu.aim(table, 0, 0)
+        own.cpu.walk_from(table)
+        told = [own.cpu.translate(at * PAGE_SIZE) for at in range(ENTRIES)]
+    entries = [entry for (entry,) in struct.iter_unpack("<I", aimed.planted.content[: ENTRIES * 4])]
+    leads = [entry & -PAGE_SIZE if entry & PRESENT else None for entry in entries]
+    present = sum(one is not None for one in leads)
+    right = sum(one is not None and at == one for one, (_, at) in zip(leads, told, strict=True))
+    (after,) = guest.read([aimed.planted])
+    ends = {done.errno or "done" for done, _ in told}
+    return [
+        Check("how it ends", "EOPNOTSUPP" if private else "done", ", ".join(sorted(ends))),
+        Check(f"of {present} entries of the page, told 20 bits each", "0" if private else str(present), str(right)),
+        Check("the guest's page is as it was", str(private).lower(), str(after == aimed.planted.content).lower()),
+    ]
+
+
+def test_traced_kvm_translate_does_not_show_a_private_page(claim: Trial, steered: Host) -> None:
+    """Root and QEMU together do not see a private page that KVM_TRANSLATE walks, by KVM's trace event of page walks.
+
+    The event prints an entry before KVM looks whether there is one: all bytes of a page, 8 a walk.
+    """
+    with Attack.puppeteer(steered) as puppeteer:
+        _judge(claim, steered, [_walks_traced(steered, puppeteer, guest) for guest in steered.guests])
+
+
+def _walks_traced(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+    (aimed,) = (one for one in Attack.aim(guest, [UNDER_TEST]) if one.planted.kind == "user")
+    private = aimed.planted.state == State.PRIVATE
+    with own_vm(host, puppeteer, guest) as own, own.code(b"") as code, _traced(host.ssh, WALK) as trace:
+        own.cpu.aim(code, 0, 0)
+        own.cpu.walk_from(aimed.target.gpa, CR4_PAE, EFER_LONG)
+        ends = {own.cpu.translate(at << ROOT_SHIFT)[0].errno or "done" for at in range(TRACED)}
+        entries = re.findall(r"kvm_mmu_paging_element: pte ([0-9a-f]+)", trace())
+    shown = Canary(aimed.planted.content).leaked(b"".join(struct.pack("<Q", int(entry, 16)) for entry in entries))
+    return [
+        Check("how it ends", "EOPNOTSUPP" if private else "done", ", ".join(sorted(ends))),
+        Check("bytes of the page in the trace", "0" if private else str(TRACED * ENTRY), str(shown)),
+    ]
+
+
+@contextmanager
+def _traced(ssh: Ssh, event: str) -> Iterator[Callable[[], str]]:
+    """Have the host's kernel trace an event meanwhile; gives what tells the trace."""
+
+    def shell(script: str) -> str:
+        return ssh.run(["sh", "-c", f"cd {TRACING} && {script}"], seconds=20).require().text
+
+    shell(f"echo > trace && echo 1 > events/{event}/enable")
+    try:
+        yield lambda: shell("cat trace")
+    finally:
+        shell(f"echo 0 > events/{event}/enable && echo > trace")

@@ -16,17 +16,12 @@ from tests_e2e.support.kvm import (
     ALIAS_SLOT,
     KVM_MEM_LOG_DIRTY_PAGES,
     KVM_MEM_READONLY,
-    LOAD_16,
-    LOAD_16_STORE_16,
     PAST,
     OwnVm,
     by_own_vm,
     load,
     own_vm,
 )
-
-STORED = 16  # bytes that LOAD_16_STORE_16 stores
-READ_WRITE, OURS, MOVE = 3, 0x32, 3  # linux/mman.h: private, anonymous, fixed; may move, fixed
 
 
 def test_memory_slot_deleted_leaves_private_page_private(attack: Attack) -> None:
@@ -79,28 +74,6 @@ def _moved(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     return checks
 
 
-def test_memory_mapped_over_private_page_gets_nothing_of_the_guest(attack: Attack) -> None:
-    """QEMU cannot map memory of its own in the place of a private page, for its guest to write its secrets there.
-
-    The guest's CPU has loaded its secret before, and stores it where the private page was.
-    """
-
-    def probe(own: OwnVm, page: Target) -> Got:
-        qemu = own.qemu
-        with own.code(LOAD_16_STORE_16) as code:
-            own.cpu.aim(code, page.gpa, page.gpa)
-            own.cpu.run().require("the guest's load")
-            place = qemu.memory(PAGE_SIZE)
-            qemu.syscall("mremap", page.hva, PAGE_SIZE, PAGE_SIZE, MOVE, place).require("mremap")
-            qemu.syscall("mmap", page.hva, PAGE_SIZE, READ_WRITE, OURS, -1, 0).require("mmap")
-            done = own.cpu.run()
-            got = load(qemu, page)
-            qemu.syscall("mremap", place, PAGE_SIZE, PAGE_SIZE, MOVE, page.hva).require("mremap back")
-        return Got(done, got.data, cuts=(STORED,))
-
-    by_own_vm(attack, "mmap over the page, KVM_RUN", probe)
-
-
 def test_memory_slot_made_read_only_leaves_private_page_private(attack: Attack) -> None:
     """QEMU cannot load a private page while its memory slot is a read-only one, which is the VMM's by definition."""
 
@@ -127,17 +100,3 @@ def test_dirty_log_leaves_private_page_private(attack: Attack) -> None:
         return got
 
     by_own_vm(attack, "load, dirty log on", probe)
-
-
-def test_read_only_alias_does_not_show_private_page(attack: Attack) -> None:
-    """A read-only second slot over a private page does not show it to code that QEMU has its own guest's CPU run."""
-
-    def probe(own: OwnVm, page: Target) -> Got:
-        with own.code(LOAD_16) as code:
-            own.vm.region(ALIAS_SLOT, PAST, PAGE_SIZE, page.hva, KVM_MEM_READONLY).require("the alias")
-            own.cpu.aim(code, PAST, 0)
-            done = own.cpu.run()
-            own.vm.region(ALIAS_SLOT, 0, 0, 0).require("delete the alias")
-            return Got(done, own.cpu.loaded())
-
-    by_own_vm(attack, "KVM_RUN on a read-only alias", probe)

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the host learns of a protected guest without a byte of its pages: where they are, and how it maps them."""
+"""What the host learns of a protected guest without a byte of its pages: which it has, and where they are."""
 
 from __future__ import annotations
 
-from host_setup.channels.puppets import Puppet, Puppeteer
+from host_setup.channels.puppets import Puppet
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack
 from tests_e2e.support.attack_module import VMAP_READ, attack_by_module
-from tests_e2e.support.direct_map import GUEST_PAGE_OFFSET
-from tests_e2e.support.kvm import own_vm
 from tests_e2e.support.pagemap import place, places
 
 MIB = 1 << 20
@@ -22,14 +20,6 @@ def test_host_learns_which_pages_a_guest_has(claim: Trial, attack: Attack) -> No
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:  # on a shared one a sweep may have used all
         process = puppeteer.spawn()
         _judge(claim, host, [_places_told(host, process, guest) for guest in host.guests])
-
-
-def test_qemu_learns_how_its_guest_maps_its_pages(claim: Trial, attack: Attack) -> None:
-    """QEMU learns where its guest's page tables, which are private memory, lead from an address (KVM_TRANSLATE)."""
-    host = attack.host
-    with attack.puppeteer(host) as puppeteer:
-        found = [_translations_told(host, puppeteer, guest) for guest in host.guests]
-    _judge(claim, host, found)
 
 
 def _judge(claim: Trial, host: Host, found: list[list[Check]]) -> None:
@@ -51,13 +41,3 @@ def _places_told(host: Host, process: Puppet, guest: Guest) -> list[Check]:
     first, pages = guest.addresses([0])[0].hva, guest.spec.memory * MIB // PAGE_SIZE
     absent = sum(one.frame is None for one in places(host.ssh, guest.pid, first, pages))
     return [*checks, Check("it tells which pages the guest never used", "true", str(0 < absent < pages).lower())]
-
-
-def _translations_told(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
-    pages = _aim(guest)
-    with own_vm(host, puppeteer, guest) as own:
-        told = [own.cpu.translate(GUEST_PAGE_OFFSET + one.target.gpa) for one in pages]
-    return [
-        Check(f"where the guest's kernel maps its {one.planted.kind} canary", hex(one.target.gpa), str(at and hex(at)))
-        for one, at in zip(pages, told, strict=True)
-    ]

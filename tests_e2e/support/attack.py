@@ -119,9 +119,13 @@ class Attack:
         call: str,
         probe: Callable[[_A, Target], Got],
         attacker: Callable[[Guest], contextlib.AbstractContextManager[_A]],
+        host: Host | None = None,
     ) -> None:
-        """Attack by whatever ``attacker`` makes of each guest, which goes on unharmed afterwards."""
-        self._harmless(self.host, call, probe, attacker)
+        """Attack by whatever ``attacker`` makes of each guest, which goes on unharmed afterwards.
+
+        :param host: another one than the shared one.
+        """
+        self._harmless(host or self.host, call, probe, attacker)
 
     def lethal(self, call: str, probe: Callable[[Host, Guest, Target], Got]) -> None:
         """Attack with a probe that may cost a QEMU its life: each kind of page has a pristine host, controls first."""

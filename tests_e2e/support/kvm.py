@@ -30,18 +30,26 @@ KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, KVM_GET_MP_STATE, KVM_SET_MP_STATE = (
 )
 KVM_GET_SREGS2, KVM_GET_MSRS, KVM_SET_MSRS = 0x8140AECC, 0xC008AE88, 0x4008AE89
 KVM_TRANSLATE = 0xC018AE85
+KVM_GET_FPU, KVM_SET_FPU, KVM_GET_XSAVE, KVM_GET_DEBUGREGS = 0x81A0AE8C, 0x41A0AE8D, 0x9000AEA4, 0x8080AEA1
+KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_SET_GUEST_DEBUG = 0x8400AE8E, 0x4400AE8F, 0x4048AE9B
+KVM_SMI, KVM_SIGNAL_MSI = 0xAEB7, 0x4020AEA5
 KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY = 1, 2
-KVM_EXIT_IO = 2
+KVM_EXIT_IO, KVM_EXIT_DEBUG, KVM_EXIT_MMIO = 2, 4, 6
 
 _REGION = struct.Struct("<IIQQQ")  # slot, flags, guest-physical address, size, address
 _REGS = struct.Struct("<18Q")  # rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8 .. r15, rip, rflags
 R8_TO_R15 = slice(64, 128)  # bytes of them
+_XMM_IN_FPU, _XMM_IN_XSAVE, _XMM_BYTES = 152, 160, 256  # in struct kvm_fpu, in what FXSAVE saves
+_SYNCED_AT, _VALID_AT, _DIRTY_AT, _SYNC_REGS = 0x130, 0x120, 0x128, 1  # in struct kvm_run; KVM_SYNC_X86_REGS
 _SEGMENT = struct.Struct("<QIH8Bxx")  # base, limit, selector, type, present, dpl, db, s, l, g, avl
 _CONTROL = struct.Struct("<6Q")  # cr0, cr2, cr3, cr4, cr8, efer
 _TRANSLATION = struct.Struct("<QQB7x")  # address, guest-physical address, valid
 _MSRS = struct.Struct("<IIIIQ")  # how many, padding, number, reserved, value
-_SREGS_BYTES, _SREGS2_BYTES, _CONTROL_AT, _PDPTRS_AT, _EVENTS_BYTES, _MP_STATE_BYTES = 312, 320, 224, 288, 64, 4
+_FPU_BYTES, _DEBUGREGS_BYTES = 416, 128
+_SREGS_BYTES, _SREGS2_BYTES, _CONTROL_AT, _PDPTRS_AT = 312, 320, 224, 288
+EVENTS_BYTES, MP_STATE_BYTES, LAPIC_BYTES = 64, 4, 1024
 _IMMEDIATE_EXIT_AT, _EXIT_REASON_AT = 1, 8  # in struct kvm_run
+_MMIO, _MMIO_AT = "<8sI", 40  # in struct kvm_run: the data of an access, and how many bytes it has
 _RUN_BYTES = PAGE_SIZE  # of what KVM would map: kvm_run itself
 _READ_WRITE, _SHARED, O_RDWR = 3, 1, 2
 RAM_BASE = 1 << 20
@@ -49,6 +57,7 @@ RAM_BASE = 1 << 20
 SPARE, PAST, SPARE_SLOT, ALIAS_SLOT, SLOTS = 0x40000000, 0x40100000, 500, 501, 32
 _RFLAGS = 2  # no interrupts; bit 1 is always set
 CR0_REAL, CR0_PAGED, CR4_PAE = 0x10, 0x80000011, 0x20
+EFER_LONG = 0x500  # long mode, enabled and active
 MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW, MSR_KVM_STEAL_TIME = 0x4B564D00, 0x4B564D01, 0x4B564D03
 
 REP_MOVSB = bytes.fromhex("f3a4")  # 64-bit: copies rcx bytes from [rsi] to [rdi]
@@ -140,19 +149,92 @@ class Vcpu(File):
         self.put(KVM_GET_MSRS, _MSRS.pack(1, 0, number, 0, 0)).require("KVM_GET_MSRS")
         return int(_MSRS.unpack(self.process.read(self.scratch, _MSRS.size))[-1])
 
-    def translate(self, address: int) -> int | None:
-        """Where the guest's page tables lead from one of its addresses (KVM_TRANSLATE); None: nowhere."""
-        self.put(KVM_TRANSLATE, _TRANSLATION.pack(address, 0, 0)).require("KVM_TRANSLATE")
+    def walk_from(self, table: int, cr4: int = 0, efer: int = 0) -> None:
+        """Have its page tables begin at a guest-physical address; it must have been aimed before.
+
+        :param cr4: and ``efer``: which kind of paging, of 32 bits if none of them says another.
+        """
+        sregs = bytearray(self.get(KVM_GET_SREGS, _SREGS_BYTES))
+        sregs[_CONTROL_AT : _CONTROL_AT + _CONTROL.size] = _CONTROL.pack(CR0_PAGED, 0, table, cr4, 0, efer)
+        self.set(KVM_SET_SREGS, bytes(sregs))
+
+    def translate(self, address: int) -> tuple[Done, int | None]:
+        """KVM_TRANSLATE: how it ended, and where page tables lead from one of the guest's addresses; None: nowhere."""
+        done = self.put(KVM_TRANSLATE, _TRANSLATION.pack(address, 0, 0))
         _, physical, valid = _TRANSLATION.unpack(self.process.read(self.scratch, _TRANSLATION.size))
-        return int(physical) if valid else None
+        return done, int(physical) if done.errno is None and valid else None
 
     def general_registers(self) -> bytes:
         """The general registers, as KVM_GET_REGS gives them."""
         return self.get(KVM_GET_REGS, _REGS.size)
 
+    def xmm(self) -> bytes:
+        """The registers xmm0 to xmm15, as KVM_GET_FPU gives them."""
+        return self.get(KVM_GET_FPU, _FPU_BYTES)[_XMM_IN_FPU:][:_XMM_BYTES]
+
+    def saved_xmm(self) -> bytes:
+        """The same, as KVM_GET_XSAVE gives them."""
+        return self.get(KVM_GET_XSAVE, PAGE_SIZE)[_XMM_IN_XSAVE:][:_XMM_BYTES]
+
+    def put_xmm(self, content: bytes) -> None:
+        """Set them, by KVM_SET_FPU."""
+        fpu = self.get(KVM_GET_FPU, _FPU_BYTES)
+        self.set(KVM_SET_FPU, fpu[:_XMM_IN_FPU] + content + fpu[_XMM_IN_FPU + len(content) :])
+
+    def put_r8_to_r15(self, content: bytes) -> None:
+        """Set them, by KVM_SET_REGS, and no other."""
+        regs = self.general_registers()
+        self.set(KVM_SET_REGS, regs[: R8_TO_R15.start] + content + regs[R8_TO_R15.stop :])
+
+    def synced_registers(self) -> bytes:
+        """The general registers, as KVM_RUN leaves them in the CPU's shared page, without that the CPU runs."""
+        self.process.write(self.run_at + _VALID_AT, struct.pack("<QQ", _SYNC_REGS, 0))
+        self.process.write(self.run_at + _SYNCED_AT, bytes(_REGS.size))
+        self._pass_through()
+        return self.process.read(self.run_at + _SYNCED_AT, _REGS.size)
+
+    def sync_r8_to_r15(self, content: bytes) -> None:
+        """Set them by the shared page: KVM_RUN takes them from there, without that the CPU runs."""
+        self.synced_registers()
+        self.process.write(self.run_at + _SYNCED_AT + R8_TO_R15.start, content)
+        self.process.write(self.run_at + _VALID_AT, struct.pack("<QQ", 0, _SYNC_REGS))
+        self._pass_through()
+
+    def _pass_through(self) -> None:
+        """KVM_RUN that leaves at once; the shared page asks for nothing afterwards."""
+        leave = self.process.read(self.run_at + _IMMEDIATE_EXIT_AT, 1)
+        self.process.write(self.run_at + _IMMEDIATE_EXIT_AT, b"\1")
+        done = self.process.syscall("ioctl", self.fd, KVM_RUN, 0)
+        self.process.write(self.run_at + _IMMEDIATE_EXIT_AT, leave)
+        self.process.write(self.run_at + _VALID_AT, bytes(16))
+        if done.errno != "EINTR":
+            raise ChannelError(f"KVM_RUN that is to leave at once ended otherwise: {done}")
+
+    def control_registers(self) -> tuple[int, int, int]:
+        """CR0, CR3 and EFER, as KVM_GET_SREGS gives them."""
+        cr0, _, cr3, _, _, efer = _CONTROL.unpack_from(self.get(KVM_GET_SREGS, _SREGS_BYTES), _CONTROL_AT)
+        return cr0, cr3, efer
+
+    def debug_addresses(self) -> tuple[int, ...]:
+        """DR0 to DR3, as KVM_GET_DEBUGREGS gives them."""
+        return struct.unpack_from("<4Q", self.get(KVM_GET_DEBUGREGS, _DEBUGREGS_BYTES))
+
+    def instruction_pointer(self) -> int:
+        """RIP, as KVM_GET_REGS gives it."""
+        return int(_REGS.unpack(self.general_registers())[16])
+
     def set_msr(self, number: int, value: int) -> Done:
         """Set one; returns how many were set."""
         return self.put(KVM_SET_MSRS, _MSRS.pack(1, 0, number, 0, value))
+
+    def handed_out(self) -> bytes:
+        """What the last exit, a KVM_EXIT_MMIO, says that the guest has stored."""
+        data, size = struct.unpack(_MMIO, self.process.read(self.run_at + _MMIO_AT, struct.calcsize(_MMIO)))
+        return bytes(data[:size])
+
+    def hand_in(self, content: bytes) -> None:
+        """Answer the guest's load, for which KVM_RUN ended with KVM_EXIT_MMIO."""
+        self.process.write(self.run_at + _MMIO_AT, content.ljust(8, b"\0"))
 
     def run(self) -> Done:
         """KVM_RUN: it returned the exit's reason (``KVM_EXIT_IO``), or -1 and an errno."""
@@ -162,14 +244,22 @@ class Vcpu(File):
         (reason,) = struct.unpack("<I", self.process.read(self.run_at + _EXIT_REASON_AT, 4))
         return replace(done, returned=reason)
 
+    def run_a_while(self) -> None:
+        """KVM_RUN until it returns, but for a second at the most."""
+        try:
+            self.process.syscall("ioctl", self.fd, KVM_RUN, 0, seconds=1.0)
+        except ChannelError as error:
+            if "deadline" not in error.message:
+                raise
+
     @contextmanager
     def borrowed(self) -> Iterator[None]:
         """Its registers and events are ours for as long as the context lasts, and then again what they were."""
         regs, sregs = self.get(KVM_GET_REGS, _REGS.size), self.get(KVM_GET_SREGS, _SREGS_BYTES)
-        events = self.get(KVM_GET_VCPU_EVENTS, _EVENTS_BYTES)
-        state = self.get(KVM_GET_MP_STATE, _MP_STATE_BYTES)
-        self.set(KVM_SET_VCPU_EVENTS, bytes(_EVENTS_BYTES))
-        self.set(KVM_SET_MP_STATE, bytes(_MP_STATE_BYTES))  # runnable, if it was halted
+        events = self.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)
+        state = self.get(KVM_GET_MP_STATE, MP_STATE_BYTES)
+        self.set(KVM_SET_VCPU_EVENTS, bytes(EVENTS_BYTES))
+        self.set(KVM_SET_MP_STATE, bytes(MP_STATE_BYTES))  # runnable, if it was halted
         leave = self.process.read(self.run_at + _IMMEDIATE_EXIT_AT, 1)
         self.process.write(self.run_at + _IMMEDIATE_EXIT_AT, b"\0")  # QEMU has set it to stop the CPU
         try:
@@ -257,8 +347,8 @@ class OwnVm:
 
 
 @contextmanager
-def own_vm(host: Host, puppeteer: Puppeteer, guest: Guest) -> Iterator[OwnVm]:
-    """Stop a guest and have its VM in hand, by its QEMU; its CPU afterwards goes on where it was."""
+def vm_in_hand(host: Host, puppeteer: Puppeteer, guest: Guest) -> Iterator[OwnVm]:
+    """Stop a guest and have its VM in hand, by its QEMU. Nothing is put back: what we do to its CPU stays."""
     lines = host.ssh.run(["ls", "-l", f"/proc/{guest.pid}/fd"], seconds=10).require().text.splitlines()
     links = [line.rsplit(maxsplit=3) for line in lines if " -> anon_inode:kvm-v" in line]
     files = {name.removeprefix("anon_inode:"): int(fd) for _, fd, _, name in links}
@@ -268,19 +358,27 @@ def own_vm(host: Host, puppeteer: Puppeteer, guest: Guest) -> Iterator[OwnVm]:
             file = files["kvm-vcpu:0"]
             run = qemu.syscall("mmap", 0, _RUN_BYTES, _READ_WRITE, _SHARED, file, 0).require("mmap of the virtual CPU")
             scratch = qemu.memory(PAGE_SIZE)
-            cpu = Vcpu(qemu, file, scratch, run)
-            with cpu.borrowed():
-                yield OwnVm(Vm(qemu, files["kvm-vm"], scratch), cpu, guest.spec.memory)
+            yield OwnVm(Vm(qemu, files["kvm-vm"], scratch), Vcpu(qemu, file, scratch, run), guest.spec.memory)
             qemu.syscall("munmap", run, _RUN_BYTES).require("munmap of the virtual CPU")
     finally:
         guest.qmp.execute("cont")
 
 
-def by_own_vm(attack: Attack, call: str, probe: Callable[[OwnVm, Target], Got]) -> None:
-    """Attack from within QEMU by the VM that it runs the guest with; both go on unharmed."""
-    host = attack.host
+@contextmanager
+def own_vm(host: Host, puppeteer: Puppeteer, guest: Guest) -> Iterator[OwnVm]:
+    """The same; its CPU afterwards goes on where it was."""
+    with vm_in_hand(host, puppeteer, guest) as own, own.cpu.borrowed():
+        yield own
+
+
+def by_own_vm(attack: Attack, call: str, probe: Callable[[OwnVm, Target], Got], host: Host | None = None) -> None:
+    """Attack from within QEMU by the VM that it runs the guest with; both go on unharmed.
+
+    :param host: another one than the shared one: to steer the guest's CPU takes one whose registers are not private.
+    """
+    host = host or attack.host
     with attack.puppeteer(host) as puppeteer:
-        attack.by_whom(call, probe, lambda guest: own_vm(host, puppeteer, guest))
+        attack.by_whom(call, probe, lambda guest: own_vm(host, puppeteer, guest), host)
 
 
 def load(qemu: Puppet, page: Target) -> Got:

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks by QEMU on the registers of its own VM's CPU: it gets none of them, and changes none.
+
+A program of the guest works with its canary in registers meanwhile, and looks afterwards whether they are what it had
+put there. QEMU's ways of asking are those of the unmodified one, so KVM answers them, with what is no secret.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+
+from host_setup.channels.puppets import Puppeteer
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from signoff.observation import Canary, Check, State
+from signoff.trial import Trial
+from tests_e2e.support.attack import Attack
+from tests_e2e.support.direct_map import GUEST_PAGE_OFFSET
+from tests_e2e.support.gdb import Gdb
+from tests_e2e.support.kvm import (
+    EVENTS_BYTES,
+    KVM_EXIT_DEBUG,
+    KVM_GET_LAPIC,
+    KVM_GET_MP_STATE,
+    KVM_GET_VCPU_EVENTS,
+    KVM_SET_GUEST_DEBUG,
+    KVM_SET_LAPIC,
+    KVM_SIGNAL_MSI,
+    KVM_SMI,
+    LAPIC_BYTES,
+    LOAD_16,
+    MP_STATE_BYTES,
+    R8_TO_R15,
+    OwnVm,
+    own_vm,
+    vm_in_hand,
+)
+from tests_e2e.support.registers import GENERAL, HOLDS, VECTORS, changed, judge_each, told, user_canary
+
+OURS = bytes(range(1, 65)), bytes(range(256))  # what QEMU puts into r8 to r15, into xmm0 to xmm15
+MSR_LSTAR, MSR_GS_BASE, MSR_KERNEL_GS_BASE = 0xC0000082, 0xC0000101, 0xC0000102
+PAGING, LONG_MODE = 1 << 31, 1 << 10  # bits of CR0 and EFER
+DEBUG = struct.Struct("<II64x")  # struct kvm_guest_debug
+DEBUG_ENABLE, DEBUG_SINGLE_STEP = 1, 2
+# struct kvm_msi: to the first CPU, edge, asserted.
+MSI, INIT_FOR_FIRST = struct.Struct("<QII16x"), (0xFEE00000, 0x4500, 0)
+RESET_RIP, SMI_PENDING_AT = 0xFFF0, 25
+LOADED = 16  # bytes that LOAD_16 loads
+GDB_PORT, SECONDS = 1234, 10.0
+
+Way = Callable[[OwnVm], bytes]
+
+
+def test_qemu_cannot_read_its_guests_registers_by_get_regs(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot read what its guest has in general registers by KVM_GET_REGS."""
+    _told_by_kvm(claim, attack, lambda own: own.cpu.general_registers()[R8_TO_R15], GENERAL)
+
+
+def test_qemu_cannot_read_its_guests_registers_by_get_fpu(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot read what its guest has in vector registers by KVM_GET_FPU."""
+    _told_by_kvm(claim, attack, lambda own: own.cpu.xmm(), VECTORS)
+
+
+def test_qemu_cannot_read_its_guests_registers_by_get_xsave(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot read what its guest has in vector registers by KVM_GET_XSAVE."""
+    _told_by_kvm(claim, attack, lambda own: own.cpu.saved_xmm(), VECTORS)
+
+
+def test_qemu_cannot_read_its_guests_registers_by_sync_regs(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot read what its guest has in general registers where KVM_RUN leaves them (KVM_SYNC_X86_REGS)."""
+    _told_by_kvm(claim, attack, lambda own: own.cpu.synced_registers()[R8_TO_R15], GENERAL)
+
+
+def test_qemu_cannot_read_its_guests_control_registers(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot read where its guest's page tables begin, nor how it has set its CPU, by KVM_GET_SREGS."""
+
+    def look(own: OwnVm, _: Guest) -> list[Check]:
+        cr0, cr3, efer = own.cpu.control_registers()
+        states = ("paging" if cr0 & PAGING else "no paging", "64 bits" if efer & LONG_MODE else "no 64 bits")
+        return [
+            Check("what KVM_GET_SREGS says of CR0 and EFER", "paging, 64 bits", ", ".join(states)),
+            Check("CR3 leads to a table", "True", str(cr3 != 0)),
+        ]
+
+    _state_told(claim, attack, look)
+
+
+def test_qemu_cannot_read_its_guests_model_specific_registers(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot read the addresses that its guest has in model-specific registers by KVM_GET_MSRS."""
+
+    def look(own: OwnVm, _: Guest) -> list[Check]:
+        bases = own.cpu.msr(MSR_GS_BASE) | own.cpu.msr(MSR_KERNEL_GS_BASE)
+        return [
+            Check("LSTAR tells where the guest's kernel is", "True", str(own.cpu.msr(MSR_LSTAR) != 0)),
+            Check("the base of GS is told", "True", str(bases != 0)),
+        ]
+
+    _state_told(claim, attack, look)
+
+
+def _state_told(claim: Trial, attack: Attack, look: Callable[[OwnVm, Guest], list[Check]]) -> None:
+    """Have it judged what each guest's CPU tells.
+
+    :param look: each of its checks expects what a guest without private registers must show.
+    """
+    host, found = attack.host, []
+    with attack.puppeteer(host) as puppeteer:
+        for guest in host.guests:
+            with own_vm(host, puppeteer, guest) as own:
+                checks = look(own, guest)
+            found.append([_hidden(check) if guest.protected else check for check in checks])
+    judge_each(claim, host, found)
+
+
+HIDDEN = {"paging, 64 bits": "no paging, no 64 bits", "True": "False"}
+
+
+def _hidden(check: Check) -> Check:
+    return Check(check.name, HIDDEN[check.expected], check.got)
+
+
+def test_qemu_cannot_read_its_guests_debug_registers(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot read by KVM_GET_DEBUGREGS which address a program of its guest has put into a debug register."""
+    host, found = attack.host, []
+    with attack.puppeteer(host) as puppeteer:
+        for guest in host.guests:
+            aimed, seen = user_canary(guest), set[int]()
+            with guest.holding(aimed.planted, seconds=HOLDS) as holding:
+                while not holding.done():
+                    with own_vm(host, puppeteer, guest) as own:
+                        seen.update(own.cpu.debug_addresses())
+            of_guest = holding.result()
+            private = aimed.planted.state == State.PRIVATE
+            found.append(
+                [
+                    Check("the program has a breakpoint", "True", str(of_guest["watched"])),
+                    Check("its address is told", str(not private), str(of_guest["address"] in seen)),
+                ]
+            )
+    judge_each(claim, host, found)
+
+
+def test_monitor_does_not_show_registers_of_the_guest(claim: Trial, attack: Attack) -> None:
+    """QEMU's monitor does not show what the guest has in registers (info registers)."""
+
+    def look(guest: Guest) -> bytes:
+        guest.qmp.execute("stop")
+        try:
+            said = guest.qmp.monitor("info registers")
+        finally:
+            guest.qmp.execute("cont")
+        words = dict(re.findall(r"\b(R8 |R9 |R1[0-5])=([0-9a-f]{16})", said))
+        return b"".join(int(words[f"R{number}".ljust(3)], 16).to_bytes(8, "little") for number in range(8, 16))
+
+    judge_each(claim, attack.host, [told(guest, look, GENERAL) for guest in attack.host.guests])
+
+
+def test_debugger_does_not_get_registers_of_the_guest(claim: Trial, attack: Attack) -> None:
+    """A debugger at QEMU's gdb stub does not get what the guest has in registers."""
+    host = attack.host
+
+    def look(guest: Guest) -> bytes:
+        guest.qmp.monitor(f"gdbserver tcp:127.0.0.1:{GDB_PORT}")
+        stream = host.ssh.jump("127.0.0.1", GDB_PORT, seconds=SECONDS)
+        stream.settimeout(SECONDS)
+        try:
+            gdb = Gdb(stream)
+            registers = bytes.fromhex(gdb.ask("g"))
+            gdb.require_ok("D")
+        finally:
+            stream.close()
+        guest.qmp.monitor("gdbserver none")
+        return registers[R8_TO_R15]
+
+    judge_each(claim, host, [told(guest, look, GENERAL) for guest in host.guests])
+
+
+def test_qemu_cannot_set_its_guests_registers(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot set what its guest has in general registers by KVM_SET_REGS, which changes nothing."""
+    _changed_by_kvm(claim, attack, lambda own: own.cpu.put_r8_to_r15(OURS[0]))
+
+
+def test_qemu_cannot_set_its_guests_vector_registers(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot set what its guest has in vector registers by KVM_SET_FPU, which changes nothing."""
+    _changed_by_kvm(claim, attack, lambda own: own.cpu.put_xmm(OURS[1]))
+
+
+def test_qemu_cannot_set_its_guests_registers_by_sync_regs(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot set what its guest has in general registers by the page that it shares with KVM."""
+    _changed_by_kvm(claim, attack, lambda own: own.cpu.sync_r8_to_r15(OURS[0]))
+
+
+def test_qemu_cannot_have_its_guest_load_a_private_page(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot give its guest's CPU registers and code of its own, which loads a private page into registers."""
+    with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
+        judge_each(claim, host, [_loaded_for_qemu(host, puppeteer, guest) for guest in host.guests])
+
+
+def _loaded_for_qemu(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+    """The guest may be harmed: an exit of its own that KVM_RUN ends with is lost to QEMU."""
+    aimed = user_canary(guest)
+    private = aimed.planted.state == State.PRIVATE
+    with own_vm(host, puppeteer, guest) as own, own.code(LOAD_16) as code:
+        own.cpu.aim(code, aimed.target.gpa, 0)
+        own.cpu.run_a_while()
+        loaded = Canary(aimed.planted.content).leaked(own.cpu.loaded())
+    return [Check("bytes of the page that QEMU has in the end", "0" if private else str(LOADED), str(loaded))]
+
+
+def test_qemu_cannot_step_through_its_guest(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot have its guest stop after each instruction, and tell where it is (KVM_SET_GUEST_DEBUG)."""
+    host, found = attack.host, []
+    with attack.puppeteer(host) as puppeteer:
+        for guest in host.guests:
+            with own_vm(host, puppeteer, guest) as own:
+                done = own.cpu.put(KVM_SET_GUEST_DEBUG, DEBUG.pack(DEBUG_ENABLE | DEBUG_SINGLE_STEP, 0))
+                steps = 0
+                if done.errno is None:
+                    steps = int(own.cpu.run().returned == KVM_EXIT_DEBUG)
+                    own.cpu.set(KVM_SET_GUEST_DEBUG, DEBUG.pack(0, 0))
+            open_ = not guest.protected
+            found.append(
+                [
+                    Check("how KVM_SET_GUEST_DEBUG ends", "done" if open_ else "EINVAL", done.errno or "done"),
+                    Check("instructions after which it stops", str(int(open_)), str(steps)),
+                ]
+            )
+    judge_each(claim, host, found)
+
+
+def test_qemu_cannot_interrupt_its_guest_for_system_management(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot send its guest's CPU into system management mode, which is firmware of QEMU's (KVM_SMI)."""
+    host, found = attack.host, []
+    with attack.puppeteer(host) as puppeteer:
+        for guest in host.guests:
+            with own_vm(host, puppeteer, guest) as own:
+                done = own.cpu.process.syscall("ioctl", own.cpu.fd, KVM_SMI, 0)
+                # Asked for before the CPU runs: with the events that are put back it is taken back.
+                pending = own.cpu.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)[SMI_PENDING_AT]
+            open_ = not guest.protected
+            found.append(
+                [
+                    Check("how KVM_SMI ends", "done" if open_ else "EINVAL", done.errno or "done"),
+                    Check("interrupts for it that wait", str(int(open_)), str(pending)),
+                ]
+            )
+    judge_each(claim, host, found)
+
+
+def test_qemu_cannot_start_its_guests_cpu_in_firmware(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot have its guest's CPU begin in QEMU's firmware with all of the guest in memory (INIT as an MSI)."""
+    with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
+        judge_each(claim, host, [_initialized(host, puppeteer, guest) for guest in host.guests])
+
+
+def _initialized(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+    """INIT, and what the CPU's registers and the guest's program say then; the plain guest gets its own back."""
+    aimed = user_canary(guest)
+    private = aimed.planted.state == State.PRIVATE
+    with guest.holding(aimed.planted, seconds=HOLDS) as holding, own_vm(host, puppeteer, guest) as own:
+        xmm, apic = own.cpu.xmm(), own.cpu.get(KVM_GET_LAPIC, LAPIC_BYTES)
+        own.vm.put(KVM_SIGNAL_MSI, MSI.pack(*INIT_FOR_FIRST))
+        own.cpu.get(KVM_GET_MP_STATE, MP_STATE_BYTES)  # KVM takes it in for this
+        begins = own.cpu.instruction_pointer() == RESET_RIP
+        at_work = not holding.done()
+        own.cpu.set(KVM_SET_LAPIC, apic)
+        own.cpu.put_xmm(xmm)
+    return [
+        Check("the guest's program was at work", "True", str(at_work)),
+        Check("the CPU is where it begins", str(not private), str(begins)),
+        Check("the program's registers stayed as they were", "True", str(holding.result()["kept"])),
+    ]
+
+
+def test_qemu_does_not_learn_how_its_guest_maps_its_pages(claim: Trial, attack: Attack) -> None:
+    """QEMU does not learn where its guest's page tables, which are private memory, lead from an address."""
+    host, found = attack.host, []
+    with attack.puppeteer(host) as puppeteer:
+        for guest in host.guests:
+            aimed = user_canary(guest)
+            private, gpa = aimed.planted.state == State.PRIVATE, aimed.target.gpa
+            with own_vm(host, puppeteer, guest) as own:
+                done, at = own.cpu.translate(GUEST_PAGE_OFFSET + gpa)
+            found.append(
+                [
+                    Check("how KVM_TRANSLATE ends", "EOPNOTSUPP" if private else "done", done.errno or "done"),
+                    Check("where it says that the canary is", "None" if private else hex(gpa), str(at and hex(at))),
+                ]
+            )
+    judge_each(claim, host, found)
+
+
+def _told_by_kvm(claim: Trial, attack: Attack, way: Way, held: slice) -> None:
+    host = attack.host
+    with attack.puppeteer(host) as puppeteer:
+
+        def look(guest: Guest) -> bytes:
+            with own_vm(host, puppeteer, guest) as own:
+                return way(own)
+
+        judge_each(claim, host, [told(guest, look, held) for guest in host.guests])
+
+
+def _changed_by_kvm(claim: Trial, attack: Attack, way: Callable[[OwnVm], None]) -> None:
+    host = attack.host
+    with attack.puppeteer(host) as puppeteer:
+
+        def change(guest: Guest) -> None:
+            with vm_in_hand(host, puppeteer, guest) as own:
+                way(own)
+
+        judge_each(claim, host, [changed(guest, change) for guest in host.guests])

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a guest works with in its CPU's registers, while somebody outside tries to learn it, or to change it.
+
+Whether registers are private is no matter of a page: so the control is the plain guest, in which the same way works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import wait
+
+from common.errors import ChannelError
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from signoff.observation import Canary, Check, State
+from signoff.trial import Trial
+from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack
+
+GENERAL, VECTORS = slice(0, 64), slice(64, 320)  # bytes of the canary: in r8 to r15, in xmm0 to xmm15
+HOLDS = 2.0  # seconds at a time, of the guest's time
+PAUSE = 0.1  # seconds between two looks
+LOOKS = 5
+TRIES = 5
+
+Look = Callable[[Guest], bytes]
+
+
+def user_canary(guest: Guest) -> Aimed:
+    """A fresh canary in memory of the guest's program, of which it may put some into registers."""
+    (aimed,) = (one for one in Attack.aim(guest, [UNDER_TEST]) if one.planted.kind == "user")
+    return aimed
+
+
+def judge_each(claim: Trial, host: Host, found: list[list[Check]]) -> None:
+    """Have it judged what was found in the guest under test and, if there is one, in the plain guest."""
+    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+
+
+def told(guest: Guest, look: Look, held: slice) -> list[Check]:
+    """Whether a look at the CPU tells the part ``held`` of a canary while the guest's program has it in registers.
+
+    :param look: what it brings home; it stops the guest for that long, or not.
+    :raises ChannelError: the program was never seen at it.
+    """
+    aimed = user_canary(guest)
+    private, size = aimed.planted.state == State.PRIVATE, held.stop - held.start
+    # Of the rest of the page nothing counts.
+    canary = Canary(aimed.planted.content)
+    most = looks = 0
+    for _ in range(TRIES):
+        with guest.holding(aimed.planted, seconds=HOLDS) as holding:
+            while not holding.done() and looks < LOOKS and most < size:
+                found = look(guest)
+                if not holding.done():  # its program was at it all along
+                    looks += 1
+                    most = max(most, canary.leaked(found))
+                wait([holding], timeout=PAUSE)  # the guest's turn
+        if looks >= LOOKS or most >= size:
+            break
+    if not looks:
+        raise ChannelError(f"the guest's program was never seen at work in {TRIES * HOLDS} s")
+    return [
+        Check("bytes of the registers that it tells", "0" if private else str(size), str(most)),
+        Check("the program's registers stayed as they were", "True", str(holding.result()["kept"])),
+    ]
+
+
+def changed(guest: Guest, change: Callable[[Guest], None]) -> list[Check]:
+    """Whether a change to the CPU meets what the guest's program has in registers: it looks at them itself.
+
+    :raises ChannelError: the change was never made while the program was at work.
+    """
+    aimed = user_canary(guest)
+    private = aimed.planted.state == State.PRIVATE
+    made = 0
+    kept = True
+    for _ in range(TRIES):
+        with guest.holding(aimed.planted, seconds=HOLDS) as holding:
+            while not holding.done() and made < LOOKS:
+                change(guest)
+                made += not holding.done()
+                wait([holding], timeout=PAUSE)
+        kept = kept and bool(holding.result()["kept"])
+        if made >= LOOKS:
+            break
+    if not made:
+        raise ChannelError(f"the guest's program was never seen at work in {TRIES * HOLDS} s")
+    return [Check("the program's registers stayed as they were", str(private), str(kept))]
