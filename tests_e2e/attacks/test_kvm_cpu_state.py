@@ -8,34 +8,39 @@ with those QEMU could set nothing of this.
 from __future__ import annotations
 
 import re
+import secrets
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 import pytest
 
 from host_setup.channels.puppets import Done, Puppeteer
-from host_setup.channels.ssh import Ssh
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
+from tests_e2e.support import nested
 from tests_e2e.support.attack import UNDER_TEST, Attack, Got, Target
 from tests_e2e.support.extra import open_registers, standing
-from tests_e2e.support.kprobe_event import TRACING
 from tests_e2e.support.kvm import (
+    ALIAS_SLOT,
+    COPY,
     CR4_PAE,
     EFER_LONG,
+    KVM_EXIT_IO,
     MSR_KVM_STEAL_TIME,
     MSR_KVM_SYSTEM_TIME_NEW,
     MSR_KVM_WALL_CLOCK_NEW,
+    PAST,
     PAUSE,
+    WORDS,
     OwnVm,
     by_own_vm,
     load,
     own_vm,
 )
+from tests_e2e.support.tracing import traced
 
 ENABLED = 1  # lowest bit of the paravirtual MSRs that hold an address
 WALL_CLOCK, CLOCK, STEAL_TIME = 12, 32, 64  # bytes that KVM writes: asm/pvclock-abi.h, asm/kvm_para.h
@@ -177,7 +182,7 @@ def test_traced_kvm_translate_does_not_show_a_private_page(claim: Trial, steered
 def _walks_traced(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     (aimed,) = (one for one in Attack.aim(guest, [UNDER_TEST]) if one.planted.kind == "user")
     private = aimed.planted.state == State.PRIVATE
-    with own_vm(host, puppeteer, guest) as own, own.code(b"") as code, _traced(host.ssh, WALK) as trace:
+    with own_vm(host, puppeteer, guest) as own, own.code(b"") as code, traced(host.ssh, WALK) as trace:
         own.cpu.aim(code, 0, 0)
         own.cpu.walk_from(aimed.target.gpa, CR4_PAE, EFER_LONG)
         ends = {own.cpu.translate(at << ROOT_SHIFT)[0].errno or "done" for at in range(TRACED)}
@@ -189,15 +194,29 @@ def _walks_traced(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]
     ]
 
 
-@contextmanager
-def _traced(ssh: Ssh, event: str) -> Iterator[Callable[[], str]]:
-    """Have the host's kernel trace an event meanwhile; gives what tells the trace."""
+def test_kvm_does_not_tell_the_control_block_of_a_nested_guest(claim: Trial, steered: Host) -> None:
+    """KVM_GET_NESTED_STATE tells nothing of the control block of a nested guest, which its hypervisor keeps private."""
+    with Attack.puppeteer(steered) as puppeteer:
+        _judge(claim, steered, [_nested_state_told(steered, puppeteer, guest) for guest in steered.guests])
 
-    def shell(script: str) -> str:
-        return ssh.run(["sh", "-c", f"cd {TRACING} && {script}"], seconds=20).require().text
 
-    shell(f"echo > trace && echo 1 > events/{event}/enable")
-    try:
-        yield lambda: shell("cat trace")
-    finally:
-        shell(f"echo 0 > events/{event}/enable && echo > trace")
+def _nested_state_told(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+    """The guest copies a control block into its page, and runs it; the mark in it is what must not be told."""
+    (aimed,) = (one for one in Attack.aim(guest, [UNDER_TEST]) if one.planted.kind == "user")
+    private, gpa = aimed.planted.state == State.PRIVATE, aimed.target.gpa
+    mark = secrets.randbits(64)
+    with own_vm(host, puppeteer, guest) as own:
+        block = own.qemu.memory(nested.guest_block(mark))
+        own.vm.region(ALIAS_SLOT, PAST, PAGE_SIZE, block).require("a slot for the control block")
+        with own.code(COPY) as code:
+            own.cpu.aim(code, PAST, gpa, rcx=WORDS)
+            own.cpu.run().require("the guest's copy")
+        own.vm.region(ALIAS_SLOT, 0, 0, 0).require("delete the slot for the control block")
+        with own.code(nested.code_page(nested.HYPERVISOR)):
+            done = nested.run_nested(own, gpa)
+            told = nested.state_told(own)
+            nested.leave(own)
+    return [
+        Check("how the nested guest's run ends", str(KVM_EXIT_IO), str(done.returned)),
+        Check("KVM tells the mark in its control block", str(not private), str(struct.pack("<Q", mark) in told)),
+    ]

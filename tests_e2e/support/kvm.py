@@ -113,7 +113,9 @@ class Vcpu(File):
 
     run_at: int
 
-    def aim(self, code: int, source: int, target: int, **registers: int) -> None:
+    def aim(
+        self, code: int, source: int, target: int, *, rflags: int = _RFLAGS, efer: int = 0, **registers: int
+    ) -> None:
         """Have it begin at guest-physical address ``code``, in real mode, with ds at ``source`` and es at ``target``.
 
         :param registers: general registers; those not given are 0.
@@ -122,10 +124,10 @@ class Vcpu(File):
         segments += [_segment(0, 0xB, s=0), _segment(0, 2, s=0)]  # a busy TSS, an LDT
         sregs = bytearray(self.get(KVM_GET_SREGS, _SREGS_BYTES))
         sregs[: len(segments) * _SEGMENT.size] = b"".join(segments)
-        sregs[_CONTROL_AT : _CONTROL_AT + _CONTROL.size] = _CONTROL.pack(CR0_REAL, 0, 0, 0, 0, 0)
+        sregs[_CONTROL_AT : _CONTROL_AT + _CONTROL.size] = _CONTROL.pack(CR0_REAL, 0, 0, 0, 0, efer)
         self.set(KVM_SET_SREGS, bytes(sregs))
         names = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi")
-        self.set(KVM_SET_REGS, _REGS.pack(*(registers.get(name, 0) for name in names), *[0] * 11, _RFLAGS))
+        self.set(KVM_SET_REGS, _REGS.pack(*(registers.get(name, 0) for name in names), *[0] * 11, rflags))
 
     def page_directory_pointers(self, tables: Iterable[int]) -> Iterator[tuple[Done, bytes]]:
         """While CR3 is each of ``tables``: how KVM_GET_SREGS2 ends, and the four page directory pointers that it tells.

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks by root on the host without code of his own in the kernel: KVM's trace events, and probes of its copying."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from host_setup.channels.ssh import Ssh
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.pool import HostPool
+from signoff.observation import PAGE_SIZE, Canary, Check, State
+from signoff.trial import Trial
+from tests_e2e.support.attack import UNDER_TEST, Attack
+from tests_e2e.support.extra import open_registers, standing
+from tests_e2e.support.kprobe_event import EVENT, FAULT, TRACING
+from tests_e2e.support.kvm import ALIAS_SLOT, EMULATED_COPY, PAST, own_vm
+from tests_e2e.support.registers import judge_each
+from tests_e2e.support.tracing import threads_of, traced
+
+WORK = ["sh", "-c", "echo work > /dev/ttyS0; dd if=/dev/vda of=/dev/null bs=64k count=16 2> /dev/null"]
+# Of each event: a pattern of what it prints of the guest's memory, and of what it hands to devices.
+INSTRUCTIONS = r"kvm_emulate_insn: [0-9a-f]+:[0-9a-f]+: ((?:[0-9a-f]{2} ?)*)"
+ENTRIES = r"kvm_mmu_paging_element: pte ([0-9a-f]+)"
+OF_DEVICES = r"kvm_mmio: mmio \S+ len \d+ gpa \S+ val 0x([0-9a-f]+)"
+OF_PORTS = r"kvm_pio: pio_\S+ at \S+ size \d+ count \d+ val 0x([0-9a-f]+)"
+# KVM's functions that carry bytes of a guest in a buffer, and which argument that is.
+COPYING = (
+    ("guest_page_read", 3),
+    ("guest_page_write", 3),
+    ("kvm_read_private", 3),
+    ("kvm_write_private", 3),
+    ("kvm_copy_from_slot", 4),
+    ("kvm_copy_to_slot", 4),
+    ("kvm_vcpu_read_guest_page", 3),
+    ("kvm_vcpu_read_guest", 3),
+    ("kvm_vcpu_write_guest", 3),
+)
+COPIED = 64  # bytes
+
+
+def test_kvm_does_not_trace_instructions_of_a_protected_guest(claim: Trial, attack: Attack) -> None:
+    """The trace of the instructions that KVM emulates shows no byte of a protected guest's (kvm_emulate_insn)."""
+    _traced(claim, attack, "kvm/kvm_emulate_insn", INSTRUCTIONS)
+
+
+def test_kvm_does_not_trace_page_tables_of_a_protected_guest(claim: Trial, attack: Attack) -> None:
+    """The trace of KVM's page walks shows no entry of a protected guest's page tables (kvm_mmu_paging_element)."""
+    _traced(claim, attack, "kvmmmu/kvm_mmu_paging_element", ENTRIES)
+
+
+def test_kvm_does_not_trace_what_a_protected_guest_tells_devices(claim: Trial, attack: Attack) -> None:
+    """The trace of accesses to devices shows no data of a protected guest's (kvm_mmio)."""
+    _traced(claim, attack, "kvm/kvm_mmio", OF_DEVICES)
+
+
+def test_kvm_does_not_trace_what_a_protected_guest_tells_ports(claim: Trial, attack: Attack) -> None:
+    """The trace of accesses to ports shows no data of a protected guest's (kvm_pio)."""
+    _traced(claim, attack, "kvm/kvm_pio", OF_PORTS)
+
+
+def _traced(claim: Trial, attack: Attack, event: str, pattern: str) -> None:
+    """Have each guest write to its console and read its disk, and look what the event prints of its QEMU's threads."""
+    host = attack.host
+    judge_each(claim, host, [_shown(host, guest, event, pattern) for guest in host.guests])
+
+
+def _shown(host: Host, guest: Guest, event: str, pattern: str) -> list[Check]:
+    with traced(host.ssh, event, threads=threads_of(host.ssh, guest.pid)) as trace:
+        guest.ssh.run(WORK, seconds=20).require()
+        shown = re.findall(pattern, trace())
+    filled = sum(bool(one.replace("0", "").strip()) for one in shown)
+    return [
+        Check("events of the guest", "some", "some" if shown else "none"),
+        Check("some show content", str(not guest.protected), str(filled > 0)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def steered(pool: HostPool) -> Iterator[Host]:
+    """Guests whose registers QEMU may set."""
+    with standing(pool, open_registers) as guests:
+        yield guests
+
+
+def test_probes_of_kvms_copying_show_no_private_byte(claim: Trial, steered: Host) -> None:
+    """No kprobe on a function by which KVM carries a guest's bytes shows those of a private page that it copies."""
+    judge_each(claim, steered, [_probed(steered, guest) for guest in steered.guests])
+
+
+def _probed(host: Host, guest: Guest) -> list[Check]:
+    """The guest has KVM's emulator copy the start of its page; what the events of all probes that can be set show."""
+    (aimed,) = (one for one in Attack.aim(guest, [UNDER_TEST]) if one.planted.kind == "user")
+    private, found = aimed.planted.state == State.PRIVATE, bytearray()
+    canary = Canary(aimed.planted.content)
+    with Attack.puppeteer(host) as puppeteer, own_vm(host, puppeteer, guest) as own:
+        into = own.qemu.memory(PAGE_SIZE)
+        own.vm.region(ALIAS_SLOT, PAST, PAGE_SIZE, into).require("a slot for the copy")
+        for function, argument in COPYING:
+            for kind in "pr":
+                with own.code(EMULATED_COPY) as code:
+                    own.cpu.aim(code, aimed.target.gpa, PAST, rcx=COPIED // 4)
+                    found += b"\0" + _probe(host.ssh, kind, function, argument, own.cpu.run)
+        copied = canary.leaked(own.qemu.read(into, COPIED))
+        own.vm.region(ALIAS_SLOT, 0, 0, 0).require("delete the slot for the copy")
+    return [
+        Check("bytes that KVM's emulator has copied", str(COPIED), str(copied)),
+        Check("some probe shows bytes of the page", str(not private), str(canary.leaked(bytes(found)) > 0)),
+    ]
+
+
+def _probe(ssh: Ssh, kind: str, function: str, argument: int, work: Callable[[], object]) -> bytes:
+    """What the argument leads to at the function's start or return during ``work``; empty if there is no probe."""
+
+    def shell(script: str) -> bytes:
+        done = ssh.run(["sh", "-c", f"cd {TRACING} && {script}"], seconds=20)
+        return done.stdout if done.status == 0 else b""
+
+    place = f"{kind}:{EVENT} {function} there=+0($arg{argument}):x32"
+    if not shell(f"echo > trace && echo '{place}' > kprobe_events && echo 1 > events/{EVENT}/enable && echo set"):
+        shell("echo > kprobe_events")
+        return b""
+    try:
+        work()
+        said = shell("cat trace").decode(errors="replace")
+    finally:
+        shell(f"echo 0 > events/{EVENT}/enable; echo > kprobe_events; echo > trace")
+    words = [word for word in re.findall(r" there=(\S+)", said) if word != FAULT]
+    return b"".join(struct.pack("<I", int(word, 16)) for word in words)
