@@ -565,6 +565,16 @@ def test_the_canary_is_made_of_its_key_and_tells_what_was_changed(canary_on_a_fa
     canary.server.close()
 
 
+def test_what_the_canary_holds_in_registers_stays_there(canary_on_a_fake: Path, tmp_path: Path) -> None:
+    canary = FakeModule(canary_on_a_fake, tmp_path, "protected")
+    assert canary("hold private 10") == {"error": "nothing planted"}
+    assert "canaries" in canary(SEED)
+    told = canary("hold private 10")
+    assert (told["held"], told["kept"], told["address"] % 4096) == (10, True, 0)
+    assert "usage" in canary("hold private 10001")["error"]
+    canary.server.close()
+
+
 def test_the_control_set_is_shared_before_it_holds_anything_and_shared_anew_at_each_plant(
     canary_on_a_fake: Path, tmp_path: Path
 ) -> None:
