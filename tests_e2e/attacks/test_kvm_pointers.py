@@ -96,14 +96,12 @@ def _run(own: OwnVm) -> None:
 
 def _end_of_interrupt(own: OwnVm, gpa: int) -> None:
     """An interrupt that the CPU takes: KVM says in the area that nobody need hear of its end."""
-    apic = own.cpu.get(KVM_GET_LAPIC, LAPIC_BYTES)
     own.cpu.set_msr(0x4B564D04, gpa | ENABLED)
     own.vm.put(KVM_SIGNAL_MSI, MSI.pack(FIRST_CPU, 0, VECTOR))
     with own.code(PAUSE) as code:
         own.cpu.aim(code, 0, 0, rflags=INTERRUPTS_ON)
         own.cpu.run()
     own.cpu.set_msr(0x4B564D04, 0)
-    own.cpu.set(KVM_SET_LAPIC, apic)
 
 
 def _system_management(own: OwnVm, gpa: int) -> None:
@@ -194,10 +192,12 @@ def _tried(host: Host, puppeteer: Puppeteer, guest: Guest, row: Row, sets: tuple
     """One row on fresh canaries, one private and one not."""
     pages = [one for one in Attack.aim(guest, sets) if one.planted.kind == "user"]
     with own_vm(host, puppeteer, guest) as own:
+        apic = own.cpu.get(KVM_GET_LAPIC, LAPIC_BYTES)
         for page in pages:
             if row.cleared:
                 _clear(own, page.target.gpa)
             row.give(own, page.target.gpa)
+            own.cpu.set(KVM_SET_LAPIC, apic)  # some rows leave an interrupt there
     after = guest.read([page.planted for page in pages])
     return [_judged(row, page.planted, found) for page, found in zip(pages, after, strict=True)]
 

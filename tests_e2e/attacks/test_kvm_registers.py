@@ -25,6 +25,7 @@ from tests_e2e.support.kvm import (
     KVM_GET_LAPIC,
     KVM_GET_MP_STATE,
     KVM_GET_VCPU_EVENTS,
+    KVM_NMI,
     KVM_SET_GUEST_DEBUG,
     KVM_SET_LAPIC,
     KVM_SIGNAL_MSI,
@@ -46,7 +47,7 @@ DEBUG = struct.Struct("<II64x")  # struct kvm_guest_debug
 DEBUG_ENABLE, DEBUG_SINGLE_STEP = 1, 2
 # struct kvm_msi: to the first CPU, edge, asserted.
 MSI, INIT_FOR_FIRST = struct.Struct("<QII16x"), (0xFEE00000, 0x4500, 0)
-RESET_RIP, SMI_PENDING_AT = 0xFFF0, 25
+RESET_RIP, NMI_PENDING_AT, SMI_PENDING_AT = 0xFFF0, 13, 25  # the latter two in struct kvm_vcpu_events
 LOADED = 16  # bytes that LOAD_16 loads
 GDB_PORT, SECONDS = 1234, 10.0
 
@@ -140,6 +141,18 @@ def test_qemu_cannot_read_its_guests_debug_registers(claim: Trial, attack: Attac
                 ]
             )
     judge_each(claim, host, found)
+
+
+def test_qemu_cannot_read_events_of_its_guests_cpu(claim: Trial, attack: Attack) -> None:
+    """QEMU cannot read by KVM_GET_VCPU_EVENTS which events wait for its guest's CPU, an NMI of its own among them."""
+    with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:  # the guest may complain of the NMI
+        found = []
+        for guest in host.guests:
+            with own_vm(host, puppeteer, guest) as own:
+                own.cpu.process.syscall("ioctl", own.cpu.fd, KVM_NMI, 0).require("KVM_NMI")
+                waits = own.cpu.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)[NMI_PENDING_AT] > 0
+            found.append([Check("the NMI that waits is told", str(not guest.protected), str(waits))])
+        judge_each(claim, host, found)
 
 
 def test_monitor_does_not_show_registers_of_the_guest(claim: Trial, attack: Attack) -> None:
