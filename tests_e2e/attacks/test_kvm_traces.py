@@ -18,7 +18,7 @@ from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack
 from tests_e2e.support.extra import open_registers, standing
 from tests_e2e.support.kprobe_event import EVENT, FAULT, TRACING
-from tests_e2e.support.kvm import ALIAS_SLOT, EMULATED_COPY, PAST, own_vm
+from tests_e2e.support.kvm import ALIAS_SLOT, EMULATED_COPY, KVM_EXIT_IO, PAST, own_vm
 from tests_e2e.support.registers import judge_each
 from tests_e2e.support.tracing import threads_of, traced
 
@@ -97,18 +97,22 @@ def _probed(host: Host, guest: Guest) -> list[Check]:
     (aimed,) = (one for one in Attack.aim(guest, [UNDER_TEST]) if one.planted.kind == "user")
     private, found = aimed.planted.state == State.PRIVATE, bytearray()
     canary = Canary(aimed.planted.content)
+    ends: list[int | None] = []
     with Attack.puppeteer(host) as puppeteer, own_vm(host, puppeteer, guest) as own:
-        into = own.qemu.memory(PAGE_SIZE)
-        own.vm.region(ALIAS_SLOT, PAST, PAGE_SIZE, into).require("a slot for the copy")
+        # Of a protected guest this slot is private, too.
+        own.vm.region(ALIAS_SLOT, PAST, PAGE_SIZE, own.qemu.memory(PAGE_SIZE)).require("a slot for the copy")
+
+        def run() -> None:
+            ends.append(own.cpu.run().returned)
+
         for function, argument in COPYING:
             for kind in "pr":
                 with own.code(EMULATED_COPY) as code:
                     own.cpu.aim(code, aimed.target.gpa, PAST, rcx=COPIED // 4)
-                    found += b"\0" + _probe(host.ssh, kind, function, argument, own.cpu.run)
-        copied = canary.leaked(own.qemu.read(into, COPIED))
+                    found += b"\0" + _probe(host.ssh, kind, function, argument, run)
         own.vm.region(ALIAS_SLOT, 0, 0, 0).require("delete the slot for the copy")
     return [
-        Check("bytes that KVM's emulator has copied", str(COPIED), str(copied)),
+        Check("KVM's emulator has copied to the end", "True", str(bool(ends) and set(ends) == {KVM_EXIT_IO})),
         Check("some probe shows bytes of the page", str(not private), str(canary.leaked(bytes(found)) > 0)),
     ]
 
