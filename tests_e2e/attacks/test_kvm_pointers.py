@@ -40,6 +40,8 @@ ENABLED = 1
 CLEARED = 64  # bytes of a page that the guest clears: a slot for async page faults must be free
 CLEAR = bytes.fromhex("66f3ab") + PAUSE  # 16-bit: stores cx times 4 bytes of eax at es:di
 MSI, VECTOR = struct.Struct("<QII16x"), 0x50
+END_OF_INTERRUPT = 0x4B564D04  # its MSR
+IN_SERVICE_AND_REQUESTED, TIMER_MASK = slice(0x100, 0x280), 0x322  # in the local APIC's registers; a byte's lowest bit
 FIRST_CPU, INTERRUPTS_ON = 0xFEE00000, 0x202
 DEBUG_ONE_STEP, DEBUG_OFF = struct.pack("<II64x", 3, 0), bytes(72)
 SMBASE, SAVE_AREA, IN_PAGE = 0x9E, 0xFE00, 0xE00  # its MSR; offset of what KVM saves from it, and in the page
@@ -95,13 +97,17 @@ def _run(own: OwnVm) -> None:
 
 
 def _end_of_interrupt(own: OwnVm, gpa: int) -> None:
-    """An interrupt that the CPU takes: KVM says in the area that nobody need hear of its end."""
-    own.cpu.set_msr(0x4B564D04, gpa | ENABLED)
+    """An interrupt that the CPU takes, no other behind it: KVM says in the area that nobody need hear of its end."""
+    before, apic = own.cpu.msr(END_OF_INTERRUPT), bytearray(own.cpu.get(KVM_GET_LAPIC, LAPIC_BYTES))
+    apic[IN_SERVICE_AND_REQUESTED] = bytes(len(apic[IN_SERVICE_AND_REQUESTED]))
+    apic[TIMER_MASK] |= 1
+    own.cpu.set(KVM_SET_LAPIC, bytes(apic))
+    own.cpu.set_msr(END_OF_INTERRUPT, gpa | ENABLED)
     own.vm.put(KVM_SIGNAL_MSI, MSI.pack(FIRST_CPU, 0, VECTOR))
     with own.code(PAUSE) as code:
         own.cpu.aim(code, 0, 0, rflags=INTERRUPTS_ON)
         own.cpu.run()
-    own.cpu.set_msr(0x4B564D04, 0)
+    own.cpu.set_msr(END_OF_INTERRUPT, before)
 
 
 def _system_management(own: OwnVm, gpa: int) -> None:
