@@ -28,6 +28,7 @@ from tests_e2e.support.kvm import (
     KVM_GET_VCPU_EVENTS,
     KVM_SET_GUEST_DEBUG,
     KVM_SET_LAPIC,
+    KVM_SET_VCPU_EVENTS,
     KVM_SIGNAL_MSI,
     KVM_SMI,
     LAPIC_BYTES,
@@ -103,7 +104,7 @@ def _end_of_interrupt(own: OwnVm, gpa: int) -> None:
     apic[TIMER_MASK] |= 1
     own.cpu.set(KVM_SET_LAPIC, bytes(apic))
     own.cpu.set_msr(END_OF_INTERRUPT, gpa | ENABLED)
-    own.vm.put(KVM_SIGNAL_MSI, MSI.pack(FIRST_CPU, 0, VECTOR))
+    own.vm.put(KVM_SIGNAL_MSI, MSI.pack(FIRST_CPU, VECTOR, 0))
     with own.code(PAUSE) as code:
         own.cpu.aim(code, 0, 0, rflags=INTERRUPTS_ON)
         own.cpu.run()
@@ -112,7 +113,7 @@ def _end_of_interrupt(own: OwnVm, gpa: int) -> None:
 
 def _system_management(own: OwnVm, gpa: int) -> None:
     """The state that KVM saves when the CPU enters system management mode; it makes one step there."""
-    before = own.cpu.msr(SMBASE)
+    before, events = own.cpu.msr(SMBASE), own.cpu.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)
     with own.code(PAUSE) as code:
         own.cpu.aim(code, 0, 0)
         own.cpu.set_msr(SMBASE, gpa + IN_PAGE - SAVE_AREA)
@@ -120,8 +121,9 @@ def _system_management(own: OwnVm, gpa: int) -> None:
         own.cpu.process.syscall("ioctl", own.cpu.fd, KVM_SMI, 0)
         if own.cpu.msr(SMBASE) == gpa + IN_PAGE - SAVE_AREA:
             own.cpu.run()
-        own.cpu.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)  # if it is still asked for, it becomes an event, which goes back
+        own.cpu.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)  # if it is still asked for, it becomes an event
     own.cpu.put(KVM_SET_GUEST_DEBUG, DEBUG_OFF)
+    own.cpu.set(KVM_SET_VCPU_EVENTS, events)  # it leaves the mode by this
     own.cpu.set_msr(SMBASE, before)
 
 

@@ -24,7 +24,7 @@ from tests_e2e.support.tracing import threads_of, traced
 
 WORK = ["sh", "-c", "echo work > /dev/ttyS0; dd if=/dev/vda of=/dev/null bs=64k count=16 2> /dev/null"]
 # Of each event: a pattern of what it prints of the guest's memory, and of what it hands to devices.
-INSTRUCTIONS = r"kvm_emulate_insn: [0-9a-f]+:[0-9a-f]+:((?: [0-9a-f]{2})*)"
+INSTRUCTIONS = r"kvm_emulate_insn: [0-9a-f]+:[0-9a-f]+:((?: ?[0-9a-f]{2})*)"
 ENTRIES = r"kvm_mmu_paging_element: pte ([0-9a-f]+)"
 OF_DEVICES = r"kvm_mmio: mmio \S+ len \d+ gpa \S+ val 0x([0-9a-f]+)"
 OF_PORTS = r"kvm_pio: pio_\S+ at \S+ size \d+ count \d+ val 0x([0-9a-f]+)"
