@@ -113,7 +113,7 @@ def _end_of_interrupt(own: OwnVm, gpa: int) -> None:
 
 def _system_management(own: OwnVm, gpa: int) -> None:
     """The state that KVM saves when the CPU enters system management mode; it makes one step there."""
-    before, events = own.cpu.msr(SMBASE), own.cpu.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)
+    before = own.cpu.msr(SMBASE)
     with own.code(PAUSE) as code:
         own.cpu.aim(code, 0, 0)
         own.cpu.set_msr(SMBASE, gpa + IN_PAGE - SAVE_AREA)
@@ -123,7 +123,6 @@ def _system_management(own: OwnVm, gpa: int) -> None:
             own.cpu.run()
         own.cpu.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)  # if it is still asked for, it becomes an event
     own.cpu.put(KVM_SET_GUEST_DEBUG, DEBUG_OFF)
-    own.cpu.set(KVM_SET_VCPU_EVENTS, events)  # it leaves the mode by this
     own.cpu.set_msr(SMBASE, before)
 
 
@@ -200,12 +199,14 @@ def _tried(host: Host, puppeteer: Puppeteer, guest: Guest, row: Row, sets: tuple
     """One row on fresh canaries, one private and one not."""
     pages = [one for one in Attack.aim(guest, sets) if one.planted.kind == "user"]
     with own_vm(host, puppeteer, guest) as own:
-        apic = own.cpu.get(KVM_GET_LAPIC, LAPIC_BYTES)
+        apic, events = own.cpu.get(KVM_GET_LAPIC, LAPIC_BYTES), own.cpu.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)
         for page in pages:
             if row.cleared:
                 _clear(own, page.target.gpa)
             row.give(own, page.target.gpa)
-            own.cpu.set(KVM_SET_LAPIC, apic)  # some rows leave an interrupt there
+            # Some rows leave an interrupt in one of the two, one of them system management mode.
+            own.cpu.set(KVM_SET_LAPIC, apic)
+            own.cpu.set(KVM_SET_VCPU_EVENTS, events)
     after = guest.read([page.planted for page in pages])
     return [_judged(row, page.planted, found) for page, found in zip(pages, after, strict=True)]
 
