@@ -19,6 +19,7 @@
 #include <linux/uaccess.h>
 
 #include "sealproof_uapi.h"
+#include "share_content.h"
 
 /* One canary: at most one of own and pinned is there. */
 struct slot {
@@ -125,7 +126,7 @@ static int share(struct slot *slot, unsigned long address)
 	err = address ? pin(slot, address) : allocate(slot);
 	if (err)
 		return err;
-	err = set_memory_decrypted(direct_map_address(slot), 1);
+	err = share_content((void *)direct_map_address(slot), 1);
 	if (err)
 		unpin(slot);
 	else

@@ -17,6 +17,7 @@
 #include <asm/emulate_prefix.h>
 
 #include "sealproof_uapi.h"
+#include "share_content.h"
 
 #define BY_PREFIX ".byte " __stringify(__KVM_EMULATE_PREFIX) "\n\t"
 
@@ -135,7 +136,7 @@ static int share(bool shared)
 
 	if (!cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT))
 		return 0;
-	return shared ? set_memory_decrypted(address, 1 << ORDER) : set_memory_encrypted(address, 1 << ORDER);
+	return shared ? share_content(memory, 1 << ORDER) : set_memory_encrypted(address, 1 << ORDER);
 }
 
 static int on_memory(struct sealproof_string *request)

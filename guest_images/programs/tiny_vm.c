@@ -351,6 +351,7 @@ static const struct row rows[] = {
 	  .serve = read_ring, .ring = true },
 	{ "read-only", read_only_is_read_only, .operands = operands, .pages = 1, .serve = tell_readonly, .mmio = true },
 	{ "ranges", ranges_are_shared, .operands = NULL, .serve = serve_ranges },
+	{ "alias", alias_is_not_shared, .operands = NULL, .serve = serve_ranges },
 	{ "alternate", every_second_is_shared, .operands = NULL, .serve = serve_ranges },
 	{ "sealed", failure_opens_nothing, .operands = NULL, .serve = serve_sealed },
 	{ "handles", handles_are_dead, .operands = operands, .pages = HELD_PAGES, .serve = serve_handles },
@@ -766,6 +767,10 @@ static uint64_t serve_ranges(struct vm *vm, uint32_t what)
 		add_memory(vm, 3, 0, EXTRA_SLOT, EXTRA_PAGES * PAGE, vm->extra);
 		return 0;
 	}
+	if (what == ADD_ALIAS) {
+		add_memory(vm, 3, 0, EXTRA_SLOT, PAGE, at(vm, (void *)(uintptr_t)RANGE_AT));
+		return 0;
+	}
 	count_reached(at(vm, first), told->word[1], &loaded, &written);
 	return loaded | (uint64_t)written << 16 | (uint64_t)count_by_direct_map(at(vm, first), told->word[1]) << 32;
 }
@@ -774,7 +779,7 @@ static struct {
 	pthread_t thread;
 	const volatile uint64_t *page;
 	volatile bool ends;
-	volatile uint64_t loads;
+	volatile uint64_t tries, loads;
 } watcher;
 
 /* Loads again and again; a load that faults is none. */
@@ -784,6 +789,7 @@ static void *load_all_along(void *unused)
 	while (!watcher.ends) {
 		if (!sigsetjmp(after_fault, 1) && *watcher.page == OLD_WORD)
 			watcher.loads++;
+		watcher.tries++;
 	}
 	return NULL;
 }
@@ -800,6 +806,8 @@ static uint64_t serve_sealed(struct vm *vm, uint32_t what)
 		errno = pthread_create(&watcher.thread, NULL, load_all_along, NULL);
 		if (errno)
 			cannot("start a thread");
+		while (!watcher.tries)	/* or the guest might be done before it begins */
+			sched_yield();
 		return 0;
 	case COUNT_LOADS:
 		watcher.ends = true;

@@ -21,7 +21,8 @@
 #define EACH(pages) ((uint64_t)(pages) | (uint64_t)(pages) << 16 | (uint64_t)(pages) << 32)
 
 /* What the host side is asked; a range is in the report's first words. */
-enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, ASK_ANOTHER, COUNT_MAPPINGS, SEAL, COUNT_LOADS };
+enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, ASK_ANOTHER, COUNT_MAPPINGS, SEAL, COUNT_LOADS,
+       ADD_ALIAS };
 
 #define PIN_PAGE 0	/* of the operands */
 #define PIPE_PAGE 1
@@ -138,6 +139,20 @@ static GUEST void ranges_are_shared(void)
 	tell("the second slot's first page: to take back", 0, hypercall(HC_UNSHARE, EXTRA_SLOT / PAGE, 1));
 	tell("the second slot's first page, taken back: reached", 0, reached(EXTRA_SLOT, 1));
 	tell("across two slots: whole in the end", 2, whole_pages(EXTRA_SLOT - PAGE, 2, OLD_WORD));
+}
+
+/* The VMM puts a page behind another number too: whoever shares that number must not give the page away. */
+static GUEST void alias_is_not_shared(void)
+{
+	const uint64_t refused = way == PLAIN ? 0 : NOT_VALID, may = way == PLAIN ? EACH(1) : 0;
+
+	fill_pages(RANGE_AT, 1, OLD_WORD);
+	service(ADD_ALIAS);
+	tell("the other number: to share", refused, change(HC_SHARE, EXTRA_SLOT, 1));
+	tell("the page: reached by load, write(), direct map", may, reached(RANGE_AT, 1));
+	tell("its own number: to share", refused, change(HC_SHARE, RANGE_AT, 1));
+	tell("the page: reached afterwards", may, reached(RANGE_AT, 1));
+	tell("the page, whole", 1, whole_pages(RANGE_AT, 1, OLD_WORD));
 }
 
 /* Shares every second page of a range, one by one. */

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Addresses that QEMU gives KVM, where KVM then writes on its own account: a table of them all.
+"""Addresses that QEMU gives KVM, where KVM then writes on its own account: a table of them.
 
-The guests keep their memory private and not their registers: with those QEMU could set few of them. The Hyper-V and
-Xen interfaces are not the guest's, but whoever has the VM's file can switch them on.
+The guests keep their memory private and not their registers: with those QEMU could set few of them.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from tests_e2e.support.kvm import (
     KVM_SET_GUEST_DEBUG,
     KVM_SET_LAPIC,
     KVM_SET_VCPU_EVENTS,
-    KVM_SIGNAL_MSI,
     KVM_SMI,
     LAPIC_BYTES,
     PAUSE,
@@ -40,24 +38,9 @@ from tests_e2e.support.kvm import (
 ENABLED = 1
 CLEARED = 64  # bytes of a page that the guest clears: a slot for async page faults must be free
 CLEAR = bytes.fromhex("66f3ab") + PAUSE  # 16-bit: stores cx times 4 bytes of eax at es:di
-MSI, VECTOR = struct.Struct("<QII16x"), 0x50
-END_OF_INTERRUPT = 0x4B564D04  # its MSR
-IN_SERVICE_AND_REQUESTED, TIMER_MASK = slice(0x100, 0x280), 0x322  # in the local APIC's registers; a byte's lowest bit
-FIRST_CPU, INTERRUPTS_ON = 0xFEE00000, 0x202
+VECTOR = 0x50
 DEBUG_ONE_STEP, DEBUG_OFF = struct.pack("<II64x", 3, 0), bytes(72)
 SMBASE, SAVE_AREA, IN_PAGE = 0x9E, 0xFE00, 0xE00  # its MSR; offset of what KVM saves from it, and in the page
-XEN_CONFIG, XEN_SET_ATTR, XEN_VCPU_SET_ATTR = 0x4038AE7A, 0x4048AEC9, 0x4048AECB
-XEN_MSR, XEN_INTERCEPT, XEN_NOWHERE = 0x40000200, 2, (1 << 64) - 1
-XEN_LONG_MODE, XEN_SHARED_INFO, XEN_VCPU_INFO = 0, 1, 0  # KVM_XEN_ATTR_TYPE_..., KVM_XEN_VCPU_ATTR_TYPE_...
-ATTR = struct.Struct("<HHHHQ56x")  # struct kvm_xen_hvm_attr and kvm_xen_vcpu_attr
-HV_OS, HV_HYPERCALL, HV_TSC, HV_ASSIST = 0x40000000, 0x40000001, 0x40000021, 0x40000073
-HV_SCONTROL, HV_MESSAGES, HV_SINT0, HV_TIMER, HV_TIMER_COUNT = (
-    0x40000080,
-    0x40000083,
-    0x40000090,
-    0x400000B0,
-    0x400000B1,
-)
 
 Step = Callable[[OwnVm, int], None]
 
@@ -97,20 +80,6 @@ def _run(own: OwnVm) -> None:
         own.cpu.run()
 
 
-def _end_of_interrupt(own: OwnVm, gpa: int) -> None:
-    """An interrupt that the CPU takes, no other behind it: KVM says in the area that nobody need hear of its end."""
-    before, apic = own.cpu.msr(END_OF_INTERRUPT), bytearray(own.cpu.get(KVM_GET_LAPIC, LAPIC_BYTES))
-    apic[IN_SERVICE_AND_REQUESTED] = bytes(len(apic[IN_SERVICE_AND_REQUESTED]))
-    apic[TIMER_MASK] |= 1
-    own.cpu.set(KVM_SET_LAPIC, bytes(apic))
-    own.cpu.set_msr(END_OF_INTERRUPT, gpa | ENABLED)
-    own.vm.put(KVM_SIGNAL_MSI, MSI.pack(FIRST_CPU, VECTOR, 0))
-    with own.code(PAUSE) as code:
-        own.cpu.aim(code, 0, 0, rflags=INTERRUPTS_ON)
-        own.cpu.run()
-    own.cpu.set_msr(END_OF_INTERRUPT, before)
-
-
 def _system_management(own: OwnVm, gpa: int) -> None:
     """The state that KVM saves when the CPU enters system management mode; it makes one step there."""
     before = own.cpu.msr(SMBASE)
@@ -135,28 +104,6 @@ def _nested_exit(own: OwnVm, gpa: int) -> None:
         nested.leave(own)
 
 
-def _hypercall_page(own: OwnVm, gpa: int) -> None:
-    _msr(HV_HYPERCALL, ENABLED, (HV_OS, 1))(own, gpa)
-
-
-def _xen_hypercall_page(own: OwnVm, gpa: int) -> None:
-    own.vm.put(XEN_CONFIG, struct.pack("<II48x", XEN_INTERCEPT, XEN_MSR))
-    own.cpu.set_msr(XEN_MSR, gpa)
-    own.vm.put(XEN_CONFIG, bytes(56))
-
-
-def _xen_area(request: int, kind: int, *, of_cpu: bool) -> Step:
-    def give(own: OwnVm, gpa: int) -> None:
-        own.vm.put(XEN_CONFIG, struct.pack("<II48x", XEN_INTERCEPT, XEN_MSR))
-        file = own.cpu if of_cpu else own.vm
-        file.put(request, ATTR.pack(kind, 0, 0, 0, gpa if of_cpu else gpa >> 12))
-        _run(own)
-        file.put(request, ATTR.pack(kind, 0, 0, 0, XEN_NOWHERE))
-        own.vm.put(XEN_CONFIG, bytes(56))
-
-    return give
-
-
 ROWS = (
     Row("wall clock", _msr(0x4B564D00)),
     Row("wall clock, the old MSR", _msr(0x11)),
@@ -164,15 +111,8 @@ ROWS = (
     Row("clock, the old MSR", _msr(0x12, ENABLED)),
     Row("steal time", _msr(0x4B564D03, ENABLED)),
     Row("async page faults", _msr(0x4B564D02, ENABLED | 8, (0x4B564D06, VECTOR)), cleared=True),
-    Row("end of interrupt", _end_of_interrupt),
     Row("system management: the state saved", _system_management, shared=False),
     Row("nested guest: its control block", _nested_exit, shared=False),
-    Row("Hyper-V: hypercall page", _hypercall_page),
-    Row("Hyper-V: assist page", _msr(HV_ASSIST, ENABLED)),
-    Row("Hyper-V: reference clock", _msr(HV_TSC, ENABLED, (HV_OS, 1))),
-    Row("Xen: hypercall page", _xen_hypercall_page),
-    Row("Xen: shared info", _xen_area(XEN_SET_ATTR, XEN_SHARED_INFO, of_cpu=False)),
-    Row("Xen: info of the CPU", _xen_area(XEN_VCPU_SET_ATTR, XEN_VCPU_INFO, of_cpu=True)),
 )
 
 
@@ -184,7 +124,7 @@ def steered(pool: HostPool) -> Iterator[Host]:
 
 
 def test_kvm_writes_to_no_private_page_at_an_address_of_qemus(claim: Trial, steered: Host) -> None:
-    """QEMU cannot have KVM write to a private page by any address that it gives KVM: the table of them."""
+    """QEMU cannot have KVM write to a private page by the addresses that it gives KVM: a table of them."""
     with Attack.puppeteer(steered) as puppeteer:
         found = [_table(steered, puppeteer, guest) for guest in steered.guests]
     claim.legitimate(*found, protected=steered.guest.protected if len(found) > 1 else None)

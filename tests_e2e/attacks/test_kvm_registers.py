@@ -38,7 +38,7 @@ from tests_e2e.support.kvm import (
     own_vm,
     vm_in_hand,
 )
-from tests_e2e.support.registers import GENERAL, HOLDS, VECTORS, changed, judge_each, told, user_canary
+from tests_e2e.support.registers import GENERAL, HOLDS, VECTORS, AtWork, changed, judge_each, told, user_canary
 
 OURS = bytes(range(1, 65)), bytes(range(256))  # what QEMU puts into r8 to r15, into xmm0 to xmm15
 MSR_LSTAR, MSR_GS_BASE, MSR_KERNEL_GS_BASE = 0xC0000082, 0xC0000101, 0xC0000102
@@ -165,6 +165,8 @@ def test_monitor_does_not_show_registers_of_the_guest(claim: Trial, attack: Atta
         finally:
             guest.qmp.execute("cont")
         words = dict(re.findall(r"\b(R8 |R9 |R1[0-5])=([0-9a-f]{16})", said))
+        if not words and "EIP=" in said:  # it takes the CPU for one in real mode, which has no such registers
+            return b""
         return b"".join(int(words[f"R{number}".ljust(3)], 16).to_bytes(8, "little") for number in range(8, 16))
 
     judge_each(claim, attack.host, [told(guest, look, GENERAL) for guest in attack.host.guests])
@@ -320,8 +322,11 @@ def _changed_by_kvm(claim: Trial, attack: Attack, way: Callable[[OwnVm], None]) 
     host = attack.host
     with attack.puppeteer(host) as puppeteer:
 
-        def change(guest: Guest) -> None:
+        def change(guest: Guest, at_work: AtWork) -> bool:
             with vm_in_hand(host, puppeteer, guest) as own:
+                if not at_work(own.cpu.general_registers()[R8_TO_R15]):
+                    return False
                 way(own)
+            return True
 
         judge_each(claim, host, [changed(guest, change) for guest in host.guests])

@@ -65,20 +65,30 @@ def told(guest: Guest, look: Look, held: slice) -> list[Check]:
     ]
 
 
-def changed(guest: Guest, change: Callable[[Guest], None]) -> list[Check]:
+AtWork = Callable[[bytes], bool]
+
+
+def changed(guest: Guest, change: Callable[[Guest, AtWork], bool]) -> list[Check]:
     """Whether a change to the CPU meets what the guest's program has in registers: it looks at them itself.
 
+    :param change: changes them if r8 to r15, as it is told them, say that the program has the CPU, and says whether it
+        did: the guest's kernel would not survive it. Of a CPU whose registers are private nobody can tell, and nothing
+        changes.
     :raises ChannelError: the change was never made while the program was at work.
     """
     aimed = user_canary(guest)
     private = aimed.planted.state == State.PRIVATE
+    canary = Canary(aimed.planted.content)
     made = 0
     kept = True
+
+    def at_work(registers: bytes) -> bool:
+        return private or canary.leaked(registers) == GENERAL.stop
+
     for _ in range(TRIES):
         with guest.holding(aimed.planted, seconds=HOLDS) as holding:
             while not holding.done() and made < LOOKS:
-                change(guest)
-                made += not holding.done()
+                made += change(guest, at_work) and not holding.done()
                 wait([holding], timeout=PAUSE)
         kept = kept and bool(holding.result()["kept"])
         if made >= LOOKS:

@@ -43,37 +43,56 @@ def attack_around_the_change(attack: Attack, host: Host, call: str, reader: Read
 
 
 def read_on_each_cpu(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequence[int]) -> Got:
-    """Read a page on each CPU, the page under test once while it is shared, and again when it is private."""
+    """Read a page on each CPU, the page under test once while it is shared, and again when it is private.
 
-    def read(cpu: int) -> Got:
-        return Got(*attack_by_module(attacker, CPU_READ, aimed.target.hpa, PAGE_SIZE, cpu=cpu))
+    A page may change its frame with its state. Then each CPU reads both: the frame that the page has left, which it has
+    read before, must hold nothing of the page, and the frame that the page has now must be out of reach.
+    """
+
+    def read(cpu: int, frame: int) -> Got:
+        return Got(*attack_by_module(attacker, CPU_READ, frame, PAGE_SIZE, cpu=cpu))
 
     with _shared(guest, aimed):
+        left = _frame(guest, aimed)
         for cpu in cpus:
-            read(cpu).done.require(f"the read on CPU {cpu} before the page became private")
-    return _as_one([read(cpu) for cpu in cpus])
+            read(cpu, left).done.require(f"the read on CPU {cpu} before the page became private")
+    now = _frame(guest, aimed)
+    old = [read(cpu, left) for cpu in cpus] if left != now else []
+    return _as_one([read(cpu, now) for cpu in cpus], old)
 
 
 def read_all_along(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequence[int]) -> Got:
     """Read a page on one CPU after the other, without a break from when it is shared until it is private."""
-    return _as_one([read_on_one(attacker, guest, aimed, cpu, cpus) for cpu in cpus])
+    both = [read_on_one(attacker, guest, aimed, cpu, cpus) for cpu in cpus]
+    return _as_one([now for now, _ in both], [old for _, olds in both for old in olds])
 
 
-def read_on_one(attacker: Puppet, guest: Guest, aimed: Aimed, cpu: int, cpus: Sequence[int]) -> Got:
-    """The same on one of the CPUs."""
-    address = aimed.target.hpa
+def read_on_one(
+    attacker: Puppet, guest: Guest, aimed: Aimed, cpu: int, cpus: Sequence[int]
+) -> tuple[Got, Sequence[Got]]:
+    """The same on one of the CPUs: what it gets of the page's frame now, and of the frame that the page has left."""
     others = sum(1 << other for other in cpus if other != cpu)
     if not others:
         raise ChannelError("one CPU alone: nobody could make the page private while it reads")
     mask = attacker.memory(MASK.pack(others))
     attacker.syscall("sched_setaffinity", 0, MASK.size, mask).require("leave the CPU")
     with _shared(guest, aimed):
-        began, _ = attack_by_module(attacker, WATCH_START, address, PAGE_SIZE, cpu=cpu)
+        left = _frame(guest, aimed)
+        began, _ = attack_by_module(attacker, WATCH_START, left, PAGE_SIZE, cpu=cpu)
         began.require(f"the read on CPU {cpu} before the page became private")
-    done, data = attack_by_module(attacker, WATCH_STOP, address, PAGE_SIZE)
+    done, data = attack_by_module(attacker, WATCH_STOP, left, PAGE_SIZE)
     if done.errno in ("ETIME", "ENOENT"):
         raise ChannelError(f"the reader on CPU {cpu} ended before it was asked to: {done.errno}")
-    return Got(done, data)
+    now = _frame(guest, aimed)
+    if left == now:
+        return Got(done, data), ()
+    return Got(*attack_by_module(attacker, CPU_READ, now, PAGE_SIZE, cpu=cpu)), (Got(done, data),)
+
+
+def _frame(guest: Guest, aimed: Aimed) -> int:
+    """Where the page is on the host now, a physical address."""
+    (at,) = guest.addresses([aimed.target.gpa])
+    return at.hpa
 
 
 @contextlib.contextmanager
@@ -83,13 +102,15 @@ def _shared(guest: Guest, aimed: Aimed) -> Iterator[None]:
         yield
         return
     guest.share(aimed.planted)
-    yield
-    state = guest.take_back(aimed.planted)
+    try:
+        yield
+    finally:  # also after an error: others attack the page next
+        state = guest.take_back(aimed.planted)
     if state != aimed.planted.state:
         raise ChannelError(f"the page was {aimed.planted.state}, and is {state} after it was shared")
 
 
-def _as_one(got: Sequence[Got]) -> Got:
-    """All reads as one: how they ended, if all ended the same way, and all that they got."""
+def _as_one(got: Sequence[Got], old: Sequence[Got] = ()) -> Got:
+    """All reads as one: how those of the page's frame ended, if all ended the same way, and all that any read got."""
     ends = {one.done for one in got}
-    return Got(ends.pop() if len(ends) == 1 else Done(), b"".join(one.data for one in got))
+    return Got(ends.pop() if len(ends) == 1 else Done(), b"".join(one.data for one in (*got, *old)))
