@@ -81,7 +81,7 @@ def test_a_look_that_leaves_the_registers_changed_is_not_right() -> None:
     [("private", True, True), ("private", False, False), ("plain", False, True), ("plain", True, False)],
 )
 def test_private_registers_must_stay_and_plain_ones_must_change(state: str, *, kept: bool, verdict: bool) -> None:
-    assert right(changed(FakeGuest(state, kept=kept), lambda _, at_work: True)) == [verdict]  # type: ignore[arg-type]
+    assert right(changed(FakeGuest(state, kept=kept), lambda _, __: True)) == [verdict]  # type: ignore[arg-type]
 
 
 def test_a_program_that_was_never_seen_at_work_proves_nothing() -> None:
@@ -89,7 +89,7 @@ def test_a_program_that_was_never_seen_at_work_proves_nothing() -> None:
     with pytest.raises(ChannelError, match="never seen at work"):
         told(idle, lambda _: b"", GENERAL)  # type: ignore[arg-type]
     with pytest.raises(ChannelError, match="never seen at work"):
-        changed(idle, lambda _, at_work: True)  # type: ignore[arg-type]
+        changed(idle, lambda _, __: True)  # type: ignore[arg-type]
 
 
 def test_a_hypervisors_page_has_its_code_its_guests_and_a_directory_that_maps_it() -> None:
