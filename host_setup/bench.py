@@ -27,6 +27,7 @@ from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
 from common.supervisor import descendants
+from host_setup import bench_protection
 from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.kernel.build import Kernel
@@ -264,6 +265,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=rounds_option, default=5, help="timed rounds of each (default: 5)")
     parser.add_argument("--series", default="stock")
     parser.add_argument("--kernel-source", type=Path)
+    bench_protection.add_options(parser)
     return parser
 
 
@@ -272,6 +274,10 @@ def main(argv: list[str]) -> int:
     options = options_parser().parse_args(argv)
     terminal, store = Terminal(), Store(cache_root())
     warning = load_warning(os.getloadavg()[0], len(os.sched_getaffinity(0)))
+    if options.protection:
+        if warning is not None:
+            terminal.say(warning)
+        return bench_protection.run(options, store, terminal)
     folder = Path(tempfile.mkdtemp(prefix="sealproof-bench-"))  # stays when something fails
     # Two levels with one guest, on whatever series: that is what is compared with one level.
     settings = Settings("emulated", options.series, options.kernel_source, (Layer.VIRTME,), Mode.PLAIN)

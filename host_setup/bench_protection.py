@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What protection costs: two series side by side, each on a host of its own, by turns.
+
+A host runs no guest but the one that measures (guest_images/programs/measure_protection.c): 32-bit code that touches,
+shares and takes back pages. Its vCPUs share the host's CPUs but the first, which runs no guest. Times are of an
+emulation, so only ratios count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from common.errors import MachineError, SealproofError
+from common.progress import Terminal
+from common.store import Store
+from host_setup.endurance import told
+from host_setup.hosts.base import HOST_PROGRAMS
+from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.provision import HOST_MEMORY, NODES, Settings, prepare
+
+PROGRAM = "measure_protection"
+VCPUS = 4
+TOUCHES = 2000  # pages
+POPULATED = 128  # MiB
+SPARE = 512  # MiB beside the guest, for what changes its frame
+PATIENCE = 600.0  # seconds that one measurement may take
+
+FEWER_FLUSHES = 50.0  # times
+SLOWEST_POPULATE = 1.25  # times a plain guest's time
+FASTER_SHARES = 4.0  # times
+SHORTER_STRETCH = 20.0  # times
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured: rounds of one page, and MiB that are shared and taken back."""
+
+    shares: int
+    stretch: int
+
+
+@dataclass(slots=True)
+class Measured:
+    """What was found of a series: by name, a number of each round."""
+
+    series: str
+    found: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, numbers: Mapping[str, float]) -> None:
+        """One round's numbers."""
+        for name, number in numbers.items():
+            self.found.setdefault(name, []).append(number)
+
+    def median(self, name: str) -> float | None:
+        """None when it was never measured."""
+        numbers = self.found.get(name)
+        return statistics.median(numbers) if numbers else None
+
+
+def words(cpus: int, size: Size) -> dict[str, list[str]]:
+    """The program's arguments, by what is measured.
+
+    :param cpus: of the host.
+    """
+    last = str(cpus - 1)
+    all_vcpus = [str(1 + number % (cpus - 1)) for number in range(VCPUS)]
+    return {
+        "interrupts": ["interrupts", str(TOUCHES), last],
+        **{way: ["populate", way, str(POPULATED), *all_vcpus] for way in ("plain", "huge", "private")},
+        "rounds": ["rounds", str(size.shares), last],
+        "stretch": ["stretch", str(size.stretch), last],
+    }
+
+
+def numbers(said: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """A round's numbers, by the names of the table's rows.
+
+    :param said: what the program said, by what was measured.
+    """
+    seconds = {way: said[way]["seconds"] for way in ("plain", "huge", "private")}
+    return {
+        **{name: said["interrupts"][name] for name in ("touch_calls", "touch_tlb", "unshare_calls", "unshare_tlb")},
+        **{f"populate_{way}": found for way, found in seconds.items()},
+        "populate": seconds["private"] / seconds["plain"],
+        "populate_to_huge": seconds["private"] / seconds["huge"],
+        "share_round": said["rounds"]["microseconds"],
+        "stretch": max(said["stretch"]["share"], said["stretch"]["unshare"]),
+        "stretch_share": said["stretch"]["share"],
+        "stretch_unshare": said["stretch"]["unshare"],
+        "stretch_idle": said["stretch"]["idle"],
+        "stretch_seconds": said["stretch"]["seconds"],
+    }
+
+
+def _ask(host: EmulatedHost, argv: Sequence[str]) -> dict[str, float]:
+    done = host.ssh.run([f"{HOST_PROGRAMS}/{PROGRAM}", *argv], seconds=PATIENCE).require()
+    try:
+        found: dict[str, float] = json.loads(done.text)
+    except ValueError as error:
+        raise MachineError(f"{PROGRAM} {' '.join(argv)} said {done.text!r}") from error
+    return found
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row of the table. :ivar goal: in words; :ivar met: by today's number and ours; None: it is only told."""
+
+    name: str
+    what: str
+    goal: str = ""
+    met: Callable[[float, float], bool] | None = None
+
+
+def _at_most(part: float) -> Callable[[float, float], bool]:
+    return lambda today, ours: ours <= today / part
+
+
+def lines_of(size: Size) -> list[Line]:
+    """The table's rows."""
+    fewer, shorter = f"at most 1/{FEWER_FLUSHES:g}", f"at most 1/{SHORTER_STRETCH:g}"
+    back = f"while {size.stretch} MiB are shared and taken back"
+    return [
+        Line(
+            "touch_calls", "interrupts of a CPU without guest, per 1,000 first touches", fewer, _at_most(FEWER_FLUSHES)
+        ),
+        Line("touch_tlb", "  of these, by /proc/interrupts' line TLB"),
+        Line("unshare_calls", "interrupts of a CPU without guest, per 1,000 UNSHARE", fewer, _at_most(FEWER_FLUSHES)),
+        Line("unshare_tlb", "  of these, by /proc/interrupts' line TLB"),
+        Line(
+            "populate",
+            f"populate {POPULATED} MiB, {VCPUS} vCPUs: times a plain guest's",
+            f"at most {SLOWEST_POPULATE:g}",
+            lambda _, ours: ours <= SLOWEST_POPULATE,
+        ),
+        Line("populate_plain", "  plain, seconds"),
+        Line("populate_private", "  private, seconds"),
+        Line("populate_to_huge", "  times a plain guest's with huge pages"),
+        Line(
+            "share_round",
+            f"SHARE and UNSHARE of a page, {size.shares:,} rounds: us a round",
+            f"at most 1/{FASTER_SHARES:g}",
+            _at_most(FASTER_SHARES),
+        ),
+        Line("stretch", f"longest without rescheduling {back}, ms", shorter, _at_most(SHORTER_STRETCH)),
+        Line("stretch_idle", "  as long again with no call (the emulation's own), ms"),
+        Line("stretch_seconds", f"  time {back}, s"),
+    ]
+
+
+def _shown(number: float | None) -> str:
+    return "-" if number is None else f"{number:.3f}" if abs(number) < 10 else f"{number:.1f}"  # noqa: PLR2004
+
+
+def table(lines: Sequence[Line], today: Measured, ours: Measured) -> str:
+    """Medians side by side, and what came of each goal; the ratio is ours to today's."""
+    cells = [("", today.series, ours.series, "ratio", "goal")]
+    for line in lines:
+        old, new = today.median(line.name), ours.median(line.name)
+        ratio = _shown(new / old) if old and new is not None else "-"
+        outcome = line.goal
+        if line.met is not None:
+            found = "not measured" if old is None or new is None else "met" if line.met(old, new) else "missed"
+            outcome = f"{line.goal}: {found}"
+        cells.append((line.what, _shown(old), _shown(new), ratio, outcome))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(room) for cell, room in zip(row[1:4], widths[1:4], strict=True)),
+                row[4],
+            ]
+        ).rstrip()
+        for row in cells
+    )
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of ``make bench`` that are for this table."""
+    group = parser.add_argument_group("protection")
+    group.add_argument("--protection", action="store_true", help="what protection costs, of --series and --against")
+    group.add_argument("--against", metavar="SERIES", help="the series to compare with (default: --series itself)")
+    group.add_argument("--shares", type=int, default=10_000, help="rounds of SHARE and UNSHARE (default: 10000)")
+    group.add_argument("--stretch", type=int, default=1024, help="MiB shared and taken back at a time (default: 1024)")
+    group.add_argument("--json", type=Path, help="write what was measured to this file, too")
+
+
+def run(options: argparse.Namespace, store: Store, terminal: Terminal) -> int:
+    """Measure and print. Exit status 0 if all was measured, else 1; the goals are printed only."""
+    size = Size(options.shares, options.stretch)
+    lines = lines_of(size)
+    ours, today = (Measured(Path(name).name) for name in (options.series, options.against or options.series))
+    about, troubles = list[str](), list[str]()
+
+    def say() -> list[str]:
+        return [*about, "", table(lines, today, ours)] if ours.found else about
+
+    with told("bench", say, lambda: troubles) as folder, contextlib.ExitStack() as running:
+        hosts = list[tuple[Measured, EmulatedHost]]()
+        for measured, name in ((today, options.against or options.series), (ours, options.series)):
+            kernel, spec = prepare(Settings("emulated", name, options.kernel_source), store, terminal)
+            memory = max(POPULATED, size.stretch) + HOST_MEMORY + SPARE
+            spec = replace(spec, memory=memory + -memory % NODES)
+            host = EmulatedHosts(spec, store, terminal, folder, note=terminal.say).cold(alone=True)
+            hosts.append((measured, running.enter_context(contextlib.closing(host))))
+            about.append(f"{measured.series}: Linux {kernel.release}; emulation of {spec.cpus} CPUs, {spec.memory} MiB")
+        about.append(f"medians of {options.rounds} rounds, by turns")
+        asked = words(hosts[0][1].spec.cpus, size)
+        with terminal.step(f"{options.rounds} rounds of {len(asked)} measurements on each") as step:
+            try:
+                for number in range(options.rounds):
+                    said: list[dict[str, dict[str, float]]] = [{} for _ in hosts]
+                    for place, (what, argv) in enumerate(asked.items()):
+                        step.update((number + place / len(asked)) / options.rounds, what)
+                        for found, (_, host) in zip(said, hosts, strict=True):
+                            found[what] = _ask(host, argv)
+                    for found, (measured, _) in zip(said, hosts, strict=True):
+                        measured.add(numbers(found))
+            except SealproofError as error:
+                troubles.append(str(error))
+        if options.json is not None:
+            options.json.write_text(json.dumps({"today": _told(today), "ours": _told(ours)}, indent=1) + "\n", "utf-8")
+    return 1 if troubles else 0
+
+
+def _told(measured: Measured) -> dict[str, object]:
+    medians = {name: measured.median(name) for name in measured.found}
+    return {"series": measured.series, "rounds": measured.found, "medians": medians}
