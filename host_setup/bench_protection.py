@@ -158,7 +158,7 @@ def lines_of(size: Size) -> list[Line]:
 
 
 def _shown(number: float | None) -> str:
-    return "-" if number is None else f"{number:.3f}" if abs(number) < 10 else f"{number:.1f}"  # noqa: PLR2004
+    return "-" if number is None else f"{number:.3f}" if abs(number) < 10 else f"{number:.1f}"
 
 
 def table(lines: Sequence[Line], today: Measured, ours: Measured) -> str:

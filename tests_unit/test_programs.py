@@ -842,6 +842,22 @@ def test_the_tiny_vm_runs_where_there_is_kvm(programs: Path) -> None:
     assert all(check["got"] == check["expected"] for check in told)
 
 
+def test_the_measure_of_protection_refuses_what_it_does_not_know(programs: Path) -> None:
+    many = ["populate", "plain", "8", *"00000"]
+    for words in ([], ["rounds", "5"], ["x", "5", "0"], ["rounds", "0", "0"], ["populate", "plain", "8"], many):
+        done = subprocess.run([programs / "measure_protection", *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith("usage: measure_protection interrupts PAGES CPU ")
+
+
+def test_the_measure_of_protection_runs_a_plain_guest_where_there_is_kvm(programs: Path) -> None:
+    words = ["populate", "plain", "8", *[str(min(os.sched_getaffinity(0)))] * 4]
+    done = subprocess.run([programs / "measure_protection", *words], capture_output=True, text=True, check=False)
+    if done.returncode == 1:
+        pytest.skip(f"no VM on this machine: {done.stderr.strip()}")
+    assert json.loads(done.stdout)["seconds"] > 0
+
+
 def test_the_clock_check_measures(programs: Path) -> None:
     if not Path("/sys/devices/system/clocksource/clocksource0").is_dir():
         pytest.skip("no clocksource in sysfs")

@@ -414,8 +414,8 @@ static void measure_stretch(uint64_t bytes, int cpu)
 int main(int argc, char **argv)
 {
 	const char *const what = argc > 3 ? argv[1] : "";
-	const uint64_t size = number_argument(argc, argv, 2 + !strcmp(what, "populate"), 0);
-	const int cpu = (int)number_argument(argc, argv, argc - 1, 0);
+	const uint64_t size = argc > 3 ? number_argument(argc, argv, 2 + !strcmp(what, "populate"), 0) : 0;
+	const int cpu = argc > 3 ? (int)number_argument(argc, argv, argc - 1, 0) : 0;
 
 	if (!strcmp(what, "interrupts") && size)
 		measure_interrupts(size, cpu);

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the table of protection's cost makes of the numbers; nothing here is timed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from host_setup.bench import options_parser
+from host_setup.bench_protection import Measured, Size, lines_of, numbers, table, words
+
+SIZE = Size(shares=10_000, stretch=1024)
+
+
+def said(**other: Any) -> dict[str, dict[str, float]]:
+    return {
+        "interrupts": {"touch_tlb": 0.0, "touch_calls": 2000.0, "unshare_tlb": 1.0, "unshare_calls": 4000.0},
+        "plain": {"seconds": 2.0},
+        "huge": {"seconds": 0.5},
+        "private": {"seconds": 3.0},
+        "rounds": {"microseconds": 900.0},
+        "stretch": {"share": 40.0, "unshare": 700.0, "idle": 12.0, "seconds": 9.0},
+        **other,
+    }
+
+
+def measured(series: str, *rounds: dict[str, float]) -> Measured:
+    made = Measured(series)
+    for one in rounds:
+        made.add(one)
+    return made
+
+
+def outcomes(today: Measured, ours: Measured) -> list[str]:
+    return [line.rpartition(": ")[2] for line in table(lines_of(SIZE), today, ours).splitlines() if "at most" in line]
+
+
+def test_vcpus_run_on_all_cpus_but_the_first():
+    asked = words(3, SIZE)
+    assert asked["interrupts"] == ["interrupts", "2000", "2"]
+    assert asked["private"] == ["populate", "private", "128", "1", "2", "1", "2"]
+    assert asked["rounds"] == ["rounds", "10000", "2"]
+    assert asked["stretch"] == ["stretch", "1024", "2"]
+
+
+def test_a_round_is_a_number_for_each_row_of_the_table():
+    found = numbers(said())
+    assert {line.name for line in lines_of(SIZE)} <= set(found)
+    assert found["populate"] == pytest.approx(1.5)
+    assert found["populate_to_huge"] == pytest.approx(6.0)
+    assert found["stretch"] == 700.0
+    assert numbers(said(stretch={"share": 41.0, "unshare": 1.0, "idle": 1.0, "seconds": 1.0}))["stretch"] == 41.0
+
+
+def test_medians_stand_side_by_side_with_their_ratio():
+    today = measured("landed", *({"share_round": number} for number in (900.0, 100.0, 1000.0)))
+    ours = measured("new", *({"share_round": number} for number in (1.0, 90.0, 9000.0)))
+    row = next(line for line in table(lines_of(SIZE), today, ours).splitlines() if "SHARE and UNSHARE" in line)
+    assert row.split("a round")[1].split() == ["900.0", "90.0", "0.100", "at", "most", "1/4:", "met"]
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(0.9, "met"), (1.1, "missed")])
+def test_each_goal_is_met_or_missed_by_a_little(factor: float, outcome: str):
+    today = measured("landed", numbers(said()))
+    goal = {"touch_calls": 40.0, "unshare_calls": 80.0, "populate": 1.25, "share_round": 225.0, "stretch": 35.0}
+    assert outcomes(today, measured("new", {name: number * factor for name, number in goal.items()})) == [outcome] * 5
+
+
+def test_without_numbers_no_goal_is_met():
+    assert outcomes(Measured("landed"), Measured("new")) == ["not measured"] * 5
+    assert outcomes(measured("landed", numbers(said())), Measured("new")) == ["not measured"] * 5
+
+
+def test_a_number_of_nothing_has_no_ratio():
+    nothing = measured("landed", {"touch_tlb": 0.0})
+    row = next(line for line in table(lines_of(SIZE), nothing, nothing).splitlines() if "line TLB" in line)
+    assert row.split("TLB")[1].split() == ["0.000", "0.000", "-"]
+
+
+def test_the_bench_takes_two_series():
+    options = options_parser().parse_args(["--protection", "--series", "new", "--against", "landed"])
+    assert (options.protection, options.series, options.against) == (True, "new", "landed")
+    assert (options.shares, options.stretch, options.json) == (10_000, 1024, None)
+    assert not options_parser().parse_args([]).protection
