@@ -28,7 +28,6 @@ from host_setup.provision import HOST_MEMORY, NODES, Settings, prepare
 PROGRAM = "measure_protection"
 VCPUS = 4
 TOUCHES = 2000  # pages
-POPULATED = 128  # MiB
 SPARE = 512  # MiB beside the guest, for what changes its frame
 PATIENCE = 600.0  # seconds that one measurement may take
 
@@ -40,8 +39,9 @@ SHORTER_STRETCH = 20.0  # times
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: rounds of one page, and MiB that are shared and taken back."""
+    """How much is measured: MiB that are populated, rounds of one page, and MiB that are shared and taken back."""
 
+    populate: int
     shares: int
     stretch: int
 
@@ -73,7 +73,7 @@ def words(cpus: int, size: Size) -> dict[str, list[str]]:
     all_vcpus = [str(1 + number % (cpus - 1)) for number in range(VCPUS)]
     return {
         "interrupts": ["interrupts", str(TOUCHES), last],
-        **{way: ["populate", way, str(POPULATED), *all_vcpus] for way in ("plain", "huge", "private")},
+        **{way: ["populate", way, str(size.populate), *all_vcpus] for way in ("plain", "huge", "private")},
         "rounds": ["rounds", str(size.shares), last],
         "stretch": ["stretch", str(size.stretch), last],
     }
@@ -131,14 +131,22 @@ def lines_of(size: Size) -> list[Line]:
     back = f"while {size.stretch} MiB are shared and taken back"
     return [
         Line(
-            "touch_calls", "interrupts of a CPU without guest, per 1,000 first touches", fewer, _at_most(FEWER_FLUSHES)
+            "touch_calls",
+            "calls at each CPU without guest (line CAL), per 1,000 first touches",
+            fewer,
+            _at_most(FEWER_FLUSHES),
         ),
-        Line("touch_tlb", "  of these, by /proc/interrupts' line TLB"),
-        Line("unshare_calls", "interrupts of a CPU without guest, per 1,000 UNSHARE", fewer, _at_most(FEWER_FLUSHES)),
-        Line("unshare_tlb", "  of these, by /proc/interrupts' line TLB"),
+        Line("touch_tlb", "  by /proc/interrupts' line TLB"),
+        Line(
+            "unshare_calls",
+            "calls at each CPU without guest (line CAL), per 1,000 UNSHARE",
+            fewer,
+            _at_most(FEWER_FLUSHES),
+        ),
+        Line("unshare_tlb", "  by /proc/interrupts' line TLB"),
         Line(
             "populate",
-            f"populate {POPULATED} MiB, {VCPUS} vCPUs: times a plain guest's",
+            f"populate {size.populate} MiB, {VCPUS} vCPUs: times a plain guest's",
             f"at most {SLOWEST_POPULATE:g}",
             lambda _, ours: ours <= SLOWEST_POPULATE,
         ),
@@ -152,7 +160,7 @@ def lines_of(size: Size) -> list[Line]:
             _at_most(FASTER_SHARES),
         ),
         Line("stretch", f"longest without rescheduling {back}, ms", shorter, _at_most(SHORTER_STRETCH)),
-        Line("stretch_idle", "  as long again with no call (the emulation's own), ms"),
+        Line("stretch_idle", "  without a call (the emulation's own), ms"),
         Line("stretch_seconds", f"  time {back}, s"),
     ]
 
@@ -193,6 +201,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("protection")
     group.add_argument("--protection", action="store_true", help="what protection costs, of --series and --against")
     group.add_argument("--against", metavar="SERIES", help="the series to compare with (default: --series itself)")
+    group.add_argument("--populate", type=int, default=128, help="MiB that a guest populates (default: 128)")
     group.add_argument("--shares", type=int, default=10_000, help="rounds of SHARE and UNSHARE (default: 10000)")
     group.add_argument("--stretch", type=int, default=1024, help="MiB shared and taken back at a time (default: 1024)")
     group.add_argument("--json", type=Path, help="write what was measured to this file, too")
@@ -200,7 +209,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, store: Store, terminal: Terminal) -> int:
     """Measure and print. Exit status 0 if all was measured, else 1; the goals are printed only."""
-    size = Size(options.shares, options.stretch)
+    size = Size(options.populate, options.shares, options.stretch)
     lines = lines_of(size)
     ours, today = (Measured(Path(name).name) for name in (options.series, options.against or options.series))
     about, troubles = list[str](), list[str]()
@@ -212,7 +221,7 @@ def run(options: argparse.Namespace, store: Store, terminal: Terminal) -> int:
         hosts = list[tuple[Measured, EmulatedHost]]()
         for measured, name in ((today, options.against or options.series), (ours, options.series)):
             kernel, spec = prepare(Settings("emulated", name, options.kernel_source), store, terminal)
-            memory = max(POPULATED, size.stretch) + HOST_MEMORY + SPARE
+            memory = max(size.populate, size.stretch) + HOST_MEMORY + SPARE
             spec = replace(spec, memory=memory + -memory % NODES)
             host = EmulatedHosts(spec, store, terminal, folder, note=terminal.say).cold(alone=True)
             hosts.append((measured, running.enter_context(contextlib.closing(host))))

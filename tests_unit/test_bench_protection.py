@@ -10,7 +10,7 @@ import pytest
 from host_setup.bench import options_parser
 from host_setup.bench_protection import Measured, Size, lines_of, numbers, table, words
 
-SIZE = Size(shares=10_000, stretch=1024)
+SIZE = Size(populate=128, shares=10_000, stretch=1024)
 
 
 def said(**other: Any) -> dict[str, dict[str, float]]:
@@ -81,5 +81,5 @@ def test_a_number_of_nothing_has_no_ratio():
 def test_the_bench_takes_two_series():
     options = options_parser().parse_args(["--protection", "--series", "new", "--against", "landed"])
     assert (options.protection, options.series, options.against) == (True, "new", "landed")
-    assert (options.shares, options.stretch, options.json) == (10_000, 1024, None)
+    assert (options.populate, options.shares, options.stretch, options.json) == (128, 10_000, 1024, None)
     assert not options_parser().parse_args([]).protection
