@@ -67,6 +67,18 @@ def test_each_goal_is_met_or_missed_by_a_little(factor: float, outcome: str):
     assert outcomes(today, measured("new", {name: number * factor for name, number in goal.items()})) == [outcome] * 5
 
 
+def test_what_the_emulation_hides_is_not_decided():
+    today = measured("landed", numbers(said()))
+    for found, outcome in ((34.0, "met"), (36.0, "not decided, 35.0 is less than the noise")):
+        assert outcomes(today, measured("new", {"stretch": found, "stretch_idle": 36.0}))[-1] == outcome
+    assert outcomes(today, measured("new", {"stretch": 36.0, "stretch_idle": 34.0}))[-1] == "missed"
+
+
+def test_a_goal_beside_nothing_is_not_decided():
+    nothing = measured("landed", {"touch_calls": 0.0})
+    assert outcomes(nothing, nothing)[0] == "not decided, today there is none"
+
+
 def test_without_numbers_no_goal_is_met():
     assert outcomes(Measured("landed"), Measured("new")) == ["not measured"] * 5
     assert outcomes(measured("landed", numbers(said())), Measured("new")) == ["not measured"] * 5
