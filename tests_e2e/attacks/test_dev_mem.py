@@ -64,10 +64,11 @@ def _private(guest: Guest) -> list[Aimed]:
 
 def _mapped_while_shared(process: Puppet, file: int, guest: Guest, aimed: Aimed) -> int | None:
     guest.share(aimed.planted)
-    frame = place(process, aimed.target.qemu, aimed.target.hva).frame
-    where = _mapped(process, file, aimed.target.hpa if frame is None else frame * PAGE_SIZE)
-    guest.take_back(aimed.planted)
-    return where
+    try:
+        frame = place(process, aimed.target.qemu, aimed.target.hva).frame
+        return _mapped(process, file, aimed.target.hpa if frame is None else frame * PAGE_SIZE)
+    finally:  # also after an error: others attack the page next
+        guest.take_back(aimed.planted)
 
 
 def _seen(process: Puppet, aimed: Aimed, where: int | None) -> tuple[str, str]:
