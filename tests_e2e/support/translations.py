@@ -23,6 +23,7 @@ ENTRIES = 512
 TABLE = struct.Struct(f"<{ENTRIES}Q")
 PRESENT, LARGE = 1, 1 << 7  # arch/x86/include/asm/pgtable_types.h
 ADDRESS = 0x000FFFFFFFFFF000
+NO_TABLE = LARGE | 0xF00 | 0x7FF << 52  # bits that are zero in an entry for a table; the highest forbids to execute
 HALF = ENTRIES // 2  # entries of a topmost table from which on the addresses are the kernel's
 TOP = 4  # levels
 LEAST = 2  # of the kernel's entries must be there: one alone is no proof of a topmost table
@@ -85,9 +86,22 @@ def _roots(memory: Memory, root: int, not_roots: frozenset[int]) -> Iterator[int
         # Quickly: nearly all pages are none.
         (entry,) = last.unpack_from(memory, frame * PAGE_SIZE + PAGE_SIZE - last.size)
         if entry & PRESENT and entry & ADDRESS == kernels[ENTRIES - 1] and frame not in not_roots:
-            theirs = _addresses(_entries(memory, frame))
-            if len(theirs) >= LEAST and all(kernels.get(index) == address for index, address in theirs.items()):
+            entries = _entries(memory, frame)
+            theirs = _addresses(entries)
+            if (
+                len(theirs) >= LEAST
+                and all(kernels.get(index) == address for index, address in theirs.items())
+                and all(_leads_to_a_table(entry, len(memory)) for entry in entries[:HALF] if entry)
+            ):
                 yield frame
+
+
+def _leads_to_a_table(entry: int, size: int) -> bool:
+    """Whether a topmost table may have this entry.
+
+    A page that was a topmost table keeps its upper half for a while when the kernel uses it for something else.
+    """
+    return bool(entry & PRESENT) and not entry & NO_TABLE and entry & ADDRESS < size
 
 
 def _addresses(entries: tuple[int, ...]) -> dict[int, int]:
