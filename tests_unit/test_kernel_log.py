@@ -142,3 +142,18 @@ def test_process_that_dies_of_a_fault_is_told() -> None:
         "[   26.1] traps: sh[9] trap invalid opcode ip:401000 sp:7ffd00000000 error:0 in busybox[401000+1000]",
     ]
     assert user_faults("\n".join(["[    1.0] Linux version 6.12", *faults, "[   27.0] x: y"])) == faults
+
+
+def test_report_of_an_allocation_that_we_made_fail_is_no_complaint() -> None:
+    """Fault injection has the kernel report a failed allocation, with a call trace; what comes after it counts."""
+    report = (
+        "[   65.411359] {0}: vmalloc error: size 4, vm_struct allocation failed, mode:0x400dc0\n"
+        "[   65.414899] CPU: 2 UID: 0 PID: 184 Comm: {0} Tainted: G           O       6.12.117 #1\n"
+        "[   65.416984] Call Trace:\n"
+        "[   65.417461]  <TASK>\n"
+        "[   65.418242]  </TASK>\n"
+        "[   65.420053] Mem-Info:\n"
+    )
+    assert splats(report.format("fail-nth")) == []
+    assert splats(report.format("tiny_vm")) == ["[   65.416984] Call Trace:"]
+    assert splats(report.format("fail-nth") + "[   66.0] Call Trace:\n") == ["[   66.0] Call Trace:"]

@@ -21,6 +21,7 @@
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <elf.h>
@@ -56,6 +57,9 @@ struct vm {
 	uint64_t exits;		/* of the row's task switches */
 	struct kvm_dirty_gfn *ring;	/* of what was written; NULL where the row has none */
 	uint32_t next;		/* in the ring */
+	int fail_nth;		/* Linux: Documentation/fault-injection/fault-injection.rst; of this thread */
+	uint32_t fail_next;	/* which allocation is to fail in the next run; 0: none */
+	uint32_t failed;	/* whether one did in the last */
 	char wrong[200];	/* the exit that must not be */
 };
 
@@ -79,6 +83,8 @@ struct row {
 	uint64_t (*serve)(struct vm *vm, uint32_t what);
 	bool mmio;				/* writes to the read-only slot come to the VMM, rightly */
 	bool ring;				/* what is written is told in a ring, not in a log */
+	bool refused;				/* KVM may end it: it cannot have the guest go on */
+	void (*first)(void);			/* before the guest asks for protection, if it is to */
 };
 
 static const struct row *row;
@@ -192,6 +198,8 @@ static uint64_t count_task_switches(struct vm *vm, uint32_t what)
 
 static uint64_t serve_ranges(struct vm *vm, uint32_t what);
 static uint64_t serve_sealed(struct vm *vm, uint32_t what);
+static uint64_t serve_failures(struct vm *vm, uint32_t what);
+static uint64_t serve_moves(struct vm *vm, uint32_t what);
 static uint64_t serve_handles(struct vm *vm, uint32_t what);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
 
@@ -354,6 +362,12 @@ static const struct row rows[] = {
 	{ "alias", alias_is_not_shared, .operands = NULL, .serve = serve_ranges },
 	{ "alternate", every_second_is_shared, .operands = NULL, .serve = serve_ranges },
 	{ "sealed", failure_opens_nothing, .operands = NULL, .serve = serve_sealed },
+	{ "read-only-mapping", read_only_is_shared_as_a_whole, .operands = NULL, .serve = serve_moves },
+	{ "neighbour", neighbour_of_the_vmm_is_not_mapped, .operands = operands, .pages = NESTED_STACK + 1,
+	  .serve = serve_moves, .refused = true },
+	{ "moved", moved_page_is_not_shared, .operands = NULL, .serve = serve_moves },
+	{ "fail-nth", failed_allocation_opens_nothing, .operands = NULL, .serve = serve_failures,
+	  .first = fail_to_enable },
 	{ "handles", handles_are_dead, .operands = operands, .pages = HELD_PAGES, .serve = serve_handles },
 	{ "another", another_is_refused, .operands = operands, .pages = 1, .serve = ask_another },
 	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
@@ -372,6 +386,8 @@ static const struct row rows[] = {
 static GUEST __attribute__((noreturn)) void guest_begins(void)
 {
 	prepare_faults();
+	if (row->first && way != PLAIN)
+		row->first();
 	ask_for_protection(row->operands, row->pages, row->more, row->more_pages);
 	asm volatile("out %%al, %0" : : "N"(PORT_READY) : "memory");
 	if (!shared.report.enabled)
@@ -558,6 +574,43 @@ static void string_port(struct vm *vm)
 	}
 }
 
+static void set_fail_nth(const struct vm *vm, uint32_t nth)
+{
+	char number[16];
+	const int length = snprintf(number, sizeof(number), "%u", nth);
+
+	if (pwrite(vm->fail_nth, number, (size_t)length, 0) != length)
+		cannot("write /proc/thread-self/fail-nth");
+}
+
+/* Whether the allocation that was to fail was made. None fails from now on. */
+static bool has_failed(const struct vm *vm)
+{
+	char number[16] = "";
+
+	if (pread(vm->fail_nth, number, sizeof(number) - 1, 0) <= 0)
+		cannot("read /proc/thread-self/fail-nth");
+	set_fail_nth(vm, 0);
+	return atoi(number) == 0;
+}
+
+/* KVM_RUN; once more where it was its own allocation that failed, and not one of the guest's request. */
+static int run_guest(struct vm *vm)
+{
+	int result;
+
+	if (!vm->fail_next)
+		return ioctl(vm->cpu, KVM_RUN, 0);
+	set_fail_nth(vm, vm->fail_next);
+	result = ioctl(vm->cpu, KVM_RUN, 0);
+	const int error = errno;
+
+	vm->failed = has_failed(vm);
+	vm->fail_next = 0;
+	errno = error;
+	return result && (error == ENOMEM || error == EFAULT) ? ioctl(vm->cpu, KVM_RUN, 0) : result;
+}
+
 /* Runs the guest until it says so by that port. Else `wrong` is set. */
 static void run_until(struct vm *vm, unsigned int port)
 {
@@ -565,7 +618,9 @@ static void run_until(struct vm *vm, unsigned int port)
 	struct report *const report = at(vm, &shared.report);
 
 	while (!vm->wrong[0]) {
-		if (ioctl(vm->cpu, KVM_RUN, 0)) {
+		if (run_guest(vm)) {
+			if (row->refused && way != PLAIN && errno == EFAULT)
+				return;
 			wrong_exit(vm, errno == EINTR ? "no end in time" : strerrorname_np(errno), 0);
 			return;
 		}
@@ -813,6 +868,119 @@ static uint64_t serve_sealed(struct vm *vm, uint32_t what)
 		watcher.ends = true;
 		pthread_join(watcher.thread, NULL);
 		return watcher.loads;
+	default:
+		return serve_ranges(vm, what);
+	}
+}
+
+static uint64_t serve_moves(struct vm *vm, uint32_t what)
+{
+	unsigned char *const range = at(vm, (void *)(uintptr_t)RANGE_AT), *const next = range + PAGE;
+	unsigned char *const neighbour = (unsigned char *)at(vm, (void *)(uintptr_t)GROUP_AT) + PAGE;
+	static bool moved;
+	volatile uint64_t bytes = 0;
+
+	switch (what) {
+	case FORBID_WRITES:
+	case ALLOW_WRITES:
+		if (mprotect(range, SEAL_PAGES * PAGE, what == FORBID_WRITES ? PROT_READ : PROT_READ | PROT_WRITE))
+			cannot("change what the VMM may do with its memory");
+		return 0;
+	case MOVE_THERE:	/* it may be refused */
+		moved = mremap(range, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, next) == next;
+		return 0;
+	case MOVE_BACK:
+		if (moved && mremap(next, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, range) != range)
+			cannot("move a page back");
+		return 0;
+	case REPLACE:
+		if (mmap(neighbour, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+			cannot("map memory in the place of the guest's");
+		for (unsigned int i = 0; i < PAGE / 8; i++)
+			((volatile uint64_t *)neighbour)[i] = NEW_WORD;
+		return 0;
+	case LOOK_BY_LOAD:
+		for (volatile unsigned int i = 0; i < PAGE / 8; i++) {
+			if (!sigsetjmp(after_fault, 1) && ((const volatile uint64_t *)next)[i] == NEW_WORD)
+				bytes = bytes + 8;
+		}
+		return bytes;
+	default:
+		return serve_ranges(vm, what);
+	}
+}
+
+static void write_setting(const char *name, const char *value)
+{
+	const int file = open(name, O_WRONLY | O_CLOEXEC);
+
+	if (file < 0 || write(file, value, strlen(value)) < 0)
+		cannot(name);
+	close(file);
+}
+
+/* All allocations may fail, those that can wait too; none does, but for a thread that asks for it. */
+static void let_allocations_fail(struct vm *vm)
+{
+	write_setting("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
+	write_setting("/sys/kernel/debug/failslab/verbose", "0");
+	write_setting("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N");
+	write_setting("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N");
+	write_setting("/sys/kernel/debug/fail_page_alloc/min-order", "0");
+	write_setting("/sys/kernel/debug/fail_page_alloc/verbose", "0");
+	prctl(PR_SET_NAME, "fail-nth");	/* the kernel may report an allocation that fails; host_setup/hosts/kernel_log.py */
+	vm->fail_nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	if (vm->fail_nth < 0)
+		cannot("open /proc/thread-self/fail-nth");
+}
+
+/* Gives the VM a new slot, of which first each allocation fails once. Return: how many attempts failed. */
+static uint64_t sweep_slots(struct vm *vm)
+{
+	uint64_t attempts = 0;
+	bool failed = true;
+
+	for (uint32_t nth = 1; failed && nth < FAIL_MOST; nth++) {
+		struct kvm_userspace_memory_region region = { .slot = 3, .guest_phys_addr = EXTRA_SLOT,
+							      .memory_size = EXTRA_PAGES * PAGE };
+
+		vm->extra = map(EXTRA_PAGES * PAGE);
+		memset(vm->extra, 1, EXTRA_PAGES * PAGE);
+		region.userspace_addr = (uintptr_t)vm->extra;
+		set_fail_nth(vm, nth);
+		const int result = ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+
+		failed = has_failed(vm);
+		if (result) {
+			unsigned int loaded = 0, written = 0;
+
+			attempts++;
+			count_reached(vm->extra, EXTRA_PAGES, &loaded, &written);
+			if (loaded != EXTRA_PAGES || written != EXTRA_PAGES)
+				snprintf(vm->wrong, sizeof(vm->wrong), "a slot that failed keeps memory: %u, %u pages "
+					 "reached, with allocation %u", loaded, written, nth);
+		} else if (failed) {	/* it did without; the next one is to be new too */
+			region.memory_size = 0;
+			if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region))
+				cannot("take the slot away");
+		}
+	}
+	return attempts;
+}
+
+static uint64_t serve_failures(struct vm *vm, uint32_t what)
+{
+	if (!vm->fail_nth)
+		let_allocations_fail(vm);
+	if (what >= FAIL_NTH) {
+		vm->fail_next = what - FAIL_NTH;
+		return 0;
+	}
+	switch (what) {
+	case FAILED:
+		return vm->failed;
+	case SWEEP_SLOTS:
+		return sweep_slots(vm);
 	default:
 		return serve_ranges(vm, what);
 	}

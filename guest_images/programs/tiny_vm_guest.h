@@ -155,7 +155,7 @@ static GUEST void ask_for_protection(const void *operand, uint64_t pages, const 
 {
 	if (way == PLAIN)
 		return;
-	const uint64_t result = hypercall(HC_ENABLE, 0, 0);
+	const uint64_t result = hypercall(HC_ENABLE, 0, 0);	/* 0 too where it is protected already */
 
 	if (!result)
 		share(&shared, sizeof(shared) / PAGE);

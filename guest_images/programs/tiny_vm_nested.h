@@ -53,6 +53,11 @@ asm(".text\n"
     "	vmmcall\n"
     "	mov 0x2000(%rdi), %rbx\n"
     "	vmmcall\n"
+    "nested_loads:\n"
+    "	mov (%rdi), %rbx\n"
+    "	vmmcall\n"
+    "	mov 0x1000(%rdi), %rbx\n"
+    "	vmmcall\n"
     /* The control block's address; rdi of the nested guest. Returns its rbx. */
     "run_nested:\n"
     "	push %rbx\n	push %rbp\n	push %r12\n	push %r13\n	push %r14\n	push %r15\n"
@@ -66,7 +71,7 @@ asm(".text\n"
     "	mov %rbx, %rax\n"
     "	pop %r15\n	pop %r14\n	pop %r13\n	pop %r12\n	pop %rbp\n	pop %rbx\n"
     "	ret\n");
-extern const unsigned char nested_code[];
+extern const unsigned char nested_code[], nested_loads[];
 uint64_t run_nested(uint64_t control, uint64_t rdi);
 
 /* Two words of the block are 32 bits long and have nothing behind them yet when they are written. */

@@ -3,11 +3,13 @@
 #ifndef TINY_VM_RANGES_H
 #define TINY_VM_RANGES_H
 
+#include "tiny_vm_nested.h"
 #include "tiny_vm_slots.h"
 
 #define HC_UNSHARE 15
 #define RANGE 0x2400000u		/* memory that nothing else uses; in the middle of a large page */
 #define RANGE_AT (RANGE + 0x3000u)
+#define GROUP_AT (RANGE + 0x8000u)	/* the first of 8 pages that KVM may map together */
 #define RANGE_MOST 600u			/* more than KVM does in one go */
 #define EXTRA_SLOT RAM_BYTES		/* right behind the VM's memory, a slot of its own */
 #define EXTRA_PAGES 16u
@@ -18,11 +20,15 @@
 #define SEAL_PAGES 5u
 #define SEAL_FROM 2u
 #define SEAL_ROUNDS 300u
+#define NO_MEMORY ((uint64_t)-12)	/* KVM_ENOMEM */
+#define FAIL_MOST 1000u		/* allocations of one request: more than any makes */
+#define FAIL_PAGES 5u
 #define EACH(pages) ((uint64_t)(pages) | (uint64_t)(pages) << 16 | (uint64_t)(pages) << 32)
 
 /* What the host side is asked; a range is in the report's first words. */
-enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, ASK_ANOTHER, COUNT_MAPPINGS, SEAL, COUNT_LOADS,
-       ADD_ALIAS };
+enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, LOOK_BY_LOAD, ASK_ANOTHER, COUNT_MAPPINGS, SEAL, COUNT_LOADS,
+       ADD_ALIAS, FAILED, SWEEP_SLOTS, FORBID_WRITES, ALLOW_WRITES, MOVE_THERE, MOVE_BACK, REPLACE,
+       FAIL_NTH = 0x1000 };
 
 #define PIN_PAGE 0	/* of the operands */
 #define PIPE_PAGE 1
@@ -155,6 +161,65 @@ static GUEST void alias_is_not_shared(void)
 	tell("the page, whole", 1, whole_pages(RANGE_AT, 1, OLD_WORD));
 }
 
+/* Whether a page is reached by a load, by write() and in the direct map, or by none of them. */
+static GUEST bool agree(uint64_t reached)
+{
+	return (reached & 0xffff) == (reached >> 16 & 0xffff) && (reached & 0xffff) == reached >> 32;
+}
+
+/* The VMM may not write to its memory while the guest shares it: then it may, and finds shared pages or private ones. */
+static GUEST void read_only_is_shared_as_a_whole(void)
+{
+	fill_pages(RANGE_AT, SEAL_PAGES, OLD_WORD);
+	service(FORBID_WRITES);
+	const bool shared_now = !change(HC_SHARE, RANGE_AT, SEAL_PAGES);
+
+	service(ALLOW_WRITES);
+	const uint64_t after = reached(RANGE_AT, SEAL_PAGES);
+
+	tell("load, write() and direct map agree", 1, agree(after));
+	tell("reached as the guest was told", way == PLAIN || shared_now ? EACH(SEAL_PAGES) : 0, after);
+	tell("to take them back", 0, change(HC_UNSHARE, RANGE_AT, SEAL_PAGES));
+	tell("taken back: reached", way == PLAIN ? EACH(SEAL_PAGES) : 0, reached(RANGE_AT, SEAL_PAGES));
+	tell("whole in the end", SEAL_PAGES, whole_pages(RANGE_AT, SEAL_PAGES, OLD_WORD));
+}
+
+/* The VMM moves a page to the address of another one, which the guest then shares. */
+static GUEST void moved_page_is_not_shared(void)
+{
+	fill_pages(RANGE_AT, 1, NEW_WORD);
+	fill_pages(RANGE_AT + PAGE, 1, OLD_WORD);
+	service(MOVE_THERE);
+	change(HC_SHARE, RANGE_AT + PAGE, 1);	/* it may be refused */
+	tell("bytes of another page at the address of the shared one", way == PLAIN ? PAGE : 0, service(LOOK_BY_LOAD));
+	change(HC_UNSHARE, RANGE_AT + PAGE, 1);
+	service(MOVE_BACK);
+	tell("the page that was moved, whole", 1, whole_pages(RANGE_AT, 1, NEW_WORD));
+	tell("the page that was moved, reached", way == PLAIN ? EACH(1) : 0, reached(RANGE_AT, 1));
+}
+
+/*
+ * A nested guest behind large pages of nested tables, for which KVM maps neighbours of a page along with it: the VMM has
+ * put memory of its own in the place of the next one. KVM does not let the guest go on.
+ */
+static GUEST void neighbour_of_the_vmm_is_not_mapped(void)
+{
+	prepare_nested();
+	table(NESTED_ROOT)[0] = (uint64_t)table(NESTED_POINTERS) | TABLE;
+	table(NESTED_POINTERS)[0] = (uint64_t)table(NESTED_DIRECTORY) | TABLE;
+	for (uint64_t i = 0; i < RAM_BYTES >> 21; i++)
+		table(NESTED_DIRECTORY)[i] = i << 21 | TABLE | LEAF;
+	*in_control(VM_NESTED) = 1;
+	*in_control(VM_NESTED_CR3) = (uint64_t)table(NESTED_ROOT);
+	*in_control(VM_RIP) = (uint64_t)nested_loads;
+	fill_pages(GROUP_AT, 2, OLD_WORD);
+	service(REPLACE);
+	tell("loaded from a page", OLD_WORD, run_nested((uint64_t)table(CONTROL), GROUP_AT));
+	*in_control(VM_RIP) += 3;
+	tell("loaded from the next one", way == PLAIN ? NEW_WORD : OLD_WORD + 1,
+	     run_nested((uint64_t)table(CONTROL), GROUP_AT));
+}
+
 /* Shares every second page of a range, one by one. */
 static GUEST void every_second_is_shared(void)
 {
@@ -196,6 +261,91 @@ static GUEST void failure_opens_nothing(void)
 	/* The VMM may keep what the guest has shared; the guest is told. */
 	tell("reached in the end", EACH(way == PLAIN ? SEAL_PAGES : kept), reached(RANGE_AT, SEAL_PAGES));
 	tell("whole in the end", SEAL_PAGES, whole_pages(RANGE_AT, SEAL_PAGES, OLD_WORD));
+}
+
+/* What came of one request, made again and again: each time a later one of its allocations fails. */
+struct sweep {
+	uint64_t failed;	/* requests that were told so */
+	uint64_t wrong;		/* of them, with another error than KVM_ENOMEM */
+	uint64_t changed;	/* of them, after which the host reaches more or less than before */
+};
+
+/*
+ * The host side has the nth allocation from now on fail, until the guest comes back. Return: whether that was to be
+ * found out by a request that can fail further on.
+ */
+static GUEST bool failing(struct sweep *sweep, uint64_t nth, uint64_t number, uint64_t pages, uint64_t before)
+{
+	service(FAIL_NTH + (uint32_t)nth);
+	const uint64_t result = hypercall(number, number == HC_ENABLE ? 0 : RANGE_AT / PAGE, pages);
+
+	if (!result && number == HC_ENABLE)
+		share(&shared, sizeof(shared) / PAGE);	/* or nobody could be asked */
+	const bool failed = service(FAILED);
+
+	if (result) {
+		sweep->failed++;
+		sweep->wrong += result != NO_MEMORY;
+		sweep->changed += reached(RANGE_AT, FAIL_PAGES) != before;
+	}
+	return failed && !(number == HC_ENABLE && !result);
+}
+
+#define SWEEP_NAMES(what) what ": some requests fail", what ": failed with another error than KVM_ENOMEM", \
+	what ": failed, and the host reaches something else"
+
+static GUEST void tell_sweep(const struct sweep *sweep, const char *some, const char *wrong, const char *changed)
+{
+	tell(some, 1, sweep->failed != 0);
+	tell(wrong, 0, sweep->wrong);
+	tell(changed, 0, sweep->changed);
+}
+
+/* In place of ask_for_protection(): no allocation of the request can be missing without a word. */
+static GUEST void fail_to_enable(void)
+{
+	struct sweep sweep = { 0 };
+
+	fill_pages(RANGE_AT, FAIL_PAGES, OLD_WORD);
+	for (uint64_t nth = 1; nth < FAIL_MOST && failing(&sweep, nth, HC_ENABLE, 0, EACH(FAIL_PAGES)); nth++)
+		;
+	tell_sweep(&sweep, SWEEP_NAMES("ENABLE"));
+	tell("ENABLE: reached in the end", 0, reached(RANGE_AT, FAIL_PAGES));
+}
+
+/* Requests of which each allocation fails once: all of a request is done, or nothing. */
+static GUEST void failed_allocation_opens_nothing(void)
+{
+	struct sweep to_share = { 0 }, to_take_back = { 0 };
+	bool more = true;
+
+	if (way == PLAIN) {	/* the control: there is nothing to ask for, and the host reaches all */
+		fill_pages(RANGE_AT, FAIL_PAGES, OLD_WORD);
+		tell("reached in the end", EACH(FAIL_PAGES), reached(RANGE_AT, FAIL_PAGES));
+		tell("a new memory slot, of which some attempts fail", 1, service(SWEEP_SLOTS) != 0);
+		return;
+	}
+	for (uint64_t nth = 1; nth < FAIL_MOST && more; nth++) {
+		change(HC_SHARE, RANGE_AT + PAGE, 1);	/* a page is shared already, and stays so */
+		more = failing(&to_share, nth, HC_SHARE, FAIL_PAGES, EACH(1));
+		change(HC_UNSHARE, RANGE_AT, FAIL_PAGES);
+	}
+	tell_sweep(&to_share, SWEEP_NAMES("SHARE"));
+	tell("SHARE: all of its allocations failed once", 0, more);
+	tell("SHARE: to share in the end", 0, change(HC_SHARE, RANGE_AT, FAIL_PAGES));
+	more = true;
+	for (uint64_t nth = 1; nth < FAIL_MOST && more; nth++) {
+		more = failing(&to_take_back, nth, HC_UNSHARE, FAIL_PAGES, EACH(FAIL_PAGES));
+		change(HC_SHARE, RANGE_AT, FAIL_PAGES);
+	}
+	tell_sweep(&to_take_back, SWEEP_NAMES("UNSHARE"));
+	tell("UNSHARE: all of its allocations failed once", 0, more);
+	tell("UNSHARE: to take back in the end", 0, change(HC_UNSHARE, RANGE_AT, FAIL_PAGES));
+	tell("reached in the end", 0, reached(RANGE_AT, FAIL_PAGES));
+	tell("whole in the end", FAIL_PAGES, whole_pages(RANGE_AT, FAIL_PAGES, OLD_WORD));
+	tell("a new memory slot, of which some attempts fail", 1, service(SWEEP_SLOTS) != 0);
+	fill_pages(EXTRA_SLOT, EXTRA_PAGES, OLD_WORD);
+	tell("the new memory slot: reached", 0, reached(EXTRA_SLOT, EXTRA_PAGES));
 }
 
 /* The host takes what it can of shared pages, the guest takes them back and writes something else there. */

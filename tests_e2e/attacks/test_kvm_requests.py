@@ -35,3 +35,23 @@ def test_page_is_not_shared_by_another_number(claim: Trial, host: Host) -> None:
 def test_request_that_fails_in_the_middle_opens_nothing(claim: Trial, host: Host) -> None:
     """A request over memory of which the VMM has sealed a part fails as a whole: no thread of it sees the rest open."""
     tiny_vm_works(claim, host, "sealed")
+
+
+def test_memory_that_the_vmm_may_not_write_is_shared_as_a_whole(claim: Trial, host: Host) -> None:
+    """A page that a guest shares while its VMM may not write there is a shared one, or stays private, in all ways."""
+    tiny_vm_works(claim, host, "read-only-mapping")
+
+
+def test_nested_guest_loads_nothing_that_the_vmm_put_beside_its_page(claim: Trial, host: Host) -> None:
+    """Memory of the VMM in the place of a private page is not mapped for a nested guest along with its neighbour."""
+    tiny_vm_works(claim, host, "neighbour")
+
+
+def test_page_that_the_vmm_moves_is_not_shared_in_place_of_another(claim: Trial, host: Host) -> None:
+    """A page that the VMM moves by mremap() to another one's address does not go out when the guest shares that one."""
+    tiny_vm_works(claim, host, "moved")
+
+
+def test_request_whose_allocation_fails_changes_nothing(claim: Trial, host: Host) -> None:
+    """A request of which one allocation fails is done as a whole or changes nothing: ENABLE, SHARE, UNSHARE, slots."""
+    tiny_vm_works(claim, host, "fail-nth")
