@@ -20,6 +20,7 @@ GENERAL, VECTORS = slice(0, 64), slice(64, 320)  # bytes of the canary: in r8 to
 HOLDS = 2.0  # seconds at a time, of the guest's time
 PAUSE = 0.1  # seconds between two looks
 LOOKS = 5
+SEARCH = 50  # looks at a CPU that tells: on a busy machine its kernel may have it at most of them
 TRIES = 5
 
 Look = Callable[[Guest], bytes]
@@ -47,15 +48,16 @@ def told(guest: Guest, look: Look, held: slice) -> list[Check]:
     # Of the rest of the page nothing counts.
     canary = Canary(aimed.planted.content)
     most = looks = 0
+    enough = LOOKS if private else SEARCH
     for _ in range(TRIES):
         with guest.holding(aimed.planted, seconds=HOLDS) as holding:
-            while not holding.done() and looks < LOOKS and most < size:
+            while not holding.done() and looks < enough and most < size:
                 found = look(guest)
                 if not holding.done():  # its program was at it all along
                     looks += 1
                     most = max(most, canary.leaked(found))
                 wait([holding], timeout=PAUSE)  # the guest's turn
-        if looks >= LOOKS or most >= size:
+        if looks >= enough or most >= size:
             break
     if not looks:
         raise ChannelError(f"the guest's program was never seen at work in {TRIES * HOLDS} s")
