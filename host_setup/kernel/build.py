@@ -28,12 +28,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from common.commands import output
+from common.environment import shell_line
 from common.errors import CommandError, KernelError, UserInputError
 from common.processes import run_tree
 from common.progress import Terminal
 from common.store import GIB, Store, digest
 from host_setup.kernel import compiler_output, layers
-from host_setup.kernel.commands import output
 from host_setup.kernel.layers import Own
 from host_setup.kernel.patches import PATCH, source_tree
 from host_setup.kernel.series import Mode, Series
@@ -168,7 +169,9 @@ def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal) -> P
                 try:
                     run_tree(command, env=_environment(store), log=log, stage=STAGE)
                 except CommandError as error:
-                    again = f"cp -r {shlex.quote(str(sources))} {logs / 'work'}; {shlex.join(command)}"
+                    again = (
+                        f"cp -r {shlex.quote(str(sources))} {logs / 'work'}; {shell_line(command, _environment(store))}"
+                    )
                     raise _build_error(log, again.replace(str(work), str(logs / "work"))) from error
             for built in work.rglob("*.ko"):
                 built.rename(folder / built.name)
@@ -348,8 +351,7 @@ def _repeat_script(
     shutil.copy2(out / ".config", logs / "config")
     again = logs / "source"
     target = compiler_output.failed_target(log.read_text(encoding="utf-8", errors="replace"))
-    settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
-    command = shlex.join(make).replace(str(source), str(again))
+    command = shell_line(make, environment).replace(str(source), str(again))
     script = logs / "repeat.sh"
     script.write_text(
         "# Repeats the build that failed: what failed first, or all of it with 'all' as an argument.\n"
@@ -357,7 +359,7 @@ def _repeat_script(
         f"test -d {shlex.quote(str(again))} || cp -al {shlex.quote(str(tree))} {shlex.quote(str(again))}\n"
         f"mkdir -p {shlex.quote(str(again / 'build'))}\n"
         f"cp {shlex.quote(str(logs / 'config'))} {shlex.quote(str(again / 'build/.config'))}\n"
-        f'{settings} {command} "${{1:-{target or "all"}}}"\n',
+        f'{command} "${{1:-{target or "all"}}}"\n',
         encoding="utf-8",
     )
     return script

@@ -23,10 +23,10 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from common.commands import output
 from common.errors import CommandError, KernelError, SetupError, UserInputError
 from common.processes import run_tree, spawn
 from common.store import Store, digest
-from host_setup.kernel.commands import output
 
 STAGE = "kernel source"
 DEBIAN_PACKAGE = "linux-source-6.12"
