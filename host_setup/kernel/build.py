@@ -197,7 +197,10 @@ def _build(
     """Fill the entry of a kernel."""
     source, out, log = folder / "source", folder / "source/build", logs / "build.log"
     run_tree(["cp", "--archive", "--link", str(tree), str(source)], log=log, stage=STAGE)
-    shutil.rmtree(out, ignore_errors=True)  # a user's own build folder of that name, if there was one
+    if out.is_dir() and not out.is_symlink():  # a user's own build folder of that name, or a link to it
+        shutil.rmtree(out)
+    else:
+        out.unlink(missing_ok=True)
     out.mkdir()
     # Objects and debug information say /linux for the folder, which has another name in every build.
     kept_name = f"-ffile-prefix-map={source}=/linux"
@@ -227,7 +230,9 @@ def _build(
 
 
 def _make(folder: Path) -> list[str]:
-    """Make with everything fixed that would otherwise come from the environment, the clock or the machine's name."""
+    """Make with everything fixed that would otherwise come from the clock, the machine's name, or a developer's own
+    ``GNUmakefile`` beside the kernel's.
+    """
     compiler = "ccache gcc" if shutil.which("ccache") else "gcc"
     jobs = len(os.sched_getaffinity(0)) + 1  # one more than processors: make itself and the disk leave gaps
     return [
@@ -235,6 +240,7 @@ def _make(folder: Path) -> list[str]:
         f"-j{jobs}",
         "--no-print-directory",
         f"--directory={folder}",
+        "--makefile=Makefile",
         "ARCH=x86_64",
         "CROSS_COMPILE=",
         f"CC={compiler}",

@@ -7,6 +7,7 @@ from keeps its own; a unit test holds it to that.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def source_tree(source: Source, patches: Sequence[Path], store: Store, terminal:
             tree = folder / _TREE
             tree.mkdir()
             source.unpack(tree, logs / "unpack.log", _earlier(source, store))
-            (folder / _ORIGIN).write_text(str(source.path), encoding="utf-8")
+            (folder / _ORIGIN).write_bytes(os.fsencode(source.path))
 
     pristine = store.get_or_make("source", pristine_key, unpack, need=_TREE_NEEDS) / _TREE
     if not patches:
@@ -59,7 +60,7 @@ def source_tree(source: Source, patches: Sequence[Path], store: Store, terminal:
 def _earlier(source: Source, store: Store) -> Path | None:
     """The newest tree in the cache that was taken from the same path."""
     origins = sorted((store.root / "source").glob(f"*/{_ORIGIN}"), key=lambda file: file.stat().st_mtime, reverse=True)
-    found = (file.parent / _TREE for file in origins if file.read_text(encoding="utf-8") == str(source.path))
+    found = (file.parent / _TREE for file in origins if file.read_bytes() == os.fsencode(source.path))
     return next(found, None)
 
 
