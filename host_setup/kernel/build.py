@@ -15,7 +15,6 @@ place, and ccache recognises the same file in another entry.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -83,7 +82,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A patch of a kernel: its file's name and the SHA-256 of its content."""
+    """A patch of a kernel: its name and the SHA-256 of what arrived."""
 
     name: str
     sha256: str
@@ -125,7 +124,7 @@ def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
     _require_plain_path(store.root)
     fragments = layers.fragments(request.layers, series, request.own)
     compiler = output(["gcc", "--version"], stage=STAGE).decode().splitlines()[0]
-    patches: list[str | bytes] = [part for file in series.patches for part in (file.name, file.read_bytes())]
+    patches: list[str | bytes] = [part for patch in series.patches for part in patch.inputs]
     if patches:
         patches = [*PATCH, *patches]
     options = [f"{wish.option}={wish.value}" for wish in layers.wishes(fragments)]
@@ -207,7 +206,7 @@ def _build(
     make = [*_make(source), "O=build", f"KCFLAGS={' '.join((*_FLAGS, kept_name))}", f"KAFLAGS={kept_name}"]
     environment = _environment(store)
     begun = time.monotonic()
-    layers.configure(make, source, out, fragments, log, own)
+    layers.configure(make, environment, source, out, fragments, log, own)
     lines, seconds = _expected(store, out / ".config")
     with terminal.step("build the kernel", expected=seconds) as step:
         progress = compiler_output.Progress(step, lines)
@@ -253,10 +252,9 @@ def _make(folder: Path) -> list[str]:
 
 def _environment(store: Store) -> dict[str, str]:
     return {
-        "LC_ALL": "C",  # the compiler's messages are looked for
-        "MAKEFLAGS": "",  # of a make that called us: its jobs are not ours
         "LOCALVERSION": "",  # else kbuild adds a + when the cache lies inside somebody's git repository
         "CCACHE_DIR": str(store.root / "ccache"),
+        "CCACHE_CONFIGPATH2": "/dev/null",  # the machine's own: it may name another compiler, or count less
         "CCACHE_MAXSIZE": _CCACHE_SIZE,
         "CCACHE_NOHASHDIR": "1",  # the folder's name does not get into the objects, see the prefix map
         "CCACHE_DEPEND": "1",  # else each file is preprocessed once more, which is a third of its time
@@ -324,7 +322,7 @@ def _kernel(entry: Path, request: Request) -> Kernel:
         layers=tuple(layer.value for layer in request.layers),
         source=request.source.description,
         source_identity=request.source.identity,
-        patches=tuple(Patch(p.name, hashlib.sha256(p.read_bytes()).hexdigest()) for p in request.series.patches),
+        patches=tuple(Patch(patch.name, patch.sha256) for patch in request.series.patches),
         image=build_tree / "arch/x86/boot/bzImage",
         vmlinux=build_tree / "vmlinux",
         config=build_tree / ".config",
