@@ -17,6 +17,7 @@ from common.store import Store
 from host_setup.kernel import arrival, build, series, source
 from host_setup.kernel.build import Request
 from host_setup.kernel.layers import Layer
+from host_setup.kernel.toolchain import Toolchain
 
 MAKEFILE = """\
 ifdef LLVM
@@ -193,6 +194,23 @@ def test_what_is_named_build_in_a_tree_is_not_in_the_way(make, tree, make_it):
 def test_a_script_that_lost_its_permission_to_run_is_run(make, tree):
     (tree / "scripts/kconfig/merge_config.sh").chmod(0o644)
     assert make().image.is_file()
+
+
+def test_a_compiler_of_the_users_makes_another_kernel_and_its_modules(make, store, tree, tmp_path, monkeypatch):
+    program = tmp_path / "bin/gcc-99"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/used\nexec gcc "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    wanted = Request(source.resolve(tree, store), series.load("stock"), toolchain=Toolchain("gcc-99", 1))
+    kernel = build.build(wanted, store, Terminal())
+    assert "-o build/mm/memory.o mm/memory.c" in (tmp_path / "used").read_text()
+    assert "-j1 " in (store.root / "kernel" / kernel.key / "build.log").read_text()
+    assert kernel.toolchain.compiler == "gcc-99"
+    assert (make().key, make().compiler) != (kernel.key, kernel.compiler)
+    assert kernel.compiler.startswith("gcc-99; gcc ")  # it says that it is the other one
+    log = (store.root / "kernel" / kernel.key / "build.log").read_text()
+    assert "CC=ccache gcc-99" in log or "CC=gcc-99" in log
 
 
 def test_a_lost_option_ends_the_build_and_leaves_nothing(make, store, tmp_path):

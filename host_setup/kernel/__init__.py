@@ -2,5 +2,6 @@
 """The kernel under test: source + series + configuration, built and kept under the hash of its inputs.
 
 ``source`` says where the code comes from (a ``tree`` or a ``tarball``), ``series`` what is put on it, as ``arrival``
-reads it; ``layers`` how it is configured; ``build`` makes it, and the modules that go with it.
+reads it; ``layers`` how it is configured, ``toolchain`` what compiles it; ``build`` makes it, and the modules that go
+with it.
 """

@@ -38,17 +38,13 @@ from host_setup.kernel.layers import Own
 from host_setup.kernel.patches import PATCH, source_tree
 from host_setup.kernel.series import Mode, Series
 from host_setup.kernel.source import Source
+from host_setup.kernel.toolchain import GCC, STAGE, Toolchain
 
-STAGE = "kernel build"
 RECIPE = "1"  # part of each key: raise it when what is built changes though its inputs do not
 _KERNEL_NEEDS = 2 * GIB  # objects and the linker's intermediate files, before they are pruned
 _MODULE_NEEDS = GIB // 16
 _LINES = 2.5  # of a build's output, for each option that is on; only for the first time-left, then builds tell
 _CCACHE_SIZE = "3G"
-
-# drgn asks for types, symbols and lines, not for where a local variable lives at each instruction; that is a tenth of
-# the compiler's time and a third of an object's size.
-_FLAGS = ("-fno-var-tracking", "-fno-var-tracking-assignments")
 
 # What stays of the source and of the build folder: what `make -C build M=...` reads, and what we and drgn read.
 _SOURCE_KEPT = ("Makefile", "Kbuild", "Kconfig", "scripts", "include", "arch/x86/include", "arch/x86/Makefile*")
@@ -78,6 +74,7 @@ class Request:
     series: Series
     layers: tuple[layers.Layer, ...] = ()
     own: Own | None = None
+    toolchain: Toolchain = GCC
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +90,7 @@ class Kernel:
     """A built kernel.
 
     :ivar key: hash of its inputs. :ivar build_id: of its vmlinux, hexadecimal. :ivar image: the bzImage.
+    :ivar compiler: as it names itself.
     :ivar build_tree: for ``make -C build_tree M=...``.
     :ivar source: one line that says where the source came from. :ivar source_identity: hash of that source's content.
     """
@@ -111,6 +109,7 @@ class Kernel:
     vmlinux: Path
     config: Path
     build_tree: Path
+    toolchain: Toolchain = GCC
 
 
 def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
@@ -123,21 +122,22 @@ def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
     series.check_base(request.source.release)
     _require_plain_path(store.root)
     fragments = layers.fragments(request.layers, series, request.own)
-    compiler = output(["gcc", "--version"], stage=STAGE).decode().splitlines()[0]
+    compiler = request.toolchain.version()
     patches: list[str | bytes] = [part for patch in series.patches for part in patch.inputs]
     if patches:
         patches = [*PATCH, *patches]
     options = [f"{wish.option}={wish.value}" for wish in layers.wishes(fragments)]
     if request.own is not None:
         options += [request.own.config, request.own.modules]
-    key = digest(RECIPE, " ".join(_FLAGS), compiler, request.source.identity, str(len(patches)), *patches, *options)
+    flags = " ".join(request.toolchain.flags)
+    key = digest(RECIPE, flags, compiler, request.source.identity, str(len(patches)), *patches, *options)
     entry = store.get("kernel", key)
     if entry is None:
         with _logs(store, key) as logs:
             tree = source_tree(request.source, series.patches, store, terminal, logs)
 
             def make(folder: Path) -> None:
-                _build(tree, folder, fragments, request.own, compiler, store, terminal, logs)
+                _build(tree, folder, fragments, request, compiler, store, terminal, logs)
 
             entry = store.get_or_make("kernel", key, make, need=_KERNEL_NEEDS)
     return _kernel(entry, request)
@@ -163,14 +163,14 @@ def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal) -> P
         def make(folder: Path) -> None:
             work = folder / "work"
             shutil.copytree(sources, work)
-            command = [*_make(kernel.build_tree), f"M={work}", f"KCFLAGS=-ffile-prefix-map={work}/=", "modules"]
+            words = (f"M={work}", f"KCFLAGS=-ffile-prefix-map={work}/=", "modules")
+            command = [*_make(kernel.build_tree, kernel.toolchain), *words]
             with terminal.step(f"build modules of {sources.name}"):
                 try:
                     run_tree(command, env=_environment(store), log=log, stage=STAGE)
                 except CommandError as error:
-                    again = (
-                        f"cp -r {shlex.quote(str(sources))} {logs / 'work'}; {shell_line(command, _environment(store))}"
-                    )
+                    repeated = shell_line(command, _environment(store))
+                    again = f"cp -r {shlex.quote(str(sources))} {logs / 'work'}; {repeated}"
                     raise _build_error(log, again.replace(str(work), str(logs / "work"))) from error
             for built in work.rglob("*.ko"):
                 built.rename(folder / built.name)
@@ -187,7 +187,7 @@ def _build(
     tree: Path,
     folder: Path,
     fragments: Sequence[Path],
-    own: Own | None,
+    request: Request,
     compiler: str,
     store: Store,
     terminal: Terminal,
@@ -203,10 +203,11 @@ def _build(
     out.mkdir()
     # Objects and debug information say /linux for the folder, which has another name in every build.
     kept_name = f"-ffile-prefix-map={source}=/linux"
-    make = [*_make(source), "O=build", f"KCFLAGS={' '.join((*_FLAGS, kept_name))}", f"KAFLAGS={kept_name}"]
+    flags = " ".join((*request.toolchain.flags, kept_name))
+    make = [*_make(source, request.toolchain), "O=build", f"KCFLAGS={flags}", f"KAFLAGS={kept_name}"]
     environment = _environment(store)
     begun = time.monotonic()
-    layers.configure(make, environment, source, out, fragments, log, own)
+    layers.configure(make, environment, source, out, fragments, log, request.own)
     lines, seconds = _expected(store, out / ".config")
     with terminal.step("build the kernel", expected=seconds) as step:
         progress = compiler_output.Progress(step, lines)
@@ -228,22 +229,18 @@ def _build(
     (folder / "kernel.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def _make(folder: Path) -> list[str]:
+def _make(folder: Path, toolchain: Toolchain) -> list[str]:
     """Make with everything fixed that would otherwise come from the clock, the machine's name, or a developer's own
     ``GNUmakefile`` beside the kernel's.
     """
-    compiler = "ccache gcc" if shutil.which("ccache") else "gcc"
-    jobs = len(os.sched_getaffinity(0)) + 1  # one more than processors: make itself and the disk leave gaps
     return [
         "make",
-        f"-j{jobs}",
         "--no-print-directory",
         f"--directory={folder}",
         "--makefile=Makefile",
         "ARCH=x86_64",
         "CROSS_COMPILE=",
-        f"CC={compiler}",
-        f"HOSTCC={compiler}",
+        *toolchain.words(),
         "KBUILD_BUILD_TIMESTAMP=1970-01-01 00:00:00 UTC",
         "KBUILD_BUILD_USER=sealproof",
         "KBUILD_BUILD_HOST=sealproof",
@@ -327,6 +324,7 @@ def _kernel(entry: Path, request: Request) -> Kernel:
         vmlinux=build_tree / "vmlinux",
         config=build_tree / ".config",
         build_tree=build_tree,
+        toolchain=request.toolchain,
     )
 
 
