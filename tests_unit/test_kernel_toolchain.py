@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from common.errors import SetupError
+from host_setup import provision
 from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler, parse_jobs
+from host_setup.provision import Settings
 
 LLVM = ("ld.lld", "llvm-ar", "llvm-nm", "llvm-objcopy", "llvm-objdump", "llvm-readelf", "llvm-strip")
 
@@ -92,3 +95,14 @@ def test_what_is_missing_is_one_line_with_its_package(programs, compiler, there,
     assert missing in caught.value.message
     assert package in caught.value.hint
     assert "\n" not in caught.value.message
+
+
+def test_what_the_user_chooses_reaches_the_kernel_and_the_cache(tmp_path):
+    tree = tmp_path / "linux"
+    tree.mkdir()
+    (tree / "Makefile").write_text("VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 7\nKERNELVERSION = 1\n")
+    settings = Settings(series="stock", kernel_source=tree, toolchain=Toolchain("gcc-13", 4), cache=tmp_path / "cache")
+    store = settings.store()
+    assert store.root == tmp_path / "cache"
+    assert provision._request(settings, store).toolchain == Toolchain("gcc-13", 4)
+    assert provision._request(replace(settings, toolchain=GCC), store).toolchain is GCC
