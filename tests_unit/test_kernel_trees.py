@@ -150,6 +150,14 @@ def test_what_is_ignored_and_committed_is_a_source_all_the_same(tmp_path, take):
     assert names(take(tree)) == {*SOURCES, "mm/firmware.o"}
 
 
+def test_what_a_vendor_has_made_is_a_source_where_nothing_was_built(tmp_path, take):
+    tree = make_tree(tmp_path / "tree", f"{IGNORED}*.bin\n*~\n")
+    (tree / "mm/firmware.o").write_text("no source of it is there")
+    (tree / "mm/firmware.bin").write_text("nor of it")
+    (tree / "mm/memory.c~").write_text("an editor's")
+    assert names(take(tree)) == {*SOURCES, "mm/firmware.o", "mm/firmware.bin"}
+
+
 @pytest.mark.parametrize("name", ["build", "out", "drivers/out"])
 @pytest.mark.parametrize("ignores_itself", [False, True])
 def test_a_build_folder_in_the_tree_is_left_out(tmp_path, take, name, ignores_itself):

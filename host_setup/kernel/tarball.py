@@ -101,7 +101,7 @@ def unpack(path: Path, content: Content, folder: Path, log: Path, reinstall: str
         raise damaged(path, error.tail, reinstall, log) from error
     # A store that keeps everybody from writing (Nix, Bazel) packs its folders so.
     run_tree(["chmod", "--recursive", "u+rwX", str(folder)], log=log, stage=STAGE)
-    if tree.is_built_in_place(folder):
+    if tree.is_untidy(folder):
         tree.tidy(folder)
 
 

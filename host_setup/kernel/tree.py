@@ -18,7 +18,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -44,6 +44,9 @@ _GENERATED = ("include", "generated")  # below arch/*
 # What may lie on top of a tree whose .gitignore hides even that, as Debian's does. (It is there for a repository that
 # holds no more than the packaging.)
 _TOP = ("!/*", "/.*", "!/.gitignore", "/*.o", "/*.a", "/*.orig", "/*.rej", "/*~", "/tags", "/TAGS", "/cscope.*")
+# What a vendor's tree may hold without its source. In one that was never built, and whose owner's list of files is not
+# there, these are no products, though the kernel's .gitignore names them.
+_MADE_ELSEWHERE = tuple(f"!*.{suffix}" for suffix in ("[aos]", "so", "bin", "elf", "dtb", "gz", "xz", "zst"))
 
 
 class _Kind(StrEnum):
@@ -120,9 +123,13 @@ def copy(files: Sequence[File], folder: Path, earlier: Path | None) -> None:
     _write(_list_of(folder), {file.name: file.content for file in files})
 
 
-def is_built_in_place(tree: Path) -> bool:
-    """Whether an unpacked tarball holds more than sources: what kbuild leaves, or a repository."""
-    signs = (".git", ".config", *("/".join(folder) for folder in _LEFT_FOLDERS))
+def is_untidy(tree: Path) -> bool:
+    """Whether an unpacked tarball holds more than sources: what a build has left, or a repository."""
+    return (tree / ".git").exists() or _is_built(tree)
+
+
+def _is_built(tree: Path) -> bool:
+    signs = (".config", *("/".join(folder) for folder in _LEFT_FOLDERS))
     return any((tree / sign).exists() for sign in signs) or any(tree.glob("arch/*/include/generated"))
 
 
@@ -217,9 +224,11 @@ def _outside(link: Path, name: str, roots: Sequence[_Root]) -> Path | str:
 
 def _names(folder: Path, *, on_top: bool) -> set[str]:
     """The names that git has or would have, relative to a folder; a folder that git does not look into is one name."""
-    names = {*_tracked(folder), *_untracked(folder)}
+    tracked = _tracked(folder)
+    rules = [*_MADE_ELSEWHERE] if on_top and not tracked and not _is_built(folder) else []
+    names = {*tracked, *_untracked(folder, rules)}
     if on_top and "Makefile" not in names:
-        names = {*_tracked(folder), *_untracked(folder, *(word for rule in _TOP for word in ("-x", rule)))}
+        names = {*tracked, *_untracked(folder, [*_TOP, *rules])}
     return names
 
 
@@ -232,10 +241,14 @@ def _tracked(folder: Path) -> list[str]:
     return [name for name in names if name.strip("./") and not name.startswith("../")]  # a submodule names itself
 
 
-def _untracked(folder: Path, *rules: str) -> list[str]:
-    """What an empty repository would take from a folder."""
+def _untracked(folder: Path, rules: Sequence[str]) -> list[str]:
+    """What an empty repository would take from a folder.
+
+    :param rules: stronger than any ``.gitignore``.
+    """
+    stronger = [f"--exclude={rule}" for rule in rules]
     excluded = [f"--exclude-from={file}" for file in _lists_of_ignored(folder)]
-    asked = ("ls-files", "-z", "--others", "--exclude-per-directory=.gitignore", *excluded, *rules)
+    asked = ("ls-files", "-z", "--others", "--exclude-per-directory=.gitignore", *excluded, *stronger)
     complaints: list[str] = []
     with tempfile.TemporaryDirectory(prefix="sealproof-") as scratch:
         output(["git", "init", "--quiet", "--bare", scratch], stage=STAGE)
@@ -265,10 +278,16 @@ def _split(listed: bytes) -> list[str]:
     return [os.fsdecode(name) for name in listed.split(b"\0") if name]
 
 
-def _build_folders(names: Iterable[str]) -> tuple[str, ...]:
-    """Folders that a kernel was built into; older kernels do not tell git to leave them alone."""
+def _build_folders(found: Mapping[str, _Found]) -> tuple[str, ...]:
+    """Folders in the tree that a kernel was built into; older kernels do not tell git to leave them alone."""
+    places: dict[str, str] = {}
+    for name, one in found.items():
+        inside, place = name.rpartition("/")[0], one.path.rpartition("/")[0]
+        while inside and inside not in places:
+            places[inside] = place
+            inside, place = inside.rpartition("/")[0], place.rpartition("/")[0]
     mark = "include/config/auto.conf"
-    return tuple(name.removesuffix(mark) for name in names if name.endswith(f"/{mark}"))
+    return tuple(f"{inside}/" for inside, place in places.items() if os.path.lexists(f"{place}/{mark}"))
 
 
 def _is_left(name: str, path: str, built: tuple[str, ...]) -> bool:
