@@ -140,9 +140,13 @@ def test_help_names_every_goal_that_the_readers_know(checkout: Checkout) -> None
 def test_pytest_gets_its_options_from_the_command_alone(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_ADDOPTS", "-k nothing")
     monkeypatch.setenv("PYTEST_PLUGINS", "mine")
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    monkeypatch.setenv("PYTHONPATH", "/mine")
     checkout.python('[ "$1" = -E ] && env >environment')
     assert checkout.make("signoff")[0] == 0
     told = (checkout.folder / "environment").read_text()
     assert "PATH=" in told
     assert "PYTEST_ADDOPTS" not in told
     assert "PYTEST_PLUGINS" not in told
+    assert "PYTHONOPTIMIZE" not in told
+    assert "PYTHONPATH" not in told
