@@ -9,14 +9,16 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 
 # A recipe's shell dies with make, also when make is killed with SIGKILL. And it does not hand make's own flags on:
-# the kernel's build, far below, is a make too.
+# the kernel's build, far below, is a make too. Nor pytest's and Python's variables: what is run is what the command says.
+FOREIGN := PYTEST_ADDOPTS PYTEST_PLUGINS PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS
 SHELL := /usr/bin/env
-.SHELLFLAGS := -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u MAKEOVERRIDES /usr/bin/setpriv --pdeathsig KILL -- /bin/sh -c
+.SHELLFLAGS := -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u MAKEOVERRIDES $(FOREIGN:%=-u %) /usr/bin/setpriv --pdeathsig KILL -- /bin/sh -c
 unexport ARGS INVENTORY BOOTS RESTORES MAX_SIZE MAX_AGE
 
 # The same for the program itself, which takes the shell's place and gets the time to end its machines in order. Ctrl-C
-# reaches it once, from the terminal, as it is in make's process group; make waits for it.
-RUN := /usr/bin/setpriv --pdeathsig TERM -- $(PYTHON)
+# reaches it once, from the terminal, as it is in make's process group; make waits for it. -E: Python's variables
+# (PYTHONPATH, PYTHONOPTIMIZE ...) change nothing. What the program starts itself gets an environment that it makes.
+RUN := /usr/bin/setpriv --pdeathsig TERM -- $(PYTHON) -E
 
 ARGS :=
 INVENTORY :=

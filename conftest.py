@@ -47,7 +47,7 @@ def meet_host(provisioned: Provisioned, signoff: Signoff) -> Callable[[Host], No
             kernel=Kernel(kernel.release, kernel.build_id, kernel.source, provisioned.config_sha256, patches),
             tier=Tier(host.tier),
             series=kernel.series,
-            host={**host.identity(), **facts(host.ssh)},
+            host={**host.identity(), **facts(host.ssh), "kernel's compiler": kernel.compiler},
         )
 
     return meet

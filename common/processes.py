@@ -5,12 +5,12 @@ A single process (a QEMU) gets a parent-death signal. A tree (make and its compi
 the tree's subreaper: when the run dies, or asks for it, the supervisor kills every descendant. ``PR_SET_PDEATHSIG``
 fires when the *thread* that forked ends (prctl(2)), so both must be called from a thread that lives as long as the run:
 the main thread.
+
+They get the environment that ``common.environment`` makes, not this process's own.
 """
 
 from __future__ import annotations
 
-import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from common.environment import environment, shell_line
 from common.errors import CommandError, SetupError
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -41,18 +42,27 @@ def spawn(
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     stderr: int | IO[bytes] = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start one process that dies with this one; it must not have children that outlive it.
 
     It leads its own session, so that Ctrl-C reaches the run alone, which then ends it in order.
 
+    :param env: what it gets beside ``common.environment``'s.
     :raises SetupError: if the program is not there.
     """
     _require_main_thread()
-    if shutil.which(argv[0]) is None:
+    made = environment(env)
+    if shutil.which(argv[0], path=made["PATH"]) is None:
         raise SetupError(f"{argv[0]} is not installed", hint="run 'make doctor': it names the Debian package")
     return subprocess.Popen(
-        _with_death_signal(argv), stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, start_new_session=True
+        _with_death_signal(argv),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+        env=made,
+        start_new_session=True,
     )
 
 
@@ -63,6 +73,7 @@ def run_tree(
     stage: str,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    kept: Sequence[str] = (),
     on_line: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Run a command and all that it starts, to its end; every line goes to ``log`` and to ``on_line``.
@@ -70,17 +81,15 @@ def run_tree(
     The log's first line is the command itself, ready to be pasted into a shell. When this process is interrupted or
     dies, the whole tree is killed.
 
-    :param env: added to this process's environment.
+    :param env: what it gets beside ``common.environment``'s. :param kept: what of this process's it gets beside.
     :raises CommandError: when the command fails; carries the last lines.
     """
     _require_main_thread()
     log.parent.mkdir(parents=True, exist_ok=True)
-    shown = " ".join([*(f"{k}={shlex.quote(v)}" for k, v in (env or {}).items()), shlex.join(argv)])
-    if cwd is not None:
-        shown = f"cd {shlex.quote(str(cwd))} && {shown}"
     tail: list[str] = []
-    with log.open("a", encoding="utf-8") as out:
-        out.write(f"$ {shown}\n")
+    # A path may be any bytes, and the command is to be pasted.
+    with log.open("a", encoding="utf-8", errors="surrogateescape") as out:
+        out.write(f"$ {shell_line(argv, env, cwd=cwd)}\n")
         out.flush()
         # The supervisor's standard input is its leash: it ends when this process does, however that happens. A death
         # signal would be wrong here: it would end the supervisor before it has ended the tree.
@@ -90,7 +99,7 @@ def run_tree(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env=environment(env, kept=kept),
             start_new_session=True,
             text=True,
             errors="replace",

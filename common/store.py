@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -36,9 +37,9 @@ def digest(*parts: str | bytes | Path) -> str:
     whole = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
-            data = part.name.encode() + b"\0" + part.read_bytes()
+            data = os.fsencode(part.name) + b"\0" + part.read_bytes()
         else:
-            data = part.encode() if isinstance(part, str) else part
+            data = os.fsencode(part) if isinstance(part, str) else part  # a path may be any bytes
         whole.update(len(data).to_bytes(8, "big") + data)
     return whole.hexdigest()[:20]
 

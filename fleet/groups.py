@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from common.environment import environment
 from common.errors import DeadlineError, UserInputError
 from common.paths import PROJECT
 from signoff.contract import Kind, load
@@ -106,7 +107,13 @@ def _collect(arguments: Sequence[str]) -> list[tuple[str, str]]:
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--no-header", "-p", "no:cacheprovider"]
     try:
         done = subprocess.run(
-            [*command, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=COLLECTING, check=False
+            [*command, *arguments],
+            cwd=PROJECT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=COLLECTING,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise DeadlineError(f"pytest did not collect {shlex.join(arguments)} within {COLLECTING} s") from error

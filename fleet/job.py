@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import socket
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from common.environment import search_path
 from common.errors import CommandError, SealproofError, UserInputError
 from common.processes import run_tree
 from common.store import disk_errors
@@ -171,7 +171,7 @@ def _avocado(groups: Sequence[Group], workers: Workers, folder: Path, say: Calla
         *("--job-results-dir", str(folder), "--max-parallel-tasks", str(len(workers.machines) or workers.local)),
     ]
     # The remote spawner looks for a helper program of its own, which lies beside our Python, and leaves its files.
-    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    path = f"{Path(sys.executable).parent}:{search_path()}"
     with tempfile.TemporaryDirectory(prefix="sealproof-fleet-") as scratch:
         environment = {"PATH": path, "TMPDIR": scratch}
         _run_avocado(command, folder / "output", environment, say)

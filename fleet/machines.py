@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.environment import environment
 from common.errors import UserInputError
 
 PROMPT = r"[#$%>]\s*$"
@@ -74,7 +75,13 @@ def problem(machine: Machine, access: Access) -> str:
     command = ["ssh", *access.options(), "-p", str(machine.port), f"{machine.user}@{machine.host}", ready]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=4 * SECONDS, check=False
+            command,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=4 * SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return f"it does not answer within {4 * SECONDS} s"

@@ -26,6 +26,7 @@ from avocado.core.nrunner.app import BaseRunnerApp
 from avocado.core.nrunner.runner import BaseRunner
 from avocado.core.utils.messages import FileMessage, FinishedMessage, RunningMessage, StartedMessage, StdoutMessage
 
+from common.environment import environment
 from common.paths import PROJECT
 from common.waiting import Deadline
 from fleet.resolver import KIND
@@ -73,7 +74,13 @@ def machine_name() -> str:
 def _run(command: Sequence[str], output: io.BufferedRandom) -> Iterator[Message]:
     """Run to the end, with signs of life."""
     process = subprocess.Popen(
-        command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        command,
+        cwd=PROJECT,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
     )
     try:
         while process.poll() is None:

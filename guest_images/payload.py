@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.environment import environment
 from common.errors import ImageError
 from common.paths import PROJECT
 from common.store import Store, digest
@@ -90,6 +91,7 @@ def payload(store: Store, root: RootFs, programs: Programs, modules: Path, kerne
             fixed = ("-T0", "-U", "00000000-0000-0000-0000-000000000000", "--all-root")
             done = subprocess.run(
                 ["mkfs.erofs", "--quiet", "-x-1", *fixed, str(folder / "payload.erofs"), tree],
+                env=environment(),
                 capture_output=True,
                 text=True,
                 check=False,

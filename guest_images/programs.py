@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.environment import environment
 from common.errors import CommandError, ImageError
 from common.paths import PROJECT
 from common.processes import run_tree
@@ -45,7 +46,9 @@ class Programs:
         """
         try:
             program = str(self.folder / "tsc_rate")
-            done = subprocess.run([program], capture_output=True, text=True, check=True, timeout=PATIENCE)
+            done = subprocess.run(
+                [program], env=environment(), capture_output=True, text=True, check=True, timeout=PATIENCE
+            )
             return int(json.loads(done.stdout)["khz"])
         except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
             raise ImageError(
@@ -63,7 +66,9 @@ def programs(store: Store, terminal: Terminal) -> Programs:
     :raises ImageError: with the compiler's lines.
     """
     sources = sorted(p for p in SOURCES.iterdir() if p.suffix in (".c", ".h") or p.name == "Makefile")
-    compiler = subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=False).stdout
+    compiler = subprocess.run(
+        ["gcc", "--version"], env=environment(), capture_output=True, text=True, check=False
+    ).stdout
     key = digest(compiler, *sources, *sorted(MODULES.glob("*.h")))
 
     def make(folder: Path) -> None:

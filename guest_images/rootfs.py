@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.environment import environment
 from common.errors import CommandError, ImageError
 from common.paths import PROJECT
 from common.processes import run_tree
@@ -110,6 +111,7 @@ def _mirrors() -> list[str]:
     wanted = "$(ORIGIN) $(CODENAME) $(COMPONENT) $(SITE)"
     done = subprocess.run(
         ["apt-get", "indextargets", "--format", wanted, "Created-By: Packages"],
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

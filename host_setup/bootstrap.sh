@@ -10,6 +10,7 @@
 # Plain POSIX sh: this is the one part that runs before anything of ours is installed.
 
 set -eu
+unset CDPATH # or cd goes to a folder of the user's that is called host_setup
 cd "$(dirname "$0")/.."
 
 PYTHON=/usr/bin/python3 # Debian's own: the first python3 in PATH may be a shim, or vanish with its manager

@@ -7,7 +7,6 @@ ccache's part of it is ccache's own to shrink, and is only shown.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 
+from common.environment import environment
 from common.errors import UserInputError
 from common.paths import cache_root
 from common.program import end_with
@@ -63,8 +63,8 @@ def _compiler_cache(store: Store) -> list[str]:
     asked = ["ccache", "--get-config", "max_size"]
     limit = "ccache is not installed"
     if shutil.which("ccache") is not None:
-        environment = {**os.environ, "CCACHE_DIR": str(folder)}
-        done = subprocess.run(asked, env=environment, capture_output=True, text=True, check=False)
+        asking = environment({"CCACHE_DIR": str(folder)})
+        done = subprocess.run(asked, env=asking, capture_output=True, text=True, check=False)
         limit = f"ccache itself keeps it below {done.stdout.strip() or 'a limit of its own'}"
     return [f"  {'beside':<8} ccache  {weigh(folder) / GIB:.2f} GiB, {limit}"]
 

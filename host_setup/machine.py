@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from common.environment import environment
 from common.paths import PROJECT, cache_root
 
 PACKAGE_LIST = PROJECT / "host_setup" / "debian-packages.txt"
@@ -170,7 +171,14 @@ def _run(argv: Sequence[str]) -> str:
     """Standard output of a command; empty when it is not there or hangs. Its status does not matter here."""
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=20, check=False
+            argv,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=20,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

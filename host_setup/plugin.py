@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from common.errors import SealproofError
-from common.paths import cache_root
 from common.progress import Terminal
-from common.store import Store
 from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
 from host_setup.inventory import default_path
 from host_setup.kernel import layers, series
 from host_setup.kernel.series import Mode
+from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler, parse_jobs
 from host_setup.provision import KINDS, Provisioned, Settings, provision
 
 if TYPE_CHECKING:  # no name of pytest's own
@@ -72,6 +71,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         f"({', '.join(layers.Layer)}); default: none",
     )
     group.addoption(
+        "--compiler",
+        default=GCC.compiler,
+        type=parse_compiler,
+        metavar="NAME",
+        help="compiler of the kernel: gcc-13, clang (with all of LLVM's tools), clang-19, or the whole path of one; "
+        f"default: {GCC.compiler}",
+    )
+    group.addoption(
+        "--jobs",
+        type=parse_jobs,
+        metavar="N",
+        help="compilers of the kernel at a time; default: as many as there are processors, and one",
+    )
+    group.addoption(
+        "--cache-folder",
+        type=lambda text: Path(text).expanduser().absolute(),
+        metavar="DIR",
+        help="where kernels and images are kept; default: sealproof below $XDG_CACHE_HOME or ~/.cache",
+    )
+    group.addoption(
         "--selftests",
         action="store_true",
         help="run the kernel's own selftests too, on a kernel with their configuration layer; takes some 20 minutes",
@@ -104,7 +123,16 @@ def settings(request: pytest.FixtureRequest, guest_mode: Mode) -> Settings:
     source: Path | None = option.kernel_source
     wanted = {*option.layers, *([layers.Layer.SELFTESTS] if option.selftests else [])}
     chosen = tuple(layer for layer in layers.Layer if layer in wanted)
-    return Settings(option.host, option.series, source, chosen, mode=guest_mode, inventory=option.inventory)
+    return Settings(
+        option.host,
+        option.series,
+        source,
+        chosen,
+        mode=guest_mode,
+        inventory=option.inventory,
+        toolchain=Toolchain(option.compiler, option.jobs),
+        cache=option.cache_folder,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +144,7 @@ def provisioned(request: pytest.FixtureRequest, settings: Settings, hosts_folder
     capture = request.config.pluginmanager.getplugin("capturemanager")
     try:
         with capture.global_and_fixture_disabled():
-            made = provision(settings, Store(cache_root()), Terminal(), hosts_folder, note=warnings.warn)
+            made = provision(settings, settings.store(), Terminal(), hosts_folder, note=warnings.warn)
     except SealproofError as error:
         pytest.exit(f"the set-up failed: {error}", returncode=NOT_PROVEN)
     yield made

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.errors import UserInputError
+from common.paths import cache_root
 from common.progress import Terminal
 from common.store import Store
 from common.waiting import Deadline
@@ -25,6 +26,7 @@ from host_setup.kernel import series, source
 from host_setup.kernel.build import Kernel, Request, build, module
 from host_setup.kernel.layers import Layer, Own
 from host_setup.kernel.series import Mode
+from host_setup.kernel.toolchain import GCC, Toolchain
 from host_setup.machine import DRIVEN, HostKind, Machine, choose_host_kind, survey, why_not_nested
 from host_setup.remote.control import Control
 from host_setup.remote.host import RemoteHosts, RemoteSpec
@@ -42,7 +44,8 @@ class Settings:
     :param host: ``auto``, a kind of host, or a machine of the inventory. :param series: a name or a folder.
     :param kernel_source: a tree or tarball. :param layers: of the kernel's configuration, beyond the base.
     :param mode: how the guest under test is protected, as far as the series can.
-    :param inventory: a file; None: the user's own.
+    :param inventory: a file; None: the user's own. :param toolchain: compiles the kernel.
+    :param cache: its folder; None: the user's own.
     """
 
     host: str = "auto"
@@ -51,6 +54,12 @@ class Settings:
     layers: tuple[Layer, ...] = ()
     mode: Mode = Mode.PROTECTED
     inventory: Path | None = None
+    toolchain: Toolchain = GCC
+    cache: Path | None = None
+
+    def store(self) -> Store:
+        """The cache."""
+        return Store(self.cache or cache_root())
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +239,7 @@ def _with(layers: tuple[Layer, ...], *more: Layer) -> tuple[Layer, ...]:
 
 def _request(settings: Settings, store: Store, own: Own | None = None) -> Request:
     wanted = series.load(settings.series)
-    return Request(source.resolve(settings.kernel_source, store), wanted, settings.layers, own)
+    return Request(source.resolve(settings.kernel_source, store), wanted, settings.layers, own, settings.toolchain)
 
 
 def _made(

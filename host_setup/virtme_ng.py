@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.environment import PIP, search_path
 from common.errors import CommandError, MachineError
 from common.processes import run_tree
 from common.progress import Terminal
@@ -66,7 +67,8 @@ class VirtmeNg:
             pip = [str(folder / "bin/python"), "-I", "-m", "pip", "install", "--quiet", "--no-input"]
             with terminal.step(f"install virtme-ng {self.version}"):
                 run_tree([sys.executable, "-I", "-m", "venv", str(folder)], log=log, stage=STAGE)
-                run_tree([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)], log=log, stage=STAGE)
+                command = [*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)]
+                run_tree(command, kept=PIP, log=log, stage=STAGE)
             for name in _COMMANDS:  # they name their Python by its path, and the folder is about to get its final name
                 script = folder / "bin" / name
                 text = script.read_text(encoding="utf-8")
@@ -108,14 +110,14 @@ class VirtmeNg:
             if line.strip() == release:
                 seen.append(time.monotonic())
 
-        path = f"{self.programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        environment = {"PATH": path, "HOME": str(home), "TMPDIR": str(folder)}
+        path = f"{self.programs}{os.pathsep}{search_path()}"
+        ours = {"PATH": path, "HOME": str(home), "TMPDIR": str(folder)}
         begun = time.monotonic()
         argv = self.argv(image, "uname -r", qemu=qemu, cpus=cpus, memory=memory)
         trouble = f"it ended well, but nothing said {release}"
         try:
             # In /, as it enters the folder that it is called in, and its guest has another /tmp.
-            run_tree(argv, log=log, stage=STAGE, cwd=Path("/"), env=environment, on_line=look)
+            run_tree(argv, log=log, stage=STAGE, cwd=Path("/"), env=ours, on_line=look)
         except CommandError as error:
             how = f"is not done after {PATIENCE} s" if error.returncode == TIMED_OUT else f"status {error.returncode}"
             trouble = f"vng: {how}\n{error.tail}"

@@ -8,7 +8,6 @@ code is the verdict's: 0, 1 or 2 (see :mod:`signoff.overall`); other tests of th
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import socket
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from common.errors import SealproofError, UserInputError
+from common.names import shell_word
 from common.paths import PROJECT
 from signoff.contract import Contract, Mode, load
 from signoff.evidence import Evidence
@@ -341,7 +341,7 @@ class Signoff:
         ]
 
     def _command(self) -> str:
-        return shlex.join(["pytest", *map(str, self._config.invocation_params.args)])
+        return " ".join(["pytest", *(shell_word(str(one)) for one in self._config.invocation_params.args)])
 
 
 def _is_claim(item: pytest.Item) -> bool:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import secrets
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
+from common.commands import git
+from common.errors import CommandError, SetupError
 from signoff.contract import Mode
 
 
@@ -126,14 +127,13 @@ def new_run_id() -> str:
 
 
 def project_commit(folder: Path) -> str:
-    """The git commit of the project in ``folder``."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(folder), *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
-
+    """The git commit of the project in ``folder``, whatever the user has told git."""
+    stage = "commit"
     try:
-        commit = git("rev-parse", "HEAD")
-        return f"{commit}-dirty" if git("status", "--porcelain") else commit
-    except (OSError, subprocess.SubprocessError):
+        commit = git(folder, "rev-parse", "HEAD", stage=stage).decode().strip()
+        if not git(folder, "ls-files", "--", ".", stage=stage):
+            return "unknown"  # a copy inside of another project's repository
+        dirty = git(folder, "status", "--porcelain", "--untracked-files=normal", "--", ".", stage=stage)
+    except (CommandError, SetupError):
         return "unknown"
+    return f"{commit}-dirty" if dirty else commit

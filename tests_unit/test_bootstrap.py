@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ class Checkout:
 
     folder: Path
     path: Path
+    environment: dict[str, str] = field(default_factory=dict)
 
     def tool(self, name: str, script: str) -> None:
         stand_in = self.path / name
@@ -36,7 +37,7 @@ class Checkout:
         return subprocess.Popen(
             ["/bin/sh", "host_setup/bootstrap.sh", *argv],
             cwd=self.folder,
-            env={"PATH": str(self.path), "TMPDIR": str(self.path), "HOME": str(self.path)},
+            env={"PATH": str(self.path), "TMPDIR": str(self.path), "HOME": str(self.path), **self.environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -225,3 +226,11 @@ def test_environment_belongs_to_its_lock_its_python_and_its_folder(history: Hist
         ["/usr/bin/python3", "-c", "import sys; print(sys.version)"], capture_output=True, text=True, check=True
     )
     assert version.stdout.strip() in stamp
+
+
+def test_a_folder_of_the_users_with_the_same_name_is_not_gone_to(checkout: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "mine/host_setup").mkdir(parents=True)
+    checkout.environment["CDPATH"] = str(tmp_path / "mine")
+    checkout.tool("dpkg-query", "pwd >&2")
+    assert str(checkout.folder) in checkout.run()[1] or checkout.calls()
+    assert checkout.calls()  # it has read the list of packages

@@ -14,11 +14,15 @@ import pytest
 from common.errors import KernelError, NoSpaceError, UserInputError
 from common.progress import Terminal
 from common.store import Store
-from host_setup.kernel import build, series, source
+from host_setup.kernel import arrival, build, series, source
 from host_setup.kernel.build import Request
 from host_setup.kernel.layers import Layer
+from host_setup.kernel.toolchain import Toolchain
 
 MAKEFILE = """\
+ifdef LLVM
+$(error LLVM is set)
+endif
 VERSION = 6
 PATCHLEVEL = 12
 SUBLEVEL = 7
@@ -26,7 +30,7 @@ EXTRAVERSION =
 KERNELVERSION = $(VERSION).$(PATCHLEVEL).$(SUBLEVEL)
 
 tinyconfig:
-\t: > $(O)/.config
+\t: > $(or $(KCONFIG_CONFIG),$(O)/.config)
 olddefconfig:
 \tsed -i /CONFIG_LOST/d $(O)/.config
 all: mm/memory.o
@@ -108,7 +112,7 @@ def test_source_patches_and_layers_each_make_another_kernel(make, tree, tmp_path
     patch.write_text("--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -1 +1 @@\n-int memory = 1;\n+int memory = 2;\n")
     config = tmp_path / "series.config"
     config.write_text("CONFIG_ZSWAP=y\n")
-    kernels = [make(), make(patches=(patch,)), make(config=config), make(Layer.DEBUG)]
+    kernels = [make(), make(patches=tuple(arrival.read(patch))), make(config=config), make(Layer.DEBUG)]
     (tree / "mm/memory.c").write_text("int memory = 3;\n")
     kernels.append(make())
     assert len({kernel.key for kernel in kernels}) == 5
@@ -122,6 +126,91 @@ def test_debug_information_does_not_depend_on_where_it_was_built(make):
     content = make().vmlinux.read_bytes()
     assert b"/linux" in content
     assert b"scratch" not in content
+
+
+HOSTILE = {
+    "LLVM": "1",
+    "KBUILD_OUTPUT": "/nowhere",
+    "ARCH": "arm64",
+    "CROSS_COMPILE": "none-",
+    "CC": "false",
+    "HOSTCC": "false",
+    "KCFLAGS": "-DOTHER",
+    "MAKEFLAGS": "-n",
+    "MAKEFILES": "/dev/null",
+    "GNUMAKEFLAGS": "--question",
+    "LOCALVERSION": "-mine",
+    "CPATH": "/nowhere",
+    "BASH_ENV": "/nowhere",
+    "CDPATH": "/tmp",
+    "CCACHE_DISABLE": "1",
+    "CCACHE_PREFIX": "false",
+}
+
+
+def test_nothing_that_the_user_has_set_changes_a_kernel_or_has_a_file_of_the_users_written(
+    make, tree, tmp_path, monkeypatch
+):
+    kernel = make()
+    mine = tmp_path / "mine.config"
+    mine.write_text("CONFIG_MINE=y\n")
+    for name, value in {**HOSTILE, "KCONFIG_CONFIG": str(mine), "KCONFIG_ALLCONFIG": str(mine)}.items():
+        monkeypatch.setenv(name, value)
+    assert make() == kernel
+    other = Store(tmp_path / "other")
+    wanted = Request(source.resolve(tree, other), series.load("stock"))
+    again = build.build(wanted, other, Terminal())
+    assert (again.key, again.build_id) == (kernel.key, kernel.build_id)
+    assert again.config.read_text() == kernel.config.read_text()
+    assert mine.read_text() == "CONFIG_MINE=y\n"
+    sources = tmp_path / "probe"
+    sources.mkdir()
+    (sources / "Kbuild").write_text("obj-m := probe.o\n")
+    (sources / "probe.c").write_text("one")
+    assert "probe.ko" in names(build.module(again, sources, other, Terminal()))
+    # Nor when the user repeats what failed.
+    (tree / "mm/memory.c").write_text("int memory = nothing;\n")
+    with pytest.raises(KernelError) as caught:
+        make()
+    command = caught.value.hint.removeprefix("repeat it: ")
+    again = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "undeclared" in again.stderr
+    assert mine.read_text() == "CONFIG_MINE=y\n"
+
+
+@pytest.mark.parametrize("name", ["GNUmakefile", "makefile"])
+def test_a_developers_makefile_beside_the_kernels_is_not_taken_for_it(make, tree, name):
+    (tree / name).write_text("$(error mine)\n")
+    assert make().release == "6.12.7"
+
+
+@pytest.mark.parametrize("make_it", [lambda path: path.write_text("mine"), lambda path: path.symlink_to("mm")])
+def test_what_is_named_build_in_a_tree_is_not_in_the_way(make, tree, make_it):
+    make_it(tree / "build")
+    assert make().image.is_file()
+    assert (tree / "mm/memory.c").read_text() == "int memory = 1;\n"
+
+
+def test_a_script_that_lost_its_permission_to_run_is_run(make, tree):
+    (tree / "scripts/kconfig/merge_config.sh").chmod(0o644)
+    assert make().image.is_file()
+
+
+def test_a_compiler_of_the_users_makes_another_kernel_and_its_modules(make, store, tree, tmp_path, monkeypatch):
+    program = tmp_path / "bin/gcc-99"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/used\nexec gcc "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    wanted = Request(source.resolve(tree, store), series.load("stock"), toolchain=Toolchain("gcc-99", 1))
+    kernel = build.build(wanted, store, Terminal())
+    assert "-o build/mm/memory.o mm/memory.c" in (tmp_path / "used").read_text()
+    assert "-j1 " in (store.root / "kernel" / kernel.key / "build.log").read_text()
+    assert kernel.toolchain.compiler == "gcc-99"
+    assert (make().key, make().compiler) != (kernel.key, kernel.compiler)
+    assert kernel.compiler.startswith("gcc-99; gcc ")  # it says that it is the other one
+    log = (store.root / "kernel" / kernel.key / "build.log").read_text()
+    assert "CC=ccache gcc-99" in log or "CC=gcc-99" in log
 
 
 def test_a_lost_option_ends_the_build_and_leaves_nothing(make, store, tmp_path):

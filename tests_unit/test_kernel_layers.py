@@ -43,6 +43,46 @@ def test_a_line_that_is_no_option_is_refused(tmp_path):
         layers.wishes([fragment(tmp_path, "one.config", "CONFIG-A=y\n")])
 
 
+WRITTEN = """\
+\ufeff# a comment
+  # an indented one
+CONFIG_A=y # why
+CONFIG_B=64\t# bytes
+  CONFIG_C="a # b" # no comment in there
+CONFIG_D="say \\"hi\\" # x"
+# CONFIG_E is not set # since it does not work
+#CONFIG_F=y
+CONFIG_G=0x10\r
+CONFIG_H=""
+"""
+READ = {"A": "y", "B": "64", "C": '"a # b"', "D": '"say \\"hi\\" # x"', "E": "n", "G": "0x10", "H": '""'}
+
+
+def test_a_fragment_is_read_as_people_write_it(tmp_path):
+    """With comments behind an option, or indented, with a byte order mark, and with line ends of Windows."""
+    file = tmp_path / "one.config"
+    file.write_bytes(WRITTEN.encode() + b"# caf\xe9\n")
+    assert {wish.option.removeprefix("CONFIG_"): wish.value for wish in layers.wishes([file])} == READ
+
+
+@pytest.mark.parametrize("line", ["CONFIG_A = y", "CONFIG_A=y z", 'CONFIG_A="a" b', "A=y", "CONFIG_A=", 'CONFIG_A="a'])
+def test_what_kconfig_would_read_otherwise_is_refused(tmp_path, line):
+    with pytest.raises(UserInputError, match="not an option"):
+        layers.wishes([fragment(tmp_path, "one.config", f"{line}\n")])
+
+
+def test_what_kconfig_gets_are_the_options_alone_from_a_path_that_its_script_can_read(tmp_path):
+    (tmp_path / "my series").mkdir()
+    own = tmp_path / "my series/series.config"
+    own.write_text(WRITTEN)
+    (plain,) = layers._plain([own], tmp_path / "fragments")
+    assert " " not in str(plain.relative_to(tmp_path))
+    assert plain.read_text() == (
+        'CONFIG_A=y\nCONFIG_B=64\nCONFIG_C="a # b"\nCONFIG_D="say \\"hi\\" # x"\n'
+        '# CONFIG_E is not set\nCONFIG_G=0x10\nCONFIG_H=""\n'
+    )
+
+
 def test_text_that_is_to_be_empty_may_as_well_not_be_there(tmp_path):
     fragment = tmp_path / "one.config"
     fragment.write_text('CONFIG_KEYS=""\n')

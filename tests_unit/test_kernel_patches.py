@@ -12,7 +12,7 @@ import pytest
 from common.errors import KernelError
 from common.progress import Terminal
 from common.store import Store
-from host_setup.kernel import source
+from host_setup.kernel import arrival, source
 from host_setup.kernel.patches import source_tree
 
 MAKEFILE = "VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 7\nEXTRAVERSION =\nKERNELVERSION = $(VERSION)\n"
@@ -73,7 +73,8 @@ def make(tmp_path, tree):
         for number, text in enumerate(texts, 1):
             files.append(tmp_path / f"000{number}-it.patch")
             files[-1].write_text(text)
-        return source_tree(source.resolve(tree, store), files, store, Terminal(), logs)
+        patches = [patch for file in files for patch in arrival.read(file)]
+        return source_tree(source.resolve(tree, store), patches, store, Terminal(), logs)
 
     return patched
 
@@ -111,7 +112,7 @@ def test_a_patch_that_does_not_apply_ends_with_its_name_hunk_log_and_command(tmp
     log = caught.value.artefact
     assert log == tmp_path / "logs/patch.log"
     assert "mm/memory.c" in log.read_text()
-    assert (tmp_path / "logs/0002-it.patch.rej").is_file()
+    assert (tmp_path / "logs/0002-0002-it.patch.rej").is_file()
     command = caught.value.hint.split("this repeats it: ")[1].replace("/tmp/patched", shlex.quote(str(tmp_path / "p")))
     again = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert again.returncode == 1

@@ -32,10 +32,10 @@ def test_the_series_that_is_built_when_none_is_named_protects():
 def test_a_folder_of_the_users_own_is_loaded_with_its_patches_in_order(tmp_path):
     folder = write(tmp_path / "mine")
     for name in ("0002-b.patch", "0010-c.patch", "0001-a.patch", "notes.txt"):
-        (folder / name).write_text("")
+        (folder / name).write_text("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n" if name.endswith(".patch") else "")
     (folder / "series.config").write_text("CONFIG_A=y\n")
     loaded = series.load(str(folder))
-    assert [file.name for file in loaded.patches] == ["0001-a.patch", "0002-b.patch", "0010-c.patch"]
+    assert [patch.name for patch in loaded.patches] == ["0001-a.patch", "0002-b.patch", "0010-c.patch"]
     assert (loaded.name, loaded.mode, loaded.config) == ("mine", Mode.PROTECTED, folder / "series.config")
     assert series.load(folder) == loaded
 
@@ -70,3 +70,51 @@ def test_a_release_in_the_base_range_is_accepted(release):
 def test_a_release_outside_the_base_range_is_refused_naming_both(release):
     with pytest.raises(KernelError, match=rf">=6\.12,<6\.13, the source is Linux {release}"):
         series.load("stock").check_base(release)
+
+
+PATCH = "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    folder = write(tmp_path / "mine")
+    (folder / "series.toml").write_text(GOOD, encoding="utf-8-sig")
+    (folder / "a.patch").write_text(PATCH, encoding="utf-8-sig")
+    assert len(series.load(folder).patches) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.mkdir(), "it has no series.toml"),
+        (lambda path: path.write_text("From a@b"), "is a file; a series is a folder"),
+        (lambda path: path.symlink_to(path), "cannot read the series"),
+        (lambda _: None, "there is no such folder"),
+        (lambda path: (path.mkdir(), (path / "series.toml").symlink_to("series.toml")), "has no series.toml"),
+    ],
+)
+def test_what_is_no_series_is_one_line_with_the_next_step(tmp_path, make, words):
+    make(tmp_path / "mine")
+    with pytest.raises(UserInputError, match=words) as caught:
+        series.load(str(tmp_path / "mine"))
+    assert "\n" not in caught.value.message
+
+
+def test_a_user_who_is_not_there_is_one_line():
+    with pytest.raises(UserInputError, match="cannot read the series"):
+        series.load("~nobody-of-that-name/series")
+
+
+def test_a_folder_here_without_a_slash_is_pointed_out(tmp_path, monkeypatch):
+    write(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserInputError, match=r"\./mine for the folder here"):
+        series.load("mine")
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.symlink_to("nowhere")])
+def test_a_configuration_that_is_no_file_is_not_left_out(tmp_path, make):
+    folder = write(tmp_path / "mine")
+    (folder / "a.patch").write_text(PATCH)
+    make(folder / "series.config")
+    with pytest.raises(UserInputError, match=r"series\.config is no file"):
+        series.load(folder)

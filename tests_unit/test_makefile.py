@@ -113,8 +113,8 @@ def test_pytest_is_told_to_end_when_make_is_killed(checkout: Checkout, goal: str
 
 
 RUNS = (
-    "<-m><pytest><tests_unit><tests_machines><tests_e2e><--mode><plain><--series><stock><-x>\n"
-    "<-m><pytest><tests_e2e><--mode><protected><--series><protected-memory><-x>\n"
+    "<-E><-m><pytest><tests_unit><tests_machines><tests_e2e><--mode><plain><--series><stock><-x>\n"
+    "<-E><-m><pytest><tests_e2e><--mode><protected><--series><protected-memory><-x>\n"
 )
 
 
@@ -135,3 +135,18 @@ def test_help_names_every_goal_that_the_readers_know(checkout: Checkout) -> None
     _, said = checkout.make()
     for goal in ("signoff", "test", "doctor", "soak", "bench", "clean-cache", "lint", "lock"):
         assert f"make {goal} " in said
+
+
+def test_pytest_gets_its_options_from_the_command_alone(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k nothing")
+    monkeypatch.setenv("PYTEST_PLUGINS", "mine")
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    checkout.python('[ "$1" = -E ] && env >environment')
+    assert checkout.make("signoff")[0] == 0
+    told = (checkout.folder / "environment").read_text()
+    assert "PATH=" in told
+    assert "PYTEST_ADDOPTS" not in told
+    assert "PYTEST_PLUGINS" not in told
+    assert "PYTHONOPTIMIZE" not in told
+    assert "PYTHONPATH" not in told

@@ -89,7 +89,8 @@ def test_failed_mmdebstrap_is_explained_and_leaves_no_image(program: Script, tmp
     assert "apt-get update" in error.hint
     assert error.artefact is not None
     first = error.artefact.read_text().splitlines()[0]
-    assert first.startswith("$ mmdebstrap ")
+    assert first.startswith("$ env -i ")
+    assert " mmdebstrap --" in first
     assert "--include=qemu-system-x86,openssh-server" in first
     assert first.endswith("trixie - http://mirror.invalid/debian")
     assert [entry.kind for entry in store.entries()] == ["logs"]

@@ -15,7 +15,6 @@ place, and ccache recognises the same file in another entry.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -28,27 +27,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from common.commands import output
+from common.environment import shell_line
 from common.errors import CommandError, KernelError, UserInputError
 from common.processes import run_tree
 from common.progress import Terminal
 from common.store import GIB, Store, digest
 from host_setup.kernel import compiler_output, layers
-from host_setup.kernel.commands import output
 from host_setup.kernel.layers import Own
 from host_setup.kernel.patches import PATCH, source_tree
 from host_setup.kernel.series import Mode, Series
 from host_setup.kernel.source import Source
+from host_setup.kernel.toolchain import GCC, STAGE, Toolchain
 
-STAGE = "kernel build"
 RECIPE = "1"  # part of each key: raise it when what is built changes though its inputs do not
 _KERNEL_NEEDS = 2 * GIB  # objects and the linker's intermediate files, before they are pruned
 _MODULE_NEEDS = GIB // 16
 _LINES = 2.5  # of a build's output, for each option that is on; only for the first time-left, then builds tell
 _CCACHE_SIZE = "3G"
-
-# drgn asks for types, symbols and lines, not for where a local variable lives at each instruction; that is a tenth of
-# the compiler's time and a third of an object's size.
-_FLAGS = ("-fno-var-tracking", "-fno-var-tracking-assignments")
 
 # What stays of the source and of the build folder: what `make -C build M=...` reads, and what we and drgn read.
 _SOURCE_KEPT = ("Makefile", "Kbuild", "Kconfig", "scripts", "include", "arch/x86/include", "arch/x86/Makefile*")
@@ -78,11 +74,12 @@ class Request:
     series: Series
     layers: tuple[layers.Layer, ...] = ()
     own: Own | None = None
+    toolchain: Toolchain = GCC
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A patch of a kernel: its file's name and the SHA-256 of its content."""
+    """A patch of a kernel: its name and the SHA-256 of what arrived."""
 
     name: str
     sha256: str
@@ -93,6 +90,7 @@ class Kernel:
     """A built kernel.
 
     :ivar key: hash of its inputs. :ivar build_id: of its vmlinux, hexadecimal. :ivar image: the bzImage.
+    :ivar compiler: as it names itself.
     :ivar build_tree: for ``make -C build_tree M=...``.
     :ivar source: one line that says where the source came from. :ivar source_identity: hash of that source's content.
     """
@@ -111,6 +109,7 @@ class Kernel:
     vmlinux: Path
     config: Path
     build_tree: Path
+    toolchain: Toolchain = GCC
 
 
 def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
@@ -123,21 +122,22 @@ def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
     series.check_base(request.source.release)
     _require_plain_path(store.root)
     fragments = layers.fragments(request.layers, series, request.own)
-    compiler = output(["gcc", "--version"], stage=STAGE).decode().splitlines()[0]
-    patches: list[str | bytes] = [part for file in series.patches for part in (file.name, file.read_bytes())]
+    compiler = request.toolchain.version()
+    patches: list[str | bytes] = [part for patch in series.patches for part in patch.inputs]
     if patches:
         patches = [*PATCH, *patches]
     options = [f"{wish.option}={wish.value}" for wish in layers.wishes(fragments)]
     if request.own is not None:
         options += [request.own.config, request.own.modules]
-    key = digest(RECIPE, " ".join(_FLAGS), compiler, request.source.identity, str(len(patches)), *patches, *options)
+    flags = " ".join(request.toolchain.flags)
+    key = digest(RECIPE, flags, compiler, request.source.identity, str(len(patches)), *patches, *options)
     entry = store.get("kernel", key)
     if entry is None:
         with _logs(store, key) as logs:
             tree = source_tree(request.source, series.patches, store, terminal, logs)
 
             def make(folder: Path) -> None:
-                _build(tree, folder, fragments, request.own, compiler, store, terminal, logs)
+                _build(tree, folder, fragments, request, compiler, store, terminal, logs)
 
             entry = store.get_or_make("kernel", key, make, need=_KERNEL_NEEDS)
     return _kernel(entry, request)
@@ -163,12 +163,14 @@ def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal) -> P
         def make(folder: Path) -> None:
             work = folder / "work"
             shutil.copytree(sources, work)
-            command = [*_make(kernel.build_tree), f"M={work}", f"KCFLAGS=-ffile-prefix-map={work}/=", "modules"]
+            words = (f"M={work}", f"KCFLAGS=-ffile-prefix-map={work}/=", "modules")
+            command = [*_make(kernel.build_tree, kernel.toolchain), *words]
             with terminal.step(f"build modules of {sources.name}"):
                 try:
                     run_tree(command, env=_environment(store), log=log, stage=STAGE)
                 except CommandError as error:
-                    again = f"cp -r {shlex.quote(str(sources))} {logs / 'work'}; {shlex.join(command)}"
+                    repeated = shell_line(command, _environment(store))
+                    again = f"cp -r {shlex.quote(str(sources))} {logs / 'work'}; {repeated}"
                     raise _build_error(log, again.replace(str(work), str(logs / "work"))) from error
             for built in work.rglob("*.ko"):
                 built.rename(folder / built.name)
@@ -185,7 +187,7 @@ def _build(
     tree: Path,
     folder: Path,
     fragments: Sequence[Path],
-    own: Own | None,
+    request: Request,
     compiler: str,
     store: Store,
     terminal: Terminal,
@@ -194,14 +196,18 @@ def _build(
     """Fill the entry of a kernel."""
     source, out, log = folder / "source", folder / "source/build", logs / "build.log"
     run_tree(["cp", "--archive", "--link", str(tree), str(source)], log=log, stage=STAGE)
-    shutil.rmtree(out, ignore_errors=True)  # a user's own build folder of that name, if there was one
+    if out.is_dir() and not out.is_symlink():  # a user's own build folder of that name, or a link to it
+        shutil.rmtree(out)
+    else:
+        out.unlink(missing_ok=True)
     out.mkdir()
     # Objects and debug information say /linux for the folder, which has another name in every build.
     kept_name = f"-ffile-prefix-map={source}=/linux"
-    make = [*_make(source), "O=build", f"KCFLAGS={' '.join((*_FLAGS, kept_name))}", f"KAFLAGS={kept_name}"]
+    flags = " ".join((*request.toolchain.flags, kept_name))
+    make = [*_make(source, request.toolchain), "O=build", f"KCFLAGS={flags}", f"KAFLAGS={kept_name}"]
     environment = _environment(store)
     begun = time.monotonic()
-    layers.configure(make, source, out, fragments, log, own)
+    layers.configure(make, environment, source, out, fragments, log, request.own)
     lines, seconds = _expected(store, out / ".config")
     with terminal.step("build the kernel", expected=seconds) as step:
         progress = compiler_output.Progress(step, lines)
@@ -223,19 +229,18 @@ def _build(
     (folder / "kernel.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def _make(folder: Path) -> list[str]:
-    """Make with everything fixed that would otherwise come from the environment, the clock or the machine's name."""
-    compiler = "ccache gcc" if shutil.which("ccache") else "gcc"
-    jobs = len(os.sched_getaffinity(0)) + 1  # one more than processors: make itself and the disk leave gaps
+def _make(folder: Path, toolchain: Toolchain) -> list[str]:
+    """Make with everything fixed that would otherwise come from the clock, the machine's name, or a developer's own
+    ``GNUmakefile`` beside the kernel's.
+    """
     return [
         "make",
-        f"-j{jobs}",
         "--no-print-directory",
         f"--directory={folder}",
+        "--makefile=Makefile",
         "ARCH=x86_64",
         "CROSS_COMPILE=",
-        f"CC={compiler}",
-        f"HOSTCC={compiler}",
+        *toolchain.words(),
         "KBUILD_BUILD_TIMESTAMP=1970-01-01 00:00:00 UTC",
         "KBUILD_BUILD_USER=sealproof",
         "KBUILD_BUILD_HOST=sealproof",
@@ -244,10 +249,9 @@ def _make(folder: Path) -> list[str]:
 
 def _environment(store: Store) -> dict[str, str]:
     return {
-        "LC_ALL": "C",  # the compiler's messages are looked for
-        "MAKEFLAGS": "",  # of a make that called us: its jobs are not ours
         "LOCALVERSION": "",  # else kbuild adds a + when the cache lies inside somebody's git repository
         "CCACHE_DIR": str(store.root / "ccache"),
+        "CCACHE_CONFIGPATH2": "/dev/null",  # the machine's own: it may name another compiler, or count less
         "CCACHE_MAXSIZE": _CCACHE_SIZE,
         "CCACHE_NOHASHDIR": "1",  # the folder's name does not get into the objects, see the prefix map
         "CCACHE_DEPEND": "1",  # else each file is preprocessed once more, which is a third of its time
@@ -315,11 +319,12 @@ def _kernel(entry: Path, request: Request) -> Kernel:
         layers=tuple(layer.value for layer in request.layers),
         source=request.source.description,
         source_identity=request.source.identity,
-        patches=tuple(Patch(p.name, hashlib.sha256(p.read_bytes()).hexdigest()) for p in request.series.patches),
+        patches=tuple(Patch(patch.name, patch.sha256) for patch in request.series.patches),
         image=build_tree / "arch/x86/boot/bzImage",
         vmlinux=build_tree / "vmlinux",
         config=build_tree / ".config",
         build_tree=build_tree,
+        toolchain=request.toolchain,
     )
 
 
@@ -348,8 +353,7 @@ def _repeat_script(
     shutil.copy2(out / ".config", logs / "config")
     again = logs / "source"
     target = compiler_output.failed_target(log.read_text(encoding="utf-8", errors="replace"))
-    settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
-    command = shlex.join(make).replace(str(source), str(again))
+    command = shell_line(make, environment).replace(str(source), str(again))
     script = logs / "repeat.sh"
     script.write_text(
         "# Repeats the build that failed: what failed first, or all of it with 'all' as an argument.\n"
@@ -357,7 +361,7 @@ def _repeat_script(
         f"test -d {shlex.quote(str(again))} || cp -al {shlex.quote(str(tree))} {shlex.quote(str(again))}\n"
         f"mkdir -p {shlex.quote(str(again / 'build'))}\n"
         f"cp {shlex.quote(str(logs / 'config'))} {shlex.quote(str(again / 'build/.config'))}\n"
-        f'{settings} {command} "${{1:-{target or "all"}}}"\n',
+        f'{command} "${{1:-{target or "all"}}}"\n',
         encoding="utf-8",
     )
     return script

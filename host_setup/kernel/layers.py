@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from common.errors import KernelError, UserInputError
+from common.names import shown
 from common.processes import run_tree
 from host_setup.kernel.series import Series
 
@@ -25,8 +26,9 @@ ON_OWN = ("virtio", "kvm", "probes", "own", "dwarf")
 """The base for a real machine, over its own configuration."""
 
 _EMPTY = '""'  # as a text may also be that nothing asks for
-_SET = re.compile(r"(CONFIG_\w+)=(.+)")
-_UNSET = re.compile(r"# (CONFIG_\w+) is not set")
+_COMMENT = r"(?:\s+#.*)?"
+_SET = re.compile(rf'(CONFIG_\w+)=("(?:[^"\\]|\\.)*"|[^\s"]\S*){_COMMENT}')
+_UNSET = re.compile(rf"# (CONFIG_\w+) is not set{_COMMENT}")
 
 
 class Layer(StrEnum):
@@ -92,8 +94,8 @@ def parse(text: str) -> dict[str, str]:
             options[found[1]] = found[2]
         elif found := _UNSET.fullmatch(line.strip()):
             options[found[1]] = "n"
-        elif line.strip() and not line.startswith("#"):
-            raise ValueError(line)
+        elif line.strip() and not line.strip().startswith("#"):
+            raise ValueError(line.strip())
     return options
 
 
@@ -104,14 +106,37 @@ def wishes(files: Sequence[Path]) -> list[Wish]:
     """
     last: dict[str, Wish] = {}
     for file in files:
-        try:
-            options = parse(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserInputError(
-                f"{file}: not an option: {error}", stage=STAGE, hint="write CONFIG_NAME=value", artefact=file
-            ) from error
-        last.update((option, Wish(option, value, file)) for option, value in options.items())
+        last.update((option, Wish(option, value, file)) for option, value in _read(file).items())
     return list(last.values())
+
+
+def _read(file: Path) -> dict[str, str]:
+    """The options of a fragment; raises as ``wishes``."""
+    try:
+        return parse(file.read_text(encoding="utf-8-sig", errors="surrogateescape"))
+    except ValueError as error:
+        raise UserInputError(
+            f"{shown(file)}: not an option: {shown(str(error))}",
+            stage=STAGE,
+            hint="write CONFIG_NAME=value",
+            artefact=file,
+        ) from error
+    except OSError as error:
+        raise UserInputError(f"{shown(file)} cannot be read: {error.strerror}", stage=STAGE) from error
+
+
+def _plain(files: Sequence[Path], folder: Path) -> list[Path]:
+    """The fragments in a folder, as Kconfig reads them: no comment behind an option, and no blank in their paths."""
+    folder.mkdir()
+    plain = []
+    for number, file in enumerate(files):
+        plain.append(folder / f"{number:02}.config")
+        lines = (
+            f"# {option} is not set\n" if value == "n" else f"{option}={value}\n"
+            for option, value in _read(file).items()
+        )
+        plain[-1].write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+    return plain
 
 
 def lost(wanted: Sequence[Wish], config: str) -> list[str]:
@@ -125,28 +150,38 @@ def lost(wanted: Sequence[Wish], config: str) -> list[str]:
 
 
 def configure(
-    make: Sequence[str], source: Path, out: Path, files: Sequence[Path], log: Path, own: Own | None = None
+    make: Sequence[str],
+    environment: Mapping[str, str],
+    source: Path,
+    out: Path,
+    files: Sequence[Path],
+    log: Path,
+    own: Own | None = None,
 ) -> None:
     """Write ``out/.config``.
 
-    :param make: the make command, with everything but its targets. :param source: the kernel tree.
+    :param make: the make command, with everything but its targets. :param environment: what it gets beside
+        ``common.environment``'s. :param source: the kernel tree.
     :param own: what to begin with, in place of ``make tinyconfig``.
     :raises KernelError: an option did not survive.
     """
     wanted = wishes(files)
     config = out / ".config"
-    merge = [str(source / "scripts/kconfig/merge_config.sh"), "-m", "-O", str(out), str(config), *map(str, files)]
-    # The script leaves a temporary file in the folder it is run in.
+    plain = _plain(files, out / "fragments")
+    # By sh: a file system without permissions, or a patch, may have made it one that cannot be run. The script leaves
+    # a temporary file in the folder it is run in.
+    script = str(source / "scripts/kconfig/merge_config.sh")
+    merge = ["sh", script, "-m", "-O", str(out), str(config), *map(str, plain)]
     if own is None:
-        run_tree([*make, "tinyconfig"], log=log, stage=STAGE)
+        run_tree([*make, "tinyconfig"], env=environment, log=log, stage=STAGE)
     else:
         config.write_text(own.config, encoding="utf-8")
         (out / "lsmod").write_text(own.modules, encoding="utf-8")
         # It asks about what is new since that configuration; an empty answer is the default.
         command = shlex.join([*make, f"LSMOD={out / 'lsmod'}", "localyesconfig"])
-        run_tree(["sh", "-c", f"yes '' | {command}"], log=log, stage=STAGE)
+        run_tree(["sh", "-c", f"yes '' | {command}"], env=environment, log=log, stage=STAGE)
     run_tree(merge, cwd=out, log=log, stage=STAGE)
-    run_tree([*make, "olddefconfig"], log=log, stage=STAGE)
+    run_tree([*make, "olddefconfig"], env=environment, log=log, stage=STAGE)
     missing = lost(wanted, config.read_text(encoding="utf-8"))
     if missing:
         lines = "\n".join(f"  {line}" for line in missing)

@@ -2,32 +2,38 @@
 """Source trees in the cache: the one that came, and the ones with patches, which share the files that no patch touches.
 
 A patched tree is made of hard links. GNU patch writes a new file and renames it into place, so that the tree it came
-from keeps its own; a unit test holds it to that.
+from keeps its own, and so does git; a unit test holds them to that.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from common.commands import GIT, GIT_ENVIRONMENT
+from common.environment import shell_line
 from common.errors import CommandError, KernelError
 from common.processes import run_tree
 from common.progress import Terminal
 from common.store import GIB, Store, digest
+from host_setup.kernel.arrival import Patch
 from host_setup.kernel.source import Source
 
 STAGE = "patch"
 # A point release may have changed one line next to a hunk. GNU patch would let two differ, which leaves a hunk with
 # little context none at all to tell its place by.
 PATCH = ("patch", "-p1", "--force", "--fuzz=1", "--no-backup-if-mismatch")
+_BINARY = (*GIT, "apply", "--whitespace=nowarn", "-C2")  # what GNU patch cannot; as strict as it
 _TREE = "linux"  # the folder's name in the entry
 _ORIGIN = "origin"  # a file beside it: the path that it was taken from
 _TREE_NEEDS = 2 * GIB  # an unpacked 6.12 is 1.6 GiB
 _UNPACK_SECONDS = 40.0
 
 
-def source_tree(source: Source, patches: Sequence[Path], store: Store, terminal: Terminal, logs: Path) -> Path:
+def source_tree(source: Source, patches: Sequence[Patch], store: Store, terminal: Terminal, logs: Path) -> Path:
     """The source with the patches applied, in an entry of the cache.
 
     :param logs: where logs and rejects go; they outlive a failure.
@@ -40,7 +46,7 @@ def source_tree(source: Source, patches: Sequence[Path], store: Store, terminal:
             tree = folder / _TREE
             tree.mkdir()
             source.unpack(tree, logs / "unpack.log", _earlier(source, store))
-            (folder / _ORIGIN).write_text(str(source.path), encoding="utf-8")
+            (folder / _ORIGIN).write_bytes(os.fsencode(source.path))
 
     pristine = store.get_or_make("source", pristine_key, unpack, need=_TREE_NEEDS) / _TREE
     if not patches:
@@ -52,49 +58,90 @@ def source_tree(source: Source, patches: Sequence[Path], store: Store, terminal:
             run_tree(["cp", "--archive", "--link", str(pristine), str(folder)], log=log, stage=STAGE)
             apply(folder / _TREE, patches, logs, pristine)
 
-    content = [part for file in patches for part in (file.name, file.read_bytes())]
+    content = [part for patch in patches for part in patch.inputs]
     return store.get_or_make("source", digest(*PATCH, source.identity, *content), patch, need=GIB // 4) / _TREE
 
 
 def _earlier(source: Source, store: Store) -> Path | None:
     """The newest tree in the cache that was taken from the same path."""
     origins = sorted((store.root / "source").glob(f"*/{_ORIGIN}"), key=lambda file: file.stat().st_mtime, reverse=True)
-    found = (file.parent / _TREE for file in origins if file.read_text(encoding="utf-8") == str(source.path))
+    found = (file.parent / _TREE for file in origins if file.read_bytes() == os.fsencode(source.path))
     return next(found, None)
 
 
-def apply(tree: Path, patches: Sequence[Path], logs: Path, pristine: Path) -> None:
-    """Apply patches one after the other; each is tried before it changes anything.
+def apply(tree: Path, patches: Sequence[Patch], logs: Path, pristine: Path) -> None:
+    """Apply patches one after the other.
 
     :param pristine: the tree without patches, for the command that repeats a failure.
-    :raises KernelError: one does not apply; carries the hunks that were rejected.
+    :raises KernelError: one does not apply; carries the hunks that were rejected. The tree is spoilt then.
     """
     log = logs / "patch.log"
-    for number, file in enumerate(patches):
-        command = [*PATCH, f"--input={file.resolve()}"]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    commands: list[list[str]] = []
+    for number, patch in enumerate(patches, 1):
+        plain = re.sub(r"[^\w.+-]", "_", patch.name)[:100]
+        change, rejected = (logs / f"{number:04}-{plain}{suffix}" for suffix in (".diff", ".rej"))
+        change.write_bytes(patch.change)
+        strip = f"-p{_strip(patch.change, tree) if patch.strip is None else patch.strip}"
+        _require_whole(tree, patch, strip, change, log)
+        commands.append(_command(patch, strip, change))
+        rejects = [] if patch.is_binary else [f"--reject-file={rejected}"]
         try:
-            run_tree([*command, "--dry-run"], cwd=tree, log=log, stage=STAGE)
-            run_tree(command, cwd=tree, log=log, stage=STAGE)
+            run_tree([*commands[-1], *rejects], cwd=tree, env=_alone(tree), log=log, stage=STAGE)
         except CommandError as error:
-            rejects = _rejects(tree, command, logs / f"{file.name}.rej", log)
+            hunks = rejected.read_text(encoding="utf-8", errors="replace") if rejected.exists() else ""
             raise KernelError(
-                f"{file.name} does not apply\n{error.tail}{rejects}".rstrip(),
+                f"{patch.name} does not apply\n{error.tail}{hunks}".rstrip(),
                 stage=STAGE,
                 artefact=log,
-                hint=f"make the patch fit; this repeats it: {_repeat(patches[: number + 1], pristine)}",
+                hint=f"make the patch fit; this repeats it: {_repeat(commands, pristine)}",
             ) from error
 
 
-def _rejects(tree: Path, command: Sequence[str], file: Path, log: Path) -> str:
-    """The hunks that do not fit, in the patch's own words. The tree is spoilt by it; it is being thrown away."""
+def _require_whole(tree: Path, patch: Patch, strip: str, change: Path, log: Path) -> None:
+    """See that a patch ends where its last hunk says: GNU patch passes over what it takes for garbage there.
+
+    :raises KernelError: it does not.
+    """
+    if re.search(rb"^\*\*\* ", patch.change, re.MULTILINE):
+        return  # a context diff, which git does not know
     try:
-        run_tree([*command, f"--reject-file={file}"], cwd=tree, log=log, stage=STAGE)
-    except CommandError:
-        if file.exists():
-            return file.read_text(encoding="utf-8", errors="replace")
-    return ""
+        run_tree([*GIT, "apply", "--numstat", strip, str(change)], cwd=tree, env=_alone(tree), log=log, stage=STAGE)
+    except CommandError as error:
+        raise KernelError(
+            f"{patch.name} is damaged: {error.tail.strip()}",
+            stage=STAGE,
+            artefact=change,
+            hint="save it again; git apply --stat reads it and changes nothing",
+        ) from error
 
 
-def _repeat(patches: Sequence[Path], pristine: Path) -> str:
-    applied = " && ".join(f"{shlex.join(PATCH)} < {shlex.quote(str(file.resolve()))}" for file in patches)
-    return f"cp -al {shlex.quote(str(pristine))} /tmp/patched && cd /tmp/patched && {applied}"
+def _command(patch: Patch, strip: str, change: Path) -> list[str]:
+    """What applies a patch in a tree."""
+    if patch.is_binary:
+        return [*_BINARY, strip, str(change)]
+    return [*(strip if word == "-p1" else word for word in PATCH), f"--input={change}"]
+
+
+def _strip(change: bytes, tree: Path) -> int:
+    """How many leading folders the names of a change have too many: 1, but for one that was made without a/ and b/."""
+    if re.search(rb'^diff --git "?a/', change, re.MULTILINE):
+        return 1
+    found = re.findall(rb"^(---|\*\*\*|\+\+\+) ([^\t\n]+)", change, re.MULTILINE)
+    names = [(mark, PurePosixPath(os.fsdecode(name))) for mark, name in found if name != b"/dev/null"]
+    old = [name for mark, name in names if mark != b"+++" and not name.is_absolute()]
+    if old:
+        there = {strip: any(tree.joinpath(*name.parts[strip:]).is_file() for name in old) for strip in (0, 1)}
+        return 0 if there[0] and not there[1] else 1
+    return 0 if any((tree / name.parts[0]).is_dir() for _, name in names) else 1
+
+
+def _alone(tree: Path) -> dict[str, str]:
+    """Git applies a patch to the folder it is in, not to a repository that this may lie in."""
+    return {**GIT_ENVIRONMENT, "GIT_CEILING_DIRECTORIES": str(tree.parent)}
+
+
+def _repeat(commands: Sequence[Sequence[str]], pristine: Path) -> str:
+    again = Path("/tmp/patched")  # noqa: S108  the user runs it, and may choose another
+    steps = [shell_line(command, _alone(again)) for command in commands]
+    return " && ".join([f"cp -al {shlex.quote(str(pristine))} {again}", f"cd {again}", *steps])

@@ -5,7 +5,7 @@
 
     series/NAME/series.toml     title, base, mode, description
     series/NAME/series.config   optional: a configuration fragment
-    series/NAME/*.patch         applied in the order of their names
+    series/NAME/*.patch         as they arrive (see arrival), applied in the order of their names
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from common.errors import KernelError, UserInputError
+from common.names import shown
+from host_setup.kernel import arrival
+from host_setup.kernel.arrival import STAGE, Patch
 
-STAGE = "series"
 FOLDER = Path(__file__).with_name("series")
 DEFAULT = "protected-memory"
 """The series that is built when none is named."""
@@ -75,6 +78,7 @@ class _File(BaseModel):
     base: str
     mode: Mode = Field(strict=False)
     description: str = Field(min_length=1)
+    patches: Literal["none"] | None = None
 
     @field_validator("base")
     @classmethod
@@ -97,7 +101,7 @@ class Series:
     mode: Mode
     description: str
     config: Path | None
-    patches: tuple[Path, ...]
+    patches: tuple[Patch, ...]
 
     def check_base(self, release: str) -> None:
         """See whether the series is made for this kernel.
@@ -118,36 +122,79 @@ def available() -> list[str]:
     return sorted(path.parent.name for path in FOLDER.glob("*/series.toml"))
 
 
+_EXAMPLE = 'title = "...", base = ">=6.12,<6.13", mode = "protected", description = "..."'
+
+
 def load(name: str | Path) -> Series:
     """The series of that name, or the one in the folder of that path (a ``Path``, or text with a ``/`` in it).
 
-    :raises UserInputError: there is none, or its ``series.toml`` is not right.
+    :raises UserInputError: there is none, its ``series.toml`` is not right, or a folder of the user's has no patch.
     """
     is_path = isinstance(name, Path) or "/" in name
-    folder = Path(name).expanduser().resolve() if is_path else FOLDER / name
+    try:
+        folder = Path(name).expanduser().resolve() if is_path else FOLDER / name
+        return _load(folder, str(name), is_path=is_path)
+    except (OSError, RuntimeError) as error:  # no right to look there; a link in a circle; no such user behind a ~
+        raise UserInputError(f"cannot read the series {shown(name)}: {error}", stage=STAGE) from error
+
+
+def _load(folder: Path, name: str, *, is_path: bool) -> Series:
     file = folder / "series.toml"
     if not file.is_file():
-        what = f"no series at {folder}: it has no series.toml" if is_path else f"no series is called {name!r}"
-        raise UserInputError(what, stage=STAGE, hint=f"there are: {', '.join(available())}; or give a folder's path")
-    try:
-        parsed = _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserInputError(f"{file} is not TOML: {error}", stage=STAGE, artefact=file) from error
-    except ValidationError as error:
-        wrong = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise _no_series(folder, name, is_path=is_path)
+    parsed = _parse(file)
+    patches = arrival.patches(folder)
+    if is_path and not patches and parsed.patches is None:
+        there = ", ".join(sorted(shown(entry.name) for entry in folder.iterdir()))
         raise UserInputError(
-            f"{file} is not right:\n{wrong}",
+            f"{shown(folder)} holds no patch (it holds {there})",
             stage=STAGE,
-            artefact=file,
-            hint=f"compare it with {FOLDER / 'stock' / 'series.toml'}",
-        ) from error
+            hint=f'patches end in {", ".join(arrival.SUFFIXES)}; a series without any says so: patches = "none"',
+        )
+    if patches and parsed.patches == "none":
+        raise UserInputError(
+            f'{shown(file)} says patches = "none", and there are {len(patches)}', stage=STAGE, hint="remove that line"
+        )
     config = folder / "series.config"
+    if not config.is_file() and (config.exists() or config.is_symlink()):
+        raise UserInputError(f"{shown(config)} is no file", stage=STAGE, hint="write its options there, or remove it")
     return Series(
-        name=folder.name,
+        name=shown(folder.name),
         title=parsed.title,
         base=parsed.base,
         mode=parsed.mode,
         description=parsed.description.strip(),
         config=config if config.is_file() else None,
-        patches=tuple(sorted(folder.glob("*.patch"))),
+        patches=patches,
     )
+
+
+def _no_series(folder: Path, name: str, *, is_path: bool) -> UserInputError:
+    hint = f"there are: {', '.join(available())}; or give a folder's path"
+    if not is_path:
+        meant = f", or ./{shown(name)} for the folder here" if Path(name).is_dir() else ""
+        return UserInputError(f"no series is called {name!r}", stage=STAGE, hint=hint + meant)
+    if folder.is_file():
+        what = f"{shown(folder)} is a file; a series is a folder"
+        hint = f"put it into a folder, beside a file series.toml with {_EXAMPLE}, each on a line"
+    elif folder.is_dir():
+        what = f"no series at {shown(folder)}: it has no series.toml"
+        hint = f"write it there: {_EXAMPLE}, each on a line"
+    else:
+        what = f"no series at {shown(folder)}: there is no such folder"
+    return UserInputError(what, stage=STAGE, hint=hint)
+
+
+def _parse(file: Path) -> _File:
+    try:
+        return _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8-sig")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserInputError(f"{shown(file)} is not TOML: {error}", stage=STAGE, artefact=file) from error
+    except ValidationError as error:
+        wrong = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UserInputError(
+            f"{shown(file)} is not right:\n{wrong}",
+            stage=STAGE,
+            artefact=file,
+            hint=f"compare it with {FOLDER / 'stock' / 'series.toml'}",
+        ) from error

@@ -34,7 +34,8 @@ class ConsoleLog:
         log.touch()
         if isinstance(console, CommandConsole | IpmiConsole):
             # ipmitool's "sol activate" ends with its standard input.
-            self._process = spawn(console.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            # The command is the user's own, and so is its environment (IPMI_PASSWORD, LIBVIRT_DEFAULT_URI ...).
+            self._process = spawn(console.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ)
         elif isinstance(console, NetConsole):
             self._socket = _listen(console.port)
         if self._process or self._socket:

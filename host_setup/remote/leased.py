@@ -8,6 +8,7 @@ has the power cut when it does not.
 from __future__ import annotations
 
 import getpass
+import os
 import secrets
 import socket
 import subprocess
@@ -341,7 +342,7 @@ class Leased:
         power = self.machine.power
         if power is None:
             raise RuntimeError("no power command")
-        process = spawn(power.cycle, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = spawn(power.cycle, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ)  # the user's own
         try:
             said, _ = process.communicate(timeout=POWER)
         except subprocess.TimeoutExpired as error:

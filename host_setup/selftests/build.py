@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.commands import output
+from common.environment import environment, shell_line
 from common.errors import CommandError, ImageError, KernelError
 from common.processes import run_tree
 from common.progress import Step, Terminal
 from common.store import GIB, Store, digest
 from host_setup.kernel import compiler_output
-from host_setup.kernel.commands import output
 from host_setup.kernel.patches import source_tree
 from host_setup.kernel.source import Source
 from host_setup.selftests.suites import MM_PROGRAMS
@@ -32,12 +33,6 @@ EXPECTED = 90.0  # seconds
 _NEEDS = GIB
 _SELFTESTS = "tools/testing/selftests"
 _LIBRARIES = 30  # objects that are not a test's own; only for the progress
-_ENVIRONMENT = {"LC_ALL": "C"}  # the compiler's messages are looked for
-# What the makefiles take from the environment, where it may be meant for somebody else.
-_OF_OTHERS = (
-    *("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARCH", "SUBARCH", "CROSS_COMPILE", "CC", "LLVM", "V", "OUTPUT"),
-    *("KHDR_INCLUDES", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDLIBS", "EXTRA_CFLAGS", "USERCFLAGS"),
-)
 # The same bytes whenever it is made.
 _EROFS = ("mkfs.erofs", "--quiet", "-x-1", "-zlz4", "-T0", "-U", "00000000-0000-0000-0000-000000000000", "--all-root")
 
@@ -98,8 +93,10 @@ class _Work:
 
     def _make(self, *words: str) -> list[str]:
         jobs = len(os.sched_getaffinity(0)) + 1
-        unset = (f"--unset={name}" for name in _OF_OTHERS)
-        return ["env", *unset, "make", f"-j{jobs}", "--no-print-directory", *words]
+        return ["make", f"-j{jobs}", "--no-print-directory", *words]
+
+    def _headers(self) -> list[str]:
+        return self._make(f"--directory={self.tree}", "--makefile=Makefile", "headers")  # no GNUmakefile beside it
 
     def _suite(self, suite: str, *words: str) -> list[str]:
         folder = f"--directory={self.tree / _SELFTESTS / suite}"
@@ -114,7 +111,7 @@ class _Work:
         for suite in ("kvm", "mm"):
             (self.out / suite).mkdir(parents=True)
         self._run(["cp", "--archive", "--link", str(self.pristine), str(self.tree)], step, 0)
-        self._run(self._make(f"--directory={self.tree}", "headers"), step, 0)
+        self._run(self._headers(), step, 0)
         kvm = self._kvm_programs()
         objects = 2 * len(kvm) + _LIBRARIES + len(MM_PROGRAMS)
         self._run(self._suite("mm", *(str(self.out / "mm" / name) for name in MM_PROGRAMS)), step, objects)
@@ -132,7 +129,7 @@ class _Work:
                 step.update(min(0.99, compiled / objects), Path(line.rsplit(maxsplit=1)[-1]).name)
 
         try:
-            run_tree(command, env=_ENVIRONMENT, log=self.log, stage=STAGE, on_line=on_line)
+            run_tree(command, log=self.log, stage=STAGE, on_line=on_line)
         except CommandError as error:
             said = compiler_output.errors(self.log.read_text(encoding="utf-8", errors="replace"))
             raise KernelError(
@@ -145,19 +142,19 @@ class _Work:
     def _repeat(self, command: Sequence[str]) -> str:
         """The commands that repeat a failure in folders of their own; the build's are about to go."""
         again = self.log.with_suffix("")
-        headers = shlex.join(self._make(f"--directory={self.tree}", "headers"))
+        headers = shell_line(self._headers())
         steps = [
             f"mkdir -p {shlex.quote(str(self.out))}/kvm {shlex.quote(str(self.out))}/mm",
             f"cp -al {shlex.quote(str(self.pristine))} {shlex.quote(str(self.tree))}",
             headers,
-            shlex.join(command),
+            shell_line(command),
         ]
         return " && ".join(dict.fromkeys(steps)).replace(str(self.tree.parent), str(again))
 
     def _kvm_programs(self) -> list[str]:
         """What the KVM suite's makefile counts among its tests for this architecture: programs and scripts."""
         rule = r'sealproof-tests: ; @printf "%s\n" $(TEST_GEN_PROGS) $(TEST_PROGS)'
-        listed = output(self._suite("kvm", f"--eval={rule}", "sealproof-tests"), stage=STAGE, env=_ENVIRONMENT)
+        listed = output(self._suite("kvm", f"--eval={rule}", "sealproof-tests"), stage=STAGE)
         lines = listed.decode().splitlines()
         return [line.removeprefix(f"{self.out / 'kvm'}/") for line in lines if line.strip()]
 
@@ -188,6 +185,8 @@ def _pack(folder: Path, image: Path) -> None:
 
     :raises ImageError: it cannot be made.
     """
-    done = subprocess.run([*_EROFS, str(image), str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*_EROFS, str(image), str(folder)], env=environment(), capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise ImageError(f"mkfs.erofs failed on the selftests: {done.stderr.strip()}", hint="is erofs-utils whole?")

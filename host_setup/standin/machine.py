@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from common.environment import environment
 from common.errors import DeadlineError, MachineError
 from common.paths import PROJECT
 from common.progress import Terminal
@@ -187,6 +188,6 @@ def copy_disk(source: Path, target: Path) -> None:
     :raises MachineError: it cannot be copied.
     """
     argv = ["cp", "--sparse=always", "--reflink=auto", str(source), str(target)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise MachineError(f"the stand-in's disk cannot be copied: {done.stderr.strip()}", hint="is the disk full?")

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.paths import cache_root
 from common.progress import Terminal
-from common.store import Store
 from host_setup.hosts.base import Host
 from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.kernel import source
@@ -30,7 +28,7 @@ def results(
     hosts = provisioned.hosts
     if not isinstance(hosts, EmulatedHosts):
         pytest.skip("the kernel's own selftests may take a host down: they run on hosts of QEMU's alone")
-    store = Store(cache_root())
+    store = settings.store()
     tests = source.resolve(settings.kernel_source, store)
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         return run_all(hosts.spec, tests, store, Terminal(), hosts_folder)

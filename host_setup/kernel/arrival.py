@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The patches of a series as they arrive: files of a folder, mailboxes, a quilt series.
+
+What counts for identity is what arrived, to the byte. What is applied is the change in it: git takes mailboxes and
+mails apart, and what stands before the first change is left out, since GNU patch would also apply a change that is
+quoted there.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import contextlib
+import gzip
+import hashlib
+import lzma
+import re
+import stat
+import tempfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from email.header import decode_header, make_header
+from email.message import Message
+from email.parser import BytesHeaderParser
+from pathlib import Path
+
+from common.commands import GIT, GIT_ENVIRONMENT, output
+from common.errors import CommandError, UserInputError
+from common.names import shown
+
+STAGE = "series"
+SUFFIXES = (".patch", ".diff", ".mbox", ".mbx", ".eml")
+_DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.decompress,
+    ".bz2": bz2.decompress,
+    ".xz": lzma.decompress,
+}
+_OURS = ("series.toml", "series.config", "series")
+# What editors, patch and merge tools leave beside a file.
+_DROPPING = re.compile(r"[.#].*|.*(~|\.(orig|rej|bak|old|save|swp|tmp))", re.DOTALL)
+
+_CHANGE = re.compile(
+    rb"^(?:diff --git |diff -[^\n]*\n|Index: [^\n]*\n=+\n|--- [^\n]+\n\+\+\+ |\*\*\* [^\n]+\n--- )", re.MULTILINE
+)
+_ENCODED = re.compile(rb"^content-(?:transfer-encoding:\s*(?:base64|quoted-printable)|type:\s*multipart/)", re.I | re.M)
+_BINARY_WITHOUT_CONTENT = re.compile(rb"^Binary files (.*) differ$", re.MULTILINE)
+_BINARY = b"\nGIT binary patch\n"
+# GNU patch passes over both without a word where other changes are beside them.
+_MERGE = re.compile(rb"^@@@ ", re.MULTILINE)
+_CUT_OFF = re.compile(
+    rb"^--- [^\n]+\n\+\+\+[^\n]*(?:\n(?!@@ -[0-9,]+ \+[0-9,]+ @@)[^\n]*)?\n?\Z"
+    rb"|^index (?!e69de29)[0-9a-f]+\.\.(?!e69de29)[0-9a-f]+[^\n]*\n?(?:--- [^\n]*\n?)?\Z",  # that is the empty file
+    re.MULTILINE,
+)
+_REPLY = re.compile(r"(re|aw|sv|fwd?)\s*:", re.IGNORECASE)
+_NUMBER = re.compile(r"\[[^]]*?\b0*(\d+)/0*(\d+)\b[^]]*\]")
+_VERSION = re.compile(r"\[[^]]*?\bv(\d+)\b[^]]*\]", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One patch.
+
+    :ivar name: of its file; of a mail in a mailbox: with its place and subject. :ivar content: as it arrived.
+    :ivar change: the part to apply. :ivar strip: leading folders of its names to drop, if its series says so.
+    """
+
+    name: str
+    content: bytes
+    change: bytes
+    strip: int | None = None
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of what arrived."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether it changes a file that is no text, which git alone can do."""
+        return _BINARY in self.change
+
+    @property
+    def inputs(self) -> list[str | bytes]:
+        """What decides what it makes of a tree, for a key."""
+        return [self.name, self.content, *([] if self.strip in (None, 1) else [f"-p{self.strip}"])]
+
+
+def patches(folder: Path) -> tuple[Patch, ...]:
+    """The patches in a folder, in the order in which they apply: of its quilt series, else of their names.
+
+    :raises UserInputError: something in the folder is no patch and looks like one, or the reverse.
+    """
+    for quilt in (folder / "series", folder / "patches" / "series"):
+        if quilt.is_file():
+            return _of_quilt(quilt)
+    found: list[Patch] = []
+    for file in sorted(folder.iterdir(), key=_natural):
+        if _DROPPING.fullmatch(file.name) or file.name in _OURS:
+            continue
+        if _is_patch(file.name):
+            found += read(file)
+        else:
+            _refuse_unused(file)
+    return tuple(found)
+
+
+def read(file: Path, strip: int | None = None) -> list[Patch]:
+    """The patches of a file: one, those of a mailbox, or none of a cover letter.
+
+    :param strip: as a quilt series says. :raises UserInputError: it holds none, or cannot be read.
+    """
+    content = _content(file)
+    text = _as_text(_decompressed(file, content), file)
+    mails = _mails(text, file) if text.startswith(b"From ") else [text]
+    if len(mails) > 1:
+        return _of_mailbox(file, [_Mail.of(mail, file) for mail in mails], strip)
+    mail = _Mail.of(text, file)
+    if mail.is_cover or (not mail.change and re.match(r"(.*-)?0000-", file.name)):
+        return []
+    if not mail.change:
+        empty = "is empty" if not text.strip() else "holds no change"
+        raise _wrong(f"{shown(file)} {empty}", "save it again, or move it out of the folder")
+    return [Patch(shown(file.name), content, mail.change, strip)]
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _wrong(words: str, hint: str) -> UserInputError:
+    return UserInputError(words, stage=STAGE, hint=hint)
+
+
+def _natural(file: Path) -> list[str | int]:
+    """Sorts 2-b before 10-c."""
+    return [int(part) if number % 2 else part for number, part in enumerate(re.split(r"([0-9]+)", file.name))]
+
+
+def _is_patch(name: str) -> bool:
+    name = name.lower()
+    for packed in _DECOMPRESS:
+        name = name.removesuffix(packed)
+    return name.endswith(SUFFIXES)
+
+
+def _content(file: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise _wrong(f"{shown(file)} is named as a patch, and is no file", "move it out of the folder")
+        return file.read_bytes()
+    except OSError as error:
+        raise _wrong(
+            f"the patch {shown(file)} cannot be read: {error.strerror}", "save it again, or move it out of the folder"
+        ) from error
+
+
+def _decompressed(file: Path, content: bytes) -> bytes:
+    decompress = _DECOMPRESS.get(file.suffix.lower())
+    if decompress is None:
+        return content
+    try:
+        return decompress(content)
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+        raise _wrong(f"{shown(file)} cannot be decompressed: {error}", "save it again") from error
+
+
+def _as_text(content: bytes, file: Path) -> bytes:
+    """A patch as git writes it, of one that went through an editor or a shell of Windows."""
+    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
+        if content.startswith(mark):
+            try:
+                content = content.decode(encoding).encode()
+            except UnicodeDecodeError as error:
+                raise _wrong(f"{shown(file)} is damaged UTF-16: {error}", "save it again, as UTF-8") from error
+    return _with_newlines(content.removeprefix(codecs.BOM_UTF8))
+
+
+def _with_newlines(text: bytes) -> bytes:
+    """Lines that all end as on Windows, ended as git does; where only some do, the change itself is about that."""
+    return text.replace(b"\r\n", b"\n") if text.count(b"\r\n") == text.count(b"\n") else text
+
+
+def _refuse_unused(file: Path) -> None:
+    """See that nothing is left out that its owner may take for a part of the series."""
+    try:
+        if not file.is_file():
+            return
+        with file.open("rb") as opened:
+            start = opened.read(1 << 16).removeprefix(codecs.BOM_UTF8)
+    except OSError:
+        return
+    if file.suffix == ".config":
+        raise _wrong(f"{shown(file)} is not used", "name it series.config, or move it out of the folder")
+    if _CHANGE.match(start) or (re.match(rb"From |[A-Z][\w-]*: ", start) and _CHANGE.search(start)):
+        raise _wrong(
+            f"{shown(file)} holds a patch, and is not named as one",
+            f"end its name in one of {', '.join(SUFFIXES)}, or move it out of the folder",
+        )
+
+
+def _of_quilt(series: Path) -> tuple[Patch, ...]:
+    """The patches that a quilt series lists, see quilt(1): a file a line, with -pN, and comments."""
+    found: list[Patch] = []
+    listed: set[str] = set()
+    for line in series.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines():
+        name, *options = re.sub(r"(^|\s)#.*", "", line).split() or [""]
+        if not name:
+            continue
+        if name in listed:
+            raise _wrong(f"{shown(series)} lists {shown(name)} twice", "remove one of the lines")
+        listed.add(name)
+        strip = 1
+        for option in options:
+            level = re.fullmatch(r"-p(\d+|ab)", option)
+            if level is None:
+                raise _wrong(f"{shown(series)}: {shown(name)} has the option {shown(option)}", "only -pN is known here")
+            strip = 1 if level[1] == "ab" else int(level[1])
+        one = [*read(series.parent / name, strip)]
+        found += [Patch(shown(name), p.content, p.change, p.strip) for p in one] if len(one) == 1 else one
+    return tuple(found)
+
+
+# --- mails ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Mail:
+    """One mail, or what is none and holds a change all the same.
+
+    :ivar number: its place in its series, and how many there are; None if the subject says neither.
+    """
+
+    content: bytes
+    change: bytes
+    subject: str
+    number: tuple[int, int] | None
+    version: int
+
+    @classmethod
+    def of(cls, content: bytes, file: Path) -> _Mail:
+        """:raises UserInputError: it cannot be taken apart."""
+        change = _change(content, file)
+        head = _head(content)
+        subject = _subject(head) if head is not None else ""
+        number = _NUMBER.search(subject)
+        version = _VERSION.search(subject)
+        places = None if number is None else (int(number[1]), int(number[2]))
+        return cls(content, change, subject, places, 1 if version is None else int(version[1]))
+
+    @property
+    def is_cover(self) -> bool:
+        """Whether it is the cover letter, which may show what has changed since the last version as a change."""
+        first = self.number is not None and self.number[0] == 0
+        return first and (not self.change or re.search(rb"^Interdiff", self.content, re.MULTILINE) is not None)
+
+    @property
+    def is_reply(self) -> bool:
+        """Whether it answers another mail."""
+        return _REPLY.match(self.subject) is not None
+
+
+def _head(content: bytes) -> Message | None:
+    """The header of a mail; None for what is none."""
+    text = content.partition(b"\n")[2] if content.startswith(b"From ") else content
+    return BytesHeaderParser().parsebytes(text) if re.match(rb"[A-Za-z][\w-]*:", text) else None
+
+
+def _subject(head: Message) -> str:
+    written = str(head.get("Subject", ""))
+    with contextlib.suppress(UnicodeDecodeError, LookupError, ValueError):  # then it is shown as it is written
+        written = str(make_header(decode_header(written)))
+    return " ".join(written.split())
+
+
+def _change(content: bytes, file: Path) -> bytes:
+    """The part of a patch that changes files; empty if there is none."""
+    head = _head(content)
+    if head is not None and _ENCODED.search(content.partition(b"\n\n")[0]):
+        content = _with_newlines(_decoded(content, file))
+    start = _CHANGE.search(content)
+    if start is None:
+        return b""
+    change = content[start.start() :]
+    without = _BINARY_WITHOUT_CONTENT.search(change)
+    if without is not None:
+        raise _wrong(
+            f"{shown(file)} changes a binary file without its content: {shown(without[1].decode(errors='replace'))}",
+            "make it again by git format-patch, or by git diff --binary",
+        )
+    if _MERGE.search(change):
+        raise _wrong(
+            f"{shown(file)} holds a merge, which is no patch", "make it again by git format-patch, without merges"
+        )
+    if _CUT_OFF.search(change):
+        raise _wrong(f"{shown(file)} is cut off: its last file has no change", "save it again")
+    return change
+
+
+def _decoded(mail: bytes, file: Path) -> bytes:
+    """The patch in an encoded mail."""
+    with tempfile.TemporaryDirectory(prefix="sealproof-") as scratch:
+        inside = Path(scratch)
+        (inside / "mail").write_bytes(mail)
+        # It reads its standard input alone.
+        script = 'exec "$@" mailinfo --no-scissors "$0/message" "$0/patch" < "$0/mail"'
+        try:
+            output(["sh", "-c", script, scratch, *GIT], stage=STAGE, env=GIT_ENVIRONMENT)
+        except CommandError as error:
+            raise _wrong(f"git cannot read the mail in {shown(file)}: {error.tail.strip()}", "save it again") from error
+        return (inside / "patch").read_bytes()
+
+
+def _mails(text: bytes, file: Path) -> list[bytes]:
+    """The mails of a mailbox."""
+    with tempfile.TemporaryDirectory(prefix="sealproof-") as scratch:
+        box, mails = Path(scratch, "box"), Path(scratch, "mails")
+        box.write_bytes(text)
+        mails.mkdir()
+        try:
+            output(
+                [*GIT, "mailsplit", "--keep-cr", "-d9", f"-o{mails}", "--", str(box)], stage=STAGE, env=GIT_ENVIRONMENT
+            )
+        except CommandError as error:
+            raise _wrong(f"git cannot read the mailbox {shown(file)}: {error.tail.strip()}", "save it again") from error
+        return [mail.read_bytes() for mail in sorted(mails.iterdir())]
+
+
+def _of_mailbox(file: Path, mails: Sequence[_Mail], strip: int | None) -> list[Patch]:
+    """The patches among the mails: no cover letter, no answer; in the order of their numbers."""
+    first = [mail for mail in mails if not mail.is_cover and not mail.is_reply]
+    lost = [mail for mail in first if mail.number is not None and mail.number[0] and not mail.change]
+    if lost:
+        raise _wrong(f"{shown(file)}: a patch holds no change: {shown(lost[0].subject)}", "save the mailbox again")
+    found = [mail for mail in first if mail.change]
+    if not found:
+        raise _wrong(f"{shown(file)} holds no change", "save it again, or move it out of the folder")
+    versions = sorted({mail.version for mail in found if mail.number is not None})
+    if len(versions) > 1:
+        raise _wrong(
+            f"{shown(file)} holds versions {' and '.join(map(str, versions))} of a series",
+            "choose one: 'b4 am' writes a mailbox of that alone",
+        )
+    numbers = [mail.number for mail in found]
+    subjects = [mail.subject for mail in found]
+    twice = [subject for at, subject in enumerate(subjects) if numbers[at] and subject in subjects[:at]]
+    if twice:
+        raise _wrong(f"{shown(file)} holds a patch twice: {shown(twice[0])}", "remove one: 'b4 am' does")
+    if all(numbers) and len(set(numbers)) == len(numbers) and len({number[1] for number in numbers if number}) == 1:
+        found.sort(key=lambda mail: mail.number or (0, 0))
+    return [
+        Patch(f"{shown(file.name)}:{place:04} {shown(mail.subject)}", mail.content, mail.change, strip)
+        for place, mail in enumerate(found, 1)
+    ]

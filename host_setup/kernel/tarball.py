@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A kernel's tarball: what is in it, and how it is unpacked. Of every format that GNU tar knows, and lz4."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+from common.environment import search_path
+from common.errors import CommandError, KernelError, SetupError, UserInputError
+from common.names import shown
+from common.processes import run_tree, spawn
+from host_setup.kernel import tree
+from host_setup.kernel.makefile import release
+
+STAGE = "kernel source"
+# First bytes of a file, the program that decompresses it (with -d), and Debian's package of that.
+_COMPRESSIONS = (
+    (b"\xfd7zXZ\0", "xz", "xz-utils"),
+    (b"\x5d\0\0", "xz", "xz-utils"),  # lzma, of which xz knows both forms
+    (b"\x1f\x8b", "gzip", "gzip"),
+    (b"\x1f\x9d", "gzip", "gzip"),  # compress
+    (b"BZh", "bzip2", "bzip2"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "zstd"),
+    (b"LZIP", "lzip", "lzip"),
+    (b"\x89LZO", "lzop", "lzop"),
+    (b"\x04\x22\x4d\x18", "lz4", "lz4"),
+)
+_LARGEST_MAKEFILE = 1 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a tarball holds.
+
+    :ivar release: of the kernel. :ivar folder: where its tree begins, as the tarball names it; may be empty.
+    """
+
+    release: str
+    folder: str
+
+
+def look_into(path: Path, reinstall: str) -> Content:
+    """The kernel in a tarball; reads no further than its top Makefile.
+
+    :param reinstall: what to do if it is damaged.
+    :raises KernelError: it ends or breaks before that. :raises UserInputError: it is no tarball of a kernel.
+    :raises SetupError: what decompresses it is not installed.
+    """
+    program = _decompressor(path)
+    foreign = False
+    with _opened(path, program) as (process, stream):
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as tarball:
+                for member in tarball:
+                    folder, _, name = member.name.rpartition("/")
+                    makefile = tarball.extractfile(member) if name == "Makefile" and member.isfile() else None
+                    if makefile is None:
+                        continue
+                    found = release(makefile.read(_LARGEST_MAKEFILE).decode(errors="replace"))
+                    if found is not None:
+                        return Content(found, folder)
+                    foreign = foreign or len([part for part in folder.split("/") if part not in ("", ".")]) <= 1
+            complete = process.wait() == 0
+        except tarfile.TarError as error:
+            if program is not None or "unexpected end" in str(error):
+                raise damaged(path, str(error), reinstall) from error
+            raise UserInputError(
+                f"{shown(path)} is not a tarball: {error}",
+                stage=STAGE,
+                hint="if it is an archive of another kind, unpack it and name the folder",
+            ) from error
+    if not complete:
+        raise damaged(path, f"{program} cannot decompress it to its end", reinstall)
+    why = "its top Makefile states no kernel version" if foreign else "it has no top Makefile"
+    raise UserInputError(f"{shown(path)} is not a Linux kernel: {why}", stage=STAGE, hint="name a kernel's tarball")
+
+
+def unpack(path: Path, content: Content, folder: Path, log: Path, reinstall: str) -> None:
+    """Put the tree into an empty folder, without what a build has left in it.
+
+    :raises KernelError: the tarball is damaged.
+    """
+    parts = [part for part in content.folder.split("/") if part]
+    program = _decompressor(path)
+    command = [
+        *("tar", "--extract", f"--file={path}", "--force-local", f"--directory={folder}", "--no-same-owner"),
+        f"--strip-components={len(parts)}",
+        *([] if program is None else [f"--use-compress-program={program}"]),
+        *([] if parts in ([], ["."]) else ["--no-unquote", "--", content.folder]),
+    ]
+    try:
+        run_tree(command, log=log, stage=STAGE)
+    except CommandError as error:
+        raise damaged(path, error.tail, reinstall, log) from error
+    # A store that keeps everybody from writing (Nix, Bazel) packs its folders so.
+    run_tree(["chmod", "--recursive", "u+rwX", str(folder)], log=log, stage=STAGE)
+    if tree.is_untidy(folder):
+        tree.tidy(folder)
+
+
+def damaged(path: Path, detail: str, reinstall: str, log: Path | None = None) -> KernelError:
+    """The error for a tarball that cannot be read to its end."""
+    said = f"{shown(path)} is truncated or damaged\n{detail}".rstrip()
+    return KernelError(said, stage=STAGE, hint=reinstall, artefact=log)
+
+
+def _decompressor(path: Path) -> str | None:
+    """The program that decompresses a file; None if it is not compressed.
+
+    :raises SetupError: it is not installed.
+    """
+    with path.open("rb") as file:
+        first = file.read(8)
+    for magic, program, package in _COMPRESSIONS:
+        if first.startswith(magic):
+            if shutil.which(program, path=search_path()) is None:
+                raise SetupError(
+                    f"{shown(path)} is compressed by {program}, which is not installed",
+                    stage=STAGE,
+                    hint=f"apt-get install {package}, or unpack it and name the folder",
+                )
+            return program
+    return None
+
+
+@contextmanager
+def _opened(path: Path, program: str | None) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """A tarball's content as a stream, and the process that it comes from."""
+    with path.open("rb") as packed:
+        process = spawn(["cat"] if program is None else [program, "-dc"], stdin=packed, stdout=subprocess.PIPE)
+    try:
+        yield process, cast("IO[bytes]", process.stdout)
+    finally:
+        process.kill()
+        process.wait()
