@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from common.errors import SealproofError
-from common.paths import PROJECT
+from common.paths import PROJECT, config_root, require_reports
 from fleet import job, machines
 from fleet.groups import groups
 from fleet.speedup import table
 from signoff.attestation import ForgedError, sign, verify
 from signoff.evidence import Evidence, read
-from signoff.keys import config_root, fingerprint, own_key, put_key
+from signoff.keys import fingerprint, own_key, put_key
 from signoff.merge import merge
 from signoff.overall import Exit
 from signoff.record import new_run_id, project_commit
@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    require_reports(arguments.reports.resolve())
     words = [word for word in arguments.pytest if word != "--"] or []
     if not any((PROJECT / word).exists() for word in words):
         words.insert(0, "tests_e2e")
@@ -122,6 +123,7 @@ def _lost(outcome: job.Outcome) -> list[str]:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
+    require_reports(arguments.reports.resolve())
     parts: dict[Path, float] = {}
     with tempfile.TemporaryDirectory(prefix="sealproof-merge-") as scratch:
         for given in arguments.parts:

@@ -11,18 +11,18 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from common.errors import SealproofError
+from common.failure import told
 from common.paths import cache_root
 from common.progress import Terminal
 from common.store import Store
 from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
-from host_setup.inventory import default_path
 from host_setup.kernel import layers, series
 from host_setup.kernel.series import Mode
 from host_setup.provision import KINDS, Provisioned, Settings, provision
@@ -48,7 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--inventory",
         type=Path,
         metavar="FILE",
-        help=f"the machines that may be used, in TOML; default: {default_path()}",
+        help="the machines that may be used, in TOML; default: sealproof/inventory.toml below "
+        "$XDG_CONFIG_HOME or ~/.config",
     )
     group.addoption(
         "--series",
@@ -107,6 +108,20 @@ def settings(request: pytest.FixtureRequest, guest_mode: Mode) -> Settings:
     return Settings(option.host, option.series, source, chosen, mode=guest_mode, inventory=option.inventory)
 
 
+@contextmanager
+def set_up(folder: Path) -> Iterator[None]:
+    """End the run when anything goes wrong inside, with what it is; no claim fails for it.
+
+    :param folder: where the traceback goes.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, pytest.exit.Exception):
+        raise
+    except BaseException as error:  # noqa: BLE001  also what pytest would take for a test's own end: SystemExit, a skip
+        pytest.exit(f"the set-up failed: {told(error, folder)}", returncode=NOT_PROVEN)
+
+
 @pytest.fixture(scope="session")
 def provisioned(request: pytest.FixtureRequest, settings: Settings, hosts_folder: Path) -> Iterator[Provisioned]:
     """Kernel, images and hosts; what is missing is made now, with progress on the terminal.
@@ -114,11 +129,8 @@ def provisioned(request: pytest.FixtureRequest, settings: Settings, hosts_folder
     Without them no claim can be tried: the run ends with that one error, and the claims are MISS.
     """
     capture = request.config.pluginmanager.getplugin("capturemanager")
-    try:
-        with capture.global_and_fixture_disabled():
-            made = provision(settings, Store(cache_root()), Terminal(), hosts_folder, note=warnings.warn)
-    except SealproofError as error:
-        pytest.exit(f"the set-up failed: {error}", returncode=NOT_PROVEN)
+    with set_up(hosts_folder), capture.global_and_fixture_disabled():
+        made = provision(settings, Store(cache_root()), Terminal(), hosts_folder, note=warnings.warn)
     yield made
     with capture.global_and_fixture_disabled():
         made.hosts.close()
@@ -126,10 +138,17 @@ def provisioned(request: pytest.FixtureRequest, settings: Settings, hosts_folder
 
 @pytest.fixture(scope="session")
 def pool(
-    request: pytest.FixtureRequest, provisioned: Provisioned, meet_host: Callable[[Host], None]
+    request: pytest.FixtureRequest, provisioned: Provisioned, meet_host: Callable[[Host], None], hosts_folder: Path
 ) -> Iterator[HostPool]:
-    """The hosts of the run."""
+    """The hosts of the run; the first one belongs to the set-up: where none starts, no claim can be tried."""
     pool = HostPool(provisioned.hosts, meet_host)
+    with set_up(hosts_folder):
+        try:
+            pool.shared()
+        except BaseException:
+            with suppress(Exception):  # what went wrong first is what is told
+                pool.close()
+            raise
     try:
         yield pool
         if request.config.option.keep_on_failure and request.session.testsfailed:

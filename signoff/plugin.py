@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from common.errors import SealproofError, UserInputError
-from common.paths import PROJECT
+from common.paths import PROJECT, require_reports
 from signoff.contract import Contract, Mode, load
 from signoff.evidence import Evidence
 from signoff.overall import Exit
@@ -173,12 +173,16 @@ class Signoff:
         self._deselected |= {_claim_id(item) for item in items if _is_claim(item)}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Read the contract and hold the tests against it, if any claim is about to be tried."""
+        """Read the contract and hold the tests against it, if any claim is about to be tried.
+
+        And see that its report can be kept, before hours of work go into it.
+        """
         if session.config.option.collectonly or not any(_is_claim(item) for item in session.items):
             return
         try:
+            require_reports(self._reports)
             self._contract = load(self._contract_path)
-        except UserInputError as error:
+        except SealproofError as error:
             pytest.exit(f"{error}", returncode=Exit.NOT_PROVEN)
         known = {one.id for one in self._contract.claims}
         self._problems += [f"test_{name} has no line in the contract" for name in self._sentences if name not in known]

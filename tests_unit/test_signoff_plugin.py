@@ -3,6 +3,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -299,6 +300,55 @@ def test_a_set_up_that_fails_after_a_fail_does_not_hide_it(project):
     code, found, claims, _ = run(project, text + GIVES_UP.replace("test_host_cannot_read", "test_guest_works"))
     assert (code, found["verdict"]) == (1, "NOT PROTECTED")
     assert claims["guest_works"]["status"] == "ERROR"
+
+
+PLACES = {  # what is in the place of the folder for reports -> what is told
+    "a file": (lambda place: place.touch(), "File exists"),
+    "below a file": (lambda place: place.parent.touch(), "Not a directory"),
+    "a link to nothing": (lambda place: place.symlink_to("gone/away"), "File exists"),
+    "a link to itself": (lambda place: place.symlink_to(place.name), "File exists"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_reports_that_cannot_be_kept_are_told_in_one_line_before_any_work(project, place):
+    make, why = PLACES[place]
+    reports = project / "kept" / "reports"
+    if place != "below a file":
+        reports.parent.mkdir()
+    make(reports)
+    code, found, _, said = run(project, ATTACK + WORKS, "--reports", reports)
+    assert (code, found) == (2, None)
+    told = f"reports: no report can be kept in {reports}: {why}; --reports DIR takes another folder"
+    assert said.count(told) == 1
+    assert "Traceback" not in said
+    assert "INTERNALERROR" not in said
+    assert "test_claims.py" not in said  # no claim was begun
+    (reports.parent if place == "below a file" else reports).unlink()  # nothing was changed there
+
+
+def test_reports_on_a_read_only_disk_are_told_in_one_line(project):
+    """Also to root, whom no permission stops."""
+    reports = project / "reports"
+    reports.mkdir()
+    (project / "tests_e2e" / "test_claims.py").write_text(ATTACK + WORKS)
+    inside = f"mount -t tmpfs -o ro none {reports} && exec {shlex.join(command())}"
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", inside],
+        cwd=project,
+        env=ALONE,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if "unshare failed" in done.stderr:
+        pytest.skip("no namespaces here")
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    assert said.count(f"no report can be kept in {reports}: Read-only file system; --reports DIR") == 1
+    assert "Traceback" not in said
+    assert "INTERNALERROR" not in said
 
 
 def test_a_broken_test_file_is_not_proven(project):
