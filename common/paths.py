@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -60,6 +61,18 @@ def user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # before and since Python 3.13
         return f"uid {os.getuid()}"
+
+
+def make_refuses(path: Path) -> bool:
+    """Whether nothing can be built below a path, nor QEMU be given a file there.
+
+    Kbuild takes no blank and no colon, make no ``$`` and ``#``; a shell takes others for its own, and QEMU a comma.
+    Kbuild goes by the real path: that counts as well.
+    """
+    return any(
+        re.search(r"""[\s:$#'"\\,;&|<>()*?\[\]{}!`%\udc80-\udcff]""", one)
+        for one in (str(path), os.path.realpath(path))
+    )
 
 
 def require_reports(folder: Path) -> None:

@@ -29,6 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from common.errors import CommandError, KernelError, UserInputError
+from common.paths import make_refuses
 from common.processes import run_tree
 from common.progress import Terminal
 from common.store import GIB, Store, digest
@@ -38,6 +39,7 @@ from host_setup.kernel.layers import Own
 from host_setup.kernel.patches import PATCH, source_tree
 from host_setup.kernel.series import Mode, Series
 from host_setup.kernel.source import Source
+from host_setup.limits import usable_cpus
 
 STAGE = "kernel build"
 RECIPE = "1"  # part of each key: raise it when what is built changes though its inputs do not
@@ -226,7 +228,7 @@ def _build(
 def _make(folder: Path) -> list[str]:
     """Make with everything fixed that would otherwise come from the environment, the clock or the machine's name."""
     compiler = "ccache gcc" if shutil.which("ccache") else "gcc"
-    jobs = len(os.sched_getaffinity(0)) + 1  # one more than processors: make itself and the disk leave gaps
+    jobs = usable_cpus() + 1  # one more than processors: make itself and the disk leave gaps
     return [
         "make",
         f"-j{jobs}",
@@ -364,10 +366,9 @@ def _repeat_script(
 
 
 def _require_plain_path(root: Path) -> None:
-    """Kbuild refuses a path with a space or a colon, and make's variables a ``$`` or ``#``."""
-    if re.search(r"[\s:$#'\"\\]", str(root)):
+    if make_refuses(root):
         raise UserInputError(
             f"the cache is at {str(root)!r}: make cannot build there",
             stage=STAGE,
-            hint="point XDG_CACHE_HOME to a path without blanks, colons and quotes",
+            hint="point XDG_CACHE_HOME to a path of letters, digits and . _ - + =",
         )

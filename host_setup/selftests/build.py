@@ -24,6 +24,7 @@ from host_setup.kernel import compiler_output
 from host_setup.kernel.commands import output
 from host_setup.kernel.patches import source_tree
 from host_setup.kernel.source import Source
+from host_setup.limits import usable_cpus
 from host_setup.selftests.suites import MM_PROGRAMS
 
 STAGE = "selftests build"
@@ -97,7 +98,7 @@ class _Work:
         self.log = log
 
     def _make(self, *words: str) -> list[str]:
-        jobs = len(os.sched_getaffinity(0)) + 1
+        jobs = usable_cpus() + 1
         unset = (f"--unset={name}" for name in _OF_OTHERS)
         return ["env", *unset, "make", f"-j{jobs}", "--no-print-directory", *words]
 
