@@ -146,9 +146,11 @@ def _sign(
     put_key(folder, key)
     report = write(folder)
     sign(folder, key)
-    Evidence(folder).publish()
+    link = Evidence(folder).publish()
     for line, _ in lines(report, folder, 100):
         _say(line)
+    if link:
+        _say(link)
     _say(f"signed by the key {fingerprint(key.public_key())}")
     return report.overall.exit_code
 

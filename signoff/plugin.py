@@ -103,6 +103,7 @@ class Signoff:
         self._given_up = ""
         self._report: Report | None = None
         self._broken = ""
+        self._link = ""
 
     # --- what the harness calls ---
 
@@ -204,7 +205,7 @@ class Signoff:
         finally:
             self._now = None
             self._ended.add(found.id)
-            evidence.append(trial.result())
+            self._keep(evidence, trial)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, None, None]:
@@ -258,6 +259,8 @@ class Signoff:
         width = min(terminalreporter._tw.fullwidth, 120)  # noqa: SLF001  pytest offers no other way to ask
         for text, look in lines(self._report, self.folder, width):
             write_line(text, **look)
+        if self._link:
+            write_line(self._link, yellow=True)
         if self._report.overall.exit_code is Exit.PROVEN and exitstatus != pytest.ExitCode.OK:
             write_line(f"but other tests of this session failed: exit {int(exitstatus)}", red=True)
 
@@ -287,6 +290,16 @@ class Signoff:
             )
             self._evidence.write_record(self._record)
 
+    @staticmethod
+    def _keep(evidence: Evidence, trial: Trial) -> None:
+        try:
+            evidence.append(trial.result())
+        except (
+            OSError,
+            SealproofError,
+        ) as error:  # a full disk, a folder that was moved away: nothing can be proved now
+            pytest.exit(f"the run's folder cannot be written to any more: {error}", returncode=Exit.NOT_PROVEN)
+
     def _end(self, session: pytest.Session, exitstatus: int) -> None:
         if self._contract is None:
             return
@@ -312,7 +325,7 @@ class Signoff:
             self._problems.append("the kernel under test and the tier of its host were not identified")
         self._note(ended=now(), interrupted=self._interrupted, given_up=self._given_up.partition("\n")[0])
         report = write(evidence.folder)
-        evidence.publish()
+        self._link = evidence.publish()
         return report
 
     def _fetch(self, evidence: Evidence, name: str, source: LogSource) -> None:
