@@ -137,14 +137,30 @@ class Store:
                 if scratch.exists():
                     shutil.rmtree(scratch)
                 scratch.mkdir()
+                begun = time.monotonic()
                 try:
                     make(scratch)
                     (scratch / _USED).write_text(str(weigh(scratch)), encoding="ascii")
                     scratch.rename(self.path(kind, key))
+                    self._note_seconds(kind, time.monotonic() - begun)
                 except BaseException:
                     shutil.rmtree(scratch, ignore_errors=True)
                     raise
         return self.path(kind, key)
+
+    def seconds(self, kind: str) -> float | None:
+        """How many seconds it took the last time to make an entry of a kind; None if nobody knows."""
+        try:
+            return float(self._took(kind).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+
+    def _note_seconds(self, kind: str, seconds: float) -> None:
+        with contextlib.suppress(OSError):  # a forecast is not worth an error
+            self._took(kind).write_text(f"{seconds:.1f}", encoding="ascii")
+
+    def _took(self, kind: str) -> Path:
+        return self.root / f"{kind}.seconds"
 
     def discard(self, kind: str, key: str) -> None:
         """Remove an entry that turned out to be damaged."""

@@ -15,6 +15,7 @@ from common.errors import SealproofError
 from common.paths import PROJECT, config_root, require_reports
 from fleet import job, machines
 from fleet.groups import groups
+from fleet.plan import say_plan
 from fleet.speedup import table
 from signoff.attestation import ForgedError, sign, verify
 from signoff.evidence import Evidence, read
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--known-hosts", type=Path, metavar="FILE", help="host keys; default: ~/.ssh/known_hosts")
     one.add_argument("--each", action="store_true", help="all of it on every machine, to see what differs")
     one.add_argument("--tries", type=int, default=3, metavar="N", help="jobs for what is lost, the first included")
+    one.add_argument("--dry-run", action="store_true", help="say what would be run where, and make nothing")
     one.add_argument("--reports", type=Path, default=PROJECT / "reports", metavar="DIR", help="where runs are kept")
     one.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...", help="paths and options of pytest")
 
@@ -86,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    require_reports(arguments.reports.resolve())
+    if not arguments.dry_run:
+        require_reports(arguments.reports.resolve())
     words = [word for word in arguments.pytest if word != "--"] or []
     if not any((PROJECT / word).exists() for word in words):
         words.insert(0, "tests_e2e")
@@ -96,6 +99,10 @@ def _run(arguments: argparse.Namespace) -> int:
     targets = tuple(machines.parse(one) for one in arguments.machine)
     access = machines.Access(arguments.checkout, arguments.ssh_key, arguments.known_hosts)
     over = ", ".join(map(str, targets)) or f"{arguments.workers} at a time on this machine"
+    if arguments.dry_run:
+        workers = job.Workers(arguments.workers, targets, access)
+        say_plan(found, workers, arguments.reports.resolve(), each=arguments.each, say=_say)
+        return Exit.PROVEN
     _say(f"{claims} claims in {len(found)} groups: {over}")
     alone = [(one,) for one in targets] if arguments.each else [targets]
     parts: dict[Path, float] = {}

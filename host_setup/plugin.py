@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from common.errors import SealproofError
 from common.failure import told
 from common.paths import cache_root
 from common.progress import Terminal
@@ -25,6 +26,7 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
 from host_setup.kernel import layers, series
 from host_setup.kernel.series import Mode
+from host_setup.plan import Line, plan
 from host_setup.provision import KINDS, Provisioned, Settings, provision
 
 if TYPE_CHECKING:  # no name of pytest's own
@@ -101,11 +103,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def settings(request: pytest.FixtureRequest, guest_mode: Mode) -> Settings:
     """What the user chose."""
-    option = request.config.option
+    return chosen(request.config, guest_mode)
+
+
+def chosen(config: pytest.Config, guest_mode: Mode) -> Settings:
+    """What the user chose."""
+    option = config.option
     source: Path | None = option.kernel_source
     wanted = {*option.layers, *([layers.Layer.SELFTESTS] if option.selftests else [])}
-    chosen = tuple(layer for layer in layers.Layer if layer in wanted)
-    return Settings(option.host, option.series, source, chosen, mode=guest_mode, inventory=option.inventory)
+    ordered = tuple(layer for layer in layers.Layer if layer in wanted)
+    return Settings(option.host, option.series, source, ordered, mode=guest_mode, inventory=option.inventory)
+
+
+def say_plan(config: pytest.Config, guest_mode: Mode, claims: str) -> None:
+    """Say what a run would make, boot and lease; nothing is made.
+
+    :param claims: what it would try, in words.
+    """
+    try:
+        lines = plan(chosen(config, guest_mode), Store(cache_root()))
+    except SealproofError as error:
+        pytest.exit(f"the set-up would fail: {error}", returncode=NOT_PROVEN)
+    out = config.get_terminal_writer()
+    out.line()
+    for line in ["dry run: nothing is made, booted or leased", *lines, Line("claims", claims)]:
+        out.line(str(line))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from common.errors import SealproofError, UserInputError
 from common.paths import PROJECT, require_reports
 from signoff.contract import Contract, Mode, load
 from signoff.evidence import Evidence
+from signoff.forecast import last_seconds, told
 from signoff.overall import Exit
 from signoff.record import Kernel, Record, Tier, new_run_id, now, project_commit
 from signoff.report import Report, write
@@ -48,6 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=socket.gethostname(),
         metavar="NAME",
         help="what the report calls the machine that runs this; default: its host name",
+    )
+    group.addoption(
+        "--dry-run",
+        action="store_true",
+        help="say what would be built, booted, leased and tried, with times of the last runs; make and run nothing",
     )
     parser.addini("sealproof_contract", "the contract, relative to the project", default="tests_e2e/contract.toml")
 
@@ -178,7 +184,8 @@ class Signoff:
 
         And see that its report can be kept, before hours of work go into it.
         """
-        if session.config.option.collectonly or not any(_is_claim(item) for item in session.items):
+        option = session.config.option
+        if option.collectonly or option.dry_run or not any(_is_claim(item) for item in session.items):
             return
         try:
             require_reports(self._reports)
@@ -187,6 +194,11 @@ class Signoff:
             pytest.exit(f"{error}", returncode=Exit.NOT_PROVEN)
         known = {one.id for one in self._contract.claims}
         self._problems += [f"test_{name} has no line in the contract" for name in self._sentences if name not in known]
+
+    def forecast(self, session: pytest.Session) -> str:
+        """How many claims this session would try, and how long that may take."""
+        names = (_claim_id(item) for item in session.items if _is_claim(item))
+        return told(names, last_seconds(self._reports, self.mode))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:

@@ -54,7 +54,7 @@ class Accelerator:
     """What runs the host's instructions.
 
     :ivar kind: also the tier of what is proved on it. :ivar what: in words. :ivar argument: of QEMU's ``-accel``.
-    :ivar cpu: of its ``-cpu``. :ivar processor: this machine's, if it is the host's, too.
+    :ivar cpu: of its ``-cpu``. :ivar processor: this machine's, if it is the host's, too. :ivar extension: likewise.
     """
 
     kind: HostKind
@@ -62,6 +62,7 @@ class Accelerator:
     argument: str
     cpu: str
     processor: str = ""
+    extension: str = ""
 
 
 # No five-level paging, which makes each walk longer. No ERMS, FSRM and FSRS: with them a kernel clears and copies by
@@ -81,7 +82,7 @@ def nesting(processor: str, extension: str) -> Accelerator:
     """
     # Said once more though "host" has it: QEMU then refuses to start where KVM does not give it.
     cpu = f"host,{extension}=on,enforce=on"
-    return Accelerator(HostKind.NESTED, f"nested (QEMU on KVM, {extension})", "kvm", cpu, processor)
+    return Accelerator(HostKind.NESTED, f"nested (QEMU on KVM, {extension})", "kvm", cpu, processor, extension)
 
 
 @dataclass(frozen=True, slots=True)
