@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from common.errors import NoSpaceError
+from common.errors import NoSpaceError, SetupError
 
 GIB = 1 << 30
 LOGS = "logs"
@@ -66,6 +67,21 @@ def no_space(where: Path, need: int = 0) -> NoSpaceError:
         f"no space left for {where}: {free / GIB:.1f} GiB free{wanted}",
         hint="free some space, 'make clean-cache', or point XDG_CACHE_HOME to a larger disk",
     )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):  # it was there: another user's
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SetupError(
+            f"the cache cannot be used: {folder}: {error.strerror}",
+            stage="cache",
+            hint="'make doctor' says what to do; XDG_CACHE_HOME takes another folder",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +141,7 @@ class Store:
             return found
         with disk_errors(self.root):
             for folder in (self.root / "scratch", self.root / "locks", self.root / kind):
-                folder.mkdir(parents=True, exist_ok=True)
+                _make_folder(folder)
             with self._lock(kind, key):
                 found = self.get(kind, key)
                 if found is not None:
