@@ -11,6 +11,7 @@ it before.
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +92,7 @@ class EmulatedSpec:
 
     :ivar cpus: the first of them runs no guest (guest_images/host/init), so that two are left for guests.
     :ivar disks: images beyond root and payload, read-only; the host has them as ``/dev/vdc`` and so on.
+    :ivar monitor: a socket on which QEMU answers QMP once more, for a debugger; no part of the key.
     :ivar tsc_khz: how fast its time-stamp counter runs, if that is known; no part of the key, as it was measured.
     """
 
@@ -106,6 +108,7 @@ class EmulatedSpec:
     disks: tuple[Path, ...] = ()
     accelerator: Accelerator = EMULATION
     tsc_khz: int = 0
+    monitor: Path | None = None
 
     @property
     def words(self) -> str:
@@ -193,6 +196,8 @@ class EmulatedHost(RunningHost):
         self.started = "cold" if state is None else "restored"
         booted = replace(spec, command_line=spec.words)
         argv = booted.argv(*([] if memory is None else [_memory_file(memory, shared=state is None)]))
+        if spec.monitor is not None:
+            argv += ["-qmp", f"unix:{spec.monitor},server=on,wait=off"]
         if state is not None:
             argv += ["-incoming", "defer"]
         self._qemu = Qemu(argv, vitals=self.vitals, folder=folder, on_beat=self._beats.heard)
@@ -230,8 +235,22 @@ class EmulatedHost(RunningHost):
 
     def login_command(self, guest: GuestSpec | None = None) -> str:
         """How a person on this machine logs in to the host, or to a guest of it."""
+        return shlex.join(self.login_argv(guest))
+
+    def login_argv(self, guest: GuestSpec | None = None) -> list[str]:
+        """The same, word by word. What the person has set for other machines (``ssh_config``, an agent) is left out."""
         port = self._forward(OPENSSH if guest is None else guest.ssh_port)
-        return f"ssh -i {self.spec.keys.client} {ANY_HOST_KEY} -p {port} root@127.0.0.1"
+        ours = ["-F", "none", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]
+        return [
+            "ssh",
+            "-i",
+            str(self.spec.keys.client),
+            *ANY_HOST_KEY.split(),
+            *ours,
+            "-p",
+            str(port),
+            "root@127.0.0.1",
+        ]
 
     def boot(self) -> None:
         """Wait for a cold boot, then start the guests, which boot side by side, and wait for them."""

@@ -145,10 +145,10 @@ def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
     return _kernel(entry, request)
 
 
-def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal) -> Path:
+def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal, *, product: str = "*.ko") -> Path:
     """A folder of module sources (with its ``Kbuild``), built for a kernel.
 
-    :returns: a folder with the ``.ko`` files.
+    :param product: a pattern of what is built. :returns: a folder with these files.
     :raises KernelError: it does not compile.
     """
     files = sorted(file for file in sources.rglob("*") if file.is_file())
@@ -172,7 +172,7 @@ def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal) -> P
                 except CommandError as error:
                     again = f"cp -r {shlex.quote(str(sources))} {logs / 'work'}; {shlex.join(command)}"
                     raise _build_error(log, again.replace(str(work), str(logs / "work"))) from error
-            for built in work.rglob("*.ko"):
+            for built in work.rglob(product):
                 built.rename(folder / built.name)
             shutil.rmtree(work)
             shutil.copy2(log, folder / log.name)
