@@ -249,6 +249,7 @@ def _environment(store: Store) -> dict[str, str]:
         "LC_ALL": "C",  # the compiler's messages are looked for
         "MAKEFLAGS": "",  # of a make that called us: its jobs are not ours
         "LOCALVERSION": "",  # else kbuild adds a + when the cache lies inside somebody's git repository
+        "HOME": str(store.root),  # without one, as a user without a name has none, ccache ends
         "CCACHE_DIR": str(store.root / "ccache"),
         "CCACHE_MAXSIZE": _CCACHE_SIZE,
         "CCACHE_NOHASHDIR": "1",  # the folder's name does not get into the objects, see the prefix map
