@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.paths import cache_root
+from common.errors import SetupError
+from common.paths import cache_root, make_refuses
 from common.progress import Terminal
 from common.store import Store
 from host_setup.endurance import told
@@ -21,6 +23,7 @@ from host_setup.kernel.series import Mode
 from host_setup.provision import KINDS, Settings, prepare
 
 MONITOR = "qmp.sock"
+LONGEST = 100  # bytes of a socket's path, which has 108 with its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +56,33 @@ def settings(options: argparse.Namespace) -> Settings:
     return Settings(options.host, options.series, options.kernel_source, tuple(options.layers), mode=Mode(options.mode))
 
 
+def _socket(path: Path) -> Path:
+    """A path where QEMU can listen.
+
+    :raises SetupError: it is too long for a socket (unix(7)), or QEMU takes it for several words.
+    """
+    if len(os.fsencode(path)) >= LONGEST or make_refuses(path):
+        raise SetupError(f"QEMU cannot listen at {path}", hint="point TMPDIR to a short path, for instance /tmp")
+    return path
+
+
 @contextmanager
-def fresh_host(options: argparse.Namespace, name: str, terminal: Terminal) -> Iterator[FreshHost]:
+def fresh_host(
+    options: argparse.Namespace, name: str, terminal: Terminal, *, devices: tuple[str, ...] = ()
+) -> Iterator[FreshHost]:
     """A host with its guests, from its saved state or booted anew; nothing of it is left afterwards.
 
     The folder with its consoles stays if it is lost meanwhile.
 
-    :param name: of the command, for that folder.
+    :param name: of the command, for that folder. :param devices: more of them, as QEMU takes them.
     """
     with told(name, list, list) as folder:
         store = Store(cache_root())
         kernel, spec = prepare(settings(options), store, terminal)
-        monitor = folder / MONITOR
-        hosts = EmulatedHosts(replace(spec, monitor=monitor), store, terminal, folder, note=terminal.say)
+        monitor = _socket(folder / MONITOR)
+        hosts = EmulatedHosts(
+            replace(spec, devices=devices, monitor=monitor), store, terminal, folder, note=terminal.say
+        )
         host = hosts.cold(options.words) if options.words else hosts.start()
         try:
             yield FreshHost(kernel, host, folder, monitor)

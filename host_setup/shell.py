@@ -19,6 +19,7 @@ from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.guest import GuestSpec
 
 TESTED = "the guest under test"
+BROKEN = 255  # ssh's own status: the connection ended, often before anybody else noticed
 
 
 def main(argv: list[str]) -> int:
@@ -39,13 +40,16 @@ def main(argv: list[str]) -> int:
             f"A shell on {where}, series {fresh.kernel.series}, Linux {fresh.kernel.release}; its end ends all."
         )
         terminal.say(f"One more, from another terminal: {host.login_command(guest)}")
+        vitals = host.guest_vitals[guest.name] if guest else host.vitals  # a guest may be lost, who is on the host
         tty = ["-t"] if foreground.interactive() else []
         status = foreground.run(
             [*host.login_argv(guest), *tty, "--", *([shlex.join(options.command)] if options.command else [])],
-            over=lambda: host.lost is not None,
+            over=lambda: vitals.reason is not None,
         )
-        if host.lost is not None:
-            raise MachineLostError(f"the shell ended with its machine: {host.lost}")
+        if status == BROKEN:
+            vitals.check_broken()
+        if vitals.reason is not None:
+            raise MachineLostError(f"the shell ended with its machine: {vitals.reason}")
     return status if status is not None and status >= 0 else 128 - (status or 0)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,11 +31,11 @@ class FakeHost:
 
     def __init__(self, folder: Path) -> None:
         self.guest_specs = (SimpleNamespace(name="protected"), SimpleNamespace(name="plain"))
-        self.lost: str | None = None
+        self.vitals = SimpleNamespace(reason=None)
+        self.guest_vitals = {name: SimpleNamespace(reason=None) for name in ("protected", "plain")}
         self.asked: list[Any] = []
         self.qemu = SimpleNamespace(ended=False, qmp=self)
-        self.ssh = self
-        self.memory = note(b"OSRELEASE=6.12\n")
+        self.devices: tuple[str, ...] = ()
         self.replies: dict[str, Any] = {}
         self.folder = folder
 
@@ -47,13 +46,6 @@ class FakeHost:
     def login_command(self, guest: Any = None) -> str:
         return f"log in to {guest.name if guest else 'host'}"
 
-    def run(self, argv: list[str], **_: object) -> FakeHost:
-        assert argv == ["cat", "/sys/kernel/vmcoreinfo"]
-        return self
-
-    def require(self) -> Any:
-        return SimpleNamespace(text="0000000001234000 60")
-
     def monitor(self, line: str) -> str:
         self.asked.append(line)
         if line.startswith("gdbserver") and not self.replies.get("deaf"):
@@ -62,13 +54,7 @@ class FakeHost:
 
     def execute(self, command: str, **arguments: Any) -> Any:
         self.asked.append((command, arguments))
-        if command == "pmemsave":
-            Path(arguments["filename"]).write_bytes(self.memory)
         return self.replies.get(command, {})
-
-
-def note(content: bytes, name: bytes = b"VMCOREINFO\0") -> bytes:
-    return struct.pack("<III", len(name), len(content), 0) + name.ljust(-(-len(name) // 4) * 4, b"\0") + content + b"\0"
 
 
 @pytest.fixture
@@ -76,8 +62,11 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     one = FakeHost(tmp_path)
 
     @contextmanager
-    def fresh(options: argparse.Namespace, name: str, _: Terminal) -> Iterator[fresh_host.FreshHost]:
+    def fresh(
+        options: argparse.Namespace, name: str, _: Terminal, *, devices: tuple[str, ...] = ()
+    ) -> Iterator[fresh_host.FreshHost]:
         assert name in ("shell", "debug")
+        one.devices = devices
         kernel: Any = SimpleNamespace(
             series=options.series, release="6.12.7", vmlinux=tmp_path / "vmlinux", build_tree=tmp_path / "source/build"
         )
@@ -104,9 +93,10 @@ def test_shell_is_on_the_host_or_in_the_guest_that_is_meant(host: FakeHost, capf
 
 
 def test_shell_ends_with_the_status_of_its_command(host: FakeHost) -> None:
+    host.vitals.check_broken = lambda: None
+    assert shell.main(["--", "exit", "255"]) == 255
     assert shell.main(["--", "exit", "3"]) == 3
     assert shell.main(["--", "sh", "-c", "kill -TERM $$"]) == 128 + 15
-    assert host.lost is None
 
 
 def test_guest_that_is_not_there_is_told_with_those_that_are(host: FakeHost) -> None:
@@ -117,7 +107,19 @@ def test_guest_that_is_not_there_is_told_with_those_that_are(host: FakeHost) -> 
 
 
 def test_shell_ends_with_its_machine_and_says_why(host: FakeHost) -> None:
-    host.lost = "kernel died: Kernel panic"
+    host.guest_vitals["plain"].reason = "stalled"
+    with pytest.raises(MachineLostError, match="the shell ended with its machine: stalled"):
+        shell.main(["--guest", "plain", "--", "sleep", "60"])
+    assert shell.main(["--guest", "--", "true"]) == 0  # the other guest
+    assert shell.main(["--", "true"]) == 0  # the host, where a guest may be lost
+
+    def noticed() -> None:
+        raise MachineLostError("the host is lost: its QEMU ended")
+
+    host.vitals.check_broken = noticed  # ssh is often the first to know
+    with pytest.raises(MachineLostError, match="its QEMU ended"):
+        shell.main(["--", "exit", "255"])
+    host.vitals.reason = "kernel died: Kernel panic"
     with pytest.raises(MachineLostError, match="the shell ended with its machine: kernel died: Kernel panic"):
         shell.main(["--", "sleep", "60"])
 
@@ -157,6 +159,14 @@ def test_help_and_a_wrong_option_need_no_machine(name: str) -> None:
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("folder", ["long" * 30, "a,b", "a b"])
+def test_folder_where_qemu_cannot_listen_is_told(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(SetupError, match="QEMU cannot listen at") as caught:
+        fresh_host._socket(tmp_path / folder / "qmp.sock")
+    assert "TMPDIR" in caught.value.hint
+    assert fresh_host._socket(Path("/tmp/sealproof-shell-12345678/qmp.sock"))
+
+
 # --- debug ------------------------------------------------------------------------------------------------------------
 
 
@@ -185,6 +195,7 @@ def test_gdb_has_the_kernel_s_symbols_commands_and_source(
     assert debug.main(["--", "-batch", "-ex", "bt"]) == 0
     ((program, *words),) = called
     assert program == "gdb"
+    assert host.devices == ()
     assert str(tmp_path / "vmlinux") in words
     orders = [words[number + 1] for number, word in enumerate(words) if word == "-ex"]
     assert f"target remote {tmp_path}/gdb.sock" in orders
@@ -243,23 +254,16 @@ def test_drgn_reads_the_running_host(host: FakeHost, tmp_path: Path, monkeypatch
     assert program == f"{tmp_path}/bin/drgn"
     assert words[:2] == ["--qemu", f"{tmp_path}/qmp.sock"]
     assert words[words.index("--symbols") + 1] == str(tmp_path / "vmlinux")
-    assert Path(words[words.index("--vmcoreinfo") + 1]).read_bytes() == b"OSRELEASE=6.12\n"
+    assert host.devices == ("vmcoreinfo",)
     assert words[-2:] == ["-e", "1"]
-    assert ("pmemsave", {"val": 0x1234000, "size": 0x60, "filename": str(tmp_path / "note")}) in host.asked
 
 
 def test_drgn_reads_a_dump_that_stays(host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = drgn(host, monkeypatch, "--dump", str(tmp_path / "core"))
     assert words[1:3] == ["--core", str(tmp_path / "core")]
+    assert host.devices == ("vmcoreinfo",)
     ((_, dumped),) = (one for one in host.asked if one[0] == "dump-guest-memory")
     assert (dumped["paging"], dumped["protocol"]) == (False, f"file:{tmp_path}/core")
-
-
-def test_note_of_another_name_or_none_is_told(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    for memory in (b"", b"\0" * 96, note(b"x", b"CORE\0"), note(b"x")[:10]):
-        host.memory = memory
-        with pytest.raises(MachineError, match="no VMCOREINFO note"):
-            drgn(host, monkeypatch, "--drgn")
 
 
 def test_debugger_ends_with_its_machine(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:

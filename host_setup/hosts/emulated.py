@@ -92,6 +92,7 @@ class EmulatedSpec:
 
     :ivar cpus: the first of them runs no guest (guest_images/host/init), so that two are left for guests.
     :ivar disks: images beyond root and payload, read-only; the host has them as ``/dev/vdc`` and so on.
+    :ivar devices: more of them, as QEMU's ``-device`` takes them.
     :ivar monitor: a socket on which QEMU answers QMP once more, for a debugger; no part of the key.
     :ivar tsc_khz: how fast its time-stamp counter runs, if that is known; no part of the key, as it was measured.
     """
@@ -108,6 +109,7 @@ class EmulatedSpec:
     disks: tuple[Path, ...] = ()
     accelerator: Accelerator = EMULATION
     tsc_khz: int = 0
+    devices: tuple[str, ...] = ()
     monitor: Path | None = None
 
     @property
@@ -143,6 +145,7 @@ class EmulatedSpec:
                 "virtio-net-pci,netdev=net,romfile=",
             ),
             *("-device", "virtio-rng-pci"),
+            *(word for device in self.devices for word in ("-device", device)),
         ]
 
     @property
