@@ -8,14 +8,17 @@ program's then, and neither this one nor the make that called it takes it for an
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+
+from common.errors import DeadlineError
+from common.waiting import Deadline, poll_until
 
 POLL = 0.05  # seconds between two looks
 GRACE = 5.0  # seconds that it gets to end in order
@@ -34,12 +37,10 @@ def run(argv: Sequence[str], *, over: Callable[[], bool] = lambda: False) -> int
         try:
             if terminal is not None:
                 _hand_over(terminal, process.pid)
-            while (status := _ended(process)) is None:
-                if over():
-                    _end(process)
-                    return None
-                time.sleep(POLL)
-            return status
+            poll_until(
+                lambda: _ended(process) is not None or over(), Deadline(math.inf), f"{argv[0]} to end", interval=POLL
+            )
+            return _ended(process)
         finally:
             _end(process)
 
@@ -100,9 +101,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if _ended(process) is not None:
         return
     process.terminate()
-    deadline = time.monotonic() + GRACE
-    while _ended(process) is None and time.monotonic() < deadline:
-        time.sleep(POLL)
-    if _ended(process) is None:
+    try:
+        poll_until(lambda: _ended(process) is not None, Deadline(GRACE), "it to end", interval=POLL)
+    except DeadlineError:
         process.kill()
         process.wait()

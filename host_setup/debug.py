@@ -54,6 +54,7 @@ def main(argv: list[str]) -> int:
         else:
             tree = _tree(options, store, terminal)
             command = _gdb(fresh, gdb_scripts(fresh.kernel, fresh.folder, store, terminal), tree)
+        terminal.say(f"The host, from another terminal, while it runs: {fresh.host.login_command()}")
         # A host that gdb has stopped sends no heartbeat: only its QEMU's end counts.
         status = foreground.run([*command, *options.arguments], over=lambda: fresh.host.qemu.ended)
         if status is None:
