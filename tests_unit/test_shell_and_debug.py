@@ -266,6 +266,14 @@ def test_drgn_reads_a_dump_that_stays(host: FakeHost, tmp_path: Path, monkeypatc
     assert (dumped["paging"], dumped["protocol"]) == (False, f"file:{tmp_path}/core")
 
 
+def test_lock_pins_drgn_with_hashes() -> None:
+    text = debug.DRGN.read_text(encoding="utf-8")
+    assert debug.pypi.locked_version(text, "drgn")
+    assert text.count("--hash=sha256:") > text.count("==") > 0
+    with pytest.raises(ValueError, match="pins no drgn"):
+        debug.pypi.locked_version("mydrgn==1.0\n", "drgn")
+
+
 def test_debugger_ends_with_its_machine(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(debug.pypi, "install", lambda *_: Path("/bin"))
     monkeypatch.setattr(debug, "_drgn", lambda *_: ["sleep", "60"])
