@@ -65,6 +65,14 @@ test-oldest: bootstrap ## run the unit tests with the oldest versions allowed of
 doctor: $(if $(INVENTORY),bootstrap) ## say what this machine offers, or each of INVENTORY=FILE, and what is missing; changes nothing
 	@$(if $(INVENTORY),exec $(RUN) -m host_setup.remote.doctor '$(INVENTORY)',python=$$(sh host_setup/bootstrap.sh python) && exec "$$python" -B -m host_setup.doctor $(ARGS))
 
+.PHONY: shell
+shell: bootstrap ## a shell on a fresh host, or in a guest of it (ARGS='--guest plain --series stock'; '-- uname -a')
+	@exec $(RUN) -m host_setup.shell $(ARGS)
+
+.PHONY: debug
+debug: bootstrap ## gdb on a fresh host's kernel (ARGS='--drgn': drgn; '--dump FILE': drgn on a dump; '-- ARGUMENTS')
+	@exec $(RUN) -m host_setup.debug $(ARGS)
+
 .PHONY: soak
 soak: bootstrap ## boot and restore again and again: BOOTS=50 RESTORES=200
 	@exec $(RUN) -m host_setup.soak --boots $(BOOTS) --restores $(RESTORES) $(ARGS)

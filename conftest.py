@@ -24,6 +24,17 @@ if TYPE_CHECKING:  # pytest loads it as a plugin, and wants to be the first to i
 pytest_plugins = ["signoff.plugin", "host_setup.plugin"]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """With ``--dry-run`` the plan is said, and no test runs."""
+    if not session.config.option.dry_run:
+        return None
+    plugins = session.config.pluginmanager
+    run, machines = plugins.get_plugin("sealproof-signoff"), plugins.get_plugin("host_setup.plugin")
+    machines.say_plan(session.config, Mode(run.mode), run.forecast(session))
+    return True
+
+
 @pytest.fixture(scope="session")
 def hosts_folder(signoff: Signoff) -> Path:
     """Where hosts leave their logs: the run's own folder."""

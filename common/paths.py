@@ -1,21 +1,91 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where things are: the project's own files, and the cache of the user who runs it.
+"""Where things are: the project's own files, and the folders of the user who runs it.
 
 Standard library alone: ``make doctor`` uses it on a machine where nothing is installed yet.
 """
 
 from __future__ import annotations
 
+import getpass
 import os
+import re
+import secrets
 from pathlib import Path
 
+from common.errors import SetupError
+
 PROJECT = Path(__file__).resolve().parent.parent
+
+
+def user_folder(variable: str, below_home: str) -> Path:
+    """Our folder among the user's own, by the XDG Base Directory Specification.
+
+    :param variable: names the folder that holds ours. A relative path in it does not count, as the specification says.
+    :param below_home: takes its place where the variable is not set.
+    :raises SetupError: the variable is not set, and the user has no home: a container's uid is often in no passwd.
+    """
+    named = Path(os.environ.get(variable, ""))
+    if named.is_absolute():
+        return named / "sealproof"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path()
+    if not home.is_absolute():
+        raise SetupError(
+            f"the user {user_name()} has no home folder: HOME is not set, and /etc/passwd does not name one",
+            hint=f"set HOME or {variable} to a folder that may be written to",
+        )
+    return home / below_home / "sealproof"
 
 
 def cache_root() -> Path:
     """The cache folder: ``sealproof`` below ``XDG_CACHE_HOME``, or ``~/.cache``.
 
-    A relative ``XDG_CACHE_HOME`` does not count, as the XDG Base Directory Specification says.
+    :raises SetupError: there is neither.
     """
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".cache") / "sealproof"
+    return user_folder("XDG_CACHE_HOME", ".cache")
+
+
+def config_root() -> Path:
+    """The folder of the user's settings: ``sealproof`` below ``XDG_CONFIG_HOME``, or ``~/.config``.
+
+    :raises SetupError: there is neither.
+    """
+    return user_folder("XDG_CONFIG_HOME", ".config")
+
+
+def user_name() -> str:
+    """The name of the user who runs this; ``uid N`` for one who has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # before and since Python 3.13
+        return f"uid {os.getuid()}"
+
+
+def make_refuses(path: Path) -> bool:
+    """Whether nothing can be built below a path, nor QEMU be given a file there.
+
+    Kbuild takes no blank and no colon, make no ``$`` and ``#``; a shell takes others for its own, and QEMU a comma.
+    Kbuild goes by the real path: that counts as well.
+    """
+    return any(
+        re.search(r"""[\s:$#'"\\,;&|<>()*?\[\]{}!`%\udc80-\udcff]""", one)
+        for one in (str(path), os.path.realpath(path))
+    )
+
+
+def require_reports(folder: Path) -> None:
+    """Check, by trying, that a run can be kept below a folder, which is made when missing.
+
+    :raises SetupError: it cannot; one line.
+    """
+    probe = folder / f".writable-{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise SetupError(
+            f"no report can be kept in {folder}: {error.strerror}; --reports DIR takes another folder", stage="reports"
+        ) from error

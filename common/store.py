@@ -22,7 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from common.errors import NoSpaceError
+from common.errors import NoSpaceError, SetupError
 
 GIB = 1 << 30
 LOGS = "logs"
@@ -67,6 +67,21 @@ def no_space(where: Path, need: int = 0) -> NoSpaceError:
         f"no space left for {where}: {free / GIB:.1f} GiB free{wanted}",
         hint="free some space, 'make clean-cache', or point XDG_CACHE_HOME to a larger disk",
     )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):  # it was there: another user's
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SetupError(
+            f"the cache cannot be used: {folder}: {error.strerror}",
+            stage="cache",
+            hint="'make doctor' says what to do; XDG_CACHE_HOME takes another folder",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +141,7 @@ class Store:
             return found
         with disk_errors(self.root):
             for folder in (self.root / "scratch", self.root / "locks", self.root / kind):
-                folder.mkdir(parents=True, exist_ok=True)
+                _make_folder(folder)
             with self._lock(kind, key):
                 found = self.get(kind, key)
                 if found is not None:
@@ -138,14 +153,30 @@ class Store:
                 if scratch.exists():
                     shutil.rmtree(scratch)
                 scratch.mkdir()
+                begun = time.monotonic()
                 try:
                     make(scratch)
                     (scratch / _USED).write_text(str(weigh(scratch)), encoding="ascii")
                     scratch.rename(self.path(kind, key))
+                    self._note_seconds(kind, time.monotonic() - begun)
                 except BaseException:
                     shutil.rmtree(scratch, ignore_errors=True)
                     raise
         return self.path(kind, key)
+
+    def seconds(self, kind: str) -> float | None:
+        """How many seconds it took the last time to make an entry of a kind; None if nobody knows."""
+        try:
+            return float(self._took(kind).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+
+    def _note_seconds(self, kind: str, seconds: float) -> None:
+        with contextlib.suppress(OSError):  # a forecast is not worth an error
+            self._took(kind).write_text(f"{seconds:.1f}", encoding="ascii")
+
+    def _took(self, kind: str) -> Path:
+        return self.root / f"{kind}.seconds"
 
     def discard(self, kind: str, key: str) -> None:
         """Remove an entry that turned out to be damaged."""

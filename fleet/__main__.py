@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from common.errors import SealproofError
-from common.paths import PROJECT
+from common.paths import PROJECT, config_root, require_reports
 from fleet import job, machines
 from fleet.groups import groups
+from fleet.plan import say_plan
 from fleet.speedup import table
 from signoff.attestation import ForgedError, sign, verify
 from signoff.evidence import Evidence, read
-from signoff.keys import config_root, fingerprint, own_key, put_key
+from signoff.keys import fingerprint, own_key, put_key
 from signoff.merge import merge
 from signoff.overall import Exit
 from signoff.record import new_run_id, project_commit
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--known-hosts", type=Path, metavar="FILE", help="host keys; default: ~/.ssh/known_hosts")
     one.add_argument("--each", action="store_true", help="all of it on every machine, to see what differs")
     one.add_argument("--tries", type=int, default=3, metavar="N", help="jobs for what is lost, the first included")
+    one.add_argument("--dry-run", action="store_true", help="say what would be run where, and make nothing")
     one.add_argument("--reports", type=Path, default=PROJECT / "reports", metavar="DIR", help="where runs are kept")
     one.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...", help="paths and options of pytest")
 
@@ -86,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if not arguments.dry_run:
+        require_reports(arguments.reports.resolve())
     words = [word for word in arguments.pytest if word != "--"] or []
     if not any((PROJECT / word).exists() for word in words):
         words.insert(0, "tests_e2e")
@@ -95,6 +99,10 @@ def _run(arguments: argparse.Namespace) -> int:
     targets = tuple(machines.parse(one) for one in arguments.machine)
     access = machines.Access(arguments.checkout, arguments.ssh_key, arguments.known_hosts)
     over = ", ".join(map(str, targets)) or f"{arguments.workers} at a time on this machine"
+    if arguments.dry_run:
+        workers = job.Workers(arguments.workers, targets, access)
+        say_plan(found, workers, arguments.reports.resolve(), each=arguments.each, say=_say)
+        return Exit.PROVEN
     _say(f"{claims} claims in {len(found)} groups: {over}")
     alone = [(one,) for one in targets] if arguments.each else [targets]
     parts: dict[Path, float] = {}
@@ -122,6 +130,7 @@ def _lost(outcome: job.Outcome) -> list[str]:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
+    require_reports(arguments.reports.resolve())
     parts: dict[Path, float] = {}
     with tempfile.TemporaryDirectory(prefix="sealproof-merge-") as scratch:
         for given in arguments.parts:
@@ -144,9 +153,11 @@ def _sign(
     put_key(folder, key)
     report = write(folder)
     sign(folder, key)
-    Evidence(folder).publish()
+    link = Evidence(folder).publish()
     for line, _ in lines(report, folder, 100):
         _say(line)
+    if link:
+        _say(link)
     _say(f"signed by the key {fingerprint(key.public_key())}")
     return report.overall.exit_code
 

@@ -8,14 +8,16 @@ installed.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from common.paths import PROJECT
+from common.paths import PROJECT, make_refuses
+from host_setup.disks import Disk
 from host_setup.machine import Machine, choose_host_kind, survey, why_not_nested
 
 GIB = 1 << 30
@@ -24,6 +26,35 @@ GIB = 1 << 30
 CACHE_NEED = 5 * GIB
 CHECKOUT_NEED = 1 * GIB
 MEMORY_NEED = 3 * GIB  # the bound that one run keeps
+# mmdebstrap puts the host's image together among the temporary files: 161 packages, 0.2 GiB by their Installed-Size,
+# and as much again that apt downloads; with room to grow.
+IMAGE_NEED = 1 * GIB
+CACHE_FILES = 200_000  # a kernel's source is 90,000 files; one more tree of links to them, and a build
+PROCESSES_NEED = 150  # make's and the compiler's, a QEMU and its threads
+NETWORK = (
+    "9p",
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "gpfs",
+    "lustre",
+    "ncpfs",
+    "nfs",
+    "nfs4",
+    "smb3",
+    "virtiofs",
+    "vboxsf",
+)
+# No hard links or links, or names that differ only in upper and lower case are one: the kernel's source has such.
+UNFIT = ("exfat", "fuseblk", "hfs", "hfsplus", "msdos", "ntfs", "ntfs3", "vfat")
+CEILINGS = {  # of getrlimit(2) -> the least that a run needs, in its unit, and the shell's option that raises it
+    "RLIMIT_AS": (8 * GIB, "-v"),
+    "RLIMIT_CPU": (3600, "-t"),
+    "RLIMIT_DATA": (4 * GIB, "-d"),
+    "RLIMIT_FSIZE": (2 * GIB, "-f"),
+    "RLIMIT_NOFILE": (256, "-n"),
+}
 
 
 class State(StrEnum):
@@ -60,6 +91,12 @@ def user(machine: Machine) -> Finding:
     who = machine.user
     if who.is_root:
         return Finding(State.OK, "user", f"{who.name}, root")
+    if not who.has_name:
+        found = f"{who.name}, which has no name in /etc/passwd"
+        step = f"add a line to /etc/passwd (in a container: run it as root): {_passwd_line()}"
+        if has_image(machine):  # newuidmap is needed for that alone
+            return Finding(State.NOTE, "user", f"{found}: ssh refuses it, so there is no log-in to machines", step)
+        return Finding(State.STOP, "user", f"{found}: newuidmap refuses it, which mmdebstrap needs", step)
     found = f"{who.name}, {'sudo is installed' if who.has_sudo else 'not root, no sudo'}"
     if not who.namespaces:
         step = "sudo sysctl user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1"
@@ -72,8 +109,13 @@ def user(machine: Machine) -> Finding:
 
 def processor(machine: Machine) -> Finding:
     """Model and cores."""
-    cores = machine.processor.cores
+    cores, quota = machine.processor.cores, machine.processor.quota
     found = f"{machine.processor.model}, {cores} core{'s' if cores > 1 else ''}"
+    if quota is not None and quota < cores:
+        found += f", of which a control group's quota leaves the time of {quota:g}"
+        if quota < 2:
+            slower = "it works, and takes longer: give this container or group the time of two cores"
+            return Finding(State.NOTE, "processor", found, slower)
     if cores < 2:
         return Finding(State.NOTE, "processor", found, "it works, and takes about twice as long as on two cores")
     return Finding(State.OK, "processor", found)
@@ -84,6 +126,11 @@ def memory(machine: Machine) -> Finding:
     total, available = machine.memory.total, machine.memory.available
     found = f"{available / GIB:.1f} GiB available of {total / GIB:.1f} GiB"
     need = f"{MEMORY_NEED / GIB:.0f} GiB"
+    if machine.memory.group:
+        found += f", by the limit of the control group {machine.memory.group}"
+        if total < MEMORY_NEED:
+            step = f"raise the limit of this container or group: a run takes up to {need}"
+            return Finding(State.STOP, "memory", found, step)
     if total < MEMORY_NEED:
         return Finding(State.STOP, "memory", found, f"give this machine more memory: a run takes up to {need}")
     if available < MEMORY_NEED:
@@ -91,9 +138,30 @@ def memory(machine: Machine) -> Finding:
     return Finding(State.OK, "memory", found)
 
 
+def _unusable(disk: Disk, what: str, step: str) -> Finding | None:
+    """What stands in the way of using a folder; None if nothing does."""
+    if disk.problem:
+        return Finding(State.STOP, what, f"nothing can be written to {disk.path}: {disk.problem}", step)
+    if disk.noexec:
+        return Finding(State.STOP, what, f"{disk.path} is mounted noexec: no program starts from there", step)
+    return None
+
+
 def cache_disk(machine: Machine) -> Finding:
     """Disk for kernels and images. What the cache holds already need not be made again."""
     disk = machine.cache_disk
+    elsewhere = "point XDG_CACHE_HOME to a folder on a local disk that is yours to write"
+    if stands := _unusable(disk, "disk, cache", elsewhere):
+        return stands
+    if make_refuses(disk.path):
+        step = "point XDG_CACHE_HOME to a path of letters, digits and . _ - + ="
+        return Finding(State.STOP, "disk, cache", f"{str(disk.path)!r}: neither make nor QEMU takes such a path", step)
+    if disk.kind in UNFIT:
+        found = f"{disk.path} is on {disk.kind}, which cannot hold a kernel's source: no links, or no case in names"
+        return Finding(State.STOP, "disk, cache", found, elsewhere)
+    if disk.files is not None and disk.files < CACHE_FILES and not any(one.kind == "source" for one in machine.cache):
+        found = f"only {disk.files} more files fit on the file system of {disk.path}, a kernel needs {CACHE_FILES}"
+        return Finding(State.STOP, "disk, cache", found, elsewhere)
     need = max(GIB, CACHE_NEED - sum(kind.size for kind in machine.cache))
     found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
     if disk.free < need:
@@ -101,17 +169,85 @@ def cache_disk(machine: Machine) -> Finding:
             f"{need / GIB:.1f} GiB are needed: free some, 'make clean-cache', or point XDG_CACHE_HOME to a larger disk"
         )
         return Finding(State.STOP, "disk, cache", found, step)
+    if disk.kind in NETWORK or disk.kind.startswith("fuse."):
+        found += f", on {disk.kind}: slow, and without locks or hard links nothing is built there"
+        return Finding(State.NOTE, "disk, cache", found, elsewhere)
+    if disk.kind == "tmpfs":
+        return Finding(State.NOTE, "disk, cache", f"{found}, which is memory, and gone after a restart", elsewhere)
     return Finding(State.OK, "disk, cache", found)
 
 
 def checkout_disk(machine: Machine) -> Finding:
     """Disk for the environment and the reports."""
     disk = machine.checkout_disk
+    stands = _unusable(disk, "disk, checkout", "move the checkout to a folder that is yours to write")
+    if stands:
+        return replace(stands, state=State.NOTE) if machine.environment and not disk.noexec else stands
     found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
     if disk.free < CHECKOUT_NEED:
         step = f"{CHECKOUT_NEED / GIB:.0f} GiB is needed: free some, or move the checkout to a larger disk"
         return Finding(State.STOP, "disk, checkout", found, step)
     return Finding(State.OK, "disk, checkout", found)
+
+
+def temporary(machine: Machine) -> Finding:
+    """Disk for temporary files, of which the host's image takes the most."""
+    disk = machine.temporary
+    step = "point TMPDIR to a folder on a local disk that is yours to write"
+    if disk.problem:
+        return Finding(State.STOP, "disk, temporary", f"nothing can be written to {disk.path}: {disk.problem}", step)
+    found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
+    if not has_image(machine):
+        if disk.noexec:
+            found = f"{disk.path} is mounted noexec: mmdebstrap cannot put the host's image together there"
+            return Finding(State.STOP, "disk, temporary", found, step)
+        if disk.free < IMAGE_NEED:
+            found += f", the host's image takes {IMAGE_NEED / GIB:.0f} GiB while it is made"
+            return Finding(State.STOP, "disk, temporary", found, step)
+    return Finding(State.OK, "disk, temporary", found)
+
+
+def reports(machine: Machine) -> Finding:
+    """Whether runs can be kept."""
+    disk = machine.reports
+    if disk.problem:
+        found = f"nothing can be written to {disk.path}: {disk.problem}"
+        return Finding(State.STOP, "reports", found, "make it writable, or: make signoff ARGS='--reports DIR'")
+    if machine.latest:
+        found = f"{disk.path / 'latest'} is {machine.latest}, and no link: it stays as it is, and names no later run"
+        return Finding(State.NOTE, "reports", found, "move it away, and the next run makes the link again")
+    return Finding(State.OK, "reports", f"in {disk.path}")
+
+
+def ceilings(machine: Machine) -> Finding:
+    """Bounds on each process, and on how many there may be."""
+    low = {name: value for name, value in machine.ceilings.items() if value < CEILINGS[name][0]}
+    if low:
+        found = ", ".join(f"{name} is {value}, {CEILINGS[name][0]} is needed" for name, value in low.items())
+        step = "; ".join(f"ulimit {CEILINGS[name][1]} unlimited" for name in low)
+        return Finding(State.STOP, "process limits", found, f"in the shell, before make: {step}")
+    if machine.processes is not None and machine.processes < PROCESSES_NEED:
+        found = f"{machine.processes} more processes, by a control group's limit; {PROCESSES_NEED} are needed"
+        return Finding(State.STOP, "process limits", found, "raise pids.max (docker: --pids-limit) of this container")
+    return Finding(State.OK, "process limits", "none that matters")
+
+
+def loopback(machine: Machine) -> Finding:
+    """The way from here into a host of QEMU's."""
+    if machine.loopback:
+        found = f"no connection to 127.0.0.1: {machine.loopback}; hosts and guests are reached by it"
+        return Finding(State.STOP, "loopback", found, "ip link set lo up   (as root)")
+    return Finding(State.OK, "loopback", "127.0.0.1 answers")
+
+
+def has_image(machine: Machine) -> bool:
+    """Whether the cache holds the host's image: then mmdebstrap has nothing to do."""
+    return any(kind.kind == "rootfs" for kind in machine.cache)
+
+
+def _passwd_line() -> str:
+    uid, gid = os.getuid(), os.getgid()
+    return f"sealproof:x:{uid}:{gid}::/home/sealproof:/bin/sh"
 
 
 def cache(machine: Machine) -> Finding:
@@ -168,7 +304,11 @@ def kvm(machine: Machine) -> Finding:
         step = "nothing: the emulated host does without; in a virtual machine, its owner may switch nested KVM on"
         return Finding(State.NOTE, "KVM", "no /dev/kvm, and the processor shows neither svm nor vmx", step)
     if trial.permission:
-        step = f"to use it: usermod -aG kvm {machine.user.name}   (as root), then log in again"
+        step = f"to use it: usermod -aG {trial.group} {machine.user.name}   (as root), then log in again"
+        if machine.user.is_root:  # whom no mode of the device stops
+            step = "to use it: have the container given the device (docker: --device /dev/kvm)"
+        elif not trial.group or not machine.user.has_name:
+            step = f"to use it: setfacl --modify user:{os.getuid()}:rw /dev/kvm   (as root; until the next restart)"
         return Finding(State.NOTE, "KVM", f"/dev/kvm is there, but {trial.problem}", step)
     if trial.problem:
         step = "nothing: the emulated host does without. 'dmesg | grep -i kvm' may say why"
@@ -199,6 +339,10 @@ CHECKS: tuple[Callable[[Machine], Finding], ...] = (
     memory,
     cache_disk,
     checkout_disk,
+    temporary,
+    reports,
+    ceilings,
+    loopback,
     cache,
     python,
     packages,

@@ -7,7 +7,6 @@ One TOML file, ``[machine.NAME]`` a machine. A real machine is only ever touched
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from common.errors import UserInputError
+from common.paths import config_root
 
 STAGE = "inventory"
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -235,8 +235,7 @@ class Inventory(BaseModel):
 
 def default_path() -> Path:
     """The inventory where none is named: ``sealproof/inventory.toml`` below ``XDG_CONFIG_HOME``, or ``~/.config``."""
-    named = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".config") / "sealproof" / "inventory.toml"
+    return config_root() / "inventory.toml"
 
 
 def load(path: Path) -> Inventory:

@@ -8,10 +8,11 @@ puts a folder of made-up files in place of ``/``.
 from __future__ import annotations
 
 import fcntl
-import getpass
 import os
+import pwd
 import re
-import shutil
+import resource
+import socket
 import struct
 import subprocess
 import sys
@@ -21,7 +22,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from common.environment import environment
-from common.paths import PROJECT, cache_root
+from common.errors import SetupError
+from common.paths import PROJECT, cache_root, user_name
+from host_setup.disks import Disk, free_bytes, latest, look, temporary
+from host_setup.limits import Limits, limits, mounts
 
 PACKAGE_LIST = PROJECT / "host_setup" / "debian-packages.txt"
 QEMU = "qemu-system-x86"  # Debian's package
@@ -60,27 +64,27 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """The processor: ``cores`` that we may use, ``extension`` is ``svm``, ``vmx`` or empty."""
+    """The processor: ``cores`` that we may use, ``extension`` is ``svm``, ``vmx`` or empty.
+
+    :ivar quota: how many cores' worth of time a control group leaves us; None: all of it.
+    """
 
     model: str
     cores: int
     extension: str
+    quota: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of memory, the limit of a container counted in."""
+    """Bytes of memory, the limits of control groups counted in.
+
+    :ivar group: the control group that leaves the least; empty where none leaves less than the machine has.
+    """
 
     total: int
     available: int
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """Bytes free for ordinary users on the file system that will hold ``path``."""
-
-    path: Path
-    free: int
+    group: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +92,13 @@ class KvmTrial:
     """What happened when /dev/kvm was used.
 
     :ivar problem: why no VM could be created; empty when one was.
-    :ivar permission: the problem is the permission of the device alone.
+    :ivar permission: the problem is the permission of the device alone. :ivar group: which may use it; empty: none.
     :ivar offers_nested: its guests see svm or vmx, by KVM_GET_SUPPORTED_CPUID: KVM's own word on nested virtualisation.
     """
 
     problem: str = ""
     permission: bool = False
+    group: str = "kvm"
     api_version: int = 0
     offers_nested: bool = False
 
@@ -117,6 +122,7 @@ class User:
     """Who runs this, and whether ``make`` can become root; for a user other than root, what mmdebstrap needs.
 
     :ivar subordinate_ids: /etc/subuid and /etc/subgid name the user. :ivar namespaces: the kernel lets users make some.
+    :ivar has_name: /etc/passwd has the user id, which newuidmap and ssh insist on.
     """
 
     name: str
@@ -124,6 +130,7 @@ class User:
     has_sudo: bool
     subordinate_ids: bool
     namespaces: bool
+    has_name: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,12 @@ class CacheKind:
 class Machine:
     """All that ``survey`` saw.
 
+    :ivar environment: the checkout has its virtual environment. :ivar temporary: where programs put temporary files.
+    :ivar reports: where runs are kept.
+    :ivar latest: what ``latest`` among the reports is, if it is no link; or empty.
+    :ivar loopback: why nothing can connect to 127.0.0.1; empty if it can.
+    :ivar ceilings: bounds on each process (getrlimit(2)), by their name there; those that are none are left out.
+    :ivar processes: how many more processes may be started; None: no bound.
     :ivar missing_packages: of host_setup/debian-packages.txt; None when this machine has no dpkg to ask.
     :ivar qemu: the version of the one that the cache holds, or empty.
     :ivar python: of the interpreter that runs this. :ivar ccache: its version, or empty.
@@ -149,6 +162,13 @@ class Machine:
     memory: Memory
     cache_disk: Disk
     checkout_disk: Disk
+    temporary: Disk
+    environment: bool
+    reports: Disk
+    latest: str
+    loopback: str
+    ceilings: dict[str, int]
+    processes: int | None
     kvm: Kvm
     qemu: str
     missing_packages: tuple[str, ...] | None
@@ -196,7 +216,9 @@ def try_kvm(device: Path) -> KvmTrial | None:
         kvm = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         denied = isinstance(error, PermissionError)
-        return KvmTrial(problem=f"it cannot be opened: {error.strerror}", permission=denied)
+        return KvmTrial(
+            problem=f"it cannot be opened: {error.strerror}", permission=denied, group=_group_that_may(device)
+        )
     try:
         version = fcntl.ioctl(kvm, KVM_GET_API_VERSION, 0)
         os.close(fcntl.ioctl(kvm, KVM_CREATE_VM, 0))
@@ -207,6 +229,25 @@ def try_kvm(device: Path) -> KvmTrial | None:
     finally:
         os.close(kvm)
     return KvmTrial(api_version=version, offers_nested=_shows_nested(bytes(table)))
+
+
+def _group_that_may(device: Path) -> str:
+    """The group whose members may use a device; empty: to join a group is no help."""
+    try:
+        status = device.stat()
+        return device.group() if status.st_mode & 0o060 == 0o060 and status.st_gid else ""
+    except (OSError, KeyError):
+        return ""
+
+
+def try_loopback() -> str:
+    """Why no connection to 127.0.0.1 comes about; empty if one does, which ends at once."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=5).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _shows_nested(table: bytes) -> bool:
@@ -223,6 +264,13 @@ DRIVEN = (HostKind.EMULATED, HostKind.NESTED)
 """The kinds of host that sealproof can make on this machine."""
 
 
+def _own_cache() -> Path:
+    try:
+        return cache_root()
+    except SetupError:
+        return Path("~/.cache/sealproof")  # look() says what is wrong with it
+
+
 @dataclass(frozen=True, slots=True)
 class Probes:
     """Where the facts come from; tests replace them."""
@@ -230,8 +278,10 @@ class Probes:
     root: Path = Path("/")
     run: Run = _run
     try_kvm: Callable[[Path], KvmTrial | None] = try_kvm
-    free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
-    cache: Path = field(default_factory=cache_root)
+    free: Callable[[Path], int] = free_bytes
+    try_loopback: Callable[[], str] = try_loopback
+    cache: Path = field(default_factory=_own_cache)
+    checkout: Path = PROJECT
 
     def read(self, path: str) -> str:
         """The text of a file below the root; empty when it is not there or not ours to read."""
@@ -244,13 +294,21 @@ class Probes:
 def survey(probes: Probes | None = None) -> Machine:
     """Look at this machine; takes well under a second, never raises for what it finds."""
     probes = probes or Probes()
-    processor = _processor(probes)
+    leaves, mounted = limits(probes.root), mounts(probes.root)
+    processor = _processor(probes, leaves)
     return Machine(
         system=_system(probes),
         processor=processor,
-        memory=_memory(probes),
-        cache_disk=_disk(probes, probes.cache),
-        checkout_disk=_disk(probes, PROJECT),
+        memory=_memory(probes, leaves),
+        cache_disk=look(probes.cache, mounted, probes.free, inside=True),
+        checkout_disk=look(probes.checkout, mounted, probes.free),
+        temporary=temporary(mounted),
+        environment=(probes.checkout / ".venv/stamp").exists(),
+        reports=look(probes.checkout / "reports", mounted, probes.free),
+        latest=latest(probes.checkout / "reports"),
+        loopback=probes.try_loopback(),
+        ceilings=_ceilings(),
+        processes=leaves.processes,
         kvm=_kvm(probes, processor),
         qemu=_qemu(probes.cache),
         missing_packages=_missing_packages(probes),
@@ -306,7 +364,7 @@ def _system(probes: Probes) -> System:
     )
 
 
-def _processor(probes: Probes) -> Processor:
+def _processor(probes: Probes, leaves: Limits) -> Processor:
     text = probes.read("proc/cpuinfo")
     model = re.search(r"^model name\s*:\s*(.*)$", text, re.MULTILINE)
     flags = re.search(r"^flags\s*:\s*(.*)$", text, re.MULTILINE)
@@ -315,22 +373,28 @@ def _processor(probes: Probes) -> Processor:
         model=model[1] if model else "unknown",
         cores=len(os.sched_getaffinity(0)),
         extension=next((name for name in ("svm", "vmx") if name in words), ""),
+        quota=leaves.cpus,
     )
 
 
-def _memory(probes: Probes) -> Memory:
+def _memory(probes: Probes, leaves: Limits) -> Memory:
     text = probes.read("proc/meminfo")
     kib = {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
     total, available = kib.get("MemTotal", 0) * 1024, kib.get("MemAvailable", 0) * 1024
-    limit, used = probes.read("sys/fs/cgroup/memory.max"), probes.read("sys/fs/cgroup/memory.current")
-    if limit.isdigit() and used.isdigit():
-        total, available = min(total, int(limit)), min(available, max(0, int(limit) - int(used)))
-    return Memory(total, available)
+    group = ""
+    for one in leaves.memory:
+        if one.limit < total or one.limit - one.used < available:
+            total, available = min(total, one.limit), min(available, max(0, one.limit - one.used))
+            group = str(one.group)
+    return Memory(total, available, group)
 
 
-def _disk(probes: Probes, path: Path) -> Disk:
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    return Disk(path, probes.free(there))
+CEILINGS = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_NOFILE")
+
+
+def _ceilings() -> dict[str, int]:
+    found = {name: resource.getrlimit(getattr(resource, name))[0] for name in CEILINGS}
+    return {name: value for name, value in found.items() if value != resource.RLIM_INFINITY}
 
 
 def _kvm(probes: Probes, processor: Processor) -> Kvm:
@@ -365,7 +429,7 @@ def _ccache(probes: Probes) -> str:
 
 
 def _user(probes: Probes) -> User:
-    name = getpass.getuser()
+    name = user_name()
     names = (name, str(os.getuid()))
 
     def is_named(path: str) -> bool:
@@ -381,7 +445,16 @@ def _user(probes: Probes) -> User:
         has_sudo=bool(probes.run(["sudo", "-V"])),
         subordinate_ids=is_named("etc/subuid") and is_named("etc/subgid"),
         namespaces=not forbidden,
+        has_name=_has_name(),
     )
+
+
+def _has_name() -> bool:
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    return True
 
 
 def _cache(root: Path) -> tuple[CacheKind, ...]:

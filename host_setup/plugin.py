@@ -11,19 +11,21 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from common.errors import SealproofError
+from common.failure import told
 from common.progress import Terminal
 from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
-from host_setup.inventory import default_path
 from host_setup.kernel import layers, series
 from host_setup.kernel.series import Mode
 from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler, parse_jobs
+from host_setup.plan import Line, plan
 from host_setup.provision import KINDS, Provisioned, Settings, provision
 
 if TYPE_CHECKING:  # no name of pytest's own
@@ -47,7 +49,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--inventory",
         type=Path,
         metavar="FILE",
-        help=f"the machines that may be used, in TOML; default: {default_path()}",
+        help="the machines that may be used, in TOML; default: sealproof/inventory.toml below "
+        "$XDG_CONFIG_HOME or ~/.config",
     )
     group.addoption(
         "--series",
@@ -119,20 +122,55 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def settings(request: pytest.FixtureRequest, guest_mode: Mode) -> Settings:
     """What the user chose."""
-    option = request.config.option
+    return chosen(request.config, guest_mode)
+
+
+def chosen(config: pytest.Config, guest_mode: Mode) -> Settings:
+    """What the user chose."""
+    option = config.option
     source: Path | None = option.kernel_source
     wanted = {*option.layers, *([layers.Layer.SELFTESTS] if option.selftests else [])}
-    chosen = tuple(layer for layer in layers.Layer if layer in wanted)
+    ordered = tuple(layer for layer in layers.Layer if layer in wanted)
     return Settings(
         option.host,
         option.series,
         source,
-        chosen,
+        ordered,
         mode=guest_mode,
         inventory=option.inventory,
         toolchain=Toolchain(option.compiler, option.jobs),
         cache=option.cache_folder,
     )
+
+
+def say_plan(config: pytest.Config, guest_mode: Mode, claims: str) -> None:
+    """Say what a run would make, boot and lease; nothing is made.
+
+    :param claims: what it would try, in words.
+    """
+    try:
+        settings = chosen(config, guest_mode)
+        lines = plan(settings, settings.store())
+    except SealproofError as error:
+        pytest.exit(f"the set-up would fail: {error}", returncode=NOT_PROVEN)
+    out = config.get_terminal_writer()
+    out.line()
+    for line in ["dry run: nothing is made, booted or leased", *lines, Line("claims", claims)]:
+        out.line(str(line))
+
+
+@contextmanager
+def set_up(folder: Path) -> Iterator[None]:
+    """End the run when anything goes wrong inside, with what it is; no claim fails for it.
+
+    :param folder: where the traceback goes.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, pytest.exit.Exception):
+        raise
+    except BaseException as error:  # noqa: BLE001  also what pytest would take for a test's own end: SystemExit, a skip
+        pytest.exit(f"the set-up failed: {told(error, folder)}", returncode=NOT_PROVEN)
 
 
 @pytest.fixture(scope="session")
@@ -142,11 +180,8 @@ def provisioned(request: pytest.FixtureRequest, settings: Settings, hosts_folder
     Without them no claim can be tried: the run ends with that one error, and the claims are MISS.
     """
     capture = request.config.pluginmanager.getplugin("capturemanager")
-    try:
-        with capture.global_and_fixture_disabled():
-            made = provision(settings, settings.store(), Terminal(), hosts_folder, note=warnings.warn)
-    except SealproofError as error:
-        pytest.exit(f"the set-up failed: {error}", returncode=NOT_PROVEN)
+    with set_up(hosts_folder), capture.global_and_fixture_disabled():
+        made = provision(settings, settings.store(), Terminal(), hosts_folder, note=warnings.warn)
     yield made
     with capture.global_and_fixture_disabled():
         made.hosts.close()
@@ -154,10 +189,17 @@ def provisioned(request: pytest.FixtureRequest, settings: Settings, hosts_folder
 
 @pytest.fixture(scope="session")
 def pool(
-    request: pytest.FixtureRequest, provisioned: Provisioned, meet_host: Callable[[Host], None]
+    request: pytest.FixtureRequest, provisioned: Provisioned, meet_host: Callable[[Host], None], hosts_folder: Path
 ) -> Iterator[HostPool]:
-    """The hosts of the run."""
+    """The hosts of the run; the first one belongs to the set-up: where none starts, no claim can be tried."""
     pool = HostPool(provisioned.hosts, meet_host)
+    with set_up(hosts_folder):
+        try:
+            pool.shared()
+        except BaseException:
+            with suppress(Exception):  # what went wrong first is what is told
+                pool.close()
+            raise
     try:
         yield pool
         if request.config.option.keep_on_failure and request.session.testsfailed:

@@ -20,7 +20,7 @@ from guest_images.rootfs import RootFs, rootfs
 from host_setup import inventory
 from host_setup.hosts.base import Hosts
 from host_setup.hosts.emulated import EMULATION, Accelerator, EmulatedSpec, nesting
-from host_setup.hosts.guest import guests_for
+from host_setup.hosts.guest import GuestSpec, guests_for
 from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.kernel import series, source
 from host_setup.kernel.build import Kernel, Request, build, module
@@ -212,7 +212,7 @@ def _own(name: str, machine: inventory.Remote) -> tuple[dict[str, str], Own | No
 
 def kernel_for_machines(settings: Settings, store: Store, terminal: Terminal) -> tuple[Kernel, Programs]:
     """The kernel that real machines boot, and what loads it there; as ``leased_hosts`` takes them."""
-    return build(_request(_for_machines(settings), store), store, terminal), programs(store, terminal)
+    return build(kernel_request(_for_machines(settings), store), store, terminal), programs(store, terminal)
 
 
 def _for_machines(settings: Settings) -> Settings:
@@ -221,23 +221,37 @@ def _for_machines(settings: Settings) -> Settings:
 
 def prepare(settings: Settings, store: Store, terminal: Terminal) -> tuple[Kernel, EmulatedSpec]:
     """Make or find a kernel, and all that a host of QEMU's needs to boot it."""
-    machine = survey()
-    runner = accelerator(settings.host, settings.inventory, machine)
-    if runner.kind is HostKind.NESTED and machine.processor.extension == "vmx":
-        settings = replace(settings, layers=_with(settings.layers, Layer.INTEL))
+    runner = accelerator(settings.host, settings.inventory, survey())
+    settings = with_accelerator(settings, runner)
     kernel, root, disk, own_keys = _made(settings, store, terminal)
-    guests = guests_for(series=kernel.mode, mode=settings.mode)
+    spec = emulated_spec(kernel, root, disk, own_keys, guests_for(series=kernel.mode, mode=settings.mode), runner)
+    return kernel, replace(spec, tsc_khz=programs(store, terminal).tsc_khz()) if runner is EMULATION else spec
+
+
+def with_accelerator(settings: Settings, runner: Accelerator) -> Settings:
+    """The settings with the layer that a host of this kind needs."""
+    intel = runner.kind is HostKind.NESTED and runner.extension == "vmx"
+    return replace(settings, layers=_with(settings.layers, Layer.INTEL)) if intel else settings
+
+
+def emulated_spec(
+    kernel: Kernel, root: RootFs, disk: Payload, own_keys: Keys, guests: tuple[GuestSpec, ...], runner: Accelerator
+) -> EmulatedSpec:
+    """A host of QEMU's with room for its guests."""
     memory = HOST_MEMORY + sum(guest.memory for guest in guests)
     memory += -memory % NODES
-    spec = EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, guests, memory, accelerator=runner)
-    return kernel, replace(spec, tsc_khz=programs(store, terminal).tsc_khz()) if runner is EMULATION else spec
+    return EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, guests, memory, accelerator=runner)
 
 
 def _with(layers: tuple[Layer, ...], *more: Layer) -> tuple[Layer, ...]:
     return tuple(layer for layer in Layer if layer in (*layers, *more))
 
 
-def _request(settings: Settings, store: Store, own: Own | None = None) -> Request:
+def kernel_request(settings: Settings, store: Store, own: Own | None = None) -> Request:
+    """Which kernel the settings mean.
+
+    :param own: the real machine that it is for. :raises SealproofError: there is no such source or series.
+    """
     wanted = series.load(settings.series)
     return Request(source.resolve(settings.kernel_source, store), wanted, settings.layers, own, settings.toolchain)
 
@@ -246,7 +260,7 @@ def _made(
     settings: Settings, store: Store, terminal: Terminal, own: Own | None = None
 ) -> tuple[Kernel, RootFs, Payload, Keys]:
     """Make or find a kernel, and what every host that boots it has."""
-    request = _request(settings, store, own)
+    request = kernel_request(settings, store, own)
     compiled = programs(store, terminal)  # what fails within seconds is not to wait for the kernel
     kernel = build(request, store, terminal)
     root = rootfs(store, terminal)

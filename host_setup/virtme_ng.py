@@ -7,17 +7,16 @@ It comes from PyPI as ``virtme-ng.lock`` pins it, into an environment of its own
 from __future__ import annotations
 
 import os
-import re
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.environment import PIP, search_path
+from common.environment import search_path
 from common.errors import CommandError, MachineError
 from common.processes import run_tree
 from common.progress import Terminal
-from common.store import GIB, Store, digest
+from common.store import Store
+from host_setup import pypi
 
 STAGE = "virtme-ng"
 LOCK = Path(__file__).with_name("virtme-ng.lock")
@@ -31,10 +30,7 @@ def locked_version(lock: str) -> str:
 
     :raises ValueError: it pins none.
     """
-    found = re.search(r"^virtme-ng==(\S+)", lock, re.MULTILINE)
-    if found is None:
-        raise ValueError("the lock pins no virtme-ng")
-    return found[1]
+    return pypi.locked_version(lock, STAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +47,7 @@ class VirtmeNg:
     @classmethod
     def of(cls, store: Store) -> VirtmeNg:
         """The one that the lock pins, installed or not."""
-        # The folder counts, as a virtual environment does not survive being moved.
-        key = digest(LOCK, sys.version, str(store.root))
+        key = pypi.key(LOCK, store)
         version = locked_version(LOCK.read_text(encoding="utf-8"))
         return cls(version, key, store.path(STAGE, key) / "bin")
 
@@ -61,21 +56,7 @@ class VirtmeNg:
 
         :raises CommandError: pip could not.
         """
-        log = store.root / "logs" / f"virtme-ng-{self.key}.log"
-
-        def make(folder: Path) -> None:
-            pip = [str(folder / "bin/python"), "-I", "-m", "pip", "install", "--quiet", "--no-input"]
-            with terminal.step(f"install virtme-ng {self.version}"):
-                run_tree([sys.executable, "-I", "-m", "venv", str(folder)], log=log, stage=STAGE)
-                command = [*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)]
-                run_tree(command, kept=PIP, log=log, stage=STAGE)
-            for name in _COMMANDS:  # they name their Python by its path, and the folder is about to get its final name
-                script = folder / "bin" / name
-                text = script.read_text(encoding="utf-8")
-                script.write_text(text.replace(str(folder / "bin"), str(self.programs)), encoding="utf-8")
-            log.unlink()
-
-        store.get_or_make(STAGE, self.key, make, need=GIB // 8)
+        pypi.install(STAGE, LOCK, _COMMANDS, store, terminal, run=run_tree)
 
     def argv(self, image: Path, command: str, *, qemu: Path, cpus: int, memory: int) -> list[str]:
         """The command that boots a kernel on this machine's root file system, read-only, to run one command.

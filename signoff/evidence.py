@@ -19,6 +19,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -133,12 +134,27 @@ class Evidence:
         lines = [f"{file_sha256(path)}  {path.relative_to(self.folder)}" for path in paths]
         self._replace(SUMS, ("\n".join(lines) + "\n").encode())
 
-    def publish(self) -> None:
-        """Let ``latest`` beside the folder point to it; there is no moment at which it points nowhere."""
+    def publish(self) -> str:
+        """Let ``latest`` beside the folder point to it; there is no moment at which it points nowhere.
+
+        :returns: why it does not, in one line; empty if it does. What was found stands all the same. A folder or a file
+            in its place stays: a store that keeps no links may have made one of an earlier run, evidence and all.
+        """
+        latest = self.folder.parent / "latest"
         fresh = self.folder.parent / f".latest-{secrets.token_hex(4)}"
-        with disk_errors(self.folder):
+        try:
+            if latest.exists() and not latest.is_symlink():
+                kind = "folder" if latest.is_dir() else "file"
+                return (
+                    f"{latest} is a {kind} and no link: it stays as it is, and does not lead to this run; move it away"
+                )
             fresh.symlink_to(self.folder.name)
-            fresh.replace(self.folder.parent / "latest")
+            fresh.replace(latest)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            return f"{latest} does not lead to this run: {error.strerror}"
+        return ""
 
     def _put(self, below: Path, name: str, content: str | bytes) -> str:
         stem, dot, suffix = _plain(name).partition(".")

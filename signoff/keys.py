@@ -26,12 +26,6 @@ PUBLIC_KEY = "signing-key.pub"
 """The public key's name in a run's folder."""
 
 
-def config_root() -> Path:
-    """The folder of the user's settings: ``sealproof`` below ``XDG_CONFIG_HOME``, or ``~/.config``."""
-    named = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".config") / "sealproof"
-
-
 def own_key(folder: Path) -> Ed25519PrivateKey:
     """The user's signing key, Ed25519, made when there is none.
 

@@ -17,9 +17,10 @@ import pytest
 
 from common.errors import SealproofError, UserInputError
 from common.names import shell_word
-from common.paths import PROJECT
+from common.paths import PROJECT, require_reports
 from signoff.contract import Contract, Mode, load
 from signoff.evidence import Evidence
+from signoff.forecast import last_seconds, told
 from signoff.overall import Exit
 from signoff.record import Kernel, Record, Tier, new_run_id, now, project_commit
 from signoff.report import Report, write
@@ -48,6 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=socket.gethostname(),
         metavar="NAME",
         help="what the report calls the machine that runs this; default: its host name",
+    )
+    group.addoption(
+        "--dry-run",
+        action="store_true",
+        help="say what would be built, booted, leased and tried, with times of the last runs; make and run nothing",
     )
     parser.addini("sealproof_contract", "the contract, relative to the project", default="tests_e2e/contract.toml")
 
@@ -103,6 +109,7 @@ class Signoff:
         self._given_up = ""
         self._report: Report | None = None
         self._broken = ""
+        self._link = ""
 
     # --- what the harness calls ---
 
@@ -173,15 +180,25 @@ class Signoff:
         self._deselected |= {_claim_id(item) for item in items if _is_claim(item)}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Read the contract and hold the tests against it, if any claim is about to be tried."""
-        if session.config.option.collectonly or not any(_is_claim(item) for item in session.items):
+        """Read the contract and hold the tests against it, if any claim is about to be tried.
+
+        And see that its report can be kept, before hours of work go into it.
+        """
+        option = session.config.option
+        if option.collectonly or option.dry_run or not any(_is_claim(item) for item in session.items):
             return
         try:
+            require_reports(self._reports)
             self._contract = load(self._contract_path)
-        except UserInputError as error:
+        except SealproofError as error:
             pytest.exit(f"{error}", returncode=Exit.NOT_PROVEN)
         known = {one.id for one in self._contract.claims}
         self._problems += [f"test_{name} has no line in the contract" for name in self._sentences if name not in known]
+
+    def forecast(self, session: pytest.Session) -> str:
+        """How many claims this session would try, and how long that may take."""
+        names = (_claim_id(item) for item in session.items if _is_claim(item))
+        return told(names, last_seconds(self._reports, self.mode))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -200,7 +217,7 @@ class Signoff:
         finally:
             self._now = None
             self._ended.add(found.id)
-            evidence.append(trial.result())
+            self._keep(evidence, trial)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, None, None]:
@@ -254,6 +271,8 @@ class Signoff:
         width = min(terminalreporter._tw.fullwidth, 120)  # noqa: SLF001  pytest offers no other way to ask
         for text, look in lines(self._report, self.folder, width):
             write_line(text, **look)
+        if self._link:
+            write_line(self._link, yellow=True)
         if self._report.overall.exit_code is Exit.PROVEN and exitstatus != pytest.ExitCode.OK:
             write_line(f"but other tests of this session failed: exit {int(exitstatus)}", red=True)
 
@@ -283,6 +302,16 @@ class Signoff:
             )
             self._evidence.write_record(self._record)
 
+    @staticmethod
+    def _keep(evidence: Evidence, trial: Trial) -> None:
+        try:
+            evidence.append(trial.result())
+        except (
+            OSError,
+            SealproofError,
+        ) as error:  # a full disk, a folder that was moved away: nothing can be proved now
+            pytest.exit(f"the run's folder cannot be written to any more: {error}", returncode=Exit.NOT_PROVEN)
+
     def _end(self, session: pytest.Session, exitstatus: int) -> None:
         if self._contract is None:
             return
@@ -308,7 +337,7 @@ class Signoff:
             self._problems.append("the kernel under test and the tier of its host were not identified")
         self._note(ended=now(), interrupted=self._interrupted, given_up=self._given_up.partition("\n")[0])
         report = write(evidence.folder)
-        evidence.publish()
+        self._link = evidence.publish()
         return report
 
     def _fetch(self, evidence: Evidence, name: str, source: LogSource) -> None:

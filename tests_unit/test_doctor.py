@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from common.paths import PROJECT
+from common.paths import PROJECT, make_refuses
 from host_setup import doctor, machine
 from host_setup.doctor import State
 from host_setup.machine import HostKind, KvmTrial, Machine, Probes, choose_host_kind, survey
@@ -65,6 +65,7 @@ class FakeMachine:
             try_kvm=lambda _: self.trial,
             free=lambda _: self.free_bytes,
             cache=self.root / "cache",
+            checkout=self.root / "checkout",
         )
         return survey(probes)
 
@@ -294,3 +295,222 @@ def test_doctor_runs_on_the_standard_library_alone() -> None:
     assert done.stderr == ""
     assert done.returncode in (0, 1)
     assert "Host kind 'auto' means" in done.stdout
+
+
+# --- faults that this machine has for as long as a test: doctor runs in a process of its own --------------------------
+
+
+class Faulty:
+    """Runs doctor on this machine with a fault."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cache = folder / "cache"
+        self.environment = {**os.environ, "XDG_CACHE_HOME": str(self.cache)}
+
+    def doctor(self, prelude: str = "true", *wrap: str, python: str = sys.executable) -> str:
+        """What it says; lines are not folded.
+
+        :param prelude: a shell command before it. :param wrap: a command that runs all of it.
+        """
+        script = f"{prelude} && exec {python} -S -B -m host_setup.doctor"
+        done = subprocess.run(
+            [*wrap, "sh", "-c", script],
+            cwd=PROJECT,
+            env={**self.environment, "COLUMNS": "1000"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if "unshare" in done.stderr or "setpriv" in done.stderr or "mount:" in done.stderr:
+            pytest.skip(f"this machine does not let us: {done.stderr.strip()}")
+        assert done.stderr == ""
+        assert ("cannot run here yet" in done.stdout) is (done.returncode == 1)
+        return done.stdout
+
+    def mounted(self, options: str) -> str:
+        """With another file system in place of the cache."""
+        self.cache.mkdir()
+        mount = f"mount -t tmpfs -o {options} none {self.cache}"
+        return self.doctor(mount, "unshare", "--mount", "--map-root-user")
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Faulty:
+    return Faulty(tmp_path)
+
+
+def told(said: str, what: str) -> str:
+    """State, finding and advice of one line of the table."""
+    lines = said.splitlines()
+    number = next(number for number, line in enumerate(lines) if line[10:26].strip() == what)
+    return " ".join(" ".join(lines[number : number + 2]).split())
+
+
+@pytest.mark.parametrize("name", ["a b", "a:b", "a$b", "a#b", "a,b", "a'b", "a(b", "a;b", "a%b", "a\\b", "a\tb"])
+def test_cache_path_that_make_or_qemu_refuses_stops(tmp_path: Path, name: str) -> None:
+    for path in (tmp_path / name, tmp_path / "link"):
+        path.mkdir() if path.name == name else path.symlink_to(tmp_path / name)
+        faulty = Faulty(path)
+        assert told(faulty.doctor(), "disk, cache").startswith("STOP disk, cache")
+        assert "neither make nor QEMU takes such a path" in faulty.doctor()
+
+
+def test_cache_path_of_every_day_is_taken(tmp_path: Path) -> None:
+    for name in ("a.b-c_d+e=f@g~h", "Müller"):
+        assert not make_refuses(tmp_path / name)
+
+
+def test_cache_below_a_file_or_a_dead_link_stops(faulty: Faulty) -> None:
+    faulty.cache.touch()
+    assert f"STOP disk, cache nothing can be written to {faulty.cache}/sealproof: {faulty.cache} is no folder" in told(
+        faulty.doctor(), "disk, cache"
+    )
+    faulty.cache.unlink()
+    faulty.cache.symlink_to("/no/such/place")
+    assert f"{faulty.cache} is a link to nothing" in told(faulty.doctor(), "disk, cache")
+    faulty.cache.unlink()
+    faulty.cache.symlink_to(faulty.cache.name)
+    assert "STOP disk, cache nothing can be written" in told(faulty.doctor(), "disk, cache")
+
+
+@pytest.mark.parametrize(
+    ("options", "state", "words"),
+    [
+        ("ro", "STOP", "is read-only"),
+        ("noexec,size=9g", "STOP", "is mounted noexec"),
+        ("size=1g", "STOP", "1.0 GiB free"),
+        ("size=9g,nr_inodes=1000", "STOP", "more files fit on the file system"),
+        ("size=9g", "note", "which is memory"),
+    ],
+)
+def test_cache_on_a_file_system_that_does_not_do_is_told(faulty: Faulty, options: str, state: str, words: str) -> None:
+    said = told(faulty.mounted(options), "disk, cache")
+    assert said.startswith(f"{state} disk, cache")
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [("nfs4", State.NOTE), ("cifs", State.NOTE), ("fuse.sshfs", State.NOTE), ("vfat", State.STOP), ("ext4", State.OK)],
+)
+def test_kind_of_the_cache_s_file_system_counts(fake: FakeMachine, kind: str, state: State) -> None:
+    fake.write(
+        "proc/self/mountinfo",
+        f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / {fake.root} rw shared:1 - {kind} server:/home rw\n",
+    )
+    seen = fake.survey()
+    assert seen.cache_disk.kind == kind
+    assert finding(seen, "disk, cache").state is state
+
+
+def test_another_user_s_cache_stops(tmp_path: Path) -> None:
+    faulty = Faulty(tmp_path)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    (faulty.cache / "sealproof" / "kernel").mkdir(parents=True)
+    as_nobody = ("setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--")
+    (faulty.cache / "sealproof").chmod(0o777)
+    said = faulty.doctor("true", *as_nobody, python="/usr/bin/python3")
+    assert f"uid 54321 may not write to {faulty.cache}/sealproof/kernel" in told(said, "disk, cache")
+
+
+def test_user_without_a_name_or_a_home_is_told_so(faulty: Faulty) -> None:
+    as_nobody = ("setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--")
+    del faulty.environment["XDG_CACHE_HOME"]
+    said = faulty.doctor("unset HOME LOGNAME USER USERNAME LNAME", *as_nobody, python="/usr/bin/python3")
+    assert "uid 54321, which has no name in /etc/passwd: newuidmap refuses it" in told(said, "user")
+    assert "uid 54321 has no home folder: HOME is not set" in told(said, "disk, cache")
+    said = faulty.doctor("export HOME=/", *as_nobody, python="/usr/bin/python3")
+    assert "uid 54321 may not write to /" in told(said, "disk, cache")
+
+
+def test_machine_without_its_loopback_stops(faulty: Faulty) -> None:
+    said = faulty.doctor("true", "unshare", "--net", "--map-root-user")
+    assert told(said, "loopback").startswith("STOP loopback no connection to 127.0.0.1: Network is unreachable")
+    assert told(faulty.doctor(), "loopback").startswith("ok loopback")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("-v 4000000", "RLIMIT_AS is 4096000000"),
+        ("-f 1000", "RLIMIT_FSIZE is"),
+        ("-n 100", "RLIMIT_NOFILE is 100"),
+        ("-t 60", "RLIMIT_CPU is 60"),
+    ],
+)
+def test_process_limits_that_are_too_low_stop(faulty: Faulty, option: str, words: str) -> None:
+    said = told(faulty.doctor(f"ulimit -S {option}"), "process limits")
+    assert said.startswith(f"STOP process limits {words}")
+    assert f"ulimit {option[:2]} unlimited" in said
+
+
+def test_temporary_files_that_cannot_be_kept_stop(fake: FakeMachine, faulty: Faulty) -> None:
+    folder = faulty.cache
+    folder.mkdir()
+    faulty.environment |= {"TMPDIR": str(folder), "XDG_CACHE_HOME": str(fake.root / "other")}
+    said = faulty.doctor(f"mount -t tmpfs -o noexec none {folder}", "unshare", "--mount", "--map-root-user")
+    assert told(said, "disk, temporary").startswith(f"STOP disk, temporary {folder} is mounted noexec")
+
+
+def test_reports_that_cannot_be_kept_stop_and_a_latest_that_is_no_link_is_told(fake: FakeMachine) -> None:
+    reports = fake.root / "checkout" / "reports"
+    reports.parent.mkdir()
+    assert finding(fake.survey(), "reports").state is State.OK
+    reports.touch()
+    assert finding(fake.survey(), "reports").state is State.STOP
+    reports.unlink()
+    (reports / "latest").mkdir(parents=True)
+    assert finding(fake.survey(), "reports").state is State.NOTE
+    assert "latest is a folder" in finding(fake.survey(), "reports").found
+    (reports / "latest").rmdir()
+    (reports / "latest").touch()
+    assert "latest is a file" in finding(fake.survey(), "reports").found
+    (reports / "latest").unlink()
+    (reports / "latest").symlink_to("run")
+    assert finding(fake.survey(), "reports").state is State.OK
+
+
+def test_quota_of_less_than_two_cores_is_told(fake: FakeMachine) -> None:
+    fake.write("sys/fs/cgroup/cpu.max", "50000 100000")
+    seen = fake.survey()
+    assert finding(seen, "processor").state is State.NOTE
+    assert "leaves the time of 0.5" in finding(seen, "processor").found
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_memory_limit_of_a_group_above_counts_and_is_named(fake: FakeMachine, version: int) -> None:
+    kind, options, groups = (
+        ("cgroup", "rw,memory", "4:memory:/lab/run") if version == 1 else ("cgroup2", "rw", "0::/lab/run")
+    )
+    fake.write("proc/self/mountinfo", f"35 31 0:32 / /sys/fs/cgroup/m rw - {kind} none {options}\n")
+    fake.write("proc/self/cgroup", f"{groups}\n")
+    fake.write(f"sys/fs/cgroup/m/lab/memory.{'limit_in_bytes' if version == 1 else 'max'}", str(2 * GIB))
+    seen = as_root(fake.survey())
+    assert seen.memory == machine.Memory(2 * GIB, 2 * GIB)
+    assert stops(seen) == ["memory"]
+    assert "sys/fs/cgroup/m/lab" in finding(seen, "memory").found
+
+
+@pytest.mark.parametrize(
+    ("user", "group", "step"),
+    [
+        ("root", "kvm", "--device /dev/kvm"),
+        ("kim", "", "setfacl --modify user:"),
+        ("kim", "lab", "usermod -aG lab kim"),
+    ],
+)
+def test_kvm_that_may_not_be_opened_gets_a_step_that_helps(fake: FakeMachine, user: str, group: str, step: str) -> None:
+    fake.trial = KvmTrial(problem="it cannot be opened: no", permission=True, group=group)
+    seen = fake.survey()
+    seen = as_root(seen) if user == "root" else as_user(seen, sudo=True)
+    assert step in finding(seen, "KVM").advice
+
+
+def test_group_that_may_use_a_device_is_found(tmp_path: Path) -> None:
+    device = tmp_path / "kvm"
+    device.touch(mode=0o600)
+    assert machine._group_that_may(device) == ""
+    device.chmod(0o660)
+    assert machine._group_that_may(device) == (device.group() if device.stat().st_gid else "")
+    assert machine._group_that_may(tmp_path / "none") == ""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from common import failure
 from common.errors import SealproofError
 from common.paths import PROJECT
 from common.progress import Terminal
@@ -205,3 +206,115 @@ def test_order_among_equals_stays() -> None:
     items = [Item(name) for name in ("last 1", "b", "a", "last 0", "c")]
     pytest_collection_modifyitems(items)
     assert [item.name for item in items] == ["b", "a", "c", "last 1", "last 0"]
+
+
+BREAKS = """
+import host_setup.plugin, os, pytest, sys
+
+class Foreign(BaseException):
+    pass
+
+def breaks(*_, **__):
+    {how}
+"""
+IN_SET_UP = BREAKS + "\nhost_setup.plugin.provision = breaks\n"
+AT_FIRST_HOST = """
+@pytest.fixture(scope="session")
+def provisioned():
+    import types
+    made = types.SimpleNamespace(start={start}, close=lambda: None, one_at_a_time=False)
+    return types.SimpleNamespace(hosts=made)
+"""
+MANY = {"test_e.py": "".join(f"def test_{number}(pool): pass\n" for number in range(20))}
+
+
+def the_one_line(folder: Path, status: int, said: str) -> str:
+    """What is told of a set-up that failed, in one line, with a traceback in a file and none on the terminal."""
+    assert status == NOT_PROVEN, said
+    (line,) = (line for line in said.splitlines() if "the set-up failed: " in line)
+    assert "Traceback" not in said
+    assert len(said.splitlines()) < 40, said
+    found = re.search(r"\(traceback: (\S+)\)", line)
+    assert found is not None, line
+    kept = Path(found[1])
+    assert kept.is_relative_to(folder)
+    assert "Traceback (most recent call last)" in kept.read_text()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (
+            "raise RuntimeError('Could not determine home directory.')",
+            "RuntimeError: Could not determine home directory.",
+        ),
+        ("raise KeyError('getpwuid(): uid not found: 54321')", "KeyError: 'getpwuid(): uid not found: 54321'"),
+        (
+            "raise PermissionError(13, 'Permission denied', '/cache')",
+            "PermissionError: [Errno 13] Permission denied: '/cache'",
+        ),
+        ("'\\udcff'.encode()", "UnicodeEncodeError: 'utf-8' codec can't encode"),
+        ("raise ValueError('two\\nlines')", "ValueError: two (traceback"),
+        ("raise ValueError", "ValueError (traceback"),
+        ("raise MemoryError", "MemoryError (traceback"),
+        ("assert not 1", "AssertionError"),
+        ("breaks()", "RecursionError: maximum recursion depth exceeded"),
+        ("sys.exit(5)", "SystemExit: 5"),
+        ("pytest.skip('not here')", "Skipped: not here"),
+        ("pytest.fail('not so')", "Failed: not so"),
+        ("raise Foreign('a library has its own')", "Foreign: a library has its own"),
+        ("raise ExceptionGroup('several', [OSError(28, 'No space left on device')])", "ExceptionGroup: several"),
+    ],
+)
+def test_whatever_the_set_up_raises_is_one_line_and_no_claim_fails_for_it(tmp_path: Path, how: str, told: str) -> None:
+    conftest = CONFTEST + IN_SET_UP.format(how=how)
+    status, said = run(tmp_path, {"conftest.py": conftest, **MANY}, f"--basetemp={tmp_path / 'base'}")
+    assert told in the_one_line(tmp_path, status, said)
+    assert not re.search(r"\d+ (failed|errors?|passed)", said), said
+
+
+@pytest.mark.parametrize("where", ["start", "meet"])
+def test_first_host_that_does_not_start_ends_the_run_too(tmp_path: Path, where: str) -> None:
+    conftest = CONFTEST + BREAKS.format(how="raise OSError('the first host does not come')")
+    if where == "start":
+        conftest += AT_FIRST_HOST.format(start="breaks")
+    else:
+        conftest = conftest.replace("return print", "return breaks") + AT_FIRST_HOST.format(start="object")
+    status, said = run(tmp_path, {"conftest.py": conftest, **MANY}, f"--basetemp={tmp_path / 'base'}")
+    assert "OSError: the first host does not come" in the_one_line(tmp_path, status, said)
+
+
+def test_error_of_ours_keeps_its_words_and_names_its_traceback(tmp_path: Path) -> None:
+    status, said = run(tmp_path, MANY, "--host", "mainframe", f"--basetemp={tmp_path / 'base'}")
+    assert status == NOT_PROVEN
+    assert said.count("the set-up failed: --host: no host kind mainframe\n  next: one of: auto") == 1
+    found = re.search(r"  traceback: (\S+)", said)
+    assert found is not None
+    assert "UserInputError" in Path(found[1]).read_text()
+
+
+def test_traceback_has_a_place_when_the_reports_have_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    words = failure.told(ValueError("why"), tmp_path / "file" / "hosts")
+    found = re.fullmatch(r"ValueError: why \(traceback: (\S+)\)", words)
+    assert found is not None
+    kept = Path(found[1])
+    try:
+        assert "ValueError: why" in kept.read_text()
+    finally:
+        kept.unlink()
+
+
+def test_user_without_a_name_and_a_home_gets_one_line(tmp_path: Path) -> None:
+    argv, env = prepared(tmp_path, MANY, f"--basetemp={tmp_path / 'base'}")
+    del env["XDG_CACHE_HOME"]
+    nobody = tmp_path / "sitecustomize.py"
+    nobody.write_text("import os, pwd\ndef unknown(uid): raise KeyError(uid)\npwd.getpwuid = unknown\n")
+    env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == NOT_PROVEN, said
+    assert said.count(f"the set-up failed: set-up: the user uid {os.getuid()} has no home folder") == 1
+    assert "next: set HOME or XDG_CACHE_HOME to a folder" in said
+    assert "Traceback" not in said

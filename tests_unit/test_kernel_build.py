@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -297,3 +298,25 @@ def test_modules_are_built_once_and_only_they_are_kept(make, store, tmp_path):
 def test_a_folder_without_kbuild_is_refused(make, store, tmp_path):
     with pytest.raises(UserInputError, match="no Kbuild"):
         build.module(make(), tmp_path, store, Terminal())
+
+
+@pytest.mark.skipif(shutil.which("ccache") is None, reason="there is no ccache here")
+def test_compiler_s_cache_works_for_a_user_without_a_name_and_a_home(tmp_path):
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    place = tmp_path / "cache"
+    place.mkdir(mode=0o777)
+    place.chmod(0o777)
+    (place / "one.c").write_text("int one;\n")
+    as_nobody = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--"]
+    done = subprocess.run(
+        [*as_nobody, "ccache", "gcc", "-c", "one.c", "-o", "one.o"],
+        cwd=place,
+        env={"PATH": os.environ["PATH"], **build._environment(Store(place))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "setpriv" in done.stderr:
+        pytest.skip(f"this machine does not let us: {done.stderr}")
+    assert (done.returncode, done.stderr) == (0, "")

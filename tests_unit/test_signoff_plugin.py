@@ -3,6 +3,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -299,6 +300,149 @@ def test_a_set_up_that_fails_after_a_fail_does_not_hide_it(project):
     code, found, claims, _ = run(project, text + GIVES_UP.replace("test_host_cannot_read", "test_guest_works"))
     assert (code, found["verdict"]) == (1, "NOT PROTECTED")
     assert claims["guest_works"]["status"] == "ERROR"
+
+
+PLACES = {  # what is in the place of the folder for reports -> what is told
+    "a file": (lambda place: place.touch(), "File exists"),
+    "below a file": (lambda place: place.parent.touch(), "Not a directory"),
+    "a link to nothing": (lambda place: place.symlink_to("gone/away"), "File exists"),
+    "a link to itself": (lambda place: place.symlink_to(place.name), "File exists"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_reports_that_cannot_be_kept_are_told_in_one_line_before_any_work(project, place):
+    make, why = PLACES[place]
+    reports = project / "kept" / "reports"
+    if place != "below a file":
+        reports.parent.mkdir()
+    make(reports)
+    code, found, _, said = run(project, ATTACK + WORKS, "--reports", reports)
+    assert (code, found) == (2, None)
+    told = f"reports: no report can be kept in {reports}: {why}; --reports DIR takes another folder"
+    assert said.count(told) == 1
+    assert "Traceback" not in said
+    assert "INTERNALERROR" not in said
+    assert "test_claims.py" not in said  # no claim was begun
+    (reports.parent if place == "below a file" else reports).unlink()  # nothing was changed there
+
+
+def test_reports_on_a_read_only_disk_are_told_in_one_line(project):
+    """Also to root, whom no permission stops."""
+    reports = project / "reports"
+    reports.mkdir()
+    (project / "tests_e2e" / "test_claims.py").write_text(ATTACK + WORKS)
+    inside = f"mount -t tmpfs -o ro none {reports} && exec {shlex.join(command())}"
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", inside],
+        cwd=project,
+        env=ALONE,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if "unshare failed" in done.stderr:
+        pytest.skip("no namespaces here")
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    assert said.count(f"no report can be kept in {reports}: Read-only file system; --reports DIR") == 1
+    assert "Traceback" not in said
+    assert "INTERNALERROR" not in said
+
+
+def folder_of(project):
+    (folder,) = (path for path in (project / "reports").glob("2*") if path.is_dir() and not path.is_symlink())
+    return folder
+
+
+LINKS = {  # what is in the place of the link, what is told of it
+    "folder": (lambda latest: (latest / "evidence").mkdir(parents=True), "is a folder and no link: it stays as it is"),
+    "file": (lambda latest: latest.write_text("20260101T000000Z-abcdef"), "is a file and no link: it stays as it is"),
+    "link to nothing": (lambda latest: latest.symlink_to("gone"), ""),
+    "link to itself": (lambda latest: latest.symlink_to("latest"), ""),
+    "link to a folder elsewhere": (lambda latest: latest.symlink_to("../tests_unit"), ""),
+}
+
+
+@pytest.mark.parametrize("place", LINKS)
+@pytest.mark.parametrize("verdict", [0, 1])
+def test_what_is_in_the_place_of_latest_changes_no_verdict(project, place, verdict):
+    make, why = LINKS[place]
+    latest = project / "reports" / "latest"
+    latest.parent.mkdir()
+    make(latest)
+    text = (
+        ATTACK
+        if verdict == 0
+        else ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
+    )
+    code, _, _, said = run(project, text + WORKS)
+    folder = folder_of(project)
+    assert code == verdict, said
+    assert json.loads((folder / "signoff.json").read_text())["exit_code"] == verdict
+    assert "could not be written" not in said
+    assert not list(latest.parent.glob(".latest*"))
+    if why:
+        assert len([line for line in said.splitlines() if f"{latest} {why}" in line]) == 1
+        assert not latest.is_symlink()
+        assert latest.is_dir() is (place == "folder")
+    else:
+        assert latest.resolve() == folder
+        assert "does not lead" not in said
+
+
+def test_reports_that_became_read_only_change_no_verdict(project):
+    """Only the folder around the run's is: as where a run's folder is a mount of its own."""
+    works = WORKS.replace("    claim.", "    import os; os.system(MOUNT)\n    claim.")
+    mount = (
+        "f=$(basename reports/2*) && mount --bind reports/$f /mnt && mount -t tmpfs none reports && mkdir reports/$f"
+        " && mount --bind /mnt reports/$f && mount -o remount,ro reports || touch refused"
+    )
+    (project / "tests_e2e" / "test_claims.py").write_text(f"MOUNT = {mount!r}\n{ATTACK}{works}")
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", *command()],
+        cwd=project,
+        env=ALONE,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if "unshare failed" in done.stderr or (project / "refused").exists():
+        pytest.skip("no namespaces here")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert said.count(f"{project / 'reports' / 'latest'} does not lead to this run: Read-only file system") == 1
+    assert json.loads((folder_of(project) / "signoff.json").read_text())["exit_code"] == 0
+
+
+def test_run_whose_folder_is_moved_away_is_not_proven_and_told_in_one_line(project):
+    works = WORKS.replace("    claim.", "    import os; os.rename('reports', 'elsewhere')\n    claim.")
+    code, found, _, said = run(project, ATTACK + works)
+    assert (code, found) == (2, None)
+    assert said.count("sealproof: the report could not be written") == 1
+    assert "exit 2: not proven" in said
+    assert "INTERNALERROR" not in said
+    assert "Traceback" not in said
+    (kept,) = (path for path in (project / "elsewhere").iterdir() if path.is_dir())
+    moved = subprocess.run(
+        [sys.executable, "-m", "signoff", kept], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert moved.returncode == 2
+    assert "PASS   host_cannot_read" in moved.stdout
+
+
+def test_run_whose_claims_cannot_be_kept_ends_with_one_line(project):
+    works = WORKS.replace(
+        "    claim.", "    import pathlib; [f] = pathlib.Path('reports').glob('2*/claims.jsonl')\n    claim."
+    )
+    text = ATTACK + works.replace("    claim.", "    f.unlink(); f.mkdir()\n    claim.")
+    code, _, _, said = run(project, text)
+    assert code == 2
+    assert said.count("the run's folder cannot be written to any more: [Errno 21] Is a directory") == 1
+    assert "INTERNALERROR" not in said
+    assert "Traceback" not in said
 
 
 def test_a_broken_test_file_is_not_proven(project):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import NoSpaceError
+from common.errors import NoSpaceError, SetupError
 from common.paths import PROJECT
 from common.store import Store, digest, disk_errors
 from common.waiting import Deadline, poll_until
@@ -287,3 +287,12 @@ def test_digest_of_a_file_counts_name_and_content_and_not_the_folder(tmp_path: P
         files[path] = digest(tmp_path / path)
     assert files["x/one"] == files["y/one"]
     assert len({files["x/one"], files["x/two"], files["z/one"]}) == 3
+
+
+def test_cache_that_cannot_be_used_is_told_with_the_next_step(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("/no/such/place")
+    for root, why in (("file", "Not a directory"), ("dangling", "File exists")):
+        with pytest.raises(SetupError, match=f"the cache cannot be used: .*: {why}") as caught:
+            Store(tmp_path / root).get_or_make("kind", "key", filled())
+        assert "make doctor" in caught.value.hint

@@ -11,6 +11,7 @@ it before.
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +55,7 @@ class Accelerator:
     """What runs the host's instructions.
 
     :ivar kind: also the tier of what is proved on it. :ivar what: in words. :ivar argument: of QEMU's ``-accel``.
-    :ivar cpu: of its ``-cpu``. :ivar processor: this machine's, if it is the host's, too.
+    :ivar cpu: of its ``-cpu``. :ivar processor: this machine's, if it is the host's, too. :ivar extension: likewise.
     """
 
     kind: HostKind
@@ -62,6 +63,7 @@ class Accelerator:
     argument: str
     cpu: str
     processor: str = ""
+    extension: str = ""
 
 
 # No five-level paging, which makes each walk longer. No ERMS, FSRM and FSRS: with them a kernel clears and copies by
@@ -81,7 +83,7 @@ def nesting(processor: str, extension: str) -> Accelerator:
     """
     # Said once more though "host" has it: QEMU then refuses to start where KVM does not give it.
     cpu = f"host,{extension}=on,enforce=on"
-    return Accelerator(HostKind.NESTED, f"nested (QEMU on KVM, {extension})", "kvm", cpu, processor)
+    return Accelerator(HostKind.NESTED, f"nested (QEMU on KVM, {extension})", "kvm", cpu, processor, extension)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class EmulatedSpec:
 
     :ivar cpus: the first of them runs no guest (guest_images/host/init), so that two are left for guests.
     :ivar disks: images beyond root and payload, read-only; the host has them as ``/dev/vdc`` and so on.
+    :ivar devices: more of them, as QEMU's ``-device`` takes them.
+    :ivar monitor: a socket on which QEMU answers QMP once more, for a debugger; no part of the key.
     :ivar tsc_khz: how fast its time-stamp counter runs, if that is known; no part of the key, as it was measured.
     """
 
@@ -105,6 +109,8 @@ class EmulatedSpec:
     disks: tuple[Path, ...] = ()
     accelerator: Accelerator = EMULATION
     tsc_khz: int = 0
+    devices: tuple[str, ...] = ()
+    monitor: Path | None = None
 
     @property
     def words(self) -> str:
@@ -139,6 +145,7 @@ class EmulatedSpec:
                 "virtio-net-pci,netdev=net,romfile=",
             ),
             *("-device", "virtio-rng-pci"),
+            *(word for device in self.devices for word in ("-device", device)),
         ]
 
     @property
@@ -192,6 +199,8 @@ class EmulatedHost(RunningHost):
         self.started = "cold" if state is None else "restored"
         booted = replace(spec, command_line=spec.words)
         argv = booted.argv(*([] if memory is None else [_memory_file(memory, shared=state is None)]))
+        if spec.monitor is not None:
+            argv += ["-qmp", f"unix:{spec.monitor},server=on,wait=off"]
         if state is not None:
             argv += ["-incoming", "defer"]
         self._qemu = Qemu(argv, vitals=self.vitals, folder=folder, on_beat=self._beats.heard)
@@ -229,8 +238,22 @@ class EmulatedHost(RunningHost):
 
     def login_command(self, guest: GuestSpec | None = None) -> str:
         """How a person on this machine logs in to the host, or to a guest of it."""
+        return shlex.join(self.login_argv(guest))
+
+    def login_argv(self, guest: GuestSpec | None = None) -> list[str]:
+        """The same, word by word. What the person has set for other machines (``ssh_config``, an agent) is left out."""
         port = self._forward(OPENSSH if guest is None else guest.ssh_port)
-        return f"ssh -i {self.spec.keys.client} {ANY_HOST_KEY} -p {port} root@127.0.0.1"
+        ours = ["-F", "none", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]
+        return [
+            "ssh",
+            "-i",
+            str(self.spec.keys.client),
+            *ANY_HOST_KEY.split(),
+            *ours,
+            "-p",
+            str(port),
+            "root@127.0.0.1",
+        ]
 
     def boot(self) -> None:
         """Wait for a cold boot, then start the guests, which boot side by side, and wait for them."""

@@ -74,6 +74,11 @@ class Qemu:
         """The process id of this QEMU."""
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether this QEMU is no more."""
+        return self._process.poll() is not None
+
     def console(self) -> str:
         """All that the console said so far."""
         return self.console_log.read_text(encoding="utf-8", errors="replace") if self.console_log.exists() else ""

@@ -30,6 +30,7 @@ from pathlib import Path
 from common.commands import output
 from common.environment import shell_line
 from common.errors import CommandError, KernelError, UserInputError
+from common.paths import make_refuses
 from common.processes import run_tree
 from common.progress import Terminal
 from common.store import GIB, Store, digest
@@ -143,10 +144,10 @@ def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
     return _kernel(entry, request)
 
 
-def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal) -> Path:
+def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal, *, product: str = "*.ko") -> Path:
     """A folder of module sources (with its ``Kbuild``), built for a kernel.
 
-    :returns: a folder with the ``.ko`` files.
+    :param product: a pattern of what is built. :returns: a folder with these files.
     :raises KernelError: it does not compile.
     """
     files = sorted(file for file in sources.rglob("*") if file.is_file())
@@ -172,7 +173,7 @@ def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal) -> P
                     repeated = shell_line(command, _environment(store))
                     again = f"cp -r {shlex.quote(str(sources))} {logs / 'work'}; {repeated}"
                     raise _build_error(log, again.replace(str(work), str(logs / "work"))) from error
-            for built in work.rglob("*.ko"):
+            for built in work.rglob(product):
                 built.rename(folder / built.name)
             shutil.rmtree(work)
             shutil.copy2(log, folder / log.name)
@@ -250,6 +251,7 @@ def _make(folder: Path, toolchain: Toolchain) -> list[str]:
 def _environment(store: Store) -> dict[str, str]:
     return {
         "LOCALVERSION": "",  # else kbuild adds a + when the cache lies inside somebody's git repository
+        "HOME": str(store.root),  # without one, as a user without a name has none, ccache ends
         "CCACHE_DIR": str(store.root / "ccache"),
         "CCACHE_CONFIGPATH2": "/dev/null",  # the machine's own: it may name another compiler, or count less
         "CCACHE_MAXSIZE": _CCACHE_SIZE,
@@ -368,10 +370,9 @@ def _repeat_script(
 
 
 def _require_plain_path(root: Path) -> None:
-    """Kbuild refuses a path with a space or a colon, and make's variables a ``$`` or ``#``."""
-    if re.search(r"[\s:$#'\"\\]", str(root)):
+    if make_refuses(root):
         raise UserInputError(
             f"the cache is at {str(root)!r}: make cannot build there",
             stage=STAGE,
-            hint="point XDG_CACHE_HOME to a path without blanks, colons and quotes",
+            hint="point XDG_CACHE_HOME to a path of letters, digits and . _ - + =",
         )

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from common.commands import output
 from common.environment import search_path
 from common.errors import SetupError
+from host_setup.limits import usable_cpus
 
 STAGE = "kernel build"
 # A name, or the whole path of one: gcc, gcc-13, /opt/cross/bin/x86_64-linux-gcc, clang, clang-19, /opt/llvm/bin/clang.
@@ -85,7 +85,7 @@ class Toolchain:
     def words(self) -> list[str]:
         """For make's command line."""
         compiler = f"ccache {self.compiler}" if shutil.which("ccache", path=search_path()) else self.compiler
-        jobs = self.jobs or len(os.sched_getaffinity(0)) + 1
+        jobs = self.jobs or usable_cpus() + 1
         llvm = [f"LLVM={self._parts['folder'] or self._parts['suffix'] or '1'}"] if self._is_llvm else []
         return [f"-j{jobs}", *llvm, f"CC={compiler}", f"HOSTCC={compiler}"]
 

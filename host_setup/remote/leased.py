@@ -7,7 +7,6 @@ has the power cut when it does not.
 
 from __future__ import annotations
 
-import getpass
 import os
 import secrets
 import socket
@@ -27,6 +26,7 @@ from common.errors import (
     SealproofError,
     SetupError,
 )
+from common.paths import user_name
 from common.processes import spawn
 from common.progress import Terminal
 from common.waiting import Deadline, poll_until
@@ -114,7 +114,7 @@ class Leased:
         self.control.connect(Deadline(REACH))
         self.facts = self.control.facts()
         self._check_facts()
-        holder = f"{getpass.getuser()}@{socket.gethostname()}"
+        holder = f"{user_name()}@{socket.gethostname()}"
         self.before = self._manifest()
         order = ("lease", self._token, holder, str(self.machine.lease.seconds))
         done = self.control.keeper(*order, seconds=REACH)

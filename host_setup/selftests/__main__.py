@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from common.paths import cache_root
+from common.paths import cache_root, require_reports
 from common.program import end_with
 from common.progress import Terminal, clock
 from common.store import Store
@@ -154,6 +154,7 @@ def main(argv: list[str]) -> int:
         parser.error("--series: one name, or two different ones")
     if options.record and (options.only or names[0] != "stock" or options.layers != (Layer.SELFTESTS,)):
         parser.error("--record: of all tests, on the series stock, with the layer selftests, as --selftests has it")
+    require_reports(options.reports)
     terminal, store = Terminal(), Store(cache_root())
     folder = options.reports / f"selftests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     built: Selftests = selftests(source.resolve(options.kernel_source, store), store, terminal)

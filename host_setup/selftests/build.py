@@ -25,6 +25,7 @@ from common.store import GIB, Store, digest
 from host_setup.kernel import compiler_output
 from host_setup.kernel.patches import source_tree
 from host_setup.kernel.source import Source
+from host_setup.limits import usable_cpus
 from host_setup.selftests.suites import MM_PROGRAMS
 
 STAGE = "selftests build"
@@ -92,7 +93,7 @@ class _Work:
         self.log = log
 
     def _make(self, *words: str) -> list[str]:
-        jobs = len(os.sched_getaffinity(0)) + 1
+        jobs = usable_cpus() + 1
         return ["make", f"-j{jobs}", "--no-print-directory", *words]
 
     def _headers(self) -> list[str]:

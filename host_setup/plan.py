@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a run would make, boot and lease, and how long it may take: the way of ``provision``, and nothing is made.
+
+A stage that is in the cache is read from there; the first that is not hides what depends on it, which is then to be
+made, too.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from common.progress import Terminal, clock
+from common.store import Store
+from guest_images.keys import keys
+from guest_images.payload import payload
+from guest_images.programs import MODULES, programs
+from guest_images.rootfs import rootfs
+from host_setup import inventory
+from host_setup.hosts.guest import guests_for
+from host_setup.kernel import series
+from host_setup.kernel.build import build, module
+from host_setup.machine import survey
+from host_setup.provision import Settings, accelerator, emulated_spec, kernel_request, real_machine, with_accelerator
+
+T = TypeVar("T")
+EXAMINED = "identity"
+"""The kind of entry that says what a source is: found out anew if need be, as it takes no more than reading."""
+
+
+class NotMadeError(Exception):
+    """The cache does not have it."""
+
+
+class Looking(Store):
+    """A cache that is only looked at: nothing is made in it, nor noted as used.
+
+    :param scratch: a folder that goes afterwards, for what has to be found out.
+    """
+
+    def __init__(self, root: Path, scratch: Path) -> None:
+        super().__init__(root)
+        self._scratch = Store(scratch)
+
+    def get(self, kind: str, key: str) -> Path:
+        """An entry that is there.
+
+        :raises NotMadeError: it is not.
+        """
+        path = self.path(kind, key)
+        if not path.is_dir():
+            raise NotMadeError(kind)
+        return path
+
+    def get_or_make(self, kind: str, key: str, make: Callable[[Path], None], *, need: int = 0) -> Path:
+        """As ``get``; what a source is, is found out."""
+        if kind == EXAMINED and not self.path(kind, key).is_dir():
+            return self._scratch.get_or_make(kind, key, make, need=need)
+        return self.get(kind, key)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One stage: what, and what would be done about it."""
+
+    what: str
+    does: str
+
+    def __str__(self) -> str:
+        return f"  {self.what:<9} {self.does}"
+
+
+def plan(settings: Settings, store: Store) -> list[Line]:
+    """The stages of a run, in their order.
+
+    :raises SealproofError: what would end the run before anything is made.
+    """
+    machine = real_machine(settings)
+    if machine is not None:
+        return _leased(settings, *machine)
+    with tempfile.TemporaryDirectory(prefix="sealproof-plan-") as scratch:
+        return _made_here(settings, Looking(store.root, Path(scratch)))
+
+
+def _made_here(settings: Settings, store: Looking) -> list[Line]:
+    runner = accelerator(settings.host, settings.inventory, survey())
+    settings = with_accelerator(settings, runner)
+    request, terminal = kernel_request(settings, store), Terminal()
+    lines: list[Line] = []
+
+    def stage(what: str, title: str, kind: str, find: Callable[[], T] | None) -> T | None:
+        found = _look(find)
+        lines.append(Line(what, f"{title}: {_to_make(store, kind) if found is None else 'in the cache'}"))
+        return found
+
+    patches = f"{len(request.series.patches)} patches" if request.series.patches else "no patch"
+    title = f"Linux {request.source.release}, series {request.series.name}, {patches}"
+    layers = "".join(f", layer {layer}" for layer in request.layers)
+    kernel = stage("kernel", f"{title}{layers}", "kernel", lambda: build(request, store, terminal))
+    compiled = stage("programs", "of host and guest", "programs", lambda: programs(store, terminal))
+    root = stage("images", "Debian for host and guest", "rootfs", lambda: rootfs(store, terminal))
+    built = kernel
+    find_modules = (lambda: module(built, MODULES, store, terminal)) if built else None
+    modules = stage("modules", "of host and guest", "module", find_modules)
+    own = _look(lambda: keys(store))
+    guests = guests_for(series=request.series.mode, mode=settings.mode)
+    state = None
+    if kernel and compiled and root and modules and own:
+        files = (root, compiled, modules, kernel.image, own)
+        disk = _look(lambda: payload(store, *files))
+        if disk is not None:
+            spec = emulated_spec(kernel, root, disk, own, guests, runner)
+            state = _look(lambda: store.get("snapshot", spec.key))
+    names = ", ".join(f"{guest.name} ({guest.memory} MiB)" for guest in guests)
+    lines.append(Line("host", f"{runner.what}, with the guests {names}"))
+    lines.append(Line("boot", _boot(store, saved=state is not None)))
+    return lines
+
+
+def _leased(settings: Settings, name: str, machine: inventory.Remote) -> list[Line]:
+    wanted = series.load(settings.series)
+    patches = f"{len(wanted.patches)} patches" if wanted.patches else "no patch"
+    return [
+        Line("kernel", f"series {wanted.name}, {patches}: found or built for what the machine says when it is asked"),
+        Line(
+            "lease", f"{name} ({machine.address}), given back after {machine.lease.seconds} s of silence at the latest"
+        ),
+        Line("boot", f"the kernel under test once, by {machine.boot}; then its own again"),
+        Line("host", f"{name}, up to {machine.limits.memory} MiB for guests"),
+    ]
+
+
+def _look(find: Callable[[], T] | None) -> T | None:
+    """What a stage finds in the cache; None if that has to be made, or something that it is made from."""
+    try:
+        return find() if find is not None else None
+    except NotMadeError:
+        return None
+
+
+def _to_make(store: Store, kind: str) -> str:
+    return f"to be made, {_took(store, kind)}"
+
+
+def _took(store: Store, kind: str) -> str:
+    seconds = store.seconds(kind)
+    return f"{clock(seconds)} last time" if seconds is not None else "in a time that is not known yet"
+
+
+def _boot(store: Store, *, saved: bool) -> str:
+    if saved:
+        return "none: the host goes on from its saved state"
+    return f"host and guests, to be saved: {_took(store, 'snapshot')}"

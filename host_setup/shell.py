@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``make shell``: a shell on a fresh host, or in a guest of it. The host ends with the shell.
+
+From a terminal it is a login; what comes from a pipe, the shell there reads; words after ``--`` are a command. The exit
+status is the shell's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+from common import foreground
+from common.errors import MachineLostError, UserInputError
+from common.program import end_with
+from common.progress import Terminal
+from host_setup.fresh_host import add_options, fresh_host
+from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.guest import GuestSpec
+
+TESTED = "the guest under test"
+BROKEN = 255  # ssh's own status: the connection ended, often before anybody else noticed
+
+
+def main(argv: list[str]) -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(prog="make shell", description=(__doc__ or "").splitlines()[0])
+    add_options(parser)
+    parser.add_argument(
+        "--guest", nargs="?", const=TESTED, metavar="NAME", help=f"in a guest, not on the host; without NAME: {TESTED}"
+    )
+    parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="to be run in place of a login")
+    options = parser.parse_args(argv)
+    terminal = Terminal()
+    with fresh_host(options, "shell", terminal) as fresh:
+        host = fresh.host
+        guest = _guest(host, options.guest)
+        where = f"guest '{guest.name}'" if guest else "the host"
+        terminal.say(
+            f"A shell on {where}, series {fresh.kernel.series}, Linux {fresh.kernel.release}; its end ends all."
+        )
+        terminal.say(f"One more, from another terminal: {host.login_command(guest)}")
+        vitals = host.guest_vitals[guest.name] if guest else host.vitals  # a guest may be lost, who is on the host
+        tty = ["-t"] if foreground.interactive() else []
+        status = foreground.run(
+            [*host.login_argv(guest), *tty, "--", *([shlex.join(options.command)] if options.command else [])],
+            over=lambda: vitals.reason is not None,
+        )
+        if status == BROKEN:
+            vitals.check_broken()
+        if vitals.reason is not None:
+            raise MachineLostError(f"the shell ended with its machine: {vitals.reason}")
+    return status if status is not None and status >= 0 else 128 - (status or 0)
+
+
+def _guest(host: EmulatedHost, asked: str | None) -> GuestSpec | None:
+    """The guest that is meant; None for the host.
+
+    :raises UserInputError: the host has no such guest.
+    """
+    if asked is None:
+        return None
+    guests = host.guest_specs
+    found = guests[0] if asked == TESTED else next((one for one in guests if one.name == asked), None)
+    if found is None:
+        names = ", ".join(one.name for one in guests)
+        raise UserInputError(f"the host has no guest {asked}", stage="--guest", hint=f"one of: {names}")
+    return found
+
+
+if __name__ == "__main__":
+    end_with(main)
