@@ -253,7 +253,7 @@ def test_inventory_of_the_stand_in_is_one_that_is_read(tmp_path: Path) -> None:
 
 
 def test_person_reaches_a_guest_through_its_machine() -> None:
-    machine = SimpleNamespace(endpoint=("rack1", 22022), key_file=Path("/lab"), user="me")
+    machine = entry(address="me@rack1:22022", key="/lab")
     host: Any = SimpleNamespace(_leased=SimpleNamespace(machine=machine), keys=SimpleNamespace(client=Path("/client")))
     words = shlex.split(RemoteHost.login_command(host, PLAIN))
     assert words[:3] == ["ssh", "-i", "/client"]

@@ -33,22 +33,33 @@ BUILT_IN_KEXEC = 254
 _Add = Callable[[State, str, str], None]
 
 
-def examine(name: str, machine: Local | Remote) -> list[Finding]:
-    """What there is to say of one machine."""
+def examine(name: str, machine: Local | Remote | SealproofError) -> list[Finding]:
+    """What there is to say of one machine. Whatever goes wrong with it, others have a word, too.
+
+    :param machine: or what is wrong with its entry in the inventory.
+    """
+    try:
+        return _examine(name, machine)
+    except SealproofError as error:
+        lines = error.message.splitlines() or [""]
+        return [Finding(State.STOP, name, line, error.hint if line is lines[-1] else "") for line in lines]
+    except Exception as error:  # noqa: BLE001  of one machine; it must not hide what there is to say of the others
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        return [Finding(State.STOP, name, f"doctor itself fails on it: {said}", "please report this: a fault of ours")]
+
+
+def _examine(name: str, machine: Local | Remote | SealproofError) -> list[Finding]:
+    if isinstance(machine, SealproofError):
+        raise machine
     if isinstance(machine, Local):
         against = why_not_nested(survey()) if machine.kind == "nested" else ""
         found = f"{machine.kind}, on this machine{': ' if against else ''}{against}"
         advice = "'make doctor' without INVENTORY says what to do about it" if against else ""
         return [Finding(State.STOP if against else State.OK, name, found, advice)]
-    try:
-        control = Control(name, machine)
-    except SealproofError as error:
-        return [Finding(State.STOP, name, error.message, error.hint)]
+    control = Control(name, machine)
     try:
         control.connect(Deadline(REACH))
         facts = control.facts()
-    except SealproofError as error:
-        return [Finding(State.STOP, name, error.message.splitlines()[0], error.hint)]
     finally:
         control.close()
     return judge(name, machine, facts)
@@ -126,7 +137,7 @@ def main(argv: list[str]) -> int:
     """Print a line for each finding; the exit status is in the module's description."""
     parser = argparse.ArgumentParser(prog="make doctor", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("inventory", type=Path)
-    machines = inventory.load(parser.parse_args(argv).inventory).machine
+    machines = inventory.load_each(parser.parse_args(argv).inventory)
     with ThreadPoolExecutor(len(machines)) as all_of_them:
         found = [one for some in all_of_them.map(examine, machines, machines.values()) for one in some]
     width = max(len(name) for name in machines)
