@@ -22,13 +22,13 @@ from host_setup.hosts.guest import PLAIN, PROTECTED
 from host_setup.inventory import Boot, Config, IpmiConsole, Local, NoConsole, Remote
 from host_setup.machine import survey, why_not_nested
 from host_setup.remote.control import Control
+from host_setup.remote.fitness import obstacles
+from host_setup.remote.leased import added_words
 
 REACH = 20.0  # seconds
 KIB = 1024
 ROOM = 64 * KIB  # KiB of disk: kernel, script, lease
 IMAGES = 512 * KIB  # KiB of memory, beside the guests'
-BUILT_IN_KEXEC = 254
-"""The first systemd that starts a loaded kernel without kexec-tools."""
 
 _Add = Callable[[State, str, str], None]
 
@@ -104,29 +104,22 @@ def _identity(name: str, machine: Remote, facts: Mapping[str, str]) -> Finding:
 
 
 def _boot(machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
-    systemd = int(facts.get("systemd") or 0)
-    if machine.boot is Boot.KEXEC:
-        if facts.get("kexec") != "yes":
-            add(State.STOP, "its kernel knows no kexec", 'boot = "grub" or "systemd-boot"')
-        elif facts.get("lockdown") not in ("", "none", None):
-            add(State.STOP, "its kernel is locked down and loads no kernel of ours", "switch Secure Boot off")
-        elif systemd < BUILT_IN_KEXEC and facts.get("kexec_tools") != "yes":
-            add(State.STOP, f"systemd {systemd} needs kexec-tools", 'install it, or boot = "grub"')
-    elif machine.boot is Boot.GRUB and facts.get("grub") != "yes":
-        add(State.STOP, "no GRUB that boots an entry once", 'boot = "kexec" or "systemd-boot"')
-    elif machine.boot is Boot.SYSTEMD_BOOT and facts.get("systemd_boot") != "yes":
-        add(State.STOP, "no systemd-boot", 'boot = "kexec" or "grub"')
+    for one in obstacles(machine, facts, added_words(machine)):
+        add(State.STOP, one.what, one.advice)
     if machine.config is Config.OWN and not facts.get("config"):
         add(State.STOP, "its kernel's configuration is not in /boot", 'config = "lean", if its devices are a QEMU\'s')
 
 
 def _room(machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
-    for fact, where in (("disk", "/var/lib"), ("boot_disk", "/boot")):
-        if fact == "boot_disk" and machine.boot is Boot.KEXEC:
-            continue
+    rooms = [("disk", "/var/lib", ROOM)]
+    if machine.boot is Boot.GRUB:
+        rooms.append(("boot_disk", "/boot", ROOM))
+    elif machine.boot is Boot.SYSTEMD_BOOT and "esp_disk" in facts:
+        rooms.append(("esp_disk", "the EFI system partition", ROOM + int(facts.get("initramfs_size") or 0)))
+    for fact, where, needed in rooms:
         free = int(facts.get(fact) or 0)
-        if free < ROOM:
-            add(State.STOP, f"{free // KIB} MiB free for {where}", f"free some: {ROOM // KIB} MiB are needed")
+        if free < needed:
+            add(State.STOP, f"{free // KIB} MiB free for {where}", f"free some: {needed // KIB} MiB are needed")
     need = IMAGES + (PLAIN.memory + PROTECTED.memory) * KIB
     available = int(facts.get("available") or 0)
     if available < need:
