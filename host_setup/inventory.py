@@ -63,7 +63,8 @@ class CommandConsole(BaseModel):
 class IpmiConsole(BaseModel):
     """Serial over LAN of the machine's management controller, by ipmitool.
 
-    :ivar password_file: holds the password, as ipmitool's ``-f`` takes it.
+    :ivar password_file: holds the password, as ipmitool's ``-f`` takes it. :ivar port: of the controller, if not 623.
+    :ivar cipher_suite: as ipmitool's ``-C`` takes it; some older controllers open no session but with 3.
     """
 
     model_config = _STRICT
@@ -71,12 +72,26 @@ class IpmiConsole(BaseModel):
     address: str = Field(min_length=1)
     user: str = Field(min_length=1)
     password_file: str = Field(min_length=1)
+    port: int | None = Field(default=None, ge=1, le=65535)
+    cipher_suite: int | None = Field(default=None, ge=0, le=255)
 
     @property
     def command(self) -> tuple[str, ...]:
         """What shows the console until it is ended."""
-        login = ("-H", self.address, "-U", self.user, "-f", str(Path(self.password_file).expanduser()))
-        return ("ipmitool", "-I", "lanplus", *login, "sol", "activate")
+        return self._sol("activate")
+
+    @property
+    def release(self) -> tuple[str, ...]:
+        """What ends another session, which has the console."""
+        return self._sol("deactivate")
+
+    def _sol(self, verb: str) -> tuple[str, ...]:
+        login = ["-H", self.address, "-U", self.user, "-f", str(Path(self.password_file).expanduser())]
+        if self.port is not None:
+            login += ["-p", str(self.port)]
+        if self.cipher_suite is not None:
+            login += ["-C", str(self.cipher_suite)]
+        return ("ipmitool", "-I", "lanplus", *login, "sol", verb)
 
 
 class NetConsole(BaseModel):

@@ -7,9 +7,11 @@ Exit 0: each can be used. 1: at least one cannot, and the reason is shown.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,8 +21,9 @@ from common.waiting import Deadline
 from host_setup import inventory
 from host_setup.doctor import Finding, State
 from host_setup.hosts.guest import PLAIN, PROTECTED
-from host_setup.inventory import Boot, Config, IpmiConsole, Local, NoConsole, Remote
+from host_setup.inventory import Boot, Config, Local, NoConsole, Remote
 from host_setup.machine import survey, why_not_nested
+from host_setup.remote.console import ConsoleLog
 from host_setup.remote.control import Control
 from host_setup.remote.fitness import obstacles
 from host_setup.remote.leased import added_words
@@ -88,10 +91,14 @@ def judge(name: str, machine: Remote, facts: Mapping[str, str]) -> list[Finding]
     _room(machine, facts, add)
     if isinstance(machine.console, NoConsole):
         add(State.NOTE, "no console", "with one, a kernel that does not come up says why")
-    elif isinstance(machine.console, IpmiConsole) and shutil.which("ipmitool") is None:
-        add(State.STOP, "ipmitool is not installed here", "apt-get install ipmitool")
     if machine.power is None:
         add(State.NOTE, "no power command", "with one, a machine that hangs comes back without you")
+    elif shutil.which(machine.power.cycle[0]) is None:
+        add(
+            State.STOP,
+            f"its power command, {machine.power.cycle[0]}, is not installed here",
+            "install it, or correct it",
+        )
     return found
 
 
@@ -126,13 +133,47 @@ def _room(machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
         add(State.STOP, f"{available // KIB} MiB of memory available", f"end something: {need // KIB} MiB are needed")
 
 
+@contextlib.contextmanager
+def consoles(machines: Mapping[str, Local | Remote | SealproofError]) -> Iterator[Callable[[str], list[Finding]]]:
+    """Try the console of each machine: what there is to say of it, by the machine's name.
+
+    They begin together, as each may take its time. From the main thread, as any process is started.
+    """
+    logs: dict[str, ConsoleLog | SealproofError] = {}
+    with tempfile.TemporaryDirectory(prefix="sealproof-doctor-") as folder, contextlib.ExitStack() as all_of_them:
+        for name, machine in machines.items():
+            if isinstance(machine, Remote):
+                try:
+                    logs[name] = log = ConsoleLog(machine.console, Path(folder) / name)
+                    all_of_them.callback(log.close)
+                except SealproofError as error:
+                    logs[name] = error
+        yield lambda name: _console(name, logs.get(name))
+
+
+def _console(name: str, log: ConsoleLog | SealproofError | None) -> list[Finding]:
+    if log is None:
+        return []
+    if isinstance(log, SealproofError):
+        return [Finding(State.STOP, name, log.message, log.hint)]
+    problem = log.settle()
+    if log.held:
+        return [
+            Finding(State.NOTE, name, "another session has its console", "a run that has the machine takes it over")
+        ]
+    if not problem:
+        return []
+    return [Finding(State.STOP, name, problem, f"see console in [machine.{name}]; try its command by hand")]
+
+
 def main(argv: list[str]) -> int:
     """Print a line for each finding; the exit status is in the module's description."""
     parser = argparse.ArgumentParser(prog="make doctor", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("inventory", type=Path)
     machines = inventory.load_each(parser.parse_args(argv).inventory)
-    with ThreadPoolExecutor(len(machines)) as all_of_them:
-        found = [one for some in all_of_them.map(examine, machines, machines.values()) for one in some]
+    with consoles(machines) as heard, ThreadPoolExecutor(len(machines)) as all_of_them:
+        each = zip(machines, all_of_them.map(examine, machines, machines.values()), strict=True)
+        found = [one for name, some in each for one in (*some, *heard(name))]
     width = max(len(name) for name in machines)
     for one in found:
         sys.stdout.write(f"  {one.state:<7} {one.what:<{width}}  {one.found}\n")

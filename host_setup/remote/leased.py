@@ -132,6 +132,11 @@ class Leased:
         self._reach(State.LEASED)
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
+        self._listen()
+
+    def _listen(self) -> None:
+        """See to it that its console is heard. Only who has the machine may take its console from another one."""
+        self.console.renew(lambda words: self._note(f"{self.name}: {words}"))
 
     def _check_facts(self) -> None:
         facts = self.facts
@@ -202,6 +207,7 @@ class Leased:
         if self._kernel is None:
             raise RuntimeError("boot() comes after provision()")
         self._check_lease()
+        self._listen()
         more = f"{added_words(self.machine)} {words}".strip()
         with self._terminal.step(f"boot of {self.name} by {self.machine.boot}"):
             before = self.control.boot_id()
