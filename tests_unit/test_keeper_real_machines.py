@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -10,9 +11,12 @@ import subprocess
 
 import pytest
 
+from common.errors import DeadlineError
+from common.waiting import Deadline, poll_until
 from host_setup.inventory import Boot
+from host_setup.remote.control import KEEPER
 from host_setup.remote.fitness import LONGEST, obstacles
-from tests_unit.test_keeper import RELEASE, Machine, machine
+from tests_unit.test_keeper import GRUBENV, RELEASE, Machine, machine
 from tests_unit.test_remote_parts import entry
 
 __all__ = ["machine"]  # a fixture
@@ -257,6 +261,38 @@ def test_entry_that_something_else_took_back_is_set_again_before_the_machine_goe
     assert machine.calls.read_text().rstrip().endswith("systemctl reboot")
 
 
+@pytest.mark.parametrize("goes", [True, False])
+def test_watch_sets_the_entry_again_only_while_the_machine_goes_down(machine: Machine, *, goes: bool) -> None:
+    """A service that ends may take it back, too."""
+    machine.lease()
+    machine.provision()
+    taken_back = "# GRUB Environment Block\nsaved_entry=0\n" + "#" * 980
+    watch = subprocess.Popen(["sh", "-c", KEEPER.read_text(), "keeper", "watch"], env=machine.environment)
+    try:
+        poll_until(lambda: machine.read("var/lib/sealproof/beat"), Deadline(20), "the watch")
+        machine.keeper("boot", "t1", "grub", "")
+        machine.write("boot/grub/grubenv", taken_back)
+        if not goes:
+            (machine.root / "var/lib/sealproof/going").unlink()  # as a watch does that begins with another boot
+        with contextlib.suppress(DeadlineError):
+            poll_until(lambda: "next_entry" in machine.read("boot/grub/grubenv"), Deadline(10 if goes else 3), "it")
+        assert ("next_entry=sealproof" in machine.read("boot/grub/grubenv")) == goes
+    finally:
+        watch.kill()
+        watch.wait()
+
+
+def test_watch_of_the_next_boot_leaves_the_entry_alone(machine: Machine) -> None:
+    before = machine.files()
+    machine.lease(seconds=1)
+    machine.provision()
+    machine.keeper("boot", "t1", "grub", "")
+    machine.write("boot/grub/grubenv", GRUBENV)
+    assert machine.keeper("watch").returncode == 0
+    assert machine.calls.read_text().count("grub-reboot") == 1
+    assert machine.files() == before
+
+
 # --- Fedora's layout, systemd-boot
 
 
@@ -440,6 +476,14 @@ def test_machine_that_forgets_what_brings_it_back_is_refused(machine: Machine, m
     told = against(machine, "kexec")
     assert told.startswith(said)
     assert bool(told) == bool(said)
+
+
+def test_var_in_which_no_program_may_run_is_told_where_one_has_to(machine: Machine) -> None:
+    machine.write("proc/mounts", "/dev/sda1 / ext4 rw 0 0\n/dev/sda2 /var ext4 rw,nosuid,nodev,noexec,relatime 0 0\n")
+    assert against(machine, "grub") == ""
+    machine.keeper("restore", "t1")
+    machine.calls.write_text("")
+    assert against(machine, "kexec").startswith("no program may run in /var/lib (noexec)")
 
 
 def test_clock_that_steps_ends_no_lease_of_a_run_that_lives(machine: Machine) -> None:

@@ -26,6 +26,8 @@ UNIT=sealproof-keeper.service
 UNIT_FILE=$R/etc/systemd/system/$UNIT
 BOOT=$R/boot/sealproof
 ID=sealproof
+VARIABLES=$R/sys/firmware/efi/efivars
+LOADER_GUID=4a67b082-0a4c-41cf-b6c7-440b29bb8c4f # of a boot loader's variables
 LOOK=${SEALPROOF_LOOK:-3} # seconds between two looks of the watch
 LONGEST=1980              # characters of a command line; x86 takes 2047 (COMMAND_LINE_SIZE), and boot loaders add theirs
 export PATH=${SEALPROOF_PATH:+$SEALPROOF_PATH:}/usr/sbin:/usr/bin:/sbin:/bin
@@ -229,15 +231,15 @@ command_line() { # HOW WORDS
 # --- why not ---
 
 efi_variable() { # NAME: its value, of what can be printed; four bytes before it are its attributes
-    tail -c +5 "$R/sys/firmware/efi/efivars/$1" 2>/dev/null | tr -cd '[:print:]'
+    tail -c +5 "$VARIABLES/$1" 2>/dev/null | tr -cd '[:print:]'
 }
 
 loader() { # what booted the machine, by its own word (systemd.io/BOOT_LOADER_INTERFACE); empty if it gave none
-    efi_variable LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f
+    efi_variable "LoaderInfo-$LOADER_GUID"
 }
 
 flag() { # NAME: whether an EFI variable is 1
-    [ "$(tail -c +5 "$R/sys/firmware/efi/efivars/$1" 2>/dev/null | od -An -tu1 | tr -d ' ')" = 1 ]
+    [ "$(tail -c +5 "$VARIABLES/$1" 2>/dev/null | od -An -tu1 | tr -d ' ')" = 1 ]
 }
 
 secure_boot() { # MokSBStateRT: shim was told not to look
@@ -254,9 +256,9 @@ needs_initramfs() { # what the kernel finds by itself: block/early-lookup.c
     esac
 }
 
-mounted() { # FOLDER: the type of the file system that it is on
-    awk -v at="$1/" 'index(at, $2 == "/" ? "/" : $2 "/") == 1 && length($2) >= best { best = length($2); type = $3 }
-        END { print type }' "$R/proc/mounts" 2>/dev/null
+mounted() { # FOLDER: the file system that it is on, ",TYPE,OPTION,OPTION..,"
+    awk -v at="$1/" 'index(at, $2 == "/" ? "/" : $2 "/") == 1 && length($2) >= best { best = length($2); is = $3 "," $4 }
+        END { print "," is "," }' "$R/proc/mounts" 2>/dev/null
 }
 
 against_all() { # whichever way it boots
@@ -264,7 +266,7 @@ against_all() { # whichever way it boots
         || echo "no initramfs of Linux $(uname -r) is found, and root=$(own_root) needs one -> put it into /boot"
     for folder in /var/lib /etc/systemd/system; do
         case $(mounted "$folder") in
-            tmpfs | ramfs) echo "$folder is in memory: what brings the machine back would not outlive a boot" \
+            ,tmpfs,* | ,ramfs,*) echo "$folder is in memory: what brings the machine back would not outlive a boot" \
                 "-> use a machine that is installed on a disk" ;;
         esac
         [ ! -d "$R$folder" ] || [ -w "$R$folder" ] || echo "$folder cannot be written -> mount it read-write"
@@ -275,6 +277,9 @@ against_kexec() {
     [ -e "$R/sys/kernel/kexec_loaded" ] || echo 'its kernel knows no kexec -> boot = "grub" or "systemd-boot"'
     [ "$(cat "$R/proc/sys/kernel/kexec_load_disabled" 2>/dev/null || echo 0)" = 0 ] \
         || echo 'kexec is switched off until it boots again -> take kernel.kexec_load_disabled out of its sysctl.d'
+    case $(mounted /var/lib) in
+        *,noexec,*) echo 'no program may run in /var/lib (noexec), and one loads the kernel -> boot = "grub"' ;;
+    esac
 }
 
 against_grub() {
@@ -316,13 +321,12 @@ against_systemd_boot() {
     bootctl is-installed > /dev/null 2>&1 \
         || { echo 'systemd-boot is not installed -> boot = "grub" or "kexec"' && return; }
     esp > /dev/null || { echo 'no folder loader/entries on an EFI system partition -> boot = "kexec"' && return; }
-    variables=$R/sys/firmware/efi/efivars
-    [ -d "$variables" ] || return
+    [ -d "$VARIABLES" ] || return
     case $(loader) in
         *systemd-boot*) ;;
         *) echo "$(loader | grep . || echo 'another boot loader') booted it, not systemd-boot -> boot = \"grub\" or \"kexec\"" ;;
     esac
-    [ -w "$variables" ] || echo "$variables cannot be written -> mount it read-write"
+    [ -w "$VARIABLES" ] || echo "$VARIABLES cannot be written -> mount it read-write"
 }
 
 against() { # HOW: the first thing that stands against it
@@ -345,11 +349,15 @@ go_down() { # HOW: a moment later, so that whoever asked hears that it was heard
         || fail 2 "systemd does not take the order to boot"
 }
 
-go() { # HOW; a package's hook may have taken the entry back in between
+arm() { # HOW: again, if something else took the entry back: grub-set-default does, and a package's hook may call it
     case $1 in
         grub) armed || "$(grub reboot)" "$ID" ;;
-        systemd-boot) bootctl set-oneshot "$ID.conf" ;;
+        systemd-boot) [ -e "$VARIABLES/LoaderEntryOneShot-$LOADER_GUID" ] || bootctl set-oneshot "$ID.conf" ;;
     esac
+}
+
+go() { # HOW
+    arm "$1"
     sync
     systemctl reboot
 }
@@ -396,12 +404,14 @@ boot() { # TOKEN HOW WORDS
             bootctl set-oneshot "$ID.conf" || fail 2 "bootctl set-oneshot failed"
             ;;
     esac
+    say "$2" > "$HERE/going" || fail 2 "cannot write"
     go_down "$2"
 }
 
 # --- the way back ---
 
 unboot() { # takes back all that "boot" prepared, whichever way and however far it came
+    rm -f "$HERE/going"
     [ ! -x "$HERE/kexec_into" ] || [ "$(cat "$R/sys/kernel/kexec_loaded" 2>/dev/null)" != 1 ] \
         || "$HERE/kexec_into" --unload
     if folder=$(grub_folder); then
@@ -448,9 +458,11 @@ restore() {
 
 watch() {
     beat=none silent=0 going=0
+    rm -f "$HERE/going" # this boot is what it was for
     now > "$HERE/beat" # a boot counts as a sign of life: until the run can speak again, it has the lease's time
     while sleep "$LOOK"; do
         [ -d "$HERE" ] || exit 0
+        [ ! -e "$HERE/going" ] || arm "$(cat "$HERE/going")" # services that end may do something, too
         now=$(stat -c %y "$HERE/beat" 2>/dev/null)
         if [ "$now" != "$beat" ]; then
             beat=$now silent=0
