@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Machines that are not as Debian installs them: each boots our kernel once, or is refused before it is touched."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from common.errors import SetupError
+from host_setup.remote.leased import brought_back
+from tests_hosts.bench import Bench
+
+ODD = 'sealproof.a=64K$0x18690000 sealproof.b=d-ng|n-ng;x&y sealproof.c={#*?[a] sealproof.d="two  words"'
+PASSWORD = r"""
+cp -p /boot/grub/grub.cfg /root/grub.cfg
+sed -e "1i set superusers=\"boss\"\npassword boss secret" \
+    -e "s/^menuentry '[^']*'/& --unrestricted/" -i /boot/grub/grub.cfg
+grub-script-check /boot/grub/grub.cfg
+grep -c -- "^menuentry .*--unrestricted" /boot/grub/grub.cfg
+"""
+SIZE = 128 << 20  # bytes of a file system: btrfs wants 109 MiB at least
+
+
+@contextmanager
+def password(bench: Bench) -> Iterator[None]:
+    """Have GRUB ask for a password before it boots what is not its owner's own entry."""
+    assert int(bench.run("sh", "-c", PASSWORD)) >= 1
+    try:
+        yield
+    finally:
+        bench.run("sh", "-c", "mv /root/grub.cfg /boot/grub/grub.cfg && sync")
+
+
+def test_grub_with_a_password_and_odd_words(bench: Bench, say: Callable[[str], None]) -> None:
+    """GRUB asks for a password, and the command line has odd words: the kernel gets them as they are."""
+    with password(bench):
+        leased = bench.lease(boot="grub", command_line=ODD)
+        with brought_back(leased):
+            leased.provision(bench.kernel, bench.programs)
+            leased.boot()
+            line = leased.command_line
+        leased.restore()
+    for word in ODD.partition(" sealproof.d")[0].split():
+        assert f" {word} " in line
+    assert ' "sealproof.d=two  words"' in line
+    say("it ran the kernel, and came back")
+
+
+def test_boot_on_btrfs(bench: Bench, say: Callable[[str], None]) -> None:
+    """Its /boot is on btrfs, where GRUB could not take back an entry that is meant once."""
+    if shutil.which("mkfs.btrfs") is None:
+        pytest.skip("there is no mkfs.btrfs here (Debian: btrfs-progs)")
+    disk = bench.folder / "btrfs"
+    with disk.open("wb") as file:
+        file.truncate(SIZE)
+    subprocess.run(["mkfs.btrfs", "-q", str(disk)], check=True, timeout=60, stderr=subprocess.DEVNULL)
+    bench.put("/var/tmp/btrfs.gz", gzip.compress(disk.read_bytes()))
+    bench.run(
+        *("sh", "-c"),
+        "cp -a /boot/grub /var/tmp/grub && gunzip /var/tmp/btrfs.gz && mount -o loop /var/tmp/btrfs /boot"
+        " && mv /var/tmp/grub /boot/grub",
+    )
+    try:
+        with pytest.raises(SetupError, match="is on btrfs, where GRUB cannot take back an entry") as caught:
+            bench.lease(boot="grub")
+    finally:
+        bench.run("sh", "-c", "umount /boot && rm -rf /var/tmp/btrfs /var/tmp/grub && sync")
+    say(caught.value.message.splitlines()[0])
