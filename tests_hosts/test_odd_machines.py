@@ -62,12 +62,12 @@ def test_boot_on_btrfs(bench: Bench, say: Callable[[str], None]) -> None:
     bench.put("/var/tmp/btrfs.gz", gzip.compress(disk.read_bytes()))
     bench.run(
         *("sh", "-c"),
-        "cp -a /boot/grub /var/tmp/grub && gunzip /var/tmp/btrfs.gz && mount -o loop /var/tmp/btrfs /boot"
-        " && mv /var/tmp/grub /boot/grub",
+        "mkdir /var/tmp/boot && cp -a /boot/grub /boot/initrd* /var/tmp/boot && gunzip /var/tmp/btrfs.gz"
+        " && mount -o loop /var/tmp/btrfs /boot && mv /var/tmp/boot/* /boot",
     )
     try:
         with pytest.raises(SetupError, match="is on btrfs, where GRUB cannot take back an entry") as caught:
             bench.lease(boot="grub")
     finally:
-        bench.run("sh", "-c", "umount /boot && rm -rf /var/tmp/btrfs /var/tmp/grub && sync")
+        bench.run("sh", "-c", "umount /boot && rm -rf /var/tmp/btrfs /var/tmp/boot && sync")
     say(caught.value.message.splitlines()[0])

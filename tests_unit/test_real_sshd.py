@@ -415,6 +415,14 @@ def test_greeting_of_a_shell_is_no_part_of_what_a_command_says(serve: Serve, fol
 
 
 @as_root
+@pytest.mark.parametrize("setting", ["", "AllowTcpForwarding no", "DisableForwarding yes", "PermitOpen none"])
+def test_server_that_forwards_nothing_is_told(serve: Serve, folder: Path, setting: str) -> None:
+    one = machine(serve(setting), folder)
+    found = [one.found for one in doctor.examine("far", one)]
+    assert ("its SSH server forwards no connection, and guests are reached by one" in found) == bool(setting)
+
+
+@as_root
 def test_server_that_wants_more_than_a_key_is_told(serve: Serve, folder: Path) -> None:
     more = serve("PasswordAuthentication yes", "AuthenticationMethods publickey,password")
     assert "takes our key, and wants more of root: password" in refused(machine(more, folder)).message

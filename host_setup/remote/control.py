@@ -24,6 +24,8 @@ KEEPER = Path(__file__).with_name("keeper.sh")
 PLACE = "/var/lib/sealproof"  # of the keeper's, on the machine
 ONE_TRY = 15.0  # seconds for one connection
 BETWEEN = 0.5  # seconds between two
+NOBODY = 1  # a port on which nobody listens
+REFUSED = 1  # "administratively prohibited": RFC 4254, 5.1
 RUN = 'SEALPROOF_TEXT=$(cat) && eval "$SEALPROOF_TEXT"'
 # What came before a connection broke is not the file.
 PUT = """
@@ -105,9 +107,19 @@ class Control:
         return self.run(["sh", "-c", RUN, "keeper", verb, *words], seconds=seconds, stdin=KEEPER.read_bytes())
 
     def facts(self) -> dict[str, str]:
-        """What the machine is, as the keeper tells."""
+        """What the machine is, as the keeper tells; and whether its SSH server forwards connections."""
         lines = self.keeper("facts").require().text.splitlines()
-        return {name: value for name, _, value in (line.partition("=") for line in lines)}
+        told = {name: value for name, _, value in (line.partition("=") for line in lines)}
+        return {**told, "forwarding": "no" if self._forwards_nothing() else "yes"}
+
+    def _forwards_nothing(self) -> bool:
+        """Whether its SSH server refuses any connection through it, as the way to a host's guests is one."""
+        try:
+            self.way(NOBODY)(ONE_TRY).close()
+        except ChannelError as error:
+            why = error.__cause__
+            return isinstance(why, paramiko.ChannelException) and why.code == REFUSED
+        return False
 
     def put(self, path: str, content: bytes, *, seconds: float, mode: int = 0o600) -> None:
         """Write a file of the machine, whole or not at all.

@@ -30,6 +30,9 @@ def obstacles(machine: Remote, facts: Mapping[str, str], words: str) -> Iterator
 
     :param facts: of the keeper. :param words: what a run adds to the command line of the machine's own kernel.
     """
+    if facts.get("forwarding") == "no":
+        advice = "AllowTcpForwarding local in its sshd_config, and no restrict or no-port-forwarding before our key"
+        yield Obstacle("its SSH server forwards no connection, and guests are reached by one", advice)
     secure = facts.get("secure_boot") == "yes"
     lockdown = facts.get("lockdown", "")
     if secure and machine.boot is not Boot.KEXEC:

@@ -161,7 +161,7 @@ class Leased:
         first = next(obstacles(self.machine, facts, added_words(self.machine)), None)
         if first is not None:
             raise SetupError(
-                f"{self.name} cannot boot a kernel of ours by {self.machine.boot}: {first.what}",
+                f"{self.name} cannot be used with a boot by {self.machine.boot}: {first.what}",
                 stage="machine",
                 hint=first.advice,
             )
