@@ -263,7 +263,7 @@ def test_key_that_may_not_be_read_is_told(serve: Serve, folder: Path) -> None:
 @as_root
 @pytest.mark.usefixtures("agent")
 @pytest.mark.parametrize(
-    "words", [(), ("-t", "rsa"), ("-t", "rsa", "-m", "PEM"), ("-t", "ecdsa", "-b", "521", "-m", "PKCS8")]
+    "words", [(), ("-t", "rsa", "-b", "2048", "-m", "PEM"), ("-t", "ecdsa", "-b", "521", "-m", "PKCS8")]
 )
 @pytest.mark.parametrize("half", ["", ".pub"])
 def test_key_with_a_passphrase_signs_by_the_agent(
