@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from common.errors import SetupError
-from host_setup.remote.leased import brought_back
+from host_setup.remote.leased import TakenError, brought_back
 from tests_hosts.bench import Bench
 
 ODD = 'sealproof.a=64K$0x18690000 sealproof.b=d-ng|n-ng;x&y sealproof.c={#*?[a] sealproof.d="two  words"'
@@ -70,4 +70,33 @@ def test_boot_on_btrfs(bench: Bench, say: Callable[[str], None]) -> None:
             bench.lease(boot="grub")
     finally:
         bench.run("sh", "-c", "umount /boot && rm -rf /var/tmp/btrfs /var/tmp/boot && sync")
+    say(caught.value.message.splitlines()[0])
+
+
+def test_kernel_that_is_locked_down(bench: Bench, say: Callable[[str], None]) -> None:
+    """Its kernel is locked down, as Secure Boot has it, and then also lets nobody load another one."""
+    bench.run("sh", "-c", "echo 1 > /proc/sys/kernel/kexec_load_disabled")
+    before = bench.boot_id()
+    try:
+        with pytest.raises(SetupError, match="kexec is switched off until it boots again"):
+            bench.lease()
+        bench.run("sh", "-c", "echo integrity > /sys/kernel/security/lockdown")
+        for boot in ("kexec", "grub"):
+            with pytest.raises(SetupError, match="its kernel is locked down") as caught:
+                bench.lease(boot=boot)
+    finally:
+        bench.switch_off_and_on()  # neither can be taken back
+        bench.wait_for_another_boot(before)
+    say(caught.value.message.splitlines()[0])
+
+
+def test_clock_that_steps(bench: Bench, say: Callable[[str], None]) -> None:
+    """Its clock steps by three hours while a run has it: another run does not take that one for dead."""
+    leased = bench.lease()
+    with brought_back(leased):
+        for step in ("3 hours", "6 hours ago", "3 hours"):
+            bench.run("date", "-s", step)
+            with pytest.raises(TakenError, match="taken by") as caught:
+                bench.lease()
+    leased.restore()
     say(caught.value.message.splitlines()[0])
