@@ -67,7 +67,7 @@ def merge(
     :returns: the merged run's folder; its reports are not written yet.
     :raises UserInputError: if the parts do not go together, or one is damaged or given twice.
     """
-    sources = _told_apart([_source(folder, seconds) for folder, seconds in parts.items()])
+    sources = [_source(folder, seconds) for folder, seconds in parts.items()]
     _go_together(sources)
     contract = sources[0].kept.contract
     record = dataclasses.replace(_record(sources, command, commit, problems), durations=durations or {})
@@ -78,7 +78,7 @@ def merge(
     chosen = {claim.id: _choose(claim.id, claim.kind, sources) for claim in contract.claims}
     evidence.write_planned({name: words for one in sources for name, words in one.kept.planned.items()})
     words = {name: tuple(_word(*one) for one in said) for name, said in chosen.items() if said}
-    evidence.write_fleet(Fleet(tuple(source.part for source in sources), words))
+    evidence.write_fleet(Fleet.of([source.part for source in sources], words))
     for said in chosen.values():
         if said:
             evidence.append(_one(said))
@@ -100,23 +100,6 @@ def _source(folder: Path, seconds: float) -> _Source:
     if kept.record.ended:
         _intact(folder)
     return _Source(folder, kept, (folder / "contract.toml").read_bytes(), Part.of(kept.record, seconds))
-
-
-def _told_apart(sources: Sequence[_Source]) -> list[_Source]:
-    """The same parts. Where machines have one name and processors that differ, each is called by both."""
-    processors: dict[str, set[str]] = {}
-    for one in sources:
-        if processor := one.part.host.get("cpu"):
-            processors.setdefault(one.part.machine, set()).add(processor)
-
-    def named(source: _Source) -> _Source:
-        machine, processor = source.part.machine, source.part.host.get("cpu")
-        if not processor or len(processors[machine]) == 1:
-            return source
-        part = dataclasses.replace(source.part, machine=f"{machine}, {processor}")
-        return dataclasses.replace(source, part=part)
-
-    return [named(one) for one in sources]
 
 
 def _intact(folder: Path) -> None:
