@@ -154,7 +154,6 @@ def controller(tmp_path: Path) -> Iterator[IpmiConsole]:
     ]
     thread = threading.Thread(target=talk, daemon=True)
     thread.start()
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     one = IpmiConsole(
         kind="ipmi",
         address="127.0.0.1",
@@ -168,12 +167,15 @@ def controller(tmp_path: Path) -> Iterator[IpmiConsole]:
         argv = [*one.command[:-2], "mc", "info"]
         return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode == 0
 
-    poll_until(answers, Deadline(60), "the controller")
-    yield one
-    over.set()
-    process.kill()
-    process.wait()
-    line.close()
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        poll_until(answers, Deadline(60), "the controller")
+        yield one
+    finally:
+        over.set()
+        process.kill()
+        process.wait()
+        line.close()
 
 
 @needs_ipmi
