@@ -8,6 +8,7 @@ that connection (``ssh -R``), so nothing listens on a network. Host keys must be
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
@@ -18,9 +19,18 @@ from pathlib import Path
 
 from common.environment import environment
 from common.errors import UserInputError
+from common.paths import PROJECT
+from signoff.record import project_commit
 
 PROMPT = r"[#$%>]\s*$"
 SECONDS = 10  # for a machine to answer
+_SAY = shlex.join(
+    [
+        ".venv/bin/python",
+        "-c",
+        "from pathlib import Path; from fleet.machines import checkout; print(checkout(Path.cwd()))",
+    ]
+)
 _TARGET = re.compile(r"(?:(?P<user>[\w.-]+)@)?(?P<host>[\w.-]+)(?::(?P<port>\d+))?")
 
 
@@ -69,9 +79,16 @@ def parse(words: str) -> Machine:
     return Machine(found["user"] or "root", found["host"], int(found["port"] or 22))
 
 
+def checkout(folder: Path) -> str:
+    """What must be the same on all machines, or their parts cannot be merged: the commit, and the contract."""
+    contract = hashlib.sha256((folder / "tests_e2e" / "contract.toml").read_bytes()).hexdigest()
+    return f"commit {project_commit(folder)}, contract {contract[:12]}"
+
+
 def problem(machine: Machine, access: Access) -> str:
-    """Why no group can run on a machine now; empty if one can."""
-    ready = f"cd {shlex.quote(str(access.checkout))} && ls .venv/bin/avocado-runner-sealproof"
+    """Why no group can run on a machine now, or what it does could not be merged; empty if all is well."""
+    say = f"{{ {_SAY} 2> /dev/null || echo an older one; }}"
+    ready = f"cd {shlex.quote(str(access.checkout))} && ls .venv/bin/avocado-runner-sealproof && {say}"
     command = ["ssh", *access.options(), "-p", str(machine.port), f"{machine.user}@{machine.host}", ready]
     try:
         done = subprocess.run(
@@ -86,7 +103,10 @@ def problem(machine: Machine, access: Access) -> str:
     except subprocess.TimeoutExpired:
         return f"it does not answer within {4 * SECONDS} s"
     if done.returncode == 0:
-        return ""
+        theirs, ours = (done.stdout.splitlines() or [""])[-1], checkout(PROJECT)
+        if theirs == ours:
+            return ""
+        return f"it has another sealproof in {access.checkout}: {theirs}; here: {ours}; have the same on all"
     words = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
     if done.returncode == 255:  # ssh's own
         return words

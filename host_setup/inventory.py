@@ -63,7 +63,8 @@ class CommandConsole(BaseModel):
 class IpmiConsole(BaseModel):
     """Serial over LAN of the machine's management controller, by ipmitool.
 
-    :ivar password_file: holds the password, as ipmitool's ``-f`` takes it.
+    :ivar password_file: holds the password, as ipmitool's ``-f`` takes it. :ivar port: of the controller, if not 623.
+    :ivar cipher_suite: as ipmitool's ``-C`` takes it; some older controllers open no session but with 3.
     """
 
     model_config = _STRICT
@@ -71,12 +72,26 @@ class IpmiConsole(BaseModel):
     address: str = Field(min_length=1)
     user: str = Field(min_length=1)
     password_file: str = Field(min_length=1)
+    port: int | None = Field(default=None, ge=1, le=65535)
+    cipher_suite: int | None = Field(default=None, ge=0, le=255)
 
     @property
     def command(self) -> tuple[str, ...]:
         """What shows the console until it is ended."""
-        login = ("-H", self.address, "-U", self.user, "-f", str(Path(self.password_file).expanduser()))
-        return ("ipmitool", "-I", "lanplus", *login, "sol", "activate")
+        return self._sol("activate")
+
+    @property
+    def release(self) -> tuple[str, ...]:
+        """What ends another session, which has the console."""
+        return self._sol("deactivate")
+
+    def _sol(self, verb: str) -> tuple[str, ...]:
+        login = ["-H", self.address, "-U", self.user, "-f", str(Path(self.password_file).expanduser())]
+        if self.port is not None:
+            login += ["-p", str(self.port)]
+        if self.cipher_suite is not None:
+            login += ["-C", str(self.cipher_suite)]
+        return ("ipmitool", "-I", "lanplus", *login, "sol", verb)
 
 
 class NetConsole(BaseModel):
@@ -157,8 +172,11 @@ class Local(BaseModel):
 class Remote(BaseModel):
     """A real machine with Linux and systemd, reached by SSH.
 
-    :ivar address: ``USER@MACHINE`` or ``USER@MACHINE:PORT``; the user is root, or may sudo without a password.
-    :ivar host_key: the only one accepted, as in its /etc/ssh/ssh_host_ed25519_key.pub. :ivar key: file of our own key.
+    :ivar address: ``USER@MACHINE`` or ``USER@MACHINE:PORT``; the user is root, or may sudo without a password. The
+        machine may be an alias of ssh_config(5), with all that it says there.
+    :ivar host_key: the only one accepted, as in one of its /etc/ssh/ssh_host_*_key.pub.
+    :ivar key: file of our own key; if it is encrypted, or the public half, the agent signs.
+    :ivar ssh_config: a file in place of ssh's own configuration.
     :ivar command_line: words added to its kernel's command line, for instance ``console=ttyS0``.
     """
 
@@ -167,6 +185,7 @@ class Remote(BaseModel):
     address: str
     host_key: str
     key: str = Field(min_length=1)
+    ssh_config: str = ""
     expendable: bool = False
     boot: Boot = Field(default=Boot.KEXEC, strict=False)
     config: Config = Field(default=Config.OWN, strict=False)
@@ -198,6 +217,16 @@ class Remote(BaseModel):
     def endpoint(self) -> tuple[str, int]:
         """Where its SSH server is."""
         return _parts(f"ssh://{self.address}")[1:]
+
+    @property
+    def port(self) -> int | None:
+        """Its SSH server's port, if the address has one."""
+        return urlsplit(f"ssh://{self.address}").port
+
+    @property
+    def ssh_options(self) -> tuple[str, ...]:
+        """Of ssh, as a person would call it."""
+        return ("-F", str(Path(self.ssh_config).expanduser())) if self.ssh_config else ()
 
     @property
     def key_file(self) -> Path:
@@ -243,6 +272,35 @@ def load(path: Path) -> Inventory:
 
     :raises UserInputError: it cannot be read or is not right; names line and field of each fault.
     """
+    text, said = _read(path)
+    try:
+        return Inventory.model_validate(said)
+    except ValidationError as error:
+        raise _faulty(path, text, error) from error
+
+
+def load_each(path: Path) -> dict[str, Local | Remote | UserInputError]:
+    """Read an inventory machine by machine: what is wrong with one does not hide the others.
+
+    :raises UserInputError: it cannot be read, or something is wrong that is no machine's.
+    """
+    text, said = _read(path)
+    try:
+        return dict(Inventory.model_validate(said).machine)
+    except ValidationError as error:
+        tables, whole = said.get("machine"), _faulty(path, text, error)
+    if not isinstance(tables, dict) or not tables or len(said) > 1:
+        raise whole
+    found: dict[str, Local | Remote | UserInputError] = {}
+    for name, table in tables.items():
+        try:
+            found |= Inventory.model_validate({"machine": {name: table}}).machine
+        except ValidationError as error:
+            found[name] = _faulty(path, text, error)
+    return found
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -250,12 +308,14 @@ def load(path: Path) -> Inventory:
             f"the inventory cannot be read: {error}", stage=STAGE, hint="name one with --inventory FILE"
         ) from error
     try:
-        return Inventory.model_validate(tomllib.loads(text))
+        return text, tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserInputError(f"{path}: not TOML: {error}", stage=STAGE, artefact=path) from error
-    except ValidationError as error:
-        faults = [_fault(path, text, one) for one in error.errors(include_url=False, include_input=False)]
-        raise UserInputError("\n".join(faults), stage=STAGE, hint="correct these lines", artefact=path) from error
+
+
+def _faulty(path: Path, text: str, error: ValidationError) -> UserInputError:
+    faults = [_fault(path, text, one) for one in error.errors(include_url=False, include_input=False)]
+    return UserInputError("\n".join(faults), stage=STAGE, hint="correct these lines", artefact=path)
 
 
 def real_machine(path: Path, asked: str) -> tuple[str, Remote]:

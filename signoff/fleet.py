@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from signoff.record import Kernel, Record, Tier
 from signoff.verdict import Status
@@ -84,6 +84,22 @@ class Fleet:
 
     parts: tuple[Part, ...]
     words: Mapping[str, tuple[Word, ...]]
+
+    @classmethod
+    def of(cls, parts: Sequence[Part], words: Mapping[str, tuple[Word, ...]]) -> Fleet:
+        """One of such parts. Machines that have one name, and processors that differ, are called by both."""
+        processors: dict[str, set[str]] = {}
+        for part in parts:
+            if processor := part.host.get("cpu"):
+                processors.setdefault(part.machine, set()).add(processor)
+
+        def named(part: Part) -> Part:
+            processor = part.host.get("cpu")
+            if not processor or len(processors[part.machine]) == 1:
+                return part
+            return replace(part, machine=f"{part.machine}, {processor}")
+
+        return cls(tuple(map(named, parts)), words)
 
     def machine_of(self, run: str) -> str:
         """The machine that ran a part."""

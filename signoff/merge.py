@@ -78,7 +78,7 @@ def merge(
     chosen = {claim.id: _choose(claim.id, claim.kind, sources) for claim in contract.claims}
     evidence.write_planned({name: words for one in sources for name, words in one.kept.planned.items()})
     words = {name: tuple(_word(*one) for one in said) for name, said in chosen.items() if said}
-    evidence.write_fleet(Fleet(tuple(source.part for source in sources), words))
+    evidence.write_fleet(Fleet.of([source.part for source in sources], words))
     for said in chosen.values():
         if said:
             evidence.append(_one(said))

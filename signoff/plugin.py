@@ -135,6 +135,8 @@ class Signoff:
             if value is not None:
                 self._identity[name] = value
         self._identity["host"].update(host or {})
+        if host and "machine" in host:  # a real one: this computer, which has the option's name, only drives it
+            self._identity["machine"] = f"{host['machine']}, from {self._config.getoption('--machine')}"
         self._identity["durations"].update(durations or {})
         self._note()
 

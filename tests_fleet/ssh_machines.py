@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,13 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-from common.processes import spawn
 from common.supervisor import descendants
-from common.waiting import Deadline, poll_until
-
-SSHD = Path("/usr/sbin/sshd")
+from tests_unit.sshd import new_key, require_sshd, start
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +66,8 @@ class SshMachines:
 @contextlib.contextmanager
 def two_machines(folder: Path) -> Iterator[SshMachines]:
     """Start two machines; they end with the block, and with this process."""
-    if not SSHD.exists() or shutil.which("ssh-keygen") is None:
-        pytest.skip(f"there is no {SSHD} (Debian: openssh-server)")
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # sshd does not start without it
-    _new_key(folder / "user")
+    require_sshd()
+    new_key(folder / "user")
     started: list[SshMachine] = []
     try:
         started += (_start(folder, name) for name in ("first", "second"))
@@ -91,44 +82,10 @@ def two_machines(folder: Path) -> Iterator[SshMachines]:
             one.vanish()
 
 
-def _new_key(path: Path) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True, timeout=30)
-
-
 def _start(folder: Path, name: str) -> SshMachine:
-    _new_key(folder / name)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = [
-        f"Port {port}",
-        "ListenAddress 127.0.0.1",
-        f"HostKey {folder / name}",
-        f"AuthorizedKeysFile {folder / 'user.pub'}",
-        *(
-            "PidFile none",
-            "UsePAM no",
-            "StrictModes no",
-            "PasswordAuthentication no",
-            "KbdInteractiveAuthentication no",
-        ),
-    ]
-    (folder / f"{name}.conf").write_text("\n".join(settings) + "\n")
-    with (folder / f"{name}.log").open("wb") as log:
-        process = spawn([str(SSHD), "-D", "-e", "-f", str(folder / f"{name}.conf")], stderr=log)
-    machine = SshMachine(port, process)
-    poll_until(lambda: _listens(port), Deadline(20), f"sshd on port {port}", check=lambda: _lives(process))
-    return machine
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _lives(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        pytest.fail(f"sshd ended with status {process.returncode}")
+    new_key(folder / name)
+    started = start(folder, name, [folder / name], [f"AuthorizedKeysFile {folder / 'user.pub'}"])
+    return SshMachine(started.port, started.process)
 
 
 def _command(pid: int) -> str:

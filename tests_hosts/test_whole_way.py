@@ -64,9 +64,10 @@ def _read(report: Path) -> tuple[dict[str, str], dict[str, Any]]:
     return verdicts, found["host"]
 
 
-def test_doctor_tries_the_machine(bench: Bench, say: Callable[[str], None]) -> None:
+@pytest.mark.parametrize("user", ["root", "lab"])
+def test_doctor_tries_the_machine(bench: Bench, say: Callable[[str], None], user: str) -> None:
     """'make doctor INVENTORY=' tries the machine, and changes nothing."""
-    inventory = write_inventory(bench.folder / "doctor.toml", bench.standin.entry())
+    inventory = write_inventory(bench.folder / f"doctor-{user}.toml", bench.standin.entry(user=user))
     status, said = run_program(["-m", "host_setup.remote.doctor", str(inventory)], bench.folder / "doctor.log", DOCTOR)
     assert status == 0, said
     say(said.splitlines()[0].split(": ", 1)[-1])

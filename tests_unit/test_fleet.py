@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -352,6 +353,37 @@ def test_a_machine_is_user_host_and_port(words, user, host, port):
 def test_what_is_no_machine_is_refused(words):
     with pytest.raises(UserInputError, match="no machine"):
         machines.parse(words)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "said"),
+    [
+        ("", ""),
+        ("commit 1234, contract 5678", "it has another sealproof in /x: commit 1234, contract 5678; here: commit"),
+        ("hello", "it has another sealproof in /x: hello; here"),
+    ],
+)
+def test_a_machine_with_another_checkout_is_noticed_before_it_works(tmp_path, monkeypatch, theirs, said):
+    """What it does could not be merged."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\necho Welcome\necho '{theirs or machines.checkout(PROJECT)}'\n")
+    ssh.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = machines.problem(machines.parse("me@node"), machines.Access(Path("/x")))
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+def test_a_checkout_is_its_commit_and_its_contract(tmp_path):
+    shutil.copytree(PROJECT / "tests_e2e", tmp_path / "tests_e2e", ignore=lambda *_: ["support", "attacks"])
+    before = machines.checkout(tmp_path)
+    with (tmp_path / "tests_e2e" / "contract.toml").open("a") as contract:
+        contract.write("\n")
+    assert machines.checkout(tmp_path) != before
+    code = subprocess.run(
+        ["sh", "-c", machines._SAY], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert code.stdout.strip() == machines.checkout(PROJECT)
 
 
 def test_the_remote_spawner_gets_slots_and_a_way_back(tmp_path):

@@ -222,6 +222,26 @@ def test_machine_that_cannot_be_used_is_not_even_leased(
     assert far.lease == ""
 
 
+@pytest.mark.parametrize(
+    ("boot", "facts", "said"),
+    [
+        ("grub", {"against_grub": "/boot/grub is on lvm -> boot = kexec"}, "by grub: /boot/grub is on lvm"),
+        ("systemd-boot", {"secure_boot": "yes"}, "by systemd-boot: Secure Boot is on"),
+        ("kexec", {"lockdown": "integrity"}, "by kexec: its kernel is locked down"),
+        ("kexec", {"against_kexec": "no initramfs is found -> put one into /boot"}, "by kexec: no initramfs is found"),
+        ("grub", {"kernel_line": "x" * 1950}, "by grub: its command line is too long"),
+    ],
+)
+def test_machine_that_would_not_come_back_is_not_even_leased(
+    lease: Callable[..., Leased], far: FakeMachine, boot: str, facts: dict[str, str], said: str
+) -> None:
+    far.facts |= facts
+    with pytest.raises(SetupError, match=said) as caught:
+        lease(boot=boot)
+    assert caught.value.hint
+    assert far.lease == ""
+
+
 def test_full_disk_leaves_a_machine_that_was_never_booted_as_it_was(
     lease: Callable[..., Leased], far: FakeMachine, tmp_path: Path
 ) -> None:

@@ -122,6 +122,15 @@ def test_good_machine_is_stopped_by_nothing() -> None:
         ({}, {"systemd": "252", "kexec_tools": "no"}, "systemd 252 needs kexec-tools"),
         ({"boot": "grub"}, {"grub": "no"}, "no GRUB that boots an entry once"),
         ({"boot": "systemd-boot"}, {}, "no systemd-boot"),
+        ({"boot": "grub"}, {"grub": "no", "against_grub": "/boot is on lvm -> boot = kexec"}, "/boot is on lvm"),
+        ({"boot": "grub"}, {"secure_boot": "yes"}, "Secure Boot is on, and starts no kernel of ours"),
+        ({"boot": "grub"}, {"lockdown": "integrity"}, "its kernel is locked down and loads no kernel of ours"),
+        (
+            {"boot": "systemd-boot"},
+            {"systemd_boot": "yes", "esp_disk": "100000", "initramfs_size": "60000"},
+            "97 MiB free for the EFI system partition",
+        ),
+        ({"command_line": "x" * 1900}, {}, "its command line is too long for what a run adds"),
         ({}, {"config": ""}, "its kernel's configuration is not in /boot"),
         ({}, {"disk": "1000"}, "0 MiB free for /var/lib"),
         ({"boot": "grub"}, {"boot_disk": "10240"}, "10 MiB free for /boot"),
@@ -253,7 +262,7 @@ def test_inventory_of_the_stand_in_is_one_that_is_read(tmp_path: Path) -> None:
 
 
 def test_person_reaches_a_guest_through_its_machine() -> None:
-    machine = SimpleNamespace(endpoint=("rack1", 22022), key_file=Path("/lab"), user="me")
+    machine = entry(address="me@rack1:22022", key="/lab")
     host: Any = SimpleNamespace(_leased=SimpleNamespace(machine=machine), keys=SimpleNamespace(client=Path("/client")))
     words = shlex.split(RemoteHost.login_command(host, PLAIN))
     assert words[:3] == ["ssh", "-i", "/client"]

@@ -233,3 +233,22 @@ def test_a_merged_run_is_read_back_and_its_reports_are_the_same_when_written_aga
     assert (folder / "SHA256SUMS").read_text() == before
     assert read(folder).record.durations == {"job": 3.0}
     assert not [name for name in report.logs if name.startswith("parts/")]
+
+
+def test_machines_of_one_name_are_told_apart_by_their_processors(reports):
+    """As many call themselves: 'debian', 'localhost'."""
+    folders = [
+        part(reports, at, "debian", {name: Status.PASS, **WELL}, host={"cpu": cpu})
+        for at, (name, cpu) in enumerate([(FIRST, "EPYC"), (SECOND, "Xeon"), (THIRD, "EPYC")])
+    ]
+    report, _ = merged(reports, *folders, part(reports, 9, "other", {FIRST: Status.PASS, **WELL}, host={"cpu": "EPYC"}))
+    assert [one.machine for one in report.fleet.parts] == ["debian, EPYC", "debian, Xeon", "debian, EPYC", "other"]
+    assert report.fleet.proved_by(SECOND) == ["debian, Xeon"]
+
+
+def test_machine_of_one_name_and_one_processor_is_one(reports):
+    host = {"cpu": "EPYC"}
+    one = part(reports, 1, "debian", {FIRST: Status.PASS, **WELL}, host=host)
+    never_began = part(reports, 2, "debian", {SECOND: Status.PASS, **WELL}, host={})
+    report, _ = merged(reports, one, never_began)
+    assert {one.machine for one in report.fleet.parts} == {"debian"}

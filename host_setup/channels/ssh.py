@@ -14,13 +14,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import paramiko
 
 from common.errors import AccessError, ChannelError, DeadlineError
 from common.waiting import Deadline, poll_until
+from host_setup.channels.credentials import HostKey, Login, signers
 from host_setup.channels.vitals import Vitals
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it logs reaches the user as an error of ours
@@ -64,19 +63,12 @@ class Completed:
         return self.stdout.decode(errors="replace").rstrip("\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
-    """How to log in: user, private key file, and the only host key accepted (``ssh-ed25519 AAAA...``)."""
-
-    user: str
-    key: Path
-    host_key: str
+class StrangerError(AccessError):
+    """Another machine answers than the one that is meant, or with another host key."""
 
 
-@cache
-def _private_key(path: Path) -> paramiko.PKey:
-    """A private key, read and checked once: the check takes longer than its use."""
-    return paramiko.PKey.from_path(path)
+class RefusedError(AccessError):
+    """It does not know our key."""
 
 
 class Ssh:
@@ -86,6 +78,7 @@ class Ssh:
     :param deadline: for the whole handshake.
     :raises ChannelError: it does not answer (yet).
     :raises AccessError: it is not who it must be, or does not let us in.
+    :raises UserInputError: the login's own keys cannot be used.
     """
 
     def __init__(self, sock: Stream, login: Login, vitals: Vitals, deadline: Deadline) -> None:
@@ -100,31 +93,32 @@ class Ssh:
         self._transport = transport
         self._forget = vitals.on_loss(transport.close)
         try:
+            host_key = HostKey.parse(login.host_key)
             options = transport.get_security_options()
-            options.kex = tuple(k for k in KEX if k in options.kex)
-            options.ciphers = tuple(c for c in CIPHERS if c in options.ciphers)
+            options.kex = _first(KEX, options.kex)
+            options.ciphers = _first(CIPHERS, options.ciphers)
+            options.key_types = host_key.signatures  # of all the keys that it has, the one that we know
             transport.banner_timeout = deadline.left()
             transport.start_client(timeout=deadline.left())
-            key_type, _, encoded = login.host_key.partition(" ")
-            theirs = transport.get_remote_server_key()
-            if theirs.get_name() != key_type or theirs.get_base64() != encoded.split()[0]:
-                raise AccessError(
-                    f"{vitals.name} answers with another host key than the one that was made for it",
+            if not host_key.is_key(transport.get_remote_server_key()):
+                raise StrangerError(
+                    f"{vitals.name} answers with another host key ({host_key.kind}) than the one that is known of it",
                     hint="something else listens there; 'make clean-cache MAX_AGE=0' makes new keys",
                 )
             transport.auth_timeout = deadline.left()
-            transport.auth_publickey(login.user, _private_key(login.key))
+            _log_in(transport, login, vitals.name)
             transport.set_keepalive(KEEPALIVE)
         except (paramiko.SSHException, OSError, EOFError) as error:
             # paramiko says AuthenticationException also when the peer is gone, or silent.
             answers = transport.is_active() and not deadline.passed()
             self.close()
             vitals.check()
-            if isinstance(error, paramiko.ssh_exception.IncompatiblePeer) or (
-                isinstance(error, paramiko.AuthenticationException) and answers
-            ):
-                raise AccessError(
-                    f"{vitals.name} does not let us in: {error}", hint="was its image made with this cache's keys?"
+            if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
+                raise _incompatible(vitals.name, host_key, error) from error
+            if isinstance(error, paramiko.AuthenticationException) and answers:
+                raise RefusedError(
+                    f"{vitals.name} does not let us in as {login.user} with the key {login.key}: {error}",
+                    hint="was its image made with this cache's keys?",
                 ) from error
             raise ChannelError(
                 f"no SSH session with {vitals.name}: {_words(error)}",
@@ -171,18 +165,19 @@ class Ssh:
             if leash is not None:
                 leash.cancel()
 
-    def run(self, argv: Sequence[str], *, seconds: float, stdin: bytes = b"") -> Completed:
+    def run(self, argv: Sequence[str], *, seconds: float, stdin: bytes = b"", line: str = "") -> Completed:
         """Run a command to its end.
 
         :param argv: the command; quoted here, so no shell sees what is in it.
         :param seconds: the deadline for all of it.
+        :param line: what the login shell is told in place of the command: some other way to run it.
         :raises ChannelError: the session broke. :raises DeadlineError: it did not end in time.
         """
         deadline = Deadline(seconds)
         with self._translated(f"'{argv[0]}'", deadline) as transport:
             channel = transport.open_session(timeout=deadline.left())
             try:
-                channel.exec_command(shlex.join(argv))
+                channel.exec_command(line or shlex.join(argv))
                 channel.settimeout(0)
                 out, err = bytearray(), bytearray()
                 sent = 0
@@ -366,6 +361,49 @@ class Conversation:
     def close(self) -> None:
         """End the program: its standard input ends, and it is to leave nothing behind."""
         _close(self._channel)
+
+
+def _first(wanted: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """What is known, what is wanted most first."""
+    return (*(one for one in wanted if one in known), *(one for one in known if one not in wanted))
+
+
+def _log_in(transport: paramiko.Transport, login: Login, name: str) -> None:
+    """Log in by whatever signs for us.
+
+    :raises AccessError: nothing that we have is enough. :raises paramiko.SSHException: it refuses us, or is gone.
+    """
+    with signers(login) as ours:
+        for last, key in enumerate(ours, 1 - len(ours)):
+            try:
+                more = transport.auth_publickey(login.user, key)
+            except paramiko.BadAuthenticationType as error:
+                raise AccessError(
+                    f"{name} lets nobody in as {login.user} by a key, only by: {', '.join(error.allowed_types)}",
+                    hint="PubkeyAuthentication, AuthenticationMethods and AllowUsers in its sshd_config say who may",
+                ) from error
+            except paramiko.AuthenticationException:
+                if last == 0 or not transport.is_active():
+                    raise
+                continue
+            if more:
+                raise AccessError(
+                    f"{name} takes our key, and wants more of {login.user}: {', '.join(more)}",
+                    hint="let that user in by a key alone: AuthenticationMethods in its sshd_config",
+                )
+            return
+
+
+def _incompatible(name: str, key: HostKey, error: Exception) -> AccessError:
+    if "host key" in str(error):
+        return StrangerError(
+            f"{name} has no host key of type {key.kind}, which is the one that is known of it",
+            hint="something else listens there, or it has new keys",
+        )
+    return AccessError(
+        f"{name} and we have no algorithm in common: {error}",
+        hint=f"allow in its sshd_config for instance {KEX[1]}, {CIPHERS[2]}, hmac-sha2-256",
+    )
 
 
 def _close(channel: paramiko.Channel) -> None:

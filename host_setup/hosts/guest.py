@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from common.errors import ChannelError, DeadlineError, MachineError, MachineLostError
 from common.waiting import Deadline, poll_until
+from host_setup.channels.credentials import Login
 from host_setup.channels.qmp import Qmp
-from host_setup.channels.ssh import Conversation, Login, Ssh, Stream
+from host_setup.channels.ssh import Conversation, Ssh, Stream
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts import exits
 from host_setup.hosts.exits import Exits

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from common.errors import ChannelError, MachineLostError
 from common.waiting import Deadline, poll_until
 from guest_images.keys import Keys
-from host_setup.channels.ssh import Login, Ssh, Stream
+from host_setup.channels.credentials import Login
+from host_setup.channels.ssh import Ssh, Stream
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts.guest import Guest, GuestSpec
 

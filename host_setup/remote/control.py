@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 import threading
 from collections.abc import Callable, Sequence
@@ -13,14 +12,20 @@ import paramiko
 
 from common.errors import AccessError, ChannelError, DeadlineError, MachineError, UserInputError
 from common.waiting import Deadline, poll_until
-from host_setup.channels.ssh import Completed, Login, Ssh
+from host_setup.channels import route
+from host_setup.channels.credentials import Login
+from host_setup.channels.route import Route, Stream
+from host_setup.channels.ssh import Completed, RefusedError, Ssh, StrangerError
 from host_setup.channels.vitals import Vitals
 from host_setup.inventory import Remote
+from host_setup.remote import shell
 
 KEEPER = Path(__file__).with_name("keeper.sh")
 PLACE = "/var/lib/sealproof"  # of the keeper's, on the machine
 ONE_TRY = 15.0  # seconds for one connection
 BETWEEN = 0.5  # seconds between two
+NOBODY = 1  # a port on which nobody listens
+REFUSED = 1  # "administratively prohibited": RFC 4254, 5.1
 RUN = 'SEALPROOF_TEXT=$(cat) && eval "$SEALPROOF_TEXT"'
 # What came before a connection broke is not the file.
 PUT = """
@@ -49,14 +54,15 @@ class Control:
         self.machine = machine
         self._mutex = threading.Lock()
         self._ssh: Ssh | None = None
-        self._login = Login(machine.user, machine.key_file, machine.host_key)
-        self._as_root = () if machine.user == "root" else ("sudo", "-n")
+        self._stream: Stream | None = None
+        self._route: Route | None = None
 
     def connect(self, deadline: Deadline, *, refusals_pass: bool = False) -> None:
         """Have a session that answers, new or not. What does not answer is tried again.
 
         :param refusals_pass: what refuses us is tried again, too: a machine that boots or goes down lets only root in.
         :raises DeadlineError: the machine does not answer in time. :raises AccessError: it refuses us.
+        :raises UserInputError: what the inventory says of our key, or of its own, is of no use.
         """
         last: list[str] = []
 
@@ -85,10 +91,13 @@ class Control:
         """Run a command as root, in a new session if the last one broke.
 
         :raises ChannelError: the machine does not answer. :raises DeadlineError: the command did not end in time.
+        :raises AccessError: it does not let us in, or not become root.
         """
         ssh = self._session()
+        user = self.machine.user
         try:
-            return ssh.run([*self._as_root, *argv], seconds=seconds, stdin=stdin)
+            done = ssh.run(argv, seconds=seconds, stdin=stdin, line=shell.line(argv, sudo=user != "root"))
+            return shell.result(argv, done, self.name, user)
         except (MachineError, DeadlineError):
             self._drop(ssh)
             raise
@@ -98,9 +107,19 @@ class Control:
         return self.run(["sh", "-c", RUN, "keeper", verb, *words], seconds=seconds, stdin=KEEPER.read_bytes())
 
     def facts(self) -> dict[str, str]:
-        """What the machine is, as the keeper tells."""
+        """What the machine is, as the keeper tells; and whether its SSH server forwards connections."""
         lines = self.keeper("facts").require().text.splitlines()
-        return {name: value for name, _, value in (line.partition("=") for line in lines)}
+        told = {name: value for name, _, value in (line.partition("=") for line in lines)}
+        return {**told, "forwarding": "no" if self._forwards_nothing() else "yes"}
+
+    def _forwards_nothing(self) -> bool:
+        """Whether its SSH server refuses any connection through it, as the way to a host's guests is one."""
+        try:
+            self.way(NOBODY)(ONE_TRY).close()
+        except ChannelError as error:
+            why = error.__cause__
+            return isinstance(why, paramiko.ChannelException) and why.code == REFUSED
+        return False
 
     def put(self, path: str, content: bytes, *, seconds: float, mode: int = 0o600) -> None:
         """Write a file of the machine, whole or not at all.
@@ -122,32 +141,61 @@ class Control:
     def close(self) -> None:
         """End the session."""
         with self._mutex:
-            ssh, self._ssh = self._ssh, None
-        if ssh is not None:
-            ssh.close()
+            self._end()
 
     def _session(self) -> Ssh:
         with self._mutex:
             if self._ssh is None:
-                deadline = Deadline(ONE_TRY)
-                try:
-                    sock = socket.create_connection(self.machine.endpoint, timeout=ONE_TRY)
-                except OSError as error:
-                    raise ChannelError(f"{self.name} does not answer: {error}") from error
-                try:
-                    self._ssh = Ssh(sock, self._login, Vitals(self.name), deadline)
-                except AccessError as error:
-                    raise AccessError(
-                        error.message, hint=f"see host_key, key and address in [machine.{self.name}] of the inventory"
-                    ) from error
+                self._ssh = self._log_in(Deadline(ONE_TRY))
             return self._ssh
+
+    def _log_in(self, deadline: Deadline) -> Ssh:
+        machine, entry = self.machine, f"[machine.{self.name}] of the inventory"
+        try:
+            if self._route is None:
+                self._route = route.find(machine.ssh_options, machine.user, machine.endpoint[0], machine.port)
+            way = self._route
+            login = Login(machine.user, machine.key_file, machine.host_key, way.agent, way.certificates)
+            self._stream = stream = Stream(self.name, way, ONE_TRY)
+            return Ssh(stream.sock, login, Vitals(self.name), deadline)
+        except ChannelError as error:
+            why = self._stream.explain() if self._stream is not None else ""
+            self._end()
+            if not why:
+                raise
+            raise ChannelError(f"{self.name} does not answer: {why}") from error
+        except StrangerError as error:
+            self._end()
+            command = f"ssh-keyscan -p {self._route.port} {self._route.host}" if self._route else "ssh-keyscan"
+            raise StrangerError(
+                error.message, hint=f"if it is the right machine, correct host_key in {entry}; it has: {command}"
+            ) from error
+        except RefusedError as error:
+            self._end()
+            own = f"see key and address in {entry}, and authorized_keys of {machine.user} there"
+            raise RefusedError(error.message, hint=own) from error
+        except AccessError:
+            self._end()
+            raise
+        except UserInputError as error:
+            self._end()
+            raise UserInputError(f"{self.name}: {error.message}", stage=error.stage, hint=error.hint) from error
 
     def _drop(self, ssh: Ssh) -> None:
         """A session that failed is not used again: it may be the end of a connection whose machine has rebooted."""
         with self._mutex:
             if self._ssh is ssh:
-                self._ssh = None
+                self._end()
         ssh.close()
+
+    def _end(self) -> None:
+        """End what there is of a session."""
+        ssh, self._ssh = self._ssh, None
+        stream, self._stream = self._stream, None
+        if ssh is not None:
+            ssh.close()
+        if stream is not None:
+            stream.close()
 
 
 def build_id(notes: bytes) -> str:

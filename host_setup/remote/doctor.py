@@ -7,9 +7,11 @@ Exit 0: each can be used. 1: at least one cannot, and the reason is shown.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,36 +21,48 @@ from common.waiting import Deadline
 from host_setup import inventory
 from host_setup.doctor import Finding, State
 from host_setup.hosts.guest import PLAIN, PROTECTED
-from host_setup.inventory import Boot, Config, IpmiConsole, Local, NoConsole, Remote
+from host_setup.inventory import Boot, Config, Local, NoConsole, Remote
 from host_setup.machine import survey, why_not_nested
+from host_setup.remote.console import ConsoleLog
 from host_setup.remote.control import Control
+from host_setup.remote.fitness import obstacles
+from host_setup.remote.leased import added_words
 
 REACH = 20.0  # seconds
 KIB = 1024
 ROOM = 64 * KIB  # KiB of disk: kernel, script, lease
 IMAGES = 512 * KIB  # KiB of memory, beside the guests'
-BUILT_IN_KEXEC = 254
-"""The first systemd that starts a loaded kernel without kexec-tools."""
 
 _Add = Callable[[State, str, str], None]
 
 
-def examine(name: str, machine: Local | Remote) -> list[Finding]:
-    """What there is to say of one machine."""
+def examine(name: str, machine: Local | Remote | SealproofError) -> list[Finding]:
+    """What there is to say of one machine. Whatever goes wrong with it, others have a word, too.
+
+    :param machine: or what is wrong with its entry in the inventory.
+    """
+    try:
+        return _examine(name, machine)
+    except SealproofError as error:
+        lines = error.message.splitlines() or [""]
+        return [Finding(State.STOP, name, line, error.hint if line is lines[-1] else "") for line in lines]
+    except Exception as error:  # noqa: BLE001  of one machine; it must not hide what there is to say of the others
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        return [Finding(State.STOP, name, f"doctor itself fails on it: {said}", "please report this: a fault of ours")]
+
+
+def _examine(name: str, machine: Local | Remote | SealproofError) -> list[Finding]:
+    if isinstance(machine, SealproofError):
+        raise machine
     if isinstance(machine, Local):
         against = why_not_nested(survey()) if machine.kind == "nested" else ""
         found = f"{machine.kind}, on this machine{': ' if against else ''}{against}"
         advice = "'make doctor' without INVENTORY says what to do about it" if against else ""
         return [Finding(State.STOP if against else State.OK, name, found, advice)]
-    try:
-        control = Control(name, machine)
-    except SealproofError as error:
-        return [Finding(State.STOP, name, error.message, error.hint)]
+    control = Control(name, machine)
     try:
         control.connect(Deadline(REACH))
         facts = control.facts()
-    except SealproofError as error:
-        return [Finding(State.STOP, name, error.message.splitlines()[0], error.hint)]
     finally:
         control.close()
     return judge(name, machine, facts)
@@ -77,10 +91,14 @@ def judge(name: str, machine: Remote, facts: Mapping[str, str]) -> list[Finding]
     _room(machine, facts, add)
     if isinstance(machine.console, NoConsole):
         add(State.NOTE, "no console", "with one, a kernel that does not come up says why")
-    elif isinstance(machine.console, IpmiConsole) and shutil.which("ipmitool") is None:
-        add(State.STOP, "ipmitool is not installed here", "apt-get install ipmitool")
     if machine.power is None:
         add(State.NOTE, "no power command", "with one, a machine that hangs comes back without you")
+    elif shutil.which(machine.power.cycle[0]) is None:
+        add(
+            State.STOP,
+            f"its power command, {machine.power.cycle[0]}, is not installed here",
+            "install it, or correct it",
+        )
     return found
 
 
@@ -93,42 +111,69 @@ def _identity(name: str, machine: Remote, facts: Mapping[str, str]) -> Finding:
 
 
 def _boot(machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
-    systemd = int(facts.get("systemd") or 0)
-    if machine.boot is Boot.KEXEC:
-        if facts.get("kexec") != "yes":
-            add(State.STOP, "its kernel knows no kexec", 'boot = "grub" or "systemd-boot"')
-        elif facts.get("lockdown") not in ("", "none", None):
-            add(State.STOP, "its kernel is locked down and loads no kernel of ours", "switch Secure Boot off")
-        elif systemd < BUILT_IN_KEXEC and facts.get("kexec_tools") != "yes":
-            add(State.STOP, f"systemd {systemd} needs kexec-tools", 'install it, or boot = "grub"')
-    elif machine.boot is Boot.GRUB and facts.get("grub") != "yes":
-        add(State.STOP, "no GRUB that boots an entry once", 'boot = "kexec" or "systemd-boot"')
-    elif machine.boot is Boot.SYSTEMD_BOOT and facts.get("systemd_boot") != "yes":
-        add(State.STOP, "no systemd-boot", 'boot = "kexec" or "grub"')
+    for one in obstacles(machine, facts, added_words(machine)):
+        add(State.STOP, one.what, one.advice)
     if machine.config is Config.OWN and not facts.get("config"):
         add(State.STOP, "its kernel's configuration is not in /boot", 'config = "lean", if its devices are a QEMU\'s')
 
 
 def _room(machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
-    for fact, where in (("disk", "/var/lib"), ("boot_disk", "/boot")):
-        if fact == "boot_disk" and machine.boot is Boot.KEXEC:
-            continue
+    rooms = [("disk", "/var/lib", ROOM)]
+    if machine.boot is Boot.GRUB:
+        rooms.append(("boot_disk", "/boot", ROOM))
+    elif machine.boot is Boot.SYSTEMD_BOOT and "esp_disk" in facts:
+        rooms.append(("esp_disk", "the EFI system partition", ROOM + int(facts.get("initramfs_size") or 0)))
+    for fact, where, needed in rooms:
         free = int(facts.get(fact) or 0)
-        if free < ROOM:
-            add(State.STOP, f"{free // KIB} MiB free for {where}", f"free some: {ROOM // KIB} MiB are needed")
+        if free < needed:
+            add(State.STOP, f"{free // KIB} MiB free for {where}", f"free some: {needed // KIB} MiB are needed")
     need = IMAGES + (PLAIN.memory + PROTECTED.memory) * KIB
     available = int(facts.get("available") or 0)
     if available < need:
         add(State.STOP, f"{available // KIB} MiB of memory available", f"end something: {need // KIB} MiB are needed")
 
 
+@contextlib.contextmanager
+def consoles(machines: Mapping[str, Local | Remote | SealproofError]) -> Iterator[Callable[[str], list[Finding]]]:
+    """Try the console of each machine: what there is to say of it, by the machine's name.
+
+    They begin together, as each may take its time. From the main thread, as any process is started.
+    """
+    logs: dict[str, ConsoleLog | SealproofError] = {}
+    with tempfile.TemporaryDirectory(prefix="sealproof-doctor-") as folder, contextlib.ExitStack() as all_of_them:
+        for name, machine in machines.items():
+            if isinstance(machine, Remote):
+                try:
+                    logs[name] = log = ConsoleLog(machine.console, Path(folder) / name)
+                    all_of_them.callback(log.close)
+                except SealproofError as error:
+                    logs[name] = error
+        yield lambda name: _console(name, logs.get(name))
+
+
+def _console(name: str, log: ConsoleLog | SealproofError | None) -> list[Finding]:
+    if log is None:
+        return []
+    if isinstance(log, SealproofError):
+        return [Finding(State.STOP, name, log.message, log.hint)]
+    problem = log.settle()
+    if log.held:
+        return [
+            Finding(State.NOTE, name, "another session has its console", "a run that has the machine takes it over")
+        ]
+    if not problem:
+        return []
+    return [Finding(State.STOP, name, problem, f"see console in [machine.{name}]; try its command by hand")]
+
+
 def main(argv: list[str]) -> int:
     """Print a line for each finding; the exit status is in the module's description."""
     parser = argparse.ArgumentParser(prog="make doctor", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("inventory", type=Path)
-    machines = inventory.load(parser.parse_args(argv).inventory).machine
-    with ThreadPoolExecutor(len(machines)) as all_of_them:
-        found = [one for some in all_of_them.map(examine, machines, machines.values()) for one in some]
+    machines = inventory.load_each(parser.parse_args(argv).inventory)
+    with consoles(machines) as heard, ThreadPoolExecutor(len(machines)) as all_of_them:
+        each = zip(machines, all_of_them.map(examine, machines, machines.values()), strict=True)
+        found = [one for name, some in each for one in (*some, *heard(name))]
     width = max(len(name) for name in machines)
     for one in found:
         sys.stdout.write(f"  {one.state:<7} {one.what:<{width}}  {one.found}\n")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -163,13 +164,15 @@ class RemoteHost(RunningHost):
     def login_command(self, guest: GuestSpec | None = None) -> str:
         """How a person on this machine logs in to it, or to a guest of it."""
         machine = self._leased.machine
-        (name, port), key = machine.endpoint, machine.key_file
+        port = ["-p", str(machine.port)] if machine.port else []
+        ssh = ["ssh", *machine.ssh_options, "-i", str(machine.key_file), *port]
+        target = f"{machine.user}@{machine.endpoint[0]}"
         if guest is not None:
-            jump = f"ssh -i {key} -p {port} -W %h:%p {machine.user}@{name}"
+            jump = shlex.join([*ssh, "-W", "%h:%p", target])
             login = f"ssh -i {self.keys.client} {ANY_HOST_KEY} -p {guest.ssh_port}"
-            return f"{login} -o ProxyCommand='{jump}' root@127.0.0.1"
+            return f"{login} -o ProxyCommand={shlex.quote(jump)} root@127.0.0.1"
         inside = f"{'' if machine.user == 'root' else 'sudo '}chroot {PLACE}/root /bin/sh"
-        return f"ssh -t -i {key} -p {port} {machine.user}@{name} {inside}"
+        return f"{shlex.join([*ssh, '-t', target])} {inside}"
 
     def close(self) -> None:
         """End the guests, and the channels to them."""

@@ -12,9 +12,11 @@
 #        keeper boot TOKEN HOW WORDS         boot $HOME/kernel once (kexec, grub, systemd-boot), with these words added
 #                                            to the command line; the machine goes down a moment later
 #        keeper restore TOKEN|expired        put all back; reboots if another kernel runs
+#        keeper go HOW                       what "boot" has happen a moment later: the machine goes down
 #        keeper watch                        the service: puts all back when the lease is over
 #        keeper manifest                     what a run may change, a line each: to compare before and after
-#        keeper facts                        what the machine is, a line NAME=VALUE each
+#        keeper facts                        what the machine is, a line NAME=VALUE each; against_HOW says why it cannot
+#                                            boot our kernel once in that way, "WHY -> WHAT TO DO", empty if it can
 #
 # SEALPROOF_ROOT: a folder in place of /, for tests. SEALPROOF_TEXT: this script's own text, for "lease".
 set -u
@@ -24,16 +26,21 @@ UNIT=sealproof-keeper.service
 UNIT_FILE=$R/etc/systemd/system/$UNIT
 BOOT=$R/boot/sealproof
 ID=sealproof
+VARIABLES=$R/sys/firmware/efi/efivars
+LOADER_GUID=4a67b082-0a4c-41cf-b6c7-440b29bb8c4f # of a boot loader's variables
 LOOK=${SEALPROOF_LOOK:-3} # seconds between two looks of the watch
+LONGEST=1980              # characters of a command line; x86 takes 2047 (COMMAND_LINE_SIZE), and boot loaders add theirs
 export PATH=${SEALPROOF_PATH:+$SEALPROOF_PATH:}/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL=C
 export SYSTEMD_BUS_TIMEOUT=120 # seconds that systemd may take for an answer: 25 by itself, too few on a busy machine
 umask 077
 
+say() { printf '%s\n' "$*"; } # not echo, to which a backslash says something
+
 fail() { # STATUS WORDS..
     status=$1
     shift
-    echo "keeper: $*" >&2
+    say "keeper: $*" >&2
     exit "$status"
 }
 
@@ -41,8 +48,17 @@ make_empty() { printf '' > "$1"; } # not ":", which takes the shell along where 
 
 running() { sha256sum < "$R/sys/kernel/notes"; }
 
-age() { # seconds since the last heartbeat; the clock may have been set back meanwhile
-    echo $(($(date +%s) - $(stat -c %Y "$HERE/beat" 2>/dev/null || stat -c %Y "$HERE")))
+now() { # which boot it is, and its seconds: no clock that somebody may set
+    read -r up _ < "$R/proc/uptime" && echo "$(cat "$R/proc/sys/kernel/random/boot_id" 2>/dev/null || echo this) ${up%%.*}"
+}
+
+age() { # seconds since the last heartbeat
+    if [ -s "$HERE/beat" ]; then
+        set -- $(cat "$HERE/beat") $(now)
+        [ "$1" = "$3" ] && echo $(($4 - $2)) || echo "$4" # a run of an earlier boot was silent in all of this one
+    else # a lease that is being taken, or whose run died then
+        echo $(($(date +%s) - $(stat -c %Y "$HERE/beat" 2>/dev/null || stat -c %Y "$HERE")))
+    fi
 }
 
 seconds() { cat "$HERE/seconds" 2>/dev/null || echo 60; }
@@ -94,13 +110,17 @@ END
 
 beat() { # TOKEN
     still_mine "$1"
-    cat "$R/proc/uptime" > "$HERE/beat" || fail 2 "cannot write"
+    now > "$HERE/beat" || fail 2 "cannot write"
 }
 
 # --- boot once ---
 
 grub() { # NAME: as this distribution calls it
-    if command -v "grub-$1" > /dev/null; then echo "grub-$1"; else echo "grub2-$1"; fi
+    case $(grub_folder) in
+        */grub2) set -- "grub2-$1" "grub-$1" ;;
+        *) set -- "grub-$1" "grub2-$1" ;;
+    esac
+    if command -v "$1" > /dev/null || ! command -v "$2" > /dev/null; then echo "$1"; else echo "$2"; fi
 }
 
 grub_folder() {
@@ -127,79 +147,271 @@ esp() {
     return 1
 }
 
-own_initramfs() {
+own_initramfs() { # as Debian, Fedora, SUSE, Arch, and kernel-install name it
     release=$(uname -r)
-    for file in "$R/boot/initrd.img-$release" "$R/boot/initramfs-$release.img" "$R/boot/initrd-$release"; do
+    base=$(cat "$R/usr/lib/modules/$release/pkgbase" 2>/dev/null || echo "$release")
+    for file in "$R/boot/initrd.img-$release" "$R/boot/initramfs-$release.img" "$R/boot/initrd-$release" \
+        "$R/boot/initramfs-$base.img" "$R/boot"/*/"$release/initrd" "$R/efi"/*/"$release/initrd" \
+        "$R/boot/efi"/*/"$release/initrd"; do
         [ -e "$file" ] && echo "$file" && return
     done
     return 1
 }
 
-command_line() { # the machine's own kernel's words, and more; what boot loaders add for themselves is left out
-    words=
-    for word in $(cat "$HERE/cmdline"); do
-        case $word in
-            BOOT_IMAGE=* | initrd=* | quiet | splash) ;;
-            *) words="$words $word" ;;
-        esac
-    done
-    echo "${words# } $1"
+# Once there is a lease, the machine may run another kernel than its own: what it had is kept.
+initramfs() { cat "$HERE/initramfs" 2>/dev/null || own_initramfs; }
+own_words() { cat "$HERE/cmdline" 2>/dev/null || cat "$R/proc/cmdline"; }
+
+# The machine's own kernel's words, and more. What boot loaders add for themselves is left out, and what follows "--",
+# which is for init, stays behind. Words are what the kernel takes for words (lib/cmdline.c next_arg()). GRUB's script
+# takes them in single quotes. GRUB hands a word on with a backslash before each backslash and quote, and in double quotes
+# if there is a blank in it (its lib/cmdline.c): so those are taken off first. A word that it cannot hand on as it is ends
+# this with status 3 and that word.
+command_line() { # HOW WORDS
+    printf '%s\n' "$(own_words)" "$2" | awk -v how="$1" '
+        function plain(word,    at, c, out) {
+            for (at = 1; at <= length(word); at++) {
+                c = substr(word, at, 1)
+                if (c == "\\" && escaped && at < length(word) && index("\\\"\047", substr(word, at + 1, 1)))
+                    c = substr(word, ++at, 1)
+                else if (c == "\"")
+                    continue
+                else if (c == "\\" || c == "\047")
+                    odd = odd == "" ? word : odd
+                out = out c
+            }
+            return out
+        }
+        function shown(word) {
+            if (how != "grub")
+                return word
+            word = plain(word)
+            if (word ~ "^[A-Za-z0-9_./:,=@%+-]+$")
+                return word
+            gsub(/\047/, "\047\\\047\047", word)
+            return "\047" word "\047"
+        }
+        function take(word) {
+            if (word == "" || word ~ /^"?(BOOT_IMAGE|initrd)=/ || word == "quiet" || word == "splash")
+                return
+            if (word == "--" && !init)
+                init = 1
+            if (init && NR == 1)
+                rest = rest " " shown(word)
+            else
+                line = line " " shown(word)
+        }
+        NR == 1 { escaped = $0 ~ /(^| )"?BOOT_IMAGE=/ }
+        NR == 2 { escaped = 0 }
+        {
+            word = ""
+            quoted = 0
+            for (at = 1; at <= length($0); at++) {
+                c = substr($0, at, 1)
+                if (c == "\"")
+                    quoted = !quoted
+                if (!quoted && (c == " " || c == "\t")) {
+                    take(word)
+                    word = ""
+                } else
+                    word = word c
+            }
+            take(word)
+        }
+        END {
+            if (odd != "") {
+                print odd
+                exit 3
+            }
+            print substr(line rest, 2)
+        }
+    '
 }
 
-go_down() { # VERB: a moment later, so that whoever asked hears that it was heard
+# --- why not ---
+
+efi_variable() { # NAME: its value, of what can be printed; four bytes before it are its attributes
+    tail -c +5 "$VARIABLES/$1" 2>/dev/null | tr -cd '[:print:]'
+}
+
+loader() { # what booted the machine, by its own word (systemd.io/BOOT_LOADER_INTERFACE); empty if it gave none
+    efi_variable "LoaderInfo-$LOADER_GUID"
+}
+
+flag() { # NAME: whether an EFI variable is 1
+    [ "$(tail -c +5 "$VARIABLES/$1" 2>/dev/null | od -An -tu1 | tr -d ' ')" = 1 ]
+}
+
+secure_boot() { # MokSBStateRT: shim was told not to look
+    flag SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c && ! flag MokSBStateRT-605dab50-e046-4300-abb6-3dd810dd8b23
+}
+
+own_root() {
+    own_words | tr ' ' '\n' | sed -n 's/^root=//p' | tail -n 1
+}
+
+needs_initramfs() { # what the kernel finds by itself: block/early-lookup.c
+    case $(own_root) in
+        PARTUUID=* | PARTLABEL=* | /dev/[shv]d[a-z]* | /dev/xvd* | /dev/nvme* | /dev/mmcblk* | [0-9]*:[0-9]*) return 1 ;;
+    esac
+}
+
+mounted() { # FOLDER: the file system that it is on, ",TYPE,OPTION,OPTION..,"
+    awk -v at="$1/" 'index(at, $2 == "/" ? "/" : $2 "/") == 1 && length($2) >= best { best = length($2); is = $3 "," $4 }
+        END { print "," is "," }' "$R/proc/mounts" 2>/dev/null
+}
+
+against_all() { # whichever way it boots
+    [ -n "$(initramfs)" ] || ! needs_initramfs \
+        || echo "no initramfs of Linux $(uname -r) is found, and root=$(own_root) needs one -> put it into /boot"
+    for folder in /var/lib /etc/systemd/system; do
+        case $(mounted "$folder") in
+            ,tmpfs,* | ,ramfs,*) echo "$folder is in memory: what brings the machine back would not outlive a boot" \
+                "-> use a machine that is installed on a disk" ;;
+        esac
+        [ ! -d "$R$folder" ] || [ -w "$R$folder" ] || echo "$folder cannot be written -> mount it read-write"
+    done
+}
+
+against_kexec() {
+    [ -e "$R/sys/kernel/kexec_loaded" ] || echo 'its kernel knows no kexec -> boot = "grub" or "systemd-boot"'
+    [ "$(cat "$R/proc/sys/kernel/kexec_load_disabled" 2>/dev/null || echo 0)" = 0 ] \
+        || echo 'kexec is switched off until it boots again -> take kernel.kexec_load_disabled out of its sysctl.d'
+    case $(mounted /var/lib) in
+        *,noexec,*) echo 'no program may run in /var/lib (noexec), and one loads the kernel -> boot = "grub"' ;;
+    esac
+}
+
+against_grub() {
+    case $(loader) in *systemd-boot*) echo 'systemd-boot booted it, not GRUB -> boot = "systemd-boot"' && return ;; esac
+    folder=$(grub_folder) || { echo 'no grub.cfg below /boot -> boot = "kexec" or "systemd-boot"' && return; }
+    [ -e "$folder/grubenv" ] || {
+        echo "no $folder/grubenv: GRUB could not boot an entry once -> $(grub editenv) $folder/grubenv create"
+        return
+    }
+    once "$folder" \
+        || echo "grub.cfg knows no entry that is meant once, or reads no custom.cfg -> make it anew: $(grub mkconfig)"
+    for tool in probe mkrelpath reboot; do
+        command -v "$(grub $tool)" > /dev/null || echo "no $(grub $tool) -> install all of GRUB's tools"
+    done
+    env=$(readlink -f "$folder/grubenv")
+    [ -w "$env" ] || echo "$env cannot be written -> mount it read-write"
+    head -n 1 "$env" | grep -qx '# GRUB Environment Block' \
+        || echo "$env is no environment block -> $(grub editenv) $env create"
+    # GRUB itself takes the entry back before it boots it, by writing over the file's own blocks: save_env, in its
+    # commands/loadenv.c. Where it cannot, a kernel that dies would be booted again and again. All of its file systems
+    # but ext2 to ext4, XFS and FAT: some hand it no blocks, on others it was never tried.
+    file_system=$("$(grub probe)" --target=fs "$env" 2>/dev/null) \
+        || echo "$(grub probe) does not tell what $env is on -> boot = \"kexec\""
+    layers=$("$(grub probe)" --target=abstraction "$env" 2>/dev/null)
+    case $layers in *lvm* | *raid* | *diskfilter* | *ldm* | *crypto* | *luks* | *geli*) file_system=$layers ;; esac
+    case $file_system in
+        affs | afs | bfs | btrfs | cbfs | cpio* | erofs | f2fs | hfs* | iso9660 | jfs | minix* | newc | nilfs2 | ntfs | odc \
+            | procfs | reiserfs | romfs | sfs | squash4 | tarfs | udf | ufs* | zfs | *lvm* | *raid* | *diskfilter* | *ldm* \
+            | *crypto* | *luks* | *geli*)
+            echo "$folder is on $file_system, where GRUB cannot take back an entry that is meant once" \
+                "-> boot = \"kexec\", or a /boot of its own with ext4"
+            ;;
+    esac
+    odd=$(command_line grub "") || say "GRUB cannot hand on a word of its command line as it is: $odd -> boot = \"kexec\""
+}
+
+against_systemd_boot() {
+    command -v bootctl > /dev/null || { echo 'no bootctl -> boot = "kexec" or "grub"' && return; }
+    bootctl is-installed > /dev/null 2>&1 \
+        || { echo 'systemd-boot is not installed -> boot = "grub" or "kexec"' && return; }
+    esp > /dev/null || { echo 'no folder loader/entries on an EFI system partition -> boot = "kexec"' && return; }
+    [ -d "$VARIABLES" ] || return
+    case $(loader) in
+        *systemd-boot*) ;;
+        *) echo "$(loader | grep . || echo 'another boot loader') booted it, not systemd-boot -> boot = \"grub\" or \"kexec\"" ;;
+    esac
+    [ -w "$VARIABLES" ] || echo "$VARIABLES cannot be written -> mount it read-write"
+}
+
+against() { # HOW: the first thing that stands against it
+    { against_all && "against_$(echo "$1" | tr - _)"; } | head -n 1
+}
+
+# --- boot once, continued ---
+
+armed() { # whether the entry is the one that comes next
+    grep -aqx "next_entry=$ID" "$(grub_folder)/grubenv"
+}
+
+go_down() { # HOW: a moment later, so that whoever asked hears that it was heard
     sync
-    systemd-run --quiet --collect --on-active=1 --timer-property=AccuracySec=100ms systemctl "$1" \
-        || fail 2 "systemd does not take the order to $1"
+    case $1 in
+        kexec) set -- systemctl kexec ;;
+        *) set -- /bin/sh "$HERE/keeper" go "$1" ;;
+    esac
+    systemd-run --quiet --collect --on-active=1 --timer-property=AccuracySec=100ms "$@" \
+        || fail 2 "systemd does not take the order to boot"
+}
+
+arm() { # HOW: again, if something else took the entry back: grub-set-default does, and a package's hook may call it
+    case $1 in
+        grub) armed || "$(grub reboot)" "$ID" ;;
+        systemd-boot) [ -e "$VARIABLES/LoaderEntryOneShot-$LOADER_GUID" ] || bootctl set-oneshot "$ID.conf" ;;
+    esac
+}
+
+go() { # HOW
+    arm "$1"
+    sync
+    systemctl reboot
 }
 
 boot() { # TOKEN HOW WORDS
     still_mine "$1"
-    initramfs=$(cat "$HERE/initramfs")
-    line=$(command_line "$3")
+    case $2 in kexec | grub | systemd-boot) ;; *) fail 2 "no way to boot is called $2" ;; esac
+    why=$(against "$2")
+    [ -z "$why" ] || fail 2 "$why"
+    initramfs=$(initramfs)
+    line=$(command_line "$2" "$3") || fail 2 "GRUB cannot hand on a word of its command line as it is: $line"
+    [ ${#line} -le $LONGEST ] || fail 2 "the command line has ${#line} characters, and a kernel takes $LONGEST"
     case $2 in
         kexec)
             "$HERE/kexec_into" --load "$HERE/kernel" "${initramfs:--}" "$line" || fail 2 "the kernel cannot be loaded"
-            go_down kexec
             ;;
         grub)
-            folder=$(grub_folder) || fail 2 "no grub.cfg below /boot"
-            [ -e "$folder/grubenv" ] || fail 2 "no $folder/grubenv: GRUB could not boot an entry once"
-            once "$folder" || fail 2 "grub.cfg knows no entry that is meant once, or reads no custom.cfg"
+            folder=$(grub_folder)
             [ ! -e "$folder/custom.cfg" ] || grep -q "id $ID " "$folder/custom.cfg" \
                 || cp -p "$folder/custom.cfg" "$HERE/custom.cfg"
             mkdir -p "$BOOT" && cp "$HERE/kernel" "$BOOT/kernel" || fail 2 "no room in /boot"
             uuid=$("$(grub probe)" --target=fs_uuid "$R/boot") || fail 2 "grub-probe does not find /boot"
             {
-                [ ! -e "$HERE/custom.cfg" ] || cat "$HERE/custom.cfg"
-                echo "menuentry 'sealproof, once' --id $ID {"
+                [ ! -e "$HERE/custom.cfg" ] || { cat "$HERE/custom.cfg" && echo; } # its last line may have no end
+                # Unrestricted: where GRUB has superusers, it else asks for a password.
+                echo "menuentry 'sealproof, once' --unrestricted --id $ID {"
                 echo "    search --no-floppy --fs-uuid --set=root $uuid"
-                echo "    linux $("$(grub mkrelpath)" "$BOOT/kernel") $line"
+                say "    linux $("$(grub mkrelpath)" "$BOOT/kernel") $line"
                 [ -z "$initramfs" ] || echo "    initrd $("$(grub mkrelpath)" "$initramfs")"
                 echo "}"
             } > "$folder/custom.cfg" || fail 2 "no room in /boot"
-            "$(grub reboot)" "$ID" || fail 2 "grub-reboot failed"
-            go_down reboot
+            "$(grub reboot)" "$ID" && armed || fail 2 "GRUB keeps no entry that is meant once: grub-reboot failed"
             ;;
         systemd-boot)
-            esp=$(esp) || fail 2 "no folder loader/entries on an EFI system partition"
+            esp=$(esp)
             mkdir -p "$esp/sealproof" && cp "$HERE/kernel" "$esp/sealproof/kernel" || fail 2 "no room on $esp"
             [ -z "$initramfs" ] || cp "$initramfs" "$esp/sealproof/initramfs" || fail 2 "no room on $esp"
             {
                 echo "title sealproof, once"
                 echo "linux /sealproof/kernel"
                 [ -z "$initramfs" ] || echo "initrd /sealproof/initramfs"
-                echo "options $line"
+                say "options $line"
             } > "$esp/loader/entries/$ID.conf" || fail 2 "no room on $esp"
             bootctl set-oneshot "$ID.conf" || fail 2 "bootctl set-oneshot failed"
-            go_down reboot
             ;;
-        *) fail 2 "no way to boot is called $2" ;;
     esac
+    say "$2" > "$HERE/going" || fail 2 "cannot write"
+    go_down "$2"
 }
 
 # --- the way back ---
 
 unboot() { # takes back all that "boot" prepared, whichever way and however far it came
+    rm -f "$HERE/going"
     [ ! -x "$HERE/kexec_into" ] || [ "$(cat "$R/sys/kernel/kexec_loaded" 2>/dev/null)" != 1 ] \
         || "$HERE/kexec_into" --unload
     if folder=$(grub_folder); then
@@ -246,9 +458,11 @@ restore() {
 
 watch() {
     beat=none silent=0 going=0
-    make_empty "$HERE/beat" # a boot counts as a sign of life: until the run can speak again, it has the lease's time
+    rm -f "$HERE/going" # this boot is what it was for
+    now > "$HERE/beat" # a boot counts as a sign of life: until the run can speak again, it has the lease's time
     while sleep "$LOOK"; do
         [ -d "$HERE" ] || exit 0
+        [ ! -e "$HERE/going" ] || arm "$(cat "$HERE/going")" # services that end may do something, too
         now=$(stat -c %y "$HERE/beat" 2>/dev/null)
         if [ "$now" != "$beat" ]; then
             beat=$now silent=0
@@ -286,8 +500,12 @@ facts() {
     echo "kexec=$([ -e "$R/sys/kernel/kexec_loaded" ] && echo yes || echo no)"
     echo "kexec_tools=$(command -v kexec > /dev/null && echo yes || echo no)"
     echo "lockdown=$(sed -n 's/.*\[\(.*\)\].*/\1/p' "$R/sys/kernel/security/lockdown" 2>/dev/null)"
-    echo "grub=$(folder=$(grub_folder) && [ -e "$folder/grubenv" ] && once "$folder" && echo yes || echo no)"
-    echo "systemd_boot=$(esp > /dev/null && command -v bootctl > /dev/null && echo yes || echo no)"
+    echo "secure_boot=$(secure_boot && echo yes || echo no)"
+    for how in kexec grub systemd-boot; do
+        why=$(against "$how")
+        say "against_$how=$why"
+        [ $how = kexec ] || echo "$(echo $how | tr - _)=$([ -z "$why" ] && echo yes || echo no)"
+    done
     echo "initramfs=$(own_initramfs)"
     echo "processor=$(sed -n 's/^model name[^:]*: //p' "$R/proc/cpuinfo" | head -n 1)"
     echo "extension=$(grep -om 1 -wE 'svm|vmx' "$R/proc/cpuinfo" | head -n 1)"
@@ -296,22 +514,24 @@ facts() {
     echo "available=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' "$R/proc/meminfo")"
     echo "disk=$(df -Pk "$R/var/lib" | awk 'NR == 2 { print $4 }')"
     echo "boot_disk=$(df -Pk "$R/boot" | awk 'NR == 2 { print $4 }')"
+    echo "esp_disk=$(esp=$(esp) && df -Pk "$esp" | awk 'NR == 2 { print $4 }')"
+    echo "initramfs_size=$(file=$(own_initramfs) && du -kL "$file" | cut -f 1)"
     echo "config=$([ -e "$R/boot/config-$(uname -r)" ] && echo "$R/boot/config-$(uname -r)")"
     echo "holder=$(cat "$HERE/holder" 2>/dev/null)"
     echo "silent=$([ -d "$HERE" ] && age)"
     echo "virtual=$(systemd-detect-virt 2>/dev/null)"
-    echo "kernel_line=$(cat "$R/proc/cmdline")"
+    say "kernel_line=$(cat "$R/proc/cmdline")"
     echo "notes=$(od -An -v -tx1 "$R/sys/kernel/notes" | tr -d ' \n')"
 }
 
 verb=${1:-}
 [ $# -eq 0 ] || shift
 case $verb in
-    lease | beat | boot | watch | manifest | facts) "$verb" "$@" ;;
+    lease | beat | boot | go | watch | manifest | facts) "$verb" "$@" ;;
     restore)
         [ -d "$HERE" ] || fail 5 "there is no lease"
         [ "$1" = expired ] && [ "$(age)" -gt $((2 * $(seconds))) ] || mine "$1" || fail 5 "the lease is not ours"
         restore
         ;;
-    *) fail 2 "usage: keeper lease|beat|boot|restore|watch|manifest|facts ..." ;;
+    *) fail 2 "usage: keeper lease|beat|boot|go|restore|watch|manifest|facts ..." ;;
 esac

@@ -35,6 +35,7 @@ from host_setup.inventory import NetConsole, Remote
 from host_setup.kernel.build import Kernel
 from host_setup.remote.console import ConsoleLog
 from host_setup.remote.control import PLACE, Control, build_id
+from host_setup.remote.fitness import obstacles
 
 REACH = 60.0  # seconds until a machine that is up must answer
 POWER = 120.0  # seconds that the power command gets
@@ -132,6 +133,11 @@ class Leased:
         self._reach(State.LEASED)
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
+        self._listen()
+
+    def _listen(self) -> None:
+        """See to it that its console is heard. Only who has the machine may take its console from another one."""
+        self.console.renew(lambda words: self._note(f"{self.name}: {words}"))
 
     def _check_facts(self) -> None:
         facts = self.facts
@@ -151,6 +157,14 @@ class Leased:
                 f"{self.name} is a machine of kind {facts.get('machine')}, not x86_64",
                 stage="machine",
                 hint="use another machine; 'make doctor INVENTORY=...' tries all of them",
+            )
+
+        first = next(obstacles(self.machine, facts, added_words(self.machine)), None)
+        if first is not None:
+            raise SetupError(
+                f"{self.name} cannot be used with a boot by {self.machine.boot}: {first.what}",
+                stage="machine",
+                hint=first.advice,
             )
 
     def _beat(self) -> None:
@@ -194,16 +208,11 @@ class Leased:
         if self._kernel is None:
             raise RuntimeError("boot() comes after provision()")
         self._check_lease()
-        console = self.machine.console
-        more = [
-            WORDS,
-            *([console.parameter] if isinstance(console, NetConsole) else []),
-            self.machine.command_line,
-            words,
-        ]
+        self._listen()
+        more = f"{added_words(self.machine)} {words}".strip()
         with self._terminal.step(f"boot of {self.name} by {self.machine.boot}"):
             before = self.control.boot_id()
-            self.control.keeper("boot", self._token, self.machine.boot, " ".join(more).strip(), seconds=REACH).require()
+            self.control.keeper("boot", self._token, self.machine.boot, more, seconds=REACH).require()
             self._reach(State.BOOTING)
             self._wait_for_boot(before, f"to boot Linux {self._kernel.release} by {self.machine.boot}")
             facts = self.control.facts()
@@ -393,6 +402,13 @@ def brought_back(leased: Leased) -> Iterator[Leased]:
     except BaseException:
         leased.restore()
         raise
+
+
+def added_words(machine: Remote) -> str:
+    """What each boot adds to the command line of a machine's own kernel."""
+    console = machine.console
+    own = [console.parameter] if isinstance(console, NetConsole) else []
+    return " ".join(word for word in (WORDS, *own, machine.command_line) if word)
 
 
 def _said(words: bytes) -> str:

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether a machine can boot a kernel of ours once, and come back: judged by its own facts, before anything is written.
+
+Doctor says it, and a run looks before it leases the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from host_setup.inventory import Boot, Remote
+
+BUILT_IN_KEXEC = 254
+"""The first systemd that starts a loaded kernel without kexec-tools."""
+LONGEST = 1980
+"""Characters of a command line, as in keeper.sh."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What stands against it, and the next step."""
+
+    what: str
+    advice: str
+
+
+def obstacles(machine: Remote, facts: Mapping[str, str], words: str) -> Iterator[Obstacle]:
+    """All that there is.
+
+    :param facts: of the keeper. :param words: what a run adds to the command line of the machine's own kernel.
+    """
+    if facts.get("forwarding") == "no":
+        advice = "AllowTcpForwarding local in its sshd_config, and no restrict or no-port-forwarding before our key"
+        yield Obstacle("its SSH server forwards no connection, and guests are reached by one", advice)
+    secure = facts.get("secure_boot") == "yes"
+    lockdown = facts.get("lockdown", "")
+    if secure and machine.boot is not Boot.KEXEC:
+        yield Obstacle("Secure Boot is on, and starts no kernel of ours", "switch Secure Boot off in its firmware")
+    elif lockdown not in ("", "none"):
+        # A kernel under test with the same words would let in no module of ours either.
+        off = "switch Secure Boot off" if secure else "take lockdown= off its command line, or switch Secure Boot off"
+        yield Obstacle("its kernel is locked down and loads no kernel of ours", off)
+    yield from _way(machine, facts)
+    if len(facts.get("kernel_line", "")) + len(words) > LONGEST:
+        advice = f"shorten its command line, or command_line in the inventory: {LONGEST} characters with ours"
+        yield Obstacle("its command line is too long for what a run adds", advice)
+
+
+def _way(machine: Remote, facts: Mapping[str, str]) -> Iterator[Obstacle]:
+    """Against the way that the inventory has it boot: in the machine's own words, where it says them."""
+    systemd = int(facts.get("systemd") or 0)
+    if against := facts.get(f"against_{machine.boot}"):
+        what, _, advice = against.partition(" -> ")
+        yield Obstacle(what, advice)
+    elif machine.boot is Boot.KEXEC and facts.get("kexec") == "no":
+        yield Obstacle("its kernel knows no kexec", 'boot = "grub" or "systemd-boot"')
+    elif machine.boot is Boot.GRUB and facts.get("grub") == "no":
+        yield Obstacle("no GRUB that boots an entry once", 'boot = "kexec" or "systemd-boot"')
+    elif machine.boot is Boot.SYSTEMD_BOOT and facts.get("systemd_boot") == "no":
+        yield Obstacle("no systemd-boot", 'boot = "kexec" or "grub"')
+    elif machine.boot is Boot.KEXEC and systemd < BUILT_IN_KEXEC and facts.get("kexec_tools") == "no":
+        yield Obstacle(f"systemd {systemd} needs kexec-tools", 'install it, or boot = "grub"')
