@@ -3,13 +3,18 @@
 
 The run's folder comes to be when the first such test begins, so that unit tests alone leave nothing behind. The exit
 code is the verdict's: 0, 1 or 2 (see :mod:`signoff.overall`); other tests of the session that fail make it non-zero.
+
+What is asked to try claims either leaves a new report or ends with another code than 0. What changes pytest from
+outside is refused or named (:mod:`signoff.surroundings`). Each report is signed.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import socket
+import sys
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +23,12 @@ import pytest
 
 from common.errors import SealproofError, UserInputError
 from common.paths import PROJECT
-from signoff.contract import Contract, Mode, load
+from common.text import printable
+from signoff import surroundings
+from signoff.attestation import sign
+from signoff.contract import Condition, Contract, Mode, load
 from signoff.evidence import Evidence
+from signoff.keys import config_root, fingerprint, own_key, put_key
 from signoff.overall import Exit
 from signoff.record import Kernel, Record, Tier, new_run_id, now, project_commit
 from signoff.report import Report, write
@@ -27,9 +36,15 @@ from signoff.report.terminal import lines
 from signoff.results import unreached
 from signoff.trial import Trial
 from signoff.verdict import Status
+from verifier.report import Trusted, verify
+from verifier.run import derive
+from verifier.tree import load as load_tree
 
 NAME = "sealproof-signoff"
 FIXTURE = "claim"
+UNASKED = "not asked for"  # in the reason of a claim that an option must ask for
+MOST = 3  # faults of the evidence that the headline names
+ONLY_COLLECTED = "nothing was tried, and there is no new report: this is no sign-off"
 LogSource = Path | Callable[[], str | bytes | Path]
 
 
@@ -49,6 +64,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="what the report calls the machine that runs this; default: its host name",
     )
+    group.addoption(
+        "--accept-unasked",
+        action="store_true",
+        help="exit 0 although claims are MISS that were not asked for (selftests), if nothing else is open: for the "
+        "project's own tests; the report says NOT PROVEN all the same",
+    )
     parser.addini("sealproof_contract", "the contract, relative to the project", default="tests_e2e/contract.toml")
 
 
@@ -57,6 +78,18 @@ def pytest_configure(config: pytest.Config) -> None:
     contract = config.rootpath / config.getini("sealproof_contract")
     mode, reports = Mode(config.getoption("--mode")), Path(config.getoption("--reports"))
     config.pluginmanager.register(Signoff(config, contract, config.rootpath / reports, mode), NAME)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Refuse what pytest was told behind the command's back, if claims are to be tried."""
+    contract = config.rootpath / config.getini("sealproof_contract")
+    if not surroundings.asks_for_claims(config, contract):
+        return None
+    for words in (*surroundings.refusals(os.environ), *surroundings.questions(config)):
+        sys.stderr.write(f"sealproof: {words}\n")
+        return Exit.NOT_PROVEN
+    return None
 
 
 @pytest.fixture
@@ -103,6 +136,7 @@ class Signoff:
         self._given_up = ""
         self._report: Report | None = None
         self._broken = ""
+        self._only_collected = False
 
     # --- what the harness calls ---
 
@@ -174,8 +208,12 @@ class Signoff:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Read the contract and hold the tests against it, if any claim is about to be tried."""
-        if session.config.option.collectonly or not any(_is_claim(item) for item in session.items):
+        if not any(_is_claim(item) for item in session.items):
             return
+        if session.config.option.collectonly:
+            self._only_collected = True
+            return
+        self._problems += surroundings.foreign(session.config, self._contract_path)
         try:
             self._contract = load(self._contract_path)
         except UserInputError as error:
@@ -191,14 +229,15 @@ class Signoff:
             return (yield)
         evidence = self._open()
         command = f"{self._command()} -k test_{found.id}"
-        trial = self._now = Trial(found, self.mode, self._sentences[found.id], command, evidence)
+        trial = Trial(found, self.mode, self._sentences[found.id], command, evidence, self._holds)
+        self._now = Trial.current = trial
         try:
             return (yield)
         except BaseException as error:
             trial.cut_short(error)
             raise
         finally:
-            self._now = None
+            self._now = Trial.current = None
             self._ended.add(found.id)
             evidence.append(trial.result())
 
@@ -219,6 +258,8 @@ class Signoff:
             self._now.took(call.duration)
             if call.excinfo is not None:
                 self._now.went_wrong(call.when, call.excinfo.value, report.longreprtext)
+                if report.failed and (shown := printable(report.longreprtext)) != report.longreprtext:
+                    report.longrepr = shown  # a kernel's last words, on their way to a terminal
         return report
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -248,12 +289,18 @@ class Signoff:
         if self._broken:
             terminalreporter.write_sep("=", "sealproof: the report could not be written", red=True)
             write_line(f"{self._broken}\nexit {int(Exit.NOT_PROVEN)}: not proven")
+        if self._only_collected:
+            write_line(ONLY_COLLECTED)
         if self._report is None:
             return
         terminalreporter.write_sep("=", "sealproof")
         width = min(terminalreporter._tw.fullwidth, 120)  # noqa: SLF001  pytest offers no other way to ask
         for text, look in lines(self._report, self.folder, width):
             write_line(text, **look)
+        if self._only_unasked(self._report):
+            write_line(
+                "but what was not asked for was accepted (--accept-unasked): exit 0, and no sign-off", yellow=True
+            )
         if self._report.overall.exit_code is Exit.PROVEN and exitstatus != pytest.ExitCode.OK:
             write_line(f"but other tests of this session failed: exit {int(exitstatus)}", red=True)
 
@@ -285,6 +332,9 @@ class Signoff:
 
     def _end(self, session: pytest.Session, exitstatus: int) -> None:
         if self._contract is None:
+            claims = self._only_collected or surroundings.asks_for_claims(session.config, self._contract_path)
+            if claims and self._sentences and exitstatus == pytest.ExitCode.OK and not _beside(session):
+                session.exitstatus = Exit.NOT_PROVEN
             return
         try:
             self._report = self._finish(session, self._contract)
@@ -293,8 +343,16 @@ class Signoff:
             session.exitstatus = Exit.NOT_PROVEN
             return
         code = self._report.overall.exit_code
+        if self._only_unasked(self._report):
+            code = Exit.PROVEN
         if code is not Exit.PROVEN or exitstatus == pytest.ExitCode.OK:
             session.exitstatus = code
+
+    def _only_unasked(self, report: Report) -> bool:
+        """Whether claims that were not asked for are all that is open, and the user knows."""
+        rest = [row.result for row in report.rows if row.result.status not in (Status.PASS, Status.SKIP)]
+        unasked = all(one.status is Status.MISS and UNASKED in one.why for one in rest)
+        return bool(self._config.option.accept_unasked and rest and unasked and not report.problems)
 
     def _finish(self, session: pytest.Session, contract: Contract) -> Report:
         evidence = self._open()
@@ -304,12 +362,24 @@ class Signoff:
                 evidence.append(unreached(one, self.mode, self._sentences.get(one.id, ""), status, why))
         for name, source in self._logs.items():
             self._fetch(evidence, name, source)
-        if "kernel" not in self._identity or "tier" not in self._identity:
-            self._problems.append("the kernel under test and the tier of its host were not identified")
+        # What everybody else may do with it we do first, by code that shares nothing with the judge's.
+        faults = derive(load_tree(evidence.folder)).faults
+        self._problems += [f"the evidence does not give what its claims say: {one}" for one in faults[:MOST]]
         self._note(ended=now(), interrupted=self._interrupted, given_up=self._given_up.partition("\n")[0])
+        evidence.end()
+        key = own_key(config_root())
+        put_key(evidence.folder, key)
         report = write(evidence.folder)
+        sign(evidence.folder, key)
         evidence.publish()
+        trusted = Trusted((fingerprint(key.public_key()),), report.contract_sha256)
+        if not faults and (wrong := verify(load_tree(evidence.folder), trusted).faults):
+            raise SealproofError(f"the report does not hold against its own evidence: {wrong[0]}", stage="report")
         return report
+
+    def _holds(self, condition: Condition) -> bool:
+        """Whether a condition of the contract is the case on the host, as far as it is known."""
+        return condition.holds(self._identity.get("tier"), self._identity["host"])
 
     def _fetch(self, evidence: Evidence, name: str, source: LogSource) -> None:
         try:
@@ -342,6 +412,11 @@ class Signoff:
 
     def _command(self) -> str:
         return shlex.join(["pytest", *map(str, self._config.invocation_params.args)])
+
+
+def _beside(session: pytest.Session) -> bool:
+    """Whether tests of something else are all that was chosen."""
+    return bool(session.items) and not any(_is_claim(item) for item in session.items)
 
 
 def _is_claim(item: pytest.Item) -> bool:
