@@ -113,8 +113,8 @@ def test_pytest_is_told_to_end_when_make_is_killed(checkout: Checkout, goal: str
 
 
 RUNS = (
-    "<-m><pytest><tests_unit><tests_machines><tests_e2e><--mode><plain><--series><stock><-x>\n"
-    "<-m><pytest><tests_e2e><--mode><protected><--series><protected-memory><-x>\n"
+    "<-m><pytest><tests_unit><tests_machines><tests_e2e><--mode><plain><--series><stock><--accept-unasked><-x>\n"
+    "<-m><pytest><tests_e2e><--mode><protected><--series><protected-memory><--accept-unasked><-x>\n"
 )
 
 
