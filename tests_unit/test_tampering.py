@@ -879,6 +879,20 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
         "16 pages were not tried by",
     ),
     "a_sweep_that_is_none": (REMADE, swept(lambda t: t.pop("slots"), maps=False), 3, "has no slots"),
+    "a_sweep_of_another_refusal": (
+        REMADE,
+        swept(lambda t: t["found"][0].__setitem__(2, "EIO")),
+        3,
+        "private pages met EIO",
+    ),
+    "json_of_other_logs": (SEALED, document(said(logs=["logs/x"])), 3, "signoff.json: logs"),
+    "json_of_another_field": (SEALED, document(said(comment="all is well")), 3, "has comment, which no report has"),
+    "json_of_a_claims_other_field": (
+        SEALED,
+        document(lambda d: d["claims"][0].update(comment="x")),
+        3,
+        "has comment, which was not put down",
+    ),
     "a_sweep_without_end": (REMADE, swept(lambda t: t["slots"][0].__setitem__(1, 1 << 50), maps=False), 3, "no sweep"),
     "an_oops_in_the_log": (
         REMADE,

@@ -50,7 +50,7 @@ def document(told: Derived) -> Iterator[str]:
     found = table(
         parse(run.tree.read(name), name), name,
         "schema", "verdict", "exit_code", "summary", "mode", "tier", "contract", "run", "kernel", "host", "counts",
-        "problems", "claims", "signing_key",
+        "problems", "claims", "signing_key", "logs",
     )  # fmt: skip
     record = run.record
     kernel = record["kernel"]
@@ -65,7 +65,12 @@ def document(told: Derived) -> Iterator[str]:
         "host": record["host"],
         "counts": told.counts,
         "signing_key": told.key,
+        "logs": [
+            file for file in run.tree.names if "/" in file and file.partition("/")[0] not in ("evidence", "parts")
+        ],
     }
+    if strange := set(found) - {*wanted, "summary", "run", "problems", "claims", "fleet"}:
+        yield f"{name} has {shown(min(strange), 40)}, which no report has"
     for what, value in wanted.items():
         if found[what] != value:
             yield f"{name}: {what} is {shown(found[what], 80)!r}, and it must be {shown(value, 80)!r}"
@@ -77,6 +82,8 @@ def document(told: Derived) -> Iterator[str]:
     for what, key in ids.items():
         if (table(found["run"], f"{name}: run", what)[what] or "") != record[key]:
             yield f"{name}: run.{what} is not the record's"
+    if table(found["run"], f"{name}: run", "durations")["durations"] != record.get("durations"):
+        yield f"{name}: run.durations are not the record's"
     claims = [table(one, f"{name}: a claim", "id") for one in found["claims"]]
     if [one["id"] for one in claims] != list(run.claims):
         yield f"{name}: its claims are not the contract's, in the contract's order"
@@ -93,7 +100,10 @@ def _claim(told: Derived, one: dict[str, Any]) -> Iterator[str]:
     of_contract = {"kind": claim.kind, "class": claim.threat, "source": claim.source, "reason": claim.why,
                    "mode": run.mode}  # fmt: skip
     row = {key: value for key, value in run.rows.get(claim.id, {}).items() if key != "_time"}
-    for what, value in {**row, **of_contract}.items():
+    wanted = {**row, **of_contract}
+    if row and (strange := set(one) - set(wanted)):
+        yield f"signoff.json: {claim.id} has {shown(min(strange), 40)}, which was not put down"
+    for what, value in wanted.items():
         if one.get(what) != value:
             yield f"signoff.json: {claim.id}: {shown(what, 40)} is not what was put down"
 

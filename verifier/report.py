@@ -67,13 +67,17 @@ def verify(tree: Tree, trusted: Trusted) -> Found:
     """Check a report against its evidence, its signature and what the reader trusts."""
     found = Found()
     try:
-        signed = signature.check(tree)
-        found.signer = signed.key
-        merged = fleet.derive(tree) if fleet.FLEET in tree else None
-        run = merged.whole if merged else runs.derive(tree)
-    except UnsoundError as error:
-        found.faults.append(str(error))
-        return found
+        _verify(found, tree, trusted)
+    except Exception as error:  # noqa: BLE001  a stranger's report: whatever it brings about, it is not sound
+        found.faults.append(_told(error))
+    return found
+
+
+def _verify(found: Found, tree: Tree, trusted: Trusted) -> None:
+    signed = signature.check(tree)
+    found.signer = signed.key
+    merged = fleet.derive(tree) if fleet.FLEET in tree else None
+    run = merged.whole if merged else runs.derive(tree)
     parts = merged.parts if merged else [run]
     whole = [*runs.problems(run), *_of_parts(parts, merged)]
     word = runs.word(run.claims, run.status, run.mode, whole)
@@ -92,7 +96,6 @@ def verify(tree: Tree, trusted: Trusted) -> Found:
         found.open.append("mode plain is no sign-off: it only checks that the probes get through")
     found.open += [one for one in whole if word != "PROTECTED" or one not in run.record["problems"]]
     _trust(found, run, trusted, signed.key, merged.signers if merged else [])
-    return found
 
 
 def _parts_told(run: Run) -> list[dict[str, Any]]:
@@ -113,10 +116,15 @@ def _caught(faults: Iterator[str]) -> list[str]:
     found = []
     try:
         found += list(faults)
-    except (UnsoundError, AttributeError, KeyError, TypeError, ValueError, IndexError, StopIteration) as error:
-        words = str(error) if isinstance(error, UnsoundError) else f"{type(error).__name__}: {error}"
-        found.append(f"a part of the report is not as it must be: {words}")
+    except Exception as error:  # noqa: BLE001  as above
+        found.append(_told(error))
     return found
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, UnsoundError):
+        return str(error)
+    return f"a part of the report is not of the form that it must have ({type(error).__name__}: {shown(error, 100)})"
 
 
 def _trust(found: Found, run: Run, trusted: Trusted, key: str, signers: Sequence[str]) -> None:

@@ -28,6 +28,7 @@ _OBSERVED = (
     *("page", "state", "call", "returned", "errno", "signal", "si_code", "page_after", "data", "cuts", "got", "leaked"),
     *("head", "canary", "reach", "aim", "seen"),
 )
+_KERNEL = ("release", "build_id", "source", "config_sha256")
 _SICK = re.compile(
     r"Oops:|BUG: |\bkernel BUG at|Kernel panic|general protection fault, |\[ cut here \]|Call Trace:|KASAN: |UBSAN: |"
     r"KCSAN: |kmemleak: \d+ new|list_(?:add|del) corruption|Bad page (?:state|map)|soft lockup|hard LOCKUP|"
@@ -84,7 +85,15 @@ def record_of(tree: Tree) -> dict[str, Any]:
     if not isinstance(record["host"], dict) or not isinstance(record["problems"], list):
         raise UnsoundError(f"{RECORD}: host or problems are not what they must be")
     if record["kernel"] is not None:
-        table(record["kernel"], f"{RECORD}: kernel", "release", "build_id", "source", "config_sha256", "patches")
+        kernel = table(record["kernel"], f"{RECORD}: kernel", *_KERNEL, "patches")
+        if not isinstance(kernel["patches"], list) or not all(isinstance(kernel[name], str) for name in _KERNEL):
+            raise UnsoundError(f"{RECORD}: the kernel is not told as it must be")
+        for one in kernel["patches"]:
+            table(one, f"{RECORD}: a patch", "name", "sha256")
+    if not all(
+        isinstance(record[name], str) for name in ("started", "ended", "command", "commit", "series", "machine")
+    ):
+        raise UnsoundError(f"{RECORD}: it has something else where a text must be")
     return record
 
 
@@ -206,6 +215,7 @@ def _settle(run: Run, claim: Claim, row: dict[str, Any] | None) -> None:
 
 def _held_against(run: Run, claim: Claim, row: dict[str, Any], said: str) -> tuple[str, str]:
     try:
+        table(row, "its line", "runs", "checks", "maps", "evidence", "protected", "controlled")
         found, why = _from_evidence(run, claim, row)
         if harm := [name for name in row["evidence"] if _HARM.search(name)]:
             found, why = "FAIL", f"the probe did harm: {harm[0]}"

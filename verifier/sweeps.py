@@ -17,6 +17,7 @@ from verifier.judge import Checked
 from verifier.text import UnsoundError, table
 
 _NAMED = 4
+_REFUSALS = "refusals other than "  # a check's name, with an errno behind it
 _MOST = 1 << 26  # pages: 256 GiB
 
 
@@ -26,7 +27,7 @@ class Sweep:
 
     :ivar fates: how each page fared, by its address. :ivar absent: pages that the host has not.
     :ivar read: pages of which bytes came.
-    :ivar private: pages that are the guest's alone.
+    :ivar private: pages that are the guest's alone. :ivar refusals: what they met.
     """
 
     way: str
@@ -36,6 +37,7 @@ class Sweep:
     absent: frozenset[int]
     read: frozenset[int]
     private: frozenset[int]
+    refusals: frozenset[str]
     steady: bool
 
     @property
@@ -61,6 +63,9 @@ class Sweep:
             return f"{len(untried)} pages were not tried by {self.way}, the first at {min(untried):#x}"
         if not self.steady:
             return "what the guest shares changed during the sweep"
+        named = {one.name.removeprefix(_REFUSALS) for one in checks if one.name.startswith(_REFUSALS)}
+        if named and self.refusals - named:
+            return f"private pages met {', '.join(sorted(self.refusals - named))}, which is no refusal that is expected"
         found = {"pages that were tried": self.tried, "pages that can be read": self.read}
         for one in checks:
             if one.name in found and one.got != ranges(found[one.name]):
@@ -98,8 +103,9 @@ def read(told: Any, what: str) -> Sweep:
         return "private" if at in private else "lost"
 
     fates = {at: fate(at) for at in address}
+    refusals = frozenset(str(met[at]) for at in private & frozenset(met) - got)
     steady = told["shared"] == told["still_shared"]
-    return Sweep(str(told["way"]), int(told["bytes"]), fates, frozenset(met), absent, got, private, steady)
+    return Sweep(str(told["way"]), int(told["bytes"]), fates, frozenset(met), absent, got, private, refusals, steady)
 
 
 def ranges(pages: Iterable[int]) -> str:
