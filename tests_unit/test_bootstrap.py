@@ -193,6 +193,7 @@ def test_environment_of_another_checkout_is_not_emptied_through_a_link(checkout:
     other.mkdir()
     (other / "kept").touch()
     (checkout.folder / ".venv").symlink_to(other)
+    (checkout.folder / "requirements.lock").write_text("")
     status, said = checkout.run()
     assert (status, (other / "kept").exists()) == (2, True)
     assert ".venv is a link" in said

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import sys
 import textwrap
@@ -148,8 +149,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         sys.stderr.write(f"{shown(given.report)}: {error.strerror}\n")
         return NOT_PROVEN
-    for line in screen(found, shown(given.report)):
-        sys.stdout.write(f"{line}\n")
+    try:
+        for line in screen(found, shown(given.report)):
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough; the exit status stands
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return found.exit_code
 
 
