@@ -13,7 +13,7 @@ PYTHON := $(VENV)/bin/python
 FOREIGN := PYTEST_ADDOPTS PYTEST_PLUGINS PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS
 SHELL := /usr/bin/env
 .SHELLFLAGS := -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u MAKEOVERRIDES $(FOREIGN:%=-u %) /usr/bin/setpriv --pdeathsig KILL -- /bin/sh -c
-unexport ARGS INVENTORY BOOTS RESTORES MAX_SIZE MAX_AGE
+unexport ARGS REPORT INVENTORY BOOTS RESTORES MAX_SIZE MAX_AGE
 
 # The same for the program itself, which takes the shell's place and gets the time to end its machines in order. Ctrl-C
 # reaches it once, from the terminal, as it is in make's process group; make waits for it. -E: Python's variables
@@ -21,6 +21,7 @@ unexport ARGS INVENTORY BOOTS RESTORES MAX_SIZE MAX_AGE
 RUN := /usr/bin/setpriv --pdeathsig TERM -- $(PYTHON) -E
 
 ARGS :=
+REPORT := reports/latest
 INVENTORY :=
 BOOTS := 50
 RESTORES := 200
@@ -30,10 +31,10 @@ MAX_AGE := 30
 # `make signoff` ends with 1 for "a claim failed" and with 2 for "not proven", but make turns every failure of a recipe
 # into 2. Except in question mode (-q), where it passes on a status 1, as that is what a `make -q` further down would
 # answer. So this goal runs in question mode, in which only recipes marked + run; and its set-up never ends with 1.
-ifneq ($(filter signoff,$(MAKECMDGOALS)),)
+ifneq ($(filter signoff verify,$(MAKECMDGOALS)),)
 FLAGS := $(firstword -$(MAKEFLAGS))
 ifneq ($(filter-out 1,$(words $(MAKECMDGOALS)))$(findstring i,$(FLAGS)),)
-$(error ask for signoff alone, without -i: the exit status is the verdict)
+$(error ask for it alone, without -i: the exit status is the verdict)
 endif
 ifeq ($(findstring n,$(FLAGS)),)
 MAKEFLAGS += -q
@@ -51,6 +52,14 @@ signoff: bootstrap ## prove every claim; exit 0: all PASS, 1: a FAIL, 2: not pro
 
 # Where nothing protects every probe must get through, and where something does none. Status 5 of the second run: ARGS
 # chose tests, and none of these.
+# What is trusted unless ARGS names more: this checkout's contract and the user's own key. The second look makes page and
+# exports anew, byte for byte, which the verifier alone cannot.
+.PHONY: verify
+verify: bootstrap ## check REPORT=FOLDER|ARCHIVE against its evidence; exit 0: PROTECTED (ARGS='--commit ... --key ...')
+	$(ALWAYS)@key="$${XDG_CONFIG_HOME:-$$HOME/.config}/sealproof/signing-key.pem"; \
+	$(PYTHON) -m verifier '$(REPORT)' --contract tests_e2e/contract.toml $$([ -f "$$key" ] && echo --key "$$key") $(ARGS) && \
+	if [ -d '$(REPORT)' ]; then $(PYTHON) -m signoff --same '$(REPORT)'; fi
+
 .PHONY: test
 test: bootstrap ## run the project's own tests, unit and end to end (ARGS='...' for pytest)
 	@exec $(RUN) -m pytest tests_unit tests_machines tests_e2e --mode plain --series stock $(ARGS)

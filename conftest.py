@@ -13,7 +13,7 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.facts import facts
 from host_setup.hosts.pool import HostPool
 from host_setup.kernel.series import Mode
-from host_setup.provision import Provisioned
+from host_setup.provision import Provisioned, Settings
 from signoff.record import Kernel, Patch, Tier
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
@@ -48,7 +48,7 @@ def guest_mode(signoff: Signoff) -> Mode:
 
 
 @pytest.fixture(scope="session")
-def meet_host(provisioned: Provisioned, signoff: Signoff) -> Callable[[Host], None]:
+def meet_host(provisioned: Provisioned, signoff: Signoff, settings: Settings) -> Callable[[Host], None]:
     """Puts down what is tested: the kernel, and a host that runs it."""
     kernel = provisioned.kernel
     patches = tuple(Patch(one.name, one.sha256) for one in kernel.patches)
@@ -58,7 +58,12 @@ def meet_host(provisioned: Provisioned, signoff: Signoff) -> Callable[[Host], No
             kernel=Kernel(kernel.release, kernel.build_id, kernel.source, provisioned.config_sha256, patches),
             tier=Tier(host.tier),
             series=kernel.series,
-            host={**host.identity(), **facts(host.ssh), "kernel's compiler": kernel.compiler},
+            host={
+                **host.identity(),
+                **facts(host.ssh),
+                "kernel's compiler": kernel.compiler,
+                "kernel's layers": ", ".join(settings.layers) or "none",
+            },
         )
 
     return meet

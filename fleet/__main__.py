@@ -14,10 +14,10 @@ from pathlib import Path
 from common.errors import SealproofError
 from common.paths import PROJECT, config_root, require_reports
 from fleet import job, machines
-from fleet.groups import groups
+from fleet.groups import CONTRACT, groups
 from fleet.plan import say_plan
 from fleet.speedup import table
-from signoff.attestation import ForgedError, sign, verify
+from signoff.attestation import sign
 from signoff.evidence import Evidence, read
 from signoff.keys import fingerprint, own_key, put_key
 from signoff.merge import merge
@@ -25,20 +25,15 @@ from signoff.overall import Exit
 from signoff.record import new_run_id, project_commit
 from signoff.report import write
 from signoff.report.terminal import lines
-
-FORGED = 1
-"""Exit status of ``verify`` when something was changed."""
+from verifier import __main__ as verifier
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do it; the exit status is the verdict's, or of ``verify`` 0 for good and 1 for changed."""
+    """Do it; the exit status is the verdict's, or what the verifier says."""
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
-    except ForgedError as error:
-        sys.stderr.write(f"{error}\n")
-        return FORGED
     except SealproofError as error:
         sys.stderr.write(f"{error}\n")
         return Exit.NOT_PROVEN
@@ -75,10 +70,17 @@ def _parser() -> argparse.ArgumentParser:
     two.add_argument("parts", nargs="+", type=Path, metavar="FOLDER")
     two.add_argument("--reports", type=Path, default=PROJECT / "reports", metavar="DIR", help="where runs are kept")
 
-    three = commands.add_parser("verify", help="check a signed report; exit 0: good, 1: changed, 2: cannot be checked")
+    three = commands.add_parser(
+        "verify",
+        help="check a signed report against its evidence; exit 0: PROTECTED, 1: NOT PROTECTED, 2: not proven, "
+        "3: not what was signed",
+    )
     three.set_defaults(command=_verify)
     three.add_argument("folder", type=Path, metavar="FOLDER")
-    three.add_argument("--key", metavar="FINGERPRINT", help="of who must have signed it; default: your own key")
+    three.add_argument(
+        "--key", action="append", metavar="FINGERPRINT", help="of who signed it and its parts; default: your own key"
+    )
+    three.add_argument("--contract", type=Path, default=CONTRACT, metavar="FILE", help="default: this checkout's")
 
     four = commands.add_parser("speedup", help="what more machines would bring, from a merged run's measured parts")
     four.set_defaults(command=_speedup)
@@ -163,14 +165,10 @@ def _sign(
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    key = arguments.key or fingerprint(own_key(config_root()).public_key())
-    folder = arguments.folder.resolve()
-    predicate = verify(folder, key)["predicate"]
-    counts = ", ".join(f"{len(predicate[f'{word}Tests'])} {word}" for word in ("passed", "failed", "warned"))
-    _say(f"good: {folder} is as the key {key} signed it")
-    _say(f"{predicate['verdict']}, mode {predicate['mode']}, series {predicate['series']}: {counts}")
-    _say(f"machines: {', '.join(predicate['machines'])}")
-    return 0
+    """What the verifier says, with the user's own key and contract as what he trusts."""
+    keys = arguments.key or [fingerprint(own_key(config_root()).public_key())]
+    named = [word for key in keys for word in ("--key", key)]
+    return verifier.main([str(arguments.folder.resolve()), *named, "--contract", str(arguments.contract)])
 
 
 def _speedup(arguments: argparse.Namespace) -> int:

@@ -137,6 +137,8 @@ make_venv() {
     require_python
     stamp=$(venv_stamp)
     [ "$(cat "$venv/stamp" 2>/dev/null)" = "$stamp" ] && return 0
+    # Through a link `venv --clear` empties what it leads to, another checkout's environment perhaps, and then fails.
+    [ ! -L "$venv" ] || die "$venv is a link, and an environment belongs to one checkout" "remove the link: rm $venv"
     # One set-up at a time in a checkout. The lock goes with the last process that holds it, pip included.
     exec 9<"$lock"
     flock -n 9 || {

@@ -45,21 +45,24 @@ class Looking(Store):
         super().__init__(root)
         self._scratch = Store(scratch)
 
-    def get(self, kind: str, key: str) -> Path:
-        """An entry that is there.
+    def get(self, kind: str, key: str) -> Path | None:
+        """An entry that is there; None for one that is to be found out.
 
-        :raises NotMadeError: it is not.
+        :raises NotMadeError: it is not there.
         """
         path = self.path(kind, key)
-        if not path.is_dir():
-            raise NotMadeError(kind)
-        return path
+        if path.is_dir():
+            return path
+        if kind == EXAMINED:
+            return None
+        raise NotMadeError(kind)
 
     def get_or_make(self, kind: str, key: str, make: Callable[[Path], None], *, need: int = 0) -> Path:
         """As ``get``; what a source is, is found out."""
-        if kind == EXAMINED and not self.path(kind, key).is_dir():
-            return self._scratch.get_or_make(kind, key, make, need=need)
-        return self.get(kind, key)
+        return self.get(kind, key) or self._scratch.get_or_make(kind, key, make, need=need)
+
+    def discard(self, kind: str, key: str) -> None:
+        """Nothing: what is found out anew stays in the scratch folder."""
 
 
 @dataclass(frozen=True, slots=True)

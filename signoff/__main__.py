@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``python -m signoff reports/<run id>``: write a run's reports from its folder, also after the run was killed."""
+"""``python -m signoff reports/<run id>``: show a run's verdict; of a run that was killed write the reports first.
+
+A run that came to its end has signed reports, which stay as they are: what is shown is what was signed by the user's
+own key. What is not signed was not judged at a run's end, and is no proof.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,49 @@ import sys
 from pathlib import Path
 
 from common.errors import SealproofError
+from common.paths import config_root
+from common.text import printable
+from signoff.attestation import verify
+from signoff.evidence import ATTESTATION
+from signoff.keys import fingerprint, own_key
 from signoff.overall import Exit
-from signoff.report import write
+from signoff.report import assemble, made, write
 from signoff.report.terminal import lines
+
+CHANGED = 3
+UNSIGNED = "nobody signed this run at its end, so what is in its folder is nobody's word"
 
 
 def main() -> int:
     """Write the reports, print the verdict; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m signoff", description=__doc__)
     parser.add_argument("folder", type=Path, help="a run's folder below reports/")
-    folder = parser.parse_args().folder.resolve()
+    parser.add_argument("--same", action="store_true", help="make page and exports anew, and compare byte for byte")
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
     try:
-        report = write(folder)
+        if arguments.same:
+            return _same(folder)
+        if (folder / ATTESTATION).is_file():
+            verify(folder, fingerprint(own_key(config_root()).public_key()))
+            report = assemble(folder)
+        else:
+            report = write(folder, problems=[UNSIGNED])
     except SealproofError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{printable(str(error))}\n")
         return Exit.NOT_PROVEN
     sys.stdout.write("".join(f"{line}\n" for line, _ in lines(report, folder, 100)))
     return report.overall.exit_code
+
+
+def _same(folder: Path) -> int:
+    """Whether the reports are those that the evidence makes; returns 0 or the status for what was changed."""
+    wrong = [name for name, content in made(assemble(folder)).items() if (folder / name).read_bytes() != content]
+    if wrong:
+        sys.stderr.write(f"{', '.join(wrong)}: not as the evidence makes it, or made by another version of sealproof\n")
+        return CHANGED
+    sys.stdout.write(f"made anew from the evidence, byte for byte the same: {', '.join(made(assemble(folder)))}\n")
+    return 0
 
 
 if __name__ == "__main__":

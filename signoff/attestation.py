@@ -25,15 +25,18 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from common.errors import SealproofError, UserInputError
 from common.store import disk_errors
+from signoff.contract import Mode
 from signoff.evidence import ATTESTATION, SUMS, Evidence, file_sha256
+from signoff.journal import JOURNAL
 from signoff.keys import PUBLIC_KEY, fingerprint
+from signoff.overall import Word
 from signoff.report.data import Report, assemble
 from signoff.verdict import Status
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
-_REPORTS = ("signoff.html", "signoff.json", "junit.xml", "contract.toml")
+_REPORTS = ("signoff.html", "signoff.css", "signoff.json", "junit.xml", "contract.toml", JOURNAL)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -81,6 +84,8 @@ def verify(folder: Path, key: str) -> dict[str, Any]:
 def _statement(folder: Path, report: Report) -> dict[str, Any]:
     parts = [part.folder for part in report.fleet.parts] if report.fleet else []
     names = [*_REPORTS, PUBLIC_KEY, SUMS, *(f"{part}/{SUMS}" for part in parts if (folder / part / SUMS).is_file())]
+    protected = report.overall.word is Word.PROTECTED
+    plain = report.record.mode is Mode.PLAIN
     by_status = {status: [row.claim.id for row in report.rows if row.result.status is status] for status in Status}
     kernels = {one.build_id: one for one in ([report.record.kernel] if report.record.kernel else [])}
     if report.fleet:
@@ -90,7 +95,8 @@ def _statement(folder: Path, report: Report) -> dict[str, Any]:
         "subject": [{"name": name, "digest": {"sha256": file_sha256(folder / name)}} for name in names],
         "predicateType": PREDICATE,
         "predicate": {
-            "result": "PASSED" if report.overall.exit_code == 0 else "FAILED",
+            # PASSED means PROTECTED and nothing else. Controls that hold are no pass of any claim about protection.
+            "result": "PASSED" if protected else "WARNED" if plain and report.overall.exit_code == 0 else "FAILED",
             "configuration": [
                 {"name": "contract.toml", "digest": {"sha256": file_sha256(folder / "contract.toml")}},
                 *(
@@ -98,11 +104,17 @@ def _statement(folder: Path, report: Report) -> dict[str, Any]:
                     for one in kernels.values()
                 ),
             ],
-            "passedTests": by_status[Status.PASS],
-            "warnedTests": by_status[Status.SKIP],
+            "passedTests": [] if plain else by_status[Status.PASS],
+            "warnedTests": (by_status[Status.PASS] if plain else []) + by_status[Status.SKIP],
             "failedTests": by_status[Status.FAIL] + by_status[Status.ERROR] + by_status[Status.MISS],
             # Beyond the predicate's own fields, as its rules allow.
             "verdict": report.overall.word,
+            "run": report.record.run,
+            "started": report.record.started,
+            "ended": report.record.ended,
+            "tier": report.record.tier,
+            "commit": report.record.commit,
+            "contract": {"claims": len(report.rows), "sha256": report.contract_sha256},
             "mode": report.record.mode,
             "series": report.record.series,
             "kernels": sorted(kernels),

@@ -11,6 +11,7 @@ import errno
 import re
 import signal
 import tomllib
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -128,6 +129,8 @@ _BY_KIND = {
 }
 
 _SI_CODE = re.compile(r"(BUS|SEGV|ILL|TRAP|FPE|SI)_[A-Z]+")
+_REASON = 3  # words
+_LEAST = 4  # bytes that a control must leak: the shortest that any is, a load of four bytes
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 _WORD = ConfigDict(extra="forbid", frozen=True)
 
@@ -177,6 +180,59 @@ class Outcome(BaseModel):
         return self
 
 
+class Condition(StrEnum):
+    """A fact of a run that makes a claim impossible to try. The contract names it, and the harness finds it."""
+
+    NO_VFIO = "no-vfio"
+    NO_PROTECTION_KEYS = "no-protection-keys"
+    NO_AVX2 = "no-avx2"
+    NO_TASK_SWITCH_EXITS = "no-task-switch-exits"
+    NO_SELFTESTS = "no-selftests"
+    REAL_MACHINE = "real-machine"
+
+    @property
+    def words(self) -> str:
+        """What is the case where it holds."""
+        return _CONDITIONS[self]
+
+    def holds(self, tier: str | None, host: Mapping[str, str]) -> bool:
+        """Whether it holds.
+
+        :param tier: of the host; None: not known. :param host: what is known of it. What is not known holds nothing.
+        """
+        if self is Condition.REAL_MACHINE:
+            return tier == "bare-metal"
+        if self is Condition.NO_TASK_SWITCH_EXITS:
+            return tier == "emulated"
+        name, word = _LACKS[self]
+        return name in host and word not in host[name].split(", ")
+
+
+_CONDITIONS = {
+    Condition.NO_VFIO: "the host has no VFIO (/dev/vfio/vfio)",
+    Condition.NO_PROTECTION_KEYS: "the host's processor has no protection keys",
+    Condition.NO_AVX2: "the host's processor has no AVX2",
+    Condition.NO_TASK_SWITCH_EXITS: "QEMU's emulation of SVM carries out task switches by itself",
+    Condition.NO_SELFTESTS: "the kernel is built without the layer of its own selftests (--selftests)",
+    Condition.REAL_MACHINE: "the host is a real machine: nobody can look at its memory or its devices from outside",
+}
+_LACKS = {
+    Condition.NO_VFIO: ("devices", "vfio/vfio"),
+    Condition.NO_PROTECTION_KEYS: ("features", "pku"),
+    Condition.NO_AVX2: ("features", "avx2"),
+    Condition.NO_SELFTESTS: ("kernel's layers", "selftests"),
+}
+"""Conditions that hold where a list of the host's lacks a word: name of the list and the word."""
+
+
+class Skip(BaseModel):
+    """When a claim may be SKIP. For no other reason it may."""
+
+    model_config = _WORD
+
+    when: Condition
+
+
 class _Claim(BaseModel):
     model_config = _WORD
 
@@ -184,6 +240,7 @@ class _Claim(BaseModel):
     threat: Annotated[Class, Field(alias="class")]
     source: Annotated[str, Field(min_length=1)]
     reason: Annotated[str, Field(min_length=1)]
+    skip: Skip | None = None
 
     @property
     def sentence(self) -> str:
@@ -233,12 +290,31 @@ class ProbeClaim(_Claim):
             raise ValueError("pages: name each kind of page once, and at least one")
         if (set(self.pages) != set(Page)) is not bool(self.narrowed.strip()):
             raise ValueError("narrowed: say why not every kind of page is tried, and only then")
+        if self.narrowed and len(self.narrowed.split()) < _REASON:
+            raise ValueError(f"narrowed: {self.narrowed!r} is no reason: at least {_REASON} words")
         for name, control in (("plain", self.plain), ("shared", self.outcome(State.SHARED))):
             if not control.reaches:
                 raise ValueError(f"{name}: a control must leak, or leave the page overwritten; this one proves nothing")
+            if 0 < control.leaked < _LEAST:
+                raise ValueError(f"{name}: a control must leak {_LEAST} bytes or more; fewer may stand there by chance")
         if self.kind is Kind.ATTACK:
             _refuses(self.plain, self.protected)
+            for control in (self.plain, self.outcome(State.SHARED)):
+                _told_apart(control, self.protected)
         return self
+
+
+def _told_apart(control: Outcome, protected: Outcome) -> None:
+    """Of a probe that ends on both in the same way only what it brings tells them apart: it must all be looked at."""
+    same = (control.returned, control.errno, control.signal, control.si_code) == (
+        protected.returned, protected.errno, protected.signal, protected.si_code
+    )  # fmt: skip
+    least = min(protected.returned or 0, PAGE_SIZE)
+    if same and control.page_after is None and control.leaked < least:
+        raise ValueError(
+            f"protected: it returns {protected.returned} as the control does, which leaks {control.leaked} bytes: "
+            f"let the control leak {least}, or state how they differ"
+        )
 
 
 def _refuses(plain: Outcome, protected: Outcome) -> None:
@@ -270,6 +346,8 @@ class WorkClaim(_Claim):
     @model_validator(mode="after")
     def _class_fits_kind(self) -> WorkClaim:
         _class_fits(self.kind, self.threat)
+        if self.skip is not None and self.kind is Kind.HEALTH:
+            raise ValueError("skip: whether host and guest are well is asked of every run")
         return self
 
 

@@ -8,6 +8,7 @@
         contract.toml    the contract as it was
         planned.json     claim -> sentence, for every claim whose test was found
         claims.jsonl     one line a claim, as they end
+        journal.jsonl    what was done when, a hash chain: see signoff.journal
         evidence/<claim>/  subject.jsonl, control.jsonl, checks.jsonl and what the test attached
         logs/            console, kernel log, QMP transcript; so is any other folder
         fleet.json  parts/   of a merged run alone: see signoff.merge
@@ -36,6 +37,7 @@ from common.errors import UserInputError
 from common.store import disk_errors
 from signoff.contract import Contract, load
 from signoff.fleet import Fleet
+from signoff.journal import Journal
 from signoff.keys import signed_by
 from signoff.observation import Check, Observation
 from signoff.record import Record
@@ -58,6 +60,14 @@ class Evidence:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._journal: Journal | None = None
+
+    @property
+    def journal(self) -> Journal:
+        """What was done when."""
+        if self._journal is None:
+            self._journal = Journal(self.folder)
+        return self._journal
 
     @classmethod
     def create(cls, reports: Path, run: str, contract: Path) -> Evidence:
@@ -73,7 +83,9 @@ class Evidence:
                 (folder / name).mkdir()
             shutil.copyfile(contract, folder / "contract.toml")
             (folder / "claims.jsonl").touch()
-        return cls(folder)
+        made = cls(folder)
+        made.journal.add("begin", run=run, nonce=secrets.token_hex(16), contract=file_sha256(folder / "contract.toml"))
+        return made
 
     def write_record(self, record: Record) -> None:
         """Put the identity down, replacing what was known before."""
@@ -89,17 +101,34 @@ class Evidence:
 
     def append(self, result: Result) -> None:
         """Add a claim's line; it is on the disk when this returns."""
+        line = _RESULT.dump_json(result)
         with disk_errors(self.folder), (self.folder / "claims.jsonl").open("ab") as out:
-            out.write(_RESULT.dump_json(result) + b"\n")
+            out.write(line + b"\n")
             out.flush()
             os.fsync(out.fileno())
+        files = {name: file_sha256(self.folder / name) for name in result.evidence}
+        words = hashlib.sha256(line).hexdigest()
+        self.journal.add("claim", id=result.id, status=result.status, line=words, files=files)
+
+    def end(self) -> None:
+        """Put down that the run is over, and what it came to. Nothing is added to the journal afterwards."""
+        names = {"record": "record.json", "claims": "claims.jsonl"}
+        self.journal.add("end", **{what: file_sha256(self.folder / name) for what, name in names.items()})
 
     def observations(self, claim: str, role: str, seen: Sequence[Observation]) -> str:
         """Keep the runs of a probe with all the data that the attacker got.
 
         :returns: the file's name, relative to the run's folder.
         """
-        lines = [{**dataclasses.asdict(kept(role, one)), "data": one.data.hex()} for one in seen]
+        lines = [
+            {
+                **dataclasses.asdict(kept(role, one)),
+                "data": one.data.hex(),
+                "cuts": list(one.cuts),
+                **one.canary.revealed(),
+            }
+            for one in seen
+        ]
         return self._lines(claim, f"{role}.jsonl", lines)
 
     def checks(self, claim: str, role: str, checks: Sequence[Check]) -> str:
@@ -184,6 +213,7 @@ class Kept:
 
     :ivar planned: claim -> sentence. :ivar logs: names relative to the folder. :ivar fleet: of a merged run alone.
     :ivar signing_key: fingerprint of the public key that lies in the folder; empty if there is none.
+    :ivar contract_sha256: of the contract's file.
     """
 
     record: Record
@@ -193,6 +223,7 @@ class Kept:
     logs: list[str]
     fleet: Fleet | None = None
     signing_key: str = ""
+    contract_sha256: str = ""
 
 
 def read(folder: Path) -> Kept:
@@ -216,7 +247,8 @@ def read(folder: Path) -> Kept:
     # Whatever else has its own folder here is a log, too: the harness may write where we only know the place.
     below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     logs = sorted(str(path) for path in below if len(path.parts) > 1 and path.parts[0] not in ("evidence", "parts"))
-    return Kept(record, load(folder / "contract.toml"), planned, results, logs, fleet, signing_key)
+    contract = folder / "contract.toml"
+    return Kept(record, load(contract), planned, results, logs, fleet, signing_key, file_sha256(contract))
 
 
 def file_sha256(path: Path) -> str:

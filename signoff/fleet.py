@@ -53,6 +53,11 @@ class Part:
         return f"parts/{self.run}"
 
     @property
+    def page(self) -> str:
+        """Its own report, relative to the merged run's folder; empty if it was killed before it had one."""
+        return f"{self.folder}/signoff.html" if self.ended else ""
+
+    @property
     def facts(self) -> dict[str, str]:
         """What may differ from machine to machine."""
         if self.kernel is None:
@@ -104,6 +109,10 @@ class Fleet:
     def machine_of(self, run: str) -> str:
         """The machine that ran a part."""
         return next(part.machine for part in self.parts if part.run == run)
+
+    def page_of(self, run: str) -> str:
+        """A part's own report; empty if it has none."""
+        return next(part.page for part in self.parts if part.run == run)
 
     def proved_by(self, claim: str) -> list[str]:
         """The machines whose word on a claim is the one that counts."""

@@ -4,6 +4,9 @@
 What must be the same in all parts: the contract to the byte, the mode, the series with its patches, the commit of this
 project. Kernels may differ beyond that (a machine may need another configuration): the report lists them.
 
+Parts come from other machines: no link in them is followed, and none counts whose own words, reports or signature are
+not what its evidence gives.
+
 Which word on a claim counts:
 
 - Only what was tried. That a part did not run a claim says nothing, as long as another did.
@@ -25,6 +28,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,11 +37,18 @@ from pathlib import Path
 from common.errors import UserInputError
 from common.store import disk_errors
 from signoff.contract import Kind
-from signoff.evidence import SUMS, Evidence, Kept, file_sha256, read
+from signoff.evidence import ATTESTATION, SUMS, Evidence, Kept, file_sha256, read
 from signoff.fleet import WORST_FIRST, Fleet, Part, Word
 from signoff.record import Record, new_run_id
 from signoff.results import CheckRun, Result, tried
 from signoff.verdict import Status
+from verifier.report import Trusted, verify
+from verifier.run import derive, record_of
+from verifier.text import UnsoundError
+from verifier.tree import load
+
+MADE = ("signoff.html", "signoff.css", "signoff.json", "junit.xml", SUMS, ATTESTATION)
+"""What is made of a part's evidence at its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +80,18 @@ def merge(
     """
     sources = [_source(folder, seconds) for folder, seconds in parts.items()]
     _go_together(sources)
+    for source in sources:
+        _as_its_evidence(source.folder, signed=bool(source.kept.record.ended))
     contract = sources[0].kept.contract
     record = dataclasses.replace(_record(sources, command, commit, problems), durations=durations or {})
     evidence = Evidence.create(reports, record.run, sources[0].folder / "contract.toml")
     with disk_errors(reports):
         for source in sources:
-            shutil.copytree(source.folder, evidence.folder / source.part.folder)
+            # Of a part that was killed nobody vouches for the reports: whoever came later has made them.
+            made = () if source.kept.record.ended else MADE
+            place = evidence.folder / source.part.folder
+            shutil.copytree(source.folder, place, ignore=shutil.ignore_patterns(*made))
+            evidence.journal.add("part", run=source.part.run, sums=_sums(place))
     chosen = {claim.id: _choose(claim.id, claim.kind, sources) for claim in contract.claims}
     evidence.write_planned({name: words for one in sources for name, words in one.kept.planned.items()})
     words = {name: tuple(_word(*one) for one in said) for name, said in chosen.items() if said}
@@ -83,7 +100,13 @@ def merge(
         if said:
             evidence.append(_one(said))
     evidence.write_record(record)
+    evidence.end()
     return evidence.folder
+
+
+def _sums(folder: Path) -> str:
+    """SHA-256 of a part's checksums; empty if it was killed before it had any."""
+    return file_sha256(folder / SUMS) if (folder / SUMS).is_file() else ""
 
 
 def lost(parts: Collection[Path], asked: Collection[str]) -> list[str]:
@@ -94,12 +117,39 @@ def lost(parts: Collection[Path], asked: Collection[str]) -> list[str]:
 
 
 def _source(folder: Path, seconds: float) -> _Source:
+    _plain(folder)
     kept = read(folder)
     if kept.fleet is not None:
         raise UserInputError(f"{folder} is merged already", stage="merge", hint="name the parts it was made of")
     if kept.record.ended:
         _intact(folder)
     return _Source(folder, kept, (folder / "contract.toml").read_bytes(), Part.of(kept.record, seconds))
+
+
+def _plain(folder: Path) -> None:
+    """A part comes from another machine: its files and its name lead nowhere.
+
+    :raises UserInputError: if they do.
+    """
+    try:
+        record_of(load(folder))
+    except (UnsoundError, OSError) as error:
+        raise UserInputError(f"{folder} is no part: {error}", stage="merge", hint="run its group again") from error
+
+
+def _as_its_evidence(folder: Path, *, signed: bool) -> None:
+    """What a part says is what its evidence gives, and what was signed at its end.
+
+    :raises UserInputError: if not.
+    """
+    try:
+        tree = load(folder)
+        faults = verify(tree, Trusted()).faults if signed else derive(tree).faults
+    except UnsoundError as error:
+        faults = [str(error)]
+    if faults:
+        hint = "nothing of it counts: run its group again"
+        raise UserInputError(f"{folder} is not what its evidence gives: {faults[0]}", stage="merge", hint=hint)
 
 
 def _intact(folder: Path) -> None:
@@ -157,6 +207,8 @@ def _record(sources: Sequence[_Source], command: str, commit: str, problems: Seq
     records = [source.kept.record for source in sources]
     known = next((one for one in records if one.kernel is not None), records[0])
     of_parts = [f"{one.part.machine}: {words}" for one in sources if not one.part.cut_short for words in _problems(one)]
+    if not re.fullmatch(r"[0-9a-f]{40}", known.commit):
+        of_parts.append(f"sealproof was {known.commit} in each part: nobody can tell whether all ran the same probes")
     tiers = {one.tier for one in records if one.tier is not None}
     if len(tiers) > 1:
         of_parts.append(f"parts of different tiers ({', '.join(sorted(tiers))}): sign each tier off on its own")

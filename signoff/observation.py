@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from signoff import hidden
 
 PAGE_SIZE = 4096
 RUN = 8
@@ -48,17 +51,18 @@ class After(StrEnum):
 class Canary:
     """The random page that a guest holds; it can be compared with, and never printed.
 
-    :param data: 4,096 random bytes.
+    :param data: 4,096 random bytes. :param key: what the guest made them of; empty if nobody knows.
     :raises ValueError: if the size is wrong or the bytes are visibly not random. A page of zeros would make every
         failed read a leak, and every control a success.
     """
 
-    __slots__ = ("_bytes", "_places", "fingerprint")
+    __slots__ = ("_bytes", "_places", "fingerprint", "key")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, key: bytes = b"") -> None:
         if len(data) != PAGE_SIZE:
             raise ValueError(f"a canary has {PAGE_SIZE} bytes, not {len(data)}")
         self._bytes = bytes(data)
+        self.key = key
         self._places = {self._bytes[at : at + RUN]: at for at in range(PAGE_SIZE - RUN + 1)}
         if len(self._places) != PAGE_SIZE - RUN + 1:
             raise ValueError("a canary is random: this one repeats itself")
@@ -67,6 +71,18 @@ class Canary:
 
     def __repr__(self) -> str:
         return f"<canary {self.fingerprint}>"
+
+    def revealed(self) -> dict[str, str]:
+        """The key, or the bytes where there is none: published when the probe is over, so that anybody can recount."""
+        return {"canary_key": self.key.hex()} if self.key else {"canary_bytes": self._bytes.hex()}
+
+    def commitment(self, *where: str) -> str:
+        """What binds the canary to words of where it lies before any probe, and does not disclose it: a SHA-256."""
+        return hashlib.sha256("\0".join(where).encode() + b"\0" + self._bytes).hexdigest()
+
+    def hidden(self, data: bytes) -> hidden.Find | None:
+        """Bytes of the canary in ``data`` that ``leaked`` does not count: fewer, or in another form."""
+        return hidden.find(self._bytes, data)
 
     def leaked(self, data: bytes, cuts: Sequence[int] = ()) -> int:
         """How many bytes of the canary ``data`` discloses, 0 to 4,096, each counted once.
@@ -87,6 +103,45 @@ class Canary:
         return seen.count(1)
 
 
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Which page a probe is aimed at, and when and where that was put down, before the probe.
+
+    :ivar run: of the sign-off. :ivar host: one start of one host. :ivar guest: its name.
+    :ivar gpa: guest-physical address, from the guest. :ivar hva: address in QEMU, from QEMU.
+    :ivar hpa: host-physical address, from the host's kernel.
+    :ivar mapping: first address of QEMU's mapping there and the one after its last, from the host's kernel.
+    :ivar planted: when, in seconds since 1970. :ivar commitment: to the canary, see ``Canary.commitment``.
+    """
+
+    run: str
+    host: str
+    guest: str
+    gpa: int
+    hva: int
+    hpa: int
+    mapping: tuple[int, int]
+    planted: float
+    commitment: str
+
+    @property
+    def fault(self) -> str:
+        """Why these addresses are none of one page; empty if they are."""
+        first, end = self.mapping
+        if not all((self.run, self.host, self.guest)):
+            return "no run, host and guest are named"
+        if any(one % PAGE_SIZE for one in (self.gpa, self.hva, self.hpa)):
+            return "an address is not that of a page"
+        if not self.hva or not self.hpa:
+            return "the page is nowhere in QEMU or in the host's memory"
+        return "" if first <= self.hva < end else "QEMU has no mapping at the page's address"
+
+
+def where(page: str, state: str, aim: Aim) -> tuple[str, ...]:
+    """The words that a commitment binds a canary to."""
+    return aim.run, aim.host, aim.guest, page, state, hex(aim.gpa)
+
+
 Fact = tuple[str, str]
 """One more thing that the probe tells: name and value."""
 
@@ -99,7 +154,8 @@ class Observation:
     :ivar call: the probe's way in, the same word in subject and control: ``process_vm_readv``.
     :ivar canary: what the page held before.
     :ivar reach: evidence that the probe was aimed at that page: guest-physical, virtual and physical address, the
-        mapping. Without it a refusal says nothing.
+        mapping. Without it a refusal says nothing. :ivar aim: the same as facts that can be checked.
+    :ivar seen: when the probe was over, in seconds since 1970.
     :ivar returned: what the call returned; None if it did not return, or returns nothing (a load).
     :ivar errno: its name, ``EFAULT``. :ivar signal: its name, ``SIGBUS``. :ivar si_code: its name, ``BUS_ADRERR``.
     :ivar si_addr: the faulting address.
@@ -121,6 +177,8 @@ class Observation:
     cuts: tuple[int, ...] = ()
     page_after: After | None = None
     facts: tuple[Fact, ...] = ()
+    aim: Aim | None = None
+    seen: float = field(default_factory=time.time)
 
     @property
     def leaked(self) -> int:

@@ -38,7 +38,8 @@ EXIT_MEANING = {
 }
 
 
-_PROTECTION = (Kind.ATTACK, Kind.BOUNDARY, Kind.ORACLE)
+PROTECTION = (Kind.ATTACK, Kind.BOUNDARY, Kind.ORACLE)
+"""What a claim about the protection is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,12 @@ def overall(claims: Iterable[tuple[Kind, Status, str]], mode: Mode, problems: Se
     :param problems: what makes the run as a whole no proof: interrupted, kernel unknown.
     """
     rows = list(claims)
-    # A claim set aside without a reason is a claim that was not tried.
-    open_ = sum(status in (Status.ERROR, Status.MISS) or (status is Status.SKIP and not why) for _, status, why in rows)
+    # A claim set aside without a reason is a claim that was not tried; and every run can look whether all is well.
+    open_ = sum(
+        status in (Status.ERROR, Status.MISS) or (status is Status.SKIP and (not why or kind is Kind.HEALTH))
+        for kind, status, why in rows
+    )
+    attacks = [status for kind, status, _ in rows if kind is Kind.ATTACK]
     passed = {kind for kind, status, _ in rows if status is Status.PASS}
     unproven = [*([f"{open_} of {len(rows)} claims are not proven"] if open_ else []), *problems]
     if any(status is Status.FAIL for _, status, _ in rows):
@@ -66,6 +71,8 @@ def overall(claims: Iterable[tuple[Kind, Status, str]], mode: Mode, problems: Se
         return Overall(word, Exit.FAILED, f"{sentence} {_also(unproven)}".strip())
     if Kind.ATTACK not in passed:
         unproven.append("no attack was tried and refused" if mode is Mode.PROTECTED else "no probe was tried")
+    elif 2 * attacks.count(Status.SKIP) > len(attacks):
+        unproven.append(f"{attacks.count(Status.SKIP)} of {len(attacks)} attacks were skipped")
     if unproven:
         return Overall(Word.NOT_PROVEN, Exit.NOT_PROVEN, f"Nothing failed, but {'; '.join(unproven)}.")
     if mode is Mode.PLAIN:
@@ -90,9 +97,9 @@ def _failed(rows: Sequence[tuple[Kind, Status, str]], mode: Mode) -> tuple[Word,
             Word.CONTROLS_BROKEN,
             f"{len(failed)} of {len(rows)} probes or paths do not do in a plain guest what they must.",
         )
-    against = sum(kind in _PROTECTION for kind in failed)
+    against = sum(kind in PROTECTION for kind in failed)
     if against:
-        of = sum(kind in _PROTECTION for kind, _, _ in rows)
+        of = sum(kind in PROTECTION for kind, _, _ in rows)
         return Word.NOT_PROTECTED, f"{against} of {of} claims about the protection failed."
     return Word.NOT_USABLE, f"No attack is known to get through, but {len(failed)} things that must work do not."
 

@@ -3,12 +3,17 @@
 
 The run's folder comes to be when the first such test begins, so that unit tests alone leave nothing behind. The exit
 code is the verdict's: 0, 1 or 2 (see :mod:`signoff.overall`); other tests of the session that fail make it non-zero.
+
+What is asked to try claims either leaves a new report or ends with another code than 0. What changes pytest from
+outside is refused or named (:mod:`signoff.surroundings`). Each report is signed.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
+import sys
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +22,14 @@ import pytest
 
 from common.errors import SealproofError, UserInputError
 from common.names import shell_word
-from common.paths import PROJECT, require_reports
-from signoff.contract import Contract, Mode, load
+from common.paths import PROJECT, config_root, require_reports
+from common.text import printable
+from signoff import surroundings
+from signoff.attestation import sign
+from signoff.contract import Condition, Contract, Mode, load
 from signoff.evidence import Evidence
 from signoff.forecast import last_seconds, told
+from signoff.keys import fingerprint, own_key, put_key
 from signoff.overall import Exit
 from signoff.record import Kernel, Record, Tier, new_run_id, now, project_commit
 from signoff.report import Report, write
@@ -28,9 +37,14 @@ from signoff.report.terminal import lines
 from signoff.results import unreached
 from signoff.trial import Trial
 from signoff.verdict import Status
+from verifier.report import Trusted, verify
+from verifier.run import derive
+from verifier.tree import load as load_tree
 
 NAME = "sealproof-signoff"
 FIXTURE = "claim"
+MOST = 3  # faults of the evidence that the headline names
+ONLY_COLLECTED = "nothing was tried, and there is no new report: this is no sign-off"
 LogSource = Path | Callable[[], str | bytes | Path]
 
 
@@ -63,6 +77,18 @@ def pytest_configure(config: pytest.Config) -> None:
     contract = config.rootpath / config.getini("sealproof_contract")
     mode, reports = Mode(config.getoption("--mode")), Path(config.getoption("--reports"))
     config.pluginmanager.register(Signoff(config, contract, config.rootpath / reports, mode), NAME)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Refuse what pytest was told behind the command's back, if claims are to be tried."""
+    contract = config.rootpath / config.getini("sealproof_contract")
+    if not surroundings.asks_for_claims(config, contract):
+        return None
+    for words in (*surroundings.refusals(os.environ), *surroundings.questions(config)):
+        sys.stderr.write(f"sealproof: {words}\n")
+        return Exit.NOT_PROVEN
+    return None
 
 
 @pytest.fixture
@@ -110,6 +136,7 @@ class Signoff:
         self._report: Report | None = None
         self._broken = ""
         self._link = ""
+        self._only_collected = False
 
     # --- what the harness calls ---
 
@@ -187,8 +214,12 @@ class Signoff:
         And see that its report can be kept, before hours of work go into it.
         """
         option = session.config.option
-        if option.collectonly or option.dry_run or not any(_is_claim(item) for item in session.items):
+        if option.dry_run or not any(_is_claim(item) for item in session.items):
             return
+        if session.config.option.collectonly:
+            self._only_collected = True
+            return
+        self._problems += surroundings.foreign(session.config, self._contract_path)
         try:
             require_reports(self._reports)
             self._contract = load(self._contract_path)
@@ -210,14 +241,15 @@ class Signoff:
             return (yield)
         evidence = self._open()
         command = f"{self._command()} -k test_{found.id}"
-        trial = self._now = Trial(found, self.mode, self._sentences[found.id], command, evidence)
+        trial = Trial(found, self.mode, self._sentences[found.id], command, evidence, self._holds)
+        self._now = Trial.current = trial
         try:
             return (yield)
         except BaseException as error:
             trial.cut_short(error)
             raise
         finally:
-            self._now = None
+            self._now = Trial.current = None
             self._ended.add(found.id)
             self._keep(evidence, trial)
 
@@ -238,6 +270,8 @@ class Signoff:
             self._now.took(call.duration)
             if call.excinfo is not None:
                 self._now.went_wrong(call.when, call.excinfo.value, report.longreprtext)
+                if report.failed and (shown := printable(report.longreprtext)) != report.longreprtext:
+                    report.longrepr = shown  # a kernel's last words, on their way to a terminal
         return report
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -267,6 +301,8 @@ class Signoff:
         if self._broken:
             terminalreporter.write_sep("=", "sealproof: the report could not be written", red=True)
             write_line(f"{self._broken}\nexit {int(Exit.NOT_PROVEN)}: not proven")
+        if self._only_collected:
+            write_line(ONLY_COLLECTED)
         if self._report is None:
             return
         terminalreporter.write_sep("=", "sealproof")
@@ -315,7 +351,12 @@ class Signoff:
             pytest.exit(f"the run's folder cannot be written to any more: {error}", returncode=Exit.NOT_PROVEN)
 
     def _end(self, session: pytest.Session, exitstatus: int) -> None:
+        if session.config.option.dry_run:
+            return
         if self._contract is None:
+            claims = self._only_collected or surroundings.asks_for_claims(session.config, self._contract_path)
+            if claims and self._sentences and exitstatus == pytest.ExitCode.OK and not _beside(session):
+                session.exitstatus = Exit.NOT_PROVEN
             return
         try:
             self._report = self._finish(session, self._contract)
@@ -335,12 +376,24 @@ class Signoff:
                 evidence.append(unreached(one, self.mode, self._sentences.get(one.id, ""), status, why))
         for name, source in self._logs.items():
             self._fetch(evidence, name, source)
-        if "kernel" not in self._identity or "tier" not in self._identity:
-            self._problems.append("the kernel under test and the tier of its host were not identified")
+        # What everybody else may do with it we do first, by code that shares nothing with the judge's.
+        faults = derive(load_tree(evidence.folder)).faults
+        self._problems += [f"the evidence does not give what its claims say: {one}" for one in faults[:MOST]]
         self._note(ended=now(), interrupted=self._interrupted, given_up=self._given_up.partition("\n")[0])
+        evidence.end()
+        key = own_key(config_root())
+        put_key(evidence.folder, key)
         report = write(evidence.folder)
+        sign(evidence.folder, key)
         self._link = evidence.publish()
+        trusted = Trusted((fingerprint(key.public_key()),), report.contract_sha256)
+        if not faults and (wrong := verify(load_tree(evidence.folder), trusted).faults):
+            raise SealproofError(f"the report does not hold against its own evidence: {wrong[0]}", stage="report")
         return report
+
+    def _holds(self, condition: Condition) -> bool:
+        """Whether a condition of the contract is the case on the host, as far as it is known."""
+        return condition.holds(self._identity.get("tier"), self._identity["host"])
 
     def _fetch(self, evidence: Evidence, name: str, source: LogSource) -> None:
         try:
@@ -373,6 +426,11 @@ class Signoff:
 
     def _command(self) -> str:
         return " ".join(["pytest", *(shell_word(str(one)) for one in self._config.invocation_params.args)])
+
+
+def _beside(session: pytest.Session) -> bool:
+    """Whether tests of something else are all that was chosen."""
+    return bool(session.items) and not any(_is_claim(item) for item in session.items)
 
 
 def _is_claim(item: pytest.Item) -> bool:

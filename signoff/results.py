@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from signoff.contract import Claim, Contract, Mode, ProbeClaim
 from signoff.memory_map import MemoryMap
-from signoff.observation import Check, Fact, Observation, State
+from signoff.observation import Aim, Check, Fact, Observation, State
 from signoff.verdict import Status, describe
 
 SHOWN = 64
@@ -16,12 +16,28 @@ _WORST_FIRST = (Status.FAIL, Status.ERROR, Status.MISS, Status.SKIP, Status.PASS
 
 
 @dataclass(frozen=True, slots=True)
+class Aimed:
+    """An aim as it is kept."""
+
+    run: str
+    host: str
+    guest: str
+    gpa: str
+    hva: str
+    hpa: str
+    mapping: tuple[str, str]
+    planted: float
+    commitment: str
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One observation as it is kept: numbers and names, and of the data only what leaked.
 
     :ivar role: ``subject`` or ``control``. :ivar got: bytes that the attacker got, of whatever content.
     :ivar leaked: bytes of the canary among them. :ivar head: the first bytes of a leak, in hexadecimal.
-    :ivar canary: the fingerprint.
+    :ivar canary: the fingerprint. :ivar aim: which page, and when and where it was planted (addresses in hexadecimal).
+    :ivar seen: when the probe was over, in seconds since 1970.
     """
 
     role: str
@@ -40,6 +56,8 @@ class Run:
     canary: str
     reach: tuple[str, ...]
     facts: tuple[Fact, ...]
+    aim: Aimed | None
+    seen: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +79,8 @@ class Result:
     :ivar control: outcome in a plain guest. :ivar shared: outcome on pages that the protected guest has shared.
     :ivar seconds: that its test took. :ivar command: repeats this claim alone.
     :ivar evidence: files, relative to the run's folder. :ivar maps: what sweeps of all of a guest's pages found.
+    :ivar protected: whether the checks were made in a guest that opted in; None if that does not matter.
+    :ivar controlled: whether the checks have a control. :ivar skip: the contract's condition for which it is SKIP.
     """
 
     id: str
@@ -77,6 +97,9 @@ class Result:
     runs: tuple[Run, ...] = ()
     checks: tuple[CheckRun, ...] = ()
     maps: tuple[MemoryMap, ...] = ()
+    protected: bool | None = None
+    controlled: bool = False
+    skip: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +130,15 @@ def kept(role: str, seen: Observation) -> Run:
         canary=seen.canary.fingerprint,
         reach=seen.reach,
         facts=seen.facts,
+        aim=None if seen.aim is None else _aimed(seen.aim),
+        seen=round(seen.seen, 6),
     )
+
+
+def _aimed(aim: Aim) -> Aimed:
+    first, end = aim.mapping
+    addresses = (hex(aim.gpa), hex(aim.hva), hex(aim.hpa), (hex(first), hex(end)))
+    return Aimed(aim.run, aim.host, aim.guest, *addresses, aim.planted, aim.commitment)
 
 
 def kept_check(role: str, check: Check) -> CheckRun:

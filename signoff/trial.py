@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One claim while its test runs: what the test holds in its hand, and what becomes of it.
 
-A trial ends PASS only by a verdict of PASS after which nothing went wrong.
+A trial ends PASS only by a verdict of PASS after which nothing went wrong. It ends SKIP only for the fact that the
+contract names, if the harness finds that fact to be so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import ClassVar, NoReturn, TypeVar
 
 import pytest
 
 from common.errors import SealproofError, UserInputError
-from signoff.contract import Claim, Kind, Mode, ProbeClaim, WorkClaim
+from common.text import printable
+from signoff.contract import Claim, Condition, Kind, Mode, ProbeClaim, WorkClaim
 from signoff.evidence import Evidence
+from signoff.journal import PLANTED
 from signoff.memory_map import MemoryMap
-from signoff.observation import Check, Observation
+from signoff.observation import Aim, Canary, Check, Observation, Page, State, where
 from signoff.results import CheckRun, Result, Run, expected_words, kept, kept_check
 from signoff.verdict import Status, Verdict, judge, judge_checks
 
@@ -26,14 +30,29 @@ class Trial:
     """The fixture ``claim``.
 
     :ivar claim: the contract's line. :ivar mode: the column that it is judged by.
+    :param holds: whether a condition of the contract is the case.
     """
 
-    def __init__(self, claim: Claim, mode: Mode, sentence: str, command: str, evidence: Evidence) -> None:
+    current: ClassVar[Trial | None] = None
+    """The one whose test runs."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        mode: Mode,
+        sentence: str,
+        command: str,
+        evidence: Evidence,
+        holds: Callable[[Condition], bool] = lambda _: False,
+    ) -> None:
         self.claim = claim
         self.mode = mode
         self._sentence = sentence or claim.sentence
         self._command = command
         self._evidence = evidence
+        self._holds = holds
+        self._protected: bool | None = None
+        self._controlled = False
         self._files: list[str] = []
         self._runs: list[Run] = []
         self._checks: list[CheckRun] = []
@@ -43,6 +62,25 @@ class Trial:
         self._error = ""
         self._skip: str | None = None
         self._seconds = 0.0
+
+    def aim(
+        self, canary: Canary, page: Page, state: State, *, host: str, guest: str, addresses: tuple[int, int, int],
+        mapping: tuple[int, int],
+    ) -> Aim:  # fmt: skip
+        """Put down which page a probe will be aimed at, and what the guest holds there, undisclosed: before the probe.
+
+        :param host: one start of one host. :param addresses: guest-physical, in QEMU, host-physical.
+        :param mapping: QEMU's there: first address and the one after its last.
+        """
+        run = self._evidence.folder.name
+        aim = Aim(run, host, guest, *addresses, mapping, 0.0, "")
+        commitment = canary.commitment(*where(page, state, aim))
+        gpa, hva, hpa = map(hex, addresses)
+        planted = self._evidence.journal.add(
+            PLANTED, claim=self.claim.id, host=host, guest=guest, page=page, state=state, gpa=gpa, hva=hva, hpa=hpa,
+            mapping=list(map(hex, mapping)), commitment=commitment,
+        )  # fmt: skip
+        return replace(aim, planted=planted, commitment=commitment)
 
     def attack(self, *, subject: Sequence[Observation], control: Sequence[Observation] = ()) -> None:
         """Judge a probe: an attack, or a boundary.
@@ -90,7 +128,7 @@ class Trial:
     def skip(self, reason: str) -> NoReturn:
         """Say that the claim cannot apply here.
 
-        :param reason: why; without one the claim is MISS.
+        :param reason: why. The claim is MISS unless the contract names a condition, and that holds.
         """
         pytest.skip(reason)
 
@@ -143,6 +181,9 @@ class Trial:
             runs=tuple(self._runs),
             checks=tuple(self._checks),
             maps=tuple(self._maps),
+            protected=self._protected,
+            controlled=self._controlled,
+            skip=self.claim.skip.when if status is Status.SKIP and self.claim.skip else "",
         )
 
     def _end(self) -> tuple[Status, str]:
@@ -155,10 +196,21 @@ class Trial:
         if verdict is not None and verdict.status is not Status.PASS:
             return verdict.status, verdict.why
         if self._skip is not None:
-            return (Status.SKIP, self._skip) if self._skip else (Status.MISS, "skipped without a reason")
+            return self._skipped(self._skip)
         if verdict is None:
             return Status.MISS, "the test ended without a verdict"
         return verdict.status, verdict.why
+
+    def _skipped(self, reason: str) -> tuple[Status, str]:
+        """What a test comes to that its author skips: the contract says when it may be."""
+        if not reason:
+            return Status.MISS, "skipped without a reason"
+        if self.claim.skip is None:
+            return Status.MISS, f"not tried: {reason} (the contract names no condition for which it may be skipped)"
+        condition = self.claim.skip.when
+        if not self._holds(condition):
+            return Status.MISS, f"not tried: {reason} (the contract allows that where {condition.words}: not so here)"
+        return Status.SKIP, reason
 
     def _work(
         self,
@@ -172,6 +224,7 @@ class Trial:
             if checks:
                 self._files.append(self._evidence.checks(claim.id, role, checks))
                 self._checks += [kept_check(role, check) for check in checks]
+        self._protected, self._controlled = protected, control is not None
         self._settle(judge_checks(self.mode, subject, control, protected=protected))
 
     def _of_kind(self, model: type[_C], *kinds: Kind) -> _C:
@@ -190,7 +243,7 @@ class Trial:
 
     def _fail(self, why: str) -> None:
         try:
-            pytest.fail(why, pytrace=False)
+            pytest.fail(printable(why), pytrace=False)
         except pytest.fail.Exception as error:
             self._raised = error
             raise

@@ -5,15 +5,19 @@ A blocked attack proves something only if the probe was aimed at the page, the o
 and the same probe got through in the same run where it may: on pages of a plain guest, and on pages that the protected
 guest has shared. Everything else is not PASS. A leak needs no such care: the canary's bytes in the attacker's hands are
 FAIL, whatever else is missing.
+
+What vouches for a probe is of the same run, the same start of the same host, and the same few hours.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from signoff.contract import Kind, Mode, Outcome, ProbeClaim
+from signoff.hidden import Find
 from signoff.observation import PAGE_SIZE, After, Check, Observation, Page, State
 
 
@@ -28,6 +32,12 @@ class Status(StrEnum):
     """Not run, or run so that it proves nothing."""
     SKIP = "SKIP"
     """Cannot apply here, with the reason."""
+
+
+LONGEST = 6 * 3600.0
+"""Seconds from the first page planted for a claim to the last probe over."""
+_VARIES = re.compile(r"\b(?:plain|private|shared|protected) ?|0x[0-9a-f]+|\d+")
+"""What may differ in the name of a check between the guest under test and the plain one: state, address, number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +74,11 @@ def judge(
     if not subject:
         return verdict(Status.MISS, "the probe did not run")
     protection = claim.kind is Kind.ATTACK and mode is Mode.PROTECTED
-    if protection and (harm := _harm(subject)):
+    finds = _hidden(subject) if protection else []
+    if protection and (harm := _harm(subject, [find for find in finds if find[0].sure])):
         return verdict(Status.FAIL, harm)
+    if finds:
+        return verdict(Status.MISS, f"this may be the guest's, so nothing is proven: {_each_find(finds)}; run it again")
     if gap := _gap(claim, subject):
         return verdict(Status.MISS, gap)
     if wrong := [seen for seen in subject if seen.state is not state]:
@@ -74,6 +87,8 @@ def judge(
         return verdict(Status.MISS, gap)
     if wrong_words := _each(subject, lambda seen: "; ".join(differences(outcome, seen))):
         return verdict(Status.FAIL, f"wrong outcome: {wrong_words}")
+    if protection and (unfetched := _unfetched(subject, control)):
+        return verdict(Status.MISS, unfetched)
     if mode is Mode.PLAIN:
         return verdict(Status.PASS, "the probe gets through where nothing forbids it")
     if claim.kind is Kind.BOUNDARY:
@@ -98,6 +113,10 @@ def judge_checks(
     control_right = control is None or (bool(control) and all(check.right for check in control))
     if not subject:
         return verdict(Status.MISS, "nothing was checked")
+    if empty := [
+        check for check in (*subject, *(control or ())) if not (check.name.strip() and check.expected.strip())
+    ]:
+        return verdict(Status.MISS, f"the check {empty[0].name!r} says not what is expected, so it cannot be wrong")
     if wrong := [check for check in subject if not check.right]:
         also = "" if control_right or mode is Mode.PLAIN else " (wrong in the control as well)"
         words = "; ".join(f"{check.name}: {check.got or 'nothing'} is not {check.expected}" for check in wrong)
@@ -106,7 +125,15 @@ def judge_checks(
         return verdict(Status.MISS, "the guest under test is not protected: nothing was tried")
     if not control_right:
         return verdict(Status.MISS, f"the control is not right: {shown}")
+    if control and not alike(subject, control):
+        return verdict(Status.MISS, "the control made other checks than the guest under test")
     return verdict(Status.PASS, "works")
+
+
+def alike(subject: Sequence[Check], control: Sequence[Check]) -> bool:
+    """Whether at least half of the control's checks are the subject's, by their names."""
+    names = {_VARIES.sub("", check.name) for check in subject}
+    return 2 * sum(_VARIES.sub("", check.name) in names for check in control) >= len(control)
 
 
 def describe(outcome: Outcome) -> str:
@@ -149,7 +176,18 @@ def _not(name: str, got: object, wanted: object) -> str:
     return f"{got} is not {wanted}" if name != "returned" else f"returned {got} is not {wanted}"
 
 
-def _harm(subject: Sequence[Observation]) -> str:
+def _hidden(subject: Sequence[Observation]) -> list[tuple[Find, Page]]:
+    """What stands of the canaries in what the attacker got and is not counted as a leak, and on which page."""
+    canaries = {seen.canary.fingerprint: seen.canary for seen in subject}.values()
+    found = [(canary.hidden(seen.data), seen.page) for seen in subject for canary in canaries]
+    return [(find, page) for find, page in found if find is not None]
+
+
+def _each_find(finds: Sequence[tuple[Find, Page]]) -> str:
+    return "; ".join(f"{find} ({page})" for find, page in finds)
+
+
+def _harm(subject: Sequence[Observation], hidden: Sequence[tuple[Find, Page]]) -> str:
     """What an attack on private pages achieved; empty if nothing is proven against the protection."""
     found = []
     # A probe of one page may bring another page's canary home: that is a leak as well.
@@ -158,6 +196,8 @@ def _harm(subject: Sequence[Observation]) -> str:
     if count := max(leaked for leaked, _ in leaks):
         pages = ", ".join(dict.fromkeys(page for leaked, page in leaks if leaked))
         found.append(f"leaked {count} bytes equal to the canary ({pages})")
+    elif hidden:
+        found.append(f"leaked {_each_find(hidden)}")
     if hurt := [seen for seen in subject if seen.page_after not in (None, After.INTACT)]:
         pages = ", ".join(dict.fromkeys(seen.page for seen in hurt))
         found.append(f"the guest found its page {hurt[0].page_after} ({pages})")
@@ -168,6 +208,13 @@ def _gap(claim: ProbeClaim, observations: Sequence[Observation]) -> str:
     """Why these runs prove nothing, whatever they returned; empty if they do."""
     if unaimed := [seen for seen in observations if not any(word.strip() for word in seen.reach)]:
         return f"nothing shows that the probe was aimed at the {unaimed[0].page} page"
+    for seen in observations:
+        if seen.aim is None:
+            return f"nothing that can be checked shows that the probe was aimed at the {seen.page} page"
+        if fault := seen.aim.fault:
+            return f"the probe was not aimed at the {seen.page} page: {fault}"
+        if seen.seen < seen.aim.planted:
+            return f"the probe of the {seen.page} page was over before the page was there"
     if missing := [page for page in claim.pages if page not in {seen.page for seen in observations}]:
         return f"not tried on: {', '.join(missing)}"
     return ""
@@ -195,8 +242,47 @@ def _control_gap(claim: ProbeClaim, mode: Mode, subject: Sequence[Observation], 
         return "control: it ran on the very page under test"
     if _canaries(plain) & _canaries(shared):
         return "control: a plain and a shared page are one and the same"
+    if gap := _elsewhere(mode, subject, control):
+        return f"control: {gap}"
     if wrong := _each(control, lambda seen: "; ".join(differences(claim.outcome(seen.state), seen))):
         return f"the control did not get through as contracted: {wrong}"
+    return ""
+
+
+def _elsewhere(mode: Mode, subject: Sequence[Observation], control: Sequence[Observation]) -> str:
+    """Why the control is of another run, host, guest or time than the subject; empty if it is not."""
+    pairs = [(seen, seen.aim) for seen in (*subject, *control) if seen.aim is not None]
+    if len({aim.run for _, aim in pairs}) > 1:
+        return "it is of another run"
+    if max(seen.seen for seen, _ in pairs) - min(aim.planted for _, aim in pairs) > LONGEST:
+        return f"it is of another time: more than {LONGEST / 3600:.0f} hours lie between"
+    places = {(aim.host, aim.guest, seen.page, seen.call, seen.state) for seen, aim in pairs}
+    for seen in subject if mode is Mode.PROTECTED else ():
+        here = [(guest, state) for host, guest, page, call, state in places if seen.aim and host == seen.aim.host
+                if (page, call) == (seen.page, seen.call)]  # fmt: skip
+        guest = seen.aim.guest if seen.aim else ""
+        if (guest, State.SHARED) not in here:
+            return f"no shared {seen.page} page of the same guest on the same host was tried"
+        if not any(state is State.PLAIN and other != guest for other, state in here):
+            return f"no plain {seen.page} page of another guest on the same host was tried"
+    return ""
+
+
+def _unfetched(subject: Sequence[Observation], control: Sequence[Observation]) -> str:
+    """Whether a call says that it succeeded, and what it brought was not fetched; empty if all was looked at."""
+    for seen in subject:
+        like = [one for one in control if (one.page, one.call) == (seen.page, seen.call) and one.leaked]
+        if not like or not seen.returned or seen.returned < 0:
+            continue
+        # Where the control's return value counts its bytes, the subject's does, too.
+        counts = all(one.returned == len(one.data) for one in like)
+        least = seen.returned if counts else 0
+        if any(one.returned == seen.returned for one in like):
+            least = max(least, *(len(one.data) for one in like))
+        if len(seen.data) < least:
+            return (
+                f"{seen.call} returned {seen.returned} ({seen.page}), and {len(seen.data)} bytes of it were looked at"
+            )
     return ""
 
 

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from signoff.contract import ProbeClaim
-from signoff.observation import Canary, Observation, Page, State
+from signoff.observation import Aim, Canary, Observation, Page, State, where
+from signoff.trial import Trial
 
 READ = {"returned": 4096, "leak": "page"}
 REFUSED = {"returned": -1, "errno": "EFAULT", "leak": "none"}
@@ -34,6 +38,24 @@ def probe(**changes: Any) -> ProbeClaim:
     return ProbeClaim.model_validate({**table, **changes})
 
 
+def aimed(page: Page, state: State, data: bytes, **changes: Any) -> Aim:
+    """Where a page lies: each state has its own, plain ones in a guest of their own."""
+    place = 1 + list(Page).index(page) + 16 * list(State).index(state)
+    facts: dict[str, Any] = {
+        "run": "a run",
+        "host": "a host",
+        "guest": "plain" if state is State.PLAIN else "protected",
+        "gpa": place << 12,
+        "hva": 0x7F0000000000 + (place << 12),
+        "hpa": 0x100000000 + (place << 12),
+        "mapping": (0x7F0000000000, 0x7F0010000000),
+        "planted": 1000.0,
+        "commitment": "",
+    }
+    aim = Aim(**{**facts, **changes})
+    return dataclasses.replace(aim, commitment=Canary(data).commitment(*where(page, state, aim)))
+
+
 def refused(page: Page, **changes: Any) -> Observation:
     """A probe of a private page that ended as contracted."""
     facts: dict[str, Any] = {
@@ -44,6 +66,8 @@ def refused(page: Page, **changes: Any) -> Observation:
         "reach": ("gpa 0x1000", "hva 0x7f0000001000"),
         "returned": -1,
         "errno": "EFAULT",
+        "aim": aimed(page, State.PRIVATE, secret(list(Page).index(page))),
+        "seen": 1001.0,
     }
     return Observation(**{**facts, **changes})
 
@@ -59,6 +83,8 @@ def leaking(page: Page, *, seed: int | None = None, **changes: Any) -> Observati
         "reach": ("gpa 0x1000", "hva 0x7f0000001000"),
         "returned": 4096,
         "data": data,
+        "aim": aimed(page, changes.get("state", State.PLAIN), data),
+        "seen": 1001.0,
     }
     return Observation(**{**facts, **changes})
 
@@ -67,3 +93,27 @@ SUBJECT = [refused(page) for page in Page]
 PLAIN = [leaking(page) for page in Page]
 SHARED = [leaking(page, seed=20 + place, state=State.SHARED) for place, page in enumerate(Page)]
 CONTROL = [*PLAIN, *SHARED]
+
+
+class Told:
+    """A trial that puts down where each sample lies before it is judged, as a real probe's page is."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.trial, name)
+
+    def attack(self, *, subject: Sequence[Observation], control: Sequence[Observation] = ()) -> None:
+        self.trial.attack(subject=[self._told(one) for one in subject], control=[self._told(one) for one in control])
+
+    def _told(self, one: Observation) -> Observation:
+        if one.aim is None:
+            return one
+        at = one.aim
+        aim = self.trial.aim(
+            one.canary, one.page, one.state, host=at.host, guest=at.guest, addresses=(at.gpa, at.hva, at.hpa),
+            mapping=at.mapping,
+        )  # fmt: skip
+        reach = (f"guest-physical {at.gpa:#x}", f"in QEMU {at.hva:#x}")
+        return dataclasses.replace(one, aim=aim, seen=time.time(), reach=reach)

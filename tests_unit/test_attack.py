@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +20,8 @@ from host_setup.channels.puppets import Done, Puppet
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts.guest import Address, GuestSpec, Planted
 from signoff.contract import Mode
-from signoff.observation import After, Check, Observation, Page, State
+from signoff.observation import After, Aim, Canary, Check, Observation, Page, State, where
+from signoff.trial import Trial
 from signoff.verdict import Status, judge
 from tests_e2e.support import attack as module
 from tests_e2e.support import attack_module
@@ -49,6 +52,7 @@ class World:
         self.protected = protected
         self.spec = GuestSpec(name="protected" if protected else "plain")
         self.kvm = "enabled: 1\nshared_pages: 3" if protected else ""
+        self.host_id = "a host"
 
     # the pool, the host
 
@@ -84,7 +88,8 @@ class World:
 
     def known_of(self, hvas: list[int]) -> tuple[list[str], str]:
         assert self.events[-1] == "plant", "mappings change with what is shared"
-        return [f"/proc/{self.pid}/smaps: a line that holds {hva:#x}; VmFlags: rd wr" for hva in hvas], self.kvm
+        lines = [f"{hva:x}-{hva + PAGE:x} rw-p; a line that holds {hva:#x}; VmFlags: rd wr" for hva in hvas]
+        return [f"/proc/{self.pid}/smaps: {line}" for line in lines], self.kvm
 
     def checks(self, *argv: str, cpu: int | None = None, seconds: float) -> list[dict[str, Any]]:
         assert seconds > 0
@@ -134,6 +139,13 @@ class FakeTrial:
         self.judged = 0
         self.claim = probe_claim()
 
+    def aim(
+        self, canary: Canary, page: Page, state: State, *, host: str, guest: str, addresses: tuple[int, int, int],
+        mapping: tuple[int, int],
+    ) -> Aim:  # fmt: skip
+        aim = Aim("a run", host, guest, *addresses, mapping, time.time(), "")
+        return dataclasses.replace(aim, commitment=canary.commitment(*where(page, state, aim)))
+
     def attack(self, *, subject: list[Observation], control: list[Observation]) -> None:
         self.subject, self.control = subject, control
         self.judged += 1
@@ -147,8 +159,10 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.fixture
-def trial() -> FakeTrial:
-    return FakeTrial()
+def trial(monkeypatch: pytest.MonkeyPatch) -> FakeTrial:
+    made = FakeTrial()
+    monkeypatch.setattr(Trial, "current", made)
+    return made
 
 
 @pytest.fixture

@@ -189,6 +189,17 @@ def test_other_architecture_is_refused(checkout: Checkout) -> None:
     assert "x86-64" in said
 
 
+def test_environment_of_another_checkout_is_not_emptied_through_a_link(checkout: Checkout, tmp_path: Path) -> None:
+    other = tmp_path / "environment"
+    other.mkdir()
+    (other / "kept").touch()
+    (checkout.folder / ".venv").symlink_to(other)
+    (checkout.folder / "requirements.lock").write_text("")
+    status, said = checkout.run()
+    assert (status, (other / "kept").exists()) == (2, True)
+    assert ".venv is a link" in said
+
+
 def test_python_prints_debians_own(checkout: Checkout) -> None:
     process = checkout.start("python")
     out, _ = process.communicate(timeout=30)

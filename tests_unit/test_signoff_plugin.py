@@ -32,6 +32,14 @@ source = "s"
 reason = "r"
 plain = { right = true }
 protected = { right = true }
+[[claim]]
+id = "host_stays_healthy"
+kind = "health"
+class = "health"
+source = "s"
+reason = "r"
+plain = { right = true }
+protected = { right = true }
 """
 CONFTEST = """
 import pytest
@@ -42,7 +50,7 @@ from signoff.record import Kernel, Tier
 def known(request):
     run = request.getfixturevalue("signoff")
     run.identify(kernel=Kernel("6.12.1", "ab" * 20, "linux 6.12.1", "cd" * 32), tier=Tier.EMULATED, series="stock")
-    run.identify(host={"cpu": "TCG"})
+    run.identify(host={"cpu": "TCG", "devices": "kvm"})
     run.logs("console.log", lambda: "the host's last words")
     run.logs("gone.log", lambda: 1 / 0)
     yield
@@ -52,6 +60,7 @@ def known(request):
 ATTACK = '''
 from signoff.observation import Check, Page
 from tests_unit.signoff_samples import CONTROL, SUBJECT, leaking, refused
+from tests_unit.signoff_samples import Told
 
 def test_host_cannot_read(claim):
     """Host cannot read it.
@@ -59,12 +68,19 @@ def test_host_cannot_read(claim):
     More words.
     """
     claim.attach("note.txt", "said")
+    claim = Told(claim)
     claim.attack(subject=SUBJECT, control=CONTROL)
 '''
 WORKS = '''
 def test_guest_works(claim):
     """The guest works."""
     claim.legitimate([Check("sum", "4", "4")])
+'''
+HEALTHY = '''
+def test_host_stays_healthy(claim):
+    """The host stays well."""
+    claim.attach("console.log", "Linux version 6.12")
+    claim.health([Check("splats", "none", "none")])
 '''
 
 
@@ -87,11 +103,21 @@ def command(*words):
     return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
 
 
-def run(project, text, *words):
+def surroundings(project, **variables):
+    return {**ALONE, "XDG_CONFIG_HOME": str(project / "config"), **variables}
+
+
+def run(project, text, *words, **variables):
     """The exit code, the JSON document (None without a run), the claims by id, the terminal's text."""
-    (project / "tests_e2e" / "test_claims.py").write_text(text)
+    (project / "tests_e2e" / "test_claims.py").write_text(text + HEALTHY)
     done = subprocess.run(
-        command(*words), cwd=project, env=ALONE, capture_output=True, text=True, timeout=120, check=False
+        command(*words),
+        cwd=project,
+        env=surroundings(project, **variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     document = project / "reports" / "latest" / "signoff.json"
     found = json.loads(document.read_text()) if document.exists() else None
@@ -138,6 +164,8 @@ BODIES = {  # how a claim's test ends -> status and reason
     "checks_nothing": ("claim.legitimate([])", "MISS", "nothing was checked"),
     "skips_for_no_reason": ("claim.skip('')", "MISS", "skipped without a reason"),
     "skips_for_a_reason": ("claim.skip('no disk here')", "SKIP", "no disk here"),
+    "skips_what_it_may_not": ("claim.skip('no disk here')", "MISS", "the contract names no condition"),
+    "skips_without_need": ("claim.skip('no disk here')", "MISS", "not so here"),
     "judges_twice": ("claim.legitimate(GOOD); claim.legitimate([])", "ERROR", "judged twice"),
     "is_another_kind": ("claim.health(GOOD)", "ERROR", "is legitimate in the contract"),
     "is_no_attack": ("claim.attack(subject=[])", "ERROR", "is legitimate in the contract"),
@@ -183,14 +211,17 @@ ENDS = {
 
 
 def test_nothing_but_a_verdict_of_pass_makes_a_pass(project):
-    attack, _, work = CONTRACT.rpartition("[[claim]]")
+    head, attack, work, health = CONTRACT.split("[[claim]]")
+    attack = f"{head}[[claim]]{attack}[[claim]]{health}"
     lines = "".join(f"[[claim]]{work.replace('guest_works', name)}" for name in ENDS)
+    lines = lines.replace('id = "skips_for_a_reason"', 'id = "skips_for_a_reason"\nskip = { when = "no-vfio" }')
+    lines = lines.replace('id = "skips_without_need"', 'id = "skips_without_need"\nskip = { when = "real-machine" }')
     (project / "tests_e2e" / "contract.toml").write_text(attack + lines)
     tests = "".join(f"def test_{name}(claim):\n    {body}\n" for name, (body, _, _) in BODIES.items())
     code, found, claims, said = run(project, ATTACK + FIXTURES + tests)
     assert found, said
     assert code == found["exit_code"] == 1
-    assert claims.pop("host_cannot_read")["status"] == "PASS"
+    assert claims.pop("host_cannot_read")["status"] == claims.pop("host_stays_healthy")["status"] == "PASS"
     assert {name: one["status"] for name, one in claims.items()} == {name: end[0] for name, end in ENDS.items()}
     for name, (_, why) in ENDS.items():
         assert why in claims[name]["why"]
@@ -399,7 +430,7 @@ def test_reports_that_became_read_only_change_no_verdict(project):
         "f=$(basename reports/2*) && mount --bind reports/$f /mnt && mount -t tmpfs none reports && mkdir reports/$f"
         " && mount --bind /mnt reports/$f && mount -o remount,ro reports || touch refused"
     )
-    (project / "tests_e2e" / "test_claims.py").write_text(f"MOUNT = {mount!r}\n{ATTACK}{works}")
+    (project / "tests_e2e" / "test_claims.py").write_text(f"MOUNT = {mount!r}\n{ATTACK}{works}{HEALTHY}")
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", *command()],
         cwd=project,
@@ -458,7 +489,7 @@ HANG = "    import pathlib, time; pathlib.Path('ready').touch(); time.sleep(60)\
 def test_a_run_cut_short_still_has_a_report_and_exits_2(project, how):
     (project / "tests_e2e" / "test_claims.py").write_text(ATTACK + WORKS.replace("    claim.", f"{HANG}    claim."))
     with subprocess.Popen(
-        command(), cwd=project, env=ALONE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(), cwd=project, env=surroundings(project), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         poll_until((project / "ready").exists, Deadline(60), "the second claim's test to begin")
         os.kill(process.pid, how)
@@ -480,3 +511,103 @@ def test_the_options_stand_under_one_heading(project):
     said = run(project, ATTACK, "--help")[3]
     assert "--mode={protected,plain}" in said or "--mode={plain,protected}" in said
     assert said.index("sealproof:") < said.index("--reports=DIR")
+
+
+WEAK = CONTRACT.replace('"EFAULT"', '"EPERM"')
+JUDGE = """
+import signoff.trial
+from signoff.verdict import Status, Verdict
+
+signoff.trial.judge = lambda *_: Verdict(Status.PASS, "good", "good", "good", "good", "all is well")
+"""
+REFUSED = {
+    "PYTEST_ADDOPTS": "-o sealproof_contract=weak.toml",
+    "PYTEST_PLUGINS": "json.tool",
+    "PYTHONPATH": "elsewhere",
+    "PYTHONOPTIMIZE": "1",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_changes_pytest_behind_the_command_is_refused(project, name):
+    code, found, _, said = run(project, ATTACK + WORKS, "tests_e2e", **{name: REFUSED[name]})
+    assert (code, found) == (2, None)
+    assert f"sealproof: {name} is set, which changes what a sign-off runs" in said
+
+
+@pytest.mark.parametrize("option", ["--collect-only", "--help", "--fixtures", "--markers", "-V -V", "--version"])
+def test_what_only_asks_pytest_does_not_exit_0_by_the_environment(project, option):
+    code, found, _, said = run(project, ATTACK + WORKS, "tests_e2e", PYTEST_ADDOPTS=option)
+    assert (code, found) == (2, None), said
+
+
+@pytest.mark.parametrize("option", ["--collect-only", "--help", "--fixtures", "--markers", "--fixtures-per-test"])
+def test_nothing_exits_0_without_a_new_report(project, option):
+    assert run(project, ATTACK + WORKS)[0] == 0
+    before = (project / "reports" / "latest").resolve()
+    code, _, _, said = run(project, ATTACK + WORKS, "tests_e2e", option)
+    assert (code, (project / "reports" / "latest").resolve()) == (2, before)
+    assert "there is no new report: this is no sign-off" in said
+
+
+def test_another_contract_is_named_in_the_headline(project):
+    (project / "weak.toml").write_text(WEAK)
+    text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
+    code, found, _, said = run(project, text + WORKS, "-o", "sealproof_contract=weak.toml")
+    assert (code, found["verdict"], found["claims"][0]["status"]) == (2, "NOT PROVEN", "PASS")
+    assert "not a sign-off: option -o" in said
+    assert f"contract of 3 claims, sha256 {found['contract']['sha256']}" in said
+
+
+@pytest.mark.parametrize("how", ["plugin", "conftest"])
+def test_a_judge_from_elsewhere_is_named_and_does_not_hold(project, how):
+    text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
+    place = project / ("judge.py" if how == "plugin" else "tests_e2e/conftest.py")
+    place.write_text(JUDGE)
+    code, found, _, said = run(project, text + WORKS, *(["-p", "judge"] if how == "plugin" else []))
+    assert (code, found["verdict"]) == (2, "NOT PROVEN")
+    assert f"not a sign-off: {'the pytest plugin judge' if how == 'plugin' else 'tests_e2e/conftest.py'} is not" in said
+    assert "the evidence does not give what its claims say" in " ".join(said.split())
+    assert "it says PASS, and the evidence gives FAIL" in " ".join(said.split())
+
+
+def test_every_sign_off_is_signed(project):
+    assert run(project, ATTACK + WORKS)[0] == 0
+    folder = (project / "reports" / "latest").resolve()
+    words = [sys.executable, "-m", "verifier", str(folder), "--key", str(project / "config/sealproof/signing-key.pem")]
+    words += ["--contract", str(project / "tests_e2e" / "contract.toml")]
+    done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.startswith("NOT PROVEN")) == (2, True)  # the samples' tree has no commit
+    assert "signer's key, contract: as you named them" in done.stdout
+    assert "sealproof was unknown" in done.stdout or "-dirty" in done.stdout
+
+
+def edited(project, change):
+    """The exit code and the words of ``python -m signoff`` on a run's folder after a change."""
+    folder = (project / "reports" / "latest").resolve()
+    change(folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "signoff", folder],
+        cwd=PROJECT,
+        env=surroundings(project),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_reports_are_not_made_of_an_edited_run(project):
+    run(project, ATTACK + WORKS, "-k", "host")
+    record = (project / "reports" / "latest").resolve() / "record.json"
+    code, said = edited(project, lambda _: record.write_text(record.read_text().replace("emulated", "bare-metal")))
+    assert (code, "was changed after it was signed" in said) == (2, True), said
+    code, said = edited(project, lambda folder: (folder / "attestation.json").unlink())
+    assert (code, "nobody signed this run at its end" in " ".join(said.split())) == (2, True)
+    assert "PROTECTED   mode" not in said.replace("NOT PROTECTED", "")
+
+
+def test_what_a_test_says_was_not_asked_for_is_miss(project):
+    skips = WORKS.replace("claim.legitimate", 'claim.skip("it was not asked for: --more"); claim.legitimate')
+    code, found, claims, _ = run(project, ATTACK + skips)
+    assert (code, found["verdict"], claims["guest_works"]["status"]) == (2, "NOT PROVEN", "MISS")

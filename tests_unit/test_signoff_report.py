@@ -75,7 +75,7 @@ def test_the_document_fits_its_schema(evidence):
     document = written(evidence, results())
     Draft202012Validator(schema).validate(document)
     assert (document["schema"], document["verdict"], document["exit_code"]) == (
-        "sealproof-signoff-2",
+        "sealproof-signoff-3",
         "NOT PROTECTED",
         1,
     )
@@ -99,7 +99,8 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows(evidenc
     written(evidence, results())
     page = (evidence.folder / "signoff.html").read_text()
     assert not re.search(r"(https?:)?//[a-z]", page)
-    assert not re.search(r"<script|<link|<img|@import|url\(", page)
+    assert not re.search(r"<script|<style|style=|<img|@import|url\(", page)
+    assert re.findall(r"<link [^>]*>", page) == ['<link rel="stylesheet" href="signoff.css">']
     assert "&lt;script&gt;" in page
     for link in re.findall(r'href="([^"#][^"]*)"', page):
         assert (evidence.folder / link).exists() or link.startswith("evidence/")

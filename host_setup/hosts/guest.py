@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import secrets
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -35,6 +36,7 @@ PROGRAMS = "/sealproof"  # in the guest
 HOST_PROGRAMS = "/payload/programs"
 UP = "sealproof: the guest is up"  # guest_images/guest/init
 PAGE = 4096
+HOST_ID = "/run/sealproof-host-id"
 # Documentation/admin-guide/mm/pagemap.rst
 PAGEMAP_ENTRY = struct.Struct("<Q")
 PAGEMAP_PRESENT = 1 << 63
@@ -150,6 +152,7 @@ class Planted:
 
     :ivar kind: user, kernel or page-cache. :ivar set: private or control.
     :ivar state: what the guest's kernel says of its page: plain, private or shared.
+    :ivar key: what the guest made the content of.
     """
 
     kind: str
@@ -157,6 +160,7 @@ class Planted:
     state: str
     address: Address
     content: bytes
+    key: bytes = field(default=b"", compare=False)
 
     def __repr__(self) -> str:
         """Without the content: a canary appears in no log before it leaked."""
@@ -204,6 +208,18 @@ class Guest:
         self._pid: int | None = None
         self._hvas: dict[int, int] = {}
         self._protected: bool | None = None
+        self._host_id = ""
+
+    @property
+    def host_id(self) -> str:
+        """Names one start of its host, the same for all guests there: whoever asks first gives the name.
+
+        No number of the host's own would do: a restored host has those of the saved state again.
+        """
+        if not self._host_id:
+            give = f"(set -C; echo {secrets.token_hex(16)} >{HOST_ID}) 2>/dev/null; cat {HOST_ID}"
+            self._host_id = self._host.run(["sh", "-c", give], seconds=10).require().text.strip()
+        return self._host_id
 
     @property
     def _host(self) -> Ssh:
@@ -436,7 +452,7 @@ class Guest:
         """
         canaries = self._canary_ask(f"plant {seed.hex()}")["canaries"]
         return [
-            Planted(c["kind"], c["set"], c["state"], address, made_of(bytes.fromhex(c["key"])))
+            Planted(c["kind"], c["set"], c["state"], address, made_of(key := bytes.fromhex(c["key"])), key)
             for c, address in zip(canaries, self.addresses([c["gpa"] for c in canaries]), strict=True)
         ]
 

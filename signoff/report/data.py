@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from signoff.contract import Kind
 from signoff.evidence import read
 from signoff.fleet import Fleet
+from signoff.journal import KILLED, faults
 from signoff.overall import Overall, interrupted, overall
 from signoff.record import Record
 from signoff.results import Row, rows
 from signoff.verdict import Status
 
-CUT_SHORT = "the run was killed before its end"
+UNKNOWN = "the kernel under test and the tier of its host were not identified"
+NO_HEALTH = "the contract has no claim about the whole run: nobody has looked whether host and guest stay well"
 NOBODY = "no part of the run has a word on it"
 
 
@@ -24,6 +28,7 @@ class Report:
     :ivar problems: what makes the run as a whole no proof. :ivar logs: names relative to the run's folder.
     :ivar fleet: which machines a merged run is of; None: one machine.
     :ivar signing_key: fingerprint of the key of who signs it; empty if nobody does.
+    :ivar contract_sha256: of the contract's file.
     """
 
     record: Record
@@ -33,6 +38,13 @@ class Report:
     logs: list[str]
     fleet: Fleet | None = None
     signing_key: str = ""
+    contract_sha256: str = ""
+
+    @property
+    def contract(self) -> str:
+        """Which contract it is, in a few words: how many claims, and what names it for good."""
+        claims = f"{len(self.rows)} {'claim' if len(self.rows) == 1 else 'claims'}"
+        return f"contract of {claims}, sha256 {self.contract_sha256}"
 
     @property
     def counts(self) -> dict[Status, int]:
@@ -40,17 +52,24 @@ class Report:
         return {status: sum(row.result.status is status for row in self.rows) for status in Status}
 
 
-def assemble(folder: Path) -> Report:
+def assemble(folder: Path, problems: Sequence[str] = ()) -> Report:
     """Judge the run that a folder holds.
 
+    :param problems: what makes it no proof, beside what the folder says.
     :raises UserInputError: if it is not a run's folder.
     """
     kept = read(folder)
     record = kept.record
-    unreached = CUT_SHORT if kept.fleet is None else NOBODY
+    unreached = KILLED if kept.fleet is None else NOBODY
     found = rows(kept.contract, record.mode, kept.results, kept.planned, f"not run: {unreached}")
-    problems = record.problems if record.ended else (*record.problems, CUT_SHORT)
+    broken = faults(folder)
+    killed = () if record.ended or KILLED in broken else (KILLED,)
+    given_up = (record.given_up,) if record.given_up else ()
+    unknown = () if record.kernel and record.tier else (UNKNOWN,)
+    lacking = () if any(row.claim.kind is Kind.HEALTH for row in found) else (NO_HEALTH,)
+    problems = tuple(dict.fromkeys((*record.problems, *given_up, *killed, *broken, *unknown, *lacking, *problems)))
     verdict = overall(((row.claim.kind, row.result.status, row.result.why) for row in found), record.mode, problems)
     if record.interrupted:
         verdict = interrupted(verdict)
-    return Report(record, found, verdict, problems, kept.logs, kept.fleet, kept.signing_key)
+    logs = kept.logs
+    return Report(record, found, verdict, problems, logs, kept.fleet, kept.signing_key, kept.contract_sha256)

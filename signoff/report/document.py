@@ -16,7 +16,7 @@ from signoff.record import Record
 from signoff.report.data import Report
 from signoff.results import Row
 
-SCHEMA = Path(__file__).resolve().parent.parent / "schema" / "signoff-2.schema.json"
+SCHEMA = Path(__file__).resolve().parent.parent / "schema" / "signoff-3.schema.json"
 
 
 def to_json(report: Report) -> str:
@@ -36,12 +36,13 @@ def to_json(report: Report) -> str:
 def _document(report: Report) -> dict[str, Any]:
     record = report.record
     return {
-        "schema": "sealproof-signoff-2",
+        "schema": "sealproof-signoff-3",
         "verdict": report.overall.word,
         "exit_code": int(report.overall.exit_code),
         "summary": report.overall.sentence,
         "mode": record.mode,
         "tier": record.tier,
+        "contract": {"claims": len(report.rows), "sha256": report.contract_sha256},
         "run": {
             "id": record.run,
             "started": record.started,

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``signoff.html``: the verdict for people. One file that needs no other, no script and no network."""
+"""``signoff.html``: the verdict for people. It needs its style beside it, no script and no network.
+
+Its own policy (Content-Security-Policy) forbids all else, so that nothing that a machine under test said can do a thing
+there; and it has no inline style or script, so that a server with a strict policy shows it as it is.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,10 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from common.progress import clock
+from common.text import printable
 from signoff.contract import Class, Kind, Mode
 from signoff.fleet import matrix, shares
 from signoff.memory_map import Fate, Span
@@ -33,6 +39,7 @@ _PROBES = (Kind.ATTACK, Kind.BOUNDARY)
 _PLAIN_PROBES = "The controls of the claims named: here, where the guest is not protected, each must get through."
 _WORST_FIRST = (Status.FAIL, Status.ERROR, Status.MISS, Status.SKIP)
 _LOUD = (Status.FAIL, Status.ERROR)
+POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'"
 FEW = 40
 """Claims up to which all sections are open; of more, only those in which something did not pass."""
 _FATES = {
@@ -98,15 +105,25 @@ class Section:
         return {status: sum(row.result.status is status for row in self.rows) for status in Status}
 
 
-def to_html(report: Report) -> str:
-    """The page as text."""
-    environment = Environment(
+def to_css() -> str:
+    """The page's style."""
+    return _environment().get_template("signoff.css").render(statuses=_STATUS_MEANING)
+
+
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("signoff.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
+
+
+def to_html(report: Report) -> str:
+    """The page as text."""
+    environment = _environment()
     plain = report.record.mode is Mode.PLAIN
     environment.filters.update(
         clock=clock,
@@ -144,7 +161,7 @@ def to_html(report: Report) -> str:
         symbols=_SYMBOLS,
         statuses=_STATUS_MEANING,
         exits={int(code): EXIT_MEANING[code] for code in Exit},
-        css=environment.get_template("signoff.css").render(statuses=_STATUS_MEANING),
+        policy=POLICY,
     )
 
 

@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 from common.progress import clock
+from common.text import printable
 from signoff.contract import Mode
 from signoff.fleet import Share, shares
 from signoff.overall import EXIT_MEANING
@@ -41,6 +42,7 @@ def lines(report: Report, folder: Path, width: int) -> list[Line]:
             f"{report.overall.word}   mode {report.record.mode}, {tier}: {counts}",
             {"green" if good else "red": True, "bold": True},
         ),
+        (report.contract, {}),
         *((line, {}) for line in textwrap.wrap(report.overall.sentence, width)),
     ]
     if report.fleet is not None:
@@ -51,7 +53,7 @@ def lines(report: Report, folder: Path, width: int) -> list[Line]:
         (f"report: {folder / 'signoff.html'}", {}),
         (f"exit {int(code)}: {EXIT_MEANING[code]}", {}),
     ]
-    return shown
+    return [(printable(line), look) for line, look in shown]
 
 
 def _machine(share: Share, width: int) -> list[str]:

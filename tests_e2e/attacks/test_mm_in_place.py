@@ -114,7 +114,7 @@ def _moved(host: Host, puppet: Puppet, guest: Guest, disturb: Callable[[Host, Pu
 
 
 def _many(name: str, count: int) -> Check:
-    return Check(f"{name}, at least {MANY}", "true", "true" if count >= MANY else str(count))
+    return Check(name, f"{MANY} at least", f"{MANY} at least" if count >= MANY else str(count))
 
 
 def _memory(guest: Guest) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from tests_e2e.support.extra import beside, standing, works_at_once
 
 SECONDS = 60.0
 PIECE = 16  # bytes of a canary that are looked for in a file
+NOTHING = "nothing"
 REFUSES_TO_MOVE = "State blocked by non-migratable CPU device (invtsc flag)"
 
 
@@ -105,7 +106,7 @@ def test_guest_goes_back_to_a_snapshot_or_runs_on(claim: Trial, movable: Host) -
         found = []
         if not said:
             guest.ssh.run([f"{PROGRAMS}/nonce", "set", "00"], seconds=SECONDS).require()
-            found = [Check("what QEMU says of going back", "", _job(guest, "snapshot-load", **where))]
+            found = [Check("what QEMU says of going back", NOTHING, _job(guest, "snapshot-load", **where) or NOTHING)]
             guest.close()  # what was connected after the snapshot the guest does not know
             found.append(_restored(guest, nonce))
         return [_refusal(guest, said), *found, *_runs_on(guest, [] if found else planted)]
@@ -144,7 +145,7 @@ def _remember(guest: Guest) -> tuple[str, list[Planted]]:
 
 
 def _refusal(guest: Guest, said: str) -> Check:
-    return Check("what QEMU says", REFUSES_TO_MOVE if guest.spec.opts_in else "", said)
+    return Check("what QEMU says", REFUSES_TO_MOVE if guest.spec.opts_in else NOTHING, said or NOTHING)
 
 
 def _migrate(guest: Guest, where: str) -> str:

@@ -11,6 +11,7 @@ pages lie, what the guest finds afterwards, and the verdict.
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ from host_setup.hosts.base import HOST_PROGRAMS, Host
 from host_setup.hosts.guest import Guest, Planted
 from host_setup.hosts.pool import HostPool
 from signoff.contract import ProbeClaim
-from signoff.observation import PAGE_SIZE, After, Canary, Observation, Page, State
+from signoff.observation import PAGE_SIZE, After, Aim, Canary, Observation, Page, State
 from signoff.trial import Trial
 
 SEED_BYTES = 64
 PAGES = {"user": Page.USER, "kernel": Page.KERNEL, "page-cache": Page.CACHE}
 UNDER_TEST, CONTROL = "private", "control"  # the guest's names for its two sets of canaries
+MAPPING = re.compile(r"\b([0-9a-f]+)-([0-9a-f]+) ")  # as /proc/PID/smaps has it
 PATTERN = bytes(range(256)) * (PAGE_SIZE // 256)  # what writing probes write: no canary, no page of zeros
 
 _A = TypeVar("_A")
@@ -72,6 +74,7 @@ class Aimed:
     planted: Planted
     target: Target
     reach: tuple[str, ...]
+    aim: Aim | None = None
 
 
 Seen = tuple[Aimed, Observation]
@@ -176,6 +179,7 @@ class Attack:
                     mapping,
                     *([f"KVM of the guest's protection: {kvm}"] if kvm else []),
                 ),
+                _put_down(guest, one, mapping),
             )
             for one, at, mapping in zip(planted, (one.address for one in planted), mappings, strict=True)
         ]
@@ -207,8 +211,9 @@ class Attack:
             page=PAGES[planted.kind],
             state=State(planted.state),
             call=call,
-            canary=Canary(planted.content),
+            canary=Canary(planted.content, planted.key),
             reach=aimed.reach,
+            aim=aimed.aim,
             returned=got.done.returned,
             errno=got.done.errno,
             signal=got.done.signal,
@@ -265,6 +270,24 @@ def pages_of(host: Host) -> list[tuple[Guest, tuple[str, ...]]]:
     """The host's guests, each with the sets of its canaries that an attack is tried on."""
     beside = [] if host.plain_guest is None else [(host.plain_guest, (CONTROL,))]
     return [(host.guest, (UNDER_TEST, CONTROL)), *beside]
+
+
+def _put_down(guest: Guest, planted: Planted, mapping: str) -> Aim | None:
+    """Bind a canary to this run before it is attacked; None if no claim is being tried."""
+    trial = Trial.current
+    if trial is None:
+        return None
+    at = planted.address
+    held = MAPPING.search(mapping)
+    return trial.aim(
+        Canary(planted.content, planted.key),
+        PAGES[planted.kind],
+        State(planted.state),
+        host=guest.host_id,
+        guest=guest.spec.name,
+        addresses=(at.gpa, at.hva, at.hpa),
+        mapping=(int(held[1], 16), int(held[2], 16)) if held else (0, 0),
+    )
 
 
 def _under_test(aimed: Aimed) -> bool:

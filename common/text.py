@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Text of machines under test, made safe to show: a kernel, a guest or a stranger's report may say anything."""
+
+from __future__ import annotations
+
+_KEPT = frozenset(" \n\t")
+
+
+def printable(text: str) -> str:
+    """Text without the characters that move a terminal's cursor or hide what stands beside them.
+
+    These are control characters, those that change the direction of text, and halves of surrogate pairs: what Unicode
+    does not call printable. Each becomes U+FFFD. Newlines and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one in _KEPT or one.isprintable() else "\ufffd" for one in text)

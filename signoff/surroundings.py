@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What changes pytest from outside, so that a run of the claims is no sign-off of this project's."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from common.paths import PROJECT
+
+_VARIABLES = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONPATH", "PYTHONHOME", "PYTHONOPTIMIZE")
+"""Variables that add options, plugins or code, or take checks away."""
+_OURS = ("signoff.plugin", "host_setup.plugin", "fleet.only")
+_QUESTIONS = {
+    "help": "--help",
+    "version": "--version",
+    "showfixtures": "--fixtures",
+    "show_fixtures_per_test": "--fixtures-per-test",
+    "markers": "--markers",
+    "cacheshow": "--cache-show",
+}
+"""Options with which pytest answers and runs nothing, by the names that it keeps them under."""
+_OPTIONS = ("-c", "--config-file", "-o", "--override-ini", "--rootdir", "--confcutdir", "--noconftest", "--import-mode")
+"""Options that choose other settings, another root or other conftest files."""
+
+
+def refusals(environment: Mapping[str, str]) -> Iterator[str]:
+    """Why the claims are not tried at all, one line each."""
+    for name in _VARIABLES:
+        value = environment.get(name)
+        if value and not (name == "PYTHONPATH" and all(Path(one).resolve() == PROJECT for one in value.split(":"))):
+            yield f"{name} is set, which changes what a sign-off runs: run it without (unset {name})"
+
+
+def questions(config: pytest.Config) -> Iterator[str]:
+    """Why a command that names the claims tries none: it asks pytest something. Without paths it may ask."""
+    option = config.option
+    asked = [name for name in _QUESTIONS if getattr(option, name, False)]
+    if asked and any(not word.startswith("-") and Path(word).exists() for word in config.invocation_params.args):
+        name = _QUESTIONS[asked[0]]
+        yield f"{name} tries no claim, and there is no new report: this is no sign-off (ask by: pytest {name})"
+
+
+def asks_for_claims(config: pytest.Config, contract: Path) -> bool:
+    """Whether a session is asked for tests below the contract's folder, or for all there are."""
+    here = contract.parent.resolve()
+    base = config.invocation_params.dir
+    words = [word for word in config.invocation_params.args if not word.startswith("-")]
+    asked = [path.resolve() for word in words if (path := base / word.partition("::")[0]).exists()]
+    return not asked or any(here.is_relative_to(path) or path.is_relative_to(here) for path in asked)
+
+
+def foreign(config: pytest.Config, contract: Path) -> list[str]:
+    """What makes a run no sign-off: plugins, conftest files and options that are not this project's."""
+    root = config.rootpath
+    pinned = _pinned_plugins(config)
+    found = []
+    for plugin in config.pluginmanager.get_plugins():
+        module = str(getattr(plugin, "__name__", type(plugin).__module__))
+        file = Path(str(getattr(plugin, "__file__", "") or getattr(sys.modules.get(module), "__file__", "") or ""))
+        if file.name == "conftest.py":
+            if _decides(file.resolve().parent, root, contract.parent.resolve()):
+                found.append(f"{_short(file.resolve(), root)} is not the project's")
+        elif plugin not in pinned and not _known(module, file.resolve()):
+            found.append(f"the pytest plugin {config.pluginmanager.get_name(plugin) or module} is not the project's")
+    words = [str(word) for word in config.invocation_params.args]
+    given = {word.partition("=")[0] if word.startswith("--") else word[:2] for word in words if word.startswith("-")}
+    found += [f"option {name}" for name in _OPTIONS if name in given]
+    if sys.flags.optimize:
+        found.append("Python runs without assertions (-O)")
+    return [f"not a sign-off: {words}" for words in found]
+
+
+def _decides(folder: Path, root: Path, claims: Path) -> bool:
+    """Whether a conftest file there has a word in the claims' tests, the root's own apart."""
+    return folder != root and (folder.is_relative_to(claims) or not folder.is_relative_to(root))
+
+
+def _known(module: str, file: Path) -> bool:
+    """Whether a plugin is pytest's own or this project's, and lies where it belongs."""
+    if module in _OURS:
+        return file.is_relative_to(PROJECT)
+    return module.partition(".")[0] == "_pytest" and file.is_relative_to(Path(pytest.__file__).resolve().parent.parent)
+
+
+def _pinned_plugins(config: pytest.Config) -> list[object]:
+    """Plugins of packages that the lock file pins: none of them has a word in a verdict."""
+    lock = (PROJECT / "requirements.lock").read_text(encoding="utf-8")
+    names = {canonical(line.partition("=")[0]) for line in lock.splitlines() if line[:1].isalnum()}
+    return [plugin for plugin, dist in config.pluginmanager.list_plugin_distinfo() if canonical(dist.name) in names]
+
+
+def canonical(name: str) -> str:
+    """A package's name as all ways to write it are compared (PyPA, names and normalization)."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def _short(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

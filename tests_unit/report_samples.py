@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A small report, made as a run makes it: by trials of claims, with evidence, a journal and a signature."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from host_setup.hosts.guest import made_of
+from signoff.attestation import sign
+from signoff.contract import Claim, Condition, Kind, Mode, Outcome, ProbeClaim, load
+from signoff.evidence import Evidence
+from signoff.keys import put_key
+from signoff.memory_map import MemoryMap, spans
+from signoff.observation import PAGE_SIZE, Canary, Check, Observation, Page, State
+from signoff.record import Kernel, Patch, Record, Tier, now
+from signoff.report import write
+from signoff.results import unreached
+from signoff.trial import Trial
+from signoff.verdict import Status
+from tests_e2e.support.sweep import checks as sweep_checks
+from tests_e2e.support.sweep import parse as parse_sweep
+
+CONTRACT = """
+version = 1
+[[claim]]
+id = "host_cannot_read"
+kind = "attack"
+class = "kernel-gup"
+source = "mm/gup.c"
+reason = "It is refused where secretmem is."
+plain = { returned = 4096, leak = "page" }
+protected = { returned = -1, errno = "EFAULT", leak = "none" }
+[[claim]]
+id = "host_cannot_write"
+kind = "attack"
+class = "kernel-gup"
+source = "mm/gup.c"
+reason = "It is refused where secretmem is."
+plain = { returned = 4096, leak = "none", page_after = "overwritten" }
+protected = { returned = -1, errno = "EFAULT", leak = "none", page_after = "intact" }
+[[claim]]
+id = "host_reads_zeros"
+kind = "attack"
+class = "kernel-address"
+pages = ["kernel"]
+narrowed = "the kernel's page alone lies there"
+source = "fs/proc/kcore.c"
+reason = "What cannot be read is zeros."
+plain = { returned = 4096, leak = "page" }
+protected = { returned = 4096, leak = "none" }
+[[claim]]
+id = "qemu_has_no_vfio"
+kind = "attack"
+class = "kernel-gup"
+skip = { when = "no-vfio" }
+source = "drivers/vfio"
+reason = "VFIO pins pages."
+plain = { returned = 0, leak = "page" }
+protected = { returned = -1, errno = "EFAULT", leak = "none" }
+[[claim]]
+id = "kernel_can_map"
+kind = "boundary"
+class = "compromise"
+source = "arch/x86/mm"
+reason = "Nothing keeps the kernel from it."
+plain = { returned = 0, leak = "page" }
+protected = { returned = 0, leak = "page" }
+[[claim]]
+id = "host_reads_no_other_page"
+kind = "oracle"
+class = "host-user"
+source = "mm/gup.c"
+reason = "Every page is tried."
+plain = { right = true }
+protected = { right = true }
+[[claim]]
+id = "guest_works"
+kind = "legitimate"
+class = "devices"
+source = "drivers/virtio"
+reason = "It must go on."
+plain = { right = true }
+protected = { right = true }
+[[claim]]
+id = "host_kernel_stays_healthy"
+kind = "health"
+class = "health"
+source = "kernel/panic.c"
+reason = "Nothing may break."
+plain = { right = true }
+protected = { right = true }
+"""
+HOST = {"processor": "AuthenticAMD, QEMU", "features": "svm, npt, pku, avx2", "devices": "kvm, vhost-net",
+        "started": "restored"}  # fmt: skip
+KERNEL = Kernel("6.12.117", "ab" * 20, "linux-source-6.12", "cd" * 32, (Patch("0001-x.patch", "ef" * 32),))
+COMMIT = "0" * 40
+Change = Callable[[str, str, dict[str, Any]], dict[str, Any]]
+"""Changes what is observed: claim, role, the observation's fields."""
+
+
+class Story:
+    """A run, claim by claim.
+
+    :param changes: what is observed otherwise. :param statuses: claims that end otherwise than PASS (SKIP if they can).
+    """
+
+    def __init__(
+        self,
+        reports: Path,
+        *,
+        contract: str = CONTRACT,
+        mode: Mode = Mode.PROTECTED,
+        run: str = "",
+        change: Change = lambda _claim, _role, facts: facts,
+        statuses: Mapping[str, Status] | None = None,
+        **record: Any,
+    ) -> None:
+        reports.mkdir(parents=True, exist_ok=True)
+        (reports / "contract.toml").write_text(contract, encoding="utf-8")
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        facts: dict[str, Any] = {
+            "run": run or f"{moment}-{secrets.token_hex(3)}",
+            "started": now(),
+            "ended": now(),
+            "mode": mode,
+            "command": "pytest tests_e2e",
+            "commit": COMMIT,
+            "tier": Tier.EMULATED,
+            "series": "a-series",
+            "kernel": KERNEL,
+            "host": HOST,
+            "machine": "vm",
+        }
+        self.record = Record(**{**facts, **record})
+        self.evidence = Evidence.create(reports, self.record.run, reports / "contract.toml")
+        self.contract = load(reports / "contract.toml")
+        self.mode = mode
+        self._change = change
+        self._statuses = statuses or {}
+        self._host = secrets.token_hex(16)
+
+    def tell(self) -> None:
+        """Have every claim tried."""
+        for claim in self.contract.claims:
+            self.add(claim)
+
+    def add(self, claim: Claim) -> None:
+        """Have a claim tried, and its line put down."""
+        status = self._statuses.get(claim.id, Status.SKIP if claim.skip else Status.PASS)
+        trial = Trial(claim, self.mode, f"Of {claim.id}.", f"pytest -k test_{claim.id}", self.evidence, self._holds)
+        with contextlib.suppress(pytest.fail.Exception, pytest.skip.Exception):
+            self._try(trial, claim, status)
+        trial.took(1.5)
+        self.evidence.append(trial.result())
+
+    def miss(self, claim: Claim, why: str = "not run: not among those asked for") -> None:
+        """Put down a claim that was not tried."""
+        self.evidence.append(unreached(claim, self.mode, "", Status.MISS, why))
+
+    def end(self, key: Ed25519PrivateKey | None = None) -> Path:
+        """End the run, and sign its reports if there is a key; returns its folder."""
+        folder = self.evidence.folder
+        self.evidence.write_record(self.record)
+        if not self.record.ended:
+            write(folder)
+            return folder
+        self.evidence.end()
+        if key is not None:
+            put_key(folder, key)
+        write(folder)
+        if key is not None:
+            sign(folder, key)
+        return folder
+
+    def _holds(self, condition: Condition) -> bool:
+        return condition.holds(self.record.tier, self.record.host)
+
+    def _try(self, trial: Trial, claim: Claim, status: Status) -> None:
+        if status is Status.ERROR:
+            trial.went_wrong("call", OSError("it broke"), "")
+        elif status is Status.SKIP:
+            try:
+                trial.skip("it is not here")
+            except pytest.skip.Exception as error:
+                trial.went_wrong("call", error, "")
+        elif status is Status.MISS:
+            pass
+        elif isinstance(claim, ProbeClaim):
+            self._probe(trial, claim, failing=status is Status.FAIL)
+        elif claim.kind is Kind.HEALTH:
+            trial.attach("console.log", "[    0.000000] Linux version 6.12.117\n")
+            trial.health([Check("splats", "none", "one" if status is Status.FAIL else "none")])
+        elif claim.kind is Kind.ORACLE:
+            self._sweep(trial)
+        else:
+            wrong = "5" if status is Status.FAIL else "4"
+            control = [Check("sum", "4", "4")] if self.mode is Mode.PROTECTED else None
+            trial.legitimate([Check("sum", "4", wrong)], control, protected=True if control else None)
+
+    def _probe(self, trial: Trial, claim: ProbeClaim, *, failing: bool) -> None:
+        subject = State.PRIVATE if self.mode is Mode.PROTECTED else State.PLAIN
+        controls = (State.PLAIN, State.SHARED) if self.mode is Mode.PROTECTED else ()
+        seen = {
+            role: [self._observed(trial, claim, role, page, state, failing=failing) for state in states
+                   for page in claim.pages]
+            for role, states in (("subject", (subject,)), ("control", controls))
+        }  # fmt: skip
+        trial.attack(subject=seen["subject"], control=seen["control"])
+
+    def _observed(
+        self, trial: Trial, claim: ProbeClaim, role: str, page: Page, state: State, *, failing: bool
+    ) -> Observation:
+        key = secrets.token_bytes(32)
+        canary = Canary(made_of(key), key)
+        place = 1 + 4 * list(Page).index(page) + list(State).index(state)
+        guest = "plain" if state is State.PLAIN else "protected"
+        gpa, hva, hpa = place << 12, 0x7F0000000000 + (place << 12), 0x40000000 + (place << 12)
+        aim = trial.aim(
+            canary, page, state, host=self._host, guest=guest, addresses=(gpa, hva, hpa),
+            mapping=(0x7F0000000000, 0x7F0010000000),
+        )  # fmt: skip
+        outcome = claim.outcome(state)
+        facts: dict[str, Any] = {
+            "page": page,
+            "state": state,
+            "call": "a call",
+            "canary": canary,
+            "reach": (f"guest {guest} holds it at guest-physical {gpa:#x}", f"its QEMU has it at {hva:#x}"),
+            "aim": aim,
+            **_as_contracted(outcome, made_of(key)),
+        }
+        if failing and role == "subject":
+            facts["data"] = made_of(key)
+        return Observation(**self._change(claim.id, role, facts))
+
+    def _sweep(self, trial: Trial) -> None:
+        found = []
+        for guest, protected in (("protected", True), ("plain", False)) if self.mode is Mode.PROTECTED else (
+            ("plain", False),
+        ):  # fmt: skip
+            told = swept(protected=protected)
+            text = json.dumps(told)
+            one = parse_sweep(text)
+            trial.attach(f"{guest}.json", text)
+            trial.draw(MemoryMap(guest, one.way, one.size, one.rate, spans(one.fates())))
+            found.append(sweep_checks(one, "EFAULT", physical=False))
+        trial.legitimate(*found, protected=True if len(found) > 1 else None)
+
+
+def swept(*, protected: bool) -> dict[str, Any]:
+    """What a sweep of a guest of 16 pages prints: four of them are shared."""
+    found = [[0, 12, "EFAULT"], [12 * PAGE_SIZE, 4, None]] if protected else [[0, 16, None]]
+    shared = [[12 * PAGE_SIZE, 4]] if protected else []
+    return {
+        "way": "process_vm_readv",
+        "protected": protected,
+        "slots": [[0, 16, 0x7F0000000000, False, False]],
+        "shared": shared,
+        "still_shared": shared,
+        "absent": [],
+        "found": found,
+        "bytes": PAGE_SIZE,
+        "ns": 1_000_000,
+    }
+
+
+def _as_contracted(outcome: Outcome, canary: bytes) -> dict[str, Any]:
+    data = canary[: outcome.leaked]
+    if not data and (outcome.returned or 0) > 0 and outcome.page_after is None:
+        data = bytes(outcome.returned or 0)
+    names = ("returned", "errno", "signal", "si_code", "page_after")
+    return {**{name: getattr(outcome, name) for name in names}, "data": data}
+
+
+def small_report(reports: Path, key: Ed25519PrivateKey | None, **story: Any) -> Path:
+    """A report of the contract above, from begin to end; signed if there is a key."""
+    told = Story(reports, **story)
+    told.tell()
+    told.record = dataclasses.replace(told.record, ended=now() if told.record.ended else "")
+    return told.end(key)
+
+
+@functools.cache
+def contract_sha256(text: str = CONTRACT) -> str:
+    """Of a contract."""
+    return hashlib.sha256(text.encode()).hexdigest()

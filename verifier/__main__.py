@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``python -m verifier FOLDER|ARCHIVE``: check a sealproof report, and trust nobody who made it.
+
+Exit status: 0 PROTECTED, 1 NOT PROTECTED, 2 not proven, 3 not what was signed, not consistent, or not what you trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+
+from verifier import contract, fleet, signature
+from verifier.exports import Derived
+from verifier.report import NOT_PROTECTED, NOT_PROVEN, PROTECTED, UNSOUND, Found, Trusted, verify
+from verifier.text import UnsoundError, shown
+from verifier.tree import load
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_WIDTH, _SHOWN = 100, 8
+
+
+def screen(found: Found, name: str) -> Iterator[str]:
+    """One screen of words."""
+    code = found.exit_code
+    title = {PROTECTED: "PROTECTED", NOT_PROTECTED: "NOT PROTECTED", NOT_PROVEN: "NOT PROVEN", UNSOUND: "NOT SOUND"}[
+        code
+    ]
+    yield f"{title}   {name}"
+    told = found.derived
+    if told is not None:
+        record = told.run.record
+        kernel = record["kernel"] or {}
+        counts = ", ".join(f"{count} {status}" for status, count in told.counts.items() if count)
+        yield from _row("evidence says", f"{told.word}, mode {record['mode']}, tier {record['tier']}: {counts}")
+        yield from _row("contract", f"{len(told.run.claims)} claims, sha256 {told.contract['sha256']}")
+        yield from _row("kernel", f"Linux {kernel.get('release')}, build ID {', '.join(told.kernels) or 'unknown'}")
+        yield from _row("", f"series {record['series']} ({len(kernel.get('patches', ()))} patches), "
+                            f"sha256 {fleet.series_of(record)}")  # fmt: skip
+        yield from _row("source", kernel.get("source"))
+        yield from _row("sealproof", record["commit"])
+        yield from _row("when", f"{record['started']} to {record['ended'] or 'never'}, run {record['run']}")
+        yield from _row("machine", ", ".join(map(str, told.machines)))
+    yield from _row("signed by", found.signer or "nobody whose signature is good")
+    if told is not None and told.run.mode == "protected":
+        yield from _proved(told)
+    yield from _several("not sound", found.faults)
+    yield from _several("not proven", found.open)
+    if found.held:
+        yield from _row("held", f"{', '.join(found.held)}: as you named them")
+    if found.taken:
+        yield from _row("not held", f"{'; '.join(found.taken)}: on the report's own word")
+    yield f"exit {code}"
+
+
+def _proved(told: Derived) -> Iterator[str]:
+    run = told.run
+    kinds = {"attack": "attacks refused, each with its controls", "boundary": "ways documented to be open, shown so",
+             "oracle": "looks at all of the memory", "legitimate": "things that go on working",
+             "health": "looks at the health of host and guest"}  # fmt: skip
+    for kind, words in kinds.items():
+        those = [run.status[name] for name, claim in run.claims.items() if claim.kind == kind]
+        if those:
+            yield from _row("proved" if kind == "attack" else "", f"{those.count('PASS')} of {len(those)} {words}")
+    boundaries = [name for name, claim in run.claims.items() if claim.kind == "boundary" and run.status[name] == "PASS"]
+    yield from _several("open by design", boundaries, most=20)
+    for status in ("FAIL", "ERROR", "MISS", "SKIP"):
+        those = [f"{name}: {run.why[name].partition(chr(10))[0]}" for name, one in run.status.items() if one == status]
+        yield from _several(status, those, most=4 if status == "MISS" else _SHOWN)
+
+
+def _several(name: str, words: Sequence[str], most: int = _SHOWN) -> Iterator[str]:
+    for number, one in enumerate(words[:most]):
+        yield from _row("" if number else name, one)
+    if len(words) > most:
+        yield from _row("", f"and {len(words) - most} more")
+
+
+def _row(name: str, text: object) -> Iterator[str]:
+    for number, line in enumerate(textwrap.wrap(shown(text, 400), _WIDTH - 18) or [""]):
+        yield f"  {'' if number else name:16}{line}".rstrip()
+
+
+def _hash_or(path: str, of: str) -> str:
+    """A hash as it was given, or that of a file, or of a series' folder."""
+    if _HASH.fullmatch(path):
+        return path
+    place = Path(path)
+    try:
+        if of == "key":
+            return signature.key_in(place)
+        if of == "series" and place.is_dir():
+            patches = sorted(place.glob("*.patch"))
+            lines = [f"{hashlib.sha256(one.read_bytes()).hexdigest()}  {one.name}\n" for one in patches]
+            return hashlib.sha256("".join(lines).encode()).hexdigest()
+        data = place.read_bytes()
+        if of == "contract":
+            contract.load(data)
+        return hashlib.sha256(data).hexdigest()
+    except (OSError, ValueError, UnsoundError) as error:
+        raise argparse.ArgumentTypeError(f"{path}: neither 64 hexadecimal digits nor such a file: {error}") from error
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m verifier", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
+    made.add_argument("report", type=Path, metavar="FOLDER|ARCHIVE", help="a report's folder, or a tar or zip of it")
+    trust = made.add_argument_group("what you trust, from elsewhere than the report")
+    trust.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        type=lambda text: _hash_or(text, "key"),
+        metavar="FINGERPRINT|FILE",
+        help="of who signed it, and of each part; may be repeated",
+    )
+    trust.add_argument("--contract", type=lambda text: _hash_or(text, "contract"), metavar="SHA256|FILE")
+    trust.add_argument("--commit", metavar="COMMIT", help="of sealproof")
+    trust.add_argument("--source", metavar="HASH", help="of the kernel's source, as the report names it")
+    trust.add_argument("--series", type=lambda text: _hash_or(text, "series"), metavar="SHA256|FOLDER",
+                       help="of the series' patches: the SHA-256 of what sha256sum prints of them")  # fmt: skip
+    trust.add_argument("--oldest", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the first day it may be of")
+    trust.add_argument("--youngest", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the last day it may be of")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check, say what was found; returns the exit status."""
+    try:
+        given = parser().parse_args(argv)
+    except SystemExit:
+        return NOT_PROVEN  # nothing was checked, also where help was asked for
+    trusted = Trusted(
+        tuple(given.key), given.contract, given.commit, given.source, given.series, given.oldest, given.youngest
+    )
+    try:
+        found = verify(load(given.report), trusted)
+    except UnsoundError as error:
+        found = Found(faults=[str(error)])
+    except OSError as error:
+        sys.stderr.write(f"{shown(given.report)}: {error.strerror}\n")
+        return NOT_PROVEN
+    try:
+        for line in screen(found, shown(given.report)):
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough; the exit status stands
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return found.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

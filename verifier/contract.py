@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is claimed, and what each claim must be: ``contract.toml``, read with rules of its own.
+
+A contract cannot call a leak a success, nor let a refusal stand that no control vouches for.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import Any
+
+from verifier.text import UnsoundError, shown
+
+PAGE = 4096
+PAGES = ("user", "kernel", "page cache")
+KINDS = ("attack", "boundary", "legitimate", "oracle", "health")
+PROTECTION = ("attack", "boundary", "oracle")
+_OUTCOME = {"returned", "errno", "signal", "si_code", "leak", "page_after"}
+_CLAIM = {
+    "id", "kind", "class", "source", "reason", "skip", "pages", "narrowed", "plain", "protected", "shared",
+}  # fmt: skip
+_LEAST = 4  # bytes that a control must leak
+_REASON = 3  # words
+_LISTS = {
+    "no-vfio": ("devices", "vfio/vfio"),
+    "no-protection-keys": ("features", "pku"),
+    "no-avx2": ("features", "avx2"),
+    "no-selftests": ("kernel's layers", "selftests"),
+}
+_TIERS = {"real-machine": "bare-metal", "no-task-switch-exits": "emulated"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a probe must come to. What is None must be absent."""
+
+    returned: int | None
+    errno: str | None
+    signal: str | None
+    si_code: str | None
+    leaked: int
+    page_after: str | None
+
+    @property
+    def end(self) -> tuple[int | None, str | None, str | None, str | None]:
+        """How it ends, its bytes apart."""
+        return self.returned, self.errno, self.signal, self.si_code
+
+    @property
+    def words(self) -> str:
+        """In a few words."""
+        return outcome_words(*self.end, self.leaked, self.page_after)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One line of the contract.
+
+    :ivar pages: kinds that a probe must be tried on; none: it is told by checks.
+    :ivar by_state: outcome on a page of each state.
+    :ivar why: the reason, as reports print it. :ivar skip: the condition for which it may be SKIP; empty: none.
+    """
+
+    id: str
+    kind: str
+    threat: str
+    source: str
+    why: str
+    skip: str
+    pages: tuple[str, ...]
+    by_state: dict[str, Outcome]
+
+    @property
+    def probe(self) -> bool:
+        """Whether it is told by observations; else by checks."""
+        return bool(self.pages)
+
+
+def outcome_words(
+    returned: int | None, errno: str | None, signal: str | None, si_code: str | None, leaked: int, after: str | None
+) -> str:
+    """How a probe ended, in a few words."""
+    said = []
+    if returned is not None or errno is not None:
+        said.append("returned nothing" if returned is None else f"returned {returned}")
+        if errno:
+            said[-1] += f" {errno}"
+    if signal is not None or si_code is not None:
+        said.append(f"{signal or 'no signal'} {si_code or ''}".strip())
+    said.append({0: "nothing leaked", PAGE: "the whole page leaked"}.get(leaked, f"{leaked} bytes leaked"))
+    if after is not None:
+        said.append(f"page {after}")
+    return ", ".join(said)
+
+
+def holds(condition: str, tier: str | None, host: dict[str, Any]) -> bool:
+    """Whether a condition for a SKIP is the case on a host."""
+    if condition in _TIERS:
+        return tier == _TIERS[condition]
+    name, word = _LISTS[condition]
+    return name in host and word not in str(host[name]).split(", ")
+
+
+def load(data: bytes) -> dict[str, Claim]:
+    """The claims, by their ids.
+
+    :raises UnsoundError: it is no contract that can be kept.
+    """
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UnsoundError(f"contract.toml is not TOML: {shown(error, 80)}") from error
+    entries = table.get("claim")
+    if table.get("version") != 1 or set(table) != {"version", "claim"} or not isinstance(entries, list) or not entries:
+        raise UnsoundError("contract.toml is no contract of version 1")
+    found: dict[str, Claim] = {}
+    for entry in entries:
+        claim = _claim(entry)
+        if claim.id in found:
+            raise UnsoundError(f"contract.toml claims {claim.id} twice")
+        found[claim.id] = claim
+    return found
+
+
+def _claim(entry: Any) -> Claim:
+    name = entry.get("id") if isinstance(entry, dict) else None
+    if not isinstance(name, str) or not name.replace("_", "").isalnum() or name != name.lower():
+        raise UnsoundError(f"contract.toml has a claim without a plain id: {shown(name)}")
+
+    def need(right: bool, words: str) -> None:  # noqa: FBT001
+        if not right:
+            raise UnsoundError(f"contract.toml, {name}: {words}")
+
+    need(set(entry) <= _CLAIM, "it has fields that no claim has")
+    kind, skip = entry.get("kind"), entry.get("skip")
+    need(kind in KINDS, "its kind is none")
+    need(
+        all(isinstance(entry.get(one), str) and entry[one].strip() for one in ("class", "source", "reason")),
+        "no reason",
+    )
+    need(skip is None or (isinstance(skip, dict) and set(skip) == {"when"}), "its skip names no condition")
+    condition = skip["when"] if skip else ""
+    need(
+        not condition or (condition in {*_LISTS, *_TIERS} and kind != "health"), "its skip is none that can be allowed"
+    )
+    right = {"right": True}
+    probe = kind == "attack" or (kind == "boundary" and entry.get("protected") != right)
+    if not probe:
+        need(entry.get("plain") == right and entry.get("protected") == right, "it may be right and nothing else")
+        return Claim(name, kind, entry["class"], entry["source"], entry["reason"], condition, (), {})
+    pages = tuple(entry.get("pages", PAGES))
+    narrowed = entry.get("narrowed", "")
+    need(bool(pages) and set(pages) <= set(PAGES) and len(set(pages)) == len(pages), "its pages are none")
+    need((set(pages) != set(PAGES)) == bool(narrowed.strip()), "it must say why it is not tried on each kind of page")
+    need(not narrowed or len(narrowed.split()) >= _REASON, f"{narrowed!r} is no reason to leave kinds of page out")
+    plain, private = (_outcome(name, one, entry.get(one)) for one in ("plain", "protected"))
+    shared = _outcome(name, "shared", entry["shared"]) if "shared" in entry else plain
+    for control in (plain, shared):
+        need(control.leaked > 0 or control.page_after == "overwritten", "a control that reaches no page proves nothing")
+        need(control.leaked == 0 or control.leaked >= _LEAST, f"a control must leak {_LEAST} bytes or more")
+    if kind == "attack":
+        need(private.leaked == 0 and private.page_after in (None, "intact"), "an attack must leak and change nothing")
+        need(
+            plain.page_after != "overwritten" or private.page_after == "intact", "the guest must look at its page again"
+        )
+        need((private.returned, private.signal) != (None, None), "it does not say how the attack ends")
+        for control in (plain, shared):
+            least = min(private.returned or 0, PAGE)
+            same = control.end == private.end and control.page_after is None
+            need(not same or control.leaked >= least, f"it ends as its control, which leaks {control.leaked} bytes")
+    why = entry["reason"]
+    if narrowed:
+        why = f"{why} Tried on the {' and '.join(pages)} page alone: {narrowed}."
+    by_state = {"plain": plain, "shared": shared, "private": private}
+    return Claim(name, kind, entry["class"], entry["source"], why, condition, pages, by_state)
+
+
+def _outcome(claim: str, name: str, entry: Any) -> Outcome:
+    if not isinstance(entry, dict) or not set(entry) <= _OUTCOME or "leak" not in entry:
+        raise UnsoundError(f"contract.toml, {claim}: {name} is no outcome")
+    leak = {"none": 0, "page": PAGE}.get(entry["leak"], entry["leak"]) if entry["leak"] else -1
+    returned, errno = entry.get("returned"), entry.get("errno")
+    if not isinstance(leak, int) or not 0 <= leak <= PAGE or (errno is None) != (returned != -1):
+        raise UnsoundError(f"contract.toml, {claim}: {name} is no outcome that can be")
+    return Outcome(returned, errno, entry.get("signal"), entry.get("si_code"), leak, entry.get("page_after"))

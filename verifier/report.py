@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A whole report: signature, derivation, all forms of it, and what the reader trusts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from verifier import exports, fleet, page, signature
+from verifier import run as runs
+from verifier.exports import Derived
+from verifier.run import Run
+from verifier.text import UnsoundError, parse, shown
+from verifier.tree import Tree
+
+PROTECTED, NOT_PROTECTED, NOT_PROVEN, UNSOUND = range(4)
+"""Exit status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """What the reader knows from elsewhere. What is None is not held against anything.
+
+    :ivar keys: fingerprints of who may sign. :ivar contract: SHA-256. :ivar commit: of sealproof.
+    :ivar source: hash of the kernel's source, as the report names it. :ivar series: SHA-256 of its patches' lines.
+    :ivar oldest: the first day that the report may be of. :ivar youngest: the last.
+    """
+
+    keys: tuple[str, ...] = ()
+    contract: str | None = None
+    commit: str | None = None
+    source: str | None = None
+    series: str | None = None
+    oldest: date | None = None
+    youngest: date | None = None
+
+
+@dataclass(slots=True)
+class Found:
+    """What became of a report.
+
+    :ivar faults: why it is not what it must be. :ivar open: why it proves nothing, or not all. :ivar taken: what the
+        reader has named nothing for, so that it stands on the report's own word.
+    """
+
+    derived: Derived | None = None
+    faults: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+    signer: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """The program's exit status."""
+        if self.faults or self.derived is None:
+            return UNSOUND
+        if self.derived.word in ("NOT PROTECTED", "NOT USABLE"):
+            return NOT_PROTECTED
+        return PROTECTED if self.derived.word == "PROTECTED" and not self.open else NOT_PROVEN
+
+
+def verify(tree: Tree, trusted: Trusted) -> Found:
+    """Check a report against its evidence, its signature and what the reader trusts."""
+    found = Found()
+    try:
+        _verify(found, tree, trusted)
+    except Exception as error:  # noqa: BLE001  a stranger's report: whatever it brings about, it is not sound
+        found.faults.append(_told(error))
+    return found
+
+
+def _verify(found: Found, tree: Tree, trusted: Trusted) -> None:
+    signed = signature.check(tree)
+    found.signer = signed.key
+    merged = fleet.derive(tree) if fleet.FLEET in tree else None
+    run = merged.whole if merged else runs.derive(tree)
+    parts = merged.parts if merged else [run]
+    whole = [*runs.problems(run), *_of_parts(parts, merged)]
+    word = runs.word(run.claims, run.status, run.mode, whole)
+    if run.record["interrupted"]:
+        word = "NOT PROVEN"
+    kernels = {one.record["kernel"]["build_id"] for one in [run, *parts] if one.record["kernel"]}
+    machines = (
+        list(dict.fromkeys(str(one["machine"]) for one in _parts_told(run))) if merged else [run.record["machine"]]
+    )
+    found.derived = Derived(run, word, machines, sorted(kernels), signed.key)
+    found.faults += run.faults
+    for check in (exports.document, exports.junit, page.page):
+        found.faults += _caught(check(found.derived))
+    found.faults += _caught(exports.statement(found.derived, signed.predicate))
+    if run.mode == "plain":
+        found.open.append("mode plain is no sign-off: it only checks that the probes get through")
+    found.open += [one for one in whole if word != "PROTECTED" or one not in run.record["problems"]]
+    _trust(found, run, trusted, signed.key, merged.signers if merged else [])
+
+
+def _parts_told(run: Run) -> list[dict[str, Any]]:
+    return list(parse(run.tree.read(fleet.FLEET), fleet.FLEET)["parts"])
+
+
+def _of_parts(parts: Sequence[Run], merged: fleet.Merged | None) -> list[str]:
+    """What makes a merged report no proof, by the word of a part that came to its end."""
+    if merged is None:
+        return []
+    told = [
+        f"{shown(one.record['machine'], 40)}: {words}" for one in parts if one.ended for words in runs.problems(one)
+    ]
+    return list(dict.fromkeys(told))
+
+
+def _caught(faults: Iterator[str]) -> list[str]:
+    found = []
+    try:
+        found += list(faults)
+    except Exception as error:  # noqa: BLE001  as above
+        found.append(_told(error))
+    return found
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, UnsoundError):
+        return str(error)
+    return f"a part of the report is not of the form that it must have ({type(error).__name__}: {shown(error, 100)})"
+
+
+def _trust(found: Found, run: Run, trusted: Trusted, key: str, signers: Sequence[str]) -> None:
+    """Hold the report against what the reader trusts."""
+    record = run.record
+    kernel = record["kernel"] or {}
+    if not trusted.keys:
+        found.open.append("no key was named: anybody can sign a report (--key FINGERPRINT, from the signer)")
+    elif key not in trusted.keys:
+        found.faults.append(f"it is signed by the key {key}, which you did not name")
+    elif others := sorted(set(signers) - set(trusted.keys)):
+        found.open.append(f"a part is signed by the key {others[0]}, which you did not name (--key, again)")
+    else:
+        found.held.append("signer's key")
+    have = run.tree.sha256(runs.CONTRACT)
+    if not trusted.contract:
+        found.open.append("no contract was named: a weak one proves little (--contract FILE or its SHA-256)")
+    elif trusted.contract != have:
+        found.faults.append(f"the contract has the SHA-256 {have}, not the one that you trust")
+    else:
+        found.held.append("contract")
+    source = f"{kernel.get('source_sha256', '')} {kernel.get('source', '')}".strip()
+    series = fleet.series_of(record)
+    for name, wanted, has, right in (
+        ("sealproof's commit", trusted.commit, record["commit"], record["commit"] == trusted.commit),
+        ("kernel source", trusted.source, source, trusted.source in re.findall(r"\w{12,}", source)),
+        ("series", trusted.series, series, series == trusted.series),
+    ):
+        if not wanted:
+            found.taken.append(f"{name} ({shown(has, 60) or 'not told'})")
+        elif right:
+            found.held.append(name)
+        else:
+            found.faults.append(f"{name} is {shown(has, 100) or 'not told'}, not {shown(wanted, 80)}")
+    if not trusted.commit and not re.fullmatch(r"[0-9a-f]{40}", str(record["commit"])):
+        found.open.append(f"sealproof was {shown(record['commit'], 60)}: which probes ran nobody can look up")
+    day = runs.moment_of(record["started"])
+    last = runs.moment_of(record["ended"])
+    if day is None or (trusted.oldest and day.date() < trusted.oldest):
+        found.faults.append(f"it was begun on {shown(record['started'], 40)}, which is too long ago for you")
+    elif last is not None and trusted.youngest and last.date() > trusted.youngest:
+        found.faults.append(f"it ended on {shown(record['ended'], 40)}, which is after the last day that you name")
+    elif last is not None and last < day:
+        found.faults.append("it ended before it began")
+    elif not trusted.oldest:
+        found.taken.append(f"its day ({day.date()})")
+    else:
+        found.held.append("day")

@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One run's folder -> the status of each claim, derived from the evidence; and all that does not fit together."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from verifier import contract as contracts
+from verifier import judge, leaks, sweeps
+from verifier.contract import Claim
+from verifier.judge import Checked, Seen
+from verifier.text import UnsoundError, lines, parse, shown, table
+from verifier.tree import Tree
+
+RECORD, CLAIMS, JOURNAL, CONTRACT = "record.json", "claims.jsonl", "journal.jsonl", "contract.toml"
+STATUSES = ("PASS", "FAIL", "ERROR", "MISS", "SKIP")
+KILLED = "the run was killed before its end"
+_SLACK = 120.0  # seconds between two clocks' readings of one moment
+_RUN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
+_MADE = ("data", "cuts", "canary_key", "canary_bytes")
+"""What an observation has in the evidence and not in the journal's line."""
+_OBSERVED = (
+    *("page", "state", "call", "returned", "errno", "signal", "si_code", "page_after", "data", "cuts", "got", "leaked"),
+    *("head", "canary", "reach", "aim", "seen"),
+)
+_KERNEL = ("release", "build_id", "source", "config_sha256")
+_SICK = re.compile(
+    r"Oops:|BUG: |\bkernel BUG at|Kernel panic|general protection fault, |\[ cut here \]|Call Trace:|KASAN: |UBSAN: |"
+    r"KCSAN: |kmemleak: \d+ new|list_(?:add|del) corruption|Bad page (?:state|map)|soft lockup|hard LOCKUP|"
+    r"rcu: INFO: rcu_\w+ (?:self-)?detected|blocked for more than|possible (?:circular|recursive) locking|"
+    r"mce: \[Hardware Error\]|refcount_t: "
+)
+"""What a kernel that is not well says on its console."""
+_HARM = re.compile(r"/harm-\d+\.txt$")
+"""Evidence of what a probe did to a machine under test."""
+_LOGS = ("console.log", "-dmesg.log")
+
+
+@dataclass(slots=True)
+class Run:
+    """A run, derived.
+
+    :ivar claims: the contract, by id. :ivar rows: the run's own line for each claim, the last to be put down.
+    :ivar status: of each claim, as it is derived. :ivar why: of each that is not PASS.
+    :ivar faults: what is not consistent. :ivar ended: whether the run came to its end.
+    """
+
+    tree: Tree
+    record: dict[str, Any]
+    claims: dict[str, Claim]
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    status: dict[str, str] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+    seen: dict[str, list[Seen]] = field(default_factory=dict)
+    checks: dict[str, list[Checked]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    planted: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    ended: bool = False
+
+    @property
+    def mode(self) -> str:
+        """How the guest under test was to be protected."""
+        return str(self.record["mode"])
+
+
+def record_of(tree: Tree) -> dict[str, Any]:
+    """A run's identity.
+
+    :raises UnsoundError: it is none.
+    """
+    record = table(
+        parse(tree.read(RECORD), RECORD), RECORD,
+        "run", "started", "ended", "mode", "command", "commit", "tier", "series", "kernel", "host", "problems",
+        "interrupted", "given_up", "machine",
+    )  # fmt: skip
+    if not isinstance(record["run"], str) or not _RUN.fullmatch(record["run"]):
+        raise UnsoundError(f"{RECORD}: {shown(record['run'], 60)!r} is no run's name")
+    if record["mode"] not in ("plain", "protected") or record["tier"] not in ("emulated", "nested", "bare-metal", None):
+        raise UnsoundError(f"{RECORD}: its mode or tier is none")
+    if not isinstance(record["host"], dict) or not isinstance(record["problems"], list):
+        raise UnsoundError(f"{RECORD}: host or problems are not what they must be")
+    if record["kernel"] is not None:
+        kernel = table(record["kernel"], f"{RECORD}: kernel", *_KERNEL, "patches")
+        if not isinstance(kernel["patches"], list) or not all(isinstance(kernel[name], str) for name in _KERNEL):
+            raise UnsoundError(f"{RECORD}: the kernel is not told as it must be")
+        for one in kernel["patches"]:
+            table(one, f"{RECORD}: a patch", "name", "sha256")
+    if not all(
+        isinstance(record[name], str) for name in ("started", "ended", "command", "commit", "series", "machine")
+    ):
+        raise UnsoundError(f"{RECORD}: it has something else where a text must be")
+    return record
+
+
+def derive(tree: Tree) -> Run:
+    """Derive a run from its evidence.
+
+    :raises UnsoundError: it cannot be read at all. Smaller faults are in the result.
+    """
+    run = Run(tree, record_of(tree), contracts.load(tree.read(CONTRACT)))
+    chain(run)
+    for name, claim in run.claims.items():
+        _settle(run, claim, run.rows.get(name))
+    return run
+
+
+def chain(run: Run) -> None:
+    """Hold journal, lines and evidence against one another; what does not fit is a fault."""
+    _lines(run, _journal(run))
+
+
+def _journal(run: Run) -> list[dict[str, Any]]:
+    """The journal's events, in order; what does not fit is a fault."""
+    previous, events, clock = "0" * 64, [], 0.0
+    content = run.tree.read(JOURNAL)
+    for number, (line, event) in enumerate(zip(content.split(b"\n"), lines(content, JOURNAL), strict=False)):
+        table(event, f"{JOURNAL}, line {number + 1}", "number", "time", "event", "previous")
+        if event["previous"] != previous or event["number"] != number:
+            raise UnsoundError(f"{JOURNAL}: line {number + 1} does not follow the line before it")
+        if not isinstance(event["time"], int | float) or event["time"] < clock:
+            raise UnsoundError(f"{JOURNAL}: line {number + 1} is of an earlier time than the line before it")
+        previous, clock = hashlib.sha256(line).hexdigest(), event["time"]
+        events.append(event)
+    names = [event["event"] for event in events]
+    if not events or names[0] != "begin" or names.count("begin") != 1 or "end" in names[:-1]:
+        raise UnsoundError(f"{JOURNAL} does not begin and end as a run does")
+    first, last = events[0], events[-1]
+    if first.get("run") != run.record["run"] or first.get("contract") != run.tree.sha256(CONTRACT):
+        run.faults.append(f"{JOURNAL} is of another run or another contract")
+    cut_short = not run.record["ended"] or run.record["interrupted"] or run.record["given_up"]
+    run.ended = last["event"] == "end" and not cut_short
+    if last["event"] == "end":
+        for what, file in (("record", RECORD), ("claims", CLAIMS)):
+            if last.get(what) != run.tree.sha256(file):
+                run.faults.append(f"{file} is not as it was at the run's end")
+    _times(run, first["time"], last["time"])
+    for event in events:
+        if event["event"] == "planted":
+            run.planted.setdefault((str(event.get("claim")), str(event.get("commitment"))), []).append(event)
+    return events
+
+
+def _times(run: Run, first: float, last: float) -> None:
+    """The record's times, and the one in the run's name, are those of the journal."""
+    for name, there in (("started", first), ("ended", last)):
+        told = run.record[name]
+        if told == "" and name == "ended":
+            continue
+        if (moment := moment_of(told)) is None or abs(moment.timestamp() - there) > _SLACK:
+            run.faults.append(f"{RECORD}: {name} {shown(told, 40)} is not the time of the journal")
+    named = datetime.strptime(run.record["run"][:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    if not (run.tree.sizes.keys() & {"fleet.json"}) and abs(named.timestamp() - first) > _SLACK:
+        run.faults.append(f"{RECORD}: the run's name is of another time than its journal")
+
+
+def moment_of(text: object) -> datetime | None:
+    """A time of a report; None if it is none."""
+    try:
+        return datetime.strptime(str(text), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _lines(run: Run, events: Sequence[dict[str, Any]]) -> None:
+    """Each claim's line is the journal's, with the evidence that it had then; and there is no other."""
+    content = run.tree.read(CLAIMS)
+    texts = content.split(b"\n")[:-1]
+    rows = lines(content, CLAIMS)
+    ends = [event for event in events if event["event"] == "claim"]
+    if len(rows) != len(ends):
+        run.faults.append(f"{CLAIMS} has {len(rows)} lines, and the journal {len(ends)} claims")
+    kept: set[str] = set()
+    for text, row, event in zip(texts, rows, ends, strict=False):
+        name = shown(row.get("id"), 100)
+        if hashlib.sha256(text).hexdigest() != event.get("line") or row.get("id") != event.get("id"):
+            run.faults.append(f"{CLAIMS}: the line of {name} is not the one of the journal")
+        if name not in run.claims:
+            run.faults.append(f"{CLAIMS}: {name} is not in the contract")
+        elif name in run.rows:
+            run.faults.append(f"{CLAIMS}: {name} stands there twice")
+        files = event.get("files")
+        if not isinstance(files, dict) or list(files) != row.get("evidence"):
+            run.faults.append(f"{name}: its evidence is not what the journal lists")
+            files = {}
+        for file, wanted in files.items():
+            if file not in run.tree or run.tree.sha256(file) != wanted:
+                run.faults.append(f"{shown(file)} was changed or taken away after the claim was judged")
+            if file in kept:
+                run.faults.append(f"{shown(file)} is the evidence of two claims")
+            kept.add(file)
+        run.rows[str(row.get("id"))] = {**row, "_time": event["time"]}
+    strange = [file for file in run.tree.names if file.startswith("evidence/") and file not in kept]
+    if strange:
+        run.faults.append(f"evidence that no claim has: {shown(', '.join(strange[:3]))}")
+
+
+def _settle(run: Run, claim: Claim, row: dict[str, Any] | None) -> None:
+    """The claim's status: what its evidence gives, and nothing better than what the run itself said."""
+    if row is None:
+        status, why = "MISS", "the run has no line for it"
+        if run.ended:
+            run.faults.append(f"{CLAIMS}: {claim.id} is missing")
+    else:
+        said = row.get("status")
+        if said not in STATUSES:
+            raise UnsoundError(f"{CLAIMS}: {claim.id} has the status {shown(said, 40)}, which is none")
+        status, why = _held_against(run, claim, row, str(said))
+    run.status[claim.id], run.why[claim.id] = status, why
+
+
+def _held_against(run: Run, claim: Claim, row: dict[str, Any], said: str) -> tuple[str, str]:
+    try:
+        table(row, "its line", "runs", "checks", "maps", "evidence", "protected", "controlled")
+        found, why = _from_evidence(run, claim, row)
+        if harm := [name for name in row["evidence"] if _HARM.search(name)]:
+            found, why = "FAIL", f"the probe did harm: {harm[0]}"
+        fault = "" if found != "PASS" else _beside(run, claim)
+    except UnsoundError as error:
+        run.faults.append(f"{claim.id}: {error}")
+        return "MISS", str(error)
+    if fault:
+        found, why = "FAIL", fault
+    if said == "FAIL" or found == "FAIL":
+        if said != found:
+            run.faults.append(f"{claim.id}: it says {said}, and the evidence gives {found}{f': {why}' if why else ''}")
+        return "FAIL", why or str(row.get("why", ""))
+    if said == "PASS" and found != "PASS":
+        run.faults.append(f"{claim.id}: it says PASS, and the evidence gives {found}: {why}")
+        return found, why
+    if said == "SKIP":
+        return _skipped(run, claim, row)
+    if said == "PASS":
+        for name, words in _words(run, claim).items():
+            if row.get(name) != words:
+                run.faults.append(
+                    f"{claim.id}: {name} is {shown(row.get(name), 80)!r}, and the evidence gives {words!r}"
+                )
+    return said, str(row.get("why", ""))
+
+
+def _skipped(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, str]:
+    if not claim.skip:
+        run.faults.append(f"{claim.id}: it says SKIP, which the contract does not allow")
+        return "MISS", "SKIP is not allowed by the contract"
+    if not contracts.holds(claim.skip, run.record["tier"], run.record["host"]):
+        run.faults.append(f"{claim.id}: it says SKIP for '{claim.skip}', which is not the case on this host")
+        return "MISS", f"the contract allows SKIP for '{claim.skip}', which is not the case"
+    return "SKIP", str(row.get("why", ""))
+
+
+def _from_evidence(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, str]:
+    folder = f"evidence/{claim.id}"
+    if claim.probe:
+        seen = [one for role in ("subject", "control") for one in _observations(run, claim, row, role)]
+        run.seen[claim.id] = seen
+        return judge.probes(claim, run.mode, seen)
+    found = [one for role in ("subject", "control") for one in _checks(run, f"{folder}/checks-{role}.jsonl", role)]
+    told = [(one.role, one.name, one.expected, one.got, one.got == one.expected) for one in found]
+    if told != [tuple(one.get(name) for name in ("role", "name", "expected", "got", "right")) for one in row["checks"]]:
+        raise UnsoundError("the checks in its line are not those of its evidence")
+    run.checks[claim.id] = found
+    protected, controlled = row.get("protected"), row.get("controlled")
+    if protected not in (True, False, None) or not isinstance(controlled, bool):
+        raise UnsoundError("its line does not say whether the guest was protected and a control was there")
+    if not controlled and any(one.role == "control" for one in found):
+        raise UnsoundError("it has a control, and says that it has none")
+    return judge.checks(run.mode, found, protected=protected, controlled=controlled)
+
+
+def _observations(run: Run, claim: Claim, row: dict[str, Any], role: str) -> Iterator[Seen]:
+    """What is kept of a claim's probes, each held against the journal and against its own data."""
+    name = f"evidence/{claim.id}/{role}.jsonl"
+    kept = lines(run.tree.read(name), name) if name in run.tree else []
+    told = [one for one in row["runs"] if isinstance(one, dict) and one.get("role") == role]
+    bare = [{key: value for key, value in one.items() if key not in _MADE} for one in kept]
+    if bare != told:
+        raise UnsoundError(f"the {role}'s runs in its line are not those of {name}")
+    for one in kept:
+        yield _observation(run, claim, row, one)
+
+
+def _observation(run: Run, claim: Claim, row: dict[str, Any], one: dict[str, Any]) -> Seen:
+    table(one, "an observation", *_OBSERVED)
+    try:
+        data = bytes.fromhex(one["data"])
+        canary = leaks.canary_of(bytes.fromhex(one["canary_key"])) if "canary_key" in one else bytes.fromhex(
+            one["canary_bytes"]
+        )  # fmt: skip
+        aim = table(
+            one["aim"], "an aim", "run", "host", "guest", "gpa", "hva", "hpa", "mapping", "planted", "commitment"
+        )
+        gpa, hva, hpa, first, end = (int(word, 16) for word in (aim["gpa"], aim["hva"], aim["hpa"], *aim["mapping"]))
+        cuts = [int(cut) for cut in one["cuts"]]
+        planted, over = float(aim["planted"]), float(one["seen"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnsoundError(f"an observation is not as it must be: {shown(error, 80)}") from error
+    place = f"the {shown(one['page'], 20)} page ({shown(one['state'], 20)})"
+    if one["page"] not in contracts.PAGES or one["state"] not in ("plain", "private", "shared"):
+        raise UnsoundError(f"{place} is of no kind or state that there is")
+    if len(canary) != contracts.PAGE or hashlib.sha256(canary).hexdigest()[:16] != one["canary"]:
+        raise UnsoundError(f"{place}: what was revealed is not its canary")
+    if len(set(canary)) < 64:  # of 4,096 random bytes nearly all 256 values are there
+        raise UnsoundError(f"{place}: its canary is not random")
+    if any(at % contracts.PAGE for at in (gpa, hva, hpa)) or not hva or not hpa or not first <= hva < end:
+        raise UnsoundError(f"{place}: its addresses are not those of a page that QEMU has mapped")
+    if not all(any(hex(at) in str(text) for text in one["reach"]) for at in (gpa, hva)):
+        raise UnsoundError(f"{place}: what is said of its place names other addresses")
+    words = (aim["run"], aim["host"], aim["guest"], one["page"], one["state"], hex(gpa))
+    commitment = hashlib.sha256("\0".join(map(str, words)).encode() + b"\0" + canary).hexdigest()
+    if aim["run"] != run.record["run"]:
+        raise UnsoundError(f"{place}: it is of the run {shown(aim['run'], 40)}, not of this one")
+    if commitment != aim["commitment"]:
+        raise UnsoundError(f"{place}: its canary, host, guest or address is not what was committed to")
+    wanted = {key: aim[key] for key in ("host", "guest", "gpa", "hva", "hpa", "mapping")}
+    wanted |= {"page": one["page"], "state": one["state"], "time": planted}
+    events = run.planted.get((claim.id, commitment), [])
+    if not any(all(event.get(key) == value for key, value in wanted.items()) for event in events):
+        raise UnsoundError(f"{place}: the journal does not say that it was planted for this claim before the probe")
+    if not planted <= over <= row["_time"] + 1:
+        raise UnsoundError(f"{place}: the probe was not over between planting the page and judging the claim")
+    leaked = leaks.counted(canary, data, cuts)
+    if (one["got"], one["leaked"], one["head"]) != (len(data), leaked, data[:64].hex() if leaked else ""):
+        raise UnsoundError(f"{place}: {len(data)} bytes are kept, {leaked} of the canary's; its line says otherwise")
+    return Seen(
+        role=one["role"],
+        page=one["page"],
+        state=one["state"],
+        call=str(one["call"]),
+        returned=one["returned"],
+        errno=one["errno"],
+        signal=one["signal"],
+        si_code=one["si_code"],
+        page_after=one["page_after"],
+        data=data,
+        leaked=leaked,
+        canary=canary,
+        host=str(aim["host"]),
+        guest=str(aim["guest"]),
+        gpa=gpa,
+        planted=planted,
+        over=over,
+    )
+
+
+def _checks(run: Run, name: str, role: str) -> Iterator[Checked]:
+    for one in lines(run.tree.read(name), name) if name in run.tree else ():
+        table(one, "a check", "role", "name", "expected", "got")
+        if one["role"] != role or not all(isinstance(one[key], str) for key in ("name", "expected", "got")):
+            raise UnsoundError(f"{name} has a check that is none of the {role}'s")
+        yield Checked(role, one["name"], one["expected"], one["got"])
+
+
+def _beside(run: Run, claim: Claim) -> str:
+    """What else the evidence of a claim shows: sweeps of all pages, logs of kernels. Empty if all is well."""
+    row = run.rows[claim.id]
+    for found in row.get("maps", ()):
+        if fault := _map(run, claim, found):
+            return fault
+    if claim.kind != "health":
+        return ""
+    logs = [name for name in row["evidence"] if name.endswith(_LOGS)]
+    if not logs:
+        raise UnsoundError("no log of a kernel is kept with it")
+    for name in logs:
+        for line in run.tree.read(name).decode("utf-8", "replace").splitlines():
+            if _SICK.search(line):
+                return f"{name}: {shown(line, 120)}"
+    return ""
+
+
+def _map(run: Run, claim: Claim, found: Any) -> str:
+    """Whether a picture of a guest's memory is what its sweep brought, and shows nothing that leaked."""
+    found = table(found, "a map", "guest", "way", "size", "spans")
+    guest = str(found["guest"])
+    name = f"evidence/{claim.id}/{guest}.json"
+    if name not in run.tree:
+        raise UnsoundError(f"the sweep of guest {shown(guest, 40)} is not kept")
+    sweep = sweeps.read(parse(run.tree.read(name), name), name)
+    if (sweep.way, sweep.size, sweep.spans) != (found["way"], found["size"], found["spans"]):
+        raise UnsoundError(f"the map of guest {shown(guest, 40)} is not what its sweep brought")
+    role = "subject" if not sweep.private.isdisjoint(sweep.fates) else "control"
+    checks = [one for one in run.checks[claim.id] if one.role == role]
+    if not checks or run.mode == "plain":
+        checks = run.checks[claim.id]
+    return sweep.fault(checks)
+
+
+def _words(run: Run, claim: Claim) -> dict[str, str]:
+    """What the report says in a few words of a claim that is PASS."""
+    if not claim.probe:
+        found = run.checks[claim.id]
+        shown_control = judge.words_of_checks([one for one in found if one.role == "control"])
+        controlled = run.rows[claim.id]["controlled"]
+        return {
+            "expected": "right in every check",
+            "observed": judge.words_of_checks([one for one in found if one.role == "subject"]),
+            "control": shown_control if controlled else "",
+            "shared": "",
+        }
+    seen = run.seen[claim.id]
+    control = [one for one in seen if one.role == "control"]
+    state = "private" if run.mode == "protected" else "plain"
+    return {
+        "expected": claim.by_state[state].words,
+        "observed": judge.words_of([one for one in seen if one.role == "subject"]),
+        "control": judge.words_of([one for one in control if one.state != "shared"]),
+        "shared": judge.words_of([one for one in control if one.state == "shared"]),
+    }
+
+
+def problems(run: Run) -> list[str]:
+    """What makes a run as a whole no proof, by the run's own word or by what is missing."""
+    found = [str(one) for one in run.record["problems"]]
+    if not run.ended:
+        found.append(KILLED)
+    if run.record["kernel"] is None or run.record["tier"] is None:
+        found.append("the kernel under test and the tier of its host were not identified")
+    if not any(claim.kind == "health" for claim in run.claims.values()):
+        found.append("the contract has no claim about the whole run")
+    return list(dict.fromkeys(found))
+
+
+def word(claims: dict[str, Claim], status: dict[str, str], mode: str, whole: Sequence[str]) -> str:
+    """The verdict on all claims.
+
+    :param whole: what makes the run as a whole no proof.
+    """
+    failed = [claims[name].kind for name, one in status.items() if one == "FAIL"]
+    if failed:
+        if mode == "plain":
+            return "CONTROLS BROKEN"
+        return "NOT PROTECTED" if any(kind in contracts.PROTECTION for kind in failed) else "NOT USABLE"
+    attacks = [status[name] for name, claim in claims.items() if claim.kind == "attack"]
+    open_ = any(
+        one in ("ERROR", "MISS") or (one == "SKIP" and claims[name].kind == "health") for name, one in status.items()
+    )
+    if open_ or whole or "PASS" not in attacks or 2 * attacks.count("SKIP") > len(attacks):
+        return "NOT PROVEN"
+    return "CONTROLS HOLD" if mode == "plain" else "PROTECTED"

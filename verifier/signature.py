@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who signed which bytes: ``attestation.json`` is a DSSE envelope around an in-toto statement, signed with Ed25519.
+
+The statement names the reports and ``SHA256SUMS``, which names every other file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from verifier.text import UnsoundError, parse, shown, table
+from verifier.tree import Tree
+
+ATTESTATION, SUMS, KEY = "attestation.json", "SHA256SUMS", "signing-key.pub"
+NAMED = (
+    "signoff.html", "signoff.css", "signoff.json", "junit.xml", "contract.toml", "journal.jsonl", KEY, SUMS,
+)  # fmt: skip
+"""Files that the statement names itself."""
+_TYPE = "application/vnd.in-toto+json"
+_STATEMENT = "https://in-toto.io/Statement/v1"
+_PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
+_SUM = re.compile(r"([0-9a-f]{64})  (\S(?:.*\S)?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A good signature.
+
+    :ivar key: fingerprint of the key. :ivar predicate: what the signer says of the report.
+    """
+
+    key: str
+    predicate: dict[str, Any]
+
+
+def fingerprint(public: Ed25519PublicKey) -> str:
+    """The SHA-256 of a public key (DER, SubjectPublicKeyInfo), in hexadecimal."""
+    return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def key_in(path: Path) -> str:
+    """The fingerprint of the key in a PEM file, public or private.
+
+    :raises ValueError: there is no Ed25519 key. :raises OSError: there is no such file.
+    """
+    data = path.read_bytes()
+    try:
+        key: Any = load_pem_private_key(data, None) if b"PRIVATE KEY" in data else load_pem_public_key(data)
+    except (TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError(f"{path} holds no key that can be read: {error}") from error
+    public = key.public_key() if isinstance(key, Ed25519PrivateKey) else key
+    if not isinstance(public, Ed25519PublicKey):
+        raise ValueError(f"{path} holds no Ed25519 key")
+    return fingerprint(public)
+
+
+def check(tree: Tree) -> Signed:
+    """The signature on a report, and that every byte of every file is as it was signed.
+
+    :raises UnsoundError: it is not.
+    """
+    if ATTESTATION not in tree:
+        raise UnsoundError(f"nobody signed it: there is no {ATTESTATION}")
+    public = _public(tree)
+    envelope = table(parse(tree.read(ATTESTATION), ATTESTATION), ATTESTATION, "payload", "payloadType", "signatures")
+    try:
+        payload = base64.b64decode(envelope["payload"], validate=True)
+        marks = [base64.b64decode(one["sig"], validate=True) for one in envelope["signatures"]]
+        kind = envelope["payloadType"].encode()
+    except (binascii.Error, TypeError, KeyError, AttributeError, ValueError) as error:
+        raise UnsoundError(f"{ATTESTATION} is no DSSE envelope: {shown(error, 80)}") from error
+    if len(marks) != 1 or len(envelope) != 3:
+        raise UnsoundError(f"{ATTESTATION} must hold one signature and nothing else")
+    signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+    try:
+        public.verify(marks[0], signed)
+    except InvalidSignature as error:
+        raise UnsoundError(f"the signature is not good: {ATTESTATION} was changed, or {KEY} did not make it") from error
+    statement = table(
+        parse(payload, "the statement"), "the statement", "_type", "predicateType", "subject", "predicate"
+    )
+    if (kind.decode(), statement["_type"], statement["predicateType"]) != (_TYPE, _STATEMENT, _PREDICATE):
+        raise UnsoundError("the statement is none of a test's result")
+    _subjects(tree, statement["subject"])
+    _sums(tree)
+    return Signed(fingerprint(public), table(statement["predicate"], "the statement's predicate"))
+
+
+def _public(tree: Tree) -> Ed25519PublicKey:
+    try:
+        public = load_pem_public_key(tree.read(KEY))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UnsoundError(f"{KEY} is no public key") from error
+    if not isinstance(public, Ed25519PublicKey):
+        raise UnsoundError(f"{KEY} is no Ed25519 key")
+    return public
+
+
+def _subjects(tree: Tree, subjects: Any) -> None:
+    """The files that the statement names are as it says, and it names all that it must."""
+    if not isinstance(subjects, list):
+        raise UnsoundError("the statement names no files")
+    named = set()
+    for one in subjects:
+        digest = table(table(one, "a subject", "name", "digest")["digest"], "a subject's digest", "sha256")
+        name = one["name"]
+        if not isinstance(name, str) or name not in tree or tree.sha256(name) != digest["sha256"]:
+            raise UnsoundError(f"{shown(name)} was changed after it was signed, or is missing")
+        named.add(name)
+    if lacking := [name for name in NAMED if name not in named]:
+        raise UnsoundError(f"the statement does not name {lacking[0]}")
+
+
+def _sums(tree: Tree) -> None:
+    """``SHA256SUMS`` names every file but itself and the signature, each once, and all are as it says."""
+    listed: dict[str, str] = {}
+    for line in tree.read(SUMS).decode("utf-8", "replace").splitlines():
+        found = _SUM.fullmatch(line)
+        if found is None or found[2] in listed:
+            raise UnsoundError(f"{SUMS} has a line that it may not have: {shown(line, 80)}")
+        listed[found[2]] = found[1]
+    there = set(tree.names) - {SUMS, ATTESTATION}
+    if strange := sorted(there - set(listed)):
+        raise UnsoundError(f"files that were not there when it was signed: {shown(', '.join(strange[:5]))}")
+    for name, wanted in listed.items():
+        if name not in tree:
+            raise UnsoundError(f"{shown(name)} was taken away after it was signed")
+        if tree.sha256(name) != wanted:
+            raise UnsoundError(f"{shown(name)} was changed after it was signed")

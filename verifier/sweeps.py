@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a sweep of all of a guest's pages brought, as its program printed it -> how each page fared.
+
+The program names the memory slots (guest-physical address, pages, address in QEMU, read-only, of system management
+mode), what the guest has shared, before and after, which pages the host has not, and what each page that was tried met.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from verifier.contract import PAGE
+from verifier.judge import Checked
+from verifier.text import UnsoundError, table
+
+_NAMED = 4
+_REFUSALS = "refusals other than "  # a check's name, with an errno behind it
+_MOST = 1 << 26  # pages: 256 GiB
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """One sweep.
+
+    :ivar fates: how each page fared, by its address. :ivar absent: pages that the host has not.
+    :ivar read: pages of which bytes came.
+    :ivar private: pages that are the guest's alone. :ivar refusals: what they met.
+    """
+
+    way: str
+    size: int
+    fates: dict[int, str]
+    tried: frozenset[int]
+    absent: frozenset[int]
+    read: frozenset[int]
+    private: frozenset[int]
+    refusals: frozenset[str]
+    steady: bool
+
+    @property
+    def spans(self) -> list[list[Any]]:
+        """Pages in a row that fared alike: address of the first, how many, how."""
+        found: list[list[Any]] = []
+        for gpa, fate in sorted(self.fates.items()):
+            if found and found[-1][2] == fate and found[-1][0] + found[-1][1] * PAGE == gpa:
+                found[-1][1] += 1
+            else:
+                found.append([gpa, 1, fate])
+        return found
+
+    def fault(self, checks: Sequence[Checked]) -> str:
+        """Why a claim that rests on it cannot be PASS, or how its checks differ from it; empty if all is well."""
+        if leaked := [gpa for gpa, fate in self.fates.items() if fate == "leaked"]:
+            return (
+                f"{len(leaked)} pages that are the guest's alone were read by {self.way}, the first at {leaked[0]:#x}"
+            )
+        if lost := [gpa for gpa, fate in self.fates.items() if fate == "lost"]:
+            return f"{len(lost)} pages that are not the guest's alone were refused to {self.way}"
+        if untried := set(self.fates) - self.tried - self.absent:
+            return f"{len(untried)} pages were not tried by {self.way}, the first at {min(untried):#x}"
+        if not self.steady:
+            return "what the guest shares changed during the sweep"
+        named = {one.name.removeprefix(_REFUSALS) for one in checks if one.name.startswith(_REFUSALS)}
+        if named and self.refusals - named:
+            return f"private pages met {', '.join(sorted(self.refusals - named))}, which is no refusal that is expected"
+        found = {"pages that were tried": self.tried, "pages that can be read": self.read}
+        for one in checks:
+            if one.name in found and one.got != ranges(found[one.name]):
+                return f"the check '{one.name}' is not what the sweep brought"
+        return ""
+
+
+def read(told: Any, what: str) -> Sweep:
+    """What the program printed.
+
+    :raises UnsoundError: it is none of that.
+    """
+    told = table(told, what, "way", "protected", "slots", "shared", "still_shared", "absent", "found", "bytes")
+    try:
+        address: dict[int, int] = {}
+        vmms: set[int] = set()
+        for gpa, pages, hva, read_only, smm in sorted(told["slots"], key=lambda slot: (slot[4], slot[0])):
+            for at in _run(gpa, pages):
+                if address.setdefault(at, hva + at - gpa) == hva + at - gpa and read_only:
+                    vmms.add(at)
+            del smm
+        shared = frozenset(_pages(told["shared"])) & frozenset(address)
+        absent = frozenset(_pages(told["absent"]))
+        met = {at: errno for first, pages, errno in told["found"] for at in _run(first, pages)}
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        raise UnsoundError(f"{what} is no sweep: {error}") from error
+    private = frozenset(address) - shared - vmms if told["protected"] is True else frozenset[int]()
+    got = frozenset(at for at, errno in met.items() if errno is None)
+
+    def fate(at: int) -> str:
+        if at in got:
+            return "leaked" if at in private else "shared" if at in shared else "readable"
+        if at in absent and (at in private or at not in met):
+            return "absent"
+        return "private" if at in private else "lost"
+
+    fates = {at: fate(at) for at in address}
+    refusals = frozenset(str(met[at]) for at in private & frozenset(met) - got)
+    steady = told["shared"] == told["still_shared"]
+    return Sweep(str(told["way"]), int(told["bytes"]), fates, frozenset(met), absent, got, private, refusals, steady)
+
+
+def ranges(pages: Iterable[int]) -> str:
+    """A set of pages in a few words and a digest, as the checks have it."""
+    runs: list[list[int]] = []
+    for at in sorted(pages):
+        if runs and runs[-1][0] + runs[-1][1] * PAGE == at:
+            runs[-1][1] += 1
+        else:
+            runs.append([at, 1])
+    if not runs:
+        return "none"
+    named = [f"{first:#x}-{first + count * PAGE - 1:#x}" for first, count in runs]
+    more = [f"and {len(named) - _NAMED} ranges more"] if len(named) > _NAMED else []
+    digest = hashlib.sha256(", ".join(named).encode()).hexdigest()[:12]
+    return f"{sum(count for _, count in runs)} pages: {', '.join([*named[:_NAMED], *more])} (sha256 {digest})"
+
+
+def _run(first: int, pages: int) -> range:
+    if not 0 <= pages <= _MOST or first < 0:
+        raise ValueError("more pages than any guest has")
+    return range(first, first + pages * PAGE, PAGE)
+
+
+def _pages(runs: Iterable[Sequence[int]]) -> Iterable[int]:
+    for first, pages in runs:
+        yield from _run(first, pages)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Text from strangers: JSON read strictly, words shown safely."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_KEPT = frozenset(" \n\t")
+
+
+class UnsoundError(Exception):
+    """The report is not what it must be: not consistent, or not what was signed."""
+
+
+def shown(text: object, most: int = 300) -> str:
+    """A text for the terminal, without what moves its cursor or hides other text, and not too long."""
+    words = "".join(one if one == " " or one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in str(text))
+    return words if len(words) <= most else f"{words[:most]}..."
+
+
+def cleaned(text: str) -> str:
+    """A text as a report's page shows it."""
+    return "".join(one if one in _KEPT or one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def parse(data: bytes, what: str) -> Any:
+    """JSON, each name once, no NaN.
+
+    :raises UnsoundError: it is none.
+    """
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise UnsoundError(f"{what} is not JSON as it must be: {shown(error, 80)}") from error
+
+
+def lines(data: bytes, what: str) -> list[Any]:
+    """JSON, an object a line.
+
+    :raises UnsoundError: it is none, or the last line is cut short.
+    """
+    if data and not data.endswith(b"\n"):
+        raise UnsoundError(f"{what} is cut short")
+    found = [parse(line, f"{what}, line {number},") for number, line in enumerate(data.split(b"\n")[:-1], 1)]
+    if any(not isinstance(one, dict) for one in found):
+        raise UnsoundError(f"{what} has a line that is no object")
+    return found
+
+
+def table(value: Any, what: str, *names: str) -> dict[str, Any]:
+    """An object that has these names.
+
+    :raises UnsoundError: it is none, or lacks one.
+    """
+    if not isinstance(value, dict):
+        raise UnsoundError(f"{what} is no object")
+    if lacking := [name for name in names if name not in value]:
+        raise UnsoundError(f"{what} has no {lacking[0]}")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no number")
