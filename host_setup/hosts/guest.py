@@ -20,7 +20,7 @@ from typing import Any
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
-from common.errors import ChannelError, DeadlineError, MachineError, MachineLostError
+from common.errors import ChannelError, DeadlineError, HarmError, MachineError, MachineLostError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.qmp import Qmp
 from host_setup.channels.ssh import Conversation, Login, Ssh, Stream
@@ -46,6 +46,8 @@ VIRTIO = "iommu_platform=on,disable-legacy=on"
 # Of 2 KiB each, 16 MiB in all. By itself the kernel takes 64 MiB, and clears each of their pages as it boots: a fifth
 # of the boot.
 BOUNCE_SLOTS = 8192
+# What a guest asks its host for, as guest_images/programs/canary.c names it. A refusal is no fault of the harness.
+REQUESTS = ("make private ", "share ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +388,11 @@ class Guest:
         return int(told["size"]), str(told["text"])
 
     @property
+    def stopped(self) -> bool:
+        """Whether we have stopped it, so that nobody may expect it to move."""
+        return self._qmp is not None and self._qmp.stopped
+
+    @property
     def protected(self) -> bool:
         """Whether it opted in, as its own kernel says."""
         if self._protected is None:
@@ -417,6 +424,8 @@ class Guest:
         for request, reply in zip(requests, replies, strict=True):
             if "error" in reply:
                 what = ": ".join(str(reply[part]) for part in ("error", "errno") if part in reply)
+                if self.spec.opts_in and what.startswith(REQUESTS) and "errno" in reply:
+                    raise HarmError(f"guest {self.spec.name} cannot {what}")
                 raise MachineError(f"{name} of guest {self.spec.name}, '{request.split(maxsplit=1)[0]}': {what}")
         return replies
 
@@ -457,7 +466,10 @@ class Guest:
         return str(self._canary_ask(f"share {planted.kind} {planted.set}")["state"])
 
     def take_back(self, planted: Planted) -> str:
-        """Make a canary's page private again; what it is then: private, or plain as ever."""
+        """Make a canary's page private again; what it is then: private, or plain as ever.
+
+        :raises HarmError: the host refuses.
+        """
         return str(self._canary_ask(f"unshare {planted.kind} {planted.set}")["state"])
 
     @contextlib.contextmanager
