@@ -216,7 +216,8 @@ static DEFINE_MUTEX(watch_lock);
 
 static int keep_reading(void *unused)
 {
-	unsigned long end = jiffies + WATCH_TIME;
+	bool yields = watch.attack.method == SEALPROOF_WATCH_START_YIELDING;
+	unsigned long end = jiffies + WATCH_TIME * (yields ? 4 : 1);
 	bool late;
 
 	watch.err = by_direct_map_read(&watch.attack, watch.bytes, &watch.done);
@@ -224,6 +225,9 @@ static int keep_reading(void *unused)
 	do {
 		late = time_after(jiffies, end);
 		by_direct_map_read(&watch.attack, watch.bytes, &watch.done);
+		/* To a thread of the kernel's: no address space is switched, which would drop what the TLB has. */
+		if (yields)
+			cond_resched();
 		cpu_relax();
 	} while (!READ_ONCE(watch.stop) && !late);
 	watch.done = 0;
@@ -563,6 +567,7 @@ static const struct method methods[] = {
 	[SEALPROOF_MEMREMAP_READ]       = { .attempt = by_memremap, .in_page = true },
 	[SEALPROOF_CPU_READ]            = { .attempt = by_cpu_read, .in_page = true, .on_cpu = true },
 	[SEALPROOF_WATCH_START]         = { .attempt = by_watch_start, .in_page = true, .on_cpu = true },
+	[SEALPROOF_WATCH_START_YIELDING] = { .attempt = by_watch_start, .in_page = true, .on_cpu = true },
 	[SEALPROOF_WATCH_STOP]          = { .attempt = by_watch_stop, .in_page = true },
 	[SEALPROOF_GET_USER_PAGES]      = { .attempt = by_get_user_pages, .in_page = true },
 	[SEALPROOF_GET_USER_PAGES_FAST] = { .attempt = by_get_user_pages_fast, .in_page = true },

@@ -112,6 +112,7 @@ struct sealproof_attack {
  * WATCH_START: a thread on the CPU with the number flags reads the page at page_address(page) without a break, alone there
  *   but for interrupts; result is what its first read met. WATCH_STOP: it reads once more and ends; result and buffer are
  *   of that read. -ETIME when it gave up before, after 15 s; -ENOENT when there is none. length is a page's.
+ * WATCH_START_YIELDING: the same, but that it lets others run there when they are due, and gives up after 60 s.
  * KGDB_*: page_address(page), by the kernel's debugger, in one packet of at most 256 bytes to read, 128 to write; result
  *   is the errno of its answer. -EBUSY when it has another I/O driver, -EPROTO when its answer makes no sense.
  * VMAP_*: a new mapping by vmap(). GET_AS_KVM: target is a virtual address of the caller; get_user_pages(), if refused
@@ -141,6 +142,7 @@ enum sealproof_method {
 	SEALPROOF_VMAP_WRITE = 20,
 	SEALPROOF_GET_AS_KVM = 21,
 	SEALPROOF_DIRECT_MAP_AGAIN = 22,
+	SEALPROOF_WATCH_START_YIELDING = 23,
 };
 
 /* ---- host_oracle.ko: what KVM knows of a VM's memory ---------------------- */
