@@ -133,7 +133,7 @@ def killed(signoff):
 def test_probe_that_kills_a_kernel_fails_its_claim_also_if_it_does_not_notice(project, ending):
     errors = "from common.errors import MachineLostError\n"
     text = KILLED + errors + ATTACK.replace("claim.attack(", f"if True: {ending}\n    claim.attack(")
-    code, found, claims, said = run(project, text)
+    code, found, claims, _ = run(project, text)
     assert (code, found["verdict"]) == (1, "NOT PROTECTED")
     one = claims["host_cannot_read"]
     assert one["status"] == "FAIL"

@@ -55,6 +55,7 @@ class Got:
     :ivar done: how the call ended. :ivar data: the bytes that it brought home.
     :ivar wrote: what it tried to put at the start of the page; None for a probe that only reads.
     :ivar cuts: offsets in data where bytes meet that come from different places.
+    :ivar met: what shows that the probe met the page, where the call's end does not; empty: nothing does.
     :ivar freed: the page itself is gone, as the probe wanted it, so the guest is not asked what it finds instead.
     """
 
@@ -63,6 +64,7 @@ class Got:
     wrote: bytes | None = None
     freed: bool = False
     cuts: tuple[int, ...] = ()
+    met: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,7 @@ class Attack:
             state=State(planted.state),
             call=call,
             canary=Canary(planted.content),
-            reach=aimed.reach,
+            reach=_reach(aimed, got),
             returned=got.done.returned,
             errno=got.done.errno,
             signal=got.done.signal,
@@ -265,6 +267,13 @@ def pages_of(host: Host) -> list[tuple[Guest, tuple[str, ...]]]:
     """The host's guests, each with the sets of its canaries that an attack is tried on."""
     beside = [] if host.plain_guest is None else [(host.plain_guest, (CONTROL,))]
     return [(host.guest, (UNDER_TEST, CONTROL)), *beside]
+
+
+def _reach(aimed: Aimed, got: Got) -> tuple[str, ...]:
+    """What shows that a probe got to its page; nothing, if it must show itself that it did and has not."""
+    if got.met is None:
+        return aimed.reach
+    return (*aimed.reach, got.met) if got.met else ()
 
 
 def _under_test(aimed: Aimed) -> bool:
