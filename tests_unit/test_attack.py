@@ -63,7 +63,7 @@ class World:
 
     # the guest
 
-    def plant(self, seed: bytes) -> list[Planted]:
+    def plant(self, seed: bytes, *, again: bool = False) -> list[Planted]:
         self.events.append("plant")
         self.seeds.append(seed)
         for number, (which, kind) in enumerate((w, k) for w in (UNDER_TEST, CONTROL) for k in KINDS):

@@ -436,13 +436,14 @@ class Guest:
             raise MachineError(f"{command} {gpa:#x} of guest {self.spec.name}: {said}")
         return int(found.group(1), 16)
 
-    def plant(self, seed: bytes) -> list[Planted]:
+    def plant(self, seed: bytes, *, again: bool = False) -> list[Planted]:
         """Have the guest make fresh random canaries, one page each, and tell where they are.
 
         :param seed: 32 to 512 random bytes, mixed into the guest's random number generator: after a restore its state
             is the snapshot's, and without this every restored guest would make the same canaries.
+        :param again: in the pages where the last ones are, if there are any; else in other ones.
         """
-        canaries = self._canary_ask(f"plant {seed.hex()}")["canaries"]
+        canaries = self._canary_ask(f"plant {seed.hex()}{' again' if again else ''}")["canaries"]
         return [
             Planted(c["kind"], c["set"], c["state"], address, made_of(bytes.fromhex(c["key"])))
             for c, address in zip(canaries, self.addresses([c["gpa"] for c in canaries]), strict=True)

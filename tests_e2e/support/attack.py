@@ -159,12 +159,14 @@ class Attack:
             puppeteer.close()
 
     @staticmethod
-    def aim(guest: Guest, sets: Sequence[str] = (UNDER_TEST, CONTROL)) -> list[Aimed]:
+    def aim(guest: Guest, sets: Sequence[str] = (UNDER_TEST, CONTROL), *, again: bool = False) -> list[Aimed]:
         """Have a guest plant fresh canaries, and learn where they are.
+
+        They lie in other pages than the last ones did, but for the kernel's; ``again``: in the same.
 
         For each page it tells, too, what the host's kernel knows of it now that it is private or shared.
         """
-        planted = [one for one in guest.plant(secrets.token_bytes(SEED_BYTES)) if one.set in sets]
+        planted = [one for one in guest.plant(secrets.token_bytes(SEED_BYTES), again=again) if one.set in sets]
         mappings, protection = guest.known_of([one.address.hva for one in planted])
         kvm = " ".join(protection.split())
         pid = guest.pid
