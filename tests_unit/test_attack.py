@@ -8,6 +8,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ class World:
 
     # the guest
 
-    def plant(self, seed: bytes, *, again: bool = False) -> list[Planted]:
+    def plant(self, seed: bytes, *, again: bool = False) -> list[Planted]:  # noqa: ARG002
         self.events.append("plant")
         self.seeds.append(seed)
         for number, (which, kind) in enumerate((w, k) for w in (UNDER_TEST, CONTROL) for k in KINDS):
@@ -420,6 +421,21 @@ def test_reach_tells_which_guest_and_what_kvm_says_of_it(pair: World, trial: Fak
     assert all("guest protected holds" in one.reach[0] for one in trial.subject)
     assert all(one.reach[-1].endswith(": enabled: 1 shared_pages: 3") for one in trial.subject)
     assert {one.reach[0].split()[1] for one in trial.control} == {"protected", "plain"}
+
+
+@pytest.mark.parametrize(("met", "status"), [("a fault at the page", Status.PASS), ("", Status.MISS)])
+def test_probe_that_must_show_that_it_met_the_page_proves_nothing_if_it_does_not(
+    pair: World, trial: FakeTrial, met: str, status: Status
+) -> None:
+    kept = keeps(pair)
+
+    def probe(who: Puppet, page: Target) -> Got:
+        got = kept(who, page)
+        return replace(got, met="bytes of the page came" if got.data else met)
+
+    Attack(pair, trial).by_a_process("c", probe)
+    assert all(met in one.reach if met else not one.reach for one in trial.subject)
+    assert judge(probe_claim(), Mode.PROTECTED, trial.subject, trial.control).status is status
 
 
 @pytest.mark.parametrize(("met", "status"), [("leak", Status.FAIL), ("EFAULT", Status.MISS)])
