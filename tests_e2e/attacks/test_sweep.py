@@ -3,13 +3,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
+from tests_e2e.support.guest_frames import runs
+from tests_e2e.support.loads import loads_of_each
 from tests_e2e.support.memory import shell
-from tests_e2e.support.sweep import bounce_buffers, exactly_what_is_shared, shared_for_no_device, sweep
+from tests_e2e.support.sweep import bounce_buffers, checks, exactly_what_is_shared, shared_for_no_device, sweep
 
 CACHE_LINE = 64
+
+
+def test_qemu_loads_from_no_page_but_shared_ones(claim: Trial, attack: Attack) -> None:
+    """Of all pages of its guest QEMU can load from exactly those that the guest has shared."""
+    host = attack.host
+    found: list[list[Check]] = []
+    with attack.puppeteer(host) as puppeteer:
+        for guest in host.guests:
+            book, _ = sweep(host, guest, "process_vm_readv", CACHE_LINE)
+            with puppeteer.inside(guest.pid) as qemu:
+                met = {
+                    gpa: one
+                    for gpas, address in runs(book.address)
+                    for gpa, one in zip(gpas, loads_of_each(qemu, address, len(gpas)), strict=True)
+                }
+            later, _ = sweep(host, guest, "process_vm_readv", CACHE_LINE)
+            loaded = replace(book, way="load", met=met, size=1, changed=book.shared != later.shared)
+            found.append(checks(loaded, "SIGBUS", physical=False))
+    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
 def test_host_reads_no_page_but_shared_ones_by_process_vm_readv(claim: Trial, attack: Attack) -> None:
