@@ -1003,6 +1003,8 @@ static uint64_t ask_another(struct vm *vm, uint32_t what)
 
 	(void)what;
 	make_vm(&another);
+	/* Memory of the first one, which it would have as its own if it had protection. */
+	add_memory(&another, 3, 0, EXTRA_SLOT, PAGE, at(vm, operands));
 	*(enum way *)at(&another, &way) = way == PLAIN ? PLAIN : PRIVATE;
 	set_mode(&another, MODE64, guest_begins);
 	run_until(&another, PORT_READY);
