@@ -15,6 +15,8 @@ import pytest
 from common.errors import ChannelError
 from host_setup.channels.puppets import Done
 from signoff.observation import PAGE_SIZE
+from tests_e2e.support import blocks
+from tests_e2e.support.blocks import Blocks
 from tests_e2e.support.chain import call, returned
 from tests_e2e.support.host_memory import PIECE, pages_with
 from tests_e2e.support.loads import loads_of_each
@@ -153,3 +155,46 @@ def test_a_canary_is_found_at_its_place_in_a_page_and_elsewhere() -> None:
 
 def test_no_canary_is_found_where_there_is_none() -> None:
     assert pages_with(bytes(memory(4)), [secrets.token_bytes(PAGE_SIZE)]) == [b""]
+
+
+# --- blocks of the kernel's memory
+
+
+class RingPuppet:
+    """A process with a packet socket."""
+
+    pid = 77
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def memory(self, _: bytes) -> int:
+        return 0x1000
+
+    def syscall(self, name: str, *_: int) -> Done:
+        self.called.append(name)
+        return Done(returned=3)
+
+
+def blocks_at(monkeypatch: pytest.MonkeyPatch, puppet: RingPuppet, *firsts: int | None) -> Blocks:
+    """Blocks whose first frames these are; None: of pages from here and there."""
+    frames = [
+        Place(frame=page * 7 + 1 if first is None else first + page) for first in firsts for page in range(blocks.PAGES)
+    ]
+    monkeypatch.setattr(blocks, "places", lambda *_: frames)
+    ssh: Any = None
+    process: Any = puppet
+    return Blocks(ssh, process, len(firsts))
+
+
+def test_blocks_that_are_in_one_piece_are_known_by_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    puppet = RingPuppet()
+    found = blocks_at(monkeypatch, puppet, 512, None, 5120, 513)  # the last one is not where a block begins
+    assert found.frames == [512 * PAGE_SIZE, 5120 * PAGE_SIZE]
+    found.give_back()
+    assert puppet.called[-2:] == ["munmap", "close"]
+
+
+def test_too_few_blocks_in_one_piece_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ChannelError, match="of 4 blocks of the ring 1 are in one piece"):
+        blocks_at(monkeypatch, RingPuppet(), 512, None, None, None)
