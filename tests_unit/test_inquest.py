@@ -24,7 +24,7 @@ class FakeGuest:
     said: str = "all is well"
     beating: bool = True
     stopped: bool = False
-    silent: bool = False
+    silent: Exception | None = None
     vitals: Vitals = field(default_factory=lambda: Vitals("guest protected"))
     beats: int = 0
 
@@ -33,7 +33,7 @@ class FakeGuest:
 
     def beaten(self) -> int:
         if self.silent:
-            raise ChannelError("the host does not answer")
+            raise self.silent
         self.beats += self.beating
         return self.beats
 
@@ -87,8 +87,9 @@ def test_guest_that_we_stopped_does_not_hang() -> None:
     assert harm_to(host(guest), thorough=True) == []
 
 
-def test_guest_is_not_blamed_for_a_host_that_does_not_answer() -> None:
-    assert harm_to(host(FakeGuest(silent=True)), thorough=True) == []
+@pytest.mark.parametrize("error", [ChannelError("the host does not answer"), ConnectionResetError("reset")])
+def test_guest_is_not_blamed_for_a_host_that_does_not_answer(error: Exception) -> None:
+    assert harm_to(host(FakeGuest(silent=error)), thorough=True) == []
 
 
 def test_guests_are_asked_only_if_something_went_wrong() -> None:

@@ -33,7 +33,7 @@ def _harm_to_guest(guest: Guest) -> str:
         if reason is not None:
             return f"{name}: {reason}\n{said}" if guest.vitals.harm else ""
         return "" if _beats(guest) else f"{name}: stalled: no heartbeat for {BEAT:g} s\n{said}"
-    except SealproofError:
+    except (SealproofError, OSError):
         return ""  # its host does not answer either: that is not the guest's fault
 
 
