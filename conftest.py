@@ -69,6 +69,13 @@ def meet_host(provisioned: Provisioned, signoff: Signoff, settings: Settings) ->
     return meet
 
 
+@pytest.fixture(scope="session")
+def pool(pool: HostPool, signoff: Signoff) -> HostPool:
+    """The hosts of the run, which the run asks what a probe has harmed."""
+    signoff.inquest = pool.inquest
+    return pool
+
+
 @pytest.fixture
 def host(pool: HostPool) -> Host:
     """A running host with its guests, shared by the probes that harm nothing."""

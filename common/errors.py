@@ -14,6 +14,7 @@
     |   +-- MachineLostError  it is gone: panic, oops, stall, death of its QEMU
     |   +-- ChannelError      it is there, but a channel to it (SSH, QMP, agent) failed
     |   +-- AccessError       it answers, and refuses us or is not who it must be; trying again is no use
+    |   +-- HarmError         a probe harmed it: its kernel died or hangs, or refuses what its guest may ask for
     +-- DeadlineError         a wait ran out
 """
 
@@ -128,6 +129,12 @@ class AccessError(MachineError):
     """A machine answers, and refuses us or is not who it must be; trying again is no use."""
 
     stage = "login"
+
+
+class HarmError(MachineError):
+    """A probe harmed a machine under test: a result of the probe, and no fault of the harness."""
+
+    stage = "harm"
 
 
 class DeadlineError(SealproofError):

@@ -45,6 +45,7 @@ NAME = "sealproof-signoff"
 FIXTURE = "claim"
 MOST = 3  # faults of the evidence that the headline names
 ONLY_COLLECTED = "nothing was tried, and there is no new report: this is no sign-off"
+Inquest = Callable[..., list[str]]
 LogSource = Path | Callable[[], str | bytes | Path]
 
 
@@ -114,6 +115,8 @@ class Signoff:
     """One run, from the first claim to the reports.
 
     :param contract: the contract's file. :param reports: the folder for runs. :param mode: the column to judge by.
+    :ivar inquest: tells which machines came to harm since it was asked last, by a fault of their kernels;
+        ``thorough``: something went wrong, and it may take its time.
     """
 
     def __init__(self, config: pytest.Config, contract: Path, reports: Path, mode: Mode) -> None:
@@ -137,6 +140,7 @@ class Signoff:
         self._broken = ""
         self._link = ""
         self._only_collected = False
+        self.inquest: Inquest = lambda *, thorough: []  # noqa: ARG005
 
     # --- what the harness calls ---
 
@@ -272,6 +276,9 @@ class Signoff:
                 self._now.went_wrong(call.when, call.excinfo.value, report.longreprtext)
                 if report.failed and (shown := printable(report.longreprtext)) != report.longreprtext:
                     report.longrepr = shown  # a kernel's last words, on their way to a terminal
+            broken = call.excinfo is not None and call.excinfo.errisinstance((SealproofError, OSError))
+            for words in self.inquest(thorough=broken):
+                self._now.harmed(words)
         return report
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:

@@ -13,7 +13,7 @@ from typing import ClassVar, NoReturn, TypeVar
 
 import pytest
 
-from common.errors import SealproofError, UserInputError
+from common.errors import HarmError, SealproofError, UserInputError
 from common.text import printable
 from signoff.contract import Claim, Condition, Kind, Mode, ProbeClaim, WorkClaim
 from signoff.evidence import Evidence
@@ -60,6 +60,7 @@ class Trial:
         self._verdict: Verdict | None = None
         self._raised: BaseException | None = None
         self._error = ""
+        self._harm: list[str] = []
         self._skip: str | None = None
         self._seconds = 0.0
 
@@ -147,10 +148,21 @@ class Trial:
         if isinstance(error, pytest.skip.Exception):
             self._skip = str(error.msg or "").strip()
             return
+        if isinstance(error, HarmError):
+            self.harmed(error.message)
+            return
         words = str(error) if isinstance(error, SealproofError) else f"{type(error).__name__}: {error}"
         self._error = "\n".join(part for part in (self._error, f"{phase}: {words}") if part)
         if traceback:
             self.attach(f"traceback-{phase}.txt", traceback)
+
+    def harmed(self, words: str) -> None:
+        """Take note of what the probe did to a machine under test: a claim whose probe kills a kernel does not hold.
+
+        :param words: which machine, and what its kernel said; the first line stands in the reason.
+        """
+        self._harm.append(words.partition("\n")[0])
+        self.attach(f"harm-{len(self._harm)}.txt", words)
 
     def cut_short(self, error: BaseException) -> None:
         """Take note that the run ended in the middle of the test: by hand, or by ``pytest.exit``, which says why."""
@@ -191,6 +203,9 @@ class Trial:
         if verdict is not None and verdict.status is Status.FAIL:
             # The guest's bytes in the attacker's hands stay there, whatever broke afterwards.
             return Status.FAIL, f"{verdict.why}\nbesides: {self._error}" if self._error else verdict.why
+        if self._harm:
+            words = "; ".join(self._harm)
+            return Status.FAIL, f"the probe did harm: {words}" + (f"\nbesides: {self._error}" if self._error else "")
         if self._error:
             return Status.ERROR, self._error
         if verdict is not None and verdict.status is not Status.PASS:

@@ -10,6 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,7 +68,7 @@ class World:
 
     # the guest
 
-    def plant(self, seed: bytes) -> list[Planted]:
+    def plant(self, seed: bytes, *, again: bool = False) -> list[Planted]:  # noqa: ARG002
         self.events.append("plant")
         self.seeds.append(seed)
         for number, (which, kind) in enumerate((w, k) for w in (UNDER_TEST, CONTROL) for k in KINDS):
@@ -436,6 +437,21 @@ def test_reach_tells_which_guest_and_what_kvm_says_of_it(pair: World, trial: Fak
     assert {one.reach[0].split()[1] for one in trial.control} == {"protected", "plain"}
 
 
+@pytest.mark.parametrize(("met", "status"), [("a fault at the page", Status.PASS), ("", Status.MISS)])
+def test_probe_that_must_show_that_it_met_the_page_proves_nothing_if_it_does_not(
+    pair: World, trial: FakeTrial, met: str, status: Status
+) -> None:
+    kept = keeps(pair)
+
+    def probe(who: Puppet, page: Target) -> Got:
+        got = kept(who, page)
+        return replace(got, met="bytes of the page came" if got.data else met)
+
+    Attack(pair, trial).by_a_process("c", probe)
+    assert all(met in one.reach if met else not one.reach for one in trial.subject)
+    assert judge(probe_claim(), Mode.PROTECTED, trial.subject, trial.control).status is status
+
+
 @pytest.mark.parametrize(("met", "status"), [("leak", Status.FAIL), ("EFAULT", Status.MISS)])
 def test_guest_that_did_not_opt_in_is_never_a_pass(
     pair: World,
@@ -526,7 +542,7 @@ def test_request_has_the_layout_of_the_modules_header() -> None:
     assert number == attack_module.SEALPROOF_ATTACK
     methods = header.partition("enum sealproof_method {")[2]
     numbers = re.findall(r"SEALPROOF_(\w+) = (\d+)", methods)
-    assert len(numbers) == 22
+    assert len(numbers) == 24
     for name, number in numbers:
         assert getattr(attack_module, name) == int(number)
 

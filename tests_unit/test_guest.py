@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from common.errors import AccessError, ChannelError, DeadlineError, MachineError, MachineLostError
+from common.errors import AccessError, ChannelError, DeadlineError, HarmError, MachineError, MachineLostError
 from common.paths import PROJECT
 from host_setup.channels.ssh import Login
 from host_setup.channels.vitals import Vitals
@@ -189,6 +189,20 @@ def test_page_that_cannot_be_shared_is_a_fault_with_its_errno(guest: Guest, monk
     canary(guest, monkeypatch, error="share the user page", errno="EOPNOTSUPP", errno_nr=95)
     with pytest.raises(MachineError, match="'plant': share the user page: EOPNOTSUPP"):
         guest.plant(b"\xab" * 32)
+
+
+@pytest.mark.parametrize(("opts_in", "harm"), [(True, True), (False, False)])
+def test_request_that_the_host_refuses_is_its_doing_and_no_fault_of_ours(
+    guest: Guest,
+    monkeypatch: pytest.MonkeyPatch,
+    opts_in: bool,  # noqa: FBT001
+    harm: bool,  # noqa: FBT001
+) -> None:
+    guest.spec = replace(guest.spec, opts_in=opts_in)
+    canary(guest, monkeypatch, error="make private the user page", errno="EBUSY", errno_nr=16)
+    with pytest.raises(MachineError, match="make private the user page: EBUSY") as caught:
+        guest.take_back(planted())
+    assert isinstance(caught.value, HarmError) is harm
 
 
 def test_late_answer_is_never_taken_for_the_next_one(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,18 @@ import errno
 import mmap
 import os
 import secrets
+from typing import Any
 
 import pytest
 
+from common.errors import ChannelError
 from host_setup.channels.puppets import Done
 from signoff.observation import PAGE_SIZE
+from tests_e2e.support import blocks
+from tests_e2e.support.blocks import Blocks
 from tests_e2e.support.chain import call, returned
 from tests_e2e.support.host_memory import PIECE, pages_with
+from tests_e2e.support.loads import loads_of_each
 from tests_e2e.support.pagemap import Place, place_of
 
 RETURN = bytes.fromhex("c3")
@@ -54,6 +59,52 @@ def test_all_six_arguments_arrive() -> None:
     assert result.value == fixed
     execute(call("munmap", fixed, PAGE_SIZE).code(ctypes.addressof(result)))
     assert result.value == 0
+
+
+class OurselvesAsPuppet:
+    """This process: it runs the code, whose registers that outlive calls are put back."""
+
+    def __init__(self) -> None:
+        self.held: list[ctypes.Array[ctypes.c_char]] = []
+
+    def memory(self, content: bytes | int) -> int:
+        size = content if isinstance(content, int) else len(content)
+        self.held.append(ctypes.create_string_buffer(b"" if isinstance(content, int) else content, size))
+        return ctypes.addressof(self.held[-1])
+
+    def write(self, address: int, content: bytes) -> None:
+        ctypes.memmove(address, content, len(content))
+
+    def read(self, address: int, size: int) -> bytes:
+        return ctypes.string_at(address, size)
+
+    def run(self, code: bytes, **registers: int) -> Done:
+        moves = {"rdi": "48bf", "rsi": "48be", "rdx": "48ba", "r8": "49b8", "r9": "49b9"}
+        sets = b"".join(bytes.fromhex(moves[name]) + value.to_bytes(8, "little") for name, value in registers.items())
+        kept, back = bytes.fromhex("4154415541564157"), bytes.fromhex("415f415e415d415c")  # push, pop r12 to r15
+        execute(kept + sets + code + back)
+        return Done(returned=0)
+
+
+def test_each_of_many_pages_is_loaded_from_and_a_fault_is_told_by_its_signal() -> None:
+    pages = 8
+    with mmap.mmap(-1, pages * PAGE_SIZE) as memory:
+        first = ctypes.addressof(view := ctypes.c_char.from_buffer(memory))
+        libc = ctypes.CDLL(None, use_errno=True)
+        for page in (0, 3, 7):  # PROT_NONE
+            assert libc.mprotect(ctypes.c_void_p(first + page * PAGE_SIZE), PAGE_SIZE, 0) == 0
+        puppet: Any = OurselvesAsPuppet()
+        assert loads_of_each(puppet, first, pages) == [
+            "SIGSEGV" if page in (0, 3, 7) else None for page in range(pages)
+        ]
+        del view
+
+
+def test_pages_that_were_not_tried_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    puppet: Any = OurselvesAsPuppet()
+    monkeypatch.setattr(puppet, "run", lambda *_, **__: Done(returned=-1))
+    with pytest.raises(ChannelError, match="2 not tried"):
+        loads_of_each(puppet, 0x1000, 2)
 
 
 @pytest.mark.parametrize(
@@ -104,3 +155,46 @@ def test_a_canary_is_found_at_its_place_in_a_page_and_elsewhere() -> None:
 
 def test_no_canary_is_found_where_there_is_none() -> None:
     assert pages_with(bytes(memory(4)), [secrets.token_bytes(PAGE_SIZE)]) == [b""]
+
+
+# --- blocks of the kernel's memory
+
+
+class RingPuppet:
+    """A process with a packet socket."""
+
+    pid = 77
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def memory(self, _: bytes) -> int:
+        return 0x1000
+
+    def syscall(self, name: str, *_: int) -> Done:
+        self.called.append(name)
+        return Done(returned=3)
+
+
+def blocks_at(monkeypatch: pytest.MonkeyPatch, puppet: RingPuppet, *firsts: int | None) -> Blocks:
+    """Blocks whose first frames these are; None: of pages from here and there."""
+    frames = [
+        Place(frame=page * 7 + 1 if first is None else first + page) for first in firsts for page in range(blocks.PAGES)
+    ]
+    monkeypatch.setattr(blocks, "places", lambda *_: frames)
+    ssh: Any = None
+    process: Any = puppet
+    return Blocks(ssh, process, len(firsts))
+
+
+def test_blocks_that_are_in_one_piece_are_known_by_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    puppet = RingPuppet()
+    found = blocks_at(monkeypatch, puppet, 512, None, 5120, 513)  # the last one is not where a block begins
+    assert found.frames == [512 * PAGE_SIZE, 5120 * PAGE_SIZE]
+    found.give_back()
+    assert puppet.called[-2:] == ["munmap", "close"]
+
+
+def test_too_few_blocks_in_one_piece_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ChannelError, match="of 4 blocks of the ring 1 are in one piece"):
+        blocks_at(monkeypatch, RingPuppet(), 512, None, None, None)

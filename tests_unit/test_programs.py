@@ -590,6 +590,22 @@ def test_the_control_set_is_shared_before_it_holds_anything_and_shared_anew_at_e
     canary.server.close()
 
 
+def test_canaries_of_ours_move_at_each_plant_unless_they_are_to_stay(canary_on_a_fake: Path, tmp_path: Path) -> None:
+    canary = FakeModule(canary_on_a_fake, tmp_path, "protected")
+    files: list[int] = []
+    for request in (SEED, f"{SEED} again", SEED):
+        planted = canary(request)["canaries"]
+        held = [Path(f"/proc/{canary.server.process.pid}/fd/{number}") for number in range(3, 60)]
+        ours = [path for path in held if path.exists() and "/canary." in str(path.readlink())]
+        contents = {made_of(bytes.fromhex(one["key"])) for one in planted if one["kind"] == "page-cache"}
+        assert contents == {path.read_bytes() for path in ours} - {bytes(4096)}
+        assert canary("read page-cache private")["changed"] == []
+        files.append(len(ours))
+    assert files == [2, 2, 4]
+    assert "usage" in canary(f"{SEED} twice")["error"]
+    canary.server.close()
+
+
 @pytest.mark.parametrize(("fake", "states"), [("plain", ["plain"] * 2), ("protected", ["shared", "private"])])
 def test_a_private_page_is_shared_and_taken_back_with_its_content(
     canary_on_a_fake: Path, tmp_path: Path, fake: str, states: list[str]

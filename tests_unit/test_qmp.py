@@ -37,6 +37,8 @@ class Side:
             "human-monitor-command": lambda asked: {"return": f"you said {asked['command-line']}\r\n"},
             "echo": lambda asked: {"return": asked},
             "silence": lambda _: None,
+            "stop": lambda _: {"return": {}},
+            "cont": lambda _: {"return": {}},
             "end": lambda _: self.end(),
         }
 
@@ -86,6 +88,13 @@ def hurry() -> Iterator[None]:
 def test_command_gives_its_reply(qmp: Qmp) -> None:
     assert qmp.execute("query-status") == {"status": "running"}
     assert qmp.execute("echo", max_bandwidth=3, uri="fd:state") == {"max-bandwidth": 3, "uri": "fd:state"}
+
+
+def test_machine_that_was_stopped_is_known_until_it_goes_on(qmp: Qmp) -> None:
+    assert not qmp.stopped
+    for command, stopped in (("stop", True), ("query-status", True), ("cont", False)):
+        qmp.execute(command)
+        assert qmp.stopped is stopped
 
 
 def test_monitor_gives_what_was_printed(qmp: Qmp) -> None:

@@ -147,6 +147,29 @@ def test_all_pass_exits_0(project):
     assert ET.parse(folder / "junit.xml").find("testsuite").get("errors") == "0"
 
 
+KILLED = """
+import pytest
+
+@pytest.fixture(autouse=True)
+def killed(signoff):
+    signoff.inquest = lambda *, thorough: ["the host: kernel died: Oops\\nits console ends with: RIP"]
+"""
+
+
+@pytest.mark.parametrize("ending", ["raise MachineLostError('the host is lost')", "pass"])
+def test_probe_that_kills_a_kernel_fails_its_claim_also_if_it_does_not_notice(project, ending):
+    errors = "from common.errors import MachineLostError\n"
+    text = KILLED + errors + ATTACK.replace("claim.attack(", f"if True: {ending}\n    claim.attack(")
+    code, found, claims, _ = run(project, text)
+    assert (code, found["verdict"]) == (1, "NOT PROTECTED")
+    one = claims["host_cannot_read"]
+    assert one["status"] == "FAIL"
+    assert one["why"].startswith("the probe did harm: the host: kernel died: Oops")
+    assert "evidence/host_cannot_read/harm-1.txt" in one["evidence"]
+    kept = project / "reports" / "latest" / "evidence" / "host_cannot_read" / "harm-1.txt"
+    assert kept.read_text().endswith("its console ends with: RIP")
+
+
 def test_a_fail_exits_1_and_beats_an_error(project):
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
     code, found, claims, said = run(project, text + WORKS.replace('"4")])', '"4")]); 1 / 0'))
@@ -176,12 +199,19 @@ BODIES = {  # how a claim's test ends -> status and reason
         "FAIL",
         "besides: call",
     ),
+    "harms_a_guest": ("raise HarmError('cannot make private the user page: EBUSY')", "FAIL", "did harm: cannot make"),
+    "passes_and_then_harms": ("claim.legitimate(GOOD); raise HarmError('cannot')", "FAIL", "did harm: cannot"),
+    "fails_and_then_harms": (
+        "with suppress(BaseException): claim.legitimate(BAD)\n    raise HarmError('cannot')",
+        "FAIL",
+        "wrong result: sum: 5 is not 4",
+    ),
     "raises_our_error": ("raise MachineLostError('panic', hint='look')", "ERROR", "call: machine: panic\n  next: look"),
 }
 FIXTURES = """
 import pytest
 from contextlib import suppress
-from common.errors import MachineLostError
+from common.errors import HarmError, MachineLostError
 from signoff.observation import Check
 GOOD, BAD = [Check("sum", "4", "4")], [Check("sum", "4", "5")]
 

@@ -14,6 +14,7 @@ import pytest
 from common.errors import ChannelError, DeadlineError, MachineError, MachineLostError
 from common.progress import Terminal
 from common.store import Store
+from host_setup.channels.vitals import Vitals
 from host_setup.hosts import snapshots as module
 from host_setup.hosts.guest import PLAIN, PROTECTED
 from host_setup.hosts.pool import HostPool
@@ -37,6 +38,8 @@ class FakeHost:
     def __init__(self, spec: Any, folder: Path, *, memory: Path | None = None, state: Path | None = None) -> None:
         self.spec, self.folder, self.memory_file, self.state = spec, folder, memory, state
         self.lost: str | None = None
+        self.vitals = Vitals("the host")
+        self.all_guests: tuple[Any, ...] = ()
         self.memory = {who: {"nonce": "", "asked": 0} for who in ("host", *(one.name for one in GUESTS))}
         self.closed = self.detached = self.rested = self.resumed = self.saves = 0
         self.garbage = ""
@@ -472,3 +475,31 @@ def test_host_that_cannot_be_replaced_is_listed_and_gone(pool: HostPool, monkeyp
     assert pool.lost == ["panic"]
     pool.close()
     assert first.closed == 1
+
+
+# --- what a probe harmed
+
+
+def test_host_whose_kernel_died_is_told_once_also_when_it_has_ended(pool: HostPool) -> None:
+    shared = pool.shared()
+    with pytest.raises(MachineLostError), pool.fresh() as fresh:
+        fresh.vitals.lost("kernel died: Oops", harm=True)
+        fresh.vitals.check()
+    shared.vitals.lost("stalled: no heartbeat for 20 s", harm=True)
+    told = ["the host: kernel died: Oops", "the host: stalled: no heartbeat for 20 s"]
+    assert pool.inquest(thorough=False) == told
+    assert pool.inquest(thorough=True) == []
+    assert pool.harm == told
+
+
+def test_host_that_dies_unseen_by_its_probe_is_told_too(pool: HostPool) -> None:
+    with pool.fresh() as fresh:
+        fresh.vitals.lost("kernel died: Oops", harm=True)
+    assert pool.inquest(thorough=False) == ["the host: kernel died: Oops"]
+
+
+def test_host_that_we_ended_or_that_is_meant_to_crash_came_to_no_harm(pool: HostPool) -> None:
+    pool.shared().vitals.lost("it was ended by the run")
+    with pool.booted("quiet", crashes=True) as crashing:
+        crashing.vitals.lost("kernel died: sysrq", harm=True)
+    assert pool.inquest(thorough=True) == pool.harm == []

@@ -5,7 +5,8 @@ import pytest
 
 from common.errors import MachineError
 from signoff.memory_map import Fate
-from tests_e2e.support.sweep import bounce_buffers, checks, parse
+from tests_e2e.support import sweep as module
+from tests_e2e.support.sweep import _fared, bounce_buffers, checks, parse, shared_for_no_device
 
 PAGE = 4096
 HVA = 0x7F0000000000
@@ -28,6 +29,12 @@ def printed(**changes):
         "found": [[0, 2, "EFAULT"], [SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]],
     }
     return json.dumps({**told, **changes})
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    monkeypatch.setattr(module, "FEW", 2)
+    monkeypatch.setattr(module, "SHARED_BESIDE", 1)
 
 
 def wrong(one, *, physical=False):
@@ -75,6 +82,23 @@ def test_a_page_that_was_left_out_is_wrong():
 def test_a_way_by_physical_address_leaves_out_what_the_host_does_not_have():
     found = [[0, 1, "EFAULT"], [SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]
     assert wrong(parse(printed(found=found)), physical=True) == []
+
+
+def test_a_way_by_physical_address_must_have_tried_many_pages():
+    one = parse(printed(absent=[[0, 2]], found=[[SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]))
+    assert wrong(one, physical=True) == ["private pages that the host has, and that were tried"]
+
+
+def test_a_page_that_was_not_tried_was_not_refused():
+    one = parse(printed(found=[[0, 1, "EFAULT"], [SHARED, 1, None]]))
+    assert [_fared(one, gpa) for gpa in (0, SHARED, 3 * PAGE)] == ["refused", "read", "not tried"]
+
+
+def test_a_guest_that_shares_more_than_it_needs_is_told():
+    few, many = parse(printed(shared=[[PAGE, 2]])), parse(printed(shared=[[0, 4]]))
+    for one, right in ((few, True), (many, False)):
+        assert [check.right for check in shared_for_no_device(one, [2 * PAGE])] == [right]
+    assert "3 pages: 0x0-0x1fff" in shared_for_no_device(many, [2 * PAGE])[0].got
 
 
 def test_sharing_meanwhile_is_noticed():

@@ -32,6 +32,7 @@ struct method {
 	bool writes;	/* to the target */
 	bool in_page;	/* a transfer stays within one page of the target */
 	bool on_cpu;	/* flags is the number of a CPU that is online */
+	bool any_flags;	/* flags is anything */
 	int (*attempt)(const struct sealproof_attack *attack, void *bytes, u64 *done);
 };
 
@@ -216,7 +217,8 @@ static DEFINE_MUTEX(watch_lock);
 
 static int keep_reading(void *unused)
 {
-	unsigned long end = jiffies + WATCH_TIME;
+	bool yields = watch.attack.method == SEALPROOF_WATCH_START_YIELDING;
+	unsigned long end = jiffies + WATCH_TIME * (yields ? 4 : 1);
 	bool late;
 
 	watch.err = by_direct_map_read(&watch.attack, watch.bytes, &watch.done);
@@ -224,6 +226,9 @@ static int keep_reading(void *unused)
 	do {
 		late = time_after(jiffies, end);
 		by_direct_map_read(&watch.attack, watch.bytes, &watch.done);
+		/* To a thread of the kernel's: no address space is switched, which would drop what the TLB has. */
+		if (yields)
+			cond_resched();
 		cpu_relax();
 	} while (!READ_ONCE(watch.stop) && !late);
 	watch.done = 0;
@@ -302,7 +307,10 @@ static long get_page_at(u64 address, unsigned int flags, struct page **page)
 
 static int load_page(const struct sealproof_attack *attack, struct page *page, void *bytes, u64 *done)
 {
-	return load(attack, bytes, page_address(page) + offset_in_page(attack->target), done);
+	int err = load(attack, bytes, page_address(page) + offset_in_page(attack->target), done);
+
+	/* It was had, which is not to be taken for a refusal. */
+	return err == -EFAULT ? -EADDRNOTAVAIL : err;
 }
 
 static int by_get_user_pages(const struct sealproof_attack *attack, void *bytes, u64 *done)
@@ -338,6 +346,22 @@ static int by_pin_user_pages(const struct sealproof_attack *attack, void *bytes,
 		err = load_page(attack, page, bytes, done);
 		unpin_user_page(page);
 	}
+	return err;
+}
+
+/* By a mapping of our own, so that what was had is read also where it is in no other one. */
+static int by_get_user_pages_with(const struct sealproof_attack *attack, void *bytes, u64 *done)
+{
+	struct page *page;
+	void *address;
+	int err = gup_error(get_page_at(attack->target, attack->flags, &page));
+
+	if (err)
+		return err;
+	address = vmap(&page, 1, VM_MAP, PAGE_KERNEL);
+	err = address ? load(attack, bytes, address + offset_in_page(attack->target), done) : -ENOMEM;
+	vunmap(address);
+	put_page(page);
 	return err;
 }
 
@@ -563,9 +587,11 @@ static const struct method methods[] = {
 	[SEALPROOF_MEMREMAP_READ]       = { .attempt = by_memremap, .in_page = true },
 	[SEALPROOF_CPU_READ]            = { .attempt = by_cpu_read, .in_page = true, .on_cpu = true },
 	[SEALPROOF_WATCH_START]         = { .attempt = by_watch_start, .in_page = true, .on_cpu = true },
+	[SEALPROOF_WATCH_START_YIELDING] = { .attempt = by_watch_start, .in_page = true, .on_cpu = true },
 	[SEALPROOF_WATCH_STOP]          = { .attempt = by_watch_stop, .in_page = true },
 	[SEALPROOF_GET_USER_PAGES]      = { .attempt = by_get_user_pages, .in_page = true },
 	[SEALPROOF_GET_USER_PAGES_FAST] = { .attempt = by_get_user_pages_fast, .in_page = true },
+	[SEALPROOF_GET_USER_PAGES_WITH] = { .attempt = by_get_user_pages_with, .in_page = true, .any_flags = true },
 	[SEALPROOF_PIN_USER_PAGES]      = { .attempt = by_pin_user_pages, .in_page = true },
 	[SEALPROOF_ACCESS_VM_READ]      = { .attempt = by_access_process_vm_read },
 	[SEALPROOF_ACCESS_VM_WRITE]     = { .attempt = by_access_process_vm_write, .writes = true },
@@ -584,7 +610,9 @@ static const struct method *method_of(const struct sealproof_attack *attack)
 	if (attack->method >= ARRAY_SIZE(methods) || !methods[attack->method].attempt)
 		return NULL;
 	method = &methods[attack->method];
-	if (method->on_cpu ? attack->flags >= nr_cpu_ids || !cpu_online(attack->flags) : attack->flags)
+	if (method->any_flags)
+		;
+	else if (method->on_cpu ? attack->flags >= nr_cpu_ids || !cpu_online(attack->flags) : attack->flags)
 		return NULL;
 	if (!attack->length || attack->length > SEALPROOF_ATTACK_MAX)
 		return NULL;

@@ -81,7 +81,7 @@ struct sealproof_hypercall {
  */
 struct sealproof_attack {
 	__u32 method;	/* in: enum sealproof_method */
-	__u32 flags;	/* in: 0, or the number of a CPU, by method */
+	__u32 flags;	/* in: 0, or the number of a CPU or flags, by method */
 	__u64 target;	/* in: an address of the calling process, or a physical address, by method */
 	__u64 length;	/* in: bytes, 1 .. SEALPROOF_ATTACK_MAX */
 	__u64 buffer;	/* in: the caller's own memory, length bytes: what was read goes here, what is written comes from here */
@@ -99,7 +99,8 @@ struct sealproof_attack {
  *   copy_to_user(); result is -EFAULT when it stopped early, done says where.
  * GET_USER_PAGES, GET_USER_PAGES_FAST, PIN_USER_PAGES: target as above, within a page, which is had by get_user_pages()
  *   with FOLL_FORCE, get_user_pages_fast(), pin_user_pages_fast() to write and for long, and read at page_address().
- *   result is the error of that call, -EFAULT when it had no page.
+ *   result is the error of that call, -EFAULT when it had no page, -EADDRNOTAVAIL when it had one that cannot be read there.
+ * GET_USER_PAGES_WITH: likewise, with flags as the FOLL_ flags, and read by a new mapping.
  * ACCESS_VM_*: target as above. access_process_vm() with FOLL_FORCE; result is 0, done what it returned.
  *
  * All others: target is a physical address; a transfer stays within one page (-EINVAL of the ioctl otherwise). result is
@@ -112,6 +113,7 @@ struct sealproof_attack {
  * WATCH_START: a thread on the CPU with the number flags reads the page at page_address(page) without a break, alone there
  *   but for interrupts; result is what its first read met. WATCH_STOP: it reads once more and ends; result and buffer are
  *   of that read. -ETIME when it gave up before, after 15 s; -ENOENT when there is none. length is a page's.
+ * WATCH_START_YIELDING: the same, but that it lets others run there when they are due, and gives up after 60 s.
  * KGDB_*: page_address(page), by the kernel's debugger, in one packet of at most 256 bytes to read, 128 to write; result
  *   is the errno of its answer. -EBUSY when it has another I/O driver, -EPROTO when its answer makes no sense.
  * VMAP_*: a new mapping by vmap(). GET_AS_KVM: target is a virtual address of the caller; get_user_pages(), if refused
@@ -141,6 +143,8 @@ enum sealproof_method {
 	SEALPROOF_VMAP_WRITE = 20,
 	SEALPROOF_GET_AS_KVM = 21,
 	SEALPROOF_DIRECT_MAP_AGAIN = 22,
+	SEALPROOF_WATCH_START_YIELDING = 23,
+	SEALPROOF_GET_USER_PAGES_WITH = 24,
 };
 
 /* ---- host_oracle.ko: what KVM knows of a VM's memory ---------------------- */

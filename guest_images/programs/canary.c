@@ -36,6 +36,7 @@
 #define MIN_SEED 32
 #define MAX_SEED 512
 #define MAX_HOLD_MS 10000
+#define TURNS 16	/* pages of ours that a canary goes through, another one at each plant */
 #define HELD 320	/* bytes in registers */
 #define HOLD_ROUNDS 1000000	/* some milliseconds under emulation */
 
@@ -54,6 +55,11 @@ struct canary {
 	enum set set;
 	unsigned char *page;	/* user, page-cache: our mapping of it */
 	int file;		/* page-cache */
+	struct turn {
+		unsigned char *page;
+		int file;
+	} turns[TURNS];		/* the pages that it has had, and has again in its turn */
+	unsigned int turn;
 	bool shared;		/* with the host; in a plain guest with no effect */
 	uint64_t gpa;		/* where it was planted; 0: not yet */
 	unsigned char key[CHACHA20_KEY];	/* of its bytes */
@@ -198,24 +204,47 @@ static bool fail_on_page(struct text *reply, const char *doing, const struct can
 	return fail(reply, what);
 }
 
-/* Shares the canary's page anew, so that each plant is a page's whole way: private, shared, private again. */
-static bool share_again(struct canary *c, struct text *reply)
+static bool make_private(struct canary *c, struct text *reply)
 {
 	struct sealproof_canary told;
 
 	if (c->shared && !ask_module(c, SEALPROOF_CANARY_UNSHARE, NULL, &told))
 		return fail_on_page(reply, "make private", c);
 	c->shared = false;
+	return true;
+}
+
+/* Shares the canary's page anew, so that each plant is a page's whole way: private, shared, private again. */
+static bool share_again(struct canary *c, struct text *reply)
+{
+	struct sealproof_canary told;
+
+	if (!make_private(c, reply))
+		return false;
 	if (!ask_module(c, SEALPROOF_CANARY_SHARE, c->page, &told))
 		return fail_on_page(reply, "share", c);
 	c->shared = true;
 	return true;
 }
 
-/* Gives the canary its page, once; later plants use the same page. */
-static bool prepare(struct canary *c, struct text *reply)
+/*
+ * Gives the canary a page: another one than before, unless it is to stay, so that not the same few pages are attacked
+ * all the time. The module's own it keeps.
+ */
+static bool prepare(struct canary *c, bool stay, struct text *reply)
 {
-	if (c->kind == KERNEL || c->page)
+	if (c->kind == KERNEL || (stay && c->page))
+		return true;
+	if (!make_private(c, reply))
+		return false;
+	if (c->page) {
+		explicit_bzero(c->page, PAGE);
+		c->turns[c->turn] = (struct turn){ c->page, c->file };
+		c->turn = (c->turn + 1) % TURNS;
+	}
+	c->page = c->turns[c->turn].page;
+	c->file = c->turns[c->turn].file;
+	if (c->page)
 		return true;
 	if (c->kind == PAGE_CACHE) {
 		c->file = make_file();
@@ -259,12 +288,12 @@ static void add_name(const struct canary *c, const char *state, struct text *rep
 	text_add(reply, "\"state\":\"%s\",\"gpa\":", state);
 }
 
-static bool plant_one(struct canary *c, struct text *list, struct text *reply)
+static bool plant_one(struct canary *c, bool stay, struct text *list, struct text *reply)
 {
 	unsigned char bytes[PAGE], seen[PAGE];
 	uint64_t gpa = 0, again = 0;
 	const char *state = NULL;
-	bool good = prepare(c, reply) && (c->set != CONTROL || share_again(c, reply));
+	bool good = prepare(c, stay, reply) && (c->set != CONTROL || share_again(c, reply));
 
 	if (good && !fill_random(c, bytes))
 		good = fail(reply, "getrandom");
@@ -293,9 +322,10 @@ static void do_plant(int argc, char **args, struct text *reply)
 	unsigned char *seed;
 	size_t len;
 
-	(void)argc;
-	if (!parse_hex(args[0], &seed, &len) || len < MIN_SEED || len > MAX_SEED) {
-		reply_error(reply, "usage: plant HEXSEED; 32 to 512 bytes");
+	const bool stay = argc == 2;
+
+	if (!parse_hex(args[0], &seed, &len) || len < MIN_SEED || len > MAX_SEED || (stay && strcmp(args[1], "again"))) {
+		reply_error(reply, "usage: plant HEXSEED [again]; 32 to 512 bytes");
 		return;
 	}
 	if (!open_module(reply) || !mix_seed(seed, len, reply))
@@ -306,7 +336,7 @@ static void do_plant(int argc, char **args, struct text *reply)
 		for (int set = 0; set < SETS && good; set++) {
 			if (list.len)
 				text_add(&list, ",");
-			good = plant_one(&canaries[kind][set], &list, reply);
+			good = plant_one(&canaries[kind][set], stay, &list, reply);
 		}
 	}
 	if (good) {
@@ -516,7 +546,7 @@ static void do_protected(int argc, char **args, struct text *reply)
 
 static const struct command commands[] = {
 	{ "protected", 0, 0, "usage: protected", do_protected },
-	{ "plant", 1, 1, "usage: plant HEXSEED", do_plant },
+	{ "plant", 1, 2, "usage: plant HEXSEED [again]", do_plant },
 	{ "read", 2, 2, "usage: read user|kernel|page-cache private|control", do_read },
 	{ "share", 2, 2, "usage: share user|kernel|page-cache private|control", do_share },
 	{ "hold", 2, 2, "usage: hold private|control MILLISECONDS", do_hold },

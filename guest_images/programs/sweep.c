@@ -4,7 +4,7 @@
  *
  * usage: sweep PID WAY [BYTES [ADDRESS PAGES ..]]
  *
- * PID is a QEMU. WAY is process_vm_readv, proc_pid_mem or direct_map. BYTES is read of each page, from its start
+ * PID is a QEMU. WAY is process_vm_readv, proc_pid_mem, direct_map, kmap_local or memremap. BYTES is read of each page, from its start
  * (default 4096). The pages are those of the VM's memory slots, unless ranges of addresses are given.
  *
  * Prints one JSON object and judges nothing:
@@ -214,22 +214,39 @@ static ssize_t by_proc_pid_mem(size_t first, size_t count, void *buffer)
 	return pread(device, buffer, whole * bytes_of_each, (off_t)pages[first].address);
 }
 
-static ssize_t by_direct_map(size_t first, size_t count, void *buffer)
+static ssize_t by_module(uint32_t method, size_t first, void *buffer)
 {
 	struct sealproof_attack attack = {
-		.method = SEALPROOF_DIRECT_MAP_READ,
+		.method = method,
 		.target = pages[first].physical,
 		.length = bytes_of_each,
 		.buffer = (uintptr_t)buffer,
 	};
 
-	(void)count;
 	if (ioctl(device, SEALPROOF_ATTACK, &attack))
 		cannot("have the attack module try");
 	if (attack.done || !attack.result)
 		return (ssize_t)attack.done;
 	errno = (int)-attack.result;
 	return -1;
+}
+
+static ssize_t by_direct_map(size_t first, size_t count, void *buffer)
+{
+	(void)count;
+	return by_module(SEALPROOF_DIRECT_MAP_READ, first, buffer);
+}
+
+static ssize_t by_kmap_local(size_t first, size_t count, void *buffer)
+{
+	(void)count;
+	return by_module(SEALPROOF_KMAP_LOCAL_READ, first, buffer);
+}
+
+static ssize_t by_memremap(size_t first, size_t count, void *buffer)
+{
+	(void)count;
+	return by_module(SEALPROOF_MEMREMAP_READ, first, buffer);
 }
 
 static const struct way {
@@ -241,6 +258,8 @@ static const struct way {
 	{ "process_vm_readv", NULL, false, by_process_vm_readv },
 	{ "proc_pid_mem", "/proc/%d/mem", false, by_proc_pid_mem },
 	{ "direct_map", "/dev/" SEALPROOF_ATTACK_NAME, true, by_direct_map },
+	{ "kmap_local", "/dev/" SEALPROOF_ATTACK_NAME, true, by_kmap_local },
+	{ "memremap", "/dev/" SEALPROOF_ATTACK_NAME, true, by_memremap },
 };
 
 static const struct way *way_named(const char *name)

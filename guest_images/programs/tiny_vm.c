@@ -14,6 +14,7 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
@@ -85,6 +86,7 @@ struct row {
 	bool ring;				/* what is written is told in a ring, not in a log */
 	bool refused;				/* KVM may end it: it cannot have the guest go on */
 	void (*first)(void);			/* before the guest asks for protection, if it is to */
+	bool gives_up;				/* KVM is to give up on an instruction, which ends the row */
 };
 
 static const struct row *row;
@@ -202,6 +204,7 @@ static uint64_t serve_failures(struct vm *vm, uint32_t what);
 static uint64_t serve_moves(struct vm *vm, uint32_t what);
 static uint64_t serve_handles(struct vm *vm, uint32_t what);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
+static void report_untold(struct text *line, const struct vm *vm);
 
 static uint64_t nothing(struct vm *vm, uint32_t what)
 {
@@ -368,7 +371,10 @@ static const struct row rows[] = {
 	{ "moved", moved_page_is_not_shared, .operands = NULL, .serve = serve_moves },
 	{ "fail-nth", failed_allocation_opens_nothing, .operands = NULL, .serve = serve_failures,
 	  .first = fail_to_enable },
-	{ "handles", handles_are_dead, .operands = operands, .pages = HELD_PAGES, .serve = serve_handles },
+	{ "handles", handles_are_dead_one_by_one, .operands = operands, .pages = HELD_PAGES, .serve = serve_handles },
+	{ "handles-at-once", handles_are_dead_at_once, .operands = operands, .pages = HELD_PAGES, .serve = serve_handles },
+	{ "sparse", sparse_range_is_shared, .operands = NULL, .serve = serve_ranges },
+	{ "untold", instruction_is_not_told, .operands = operands, .pages = 1, .gives_up = true },
 	{ "another", another_is_refused, .operands = operands, .pages = 1, .serve = ask_another },
 	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
 	{ "pv-ipi", pv_ipi, .operands = operands, .pages = 1 },
@@ -629,6 +635,9 @@ static void run_until(struct vm *vm, unsigned int port)
 				memcpy(&vm->mmio, run->mmio.data, sizeof(vm->mmio));
 			else
 				wrong_exit(vm, "KVM_EXIT_MMIO", run->mmio.phys_addr);
+		} else if (row->gives_up && run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
+			   run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION) {
+			return;
 		} else if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
 			wrong_exit(vm, "KVM_EXIT_INTERNAL_ERROR", run->internal.suberror);
 		} else if (run->exit_reason == KVM_EXIT_SHUTDOWN) {
@@ -747,6 +756,8 @@ static void report_all(struct text *line, const struct vm *vm)
 		report_hex(line, told->found[i].name, told->found[i].expected, told->found[i].got);
 	for (const struct word *word = row->words; word && word->name; word++)
 		report_hex(line, word->name, word->expected, told->word[word - row->words]);
+	if (row->gives_up)
+		report_untold(line, vm);
 	if (row->serve == count_task_switches)
 		report(line, "KVM carries out task switches", "yes", vm->exits >= TASK_SWITCHES ? "yes" : "no");
 	if (vm->string_count) {
@@ -761,10 +772,23 @@ static void report_all(struct text *line, const struct vm *vm)
 	}
 }
 
+/* Whether the VMM gets to see the instruction that KVM gave up on: by KVM's word, and anywhere in what it is given. */
+static void report_untold(struct text *line, const struct vm *vm)
+{
+	const int size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	const bool by_word = vm->run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
+	const bool there = size > 0 && memmem(vm->run, (size_t)size, untold_instruction, UNTOLD_BYTES);
+
+	report(line, "KVM gives up on the instruction", "yes",
+	       vm->run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? "yes" : "no");
+	report(line, "KVM tells the VMM bytes of the instruction", way == PLAIN ? "yes" : "no", by_word ? "yes" : "no");
+	report(line, "they are in what KVM and the VMM share", way == PLAIN ? "yes" : "no", there ? "yes" : "no");
+}
+
 /* --- what the host reaches of a range, and by what it took before -------------------------------------------------- */
 
 /* How many of the pages the kernel reads at their places in its direct map. */
-static unsigned int count_by_direct_map(const unsigned char *page, unsigned int pages)
+static unsigned int count_by_direct_map(const unsigned char *page, unsigned int pages, bool some_lack)
 {
 	const int device = open("/dev/" SEALPROOF_ATTACK_NAME, O_RDWR | O_CLOEXEC);
 	const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -778,6 +802,8 @@ static unsigned int count_by_direct_map(const unsigned char *page, unsigned int 
 
 		if (pread(pagemap, &entry, sizeof(entry), where) != sizeof(entry))
 			cannot("read /proc/self/pagemap");
+		if (!(entry >> 63) && some_lack)
+			continue;
 		if (!(entry >> 63)) {	/* all of these pages were written */
 			errno = ENODATA;
 			cannot("find the frame of a page");
@@ -827,7 +853,8 @@ static uint64_t serve_ranges(struct vm *vm, uint32_t what)
 		return 0;
 	}
 	count_reached(at(vm, first), told->word[1], &loaded, &written);
-	return loaded | (uint64_t)written << 16 | (uint64_t)count_by_direct_map(at(vm, first), told->word[1]) << 32;
+	return loaded | (uint64_t)written << 16 |
+	       (uint64_t)count_by_direct_map(at(vm, first), told->word[1], what == COUNT_SPARSE) << 32;
 }
 
 static struct {
@@ -1000,6 +1027,10 @@ struct pin_longterm_test {
 
 static struct {
 	int pins, pipe[2], cpu;
+	int ring, copied[2];	/* of io_uring, and a pipe for what it writes */
+	struct io_uring_sqe *entry;
+	struct io_uring_cqe *result;
+	uint32_t *tail;
 	struct kvm_run *run;
 	unsigned char *memory;	/* of the second VM: code, and where it copies to */
 } held;
@@ -1053,6 +1084,41 @@ static bool second_vm_copies(void)
 	return !ioctl(held.cpu, KVM_RUN, 0) && held.run->exit_reason == KVM_EXIT_IO;
 }
 
+static void *map_ring(off_t which)
+{
+	void *const where = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, held.ring, which);
+
+	if (where == MAP_FAILED)
+		cannot("map a ring of io_uring");
+	return where;
+}
+
+/* A ring for one request, with the page as its buffer; each of its three parts fits into a page. */
+static bool register_buffer(void *page)
+{
+	struct io_uring_params params = { 0 };
+	const struct iovec buffer = { page, PAGE };
+
+	held.ring = (int)syscall(SYS_io_uring_setup, 1, &params);
+	if (held.ring < 0 || pipe2(held.copied, O_CLOEXEC | O_NONBLOCK))
+		cannot("have a ring of io_uring, and a pipe");
+	held.entry = map_ring(IORING_OFF_SQES);
+	held.tail = (uint32_t *)((unsigned char *)map_ring(IORING_OFF_SQ_RING) + params.sq_off.tail);
+	held.result = (struct io_uring_cqe *)((unsigned char *)map_ring(IORING_OFF_CQ_RING) + params.cq_off.cqes);
+	return !syscall(SYS_io_uring_register, held.ring, IORING_REGISTER_BUFFERS, &buffer, 1);
+}
+
+/* Has the kernel write the registered buffer into the pipe; true if it did. */
+static bool buffer_is_written(void *page)
+{
+	*held.entry = (struct io_uring_sqe){ .opcode = IORING_OP_WRITE_FIXED, .fd = held.copied[1],
+					     .addr = (uintptr_t)page, .len = PAGE };
+	__atomic_store_n(held.tail, 1, __ATOMIC_RELEASE);
+	if (syscall(SYS_io_uring_enter, held.ring, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) != 1)
+		cannot("have io_uring write its buffer");
+	return held.result->res == (int)PAGE;
+}
+
 static uint64_t take_handles(const struct vm *vm)
 {
 	struct pin_longterm_test pin = { (uintptr_t)at(vm, operands[PIN_PAGE]), PAGE, 1 };	/* to write */
@@ -1066,6 +1132,7 @@ static uint64_t take_handles(const struct vm *vm)
 	got |= vmsplice(held.pipe[1], &vector, 1, 0) == (ssize_t)PAGE ? 2 : 0;
 	make_second_vm(vm, at(vm, operands[VM_PAGE]));
 	got |= second_vm_copies() && *(uint64_t *)(held.memory + COPY_TO) == OLD_WORD ? 4 : 0;
+	got |= register_buffer(at(vm, operands[BUFFER_PAGE])) ? 8 : 0;
 	return got;
 }
 
@@ -1086,6 +1153,11 @@ static uint64_t serve_handles(struct vm *vm, uint32_t what)
 		if (read(held.pipe[0], seen, sizeof(seen)) != sizeof(seen))
 			cannot("read a page from the pipe");
 		return new_bytes(seen);
+	case LOOK_BY_BUFFER:
+		if (buffer_is_written(at(vm, operands[BUFFER_PAGE])) &&
+		    read(held.copied[0], seen, sizeof(seen)) != sizeof(seen))
+			cannot("read the buffer from a pipe");
+		return new_bytes(seen);
 	default:
 		second_vm_copies();	/* it may be refused */
 		return new_bytes(held.memory + COPY_TO);
@@ -1099,6 +1171,8 @@ static uint64_t ask_another(struct vm *vm, uint32_t what)
 
 	(void)what;
 	make_vm(&another);
+	/* Memory of the first one, which it would have as its own if it had protection. */
+	add_memory(&another, 3, 0, EXTRA_SLOT, PAGE, at(vm, operands));
 	*(enum way *)at(&another, &way) = way == PLAIN ? PLAIN : PRIVATE;
 	set_mode(&another, MODE64, guest_begins);
 	run_until(&another, PORT_READY);

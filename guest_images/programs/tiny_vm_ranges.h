@@ -26,14 +26,17 @@
 #define EACH(pages) ((uint64_t)(pages) | (uint64_t)(pages) << 16 | (uint64_t)(pages) << 32)
 
 /* What the host side is asked; a range is in the report's first words. */
-enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, LOOK_BY_LOAD, ASK_ANOTHER, COUNT_MAPPINGS, SEAL, COUNT_LOADS,
-       ADD_ALIAS, FAILED, SWEEP_SLOTS, FORBID_WRITES, ALLOW_WRITES, MOVE_THERE, MOVE_BACK, REPLACE,
-       FAIL_NTH = 0x1000 };
+enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, LOOK_BY_BUFFER, LOOK_BY_LOAD, ASK_ANOTHER,
+       COUNT_MAPPINGS, SEAL, COUNT_LOADS, ADD_ALIAS, COUNT_SPARSE, FAILED, SWEEP_SLOTS, FORBID_WRITES, ALLOW_WRITES, MOVE_THERE,
+       MOVE_BACK, REPLACE, FAIL_NTH = 0x1000 };
 
 #define PIN_PAGE 0	/* of the operands */
 #define PIPE_PAGE 1
 #define VM_PAGE 2
-#define HELD_PAGES 3u
+#define BUFFER_PAGE 3
+#define HELD_PAGES 4u
+#define SPARSE_PAGES 96u
+#define EACH_THIRD 3u		/* of them is touched before the rest */
 
 #define OLD_WORD 0x0123456789abcdefull
 #define NEW_WORD 0xfedcba9876543210ull
@@ -349,18 +352,21 @@ static GUEST void failed_allocation_opens_nothing(void)
 }
 
 /* The host takes what it can of shared pages, the guest takes them back and writes something else there. */
-static GUEST void handles_are_dead(void)
+static GUEST void handles_are_dead(bool at_once)
 {
 	const uint64_t pages = (uint64_t)operands, seen = way == PRIVATE ? 0 : PAGE;
 
 	tell("to share the pages", 0, change(HC_SHARE, pages, HELD_PAGES));
 	for (unsigned int page = 0; page < HELD_PAGES; page++)
 		fill_pages(pages + page * PAGE, 1, OLD_WORD);
-	tell("what the host took: pin, page in a pipe, a second VM's", 7, service(TAKE_HANDLES));
-	if (way == PRIVATE) {
+	tell("what the host took: pin, page in a pipe, a second VM's, buffer of io_uring", 15, service(TAKE_HANDLES));
+	if (way == PRIVATE && at_once) {
+		tell("to take back all that is held by one request", 0, change(HC_UNSHARE, pages, HELD_PAGES));
+	} else if (way == PRIVATE) {
 		tell("to take back a page that is pinned", 0, change(HC_UNSHARE, pages + PIN_PAGE * PAGE, 1));
 		tell("to take back a page that is in a pipe", 0, change(HC_UNSHARE, pages + PIPE_PAGE * PAGE, 1));
 		tell("to take back a page that a second VM has", 0, change(HC_UNSHARE, pages + VM_PAGE * PAGE, 1));
+		tell("to take back a registered buffer", 0, change(HC_UNSHARE, pages + BUFFER_PAGE * PAGE, 1));
 	}
 	for (unsigned int page = 0; page < HELD_PAGES; page++) {
 		tell("a page as the guest left it", 1, whole_pages(pages + page * PAGE, 1, OLD_WORD));
@@ -369,8 +375,58 @@ static GUEST void handles_are_dead(void)
 	tell("bytes of what the guest wrote since, by the pin", seen, service(LOOK_BY_PIN));
 	tell("bytes of what the guest wrote since, by the pipe", seen, service(LOOK_BY_PIPE));
 	tell("bytes of what the guest wrote since, by the second VM", seen, service(LOOK_BY_VM));
+	tell("bytes of what the guest wrote since, by the buffer", seen, service(LOOK_BY_BUFFER));
 	for (unsigned int page = 0; page < HELD_PAGES; page++)
 		tell("a page as the guest wrote it last", 1, whole_pages(pages + page * PAGE, 1, NEW_WORD));
+}
+
+static GUEST void handles_are_dead_one_by_one(void)
+{
+	handles_are_dead(false);
+}
+
+static GUEST void handles_are_dead_at_once(void)
+{
+	handles_are_dead(true);
+}
+
+static GUEST uint64_t reached_of_sparse(void)
+{
+	shared.report.word[0] = RANGE_AT;
+	shared.report.word[1] = SPARSE_PAGES;
+	return service(COUNT_SPARSE);
+}
+
+/* A range of which the guest has touched some pages when it shares it, and the VMM the rest when it takes it back. */
+static GUEST void sparse_range_is_shared(void)
+{
+	const uint64_t all = EACH(SPARSE_PAGES), may = way == PLAIN ? all : 0;
+
+	for (uint64_t page = 0; page < SPARSE_PAGES; page += EACH_THIRD)
+		fill_pages(RANGE_AT + page * PAGE, 1, OLD_WORD + page);
+	tell("every third page touched: reached", may, reached_of_sparse());
+	tell("to share them", 0, change(HC_SHARE, RANGE_AT, SPARSE_PAGES));
+	tell("shared: reached", all, reached_of_sparse());
+	if (way != SHARED)
+		tell("to take them back", 0, change(HC_UNSHARE, RANGE_AT, SPARSE_PAGES));
+	tell("afterwards: reached", way == PRIVATE ? 0 : all, reached_of_sparse());
+	for (uint64_t page = 0; page < SPARSE_PAGES; page += EACH_THIRD)
+		tell("a page that was touched, whole", 1, whole_pages(RANGE_AT + page * PAGE, 1, OLD_WORD + page));
+	fill_pages(RANGE_AT, SPARSE_PAGES, NEW_WORD);
+	tell("when all were touched: reached", way == PRIVATE ? 0 : all, reached_of_sparse());
+	tell("whole in the end", SPARSE_PAGES, whole_pages(RANGE_AT, SPARSE_PAGES, NEW_WORD));
+}
+
+#define NO_MEMORY_AT 0x7abc000		/* where the VM has none: the address of a device, and in the instruction */
+#define UNTOLD_BYTES 8u
+extern const unsigned char untold_instruction[];
+/* KVM's emulator does not know it: paddd NO_MEMORY_AT, %xmm0. */
+asm(".text\n.globl untold_instruction\nuntold_instruction: .byte 0x66, 0x0f, 0xfe, 0x04, 0x25\n\t.long 0x7abc000\n\tret\n");
+
+/* Makes KVM give up on an instruction, which is the guest's own memory. This ends the row. */
+static GUEST void instruction_is_not_told(void)
+{
+	((void (*)(void))untold_instruction)();
 }
 
 /* One VM of a process can be protected: another one could be given the first one's memory. */

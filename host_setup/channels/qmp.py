@@ -52,6 +52,7 @@ class Qmp:
 
     :param sock: a connected stream socket; the session owns it.
     :param transcript: a file to which every command and reply is appended, a JSON line each.
+    :ivar stopped: it was told to stop the machine, and not to let it go on.
     :raises ChannelError: the other side is not QMP. :raises DeadlineError: no greeting within ``seconds``.
     """
 
@@ -60,6 +61,7 @@ class Qmp:
         self._transcript = transcript
         self._client = QMPClient(vitals.name)
         self._closed = False
+        self.stopped = False
         sock.setblocking(False)  # noqa: FBT003  asyncio wants it so
         self._call("the QMP greeting", self._client.connect(sock), seconds)
 
@@ -73,6 +75,8 @@ class Qmp:
         outcome: Any = None
         try:
             outcome = self._call(f"QMP {command}", self._client.execute(command, wanted or None), seconds)
+            if command in ("stop", "cont"):
+                self.stopped = command == "stop"
         except ChannelError as error:
             outcome = {"error": error.message}
             raise

@@ -24,6 +24,7 @@ class Vitals:
         self.name = name
         self._mutex = threading.Lock()
         self._reason: str | None = None
+        self._harm = False
         self._gone = threading.Event()
         self._enders: list[Callable[[], None]] = []
 
@@ -32,12 +33,21 @@ class Vitals:
         """Why it was lost; None while it lives."""
         return self._reason
 
-    def lost(self, reason: str) -> None:
-        """Note the death of the machine; the first reason counts. Ends every registered call."""
+    @property
+    def harm(self) -> bool:
+        """Whether it was lost by a fault of its own kernel, which died or hangs; else somebody ended it."""
+        return self._harm
+
+    def lost(self, reason: str, *, harm: bool = False) -> None:
+        """Note the death of the machine; the first reason counts. Ends every registered call.
+
+        :param harm: its own kernel died, or hangs.
+        """
         with self._mutex:
             if self._reason is not None:
                 return
             self._reason = reason
+            self._harm = harm
             self._gone.set()
             enders = list(self._enders)
         for end in enders:

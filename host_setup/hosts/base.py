@@ -45,6 +45,10 @@ class Host(Protocol):
         """The plain one beside it; None if the one under test is to be plain."""
 
     @property
+    def all_guests(self) -> tuple[Guest, ...]:
+        """Its own guests that were used so far, and those that were started beside them."""
+
+    @property
     def lost(self) -> str | None:
         """Why the host is lost, or one of its guests; None while all live."""
 

@@ -21,7 +21,7 @@ from typing import Any
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
-from common.errors import ChannelError, DeadlineError, MachineError, MachineLostError
+from common.errors import ChannelError, DeadlineError, HarmError, MachineError, MachineLostError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.credentials import Login
 from host_setup.channels.qmp import Qmp
@@ -49,6 +49,8 @@ VIRTIO = "iommu_platform=on,disable-legacy=on"
 # Of 2 KiB each, 16 MiB in all. By itself the kernel takes 64 MiB, and clears each of their pages as it boots: a fifth
 # of the boot.
 BOUNCE_SLOTS = 8192
+# What a guest asks its host for, as guest_images/programs/canary.c names it. A refusal is no fault of the harness.
+REQUESTS = ("make private ", "share ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +405,11 @@ class Guest:
         return int(told["size"]), str(told["text"])
 
     @property
+    def stopped(self) -> bool:
+        """Whether we have stopped it, so that nobody may expect it to move."""
+        return self._qmp is not None and self._qmp.stopped
+
+    @property
     def protected(self) -> bool:
         """Whether it opted in, as its own kernel says."""
         if self._protected is None:
@@ -434,6 +441,8 @@ class Guest:
         for request, reply in zip(requests, replies, strict=True):
             if "error" in reply:
                 what = ": ".join(str(reply[part]) for part in ("error", "errno") if part in reply)
+                if self.spec.opts_in and what.startswith(REQUESTS) and "errno" in reply:
+                    raise HarmError(f"guest {self.spec.name} cannot {what}")
                 raise MachineError(f"{name} of guest {self.spec.name}, '{request.split(maxsplit=1)[0]}': {what}")
         return replies
 
@@ -444,13 +453,14 @@ class Guest:
             raise MachineError(f"{command} {gpa:#x} of guest {self.spec.name}: {said}")
         return int(found.group(1), 16)
 
-    def plant(self, seed: bytes) -> list[Planted]:
+    def plant(self, seed: bytes, *, again: bool = False) -> list[Planted]:
         """Have the guest make fresh random canaries, one page each, and tell where they are.
 
         :param seed: 32 to 512 random bytes, mixed into the guest's random number generator: after a restore its state
             is the snapshot's, and without this every restored guest would make the same canaries.
+        :param again: in the pages where the last ones are, if there are any; else in other ones.
         """
-        canaries = self._canary_ask(f"plant {seed.hex()}")["canaries"]
+        canaries = self._canary_ask(f"plant {seed.hex()}{' again' if again else ''}")["canaries"]
         return [
             Planted(c["kind"], c["set"], c["state"], address, made_of(key := bytes.fromhex(c["key"])), key)
             for c, address in zip(canaries, self.addresses([c["gpa"] for c in canaries]), strict=True)
@@ -474,7 +484,10 @@ class Guest:
         return str(self._canary_ask(f"share {planted.kind} {planted.set}")["state"])
 
     def take_back(self, planted: Planted) -> str:
-        """Make a canary's page private again; what it is then: private, or plain as ever."""
+        """Make a canary's page private again; what it is then: private, or plain as ever.
+
+        :raises HarmError: the host refuses.
+        """
         return str(self._canary_ask(f"unshare {planted.kind} {planted.set}")["state"])
 
     @contextlib.contextmanager

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from common.errors import SealproofError
 from host_setup.hosts.base import Host, Hosts
+from host_setup.hosts.inquest import harm_to
 
 
 class HostPool:
@@ -17,6 +19,7 @@ class HostPool:
 
     :param hosts: where they come from. :param meet: is shown each host that all share, and the very first host.
     :ivar lost: why hosts or guests were lost that nobody meant to lose.
+    :ivar harm: of which machines the kernel died or hung, in words; nobody meant that either.
     """
 
     def __init__(self, hosts: Hosts, meet: Callable[[Host], None] = lambda _: None) -> None:
@@ -26,7 +29,10 @@ class HostPool:
         self._shared: Host | None = None
         self._others: dict[str, Host] = {}
         self._ended_logs: list[str] = []
+        self._in_use: list[Host] = []
+        self._untold: list[str] = []
         self.lost: list[str] = []
+        self.harm: list[str] = []
 
     def shared(self) -> Host:
         """The host that harmless probes share. A lost one, or one of whose guests one is lost, is replaced."""
@@ -62,12 +68,8 @@ class HostPool:
     def fresh(self) -> Iterator[Host]:
         """A pristine host for one probe that may harm it. Where there is one machine, the shared host ends for it."""
         self._make_room()
-        host = self.hosts.start()
-        try:
-            self._show_first(host)
+        with self._lent(self.hosts.start()) as host:
             yield host
-        finally:
-            self._end(host)
 
     @contextmanager
     def booted(self, words: str, *, crashes: bool = False) -> Iterator[Host]:
@@ -77,14 +79,47 @@ class HostPool:
         """
         self._make_room()
         host = self.hosts.cold(words)
+        if not crashes:
+            with self._lent(host):
+                yield host
+            return
         try:
             self._show_first(host)
             yield host
         finally:
-            if crashes:
-                host.close()
-            else:
-                self._end(host)
+            host.close()
+
+    @contextmanager
+    def _lent(self, host: Host) -> Iterator[Host]:
+        """A host that ends with the context, before which is looked whether it came to harm."""
+        self._in_use.append(host)
+        try:
+            self._show_first(host)
+            yield host
+            self._look(host, thorough=False)
+        except SealproofError:
+            self._look(host, thorough=True)
+            raise
+        finally:
+            self._in_use.remove(host)
+            self._end(host)
+
+    def inquest(self, *, thorough: bool) -> list[str]:
+        """Which machines came to harm since this was asked last, by a fault of their kernels, and how.
+
+        :param thorough: something went wrong: their guests are asked too, which may take seconds for each.
+        """
+        shared = [self._shared] if self._shared is not None else []
+        for host in (*shared, *self._others.values(), *self._in_use):
+            self._look(host, thorough=thorough)
+        told, self._untold = self._untold, []
+        return told
+
+    def _look(self, host: Host, *, thorough: bool) -> None:
+        for words in harm_to(host, thorough=thorough):
+            if words not in self.harm:
+                self.harm.append(words)
+                self._untold.append(words)
 
     def kernel_logs(self) -> str:
         """All that the kernels of all hosts of this run said, from their first boot on."""

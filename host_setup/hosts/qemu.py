@@ -135,10 +135,10 @@ class Qemu:
         said = self._stderr.read_text(errors="replace").strip()
         how = f"signal {-status}" if status < 0 else f"status {status}"
         reason = f"kernel died: {last.strip()}" if last else f"its QEMU ended with {how}"
-        self.vitals.lost("\n".join(part for part in (reason, said, self.tail().rstrip()) if part))
+        self.vitals.lost("\n".join(part for part in (reason, said, self.tail().rstrip()) if part), harm=bool(last))
 
     def _died(self, line: str) -> None:
-        self.vitals.lost(f"kernel died: {line.strip()}\n{self.tail().rstrip()}")
+        self.vitals.lost(f"kernel died: {line.strip()}\n{self.tail().rstrip()}", harm=True)
 
     @staticmethod
     def _watch_beat(sock: socket.socket, on_beat: Callable[[str], None]) -> None:

@@ -38,6 +38,7 @@ class RunningHost(ABC):
         self.vitals.on_loss(self._lose_guests)
         self._beats = Beats(self.vitals, self.guest_vitals)
         self._guests: tuple[Guest, ...] | None = None
+        self._extra: list[Guest] = []
         self._ssh: Ssh | None = None
 
     @abstractmethod
@@ -91,6 +92,11 @@ class RunningHost(ABC):
         found = (f"{one.name}: {one.reason}" for one in self.guest_vitals.values() if one.reason is not None)
         return next(found, None)
 
+    @property
+    def all_guests(self) -> tuple[Guest, ...]:
+        """Its own guests that were used so far, and those that were started beside them."""
+        return (*(self._guests or ()), *self._extra)
+
     def beats(self, who: str) -> int:
         """How many heartbeats were heard of ``host``, or of a guest of that name."""
         return self._beats.count(who)
@@ -134,10 +140,12 @@ class RunningHost(ABC):
         spec.start(self.ssh)
         guest = Guest(spec, lambda: self.ssh, self._login("guest"), vitals, stream)
         pid = guest.pid  # QEMU takes the file with it when it ends
+        self._extra.append(guest)
         try:
             guest.watch()
             yield guest
         finally:
+            self._extra.remove(guest)
             guest.close()
             forget()
             if self.vitals.reason is None:
@@ -222,4 +230,4 @@ class Beats:
             now = self._now()
             for who, vitals in self._vitals.items():
                 if who in self._last and now - self._last[who][1] > STALL:
-                    vitals.lost(f"stalled: no heartbeat for {STALL:g} s")
+                    vitals.lost(f"stalled: no heartbeat for {STALL:g} s", harm=True)

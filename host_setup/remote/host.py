@@ -132,7 +132,7 @@ class RemoteHost(RunningHost):
 
     def _heard(self, line: str) -> None:
         if kernel_log.fatal(line):
-            self.vitals.lost(f"kernel died: {line.strip()}")
+            self.vitals.lost(f"kernel died: {line.strip()}", harm=True)
 
     def _listen(self, beating: Conversation) -> None:
         for line in beating.follow():

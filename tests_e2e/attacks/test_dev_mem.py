@@ -49,7 +49,7 @@ def _look(process: Puppet, guest: Guest) -> list[Check]:
         fresh = [_seen(process, one, _mapped(process, file, one.target.hpa)) for one in _private(guest)]
         kept = {one.target.gpa: _mapped_while_shared(process, file, guest, one) for one in _private(guest)}
         # New canaries in the same pages: what was shared was there for the host to see.
-        stale = [_seen(process, one, kept[one.target.gpa]) for one in _private(guest)]
+        stale = [_seen(process, one, kept[one.target.gpa]) for one in _private(guest, again=True)]
     return [
         Check("a page of the firmware is mapped, and read", "yes", "yes" if any(firmware) else "no"),
         *(Check(f"bytes of the private {kind} page by a new mapping", "0", count) for kind, count in fresh),
@@ -57,9 +57,9 @@ def _look(process: Puppet, guest: Guest) -> list[Check]:
     ]
 
 
-def _private(guest: Guest) -> list[Aimed]:
+def _private(guest: Guest, *, again: bool = False) -> list[Aimed]:
     """Canaries in pages that are the guest's alone. Whether the host may map others is its own affair."""
-    return [one for one in Attack.aim(guest, [UNDER_TEST]) if one.planted.state == State.PRIVATE]
+    return [one for one in Attack.aim(guest, [UNDER_TEST], again=again) if one.planted.state == State.PRIVATE]
 
 
 def _mapped_while_shared(process: Puppet, file: int, guest: Guest, aimed: Aimed) -> int | None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from host_setup.channels.puppets import Done, Puppet
@@ -17,6 +19,7 @@ from tests_e2e.support.attack_module import (
     DIRECT_MAP_WRITE,
     GET_USER_PAGES,
     GET_USER_PAGES_FAST,
+    GET_USER_PAGES_WITH,
     KGDB_READ,
     KGDB_READS,
     KGDB_WRITE,
@@ -28,6 +31,10 @@ from tests_e2e.support.attack_module import (
     attack_by_module,
     write_by_module,
 )
+
+# linux/mm_types.h: WRITE, DUMP, FORCE, NOWAIT, NOFAULT, HWPOISON, ANON, SPLIT_PMD, PCI_P2PDMA, INTERRUPTIBLE and
+# HONOR_NUMA_FAULT: all that a driver may give, but for LONGTERM, which is for pins.
+FOLL_FLAGS = (*(1 << bit for bit in (0, 2, 3, 4, 5, 6, 7)), *(1 << bit for bit in (9, 10, 11, 12)))
 
 # --- in QEMU's context, by its address
 
@@ -41,6 +48,22 @@ def test_kernel_cannot_copy_private_page_from_user(attack: Attack) -> None:
 def test_kernel_cannot_get_private_page_by_get_user_pages(attack: Attack) -> None:
     """A driver of the host cannot get a private page of a guest by get_user_pages(), not even with FOLL_FORCE."""
     _read_in_qemu(attack, "get_user_pages", GET_USER_PAGES)
+
+
+def test_kernel_cannot_get_private_page_by_any_flag_of_get_user_pages(attack: Attack) -> None:
+    """No flag that get_user_pages() takes from a driver gets it a private page of a guest."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        got = [
+            Got(*attack_by_module(qemu, GET_USER_PAGES_WITH, page.hva, PAGE_SIZE, cpu=flags))
+            for flags in (*FOLL_FLAGS, sum(FOLL_FLAGS))
+        ]
+        ends = {one.done for one in got}
+        sizes = itertools.accumulate(len(one.data) for one in got)
+        # All must end alike: else the observation has no end that a contract knows.
+        return Got(ends.pop() if len(ends) == 1 else Done(), b"".join(one.data for one in got), cuts=tuple(sizes)[:-1])
+
+    attack.by_qemu("get_user_pages with each flag", probe)
 
 
 def test_kernel_cannot_get_private_page_by_get_user_pages_fast(attack: Attack) -> None:

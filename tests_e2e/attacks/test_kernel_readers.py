@@ -8,6 +8,7 @@ from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Attack, Got, Target
 from tests_e2e.support.bpf import read_by_bpf
 from tests_e2e.support.direct_map import direct_map
+from tests_e2e.support.faults import that_met
 from tests_e2e.support.kprobe_event import FETCHED, read_by_event
 
 O_RDONLY = 0
@@ -48,7 +49,8 @@ def test_kprobe_event_cannot_fetch_from_private_page(attack: Attack) -> None:
     layout = direct_map(host.ssh)
 
     def probe(attacker: Puppet, page: Target) -> Got:
-        return Got(*read_by_event(host.ssh, attacker, layout.address(page.hpa), FETCHED))
+        address = layout.address(page.hpa)
+        return that_met(host.ssh, address, lambda: Got(*read_by_event(host.ssh, attacker, address, FETCHED)))
 
     attack.by_a_process("kprobe event", probe)
 

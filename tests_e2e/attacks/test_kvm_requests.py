@@ -18,8 +18,23 @@ def test_host_reaches_exactly_the_range_that_a_guest_shares(claim: Trial, host: 
 
 
 def test_host_sees_nothing_new_by_what_it_took_while_a_page_was_shared(claim: Trial, host: Host) -> None:
-    """A pin, a page in a pipe and a second VM's tables show nothing that a guest writes when it took a page back."""
+    """A pin, a pipe, a registered buffer and a second VM show nothing that a guest writes when it took a page back."""
     tiny_vm_works(claim, host, "handles")
+
+
+def test_host_sees_nothing_new_by_what_it_took_while_several_pages_were_shared(claim: Trial, host: Host) -> None:
+    """Nor do they, and a registered buffer, when the guest takes back all of these pages by one request."""
+    tiny_vm_works(claim, host, "handles-at-once")
+
+
+def test_host_reaches_exactly_the_range_that_a_guest_shares_untouched(claim: Trial, host: Host) -> None:
+    """Of a range that the guest has touched in part when it shares it the host reaches all, and none afterwards."""
+    tiny_vm_works(claim, host, "sparse")
+
+
+def test_kvm_does_not_tell_the_vmm_an_instruction_that_it_cannot_emulate(claim: Trial, host: Host) -> None:
+    """When KVM gives up on an instruction of a guest, the VMM does not get its bytes, which are the guest's memory."""
+    tiny_vm_works(claim, host, "untold")
 
 
 def test_another_vm_of_the_process_cannot_be_protected_as_well(claim: Trial, host: Host) -> None:

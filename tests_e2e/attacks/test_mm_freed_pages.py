@@ -11,7 +11,7 @@ from host_setup.channels.puppets import Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Attack, Got, Target
 from tests_e2e.support.chain import call
-from tests_e2e.support.frames import frame_after
+from tests_e2e.support.frames import frame_after, held_later
 from tests_e2e.support.pagemap import place
 
 O_WRONLY = 1
@@ -54,6 +54,7 @@ def _given_back(attack: Attack, name: str, first: int, second: int | None = None
         freed = place(qemu, page.qemu, page.hva).frame != page.hpa // PAGE_SIZE
         if done.errno is None and not freed:
             raise ChannelError(f"madvise({name}) succeeded, and the page is where it was")
-        return Got(done, frame, freed=freed)
+        held = frame.data or (held_later(attack.host, frame) if freed else b"")
+        return Got(done, held, freed=freed, met=frame.met)
 
     attack.by_qemu(f"madvise({name})", probe)

@@ -35,6 +35,9 @@ def test_host_cannot_confirm_a_guess_of_private_page_by_ksm(attack: Attack) -> N
             dones = [attacker.syscall("madvise", one, PAGE_SIZE, MADV_MERGEABLE) for one in at]
             _merge(host.ssh)
             known = merged(host.ssh, attacker.pid)
+            looked_at = _looked_at(host.ssh, attacker.pid)
+        if looked_at < len(at):
+            raise ChannelError(f"KSM has looked at {looked_at} of the attacker's {len(at)} pages")
         if at[-1] in known:
             raise ChannelError("a page that nobody else has counts as merged")
         return [
@@ -52,6 +55,12 @@ def _alone(attacker: Puppet, content: bytes) -> int:
         attacker.syscall("munmap", other, PAGE_SIZE).require("munmap")
     attacker.write(first + PAGE_SIZE, content)
     return first + PAGE_SIZE
+
+
+def _looked_at(ssh: Ssh, pid: int) -> int:
+    """How many pages of a process KSM has taken note of."""
+    told = ssh.run(["grep", "^ksm_rmap_items", f"/proc/{pid}/ksm_stat"], seconds=20).require().text
+    return int(told.split()[1])
 
 
 def _merge(ssh: Ssh) -> None:

@@ -44,7 +44,7 @@ def test_qemu_cannot_move_private_page_by_mbind(attack: Attack) -> None:
         move = call("mbind", page.hva, PAGE_SIZE, MPOL_BIND, mask, NODES, MPOL_MF_MOVE | MPOL_MF_STRICT)
         (done,), frame = frame_after(qemu, page, move)
         qemu.syscall("mbind", page.hva, PAGE_SIZE, MPOL_DEFAULT, 0, 0, 0).require("mbind(MPOL_DEFAULT)")
-        return Got(done, frame)
+        return Got(done, frame.data, met=frame.met)
 
     attack.by_qemu("mbind(MPOL_MF_MOVE)", probe)
 
@@ -57,7 +57,7 @@ def test_qemu_cannot_move_private_page_by_soft_offline(attack: Attack) -> None:
         if done.errno is None:
             number = str(page.hpa // PAGE_SIZE)
             attack.host.ssh.run(["sh", "-c", 'echo "$1" > "$0"', UNPOISON, number], seconds=10).require()
-        return Got(done, frame)
+        return Got(done, frame.data, met=frame.met)
 
     attack.by_qemu("madvise(MADV_SOFT_OFFLINE)", probe)
 
@@ -73,7 +73,7 @@ def _moved_by_move_pages(process: Puppet, page: Target, how: int) -> Got:
     (done,), frame = frame_after(process, page, call("move_pages", page.qemu, 1, pages, nodes, status, how))
     done.require("move_pages")
     (now,) = struct.unpack("<i", process.read(status, 4))
-    return Got(Done(returned=0) if now == node else returned(now), frame)
+    return Got(Done(returned=0) if now == node else returned(now), frame.data, met=frame.met)
 
 
 def _other_node(process: Puppet, page: Target) -> int:

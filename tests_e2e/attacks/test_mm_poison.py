@@ -8,7 +8,7 @@ from host_setup.hosts.base import Host
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Aimed, Attack, Got, Target
 from tests_e2e.support.chain import call
-from tests_e2e.support.frames import frame_after
+from tests_e2e.support.frames import Frame, frame_after
 
 HWPOISON = "/sys/kernel/debug/hwpoison"  # mm/hwpoison-inject.c
 O_WRONLY = 1
@@ -29,10 +29,12 @@ def _poisoned_and_back(process: Puppet, page: Target) -> Got:
     done, poisoned = _declare(process, page, "corrupt-pfn")
     whole, freed = _declare(process, page, "unpoison-pfn")
     whole.require("unpoison-pfn")
-    return Got(done, poisoned + freed, freed=True)
+    # Both reads must have been made.
+    met = f"{poisoned.met}; {freed.met}" if poisoned.met and freed.met else ""
+    return Got(done, poisoned.data + freed.data, freed=True, met=met)
 
 
-def _declare(process: Puppet, page: Target, file: str) -> tuple[Done, bytes]:
+def _declare(process: Puppet, page: Target, file: str) -> tuple[Done, Frame]:
     """Write the number of the page's frame to a file of the kernel's, and read the frame at once."""
     number = str(page.hpa // PAGE_SIZE).encode()
     into = process.open(f"{HWPOISON}/{file}", O_WRONLY)

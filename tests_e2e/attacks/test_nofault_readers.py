@@ -10,6 +10,7 @@ from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 from tests_e2e.support.bpf import COPY_FROM_USER, PROBE_READ_USER, read_by_bpf, write_by_bpf
+from tests_e2e.support.faults import that_met
 from tests_e2e.support.perf import SAMPLE_CALLCHAIN, SAMPLE_STACK_USER, sampled
 from tests_e2e.support.steps import O_NONBLOCK, drained, kept, opened
 
@@ -51,11 +52,14 @@ def test_bpf_cannot_overwrite_private_page(attack: Attack) -> None:
 def test_perf_cannot_sample_private_page_as_a_stack(attack: Attack) -> None:
     """A perf sample of QEMU's stack holds nothing of a private page of its guest that the stack pointer points at."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def sample(qemu: Puppet, page: Target) -> Got:
         # The size asked for, so many bytes, and the size that could be had.
         content = sampled(qemu, SAMPLE_STACK_USER, stack=STACK, rsp=page.hva)[8:]
         (count,) = struct.unpack_from("<Q", content, STACK)
         return Got(Done(returned=count), content[:STACK])
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        return that_met(attack.host.ssh, page.hva, lambda: sample(qemu, page))
 
     attack.by_qemu("perf(PERF_SAMPLE_STACK_USER)", probe)
 
@@ -63,11 +67,14 @@ def test_perf_cannot_sample_private_page_as_a_stack(attack: Attack) -> None:
 def test_perf_cannot_sample_private_page_as_a_call_chain(attack: Attack) -> None:
     """A perf sample of QEMU's callers holds nothing of a private page of its guest that the frame pointer points at."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def sample(qemu: Puppet, page: Target) -> Got:
         # Their number, a mark of the context, where the instruction is, and the return address of the frame.
         content = sampled(qemu, SAMPLE_CALLCHAIN, rbp=page.hva)
         (count,) = struct.unpack_from("<Q", content)
         return Got(Done(returned=count), content[3 * WORD :])
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        return that_met(attack.host.ssh, page.hva, lambda: sample(qemu, page))
 
     attack.by_qemu("perf(PERF_SAMPLE_CALLCHAIN)", probe)
 

@@ -3,11 +3,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
-from tests_e2e.support.sweep import exactly_what_is_shared
+from tests_e2e.support.guest_frames import runs
+from tests_e2e.support.loads import loads_of_each
+from tests_e2e.support.memory import shell
+from tests_e2e.support.sweep import bounce_buffers, checks, exactly_what_is_shared, shared_for_no_device, sweep
 
 CACHE_LINE = 64
+
+
+def test_qemu_loads_from_no_page_but_shared_ones(claim: Trial, attack: Attack) -> None:
+    """Of all pages of its guest QEMU can load from exactly those that the guest has shared."""
+    host = attack.host
+    found: list[list[Check]] = []
+    with attack.puppeteer(host) as puppeteer:
+        for guest in host.guests:
+            book, _ = sweep(host, guest, "process_vm_readv", CACHE_LINE)
+            with puppeteer.inside(guest.pid) as qemu:
+                met = {
+                    gpa: one
+                    for gpas, address in runs(book.address)
+                    for gpa, one in zip(gpas, loads_of_each(qemu, address, len(gpas)), strict=True)
+                }
+            later, _ = sweep(host, guest, "process_vm_readv", CACHE_LINE)
+            loaded = replace(book, way="load", met=met, size=1, changed=book.shared != later.shared)
+            found.append(checks(loaded, "SIGBUS", physical=False))
+    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
 def test_host_reads_no_page_but_shared_ones_by_process_vm_readv(claim: Trial, attack: Attack) -> None:
@@ -23,3 +48,20 @@ def test_host_reads_no_page_but_shared_ones_by_proc_pid_mem(claim: Trial, attack
 def test_kernel_reads_no_page_but_shared_ones_by_direct_map(claim: Trial, attack: Attack) -> None:
     """Of all pages of a guest the host's kernel can read in its direct map exactly those that the guest has shared."""
     exactly_what_is_shared(claim, attack, "direct_map", "EFAULT", size=CACHE_LINE, physical=True)
+
+
+def test_kernel_reads_no_page_but_shared_ones_by_kmap_local(claim: Trial, attack: Attack) -> None:
+    """Nor does kmap_local_page() lead the host's kernel to another page than those that the guest has shared."""
+    exactly_what_is_shared(claim, attack, "kmap_local", "EFAULT", size=CACHE_LINE, physical=True)
+
+
+def test_guest_shares_no_more_than_it_needs(claim: Trial, attack: Attack) -> None:
+    """Beside the buffers that its devices' data bounce through a guest shares a hundredth of its memory at most."""
+    found: list[list[Check]] = []
+    for guest in attack.host.guests:
+        one, printed = sweep(attack.host, guest, "process_vm_readv", CACHE_LINE)
+        claim.attach(f"{guest.spec.name}.json", printed)
+        bounced = frozenset(bounce_buffers(shell(guest, "dmesg"))) if guest.protected else frozenset()
+        known = "yes" if bounced <= one.shared else "no"
+        found.append([Check("its bounce buffers are shared", "yes", known), *shared_for_no_device(one, bounced)])
+    claim.legitimate(*found, protected=attack.host.guest.protected if len(found) > 1 else None)

@@ -9,6 +9,7 @@ from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
+from tests_e2e.support.faults import that_met
 from tests_e2e.support.sockets import LO, SOCK_STREAM, bound, frame_of, packets_of
 from tests_e2e.support.steps import IOC_WRITE, asked, ioc, made
 from tests_e2e.support.vhost import DEVICE_WRITES, SECONDS, THE_PAGE, VHOST, Queue, kicked, vhost
@@ -23,7 +24,7 @@ FIONREAD = 0x541B
 def test_qemu_cannot_have_vhost_net_send_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel's vhost-net send a private page of its guest as a packet."""
 
-    def probe(qemu: Puppet, page: Target) -> Got:
+    def send(qemu: Puppet, page: Target) -> Got:
         queues = [Queue(qemu), sending := Queue(qemu)]
         sending.offer(0, [sending.own(HEADER), (THE_PAGE, PAGE_SIZE)])
         with (
@@ -36,6 +37,9 @@ def test_qemu_cannot_have_vhost_net_send_private_page(attack: Attack) -> None:
             sending.wait_until_used(1)
             data = frame_of(qemu, wire, PAGE_SIZE)
         return Got(Done(returned=len(data)), data)
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        return that_met(attack.host.ssh, page.hva, lambda: send(qemu, page))
 
     attack.by_qemu("vhost-net, sending", probe)
 

@@ -57,6 +57,7 @@ class Got:
     :ivar done: how the call ended. :ivar data: the bytes that it brought home.
     :ivar wrote: what it tried to put at the start of the page; None for a probe that only reads.
     :ivar cuts: offsets in data where bytes meet that come from different places.
+    :ivar met: what shows that the probe met the page, where the call's end does not; empty: nothing does.
     :ivar freed: the page itself is gone, as the probe wanted it, so the guest is not asked what it finds instead.
     """
 
@@ -65,6 +66,7 @@ class Got:
     wrote: bytes | None = None
     freed: bool = False
     cuts: tuple[int, ...] = ()
+    met: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +162,14 @@ class Attack:
             puppeteer.close()
 
     @staticmethod
-    def aim(guest: Guest, sets: Sequence[str] = (UNDER_TEST, CONTROL)) -> list[Aimed]:
+    def aim(guest: Guest, sets: Sequence[str] = (UNDER_TEST, CONTROL), *, again: bool = False) -> list[Aimed]:
         """Have a guest plant fresh canaries, and learn where they are.
+
+        They lie in other pages than the last ones did, but for the kernel's; ``again``: in the same.
 
         For each page it tells, too, what the host's kernel knows of it now that it is private or shared.
         """
-        planted = [one for one in guest.plant(secrets.token_bytes(SEED_BYTES)) if one.set in sets]
+        planted = [one for one in guest.plant(secrets.token_bytes(SEED_BYTES), again=again) if one.set in sets]
         mappings, protection = guest.known_of([one.address.hva for one in planted])
         kvm = " ".join(protection.split())
         pid = guest.pid
@@ -212,7 +216,7 @@ class Attack:
             state=State(planted.state),
             call=call,
             canary=Canary(planted.content, planted.key),
-            reach=aimed.reach,
+            reach=_reach(aimed, got),
             aim=aimed.aim,
             returned=got.done.returned,
             errno=got.done.errno,
@@ -288,6 +292,13 @@ def _put_down(guest: Guest, planted: Planted, mapping: str) -> Aim | None:
         addresses=(at.gpa, at.hva, at.hpa),
         mapping=(int(held[1], 16), int(held[2], 16)) if held else (0, 0),
     )
+
+
+def _reach(aimed: Aimed, got: Got) -> tuple[str, ...]:
+    """What shows that a probe got to its page; nothing, if it must show itself that it did and has not."""
+    if got.met is None:
+        return aimed.reach
+    return (*aimed.reach, got.met) if got.met else ()
 
 
 def _under_test(aimed: Aimed) -> bool:

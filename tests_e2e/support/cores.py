@@ -36,8 +36,8 @@ def core_of(pid: int) -> str:
     return f"{FOLDER}/core.{pid}"
 
 
-def page_in_core(ssh: Ssh, path: str, address: int) -> bytes:
-    """What a core dump holds of the page at an address: all of it, or nothing.
+def page_in_core(ssh: Ssh, path: str, address: int) -> bytes | None:
+    """What a core dump holds of the page at an address: all of it, nothing, or not even that it was mapped (None).
 
     :raises ChannelError: it is no core dump, or ends before what it says that it holds.
     """
@@ -45,10 +45,12 @@ def page_in_core(ssh: Ssh, path: str, address: int) -> bytes:
     if header[0][:4] != b"\x7fELF":
         raise ChannelError(f"{path} is no core dump")
     at, count = header[5], header[10]
-    for kind, _, offset, first, _, in_file, _, _ in PHDR.iter_unpack(_part(ssh, path, at, count * PHDR.size)):
+    for kind, _, offset, first, _, in_file, in_memory, _ in PHDR.iter_unpack(_part(ssh, path, at, count * PHDR.size)):
         if kind == PT_LOAD and first <= address < first + in_file:
             return _part(ssh, path, offset + address - first, PAGE_SIZE)
-    return b""
+        if kind == PT_LOAD and first <= address < first + in_memory:
+            return b""
+    return None
 
 
 def _part(ssh: Ssh, path: str, offset: int, size: int) -> bytes:

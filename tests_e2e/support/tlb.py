@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads by a CPU whose TLB has a page's old mapping: it had read the page before that became private."""
+"""Reads by a CPU whose TLB has an old mapping: of a page before it became private, of memory before a guest had it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack, Got, Seen, pages_of
-from tests_e2e.support.attack_module import CPU_READ, WATCH_START, WATCH_STOP, attack_by_module
+from tests_e2e.support.attack_module import CPU_READ, WATCH_START, WATCH_START_YIELDING, WATCH_STOP, attack_by_module
+from tests_e2e.support.blocks import Blocks
 
 MASK = struct.Struct("<Q")
+AMONG, MIDDLE = 2, 200  # which block is read, and which page of it: the last blocks may wait in a list of a CPU
 
 
 def online_cpus(ssh: Ssh) -> list[int]:
@@ -71,22 +73,72 @@ def read_on_one(
     attacker: Puppet, guest: Guest, aimed: Aimed, cpu: int, cpus: Sequence[int]
 ) -> tuple[Got, Sequence[Got]]:
     """The same on one of the CPUs: what it gets of the page's frame now, and of the frame that the page has left."""
-    others = sum(1 << other for other in cpus if other != cpu)
-    if not others:
-        raise ChannelError("one CPU alone: nobody could make the page private while it reads")
-    mask = attacker.memory(MASK.pack(others))
-    attacker.syscall("sched_setaffinity", 0, MASK.size, mask).require("leave the CPU")
+    others = [other for other in cpus if other != cpu]
+    _leave_to(attacker, others)
     with _shared(guest, aimed):
         left = _frame(guest, aimed)
         began, _ = attack_by_module(attacker, WATCH_START, left, PAGE_SIZE, cpu=cpu)
         began.require(f"the read on CPU {cpu} before the page became private")
-    done, data = attack_by_module(attacker, WATCH_STOP, left, PAGE_SIZE)
-    if done.errno in ("ETIME", "ENOENT"):
-        raise ChannelError(f"the reader on CPU {cpu} ended before it was asked to: {done.errno}")
+    done, data = _watch_ends(attacker, left, cpu)
     now = _frame(guest, aimed)
     if left == now:
         return Got(done, data), ()
     return Got(*attack_by_module(attacker, CPU_READ, now, PAGE_SIZE, cpu=cpu)), (Got(done, data),)
+
+
+def _leave_to(attacker: Puppet, others: Sequence[int]) -> None:
+    """Have the attacker run on other CPUs than the one that reads."""
+    if not others:
+        raise ChannelError("one CPU alone: nobody could change anything while it reads")
+    mask = attacker.memory(MASK.pack(sum(1 << other for other in others)))
+    attacker.syscall("sched_setaffinity", 0, MASK.size, mask).require("leave the CPU")
+
+
+# Only of what has a program: the kernel's threads have none.
+MOVE = """for task in /proc/[0-9]*/task/[0-9]*; do
+    [ ! -e $task/exe ] || taskset -p $0 ${task##*/} > /dev/null 2>&1
+done
+true"""
+
+
+@contextlib.contextmanager
+def without_processes(ssh: Ssh, cpu: int, others: Sequence[int]) -> Iterator[None]:
+    """Keep a CPU free of processes, each of which would drop what its TLB holds; the kernel's threads stay."""
+
+    def move_to(cpus: Sequence[int]) -> None:
+        ssh.run(["sh", "-c", MOVE, f"{sum(1 << one for one in cpus):x}"], seconds=60).require()
+
+    move_to(others)
+    try:
+        yield
+    finally:
+        move_to([*others, cpu])
+
+
+def _watch_ends(attacker: Puppet, frame: int, cpu: int) -> tuple[Done, bytes]:
+    """What the reader's last read met."""
+    done, data = attack_by_module(attacker, WATCH_STOP, frame, PAGE_SIZE)
+    if done.errno in ("ETIME", "ENOENT"):
+        raise ChannelError(f"the reader on CPU {cpu} ended before it was asked to: {done.errno}")
+    return done, data
+
+
+def read_until_a_guest_has_it(
+    attacker: Puppet, blocks: Blocks, cpu: int, others: Sequence[int], use: Callable[[], object]
+) -> tuple[int, Done, bytes]:
+    """Read memory of the kernel's again and again, while it is given back and a guest is given new memory.
+
+    :param use: has the guest use memory that it has not used before.
+    :returns: the frame that was read, a physical address, and what the last read of it met.
+    """
+    _leave_to(attacker, others)
+    frame = blocks.frames[AMONG] + PAGE_SIZE * MIDDLE
+    # It yields to the kernel's own work: some of what gives a guest memory waits for a worker on each CPU.
+    began, _ = attack_by_module(attacker, WATCH_START_YIELDING, frame, PAGE_SIZE, cpu=cpu)
+    began.require(f"the read on CPU {cpu} before the memory was given back")
+    blocks.give_back()
+    use()
+    return frame, *_watch_ends(attacker, frame, cpu)
 
 
 def _frame(guest: Guest, aimed: Aimed) -> int:

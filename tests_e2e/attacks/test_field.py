@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Thousands of pages of each guest, looked for in all of the host's memory: while it lives, and when it has ended."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from common.errors import ChannelError, DeadlineError, MachineLostError
+from common.waiting import Deadline, poll_until
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.pool import HostPool
+from signoff.observation import Check
+from signoff.trial import Trial
+from tests_e2e.support.attack import UNDER_TEST, Attack
+from tests_e2e.support.field import AS_IT_IS, Field, named, nothing_left, plant_field
+from tests_e2e.support.guest_frames import GuestFrames, frames_of
+from tests_e2e.support.host_memory import memory_of
+from tests_e2e.support.vm_end import closed, reset
+
+SECONDS = 120.0  # until QEMU has given back all memory, on a busy machine
+
+
+def test_host_has_no_copy_of_private_memory_while_the_guest_lives(claim: Trial, pool: HostPool) -> None:
+    """What a guest keeps to itself is in its own private pages and nowhere else in all of the host's memory."""
+    with pool.fresh() as host:
+        protected = host.guest.protected if host.plain_guest is not None else None
+        fields = {guest: plant_field(guest) for guest in host.guests}
+        for guest in fields:
+            _share_and_take_back(guest)
+        before = {guest: frames_of(host, guest) for guest in fields}
+        with memory_of(host) as memory:
+            held = {guest: field.frames(memory) for guest, field in fields.items()}
+        after = {guest: frames_of(host, guest) for guest in fields}
+        found = [_elsewhere(guest, fields[guest], held[guest], before[guest], after[guest]) for guest in fields]
+    claim.legitimate(*found, protected=protected)
+
+
+def _share_and_take_back(guest: Guest) -> None:
+    for one in Attack.aim(guest, [UNDER_TEST]):
+        guest.share(one.planted)
+        guest.take_back(one.planted)
+
+
+def _elsewhere(
+    guest: Guest, field: Field, held: dict[str, frozenset[int]], before: GuestFrames, after: GuestFrames
+) -> list[Check]:
+    """Where a field lies, but for its guest's own pages: a guest that runs may have been given more meanwhile."""
+    own = before.all | after.all
+    kept = frozenset(before.private) | frozenset(after.private) if guest.protected else own
+    there = len(held[AS_IT_IS] & kept)
+    checks = [Check("its own pages hold the field", "yes", "yes" if there >= field.pages else str(there))]
+    if guest.protected:  # whose data of a plain guest the host has is its own affair
+        checks += [Check(f"other pages that hold it {name}", "none", named(one - kept)) for name, one in held.items()]
+    return checks
+
+
+def test_host_finds_nothing_of_private_memory_after_reset(claim: Trial, pool: HostPool) -> None:
+    """When a machine was reset, of thousands of private pages none is left, for QEMU or anybody else to find."""
+    _gone(claim, pool, lambda _: reset)
+
+
+def test_host_finds_nothing_of_private_memory_after_its_vm_was_closed(claim: Trial, pool: HostPool) -> None:
+    """When QEMU has closed the VM and lives on, of thousands of private pages none is left."""
+
+    def close(host: Host) -> Callable[[Guest], object]:
+        def end(guest: Guest) -> None:
+            with Attack.puppeteer(host) as puppeteer:
+                closed(host, puppeteer, guest)
+
+        return end
+
+    _gone(claim, pool, close)
+
+
+def test_host_finds_nothing_of_private_memory_after_quit(claim: Trial, pool: HostPool) -> None:
+    """When QEMU has ended by itself, of thousands of private pages none is left."""
+
+    def end(guest: Guest) -> None:
+        with contextlib.suppress(ChannelError, MachineLostError, DeadlineError):  # it may end before it answers
+            guest.qmp.execute("quit")
+
+    _gone(claim, pool, lambda host: lambda guest: _ended(host, guest, lambda: end(guest)))
+
+
+def test_host_finds_nothing_of_private_memory_after_kill(claim: Trial, pool: HostPool) -> None:
+    """When QEMU was killed, of thousands of private pages none is left."""
+
+    def kill(host: Host, guest: Guest) -> None:
+        host.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=20).require()
+
+    _gone(claim, pool, lambda host: lambda guest: _ended(host, guest, lambda: kill(host, guest)))
+
+
+def _gone(claim: Trial, pool: HostPool, ending: Callable[[Host], Callable[[Guest], object]]) -> None:
+    with pool.fresh() as host:
+        protected = host.guest.protected if host.plain_guest is not None else None
+        found = nothing_left(host, ending(host))
+    claim.legitimate(*found, protected=protected)
+
+
+def _ended(host: Host, guest: Guest, end: Callable[[], object]) -> None:
+    """Have a QEMU end, and wait until it is gone, and its memory with it."""
+    process = f"/proc/{guest.pid}"
+    end()
+    poll_until(lambda: host.ssh.run(["test", "-e", process], seconds=20).status, Deadline(SECONDS), "the end of QEMU")
