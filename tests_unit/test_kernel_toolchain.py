@@ -104,5 +104,5 @@ def test_what_the_user_chooses_reaches_the_kernel_and_the_cache(tmp_path):
     settings = Settings(series="stock", kernel_source=tree, toolchain=Toolchain("gcc-13", 4), cache=tmp_path / "cache")
     store = settings.store()
     assert store.root == tmp_path / "cache"
-    assert provision._request(settings, store).toolchain == Toolchain("gcc-13", 4)
-    assert provision._request(replace(settings, toolchain=GCC), store).toolchain is GCC
+    assert provision.kernel_request(settings, store).toolchain == Toolchain("gcc-13", 4)
+    assert provision.kernel_request(replace(settings, toolchain=GCC), store).toolchain is GCC

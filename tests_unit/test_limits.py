@@ -13,6 +13,7 @@ import pytest
 from common.paths import PROJECT
 from host_setup import limits
 from host_setup.kernel import build
+from host_setup.kernel.toolchain import GCC
 from host_setup.limits import Limits, usable_cpus
 
 GIB = 1 << 30
@@ -172,7 +173,7 @@ def test_as_many_jobs_as_affinity_and_quota_leave(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=affinity: set(range(count)))
         monkeypatch.setattr(limits, "limits", lambda _, most=quota: Limits(cpus=most))
         assert usable_cpus() == usable
-        assert f"-j{usable + 1}" in build._make(Path("/linux"))
+        assert f"-j{usable + 1}" in build._make(Path("/linux"), GCC)
 
 
 ASKED = "from host_setup.limits import limits, usable_cpus; l = limits(); "

@@ -13,7 +13,7 @@ __all__ = ["project"]  # a fixture
 def test_a_real_machine_has_its_own_name_and_that_of_the_computer_that_drives_it(project):
     """Or two of them, driven from one computer, would be one machine in a merged report."""
     conftest = project / "conftest.py"
-    conftest.write_text(conftest.read_text().replace('{"cpu": "TCG"}', '{"cpu": "EPYC", "machine": "rack1-07"}'))
+    conftest.write_text(conftest.read_text().replace('"cpu": "TCG"', '"cpu": "EPYC", "machine": "rack1-07"'))
     run(project, ATTACK + WORKS, "--machine", "laptop")
     record = json.loads((project / "reports" / "latest" / "record.json").read_text())
     assert record["machine"] == "rack1-07, from laptop"

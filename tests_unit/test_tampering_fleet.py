@@ -127,7 +127,7 @@ def test_a_forged_part_is_not_merged(tmp_path: Path, name: str) -> None:
 
 def test_a_forged_part_within_a_signed_report_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = fleet(tmp_path)
-    inner = next((run / "parts").iterdir())
+    (inner,) = (one for one in (run / "parts").iterdir() if (one / "evidence" / FIRST).is_dir())
     observed(FIRST, "subject", leak)(inner)
     remake(inner)
     seal(run)
