@@ -105,6 +105,10 @@ protected = { right = true }
 HOST = {"processor": "AuthenticAMD, QEMU", "features": "svm, npt, pku, avx2", "devices": "kvm, vhost-net",
         "started": "restored"}  # fmt: skip
 KERNEL = Kernel("6.12.117", "ab" * 20, "linux-source-6.12", "cd" * 32, (Patch("0001-x.patch", "ef" * 32),))
+# What the kernel says of an allocation that a claim of ours has fail: no complaint.
+MADE_TO_FAIL = (
+    "[    9.1] fail-nth: vmalloc error: size 4\n[    9.2] Call Trace:\n[    9.3]  <TASK>\n[    9.4] Mem-Info:\n"
+)
 COMMIT = "0" * 40
 Change = Callable[[str, str, dict[str, Any]], dict[str, Any]]
 """Changes what is observed: claim, role, the observation's fields."""
@@ -200,7 +204,7 @@ class Story:
         elif isinstance(claim, ProbeClaim):
             self._probe(trial, claim, failing=status is Status.FAIL)
         elif claim.kind is Kind.HEALTH:
-            trial.attach("console.log", "[    0.000000] Linux version 6.12.117\n")
+            trial.attach("console.log", f"[    0.000000] Linux version 6.12.117\n{MADE_TO_FAIL}")
             trial.health([Check("splats", "none", "one" if status is Status.FAIL else "none")])
         elif claim.kind is Kind.ORACLE:
             self._sweep(trial)

@@ -900,6 +900,12 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
         3,
         "the evidence gives FAIL",
     ),
+    "a_call_trace_of_another_program": (
+        REMADE,
+        swap("evidence/host_kernel_stays_healthy/console.log", "fail-nth: vmalloc", "qemu: vmalloc"),
+        3,
+        "the evidence gives FAIL",
+    ),
     "no_log": (
         REMADE,
         both(

@@ -36,6 +36,11 @@ _SICK = re.compile(
     r"mce: \[Hardware Error\]|refcount_t: "
 )
 """What a kernel that is not well says on its console."""
+_MADE_TO_FAIL = re.compile(
+    r"^[^\n]*\bfail-nth: (?:vmalloc error|page allocation failure)[^\n]*\n(?:[^\n]*\n){0,60}?[^\n]*Mem-Info:[^\n]*$",
+    re.MULTILINE,
+)
+"""What warn_alloc() (Linux: mm/page_alloc.c) says of an allocation that a claim has fail, in a program of this name."""
 _HARM = re.compile(r"/harm-\d+\.txt$")
 """Evidence of what a probe did to a machine under test."""
 _LOGS = ("console.log", "-dmesg.log")
@@ -367,7 +372,8 @@ def _beside(run: Run, claim: Claim) -> str:
     if not logs:
         raise UnsoundError("no log of a kernel is kept with it")
     for name in logs:
-        for line in run.tree.read(name).decode("utf-8", "replace").splitlines():
+        log = _MADE_TO_FAIL.sub("", run.tree.read(name).decode("utf-8", "replace"))
+        for line in log.splitlines():
             if _SICK.search(line):
                 return f"{name}: {shown(line, 120)}"
     return ""
