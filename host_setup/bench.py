@@ -30,6 +30,7 @@ from common.supervisor import descendants
 from host_setup import bench_protection
 from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.kernel import source
 from host_setup.kernel.build import Kernel
 from host_setup.kernel.layers import Layer
 from host_setup.kernel.series import Mode
@@ -264,7 +265,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=rounds_option, default=5, help="timed rounds of each (default: 5)")
     parser.add_argument("--series", default="stock")
-    parser.add_argument("--kernel-source", type=Path)
+    source.add_option(parser)
     bench_protection.add_options(parser)
     return parser
 

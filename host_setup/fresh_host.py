@@ -17,7 +17,7 @@ from common.store import Store
 from host_setup.endurance import told
 from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.snapshots import EmulatedHosts
-from host_setup.kernel import layers, series
+from host_setup.kernel import layers, series, source
 from host_setup.kernel.build import Kernel
 from host_setup.kernel.series import Mode
 from host_setup.provision import KINDS, Settings, prepare
@@ -42,7 +42,7 @@ class FreshHost:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that choose host and kernel, as the sign-off has them."""
     parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="patch series, a name or a folder")
-    parser.add_argument("--kernel-source", type=Path, metavar="PATH", help="kernel source, a tree or a tarball")
+    source.add_option(parser)
     parser.add_argument("--layers", default=(), type=layers.parse_names, metavar="NAMES", help="configuration layers")
     parser.add_argument(
         "--mode", choices=[str(mode) for mode in Mode], default=str(Mode.PROTECTED), help="plain: no protected guest"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from guest_images.programs import MODULES, programs
 from guest_images.rootfs import rootfs
 from host_setup import inventory
 from host_setup.hosts.guest import guests_for
-from host_setup.kernel import series
+from host_setup.kernel import debian_archive, series
 from host_setup.kernel.build import build, module
 from host_setup.machine import survey
 from host_setup.provision import Settings, accelerator, emulated_spec, kernel_request, real_machine, with_accelerator
@@ -91,6 +91,12 @@ def plan(settings: Settings, store: Store) -> list[Line]:
 def _made_here(settings: Settings, store: Looking) -> list[Line]:
     runner = accelerator(settings.host, settings.inventory, survey())
     settings = with_accelerator(settings, runner)
+    if isinstance(settings.kernel_source, str):
+        fetched = debian_archive.kept(settings.kernel_source, store)
+        if fetched is None:
+            name = f"Debian's source of Linux {settings.kernel_source}, series {series.load(settings.series).name}"
+            return [Line("kernel", f"{name}: to be fetched, then built; what follows depends on its release")]
+        settings = replace(settings, kernel_source=fetched)
     request, terminal = kernel_request(settings, store), Terminal()
     lines: list[Line] = []
 

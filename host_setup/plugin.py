@@ -22,7 +22,7 @@ from common.failure import told
 from common.progress import Terminal
 from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
-from host_setup.kernel import layers, series
+from host_setup.kernel import layers, series, source
 from host_setup.kernel.series import Mode
 from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler, parse_jobs
 from host_setup.plan import Line, plan
@@ -60,10 +60,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         f"default: {series.DEFAULT}",
     )
     group.addoption(
-        "--kernel-source",
-        type=Path,
-        metavar="PATH",
-        help="kernel source, a tree or a tarball; default: Debian's linux-source-6.12",
+        *source.OPTIONS,
+        dest="kernel_source",
+        type=source.parse,
+        metavar="NAME|PATH",
+        help=source.HELP,
     )
     group.addoption(
         "--layers",
@@ -128,13 +129,13 @@ def settings(request: pytest.FixtureRequest, guest_mode: Mode) -> Settings:
 def chosen(config: pytest.Config, guest_mode: Mode) -> Settings:
     """What the user chose."""
     option = config.option
-    source: Path | None = option.kernel_source
+    kernel_source: Path | str | None = option.kernel_source
     wanted = {*option.layers, *([layers.Layer.SELFTESTS] if option.selftests else [])}
     ordered = tuple(layer for layer in layers.Layer if layer in wanted)
     return Settings(
         option.host,
         option.series,
-        source,
+        kernel_source,
         ordered,
         mode=guest_mode,
         inventory=option.inventory,

@@ -42,7 +42,8 @@ class Settings:
     """What the user chose.
 
     :param host: ``auto``, a kind of host, or a machine of the inventory. :param series: a name or a folder.
-    :param kernel_source: a tree or tarball. :param layers: of the kernel's configuration, beyond the base.
+    :param kernel_source: a tree or tarball, or the release of a package of Debian's.
+    :param layers: of the kernel's configuration, beyond the base.
     :param mode: how the guest under test is protected, as far as the series can.
     :param inventory: a file; None: the user's own. :param toolchain: compiles the kernel.
     :param cache: its folder; None: the user's own.
@@ -50,7 +51,7 @@ class Settings:
 
     host: str = "auto"
     series: str = series.DEFAULT
-    kernel_source: Path | None = None
+    kernel_source: Path | str | None = None
     layers: tuple[Layer, ...] = ()
     mode: Mode = Mode.PROTECTED
     inventory: Path | None = None

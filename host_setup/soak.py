@@ -12,7 +12,6 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 from common.errors import DeadlineError, MachineLostError, SealproofError
 from common.paths import cache_root
@@ -21,7 +20,7 @@ from common.progress import Terminal, clock
 from common.store import Store
 from host_setup.endurance import told
 from host_setup.hosts.emulated import EmulatedHost
-from host_setup.kernel import series
+from host_setup.kernel import series, source
 from host_setup.provision import Settings, made_here
 
 SLEEPS = 3  # clock checks of 0.2 s each
@@ -77,7 +76,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--boots", type=int, default=50, help="cold boots of host and guest")
     parser.add_argument("--restores", type=int, default=200, help="restores of both")
     parser.add_argument("--series", default=series.DEFAULT)
-    parser.add_argument("--kernel-source", type=Path)
+    source.add_option(parser)
     options = parser.parse_args(argv)
     if min(options.boots, options.restores) < 0 or not options.boots + options.restores:
         parser.error("at least one boot or restore: a run of nothing would go well")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
-from pathlib import Path
 
 from common.errors import MachineError, SealproofError
 from common.paths import cache_root
@@ -24,7 +23,7 @@ from host_setup.hosts import kernel_log
 from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.guest import PLAIN, PROTECTED, Guest
 from host_setup.hosts.snapshots import EmulatedHosts
-from host_setup.kernel import series
+from host_setup.kernel import series, source
 from host_setup.kernel.layers import Layer, parse_names
 from host_setup.provision import Settings, prepare
 
@@ -78,7 +77,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--shares", type=int, default=10_000, help="in each round; half a process's page")
     parser.add_argument("--series", default=series.DEFAULT)
-    parser.add_argument("--kernel-source", type=Path)
+    source.add_option(parser)
     parser.add_argument("--layers", type=parse_names, default=(Layer.DEBUG,), help="of the kernel; default: debug")
     options = parser.parse_args(argv)
     if options.rounds < 1 or options.shares < 2 or options.shares % 2:

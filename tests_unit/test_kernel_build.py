@@ -41,7 +41,7 @@ all: mm/memory.o
 \t@cp $(O)/vmlinux $(O)/arch/x86/boot/bzImage
 \t@echo $(KERNELVERSION) > $(O)/include/config/kernel.release
 \t@touch $(O)/Module.symvers $(O)/scripts/tool
-\t@printf 'modules:\\n\\tcp $$(M)/probe.c $$(M)/probe.ko\\n' > $(O)/Makefile
+\t@printf 'include $(CURDIR)/Makefile\\nmodules:\\n\\tcp $$(M)/probe.c $$(M)/probe.ko\\n' > $(O)/Makefile
 mm/memory.o:
 \t@echo "  CC      $@"
 \t@mkdir -p $(O)/mm

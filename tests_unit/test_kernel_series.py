@@ -62,14 +62,21 @@ def test_a_wrong_file_is_refused_with_the_field(tmp_path, text, words):
 
 
 @pytest.mark.parametrize("release", ["6.12.0", "6.12.117", "6.12.1-rc2"])
-def test_a_release_in_the_base_range_is_accepted(release):
-    series.load("stock").check_base(release)
+def test_a_release_in_the_base_range_is_accepted(tmp_path, release):
+    (write(tmp_path / "mine") / "a.patch").write_text(PATCH)
+    series.load(tmp_path / "mine").check_base(release)
 
 
 @pytest.mark.parametrize("release", ["6.11.9", "6.13.0", "6.13.0-rc1", "5.10.1"])
-def test_a_release_outside_the_base_range_is_refused_naming_both(release):
+def test_a_release_outside_the_base_range_is_refused_naming_both(tmp_path, release):
+    (write(tmp_path / "mine") / "a.patch").write_text(PATCH)
     with pytest.raises(KernelError, match=rf">=6\.12,<6\.13, the source is Linux {release}"):
-        series.load("stock").check_base(release)
+        series.load(tmp_path / "mine").check_base(release)
+
+
+@pytest.mark.parametrize("release", ["6.1.192", "6.12.118", "7.3.4", "8.0.0"])
+def test_stock_is_any_kernel_from_6_1_on(release):
+    series.load("stock").check_base(release)
 
 
 PATCH = "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n"

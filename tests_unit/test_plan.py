@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from signoff.verdict import Status
 from tests_unit.fleet_samples import FIRST, SECOND, THIRD, WELL, part
 from tests_unit.test_inventory import WHOLE
 
-KERNEL = "VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 7\nEXTRAVERSION =\nNAME = x\nKERNELVERSION = 6.12.7\n"
+KERNEL = "VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 117\nEXTRAVERSION =\nNAME = x\nKERNELVERSION = 6.12.117\n"
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_all_that_an_empty_cache_lacks_is_said_and_nothing_is_made(tmp_path: Pat
         str(line) for line in plan(Settings("emulated", "stock", source, mode=Mode.PLAIN), Store(tmp_path / "cache"))
     ]
     assert not (tmp_path / "cache").exists()
-    assert lines[0].startswith("  kernel    Linux 6.12.7, series stock, no patch: to be made")
+    assert lines[0].startswith("  kernel    Linux 6.12.117, series stock, no patch: to be made")
     assert [line.split()[0] for line in lines] == ["kernel", "programs", "images", "modules", "host", "boot"]
     assert all("to be made" in line for line in lines[:4])
     assert lines[4].endswith("with the guests plain (192 MiB)")
@@ -96,8 +97,20 @@ def test_what_would_end_the_run_ends_the_plan(tmp_path: Path, source: Path) -> N
         with pytest.raises(SealproofError):
             plan(settings, Store(tmp_path / "cache"))
     source.joinpath("Makefile").write_text(KERNEL.replace("= 12", "= 1"))
-    with pytest.raises(SealproofError, match=r"6\.1\.7"):
-        plan(Settings("emulated", "stock", source), Store(tmp_path / "cache"))
+    with pytest.raises(SealproofError, match=r"6\.1\.117"):
+        plan(Settings("emulated", "protected-memory", source), Store(tmp_path / "cache"))
+
+
+def test_a_source_that_is_not_fetched_yet_ends_the_plan_in_a_line(tmp_path: Path, source: Path) -> None:
+    (line,) = plan(Settings("emulated", "stock", "7.3"), Store(tmp_path / "cache"))
+    assert str(line).split(None, 1)[1].startswith("Debian's source of Linux 7.3, series stock: to be fetched")
+    assert not (tmp_path / "cache").exists()
+    entry = tmp_path / "cache/debian-source/a"
+    entry.mkdir(parents=True)
+    with tarfile.open(entry / "linux-source-6.12_6.12.117-1.tar.xz", "w:xz") as tarball:
+        tarball.add(source, "linux-source-6.12")
+    lines = plan(Settings("emulated", "stock", "6.12"), Store(tmp_path / "cache"))
+    assert "Linux 6.12.117, series stock" in str(lines[0])
 
 
 def test_real_machine_is_said_to_be_leased_and_not_asked(tmp_path: Path) -> None:
@@ -145,7 +158,8 @@ def test_sign_off_that_is_only_planned(tmp_path: Path, source: Path) -> None:
 
     dry_run(tmp_path, source, run, "--dry-run", "--reports", str(tmp_path / "reports"))
     assert (
-        "dry run: nothing is made, booted or leased\n  kernel    Linux 6.12.7, series stock, no patch: to be" in said[0]
+        "dry run: nothing is made, booted or leased\n  kernel    Linux 6.12.117, series stock, no patch: to be"
+        in said[0]
     )
     assert "\n  claims    1: how long is not known yet\n" in said[0]
     assert "MISS" not in said[0]
@@ -159,7 +173,7 @@ def test_fleet_that_is_only_planned(
     dry_run(tmp_path, source, main, "run", "--dry-run", *reports, "--", "tests_e2e", "--group-size", "5")
     said = capfd.readouterr().out
     assert "claims: 1: how long is not known yet, in 1 group\n" in said
-    assert "this machine:\n  kernel    Linux 6.12.7, series stock, no patch: to be made" in said
+    assert "this machine:\n  kernel    Linux 6.12.117, series stock, no patch: to be made" in said
     dry_run(tmp_path, source, main, "run", "--dry-run", *reports, "--machine", "127.0.0.1:1", "--", "tests_e2e")
     said = capfd.readouterr().out
     assert "root@127.0.0.1:1: would be left out: " in said

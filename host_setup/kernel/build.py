@@ -127,7 +127,7 @@ def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
     patches: list[str | bytes] = [part for patch in series.patches for part in patch.inputs]
     if patches:
         patches = [*PATCH, *patches]
-    options = [f"{wish.option}={wish.value}" for wish in layers.wishes(fragments)]
+    options = [f"{wish.option}={wish.value}" for wish in layers.wishes(fragments, request.source.release)]
     if request.own is not None:
         options += [request.own.config, request.own.modules]
     flags = " ".join(request.toolchain.flags)
@@ -208,7 +208,7 @@ def _build(
     make = [*_make(source, request.toolchain), "O=build", f"KCFLAGS={flags}", f"KAFLAGS={kept_name}"]
     environment = _environment(store)
     begun = time.monotonic()
-    layers.configure(make, environment, source, out, fragments, log, request.own)
+    layers.configure(make, environment, source, out, fragments, request.source.release, log, request.own)
     lines, seconds = _expected(store, out / ".config")
     with terminal.step("build the kernel", expected=seconds) as step:
         progress = compiler_output.Progress(step, lines)
@@ -224,6 +224,7 @@ def _build(
         "lines": progress.lines,
         "seconds": round(time.monotonic() - begun, 1),
     }
+    _name_the_source_relatively(out, source)
     _keep(out, _BUILD_KEPT)
     _keep(source, (*_SOURCE_KEPT, "build"))
     shutil.copy2(log, folder / log.name)
@@ -277,6 +278,16 @@ def _keep(folder: Path, patterns: Sequence[str]) -> None:
                 path.unlink()
 
     prune(folder)
+
+
+def _name_the_source_relatively(out: Path, source: Path) -> None:
+    """Have the build folder find its source when both have moved.
+
+    From some release after 6.12 on (seen in 7.3) Kbuild's ``outputmakefile`` writes the absolute path of the source.
+    """
+    makefile = out / "Makefile"
+    text = makefile.read_text(encoding="utf-8")
+    makefile.write_text(text.replace(f"include {source.resolve()}/Makefile", "include ../Makefile"), encoding="utf-8")
 
 
 def _build_id(vmlinux: Path) -> str:

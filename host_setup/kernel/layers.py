@@ -2,6 +2,7 @@
 """The kernel's configuration: fragments laid over ``make tinyconfig``, the last one having the last word.
 
 Kconfig drops without a word an option whose dependencies are not met; so each wanted option is looked up afterwards.
+An option that only some kernels have says so behind its value: ``CONFIG_KVM_SMM=y  # Linux >=6.2``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from common.errors import KernelError, UserInputError
 from common.names import shown
 from common.processes import run_tree
+from host_setup.kernel import releases
 from host_setup.kernel.series import Series
 
 STAGE = "kernel configuration"
@@ -26,8 +28,9 @@ ON_OWN = ("virtio", "kvm", "probes", "own", "dwarf")
 """The base for a real machine, over its own configuration."""
 
 _EMPTY = '""'  # as a text may also be that nothing asks for
-_COMMENT = r"(?:\s+#.*)?"
+_COMMENT = r"(?:\s+#\s*(.*))?"
 _SET = re.compile(rf'(CONFIG_\w+)=("(?:[^"\\]|\\.)*"|[^\s"]\S*){_COMMENT}')
+_FOR = re.compile(r"Linux\s+([<>=!].*)")
 _UNSET = re.compile(rf"# (CONFIG_\w+) is not set{_COMMENT}")
 
 
@@ -83,49 +86,66 @@ def fragments(optional: Sequence[Layer], series: Series, own: Own | None = None)
     return (*(FOLDER / f"{name}.config" for name in names), *last)
 
 
-def parse(text: str) -> dict[str, str]:
+def parse(text: str, release: str = "") -> dict[str, str]:
     """The options that a configuration or a fragment sets; ``n`` for one that it says is not set.
 
+    :param release: of the kernel; options that are for other releases are left out. Empty: for any.
     :raises ValueError: a line is neither an option nor a comment; the message is the line.
     """
     options = {}
     for line in text.splitlines():
         if found := _SET.fullmatch(line.strip()):
-            options[found[1]] = found[2]
+            option, value, comment = found.groups()
         elif found := _UNSET.fullmatch(line.strip()):
-            options[found[1]] = "n"
+            option, value, comment = found[1], "n", found[2]
         elif line.strip() and not line.strip().startswith("#"):
             raise ValueError(line.strip())
+        else:
+            continue
+        if _is_for(comment or "", release, line.strip()):
+            options[option] = value
     return options
 
 
-def wishes(files: Sequence[Path]) -> list[Wish]:
+def _is_for(comment: str, release: str, line: str) -> bool:
+    """Whether an option is meant for a kernel; raises as ``parse``."""
+    wanted = _FOR.fullmatch(comment.strip())
+    if wanted is None:
+        return True
+    try:
+        return not release or releases.fits(release, wanted[1])
+    except ValueError as error:
+        raise ValueError(line) from error
+
+
+def wishes(files: Sequence[Path], release: str) -> list[Wish]:
     """What the fragments ask for, each option once: the last fragment that names it counts.
 
+    :param release: of the kernel that they are for.
     :raises UserInputError: a line of a fragment is not an option.
     """
     last: dict[str, Wish] = {}
     for file in files:
-        last.update((option, Wish(option, value, file)) for option, value in _read(file).items())
+        last.update((option, Wish(option, value, file)) for option, value in _read(file, release).items())
     return list(last.values())
 
 
-def _read(file: Path) -> dict[str, str]:
-    """The options of a fragment; raises as ``wishes``."""
+def _read(file: Path, release: str) -> dict[str, str]:
+    """The options of a fragment for a kernel; raises as ``wishes``."""
     try:
-        return parse(file.read_text(encoding="utf-8-sig", errors="surrogateescape"))
+        return parse(file.read_text(encoding="utf-8-sig", errors="surrogateescape"), release)
     except ValueError as error:
         raise UserInputError(
             f"{shown(file)}: not an option: {shown(str(error))}",
             stage=STAGE,
-            hint="write CONFIG_NAME=value",
+            hint="write CONFIG_NAME=value, or CONFIG_NAME=value  # Linux >=6.2,<7.1",
             artefact=file,
         ) from error
     except OSError as error:
         raise UserInputError(f"{shown(file)} cannot be read: {error.strerror}", stage=STAGE) from error
 
 
-def _plain(files: Sequence[Path], folder: Path) -> list[Path]:
+def _plain(files: Sequence[Path], release: str, folder: Path) -> list[Path]:
     """The fragments in a folder, as Kconfig reads them: no comment behind an option, and no blank in their paths."""
     folder.mkdir()
     plain = []
@@ -133,7 +153,7 @@ def _plain(files: Sequence[Path], folder: Path) -> list[Path]:
         plain.append(folder / f"{number:02}.config")
         lines = (
             f"# {option} is not set\n" if value == "n" else f"{option}={value}\n"
-            for option, value in _read(file).items()
+            for option, value in _read(file, release).items()
         )
         plain[-1].write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
     return plain
@@ -155,6 +175,7 @@ def configure(
     source: Path,
     out: Path,
     files: Sequence[Path],
+    release: str,
     log: Path,
     own: Own | None = None,
 ) -> None:
@@ -162,12 +183,12 @@ def configure(
 
     :param make: the make command, with everything but its targets. :param environment: what it gets beside
         ``common.environment``'s. :param source: the kernel tree.
-    :param own: what to begin with, in place of ``make tinyconfig``.
+    :param release: of the kernel in that tree. :param own: what to begin with, in place of ``make tinyconfig``.
     :raises KernelError: an option did not survive.
     """
-    wanted = wishes(files)
+    wanted = wishes(files, release)
     config = out / ".config"
-    plain = _plain(files, out / "fragments")
+    plain = _plain(files, release, out / "fragments")
     # By sh: a file system without permissions, or a patch, may have made it one that cannot be run. The script leaves
     # a temporary file in the folder it is run in.
     script = str(source / "scripts/kconfig/merge_config.sh")

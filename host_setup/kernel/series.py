@@ -10,10 +10,7 @@
 
 from __future__ import annotations
 
-import operator
-import re
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -23,23 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from common.errors import KernelError, UserInputError
 from common.names import shown
-from host_setup.kernel import arrival
+from host_setup.kernel import arrival, releases
 from host_setup.kernel.arrival import STAGE, Patch
 
 FOLDER = Path(__file__).with_name("series")
 DEFAULT = "protected-memory"
 """The series that is built when none is named."""
-
-Numbers = tuple[int, ...]
-_OPERATORS: dict[str, Callable[[Numbers, Numbers], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-    ">": operator.gt,
-    "<": operator.lt,
-}
-_CLAUSE = re.compile(r"(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+){1,2})")
 
 
 class Mode(StrEnum):
@@ -47,26 +33,6 @@ class Mode(StrEnum):
 
     PLAIN = "plain"
     PROTECTED = "protected"
-
-
-def _numbers(release: str) -> Numbers:
-    """Three numbers to compare; what follows them (``-rc1``) does not count."""
-    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
-    if found is None:
-        raise KernelError(f"{release!r} is not a kernel release", stage=STAGE)
-    return tuple(int(number or 0) for number in found.groups())
-
-
-def _clauses(base: str) -> list[tuple[str, str]]:
-    """A version range as pairs of operator and release.
-
-    :raises ValueError: it is none.
-    """
-    found = [_CLAUSE.fullmatch(clause.strip()) for clause in base.split(",")]
-    clauses = [clause.group(1, 2) for clause in found if clause is not None]
-    if len(clauses) != len(found):
-        raise ValueError("not a version range; write for instance >=6.12,<6.13")
-    return [(sign, release) for sign, release in clauses]
 
 
 class _File(BaseModel):
@@ -83,7 +49,7 @@ class _File(BaseModel):
     @field_validator("base")
     @classmethod
     def _base_is_a_range(cls, base: str) -> str:
-        _clauses(base)
+        releases.check(base)
         return base
 
 
@@ -108,12 +74,15 @@ class Series:
 
         :raises KernelError: it is not; names both.
         """
-        numbers = _numbers(release)
-        if not all(_OPERATORS[sign](numbers, _numbers(bound)) for sign, bound in _clauses(self.base)):
+        try:
+            fits = releases.fits(release, self.base)
+        except ValueError as error:
+            raise KernelError(str(error), stage=STAGE) from error
+        if not fits:
             raise KernelError(
                 f"series {self.name} is made for Linux {self.base}, the source is Linux {release}",
                 stage=STAGE,
-                hint="name a fitting source with --kernel-source, or another series with --series",
+                hint="name a fitting source with --kernel, or another series with --series",
             )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Kernel source: Debian's package, or the tree or tarball that the user names.
+"""Kernel source: a package of Debian's, or the tree or tarball that the user names.
 
 A source is identified by its content alone: the same tree in another folder is the same source, a changed byte makes
 another one. What a build leaves in a tree does not count (``tree`` says what that is).
@@ -7,6 +7,7 @@ another one. What a build leaves in a tree does not count (``tree`` says what th
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -16,11 +17,17 @@ from pathlib import Path
 from common.commands import git
 from common.errors import CommandError, SetupError, UserInputError
 from common.names import shown
+from common.progress import Terminal
 from common.store import Store, digest
-from host_setup.kernel import tarball, tree
+from host_setup.kernel import debian_archive, tarball, tree
 from host_setup.kernel.makefile import release
 
 STAGE = "kernel source"
+OPTIONS = ("--kernel", "--kernel-source")
+HELP = (
+    f"kernel source: a tree or a tarball, or Debian's package of it by release ({debian_archive.NAMES}), which is "
+    "fetched; default: the installed linux-source-6.12"
+)
 DEBIAN_PACKAGE = "linux-source-6.12"
 DEBIAN_TARBALL = Path("/usr/src/linux-source-6.12.tar.xz")
 
@@ -68,14 +75,31 @@ class Source:
             tree.copy(self.files, folder, earlier)
 
 
-def resolve(user_path: Path | None, store: Store) -> Source:
+def parse(text: str) -> Path | str:
+    """What an option means: the release of a package of Debian's (a ``str``), or a path; ``./7.3`` is always a path."""
+    return text if debian_archive.is_name(text) else Path(text)
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """The option that names the source, as ``kernel_source``."""
+    parser.add_argument(*OPTIONS, dest="kernel_source", type=parse, metavar="NAME|PATH", help=HELP)
+
+
+def resolve(wanted: Path | str | None, store: Store) -> Source:
     """The source that the user means.
 
-    :param user_path: a tree or a tarball; None for Debian's package.
-    :param store: remembers the hash of what has not changed since.
-    :raises SetupError: Debian's package, or what decompresses a tarball, is not installed.
+    :param wanted: a tree or a tarball; the release of a package of Debian's, which is fetched; None for the one that is
+        installed.
+    :param store: keeps what was fetched, and remembers the hash of what has not changed since.
+    :raises SetupError: Debian's package is not installed or cannot be fetched, or a decompressor is missing.
     :raises UserInputError: there is nothing of the kind, or it is no kernel.
     """
+    if isinstance(wanted, str):
+        return _tarball(debian_archive.tarball(wanted, store, Terminal()), store)
+    return _named(wanted, store)
+
+
+def _named(user_path: Path | None, store: Store) -> Source:
     if user_path is None:
         if not DEBIAN_TARBALL.exists():
             raise SetupError(

@@ -84,7 +84,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--series", action="append", help="once: that kernel; twice: the second against the first (default: stock)"
     )
-    parser.add_argument("--kernel-source", type=Path, help="default: Debian's linux-source-6.12")
+    source.add_option(parser)
     parser.add_argument(
         "--layers",
         type=parse_names,

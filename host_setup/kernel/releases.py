@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernel releases, and ranges of them such as ``>=6.12.117,<6.13``."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+
+Numbers = tuple[int, ...]
+_OPERATORS: dict[str, Callable[[Numbers, Numbers], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+_CLAUSE = re.compile(r"(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+){0,2})")
+
+
+def numbers(release: str) -> Numbers:
+    """Three numbers to compare; what follows them (``-rc1``) does not count.
+
+    :raises ValueError: it is no kernel release.
+    """
+    found = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", release)
+    if found is None:
+        raise ValueError(f"{release!r} is not a kernel release")
+    return tuple(int(number or 0) for number in found.groups())
+
+
+def check(text: str) -> None:
+    """See whether a text is a range.
+
+    :raises ValueError: it is none.
+    """
+    _clauses(text)
+
+
+def fits(release: str, text: str) -> bool:
+    """Whether a release lies in a range.
+
+    :raises ValueError: the one is no release, or the other no range.
+    """
+    return all(_OPERATORS[sign](numbers(release), numbers(bound)) for sign, bound in _clauses(text))
+
+
+def _clauses(text: str) -> list[tuple[str, str]]:
+    found = [_CLAUSE.fullmatch(clause.strip()) for clause in text.split(",")]
+    clauses = [clause.group(1, 2) for clause in found if clause is not None]
+    if len(clauses) != len(found):
+        raise ValueError("not a version range; write for instance >=6.12,<6.13")
+    return [(sign, release) for sign, release in clauses]
