@@ -61,7 +61,7 @@ verify: bootstrap ## check REPORT=FOLDER|ARCHIVE against its evidence; exit 0: P
 	if [ -d '$(REPORT)' ]; then $(PYTHON) -m signoff --same '$(REPORT)'; fi
 
 .PHONY: test
-test: bootstrap ## run the project's own tests, unit and end to end (ARGS='...' for pytest)
+test: lint ## lint, then run the project's own tests, unit and end to end (ARGS='...' for pytest)
 	@exec $(RUN) -m pytest tests_unit tests_machines tests_e2e --mode plain --series stock $(ARGS)
 	@$(RUN) -m pytest tests_e2e --mode protected --series protected-memory $(ARGS) || [ $$? -eq 5 ]
 
@@ -111,10 +111,8 @@ clean-cache: bootstrap ## shrink the cache to MAX_SIZE=20GiB, and to what was us
 	@exec $(RUN) -m host_setup.clean_cache --max-size '$(MAX_SIZE)' --max-age '$(MAX_AGE)'
 
 .PHONY: lint
-lint: bootstrap ## check style and types
-	@$(PYTHON) -m ruff check
-	@$(PYTHON) -m ruff format --check
-	@$(PYTHON) -m mypy
+lint: bootstrap ## check types, style, layout, shell and licences
+	@exec bash .ci/lint
 
 LOCK := $(PYTHON) -m uv pip compile --quiet --no-config --no-annotate --no-emit-index-url --generate-hashes \
 	--universal --python-version 3.11 --upgrade --custom-compile-command 'make lock' pyproject.toml

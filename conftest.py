@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -19,6 +19,8 @@ from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
 
 if TYPE_CHECKING:  # pytest loads it as a plugin, and wants to be the first to import it
+    from types import ModuleType
+
     from signoff.plugin import Signoff
 
 pytest_plugins = ["signoff.plugin", "host_setup.plugin"]
@@ -30,7 +32,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     if not session.config.option.dry_run:
         return None
     plugins = session.config.pluginmanager
-    run, machines = plugins.get_plugin("sealproof-signoff"), plugins.get_plugin("host_setup.plugin")
+    run = cast("Signoff", plugins.get_plugin("sealproof-signoff"))
+    machines = cast("ModuleType", plugins.get_plugin("host_setup.plugin"))
     machines.say_plan(session.config, Mode(run.mode), run.forecast(session))
     return True
 

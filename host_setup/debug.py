@@ -106,7 +106,7 @@ def _gdb(fresh: FreshHost, script: Path, tree: Path | None) -> list[str]:
     if not socket.exists():
         raise MachineError(f"QEMU does not listen for gdb: {answer}", stage="debug")
     # A kernel that dies is to be looked at: its QEMU, which ends with it otherwise, stops.
-    qmp.execute("set-action", reboot="shutdown", shutdown="pause")
+    qmp.execute("set-action", {"reboot": "shutdown", "shutdown": "pause"})
     orders = [
         *(["set pagination off"] if not foreground.interactive() else []),
         # The debug information names files as seen from the build folder, which is right below the source.
@@ -134,7 +134,8 @@ def _drgn(drgn: Path, fresh: FreshHost, dump: Path | None, terminal: Terminal) -
         return [str(drgn), "--qemu", str(fresh.monitor), *symbols]
     file = dump.resolve()
     with terminal.step(f"dump the host's memory to {file}"):
-        fresh.host.qemu.qmp.execute("dump-guest-memory", paging=False, protocol=f"file:{file}", seconds=DUMP_SECONDS)
+        where = {"paging": False, "protocol": f"file:{file}"}
+        fresh.host.qemu.qmp.execute("dump-guest-memory", where, seconds=DUMP_SECONDS)
     return [str(drgn), "--core", str(file), *symbols]
 
 

@@ -70,13 +70,14 @@ def two_machines(folder: Path) -> Iterator[SshMachines]:
     new_key(folder / "user")
     started: list[SshMachine] = []
     try:
-        started += (_start(folder, name) for name in ("first", "second"))
+        started.extend(_start(folder, name) for name in ("first", "second"))
         hosts = [
             f"[127.0.0.1]:{one.port} {(folder / f'{name}.pub').read_text()}"
             for name, one in zip(("first", "second"), started, strict=True)
         ]
         (folder / "known_hosts").write_text("".join(hosts))
-        yield SshMachines(*started, folder / "user", folder / "known_hosts")
+        first, second = started
+        yield SshMachines(first, second, folder / "user", folder / "known_hosts")
     finally:
         for one in started:
             one.vanish()

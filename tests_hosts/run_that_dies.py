@@ -34,7 +34,10 @@ def main(argv: list[str]) -> int:
         if reached is state:
             os.kill(os.getpid(), by)
 
-    leased = Leased(*found, inventory.parent, terminal, note=sys.stderr.write, on_state=on_state)
+    def note(words: str) -> None:
+        sys.stderr.write(words)
+
+    leased = Leased(*found, inventory.parent, terminal, note=note, on_state=on_state)
     with brought_back(leased):
         leased.provision(kernel, programs)
         leased.boot()

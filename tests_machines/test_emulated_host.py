@@ -26,6 +26,7 @@ AT_ONCE = 15.0  # seconds, far below the deadlines of the calls that must end
 @pytest.fixture
 def doomed(provisioned: Provisioned) -> Iterator[EmulatedHost]:
     """A host that is broken on purpose: not of the run's pool, whose hosts' logs must show no trouble."""
+    assert isinstance(provisioned.hosts, EmulatedHosts)
     host = provisioned.hosts.start()
     yield host
     host.close()
@@ -77,6 +78,7 @@ def test_restored_host_is_pristine_and_its_canaries_are_fresh(pool: HostPool) ->
     seen = []
     for _ in range(2):
         with pool.fresh() as host:
+            assert isinstance(host, EmulatedHost)
             assert host.started == "restored"
             assert host.ssh.run(["test", "-e", "/root/was-here"], seconds=20).status == 1
             host.ssh.run(["touch", "/root/was-here"], seconds=20).require()
@@ -86,6 +88,7 @@ def test_restored_host_is_pristine_and_its_canaries_are_fresh(pool: HostPool) ->
 
 def test_canary_is_in_no_log_and_on_no_command_line(pool: HostPool) -> None:
     with pool.fresh() as host:
+        assert isinstance(host, EmulatedHost)
         planted = host.guest.plant(secrets.token_bytes(64))
         needle = planted[0].content[:8].hex()
         assert needle not in repr(planted)

@@ -140,13 +140,13 @@ class Server(paramiko.ServerInterface):
         if self.ignores == "login":
             self.over.wait(60)
         known = username == "root" and key == self.user_key
-        return paramiko.AUTH_SUCCESSFUL if known else paramiko.AUTH_FAILED
+        return int(paramiko.AUTH_SUCCESSFUL if known else paramiko.AUTH_FAILED)
 
     def get_allowed_auths(self, username: str) -> str:  # noqa: ARG002
         return "publickey"
 
     def check_channel_request(self, kind: str, chanid: int) -> int:  # noqa: ARG002
-        return paramiko.OPEN_SUCCEEDED
+        return int(paramiko.OPEN_SUCCEEDED)
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         if self.ignores == "exec":
@@ -163,8 +163,8 @@ class Server(paramiko.ServerInterface):
         with contextlib.suppress(OSError):
             socket.create_connection(destination, timeout=5).close()
             self._targets[chanid] = destination
-            return paramiko.OPEN_SUCCEEDED
-        return paramiko.OPEN_FAILED_CONNECT_FAILED
+            return int(paramiko.OPEN_SUCCEEDED)
+        return int(paramiko.OPEN_FAILED_CONNECT_FAILED)
 
 
 class Wire:

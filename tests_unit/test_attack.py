@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -101,7 +101,7 @@ class World:
 
     def spawn(self) -> Puppet:
         self.events.append("spawn")
-        return "a process"
+        return cast("Puppet", "a process")
 
     @contextmanager
     def inside(self, pid: int) -> Iterator[Puppet]:
@@ -111,7 +111,7 @@ class World:
         guest.events.append(f"hold {pid}")
         guest.held = True
         try:
-            yield "QEMU" if guest is self else "the other QEMU"
+            yield cast("Puppet", "QEMU" if guest is self else "the other QEMU")
         finally:
             guest.held = False
             guest.events.append("let go")

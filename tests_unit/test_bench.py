@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def row(name: str, seconds: list[float], peak: int = 0, trouble: MachineError | 
     return Row(name, lambda: None, lambda: 0.0, seconds=seconds, peak=peak, trouble=trouble)
 
 
-def test_the_table_has_median_spread_and_ratios_to_the_first_row():
+def test_the_table_has_median_spread_and_ratios_to_the_first_row() -> None:
     rows = [row("theirs", [9.0, 8.0, 8.5], 400 * MIB), row("ours, restored", [1.7, 0.85, 0.8], 600 * MIB)]
     assert bench.table(rows).splitlines() == [
         "                time: median  shortest  longest  ratio  peak memory  ratio",
@@ -28,7 +29,7 @@ def test_the_table_has_median_spread_and_ratios_to_the_first_row():
     ]
 
 
-def test_a_way_that_failed_says_why_and_has_no_ratio():
+def test_a_way_that_failed_says_why_and_has_no_ratio() -> None:
     broken = row("theirs", [8.0], 400 * MIB, MachineError("no output\nits last lines"))
     lines = bench.table([broken, row("ours", [1.0], 100 * MIB)]).splitlines()
     assert lines[1].split() == ["ours", "1.00", "s", "1.00", "s", "1.00", "s", "-", "100", "MiB", "-"]
@@ -36,7 +37,7 @@ def test_a_way_that_failed_says_why_and_has_no_ratio():
     assert broken.median is None
 
 
-def test_each_goal_is_told_with_what_was_found():
+def test_each_goal_is_told_with_what_was_found() -> None:
     assert bench.goals(8.0, 10.5, 1.0) == [
         "goal: both levels restored in at most 1 s: 1.00 s, met",
         "goal: at least 8 times faster than virtme-ng's one: 8.0 times, met",
@@ -49,7 +50,7 @@ def test_each_goal_is_told_with_what_was_found():
     ]
 
 
-def test_rounds_go_by_turns_and_a_way_that_fails_is_not_gone_again():
+def test_rounds_go_by_turns_and_a_way_that_fails_is_not_gone_again() -> None:
     order: list[str] = []
 
     def way(name: str, *, fails_in: int = 0) -> Row:
@@ -69,8 +70,10 @@ def test_rounds_go_by_turns_and_a_way_that_fails_is_not_gone_again():
     assert str(bad.trouble) == "machine: it died"
 
 
-def test_a_way_may_be_lost_as_often_as_it_has_to_spare_and_says_so():
-    ends = iter([MachineError("status 1\nassertion"), 2.0, 3.0, MachineError("status 1\nstalled"), 4.0])
+def test_a_way_may_be_lost_as_often_as_it_has_to_spare_and_says_so() -> None:
+    ends: Iterator[MachineError | float] = iter(
+        [MachineError("status 1\nassertion"), 2.0, 3.0, MachineError("status 1\nstalled"), 4.0]
+    )
 
     def once() -> float:
         end = next(ends)
@@ -85,26 +88,26 @@ def test_a_way_may_be_lost_as_often_as_it_has_to_spare_and_says_so():
     assert bench.table([steady]).splitlines()[-1] == "theirs  2 lost and not counted: assertion"
 
 
-def test_memory_is_the_proportional_share():
+def test_memory_is_the_proportional_share() -> None:
     text = "00400000-7fff ---p 00000000 00:00 0  [rollup]\nRss:  900 kB\nPss:     640 kB\nPss_Anon:   600 kB\n"
     assert bench.pss(text) == 640 * 1024
     assert bench.pss("") == 0  # a process that is ending has none left
 
 
-def test_a_busy_machine_is_told():
+def test_a_busy_machine_is_told() -> None:
     assert bench.load_warning(1.0, 2) is None
     assert "load average 1.10 on 2 CPUs" in str(bench.load_warning(1.1, 2))
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "some", ""])
-def test_rounds_below_one_are_refused(text, capsys):
+def test_rounds_below_one_are_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         bench.options_parser().parse_args(["--rounds", text])
     assert "is not a number of rounds" in capsys.readouterr().err
     assert bench.options_parser().parse_args([]).rounds == 5
 
 
-def test_the_lock_pins_virtme_ng_with_hashes():
+def test_the_lock_pins_virtme_ng_with_hashes() -> None:
     text = LOCK.read_text(encoding="utf-8")
     assert locked_version(text)
     assert text.count("--hash=sha256:") > text.count("==") > 0
@@ -112,7 +115,7 @@ def test_the_lock_pins_virtme_ng_with_hashes():
         locked_version("requests==1.0\n")
 
 
-def test_virtme_ng_is_timed_to_its_command_s_output(tmp_path: Path, monkeypatch):
+def test_virtme_ng_is_timed_to_its_command_s_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/nowhere")
     (tmp_path / "vng").write_text('#!/bin/sh\necho "$HOME $PWD"\necho 6.12.7\nexit 255\n')
     (tmp_path / "vng").chmod(0o755)
@@ -128,7 +131,7 @@ def test_virtme_ng_is_timed_to_its_command_s_output(tmp_path: Path, monkeypatch)
         vng.boot(Path("image"), "6.12.7", qemu=Path("qemu"), cpus=2, memory=1024, folder=tmp_path / "run")
 
 
-def test_an_installed_virtme_ng_starts_from_its_final_place(tmp_path: Path, monkeypatch):
+def test_an_installed_virtme_ng_starts_from_its_final_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def pretend(argv: list[str], **_: object) -> None:
         if "venv" in argv:
             folder = Path(argv[-1])

@@ -36,7 +36,7 @@ def outcomes(today: Measured, ours: Measured) -> list[str]:
     return [line.rpartition(": ")[2] for line in table(lines_of(SIZE), today, ours).splitlines() if "at most" in line]
 
 
-def test_vcpus_run_on_all_cpus_but_the_first():
+def test_vcpus_run_on_all_cpus_but_the_first() -> None:
     asked = words(3, SIZE)
     assert asked["interrupts"] == ["interrupts", "2000", "2"]
     assert asked["private"] == ["populate", "private", "128", "1", "2", "1", "2"]
@@ -44,7 +44,7 @@ def test_vcpus_run_on_all_cpus_but_the_first():
     assert asked["stretch"] == ["stretch", "1024", "2"]
 
 
-def test_a_round_is_a_number_for_each_row_of_the_table():
+def test_a_round_is_a_number_for_each_row_of_the_table() -> None:
     found = numbers(said())
     assert {line.name for line in lines_of(SIZE)} <= set(found)
     assert found["populate"] == pytest.approx(1.5)
@@ -53,7 +53,7 @@ def test_a_round_is_a_number_for_each_row_of_the_table():
     assert numbers(said(stretch={"share": 41.0, "unshare": 1.0, "idle": 1.0, "seconds": 1.0}))["stretch"] == 41.0
 
 
-def test_medians_stand_side_by_side_with_their_ratio():
+def test_medians_stand_side_by_side_with_their_ratio() -> None:
     today = measured("landed", *({"share_round": number} for number in (900.0, 100.0, 1000.0)))
     ours = measured("new", *({"share_round": number} for number in (1.0, 90.0, 9000.0)))
     row = next(line for line in table(lines_of(SIZE), today, ours).splitlines() if "SHARE and UNSHARE" in line)
@@ -61,36 +61,36 @@ def test_medians_stand_side_by_side_with_their_ratio():
 
 
 @pytest.mark.parametrize(("factor", "outcome"), [(0.9, "met"), (1.1, "missed")])
-def test_each_goal_is_met_or_missed_by_a_little(factor: float, outcome: str):
+def test_each_goal_is_met_or_missed_by_a_little(factor: float, outcome: str) -> None:
     today = measured("landed", numbers(said()))
     goal = {"touch_calls": 40.0, "unshare_calls": 80.0, "populate": 1.25, "share_round": 225.0, "stretch": 35.0}
     assert outcomes(today, measured("new", {name: number * factor for name, number in goal.items()})) == [outcome] * 5
 
 
-def test_what_the_emulation_hides_is_not_decided():
+def test_what_the_emulation_hides_is_not_decided() -> None:
     today = measured("landed", numbers(said()))
     for found, outcome in ((34.0, "met"), (36.0, "not decided, 35.0 is less than the noise")):
         assert outcomes(today, measured("new", {"stretch": found, "stretch_idle": 36.0}))[-1] == outcome
     assert outcomes(today, measured("new", {"stretch": 36.0, "stretch_idle": 34.0}))[-1] == "missed"
 
 
-def test_a_goal_beside_nothing_is_not_decided():
+def test_a_goal_beside_nothing_is_not_decided() -> None:
     nothing = measured("landed", {"touch_calls": 0.0})
     assert outcomes(nothing, nothing)[0] == "not decided, today there is none"
 
 
-def test_without_numbers_no_goal_is_met():
+def test_without_numbers_no_goal_is_met() -> None:
     assert outcomes(Measured("landed"), Measured("new")) == ["not measured"] * 5
     assert outcomes(measured("landed", numbers(said())), Measured("new")) == ["not measured"] * 5
 
 
-def test_a_number_of_nothing_has_no_ratio():
+def test_a_number_of_nothing_has_no_ratio() -> None:
     nothing = measured("landed", {"touch_tlb": 0.0})
     row = next(line for line in table(lines_of(SIZE), nothing, nothing).splitlines() if "line TLB" in line)
     assert row.split("TLB")[1].split() == ["0.000", "0.000", "-"]
 
 
-def test_the_bench_takes_two_series():
+def test_the_bench_takes_two_series() -> None:
     options = options_parser().parse_args(["--protection", "--series", "new", "--against", "landed"])
     assert (options.protection, options.series, options.against) == (True, "new", "landed")
     assert (options.populate, options.shares, options.stretch, options.json) == (128, 10_000, 1024, None)

@@ -42,8 +42,8 @@ class FakeQmp:
         self.migration = ["setup", "active", "completed"]
         self.given: list[bytes] = []
 
-    def execute(self, command: str, **arguments: Any) -> Any:
-        self.done.append(" ".join([command, *(f"{k}={v}" for k, v in arguments.items())]))
+    def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        self.done.append(" ".join([command, *(f"{k}={v}" for k, v in (arguments or {}).items())]))
         return {"status": self.migration.pop(0)} if command == "query-migrate" else {}
 
     def monitor(self, line: str) -> str:

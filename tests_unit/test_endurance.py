@@ -69,7 +69,7 @@ def test_tally_has_a_place_for_each_way_to_end() -> None:
     def lost() -> None:
         raise MachineLostError("panic")
 
-    tally.add(lost)  # type: ignore[arg-type]
+    tally.add(lost)
     assert tally.line("boots", 2) == (
         "boots     1 of 2:  well 0  stalled 1  failed 0  fell back 0   start: median 0.0 s, longest 0.0 s"
     )

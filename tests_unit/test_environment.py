@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ OWN = {"PWD", "SHLVL", "_", "OLDPWD", "PATH", "LC_ALL", *KEPT}  # the shell's, a
 
 
 @pytest.fixture
-def hostile(monkeypatch):
+def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in FOREIGN:
         if name != "LD_PRELOAD":  # the test's own processes would have it, too
             monkeypatch.setenv(name, "/nowhere")
@@ -69,13 +70,13 @@ def by_the_log(folder: Path) -> str:
 
 @pytest.mark.usefixtures("hostile")
 @pytest.mark.parametrize("start", [by_spawn, by_run_tree, by_output, by_the_log])
-def test_what_is_started_gets_nothing_but_what_is_kept(tmp_path, start):
+def test_what_is_started_gets_nothing_but_what_is_kept(tmp_path: Path, start: Callable[[Path], str]) -> None:
     names = {line.partition("=")[0] for line in start(tmp_path).splitlines()}
     assert names - OWN == set()
     assert {"PATH", "HOME", "LC_ALL"} <= names
 
 
-def test_what_the_user_may_set_is_kept(monkeypatch):
+def test_what_the_user_may_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror/simple")
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
@@ -88,7 +89,7 @@ def test_what_the_user_may_set_is_kept(monkeypatch):
 
 
 @pytest.mark.parametrize("named", [":bin:.:/opt/bin:./x", "/opt/bin", None])
-def test_programs_are_never_looked_for_in_the_folder_one_is_in(monkeypatch, named):
+def test_programs_are_never_looked_for_in_the_folder_one_is_in(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
     if named is None:
         monkeypatch.delenv("PATH")
     else:
@@ -99,7 +100,7 @@ def test_programs_are_never_looked_for_in_the_folder_one_is_in(monkeypatch, name
     assert (folders[0] == "/opt/bin") == (named is not None)
 
 
-def test_a_line_for_a_shell_names_what_is_kept_and_tells_no_password(monkeypatch):
+def test_a_line_for_a_shell_names_what_is_kept_and_tells_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://user:secret@proxy")
     monkeypatch.setenv("NOBODY_KNOWS", "secret")
     line = shell_line(["make", "a b"], {"CCACHE_DIR": "/x y"}, cwd=Path("/a folder"))

@@ -96,7 +96,7 @@ def test_guests_of_a_shape_boot_side_by_side_on_a_host_of_their_own(host: Any) -
         assert [guest.asked for guest in host.guests] == [["stop"], ["stop"]], "the host's own are not needed"
         assert guests.guest.spec.cpus == len("another-protected"), "a shape may depend on the name"
         assert guests.plain_guest is guests.guests[1]
-        assert [guest.waited for guest in guests.guests] == [[1], [1]]  # type: ignore[attr-defined]
+        assert [guest.waited for guest in guests.guests] == [[1], [1]]
     assert host.events[4:] == ["end of another-plain", "end of another-protected", "its end"]
 
 

@@ -18,7 +18,7 @@ vhost-net
 """
 
 
-def test_vendor_model_features_and_devices_are_read():
+def test_vendor_model_features_and_devices_are_read() -> None:
     assert read(INTEL) == {
         "processor": "GenuineIntel, Intel(R) Xeon(R) Gold 6338",
         "features": "vmx, ept, vpid, vnmi, smep, smap, avx2",
@@ -26,7 +26,7 @@ def test_vendor_model_features_and_devices_are_read():
     }
 
 
-def test_what_is_not_said_is_unknown():
+def test_what_is_not_said_is_unknown() -> None:
     assert read("") == {
         "processor": "unknown, unknown",
         "features": "none that matter here",
@@ -34,11 +34,11 @@ def test_what_is_not_said_is_unknown():
     }
 
 
-def test_a_session_is_asked_once():
+def test_a_session_is_asked_once() -> None:
     asked = []
 
     class Session:
-        def run(self, argv, *, seconds):
+        def run(self, argv: list[str], *, seconds: float) -> SimpleNamespace:
             asked.append((argv[:2], seconds))
             return SimpleNamespace(require=lambda: SimpleNamespace(text=INTEL))
 

@@ -12,7 +12,9 @@ import sys
 import tarfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,11 +36,11 @@ HEALTH_FILE = "tests_e2e/health/test_health.py"
 
 
 @pytest.fixture(scope="module")
-def every():
+def every() -> list[Group]:
     return groups("tests_e2e --mode plain --group-size 10")
 
 
-def test_groups_hold_each_claim_once_and_all_look_after_their_host(every):
+def test_groups_hold_each_claim_once_and_all_look_after_their_host(every: list[Group]) -> None:
     claims = Counter(asked(every))
     assert set(claims.values()) == {1}
     assert set(claims) == {claim.id for claim in CLAIMS if claim.kind is not Kind.HEALTH}
@@ -46,7 +48,7 @@ def test_groups_hold_each_claim_once_and_all_look_after_their_host(every):
     assert {group.options for group in every} == {("--mode", "plain")}
 
 
-def test_long_files_are_cut_into_slices(every):
+def test_long_files_are_cut_into_slices(every: list[Group]) -> None:
     assert max(len(group.claims) for group in every) <= 10
     slices = [group for group in every if group.file.endswith("test_user_copy_in.py")]
     assert [group.slice for group in slices] == [(1, 3), (2, 3), (3, 3)]
@@ -64,12 +66,12 @@ def test_long_files_are_cut_into_slices(every):
     assert collected.count("test_health.py::") == 2
 
 
-def test_names_of_groups_mean_nothing_to_a_shell(every):
+def test_names_of_groups_mean_nothing_to_a_shell(every: list[Group]) -> None:
     assert all(set(group.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_/.:") for group in every)
     assert len({group.name for group in every}) == len(every)
 
 
-def test_k_leaves_out_the_health_of_the_host_as_pytest_does():
+def test_k_leaves_out_the_health_of_the_host_as_pytest_does() -> None:
     (one,) = groups("tests_e2e/attacks/test_process_memory.py -k 'process_vm_readv and not shared'")
     assert one.health == ()
     assert one.arguments == [
@@ -90,12 +92,12 @@ def test_k_leaves_out_the_health_of_the_host_as_pytest_does():
         ("tests_e2e --group-size -1", "number of claims"),
     ],
 )
-def test_words_that_choose_nothing_are_refused(words, error):
+def test_words_that_choose_nothing_are_refused(words: str, error: str) -> None:
     with pytest.raises(UserInputError, match=error):
         groups(words)
 
 
-def test_avocado_lists_what_a_reference_means():
+def test_avocado_lists_what_a_reference_means() -> None:
     avocado = [sys.executable, "-m", "avocado", "list"]
     shown = subprocess.run(
         [*avocado, "sealproof:tests_e2e/attacks/test_process_memory.py tests_e2e/health"],
@@ -109,7 +111,7 @@ def test_avocado_lists_what_a_reference_means():
     assert wrong.returncode != 0 or "nowhere" in wrong.stdout + wrong.stderr
 
 
-def test_the_resolver_leaves_other_references_alone():
+def test_the_resolver_leaves_other_references_alone() -> None:
     assert SealproofResolver().resolve("/bin/true").result.name == "NOTFOUND"
     corrupt = SealproofResolver().resolve("sealproof:nowhere")
     assert corrupt.result.name == "CORRUPT"
@@ -119,16 +121,16 @@ def test_the_resolver_leaves_other_references_alone():
 # --- the runner ---
 
 
-def stand_in(monkeypatch, folder, words):
+def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, words: str) -> None:
     """Instead of pytest a shell command runs, in which $REPORTS is the folder for runs."""
 
-    def command(arguments, reports):
+    def command(arguments: list[str], reports: Path) -> list[str]:
         return ["sh", "-c", f"REPORTS={reports}; mkdir -p $REPORTS; cd {folder}; {words}", *arguments]
 
     monkeypatch.setattr(runner, "command_line", command)
 
 
-def delivered(messages, into):
+def delivered(messages: list[dict[str, Any]], into: Path) -> Path:
     into.mkdir()
     chunks = b"".join(one["log"] for one in messages if one.get("type") == "file")
     (into / "packed.tar.gz").write_bytes(chunks)
@@ -146,7 +148,9 @@ RESULTS = [
 
 
 @pytest.mark.parametrize(("verdicts", "result", "why"), RESULTS)
-def test_the_runner_delivers_the_part_and_says_how_its_claims_fared(tmp_path, monkeypatch, verdicts, result, why):
+def test_the_runner_delivers_the_part_and_says_how_its_claims_fared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdicts: dict[str, Status], result: str, why: str | None
+) -> None:
     made = part(tmp_path / "made", 1, "one", verdicts)
     link = f"ln -s {made.name} $REPORTS/latest"
     stand_in(monkeypatch, tmp_path, f"echo out; echo err >&2; cp -r {made} $REPORTS; {link}")
@@ -162,14 +166,14 @@ def test_the_runner_delivers_the_part_and_says_how_its_claims_fared(tmp_path, mo
     }
 
 
-def test_a_run_that_never_came_to_be_is_an_error(tmp_path, monkeypatch):
+def test_a_run_that_never_came_to_be_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, tmp_path, "exit 2")
     messages = list(runner.SealproofRunner().run(runnable(Group("a.py", (), (1, 1), (), ()))))
     assert messages[-1]["result"] == "error"
     assert not [one for one in messages if one.get("type") == "file"]
 
 
-def test_a_runner_that_is_given_up_ends_its_pytest(tmp_path, monkeypatch):
+def test_a_runner_that_is_given_up_ends_its_pytest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 600")
     run = runner.SealproofRunner().run(runnable(Group("a.py", (), (1, 1), (), ())))
     deadline = time.monotonic() + 20
@@ -180,7 +184,7 @@ def test_a_runner_that_is_given_up_ends_its_pytest(tmp_path, monkeypatch):
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 
-def test_a_machine_is_called_by_its_name_and_by_where_it_was_reached(monkeypatch):
+def test_a_machine_is_called_by_its_name_and_by_where_it_was_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner.socket, "gethostname", lambda: "node7")
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
     assert runner.machine_name() == "node7"
@@ -191,7 +195,7 @@ def test_a_machine_is_called_by_its_name_and_by_where_it_was_reached(monkeypatch
 # --- parts out of jobs ---
 
 
-def packed(path, *members):
+def packed(path: Path, *members: tuple[str, bytes]) -> None:
     with tarfile.open(path, "w:gz") as archive:
         for name, kind in members:
             member = tarfile.TarInfo(name)
@@ -211,13 +215,13 @@ def packed(path, *members):
         ("run/x", tarfile.FIFOTYPE),
     ],
 )
-def test_a_part_that_would_write_elsewhere_is_refused(tmp_path, member):
+def test_a_part_that_would_write_elsewhere_is_refused(tmp_path: Path, member: tuple[str, bytes]) -> None:
     packed(tmp_path / "p.tar.gz", member)
     with pytest.raises(UserInputError, match="which no part has"):
         job.unpack(tmp_path / "p.tar.gz", tmp_path / "into")
 
 
-def test_a_part_cut_off_on_its_way_is_refused(tmp_path):
+def test_a_part_cut_off_on_its_way_is_refused(tmp_path: Path) -> None:
     packed(tmp_path / "p.tar.gz", *((f"run/{number}", tarfile.REGTYPE) for number in range(50)))
     content = (tmp_path / "p.tar.gz").read_bytes()
     (tmp_path / "p.tar.gz").write_bytes(content[: len(content) // 2])
@@ -225,7 +229,7 @@ def test_a_part_cut_off_on_its_way_is_refused(tmp_path):
         job.unpack(tmp_path / "p.tar.gz", tmp_path / "into")
 
 
-def test_a_folder_that_is_no_job_is_said(tmp_path):
+def test_a_folder_that_is_no_job_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="no results of Avocado's"):
         job.collect(tmp_path, tmp_path / "into")
 
@@ -233,11 +237,13 @@ def test_a_folder_that_is_no_job_is_said(tmp_path):
 GROUPS = [Group("a.py", (), (1, 1), (FIRST,), ()), Group("b.py", (), (1, 1), (SECOND, THIRD), ())]
 
 
-def fake_avocado(monkeypatch, tmp_path, deliveries):
+def fake_avocado(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, deliveries: Sequence[dict[int, dict[str, Status]]]
+) -> list[tuple[list[str], job.Workers]]:
     """Each job delivers the next of ``deliveries``: parts by number and verdicts."""
     asked_for = []
 
-    def avocado(todo, workers, folder, _):
+    def avocado(todo: list[Group], workers: job.Workers, folder: Path, _: object) -> Path:
         asked_for.append(([group.file for group in todo], workers))
         folder.mkdir(parents=True)
         tests = []
@@ -255,10 +261,10 @@ def fake_avocado(monkeypatch, tmp_path, deliveries):
     return asked_for
 
 
-def test_what_is_lost_is_tried_again_and_nothing_else(tmp_path, monkeypatch):
+def test_what_is_lost_is_tried_again_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deliveries = [{1: {FIRST: Status.PASS, **WELL}}, {2: {SECOND: Status.PASS, THIRD: Status.FAIL, **WELL}}]
     asked_for = fake_avocado(monkeypatch, tmp_path, deliveries)
-    said = []
+    said: list[str] = []
     outcome = job.run(GROUPS, job.Workers(2), tmp_path / "jobs", tries=3, say=said.append)
     assert [files for files, _ in asked_for] == [["a.py", "b.py"], ["b.py"]]
     assert outcome.lost == []
@@ -267,14 +273,14 @@ def test_what_is_lost_is_tried_again_and_nothing_else(tmp_path, monkeypatch):
     assert said == ["2 claims are lost: trying 1 groups again"]
 
 
-def test_what_is_lost_for_good_is_said(tmp_path, monkeypatch):
+def test_what_is_lost_for_good_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_avocado(monkeypatch, tmp_path, [{1: {FIRST: Status.PASS, **WELL}}, {}, {}])
     outcome = job.run(GROUPS, job.Workers(2), tmp_path / "jobs", tries=3, say=lambda _: None)
     assert outcome.lost == [SECOND, THIRD]
     assert len(outcome.jobs) == 3
 
 
-def test_a_machine_that_does_not_answer_is_left_out(tmp_path, monkeypatch):
+def test_a_machine_that_does_not_answer_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone, there = machines.parse("root@gone"), machines.parse("there:2222")
     asked_for = fake_avocado(
         monkeypatch, tmp_path, [{1: {FIRST: Status.PASS, SECOND: Status.PASS, THIRD: Status.PASS}}]
@@ -293,13 +299,13 @@ def test_a_machine_that_does_not_answer_is_left_out(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr("fleet.__main__.project_commit", lambda _: "0" * 40)
     return tmp_path
 
 
-def test_merge_and_verify_by_command(home, capsys):
+def test_merge_and_verify_by_command(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = part(home / "made", 1, "one", {FIRST: Status.PASS, **WELL})
     two = part(home / "made", 2, "two", {SECOND: Status.PASS, **WELL})
     assert main(["merge", str(one), str(two), "--reports", str(home / "reports")]) == 2  # the third claim is MISS
@@ -319,7 +325,7 @@ def test_merge_and_verify_by_command(home, capsys):
     assert main(["verify", str(home / "nothing")]) == 2
 
 
-def test_merge_takes_what_a_job_delivered(home, monkeypatch):
+def test_merge_takes_what_a_job_delivered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_avocado(monkeypatch, home, [{1: {FIRST: Status.PASS, SECOND: Status.PASS, THIRD: Status.PASS, **WELL}}])
     done = job.run(GROUPS, job.Workers(), home / "jobs", tries=1, say=lambda _: None)
     shutil.move(home / "jobs" / "job-1", home / "moved")
@@ -329,7 +335,7 @@ def test_merge_takes_what_a_job_delivered(home, monkeypatch):
     assert [one.seconds for one in kept.fleet.parts] == [2.0]
 
 
-def test_parts_that_do_not_go_together_are_no_proof(home, capsys):
+def test_parts_that_do_not_go_together_are_no_proof(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = part(home / "made", 1, "one", {FIRST: Status.PASS, **WELL})
     two = part(home / "made", 2, "two", {SECOND: Status.PASS, **WELL}, series="another")
     assert main(["merge", str(one), str(two), "--reports", str(home / "reports")]) == 2
@@ -347,12 +353,12 @@ def test_parts_that_do_not_go_together_are_no_proof(home, capsys):
         ("127.0.0.1:9", "root", "127.0.0.1", 9),
     ],
 )
-def test_a_machine_is_user_host_and_port(words, user, host, port):
+def test_a_machine_is_user_host_and_port(words: str, user: str, host: str, port: int) -> None:
     assert machines.parse(words) == machines.Machine(user, host, port)
 
 
 @pytest.mark.parametrize("words", ["", "a b", "x;reboot", "host:port", "-oProxyCommand=x@h"])
-def test_what_is_no_machine_is_refused(words):
+def test_what_is_no_machine_is_refused(words: str) -> None:
     with pytest.raises(UserInputError, match="no machine"):
         machines.parse(words)
 
@@ -365,7 +371,9 @@ def test_what_is_no_machine_is_refused(words):
         ("hello", "it has another sealproof in /x: hello; here"),
     ],
 )
-def test_a_machine_with_another_checkout_is_noticed_before_it_works(tmp_path, monkeypatch, theirs, said):
+def test_a_machine_with_another_checkout_is_noticed_before_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str, said: str
+) -> None:
     """What it does could not be merged."""
     ssh = tmp_path / "ssh"
     ssh.write_text(f"#!/bin/sh\necho Welcome\necho '{theirs or machines.checkout(PROJECT)}'\n")
@@ -376,7 +384,7 @@ def test_a_machine_with_another_checkout_is_noticed_before_it_works(tmp_path, mo
     assert bool(found) == bool(said)
 
 
-def test_a_checkout_is_its_commit_and_its_contract(tmp_path):
+def test_a_checkout_is_its_commit_and_its_contract(tmp_path: Path) -> None:
     shutil.copytree(PROJECT / "tests_e2e", tmp_path / "tests_e2e", ignore=lambda *_: ["support", "attacks"])
     before = machines.checkout(tmp_path)
     with (tmp_path / "tests_e2e" / "contract.toml").open("a") as contract:
@@ -388,7 +396,7 @@ def test_a_checkout_is_its_commit_and_its_contract(tmp_path):
     assert code.stdout.strip() == machines.checkout(PROJECT)
 
 
-def test_the_remote_spawner_gets_slots_and_a_way_back(tmp_path):
+def test_the_remote_spawner_gets_slots_and_a_way_back(tmp_path: Path) -> None:
     access = machines.Access(Path("/srv/seal proof"), Path("/k"), Path("/h"))
     machines.write_configuration(
         tmp_path / "avocado.conf",
@@ -409,7 +417,7 @@ def test_the_remote_spawner_gets_slots_and_a_way_back(tmp_path):
 # --- the speed-up ---
 
 
-def test_one_machine_takes_the_sum_and_many_the_longest():
+def test_one_machine_takes_the_sum_and_many_the_longest() -> None:
     seconds = [3.0, 1.0, 2.0, 6.0]
     assert forecast(seconds, 1).seconds == 12.0
     assert forecast(seconds, 1).speedup == 1.0
@@ -417,13 +425,13 @@ def test_one_machine_takes_the_sum_and_many_the_longest():
     assert forecast(seconds, 100).speedup == 2.0
 
 
-def test_two_machines_take_the_groups_in_their_order():
+def test_two_machines_take_the_groups_in_their_order() -> None:
     # 3 | 1 2 6: the second is free at 1, takes 2, both are free at 3, and 6 begins there.
     found = forecast([3.0, 1.0, 2.0, 6.0], 2)
     assert (found.seconds, found.floor) == (9.0, 6.0)
 
 
-def test_the_table_shows_its_formula():
+def test_the_table_shows_its_formula() -> None:
     lines = table([1.0, 1.0], [1, 2])
     assert "S(n) = T(1) / T(n)" in "\n".join(lines)
     assert lines[-1].split() == ["2", "1.0", "s", "1.0", "s", "2.00"]

@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -67,7 +67,7 @@ def host() -> FakeSsh:
 
 @pytest.fixture
 def guest(host: FakeSsh, monkeypatch: pytest.MonkeyPatch) -> Guest:
-    made = Guest(GuestSpec(), lambda: host, LOGIN, Vitals("the guest"), no_stream)
+    made = Guest(GuestSpec(), lambda: cast("Any", host), LOGIN, Vitals("the guest"), no_stream)
     monkeypatch.setattr(made, "_qmp", FakeQmp())
     return made
 

@@ -10,6 +10,7 @@ import lzma
 import os
 import quopri
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def work(tmp_path, monkeypatch):
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
     monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", 0)
     return Work(tmp_path)
 
@@ -135,14 +136,14 @@ def work(tmp_path, monkeypatch):
         ("--signoff", "--base=HEAD~3"),
     ],
 )
-def test_what_format_patch_writes_is_applied(work, words):
+def test_what_format_patch_writes_is_applied(work: Work, words: str) -> None:
     work.three()
     work.format(*words)
     assert len(work.names()) == 3
     assert work.applied() == work.wanted()
 
 
-def test_a_cover_letter_with_what_has_changed_since_is_no_patch(work):
+def test_a_cover_letter_with_what_has_changed_since_is_no_patch(work: Work) -> None:
     work.three()
     git(work.tree, "branch", "before", "HEAD~1")
     work.format("--cover-letter", "--interdiff=before", "-v2")
@@ -150,14 +151,14 @@ def test_a_cover_letter_with_what_has_changed_since_is_no_patch(work):
     assert work.applied() == work.wanted()
 
 
-def test_a_change_that_a_message_quotes_is_not_applied(work):
+def test_a_change_that_a_message_quotes_is_not_applied(work: Work) -> None:
     quoted = "  --- a/mm/gone.c\n  +++ b/mm/gone.c\n  @@ -1 +1 @@\n  -gone\n  +quoted\n"
     work.commit(f"mm: one\n\nThis was tried:\n\n{quoted}", mm__new="new\n")
     work.format()
     assert work.applied() == work.wanted()
 
 
-def test_renames_modes_links_empty_files_and_removals(work):
+def test_renames_modes_links_empty_files_and_removals(work: Work) -> None:
     (work.tree / "mm/old.c").rename(work.tree / "mm/renamed.c")
     work.commit("rename")
     (work.tree / "mm/renamed.c").write_text("".join([*LINES[:-1], "changed\n"]))
@@ -170,7 +171,7 @@ def test_renames_modes_links_empty_files_and_removals(work):
 
 
 @pytest.mark.parametrize("words", [("--stdout",), ()])
-def test_a_file_that_is_no_text_is_changed_too(work, words):
+def test_a_file_that_is_no_text_is_changed_too(work: Work, words: str) -> None:
     (work.tree / "mm/logo.bin").write_bytes(bytes(range(255, -1, -1)) * 3)
     (work.tree / "mm/new.bin").write_bytes(b"\0\1\2" * 100)
     work.commit("logo", mm__memory="".join(["first\n", *LINES[1:]]))
@@ -183,7 +184,7 @@ def test_a_file_that_is_no_text_is_changed_too(work, words):
     assert work.applied() == work.wanted()
 
 
-def test_git_applies_to_the_tree_and_not_to_a_repository_around_the_cache(work, tmp_path):
+def test_git_applies_to_the_tree_and_not_to_a_repository_around_the_cache(work: Work, tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     (work.tree / "mm/logo.bin").write_bytes(b"\0new")
     work.commit("logo")
@@ -191,7 +192,7 @@ def test_git_applies_to_the_tree_and_not_to_a_repository_around_the_cache(work, 
     assert work.applied() == work.wanted()
 
 
-def test_a_binary_change_leaves_the_tree_it_came_from_as_it_was(work):
+def test_a_binary_change_leaves_the_tree_it_came_from_as_it_was(work: Work) -> None:
     (work.tree / "mm/logo.bin").write_bytes(b"\0new")
     work.commit("logo", mm__memory="changed\n")
     git(work.tree, "checkout", "-q", work.base)
@@ -204,7 +205,7 @@ def test_a_binary_change_leaves_the_tree_it_came_from_as_it_was(work):
     assert content(pristine) == before
 
 
-def test_a_binary_change_without_its_content_is_refused(work):
+def test_a_binary_change_without_its_content_is_refused(work: Work) -> None:
     (work.tree / "mm/logo.bin").write_bytes(b"\0new")
     work.commit("logo", mm__memory="changed\n")
     work.put("a.diff", git(work.tree, "diff", work.base))
@@ -214,14 +215,14 @@ def test_a_binary_change_without_its_content_is_refused(work):
 
 @pytest.mark.parametrize("suffix", ["diff", "patch"])
 @pytest.mark.parametrize("words", [(), ("--no-prefix",), ("--src-prefix=i/", "--dst-prefix=w/")])
-def test_a_plain_diff_with_prefixes_or_without_is_applied(work, suffix, words):
+def test_a_plain_diff_with_prefixes_or_without_is_applied(work: Work, suffix: str, words: str) -> None:
     work.three()
     work.commit("nested", mm__memory="x\n", mm__gone=None)
     work.put(f"all.{suffix}", git(work.tree, "diff", *words, work.base))
     assert work.applied() == work.wanted()
 
 
-def test_a_diff_of_two_folders_is_applied(work, tmp_path):
+def test_a_diff_of_two_folders_is_applied(work: Work, tmp_path: Path) -> None:
     work.three()
     subprocess.run(["cp", "-r", str(work.tree), str(tmp_path / "new")], check=True)
     git(work.tree, "branch", "end")
@@ -236,7 +237,7 @@ def test_a_diff_of_two_folders_is_applied(work, tmp_path):
 
 
 @pytest.mark.parametrize("words", [(), ("--no-prefix",)])
-def test_a_diff_that_only_adds_files_is_applied(work, words):
+def test_a_diff_that_only_adds_files_is_applied(work: Work, words: str) -> None:
     work.commit("new", mm__new="new\n")
     said = git(work.tree, "diff", *words, work.base)
     for text in (said, said[said.index("--- ") :]):
@@ -244,14 +245,14 @@ def test_a_diff_that_only_adds_files_is_applied(work, words):
         assert work.applied() == work.wanted()
 
 
-def test_commits_in_one_diff_after_each_other_are_applied(work):
+def test_commits_in_one_diff_after_each_other_are_applied(work: Work) -> None:
     work.three()
     work.put("all.diff", git(work.tree, "log", "-p", "--reverse", "--format=medium", f"{work.base}.."))
     assert work.applied() == work.wanted()
 
 
 @pytest.mark.parametrize("words", [("-c",), ("--cc",), ("-m",)])
-def test_a_merge_is_refused_or_applied_but_not_passed_over(work, words):
+def test_a_merge_is_refused_or_applied_but_not_passed_over(work: Work, words: tuple[str, ...]) -> None:
     work.commit("one", mm__memory="".join(["first\n", *LINES[1:]]))
     git(work.tree, "checkout", "-q", "-b", "side", work.base)
     work.commit("two", mm__memory="".join([*LINES[:-1], "last\n"]), mm__new="new\n")
@@ -263,7 +264,7 @@ def test_a_merge_is_refused_or_applied_but_not_passed_over(work, words):
         work.applied()
 
 
-def test_a_patch_that_is_cut_off_is_refused(work):
+def test_a_patch_that_is_cut_off_is_refused(work: Work) -> None:
     work.three()
     work.commit("last", zz="x\n", mm__old="changed\n")
     text = git(work.tree, "diff", work.base)
@@ -278,7 +279,7 @@ def test_a_patch_that_is_cut_off_is_refused(work):
         work.applied()
 
 
-def test_empty_files_at_the_end_are_not_cut_off(work):
+def test_empty_files_at_the_end_are_not_cut_off(work: Work) -> None:
     work.commit("empty", zz="")
     work.put("all.diff", git(work.tree, "diff", work.base))
     assert work.applied() == work.wanted()
@@ -302,7 +303,7 @@ NAMES = ("all.mbx", "all.patch", "0001-all.patch", "v2_20240101_a_b.mbx", "ALL.M
         *(("all.mbox", words) for words in ((), ("--cover-letter",), ("-v2",), ("-k",))),
     ],
 )
-def test_a_mailbox_is_applied_commit_by_commit(work, name, words):
+def test_a_mailbox_is_applied_commit_by_commit(work: Work, name: str, words: str) -> None:
     work.three()
     work.put(name, work.mailbox(*words))
     patches = work.load().patches
@@ -312,7 +313,7 @@ def test_a_mailbox_is_applied_commit_by_commit(work, name, words):
     assert work.applied() == work.wanted()
 
 
-def test_answers_in_a_mailbox_are_no_patches_and_numbers_say_the_order(work):
+def test_answers_in_a_mailbox_are_no_patches_and_numbers_say_the_order(work: Work) -> None:
     work.three()
     mails = [f"From {mail}" for mail in work.mailbox("--cover-letter").decode().split("\nFrom ")[1:]]
     assert len(mails) == 3
@@ -325,21 +326,21 @@ def test_answers_in_a_mailbox_are_no_patches_and_numbers_say_the_order(work):
     assert work.applied() == work.wanted()
 
 
-def test_a_mailbox_with_two_versions_is_refused(work):
+def test_a_mailbox_with_two_versions_is_refused(work: Work) -> None:
     work.three()
     work.put("thread.mbox", work.mailbox() + work.mailbox("-v2"))
     with pytest.raises(UserInputError, match="versions 1 and 2"):
         work.load()
 
 
-def test_a_mailbox_with_a_patch_twice_is_refused(work):
+def test_a_mailbox_with_a_patch_twice_is_refused(work: Work) -> None:
     work.three()
     work.put("thread.mbox", work.mailbox() * 2)
     with pytest.raises(UserInputError, match=r"a patch twice: \[PATCH 1/3\] mm: one"):
         work.load()
 
 
-def test_two_series_in_one_mailbox_are_applied_one_after_the_other(work):
+def test_two_series_in_one_mailbox_are_applied_one_after_the_other(work: Work) -> None:
     work.three()
     first, work.base = work.mailbox(), git(work.tree, "rev-parse", "HEAD").strip()
     work.commit("mm: four", mm__new="newer\n")
@@ -352,7 +353,7 @@ def test_two_series_in_one_mailbox_are_applied_one_after_the_other(work):
     assert work.applied() == work.wanted()
 
 
-def test_a_numbered_mail_of_a_mailbox_without_its_change_is_refused(work):
+def test_a_numbered_mail_of_a_mailbox_without_its_change_is_refused(work: Work) -> None:
     work.three()
     mails = work.mailbox().decode().split("\nFrom ")
     mails[1] = mails[1].partition("\n---\n")[0] + "\n"
@@ -375,7 +376,7 @@ def encoded(mail: bytes, how: str) -> bytes:
 @pytest.mark.parametrize("how", ["base64", "quoted-printable"])
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
 @pytest.mark.parametrize("boxed", [True, False])
-def test_an_encoded_mail_is_applied(work, how, newline, boxed):
+def test_an_encoded_mail_is_applied(work: Work, how: str, newline: bytes, *, boxed: bool) -> None:
     work.three()
     mails = [b"From " + mail for mail in (b"\n" + work.mailbox()).split(b"\nFrom ")[1:]]
     mails = [encoded(mail, how).rstrip(b"\n") + b"\n\n" for mail in mails]
@@ -387,14 +388,14 @@ def test_an_encoded_mail_is_applied(work, how, newline, boxed):
     assert work.applied() == work.wanted()
 
 
-def test_a_patch_with_the_line_ends_of_windows_is_applied(work):
+def test_a_patch_with_the_line_ends_of_windows_is_applied(work: Work) -> None:
     work.three()
     for file in work.format():
         file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
     assert work.applied() == work.wanted()
 
 
-def test_a_patch_of_a_file_with_the_line_ends_of_windows_is_applied(work):
+def test_a_patch_of_a_file_with_the_line_ends_of_windows_is_applied(work: Work) -> None:
     work.commit("dos", mm__dos=b"one\r\ntwo\r\n")
     work.base = git(work.tree, "rev-parse", "HEAD").strip()
     work.commit("dos again", mm__dos=b"one\r\nTWO\r\n", mm__new=b"x\r\n")
@@ -403,14 +404,14 @@ def test_a_patch_of_a_file_with_the_line_ends_of_windows_is_applied(work):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_a_patch_that_a_shell_of_windows_has_saved_is_applied(work, encoding):
+def test_a_patch_that_a_shell_of_windows_has_saved_is_applied(work: Work, encoding: str) -> None:
     work.three()
     work.put("all.diff", git(work.tree, "diff", work.base).replace("\n", "\r\n").encode(encoding))
     assert work.applied() == work.wanted()
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
-def test_a_compressed_mailbox_is_applied(work, suffix, pack):
+def test_a_compressed_mailbox_is_applied(work: Work, suffix: str, pack: Callable[[bytes], bytes]) -> None:
     work.three()
     file = work.put(f"t.mbox{suffix}", pack(work.mailbox()))
     assert work.applied() == work.wanted()
@@ -423,7 +424,7 @@ def test_a_compressed_mailbox_is_applied(work, suffix, pack):
 
 
 @pytest.mark.parametrize("where", ["", "patches"])
-def test_a_quilt_series_says_which_in_which_order_and_how_deep(work, where):
+def test_a_quilt_series_says_which_in_which_order_and_how_deep(work: Work, where: str) -> None:
     work.three()
     one, two, three = work.format()
     folder = work.folder / where
@@ -441,7 +442,7 @@ def test_a_quilt_series_says_which_in_which_order_and_how_deep(work, where):
     assert work.applied() == work.wanted()
 
 
-def test_the_depth_of_a_quilt_series_makes_another_kernel(work):
+def test_the_depth_of_a_quilt_series_makes_another_kernel(work: Work) -> None:
     work.put("a.patch", "--- a/mm/mm/new.c\n+++ b/mm/mm/new.c\n@@ -0,0 +1 @@\n+new\n")
     keys = set()
     for options in ("", "-p1", "-p2"):
@@ -459,7 +460,7 @@ def test_the_depth_of_a_quilt_series_makes_another_kernel(work):
         ("# nothing\n", "holds no patch"),
     ],
 )
-def test_a_quilt_series_that_cannot_be_followed_is_one_line(work, listed, words):
+def test_a_quilt_series_that_cannot_be_followed_is_one_line(work: Work, listed: str, words: str) -> None:
     work.put("a.patch", "--- a/mm/gone.c\n+++ b/mm/gone.c\n@@ -1 +1 @@\n-gone\n+new\n")
     work.put("series", listed)
     with pytest.raises(UserInputError) as caught:
@@ -470,7 +471,7 @@ def test_a_quilt_series_that_cannot_be_followed_is_one_line(work, listed, words)
 # --- what else is in a folder -----------------------------------------------------------------------------------------
 
 
-def test_what_editors_and_tools_leave_is_no_patch(work):
+def test_what_editors_and_tools_leave_is_no_patch(work: Work) -> None:
     work.three()
     one, *_ = work.format()
     for name in (".x.patch", ".x.patch.swp", "#x.patch#", "x.patch~", "x.patch.orig", "x.patch.rej", "x.patch.bak"):
@@ -483,7 +484,7 @@ def test_what_editors_and_tools_leave_is_no_patch(work):
     assert work.applied() == work.wanted()
 
 
-def test_numbers_without_zeros_are_numbers(work):
+def test_numbers_without_zeros_are_numbers(work: Work) -> None:
     for number in (1, 2, 9, 10, 11):
         work.put(f"{number}-x.patch", "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n")
     assert [name.partition("-")[0] for name in work.names()] == ["1", "2", "9", "10", "11"]
@@ -502,7 +503,9 @@ def test_numbers_without_zeros_are_numbers(work):
     ],
 )
 @pytest.mark.parametrize("name", ["0002-x.patch", "x.diff", "x.mbx"])
-def test_what_is_named_as_a_patch_and_is_none_is_one_line(work, make, words, name):
+def test_what_is_named_as_a_patch_and_is_none_is_one_line(
+    work: Work, make: Callable[[Path], None], words: str, name: str
+) -> None:
     work.three()
     work.format()
     make(work.folder / name)
@@ -515,7 +518,7 @@ def test_what_is_named_as_a_patch_and_is_none_is_one_line(work, make, words, nam
 
 
 @pytest.mark.parametrize("name", ["0004-mm-four", "0004-mm-four.txt", "four.patch.txt", "mine.config"])
-def test_what_may_have_been_meant_and_is_not_used_is_refused(work, name):
+def test_what_may_have_been_meant_and_is_not_used_is_refused(work: Work, name: str) -> None:
     work.three()
     one, *_ = work.format()
     work.put(name, one.read_bytes())
@@ -524,7 +527,7 @@ def test_what_may_have_been_meant_and_is_not_used_is_refused(work, name):
 
 
 @pytest.mark.parametrize("files", [(), ("notes.txt",), ("0000-cover-letter.patch",)])
-def test_a_folder_without_a_patch_is_refused_unless_it_says_so(work, files):
+def test_a_folder_without_a_patch_is_refused_unless_it_says_so(work: Work, files: dict[str, str]) -> None:
     for name in files:
         work.put(name, "Subject: [PATCH 0/3] all\n\nWhy.\n")
     with pytest.raises(UserInputError, match="holds no patch") as caught:
@@ -537,7 +540,7 @@ def test_a_folder_without_a_patch_is_refused_unless_it_says_so(work, files):
         work.load()
 
 
-def test_a_patch_may_have_any_name(work):
+def test_a_patch_may_have_any_name(work: Work) -> None:
     work.three()
     for number, file in enumerate(work.format()):
         odd = os.fsdecode(f"{number} it's \n".encode() + b"caf\xe9.patch")
@@ -546,7 +549,7 @@ def test_a_patch_may_have_any_name(work):
     assert work.applied() == work.wanted()
 
 
-def test_a_patch_cannot_reach_out_of_the_tree(work, tmp_path):
+def test_a_patch_cannot_reach_out_of_the_tree(work: Work, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine\n")
     work.put("a.patch", "--- a/../../../mine\n+++ b/../../../mine\n@@ -1 +1 @@\n-mine\n+theirs\n")
     with pytest.raises(SealproofError):
@@ -554,7 +557,7 @@ def test_a_patch_cannot_reach_out_of_the_tree(work, tmp_path):
     assert (tmp_path / "mine").read_text() == "mine\n"
 
 
-def test_a_mailbox_that_does_not_apply_says_which_mail_and_repeats_it(work, tmp_path):
+def test_a_mailbox_that_does_not_apply_says_which_mail_and_repeats_it(work: Work, tmp_path: Path) -> None:
     work.three()
     work.put("all.mbox", work.mailbox().replace(b"-first", b"-other"))
     with pytest.raises(KernelError) as caught:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from common.errors import KernelError, NoSpaceError, UserInputError
 from common.progress import Terminal
 from common.store import Store
 from host_setup.kernel import arrival, build, series, source
-from host_setup.kernel.build import Request
+from host_setup.kernel.build import Kernel, Request
 from host_setup.kernel.layers import Layer
 from host_setup.kernel.toolchain import Toolchain
 
@@ -52,7 +53,7 @@ NEVER = 1 << 60
 
 
 @pytest.fixture
-def tree(tmp_path):
+def tree(tmp_path: Path) -> Path:
     folder = tmp_path / "tree"
     for name in ("mm", "scripts/kconfig", "include", "arch/x86/include"):
         (folder / name).mkdir(parents=True)
@@ -65,12 +66,12 @@ def tree(tmp_path):
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "cache")
 
 
 @pytest.fixture
-def make(tree, store, monkeypatch):
+def make(tree: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Kernel]:
     monkeypatch.setattr(build, "_KERNEL_NEEDS", 0)
     monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", 0)
 
@@ -89,7 +90,7 @@ def leftovers(store: Store) -> list[str]:
     return [*names(store.root / "scratch"), *names(store.root / "kernel")]
 
 
-def test_a_kernel_says_what_it_is_and_keeps_what_modules_need(make, store):
+def test_a_kernel_says_what_it_is_and_keeps_what_modules_need(make: Callable[..., Kernel], store: Store) -> None:
     kernel = make()
     assert (kernel.release, kernel.series, kernel.patches, kernel.layers) == ("6.12.7", "stock", (), ())
     assert len(kernel.build_id) == 40
@@ -102,13 +103,15 @@ def test_a_kernel_says_what_it_is_and_keeps_what_modules_need(make, store):
     assert names(store.root / "logs") == []
 
 
-def test_the_same_request_is_built_once(make, monkeypatch):
+def test_the_same_request_is_built_once(make: Callable[..., Kernel], monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = make()
     monkeypatch.setattr(build, "_build", lambda *_: pytest.fail("built again"))
     assert make() == kernel
 
 
-def test_source_patches_and_layers_each_make_another_kernel(make, tree, tmp_path):
+def test_source_patches_and_layers_each_make_another_kernel(
+    make: Callable[..., Kernel], tree: Path, tmp_path: Path
+) -> None:
     patch = tmp_path / "0001-a.patch"
     patch.write_text("--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -1 +1 @@\n-int memory = 1;\n+int memory = 2;\n")
     config = tmp_path / "series.config"
@@ -123,7 +126,7 @@ def test_source_patches_and_layers_each_make_another_kernel(make, tree, tmp_path
     assert make(config=config).key == kernels[2].key
 
 
-def test_debug_information_does_not_depend_on_where_it_was_built(make):
+def test_debug_information_does_not_depend_on_where_it_was_built(make: Callable[..., Kernel]) -> None:
     content = make().vmlinux.read_bytes()
     assert b"/linux" in content
     assert b"scratch" not in content
@@ -150,8 +153,8 @@ HOSTILE = {
 
 
 def test_nothing_that_the_user_has_set_changes_a_kernel_or_has_a_file_of_the_users_written(
-    make, tree, tmp_path, monkeypatch
-):
+    make: Callable[..., Kernel], tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kernel = make()
     mine = tmp_path / "mine.config"
     mine.write_text("CONFIG_MINE=y\n")
@@ -174,30 +177,36 @@ def test_nothing_that_the_user_has_set_changes_a_kernel_or_has_a_file_of_the_use
     with pytest.raises(KernelError) as caught:
         make()
     command = caught.value.hint.removeprefix("repeat it: ")
-    again = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-    assert "undeclared" in again.stderr
+    repeated = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "undeclared" in repeated.stderr
     assert mine.read_text() == "CONFIG_MINE=y\n"
 
 
 @pytest.mark.parametrize("name", ["GNUmakefile", "makefile"])
-def test_a_developers_makefile_beside_the_kernels_is_not_taken_for_it(make, tree, name):
+def test_a_developers_makefile_beside_the_kernels_is_not_taken_for_it(
+    make: Callable[..., Kernel], tree: Path, name: str
+) -> None:
     (tree / name).write_text("$(error mine)\n")
     assert make().release == "6.12.7"
 
 
 @pytest.mark.parametrize("make_it", [lambda path: path.write_text("mine"), lambda path: path.symlink_to("mm")])
-def test_what_is_named_build_in_a_tree_is_not_in_the_way(make, tree, make_it):
+def test_what_is_named_build_in_a_tree_is_not_in_the_way(
+    make: Callable[..., Kernel], tree: Path, make_it: Callable[[Path], None]
+) -> None:
     make_it(tree / "build")
     assert make().image.is_file()
     assert (tree / "mm/memory.c").read_text() == "int memory = 1;\n"
 
 
-def test_a_script_that_lost_its_permission_to_run_is_run(make, tree):
+def test_a_script_that_lost_its_permission_to_run_is_run(make: Callable[..., Kernel], tree: Path) -> None:
     (tree / "scripts/kconfig/merge_config.sh").chmod(0o644)
     assert make().image.is_file()
 
 
-def test_a_compiler_of_the_users_makes_another_kernel_and_its_modules(make, store, tree, tmp_path, monkeypatch):
+def test_a_compiler_of_the_users_makes_another_kernel_and_its_modules(
+    make: Callable[..., Kernel], store: Store, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = tmp_path / "bin/gcc-99"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/used\nexec gcc "$@"\n')
@@ -214,7 +223,9 @@ def test_a_compiler_of_the_users_makes_another_kernel_and_its_modules(make, stor
     assert "CC=ccache gcc-99" in log or "CC=gcc-99" in log
 
 
-def test_a_lost_option_ends_the_build_and_leaves_nothing(make, store, tmp_path):
+def test_a_lost_option_ends_the_build_and_leaves_nothing(
+    make: Callable[..., Kernel], store: Store, tmp_path: Path
+) -> None:
     config = tmp_path / "series.config"
     config.write_text("CONFIG_LOST_ONE=y\nCONFIG_LOST_TWO=7\n")
     with pytest.raises(KernelError, match=r"2 of .* did not survive") as caught:
@@ -223,7 +234,9 @@ def test_a_lost_option_ends_the_build_and_leaves_nothing(make, store, tmp_path):
     assert leftovers(store) == []
 
 
-def test_a_compile_error_ends_with_the_compilers_lines_the_log_and_a_command_that_repeats_it(make, store, tree):
+def test_a_compile_error_ends_with_the_compilers_lines_the_log_and_a_command_that_repeats_it(
+    make: Callable[..., Kernel], store: Store, tree: Path
+) -> None:
     (tree / "mm/memory.c").write_text("int memory = nothing;\n")
     with pytest.raises(KernelError, match=r"memory\.c:1:14: error: .*nothing.* undeclared") as caught:
         make()
@@ -235,32 +248,34 @@ def test_a_compile_error_ends_with_the_compilers_lines_the_log_and_a_command_tha
     assert "undeclared" in again.stderr
 
 
-def test_a_wrong_base_is_refused_before_anything_is_made(make, store):
+def test_a_wrong_base_is_refused_before_anything_is_made(make: Callable[..., Kernel], store: Store) -> None:
     with pytest.raises(KernelError, match=r"made for Linux >=6\.13"):
         make(base=">=6.13")
     assert not (store.root / "source").exists()
 
 
-def test_too_small_a_disk_is_refused_before_anything_is_made(make, store, monkeypatch):
+def test_too_small_a_disk_is_refused_before_anything_is_made(
+    make: Callable[..., Kernel], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", NEVER)
     with pytest.raises(NoSpaceError, match="are needed"):
         make()
     assert not list((store.root / "source").iterdir())
 
 
-def test_a_cache_path_that_make_cannot_handle_is_refused(tree, tmp_path):
+def test_a_cache_path_that_make_cannot_handle_is_refused(tree: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "my cache")
     with pytest.raises(UserInputError, match="make cannot build there"):
         build.build(Request(source.resolve(tree, store), series.load("stock")), store, Terminal())
 
 
-def test_a_build_expects_what_the_newest_of_its_size_took(store, tmp_path):
-    def config(options):
+def test_a_build_expects_what_the_newest_of_its_size_took(store: Store, tmp_path: Path) -> None:
+    def config(options: int) -> Path:
         file = tmp_path / "config"
         file.write_text("".join(f"CONFIG_N{number}=y\n" for number in range(options)))
         return file
 
-    def built(key, options, lines, seconds, made):
+    def built(key: str, options: int, lines: int, seconds: float, made: float) -> None:
         entry = store.root / "kernel" / key
         (entry / "source/build").mkdir(parents=True)
         config(options).rename(entry / "source/build/.config")
@@ -276,13 +291,15 @@ def test_a_build_expects_what_the_newest_of_its_size_took(store, tmp_path):
     assert build._expected(store, config(800)) == (2400, pytest.approx(480.0))
 
 
-def test_a_build_tells_the_next_one_what_it_took(make, store):
+def test_a_build_tells_the_next_one_what_it_took(make: Callable[..., Kernel], store: Store) -> None:
     kernel = make()
     facts = json.loads((store.root / "kernel" / kernel.key / "kernel.json").read_text())
     assert build._expected(store, kernel.config) == (2, facts["seconds"])
 
 
-def test_modules_are_built_once_and_only_they_are_kept(make, store, tmp_path):
+def test_modules_are_built_once_and_only_they_are_kept(
+    make: Callable[..., Kernel], store: Store, tmp_path: Path
+) -> None:
     sources = tmp_path / "probe"
     sources.mkdir()
     (sources / "Kbuild").write_text("obj-m := probe.o\n")
@@ -295,13 +312,13 @@ def test_modules_are_built_once_and_only_they_are_kept(make, store, tmp_path):
     assert build.module(kernel, sources, store, Terminal()) != built
 
 
-def test_a_folder_without_kbuild_is_refused(make, store, tmp_path):
+def test_a_folder_without_kbuild_is_refused(make: Callable[..., Kernel], store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="no Kbuild"):
         build.module(make(), tmp_path, store, Terminal())
 
 
 @pytest.mark.skipif(shutil.which("ccache") is None, reason="there is no ccache here")
-def test_compiler_s_cache_works_for_a_user_without_a_name_and_a_home(tmp_path):
+def test_compiler_s_cache_works_for_a_user_without_a_name_and_a_home(tmp_path: Path) -> None:
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
     place = tmp_path / "cache"

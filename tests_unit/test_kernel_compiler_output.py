@@ -29,14 +29,14 @@ ENDING = "make[3]: *** [../scripts/Makefile.build:478: mm] Error 2\nmake: *** [M
 
 
 class Recorder:
-    def __init__(self):
-        self.calls = []
+    def __init__(self) -> None:
+        self.calls: list[tuple[float, str]] = []
 
-    def update(self, fraction, note=""):
+    def update(self, fraction: float, note: str = "") -> None:
         self.calls.append((round(fraction, 3), note))
 
 
-def test_an_error_far_from_the_end_is_found_with_its_context():
+def test_an_error_far_from_the_end_is_found_with_its_context() -> None:
     assert compiler_output.errors(LOG + ENDING).splitlines() == [
         "In file included from ../include/linux/mm.h:5,",
         "                 from ../mm/memory.c:43:",
@@ -49,7 +49,7 @@ def test_an_error_far_from_the_end_is_found_with_its_context():
     assert compiler_output.failed_target(LOG + ENDING) == "mm/memory.o"
 
 
-def test_errors_of_linker_modpost_and_make_are_found():
+def test_errors_of_linker_modpost_and_make_are_found() -> None:
     for line in (
         "ld: mm/memory.o: in function `f': memory.c:(.text+0x1): undefined reference to `nothing'",
         'ERROR: modpost: "nothing" [/x/probe.ko] undefined!',
@@ -59,18 +59,18 @@ def test_errors_of_linker_modpost_and_make_are_found():
         assert compiler_output.errors(f"  CC      x.o\n{line}\n{ENDING}") == line
 
 
-def test_many_errors_are_cut_short_with_their_number():
+def test_many_errors_are_cut_short_with_their_number() -> None:
     shown = compiler_output.errors("x.c:1:1: error: no\n" * 100).splitlines()
     assert len(shown) == compiler_output.MOST_LINES + 1
     assert shown[-1] == "... and 40 more lines"
 
 
-def test_a_log_without_errors_gives_none():
+def test_a_log_without_errors_gives_none() -> None:
     assert compiler_output.errors("  CC      mm/errors.o\n  CC      lib/error.o\n") == ""
     assert compiler_output.failed_target(ENDING) is None
 
 
-def test_progress_counts_what_is_made_and_never_says_done():
+def test_progress_counts_what_is_made_and_never_says_done() -> None:
     step = Recorder()
     progress = Progress(step, expected=4)
     for line in (

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,13 +13,13 @@ from host_setup.kernel import layers, series
 from host_setup.kernel.layers import Layer
 
 
-def fragment(folder, name, text):
+def fragment(folder: Path, name: str, text: str) -> Path:
     file = folder / name
     file.write_text(text)
     return file
 
 
-def test_each_lost_option_is_named_with_wanted_got_and_fragment(tmp_path):
+def test_each_lost_option_is_named_with_wanted_got_and_fragment(tmp_path: Path) -> None:
     one = fragment(tmp_path, "one.config", "# why\nCONFIG_A=y\nCONFIG_B=n\nCONFIG_C=64\n\n# CONFIG_D is not set\n")
     two = fragment(tmp_path, "two.config", 'CONFIG_E="text"\nCONFIG_F=y\nCONFIG_G=n\n')
     config = 'CONFIG_B=y\nCONFIG_C=32\nCONFIG_D=m\nCONFIG_E="text"\nCONFIG_F=m\n# CONFIG_G is not set\n'
@@ -31,7 +32,7 @@ def test_each_lost_option_is_named_with_wanted_got_and_fragment(tmp_path):
     ]
 
 
-def test_the_last_fragment_has_the_last_word(tmp_path):
+def test_the_last_fragment_has_the_last_word(tmp_path: Path) -> None:
     one = fragment(tmp_path, "one.config", "CONFIG_A=n\n")
     two = fragment(tmp_path, "two.config", "CONFIG_A=y\n")
     assert layers.lost(layers.wishes([one, two], "6.12.117"), "CONFIG_A=y\n") == []
@@ -40,7 +41,7 @@ def test_the_last_fragment_has_the_last_word(tmp_path):
     ]
 
 
-def test_a_line_that_is_no_option_is_refused(tmp_path):
+def test_a_line_that_is_no_option_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="not an option: CONFIG-A=y"):
         layers.wishes([fragment(tmp_path, "one.config", "CONFIG-A=y\n")], "6.12.117")
 
@@ -60,7 +61,7 @@ CONFIG_H=""
 READ = {"A": "y", "B": "64", "C": '"a # b"', "D": '"say \\"hi\\" # x"', "E": "n", "G": "0x10", "H": '""'}
 
 
-def test_a_fragment_is_read_as_people_write_it(tmp_path):
+def test_a_fragment_is_read_as_people_write_it(tmp_path: Path) -> None:
     """With comments behind an option, or indented, with a byte order mark, and with line ends of Windows."""
     file = tmp_path / "one.config"
     file.write_bytes(WRITTEN.encode() + b"# caf\xe9\n")
@@ -96,12 +97,12 @@ def test_a_range_that_is_none_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["CONFIG_A = y", "CONFIG_A=y z", 'CONFIG_A="a" b', "A=y", "CONFIG_A=", 'CONFIG_A="a'])
-def test_what_kconfig_would_read_otherwise_is_refused(tmp_path, line):
+def test_what_kconfig_would_read_otherwise_is_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(UserInputError, match="not an option"):
         layers.wishes([fragment(tmp_path, "one.config", f"{line}\n")], "6.12.117")
 
 
-def test_what_kconfig_gets_are_the_options_alone_from_a_path_that_its_script_can_read(tmp_path):
+def test_what_kconfig_gets_are_the_options_alone_from_a_path_that_its_script_can_read(tmp_path: Path) -> None:
     (tmp_path / "my series").mkdir()
     own = tmp_path / "my series/series.config"
     own.write_text(WRITTEN)
@@ -113,7 +114,7 @@ def test_what_kconfig_gets_are_the_options_alone_from_a_path_that_its_script_can
     )
 
 
-def test_text_that_is_to_be_empty_may_as_well_not_be_there(tmp_path):
+def test_text_that_is_to_be_empty_may_as_well_not_be_there(tmp_path: Path) -> None:
     fragment = tmp_path / "one.config"
     fragment.write_text('CONFIG_KEYS=""\n')
     assert layers.lost(layers.wishes([fragment], "6.12.117"), "CONFIG_A=y\n") == []
@@ -123,7 +124,7 @@ def test_text_that_is_to_be_empty_may_as_well_not_be_there(tmp_path):
     ]
 
 
-def test_layers_on_demand_follow_the_base_and_the_series_comes_last(tmp_path):
+def test_layers_on_demand_follow_the_base_and_the_series_comes_last(tmp_path: Path) -> None:
     own = fragment(tmp_path, "series.config", "CONFIG_A=y\n")
     stock = series.load("stock")
     base = layers.fragments([], stock)
@@ -132,7 +133,7 @@ def test_layers_on_demand_follow_the_base_and_the_series_comes_last(tmp_path):
     assert full == (*base, layers.FOLDER / "intel.config", layers.FOLDER / "debug.config", own)
 
 
-def test_every_fragment_of_the_project_can_be_read_and_is_used():
+def test_every_fragment_of_the_project_can_be_read_and_is_used() -> None:
     known = {*layers.BASE, *layers.ON_OWN, *(layer.value for layer in Layer)}
     assert {file.stem for file in layers.FOLDER.glob("*.config")} == known
     assert layers.wishes(sorted(layers.FOLDER.glob("*.config")), "6.12.117")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ WRONG = CHANGE.replace("-two", "-zwei").replace("+TWO", "+ZWEI")
 
 
 @pytest.fixture
-def tree(tmp_path):
+def tree(tmp_path: Path) -> Path:
     folder = tmp_path / "tree"
     (folder / "mm").mkdir(parents=True)
     (folder / "Makefile").write_text(MAKEFILE)
@@ -63,7 +64,7 @@ def tree(tmp_path):
 
 
 @pytest.fixture
-def make(tmp_path, tree):
+def make(tmp_path: Path, tree: Path) -> Callable[..., Path]:
     store = Store(tmp_path / "cache")
     logs = tmp_path / "logs"
     logs.mkdir()
@@ -84,7 +85,7 @@ def content(folder: Path) -> dict[str, tuple[int, str]]:
     return {str(path.relative_to(folder)): (path.stat().st_mode, path.read_text()) for path in files}
 
 
-def test_patching_leaves_the_tree_it_came_from_as_it_was(make):
+def test_patching_leaves_the_tree_it_came_from_as_it_was(make: Callable[..., Path]) -> None:
     pristine = make()
     before = content(pristine)
     patched = make(CHANGE, REST)
@@ -97,12 +98,14 @@ def test_patching_leaves_the_tree_it_came_from_as_it_was(make):
     assert not (patched / "mm/memory.c").samefile(pristine / "mm/memory.c")
 
 
-def test_each_list_of_patches_has_a_tree_of_its_own(make):
+def test_each_list_of_patches_has_a_tree_of_its_own(make: Callable[..., Path]) -> None:
     assert len({make(), make(CHANGE), make(CHANGE, REST), make(REST)}) == 4
     assert make(CHANGE) == make(CHANGE)
 
 
-def test_a_patch_that_does_not_apply_ends_with_its_name_hunk_log_and_command(tmp_path, make):
+def test_a_patch_that_does_not_apply_ends_with_its_name_hunk_log_and_command(
+    tmp_path: Path, make: Callable[..., Path]
+) -> None:
     with pytest.raises(KernelError) as caught:
         make(REST, WRONG)
     shown = str(caught.value)
@@ -119,14 +122,16 @@ def test_a_patch_that_does_not_apply_ends_with_its_name_hunk_log_and_command(tmp
     assert "Hunk #1 FAILED at 1" in again.stdout
 
 
-def test_a_hunk_whose_surroundings_are_not_there_does_not_apply_just_anywhere(make, tree):
+def test_a_hunk_whose_surroundings_are_not_there_does_not_apply_just_anywhere(
+    make: Callable[..., Path], tree: Path
+) -> None:
     (tree / "mm/memory.c").write_text("".join(f"line {n}\n" for n in range(40)))
     hunk = "@@ -10,4 +10,5 @@\n elsewhere 1\n elsewhere 2\n+new\n elsewhere 3\n elsewhere 4\n"
     with pytest.raises(KernelError, match="does not apply"):
         make("--- a/mm/memory.c\n+++ b/mm/memory.c\n" + hunk)
 
 
-def test_a_failure_leaves_nothing_half_made(tmp_path, make):
+def test_a_failure_leaves_nothing_half_made(tmp_path: Path, make: Callable[..., Path]) -> None:
     pristine = make()
     before = content(pristine)
     with pytest.raises(KernelError):
@@ -136,7 +141,7 @@ def test_a_failure_leaves_nothing_half_made(tmp_path, make):
     assert list((tmp_path / "cache/scratch").iterdir()) == []
 
 
-def test_a_later_state_of_a_tree_shares_what_has_not_changed(make, tree):
+def test_a_later_state_of_a_tree_shares_what_has_not_changed(make: Callable[..., Path], tree: Path) -> None:
     first = make()
     (tree / "mm/memory.c").write_text("one\nTWO\nthree\nfour\n")
     second = make()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,16 +21,16 @@ def write(folder: Path, text: str = GOOD) -> Path:
     return folder
 
 
-def test_the_stock_series_has_no_patches_and_is_plain():
+def test_the_stock_series_has_no_patches_and_is_plain() -> None:
     stock = series.load("stock")
     assert (stock.name, stock.mode, stock.patches, stock.config) == ("stock", Mode.PLAIN, (), None)
 
 
-def test_the_series_that_is_built_when_none_is_named_protects():
+def test_the_series_that_is_built_when_none_is_named_protects() -> None:
     assert series.load(series.DEFAULT).mode is Mode.PROTECTED
 
 
-def test_a_folder_of_the_users_own_is_loaded_with_its_patches_in_order(tmp_path):
+def test_a_folder_of_the_users_own_is_loaded_with_its_patches_in_order(tmp_path: Path) -> None:
     folder = write(tmp_path / "mine")
     for name in ("0002-b.patch", "0010-c.patch", "0001-a.patch", "notes.txt"):
         (folder / name).write_text("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n" if name.endswith(".patch") else "")
@@ -40,7 +41,7 @@ def test_a_folder_of_the_users_own_is_loaded_with_its_patches_in_order(tmp_path)
     assert series.load(folder) == loaded
 
 
-def test_an_unknown_name_lists_what_there_is():
+def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(UserInputError, match=r"no series is called 'stok'[\s\S]*there are: .*stock"):
         series.load("stok")
 
@@ -56,33 +57,33 @@ def test_an_unknown_name_lists_what_there_is():
         ("title = T", "not TOML"),
     ],
 )
-def test_a_wrong_file_is_refused_with_the_field(tmp_path, text, words):
+def test_a_wrong_file_is_refused_with_the_field(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(UserInputError, match=words):
         series.load(write(tmp_path / "mine", text))
 
 
 @pytest.mark.parametrize("release", ["6.12.0", "6.12.117", "6.12.1-rc2"])
-def test_a_release_in_the_base_range_is_accepted(tmp_path, release):
+def test_a_release_in_the_base_range_is_accepted(tmp_path: Path, release: str) -> None:
     (write(tmp_path / "mine") / "a.patch").write_text(PATCH)
     series.load(tmp_path / "mine").check_base(release)
 
 
 @pytest.mark.parametrize("release", ["6.11.9", "6.13.0", "6.13.0-rc1", "5.10.1"])
-def test_a_release_outside_the_base_range_is_refused_naming_both(tmp_path, release):
+def test_a_release_outside_the_base_range_is_refused_naming_both(tmp_path: Path, release: str) -> None:
     (write(tmp_path / "mine") / "a.patch").write_text(PATCH)
     with pytest.raises(KernelError, match=rf">=6\.12,<6\.13, the source is Linux {release}"):
         series.load(tmp_path / "mine").check_base(release)
 
 
 @pytest.mark.parametrize("release", ["6.1.192", "6.12.118", "7.3.4", "8.0.0"])
-def test_stock_is_any_kernel_from_6_1_on(release):
+def test_stock_is_any_kernel_from_6_1_on(release: str) -> None:
     series.load("stock").check_base(release)
 
 
 PATCH = "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n"
 
 
-def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
     folder = write(tmp_path / "mine")
     (folder / "series.toml").write_text(GOOD, encoding="utf-8-sig")
     (folder / "a.patch").write_text(PATCH, encoding="utf-8-sig")
@@ -99,19 +100,21 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
         (lambda path: (path.mkdir(), (path / "series.toml").symlink_to("series.toml")), "has no series.toml"),
     ],
 )
-def test_what_is_no_series_is_one_line_with_the_next_step(tmp_path, make, words):
+def test_what_is_no_series_is_one_line_with_the_next_step(
+    tmp_path: Path, make: Callable[[Path], object], words: str
+) -> None:
     make(tmp_path / "mine")
     with pytest.raises(UserInputError, match=words) as caught:
         series.load(str(tmp_path / "mine"))
     assert "\n" not in caught.value.message
 
 
-def test_a_user_who_is_not_there_is_one_line():
+def test_a_user_who_is_not_there_is_one_line() -> None:
     with pytest.raises(UserInputError, match="cannot read the series"):
         series.load("~nobody-of-that-name/series")
 
 
-def test_a_folder_here_without_a_slash_is_pointed_out(tmp_path, monkeypatch):
+def test_a_folder_here_without_a_slash_is_pointed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserInputError, match=r"\./mine for the folder here"):
@@ -119,7 +122,7 @@ def test_a_folder_here_without_a_slash_is_pointed_out(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.symlink_to("nowhere")])
-def test_a_configuration_that_is_no_file_is_not_left_out(tmp_path, make):
+def test_a_configuration_that_is_no_file_is_not_left_out(tmp_path: Path, make: Callable[[Path], object]) -> None:
     folder = write(tmp_path / "mine")
     (folder / "a.patch").write_text(PATCH)
     make(folder / "series.config")

@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +45,8 @@ def make_git(folder: Path) -> Path:
 
 
 def pack(tree: Path, tarball: Path, arcname: str = "linux-6.12.7") -> Path:
-    with tarfile.open(tarball, f"w:{tarball.suffix[1:]}" if tarball.suffix != ".tar" else "w") as out:
+    kind: Any = f"w:{tarball.suffix[1:]}" if tarball.suffix != ".tar" else "w"
+    with tarfile.open(tarball, kind) as out:
         out.add(tree, arcname)
     return tarball
 
@@ -58,7 +61,9 @@ def files(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("make", [make_tree, make_git])
-def test_a_tree_gives_release_and_content_without_build_products(tmp_path, store, make):
+def test_a_tree_gives_release_and_content_without_build_products(
+    tmp_path: Path, store: Store, make: Callable[[Path], Path]
+) -> None:
     tree = make(tmp_path / "tree")
     clean = source.resolve(tree, store)
     (tree / "mm/memory.o").write_text("object")
@@ -74,7 +79,7 @@ def test_a_tree_gives_release_and_content_without_build_products(tmp_path, store
 
 
 @pytest.mark.parametrize("make", [make_tree, make_git])
-def test_identity_follows_the_content_alone(tmp_path, store, make):
+def test_identity_follows_the_content_alone(tmp_path: Path, store: Store, make: Callable[[Path], Path]) -> None:
     one, two = make(tmp_path / "one"), make(tmp_path / "two")
     first = source.resolve(one, store).identity
     assert source.resolve(two, store).identity == first
@@ -90,7 +95,7 @@ def test_identity_follows_the_content_alone(tmp_path, store, make):
     assert len(seen) == 5
 
 
-def test_committing_a_change_of_a_git_tree_does_not_make_it_another_source(tmp_path, store):
+def test_committing_a_change_of_a_git_tree_does_not_make_it_another_source(tmp_path: Path, store: Store) -> None:
     tree = make_git(tmp_path / "tree")
     (tree / "mm/memory.c").write_text("int changed;\n")
     dirty = source.resolve(tree, store)
@@ -99,7 +104,7 @@ def test_committing_a_change_of_a_git_tree_does_not_make_it_another_source(tmp_p
     assert dirty.kind is Kind.GIT
 
 
-def test_a_git_tree_is_only_read(tmp_path, store):
+def test_a_git_tree_is_only_read(tmp_path: Path, store: Store) -> None:
     tree = make_git(tmp_path / "tree")
     (tree / "mm/new.c").write_text("int new;\n")
     before = files(tree / ".git")
@@ -110,7 +115,9 @@ def test_a_git_tree_is_only_read(tmp_path, store):
 
 
 @pytest.mark.parametrize("make", [make_tree, make_git])
-def test_a_tree_edited_between_looking_and_copying_is_refused(tmp_path, store, make):
+def test_a_tree_edited_between_looking_and_copying_is_refused(
+    tmp_path: Path, store: Store, make: Callable[[Path], Path]
+) -> None:
     tree = make(tmp_path / "tree")
     found = source.resolve(tree, store)
     (tree / "mm/memory.c").write_text("int changed;\n")
@@ -122,7 +129,9 @@ def test_a_tree_edited_between_looking_and_copying_is_refused(tmp_path, store, m
 
 @pytest.mark.parametrize("suffix", ["tar", "gz", "xz"])
 @pytest.mark.parametrize("arcname", ["linux-6.12.7", "./linux", "."])
-def test_a_tarball_is_unpacked_whatever_its_top_folder_is_called(tmp_path, store, suffix, arcname):
+def test_a_tarball_is_unpacked_whatever_its_top_folder_is_called(
+    tmp_path: Path, store: Store, suffix: str, arcname: str
+) -> None:
     tarball = pack(make_tree(tmp_path / "tree"), tmp_path / f"linux.{suffix}", arcname)
     found = source.resolve(tarball, store)
     assert (found.release, found.kind) == ("6.12.7-rc1", Kind.TARBALL)
@@ -132,7 +141,9 @@ def test_a_tarball_is_unpacked_whatever_its_top_folder_is_called(tmp_path, store
     assert (out / "mm/memory.c").is_file()
 
 
-def test_a_tarball_is_read_once_as_long_as_it_does_not_change(tmp_path, store, monkeypatch):
+def test_a_tarball_is_read_once_as_long_as_it_does_not_change(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tarball = pack(make_tree(tmp_path / "tree"), tmp_path / "linux.xz")
     first = source.resolve(tarball, store)
     with monkeypatch.context() as patch:
@@ -144,7 +155,7 @@ def test_a_tarball_is_read_once_as_long_as_it_does_not_change(tmp_path, store, m
 
 @pytest.mark.parametrize("suffix", ["tar", "gz", "xz"])
 @pytest.mark.parametrize("part", [0.05, 0.6])
-def test_a_truncated_tarball_says_so(tmp_path, store, suffix, part):
+def test_a_truncated_tarball_says_so(tmp_path: Path, store: Store, suffix: str, part: float) -> None:
     tree = make_tree(tmp_path / "tree")
     (tree / "zz").write_bytes(os.urandom(200_000))
     whole = pack(tree, tmp_path / f"linux.{suffix}")
@@ -155,7 +166,7 @@ def test_a_truncated_tarball_says_so(tmp_path, store, suffix, part):
         source.resolve(whole, store).unpack(out, tmp_path / "log")
 
 
-def test_what_is_no_kernel_is_refused(tmp_path, store):
+def test_what_is_no_kernel_is_refused(tmp_path: Path, store: Store) -> None:
     tree = make_tree(tmp_path / "tree")
     (tree / "Makefile").write_text("VERSION = 2024\nPATCHLEVEL = 01\nSUBLEVEL =\n")
     text = tmp_path / "text"
@@ -174,7 +185,7 @@ def test_what_is_no_kernel_is_refused(tmp_path, store):
             source.resolve(path, store)
 
 
-def test_a_missing_package_is_named(tmp_path, store, monkeypatch):
+def test_a_missing_package_is_named(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "DEBIAN_TARBALL", tmp_path / "none")
     with pytest.raises(SetupError, match=r"apt-get install linux-source-6\.12"):
         source.resolve(None, store)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ LLVM = ("ld.lld", "llvm-ar", "llvm-nm", "llvm-objcopy", "llvm-objdump", "llvm-re
 
 
 @pytest.fixture
-def programs(tmp_path, monkeypatch):
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Programs that say their own name; the first in PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -37,25 +38,25 @@ def programs(tmp_path, monkeypatch):
     "name",
     ["gcc", "gcc-13", "clang", "clang-19", "/opt/llvm-19.1/bin/clang", "x86_64-linux-gnu-gcc-14", "/usr/bin/gcc"],
 )
-def test_a_compiler_is_a_name_or_a_whole_path(name):
+def test_a_compiler_is_a_name_or_a_whole_path(name: str) -> None:
     assert parse_compiler(name) == name
 
 
 @pytest.mark.parametrize(
     "name", ["", "cc", "icc", "gcc 13", "./gcc", "bin/gcc", "/a b/gcc", "gcc;x", "clang-x", "tcc", "$CC"]
 )
-def test_what_is_no_compiler_is_refused(name):
+def test_what_is_no_compiler_is_refused(name: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="no compiler"):
         parse_compiler(name)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "", "1.5", "\u0664"])
-def test_what_is_no_number_of_jobs_is_refused(text):
+def test_what_is_no_number_of_jobs_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="no number of jobs"):
         parse_jobs(text)
 
 
-def test_make_is_told_the_compiler_and_the_jobs(programs):
+def test_make_is_told_the_compiler_and_the_jobs(programs: Callable[..., Path]) -> None:
     programs("ccache", "gcc-13")
     assert Toolchain("gcc-13", 3).words() == ["-j3", "CC=ccache gcc-13", "HOSTCC=ccache gcc-13"]
 
@@ -64,7 +65,7 @@ def test_make_is_told_the_compiler_and_the_jobs(programs):
     ("compiler", "llvm"),
     [("clang", "LLVM=1"), ("clang-19", "LLVM=-19"), ("/opt/llvm/bin/clang", "LLVM=/opt/llvm/bin/")],
 )
-def test_clang_brings_all_of_llvm(compiler, llvm):
+def test_clang_brings_all_of_llvm(compiler: str, llvm: str) -> None:
     words = Toolchain(compiler, 1).words()
     assert llvm in words
     assert words[-1].endswith(compiler)
@@ -72,7 +73,7 @@ def test_clang_brings_all_of_llvm(compiler, llvm):
     assert not any(word.startswith("LLVM") for word in GCC.words())
 
 
-def test_the_version_tells_compilers_apart_and_names_the_linker_of_clang(programs):
+def test_the_version_tells_compilers_apart_and_names_the_linker_of_clang(programs: Callable[..., Path]) -> None:
     programs("gcc", "gcc-13", "clang", *LLVM)
     assert Toolchain("gcc").version() == "gcc version 1"
     assert Toolchain("gcc-13").version() == "gcc-13; gcc-13 version 1"
@@ -88,7 +89,9 @@ def test_the_version_tells_compilers_apart_and_names_the_linker_of_clang(program
         ("/opt/none/bin/clang", (), "/opt/none/bin/clang, /opt/none/bin/ld.lld", "--compiler"),
     ],
 )
-def test_what_is_missing_is_one_line_with_its_package(programs, compiler, there, missing, package):
+def test_what_is_missing_is_one_line_with_its_package(
+    programs: Callable[..., Path], compiler: str, there: tuple[str, ...], missing: str, package: str
+) -> None:
     programs(*there)
     with pytest.raises(SetupError) as caught:
         Toolchain(compiler).version()
@@ -97,7 +100,7 @@ def test_what_is_missing_is_one_line_with_its_package(programs, compiler, there,
     assert "\n" not in caught.value.message
 
 
-def test_what_the_user_chooses_reaches_the_kernel_and_the_cache(tmp_path):
+def test_what_the_user_chooses_reaches_the_kernel_and_the_cache(tmp_path: Path) -> None:
     tree = tmp_path / "linux"
     tree.mkdir()
     (tree / "Makefile").write_text("VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 7\nKERNELVERSION = 1\n")

@@ -11,6 +11,8 @@ import shutil
 import socket
 import subprocess
 import tarfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -109,7 +111,7 @@ class Taken:
 
 
 @pytest.fixture
-def take(tmp_path, monkeypatch):
+def take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Taken:
     monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", 0)
     return Taken(tmp_path)
 
@@ -119,7 +121,9 @@ def take(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("ignored", [IGNORED, IGNORED + DEBIAN, "", "*.o\n"])
 @pytest.mark.parametrize("make", [lambda tree: tree, lambda tree: commit(tree, ".")])
-def test_what_a_build_left_in_a_tree_is_left_out(tmp_path, take, make, ignored):
+def test_what_a_build_left_in_a_tree_is_left_out(
+    tmp_path: Path, take: Taken, make: Callable[[Path], Path], ignored: str
+) -> None:
     tree = make(make_tree(tmp_path / "tree", ignored))
     assert names(take(tree)) == SOURCES
     clean = take.identity
@@ -133,24 +137,24 @@ def test_what_a_build_left_in_a_tree_is_left_out(tmp_path, take, make, ignored):
 @pytest.mark.parametrize(
     "left", [(".config",), (".config", "include/config/auto.conf", "include/generated/autoconf.h")]
 )
-def test_a_committed_configuration_or_header_is_left_out(tmp_path, take, left):
+def test_a_committed_configuration_or_header_is_left_out(tmp_path: Path, take: Taken, left: str) -> None:
     tree = commit(build_in_place(make_tree(tmp_path / "tree")), *left)
     assert names(take(tree)) == SOURCES
 
 
-def test_a_tree_that_was_committed_as_it_was_built_is_taken_without_what_was_built(tmp_path, take):
+def test_a_tree_that_was_committed_as_it_was_built_is_taken_without_what_was_built(tmp_path: Path, take: Taken) -> None:
     tree = commit(build_in_place(make_tree(tmp_path / "tree")), ".")
     assert names(take(tree)) - {".tmp_vmlinux1"} == SOURCES
 
 
-def test_what_is_ignored_and_committed_is_a_source_all_the_same(tmp_path, take):
+def test_what_is_ignored_and_committed_is_a_source_all_the_same(tmp_path: Path, take: Taken) -> None:
     tree = make_tree(tmp_path / "tree")
     (tree / "mm/firmware.o").write_text("no source of it is there")
     commit(tree, "mm/firmware.o")
     assert names(take(tree)) == {*SOURCES, "mm/firmware.o"}
 
 
-def test_what_a_vendor_has_made_is_a_source_where_nothing_was_built(tmp_path, take):
+def test_what_a_vendor_has_made_is_a_source_where_nothing_was_built(tmp_path: Path, take: Taken) -> None:
     tree = make_tree(tmp_path / "tree", f"{IGNORED}*.bin\n*~\n")
     (tree / "mm/firmware.o").write_text("no source of it is there")
     (tree / "mm/firmware.bin").write_text("nor of it")
@@ -160,7 +164,9 @@ def test_what_a_vendor_has_made_is_a_source_where_nothing_was_built(tmp_path, ta
 
 @pytest.mark.parametrize("name", ["build", "out", "drivers/out"])
 @pytest.mark.parametrize("ignores_itself", [False, True])
-def test_a_build_folder_in_the_tree_is_left_out(tmp_path, take, name, ignores_itself):
+def test_a_build_folder_in_the_tree_is_left_out(
+    tmp_path: Path, take: Taken, *, name: str, ignores_itself: bool
+) -> None:
     tree = make_tree(tmp_path / "tree")
     out = build_in_place(tree / name) if (tree / name).mkdir(parents=True) is None else tree
     (out / "source").symlink_to(tree)
@@ -170,7 +176,7 @@ def test_a_build_folder_in_the_tree_is_left_out(tmp_path, take, name, ignores_it
     assert names(take(tree)) == SOURCES
 
 
-def test_a_link_to_a_build_folder_elsewhere_brings_nothing(tmp_path, take):
+def test_a_link_to_a_build_folder_elsewhere_brings_nothing(tmp_path: Path, take: Taken) -> None:
     tree = make_tree(tmp_path / "tree")
     out = tmp_path / "out"
     out.mkdir()
@@ -183,7 +189,7 @@ def test_a_link_to_a_build_folder_elsewhere_brings_nothing(tmp_path, take):
 
 
 @pytest.mark.parametrize("make", [lambda tree: tree, commit])
-def test_a_clone_inside_of_a_tree_is_part_of_it(tmp_path, take, make):
+def test_a_clone_inside_of_a_tree_is_part_of_it(tmp_path: Path, take: Taken, make: Callable[[Path], Path]) -> None:
     tree = make(make_tree(tmp_path / "tree"))
     mine = tree / "drivers/mine"
     mine.mkdir(parents=True)
@@ -201,7 +207,7 @@ def test_a_clone_inside_of_a_tree_is_part_of_it(tmp_path, take, make):
     assert take.identity != first
 
 
-def test_a_submodule_is_part_of_its_tree_and_one_that_was_not_fetched_is_none(tmp_path, take):
+def test_a_submodule_is_part_of_its_tree_and_one_that_was_not_fetched_is_none(tmp_path: Path, take: Taken) -> None:
     part = tmp_path / "part"
     part.mkdir()
     (part / "part.c").write_text("part")
@@ -214,7 +220,7 @@ def test_a_submodule_is_part_of_its_tree_and_one_that_was_not_fetched_is_none(tm
     assert names(take(tree)) == {*SOURCES, ".gitmodules"}
 
 
-def test_a_worktree_is_a_git_tree_and_one_whose_repository_is_gone_is_a_tree(tmp_path, take):
+def test_a_worktree_is_a_git_tree_and_one_whose_repository_is_gone_is_a_tree(tmp_path: Path, take: Taken) -> None:
     tree = commit(make_tree(tmp_path / "tree"))
     git(tree, "worktree", "add", "--quiet", str(tmp_path / "other"))
     assert names(take(tmp_path / "other")) == SOURCES
@@ -225,7 +231,7 @@ def test_a_worktree_is_a_git_tree_and_one_whose_repository_is_gone_is_a_tree(tmp
 
 
 @pytest.mark.parametrize("index", [(), ("--sparse-index",)])
-def test_of_a_sparse_checkout_what_is_there_is_taken(tmp_path, take, index):
+def test_of_a_sparse_checkout_what_is_there_is_taken(tmp_path: Path, take: Taken, index: tuple[str, ...]) -> None:
     tree = commit(make_tree(tmp_path / "tree"))
     git(tree, "sparse-checkout", "set", "--cone", *index, "mm", "include")
     git(tree, "sparse-checkout", "set", "--cone", *index, "mm")
@@ -233,7 +239,7 @@ def test_of_a_sparse_checkout_what_is_there_is_taken(tmp_path, take, index):
     assert names(take(tree)) == SOURCES - {"include/linux/mm.h"}
 
 
-def test_a_partial_clone_is_taken_without_fetching_what_it_lacks(tmp_path, take):
+def test_a_partial_clone_is_taken_without_fetching_what_it_lacks(tmp_path: Path, take: Taken) -> None:
     origin = commit(make_tree(tmp_path / "origin"))
     git(origin, "config", "uploadpack.allowFilter", "true")
     git(tmp_path, "clone", "--quiet", "--filter=blob:none", "--sparse", f"file://{origin}", "tree")
@@ -241,7 +247,7 @@ def test_a_partial_clone_is_taken_without_fetching_what_it_lacks(tmp_path, take)
     assert names(take(tmp_path / "tree")) == {"Makefile", ".gitignore"}
 
 
-def test_a_tree_in_the_middle_of_a_merge_is_taken_as_it_lies_there(tmp_path, take):
+def test_a_tree_in_the_middle_of_a_merge_is_taken_as_it_lies_there(tmp_path: Path, take: Taken) -> None:
     tree = commit(make_tree(tmp_path / "tree"))
     git(tree, "checkout", "-qb", "side")
     (tree / "mm/memory.c").write_text("side\n")
@@ -254,7 +260,7 @@ def test_a_tree_in_the_middle_of_a_merge_is_taken_as_it_lies_there(tmp_path, tak
     assert "<<<<<<<" in (take(tree) / "mm/memory.c").read_text()
 
 
-def test_a_deleted_file_and_one_in_place_of_a_folder(tmp_path, take):
+def test_a_deleted_file_and_one_in_place_of_a_folder(tmp_path: Path, take: Taken) -> None:
     tree = commit(make_tree(tmp_path / "tree"))
     (tree / "mm/tool.sh").unlink()
     shutil.rmtree(tree / "include")
@@ -263,7 +269,7 @@ def test_a_deleted_file_and_one_in_place_of_a_folder(tmp_path, take):
 
 
 @pytest.mark.parametrize("setting", [("core.autocrlf", "true"), ("core.fileMode", "false"), ("core.symlinks", "false")])
-def test_settings_of_a_repository_change_no_content(tmp_path, take, setting):
+def test_settings_of_a_repository_change_no_content(tmp_path: Path, take: Taken, setting: str) -> None:
     tree = commit(make_tree(tmp_path / "tree"))
     taken = everything(take(tree))
     first = take.identity
@@ -272,7 +278,7 @@ def test_settings_of_a_repository_change_no_content(tmp_path, take, setting):
     assert take.identity == first
 
 
-def test_filters_and_monitors_of_a_repository_are_not_started(tmp_path, take):
+def test_filters_and_monitors_of_a_repository_are_not_started(tmp_path: Path, take: Taken) -> None:
     tree = commit(make_tree(tmp_path / "tree"))
     started = tmp_path / "started"
     program = tmp_path / "program"
@@ -287,14 +293,14 @@ def test_filters_and_monitors_of_a_repository_are_not_started(tmp_path, take):
     assert not started.exists()
 
 
-def test_the_repositorys_own_list_of_ignored_files_counts(tmp_path, take):
+def test_the_repositorys_own_list_of_ignored_files_counts(tmp_path: Path, take: Taken) -> None:
     tree = commit(make_tree(tmp_path / "tree"))
     (tree / ".git/info/exclude").write_text("/notes\n")
     (tree / "notes").write_text("mine")
     assert names(take(tree)) == SOURCES
 
 
-def test_a_tree_inside_of_somebodys_repository(tmp_path, take):
+def test_a_tree_inside_of_somebodys_repository(tmp_path: Path, take: Taken) -> None:
     around = tmp_path / "around"
     tree = make_tree(around / "linux")
     (tree / "mm/firmware.o").write_text("no source of it is there")
@@ -304,7 +310,9 @@ def test_a_tree_inside_of_somebodys_repository(tmp_path, take):
 
 
 @pytest.mark.parametrize("make", [lambda tree: tree, commit])
-def test_a_git_hooks_environment_changes_nothing(tmp_path, take, monkeypatch, make):
+def test_a_git_hooks_environment_changes_nothing(
+    tmp_path: Path, take: Taken, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Path]
+) -> None:
     tree, other = make(make_tree(tmp_path / "tree")), commit(make_tree(tmp_path / "other"))
     take(tree)
     first = take.identity
@@ -321,7 +329,7 @@ def test_a_git_hooks_environment_changes_nothing(tmp_path, take, monkeypatch, ma
 # --- links and names --------------------------------------------------------------------------------------------------
 
 
-def test_what_a_link_leads_to_outside_of_the_tree_is_part_of_it(tmp_path, take):
+def test_what_a_link_leads_to_outside_of_the_tree_is_part_of_it(tmp_path: Path, take: Taken) -> None:
     tree, mine = make_tree(tmp_path / "tree"), tmp_path / "mine"
     (mine / "inside").mkdir(parents=True)
     (mine / "mine.c").write_text("one")
@@ -344,7 +352,7 @@ def test_what_a_link_leads_to_outside_of_the_tree_is_part_of_it(tmp_path, take):
     assert take.identity != first
 
 
-def test_a_tree_of_links_is_taken_by_what_they_lead_to(tmp_path, take):
+def test_a_tree_of_links_is_taken_by_what_they_lead_to(tmp_path: Path, take: Taken) -> None:
     """As ``cp -rs`` and lndir make it."""
     tree = make_tree(tmp_path / "tree")
     subprocess.run(["cp", "-rs", str(tree), str(tmp_path / "links")], check=True)
@@ -357,7 +365,7 @@ def test_a_tree_of_links_is_taken_by_what_they_lead_to(tmp_path, take):
     assert take.identity != first
 
 
-def test_links_that_lead_nowhere_in_a_circle_or_back_stay_links(tmp_path, take):
+def test_links_that_lead_nowhere_in_a_circle_or_back_stay_links(tmp_path: Path, take: Taken) -> None:
     tree = make_tree(tmp_path / "tree")
     links = {"circle": "circle", "nowhere": "/no/such/file", "back": "..", "self": ".", "whole": str(tree), "root": "/"}
     for name, target in links.items():
@@ -366,7 +374,7 @@ def test_links_that_lead_nowhere_in_a_circle_or_back_stay_links(tmp_path, take):
     assert {name: str((taken / "mm" / name).readlink()) for name in links} == {**links, "whole": ".."}
 
 
-def test_a_link_to_a_tree_is_that_tree(tmp_path, take):
+def test_a_link_to_a_tree_is_that_tree(tmp_path: Path, take: Taken) -> None:
     tree = make_tree(tmp_path / "tree")
     (tmp_path / "link").symlink_to(tree)
     assert names(take(tmp_path / "link")) == SOURCES
@@ -388,7 +396,9 @@ ODD = [
 
 @pytest.mark.parametrize("name", ODD)
 @pytest.mark.parametrize("make", [lambda tree: tree, commit])
-def test_a_tree_and_its_files_may_have_any_name(tmp_path, take, name, make):
+def test_a_tree_and_its_files_may_have_any_name(
+    tmp_path: Path, take: Taken, name: str, make: Callable[[Path], Path]
+) -> None:
     odd = os.fsdecode(name)
     tree = make_tree(tmp_path / odd)
     (tree / "mm" / f"{odd}.c").write_text("odd")
@@ -406,7 +416,7 @@ def test_a_tree_and_its_files_may_have_any_name(tmp_path, take, name, make):
     assert f"mm/{odd}.c" in names(take(packed))
 
 
-def test_sockets_and_pipes_are_no_sources(tmp_path, take, monkeypatch):
+def test_sockets_and_pipes_are_no_sources(tmp_path: Path, take: Taken, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = commit(make_tree(tmp_path / "tree"))
     os.mkfifo(tree / "mm/pipe")
     (tree / "mm/tool.sh").unlink()
@@ -428,7 +438,9 @@ def test_sockets_and_pipes_are_no_sources(tmp_path, take, monkeypatch):
         (lambda _: None, "no such kernel source"),
     ],
 )
-def test_what_cannot_be_a_tree_is_one_line(tmp_path, take, make, words):
+def test_what_cannot_be_a_tree_is_one_line(
+    tmp_path: Path, take: Taken, make: Callable[[Path], Path], words: str
+) -> None:
     make(tmp_path / "tree")
     with pytest.raises(UserInputError, match=words) as caught:
         take(tmp_path / "tree")
@@ -437,14 +449,16 @@ def test_what_cannot_be_a_tree_is_one_line(tmp_path, take, make, words):
 
 
 @pytest.mark.parametrize("name", ["~nobody-of-that-name/linux", "x" * 300, "a/../../../../../../proc/self/nothing"])
-def test_a_path_that_cannot_be_followed_is_one_line(take, name):
+def test_a_path_that_cannot_be_followed_is_one_line(take: Taken, name: str) -> None:
     with pytest.raises(UserInputError, match="kernel source") as caught:
         take(Path(name))
     assert "\n" not in caught.value.message
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may read everything")
-def test_what_may_not_be_read_is_one_line_and_nothing_is_left_out(tmp_path, take, monkeypatch):
+def test_what_may_not_be_read_is_one_line_and_nothing_is_left_out(
+    tmp_path: Path, take: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tree = make_tree(tmp_path / "tree")
 
     def refuse(*_: object, **__: object) -> object:
@@ -469,7 +483,7 @@ def test_what_may_not_be_read_is_one_line_and_nothing_is_left_out(tmp_path, take
 # --- remembered -------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_has_not_changed_is_read_once(tmp_path, take, monkeypatch):
+def test_a_file_that_has_not_changed_is_read_once(tmp_path: Path, take: Taken, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = make_tree(tmp_path / "tree")
     for path in tree.rglob("*"):
         os.utime(path, (1, 1), follow_symlinks=False)
@@ -487,7 +501,7 @@ def test_a_file_that_has_not_changed_is_read_once(tmp_path, take, monkeypatch):
     assert take.identity != first
 
 
-def test_a_change_that_leaves_size_and_time_alone_is_noticed(tmp_path, take):
+def test_a_change_that_leaves_size_and_time_alone_is_noticed(tmp_path: Path, take: Taken) -> None:
     tree = make_tree(tmp_path / "tree")
     take(tree)
     first = take.identity
@@ -508,7 +522,9 @@ def pack(tree: Path, tarball: Path, arcname: str = "linux-6.12.7") -> Path:
 
 
 @pytest.mark.parametrize("inside", ["git", "nothing"])
-def test_a_tarball_of_a_tree_that_was_built_in_place_is_unpacked_without_what_was_built(tmp_path, take, inside):
+def test_a_tarball_of_a_tree_that_was_built_in_place_is_unpacked_without_what_was_built(
+    tmp_path: Path, take: Taken, inside: str
+) -> None:
     tree = make_tree(tmp_path / "tree")
     if inside == "git":
         commit(tree)
@@ -518,27 +534,30 @@ def test_a_tarball_of_a_tree_that_was_built_in_place_is_unpacked_without_what_wa
     assert tarball.read_bytes() == before
 
 
-def test_of_a_clean_tarball_nothing_is_left_out(tmp_path, take):
+def test_of_a_clean_tarball_nothing_is_left_out(tmp_path: Path, take: Taken) -> None:
     tree = make_tree(tmp_path / "tree")
     (tree / "mm/firmware.o").write_text("ignored, and needed")
     assert names(take(pack(tree, tmp_path / "linux.tar"))) == {*SOURCES, "mm/firmware.o"}
 
 
-PACKED = {
+def packed_by(program: str, data: bytes) -> bytes:
+    return subprocess.run([program, "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
     "xz": lzma.compress,
     "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
     "gz": gzip.compress,
     "bz2": bz2.compress,
-    **{
-        program: lambda data, program=program: subprocess.run([program, "-c"], input=data, stdout=-1, check=True).stdout
-        for program in ("zstd", "lzip", "lzop", "lz4", "compress")
-    },
+    **{program: partial(packed_by, program) for program in ("zstd", "lzip", "lzop", "lz4", "compress")},
 }
 
 
 @pytest.mark.parametrize("name", ["linux.tar.{}", "linux", "linux.tar"])
 @pytest.mark.parametrize("kind", sorted(PACKED))
-def test_every_tarball_that_tar_reads_is_read_whatever_it_is_called(tmp_path, take, kind, name):
+def test_every_tarball_that_tar_reads_is_read_whatever_it_is_called(
+    tmp_path: Path, take: Taken, kind: str, name: str
+) -> None:
     if kind not in ("xz", "lzma", "gz", "bz2") and shutil.which(kind) is None:
         pytest.skip(f"{kind} is not installed")
     tarball = tmp_path / name.format(kind)
@@ -546,7 +565,7 @@ def test_every_tarball_that_tar_reads_is_read_whatever_it_is_called(tmp_path, ta
     assert names(take(tarball)) == SOURCES
 
 
-def test_a_program_that_is_missing_to_decompress_is_named_with_its_package(tmp_path, take):
+def test_a_program_that_is_missing_to_decompress_is_named_with_its_package(tmp_path: Path, take: Taken) -> None:
     tarball = tmp_path / "linux.tar.lz"
     tarball.write_bytes(b"LZIP" + bytes(500))
     if shutil.which("lzip"):
@@ -559,7 +578,7 @@ def test_a_program_that_is_missing_to_decompress_is_named_with_its_package(tmp_p
 @pytest.mark.parametrize(
     "folder", ["linux", ".", "", "./linux", "usr/src/linux-6.12.7", "/usr/src/linux", "-linux", "a'b \\n*", "x:y"]
 )
-def test_the_tree_may_lie_anywhere_in_a_tarball(tmp_path, take, folder):
+def test_the_tree_may_lie_anywhere_in_a_tarball(tmp_path: Path, take: Taken, folder: str) -> None:
     tree = make_tree(tmp_path / "tree")
     (tree / "Documentation").mkdir()
     (tree / "Documentation/Makefile").write_text("docs:\n")
@@ -572,7 +591,7 @@ def test_the_tree_may_lie_anywhere_in_a_tarball(tmp_path, take, folder):
     assert names(take(tarball)) == {*SOURCES, "Documentation/Makefile"}
 
 
-def test_what_lies_beside_the_tree_in_a_tarball_is_left_out(tmp_path, take):
+def test_what_lies_beside_the_tree_in_a_tarball_is_left_out(tmp_path: Path, take: Taken) -> None:
     tree = make_tree(tmp_path / "tree")
     tarball = tmp_path / "all.tar"
     with tarfile.open(tarball, "w") as out:
@@ -582,7 +601,7 @@ def test_what_lies_beside_the_tree_in_a_tarball_is_left_out(tmp_path, take):
     assert names(take(tarball)) == SOURCES
 
 
-def test_a_tarball_of_folders_that_nobody_may_write_to(tmp_path, take):
+def test_a_tarball_of_folders_that_nobody_may_write_to(tmp_path: Path, take: Taken) -> None:
     def readable_alone(info: tarfile.TarInfo) -> tarfile.TarInfo:
         info.mode &= 0o555
         return info
@@ -595,7 +614,7 @@ def test_a_tarball_of_folders_that_nobody_may_write_to(tmp_path, take):
     assert (taken / "mm/memory.c").stat().st_mode & 0o200
 
 
-def test_an_archive_of_another_kind_is_one_line(tmp_path, take):
+def test_an_archive_of_another_kind_is_one_line(tmp_path: Path, take: Taken) -> None:
     shutil.make_archive(str(tmp_path / "linux"), "zip", make_tree(tmp_path / "tree"))
     with pytest.raises(SealproofError, match="not a tarball") as caught:
         take(tmp_path / "linux.zip")

@@ -160,7 +160,7 @@ def lease(far: FakeMachine, tmp_path: Path) -> Callable[..., Leased]:  # noqa: A
         notes: list[str] = []
         states: list[State] = []
         one = Leased("far", entry(**more), tmp_path, Terminal(), note=notes.append, on_state=states.append)
-        one.notes, one.states = notes, states  # type: ignore[attr-defined]  for the test alone
+        one.notes, one.states = notes, states  # for the test alone
         return one
 
     return take
@@ -173,7 +173,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def provision(one: Leased, folder: Path) -> None:
-    one.provision(FakeKernel(folder), FakePrograms())  # type: ignore[arg-type]
+    one.provision(FakeKernel(folder), FakePrograms())
 
 
 def test_machine_goes_from_its_lease_to_its_return(
@@ -188,9 +188,7 @@ def test_machine_goes_from_its_lease_to_its_return(
     one.restore()
     one.restore()
     assert (far.running, far.lease, one.state) == (THEIRS, "", State.RESTORED)
-    assert one.states == [  # type: ignore[attr-defined]
-        *(State.LEASED, State.PROVISIONED, State.BOOTING, State.BOOTED, State.RESTORED)
-    ]
+    assert one.states == [*(State.LEASED, State.PROVISIONED, State.BOOTING, State.BOOTED, State.RESTORED)]
 
 
 def test_machine_that_is_taken_is_left_alone(lease: Callable[..., Leased], far: FakeMachine) -> None:
@@ -205,7 +203,7 @@ def test_lease_that_is_long_over_is_taken_back_first(lease: Callable[..., Leased
     far.lease = "old"
     one = lease()
     assert far.lease not in ("", "old")
-    assert "that run is dead" in one.notes[0]  # type: ignore[attr-defined]
+    assert "that run is dead" in one.notes[0]
     one.restore()
 
 

@@ -24,9 +24,14 @@ class Checkout:
         (folder / ".venv" / "bin").mkdir(parents=True)
         shutil.copy(PROJECT / "Makefile", folder)
         self.set_up("exit 0")
+        self.lint("exit 0")
 
     def set_up(self, script: str) -> None:
         (self.folder / "host_setup" / "bootstrap.sh").write_text(script)
+
+    def lint(self, script: str) -> None:
+        (self.folder / ".ci").mkdir(exist_ok=True)
+        (self.folder / ".ci" / "lint").write_text(script)
 
     def python(self, script: str) -> None:
         python = self.folder / ".venv" / "bin" / "python"
@@ -129,6 +134,17 @@ def test_the_controls_are_tested_on_the_stock_series_and_then_the_protection(
     checkout.python(script)
     assert checkout.make("test", "ARGS=-x")[0] == expected
     assert (checkout.folder / "runs").read_text() == "".join(RUNS.splitlines(keepends=True)[:runs])
+
+
+def test_the_files_are_checked_before_any_test_runs(checkout: Checkout) -> None:
+    checkout.python("echo tests >>order")
+    checkout.lint("echo lint >>order; [ ! -e fault ]")
+    assert checkout.make("test")[0] == 0
+    assert (checkout.folder / "order").read_text().split() == ["lint", "tests", "tests"]
+    (checkout.folder / "fault").touch()
+    assert checkout.make("test")[0] == 2
+    assert (checkout.folder / "order").read_text().split()[3:] == ["lint"]
+    assert checkout.make("lint")[0] == 2
 
 
 def test_help_names_every_goal_that_the_readers_know(checkout: Checkout) -> None:

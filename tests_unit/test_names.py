@@ -25,18 +25,18 @@ ODD = [
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_a_name_is_shown_on_one_line_that_can_be_written(name):
+def test_a_name_is_shown_on_one_line_that_can_be_written(name: str) -> None:
     assert shown(Path(os.fsdecode(name))).isprintable()
     assert shown(os.fsdecode(name)).encode()
 
 
-def test_what_can_be_read_is_shown_as_it_is():
+def test_what_can_be_read_is_shown_as_it_is() -> None:
     assert shown("/home/a b/caf\xe9") == "/home/a b/caf\xe9"
     assert shown(os.fsdecode(b"caf\xe9\n")) == "caf\\xe9\\n"
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_a_shell_makes_the_name_of_its_word_again(name):
+def test_a_shell_makes_the_name_of_its_word_again(name: bytes) -> None:
     word = shell_word(os.fsdecode(name))
     assert word.isprintable()
     argv = ["bash", "-c", f"printf %s {word}"]

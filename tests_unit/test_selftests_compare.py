@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -18,7 +19,15 @@ from host_setup.selftests.suites import Selftest
 PASS, SKIP, FAIL, TIMEOUT, LOST = Outcome
 
 
-def result(outcome=PASS, *, test=None, checks="", reason="", splats=(), seconds=1.0):
+def result(
+    outcome: Outcome = PASS,
+    *,
+    test: Selftest | None = None,
+    checks: str = "",
+    reason: str = "",
+    splats: Sequence[str] = (),
+    seconds: float = 1.0,
+) -> Result:
     """``checks``: a letter each, p, s or f."""
     kinds = {"p": PASS, "s": SKIP, "f": FAIL}
     made = tuple(Check(kinds[letter], f"check {letter}") for letter in checks)
@@ -26,17 +35,17 @@ def result(outcome=PASS, *, test=None, checks="", reason="", splats=(), seconds=
 
 
 @pytest.mark.parametrize("outcome", [SKIP, FAIL, TIMEOUT, LOST])
-def test_a_pass_that_is_anything_else_on_the_second_kernel_is_lost(outcome):
+def test_a_pass_that_is_anything_else_on_the_second_kernel_is_lost(outcome: Outcome) -> None:
     assert lost(result(), result(outcome, reason="why")) == f"PASS -> {outcome}: why"
 
 
 @pytest.mark.parametrize("before", list(Outcome))
-def test_what_did_not_pass_before_cannot_be_lost(before):
+def test_what_did_not_pass_before_cannot_be_lost(before: Outcome) -> None:
     for after in Outcome:
         assert bool(lost(result(before), result(after))) is (before is PASS and after is not PASS)
 
 
-def test_a_check_is_lost_also_where_the_test_fails_on_both():
+def test_a_check_is_lost_also_where_the_test_fails_on_both() -> None:
     assert lost(result(FAIL, checks="ppf"), result(FAIL, checks="pff")) == "check 2: PASS -> FAIL: check f"
     assert lost(result(FAIL, checks="ppf"), result(FAIL, checks="sff")).startswith("check 1: PASS -> SKIP")
     assert lost(result(FAIL, checks="ppf"), result(FAIL, checks="sff")).endswith("(and 1 more)")
@@ -44,12 +53,12 @@ def test_a_check_is_lost_also_where_the_test_fails_on_both():
     assert lost(result(checks="pps"), result(checks="ppp")) == ""
 
 
-def test_checks_that_are_not_made_are_lost_if_fewer_pass():
+def test_checks_that_are_not_made_are_lost_if_fewer_pass() -> None:
     assert lost(result(FAIL, checks="ppf"), result(FAIL, checks="p")) == "2 checks passed -> 1 of 1"
     assert lost(result(checks="pp"), result(checks="ppp")) == ""
 
 
-def test_a_kernel_that_complains_only_now_is_a_loss_though_the_test_failed_before():
+def test_a_kernel_that_complains_only_now_is_a_loss_though_the_test_failed_before() -> None:
     assert "BUG" in lost(result(FAIL), result(FAIL, splats=["[ 1.0] BUG: x"]))
     assert lost(result(FAIL, splats=["WARNING: y"]), result(FAIL, splats=["BUG: x"])) == ""
 
@@ -57,17 +66,17 @@ def test_a_kernel_that_complains_only_now_is_a_loss_though_the_test_failed_befor
 ONE, TWO = Selftest("kvm", "one"), Selftest("kvm", "two")
 
 
-def column(name, *results):
+def column(name: str, *results: Result) -> Column:
     return Column(name, {"release": "6.12.117"}, results)
 
 
-def test_a_test_that_was_not_run_on_the_second_kernel_is_a_regression():
+def test_a_test_that_was_not_run_on_the_second_kernel_is_a_regression() -> None:
     first = column("stock", result(test=ONE), result(FAIL, test=TWO))
     assert regressions(first, column("mine", result(test=ONE), result(FAIL, test=TWO))) == []
     assert regressions(first, column("mine", result(test=ONE))) == [Regression(TWO, "it was not run")]
 
 
-def test_the_table_folds_equal_runs_of_a_program_and_marks_regressions():
+def test_the_table_folds_equal_runs_of_a_program_and_marks_regressions() -> None:
     gup = [Selftest("mm", "gup_test", ("-n", str(number))) for number in range(4)]
     first = column("stock", *(result(test=test, seconds=0.5) for test in gup), result(SKIP, test=ONE, reason="no VMX"))
     second = column(
@@ -88,13 +97,13 @@ def test_the_table_folds_equal_runs_of_a_program_and_marks_regressions():
     assert compare.counts(first.results) == "4 PASS, 1 SKIP"
 
 
-def test_a_table_of_one_kernel_and_a_test_that_is_missing():
+def test_a_table_of_one_kernel_and_a_test_that_is_missing() -> None:
     lines = compare.table([column("stock", result(test=ONE)), column("mine")], []).splitlines()
     assert lines[1].split() == ["kvm/one", "PASS", "-", "1.0", "-"]
     assert compare.table([column("stock", result(LOST, test=ONE))], []).splitlines()[1].split()[1] == "LOST"
 
 
-def test_the_document_is_json_and_holds_both_kernels():
+def test_the_document_is_json_and_holds_both_kernels() -> None:
     columns = [column("stock", result(test=ONE, checks="ps")), column("mine", result(FAIL, test=ONE, reason="why"))]
     document = json.loads(json.dumps(compare.document(columns, [Regression(ONE, "PASS -> FAIL: why", 3, 0)])))
     assert [kernel["series"] for kernel in document["kernels"]] == ["stock", "mine"]
@@ -109,7 +118,7 @@ def test_the_document_is_json_and_holds_both_kernels():
 # --- the command
 
 
-def test_the_exit_status_is_1_only_for_what_the_first_kernel_passes_every_time():
+def test_the_exit_status_is_1_only_for_what_the_first_kernel_passes_every_time() -> None:
     stock, mine = column("stock", result(test=ONE)), column("mine", result(FAIL, test=ONE))
     assert command.verdict([stock], [])[0] == 0
     assert command.verdict([stock, mine], [])[0] == 0
@@ -117,14 +126,14 @@ def test_the_exit_status_is_1_only_for_what_the_first_kernel_passes_every_time()
     assert command.verdict([stock, mine], [Regression(ONE, "x", 3, 1), Regression(TWO, "x", 3, 0)])[0] == 1
 
 
-def test_a_comparison_in_which_nothing_passes_proves_nothing():
+def test_a_comparison_in_which_nothing_passes_proves_nothing() -> None:
     stock, mine = column("stock", result(SKIP, test=ONE)), column("mine", result(SKIP, test=ONE))
     assert command.verdict([stock, mine], []) == (2, "not one test passes on stock: the comparison proves nothing")
 
 
-def test_a_regression_is_repeated_on_the_first_kernel():
+def test_a_regression_is_repeated_on_the_first_kernel() -> None:
     class Bench:
-        def run(self, wanted, terminal, purpose):  # noqa: ARG002
+        def run(self, wanted: Sequence[Selftest], terminal: object, purpose: object) -> tuple[Result, ...]:  # noqa: ARG002
             asked.append([test.name for test in wanted])
             return (result(test=ONE, checks="pp"), result(test=ONE, checks="pf"), result(test=ONE, checks="pp"))
 
@@ -135,12 +144,12 @@ def test_a_regression_is_repeated_on_the_first_kernel():
     assert (found.repeats, found.unsteady, found.counts) == (3, 1, False)
 
 
-def test_where_much_regressed_nothing_is_repeated():
+def test_where_much_regressed_nothing_is_repeated() -> None:
     many = [Regression(Selftest("kvm", str(number)), "x") for number in range(command.MOST_REPEATED + 1)]
     assert command.confirm(many, column("stock"), None, None) == many
 
 
-def test_layers_and_deadlines_are_read_from_the_command_line(capsys):
+def test_layers_and_deadlines_are_read_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     parser = command.options_parser()
     assert parser.parse_args([]).layers == (Layer.SELFTESTS,)
     assert parser.parse_args(["--layers", "none"]).layers == ()
@@ -153,7 +162,7 @@ def test_layers_and_deadlines_are_read_from_the_command_line(capsys):
 
 
 @pytest.mark.parametrize("series", [["stock", "stock"], ["stock", "stock", "stock"]])
-def test_a_kernel_is_not_compared_with_itself(series, capsys):
+def test_a_kernel_is_not_compared_with_itself(series: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main([word for name in series for word in ("--series", name)])
     assert "two different ones" in capsys.readouterr().err

@@ -55,12 +55,12 @@ ok 4 - with a dash
 """
 
 
-def outcome(status, output="", *, seconds=1.0, deadline=120.0):
+def outcome(status: int, output: str = "", *, seconds: float = 1.0, deadline: float = 120.0) -> tuple[Outcome, str]:
     found = judge(status, output, seconds=seconds, deadline=deadline)
     return found.outcome, found.reason
 
 
-def test_each_check_is_read_with_its_directive():
+def test_each_check_is_read_with_its_directive() -> None:
     said = read(COW)
     assert said.planned == 4
     assert said.checks == (
@@ -71,12 +71,12 @@ def test_each_check_is_read_with_its_directive():
     )
 
 
-def test_a_pass_tells_what_it_left_out():
+def test_a_pass_tells_what_it_left_out() -> None:
     assert outcome(0, COW) == (Outcome.PASS, "1 of 4 checks skipped")
     assert outcome(0, "") == (Outcome.PASS, "")  # many KVM selftests say nothing when all is well
 
 
-def test_a_test_that_tried_nothing_has_not_passed_though_it_ends_with_0():
+def test_a_test_that_tried_nothing_has_not_passed_though_it_ends_with_0() -> None:
     assert outcome(0, GUP_WITHOUT_CONFIG) == (
         Outcome.SKIP,
         "Please run this test as root; check if CONFIG_GUP_TEST is enabled in kernel config",
@@ -93,11 +93,11 @@ def test_a_test_that_tried_nothing_has_not_passed_though_it_ends_with_0():
         ("", "no reason given"),
     ],
 )
-def test_a_skip_tells_why(output, reason):
+def test_a_skip_tells_why(output: str, reason: str) -> None:
     assert outcome(4, output) == (Outcome.SKIP, reason)
 
 
-def test_a_failed_check_fails_the_test_whatever_its_status():
+def test_a_failed_check_fails_the_test_whatever_its_status() -> None:
     for status in (0, 1, 4):
         kind, reason = outcome(status, HARNESS)
         assert kind is Outcome.FAIL
@@ -105,7 +105,7 @@ def test_a_failed_check_fails_the_test_whatever_its_status():
         assert "Expected 1 (1) == 2 (2)" in reason
 
 
-def test_fewer_checks_than_planned_are_a_failure():
+def test_fewer_checks_than_planned_are_a_failure() -> None:
     assert outcome(0, "TAP version 13\n1..3\nok 1 one\nok 2 two\n") == (
         Outcome.FAIL,
         "made 2 of 3 checks, and ended with status 0",
@@ -113,14 +113,14 @@ def test_fewer_checks_than_planned_are_a_failure():
     assert outcome(0, "1..2\n")[0] is Outcome.FAIL
 
 
-def test_a_failed_assertion_is_told_with_place_and_message():
+def test_a_failed_assertion_is_told_with_place_and_message() -> None:
     kind, reason = outcome(254, ASSERTION)
     assert kind is Outcome.FAIL
     assert reason.startswith("status 254: lib/x86_64/processor.c:567: Unconditional guest failure; ")
     assert reason.endswith("; Unhandled exception '0x3' at guest RIP '0x4022ca'")
 
 
-def test_other_failures_tell_what_they_can():
+def test_other_failures_tell_what_they_can() -> None:
     assert outcome(1, "TAP version 13\n1..5\nok 1 one\nBail out! mmap: Cannot allocate memory\n") == (
         Outcome.FAIL,
         "status 1: mmap: Cannot allocate memory",
@@ -129,7 +129,7 @@ def test_other_failures_tell_what_they_can():
     assert outcome(200, "") == (Outcome.FAIL, "status 200")
 
 
-def test_a_test_that_had_to_be_ended_is_a_timeout_and_one_killed_early_a_failure():
+def test_a_test_that_had_to_be_ended_is_a_timeout_and_one_killed_early_a_failure() -> None:
     assert outcome(124, "going on\n", seconds=120.2) == (
         Outcome.TIMEOUT,
         "not done after 120 s; it said last: going on",

@@ -1,4 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from common.errors import UserInputError
@@ -12,11 +17,11 @@ COW, PINS, CLOCK = Selftest("mm", "cow"), Selftest("mm", "gup_test", ("-u",)), S
 PASSED, SKIPPED = Check(Outcome.PASS, "one"), Check(Outcome.SKIP, "two", "no swap")
 
 
-def result(test, outcome=Outcome.PASS, *checks, reason=""):
+def result(test: Selftest, outcome: Outcome = Outcome.PASS, *checks: Check, reason: str = "") -> Result:
     return Result(test, outcome, reason, 1.5, checks, output="what it wrote")
 
 
-def test_what_passed_is_written_and_read_again(tmp_path):
+def test_what_passed_is_written_and_read_again(tmp_path: Path) -> None:
     file = tmp_path / "passes"
     ran = [result(COW, Outcome.PASS, PASSED, SKIPPED, PASSED), result(PINS), result(CLOCK, Outcome.FAIL, PASSED)]
     record.write(ran, ["Linux 6.12.1, series stock"], file)
@@ -25,24 +30,24 @@ def test_what_passed_is_written_and_read_again(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["mm/cow", "two mm/cow", "2 "])
-def test_a_line_that_is_no_record_is_named(tmp_path, line):
+def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "passes").write_text(f"# head\n1 mm/cow\n{line}\n")
     with pytest.raises(UserInputError, match=r"passes:3: not a number of checks"):
         record.read(tmp_path / "passes")
 
 
-def test_no_record_says_how_to_make_one(tmp_path):
+def test_no_record_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="--record"):
         record.read(tmp_path / "passes")
 
 
-def test_only_what_is_recorded_is_wanted_and_all_of_it():
+def test_only_what_is_recorded_is_wanted_and_all_of_it() -> None:
     assert record.wanted([COW, PINS, CLOCK], {CLOCK.name: 0, COW.name: 2}) == [COW, CLOCK]
     with pytest.raises(UserInputError, match="no selftest mm/gone"):
         record.wanted([COW], {COW.name: 2, "mm/gone": 1})
 
 
-def test_the_record_of_this_source_is_one_of_many_tests():
+def test_the_record_of_this_source_is_one_of_many_tests() -> None:
     recorded = record.read()
     assert {name.partition("/")[0] for name in recorded} == {"mm", "kvm"}
 
@@ -57,16 +62,16 @@ def test_the_record_of_this_source_is_one_of_many_tests():
         (result(COW, Outcome.LOST, reason="the host died"), [False, False]),
     ],
 )
-def test_a_test_must_pass_and_as_many_of_its_checks(ran, right):
+def test_a_test_must_pass_and_as_many_of_its_checks(ran: Any, right: Any) -> None:
     checks = as_on_stock([ran], {COW.name: 2})
     assert [check.right for check in checks] == right
 
 
-def test_a_test_without_checks_is_one_row_and_says_why_it_failed():
+def test_a_test_without_checks_is_one_row_and_says_why_it_failed() -> None:
     (row,) = as_on_stock([result(CLOCK, Outcome.TIMEOUT, reason="not done after 120 s")], {CLOCK.name: 0})
     assert (row.name, row.got) == ("kvm/kvm_clock_test", "TIMEOUT: not done after 120 s")
 
 
-def test_all_that_the_tests_wrote_is_kept():
+def test_all_that_the_tests_wrote_is_kept() -> None:
     assert "=== kvm/kvm_clock_test: PASS after 1.5 s" in told([result(CLOCK)])
     assert "what it wrote" in told([result(CLOCK)])

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from common.errors import ChannelError, DeadlineError, MachineError, MachineLost
 from host_setup.channels.ssh import Completed
 from host_setup.selftests import run as module
 from host_setup.selftests.ktap import Outcome
-from host_setup.selftests.run import FOLDER, MEMORY, host_spec, run
+from host_setup.selftests.run import FOLDER, MEMORY, Result, host_spec, run
 from host_setup.selftests.suites import DEADLINE, MM_PROGRAMS, Selftest, catalogue
 from tests_unit.machine_samples import spec
 
@@ -48,7 +49,7 @@ class Host:
         self.closed = True
 
 
-def go(answers: dict[str, Answer], splats: Sequence[str] = ()):
+def go(answers: dict[str, Answer], splats: Sequence[str] = ()) -> tuple[list[Result], list[Any]]:
     hosts: list[Host] = []
 
     def start() -> Host:
@@ -60,7 +61,7 @@ def go(answers: dict[str, Answer], splats: Sequence[str] = ()):
     return results, hosts
 
 
-def test_tests_share_a_host_as_long_as_it_is_fit():
+def test_tests_share_a_host_as_long_as_it_is_fit() -> None:
     results, hosts = go({"a": (0, ""), "b": (4, "1..0 # SKIP no"), "c": (254, ""), "d": (0, "")})
     assert [result.outcome for result in results] == [Outcome.PASS, Outcome.SKIP, Outcome.FAIL, Outcome.PASS]
     assert len(hosts) == 1
@@ -75,7 +76,9 @@ def test_tests_share_a_host_as_long_as_it_is_fit():
         (ChannelError("the session broke"), Outcome.LOST),
     ],
 )
-def test_a_test_that_hangs_or_kills_its_host_is_a_result_and_the_next_gets_a_fresh_host(ending, outcome):
+def test_a_test_that_hangs_or_kills_its_host_is_a_result_and_the_next_gets_a_fresh_host(
+    ending: Any, outcome: Outcome
+) -> None:
     results, hosts = go({"a": (0, ""), "bad": ending, "c": (0, "")})
     assert [result.outcome for result in results] == [Outcome.PASS, outcome, Outcome.PASS]
     assert results[1].reason
@@ -83,7 +86,7 @@ def test_a_test_that_hangs_or_kills_its_host_is_a_result_and_the_next_gets_a_fre
     assert [len(host.ran) for host in hosts] == [2, 1]
 
 
-def test_what_the_kernel_complains_of_fails_the_test_that_it_happened_in_and_spoils_the_host():
+def test_what_the_kernel_complains_of_fails_the_test_that_it_happened_in_and_spoils_the_host() -> None:
     results, hosts = go({"a": (0, ""), "bad": (0, ""), "skips": (4, ""), "d": (0, "")}, splats=("bad", "skips"))
     assert [result.outcome for result in results] == [Outcome.PASS, Outcome.FAIL, Outcome.FAIL, Outcome.PASS]
     assert "BUG: bad thing in bad" in results[1].reason
@@ -91,7 +94,7 @@ def test_what_the_kernel_complains_of_fails_the_test_that_it_happened_in_and_spo
     assert len(hosts) == 3
 
 
-def test_a_host_that_does_not_come_up_ends_the_run():
+def test_a_host_that_does_not_come_up_ends_the_run() -> None:
     def start() -> Host:
         raise MachineError("no boot")
 
@@ -99,7 +102,7 @@ def test_a_host_that_does_not_come_up_ends_the_run():
         run(start, [Selftest("kvm", "a")], lambda _: None)
 
 
-def test_each_test_has_its_deadline_on_the_host_and_the_host_a_longer_one():
+def test_each_test_has_its_deadline_on_the_host_and_the_host_a_longer_one() -> None:
     _, (host,) = go({"a": (0, "")})
     ((argv, seconds),) = host.ran
     assert argv[:2] == ["sh", "-c"]
@@ -107,7 +110,7 @@ def test_each_test_has_its_deadline_on_the_host_and_the_host_a_longer_one():
     assert seconds > 10 + 5
 
 
-def test_the_shell_hands_on_status_and_output_in_order(tmp_path):
+def test_the_shell_hands_on_status_and_output_in_order(tmp_path: Path) -> None:
     import subprocess  # noqa: PLC0415  here alone
 
     (tmp_path / "test").write_text("#!/bin/sh\necho one; echo two >&2; [ $1 = die ] && kill -SEGV $$; exit $1\n")
@@ -143,7 +146,7 @@ def test_a_host_that_cannot_be_prepared_is_ended(monkeypatch: pytest.MonkeyPatch
     assert made[0].closed
 
 
-def test_the_hosts_have_the_disk_third_and_memory_enough():
+def test_the_hosts_have_the_disk_third_and_memory_enough() -> None:
     shaped = host_spec(spec(), Path("/cache/selftests.erofs"))
     drives = [word for word in shaped.argv() if word.startswith("file=")]
     assert "selftests.erofs" in drives[2]
@@ -155,7 +158,7 @@ def test_the_hosts_have_the_disk_third_and_memory_enough():
 # --- which tests
 
 
-def test_gup_test_has_all_variants_of_its_script_and_each_name_is_there_once():
+def test_gup_test_has_all_variants_of_its_script_and_each_name_is_there_once() -> None:
     found = catalogue(["x86_64/state_test", "steal_time"])
     names = [test.name for test in found]
     assert len(set(names)) == len(names)
@@ -164,7 +167,7 @@ def test_gup_test_has_all_variants_of_its_script_and_each_name_is_there_once():
     assert names[-2:] == ["kvm/x86_64/state_test", "kvm/steal_time"]
 
 
-def test_tests_can_be_chosen_and_given_another_deadline():
+def test_tests_can_be_chosen_and_given_another_deadline() -> None:
     chosen = catalogue(["steal_time", "rseq_test"], only="steal", deadline=7)
     assert [(test.name, test.deadline) for test in chosen] == [("kvm/steal_time", 7)]
     assert {test.deadline for test in catalogue([])} == {DEADLINE}

@@ -52,8 +52,8 @@ class FakeHost:
             Path(line.partition("unix:")[2].partition(",")[0]).touch()
         return "no such device"
 
-    def execute(self, command: str, **arguments: Any) -> Any:
-        self.asked.append((command, arguments))
+    def execute(self, command: str, arguments: dict[str, Any] | None = None, *, seconds: float = 10.0) -> Any:  # noqa: ARG002
+        self.asked.append((command, arguments or {}))
         return self.replies.get(command, {})
 
 

@@ -5,6 +5,8 @@ import base64
 import json
 import shutil
 import stat
+from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -20,7 +22,7 @@ from tests_unit.fleet_samples import FIRST, SECOND, WELL, part
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory):
+def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     folder = tmp_path_factory.mktemp("signed")
     parts = [
         part(folder / "reports", 1, "one", {FIRST: Status.PASS, **WELL}),
@@ -35,17 +37,17 @@ def original(tmp_path_factory):
 
 
 @pytest.fixture
-def signed(original, tmp_path):
+def signed(original: tuple[Path, Any], tmp_path: Path) -> tuple[Path, str]:
     folder, key = original
     shutil.copytree(folder, tmp_path / "run")
     return tmp_path / "run", fingerprint(key.public_key())
 
 
-def files(folder):
+def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_what_was_signed_is_good_and_says_what_was_proved(signed):
+def test_what_was_signed_is_good_and_says_what_was_proved(signed: tuple[Path, str]) -> None:
     folder, key = signed
     statement = verify(folder, key)
     assert statement["predicate"]["result"] == "FAILED"
@@ -60,7 +62,7 @@ def test_what_was_signed_is_good_and_says_what_was_proved(signed):
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
-def test_a_changed_byte_of_any_file_is_found(signed, place):
+def test_a_changed_byte_of_any_file_is_found(signed: tuple[Path, str], place: str) -> None:
     folder, key = signed
     for name in files(folder):
         path = folder / name
@@ -75,7 +77,7 @@ def test_a_changed_byte_of_any_file_is_found(signed, place):
     verify(folder, key)
 
 
-def test_each_byte_of_the_signature_counts(signed):
+def test_each_byte_of_the_signature_counts(signed: tuple[Path, str]) -> None:
     folder, key = signed
     path = folder / ATTESTATION
     before = path.read_bytes()
@@ -88,7 +90,7 @@ def test_each_byte_of_the_signature_counts(signed):
     verify(folder, key)
 
 
-def test_a_file_more_and_a_file_less_are_found(signed):
+def test_a_file_more_and_a_file_less_are_found(signed: tuple[Path, str]) -> None:
     folder, key = signed
     (folder / "parts" / "more").write_text("")
     with pytest.raises(ForgedError, match="not there when it was signed: parts/more"):
@@ -109,7 +111,7 @@ def test_a_file_more_and_a_file_less_are_found(signed):
         (folder / name).write_bytes(content)
 
 
-def test_a_report_signed_anew_by_another_key_is_not_good(signed):
+def test_a_report_signed_anew_by_another_key_is_not_good(signed: tuple[Path, str]) -> None:
     folder, key = signed
     forger = Ed25519PrivateKey.generate()
     put_key(folder, forger)
@@ -120,7 +122,7 @@ def test_a_report_signed_anew_by_another_key_is_not_good(signed):
         verify(folder, key)
 
 
-def test_a_checksum_list_made_anew_is_not_good(signed):
+def test_a_checksum_list_made_anew_is_not_good(signed: tuple[Path, str]) -> None:
     folder, key = signed
     (folder / "claims.jsonl").write_text("")
     Evidence(folder).seal()
@@ -128,7 +130,7 @@ def test_a_checksum_list_made_anew_is_not_good(signed):
         verify(folder, key)
 
 
-def test_another_statement_under_the_same_signature_is_not_good(signed):
+def test_another_statement_under_the_same_signature_is_not_good(signed: tuple[Path, str]) -> None:
     folder, key = signed
     envelope = json.loads((folder / ATTESTATION).read_text())
     statement = json.loads(base64.b64decode(envelope["payload"]))
@@ -139,7 +141,7 @@ def test_another_statement_under_the_same_signature_is_not_good(signed):
         verify(folder, key)
 
 
-def test_a_folder_without_signature_and_a_wrong_fingerprint_are_no_verdict(signed):
+def test_a_folder_without_signature_and_a_wrong_fingerprint_are_no_verdict(signed: tuple[Path, str]) -> None:
     folder, key = signed
     with pytest.raises(UserInputError, match="no fingerprint"):
         verify(folder, key[:-1])
@@ -148,7 +150,7 @@ def test_a_folder_without_signature_and_a_wrong_fingerprint_are_no_verdict(signe
         verify(folder, key)
 
 
-def test_a_user_has_one_key_that_nobody_else_can_read(tmp_path):
+def test_a_user_has_one_key_that_nobody_else_can_read(tmp_path: Path) -> None:
     one = own_key(tmp_path / "config" / "sealproof")
     again = own_key(tmp_path / "config" / "sealproof")
     assert fingerprint(one.public_key()) == fingerprint(again.public_key())
@@ -157,7 +159,7 @@ def test_a_user_has_one_key_that_nobody_else_can_read(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_key_that_is_none_is_said_and_kept(tmp_path):
+def test_a_key_that_is_none_is_said_and_kept(tmp_path: Path) -> None:
     (tmp_path / "signing-key.pem").write_text("none")
     with pytest.raises(SetupError, match="cannot be used"):
         own_key(tmp_path)

@@ -1,4 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -12,7 +17,7 @@ HEAD = 'version = 1\n\n[[claim]]\nid = "works"\nkind = "legitimate"\nclass = "de
 WORKS = HEAD + "plain = { right = true }\nprotected = { right = true }\n"
 
 
-def faults(tmp_path, text):
+def faults(tmp_path: Path, text: str) -> str:
     path = tmp_path / "contract.toml"
     path.write_text(text)
     with pytest.raises(UserInputError) as error:
@@ -20,7 +25,7 @@ def faults(tmp_path, text):
     return error.value.message
 
 
-def test_the_projects_contract_is_right():
+def test_the_projects_contract_is_right() -> None:
     contract = load(PROJECT / "tests_e2e" / "contract.toml")
     attacks = [claim for claim in contract.claims if isinstance(claim, ProbeClaim)]
     assert len(attacks) >= 8
@@ -30,14 +35,14 @@ def test_the_projects_contract_is_right():
     assert (peek.outcome(State.PRIVATE).errno, peek.outcome(State.SHARED).leaked) == ("EIO", 8)
 
 
-def test_a_fault_names_line_claim_and_field(tmp_path):
+def test_a_fault_names_line_claim_and_field(tmp_path: Path) -> None:
     text = WORKS + WORKS.replace("version = 1\n", "").replace('"works"', '"two"').replace(
         "plain = { right = true }", 'plain = { right = true, errno = "EIO" }'
     )
     assert "contract.toml:12: two: plain.errno: Extra inputs" in faults(tmp_path, text)
 
 
-def test_other_faults_of_the_file_are_named(tmp_path):
+def test_other_faults_of_the_file_are_named(tmp_path: Path) -> None:
     assert "line 2" in faults(tmp_path, "version = 1\nclaim = what\n")
     assert "claimed twice: works" in faults(tmp_path, WORKS + WORKS.replace("version = 1\n", ""))
     assert "protected" in faults(tmp_path, HEAD + "plain = { right = true }\n")
@@ -74,12 +79,12 @@ def test_other_faults_of_the_file_are_named(tmp_path):
         ({"reason": ""}, "at least 1"),
     ],
 )
-def test_an_outcome_that_proves_nothing_is_refused(changes, words):
+def test_an_outcome_that_proves_nothing_is_refused(changes: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         probe(**changes)
 
 
-def test_a_boundary_that_shows_no_canary_is_told_by_checks(tmp_path):
+def test_a_boundary_that_shows_no_canary_is_told_by_checks(tmp_path: Path) -> None:
     path = tmp_path / "contract.toml"
     path.write_text(WORKS.replace('"legitimate"', '"boundary"').replace('"devices"', '"kvm"'))
     (claim,) = load(path).claims
@@ -89,22 +94,22 @@ def test_a_boundary_that_shows_no_canary_is_told_by_checks(tmp_path):
     assert "plain" in faults(tmp_path, WORKS.replace('"legitimate"', '"attack"').replace('"devices"', '"kvm"'))
 
 
-def test_a_boundary_may_be_open():
+def test_a_boundary_may_be_open() -> None:
     claim = probe(kind="boundary", protected=READ)
     assert claim.outcome(State.PRIVATE).leaked == 4096
 
 
-def test_shared_is_as_plain_unless_stated():
+def test_shared_is_as_plain_unless_stated() -> None:
     assert probe().outcome(State.SHARED).returned == 4096
     assert probe(shared={"returned": 512, "leak": 512}).outcome(State.SHARED).leaked == 512
 
 
-def test_every_class_has_words_and_every_mode_a_name():
+def test_every_class_has_words_and_every_mode_a_name() -> None:
     assert all(one.heading and one.sentence.endswith(".") for one in Class)
     assert {str(mode) for mode in Mode} == {"plain", "protected"}
 
 
-def test_fewer_kinds_of_page_need_a_reason_which_the_report_prints():
+def test_fewer_kinds_of_page_need_a_reason_which_the_report_prints() -> None:
     assert probe(pages=["kernel"]).why == "because Tried on the kernel page alone: for a test."
     assert probe().why == "because"
     for wrong in ({"pages": ["kernel"], "narrowed": " "}, {"narrowed": "no need"}):

@@ -5,6 +5,8 @@ import dataclasses
 import json
 import shutil
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -17,6 +19,7 @@ from signoff.merge import lost, merge
 from signoff.overall import Word
 from signoff.record import Tier
 from signoff.report import write
+from signoff.report.data import Report
 from signoff.report.document import SCHEMA
 from signoff.report.terminal import lines
 from signoff.verdict import Status
@@ -24,20 +27,20 @@ from tests_unit.fleet_samples import CLAIMS, FIRST, HEALTH, KERNEL, SECOND, THIR
 
 
 @pytest.fixture
-def reports(tmp_path):
+def reports(tmp_path: Path) -> Path:
     return tmp_path / "reports"
 
 
-def merged(reports, *folders, **more):
+def merged(reports: Path, *folders: Path, **more: Any) -> tuple[Report, Path]:
     folder = merge(dict.fromkeys(folders, 2.5), reports, command="fleet", commit="0" * 40, **more)
     return write(folder), folder
 
 
-def statuses(report):
+def statuses(report: Report) -> dict[str, Status]:
     return {row.claim.id: row.result.status for row in report.rows}
 
 
-def test_parts_of_two_machines_are_as_one_run(reports, tmp_path):
+def test_parts_of_two_machines_are_as_one_run(reports: Path, tmp_path: Path) -> None:
     every = {claim.id: Status.PASS for claim in CLAIMS}
     alone = write(part(tmp_path / "alone", 9, "one", every))
     half = len(CLAIMS) // 2
@@ -56,7 +59,7 @@ def test_parts_of_two_machines_are_as_one_run(reports, tmp_path):
     assert [row["machine"] for row in document["fleet"]["words"][names[half]]] == ["two"]
 
 
-def test_evidence_is_found_in_the_merged_folder_and_parts_are_as_they_came(reports):
+def test_evidence_is_found_in_the_merged_folder_and_parts_are_as_they_came(reports: Path) -> None:
     one = part(reports, 1, "one", {FIRST: Status.PASS, **WELL})
     report, folder = merged(reports, one)
     for row in report.rows:
@@ -74,7 +77,7 @@ RANKED = (Status.FAIL, Status.ERROR, Status.MISS, Status.PASS, Status.SKIP)
 
 @pytest.mark.parametrize(("worse", "better"), list(pairwise(RANKED)))
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_two_words_the_worse_counts(reports, worse, better, order):
+def test_of_two_words_the_worse_counts(reports: Path, worse: Status, better: Status, order: int) -> None:
     said = [worse, better][::order]
     folders = [part(reports, at, f"m{at}", {FIRST: one, **WELL}) for at, one in enumerate(said)]
     report, _ = merged(reports, *folders)
@@ -84,7 +87,7 @@ def test_of_two_words_the_worse_counts(reports, worse, better, order):
     assert [word.status for word in report.fleet.words[FIRST]] == [worse, better]
 
 
-def test_what_a_part_did_not_run_says_nothing(reports):
+def test_what_a_part_did_not_run_says_nothing(reports: Path) -> None:
     one = part(reports, 1, "one", {FIRST: Status.PASS, **WELL})
     two = part(reports, 2, "two", {SECOND: Status.PASS, **WELL})
     report, _ = merged(reports, one, two)
@@ -94,7 +97,7 @@ def test_what_a_part_did_not_run_says_nothing(reports):
 
 
 @pytest.mark.parametrize("how", [{"ended": ""}, {"interrupted": True}, {"given_up": "the set-up failed: no disk"}])
-def test_a_part_that_was_cut_short_proves_nothing(reports, how):
+def test_a_part_that_was_cut_short_proves_nothing(reports: Path, how: dict[str, Any]) -> None:
     cut = part(reports, 1, "one", {FIRST: Status.PASS, SECOND: Status.FAIL, THIRD: Status.ERROR}, **how)
     assert lost([cut], [FIRST, SECOND, THIRD]) == [FIRST, THIRD]
     again = part(reports, 2, "two", {THIRD: Status.PASS, **WELL})
@@ -106,31 +109,31 @@ def test_a_part_that_was_cut_short_proves_nothing(reports, how):
     assert any("cut short" in line for line, _ in lines(report, reports, 100))
 
 
-def cut_words(how):
+def cut_words(how: dict[str, Any]) -> str:
     return how.get("given_up") or ("interrupted" if "interrupted" in how else "killed")
 
 
-def test_a_fail_of_a_part_that_was_cut_short_is_not_mended_by_a_pass_elsewhere(reports):
+def test_a_fail_of_a_part_that_was_cut_short_is_not_mended_by_a_pass_elsewhere(reports: Path) -> None:
     cut = part(reports, 1, "one", {FIRST: Status.FAIL}, ended="")
     report, _ = merged(reports, cut, part(reports, 2, "two", {FIRST: Status.PASS, **WELL}))
     assert statuses(report)[FIRST] is Status.FAIL
     assert report.overall.word is Word.NOT_PROTECTED
 
 
-def test_every_part_must_have_looked_after_its_own_host(reports):
+def test_every_part_must_have_looked_after_its_own_host(reports: Path) -> None:
     careless = part(reports, 1, "one", {FIRST: Status.PASS})
     report, _ = merged(reports, careless, part(reports, 2, "two", {SECOND: Status.PASS, **WELL}))
     assert statuses(report)[HEALTH[0]] is Status.MISS
 
 
-def test_a_host_that_was_not_well_on_one_machine_is_a_fail(reports):
+def test_a_host_that_was_not_well_on_one_machine_is_a_fail(reports: Path) -> None:
     ill = part(reports, 1, "one", {FIRST: Status.PASS, **WELL, HEALTH[0]: Status.FAIL})
     report, _ = merged(reports, part(reports, 2, "two", {SECOND: Status.PASS, **WELL}), ill)
     assert statuses(report)[HEALTH[0]] is Status.FAIL
     assert report.fleet.proved_by(HEALTH[0]) == ["one"]
 
 
-def test_checks_of_several_parts_name_their_machine(reports):
+def test_checks_of_several_parts_name_their_machine(reports: Path) -> None:
     folders = [part(reports, at, f"m{at}", {FIRST: Status.PASS, **WELL}) for at in range(2)]
     report, _ = merged(reports, *folders)
     row = next(row for row in report.rows if row.claim.id == HEALTH[0])
@@ -146,7 +149,7 @@ def test_checks_of_several_parts_name_their_machine(reports):
         ({"kernel": dataclasses.replace(KERNEL, patches=())}, "patches of the series"),
     ],
 )
-def test_parts_that_do_not_go_together_are_refused(reports, changes, what):
+def test_parts_that_do_not_go_together_are_refused(reports: Path, changes: Any, what: str) -> None:
     one = part(reports, 1, "one", {FIRST: Status.PASS, **WELL})
     two = part(reports, 2, "two", {SECOND: Status.PASS, **WELL}, **changes)
     with pytest.raises(UserInputError, match=f"not the same {what}: ") as caught:
@@ -155,7 +158,7 @@ def test_parts_that_do_not_go_together_are_refused(reports, changes, what):
     assert str(two) in str(caught.value)
 
 
-def test_parts_of_different_contracts_are_refused(reports):
+def test_parts_of_different_contracts_are_refused(reports: Path) -> None:
     one = part(reports, 1, "one", {FIRST: Status.PASS, **WELL})
     two = part(reports, 2, "two", {SECOND: Status.PASS, **WELL}, ended="")
     contract = two / "contract.toml"
@@ -164,7 +167,7 @@ def test_parts_of_different_contracts_are_refused(reports):
         merged(reports, one, two)
 
 
-def test_a_part_that_is_damaged_is_refused(reports):
+def test_a_part_that_is_damaged_is_refused(reports: Path) -> None:
     one = part(reports, 1, "one", {FIRST: Status.FAIL, **WELL})
     journal = one / "claims.jsonl"
     journal.write_text(journal.read_text().replace('"FAIL"', '"PASS"', 1))
@@ -172,7 +175,7 @@ def test_a_part_that_is_damaged_is_refused(reports):
         merged(reports, one)
 
 
-def test_a_part_named_twice_a_merged_one_and_none_at_all_are_refused(reports, tmp_path):
+def test_a_part_named_twice_a_merged_one_and_none_at_all_are_refused(reports: Path, tmp_path: Path) -> None:
     one = part(reports, 1, "one", {FIRST: Status.PASS, **WELL})
     twin = shutil.copytree(one, tmp_path / "elsewhere" / one.name)
     with pytest.raises(UserInputError, match="named twice"):
@@ -184,20 +187,20 @@ def test_a_part_named_twice_a_merged_one_and_none_at_all_are_refused(reports, tm
         merged(reports)
 
 
-def test_a_problem_of_a_part_makes_the_whole_no_proof(reports):
+def test_a_problem_of_a_part_makes_the_whole_no_proof(reports: Path) -> None:
     every = {claim.id: Status.PASS for claim in CLAIMS}
     report, _ = merged(reports, part(reports, 1, "one", every, problems=("two tests claim x",)))
     assert report.overall.word is Word.NOT_PROVEN
     assert report.problems == ("one: two tests claim x",)
 
 
-def test_the_problem_of_a_part_that_was_tried_again_does_not(reports):
+def test_the_problem_of_a_part_that_was_tried_again_does_not(reports: Path) -> None:
     cut = part(reports, 1, "one", {}, given_up="the set-up failed", problems=("the set-up failed",), kernel=None)
     report, _ = merged(reports, cut, part(reports, 2, "two", {claim.id: Status.PASS for claim in CLAIMS}))
     assert report.overall.word is Word.PROTECTED
 
 
-def test_tiers_are_not_mixed_silently(reports):
+def test_tiers_are_not_mixed_silently(reports: Path) -> None:
     every = {claim.id: Status.PASS for claim in CLAIMS}
     two = part(reports, 2, "two", every, tier=Tier.BARE_METAL)
     report, _ = merged(reports, part(reports, 1, "one", every), two)
@@ -205,7 +208,7 @@ def test_tiers_are_not_mixed_silently(reports):
     assert "different tiers (bare-metal, emulated)" in report.problems[0]
 
 
-def test_the_matrix_shows_what_differs_and_the_verdicts(reports):
+def test_the_matrix_shows_what_differs_and_the_verdicts(reports: Path) -> None:
     intel = {"processor": "GenuineIntel", "started": "booted", "devices": "kvm"}
     other = dataclasses.replace(KERNEL, build_id="12" * 20)
     every = {FIRST: Status.PASS, SECOND: Status.PASS, **WELL}
@@ -228,7 +231,7 @@ def test_the_matrix_shows_what_differs_and_the_verdicts(reports):
     assert "processor" not in report.record.host  # it is not the same everywhere
 
 
-def test_a_merged_run_is_read_back_and_its_reports_are_the_same_when_written_again(reports):
+def test_a_merged_run_is_read_back_and_its_reports_are_the_same_when_written_again(reports: Path) -> None:
     report, folder = merged(reports, part(reports, 1, "one", {FIRST: Status.PASS, **WELL}), durations={"job": 3.0})
     before = (folder / "SHA256SUMS").read_text()
     assert write(folder) == report
@@ -237,7 +240,7 @@ def test_a_merged_run_is_read_back_and_its_reports_are_the_same_when_written_aga
     assert not [name for name in report.logs if name.startswith("parts/")]
 
 
-def test_machines_of_one_name_are_told_apart_by_their_processors(reports):
+def test_machines_of_one_name_are_told_apart_by_their_processors(reports: Path) -> None:
     """As many call themselves: 'debian', 'localhost'."""
     folders = [
         part(reports, at, "debian", {name: Status.PASS, **WELL}, host={"cpu": cpu})
@@ -248,7 +251,7 @@ def test_machines_of_one_name_are_told_apart_by_their_processors(reports):
     assert report.fleet.proved_by(SECOND) == ["debian, Xeon"]
 
 
-def test_machine_of_one_name_and_one_processor_is_one(reports):
+def test_machine_of_one_name_and_one_processor_is_one(reports: Path) -> None:
     host = {"cpu": "EPYC"}
     one = part(reports, 1, "debian", {FIRST: Status.PASS, **WELL}, host=host)
     never_began = part(reports, 2, "debian", {SECOND: Status.PASS, **WELL}, host={})

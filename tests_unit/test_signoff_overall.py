@@ -1,4 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +13,7 @@ from signoff.verdict import Status
 ROWS = st.lists(st.tuples(st.sampled_from(Kind), st.sampled_from(Status), st.sampled_from(["", "a reason"])))
 
 
-def words(*rows, mode=Mode.PROTECTED, problems=()):
+def words(*rows: tuple[Kind, Status], mode: Mode = Mode.PROTECTED, problems: Sequence[str] = ()) -> tuple[str, int]:
     found = overall([(kind, status, "a reason") for kind, status in rows], mode, problems)
     return found.word, found.exit_code
 
@@ -18,20 +22,20 @@ ATTACK = (Kind.ATTACK, Status.PASS)
 WORKS = (Kind.LEGITIMATE, Status.PASS)
 
 
-def test_all_pass_is_protected():
+def test_all_pass_is_protected() -> None:
     assert words(ATTACK, WORKS, (Kind.ATTACK, Status.SKIP)) == (Word.PROTECTED, Exit.PROVEN)
 
 
-def test_a_leak_beats_everything():
+def test_a_leak_beats_everything() -> None:
     assert words(ATTACK, (Kind.ATTACK, Status.FAIL), (Kind.ATTACK, Status.ERROR)) == (Word.NOT_PROTECTED, Exit.FAILED)
 
 
-def test_a_broken_guest_has_its_own_word():
+def test_a_broken_guest_has_its_own_word() -> None:
     assert words(ATTACK, (Kind.LEGITIMATE, Status.FAIL)) == (Word.NOT_USABLE, Exit.FAILED)
     assert words(ATTACK, (Kind.HEALTH, Status.FAIL)) == (Word.NOT_USABLE, Exit.FAILED)
 
 
-def test_what_is_open_is_not_proven():
+def test_what_is_open_is_not_proven() -> None:
     for status in (Status.ERROR, Status.MISS):
         assert words(ATTACK, (Kind.LEGITIMATE, status)) == (Word.NOT_PROVEN, Exit.NOT_PROVEN)
     assert words() == (Word.NOT_PROVEN, Exit.NOT_PROVEN)
@@ -40,13 +44,15 @@ def test_what_is_open_is_not_proven():
     assert words(ATTACK, problems=["the kernel is unknown"]) == (Word.NOT_PROVEN, Exit.NOT_PROVEN)
 
 
-def test_mode_plain_has_its_own_words():
+def test_mode_plain_has_its_own_words() -> None:
     assert words(ATTACK, mode=Mode.PLAIN) == (Word.CONTROLS_HOLD, Exit.PROVEN)
     assert words((Kind.ATTACK, Status.FAIL), mode=Mode.PLAIN) == (Word.CONTROLS_BROKEN, Exit.FAILED)
 
 
 @given(ROWS, st.sampled_from(Mode), st.lists(st.just("a problem")))
-def test_the_exit_code_is_zero_only_if_nothing_is_open(rows, mode, problems):
+def test_the_exit_code_is_zero_only_if_nothing_is_open(
+    rows: list[tuple[Kind, Status, str]], mode: Mode, problems: list[str]
+) -> None:
     found = overall(rows, mode, problems)
     clean = all(status is Status.PASS or (status is Status.SKIP and why) for _, status, why in rows)
     proven = clean and not problems and any(kind is Kind.ATTACK and s is Status.PASS for kind, s, _ in rows)

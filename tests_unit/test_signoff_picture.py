@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
 import dataclasses
 import json
 import re
+from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +18,7 @@ from signoff.contract import Mode, load
 from signoff.evidence import Evidence
 from signoff.memory_map import Fate, MemoryMap, Span, overlay, spans
 from signoff.report import write
-from signoff.report.picture import GAP, MOST_LINES, pictures
+from signoff.report.picture import GAP, MOST_LINES, Picture, pictures
 from signoff.results import Row, unreached
 from signoff.verdict import Status
 from tests_unit.test_signoff_report import RECORD
@@ -23,22 +28,22 @@ CLAIM = load(PROJECT / "tests_e2e" / "contract.toml").claims[0]
 FATES = st.dictionaries(st.integers(0, 2000).map(lambda page: page * PAGE), st.sampled_from(Fate), max_size=60)
 
 
-def expanded(runs):
+def expanded(runs: Sequence[tuple[int, int, Fate]]) -> dict[int, Fate]:
     return {gpa: fate for first, count, fate in runs for gpa in range(first, first + count * PAGE, PAGE)}
 
 
-def row(*maps, status=Status.PASS):
+def row(*maps: MemoryMap, status: Status = Status.PASS) -> Row:
     return Row(CLAIM, dataclasses.replace(unreached(CLAIM, Mode.PROTECTED, "", status, "why"), maps=maps))
 
 
-def drawn(*maps):
+def drawn(*maps: MemoryMap) -> Picture:
     (picture,) = pictures([row(*maps)])
     return picture
 
 
-def strokes(picture):
+def strokes(picture: Picture) -> dict[tuple[int, int], Fate]:
     """The dots of a picture: where, and how the page there fared."""
-    found = {}
+    found: dict[tuple[int, int], Fate] = {}
     for fate, path in picture.layers:
         for x, y, count in re.findall(r"M(\d+) (\d+)h(\d+)", path):
             for dot in range(int(x), int(x) + int(count)):
@@ -47,7 +52,7 @@ def strokes(picture):
 
 
 @given(FATES)
-def test_runs_hold_the_same_pages_and_no_two_could_be_one(fates):
+def test_runs_hold_the_same_pages_and_no_two_could_be_one(fates: Any) -> None:
     runs = spans(fates)
     assert expanded(runs) == fates
     for left, right in pairwise(runs):
@@ -55,7 +60,7 @@ def test_runs_hold_the_same_pages_and_no_two_could_be_one(fates):
 
 
 @given(FATES, FATES)
-def test_a_page_keeps_the_worst_that_it_met(one, other):
+def test_a_page_keeps_the_worst_that_it_met(one: Any, other: Any) -> None:
     both = expanded(overlay([spans(one), spans(other)]))
     assert both.keys() == one.keys() | other.keys()
     order = list(Fate)
@@ -64,7 +69,7 @@ def test_a_page_keeps_the_worst_that_it_met(one, other):
 
 
 @given(FATES)
-def test_every_page_is_one_dot(fates):
+def test_every_page_is_one_dot(fates: Any) -> None:
     picture = drawn(MemoryMap("g", "way", 64, 1, spans(fates)))
     dots = strokes(picture)
     assert len(dots) == len(fates)
@@ -72,7 +77,7 @@ def test_every_page_is_one_dot(fates):
     assert all(x < picture.width and y < picture.height for x, y in dots)
 
 
-def test_a_line_is_a_mebibyte_and_a_hole_is_a_gap():
+def test_a_line_is_a_mebibyte_and_a_hole_is_a_gap() -> None:
     low, high = Span(0, 300, Fate.PRIVATE), Span(0xFFF00000, 256, Fate.READABLE)
     picture = drawn(MemoryMap("g", "way", 64, 1, (low, high)))
     assert (picture.width, picture.height) == (256, 2 + GAP + 1)
@@ -80,12 +85,12 @@ def test_a_line_is_a_mebibyte_and_a_hole_is_a_gap():
     assert picture.ticks == ((0, "0x0"), (2 + GAP, "0xfff00000"))
 
 
-def test_a_large_guest_has_longer_lines():
+def test_a_large_guest_has_longer_lines() -> None:
     picture = drawn(MemoryMap("g", "way", 64, 1, (Span(0, (16 << 30) // PAGE, Fate.PRIVATE),)))
     assert (picture.width, picture.height) == (4096, MOST_LINES)
 
 
-def test_a_single_leaked_page_is_circled():
+def test_a_single_leaked_page_is_circled() -> None:
     leak = Span(256 * PAGE + 8 * PAGE, 1, Fate.LEAKED)
     picture = drawn(MemoryMap("g", "way", 64, 1, (Span(0, 264, Fate.PRIVATE), leak)))
     (mark,) = picture.marks
@@ -94,20 +99,20 @@ def test_a_single_leaked_page_is_circled():
     assert picture.bad == (leak,)
 
 
-def test_what_leaked_by_one_way_is_leaked():
+def test_what_leaked_by_one_way_is_leaked() -> None:
     way = [MemoryMap("g", name, 64, 1, (Span(0, 1, fate),)) for name, fate in (("a", Fate.PRIVATE), ("b", Fate.LEAKED))]
     found = pictures([row(way[0]), row(way[1])])
     assert [(one.guest, one.counts[Fate.LEAKED], len(one.sweeps)) for one in found] == [("g", 1, 2)]
 
 
 @pytest.fixture
-def evidence(tmp_path):
+def evidence(tmp_path: Path) -> Evidence:
     found = Evidence.create(tmp_path / "reports", RECORD.run, PROJECT / "tests_e2e" / "contract.toml")
     found.write_record(RECORD)
     return found
 
 
-def test_the_page_draws_it_and_the_document_has_it(evidence):
+def test_the_page_draws_it_and_the_document_has_it(evidence: Evidence) -> None:
     found = MemoryMap("<guest>", "way", 64, 7, (Span(0, 2, Fate.PRIVATE), Span(2 * PAGE, 1, Fate.LEAKED)))
     evidence.append(row(found, status=Status.FAIL).result)
     write(evidence.folder)
@@ -126,12 +131,12 @@ def test_the_page_draws_it_and_the_document_has_it(evidence):
     assert page.count("<circle") == 2
 
 
-def test_a_run_without_a_sweep_draws_nothing(evidence):
+def test_a_run_without_a_sweep_draws_nothing(evidence: Evidence) -> None:
     write(evidence.folder)
     assert "<svg" not in (evidence.folder / "signoff.html").read_text()
 
 
-def test_what_did_not_pass_stands_at_the_top_and_each_status_can_be_shown_alone(evidence):
+def test_what_did_not_pass_stands_at_the_top_and_each_status_can_be_shown_alone(evidence: Evidence) -> None:
     evidence.append(row(status=Status.FAIL).result)
     write(evidence.folder)
     page = (evidence.folder / "signoff.html").read_text()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The plugin, driven for real: pytest in a process of its own, on a project of a few claims."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -9,6 +11,9 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,7 +91,7 @@ def test_host_stays_healthy(claim):
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path: Path) -> Path:
     (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {PROJECT}\naddopts = --import-mode=importlib\n")
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "tests_e2e").mkdir()
@@ -100,15 +105,15 @@ def project(tmp_path):
 ALONE = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
-def command(*words):
+def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
 
 
-def surroundings(project, **variables):
+def surroundings(project: Path, **variables: str) -> dict[str, str]:
     return {**ALONE, "XDG_CONFIG_HOME": str(project / "config"), **variables}
 
 
-def run(project, text, *words, **variables):
+def run(project: Path, text: str, *words: str, **variables: str) -> tuple[int, Any, dict[str, Any], str]:
     """The exit code, the JSON document (None without a run), the claims by id, the terminal's text."""
     (project / "tests_e2e" / "test_claims.py").write_text(text + HEALTHY)
     done = subprocess.run(
@@ -126,13 +131,13 @@ def run(project, text, *words, **variables):
     return done.returncode, found, claims, done.stdout + done.stderr
 
 
-def whole(folder):
+def whole(folder: Path) -> bool:
     """Whether the folder's checksums are right, and hold for what the machines wrote at their end."""
     sums = subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder, check=False)
     return sums.returncode == 0 and "  hosts/console.log" in (folder / "SHA256SUMS").read_text()
 
 
-def test_all_pass_exits_0(project):
+def test_all_pass_exits_0(project: Path) -> None:
     code, found, claims, said = run(project, ATTACK + WORKS)
     assert (code, found["verdict"], found["exit_code"], found["problems"]) == (0, "PROTECTED", 0, [])
     assert claims["host_cannot_read"]["sentence"] == "Host cannot read it."
@@ -158,7 +163,7 @@ def killed(signoff):
 
 
 @pytest.mark.parametrize("ending", ["raise MachineLostError('the host is lost')", "pass"])
-def test_probe_that_kills_a_kernel_fails_its_claim_also_if_it_does_not_notice(project, ending):
+def test_probe_that_kills_a_kernel_fails_its_claim_also_if_it_does_not_notice(project: Path, ending: str) -> None:
     errors = "from common.errors import MachineLostError\n"
     text = KILLED + errors + ATTACK.replace("claim.attack(", f"if True: {ending}\n    claim.attack(")
     code, found, claims, _ = run(project, text)
@@ -171,7 +176,7 @@ def test_probe_that_kills_a_kernel_fails_its_claim_also_if_it_does_not_notice(pr
     assert kept.read_text().endswith("its console ends with: RIP")
 
 
-def test_a_fail_exits_1_and_beats_an_error(project):
+def test_a_fail_exits_1_and_beats_an_error(project: Path) -> None:
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
     code, found, claims, said = run(project, text + WORKS.replace('"4")])', '"4")]); 1 / 0'))
     assert (code, found["verdict"]) == (1, "NOT PROTECTED")
@@ -241,7 +246,7 @@ ENDS = {
 }
 
 
-def test_nothing_but_a_verdict_of_pass_makes_a_pass(project):
+def test_nothing_but_a_verdict_of_pass_makes_a_pass(project: Path) -> None:
     head, attack, work, health = CONTRACT.split("[[claim]]")
     attack = f"{head}[[claim]]{attack}[[claim]]{health}"
     lines = "".join(f"[[claim]]{work.replace('guest_works', name)}" for name in ENDS)
@@ -263,42 +268,42 @@ def test_nothing_but_a_verdict_of_pass_makes_a_pass(project):
     assert suite.find("testcase/skipped").get("message") == "SKIP: no disk here"
 
 
-def test_what_is_not_proven_exits_2(project):
+def test_what_is_not_proven_exits_2(project: Path) -> None:
     code, found, claims, _ = run(project, ATTACK + WORKS.replace("claim.legitimate", "1 / 0; claim.legitimate"))
     assert (code, found["verdict"], claims["guest_works"]["status"]) == (2, "NOT PROVEN", "ERROR")
 
 
-def test_a_deselected_claim_is_miss(project):
+def test_a_deselected_claim_is_miss(project: Path) -> None:
     code, _, claims, _ = run(project, ATTACK + WORKS, "-k", "host_cannot")
     assert (code, claims["guest_works"]["why"]) == (2, "not run: deselected by -k 'host_cannot'")
     assert claims["guest_works"]["sentence"] == "The guest works."
 
 
-def test_a_claim_not_asked_for_is_miss(project):
+def test_a_claim_not_asked_for_is_miss(project: Path) -> None:
     code, _, claims, _ = run(project, ATTACK + WORKS, "tests_e2e/test_claims.py::test_host_cannot_read")
     assert (code, claims["guest_works"]["status"]) == (2, "MISS")
     assert "not among those that were asked for" in claims["guest_works"]["why"]
 
 
-def test_a_run_that_stopped_early_says_so(project):
+def test_a_run_that_stopped_early_says_so(project: Path) -> None:
     code, _, claims, _ = run(project, ATTACK.replace("claim.attack", "1 / 0; claim.attack") + WORKS, "-x")
     assert (code, claims["guest_works"]["why"]) == (2, "not run: stopping after 1 failures")
 
 
-def test_a_test_without_a_line_in_the_contract_is_named(project):
+def test_a_test_without_a_line_in_the_contract_is_named(project: Path) -> None:
     code, found, _, said = run(project, ATTACK + WORKS + WORKS.replace("guest_works", "guest_flies"))
     assert (code, found["problems"]) == (2, ["test_guest_flies has no line in the contract"])
     assert "has no claim of its name" in said
 
 
-def test_an_unknown_kernel_is_no_proof(project):
+def test_an_unknown_kernel_is_no_proof(project: Path) -> None:
     (project / "conftest.py").write_text('pytest_plugins = ["signoff.plugin"]\n')
     code, found, _, _ = run(project, ATTACK + WORKS)
     assert (code, found["kernel"], found["tier"]) == (2, None, None)
     assert "not identified" in found["problems"][0]
 
 
-def test_mode_plain_says_loudly_that_it_is_no_signoff(project):
+def test_mode_plain_says_loudly_that_it_is_no_signoff(project: Path) -> None:
     code, found, _, said = run(
         project,
         ATTACK.replace("CONTROL, SUBJECT", "PLAIN").replace("subject=SUBJECT, control=CONTROL", "subject=PLAIN")
@@ -311,7 +316,7 @@ def test_mode_plain_says_loudly_that_it_is_no_signoff(project):
     assert "no sign-off" in (project / "reports" / "latest" / "signoff.html").read_text()
 
 
-def test_unit_tests_alone_leave_nothing_behind(project):
+def test_unit_tests_alone_leave_nothing_behind(project: Path) -> None:
     (project / "conftest.py").write_text('pytest_plugins = ["signoff.plugin"]\n')
     code, found, _, _ = run(project, ATTACK + WORKS, "tests_unit")
     assert (code, found) == (0, None)
@@ -319,14 +324,14 @@ def test_unit_tests_alone_leave_nothing_behind(project):
     assert not (project / "reports").exists()
 
 
-def test_a_failing_unit_test_beside_good_claims_is_not_0(project):
+def test_a_failing_unit_test_beside_good_claims_is_not_0(project: Path) -> None:
     (project / "tests_unit" / "test_other.py").write_text("def test_other(): assert 0\n")
     code, found, _, said = run(project, ATTACK + WORKS)
     assert (code, found["exit_code"]) == (1, 0)
     assert "other tests of this session failed" in said
 
 
-def test_a_contract_with_a_fault_names_it(project):
+def test_a_contract_with_a_fault_names_it(project: Path) -> None:
     (project / "tests_e2e" / "contract.toml").write_text(CONTRACT.replace('"EFAULT"', '"EFALUT"'))
     code, found, _, said = run(project, ATTACK + WORKS)
     assert (code, found) == (2, None)
@@ -345,7 +350,7 @@ def test_host_cannot_read(claim, machines):
 """
 
 
-def test_a_set_up_that_failed_is_told_at_each_claim(project):
+def test_a_set_up_that_failed_is_told_at_each_claim(project: Path) -> None:
     code, found, claims, said = run(project, GIVES_UP + WORKS)
     why = "the set-up failed: kernel: no such tree\n  next: look"
     assert (code, found["verdict"]) == (2, "NOT PROVEN")
@@ -357,14 +362,16 @@ def test_a_set_up_that_failed_is_told_at_each_claim(project):
     assert "MISS   guest_works\n       not run: the set-up failed: kernel: no such tree\n" in said
 
 
-def test_a_set_up_that_fails_after_a_fail_does_not_hide_it(project):
+def test_a_set_up_that_fails_after_a_fail_does_not_hide_it(project: Path) -> None:
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
     code, found, claims, _ = run(project, text + GIVES_UP.replace("test_host_cannot_read", "test_guest_works"))
     assert (code, found["verdict"]) == (1, "NOT PROTECTED")
     assert claims["guest_works"]["status"] == "ERROR"
 
 
-PLACES = {  # what is in the place of the folder for reports -> what is told
+PLACES: dict[
+    str, tuple[Callable[[Path], object], str]
+] = {  # what is in the place of the folder for reports -> what is told
     "a file": (lambda place: place.touch(), "File exists"),
     "below a file": (lambda place: place.parent.touch(), "Not a directory"),
     "a link to nothing": (lambda place: place.symlink_to("gone/away"), "File exists"),
@@ -373,13 +380,13 @@ PLACES = {  # what is in the place of the folder for reports -> what is told
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_reports_that_cannot_be_kept_are_told_in_one_line_before_any_work(project, place):
+def test_reports_that_cannot_be_kept_are_told_in_one_line_before_any_work(project: Path, place: str) -> None:
     make, why = PLACES[place]
     reports = project / "kept" / "reports"
     if place != "below a file":
         reports.parent.mkdir()
     make(reports)
-    code, found, _, said = run(project, ATTACK + WORKS, "--reports", reports)
+    code, found, _, said = run(project, ATTACK + WORKS, "--reports", str(reports))
     assert (code, found) == (2, None)
     told = f"reports: no report can be kept in {reports}: {why}; --reports DIR takes another folder"
     assert said.count(told) == 1
@@ -389,7 +396,7 @@ def test_reports_that_cannot_be_kept_are_told_in_one_line_before_any_work(projec
     (reports.parent if place == "below a file" else reports).unlink()  # nothing was changed there
 
 
-def test_reports_on_a_read_only_disk_are_told_in_one_line(project):
+def test_reports_on_a_read_only_disk_are_told_in_one_line(project: Path) -> None:
     """Also to root, whom no permission stops."""
     reports = project / "reports"
     reports.mkdir()
@@ -413,12 +420,12 @@ def test_reports_on_a_read_only_disk_are_told_in_one_line(project):
     assert "INTERNALERROR" not in said
 
 
-def folder_of(project):
+def folder_of(project: Path) -> Path:
     (folder,) = (path for path in (project / "reports").glob("2*") if path.is_dir() and not path.is_symlink())
     return folder
 
 
-LINKS = {  # what is in the place of the link, what is told of it
+LINKS: dict[str, tuple[Callable[[Path], object], str]] = {  # what is in the place of the link, what is told of it
     "folder": (lambda latest: (latest / "evidence").mkdir(parents=True), "is a folder and no link: it stays as it is"),
     "file": (lambda latest: latest.write_text("20260101T000000Z-abcdef"), "is a file and no link: it stays as it is"),
     "link to nothing": (lambda latest: latest.symlink_to("gone"), ""),
@@ -429,7 +436,7 @@ LINKS = {  # what is in the place of the link, what is told of it
 
 @pytest.mark.parametrize("place", LINKS)
 @pytest.mark.parametrize("verdict", [0, 1])
-def test_what_is_in_the_place_of_latest_changes_no_verdict(project, place, verdict):
+def test_what_is_in_the_place_of_latest_changes_no_verdict(project: Path, place: str, verdict: str) -> None:
     make, why = LINKS[place]
     latest = project / "reports" / "latest"
     latest.parent.mkdir()
@@ -454,7 +461,7 @@ def test_what_is_in_the_place_of_latest_changes_no_verdict(project, place, verdi
         assert "does not lead" not in said
 
 
-def test_reports_that_became_read_only_change_no_verdict(project):
+def test_reports_that_became_read_only_change_no_verdict(project: Path) -> None:
     """Only the folder around the run's is: as where a run's folder is a mount of its own."""
     works = WORKS.replace("    claim.", "    import os; os.system(MOUNT)\n    claim.")
     mount = (
@@ -479,7 +486,7 @@ def test_reports_that_became_read_only_change_no_verdict(project):
     assert json.loads((folder_of(project) / "signoff.json").read_text())["exit_code"] == 0
 
 
-def test_run_whose_folder_is_moved_away_is_not_proven_and_told_in_one_line(project):
+def test_run_whose_folder_is_moved_away_is_not_proven_and_told_in_one_line(project: Path) -> None:
     works = WORKS.replace("    claim.", "    import os; os.rename('reports', 'elsewhere')\n    claim.")
     code, found, _, said = run(project, ATTACK + works)
     assert (code, found) == (2, None)
@@ -495,7 +502,7 @@ def test_run_whose_folder_is_moved_away_is_not_proven_and_told_in_one_line(proje
     assert "PASS   host_cannot_read" in moved.stdout
 
 
-def test_run_whose_claims_cannot_be_kept_ends_with_one_line(project):
+def test_run_whose_claims_cannot_be_kept_ends_with_one_line(project: Path) -> None:
     works = WORKS.replace(
         "    claim.", "    import pathlib; [f] = pathlib.Path('reports').glob('2*/claims.jsonl')\n    claim."
     )
@@ -507,7 +514,7 @@ def test_run_whose_claims_cannot_be_kept_ends_with_one_line(project):
     assert "Traceback" not in said
 
 
-def test_a_broken_test_file_is_not_proven(project):
+def test_a_broken_test_file_is_not_proven(project: Path) -> None:
     (project / "tests_e2e" / "test_broken.py").write_text("import nothing_of_that_name\n")
     code, _, claims, _ = run(project, ATTACK + WORKS)
     assert (code, claims["guest_works"]["why"]) == (2, "not run: interrupted")
@@ -517,7 +524,7 @@ HANG = "    import pathlib, time; pathlib.Path('ready').touch(); time.sleep(60)\
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_cut_short_still_has_a_report_and_exits_2(project, how):
+def test_a_run_cut_short_still_has_a_report_and_exits_2(project: Path, how: str) -> None:
     (project / "tests_e2e" / "test_claims.py").write_text(ATTACK + WORKS.replace("    claim.", f"{HANG}    claim."))
     with subprocess.Popen(
         command(), cwd=project, env=surroundings(project), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -538,7 +545,7 @@ def test_a_run_cut_short_still_has_a_report_and_exits_2(project, how):
     assert (folder / "signoff.html").exists()
 
 
-def test_the_options_stand_under_one_heading(project):
+def test_the_options_stand_under_one_heading(project: Path) -> None:
     said = run(project, ATTACK, "--help")[3]
     assert "--mode={protected,plain}" in said or "--mode={plain,protected}" in said
     assert said.index("sealproof:") < said.index("--reports=DIR")
@@ -560,20 +567,20 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_changes_pytest_behind_the_command_is_refused(project, name):
+def test_what_changes_pytest_behind_the_command_is_refused(project: Path, name: str) -> None:
     code, found, _, said = run(project, ATTACK + WORKS, "tests_e2e", **{name: REFUSED[name]})
     assert (code, found) == (2, None)
     assert f"sealproof: {name} is set, which changes what a sign-off runs" in said
 
 
 @pytest.mark.parametrize("option", ["--collect-only", "--help", "--fixtures", "--markers", "-V -V", "--version"])
-def test_what_only_asks_pytest_does_not_exit_0_by_the_environment(project, option):
+def test_what_only_asks_pytest_does_not_exit_0_by_the_environment(project: Path, option: str) -> None:
     code, found, _, said = run(project, ATTACK + WORKS, "tests_e2e", PYTEST_ADDOPTS=option)
     assert (code, found) == (2, None), said
 
 
 @pytest.mark.parametrize("option", ["--collect-only", "--help", "--fixtures", "--markers", "--fixtures-per-test"])
-def test_nothing_exits_0_without_a_new_report(project, option):
+def test_nothing_exits_0_without_a_new_report(project: Path, option: str) -> None:
     assert run(project, ATTACK + WORKS)[0] == 0
     before = (project / "reports" / "latest").resolve()
     code, _, _, said = run(project, ATTACK + WORKS, "tests_e2e", option)
@@ -581,7 +588,7 @@ def test_nothing_exits_0_without_a_new_report(project, option):
     assert "there is no new report: this is no sign-off" in said
 
 
-def test_another_contract_is_named_in_the_headline(project):
+def test_another_contract_is_named_in_the_headline(project: Path) -> None:
     (project / "weak.toml").write_text(WEAK)
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
     code, found, _, said = run(project, text + WORKS, "-o", "sealproof_contract=weak.toml")
@@ -591,7 +598,7 @@ def test_another_contract_is_named_in_the_headline(project):
 
 
 @pytest.mark.parametrize("how", ["plugin", "conftest"])
-def test_a_judge_from_elsewhere_is_named_and_does_not_hold(project, how):
+def test_a_judge_from_elsewhere_is_named_and_does_not_hold(project: Path, how: str) -> None:
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
     place = project / ("judge.py" if how == "plugin" else "tests_e2e/conftest.py")
     place.write_text(JUDGE)
@@ -602,7 +609,7 @@ def test_a_judge_from_elsewhere_is_named_and_does_not_hold(project, how):
     assert "it says PASS, and the evidence gives FAIL" in " ".join(said.split())
 
 
-def test_every_sign_off_is_signed(project):
+def test_every_sign_off_is_signed(project: Path) -> None:
     code, found, _, _ = run(project, ATTACK + WORKS)
     assert code == 0
     folder = (project / "reports" / "latest").resolve()
@@ -619,7 +626,7 @@ def test_every_sign_off_is_signed(project):
     assert "signer's key, contract: as you named them" in done.stdout
 
 
-def edited(project, change):
+def edited(project: Path, change: Callable[[Path], object]) -> tuple[int, str]:
     """The exit code and the words of ``python -m signoff`` on a run's folder after a change."""
     folder = (project / "reports" / "latest").resolve()
     change(folder)
@@ -634,7 +641,7 @@ def edited(project, change):
     return done.returncode, done.stdout + done.stderr
 
 
-def test_reports_are_not_made_of_an_edited_run(project):
+def test_reports_are_not_made_of_an_edited_run(project: Path) -> None:
     run(project, ATTACK + WORKS, "-k", "host")
     record = (project / "reports" / "latest").resolve() / "record.json"
     code, said = edited(project, lambda _: record.write_text(record.read_text().replace("emulated", "bare-metal")))
@@ -644,7 +651,7 @@ def test_reports_are_not_made_of_an_edited_run(project):
     assert "PROTECTED   mode" not in said.replace("NOT PROTECTED", "")
 
 
-def test_what_a_test_says_was_not_asked_for_is_miss(project):
+def test_what_a_test_says_was_not_asked_for_is_miss(project: Path) -> None:
     skips = WORKS.replace("claim.legitimate", 'claim.skip("it was not asked for: --more"); claim.legitimate')
     code, found, claims, _ = run(project, ATTACK + skips)
     assert (code, found["verdict"], claims["guest_works"]["status"]) == (2, "NOT PROVEN", "MISS")

@@ -27,12 +27,12 @@ def make(folder: Path, text: str) -> Path:
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path: Path) -> Path:
     return make(tmp_path / "project", "ours")
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's own settings."""
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -40,14 +40,16 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home/.gitconfig"
 
 
-def test_a_change_makes_it_dirty(project):
+def test_a_change_makes_it_dirty(project: Path) -> None:
     commit = git(project, "rev-parse", "HEAD")
     assert project_commit(project) == commit
     (project / "b.py").write_text("new")
     assert project_commit(project) == f"{commit}-dirty"
 
 
-def test_a_git_hook_of_another_repository_does_not_count(project, tmp_path, monkeypatch):
+def test_a_git_hook_of_another_repository_does_not_count(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kernel = make(tmp_path / "linux", "theirs")
     commit = git(project, "rev-parse", "HEAD")
     monkeypatch.setenv("GIT_DIR", str(kernel / ".git"))
@@ -61,7 +63,7 @@ def test_a_git_hook_of_another_repository_does_not_count(project, tmp_path, monk
     "settings",
     ["[status]\n showUntrackedFiles = no\n", "[core]\n excludesFile = {}/ignored\n", "[status]\n branch = true\n"],
 )
-def test_the_users_settings_hide_no_change_and_make_none(project, home, settings):
+def test_the_users_settings_hide_no_change_and_make_none(project: Path, home: Path, settings: str) -> None:
     home.write_text(settings.format(home.parent))
     (home.parent / "ignored").write_text("*.new\n")
     commit = git(project, "rev-parse", "HEAD")
@@ -70,7 +72,7 @@ def test_the_users_settings_hide_no_change_and_make_none(project, home, settings
     assert project_commit(project) == f"{commit}-dirty"
 
 
-def test_settings_of_the_repository_start_no_program(project, tmp_path):
+def test_settings_of_the_repository_start_no_program(project: Path, tmp_path: Path) -> None:
     started = tmp_path / "started"
     program = tmp_path / "monitor"
     program.write_text(f"#!/bin/sh\ntouch {started}\n")
@@ -80,7 +82,7 @@ def test_settings_of_the_repository_start_no_program(project, tmp_path):
     assert not started.exists()
 
 
-def test_a_copy_inside_of_another_repository_has_no_commit(tmp_path):
+def test_a_copy_inside_of_another_repository_has_no_commit(tmp_path: Path) -> None:
     around = make(tmp_path / "around", "theirs")
     copy = around / "sealproof"
     copy.mkdir()
@@ -90,5 +92,5 @@ def test_a_copy_inside_of_another_repository_has_no_commit(tmp_path):
     assert project_commit(copy) == "unknown"
 
 
-def test_outside_of_git_it_is_unknown(tmp_path):
+def test_outside_of_git_it_is_unknown(tmp_path: Path) -> None:
     assert project_commit(tmp_path) == "unknown"

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
 import dataclasses
 import json
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -39,7 +44,7 @@ RECORD = Record(
 CLAIMS = len(load(CONTRACT).claims)
 
 
-def results():
+def results() -> list[Result]:
     """One claim of each status, in the contract's order."""
     claims = load(CONTRACT).claims
     runs = tuple([kept("subject", one) for one in SUBJECT] + [kept("control", one) for one in CONTROL])
@@ -56,20 +61,20 @@ def results():
 
 
 @pytest.fixture
-def evidence(tmp_path):
+def evidence(tmp_path: Path) -> Evidence:
     found = Evidence.create(tmp_path / "reports", RECORD.run, CONTRACT)
     found.write_record(RECORD)
     return found
 
 
-def written(evidence, rows):
+def written(evidence: Evidence, rows: Sequence[Result]) -> Any:
     for row in rows:
         evidence.append(row)
     write(evidence.folder)
     return json.loads((evidence.folder / "signoff.json").read_text())
 
 
-def test_the_document_fits_its_schema(evidence):
+def test_the_document_fits_its_schema(evidence: Evidence) -> None:
     schema = json.loads(SCHEMA.read_text())
     Draft202012Validator.check_schema(schema)
     document = written(evidence, results())
@@ -84,18 +89,18 @@ def test_the_document_fits_its_schema(evidence):
     assert [claim["id"] for claim in document["claims"]] == [claim.id for claim in load(CONTRACT).claims]
 
 
-def test_the_schema_refuses_a_pass_without_runs(evidence):
+def test_the_schema_refuses_a_pass_without_runs(evidence: Evidence) -> None:
     bare = [dataclasses.replace(row, runs=()) for row in results()]
     with pytest.raises(SealproofError, match="does not fit its schema at claims/0/runs"):
         written(evidence, bare)
 
 
-def test_the_schema_refuses_a_pass_without_a_shared_control(evidence):
+def test_the_schema_refuses_a_pass_without_a_shared_control(evidence: Evidence) -> None:
     with pytest.raises(SealproofError, match="does not fit its schema at claims/0/shared"):
         written(evidence, [dataclasses.replace(row, shared="") for row in results()])
 
 
-def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows(evidence):
+def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows(evidence: Evidence) -> None:
     written(evidence, results())
     page = (evidence.folder / "signoff.html").read_text()
     assert not re.search(r"(https?:)?//[a-z]", page)
@@ -108,20 +113,19 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows(evidenc
     assert "speculative execution" in page
 
 
-def lines_of(page, claim):
+def lines_of(page: str, claim: str) -> list[tuple[str, str]]:
     """What a claim's line shows beside its name: label and text."""
     (summary,) = re.findall(rf'<details class="claim \w+" id="{claim}">\s*<summary>(.*?)</summary>', page, re.DOTALL)
     return re.findall(r'<span class="label">(.*?)</span>(.*?)</div>', summary)
 
 
-def test_a_probe_stands_beside_both_its_controls(evidence):
+def test_a_probe_stands_beside_both_its_controls(evidence: Evidence) -> None:
     claim = load(CONTRACT).claims[0]
-    ends = {"expected": "E", "observed": "refused", "control": "read", "shared": "read as well"}
-    row = dataclasses.replace(results()[0], **ends)
+    row = dataclasses.replace(results()[0], expected="E", observed="refused", control="read", shared="read as well")
     written(evidence, [row])
     page = (evidence.folder / "signoff.html").read_text()
     labels = ("expected", "tested", "plain", "shared")
-    assert lines_of(page, claim.id) == list(zip(labels, ends.values(), strict=True))
+    assert lines_of(page, claim.id) == list(zip(labels, ("E", "refused", "read", "read as well"), strict=True))
     assert "<div>Page under test</div><div>Control: plain page</div><div>Control: shared page</div>" in page
     (table,) = re.findall(r'<table class="runs sides">(.*?)</table>', page, re.DOTALL)
     cells = re.findall(r"<td>(.*?)</td>", table)
@@ -131,7 +135,7 @@ def test_a_probe_stands_beside_both_its_controls(evidence):
     assert cells[::4] == ["user", "kernel", "page cache"]
 
 
-def test_a_control_that_did_not_run_is_seen_to_be_missing(evidence):
+def test_a_control_that_did_not_run_is_seen_to_be_missing(evidence: Evidence) -> None:
     row = results()[0]
     row = dataclasses.replace(
         row, status=Status.MISS, shared="", runs=tuple(run for run in row.runs if run.state != "shared")
@@ -143,14 +147,14 @@ def test_a_control_that_did_not_run_is_seen_to_be_missing(evidence):
     assert table.count("<td>not run</td>") == 3
 
 
-def test_a_path_that_must_work_stands_beside_the_plain_guest_and_health_has_no_control(evidence):
+def test_a_path_that_must_work_stands_beside_the_plain_guest_and_health_has_no_control(evidence: Evidence) -> None:
     written(evidence, results())
     page = (evidence.folder / "signoff.html").read_text()
     assert [label for label, _ in lines_of(page, "guest_kvmclock_advances")] == ["expected", "tested", "plain"]
     assert [label for label, _ in lines_of(page, "guest_does_not_stall")] == ["expected", "observed", "control"]
 
 
-def test_a_canary_is_in_the_report_only_where_it_leaked(evidence):
+def test_a_canary_is_in_the_report_only_where_it_leaked(evidence: Evidence) -> None:
     written(evidence, results())
     everything = b"".join(path.read_bytes() for path in evidence.folder.rglob("*") if path.is_file())
     for private, leaked in ((0, 10), (1, 11), (2, 12), (0, 20), (1, 21), (2, 22)):
@@ -158,19 +162,19 @@ def test_a_canary_is_in_the_report_only_where_it_leaked(evidence):
         assert secret(leaked)[:8].hex().encode() in everything
 
 
-def test_junit_is_xml_whatever_the_machine_said(evidence):
+def test_junit_is_xml_whatever_the_machine_said(evidence: Evidence) -> None:
     written(evidence, results())
     suite = ET.parse(evidence.folder / "junit.xml").find("testsuite")
     assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == [str(CLAIMS), "1", "2", "1"]
-    assert "<script>" in suite.find("testcase/failure").get("message")
+    assert "<script>" in str(suite.find("testcase/failure").get("message"))
 
 
-def test_claims_not_reached_are_miss(evidence):
+def test_claims_not_reached_are_miss(evidence: Evidence) -> None:
     document = written(evidence, results()[:1])
     assert (document["verdict"], document["exit_code"], document["counts"]["MISS"]) == ("NOT PROVEN", 2, CLAIMS - 1)
 
 
-def test_a_killed_run_has_a_report_and_its_torn_line_is_no_result(evidence):
+def test_a_killed_run_has_a_report_and_its_torn_line_is_no_result(evidence: Evidence) -> None:
     first, second, *_ = results()
     evidence.write_record(dataclasses.replace(RECORD, ended=""))
     evidence.append(first)
@@ -183,7 +187,7 @@ def test_a_killed_run_has_a_report_and_its_torn_line_is_no_result(evidence):
     assert report.overall.exit_code == 2
 
 
-def test_of_two_results_the_worse_one_stays(evidence):
+def test_of_two_results_the_worse_one_stays(evidence: Evidence) -> None:
     good = results()[0]
     bad = dataclasses.replace(good, status=Status.FAIL)
     for order in ([good, bad], [bad, good]):
@@ -191,7 +195,7 @@ def test_of_two_results_the_worse_one_stays(evidence):
         assert written(evidence, order)["claims"][0]["status"] == "FAIL"
 
 
-def test_results_and_record_come_back_as_they_went(evidence):
+def test_results_and_record_come_back_as_they_went(evidence: Evidence) -> None:
     row = results()[0]
     evidence.append(row)
     found = read(evidence.folder)
@@ -200,7 +204,7 @@ def test_results_and_record_come_back_as_they_went(evidence):
     assert isinstance(found.results[0], Result)
 
 
-def test_evidence_stays_in_its_folder(evidence):
+def test_evidence_stays_in_its_folder(evidence: Evidence) -> None:
     for name in ("../x", "a/b", "", ".hidden", "/etc/x"):
         with pytest.raises(ValueError, match="plain file name"):
             evidence.attach("claim", name, "x")
@@ -210,7 +214,7 @@ def test_evidence_stays_in_its_folder(evidence):
     assert evidence.attach("claim", "a.txt", "2") == "evidence/claim/a-2.txt"
 
 
-def test_latest_is_swapped(evidence):
+def test_latest_is_swapped(evidence: Evidence) -> None:
     reports = evidence.folder.parent
     evidence.publish()
     other = Evidence.create(reports, "20261122T205633Z-a1b2c3", CONTRACT)
@@ -219,6 +223,6 @@ def test_latest_is_swapped(evidence):
     assert not list(reports.glob(".latest*"))
 
 
-def test_what_is_no_run_is_refused(tmp_path):
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="not the folder of a run"):
         read(tmp_path)

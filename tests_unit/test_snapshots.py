@@ -40,7 +40,9 @@ class FakeHost:
         self.lost: str | None = None
         self.vitals = Vitals("the host")
         self.all_guests: tuple[Any, ...] = ()
-        self.memory = {who: {"nonce": "", "asked": 0} for who in ("host", *(one.name for one in GUESTS))}
+        self.memory: dict[str, dict[str, Any]] = {
+            who: {"nonce": "", "asked": 0} for who in ("host", *(one.name for one in GUESTS))
+        }
         self.closed = self.detached = self.rested = self.resumed = self.saves = 0
         self.garbage = ""
         self.all.append(self)
@@ -342,7 +344,7 @@ def test_each_shared_host_is_shown_and_the_very_first_one_whatever_it_is_for(hos
         assert shown == [fresh]
     with pool.fresh(), pool.booted("quiet"):
         pool.with_words("quiet")
-    first = pool.shared()
+    first: Any = pool.shared()
     first.lost = "stalled"
     assert shown == [fresh, first]
     assert shown == [fresh, first, pool.shared()]
@@ -361,15 +363,15 @@ def test_fresh_host_that_cannot_be_shown_is_ended(hosts: EmulatedHosts) -> None:
         with pytest.raises(MachineLostError), start():
             pass
         assert open_hosts() == []
-    for start in (pool.shared, lambda: pool.with_words("quiet")):
+    for share in (pool.shared, lambda: pool.with_words("quiet")):
         with pytest.raises(MachineLostError):
-            start()
+            share()
     pool.close()
     assert open_hosts() == []
 
 
 def test_lost_host_or_guest_is_replaced_and_listed_once(pool: HostPool) -> None:
-    first = pool.shared()
+    first: Any = pool.shared()
     first.lost = "stalled"
     second = pool.shared()
     assert second is not first
@@ -398,7 +400,8 @@ def test_where_there_is_one_machine_the_shared_host_ends_before_a_fresh_one_star
 def test_fresh_host_is_used_once_and_ended_whatever_happens(pool: HostPool, error: type[BaseException] | None) -> None:
     shared = pool.shared()
 
-    def use() -> FakeHost:
+    def use() -> Any:
+        host: Any
         with pool.fresh() as host:
             assert host is not shared
             host.lost = "killed by the probe"
@@ -426,13 +429,13 @@ def test_logs_are_those_of_the_first_boot_and_of_every_host(pool: HostPool) -> N
 
 
 def test_host_with_another_command_line_is_booted_once_and_shared(pool: HostPool, hosts: EmulatedHosts) -> None:
-    other = pool.with_words("kvm_amd.npt=0")
+    other: Any = pool.with_words("kvm_amd.npt=0")
     assert pool.with_words("kvm_amd.npt=0") is other
     assert pool.with_words("quiet") is not other
     assert other.spec.command_line == f"{hosts.spec.command_line} kvm_amd.npt=0"
     assert other.state is None, "what is saved has the command line of all"
     assert f"log of {other.folder.name}" in pool.kernel_logs()
-    other.lost = "panic"
+    other.lost = "panic"  # type: ignore[misc]
     another = pool.with_words("kvm_amd.npt=0")
     assert another is not other
     assert pool.lost == ["panic"]
@@ -462,7 +465,7 @@ def test_pool_ends_its_host_once(pool: HostPool) -> None:
 
 
 def test_host_that_cannot_be_replaced_is_listed_and_gone(pool: HostPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = pool.shared()
+    first: Any = pool.shared()
     first.lost = "panic"
 
     def fail(_: FakeHost) -> None:

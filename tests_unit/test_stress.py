@@ -83,7 +83,7 @@ def test_host_that_does_not_tell_is_an_error() -> None:
     silent = witness(1)
     silent.protection = lambda: ""  # type: ignore[method-assign]
     with pytest.raises(MachineError, match="does not tell"):
-        module.out_of_direct_map(silent)  # type: ignore[arg-type]
+        module.out_of_direct_map(silent)
 
 
 @pytest.mark.parametrize("words", [["--rounds", "0"], ["--shares", "0"], ["--shares", "3"]], ids=" ".join)

@@ -32,7 +32,7 @@ KEY = Ed25519PrivateKey.generate()
 MINE = fingerprint(KEY.public_key())
 RAW, SEALED, REMADE = "raw", "sealed", "remade"
 READ = "evidence/host_cannot_read"
-Edit = Callable[[Path], None]
+Edit = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")

@@ -197,7 +197,7 @@ def test_an_archive_that_is_none_of_a_report(
                 info.linkname = info.linkname.replace("RUN", report.name)
                 archive.addfile(info, data)
 
-        add(Renamed())  # type: ignore[arg-type]
+        add(Renamed())
 
     code, said = check(packed(report, tmp_path / "r.tar.gz", change), capsys)
     assert (code, words in said) == (3, True), said

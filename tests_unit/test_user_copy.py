@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
 import struct
 
 import pytest
@@ -16,12 +18,12 @@ REFUSED = Done(returned=-1, errno="EFAULT")
 COUNT = bytes(range(9, 0, -1)) + bytes(range(256)) * 2  # has bytes of zero: at 9, and at 265
 
 
-def record(kind, address, content):
+def record(kind: int, address: int, content: bytes) -> bytes:
     body = struct.pack("<Q", address) + content
     return perf.HEADER.pack(kind, 0, perf.HEADER.size + len(body)) + body
 
 
-def test_sample_of_the_fault_is_found_among_other_records():
+def test_sample_of_the_fault_is_found_among_other_records() -> None:
     records = record(2, 0x1000, b"a" * 16) + record(9, 0x2000, b"b" * 8) + record(9, 0x1000, b"c" * 24)
     assert perf._sample(records, 0x1000) == b"c" * 24
     with pytest.raises(ChannelError, match="no sample of the fault at 0x3000"):
@@ -29,8 +31,8 @@ def test_sample_of_the_fault_is_found_among_other_records():
 
 
 @pytest.mark.parametrize("longest", [15, 4096])
-def test_page_is_read_string_by_string_with_its_zeros(longest):
-    def string(at):
+def test_page_is_read_string_by_string_with_its_zeros(longest: int) -> None:
+    def string(at: int) -> tuple[Done, bytes]:
         rest = COUNT[at - PAGE.hva :]
         return Done(returned=0), rest[: min(rest.index(0) + 1, longest)]
 
@@ -38,10 +40,10 @@ def test_page_is_read_string_by_string_with_its_zeros(longest):
     assert (got.done, got.data) == (Done(returned=0), COUNT[:STRINGS])
 
 
-def test_first_string_that_is_refused_ends_it():
+def test_first_string_that_is_refused_ends_it() -> None:
     calls = []
 
-    def string(at):
+    def string(at: int) -> tuple[Done, bytes]:
         calls.append(at)
         return REFUSED, b"left over"
 
@@ -49,27 +51,27 @@ def test_first_string_that_is_refused_ends_it():
     assert calls == [PAGE.hva]
 
 
-def test_end_of_a_child_tells_its_errno():
+def test_end_of_a_child_tells_its_errno() -> None:
     assert _exited(14 << 8) == REFUSED
     assert _exited(0) == Done(returned=0)
 
 
-def test_parent_leaps_over_all_that_the_child_does():
+def test_parent_leaps_over_all_that_the_child_does() -> None:
     assert CLONE_VM | CLONE_VFORK == 0x4100
     for code in (EXEC, CLONE):
         at = code.index(b"\x85\xc0\x75") + 3
         assert at + 1 + code[at] == len(code)
 
 
-def test_content_that_always_is_the_same_comes_from_own_memory():
+def test_content_that_always_is_the_same_comes_from_own_memory() -> None:
     class Puppet:
-        def memory(self, _size):
+        def memory(self, _size: int) -> int:
             return 0x1000
 
-        def read(self, at, size):
+        def read(self, at: int, size: int) -> bytes:
             return bytes([at >> 12 & 0xFF]) * size
 
-    def call(at):
+    def call(at: int) -> Done:
         return Done(returned=0) if at == 0x1000 else REFUSED
 
     got = overwriting.as_into_own_memory(Puppet(), PAGE, 4, call)
@@ -79,9 +81,9 @@ def test_content_that_always_is_the_same_comes_from_own_memory():
 
 
 @pytest.mark.parametrize(("refused", "wrote"), [(False, b"\1" * 4), (True, bytes(4))])
-def test_content_that_never_is_the_same_is_looked_for_in_the_page(refused, wrote):
+def test_content_that_never_is_the_same_is_looked_for_in_the_page(*, refused: bool, wrote: bytes) -> None:
     class Puppet:
-        def read(self, at, size):
+        def read(self, at: int, size: int) -> bytes:
             assert not refused
             assert at == PAGE.hva
             return b"\1" * size
@@ -90,7 +92,7 @@ def test_content_that_never_is_the_same_is_looked_for_in_the_page(refused, wrote
     assert overwriting.as_found(Puppet(), PAGE, 4, lambda _: done).wrote == wrote
 
 
-def test_program_gives_each_helper_its_arguments_in_its_order():
+def test_program_gives_each_helper_its_arguments_in_its_order() -> None:
     reads = bpf._program(bpf.PROBE_READ_USER, 5, PAGE.hva, 64)
     writes = bpf._program(bpf.PROBE_WRITE_USER, 5, PAGE.hva, 64)
     for code, (here, there, count), number in ((reads, (1, 3, 2), 112), (writes, (2, 1, 3), 36)):
@@ -109,5 +111,5 @@ def test_program_gives_each_helper_its_arguments_in_its_order():
         (REFUSED, 1, Done(returned=1)),
     ],
 )
-def test_what_came_out_counts_if_the_call_said_something_else(done, size, counts):
+def test_what_came_out_counts_if_the_call_said_something_else(done: Done, size: int, counts: Done) -> None:
     assert _to_the_byte(done, b"a" * size) == counts

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -17,9 +19,10 @@ def test_living_machine_passes_the_check() -> None:
 
 
 def test_first_reason_counts_and_ends_each_call_once() -> None:
-    vitals, ended = Vitals("the host"), []
+    vitals = Vitals("the host")
+    ended: list[Any] = []
     for name in ("one", "two"):
-        vitals.on_loss(lambda name=name: ended.append((name, vitals.reason)))
+        vitals.on_loss(partial(lambda name: ended.append((name, vitals.reason)), name))
     vitals.lost("kernel panic")
     vitals.lost("its QEMU ended")
     assert ended == [("one", "kernel panic"), ("two", "kernel panic")]
@@ -28,7 +31,8 @@ def test_first_reason_counts_and_ends_each_call_once() -> None:
 
 
 def test_late_registration_is_called_at_once() -> None:
-    vitals, ended = Vitals("the host"), []
+    vitals = Vitals("the host")
+    ended: list[Any] = []
     vitals.lost("panic")
     forget = vitals.on_loss(lambda: ended.append(1))
     assert ended == [1]
@@ -36,7 +40,8 @@ def test_late_registration_is_called_at_once() -> None:
 
 
 def test_forgotten_registration_is_not_called() -> None:
-    vitals, ended = Vitals("the host"), []
+    vitals = Vitals("the host")
+    ended: list[Any] = []
     forget = vitals.on_loss(lambda: ended.append("forgotten"))
     vitals.on_loss(lambda: ended.append("kept"))
     forget()
@@ -46,7 +51,8 @@ def test_forgotten_registration_is_not_called() -> None:
 
 
 def test_one_registration_of_two_alike_is_taken_back() -> None:
-    vitals, ended = Vitals("the host"), []
+    vitals = Vitals("the host")
+    ended: list[Any] = []
 
     def end() -> None:
         ended.append(1)
@@ -58,7 +64,8 @@ def test_one_registration_of_two_alike_is_taken_back() -> None:
 
 
 def test_a_call_may_forget_itself_and_register_anew_while_it_is_ended() -> None:
-    vitals, ended = Vitals("the host"), []
+    vitals = Vitals("the host")
+    ended: list[Any] = []
 
     def end() -> None:
         forget()

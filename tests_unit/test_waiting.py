@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,7 +11,7 @@ from common.waiting import Deadline, poll_until
 
 
 def test_wait_returns_the_first_true_thing_that_the_probe_found() -> None:
-    found = iter([None, 0, "", [], "here", "later"])
+    found: Iterator[object] = iter([None, 0, "", [], "here", "later"])
     assert poll_until(lambda: next(found), Deadline(60), "it", interval=0.001) == "here"
 
 

@@ -26,7 +26,7 @@ install -m 644 "$keys/host.pub" "$root/etc/ssh/ssh_host_ed25519_key.pub"
 chroot "$root" useradd --create-home --shell /bin/sh lab
 echo 'lab ALL=(ALL) NOPASSWD: ALL' > "$root/etc/sudoers.d/lab"
 for home in "$root/root" "$root/home/lab"; do
-    mkdir -p -m 700 "$home/.ssh"
+    install -d -m 700 "$home/.ssh"
     install -m 600 "$keys/client.pub" "$home/.ssh/authorized_keys"
 done
 chroot "$root" chown -R lab:lab /home/lab/.ssh

@@ -14,7 +14,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,28 +65,28 @@ class Qmp:
         sock.setblocking(False)  # noqa: FBT003  asyncio wants it so
         self._call("the QMP greeting", self._client.connect(sock), seconds)
 
-    def execute(self, command: str, *, seconds: float = 10.0, **arguments: Any) -> Any:
+    def execute(self, command: str, arguments: Mapping[str, object] | None = None, *, seconds: float = 10.0) -> Any:
         """Execute a QMP command and return its reply.
 
+        :param arguments: of the command, under the names that QEMU gives them.
         :raises ChannelError: QEMU refused it, or the session broke. :raises DeadlineError: no reply in time.
         """
-        wanted = {key.replace("_", "-"): value for key, value in arguments.items()}
         begun = time.time()
         outcome: Any = None
         try:
-            outcome = self._call(f"QMP {command}", self._client.execute(command, wanted or None), seconds)
+            outcome = self._call(f"QMP {command}", self._client.execute(command, arguments), seconds)
             if command in ("stop", "cont"):
                 self.stopped = command == "stop"
         except ChannelError as error:
             outcome = {"error": error.message}
             raise
         finally:
-            self._log({"time": begun, "execute": command, "arguments": wanted, "reply": outcome})
+            self._log({"time": begun, "execute": command, "arguments": arguments or {}, "reply": outcome})
         return outcome
 
     def monitor(self, line: str, *, seconds: float = 10.0) -> str:
         """Execute a command of the human monitor; returns what it prints, stripped."""
-        return str(self.execute("human-monitor-command", seconds=seconds, command_line=line)).strip()
+        return str(self.execute("human-monitor-command", {"command-line": line}, seconds=seconds)).strip()
 
     def send_fd(self, name: str, fd: int, *, seconds: float = 10.0) -> None:
         """Hand a file to QEMU under a name (QMP ``getfd``); works over a local socket only."""
@@ -95,7 +95,7 @@ class Qmp:
         except (QMPError, OSError) as error:
             self._vitals.check_broken()
             raise ChannelError(f"a file for {self._vitals.name}: {error}") from error
-        self.execute("getfd", seconds=seconds, fdname=name)
+        self.execute("getfd", {"fdname": name}, seconds=seconds)
 
     def close(self) -> None:
         """End the session. QEMU goes on."""

@@ -293,10 +293,10 @@ class EmulatedHost(RunningHost):
         qmp = self._qemu.qmp
         qmp.execute("stop")
         self._leave_memory_out()
-        qmp.execute("migrate-set-parameters", max_bandwidth=10 << 30)
+        qmp.execute("migrate-set-parameters", {"max-bandwidth": 10 << 30})
         with state.open("wb") as out:
             qmp.send_fd("state", out.fileno())
-            qmp.execute("migrate", uri="fd:state")
+            qmp.execute("migrate", {"uri": "fd:state"})
 
             def done() -> bool:
                 status = qmp.execute("query-migrate")["status"]
@@ -311,17 +311,17 @@ class EmulatedHost(RunningHost):
         qmp = self._qemu.qmp
         self._leave_memory_out()
         # It has not moved: its network need not be told where it is now.
-        qmp.execute("migrate-set-parameters", announce_rounds=0)
+        qmp.execute("migrate-set-parameters", {"announce-rounds": 0})
         with state.open("rb") as stream:
             qmp.send_fd("state", stream.fileno())
-            qmp.execute("migrate-incoming", uri="fd:state")
+            qmp.execute("migrate-incoming", {"uri": "fd:state"})
         self._qemu.wait_status("paused", seconds=RESTORE)  # it was saved stopped; until then it is "inmigrate"
         self.resume()
 
     def _leave_memory_out(self) -> None:
         """Have QEMU neither write nor expect the memory that is in a file: to map it is faster than to read it."""
         capability = {"capability": "x-ignore-shared", "state": True}
-        self._qemu.qmp.execute("migrate-set-capabilities", capabilities=[capability])
+        self._qemu.qmp.execute("migrate-set-capabilities", {"capabilities": [capability]})
 
     def resume(self) -> None:
         """Let it run on, after it was saved or loaded."""

@@ -54,6 +54,7 @@ now() { # which boot it is, and its seconds: no clock that somebody may set
 
 age() { # seconds since the last heartbeat
     if [ -s "$HERE/beat" ]; then
+        # shellcheck disable=SC2046  # two words each
         set -- $(cat "$HERE/beat") $(now)
         [ "$1" = "$3" ] && echo $(($4 - $2)) || echo "$4" # a run of an earlier boot was silent in all of this one
     else # a lease that is being taken, or whose run died then
@@ -99,7 +100,7 @@ OOMScoreAdjust=-1000
 [Install]
 WantedBy=multi-user.target rescue.target emergency.target
 END
-    } && tail -n 1 "$UNIT_FILE" | grep -q WantedBy && tail -n 1 "$HERE/keeper" | grep -q esac \
+    } && tail -n 1 "$UNIT_FILE" | grep -q WantedBy && tail -n 1 "$HERE/keeper" | grep -q "esac" \
         && systemctl --quiet daemon-reload && systemctl --quiet enable "$UNIT" && systemctl start "$UNIT" || {
         forget
         fail 2 "the lease cannot be written: is the disk full?"

@@ -20,6 +20,7 @@ mount -t tmpfs -o mode=1777 tmpfs dev/shm
 mount -t tmpfs -o mode=755 tmpfs run
 mountpoint -q sys/kernel/debug || mount -t debugfs debugfs sys/kernel/debug
 mount --bind ../payload payload
+# shellcheck source=guest_images/host/furnish
 . payload/host/furnish
 modules="host_attack host_oracle host_exits"
 if grep -q "QEMU TCG" proc/cpuinfo; then

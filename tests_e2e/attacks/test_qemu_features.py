@@ -39,7 +39,7 @@ def test_qemu_cannot_save_private_page_by_pmemsave(attack: Attack) -> None:
     """QEMU cannot save a private page of its guest to a file by QMP pmemsave: it dies of SIGBUS."""
 
     def feature(_: Host, guest: Guest, page: Target) -> bytes:
-        guest.qmp.execute("pmemsave", val=page.gpa, size=PAGE_SIZE, filename=SAVED)
+        guest.qmp.execute("pmemsave", {"val": page.gpa, "size": PAGE_SIZE, "filename": SAVED})
         return b""
 
     _by_feature(attack, "QMP pmemsave", feature)
@@ -78,7 +78,7 @@ def test_qemu_cannot_dump_private_page(attack: Attack) -> None:
 
     def probe(guest: Guest, page: Target) -> Got:
         try:
-            guest.qmp.execute("dump-guest-memory", begin=page.gpa, **command)
+            guest.qmp.execute("dump-guest-memory", {"begin": page.gpa, **command})
         except ChannelError as error:
             return Got(Done(-1, _errno(error.message)), _saved(attack.host))
         return Got(Done(0), _saved(attack.host))
@@ -90,7 +90,7 @@ def test_qemu_cannot_save_private_page_by_memsave(claim: Trial, attack: Attack) 
     """QEMU cannot save memory of its guest by the guest's own address (QMP memsave): it dies at its page tables."""
 
     def feature(guest: Guest, address: int) -> bytes:
-        guest.qmp.execute("memsave", val=address, size=PAGE_SIZE, filename=SAVED)
+        guest.qmp.execute("memsave", {"val": address, "size": PAGE_SIZE, "filename": SAVED})
         return b""
 
     _by_own_address(claim, attack, feature)

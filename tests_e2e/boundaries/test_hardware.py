@@ -47,7 +47,7 @@ def test_memory_read_from_outside_the_host_has_private_page(attack: Attack, tmp_
 
     def probe(_: Guest, page: Target) -> Got:
         with tempfile.NamedTemporaryFile(dir=tmp_path) as file:
-            qmp.execute("pmemsave", val=page.hpa, size=PAGE_SIZE, filename=file.name)
+            qmp.execute("pmemsave", {"val": page.hpa, "size": PAGE_SIZE, "filename": file.name})
             return Got(Done(), Path(file.name).read_bytes())
 
     attack.from_outside("pmemsave of the host", probe)

@@ -85,12 +85,14 @@ def test_guest_on_huge_pages_is_refused_protection(claim: Trial, host: Host, poo
 
 def test_guest_that_insists_stops_where_it_is_refused(claim: Trial, host: Host, pool: HostPool) -> None:
     """A guest that insists on protection does not go on without: it stops, and its console says why."""
-    shape = {"backend": "memory-backend-memfd", "words": "kvm_protected_mem=require"}
+
+    def insisting(spec: GuestSpec) -> GuestSpec:
+        return replace(spec, backend="memory-backend-memfd", words="kvm_protected_mem=require")
+
     if host.plain_guest is None:
-        in_shape(claim, host, pool, lambda spec: replace(spec, **shape))  # its kernel knows of no protection
+        in_shape(claim, host, pool, insisting)  # its kernel knows of no protection
         return
-    spec = beside(replace(PROTECTED, **shape))
-    with pool.fresh() as fresh, fresh.extra_guest(spec) as guest:
+    with pool.fresh() as fresh, fresh.extra_guest(beside(insisting(PROTECTED))) as guest:
         watch = Watch(fresh, guest, from_start=True)
         guest.wait_for_end(Deadline(BOOT))
         console = guest.console()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -102,11 +102,11 @@ def test_guest_goes_back_to_a_snapshot_or_runs_on(claim: Trial, movable: Host) -
         node = _qcow2(guest, f"{RUN}/{guest.spec.name}.qcow2")
         nonce, planted = _remember(guest)
         where = {"tag": "then", "vmstate": node, "devices": [node]}
-        said = _job(guest, "snapshot-save", **where)
+        said = _job(guest, "snapshot-save", where)
         found = []
         if not said:
             guest.ssh.run([f"{PROGRAMS}/nonce", "set", "00"], seconds=SECONDS).require()
-            found = [Check("what QEMU says of going back", NOTHING, _job(guest, "snapshot-load", **where) or NOTHING)]
+            found = [Check("what QEMU says of going back", NOTHING, _job(guest, "snapshot-load", where) or NOTHING)]
             guest.close()  # what was connected after the snapshot the guest does not know
             found.append(_restored(guest, nonce))
         return [_refusal(guest, said), *found, *_runs_on(guest, [] if found else planted)]
@@ -151,7 +151,7 @@ def _refusal(guest: Guest, said: str) -> Check:
 def _migrate(guest: Guest, where: str) -> str:
     """Migrate a guest, or save it; why QEMU did not, empty if it did."""
     try:
-        guest.qmp.execute("migrate", uri=where)
+        guest.qmp.execute("migrate", {"uri": where})
     except ChannelError as error:
         return error.message.rpartition(f"{guest.vitals.name}: ")[2]
 
@@ -206,23 +206,23 @@ def _qcow2(guest: Guest, path: str) -> str:
     """Make an image that can hold snapshots, and have the guest's QEMU open it; the name of its node."""
     node = f"node{secrets.token_hex(4)}"
     for driver, options in (("file", {"filename": path}), ("qcow2", {"file": f"{node}-file"})):
-        said = _job(guest, "blockdev-create", options={"driver": driver, "size": 0, **options})
+        said = _job(guest, "blockdev-create", {"options": {"driver": driver, "size": 0, **options}})
         if said:
             raise ChannelError(f"an image for guest {guest.spec.name}: {said}")
         name = node if driver == "qcow2" else f"{node}-file"
-        guest.qmp.execute("blockdev-add", driver=driver, **{"node-name": name, **options})
+        guest.qmp.execute("blockdev-add", {"driver": driver, "node-name": name, **options})
     return node
 
 
-def _job(guest: Guest, command: str, **arguments: object) -> str:
+def _job(guest: Guest, command: str, arguments: Mapping[str, object]) -> str:
     """Have QEMU do a job to its end; why it could not, empty if it could."""
     name = f"job{secrets.token_hex(4)}"
-    guest.qmp.execute(command, **{"job-id": name, **arguments})
+    guest.qmp.execute(command, {"job-id": name, **arguments})
 
     def end() -> dict[str, str] | None:
         jobs: list[dict[str, str]] = guest.qmp.execute("query-jobs")
         return next((job for job in jobs if job["id"] == name and job["status"] == "concluded"), None)
 
     told = poll_until(end, Deadline(SECONDS), f"{command} of guest {guest.spec.name}", check=guest.check, interval=0.1)
-    guest.qmp.execute("job-dismiss", id=name)
+    guest.qmp.execute("job-dismiss", {"id": name})
     return told.get("error", "")

@@ -77,8 +77,8 @@ def make_room(host: Host) -> None:
 
 def beside(spec: GuestSpec) -> GuestSpec:
     """The same for one more guest: with a name and ports of its own."""
-    ports = {"ssh_port": spec.ssh_port + PORTS, "qmp_port": spec.qmp_port + PORTS}
-    return replace(spec, name=f"another-{spec.name}", **ports)
+    ssh_port, qmp_port = spec.ssh_port + PORTS, spec.qmp_port + PORTS
+    return replace(spec, name=f"another-{spec.name}", ssh_port=ssh_port, qmp_port=qmp_port)
 
 
 def works_at_once(claim: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> None:

@@ -26,7 +26,7 @@ def memory_of(host: Host) -> Iterator[mmap.mmap]:
         qmp = outside(host)
         size = qmp.execute("query-memory-size-summary")["base-memory"]
         qmp.execute("stop")
-        qmp.execute("pmemsave", seconds=SECONDS, val=0, size=size, filename=str(path))
+        qmp.execute("pmemsave", {"val": 0, "size": size, "filename": str(path)}, seconds=SECONDS)
         qmp.execute("cont")
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
             yield memory

@@ -23,8 +23,8 @@ def plug_in(guest: Guest) -> None:
         return
     shell(guest, "echo offline > /sys/devices/system/memory/auto_online_blocks")
     backend = {"qom-type": "memory-backend-ram", "id": "plugged", "size": PLUGGED_MIB * MIB}
-    guest.qmp.execute("object-add", **backend)
-    guest.qmp.execute("device_add", driver="pc-dimm", id="dimm", memdev="plugged")
+    guest.qmp.execute("object-add", backend)
+    guest.qmp.execute("device_add", {"driver": "pc-dimm", "id": "dimm", "memdev": "plugged"})
     poll_until(
         lambda: shell(guest, f"[ ! -e {_STATE} ] || cat {_STATE}") == "offline",
         Deadline(SECONDS),

@@ -18,7 +18,7 @@ SECONDS = 20.0
 
 def reset(guest: Guest) -> Done:
     """Reset the machine, and stop it in its firmware."""
-    guest.qmp.execute("set-action", reboot="reset")  # our guests' QEMUs end by a reset otherwise
+    guest.qmp.execute("set-action", {"reboot": "reset"})  # our guests' QEMUs end by a reset otherwise
     guest.qmp.execute("stop")
     guest.qmp.execute("system_reset")
     # The VM is to run: that is how KVM learns of it. The firmware takes far longer to get to what was there.
