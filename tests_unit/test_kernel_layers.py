@@ -85,13 +85,13 @@ CONFIG_D=y # Linux has it since 2.6
         ("7.3.4", {"A": "1", "D": "y"}),
     ],
 )
-def test_an_option_can_be_for_some_releases(tmp_path, release, wanted):
+def test_an_option_can_be_for_some_releases(tmp_path: Path, release: str, wanted: dict[str, str]) -> None:
     file = fragment(tmp_path, "one.config", RANGED)
     assert {wish.option.removeprefix("CONFIG_"): wish.value for wish in layers.wishes([file], release)} == wanted
     assert "Linux" not in layers._plain([file], release, tmp_path / "plain")[0].read_text()
 
 
-def test_a_range_that_is_none_is_refused(tmp_path):
+def test_a_range_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match=r"not an option: CONFIG_A=y # Linux >=six"):
         layers.wishes([fragment(tmp_path, "one.config", "CONFIG_A=y # Linux >=six\n")], "6.12.117")
 
