@@ -34,7 +34,7 @@ def user_folder(variable: str, below_home: str) -> Path:
     if not home.is_absolute():
         raise SetupError(
             f"the user {user_name()} has no home folder: HOME is not set, and /etc/passwd does not name one",
-            hint=f"set HOME or {variable} to a folder that may be written to",
+            hint=f"set HOME or {variable} to a writable folder",
         )
     return home / below_home / "sealproof"
 
@@ -87,5 +87,6 @@ def require_reports(folder: Path) -> None:
         probe.rmdir()
     except OSError as error:
         raise SetupError(
-            f"no report can be kept in {folder}: {error.strerror}; --reports DIR takes another folder", stage="reports"
+            f"reports cannot be written to {folder}: {error.strerror}; name another folder with --reports DIR",
+            stage="reports",
         ) from error

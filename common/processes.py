@@ -32,7 +32,9 @@ def _with_death_signal(argv: Sequence[str]) -> list[str]:
 
 def _require_main_thread() -> None:
     if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("processes are started from the main thread: the death signal follows the thread")
+        raise RuntimeError(
+            "start processes from the main thread: the death signal is tied to the thread that starts them"
+        )
 
 
 def spawn(

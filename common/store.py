@@ -80,7 +80,7 @@ def _make_folder(folder: Path) -> None:
         raise SetupError(
             f"the cache cannot be used: {folder}: {error.strerror}",
             stage="cache",
-            hint="'make doctor' says what to do; XDG_CACHE_HOME takes another folder",
+            hint="'make doctor' says what to do; or name another folder in XDG_CACHE_HOME",
         ) from error
 
 

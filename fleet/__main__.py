@@ -46,29 +46,43 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fleet", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    one = commands.add_parser("run", help="run a sign-off as Avocado jobs, and merge and sign what comes of it")
+    one = commands.add_parser("run", help="run a sign-off as Avocado jobs, then merge and sign the results")
     one.set_defaults(command=_run)
-    one.add_argument("--workers", type=int, default=1, metavar="N", help="groups at a time on this machine; default: 1")
+    one.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of groups that run at the same time on this machine; default: 1",
+    )
     one.add_argument(
         "--machine",
         action="append",
         default=[],
         metavar="[USER@]HOST[:PORT]",
-        help="a machine that is reached by SSH, instead of this one; may be repeated",
+        help="run on this machine, by SSH, instead of here; may be repeated",
     )
-    one.add_argument("--checkout", type=Path, default=PROJECT, metavar="DIR", help="where sealproof lies on each")
-    one.add_argument("--ssh-key", type=Path, metavar="FILE", help="private key; default: what ssh itself finds")
+    one.add_argument(
+        "--checkout", type=Path, default=PROJECT, metavar="DIR", help="folder of sealproof on each machine"
+    )
+    one.add_argument("--ssh-key", type=Path, metavar="FILE", help="private key; default: ssh's own choice")
     one.add_argument("--known-hosts", type=Path, metavar="FILE", help="host keys; default: ~/.ssh/known_hosts")
-    one.add_argument("--each", action="store_true", help="all of it on every machine, to see what differs")
-    one.add_argument("--tries", type=int, default=3, metavar="N", help="jobs for what is lost, the first included")
-    one.add_argument("--dry-run", action="store_true", help="say what would be run where, and make nothing")
-    one.add_argument("--reports", type=Path, default=PROJECT / "reports", metavar="DIR", help="where runs are kept")
-    one.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...", help="paths and options of pytest")
+    one.add_argument("--each", action="store_true", help="run every claim on every machine, to compare them")
+    one.add_argument(
+        "--tries", type=int, default=3, metavar="N", help="maximum number of jobs, including retries of lost claims"
+    )
+    one.add_argument("--dry-run", action="store_true", help="print what would run where; make and run nothing")
+    one.add_argument(
+        "--reports", type=Path, default=PROJECT / "reports", metavar="DIR", help="folder for the reports of runs"
+    )
+    one.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...", help="paths and options for pytest")
 
-    two = commands.add_parser("merge", help="merge parts (runs, or Avocado jobs that delivered some), and sign")
+    two = commands.add_parser("merge", help="merge parts (folders of runs or of Avocado jobs), and sign the result")
     two.set_defaults(command=_merge)
     two.add_argument("parts", nargs="+", type=Path, metavar="FOLDER")
-    two.add_argument("--reports", type=Path, default=PROJECT / "reports", metavar="DIR", help="where runs are kept")
+    two.add_argument(
+        "--reports", type=Path, default=PROJECT / "reports", metavar="DIR", help="folder for the reports of runs"
+    )
 
     three = commands.add_parser(
         "verify",
@@ -78,11 +92,16 @@ def _parser() -> argparse.ArgumentParser:
     three.set_defaults(command=_verify)
     three.add_argument("folder", type=Path, metavar="FOLDER")
     three.add_argument(
-        "--key", action="append", metavar="FINGERPRINT", help="of who signed it and its parts; default: your own key"
+        "--key",
+        action="append",
+        metavar="FINGERPRINT",
+        help="fingerprint of the key that signed the report and its parts; default: your own key",
     )
     three.add_argument("--contract", type=Path, default=CONTRACT, metavar="FILE", help="default: this checkout's")
 
-    four = commands.add_parser("speedup", help="what more machines would bring, from a merged run's measured parts")
+    four = commands.add_parser(
+        "speedup", help="compute the speed-up by more machines from a merged run's measured parts"
+    )
     four.set_defaults(command=_speedup)
     four.add_argument("folder", type=Path, metavar="FOLDER")
     four.add_argument("--machines", type=int, nargs="+", default=[1, 2, 4, 10, 100], metavar="N")

@@ -99,7 +99,7 @@ def _split(words: str) -> tuple[int, list[str]]:
     except (ValueError, argparse.ArgumentError) as error:
         raise UserInputError(f"{words!r}: {error}", stage="groups") from error
     if own.group_size < 0:
-        raise UserInputError("--group-size is a number of claims", stage="groups")
+        raise UserInputError("--group-size must be a number of claims", stage="groups")
     return own.group_size, rest
 
 
@@ -125,10 +125,10 @@ def _collect(arguments: Sequence[str]) -> list[tuple[str, str]]:
             found.append((file, test.rpartition("::")[2].partition("[")[0].removeprefix("test_")))
     if done.returncode not in (0, _NOTHING_COLLECTED) and ONLY_COLLECTED not in done.stdout:
         words = "\n".join((done.stdout + done.stderr).splitlines()[-12:])
-        raise UserInputError(f"pytest does not take {shlex.join(arguments)}\n{words}", stage="groups")
+        raise UserInputError(f"pytest does not accept {shlex.join(arguments)}\n{words}", stage="groups")
     if not found:
         raise UserInputError(
-            f"no test is chosen by: {shlex.join(arguments)}", stage="groups", hint="for instance: tests_e2e -k ptrace"
+            f"no test is selected by: {shlex.join(arguments)}", stage="groups", hint="for instance: tests_e2e -k ptrace"
         )
     return list(dict.fromkeys(found))
 
@@ -143,6 +143,8 @@ def _options(arguments: Sequence[str], found: Sequence[tuple[str, str]]) -> list
 
     if several := [word for word in arguments if "::" in word and is_path(word)]:
         raise UserInputError(
-            f"a group is a file, and {several[0]} is a test", stage="groups", hint="choose tests by -k instead"
+            f"a group is a whole file, but {several[0]} is a single test",
+            stage="groups",
+            hint="select tests with -k instead",
         )
     return [word for word in arguments if not is_path(word)]

@@ -78,7 +78,7 @@ def run(groups: Sequence[Group], workers: Workers, folder: Path, *, tries: int, 
             # A machine that goes away while the spawner logs in ends the whole job.
             if not usable.machines or number == tries:
                 raise
-            say(f"job {number} broke: see {error.artefact}")
+            say(f"job {number} failed: see {error.artefact}")
             continue
         outcome.jobs.append(results.parent)
         outcome.seconds.append(float(json.loads(results.read_text(encoding="utf-8"))["time"]))
@@ -96,8 +96,8 @@ def collect(job: Path, into: Path) -> dict[Path, float]:
     try:
         tests = json.loads((job / "results.json").read_text(encoding="utf-8"))["tests"]
     except (OSError, ValueError, KeyError) as error:
-        hint = "a job's folder has results.json: ~/avocado/job-results/latest, for instance"
-        raise UserInputError(f"{job} has no results of Avocado's: {error}", stage="merge", hint=hint) from error
+        hint = "name a job's folder, which has results.json; for instance ~/avocado/job-results/latest"
+        raise UserInputError(f"{job} has no Avocado results: {error}", stage="merge", hint=hint) from error
     found = {}
     for test in tests:
         packed = Path(test["logdir"]) / PART
@@ -121,7 +121,9 @@ def unpack(packed: Path, into: Path) -> Path:
             for member in archive:
                 name = PurePosixPath(member.name)
                 if name.is_absolute() or ".." in name.parts or not (member.isfile() or member.isdir()):
-                    raise UserInputError(f"{packed} holds {member.name}, which no part has", stage="merge")
+                    raise UserInputError(
+                        f"{packed} holds {member.name}, which does not belong in a part", stage="merge"
+                    )
                 top.add(name.parts[0])
                 place = into / name
                 if member.isdir():
@@ -132,7 +134,7 @@ def unpack(packed: Path, into: Path) -> Path:
     except (tarfile.TarError, EOFError, OSError) as error:
         raise UserInputError(f"{packed} is damaged: {error}", stage="merge", hint="run its group again") from error
     if len(top) != 1:
-        raise UserInputError(f"{packed} holds {len(top)} folders, and a part is one", stage="merge")
+        raise UserInputError(f"{packed} holds {len(top)} folders, but a part is a single folder", stage="merge")
     return into / top.pop()
 
 
@@ -150,7 +152,9 @@ def _usable(workers: Workers, outcome: Outcome, say: Callable[[str], None]) -> W
             alive.append(machine)
     if not alive:
         words = "\n".join(f"{name}: {why}" for name, why in outcome.absent.items())
-        raise UserInputError(f"no machine can be used\n{words}", stage="fleet", hint="try one by ssh")
+        raise UserInputError(
+            f"no machine can be used\n{words}", stage="fleet", hint="try to reach one of them with ssh"
+        )
     return Workers(workers.local, tuple(alive), access)
 
 

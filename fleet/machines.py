@@ -38,7 +38,7 @@ _TARGET = re.compile(r"(?:(?P<user>[\w.-]+)@)?(?P<host>[\w.-]+)(?::(?P<port>\d+)
 class Access:
     """How machines are entered.
 
-    :ivar checkout: where sealproof lies on each. :ivar key: private key; None: what SSH itself finds.
+    :ivar checkout: folder of sealproof on each machine. :ivar key: private key; None: what SSH itself finds.
     :ivar known_hosts: their public keys; None: the user's own file.
     """
 
@@ -75,7 +75,7 @@ def parse(words: str) -> Machine:
     """
     found = _TARGET.fullmatch(words)
     if found is None:
-        raise UserInputError(f"{words!r} is no machine: [user@]host[:port]", stage="--machine")
+        raise UserInputError(f"{words!r} does not name a machine: give [user@]host[:port]", stage="--machine")
     return Machine(found["user"] or "root", found["host"], int(found["port"] or 22))
 
 
@@ -106,11 +106,11 @@ def problem(machine: Machine, access: Access) -> str:
         theirs, ours = (done.stdout.splitlines() or [""])[-1], checkout(PROJECT)
         if theirs == ours:
             return ""
-        return f"it has another sealproof in {access.checkout}: {theirs}; here: {ours}; have the same on all"
+        return f"it has another sealproof in {access.checkout}: {theirs}; here: {ours}; use the same on all machines"
     words = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
     if done.returncode == 255:  # ssh's own
         return words
-    return f"sealproof is not set up in {access.checkout} there ({words}); there: make doctor"
+    return f"sealproof is not set up in {access.checkout} there ({words}); run 'make doctor' there"
 
 
 @dataclass(frozen=True, slots=True)

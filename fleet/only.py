@@ -11,7 +11,7 @@ from host_setup.plugin import LAST
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The option that names the slice."""
     parser.getgroup("sealproof").addoption(
-        "--only-slice", metavar="NUMBER/OF", help="every OF-th claim, beginning with the NUMBER-th, from 1"
+        "--only-slice", metavar="NUMBER/OF", help="run every OF-th claim, starting with claim NUMBER, counted from 1"
     )
 
 
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     number, _, of = words.partition("/")
     if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
-        raise pytest.UsageError(f"--only-slice {words}: a number and of how many, for instance 2/3")
+        raise pytest.UsageError(f"--only-slice {words}: give NUMBER/OF, for instance 2/3")
     cut = [item for item in items if item.get_closest_marker(LAST) is None]
     kept = cut[int(number) - 1 :: int(of)]
     others = [item for item in cut if item not in kept]

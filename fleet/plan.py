@@ -38,7 +38,7 @@ def say_plan(
     takes = [sum(seconds.get(claim, 0.0) for claim in group.claims) for group in groups]
     hands = 1 if each else max(1, len(workers.machines) or workers.local)
     if any(takes):
-        say(f"{hands} at a time: {clock(forecast(takes, hands).seconds)}, beside what each start of a group takes")
+        say(f"{hands} at a time: {clock(forecast(takes, hands).seconds)}, plus the start-up time of each group")
     command = ["-m", "pytest", *words, "--dry-run", "-q", "--no-header", "-p", "no:cacheprovider"]
     if not workers.machines or workers.access is None:
         _say_answer("this machine", [sys.executable, *command], say)
@@ -76,7 +76,7 @@ def _say_answer(who: str, command: Sequence[str], say: Callable[[str], None]) ->
             check=False,
         )
     except subprocess.TimeoutExpired:
-        say(f"{who}: has no plan within {PATIENCE} s")
+        say(f"{who}: gave no plan within {PATIENCE} s")
         return
     lines = [line for line in done.stdout.splitlines() if line.startswith("  ") and not line.startswith("  claims")]
     if done.returncode:

@@ -99,7 +99,7 @@ def _deliver(reports: Path) -> Iterator[Message]:
     # Beside it is a link to it, "latest".
     folders = [path.parent for path in reports.glob("*/record.json") if not path.parent.is_symlink()]
     if not folders:
-        yield FinishedMessage.get("error", "no run came to be: see the output")
+        yield FinishedMessage.get("error", "pytest produced no report; see the output")
         return
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
@@ -118,7 +118,7 @@ def _result(folder: Path) -> tuple[str, str]:
         those = [one for one in tried if one["status"] == status]
         if those:
             return word, "" if status is Status.PASS else f"{status}: {', '.join(one['id'] for one in those)}"
-    return ("skip", "SKIP") if tried else ("error", "nothing was tried: see the output")
+    return ("skip", "SKIP") if tried else ("error", "no claim was tried; see the output")
 
 
 class RunnerApp(BaseRunnerApp):  # type: ignore[misc]  # Avocado has no types

@@ -97,6 +97,8 @@ def payload(store: Store, root: RootFs, programs: Programs, modules: Path, kerne
                 check=False,
             )
         if done.returncode != 0:
-            raise ImageError(f"mkfs.erofs failed on the payload: {done.stderr.strip()}", hint="is erofs-utils whole?")
+            raise ImageError(
+                f"mkfs.erofs failed on the payload: {done.stderr.strip()}", hint="is erofs-utils installed completely?"
+            )
 
     return Payload(store.get_or_make("payload", key, make) / "payload.erofs", key)

@@ -247,7 +247,7 @@ def load_warning(load: float, cpus: int) -> str | None:
     """What to say of a machine that is busy with something else; None when it is not."""
     if load <= BUSY * cpus:
         return None
-    return f"warning: load average {load:.2f} on {cpus} CPUs: others are at work here, all times are longer for it"
+    return f"warning: load average {load:.2f} on {cpus} CPUs: other work on this machine makes all times longer"
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -137,14 +137,14 @@ def lines_of(size: Size) -> list[Line]:
     return [
         Line(
             "touch_calls",
-            "calls at each CPU without guest (line CAL), per 1,000 first touches",
+            "calls at each CPU without a guest (line CAL), per 1,000 first touches",
             fewer,
             _at_most(FEWER_FLUSHES),
         ),
         Line("touch_tlb", "  by /proc/interrupts' line TLB"),
         Line(
             "unshare_calls",
-            "calls at each CPU without guest (line CAL), per 1,000 UNSHARE",
+            "calls at each CPU without a guest (line CAL), per 1,000 UNSHARE",
             fewer,
             _at_most(FEWER_FLUSHES),
         ),
@@ -218,12 +218,14 @@ def table(lines: Sequence[Line], today: Measured, ours: Measured) -> str:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Those of ``make bench`` that are for this table."""
     group = parser.add_argument_group("protection")
-    group.add_argument("--protection", action="store_true", help="what protection costs, of --series and --against")
+    group.add_argument(
+        "--protection", action="store_true", help="measure the cost of protection, for --series and --against"
+    )
     group.add_argument("--against", metavar="SERIES", help="the series to compare with (default: --series itself)")
     group.add_argument("--populate", type=int, default=128, help="MiB that a guest populates (default: 128)")
     group.add_argument("--shares", type=int, default=10_000, help="rounds of SHARE and UNSHARE (default: 10000)")
     group.add_argument("--stretch", type=int, default=1024, help="MiB shared and taken back at a time (default: 1024)")
-    group.add_argument("--json", type=Path, help="write what was measured to this file, too")
+    group.add_argument("--json", type=Path, help="also write the measurements to this file")
 
 
 def run(options: argparse.Namespace, store: Store, terminal: Terminal) -> int:

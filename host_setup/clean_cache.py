@@ -40,8 +40,8 @@ def _limits(argv: Sequence[str]) -> Limits:
     :raises UserInputError: one is not a size or not a number of days.
     """
     parser = argparse.ArgumentParser(prog="clean_cache", description="Shrink the cache of kernels and images.")
-    parser.add_argument("--max-size", default="20GiB", help="keep at most this much, for instance 500MiB or 20GiB")
-    parser.add_argument("--max-age", default="30", help="keep what was used in the last so many days")
+    parser.add_argument("--max-size", default="20GiB", help="keep at most this size, for instance 500MiB or 20GiB")
+    parser.add_argument("--max-age", default="30", help="keep only entries that were used in the last DAYS days")
     given = parser.parse_args(argv)
     try:
         return Limits.model_validate(vars(given))
@@ -65,7 +65,7 @@ def _compiler_cache(store: Store) -> list[str]:
     if shutil.which("ccache") is not None:
         asking = environment({"CCACHE_DIR": str(folder)})
         done = subprocess.run(asked, env=asking, capture_output=True, text=True, check=False)
-        limit = f"ccache itself keeps it below {done.stdout.strip() or 'a limit of its own'}"
+        limit = f"ccache itself limits it to {done.stdout.strip() or 'a limit of its own'}"
     return [f"  {'beside':<8} ccache  {weigh(folder) / GIB:.2f} GiB, {limit}"]
 
 
@@ -78,7 +78,7 @@ def clean(store: Store, limits: Limits) -> str:
     kept = store.entries()
     freed, left = (sum(entry.size for entry in entries) / GIB for entries in (removed, kept))
     lines = [_line("removed", entry) for entry in removed] + [_line("stays", entry) for entry in kept]
-    total = f"{store.root}: removed {len(removed)} ({freed:.2f} GiB), {len(kept)} stay ({left:.2f} GiB)"
+    total = f"{store.root}: removed {len(removed)} ({freed:.2f} GiB), kept {len(kept)} ({left:.2f} GiB)"
     return "\n".join([*lines, *_compiler_cache(store), total, ""])
 
 

@@ -38,9 +38,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make debug", description=(__doc__ or "").splitlines()[0])
     add_options(parser)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--drgn", action="store_true", help="drgn in place of gdb, on the running host")
-    which.add_argument("--dump", type=Path, metavar="FILE", help="drgn on a dump of the host, which stays in FILE")
-    parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENTS", help="of the debugger")
+    which.add_argument("--drgn", action="store_true", help="drgn instead of gdb, on the running host")
+    which.add_argument("--dump", type=Path, metavar="FILE", help="drgn on a dump of the host; FILE is kept")
+    parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENTS", help="arguments for the debugger")
     options = parser.parse_args(argv)
     terminal, store = Terminal(), Store(cache_root())
     use_drgn = options.drgn or options.dump is not None
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
         # A host that gdb has stopped sends no heartbeat: only its QEMU's end counts.
         status = foreground.run([*command, *options.arguments], over=lambda: fresh.host.qemu.ended)
         if status is None:
-            raise MachineError("the debugger ended with its machine: QEMU has ended", stage="debug")
+            raise MachineError("the debugger ended because its machine ended: QEMU has exited", stage="debug")
     return status if status >= 0 else 128 - status
 
 

@@ -46,7 +46,7 @@ def look(
     """
     if not path.is_absolute():
         return Disk(
-            path, 0, problem=f"{user_name()} has no home folder: HOME is not set, nor does /etc/passwd name one"
+            path, 0, problem=f"{user_name()} has no home folder: HOME is not set, and /etc/passwd does not name one"
         )
     there, problem = _nearest(path)
     try:

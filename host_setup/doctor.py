@@ -114,10 +114,10 @@ def processor(machine: Machine) -> Finding:
     if quota is not None and quota < cores:
         found += f", of which a control group's quota leaves the time of {quota:g}"
         if quota < 2:
-            slower = "it works, and takes longer: give this container or group the time of two cores"
+            slower = "a run works but takes longer: give this container or group the time of two cores"
             return Finding(State.NOTE, "processor", found, slower)
     if cores < 2:
-        return Finding(State.NOTE, "processor", found, "it works, and takes about twice as long as on two cores")
+        return Finding(State.NOTE, "processor", found, "a run works but takes about twice as long as on two cores")
     return Finding(State.OK, "processor", found)
 
 
@@ -134,7 +134,7 @@ def memory(machine: Machine) -> Finding:
     if total < MEMORY_NEED:
         return Finding(State.STOP, "memory", found, f"give this machine more memory: a run takes up to {need}")
     if available < MEMORY_NEED:
-        return Finding(State.STOP, "memory", found, f"end what you do not need: a run takes up to {need}")
+        return Finding(State.STOP, "memory", found, f"stop other processes: a run takes up to {need}")
     return Finding(State.OK, "memory", found)
 
 
@@ -143,19 +143,19 @@ def _unusable(disk: Disk, what: str, step: str) -> Finding | None:
     if disk.problem:
         return Finding(State.STOP, what, f"nothing can be written to {disk.path}: {disk.problem}", step)
     if disk.noexec:
-        return Finding(State.STOP, what, f"{disk.path} is mounted noexec: no program starts from there", step)
+        return Finding(State.STOP, what, f"{disk.path} is mounted noexec: programs cannot start from there", step)
     return None
 
 
 def cache_disk(machine: Machine) -> Finding:
     """Disk for kernels and images. What the cache holds already need not be made again."""
     disk = machine.cache_disk
-    elsewhere = "point XDG_CACHE_HOME to a folder on a local disk that is yours to write"
+    elsewhere = "point XDG_CACHE_HOME to a writable folder on a local disk"
     if stands := _unusable(disk, "disk, cache", elsewhere):
         return stands
     if make_refuses(disk.path):
         step = "point XDG_CACHE_HOME to a path of letters, digits and . _ - + ="
-        return Finding(State.STOP, "disk, cache", f"{str(disk.path)!r}: neither make nor QEMU takes such a path", step)
+        return Finding(State.STOP, "disk, cache", f"{str(disk.path)!r}: make and QEMU cannot handle such a path", step)
     if disk.kind in UNFIT:
         found = f"{disk.path} is on {disk.kind}, which cannot hold a kernel's source: no links, or no case in names"
         return Finding(State.STOP, "disk, cache", found, elsewhere)
@@ -170,17 +170,17 @@ def cache_disk(machine: Machine) -> Finding:
         )
         return Finding(State.STOP, "disk, cache", found, step)
     if disk.kind in NETWORK or disk.kind.startswith("fuse."):
-        found += f", on {disk.kind}: slow, and without locks or hard links nothing is built there"
+        found += f", on {disk.kind}: it is slow, and builds need locks and hard links"
         return Finding(State.NOTE, "disk, cache", found, elsewhere)
     if disk.kind == "tmpfs":
-        return Finding(State.NOTE, "disk, cache", f"{found}, which is memory, and gone after a restart", elsewhere)
+        return Finding(State.NOTE, "disk, cache", f"{found}, which is in memory and lost at a restart", elsewhere)
     return Finding(State.OK, "disk, cache", found)
 
 
 def checkout_disk(machine: Machine) -> Finding:
     """Disk for the environment and the reports."""
     disk = machine.checkout_disk
-    stands = _unusable(disk, "disk, checkout", "move the checkout to a folder that is yours to write")
+    stands = _unusable(disk, "disk, checkout", "move the checkout to a writable folder")
     if stands:
         return replace(stands, state=State.NOTE) if machine.environment and not disk.noexec else stands
     found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
@@ -193,7 +193,7 @@ def checkout_disk(machine: Machine) -> Finding:
 def temporary(machine: Machine) -> Finding:
     """Disk for temporary files, of which the host's image takes the most."""
     disk = machine.temporary
-    step = "point TMPDIR to a folder on a local disk that is yours to write"
+    step = "point TMPDIR to a writable folder on a local disk"
     if disk.problem:
         return Finding(State.STOP, "disk, temporary", f"nothing can be written to {disk.path}: {disk.problem}", step)
     found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
@@ -202,7 +202,7 @@ def temporary(machine: Machine) -> Finding:
             found = f"{disk.path} is mounted noexec: mmdebstrap cannot put the host's image together there"
             return Finding(State.STOP, "disk, temporary", found, step)
         if disk.free < IMAGE_NEED:
-            found += f", the host's image takes {IMAGE_NEED / GIB:.0f} GiB while it is made"
+            found += f", the host's image takes {IMAGE_NEED / GIB:.0f} GiB during its build"
             return Finding(State.STOP, "disk, temporary", found, step)
     return Finding(State.OK, "disk, temporary", found)
 
@@ -214,8 +214,8 @@ def reports(machine: Machine) -> Finding:
         found = f"nothing can be written to {disk.path}: {disk.problem}"
         return Finding(State.STOP, "reports", found, "make it writable, or: make signoff ARGS='--reports DIR'")
     if machine.latest:
-        found = f"{disk.path / 'latest'} is {machine.latest}, and no link: it stays as it is, and names no later run"
-        return Finding(State.NOTE, "reports", found, "move it away, and the next run makes the link again")
+        found = f"{disk.path / 'latest'} is {machine.latest}, not a link: it stays as it is; later runs are not linked"
+        return Finding(State.NOTE, "reports", found, "move it away; the next run makes the link again")
     return Finding(State.OK, "reports", f"in {disk.path}")
 
 
@@ -227,15 +227,15 @@ def ceilings(machine: Machine) -> Finding:
         step = "; ".join(f"ulimit {CEILINGS[name][1]} unlimited" for name in low)
         return Finding(State.STOP, "process limits", found, f"in the shell, before make: {step}")
     if machine.processes is not None and machine.processes < PROCESSES_NEED:
-        found = f"{machine.processes} more processes, by a control group's limit; {PROCESSES_NEED} are needed"
+        found = f"{machine.processes} more processes allowed by a control group; {PROCESSES_NEED} are needed"
         return Finding(State.STOP, "process limits", found, "raise pids.max (docker: --pids-limit) of this container")
-    return Finding(State.OK, "process limits", "none that matters")
+    return Finding(State.OK, "process limits", "none that is too low")
 
 
 def loopback(machine: Machine) -> Finding:
     """The way from here into a host of QEMU's."""
     if machine.loopback:
-        found = f"no connection to 127.0.0.1: {machine.loopback}; hosts and guests are reached by it"
+        found = f"no connection to 127.0.0.1: {machine.loopback}; sealproof reaches hosts and guests through it"
         return Finding(State.STOP, "loopback", found, "ip link set lo up   (as root)")
     return Finding(State.OK, "loopback", "127.0.0.1 answers")
 
@@ -301,17 +301,17 @@ def kvm(machine: Machine) -> Finding:
         if extension:
             step = f"to use it: modprobe {'kvm_amd' if extension == 'svm' else 'kvm_intel'}   (as root)"
             return Finding(State.NOTE, "KVM", f"no /dev/kvm, though the processor has {extension}", step)
-        step = "nothing: the emulated host does without; in a virtual machine, its owner may switch nested KVM on"
+        step = "nothing: the emulated host needs no KVM; in a virtual machine, its owner may enable nested KVM"
         return Finding(State.NOTE, "KVM", "no /dev/kvm, and the processor shows neither svm nor vmx", step)
     if trial.permission:
         step = f"to use it: usermod -aG {trial.group} {machine.user.name}   (as root), then log in again"
         if machine.user.is_root:  # whom no mode of the device stops
-            step = "to use it: have the container given the device (docker: --device /dev/kvm)"
+            step = "to use it: give the container the device (docker: --device /dev/kvm)"
         elif not trial.group or not machine.user.has_name:
             step = f"to use it: setfacl --modify user:{os.getuid()}:rw /dev/kvm   (as root; until the next restart)"
         return Finding(State.NOTE, "KVM", f"/dev/kvm is there, but {trial.problem}", step)
     if trial.problem:
-        step = "nothing: the emulated host does without. 'dmesg | grep -i kvm' may say why"
+        step = "nothing: the emulated host needs no KVM. 'dmesg | grep -i kvm' may say why"
         return Finding(State.NOTE, "KVM", f"/dev/kvm is there, but {trial.problem}", step)
     return Finding(State.OK, "KVM", f"creates VMs (API {trial.api_version}, module {module or 'unknown'})")
 
@@ -329,7 +329,7 @@ def nested(machine: Machine) -> Finding:
         name = machine.kvm.module
         step = f"to use it, with no VM running: modprobe -r {name} && modprobe {name} nested=1   (as root)"
         return Finding(State.NOTE, "nested KVM", against, step)
-    return Finding(State.NOTE, "nested KVM", against, "nothing: the emulated host does without")
+    return Finding(State.NOTE, "nested KVM", against, "nothing: the emulated host needs no KVM")
 
 
 CHECKS: tuple[Callable[[Machine], Finding], ...] = (

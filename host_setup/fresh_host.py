@@ -47,8 +47,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode", choices=[str(mode) for mode in Mode], default=str(Mode.PROTECTED), help="plain: no protected guest"
     )
-    parser.add_argument("--host", choices=KINDS, default="auto", help="the kind of host")
-    parser.add_argument("--words", default="", metavar="WORDS", help="boot it anew, with these on its command line")
+    parser.add_argument("--host", choices=KINDS, default="auto", help="kind of host")
+    parser.add_argument(
+        "--words", default="", metavar="WORDS", help="boot a new host with these words on its command line"
+    )
 
 
 def settings(options: argparse.Namespace) -> Settings:

@@ -247,7 +247,9 @@ class Inventory(BaseModel):
     def _names_are_words(self) -> Inventory:
         for name in self.machine:
             if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is no name: letters, digits, and . _ - after the first")
+                raise ValueError(
+                    f"{name!r} is not a valid name: use letters, digits, and . _ - after the first character"
+                )
         return self
 
     def find(self, asked: str) -> tuple[str, Local | Remote] | None:
@@ -328,11 +330,11 @@ def real_machine(path: Path, asked: str) -> tuple[str, Remote]:
         raise UserInputError(
             f"{asked} is not in the inventory {path}",
             stage=STAGE,
-            hint="a machine that is not in it is never touched: add [machine.NAME] with kind, address, host_key, key",
+            hint="only a machine with an entry is touched: add [machine.NAME] with kind, address, host_key, key",
         )
     name, machine = found
     if not isinstance(machine, Remote):
-        raise UserInputError(f"{name} is of kind {machine.kind}: there is no machine to reach", stage=STAGE)
+        raise UserInputError(f"{name} is of kind {machine.kind}: there is no machine to connect to", stage=STAGE)
     require_expendable(path, name, machine)
     return name, machine
 
@@ -344,9 +346,9 @@ def require_expendable(path: Path, name: str, machine: Remote) -> None:
     """
     if not machine.expendable:
         raise UserInputError(
-            f"{name} is not expendable: a run reboots it, and may have its power cut",
+            f"{name} is not marked as expendable: a run reboots it, and may cut its power",
             stage=STAGE,
-            hint=f"if that may be, write expendable = true in [machine.{name}] of {path}",
+            hint=f"if that is acceptable, write expendable = true in [machine.{name}] of {path}",
             artefact=path,
         )
 

@@ -349,7 +349,7 @@ def why_not_nested(machine: Machine) -> str:
         return f"/dev/kvm works, but {kvm.module}'s parameter 'nested' is off"
     if not kvm.trial.offers_nested:
         extension = processor.extension
-        return f"/dev/kvm works and {kvm.module}'s parameter 'nested' is on, yet its guests are not offered {extension}"
+        return f"/dev/kvm works and {kvm.module}'s parameter 'nested' is on, but its guests do not get {extension}"
     return ""
 
 

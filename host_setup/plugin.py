@@ -43,13 +43,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         metavar="KIND",
         help=f"host under test: {', '.join(KINDS)}, or a machine of the inventory, by its name or as "
-        "ssh://USER@MACHINE; auto (default) takes what 'make doctor' recommends",
+        "ssh://USER@MACHINE; auto (default): as 'make doctor' recommends",
     )
     group.addoption(
         "--inventory",
         type=Path,
         metavar="FILE",
-        help="the machines that may be used, in TOML; default: sealproof/inventory.toml below "
+        help="the inventory, a TOML file of machines that may be used; default: sealproof/inventory.toml below "
         "$XDG_CONFIG_HOME or ~/.config",
     )
     group.addoption(
@@ -86,23 +86,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--jobs",
         type=parse_jobs,
         metavar="N",
-        help="compilers of the kernel at a time; default: as many as there are processors, and one",
+        help="parallel jobs of the kernel build; default: the number of processors plus one",
     )
     group.addoption(
         "--cache-folder",
         type=lambda text: Path(text).expanduser().absolute(),
         metavar="DIR",
-        help="where kernels and images are kept; default: sealproof below $XDG_CACHE_HOME or ~/.cache",
+        help="folder for kernels and images; default: sealproof below $XDG_CACHE_HOME or ~/.cache",
     )
     group.addoption(
         "--selftests",
         action="store_true",
-        help="run the kernel's own selftests too, on a kernel with their configuration layer; takes some 20 minutes",
+        help="also run the kernel's own selftests, on a kernel with their configuration layer; takes about 20 minutes",
     )
     group.addoption(
         "--keep-on-failure",
         action="store_true",
-        help="when a test failed, leave the host running at the end and tell how to log in; Ctrl-C ends it",
+        help="after a failed test leave the host running at the end and print how to log in; Ctrl-C ends it",
     )
 
 
@@ -111,7 +111,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for request in (signal.SIGTERM, signal.SIGHUP):  # make died; the terminal was closed
         signal.signal(request, signal.default_int_handler)
     config.addinivalue_line("markers", f"{LAST}: judges the whole run, so it comes last")
-    config.addinivalue_line("markers", "quick: the first attacks and legitimate paths, in seconds if all is made")
+    config.addinivalue_line(
+        "markers", "quick: a first selection of attacks and legitimate paths, in seconds with a warm cache"
+    )
 
 
 @pytest.hookimpl(trylast=True)
@@ -219,12 +221,12 @@ def _keep(pool: HostPool, capture: CaptureManager) -> None:
 
 
 def _wait_for_user(host: Host, terminal: Terminal) -> None:
-    terminal.say(f"\nThe host is kept. Log in, in another terminal, with\n  {host.login_command()}")
+    terminal.say(f"\nThe host keeps running. Log in from another terminal with\n  {host.login_command()}")
     for guest in host.guest_specs:
         terminal.say(f"and to its guest '{guest.name}' with\n  {host.login_command(guest)}")
     terminal.say("Ctrl-C here ends them.")
     if not sys.stdin.isatty():
-        terminal.say("(no terminal to press Ctrl-C on: ended at once)")
+        terminal.say("(there is no terminal for Ctrl-C, so it ends at once)")
         return
     try:
         # A terminal that was closed is none any more, and not everybody behind it is told (make, by ssh -t, keeps it).

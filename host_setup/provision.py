@@ -90,7 +90,7 @@ def accelerator(asked: str, path: Path | None, machine: Machine) -> Accelerator:
     against = why_not_nested(machine)
     if against:
         raise UserInputError(
-            f"no nested host here: {against}",
+            f"a nested host is not possible here: {against}",
             stage="--host",
             hint="'make doctor' says what to do about it; --host emulated works everywhere",
         )
@@ -102,7 +102,7 @@ def _named(asked: str, path: Path | None) -> str:
     file = path or inventory.default_path()
     found = inventory.load(file).find(asked) if path is not None or file.exists() else None
     if found is None:
-        where = f", nor one of the inventory {file}" if file.exists() else ""
+        where = f", and no such machine in the inventory {file}" if file.exists() else ""
         raise UserInputError(f"no host kind {asked}{where}", stage="--host", hint=f"one of: {', '.join(KINDS)}")
     return found[1].kind
 
@@ -198,9 +198,9 @@ def _own(name: str, machine: inventory.Remote) -> tuple[dict[str, str], Own | No
             return facts, None
         if not facts["config"]:
             raise UserInputError(
-                f"{name} does not have its kernel's configuration in /boot",
+                f"{name} has no kernel configuration in /boot",
                 stage="inventory",
-                hint=f'if its devices are those of a QEMU: config = "lean" in [machine.{name}]',
+                hint=f'if its devices are emulated by QEMU: config = "lean" in [machine.{name}]',
             )
         config = control.run(["cat", facts["config"]], seconds=REACH).require().text + "\n"
         modules = control.run(["cat", "/proc/modules"], seconds=REACH).require().text

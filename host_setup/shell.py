@@ -27,9 +27,13 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make shell", description=(__doc__ or "").splitlines()[0])
     add_options(parser)
     parser.add_argument(
-        "--guest", nargs="?", const=TESTED, metavar="NAME", help=f"in a guest, not on the host; without NAME: {TESTED}"
+        "--guest",
+        nargs="?",
+        const=TESTED,
+        metavar="NAME",
+        help=f"in a guest instead of on the host; default NAME: {TESTED}",
     )
-    parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="to be run in place of a login")
+    parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="command to run instead of a login")
     options = parser.parse_args(argv)
     terminal = Terminal()
     with fresh_host(options, "shell", terminal) as fresh:
@@ -37,7 +41,7 @@ def main(argv: list[str]) -> int:
         guest = _guest(host, options.guest)
         where = f"guest '{guest.name}'" if guest else "the host"
         terminal.say(
-            f"A shell on {where}, series {fresh.kernel.series}, Linux {fresh.kernel.release}; its end ends all."
+            f"A shell on {where}, series {fresh.kernel.series}, Linux {fresh.kernel.release}; everything ends with it."
         )
         terminal.say(f"One more, from another terminal: {host.login_command(guest)}")
         vitals = host.guest_vitals[guest.name] if guest else host.vitals  # a guest may be lost, who is on the host
@@ -49,7 +53,7 @@ def main(argv: list[str]) -> int:
         if status == BROKEN:
             vitals.check_broken()
         if vitals.reason is not None:
-            raise MachineLostError(f"the shell ended with its machine: {vitals.reason}")
+            raise MachineLostError(f"the shell ended because its machine ended: {vitals.reason}")
     return status if status is not None and status >= 0 else 128 - (status or 0)
 
 

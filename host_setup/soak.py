@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
     source.add_option(parser)
     options = parser.parse_args(argv)
     if min(options.boots, options.restores) < 0 or not options.boots + options.restores:
-        parser.error("at least one boot or restore: a run of nothing would go well")
+        parser.error("nothing to do: --boots and --restores are both 0")
     terminal = Terminal()
     boots, restores = Tally(), Tally()
 

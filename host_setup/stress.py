@@ -38,7 +38,7 @@ def out_of_direct_map(guest: Guest) -> int:
     """
     found = re.search(r"^host_pages_out_of_direct_map: (\d+)$", guest.protection(), re.MULTILINE)
     if found is None:
-        raise MachineError("the host's kernel does not tell what is out of its direct map", hint="--series?")
+        raise MachineError("the host's kernel does not report which pages are out of its direct map", hint="--series?")
     return int(found[1])
 
 
@@ -50,13 +50,13 @@ def stress(host: EmulatedHost, shares: int) -> None:
     """
     guests = {guest.spec.name: guest for guest in host.guests}
     if PROTECTED.name not in guests or not guests[PROTECTED.name].protected:
-        raise MachineError("no guest is protected: there is nothing to stress")
+        raise MachineError("no guest is protected, so there is nothing to stress")
     victim, witness = guests[PROTECTED.name], guests[PLAIN.name]
     found = victim.checks("check_share", str(shares // 2), seconds=60 + shares * PER_SHARE)
     if wrong := [check for check in found if check["expected"] != check["got"]]:
-        raise MachineError(f"a shared page did not keep its content: {wrong}")
+        raise MachineError(f"a shared page lost its content: {wrong}")
     if not out_of_direct_map(witness):
-        raise MachineError("nothing is out of the direct map although a guest is protected")
+        raise MachineError("no page is out of the direct map although a guest is protected")
     host.ssh.run(["kill", "-KILL", str(victim.pid)], seconds=10).require()
     poll_until(
         lambda: out_of_direct_map(witness) == 0,
@@ -68,7 +68,7 @@ def stress(host: EmulatedHost, shares: int) -> None:
     )
     log = host.kernel_log() + host.ssh.run(["dmesg"], seconds=20).require().text
     if splats := kernel_log.splats(log):
-        raise MachineError("the host's kernel is not well:\n" + "\n".join(splats))
+        raise MachineError("the host's kernel is unhealthy:\n" + "\n".join(splats))
 
 
 def main(argv: list[str]) -> int:
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--layers", type=parse_names, default=(Layer.DEBUG,), help="of the kernel; default: debug")
     options = parser.parse_args(argv)
     if options.rounds < 1 or options.shares < 2 or options.shares % 2:
-        parser.error("at least one round, of an even number of shares: a run of nothing would be well")
+        parser.error("nothing to do: give at least one round, and an even number of shares")
     terminal = Terminal()
     tried, troubles = 0, list[str]()
     settings = Settings("emulated", options.series, options.kernel_source, options.layers)

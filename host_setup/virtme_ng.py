@@ -95,7 +95,7 @@ class VirtmeNg:
         ours = {"PATH": path, "HOME": str(home), "TMPDIR": str(folder)}
         begun = time.monotonic()
         argv = self.argv(image, "uname -r", qemu=qemu, cpus=cpus, memory=memory)
-        trouble = f"it ended well, but nothing said {release}"
+        trouble = f"it ended with status 0, but its output does not name {release}"
         try:
             # In /, as it enters the folder that it is called in, and its guest has another /tmp.
             run_tree(argv, log=log, stage=STAGE, cwd=Path("/"), env=ours, on_line=look)

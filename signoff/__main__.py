@@ -22,14 +22,16 @@ from signoff.report import assemble, made, write
 from signoff.report.terminal import lines
 
 CHANGED = 3
-UNSIGNED = "nobody signed this run at its end, so what is in its folder is nobody's word"
+UNSIGNED = "this run was not signed at its end, so nobody vouches for its files"
 
 
 def main() -> int:
     """Write the reports, print the verdict; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m signoff", description=__doc__)
     parser.add_argument("folder", type=Path, help="a run's folder below reports/")
-    parser.add_argument("--same", action="store_true", help="make page and exports anew, and compare byte for byte")
+    parser.add_argument(
+        "--same", action="store_true", help="make the page and the exports again, and compare them byte for byte"
+    )
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     try:
@@ -51,9 +53,13 @@ def _same(folder: Path) -> int:
     """Whether the reports are those that the evidence makes; returns 0 or the status for what was changed."""
     wrong = [name for name, content in made(assemble(folder)).items() if (folder / name).read_bytes() != content]
     if wrong:
-        sys.stderr.write(f"{', '.join(wrong)}: not as the evidence makes it, or made by another version of sealproof\n")
+        sys.stderr.write(
+            f"{', '.join(wrong)}: differs from the evidence, or was made by another version of sealproof\n"
+        )
         return CHANGED
-    sys.stdout.write(f"made anew from the evidence, byte for byte the same: {', '.join(made(assemble(folder)))}\n")
+    sys.stdout.write(
+        f"made again from the evidence, and identical byte for byte: {', '.join(made(assemble(folder)))}\n"
+    )
     return 0
 
 

@@ -99,7 +99,7 @@ _CLASSES = {
     ),
     Class.COMPROMISE: (
         "Full compromise and hardware",
-        "An attacker who runs code of his choice in the host kernel, or owns a device: documented to be open.",
+        "An attacker who runs arbitrary code in the host kernel, or owns a device: documented to be open.",
     ),
     Class.EMULATION: ("Instruction emulation", "KVM reads and writes guest memory to carry out an instruction."),
     Class.GUEST_MEMORY: (
@@ -289,7 +289,7 @@ class ProbeClaim(_Claim):
         if not self.pages or len(set(self.pages)) != len(self.pages):
             raise ValueError("pages: name each kind of page once, and at least one")
         if (set(self.pages) != set(Page)) is not bool(self.narrowed.strip()):
-            raise ValueError("narrowed: say why not every kind of page is tried, and only then")
+            raise ValueError("narrowed: give the reason if not every kind of page is tried, and only then")
         if self.narrowed and len(self.narrowed.split()) < _REASON:
             raise ValueError(f"narrowed: {self.narrowed!r} is no reason: at least {_REASON} words")
         for name, control in (("plain", self.plain), ("shared", self.outcome(State.SHARED))):
@@ -347,13 +347,15 @@ class WorkClaim(_Claim):
     def _class_fits_kind(self) -> WorkClaim:
         _class_fits(self.kind, self.threat)
         if self.skip is not None and self.kind is Kind.HEALTH:
-            raise ValueError("skip: whether host and guest are well is asked of every run")
+            raise ValueError("skip: every run must check the health of host and guest")
         return self
 
 
 def _class_fits(kind: Kind, threat: Class) -> None:
     if threat not in _BY_KIND[kind]:
-        raise ValueError(f"class: {threat} is none for the kind {kind}: {', '.join(sorted(_BY_KIND[kind]))}")
+        raise ValueError(
+            f"class: {threat} does not belong to the kind {kind}; choose one of: {', '.join(sorted(_BY_KIND[kind]))}"
+        )
 
 
 Claim = ProbeClaim | WorkClaim

@@ -175,14 +175,14 @@ class Evidence:
             if latest.exists() and not latest.is_symlink():
                 kind = "folder" if latest.is_dir() else "file"
                 return (
-                    f"{latest} is a {kind} and no link: it stays as it is, and does not lead to this run; move it away"
+                    f"{latest} is a {kind}, not a link: it stays as it is, and does not point to this run; move it away"
                 )
             fresh.symlink_to(self.folder.name)
             fresh.replace(latest)
         except OSError as error:
             with contextlib.suppress(OSError):
                 fresh.unlink(missing_ok=True)
-            return f"{latest} does not lead to this run: {error.strerror}"
+            return f"{latest} does not point to this run: {error.strerror}"
         return ""
 
     def _put(self, below: Path, name: str, content: str | bytes) -> str:

@@ -162,7 +162,7 @@ def shares(fleet: Fleet) -> list[Share]:
 
 
 def matrix(fleet: Fleet) -> Matrix:
-    """What differs between the machines."""
+    """Differences between the machines."""
     facts = {share.machine: _facts(share.parts) for share in shares(fleet)}
     by_facts: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for machine, known in facts.items():

@@ -78,13 +78,13 @@ def faults(folder: Path) -> list[str]:
         previous = hashlib.sha256(text).hexdigest()
         if line["event"] == "claim":
             if hashlib.sha256(next(results, b"")).hexdigest() != line["line"]:
-                found.append(f"claims.jsonl: the line of {line['id']} is not the one of the journal")
+                found.append(f"claims.jsonl: the line of {line['id']} differs from the journal's")
             found += _differing(folder, line["files"])
         elif line["event"] == "end":
             ended = True
             found += _differing(folder, {"record.json": line["record"], "claims.jsonl": line["claims"]})
     if next(results, None) is not None and not found:
-        found.append("claims.jsonl has lines that the journal has not")
+        found.append("claims.jsonl has lines that are not in the journal")
     if not ended and not any("not one chain" in words for words in found):
         return [KILLED]  # whatever else: it is no proof
     return list(dict.fromkeys(found))

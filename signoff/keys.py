@@ -50,9 +50,9 @@ def own_key(folder: Path) -> Ed25519PrivateKey:
     try:
         private = load_pem_private_key(path.read_bytes(), password=None)
         if not isinstance(private, Ed25519PrivateKey):
-            raise ValueError("it is no Ed25519 key")
+            raise ValueError("it is not an Ed25519 key")
     except (OSError, ValueError) as error:
-        hint = "move it away: a new one is made; old signatures then stay those of the old key"
+        hint = "move it away: the next run makes a new key, and old signatures stay bound to the old one"
         raise SetupError(f"the signing key {path} cannot be used: {error}", hint=hint) from error
     return private
 

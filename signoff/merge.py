@@ -76,7 +76,7 @@ def merge(
     :param reports: where runs are kept. :param command: repeats all of it. :param commit: of this project.
     :param problems: what makes the whole no proof, beside what the parts say. :param durations: seconds, by what.
     :returns: the merged run's folder; its reports are not written yet.
-    :raises UserInputError: if the parts do not go together, or one is damaged or given twice.
+    :raises UserInputError: if the parts cannot be merged, or one is damaged or given twice.
     """
     sources = [_source(folder, seconds) for folder, seconds in parts.items()]
     _go_together(sources)
@@ -120,7 +120,9 @@ def _source(folder: Path, seconds: float) -> _Source:
     _plain(folder)
     kept = read(folder)
     if kept.fleet is not None:
-        raise UserInputError(f"{folder} is merged already", stage="merge", hint="name the parts it was made of")
+        raise UserInputError(
+            f"{folder} is already a merged report", stage="merge", hint="name the parts that it was merged from"
+        )
     if kept.record.ended:
         _intact(folder)
     return _Source(folder, kept, (folder / "contract.toml").read_bytes(), Part.of(kept.record, seconds))
@@ -134,7 +136,7 @@ def _plain(folder: Path) -> None:
     try:
         record_of(load(folder))
     except (UnsoundError, OSError) as error:
-        raise UserInputError(f"{folder} is no part: {error}", stage="merge", hint="run its group again") from error
+        raise UserInputError(f"{folder} is not a part: {error}", stage="merge", hint="run its group again") from error
 
 
 def _as_its_evidence(folder: Path, *, signed: bool) -> None:
@@ -148,8 +150,8 @@ def _as_its_evidence(folder: Path, *, signed: bool) -> None:
     except UnsoundError as error:
         faults = [str(error)]
     if faults:
-        hint = "nothing of it counts: run its group again"
-        raise UserInputError(f"{folder} is not what its evidence gives: {faults[0]}", stage="merge", hint=hint)
+        hint = "discard it, and run its group again"
+        raise UserInputError(f"{folder} does not match its evidence: {faults[0]}", stage="merge", hint=hint)
 
 
 def _intact(folder: Path) -> None:
@@ -166,7 +168,9 @@ def _intact(folder: Path) -> None:
         raise UserInputError(f"{folder} is damaged: {error}", stage="merge", hint="fetch this part again") from error
     if wrong:
         raise UserInputError(
-            f"{folder} is damaged: not as {SUMS} says: {', '.join(wrong)}", stage="merge", hint="fetch this part again"
+            f"{folder} is damaged: these files do not match {SUMS}: {', '.join(wrong)}",
+            stage="merge",
+            hint="fetch this part again",
         )
 
 
@@ -191,7 +195,7 @@ def _same(what: str, values: Sequence[tuple[_Source, str]]) -> None:
     if len(of) > 1:
         found = "; ".join(f"{value or 'none'} in {one.folder} ({one.part.machine})" for value, one in of.items())
         raise UserInputError(
-            f"the parts do not go together: not the same {what}: {found}",
+            f"the parts cannot be merged: they differ in the {what}: {found}",
             stage="merge",
             hint="only parts of one sign-off can be merged: the same checkout, contract, mode and series everywhere",
         )
@@ -208,7 +212,9 @@ def _record(sources: Sequence[_Source], command: str, commit: str, problems: Seq
     known = next((one for one in records if one.kernel is not None), records[0])
     of_parts = [f"{one.part.machine}: {words}" for one in sources if not one.part.cut_short for words in _problems(one)]
     if not re.fullmatch(r"[0-9a-f]{40}", known.commit):
-        of_parts.append(f"sealproof was {known.commit} in each part: nobody can tell whether all ran the same probes")
+        of_parts.append(
+            f"sealproof was {known.commit} in each part, so it is unknown whether all parts ran the same probes"
+        )
     tiers = {one.tier for one in records if one.tier is not None}
     if len(tiers) > 1:
         of_parts.append(f"parts of different tiers ({', '.join(sorted(tiers))}): sign each tier off on its own")

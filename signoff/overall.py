@@ -34,7 +34,7 @@ class Exit(IntEnum):
 EXIT_MEANING = {
     Exit.PROVEN: "every claim PASS",
     Exit.FAILED: "at least one claim FAIL",
-    Exit.NOT_PROVEN: "not proven: a claim ERROR or MISS, or the run was cut short",
+    Exit.NOT_PROVEN: "not proven: a claim is ERROR or MISS, or the run was interrupted",
 }
 
 
@@ -95,13 +95,16 @@ def _failed(rows: Sequence[tuple[Kind, Status, str]], mode: Mode) -> tuple[Word,
     if mode is Mode.PLAIN:
         return (
             Word.CONTROLS_BROKEN,
-            f"{len(failed)} of {len(rows)} probes or paths do not do in a plain guest what they must.",
+            f"{len(failed)} of {len(rows)} probes or paths misbehave in a plain guest.",
         )
     against = sum(kind in PROTECTION for kind in failed)
     if against:
         of = sum(kind in PROTECTION for kind, _, _ in rows)
         return Word.NOT_PROTECTED, f"{against} of {of} claims about the protection failed."
-    return Word.NOT_USABLE, f"No attack is known to get through, but {len(failed)} things that must work do not."
+    return (
+        Word.NOT_USABLE,
+        f"No attack is known to get through, but {len(failed)} legitimate paths or health checks failed.",
+    )
 
 
 def _also(unproven: list[str]) -> str:

@@ -44,7 +44,7 @@ from verifier.tree import load as load_tree
 NAME = "sealproof-signoff"
 FIXTURE = "claim"
 MOST = 3  # faults of the evidence that the headline names
-ONLY_COLLECTED = "nothing was tried, and there is no new report: this is no sign-off"
+ONLY_COLLECTED = "no claim was tried, and no report was written: this is not a sign-off"
 Inquest = Callable[..., list[str]]
 LogSource = Path | Callable[[], str | bytes | Path]
 
@@ -56,21 +56,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--mode",
         choices=[str(mode) for mode in Mode],
         default=str(Mode.PROTECTED),
-        help="protected (default): the sign-off; plain: check the controls, that every probe reaches a plain guest",
+        help="protected (default): the sign-off; plain: check that every probe succeeds against a plain guest",
     )
-    group.addoption("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where runs are kept")
+    group.addoption(
+        "--reports", type=Path, default=Path("reports"), metavar="DIR", help="folder for the reports of runs"
+    )
     group.addoption(
         "--machine",
         default=socket.gethostname(),
         metavar="NAME",
-        help="what the report calls the machine that runs this; default: its host name",
+        help="name of this machine in the report; default: its host name",
     )
     group.addoption(
         "--dry-run",
         action="store_true",
-        help="say what would be built, booted, leased and tried, with times of the last runs; make and run nothing",
+        help="print what would be built, booted, leased and tried, with times of earlier runs; make and run nothing",
     )
-    parser.addini("sealproof_contract", "the contract, relative to the project", default="tests_e2e/contract.toml")
+    parser.addini(
+        "sealproof_contract", "file of the contract, relative to the project", default="tests_e2e/contract.toml"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -191,7 +195,7 @@ class Signoff:
         """
         if self._now is None:
             raise UserInputError(
-                f"{item.name} uses the fixture '{FIXTURE}', and {self._contract_path.name} has no claim of its name",
+                f"{item.name} uses the fixture '{FIXTURE}', but {self._contract_path.name} has no claim of that name",
                 stage="contract",
                 hint=f"add [[claim]] id = '{_claim_id(item)}', or name the test as its claim",
                 artefact=self._contract_path,
@@ -230,7 +234,7 @@ class Signoff:
         except SealproofError as error:
             pytest.exit(f"{error}", returncode=Exit.NOT_PROVEN)
         known = {one.id for one in self._contract.claims}
-        self._problems += [f"test_{name} has no line in the contract" for name in self._sentences if name not in known]
+        self._problems += [f"test_{name} has no entry in the contract" for name in self._sentences if name not in known]
 
     def forecast(self, session: pytest.Session) -> str:
         """How many claims this session would try, and how long that may take."""
@@ -355,7 +359,7 @@ class Signoff:
             OSError,
             SealproofError,
         ) as error:  # a full disk, a folder that was moved away: nothing can be proved now
-            pytest.exit(f"the run's folder cannot be written to any more: {error}", returncode=Exit.NOT_PROVEN)
+            pytest.exit(f"the run's folder is no longer writable: {error}", returncode=Exit.NOT_PROVEN)
 
     def _end(self, session: pytest.Session, exitstatus: int) -> None:
         if session.config.option.dry_run:
@@ -385,7 +389,7 @@ class Signoff:
             self._fetch(evidence, name, source)
         # What everybody else may do with it we do first, by code that shares nothing with the judge's.
         faults = derive(load_tree(evidence.folder)).faults
-        self._problems += [f"the evidence does not give what its claims say: {one}" for one in faults[:MOST]]
+        self._problems += [f"the claims do not match their evidence: {one}" for one in faults[:MOST]]
         self._note(ended=now(), interrupted=self._interrupted, given_up=self._given_up.partition("\n")[0])
         evidence.end()
         key = own_key(config_root())
@@ -395,7 +399,7 @@ class Signoff:
         self._link = evidence.publish()
         trusted = Trusted((fingerprint(key.public_key()),), report.contract_sha256)
         if not faults and (wrong := verify(load_tree(evidence.folder), trusted).faults):
-            raise SealproofError(f"the report does not hold against its own evidence: {wrong[0]}", stage="report")
+            raise SealproofError(f"the report contradicts its own evidence: {wrong[0]}", stage="report")
         return report
 
     def _holds(self, condition: Condition) -> bool:
@@ -413,8 +417,8 @@ class Signoff:
         if name not in self._sentences:
             here = self._contract_path.parent
             if any(here.is_relative_to(asked) for asked in self._asked(session)):
-                return Status.ERROR, f"the contract has this claim, and there is no test named test_{name}"
-            return Status.MISS, "not run: its test is not among those that were asked for"
+                return Status.ERROR, f"the contract has this claim, but there is no test named test_{name}"
+            return Status.MISS, "not run: its test was not requested"
         if name in self._deselected:
             option = session.config.option
             by = [f"-k '{option.keyword}'"] if option.keyword else []

@@ -42,7 +42,7 @@ def questions(config: pytest.Config) -> Iterator[str]:
     asked = [name for name in _QUESTIONS if getattr(option, name, False)]
     if asked and any(not word.startswith("-") and Path(word).exists() for word in config.invocation_params.args):
         name = _QUESTIONS[asked[0]]
-        yield f"{name} tries no claim, and there is no new report: this is no sign-off (ask by: pytest {name})"
+        yield f"{name} tries no claim and writes no report: this is not a sign-off (use: pytest {name})"
 
 
 def asks_for_claims(config: pytest.Config, contract: Path) -> bool:

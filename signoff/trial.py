@@ -246,7 +246,7 @@ class Trial:
         if isinstance(self.claim, model) and self.claim.kind in kinds:
             return self.claim
         raise UserInputError(
-            f"{self.claim.id} is {self.claim.kind} in the contract, and its test judges it as {kinds[0]}", stage="claim"
+            f"{self.claim.id} is {self.claim.kind} in the contract, but its test judges it as {kinds[0]}", stage="claim"
         )
 
     def _settle(self, verdict: Verdict) -> None:

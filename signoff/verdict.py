@@ -116,7 +116,7 @@ def judge_checks(
     if empty := [
         check for check in (*subject, *(control or ())) if not (check.name.strip() and check.expected.strip())
     ]:
-        return verdict(Status.MISS, f"the check {empty[0].name!r} says not what is expected, so it cannot be wrong")
+        return verdict(Status.MISS, f"the check {empty[0].name!r} does not say what is expected, so it cannot fail")
     if wrong := [check for check in subject if not check.right]:
         also = "" if control_right or mode is Mode.PLAIN else " (wrong in the control as well)"
         words = "; ".join(f"{check.name}: {check.got or 'nothing'} is not {check.expected}" for check in wrong)

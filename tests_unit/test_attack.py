@@ -84,7 +84,7 @@ class World:
         for one in planted:
             self.events.append(f"read {one.set} {one.kind}")
             if self.moved and one.kind == "kernel":
-                raise MachineError("the guest moved its kernel canary: the probes aimed at another page")
+                raise MachineError("the guest moved its kernel canary, so the probes aimed at another page")
         return [self.pages[one.address.gpa][1] for one in planted]
 
     def known_of(self, hvas: list[int]) -> tuple[list[str], str]:

@@ -63,7 +63,7 @@ def test_ccaches_part_is_shown_with_its_own_limit_and_left_alone(
     (tmp_path / "ccache").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     said = clean_cache.clean(store, Limits.model_validate({"max_size": "0", "max_age": "0"}))
-    assert "ccache  0.02 GiB, ccache itself keeps it below 5.0G" in said
+    assert "ccache  0.02 GiB, ccache itself limits it to 5.0G" in said
     assert kept_by_ccache.exists()
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     said = clean_cache.clean(store, Limits.model_validate({"max_size": "0", "max_age": "0"}))

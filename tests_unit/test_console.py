@@ -52,7 +52,7 @@ def test_command_that_ends_at_once_is_told_with_what_it_complained_of(tmp_path: 
     assert log.tail() == said
     notes: list[str] = []
     log.renew(notes.append)
-    assert notes == [f"{said}: it is started once more", said]
+    assert notes == [f"{said}: it is started again", said]
     log.close()
     assert findings(shell(does)) == [(State.STOP, said)]
 
@@ -195,11 +195,11 @@ def test_session_that_a_killed_run_left_is_taken_over_by_who_has_the_machine(
     assert dead.settle() == ""
     assert dead._process
     dead._process.send_signal(signal.SIGKILL)
-    assert findings(controller) == [(State.NOTE, "another session has its console")]
+    assert findings(controller) == [(State.NOTE, "another session holds its console")]
     notes: list[str] = []
     log = ConsoleLog(controller, tmp_path / "log")
     log.renew(notes.append)
-    assert notes == ["another session had its console (127.0.0.1): it is taken over"]
+    assert notes == ["another session held its console (127.0.0.1): this run takes it over"]
     wait_for("word", log)
     log.close()
     assert findings(controller) == []

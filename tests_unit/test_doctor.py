@@ -352,7 +352,7 @@ def test_cache_path_that_make_or_qemu_refuses_stops(tmp_path: Path, name: str) -
         path.mkdir() if path.name == name else path.symlink_to(tmp_path / name)
         faulty = Faulty(path)
         assert told(faulty.doctor(), "disk, cache").startswith("STOP disk, cache")
-        assert "neither make nor QEMU takes such a path" in faulty.doctor()
+        assert "make and QEMU cannot handle such a path" in faulty.doctor()
 
 
 def test_cache_path_of_every_day_is_taken(tmp_path: Path) -> None:

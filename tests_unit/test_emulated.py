@@ -194,7 +194,7 @@ def test_host_is_at_rest_when_all_have_gone_on_for_a_while(tmp_path: Path, monke
     host = EmulatedHost(spec(), tmp_path)
     host._beats.heard("host=1 plain=1")
     threading.Thread(target=lambda: [host._beats.heard(f"host={n} plain=1") for n in range(2, 9)]).start()
-    with pytest.raises(DeadlineError, match="to come to rest"):
+    with pytest.raises(DeadlineError, match="to become idle"):
         host.rest()  # the guest stands still
     monkeypatch.setattr(module, "RESTORE", AT_ONCE)
     beats = itertools.count(10)

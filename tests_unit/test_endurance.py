@@ -60,7 +60,7 @@ def test_folder_without_consoles_is_not_kept(
 def test_soak_of_nothing_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         soak.main(words)
-    assert "a run of nothing" in capsys.readouterr().err
+    assert "nothing to do" in capsys.readouterr().err
 
 
 def test_tally_has_a_place_for_each_way_to_end() -> None:

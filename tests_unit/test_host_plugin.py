@@ -170,7 +170,7 @@ def test_host_is_not_kept_where_nobody_could_end_it_nor_when_all_is_well(tmp_pat
     status, said = run(tmp_path, FAILS, "--keep-on-failure")
     assert status == 1
     assert "log in to the host" in said
-    assert "ended at once" in said
+    assert "it ends at once" in said
     status, said = run(tmp_path, FAILS, "--keep-on-failure", "-k", "one")
     assert status == 0
     assert "log in to the host" not in said

@@ -126,7 +126,7 @@ def test_machine_is_found_by_name_and_by_address(tmp_path: Path, asked: str) -> 
         ("ssh://root@10.9.9.9", "not in the inventory"),
         ("other", "other is not expendable"),
         ("ssh://lab@other", "other is not expendable"),
-        ("here", "no machine to reach"),
+        ("here", "no machine to connect to"),
     ],
 )
 def test_machine_that_is_not_there_as_expendable_is_never_touched(tmp_path: Path, asked: str, said: str) -> None:

@@ -162,7 +162,7 @@ def test_what_follows_two_dashes_is_for_init_and_stays_behind_our_words(machine:
 
 def test_command_line_that_is_too_long_is_told(machine: Machine) -> None:
     machine.write("proc/cmdline", f"root=UUID=1 x={'y' * 1950}\n")
-    assert against(machine, "kexec") == "its command line is too long for what a run adds"
+    assert against(machine, "kexec") == "its command line leaves no room for the words that a run adds"
     assert (
         int(
             next(line for line in machine.environment["SEALPROOF_TEXT"].splitlines() if "LONGEST=" in line)
@@ -381,9 +381,9 @@ def test_machine_that_starts_no_kernel_of_ours_is_told(
         efi(machine, LOADER, "systemd-boot 257".encode("utf-16-le"))
     told = [one.what for one in obstacles(entry(boot=how), facts(machine), OURS)]
     if secure and how is not Boot.KEXEC:
-        assert told == ["Secure Boot is on, and starts no kernel of ours"]
+        assert told == ["Secure Boot is on, and does not start our kernel"]
     elif lockdown != "[none]":
-        assert told == ["its kernel is locked down and loads no kernel of ours"]
+        assert told == ["its kernel is locked down and does not load our kernel"]
     else:
         assert told == []
 

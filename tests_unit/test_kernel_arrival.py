@@ -209,7 +209,7 @@ def test_a_binary_change_without_its_content_is_refused(work: Work) -> None:
     (work.tree / "mm/logo.bin").write_bytes(b"\0new")
     work.commit("logo", mm__memory="changed\n")
     work.put("a.diff", git(work.tree, "diff", work.base))
-    with pytest.raises(UserInputError, match=r"changes a binary file without its content: .*mm/logo\.bin"):
+    with pytest.raises(UserInputError, match=r"changes a binary file but lacks its content: .*mm/logo\.bin"):
         work.load()
 
 
@@ -454,7 +454,7 @@ def test_the_depth_of_a_quilt_series_makes_another_kernel(work: Work) -> None:
 @pytest.mark.parametrize(
     ("listed", "words"),
     [
-        ("a.patch -R\n", "only -pN is known"),
+        ("a.patch -R\n", "only -pN is supported"),
         ("a.patch\na.patch\n", "lists a.patch twice"),
         ("b.patch\n", "b.patch cannot be read: No such file"),
         ("# nothing\n", "holds no patch"),
@@ -493,10 +493,10 @@ def test_numbers_without_zeros_are_numbers(work: Work) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda file: file.mkdir(), "is named as a patch, and is no file"),
+        (lambda file: file.mkdir(), "is named like a patch, but is not a file"),
         (lambda file: file.symlink_to(file), "cannot be read: Too many levels"),
         (lambda file: file.symlink_to("nowhere"), "cannot be read: No such file"),
-        (os.mkfifo, "is no file"),
+        (os.mkfifo, "is not a file"),
         (lambda file: file.write_text(""), "is empty"),
         (lambda file: file.write_text("Subject: [PATCH] mm: lost\n\nIts change.\n"), "holds no change"),
         (lambda file: file.write_bytes(b"\xff\xfe\x00"), "damaged UTF-16"),
@@ -522,7 +522,7 @@ def test_what_may_have_been_meant_and_is_not_used_is_refused(work: Work, name: s
     work.three()
     one, *_ = work.format()
     work.put(name, one.read_bytes())
-    with pytest.raises(UserInputError, match=f"{name}.*(not named as one|is not used)"):
+    with pytest.raises(UserInputError, match=f"{name}.*(not named like one|is not used)"):
         work.load()
 
 
@@ -536,7 +536,7 @@ def test_a_folder_without_a_patch_is_refused_unless_it_says_so(work: Work, files
     work.put("series.toml", TOML + 'patches = "none"\n')
     assert work.load().patches == ()
     work.put("a.patch", "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n")
-    with pytest.raises(UserInputError, match="and there are 1"):
+    with pytest.raises(UserInputError, match="but there are 1"):
         work.load()
 
 
@@ -565,7 +565,9 @@ def test_a_mailbox_that_does_not_apply_says_which_mail_and_repeats_it(work: Work
     shown = str(caught.value)
     assert "all.mbox:0002 [PATCH 2/3] mm: two ünd does not apply" in shown
     assert "-other\n+second" in shown
-    command = caught.value.hint.split("this repeats it: ")[1].replace("/tmp/patched", str(tmp_path / "again"))
+    command = caught.value.hint.split("this command repeats the error: ")[1].replace(
+        "/tmp/patched", str(tmp_path / "again")
+    )
     again = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert again.returncode == 1
     assert "Hunk #1 FAILED at 1" in again.stdout

@@ -42,7 +42,7 @@ def test_a_folder_of_the_users_own_is_loaded_with_its_patches_in_order(tmp_path:
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(UserInputError, match=r"no series is called 'stok'[\s\S]*there are: .*stock"):
+    with pytest.raises(UserInputError, match=r"there is no series 'stok'[\s\S]*known series: .*stock"):
         series.load("stok")
 
 
@@ -126,5 +126,5 @@ def test_a_configuration_that_is_no_file_is_not_left_out(tmp_path: Path, make: C
     folder = write(tmp_path / "mine")
     (folder / "a.patch").write_text(PATCH)
     make(folder / "series.config")
-    with pytest.raises(UserInputError, match=r"series\.config is no file"):
+    with pytest.raises(UserInputError, match=r"series\.config is not a file"):
         series.load(folder)

@@ -46,13 +46,13 @@ def test_a_compiler_is_a_name_or_a_whole_path(name: str) -> None:
     "name", ["", "cc", "icc", "gcc 13", "./gcc", "bin/gcc", "/a b/gcc", "gcc;x", "clang-x", "tcc", "$CC"]
 )
 def test_what_is_no_compiler_is_refused(name: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="no compiler"):
+    with pytest.raises(argparse.ArgumentTypeError, match="not a compiler"):
         parse_compiler(name)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "", "1.5", "\u0664"])
 def test_what_is_no_number_of_jobs_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="no number of jobs"):
+    with pytest.raises(argparse.ArgumentTypeError, match="not a number of jobs"):
         parse_jobs(text)
 
 

@@ -227,7 +227,7 @@ def test_machine_that_cannot_be_used_is_not_even_leased(
         ("systemd-boot", {"secure_boot": "yes"}, "by systemd-boot: Secure Boot is on"),
         ("kexec", {"lockdown": "integrity"}, "by kexec: its kernel is locked down"),
         ("kexec", {"against_kexec": "no initramfs is found -> put one into /boot"}, "by kexec: no initramfs is found"),
-        ("grub", {"kernel_line": "x" * 1950}, "by grub: its command line is too long"),
+        ("grub", {"kernel_line": "x" * 1950}, "by grub: its command line leaves no room"),
     ],
 )
 def test_machine_that_would_not_come_back_is_not_even_leased(

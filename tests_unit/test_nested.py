@@ -57,7 +57,7 @@ def test_machine_of_the_inventory_is_known_by_its_name(tmp_path: Path) -> None:
     machine = seen(tmp_path / "root", "vmx")
     assert accelerator("here", file, machine).kind is HostKind.NESTED
     assert accelerator("slow", file, machine) is EMULATION
-    with pytest.raises(UserInputError, match="no host kind there, nor one of the inventory"):
+    with pytest.raises(UserInputError, match="no host kind there, and no such machine in the inventory"):
         accelerator("there", file, machine)
 
 

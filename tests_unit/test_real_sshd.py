@@ -190,20 +190,20 @@ def unusable(folder: Path) -> dict[str, str]:
     shutil.copy(folder / "locked.pub", folder / "public")
     return {
         "key.pub": "is the public half of a key",
-        "public": "is the public half of a key, and no agent (SSH_AUTH_SOCK) has the private one",
-        "locked": "is encrypted, and no agent (SSH_AUTH_SOCK) has it",
+        "public": "is the public half of a key, but no agent (SSH_AUTH_SOCK) has the private half",
+        "locked": "is encrypted, but no agent (SSH_AUTH_SOCK) has it",
         "locked_pem": "is encrypted",
-        "locked_pkcs8": "is encrypted, and no agent (SSH_AUTH_SOCK) has it",
+        "locked_pkcs8": "is encrypted, but no agent (SSH_AUTH_SOCK) has it",
         "empty": "is empty",
         "blank": "is empty",
-        "junk": "is no private key",
-        "prose": "is no private key",
-        "putty": "is a key of PuTTY's",
+        "junk": "is not a private key",
+        "prose": "is not a private key",
+        "putty": "is a PuTTY key",
         "dsa": "is a DSA key",
         "new_dsa": "is a DSA key",
         "cut": "is damaged",
         "cut_inside": "cannot be used",
-        "token": "needs its token, and no agent (SSH_AUTH_SOCK) has it",
+        "token": "needs its token, but no agent (SSH_AUTH_SOCK) has it",
         "odd": "cannot be used",
         "pem_junk": "cannot be used",
     }
@@ -251,7 +251,7 @@ def test_machine_on_which_doctor_itself_fails_is_one_line(folder: Path, monkeypa
 
     monkeypatch.setattr(doctor, "Control", fail)
     (one,) = doctor.examine("far", machine(1, folder))
-    assert (one.state, one.found) == (State.STOP, "doctor itself fails on it: RuntimeError: two")
+    assert (one.state, one.found) == (State.STOP, "doctor itself failed on this machine: RuntimeError: two")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
@@ -294,7 +294,7 @@ def test_agent_that_says_nothing_is_not_waited_for(folder: Path, monkeypatch: py
         silent.bind(str(folder / "silent"))
         silent.listen()
         login = credentials.Login(ME, other, "", str(folder / "silent"))
-        with pytest.raises(UserInputError, match="is encrypted, and no agent"), credentials.signers(login):
+        with pytest.raises(UserInputError, match="is encrypted, but no agent"), credentials.signers(login):
             pass
 
 
@@ -395,13 +395,15 @@ def test_configuration_that_ssh_does_not_take_is_told(folder: Path) -> None:
 def test_user_whose_shell_takes_no_command_is_told(serve: Serve, folder: Path) -> None:
     letting = f"AuthorizedKeysCommand /bin/cat {folder / 'key.pub'}"  # which that user could not read
     error = refused(machine(serve(letting, "AuthorizedKeysCommandUser root"), folder, user="nobody"))
-    assert "the login shell of nobody runs no command of ours: This account is currently not available" in error.message
+    assert (
+        "the login shell of nobody does not run our command: This account is currently not available" in error.message
+    )
 
 
 @as_root
 def test_forced_command_is_told(serve: Serve, folder: Path) -> None:
     error = refused(machine(serve("ForceCommand echo Backups only."), folder))
-    assert "runs no command of ours: Backups only." in error.message
+    assert "does not run our command: Backups only." in error.message
 
 
 @as_root
@@ -419,18 +421,20 @@ def test_greeting_of_a_shell_is_no_part_of_what_a_command_says(serve: Serve, fol
 def test_server_that_forwards_nothing_is_told(serve: Serve, folder: Path, setting: str) -> None:
     one = machine(serve(setting), folder)
     found = [one.found for one in doctor.examine("far", one)]
-    assert ("its SSH server forwards no connection, and guests are reached by one" in found) == bool(setting)
+    assert ("its SSH server forwards no connections, but sealproof reaches guests through them" in found) == bool(
+        setting
+    )
 
 
 @as_root
 def test_server_that_wants_more_than_a_key_is_told(serve: Serve, folder: Path) -> None:
     more = serve("PasswordAuthentication yes", "AuthenticationMethods publickey,password")
-    assert "takes our key, and wants more of root: password" in refused(machine(more, folder)).message
+    assert "accepts our key, but demands more of root: password" in refused(machine(more, folder)).message
 
 
 def test_server_that_takes_no_key_is_told(serve: Serve, folder: Path) -> None:
     none = serve("PasswordAuthentication yes", "PubkeyAuthentication no", "PermitRootLogin yes")
-    assert f"lets nobody in as {ME} by a key, only by: password" in refused(machine(none, folder)).message
+    assert f"accepts no key for {ME}, only: password" in refused(machine(none, folder)).message
 
 
 ODD = [
@@ -481,7 +485,7 @@ def sudo(path: str, *before: str) -> Completed:
 def test_sudo_that_refuses_is_told_with_the_line_that_it_needs(tmp_path: Path, does: str, said: str) -> None:
     (tmp_path / "sudo").write_text(f"#!/bin/sh\n{does}\n")
     (tmp_path / "sudo").chmod(0o700)
-    with pytest.raises(AccessError, match=re.escape("kim may not run a command as root: ")) as caught:
+    with pytest.raises(AccessError, match=re.escape("kim cannot run a command as root: ")) as caught:
         sudo(f"{tmp_path}:/usr/bin:/bin")
     assert caught.value.message.endswith(said)
     assert "kim ALL=(root) NOPASSWD: ALL" in caught.value.hint
@@ -490,7 +494,7 @@ def test_sudo_that_refuses_is_told_with_the_line_that_it_needs(tmp_path: Path, d
 def test_sudo_that_is_not_there_is_told(tmp_path: Path) -> None:
     for name in ("sh", "base64", "tr"):
         (tmp_path / name).symlink_to(str(shutil.which(name)))
-    with pytest.raises(AccessError, match=r"may not run a command as root: .*sudo: not found"):
+    with pytest.raises(AccessError, match=r"cannot run a command as root: .*sudo: not found"):
         sudo(str(tmp_path))
 
 
@@ -498,7 +502,7 @@ def test_sudo_that_is_not_there_is_told(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("sudo") is None, reason="there is no sudo here")
 def test_real_sudo_of_a_user_with_a_password_is_told() -> None:
     assert sudo("/usr/bin:/bin").text == "0"
-    with pytest.raises(AccessError, match="kim may not run a command as root: sudo: a password is required"):
+    with pytest.raises(AccessError, match="kim cannot run a command as root: sudo: a password is required"):
         sudo("/usr/bin:/bin", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 

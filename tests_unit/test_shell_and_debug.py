@@ -108,7 +108,7 @@ def test_guest_that_is_not_there_is_told_with_those_that_are(host: FakeHost) -> 
 
 def test_shell_ends_with_its_machine_and_says_why(host: FakeHost) -> None:
     host.guest_vitals["plain"].reason = "stalled"
-    with pytest.raises(MachineLostError, match="the shell ended with its machine: stalled"):
+    with pytest.raises(MachineLostError, match="the shell ended because its machine ended: stalled"):
         shell.main(["--guest", "plain", "--", "sleep", "60"])
     assert shell.main(["--guest", "--", "true"]) == 0  # the other guest
     assert shell.main(["--", "true"]) == 0  # the host, where a guest may be lost
@@ -120,7 +120,7 @@ def test_shell_ends_with_its_machine_and_says_why(host: FakeHost) -> None:
     with pytest.raises(MachineLostError, match="its QEMU ended"):
         shell.main(["--", "exit", "255"])
     host.vitals.reason = "kernel died: Kernel panic"
-    with pytest.raises(MachineLostError, match="the shell ended with its machine: kernel died: Kernel panic"):
+    with pytest.raises(MachineLostError, match="the shell ended because its machine ended: kernel died: Kernel panic"):
         shell.main(["--", "sleep", "60"])
 
 

@@ -47,7 +47,7 @@ def test_other_faults_of_the_file_are_named(tmp_path: Path) -> None:
     assert "claimed twice: works" in faults(tmp_path, WORKS + WORKS.replace("version = 1\n", ""))
     assert "protected" in faults(tmp_path, HEAD + "plain = { right = true }\n")
     assert "protected.right" in faults(tmp_path, HEAD + "plain = { right = true }\nprotected = { right = false }\n")
-    assert "none for the kind legitimate" in faults(tmp_path, WORKS.replace('"devices"', '"kernel-gup"'))
+    assert "does not belong to the kind legitimate" in faults(tmp_path, WORKS.replace('"devices"', '"kernel-gup"'))
     assert "kind" in faults(tmp_path, WORKS.replace('"legitimate"', '"wish"'))
     assert "claim" in faults(tmp_path, "version = 1\n")
     with pytest.raises(UserInputError, match="cannot be read"):
@@ -74,7 +74,7 @@ def test_other_faults_of_the_file_are_named(tmp_path: Path) -> None:
         ({"plain": {"returned": "4096", "leak": "page"}}, "valid integer"),
         ({"pages": []}, "at least one"),
         ({"pages": ["user", "user"]}, "once"),
-        ({"class": "devices"}, "none for the kind attack"),
+        ({"class": "devices"}, "does not belong to the kind attack"),
         ({"id": "Host"}, "pattern"),
         ({"reason": ""}, "at least 1"),
     ],
@@ -113,5 +113,5 @@ def test_fewer_kinds_of_page_need_a_reason_which_the_report_prints() -> None:
     assert probe(pages=["kernel"]).why == "because Tried on the kernel page alone: for a test."
     assert probe().why == "because"
     for wrong in ({"pages": ["kernel"], "narrowed": " "}, {"narrowed": "no need"}):
-        with pytest.raises(ValidationError, match="narrowed: say why"):
+        with pytest.raises(ValidationError, match="narrowed: give the reason"):
             probe(**wrong)

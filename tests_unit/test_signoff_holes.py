@@ -145,11 +145,11 @@ def test_what_a_call_returned_must_have_been_looked_at() -> None:
 @pytest.mark.parametrize(
     ("subject", "control", "words"),
     [
-        ([Check("a", "", "")], None, "says not what is expected"),
-        ([Check("a", " ", " ")], None, "says not what is expected"),
-        ([Check("", "x", "x")], None, "says not what is expected"),
+        ([Check("a", "", "")], None, "does not say what is expected"),
+        ([Check("a", " ", " ")], None, "does not say what is expected"),
+        ([Check("", "x", "x")], None, "does not say what is expected"),
         ([Check("a", "x", "x")], [Check("b", "y", "y")], "other checks than the guest under test"),
-        ([Check("a", "x", "x")], [Check("a", "", "")], "says not what is expected"),
+        ([Check("a", "x", "x")], [Check("a", "", "")], "does not say what is expected"),
     ],
 )
 def test_checks_that_cannot_be_wrong_are_none(subject: list[Check], control: list[Check] | None, words: str) -> None:

@@ -152,7 +152,7 @@ def test_checks_of_several_parts_name_their_machine(reports: Path) -> None:
 def test_parts_that_do_not_go_together_are_refused(reports: Path, changes: Any, what: str) -> None:
     one = part(reports, 1, "one", {FIRST: Status.PASS, **WELL})
     two = part(reports, 2, "two", {SECOND: Status.PASS, **WELL}, **changes)
-    with pytest.raises(UserInputError, match=f"not the same {what}: ") as caught:
+    with pytest.raises(UserInputError, match=f"they differ in the {what}: ") as caught:
         merged(reports, one, two)
     assert str(one) in str(caught.value)
     assert str(two) in str(caught.value)
@@ -163,7 +163,7 @@ def test_parts_of_different_contracts_are_refused(reports: Path) -> None:
     two = part(reports, 2, "two", {SECOND: Status.PASS, **WELL}, ended="")
     contract = two / "contract.toml"
     contract.write_text(f"{contract.read_text()}# one byte more\n")
-    with pytest.raises(UserInputError, match="not the same contract"):
+    with pytest.raises(UserInputError, match="they differ in the contract"):
         merged(reports, one, two)
 
 
@@ -171,7 +171,7 @@ def test_a_part_that_is_damaged_is_refused(reports: Path) -> None:
     one = part(reports, 1, "one", {FIRST: Status.FAIL, **WELL})
     journal = one / "claims.jsonl"
     journal.write_text(journal.read_text().replace('"FAIL"', '"PASS"', 1))
-    with pytest.raises(UserInputError, match=r"damaged: not as SHA256SUMS says: claims\.jsonl"):
+    with pytest.raises(UserInputError, match=r"damaged: these files do not match SHA256SUMS: claims\.jsonl"):
         merged(reports, one)
 
 
@@ -181,7 +181,7 @@ def test_a_part_named_twice_a_merged_one_and_none_at_all_are_refused(reports: Pa
     with pytest.raises(UserInputError, match="named twice"):
         merged(reports, one, twin)
     _, folder = merged(reports, one)
-    with pytest.raises(UserInputError, match="merged already"):
+    with pytest.raises(UserInputError, match="already a merged report"):
         merged(reports, folder)
     with pytest.raises(UserInputError, match="no part to merge"):
         merged(reports)

@@ -282,7 +282,7 @@ def test_a_deselected_claim_is_miss(project: Path) -> None:
 def test_a_claim_not_asked_for_is_miss(project: Path) -> None:
     code, _, claims, _ = run(project, ATTACK + WORKS, "tests_e2e/test_claims.py::test_host_cannot_read")
     assert (code, claims["guest_works"]["status"]) == (2, "MISS")
-    assert "not among those that were asked for" in claims["guest_works"]["why"]
+    assert "its test was not requested" in claims["guest_works"]["why"]
 
 
 def test_a_run_that_stopped_early_says_so(project: Path) -> None:
@@ -292,8 +292,8 @@ def test_a_run_that_stopped_early_says_so(project: Path) -> None:
 
 def test_a_test_without_a_line_in_the_contract_is_named(project: Path) -> None:
     code, found, _, said = run(project, ATTACK + WORKS + WORKS.replace("guest_works", "guest_flies"))
-    assert (code, found["problems"]) == (2, ["test_guest_flies has no line in the contract"])
-    assert "has no claim of its name" in said
+    assert (code, found["problems"]) == (2, ["test_guest_flies has no entry in the contract"])
+    assert "has no claim of that name" in said
 
 
 def test_an_unknown_kernel_is_no_proof(project: Path) -> None:
@@ -312,8 +312,8 @@ def test_mode_plain_says_loudly_that_it_is_no_signoff(project: Path) -> None:
         "plain",
     )
     assert (code, found["verdict"], found["mode"]) == (0, "CONTROLS HOLD", "plain")
-    assert "no sign-off" in said
-    assert "no sign-off" in (project / "reports" / "latest" / "signoff.html").read_text()
+    assert "This is not a sign-off" in said
+    assert "This is not a sign-off" in (project / "reports" / "latest" / "signoff.html").read_text()
 
 
 def test_unit_tests_alone_leave_nothing_behind(project: Path) -> None:
@@ -388,7 +388,7 @@ def test_reports_that_cannot_be_kept_are_told_in_one_line_before_any_work(projec
     make(reports)
     code, found, _, said = run(project, ATTACK + WORKS, "--reports", str(reports))
     assert (code, found) == (2, None)
-    told = f"reports: no report can be kept in {reports}: {why}; --reports DIR takes another folder"
+    told = f"reports: reports cannot be written to {reports}: {why}; name another folder with --reports DIR"
     assert said.count(told) == 1
     assert "Traceback" not in said
     assert "INTERNALERROR" not in said
@@ -415,7 +415,7 @@ def test_reports_on_a_read_only_disk_are_told_in_one_line(project: Path) -> None
         pytest.skip("no namespaces here")
     said = done.stdout + done.stderr
     assert done.returncode == 2, said
-    assert said.count(f"no report can be kept in {reports}: Read-only file system; --reports DIR") == 1
+    assert said.count(f"reports cannot be written to {reports}: Read-only file system; name another folder") == 1
     assert "Traceback" not in said
     assert "INTERNALERROR" not in said
 
@@ -426,8 +426,8 @@ def folder_of(project: Path) -> Path:
 
 
 LINKS: dict[str, tuple[Callable[[Path], object], str]] = {  # what is in the place of the link, what is told of it
-    "folder": (lambda latest: (latest / "evidence").mkdir(parents=True), "is a folder and no link: it stays as it is"),
-    "file": (lambda latest: latest.write_text("20260101T000000Z-abcdef"), "is a file and no link: it stays as it is"),
+    "folder": (lambda latest: (latest / "evidence").mkdir(parents=True), "is a folder, not a link: it stays as it is"),
+    "file": (lambda latest: latest.write_text("20260101T000000Z-abcdef"), "is a file, not a link: it stays as it is"),
     "link to nothing": (lambda latest: latest.symlink_to("gone"), ""),
     "link to itself": (lambda latest: latest.symlink_to("latest"), ""),
     "link to a folder elsewhere": (lambda latest: latest.symlink_to("../tests_unit"), ""),
@@ -458,7 +458,7 @@ def test_what_is_in_the_place_of_latest_changes_no_verdict(project: Path, place:
         assert latest.is_dir() is (place == "folder")
     else:
         assert latest.resolve() == folder
-        assert "does not lead" not in said
+        assert "does not point" not in said
 
 
 def test_reports_that_became_read_only_change_no_verdict(project: Path) -> None:
@@ -482,7 +482,7 @@ def test_reports_that_became_read_only_change_no_verdict(project: Path) -> None:
         pytest.skip("no namespaces here")
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
-    assert said.count(f"{project / 'reports' / 'latest'} does not lead to this run: Read-only file system") == 1
+    assert said.count(f"{project / 'reports' / 'latest'} does not point to this run: Read-only file system") == 1
     assert json.loads((folder_of(project) / "signoff.json").read_text())["exit_code"] == 0
 
 
@@ -509,7 +509,7 @@ def test_run_whose_claims_cannot_be_kept_ends_with_one_line(project: Path) -> No
     text = ATTACK + works.replace("    claim.", "    f.unlink(); f.mkdir()\n    claim.")
     code, _, _, said = run(project, text)
     assert code == 2
-    assert said.count("the run's folder cannot be written to any more: [Errno 21] Is a directory") == 1
+    assert said.count("the run's folder is no longer writable: [Errno 21] Is a directory") == 1
     assert "INTERNALERROR" not in said
     assert "Traceback" not in said
 
@@ -585,7 +585,7 @@ def test_nothing_exits_0_without_a_new_report(project: Path, option: str) -> Non
     before = (project / "reports" / "latest").resolve()
     code, _, _, said = run(project, ATTACK + WORKS, "tests_e2e", option)
     assert (code, (project / "reports" / "latest").resolve()) == (2, before)
-    assert "there is no new report: this is no sign-off" in said
+    assert "no report was written: this is not a sign-off" in said
 
 
 def test_another_contract_is_named_in_the_headline(project: Path) -> None:
@@ -605,7 +605,7 @@ def test_a_judge_from_elsewhere_is_named_and_does_not_hold(project: Path, how: s
     code, found, _, said = run(project, text + WORKS, *(["-p", "judge"] if how == "plugin" else []))
     assert (code, found["verdict"]) == (2, "NOT PROVEN")
     assert f"not a sign-off: {'the pytest plugin judge' if how == 'plugin' else 'tests_e2e/conftest.py'} is not" in said
-    assert "the evidence does not give what its claims say" in " ".join(said.split())
+    assert "the claims do not match their evidence" in " ".join(said.split())
     assert "it says PASS, and the evidence gives FAIL" in " ".join(said.split())
 
 
@@ -647,7 +647,7 @@ def test_reports_are_not_made_of_an_edited_run(project: Path) -> None:
     code, said = edited(project, lambda _: record.write_text(record.read_text().replace("emulated", "bare-metal")))
     assert (code, "was changed after it was signed" in said) == (2, True), said
     code, said = edited(project, lambda folder: (folder / "attestation.json").unlink())
-    assert (code, "nobody signed this run at its end" in " ".join(said.split())) == (2, True)
+    assert (code, "this run was not signed at its end" in " ".join(said.split())) == (2, True)
     assert "PROTECTED   mode" not in said.replace("NOT PROTECTED", "")
 
 

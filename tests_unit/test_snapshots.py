@@ -257,7 +257,7 @@ def test_first_boot_with_wrong_clocks_is_told_and_not_saved(
     monkeypatch.setattr(FakeHost, "kernel_log", lambda host: said if host is FakeHost.all[0] else "")
     hosts.saved()
     (note,) = notes
-    assert "the clocks of its guests go wrong" in note
+    assert "the clocks of its guests are wrong" in note
 
 
 def test_first_boot_is_not_tried_for_ever(hosts: EmulatedHosts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +306,7 @@ def test_state_that_can_never_be_loaded_is_no_saved_state(
         raise MachineLostError("vCPU set in guest-mode")
 
     monkeypatch.setattr(FakeHost, "restored", staticmethod(load))
-    with pytest.raises(MachineError, match=r"of 10 saved states none could be loaded; the last: .*guest-mode"):
+    with pytest.raises(MachineError, match=r"of 10 saved states none could be loaded; the last error: .*guest-mode"):
         hosts.saved()
     assert FakeHost.all[0].closed == 1
     monkeypatch.setattr(FakeHost, "restored", staticmethod(lambda _: None))

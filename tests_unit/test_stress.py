@@ -59,8 +59,8 @@ def test_round_that_gives_all_memory_back_is_well() -> None:
     [
         ((witness(0),), "nothing to stress"),
         ((FakeGuest(PROTECTED, protected=False), witness(0)), "nothing to stress"),
-        ((victim(got="1 rounds"), witness(5, 0)), "did not keep its content"),
-        ((victim(), witness(0)), "nothing is out of the direct map"),
+        ((victim(got="1 rounds"), witness(5, 0)), "lost its content"),
+        ((victim(), witness(0)), "no page is out of the direct map"),
     ],
 )
 def test_round_that_shows_nothing_or_a_wrong_page_fails(guests: tuple[FakeGuest, ...], why: str) -> None:
@@ -82,7 +82,7 @@ def test_complaint_of_the_kernel_fails_the_round() -> None:
 def test_host_that_does_not_tell_is_an_error() -> None:
     silent = witness(1)
     silent.protection = lambda: ""  # type: ignore[method-assign]
-    with pytest.raises(MachineError, match="does not tell"):
+    with pytest.raises(MachineError, match="does not report"):
         module.out_of_direct_map(silent)
 
 
@@ -90,4 +90,4 @@ def test_host_that_does_not_tell_is_an_error() -> None:
 def test_run_of_nothing_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         module.main(words)
-    assert "a run of nothing" in capsys.readouterr().err
+    assert "nothing to do" in capsys.readouterr().err

@@ -93,7 +93,7 @@ def test_exit_that_no_working_guest_makes_fails_the_row(host: Any, guest: Any, e
 
 def test_more_of_them_than_are_kept_are_counted(host: Any, guest: Any) -> None:
     found = watched(host, guest, lambda one: one.note(*[STORE_TO_MEMORY] * 20) or [RIGHT])
-    assert wrong(found)["exits that no working guest makes"].startswith("4 that are not kept; KVM_EXIT_MMIO")
+    assert wrong(found)["exits that no working guest makes"].startswith("4 that are not recorded; KVM_EXIT_MMIO")
 
 
 @pytest.mark.parametrize("broken", [{"total": 0}, {"device": 0}, {"missed": 1}], ids=str)

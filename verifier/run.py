@@ -183,7 +183,7 @@ def _lines(run: Run, events: Sequence[dict[str, Any]]) -> None:
     for text, row, event in zip(texts, rows, ends, strict=False):
         name = shown(row.get("id"), 100)
         if hashlib.sha256(text).hexdigest() != event.get("line") or row.get("id") != event.get("id"):
-            run.faults.append(f"{CLAIMS}: the line of {name} is not the one of the journal")
+            run.faults.append(f"{CLAIMS}: the line of {name} differs from the journal's")
         if name not in run.claims:
             run.faults.append(f"{CLAIMS}: {name} is not in the contract")
         elif name in run.rows:

@@ -66,9 +66,9 @@ class HostKey:
         blob = _decoded(rest[0].encode()) if rest else b""
         if _kind(blob) != kind:
             raise UserInputError(
-                f"the host key is damaged: what follows {kind} is no such key",
+                f"the host key is damaged: the text after {kind} is not such a key",
                 stage=STAGE,
-                hint="copy the line again, whole, from the machine's /etc/ssh/ssh_host_*_key.pub",
+                hint="copy the whole line again from the machine's /etc/ssh/ssh_host_*_key.pub",
             )
         return cls(kind, blob)
 
@@ -147,21 +147,25 @@ def _look(path: Path) -> tuple[bytes, bool]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise _unusable(f"cannot be read: {error.strerror}", path, "see who may read it, and the name") from error
+        raise _unusable(f"cannot be read: {error.strerror}", path, "check its permissions and its name") from error
     if not content.strip():
         raise _unusable("is empty", path, NEW_KEY)
     if content.startswith(b"PuTTY-User-Key-File"):
-        raise _unusable("is a key of PuTTY's", path, f"puttygen {path} -O private-openssh -o NEW_FILE")
+        raise _unusable("is a PuTTY key", path, f"puttygen {path} -O private-openssh -o NEW_FILE")
     if half := _PUBLIC.match(content):
         if half[1].decode().endswith(_CERTIFICATE):
-            raise _unusable("is a certificate", path, "name the private key that it is for; it is found beside it")
+            raise _unusable(
+                "is a certificate",
+                path,
+                "name the private key that it belongs to; the certificate is found beside the key",
+            )
         return _decoded(half[2]), False
     if armoured := _ARMOUR.search(content):
         return _opened(path, _decoded(b"".join(armoured[1].split())))
     if b"PRIVATE KEY-----" not in content:
-        raise _unusable("is no private key", path, "name the file that ssh-keygen made, not the one with .pub")
+        raise _unusable("is not a private key", path, "name the file that ssh-keygen made, not the one with .pub")
     if b"BEGIN DSA" in content:
-        raise _unusable("is a DSA key, which SSH has given up", path, NEW_KEY)
+        raise _unusable("is a DSA key, which SSH no longer supports", path, NEW_KEY)
     return _beside(path), b"ENCRYPTED" not in content
 
 
@@ -175,10 +179,10 @@ def _opened(path: Path, container: bytes) -> tuple[bytes, bool]:
         _, rest = _string(rest)  # with which options
         public, _ = _string(rest[4:])  # after the number of keys
     except (ValueError, struct.error):
-        raise _unusable("is damaged", path, "copy it again, whole") from None
+        raise _unusable("is damaged", path, "copy the whole file again") from None
     kind = _kind(public)
     if kind == "ssh-dss":
-        raise _unusable("is a DSA key, which SSH has given up", path, NEW_KEY)
+        raise _unusable("is a DSA key, which SSH no longer supports", path, NEW_KEY)
     # The key proper of a FIDO key is in a token, which only the agent asks.
     return public, cipher == b"none" and not kind.startswith("sk-")
 
@@ -199,7 +203,7 @@ def _private_key(path: Path) -> paramiko.PKey:
         key = paramiko.PKey.from_path(path)
     except (paramiko.SSHException, UnknownKeyType, UnsupportedAlgorithm, ValueError, TypeError, OSError) as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
-        raise _unusable(f"cannot be used: {said}", path, f"is it whole? else {NEW_KEY}") from error
+        raise _unusable(f"cannot be used: {said}", path, f"is the file complete? if not, {NEW_KEY}") from error
     key.public_blob = None  # its certificate is a matter of its own
     return key
 
@@ -232,14 +236,14 @@ def _not_held(path: Path, public: bytes) -> UserInputError:
         beside = f"put its public half beside it, as {path.name}.pub, and: ssh-add {path}"
         return _unusable("is encrypted", path, beside)
     if private != path and private.is_file():
-        return _unusable("is the public half of a key", path, f"name the private one: {private}")
+        return _unusable("is the public half of a key", path, f"name the private half: {private}")
     if _kind(public).startswith("sk-"):
-        return _unusable("needs its token, and no agent (SSH_AUTH_SOCK) has it", path, f"ssh-add {path}")
+        return _unusable("needs its token, but no agent (SSH_AUTH_SOCK) has it", path, f"ssh-add {path}")
     if _PUBLIC.match(path.read_bytes()):
         return _unusable(
-            "is the public half of a key, and no agent (SSH_AUTH_SOCK) has the private one", path, "ssh-add KEY"
+            "is the public half of a key, but no agent (SSH_AUTH_SOCK) has the private half", path, "ssh-add KEY"
         )
-    return _unusable("is encrypted, and no agent (SSH_AUTH_SOCK) has it", path, f"ssh-add {path}")
+    return _unusable("is encrypted, but no agent (SSH_AUTH_SOCK) has it", path, f"ssh-add {path}")
 
 
 def _unusable(what: str, path: Path, hint: str) -> UserInputError:

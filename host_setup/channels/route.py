@@ -64,18 +64,18 @@ def find(options: Sequence[str], user: str, host: str, port: int | None) -> Rout
         )
     except subprocess.TimeoutExpired as error:
         raise UserInputError(
-            f"ssh did not say within {ASK:g} s what its configuration has for {host}",
+            f"ssh did not report its configuration for {host} within {ASK:g} s",
             stage=STAGE,
-            hint=f"try by hand: {shlex.join(argv)}",
+            hint=f"try it by hand: {shlex.join(argv)}",
         ) from error
     if _NOBODY in done.stderr:
         return direct  # whoever has no name on this computer has no configuration either
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
         raise UserInputError(
-            f"ssh does not take its configuration for {host}: {said[0]}",
+            f"ssh rejects its configuration for {host}: {said[0]}",
             stage=STAGE,
-            hint=f"try by hand: {shlex.join(argv)}",
+            hint=f"try it by hand: {shlex.join(argv)}",
         )
     return _route(options, user, host, _settings(done.stdout))
 

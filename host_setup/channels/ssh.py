@@ -102,8 +102,8 @@ class Ssh:
             transport.start_client(timeout=deadline.left())
             if not host_key.is_key(transport.get_remote_server_key()):
                 raise StrangerError(
-                    f"{vitals.name} answers with another host key ({host_key.kind}) than the one that is known of it",
-                    hint="something else listens there; 'make clean-cache MAX_AGE=0' makes new keys",
+                    f"{vitals.name} answers with another host key ({host_key.kind}) than the known one",
+                    hint="another server listens there; 'make clean-cache MAX_AGE=0' makes new keys",
                 )
             transport.auth_timeout = deadline.left()
             _log_in(transport, login, vitals.name)
@@ -122,7 +122,7 @@ class Ssh:
                 ) from error
             raise ChannelError(
                 f"no SSH session with {vitals.name}: {_words(error)}",
-                hint="see the console log: does its SSH server run?",
+                hint="check the console log: does its SSH server run?",
             ) from error
         except BaseException:
             self.close()
@@ -158,7 +158,7 @@ class Ssh:
             if deadline is not None and deadline.passed():
                 raise DeadlineError(
                     f"waited {deadline.seconds:g} s for {doing} on {self._vitals.name}: {_words(error)}",
-                    hint="see its console log: does it still do anything?",
+                    hint="check its console log: does it still run?",
                 ) from error
             raise ChannelError(f"{doing} on {self._vitals.name}: {_words(error)}") from error
         finally:
@@ -379,8 +379,8 @@ def _log_in(transport: paramiko.Transport, login: Login, name: str) -> None:
                 more = transport.auth_publickey(login.user, key)
             except paramiko.BadAuthenticationType as error:
                 raise AccessError(
-                    f"{name} lets nobody in as {login.user} by a key, only by: {', '.join(error.allowed_types)}",
-                    hint="PubkeyAuthentication, AuthenticationMethods and AllowUsers in its sshd_config say who may",
+                    f"{name} accepts no key for {login.user}, only: {', '.join(error.allowed_types)}",
+                    hint="check PubkeyAuthentication, AuthenticationMethods and AllowUsers in its sshd_config",
                 ) from error
             except paramiko.AuthenticationException:
                 if last == 0 or not transport.is_active():
@@ -388,8 +388,8 @@ def _log_in(transport: paramiko.Transport, login: Login, name: str) -> None:
                 continue
             if more:
                 raise AccessError(
-                    f"{name} takes our key, and wants more of {login.user}: {', '.join(more)}",
-                    hint="let that user in by a key alone: AuthenticationMethods in its sshd_config",
+                    f"{name} accepts our key, but demands more of {login.user}: {', '.join(more)}",
+                    hint="accept a key alone for that user: AuthenticationMethods in its sshd_config",
                 )
             return
 
@@ -397,12 +397,12 @@ def _log_in(transport: paramiko.Transport, login: Login, name: str) -> None:
 def _incompatible(name: str, key: HostKey, error: Exception) -> AccessError:
     if "host key" in str(error):
         return StrangerError(
-            f"{name} has no host key of type {key.kind}, which is the one that is known of it",
-            hint="something else listens there, or it has new keys",
+            f"{name} has no host key of type {key.kind}, the type of its known host key",
+            hint="another server listens there, or the machine has new keys",
         )
     return AccessError(
         f"{name} and we have no algorithm in common: {error}",
-        hint=f"allow in its sshd_config for instance {KEX[1]}, {CIPHERS[2]}, hmac-sha2-256",
+        hint=f"allow these in its sshd_config, for instance: {KEX[1]}, {CIPHERS[2]}, hmac-sha2-256",
     )
 
 

@@ -80,7 +80,7 @@ class Vitals:
         if self._reason is not None:
             raise MachineLostError(
                 f"{self.name} is lost: {self._reason}",
-                hint="the console log in the evidence folder ends with what it did last",
+                hint="see the end of the console log in the evidence folder",
             )
 
     def check_broken(self) -> None:

@@ -226,7 +226,9 @@ class EmulatedHost(RunningHost):
 
     def _forward(self, port: int) -> int:
         if port not in self._forwards:
-            raise MachineError(f"QEMU forwards nothing to port {port}", hint="has it a user-mode network (slirp)?")
+            raise MachineError(
+                f"QEMU forwards nothing to port {port}", hint="does this QEMU have a user-mode network (slirp)?"
+            )
         return self._forwards[port]
 
     def _way(self, port: int) -> Callable[[float], Stream]:
@@ -281,7 +283,7 @@ class EmulatedHost(RunningHost):
         poll_until(
             lambda: all(self._beats.count(who) >= wanted[who] for who in machines),
             self._patience(RESTORE),
-            "host and guests to come to rest",
+            "host and guests to become idle",
             check=self._check_all,
         )
 

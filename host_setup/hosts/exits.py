@@ -68,7 +68,7 @@ class Exits:
         """In words, what was noted since that number; what is no longer kept is only counted."""
         new = self.noted - before
         kept = [str(one) for one in self.last[-new:]] if new else []
-        return [*([f"{new - len(kept)} that are not kept"] if new > len(kept) else []), *kept]
+        return [*([f"{new - len(kept)} that are not recorded"] if new > len(kept) else []), *kept]
 
 
 def parse(told: Mapping[str, Any]) -> Exits:

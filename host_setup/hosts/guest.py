@@ -474,7 +474,7 @@ class Guest:
         replies = self._canary_ask_all(*(f"read {one.kind} {one.set}" for one in planted))
         for one, reply in zip(planted, replies, strict=True):
             if reply["moved"] or reply["gpa"] != one.address.gpa:
-                raise MachineError(f"the guest moved its {one.kind} canary: the probes aimed at another page")
+                raise MachineError(f"the guest moved its {one.kind} canary, so the probes aimed at another page")
             if reply["state"] != one.state:
                 raise MachineError(f"the guest's {one.kind} page was {one.state}, and is {reply['state']} now")
         return [_with(one.content, reply["changed"]) for one, reply in zip(planted, replies, strict=True)]

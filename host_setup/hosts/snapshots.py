@@ -109,13 +109,13 @@ class EmulatedHosts:
                 host.close()
                 if not left or kernel_log.splats(host.kernel_log()):
                     raise
-                self._note(f"the first boot failed, and is tried again: {error}")
+                self._note(f"the first boot failed and is tried again: {error}")
             except BaseException:
                 host.close()
                 raise
             else:
                 return host
-        raise MachineError("no first boot was tried")
+        raise MachineError("the first boot was not tried")
 
     @staticmethod
     def _unhurt(host: EmulatedHost) -> None:
@@ -130,8 +130,8 @@ class EmulatedHosts:
             raise MachineError("a process of the host died while it booted:\n" + "\n".join(faults))
         if WRONG_CLOCK in host.kernel_log():
             raise MachineError(
-                f"the clocks of its guests go wrong: the host's kernel says '{WRONG_CLOCK}'",
-                hint="it measured its clock on a busy machine: run it again when less is at work here",
+                f"the clocks of its guests are wrong: the host's kernel says '{WRONG_CLOCK}'",
+                hint="the host measured its clock on a busy machine: run again when the machine is less busy",
             )
 
     def restore(self, saved: Saved) -> EmulatedHost:
@@ -212,7 +212,7 @@ class EmulatedHosts:
                 host.resume()
             else:
                 return
-        raise MachineError(f"of {SAVES} saved states none could be loaded; the last: {trouble}")
+        raise MachineError(f"of {SAVES} saved states none could be loaded; the last error: {trouble}")
 
     def _next_folder(self) -> Path:
         self._count += 1

@@ -147,7 +147,7 @@ def _is_patch(name: str) -> bool:
 def _content(file: Path) -> bytes:
     try:
         if not stat.S_ISREG(file.stat().st_mode):
-            raise _wrong(f"{shown(file)} is named as a patch, and is no file", "move it out of the folder")
+            raise _wrong(f"{shown(file)} is named like a patch, but is not a file", "move it out of the folder")
         return file.read_bytes()
     except OSError as error:
         raise _wrong(
@@ -194,8 +194,8 @@ def _refuse_unused(file: Path) -> None:
         raise _wrong(f"{shown(file)} is not used", "name it series.config, or move it out of the folder")
     if _CHANGE.match(start) or (re.match(rb"From |[A-Z][\w-]*: ", start) and _CHANGE.search(start)):
         raise _wrong(
-            f"{shown(file)} holds a patch, and is not named as one",
-            f"end its name in one of {', '.join(SUFFIXES)}, or move it out of the folder",
+            f"{shown(file)} holds a patch, but is not named like one",
+            f"give it a name that ends in one of {', '.join(SUFFIXES)}, or move it out of the folder",
         )
 
 
@@ -214,7 +214,7 @@ def _of_quilt(series: Path) -> tuple[Patch, ...]:
         for option in options:
             level = re.fullmatch(r"-p(\d+|ab)", option)
             if level is None:
-                raise _wrong(f"{shown(series)}: {shown(name)} has the option {shown(option)}", "only -pN is known here")
+                raise _wrong(f"{shown(series)}: {shown(name)} has the option {shown(option)}", "only -pN is supported")
             strip = 1 if level[1] == "ab" else int(level[1])
         one = [*read(series.parent / name, strip)]
         found += [Patch(shown(name), p.content, p.change, p.strip) for p in one] if len(one) == 1 else one
@@ -285,15 +285,15 @@ def _change(content: bytes, file: Path) -> bytes:
     without = _BINARY_WITHOUT_CONTENT.search(change)
     if without is not None:
         raise _wrong(
-            f"{shown(file)} changes a binary file without its content: {shown(without[1].decode(errors='replace'))}",
-            "make it again by git format-patch, or by git diff --binary",
+            f"{shown(file)} changes a binary file but lacks its content: {shown(without[1].decode(errors='replace'))}",
+            "make it again with git format-patch, or with git diff --binary",
         )
     if _MERGE.search(change):
         raise _wrong(
-            f"{shown(file)} holds a merge, which is no patch", "make it again by git format-patch, without merges"
+            f"{shown(file)} holds a merge, which is not a patch", "make it again with git format-patch, without merges"
         )
     if _CUT_OFF.search(change):
-        raise _wrong(f"{shown(file)} is cut off: its last file has no change", "save it again")
+        raise _wrong(f"{shown(file)} is truncated: its last file has no change", "save it again")
     return change
 
 
@@ -339,7 +339,7 @@ def _of_mailbox(file: Path, mails: Sequence[_Mail], strip: int | None) -> list[P
     if len(versions) > 1:
         raise _wrong(
             f"{shown(file)} holds versions {' and '.join(map(str, versions))} of a series",
-            "choose one: 'b4 am' writes a mailbox of that alone",
+            "choose one: 'b4 am' writes a mailbox with a single version",
         )
     numbers = [mail.number for mail in found]
     subjects = [mail.subject for mail in found]

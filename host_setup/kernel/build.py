@@ -369,7 +369,7 @@ def _repeat_script(
     command = shell_line(make, environment).replace(str(source), str(again))
     script = logs / "repeat.sh"
     script.write_text(
-        "# Repeats the build that failed: what failed first, or all of it with 'all' as an argument.\n"
+        "# Repeats the failed build: the first target that failed, or everything with the argument 'all'.\n"
         "set -e\n"
         f"test -d {shlex.quote(str(again))} || cp -al {shlex.quote(str(tree))} {shlex.quote(str(again))}\n"
         f"mkdir -p {shlex.quote(str(again / 'build'))}\n"

@@ -54,7 +54,7 @@ def parse_names(text: str) -> tuple[Layer, ...]:
     if names == ["none"]:
         return ()
     if unknown := [name for name in names if name not in set(Layer)]:
-        raise argparse.ArgumentTypeError(f"no layer {unknown[0]!r}; there are: {', '.join(Layer)}, or none")
+        raise argparse.ArgumentTypeError(f"no layer {unknown[0]!r}; known layers: {', '.join(Layer)}, or none")
     return tuple(layer for layer in Layer if layer in names)
 
 
@@ -209,6 +209,6 @@ def configure(
         raise KernelError(
             f"{len(missing)} of {len(wanted)} wanted options did not survive olddefconfig:\n{lines}",
             stage=STAGE,
-            hint="see what each depends on ('make menuconfig', then /), and add that to the fragment",
+            hint="see what each depends on ('make menuconfig', then /), and add those options to the fragment",
             artefact=log,
         )

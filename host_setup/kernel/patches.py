@@ -94,7 +94,7 @@ def apply(tree: Path, patches: Sequence[Patch], logs: Path, pristine: Path) -> N
                 f"{patch.name} does not apply\n{error.tail}{hunks}".rstrip(),
                 stage=STAGE,
                 artefact=log,
-                hint=f"make the patch fit; this repeats it: {_repeat(commands, pristine)}",
+                hint=f"adapt the patch; this command repeats the error: {_repeat(commands, pristine)}",
             ) from error
 
 
@@ -112,7 +112,7 @@ def _require_whole(tree: Path, patch: Patch, strip: str, change: Path, log: Path
             f"{patch.name} is damaged: {error.tail.strip()}",
             stage=STAGE,
             artefact=change,
-            hint="save it again; git apply --stat reads it and changes nothing",
+            hint="save it again; 'git apply --stat' checks it without changes",
         ) from error
 
 

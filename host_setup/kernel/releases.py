@@ -50,5 +50,5 @@ def _clauses(text: str) -> list[tuple[str, str]]:
     found = [_CLAUSE.fullmatch(clause.strip()) for clause in text.split(",")]
     clauses = [clause.group(1, 2) for clause in found if clause is not None]
     if len(clauses) != len(found):
-        raise ValueError("not a version range; write for instance >=6.12,<6.13")
+        raise ValueError("not a version range; for instance >=6.12,<6.13")
     return [(sign, release) for sign, release in clauses]

@@ -82,7 +82,7 @@ class Series:
             raise KernelError(
                 f"series {self.name} is made for Linux {self.base}, the source is Linux {release}",
                 stage=STAGE,
-                hint="name a fitting source with --kernel, or another series with --series",
+                hint="name a matching source with --kernel, or another series with --series",
             )
 
 
@@ -118,15 +118,17 @@ def _load(folder: Path, name: str, *, is_path: bool) -> Series:
         raise UserInputError(
             f"{shown(folder)} holds no patch (it holds {there})",
             stage=STAGE,
-            hint=f'patches end in {", ".join(arrival.SUFFIXES)}; a series without any says so: patches = "none"',
+            hint=f'patches end in {", ".join(arrival.SUFFIXES)}; a series without patches must say patches = "none"',
         )
     if patches and parsed.patches == "none":
         raise UserInputError(
-            f'{shown(file)} says patches = "none", and there are {len(patches)}', stage=STAGE, hint="remove that line"
+            f'{shown(file)} says patches = "none", but there are {len(patches)}', stage=STAGE, hint="remove that line"
         )
     config = folder / "series.config"
     if not config.is_file() and (config.exists() or config.is_symlink()):
-        raise UserInputError(f"{shown(config)} is no file", stage=STAGE, hint="write its options there, or remove it")
+        raise UserInputError(
+            f"{shown(config)} is not a file", stage=STAGE, hint="write its options there, or remove it"
+        )
     return Series(
         name=shown(folder.name),
         title=parsed.title,
@@ -139,10 +141,10 @@ def _load(folder: Path, name: str, *, is_path: bool) -> Series:
 
 
 def _no_series(folder: Path, name: str, *, is_path: bool) -> UserInputError:
-    hint = f"there are: {', '.join(available())}; or give a folder's path"
+    hint = f"known series: {', '.join(available())}; or give the path of a folder"
     if not is_path:
         meant = f", or ./{shown(name)} for the folder here" if Path(name).is_dir() else ""
-        return UserInputError(f"no series is called {name!r}", stage=STAGE, hint=hint + meant)
+        return UserInputError(f"there is no series {name!r}", stage=STAGE, hint=hint + meant)
     if folder.is_file():
         what = f"{shown(folder)} is a file; a series is a folder"
         hint = f"put it into a folder, beside a file series.toml with {_EXAMPLE}, each on a line"
@@ -162,7 +164,7 @@ def _parse(file: Path) -> _File:
     except ValidationError as error:
         wrong = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise UserInputError(
-            f"{shown(file)} is not right:\n{wrong}",
+            f"{shown(file)} is not valid:\n{wrong}",
             stage=STAGE,
             artefact=file,
             hint=f"compare it with {FOLDER / 'stock' / 'series.toml'}",

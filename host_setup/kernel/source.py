@@ -152,16 +152,16 @@ def _tree(path: Path, store: Store) -> Source:
         raise UserInputError(
             f"{shown(path)} is not a Linux kernel: it " + ("is a bare repository" if bare else "has no Makefile"),
             stage=STAGE,
-            hint="check a commit out (git worktree add), and name that folder"
+            hint="check out a commit (git worktree add), and name that folder"
             if bare
             else "name the top folder of a kernel tree",
         )
     found = release(makefile.read_text(encoding="utf-8", errors="replace"))
     if found is None:
         raise UserInputError(
-            f"{shown(path)} is not a Linux kernel: its top Makefile states no kernel version",
+            f"{shown(path)} is not a Linux kernel: its top Makefile names no kernel version",
             stage=STAGE,
-            hint="name the folder (or the tarball of the folder) that holds the kernel's MAINTAINERS file",
+            hint="name the folder (or its tarball) that holds the kernel's MAINTAINERS file",
         )
     files = tree.read(path, store)
     return Source(path, Kind.GIT if _is_repository(path) else Kind.TREE, found, tree.identity(files), files=files)

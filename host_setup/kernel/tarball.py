@@ -74,11 +74,11 @@ def look_into(path: Path, reinstall: str) -> Content:
             raise UserInputError(
                 f"{shown(path)} is not a tarball: {error}",
                 stage=STAGE,
-                hint="if it is an archive of another kind, unpack it and name the folder",
+                hint="if it is another kind of archive, unpack it and name the folder",
             ) from error
     if not complete:
-        raise damaged(path, f"{program} cannot decompress it to its end", reinstall)
-    why = "its top Makefile states no kernel version" if foreign else "it has no top Makefile"
+        raise damaged(path, f"{program} cannot decompress all of it", reinstall)
+    why = "its top Makefile names no kernel version" if foreign else "it has no top Makefile"
     raise UserInputError(f"{shown(path)} is not a Linux kernel: {why}", stage=STAGE, hint="name a kernel's tarball")
 
 

@@ -31,7 +31,7 @@ def parse_compiler(text: str) -> str:
     """
     if _COMPILER.fullmatch(text) is None:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no compiler: gcc, gcc-13, clang, clang-19, or the whole path of one"
+            f"{text!r} is not a compiler: give gcc, gcc-13, clang, clang-19, or the full path of one"
         )
     return text
 
@@ -42,7 +42,7 @@ def parse_jobs(text: str) -> int:
     :raises argparse.ArgumentTypeError: it is none.
     """
     if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of jobs")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of jobs")
     return int(text)
 
 
@@ -93,7 +93,7 @@ class Toolchain:
     def _parts(self) -> dict[str, str]:
         found = _COMPILER.fullmatch(self.compiler)
         if found is None:
-            raise ValueError(f"{self.compiler!r} is no compiler")
+            raise ValueError(f"{self.compiler!r} is not a compiler")
         return found.groupdict("")
 
     @property

@@ -348,12 +348,12 @@ def _reading(path: str) -> Iterator[None]:
 
 def _unreadable(words: str) -> UserInputError:
     return UserInputError(
-        f"the tree cannot be read: {words}", stage=STAGE, hint="let yourself read all of it: chmod -R u+rX TREE"
+        f"the tree cannot be read: {words}", stage=STAGE, hint="make all of it readable: chmod -R u+rX TREE"
     )
 
 
 def _changed(path: str) -> KernelError:
-    return KernelError(f"{shown(path)} was changed while it was being read", stage=STAGE, hint="run it again")
+    return KernelError(f"{shown(path)} changed while it was being read", stage=STAGE, hint="run it again")
 
 
 def _list_of(folder: Path) -> Path:

@@ -118,11 +118,11 @@ class ConsoleLog:
         if not isinstance(console, CommandConsole | IpmiConsole):
             return
         if self.problem() and not self.held:
-            note(f"{self.problem()}: it is started once more")
+            note(f"{self.problem()}: it is started again")
             self._start(console)
         problem = self.settle()
         if self.held and isinstance(console, IpmiConsole):
-            note(f"another session had its console ({console.address}): it is taken over")
+            note(f"another session held its console ({console.address}): this run takes it over")
             _run(console.release)
             self._start(console)
             problem = self.settle()
@@ -208,6 +208,6 @@ def _listen(port: int) -> socket.socket:
     except OSError as error:
         found.close()
         raise SetupError(
-            f"cannot listen to netconsole on UDP port {port}: {error}", hint="does another run use that port?"
+            f"cannot listen to netconsole on UDP port {port}: {error}", hint="does another run use this port?"
         ) from error
     return found

@@ -48,7 +48,14 @@ def examine(name: str, machine: Local | Remote | SealproofError) -> list[Finding
         return [Finding(State.STOP, name, line, error.hint if line is lines[-1] else "") for line in lines]
     except Exception as error:  # noqa: BLE001  of one machine; it must not hide what there is to say of the others
         said = f"{type(error).__name__}: {error}".splitlines()[0]
-        return [Finding(State.STOP, name, f"doctor itself fails on it: {said}", "please report this: a fault of ours")]
+        return [
+            Finding(
+                State.STOP,
+                name,
+                f"doctor itself failed on this machine: {said}",
+                "please report this: it is a bug in sealproof",
+            )
+        ]
 
 
 def _examine(name: str, machine: Local | Remote | SealproofError) -> list[Finding]:
@@ -76,28 +83,28 @@ def judge(name: str, machine: Remote, facts: Mapping[str, str]) -> list[Finding]
         found.append(Finding(state, name, what, advice))
 
     if not machine.expendable:
-        add(State.STOP, "not expendable", f"if a run may reboot it: expendable = true in [machine.{name}]")
+        add(State.STOP, "not expendable", f"if a run may reboot it, write expendable = true in [machine.{name}]")
     if facts.get("root") != "yes":
-        add(State.STOP, f"{machine.user} is not root and may not sudo", "log in as root, or let that user sudo")
+        add(State.STOP, f"{machine.user} is not root and has no sudo", "log in as root, or give that user sudo")
     if not facts.get("systemd"):
-        add(State.STOP, "no systemd", "a run relies on it to come back: use another machine")
+        add(State.STOP, "no systemd", "a run needs it to bring the machine back: use another machine")
     if facts.get("machine") != "x86_64":
         add(State.STOP, f"architecture {facts.get('machine')}", "use an x86-64 machine")
     if not facts.get("extension"):
-        add(State.STOP, "the processor shows neither svm nor vmx", "switch virtualisation on in its firmware")
+        add(State.STOP, "the processor shows neither svm nor vmx", "enable virtualisation in its firmware")
     if facts.get("holder"):
         add(State.NOTE, f"leased by {facts['holder']}, last heard of {facts.get('silent')} s ago", "wait for that run")
     _boot(machine, facts, add)
     _room(machine, facts, add)
     if isinstance(machine.console, NoConsole):
-        add(State.NOTE, "no console", "with one, a kernel that does not come up says why")
+        add(State.NOTE, "no console", "with a console, a kernel that does not boot says why")
     if machine.power is None:
-        add(State.NOTE, "no power command", "with one, a machine that hangs comes back without you")
+        add(State.NOTE, "no power command", "with a power command, a machine that hangs comes back by itself")
     elif shutil.which(machine.power.cycle[0]) is None:
         add(
             State.STOP,
             f"its power command, {machine.power.cycle[0]}, is not installed here",
-            "install it, or correct it",
+            "install it, or correct the command",
         )
     return found
 
@@ -130,7 +137,11 @@ def _room(machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
     need = IMAGES + (PLAIN.memory + PROTECTED.memory) * KIB
     available = int(facts.get("available") or 0)
     if available < need:
-        add(State.STOP, f"{available // KIB} MiB of memory available", f"end something: {need // KIB} MiB are needed")
+        add(
+            State.STOP,
+            f"{available // KIB} MiB of memory available",
+            f"stop other processes: {need // KIB} MiB are needed",
+        )
 
 
 @contextlib.contextmanager
@@ -159,7 +170,12 @@ def _console(name: str, log: ConsoleLog | SealproofError | None) -> list[Finding
     problem = log.settle()
     if log.held:
         return [
-            Finding(State.NOTE, name, "another session has its console", "a run that has the machine takes it over")
+            Finding(
+                State.NOTE,
+                name,
+                "another session holds its console",
+                "a run that leases the machine takes the console over",
+            )
         ]
     if not problem:
         return []

@@ -32,19 +32,19 @@ def obstacles(machine: Remote, facts: Mapping[str, str], words: str) -> Iterator
     """
     if facts.get("forwarding") == "no":
         advice = "AllowTcpForwarding local in its sshd_config, and no restrict or no-port-forwarding before our key"
-        yield Obstacle("its SSH server forwards no connection, and guests are reached by one", advice)
+        yield Obstacle("its SSH server forwards no connections, but sealproof reaches guests through them", advice)
     secure = facts.get("secure_boot") == "yes"
     lockdown = facts.get("lockdown", "")
     if secure and machine.boot is not Boot.KEXEC:
-        yield Obstacle("Secure Boot is on, and starts no kernel of ours", "switch Secure Boot off in its firmware")
+        yield Obstacle("Secure Boot is on, and does not start our kernel", "disable Secure Boot in its firmware")
     elif lockdown not in ("", "none"):
         # A kernel under test with the same words would let in no module of ours either.
-        off = "switch Secure Boot off" if secure else "take lockdown= off its command line, or switch Secure Boot off"
-        yield Obstacle("its kernel is locked down and loads no kernel of ours", off)
+        off = "disable Secure Boot" if secure else "remove lockdown= from its command line, or disable Secure Boot"
+        yield Obstacle("its kernel is locked down and does not load our kernel", off)
     yield from _way(machine, facts)
     if len(facts.get("kernel_line", "")) + len(words) > LONGEST:
         advice = f"shorten its command line, or command_line in the inventory: {LONGEST} characters with ours"
-        yield Obstacle("its command line is too long for what a run adds", advice)
+        yield Obstacle("its command line leaves no room for the words that a run adds", advice)
 
 
 def _way(machine: Remote, facts: Mapping[str, str]) -> Iterator[Obstacle]:
@@ -54,9 +54,9 @@ def _way(machine: Remote, facts: Mapping[str, str]) -> Iterator[Obstacle]:
         what, _, advice = against.partition(" -> ")
         yield Obstacle(what, advice)
     elif machine.boot is Boot.KEXEC and facts.get("kexec") == "no":
-        yield Obstacle("its kernel knows no kexec", 'boot = "grub" or "systemd-boot"')
+        yield Obstacle("its kernel does not support kexec", 'boot = "grub" or "systemd-boot"')
     elif machine.boot is Boot.GRUB and facts.get("grub") == "no":
-        yield Obstacle("no GRUB that boots an entry once", 'boot = "kexec" or "systemd-boot"')
+        yield Obstacle("it has no GRUB that can boot an entry once", 'boot = "kexec" or "systemd-boot"')
     elif machine.boot is Boot.SYSTEMD_BOOT and facts.get("systemd_boot") == "no":
         yield Obstacle("no systemd-boot", 'boot = "kexec" or "grub"')
     elif machine.boot is Boot.KEXEC and systemd < BUILT_IN_KEXEC and facts.get("kexec_tools") == "no":

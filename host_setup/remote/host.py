@@ -215,7 +215,7 @@ class RemoteHosts:
 
     def start(self) -> RemoteHost:
         """The machine with fresh guests; booted anew if it was lost, or its kernel is no longer well."""
-        why = "its kernel has other words" if self._words else self._why_unfit()
+        why = "its kernel has another command line" if self._words else self._why_unfit()
         if why:
             self._boot("", why)
         return self._host(self._spec)

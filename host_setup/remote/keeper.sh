@@ -275,7 +275,7 @@ against_all() { # whichever way it boots
 }
 
 against_kexec() {
-    [ -e "$R/sys/kernel/kexec_loaded" ] || echo 'its kernel knows no kexec -> boot = "grub" or "systemd-boot"'
+    [ -e "$R/sys/kernel/kexec_loaded" ] || echo 'its kernel does not support kexec -> boot = "grub" or "systemd-boot"'
     [ "$(cat "$R/proc/sys/kernel/kexec_load_disabled" 2>/dev/null || echo 0)" = 0 ] \
         || echo 'kexec is switched off until it boots again -> take kernel.kexec_load_disabled out of its sysctl.d'
     case $(mounted /var/lib) in

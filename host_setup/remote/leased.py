@@ -120,14 +120,14 @@ class Leased:
         order = ("lease", self._token, holder, str(self.machine.lease.seconds))
         done = self.control.keeper(*order, seconds=REACH)
         if done.status == EXPIRED:
-            self._note(f"{self.name}: {_said(done.stderr)}; that run is dead, what it left is taken back first")
+            self._note(f"{self.name}: {_said(done.stderr)}; that run is dead, and its changes are undone first")
             self._bring_back("expired")
             self.before = self._manifest()
             done = self.control.keeper(*order, seconds=REACH)
         if done.status == TAKEN:
             raise TakenError(
                 f"{self.name}: {_said(done.stderr)}",
-                hint="wait for that run to end; a run that died gives the machine back when its lease is over",
+                hint="wait for that run to end; if it died, the machine returns when the lease expires",
             )
         done.require()
         self._reach(State.LEASED)
@@ -143,12 +143,12 @@ class Leased:
         facts = self.facts
         if facts.get("root") != "yes":
             raise AccessError(
-                f"{self.name}: {self.machine.user} is not root there, and may not sudo without a password",
+                f"{self.name}: {self.machine.user} is not root there, and has no sudo without a password",
                 hint="log in as root, or add a line for that user to /etc/sudoers.d",
             )
         if not facts.get("systemd"):
             raise SetupError(
-                f"{self.name} does not run systemd, which a run relies on to come back",
+                f"{self.name} does not run systemd, which a run needs to bring the machine back",
                 stage="machine",
                 hint="use another machine; 'make doctor INVENTORY=...' tries all of them",
             )
@@ -206,7 +206,7 @@ class Leased:
         :raises KernelError: the machine came up with another one, or not at all: it hung, or died.
         """
         if self._kernel is None:
-            raise RuntimeError("boot() comes after provision()")
+            raise RuntimeError("call provision() before boot()")
         self._check_lease()
         self._listen()
         more = f"{added_words(self.machine)} {words}".strip()
@@ -223,7 +223,7 @@ class Leased:
                 f"{self.name} runs a kernel with build ID {running or 'unknown'}, not {self._kernel.build_id}: "
                 f"it is back on its own, or never left it\n{self.console.tail()}",
                 stage="boot",
-                hint="did the kernel die early? give the machine a console in the inventory, and look there",
+                hint="did the kernel die early? configure a console for the machine in the inventory, and look there",
                 artefact=self.console.path,
             )
         self._reach(State.BOOTED)
@@ -273,7 +273,7 @@ class Leased:
             raise KernelError(
                 f"{error.message}\n{self.console.tail()}",
                 stage="boot",
-                hint="it hangs, or has lost its network: see its console",
+                hint="it hangs, or has no network: check its console",
                 artefact=self.console.path,
             ) from error
 
@@ -311,7 +311,7 @@ class Leased:
                 raise MachineError(
                     f"{self.name} did not come back: {error.message}\n{self.console.tail()}",
                     stage="restore",
-                    hint="switch it off and on: it then boots its own kernel and removes what is left of the run. "
+                    hint="switch it off and on: it then boots its own kernel and removes the remains of the run. "
                     "A power command in the inventory does that for you",
                     artefact=self.console.path,
                 ) from error
@@ -380,14 +380,16 @@ class Leased:
             raise MachineError(
                 f"{self.name} came back, but not as it was:\n" + "\n".join(changed),
                 stage="restore",
-                hint="somebody else changed it meanwhile, or this is a fault of ours: please compare by hand",
+                hint="somebody else changed it meanwhile, or this is a bug in sealproof: please compare by hand",
             )
 
     # --- inside ---
 
     def _check_lease(self) -> None:
         if self._lost_lease:
-            raise TakenError(f"{self.name}: {self._lost_lease}", hint="the machine has given itself back: run it again")
+            raise TakenError(
+                f"{self.name}: {self._lost_lease}", hint="the machine has returned to its own kernel: run again"
+            )
 
     def _reach(self, state: State) -> None:
         self.state = state

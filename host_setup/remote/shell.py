@@ -41,7 +41,7 @@ def result(argv: Sequence[str], done: Completed, name: str, user: str) -> Comple
         if done.status == NO_STATUS:
             raise ChannelError(f"{name}: the session ended before the command began")
         raise AccessError(
-            f"{name}: the login shell of {user} runs no command of ours: {_words(before.strip() or done.stderr)}",
+            f"{name}: the login shell of {user} does not run our command: {_words(before.strip() or done.stderr)}",
             hint=f"give {user} there a shell that does (chsh -s /bin/sh), and our key no command= in authorized_keys",
         )
     _, root, output = rest.partition(_ROOT)
@@ -50,7 +50,7 @@ def result(argv: Sequence[str], done: Completed, name: str, user: str) -> Comple
         if done.status == NO_STATUS:
             raise ChannelError(f"{name}: the session ended before the command began")
         raise AccessError(
-            f"{name}: {user} may not run a command as root: {_words(said)}",
+            f"{name}: {user} cannot run a command as root: {_words(said)}",
             hint=f"there, as root: echo '{user} ALL=(root) NOPASSWD: ALL' > /etc/sudoers.d/sealproof; "
             "or have root log in",
         )

@@ -82,7 +82,9 @@ def options_parser() -> argparse.ArgumentParser:
     """The options of ``make selftests ARGS='...'``."""
     parser = argparse.ArgumentParser(prog="make selftests", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--series", action="append", help="once: that kernel; twice: the second against the first (default: stock)"
+        "--series",
+        action="append",
+        help="give it once to test one kernel, twice to compare the second with the first (default: stock)",
     )
     source.add_option(parser)
     parser.add_argument(
@@ -90,16 +92,20 @@ def options_parser() -> argparse.ArgumentParser:
         type=parse_names,
         default=(Layer.SELFTESTS,),
         metavar="NAME,...",
-        help="configuration layers of both kernels (default: selftests); none: as the sign-off has them",
+        help="configuration layers of both kernels (default: selftests); none: as in the sign-off",
     )
-    parser.add_argument("--only", default="", metavar="TEXT", help="only the tests whose name has this in it")
-    parser.add_argument("--deadline", type=seconds_option, metavar="SECONDS", help="for each test, instead of its own")
+    parser.add_argument("--only", default="", metavar="TEXT", help="run only the tests whose name contains this")
+    parser.add_argument(
+        "--deadline", type=seconds_option, metavar="SECONDS", help="deadline of every test, instead of its own"
+    )
     parser.add_argument(
         "--record",
         action="store_true",
-        help=f"keep what passes in {record.FILE.name}, for --selftests",
+        help=f"write the tests that pass to {record.FILE.name}, for --selftests",
     )
-    parser.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where runs are kept")
+    parser.add_argument(
+        "--reports", type=Path, default=Path("reports"), metavar="DIR", help="folder for the reports of runs"
+    )
     return parser
 
 
@@ -137,10 +143,10 @@ def verdict(columns: Sequence[Column], found: Sequence[Regression]) -> tuple[int
         return 0, f"{columns[0].series} alone: nothing to compare it with"
     first, second = columns
     if not any(result.outcome is Outcome.PASS for result in first.results):
-        return NOTHING_PROVED, f"not one test passes on {first.series}: the comparison proves nothing"
+        return NOTHING_PROVED, f"no test passes on {first.series}, so the comparison proves nothing"
     blamed = [regression for regression in found if regression.counts]
     if blamed:
-        return 1, f"{len(blamed)} of what passes on {first.series} does not on {second.series}"
+        return 1, f"{len(blamed)} tests or checks pass on {first.series} and not on {second.series}"
     return 0, f"all that passes on {first.series} passes on {second.series}"
 
 
@@ -153,7 +159,9 @@ def main(argv: list[str]) -> int:
     if len(names) > 2 or len(set(names)) < len(names):
         parser.error("--series: one name, or two different ones")
     if options.record and (options.only or names[0] != "stock" or options.layers != (Layer.SELFTESTS,)):
-        parser.error("--record: of all tests, on the series stock, with the layer selftests, as --selftests has it")
+        parser.error(
+            "--record: only with all tests, the series stock and the layer selftests, as --selftests uses them"
+        )
     require_reports(options.reports)
     terminal, store = Terminal(), Store(cache_root())
     folder = options.reports / f"selftests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"

@@ -190,4 +190,6 @@ def _pack(folder: Path, image: Path) -> None:
         [*_EROFS, str(image), str(folder)], env=environment(), capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise ImageError(f"mkfs.erofs failed on the selftests: {done.stderr.strip()}", hint="is erofs-utils whole?")
+        raise ImageError(
+            f"mkfs.erofs failed on the selftests: {done.stderr.strip()}", hint="is erofs-utils installed completely?"
+        )

@@ -17,8 +17,8 @@ from signoff.results import Row, rows
 from signoff.verdict import Status
 
 UNKNOWN = "the kernel under test and the tier of its host were not identified"
-NO_HEALTH = "the contract has no claim about the whole run: nobody has looked whether host and guest stay well"
-NOBODY = "no part of the run has a word on it"
+NO_HEALTH = "the contract has no claim about the whole run, so the health of host and guest was not checked"
+NOBODY = "no part of the run has a verdict on it"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,24 +30,27 @@ from signoff.verdict import Status, outcome_words
 _SYMBOLS = {Status.PASS: "✓", Status.FAIL: "✗", Status.ERROR: "!", Status.MISS: "?", Status.SKIP: "»"}
 _KINDS = {
     Kind.ATTACK: ("Attacks", "Each must be refused, exactly as the contract says."),
-    Kind.BOUNDARY: ("Boundaries", "Ways that are documented to be open, shown to be so."),
-    Kind.ORACLE: ("All of the memory", "Every page of each guest was tried: what is readable must be what is shared."),
-    Kind.LEGITIMATE: ("Legitimate paths", "Each must go on working."),
-    Kind.HEALTH: ("Health", "Nothing may break while all this is tried."),
+    Kind.BOUNDARY: ("Boundaries", "Paths that are documented to be open. Each must be exactly as open as documented."),
+    Kind.ORACLE: (
+        "All of the memory",
+        "Every page of each guest was tried. Exactly the pages that the guest shares must be readable.",
+    ),
+    Kind.LEGITIMATE: ("Legitimate paths", "Each must keep working."),
+    Kind.HEALTH: ("Health", "Nothing may break in host or guest during the run."),
 }
 _PROBES = (Kind.ATTACK, Kind.BOUNDARY)
-_PLAIN_PROBES = "The controls of the claims named: here, where the guest is not protected, each must get through."
+_PLAIN_PROBES = "The controls of the named claims: in a guest without protection each probe must succeed."
 _WORST_FIRST = (Status.FAIL, Status.ERROR, Status.MISS, Status.SKIP)
 _LOUD = (Status.FAIL, Status.ERROR)
 POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'"
 FEW = 40
 """Claims up to which all sections are open; of more, only those in which something did not pass."""
 _FATES = {
-    Fate.LEAKED: "the guest's alone, and yet the host read it",
-    Fate.LOST: "not the guest's alone, and yet the host was refused",
+    Fate.LEAKED: "private to the guest, but the host read it",
+    Fate.LOST: "not private to the guest, but the host was refused",
     Fate.SHARED: "shared by the guest, and readable",
-    Fate.READABLE: "never made private, and readable: of a plain guest, or content that its VMM gave it",
-    Fate.PRIVATE: "the guest's alone, and the host was refused",
+    Fate.READABLE: "never made private, and readable: a page of a plain guest, or content from the VMM",
+    Fate.PRIVATE: "private to the guest, and the host was refused",
     Fate.ABSENT: "the host has no page there: the guest has not touched it",
 }
 _STATUS_MEANING = {

@@ -14,7 +14,7 @@ from signoff.overall import EXIT_MEANING
 from signoff.report.data import Report
 from signoff.verdict import Status
 
-NO_SIGNOFF = "This is no sign-off: mode plain only checks that the probes get through where nothing forbids it."
+NO_SIGNOFF = "This is not a sign-off: mode plain only checks that the probes succeed where nothing protects the guest."
 _COLOURS = {Status.PASS: "green", Status.FAIL: "red", Status.ERROR: "red", Status.MISS: "yellow", Status.SKIP: "cyan"}
 Line = tuple[str, dict[str, bool]]
 """A line and how it looks, in the words of pytest's terminal writer: ``{"green": True}``."""
