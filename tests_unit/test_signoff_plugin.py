@@ -44,12 +44,18 @@ protected = { right = true }
 CONFTEST = """
 import pytest
 pytest_plugins = ["signoff.plugin"]
-from signoff.record import Kernel, Tier
+from signoff.record import CONFIG, LISTS, Tier
+from tests_unit.report_samples import CONFIGURATION, FILES, KERNEL, MADE_OF
 
 @pytest.fixture(autouse=True, scope="session")
 def known(request):
     run = request.getfixturevalue("signoff")
-    run.identify(kernel=Kernel("6.12.1", "ab" * 20, "linux 6.12.1", "cd" * 32), tier=Tier.EMULATED, series="stock")
+    run.identify(kernel=KERNEL, tier=Tier.EMULATED, series="stock")
+    own = ("sealproof's files", "Python and its packages")
+    run.identify(
+        made_of={name: one for name, one in MADE_OF.items() if name not in own},
+        kept={CONFIG: CONFIGURATION, **{LISTS[name]: text for name, text in FILES.items() if name not in own}},
+    )
     run.identify(host={"cpu": "TCG", "devices": "kvm"})
     run.logs("console.log", lambda: "the host's last words")
     run.logs("gone.log", lambda: 1 / 0)

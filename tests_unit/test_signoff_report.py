@@ -75,7 +75,7 @@ def test_the_document_fits_its_schema(evidence):
     document = written(evidence, results())
     Draft202012Validator(schema).validate(document)
     assert (document["schema"], document["verdict"], document["exit_code"]) == (
-        "sealproof-signoff-3",
+        "sealproof-signoff-4",
         "NOT PROTECTED",
         1,
     )

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from verifier import contract as contracts
-from verifier.run import STATUSES, Run
+from verifier.run import STATUSES, Run, series_of
 from verifier.text import UnsoundError, cleaned, parse, shown, table
 
 EXIT = {"PROTECTED": 0, "CONTROLS HOLD": 0, "NOT PROTECTED": 1, "NOT USABLE": 1, "CONTROLS BROKEN": 1, "NOT PROVEN": 2}
@@ -49,13 +49,13 @@ def document(told: Derived) -> Iterator[str]:
     run, name = told.run, "signoff.json"
     found = table(
         parse(run.tree.read(name), name), name,
-        "schema", "verdict", "exit_code", "summary", "mode", "tier", "contract", "run", "kernel", "host", "counts",
-        "problems", "claims", "signing_key", "logs",
+        "schema", "verdict", "exit_code", "summary", "mode", "tier", "contract", "run", "kernel", "host", "made_of",
+        "counts", "problems", "claims", "signing_key", "logs",
     )  # fmt: skip
     record = run.record
     kernel = record["kernel"]
     wanted = {
-        "schema": "sealproof-signoff-3",
+        "schema": "sealproof-signoff-4",
         "verdict": told.word,
         "exit_code": EXIT[told.word],
         "mode": record["mode"],
@@ -63,6 +63,7 @@ def document(told: Derived) -> Iterator[str]:
         "contract": told.contract,
         "kernel": None if kernel is None else {**kernel, "series": record["series"]},
         "host": record["host"],
+        "made_of": record["made_of"],
         "counts": told.counts,
         "signing_key": told.key,
         "logs": [
@@ -187,8 +188,20 @@ def statement(told: Derived, predicate: dict[str, Any]) -> Iterator[str]:
         "series": record["series"],
         "contract": told.contract,
         "kernels": sorted(told.kernels),
+        "source": (record["kernel"] or {}).get("source_sha256", ""),
+        "patches": series_of(record) if record["kernel"] else "",
+        "madeOf": record["made_of"],
         "machines": told.machines,
     }
+    kernel = record["kernel"] or {}
+    made_of = {"contract.toml": told.contract["sha256"], **record["made_of"]}
+    if kernel:
+        made_of[f"Linux {kernel['release']} bzImage"] = kernel["image_sha256"]
+        made_of[f"Linux {kernel['release']} .config"] = kernel["config_sha256"]
+    named = [(one["name"], one["digest"]["sha256"]) for one in predicate["configuration"]]
+    for one in made_of.items():
+        if one not in named:
+            yield f"the statement's configuration does not name {shown(one[0], 60)} as the record does"
     for what, value in wanted.items():
         if predicate.get(what) != value:
             yield f"the statement's {what} is {shown(predicate.get(what), 60)!r}, and it must be {shown(value, 60)!r}"

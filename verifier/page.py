@@ -225,8 +225,14 @@ def _head(told: Derived, root: Element) -> Iterator[str]:
     text = root.text
     facts = [record["command"], told.key]
     facts += (
-        [kernel["build_id"], kernel["config_sha256"], *(one["sha256"] for one in kernel["patches"])] if kernel else []
+        [
+            *(kernel[one] for one in ("build_id", "image_sha256", "source_sha256", "config_sha256", "compiler")),
+            *(one["sha256"] for one in kernel["patches"]),
+        ]
+        if kernel
+        else []
     )
+    facts += record["made_of"].values()
     for fact in facts:
         if _flat(str(fact)) not in text:
             yield f"{PAGE} does not name {shown(fact, 80)}"

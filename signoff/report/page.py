@@ -21,6 +21,7 @@ from signoff.fleet import matrix, shares
 from signoff.memory_map import Fate, Span
 from signoff.observation import PAGE_SIZE, State
 from signoff.overall import EXIT_MEANING, Exit
+from signoff.record import LISTS
 from signoff.report.data import Report
 from signoff.report.picture import pictures
 from signoff.report.terminal import NO_SIGNOFF
@@ -162,6 +163,7 @@ def to_html(report: Report) -> str:
         statuses=_STATUS_MEANING,
         exits={int(code): EXIT_MEANING[code] for code in Exit},
         policy=POLICY,
+        lists=LISTS,
     )
 
 
