@@ -49,12 +49,18 @@ def main() -> int:
 
 def _same(folder: Path) -> int:
     """Whether the reports are those that the evidence makes; returns 0 or the status for what was changed."""
-    wrong = [name for name, content in made(assemble(folder)).items() if (folder / name).read_bytes() != content]
+    fresh = made(assemble(folder), folder)
+    wrong = [name for name, content in fresh.items() if not _holds(folder / name, content)]
     if wrong:
         sys.stderr.write(f"{', '.join(wrong)}: not as the evidence makes it, or made by another version of sealproof\n")
         return CHANGED
-    sys.stdout.write(f"made anew from the evidence, byte for byte the same: {', '.join(made(assemble(folder)))}\n")
+    sys.stdout.write(f"made anew from the evidence, byte for byte the same: {', '.join(fresh)}\n")
     return 0
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether a file is there, and has this content."""
+    return path.is_file() and path.read_bytes() == content
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from common.errors import SealproofError, UserInputError
 from common.store import disk_errors
 from signoff.contract import Mode
-from signoff.evidence import ATTESTATION, SUMS, Evidence, file_sha256
+from signoff.evidence import ATTESTATION, EXPORTS, SUMS, Evidence, file_sha256
 from signoff.journal import JOURNAL
 from signoff.keys import PUBLIC_KEY, fingerprint
 from signoff.overall import Word
@@ -36,7 +36,7 @@ from signoff.verdict import Status
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
-_REPORTS = ("signoff.html", "signoff.css", "signoff.json", "junit.xml", "contract.toml", JOURNAL)
+_REPORTS = ("signoff.html", "signoff.css", "signoff.json", *EXPORTS, "contract.toml", JOURNAL)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 

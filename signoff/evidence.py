@@ -13,7 +13,7 @@
         logs/            console, kernel log, QMP transcript; so is any other folder
         identity/        the kernel's configuration, and lists of the files that the run is made of
         fleet.json  parts/   of a merged run alone: see signoff.merge
-        signoff.html  signoff.json  junit.xml
+        signoff.html  signoff.json  junit.xml  signoff.tap  signoff.sarif  kcidb.json
         SHA256SUMS       of all of it, for 'sha256sum -c'
         attestation.json   of a signed run alone: see signoff.attestation
     reports/latest -> <run id>
@@ -44,10 +44,12 @@ from signoff.observation import Check, Observation
 from signoff.record import Record
 from signoff.results import Result, kept
 
-__all__ = ["ATTESTATION", "SUMS", "Evidence", "Kept", "file_sha256", "read"]
+__all__ = ["ATTESTATION", "EXPORTS", "SUMS", "Evidence", "Kept", "file_sha256", "read"]
 
 SUMS = "SHA256SUMS"
 ATTESTATION = "attestation.json"
+EXPORTS = ("junit.xml", "signoff.tap", "signoff.sarif", "kcidb.json")
+"""The verdict for other programs."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RECORD = TypeAdapter(Record)
 _RESULT = TypeAdapter(Result)

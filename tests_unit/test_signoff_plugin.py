@@ -13,6 +13,7 @@ import pytest
 
 from common.paths import PROJECT
 from common.waiting import Deadline, poll_until
+from signoff.record import CONFIG, LISTS
 
 CONTRACT = """
 version = 1
@@ -147,7 +148,9 @@ def test_all_pass_exits_0(project):
     assert {"evidence/host_cannot_read/subject.jsonl", "evidence/host_cannot_read/note.txt"} <= set(
         claims["host_cannot_read"]["evidence"]
     )
-    assert found["logs"] == ["hosts/console.log", "logs/console.log", "logs/gone.log.missing"]
+    told = sorted([CONFIG, *LISTS.values()])
+    assert found["logs"] == ["hosts/console.log", *told, "logs/console.log", "logs/gone.log.missing"]
+    assert set(found["made_of"]) >= set(LISTS)
     assert "ZeroDivisionError" in (folder / "logs" / "gone.log.missing").read_text()
     assert whole(folder)
     assert ET.parse(folder / "junit.xml").find("testsuite").get("errors") == "0"

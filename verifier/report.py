@@ -95,7 +95,7 @@ def _verify(found: Found, tree: Tree, trusted: Trusted) -> None:
     )
     found.derived = Derived(run, word, machines, sorted(kernels), signed.key)
     found.faults += run.faults
-    for check in (exports.document, exports.junit, page.page):
+    for check in (exports.document, exports.junit, exports.tap, exports.sarif, exports.kcidb, page.page):
         found.faults += _caught(check(found.derived))
     found.faults += _caught(exports.statement(found.derived, signed.predicate))
     if run.mode == "plain":
