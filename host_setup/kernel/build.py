@@ -69,6 +69,7 @@ class Request:
 
     :ivar layers: configuration layers beyond the base.
     :ivar own: the real machine that it is for; None: one of QEMU's.
+    :ivar exact: the whole configuration, in place of layers; empty: they make it.
     """
 
     source: Source
@@ -76,6 +77,7 @@ class Request:
     layers: tuple[layers.Layer, ...] = ()
     own: Own | None = None
     toolchain: Toolchain = GCC
+    exact: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
     options = [f"{wish.option}={wish.value}" for wish in layers.wishes(fragments)]
     if request.own is not None:
         options += [request.own.config, request.own.modules]
+    if request.exact:
+        options = ["exact", request.exact]
     flags = " ".join(request.toolchain.flags)
     key = digest(RECIPE, flags, compiler, request.source.identity, str(len(patches)), *patches, *options)
     entry = store.get("kernel", key)
@@ -210,7 +214,10 @@ def _build(
     make = [*_make(source, request.toolchain), "O=build", f"KCFLAGS={flags}", f"KAFLAGS={kept_name}"]
     environment = _environment(store)
     begun = time.monotonic()
-    layers.configure(make, environment, source, out, fragments, log, request.own)
+    if request.exact:
+        layers.take(make, environment, out, request.exact, log)
+    else:
+        layers.configure(make, environment, source, out, fragments, log, request.own)
     lines, seconds = _expected(store, out / ".config")
     with terminal.step("build the kernel", expected=seconds) as step:
         progress = compiler_output.Progress(step, lines)
