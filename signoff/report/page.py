@@ -25,6 +25,7 @@ from signoff.record import LISTS
 from signoff.report.data import Report
 from signoff.report.picture import pictures
 from signoff.report.terminal import NO_SIGNOFF
+from signoff.report.threats import threats
 from signoff.results import Row, Run
 from signoff.verdict import Status, outcome_words
 
@@ -144,6 +145,7 @@ def to_html(report: Report) -> str:
             for kind, (title, sentence) in _KINDS.items()
             if (found := _sections(report, kind))
         ],
+        titles={kind: title for kind, (title, _) in _KINDS.items()},
         tone=_tone(report),
         not_passed=[
             (status, status in _LOUD, those)
@@ -164,6 +166,7 @@ def to_html(report: Report) -> str:
         exits={int(code): EXIT_MEANING[code] for code in Exit},
         policy=POLICY,
         lists=LISTS,
+        threats=[] if plain else threats(report),
     )
 
 
