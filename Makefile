@@ -60,6 +60,10 @@ verify: bootstrap ## check REPORT=FOLDER|ARCHIVE against its evidence; exit 0: P
 	$(PYTHON) -m verifier '$(REPORT)' --contract tests_e2e/contract.toml $$([ -f "$$key" ] && echo --key "$$key") $(ARGS) && \
 	if [ -d '$(REPORT)' ]; then $(PYTHON) -m signoff --same '$(REPORT)'; fi
 
+.PHONY: rebuild
+rebuild: bootstrap ## make the kernel of REPORT=FOLDER again, from nothing, and compare (ARGS='--series ~/my-series')
+	@exec $(RUN) -m host_setup.rebuild '$(REPORT)' $(ARGS)
+
 .PHONY: test
 test: lint ## lint, then run the project's own tests, unit and end to end (ARGS='...' for pytest)
 	@exec $(RUN) -m pytest tests_unit tests_machines tests_e2e --mode plain --series stock $(ARGS)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -12,9 +13,10 @@ import pytest
 from host_setup.hosts.base import Host
 from host_setup.hosts.facts import facts
 from host_setup.hosts.pool import HostPool
+from host_setup.identity import require_kernel
 from host_setup.kernel.series import Mode
 from host_setup.provision import Provisioned, Settings
-from signoff.record import Kernel, Patch, Tier
+from signoff.record import CONFIG, LISTS, Kernel, Patch, Tier
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
 
@@ -53,18 +55,32 @@ def guest_mode(signoff: Signoff) -> Mode:
 @pytest.fixture(scope="session")
 def meet_host(provisioned: Provisioned, signoff: Signoff, settings: Settings) -> Callable[[Host], None]:
     """Puts down what is tested: the kernel, and a host that runs it."""
-    kernel = provisioned.kernel
-    patches = tuple(Patch(one.name, one.sha256) for one in kernel.patches)
+    kernel, made_of = provisioned.kernel, provisioned.made_of
+    lists = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in made_of.lists.items()}
+    signoff.identify(
+        made_of={**made_of.sums, **lists},
+        kept={CONFIG: kernel.config.read_bytes(), **{LISTS[name]: text for name, text in made_of.lists.items()}},
+    )
 
     def meet(host: Host) -> None:
         signoff.identify(
-            kernel=Kernel(kernel.release, kernel.build_id, kernel.source, provisioned.config_sha256, patches),
+            kernel=Kernel(
+                release=kernel.release,
+                build_id=kernel.build_id,
+                source=kernel.source,
+                config_sha256=kernel.sums["config"],
+                patches=tuple(Patch(one.name, one.sha256) for one in kernel.patches),
+                running_build_id=require_kernel(host.ssh, kernel),
+                source_sha256=kernel.source_identity,
+                image_sha256=kernel.sums["image"],
+                vmlinux_sha256=kernel.sums["vmlinux"],
+                compiler=kernel.compiler,
+            ),
             tier=Tier(host.tier),
             series=kernel.series,
             host={
                 **host.identity(),
                 **facts(host.ssh),
-                "kernel's compiler": kernel.compiler,
                 "kernel's layers": ", ".join(settings.layers) or "none",
             },
         )

@@ -4,7 +4,7 @@
 An entry is a folder ``<kind>/<key>``; it is there complete or not at all. Several processes may ask for the same
 entry: one makes it, the others wait for its lock. It is made in a scratch folder of the same file system and renamed
 into place; a scratch folder whose maker was killed is removed by the next process that makes something. Entries are
-never changed.
+never changed: each has the SHA-256 of its files, and one that was changed since is refused.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from common.errors import NoSpaceError, SetupError
 GIB = 1 << 30
 LOGS = "logs"
 _USED = ".used"  # its modification time is the entry's last use; it holds the entry's size in bytes
+_SUMS = ".sums"  # what sha256sum says of the entry's files
 
 
 def digest(*parts: str | bytes | Path) -> str:
@@ -42,6 +43,39 @@ def digest(*parts: str | bytes | Path) -> str:
             data = os.fsencode(part) if isinstance(part, str) else part  # a path may be any bytes
         whole.update(len(data).to_bytes(8, "big") + data)
     return whole.hexdigest()[:20]
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal; of a link, that of where it leads to."""
+    if path.is_symlink():
+        return hashlib.sha256(b"link to " + os.fsencode(path.readlink())).hexdigest()
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def sums(entry: Path) -> dict[str, str]:
+    """What the files of an entry that was handed out are: name and SHA-256."""
+    lines = (entry / _SUMS).read_text(encoding="utf-8", errors="surrogateescape").split("\n")[:-1]
+    return {name: sha256 for sha256, _, name in (line.partition("  ") for line in lines)}
+
+
+def _write_sums(entry: Path) -> None:
+    lines = [f"{file_sha256(path)}  {path.relative_to(entry)}\n" for path in _files(entry)]
+    fresh = entry / f"{_SUMS}.{os.getpid()}"
+    fresh.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+    fresh.rename(entry / _SUMS)
+
+
+def _files(entry: Path) -> list[Path]:
+    """The files that were made, in order; a name with a line break in it, which no list can hold, is left out."""
+    return [
+        path
+        for path in sorted(entry.rglob("*"))
+        if (path.is_symlink() or path.is_file())
+        and path.name != _USED
+        and not path.name.startswith(_SUMS)
+        and "\n" not in str(path)
+    ]
 
 
 @contextmanager
@@ -116,18 +150,44 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._seen: set[Path] = set()
 
     def path(self, kind: str, key: str) -> Path:
         """Where an entry is, or would be."""
         return self.root / kind / key
 
     def get(self, kind: str, key: str) -> Path | None:
-        """An entry that is there already, or None."""
+        """An entry that is there already, as it was made, or None.
+
+        :raises SetupError: it was changed since it was made.
+        """
         path = self.path(kind, key)
         if not path.is_dir():
             return None
         (path / _USED).touch()
+        if path not in self._seen:
+            self._check(kind, path)
+            self._seen.add(path)
         return path
+
+    @staticmethod
+    def _check(kind: str, path: Path) -> None:
+        """See that an entry's files are what they were when it was made."""
+        if not (path / _SUMS).exists():  # an earlier version of sealproof made it
+            _write_sums(path)
+            return
+        for name, sha256 in sums(path).items():
+            try:
+                same = file_sha256(path / name) == sha256
+            except FileNotFoundError:
+                same = False
+            if not same:
+                raise SetupError(
+                    f"the cache's {kind} {path.name} was changed since it was made: {name}",
+                    stage="cache",
+                    hint=f"rm -r {path}: the next run makes it again",
+                    artefact=path / name,
+                )
 
     def get_or_make(self, kind: str, key: str, make: Callable[[Path], None], *, need: int = 0) -> Path:
         """An entry, made if it is not there.
@@ -156,8 +216,10 @@ class Store:
                 begun = time.monotonic()
                 try:
                     make(scratch)
+                    _write_sums(scratch)
                     (scratch / _USED).write_text(str(weigh(scratch)), encoding="ascii")
                     scratch.rename(self.path(kind, key))
+                    self._seen.add(self.path(kind, key))
                     self._note_seconds(kind, time.monotonic() - begun)
                 except BaseException:
                     shutil.rmtree(scratch, ignore_errors=True)
@@ -181,6 +243,7 @@ class Store:
     def discard(self, kind: str, key: str) -> None:
         """Remove an entry that turned out to be damaged."""
         with self._lock(kind, key):
+            self._seen.discard(self.path(kind, key))
             shutil.rmtree(self.path(kind, key), ignore_errors=True)
 
     def entries(self) -> list[Entry]:

@@ -6,8 +6,10 @@ It holds the keys, the host's programs and modules, and what the nested guest bo
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,9 @@ from guest_images.rootfs import RootFs
 RECIPE = PROJECT / "guest_images"
 HOST_FILES = {"init": 0o755, "furnish": 0o644, "inittab": 0o644, "services": 0o755, "sshd_config": 0o600}
 HOST_MODULES = ("host_attack.ko", "host_exits.ko", "host_oracle.ko", "host_tcg.ko")
+LIST, MODULES_LIST = "payload.sha256", "modules.sha256"
+"""Beside the image: what its files are, and what all modules are, as ``sha256sum`` lists them."""
+GUEST_IMAGE, PROGRAM_FILE = "guest/initramfs", f"programs/{PROGRAM}"
 GUEST_MODULES = ("guest_canary.ko", "guest_emulation.ko")
 
 
@@ -50,6 +55,11 @@ def _programs(folder: str, programs: Programs) -> dict[str, File | Link]:
     return {f"{folder}/{PROGRAM}": File(programs.read(PROGRAM), 0o755), **links}
 
 
+def _listed(contents: Mapping[str, bytes]) -> str:
+    """Files as ``sha256sum`` lists them; of a link, where it leads to."""
+    return "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(contents.items()))
+
+
 def payload(store: Store, root: RootFs, programs: Programs, modules: Path, kernel: Path, keys: Keys) -> Payload:
     """The payload for one kernel.
 
@@ -70,7 +80,7 @@ def payload(store: Store, root: RootFs, programs: Programs, modules: Path, kerne
     def make(folder: Path) -> None:
         files: dict[str, File | Link] = {
             "guest/bzImage": File(kernel.read_bytes()),
-            "guest/initramfs": File(_initramfs(root.guest_base.read_bytes(), programs, modules, keys)),
+            GUEST_IMAGE: File(_initramfs(root.guest_base.read_bytes(), programs, modules, keys)),
             **{f"modules/{name}": File((modules / name).read_bytes()) for name in HOST_MODULES},
             **{f"host/{name}": File((RECIPE / "host" / name).read_bytes(), mode) for name, mode in HOST_FILES.items()},
             "keys/host_key": File((keys.folder / "host").read_bytes(), 0o600),
@@ -78,6 +88,12 @@ def payload(store: Store, root: RootFs, programs: Programs, modules: Path, kerne
             "keys/client_key.pub": File((keys.public("client") + "\n").encode()),
             **_programs("programs", programs),
         }
+        contents = {
+            path: b"link to " + f.target.encode() if isinstance(f, Link) else f.content for path, f in files.items()
+        }
+        (folder / LIST).write_text(_listed(contents), encoding="utf-8")
+        compiled = {path.name: path.read_bytes() for path in modules.glob("*.ko")}
+        (folder / MODULES_LIST).write_text(_listed(compiled), encoding="utf-8")
         with tempfile.TemporaryDirectory(dir=folder) as tree:
             for path, file in files.items():
                 target = Path(tree) / path

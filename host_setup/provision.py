@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from host_setup.hosts.base import Hosts
 from host_setup.hosts.emulated import EMULATION, Accelerator, EmulatedSpec, nesting
 from host_setup.hosts.guest import GuestSpec, guests_for
 from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.identity import MadeOf, made_of
 from host_setup.kernel import series, source
 from host_setup.kernel.build import Kernel, Request, build, module
 from host_setup.kernel.layers import Layer, Own
@@ -69,11 +69,7 @@ class Provisioned:
 
     kernel: Kernel
     hosts: Hosts
-
-    @property
-    def config_sha256(self) -> str:
-        """SHA-256 of the kernel's configuration file."""
-        return hashlib.sha256(self.kernel.config.read_bytes()).hexdigest()
+    made_of: MadeOf
 
 
 def accelerator(asked: str, path: Path | None, machine: Machine) -> Accelerator:
@@ -116,9 +112,10 @@ def provision(
     """
     machine = real_machine(settings)
     if machine is not None:
-        return Provisioned(*leased_hosts(settings, *machine, store, terminal, folder, note=note))
+        kernel, leased = leased_hosts(settings, *machine, store, terminal, folder, note=note)
+        return Provisioned(kernel, leased, made_of(leased.spec.rootfs, leased.spec.payload, emulator=False))
     kernel, hosts = made_here(settings, store, terminal, folder, note=note)
-    return Provisioned(kernel, hosts)
+    return Provisioned(kernel, hosts, made_of(hosts.spec.rootfs, hosts.spec.payload, emulator=True))
 
 
 def made_here(

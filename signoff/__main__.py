@@ -51,16 +51,20 @@ def main() -> int:
 
 def _same(folder: Path) -> int:
     """Whether the reports are those that the evidence makes; returns 0 or the status for what was changed."""
-    wrong = [name for name, content in made(assemble(folder)).items() if (folder / name).read_bytes() != content]
+    fresh = made(assemble(folder), folder)
+    wrong = [name for name, content in fresh.items() if not _holds(folder / name, content)]
     if wrong:
         sys.stderr.write(
             f"{', '.join(wrong)}: differs from the evidence, or was made by another version of sealproof\n"
         )
         return CHANGED
-    sys.stdout.write(
-        f"made again from the evidence, and identical byte for byte: {', '.join(made(assemble(folder)))}\n"
-    )
+    sys.stdout.write(f"made again from the evidence, and identical byte for byte: {', '.join(fresh)}\n")
     return 0
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether a file is there, and has this content."""
+    return path.is_file() and path.read_bytes() == content
 
 
 if __name__ == "__main__":

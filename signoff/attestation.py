@@ -26,7 +26,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from common.errors import SealproofError, UserInputError
 from common.store import disk_errors
 from signoff.contract import Mode
-from signoff.evidence import ATTESTATION, SUMS, Evidence, file_sha256
+from signoff.evidence import ATTESTATION, EXPORTS, SUMS, Evidence, file_sha256
 from signoff.journal import JOURNAL
 from signoff.keys import PUBLIC_KEY, fingerprint
 from signoff.overall import Word
@@ -36,7 +36,7 @@ from signoff.verdict import Status
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
-_REPORTS = ("signoff.html", "signoff.css", "signoff.json", "junit.xml", "contract.toml", JOURNAL)
+_REPORTS = ("signoff.html", "signoff.css", "signoff.json", *EXPORTS, "contract.toml", JOURNAL)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -100,9 +100,11 @@ def _statement(folder: Path, report: Report) -> dict[str, Any]:
             "configuration": [
                 {"name": "contract.toml", "digest": {"sha256": file_sha256(folder / "contract.toml")}},
                 *(
-                    {"name": f"Linux {one.release} .config", "digest": {"sha256": one.config_sha256}}
+                    {"name": f"Linux {one.release} {what}", "digest": {"sha256": sha256}}
                     for one in kernels.values()
+                    for what, sha256 in (("bzImage", one.image_sha256), (".config", one.config_sha256))
                 ),
+                *({"name": name, "digest": {"sha256": sha256}} for name, sha256 in report.record.made_of.items()),
             ],
             "passedTests": [] if plain else by_status[Status.PASS],
             "warnedTests": (by_status[Status.PASS] if plain else []) + by_status[Status.SKIP],
@@ -118,6 +120,9 @@ def _statement(folder: Path, report: Report) -> dict[str, Any]:
             "mode": report.record.mode,
             "series": report.record.series,
             "kernels": sorted(kernels),
+            "source": report.record.kernel.source_sha256 if report.record.kernel else "",
+            "patches": report.record.kernel.series_sha256 if report.record.kernel else "",
+            "madeOf": dict(report.record.made_of),
             "machines": list(dict.fromkeys(part.machine for part in report.fleet.parts))
             if report.fleet
             else [report.record.machine],

@@ -11,8 +11,9 @@
         journal.jsonl    what was done when, a hash chain: see signoff.journal
         evidence/<claim>/  subject.jsonl, control.jsonl, checks.jsonl and what the test attached
         logs/            console, kernel log, QMP transcript; so is any other folder
+        identity/        the kernel's configuration, and lists of the files that the run is made of
         fleet.json  parts/   of a merged run alone: see signoff.merge
-        signoff.html  signoff.json  junit.xml
+        signoff.html  signoff.json  junit.xml  signoff.tap  signoff.sarif  kcidb.json
         SHA256SUMS       of all of it, for 'sha256sum -c'
         attestation.json   of a signed run alone: see signoff.attestation
     reports/latest -> <run id>
@@ -34,7 +35,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from common.errors import UserInputError
-from common.store import disk_errors
+from common.store import disk_errors, file_sha256
 from signoff.contract import Contract, load
 from signoff.fleet import Fleet
 from signoff.journal import Journal
@@ -43,8 +44,12 @@ from signoff.observation import Check, Observation
 from signoff.record import Record
 from signoff.results import Result, kept
 
+__all__ = ["ATTESTATION", "EXPORTS", "SUMS", "Evidence", "Kept", "file_sha256", "read"]
+
 SUMS = "SHA256SUMS"
 ATTESTATION = "attestation.json"
+EXPORTS = ("junit.xml", "signoff.tap", "signoff.sarif", "kcidb.json")
+"""The verdict for other programs."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RECORD = TypeAdapter(Record)
 _RESULT = TypeAdapter(Result)
@@ -156,6 +161,17 @@ class Evidence:
             return str(kept_at.relative_to(self.folder))
         return self._put(Path("logs"), name, content)
 
+    def identify(self, name: str, content: str | bytes) -> None:
+        """Keep what something is made of; of several contents the last.
+
+        :param name: relative to the run's folder, below ``identity/``.
+        """
+        with disk_errors(self.folder):
+            (self.folder / "identity").mkdir(exist_ok=True)
+            (self.folder / name).write_bytes(
+                content.encode(errors="surrogateescape") if isinstance(content, str) else content
+            )
+
     def seal(self) -> None:
         """Write the checksums of all files; the last thing that is written into the folder, a signature apart."""
         apart = (self.folder / SUMS, self.folder / ATTESTATION)
@@ -249,12 +265,6 @@ def read(folder: Path) -> Kept:
     logs = sorted(str(path) for path in below if len(path.parts) > 1 and path.parts[0] not in ("evidence", "parts"))
     contract = folder / "contract.toml"
     return Kept(record, load(contract), planned, results, logs, fleet, signing_key, file_sha256(contract))
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _plain(name: str) -> str:

@@ -67,6 +67,7 @@ class Part:
             "kernel": self.kernel.release,
             "build id": self.kernel.build_id,
             "configuration": f"sha256 {self.kernel.config_sha256}",
+            "compiler": self.kernel.compiler or "unknown",
             **{name: value for name, value in self.host.items() if name not in _OF_THE_START},
         }
 

@@ -37,9 +37,9 @@ from pathlib import Path
 from common.errors import UserInputError
 from common.store import disk_errors
 from signoff.contract import Kind
-from signoff.evidence import ATTESTATION, SUMS, Evidence, Kept, file_sha256, read
+from signoff.evidence import ATTESTATION, EXPORTS, SUMS, Evidence, Kept, file_sha256, read
 from signoff.fleet import WORST_FIRST, Fleet, Part, Word
-from signoff.record import Record, new_run_id
+from signoff.record import SEALPROOF, Record, new_run_id
 from signoff.results import CheckRun, Result, tried
 from signoff.verdict import Status
 from verifier.report import Trusted, verify
@@ -47,7 +47,7 @@ from verifier.run import derive, record_of
 from verifier.text import UnsoundError
 from verifier.tree import load
 
-MADE = ("signoff.html", "signoff.css", "signoff.json", "junit.xml", SUMS, ATTESTATION)
+MADE = ("signoff.html", "signoff.css", "signoff.json", *EXPORTS, SUMS, ATTESTATION)
 """What is made of a part's evidence at its end."""
 
 
@@ -185,6 +185,7 @@ def _go_together(sources: Sequence[_Source]) -> None:
     _same("contract", [(one, hashlib.sha256(one.contract).hexdigest()) for one in sources])
     _same("mode", [(one, one.kept.record.mode) for one in sources])
     _same("commit of sealproof", [(one, one.kept.record.commit) for one in sources])
+    _same("files of sealproof", [(one, one.kept.record.made_of.get(SEALPROOF, "")) for one in sources])
     _same("series", [(one, one.kept.record.series) for one in known])
     _same("patches of the series", [(one, _patches(one.kept.record)) for one in known])
 
@@ -220,6 +221,10 @@ def _record(sources: Sequence[_Source], command: str, commit: str, problems: Seq
         of_parts.append(f"parts of different tiers ({', '.join(sorted(tiers))}): sign each tier off on its own")
     facts = [source.part.facts for source in sources if source.part.facts]
     common = {name: value for name, value in known.host.items() if all(one.get(name) == value for one in facts)}
+    tested = [one for one in records if one.kernel is not None] or records
+    made_of = {
+        name: one for name, one in known.made_of.items() if all(each.made_of.get(name) == one for each in tested)
+    }
     return Record(
         run=new_run_id(),
         started=min(one.started for one in records),
@@ -232,6 +237,7 @@ def _record(sources: Sequence[_Source], command: str, commit: str, problems: Seq
         kernel=known.kernel,
         host={"machines": ", ".join(dict.fromkeys(source.part.machine for source in sources)), **common},
         problems=tuple(dict.fromkeys([*problems, *of_parts])),
+        made_of=made_of,
     )
 
 

@@ -11,6 +11,7 @@ outside is refused or named (:mod:`signoff.surroundings`). Each report is signed
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import socket
 import sys
@@ -24,14 +25,14 @@ from common.errors import SealproofError, UserInputError
 from common.names import shell_word
 from common.paths import PROJECT, config_root, require_reports
 from common.text import printable
-from signoff import surroundings
+from signoff import ourselves, surroundings
 from signoff.attestation import sign
 from signoff.contract import Condition, Contract, Mode, load
 from signoff.evidence import Evidence
 from signoff.forecast import last_seconds, told
 from signoff.keys import fingerprint, own_key, put_key
 from signoff.overall import Exit
-from signoff.record import Kernel, Record, Tier, new_run_id, now, project_commit
+from signoff.record import LISTS, PYTHON, SEALPROOF, Kernel, Record, Tier, new_run_id, now, project_commit
 from signoff.report import Report, write
 from signoff.report.terminal import lines
 from signoff.results import unreached
@@ -131,7 +132,8 @@ class Signoff:
         self._contract: Contract | None = None
         self._record: Record | None = None
         self._evidence: Evidence | None = None
-        self._identity: dict[str, Any] = {"host": {}, "durations": {}}
+        self._identity: dict[str, Any] = {"host": {}, "durations": {}, "made_of": {}}
+        self._ourselves: dict[str, str] = {}
         self._logs: dict[str, LogSource] = {}
         self._sentences: dict[str, str] = {}
         self._deselected: set[str] = set()
@@ -161,10 +163,13 @@ class Signoff:
         series: str | None = None,
         host: Mapping[str, str] | None = None,
         durations: Mapping[str, float] | None = None,
+        made_of: Mapping[str, str] | None = None,
+        kept: Mapping[str, str | bytes] | None = None,
     ) -> None:
         """Say what is tested, all at once or piece by piece, at any time before the end.
 
         :param host: added to what is known. :param durations: seconds, added as well.
+        :param made_of: name and SHA-256, added as well. :param kept: files of the run's folder that say more of that.
         """
         for name, value in (("kernel", kernel), ("tier", tier), ("series", series)):
             if value is not None:
@@ -173,6 +178,9 @@ class Signoff:
         if host and "machine" in host:  # a real one: this computer, which has the option's name, only drives it
             self._identity["machine"] = f"{host['machine']}, from {self._config.getoption('--machine')}"
         self._identity["durations"].update(durations or {})
+        self._identity["made_of"].update(made_of or {})
+        for name, content in (kept or {}).items():
+            self._open().identify(name, content)
         self._note()
 
     def logs(self, name: str, source: LogSource) -> None:
@@ -340,7 +348,11 @@ class Signoff:
                 machine=self._config.getoption("--machine"),
             )
             self._evidence.write_planned(self._sentences)
-            self._note()
+            self._ourselves = {SEALPROOF: ourselves.files_of(PROJECT), PYTHON: ourselves.packages()}
+            self.identify(
+                made_of={name: hashlib.sha256(text.encode()).hexdigest() for name, text in self._ourselves.items()},
+                kept={LISTS[name]: text for name, text in self._ourselves.items()},
+            )
         return self._evidence
 
     def _note(self, **changes: Any) -> None:
@@ -387,6 +399,7 @@ class Signoff:
                 evidence.append(unreached(one, self.mode, self._sentences.get(one.id, ""), status, why))
         for name, source in self._logs.items():
             self._fetch(evidence, name, source)
+        self._problems += self._changed()
         # What everybody else may do with it we do first, by code that shares nothing with the judge's.
         faults = derive(load_tree(evidence.folder)).faults
         self._problems += [f"the claims do not match their evidence: {one}" for one in faults[:MOST]]
@@ -401,6 +414,15 @@ class Signoff:
         if not faults and (wrong := verify(load_tree(evidence.folder), trusted).faults):
             raise SealproofError(f"the report contradicts its own evidence: {wrong[0]}", stage="report")
         return report
+
+    def _changed(self) -> list[str]:
+        """What of this project, and of the code that it uses, is not what the report says it is."""
+        before, after = (set(text.splitlines()) for text in (self._ourselves[SEALPROOF], ourselves.files_of(PROJECT)))
+        changed = sorted({line.partition("  ")[2] for line in before ^ after})
+        found = [f"sealproof was changed during the run: {', '.join(changed[:MOST])}"] if changed else []
+        if altered := ourselves.altered():
+            found.append(f"not as it was installed: {', '.join(altered[:MOST])}")
+        return found
 
     def _holds(self, condition: Condition) -> bool:
         """Whether a condition of the contract is the case on the host, as far as it is known."""

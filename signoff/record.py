@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -67,8 +68,11 @@ class Patch:
 class Kernel:
     """The host kernel under test.
 
-    :ivar release: what ``uname -r`` says on the host. :ivar build_id: the GNU build ID of its image, in hexadecimal.
+    :ivar release: what ``uname -r`` says on the host. :ivar build_id: the GNU build ID of what was built (vmlinux), in
+        hexadecimal. :ivar running_build_id: the one that the running kernel says of itself (``/sys/kernel/notes``).
     :ivar source: which source it was built from. :ivar config_sha256: of its final configuration.
+    :ivar source_sha256: of the source's content. :ivar image_sha256: of the file that was booted (bzImage).
+    :ivar vmlinux_sha256: of the kernel with its symbols. :ivar compiler: as it names itself.
     """
 
     release: str
@@ -76,6 +80,16 @@ class Kernel:
     source: str
     config_sha256: str
     patches: tuple[Patch, ...] = ()
+    running_build_id: str = ""
+    source_sha256: str = ""
+    image_sha256: str = ""
+    vmlinux_sha256: str = ""
+    compiler: str = ""
+
+    @property
+    def series_sha256(self) -> str:
+        """What names a series: the SHA-256 of its patches' lines, as ``sha256sum`` prints them."""
+        return hashlib.sha256("".join(f"{one.sha256}  {one.name}\n" for one in self.patches).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +102,7 @@ class Record:
     :ivar durations: seconds spent, by what. :ivar problems: what makes the run as a whole no proof.
     :ivar machine: the machine that ran it, by the name that its user gives it.
     :ivar given_up: why the run was given up before its end; empty if it was not.
+    :ivar made_of: what the run is made of, and its SHA-256; of several files that of their list, see ``LISTS``.
     """
 
     run: str
@@ -105,6 +120,7 @@ class Record:
     interrupted: bool = False
     machine: str = ""
     given_up: str = ""
+    made_of: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cut_short(self) -> str:
@@ -114,6 +130,20 @@ class Record:
         if self.interrupted:
             return "interrupted"
         return "" if self.ended else "killed"
+
+
+SEALPROOF, PYTHON = "sealproof's files", "Python and its packages"
+"""What each run is made of, whatever it tests."""
+CONFIG = "identity/kernel.config"
+"""The kernel's configuration, in a run's folder."""
+LISTS = {
+    SEALPROOF: "identity/sealproof.sha256",
+    PYTHON: "identity/python.sha256",
+    "emulator": "identity/emulator.sha256",
+    "payload's files": "identity/payload.sha256",
+    "modules": "identity/modules.sha256",
+}
+"""What consists of several files: their list, as ``sha256sum`` prints one, in a run's folder."""
 
 
 def now() -> str:

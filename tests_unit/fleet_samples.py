@@ -12,9 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from common.paths import PROJECT
 from signoff.contract import Contract
-from signoff.record import Kernel, Patch
 from signoff.verdict import Status
-from tests_unit.report_samples import Change, Story
+from tests_unit.report_samples import KERNEL, Change, Story
 
 KEY = Ed25519PrivateKey.generate()
 HEALTH = ("host_kernel_stays_healthy", "guest_does_not_stall")
@@ -33,7 +32,6 @@ CONTRACT = _few()
 CLAIMS = Contract.model_validate(tomllib.loads(CONTRACT)).claims
 WELL = dict.fromkeys(HEALTH, Status.PASS)
 FIRST, SECOND, THIRD = (claim.id for claim in CLAIMS[:3])
-KERNEL = Kernel("6.12.117", "ab" * 20, "linux-source-6.12", "cd" * 32, (Patch("0001-x.patch", "ef" * 32),))
 
 
 def part(

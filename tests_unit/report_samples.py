@@ -24,7 +24,7 @@ from signoff.evidence import Evidence
 from signoff.keys import put_key
 from signoff.memory_map import MemoryMap, spans
 from signoff.observation import PAGE_SIZE, Canary, Check, Observation, Page, State
-from signoff.record import Kernel, Patch, Record, Tier, now
+from signoff.record import CONFIG, LISTS, Kernel, Patch, Record, Tier, now
 from signoff.report import write
 from signoff.results import unreached
 from signoff.trial import Trial
@@ -104,7 +104,24 @@ protected = { right = true }
 """
 HOST = {"processor": "AuthenticAMD, QEMU", "features": "svm, npt, pku, avx2", "devices": "kvm, vhost-net",
         "started": "restored"}  # fmt: skip
-KERNEL = Kernel("6.12.117", "ab" * 20, "linux-source-6.12", "cd" * 32, (Patch("0001-x.patch", "ef" * 32),))
+CONFIGURATION = "CONFIG_KVM=y\n"
+KERNEL = Kernel(
+    "6.12.117", "ab" * 20, "linux-source-6.12", hashlib.sha256(CONFIGURATION.encode()).hexdigest(),
+    (Patch("0001-x.patch", "ef" * 32),), running_build_id="ab" * 20, source_sha256="5a" * 32, image_sha256="1a" * 32,
+    vmlinux_sha256="1b" * 32, compiler="gcc 12.2.0",
+)  # fmt: skip
+FILES = {
+    "sealproof's files": f"{'01' * 32}  conftest.py\n{'02' * 32}  signoff/verdict.py\n",
+    "Python and its packages": f"{'03' * 32}  python==3.11.2\n{'04' * 32}  pytest==9.0.1\n",
+    "emulator": f"{'05' * 32}  qemu/qemu-system-x86_64\n",
+    "payload's files": f"{'1a' * 32}  guest/bzImage\n{'06' * 32}  guest/initramfs\n"
+    f"{'07' * 32}  modules/host_attack.ko\n{'08' * 32}  programs/sealproof\n",
+    "modules": f"{'09' * 32}  guest_canary.ko\n{'07' * 32}  host_attack.ko\n",
+}
+MADE_OF = {
+    "root file system": "0a" * 32, "payload": "0b" * 32, "guest image": "06" * 32, "programs": "08" * 32,
+    **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in FILES.items()},
+}  # fmt: skip
 # What the kernel says of an allocation that a claim of ours has fail: no complaint.
 MADE_TO_FAIL = (
     "[    9.1] fail-nth: vmalloc error: size 4\n[    9.2] Call Trace:\n[    9.3]  <TASK>\n[    9.4] Mem-Info:\n"
@@ -146,9 +163,13 @@ class Story:
             "kernel": KERNEL,
             "host": HOST,
             "machine": "vm",
+            "made_of": MADE_OF,
         }
         self.record = Record(**{**facts, **record})
         self.evidence = Evidence.create(reports, self.record.run, reports / "contract.toml")
+        for name, text in FILES.items():
+            self.evidence.identify(LISTS[name], text)
+        self.evidence.identify(CONFIG, CONFIGURATION)
         self.contract = load(reports / "contract.toml")
         self.mode = mode
         self._change = change

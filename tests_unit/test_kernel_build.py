@@ -306,7 +306,7 @@ def test_modules_are_built_once_and_only_they_are_kept(
     (sources / "probe.c").write_text("one")
     kernel = make()
     built = build.module(kernel, sources, store, Terminal())
-    assert names(built) == [".used", "build.log", "probe.ko"]
+    assert names(built) == [".sums", ".used", "build.log", "probe.ko"]
     assert build.module(kernel, sources, store, Terminal()) == built
     (sources / "probe.c").write_text("two")
     assert build.module(kernel, sources, store, Terminal()) != built

@@ -17,8 +17,8 @@ from common.progress import Terminal
 from common.waiting import Deadline
 from host_setup.channels.ssh import Completed
 from host_setup.inventory import Remote
+from host_setup.kernel.notes import build_id
 from host_setup.remote import leased as module
-from host_setup.remote.control import build_id
 from host_setup.remote.leased import Leased, State, TakenError, brought_back
 
 OURS, THEIRS = b"\x01" * 20, b"\x02" * 20

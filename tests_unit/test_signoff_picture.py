@@ -144,4 +144,4 @@ def test_what_did_not_pass_stands_at_the_top_and_each_status_can_be_shown_alone(
     assert f'<a href="#{CLAIM.id}">' in top
     assert 'id="show-FAIL"' in page
     assert 'id="show-PASS"' not in page
-    assert "#show-FAIL:checked ~ main" in (evidence.folder / "signoff.css").read_text()
+    assert "#show-FAIL:checked ~ .shown" in (evidence.folder / "signoff.css").read_text()

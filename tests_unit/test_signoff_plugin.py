@@ -19,6 +19,7 @@ import pytest
 
 from common.paths import PROJECT
 from common.waiting import Deadline, poll_until
+from signoff.record import CONFIG, LISTS
 
 CONTRACT = """
 version = 1
@@ -50,12 +51,18 @@ protected = { right = true }
 CONFTEST = """
 import pytest
 pytest_plugins = ["signoff.plugin"]
-from signoff.record import Kernel, Tier
+from signoff.record import CONFIG, LISTS, Tier
+from tests_unit.report_samples import CONFIGURATION, FILES, KERNEL, MADE_OF
 
 @pytest.fixture(autouse=True, scope="session")
 def known(request):
     run = request.getfixturevalue("signoff")
-    run.identify(kernel=Kernel("6.12.1", "ab" * 20, "linux 6.12.1", "cd" * 32), tier=Tier.EMULATED, series="stock")
+    run.identify(kernel=KERNEL, tier=Tier.EMULATED, series="stock")
+    own = ("sealproof's files", "Python and its packages")
+    run.identify(
+        made_of={name: one for name, one in MADE_OF.items() if name not in own},
+        kept={CONFIG: CONFIGURATION, **{LISTS[name]: text for name, text in FILES.items() if name not in own}},
+    )
     run.identify(host={"cpu": "TCG", "devices": "kvm"})
     run.logs("console.log", lambda: "the host's last words")
     run.logs("gone.log", lambda: 1 / 0)
@@ -147,7 +154,9 @@ def test_all_pass_exits_0(project: Path) -> None:
     assert {"evidence/host_cannot_read/subject.jsonl", "evidence/host_cannot_read/note.txt"} <= set(
         claims["host_cannot_read"]["evidence"]
     )
-    assert found["logs"] == ["hosts/console.log", "logs/console.log", "logs/gone.log.missing"]
+    told = sorted([CONFIG, *LISTS.values()])
+    assert found["logs"] == ["hosts/console.log", *told, "logs/console.log", "logs/gone.log.missing"]
+    assert set(found["made_of"]) >= set(LISTS)
     assert "ZeroDivisionError" in (folder / "logs" / "gone.log.missing").read_text()
     assert whole(folder)
     assert ET.parse(folder / "junit.xml").find("testsuite").get("errors") == "0"
@@ -263,7 +272,9 @@ def test_nothing_but_a_verdict_of_pass_makes_a_pass(project: Path) -> None:
         assert why in claims[name]["why"]
     suite = ET.parse(project / "reports" / "latest" / "junit.xml").find("testsuite")
     counts = {status: sum(one["status"] == status for one in claims.values()) for status in ("FAIL", "ERROR", "MISS")}
-    assert int(suite.get("failures")) == len(suite.findall("testcase/failure")) == counts["FAIL"]
+    assert (
+        int(suite.get("failures")) == len(suite.findall("testcase/failure")) == counts["FAIL"] + 1
+    )  # and the whole run
     assert int(suite.get("errors")) == len(suite.findall("testcase/error")) == counts["ERROR"] + counts["MISS"]
     assert suite.find("testcase/skipped").get("message") == "SKIP: no disk here"
 

@@ -17,9 +17,12 @@ from common.paths import PROJECT
 from signoff.contract import Mode, load
 from signoff.evidence import Evidence, read
 from signoff.observation import Check
+from signoff.overall import PROTECTION
 from signoff.record import Kernel, Patch, Record, Tier
 from signoff.report import assemble, write
+from signoff.report.data import Report
 from signoff.report.document import SCHEMA
+from signoff.report.threats import _THREATS, threats
 from signoff.results import Result, kept, kept_check, unreached
 from signoff.verdict import Status
 from tests_unit.signoff_samples import CONTROL, SUBJECT, secret
@@ -80,7 +83,7 @@ def test_the_document_fits_its_schema(evidence: Evidence) -> None:
     document = written(evidence, results())
     Draft202012Validator(schema).validate(document)
     assert (document["schema"], document["verdict"], document["exit_code"]) == (
-        "sealproof-signoff-3",
+        "sealproof-signoff-4",
         "NOT PROTECTED",
         1,
     )
@@ -165,7 +168,7 @@ def test_a_canary_is_in_the_report_only_where_it_leaked(evidence: Evidence) -> N
 def test_junit_is_xml_whatever_the_machine_said(evidence: Evidence) -> None:
     written(evidence, results())
     suite = ET.parse(evidence.folder / "junit.xml").find("testsuite")
-    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == [str(CLAIMS), "1", "2", "1"]
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == [str(CLAIMS + 1), "2", "2", "1"]
     assert "<script>" in str(suite.find("testcase/failure").get("message"))
 
 
@@ -226,3 +229,52 @@ def test_latest_is_swapped(evidence: Evidence) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="not the folder of a run"):
         read(tmp_path)
+
+
+def threat_lines(page: str) -> dict[str, tuple[str, str, str]]:
+    """Of each line of the threat model: its words, and what the other cells say."""
+    (table,) = re.findall(r'<table class="threats">(.*?)</table>', page, re.DOTALL)
+    lines = re.findall(
+        r'<tr><th scope="row">(.*?)</th>\s*<td>(.*?)</td>\s*<td>(.*?)</td>\s*<td>(.*?)</td></tr>', table, re.DOTALL
+    )
+    plain = [[re.sub(r"<[^>]*>", "", cell) for cell in line] for line in lines]
+    return {words: (claims, weakest, boundaries) for words, claims, weakest, boundaries in plain}
+
+
+def test_the_threat_model_names_its_claims_its_weakest_evidence_and_its_boundaries(evidence: Evidence) -> None:
+    written(evidence, results())
+    lines = threat_lines((evidence.folder / "signoff.html").read_text())
+    induced = next(cells for words, cells in lines.items() if words.startswith("Host kernel induced"))
+    assert "Attacks: Host kernel, induced, by get_user_pages (47)" in induced[0]
+    assert "✗FAIL" in induced[1]
+    accidental = next(cells for words, cells in lines.items() if "accidental" in words)
+    assert "✓PASS of all claims" in accidental[1]
+    assert "No speculative load is tried" in accidental[1]
+    assert "A sentence." in accidental[2]  # kernel_reads_registers_of_a_protected_guest is open
+    nothing = lines["A guest cannot ask its host whether a page is unmapped"]
+    assert (nothing[0], "nothing here tries it" in nothing[1]) == ("none", True)
+
+
+def test_every_claim_about_the_protection_stands_in_the_threat_model() -> None:
+    covered = {threat for line in _THREATS for threat in line.classes}
+    assert {claim.threat for claim in load(CONTRACT).claims if claim.kind in PROTECTION} <= covered
+
+
+def test_a_write_is_what_escalates(evidence: Evidence) -> None:
+    report = assembled(evidence, results())
+    lines = {line.threat.words: line for _, part in threats(report) for line in part}
+    names = {row.claim.id for row in lines["Guest privilege escalation via compromised QEMU device emulation"].rows}
+    assert {"host_cannot_write_private_page_by_proc_pid_mem", "qemu_cannot_set_its_guests_registers"} <= names
+    assert not {name for name in names if "cannot_read_private" in name}
+
+
+def test_mode_plain_has_no_threat_model(evidence: Evidence) -> None:
+    evidence.write_record(dataclasses.replace(RECORD, mode=Mode.PLAIN))
+    written(evidence, [])
+    assert 'class="threats"' not in (evidence.folder / "signoff.html").read_text()
+
+
+def assembled(evidence: Evidence, rows: Sequence[Result]) -> Report:
+    for row in rows:
+        evidence.append(row)
+    return assemble(evidence.folder)

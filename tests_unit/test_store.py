@@ -14,7 +14,7 @@ import pytest
 
 from common.errors import NoSpaceError, SetupError
 from common.paths import PROJECT
-from common.store import Store, digest, disk_errors
+from common.store import Store, digest, disk_errors, sums
 from common.waiting import Deadline, poll_until
 
 MIB = 1 << 20
@@ -119,7 +119,7 @@ def test_entry_whose_maker_was_killed_is_made_from_nothing(
     killed.kill()
     killed.wait()
     made = store.get_or_make("kind", "same", filled())
-    assert sorted(p.name for p in made.iterdir()) == [".used", "content"]
+    assert sorted(p.name for p in made.iterdir()) == [".sums", ".used", "content"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -296,3 +296,58 @@ def test_cache_that_cannot_be_used_is_told_with_the_next_step(tmp_path: Path) ->
         with pytest.raises(SetupError, match=f"the cache cannot be used: .*: {why}") as caught:
             Store(tmp_path / root).get_or_make("kind", "key", filled())
         assert "make doctor" in caught.value.hint
+
+
+def test_what_an_entry_is_made_of_is_known_by_its_hash(store: Store) -> None:
+    def make(folder: Path) -> None:
+        (folder / "below").mkdir()
+        (folder / "below" / "image").write_bytes(b"abc")
+        (folder / "link").symlink_to("below/image")
+
+    made = store.get_or_make("kind", "key", make)
+    there = subprocess.run(["sha256sum", made / "below" / "image"], capture_output=True, text=True, check=True).stdout
+    assert sums(made)["below/image"] == there.split()[0]
+    assert sorted(sums(made)) == ["below/image", "link"]
+
+
+def edited(made: Path) -> None:
+    (made / "content").write_bytes((made / "content").read_bytes()[:-1] + b"x")
+
+
+def removed(made: Path) -> None:
+    (made / "content").unlink()
+
+
+def led_elsewhere(made: Path) -> None:
+    (made / "link").unlink()
+    (made / "link").symlink_to("/bin/sh")
+
+
+@pytest.mark.parametrize("change", [edited, removed, led_elsewhere])
+def test_entry_that_was_changed_is_refused_by_name(store: Store, change: Callable[[Path], None]) -> None:
+    def make(folder: Path) -> None:
+        filled()(folder)
+        (folder / "link").symlink_to("content")
+
+    made = store.get_or_make("kernel", "key", make)
+    change(made)
+    with pytest.raises(SetupError, match="the cache's kernel key was changed since it was made") as caught:
+        Store(store.root).get("kernel", "key")
+    assert f"rm -r {made}" in caught.value.hint
+    assert caught.value.artefact is not None
+    assert caught.value.artefact.name == ("link" if change is led_elsewhere else "content")
+
+
+def test_use_changes_no_entry(store: Store) -> None:
+    store.get_or_make("kind", "key", filled())
+    assert Store(store.root).get("kind", "key") is not None
+    assert Store(store.root).get_or_make("kind", "key", filled()) is not None
+
+
+def test_entry_of_an_earlier_version_gets_its_hashes_when_it_is_handed_out(store: Store) -> None:
+    made = store.get_or_make("kind", "key", filled())
+    (made / ".sums").unlink()
+    assert Store(store.root).get("kind", "key") == made
+    edited(made)
+    with pytest.raises(SetupError, match="was changed since it was made"):
+        Store(store.root).get("kind", "key")

@@ -16,8 +16,10 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
-from verifier import contract, fleet, signature
+from verifier import contract, signature
+from verifier import run as runs
 from verifier.exports import Derived
+from verifier.identity import SEALPROOF
 from verifier.report import NOT_PROTECTED, NOT_PROVEN, PROTECTED, UNSOUND, Found, Trusted, verify
 from verifier.text import UnsoundError, shown
 from verifier.tree import load
@@ -42,9 +44,10 @@ def screen(found: Found, name: str) -> Iterator[str]:
         yield from _row("contract", f"{len(told.run.claims)} claims, sha256 {told.contract['sha256']}")
         yield from _row("kernel", f"Linux {kernel.get('release')}, build ID {', '.join(told.kernels) or 'unknown'}")
         yield from _row("", f"series {record['series']} ({len(kernel.get('patches', ()))} patches), "
-                            f"sha256 {fleet.series_of(record)}")  # fmt: skip
-        yield from _row("source", kernel.get("source"))
-        yield from _row("sealproof", record["commit"])
+                            f"sha256 {runs.series_of(record)}")  # fmt: skip
+        yield from _row("", f"image sha256 {kernel.get('image_sha256')}, by {kernel.get('compiler')}")
+        yield from _row("source", f"{kernel.get('source')}, sha256 {kernel.get('source_sha256')}")
+        yield from _row("sealproof", f"{record['commit']}, files sha256 {record['made_of'].get(SEALPROOF)}")
         yield from _row("when", f"{record['started']} to {record['ended'] or 'never'}, run {record['run']}")
         yield from _row("machine", ", ".join(map(str, told.machines)))
     yield from _row("signed by", found.signer or "nobody whose signature is good")
@@ -107,6 +110,23 @@ def _hash_or(path: str, of: str) -> str:
         raise argparse.ArgumentTypeError(f"{path}: neither 64 hexadecimal digits nor such a file: {error}") from error
 
 
+def _tree(text: str) -> str | Path:
+    """The hash of sealproof's files, or a folder that holds them."""
+    if _HASH.fullmatch(text):
+        return text
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: neither 64 hexadecimal digits nor a folder")
+    return Path(text)
+
+
+def _named(text: str) -> tuple[str, str]:
+    """What something is made of: name and hash."""
+    name, _, sha256 = text.rpartition("=")
+    if not name or not _HASH.fullmatch(sha256):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=SHA256")
+    return name, sha256
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
@@ -128,6 +148,12 @@ def parser() -> argparse.ArgumentParser:
     trust.add_argument("--source", metavar="HASH", help="of the kernel's source, as the report names it")
     trust.add_argument("--series", type=lambda text: _hash_or(text, "series"), metavar="SHA256|FOLDER",
                        help="of the series' patches: the SHA-256 of what sha256sum prints of them")  # fmt: skip
+    trust.add_argument("--tree", type=_tree, metavar="SHA256|FOLDER",
+                       help="sealproof's files: the SHA-256 of their list, or a folder with the same")  # fmt: skip
+    trust.add_argument("--build-id", metavar="HEX", help="of the kernel under test")
+    trust.add_argument("--is", action="append", default=[], dest="named", type=_named, metavar="NAME=SHA256",
+                       help="what the report is made of, by the name that it has there, such as 'programs', 'root file "
+                       "system', 'image' (the kernel's) or 'configuration'; may be repeated")  # fmt: skip
     trust.add_argument("--oldest", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the first day it may be of")
     trust.add_argument("--youngest", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the last day it may be of")
     return made
@@ -140,8 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit:
         return NOT_PROVEN  # nothing was checked, also where help was asked for
     trusted = Trusted(
-        tuple(given.key), given.contract, given.commit, given.source, given.series, given.oldest, given.youngest
-    )
+        tuple(given.key), given.contract, given.commit, given.source, given.series, given.oldest, given.youngest,
+        given.tree, given.build_id, tuple(given.named),
+    )  # fmt: skip
     try:
         found = verify(load(given.report), trusted)
     except UnsoundError as error:

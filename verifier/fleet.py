@@ -6,12 +6,10 @@ Nothing that the merger says of a part is taken over. A part that came to its en
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
-from verifier import contract, signature
+from verifier import contract, identity, signature
 from verifier import run as runs
 from verifier.run import Run
 from verifier.text import UnsoundError, parse, shown, table
@@ -94,17 +92,20 @@ def _same(merged: Merged) -> None:
                 whole.faults.append(f"{name}: its {what} is {shown(part.record[what], 60)}, not the report's")
         if part.record["kernel"] is None or whole.record["kernel"] is None:
             continue
-        if part.record["series"] != whole.record["series"] or series_of(part.record) != series_of(whole.record):
+        if part.record["series"] != whole.record["series"] or runs.series_of(part.record) != runs.series_of(
+            whole.record
+        ):
             whole.faults.append(f"{name}: its series is another")
+    parts = [part.record["made_of"] for part in merged.parts]
+    for name, value in whole.record["made_of"].items():
+        if any(one.get(name) != value for one, part in zip(parts, merged.parts, strict=True) if part.record["kernel"]):
+            whole.faults.append(f"not all parts have the {shown(name, 40)} that the report names")
+    if whole.record["kernel"] and whole.record["kernel"] not in [part.record["kernel"] for part in merged.parts]:
+        whole.faults.append("no part has the kernel that the report names")
+    if len({one.get(identity.SEALPROOF) for one in parts}) > 1:
+        whole.faults.append("parts are of different files of sealproof")
     if any(part.record["tier"] != whole.record["tier"] for part in merged.parts if part.record["tier"]):
         whole.faults.append("parts are of different tiers")
-
-
-def series_of(record: dict[str, Any]) -> str:
-    """What names a series: the SHA-256 of its patches' lines, as ``sha256sum`` prints them."""
-    kernel = record["kernel"] or {"patches": []}
-    lines = "".join(f"{one.get('sha256')}  {one.get('name')}\n" for one in kernel["patches"])
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _counts(part: Run, name: str, *, health: bool) -> bool:

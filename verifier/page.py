@@ -22,7 +22,7 @@ from verifier.text import UnsoundError, cleaned, shown
 
 PAGE, STYLE = "signoff.html", "signoff.css"
 POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'"
-STYLE_SHA256 = "35d231d496f6065f1b19d43b1502a96cad91e7cd8710edbc369c8ff00890b3b3"
+STYLE_SHA256 = "ff6044b130aeff836a9bcc58c29550757643bce35063daa6fd10bbc0cd4500e2"
 _VOID = {"meta", "link", "br", "input", "path", "circle"}
 _TAGS = frozenset(
     [
@@ -51,7 +51,7 @@ _ATTRIBUTES = frozenset(
             "cx",
             "cy",
         ),
-        *("font-size", "stroke-width", "transform"),
+        *("font-size", "stroke-width", "transform", "tabindex", "aria-labelledby"),
     ]
 )
 _DASH = "\N{EN DASH}"
@@ -225,8 +225,14 @@ def _head(told: Derived, root: Element) -> Iterator[str]:
     text = root.text
     facts = [record["command"], told.key]
     facts += (
-        [kernel["build_id"], kernel["config_sha256"], *(one["sha256"] for one in kernel["patches"])] if kernel else []
+        [
+            *(kernel[one] for one in ("build_id", "image_sha256", "source_sha256", "config_sha256", "compiler")),
+            *(one["sha256"] for one in kernel["patches"]),
+        ]
+        if kernel
+        else []
     )
+    facts += record["made_of"].values()
     for fact in facts:
         if _flat(str(fact)) not in text:
             yield f"{PAGE} does not name {shown(fact, 80)}"

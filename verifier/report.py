@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Any
 
-from verifier import exports, fleet, page, signature
+from verifier import exports, fleet, identity, page, signature
 from verifier import run as runs
 from verifier.exports import Derived
 from verifier.run import Run
@@ -27,6 +28,8 @@ class Trusted:
     :ivar keys: fingerprints of who may sign. :ivar contract: SHA-256. :ivar commit: of sealproof.
     :ivar source: hash of the kernel's source, as the report names it. :ivar series: SHA-256 of its patches' lines.
     :ivar oldest: the first day that the report may be of. :ivar youngest: the last.
+    :ivar tree: SHA-256 of the list of sealproof's files, or a folder with the same. :ivar build_id: of the kernel.
+    :ivar named: what else the report is made of, each by name and SHA-256.
     """
 
     keys: tuple[str, ...] = ()
@@ -36,6 +39,9 @@ class Trusted:
     series: str | None = None
     oldest: date | None = None
     youngest: date | None = None
+    tree: str | Path | None = None
+    build_id: str | None = None
+    named: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -89,13 +95,35 @@ def _verify(found: Found, tree: Tree, trusted: Trusted) -> None:
     )
     found.derived = Derived(run, word, machines, sorted(kernels), signed.key)
     found.faults += run.faults
-    for check in (exports.document, exports.junit, page.page):
+    for check in (exports.document, exports.junit, exports.tap, exports.sarif, exports.kcidb, page.page):
         found.faults += _caught(check(found.derived))
     found.faults += _caught(exports.statement(found.derived, signed.predicate))
     if run.mode == "plain":
         found.open.append("mode plain is no sign-off: it only checks that the probes get through")
     found.open += [one for one in whole if word != "PROTECTED" or one not in run.record["problems"]]
     _trust(found, run, trusted, signed.key, merged.signers if merged else [])
+
+
+def _tree(found: Found, run: Run, trusted: Trusted) -> None:
+    """Hold the files of sealproof that ran against those that the reader has."""
+    have = run.record["made_of"].get(identity.SEALPROOF)
+    if trusted.tree is None:
+        found.taken.append(f"sealproof's files ({shown(have, 64)})")
+        return
+    if isinstance(trusted.tree, str):
+        wrong = [] if have == trusted.tree else [f"their list has the SHA-256 {shown(have, 64)}"]
+    else:
+        # A merged report has no list of its own: each part has, and all are the same.
+        tree = run.tree if identity.LISTS[identity.SEALPROOF] in run.tree else run.tree.below(_first_part(run.tree))
+        wrong = list(identity.differs(tree, trusted.tree))
+    if wrong:
+        found.faults.append(f"sealproof's files are not those that you trust: {shown(', '.join(wrong[:3]), 200)}")
+    else:
+        found.held.append("sealproof's files")
+
+
+def _first_part(tree: Tree) -> str:
+    return next("/".join(name.split("/")[:2]) for name in tree.names if name.startswith("parts/"))
 
 
 def _parts_told(run: Run) -> list[dict[str, Any]]:
@@ -146,20 +174,22 @@ def _trust(found: Found, run: Run, trusted: Trusted, key: str, signers: Sequence
         found.faults.append(f"the contract has the SHA-256 {have}, not the one that you trust")
     else:
         found.held.append("contract")
-    source = f"{kernel.get('source_sha256', '')} {kernel.get('source', '')}".strip()
-    series = fleet.series_of(record)
-    for name, wanted, has, right in (
-        ("sealproof's commit", trusted.commit, record["commit"], record["commit"] == trusted.commit),
-        ("kernel source", trusted.source, source, trusted.source in re.findall(r"\w{12,}", source)),
-        ("series", trusted.series, series, series == trusted.series),
+    made_of = {"image": kernel.get("image_sha256"), "configuration": kernel.get("config_sha256"), **record["made_of"]}
+    for name, wanted, has in (
+        ("sealproof's commit", trusted.commit, record["commit"]),
+        ("kernel source", trusted.source, kernel.get("source_sha256", "")),
+        ("series", trusted.series, runs.series_of(record)),
+        ("build ID", trusted.build_id, kernel.get("running_build_id", "")),
+        *((name, sha256, made_of.get(name, "")) for name, sha256 in trusted.named),
     ):
         if not wanted:
             found.taken.append(f"{name} ({shown(has, 60) or 'not told'})")
-        elif right:
+        elif has == wanted:
             found.held.append(name)
         else:
             found.faults.append(f"{name} is {shown(has, 100) or 'not told'}, not {shown(wanted, 80)}")
-    if not trusted.commit and not re.fullmatch(r"[0-9a-f]{40}", str(record["commit"])):
+    _tree(found, run, trusted)
+    if not trusted.commit and not trusted.tree and not re.fullmatch(r"[0-9a-f]{40}", str(record["commit"])):
         found.open.append(f"sealproof was {shown(record['commit'], 60)}: which probes ran nobody can look up")
     day = runs.moment_of(record["started"])
     last = runs.moment_of(record["ended"])

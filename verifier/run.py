@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from verifier import contract as contracts
-from verifier import judge, leaks, sweeps
+from verifier import identity, judge, leaks, sweeps
 from verifier.contract import Claim
 from verifier.judge import Checked, Seen
 from verifier.text import UnsoundError, lines, parse, shown, table
@@ -28,7 +28,10 @@ _OBSERVED = (
     *("page", "state", "call", "returned", "errno", "signal", "si_code", "page_after", "data", "cuts", "got", "leaked"),
     *("head", "canary", "reach", "aim", "seen"),
 )
-_KERNEL = ("release", "build_id", "source", "config_sha256")
+_KERNEL = (
+    *("release", "build_id", "running_build_id", "source", "source_sha256", "config_sha256", "image_sha256"),
+    *("vmlinux_sha256", "compiler"),
+)
 _SICK = re.compile(
     r"Oops:|BUG: |\bkernel BUG at|Kernel panic|general protection fault, |\[ cut here \]|Call Trace:|KASAN: |UBSAN: |"
     r"KCSAN: |kmemleak: \d+ new|list_(?:add|del) corruption|Bad page (?:state|map)|soft lockup|hard LOCKUP|"
@@ -81,14 +84,15 @@ def record_of(tree: Tree) -> dict[str, Any]:
     record = table(
         parse(tree.read(RECORD), RECORD), RECORD,
         "run", "started", "ended", "mode", "command", "commit", "tier", "series", "kernel", "host", "problems",
-        "interrupted", "given_up", "machine",
+        "interrupted", "given_up", "machine", "made_of",
     )  # fmt: skip
     if not isinstance(record["run"], str) or not _RUN.fullmatch(record["run"]):
         raise UnsoundError(f"{RECORD}: {shown(record['run'], 60)!r} is no run's name")
     if record["mode"] not in ("plain", "protected") or record["tier"] not in ("emulated", "nested", "bare-metal", None):
         raise UnsoundError(f"{RECORD}: its mode or tier is none")
-    if not isinstance(record["host"], dict) or not isinstance(record["problems"], list):
-        raise UnsoundError(f"{RECORD}: host or problems are not what they must be")
+    told = [isinstance(record[name], dict) for name in ("host", "made_of")]
+    if not all(told) or not isinstance(record["problems"], list):
+        raise UnsoundError(f"{RECORD}: host, problems or made_of are not what they must be")
     if record["kernel"] is not None:
         kernel = table(record["kernel"], f"{RECORD}: kernel", *_KERNEL, "patches")
         if not isinstance(kernel["patches"], list) or not all(isinstance(kernel[name], str) for name in _KERNEL):
@@ -102,6 +106,13 @@ def record_of(tree: Tree) -> dict[str, Any]:
     return record
 
 
+def series_of(record: dict[str, Any]) -> str:
+    """What names a series: the SHA-256 of its patches' lines, as ``sha256sum`` prints them."""
+    kernel = record["kernel"] or {"patches": []}
+    lines = "".join(f"{one.get('sha256')}  {one.get('name')}\n" for one in kernel["patches"])
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
 def derive(tree: Tree) -> Run:
     """Derive a run from its evidence.
 
@@ -109,6 +120,8 @@ def derive(tree: Tree) -> Run:
     """
     run = Run(tree, record_of(tree), contracts.load(tree.read(CONTRACT)))
     chain(run)
+    if run.ended:
+        run.faults += [*identity.told(run.record), *identity.kept(tree, run.record)]
     for name, claim in run.claims.items():
         _settle(run, claim, run.rows.get(name))
     return run

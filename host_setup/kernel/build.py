@@ -21,7 +21,7 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ from common.errors import CommandError, KernelError, UserInputError
 from common.paths import make_refuses
 from common.processes import run_tree
 from common.progress import Terminal
-from common.store import GIB, Store, digest
+from common.store import GIB, Store, digest, sums
 from host_setup.kernel import compiler_output, layers
 from host_setup.kernel.layers import Own
 from host_setup.kernel.patches import PATCH, source_tree
@@ -69,6 +69,7 @@ class Request:
 
     :ivar layers: configuration layers beyond the base.
     :ivar own: the real machine that it is for; None: one of QEMU's.
+    :ivar exact: the whole configuration, in place of layers; empty: they make it.
     """
 
     source: Source
@@ -76,6 +77,7 @@ class Request:
     layers: tuple[layers.Layer, ...] = ()
     own: Own | None = None
     toolchain: Toolchain = GCC
+    exact: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ class Kernel:
     :ivar key: hash of its inputs. :ivar build_id: of its vmlinux, hexadecimal. :ivar image: the bzImage.
     :ivar compiler: as it names itself.
     :ivar build_tree: for ``make -C build_tree M=...``.
-    :ivar source: one line that says where the source came from. :ivar source_identity: hash of that source's content.
+    :ivar source: one line that says where the source came from. :ivar source_identity: SHA-256 of its content.
+    :ivar sums: SHA-256 of ``image``, ``vmlinux`` and ``config``, as they were built.
     """
 
     key: str
@@ -110,6 +113,7 @@ class Kernel:
     vmlinux: Path
     config: Path
     build_tree: Path
+    sums: Mapping[str, str]
     toolchain: Toolchain = GCC
 
 
@@ -130,6 +134,8 @@ def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
     options = [f"{wish.option}={wish.value}" for wish in layers.wishes(fragments, request.source.release)]
     if request.own is not None:
         options += [request.own.config, request.own.modules]
+    if request.exact:
+        options = ["exact", request.exact]
     flags = " ".join(request.toolchain.flags)
     key = digest(RECIPE, flags, compiler, request.source.identity, str(len(patches)), *patches, *options)
     entry = store.get("kernel", key)
@@ -208,7 +214,10 @@ def _build(
     make = [*_make(source, request.toolchain), "O=build", f"KCFLAGS={flags}", f"KAFLAGS={kept_name}"]
     environment = _environment(store)
     begun = time.monotonic()
-    layers.configure(make, environment, source, out, fragments, request.source.release, log, request.own)
+    if request.exact:
+        layers.take(make, environment, out, request.exact, log)
+    else:
+        layers.configure(make, environment, source, out, fragments, request.source.release, log, request.own)
     lines, seconds = _expected(store, out / ".config")
     with terminal.step("build the kernel", expected=seconds) as step:
         progress = compiler_output.Progress(step, lines)
@@ -322,6 +331,9 @@ def _options_on(config: Path) -> int:
 def _kernel(entry: Path, request: Request) -> Kernel:
     facts = json.loads((entry / "kernel.json").read_text(encoding="utf-8"))
     build_tree = entry / "source/build"
+    image, vmlinux, config = build_tree / "arch/x86/boot/bzImage", build_tree / "vmlinux", build_tree / ".config"
+    known = sums(entry)
+    files = {"image": image, "vmlinux": vmlinux, "config": config}
     return Kernel(
         key=entry.name,
         release=facts["release"],
@@ -333,10 +345,11 @@ def _kernel(entry: Path, request: Request) -> Kernel:
         source=request.source.description,
         source_identity=request.source.identity,
         patches=tuple(Patch(patch.name, patch.sha256) for patch in request.series.patches),
-        image=build_tree / "arch/x86/boot/bzImage",
-        vmlinux=build_tree / "vmlinux",
-        config=build_tree / ".config",
+        image=image,
+        vmlinux=vmlinux,
+        config=config,
         build_tree=build_tree,
+        sums={name: known[str(path.relative_to(entry))] for name, path in files.items()},
         toolchain=request.toolchain,
     )
 

@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import unified_diff
 from enum import StrEnum
 from pathlib import Path
 
@@ -167,6 +168,26 @@ def lost(wanted: Sequence[Wish], config: str) -> list[str]:
         for wish in wanted
         if got.get(wish.option, _EMPTY if wish.value == _EMPTY else "n") != wish.value
     ]
+
+
+def take(make: Sequence[str], environment: Mapping[str, str], out: Path, exact: str, log: Path) -> None:
+    """Write ``out/.config`` as it is given; parameters as of ``configure``.
+
+    :raises KernelError: Kconfig makes another one of it: it is of another source or compiler.
+    """
+    config = out / ".config"
+    config.write_text(exact, encoding="utf-8")
+    run_tree([*make, "olddefconfig"], env=environment, log=log, stage=STAGE)
+    found = config.read_text(encoding="utf-8")
+    if found != exact:
+        before, after = exact.splitlines(), found.splitlines()
+        differ = [f"  {line}" for line in unified_diff(before, after, lineterm="", n=0) if re.match(r"[-+][^-+]", line)]
+        raise KernelError(
+            "the configuration does not stay as it is:\n" + "\n".join(differ[:20]),
+            stage=STAGE,
+            hint="is it of this source, series and compiler?",
+            artefact=log,
+        )
 
 
 def configure(

@@ -105,7 +105,7 @@ def _named(user_path: Path | None, store: Store) -> Source:
             raise SetupError(
                 f"no kernel source: {DEBIAN_TARBALL} is missing",
                 stage=STAGE,
-                hint=f"apt-get install {DEBIAN_PACKAGE}, or name a tree or tarball with --kernel-source",
+                hint=f"apt-get install {DEBIAN_PACKAGE}, or name a tree or tarball with --kernel",
             )
         return _tarball(DEBIAN_TARBALL, store)
     hint = "name a kernel tree or tarball"

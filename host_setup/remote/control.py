@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,8 +34,6 @@ cat > "$1.new" && [ "$(stat -c %s "$1.new")" = "$3" ] && chmod "$2" "$1.new" && 
     exit 1
 }
 """
-_NOTE = struct.Struct("<III")  # sizes of name and description, type: an ELF note
-_GNU_BUILD_ID = 3
 
 
 class Control:
@@ -196,16 +193,3 @@ class Control:
             ssh.close()
         if stream is not None:
             stream.close()
-
-
-def build_id(notes: bytes) -> str:
-    """The GNU build ID among a kernel's notes (/sys/kernel/notes), in hexadecimal; empty if there is none."""
-    at = 0
-    while at + _NOTE.size <= len(notes):
-        name_size, size, kind = _NOTE.unpack_from(notes, at)
-        name = notes[at + _NOTE.size : at + _NOTE.size + name_size]
-        begin = at + _NOTE.size + (name_size + 3 & ~3)
-        if kind == _GNU_BUILD_ID and name == b"GNU\0":
-            return notes[begin : begin + size].hex()
-        at = begin + (size + 3 & ~3)
-    return ""

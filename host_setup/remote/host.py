@@ -195,7 +195,7 @@ class RemoteHosts:
 
     def __init__(self, leased: Leased, spec: RemoteSpec, terminal: Terminal, *, note: Callable[[str], None]) -> None:
         self.leased = leased
-        self._spec = spec
+        self.spec = spec
         self._terminal = terminal
         self._note = note
         self._last: RemoteHost | None = None
@@ -206,7 +206,7 @@ class RemoteHosts:
         control = self.leased.control
         with self._terminal.step(f"images for {self.leased.name}"):
             control.run(["mkdir", "-p", "-m", "700", PLACE], seconds=30).require()
-            for name, image in (("root", self._spec.rootfs.host_image), ("payload", self._spec.payload.image)):
+            for name, image in (("root", self.spec.rootfs.host_image), ("payload", self.spec.payload.image)):
                 control.put(f"{PLACE}/{name}.erofs", image.read_bytes(), seconds=COPY)
             control.put(f"{PLACE}/userland", USERLAND.read_bytes(), seconds=60)
             properties = [word for one in _PROPERTIES for word in ("-p", one)]
@@ -218,7 +218,7 @@ class RemoteHosts:
         why = "its kernel has another command line" if self._words else self._why_unfit()
         if why:
             self._boot("", why)
-        return self._host(self._spec)
+        return self._host(self.spec)
 
     def cold(self, words: str = "", *, alone: bool = False) -> RemoteHost:
         """The machine booted anew, with fresh guests.
@@ -226,7 +226,7 @@ class RemoteHosts:
         :param words: added to its kernel's command line. :param alone: without guests.
         """
         self._boot(words, f"with '{words}'" if words else "as asked for")
-        return self._host(replace(self._spec, guests=()) if alone else self._spec)
+        return self._host(replace(self.spec, guests=()) if alone else self.spec)
 
     def _boot(self, words: str, why: str) -> None:
         self._note(f"{self.leased.name} is booted again: {why}")

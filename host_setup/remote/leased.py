@@ -33,8 +33,9 @@ from common.waiting import Deadline, poll_until
 from guest_images.programs import Programs
 from host_setup.inventory import NetConsole, Remote
 from host_setup.kernel.build import Kernel
+from host_setup.kernel.notes import build_id
 from host_setup.remote.console import ConsoleLog
-from host_setup.remote.control import PLACE, Control, build_id
+from host_setup.remote.control import PLACE, Control
 from host_setup.remote.fitness import obstacles
 
 REACH = 60.0  # seconds until a machine that is up must answer

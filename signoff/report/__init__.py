@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From a run's folder to what people and machines read: ``signoff.html``, ``signoff.json``, ``junit.xml``."""
+"""From a run's folder to what people and machines read: ``signoff.html``, ``signoff.json``, and exports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from signoff.evidence import Evidence
 from signoff.report.data import Report, assemble
 from signoff.report.document import to_json
 from signoff.report.junit import to_junit
+from signoff.report.kcidb import to_kcidb
 from signoff.report.page import to_css, to_html
+from signoff.report.sarif import to_sarif
+from signoff.report.tap import to_tap
 
 __all__ = ["Report", "assemble", "made", "write"]
 
@@ -24,17 +27,20 @@ def write(folder: Path, problems: Sequence[str] = ()) -> Report:
     """
     report = assemble(folder, problems)
     with disk_errors(folder):
-        for name, content in made(report).items():
+        for name, content in made(report, folder).items():
             (folder / name).write_bytes(content)
     Evidence(folder).seal()
     return report
 
 
-def made(report: Report) -> dict[str, bytes]:
-    """What a report is made into, by the names of the files."""
+def made(report: Report, folder: Path) -> dict[str, bytes]:
+    """What the report of the run in ``folder`` is made into, by the names of the files."""
     return {
         "signoff.json": to_json(report).encode(),
         "signoff.html": to_html(report).encode(),
         "signoff.css": to_css().encode(),
         "junit.xml": to_junit(report),
+        "signoff.tap": to_tap(report).encode(),
+        "signoff.sarif": to_sarif(report, (folder / "contract.toml").read_text(encoding="utf-8")).encode(),
+        "kcidb.json": to_kcidb(report).encode(),
     }

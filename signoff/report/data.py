@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from signoff.contract import Kind
+from signoff.contract import Kind, Mode
 from signoff.evidence import read
 from signoff.fleet import Fleet
 from signoff.journal import KILLED, faults
-from signoff.overall import Overall, interrupted, overall
+from signoff.overall import PROTECTION, Exit, Overall, Word, interrupted, overall
 from signoff.record import Record
 from signoff.results import Row, rows
 from signoff.verdict import Status
 
 UNKNOWN = "the kernel under test and the tier of its host were not identified"
 NO_HEALTH = "the contract has no claim about the whole run, so the health of host and guest was not checked"
+WHOLE = "the_whole_run"
+"""What stands for the whole run where there are only tests."""
 NOBODY = "no part of the run has a verdict on it"
 
 
@@ -45,6 +47,24 @@ class Report:
         """Which contract it is, in a few words: how many claims, and what names it for good."""
         claims = f"{len(self.rows)} {'claim' if len(self.rows) == 1 else 'claims'}"
         return f"contract of {claims}, sha256 {self.contract_sha256}"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is of mode plain: no sign-off, whatever came of it."""
+        return self.record.mode is Mode.PLAIN
+
+    @property
+    def whole(self) -> Status | None:
+        """The whole run's verdict in a word for a claim: PASS is PROTECTED alone; None: controls that hold."""
+        if self.overall.word is Word.PROTECTED:
+            return Status.PASS
+        if self.overall.exit_code is Exit.PROVEN:
+            return None
+        return Status.FAIL if self.overall.exit_code is Exit.FAILED else Status.MISS
+
+    def is_control(self, row: Row) -> bool:
+        """Whether a claim about protection was tried where nothing protects, so that its PASS is none of the claim."""
+        return self.is_plain and row.claim.kind in PROTECTION and row.result.status is Status.PASS
 
     @property
     def counts(self) -> dict[Status, int]:

@@ -16,7 +16,7 @@ from signoff.record import Record
 from signoff.report.data import Report
 from signoff.results import Row
 
-SCHEMA = Path(__file__).resolve().parent.parent / "schema" / "signoff-3.schema.json"
+SCHEMA = Path(__file__).resolve().parent.parent / "schema" / "signoff-4.schema.json"
 
 
 def to_json(report: Report) -> str:
@@ -36,7 +36,7 @@ def to_json(report: Report) -> str:
 def _document(report: Report) -> dict[str, Any]:
     record = report.record
     return {
-        "schema": "sealproof-signoff-3",
+        "schema": "sealproof-signoff-4",
         "verdict": report.overall.word,
         "exit_code": int(report.overall.exit_code),
         "summary": report.overall.sentence,
@@ -53,6 +53,7 @@ def _document(report: Report) -> dict[str, Any]:
         },
         "kernel": _kernel(record),
         "host": dict(record.host),
+        "made_of": dict(record.made_of),
         "counts": {str(status): count for status, count in report.counts.items()},
         "problems": list(report.problems),
         "claims": [_claim(row, record) for row in report.rows],

@@ -2,6 +2,7 @@
 """``junit.xml``: the verdict for CI systems. FAIL is a failure; ERROR and MISS are errors; SKIP is skipped.
 
 A run in mode plain passes no claim about protection: what it tried for those are controls, and they are skipped here.
+The last test stands for the whole run: it passes where that is PROTECTED, and nowhere else.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from xml.etree import ElementTree as ET
 
 from common.text import printable
 from signoff.contract import Mode
-from signoff.overall import PROTECTION
-from signoff.report.data import Report
+from signoff.report.data import WHOLE, Report
 from signoff.results import Row
 from signoff.verdict import Status
 
@@ -23,14 +23,14 @@ _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def to_junit(report: Report) -> bytes:
     """The document, encoded."""
     counts = report.counts
-    controls = sum(_is_control(row, report) for row in report.rows)
+    controls = sum(report.is_control(row) for row in report.rows)
     suite = ET.Element(
         "testsuite",
         name="sealproof controls, no sign-off" if report.record.mode is Mode.PLAIN else "sealproof",
-        tests=str(len(report.rows)),
-        failures=str(counts[Status.FAIL]),
-        errors=str(counts[Status.ERROR] + counts[Status.MISS]),
-        skipped=str(counts[Status.SKIP] + controls),
+        tests=str(len(report.rows) + 1),
+        failures=str(counts[Status.FAIL] + (report.whole is Status.FAIL)),
+        errors=str(counts[Status.ERROR] + counts[Status.MISS] + (report.whole is Status.MISS)),
+        skipped=str(counts[Status.SKIP] + controls + (report.whole is None)),
         time=f"{sum(row.result.seconds for row in report.rows):.3f}",
         timestamp=report.record.started.removesuffix("Z"),
     )
@@ -44,17 +44,13 @@ def to_junit(report: Report) -> bytes:
     ):
         ET.SubElement(properties, "property", name=name, value=value)
     for row in report.rows:
-        _case(suite, row, control=_is_control(row, report))
+        _case(suite, row, control=report.is_control(row))
+    _whole(suite, report)
     root = ET.Element("testsuites")
     root.append(suite)
     ET.indent(root)
     text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
     return text + b"\n"
-
-
-def _is_control(row: Row, report: Report) -> bool:
-    """Whether a claim about protection was tried where nothing protects, so that its PASS is none of the claim."""
-    return report.record.mode is Mode.PLAIN and row.claim.kind in PROTECTION and row.result.status is Status.PASS
 
 
 def _case(suite: ET.Element, row: Row, *, control: bool) -> None:
@@ -71,6 +67,16 @@ def _case(suite: ET.Element, row: Row, *, control: bool) -> None:
         child.text = _clean(facts)
     else:
         ET.SubElement(case, "system-out").text = _clean(facts)
+
+
+def _whole(suite: ET.Element, report: Report) -> None:
+    """The test that stands for the whole run."""
+    case = ET.SubElement(suite, "testcase", classname="sealproof", name=WHOLE, time="0.000")
+    words = _clean(f"{report.overall.word}: {report.overall.sentence}")
+    if report.whole is None:
+        ET.SubElement(case, "skipped", message=words, type="CONTROL")
+    elif tag := _TAGS.get(report.whole):
+        ET.SubElement(case, tag, message=words, type=report.whole)
 
 
 def _clean(text: str) -> str:

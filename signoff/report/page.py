@@ -21,9 +21,11 @@ from signoff.fleet import matrix, shares
 from signoff.memory_map import Fate, Span
 from signoff.observation import PAGE_SIZE, State
 from signoff.overall import EXIT_MEANING, Exit
+from signoff.record import LISTS
 from signoff.report.data import Report
 from signoff.report.picture import pictures
 from signoff.report.terminal import NO_SIGNOFF
+from signoff.report.threats import threats
 from signoff.results import Row, Run
 from signoff.verdict import Status, outcome_words
 
@@ -146,6 +148,7 @@ def to_html(report: Report) -> str:
             for kind, (title, sentence) in _KINDS.items()
             if (found := _sections(report, kind))
         ],
+        titles={kind: title for kind, (title, _) in _KINDS.items()},
         tone=_tone(report),
         not_passed=[
             (status, status in _LOUD, those)
@@ -165,6 +168,8 @@ def to_html(report: Report) -> str:
         statuses=_STATUS_MEANING,
         exits={int(code): EXIT_MEANING[code] for code in Exit},
         policy=POLICY,
+        lists=LISTS,
+        threats=[] if plain else threats(report),
     )
 
 

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``python -m host_setup.rebuild REPORT``: make the kernel of a report again, elsewhere and from nothing, and compare.
+
+Source, series and compiler come from this machine, and must be those that the report names; the configuration is the
+one that it holds. Nothing comes from the cache, nor from ccache's. Exit status: 0 the same kernel, 1 another one, 2 it
+could not be made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from common.errors import UserInputError
+from common.names import shown
+from common.program import end_with
+from common.progress import Terminal
+from common.store import Store
+from host_setup.kernel import series, source
+from host_setup.kernel.build import Kernel, Request, build
+from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler, parse_jobs
+
+STAGE = "rebuild"
+SAME, OTHER = 0, 1  # exit status
+CONFIG = "identity/kernel.config"
+
+
+class _Patch(BaseModel):
+    name: str
+    sha256: str
+
+
+class _Kernel(BaseModel):
+    """What a report says of its kernel."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    release: str
+    build_id: str
+    source: str
+    source_sha256: str
+    config_sha256: str
+    image_sha256: str
+    vmlinux_sha256: str
+    compiler: str
+    patches: tuple[_Patch, ...]
+
+
+class Told(BaseModel):
+    """What is read of a report's ``record.json``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    run: str
+    series: str
+    kernel: _Kernel
+
+
+def read(report: Path) -> tuple[Told, str]:
+    """What a report says of its kernel, and the kernel's configuration.
+
+    :raises UserInputError: it says nothing, or its files do not go together.
+    """
+    try:
+        told = TypeAdapter(Told).validate_json((report / "record.json").read_bytes())
+    except OSError as error:
+        raise UserInputError(f"{shown(report)} is no report's folder: {error.strerror}", stage=STAGE) from error
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UserInputError(
+            f"{shown(report)} does not say what its kernel was made of: {where}",
+            stage=STAGE,
+            hint="did the run get to a host? reports of sealproof before signoff-4 do not say it",
+        ) from error
+    # A merged report holds it in its parts.
+    for file in [report / CONFIG, *sorted(report.glob(f"parts/*/{CONFIG}"))]:
+        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == told.kernel.config_sha256:
+            return told, _harmless(file)
+    raise UserInputError(f"{shown(report)} does not hold the configuration that it names ({CONFIG})", stage=STAGE)
+
+
+def _harmless(file: Path) -> str:
+    """A configuration from a stranger: make reads its values, and would expand what is in them.
+
+    :raises UserInputError: it has what no configuration has.
+    """
+    text = file.read_text(encoding="utf-8", errors="replace")
+    if any(one in text for one in "$`\\"):
+        raise UserInputError(f"{shown(file)} has a $, ` or \\, which no kernel's configuration has", stage=STAGE)
+    return text
+
+
+def request(told: Told, config: str, given: argparse.Namespace, store: Store) -> Request:
+    """The kernel that a report names, of what this machine has.
+
+    :raises UserInputError: it has another source or series.
+    """
+    kernel = told.kernel
+    if given.series is None and told.series not in series.available():
+        raise UserInputError(
+            f"the report's series, {shown(told.series)}, does not come with sealproof",
+            stage=STAGE,
+            hint="name its folder with --series",
+        )
+    wanted = series.load(given.series or told.series)
+    have = [(patch.name, patch.sha256) for patch in wanted.patches]
+    want = [(patch.name, patch.sha256) for patch in kernel.patches]
+    if have != want:
+        odd = min((name for name, _ in {*want} ^ {*have}), default="")
+        raise UserInputError(
+            f"series {shown(wanted.name)} is not the report's: {shown(odd or 'the order of its patches')} differs",
+            stage=STAGE,
+            hint="check out the commit that the report names, or name the series with --series",
+        )
+    found = source.resolve(given.kernel_source, store)
+    if found.identity != kernel.source_sha256:
+        raise UserInputError(
+            f"{found.description} has the hash {found.identity}, and the report's source ({shown(kernel.source)}) "
+            f"has {kernel.source_sha256}",
+            stage=STAGE,
+            hint="name the report's source with --kernel-source",
+        )
+    return Request(found, wanted, toolchain=Toolchain(given.compiler, given.jobs), exact=config)
+
+
+def compare(told: Told, made: Kernel) -> Iterator[tuple[str, str, str]]:
+    """What was told and what was made: name, the one, the other."""
+    kernel = told.kernel
+    yield "release", kernel.release, made.release
+    yield "compiler", kernel.compiler, made.compiler
+    yield "configuration", kernel.config_sha256, made.sums["config"]
+    yield "build ID", kernel.build_id, made.build_id
+    yield "image", kernel.image_sha256, made.sums["image"]
+    yield "with symbols", kernel.vmlinux_sha256, made.sums["vmlinux"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make it again and compare; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m host_setup.rebuild", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("report", type=Path, metavar="REPORT", help="a report's folder; see that it verifies first")
+    parser.add_argument("--kernel-source", type=Path, metavar="PATH", help="default: Debian's linux-source-6.12")
+    parser.add_argument("--series", metavar="NAME", help="a name or a folder; default: the one that the report names")
+    parser.add_argument("--compiler", type=parse_compiler, default=GCC.compiler, metavar="NAME")
+    parser.add_argument("--jobs", type=parse_jobs, metavar="N", help="compilers at a time")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where it is made; takes 5 GiB; default: $TMPDIR")
+    given = parser.parse_args(argv)
+    terminal = Terminal()
+    told, config = read(given.report)
+    with tempfile.TemporaryDirectory(prefix="sealproof-rebuild-", dir=given.folder) as folder:
+        store = Store(Path(folder))
+        made = build(request(told, config, given, store), store, terminal)
+        lines = list(compare(told, made))
+    return _tell(told, lines)
+
+
+def _tell(told: Told, lines: Sequence[tuple[str, str, str]]) -> int:
+    """Say what came of it; returns the exit status."""
+    different = [name for name, one, other in lines if one != other]
+    said = [f"The kernel of the run {told.run}, made again from the source, series and configuration that it names:"]
+    for name, one, other in lines:
+        word = "DIFFERS" if name in different else "same"
+        said.append(f"  {word:<8} {name:<14} {shown(one)}{f'; here: {other}' if name in different else ''}")
+    said.append(f"Not the same kernel: {', '.join(different)}." if different else "The same kernel, bit for bit.")
+    if "compiler" in different:
+        said.append("Another compiler makes another kernel: take the one that the report names (--compiler).")
+    sys.stdout.write("".join(f"{line}\n" for line in said))
+    return OTHER if different else SAME
+
+
+if __name__ == "__main__":
+    end_with(main)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What this project and its Python are, by content: lists of files that a reader can hold against his own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import platform
+import sys
+from collections.abc import Iterable, Iterator
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
+from common.commands import git
+from common.errors import CommandError, SetupError
+from common.store import file_sha256
+from signoff.surroundings import canonical
+
+_STAGE = "identity"
+_OURS = "sealproof"
+_MADE = {"__pycache__", "reports", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
+"""Folders that no source is in."""
+
+
+def files_of(project: Path) -> str:
+    """The files that decide what a run does, as ``sha256sum`` lists them, from the project's folder.
+
+    Git's word on what has changed does not count, nor does what it is told to ignore: these are all files that it
+    tracks, all files beside them in their folders, and all Python. Without git they are all files that nothing made.
+    """
+    try:
+        names = git(project, "ls-files", "-z", "--", ".", stage=_STAGE).decode(errors="surrogateescape").split("\0")
+        tracked = {project / name for name in names if name}
+    except (CommandError, SetupError):
+        tracked = set()
+    folders = {path.relative_to(project).parts[0] for path in tracked if path.parent != project}
+    found = {path for path in tracked if path.is_file() or path.is_symlink()}
+    for path in _all(project):
+        place = path.relative_to(project).parts
+        if not tracked or place[0] in folders or (len(place) == 1 and path.suffix == ".py"):
+            found.add(path)
+    return "".join(
+        f"{file_sha256(path)}  {path.relative_to(project).as_posix()}\n"
+        for path in sorted(found)
+        if str(path).isprintable()
+    )
+
+
+def _all(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.is_symlink() or path.is_file():
+            yield path
+        elif path.name not in _MADE and not path.name.startswith(".venv") and path.suffix != ".egg-info":
+            yield from _all(path)
+
+
+def packages(found: Iterable[Distribution] | None = None) -> str:
+    """Python, and each distribution that it can import: name, version, and the SHA-256 of the list of its files."""
+    lines = set()
+    for one in distributions() if found is None else found:
+        name = canonical(one.name)
+        if name != _OURS:  # its files are of the project
+            lines.add(f"{_record_sha256(one)}  {name}=={one.version}\n")
+    python = f"{file_sha256(Path(sys.executable).resolve())}  python=={platform.python_version()}\n"
+    return "".join([python, *sorted(lines, key=lambda line: line.split()[1])])
+
+
+def _record_sha256(one: Distribution) -> str:
+    """Of the list of its files (PyPA: recording installed projects), or of its description where it has none."""
+    text = one.read_text("RECORD") or one.read_text("METADATA") or one.read_text("PKG-INFO") or ""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def altered(found: Iterable[Distribution] | None = None, loaded: Iterable[str] | None = None) -> list[str]:
+    """Code of distributions that is not as it was installed, by the hashes that the installer wrote down.
+
+    :param loaded: the files to look at; None: those of all modules that this process has loaded by now.
+    """
+    files = set(loaded_files() if loaded is None else loaded)
+    wrong = []
+    for one in distributions() if found is None else found:
+        base = str(one.locate_file(""))
+        # A RECORD has thousands of lines, and code's names have no comma in them.
+        for line in (one.read_text("RECORD") or "").splitlines():
+            name, _, rest = line.partition(",")
+            kind, _, wanted = rest.partition(",")[0].partition("=")
+            path = f"{base}/{name}".replace("//", "/")
+            if path in files and kind == "sha256" and _digest(Path(path)) != wanted:
+                wrong.append(f"{canonical(one.name)}: {name}")
+    return wrong
+
+
+def loaded_files() -> Iterator[str]:
+    """The files of all modules that this process has loaded."""
+    for module in list(sys.modules.values()):
+        if file := getattr(module, "__file__", None):
+            yield str(file)
+
+
+def _digest(path: Path) -> str:
+    """The SHA-256 of a file as RECORD has it; empty if it is not there."""
+    try:
+        with path.open("rb") as data:
+            found = hashlib.file_digest(data, "sha256").digest()
+    except OSError:
+        return ""
+    return base64.urlsafe_b64encode(found).rstrip(b"=").decode()

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import base64
+import hashlib
+import subprocess
+from importlib.metadata import Distribution, PathDistribution
+from pathlib import Path
+
+import pytest
+
+from signoff import ourselves
+
+SHA256 = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("one", "two", "three")}
+
+
+def git(folder: Path, *words: str) -> None:
+    who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    for name, content in {
+        "conftest.py": "one",
+        "signoff/verdict.py": "two",
+        "README.md": "three",
+        ".gitignore": "hidden.py\n*.log\n",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    git(folder, "init", "--quiet")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "x")
+    return folder
+
+
+def names(listed: str) -> list[str]:
+    return [line.partition("  ")[2] for line in listed.splitlines()]
+
+
+def test_all_files_are_listed_with_what_they_hold(project: Path) -> None:
+    listed = ourselves.files_of(project)
+    assert names(listed) == [".gitignore", "README.md", "conftest.py", "signoff/verdict.py"]
+    assert f"{SHA256['two']}  signoff/verdict.py\n" in listed
+
+
+def test_a_change_counts_also_where_git_was_told_to_look_away(project: Path) -> None:
+    before = ourselves.files_of(project)
+    git(project, "update-index", "--assume-unchanged", "signoff/verdict.py")
+    (project / "signoff" / "verdict.py").write_text("PASS")
+    assert ourselves.files_of(project) != before
+
+
+@pytest.mark.parametrize("more", ["signoff/hidden.py", "hidden.py", "signoff/programs/x.log"])
+def test_what_git_ignores_is_listed_where_it_may_decide(project: Path, more: str) -> None:
+    (project / more).parent.mkdir(exist_ok=True)
+    (project / more).write_text("x")
+    assert more in names(ourselves.files_of(project))
+
+
+@pytest.mark.parametrize("made", ["reports/x/a.py", ".venv/lib/a.py", "signoff/__pycache__/a.pyc", "notes.txt"])
+def test_what_decides_nothing_is_not_listed(project: Path, made: str) -> None:
+    (project / made).parent.mkdir(parents=True, exist_ok=True)
+    (project / made).write_text("x")
+    assert made not in names(ourselves.files_of(project))
+
+
+def test_without_git_all_files_are_listed(project: Path) -> None:
+    before = ourselves.files_of(project)
+    subprocess.run(["rm", "-rf", str(project / ".git")], check=True)
+    (project / "reports").mkdir()
+    (project / "reports" / "x").write_text("x")
+    assert ourselves.files_of(project) == before
+
+
+def installed(folder: Path, name: str, code: bytes) -> Distribution:
+    """A distribution with one module, as pip installs it."""
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / f"{name}.py").write_bytes(code)
+    sha256 = base64.urlsafe_b64encode(hashlib.sha256(code).digest()).rstrip(b"=").decode()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "RECORD").write_text(f"{name}.py,sha256={sha256},{len(code)}\n{name}-1.0.dist-info/RECORD,,\n")
+    return PathDistribution(info)
+
+
+def test_packages_are_named_with_version_and_the_hash_of_their_files(tmp_path: Path) -> None:
+    one = installed(tmp_path, "one", b"1")
+    record = hashlib.sha256((tmp_path / "one-1.0.dist-info" / "RECORD").read_bytes()).hexdigest()
+    python, package = ourselves.packages([one]).splitlines()
+    assert "  python==" in python
+    assert package == f"{record}  one==1.0"
+
+
+def test_the_real_environment_is_named() -> None:
+    listed = ourselves.packages()
+    assert f"  pytest=={pytest.__version__}\n" in listed
+    assert "  sealproof==" not in listed
+
+
+def test_code_that_is_not_as_it_was_installed_is_named(tmp_path: Path) -> None:
+    good, bad = installed(tmp_path, "good", b"1"), installed(tmp_path, "bad", b"1")
+    loaded = [str(tmp_path / "good.py"), str(tmp_path / "bad.py")]
+    assert ourselves.altered([good, bad], loaded) == []
+    (tmp_path / "bad.py").write_bytes(b"import os")
+    assert ourselves.altered([good, bad], loaded) == ["bad: bad.py"]
+    assert ourselves.altered([good, bad], loaded[:1]) == []
+    (tmp_path / "bad.py").unlink()
+    assert ourselves.altered([good, bad], loaded) == ["bad: bad.py"]
+
+
+def test_pytests_own_code_is_looked_at() -> None:
+    assert pytest.__file__ in set(ourselves.loaded_files())
+    assert ourselves.altered() == []

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a run says that it is made of: all that must be told is told, and what is told twice is told alike."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from verifier.text import UnsoundError, shown
+from verifier.tree import Tree
+
+SEALPROOF = "sealproof's files"
+CONFIG = "identity/kernel.config"
+LISTS = {
+    SEALPROOF: "identity/sealproof.sha256",
+    "Python and its packages": "identity/python.sha256",
+    "emulator": "identity/emulator.sha256",
+    "payload's files": "identity/payload.sha256",
+    "modules": "identity/modules.sha256",
+}
+_ALWAYS = (SEALPROOF, "Python and its packages")
+_OF_HOST = ("root file system", "payload", "payload's files", "guest image", "programs", "modules")
+_OF_KERNEL = {
+    "build_id": 40,
+    "running_build_id": 40,
+    "source_sha256": 64,
+    "config_sha256": 64,
+    "image_sha256": 64,
+    "vmlinux_sha256": 64,
+}
+_INSIDE = {"guest/initramfs": "guest image", "programs/sealproof": "programs"}
+_LINE = re.compile(r"([0-9a-f]{64})  (\S(?:.*\S)?)")
+_IGNORED = {".git", "__pycache__", "reports", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
+
+
+def told(record: dict[str, Any]) -> Iterator[str]:
+    """What a record leaves out, or tells in two ways."""
+    kernel, made_of = record["kernel"], record["made_of"]
+    wanted = [*_ALWAYS, *(_OF_HOST if kernel else ())]
+    # A machine of the inventory runs in no QEMU of ours; it may run in another.
+    if kernel and record["tier"] in ("emulated", "nested") and "machine" not in record["host"]:
+        wanted.append("emulator")
+    for name in wanted:
+        if name not in made_of:
+            yield f"record.json does not say what it is made of: {name}"
+    for name, value in made_of.items():
+        if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
+            yield f"record.json: {shown(name, 40)} is made of {shown(value, 70)!r}, which is no SHA-256"
+    if kernel is None:
+        return
+    for name, digits in _OF_KERNEL.items():
+        if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", str(kernel[name])):
+            yield f"record.json: the kernel's {name} is {shown(kernel[name], 70)!r}: not {digits} hexadecimal digits"
+    if kernel["running_build_id"] != kernel["build_id"]:
+        yield (
+            f"the running kernel said that its build ID is {shown(kernel['running_build_id'], 60)}, "
+            f"and {shown(kernel['build_id'], 60)} was built"
+        )
+    if not str(kernel["compiler"]).strip():
+        yield "record.json does not say which compiler made the kernel"
+
+
+def kept(tree: Tree, record: dict[str, Any]) -> Iterator[str]:
+    """Where the lists in a run's folder are not those that its record names."""
+    kernel, made_of = record["kernel"], record["made_of"]
+    for name, file in LISTS.items():
+        if name in made_of and (file not in tree or tree.sha256(file) != made_of[name]):
+            yield f"{file} is not the list that the record names"
+    if kernel is None:
+        return
+    if CONFIG not in tree or tree.sha256(CONFIG) != kernel["config_sha256"]:
+        yield f"{CONFIG} is not the configuration that the record names"
+    if LISTS["payload's files"] not in tree or LISTS["modules"] not in tree:
+        return
+    inside, modules = listed(tree, LISTS["payload's files"]), listed(tree, LISTS["modules"])
+    if inside.get("guest/bzImage") != kernel["image_sha256"]:
+        yield "the guest boots another kernel than the host"
+    for name, what in _INSIDE.items():
+        if inside.get(name) != made_of.get(what):
+            yield f"the payload holds another {name} than the record names ({what})"
+    for name, sha256 in inside.items():
+        if name.startswith("modules/") and modules.get(name.removeprefix("modules/")) != sha256:
+            yield f"the payload's {shown(name, 60)} is none of the modules that were built"
+
+
+def listed(tree: Tree, file: str) -> dict[str, str]:
+    """A list of files, as ``sha256sum`` prints one: name and SHA-256.
+
+    :raises UnsoundError: it is none.
+    """
+    found: dict[str, str] = {}
+    for line in tree.read(file).decode("utf-8", "replace").splitlines():
+        match = _LINE.fullmatch(line)
+        if match is None or match[2] in found:
+            raise UnsoundError(f"{file} has a line that it may not have: {shown(line, 80)}")
+        found[match[2]] = match[1]
+    return found
+
+
+def differs(tree: Tree, folder: Path) -> Iterator[str]:
+    """Where a folder of sealproof is not the one that a run's list names; files that decide nothing do not count."""
+    known = listed(tree, LISTS[SEALPROOF])
+    tops = {name.partition("/")[0] for name in known if "/" in name}
+    for name, sha256 in known.items():
+        try:
+            same = _sha256(folder / name) == sha256
+        except OSError:
+            same = False
+        if not same:
+            yield name
+    for path in sorted(folder.rglob("*")):
+        place = path.relative_to(folder)
+        if str(place) in known or path.is_dir() or not _IGNORED.isdisjoint(place.parts):
+            continue
+        if place.parts[0] in tops or (len(place.parts) == 1 and path.suffix == ".py"):
+            yield str(place)
+
+
+def _sha256(path: Path) -> str:
+    if path.is_symlink():
+        return hashlib.sha256(b"link to " + str(path.readlink()).encode()).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
