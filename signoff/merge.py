@@ -181,7 +181,8 @@ def _go_together(sources: Sequence[_Source]) -> None:
     _same("contract", [(one, hashlib.sha256(one.contract).hexdigest()) for one in sources])
     _same("mode", [(one, one.kept.record.mode) for one in sources])
     _same("commit of sealproof", [(one, one.kept.record.commit) for one in sources])
-    _same("files of sealproof", [(one, one.kept.record.made_of.get(SEALPROOF, "")) for one in sources])
+    files = [(one, one.kept.record.made_of.get(SEALPROOF, "")) for one in sources]
+    _same("files of sealproof", [(one, sha256) for one, sha256 in files if sha256])
     _same("series", [(one, one.kept.record.series) for one in known])
     _same("patches of the series", [(one, _patches(one.kept.record)) for one in known])
 
