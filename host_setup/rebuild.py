@@ -124,7 +124,7 @@ def request(told: Told, config: str, given: argparse.Namespace, store: Store) ->
             f"{found.description} has the hash {found.identity}, and the report's source ({shown(kernel.source)}) "
             f"has {kernel.source_sha256}",
             stage=STAGE,
-            hint="name the report's source with --kernel-source",
+            hint="name the report's source with --kernel",
         )
     return Request(found, wanted, toolchain=Toolchain(given.compiler, given.jobs), exact=config)
 
@@ -146,7 +146,7 @@ def main(argv: Sequence[str]) -> int:
         prog="python -m host_setup.rebuild", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("report", type=Path, metavar="REPORT", help="a report's folder; see that it verifies first")
-    parser.add_argument("--kernel-source", type=Path, metavar="PATH", help="default: Debian's linux-source-6.12")
+    source.add_option(parser)
     parser.add_argument("--series", metavar="NAME", help="a name or a folder; default: the one that the report names")
     parser.add_argument("--compiler", type=parse_compiler, default=GCC.compiler, metavar="NAME")
     parser.add_argument("--jobs", type=parse_jobs, metavar="N", help="compilers at a time")

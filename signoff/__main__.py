@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from common.errors import SealproofError
+from common.errors import SealproofError, UserInputError
 from common.paths import config_root
 from common.text import printable
 from signoff.attestation import verify
@@ -20,6 +20,7 @@ from signoff.keys import fingerprint, own_key
 from signoff.overall import Exit
 from signoff.report import assemble, made, write
 from signoff.report.terminal import lines
+from signoff.ssh import sign as ssh_sign
 
 CHANGED = 3
 UNSIGNED = "this run was not signed at its end, so nobody vouches for its files"
@@ -32,6 +33,7 @@ def main() -> int:
     parser.add_argument(
         "--same", action="store_true", help="make the page and the exports again, and compare them byte for byte"
     )
+    parser.add_argument("--ssh-key", type=Path, metavar="KEY", help="sign a run of yours with an SSH key as well")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     try:
@@ -39,7 +41,11 @@ def main() -> int:
             return _same(folder)
         if (folder / ATTESTATION).is_file():
             verify(folder, fingerprint(own_key(config_root()).public_key()))
+            if arguments.ssh_key:
+                ssh_sign(folder, arguments.ssh_key.expanduser())
             report = assemble(folder)
+        elif arguments.ssh_key:
+            raise UserInputError(f"{folder} was not signed at its end, and is nobody's word", stage="sign")
         else:
             report = write(folder, problems=[UNSIGNED])
     except SealproofError as error:

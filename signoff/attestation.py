@@ -26,7 +26,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from common.errors import SealproofError, UserInputError
 from common.store import disk_errors
 from signoff.contract import Mode
-from signoff.evidence import ATTESTATION, EXPORTS, SUMS, Evidence, file_sha256
+from signoff.evidence import ATTESTATION, EXPORTS, SSH_SIGNATURE, SUMS, Evidence, file_sha256
 from signoff.journal import JOURNAL
 from signoff.keys import PUBLIC_KEY, fingerprint
 from signoff.overall import Word
@@ -168,7 +168,7 @@ def _every_file(folder: Path) -> None:
     lines = [line.partition("  ") for line in (folder / SUMS).read_text(encoding="utf-8").splitlines()]
     listed = {name: sha256 for sha256, _, name in lines}
     there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
-    if strange := sorted(there - set(listed) - {SUMS, ATTESTATION}):
+    if strange := sorted(there - set(listed) - {SUMS, ATTESTATION, SSH_SIGNATURE}):
         raise ForgedError(f"files that were not there when it was signed: {', '.join(strange)}")
     for name, sha256 in listed.items():
         _is(folder / name, sha256)

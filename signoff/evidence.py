@@ -16,6 +16,7 @@
         signoff.html  signoff.json  junit.xml  signoff.tap  signoff.sarif  kcidb.json
         SHA256SUMS       of all of it, for 'sha256sum -c'
         attestation.json   of a signed run alone: see signoff.attestation
+        attestation.json.sig   if an SSH key signed it as well: see signoff.ssh
     reports/latest -> <run id>
 """
 
@@ -44,10 +45,11 @@ from signoff.observation import Check, Observation
 from signoff.record import Record
 from signoff.results import Result, kept
 
-__all__ = ["ATTESTATION", "EXPORTS", "SUMS", "Evidence", "Kept", "file_sha256", "read"]
+__all__ = ["ATTESTATION", "EXPORTS", "SSH_SIGNATURE", "SUMS", "Evidence", "Kept", "file_sha256", "read"]
 
 SUMS = "SHA256SUMS"
 ATTESTATION = "attestation.json"
+SSH_SIGNATURE = f"{ATTESTATION}.sig"
 EXPORTS = ("junit.xml", "signoff.tap", "signoff.sarif", "kcidb.json")
 """The verdict for other programs."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -174,7 +176,7 @@ class Evidence:
 
     def seal(self) -> None:
         """Write the checksums of all files; the last thing that is written into the folder, a signature apart."""
-        apart = (self.folder / SUMS, self.folder / ATTESTATION)
+        apart = [self.folder / name for name in (SUMS, ATTESTATION, SSH_SIGNATURE)]
         paths = [path for path in sorted(self.folder.rglob("*")) if path.is_file() and path not in apart]
         lines = [f"{file_sha256(path)}  {path.relative_to(self.folder)}" for path in paths]
         self._replace(SUMS, ("\n".join(lines) + "\n").encode())

@@ -37,7 +37,7 @@ from pathlib import Path
 from common.errors import UserInputError
 from common.store import disk_errors
 from signoff.contract import Kind
-from signoff.evidence import ATTESTATION, EXPORTS, SUMS, Evidence, Kept, file_sha256, read
+from signoff.evidence import ATTESTATION, EXPORTS, SSH_SIGNATURE, SUMS, Evidence, Kept, file_sha256, read
 from signoff.fleet import WORST_FIRST, Fleet, Part, Word
 from signoff.record import SEALPROOF, Record, new_run_id
 from signoff.results import CheckRun, Result, tried
@@ -47,7 +47,7 @@ from verifier.run import derive, record_of
 from verifier.text import UnsoundError
 from verifier.tree import load
 
-MADE = ("signoff.html", "signoff.css", "signoff.json", *EXPORTS, SUMS, ATTESTATION)
+MADE = ("signoff.html", "signoff.css", "signoff.json", *EXPORTS, SUMS, ATTESTATION, SSH_SIGNATURE)
 """What is made of a part's evidence at its end."""
 
 
@@ -185,7 +185,8 @@ def _go_together(sources: Sequence[_Source]) -> None:
     _same("contract", [(one, hashlib.sha256(one.contract).hexdigest()) for one in sources])
     _same("mode", [(one, one.kept.record.mode) for one in sources])
     _same("commit of sealproof", [(one, one.kept.record.commit) for one in sources])
-    _same("files of sealproof", [(one, one.kept.record.made_of.get(SEALPROOF, "")) for one in sources])
+    files = [(one, one.kept.record.made_of.get(SEALPROOF, "")) for one in sources]
+    _same("files of sealproof", [(one, sha256) for one, sha256 in files if sha256])
     _same("series", [(one, one.kept.record.series) for one in known])
     _same("patches of the series", [(one, _patches(one.kept.record)) for one in known])
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+import hashlib
 import shutil
 import stat
 import subprocess
@@ -14,7 +15,7 @@ from common.errors import ImageError
 from common.store import Store
 from guest_images.archive import File, newc
 from guest_images.keys import Keys, keys
-from guest_images.payload import Payload, payload
+from guest_images.payload import LIST, MODULES_LIST, Payload, payload
 from guest_images.programs import Programs
 from guest_images.rootfs import RootFs
 
@@ -152,3 +153,14 @@ def test_failed_mkfs_is_told_and_leaves_nothing(parts: Parts, tmp_path: Path, mo
 def test_program_that_is_not_there_is_told(parts: Parts) -> None:
     with pytest.raises(ImageError, match=r"no program puppeteer"):
         parts.programs.read("puppeteer")
+
+
+def test_what_it_holds_is_listed_beside_it(parts: Parts) -> None:
+    made = parts.payload()
+    listed = (made.image.parent / LIST).read_text()
+    assert f"{hashlib.sha256(b'kernel').hexdigest()}  guest/bzImage\n" in listed
+    assert f"{hashlib.sha256(b'all of them').hexdigest()}  programs/sealproof\n" in listed
+    assert "  programs/nonce\n" in listed
+    modules = (made.image.parent / MODULES_LIST).read_text().splitlines()
+    assert f"{hashlib.sha256(b'canary').hexdigest()}  guest_canary.ko" in modules
+    assert len(modules) == 6

@@ -24,6 +24,7 @@ from signoff.report.document import SCHEMA
 from signoff.report.terminal import lines
 from signoff.verdict import Status
 from tests_unit.fleet_samples import CLAIMS, FIRST, HEALTH, KERNEL, SECOND, THIRD, WELL, part
+from tests_unit.report_samples import MADE_OF
 
 
 @pytest.fixture
@@ -146,6 +147,7 @@ def test_checks_of_several_parts_name_their_machine(reports: Path) -> None:
         ({"mode": Mode.PLAIN}, "mode"),
         ({"series": "another"}, "series"),
         ({"commit": "1" * 40}, "commit of sealproof"),
+        ({"made_of": {**MADE_OF, "sealproof's files": "99" * 32}}, "files of sealproof"),
         ({"kernel": dataclasses.replace(KERNEL, patches=())}, "patches of the series"),
     ],
 )
@@ -210,7 +212,7 @@ def test_tiers_are_not_mixed_silently(reports: Path) -> None:
 
 def test_the_matrix_shows_what_differs_and_the_verdicts(reports: Path) -> None:
     intel = {"processor": "GenuineIntel", "started": "booted", "devices": "kvm"}
-    other = dataclasses.replace(KERNEL, build_id="12" * 20)
+    other = dataclasses.replace(KERNEL, build_id="12" * 20, running_build_id="12" * 20)
     every = {FIRST: Status.PASS, SECOND: Status.PASS, **WELL}
     one = part(reports, 1, "one", every)
     two = part(reports, 2, "two", every)

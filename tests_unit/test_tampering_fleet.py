@@ -135,6 +135,33 @@ def test_a_forged_part_within_a_signed_report_is_found(tmp_path: Path, capsys: p
     assert (code, f"part {inner.name}" in words) == (3, True), words
 
 
+def kernel_of_nobody(told: dict[str, Any]) -> None:
+    told["kernel"]["compiler"] = "gcc 99"
+
+
+def made_of_more(told: dict[str, Any]) -> None:
+    told["made_of"]["programs"] = "99" * 32
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (kernel_of_nobody, "no part has the kernel that the report names"),
+        (made_of_more, "not all parts have the programs that the report names"),
+    ],
+)
+def test_a_merged_report_is_made_of_what_its_parts_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    run = fleet(tmp_path)
+    told = json.loads((run / "record.json").read_text())
+    change(told)
+    (run / "record.json").write_text(json.dumps(told))
+    remake(run)
+    code, found = check_fleet(run, capsys)
+    assert (code, words in found) == (3, True), found
+
+
 @pytest.mark.parametrize("commit", ["0" * 40 + "-dirty", "unknown"])
 def test_parts_of_a_tree_that_nobody_can_name_prove_nothing(tmp_path: Path, commit: str) -> None:
     parts = [part(tmp_path / "parts", number, f"m{number}", EVERY, commit=commit) for number in range(2)]
@@ -302,7 +329,7 @@ def test_an_honest_report_has_its_own_status(
 def test_a_plain_run_passes_no_claim_about_protection_anywhere(tmp_path: Path) -> None:
     report = small_report(tmp_path, KEY, mode=Mode.PLAIN)
     junit = (report / "junit.xml").read_text()
-    assert junit.count('type="CONTROL"') == 5
+    assert junit.count('type="CONTROL"') == 5 + 1  # and the whole run
     assert "controls, no sign-off" in junit
     from tests_unit.test_tampering import payload  # noqa: PLC0415
 

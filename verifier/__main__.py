@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
-from verifier import contract, signature
+from verifier import contract, signature, ssh
 from verifier import run as runs
 from verifier.exports import Derived
 from verifier.identity import SEALPROOF
@@ -51,6 +51,8 @@ def screen(found: Found, name: str) -> Iterator[str]:
         yield from _row("when", f"{record['started']} to {record['ended'] or 'never'}, run {record['run']}")
         yield from _row("machine", ", ".join(map(str, told.machines)))
     yield from _row("signed by", found.signer or "nobody whose signature is good")
+    if found.ssh:
+        yield from _row("", f"and by the SSH key {found.ssh}")
     if told is not None and told.run.mode == "protected":
         yield from _proved(told)
     yield from _several("not sound", found.faults)
@@ -92,12 +94,14 @@ def _row(name: str, text: object) -> Iterator[str]:
 
 def _hash_or(path: str, of: str) -> str:
     """A hash as it was given, or that of a file, or of a series' folder."""
-    if _HASH.fullmatch(path):
+    if (ssh.FINGERPRINT if of == "ssh key" else _HASH).fullmatch(path):
         return path
     place = Path(path)
     try:
         if of == "key":
             return signature.key_in(place)
+        if of == "ssh key":
+            return ssh.key_in(place)
         if of == "series" and place.is_dir():
             patches = sorted(place.glob("*.patch"))
             lines = [f"{hashlib.sha256(one.read_bytes()).hexdigest()}  {one.name}\n" for one in patches]
@@ -107,7 +111,8 @@ def _hash_or(path: str, of: str) -> str:
             contract.load(data)
         return hashlib.sha256(data).hexdigest()
     except (OSError, ValueError, UnsoundError) as error:
-        raise argparse.ArgumentTypeError(f"{path}: neither 64 hexadecimal digits nor such a file: {error}") from error
+        kind = "a fingerprint (SHA256:...)" if of == "ssh key" else "64 hexadecimal digits"
+        raise argparse.ArgumentTypeError(f"{path}: neither {kind} nor such a file: {error}") from error
 
 
 def _tree(text: str) -> str | Path:
@@ -143,6 +148,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="FINGERPRINT|FILE",
         help="of who signed it, and of each part; may be repeated",
     )
+    trust.add_argument("--ssh-key", action="append", default=[], type=lambda text: _hash_or(text, "ssh key"),
+                       metavar="FINGERPRINT|FILE", help="of who signed it as well; may stand for --key")  # fmt: skip
     trust.add_argument("--contract", type=lambda text: _hash_or(text, "contract"), metavar="SHA256|FILE")
     trust.add_argument("--commit", metavar="COMMIT", help="of sealproof")
     trust.add_argument("--source", metavar="HASH", help="of the kernel's source, as the report names it")
@@ -167,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return NOT_PROVEN  # nothing was checked, also where help was asked for
     trusted = Trusted(
         tuple(given.key), given.contract, given.commit, given.source, given.series, given.oldest, given.youngest,
-        given.tree, given.build_id, tuple(given.named),
+        given.tree, given.build_id, tuple(given.named), tuple(given.ssh_key),
     )  # fmt: skip
     try:
         found = verify(load(given.report), trusted)

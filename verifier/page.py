@@ -22,7 +22,7 @@ from verifier.text import UnsoundError, cleaned, shown
 
 PAGE, STYLE = "signoff.html", "signoff.css"
 POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'"
-STYLE_SHA256 = "ff6044b130aeff836a9bcc58c29550757643bce35063daa6fd10bbc0cd4500e2"
+STYLE_SHA256 = "da5d810b76b5f3bd24791d1c4a89e44efe56be47556610650aeab7b86bd1912d"
 _VOID = {"meta", "link", "br", "input", "path", "circle"}
 _TAGS = frozenset(
     [

@@ -29,7 +29,7 @@ class Trusted:
     :ivar source: hash of the kernel's source, as the report names it. :ivar series: SHA-256 of its patches' lines.
     :ivar oldest: the first day that the report may be of. :ivar youngest: the last.
     :ivar tree: SHA-256 of the list of sealproof's files, or a folder with the same. :ivar build_id: of the kernel.
-    :ivar named: what else the report is made of, each by name and SHA-256.
+    :ivar named: what else the report is made of, each by name and SHA-256. :ivar ssh_keys: fingerprints of SSH keys.
     """
 
     keys: tuple[str, ...] = ()
@@ -42,6 +42,7 @@ class Trusted:
     tree: str | Path | None = None
     build_id: str | None = None
     named: tuple[tuple[str, str], ...] = ()
+    ssh_keys: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class Found:
     taken: list[str] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     signer: str = ""
+    ssh: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -81,7 +83,7 @@ def verify(tree: Tree, trusted: Trusted) -> Found:
 
 def _verify(found: Found, tree: Tree, trusted: Trusted) -> None:
     signed = signature.check(tree)
-    found.signer = signed.key
+    found.signer, found.ssh = signed.key, signed.ssh
     merged = fleet.derive(tree) if fleet.FLEET in tree else None
     run = merged.whole if merged else runs.derive(tree)
     parts = merged.parts if merged else [run]
@@ -159,13 +161,18 @@ def _trust(found: Found, run: Run, trusted: Trusted, key: str, signers: Sequence
     """Hold the report against what the reader trusts."""
     record = run.record
     kernel = record["kernel"] or {}
-    if not trusted.keys:
+    if trusted.ssh_keys and found.ssh not in trusted.ssh_keys:
+        found.faults.append(f"it is signed by {found.ssh or 'no SSH key'}, not by the SSH key that you named")
+    elif trusted.ssh_keys:
+        found.held.append("signer's SSH key")
+    keys = (*trusted.keys, *([key] if trusted.ssh_keys and found.ssh in trusted.ssh_keys else []))
+    if not keys:
         found.open.append("no key was named: anybody can sign a report (--key FINGERPRINT, from the signer)")
-    elif key not in trusted.keys:
+    elif key not in keys:
         found.faults.append(f"it is signed by the key {key}, which you did not name")
-    elif others := sorted(set(signers) - set(trusted.keys)):
+    elif others := sorted(set(signers) - set(keys)):
         found.open.append(f"a part is signed by the key {others[0]}, which you did not name (--key, again)")
-    else:
+    elif trusted.keys:
         found.held.append("signer's key")
     have = run.tree.sha256(runs.CONTRACT)
     if not trusted.contract:

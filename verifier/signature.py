@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from verifier import ssh
 from verifier.text import UnsoundError, parse, shown, table
 from verifier.tree import Tree
 
@@ -43,10 +44,12 @@ class Signed:
     """A good signature.
 
     :ivar key: fingerprint of the key. :ivar predicate: what the signer says of the report.
+    :ivar ssh: fingerprint of the SSH key that signed it as well; empty if none did.
     """
 
     key: str
     predicate: dict[str, Any]
+    ssh: str = ""
 
 
 def fingerprint(public: Ed25519PublicKey) -> str:
@@ -99,7 +102,8 @@ def check(tree: Tree) -> Signed:
         raise UnsoundError("the statement is none of a test's result")
     _subjects(tree, statement["subject"])
     _sums(tree)
-    return Signed(fingerprint(public), table(statement["predicate"], "the statement's predicate"))
+    predicate = table(statement["predicate"], "the statement's predicate")
+    return Signed(fingerprint(public), predicate, ssh.check(tree))
 
 
 def _public(tree: Tree) -> Ed25519PublicKey:
@@ -135,7 +139,7 @@ def _sums(tree: Tree) -> None:
         if found is None or found[2] in listed:
             raise UnsoundError(f"{SUMS} has a line that it may not have: {shown(line, 80)}")
         listed[found[2]] = found[1]
-    there = set(tree.names) - {SUMS, ATTESTATION}
+    there = set(tree.names) - {SUMS, ATTESTATION, ssh.SIGNATURE}
     if strange := sorted(there - set(listed)):
         raise UnsoundError(f"files that were not there when it was signed: {shown(', '.join(strange[:5]))}")
     for name, wanted in listed.items():

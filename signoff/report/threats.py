@@ -42,7 +42,7 @@ _THREATS = (
         MITIGATED,
         "Host kernel “accidental” access to guest data (think speculation)",
         (Class.KERNEL_ADDRESS,),
-        note="No speculative load is tried. What no page table maps has no address to load from: all are walked.",
+        note="No speculative load is tried: the page tables are walked, as what none maps has no address to load from.",
     ),
     Threat(
         MITIGATED,
@@ -74,18 +74,16 @@ _THREATS = (
         OPEN,
         "Page migration, KSM and swap are not supported",
         (Class.MEMORY_MANAGEMENT,),
-        note="Private pages stay where they are: they are neither moved, merged nor swapped.",
+        note="By the series' design private pages are neither moved, merged nor swapped.",
     ),
     Threat(
         OPEN,
         "The feature interferes with NUMA balancing",
         names=r"numa",
-        note="Every claim is tried with it on a kernel of --layers numa.",
+        note="A kernel of --layers numa has it on during every claim.",
     ),
-    Threat(
-        OPEN, "Reboot and kexec of a guest, and the end of its VM", names=r"_(reset|reboot|kexec|quit|kill|closed)$"
-    ),
-    Threat(OPEN, "Live migration of a guest needs a new flow", names=r"live_migrat|_migrate"),
+    Threat(OPEN, "Reboot and kexec", names=r"_(reset|reboots|kexec)$"),
+    Threat(OPEN, "Live migration of a guest needs a new flow", names=r"^guest_is_(saved|migrated)_"),
     Threat(OPEN, "A guest cannot ask its host whether a page is unmapped"),
 )
 
