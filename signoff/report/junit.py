@@ -53,7 +53,7 @@ def to_junit(report: Report) -> bytes:
 
 
 def _is_control(row: Row, report: Report) -> bool:
-    """Whether a claim about protection was tried where nothing protects, so that its PASS is none of the claim."""
+    """Whether a claim about protection was tried without protection: its PASS then does not prove the claim."""
     return report.record.mode is Mode.PLAIN and row.claim.kind in PROTECTION and row.result.status is Status.PASS
 
 
