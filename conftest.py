@@ -30,7 +30,7 @@ pytest_plugins = ["signoff.plugin", "host_setup.plugin"]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """With ``--dry-run`` the plan is said, and no test runs."""
+    """With ``--dry-run`` print the plan, and run no test."""
     if not session.config.option.dry_run:
         return None
     plugins = session.config.pluginmanager
@@ -48,13 +48,13 @@ def hosts_folder(signoff: Signoff) -> Path:
 
 @pytest.fixture(scope="session")
 def guest_mode(signoff: Signoff) -> Mode:
-    """How the guest under test is to be protected: the mode that the run is judged by."""
+    """The protection that the guest under test should have: the mode by which the run is judged."""
     return Mode(signoff.mode)
 
 
 @pytest.fixture(scope="session")
 def meet_host(provisioned: Provisioned, signoff: Signoff, settings: Settings) -> Callable[[Host], None]:
-    """Puts down what is tested: the kernel, and a host that runs it."""
+    """Records what is tested: the kernel, and a host that runs it."""
     kernel, made_of = provisioned.kernel, provisioned.made_of
     lists = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in made_of.lists.items()}
     signoff.identify(
@@ -90,7 +90,7 @@ def meet_host(provisioned: Provisioned, signoff: Signoff, settings: Settings) ->
 
 @pytest.fixture(scope="session")
 def pool(pool: HostPool, signoff: Signoff) -> HostPool:
-    """The hosts of the run, which the run asks what a probe has harmed."""
+    """The hosts of the run; the run asks them which machines a probe has harmed."""
     signoff.inquest = pool.inquest
     return pool
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What every room of the house uses: errors, deadlines, owned processes, the cache, progress."""
+"""The parts that all packages use: errors, deadlines, owned processes, the cache, progress."""

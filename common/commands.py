@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Short commands whose output is the answer; the long ones, with a log, are ``common.processes.run_tree``'s."""
+"""Runs short commands for their output. ``common.processes.run_tree`` runs long commands with a log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GIT = (
 def output(
     argv: Sequence[str], *, stage: str, env: Mapping[str, str] | None = None, complaints: list[str] | None = None
 ) -> bytes:
-    """What a command writes to its standard output.
+    """Run a command and return its standard output.
 
     :param env: what it gets beside ``common.environment``'s.
     :param complaints: gets the lines that it writes to standard error though it succeeds.
@@ -50,6 +50,6 @@ def output(
 
 
 def git(folder: Path, *arguments: str, stage: str, complaints: list[str] | None = None) -> bytes:
-    """What git says about a folder, whatever the user has told git; parameters and errors as of ``output``."""
+    """Run git on a folder, independent of the user's git configuration; parameters and errors as of ``output``."""
     argv = [*GIT, "-C", str(folder), *arguments]
     return output(argv, stage=stage, env=GIT_ENVIRONMENT, complaints=complaints)

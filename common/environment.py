@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The environment of every program that we start: made here, not handed on.
 
-What a user has set for something else (``KCONFIG_CONFIG``, ``LLVM``, ``GIT_DIR``, ``CDPATH``, ``LD_PRELOAD`` ...) must
-neither change a result nor have a file of the user's written. So the list says what is kept; all else is left out.
+Variables that a user has set for other programs (``KCONFIG_CONFIG``, ``LLVM``, ``GIT_DIR``, ``LD_PRELOAD`` ...) must
+neither change a result nor make a program write one of the user's files. So a list names the variables that are kept.
 
 Standard library alone: ``make doctor`` uses it on a machine where nothing is installed yet.
 """
@@ -31,7 +31,7 @@ _PROGRAMS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbi
 
 
 def search_path() -> str:
-    """The user's ``PATH`` without relative folders: a kernel tree is no place to find a compiler in."""
+    """The user's ``PATH`` without relative folders, which would find a compiler in a kernel tree."""
     named = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if Path(folder).is_absolute()]
     return os.pathsep.join(dict.fromkeys((*named, *_PROGRAMS)))
 
@@ -46,7 +46,7 @@ def environment(ours: Mapping[str, str] | None = None, *, kept: Sequence[str] = 
 
 
 def shell_line(argv: Sequence[str], ours: Mapping[str, str] | None = None, *, cwd: Path | None = None) -> str:
-    """A command for a shell that does the same in the same environment, wherever it is pasted.
+    """A shell command that does the same in the same environment, wherever it is pasted.
 
     What is kept of the user's environment stands in it by name: a proxy's address may hold a password.
     """

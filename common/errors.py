@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One error root, so that whoever catches it can always tell what to do next.
+"""One error root, so that every handler can tell the user what to do next.
 
 ::
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is told of an exception that nobody expected: one line, and a file with its traceback."""
+"""Reports an unexpected exception: in one line, with its traceback in a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TRACEBACK = "traceback.txt"
 
 
 def told(error: BaseException, folder: Path | None = None) -> str:
-    """What went wrong, for a person: an error of ours in its own words, any other in one line.
+    """Describe an exception for a person: our errors in their own words, any other in one line.
 
     :param folder: takes the traceback, and is made when missing; None, or one that cannot be written: a temporary file.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A program that a person talks to: it has the terminal until it ends, and it ends with this one.
+"""Runs an interactive program: it has the terminal until it ends, and it ends with this process.
 
 On a terminal it gets a process group of its own, in the foreground, as a shell does it for a job: Ctrl-C is the
 program's then, and neither this one nor the make that called it takes it for an order to end (tcsetpgrp(3)).
@@ -46,7 +46,7 @@ def run(argv: Sequence[str], *, over: Callable[[], bool] = lambda: False) -> int
 
 
 def interactive() -> bool:
-    """Whether a person is at both ends: a program may draw on the terminal."""
+    """Whether standard input and output are a terminal, so a program may draw on it."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How each command of ours ends: its own status, or an error's text on standard error."""
+"""Ends each of our commands: with its own status, or with an error's text on standard error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INTERRUPTED = 128 + 2  # as a shell says it: ended by SIGINT, or asked to end
 
 def end_with(main: Callable[[list[str]], int]) -> NoReturn:
     """Call ``main`` with the command line's arguments, and end this process with its status."""
-    for request in (signal.SIGTERM, signal.SIGHUP):  # make died; the terminal was closed: end as in order as by Ctrl-C
+    for request in (signal.SIGTERM, signal.SIGHUP):  # make died, or the terminal closed: end as after Ctrl-C
         if signal.getsignal(request) is not signal.SIG_IGN:  # nohup's wish
             signal.signal(request, signal.default_int_handler)
     try:

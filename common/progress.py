@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the user sees while the run goes on: what is being done, how far it is, how long it may take.
+"""Progress of the run for the user: the current step, how far it is, how long it may take.
 
 On a terminal it is one live line; elsewhere (CI) a plain line at most every ten seconds. It goes to standard error, so
 that standard output stays the command's own.
@@ -27,7 +27,7 @@ def clock(seconds: float) -> str:
 
 
 class Step:
-    """One thing being done.
+    """One step of the run.
 
     :param expected: seconds that it may take, if known; ``update`` replaces the estimate by the measured rate.
     """
@@ -68,12 +68,12 @@ class Terminal:
         self._console = Console(file=sys.stderr, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """One line that stays."""
+        """Print a line that stays."""
         self._console.print(text, highlight=False, markup=False)
 
     @contextmanager
     def step(self, title: str, *, expected: float | None = None) -> Iterator[Step]:
-        """Show that something is being done, and in the end how long it took.
+        """Show a step while it runs, and its duration at the end.
 
         :param expected: seconds that it may take.
         """

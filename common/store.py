@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The cache: what took long to make, kept under the hash of everything that it was made from.
+"""The cache of results that take long to make, each kept under the hash of all its inputs.
 
 An entry is a folder ``<kind>/<key>``; it is there complete or not at all. Several processes may ask for the same
 entry: one makes it, the others wait for its lock. It is made in a scratch folder of the same file system and renamed
@@ -93,7 +93,7 @@ def disk_errors(where: Path) -> Iterator[None]:
 
 
 def no_space(where: Path, need: int = 0) -> NoSpaceError:
-    """The error for a disk on which ``need`` bytes are not to be had (0: it is simply full)."""
+    """The error for a disk without ``need`` free bytes (0: the disk is full)."""
     there = next(p for p in (where, *where.parents) if p.exists())
     free = shutil.disk_usage(there).free
     wanted = f", {need / GIB:.1f} GiB are needed" if need else ""
@@ -227,7 +227,7 @@ class Store:
         return self.path(kind, key)
 
     def seconds(self, kind: str) -> float | None:
-        """How many seconds it took the last time to make an entry of a kind; None if nobody knows."""
+        """Seconds that the last entry of a kind took to make; None if unknown."""
         try:
             return float(self._took(kind).read_text(encoding="ascii"))
         except (OSError, ValueError):
@@ -262,9 +262,9 @@ class Store:
         return sorted(found, key=lambda entry: entry.age)
 
     def clean(self, *, max_bytes: int, max_age: float) -> list[Entry]:
-        """Remove what was unused for ``max_age`` seconds, then the longest unused until ``max_bytes`` hold the rest.
+        """Remove entries unused for ``max_age`` seconds, then the least recently used until ``max_bytes`` suffice.
 
-        From the first that does not fit on, all go: a small one that was used before it is of no more use than it.
+        From the first entry that does not fit on, all are removed, even small ones: they were used even less recently.
 
         :returns: what was removed.
         """

@@ -16,7 +16,8 @@ class Deadline:
     """A point on the monotonic clock; one deadline can bound several calls.
 
     :param seconds: from now.
-    :param uncounted: seconds, ever more, that are no fault of what is waited for, and come on top.
+    :param uncounted: a growing count of seconds to exclude (e.g. time the host was not scheduled);
+        they extend the deadline.
     """
 
     __slots__ = ("_end", "_uncounted", "seconds")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``python -m fleet``: spread a sign-off over machines, merge parts, verify what was signed, compute a speed-up."""
+"""``python -m fleet``: spread a sign-off over machines, merge parts, verify signed reports, compute a speed-up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from verifier import __main__ as verifier
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do it; the exit status is the verdict's, or what the verifier says."""
+    """Run the command; the exit status is the verdict's, or the verifier's."""
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
@@ -143,7 +143,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _lost(outcome: job.Outcome) -> list[str]:
-    """What cannot be seen from the parts: claims that none of them has."""
+    """Claims that no part has: they cannot be seen from the parts."""
     if not outcome.lost:
         return []
     absent = "; ".join(f"{name}: {why}" for name, why in outcome.absent.items())

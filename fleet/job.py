@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Avocado jobs over the groups of a sign-off, until no claim is lost any more; and the parts out of their results."""
+"""Runs Avocado jobs over the groups of a sign-off until no claim is lost, and extracts the parts from their results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Workers:
 
 @dataclass(slots=True)
 class Outcome:
-    """What the jobs brought.
+    """The result of the jobs.
 
     :ivar parts: their folders, and the seconds each took. :ivar jobs: Avocado's own results.
     :ivar seconds: that the jobs took. :ivar lost: claims that no part has a word on.

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a host under test comes to exist: what the machine offers, the kernel, the hosts and the channels to them."""
+"""Makes the host under test: what this machine offers, the kernel, the hosts and the channels to them."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Times our machines beside virtme-ng's: from nothing to a command's output, on the same kernel.
 
-Three ways, by turns: virtme-ng boots one machine; we boot a host with its guest; we restore both from a saved state.
+Three methods, in turn: virtme-ng boots one machine; we boot a host with its guest; we restore both from a saved state.
 All run by software emulation, with the same CPUs and memory. One boot of each goes before, untimed: it fills the page
 cache, and its memory is measured, as that takes time of its own.
 """
@@ -48,10 +48,10 @@ MIB = 1 << 20
 
 @dataclass(slots=True)
 class Row:
-    """One way to a command's output, and what was measured of it.
+    """One method to get a command's output, and its measurements.
 
     :ivar prepare: makes what is needed, once and untimed.
-    :ivar once: goes the way once, leaves nothing running, and returns the seconds that it took.
+    :ivar once: runs the method once, leaves nothing running, and returns its seconds.
     :ivar spare: attempts that may fail and do not count. :ivar lost: why each failed that did.
     :ivar seconds: of each timed round. :ivar peak: bytes. :ivar trouble: why it could not be measured.
     """
@@ -94,7 +94,7 @@ def _machines_memory() -> int:
 
 
 class PeakMemory:
-    """The most memory that the machines used at a time inside a ``with``."""
+    """The peak memory of all machines inside a ``with``."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -151,7 +151,7 @@ def _ways(kernel: Kernel, hosts: EmulatedHosts, store: Store, terminal: Terminal
 
 
 def measure(rows: Sequence[Row], rounds: int, terminal: Terminal) -> None:
-    """Go each way once for its memory, then all by turns for their time. One that fails is not gone again."""
+    """Run each method once to measure memory, then time all of them round-robin. A method that fails is not retried."""
     for row in rows:
         _note_trouble(row, row.prepare)
     with terminal.step(f"{len(rows)} ways, 1 untimed and {rounds} timed rounds") as step:
@@ -217,7 +217,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def goals(theirs: float | None, cold: float | None, restore: float | None) -> list[str]:
-    """A line for each goal: what was wanted, what was found, and whether it was met. In: median seconds."""
+    """A line for each goal: the target, the measurement, and whether it was met. Arguments: median seconds."""
 
     def line(wanted: str, found: str | None, *, met: bool) -> str:
         outcome = "not measured" if found is None else f"{found}, {'met' if met else 'missed'}"
@@ -244,7 +244,7 @@ def goals(theirs: float | None, cold: float | None, restore: float | None) -> li
 
 
 def load_warning(load: float, cpus: int) -> str | None:
-    """What to say of a machine that is busy with something else; None when it is not."""
+    """A warning about a machine that is busy with other work; None if it is idle."""
     if load <= BUSY * cpus:
         return None
     return f"warning: load average {load:.2f} on {cpus} CPUs: other work on this machine makes all times longer"

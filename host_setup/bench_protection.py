@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What protection costs: two series side by side, each on a host of its own, by turns.
+"""Measures the cost of protection: two series side by side, each on its own host, in turn.
 
 A host runs no guest but the one that measures (guest_images/programs/measure_protection.c): 32-bit code that touches,
 shares and takes back pages. Its vCPUs share the host's CPUs but the first, which runs no guest. Times are of an
@@ -175,7 +175,7 @@ def _shown(number: float | None) -> str:
 
 
 def _outcome(line: Line, today: Measured, ours: Measured) -> str:
-    """What came of a row's goal, in words."""
+    """The result of a row's goal, in words."""
     if line.most is None:
         return ""
     old, new = today.median(line.name), ours.median(line.name)

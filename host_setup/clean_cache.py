@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``make clean-cache``: shrink the cache by age and size, the longest unused first; say what went and what stays.
+"""``make clean-cache``: shrink the cache by age and size, least recently used first; print what goes and what stays.
 
-ccache's part of it is ccache's own to shrink, and is only shown.
+ccache shrinks its own part of the cache, which is only shown.
 """
 
 from __future__ import annotations

@@ -39,14 +39,14 @@ class Boot(StrEnum):
 
 
 class Config(StrEnum):
-    """What the kernel for a real machine is configured from."""
+    """The base of the configuration of a real machine's kernel."""
 
     OWN = "own"
     LEAN = "lean"
 
 
 class NoConsole(BaseModel):
-    """Nobody hears what its kernel says before it answers again."""
+    """No console: kernel messages are lost until the machine answers again."""
 
     model_config = _STRICT
     kind: Literal["none"] = "none"
@@ -152,7 +152,7 @@ class Lease(BaseModel):
 
 
 class Limits(BaseModel):
-    """What may be asked of it.
+    """Limits of the machine.
 
     :ivar boot: seconds that it takes at most from the order to boot until it lets us in. :ivar memory: MiB for guests.
     """
@@ -340,7 +340,7 @@ def real_machine(path: Path, asked: str) -> tuple[str, Remote]:
 
 
 def require_expendable(path: Path, name: str, machine: Remote) -> None:
-    """Let nobody touch a machine whose owner has not given it up.
+    """Refuse a machine that its owner has not marked as expendable.
 
     :raises UserInputError: it is not expendable.
     """

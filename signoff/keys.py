@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The keys that sign reports: each user has one, Ed25519, and lays its public half into what he signs."""
+"""The keys that sign reports: each user has one Ed25519 key, and each signed report carries its public half."""
 
 from __future__ import annotations
 

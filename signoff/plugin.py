@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The pytest plugin: a test named ``test_<claim id>`` that uses the fixture ``claim`` is that claim's test.
 
-The run's folder comes to be when the first such test begins, so that unit tests alone leave nothing behind. The exit
+The run's folder is made when the first such test begins, so unit tests alone leave nothing behind. The exit
 code is the verdict's: 0, 1 or 2 (see :mod:`signoff.overall`); other tests of the session that fail make it non-zero.
 
-What is asked to try claims either leaves a new report or ends with another code than 0. What changes pytest from
-outside is refused or named (:mod:`signoff.surroundings`). Each report is signed.
+A session that should try claims either writes a new report or ends with an exit code other than 0. Settings that change
+pytest from outside are refused or named (:mod:`signoff.surroundings`). Each report is signed.
 """
 
 from __future__ import annotations
@@ -225,9 +225,9 @@ class Signoff:
         self._deselected |= {_claim_id(item) for item in items if _is_claim(item)}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Read the contract and hold the tests against it, if any claim is about to be tried.
+        """Read the contract and compare the tests with it, if any claim will be tried.
 
-        And see that its report can be kept, before hours of work go into it.
+        Also check that the report can be written, before hours of work.
         """
         option = session.config.option
         if option.dry_run or not any(_is_claim(item) for item in session.items):
@@ -251,7 +251,7 @@ class Signoff:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Open a trial around a claim's test, and put its end down."""
+        """Open a trial around a claim's test, and record its end."""
         found = self._contract.find(_claim_id(item)) if self._contract and _is_claim(item) else None
         if found is None:
             return (yield)
@@ -294,7 +294,7 @@ class Signoff:
         return report
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Note that the run is cut short: by hand, or by whoever saw no use in going on (``pytest.exit``), and why."""
+        """Note that the run is interrupted, by hand or by ``pytest.exit``, and why."""
         words = str(excinfo.value)
         if isinstance(excinfo.value, pytest.exit.Exception):
             self._given_up = words or "the run was given up"
@@ -356,7 +356,7 @@ class Signoff:
         return self._evidence
 
     def _note(self, **changes: Any) -> None:
-        """Put down all that is known of the run, if it is open."""
+        """Write the run's record, if the run is open."""
         if self._evidence is not None and self._record is not None:
             self._record = dataclasses.replace(
                 self._record, **self._identity, problems=tuple(self._problems), **changes
@@ -435,7 +435,7 @@ class Signoff:
             evidence.log(f"{name}.missing", f"it could not be fetched: {type(error).__name__}: {error}\n")
 
     def _why_not(self, name: str, session: pytest.Session) -> tuple[Status, str]:
-        """Why a claim of the contract was not tried."""
+        """The reason why a claim of the contract was not tried."""
         if name not in self._sentences:
             here = self._contract_path.parent
             if any(here.is_relative_to(asked) for asked in self._asked(session)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What changes pytest from outside, so that a run of the claims is no sign-off of this project's."""
+"""Settings that change pytest from outside, so that a run of the claims is not a sign-off of this project."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OPTIONS = ("-c", "--config-file", "-o", "--override-ini", "--rootdir", "--confc
 
 
 def refusals(environment: Mapping[str, str]) -> Iterator[str]:
-    """Why the claims are not tried at all, one line each."""
+    """Reasons why no claim is tried, one line each."""
     for name in _VARIABLES:
         value = environment.get(name)
         if value and not (name == "PYTHONPATH" and all(Path(one).resolve() == PROJECT for one in value.split(":"))):
@@ -55,7 +55,7 @@ def asks_for_claims(config: pytest.Config, contract: Path) -> bool:
 
 
 def foreign(config: pytest.Config, contract: Path) -> list[str]:
-    """What makes a run no sign-off: plugins, conftest files and options that are not this project's."""
+    """Reasons why a run is not a sign-off: plugins, conftest files and options that are not this project's."""
     root = config.rootpath
     pinned = _pinned_plugins(config)
     found = []
@@ -76,7 +76,7 @@ def foreign(config: pytest.Config, contract: Path) -> list[str]:
 
 
 def _decides(folder: Path, root: Path, claims: Path) -> bool:
-    """Whether a conftest file there has a word in the claims' tests, the root's own apart."""
+    """Whether a conftest file there affects the claims' tests; the root's own does not count."""
     return folder != root and (folder.is_relative_to(claims) or not folder.is_relative_to(root))
 
 
@@ -88,7 +88,7 @@ def _known(module: str, file: Path) -> bool:
 
 
 def _pinned_plugins(config: pytest.Config) -> list[object]:
-    """Plugins of packages that the lock file pins: none of them has a word in a verdict."""
+    """Plugins of packages that the lock file pins: none of them affects a verdict."""
     lock = (PROJECT / "requirements.lock").read_text(encoding="utf-8")
     names = {canonical(line.partition("=")[0]) for line in lock.splitlines() if line[:1].isalnum()}
     return [plugin for plugin, dist in config.pluginmanager.list_plugin_distinfo() if canonical(dist.name) in names]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One claim while its test runs: what the test holds in its hand, and what becomes of it.
+"""One claim while its test runs, and its result.
 
 A trial ends PASS only by a verdict of PASS after which nothing went wrong. It ends SKIP only for the fact that the
 contract names, if the harness finds that fact to be so.
@@ -68,7 +68,7 @@ class Trial:
         self, canary: Canary, page: Page, state: State, *, host: str, guest: str, addresses: tuple[int, int, int],
         mapping: tuple[int, int],
     ) -> Aim:  # fmt: skip
-        """Put down which page a probe will be aimed at, and what the guest holds there, undisclosed: before the probe.
+        """Record before the probe which page it will aim at, and a commitment to the guest's content there.
 
         :param host: one start of one host. :param addresses: guest-physical, in QEMU, host-physical.
         :param mapping: QEMU's there: first address and the one after its last.
@@ -217,7 +217,7 @@ class Trial:
         return verdict.status, verdict.why
 
     def _skipped(self, reason: str) -> tuple[Status, str]:
-        """What a test comes to that its author skips: the contract says when it may be."""
+        """The result of a skipped test: the contract says when a skip is allowed."""
         if not reason:
             return Status.MISS, "skipped without a reason"
         if self.claim.skip is None:

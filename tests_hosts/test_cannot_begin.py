@@ -54,7 +54,7 @@ def test_other_host_key(bench: Bench, say: Say) -> None:
 
 
 def test_wrong_key(bench: Bench, say: Say) -> None:
-    """It does not know our key."""
+    """The machine does not accept our key."""
     with pytest.raises(AccessError, match="does not let us in") as caught:
         bench.lease(key=str(bench.keys.folder / "guest"))
     say(caught.value.message)

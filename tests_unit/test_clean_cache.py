@@ -42,7 +42,7 @@ def test_too_old_and_too_much_both_remove_the_longest_unused(store: Store, size:
     said = clean_cache.clean(store, Limits.model_validate({"max_size": size, "max_age": age}))
     assert kept(store) == ["new"]
     assert "removed  kernel/old" in said
-    assert "removed 1 (0.00 GiB), 1 stay" in said
+    assert "removed 1 (0.00 GiB), kept 1" in said
 
 
 @pytest.mark.parametrize("argv", [["--max-size", "huge"], ["--max-age", "-1"], ["--max-age", "soon"]])

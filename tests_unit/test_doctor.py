@@ -380,7 +380,7 @@ def test_cache_below_a_file_or_a_dead_link_stops(faulty: Faulty) -> None:
         ("noexec,size=9g", "STOP", "is mounted noexec"),
         ("size=1g", "STOP", "1.0 GiB free"),
         ("size=9g,nr_inodes=1000", "STOP", "more files fit on the file system"),
-        ("size=9g", "note", "which is memory"),
+        ("size=9g", "note", "which is in memory"),
     ],
 )
 def test_cache_on_a_file_system_that_does_not_do_is_told(faulty: Faulty, options: str, state: str, words: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What proves who is who in SSH: the host key that a machine must have, and what signs for us.
+"""Identities in SSH: the host key that a machine must have, and the keys that sign for us.
 
 A user names the file of a private key. Where the file is encrypted, or only the public half, the agent signs, as for
 ``ssh``. A certificate for the key is offered first.
@@ -120,7 +120,7 @@ def signers(login: Login) -> Iterator[list[paramiko.PKey]]:
 
 
 class _Agent(AgentSSH):
-    """An agent with a deadline for each answer; paramiko's own knows only SSH_AUTH_SOCK and waits for good."""
+    """An agent with a deadline for each answer; paramiko's own knows only SSH_AUTH_SOCK and waits forever."""
 
     def open(self, path: str) -> Sequence[AgentKey]:
         """The keys that it holds; none if there is no agent."""

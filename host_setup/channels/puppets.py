@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Processes of the host that do as they are told: system calls and machine code in a process of our own, or in QEMU.
+"""Controlled processes of the host: they run system calls and machine code in a process of ours, or in QEMU.
 
 The work is done by ``puppeteer`` on the host (guest_images/programs/README.md describes its protocol).
 """
@@ -54,7 +54,7 @@ class Done:
 
 
 class Puppet:
-    """A process on the host that we move.
+    """A process on the host that we control.
 
     :ivar pid: its process id on the host.
     """
@@ -146,7 +146,7 @@ class Puppet:
 
 
 class Puppeteer:
-    """The program on the host that moves the puppets, and the connection to it.
+    """The program on the host that controls the puppets, and the connection to it.
 
     :param path: of the program on the host.
     """

@@ -52,7 +52,7 @@ class Qmp:
 
     :param sock: a connected stream socket; the session owns it.
     :param transcript: a file to which every command and reply is appended, a JSON line each.
-    :ivar stopped: it was told to stop the machine, and not to let it go on.
+    :ivar stopped: whether the machine was stopped, and not continued since.
     :raises ChannelError: the other side is not QMP. :raises DeadlineError: no greeting within ``seconds``.
     """
 

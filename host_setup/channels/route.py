@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The way to a machine's SSH server as its user's own ``ssh`` would go: ~/.ssh/config, jumps and proxies included.
+"""The route to a machine's SSH server, as the user's own ``ssh`` takes it, with ~/.ssh/config, jumps and proxies.
 
 ``ssh -G`` (ssh(1)) says what applies to a machine, so that no word of ssh_config(5) is read otherwise than there.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """SSH to a machine, by paramiko: commands, line protocols, tunnels, and jumps to the machine behind it.
 
-paramiko waits for good when its peer dies silently. So every call here has a deadline, a keepalive runs, and the death
+paramiko waits forever when its peer dies silently. So every call here has a deadline, a keepalive runs, and the death
 of the machine closes the transport, which ends each call under way.
 """
 
@@ -64,11 +64,11 @@ class Completed:
 
 
 class StrangerError(AccessError):
-    """Another machine answers than the one that is meant, or with another host key."""
+    """Another machine answers, or the machine has another host key than expected."""
 
 
 class RefusedError(AccessError):
-    """It does not know our key."""
+    """The machine does not accept our key."""
 
 
 class Ssh:
@@ -138,7 +138,7 @@ class Ssh:
     def _translated(self, doing: str, deadline: Deadline | None = None) -> Iterator[paramiko.Transport]:
         """A machine's death first, then whatever paramiko says, as our errors.
 
-        :param deadline: ends the call also where paramiko would wait for good: for the answer to a request, for a peer
+        :param deadline: ends the call also where paramiko would wait forever: for the answer to a request, for a peer
             that reads nothing. The session ends with it: such a peer will not come back.
         """
         self._vitals.check()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether a machine lives: the one place where its death is noted, and from which every wait on it is ended."""
+"""Whether a machine is alive: the one place that records its death, and then ends every wait on it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Vitals:
 
     @property
     def harm(self) -> bool:
-        """Whether it was lost by a fault of its own kernel, which died or hangs; else somebody ended it."""
+        """Whether it was lost because its own kernel died or hangs; otherwise somebody ended it."""
         return self._harm
 
     def lost(self, reason: str, *, harm: bool = False) -> None:

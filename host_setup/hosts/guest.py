@@ -267,7 +267,7 @@ class Guest:
         return self._qmp
 
     def watch(self) -> None:
-        """Have the end of its QEMU noticed from now on: QMP, once connected, tells."""
+        """From now on notice when its QEMU exits (seen as the end of the QMP connection)."""
         self.qmp.execute("query-status")
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whose fault it was that a probe came to no end: its own, or that of a kernel under test that died or hangs."""
+"""Why a probe did not end: by its own fault, or because a kernel under test died or hangs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BEAT = 10.0  # seconds without a heartbeat after which a guest counts as stalled
 
 
 def harm_to(host: Host, *, thorough: bool) -> list[str]:
-    """What is wrong with a host and its guests by a fault of their kernels, one paragraph each; empty if nothing is.
+    """Faults of the kernels of a host and its guests, one paragraph each; empty if there are none.
 
     :param thorough: the guests are asked too, which may take ``BEAT`` seconds for each.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a Linux kernel says on its console when it is not well."""
+"""The messages of an unhealthy Linux kernel on its console."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _USER_FAULT = re.compile(r"\]: segfault at |traps: \S+\[\d+\] (general protectio
 
 
 def user_faults(log: str) -> list[str]:
-    """The lines that tell of a process that died of a fault. Attacks have such; before them nothing may."""
+    """The lines about processes that died of a fault. Attacks cause such lines; before them there must be none."""
     return [line for line in log.splitlines() if _USER_FAULT.search(line)]
 
 
@@ -52,6 +52,6 @@ def fatal(line: str) -> bool:
 
 
 def splats(log: str) -> list[str]:
-    """The lines of a log that say that something is wrong in the kernel; empty for a healthy one."""
+    """The lines of a log that report a fault in the kernel; empty for a healthy kernel."""
     log = _MADE_TO_FAIL.sub("", log)
     return [line for line in log.splitlines() if _SPLAT.search(line) or _FATAL.search(line)]

@@ -18,7 +18,7 @@ class HostPool:
     """Running hosts, and what each one's kernel said.
 
     :param hosts: where they come from. :param meet: is shown each host that all share, and the very first host.
-    :ivar lost: why hosts or guests were lost that nobody meant to lose.
+    :ivar lost: why hosts or guests were lost unintentionally.
     :ivar harm: of which machines the kernel died or hung, in words; nobody meant that either.
     """
 
@@ -66,7 +66,7 @@ class HostPool:
 
     @contextmanager
     def fresh(self) -> Iterator[Host]:
-        """A pristine host for one probe that may harm it. Where there is one machine, the shared host ends for it."""
+        """A pristine host for one probe that may harm it. On a single machine the shared host ends first."""
         self._make_room()
         with self._lent(self.hosts.start()) as host:
             yield host
@@ -91,7 +91,7 @@ class HostPool:
 
     @contextmanager
     def _lent(self, host: Host) -> Iterator[Host]:
-        """A host that ends with the context, before which is looked whether it came to harm."""
+        """A host that ends with the context, and is checked for harm before."""
         self._in_use.append(host)
         try:
             self._show_first(host)

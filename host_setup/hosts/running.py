@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What all kinds of running host have in common: a session, guests that are started over it, heartbeats, losses."""
+"""The common part of all kinds of running host: a session, guests that are started over it, heartbeats, losses."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class RunningHost(ABC):
             guest.connect(seconds=deadline.left()).close()
 
     def _wait_for_beat(self, who: str, deadline: Deadline, *, explain: Callable[[], str]) -> None:
-        """Wait for the first heartbeat, which tells that user space is up."""
+        """Wait for the first heartbeat, which shows that user space is up."""
         poll_until(
             lambda: self._beats.count(who) > 0,
             deadline,
@@ -195,7 +195,7 @@ class Beats:
     """The heartbeats of host and guests. A machine that had one and falls silent has stalled.
 
     :param guests: by name.
-    :ivar uncounted: seconds, ever more, in which the host would have run and this computer did not let it.
+    :ivar uncounted: total seconds the host was runnable but not scheduled on this computer.
     """
 
     def __init__(self, host: Vitals, guests: Mapping[str, Vitals]) -> None:

@@ -41,7 +41,7 @@ class Saved:
 
 
 class NotPristineError(MachineError):
-    """What was restored is not the saved state, or somebody used it before."""
+    """The restored machine does not have the saved state, or was already used."""
 
     stage = "restore"
 
@@ -66,7 +66,7 @@ class EmulatedHosts:
         self.fallbacks = 0
 
     def start(self) -> EmulatedHost:
-        """A pristine host with its guests, running: restored, or booted cold when a restore proves wrong.
+        """A pristine running host with its guests: restored, or booted cold if the restore fails its check.
 
         :raises MachineError: it does not even boot cold.
         """
@@ -119,9 +119,9 @@ class EmulatedHosts:
 
     @staticmethod
     def _unhurt(host: EmulatedHost) -> None:
-        """Check that no process of the host has died: what hurt it may have hurt what is about to be saved.
+        """Check that no process of the host has died: the cause may also have damaged the state that is saved next.
 
-        And that KVM knows how fast its clock runs: what that does is said at ``EmulatedSpec.words``.
+        Also check that KVM knows the speed of its clock (see ``EmulatedSpec.words``).
 
         :raises MachineError: one has, or it does not.
         """
@@ -175,7 +175,7 @@ class EmulatedHosts:
         return self.saved().boot_log
 
     def close(self) -> None:
-        """Nothing is left: each host ends with its QEMU."""
+        """Do nothing: each host ends with its QEMU."""
 
     def _save(self, folder: Path) -> None:
         guests = "guest" if len(self.spec.guests) == 1 else "guests"

@@ -182,7 +182,7 @@ def _with_newlines(text: bytes) -> bytes:
 
 
 def _refuse_unused(file: Path) -> None:
-    """See that nothing is left out that its owner may take for a part of the series."""
+    """Refuse files that their owner may take for a part of the series, but that are not used."""
     try:
         if not file.is_file():
             return

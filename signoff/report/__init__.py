@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From a run's folder to what people and machines read: ``signoff.html``, ``signoff.json``, and exports."""
+"""Makes reports from a run's folder: ``signoff.html``, ``signoff.json``, and exports."""
 
 from __future__ import annotations
 

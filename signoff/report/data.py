@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What every form of the report is made from."""
+"""The data behind every form of the report."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Report:
 
     @property
     def contract(self) -> str:
-        """Which contract it is, in a few words: how many claims, and what names it for good."""
+        """The contract in a few words: number of claims, and SHA-256."""
         claims = f"{len(self.rows)} {'claim' if len(self.rows) == 1 else 'claims'}"
         return f"contract of {claims}, sha256 {self.contract_sha256}"
 

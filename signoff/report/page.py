@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``signoff.html``: the verdict for people. It needs its style beside it, no script and no network.
 
-Its own policy (Content-Security-Policy) forbids all else, so that nothing that a machine under test said can do a thing
-there; and it has no inline style or script, so that a server with a strict policy shows it as it is.
+Its own policy (Content-Security-Policy) forbids everything else, so text from a machine under test cannot do anything
+there. The page has no inline style or script, so a server with a strict policy shows it unchanged.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _STATUS_MEANING = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a claim's line shows beside its name.
+    """A column of a claim's line.
 
     :ivar label: the heading where there is no room for a table. :ivar field: of the result.
     """
@@ -201,7 +201,7 @@ def _hexdump(data: str) -> str:
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:
-    """Names with commas between them; of many the first and how many more."""
+    """Names separated by commas; of many names only the first, and how many more there are."""
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 

@@ -27,7 +27,7 @@ BAD = (Fate.LEAKED, Fate.LOST)
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A circle around pages that must not be overlooked, in dots."""
+    """A circle around pages that a reader must not overlook; units are dots."""
 
     x: float
     y: float

@@ -57,7 +57,7 @@ def lines(report: Report, folder: Path, width: int) -> list[Line]:
 
 
 def _machine(share: Share, width: int) -> list[str]:
-    """What one machine did, in a line; why it did not do the rest, in more."""
+    """One machine's results in one line; further lines say why it did not finish."""
     counts = ", ".join(f"{count} {status}" for status, count in share.settled.items() if count) or "nothing"
     parts = f"{len(share.parts)} {'part' if len(share.parts) == 1 else 'parts'}"
     shown = [f"{share.machine}: {counts} in {parts}{f', {clock(share.seconds)}' if share.seconds else ''}"]

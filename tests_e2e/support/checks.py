@@ -38,9 +38,9 @@ def checks(guest: Guest, *argv: str, cpu: int | None = None, seconds: float = 30
 
 
 def well(guest: Guest, *, opted_in: bool | None = None) -> list[Check]:
-    """Whether a guest is what it is to be, and has a clock, and keeps what it shares.
+    """Checks that the guest has the protection it should, a working clock, and intact shared pages.
 
-    :param opted_in: what is expected of that; None: that it is as the guest wishes.
+    :param opted_in: whether the guest should be protected; None: as its spec asks.
     """
     expected = guest.spec.opts_in if opted_in is None else opted_in
     return [

@@ -53,7 +53,7 @@ def standing(pool: HostPool, shape: Shape) -> Iterator[Among]:
     """Guests of a shape for several claims, booted side by side: one that opts in as the host's own, a plain one."""
     with pool.fresh() as host, contextlib.ExitStack() as ends:
         make_room(host)
-        # Nobody needs its own guests, whose clocks tick.
+        # Pause the host's own guests: unused here, and their timers cost time.
         for guest in host.guests:
             guest.qmp.execute("stop")
         guests = tuple(ends.enter_context(host.extra_guest(shape(beside(guest.spec)))) for guest in host.guests)
@@ -71,7 +71,7 @@ def open_registers(spec: GuestSpec) -> GuestSpec:
 
 
 def make_room(host: Host) -> None:
-    """Have a host start guests whose memory it does not have: they use little of it."""
+    """Let the host overcommit memory: extra guests touch little of theirs."""
     host.ssh.run(["sh", "-c", "echo 1 > /proc/sys/vm/overcommit_memory"], seconds=20).require()
 
 

@@ -20,7 +20,7 @@ BEAT = 10.0  # seconds without a heartbeat after which a guest that does not ans
 
 
 class Watch:
-    """What is as it must not be since the watch began.
+    """Everything that went wrong since the watch began.
 
     :param from_start: it began with the guest's QEMU; else it begins now.
     """
