@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import KernelError, NoSpaceError, UserInputError
+from common.errors import KernelError, NoSpaceError, SetupError, UserInputError
 from common.progress import Terminal
 from common.store import Store
 from host_setup.kernel import arrival, build, series, source
@@ -101,6 +102,23 @@ def test_a_kernel_says_what_it_is_and_keeps_what_modules_need(make: Callable[...
     assert not {"mm", "mm/memory.c", "build/mm", "build/mm/memory.o"} & kept
     assert (store.root / "kernel" / kernel.key / "build.log").is_file()
     assert names(store.root / "logs") == []
+
+
+def test_a_kernel_is_known_by_what_its_files_are(make: Callable[..., Kernel]) -> None:
+    kernel = make()
+    files = {"image": kernel.image, "vmlinux": kernel.vmlinux, "config": kernel.config}
+    assert kernel.sums == {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+
+
+@pytest.mark.parametrize("name", ["arch/x86/boot/bzImage", "vmlinux", ".config"])
+def test_another_image_under_the_same_key_is_refused(
+    make: Callable[..., Kernel], tree: Path, store: Store, name: str
+) -> None:
+    kernel = make()
+    (kernel.build_tree / name).write_bytes(b"another kernel")
+    wanted = Request(source.resolve(tree, store), series.load("stock"))
+    with pytest.raises(SetupError, match=f"kernel {kernel.key} was changed since it was made: source/build/{name}"):
+        build.build(wanted, Store(store.root), Terminal())
 
 
 def test_the_same_request_is_built_once(make: Callable[..., Kernel], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -458,7 +458,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     ),
     "json_of_another_key": (SEALED, document(said(signing_key="0" * 64)), 3, "signoff.json: signing_key"),
     "json_of_another_contract": (SEALED, document(lambda d: d["contract"].update(claims=356)), 3, "json: contract"),
-    "junit_without_a_failure": (SEALED, swap("junit.xml", 'tests="8"', 'tests="9"'), 3, "junit.xml: tests"),
+    "junit_without_a_failure": (SEALED, swap("junit.xml", 'tests="9"', 'tests="8"'), 3, "junit.xml: tests"),
     "junit_of_another_verdict": (
         SEALED,
         swap("junit.xml", 'value="PROTECTED"', 'value="SAFE"'),
