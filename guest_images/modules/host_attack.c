@@ -6,7 +6,6 @@
 #include <linux/completion.h>
 #include <linux/cpu.h>
 #include <linux/fs.h>
-#include <linux/hex.h>
 #include <linux/highmem.h>
 #include <linux/io.h>
 #include <linux/jiffies.h>
@@ -25,6 +24,7 @@
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
+#include "compat.h"
 #include "sealproof_uapi.h"
 
 /* One try: bytes move between target and bytes; sets done, returns 0 or the errno met. */
@@ -484,7 +484,7 @@ static DEFINE_MUTEX(session_lock);
 static int session_read(void)
 {
 	if (!session.said[session.at]) {
-		strscpy(session.said, DETACH);
+		strscpy(session.said, DETACH, sizeof(session.said));
 		session.at = 0;
 	}
 	return session.said[session.at++];

@@ -15,6 +15,7 @@
 #include <linux/uaccess.h>
 #include <linux/xarray.h>
 
+#include "compat.h"
 #include "sealproof_uapi.h"
 
 /* An answer in the making: room for so many entries, and how many there are, which may be more. */
