@@ -16,7 +16,7 @@ from host_setup.mutate import __main__ as command
 from host_setup.mutate.book import Book, Line, Verdict, equivalents, summary, table
 from host_setup.mutate.claims import Order, claim_tests, coverage, hints
 from host_setup.mutate.faults import FOLDER, Fault
-from host_setup.mutate.trial import read
+from host_setup.mutate.trial import Outcome, Trials, read
 
 
 def fault(name: str = "mm/gup.c:f:7:check-dropped", **changes: object) -> Fault:
@@ -291,3 +291,63 @@ def test_a_host_that_does_not_come_up_is_noticed(tmp_path):
     assert "kernel panic" in found.noticed[0] and not found.named
     late = read(tmp_path / "none", tmp_path / "log", "not done within 3 s")
     assert late.noticed == ["not done within 3 s"]
+
+
+# --- one fault --------------------------------------------------------------------------------------------------------
+
+
+class Ran:
+    """Runs of claims, as they were asked for, and what they come to."""
+
+    def __init__(self, named: set[str] = frozenset(), noticed: list[str] | None = None) -> None:  # type: ignore[assignment]
+        self.asked: list[tuple[tuple[str, ...], int]] = []
+        self._named, self._noticed = named, noticed or []
+
+    def __call__(self, _folder: Path, claims: list[str], _cache: object, *, failures: int) -> Outcome:
+        self.asked.append((tuple(claims), failures))
+        named = {claim: "leaked" for claim in claims if claim in self._named}
+        return Outcome(named, self._noticed, len(claims) - len(named), dict.fromkeys(claims, "PASS"))
+
+
+def tried(ran: Ran, one: Fault, *, whole: bool = False) -> Line:
+    trials = object.__new__(Trials)
+    trials._order = Order(("must", "ksm", "other"), [hints_of("ksm")])
+    trials._whole, trials._failures, trials._cache = whole, 2, None  # type: ignore[assignment]
+    trials._run = ran  # type: ignore[method-assign]
+    return trials._tried(line(Verdict.UNTRIED), one, Path())
+
+
+def hints_of(claim: str) -> object:
+    return type("Hint", (), {"at": ("mm/gup.c:*",), "claims": (claim,)})()
+
+
+def test_what_must_name_a_fault_is_tried_to_the_end_and_the_rest_only_if_need_be():
+    ran = Ran({"must"})
+    assert tried(ran, fault(must=("must",)), whole=True).verdict is Verdict.KILLED
+    assert ran.asked == [(("must",), 0)]
+    ran = Ran({"other"})
+    found = tried(ran, fault(must=("must",)), whole=True)
+    assert (found.verdict, found.claims, found.tried) == (Verdict.OTHERS, ("other",), 3)
+    assert ran.asked == [(("must",), 0), (("ksm",), 2), (("other",), 2)]
+
+
+def test_a_fault_that_not_all_name_who_must_is_said_to():
+    assert tried(Ran({"must"}), fault(must=("must", "ksm"))).verdict is Verdict.OTHERS
+    assert tried(Ran({"must", "ksm"}), fault(must=("must", "ksm"))).verdict is Verdict.KILLED
+
+
+@pytest.mark.parametrize(
+    ("ran", "whole", "verdict"),
+    [
+        (Ran(), False, Verdict.SURVIVED_SOME),
+        (Ran(), True, Verdict.SURVIVED),
+        (Ran(noticed=["the host died"]), True, Verdict.CRASH),
+        (Ran({"ksm"}, noticed=["the host died"]), True, Verdict.KILLED),
+    ],
+)
+def test_what_was_found_is_the_verdict(ran, whole, verdict):
+    assert tried(ran, fault(), whole=whole).verdict is verdict
+
+
+def test_a_fault_on_which_nothing_was_tried_did_not_survive():
+    assert tried(Ran(), fault(places=(("mm/none.c", 1),))).verdict is Verdict.UNTRIED

@@ -163,7 +163,7 @@ def _trials(
     request = kernel_request(source.resolve(option.kernel_source, store), ground.base)
     return Trials(
         ground.kept, request, ground.base, plain, store, folder, order=order, tests=known, failures=option.failures,
-        whole=option.whole, commit=commit, terminal=terminal,
+        whole=option.whole, commit=commit,
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class Verdict(StrEnum):
 
 _WORDS = {
     Verdict.KILLED: "a claim names it",
-    Verdict.OTHERS: "a claim names it, but none of those that must",
+    Verdict.OTHERS: "a claim names it, but not all that must",
     Verdict.CRASH: "it is noticed by a crash, a hang or an error alone: no claim names it",
     Verdict.SURVIVED: "every claim was tried, and none notices it",
     Verdict.SURVIVED_SOME: "the claims about it were tried, and none notices it; the others were not tried",

@@ -13,14 +13,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from common.errors import DeadlineError, KernelError, SealproofError
 from common.processes import spawn
-from common.progress import Terminal
 from common.store import Store
 from common.waiting import Deadline, poll_until
 from guest_images.programs import MODULES
@@ -64,7 +63,7 @@ class Trials:
 
     def __init__(
         self, kept: KeptBuild, request: Request, base: Path, plain: build.Kernel, store: Store, folder: Path, *,
-        order: Order, tests: dict[str, str], failures: int, whole: bool, commit: str, terminal: Terminal,
+        order: Order, tests: dict[str, str], failures: int, whole: bool, commit: str,
     ) -> None:  # fmt: skip
         self._kept = kept
         self._request = request
@@ -77,7 +76,6 @@ class Trials:
         self._failures = failures
         self._whole = whole
         self._commit = commit
-        self._terminal = terminal
         self._cache = Store(folder / "cache")
 
     def try_fault(self, fault: Fault) -> Line:
@@ -118,29 +116,32 @@ class Trials:
     # --- inside ---
 
     def _tried(self, line: Line, fault: Fault, folder: Path) -> Line:
-        stages = [self._order.first(fault), *([self._order.rest(fault)] if self._whole or not fault.must else [])]
-        if not self._whole:
-            stages = stages[:1]
+        """Try claims until one names the fault, or all that must have been tried."""
         noticed: list[str] = []
-        tried = 0
-        for claims in stages:
-            if not claims:
-                continue
-            outcome = self._run(folder, claims, self._cache, failures=self._failures)
-            tried += outcome.passed + len(outcome.named)
+        named: dict[str, str] = {}
+        for claims, failures in self._stages(fault):
+            outcome = self._run(folder, claims, self._cache, failures=failures)
             noticed += outcome.noticed
-            line = replace(line, tried=tried)
-            if outcome.named:
-                asked = not fault.must or set(outcome.named) & set(fault.must)
-                verdict = Verdict.KILLED if asked else Verdict.OTHERS
-                return replace(
-                    line, verdict=verdict, claims=tuple(outcome.named), why=next(iter(outcome.named.values()))
-                )
+            named |= outcome.named
+            line = replace(line, tried=line.tried + outcome.passed + len(outcome.named))
+            if named:
+                verdict = Verdict.KILLED if set(fault.must) <= named.keys() else Verdict.OTHERS
+                return replace(line, verdict=verdict, claims=tuple(named), why=next(iter(named.values())))
         if noticed:
             return replace(line, verdict=Verdict.CRASH, why=noticed[0])
-        if not tried:
+        if not line.tried:
             return replace(line, why="no claim was tried: none is about it, and --whole was not asked for")
         return replace(line, verdict=Verdict.SURVIVED if self._whole else Verdict.SURVIVED_SOME)
+
+    def _stages(self, fault: Fault) -> Iterator[tuple[Sequence[str], int]]:
+        """Claims to be tried together, and after how many failures they are done with: all that must name it are."""
+        first = self._order.first(fault)
+        stages = [
+            ([claim for claim in first if claim in fault.must], 0),
+            ([claim for claim in first if claim not in fault.must], self._failures),
+            (self._order.rest(fault) if self._whole else (), self._failures),
+        ]
+        return ((claims, failures) for claims, failures in stages if claims)
 
     def _run(self, folder: Path, claims: Sequence[str], cache: Store, *, failures: int) -> Outcome:
         """Try claims by pytest.
