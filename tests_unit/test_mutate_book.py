@@ -133,7 +133,7 @@ def test_the_table_has_each_fault_and_who_names_it():
     assert "| mm/gup.c:f:7:check-dropped | `if (x)` → `if ((x) && 0)` | killed | host_cannot |" in text
     assert "| mm/ksm.c:g:8:loop-once |" in text and "| host_cannot | 2 |" in text and "1 of 2 claims" in text
     assert "3 of 1469 faults" in text
-    assert text.index("by hand") < text.index("Mutants")
+    assert text.index("## By hand") < text.index("## By operators")
     assert "2 of 3 faults are named by a claim" in summary(lines)
 
 

@@ -222,8 +222,19 @@ def summary(lines: Sequence[Line]) -> list[str]:
     return [*told, f"{counts[Verdict.KILLED]} of {faults} faults are named by a claim"]
 
 
+_HEAD = (
+    "<!-- SPDX-License-Identifier: GPL-2.0-or-later -->",
+    "# Mutation of the series",
+    "",
+    "Each fault was put into the series alone, the kernel compiled and booted as the emulated host, and claims tried on it.",
+    "A claim names a fault if it is FAIL by what it looked for, and PASS on the series without the fault; a crash, a hang,",
+    "an error of the harness and the claims of health name nothing. `make mutate ARGS='--table FILE'` writes this page.",
+    "",
+)
+
+
 def table(lines: Sequence[Line], claims: Sequence[str], command: str, faults: int) -> str:
-    """The mutation table, Markdown.
+    """The mutation table, a page in Markdown.
 
     :param claims: all there are. :param command: that made it. :param faults: how many faults there are to try.
     """
@@ -234,6 +245,7 @@ def table(lines: Sequence[Line], claims: Sequence[str], command: str, faults: in
     commits = sorted({line.commit for line in lines})
     return "\n".join(
         [
+            *_HEAD,
             f"Made by `{command}`; last result {when}, commit {', '.join(commits)}: {len(lines)} of {faults} faults.",
             "",
             "| | verdict | means |",
@@ -244,9 +256,9 @@ def table(lines: Sequence[Line], claims: Sequence[str], command: str, faults: in
                 if (count := sum(line.verdict is verdict for line in lines))
             ),
             "",
-            *_rows("Faults by hand", [line for line in ranked if line.operator == "by hand"]),
-            *_rows("Mutants", [line for line in ranked if line.operator != "by hand"]),
-            "### Claims that named a fault",
+            *_rows("By hand", [line for line in ranked if line.operator == "by hand"]),
+            *_rows("By operators", [line for line in ranked if line.operator != "by hand"]),
+            "## Claims that named a fault",
             "",
             f"{len(killers)} of {len(claims)} claims. That says nothing of the others: most faults are done with at",
             "the first claim that fails.",
@@ -267,7 +279,7 @@ def _rows(title: str, lines: Sequence[Line]) -> list[str]:
         change = _cell(line.mistake) if not line.before else f"{_code(line.before)} → {_code(line.mistake)}"
         by = ", ".join(line.claims) or _cell(line.why.partition("\n")[0])
         rows.append(f"| {_cell(line.name)} | {change} | {line.verdict} | {by} |")
-    return [f"### {title}", "", "| fault | change | verdict | by |", "| --- | --- | --- | --- |", *rows, ""]
+    return [f"## {title}", "", "| fault | change | verdict | by |", "| --- | --- | --- | --- |", *rows, ""]
 
 
 def _cell(text: str) -> str:
