@@ -227,8 +227,8 @@ _HEAD = (
     "# Mutation of the series",
     "",
     "Each fault was put into the series alone, the kernel compiled and booted as the emulated host, and claims tried",
-    "on it. A claim names a fault if it is FAIL by what it looked for, and PASS on the series without the fault; a crash,",
-    "a hang, an error of the harness and the claims of health name nothing. `--table FILE` writes this page.",
+    "on it. A claim names a fault if it is FAIL by what it looked for, and PASS on the series without the fault; a",
+    "crash, a hang, an error of the harness and the claims of health name nothing. `--table FILE` writes this page.",
     "",
 )
 
