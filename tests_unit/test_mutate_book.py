@@ -16,6 +16,7 @@ from host_setup.mutate import __main__ as command
 from host_setup.mutate.book import Book, Line, Verdict, equivalents, summary, table
 from host_setup.mutate.claims import Order, claim_tests, coverage, hints
 from host_setup.mutate.faults import FOLDER, Fault
+from host_setup.mutate.operators import Mutant, Operator
 from host_setup.mutate.trial import Outcome, Trials, read
 
 
@@ -32,6 +33,10 @@ def line(verdict: Verdict = Verdict.KILLED, name: str = "mm/gup.c:f:7:check-drop
 
 def hand(name: str, **changes: object) -> Fault:
     return fault(name, operator="by hand", before="", must=("host_cannot",), **changes)
+
+
+def mutant(name: str) -> Mutant:
+    return Mutant(name, "mm/gup.c", "f", 7, Operator.CHECK_DROPPED, (), "if (x)", "if ((x) && 0)")
 
 
 # --- kept at any moment -----------------------------------------------------------------------------------------------
@@ -99,14 +104,14 @@ def test_a_survivor_may_be_equivalent_and_nothing_else_may(tmp_path):
 
 def test_an_equivalence_names_its_line(tmp_path):
     file = tmp_path / "equivalent.toml"
-    assert equivalents(file, [fault()]) == {}
+    assert equivalents(file, {fault().name: fault().before}) == {}
     entry = f'[[equivalent]]\nid = "{fault().name}"\nbecause = "nobody can tell the difference"\nbefore = '
     file.write_text(entry + '"if (x)"\n')
-    assert equivalents(file, [fault()]) == {fault().name: "nobody can tell the difference"}
-    for before, faults in (('"if (y)"\n', [fault()]), ('"if (x)"\n', [])):
+    assert equivalents(file, {fault().name: fault().before}) == {fault().name: "nobody can tell the difference"}
+    for before, now in (('"if (y)"\n', {fault().name: "if (x)"}), ('"if (x)"\n', {})):
         file.write_text(entry + before)
         with pytest.raises(UserInputError, match="no such mutant"):
-            equivalents(file, faults)
+            equivalents(file, now)
 
 
 @pytest.mark.parametrize(
@@ -142,18 +147,18 @@ def test_the_table_has_each_fault_and_who_names_it():
 
 def test_a_sample_is_the_same_for_the_same_seed():
     faults = [fault(f"{number:03}") for number in range(100)]
-    names = [[one.name for one in command.chosen_faults(faults[::step], "all", (), 10, 3)] for step in (1, -1)]
+    names = [[one.name for one in command.chosen(faults[::step], (), "all", (), 10, 3)] for step in (1, -1)]
     assert names[0] == names[1] and len(set(names[0])) == 10
-    assert names[0] != [one.name for one in command.chosen_faults(faults, "all", (), 10, 4)]
+    assert names[0] != [one.name for one in command.chosen(faults, (), "all", (), 10, 4)]
 
 
 def test_kinds_and_names_choose():
-    faults = [hand("a"), fault("b"), fault("mm/c")]
-    assert [one.name for one in command.chosen_faults(faults, "hand", (), None, 0)] == ["a"]
-    assert [one.name for one in command.chosen_faults(faults, "machine", (), None, 0)] == ["b", "mm/c"]
-    assert [one.name for one in command.chosen_faults(faults, "all", ["mm/*", "a"], None, 0)] == ["a", "mm/c"]
+    faults = [hand("a")], [mutant("b"), mutant("mm/c")]
+    assert [one.name for one in command.chosen(*faults, "hand", (), None, 0)] == ["a"]
+    assert [one.name for one in command.chosen(*faults, "machine", (), None, 0)] == ["b", "mm/c"]
+    assert [one.name for one in command.chosen(*faults, "all", ["mm/*", "a"], None, 0)] == ["a", "mm/c"]
     with pytest.raises(UserInputError, match="no fault fits"):
-        command.chosen_faults(faults, "all", ["none"], None, 0)
+        command.chosen(*faults, "all", ["none"], None, 0)
 
 
 @pytest.mark.parametrize("argv", [["--sample", "0"], ["--failures", "0"], ["--again", "good"]])

@@ -26,6 +26,7 @@ from host_setup.kernel.patches import source_tree
 from host_setup.mutate.book import Book, Line, Verdict, equivalents, summary, table
 from host_setup.mutate.claims import Order, claim_tests, coverage, hints
 from host_setup.mutate.faults import FOLDER, Fault, by_hand, machine_made, of_mutant
+from host_setup.mutate.operators import Mutant
 from host_setup.mutate.trial import Trials, kernel_request
 from host_setup.provision import Settings, prepare
 
@@ -64,34 +65,36 @@ def options(argv: list[str]) -> argparse.Namespace:
 class Ground:
     """What faults are put into, and all that there are.
 
-    :ivar base: the folder of the series.
+    :ivar base: the folder of the series. :ivar patched: the tree with it.
     """
 
     base: Path
     kept: KeptBuild
-    faults: tuple[Fault, ...]
+    patched: Path
+    hand: tuple[Fault, ...]
+    machine: tuple[Mutant, ...]
     equivalents: dict[str, str]
 
+    def fault(self, one: Fault | Mutant) -> Fault:
+        """A fault, or the one that a mutant is."""
+        return one if isinstance(one, Fault) else of_mutant(one, (self.patched / one.file).read_text(encoding="utf-8"))
 
-def chosen_faults(
-    faults: Sequence[Fault], kind: str, only: Sequence[str], sample: int | None, seed: int
-) -> list[Fault]:
+
+def chosen(
+    hand: Sequence[Fault], machine: Sequence[Mutant], kind: str, only: Sequence[str], sample: int | None, seed: int
+) -> list[Fault | Mutant]:
     """The faults that are asked for, in the order in which they are tried: those by hand first.
 
     :param kind: ``hand``, ``machine`` or ``all``. :param only: patterns of names; none: all.
     :raises UserInputError: there are none.
     """
-    kinds = {"hand": (True,), "machine": (False,), "all": (True, False)}[kind]
-    found = [
-        fault
-        for fault in faults
-        if (fault.operator == "by hand") in kinds and (not only or any(fnmatchcase(fault.name, one) for one in only))
-    ]
+    kinds: list[Fault | Mutant] = [*(hand if kind != "machine" else ()), *(machine if kind != "hand" else ())]
+    found = [one for one in kinds if not only or any(fnmatchcase(one.name, pattern) for pattern in only)]
     if not found:
         raise UserInputError("no fault fits", stage=STAGE, hint="'make mutate ARGS=--list' says what there is")
     if sample is None or sample >= len(found):
         return found
-    return random.Random(seed).sample(sorted(found, key=lambda fault: fault.name), sample)  # noqa: S311  no secret
+    return random.Random(seed).sample(sorted(found, key=lambda one: one.name), sample)  # noqa: S311  no secret
 
 
 def exit_status(asked: Sequence[Fault], judged: Sequence[Line]) -> int:
@@ -112,23 +115,26 @@ def main(argv: list[str]) -> int:
     ground = _ground(option, store, folder, terminal)
     known = claim_tests(PROJECT)
     order = Order(tuple(known), hints(), coverage(option.coverage) if option.coverage else None)
-    asked = chosen_faults(ground.faults, option.kind, option.only, option.sample, option.seed)
+    asked = chosen(ground.hand, ground.machine, option.kind, option.only, option.sample, option.seed)
     if option.list:
-        for fault in asked:
+        for fault in map(ground.fault, asked):
             print(f"{fault.name}: {fault.mistake}\n    {', '.join(order.first(fault))}")  # noqa: T201
         return PROVEN
+    faults = [ground.fault(one) for one in asked]
     book = Book(folder)
     trials = _trials(option, ground, store, folder, order, known, terminal)
     try:
-        _try(asked, book, trials, option, terminal)
+        _try(faults, book, trials, option, terminal)
     finally:
         judged = book.judged(ground.equivalents)
         for words in summary(judged):
             print(words)  # noqa: T201
         if option.table:
             command = " ".join(["make mutate", *([f"ARGS='{' '.join(argv)}'"] if argv else [])])
-            option.table.write_text(table(judged, tuple(known), command, len(ground.faults)), encoding="utf-8")
-    return exit_status(asked, judged)
+            option.table.write_text(
+                table(judged, tuple(known), command, len(ground.hand) + len(ground.machine)), encoding="utf-8"
+            )
+    return exit_status(faults, judged)
 
 
 def _ground(option: argparse.Namespace, store: Store, folder: Path, terminal: Terminal) -> Ground:
@@ -138,15 +144,11 @@ def _ground(option: argparse.Namespace, store: Store, folder: Path, terminal: Te
     logs.mkdir(parents=True, exist_ok=True)
     pristine = source_tree(request.source, (), store, terminal, logs)
     patched = source_tree(request.source, request.series.patches, store, terminal, logs)
-    texts: dict[str, str] = {}
-    machine = []
-    for mutant in machine_made(pristine, patched, request.series.patches):
-        text = texts.setdefault(mutant.file, (patched / mutant.file).read_text(encoding="utf-8"))
-        machine.append(of_mutant(mutant, text))
+    machine = tuple(machine_made(pristine, patched, request.series.patches))
     where: Path = option.faults or FOLDER / base.name
-    faults = (*by_hand(where, patched, logs), *machine)
     kept = KeptBuild(store.root / "kept" / base.name, request, store, terminal)
-    return Ground(base, kept, faults, equivalents(where / "equivalent.toml", faults))
+    reasons = equivalents(where / "equivalent.toml", {one.name: one.before for one in machine})
+    return Ground(base, kept, patched, tuple(by_hand(where, patched, logs)), machine, reasons)
 
 
 def _trials(

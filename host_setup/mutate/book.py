@@ -189,10 +189,10 @@ class _Equivalents(BaseModel):
     equivalent: tuple[_Equivalent, ...] = ()
 
 
-def equivalents(file: Path, faults: Iterable[Fault]) -> dict[str, str]:
-    """The reason for each fault that is none, by its name, from a file of ``[[equivalent]]`` tables.
+def equivalents(file: Path, now: Mapping[str, str]) -> dict[str, str]:
+    """The reason for each mutant that is none, by its name, from a file of ``[[equivalent]]`` tables.
 
-    :param faults: all there are: a line of the file that names none of them, or one whose code has changed, is refused.
+    :param now: the line of each mutant that there is: a table that names none, or whose line has changed, is refused.
     :raises UserInputError: it is not right.
     """
     if not file.exists():
@@ -201,7 +201,6 @@ def equivalents(file: Path, faults: Iterable[Fault]) -> dict[str, str]:
         found = _Equivalents.model_validate(tomllib.loads(file.read_text(encoding="utf-8"))).equivalent
     except (ValueError, ValidationError) as error:
         raise UserInputError(f"{file} is not right: {error}", stage=STAGE) from error
-    now = {fault.name: fault.before for fault in faults}
     stale = [one.id for one in found if now.get(one.id) != one.before]
     if stale:
         raise UserInputError(

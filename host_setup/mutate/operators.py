@@ -62,6 +62,11 @@ class Mutant:
     before: str
     after: str
 
+    @property
+    def name(self) -> str:
+        """As other faults have one."""
+        return self.id
+
     def applied(self, text: str) -> str:
         """The file with the fault."""
         for edit in sorted(self.edits, key=lambda edit: edit.start, reverse=True):
@@ -116,17 +121,19 @@ def mutants(file: str, text: str, added: Collection[int], gates: Collection[str]
     :param added: the lines that may be changed, from 1. :param gates: predicates that the series has added.
     """
     parsed = CText(text)
+    added_lines = frozenset(added)
     found: list[Mutant] = []
     count: dict[str, int] = {}
     places = [
         (min(edit.start for edit in edits), operator, function, edits)
         for function in parsed.functions
+        if any(parsed.line(function.start) <= line <= parsed.line(function.end) for line in added_lines)
         for operator, edits in _in(parsed, function, gates)
     ]
     places.sort(key=lambda place: (place[0], place[1]))
     for start, operator, function, edits in places:
         lines = {parsed.line(edit.start) for edit in edits}
-        if not lines <= set(added):
+        if not lines <= added_lines:
             continue
         line = parsed.line(start)
         name = f"{file}:{function.name}:{line}:{operator}"
@@ -134,7 +141,8 @@ def mutants(file: str, text: str, added: Collection[int], gates: Collection[str]
         if count[name] > 1:
             name = f"{name}#{count[name]}"
         plain = Mutant(name, file, function.name, line, operator, edits, "", "")
-        before, after = (one.split("\n")[line - 1].strip() for one in (text, plain.applied(text)))
+        applied = plain.applied(text)
+        before, after = (one.split("\n", line)[line - 1].strip() for one in (text, applied))
         found.append(replace(plain, before=before, after=after))
     return found
 
