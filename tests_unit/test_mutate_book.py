@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserInputError
+from common.errors import SealproofError, UserInputError
 from common.paths import PROJECT
 from host_setup.mutate import __main__ as command
 from host_setup.mutate.book import Book, Line, Verdict, equivalents, summary, table
@@ -292,10 +292,17 @@ def test_a_claim_names_a_fault_by_what_it_looked_for(tmp_path):
 
 def test_a_host_that_does_not_come_up_is_noticed(tmp_path):
     (tmp_path / "log").write_text("...\n! _pytest.outcomes.Exit: the set-up failed: machine: kernel panic !\n")
-    found = read(tmp_path / "none", tmp_path / "log", "")
+    (tmp_path / "reports/run/hosts/host-1").mkdir(parents=True)
+    found = read(tmp_path / "reports", tmp_path / "log", "")
     assert "kernel panic" in found.noticed[0] and not found.named
-    late = read(tmp_path / "none", tmp_path / "log", "not done within 3 s")
+    late = read(tmp_path / "reports", tmp_path / "log", "not done within 3 s")
     assert late.noticed == ["not done within 3 s"]
+
+
+def test_a_run_that_broke_before_a_host_was_started_says_nothing_of_the_fault(tmp_path):
+    (tmp_path / "log").write_text("! _pytest.outcomes.Exit: contract: line 7: no such class !\n")
+    with pytest.raises(SealproofError, match="no such class"):
+        read(tmp_path / "none", tmp_path / "log", "")
 
 
 # --- one fault --------------------------------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ def _checks(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple
 
 def _statement(parsed: CText, found: re.Match[str]) -> int:
     """Where a call that is a statement of its own ends, behind its semicolon; -1 if it is none."""
-    before = parsed.code[: found.start(1)].rstrip()
+    before = parsed.before(found.start(1))
     closing = parsed.close(found.start(3))
     begins = before[-1:] in _BEGINS or re.search(r"\b(?:else|do)$", before)
     return closing + 2 if begins and parsed.code[closing + 1 : closing + 2] == ";" else -1
@@ -226,7 +226,7 @@ def _values(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple
     for found in _each(_RESULT, parsed, function):
         yield Operator.ERROR_IGNORED, _around(found.start(1), found.end(1), "((", "), 0)")
     for found in _each(_STORE, parsed, function):
-        before = parsed.code[: found.start(1)].rstrip()
+        before = parsed.before(found.start(1))
         if before[-1:] in _BEGINS or re.search(r"\b(?:else|do)$", before):
             yield Operator.STORE_DROPPED, _blank(parsed, found.start(1), found.end(1))
     for found in _each(_RETURN_ERROR, parsed, function):
@@ -248,7 +248,7 @@ def _ends(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple[E
     body = parsed.code[function.start : function.end]
     page = "PAGE_SIZE" if _BY_ADDRESS.search(body) else "1"
     for found in _each(_END, parsed, function):
-        before = parsed.code[: found.start(1)].rstrip()
+        before = parsed.before(found.start(1))
         if re.search(r"(?:[,(<>=-]|\breturn)$", before):  # it is used, not declared
             yield Operator.END_MOVED, (Edit(found.start(1), found.end(1), f"(end - {page})"),)
 

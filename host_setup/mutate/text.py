@@ -13,6 +13,7 @@ _HIDDEN = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _CLOSES = {"(": ")", "{": "}", "[": "]"}
+_FAR = 4000  # characters: the longest comment between two statements, or head of a function, is shorter
 _NAME = re.compile(r"(\w+)\s*\(")
 _NO_NAMES = re.compile(r"__\w+|if|while|for|switch|sizeof|typeof|SYSCALL_DEFINE\d")
 
@@ -43,6 +44,10 @@ class CText:
         """The number of the line that an offset is in, from 1."""
         return bisect_right(self._lines, offset)
 
+    def before(self, offset: int) -> str:
+        """The code that stands before an offset, without the blanks at its end; no more of it than decides anything."""
+        return self.code[max(0, offset - _FAR) : offset].rstrip()
+
     def close(self, opening: int) -> int:
         """The offset of the bracket that closes the one at an offset; -1 if there is none."""
         depth, mine = 0, self.code[opening]
@@ -72,7 +77,7 @@ class CText:
         functions = []
         for brace in re.finditer(r"^\{$", self.code, re.MULTILINE):
             end = self.close(brace.start())
-            before = self.code[: brace.start()].rstrip()
+            before = self.before(brace.start())
             if end < 0 or not before.endswith(")"):
                 continue  # not a function's body, or one that the preprocessor has in two halves
             head = re.split(r"\n\s*\n|[;}]", before)[-1]

@@ -199,14 +199,19 @@ class Trials:
 def read(reports: Path, log: Path, late: str) -> Outcome:
     """What a run of claims has left.
 
+    A run without a report has noticed the fault only if a host was started: else it broke before it tried any.
+
     :param reports: the folder that it was given. :param log: what it printed. :param late: why it was ended, if it was.
+    :raises SealproofError: it broke.
     """
     files = sorted(reports.glob("*/signoff.json"))
     noticed = [late] if late else []
     if not files:
         said = log.read_text(encoding="utf-8", errors="replace")
-        failed = [line for line in said.splitlines() if "the set-up failed" in line or line.startswith("sealproof: ")]
-        return Outcome({}, [*noticed, *(failed or [said[-400:].strip() or "there is no report"])][:1], 0, {})
+        failed = [line for line in said.splitlines() if "the set-up failed" in line]
+        if not any(reports.glob("*/hosts/host-*")):
+            raise SealproofError(f"no claim was tried: {(failed or [said[-400:].strip()])[0]}", stage=STAGE)
+        return Outcome({}, [*noticed, *(failed or ["there is no report"])][:1], 0, {})
     found = json.loads(files[-1].read_text(encoding="utf-8"))
     tried = {one["id"]: one for one in found["claims"] if one["command"]}
     named: dict[str, str] = {}
