@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import SealproofError, UserInputError
+from common.errors import SealproofError, SetupError, UserInputError
 from common.paths import PROJECT
+from common.store import Store
 from host_setup.mutate import __main__ as command
 from host_setup.mutate.book import Book, Line, Verdict, equivalents, summary, table
 from host_setup.mutate.claims import Order, claim_tests, coverage, hints
@@ -208,6 +209,13 @@ def test_when_the_time_is_up_no_fault_is_begun(tmp_path):
     book = run([fault("a")], tmp_path, trials, "--minutes", "0")
     assert trials.tried == [] == list(book.lines)
     assert command.exit_status([fault("a")], book.judged({})) == 2
+
+
+def test_two_runs_do_not_share_a_folder_that_is_kept(tmp_path):
+    with command._alone(Store(tmp_path)), pytest.raises(SetupError, match="another"), command._alone(Store(tmp_path)):
+        pass
+    with command._alone(Store(tmp_path)):
+        pass
 
 
 # --- which claims -----------------------------------------------------------------------------------------------------

@@ -9,13 +9,16 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from common.commands import git
-from common.errors import CommandError, UserInputError
+from common.errors import CommandError, SetupError, UserInputError
 from common.paths import PROJECT, cache_root
 from common.program import end_with
 from common.progress import Terminal
@@ -122,9 +125,9 @@ def main(argv: list[str]) -> int:
         return PROVEN
     faults = [ground.fault(one) for one in asked]
     book = Book(folder)
-    trials = _trials(option, ground, store, folder, order, known, terminal)
     try:
-        _try(faults, book, trials, option, terminal)
+        with _alone(store):
+            _try(faults, book, _trials(option, ground, store, folder, order, known, terminal), option, terminal)
     finally:
         judged = book.judged(ground.equivalents)
         for words in summary(judged):
@@ -135,6 +138,21 @@ def main(argv: list[str]) -> int:
                 table(judged, tuple(known), command, len(ground.hand) + len(ground.machine)), encoding="utf-8"
             )
     return exit_status(faults, judged)
+
+
+@contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """There is one folder that is kept, and one fault in it.
+
+    :raises SetupError: another run has it.
+    """
+    kept = store.root / "kept"
+    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(kept / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise SetupError("another 'make mutate' is at work", stage=STAGE, hint="end it, or wait for it") from error
 
 
 def _ground(option: argparse.Namespace, store: Store, folder: Path, terminal: Terminal) -> Ground:

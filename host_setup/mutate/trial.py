@@ -76,7 +76,7 @@ class Trials:
         self._failures = failures
         self._whole = whole
         self._commit = commit
-        self._cache = Store(folder / "cache")
+        self._cache = Store(store.root / "kept/cache")  # on the file system of what it links to
 
     def try_fault(self, fault: Fault) -> Line:
         """Compile and try one fault."""
