@@ -13,7 +13,11 @@ from host_setup.hosts.base import Host
 from signoff.trial import Trial
 from tests_e2e.support.tiny_vm import run, tiny_vm_works
 
-NO_LOCKED_MEMORY = ("setpriv", "--inh-caps=-ipc_lock", "--bounding-set=-ipc_lock", "prlimit", "--memlock=0:0")
+# By their paths: the host's shell has a setpriv of its own, which cannot do that.
+NO_LOCKED_MEMORY = (
+    *("/usr/bin/setpriv", "--inh-caps=-ipc_lock", "--bounding-set=-ipc_lock"),
+    *("/usr/bin/prlimit", "--memlock=0:0"),
+)
 MINUS_ENOMEM = hex((1 << 64) - 12)
 
 
