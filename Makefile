@@ -94,6 +94,10 @@ soak: bootstrap ## boot and restore again and again: BOOTS=50 RESTORES=200
 stress: bootstrap ## protect, share, take back and kill again and again (ARGS='--rounds 20 --shares 10000 --layers debug')
 	@exec $(RUN) -m host_setup.stress $(ARGS)
 
+.PHONY: mutate
+mutate: bootstrap ## put faults into the series, see whether a claim names each (ARGS='--kind hand', '--sample 10 --seed 1')
+	@exec $(RUN) -m host_setup.mutate $(ARGS)
+
 .PHONY: bench
 bench: bootstrap ## time our machines beside virtme-ng's
 	@exec $(RUN) -m host_setup.bench $(ARGS)

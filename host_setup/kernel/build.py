@@ -48,8 +48,8 @@ _LINES = 2.5  # of a build's output, for each option that is on; only for the fi
 _CCACHE_SIZE = "3G"
 
 # What stays of the source and of the build folder: what `make -C build M=...` reads, and what we and drgn read.
-_SOURCE_KEPT = ("Makefile", "Kbuild", "Kconfig", "scripts", "include", "arch/x86/include", "arch/x86/Makefile*")
-_BUILD_KEPT = (
+SOURCE_KEPT = ("Makefile", "Kbuild", "Kconfig", "scripts", "include", "arch/x86/include", "arch/x86/Makefile*")
+BUILD_KEPT = (
     "Makefile",
     ".config",
     "Module.symvers",
@@ -117,37 +117,50 @@ class Kernel:
     toolchain: Toolchain = GCC
 
 
+def key(request: Request, compiler: str) -> str:
+    """The key of a kernel in the cache: the hash of everything that it is made from.
+
+    :param compiler: as it names itself.
+    """
+    patches: list[str | bytes] = [part for patch in request.series.patches for part in patch.inputs]
+    if patches:
+        patches = [*PATCH, *patches]
+    options = [f"{wish.option}={wish.value}" for wish in layers.wishes(_fragments(request), request.source.release)]
+    if request.own is not None:
+        options += [request.own.config, request.own.modules]
+    if request.exact:
+        options = ["exact", request.exact]
+    flags = " ".join(request.toolchain.flags)
+    return digest(RECIPE, flags, compiler, request.source.identity, str(len(patches)), *patches, *options)
+
+
 def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
     """The kernel asked for, built if the cache does not have it.
 
     :raises KernelError: a patch does not apply, an option is lost, or the code does not compile.
     :raises NoSpaceError: the disk is too small.
     """
-    series = request.series
-    series.check_base(request.source.release)
+    request.series.check_base(request.source.release)
     _require_plain_path(store.root)
-    fragments = layers.fragments(request.layers, series, request.own)
     compiler = request.toolchain.version()
-    patches: list[str | bytes] = [part for patch in series.patches for part in patch.inputs]
-    if patches:
-        patches = [*PATCH, *patches]
-    options = [f"{wish.option}={wish.value}" for wish in layers.wishes(fragments, request.source.release)]
-    if request.own is not None:
-        options += [request.own.config, request.own.modules]
-    if request.exact:
-        options = ["exact", request.exact]
-    flags = " ".join(request.toolchain.flags)
-    key = digest(RECIPE, flags, compiler, request.source.identity, str(len(patches)), *patches, *options)
-    entry = store.get("kernel", key)
+    kernel_key = key(request, compiler)
+    entry = store.get("kernel", kernel_key)
     if entry is None:
-        with _logs(store, key) as logs:
-            tree = source_tree(request.source, series.patches, store, terminal, logs)
+        with _logs(store, kernel_key) as logs:
+            tree = source_tree(request.source, request.series.patches, store, terminal, logs)
 
             def make(folder: Path) -> None:
-                _build(tree, folder, fragments, request, compiler, store, terminal, logs)
+                _build(tree, folder, request, compiler, store, terminal, logs)
 
-            entry = store.get_or_make("kernel", key, make, need=_KERNEL_NEEDS)
+            entry = store.get_or_make("kernel", kernel_key, make, need=_KERNEL_NEEDS)
     return _kernel(entry, request)
+
+
+def module_key(kernel: Kernel, sources: Path) -> str:
+    """The key of modules in the cache: the hash of their sources and of what they are built for."""
+    files = sorted(file for file in sources.rglob("*") if file.is_file())
+    content = [part for file in files for part in (str(file.relative_to(sources)), file.read_bytes())]
+    return digest(RECIPE, kernel.key, *content)
 
 
 def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal, *, product: str = "*.ko") -> Path:
@@ -156,15 +169,13 @@ def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal, *, p
     :param product: a pattern of what is built. :returns: a folder with these files.
     :raises KernelError: it does not compile.
     """
-    files = sorted(file for file in sources.rglob("*") if file.is_file())
-    if not any(file.name in ("Kbuild", "Makefile") for file in files if file.parent == sources):
+    if not any((sources / name).is_file() for name in ("Kbuild", "Makefile")):
         raise UserInputError(f"{sources} has no Kbuild file", stage=STAGE)
-    content = [part for file in files for part in (str(file.relative_to(sources)), file.read_bytes())]
-    key = digest(RECIPE, kernel.key, *content)
-    entry = store.get("module", key)
+    made_key = module_key(kernel, sources)
+    entry = store.get("module", made_key)
     if entry is not None:
         return entry
-    with _logs(store, key) as logs:
+    with _logs(store, made_key) as logs:
         log = logs / "build.log"
 
         def make(folder: Path) -> None:
@@ -184,60 +195,96 @@ def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal, *, p
             shutil.rmtree(work)
             shutil.copy2(log, folder / log.name)
 
-        return store.get_or_make("module", key, make, need=_MODULE_NEEDS)
+        return store.get_or_make("module", made_key, make, need=_MODULE_NEEDS)
 
 
 # --- how it is made ---------------------------------------------------------------------------------------------------
 
 
-def _build(
-    tree: Path,
-    folder: Path,
-    fragments: Sequence[Path],
-    request: Request,
-    compiler: str,
-    store: Store,
-    terminal: Terminal,
-    logs: Path,
-) -> None:
-    """Fill the entry of a kernel."""
-    source, out, log = folder / "source", folder / "source/build", logs / "build.log"
-    run_tree(["cp", "--archive", "--link", str(tree), str(source)], log=log, stage=STAGE)
-    if out.is_dir() and not out.is_symlink():  # a user's own build folder of that name, or a link to it
-        shutil.rmtree(out)
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a kernel is built.
+
+    :ivar source: its tree. :ivar out: the build folder, right below it. :ivar make: make with all but its targets.
+    :ivar environment: what make gets beside ``common.environment``'s.
+    """
+
+    source: Path
+    out: Path
+    make: tuple[str, ...]
+    environment: dict[str, str]
+
+
+def lay_out(tree: Path, folder: Path, request: Request, store: Store, log: Path) -> Site:
+    """A tree to build in, configured.
+
+    :param tree: the source with its patches; it is linked to, and stays as it is. :param folder: gets ``source``.
+    :raises KernelError: an option is lost.
+    """
+    site = site_in(folder, request, store)
+    run_tree(["cp", "--archive", "--link", str(tree), str(site.source)], log=log, stage=STAGE)
+    if site.out.is_dir() and not site.out.is_symlink():  # a user's own build folder of that name, or a link to it
+        shutil.rmtree(site.out)
     else:
-        out.unlink(missing_ok=True)
-    out.mkdir()
+        site.out.unlink(missing_ok=True)
+    site.out.mkdir()
+    if request.exact:
+        layers.take(site.make, site.environment, site.out, request.exact, log)
+    else:
+        files, release = _fragments(request), request.source.release
+        layers.configure(site.make, site.environment, site.source, site.out, files, release, log, request.own)
+    return site
+
+
+def site_in(folder: Path, request: Request, store: Store) -> Site:
+    """What ``lay_out`` has made in a folder, or is about to make."""
+    source = folder / "source"
     # Objects and debug information say /linux for the folder, which has another name in every build.
     kept_name = f"-ffile-prefix-map={source}=/linux"
     flags = " ".join((*request.toolchain.flags, kept_name))
-    make = [*_make(source, request.toolchain), "O=build", f"KCFLAGS={flags}", f"KAFLAGS={kept_name}"]
-    environment = _environment(store)
+    make = (*_make(source, request.toolchain), "O=build", f"KCFLAGS={flags}", f"KAFLAGS={kept_name}")
+    return Site(source, source / "build", make, _environment(store))
+
+
+def write_facts(folder: Path, site: Site, compiler: str, lines: int, seconds: float) -> None:
+    """Say in the entry of a kernel what it is.
+
+    :param lines: that its build printed. :param seconds: that it took.
+    """
+    facts = {
+        "release": (site.out / "include/config/kernel.release").read_text(encoding="utf-8").strip(),
+        "build_id": _build_id(site.out / "vmlinux"),
+        "compiler": compiler,
+        "lines": lines,
+        "seconds": round(seconds, 1),
+    }
+    (folder / "kernel.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _fragments(request: Request) -> tuple[Path, ...]:
+    return layers.fragments(request.layers, request.series, request.own)
+
+
+def _build(
+    tree: Path, folder: Path, request: Request, compiler: str, store: Store, terminal: Terminal, logs: Path
+) -> None:
+    """Fill the entry of a kernel."""
+    log = logs / "build.log"
     begun = time.monotonic()
-    if request.exact:
-        layers.take(make, environment, out, request.exact, log)
-    else:
-        layers.configure(make, environment, source, out, fragments, request.source.release, log, request.own)
-    lines, seconds = _expected(store, out / ".config")
+    site = lay_out(tree, folder, request, store, log)
+    lines, seconds = _expected(store, site.out / ".config")
     with terminal.step("build the kernel", expected=seconds) as step:
         progress = compiler_output.Progress(step, lines)
         try:
-            run_tree([*make, "all"], env=environment, log=log, stage=STAGE, on_line=progress)
+            run_tree([*site.make, "all"], env=site.environment, log=log, stage=STAGE, on_line=progress)
         except CommandError as error:
-            script = _repeat_script(make, tree, source, out, environment, logs, log)
+            script = _repeat_script(site.make, tree, site.source, site.out, site.environment, logs, log)
             raise _build_error(log, f"sh {shlex.quote(str(script))}") from error
-    facts = {
-        "release": (out / "include/config/kernel.release").read_text(encoding="utf-8").strip(),
-        "build_id": _build_id(out / "vmlinux"),
-        "compiler": compiler,
-        "lines": progress.lines,
-        "seconds": round(time.monotonic() - begun, 1),
-    }
-    _name_the_source_relatively(out, source)
-    _keep(out, _BUILD_KEPT)
-    _keep(source, (*_SOURCE_KEPT, "build"))
+    write_facts(folder, site, compiler, progress.lines, time.monotonic() - begun)
+    _name_the_source_relatively(site.out, site.source)
+    _keep(site.out, BUILD_KEPT)
+    _keep(site.source, (*SOURCE_KEPT, "build"))
     shutil.copy2(log, folder / log.name)
-    (folder / "kernel.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def _make(folder: Path, toolchain: Toolchain) -> list[str]:

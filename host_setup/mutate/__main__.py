@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``make mutate``: puts faults into a series, one by one, and sees whether a claim names each.
+
+Exit status 0: every fault that was asked for is named by a claim, or is none; 1: one is not; 2: not all were tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from common.commands import git
+from common.errors import CommandError, SetupError, UserInputError
+from common.paths import PROJECT, cache_root
+from common.program import end_with
+from common.progress import Terminal
+from common.store import Store
+from host_setup.kernel import series, source
+from host_setup.kernel.kept import KeptBuild
+from host_setup.kernel.patches import source_tree
+from host_setup.mutate.book import Book, Line, Verdict, equivalents, summary, table
+from host_setup.mutate.claims import Order, claim_tests, coverage, hints
+from host_setup.mutate.faults import FOLDER, Fault, by_hand, machine_made, of_mutant
+from host_setup.mutate.operators import Mutant
+from host_setup.mutate.trial import Trials, kernel_request
+from host_setup.provision import Settings, prepare
+
+STAGE = "mutate"
+PROVEN, SURVIVORS, NOT_ALL_TRIED = 0, 1, 2
+
+
+def options(argv: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="make mutate", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="patch series, a name or a folder")
+    parser.add_argument("--kernel-source", type=Path, metavar="PATH", help="kernel source, a tree or a tarball")
+    parser.add_argument("--faults", type=Path, metavar="DIR", help="faults by hand; default: those of the series")
+    parser.add_argument("--kind", choices=("hand", "machine", "all"), default="all", help="which faults")
+    parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="faults whose name fits")
+    parser.add_argument("--sample", type=int, metavar="N", help="so many of them, by chance")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which chance; default: 0")
+    parser.add_argument("--coverage", type=Path, metavar="FILE", help="which claims execute which line, JSON")
+    parser.add_argument("--whole", action="store_true", help="where no claim about it notices a fault, try all others")
+    parser.add_argument("--failures", type=int, default=1, metavar="N", help="claims after which a fault is done with")
+    parser.add_argument("--minutes", type=float, metavar="N", help="begin no fault later than that")
+    parser.add_argument(
+        "--again", action="append", default=[], type=Verdict, choices=list(Verdict), metavar="VERDICT",
+        help=f"try those again that came to it ({', '.join(Verdict)})",
+    )  # fmt: skip
+    parser.add_argument("--folder", type=Path, default=Path("reports/mutation"), metavar="DIR", help="keeps results")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the mutation table of all results, Markdown")
+    parser.add_argument("--list", action="store_true", help="say which faults there are, and the claims for each")
+    chosen = parser.parse_args(argv)
+    if (chosen.sample is not None and chosen.sample < 1) or chosen.failures < 1:
+        parser.error("at least one: a run of nothing would find nothing")
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What faults are put into, and all that there are.
+
+    :ivar base: the folder of the series. :ivar patched: the tree with it.
+    """
+
+    base: Path
+    kept: KeptBuild
+    patched: Path
+    hand: tuple[Fault, ...]
+    machine: tuple[Mutant, ...]
+    equivalents: dict[str, str]
+
+    def fault(self, one: Fault | Mutant) -> Fault:
+        """A fault, or the one that a mutant is."""
+        return one if isinstance(one, Fault) else of_mutant(one, (self.patched / one.file).read_text(encoding="utf-8"))
+
+
+def chosen(
+    hand: Sequence[Fault], machine: Sequence[Mutant], kind: str, only: Sequence[str], sample: int | None, seed: int
+) -> list[Fault | Mutant]:
+    """The faults that are asked for, in the order in which they are tried: those by hand first.
+
+    :param kind: ``hand``, ``machine`` or ``all``. :param only: patterns of names; none: all.
+    :raises UserInputError: there are none.
+    """
+    kinds: list[Fault | Mutant] = [*(hand if kind != "machine" else ()), *(machine if kind != "hand" else ())]
+    found = [one for one in kinds if not only or any(fnmatchcase(one.name, pattern) for pattern in only)]
+    if not found:
+        raise UserInputError("no fault fits", stage=STAGE, hint="'make mutate ARGS=--list' says what there is")
+    if sample is None or sample >= len(found):
+        return found
+    return random.Random(seed).sample(sorted(found, key=lambda one: one.name), sample)  # noqa: S311  no secret
+
+
+def exit_status(asked: Sequence[Fault], judged: Sequence[Line]) -> int:
+    """What the results say of the faults that were asked for."""
+    by_name = {line.name: line for line in judged}
+    lines = [by_name.get(fault.name) for fault in asked]
+    if any(line is not None and not line.verdict.is_settled and line.verdict is not Verdict.UNTRIED for line in lines):
+        return SURVIVORS
+    return PROVEN if all(line is not None and line.verdict.is_settled for line in lines) else NOT_ALL_TRIED
+
+
+def main(argv: list[str]) -> int:
+    """Run it."""
+    option = options(argv)
+    terminal = Terminal()
+    store = Store(cache_root())
+    folder: Path = option.folder.absolute()
+    ground = _ground(option, store, folder, terminal)
+    known = claim_tests(PROJECT)
+    order = Order(tuple(known), hints(), coverage(option.coverage) if option.coverage else None)
+    asked = chosen(ground.hand, ground.machine, option.kind, option.only, option.sample, option.seed)
+    if option.list:
+        for fault in map(ground.fault, asked):
+            print(f"{fault.name}: {fault.mistake}\n    {', '.join(order.first(fault))}")  # noqa: T201
+        return PROVEN
+    faults = [ground.fault(one) for one in asked]
+    book = Book(folder)
+    try:
+        with _alone(store):
+            _try(faults, book, _trials(option, ground, store, folder, order, known, terminal), option, terminal)
+    finally:
+        judged = book.judged(ground.equivalents)
+        for words in summary(judged):
+            print(words)  # noqa: T201
+        if option.table:
+            command = " ".join(["make mutate", *([f"ARGS='{' '.join(argv)}'"] if argv else [])])
+            option.table.write_text(
+                table(judged, tuple(known), command, len(ground.hand) + len(ground.machine)), encoding="utf-8"
+            )
+    return exit_status(faults, judged)
+
+
+@contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """There is one folder that is kept, and one fault in it.
+
+    :raises SetupError: another run has it.
+    """
+    kept = store.root / "kept"
+    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(kept / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise SetupError("another 'make mutate' is at work", stage=STAGE, hint="end it, or wait for it") from error
+
+
+def _ground(option: argparse.Namespace, store: Store, folder: Path, terminal: Terminal) -> Ground:
+    base = Path(option.series).expanduser().resolve() if "/" in option.series else series.FOLDER / option.series
+    request = kernel_request(source.resolve(option.kernel_source, store), base)
+    logs = folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    pristine = source_tree(request.source, (), store, terminal, logs)
+    patched = source_tree(request.source, request.series.patches, store, terminal, logs)
+    machine = tuple(machine_made(pristine, patched, request.series.patches))
+    where: Path = option.faults or FOLDER / base.name
+    kept = KeptBuild(store.root / "kept" / base.name, request, store, terminal)
+    reasons = equivalents(where / "equivalent.toml", {one.name: one.before for one in machine})
+    return Ground(base, kept, patched, tuple(by_hand(where, patched, logs)), machine, reasons)
+
+
+def _trials(
+    option: argparse.Namespace, ground: Ground, store: Store, folder: Path, order: Order, known: dict[str, str],
+    terminal: Terminal,
+) -> Trials:  # fmt: skip
+    settings = Settings("emulated", str(ground.base), option.kernel_source)
+    plain, _ = prepare(settings, store, terminal)
+    ground.kept.open()
+    try:
+        commit = git(PROJECT, "describe", "--always", "--dirty", "--abbrev=12", stage=STAGE).decode().strip()
+    except CommandError:
+        commit = "unknown"
+    request = kernel_request(source.resolve(option.kernel_source, store), ground.base)
+    return Trials(
+        ground.kept, request, ground.base, plain, store, folder, order=order, tests=known, failures=option.failures,
+        whole=option.whole, commit=commit,
+    )  # fmt: skip
+
+
+def _try(asked: Sequence[Fault], book: Book, trials: Trials, option: argparse.Namespace, terminal: Terminal) -> None:
+    begun = time.monotonic()
+    left = [fault for fault in asked if not book.known(fault, option.again)]
+    terminal.say(f"{len(asked)} faults, {len(asked) - len(left)} of them tried before")
+    for number, fault in enumerate(left, 1):
+        if option.minutes is not None and time.monotonic() - begun > 60 * option.minutes:
+            terminal.say(f"time is up: {len(left) - number + 1} faults are left")
+            break
+        line = trials.try_fault(fault)
+        book.add(line)
+        by = ", ".join(line.claims) or line.why.partition("\n")[0]
+        terminal.say(
+            f"{number}/{len(left)} {fault.name}: {line.verdict}{f' ({by})' if by else ''}"
+            f"  [{line.building:.0f} s + {line.trying:.0f} s]"
+        )
+    if claims := book.without_control():
+        terminal.say(f"controls: {len(claims)} claims on the series without a fault")
+        for claim, status in trials.controls(claims).items():
+            book.add_control(claim, status)
+
+
+if __name__ == "__main__":
+    end_with(main)

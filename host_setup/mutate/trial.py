@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One fault: the kernel with it is compiled, booted as the host under test, and claims are tried on it.
+
+The claims are tried by the command that users have, ``pytest tests_e2e --series FOLDER``, which finds the kernel in a
+cache of the faults' own: all that a fault does not change is a link to the user's cache there, the kernel, its saved
+state and what it was given are removed when the fault is done.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from common.errors import DeadlineError, KernelError, SealproofError
+from common.processes import spawn
+from common.store import Store
+from common.waiting import Deadline, poll_until
+from guest_images.programs import MODULES
+from host_setup.kernel import build, series
+from host_setup.kernel.build import Request
+from host_setup.kernel.kept import Built, KeptBuild
+from host_setup.kernel.source import Source
+from host_setup.mutate.book import Line, Verdict
+from host_setup.mutate.claims import Order
+from host_setup.mutate.faults import Fault, as_series
+
+STAGE = "mutate"
+_LENT = ("identity", "rootfs", "programs", "keys", "source", "ccache")
+_OWN = ("kernel", "module", "payload", "snapshot", "scratch", "logs")
+_SET_UP = 300.0  # seconds for boot and saved state, on a busy machine
+_EACH = 20.0  # seconds for a claim, on average, on a busy machine
+_ENDING = 120.0  # seconds for a run that was told to end, to write its report
+_HARM = "the probe did harm:"  # Trial.result()'s words
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run of claims came to.
+
+    :ivar named: claims that are FAIL by what they looked for, with the reason. :ivar noticed: what else went wrong: a
+        crash, a hang, an error. :ivar passed: claims that are PASS or SKIP. :ivar statuses: of all that were tried.
+    """
+
+    named: dict[str, str]
+    noticed: list[str]
+    passed: int
+    statuses: dict[str, str]
+
+
+class Trials:
+    """Tries faults, one after the other.
+
+    :param request: the kernel of the series. :param base: its folder. :param plain: that kernel, built.
+    :param store: the user's cache. :param folder: for runs and logs. :param commit: of this project.
+    """
+
+    def __init__(
+        self, kept: KeptBuild, request: Request, base: Path, plain: build.Kernel, store: Store, folder: Path, *,
+        order: Order, tests: dict[str, str], failures: int, whole: bool, commit: str,
+    ) -> None:  # fmt: skip
+        self._kept = kept
+        self._request = request
+        self._base = base
+        self._plain = plain
+        self._store = store
+        self._folder = folder
+        self._order = order
+        self._tests = tests
+        self._failures = failures
+        self._whole = whole
+        self._commit = commit
+        self._cache = Store(store.root / "kept/cache")  # on the file system of what it links to
+
+    def try_fault(self, fault: Fault) -> Line:
+        """Compile and try one fault."""
+        logs = self._folder / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        line = Line(
+            fault.name, fault.digest, Verdict.UNTRIED, fault.operator, fault.before, fault.mistake, must=fault.must,
+            when=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", commit=self._commit,
+        )  # fmt: skip
+        begun = time.monotonic()
+        log = logs / "build.log"
+        log.unlink(missing_ok=True)
+        try:
+            built = self._kept.build(fault.changes, log)
+        except KernelError as error:
+            return replace(line, verdict=Verdict.NOT_BUILT, why=_refusal(error.message), building=_since(begun))
+        line = replace(line, building=round(built.seconds, 1))
+        if built.same:
+            return replace(line, verdict=Verdict.SAME)
+        begun = time.monotonic()
+        try:
+            with as_series(self._base, fault) as folder:
+                self._lend(folder, fault, built)
+                line = self._tried(line, fault, folder)
+        except SealproofError as error:
+            line = replace(line, why=str(error))
+        finally:
+            self._take_back()
+        return replace(line, trying=_since(begun))
+
+    def controls(self, claims: Sequence[str]) -> dict[str, str]:
+        """How claims end on the series without a fault; what the run did not come to is not in it."""
+        self._take_back()
+        known = [claim for claim in claims if claim in self._tests]
+        return self._run(Path(self._base), known, self._store, failures=0).statuses
+
+    # --- inside ---
+
+    def _tried(self, line: Line, fault: Fault, folder: Path) -> Line:
+        """Try claims until one names the fault, or all that must have been tried."""
+        noticed: list[str] = []
+        named: dict[str, str] = {}
+        for claims, failures in self._stages(fault):
+            outcome = self._run(folder, claims, self._cache, failures=failures)
+            noticed += outcome.noticed
+            named |= outcome.named
+            line = replace(line, tried=line.tried + outcome.passed + len(outcome.named))
+            if named:
+                verdict = Verdict.KILLED if set(fault.must) <= named.keys() else Verdict.OTHERS
+                return replace(line, verdict=verdict, claims=tuple(named), why=next(iter(named.values())))
+        if noticed:
+            return replace(line, verdict=Verdict.CRASH, why=noticed[0])
+        if not line.tried:
+            return replace(line, why="no claim was tried: none is about it, and --whole was not asked for")
+        return replace(line, verdict=Verdict.SURVIVED if self._whole else Verdict.SURVIVED_SOME)
+
+    def _stages(self, fault: Fault) -> Iterator[tuple[Sequence[str], int]]:
+        """Claims to be tried together, and after how many failures they are done with: all that must name it are."""
+        first = self._order.first(fault)
+        stages = [
+            ([claim for claim in first if claim in fault.must], 0),
+            ([claim for claim in first if claim not in fault.must], self._failures),
+            (self._order.rest(fault) if self._whole else (), self._failures),
+        ]
+        return ((claims, failures) for claims, failures in stages if claims)
+
+    def _run(self, folder: Path, claims: Sequence[str], cache: Store, *, failures: int) -> Outcome:
+        """Try claims by pytest.
+
+        :param folder: the series. :param failures: after how many it ends; 0: none.
+        """
+        reports = self._folder / "reports"
+        shutil.rmtree(reports, ignore_errors=True)
+        health = [claim for claim in self._tests if "tests_e2e/health/" in self._tests[claim]]
+        nodes = [self._tests[claim] for claim in dict.fromkeys((*claims, *health))]
+        argv = [
+            sys.executable, "-E", "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *nodes,
+            "--host", "emulated", "--mode", "protected", "--series", str(folder), "--cache-folder", str(cache.root),
+            "--reports", str(reports), f"--maxfail={failures}",
+        ]  # fmt: skip
+        limit = _SET_UP + _EACH * len(nodes)
+        log = self._folder / "logs/pytest.log"
+        late = ""
+        with log.open("wb") as out:
+            process = spawn(argv, stdout=out, stderr=subprocess.STDOUT)
+            try:
+                poll_until(lambda: process.poll() is not None, Deadline(limit), "the claims to be tried", interval=0.5)
+            except DeadlineError:
+                late = f"the claims were not done within {limit:g} s"
+                process.terminate()
+                _wait(process)
+            finally:
+                process.kill()
+                process.wait()
+        return read(reports, log, late)
+
+    def _lend(self, folder: Path, fault: Fault, built: Built) -> None:
+        """Make the faults' cache one in which this kernel is built."""
+        self._cache.root.mkdir(parents=True, exist_ok=True)
+        for kind in _LENT:
+            link, target = self._cache.root / kind, self._store.root / kind
+            target.mkdir(exist_ok=True)
+            if not link.exists():
+                link.symlink_to(target)
+        request = replace(self._request, series=series.load(folder))
+        key = build.key(request, request.toolchain.version())
+        self._cache.get_or_make("kernel", key, lambda entry: self._kept.hand_over(entry, built.seconds))
+        if any(name.endswith(".h") for name in fault.changes):
+            return  # the modules may hold code of it
+        made = self._store.get("module", build.module_key(self._plain, MODULES))
+        if made is not None:
+            mine = build.module_key(replace(self._plain, key=key), MODULES)
+            self._cache.get_or_make("module", mine, lambda entry: _copy(made, entry))
+
+    def _take_back(self) -> None:
+        for kind in _OWN:
+            shutil.rmtree(self._cache.root / kind, ignore_errors=True)
+
+
+def read(reports: Path, log: Path, late: str) -> Outcome:
+    """What a run of claims has left.
+
+    A run without a report has noticed the fault only if a host was started: else it broke before it tried any.
+
+    :param reports: the folder that it was given. :param log: what it printed. :param late: why it was ended, if it was.
+    :raises SealproofError: it broke.
+    """
+    files = sorted(reports.glob("*/signoff.json"))
+    noticed = [late] if late else []
+    if not files:
+        said = log.read_text(encoding="utf-8", errors="replace")
+        failed = [line for line in said.splitlines() if "the set-up failed" in line]
+        if not any(reports.glob("*/hosts/host-*")):
+            raise SealproofError(f"no claim was tried: {(failed or [said[-400:].strip()])[0]}", stage=STAGE)
+        return Outcome({}, [*noticed, *(failed or ["there is no report"])][:1], 0, {})
+    found = json.loads(files[-1].read_text(encoding="utf-8"))
+    tried = {one["id"]: one for one in found["claims"] if one["command"]}
+    named: dict[str, str] = {}
+    for claim, one in tried.items():
+        if one["status"] == "FAIL" and one["kind"] != "health" and not one["why"].startswith(_HARM):
+            named[claim] = one["why"]
+        elif one["status"] in ("FAIL", "ERROR", "MISS"):
+            noticed.append(f"{claim} is {one['status']}: {one['why']}")
+    given_up = [words for words in found["problems"] if "the set-up failed" in words]
+    statuses = {claim: str(one["status"]) for claim, one in tried.items()}
+    passed = sum(status in ("PASS", "SKIP") for status in statuses.values())
+    return Outcome(named, [*given_up, *noticed], passed, statuses)
+
+
+def kernel_request(source: Source, base: Path) -> Request:
+    """The kernel of a series, without layers."""
+    return Request(source, series.load(base))
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    try:
+        poll_until(lambda: process.poll() is not None, Deadline(_ENDING), "the run to end", interval=0.5)
+    except DeadlineError:
+        return  # it is killed
+
+
+def _copy(made: Path, entry: Path) -> None:
+    shutil.copytree(made, entry, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".used"))
+
+
+def _refusal(message: str) -> str:
+    lines = [line for line in message.splitlines() if "error:" in line or "undefined reference" in line]
+    return lines[0].strip() if lines else message.partition("\n")[0]
+
+
+def _since(begun: float) -> float:
+    return round(time.monotonic() - begun, 1)
