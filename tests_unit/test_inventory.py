@@ -86,7 +86,7 @@ def test_whole_inventory_is_read(tmp_path: Path) -> None:
         ('"10.1.0.1:6666"', '"10.1.0.1"', "lab.toml:29: machine.other.console.target: write ADDRESS:PORT"),
         ('key = "/k"\n', "", "lab.toml:19: machine.other.key: Field required"),
         (KEY + '"', '-----BEGIN"', "lab.toml:22: machine.other.host_key: write it as in the machine's"),
-        ("[machine.here]", '[machine."a b"]', "lab.toml:1: 'a b' is no name"),
+        ("[machine.here]", '[machine."a b"]', "lab.toml:1: 'a b' is not a valid name"),
         ("[machine.here]", "[machines.here]", "lab.toml:1: machines: Extra inputs"),
     ],
 )
@@ -124,8 +124,8 @@ def test_machine_is_found_by_name_and_by_address(tmp_path: Path, asked: str) -> 
         ("ssh://root@10.1.0.7", "not in the inventory"),  # the port is another one
         ("ssh://lab@10.1.0.7:2200", "not in the inventory"),
         ("ssh://root@10.9.9.9", "not in the inventory"),
-        ("other", "other is not expendable"),
-        ("ssh://lab@other", "other is not expendable"),
+        ("other", "other is not marked as expendable"),
+        ("ssh://lab@other", "other is not marked as expendable"),
         ("here", "no machine to connect to"),
     ],
 )
