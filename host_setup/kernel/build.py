@@ -34,7 +34,7 @@ from common.paths import make_refuses
 from common.processes import run_tree
 from common.progress import Terminal
 from common.store import GIB, Store, digest
-from host_setup.kernel import compiler_output, layers
+from host_setup.kernel import compiler_output, layers, profile
 from host_setup.kernel.layers import Own
 from host_setup.kernel.patches import PATCH, source_tree
 from host_setup.kernel.series import Mode, Series
@@ -60,6 +60,7 @@ _BUILD_KEPT = (
     "arch/x86/include",
     "arch/x86/boot/bzImage",
     "tools/objtool/objtool",
+    f"**/{profile.NOTES}",
 )
 
 
@@ -130,6 +131,7 @@ def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
     options = [f"{wish.option}={wish.value}" for wish in layers.wishes(fragments)]
     if request.own is not None:
         options += [request.own.config, request.own.modules]
+    options += _profiled(request)
     flags = " ".join(request.toolchain.flags)
     key = digest(RECIPE, flags, compiler, request.source.identity, str(len(patches)), *patches, *options)
     entry = store.get("kernel", key)
@@ -206,6 +208,7 @@ def _build(
     kept_name = f"-ffile-prefix-map={source}=/linux"
     flags = " ".join((*request.toolchain.flags, kept_name))
     make = [*_make(source, request.toolchain), "O=build", f"KCFLAGS={flags}", f"KAFLAGS={kept_name}"]
+    make += _profiled(request)
     environment = _environment(store)
     begun = time.monotonic()
     layers.configure(make, environment, source, out, fragments, log, request.own)
@@ -228,6 +231,12 @@ def _build(
     _keep(source, (*_SOURCE_KEPT, "build"))
     shutil.copy2(log, folder / log.name)
     (folder / "kernel.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _profiled(request: Request) -> list[str]:
+    """What make is told of the files that count how often their code runs, if any do."""
+    wanted = layers.Layer.COVERAGE in request.layers
+    return [profile.make_word(profile.files(request.series))] if wanted else []
 
 
 def _make(folder: Path, toolchain: Toolchain) -> list[str]:
