@@ -90,6 +90,10 @@ soak: bootstrap ## boot and restore again and again: BOOTS=50 RESTORES=200
 stress: bootstrap ## protect, share, take back and kill again and again (ARGS='--rounds 20 --shares 10000 --layers debug')
 	@exec $(RUN) -m host_setup.stress $(ARGS)
 
+.PHONY: coverage
+coverage: bootstrap ## which lines that the series adds are executed, and by which claim (ARGS='-k gup'; '--no-run')
+	@exec $(RUN) -m host_setup.coverage $(ARGS)
+
 .PHONY: bench
 bench: bootstrap ## time our machines beside virtme-ng's
 	@exec $(RUN) -m host_setup.bench $(ARGS)

@@ -12,6 +12,7 @@ import pytest
 from host_setup.hosts.base import Host
 from host_setup.hosts.facts import facts
 from host_setup.hosts.pool import HostPool
+from host_setup.kernel.layers import Layer
 from host_setup.kernel.series import Mode
 from host_setup.provision import Provisioned, Settings
 from signoff.record import Kernel, Patch, Tier
@@ -51,6 +52,8 @@ def guest_mode(signoff: Signoff) -> Mode:
 def meet_host(provisioned: Provisioned, signoff: Signoff, settings: Settings) -> Callable[[Host], None]:
     """Puts down what is tested: the kernel, and a host that runs it."""
     kernel = provisioned.kernel
+    if Layer.COVERAGE in settings.layers:
+        signoff.problem("not a sign-off: the kernel counts how often its code runs (layer coverage)")
     patches = tuple(Patch(one.name, one.sha256) for one in kernel.patches)
 
     def meet(host: Host) -> None:

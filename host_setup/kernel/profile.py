@@ -14,7 +14,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from common.errors import UserInputError
 from host_setup.kernel.series import Series
@@ -32,7 +32,7 @@ _TOUCHED = re.compile(rb'^\+\+\+ "?(?:b/)?([^\t\n"]+\.c)(?:[\t"\n]|$)', re.MULTI
 
 
 class Explained(BaseModel):
-    """Added code that no claim executes, and why.
+    """An added line that no claim executes, and why. In the file, ``code`` may be a list: the same is so of each.
 
     :ivar file: of the patched tree. :ivar code: the line's text, without blanks around it.
     :ivar function: that it stands in; empty: wherever the file has this line. :ivar branch: only some of its branches.
@@ -58,6 +58,16 @@ class Coverage(BaseModel):
 
     also: tuple[str, ...] = ()
     explained: tuple[Explained, ...] = ()
+
+    @field_validator("explained", mode="before")
+    @classmethod
+    def _one_line_each(cls, entries: object) -> object:
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            return entries
+        lines = ((entry, entry.get("code")) for entry in entries)
+        return [
+            {**entry, "code": line} for entry, code in lines for line in (code if isinstance(code, list) else [code])
+        ]
 
 
 def load(series: Series) -> Coverage:
