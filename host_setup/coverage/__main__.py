@@ -5,7 +5,9 @@ The kernel is built with the layer ``coverage``, the claims are run on it, and i
 comes of it lies in one folder: ``coverage.html``, ``coverage.md``, and ``coverage.json``, which has for each file of
 the patched tree, for each added line with code (its number, as text), the claims that execute it. ``boot`` stands
 there for the boot of host and guests from which all claims start. Runs add up: one of a few claims replaces what was
-known of these. Options that are not of this command go to pytest. Exit status 0: the goal is reached, 1: it is not.
+known of these. What is not an option of this command goes to pytest: tests by their paths, ``-k``, ``-m``.
+
+Exit status 0: the goal is reached, 1: it is not.
 """
 
 from __future__ import annotations
@@ -66,10 +68,15 @@ def main(argv: list[str]) -> int:
     if not options.no_run:
         pytest.main(
             [
-                *("-p", plugin.__name__, str(PROJECT / "tests_e2e"), "--coverage-folder", str(folder)),
+                *("-p", plugin.__name__, "--coverage-folder", str(folder)),
                 *("--layers", ",".join(wanted), "--series", options.series, "--compiler", options.compiler),
                 *(["--kernel-source", str(options.kernel_source)] if options.kernel_source else []),
                 *others,
+                *(
+                    []
+                    if any(Path(word.partition("::")[0]).exists() for word in others)
+                    else [str(PROJECT / "tests_e2e")]
+                ),
             ]
         )
     asked = json.loads((folder / plugin.WANTED).read_text(encoding="utf-8"))
