@@ -391,7 +391,7 @@ def test_page_and_table_tell_what_ran() -> None:
     table = page.markdown(sample(line), {"made": "today"})
     assert "| `mm/a.c` | 4 | 3 | 2 (66.6 %) | 1 | 0 | 2 | 1 (50 %) | 0 |" in table
     assert "| `mm/a.c` 3 | `f` | `return -EIO;` | no <such> disk |" in table
-    assert "| `mm/a.c` 2 | `f` | `if (x)` | **no claim yet** |" in table
+    assert "| `mm/a.c` 2 | `f` | `if (x)` | **not by the claims that were run** |" in table
 
 
 def test_a_folder_without_counters_is_told(counting: Counting, tmp_path: Path) -> None:

@@ -165,4 +165,4 @@ def _markdown(result: Coverage, facts: Mapping[str, str]) -> Iterator[str]:
 
 
 def _why(gap: Gap) -> str:
-    return " ".join(gap.reason.split()) or "**no claim yet**"
+    return " ".join(gap.reason.split()) or "**not by the claims that were run**"
