@@ -98,6 +98,10 @@ stress: bootstrap ## protect, share, take back and kill again and again (ARGS='-
 mutate: bootstrap ## put faults into the series, see whether a claim names each (ARGS='--kind hand', '--sample 10 --seed 1')
 	@exec $(RUN) -m host_setup.mutate $(ARGS)
 
+.PHONY: coverage
+coverage: bootstrap ## which lines that the series adds are executed, and by which claim (ARGS='-k gup'; '--no-run')
+	@exec $(RUN) -m host_setup.coverage $(ARGS)
+
 .PHONY: bench
 bench: bootstrap ## time our machines beside virtme-ng's
 	@exec $(RUN) -m host_setup.bench $(ARGS)

@@ -14,6 +14,7 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.facts import facts
 from host_setup.hosts.pool import HostPool
 from host_setup.identity import require_kernel
+from host_setup.kernel.layers import Layer
 from host_setup.kernel.series import Mode
 from host_setup.provision import Provisioned, Settings
 from signoff.record import CONFIG, LISTS, Kernel, Patch, Tier
@@ -61,6 +62,8 @@ def meet_host(provisioned: Provisioned, signoff: Signoff, settings: Settings) ->
         made_of={**made_of.sums, **lists},
         kept={CONFIG: kernel.config.read_bytes(), **{LISTS[name]: text for name, text in made_of.lists.items()}},
     )
+    if Layer.COVERAGE in settings.layers:
+        signoff.problem("not a sign-off: the kernel counts how often its code runs (layer coverage)")
 
     def meet(host: Host) -> None:
         signoff.identify(

@@ -14,7 +14,7 @@ from common.paths import PROJECT
 
 _VARIABLES = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONPATH", "PYTHONHOME", "PYTHONOPTIMIZE")
 """Variables that add options, plugins or code, or take checks away."""
-_OURS = ("signoff.plugin", "host_setup.plugin", "fleet.only")
+_OURS = ("signoff.plugin", "host_setup.plugin", "host_setup.coverage.plugin", "fleet.only")
 _QUESTIONS = {
     "help": "--help",
     "version": "--version",

@@ -14,6 +14,7 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/io_uring.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
@@ -23,6 +24,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <elf.h>
@@ -34,6 +36,7 @@
 #include "tiny_vm_nested.h"
 #include "tiny_vm_paravirt.h"
 #include "tiny_vm_ranges.h"
+#include "tiny_vm_refusals.h"
 #include "tiny_vm_slots.h"
 #include "tiny_vm_walk.h"
 
@@ -203,6 +206,8 @@ static uint64_t serve_sealed(struct vm *vm, uint32_t what);
 static uint64_t serve_failures(struct vm *vm, uint32_t what);
 static uint64_t serve_moves(struct vm *vm, uint32_t what);
 static uint64_t serve_handles(struct vm *vm, uint32_t what);
+static uint64_t serve_refusals(struct vm *vm, uint32_t what);
+static uint64_t serve_state(struct vm *vm, uint32_t what);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
 static void report_untold(struct text *line, const struct vm *vm);
 
@@ -376,6 +381,9 @@ static const struct row rows[] = {
 	{ "sparse", sparse_range_is_shared, .operands = NULL, .serve = serve_ranges },
 	{ "untold", instruction_is_not_told, .operands = operands, .pages = 1, .gives_up = true },
 	{ "another", another_is_refused, .operands = operands, .pages = 1, .serve = ask_another },
+	{ "kinds", kinds_are_refused, .operands = NULL, .serve = serve_refusals, .first = ask_with_each_kind },
+	{ "limit", limit_is_heeded, .operands = NULL, .serve = serve_refusals, .first = ask_beyond_limit },
+	{ "registers", registers_are_not_told, .operands = NULL, .serve = serve_state, .first = enable_with_registers },
 	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
 	{ "pv-ipi", pv_ipi, .operands = operands, .pages = 1 },
 	{ "pv-tlb-flush", pv_tlb_flush, .operands = operands, .pages = 1, .serve = compete },
@@ -1179,6 +1187,220 @@ static uint64_t ask_another(struct vm *vm, uint32_t what)
 	if (another.wrong[0])
 		snprintf(vm->wrong, sizeof(vm->wrong), "another VM: %.100s", another.wrong);
 	return ((struct report *)at(&another, &shared.report))->enabled;
+}
+
+/* --- what KVM must refuse, and what it must not tell ----------------------------------------------------------------- */
+
+static unsigned char *odd;	/* memory of that kind, in a slot of its own */
+
+static unsigned char *make_odd(enum kind kind)
+{
+	const int flags = kind == SHARED_BY_FORK ? MAP_SHARED : kind == GROWS ? MAP_PRIVATE | MAP_GROWSDOWN : MAP_PRIVATE;
+	unsigned char *where = mmap(NULL, EXTRA_PAGES * PAGE, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = { .range = { .start = (uintptr_t)where, .len = EXTRA_PAGES * PAGE },
+					 .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	if (where == MAP_FAILED)
+		cannot("map memory");
+	*(volatile unsigned char *)where = 1;	/* what was never written is at home wherever it is moved to */
+	switch (kind) {
+	case HOLE:
+	case HOLE_AT_END:
+		if (munmap(where + (kind == HOLE ? PAGE : (EXTRA_PAGES - 1) * PAGE), PAGE))
+			cannot("make a hole");
+		break;
+	case UNWRITABLE:
+		if (mprotect(where, EXTRA_PAGES * PAGE, PROT_READ))
+			cannot("make memory read-only");
+		break;
+	case MOVED:
+		where = mremap(where, EXTRA_PAGES * PAGE, EXTRA_PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			       map(EXTRA_PAGES * PAGE));
+		if (where == MAP_FAILED)
+			cannot("move memory");
+		break;
+	case WATCHED:
+		late_page = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+		if (late_page < 0 || ioctl(late_page, UFFDIO_API, &api) || ioctl(late_page, UFFDIO_REGISTER, &range))
+			cannot("watch memory by userfaultfd");
+		break;
+	case SEALED:
+		if (syscall(MSEAL, where, EXTRA_PAGES * PAGE, 0))
+			cannot("seal memory");
+		break;
+	default:
+		break;
+	}
+	return where;
+}
+
+/* Return: why the slot cannot be had, or 0. */
+static uint64_t add_odd(const struct vm *vm, enum kind kind)
+{
+	struct kvm_userspace_memory_region region = { .slot = 3, .guest_phys_addr = EXTRA_SLOT,
+						      .memory_size = EXTRA_PAGES * PAGE };
+
+	odd = make_odd(kind);
+	region.userspace_addr = (uintptr_t)odd;
+	return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) ? (uint64_t)errno : 0;
+}
+
+static void take_odd_away(const struct vm *vm)
+{
+	struct kvm_userspace_memory_region region = { .slot = 3, .guest_phys_addr = EXTRA_SLOT };
+
+	if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) && errno != EINVAL)	/* there is none */
+		cannot("take the slot away");
+	munmap(odd, EXTRA_PAGES * PAGE);	/* what is sealed stays */
+	if (late_page)
+		close(late_page);
+	late_page = 0;
+}
+
+/* How much this process may lock; it gives up the right to lock more. */
+static void limit_locked(rlim_t bytes)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct rights[2];
+	const struct rlimit limit = { bytes, RLIM_INFINITY };
+
+	if (syscall(SYS_capget, &header, rights))
+		cannot("read what this process may do");
+	rights[CAP_IPC_LOCK / 32].effective &= ~(1u << CAP_IPC_LOCK % 32);
+	if (syscall(SYS_capset, &header, rights) || setrlimit(RLIMIT_MEMLOCK, &limit))
+		cannot("limit what this process may lock");
+}
+
+static uint64_t serve_refusals(struct vm *vm, uint32_t what)
+{
+	if (what >= ADD_KIND)
+		return add_odd(vm, (enum kind)(what - ADD_KIND));
+	switch (what) {
+	case TAKE_AWAY:
+		take_odd_away(vm);
+		return 0;
+	case LOWER_LIMIT:
+		limit_locked(FEW_BYTES);
+		return 0;
+	case RAISE_LIMIT:	/* the user's other VMs count as well */
+		limit_locked(RLIM_INFINITY);
+		return 0;
+	default:
+		return serve_ranges(vm, what);
+	}
+}
+
+#define STATE_BYTES 65536u	/* more than any ioctl tells */
+
+static unsigned char *state;
+
+/* In that order the guest counts them: TELL_SECRET. */
+static const unsigned long gets[] = { KVM_GET_REGS, KVM_GET_SREGS, KVM_GET_SREGS2, KVM_GET_FPU, KVM_GET_XSAVE, KVM_GET_XSAVE2,
+				      KVM_GET_XCRS, KVM_GET_DEBUGREGS, KVM_GET_VCPU_EVENTS, KVM_GET_MSRS };
+static const unsigned long sets[] = { KVM_SET_REGS, KVM_SET_SREGS, KVM_SET_SREGS2, KVM_SET_FPU, KVM_SET_XSAVE, KVM_SET_XCRS,
+				      KVM_SET_DEBUGREGS, KVM_SET_VCPU_EVENTS, KVM_SET_MP_STATE, KVM_SET_LAPIC,
+				      KVM_SET_NESTED_STATE, KVM_SET_MSRS };
+
+static void name_msr(void)
+{
+	struct kvm_msrs *const msrs = (struct kvm_msrs *)state;
+
+	msrs->nmsrs = 1;
+	msrs->entries[0].index = MSR_LSTAR;
+}
+
+static uint64_t ask_state(const struct vm *vm)
+{
+	const uint64_t secret = SECRET;
+	uint64_t told = 0, failed = 0;
+
+	for (unsigned int i = 0; i < sizeof(gets) / sizeof(*gets); i++) {
+		const int one = gets[i] == KVM_GET_MSRS;
+
+		memset(state, 0, STATE_BYTES);
+		if (one)
+			name_msr();
+		failed |= (uint64_t)(ioctl(vm->cpu, gets[i], state) != one) << i;
+		told |= (uint64_t)!!memmem(state, STATE_BYTES, &secret, sizeof(secret)) << i;
+	}
+	return told | failed << 16;
+}
+
+/* A plain guest gets another value into one register; a private one what would end any other. */
+static uint64_t set_state(const struct vm *vm)
+{
+	struct kvm_regs *const regs = (struct kvm_regs *)state;
+	uint64_t refused = 0;
+
+	if (way == PLAIN) {
+		if (ioctl(vm->cpu, KVM_GET_REGS, regs))
+			return 1;
+		regs->r15 = OTHER;
+		return ioctl(vm->cpu, KVM_SET_REGS, regs) != 0;
+	}
+	for (unsigned int i = 0; i < sizeof(sets) / sizeof(*sets); i++) {
+		const int one = sets[i] == KVM_SET_MSRS;
+
+		memset(state, 0x5a, STATE_BYTES);
+		if (one)
+			name_msr();
+		refused |= (uint64_t)(ioctl(vm->cpu, sets[i], state) != one) << i;
+	}
+	return refused;
+}
+
+/* Addresses without memory, too many registers, and what is not offered with private registers. */
+static uint64_t ask_wrongly(const struct vm *vm)
+{
+	unsigned char *const end = state + STATE_BYTES;	/* nothing is mapped behind it */
+	struct kvm_msrs *const last = (struct kvm_msrs *)(end - sizeof(*last)), *const many = (struct kvm_msrs *)state;
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE };
+	const struct {
+		unsigned long number;
+		void *argument;
+		int error;
+		bool plain;	/* so in a plain guest too */
+	} wrong[] = {
+		{ KVM_GET_REGS, NULL, EFAULT, true },
+		{ KVM_GET_MSRS, NULL, EFAULT, true },
+		{ KVM_SET_REGS, NULL, EFAULT, true },
+		{ KVM_SET_SREGS, NULL, EFAULT, true },
+		{ KVM_SET_SREGS, end - offsetof(struct kvm_sregs, cr0), EFAULT, true },
+		{ KVM_GET_MSRS, last, EFAULT, true },
+		{ KVM_GET_MSRS, many, E2BIG, true },
+		{ KVM_SET_MSRS, many, E2BIG, true },
+		{ KVM_SET_GUEST_DEBUG, &debug, EINVAL, false },
+		{ KVM_SMI, NULL, EINVAL, false },
+	};
+	uint64_t otherwise = 0;
+
+	memset(state, 0, STATE_BYTES);
+	last->nmsrs = 1;
+	many->nmsrs = 256;	/* Linux: arch/x86/kvm/x86.c MAX_IO_MSRS */
+	for (unsigned int i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		if (way == PLAIN && !wrong[i].plain)
+			continue;
+		if (ioctl(vm->cpu, wrong[i].number, wrong[i].argument) != -1 || errno != wrong[i].error)
+			otherwise |= 1ull << i;
+	}
+	return otherwise;
+}
+
+static uint64_t serve_state(struct vm *vm, uint32_t what)
+{
+	if (!state) {
+		state = map(STATE_BYTES + PAGE);
+		munmap(state + STATE_BYTES, PAGE);
+	}
+	switch (what) {
+	case ASK_STATE:
+		return ask_state(vm);
+	case SET_STATE:
+		return set_state(vm);
+	default:
+		return ask_wrongly(vm);
+	}
 }
 
 int main(int argc, char **argv)

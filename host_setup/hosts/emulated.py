@@ -386,6 +386,7 @@ class EmulatedHost(RunningHost):
     def close(self) -> None:
         """End the host and all on it."""
         try:
+            self.before_end(None)
             self._disconnect()
             self._qemu.qmp.close()
         finally:

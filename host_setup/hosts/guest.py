@@ -41,6 +41,7 @@ HOST_ID = "/run/sealproof-host-id"
 PAGEMAP_ENTRY = struct.Struct("<Q")
 PAGEMAP_PRESENT = 1 << 63
 PAGEMAP_PFN = (1 << 55) - 1
+ASKED = 32  # pages in one request, which has at most 40 words (guest_images/programs/line_server.h)
 # The nested guest's LAPIC TSC-deadline timer gets lost under emulation; off, none of 32 boots hung (emulated-host.md).
 # And the emulation does not tell KVM of a nested XSETBV, so CPUID's XSAVE sizes stay what they were before it, and the
 # guest's kernel warns of them ("XSAVE consistency problem"): the guest gets no XSAVE.
@@ -346,6 +347,18 @@ class Guest:
             Address(gpa, hva, (entry & PAGEMAP_PFN) * PAGE + hva % PAGE)
             for gpa, hva, entry in zip(gpas, hvas, entries, strict=True)
         ]
+
+    def frames(self, gpas: Sequence[int]) -> list[int | None]:
+        """Physical addresses of pages in the host's memory; None for one that is not there.
+
+        :param gpas: guest-physical addresses in one piece of its memory, which QEMU is asked about once.
+        :raises MachineError: QEMU knows no memory there.
+        """
+        first = self._hva(gpas[0]) - gpas[0]
+        hvas = [hex(first + gpa) for gpa in gpas]
+        asked = (" ".join(["pagemap", *hvas[at : at + ASKED]]) for at in range(0, len(hvas), ASKED))
+        entries = [entry for reply in self._info_ask_all(*asked) for entry in reply["entries"]]
+        return [(entry & PAGEMAP_PFN) * PAGE if entry & PAGEMAP_PRESENT else None for entry in entries]
 
     def _hva(self, gpa: int) -> int:
         """Asked once for each page: QEMU's mapping of its guest's memory stays where it is."""

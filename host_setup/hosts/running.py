@@ -33,6 +33,8 @@ class RunningHost(ABC):
     def __init__(self, guests: tuple[GuestSpec, ...], keys: Keys) -> None:
         self.guest_specs = guests
         self.keys = keys
+        self.before_end: Callable[[Guest | None], None] = lambda _: None
+        """Called before we end a guest that was started beside the host's own, or, with None, the host."""
         self.vitals = Vitals("the host")
         self.guest_vitals = {guest.name: Vitals(f"guest {guest.name}") for guest in guests}
         self.vitals.on_loss(self._lose_guests)
@@ -145,6 +147,7 @@ class RunningHost(ABC):
             guest.watch()
             yield guest
         finally:
+            self.before_end(guest)
             self._extra.remove(guest)
             guest.close()
             forget()

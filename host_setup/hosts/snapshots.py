@@ -50,6 +50,7 @@ class EmulatedHosts:
     """Hands out running hosts of one shape, emulated or nested.
 
     :param folder: where each host gets a folder for its logs. :param note: told, in words, about each fallback.
+    :ivar on_start: is shown each host before it is handed out.
     """
 
     one_at_a_time = False
@@ -64,6 +65,7 @@ class EmulatedHosts:
         self._note = note
         self._count = 0
         self.fallbacks = 0
+        self.on_start: Callable[[EmulatedHost], None] = lambda _: None
 
     def start(self) -> EmulatedHost:
         """A pristine running host with its guests: restored, or booted cold if the restore fails its check.
@@ -72,11 +74,13 @@ class EmulatedHosts:
         """
         saved = self.saved()
         try:
-            return self.restore(saved)
+            host = self.restore(saved)
         except (MachineError, DeadlineError) as error:
             self.fallbacks += 1
             self._note(f"restore failed, booting cold instead: {error}")
             return self.cold()
+        self.on_start(host)
+        return host
 
     def cold(self, words: str = "", *, alone: bool = False) -> EmulatedHost:
         """A host booted from nothing, its guests too.
@@ -90,6 +94,7 @@ class EmulatedHosts:
         except BaseException:
             host.close()
             raise
+        self.on_start(host)
         return host
 
     def _first_boot(self, memory: Path) -> EmulatedHost:

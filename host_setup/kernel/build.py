@@ -34,7 +34,7 @@ from common.paths import make_refuses
 from common.processes import run_tree
 from common.progress import Terminal
 from common.store import GIB, Store, digest, sums
-from host_setup.kernel import compiler_output, layers
+from host_setup.kernel import compiler_output, layers, profile
 from host_setup.kernel.layers import Own
 from host_setup.kernel.patches import PATCH, source_tree
 from host_setup.kernel.series import Mode, Series
@@ -60,6 +60,7 @@ BUILD_KEPT = (
     "arch/x86/include",
     "arch/x86/boot/bzImage",
     "tools/objtool/objtool",
+    f"**/{profile.NOTES}",
 )
 
 
@@ -130,6 +131,7 @@ def key(request: Request, compiler: str) -> str:
         options += [request.own.config, request.own.modules]
     if request.exact:
         options = ["exact", request.exact]
+    options += _profiled(request)
     flags = " ".join(request.toolchain.flags)
     return digest(RECIPE, flags, compiler, request.source.identity, str(len(patches)), *patches, *options)
 
@@ -242,7 +244,13 @@ def site_in(folder: Path, request: Request, store: Store) -> Site:
     # Objects and debug information say /linux for the folder, which has another name in every build.
     kept_name = f"-ffile-prefix-map={source}=/linux"
     flags = " ".join((*request.toolchain.flags, kept_name))
-    make = (*_make(source, request.toolchain), "O=build", f"KCFLAGS={flags}", f"KAFLAGS={kept_name}")
+    make = (
+        *_make(source, request.toolchain),
+        "O=build",
+        f"KCFLAGS={flags}",
+        f"KAFLAGS={kept_name}",
+        *_profiled(request),
+    )
     return Site(source, source / "build", make, _environment(store))
 
 
@@ -285,6 +293,12 @@ def _build(
     _keep(site.out, BUILD_KEPT)
     _keep(site.source, (*SOURCE_KEPT, "build"))
     shutil.copy2(log, folder / log.name)
+
+
+def _profiled(request: Request) -> list[str]:
+    """What make is told of the files that count how often their code runs, if any do."""
+    wanted = layers.Layer.COVERAGE in request.layers
+    return [profile.make_word(profile.files(request.series))] if wanted else []
 
 
 def _make(folder: Path, toolchain: Toolchain) -> list[str]:

@@ -44,6 +44,7 @@ class Layer(StrEnum):
     VIRTME = "virtme"
     SELFTESTS = "selftests"
     REMOTE = "remote"
+    COVERAGE = "coverage"
 
 
 def parse_names(text: str) -> tuple[Layer, ...]:

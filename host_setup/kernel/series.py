@@ -59,6 +59,7 @@ class Series:
 
     :ivar base: the range of kernel releases that it applies to, for instance ``>=6.12,<6.13``.
     :ivar config: its configuration fragment, if it has one. :ivar patches: in the order in which they apply.
+    :ivar coverage: what it says of its coverage by claims, if it does (``host_setup/kernel/profile.py``).
     """
 
     name: str
@@ -68,6 +69,7 @@ class Series:
     description: str
     config: Path | None
     patches: tuple[Patch, ...]
+    coverage: Path | None = None
 
     def check_base(self, release: str) -> None:
         """See whether the series is made for this kernel.
@@ -124,7 +126,7 @@ def _load(folder: Path, name: str, *, is_path: bool) -> Series:
         raise UserInputError(
             f'{shown(file)} says patches = "none", but there are {len(patches)}', stage=STAGE, hint="remove that line"
         )
-    config = folder / "series.config"
+    config, coverage = folder / "series.config", folder / "coverage.toml"
     if not config.is_file() and (config.exists() or config.is_symlink()):
         raise UserInputError(
             f"{shown(config)} is not a file", stage=STAGE, hint="write its options there, or remove it"
@@ -137,6 +139,7 @@ def _load(folder: Path, name: str, *, is_path: bool) -> Series:
         description=parsed.description.strip(),
         config=config if config.is_file() else None,
         patches=patches,
+        coverage=coverage if coverage.is_file() else None,
     )
 
 

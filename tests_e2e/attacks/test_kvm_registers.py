@@ -54,6 +54,7 @@ from tests_e2e.support.registers import (
     told,
     user_canary,
 )
+from tests_e2e.support.tiny_vm import tiny_vm_works
 
 OURS = bytes(range(1, 65)), bytes(range(256))  # what QEMU puts into r8 to r15, into xmm0 to xmm15
 MSR_LSTAR, MSR_GS_BASE, MSR_KERNEL_GS_BASE = 0xC0000082, 0xC0000101, 0xC0000102
@@ -258,6 +259,11 @@ def test_qemu_cannot_step_through_its_guest(claim: Trial, attack: Attack) -> Non
                 ]
             )
     judge_each(claim, host, found)
+
+
+def test_no_ioctl_of_a_vcpu_tells_or_changes_a_private_register(claim: Trial, host: Host) -> None:
+    """No ioctl of a virtual CPU tells the VMM a register of its guest, or changes one; each answers as ever."""
+    tiny_vm_works(claim, host, "registers")
 
 
 def test_qemu_cannot_interrupt_its_guest_for_system_management(claim: Trial, attack: Attack) -> None:

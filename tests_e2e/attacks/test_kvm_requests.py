@@ -88,3 +88,13 @@ def test_page_that_the_vmm_moves_is_not_shared_in_place_of_another(claim: Trial,
 def test_request_whose_allocation_fails_changes_nothing(claim: Trial, host: Host) -> None:
     """A request of which one allocation fails is done as a whole or changes nothing: ENABLE, SHARE, UNSHARE, slots."""
     tiny_vm_works(claim, host, "fail-nth")
+
+
+def test_memory_that_is_not_the_vmms_alone_is_not_protected(claim: Trial, host: Host) -> None:
+    """Memory that the VMM shares, moves, seals, may not write or has a hole in is refused protection, as a whole."""
+    tiny_vm_works(claim, host, "kinds")
+
+
+def test_vmm_that_may_not_lock_memory_has_no_private_memory(claim: Trial, host: Host) -> None:
+    """A VMM without the right to lock memory gets its guest no private memory beyond its limit, and is told so."""
+    tiny_vm_works(claim, host, "limit")

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What KVM must not do for a VMM: protect memory that is not its guest's alone, or tell and take private registers. */
+#ifndef TINY_VM_REFUSALS_H
+#define TINY_VM_REFUSALS_H
+
+#include "tiny_vm_ranges.h"
+
+#define NO_RIGHT ((uint64_t)-1)		/* KVM_EPERM */
+#define NO_MEMORY_THERE ((uint64_t)-14)	/* KVM_EFAULT */
+#define NOT_OF_THAT_KIND ((uint64_t)-95)	/* KVM_EOPNOTSUPP */
+#define PRIVATE_REGISTERS 1		/* KVM_MEM_PROTECTED_STATE */
+#define FEW_BYTES 65536u		/* that the VMM may lock: less than KVM takes at a time */
+
+/* What the host side is asked. */
+enum { TAKE_AWAY = 0x2000, LOWER_LIMIT, RAISE_LIMIT, ADD_KIND = 0x2100 };
+enum { ASK_STATE = 0x3000, SET_STATE, ASK_WRONGLY };
+
+/* Memory of a slot that cannot be the guest's alone, and what KVM says of it. */
+enum kind { HOLE, HOLE_AT_END, UNWRITABLE, SHARED_BY_FORK, GROWS, MOVED, WATCHED, SEALED, KINDS };
+
+static const struct {
+	const char *asked, *kept, *later;
+	uint64_t answer;
+} kinds[KINDS] = {
+#define KIND(what) "ENABLE with " what, "ENABLE with " what ": reached afterwards", "a new slot of " what
+	[HOLE] = { KIND("a hole in the VMM's memory"), NO_MEMORY_THERE },
+	[HOLE_AT_END] = { KIND("memory that ends before its slot"), NO_MEMORY_THERE },
+	[UNWRITABLE] = { KIND("memory that the VMM may not write"), NOT_OF_THAT_KIND },
+	[SHARED_BY_FORK] = { KIND("memory that children of the VMM share"), NOT_OF_THAT_KIND },
+	[GROWS] = { KIND("memory that grows like a stack"), NOT_OF_THAT_KIND },
+	[MOVED] = { KIND("memory that the VMM has moved"), NOT_OF_THAT_KIND },
+	[WATCHED] = { KIND("memory with a userfaultfd"), IS_BUSY },
+	[SEALED] = { KIND("memory that the VMM has sealed"), NO_RIGHT },
+};
+
+/* In place of the first request for protection: each of these kinds stands in its way, and then it is gone. */
+static GUEST void ask_with_each_kind(void)
+{
+	fill_pages(RANGE_AT, FAIL_PAGES, OLD_WORD);
+	for (uint32_t kind = 0; kind < KINDS; kind++) {
+		service(ADD_KIND + kind);
+		tell(kinds[kind].asked, kinds[kind].answer, hypercall(HC_ENABLE, 0, 0));
+		tell(kinds[kind].kept, EACH(FAIL_PAGES), reached(RANGE_AT, FAIL_PAGES));
+		service(TAKE_AWAY);
+	}
+}
+
+static GUEST void kinds_are_refused(void)
+{
+	if (way == PLAIN)
+		fill_pages(RANGE_AT, FAIL_PAGES, OLD_WORD);
+	for (uint32_t kind = 0; kind < KINDS; kind++) {
+		tell(kinds[kind].later, way == PLAIN ? 0 : -kinds[kind].answer, service(ADD_KIND + kind));
+		service(TAKE_AWAY);
+	}
+	tell("reached in the end", way == PLAIN ? EACH(FAIL_PAGES) : 0, reached(RANGE_AT, FAIL_PAGES));
+	tell("whole in the end", FAIL_PAGES, whole_pages(RANGE_AT, FAIL_PAGES, OLD_WORD));
+}
+
+/* The same for a VMM that may lock next to nothing. */
+static GUEST void ask_beyond_limit(void)
+{
+	fill_pages(RANGE_AT, FAIL_PAGES, OLD_WORD);
+	service(LOWER_LIMIT);
+	tell("ENABLE with next to nothing to lock", NO_MEMORY, hypercall(HC_ENABLE, 0, 0));
+	tell("ENABLE with next to nothing to lock: reached afterwards", EACH(FAIL_PAGES), reached(RANGE_AT, FAIL_PAGES));
+	service(RAISE_LIMIT);
+}
+
+static GUEST void limit_is_heeded(void)
+{
+	if (way == PLAIN) {	/* the control: what takes no locked memory needs no limit */
+		service(LOWER_LIMIT);
+		fill_pages(RANGE_AT, FAIL_PAGES, OLD_WORD);
+	}
+	tell("reached in the end", way == PLAIN ? EACH(FAIL_PAGES) : 0, reached(RANGE_AT, FAIL_PAGES));
+	tell("whole in the end", FAIL_PAGES, whole_pages(RANGE_AT, FAIL_PAGES, OLD_WORD));
+}
+
+/* --- registers ---------------------------------------------------------------------------------------------------- */
+
+#define SECRET 0x00005ec2e7c0ffeeull	/* an address, as MSRs want one */
+#define OTHER 0x0000123456789abcull
+#define MSR_LSTAR 0xc0000082u
+#define TELL_SECRET 0x2bfull		/* of the ioctls in that order, those that tell one of them; a bit each */
+
+/* Registers that hold the secret when the host side is asked, and what they hold afterwards. */
+struct kept {
+	uint64_t general, vector, debug, control, specific;
+};
+
+static GUEST uint64_t service_with_secrets(uint32_t what, struct kept *kept)
+{
+	write_msr(MSR_LSTAR, SECRET);
+	asm volatile("mov %[secret], %%r15\n\tmovq %[secret], %%xmm5\n\tmov %[secret], %%dr0\n\tmov %[secret], %%cr2\n\t"
+		     "outl %%eax, %[port]\n\t"
+		     "mov %%r15, %[general]\n\tmovq %%xmm5, %[vector]\n\tmov %%dr0, %[debug]\n\tmov %%cr2, %[control]"
+		     : [general] "=&r"(kept->general), [vector] "=&r"(kept->vector), [debug] "=&r"(kept->debug),
+		       [control] "=&r"(kept->control)
+		     : "a"(what), [secret] "r"(SECRET), [port] "N"(PORT_SERVICE) : "r15", "memory");
+	kept->specific = read_msr(MSR_LSTAR);
+	return *(volatile uint64_t *)&shared.report.answer;
+}
+
+static GUEST void enable_with_registers(void)
+{
+	tell("ENABLE with registers", 0, hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
+}
+
+static GUEST void registers_are_not_told(void)
+{
+	struct kept kept;
+
+	tell("ioctls that tell a secret, or fail", way == PLAIN ? TELL_SECRET : 0, service_with_secrets(ASK_STATE, &kept));
+	tell("ioctls that do not take what the VMM sets", 0, service_with_secrets(SET_STATE, &kept));
+	tell("a general register, set by the VMM", way == PLAIN ? OTHER : SECRET, kept.general);
+	tell("a vector register", SECRET, kept.vector);
+	tell("a debug register", SECRET, kept.debug);
+	tell("a control register", SECRET, kept.control);
+	tell("a model-specific register", SECRET, kept.specific);
+	tell("ioctls that answer a wrong question otherwise", 0, service_with_secrets(ASK_WRONGLY, &kept));
+	tell("a general register afterwards", SECRET, kept.general);
+}
+
+#endif

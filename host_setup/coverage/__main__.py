@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which lines and branches that a series adds are executed, and by which claim: ``make coverage``.
+
+The kernel is built with the layer ``coverage``, the claims are run on it, and its counters are read after each. What
+comes of it lies in one folder: ``coverage.html``, ``coverage.md``, and ``coverage.json``, which has for each file of
+the patched tree, for each added line with code (its number, as text), the claims that execute it. ``boot`` stands
+there for the boot of host and guests from which all claims start. Runs add up: one of a few claims replaces what was
+known of these. What is not an option of this command goes to pytest: tests by their paths, ``-k``, ``-m``.
+
+Exit status 0: the goal is reached, 1: it is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from common.commands import git
+from common.errors import CommandError
+from common.names import shell_word
+from common.paths import PROJECT, cache_root
+from common.program import end_with
+from common.progress import Terminal
+from common.store import Store
+from host_setup.coverage import notes, page, plugin
+from host_setup.coverage.added import Added, added
+from host_setup.coverage.collector import BOOT, CLAIMS
+from host_setup.coverage.counters import STAGE
+from host_setup.coverage.result import NOTES_FOLDER, Coverage, gather
+from host_setup.kernel import layers, profile, series
+from host_setup.kernel.build import Kernel, Request, build
+from host_setup.kernel.layers import Layer
+from host_setup.kernel.patches import source_tree
+from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler
+from host_setup.provision import Settings, kernel_request
+
+KERNEL = "kernel.txt"  # the key of the kernel that the folder is about
+
+
+def main(argv: list[str]) -> int:
+    """Run the claims, and tell what they execute."""
+    parser = argparse.ArgumentParser(prog="make coverage", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=PROJECT / "reports/coverage", help="where the result goes")
+    parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="patch series, a name or a folder")
+    parser.add_argument("--kernel-source", type=Path, metavar="PATH", help="kernel source, a tree or a tarball")
+    parser.add_argument("--layers", default=(), type=layers.parse_names, metavar="NAMES", help="further layers")
+    parser.add_argument(
+        "--compiler", default=GCC.compiler, type=parse_compiler, metavar="NAME", help="a gcc, 12 or newer"
+    )
+    parser.add_argument("--no-run", action="store_true", help="run no claim: tell again what is known")
+    options, others = parser.parse_known_args(argv)
+    store, terminal = Store(cache_root()), Terminal()
+    wanted = tuple(layer for layer in Layer if layer in (*options.layers, Layer.COVERAGE))
+    settings = Settings(
+        series=options.series, kernel_source=options.kernel_source, layers=wanted, toolchain=Toolchain(options.compiler)
+    )
+    request = kernel_request(settings, store)
+    kernel = build(request, store, terminal)
+    folder: Path = options.folder.absolute()
+    gcov = notes.program(options.compiler)
+    lines = _prepare(folder, kernel, request, store, terminal)
+    if not options.no_run:
+        pytest.main(
+            [
+                *("-p", plugin.__name__, "--coverage-folder", str(folder)),
+                *("--layers", ",".join(wanted), "--series", options.series, "--compiler", options.compiler),
+                *(["--kernel-source", str(options.kernel_source)] if options.kernel_source else []),
+                *others,
+                *(
+                    []
+                    if any(Path(word.partition("::")[0]).exists() for word in others)
+                    else [str(PROJECT / "tests_e2e")]
+                ),
+            ]
+        )
+    asked = json.loads((folder / plugin.WANTED).read_text(encoding="utf-8"))
+    result = gather(gcov, folder, asked, lines, profile.load(request.series).explained, order=(BOOT,))
+    return _tell(result, folder, kernel, argv, terminal)
+
+
+def _prepare(folder: Path, kernel: Kernel, request: Request, store: Store, terminal: Terminal) -> dict[str, Added]:
+    """Find out what the series adds, and which functions count it; what another kernel has counted goes."""
+    with tempfile.TemporaryDirectory(prefix="sealproof-coverage-") as work:
+        pristine = source_tree(request.source, (), store, terminal, Path(work) / "logs")
+        with terminal.step("find the lines that the series adds"):
+            lines = added(pristine, request.series.patches, Path(work) / "patched")
+    known = folder / KERNEL
+    if known.is_file() and known.read_text(encoding="ascii") == kernel.key:
+        return lines
+    for old in (CLAIMS, NOTES_FOLDER):
+        shutil.rmtree(folder / old, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def asked(file: str, number: int) -> bool:
+        return file in lines and number in lines[file].patches
+
+    with terminal.step("find the functions that have them"):
+        found = notes.interesting(kernel.build_tree, asked, folder / NOTES_FOLDER)
+    (folder / plugin.WANTED).write_text(json.dumps(found), encoding="utf-8")
+    known.write_text(kernel.key, encoding="ascii")
+    return lines
+
+
+def _tell(result: Coverage, folder: Path, kernel: Kernel, argv: list[str], terminal: Terminal) -> int:
+    ran = len([one for one in result.claims if one != BOOT])
+    facts = {
+        "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "command": " ".join(["python -m host_setup.coverage", *map(shell_word, argv)]),
+        "commit": _commit(),
+        "kernel": f"Linux {kernel.release}, series {kernel.series}, layers {', '.join(kernel.layers)}",
+        "compiler": kernel.compiler,
+        "claims that were run": str(ran),
+    }
+    (folder / "coverage.json").write_text(json.dumps(result.by_line(), indent=0) + "\n", encoding="utf-8")
+    (folder / "coverage.html").write_text(page.html(result, facts), encoding="utf-8")
+    (folder / "coverage.md").write_text(page.markdown(result, facts), encoding="utf-8")
+    totals = result.totals()
+    terminal.say(
+        f"{totals.ran} of {totals.code} added lines with code ran ({page.share(totals.ran, totals.code)}), "
+        f"{totals.explained} more are explained, {totals.missing} are missing; "
+        f"{totals.taken} of {totals.branches} branches were taken ({page.share(totals.taken, totals.branches)})"
+    )
+    for one in result.stale:
+        terminal.say(f"explained, and does run or is not there: {one.file}: {one.code}")
+    terminal.say(f"see {folder / 'coverage.html'}")
+    return 0 if totals.reached and not result.stale else 1
+
+
+def _commit() -> str:
+    """The project's, with ``-dirty`` if files differ from it."""
+    words = ("describe", "--always", "--abbrev=12", "--exclude=*", "--dirty")
+    try:
+        return git(PROJECT, *words, stage=STAGE).decode().strip()
+    except CommandError:
+        return "unknown"
+
+
+if __name__ == "__main__":
+    end_with(main)
