@@ -86,8 +86,10 @@ def test_a_claim_that_is_not_pass_without_a_fault_kills_nothing(tmp_path):
     book = Book(tmp_path)
     book.add(line(claims=("a", "b")))
     assert book.without_control() == ["a", "b"]
+    assert book.judged({})[0].verdict is Verdict.UNTRIED  # nobody has looked
     book.add_control("a", "FAIL")
-    assert book.judged({})[0].claims == ("b",)
+    book.add_control("b", "PASS")
+    assert (book.judged({})[0].verdict, book.judged({})[0].claims) == (Verdict.KILLED, ("b",))
     book.add_control("b", "MISS")
     (judged,) = Book(tmp_path).judged({})
     assert (judged.verdict, judged.claims) == (Verdict.UNTRIED, ())
@@ -100,6 +102,7 @@ def test_a_survivor_may_be_equivalent_and_nothing_else_may(tmp_path):
     book.add(line())
     book.add(line(Verdict.SURVIVED, "b"))
     book.add(line(Verdict.CRASH, "c"))
+    book.add_control("host_cannot", "PASS")
     assert [one.verdict for one in book.judged(reasons)] == [Verdict.KILLED, Verdict.EQUIVALENT, Verdict.CRASH]
 
 

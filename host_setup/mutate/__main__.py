@@ -158,7 +158,7 @@ def _alone(store: Store) -> Iterator[None]:
 def _ground(option: argparse.Namespace, store: Store, folder: Path, terminal: Terminal) -> Ground:
     base = Path(option.series).expanduser().resolve() if "/" in option.series else series.FOLDER / option.series
     request = kernel_request(source.resolve(option.kernel_source, store), base)
-    logs = folder / "logs"
+    logs = folder / "logs/patches"
     logs.mkdir(parents=True, exist_ok=True)
     pristine = source_tree(request.source, (), store, terminal, logs)
     patched = source_tree(request.source, request.series.patches, store, terminal, logs)
