@@ -175,8 +175,9 @@ def test_a_run_of_nothing_is_refused(argv, capsys):
 class FakeTrials:
     """Tries in no time, and is told to end after some."""
 
-    def __init__(self, end_after: int = 99) -> None:
+    def __init__(self, end_after: int = 99, control: str = "PASS") -> None:
         self.tried: list[str] = []
+        self.control = control
         self._end_after = end_after
 
     def try_fault(self, one: Fault) -> Line:
@@ -186,7 +187,7 @@ class FakeTrials:
         return line(name=one.name)
 
     def controls(self, claims: list[str]) -> dict[str, str]:
-        return dict.fromkeys(claims, "PASS")
+        return dict.fromkeys(claims, self.control)
 
 
 def run(faults: list[Fault], folder: Path, trials: FakeTrials, *words: str) -> Book:
@@ -205,6 +206,11 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
     assert again.tried == ["c", "d"]
     assert sorted(book.lines) == ["a", "b", "c", "d"]
     assert book.controls == {"host_cannot": "PASS"}
+
+
+def test_a_control_that_was_not_tried_to_its_end_is_tried_again(tmp_path):
+    assert run([fault("a")], tmp_path, FakeTrials(control="ERROR")).without_control() == ["host_cannot"]
+    assert run([fault("a")], tmp_path, FakeTrials()).without_control() == []
 
 
 def test_when_the_time_is_up_no_fault_is_begun(tmp_path):

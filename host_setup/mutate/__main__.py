@@ -205,7 +205,8 @@ def _try(asked: Sequence[Fault], book: Book, trials: Trials, option: argparse.Na
     if claims := book.without_control():
         terminal.say(f"controls: {len(claims)} claims on the series without a fault")
         for claim, status in trials.controls(claims).items():
-            book.add_control(claim, status)
+            if status in ("PASS", "FAIL"):  # else it was not tried to its end, and is tried again
+                book.add_control(claim, status)
 
 
 if __name__ == "__main__":
