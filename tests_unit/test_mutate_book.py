@@ -87,8 +87,10 @@ def test_a_claim_that_is_not_pass_without_a_fault_kills_nothing(tmp_path: Path) 
     book = Book(tmp_path)
     book.add(line(claims=("a", "b")))
     assert book.without_control() == ["a", "b"]
+    assert book.judged({})[0].verdict is Verdict.UNTRIED  # nobody has looked
     book.add_control("a", "FAIL")
-    assert book.judged({})[0].claims == ("b",)
+    book.add_control("b", "PASS")
+    assert (book.judged({})[0].verdict, book.judged({})[0].claims) == (Verdict.KILLED, ("b",))
     book.add_control("b", "MISS")
     (judged,) = Book(tmp_path).judged({})
     assert (judged.verdict, judged.claims) == (Verdict.UNTRIED, ())
@@ -101,6 +103,7 @@ def test_a_survivor_may_be_equivalent_and_nothing_else_may(tmp_path: Path) -> No
     book.add(line())
     book.add(line(Verdict.SURVIVED, "b"))
     book.add(line(Verdict.CRASH, "c"))
+    book.add_control("host_cannot", "PASS")
     assert [one.verdict for one in book.judged(reasons)] == [Verdict.KILLED, Verdict.EQUIVALENT, Verdict.CRASH]
 
 
@@ -173,8 +176,9 @@ def test_a_run_of_nothing_is_refused(argv: Any, capsys: pytest.CaptureFixture[st
 class FakeTrials:
     """Tries in no time, and is told to end after some."""
 
-    def __init__(self, end_after: int = 99) -> None:
+    def __init__(self, end_after: int = 99, control: str = "PASS") -> None:
         self.tried: list[str] = []
+        self.control = control
         self._end_after = end_after
 
     def try_fault(self, one: Fault) -> Line:
@@ -184,7 +188,7 @@ class FakeTrials:
         return line(name=one.name)
 
     def controls(self, claims: list[str]) -> dict[str, str]:
-        return dict.fromkeys(claims, "PASS")
+        return dict.fromkeys(claims, self.control)
 
 
 def run(faults: list[Fault], folder: Path, trials: FakeTrials, *words: str) -> Book:
@@ -203,6 +207,11 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     assert again.tried == ["c", "d"]
     assert sorted(book.lines) == ["a", "b", "c", "d"]
     assert book.controls == {"host_cannot": "PASS"}
+
+
+def test_a_control_that_was_not_tried_to_its_end_is_tried_again(tmp_path: Path) -> None:
+    assert run([fault("a")], tmp_path, FakeTrials(control="ERROR")).without_control() == ["host_cannot"]
+    assert run([fault("a")], tmp_path, FakeTrials()).without_control() == []
 
 
 def test_when_the_time_is_up_no_fault_is_begun(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def _alone(store: Store) -> Iterator[None]:
 def _ground(option: argparse.Namespace, store: Store, folder: Path, terminal: Terminal) -> Ground:
     base = Path(option.series).expanduser().resolve() if "/" in option.series else series.FOLDER / option.series
     request = kernel_request(source.resolve(option.kernel_source, store), base)
-    logs = folder / "logs"
+    logs = folder / "logs/patches"
     logs.mkdir(parents=True, exist_ok=True)
     pristine = source_tree(request.source, (), store, terminal, logs)
     patched = source_tree(request.source, request.series.patches, store, terminal, logs)
@@ -205,7 +205,8 @@ def _try(asked: Sequence[Fault], book: Book, trials: Trials, option: argparse.Na
     if claims := book.without_control():
         terminal.say(f"controls: {len(claims)} claims on the series without a fault")
         for claim, status in trials.controls(claims).items():
-            book.add_control(claim, status)
+            if status in ("PASS", "FAIL"):  # else it was not tried to its end, and is tried again
+                book.add_control(claim, status)
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ class Book:
         return sorted({claim for line in self.lines.values() for claim in line.claims} - self.controls.keys())
 
     def judged(self, equivalents: Mapping[str, str]) -> list[Line]:
-        """The results as they count: a claim that is not PASS without a fault kills nothing.
+        """The results as they count: a claim that was not seen to be PASS without a fault kills nothing.
 
         :param equivalents: the reason for each fault that is none, by name.
         """
@@ -137,11 +137,12 @@ class Book:
             return replace(line, verdict=Verdict.EQUIVALENT, why=equivalents[line.name])
         if line.verdict not in (Verdict.KILLED, Verdict.OTHERS):
             return line
-        broken = [claim for claim in line.claims if self.controls.get(claim, "PASS") != "PASS"]
+        broken = [claim for claim in line.claims if self.controls.get(claim) != "PASS"]
         claims = tuple(claim for claim in line.claims if claim not in broken)
         if claims:
             return replace(line, claims=claims)
-        return replace(line, verdict=Verdict.UNTRIED, claims=(), why=f"not PASS without a fault: {', '.join(broken)}")
+        why = f"not seen to be PASS without a fault: {', '.join(broken)}"
+        return replace(line, verdict=Verdict.UNTRIED, claims=(), why=why)
 
 
 def _kept(file: Path) -> Iterable[dict[str, object]]:

@@ -7,13 +7,10 @@ put there. QEMU's ways of asking are those of the unmodified one, so KVM answers
 
 from __future__ import annotations
 
-import contextlib
 import re
 import struct
 from collections.abc import Callable
-from concurrent.futures import wait
 
-from common.errors import ChannelError, SealproofError
 from host_setup.channels.puppets import Puppeteer
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
@@ -41,19 +38,7 @@ from tests_e2e.support.kvm import (
     own_vm,
     vm_in_hand,
 )
-from tests_e2e.support.registers import (
-    GENERAL,
-    HOLDS,
-    PAUSE,
-    TRIES,
-    VECTORS,
-    AtWork,
-    changed,
-    judge_each,
-    kept_by_kvm,
-    told,
-    user_canary,
-)
+from tests_e2e.support.registers import GENERAL, HOLDS, VECTORS, AtWork, changed, judge_each, told, user_canary
 from tests_e2e.support.tiny_vm import tiny_vm_works
 
 OURS = bytes(range(1, 65)), bytes(range(256))  # what QEMU puts into r8 to r15, into xmm0 to xmm15
@@ -307,44 +292,6 @@ def _initialized(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
         Check("the guest's program was at work", "True", str(at_work)),
         Check("the CPU is where it begins", str(not private), str(begins)),
         Check("the program's registers stayed as they were", "True", str(holding.result()["kept"])),
-    ]
-
-
-def test_qemu_cannot_read_its_guests_registers_after_reset(claim: Trial, attack: Attack) -> None:
-    """When QEMU has reset the machine, KVM does not tell it what the guest had in registers until then."""
-    with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
-        judge_each(claim, host, [_told_after_reset(host, puppeteer, guest) for guest in host.guests])
-
-
-def _told_after_reset(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
-    """A reset opens the registers of a guest; what QEMU does not set for it stays, in a plain one."""
-    attacker = puppeteer.spawn()
-    aimed = user_canary(guest)
-    canary, private = Canary(aimed.planted.content), aimed.planted.state == State.PRIVATE
-    found: list[Check] = []
-    for _ in range(TRIES):
-        # The guest is no more after the reset, and does not answer.
-        with contextlib.suppress(SealproofError), guest.holding(aimed.planted, seconds=HOLDS) as holding:
-            while not holding.done() and not found:
-                with vm_in_hand(host, puppeteer, guest) as own:
-                    if kept_by_kvm(host, attacker, aimed) is not None:  # the guest's program has the CPU
-                        own.cpu.reset_machine()
-                        vectors = canary.leaked(own.cpu.xmm()), canary.leaked(own.cpu.saved_xmm())
-                        found = _nothing_of(vectors, canary.leaked(own.cpu.general_registers()[R8_TO_R15]), private)
-                if not found:
-                    wait([holding], timeout=PAUSE)  # the guest's turn
-            if found:
-                host.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=SECONDS).require()
-        if found:
-            return found
-    raise ChannelError(f"the guest's program was never seen at work in {TRIES * HOLDS} s")
-
-
-def _nothing_of(vectors: tuple[int, int], general: int, private: bool) -> list[Check]:  # noqa: FBT001
-    told = (("general registers", GENERAL, general), *(("vector registers", VECTORS, many) for many in vectors))
-    return [
-        Check(f"bytes of the {name} that KVM tells", "0" if private else str(held.stop - held.start), str(many))
-        for name, held, many in told
     ]
 
 

@@ -7,18 +7,9 @@ call of the VMM, a load of the kernel in its direct map.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from host_setup.hosts.base import Host
 from signoff.trial import Trial
-from tests_e2e.support.tiny_vm import run, tiny_vm_works
-
-# By their paths: the host's shell has a setpriv of its own, which cannot do that.
-NO_LOCKED_MEMORY = (
-    *("/usr/bin/setpriv", "--inh-caps=-ipc_lock", "--bounding-set=-ipc_lock"),
-    *("/usr/bin/prlimit", "--memlock=0:0"),
-)
-MINUS_ENOMEM = hex((1 << 64) - 12)
+from tests_e2e.support.tiny_vm import tiny_vm_works
 
 
 def test_host_reaches_exactly_the_range_that_a_guest_shares(claim: Trial, host: Host) -> None:
@@ -49,15 +40,6 @@ def test_kvm_does_not_tell_the_vmm_an_instruction_that_it_cannot_emulate(claim: 
 def test_another_vm_of_the_process_cannot_be_protected_as_well(claim: Trial, host: Host) -> None:
     """Another VM of a process that has a protected one is refused protection, and the first one's stays as it is."""
     tiny_vm_works(claim, host, "another")
-
-
-def test_vmm_that_may_lock_no_memory_gets_none_that_is_private(claim: Trial, host: Host) -> None:
-    """Private memory counts as locked: a VMM that may lock none is refused it, and its guest's request is, too."""
-    way = "plain" if host.plain_guest is None else "private"
-    asked, *_ = run(host, "ranges", way, limits=NO_LOCKED_MEMORY)
-    right = replace(asked, expected=MINUS_ENOMEM if way == "private" else asked.expected)
-    allowed, *_ = run(host, "ranges", way)
-    claim.legitimate([right, replace(allowed, name="the same of one that may")])
 
 
 def test_page_is_not_shared_by_another_number(claim: Trial, host: Host) -> None:

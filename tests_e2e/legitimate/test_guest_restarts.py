@@ -13,14 +13,12 @@ from common.waiting import Deadline
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import PROGRAMS, VIRTIO, Guest, GuestSpec
 from host_setup.hosts.pool import HostPool
-from signoff.observation import PAGE_SIZE, Check
+from signoff.observation import Check
 from signoff.trial import Trial
-from tests_e2e.support.attack import CONTROL, Attack, Target
 from tests_e2e.support.checks import well
 from tests_e2e.support.extra import BOOT, standing, works_at_once
 from tests_e2e.support.memory import shell
 
-KINDS = ("user", "kernel", "page cache")  # of pages of a set of canaries
 REBOOTS = 20
 RESETS = 2
 DISK = "/dev/vda"
@@ -72,43 +70,15 @@ def test_guest_survives_system_reset(claim: Trial, restarted: Host) -> None:
 def test_guest_survives_kexec(claim: Trial, restarted: Host) -> None:
     """A guest that starts another kernel from its own (kexec) comes up as it was: opted in and well."""
 
-    _starts_again(claim, restarted, lambda guest: _kexec(restarted, guest), times=1)
+    def kexec(guest: Guest) -> None:
+        for disk, file in (("vdb", KERNEL), ("vdc", INITRAMFS)):
+            (size,) = restarted.ssh.run(["wc", "-c", f"/payload/guest/{file}"], seconds=20).require().text.split()[:1]
+            shell(guest, f"head -c {size} /dev/{disk} > /run/{file}")
+        line = shell(guest, "cat /proc/cmdline")
+        argv = [f"{PROGRAMS}/kexec_into", f"/run/{KERNEL}", f"/run/{INITRAMFS}", line]
+        guest.ssh.run(argv, seconds=60).require()
 
-
-def _kexec(host: Host, guest: Guest) -> None:
-    """Have a guest start the kernel and the initramfs on its disks."""
-    for disk, file in (("vdb", KERNEL), ("vdc", INITRAMFS)):
-        (size,) = host.ssh.run(["wc", "-c", f"/payload/guest/{file}"], seconds=20).require().text.split()[:1]
-        shell(guest, f"head -c {size} /dev/{disk} > /run/{file}")
-    line = shell(guest, "cat /proc/cmdline")
-    argv = [f"{PROGRAMS}/kexec_into", f"/run/{KERNEL}", f"/run/{INITRAMFS}", line]
-    guest.ssh.run(argv, seconds=60).require()
-
-
-def test_guest_takes_back_what_was_shared_before_kexec(claim: Trial, restarted: Host) -> None:
-    """A kernel that another one has started (kexec) takes back what that one has shared and it does not need."""
-
-    def look(guest: Guest) -> list[Check]:
-        shared = Attack.aim(guest, [CONTROL])
-        before = guest.boots()
-        _kexec(restarted, guest)
-        guest.close()
-        guest.wait_for_boot(before + 1, Deadline(BOOT))
-        readable = sum(_reads(restarted, one.target) for one in shared)
-        if not guest.protected:
-            return [Check("pages that the host can read", str(len(KINDS)), str(readable))]
-        # The new kernel may happen to share one of them for a device.
-        few = "1 at most"
-        return [
-            Check("pages that were shared, and that the host can read", few, few if readable < 2 else str(readable))
-        ]
-
-    works_at_once(claim, restarted, look)
-
-
-def _reads(host: Host, page: Target) -> bool:
-    where = [f"if=/proc/{page.qemu}/mem", f"bs={PAGE_SIZE}", f"skip={page.hva // PAGE_SIZE}", "count=1"]
-    return host.ssh.run(["dd", *where, "of=/dev/null"], seconds=20).status == 0
+    _starts_again(claim, restarted, kexec, times=1)
 
 
 def _starts_again(claim: Trial, host: Host, again: Callable[[Guest], object], *, times: int) -> None:

@@ -54,7 +54,6 @@ EVENTS_BYTES, MP_STATE_BYTES, LAPIC_BYTES = 64, 4, 1024
 _IMMEDIATE_EXIT_AT, _EXIT_REASON_AT = 1, 8  # in struct kvm_run
 _MMIO, _MMIO_AT = "<8sI", 40  # in struct kvm_run: the data of an access, and how many bytes it has
 _RUN_BYTES = 2 * PAGE_SIZE  # of what KVM would map: kvm_run itself, and a page for what goes through ports
-_RESET_RIP, _RIP_AT, _RESET_CS, _RESET_CS_BASE = 0xFFF0, 128, 0xF000, 0xFFFF0000
 _READ_WRITE, _SHARED, O_RDWR = 3, 1, 2
 RAM_BASE = 1 << 20
 # The guest has nothing there, and real mode reaches it; QEMU has few slots.
@@ -204,18 +203,6 @@ class Vcpu(File):
         self.synced_registers()
         self.process.write(self.run_at + _SYNCED_AT + R8_TO_R15.start, content)
         self.process.write(self.run_at + _VALID_AT, struct.pack("<QQ", 0, _SYNC_REGS))
-        self._pass_through()
-
-    def reset_machine(self) -> None:
-        """Do no more than resets a machine: RIP and CS are those of the reset, and KVM_RUN leaves at once."""
-        sregs = bytearray(self.get(KVM_GET_SREGS, _SREGS_BYTES))
-        segments = [_SEGMENT.pack(_RESET_CS_BASE, 0xFFFF, _RESET_CS, 0xB, 1, 0, 0, 1, 0, 0, 0), *[_segment(0, 3)] * 5]
-        sregs[: len(segments) * _SEGMENT.size] = b"".join(segments)
-        sregs[_CONTROL_AT : _CONTROL_AT + _CONTROL.size] = _CONTROL.pack(CR0_REAL, 0, 0, 0, 0, 0)
-        self.set(KVM_SET_SREGS, bytes(sregs))
-        regs = bytearray(self.general_registers())
-        struct.pack_into("<QQ", regs, _RIP_AT, _RESET_RIP, _RFLAGS)
-        self.set(KVM_SET_REGS, bytes(regs))
         self._pass_through()
 
     def port_data(self) -> bytes:

@@ -10,14 +10,11 @@ from collections.abc import Callable
 from concurrent.futures import wait
 
 from common.errors import ChannelError
-from host_setup.channels.puppets import Puppet
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from signoff.observation import PAGE_SIZE, Canary, Check, State
+from signoff.observation import Canary, Check, State
 from signoff.trial import Trial
-from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack, Got
-from tests_e2e.support.attack_module import DIRECT_MAP_READ, attack_by_module
-from tests_e2e.support.host_memory import memory_of
+from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack
 
 GENERAL, VECTORS = slice(0, 64), slice(64, 320)  # bytes of the canary: in r8 to r15, in xmm0 to xmm15
 HOLDS = 2.0  # seconds at a time, of the guest's time
@@ -101,19 +98,3 @@ def changed(guest: Guest, change: Callable[[Guest, AtWork], bool]) -> list[Check
     if not made:
         raise ChannelError(f"the guest's program was never seen at work in {TRIES * HOLDS} s")
     return [Check("the program's registers stayed as they were", str(private), str(kept))]
-
-
-def kept_by_kvm(host: Host, attacker: Puppet, aimed: Aimed) -> Got | None:
-    """What the kernel reads where KVM has r8 to r15 of a guest that is stopped; None if its program was not at work.
-
-    All of the host's memory is looked through for them, but for the guest's own page.
-    """
-    registers, at = aimed.planted.content[GENERAL], -1
-    with memory_of(host) as memory:
-        while (at := memory.find(registers, at + 1)) >= 0:
-            if at // PAGE_SIZE * PAGE_SIZE == aimed.target.hpa:
-                continue
-            got = Got(*attack_by_module(attacker, DIRECT_MAP_READ, at, GENERAL.stop))
-            if Canary(aimed.planted.content).leaked(got.data) == GENERAL.stop:
-                return got
-    return None

@@ -31,11 +31,11 @@ def tiny_vm_works(claim: Trial, host: Host, row: str, *more: str, on: Host | Non
         claim.legitimate([*subject, host_kernel(where, since)], plain)
 
 
-def run(host: Host, row: str, way: str = "plain", *, limits: tuple[str, ...] = ()) -> list[Check]:
+def run(host: Host, row: str, way: str = "plain") -> list[Check]:
     """Run a row once.
 
-    :param way: ``plain``, ``private`` or ``shared``. :param limits: a command that takes rights away, and runs it.
+    :param way: ``plain``, ``private`` or ``shared``.
     """
-    done = host.ssh.run([*limits, f"{HOST_PROGRAMS}/tiny_vm", row, way], seconds=SECONDS).require()
+    done = host.ssh.run([f"{HOST_PROGRAMS}/tiny_vm", row, way], seconds=SECONDS).require()
     found = [json.loads(line) for line in done.text.splitlines()]
     return [Check(f"{row}, {way}: {one['name']}", one["expected"] or "none", one["got"] or "none") for one in found]
