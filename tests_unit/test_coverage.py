@@ -8,10 +8,10 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -455,10 +455,11 @@ class FakeHost:
 
         return SimpleNamespace(spec=SimpleNamespace(name=f"guest-{number}"), frames=frames)
 
-    def save(self, command: str, *, val: int, size: int, filename: str) -> None:
+    def save(self, command: str, arguments: Mapping[str, Any]) -> None:
         assert command == "pmemsave"
-        number = (val + IMAGE) // GUESTS
-        Path(filename).write_bytes(self.machines[number].read(val + IMAGE - GUESTS * number, size))
+        address, size = arguments["val"] + IMAGE, arguments["size"]
+        number = address // GUESTS
+        Path(arguments["filename"]).write_bytes(self.machines[number].read(address - GUESTS * number, size))
 
 
 @pytest.fixture
