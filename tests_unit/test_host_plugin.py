@@ -316,5 +316,5 @@ def test_user_without_a_name_and_a_home_gets_one_line(tmp_path: Path) -> None:
     said = done.stdout + done.stderr
     assert done.returncode == NOT_PROVEN, said
     assert said.count(f"the set-up failed: set-up: the user uid {os.getuid()} has no home folder") == 1
-    assert "next: set HOME or XDG_CACHE_HOME to a folder" in said
+    assert "next: set HOME or XDG_CACHE_HOME to a writable folder" in said
     assert "Traceback" not in said
