@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from signoff.observation import PAGE_SIZE
 from tests_e2e.attacks.test_shared_content import PART, PATTERN, bytes_of
-from tests_e2e.support.guest_frames import GuestFrames, runs
+from tests_e2e.support.guest_frames import GuestFrames, _of_several, runs
 
 PATTERN_BYTES = bytes(range(1, PATTERN + 1))
 
@@ -36,3 +36,10 @@ def test_a_pattern_is_counted_in_the_frames_asked_about() -> None:
 def test_a_part_of_a_pattern_counts() -> None:
     assert bytes_of(PATTERN_BYTES[:PART] + bytes(PAGE_SIZE - PART), PATTERN_BYTES, [0]) == PART
     assert bytes_of(PATTERN_BYTES[1:] + bytes(PAGE_SIZE - PATTERN + 1), PATTERN_BYTES, [0]) == PART
+
+
+def test_frame_that_several_pages_have_is_no_guests_own() -> None:
+    address = {0x1000: 0x51000, 0x2000: 0x52000, 0x3000: 0x53000, 0xA1000: 0x51000}
+    # The same page at two addresses of the guest's is one page of the VMM's.
+    assert _of_several({0x1000: 7, 0xA1000: 7, 0x2000: 8, 0x3000: None}, address) == frozenset()
+    assert _of_several({0x1000: 7, 0x2000: 8, 0x3000: 8}, address) == {8}

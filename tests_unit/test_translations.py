@@ -57,8 +57,26 @@ def test_finds_a_page_that_a_process_maps() -> None:
     memory.entry(21, 0, 22 * PAGE_SIZE | PRESENT)
     memory.entry(22, 1, 100 * PAGE_SIZE | PRESENT)
     walked = walk(memory.bytes, ROOT, {100})
+    assert walked.windows.at == {100: (PROCESS << 39) + PAGE_SIZE}
+    assert walked.processes.at == walked.kernel.at == {}
+    memory.entry(22, 2, 101 * PAGE_SIZE | PRESENT)
+    walked = walk(memory.bytes, ROOT, {100})
     assert walked.processes.at == {100: (PROCESS << 39) + PAGE_SIZE}
-    assert walked.kernel.at == {}
+    assert walked.windows.at == walked.kernel.at == {}
+
+
+def test_a_page_that_is_mapped_twice_is_told_twice() -> None:
+    memory = Memory()
+    memory.entry(LOWEST, 7, 100 * PAGE_SIZE | PRESENT)
+    memory.entry(LOWEST, 9, 100 * PAGE_SIZE | PRESENT)
+    for index, frame in enumerate((20, 21, 22)):
+        memory.entry((OTHER_ROOT, 20, 21)[index], PROCESS if index == 0 else 0, frame * PAGE_SIZE | PRESENT)
+    for index in (1, 3):
+        memory.entry(22, index, 101 * PAGE_SIZE | PRESENT)
+    walked = walk(memory.bytes, ROOT, {100, 101})
+    assert walked.kernel.at == {100: BASE + 7 * PAGE_SIZE}
+    assert walked.kernel.more == [(100, BASE + 9 * PAGE_SIZE)]
+    assert walked.processes.more == [(101, (PROCESS << 39) + 3 * PAGE_SIZE)]
 
 
 def test_topmost_tables_are_those_with_the_kernels_half() -> None:

@@ -157,7 +157,8 @@ def _judge(claim: Trial, host: Host, more: Mapping[str, tuple[str, str]]) -> Non
 
 def _checks(guest: Guest, frames: GuestFrames, walked: Walked) -> list[Check]:
     """What must be so of a guest, private pages or none."""
-    private, others, kernel, processes = frames.private, frames.open, walked.kernel.at, walked.processes.at
+    private, others, kernel = frames.private, frames.open, walked.kernel.at
+    processes = {**walked.processes.at, **walked.windows.at}
     return [
         Check("private pages whose frames were looked for", _some(guest.protected), _some(len(private))),
         Check("other pages whose frames were looked for", "some", _some(len(others))),
@@ -186,7 +187,11 @@ def _told(walked: Walked) -> str:
             f"topmost tables: {len(walked.roots)}",
             *(
                 f"{name}: {one.tables} tables, {one.leaves} leaves, {len(one.at)} guests' frames mapped"
-                for name, one in (("kernel", walked.kernel), ("processes", walked.processes))
+                for name, one in (
+                    ("kernel", walked.kernel),
+                    ("processes", walked.processes),
+                    ("address spaces of one page", walked.windows),
+                )
             ),
         ]
     )

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import PAGE, Guest
@@ -19,10 +20,14 @@ class GuestFrames:
     """A guest's pages by the host's page frame: guest-physical addresses in bytes.
 
     :ivar private: of pages that the guest has not shared. :ivar open: of the others.
+    :ivar kept: guest-physical addresses of all pages that it has not shared, whether or not the host has a frame there.
+    :ivar address: of each page of the guest, by its guest-physical address, the address in the VMM.
     """
 
     private: Mapping[int, int]
     open: Mapping[int, int]
+    kept: frozenset[int] = frozenset()
+    address: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def all(self) -> frozenset[int]:
@@ -31,7 +36,9 @@ class GuestFrames:
 
     def still(self, later: GuestFrames) -> GuestFrames:
         """What was so before and afterwards: a guest that runs may share pages, and the host may move them."""
-        return GuestFrames(_both(self.private, later.private), _both(self.open, later.open))
+        return GuestFrames(
+            _both(self.private, later.private), _both(self.open, later.open), self.kept & later.kept, self.address
+        )
 
 
 def frames_of(host: Host, guest: Guest) -> GuestFrames:
@@ -44,11 +51,21 @@ def frames_of(host: Host, guest: Guest) -> GuestFrames:
     }
     private = book.private
     ours = frozenset(book.address) - book.vmms - private
-    return GuestFrames(_by_frame(frames, private), _by_frame(frames, ours))
+    # Of a page that was only read from the host has no frame but that of all empty pages; others it may merge.
+    everybodys = _of_several(frames, book.address)
+    rest = {frame: gpa for frame, gpa in _by_frame(frames, ours).items() if frame not in everybodys}
+    return GuestFrames(_by_frame(frames, private), rest, private, book.address)
 
 
 def _by_frame(frames: Mapping[int, int | None], pages: Iterable[int]) -> dict[int, int]:
     return {frame: gpa for gpa in pages if (frame := frames.get(gpa)) is not None}
+
+
+def _of_several(frames: Mapping[int, int | None], address: Mapping[int, int]) -> frozenset[int]:
+    """Frames that several pages of a VMM have."""
+    holds = {(frame, address[gpa]) for gpa, frame in frames.items() if frame is not None}
+    counted = Counter(frame for frame, _ in holds)
+    return frozenset(frame for frame, count in counted.items() if count > 1)
 
 
 def _both(before: Mapping[int, int], later: Mapping[int, int]) -> dict[int, int]:

@@ -4,32 +4,25 @@
 from __future__ import annotations
 
 import mmap
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from host_setup.hosts.base import Host
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.outside import outside
+from tests_e2e.support.live_memory import live_memory_of
+from tests_e2e.support.outside import standing_still
 
 PIECE = 16  # bytes that tell a canary
 FURTHER = (PAGE_SIZE // 4, PAGE_SIZE // 2, PAGE_SIZE * 3 // 4)  # where in a canary pieces beside the first are from
-SECONDS = 120.0
 
 
 @contextmanager
 def memory_of(host: Host) -> Iterator[mmap.mmap]:
-    """The host's memory as it is now; the host stands still while it is written down."""
-    with tempfile.TemporaryDirectory(prefix="sealproof-memory-") as folder:
-        path = Path(folder, "memory")
-        qmp = outside(host)
-        size = qmp.execute("query-memory-size-summary")["base-memory"]
-        qmp.execute("stop")
-        qmp.execute("pmemsave", {"val": 0, "size": size, "filename": str(path)}, seconds=SECONDS)
-        qmp.execute("cont")
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
-            yield memory
+    """The host's memory as it is now; the host stands still while it is copied."""
+    with live_memory_of(host) as live, mmap.mmap(-1, live.size) as memory:
+        with standing_still(host):
+            live.copy_to(memory)
+        yield memory
 
 
 def pages_with(memory: mmap.mmap | bytes, canaries: Sequence[bytes]) -> list[bytes]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 from collections.abc import Iterator
@@ -19,27 +20,41 @@ PIECE = 1 << 26  # bytes that are read at once
 class LiveMemory:
     """Memory that changes under the reader's eyes.
 
-    :param file: a descriptor of QEMU's memory. :param start: where the host's is in it. :param size: in bytes.
+    :param file: a descriptor of QEMU's memory. :param start: where the host's is in it. :ivar size: in bytes.
     """
 
     def __init__(self, file: int, start: int, size: int) -> None:
+        self.size = size
         self._file = file
         self._start = start
-        self._size = size
+
+    def __len__(self) -> int:
+        """Its size in bytes."""
+        return self.size
 
     def page(self, frame: int) -> bytes:
         """A page as it is now."""
         return os.pread(self._file, PAGE_SIZE, self._start + frame * PAGE_SIZE)
 
-    def all(self) -> bytes:
-        """All of it, one page after the other: not of one moment."""
-        read = bytearray()
-        while len(read) < self._size:
-            piece = os.pread(self._file, min(PIECE, self._size - len(read)), self._start + len(read))
-            if not piece:
-                raise MachineError(f"{len(read)} of {self._size} bytes of the host's memory could be read")
-            read += piece
-        return bytes(read)
+    def all(self) -> bytearray:
+        """All of it, one page after the other: of one moment only if the host stands still."""
+        memory = bytearray(self.size)
+        self.copy_to(memory)
+        return memory
+
+    def copy_to(self, memory: bytearray | mmap.mmap) -> None:
+        """Copy all of it.
+
+        :param memory: of the same size. :raises MachineError: some of it cannot be read.
+        """
+        done = 0
+        with memoryview(memory) as view:
+            while done < self.size:
+                with view[done : done + PIECE] as piece:
+                    read = os.preadv(self._file, [piece], self._start + done)
+                if not read:
+                    raise MachineError(f"{done} of {self.size} bytes of the host's memory could be read")
+                done += read
 
 
 @contextmanager

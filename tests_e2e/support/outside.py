@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from host_setup.channels.qmp import Qmp
@@ -14,3 +17,14 @@ def outside(host: Host) -> Qmp:
     if host.qemu is None:
         pytest.skip("a real machine: nothing outside it can read its memory, or plug a device into it, on command")
     return host.qemu.qmp
+
+
+@contextmanager
+def standing_still(host: Host) -> Iterator[None]:
+    """Have a host stand still: what is seen of it then is of one moment."""
+    qmp = outside(host)
+    qmp.execute("stop")
+    try:
+        yield
+    finally:
+        qmp.execute("cont")

@@ -5,7 +5,8 @@ Nobody's word is taken but for where the kernel's own topmost table lies. A topm
 has the kernel's upper half: all processes have the same (Linux 6.12: arch/x86/mm/pgtable.c pgd_ctor()). What a guest
 has of such pages does not count: the kernel that it runs may be the same.
 
-A nested page table is reached from no topmost table of the host's, so no walk here goes through one.
+A nested page table is reached from no topmost table of the host's, so no walk here goes through one: see
+``nested_tables``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from host_setup.channels.ssh import Ssh
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.direct_map import direct_map
+from tests_e2e.support.live_memory import LiveMemory
 
 ENTRIES = 512
 TABLE = struct.Struct(f"<{ENTRIES}Q")
@@ -29,33 +31,46 @@ TOP = 4  # levels
 LEAST = 2  # of the kernel's entries must be there: one alone is no proof of a topmost table
 ROOT = "init_top_pgt"
 Memory = mmap.mmap | bytes | bytearray
+Pages = Memory | LiveMemory
 
 
 @dataclass(slots=True)
 class Mapped:
     """What a walk found.
 
-    :ivar at: for each frame that was looked for and is mapped, an address at which it is. :ivar leaves: entries seen
-        that map memory. :ivar tables: page tables read. :ivar lowest: of those that map 4 KiB pages the frame, and the
-    address that its first entry is about.
+    :ivar at: for each frame that was looked for and is mapped, an address at which it is. :ivar more: frames that are
+        mapped once more, and where: frame, address. :ivar leaves: entries seen that map memory.
+    :ivar tables: page tables read. :ivar lowest: of those that map 4 KiB pages the frame, and the address that its
+        first entry is about.
     """
 
     at: dict[int, int] = field(default_factory=dict)
+    more: list[tuple[int, int]] = field(default_factory=list)
     leaves: int = 0
     tables: int = 0
     lowest: dict[int, int] = field(default_factory=dict)
+
+    def add(self, other: Mapped) -> None:
+        """Take in what another walk found."""
+        self.more += [pair for pair in other.at.items() if self.at.setdefault(*pair) != pair[1]]
+        self.more += other.more
+        self.lowest.update(other.lowest)
+        self.leaves += other.leaves
+        self.tables += other.tables
 
 
 @dataclass(frozen=True, slots=True)
 class Walked:
     """What the kernel's half of all topmost tables maps, and what the other half does.
 
-    :ivar roots: frames of the topmost tables.
+    :ivar roots: frames of the topmost tables. :ivar windows: what is mapped by an address space that maps this page
+        alone: no process can live in such a one. A CPU loads it for as long as it copies to or from that page.
     """
 
     roots: tuple[int, ...]
     kernel: Mapped
     processes: Mapped
+    windows: Mapped
 
 
 def root_of(ssh: Ssh) -> int:
@@ -70,23 +85,30 @@ def walk(memory: Memory, root: int, wanted: Collection[int], not_roots: Collecti
     :param root: frame of the kernel's topmost table. :param wanted: frames to look for.
     :param not_roots: frames that are no topmost tables whatever they look like: the guests' own.
     """
-    found = frozenset(wanted)
-    roots = tuple(_roots(memory, root, frozenset(not_roots)))
-    kernel, processes = _Walk(memory, found), _Walk(memory, found)
+    return walk_from(memory, tuple(_roots(memory, root, frozenset(not_roots))), wanted)
+
+
+def walk_from(memory: Pages, roots: tuple[int, ...], wanted: Collection[int]) -> Walked:
+    """The same, from topmost tables that are known."""
+    looked_for = frozenset(wanted)
+    kernel, walked = _Walk(memory, looked_for), Walked(roots, Mapped(), Mapped(), Mapped())
     for frame in roots:
         kernel.table(frame, TOP, range(HALF, ENTRIES))
-        processes.table(frame, TOP, range(HALF))
-    return Walked(roots, kernel.mapped, processes.mapped)
+        process = _Walk(memory, looked_for)
+        process.table(frame, TOP, range(HALF))
+        (walked.windows if process.mapped.leaves == 1 else walked.processes).add(process.mapped)
+    walked.kernel.add(kernel.mapped)
+    return walked
 
 
 def _roots(memory: Memory, root: int, not_roots: frozenset[int]) -> Iterator[int]:
-    kernels = _addresses(_entries(memory, root))
+    kernels = _addresses(entries_of(memory, root))
     last = struct.Struct("<Q")
     for frame in range(len(memory) // PAGE_SIZE):
         # Quickly: nearly all pages are none.
         (entry,) = last.unpack_from(memory, frame * PAGE_SIZE + PAGE_SIZE - last.size)
         if entry & PRESENT and entry & ADDRESS == kernels[ENTRIES - 1] and frame not in not_roots:
-            entries = _entries(memory, frame)
+            entries = entries_of(memory, frame)
             theirs = _addresses(entries)
             if (
                 len(theirs) >= LEAST
@@ -108,7 +130,17 @@ def _addresses(entries: tuple[int, ...]) -> dict[int, int]:
     return {index: entry & ADDRESS for index, entry in enumerate(entries) if index >= HALF and entry & PRESENT}
 
 
-def _entries(memory: Memory, frame: int) -> tuple[int, ...]:
+def page_of(memory: Pages, frame: int) -> bytes | bytearray:
+    """A page."""
+    if isinstance(memory, LiveMemory):
+        return memory.page(frame)
+    return memory[frame * PAGE_SIZE : (frame + 1) * PAGE_SIZE]
+
+
+def entries_of(memory: Pages, frame: int) -> tuple[int, ...]:
+    """The words of a page, which is a table."""
+    if isinstance(memory, LiveMemory):
+        return TABLE.unpack(memory.page(frame))
     return TABLE.unpack_from(memory, frame * PAGE_SIZE)
 
 
@@ -122,7 +154,7 @@ def leaves_of(table: bytes, base: int) -> Iterator[tuple[int, int]]:
 class _Walk:
     """A walk that reads each table once, however often it is reached: what it maps is then known."""
 
-    def __init__(self, memory: Memory, wanted: frozenset[int]) -> None:
+    def __init__(self, memory: Pages, wanted: frozenset[int]) -> None:
         self.mapped = Mapped()
         self._memory = memory
         self._frames = len(memory) // PAGE_SIZE
@@ -141,7 +173,7 @@ class _Walk:
         self.mapped.tables += 1
         if level == 1:
             self.mapped.lowest[frame] = _canonical(base)
-        entries = _entries(self._memory, frame)
+        entries = entries_of(self._memory, frame)
         for index in indices:
             entry = entries[index]
             if not entry & PRESENT:
@@ -160,7 +192,9 @@ class _Walk:
         frames = (first,) if count == 1 else range(first, min(first + count, self._frames))
         for frame in frames:
             if frame in self._wanted:
-                self.mapped.at.setdefault(frame, _canonical(address) + (frame - first) * PAGE_SIZE)
+                here = _canonical(address) + (frame - first) * PAGE_SIZE
+                if self.mapped.at.setdefault(frame, here) != here:
+                    self.mapped.more.append((frame, here))
 
 
 def _canonical(address: int) -> int:

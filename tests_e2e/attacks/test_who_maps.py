@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every page frame of a guest, and who maps it: seen from outside in all page tables of the host, nested ones too."""
+
+from __future__ import annotations
+
+from host_setup.hosts.base import Host
+from signoff.trial import Trial
+from tests_e2e.support.direct_map import direct_map
+from tests_e2e.support.guest_frames import frames_of
+from tests_e2e.support.holders import checks, counts, holders_of
+from tests_e2e.support.outside import outside
+
+
+def test_private_pages_are_mapped_by_their_own_guest_alone(claim: Trial, host: Host) -> None:
+    """Of all page tables of the host a private page is in its own guest's nested ones alone, and there at its place."""
+    outside(host)
+    before = {guest.spec.name: frames_of(host, guest) for guest in host.guests}
+    held = holders_of(host, before)
+    still = {guest.spec.name: before[guest.spec.name].still(frames_of(host, guest)) for guest in host.guests}
+    claim.attach("holders.txt", "\n".join(counts(name, still, held) for name in still))
+    layout = direct_map(host.ssh)
+    found = [checks(guest.spec.name, still, guest.spec.cpus, layout, held) for guest in host.guests]
+    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
