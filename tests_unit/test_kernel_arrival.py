@@ -272,7 +272,7 @@ def test_a_patch_that_is_cut_off_is_refused(work: Work) -> None:
     whole = text.index("\n", text.rindex("@@ -"))
     for end in (text.index("\nindex", last) + 20, text.index("\n---", last), *range(text.index("+++", last), whole, 4)):
         work.put("all.diff", text[:end])
-        with pytest.raises(UserInputError, match="is cut off"):
+        with pytest.raises(UserInputError, match="is truncated"):
             work.load()
     work.put("all.diff", text[:-4])
     with pytest.raises(SealproofError):
