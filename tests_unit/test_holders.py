@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -176,14 +177,14 @@ def test_fault_is_named(fault: Callable[[Machine], None], words: str) -> None:
 def test_frame_of_all_empty_pages_is_no_guests_own() -> None:
     machine = Machine()
     for guest in machine.guests.values():
-        guest.open[1000] = 0x700000
+        cast(dict[int, int], guest.open)[1000] = 0x700000
     assert machine.wrong() == []
 
 
 def test_memory_that_a_chipset_shows_twice_is_one_page() -> None:
     machine = Machine()
     at_another_place(machine)
-    machine.guests["protected"].address[0x4D000] = VMM + 3 * PAGE_SIZE
+    cast(dict[int, int], machine.guests["protected"].address)[0x4D000] = VMM + 3 * PAGE_SIZE
     assert machine.wrong() == []
 
 
