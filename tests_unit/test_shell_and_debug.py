@@ -278,5 +278,5 @@ def test_debugger_ends_with_its_machine(host: FakeHost, monkeypatch: pytest.Monk
     monkeypatch.setattr(debug.pypi, "install", lambda *_: Path("/bin"))
     monkeypatch.setattr(debug, "_drgn", lambda *_: ["sleep", "60"])
     host.qemu.ended = True
-    with pytest.raises(MachineError, match="QEMU has ended"):
+    with pytest.raises(MachineError, match="QEMU has exited"):
         debug.main(["--drgn"])

@@ -596,7 +596,7 @@ def test_nothing_exits_0_without_a_new_report(project: Path, option: str) -> Non
     before = (project / "reports" / "latest").resolve()
     code, _, _, said = run(project, ATTACK + WORKS, "tests_e2e", option)
     assert (code, (project / "reports" / "latest").resolve()) == (2, before)
-    assert "no report was written: this is not a sign-off" in said
+    assert re.search("(no report was written|writes no report): this is not a sign-off", said)
 
 
 def test_another_contract_is_named_in_the_headline(project: Path) -> None:
