@@ -242,7 +242,7 @@ def test_a_kernel_of_an_older_compiler_is_refused() -> None:
 @pytest.mark.parametrize(
     ("path", "name"),
     [
-        ("/root/.cache/sealproof/scratch/kernel-0123/a1/source/build/mm/memory.gcda", "mm/memory"),
+        ("/home/ann/.cache/sealproof/scratch/kernel-0123/a1/source/build/mm/memory.gcda", "mm/memory"),
         ("/linux/build/arch/x86/kvm/../../../virt/kvm/kvm_main.gcda", "virt/kvm/kvm_main"),
     ],
 )
