@@ -2,7 +2,7 @@
 """Kernel sources by release, as Debian packages them: ``6.1``, ``6.12``, ``6.12.118``, ``7.3``, ``latest``.
 
 apt fetches them and checks Debian's signature. The machine's own apt is only asked where its mirrors are: the suites
-are listed in a file of ours, and apt's lists and cache of this are ours, too.
+are listed in a file of ours, and the folder with this file, apt's lists and its cache goes afterwards.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
-
-from filelock import FileLock
 
 from common.commands import output
 from common.errors import CommandError, SetupError, UserInputError
@@ -31,6 +30,7 @@ NAMES = "6.1, 6.12, 7.3, a release of these such as 6.12.118, or latest"
 _NAME = re.compile(r"(\d+\.\d+)(?:\.\d+)?")
 _PACKAGE = re.compile(r"linux-source-(\d+)\.(\d+)")
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_SILENCE = 60  # seconds after which apt gives a mirror up
 _NEEDS = GIB // 2  # bytes: the package and the tarball in it
 
 # Which suites have which release, by the label of their archive. Kernels newer than stable's are in backports and sid.
@@ -64,10 +64,8 @@ def tarball(name: str, store: Store, terminal: Terminal, lines: Sequence[str] | 
     :raises UserInputError: no archive has such a kernel.
     :raises SetupError: no archive answers and the cache has none, or what was fetched is not what the archive lists.
     """
-    folder = store.root / "apt" / name  # apt removes lists that its sources do not name
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
-        apt = _Apt(folder, lines if lines is not None else sources(name))
+    with tempfile.TemporaryDirectory(prefix="sealproof-apt-") as folder:
+        apt = _Apt(Path(folder), lines if lines is not None else sources(name))
         trouble = apt.update()
         package = _choose(name, apt)
         if package is None and trouble:
@@ -124,6 +122,8 @@ class _Apt:
             "Dir::Etc::preferences": "/dev/null",
             "Dir::Etc::preferencesparts": "/dev/null",
             "Acquire::Languages": "none",
+            "Acquire::http::Timeout": _SILENCE,
+            "Acquire::https::Timeout": _SILENCE,
             "APT::Sandbox::User": "root",  # else root's apt fetches as a user who may not write here
         }
         self._options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
