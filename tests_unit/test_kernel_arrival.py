@@ -19,6 +19,7 @@ from common.errors import KernelError, SealproofError, UserInputError
 from common.progress import Terminal
 from common.store import Store
 from host_setup.kernel import series, source
+from host_setup.kernel.arrival import Patch
 from host_setup.kernel.patches import source_tree
 
 MAKEFILE = "VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 7\nEXTRAVERSION =\nKERNELVERSION = $(VERSION)\n"
@@ -571,3 +572,9 @@ def test_a_mailbox_that_does_not_apply_says_which_mail_and_repeats_it(work: Work
     again = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert again.returncode == 1
     assert "Hunk #1 FAILED at 1" in again.stdout
+
+
+def test_a_patch_names_the_text_files_that_it_writes() -> None:
+    change = b"--- a/mm/one.c\n+++ b/mm/one.c\n--- /dev/null\n+++ b/mm/new.h\t2026\n"
+    change += b"--- a/gone.c\n+++ /dev/null\n+++ no/prefix.c\n"
+    assert Patch("x", b"", change).written == {"mm/one.c", "mm/new.h", "no/prefix.c"}

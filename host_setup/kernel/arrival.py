@@ -47,6 +47,7 @@ _ENCODED = re.compile(rb"^content-(?:transfer-encoding:\s*(?:base64|quoted-print
 _BINARY_WITHOUT_CONTENT = re.compile(rb"^Binary files (.*) differ$", re.MULTILINE)
 _BINARY = b"\nGIT binary patch\n"
 # GNU patch passes over both without a word where other changes are beside them.
+_AFTERWARDS = re.compile(rb'^\+\+\+ "?(?:b/)?(?!/dev/null)([^\t\n"]+)', re.MULTILINE)
 _MERGE = re.compile(rb"^@@@ ", re.MULTILINE)
 _CUT_OFF = re.compile(
     rb"^--- [^\n]+\n\+\+\+[^\n]*(?:\n(?!@@ -[0-9,]+ \+[0-9,]+ @@)[^\n]*)?\n?\Z"
@@ -75,6 +76,11 @@ class Patch:
     def sha256(self) -> str:
         """SHA-256 of what arrived."""
         return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def written(self) -> frozenset[str]:
+        """The text files that it adds or changes, by their names in the tree."""
+        return frozenset(name.decode(errors="surrogateescape") for name in _AFTERWARDS.findall(self.change))
 
     @property
     def is_binary(self) -> bool:

@@ -10,7 +10,6 @@ is changed for it.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from pathlib import Path
 
@@ -28,7 +27,6 @@ FLAGS = (
     # And no function that adds up counters of several runs: its address is taken, and it is never called.
     *("-fprofile-info-section=.discard.gcov_info", "-Wa,--defsym,__gcov_merge_add=1"),
 )
-_TOUCHED = re.compile(rb'^\+\+\+ "?(?:b/)?([^\t\n"]+\.c)(?:[\t"\n]|$)', re.MULTILINE)
 
 
 class Explained(BaseModel):
@@ -93,9 +91,7 @@ def parse(file: Path) -> Coverage:
 
 def files(series: Series) -> tuple[str, ...]:
     """The C files that count: what the patches touch, and what the series names beside, in alphabetical order."""
-    touched = {
-        name.decode(errors="surrogateescape") for patch in series.patches for name in _TOUCHED.findall(patch.change)
-    }
+    touched = {name for patch in series.patches for name in patch.written if name.endswith(".c")}
     return tuple(sorted(touched | set(load(series).also)))
 
 

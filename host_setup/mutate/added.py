@@ -13,13 +13,12 @@ from common.processes import spawn
 from host_setup.kernel.arrival import Patch
 
 STAGE = "mutate"
-_FILE = re.compile(rb"^\+\+\+ b/(\S+)$", re.MULTILINE)
 _HUNK = re.compile(r"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
 
 
 def touched(patches: Iterable[Patch]) -> tuple[str, ...]:
     """The C files that patches change, relative to the tree, sorted. Selftests are no part of a kernel."""
-    names = {name.decode() for patch in patches for name in _FILE.findall(patch.change)}
+    names = {name for patch in patches for name in patch.written}
     return tuple(sorted(name for name in names if name.endswith((".c", ".h")) and not name.startswith("tools/")))
 
 
