@@ -29,6 +29,7 @@ from tests_e2e.support.kvm import (
     KVM_SET_LAPIC,
     KVM_SET_VCPU_EVENTS,
     KVM_SMI,
+    KVM_XEN_HVM_CONFIG,
     LAPIC_BYTES,
     PAUSE,
     OwnVm,
@@ -41,6 +42,12 @@ CLEAR = bytes.fromhex("66f3ab") + PAUSE  # 16-bit: stores cx times 4 bytes of ea
 VECTOR = 0x50
 DEBUG_ONE_STEP, DEBUG_OFF = struct.pack("<II64x", 3, 0), bytes(72)
 SMBASE, SAVE_AREA, IN_PAGE = 0x9E, 0xFE00, 0xE00  # its MSR; offset of what KVM saves from it, and in the page
+# Hyper-V's: the guest's name, without which there is no hypercall page; that; the reference TSC.
+HV_GUEST_OS_ID, HV_HYPERCALL, HV_REFERENCE_TSC = 0x40000000, 0x40000001, 0x40000021
+XEN_MSR = 0x40000200  # QEMU's choice, among those that are left to hypervisors
+WRMSR = bytes.fromhex("0f30") + PAUSE
+# struct kvm_xen_hvm_config: flags, MSR; no pages of QEMU's own; KVM carries out the hypercalls
+XEN_CONFIG, XEN_INTERCEPTS = struct.Struct("<II48x"), 2
 
 Step = Callable[[OwnVm, int], None]
 
@@ -95,6 +102,29 @@ def _system_management(own: OwnVm, gpa: int) -> None:
     own.cpu.set_msr(SMBASE, before)
 
 
+def _xen(ask: Step) -> Step:
+    """Have a page filled with Xen's hypercalls, which an MSR asks for while QEMU has KVM be Xen."""
+
+    def give(own: OwnVm, gpa: int) -> None:
+        own.vm.put(KVM_XEN_HVM_CONFIG, XEN_CONFIG.pack(XEN_INTERCEPTS, XEN_MSR))
+        ask(own, gpa)
+        own.vm.set(KVM_XEN_HVM_CONFIG, XEN_CONFIG.pack(0, 0))
+
+    return give
+
+
+def _set_xens_msr(own: OwnVm, gpa: int) -> None:
+    own.cpu.set_msr(XEN_MSR, gpa)
+
+
+def _write_xens_msr(own: OwnVm, gpa: int) -> None:
+    """By an instruction of the guest, which KVM may answer with #GP."""
+    with own.code(WRMSR) as code:
+        own.cpu.aim(code, 0, 0, rcx=XEN_MSR, rax=gpa & 0xFFFFFFFF, rdx=gpa >> 32)
+        own.cpu.take_handlers_away()
+        own.cpu.run()
+
+
 def _nested_exit(own: OwnVm, gpa: int) -> None:
     """What a nested guest leaves in its control block when it ends."""
     with own.code(nested.code_page(nested.VMMCALL)) as code:
@@ -111,6 +141,10 @@ ROWS = (
     Row("clock, the old MSR", _msr(0x12, ENABLED)),
     Row("steal time", _msr(0x4B564D03, ENABLED)),
     Row("async page faults", _msr(0x4B564D02, ENABLED | 8, (0x4B564D06, VECTOR)), cleared=True),
+    Row("Hyper-V's hypercall page", _msr(HV_HYPERCALL, ENABLED, (HV_GUEST_OS_ID, 1)), shared=False),
+    Row("Hyper-V's reference TSC", _msr(HV_REFERENCE_TSC, ENABLED), shared=False),
+    Row("Xen's hypercall page, by QEMU", _xen(_set_xens_msr), shared=False),
+    Row("Xen's hypercall page, by the guest", _xen(_write_xens_msr)),
     Row("system management: the state saved", _system_management, shared=False),
     Row("nested guest: its control block", _nested_exit, shared=False),
 )

@@ -35,7 +35,7 @@ _LOST_AT_SHUTDOWN = (*range(0xC0000081, 0xC0000085), 0xC0000102, *range(0x174, 0
 KVM_TRANSLATE = 0xC018AE85
 KVM_GET_FPU, KVM_SET_FPU, KVM_GET_XSAVE, KVM_GET_DEBUGREGS = 0x81A0AE8C, 0x41A0AE8D, 0x9000AEA4, 0x8080AEA1
 KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_SET_GUEST_DEBUG = 0x8400AE8E, 0x4400AE8F, 0x4048AE9B
-KVM_NMI, KVM_SMI, KVM_SIGNAL_MSI = 0xAE9A, 0xAEB7, 0x4020AEA5
+KVM_NMI, KVM_SMI, KVM_SIGNAL_MSI, KVM_XEN_HVM_CONFIG = 0xAE9A, 0xAEB7, 0x4020AEA5, 0x4038AE7A
 KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY = 1, 2
 KVM_EXIT_IO, KVM_EXIT_DEBUG, KVM_EXIT_MMIO = 2, 4, 6
 
@@ -45,6 +45,7 @@ R8_TO_R15 = slice(64, 128)  # bytes of them
 _XMM_IN_FPU, _XMM_IN_XSAVE, _XMM_BYTES = 152, 160, 256  # in struct kvm_fpu, in what FXSAVE saves
 _SYNCED_AT, _VALID_AT, _DIRTY_AT, _SYNC_REGS = 0x130, 0x120, 0x128, 1  # in struct kvm_run; KVM_SYNC_X86_REGS
 _SEGMENT = struct.Struct("<QIH8Bxx")  # base, limit, selector, type, present, dpl, db, s, l, g, avl
+_TABLE, _IDT_AT = struct.Struct("<QH6x"), 208  # base, limit; in struct kvm_sregs
 _CONTROL = struct.Struct("<6Q")  # cr0, cr2, cr3, cr4, cr8, efer
 _TRANSLATION = struct.Struct("<QQB7x")  # address, guest-physical address, valid
 _MSRS = struct.Struct("<IIIIQ")  # how many, padding, number, reserved, value
@@ -131,6 +132,12 @@ class Vcpu(File):
         self.set(KVM_SET_SREGS, bytes(sregs))
         names = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi")
         self.set(KVM_SET_REGS, _REGS.pack(*(registers.get(name, 0) for name in names), *[0] * 11, rflags))
+
+    def take_handlers_away(self) -> None:
+        """Have an exception end the run, by KVM_EXIT_SHUTDOWN; it must have been aimed before."""
+        sregs = bytearray(self.get(KVM_GET_SREGS, _SREGS_BYTES))
+        sregs[_IDT_AT : _IDT_AT + _TABLE.size] = _TABLE.pack(0, 0)
+        self.set(KVM_SET_SREGS, bytes(sregs))
 
     def page_directory_pointers(self, tables: Iterable[int]) -> Iterator[tuple[Done, bytes]]:
         """While CR3 is each of ``tables``: how KVM_GET_SREGS2 ends, and the four page directory pointers that it tells.
