@@ -118,8 +118,8 @@ def test_pytest_is_told_to_end_when_make_is_killed(checkout: Checkout, goal: str
 
 
 RUNS = (
-    "<-E><-m><pytest><tests_unit><tests_machines><tests_e2e><--mode><plain><--series><stock><-x>\n"
-    "<-E><-m><pytest><tests_e2e><--mode><protected><--series><protected-memory><-x>\n"
+    "<-E><-m><pytest><tests_unit><tests_machines><tests_e2e><--mode><protected><--series><protected-memory><-x>\n"
+    "<-E><-m><pytest><tests_e2e><--mode><plain><--series><protected-memory><-m><quick><-x>\n"
 )
 
 
@@ -127,10 +127,10 @@ RUNS = (
     ("first", "second", "runs", "expected"),
     [(0, 0, 2, 0), (1, 0, 1, 2), (5, 0, 1, 2), (0, 1, 2, 2), (0, 2, 2, 2), (0, 5, 2, 0)],
 )
-def test_the_controls_are_tested_on_the_stock_series_and_then_the_protection(
+def test_the_protection_is_tested_and_then_the_probes_where_nothing_protects(
     checkout: Checkout, first: int, second: int, runs: int, expected: int
 ) -> None:
-    script = f'printf "<%s>" "$@" >>runs; echo >>runs; case "$*" in *stock*) exit {first};; *) exit {second};; esac'
+    script = f'printf "<%s>" "$@" >>runs; echo >>runs; case "$*" in *plain*) exit {second};; *) exit {first};; esac'
     checkout.python(script)
     assert checkout.make("test", "ARGS=-x")[0] == expected
     assert (checkout.folder / "runs").read_text() == "".join(RUNS.splitlines(keepends=True)[:runs])
