@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from common.errors import DeadlineError
@@ -12,28 +14,56 @@ from common.errors import DeadlineError
 T = TypeVar("T")
 
 
+BUSY = 4  # times as long as it says a wait takes on a busy computer, at the most
+_PRESSURE = Path("/proc/pressure/cpu")
+
+
+def starved() -> float:
+    """Seconds since boot in which a task of this computer waited for a processor; 0 where the kernel does not count.
+
+    Source: the total of "some" in /proc/pressure/cpu, microseconds (Documentation/accounting/psi.rst).
+    """
+    try:
+        return int(_PRESSURE.read_bytes().split(b"total=", 2)[1].split()[0]) / 1e6
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 class Deadline:
     """A point on the monotonic clock; one deadline can bound several calls.
 
     :param seconds: from now.
-    :param uncounted: a growing count of seconds to exclude (e.g. time the host was not scheduled);
-        they extend the deadline.
+    :param uncounted: a growing count of seconds to exclude (e.g. time the host was not scheduled); they extend the
+        deadline. Default: :func:`starved`, which extends it to ``BUSY`` times the seconds at the most.
     """
 
-    __slots__ = ("_end", "_uncounted", "seconds")
+    __slots__ = ("_at_most", "_before", "_end", "_uncounted", "seconds")
 
-    def __init__(self, seconds: float, *, uncounted: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(self, seconds: float, *, uncounted: Callable[[], float] | None = None) -> None:
         self.seconds = seconds
-        self._uncounted = uncounted
-        self._end = time.monotonic() + seconds - uncounted()
+        self._uncounted = uncounted or starved
+        self._at_most = (BUSY - 1) * seconds if uncounted is None else math.inf
+        self._before = self._uncounted()
+        self._end = time.monotonic() + seconds
 
     def left(self) -> float:
         """Seconds left, never negative."""
-        return max(0.0, self._end + self._uncounted() - time.monotonic())
+        return max(0.0, self._end + self._on_top() - time.monotonic())
 
     def passed(self) -> bool:
         """Whether it is over."""
         return self.left() == 0.0
+
+    def __str__(self) -> str:
+        on_top = self._on_top()
+        return f"{self.seconds:g} s" + (f", and {on_top:.0f} s more on a busy computer," if on_top >= 1 else "")
+
+    def due(self) -> bool:
+        """Whether the seconds are over, without what comes on top: a library that was given them waits no longer."""
+        return time.monotonic() >= self._end
+
+    def _on_top(self) -> float:
+        return min(self._uncounted() - self._before, self._at_most)
 
 
 def poll_until(
@@ -60,7 +90,7 @@ def poll_until(
         if deadline.passed():
             detail = explain()
             raise DeadlineError(
-                f"waited {deadline.seconds:g} s for {what}" + (f"\n{detail}" if detail else ""),
+                f"waited {deadline} for {what}" + (f"\n{detail}" if detail else ""),
                 hint="look at the console log in the evidence folder; repeat with --keep-on-failure to log in",
             )
         time.sleep(min(interval, deadline.left() or interval))

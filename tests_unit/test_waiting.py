@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from common import waiting
 from common.errors import DeadlineError, MachineLostError
-from common.waiting import Deadline, poll_until
+from common.waiting import BUSY, Deadline, poll_until, starved
 
 
 def test_wait_returns_the_first_true_thing_that_the_probe_found() -> None:
@@ -78,3 +80,33 @@ def test_time_that_does_not_count_comes_on_top() -> None:
 
 def test_only_what_is_lost_from_now_on_comes_on_top() -> None:
     assert Deadline(0.0, uncounted=lambda: 100.0).passed()
+
+
+def test_time_without_a_processor_comes_on_top_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = 7.0
+    now = 1000.0
+    monkeypatch.setattr(waiting, "starved", lambda: lost)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    deadline = Deadline(10)
+    assert not deadline.due()
+    now += 11
+    assert deadline.passed()
+    lost += 3
+    assert deadline.left() == 2
+    assert deadline.due()
+    lost += 1000
+    assert deadline.left() == BUSY * 10 - 11
+    assert str(deadline) == "10 s, and 30 s more on a busy computer,"
+    now += BUSY * 10 - 11
+    assert deadline.passed()
+
+
+def test_the_kernel_says_for_how_long_a_task_waited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = tmp_path / "cpu"
+    counted.write_text("some avg10=0.10 avg60=0.00 avg300=0.00 total=2500000\nfull avg10=0.00 total=9\n")
+    monkeypatch.setattr(waiting, "_PRESSURE", counted)
+    assert starved() == 2.5
+    counted.write_text("")
+    assert starved() == 0
+    counted.unlink()
+    assert starved() == 0

@@ -110,7 +110,7 @@ class Ssh:
             transport.set_keepalive(KEEPALIVE)
         except (paramiko.SSHException, OSError, EOFError) as error:
             # paramiko says AuthenticationException also when the peer is gone, or silent.
-            answers = transport.is_active() and not deadline.passed()
+            answers = transport.is_active() and not deadline.due()
             self.close()
             vitals.check()
             if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
@@ -145,25 +145,25 @@ class Ssh:
         if self._transport is None or not self._transport.is_active():
             self._vitals.check_broken()
             raise ChannelError(f"the SSH session with {self._vitals.name} is closed ({doing})")
-        leash = threading.Timer(deadline.left() + GRACE, self._transport.close) if deadline is not None else None
-        if leash is not None:
-            leash.daemon = True
-            leash.start()
+        ended = threading.Event()
+        if deadline is not None:
+            threading.Thread(
+                target=_close_late, args=(self._transport, deadline, ended), name="leash", daemon=True
+            ).start()
         try:
             yield self._transport
         except paramiko.ChannelException as error:  # the machine's own word
             raise ChannelError(f"{doing} on {self._vitals.name}: {error}") from error
         except (paramiko.SSHException, OSError, EOFError) as error:
             self._vitals.check_broken()
-            if deadline is not None and deadline.passed():
+            if deadline is not None and deadline.due():
                 raise DeadlineError(
                     f"waited {deadline.seconds:g} s for {doing} on {self._vitals.name}: {_words(error)}",
                     hint="check its console log: does it still run?",
                 ) from error
             raise ChannelError(f"{doing} on {self._vitals.name}: {_words(error)}") from error
         finally:
-            if leash is not None:
-                leash.cancel()
+            ended.set()
 
     def run(self, argv: Sequence[str], *, seconds: float, stdin: bytes = b"", line: str = "") -> Completed:
         """Run a command to its end.
@@ -361,6 +361,14 @@ class Conversation:
     def close(self) -> None:
         """End the program: its standard input ends, and it is to leave nothing behind."""
         _close(self._channel)
+
+
+def _close_late(transport: paramiko.Transport, deadline: Deadline, ended: threading.Event) -> None:
+    """End a session that is late, unless what it was asked for has ended."""
+    while not ended.wait(deadline.left() + GRACE):
+        if deadline.passed():
+            transport.close()
+            return
 
 
 def _first(wanted: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
