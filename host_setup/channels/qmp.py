@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
 from common.errors import ChannelError, DeadlineError
+from common.waiting import Deadline
 from host_setup.channels.vitals import Vitals
 
 T = TypeVar("T")
@@ -120,11 +121,14 @@ class Qmp:
             future.cancel()
 
         forget = self._vitals.on_loss(end)
+        deadline = Deadline(seconds)
         try:
-            return future.result(seconds)
+            while not future.done() and not deadline.passed():
+                concurrent.futures.wait([future], timeout=deadline.left())
+            return future.result(0)
         except concurrent.futures.TimeoutError as error:
             future.cancel()
-            raise DeadlineError(f"waited {seconds:g} s for {doing} of {self._vitals.name}") from error
+            raise DeadlineError(f"waited {deadline} for {doing} of {self._vitals.name}") from error
         except ExecuteError as error:
             raise ChannelError(f"{doing} on {self._vitals.name}: {error}") from error
         except (QMPError, OSError, EOFError, concurrent.futures.CancelledError) as error:
