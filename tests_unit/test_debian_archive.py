@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from common import releases
 from common.errors import SetupError, UserInputError
 from common.progress import Terminal
 from common.store import Store
-from host_setup.kernel import debian_archive, releases, source
+from host_setup.kernel import debian_archive, source
 
 
 class Archive:

@@ -16,10 +16,10 @@ from difflib import unified_diff
 from enum import StrEnum
 from pathlib import Path
 
+from common import releases
 from common.errors import KernelError, UserInputError
 from common.names import shown
 from common.processes import run_tree
-from host_setup.kernel import releases
 from host_setup.kernel.series import Series
 
 STAGE = "kernel configuration"

@@ -18,9 +18,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from common import releases
 from common.errors import KernelError, UserInputError
 from common.names import shown
-from host_setup.kernel import arrival, releases
+from host_setup.kernel import arrival
 from host_setup.kernel.arrival import STAGE, Patch
 
 FOLDER = Path(__file__).with_name("series")
