@@ -57,7 +57,7 @@ signoff: bootstrap ## prove every claim; exit 0: all PASS, 1: a FAIL, 2: not pro
 .PHONY: verify
 verify: bootstrap ## check REPORT=FOLDER|ARCHIVE against its evidence; exit 0: PROTECTED (ARGS='--commit ... --key ...')
 	$(ALWAYS)@key="$${XDG_CONFIG_HOME:-$$HOME/.config}/sealproof/signing-key.pem"; \
-	$(PYTHON) -m verifier '$(REPORT)' --contract tests_e2e/contract.toml $$([ -f "$$key" ] && echo --key "$$key") $(ARGS) && \
+	$(PYTHON) -m verifier '$(REPORT)' --contract tests_e2e/contract $$([ -f "$$key" ] && echo --key "$$key") $(ARGS) && \
 	if [ -d '$(REPORT)' ]; then $(PYTHON) -m signoff --same '$(REPORT)'; fi
 
 .PHONY: rebuild

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FINGERPRINT",
         help="fingerprint of the key that signed the report and its parts; default: your own key",
     )
-    three.add_argument("--contract", type=Path, default=CONTRACT, metavar="FILE", help="default: this checkout's")
+    three.add_argument("--contract", type=Path, default=CONTRACT, metavar="PATH", help="default: this checkout's")
 
     four = commands.add_parser(
         "speedup", help="compute the speed-up by more machines from a merged run's measured parts"

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from common.environment import environment
 from common.errors import DeadlineError, UserInputError
 from common.paths import PROJECT
-from signoff.contract import Kind, load
+from signoff.contract import Kind
+from signoff.contract_files import load
 from signoff.plugin import ONLY_COLLECTED
 
-CONTRACT = PROJECT / "tests_e2e" / "contract.toml"
+CONTRACT = PROJECT / "tests_e2e" / "contract"
 COLLECTING = 600  # seconds; a second or two on a machine that has nothing else to do
 _NOTHING_COLLECTED = 5  # pytest's exit status
 

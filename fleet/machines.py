@@ -8,7 +8,6 @@ that connection (``ssh -R``), so nothing listens on a network. Host keys must be
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shlex
@@ -20,6 +19,7 @@ from pathlib import Path
 from common.environment import environment
 from common.errors import UserInputError
 from common.paths import PROJECT
+from signoff.contract_files import files, sha256
 from signoff.record import project_commit
 
 PROMPT = r"[#$%>]\s*$"
@@ -81,7 +81,7 @@ def parse(words: str) -> Machine:
 
 def checkout(folder: Path) -> str:
     """What must be the same on all machines, or their parts cannot be merged: the commit, and the contract."""
-    contract = hashlib.sha256((folder / "tests_e2e" / "contract.toml").read_bytes()).hexdigest()
+    contract = sha256(files(folder / "tests_e2e" / "contract"))
     return f"commit {project_commit(folder)}, contract {contract[:12]}"
 
 

@@ -6,6 +6,7 @@ Data flows one way through the modules, and imports follow it::
     hidden         a canary's bytes in another form, or few of them
     observation    the bare facts of one probe run, and the canary that they are compared with
     contract       claim x mode -> exact outcome
+    contract_files its folder, and what names it
     verdict        one claim: observations + contract -> PASS, FAIL, MISS
     overall        all claims -> one word and the exit code
     record         what was tested, on what, how to repeat it

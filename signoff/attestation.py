@@ -26,7 +26,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from common.errors import SealproofError, UserInputError
 from common.store import disk_errors
 from signoff.contract import Mode
-from signoff.evidence import ATTESTATION, EXPORTS, SSH_SIGNATURE, SUMS, Evidence, file_sha256
+from signoff.evidence import ATTESTATION, CONTRACT, EXPORTS, SSH_SIGNATURE, SUMS, Evidence, file_sha256
 from signoff.journal import JOURNAL
 from signoff.keys import PUBLIC_KEY, fingerprint
 from signoff.overall import Word
@@ -36,7 +36,7 @@ from signoff.verdict import Status
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
-_REPORTS = ("signoff.html", "signoff.css", "signoff.json", *EXPORTS, "contract.toml", JOURNAL)
+_REPORTS = ("signoff.html", "signoff.css", "signoff.json", *EXPORTS, JOURNAL)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -98,7 +98,7 @@ def _statement(folder: Path, report: Report) -> dict[str, Any]:
             # PASSED means PROTECTED and nothing else. Controls that hold are no pass of any claim about protection.
             "result": "PASSED" if protected else "WARNED" if plain and report.overall.exit_code == 0 else "FAILED",
             "configuration": [
-                {"name": "contract.toml", "digest": {"sha256": file_sha256(folder / "contract.toml")}},
+                {"name": CONTRACT, "digest": {"sha256": report.contract_sha256}},
                 *(
                     {"name": f"Linux {one.release} {what}", "digest": {"sha256": sha256}}
                     for one in kernels.values()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The reviewed table claim x mode -> exact outcome, read from a file.
+"""The reviewed table claim x mode -> exact outcome; :mod:`signoff.contract_files` reads it.
 
-The file cannot declare a leak a success: a protected outcome of an attack leaks nothing and changes nothing, and its
-control must reach the page. Whoever writes the table is stopped here, before a run.
+It cannot declare a leak a success: a protected outcome of an attack leaks nothing and changes nothing, and its control
+must reach the page. Whoever writes the table is stopped here, before a run.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from __future__ import annotations
 import errno
 import re
 import signal
-import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
 
-from common.errors import UserInputError
 from signoff.observation import PAGE_SIZE, After, Page, State
 
 
@@ -328,20 +326,13 @@ def _refuses(plain: Outcome, protected: Outcome) -> None:
         raise ValueError("protected: state how the attack ends: returned, or signal and si_code")
 
 
-class Right(BaseModel):
-    """A path that must give the right result in a mode. There is no other outcome to contract for."""
-
-    model_config = _STRICT
-
-    right: Literal[True]
-
-
 class WorkClaim(_Claim):
-    """A claim that something works, is found, or stays well; or that a boundary is open that shows no canary."""
+    """A claim that something works, is found, or stays well; or that a boundary is open that shows no canary.
+
+    Its outcome is that every check is right. There is no other to contract for.
+    """
 
     kind: Literal[Kind.LEGITIMATE, Kind.ORACLE, Kind.HEALTH, Kind.BOUNDARY]
-    plain: Right
-    protected: Right
 
     @model_validator(mode="after")
     def _class_fits_kind(self) -> WorkClaim:
@@ -360,73 +351,30 @@ def _class_fits(kind: Kind, threat: Class) -> None:
 
 Claim = ProbeClaim | WorkClaim
 PROBE, WORK = "probe", "work"
+_OUTCOMES = ("plain", "protected", "shared")
 
 
 def _sort_of(claim: Any) -> str:
-    """Whether an entry of the table is a probe's. A boundary is what its outcome says."""
+    """Whether an entry is a probe's. Of the boundaries those are that state an outcome."""
     if isinstance(claim, Claim):
         return PROBE if isinstance(claim, ProbeClaim) else WORK
     entry = claim if isinstance(claim, dict) else {}
-    outcome = entry.get("protected")
-    right = isinstance(outcome, dict) and "right" in outcome
-    return PROBE if entry.get("kind") == Kind.ATTACK or (entry.get("kind") == Kind.BOUNDARY and not right) else WORK
+    states = any(name in entry for name in _OUTCOMES)
+    return PROBE if entry.get("kind") == Kind.ATTACK or (entry.get("kind") == Kind.BOUNDARY and states) else WORK
 
 
-class Contract(BaseModel):
-    """All claims, in the order of the file, which is the order of the report."""
+CLAIM: TypeAdapter[Claim] = TypeAdapter(
+    Annotated[Annotated[ProbeClaim, Tag(PROBE)] | Annotated[WorkClaim, Tag(WORK)], Discriminator(_sort_of)]
+)
+"""Reads one claim."""
 
-    model_config = _WORD
 
-    version: Literal[1]
-    claims: Annotated[
-        tuple[
-            Annotated[Annotated[ProbeClaim, Tag(PROBE)] | Annotated[WorkClaim, Tag(WORK)], Discriminator(_sort_of)], ...
-        ],
-        Field(alias="claim", min_length=1, strict=False),
-    ]
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """All claims, in the order of the report."""
 
-    @model_validator(mode="after")
-    def _once_each(self) -> Contract:
-        ids = [claim.id for claim in self.claims]
-        twice = sorted({name for name in ids if ids.count(name) > 1})
-        if twice:
-            raise ValueError(f"claimed twice: {', '.join(twice)}")
-        return self
+    claims: tuple[Claim, ...]
 
     def find(self, name: str) -> Claim | None:
         """The claim with that id, or None."""
         return next((claim for claim in self.claims if claim.id == name), None)
-
-
-def load(path: Path) -> Contract:
-    """Read a contract.
-
-    :raises UserInputError: if it cannot be read or is not right; names line, claim and field of each fault.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserInputError(f"the contract cannot be read: {error}", stage="contract") from error
-    try:
-        table = tomllib.loads(text)
-        return Contract.model_validate(table)
-    except tomllib.TOMLDecodeError as error:
-        raise UserInputError(f"{path}: not TOML: {error}", stage="contract", artefact=path) from error
-    except ValidationError as error:
-        faults = [_place(path, text, table, one) for one in error.errors(include_url=False, include_input=False)]
-        raise UserInputError("\n".join(faults), stage="contract", hint="correct these lines", artefact=path) from error
-
-
-def _place(path: Path, text: str, table: dict[str, Any], fault: Any) -> str:
-    """One fault of pydantic's as ``file:line: claim: field: what``."""
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    where = list(fault["loc"])
-    if len(where) < 2 or where[0] != "claim" or not isinstance(where[1], int):
-        field = ".".join(str(part) for part in where)
-        return f"{path.name}: {field + ': ' if field else ''}{message}"
-    starts = [line for line, words in enumerate(text.splitlines(), 1) if re.match(r"\s*\[\[\s*claim\s*\]\]", words)]
-    line = f":{starts[where[1]]}" if where[1] < len(starts) else ""
-    claim = table["claim"][where[1]]
-    name = claim.get("id", f"claim number {where[1] + 1}") if isinstance(claim, dict) else f"number {where[1] + 1}"
-    field = ".".join(str(part) for part in where[2:] if part not in (PROBE, WORK))
-    return f"{path.name}{line}: {name}: {field + ': ' if field else ''}{message}"

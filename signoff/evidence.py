@@ -5,7 +5,7 @@
 
     reports/<run id>/
         record.json      the run's identity; rewritten whenever more is known
-        contract.toml    the contract as it was
+        contract/        the contract as it was: see signoff.contract_files
         planned.json     claim -> sentence, for every claim whose test was found
         claims.jsonl     one line a claim, as they end
         journal.jsonl    what was done when, a hash chain: see signoff.journal
@@ -37,7 +37,8 @@ from pydantic import TypeAdapter
 
 from common.errors import UserInputError
 from common.store import disk_errors, file_sha256
-from signoff.contract import Contract, load
+from signoff import contract_files
+from signoff.contract import Contract
 from signoff.fleet import Fleet
 from signoff.journal import Journal
 from signoff.keys import signed_by
@@ -45,13 +46,17 @@ from signoff.observation import Check, Observation
 from signoff.record import Record
 from signoff.results import Result, kept
 
-__all__ = ["ATTESTATION", "EXPORTS", "SSH_SIGNATURE", "SUMS", "Evidence", "Kept", "file_sha256", "read"]
+__all__ = ["ATTESTATION", "CONTRACT", "EXPORTS", "SSH_SIGNATURE", "SUMS", "Evidence", "Kept", "file_sha256", "read"]
 
 SUMS = "SHA256SUMS"
 ATTESTATION = "attestation.json"
+CONTRACT = "contract"
+"""The folder of the contract, in a run's folder."""
 SSH_SIGNATURE = f"{ATTESTATION}.sig"
 EXPORTS = ("junit.xml", "signoff.tap", "signoff.sarif", "kcidb.json")
 """The verdict for other programs."""
+NO_LOGS = ("evidence", "parts", CONTRACT)
+"""Folders of a run that hold no logs."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RECORD = TypeAdapter(Record)
 _RESULT = TypeAdapter(Result)
@@ -80,18 +85,21 @@ class Evidence:
     def create(cls, reports: Path, run: str, contract: Path) -> Evidence:
         """Make the folder of a new run.
 
+        :param contract: its folder or its file. :raises UserInputError: if that cannot be read.
         :raises NoSpaceError: if the disk is full. :raises FileExistsError: if there is a run of that name.
         """
         folder = reports / run
+        found = contract_files.files(contract)
         with disk_errors(reports):
             reports.mkdir(parents=True, exist_ok=True)
             folder.mkdir()
-            for name in ("evidence", "logs"):
+            for name in ("evidence", "logs", CONTRACT):
                 (folder / name).mkdir()
-            shutil.copyfile(contract, folder / "contract.toml")
+            for name, content in found.items():
+                (folder / CONTRACT / name).write_bytes(content)
             (folder / "claims.jsonl").touch()
         made = cls(folder)
-        made.journal.add("begin", run=run, nonce=secrets.token_hex(16), contract=file_sha256(folder / "contract.toml"))
+        made.journal.add("begin", run=run, nonce=secrets.token_hex(16), contract=contract_files.sha256(found))
         return made
 
     def write_record(self, record: Record) -> None:
@@ -231,7 +239,7 @@ class Kept:
 
     :ivar planned: claim -> sentence. :ivar logs: names relative to the folder. :ivar fleet: of a merged run alone.
     :ivar signing_key: fingerprint of the public key that lies in the folder; empty if there is none.
-    :ivar contract_sha256: of the contract's file.
+    :ivar contract_sha256: what names the contract: see :func:`signoff.contract_files.sha256`.
     """
 
     record: Record
@@ -262,11 +270,18 @@ def read(folder: Path) -> Kept:
         results = [_RESULT.validate_json(line) for line in whole.splitlines()]
     except (OSError, ValueError) as error:  # pydantic's errors are ValueErrors, too
         raise UserInputError(f"{folder} is not the folder of a run: {error}", stage="report") from error
+    if (folder / "contract.toml").is_file():
+        raise UserInputError(
+            f"{folder} is the folder of an older sealproof's run: its contract is the one file contract.toml",
+            stage="report",
+            hint=f"read it with sealproof {record.commit}",
+        )
     # Whatever else has its own folder here is a log, too: the harness may write where we only know the place.
     below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    logs = sorted(str(path) for path in below if len(path.parts) > 1 and path.parts[0] not in ("evidence", "parts"))
-    contract = folder / "contract.toml"
-    return Kept(record, load(contract), planned, results, logs, fleet, signing_key, file_sha256(contract))
+    logs = sorted(str(path) for path in below if len(path.parts) > 1 and path.parts[0] not in NO_LOGS)
+    contract = contract_files.load(folder / CONTRACT)
+    sha256 = contract_files.sha256(contract_files.files(folder / CONTRACT))
+    return Kept(record, contract, planned, results, logs, fleet, signing_key, sha256)
 
 
 def _plain(name: str) -> str:

@@ -19,7 +19,7 @@ Which word on a claim counts:
 The merged run's folder is one like any other, with the parts in it as they came::
 
     reports/<run id>/
-        record.json  contract.toml  planned.json  claims.jsonl
+        record.json  contract/  planned.json  claims.jsonl
         fleet.json                which part ran where, and what each said on each claim
         parts/<run id>/           each part, byte for byte
 """
@@ -37,7 +37,7 @@ from pathlib import Path
 from common.errors import UserInputError
 from common.store import disk_errors
 from signoff.contract import Kind
-from signoff.evidence import ATTESTATION, EXPORTS, SSH_SIGNATURE, SUMS, Evidence, Kept, file_sha256, read
+from signoff.evidence import ATTESTATION, CONTRACT, EXPORTS, SSH_SIGNATURE, SUMS, Evidence, Kept, file_sha256, read
 from signoff.fleet import WORST_FIRST, Fleet, Part, Word
 from signoff.record import SEALPROOF, Record, new_run_id
 from signoff.results import CheckRun, Result, tried
@@ -57,7 +57,6 @@ class _Source:
 
     folder: Path
     kept: Kept
-    contract: bytes
     part: Part
 
 
@@ -84,7 +83,7 @@ def merge(
         _as_its_evidence(source.folder, signed=bool(source.kept.record.ended))
     contract = sources[0].kept.contract
     record = dataclasses.replace(_record(sources, command, commit, problems), durations=durations or {})
-    evidence = Evidence.create(reports, record.run, sources[0].folder / "contract.toml")
+    evidence = Evidence.create(reports, record.run, sources[0].folder / CONTRACT)
     with disk_errors(reports):
         for source in sources:
             # Of a part that was killed nobody vouches for the reports: whoever came later has made them.
@@ -125,7 +124,7 @@ def _source(folder: Path, seconds: float) -> _Source:
         )
     if kept.record.ended:
         _intact(folder)
-    return _Source(folder, kept, (folder / "contract.toml").read_bytes(), Part.of(kept.record, seconds))
+    return _Source(folder, kept, Part.of(kept.record, seconds))
 
 
 def _plain(folder: Path) -> None:
@@ -182,7 +181,7 @@ def _go_together(sources: Sequence[_Source]) -> None:
     if len({one.part.run for one in sources}) != len(sources):
         raise UserInputError("a part is named twice", stage="merge", hint="name each run's folder once")
     known = [one for one in sources if one.kept.record.kernel is not None]
-    _same("contract", [(one, hashlib.sha256(one.contract).hexdigest()) for one in sources])
+    _same("contract", [(one, one.kept.contract_sha256) for one in sources])
     _same("mode", [(one, one.kept.record.mode) for one in sources])
     _same("commit of sealproof", [(one, one.kept.record.commit) for one in sources])
     files = [(one, one.kept.record.made_of.get(SEALPROOF, "")) for one in sources]

@@ -27,7 +27,8 @@ from common.paths import PROJECT, config_root, require_reports
 from common.text import printable
 from signoff import ourselves, surroundings
 from signoff.attestation import sign
-from signoff.contract import Condition, Contract, Mode, load
+from signoff.contract import Condition, Contract, Mode
+from signoff.contract_files import load
 from signoff.evidence import Evidence
 from signoff.forecast import last_seconds, told
 from signoff.keys import fingerprint, own_key, put_key
@@ -74,7 +75,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="print what would be built, booted, leased and tried, with times of earlier runs; make and run nothing",
     )
     parser.addini(
-        "sealproof_contract", "file of the contract, relative to the project", default="tests_e2e/contract.toml"
+        "sealproof_contract", "folder or file of the contract, relative to the project", default="tests_e2e/contract"
     )
 
 
@@ -119,7 +120,7 @@ def _run(request: pytest.FixtureRequest) -> Signoff:
 class Signoff:
     """One run, from the first claim to the reports.
 
-    :param contract: the contract's file. :param reports: the folder for runs. :param mode: the column to judge by.
+    :param contract: its folder or file. :param reports: the folder for runs. :param mode: the column to judge by.
     :ivar inquest: tells which machines came to harm since it was asked last, by a fault of their kernels;
         ``thorough``: something went wrong, and it may take its time.
     """

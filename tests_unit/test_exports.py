@@ -14,9 +14,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from signoff.contract import Mode
+from signoff.contract_files import places
 from signoff.evidence import Evidence
 from signoff.report import assemble, made
-from signoff.report.sarif import lines_of
 from signoff.report.tap import to_tap
 from signoff.verdict import Status
 from tests_unit.report_samples import CONTRACT, KERNEL, small_report
@@ -164,6 +164,7 @@ def test_a_sarif_result_carries_its_rule_and_lies_at_its_line_of_the_contract(re
         assert rules[result["ruleIndex"]] == result["ruleId"]
         place = result["locations"][0]["physicalLocation"]
         assert text[place["region"]["startLine"] - 1] == f'id = "{result["ruleId"]}"'
+        assert place["artifactLocation"]["uri"] == "tests_e2e/contract/contract.toml"
         assert place["artifactLocation"]["uriBaseId"] in run["originalUriBaseIds"]
     assert run["invocations"][0]["exitCode"] == 1
 
@@ -175,7 +176,8 @@ def test_sarif_takes_no_tag_twice(reports: dict[str, Path]) -> None:
 
 
 def test_the_line_of_a_claim_is_found_however_it_is_written() -> None:
-    assert lines_of("version = 1\n[[claim]]\nid = 'one'\n[[claim]]\n  id=\"two\"\n") == {"one": 3, "two": 5}
+    found = {"a.toml": b"[[claim]]\nid = 'one'\n[[claim]]\n  id=\"two\"\n", "b.toml": b'ids = ["three",\n"four"]\n'}
+    assert places(found) == {"one": ("a.toml", 2), "two": ("a.toml", 4), "three": ("b.toml", 1), "four": ("b.toml", 2)}
 
 
 def test_tap_is_a_plan_and_as_many_points(reports: dict[str, Path]) -> None:

@@ -25,13 +25,14 @@ from fleet.__main__ import main
 from fleet.groups import Group, asked, groups
 from fleet.resolver import SealproofResolver, runnable
 from fleet.speedup import forecast, table
-from signoff.contract import Kind, load
+from signoff.contract import Kind
+from signoff.contract_files import load
 from signoff.evidence import read
 from signoff.keys import fingerprint, own_key
 from signoff.verdict import Status
 from tests_unit.fleet_samples import FIRST, SECOND, THIRD, WELL, part
 
-CLAIMS = load(PROJECT / "tests_e2e" / "contract.toml").claims
+CLAIMS = load(PROJECT / "tests_e2e" / "contract").claims
 HEALTH_FILE = "tests_e2e/health/test_health.py"
 
 
@@ -312,7 +313,7 @@ def test_merge_and_verify_by_command(home: Path, capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert "one: 3 PASS in 1 part" in shown
     run = (home / "reports" / "latest").resolve()
-    contract = ["--contract", str(run / "contract.toml")]
+    contract = ["--contract", str(run / "contract")]
     assert main(["verify", str(run), *contract]) == 2
     assert "machine         one, two" in capsys.readouterr().out
     assert main(["verify", str(run)]) == 3  # of another contract than the checkout's
@@ -387,7 +388,7 @@ def test_a_machine_with_another_checkout_is_noticed_before_it_works(
 def test_a_checkout_is_its_commit_and_its_contract(tmp_path: Path) -> None:
     shutil.copytree(PROJECT / "tests_e2e", tmp_path / "tests_e2e", ignore=lambda *_: ["support", "attacks"])
     before = machines.checkout(tmp_path)
-    with (tmp_path / "tests_e2e" / "contract.toml").open("a") as contract:
+    with (tmp_path / "tests_e2e" / "contract" / "health-health.toml").open("a") as contract:
         contract.write("\n")
     assert machines.checkout(tmp_path) != before
     code = subprocess.run(

@@ -20,6 +20,7 @@ from host_setup.mutate.claims import Order, claim_tests, coverage, hints
 from host_setup.mutate.faults import FOLDER, Fault
 from host_setup.mutate.operators import Mutant, Operator
 from host_setup.mutate.trial import Outcome, Trials, read
+from signoff.contract_files import load
 
 
 def fault(name: str = "mm/gup.c:f:7:check-dropped", **changes: object) -> Fault:
@@ -232,8 +233,7 @@ def test_two_runs_do_not_share_a_folder_that_is_kept(tmp_path: Path) -> None:
 
 
 def test_every_claim_has_its_test() -> None:
-    text = (PROJECT / "tests_e2e/contract.toml").read_text()
-    claims = [row.split('"')[1] for row in text.splitlines() if row.startswith("id = ")]
+    claims = [claim.id for claim in load(PROJECT / "tests_e2e/contract").claims]
     assert sorted(claim_tests(PROJECT)) == sorted(claims)
 
 

@@ -163,7 +163,7 @@ def test_parts_that_do_not_go_together_are_refused(reports: Path, changes: Any, 
 def test_parts_of_different_contracts_are_refused(reports: Path) -> None:
     one = part(reports, 1, "one", {FIRST: Status.PASS, **WELL})
     two = part(reports, 2, "two", {SECOND: Status.PASS, **WELL}, ended="")
-    contract = two / "contract.toml"
+    contract = two / "contract" / "contract.toml"
     contract.write_text(f"{contract.read_text()}# one byte more\n")
     with pytest.raises(UserInputError, match="they differ in the contract"):
         merged(reports, one, two)

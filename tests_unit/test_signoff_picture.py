@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.paths import PROJECT
-from signoff.contract import Mode, load
+from signoff.contract import Mode
+from signoff.contract_files import load
 from signoff.evidence import Evidence
 from signoff.memory_map import Fate, MemoryMap, Span, overlay, spans
 from signoff.report import write
@@ -24,7 +25,7 @@ from signoff.verdict import Status
 from tests_unit.test_signoff_report import RECORD
 
 PAGE = 4096
-CLAIM = load(PROJECT / "tests_e2e" / "contract.toml").claims[0]
+CLAIM = load(PROJECT / "tests_e2e" / "contract").claims[0]
 FATES = st.dictionaries(st.integers(0, 2000).map(lambda page: page * PAGE), st.sampled_from(Fate), max_size=60)
 
 
@@ -107,7 +108,7 @@ def test_what_leaked_by_one_way_is_leaked() -> None:
 
 @pytest.fixture
 def evidence(tmp_path: Path) -> Evidence:
-    found = Evidence.create(tmp_path / "reports", RECORD.run, PROJECT / "tests_e2e" / "contract.toml")
+    found = Evidence.create(tmp_path / "reports", RECORD.run, PROJECT / "tests_e2e" / "contract")
     found.write_record(RECORD)
     return found
 

@@ -22,7 +22,7 @@ from common.waiting import Deadline, poll_until
 from signoff.record import CONFIG, LISTS
 
 CONTRACT = """
-version = 1
+version = 2
 [[claim]]
 id = "host_cannot_read"
 kind = "attack"
@@ -37,16 +37,12 @@ kind = "legitimate"
 class = "devices"
 source = "s"
 reason = "r"
-plain = { right = true }
-protected = { right = true }
 [[claim]]
 id = "host_stays_healthy"
 kind = "health"
 class = "health"
 source = "s"
 reason = "r"
-plain = { right = true }
-protected = { right = true }
 """
 CONFTEST = """
 import pytest
@@ -101,8 +97,8 @@ def test_host_stays_healthy(claim):
 def project(tmp_path: Path) -> Path:
     (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {PROJECT}\naddopts = --import-mode=importlib\n")
     (tmp_path / "conftest.py").write_text(CONFTEST)
-    (tmp_path / "tests_e2e").mkdir()
-    (tmp_path / "tests_e2e" / "contract.toml").write_text(CONTRACT)
+    (tmp_path / "tests_e2e" / "contract").mkdir(parents=True)
+    (tmp_path / "tests_e2e" / "contract" / "claims.toml").write_text(CONTRACT)
     (tmp_path / "tests_unit").mkdir()
     (tmp_path / "tests_unit" / "test_other.py").write_text("def test_other(): pass\n")
     return tmp_path
@@ -261,7 +257,7 @@ def test_nothing_but_a_verdict_of_pass_makes_a_pass(project: Path) -> None:
     lines = "".join(f"[[claim]]{work.replace('guest_works', name)}" for name in ENDS)
     lines = lines.replace('id = "skips_for_a_reason"', 'id = "skips_for_a_reason"\nskip = { when = "no-vfio" }')
     lines = lines.replace('id = "skips_without_need"', 'id = "skips_without_need"\nskip = { when = "real-machine" }')
-    (project / "tests_e2e" / "contract.toml").write_text(attack + lines)
+    (project / "tests_e2e" / "contract" / "claims.toml").write_text(attack + lines)
     tests = "".join(f"def test_{name}(claim):\n    {body}\n" for name, (body, _, _) in BODIES.items())
     code, found, claims, said = run(project, ATTACK + FIXTURES + tests)
     assert found, said
@@ -343,10 +339,10 @@ def test_a_failing_unit_test_beside_good_claims_is_not_0(project: Path) -> None:
 
 
 def test_a_contract_with_a_fault_names_it(project: Path) -> None:
-    (project / "tests_e2e" / "contract.toml").write_text(CONTRACT.replace('"EFAULT"', '"EFALUT"'))
+    (project / "tests_e2e" / "contract" / "claims.toml").write_text(CONTRACT.replace('"EFAULT"', '"EFALUT"'))
     code, found, _, said = run(project, ATTACK + WORKS)
     assert (code, found) == (2, None)
-    assert "contract.toml:3: host_cannot_read: protected: errno: there is no EFALUT" in said
+    assert "claims.toml:3: host_cannot_read: protected: errno: there is no EFALUT" in said
 
 
 GIVES_UP = """
@@ -625,7 +621,7 @@ def test_every_sign_off_is_signed(project: Path) -> None:
     assert code == 0
     folder = (project / "reports" / "latest").resolve()
     words = [sys.executable, "-m", "verifier", str(folder), "--key", str(project / "config/sealproof/signing-key.pem")]
-    words += ["--contract", str(project / "tests_e2e" / "contract.toml")]
+    words += ["--contract", str(project / "tests_e2e" / "contract")]
     done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False)
     # The commit is this checkout's own: whole in CI, with changes on top of it where somebody works on it.
     commit = found["run"]["commit"]

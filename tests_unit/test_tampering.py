@@ -21,11 +21,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from host_setup.hosts.guest import made_of
+from signoff import contract_files
 from signoff.attestation import sign
 from signoff.evidence import Evidence
 from signoff.keys import fingerprint, put_key
 from signoff.report import write
-from tests_unit.report_samples import contract_sha256, small_report
+from tests_unit.report_samples import COMMIT, contract_sha256, small_report
 from verifier.__main__ import main
 
 KEY = Ed25519PrivateKey.generate()
@@ -72,7 +73,7 @@ def chain(folder: Path) -> None:
         event = json.loads(line)
         event |= {"number": number, "previous": previous}
         if event["event"] == "begin":
-            event["contract"] = digest(folder / "contract.toml")
+            event["contract"] = contract_files.sha256(contract_files.files(folder / "contract"))
             event["run"] = json.loads((folder / "record.json").read_text())["run"]
         if event["event"] == "claim":
             if ends < len(rows):
@@ -261,7 +262,7 @@ def payload(change: Callable[[dict[str, Any]], object]) -> Edit:
 
 
 def contract(before: str, after: str) -> Edit:
-    return swap("contract.toml", before, after)
+    return swap("contract/contract.toml", before, after)
 
 
 def both(*edits: Edit) -> Edit:
@@ -306,6 +307,45 @@ def hard(folder: Path) -> None:
     os.mkfifo(folder / "logs" / "pipe")
 
 
+MORE = """version = 2
+[[claim]]
+id = "guest_flies"
+kind = "legitimate"
+class = "devices"
+source = "drivers/wings"
+reason = "It must go on."
+"""
+
+
+def renamed(name: str) -> Edit:
+    return lambda folder: (folder / "contract/contract.toml").rename(folder / "contract" / name)
+
+
+def added(name: str, text: str) -> Edit:
+    """Add a file to the contract."""
+
+    def edit(folder: Path) -> None:
+        path = folder / "contract" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    return edit
+
+
+def halved(folder: Path) -> None:
+    """The same claims in the same order, in two files."""
+    path = folder / "contract/contract.toml"
+    first, mark, second = path.read_text().partition('[[claim]]\nid = "guest_works"')
+    path.write_text(first)
+    (folder / "contract/contract2.toml").write_text(f"version = 2\n{mark}{second}")
+
+
+def older(folder: Path) -> None:
+    """The form that a report had before the contract was a folder."""
+    shutil.rmtree(folder / "contract")
+    (folder / "contract.toml").write_text("version = 1\n")
+
+
 ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     # bytes and files, without the key
     "a_byte_of_the_page": (RAW, html("PROTECTED", "PR0TECTED"), 3, "signoff.html was changed after it was signed"),
@@ -318,7 +358,8 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
         "changed after it was signed",
     ),
     "a_byte_of_the_journal": (RAW, swap("journal.jsonl", "begin", "begiN"), 3, "journal.jsonl was changed"),
-    "a_byte_of_the_contract": (RAW, contract("EFAULT", "EPERM"), 3, "contract.toml was changed"),
+    "a_byte_of_the_contract": (RAW, contract("EFAULT", "EPERM"), 3, "contract/contract.toml was changed"),
+    "a_file_of_the_contract_renamed": (RAW, renamed("claims.toml"), 3, "were not there when it was signed"),
     "a_byte_of_the_record": (RAW, record(mode="plain"), 3, "record.json was changed"),
     "a_file_more": (RAW, lambda f: (f / "logs" / "more").write_text("x"), 3, "were not there when it was signed"),
     "a_file_less": (RAW, gone(f"{READ}/control.jsonl"), 3, "taken away after it was signed"),
@@ -573,6 +614,21 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     "journal_without_an_end": (REMADE, drop_event("end"), 2, "killed before its end"),
     "journal_without_a_begin": (REMADE, drop_event("begin"), 3, "does not begin and end as a run does"),
     "journal_of_another_contract": (SEALED, swap("journal.jsonl", contract_sha256(), "0" * 64), 3, "does not follow"),
+    "journal_of_another_name_of_the_contract": (SEALED, renamed("claims.toml"), 3, "another run or another contract"),
+    "another_name_of_the_contract": (REMADE, renamed("claims.toml"), 3, "not the one that you trust"),
+    "a_contract_in_two_files": (REMADE, halved, 3, "not the one that you trust"),
+    "a_file_of_the_contract_more": (REMADE, added("more.toml", MORE), 3, "not the one that you trust"),
+    "no_file_of_the_contract": (SEALED, gone("contract/contract.toml"), 3, "there is no contract"),
+    "a_file_in_the_contract_that_is_none": (SEALED, added("README.md", ""), 3, "which is no file of a contract"),
+    "a_folder_in_the_contract": (SEALED, added("more/contract.toml", MORE), 3, "which is no file of a contract"),
+    "a_contract_of_version_1": (
+        REMADE,
+        contract("version = 2", "version = 1"),
+        3,
+        "contract.toml is no contract of version 2",
+    ),
+    "a_report_of_an_older_sealproof": (SEALED, older, 2, f"the verifier of commit {COMMIT} reads it"),
+    "a_report_of_both_forms": (SEALED, both(older, added("contract.toml", "")), 3, "no contract of version 2"),
     "journal_torn": (
         SEALED,
         lambda f: (f / "journal.jsonl").write_bytes((f / "journal.jsonl").read_bytes()[:-9]),

@@ -278,7 +278,7 @@ def test_without_a_key_or_a_contract_nothing_is_proven(report: Path, capsys: pyt
 
 
 def test_keys_and_contracts_may_be_files(report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    contract = tmp_path / "c.toml"
+    contract = tmp_path / "contract.toml"
     contract.write_text(CONTRACT)
     private = tmp_path / "key.pem"
     private.write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -292,7 +292,7 @@ def test_keys_and_contracts_may_be_files(report: Path, tmp_path: Path, capsys: p
 
 def test_weak_contracts_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A contract of one claim, and one of claims that are all skipped."""
-    one = f"version = 1\n[[claim]]{CONTRACT.split('[[claim]]')[1]}"
+    one = f"version = 2\n[[claim]]{CONTRACT.split('[[claim]]')[1]}"
     report = small_report(tmp_path / "one", KEY, contract=one)
     assert main([str(report), "--key", MINE, "--contract", contract_sha256(one)]) == 2
     assert "no claim about the whole run" in " ".join(capsys.readouterr().out.split())

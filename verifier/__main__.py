@@ -93,7 +93,7 @@ def _row(name: str, text: object) -> Iterator[str]:
 
 
 def _hash_or(path: str, of: str) -> str:
-    """A hash as it was given, or that of a file, or of a series' folder."""
+    """A hash as it was given, or that of a file, or of the folder of a series or a contract."""
     if (ssh.FINGERPRINT if of == "ssh key" else _HASH).fullmatch(path):
         return path
     place = Path(path)
@@ -106,10 +106,11 @@ def _hash_or(path: str, of: str) -> str:
             patches = sorted(place.glob("*.patch"))
             lines = [f"{hashlib.sha256(one.read_bytes()).hexdigest()}  {one.name}\n" for one in patches]
             return hashlib.sha256("".join(lines).encode()).hexdigest()
-        data = place.read_bytes()
         if of == "contract":
-            contract.load(data)
-        return hashlib.sha256(data).hexdigest()
+            tree = contract.at(place)
+            contract.load(tree)
+            return contract.sha256(tree)
+        return hashlib.sha256(place.read_bytes()).hexdigest()
     except (OSError, ValueError, UnsoundError) as error:
         kind = "a fingerprint (SHA256:...)" if of == "ssh key" else "64 hexadecimal digits"
         raise argparse.ArgumentTypeError(f"{path}: neither {kind} nor such a file: {error}") from error
@@ -150,7 +151,8 @@ def parser() -> argparse.ArgumentParser:
     )
     trust.add_argument("--ssh-key", action="append", default=[], type=lambda text: _hash_or(text, "ssh key"),
                        metavar="FINGERPRINT|FILE", help="of who signed it as well; may stand for --key")  # fmt: skip
-    trust.add_argument("--contract", type=lambda text: _hash_or(text, "contract"), metavar="SHA256|FILE")
+    trust.add_argument("--contract", type=lambda text: _hash_or(text, "contract"), metavar="SHA256|FOLDER|FILE",
+                       help="the SHA-256 of what sha256sum prints of its files, or the contract itself")  # fmt: skip
     trust.add_argument("--commit", metavar="COMMIT", help="of sealproof")
     trust.add_argument("--source", metavar="HASH", help="of the kernel's source, as the report names it")
     trust.add_argument("--series", type=lambda text: _hash_or(text, "series"), metavar="SHA256|FOLDER",

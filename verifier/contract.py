@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is claimed, and what each claim must be: ``contract.toml``, read with rules of its own.
+"""What is claimed, and what each claim must be: the folder ``contract``, read with rules of its own.
 
-A contract cannot call a leak a success, nor let a refusal stand that no control vouches for.
+A contract cannot call a leak a success, nor let a refusal stand that no control vouches for. It is named by the SHA-256
+of the list of its files, as ``sha256sum`` prints one, in the order of their names.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from verifier.text import UnsoundError, shown
+from verifier.tree import Tree
+from verifier.tree import load as load_tree
 
 PAGE = 4096
 PAGES = ("user", "kernel", "page cache")
@@ -20,6 +27,9 @@ _OUTCOME = {"returned", "errno", "signal", "si_code", "leak", "page_after"}
 _CLAIM = {
     "id", "kind", "class", "source", "reason", "skip", "pages", "narrowed", "plain", "protected", "shared",
 }  # fmt: skip
+_OF_PROBES = {"pages", "narrowed", "plain", "protected", "shared"}
+_FILE = re.compile(r"[a-z0-9][a-z0-9-]*\.toml")
+_HEAD = {"version", "kind", "class"}
 _LEAST = 4  # bytes that a control must leak
 _REASON = 3  # words
 _LISTS = {
@@ -102,38 +112,79 @@ def holds(condition: str, tier: str | None, host: dict[str, Any]) -> bool:
     return name in host and word not in str(host[name]).split(", ")
 
 
-def load(data: bytes) -> dict[str, Claim]:
+def at(path: Path) -> Tree:
+    """The files of the contract at a path: those of a folder's that end in ``.toml``, or one file.
+
+    :raises UnsoundError: they are none that a contract may have. :raises OSError: there is nothing.
+    """
+    if not path.is_dir():
+        return Tree(None, {path.name: path.read_bytes()}, {path.name: path.stat().st_size})
+    tree = load_tree(path)
+    sizes = {name: size for name, size in tree.sizes.items() if "/" not in name and name.endswith(".toml")}
+    return Tree(tree.folder, {}, sizes)
+
+
+def sha256(tree: Tree) -> str:
+    """What names a contract.
+
+    :param tree: its files.
+    """
+    return hashlib.sha256("".join(f"{tree.sha256(name)}  {name}\n" for name in tree.names).encode()).hexdigest()
+
+
+def load(tree: Tree) -> dict[str, Claim]:
     """The claims, by their ids.
 
+    :param tree: the contract's files.
     :raises UnsoundError: it is no contract that can be kept.
     """
-    try:
-        table = tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UnsoundError(f"contract.toml is not TOML: {shown(error, 80)}") from error
-    entries = table.get("claim")
-    if table.get("version") != 1 or set(table) != {"version", "claim"} or not isinstance(entries, list) or not entries:
-        raise UnsoundError("contract.toml is no contract of version 1")
     found: dict[str, Claim] = {}
-    for entry in entries:
-        claim = _claim(entry)
-        if claim.id in found:
-            raise UnsoundError(f"contract.toml claims {claim.id} twice")
-        found[claim.id] = claim
+    for name in tree.names:
+        if not _FILE.fullmatch(name):
+            raise UnsoundError(f"the contract has {shown(name, 60)}, which is no file of a contract")
+        for entry in _entries(name, tree.read(name)):
+            claim = _claim(entry)
+            if claim.id in found:
+                raise UnsoundError(f"the contract claims {claim.id} twice")
+            found[claim.id] = claim
+    if not found:
+        raise UnsoundError("there is no contract")
     return found
 
 
-def _claim(entry: Any) -> Claim:
-    name = entry.get("id") if isinstance(entry, dict) else None
+def _entries(name: str, data: bytes) -> Iterator[dict[str, Any]]:
+    """The claims of a file, each with what the file's head states, and each of those that differ by name alone."""
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UnsoundError(f"{name} is not TOML: {shown(error, 80)}") from error
+    entries = table.pop("claim", None)
+    if table.get("version") != 2 or not set(table) <= _HEAD or not isinstance(entries, list) or not entries:
+        raise UnsoundError(f"{name} is no contract of version 2")
+    head = {key: table[key] for key in table if key != "version"}
+    for entry in entries:
+        if not isinstance(entry, dict) or not head.keys().isdisjoint(entry):
+            raise UnsoundError(f"{name}: a claim states again what the file's head does, or states nothing")
+        ids = entry.pop("ids", None)
+        if ids is None:
+            yield {**head, **entry}
+        elif isinstance(ids, list) and len(ids) > 1 and "id" not in entry:
+            yield from ({"id": one, **head, **entry} for one in ids)
+        else:
+            raise UnsoundError(f"{name}: a claim's ids are none")
+
+
+def _claim(entry: dict[str, Any]) -> Claim:
+    name = entry.get("id")
     if not isinstance(name, str) or not name.replace("_", "").isalnum() or name != name.lower():
-        raise UnsoundError(f"contract.toml has a claim without a plain id: {shown(name)}")
+        raise UnsoundError(f"the contract has a claim without a plain id: {shown(name)}")
 
     def need(right: bool, words: str) -> None:  # noqa: FBT001
         if not right:
-            raise UnsoundError(f"contract.toml, {name}: {words}")
+            raise UnsoundError(f"the contract, {name}: {words}")
 
     need(set(entry) <= _CLAIM, "it has fields that no claim has")
-    kind, skip = entry.get("kind"), entry.get("skip")
+    kind, skip = entry.get("kind", ""), entry.get("skip")
     need(kind in KINDS, "its kind is none")
     need(
         all(isinstance(entry.get(one), str) and entry[one].strip() for one in ("class", "source", "reason")),
@@ -144,10 +195,9 @@ def _claim(entry: Any) -> Claim:
     need(
         not condition or (condition in {*_LISTS, *_TIERS} and kind != "health"), "its skip is none that can be allowed"
     )
-    right = {"right": True}
-    probe = kind == "attack" or (kind == "boundary" and entry.get("protected") != right)
-    if not probe:
-        need(entry.get("plain") == right and entry.get("protected") == right, "it may be right and nothing else")
+    states = not _OF_PROBES.isdisjoint(entry)
+    if kind != "attack" and not (kind == "boundary" and states):
+        need(not states, "it may be right and nothing else")
         return Claim(name, kind, entry["class"], entry["source"], entry["reason"], condition, (), {})
     pages = tuple(entry.get("pages", PAGES))
     narrowed = entry.get("narrowed", "")
@@ -178,9 +228,9 @@ def _claim(entry: Any) -> Claim:
 
 def _outcome(claim: str, name: str, entry: Any) -> Outcome:
     if not isinstance(entry, dict) or not set(entry) <= _OUTCOME or "leak" not in entry:
-        raise UnsoundError(f"contract.toml, {claim}: {name} is no outcome")
+        raise UnsoundError(f"the contract, {claim}: {name} is no outcome")
     leak = {"none": 0, "page": PAGE}.get(entry["leak"], entry["leak"]) if entry["leak"] else -1
     returned, errno = entry.get("returned"), entry.get("errno")
     if not isinstance(leak, int) or not 0 <= leak <= PAGE or (errno is None) != (returned != -1):
-        raise UnsoundError(f"contract.toml, {claim}: {name} is no outcome that can be")
+        raise UnsoundError(f"the contract, {claim}: {name} is no outcome that can be")
     return Outcome(returned, errno, entry.get("signal"), entry.get("si_code"), leak, entry.get("page_after"))

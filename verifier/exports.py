@@ -66,7 +66,7 @@ class Derived:
     @property
     def contract(self) -> dict[str, Any]:
         """Which contract: how many claims, and its hash."""
-        return {"claims": len(self.run.claims), "sha256": self.run.tree.sha256("contract.toml")}
+        return {"claims": len(self.run.claims), "sha256": self.run.contract}
 
 
 def document(told: Derived) -> Iterator[str]:
@@ -80,7 +80,7 @@ def document(told: Derived) -> Iterator[str]:
     record = run.record
     kernel = record["kernel"]
     wanted = {
-        "schema": "sealproof-signoff-4",
+        "schema": "sealproof-signoff-5",
         "verdict": told.word,
         "exit_code": EXIT[told.word],
         "mode": record["mode"],
@@ -92,7 +92,9 @@ def document(told: Derived) -> Iterator[str]:
         "counts": told.counts,
         "signing_key": told.key,
         "logs": [
-            file for file in run.tree.names if "/" in file and file.partition("/")[0] not in ("evidence", "parts")
+            file
+            for file in run.tree.names
+            if "/" in file and file.partition("/")[0] not in ("evidence", "parts", "contract")
         ],
     }
     if strange := set(found) - {*wanted, "summary", "run", "problems", "claims", "fleet"}:
@@ -284,7 +286,7 @@ def statement(told: Derived, predicate: dict[str, Any]) -> Iterator[str]:
         "machines": told.machines,
     }
     kernel = record["kernel"] or {}
-    made_of = {"contract.toml": told.contract["sha256"], **record["made_of"]}
+    made_of = {"contract": told.contract["sha256"], **record["made_of"]}
     if kernel:
         made_of[f"Linux {kernel['release']} bzImage"] = kernel["image_sha256"]
         made_of[f"Linux {kernel['release']} .config"] = kernel["config_sha256"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from verifier import contract, identity, signature
+from verifier import identity, signature
 from verifier import run as runs
 from verifier.run import Run
 from verifier.text import UnsoundError, parse, shown, table
@@ -39,7 +39,7 @@ def derive(tree: Tree) -> Merged:
 
     :raises UnsoundError: it cannot be read at all. Smaller faults are in ``whole.faults``.
     """
-    whole = Run(tree, runs.record_of(tree), contract.load(tree.read(runs.CONTRACT)))
+    whole = runs.opened(tree)
     runs.chain(whole)
     told = table(parse(tree.read(FLEET), FLEET), FLEET, "parts", "words")
     names = sorted({found[1] for name in tree.names if (found := _PART.match(name))})
@@ -85,7 +85,7 @@ def _same(merged: Merged) -> None:
     whole = merged.whole
     for part in merged.parts:
         name = f"part {part.record['run']}"
-        if part.tree.sha256(runs.CONTRACT) != whole.tree.sha256(runs.CONTRACT):
+        if part.contract != whole.contract:
             whole.faults.append(f"{name} is of another contract")
         for what in ("mode", "commit"):
             if part.record[what] != whole.record[what]:

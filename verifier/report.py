@@ -19,13 +19,15 @@ from verifier.tree import Tree
 
 PROTECTED, NOT_PROTECTED, NOT_PROVEN, UNSOUND = range(4)
 """Exit status."""
+_OLD = "contract.toml"
+"""The contract of version 1, in reports of an older sealproof."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
     """What the reader knows from elsewhere. What is None is not held against anything.
 
-    :ivar keys: fingerprints of who may sign. :ivar contract: SHA-256. :ivar commit: of sealproof.
+    :ivar keys: fingerprints of who may sign. :ivar contract: the SHA-256 that names it. :ivar commit: of sealproof.
     :ivar source: hash of the kernel's source, as the report names it. :ivar series: SHA-256 of its patches' lines.
     :ivar oldest: the first day that the report may be of. :ivar youngest: the last.
     :ivar tree: SHA-256 of the list of sealproof's files, or a folder with the same. :ivar build_id: of the kernel.
@@ -64,8 +66,10 @@ class Found:
     @property
     def exit_code(self) -> int:
         """The program's exit status."""
-        if self.faults or self.derived is None:
+        if self.faults:
             return UNSOUND
+        if self.derived is None:
+            return NOT_PROVEN if self.open else UNSOUND
         if self.derived.word in ("NOT PROTECTED", "NOT USABLE"):
             return NOT_PROTECTED
         return PROTECTED if self.derived.word == "PROTECTED" and not self.open else NOT_PROVEN
@@ -84,6 +88,13 @@ def verify(tree: Tree, trusted: Trusted) -> Found:
 def _verify(found: Found, tree: Tree, trusted: Trusted) -> None:
     signed = signature.check(tree)
     found.signer, found.ssh = signed.key, signed.ssh
+    if _OLD in tree and not tree.below(runs.CONTRACT).names:
+        commit = shown(runs.record_of(tree)["commit"], 60)
+        found.open.append(
+            f"it is of an older sealproof (its contract is one file, {_OLD}), and its signature alone was checked: "
+            f"the verifier of commit {commit} reads it"
+        )
+        return
     merged = fleet.derive(tree) if fleet.FLEET in tree else None
     run = merged.whole if merged else runs.derive(tree)
     parts = merged.parts if merged else [run]
@@ -174,11 +185,10 @@ def _trust(found: Found, run: Run, trusted: Trusted, key: str, signers: Sequence
         found.open.append(f"a part is signed by the key {others[0]}, which you did not name (--key, again)")
     elif trusted.keys:
         found.held.append("signer's key")
-    have = run.tree.sha256(runs.CONTRACT)
     if not trusted.contract:
-        found.open.append("no contract was named: a weak one proves little (--contract FILE or its SHA-256)")
-    elif trusted.contract != have:
-        found.faults.append(f"the contract has the SHA-256 {have}, not the one that you trust")
+        found.open.append("no contract was named: a weak one proves little (--contract FOLDER or its SHA-256)")
+    elif trusted.contract != run.contract:
+        found.faults.append(f"the contract has the SHA-256 {run.contract}, not the one that you trust")
     else:
         found.held.append("contract")
     made_of = {"image": kernel.get("image_sha256"), "configuration": kernel.get("config_sha256"), **record["made_of"]}

@@ -17,7 +17,7 @@ from verifier.judge import Checked, Seen
 from verifier.text import UnsoundError, lines, parse, shown, table
 from verifier.tree import Tree
 
-RECORD, CLAIMS, JOURNAL, CONTRACT = "record.json", "claims.jsonl", "journal.jsonl", "contract.toml"
+RECORD, CLAIMS, JOURNAL, CONTRACT = "record.json", "claims.jsonl", "journal.jsonl", "contract"
 STATUSES = ("PASS", "FAIL", "ERROR", "MISS", "SKIP")
 KILLED = "the run was killed before its end"
 _SLACK = 120.0  # seconds between two clocks' readings of one moment
@@ -53,13 +53,15 @@ _LOGS = ("console.log", "-dmesg.log")
 class Run:
     """A run, derived.
 
-    :ivar claims: the contract, by id. :ivar rows: the run's own line for each claim, the last to be put down.
+    :ivar contract: the SHA-256 that names it. :ivar claims: the contract, by id.
+    :ivar rows: the run's own line for each claim, the last to be put down.
     :ivar status: of each claim, as it is derived. :ivar why: of each that is not PASS.
     :ivar faults: what is not consistent. :ivar ended: whether the run came to its end.
     """
 
     tree: Tree
     record: dict[str, Any]
+    contract: str
     claims: dict[str, Claim]
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     status: dict[str, str] = field(default_factory=dict)
@@ -113,12 +115,21 @@ def series_of(record: dict[str, Any]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
+def opened(tree: Tree) -> Run:
+    """A run with its record and its contract, of which nothing is derived yet.
+
+    :raises UnsoundError: they cannot be read.
+    """
+    contract = tree.below(CONTRACT)
+    return Run(tree, record_of(tree), contracts.sha256(contract), contracts.load(contract))
+
+
 def derive(tree: Tree) -> Run:
     """Derive a run from its evidence.
 
     :raises UnsoundError: it cannot be read at all. Smaller faults are in the result.
     """
-    run = Run(tree, record_of(tree), contracts.load(tree.read(CONTRACT)))
+    run = opened(tree)
     chain(run)
     if run.ended:
         run.faults += [*identity.told(run.record), *identity.kept(tree, run.record)]
@@ -148,7 +159,7 @@ def _journal(run: Run) -> list[dict[str, Any]]:
     if not events or names[0] != "begin" or names.count("begin") != 1 or "end" in names[:-1]:
         raise UnsoundError(f"{JOURNAL} does not begin and end as a run does")
     first, last = events[0], events[-1]
-    if first.get("run") != run.record["run"] or first.get("contract") != run.tree.sha256(CONTRACT):
+    if first.get("run") != run.record["run"] or first.get("contract") != run.contract:
         run.faults.append(f"{JOURNAL} is of another run or another contract")
     cut_short = not run.record["ended"] or run.record["interrupted"] or run.record["given_up"]
     run.ended = last["event"] == "end" and not cut_short

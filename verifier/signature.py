@@ -30,7 +30,7 @@ from verifier.tree import Tree
 ATTESTATION, SUMS, KEY = "attestation.json", "SHA256SUMS", "signing-key.pub"
 NAMED = (
     "signoff.html", "signoff.css", "signoff.json", "junit.xml", "signoff.tap", "signoff.sarif", "kcidb.json",
-    "contract.toml", "journal.jsonl", KEY, SUMS,
+    "journal.jsonl", KEY, SUMS,
 )  # fmt: skip
 """Files that the statement names itself."""
 _TYPE = "application/vnd.in-toto+json"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.store import disk_errors
-from signoff.evidence import Evidence
+from signoff.contract_files import files, places
+from signoff.evidence import CONTRACT, Evidence
 from signoff.report.data import Report, assemble
 from signoff.report.document import to_json
 from signoff.report.junit import to_junit
@@ -41,6 +42,6 @@ def made(report: Report, folder: Path) -> dict[str, bytes]:
         "signoff.css": to_css().encode(),
         "junit.xml": to_junit(report),
         "signoff.tap": to_tap(report).encode(),
-        "signoff.sarif": to_sarif(report, (folder / "contract.toml").read_text(encoding="utf-8")).encode(),
+        "signoff.sarif": to_sarif(report, places(files(folder / CONTRACT))).encode(),
         "kcidb.json": to_kcidb(report).encode(),
     }

@@ -30,7 +30,7 @@ class Report:
     :ivar problems: what makes the run as a whole no proof. :ivar logs: names relative to the run's folder.
     :ivar fleet: which machines a merged run is of; None: one machine.
     :ivar signing_key: fingerprint of the key of who signs it; empty if nobody does.
-    :ivar contract_sha256: of the contract's file.
+    :ivar contract_sha256: what names the contract: see :func:`signoff.contract_files.sha256`.
     """
 
     record: Record

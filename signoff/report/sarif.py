@@ -10,6 +10,7 @@ proof is a notification, and ``executionSuccessful`` is false then.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from common.text import printable
@@ -20,7 +21,7 @@ from signoff.results import Row
 from signoff.verdict import Status
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-BASE, CONTRACT = "SEALPROOF", "tests_e2e/contract.toml"
+BASE, FOLDER = "SEALPROOF", "tests_e2e/contract"
 """Where the contract lies: below the checkout of sealproof."""
 _KINDS = {
     Status.FAIL: ("fail", "error"),
@@ -30,12 +31,11 @@ _KINDS = {
 }
 
 
-def to_sarif(report: Report, contract: str) -> str:
+def to_sarif(report: Report, places: Mapping[str, tuple[str, int]]) -> str:
     """The document as text.
 
-    :param contract: its text.
+    :param places: file and line of the contract for each claim.
     """
-    lines = lines_of(contract)
     order = {row.claim.id: number for number, row in enumerate(report.rows)}
     run = {
         "tool": {"driver": {"name": "sealproof", "rules": [_rule(row) for row in report.rows]}},
@@ -44,7 +44,7 @@ def to_sarif(report: Report, contract: str) -> str:
         "automationDetails": {"id": f"sealproof/{report.record.mode}/{report.record.run}"},
         "invocations": [_invocation(report)],
         "results": [
-            _result(report, row, order[row.claim.id], lines.get(row.claim.id, 1))
+            _result(report, row, order[row.claim.id], places.get(row.claim.id, ("", 1)))
             for row in report.rows
             if row.result.status is not Status.PASS or report.is_control(row)
         ],
@@ -59,16 +59,6 @@ def to_sarif(report: Report, contract: str) -> str:
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
 
 
-def lines_of(contract: str) -> dict[str, int]:
-    """The line, from 1 on, on which a contract names each claim."""
-    found = {}
-    for number, line in enumerate(contract.splitlines(), 1):
-        name, _, value = line.partition("=")
-        if name.strip() == "id":
-            found[value.strip().strip("\"'")] = number
-    return found
-
-
 def _rule(row: Row) -> dict[str, Any]:
     claim = row.claim
     return {
@@ -81,8 +71,9 @@ def _rule(row: Row) -> dict[str, Any]:
     }
 
 
-def _result(report: Report, row: Row, rule: int, line: int) -> dict[str, Any]:
+def _result(report: Report, row: Row, rule: int, place: tuple[str, int]) -> dict[str, Any]:
     result = row.result
+    file, line = place
     if report.is_control(row):
         kind, level, words = "open", "none", "the control alone: the probe gets through where nothing protects"
     else:
@@ -98,7 +89,7 @@ def _result(report: Report, row: Row, rule: int, line: int) -> dict[str, Any]:
         "locations": [
             {
                 "physicalLocation": {
-                    "artifactLocation": {"uri": CONTRACT, "uriBaseId": BASE},
+                    "artifactLocation": {"uri": f"{FOLDER}/{file}", "uriBaseId": BASE},
                     "region": {"startLine": line},
                 }
             }
