@@ -7,7 +7,7 @@ import operator
 import re
 from collections.abc import Callable
 
-Numbers = tuple[int, ...]
+Numbers = tuple[int, int, int]
 _OPERATORS: dict[str, Callable[[Numbers, Numbers], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -27,7 +27,8 @@ def numbers(release: str) -> Numbers:
     found = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", release)
     if found is None:
         raise ValueError(f"{release!r} is not a kernel release")
-    return tuple(int(number or 0) for number in found.groups())
+    major, minor, patch = (int(number or 0) for number in found.groups())
+    return major, minor, patch
 
 
 def check(text: str) -> None:
@@ -44,6 +45,17 @@ def fits(release: str, text: str) -> bool:
     :raises ValueError: the one is no release, or the other no range.
     """
     return all(_OPERATORS[sign](numbers(release), numbers(bound)) for sign, bound in _clauses(text))
+
+
+def meet(*texts: str) -> bool:
+    """Whether there is a release that lies in all of these ranges.
+
+    :raises ValueError: one is no range.
+    """
+    bounds = [numbers(bound) for text in texts for _, bound in _clauses(text)]
+    # The least release that lies in all of them is 0.0.0, a bound, or the one after a bound.
+    least = [(0, 0, 0), *bounds, *((major, minor, patch + 1) for major, minor, patch in bounds)]
+    return any(all(fits(".".join(map(str, one)), text) for text in texts) for one in least)
 
 
 def _clauses(text: str) -> list[tuple[str, str]]:

@@ -5,6 +5,8 @@ Data flows one way through the modules, and imports follow it::
 
     hidden         a canary's bytes in another form, or few of them
     observation    the bare facts of one probe run, and the canary that they are compared with
+    host_facts     what an outcome may depend on
+    outcome        how a probe must end, and on which hosts
     contract       claim x mode -> exact outcome
     contract_files its folder, and what names it
     verdict        one claim: observations + contract -> PASS, FAIL, MISS

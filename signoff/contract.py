@@ -7,17 +7,17 @@ must reach the page. Whoever writes the table is stopped here, before a run.
 
 from __future__ import annotations
 
-import errno
-import re
-import signal
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
 
+from signoff.host_facts import HostFacts
 from signoff.observation import PAGE_SIZE, After, Page, State
+from signoff.outcome import On, Outcome
 
 
 class Mode(StrEnum):
@@ -126,56 +126,9 @@ _BY_KIND = {
     Kind.HEALTH: {Class.HEALTH},
 }
 
-_SI_CODE = re.compile(r"(BUS|SEGV|ILL|TRAP|FPE|SI)_[A-Z]+")
 _REASON = 3  # words
 _LEAST = 4  # bytes that a control must leak: the shortest that any is, a load of four bytes
-_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 _WORD = ConfigDict(extra="forbid", frozen=True)
-
-
-class Outcome(BaseModel):
-    """What a probe's run must be, exactly. A field that is not stated must be absent from the run.
-
-    :ivar leak: canary bytes that the attacker gets: ``none``, ``page`` (all 4,096) or a number.
-    :ivar page_after: what the guest must find; not stated: not looked at, or intact.
-    """
-
-    model_config = _STRICT
-
-    returned: int | None = None
-    errno: str | None = None
-    signal: str | None = None
-    si_code: str | None = None
-    leak: Literal["none", "page"] | Annotated[int, Field(ge=1, le=PAGE_SIZE)]
-    page_after: Annotated[After | None, Field(strict=False)] = None
-
-    @property
-    def leaked(self) -> int:
-        """``leak`` as a number of bytes."""
-        if isinstance(self.leak, int):
-            return self.leak
-        return PAGE_SIZE if self.leak == "page" else 0
-
-    @property
-    def reaches(self) -> bool:
-        """Whether such a run has shown that the probe gets at the page."""
-        return self.leaked > 0 or self.page_after is After.OVERWRITTEN
-
-    @model_validator(mode="after")
-    def _names_are_real(self) -> Outcome:
-        if self.errno is not None and self.errno not in errno.errorcode.values():
-            raise ValueError(f"errno: there is no {self.errno}")
-        if self.errno is not None and self.returned != -1:
-            raise ValueError("errno: a call that fails returns -1; state returned = -1")
-        if self.errno is None and self.returned == -1:
-            raise ValueError("errno: a call that returns -1 has one; state which")
-        if self.signal is not None and self.signal not in signal.Signals.__members__:
-            raise ValueError(f"signal: there is no {self.signal}")
-        if (self.signal is None) != (self.si_code is None):
-            raise ValueError("signal and si_code are stated together")
-        if self.si_code is not None and not _SI_CODE.fullmatch(self.si_code):
-            raise ValueError(f"si_code: {self.si_code} is not a name such as BUS_ADRERR")
-        return self
 
 
 class Condition(StrEnum):
@@ -246,6 +199,19 @@ class _Claim(BaseModel):
         words = self.id.replace("_", " ")
         return f"{words[0].upper()}{words[1:]}."
 
+    def row(self, host: HostFacts) -> str:  # noqa: ARG002
+        """Which of the rows of its outcome is for a host, in a few words; empty: none, the default holds."""
+        return ""
+
+    def by(self, row: str) -> Self:
+        """The claim as a row states it.
+
+        :param row: in a few words; empty: the default. :raises ValueError: it has no such row.
+        """
+        if row:
+            raise ValueError(f"{self.id} has no outcome for {row!r}")
+        return self
+
     @property
     def why(self) -> str:
         """The reason of the outcome, as the report prints it."""
@@ -257,6 +223,7 @@ class ProbeClaim(_Claim):
 
     :ivar pages: the kinds of page on which the probe must have run, all of them. :ivar narrowed: why not on every kind.
     :ivar shared: outcome of a control on a shared page; not stated: as ``plain``.
+    :ivar on: rows for hosts on which the outcome differs. At most one is for any host.
     """
 
     kind: Literal[Kind.ATTACK, Kind.BOUNDARY]
@@ -265,6 +232,24 @@ class ProbeClaim(_Claim):
     plain: Outcome
     protected: Outcome
     shared: Outcome | None = None
+    on: Annotated[tuple[On, ...], Field(strict=False)] = ()
+
+    def row(self, host: HostFacts) -> str:
+        """Which of the rows of its outcome is for a host, in a few words; empty: none, the default holds."""
+        return next((row.words for row in self.on if row.fits(host)), "")
+
+    def by(self, row: str) -> Self:
+        """The claim as a row states it; its reason says so.
+
+        :param row: in a few words; empty: the default. :raises ValueError: it has no such row.
+        """
+        if not row:
+            return self
+        for one in self.on:
+            if one.words == row:
+                reason = f"{one.reason} This is the outcome for {row}."
+                return self.model_copy(update={"source": one.source, "reason": reason, "on": (), **one.outcomes})
+        raise ValueError(f"{self.id} has no outcome for {row!r}")
 
     @property
     def why(self) -> str:
@@ -290,16 +275,28 @@ class ProbeClaim(_Claim):
             raise ValueError("narrowed: give the reason if not every kind of page is tried, and only then")
         if self.narrowed and len(self.narrowed.split()) < _REASON:
             raise ValueError(f"narrowed: {self.narrowed!r} is no reason: at least {_REASON} words")
-        for name, control in (("plain", self.plain), ("shared", self.outcome(State.SHARED))):
-            if not control.reaches:
-                raise ValueError(f"{name}: a control must leak, or leave the page overwritten; this one proves nothing")
-            if 0 < control.leaked < _LEAST:
-                raise ValueError(f"{name}: a control must leak {_LEAST} bytes or more; fewer may stand there by chance")
-        if self.kind is Kind.ATTACK:
-            _refuses(self.plain, self.protected)
-            for control in (self.plain, self.outcome(State.SHARED)):
-                _told_apart(control, self.protected)
+        for one, other in itertools.combinations(self.on, 2):
+            if one.overlaps(other):
+                raise ValueError(f"on: {one.words} and {other.words} are both for some host: let at most one fit any")
+        _outcomes_prove_something(self)
+        for row in self.on:
+            try:
+                _outcomes_prove_something(self.by(row.words))
+            except ValueError as error:
+                raise ValueError(f"on: {row.words}: {error}") from error
         return self
+
+
+def _outcomes_prove_something(claim: ProbeClaim) -> None:
+    for name, control in (("plain", claim.plain), ("shared", claim.outcome(State.SHARED))):
+        if not control.reaches:
+            raise ValueError(f"{name}: a control must leak, or leave the page overwritten; this one proves nothing")
+        if 0 < control.leaked < _LEAST:
+            raise ValueError(f"{name}: a control must leak {_LEAST} bytes or more; fewer may stand there by chance")
+    if claim.kind is Kind.ATTACK:
+        _refuses(claim.plain, claim.protected)
+        for control in (claim.plain, claim.outcome(State.SHARED)):
+            _told_apart(control, claim.protected)
 
 
 def _told_apart(control: Outcome, protected: Outcome) -> None:

@@ -31,6 +31,7 @@ from signoff.contract import Condition, Contract, Mode
 from signoff.contract_files import load
 from signoff.evidence import Evidence
 from signoff.forecast import last_seconds, told
+from signoff.host_facts import HostFacts
 from signoff.keys import fingerprint, own_key, put_key
 from signoff.overall import Exit
 from signoff.record import LISTS, PYTHON, SEALPROOF, Kernel, Record, Tier, new_run_id, now, project_commit
@@ -258,7 +259,7 @@ class Signoff:
             return (yield)
         evidence = self._open()
         command = f"{self._command()} -k test_{found.id}"
-        trial = Trial(found, self.mode, self._sentences[found.id], command, evidence, self._holds)
+        trial = Trial(found, self.mode, self._sentences[found.id], command, evidence, self._holds, self._host)
         self._now = Trial.current = trial
         try:
             return (yield)
@@ -428,6 +429,11 @@ class Signoff:
     def _holds(self, condition: Condition) -> bool:
         """Whether a condition of the contract is the case on the host, as far as it is known."""
         return condition.holds(self._identity.get("tier"), self._identity["host"])
+
+    def _host(self) -> HostFacts:
+        """What is known of the host under test."""
+        kernel: Kernel | None = self._identity.get("kernel")
+        return HostFacts.of(kernel.release if kernel else None, self._identity.get("tier"), self._identity["host"])
 
     def _fetch(self, evidence: Evidence, name: str, source: LogSource) -> None:
         try:

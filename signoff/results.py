@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common.errors import UserInputError
 from signoff.contract import Claim, Contract, Mode, ProbeClaim
 from signoff.memory_map import MemoryMap
 from signoff.observation import Aim, Check, Fact, Observation, State
@@ -81,6 +82,7 @@ class Result:
     :ivar evidence: files, relative to the run's folder. :ivar maps: what sweeps of all of a guest's pages found.
     :ivar protected: whether the checks were made in a guest that opted in; None if that does not matter.
     :ivar controlled: whether the checks have a control. :ivar skip: the contract's condition for which it is SKIP.
+    :ivar row: of the outcomes that the contract has for the claim, the one for this host; empty: the default.
     """
 
     id: str
@@ -100,6 +102,7 @@ class Result:
     protected: bool | None = None
     controlled: bool = False
     skip: str = ""
+    row: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,7 @@ def rows(contract: Contract, mode: Mode, results: list[Result], planned: dict[st
     A claim with several results, which no run should bring about, keeps the worst: none is covered up.
 
     :param planned: sentences of the claims whose tests were found. :param default: why a claim has no result.
+    :raises UserInputError: a result is of an outcome that the contract does not have.
     """
     by_id: dict[str, Result] = {}
     for result in results:
@@ -176,9 +180,13 @@ def rows(contract: Contract, mode: Mode, results: list[Result], planned: dict[st
         if before is None or _WORST_FIRST.index(result.status) < _WORST_FIRST.index(before.status):
             by_id[result.id] = result
     return [
-        Row(
-            claim,
-            by_id.get(claim.id) or unreached(claim, mode, planned.get(claim.id, ""), Status.MISS, default),
-        )
+        _row(claim, by_id.get(claim.id) or unreached(claim, mode, planned.get(claim.id, ""), Status.MISS, default))
         for claim in contract.claims
     ]
+
+
+def _row(claim: Claim, result: Result) -> Row:
+    try:
+        return Row(claim.by(result.row), result)
+    except ValueError as error:
+        raise UserInputError(str(error), stage="report", hint="its line is of another contract") from error

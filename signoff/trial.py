@@ -17,6 +17,7 @@ from common.errors import HarmError, SealproofError, UserInputError
 from common.text import printable
 from signoff.contract import Claim, Condition, Kind, Mode, ProbeClaim, WorkClaim
 from signoff.evidence import Evidence
+from signoff.host_facts import HostFacts
 from signoff.journal import PLANTED
 from signoff.memory_map import MemoryMap
 from signoff.observation import Aim, Canary, Check, Observation, Page, State, where
@@ -29,8 +30,8 @@ _C = TypeVar("_C", ProbeClaim, WorkClaim)
 class Trial:
     """The fixture ``claim``.
 
-    :ivar claim: the contract's line. :ivar mode: the column that it is judged by.
-    :param holds: whether a condition of the contract is the case.
+    :ivar mode: the column that it is judged by. :param holds: whether a condition of the contract is the case.
+    :param host: what is known of the host under test now.
     """
 
     current: ClassVar[Trial | None] = None
@@ -44,8 +45,10 @@ class Trial:
         command: str,
         evidence: Evidence,
         holds: Callable[[Condition], bool] = lambda _: False,
+        host: Callable[[], HostFacts] = HostFacts,
     ) -> None:
-        self.claim = claim
+        self._claim = claim
+        self._host = host
         self.mode = mode
         self._sentence = sentence or claim.sentence
         self._command = command
@@ -63,6 +66,16 @@ class Trial:
         self._harm: list[str] = []
         self._skip: str | None = None
         self._seconds = 0.0
+
+    @property
+    def row(self) -> str:
+        """Which of the claim's outcomes is for the host, as far as that is known; empty: the default."""
+        return self._claim.row(self._host())
+
+    @property
+    def claim(self) -> Claim:
+        """The contract's line, with the outcomes that are for the host."""
+        return self._claim.by(self.row)
 
     def aim(
         self, canary: Canary, page: Page, state: State, *, host: str, guest: str, addresses: tuple[int, int, int],
@@ -196,6 +209,7 @@ class Trial:
             protected=self._protected,
             controlled=self._controlled,
             skip=self.claim.skip.when if status is Status.SKIP and self.claim.skip else "",
+            row=self.row,
         )
 
     def _end(self) -> tuple[Status, str]:
@@ -243,10 +257,11 @@ class Trial:
         self._settle(judge_checks(self.mode, subject, control, protected=protected))
 
     def _of_kind(self, model: type[_C], *kinds: Kind) -> _C:
-        if isinstance(self.claim, model) and self.claim.kind in kinds:
-            return self.claim
+        claim = self.claim
+        if isinstance(claim, model) and claim.kind in kinds:
+            return claim
         raise UserInputError(
-            f"{self.claim.id} is {self.claim.kind} in the contract, but its test judges it as {kinds[0]}", stage="claim"
+            f"{claim.id} is {claim.kind} in the contract, but its test judges it as {kinds[0]}", stage="claim"
         )
 
     def _settle(self, verdict: Verdict) -> None:

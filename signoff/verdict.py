@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from signoff.contract import Kind, Mode, Outcome, ProbeClaim
+from signoff.contract import Kind, Mode, ProbeClaim
 from signoff.hidden import Find
 from signoff.observation import PAGE_SIZE, After, Check, Observation, Page, State
+from signoff.outcome import Outcome
 
 
 class Status(StrEnum):

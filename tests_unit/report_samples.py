@@ -20,11 +20,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from host_setup.hosts.guest import made_of
 from signoff import contract_files
 from signoff.attestation import sign
-from signoff.contract import Claim, Condition, Kind, Mode, Outcome, ProbeClaim
+from signoff.contract import Claim, Condition, Kind, Mode, ProbeClaim
 from signoff.evidence import Evidence
+from signoff.host_facts import HostFacts
 from signoff.keys import put_key
 from signoff.memory_map import MemoryMap, spans
 from signoff.observation import PAGE_SIZE, Canary, Check, Observation, Page, State
+from signoff.outcome import Outcome
 from signoff.record import CONFIG, LISTS, Kernel, Patch, Record, Tier, now
 from signoff.report import write
 from signoff.results import unreached
@@ -99,7 +101,7 @@ reason = "Nothing may break."
 """
 HOST = {"processor": "AuthenticAMD, QEMU", "features": "svm, npt, pku, avx2", "devices": "kvm, vhost-net",
         "started": "restored"}  # fmt: skip
-CONFIGURATION = "CONFIG_KVM=y\n"
+CONFIGURATION = "#\n# Linux/x86 6.12.117 Kernel Configuration\n#\nCONFIG_KVM=y\n"
 KERNEL = Kernel(
     "6.12.117", "ab" * 20, "linux-source-6.12", hashlib.sha256(CONFIGURATION.encode()).hexdigest(),
     (Patch("0001-x.patch", "ef" * 32),), running_build_id="ab" * 20, source_sha256="5a" * 32, image_sha256="1a" * 32,
@@ -179,9 +181,10 @@ class Story:
     def add(self, claim: Claim) -> None:
         """Have a claim tried, and its line put down."""
         status = self._statuses.get(claim.id, Status.SKIP if claim.skip else Status.PASS)
-        trial = Trial(claim, self.mode, f"Of {claim.id}.", f"pytest -k test_{claim.id}", self.evidence, self._holds)
+        command = f"pytest -k test_{claim.id}"
+        trial = Trial(claim, self.mode, f"Of {claim.id}.", command, self.evidence, self._holds, self._known)
         with contextlib.suppress(pytest.fail.Exception, pytest.skip.Exception):
-            self._try(trial, claim, status)
+            self._try(trial, trial.claim, status)
         trial.took(1.5)
         self.evidence.append(trial.result())
 
@@ -206,6 +209,10 @@ class Story:
 
     def _holds(self, condition: Condition) -> bool:
         return condition.holds(self.record.tier, self.record.host)
+
+    def _known(self) -> HostFacts:
+        kernel = self.record.kernel
+        return HostFacts.of(kernel.release if kernel else None, self.record.tier, self.record.host)
 
     def _try(self, trial: Trial, claim: Claim, status: Status) -> None:
         if status is Status.ERROR:

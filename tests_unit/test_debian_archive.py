@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from common import releases
 from common.errors import SetupError, UserInputError
 from common.progress import Terminal
 from common.store import Store
@@ -173,18 +172,3 @@ def test_sources_are_debians_suites_with_that_kernel_and_its_own_key() -> None:
         lines = [line.split() for line in debian_archive.sources(name)]
         assert [line[3] for line in lines] == suites
         assert {line[1] for line in lines} == {"[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"}
-
-
-@pytest.mark.parametrize(
-    ("release", "text", "fits"),
-    [
-        ("6.12.117", ">=6.12.117,<6.13", True),
-        ("6.12.107", ">=6.12.117,<6.13", False),
-        ("7.3.4", "<8", True),
-        ("7.0.0-rc1", "<7.0", False),
-        ("6.1.192", ">=6.2", False),
-        ("6.12.0", "!=6.12", False),
-    ],
-)
-def test_a_release_lies_in_a_range_or_not(release: str, text: str, *, fits: bool) -> None:
-    assert releases.fits(release, text) is fits

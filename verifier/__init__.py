@@ -6,6 +6,7 @@ It needs Python 3.11 and the package ``cryptography``. Imports follow the data::
     tree        a folder or an archive, input from strangers -> files
     text        JSON, numbers, words: read strictly, shown safely
     signature   who signed which bytes
+    rows        for which hosts an outcome differs
     contract    what is claimed, and what each claim must be
     leaks       a canary's bytes in what an attacker got
     judge       the observations of one claim -> its status

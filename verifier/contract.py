@@ -11,10 +11,12 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from verifier import rows
 from verifier.text import UnsoundError, shown
 from verifier.tree import Tree
 from verifier.tree import load as load_tree
@@ -25,9 +27,10 @@ KINDS = ("attack", "boundary", "legitimate", "oracle", "health")
 PROTECTION = ("attack", "boundary", "oracle")
 _OUTCOME = {"returned", "errno", "signal", "si_code", "leak", "page_after"}
 _CLAIM = {
-    "id", "kind", "class", "source", "reason", "skip", "pages", "narrowed", "plain", "protected", "shared",
+    "id", "kind", "class", "source", "reason", "skip", "pages", "narrowed", "plain", "protected", "shared", "on",
 }  # fmt: skip
-_OF_PROBES = {"pages", "narrowed", "plain", "protected", "shared"}
+_OF_PROBES = {"pages", "narrowed", "plain", "protected", "shared", "on"}
+_ON = {*rows.FACTS, "source", "reason", "plain", "protected", "shared"}
 _FILE = re.compile(r"[a-z0-9][a-z0-9-]*\.toml")
 _HEAD = {"version", "kind", "class"}
 _LEAST = 4  # bytes that a control must leak
@@ -70,6 +73,7 @@ class Claim:
     :ivar pages: kinds that a probe must be tried on; none: it is told by checks.
     :ivar by_state: outcome on a page of each state.
     :ivar why: the reason, as reports print it. :ivar skip: the condition for which it may be SKIP; empty: none.
+    :ivar on: for which hosts the outcome differs, and the claim as it is there. :ivar row: for which it is, in words.
     """
 
     id: str
@@ -80,6 +84,27 @@ class Claim:
     skip: str
     pages: tuple[str, ...]
     by_state: dict[str, Outcome]
+    on: tuple[tuple[dict[str, str], Claim], ...] = ()
+    row: str = ""
+
+    def at(self, host: dict[str, str]) -> Claim:
+        """The claim as it is for a host.
+
+        :param host: facts of it, see :func:`verifier.rows.facts`.
+        """
+        return next((claim for row, claim in self.on if rows.fits(row, host)), self)
+
+    def named(self, row: str) -> Claim:
+        """The claim as the row of these words has it.
+
+        :raises UnsoundError: there is none.
+        """
+        if row == self.row:
+            return self
+        for _, claim in self.on:
+            if claim.row == row:
+                return claim
+        raise UnsoundError(f"{self.id} has no outcome for {shown(row, 80)!r}")
 
     @property
     def probe(self) -> bool:
@@ -178,11 +203,7 @@ def _claim(entry: dict[str, Any]) -> Claim:
     name = entry.get("id")
     if not isinstance(name, str) or not name.replace("_", "").isalnum() or name != name.lower():
         raise UnsoundError(f"the contract has a claim without a plain id: {shown(name)}")
-
-    def need(right: bool, words: str) -> None:  # noqa: FBT001
-        if not right:
-            raise UnsoundError(f"the contract, {name}: {words}")
-
+    need = partial(_need, name)
     need(set(entry) <= _CLAIM, "it has fields that no claim has")
     kind, skip = entry.get("kind", ""), entry.get("skip")
     need(kind in KINDS, "its kind is none")
@@ -204,8 +225,26 @@ def _claim(entry: dict[str, Any]) -> Claim:
     need(bool(pages) and set(pages) <= set(PAGES) and len(set(pages)) == len(pages), "its pages are none")
     need((set(pages) != set(PAGES)) == bool(narrowed.strip()), "it must say why it is not tried on each kind of page")
     need(not narrowed or len(narrowed.split()) >= _REASON, f"{narrowed!r} is no reason to leave kinds of page out")
+    why = entry["reason"] + (f" Tried on the {' and '.join(pages)} page alone: {narrowed}." if narrowed else "")
+    by_state = _outcomes(name, kind, entry)
+    on = tuple(_rows(name, entry.get("on", [])))
+    claim = Claim(name, kind, entry["class"], entry["source"], why, condition, pages, by_state)
+    return replace(claim, on=tuple((row, _at(claim, entry, row, stated)) for row, stated in on))
+
+
+def _need(claim: str, right: bool, words: str) -> None:  # noqa: FBT001
+    if not right:
+        raise UnsoundError(f"the contract, {claim}: {words}")
+
+
+def _outcomes(name: str, kind: str, entry: dict[str, Any]) -> dict[str, Outcome]:
+    """What a probe must come to on a page of each state.
+
+    :raises UnsoundError: it proves nothing.
+    """
     plain, private = (_outcome(name, one, entry.get(one)) for one in ("plain", "protected"))
     shared = _outcome(name, "shared", entry["shared"]) if "shared" in entry else plain
+    need = partial(_need, name)
     for control in (plain, shared):
         need(control.leaked > 0 or control.page_after == "overwritten", "a control that reaches no page proves nothing")
         need(control.leaked == 0 or control.leaked >= _LEAST, f"a control must leak {_LEAST} bytes or more")
@@ -219,11 +258,40 @@ def _claim(entry: dict[str, Any]) -> Claim:
             least = min(private.returned or 0, PAGE)
             same = control.end == private.end and control.page_after is None
             need(not same or control.leaked >= least, f"it ends as its control, which leaks {control.leaked} bytes")
-    why = entry["reason"]
-    if narrowed:
-        why = f"{why} Tried on the {' and '.join(pages)} page alone: {narrowed}."
-    by_state = {"plain": plain, "shared": shared, "private": private}
-    return Claim(name, kind, entry["class"], entry["source"], why, condition, pages, by_state)
+    return {"plain": plain, "shared": shared, "private": private}
+
+
+def _rows(name: str, entries: Any) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    """For which hosts the outcome differs, and what is stated for them.
+
+    :raises UnsoundError: two are for the same host, or one is none.
+    """
+    seen: list[dict[str, str]] = []
+    for entry in entries if isinstance(entries, list) else [None]:
+        if not isinstance(entry, dict) or not set(entry) <= _ON:
+            raise UnsoundError(f"the contract, {name}: an outcome for some hosts is none")
+        row = {fact: entry[fact] for fact in rows.FACTS if fact in entry}
+        stated = {key: value for key, value in entry.items() if key not in row}
+        try:
+            right = all(isinstance(value, str) for value in row.values()) and rows.exist(row)
+            twice = [one for one in seen if rows.overlap(one, row)] if right else []
+        except ValueError as error:
+            raise UnsoundError(f"the contract, {name}: {shown(error, 80)}") from error
+        texts = [entry.get(key) for key in ("source", "reason")]
+        if not right or not all(isinstance(text, str) and text.strip() for text in texts) or len(stated) == len(texts):
+            raise UnsoundError(f"the contract, {name}: an outcome for some hosts says not for which, what or why")
+        if twice:
+            raise UnsoundError(f"the contract, {name}: {rows.words(twice[0])} and {rows.words(row)} overlap")
+        seen.append(row)
+        yield row, stated
+
+
+def _at(claim: Claim, entry: dict[str, Any], row: dict[str, str], stated: dict[str, Any]) -> Claim:
+    """A claim as it is for the hosts of a row."""
+    words = rows.words(row)
+    why = f"{stated['reason']} This is the outcome for {words}.{claim.why.removeprefix(entry['reason'])}"
+    by_state = _outcomes(f"{claim.id}, {words}", claim.kind, {**entry, **stated})
+    return replace(claim, source=stated["source"], why=why, by_state=by_state, row=words)
 
 
 def _outcome(claim: str, name: str, entry: Any) -> Outcome:

@@ -49,7 +49,7 @@ def derive(tree: Tree) -> Merged:
     for name in names:
         merged.parts.append(_part(whole, tree, name, merged.signers))
     _same(merged)
-    for name, claim in whole.claims.items():
+    for name, claim in list(whole.claims.items()):
         said = [part for part in merged.parts if _counts(part, name, health=claim.kind == "health")]
         said.sort(key=lambda part: _WORST_FIRST.index(part.status[name]))
         whole.status[name], whole.why[name] = ("MISS", "no part has a word on it")
@@ -128,12 +128,16 @@ def _line(whole: Run, name: str, said: list[Run]) -> None:
         whole.faults.append(f"{runs.CLAIMS}: {name} is there, and no part has a word on it")
         return
     first = said[0].rows[name]
+    whole.claims[name] = whole.claims[name].named(str(row.get("row")))
     if row.get("status") != whole.status[name]:
         whole.faults.append(f"{name}: it says {shown(row.get('status'), 20)}, and its parts give {whole.status[name]}")
     alike = [part.rows[name] for part in said if part.status[name] == whole.status[name]]
-    for what in ("runs", "maps", "sentence", "expected", "protected", "controlled", "skip"):
+    for what in ("runs", "maps", "sentence", "expected", "protected", "controlled", "skip", "row"):
         if not any(row.get(what) == one.get(what) for one in alike):
             whole.faults.append(f"{name}: its {what} are not those of a part that says {first.get('status')}")
+    together = ("runs", "expected", "row")
+    if not any(all(row.get(what) == one.get(what) for what in together) for one in alike):
+        whole.faults.append(f"{name}: its runs and the outcome that they are held against are of different parts")
     bare = [(one["expected"], one["got"], one["right"]) for one in row["checks"]]
     every = [(one["expected"], one["got"], one["right"]) for each in alike for one in each["checks"]]
     if bare not in (every, [(one["expected"], one["got"], one["right"]) for one in alike[0]["checks"]]):

@@ -32,6 +32,7 @@ _OF_KERNEL = {
     "vmlinux_sha256": 64,
 }
 _INSIDE = {"guest/initramfs": "guest image", "programs/sealproof": "programs"}
+_HEADING = re.compile(r"^# Linux/\S+ (\S+) Kernel Configuration$", re.MULTILINE)
 _LINE = re.compile(r"([0-9a-f]{64})  (\S(?:.*\S)?)")
 _IGNORED = {".git", "__pycache__", "reports", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
 
@@ -73,6 +74,8 @@ def kept(tree: Tree, record: dict[str, Any]) -> Iterator[str]:
         return
     if CONFIG not in tree or tree.sha256(CONFIG) != kernel["config_sha256"]:
         yield f"{CONFIG} is not the configuration that the record names"
+    else:
+        yield from _release(tree, str(kernel["release"]))
     if LISTS["payload's files"] not in tree or LISTS["modules"] not in tree:
         return
     inside, modules = listed(tree, LISTS["payload's files"]), listed(tree, LISTS["modules"])
@@ -84,6 +87,15 @@ def kept(tree: Tree, record: dict[str, Any]) -> Iterator[str]:
     for name, sha256 in inside.items():
         if name.startswith("modules/") and modules.get(name.removeprefix("modules/")) != sha256:
             yield f"the payload's {shown(name, 60)} is none of the modules that were built"
+
+
+def _release(tree: Tree, release: str) -> Iterator[str]:
+    """Where a kernel's configuration says that it is of another release (Linux: scripts/kconfig/confdata.c)."""
+    found = _HEADING.search(tree.read(CONFIG).decode("utf-8", "replace"))
+    of = found[1] if found else "no release"
+    # What a configuration adds to the kernel's own release, or a work tree with changes, begins with - or +.
+    if not re.match(re.escape(of) + r"(?![\w.])", release):
+        yield f"{CONFIG} is of Linux {shown(of, 40)}, and the record's kernel of {shown(release, 40)}"
 
 
 def listed(tree: Tree, file: str) -> dict[str, str]:

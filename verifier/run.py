@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from verifier import contract as contracts
-from verifier import identity, judge, leaks, sweeps
+from verifier import identity, judge, leaks, rows, sweeps
 from verifier.contract import Claim
 from verifier.judge import Checked, Seen
 from verifier.text import UnsoundError, lines, parse, shown, table
@@ -133,9 +133,26 @@ def derive(tree: Tree) -> Run:
     chain(run)
     if run.ended:
         run.faults += [*identity.told(run.record), *identity.kept(tree, run.record)]
+    host = rows.facts(run.record)
     for name, claim in run.claims.items():
-        _settle(run, claim, run.rows.get(name))
+        row = run.rows.get(name)
+        run.claims[name] = claim if row is None else _as_judged(run, claim, row, host)
+        _settle(run, run.claims[name], row)
     return run
+
+
+def _as_judged(run: Run, claim: Claim, row: dict[str, Any], host: dict[str, str]) -> Claim:
+    """The claim with the outcomes by which its line was judged, which must be those for the host.
+
+    What was not tried may have been put down before the host was known.
+    """
+    told = claim.named(str(row.get("row")))
+    due = claim.at(host)
+    if told.row != due.row and (row.get("status") in ("PASS", "FAIL") or row.get("runs")):
+        due_words, told_words = (f"that for {one.row}" if one.row else "the default" for one in (due, told))
+        run.faults.append(f"{claim.id}: its outcome on this host is {due_words}, and it was judged by {told_words}")
+        return due
+    return told
 
 
 def chain(run: Run) -> None:

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Outcomes of a claim that differ: by kernel release, vendor of the processor, what runs the host's instructions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+VENDORS = {"AuthenticAMD": "amd", "GenuineIntel": "intel"}
+"""By what the processor says of itself."""
+ACCELERATORS = {"emulated": "tcg", "nested": "kvm", "bare-metal": "none"}
+"""By the tier of the host."""
+FACTS = ("kernel", "vendor", "accelerator")
+_RELEASE = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?")
+_BOUND = re.compile(r"(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+){0,2})")
+_FITS: dict[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
+    ">=": lambda one, bound: one >= bound,
+    "<=": lambda one, bound: one <= bound,
+    "==": lambda one, bound: one == bound,
+    "!=": lambda one, bound: one != bound,
+    ">": lambda one, bound: one > bound,
+    "<": lambda one, bound: one < bound,
+}
+_Bounds = list[tuple[str, tuple[int, ...]]]
+
+
+def facts(record: dict[str, Any]) -> dict[str, str]:
+    """What a run's record states of the host under test; what it does not state is missing."""
+    kernel = record["kernel"] or {}
+    known = {
+        "kernel": kernel.get("release", ""),
+        "vendor": VENDORS.get(str(record["host"].get("processor", "")).partition(",")[0], ""),
+        "accelerator": ACCELERATORS.get(record["tier"] or "", ""),
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+def exist(row: dict[str, str]) -> bool:
+    """Whether there are hosts that a row can be for, and it does not mean all.
+
+    :raises ValueError: its range of kernels is none.
+    """
+    known = {"vendor": VENDORS.values(), "accelerator": ACCELERATORS.values()}
+    return bool(row) and all(meet(value) if name == "kernel" else value in known[name] for name, value in row.items())
+
+
+def fits(row: dict[str, str], known: dict[str, str]) -> bool:
+    """Whether a row is for a host.
+
+    :param row: what it states. :param known: facts of the host.
+    """
+    return all(
+        name in known and (lies_in(known[name], value) if name == "kernel" else known[name] == value)
+        for name, value in row.items()
+    )
+
+
+def overlap(one: dict[str, str], other: dict[str, str]) -> bool:
+    """Whether two rows may be for the same host."""
+    shared = one.keys() & other.keys()
+    return all(meet(one[name], other[name]) if name == "kernel" else one[name] == other[name] for name in shared)
+
+
+def words(row: dict[str, str]) -> str:
+    """A row in a few words."""
+    return ", ".join(f"{name} {''.join(row[name].split())}" for name in FACTS if name in row)
+
+
+def lies_in(release: str, text: str) -> bool:
+    """Whether a kernel's release lies in a range; what is no release lies in none.
+
+    :raises ValueError: it is no range.
+    """
+    found = _RELEASE.match(release)
+    return found is not None and _all(_three(found.groups()), _bounds(text))
+
+
+def meet(*texts: str) -> bool:
+    """Whether there is a release that lies in all of these ranges.
+
+    :raises ValueError: one is no range.
+    """
+    bounds = [one for text in texts for one in _bounds(text)]
+    # From one bound to the next all releases fare alike, but for the bound itself.
+    tried = [(0, 0, 0), *(bound for _, bound in bounds), *((*bound[:2], bound[2] + 1) for _, bound in bounds)]
+    return any(_all(one, bounds) for one in tried)
+
+
+def _all(one: tuple[int, ...], bounds: _Bounds) -> bool:
+    return all(_FITS[sign](one, bound) for sign, bound in bounds)
+
+
+def _bounds(text: str) -> _Bounds:
+    found = []
+    for clause in text.split(","):
+        match = _BOUND.fullmatch(clause.strip())
+        if match is None:
+            raise ValueError(f"{text!r} is no range of releases")
+        found.append((match[1], _three(match[2].split("."))))
+    return found
+
+
+def _three(parts: Any) -> tuple[int, ...]:
+    numbers = [int(part or 0) for part in parts]
+    return tuple([*numbers, 0, 0][:3])
