@@ -105,6 +105,11 @@ def host(pool: HostPool) -> Host:
 
 
 @pytest.fixture
+def host_is_known(host: Host) -> None:
+    """After it the run knows the facts of its host: one is running."""
+
+
+@pytest.fixture
 def attack(claim: Trial, pool: HostPool) -> Attack:
     """Runs a probe on the pages under test and on the control's, and has the claim judged."""
     return Attack(pool, claim)

@@ -136,6 +136,7 @@ class Condition(StrEnum):
 
     NO_VFIO = "no-vfio"
     NO_PROTECTION_KEYS = "no-protection-keys"
+    NO_AVX = "no-avx"
     NO_AVX2 = "no-avx2"
     NO_TASK_SWITCH_EXITS = "no-task-switch-exits"
     NO_SELFTESTS = "no-selftests"
@@ -162,6 +163,7 @@ class Condition(StrEnum):
 _CONDITIONS = {
     Condition.NO_VFIO: "the host has no VFIO (/dev/vfio/vfio)",
     Condition.NO_PROTECTION_KEYS: "the host's processor has no protection keys",
+    Condition.NO_AVX: "the host's processor has no AVX",
     Condition.NO_AVX2: "the host's processor has no AVX2",
     Condition.NO_TASK_SWITCH_EXITS: "QEMU's emulation of SVM carries out task switches by itself",
     Condition.NO_SELFTESTS: "the kernel is built without the layer of its own selftests (--selftests)",
@@ -170,6 +172,7 @@ _CONDITIONS = {
 _LACKS = {
     Condition.NO_VFIO: ("devices", "vfio/vfio"),
     Condition.NO_PROTECTION_KEYS: ("features", "pku"),
+    Condition.NO_AVX: ("features", "avx"),
     Condition.NO_AVX2: ("features", "avx2"),
     Condition.NO_SELFTESTS: ("kernel's layers", "selftests"),
 }

@@ -105,6 +105,22 @@ def claim(request: pytest.FixtureRequest) -> Trial:
     return _run(request).trial(request.node)
 
 
+@pytest.fixture
+def host_is_known() -> None:
+    """After it the run knows the facts of its host. Who has machines puts a fixture in its place."""
+
+
+@pytest.fixture(autouse=True)
+def _requirements(request: pytest.FixtureRequest) -> None:
+    """Look before a claim's test whether the fact holds for which the contract says that it cannot be tried."""
+    if FIXTURE not in request.fixturenames:
+        return
+    trial = request.getfixturevalue(FIXTURE)
+    if trial.claim.skip is not None:
+        request.getfixturevalue(host_is_known.__name__)
+        trial.skip_where_the_contract_says_so()
+
+
 @pytest.fixture(scope="session")
 def signoff(request: pytest.FixtureRequest) -> Signoff:
     """The run: takes the identity of what is tested, and logs."""

@@ -2,14 +2,14 @@
 """One claim while its test runs, and its result.
 
 A trial ends PASS only by a verdict of PASS after which nothing went wrong. It ends SKIP only for the fact that the
-contract names, if the harness finds that fact to be so.
+contract names, if the harness finds before the test that it is so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar, NoReturn, TypeVar
+from typing import ClassVar, TypeVar
 
 import pytest
 
@@ -64,7 +64,8 @@ class Trial:
         self._raised: BaseException | None = None
         self._error = ""
         self._harm: list[str] = []
-        self._skip: str | None = None
+        self._skip: Condition | None = None
+        self._skipped_itself: str | None = None
         self._seconds = 0.0
 
     @property
@@ -139,12 +140,16 @@ class Trial:
         """Have the report draw a guest's memory as a sweep found it. It is evidence and no part of the verdict."""
         self._maps.append(found)
 
-    def skip(self, reason: str) -> NoReturn:
-        """Say that the claim cannot apply here.
+    def skip_where_the_contract_says_so(self) -> None:
+        """Skip the test if the fact holds for which the contract says that the claim cannot be tried.
 
-        :param reason: why. The claim is MISS unless the contract names a condition, and that holds.
+        Called before the test. A test that skips itself is MISS.
+
+        :raises pytest.skip.Exception: if the fact holds.
         """
-        pytest.skip(reason)
+        if self._claim.skip is not None and self._holds(self._claim.skip.when):
+            self._skip = self._claim.skip.when
+            pytest.skip(self._skip.words)
 
     def close(self) -> None:
         """Fail a test that ends without a verdict. Called after the test's body."""
@@ -159,7 +164,7 @@ class Trial:
         if error is self._raised:
             return  # our own way of ending the test
         if isinstance(error, pytest.skip.Exception):
-            self._skip = str(error.msg or "").strip()
+            self._skipped_itself = str(error.msg or "").strip() or "it gave no reason"
             return
         if isinstance(error, HarmError):
             self.harmed(error.message)
@@ -208,7 +213,7 @@ class Trial:
             maps=tuple(self._maps),
             protected=self._protected,
             controlled=self._controlled,
-            skip=self.claim.skip.when if status is Status.SKIP and self.claim.skip else "",
+            skip=self._skip if status is Status.SKIP and self._skip else "",
             row=self.row,
         )
 
@@ -225,21 +230,12 @@ class Trial:
         if verdict is not None and verdict.status is not Status.PASS:
             return verdict.status, verdict.why
         if self._skip is not None:
-            return self._skipped(self._skip)
+            return Status.SKIP, self._skip.words
+        if self._skipped_itself is not None:
+            return Status.MISS, f"the test skipped itself, which is no verdict: {self._skipped_itself}"
         if verdict is None:
             return Status.MISS, "the test ended without a verdict"
         return verdict.status, verdict.why
-
-    def _skipped(self, reason: str) -> tuple[Status, str]:
-        """The result of a skipped test: the contract says when a skip is allowed."""
-        if not reason:
-            return Status.MISS, "skipped without a reason"
-        if self.claim.skip is None:
-            return Status.MISS, f"not tried: {reason} (the contract names no condition for which it may be skipped)"
-        condition = self.claim.skip.when
-        if not self._holds(condition):
-            return Status.MISS, f"not tried: {reason} (the contract allows that where {condition.words}: not so here)"
-        return Status.SKIP, reason
 
     def _work(
         self,

@@ -219,9 +219,9 @@ class Story:
             trial.went_wrong("call", OSError("it broke"), "")
         elif status is Status.SKIP:
             try:
-                trial.skip("it is not here")
+                trial.skip_where_the_contract_says_so()
             except pytest.skip.Exception as error:
-                trial.went_wrong("call", error, "")
+                trial.went_wrong("setup", error, "")
         elif status is Status.MISS:
             pass
         elif isinstance(claim, ProbeClaim):

@@ -246,7 +246,11 @@ def torn(name: str) -> Edit:
 
 ATTEMPTS: dict[str, tuple[Edit, str]] = {
     "tap_of_another_status": (
-        swap("signoff.tap", "ok 4 - qemu_has_no_vfio # SKIP it is not here", "ok 4 - qemu_has_no_vfio"),
+        swap(
+            "signoff.tap",
+            "ok 4 - qemu_has_no_vfio # SKIP the host has no VFIO (/dev/vfio/vfio)",
+            "ok 4 - qemu_has_no_vfio",
+        ),
         "signoff.tap: qemu_has_no_vfio is not told as SKIP",
     ),
     "tap_with_a_todo": (

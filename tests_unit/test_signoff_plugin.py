@@ -196,15 +196,16 @@ BODIES = {  # how a claim's test ends -> status and reason
     "breaks_after_its_verdict": ("claim.legitimate(GOOD); assert 0", "ERROR", "call: AssertionError"),
     "judges_nothing": ("pass", "MISS", "without a verdict"),
     "checks_nothing": ("claim.legitimate([])", "MISS", "nothing was checked"),
-    "skips_for_no_reason": ("claim.skip('')", "MISS", "skipped without a reason"),
-    "skips_for_a_reason": ("claim.skip('no disk here')", "SKIP", "no disk here"),
-    "skips_what_it_may_not": ("claim.skip('no disk here')", "MISS", "the contract names no condition"),
-    "skips_without_need": ("claim.skip('no disk here')", "MISS", "not so here"),
+    "skips_itself_for_no_reason": ("pytest.skip('')", "MISS", "skipped itself, which is no verdict: it gave no reason"),
+    "skips_itself": ("pytest.skip('no disk here')", "MISS", "skipped itself, which is no verdict: no disk here"),
+    "is_skipped": ("claim.legitimate(BAD)", "SKIP", "the host has no VFIO (/dev/vfio/vfio)"),
+    "is_not_skipped": ("claim.legitimate(BAD)", "FAIL", "5 is not 4"),
+    "skips_itself_without_need": ("pytest.skip('no disk here')", "MISS", "skipped itself"),
     "judges_twice": ("claim.legitimate(GOOD); claim.legitimate([])", "ERROR", "judged twice"),
     "is_another_kind": ("claim.health(GOOD)", "ERROR", "is legitimate in the contract"),
     "is_no_attack": ("claim.attack(subject=[])", "ERROR", "is legitimate in the contract"),
     "swallows_its_verdict": ("with suppress(BaseException): claim.legitimate(BAD)", "FAIL", "5 is not 4"),
-    "fails_and_then_skips": ("with suppress(BaseException): claim.legitimate(BAD)\n    claim.skip('no')", "FAIL", "5"),
+    "fails_and_then_skips": ("with suppress(BaseException): claim.legitimate(BAD)\n    pytest.skip('no')", "FAIL", "5"),
     "fails_and_then_breaks": (
         "with suppress(BaseException): claim.legitimate(BAD)\n    1 / 0",
         "FAIL",
@@ -246,7 +247,7 @@ ENDS = {
     "breaks_in_setup": ("ERROR", "setup: OSError: no boot"),
     "breaks_in_teardown": ("ERROR", "teardown: OSError: torn"),
     "is_expected_to_fail": ("ERROR", "ZeroDivisionError"),
-    "is_marked_to_skip": ("MISS", "skipped without a reason"),
+    "is_marked_to_skip": ("MISS", "skipped itself, which is no verdict: it gave no reason"),
     "has_no_test": ("ERROR", "there is no test named test_has_no_test"),
 }
 
@@ -255,8 +256,12 @@ def test_nothing_but_a_verdict_of_pass_makes_a_pass(project: Path) -> None:
     head, attack, work, health = CONTRACT.split("[[claim]]")
     attack = f"{head}[[claim]]{attack}[[claim]]{health}"
     lines = "".join(f"[[claim]]{work.replace('guest_works', name)}" for name in ENDS)
-    lines = lines.replace('id = "skips_for_a_reason"', 'id = "skips_for_a_reason"\nskip = { when = "no-vfio" }')
-    lines = lines.replace('id = "skips_without_need"', 'id = "skips_without_need"\nskip = { when = "real-machine" }')
+    for name, fact in (
+        ("is_skipped", "no-vfio"),
+        ("is_not_skipped", "real-machine"),
+        ("skips_itself_without_need", "real-machine"),
+    ):
+        lines = lines.replace(f'id = "{name}"', f'id = "{name}"\nskip = {{ when = "{fact}" }}')
     (project / "tests_e2e" / "contract" / "claims.toml").write_text(attack + lines)
     tests = "".join(f"def test_{name}(claim):\n    {body}\n" for name, (body, _, _) in BODIES.items())
     code, found, claims, said = run(project, ATTACK + FIXTURES + tests)
@@ -272,7 +277,7 @@ def test_nothing_but_a_verdict_of_pass_makes_a_pass(project: Path) -> None:
         int(suite.get("failures")) == len(suite.findall("testcase/failure")) == counts["FAIL"] + 1
     )  # and the whole run
     assert int(suite.get("errors")) == len(suite.findall("testcase/error")) == counts["ERROR"] + counts["MISS"]
-    assert suite.find("testcase/skipped").get("message") == "SKIP: no disk here"
+    assert suite.find("testcase/skipped").get("message") == "SKIP: the host has no VFIO (/dev/vfio/vfio)"
 
 
 def test_what_is_not_proven_exits_2(project: Path) -> None:
@@ -658,7 +663,29 @@ def test_reports_are_not_made_of_an_edited_run(project: Path) -> None:
     assert "PROTECTED   mode" not in said.replace("NOT PROTECTED", "")
 
 
+def test_a_host_is_known_before_a_claim_is_skipped(project: Path) -> None:
+    """Fixtures of the test come later, so that none makes what the claim will not need."""
+    (project / "conftest.py").write_text(
+        CONFTEST.replace('run.identify(host={"cpu": "TCG", "devices": "kvm"})', "")
+        + """
+@pytest.fixture
+def host_is_known(signoff): signoff.identify(host={"cpu": "TCG", "devices": "kvm"})
+"""
+    )
+    contract = CONTRACT.replace('id = "guest_works"', 'id = "guest_works"\nskip = { when = "no-vfio" }')
+    (project / "tests_e2e" / "contract" / "claims.toml").write_text(contract)
+    works = WORKS.replace("(claim)", "(claim, dear)") + "@pytest.fixture\ndef dear(): raise OSError('for nothing')\n"
+    code, found, claims, said = run(project, "import pytest\n" + ATTACK + works)
+    assert (code, found["verdict"], claims["guest_works"]["status"]) == (0, "PROTECTED", "SKIP"), said
+    assert claims["guest_works"]["skip"] == "no-vfio"
+
+
+def test_no_claims_test_skips_itself() -> None:
+    for file in (PROJECT / "tests_e2e").rglob("*.py"):
+        assert not re.search(r"\bskip\(|mark\.skip|importorskip", file.read_text(encoding="utf-8")), file
+
+
 def test_what_a_test_says_was_not_asked_for_is_miss(project: Path) -> None:
-    skips = WORKS.replace("claim.legitimate", 'claim.skip("it was not asked for: --more"); claim.legitimate')
+    skips = "import pytest\n" + WORKS.replace("claim.legit", 'pytest.skip("it was not asked for: --more"); claim.legit')
     code, found, claims, _ = run(project, ATTACK + skips)
     assert (code, found["verdict"], claims["guest_works"]["status"]) == (2, "NOT PROVEN", "MISS")

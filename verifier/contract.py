@@ -38,6 +38,7 @@ _REASON = 3  # words
 _LISTS = {
     "no-vfio": ("devices", "vfio/vfio"),
     "no-protection-keys": ("features", "pku"),
+    "no-avx": ("features", "avx"),
     "no-avx2": ("features", "avx2"),
     "no-selftests": ("kernel's layers", "selftests"),
 }

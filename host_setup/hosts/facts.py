@@ -15,7 +15,7 @@ SECONDS = 20
 FEATURES = (
     *("svm", "npt", "nrip_save", "vgif", "avic", "decodeassists", "flushbyasid", "pausefilter", "sev", "sev_es"),
     *("vmx", "ept", "vpid", "ept_ad", "vnmi", "flexpriority", "tdx_host_platform"),
-    *("smep", "smap", "pku", "la57", "avx2", "avx512f"),
+    *("smep", "smap", "pku", "la57", "avx", "avx2", "avx512f"),
 )
 """Flags of /proc/cpuinfo that matter to virtual machines or to probes (Linux: arch/x86/include/asm/cpufeatures.h)."""
 DEVICES = ("kvm", "vhost-net", "vhost-vsock", "vfio/vfio", "sev", "iommu", "userfaultfd")

@@ -10,7 +10,6 @@ import dataclasses
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
-from signoff.trial import Trial
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 
 WORD, SSE, AVX = 8, 16, 32  # bytes that one instruction moves
@@ -75,15 +74,13 @@ def test_qemu_cannot_load_private_vector_past_the_cache(attack: Attack) -> None:
     attack.by_qemu("movntdqa", lambda qemu, page: _copied(qemu, MOVNTDQA, page, SSE))
 
 
-def test_qemu_cannot_load_private_vector_by_avx(attack: Attack, claim: Trial) -> None:
+def test_qemu_cannot_load_private_vector_by_avx(attack: Attack) -> None:
     """QEMU itself cannot load a vector of a private page by AVX."""
-    _need(attack, claim, "avx")
     attack.by_qemu("vmovdqu", lambda qemu, page: _copied(qemu, VMOVDQU, page, AVX))
 
 
-def test_qemu_cannot_gather_private_words(attack: Attack, claim: Trial) -> None:
+def test_qemu_cannot_gather_private_words(attack: Attack) -> None:
     """QEMU itself cannot gather words from all over a private page by AVX2."""
-    _need(attack, claim, "avx2")
 
     def probe(qemu: Puppet, page: Target) -> Got:
         places = b"".join(at.to_bytes(WORD, "little") for at in range(0, PAGE_SIZE, PAGE_SIZE // (AVX // WORD)))
@@ -189,10 +186,3 @@ def _copied(qemu: Puppet, code: bytes, page: Target, size: int, **registers: int
 def _in_rax(done: Done) -> Got:
     """What code brought home in rax, if it came to its end."""
     return Got(done.as_a_load(), b"" if done.returned is None else done.returned.to_bytes(WORD, "little"))
-
-
-def _need(attack: Attack, claim: Trial, feature: str) -> None:
-    """Skip the claim where the host's processor has not the feature."""
-    flags = attack.host.ssh.run(["grep", "-m1", "^flags", "/proc/cpuinfo"], seconds=10).require().text.split()
-    if feature not in flags:
-        claim.skip(f"the host's processor has no {feature}")

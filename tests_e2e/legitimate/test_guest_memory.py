@@ -7,10 +7,9 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
 from signoff.trial import Trial
 from tests_e2e.support.checks import checks, works
-from tests_e2e.support.tiny_vm import run, tiny_vm_works
+from tests_e2e.support.tiny_vm import tiny_vm_works
 
 SHADOW_PAGING = "kvm_amd.npt=0"  # on the host's command line: KVM shadows the guests' page tables
-BY_KVM = "task-switch, plain: KVM carries out task switches"
 
 
 def test_guest_page_walk_sets_accessed_and_dirty_bits(claim: Trial, host: Host) -> None:
@@ -55,11 +54,6 @@ def test_guest_real_mode_works(claim: Trial, host: Host) -> None:
 
 def test_guest_task_switch_works(claim: Trial, host: Host) -> None:
     """A 32-bit guest switches tasks by jump, call, return and gate."""
-    if any(check.name == BY_KVM and not check.right for check in run(host, "task-switch")):
-        claim.skip(
-            "this processor does not intercept task switches (QEMU's emulation of SVM carries them out by itself):"
-            " KVM's own cannot be tried"
-        )
     tiny_vm_works(claim, host, "task-switch")
 
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from common.errors import UserInputError
 from common.progress import Terminal
-from host_setup.hosts.base import Host
 from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.kernel import source
 from host_setup.provision import Provisioned, Settings
@@ -21,35 +23,40 @@ from tests_e2e.support.selftests import as_on_stock, run_all, told
 @pytest.fixture(scope="module")
 def results(
     request: pytest.FixtureRequest, settings: Settings, provisioned: Provisioned, hosts_folder: Path
-) -> list[Result]:
-    """All of them, run once, with progress on the terminal."""
-    if not request.config.option.selftests:
-        pytest.skip("the kernel's own selftests were not asked for: --selftests has them run, for some 20 minutes")
-    hosts = provisioned.hosts
-    if not isinstance(hosts, EmulatedHosts):
-        pytest.skip("the kernel's own selftests may take a host down: they run on hosts of QEMU's alone")
-    store = settings.store()
-    tests = source.resolve(settings.kernel_source, store)
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        return run_all(hosts.spec, tests, store, Terminal(), hosts_folder)
+) -> Callable[[], list[Result]]:
+    """Runs all of them, once, with progress on the terminal."""
+
+    @functools.cache
+    def run() -> list[Result]:
+        hosts = provisioned.hosts
+        if not isinstance(hosts, EmulatedHosts):
+            raise UserInputError(
+                "the kernel's own selftests may take a host down: they run on hosts of QEMU's alone",
+                stage="--selftests",
+                hint="leave --selftests out, or name no machine",
+            )
+        store = settings.store()
+        tests = source.resolve(settings.kernel_source, store)
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            return run_all(hosts.spec, tests, store, Terminal(), hosts_folder)
+
+    return run
 
 
 def test_selftests_of_kvm_pass_as_on_the_stock_kernel(
     claim: Trial,
-    host: Host,  # noqa: ARG001  the host is made known first
-    results: list[Result],
+    results: Callable[[], list[Result]],
 ) -> None:
     """The kernel's selftests of KVM pass here as they do on the stock kernel, one by one."""
-    _judge(claim, results, "kvm")
+    _judge(claim, results(), "kvm")
 
 
 def test_selftests_of_mm_pass_as_on_the_stock_kernel(
     claim: Trial,
-    host: Host,  # noqa: ARG001  the host is made known first
-    results: list[Result],
+    results: Callable[[], list[Result]],
 ) -> None:
     """The kernel's selftests of memory management that apply pass here as they do on the stock kernel, one by one."""
-    _judge(claim, results, "mm")
+    _judge(claim, results(), "mm")
 
 
 def _judge(claim: Trial, results: list[Result], suite: str) -> None:

@@ -6,16 +6,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
-
+from common.errors import UserInputError
 from host_setup.channels.qmp import Qmp
 from host_setup.hosts.base import Host
 
 
 def outside(host: Host) -> Qmp:
-    """QMP of the QEMU that a host runs in. A real machine has none: the claim is skipped there."""
+    """QMP of the QEMU that a host runs in.
+
+    :raises UserInputError: a real machine has none: such a claim must be SKIP there.
+    """
     if host.qemu is None:
-        pytest.skip("a real machine: nothing outside it can read its memory, or plug a device into it, on command")
+        raise UserInputError(
+            "nothing outside of a real machine can read its memory, or plug a device into it, on command",
+            stage="claim",
+            hint="state in the claim's entry of the contract: skip = { when = 'real-machine' }",
+        )
     return host.qemu.qmp
 
 
