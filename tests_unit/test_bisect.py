@@ -168,6 +168,7 @@ def test_the_first_bad_commit_is_told_with_both_observations(
     assert (tmp_path / "reports" / CLAIM / "answer.txt").read_text() in told.replace("\r", "")
     assert nothing_is_left(tmp_path)
     assert 8 not in hosts.tried
+    assert len(list((tmp_path / "cache/kept/bisect/trees").glob("plain-*"))) == 1
 
 
 def test_a_search_that_was_ended_goes_on_and_builds_nothing_twice(hosts: Hosts, tree: Path, tmp_path: Path) -> None:
@@ -307,6 +308,14 @@ def test_what_is_no_fault_of_the_kernel_stops_git_bisect(
     assert attempt.main([*argv[:1], *more, *(cache if argv else []), *argv[1:]]) == STOP
     assert capsys.readouterr().err
     assert hosts.tried == []
+
+
+@pytest.mark.parametrize("argv", [["try"], ["try", "no_such_claim"], ["try", CLAIM, "--host", "none"]])
+def test_the_command_itself_says_so_too(argv: list[str]) -> None:
+    words = [sys.executable, "-m", "host_setup.bisect", *argv]
+    done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (STOP, "")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_fault_of_ours_is_no_verdict(

@@ -189,7 +189,7 @@ class Machine:
 
 def test_the_pool_tells_what_its_machines_do(trial: Trial) -> None:
     del trial
-    pool = HostPool(None)  # type: ignore[arg-type]
+    pool = HostPool(None)
     assert pool.last_words() == []
     pool._shared = Machine(guests=(Machine(), Machine("gone")))  # type: ignore[assignment]
     assert pool.last_words() == [("the host", "status running"), ("last lines of guest plain", "login:")]
