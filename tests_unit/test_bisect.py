@@ -105,6 +105,7 @@ class Hosts:
         option = dict(zip(words[::2], words[1::2], strict=True))
         # As pytest does it with these options.
         wanted = Request(source.resolve(Path(option["--kernel"]), cache), series.load(option["--series"]))
+        assert cache.get("kernel", build.key(wanted, wanted.toolchain.version())), "pytest would build it once more"
         kernel = build.build(wanted, cache, Terminal())
         binary = log.with_name("data")
         subprocess.run(["objcopy", "-O", "binary", "-j", ".data", kernel.vmlinux, binary], check=True)
@@ -166,6 +167,10 @@ def test_the_first_bad_commit_is_told_with_both_observations(
     assert ["observed", "observed", "PASS", "observed", "FAIL"] in rows
     assert ["seen", "2", "times", "good", "2", "times", "bad"] in rows
     assert (tmp_path / "reports" / CLAIM / "answer.txt").read_text() in told.replace("\r", "")
+    facts = json.loads((tmp_path / "reports" / CLAIM / "answer.json").read_text())
+    assert list(facts["suspects"].values()) == [f"{short} kernel 6"] and facts["flaky"] == {}
+    assert (facts["bad"]["id"], facts["bad"]["status"]) == (git(tree, "rev-parse", "HEAD~4"), "FAIL")
+    assert (facts["last_good"]["step"].split()[-1], facts["last_good"]["status"]) == ("5", "PASS")
     assert nothing_is_left(tmp_path)
     assert 8 not in hosts.tried
     assert len(list((tmp_path / "cache/kept/bisect/trees").glob("plain-*"))) == 1

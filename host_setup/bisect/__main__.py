@@ -13,7 +13,6 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from rich import box
@@ -155,6 +154,19 @@ def answer(searcher: Searcher, found: Found, repeat: str, width: int) -> str:
     return "\n".join([*lines, text.get().rstrip(), "", *repeats, ""])
 
 
+def facts(searcher: Searcher, found: Found) -> dict[str, object]:
+    """What was found, for programs: each step by its name, what was observed on both sides, and the range's ends."""
+    steps = searcher.steps
+    good = steps.ordered(found.good)[-1]
+    return {
+        "suspects": {step: steps.name(step) for step in steps.ordered(found.suspects)},
+        "last_good": {"id": good, **_column(searcher, good, Vote.GOOD)},
+        "bad": {"id": found.bad, **_column(searcher, found.bad, Vote.BAD)},
+        "flaky": {step: _tally(searcher, step) for step in steps.ordered(found.flaky)},
+        "searched": {"what": steps.what, "good": steps.good, "bad": steps.bad},
+    }
+
+
 def _column(searcher: Searcher, step: str, vote: Vote) -> dict[str, str]:
     seen = next(one for one in reversed(searcher.seen(step)) if one.vote is vote)
     return {
@@ -213,7 +225,7 @@ def main(argv: list[str]) -> int:
     found = find(searcher, shop, folder / "runs", terminal)
     repeat = " ".join(shell_word(word) for word in _repeat(option))
     (folder / "answer.txt").write_text(answer(searcher, found, repeat, _WIDTH), encoding="utf-8")
-    (folder / "answer.json").write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
+    (folder / "answer.json").write_text(json.dumps(facts(searcher, found), indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(answer(searcher, found, repeat, Console().width if sys.stdout.isatty() else _WIDTH))
     print(f"{clock(time.monotonic() - begun)}; {shown(folder / 'answer.txt')}")  # noqa: T201
     return ONE if len(found.suspects) == 1 else SEVERAL
