@@ -102,6 +102,10 @@ stress: bootstrap ## protect, share, take back and kill again and again (ARGS='-
 mutate: bootstrap ## put faults into the series, see whether a claim names each (ARGS='--kind hand', '--sample 10 --seed 1')
 	@exec $(RUN) -m host_setup.mutate $(ARGS)
 
+.PHONY: bisect
+bisect: bootstrap ## find the first patch, or commit, with which a claim fails (ARGS='CLAIM --series ~/my-series --good 5')
+	@exec $(RUN) -m host_setup.bisect $(ARGS)
+
 .PHONY: coverage
 coverage: bootstrap ## which lines that the series adds are executed, and by which claim (ARGS='-k gup'; '--no-run')
 	@exec $(RUN) -m host_setup.coverage $(ARGS)

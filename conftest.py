@@ -13,6 +13,8 @@ import pytest
 from host_setup.hosts.base import Host
 from host_setup.hosts.facts import facts
 from host_setup.hosts.pool import HostPool
+from host_setup.hosts.symbols import located
+from host_setup.hosts.timeline import Event, timeline
 from host_setup.identity import require_kernel
 from host_setup.kernel.layers import Layer
 from host_setup.kernel.series import Mode
@@ -92,9 +94,13 @@ def meet_host(provisioned: Provisioned, signoff: Signoff, settings: Settings) ->
 
 
 @pytest.fixture(scope="session")
-def pool(pool: HostPool, signoff: Signoff) -> HostPool:
-    """The hosts of the run; the run asks them which machines a probe has harmed."""
+def pool(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> HostPool:
+    """The hosts of the run; the run asks them which machines a probe has harmed, and what happened when."""
     signoff.inquest = pool.inquest
+    signoff.symbolised = lambda text: located(text, provisioned.kernel.vmlinux)
+    signoff.timeline = lambda begun, ended, notes: timeline(
+        signoff.folder, begun, ended, (Event(*note) for note in notes), pool.last_words()
+    )
     return pool
 
 

@@ -49,6 +49,7 @@ FIXTURE = "claim"
 MOST = 3  # faults of the evidence that the headline names
 ONLY_COLLECTED = "no claim was tried, and no report was written: this is not a sign-off"
 Inquest = Callable[..., list[str]]
+Timeline = Callable[[float, float, list[tuple[float, str, str]]], str]
 LogSource = Path | Callable[[], str | bytes | Path]
 
 
@@ -140,6 +141,8 @@ class Signoff:
     :param contract: its folder or file. :param reports: the folder for runs. :param mode: the column to judge by.
     :ivar inquest: tells which machines came to harm since it was asked last, by a fault of their kernels;
         ``thorough``: something went wrong, and it may take its time.
+    :ivar timeline: tells what happened between two times, besides what is noted (time, who, words).
+    :ivar symbolised: a kernel's message with the places in the source that it names.
     """
 
     def __init__(self, config: pytest.Config, contract: Path, reports: Path, mode: Mode) -> None:
@@ -165,6 +168,8 @@ class Signoff:
         self._link = ""
         self._only_collected = False
         self.inquest: Inquest = lambda *, thorough: []  # noqa: ARG005
+        self.timeline: Timeline = lambda *_: ""
+        self.symbolised: Callable[[str], str] = lambda text: text
 
     # --- what the harness calls ---
 
@@ -285,6 +290,7 @@ class Signoff:
         finally:
             self._now = Trial.current = None
             self._ended.add(found.id)
+            trial.explain(self.timeline, self.symbolised)
             self._keep(evidence, trial)
 
     @pytest.hookimpl(wrapper=True)
@@ -301,7 +307,7 @@ class Signoff:
         """Take note of whatever went wrong in a claim's test or its fixtures."""
         report = yield
         if self._now is not None:
-            self._now.took(call.duration)
+            self._now.took(call.duration, call.when)
             if call.excinfo is not None:
                 self._now.went_wrong(call.when, call.excinfo.value, report.longreprtext)
                 if report.failed and (shown := printable(report.longreprtext)) != report.longreprtext:

@@ -7,12 +7,15 @@ contract names, if the harness finds before the test that it is so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import ClassVar, TypeVar
 
 import pytest
 
+from common import oops
 from common.errors import HarmError, SealproofError, UserInputError
 from common.text import printable
 from signoff.contract import Claim, Condition, Kind, Mode, ProbeClaim, WorkClaim
@@ -25,6 +28,17 @@ from signoff.results import CheckRun, Result, Run, expected_words, kept, kept_ch
 from signoff.verdict import Status, Verdict, judge, judge_checks
 
 _C = TypeVar("_C", ProbeClaim, WorkClaim)
+HARNESS, PROBE = "harness", "probe"  # who tells of what happened
+
+
+@contextmanager
+def _best_effort(attach: Callable[[str, str], None]) -> Iterator[None]:
+    """What explains a failure must not take its place."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        with suppress(Exception):
+            attach("not-explained.txt", f"{type(error).__name__}: {error}\n")
 
 
 class Trial:
@@ -64,9 +78,12 @@ class Trial:
         self._raised: BaseException | None = None
         self._error = ""
         self._harm: list[str] = []
+        self._harm_told: list[str] = []
         self._skip: Condition | None = None
         self._skipped_itself: str | None = None
         self._seconds = 0.0
+        self._begun = time.time()
+        self._notes: list[tuple[float, str, str]] = [(self._begun, HARNESS, f"the test of {claim.id} begins")]
 
     @property
     def row(self) -> str:
@@ -170,6 +187,7 @@ class Trial:
             self.harmed(error.message)
             return
         words = str(error) if isinstance(error, SealproofError) else f"{type(error).__name__}: {error}"
+        self._notes.append((time.time(), HARNESS, f"{phase}: {words}"))
         self._error = "\n".join(part for part in (self._error, f"{phase}: {words}") if part)
         if traceback:
             self.attach(f"traceback-{phase}.txt", traceback)
@@ -180,7 +198,34 @@ class Trial:
         :param words: which machine, and what its kernel said; the first line stands in the reason.
         """
         self._harm.append(words.partition("\n")[0])
+        self._harm_told.append(words)
+        self._notes.append((time.time(), HARNESS, f"harm: {self._harm[-1]}"))
         self.attach(f"harm-{len(self._harm)}.txt", words)
+
+    def explain(
+        self,
+        timeline: Callable[[float, float, list[tuple[float, str, str]]], str],
+        symbolised: Callable[[str], str],
+    ) -> None:
+        """Keep with a claim that does not hold what happened when, and each kernel's message with its fingerprint.
+
+        :param timeline: what happened between two times, besides what is noted: (time, who, words).
+        :param symbolised: a message with the places in the source that it names.
+        """
+        status, why = self._end()
+        if status in (Status.PASS, Status.SKIP):
+            return
+        probes = [(one.seen, PROBE, f"{one.role}: {one.call} on a {one.page} page, {one.state}") for one in self._runs]
+        now = time.time()
+        notes = [*self._notes, *probes, (now, HARNESS, f"{status}: {why}")]
+        with _best_effort(self.attach):
+            if told := timeline(self._begun, now, notes):
+                self.attach("timeline.txt", told)
+        messages = [one for words in self._harm_told for one in oops.find(words)]
+        with _best_effort(self.attach):
+            texts = [f"{one.words}\n\n{symbolised(one.text)}\n" for one in messages]
+            if texts:
+                self.attach("oops.txt", "\n".join(texts))
 
     def cut_short(self, error: BaseException) -> None:
         """Take note that the run ended in the middle of the test: by hand, or by ``pytest.exit``, which says why."""
@@ -188,9 +233,13 @@ class Trial:
         words = given_up or f"interrupted: {type(error).__name__}: {error}"
         self._error = "\n".join(part for part in (self._error, words) if part)
 
-    def took(self, seconds: float) -> None:
-        """Add to the time that the test took."""
+    def took(self, seconds: float, phase: str = "") -> None:
+        """Add to the time that the test took.
+
+        :param phase: which part of it has just ended.
+        """
         self._seconds += seconds
+        self._notes.append((time.time(), HARNESS, f"{phase or 'a part of it'} has ended after {seconds:.3f} s"))
 
     def result(self) -> Result:
         """The claim's end."""

@@ -33,7 +33,7 @@ def tree(tmp_path: Any) -> Any:
 
 @pytest.fixture
 def make(tree: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(kept, "_NEEDS", 0)
+    monkeypatch.setattr(kept, "NEEDS", 0)
     monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", 0)
     store = Store(tmp_path / "cache")
 

@@ -7,7 +7,7 @@ Beside it there may be hosts with another command line, which are shared likewis
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from common.errors import SealproofError
 from host_setup.hosts.base import Host, Hosts
@@ -126,6 +126,20 @@ class HostPool:
         shared = [self._shared] if self._shared is not None else []
         running = [host.kernel_log() for host in (*shared, *self._others.values())]
         return "\n".join([self.hosts.first_log(), *self._ended_logs, *running])
+
+    def last_words(self) -> list[tuple[str, str]]:
+        """What the machines of the hosts that all share do now, and what their guests said last."""
+        found: list[tuple[str, str]] = []
+        for host in self._others.values() if self._shared is None else (self._shared, *self._others.values()):
+            if host.vitals.reason is not None:
+                found.append(("the host is lost", host.vitals.reason))
+                continue
+            if host.qemu is not None:
+                found.append(("the host", host.qemu.explain()))
+            for guest in host.all_guests:
+                with suppress(SealproofError, OSError):
+                    found.append((f"last lines of {guest.vitals.name}", guest.console_tail()))
+        return found
 
     def close(self) -> None:
         """End the shared hosts, and leave the machines as they were."""

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
@@ -17,6 +18,8 @@ from host_setup.channels.qmp import Qmp
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts import kernel_log
 
+CONSOLE, TIMES, TRANSCRIPT = "console.log", "console.times", "qmp.jsonl"
+"""Files of a machine's folder. The times have a line for each of the console: seconds since 1970, and its bytes."""
 TRACE_LINES = 60  # of console shown with a death
 AFTER_OOPS = 3.0  # seconds that a dying kernel gets to print its trace
 
@@ -25,7 +28,7 @@ class Qemu:
     """A running QEMU whose serial console, QMP and heartbeat are ours.
 
     :param argv: everything but the console, QMP and heartbeat devices, which are added here.
-    :param folder: where ``console.log``, ``qemu.log`` and ``qmp.jsonl`` go.
+    :param folder: where ``console.log``, ``console.times``, ``qemu.log`` and ``qmp.jsonl`` go.
     :param on_beat: called, from a thread, with each heartbeat line that the machine sends.
     :param fatal: whether a line of the console says that the machine is lost; None: what says that its kernel is.
     """
@@ -42,7 +45,8 @@ class Qemu:
         self._fatal = fatal or kernel_log.fatal
         folder.mkdir(parents=True, exist_ok=True)
         self.vitals = vitals
-        self.console_log = folder / "console.log"
+        self.console_log = folder / CONSOLE
+        self._times = folder / TIMES
         self._stderr = folder / "qemu.log"
         self._tail: list[str] = []
         self._waited = 0.0
@@ -64,7 +68,7 @@ class Qemu:
         self._watcher.start()
         threading.Thread(target=self._watch_beat, args=(ours_beat, on_beat), daemon=True).start()
         try:
-            self.qmp = Qmp(ours_qmp, vitals, seconds=20, transcript=folder / "qmp.jsonl")
+            self.qmp = Qmp(ours_qmp, vitals, seconds=20, transcript=folder / TRANSCRIPT)
         except BaseException:
             self.kill()
             raise
@@ -120,9 +124,10 @@ class Qemu:
     def _watch_console(self, pipe: IO[bytes]) -> None:
         dying: threading.Timer | None = None
         last = ""
-        with pipe, self.console_log.open("ab", buffering=0) as log:
+        with pipe, self.console_log.open("ab", buffering=0) as log, self._times.open("ab", buffering=0) as times:
             for raw in pipe:
                 log.write(raw)
+                times.write(b"%.3f %d\n" % (time.time(), len(raw)))
                 line = raw.decode(errors="replace")
                 self._tail = [*self._tail[-2 * TRACE_LINES :], line]
                 if dying is None and self._fatal(line):

@@ -289,7 +289,7 @@ def _build(
             script = _repeat_script(site.make, tree, site.source, site.out, site.environment, logs, log)
             raise _build_error(log, f"sh {shlex.quote(str(script))}") from error
     write_facts(folder, site, compiler, progress.lines, time.monotonic() - begun)
-    _name_the_source_relatively(site.out, site.source)
+    name_the_source_relatively(site.out, site.source)
     _keep(site.out, BUILD_KEPT)
     _keep(site.source, (*SOURCE_KEPT, "build"))
     shutil.copy2(log, folder / log.name)
@@ -350,7 +350,7 @@ def _keep(folder: Path, patterns: Sequence[str]) -> None:
     prune(folder)
 
 
-def _name_the_source_relatively(out: Path, source: Path) -> None:
+def name_the_source_relatively(out: Path, source: Path) -> None:
     """Have the build folder find its source when both have moved.
 
     From some release after 6.12 on (seen in 7.3) Kbuild's ``outputmakefile`` writes the absolute path of the source.

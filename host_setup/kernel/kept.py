@@ -15,8 +15,10 @@ patch more. The kernel is the same, byte for byte, but for what follows from the
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -27,11 +29,21 @@ from common.errors import CommandError, KernelError
 from common.processes import run_tree
 from common.progress import Terminal
 from common.store import GIB, Store, no_space
-from host_setup.kernel.build import BUILD_KEPT, SOURCE_KEPT, Request, Site, key, lay_out, site_in, write_facts
+from host_setup.kernel.build import (
+    BUILD_KEPT,
+    SOURCE_KEPT,
+    Request,
+    Site,
+    key,
+    lay_out,
+    name_the_source_relatively,
+    site_in,
+    write_facts,
+)
 from host_setup.kernel.patches import source_tree
 
 STAGE = "kept build"
-_NEEDS = 3 * GIB  # all objects, with debug information
+NEEDS = 3 * GIB  # bytes: all objects, with debug information
 _SECONDS = 300.0
 # It counts links, and a kernel that says how often it was linked is never twice the same.
 _ONE_VERSION = "KBUILD_BUILD_VERSION=1"
@@ -83,8 +95,8 @@ class KeptBuild:
         if self._folder.exists():
             shutil.rmtree(self._folder)
         self._folder.mkdir(parents=True)
-        if shutil.disk_usage(self._folder).free < _NEEDS:
-            raise no_space(self._folder, _NEEDS)
+        if shutil.disk_usage(self._folder).free < NEEDS:
+            raise no_space(self._folder, NEEDS)
         with self._terminal.step("build the kernel in a folder that is kept", expected=_SECONDS):
             lay_out(self.tree, self._folder, self._request, self._store, self._log)
             self._make(self._log)
@@ -111,32 +123,13 @@ class KeptBuild:
 
         :param seconds: that it took.
         """
-        source = folder / "source"
-        for base, target, patterns in (
-            (self._site.source, source, SOURCE_KEPT),
-            (self._site.out, source / "build", BUILD_KEPT),
-        ):
-            words = [str(path.relative_to(base)) for pattern in patterns for path in base.glob(pattern)]
-            target.mkdir(parents=True)
-            # Links to sources, which are never written in place; copies of what make writes.
-            link = ["--link"] if base == self._site.source else []
-            run_tree(["cp", "--archive", "--parents", *link, *words, str(target)], cwd=base, log=self._log, stage=STAGE)
-        write_facts(folder, self._site, self._compiler, 0, seconds)
-        (folder / "build.log").write_text("built in a folder that is kept\n", encoding="utf-8")
+        fill_entry(folder, self._site, self._compiler, seconds, self._log)
 
     def _make(self, log: Path) -> None:
-        try:
-            run_tree([*self._site.make, _ONE_VERSION, "all"], env=self._site.environment, log=log, stage=STAGE)
-        except CommandError as error:
-            raise KernelError(f"the code does not build\n{error.tail}", stage=STAGE, artefact=log) from error
+        compile_all(self._site, log)
 
     def _code(self) -> str:
-        """Hash of what runs: without debug information, and without the build ID, which depends on that."""
-        flat = self._folder / "code.bin"
-        command = ["objcopy", "-O", "binary", "-R", ".notes", "-R", ".comment", "-S"]
-        run_tree([*command, str(self._site.out / "vmlinux"), str(flat)], log=self._log, stage=STAGE)
-        with flat.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return code_of(self._site, self._log)
 
     def _restore(self, besides: Mapping[str, str] | None = None) -> None:
         tree = self.tree
@@ -171,3 +164,42 @@ class KeptBuild:
         scratch = self._folder / f"{name}.new"
         scratch.write_text(json.dumps(value), encoding="utf-8")
         scratch.replace(self._folder / name)
+
+
+def compile_all(site: Site, log: Path) -> None:
+    """Have make compile what its last run did not.
+
+    :raises KernelError: it does not compile. :raises NoSpaceError: the disk is full.
+    """
+    try:
+        run_tree([*site.make, _ONE_VERSION, "all"], env=site.environment, log=log, stage=STAGE)
+    except CommandError as error:
+        if os.strerror(errno.ENOSPC) in error.tail:
+            raise no_space(site.out, NEEDS) from error
+        raise KernelError(f"the code does not build\n{error.tail}", stage=STAGE, artefact=log) from error
+
+
+def code_of(site: Site, log: Path) -> str:
+    """Hash of what runs: without debug information, and without the build ID, which depends on that."""
+    flat = site.source.parent / "code.bin"
+    command = ["objcopy", "-O", "binary", "-R", ".notes", "-R", ".comment", "-S"]
+    run_tree([*command, str(site.out / "vmlinux"), str(flat)], log=log, stage=STAGE)
+    with flat.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def fill_entry(folder: Path, site: Site, compiler: str, seconds: float, log: Path) -> None:
+    """Fill an entry of the cache with what was built last.
+
+    :param folder: the entry's. :param seconds: that the build took.
+    """
+    source = folder / "source"
+    for base, target, patterns in ((site.source, source, SOURCE_KEPT), (site.out, source / "build", BUILD_KEPT)):
+        words = [str(path.relative_to(base)) for pattern in patterns for path in base.glob(pattern)]
+        target.mkdir(parents=True)
+        # Links to sources, which are never written in place; copies of what make writes.
+        link = ["--link"] if base == site.source else []
+        run_tree(["cp", "--archive", "--parents", *link, *words, str(target)], cwd=base, log=log, stage=STAGE)
+    name_the_source_relatively(source / "build", site.source)
+    write_facts(folder, site, compiler, 0, seconds)
+    (folder / "build.log").write_text("built in a folder that is kept\n", encoding="utf-8")

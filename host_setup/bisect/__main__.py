@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``make bisect``: finds the first patch of a series, or the first commit of a git tree, with which a claim fails.
+
+``python -m host_setup.bisect try CLAIM ...`` tries one kernel, for ``git bisect run``. Exit status of a search: 0: the
+first bad one is found; 1: some could not be tried, and it is one of a few; 2: nothing is found, the error tells why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from common.errors import UserInputError
+from common.names import shell_word, shown
+from common.program import end_with
+from common.progress import Terminal, clock
+from common.store import Store, digest
+from host_setup.bisect import attempt
+from host_setup.bisect.attempt import Observation, Workshop, add_options, said, settings_of
+from host_setup.bisect.notes import Note, Notes
+from host_setup.bisect.search import STAGE, Found, Search, Vote, WrongEndError
+from host_setup.bisect.steps import Commits, Prefixes, Steps, is_number
+from host_setup.kernel import source
+from host_setup.provision import Settings
+
+ONE, SEVERAL = 0, 1  # exit status
+_WIDTH = 120  # columns of a file
+_ROWS = ("status", "why", "expected", "observed", "control", "shared")
+
+
+def options(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="bisect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_options(parser)
+    parser.add_argument(
+        "--good", metavar="N|REV", help="so many patches of the series, or a commit of --kernel; default: no patch"
+    )
+    parser.add_argument("--bad", metavar="N|REV", help="likewise; default: all patches, or HEAD")
+    parser.add_argument("--afresh", action="store_true", help="forget what an earlier search has observed")
+    return parser.parse_args(argv)
+
+
+def steps_of(option: argparse.Namespace, settings: Settings, store: Store, folder: Path) -> Steps:
+    """The range that the options mean: commits if an end is named that is no number.
+
+    :param folder: for kernels of our own.
+    :raises UserInputError: there is no such range.
+    """
+    ends = [end for end in (option.good, option.bad) if end is not None]
+    if all(map(is_number, ends)):
+        identity = source.resolve(settings.kernel_source, store).identity
+        return Prefixes(settings, identity, option.good, option.bad, folder / "series")
+    if option.good is None:
+        raise UserInputError("which commit is good?", stage=STAGE, hint="name it with --good")
+    return Commits(settings, option.good, option.bad or "HEAD", folder / "tree")
+
+
+class Searcher:
+    """A search, with what was observed so far.
+
+    :param question: hash of what is asked of each step.
+    """
+
+    def __init__(self, steps: Steps, search: Search, notes: Notes, question: str) -> None:
+        self.steps = steps
+        self._search = search
+        self._notes = notes
+        self._question = question
+        self._seen: dict[str, list[Observation]] = {}
+
+    def seen(self, step: str) -> list[Observation]:
+        """What was observed on a step."""
+        if step not in self._seen:
+            self._seen[step] = self._notes.of(self._identity(step))
+        return self._seen[step]
+
+    def next(self) -> str | Found:
+        """The step to be tried, or the answer.
+
+        :raises WrongEndError: an end is not what the user says; names it, and what was observed.
+        """
+        try:
+            return self._search.next(_Votes(self))
+        except WrongEndError as error:
+            why = self.seen(error.step)[-1].why.partition("\n")[0]
+            words = f"{error.message}: {self.steps.name(error.step)}: {why}"
+            raise WrongEndError(words, error.step, hint=error.hint) from error
+
+    def add(self, step: str, seen: Observation) -> None:
+        """Take an observation in."""
+        self.seen(step).append(seen)
+        self._notes.add(Note(self._identity(step), step, seen))
+
+    def others(self, step: str) -> list[Observation]:
+        """What was observed on other steps."""
+        return [one for other, seen in self._seen.items() if other != step for one in seen]
+
+    def _identity(self, step: str) -> str:
+        return digest(self._question, self.steps.identity(step))
+
+
+class _Votes(dict[str, list[Vote]]):
+    """The votes on each step, looked up when they are asked for: there may be thousands of steps."""
+
+    def __init__(self, searcher: Searcher) -> None:
+        super().__init__()
+        self._searcher = searcher
+
+    def get(self, step: str, _: object = ()) -> list[Vote]:
+        self[step] = [one.vote for one in self._searcher.seen(step)]
+        return self[step]
+
+
+def answer(searcher: Searcher, found: Found, repeat: str, width: int) -> str:
+    """What was found, for people: the first bad step, and both observations side by side.
+
+    :param repeat: the command that tries one step, without naming the step. :param width: in columns.
+    """
+    steps = searcher.steps
+    suspects = steps.ordered(found.suspects)
+    good = steps.ordered(found.good)[-1]
+    lines = []
+    if len(suspects) == 1:
+        lines.append(f"the first bad one: {steps.name(found.bad)}")
+    else:
+        lines.append(f"the first bad one is among these {len(suspects)}:")
+        lines += [f"  {steps.name(step)}{_skipped(searcher, step)}" for step in suspects]
+    lines += [f"flaky: {steps.name(step)}: {_tally(searcher, step)}" for step in steps.ordered(found.flaky)]
+    table = Table(box=box.SIMPLE_HEAD, width=width, pad_edge=False)
+    table.add_column("")
+    for title in ("last good", "first bad" if len(suspects) == 1 else "bad"):
+        table.add_column(title, ratio=1, overflow="fold")
+    columns = [_column(searcher, step, vote) for step, vote in ((good, Vote.GOOD), (found.bad, Vote.BAD))]
+    for name in ("step", *_ROWS, "seen", "report"):
+        cells = [column.get(name, "") for column in columns]
+        if any(cells):
+            table.add_row(Text(name), *map(Text, cells))
+    console = Console(width=width, color_system=None, highlight=False)
+    with console.capture() as text:
+        console.print(table)
+    repeats = [f"repeat: {repeat} --at={step}" for step in (good, found.bad)]
+    return "\n".join([*lines, text.get().rstrip(), "", *repeats, ""])
+
+
+def facts(searcher: Searcher, found: Found) -> dict[str, object]:
+    """What was found, for programs: each step by its name, what was observed on both sides, and the range's ends."""
+    steps = searcher.steps
+    good = steps.ordered(found.good)[-1]
+    return {
+        "suspects": {step: steps.name(step) for step in steps.ordered(found.suspects)},
+        "last_good": {"id": good, **_column(searcher, good, Vote.GOOD)},
+        "bad": {"id": found.bad, **_column(searcher, found.bad, Vote.BAD)},
+        "flaky": {step: _tally(searcher, step) for step in steps.ordered(found.flaky)},
+        "searched": {"what": steps.what, "good": steps.good, "bad": steps.bad},
+    }
+
+
+def _column(searcher: Searcher, step: str, vote: Vote) -> dict[str, str]:
+    seen = next(one for one in reversed(searcher.seen(step)) if one.vote is vote)
+    return {
+        "step": searcher.steps.name(step), **seen.claim, "why": seen.why,
+        "seen": _tally(searcher, step), "report": seen.report,
+    }  # fmt: skip
+
+
+def _tally(searcher: Searcher, step: str) -> str:
+    votes = [one.vote for one in searcher.seen(step)]
+    return ", ".join(f"{votes.count(vote)} times {vote}" for vote in Vote if vote in votes)
+
+
+def _skipped(searcher: Searcher, step: str) -> str:
+    seen = searcher.seen(step)
+    if not seen or seen[-1].vote in (Vote.GOOD, Vote.BAD):
+        return ""
+    return f" ({seen[-1].vote}: {seen[-1].why.partition(chr(10))[0]})"
+
+
+def find(searcher: Searcher, shop: Workshop, reports: Path, terminal: Terminal) -> Found:
+    """Try steps until the first bad one is found.
+
+    :raises WrongEndError: an end is not what the user says.
+    """
+    steps = searcher.steps
+    count = len(steps.suspects([steps.good], steps.bad))
+    terminal.say(f"{count} {steps.what}, about {math.ceil(math.log2(count)) + 2} of them to be tried")
+    with shop.alone():
+        while not isinstance(step := searcher.next(), Found):
+            terminal.say(f"trying {steps.name(step)}")
+            cast = len(searcher.seen(step))
+            folder = reports / f"{step[:12]}-{cast + 1}"
+            one = shop.attempt(steps.settings(step), folder, searcher.others(step), cast)
+            searcher.add(step, one)
+            print(f"{steps.name(step)}: {said(one)}", flush=True)  # noqa: T201
+        return step
+
+
+def main(argv: list[str]) -> int:
+    """Run it."""
+    if argv[:1] == ["try"]:
+        return attempt.main(argv[1:])
+    option = options(argv)
+    begun = time.monotonic()
+    terminal = Terminal()
+    settings = settings_of(option)
+    shop = Workshop(settings.store(), option.claim, terminal, harm=option.harm)
+    folder: Path = option.folder.absolute() / option.claim
+    notes = Notes(folder / "observations.jsonl")
+    if option.afresh:
+        notes.forget()
+    steps = steps_of(option, settings, settings.store(), shop.folder)
+    asked = digest(option.claim, *_asked(option))
+    searcher = Searcher(steps, Search(steps, steps.good, steps.bad, times=option.times), notes, asked)
+    found = find(searcher, shop, folder / "runs", terminal)
+    repeat = " ".join(shell_word(word) for word in _repeat(option))
+    (folder / "answer.txt").write_text(answer(searcher, found, repeat, _WIDTH), encoding="utf-8")
+    (folder / "answer.json").write_text(json.dumps(facts(searcher, found), indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(answer(searcher, found, repeat, Console().width if sys.stdout.isatty() else _WIDTH))
+    print(f"{clock(time.monotonic() - begun)}; {shown(folder / 'answer.txt')}")  # noqa: T201
+    return ONE if len(found.suspects) == 1 else SEVERAL
+
+
+def _asked(option: argparse.Namespace) -> list[str]:
+    """The options that a result depends on, besides the step."""
+    chosen = [f"--mode={option.mode}", f"--host={option.host}", f"--compiler={option.compiler}"]
+    chosen += [f"--layers={','.join(option.layers)}"] if option.layers else []
+    return [*chosen, *(["--harm"] if option.harm else [])]
+
+
+def _repeat(option: argparse.Namespace) -> list[str]:
+    words = [sys.executable, "-m", "host_setup.bisect", "try", option.claim, *_asked(option)]
+    words += [f"--series={option.series}"]
+    return words if option.kernel_source is None else [*words, f"--kernel={option.kernel_source}"]
+
+
+if __name__ == "__main__":
+    end_with(main)
