@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``python -m history COMMAND``: what became of each claim over many runs."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from enum import IntEnum
+from pathlib import Path
+from typing import IO
+
+from common.errors import UserInputError
+from common.names import shown
+from common.program import end_with
+from common.store import disk_errors
+from common.text import printable
+from history import told
+from history.compare import Change, Comparison
+from history.database import LONGEST_LINE, History, default_path
+from history.model import STAGE, Run, read_report
+from history.sittings import compare_runs, tracks
+
+LATEST = "latest"
+
+
+class Exit(IntEnum):
+    """The exit status of a comparison."""
+
+    NO_REGRESSION = 0
+    REGRESSION = 1
+    NOT_COMPARABLE = 2
+
+
+def main(argv: list[str]) -> int:
+    """Run a command; returns its exit status.
+
+    :raises SealproofError: something is not usable; ``common.program`` makes it status 2.
+    """
+    chosen = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = chosen.command
+    return command(chosen)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m history", description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument(
+        "--history",
+        type=lambda text: Path(text).expanduser(),
+        metavar="FILE",
+        help="the history, an SQLite file; default: sealproof/history.sqlite below $XDG_STATE_HOME or ~/.local/state",
+    )
+
+    one = commands.add_parser("record", parents=[where], help="keep finished runs")
+    one.add_argument(
+        "report", nargs="+", type=Path, metavar="REPORT", help="a run's folder, for instance reports/latest"
+    )
+    one.set_defaults(command=_record)
+
+    two = commands.add_parser("export", parents=[where], help="write the whole history as JSON lines")
+    two.add_argument("file", metavar="FILE", help="'-': standard output")
+    two.set_defaults(command=_export)
+
+    three = commands.add_parser(
+        "import", parents=[where], help="add an export: all of it, or nothing if it is not right"
+    )
+    three.add_argument("file", metavar="FILE", help="'-': standard input")
+    three.set_defaults(command=_import)
+
+    four = commands.add_parser(
+        "compare",
+        parents=[where],
+        help="what has changed between two runs; exit 0: no regression, 1: a regression, 2: not comparable",
+        description="Each run is a report's folder, a run's id or the beginning of one, or 'latest', the newest run of "
+        "the history. Exit status 0: no claim regressed; 1: at least one did; 2: the runs are not comparable.",
+    )
+    four.add_argument("before", metavar="RUN")
+    four.add_argument("after", metavar="RUN")
+    four.add_argument(
+        "--common", action="store_true", help="compare what both have tried, also where the later run has tried less"
+    )
+    four.set_defaults(command=_compare)
+
+    five = commands.add_parser("claim", aliases=["history"], parents=[where], help="how a claim fared, run by run")
+    five.add_argument("claim", metavar="CLAIM")
+    five.set_defaults(command=_claim)
+    return parser
+
+
+def _record(chosen: argparse.Namespace) -> int:
+    with _history(chosen) as history:
+        for folder in chosen.report:
+            run = read_report(folder)
+            new = history.add(run)
+            _say([f"{run.id}: {'recorded' if new else 'was there'}, {run.track}: {run.verdict}"])
+    return 0
+
+
+def _export(chosen: argparse.Namespace) -> int:
+    with _history(chosen, existing=True) as history:
+        if chosen.file == "-":
+            for line in history.export():
+                sys.stdout.write(f"{line}\n")
+            return 0
+        path = Path(chosen.file)
+        fresh = path.with_name(f".{path.name}.new")
+        try:
+            with disk_errors(path), fresh.open("w", encoding="utf-8") as out:
+                count = sum(bool(out.write(f"{line}\n")) for line in history.export())
+            fresh.replace(path)
+        except OSError as error:
+            raise UserInputError(f"{shown(path)} cannot be written: {error.strerror}", stage="export") from error
+        finally:
+            fresh.unlink(missing_ok=True)
+    _say([f"{shown(path)}: {count} lines"])
+    return 0
+
+
+def _import(chosen: argparse.Namespace) -> int:
+    with _history(chosen) as history, _opened(chosen.file) as lines:
+        try:
+            new, there = history.take(_bounded(lines))
+        except UnicodeDecodeError as error:
+            raise UserInputError(f"{chosen.file} is no UTF-8 text", stage="import") from error
+    _say([f"{new} runs imported, {there} were there"])
+    return 0
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    path: Path = chosen.history or default_path()
+    with History(path) if path.exists() else nullcontext() as history:
+        before, after = (_run(history, word) for word in (chosen.before, chosen.after))
+        if before.mode is not after.mode:
+            raise UserInputError(
+                f"a run in mode {before.mode} is not comparable with one in mode {after.mode}: PASS has two meanings",
+                stage="compare",
+            )
+        found = compare_runs(history, before, after)
+    _say(told.compared(found))
+    status, why = _verdict(found, common=chosen.common)
+    _say([f"exit {int(status)}: {why}"])
+    return status
+
+
+def _verdict(found: Comparison, *, common: bool) -> tuple[Exit, str]:
+    """The exit status of a comparison, and what it means."""
+    if regressed := found.of(Change.REGRESSED):
+        return Exit.REGRESSION, f"{len(regressed)} {'claim' if len(regressed) == 1 else 'claims'} regressed"
+    if not any(line.before and line.after for line in found.lines):
+        return Exit.NOT_COMPARABLE, "not comparable: no claim was tried in both runs"
+    missing = [line for line in found.of(Change.NOT_TRIED) if line.before]
+    if missing and not common:
+        words = f"the earlier run tried {len(missing)} claims that the later one did not"
+        return Exit.NOT_COMPARABLE, f"not comparable: {words} (--common compares the others)"
+    return Exit.NO_REGRESSION, "no claim regressed"
+
+
+def _claim(chosen: argparse.Namespace) -> int:
+    with _history(chosen, existing=True) as history:
+        name = chosen.claim.removeprefix("test_")
+        runs = history.of_claim(name)
+        if not runs:
+            near = difflib.get_close_matches(name, history.claims(), 3)
+            raise UserInputError(
+                f"no run had a claim {name[:100]}",
+                stage=STAGE,
+                hint=f"did you mean: {', '.join(near)}" if near else "'make signoff' lists the claims",
+            )
+        _say(told.claim_history(name, list(tracks(runs).items())))
+    return 0
+
+
+def _run(history: History | None, word: str) -> Run:
+    """The run that a word names: a report's folder, or a run of the history."""
+    if word != LATEST and Path(word).is_dir():
+        return read_report(Path(word))
+    if history is None:
+        raise UserInputError(
+            f"{shown(word)} is no report's folder, and there is no history yet",
+            stage="compare",
+            hint="record a run: python -m history record REPORT",
+        )
+    return history.find(word)
+
+
+def _history(chosen: argparse.Namespace, *, existing: bool = False) -> History:
+    return History(chosen.history or default_path(), existing=existing)
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[IO[str]]:
+    if name == "-":
+        yield sys.stdin
+        return
+    try:
+        with Path(name).open(encoding="utf-8") as lines:
+            yield lines
+    except OSError as error:
+        raise UserInputError(f"{shown(name)} cannot be read: {error.strerror}", stage="import") from error
+
+
+def _bounded(lines: IO[str]) -> Iterator[str]:
+    """Lines, each read up to a bound: of a file without line breaks no more is held."""
+    while text := lines.readline(LONGEST_LINE + 1):
+        yield text
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        sys.stdout.write(f"{printable(line)}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    end_with(main)
