@@ -14,9 +14,10 @@ import pytest
 from common.errors import SealproofError, SetupError, UserInputError
 from common.paths import PROJECT
 from common.store import Store
+from host_setup.claim_runs import claim_tests
 from host_setup.mutate import __main__ as command
 from host_setup.mutate.book import Book, Line, Verdict, equivalents, summary, table
-from host_setup.mutate.claims import Order, claim_tests, coverage, hints
+from host_setup.mutate.claims import Order, coverage, hints
 from host_setup.mutate.faults import FOLDER, Fault
 from host_setup.mutate.operators import Mutant, Operator
 from host_setup.mutate.trial import Outcome, Trials, read

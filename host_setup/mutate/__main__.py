@@ -23,11 +23,12 @@ from common.paths import PROJECT, cache_root
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
+from host_setup.claim_runs import claim_tests
 from host_setup.kernel import series, source
 from host_setup.kernel.kept import KeptBuild
 from host_setup.kernel.patches import source_tree
 from host_setup.mutate.book import Book, Line, Verdict, equivalents, summary, table
-from host_setup.mutate.claims import Order, claim_tests, coverage, hints
+from host_setup.mutate.claims import Order, coverage, hints
 from host_setup.mutate.faults import FOLDER, Fault, by_hand, machine_made, of_mutant
 from host_setup.mutate.operators import Mutant
 from host_setup.mutate.trial import Trials, kernel_request

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -17,8 +16,6 @@ from host_setup.mutate.faults import Fault
 
 STAGE = "mutate"
 HINTS = Path(__file__).with_name("first.toml")
-_TEST = re.compile(r"^def test_(\w+)\([^)]*\b(?:claim|attack)\b", re.MULTILINE)
-_FOLDERS = ("attacks", "boundaries", "legitimate", "health")
 
 
 class _Hint(BaseModel):
@@ -36,16 +33,6 @@ class _Hints(BaseModel):
 
 Coverage = Mapping[str, Mapping[str, Sequence[str]]]
 """Which claims execute a line: by file, relative to the tree, and by the line's number, as text."""
-
-
-def claim_tests(project: Path) -> dict[str, str]:
-    """The test of each claim, as pytest names it, in the order of folders and files."""
-    found = {}
-    for folder in _FOLDERS:
-        for file in sorted((project / "tests_e2e" / folder).glob("test_*.py")):
-            for name in _TEST.findall(file.read_text(encoding="utf-8")):
-                found[name] = f"{file.relative_to(project)}::test_{name}"
-    return found
 
 
 def coverage(file: Path) -> Coverage:

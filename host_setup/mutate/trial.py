@@ -8,21 +8,17 @@ state and what it was given are removed when the fault is done.
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from common.errors import DeadlineError, KernelError, SealproofError
-from common.processes import spawn
+from common.errors import KernelError, SealproofError
 from common.store import Store
-from common.waiting import Deadline, poll_until
 from guest_images.programs import MODULES
+from host_setup.claim_runs import HARM, LENT, ClaimRun, OwnCache, ended, run_claims
 from host_setup.kernel import build, series
 from host_setup.kernel.build import Request
 from host_setup.kernel.kept import Built, KeptBuild
@@ -32,12 +28,6 @@ from host_setup.mutate.claims import Order
 from host_setup.mutate.faults import Fault, as_series
 
 STAGE = "mutate"
-_LENT = ("identity", "rootfs", "programs", "keys", "source", "ccache")
-_OWN = ("kernel", "module", "payload", "snapshot", "scratch", "logs")
-_SET_UP = 300.0  # seconds for boot and saved state, on a busy machine
-_EACH = 20.0  # seconds for a claim, on average, on a busy machine
-_ENDING = 120.0  # seconds for a run that was told to end, to write its report
-_HARM = "the probe did harm:"  # Trial.result()'s words
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +66,8 @@ class Trials:
         self._failures = failures
         self._whole = whole
         self._commit = commit
-        self._cache = Store(store.root / "kept/cache")  # on the file system of what it links to
+        self._own = OwnCache(store, store.root / "kept/cache", (*LENT, "source"))
+        self._cache = self._own.store
 
     def try_fault(self, fault: Fault) -> Line:
         """Compile and try one fault."""
@@ -104,12 +95,12 @@ class Trials:
         except SealproofError as error:
             line = replace(line, why=str(error))
         finally:
-            self._take_back()
+            self._own.take_back()
         return replace(line, trying=_since(begun))
 
     def controls(self, claims: Sequence[str]) -> dict[str, str]:
         """How claims end on the series without a fault; what the run did not come to is not in it."""
-        self._take_back()
+        self._own.take_back()
         known = [claim for claim in claims if claim in self._tests]
         return self._run(Path(self._base), known, self._store, failures=0).statuses
 
@@ -144,7 +135,7 @@ class Trials:
         return ((claims, failures) for claims, failures in stages if claims)
 
     def _run(self, folder: Path, claims: Sequence[str], cache: Store, *, failures: int) -> Outcome:
-        """Try claims by pytest.
+        """Try claims.
 
         :param folder: the series. :param failures: after how many it ends; 0: none.
         """
@@ -152,35 +143,12 @@ class Trials:
         shutil.rmtree(reports, ignore_errors=True)
         health = [claim for claim in self._tests if "tests_e2e/health/" in self._tests[claim]]
         nodes = [self._tests[claim] for claim in dict.fromkeys((*claims, *health))]
-        argv = [
-            sys.executable, "-E", "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *nodes,
-            "--host", "emulated", "--mode", "protected", "--series", str(folder), "--cache-folder", str(cache.root),
-            "--reports", str(reports), f"--maxfail={failures}",
-        ]  # fmt: skip
-        limit = _SET_UP + _EACH * len(nodes)
-        log = self._folder / "logs/pytest.log"
-        late = ""
-        with log.open("wb") as out:
-            process = spawn(argv, stdout=out, stderr=subprocess.STDOUT)
-            try:
-                poll_until(lambda: process.poll() is not None, Deadline(limit), "the claims to be tried", interval=0.5)
-            except DeadlineError:
-                late = f"the claims were not done within {limit:g} s"
-                process.terminate()
-                _wait(process)
-            finally:
-                process.kill()
-                process.wait()
-        return read(reports, log, late)
+        words = ["--host", "emulated", "--mode", "protected", "--series", str(folder), f"--maxfail={failures}"]
+        return _outcome(run_claims(nodes, words, cache, reports, self._folder / "logs/pytest.log"))
 
     def _lend(self, folder: Path, fault: Fault, built: Built) -> None:
         """Make the faults' cache one in which this kernel is built."""
-        self._cache.root.mkdir(parents=True, exist_ok=True)
-        for kind in _LENT:
-            link, target = self._cache.root / kind, self._store.root / kind
-            target.mkdir(exist_ok=True)
-            if not link.exists():
-                link.symlink_to(target)
+        self._own.lend()
         request = replace(self._request, series=series.load(folder))
         key = build.key(request, request.toolchain.version())
         self._cache.get_or_make("kernel", key, lambda entry: self._kept.hand_over(entry, built.seconds))
@@ -191,10 +159,6 @@ class Trials:
             mine = build.module_key(replace(self._plain, key=key), MODULES)
             self._cache.get_or_make("module", mine, lambda entry: _copy(made, entry))
 
-    def _take_back(self) -> None:
-        for kind in _OWN:
-            shutil.rmtree(self._cache.root / kind, ignore_errors=True)
-
 
 def read(reports: Path, log: Path, late: str) -> Outcome:
     """What a run of claims has left.
@@ -204,23 +168,25 @@ def read(reports: Path, log: Path, late: str) -> Outcome:
     :param reports: the folder that it was given. :param log: what it printed. :param late: why it was ended, if it was.
     :raises SealproofError: it broke.
     """
-    files = sorted(reports.glob("*/signoff.json"))
-    noticed = [late] if late else []
-    if not files:
-        said = log.read_text(encoding="utf-8", errors="replace")
-        failed = [line for line in said.splitlines() if "the set-up failed" in line]
-        if not any(reports.glob("*/hosts/host-*")):
-            raise SealproofError(f"no claim was tried: {(failed or [said[-400:].strip()])[0]}", stage=STAGE)
-        return Outcome({}, [*noticed, *(failed or ["there is no report"])][:1], 0, {})
-    found = json.loads(files[-1].read_text(encoding="utf-8"))
-    tried = {one["id"]: one for one in found["claims"] if one["command"]}
+    return _outcome(ended(reports, log, late))
+
+
+def _outcome(run: ClaimRun) -> Outcome:
+    noticed = [run.late] if run.late else []
+    if run.report is None:
+        if not run.host_was_started:
+            raise SealproofError(
+                f"no claim was tried: {(run.failed_set_up or [run.said[-400:].strip()])[0]}", stage=STAGE
+            )
+        return Outcome({}, [*noticed, *(run.failed_set_up or ["there is no report"])][:1], 0, {})
+    tried = run.tried
     named: dict[str, str] = {}
     for claim, one in tried.items():
-        if one["status"] == "FAIL" and one["kind"] != "health" and not one["why"].startswith(_HARM):
+        if one["status"] == "FAIL" and one["kind"] != "health" and not one["why"].startswith(HARM):
             named[claim] = one["why"]
         elif one["status"] in ("FAIL", "ERROR", "MISS"):
             noticed.append(f"{claim} is {one['status']}: {one['why']}")
-    given_up = [words for words in found["problems"] if "the set-up failed" in words]
+    given_up = [words for words in run.report["problems"] if "the set-up failed" in words]
     statuses = {claim: str(one["status"]) for claim, one in tried.items()}
     passed = sum(status in ("PASS", "SKIP") for status in statuses.values())
     return Outcome(named, [*given_up, *noticed], passed, statuses)
@@ -229,13 +195,6 @@ def read(reports: Path, log: Path, late: str) -> Outcome:
 def kernel_request(source: Source, base: Path) -> Request:
     """The kernel of a series, without layers."""
     return Request(source, series.load(base))
-
-
-def _wait(process: subprocess.Popen[bytes]) -> None:
-    try:
-        poll_until(lambda: process.poll() is not None, Deadline(_ENDING), "the run to end", interval=0.5)
-    except DeadlineError:
-        return  # it is killed
 
 
 def _copy(made: Path, entry: Path) -> None:
