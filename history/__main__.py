@@ -8,20 +8,27 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
 from typing import IO
 
 from common.errors import UserInputError
 from common.names import shown
+from common.paths import require_reports
 from common.program import end_with
+from common.progress import clock
 from common.store import disk_errors
 from common.text import printable
-from history import told
+from history import summary, told
 from history.compare import Change, Comparison
 from history.database import LONGEST_LINE, History, default_path
+from history.matrix import ExitOn, load
 from history.model import STAGE, Run, read_report
+from history.nightly import Ground, Nightly
+from history.review import review
 from history.sittings import compare_runs, tracks
+from host_setup.claim_runs import run_pytest
 
 LATEST = "latest"
 
@@ -84,6 +91,30 @@ def _parser() -> argparse.ArgumentParser:
         "--common", action="store_true", help="compare what both have tried, also where the later run has tried less"
     )
     four.set_defaults(command=_compare)
+
+    night = commands.add_parser(
+        "nightly",
+        parents=[where],
+        help="run a matrix of sign-offs within a time; exit 0: no regression, 1: a regression, 2: not tried",
+        description="Runs the cells of a matrix: those that failed last first, then those that were not run for "
+        "longest. A night that was killed goes on where it was. Exit status 0: no claim regressed; 1: at least one "
+        "did; 2: none did, but a cell could not be tried, or the set-up failed.",
+    )
+    night.add_argument("matrix", type=Path, metavar="MATRIX", help="a TOML file; README.md shows one")
+    night.add_argument("--minutes", type=float, metavar="N", help="instead of the matrix' own")
+    night.add_argument(
+        "--exit-on", type=ExitOn, choices=list(ExitOn), metavar="WHAT", help=f"status 1 for: {', '.join(ExitOn)}"
+    )
+    night.add_argument("--new", action="store_true", help="begin a new night also if the last one was not finished")
+    night.add_argument("--dry-run", action="store_true", help="say what would be run, in which order; run nothing")
+    night.add_argument(
+        "--reports",
+        type=Path,
+        default=Path("reports/nightly"),
+        metavar="DIR",
+        help="folder for the nights' reports; default: reports/nightly",
+    )
+    night.set_defaults(command=_nightly)
 
     five = commands.add_parser("claim", aliases=["history"], parents=[where], help="how a claim fared, run by run")
     five.add_argument("claim", metavar="CLAIM")
@@ -157,6 +188,30 @@ def _verdict(found: Comparison, *, common: bool) -> tuple[Exit, str]:
         words = f"the earlier run tried {len(missing)} claims that the later one did not"
         return Exit.NOT_COMPARABLE, f"not comparable: {words} (--common compares the others)"
     return Exit.NO_REGRESSION, "no claim regressed"
+
+
+def _nightly(chosen: argparse.Namespace) -> int:
+    matrix = load(chosen.matrix)
+    if chosen.minutes is not None:
+        if chosen.minutes <= 0:
+            raise UserInputError("--minutes must be more than none", stage="nightly")
+        matrix = replace(matrix, minutes=chosen.minutes)
+    folder: Path = chosen.reports.absolute()
+    with _history(chosen) as history:
+        nightly = Nightly(matrix, Ground(history, folder, run_pytest, lambda words: _say([words])))
+        if chosen.dry_run:
+            for cell, seconds in nightly.order():
+                _say([f"{cell.name}: {f'{clock(seconds)} last time' if seconds else 'never run to its end'}"])
+            return 0
+        require_reports(folder)
+        found = review(history, nightly.run(fresh=chosen.new))
+    place = folder / found.night.id
+    for name, content in {"summary.md": summary.markdown(found), "mail.txt": summary.text(found)}.items():
+        with disk_errors(place):
+            place.mkdir(parents=True, exist_ok=True)
+            (place / name).write_text(content, encoding="utf-8")
+    _say(["", *summary.text(found).splitlines()])
+    return found.exit(chosen.exit_on or matrix.exit_on)
 
 
 def _claim(chosen: argparse.Namespace) -> int:

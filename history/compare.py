@@ -7,9 +7,10 @@ The rules. Statuses have an order: PASS, SKIP, MISS, ERROR, FAIL; each is worse 
 * been *fixed* if it is PASS and was not,
 * been *flaky* if its status changed without a change of inputs. That is so if the claim also did better, with the same
   inputs, than the result that makes it worse; and if it ended in several ways with the inputs of the later run,
-* become *slower* if it is PASS in both, and its time is more than 1.5 times and more than 2 seconds over the median of
-  up to ten earlier runs, and more than four deviations over it (1.4826 times the median absolute deviation). If the
-  whole run took longer than before, the median of all claims' ratios, the earlier times count as that much longer.
+* become *slower* if it is PASS in both, and its time is more than 1.5 times the median of up to ten earlier runs, more
+  than 2 seconds over it, and more than four deviations over it (1.4826 times the median absolute deviation); and if the
+  last of these was not yet. Where a whole run took longer, by the median of all claims' ratios, its times count as that
+  much shorter.
 
 A claim that was not tried has no status: it is neither worse nor better. Of a run that was cut short only FAIL counts.
 """
@@ -228,7 +229,12 @@ def classify(before: Status, after: Status, also_before: frozenset[Status], also
 
 
 def is_slower(earlier: Sequence[float], took: float, pace: float = 1.0) -> bool:
-    """Whether a time is more than noise over the earlier ones; the module says the rule."""
+    """Whether a time is more than noise over the earlier ones, and the last of these was not yet; the module's rule."""
+    already = len(earlier) > 1 and _beyond(earlier[:-1], earlier[-1], 1.0)
+    return not already and _beyond(earlier, took, pace)
+
+
+def _beyond(earlier: Sequence[float], took: float, pace: float) -> bool:
     if not earlier:
         return False
     usual = pace * median(earlier)
@@ -237,7 +243,7 @@ def is_slower(earlier: Sequence[float], took: float, pace: float = 1.0) -> bool:
 
 
 def _pace(times: Mapping[str, Sequence[float]], seconds: Mapping[str, float]) -> float:
-    """How many times as long as before the whole run took; never less than once: no claim is slow by being the same."""
+    """How many times as long as before a run took; never less than once: no claim is slow by being the same."""
     ratios = [
         seconds[name] / usual
         for name, earlier in times.items()
@@ -247,11 +253,16 @@ def _pace(times: Mapping[str, Sequence[float]], seconds: Mapping[str, float]) ->
 
 
 def times_of(past: Sequence[Sitting]) -> dict[str, list[float]]:
-    """How long each claim took, by sittings, the newest last."""
-    found: dict[str, list[float]] = {}
+    """How long each claim took, by sittings, the newest last; shortened where a run took longer as a whole."""
+    raw: dict[str, list[float]] = {}
     for one in past:
         for name, seconds in one.seconds.items():
-            found.setdefault(name, []).append(seconds)
+            raw.setdefault(name, []).append(seconds)
+    found: dict[str, list[float]] = {}
+    for one in past:
+        pace = _pace(raw, one.seconds)
+        for name, seconds in one.seconds.items():
+            found.setdefault(name, []).append(seconds / pace)
     return found
 
 

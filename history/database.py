@@ -30,6 +30,8 @@ VERSION = 1
 LONGEST_LINE = 32 << 20
 """Characters of a line that is imported; a run of 424 claims has 120,000."""
 FORMAT = "sealproof-history-1"
+MOST_RUNS = 2000
+"""Runs that are looked at where nobody says how many; one takes a millisecond."""
 _SCHEMA = """
 CREATE TABLE run (
     id TEXT PRIMARY KEY, started TEXT NOT NULL, track TEXT NOT NULL, identity TEXT NOT NULL,
@@ -72,6 +74,7 @@ class Attempt(BaseModel):
 
     :ivar folder: for its reports. :ivar run: what came of it; empty: nothing yet, or no report.
     :ivar why: why there is no report, or why it was ended early. :ivar claims: ids of those that are run again.
+    :ivar late: it was ended early as the night's time was up. :ivar host: it came as far as a host.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -85,6 +88,8 @@ class Attempt(BaseModel):
     ended: Time | None = None
     run: RunId | Literal[""] = ""
     why: Text = ""
+    late: bool = False
+    host: bool = False
 
 
 class _Line(BaseModel):
@@ -158,11 +163,14 @@ class History:
         what = f"more than one run's id begins with {word}" if found else f"no run {word[:80]} in {shown(self.path)}"
         raise UserInputError(what, stage=STAGE, hint="name a report's folder, or a run's id, or 'latest'")
 
-    def runs(self, track: str | None = None) -> list[Run]:
-        """The runs, or those of a track, the oldest first."""
-        if track is None:
-            return self._runs("ORDER BY started, id")
-        return self._runs("WHERE track = ? ORDER BY started, id", track)
+    def runs(self, track: str | None = None, *, newest: int = MOST_RUNS) -> list[Run]:
+        """The runs, or those of a track, the oldest first.
+
+        :param newest: no more than so many.
+        """
+        where = "" if track is None else "WHERE track = ? "
+        values = () if track is None else (track,)
+        return self._runs(f"{where}ORDER BY started DESC, id DESC LIMIT ?", *values, newest)[::-1]
 
     def of_cell(self, night: str, cell: str) -> list[Run]:
         """The runs of one night's cell, in the order of their numbers."""

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from signoff.report.document import SCHEMA
 from signoff.verdict import Status
 
+_SCHEMA = json.loads(SCHEMA.read_text(encoding="utf-8"))
 KERNEL = "6.12.117"
 END = "Nothing failed, but claims are not proven."
 
@@ -37,7 +39,8 @@ def claim(name: str, status: Status = Status.PASS, seconds: float = 1.0, **chang
         "command": f"pytest tests_e2e -k test_{name}", "evidence": [], "runs": [], "checks": [],
         "maps": [], "protected": True, "controlled": True, "skip": "",
     }  # fmt: skip
-    return {**made, **changes}
+    known = _SCHEMA["$defs"]["claim"]["required"]
+    return {**{name: made.get(name, "") for name in known}, **changes}
 
 
 def untried(name: str) -> dict[str, Any]:
@@ -64,7 +67,8 @@ def document(
     for one in claims:
         one["mode"] = mode
     made: dict[str, Any] = {
-        "schema": "sealproof-signoff-4", "verdict": "NOT PROVEN", "exit_code": 2, "summary": END, "mode": mode,
+        "schema": _SCHEMA["properties"]["schema"]["const"], "verdict": "NOT PROVEN", "exit_code": 2, "summary": END,
+        "mode": mode,
         "tier": "emulated", "contract": {"claims": len(claims), "sha256": sha("contract")},
         "run": {"id": run, "started": started, "ended": started, "command": "pytest tests_e2e", "commit": "c" * 40,
                 "durations": {}},
