@@ -7,7 +7,7 @@ import argparse
 import difflib
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
@@ -28,9 +28,12 @@ from history.model import STAGE, Run, read_report
 from history.nightly import Ground, Nightly
 from history.review import review
 from history.sittings import compare_runs, tracks
+from history.trend import NIGHTS, to_html
 from host_setup.claim_runs import run_pytest
 
 LATEST = "latest"
+PAGE = "trend.html"
+MOST_NIGHTS = 400
 
 
 class Exit(IntEnum):
@@ -116,10 +119,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     night.set_defaults(command=_nightly)
 
+    page = commands.add_parser("trend", parents=[where], help="write the page of all nights, one file")
+    page.add_argument("file", type=Path, metavar="FILE", help="for instance reports/nightly/trend.html")
+    page.add_argument("--nights", type=_number, default=NIGHTS, metavar="N", help=f"how many; default: {NIGHTS}")
+    page.set_defaults(command=_trend)
+
+    words = commands.add_parser("summary", parents=[where], help="what came of a night; the exit status is the night's")
+    words.add_argument("night", nargs="?", default=LATEST, metavar="NIGHT", help="its id, or its beginning")
+    words.add_argument("--markdown", action="store_true", help="for a CI's job page; default: a plain text, for a mail")
+    words.set_defaults(command=_summary)
+
     five = commands.add_parser("claim", aliases=["history"], parents=[where], help="how a claim fared, run by run")
     five.add_argument("claim", metavar="CLAIM")
     five.set_defaults(command=_claim)
     return parser
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_NIGHTS:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {MOST_NIGHTS}")
+    return int(text)
 
 
 def _record(chosen: argparse.Namespace) -> int:
@@ -137,17 +156,8 @@ def _export(chosen: argparse.Namespace) -> int:
             for line in history.export():
                 sys.stdout.write(f"{line}\n")
             return 0
-        path = Path(chosen.file)
-        fresh = path.with_name(f".{path.name}.new")
-        try:
-            with disk_errors(path), fresh.open("w", encoding="utf-8") as out:
-                count = sum(bool(out.write(f"{line}\n")) for line in history.export())
-            fresh.replace(path)
-        except OSError as error:
-            raise UserInputError(f"{shown(path)} cannot be written: {error.strerror}", stage="export") from error
-        finally:
-            fresh.unlink(missing_ok=True)
-    _say([f"{shown(path)}: {count} lines"])
+        _write_lines(Path(chosen.file), (f"{line}\n" for line in history.export()))
+    _say([f"{shown(chosen.file)}: exported"])
     return 0
 
 
@@ -205,12 +215,12 @@ def _nightly(chosen: argparse.Namespace) -> int:
             return 0
         require_reports(folder)
         found = review(history, nightly.run(fresh=chosen.new))
-    place = folder / found.night.id
-    for name, content in {"summary.md": summary.markdown(found), "mail.txt": summary.text(found)}.items():
-        with disk_errors(place):
-            place.mkdir(parents=True, exist_ok=True)
-            (place / name).write_text(content, encoding="utf-8")
-    _say(["", *summary.text(found).splitlines()])
+        page = folder / PAGE
+        _write(page, to_html(history, page))
+    words = summary.text(found, page)
+    _write(folder / found.night.id / "summary.md", summary.markdown(found))
+    _write(folder / found.night.id / "mail.txt", words)
+    _say(["", *words.splitlines()])
     return found.exit(chosen.exit_on or matrix.exit_on)
 
 
@@ -227,6 +237,43 @@ def _claim(chosen: argparse.Namespace) -> int:
             )
         _say(told.claim_history(name, list(tracks(runs).items())))
     return 0
+
+
+def _trend(chosen: argparse.Namespace) -> int:
+    with _history(chosen, existing=True) as history:
+        _write(chosen.file, to_html(history, chosen.file.absolute(), chosen.nights))
+    _say([f"{shown(chosen.file)}: written"])
+    return 0
+
+
+def _summary(chosen: argparse.Namespace) -> int:
+    with _history(chosen, existing=True) as history:
+        nights = [night for night in history.nights() if chosen.night == LATEST or night.id.startswith(chosen.night)]
+        if not nights:
+            raise UserInputError(f"there is no night {chosen.night[:80]}", stage=STAGE)
+        found = review(history, nights[-1])
+    _say((summary.markdown(found) if chosen.markdown else summary.text(found)).splitlines())
+    return found.exit()
+
+
+def _write(path: Path, content: str) -> None:
+    _write_lines(path, [content])
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a file, whole or not at all."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with fresh.open("w", encoding="utf-8") as out:
+                out.writelines(lines)
+            fresh.replace(path)
+    except OSError as error:
+        raise UserInputError(f"{shown(path)} cannot be written: {error.strerror}", stage=STAGE) from error
+    finally:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
 
 
 def _run(history: History | None, word: str) -> Run:

@@ -7,10 +7,10 @@ The rules. Statuses have an order: PASS, SKIP, MISS, ERROR, FAIL; each is worse 
 * been *fixed* if it is PASS and was not,
 * been *flaky* if its status changed without a change of inputs. That is so if the claim also did better, with the same
   inputs, than the result that makes it worse; and if it ended in several ways with the inputs of the later run,
-* become *slower* if it is PASS in both, and its time is more than 1.5 times the median of up to ten earlier runs, more
-  than 2 seconds over it, and more than four deviations over it (1.4826 times the median absolute deviation); and if the
-  last of these was not yet. Where a whole run took longer, by the median of all claims' ratios, its times count as that
-  much shorter.
+* become *slower* if it is PASS in both, and its time is more than 1.5 times the median of up to ten earlier runs (of
+  less than three: twice), more than 2 seconds over it, and more than four deviations over it (1.4826 times the median
+  absolute deviation); and if the last of these was not yet. Where a whole run took longer, by the median of all claims'
+  ratios, its times count as that much shorter.
 
 A claim that was not tried has no status: it is neither worse nor better. Of a run that was cut short only FAIL counts.
 """
@@ -30,6 +30,7 @@ from signoff.verdict import Status
 ORDER = (Status.PASS, Status.SKIP, Status.MISS, Status.ERROR, Status.FAIL)
 """The better status first."""
 TIMES, SECONDS, DEVIATIONS = 1.5, 2.0, 4.0
+TIMES_OF_FEW, FEW = 2.0, 3
 WINDOW = 10
 """Earlier runs whose times count."""
 _SIGMA = 1.4826  # of a normal distribution, the ratio of the standard deviation to the median absolute one
@@ -239,7 +240,8 @@ def _beyond(earlier: Sequence[float], took: float, pace: float) -> bool:
         return False
     usual = pace * median(earlier)
     deviation = _SIGMA * pace * median(abs(one - median(earlier)) for one in earlier)
-    return took > max(TIMES * usual, usual + SECONDS, usual + DEVIATIONS * deviation)
+    times = TIMES if len(earlier) >= FEW else TIMES_OF_FEW
+    return took > max(times * usual, usual + SECONDS, usual + DEVIATIONS * deviation)
 
 
 def _pace(times: Mapping[str, Sequence[float]], seconds: Mapping[str, float]) -> float:

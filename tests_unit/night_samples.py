@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -135,3 +136,43 @@ class Nights:
         self._tried[cell, name] = number + 1
         status = statuses[min(number, len(statuses) - 1)]
         return claim(name, status, self.world.seconds.get((cell, name), 10.0) * self.world.busy)
+
+
+def twenty(nights: Nights, more: Sequence[str] = ()) -> dict[int, Review]:
+    """Twenty nights of the cells ``one`` and ``two``, with faults; returns what came of each that was not killed.
+
+    Night 5 to 8: a patch breaks a claim. 10: the kernel is updated, and from then to 19 a claim fails by it. 12: the
+    night is killed, for good. 13: a claim gets slower. 15: the disk is full. 16: the host's kernel complains. 17: a
+    host does not boot. 19: the contract has another claim, and one less. 3, 7, 10, 20: a claim is flaky. 6 and 14: the
+    machine is busy.
+
+    :param more: further claims, which are always PASS.
+    """
+    one, two, fail = "series=one", "series=two", (Status.FAIL,)
+    claims = (*CLAIMS, *more)
+    later = (*(name for name in claims if name != "guest_sleeps"), "guest_comes")
+    flaky = {3: (one, "guest_shakes"), 7: (two, "guest_shakes"), 10: (one, "guest_shakes"), 20: (one, "guest_works")}
+    found = {}
+    for number in range(1, 21):
+        statuses: dict[tuple[str, str], Sequence[Status]] = {}
+        if number in flaky:
+            statuses[flaky[number]] = (Status.ERROR if number == 7 else Status.FAIL, Status.PASS)
+        if 5 <= number < 9:
+            statuses[one, "guest_works"] = fail
+        if 10 <= number < 20:
+            statuses[two, "host_cannot_read"] = fail
+        if number == 16:
+            statuses[one, HEALTH] = fail
+        world = World(
+            statuses=statuses,
+            kernel="6.12.118" if number >= 10 else "6.12.117",
+            patches=(("0001-a.patch", "a second version" if 5 <= number < 9 else "a"),),
+            seconds={(two, "guest_boots"): 40.0} if number >= 13 else {},
+            claims=later if number >= 19 else claims,
+            breaks={12: {one: "killed"}, 15: {one: "no host", two: "no host"}, 17: {two: "no boot"}}.get(number, {}),
+            busy=2.5 if number in (6, 14) else 1.0,
+        )
+        with contextlib.suppress(Killed):  # and nobody takes it up again
+            found[number] = nights.night(world)
+        nights.next_day()
+    return found

@@ -111,8 +111,10 @@ def test_runs_of_unknown_inputs_are_never_of_the_same(make: Any, tmp_path: Path)
 @pytest.mark.parametrize(
     ("earlier", "took", "pace", "slower"),
     [
-        ([10.0], 15.1, 1.0, True),
-        ([10.0], 15.0, 1.0, False),  # not more than half again
+        ([10.0] * 3, 15.1, 1.0, True),
+        ([10.0] * 3, 15.0, 1.0, False),  # not more than half again
+        ([10.0] * 2, 20.0, 1.0, False),  # two say little
+        ([10.0] * 2, 20.1, 1.0, True),
         ([1.0], 2.9, 1.0, False),  # less than two seconds more
         ([1.0], 3.1, 1.0, True),
         ([40.0] + [10.0] * 9, 16.0, 1.0, True),  # one slow night deceives nobody
@@ -120,7 +122,7 @@ def test_runs_of_unknown_inputs_are_never_of_the_same(make: Any, tmp_path: Path)
         ([10.0, 12.0, 8.0, 14.0, 6.0], 16.0, 1.0, False),  # within four deviations
         ([10.0, 12.0, 8.0, 14.0, 6.0], 22.0, 1.0, True),
         ([10.0], 25.0, 2.0, False),  # everything took twice as long
-        ([10.0], 31.0, 2.0, True),
+        ([10.0], 41.0, 2.0, True),
         ([], 100.0, 1.0, False),
     ],
 )
