@@ -49,12 +49,18 @@ def main(argv: list[str]) -> int:
 
     :raises SealproofError: something is not usable; ``common.program`` makes it status 2.
     """
-    chosen = _parser().parse_args(argv)
+    chosen = _parsers()[0].parse_args(argv)
     command: Callable[[argparse.Namespace], int] = chosen.command
     return command(chosen)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parsers() -> dict[str, argparse.ArgumentParser]:
+    """The command line of each command, by its name."""
+    return _parsers()[1]
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The whole command line, and that of each command."""
     parser = argparse.ArgumentParser(prog="python -m history", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     where = argparse.ArgumentParser(add_help=False)
@@ -132,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     five = commands.add_parser("claim", aliases=["history"], parents=[where], help="how a claim fared, run by run")
     five.add_argument("claim", metavar="CLAIM")
     five.set_defaults(command=_claim)
-    return parser
+    return parser, dict(commands.choices)
 
 
 def _number(text: str) -> int:

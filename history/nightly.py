@@ -28,7 +28,7 @@ from history.compare import Change, Line
 from history.database import Attempt, History, Night
 from history.matrix import Cell, Matrix
 from history.model import Place, Run, read_report
-from history.review import GOOD, CellReview, night_of, review_cell
+from history.review import GOOD, LOOKED_AT, CellReview, night_of, review_cell
 from history.sittings import sittings
 from host_setup.claim_runs import claim_tests
 from signoff.contract import Kind
@@ -229,7 +229,10 @@ class Nightly:
         for night in reversed(self._history.nights()):
             attempts = [one for one in self._history.attempts(night.id) if one.cell == cell]
             if attempts:
-                found = next((one for one in sittings(self._history.runs(cell)) if night_of(one) == night.id), None)
+                found = next(
+                    (one for one in sittings(self._history.runs(cell, newest=LOOKED_AT)) if night_of(one) == night.id),
+                    None,
+                )
                 seen = found.seen.values() if found else ()
                 failed = any(one.worst not in GOOD for one in seen)
                 failed |= not seen and not any(one.late for one in attempts)
@@ -238,7 +241,11 @@ class Nightly:
 
     def _took(self, cell: str) -> float:
         """Seconds that the cell's last whole run took; 0: there is none."""
-        whole = [run for run in self._history.runs(cell) if run.place and run.place.number == 1 and not run.cut_short]
+        whole = [
+            run
+            for run in self._history.runs(cell, newest=LOOKED_AT)
+            if run.place and run.place.number == 1 and not run.cut_short
+        ]
         if not whole:
             return 0.0
         begun, ended = (datetime.fromisoformat(str(when)) for when in (whole[-1].started, whole[-1].ended))

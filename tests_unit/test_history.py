@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from common.errors import SealproofError, SetupError, UserInputError
 from common.paths import PROJECT
 from common.waiting import Deadline, poll_until
-from history.__main__ import main
+from history.__main__ import command_parsers, main
 from history.database import APPLICATION, Attempt, History, Night
 from history.model import Place, Run, read_report
 from signoff.verdict import Status
@@ -523,7 +523,9 @@ def test_control_characters_of_a_report_never_reach_the_terminal(tmp_path: Path)
 
 
 def test_every_command_explains_itself(run: Any) -> None:
-    for words in ((), ("record",), ("export",), ("import",), ("compare",), ("claim",)):
+    names = command_parsers()
+    assert {"record", "export", "import", "compare", "claim", "history", "nightly", "trend", "summary"} == names.keys()
+    for words in ((), *((name,) for name in names)):
         status, said, _ = run(*words, "--help")
         assert status == 0
         assert said.startswith("usage: python -m history")
