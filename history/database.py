@@ -57,6 +57,7 @@ class Night(BaseModel):
 
     :ivar matrix: names the matrix: of another one no night is resumed. :ivar ended: None: it goes on, or was killed.
     :ivar cells: those of the matrix, in the order in which they were tried. :ivar left: those for which no time was.
+    :ivar problems: what went wrong before the first cell.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,6 +68,7 @@ class Night(BaseModel):
     cells: Annotated[tuple[Name, ...], Field(max_length=10000)]
     left: Annotated[tuple[Name, ...], Field(max_length=10000)] = ()
     ended: Time | None = None
+    problems: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
 
 
 class Attempt(BaseModel):

@@ -60,7 +60,7 @@ class Matrix:
     """What a night is to do.
 
     :ivar minutes: begin nothing later, and end what runs then. :ivar again: how often a claim that failed is run again.
-    :ivar shared: options of each cell for pytest that change no result.
+    :ivar shared: options of each cell for pytest that change no result. :ivar pull: git trees that are updated first.
     """
 
     cells: tuple[Cell, ...]
@@ -68,6 +68,7 @@ class Matrix:
     again: int = 1
     exit_on: ExitOn = ExitOn.REGRESSIONS
     shared: tuple[str, ...] = ()
+    pull: tuple[Path, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -85,6 +86,7 @@ class _File(BaseModel):
     minutes: Annotated[float, Field(gt=0, le=7 * 24 * 60)]
     again: Annotated[int, Field(ge=0, le=10)] = 1
     exit_on: ExitOn = ExitOn.REGRESSIONS
+    pull: list[str] = []
     options: dict[str, _Value] = {}
     cells: Annotated[list[dict[str, _Value | list[_Value]]], Field(min_length=1)]
 
@@ -143,7 +145,14 @@ def load(file: Path) -> Matrix:
         if option not in SHARED:
             raise _wrong(file, f"options: {name} is none of {', '.join(SHARED)}; what makes a cell stands in [[cells]]")
         shared += _words(file, "options", option, value, known)
-    return Matrix(tuple(cells), found.minutes, found.again, found.exit_on, tuple(shared))
+    return Matrix(tuple(cells), found.minutes, found.again, found.exit_on, tuple(shared), _trees(file, found.pull))
+
+
+def _trees(file: Path, names: list[str]) -> tuple[Path, ...]:
+    trees = tuple(Path(name).expanduser().absolute() for name in names)
+    if missing := [tree for tree in trees if not (tree / ".git").exists()]:
+        raise _wrong(file, f"pull: {shown(missing[0])} is no git tree")
+    return trees
 
 
 def _cells(

@@ -30,6 +30,7 @@ from history.matrix import Cell, Matrix
 from history.model import Place, Run, read_report
 from history.review import GOOD, LOOKED_AT, CellReview, night_of, review_cell
 from history.sittings import sittings
+from history.sources import update
 from host_setup.claim_runs import claim_tests
 from signoff.contract import Kind
 
@@ -103,9 +104,14 @@ class Nightly:
         if open_ and not fresh:
             self._ground.say(f"the night {open_[-1].id} was not finished: it goes on")
             return open_[-1]
+        name, started = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}", self._time()
+        problems = tuple(update(self._matrix.pull, self._ground.folder / name)) if self._matrix.pull else ()
+        for words in problems:
+            self._ground.say(words)
         night = Night(
-            id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
-            started=self._time(),
+            id=name,
+            started=started,
+            problems=problems,
             matrix=self._matrix.digest,
             cells=tuple(cell.name for cell, _ in self.order()),
         )

@@ -36,7 +36,7 @@ def text(review: Review, page: Path | None = None) -> str:
 
     :param page: of the trend, to be named.
     """
-    out = [headline(review), ""]
+    out = [headline(review), *review.night.problems, ""]
     for cell in review.cells:
         out += [*_cell(cell), ""]
     if page is not None:
@@ -49,6 +49,7 @@ def markdown(review: Review) -> str:
     out = [
         f"## {_escaped(headline(review))}",
         "",
+        *(line for words in review.night.problems for line in (_escaped(words), "")),
         "| cell | result | regressed | flaky | fixed | slower | not PASS |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]

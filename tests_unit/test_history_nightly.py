@@ -23,6 +23,7 @@ from history.compare import Change
 from history.database import History
 from history.matrix import ExitOn, load, options
 from history.review import CellReview, NightExit, Review, review
+from history.sources import update
 from host_setup.claim_runs import run_pytest
 from signoff.verdict import Status
 from tests_unit.night_samples import HEALTH, Killed, Nights, World, matrix, twenty
@@ -451,6 +452,7 @@ def test_the_options_are_those_that_pytest_has() -> None:
     ("old", "new", "words"),
     [
         ('mode = "plain"', "nested_pagings = [true]", "the sign-off has no option --nested-pagings; there are:"),
+        ("again = 2", 'pull = ["/"]', "pull: / is no git tree"),
         ('mode = "plain"', 'mode = "protect"', "cells, table 1: mode is one of plain, protected"),
         ('"debug,numa"', '"debug,nuna"', "cells, table 1: layers: no layer 'nuna'"),
         ('kernel = "6.12"', "kernel = 6.10", "write the value as text, in quotes"),
@@ -478,6 +480,48 @@ def test_a_matrix_that_is_not_right_is_refused_in_one_line(tmp_path: Path, old: 
         load(written(tmp_path, GOOD.replace(old, new, 1)))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+# --- git trees --------------------------------------------------------------------------------------------------------
+
+
+def git(folder: Path, *words: str) -> str:
+    argv = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *words]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_a_new_night_pulls_what_it_may_and_says_what_it_could_not(nights: Nights, tmp_path: Path) -> None:
+    origin, good, odd = (tmp_path / name for name in ("origin", "good", "odd"))
+    origin.mkdir()
+    git(origin, "init", "-q", "-b", "main")
+    git(origin, "commit", "-q", "--allow-empty", "-m", "one")
+    for clone in (good, odd):
+        git(tmp_path, "clone", "-q", str(origin), str(clone))
+    git(odd, "commit", "-q", "--allow-empty", "-m", "the user's own")
+    git(origin, "commit", "-q", "--allow-empty", "-m", "two")
+    before = git(odd, "rev-parse", "HEAD")
+    nights.plan = replace(nights.plan, pull=(good, odd))
+    with pytest.raises(Killed):
+        nights.night(World(breaks={TWO: "killed"}))
+    assert git(good, "rev-parse", "HEAD") == git(origin, "rev-parse", "HEAD")
+    assert git(odd, "rev-parse", "HEAD") == before
+    git(origin, "commit", "-q", "--allow-empty", "-m", "three")
+    found = nights.night(World())  # it goes on, with the sources that it began with
+    assert git(good, "rev-parse", "HEAD") != git(origin, "rev-parse", "HEAD")
+    assert len(found.night.problems) == 1
+    assert f"{odd} was not updated: " in summary.text(found)
+    assert "odd was not updated" in summary.markdown(found)
+
+
+def test_a_pull_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin/git"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    assert list(update([tmp_path], tmp_path / "logs", 0.5)) == [
+        f"{tmp_path} was not updated: git pull took longer than 0 s"
+    ]
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
