@@ -37,7 +37,7 @@ from signoff.contract import Kind
 LEAST = 60.0  # seconds: for less nothing is begun
 _TAIL = 400  # characters of a run's last words
 Runner = Callable[[Sequence[str], Path, Path, float], str]
-"""Runs pytest: words, folder for reports, log, seconds; returns why it was ended early. ``claim_runs.run_pytest``."""
+"""Runs pytest: words, folder for reports, log, seconds; returns why it was ended early."""
 
 
 def _now() -> datetime:

@@ -110,18 +110,18 @@ def run_claims(nodes: Sequence[str], words: Sequence[str], cache: Store, reports
     """
     late = run_pytest(
         [*(str(PROJECT / node) for node in nodes), *words, "--cache-folder", str(cache.root)],
-        reports, log, SET_UP + EACH * len(nodes),
+        reports, log, Deadline(SET_UP + EACH * len(nodes)),
     )  # fmt: skip
     return ended(reports, log, late)
 
 
-def run_pytest(words: Sequence[str], reports: Path, log: Path, limit: float) -> str:
+def run_pytest(words: Sequence[str], reports: Path, log: Path, deadline: Deadline) -> str:
     """Run pytest as users do, and wait for its end; returns why it was ended before it was done, or nothing.
 
     When this process is interrupted, pytest is told to end, and writes its report first.
 
     :param words: the tests, by absolute paths, and options. :param reports: the folder for its report.
-    :param log: gets what it prints. :param limit: seconds that it may take.
+    :param log: gets what it prints.
     """
     argv = [
         sys.executable, "-E", "-P", "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *words,
@@ -131,10 +131,10 @@ def run_pytest(words: Sequence[str], reports: Path, log: Path, limit: float) -> 
     with log.open("wb") as out:
         process = spawn(argv, stdout=out, stderr=subprocess.STDOUT)
         try:
-            poll_until(lambda: process.poll() is not None, Deadline(limit), "the claims to be tried", interval=0.5)
+            poll_until(lambda: process.poll() is not None, deadline, "the claims to be tried", interval=0.5)
         except DeadlineError:
             _end(process)
-            return f"the claims were not done within {limit:.0f} s"
+            return f"the claims were not done within {deadline.seconds:.0f} s"
         except KeyboardInterrupt:
             _end(process)
             raise

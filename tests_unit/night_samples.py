@@ -92,7 +92,7 @@ class Nights:
         self.clock = datetime.combine(self.clock.date() + timedelta(days=1), datetime.min.time(), UTC).replace(hour=1)
 
     def _run(self, words: Sequence[str], reports: Path, log: Path, limit: float) -> str:
-        """Stands in for ``claim_runs.run_pytest``."""
+        """Stands in for pytest."""
         cell = next(word.removeprefix("--") for word in words if word.startswith("--series="))
         nodes = [word.rpartition("::test_")[2] for word in words if "::" in word]
         self.ran.append((cell, *nodes))

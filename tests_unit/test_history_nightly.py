@@ -534,7 +534,7 @@ def sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int
     monkeypatch.setattr("history.nightly.secrets.token_hex", lambda _: f"{next(numbers):06x}")  # all in one second
     history = History(tmp_path / "fake.sqlite")
     fake = Nights(tmp_path / "fake", matrix("stock"), history)
-    monkeypatch.setattr("history.__main__.run_pytest", fake._run)
+    monkeypatch.setattr("history.__main__._run_by_the_clock", fake._run)
     file = written(tmp_path, 'minutes = 60\n[[cells]]\nseries = ["stock", "protected-memory"]\n')
 
     def run(*words: str, world: World | None = None) -> int:
@@ -600,24 +600,21 @@ def test_a_mail_stays_small_however_much_regressed(nights: Nights) -> None:
     assert len(summary.markdown(found)) < 12_000
 
 
-def test_pytest_is_run_as_users_run_it_and_is_told_to_end_when_its_time_is_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pytest_is_run_as_users_run_it_and_is_told_to_end_when_its_time_is_up(tmp_path: Path) -> None:
     test, begun, log = tmp_path / "test_slow.py", tmp_path / "begun", tmp_path / "logs/log"
     words = ["-c", str(PROJECT / "pyproject.toml"), "-p", "signoff.plugin", "-p", "host_setup.plugin", str(test)]
     test.write_text("def test_quick():\n    pass\n")
-    assert run_pytest(words, tmp_path / "reports", log, 300.0) == ""
+    assert run_pytest(words, tmp_path / "reports", log, Deadline(300)) == ""
     assert "1 passed" in log.read_text()
 
     class UntilBegun(Deadline):
         def left(self) -> float:
-            return 0.0 if begun.exists() and self.seconds == 300.0 else super().left()
+            return 0.0 if begun.exists() else super().left()
 
-    monkeypatch.setattr("host_setup.claim_runs.Deadline", UntilBegun)
     test.write_text(
         f"import time, pathlib\ndef test_slow():\n    pathlib.Path({str(begun)!r}).touch()\n    time.sleep(600)\n"
     )
-    assert run_pytest(words, tmp_path / "reports", log, 300.0) == "the claims were not done within 300 s"
+    assert run_pytest(words, tmp_path / "reports", log, UntilBegun(300)) == "the claims were not done within 300 s"
     assert "KeyboardInterrupt" in log.read_text()
 
 
