@@ -118,6 +118,14 @@ bench: bootstrap ## time our machines beside virtme-ng's
 fleet: bootstrap ## spread a sign-off over machines (ARGS='--workers 2', or --machine root@HOST ...; see README)
 	@exec $(RUN) -m fleet run $(ARGS)
 
+.PHONY: history
+history: bootstrap ## what became of each claim over many runs (ARGS='record reports/latest', 'compare RUN RUN', 'claim NAME')
+	@exec $(RUN) -m history $(or $(ARGS),--help)
+
+.PHONY: nightly
+nightly: bootstrap ## run a matrix of sign-offs within a time (ARGS='matrix.toml --minutes 240'; see README)
+	@exec $(RUN) -m history nightly $(ARGS)
+
 .PHONY: selftests
 selftests: bootstrap ## run the kernel's own selftests (ARGS='--series stock --series NAME' compares)
 	@exec $(RUN) -m host_setup.selftests $(ARGS)

@@ -55,6 +55,14 @@ def config_root() -> Path:
     return user_folder("XDG_CONFIG_HOME", ".config")
 
 
+def state_root() -> Path:
+    """The folder of what must outlive a cache: ``sealproof`` below ``XDG_STATE_HOME``, or ``~/.local/state``.
+
+    :raises SetupError: there is neither.
+    """
+    return user_folder("XDG_STATE_HOME", ".local/state")
+
+
 def user_name() -> str:
     """The name of the user who runs this; ``uid N`` for one who has none."""
     try:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from common.errors import SealproofError
+from common.text import printable
 
 FAILED = 2  # exit status: the error tells why
 INTERRUPTED = 128 + 2  # as a shell says it: ended by SIGINT, or asked to end
@@ -22,7 +23,7 @@ def end_with(main: Callable[[list[str]], int]) -> NoReturn:
     try:
         status = main(sys.argv[1:])
     except SealproofError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{printable(str(error))}\n")
         status = FAILED
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

@@ -108,26 +108,40 @@ def run_claims(nodes: Sequence[str], words: Sequence[str], cache: Store, reports
     :param log: gets what it prints.
     :param reports: an empty folder for its report, or one that is not there.
     """
+    late = run_pytest(
+        [*(str(PROJECT / node) for node in nodes), *words, "--cache-folder", str(cache.root)],
+        reports, log, Deadline(SET_UP + EACH * len(nodes)),
+    )  # fmt: skip
+    return ended(reports, log, late)
+
+
+def run_pytest(words: Sequence[str], reports: Path, log: Path, deadline: Deadline) -> str:
+    """Run pytest as users do, and wait for its end; returns why it was ended before it was done, or nothing.
+
+    When this process is interrupted, pytest is told to end, and writes its report first.
+
+    :param words: the tests, by absolute paths, and options. :param reports: the folder for its report.
+    :param log: gets what it prints.
+    """
     argv = [
-        sys.executable, "-E", "-P", "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider",
-        *(str(PROJECT / node) for node in nodes), *words,
-        "--cache-folder", str(cache.root), "--reports", str(reports.absolute()),
+        sys.executable, "-E", "-P", "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *words,
+        "--reports", str(reports.absolute()),
     ]  # fmt: skip
-    limit = SET_UP + EACH * len(nodes)
-    late = ""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:
         process = spawn(argv, stdout=out, stderr=subprocess.STDOUT)
         try:
-            poll_until(lambda: process.poll() is not None, Deadline(limit), "the claims to be tried", interval=0.5)
+            poll_until(lambda: process.poll() is not None, deadline, "the claims to be tried", interval=0.5)
         except DeadlineError:
-            late = f"the claims were not done within {limit:g} s"
-            process.terminate()
-            _wait(process)
+            _end(process)
+            return f"the claims were not done within {deadline.seconds:.0f} s"
+        except KeyboardInterrupt:
+            _end(process)
+            raise
         finally:
             process.kill()
             process.wait()
-    return ended(reports, log, late)
+    return ""
 
 
 def ended(reports: Path, log: Path, late: str) -> ClaimRun:
@@ -142,7 +156,8 @@ def ended(reports: Path, log: Path, late: str) -> ClaimRun:
     return ClaimRun(report, folders[-1] if folders else None, late, said)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
     try:
         poll_until(lambda: process.poll() is not None, Deadline(_ENDING), "the run to end", interval=0.5)
     except DeadlineError:

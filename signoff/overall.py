@@ -38,6 +38,8 @@ EXIT_MEANING = {
 }
 
 
+INTERRUPTED = "The run was interrupted."
+"""How the sentence about a run begins that was stopped by hand."""
 PROTECTION = (Kind.ATTACK, Kind.BOUNDARY, Kind.ORACLE)
 """What a claim about the protection is."""
 
@@ -87,7 +89,7 @@ def overall(claims: Iterable[tuple[Kind, Status, str]], mode: Mode, problems: Se
 def interrupted(run: Overall) -> Overall:
     """The verdict on a run that was stopped by hand: not proven, whatever had failed by then."""
     before = " A claim had already failed." if run.exit_code is Exit.FAILED else ""
-    return Overall(Word.NOT_PROVEN, Exit.NOT_PROVEN, f"The run was interrupted.{before}")
+    return Overall(Word.NOT_PROVEN, Exit.NOT_PROVEN, f"{INTERRUPTED}{before}")
 
 
 def _failed(rows: Sequence[tuple[Kind, Status, str]], mode: Mode) -> tuple[Word, str]:

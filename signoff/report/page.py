@@ -29,7 +29,7 @@ from signoff.report.threats import threats
 from signoff.results import Row, Run
 from signoff.verdict import Status, outcome_words
 
-_SYMBOLS = {Status.PASS: "✓", Status.FAIL: "✗", Status.ERROR: "!", Status.MISS: "?", Status.SKIP: "»"}
+SYMBOLS = {Status.PASS: "✓", Status.FAIL: "✗", Status.ERROR: "!", Status.MISS: "?", Status.SKIP: "»"}
 _KINDS = {
     Kind.ATTACK: ("Attacks", "Each must be refused, exactly as the contract says."),
     Kind.BOUNDARY: ("Boundaries", "Paths that are documented to be open. Each must be exactly as open as documented."),
@@ -55,7 +55,7 @@ _FATES = {
     Fate.PRIVATE: "private to the guest, and the host was refused",
     Fate.ABSENT: "the host has no page there: the guest has not touched it",
 }
-_STATUS_MEANING = {
+STATUS_MEANING = {
     Status.PASS: "Refused (or right) exactly as contracted; an attack got through in both of its controls.",
     Status.FAIL: "The guest's bytes leaked or were changed, or the outcome is not the contract's.",
     Status.ERROR: "The harness broke. Nothing is known about the claim.",
@@ -112,12 +112,13 @@ class Section:
 
 def to_css() -> str:
     """The page's style."""
-    return _environment().get_template("signoff.css").render(statuses=_STATUS_MEANING)
+    return environment("signoff.report").get_template("signoff.css").render(statuses=STATUS_MEANING)
 
 
-def _environment() -> Environment:
+def environment(package: str) -> Environment:
+    """For the templates of a package: what a run says is escaped, and loses its control characters."""
     return Environment(
-        loader=PackageLoader("signoff.report", "."),
+        loader=PackageLoader(package, "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -128,9 +129,9 @@ def _environment() -> Environment:
 
 def to_html(report: Report) -> str:
     """The page as text."""
-    environment = _environment()
+    templates = environment("signoff.report")
     plain = report.record.mode is Mode.PLAIN
-    environment.filters.update(
+    templates.filters.update(
         clock=clock,
         hexdump=_hexdump,
         run_words=_run_words,
@@ -139,7 +140,7 @@ def to_html(report: Report) -> str:
         listed=_listed,
         first_line=lambda text: text.partition("\n")[0],
     )
-    return environment.get_template("signoff.html.j2").render(
+    return templates.get_template("signoff.html.j2").render(
         report=report,
         record=report.record,
         overall=report.overall,
@@ -164,8 +165,8 @@ def to_html(report: Report) -> str:
         plain=plain,
         probes=_PROBES,
         no_signoff=NO_SIGNOFF,
-        symbols=_SYMBOLS,
-        statuses=_STATUS_MEANING,
+        symbols=SYMBOLS,
+        statuses=STATUS_MEANING,
         exits={int(code): EXIT_MEANING[code] for code in Exit},
         policy=POLICY,
         lists=LISTS,

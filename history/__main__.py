@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``python -m history COMMAND``: what became of each claim over many runs."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from enum import IntEnum
+from pathlib import Path
+from typing import IO
+
+from common.errors import UserInputError
+from common.names import shown
+from common.paths import require_reports
+from common.program import end_with
+from common.progress import clock
+from common.store import disk_errors
+from common.text import printable
+from common.waiting import Deadline
+from history import summary, told
+from history.compare import Change, Comparison
+from history.database import LONGEST_LINE, History, default_path
+from history.matrix import ExitOn, load
+from history.model import STAGE, Run, read_report
+from history.nightly import Ground, Nightly
+from history.review import review
+from history.sittings import compare_runs, tracks
+from history.trend import NIGHTS, to_html
+from host_setup.claim_runs import run_pytest
+
+LATEST = "latest"
+PAGE = "trend.html"
+MOST_NIGHTS = 400
+
+
+class Exit(IntEnum):
+    """The exit status of a comparison."""
+
+    NO_REGRESSION = 0
+    REGRESSION = 1
+    NOT_COMPARABLE = 2
+
+
+def main(argv: list[str]) -> int:
+    """Run a command; returns its exit status.
+
+    :raises SealproofError: something is not usable; ``common.program`` makes it status 2.
+    """
+    chosen = _parsers()[0].parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = chosen.command
+    return command(chosen)
+
+
+def command_parsers() -> dict[str, argparse.ArgumentParser]:
+    """The command line of each command, by its name."""
+    return _parsers()[1]
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The whole command line, and that of each command."""
+    parser = argparse.ArgumentParser(prog="python -m history", description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument(
+        "--history",
+        type=lambda text: Path(text).expanduser(),
+        metavar="FILE",
+        help="the history, an SQLite file; default: sealproof/history.sqlite below $XDG_STATE_HOME or ~/.local/state",
+    )
+
+    one = commands.add_parser("record", parents=[where], help="keep finished runs")
+    one.add_argument(
+        "report", nargs="+", type=Path, metavar="REPORT", help="a run's folder, for instance reports/latest"
+    )
+    one.set_defaults(command=_record)
+
+    two = commands.add_parser("export", parents=[where], help="write the whole history as JSON lines")
+    two.add_argument("file", metavar="FILE", help="'-': standard output")
+    two.set_defaults(command=_export)
+
+    three = commands.add_parser(
+        "import", parents=[where], help="add an export: all of it, or nothing if it is not right"
+    )
+    three.add_argument("file", metavar="FILE", help="'-': standard input")
+    three.set_defaults(command=_import)
+
+    four = commands.add_parser(
+        "compare",
+        parents=[where],
+        help="what has changed between two runs; exit 0: no regression, 1: a regression, 2: not comparable",
+        description="Each run is a report's folder, a run's id or the beginning of one, or 'latest', the newest run of "
+        "the history. Exit status 0: no claim regressed; 1: at least one did; 2: the runs are not comparable.",
+    )
+    four.add_argument("before", metavar="RUN")
+    four.add_argument("after", metavar="RUN")
+    four.add_argument(
+        "--common", action="store_true", help="compare what both have tried, also where the later run has tried less"
+    )
+    four.set_defaults(command=_compare)
+
+    night = commands.add_parser(
+        "nightly",
+        parents=[where],
+        help="run a matrix of sign-offs within a time; exit 0: no regression, 1: a regression, 2: not tried",
+        description="Runs the cells of a matrix: those that failed last first, then those that were not run for "
+        "longest. A night that was killed goes on where it was. Exit status 0: no claim regressed; 1: at least one "
+        "did; 2: none did, but a cell could not be tried, or the set-up failed.",
+    )
+    night.add_argument("matrix", type=Path, metavar="MATRIX", help="a TOML file; README.md shows one")
+    night.add_argument("--minutes", type=float, metavar="N", help="instead of the matrix' own")
+    night.add_argument(
+        "--exit-on", type=ExitOn, choices=list(ExitOn), metavar="WHAT", help=f"status 1 for: {', '.join(ExitOn)}"
+    )
+    night.add_argument("--new", action="store_true", help="begin a new night also if the last one was not finished")
+    night.add_argument("--dry-run", action="store_true", help="say what would be run, in which order; run nothing")
+    night.add_argument(
+        "--reports",
+        type=Path,
+        default=Path("reports/nightly"),
+        metavar="DIR",
+        help="folder for the nights' reports; default: reports/nightly",
+    )
+    night.set_defaults(command=_nightly)
+
+    page = commands.add_parser("trend", parents=[where], help="write the page of all nights, one file")
+    page.add_argument("file", type=Path, metavar="FILE", help="for instance reports/nightly/trend.html")
+    page.add_argument("--nights", type=_number, default=NIGHTS, metavar="N", help=f"how many; default: {NIGHTS}")
+    page.set_defaults(command=_trend)
+
+    words = commands.add_parser("summary", parents=[where], help="what came of a night; the exit status is the night's")
+    words.add_argument("night", nargs="?", default=LATEST, metavar="NIGHT", help="its id, or its beginning")
+    words.add_argument("--markdown", action="store_true", help="for a CI's job page; default: a plain text, for a mail")
+    words.set_defaults(command=_summary)
+
+    five = commands.add_parser("claim", aliases=["history"], parents=[where], help="how a claim fared, run by run")
+    five.add_argument("claim", metavar="CLAIM")
+    five.set_defaults(command=_claim)
+    return parser, dict(commands.choices)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_NIGHTS:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {MOST_NIGHTS}")
+    return int(text)
+
+
+def _record(chosen: argparse.Namespace) -> int:
+    with _history(chosen) as history:
+        for folder in chosen.report:
+            run = read_report(folder)
+            new = history.add(run)
+            _say([f"{run.id}: {'recorded' if new else 'was there'}, {run.track}: {run.verdict}"])
+    return 0
+
+
+def _export(chosen: argparse.Namespace) -> int:
+    with _history(chosen, existing=True) as history:
+        if chosen.file == "-":
+            for line in history.export():
+                sys.stdout.write(f"{line}\n")
+            return 0
+        _write_lines(Path(chosen.file), (f"{line}\n" for line in history.export()))
+    _say([f"{shown(chosen.file)}: exported"])
+    return 0
+
+
+def _import(chosen: argparse.Namespace) -> int:
+    with _history(chosen) as history, _opened(chosen.file) as lines:
+        try:
+            new, there = history.take(_bounded(lines))
+        except UnicodeDecodeError as error:
+            raise UserInputError(f"{chosen.file} is no UTF-8 text", stage="import") from error
+    _say([f"{new} runs imported, {there} were there"])
+    return 0
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    path: Path = chosen.history or default_path()
+    with History(path) if path.exists() else nullcontext() as history:
+        before, after = (_run(history, word) for word in (chosen.before, chosen.after))
+        if before.mode is not after.mode:
+            raise UserInputError(
+                f"a run in mode {before.mode} is not comparable with one in mode {after.mode}: PASS has two meanings",
+                stage="compare",
+            )
+        found = compare_runs(history, before, after)
+    _say(told.compared(found))
+    status, why = _verdict(found, common=chosen.common)
+    _say([f"exit {int(status)}: {why}"])
+    return status
+
+
+def _verdict(found: Comparison, *, common: bool) -> tuple[Exit, str]:
+    """The exit status of a comparison, and what it means."""
+    if regressed := found.of(Change.REGRESSED):
+        return Exit.REGRESSION, f"{len(regressed)} {'claim' if len(regressed) == 1 else 'claims'} regressed"
+    if not any(line.before and line.after for line in found.lines):
+        return Exit.NOT_COMPARABLE, "not comparable: no claim was tried in both runs"
+    missing = [line for line in found.of(Change.NOT_TRIED) if line.before]
+    if missing and not common:
+        words = f"the earlier run tried {len(missing)} claims that the later one did not"
+        return Exit.NOT_COMPARABLE, f"not comparable: {words} (--common compares the others)"
+    return Exit.NO_REGRESSION, "no claim regressed"
+
+
+def _nightly(chosen: argparse.Namespace) -> int:
+    matrix = load(chosen.matrix)
+    if chosen.minutes is not None:
+        if chosen.minutes <= 0:
+            raise UserInputError("--minutes must be more than none", stage="nightly")
+        matrix = replace(matrix, minutes=chosen.minutes)
+    folder: Path = chosen.reports.absolute()
+    with _history(chosen) as history:
+        nightly = Nightly(matrix, Ground(history, folder, _run_by_the_clock, lambda words: _say([words])))
+        if chosen.dry_run:
+            for cell, seconds in nightly.order():
+                _say([f"{cell.name}: {f'{clock(seconds)} last time' if seconds else 'never run to its end'}"])
+            return 0
+        require_reports(folder)
+        found = review(history, nightly.run(fresh=chosen.new))
+        page = folder / PAGE
+        _write(page, to_html(history, page))
+    words = summary.text(found, page)
+    _write(folder / found.night.id / "summary.md", summary.markdown(found))
+    _write(folder / found.night.id / "mail.txt", words)
+    _say(["", *words.splitlines()])
+    return found.exit(chosen.exit_on or matrix.exit_on)
+
+
+def _run_by_the_clock(words: Sequence[str], reports: Path, log: Path, seconds: float) -> str:
+    """Run pytest; a night's time is over when it is, however busy this computer was."""
+    return run_pytest(words, reports, log, Deadline(seconds, uncounted=lambda: 0.0))
+
+
+def _claim(chosen: argparse.Namespace) -> int:
+    with _history(chosen, existing=True) as history:
+        name = chosen.claim.removeprefix("test_")
+        runs = history.of_claim(name)
+        if not runs:
+            near = difflib.get_close_matches(name, history.claims(), 3)
+            raise UserInputError(
+                f"no run had a claim {name[:100]}",
+                stage=STAGE,
+                hint=f"did you mean: {', '.join(near)}" if near else "'make signoff' lists the claims",
+            )
+        _say(told.claim_history(name, list(tracks(runs).items())))
+    return 0
+
+
+def _trend(chosen: argparse.Namespace) -> int:
+    with _history(chosen, existing=True) as history:
+        _write(chosen.file, to_html(history, chosen.file.absolute(), chosen.nights))
+    _say([f"{shown(chosen.file)}: written"])
+    return 0
+
+
+def _summary(chosen: argparse.Namespace) -> int:
+    with _history(chosen, existing=True) as history:
+        nights = [night for night in history.nights() if chosen.night == LATEST or night.id.startswith(chosen.night)]
+        if not nights:
+            raise UserInputError(f"there is no night {chosen.night[:80]}", stage=STAGE)
+        found = review(history, nights[-1])
+    _say((summary.markdown(found) if chosen.markdown else summary.text(found)).splitlines())
+    return found.exit()
+
+
+def _write(path: Path, content: str) -> None:
+    _write_lines(path, [content])
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a file, whole or not at all."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with fresh.open("w", encoding="utf-8") as out:
+                out.writelines(lines)
+            fresh.replace(path)
+    except OSError as error:
+        raise UserInputError(f"{shown(path)} cannot be written: {error.strerror}", stage=STAGE) from error
+    finally:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+
+
+def _run(history: History | None, word: str) -> Run:
+    """The run that a word names: a report's folder, or a run of the history."""
+    if word != LATEST and Path(word).is_dir():
+        return read_report(Path(word))
+    if history is None:
+        raise UserInputError(
+            f"{shown(word)} is no report's folder, and there is no history yet",
+            stage="compare",
+            hint="record a run: python -m history record REPORT",
+        )
+    return history.find(word)
+
+
+def _history(chosen: argparse.Namespace, *, existing: bool = False) -> History:
+    return History(chosen.history or default_path(), existing=existing)
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[IO[str]]:
+    if name == "-":
+        yield sys.stdin
+        return
+    try:
+        with Path(name).open(encoding="utf-8") as lines:
+            yield lines
+    except OSError as error:
+        raise UserInputError(f"{shown(name)} cannot be read: {error.strerror}", stage="import") from error
+
+
+def _bounded(lines: IO[str]) -> Iterator[str]:
+    """Lines, each read up to a bound: of a file without line breaks no more is held."""
+    while text := lines.readline(LONGEST_LINE + 1):
+        yield text
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        sys.stdout.write(f"{printable(line)}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    end_with(main)

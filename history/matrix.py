@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The matrix of a night, from one TOML file: cells, each a sign-off with its own options.
+
+A table ``[[cells]]`` names options of the sign-off, each with the values that it takes; all combinations are cells.
+Which options there are is asked of the plugins that have them, so a new one can be used here at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+
+from common.errors import UserInputError
+from common.names import shown
+from host_setup import plugin as machines
+from signoff import plugin as judge
+
+STAGE = "nightly"
+MOST, LONGEST = 500, 500  # cells, and characters of one's name
+_OF_THE_NIGHT = ("reports", "dry-run", "keep-on-failure")
+"""Options that the night itself decides about."""
+SHARED = ("cache-folder", "inventory", "jobs", "machine")
+"""Options that change no result, so that they do not make a cell."""
+_SELECTIONS = {"mark": "-m", "only": "-k"}
+"""Which claims a cell tries: pytest's own options, by names that say it."""
+
+
+class ExitOn(StrEnum):
+    """What makes a night's exit status 1."""
+
+    REGRESSIONS = "regressions"
+    FLAKY = "flaky"
+    FAILURES = "failures"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A sign-off with its own options.
+
+    :ivar name: its options, as the history knows it. :ivar words: the same for pytest. :ivar selection: which claims.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    selection: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """What a night is to do.
+
+    :ivar minutes: begin nothing later, and end what runs then. :ivar again: how often a claim that failed is run again.
+    :ivar shared: options of each cell for pytest that change no result. :ivar pull: git trees that are updated first.
+    """
+
+    cells: tuple[Cell, ...]
+    minutes: float
+    again: int = 1
+    exit_on: ExitOn = ExitOn.REGRESSIONS
+    shared: tuple[str, ...] = ()
+    pull: tuple[Path, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """What names the matrix: its cells."""
+        return hashlib.sha256("\n".join(cell.name for cell in self.cells).encode()).hexdigest()
+
+
+_Value = StrictStr | StrictBool | StrictInt  # no float: 6.10 would be 6.1
+_KINDS = ("str", "bool", "int")  # how pydantic names the members of that union
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    minutes: Annotated[float, Field(gt=0, le=7 * 24 * 60)]
+    again: Annotated[int, Field(ge=0, le=10)] = 1
+    exit_on: ExitOn = ExitOn.REGRESSIONS
+    pull: list[str] = []
+    options: dict[str, _Value] = {}
+    cells: Annotated[list[dict[str, _Value | list[_Value]]], Field(min_length=1)]
+
+
+class _Asked:
+    """Takes the place of pytest's parser, and notes which options a plugin has."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, dict[str, Any]] = {}
+
+    def getgroup(self, *_: object) -> _Asked:
+        return self
+
+    def addini(self, *_: object, **__: object) -> None:
+        """Settings of a file are not asked for."""
+
+    def addoption(self, *names: str, **about: Any) -> None:
+        for name in names:
+            self.found[name.removeprefix("--")] = about
+
+
+def options() -> dict[str, dict[str, Any]]:
+    """The options of a sign-off that a night may set, as they were given to pytest's parser, by name."""
+    asked = _Asked()
+    for one in (machines, judge):
+        one.pytest_addoption(cast("pytest.Parser", asked))
+    return {name: about for name, about in asked.found.items() if name not in _OF_THE_NIGHT}
+
+
+def load(file: Path) -> Matrix:
+    """Read a matrix.
+
+    :raises UserInputError: it is not right; one line says where.
+    """
+    try:
+        found = _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"] if "[" not in str(part) and part not in _KINDS)
+        words = "write the value as text, in quotes" if "float" in str(type(first["input"])) else first["msg"]
+        raise _wrong(file, f"{where}: {words}") from error
+    except (OSError, ValueError) as error:
+        raise _wrong(file, str(error)) from error
+    known = options()
+    cells = [cell for number, table in enumerate(found.cells, 1) for cell in _cells(file, number, table, known)]
+    if len(cells) > MOST:
+        raise _wrong(file, f"{len(cells)} cells; at most {MOST}")
+    names = [cell.name for cell in cells]
+    if too_long := [name for name in names if len(name) > LONGEST]:
+        raise _wrong(file, f"a cell's options have more than {LONGEST} characters: {too_long[0][:60]} ...")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise _wrong(file, f"the cell {twice[0]} stands there twice")
+    shared = []
+    for name, value in found.options.items():
+        option = name.replace("_", "-")
+        if option not in SHARED:
+            raise _wrong(file, f"options: {name} is none of {', '.join(SHARED)}; what makes a cell stands in [[cells]]")
+        shared += _words(file, "options", option, value, known)
+    return Matrix(tuple(cells), found.minutes, found.again, found.exit_on, tuple(shared), _trees(file, found.pull))
+
+
+def _trees(file: Path, names: list[str]) -> tuple[Path, ...]:
+    trees = tuple(Path(name).expanduser().absolute() for name in names)
+    if missing := [tree for tree in trees if not (tree / ".git").exists()]:
+        raise _wrong(file, f"pull: {shown(missing[0])} is no git tree")
+    return trees
+
+
+def _cells(
+    file: Path, number: int, table: Mapping[str, _Value | list[_Value]], known: Mapping[str, Mapping[str, Any]]
+) -> list[Cell]:
+    """The cells of one table."""
+    where = f"cells, table {number}"
+    axes: list[list[tuple[str, _Value]]] = []
+    for key, given in table.items():
+        name = key.replace("_", "-")
+        values = given if isinstance(given, list) else [given]
+        if name in SHARED:
+            raise _wrong(file, f"{where}: {key} changes no result; it stands in [options]")
+        if name not in known and name not in _SELECTIONS:
+            there = sorted({*known, *_SELECTIONS} - {*SHARED})
+            raise _wrong(file, f"{where}: the sign-off has no option --{name}; there are: {', '.join(there)}")
+        if not values:
+            raise _wrong(file, f"{where}: {key} has no value")
+        axes.append([(name, value) for value in values])
+    return [_cell(file, where, chosen, known) for chosen in product(*axes)]
+
+
+def _cell(
+    file: Path, where: str, chosen: tuple[tuple[str, _Value], ...], known: Mapping[str, Mapping[str, Any]]
+) -> Cell:
+    words: list[str] = []
+    selection: list[str] = []
+    for name, value in chosen:
+        if name in _SELECTIONS:
+            selection += [_SELECTIONS[name], str(value)]
+        else:
+            words += _words(file, where, name, value, known)
+    told = " ".join(f"{name}={shown(_text(value))}" for name, value in chosen)
+    return Cell(told or "the default", tuple(words), tuple(selection))
+
+
+def _words(file: Path, where: str, name: str, value: _Value, known: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """An option with its value as pytest takes it; whether pytest takes it is asked now, and not at midnight."""
+    about = known[name]
+    if about.get("action") == "store_true":
+        if not isinstance(value, bool):
+            raise _wrong(file, f"{where}: {name} is true or false")
+        return [f"--{name}"] if value else []
+    text = str(value)
+    if isinstance(value, bool) or not text:
+        raise _wrong(file, f"{where}: {name} needs a value")
+    if text.startswith("~/"):
+        text = str(Path(text).expanduser())
+    convert: Callable[[str], Any] = about.get("type", str)
+    try:
+        converted = convert(text)
+    except (argparse.ArgumentTypeError, ValueError) as error:
+        raise _wrong(file, f"{where}: {name}: {error}") from error
+    choices = about.get("choices")
+    if choices is not None and converted not in choices:
+        raise _wrong(file, f"{where}: {name} is one of {', '.join(map(str, choices))}")
+    return [f"--{name}={text}"]
+
+
+def _text(value: _Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _wrong(file: Path, words: str) -> UserInputError:
+    return UserInputError(f"{shown(file)}: {' '.join(words.split())}", stage=STAGE)

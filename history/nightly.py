@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A night: the cells of a matrix, one after the other, each by the command that users have, within a time.
+
+A cell that failed last comes first of all, then the cells that were not run for longest. A claim that is worse than
+before is run again on a fresh host before it counts; if the health of a machine is worse, which is judged by all that
+was done to it, the whole cell is. All that was done is in the history at once, so a night that is killed continues
+where it was: a run that came to its end is read, and one that did not is made anew.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from common.errors import SetupError, UserInputError
+from common.names import shown
+from common.paths import PROJECT
+from common.progress import clock
+from common.text import printable
+from history.compare import Change, Line
+from history.database import Attempt, History, Night
+from history.matrix import Cell, Matrix
+from history.model import Place, Run, read_report
+from history.review import GOOD, LOOKED_AT, CellReview, night_of, review_cell
+from history.sittings import sittings
+from history.sources import update
+from host_setup.claim_runs import claim_tests
+from signoff.contract import Kind
+
+LEAST = 60.0  # seconds: for less nothing is begun
+_TAIL = 400  # characters of a run's last words
+Runner = Callable[[Sequence[str], Path, Path, float], str]
+"""Runs pytest: words, folder for reports, log, seconds; returns why it was ended early."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a night works with.
+
+    :ivar folder: for reports, below it one folder a night. :ivar say: told what is done.
+     :ivar project: where the claims' tests are.
+    """
+
+    history: History
+    folder: Path
+    runner: Runner
+    say: Callable[[str], None]
+    now: Callable[[], datetime] = _now
+    project: Path = PROJECT
+
+
+class Nightly:
+    """One night of a matrix."""
+
+    def __init__(self, matrix: Matrix, ground: Ground) -> None:
+        self._matrix = matrix
+        self._ground = ground
+        self._history = ground.history
+        self._cells = {cell.name: cell for cell in matrix.cells}
+        self._tests = claim_tests(ground.project)
+
+    def run(self, *, fresh: bool = False) -> Night:
+        """Run the night, or what is left of it.
+
+        :param fresh: begin a new one also where an old one was not finished.
+        :raises SetupError: another night is at work.
+        """
+        with self._alone():
+            night = self._begin(fresh=fresh)
+            left = []
+            for number, name in enumerate(night.cells, 1):
+                if not self._cell(night, name, f"{number}/{len(night.cells)} {name}"):
+                    left.append(name)
+            night = night.model_copy(update={"left": tuple(left), "ended": self._time()})
+            self._history.put_night(night)
+        return night
+
+    def order(self) -> list[tuple[Cell, float]]:
+        """The cells in the order in which they would be tried, each with the seconds that it took last (0: unknown)."""
+        last = {name: self._last(name) for name in self._cells}
+        ranked = sorted(self._matrix.cells, key=lambda cell: (not last[cell.name].failed, last[cell.name].started))
+        return [(cell, last[cell.name].seconds) for cell in ranked]
+
+    # --- the night ---
+
+    def _begin(self, *, fresh: bool) -> Night:
+        now = self._ground.now()
+        open_ = [
+            night
+            for night in self._history.nights()
+            if night.ended is None and night.matrix == self._matrix.digest and self._left(night) > LEAST
+        ]
+        if open_ and not fresh:
+            self._ground.say(f"the night {open_[-1].id} was not finished: it goes on")
+            return open_[-1]
+        name, started = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}", self._time()
+        problems = tuple(update(self._matrix.pull, self._ground.folder / name)) if self._matrix.pull else ()
+        for words in problems:
+            self._ground.say(words)
+        night = Night(
+            id=name,
+            started=started,
+            problems=problems,
+            matrix=self._matrix.digest,
+            cells=tuple(cell.name for cell, _ in self.order()),
+        )
+        self._history.put_night(night)
+        return night
+
+    def _left(self, night: Night) -> float:
+        """Seconds of a night's time that are left."""
+        passed = self._ground.now() - datetime.fromisoformat(night.started)
+        return 60 * self._matrix.minutes - passed.total_seconds()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        lock = self._history.path.with_name(f"{self._history.path.name}.nightly")
+        try:
+            with FileLock(lock, timeout=0):
+                yield
+        except Timeout as error:
+            raise SetupError("another night is at work", stage="nightly", hint="end it, or wait for it") from error
+
+    def _time(self) -> str:
+        return f"{self._ground.now():%Y-%m-%dT%H:%M:%SZ}"
+
+    # --- a cell ---
+
+    def _cell(self, night: Night, name: str, title: str) -> bool:
+        """Try a cell, or what is left of it; returns whether it was begun."""
+        claims: Sequence[str] = ()
+        for number in range(1, self._matrix.again + 2):
+            known = self._attempt(night, name, number)
+            if known is None or known.ended is None:
+                expected = self._last(name).seconds if not claims else 0.0
+                left = self._left(night)
+                if left < max(LEAST, expected):
+                    words = f", and it took {clock(expected)} last time" if expected else ""
+                    self._ground.say(f"{title}: no time is left ({clock(max(0.0, left))}{words})")
+                    return known is not None or number > 1
+                known = self._try(night, name, number, claims, title if number == 1 else f"{title}: once more")
+            review = self._review(night, name)
+            wanted = self._again(review)
+            if wanted is None:
+                break
+            claims = wanted
+        return True
+
+    def _again(self, review: CellReview) -> Sequence[str] | None:
+        """The claims to be run again; nothing in it: all; None: none is to be."""
+        if review.is_broken:
+            return ()
+        lines = _doubtful(review)
+        if not lines:
+            return None
+        if any(line.after is not None and line.after.claim.kind is Kind.HEALTH for line in lines):
+            return ()
+        claims = [line.claim for line in lines]
+        return claims if all(claim in self._tests for claim in claims) else ()
+
+    def _try(self, night: Night, name: str, number: int, claims: Sequence[str], title: str) -> Attempt:
+        """Make a run of a cell, or read the one that was made when the night was killed."""
+        folder = self._ground.folder / night.id / f"{night.cells.index(name) + 1:02}-{number}"
+        killed = self._attempt(night, name, number)
+        place = Place(night=night.id, cell=name, number=number)
+        if killed is not None and (made := _finished(folder)):
+            return self._keep(killed, made, place, killed.why, title)
+        why = "the night was killed meanwhile, and it was run anew" if killed is not None else ""
+        attempt = Attempt(
+            night=night.id, cell=name, number=number, started=self._time(), folder=shown(folder.resolve()),
+            claims=tuple(claims), why=why,
+        )  # fmt: skip
+        self._history.put_attempt(attempt)
+        self._ground.say(f"{title}{f': {len(claims)} claims' if claims else ''} ...")
+        before = set(_runs(folder))
+        log = folder / "pytest.log"
+        late = self._ground.runner(self._words(name, claims), folder, log, self._left(night))
+        made = [one for one in _runs(folder) if one not in before]
+        return self._keep(attempt.model_copy(update={"late": bool(late)}), made, place, late or why, title, log)
+
+    def _keep(
+        self, attempt: Attempt, made: Sequence[Path], place: Place, why: str, title: str, log: Path | None = None
+    ) -> Attempt:
+        run: Run | None = None
+        if not made:
+            why = why or _last_words(log)
+        else:
+            try:
+                run = read_report(made[-1], place)
+            except UserInputError as error:
+                why = why or error.message
+        if run is not None and not run.counted:
+            why = why or next((one for one in run.problems if "set-up failed" in one), run.summary)
+        host = any(any(one.glob("hosts/host-*")) for one in made)
+        attempt = attempt.model_copy(
+            update={"ended": self._time(), "run": run.id if run else "", "why": why[:2000], "host": host}
+        )
+        self._history.put_attempt(attempt, run)
+        self._ground.say(f"{title}: {_told(run) if run else 'no report'}{f' ({why})' if why else ''}")
+        return attempt
+
+    def _words(self, name: str, claims: Sequence[str]) -> list[str]:
+        """The arguments of pytest."""
+        cell = self._cells[name]
+        options = [*cell.words, *self._matrix.shared]
+        if not claims:
+            return [str(self._ground.project / "tests_e2e"), *cell.selection, *options]
+        health = [test for test in self._tests.values() if test.startswith("tests_e2e/health/")]
+        nodes = dict.fromkeys([*(self._tests[claim] for claim in claims), *health])
+        return [*(str(self._ground.project / node) for node in nodes), *options]
+
+    # --- what is known ---
+
+    def _attempt(self, night: Night, cell: str, number: int) -> Attempt | None:
+        those = self._history.attempts(night.id)
+        return next((one for one in those if one.cell == cell and one.number == number), None)
+
+    def _review(self, night: Night, cell: str) -> CellReview:
+        attempts = [one for one in self._history.attempts(night.id) if one.cell == cell]
+        return review_cell(self._history, night.id, cell, attempts)
+
+    def _last(self, cell: str) -> _Last:
+        """What came of a cell the last time that it was begun."""
+        for night in reversed(self._history.nights()):
+            attempts = [one for one in self._history.attempts(night.id) if one.cell == cell]
+            if attempts:
+                found = next(
+                    (one for one in sittings(self._history.runs(cell, newest=LOOKED_AT)) if night_of(one) == night.id),
+                    None,
+                )
+                seen = found.seen.values() if found else ()
+                failed = any(one.worst not in GOOD for one in seen)
+                failed |= not seen and not any(one.late for one in attempts)
+                return _Last(failed, attempts[0].started, self._took(cell))
+        return _Last(failed=False, started="", seconds=0.0)
+
+    def _took(self, cell: str) -> float:
+        """Seconds that the cell's last whole run took; 0: there is none."""
+        whole = [
+            run
+            for run in self._history.runs(cell, newest=LOOKED_AT)
+            if run.place and run.place.number == 1 and not run.cut_short
+        ]
+        if not whole:
+            return 0.0
+        begun, ended = (datetime.fromisoformat(str(when)) for when in (whole[-1].started, whole[-1].ended))
+        return (ended - begun).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """The last time that a cell was begun; ``started`` is empty if it never was."""
+
+    failed: bool
+    started: str
+    seconds: float
+
+
+def _doubtful(review: CellReview) -> list[Line]:
+    """The claims that would count against the night, and of which it is not known whether they are flaky."""
+    if review.comparison is None:  # the first night of the cell: what fails is new
+        seen = review.sitting.seen if review.sitting else {}
+        return [Line(name, Change.NEW, None, one) for name, one in seen.items() if one.best not in GOOD]
+    new = [line for line in review.comparison.of(Change.NEW) if line.after and line.after.best not in GOOD]
+    return [*review.regressed, *new]
+
+
+def _runs(folder: Path) -> list[Path]:
+    """The folders of runs below one, the oldest first."""
+    return sorted(
+        path
+        for path in folder.glob("*")
+        if path.is_dir() and not path.is_symlink() and re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", path.name)
+    )
+
+
+def _finished(folder: Path) -> list[Path]:
+    """Of the runs below a folder those that came to their end."""
+    found = []
+    for one in _runs(folder):
+        try:
+            run = read_report(one)
+        except UserInputError:
+            continue
+        if not run.cut_short:
+            found.append(one)
+    return found
+
+
+def _last_words(log: Path | None) -> str:
+    text = log.read_text(encoding="utf-8", errors="replace") if log is not None and log.is_file() else ""
+    said = [line for line in text.splitlines() if "the set-up failed" in line or line.startswith("sealproof: ")]
+    return printable((said or [" ".join(text[-_TAIL:].split()) or "it said nothing"])[0])
+
+
+def _told(run: Run) -> str:
+    counted = [claim.status for claim in run.counted.values()]
+    counts = ", ".join(f"{counted.count(status)} {status}" for status in dict.fromkeys(sorted(counted)))
+    return f"{run.verdict}, {counts or 'no claim was tried'}"

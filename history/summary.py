@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A night in a few words: a plain text, for a mail and for a terminal, and Markdown for the job page of a CI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from common.text import printable
+from history.compare import Change, Line, Sitting
+from history.review import CellReview, Review
+from history.told import inputs
+
+MOST = 20
+"""Claims that are told of each cell and kind; more are only counted."""
+_PATCHES = 12  # differing inputs that are told
+
+
+def headline(review: Review) -> str:
+    """The night in a line."""
+    tried = [cell for cell in review.cells if cell.sitting]
+    broken = [cell for cell in review.cells if cell.is_broken and not cell.broke]
+    parts = [
+        _count(review.regressions, "regression"),
+        f"{review.flaky} flaky" if review.flaky else "",
+        f"{len(tried)} of {_count(len(review.cells), 'cell')} tried",
+        f"{len(broken)} could not be tried" if broken else "",
+        "not finished" if review.night.ended is None else "",
+    ]
+    return f"sealproof, night of {review.night.started[:10]}: {', '.join(part for part in parts if part)}"
+
+
+def text(review: Review, page: Path | None = None) -> str:
+    """The night as a plain text: what regressed, since when, and how to repeat it.
+
+    :param page: of the trend, to be named.
+    """
+    out = [headline(review), *review.night.problems, ""]
+    for cell in review.cells:
+        out += [*_cell(cell), ""]
+    if page is not None:
+        out.append(f"all nights: {page}")
+    return printable("\n".join(out).rstrip() + "\n")
+
+
+def markdown(review: Review) -> str:
+    """The night in Markdown, for the job pages of GitHub (``$GITHUB_STEP_SUMMARY``) and GitLab."""
+    out = [
+        f"## {_escaped(headline(review))}",
+        "",
+        *(line for words in review.night.problems for line in (_escaped(words), "")),
+        "| cell | result | regressed | flaky | fixed | slower | not PASS |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for cell in review.cells:
+        counts = cell.comparison.counts if cell.comparison else {}
+        numbers = [counts.get(one, 0) for one in (Change.REGRESSED, Change.FLAKY, Change.FIXED, Change.SLOWER)]
+        shown = " | ".join(str(number) if number else "" for number in (*numbers, len(cell.failing)))
+        out.append(f"| {_escaped(cell.cell)} | {_escaped(_state(cell))} | {shown} |")
+    for cell in review.cells:
+        if told := list(_told_lines(cell)):
+            out += ["", f"### {_escaped(cell.cell)}", ""]
+            out += [f"- **{word}** `{line.claim}`: {_escaped(line.words)}" for word, line in told[:MOST]]
+            out += [f"- and {len(told) - MOST} more"] if len(told) > MOST else []
+            out += ["", *_inputs_of(cell)]
+        elif cell.is_broken:
+            out += ["", f"### {_escaped(cell.cell)}", "", _escaped(cell.why)]
+    return printable("\n".join(out).rstrip() + "\n")
+
+
+def _inputs_of(cell: CellReview) -> list[str]:
+    comparison = cell.comparison
+    if comparison is None:
+        return ["The first night of this cell."]
+    if not comparison.inputs:
+        return ["The inputs do not differ from those of the night before."]
+    told = [f"- {_escaped(line)}" for line in inputs(comparison.inputs)]
+    return ["What differs in the inputs:", "", *told[:_PATCHES], *(["- ..."] if len(told) > _PATCHES else [])]
+
+
+def _told_lines(cell: CellReview) -> Iterator[tuple[str, Line]]:
+    """What is to be told of a cell's claims, the worst first."""
+    if cell.comparison is None:
+        for name in cell.failing:
+            sitting: Sitting | None = cell.sitting
+            if sitting is not None:
+                yield "not PASS", Line(name, Change.NEW, None, sitting.seen[name])
+        return
+    for change in (Change.REGRESSED, Change.FLAKY, Change.FIXED, Change.SLOWER):
+        for line in cell.comparison.of(change):
+            yield change, line
+    told = {line.claim for line in cell.comparison.of(Change.REGRESSED, Change.FLAKY)}
+    for line in cell.comparison.lines:
+        if line.claim in cell.failing and line.claim not in told:
+            yield ("new, not PASS" if line.change is Change.NEW else "still not PASS"), line
+
+
+def _state(cell: CellReview) -> str:
+    if not cell.is_begun:
+        return "not begun: no time"
+    if cell.is_broken:
+        return f"{'REGRESSION: ' if cell.broke else ''}no claim was tried"
+    if cell.sitting is None:
+        return "ended early: no claim counts"
+    verdict = cell.sitting.first.verdict
+    again = max((one.number for one in cell.attempts), default=1) - 1
+    return f"{verdict}{f', {again} run again' if again else ''}"
+
+
+def _cell(cell: CellReview) -> list[str]:
+    out = [f"{cell.cell}: {_state(cell)}"]
+    if cell.is_broken:
+        out += [f"  {line}" for line in cell.why.splitlines()[:5]]
+    told = list(_told_lines(cell))
+    for word, line in told[:MOST]:
+        out += ["", *_entry(word, line)]
+    if len(told) > MOST:
+        out += ["", f"  and {len(told) - MOST} more"]
+    if told and cell.comparison:
+        out += ["", "  what differs in the inputs from the night before"]
+        those = list(inputs(cell.comparison.inputs))
+        out += [f"    {line}" for line in those[:_PATCHES]] or ["    nothing"]
+        out += ["    ..."] if len(those) > _PATCHES else []
+    return out
+
+
+def _entry(word: str, line: Line) -> list[str]:
+    out = [f"  {word.upper() if word == Change.REGRESSED else word}  {line.claim}"]
+    facts = {"": line.words}
+    if line.change is Change.REGRESSED and line.after and len(line.after.statuses) == 1:
+        facts["but"] = "it was not run again, for lack of time"
+    if line.since is not None and line.change in (Change.REGRESSED, Change.FIXED):
+        facts["before"] = f"run {line.since.id}"
+    if line.after is not None and line.after.claim.command:
+        facts["repeat"] = line.after.claim.command
+        facts["see"] = f"{line.after.run.folder}/signoff.html"
+    return [*out, *(f"    {f'{name:8}' if name else ''}{value}" for name, value in facts.items())]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def _escaped(words: str) -> str:
+    """Text for Markdown: one line, in which nothing is a link, a tag, a column or a mention."""
+    line = " ".join(printable(words).split())
+    return re.sub(r"([\\`*_{}\[\]<>|#!~@&])", r"\\\1", line)

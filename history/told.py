@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Comparisons and a claim's history, in words for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from history.compare import Change, Comparison, Line, Sitting, differing
+from history.model import Run
+from signoff.verdict import Status
+
+WIDTH = 120
+_LISTED = (Change.REGRESSED, Change.FLAKY, Change.FIXED, Change.NEW, Change.GONE, Change.SLOWER)
+_MANY = 20  # new, gone or untried claims, of which more are only counted
+_DIGEST = 12  # characters of a SHA-256 that are shown
+
+
+def compared(found: Comparison) -> Iterator[str]:
+    """A comparison."""
+    yield f"before  {run_words(found.before)}"
+    yield f"after   {run_words(found.after)}"
+    yield ""
+    if found.inputs:
+        yield "what differs in the inputs"
+        yield from (f"  {line}" for line in inputs(found.inputs))
+    else:
+        yield "the inputs do not differ"
+    yield ""
+    for change in _LISTED:
+        yield from _group(found.of(change))
+    bad = [line for line in found.of(Change.UNCHANGED) if line.after and line.after.worst is not Status.PASS]
+    for line in [one for one in bad if one.after and one.after.worst is not Status.SKIP]:
+        yield from _entry("still not PASS", line)
+    yield ", ".join(f"{count} {change}" for change, count in found.counts.items())
+    if found.pace > 1.0:
+        yield f"a claim took {found.pace:.2f} times as long as before (the median of all)"
+
+
+def run_words(run: Run) -> str:
+    """A run, in a line."""
+    cut = " (cut short)" if run.cut_short else ""
+    return f"{run.id}  {run.track}: {run.verdict}{cut}"
+
+
+def inputs(found: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+    """What differs, in lines."""
+    for name, before, after in found:
+        yield f"{name}: {_input(before)} -> {_input(after)}"
+
+
+def claim_history(claim: str, tracks: Sequence[tuple[str, Sequence[Sitting]]]) -> Iterator[str]:
+    """How a claim fared, sitting by sitting, in each track; beside each change of its status what differs."""
+    yield claim
+    yield from _sentences(claim, tracks)[-1:]
+    for track, sittings in tracks:
+        yield ""
+        yield track
+        before: Sitting | None = None
+        for one in sittings:
+            if claim not in one.listed:
+                continue
+            seen = one.seen.get(claim)
+            if seen is None:
+                yield f"  {_when(one.first)}  {one.first.id}  not tried"
+                continue
+            words = "/".join(seen.statuses)
+            took = f"{one.seconds[claim]:8.1f} s" if claim in one.seconds else " " * 10
+            flaky = "  flaky" if seen.is_flaky else ""
+            why = f"  {seen.claim.why.partition(chr(10))[0]}" if seen.claim.why else ""
+            yield f"  {_when(one.first)}  {one.first.id}  {words:5}{took}{flaky}{why}"
+            if before is not None and before.seen[claim].worst is not seen.worst:
+                yield from (f"      {line}" for line in _since(before.first, one.first))
+            before = one
+
+
+def _sentences(claim: str, tracks: Sequence[tuple[str, Sequence[Sitting]]]) -> list[str]:
+    """What it claims, in the words of each run."""
+    runs = [sitting.first for _, sittings in tracks for sitting in sittings]
+    return [one.sentence for run in runs for one in run.claims if one.id == claim and one.sentence]
+
+
+def _since(before: Run, after: Run) -> list[str]:
+    return list(inputs(differing(before, after))) or ["the inputs do not differ from the run before"]
+
+
+def _group(lines: Sequence[Line]) -> Iterator[str]:
+    for line in lines[:_MANY] if lines and lines[0].change in (Change.NEW, Change.GONE) else lines:
+        yield from _entry(line.change, line)
+    if lines and lines[0].change in (Change.NEW, Change.GONE) and len(lines) > _MANY:
+        yield f"{lines[0].change:14}  and {len(lines) - _MANY} more"
+
+
+def _entry(word: str, line: Line) -> Iterator[str]:
+    yield f"{word:14}  {line.claim}"
+    if line.change is not Change.GONE:
+        indent = " " * 16
+        yield from textwrap.wrap(line.words, WIDTH, initial_indent=indent, subsequent_indent=indent)
+
+
+def _input(value: str) -> str:
+    return f"{value[:_DIGEST]}..." if len(value) >= 40 and set(value) <= set("0123456789abcdef") else value
+
+
+def _when(run: Run) -> str:
+    return run.started.replace("T", " ").rstrip("Z")[:16]

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The trend page: all nights in one file, which needs no other, no script and no network.
+
+Its policy (Content-Security-Policy) allows its own style, by the hash, and nothing else. A claim's stripe has one bar
+a night: low for PASS, full for FAIL, so that nobody needs to see the colours. Runs outside of a night are columns of
+their own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from statistics import median
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from history.compare import WINDOW, Change, Comparison, Known, Seen, Sitting, compare, is_slower, times_of
+from history.database import Attempt, History, Night
+from history.model import Run
+from history.review import GOOD, LOOKED_AT, night_of, review
+from history.sittings import sittings
+from history.summary import headline
+from history.told import inputs
+from signoff.report.page import STATUS_MEANING, SYMBOLS, environment, to_css
+from signoff.verdict import Status
+
+NIGHTS = 30
+"""Columns that are shown, the newest."""
+STEP, BAR = 10, 8  # units of a column, and of its bar
+HEIGHT, LINE = 14, 30  # units of a stripe, and of the line of times
+_TALL = {Status.PASS: 5, Status.SKIP: 3, Status.MISS: 9, Status.ERROR: 11, Status.FAIL: 14}
+_SHOWN_INPUTS = 8
+
+
+class Look(StrEnum):
+    """What a night has made of a cell, with the sign that stands for it."""
+
+    REGRESSED = "regressed"
+    BROKE = "no claim tried, as never before"
+    BROKEN = "could not be tried"
+    FLAKY = "flaky"
+    FAILING = "not PASS, as before"
+    WELL = "every claim PASS or SKIP"
+    CUT = "killed, or ended as the time was up"
+    LEFT = "not begun: no time"
+
+
+_SIGNS = {
+    Look.REGRESSED: "▼", Look.BROKE: "▼", Look.BROKEN: "!", Look.FLAKY: "~", Look.FAILING: "✗", Look.WELL: "✓",
+    Look.CUT: "†", Look.LEFT: "·",
+}  # fmt: skip
+_CLASSES = {
+    Look.REGRESSED: "FAIL worse", Look.BROKE: "FAIL worse", Look.BROKEN: "ERROR", Look.FLAKY: "MISS",
+    Look.FAILING: "FAIL", Look.WELL: "PASS", Look.CUT: "MISS", Look.LEFT: "SKIP",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    """One cell in one night.
+
+    :ivar count: of the claims that are meant; empty: it says nothing. :ivar link: to the report; empty: there is none.
+    """
+
+    look: Look
+    count: str
+    told: str
+    link: str
+
+    @property
+    def sign(self) -> str:
+        """Stands for it."""
+        return _SIGNS[self.look]
+
+    @property
+    def classes(self) -> str:
+        """Its look in the style."""
+        return _CLASSES[self.look]
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One claim in one night, if it is not simply PASS: a link to its evidence."""
+
+    x: int
+    status: Status
+    best: Status
+    told: str
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """A time that is beyond noise."""
+
+    x: float
+    y: float
+    word: str
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A claim of a track.
+
+    :ivar path: of all bars that are PASS. :ivar line: of the times. :ivar seconds: the first, the longest, the last.
+    """
+
+    claim: str
+    sentence: str
+    worst: Status
+    now: str
+    path: str
+    bars: tuple[Bar, ...]
+    line: str
+    jumps: tuple[Jump, ...]
+    seconds: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A cell, or the runs of one kind outside of any night.
+
+    :ivar squares: one a column; None: nothing was to be done. :ivar changes: the nights in which inputs changed.
+    """
+
+    name: str
+    anchor: str
+    squares: tuple[Square | None, ...]
+    telling: tuple[Row, ...]
+    quiet: tuple[Row, ...]
+    changes: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def to_html(history: History, page: Path, nights: int = NIGHTS) -> str:
+    """The page as text.
+
+    :param page: where it will lie: links to the evidence are relative to it. :param nights: how many are shown.
+    """
+    runs: dict[str, list[Run]] = {}
+    for run in history.runs():
+        runs.setdefault(run.track, []).append(run)
+    kept = {night.id: night for night in history.nights()}
+    columns = sorted({*kept, *(run.id for those in runs.values() for run in those if not run.place)})[-nights:]
+    attempts = {night: history.attempts(night) for night in columns if night in kept}
+    names = dict.fromkeys([*(cell for night in kept.values() for cell in night.cells), *runs])
+    tracks = [
+        _track(f"track-{number}", name, runs.get(name, [])[-LOOKED_AT:], columns, kept, attempts, page.parent)
+        for number, name in enumerate(names, 1)
+    ]
+    newest = review(history, kept[max(kept)]) if kept else None
+    templates = environment("history")
+    style = to_css() + templates.get_template("trend.css").render()
+    return templates.get_template("trend.html.j2").render(
+        policy=_policy(style),
+        style=Markup(style),
+        title=headline(newest) if newest else "sealproof, runs",
+        newest=newest,
+        tone={0: "good", 1: "bad", 2: "open"}[newest.exit()] if newest else "neutral",
+        columns=[_when(one) for one in columns],
+        tracks=[track for track in tracks if any(track.squares)],
+        looks=[(_SIGNS[look], _CLASSES[look], look) for look in Look],
+        symbols=SYMBOLS,
+        statuses=STATUS_MEANING,
+        tall=_TALL,
+        step=STEP,
+        bar_width=BAR,
+        height=HEIGHT,
+        line=LINE,
+        width=max(STEP * len(columns), STEP),
+    )
+
+
+def _policy(style: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def _track(
+    anchor: str, name: str, runs: Sequence[Run], columns: Sequence[str], nights: Mapping[str, Night],
+    attempts: Mapping[str, Sequence[Attempt]], base: Path,
+) -> Track:  # fmt: skip
+    those = [one for one in sittings(runs) if one.seen]
+    by_column = {night_of(one): one for one in those}
+    compared = {night_of(one): _compared(those[:number], one) for number, one in enumerate(those) if number}
+    squares = []
+    for column in columns:
+        begun = [one for one in attempts.get(column, ()) if one.cell == name]
+        squares.append(_square(column, name, by_column.get(column), compared.get(column), begun, nights, base))
+    shown = {column: by_column[column] for column in columns if column in by_column}
+    rows = list(_rows(shown, columns, those, compared, base))
+    quiet = [row for row in rows if row.worst in GOOD and not row.jumps]
+    changes = [
+        (_when(column), _few(inputs(compared[column].inputs)))
+        for column in shown
+        if column in compared and compared[column].inputs
+    ]
+    telling = [row for row in rows if row not in quiet]
+    return Track(name, anchor, tuple(squares), tuple(telling), tuple(quiet), tuple(reversed(changes)))
+
+
+def _compared(past: Sequence[Sitting], now: Sitting) -> Comparison:
+    return compare(past, now, Known(times=times_of(past[-WINDOW:])))
+
+
+def _square(
+    column: str, name: str, sitting: Sitting | None, compared: Comparison | None, begun: Sequence[Attempt],
+    nights: Mapping[str, Night], base: Path,
+) -> Square | None:  # fmt: skip
+    night = nights.get(column)
+    if sitting is None:
+        if not begun:
+            if night is None or name not in night.cells:
+                return None
+            look = Look.LEFT if night.ended else Look.CUT
+            return Square(look, "", f"{_when(column)}: {look}", "")
+        cut = any(one.late or not one.ended for one in begun)
+        look = Look.CUT if cut else Look.BROKE if any(one.host for one in begun) else Look.BROKEN
+        why = next((one.why for one in reversed(begun) if one.why), "")
+        return Square(look, "", f"{_when(column)}: {look}{f': {why}' if why else ''}", "")
+    bad = [one for one in sitting.seen.values() if one.worst not in GOOD]
+    regressed = len(compared.of(Change.REGRESSED)) if compared else 0
+    flaky = sum(one.is_flaky for one in sitting.seen.values())
+    found = (
+        (Look.REGRESSED, regressed),
+        (Look.FAILING, len(bad) - flaky),
+        (Look.FLAKY, flaky),
+    )
+    look, count = next(((one, number) for one, number in found if number > 0), (Look.WELL, 0))
+    told = ", ".join(f"{number} {one}" for one, number in found if number > 0) or str(Look.WELL)
+    return Square(look, str(count or ""), f"{_when(column)}: {told}", _link(sitting.first, base))
+
+
+def _rows(
+    shown: Mapping[str, Sitting], columns: Sequence[str], those: Sequence[Sitting],
+    compared: Mapping[str, Comparison], base: Path,
+) -> Iterator[Row]:  # fmt: skip
+    names = dict.fromkeys(claim.id for one in reversed([*shown.values()]) for claim in one.first.claims)
+    normal = times_of(those)
+    for name in names:
+        seen = {column: one.seen[name] for column, one in shown.items() if name in one.seen}
+        if not seen:
+            continue
+        places = {column: STEP * number for number, column in enumerate(columns)}
+        plain = [column for column, one in seen.items() if set(one.statuses) == {Status.PASS}]
+        bars = [_bar(places[column], column, one, base) for column, one in seen.items() if column not in plain]
+        last = list(seen)[-1]
+        took = {column: one.seconds[name] for column, one in shown.items() if name in one.seconds}
+        jumps = _jumps(name, those, normal.get(name, []), compared)
+        top = max(took.values(), default=0.0)
+        points = {column: (places[column] + BAR / 2, _y(seconds, top)) for column, seconds in took.items()}
+        yield Row(
+            name,
+            next((one.claim.sentence for one in reversed([*seen.values()]) if one.claim.sentence), ""),
+            max((one.worst for one in seen.values()), key=list(_TALL).index),
+            "/".join(dict.fromkeys(seen[last].statuses)),
+            "".join(_rectangle(places[column], Status.PASS) for column in plain),
+            tuple(bars),
+            "".join(f"{'L' if number else 'M'}{x:g} {y:g}" for number, (x, y) in enumerate(points.values())),
+            tuple(
+                Jump(*points[column], word, f"{_when(column)}: {word}, {took[column]:.1f} s")
+                for column, word in jumps.items()
+                if column in points
+            ),
+            (next(iter(took.values())), top, list(took.values())[-1]) if took else None,
+        )
+
+
+def _jumps(
+    name: str, those: Sequence[Sitting], normal: Sequence[float], compared: Mapping[str, Comparison]
+) -> dict[str, str]:
+    """The columns in which a claim's time jumped, and in which direction."""
+    found = {}
+    timed = [night_of(one) for one in those if name in one.seconds]
+    for number, column in enumerate(timed):
+        earlier, took = list(normal[max(0, number - WINDOW) : number]), normal[number]
+        if not earlier:
+            continue
+        pace = compared[column].pace if column in compared else 1.0
+        if is_slower(earlier, _seconds(those, column, name), pace):
+            found[column] = str(Change.SLOWER)
+        elif is_slower([took], median(earlier)) and not (
+            len(earlier) > 1 and is_slower([earlier[-1]], median(earlier[:-1]))
+        ):
+            found[column] = "faster"
+    return found
+
+
+def _seconds(those: Sequence[Sitting], column: str, name: str) -> float:
+    """How long a claim took in a column."""
+    return next(one.seconds[name] for one in those if night_of(one) == column)
+
+
+def _bar(x: int, column: str, seen: Seen, base: Path) -> Bar:
+    words = "/".join(seen.statuses)
+    why = seen.claim.why.partition("\n")[0][:200]
+    told = f"{_when(column)}: {words}{f': {why}' if why else ''}"
+    return Bar(x, seen.worst, seen.best, told, _link(seen.run, base, seen.claim.id))
+
+
+def _rectangle(x: int, status: Status) -> str:
+    tall = _TALL[status]
+    return f"M{x} {HEIGHT - tall}h{BAR}v{tall}h-{BAR}z"
+
+
+def _y(seconds: float, top: float) -> float:
+    return round(LINE - 4 - (LINE - 8) * seconds / top, 1) if top else LINE - 4
+
+
+def _link(run: Run, base: Path, claim: str = "") -> str:
+    """The address of a run's page, relative to ours; empty if there is no such page here."""
+    page = Path(run.folder) / "signoff.html"
+    try:
+        if not page.is_file():
+            return ""
+    except (OSError, ValueError):  # a stranger's path
+        return ""
+    return quote(os.path.relpath(page, base.resolve())) + (f"#{claim}" if claim else "")
+
+
+def _few(lines: Iterable[str]) -> tuple[str, ...]:
+    those = list(lines)
+    more = len(those) - _SHOWN_INPUTS
+    return (*those[:_SHOWN_INPUTS], *([f"and {more} more"] if more > 0 else []))
+
+
+def _when(column: str) -> str:
+    return f"{column[:4]}-{column[4:6]}-{column[6:8]}"
