@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Only calls things: `make help` says what. Whatever is missing for a goal is set up first.
+# A convenience: `make GOAL ARGS='...'` is `./sealproof GOAL ...` (cli/), and `make` lists the goals. Whatever is missing
+# for a goal is set up first. REPORT, INVENTORY, BOOTS, RESTORES, MAX_SIZE and MAX_AGE stand for options of some goals.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -45,27 +46,24 @@ endif
 .PHONY: help
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Options go in ARGS='...'; './sealproof GOAL --help' lists them, and gives examples."
 
 .PHONY: signoff
-signoff: bootstrap ## prove every claim; exit 0: all PASS, 1: a FAIL, 2: not proven (ARGS='...' for pytest)
+signoff: bootstrap ## prove every claim, and write the report; exit 0: all PASS, 1: a FAIL, 2: not proven
 	$(ALWAYS)@exec $(RUN) -m pytest tests_e2e $(ARGS)
 
-# Where nothing protects every probe must get through, and where something does none. Status 5 of the second run: ARGS
-# chose tests, and none of these.
-# What is trusted unless ARGS names more: this checkout's contract and the user's own key. The second look makes page and
-# exports anew, byte for byte, which the verifier alone cannot.
 .PHONY: verify
-verify: bootstrap ## check REPORT=FOLDER|ARCHIVE against its evidence; exit 0: PROTECTED (ARGS='--commit ... --key ...')
-	$(ALWAYS)@key="$${XDG_CONFIG_HOME:-$$HOME/.config}/sealproof/signing-key.pem"; \
-	$(PYTHON) -m verifier '$(REPORT)' --contract tests_e2e/contract $$([ -f "$$key" ] && echo --key "$$key") $(ARGS) && \
-	if [ -d '$(REPORT)' ]; then $(PYTHON) -m signoff --same '$(REPORT)'; fi
+verify: bootstrap ## check a report against its evidence; exit 0: PROTECTED, 1: not, 2: not proven, 3: not what was signed
+	$(ALWAYS)@exec $(RUN) -m cli $@ '$(REPORT)' $(ARGS)
 
 .PHONY: rebuild
-rebuild: bootstrap ## make the kernel of REPORT=FOLDER again, from nothing, and compare (ARGS='--series ~/my-series')
-	@exec $(RUN) -m host_setup.rebuild '$(REPORT)' $(ARGS)
+rebuild: bootstrap ## make the kernel of a report again, from nothing, and compare
+	@exec $(RUN) -m cli $@ '$(REPORT)' $(ARGS)
 
+# Where something protects no probe may get through, and where nothing does each must. Status 5 of the second run: ARGS
+# chose tests, and none of these.
 .PHONY: test
-test: lint ## lint, then run the project's own tests, unit and end to end (ARGS='...' for pytest)
+test: lint ## check the files, then run the project's own tests, unit and end to end
 	@exec $(RUN) -m pytest tests_unit tests_machines tests_e2e --mode protected --series protected-memory $(ARGS)
 	@$(RUN) -m pytest tests_e2e --mode plain --series protected-memory -m quick $(ARGS) || [ $$? -eq 5 ]
 
@@ -79,64 +77,36 @@ test-oldest: bootstrap ## run the unit tests with the oldest versions allowed of
 	@exec /usr/bin/setpriv --pdeathsig TERM -- .venv-oldest/bin/python -m pytest tests_unit $(ARGS)
 
 .PHONY: doctor
-doctor: $(if $(INVENTORY),bootstrap) ## say what this machine offers, or each of INVENTORY=FILE, and what is missing; changes nothing
-	@$(if $(INVENTORY),exec $(RUN) -m host_setup.remote.doctor '$(INVENTORY)',python=$$(sh host_setup/bootstrap.sh python) && exec "$$python" -B -m host_setup.doctor $(ARGS))
-
-.PHONY: shell
-shell: bootstrap ## a shell on a fresh host, or in a guest of it (ARGS='--guest plain --series stock'; '-- uname -a')
-	@exec $(RUN) -m host_setup.shell $(ARGS)
-
-.PHONY: debug
-debug: bootstrap ## gdb on a fresh host's kernel (ARGS='--drgn': drgn; '--dump FILE': drgn on a dump; '-- ARGUMENTS')
-	@exec $(RUN) -m host_setup.debug $(ARGS)
+doctor: $(if $(INVENTORY),bootstrap) ## say what this machine offers, or each machine of an inventory, and what is missing; changes nothing
+	@$(if $(INVENTORY),exec $(RUN) -m cli $@ '$(INVENTORY)',python=$$(sh host_setup/bootstrap.sh python) && exec "$$python" -E -B -m cli $@)
 
 .PHONY: soak
-soak: bootstrap ## boot and restore again and again: BOOTS=50 RESTORES=200
-	@exec $(RUN) -m host_setup.soak --boots $(BOOTS) --restores $(RESTORES) $(ARGS)
+soak: bootstrap ## boot and restore again and again, and count stalls and failures
+	@exec $(RUN) -m cli $@ --boots $(BOOTS) --restores $(RESTORES) $(ARGS)
 
-.PHONY: stress
-stress: bootstrap ## protect, share, take back and kill again and again (ARGS='--rounds 20 --shares 10000 --layers debug')
-	@exec $(RUN) -m host_setup.stress $(ARGS)
-
-.PHONY: mutate
-mutate: bootstrap ## put faults into the series, see whether a claim names each (ARGS='--kind hand', '--sample 10 --seed 1')
-	@exec $(RUN) -m host_setup.mutate $(ARGS)
-
-.PHONY: bisect
-bisect: bootstrap ## find the first patch, or commit, with which a claim fails (ARGS='CLAIM --series ~/my-series --good 5')
-	@exec $(RUN) -m host_setup.bisect $(ARGS)
-
-.PHONY: coverage
-coverage: bootstrap ## which lines that the series adds are executed, and by which claim (ARGS='-k gup'; '--no-run')
-	@exec $(RUN) -m host_setup.coverage $(ARGS)
-
-.PHONY: bench
-bench: bootstrap ## time our machines beside virtme-ng's
-	@exec $(RUN) -m host_setup.bench $(ARGS)
-
-.PHONY: fleet
-fleet: bootstrap ## spread a sign-off over machines (ARGS='--workers 2', or --machine root@HOST ...; see README)
-	@exec $(RUN) -m fleet run $(ARGS)
-
-.PHONY: history
-history: bootstrap ## what became of each claim over many runs (ARGS='record reports/latest', 'compare RUN RUN', 'claim NAME')
-	@exec $(RUN) -m history $(or $(ARGS),--help)
-
-.PHONY: nightly
-nightly: bootstrap ## run a matrix of sign-offs within a time (ARGS='matrix.toml --minutes 240'; see README)
-	@exec $(RUN) -m history nightly $(ARGS)
-
-.PHONY: selftests
-selftests: bootstrap ## run the kernel's own selftests (ARGS='--series stock --series NAME' compares)
-	@exec $(RUN) -m host_setup.selftests $(ARGS)
+COMMANDS := shell debug stress bench fleet history nightly selftests mutate bisect coverage
+.PHONY: $(COMMANDS)
+shell: ## a shell on a fresh host, or in a guest of it
+debug: ## gdb or drgn on a fresh host's kernel
+stress: ## protect, share, take back and kill again and again
+bench: ## time our machines beside virtme-ng's, or two series
+fleet: ## spread a sign-off over machines
+history: ## keep finished runs, compare them, and say how a claim fared
+nightly: ## run a matrix of sign-offs within a time; exit 0: no regression, 1: a regression, 2: not tried
+selftests: ## run the kernel's own selftests on one series, or on two to compare them
+mutate: ## put faults into the series, and see whether a claim names each
+bisect: ## find the first patch, or commit, with which a claim fails; exit 0: one, 1: one of several, 2: none
+coverage: ## say which lines that the series adds are executed, and by which claim
+$(COMMANDS): bootstrap
+	@exec $(RUN) -m cli $@ $(ARGS)
 
 .PHONY: test-hosts
 test-hosts: bootstrap ## try a real machine's whole way and all that can go wrong, on a stand-in, and fleets (ARGS='-k grub')
 	@exec $(RUN) -m pytest tests_hosts tests_fleet $(ARGS)
 
 .PHONY: clean-cache
-clean-cache: bootstrap ## shrink the cache to MAX_SIZE=20GiB, and to what was used in the last MAX_AGE=30 days
-	@exec $(RUN) -m host_setup.clean_cache --max-size '$(MAX_SIZE)' --max-age '$(MAX_AGE)'
+clean-cache: bootstrap ## shrink the cache to a size, and to what was used in the last days
+	@exec $(RUN) -m cli $@ --max-size '$(MAX_SIZE)' --max-age '$(MAX_AGE)'
 
 .PHONY: lint
 lint: bootstrap ## check types, style, layout, shell and licences

@@ -30,7 +30,7 @@ from verifier import __main__ as verifier
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is the verdict's, or the verifier's."""
-    arguments = _parser().parse_args(argv)
+    arguments = options_parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
@@ -42,7 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.NOT_PROVEN
 
 
-def _parser() -> argparse.ArgumentParser:
+def options_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    return _command_line()[0]
+
+
+def command_parsers() -> Mapping[str, argparse.ArgumentParser]:
+    """The command line of each command: run, merge, verify, speedup."""
+    return _command_line()[1]
+
+
+def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
     parser = argparse.ArgumentParser(prog="python -m fleet", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -105,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     four.set_defaults(command=_speedup)
     four.add_argument("folder", type=Path, metavar="FOLDER")
     four.add_argument("--machines", type=int, nargs="+", default=[1, 2, 4, 10, 100], metavar="N")
-    return parser
+    return parser, commands.choices
 
 
 def _run(arguments: argparse.Namespace) -> int:

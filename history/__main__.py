@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``python -m history COMMAND``: what became of each claim over many runs."""
+"""``sealproof history COMMAND``: what became of each claim over many runs."""
 
 from __future__ import annotations
 
@@ -50,9 +50,14 @@ def main(argv: list[str]) -> int:
 
     :raises SealproofError: something is not usable; ``common.program`` makes it status 2.
     """
-    chosen = _parsers()[0].parse_args(argv)
+    chosen = options_parser().parse_args(argv or ["--help"])
     command: Callable[[argparse.Namespace], int] = chosen.command
     return command(chosen)
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    return _parsers()[0]
 
 
 def command_parsers() -> dict[str, argparse.ArgumentParser]:
@@ -62,7 +67,7 @@ def command_parsers() -> dict[str, argparse.ArgumentParser]:
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The whole command line, and that of each command."""
-    parser = argparse.ArgumentParser(prog="python -m history", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="sealproof history", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument(
@@ -110,7 +115,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "longest. A night that was killed goes on where it was. Exit status 0: no claim regressed; 1: at least one "
         "did; 2: none did, but a cell could not be tried, or the set-up failed.",
     )
-    night.add_argument("matrix", type=Path, metavar="MATRIX", help="a TOML file; README.md shows one")
+    night.add_argument("matrix", type=Path, metavar="MATRIX", help="a TOML file; docs/nightly.md shows one")
     night.add_argument("--minutes", type=float, metavar="N", help="instead of the matrix' own")
     night.add_argument(
         "--exit-on", type=ExitOn, choices=list(ExitOn), metavar="WHAT", help=f"status 1 for: {', '.join(ExitOn)}"
@@ -296,7 +301,7 @@ def _run(history: History | None, word: str) -> Run:
         raise UserInputError(
             f"{shown(word)} is no report's folder, and there is no history yet",
             stage="compare",
-            hint="record a run: python -m history record REPORT",
+            hint="record a run: ./sealproof history record REPORT",
         )
     return history.find(word)
 

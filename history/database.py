@@ -120,7 +120,9 @@ class History:
         self.path = path
         if existing and not path.exists():
             raise UserInputError(
-                f"there is no history {shown(path)}", stage=STAGE, hint="record a run: python -m history record REPORT"
+                f"there is no history {shown(path)}",
+                stage=STAGE,
+                hint="record a run: ./sealproof history record REPORT",
             )
         try:
             with disk_errors(path):
@@ -304,7 +306,7 @@ class History:
             raise SetupError(
                 f"the history {shown(self.path)} cannot be used: {error}",
                 stage=STAGE,
-                hint="name another file with --history FILE; an export is a copy: python -m history export FILE",
+                hint="name another file with --history FILE; an export is a copy: ./sealproof history export FILE",
             ) from error
 
     def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:

@@ -262,7 +262,7 @@ def rounds_option(text: str) -> int:
 
 def options_parser() -> argparse.ArgumentParser:
     """The options of ``make bench ARGS='...'``."""
-    parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="sealproof bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=rounds_option, default=5, help="timed rounds of each (default: 5)")
     parser.add_argument("--series", default="stock")
     source.add_option(parser)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``make clean-cache``: shrink the cache by age and size, least recently used first; print what goes and what stays.
+"""``sealproof clean-cache``: shrink the cache by age and size, least recently used first; print what goes.
 
 ccache shrinks its own part of the cache, which is only shown.
 """
@@ -34,15 +34,20 @@ class Limits(BaseModel):
     max_age: float = Field(ge=0)
 
 
+def options_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="sealproof clean-cache", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--max-size", default="20GiB", help="keep at most this size, for instance 500MiB or 20GiB")
+    parser.add_argument("--max-age", default="30", help="keep only entries that were used in the last DAYS days")
+    return parser
+
+
 def _limits(argv: Sequence[str]) -> Limits:
     """The command line's limits.
 
     :raises UserInputError: one is not a size or not a number of days.
     """
-    parser = argparse.ArgumentParser(prog="clean_cache", description="Shrink the cache of kernels and images.")
-    parser.add_argument("--max-size", default="20GiB", help="keep at most this size, for instance 500MiB or 20GiB")
-    parser.add_argument("--max-age", default="30", help="keep only entries that were used in the last DAYS days")
-    given = parser.parse_args(argv)
+    given = options_parser().parse_args(argv)
     try:
         return Limits.model_validate(vars(given))
     except ValidationError as error:

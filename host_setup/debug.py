@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``make debug``: gdb or drgn on a fresh host's kernel, with its symbols. The host ends with the debugger.
+"""``sealproof debug``: gdb or drgn on a fresh host's kernel, with its symbols. The host ends with the debugger.
 
 gdb stops the host through its QEMU, and has the kernel's own commands (``lx-dmesg``, ``lx-ps``, ...). drgn reads the
 memory of the host, which goes on running, through its QEMU; or a dump of it. Words after ``--`` go to the debugger, and
@@ -33,15 +33,20 @@ DUMP_SECONDS = 120.0
 TELLS_DEBUGGERS = ("vmcoreinfo",)
 
 
-def main(argv: list[str]) -> int:
-    """Run it."""
-    parser = argparse.ArgumentParser(prog="make debug", description=(__doc__ or "").splitlines()[0])
+def options_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="sealproof debug", description=(__doc__ or "").splitlines()[0])
     add_options(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--drgn", action="store_true", help="drgn instead of gdb, on the running host")
     which.add_argument("--dump", type=Path, metavar="FILE", help="drgn on a dump of the host; FILE is kept")
     parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENTS", help="arguments for the debugger")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run it."""
+    options = options_parser().parse_args(argv)
     terminal, store = Terminal(), Store(cache_root())
     use_drgn = options.drgn or options.dump is not None
     if use_drgn:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``python -m host_setup.rebuild REPORT``: make the kernel of a report again, elsewhere and from nothing, and compare.
+"""``sealproof rebuild REPORT``: make the kernel of a report again, elsewhere and from nothing, and compare.
 
 Source, series and compiler come from this machine, and must be those that the report names; the configuration is the
 one that it holds. Nothing comes from the cache, nor from ccache's. Exit status: 0 the same kernel, 1 another one, 2 it
@@ -140,10 +140,10 @@ def compare(told: Told, made: Kernel) -> Iterator[tuple[str, str, str]]:
     yield "with symbols", kernel.vmlinux_sha256, made.sums["vmlinux"]
 
 
-def main(argv: Sequence[str]) -> int:
-    """Make it again and compare; returns the exit status."""
+def options_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m host_setup.rebuild", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="sealproof rebuild", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("report", type=Path, metavar="REPORT", help="a report's folder; see that it verifies first")
     source.add_option(parser)
@@ -151,7 +151,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--compiler", type=parse_compiler, default=GCC.compiler, metavar="NAME")
     parser.add_argument("--jobs", type=parse_jobs, metavar="N", help="compilers at a time")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where it is made; takes 5 GiB; default: $TMPDIR")
-    given = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make it again and compare; returns the exit status."""
+    given = options_parser().parse_args(argv)
     terminal = Terminal()
     told, config = read(given.report)
     with tempfile.TemporaryDirectory(prefix="sealproof-rebuild-", dir=given.folder) as folder:

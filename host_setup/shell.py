@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``make shell``: a shell on a fresh host, or in a guest of it. The host ends with the shell.
+"""``sealproof shell``: a shell on a fresh host, or in a guest of it. The host ends with the shell.
 
 From a terminal it is a login; what comes from a pipe, the shell there reads; words after ``--`` are a command. The exit
 status is the shell's.
@@ -22,9 +22,9 @@ TESTED = "the guest under test"
 BROKEN = 255  # ssh's own status: the connection ended, often before anybody else noticed
 
 
-def main(argv: list[str]) -> int:
-    """Run it."""
-    parser = argparse.ArgumentParser(prog="make shell", description=(__doc__ or "").splitlines()[0])
+def options_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="sealproof shell", description=(__doc__ or "").splitlines()[0])
     add_options(parser)
     parser.add_argument(
         "--guest",
@@ -34,7 +34,12 @@ def main(argv: list[str]) -> int:
         help=f"in a guest instead of on the host; default NAME: {TESTED}",
     )
     parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="command to run instead of a login")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run it."""
+    options = options_parser().parse_args(argv)
     terminal = Terminal()
     with fresh_host(options, "shell", terminal) as fresh:
         host = fresh.host

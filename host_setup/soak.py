@@ -70,13 +70,19 @@ def _try_guests(host: EmulatedHost) -> None:
             raise SealproofError(f"the clock of guest {guest.spec.name} is wrong: {wrong}", stage="guest")
 
 
-def main(argv: list[str]) -> int:
-    """Run the soak. Exit status 0 if every start went well, else 1."""
-    parser = argparse.ArgumentParser(prog="make soak", description=(__doc__ or "").splitlines()[0])
+def options_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="sealproof soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--boots", type=int, default=50, help="cold boots of host and guest")
     parser.add_argument("--restores", type=int, default=200, help="restores of both")
     parser.add_argument("--series", default=series.DEFAULT)
     source.add_option(parser)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run the soak. Exit status 0 if every start went well, else 1."""
+    parser = options_parser()
     options = parser.parse_args(argv)
     if min(options.boots, options.restores) < 0 or not options.boots + options.restores:
         parser.error("nothing to do: --boots and --restores are both 0")

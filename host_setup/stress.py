@@ -71,14 +71,20 @@ def stress(host: EmulatedHost, shares: int) -> None:
         raise MachineError("the host's kernel is unhealthy:\n" + "\n".join(splats))
 
 
-def main(argv: list[str]) -> int:
-    """Run the rounds. Exit status 0 if all went well, else 1."""
-    parser = argparse.ArgumentParser(prog="make stress", description=(__doc__ or "").splitlines()[0])
+def options_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="sealproof stress", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--shares", type=int, default=10_000, help="in each round; half a process's page")
     parser.add_argument("--series", default=series.DEFAULT)
     source.add_option(parser)
     parser.add_argument("--layers", type=parse_names, default=(Layer.DEBUG,), help="of the kernel; default: debug")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run the rounds. Exit status 0 if all went well, else 1."""
+    parser = options_parser()
     options = parser.parse_args(argv)
     if options.rounds < 1 or options.shares < 2 or options.shares % 2:
         parser.error("nothing to do: give at least one round, and an even number of shares")

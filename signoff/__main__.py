@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import SealproofError, UserInputError
@@ -26,15 +27,20 @@ CHANGED = 3
 UNSIGNED = "this run was not signed at its end, so nobody vouches for its files"
 
 
-def main() -> int:
-    """Write the reports, print the verdict; returns its exit code."""
+def options_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m signoff", description=__doc__)
     parser.add_argument("folder", type=Path, help="a run's folder below reports/")
     parser.add_argument(
         "--same", action="store_true", help="make the page and the exports again, and compare them byte for byte"
     )
     parser.add_argument("--ssh-key", type=Path, metavar="KEY", help="sign a run of yours with an SSH key as well")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the reports, print the verdict; returns its exit code."""
+    arguments = options_parser().parse_args(argv)
     folder = arguments.folder.resolve()
     try:
         if arguments.same:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from common.errors import SetupError
 from common.store import disk_errors
 
+PRIVATE_KEY = "signing-key.pem"
 PUBLIC_KEY = "signing-key.pub"
 """The public key's name in a run's folder."""
 
@@ -32,7 +33,7 @@ def own_key(folder: Path) -> Ed25519PrivateKey:
     :param folder: where it is kept, for its owner alone.
     :raises SetupError: if there is something else in its place.
     """
-    path = folder / "signing-key.pem"
+    path = folder / PRIVATE_KEY
     if not path.exists():
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -525,10 +525,11 @@ def test_control_characters_of_a_report_never_reach_the_terminal(tmp_path: Path)
 def test_every_command_explains_itself(run: Any) -> None:
     names = command_parsers()
     assert {"record", "export", "import", "compare", "claim", "history", "nightly", "trend", "summary"} == names.keys()
+    assert run() == run("--help")
     for words in ((), *((name,) for name in names)):
         status, said, _ = run(*words, "--help")
         assert status == 0
-        assert said.startswith("usage: python -m history")
+        assert said.startswith("usage: sealproof history")
 
 
 def test_ctrl_c_while_it_waits_is_one_word(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_help_and_a_wrong_option_need_no_machine(name: str) -> None:
             check=False,
         )
         assert done.returncode == status, done.stderr
-        assert f"usage: make {name}" in done.stdout + done.stderr
+        assert f"usage: sealproof {name}" in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
 
 

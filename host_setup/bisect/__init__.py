@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The way to the first bad patch: ``make bisect``, and ``try`` for ``git bisect run``."""
+"""The way to the first bad patch: ``sealproof bisect``, and ``try`` for ``git bisect run``."""

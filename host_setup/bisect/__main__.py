@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``make bisect``: finds the first patch of a series, or the first commit of a git tree, with which a claim fails.
+"""``sealproof bisect``: finds the first patch of a series, or the first commit of a git tree, with which a claim fails.
 
 ``python -m host_setup.bisect try CLAIM ...`` tries one kernel, for ``git bisect run``. Exit status of a search: 0: the
 first bad one is found; 1: some could not be tried, and it is one of a few; 2: nothing is found, the error tells why.
@@ -12,7 +12,6 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -38,10 +37,10 @@ _WIDTH = 120  # columns of a file
 _ROWS = ("status", "why", "expected", "observed", "control", "shared")
 
 
-def options(argv: Sequence[str]) -> argparse.Namespace:
+def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="bisect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="sealproof bisect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_options(parser)
     parser.add_argument(
@@ -49,7 +48,12 @@ def options(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--bad", metavar="N|REV", help="likewise; default: all patches, or HEAD")
     parser.add_argument("--afresh", action="store_true", help="forget what an earlier search has observed")
-    return parser.parse_args(argv)
+    return parser
+
+
+def command_parsers() -> dict[str, argparse.ArgumentParser]:
+    """The command line of the other command, by its word."""
+    return {"try": attempt.options_parser()}
 
 
 def steps_of(option: argparse.Namespace, settings: Settings, store: Store, folder: Path) -> Steps:
@@ -210,7 +214,7 @@ def main(argv: list[str]) -> int:
     """Run it."""
     if argv[:1] == ["try"]:
         return attempt.main(argv[1:])
-    option = options(argv)
+    option = options_parser().parse_args(argv)
     begun = time.monotonic()
     terminal = Terminal()
     settings = settings_of(option)

@@ -102,7 +102,9 @@ class Workshop:
         tests = claim_tests(PROJECT)
         if claim not in tests:
             raise UserInputError(
-                f"there is no claim {claim}", stage=STAGE, hint="tests_e2e/contract.toml has them, behind 'id ='"
+                f"there is no claim {claim}",
+                stage=STAGE,
+                hint="tests_e2e/contract/ has them, behind 'id =' and 'ids ='",
             )
         self.folder = store.root / "kept/bisect"
         self._claim = claim
@@ -262,7 +264,7 @@ def _since(begun: float) -> float:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that choose a claim and a kernel."""
-    parser.add_argument("claim", metavar="CLAIM", help="as tests_e2e/contract.toml names it")
+    parser.add_argument("claim", metavar="CLAIM", help="as tests_e2e/contract/ names it")
     source.add_option(parser)
     parser.add_argument(
         "--series", default=series.DEFAULT, metavar="NAME", help="a name or a folder; default: %(default)s"
@@ -315,17 +317,22 @@ def said(one: Observation) -> str:
     return f"{one.vote}{f': {first}' if first else ''}  [{one.building:.0f} s + {one.trying:.0f} s]"
 
 
-def main(argv: list[str]) -> int:
-    """Try one kernel."""
+def options_parser() -> argparse.ArgumentParser:
+    """The command line of ``try``."""
     parser = argparse.ArgumentParser(
-        prog="try", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="sealproof try", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_options(parser)
     parser.add_argument(
         "--at", metavar="N|REV", help="so many patches of the series, from the first on; or a commit of --kernel"
     )
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Try one kernel."""
     try:
-        option = parser.parse_args(argv)
+        option = options_parser().parse_args(argv)
     except SystemExit as ended:
         return STOP if ended.code else 0  # 2, as argparse has it, would be "bad"
     try:

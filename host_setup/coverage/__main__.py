@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which lines and branches that a series adds are executed, and by which claim: ``make coverage``.
+"""Which lines and branches that a series adds are executed, and by which claim: ``sealproof coverage``.
 
 The kernel is built with the layer ``coverage``, the claims are run on it, and its counters are read after each. What
 comes of it lies in one folder: ``coverage.html``, ``coverage.md``, and ``coverage.json``, which has for each file of
@@ -43,9 +43,9 @@ from host_setup.provision import Settings, kernel_request
 KERNEL = "kernel.txt"  # the key of the kernel that the folder is about
 
 
-def main(argv: list[str]) -> int:
-    """Run the claims, and tell what they execute."""
-    parser = argparse.ArgumentParser(prog="make coverage", description=(__doc__ or "").splitlines()[0])
+def options_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="sealproof coverage", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=PROJECT / "reports/coverage", help="where the result goes")
     parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="patch series, a name or a folder")
     parser.add_argument("--kernel-source", type=Path, metavar="PATH", help="kernel source, a tree or a tarball")
@@ -54,7 +54,12 @@ def main(argv: list[str]) -> int:
         "--compiler", default=GCC.compiler, type=parse_compiler, metavar="NAME", help="a gcc, 12 or newer"
     )
     parser.add_argument("--no-run", action="store_true", help="run no claim: tell again what is known")
-    options, others = parser.parse_known_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run the claims, and tell what they execute."""
+    options, others = options_parser().parse_known_args(argv)
     store, terminal = Store(cache_root()), Terminal()
     wanted = tuple(layer for layer in Layer if layer in (*options.layers, Layer.COVERAGE))
     settings = Settings(

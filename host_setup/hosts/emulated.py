@@ -38,11 +38,8 @@ REST = 3  # heartbeats
 OPENSSH = 22  # port of the host's sshd (guest_images/host/inittab)
 ESTABLISHED, CLOSE_WAIT = "01", "08"  # include/net/tcp_states.h
 # Two memory nodes: pages can be moved from one to the other.
-# One CPU until the devices have their addresses; guest_images/host/init starts the others. When a device's memory
-# moves, QEMU 10.0's emulation looks up an access to a device in the new table of sections by the number that it has in
-# the old one, until the CPU has flushed its TLB (system/physmem.c: iotlb_to_section(), tcg_commit()). What another CPU
-# does then goes astray: a timer is never set, or an assertion ends QEMU. One boot in fifty was lost so; of hosts that
-# removed and found a device 150 times, 5 of 14 with three CPUs and none of 6 with one.
+# One CPU until the devices have their addresses; guest_images/host/init starts the others. What another CPU does while
+# a device's memory moves goes astray in QEMU 10.0's emulation, in one boot of fifty (docs/emulation.md).
 # The length of a delay loop is given: to measure it for a late CPU takes a second, and fails. Nobody needs it exact.
 COMMAND_LINE = (
     "console=ttyS0 root=/dev/vda rootfstype=erofs ro init=/sbin/sealproof-start panic=-1 oops=panic nokaslr"

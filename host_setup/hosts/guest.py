@@ -42,7 +42,7 @@ PAGEMAP_ENTRY = struct.Struct("<Q")
 PAGEMAP_PRESENT = 1 << 63
 PAGEMAP_PFN = (1 << 55) - 1
 ASKED = 32  # pages in one request, which has at most 40 words (guest_images/programs/line_server.h)
-# The nested guest's LAPIC TSC-deadline timer gets lost under emulation; off, none of 32 boots hung (emulated-host.md).
+# The nested guest's LAPIC TSC-deadline timer gets lost under emulation; off, none of 32 boots hung (docs/emulation.md).
 # And the emulation does not tell KVM of a nested XSETBV, so CPUID's XSAVE sizes stay what they were before it, and the
 # guest's kernel warns of them ("XSAVE consistency problem"): the guest gets no XSAVE.
 CPU = "host,migratable=off,tsc-deadline=off,xsave=off"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``make mutate``: puts faults into a series, one by one, and sees whether a claim names each.
+"""``sealproof mutate``: puts faults into a series, one by one, and sees whether a claim names each.
 
 Exit status 0: every fault that was asked for is named by a claim, or is none; 1: one is not; 2: not all were tried.
 """
@@ -38,9 +38,9 @@ STAGE = "mutate"
 PROVEN, SURVIVORS, NOT_ALL_TRIED = 0, 1, 2
 
 
-def options(argv: list[str]) -> argparse.Namespace:
+def options_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="make mutate", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="sealproof mutate", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="patch series, a name or a folder")
     parser.add_argument("--kernel-source", type=Path, metavar="PATH", help="kernel source, a tree or a tarball")
     parser.add_argument("--faults", type=Path, metavar="DIR", help="faults by hand; default: those of the series")
@@ -59,6 +59,12 @@ def options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=Path("reports/mutation"), metavar="DIR", help="keeps results")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the mutation table of all results, Markdown")
     parser.add_argument("--list", action="store_true", help="say which faults there are, and the claims for each")
+    return parser
+
+
+def options(argv: list[str]) -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = options_parser()
     chosen = parser.parse_args(argv)
     if (chosen.sample is not None and chosen.sample < 1) or chosen.failures < 1:
         parser.error("at least one: a run of nothing would find nothing")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``make doctor INVENTORY=FILE``: tries each machine of an inventory, and changes nothing on any.
+"""``sealproof doctor FILE``: tries each machine of an inventory, and changes nothing on any.
 
 Exit 0: each can be used. 1: at least one cannot, and the reason is shown.
 """
@@ -182,11 +182,16 @@ def _console(name: str, log: ConsoleLog | SealproofError | None) -> list[Finding
     return [Finding(State.STOP, name, problem, f"see console in [machine.{name}]; try its command by hand")]
 
 
+def options_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="sealproof doctor", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("inventory", type=Path)
+    return parser
+
+
 def main(argv: list[str]) -> int:
     """Print a line for each finding; the exit status is in the module's description."""
-    parser = argparse.ArgumentParser(prog="make doctor", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("inventory", type=Path)
-    machines = inventory.load_each(parser.parse_args(argv).inventory)
+    machines = inventory.load_each(options_parser().parse_args(argv).inventory)
     with consoles(machines) as heard, ThreadPoolExecutor(len(machines)) as all_of_them:
         each = zip(machines, all_of_them.map(examine, machines, machines.values()), strict=True)
         found = [one for name, some in each for one in (*some, *heard(name))]

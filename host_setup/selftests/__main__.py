@@ -80,7 +80,7 @@ def seconds_option(text: str) -> float:
 
 def options_parser() -> argparse.ArgumentParser:
     """The options of ``make selftests ARGS='...'``."""
-    parser = argparse.ArgumentParser(prog="make selftests", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="sealproof selftests", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--series",
         action="append",

@@ -31,7 +31,7 @@ from host_setup.remote.control import Control
 from host_setup.standin.image import Image, image
 
 MEMORY = 2048  # MiB
-CPUS = 1  # with several the emulation now and then loses a boot (COMMAND_LINE in host_setup/hosts/emulated.py says how)
+CPUS = 1  # with several the emulation now and then loses a boot (docs/emulation.md says how)
 ONE_LOOK = 10.0  # seconds
 BOOT = 400  # seconds that Debian may take on a busy computer
 POWER_SOCKET = "power"  # a file of its folder

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs a program of ours to its end, as a shell script would, and ends it in order when this process is told to end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Sequence
+from types import FrameType
+
+from common.paths import PROJECT
+
+_DEATH = ("/usr/bin/setpriv", "--pdeathsig", "TERM", "--")  # also when this process is killed
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run it in the checkout; returns its exit status, as a shell says it where a signal ended it.
+
+    Ctrl-C reaches the program by itself: it is in the terminal's process group, as this one is, which waits for it.
+    """
+    process = subprocess.Popen([*_DEATH, *argv], cwd=PROJECT)
+
+    def end(_: int, __: FrameType | None) -> None:
+        process.terminate()
+
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    before |= {request: signal.signal(request, end) for request in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        status = process.wait()
+    finally:
+        for request, handler in before.items():
+            signal.signal(request, handler)
+    return status if status >= 0 else 128 - status

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``sealproof signoff``: ``pytest tests_e2e``, and nothing else. The plugins add what is ours.
+
+The exit status is the verdict's: whatever else pytest ends with (an internal error, a wrong option) is "not proven".
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+NOT_PROVEN = 2  # exit status
+VERDICTS = (0, 1)  # every claim PASS; a claim FAIL
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """Our options as the plugins declare them, and those of pytest's own that are used most."""
+    # pytest wants to be the first to import its plugins.
+    from host_setup import plugin as machines  # noqa: PLC0415
+    from signoff import plugin as claims  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(usage="sealproof signoff [OPTIONS] [OPTIONS OF PYTEST]")
+    adapter = cast("pytest.Parser", _Adapter(parser))
+    claims.pytest_addoption(adapter)
+    machines.pytest_addoption(adapter)
+    own = parser.add_argument_group("pytest's own, among others (pytest --help)")
+    own.add_argument("-k", metavar="EXPRESSION", help="only claims whose name fits; every other claim is MISS")
+    own.add_argument("-m", metavar="MARKERS", help="only claims with these markers, for instance: quick")
+    own.add_argument("-x", "--exitfirst", action="store_true", help="end at the first failure")
+    own.add_argument("-v", "--verbose", action="store_true", help="a line for each claim")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the claims; returns the exit status of the verdict."""
+    sys.argv = ["pytest", "tests_e2e", *argv]  # as `python -m pytest` has it: the report tells this command
+    status = int(pytest.console_main())
+    return status if status in VERDICTS else NOT_PROVEN
+
+
+class _Adapter:
+    """Takes for argparse what a pytest plugin declares."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._group = parser.add_argument_group("sealproof")
+
+    def getgroup(self, *_: str) -> _Adapter:
+        return self
+
+    def addoption(self, *names: str, **attributes: Any) -> None:
+        self._group.add_argument(*names, **attributes)
+
+    def addini(self, *_: str, **__: str) -> None:
+        """No option of the command line."""

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The table of commands. A new command is a row here, and a module with ``main(argv)`` and ``options_parser()``.
+
+Standard library alone, and no module of a command is imported before it is asked for: ``sealproof`` and ``sealproof
+doctor`` work on a machine where nothing is installed yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import cast
+
+from common.errors import UserInputError
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command.
+
+    :ivar summary: one line, after which nothing else needs to be read.
+    :ivar module: has ``main(argv)`` and ``options_parser()``.
+    :ivar examples: arguments, one example a line, each with a comment after two blanks and ``#`` where it needs one.
+    :ivar one_of: the command of a module that has several: the word that its ``main`` expects first. The module then
+        has ``command_parsers()``, by that word.
+    """
+
+    name: str
+    summary: str
+    module: str
+    examples: tuple[str, ...]
+    one_of: str = ""
+
+    def main(self, argv: Sequence[str]) -> int:
+        """Run it; returns its exit status."""
+        main = cast("Callable[[list[str]], int]", import_module(self.module).main)
+        return main([self.one_of, *argv] if self.one_of else list(argv))
+
+    def options_parser(self) -> argparse.ArgumentParser:
+        """Its command line, with the examples in the help."""
+        module = import_module(self.module)
+        parser = cast(
+            "argparse.ArgumentParser",
+            module.command_parsers()[self.one_of] if self.one_of else module.options_parser(),
+        )
+        parser.prog = f"sealproof {self.name}"
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        details = (parser.description or "").partition("\n\n")[2]
+        parser.description = f"{self.summary[:1].upper()}{self.summary[1:]}." + (f"\n\n{details}" if details else "")
+        parser.epilog = "\n".join(
+            ["examples:", *(f"  ./sealproof {self.name} {text}".rstrip() for text in self.examples)]
+        )
+        return parser
+
+
+COMMANDS = (
+    Command(
+        "signoff",
+        "prove every claim, and write the report; exit 0: all PASS, 1: a FAIL, 2: not proven",
+        "cli.signoff",
+        (
+            "",
+            "--kernel ~/linux --series ~/my-series",
+            "--series stock  # without protection: each attack gets through",
+            "-m quick  # a first selection, in seconds with a warm cache",
+            "-k process_vm_readv --keep-on-failure",
+            "--dry-run",
+        ),
+    ),
+    Command(
+        "test",
+        "check the files, then run the project's own tests, unit and end to end",
+        "cli.own_tests",
+        ("", "-k ptrace  # what follows goes to pytest"),
+    ),
+    Command("lint", "check types, style, layout, shell and licences", "cli.lint", ("", "types style")),
+    Command(
+        "doctor",
+        "say what this machine offers, or each machine of an inventory, and what is missing; changes nothing",
+        "cli.doctor",
+        ("", "lab.toml  # tries each machine of this inventory"),
+    ),
+    Command(
+        "shell",
+        "a shell on a fresh host, or in a guest of it",
+        "host_setup.shell",
+        ("", "--guest plain", "--series stock -- uname -a"),
+    ),
+    Command(
+        "debug",
+        "gdb or drgn on a fresh host's kernel",
+        "host_setup.debug",
+        ("", "--drgn", "--dump host.core", "-- -batch -ex lx-dmesg"),
+    ),
+    Command(
+        "soak",
+        "boot and restore again and again, and count stalls and failures",
+        "host_setup.soak",
+        ("--boots 50 --restores 200", "--boots 5 --restores 0 --series stock"),
+    ),
+    Command(
+        "stress",
+        "protect, share, take back and kill again and again",
+        "host_setup.stress",
+        ("--rounds 20 --shares 10000 --layers debug",),
+    ),
+    Command(
+        "bench",
+        "time our machines beside virtme-ng's, or two series",
+        "host_setup.bench",
+        ("--rounds 9", "--protection --series protected-memory --against stock"),
+    ),
+    Command(
+        "fleet",
+        "spread a sign-off over machines",
+        "fleet.__main__",
+        (
+            "--workers 2  # two groups of claims at a time, here",
+            "--machine root@node1 --machine root@node2",
+            "--workers 2 -- tests_e2e -k ptrace  # arguments after -- go to pytest",
+            "--dry-run --machine root@node1",
+        ),
+        one_of="run",
+    ),
+    Command(
+        "merge",
+        "merge parts of a sign-off into one signed report",
+        "fleet.__main__",
+        ("~/avocado/job-results/latest", "reports/a reports/b"),
+        one_of="merge",
+    ),
+    Command(
+        "speedup",
+        "compute from a merged report how much faster more machines are",
+        "fleet.__main__",
+        ("reports/latest --machines 2 10",),
+        one_of="speedup",
+    ),
+    Command(
+        "history",
+        "keep finished runs, compare them, and say how a claim fared",
+        "history.__main__",
+        (
+            "record reports/latest",
+            "compare RUN latest",
+            "claim guest_kvmclock_advances",
+            "trend nights.html --nights 60",
+        ),
+    ),
+    Command(
+        "nightly",
+        "run a matrix of sign-offs within a time; exit 0: no regression, 1: a regression, 2: not tried",
+        "history.__main__",
+        ("matrix.toml --minutes 240", "matrix.toml --dry-run"),
+        one_of="nightly",
+    ),
+    Command(
+        "selftests",
+        "run the kernel's own selftests on one series, or on two to compare them",
+        "host_setup.selftests.__main__",
+        ("", "--series stock --series ~/my-series", "--only gup_test"),
+    ),
+    Command(
+        "verify",
+        "check a report against its evidence; exit 0: PROTECTED, 1: not, 2: not proven, 3: not what was signed",
+        "cli.verify",
+        ("reports/latest", "report.tar --key FINGERPRINT --contract SHA256 --commit COMMIT"),
+    ),
+    Command(
+        "report",
+        "show a run's verdict again; write the reports of a run that was killed",
+        "signoff.__main__",
+        ("reports/latest", "reports/latest --same", "reports/latest --ssh-key ~/.ssh/id_ed25519"),
+    ),
+    Command(
+        "rebuild",
+        "make the kernel of a report again, from nothing, and compare",
+        "host_setup.rebuild",
+        ("reports/latest", "reports/latest --series ~/my-series --kernel ~/linux --compiler gcc-13"),
+    ),
+    Command(
+        "mutate",
+        "put faults into the series, and see whether a claim names each",
+        "host_setup.mutate.__main__",
+        (
+            "--kind hand  # the faults by hand, each on the claims that must name it",
+            '--only "mm/ksm.c:*" --whole  # all mutants of a file',
+            "--sample 10 --seed 7 --minutes 30",
+            '--list --only "*:pool_alloc:*"  # which there are, and the claims that come first',
+        ),
+    ),
+    Command(
+        "bisect",
+        "find the first patch, or commit, with which a claim fails; exit 0: one, 1: one of several, 2: none",
+        "host_setup.bisect.__main__",
+        (
+            "CLAIM --series ~/my-series --good 5 --bad 12  # patches",
+            "CLAIM --kernel ~/linux --good v6.12.110  # commits",
+        ),
+    ),
+    Command(
+        "try",
+        "build one kernel and try one claim on it; exit 0: good, 1: bad, 125: neither, 128: not tried",
+        "host_setup.bisect.__main__",
+        ("CLAIM --series ~/my-series --at 7  # with the first seven patches", "CLAIM --kernel ~/linux --at v6.12.110"),
+        one_of="try",
+    ),
+    Command(
+        "coverage",
+        "say which lines that the series adds are executed, and by which claim",
+        "host_setup.coverage.__main__",
+        ("", "-k pinned  # some claims; the results of the others are kept", "--no-run  # write the page again"),
+    ),
+    Command(
+        "clean-cache",
+        "shrink the cache to a size, and to what was used in the last days",
+        "host_setup.clean_cache",
+        ("--max-size 10GiB --max-age 7",),
+    ),
+    Command(
+        "schema",
+        "print the JSON schema of signoff.json, or check files against it",
+        "cli.schema",
+        ("", "--check reports/latest/signoff.json"),
+    ),
+    Command(
+        "completion",
+        "print a script that completes these commands in bash or zsh",
+        "cli.completion",
+        ("bash > ~/.local/share/bash-completion/completions/sealproof", "zsh"),
+    ),
+)
+
+
+def find(name: str) -> Command:
+    """The command of this name.
+
+    :raises UserInputError: there is none; the hint names those that are near.
+    """
+    for command in COMMANDS:
+        if command.name == name:
+            return command
+    near = difflib.get_close_matches(name, [command.name for command in COMMANDS], n=3)
+    raise UserInputError(
+        f"there is no command {name!r}",
+        stage="sealproof",
+        hint=f"did you mean {' or '.join(near)}?" if near else "./sealproof --help lists the commands",
+    )

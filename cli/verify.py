@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``sealproof verify REPORT``: the verifier, which trusts this checkout's contract and the user's own key.
+
+More may be named. Of a folder that is sound, page and exports are then made again and compared byte for byte, which the
+verifier alone cannot do.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.paths import config_root
+from fleet.groups import CONTRACT
+from signoff import __main__ as reports
+from signoff.keys import PRIVATE_KEY
+from verifier import __main__ as verifier
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The verifier's command line."""
+    return verifier.parser()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Check it; returns the verifier's exit status, or that of the comparison."""
+    key = config_root() / PRIVATE_KEY
+    status = verifier.main(["--contract", str(CONTRACT), *(("--key", str(key)) if key.is_file() else ()), *argv])
+    if status:
+        return status
+    report: Path = options_parser().parse_args(argv).report
+    return reports.main(["--same", str(report)]) if report.is_dir() else 0
