@@ -56,7 +56,9 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
     parser = argparse.ArgumentParser(prog="python -m fleet", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    one = commands.add_parser("run", help="run a sign-off as Avocado jobs, then merge and sign the results")
+    one = commands.add_parser(
+        "run", prog="sealproof fleet", help="run a sign-off as Avocado jobs, then merge and sign the results"
+    )
     one.set_defaults(command=_run)
     one.add_argument(
         "--workers",
@@ -87,7 +89,9 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
     )
     one.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...", help="paths and options for pytest")
 
-    two = commands.add_parser("merge", help="merge parts (folders of runs or of Avocado jobs), and sign the result")
+    two = commands.add_parser(
+        "merge", prog="sealproof merge", help="merge parts (folders of runs or of Avocado jobs), and sign the result"
+    )
     two.set_defaults(command=_merge)
     two.add_argument("parts", nargs="+", type=Path, metavar="FOLDER")
     two.add_argument(
@@ -110,7 +114,9 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
     three.add_argument("--contract", type=Path, default=CONTRACT, metavar="PATH", help="default: this checkout's")
 
     four = commands.add_parser(
-        "speedup", help="compute the speed-up by more machines from a merged run's measured parts"
+        "speedup",
+        prog="sealproof speedup",
+        help="compute the speed-up by more machines from a merged run's measured parts",
     )
     four.set_defaults(command=_speedup)
     four.add_argument("folder", type=Path, metavar="FOLDER")

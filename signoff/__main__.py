@@ -29,7 +29,7 @@ UNSIGNED = "this run was not signed at its end, so nobody vouches for its files"
 
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m signoff", description=__doc__)
+    parser = argparse.ArgumentParser(prog="sealproof report", description=__doc__)
     parser.add_argument("folder", type=Path, help="a run's folder below reports/")
     parser.add_argument(
         "--same", action="store_true", help="make the page and the exports again, and compare them byte for byte"

@@ -25,6 +25,8 @@ from tests_unit.documented import fault_of
 from tests_unit.report_samples import small_report
 
 NAMES = [command.name for command in COMMANDS]
+PASS_ON = ("signoff", "test", "coverage", "fleet", "verify")
+"""Commands that hand options on which they do not know, and the verifier, which has a name of its own."""
 GOALS_WITH_OPTIONS = ("soak", "clean-cache", "verify", "rebuild", "doctor")
 """Goals of make with variables of their own."""
 
@@ -160,6 +162,14 @@ def test_an_unknown_command_names_those_that_are_near() -> None:
     with pytest.raises(UserInputError) as caught:
         find("xyzzy")
     assert "--help" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in PASS_ON])
+def test_a_wrong_option_is_told_by_the_name_of_the_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_line.main([name, "--none-such"])
+    assert caught.value.code == 2
+    assert f"sealproof {name}: error: " in capsys.readouterr().err
 
 
 def test_a_command_of_a_module_with_several_is_called_by_its_word(monkeypatch: pytest.MonkeyPatch) -> None:
