@@ -109,6 +109,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
     night = commands.add_parser(
         "nightly",
+        prog="sealproof nightly",
         parents=[where],
         help="run a matrix of sign-offs within a time; exit 0: no regression, 1: a regression, 2: not tried",
         description="Runs the cells of a matrix: those that failed last first, then those that were not run for "

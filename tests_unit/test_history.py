@@ -529,7 +529,7 @@ def test_every_command_explains_itself(run: Any) -> None:
     for words in ((), *((name,) for name in names)):
         status, said, _ = run(*words, "--help")
         assert status == 0
-        assert said.startswith("usage: sealproof history")
+        assert said.startswith(f"usage: sealproof {'nightly' if words == ('nightly',) else 'history'} ")
 
 
 def test_ctrl_c_while_it_waits_is_one_word(tmp_path: Path) -> None:

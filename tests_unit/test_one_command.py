@@ -27,6 +27,8 @@ from tests_unit.report_samples import small_report
 NAMES = [command.name for command in COMMANDS]
 PASS_ON = ("signoff", "test", "coverage", "fleet", "verify")
 """Commands that hand options on which they do not know, and the verifier, which has a name of its own."""
+FOR_GIT = ("try",)
+"""Commands whose exit status git bisect reads: 2 would be "bad"."""
 GOALS_WITH_OPTIONS = ("soak", "clean-cache", "verify", "rebuild", "doctor")
 """Goals of make with variables of their own."""
 
@@ -164,11 +166,17 @@ def test_an_unknown_command_names_those_that_are_near() -> None:
     assert "--help" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in PASS_ON])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in (*PASS_ON, *FOR_GIT)])
 def test_a_wrong_option_is_told_by_the_name_of_the_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command_line.main([name, "--none-such"])
     assert caught.value.code == 2
+    assert f"sealproof {name}: error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", FOR_GIT)
+def test_a_wrong_option_is_no_verdict_on_a_kernel(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main([name, "--none-such"]) == 128
     assert f"sealproof {name}: error: " in capsys.readouterr().err
 
 
