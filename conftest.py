@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -22,6 +22,7 @@ from host_setup.provision import Provisioned, Settings
 from signoff.record import CONFIG, LISTS, Kernel, Patch, Tier
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
+from tests_e2e.support.extra import Among, Standing, open_registers
 
 if TYPE_CHECKING:  # pytest loads it as a plugin, and wants to be the first to import it
     from types import ModuleType
@@ -108,6 +109,21 @@ def pool(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> HostPool
 def host(pool: HostPool) -> Host:
     """A running host with its guests, shared by the probes that harm nothing."""
     return pool.shared()
+
+
+@pytest.fixture(scope="session")
+def _standing(pool: HostPool) -> Iterator[Standing]:
+    guests = Standing(pool, open_registers)
+    try:
+        yield guests
+    finally:
+        guests.close()
+
+
+@pytest.fixture
+def steered(_standing: Standing) -> Among:
+    """A host whose guests' registers QEMU may set, for the probes that do."""
+    return _standing.guests()
 
 
 @pytest.fixture

@@ -164,6 +164,36 @@ def test_restored_host_gets_the_state_and_runs_once_it_is_loaded(tmp_path: Path)
     host.close()
 
 
+def test_host_sleeps_until_it_or_a_guest_of_it_is_used(tmp_path: Path) -> None:
+    host = EmulatedHost(spec(), tmp_path)
+    (qemu,) = FakeQemu.made
+    for vitals in (host.vitals, *host.guest_vitals.values()):
+        qemu.qmp.done.clear()
+        host.sleep()
+        host.sleep()
+        assert qemu.qmp.done == ["stop"]
+        vitals.check()
+        vitals.check()
+        assert qemu.qmp.done == ["stop", "cont"]
+    host.close()
+    qemu.qmp.done.clear()
+    host.sleep()
+    assert qemu.qmp.done == []
+
+
+def test_time_asleep_is_no_time_without_a_heartbeat(tmp_path: Path) -> None:
+    host = EmulatedHost(spec(), tmp_path)
+    before = host._beats.uncounted()
+    host.sleep()
+    time.sleep(0.05)
+    assert host._beats.uncounted() - before >= 0.05
+    host.vitals.check()
+    slept = host._beats.uncounted()
+    time.sleep(0.05)
+    assert host._beats.uncounted() == slept
+    host.close()
+
+
 def test_memory_is_in_the_file_of_a_booted_host_and_stays_as_it_was_when_one_is_restored(tmp_path: Path) -> None:
     (tmp_path / "state").write_bytes(b"saved")
     EmulatedHost(spec(), tmp_path).close()

@@ -17,7 +17,7 @@ from host_setup.channels.vitals import Vitals
 from host_setup.hosts.guest import PLAIN, PROTECTED, Guest, GuestSpec
 from signoff.observation import Check
 from tests_e2e.support import extra as extra_module
-from tests_e2e.support.extra import Among, beside, standing, works_at_once
+from tests_e2e.support.extra import Among, Standing, beside, standing, works_at_once
 
 
 class FakeGuest:
@@ -98,6 +98,22 @@ def test_guests_of_a_shape_boot_side_by_side_on_a_host_of_their_own(host: Any) -
         assert guests.plain_guest is guests.guests[1]
         assert [guest.waited for guest in guests.guests] == [[1], [1]]
     assert host.events[4:] == ["end of another-plain", "end of another-protected", "its end"]
+
+
+@pytest.mark.parametrize("which", ["host", "guest"])
+def test_standing_guests_serve_all_claims_until_one_is_lost(host: Any, which: str) -> None:
+    kept = Standing(host, lambda spec: spec)
+    assert host.events == []
+    first = kept.guests()
+    assert kept.guests() is first
+    assert host.events.count("a host") == 1
+    (host if which == "host" else first.guests[1]).vitals.lost("it died")
+    assert kept.guests() is not first
+    assert [event for event in host.events if "host" in event or "its end" in event] == ["a host", "its end", "a host"]
+    kept.close()
+    kept.close()
+    assert host.events[-1] == "its end"
+    assert host.events.count("its end") == 2
 
 
 def test_both_guests_are_checked_at_once(host: Any) -> None:

@@ -43,7 +43,7 @@ class FakeHost:
         self.memory: dict[str, dict[str, Any]] = {
             who: {"nonce": "", "asked": 0} for who in ("host", *(one.name for one in GUESTS))
         }
-        self.closed = self.detached = self.rested = self.resumed = self.saves = 0
+        self.closed = self.detached = self.rested = self.resumed = self.saves = self.slept = 0
         self.garbage = ""
         self.all.append(self)
         if state is not None:
@@ -52,6 +52,9 @@ class FakeHost:
 
     def boot(self) -> None:
         type(self).booted(self)
+
+    def sleep(self) -> None:
+        self.slept += 1
 
     def boot_alone(self) -> None:
         assert not self.spec.guests
@@ -352,6 +355,28 @@ def test_each_shared_host_is_shown_and_the_very_first_one_whatever_it_is_for(hos
         shown.clear()
         with start(HostPool(hosts, shown.append)) as host:
             assert shown == [host]
+
+
+def test_hosts_that_nobody_uses_sleep(pool: HostPool) -> None:
+    shared: Any = pool.shared()
+    assert shared.slept == 0
+    other: Any = pool.with_words("quiet")
+    assert (shared.slept, other.slept) == (1, 0)
+    fresh: Any
+    with pool.fresh() as fresh:
+        assert (shared.slept, other.slept) == (2, 1)
+        pool.shared()
+        assert (shared.slept, other.slept, fresh.slept) == (2, 2, 1)
+        other.lost = "panic"
+        with pool.booted("slow"):
+            assert (shared.slept, other.slept, fresh.slept) == (3, 2, 2)
+
+
+def test_host_that_is_handed_out_is_awake(pool: HostPool) -> None:
+    woken: list[int] = []
+    pool.shared().vitals.asleep(lambda: woken.append(1))
+    pool.shared()
+    assert woken == [1]
 
 
 def test_fresh_host_that_cannot_be_shown_is_ended(hosts: EmulatedHosts) -> None:

@@ -26,6 +26,7 @@ class Vitals:
         self._reason: str | None = None
         self._harm = False
         self._gone = threading.Event()
+        self._wake: Callable[[], None] | None = None
         self._enders: list[Callable[[], None]] = []
 
     @property
@@ -72,11 +73,17 @@ class Vitals:
 
         return forget
 
+    def asleep(self, wake: Callable[[], None] | None) -> None:
+        """Have ``wake`` called by the next ``check``, with which each use of the machine begins; None: it is awake."""
+        self._wake = wake
+
     def check(self) -> None:
-        """Raise if the machine is lost.
+        """Raise if the machine is lost; wake it if it is asleep.
 
         :raises MachineLostError: with the reason.
         """
+        if self._wake is not None:
+            self._wake()
         if self._reason is not None:
             raise MachineLostError(
                 f"{self.name} is lost: {self._reason}",

@@ -67,6 +67,9 @@ class Host(Protocol):
     def login_command(self, guest: GuestSpec | None = None) -> str:
         """How a person on this machine logs in to it, or to a guest of it."""
 
+    def sleep(self) -> None:
+        """Stop until it is used next, if it is a machine that can: its clocks stand still meanwhile."""
+
     def close(self) -> None:
         """Leave nothing of the run behind."""
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import json
 import shlex
 import socket
+import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,6 +28,7 @@ from guest_images.keys import Keys
 from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
 from host_setup.channels.ssh import Ssh, Stream
+from host_setup.channels.vitals import Vitals
 from host_setup.hosts.base import HOST_PROGRAMS
 from host_setup.hosts.guest import PLAIN, PROGRAMS, Guest, GuestSpec
 from host_setup.hosts.qemu import Qemu
@@ -201,7 +204,10 @@ class EmulatedHost(RunningHost):
         if state is not None:
             argv += ["-incoming", "defer"]
         self._qemu = Qemu(argv, vitals=self.vitals, folder=folder, on_beat=self._beats.heard)
-        self._beats.uncounted = self._qemu.waited_for_cpu
+        self._sleep = threading.RLock()
+        self._asleep_since: float | None = None
+        self._slept = 0.0  # seconds, before that
+        self._beats.uncounted = lambda: self._qemu.waited_for_cpu() + self._asleep_for()
         if state is not None:
             try:
                 self._load(state)
@@ -269,6 +275,33 @@ class EmulatedHost(RunningHost):
     def _patience(self, seconds: float) -> Deadline:
         """A deadline for this machine: time in which a busy computer does not run it does not count."""
         return Deadline(seconds, uncounted=self._qemu.waited_for_cpu)
+
+    def sleep(self) -> None:
+        """Stop it until it is used next: host and guests that wait for work take half a processor."""
+        with self._sleep:
+            if self._asleep_since is not None or self.vitals.reason is not None:
+                return
+            self._qemu.qmp.execute("stop")
+            self._asleep_since = time.monotonic()
+            for vitals in self._all_vitals():
+                vitals.asleep(self._wake)
+
+    def _wake(self) -> None:
+        with self._sleep:
+            if self._asleep_since is None:
+                return
+            for vitals in self._all_vitals():
+                vitals.asleep(None)
+            self._qemu.qmp.execute("cont")
+            self._slept += time.monotonic() - self._asleep_since
+            self._asleep_since = None
+
+    def _asleep_for(self) -> float:
+        since = self._asleep_since
+        return self._slept + (time.monotonic() - since if since is not None else 0.0)
+
+    def _all_vitals(self) -> list[Vitals]:
+        return [self.vitals, *self.guest_vitals.values(), *(guest.vitals for guest in self._extra)]
 
     def rest(self) -> None:
         """Wait until host and guests have done what was left to do, for instance for sessions that ended.

@@ -46,6 +46,7 @@ class HostPool:
             host = self._shared = self.hosts.start()
         if host is not self._shown:
             self._show(host)
+        self._let_others_sleep(host)
         return host
 
     def with_words(self, words: str) -> Host:
@@ -62,12 +63,14 @@ class HostPool:
             self._make_room()
             host = self._others[words] = self.hosts.cold(words, alone=True)
             self._show_first(host)
+        self._let_others_sleep(host)
         return host
 
     @contextmanager
     def fresh(self) -> Iterator[Host]:
         """A pristine host for one probe that may harm it. On a single machine the shared host ends first."""
         self._make_room()
+        self._let_others_sleep(None)
         with self._lent(self.hosts.start()) as host:
             yield host
 
@@ -78,6 +81,7 @@ class HostPool:
         :param crashes: the probe has its kernel crash: what that says then is no complaint.
         """
         self._make_room()
+        self._let_others_sleep(None)
         host = self.hosts.cold(words)
         if not crashes:
             with self._lent(host):
@@ -147,6 +151,15 @@ class HostPool:
             self._end_shared()
         finally:
             self.hosts.close()
+
+    def _let_others_sleep(self, used: Host | None) -> None:
+        """A host that nobody uses takes time from the one that is used; its next use wakes it."""
+        if used is not None:
+            used.vitals.check()
+        shared = [self._shared] if self._shared is not None else []
+        for host in (*shared, *self._others.values(), *self._in_use):
+            if host is not used and host.lost is None:
+                host.sleep()
 
     def _show(self, host: Host) -> None:
         self._meet(host)

@@ -139,6 +139,9 @@ class RemoteHost(RunningHost):
             self._beats.heard(line)
         self.vitals.lost("its heartbeat ended")
 
+    def sleep(self) -> None:
+        """Nothing: a real machine runs on."""
+
     def identity(self) -> dict[str, str]:
         """What a report says of it."""
         leased, facts = self._leased, self._leased.facts

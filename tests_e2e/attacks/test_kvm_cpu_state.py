@@ -10,19 +10,14 @@ from __future__ import annotations
 import re
 import secrets
 import struct
-from collections.abc import Iterator
-
-import pytest
 
 from host_setup.channels.puppets import Done, Puppeteer
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support import nested
 from tests_e2e.support.attack import UNDER_TEST, Attack, Got, Target
-from tests_e2e.support.extra import open_registers, standing
 from tests_e2e.support.kvm import (
     ALIAS_SLOT,
     COPY,
@@ -49,13 +44,6 @@ TABLE = 32  # bytes: four page directory pointers
 ENTRIES, PRESENT, TABLE_FLAGS = 64, 1, 7
 TRACED, ENTRY, ROOT_SHIFT = 16, 8, 39  # entries of the root that are walked, bytes of one, what it maps
 WALK = "kvmmmu/kvm_mmu_paging_element"
-
-
-@pytest.fixture(scope="module")
-def steered(pool: HostPool) -> Iterator[Host]:
-    """Guests whose registers QEMU may set."""
-    with standing(pool, open_registers) as guests:
-        yield guests
 
 
 def found(own: OwnVm, page: Target, size: int) -> bytes:

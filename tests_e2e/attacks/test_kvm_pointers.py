@@ -7,20 +7,16 @@ The guests keep their memory private and not their registers: with those QEMU co
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import pytest
 
 from host_setup.channels.puppets import Puppeteer
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest, Planted
-from host_setup.hosts.pool import HostPool
 from signoff.observation import Check, State
 from signoff.trial import Trial
 from tests_e2e.support import nested
 from tests_e2e.support.attack import CONTROL, UNDER_TEST, Attack
-from tests_e2e.support.extra import open_registers, standing
 from tests_e2e.support.kvm import (
     EVENTS_BYTES,
     KVM_GET_LAPIC,
@@ -148,13 +144,6 @@ ROWS = (
     Row("system management: the state saved", _system_management, shared=False),
     Row("nested guest: its control block", _nested_exit, shared=False),
 )
-
-
-@pytest.fixture(scope="module")
-def steered(pool: HostPool) -> Iterator[Host]:
-    """Guests whose registers QEMU may set."""
-    with standing(pool, open_registers) as guests:
-        yield guests
 
 
 def test_kvm_writes_to_no_private_page_at_an_address_of_qemus(claim: Trial, steered: Host) -> None:

@@ -5,19 +5,15 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
-
-import pytest
+from collections.abc import Callable, Sequence
 
 from common.errors import ChannelError
 from host_setup.channels.ssh import Ssh
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack
-from tests_e2e.support.extra import open_registers, standing
 from tests_e2e.support.kprobe_event import EVENT, FAULT, TRACING
 from tests_e2e.support.kvm import ALIAS_SLOT, EMULATED_COPY, KVM_EXIT_IO, PAST, own_vm
 from tests_e2e.support.registers import judge_each
@@ -81,13 +77,6 @@ def _shown(host: Host, guest: Guest, event: str, pattern: str) -> list[Check]:
         Check("events of the guest", "some", "some" if shown else "none"),
         Check("some show content", str(not guest.protected), str(filled > 0)),
     ]
-
-
-@pytest.fixture(scope="module")
-def steered(pool: HostPool) -> Iterator[Host]:
-    """Guests whose registers QEMU may set."""
-    with standing(pool, open_registers) as guests:
-        yield guests
 
 
 def test_probes_of_kvms_copying_show_no_private_byte(claim: Trial, steered: Host) -> None:

@@ -62,6 +62,35 @@ def standing(pool: HostPool, shape: Shape) -> Iterator[Among]:
         yield Among(host, guests)
 
 
+class Standing:
+    """Guests of a shape for all claims that ask for them, booted when the first one does.
+
+    Where one of them or their host is lost, the next claim gets others.
+    """
+
+    def __init__(self, pool: HostPool, shape: Shape) -> None:
+        self._pool = pool
+        self._shape = shape
+        self._ends = contextlib.ExitStack()
+        self._among: Among | None = None
+
+    def guests(self) -> Among:
+        """The guests, both alive."""
+        if self._among is not None and self._lost(self._among):
+            self.close()
+        if self._among is None:
+            self._among = self._ends.enter_context(standing(self._pool, self._shape))
+        return self._among
+
+    def close(self) -> None:
+        """End them, and their host."""
+        self._among = None
+        self._ends.close()
+
+    def _lost(self, among: Among) -> bool:
+        return among.vitals.reason is not None or any(guest.vitals.reason is not None for guest in among.guests)
+
+
 def open_registers(spec: GuestSpec) -> GuestSpec:
     """A guest that keeps its memory private and not its registers: what QEMU sets there, its CPU goes on with.
 
