@@ -60,6 +60,8 @@ def test_only_what_was_tried_counts_and_of_a_run_that_was_killed_only_a_failure(
     whole = read_report(write(tmp_path / "a", document(run_id(1), claims)))
     dead = read_report(write(tmp_path / "b", killed(document(run_id(1), claims))))
     stopped = document(run_id(1), claims, summary="The run was interrupted. A claim had already failed.")
+    given_up = document(run_id(1), claims, problems=["the set-up failed: wait: waited 10 s"])
+    assert set(read_report(write(tmp_path / "d", given_up)).counted) == {"fails"}
     assert set(whole.counted) == {"works", "fails", "breaks"}
     assert dead.cut_short
     assert set(dead.counted) == {"fails"} == set(read_report(write(tmp_path / "c", stopped)).counted)
