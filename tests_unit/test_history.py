@@ -303,6 +303,16 @@ def test_a_writer_waits_for_another_one(tmp_path: Path, file: Path, monkeypatch:
     other.close()
 
 
+def test_a_change_shuts_other_writers_out_before_it_has_written(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("history.database.PATIENCE", 0.1)
+    with History(file) as one, History(file) as two:
+        with one._change(), pytest.raises(SetupError, match="locked"):
+            two.add(kept(tmp_path, 1))
+        assert two.add(kept(tmp_path, 2))
+
+
 # --- export and import ------------------------------------------------------------------------------------------------
 
 
