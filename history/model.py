@@ -32,6 +32,7 @@ LARGEST = 256 << 20
 _LONGEST = 2000  # characters of a text that is kept
 _OF_ONE_START = ("started",)  # facts of a host that differ from start to start
 _MEASURED = re.compile(r" ?\btsc_early_khz=\d+")  # a word of the host's command line that each boot measures anew
+_GIVEN_UP = ("the set-up failed", "the run's folder is no longer writable")  # host_setup.plugin, signoff.plugin
 SEALPROOF = "sealproof"
 BUILD_ID = "kernel build ID"
 
@@ -110,9 +111,14 @@ class Run(BaseModel):
         return self
 
     @property
+    def given_up(self) -> str:
+        """Why it was given up, as the run said it; empty if it was not."""
+        return next((words for words in self.problems if words.startswith(_GIVEN_UP)), "")
+
+    @property
     def cut_short(self) -> bool:
         """Whether it did not come to its end: then the health of its machines was not judged."""
-        return self.ended is None or self.summary.startswith(INTERRUPTED)
+        return self.ended is None or self.summary.startswith(INTERRUPTED) or bool(self.given_up)
 
     @property
     def counted(self) -> dict[str, Claim]:

@@ -201,7 +201,7 @@ class Nightly:
             except UserInputError as error:
                 why = why or error.message
         if run is not None and not run.counted:
-            why = why or next((one for one in run.problems if "set-up failed" in one), run.summary)
+            why = why or run.given_up or run.summary
         host = any(any(one.glob("hosts/host-*")) for one in made)
         attempt = attempt.model_copy(
             update={"ended": self._time(), "run": run.id if run else "", "why": why[:2000], "host": host}

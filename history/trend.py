@@ -42,7 +42,7 @@ class Look(StrEnum):
     """What a night has made of a cell, with the sign that stands for it."""
 
     REGRESSED = "regressed"
-    BROKE = "no claim tried, as never before"
+    BROKE = "comes to no claim any more"
     BROKEN = "could not be tried"
     FLAKY = "flaky"
     FAILING = "not PASS, as before"

@@ -21,6 +21,11 @@ from tests_unit.history_samples import claim, document, sha, untried
 HEALTH = "host_stays_healthy"
 CLAIMS = ("guest_works", "guest_sleeps", "guest_shakes", "guest_boots", "host_cannot_read", "host_cannot_write", HEALTH)
 RUN_TAKES = 20  # minutes
+SET_UP = {
+    "no host": "disk: no space left for /var/cache: 0.0 GiB free",
+    "no boot": "machine: the kernel panicked",
+}
+"""What a run says whose set-up failed."""
 
 
 class Killed(BaseException):
@@ -33,7 +38,8 @@ class World:
 
     :ivar statuses: of (cell, claim), one for each time that it is tried; the last one stays. PASS where there is none.
     :ivar seconds: of (cell, claim); 10 where there is none. :ivar kernel: under test. :ivar claims: of the contract.
-    :ivar breaks: of a cell, what its runs do instead of trying claims: ``no host``, ``no boot`` or ``killed``.
+    :ivar breaks: of a cell, what its runs do instead of trying claims: one of ``SET_UP``,
+        ``no report`` or ``killed``.
     """
 
     statuses: dict[tuple[str, str], Sequence[Status]] = field(default_factory=dict)
@@ -103,10 +109,12 @@ class Nights:
         begun = self.clock
         took = timedelta(minutes=RUN_TAKES if not nodes else 2)
         self.clock += min(took, timedelta(seconds=limit))
-        if how == "no host":
-            log.write_text("...\nthe set-up failed: disk: no space left for /var/cache: 0.0 GiB free\n")
+        if how == "no report":
+            log.write_text("...\nsealproof: PYTHONPATH is set\n")
             return ""
-        (reports / run / "hosts/host-1").mkdir(parents=True)
+        (reports / run).mkdir()
+        if how != "no host":
+            (reports / run / "hosts/host-1").mkdir(parents=True)
         if how == "killed":
             raise Killed
         made = self._document(run, cell, nodes, how)
@@ -120,14 +128,13 @@ class Nights:
 
     def _document(self, run: str, cell: str, nodes: Sequence[str], how: str) -> dict[str, Any]:
         world = self.world
-        claims = [
-            untried(name) if how == "no boot" or (nodes and name not in nodes) else self._claim(cell, name)
-            for name in world.claims
-        ]
+        claims = [untried(name) if nodes and name not in nodes else self._claim(cell, name) for name in world.claims]
         made = document(run, claims, kernel=world.kernel, series=cell, patches=world.patches)
         made["contract"]["sha256"] = sha(" ".join(world.claims))
-        if how == "no boot":
-            made |= {"problems": ["the set-up failed: machine: the kernel panicked"], "kernel": None, "tier": None}
+        if how in SET_UP:  # as a real run says it: the claim that came first is ERROR
+            why = f"the set-up failed: {SET_UP[how]}"
+            made |= {"problems": [why], "kernel": None, "tier": None}
+            made["claims"] = [claim(world.claims[0], Status.ERROR, why=why), *map(untried, world.claims[1:])]
         return made
 
     def _claim(self, cell: str, name: str) -> dict[str, Any]:

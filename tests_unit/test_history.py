@@ -60,6 +60,8 @@ def test_only_what_was_tried_counts_and_of_a_run_that_was_killed_only_a_failure(
     whole = read_report(write(tmp_path / "a", document(run_id(1), claims)))
     dead = read_report(write(tmp_path / "b", killed(document(run_id(1), claims))))
     stopped = document(run_id(1), claims, summary="The run was interrupted. A claim had already failed.")
+    given_up = document(run_id(1), claims, problems=["the set-up failed: wait: waited 10 s"])
+    assert set(read_report(write(tmp_path / "d", given_up)).counted) == {"fails"}
     assert set(whole.counted) == {"works", "fails", "breaks"}
     assert dead.cut_short
     assert set(dead.counted) == {"fails"} == set(read_report(write(tmp_path / "c", stopped)).counted)
@@ -299,6 +301,16 @@ def test_a_writer_waits_for_another_one(tmp_path: Path, file: Path, monkeypatch:
     with History(file) as history, pytest.raises(SetupError, match="locked"):
         history.add(kept(tmp_path, 2))
     other.close()
+
+
+def test_a_change_shuts_other_writers_out_before_it_has_written(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("history.database.PATIENCE", 0.1)
+    with History(file) as one, History(file) as two:
+        with one._change(), pytest.raises(SetupError, match="locked"):
+            two.add(kept(tmp_path, 1))
+        assert two.add(kept(tmp_path, 2))
 
 
 # --- export and import ------------------------------------------------------------------------------------------------

@@ -167,7 +167,9 @@ def test_a_host_that_comes_up_no_more_is_a_regression_and_a_set_up_that_fails_is
     nights.next_day()
     assert nights.night(World()).exit() is NightExit.WELL
     nights.next_day()
-    assert nights.night(World(breaks={ONE: "no host", TWO: "no host"})).exit() is NightExit.NOT_TRIED
+    found = nights.night(World(breaks={ONE: "no host", TWO: "no report"}))
+    assert found.exit() is NightExit.NOT_TRIED
+    assert "sealproof: PYTHONPATH is set" in summary.text(found)
 
 
 # --- order and time ---------------------------------------------------------------------------------------------------
