@@ -13,7 +13,8 @@ from common.errors import ChannelError, HarmError
 from host_setup.hosts import timeline as lines_of
 from host_setup.hosts.pool import HostPool
 from host_setup.hosts.timeline import Event, console, timeline
-from signoff.contract import Mode, load
+from signoff import contract_files
+from signoff.contract import Mode
 from signoff.evidence import Evidence
 from signoff.observation import Check
 from signoff.trial import Trial
@@ -102,16 +103,14 @@ def test_of_very_many_lines_the_middle_is_left_out(tmp_path: Path) -> None:
 # --- in a claim's evidence --------------------------------------------------------------------------------------------
 
 CONTRACT = """\
-version = 1
+version = 2
+kind = "health"
+class = "health"
 
 [[claim]]
 id = "guest_lives"
-kind = "health"
-class = "health"
 source = "the guest"
 reason = "It does not die."
-plain = { right = true }
-protected = { right = true }
 """
 
 
@@ -119,7 +118,7 @@ protected = { right = true }
 def trial(tmp_path: Path) -> Trial:
     (tmp_path / "contract.toml").write_text(CONTRACT)
     evidence = Evidence.create(tmp_path / "reports", "run", tmp_path / "contract.toml")
-    contract = load(tmp_path / "contract.toml")
+    contract = contract_files.load(tmp_path / "contract.toml")
     return Trial(contract.claims[0], Mode.PROTECTED, "It lives.", "pytest -k x", evidence)
 
 
