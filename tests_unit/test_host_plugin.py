@@ -41,10 +41,11 @@ def meet_host():
 """
 HOSTS = """
 import types
+from host_setup.channels.vitals import Vitals
 
 class FakeHost:
     guest_specs = (types.SimpleNamespace(name="plain"),)
-    vitals = types.SimpleNamespace(reason=None)
+    vitals = Vitals("the host")
     lost = None
 
     def login_command(self, guest=None):
