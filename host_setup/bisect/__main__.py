@@ -198,7 +198,7 @@ def find(searcher: Searcher, shop: Workshop, reports: Path, terminal: Terminal) 
     """
     steps = searcher.steps
     count = len(steps.suspects([steps.good], steps.bad))
-    terminal.say(f"{count} {steps.what}, about {math.ceil(math.log2(count)) + 2} of them to be tried")
+    terminal.say(f"{steps.what}: {count} suspects, about {math.ceil(math.log2(count)) + 2} kernels to be tried")
     with shop.alone():
         while not isinstance(step := searcher.next(), Found):
             terminal.say(f"trying {steps.name(step)}")
