@@ -12,16 +12,18 @@ import pytest
 from common.errors import MachineError
 from host_setup.channels.puppets import Done
 from tests_e2e.support import cores, field
-from tests_e2e.support.field import AS_IT_IS, Field, named, plant_field
+from tests_e2e.support.field import Field, fields_in, named, plant_field
 from tests_e2e.support.frames import Frame
+from tests_e2e.support.residue import AS_IT_IS
 
 PAGE = 4096
-LINE = bytes(range(65, 128)) + b"\n"
+LINE = b"sSFAPKPKWWT7mUCLc4PzGhjEWHZKLFATjUR9BuIIiX8Sc3xhXbR2ckp0vSe3gNq\n"
 WHOLE = LINE * (PAGE // len(LINE))
 
 
 def found(memory: bytes) -> dict[str, list[int]]:
-    return {name: sorted(frames) for name, frames in Field(LINE, 1).frames(memory).items()}
+    field = Field(LINE, 1)
+    return {name: sorted(frames) for name, frames in fields_in(memory, [field])[field].items() if frames}
 
 
 def test_field_is_found_in_every_page_and_encoding_that_has_a_piece_of_it() -> None:
@@ -33,7 +35,7 @@ def test_field_is_found_in_every_page_and_encoding_that_has_a_piece_of_it() -> N
 
 
 def test_field_is_not_found_where_it_is_not_and_appears_in_no_log() -> None:
-    assert set(map(tuple, found(bytes(4 * PAGE)).values())) == {()}
+    assert found(bytes(4 * PAGE)) == {}
     assert LINE.decode().strip() not in repr(Field(LINE, 1))
 
 
@@ -41,6 +43,7 @@ def test_field_is_not_found_where_it_is_not_and_appears_in_no_log() -> None:
 def test_pages_are_named_in_a_few_words(frames: list[int], words: str) -> None:
     assert named(frames) == words
     assert named(range(9)).startswith("9: 0x0, ")
+    assert named(frames, {2: "a slab"}) == words.replace("0x2000", "0x2000 (a slab)")
 
 
 @pytest.mark.parametrize(
@@ -53,8 +56,9 @@ def test_of_a_private_field_nothing_may_be_left_and_a_plain_one_must_be_found(
     right: bool,  # noqa: FBT001
 ) -> None:
     held = Field(LINE, 8)
-    checks = field._checks(held, held.frames(WHOLE * left), private=private)
+    checks = field._checks(held, fields_in(WHOLE * left, [held])[held], {0: "free memory"}, private=private)
     assert checks[0].right is right
+    assert ("free memory" in checks[0].got) is (not right)
     assert all(check.right for check in checks[1:])
 
 

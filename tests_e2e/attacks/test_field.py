@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from common.errors import ChannelError, DeadlineError, MachineLostError
 from common.waiting import Deadline, poll_until
@@ -14,9 +14,12 @@ from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack
-from tests_e2e.support.field import AS_IT_IS, Field, named, nothing_left, plant_field
+from tests_e2e.support.decoy import Decoy
+from tests_e2e.support.field import Field, fields_in, named, nothing_left, plant_field
+from tests_e2e.support.frame_owners import owners_of
 from tests_e2e.support.guest_frames import GuestFrames, frames_of
 from tests_e2e.support.host_memory import memory_of
+from tests_e2e.support.residue import AS_IT_IS
 from tests_e2e.support.vm_end import closed, reset
 
 SECONDS = 120.0  # until QEMU has given back all memory, on a busy machine
@@ -24,16 +27,22 @@ SECONDS = 120.0  # until QEMU has given back all memory, on a busy machine
 
 def test_host_has_no_copy_of_private_memory_while_the_guest_lives(claim: Trial, pool: HostPool) -> None:
     """What a guest keeps to itself is in its own private pages and nowhere else in all of the host's memory."""
-    with pool.fresh() as host:
+    with pool.fresh() as host, Attack.puppeteer(host) as puppeteer:
         protected = host.guest.protected if host.plain_guest is not None else None
         fields = {guest: plant_field(guest) for guest in host.guests}
         for guest in fields:
             _share_and_take_back(guest)
+        decoy = Decoy(host.ssh, puppeteer.spawn())
         before = {guest: frames_of(host, guest) for guest in fields}
         with memory_of(host) as memory:
-            held = {guest: field.frames(memory) for guest, field in fields.items()}
-        after = {guest: frames_of(host, guest) for guest in fields}
-        found = [_elsewhere(guest, fields[guest], held[guest], before[guest], after[guest]) for guest in fields]
+            held = fields_in(memory, [*fields.values(), decoy.field])
+            controls = decoy.checks(memory, held[decoy.field])
+            found = []
+            for guest, field in fields.items():
+                kept = _kept(guest, before[guest], frames_of(host, guest))
+                strays = frozenset().union(*held[field].values()) - kept if guest.protected else ()
+                whose = owners_of(host.ssh, memory, strays)
+                found.append([*_elsewhere(guest, field, held[field], kept, whose), *controls])
     claim.legitimate(*found, protected=protected)
 
 
@@ -43,16 +52,22 @@ def _share_and_take_back(guest: Guest) -> None:
         guest.take_back(one.planted)
 
 
+def _kept(guest: Guest, before: GuestFrames, after: GuestFrames) -> frozenset[int]:
+    """Frames in which a guest's field may lie: a guest that runs may have been given more meanwhile."""
+    private = frozenset(before.private) | frozenset(after.private)
+    return private if guest.protected else before.all | after.all
+
+
 def _elsewhere(
-    guest: Guest, field: Field, held: dict[str, frozenset[int]], before: GuestFrames, after: GuestFrames
+    guest: Guest, field: Field, held: Mapping[str, frozenset[int]], kept: frozenset[int], whose: Mapping[int, str]
 ) -> list[Check]:
-    """Where a field lies, but for its guest's own pages: a guest that runs may have been given more meanwhile."""
-    own = before.all | after.all
-    kept = frozenset(before.private) | frozenset(after.private) if guest.protected else own
+    """Where a field lies, but for its guest's own pages."""
     there = len(held[AS_IT_IS] & kept)
     checks = [Check("its own pages hold the field", "yes", "yes" if there >= field.pages else str(there))]
     if guest.protected:  # whose data of a plain guest the host has is its own affair
-        checks += [Check(f"other pages that hold it {name}", "none", named(one - kept)) for name, one in held.items()]
+        checks += [
+            Check(f"other pages that hold it {name}", "none", named(one - kept, whose)) for name, one in held.items()
+        ]
     return checks
 
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Attacks by what the kernel offers to root for reading its own memory."""
+"""Attacks by what the kernel offers to root for reading, and writing, its own memory."""
 
 from __future__ import annotations
 
 from host_setup.channels.puppets import Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import Attack, Got, Target
+from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 from tests_e2e.support.bpf import read_by_bpf
 from tests_e2e.support.direct_map import direct_map
 from tests_e2e.support.faults import that_met
 from tests_e2e.support.kprobe_event import FETCHED, read_by_event
 
-O_RDONLY = 0
+O_RDONLY, O_RDWR = 0, 2
 
 
 def test_host_cannot_read_private_page_by_proc_kcore(attack: Attack) -> None:
@@ -31,6 +31,17 @@ def test_host_cannot_read_private_page_by_dev_mem(attack: Attack) -> None:
         return _pread(attacker, "/dev/mem", page.hpa)
 
     attack.by_a_process("pread(/dev/mem)", probe)
+
+
+def test_host_cannot_write_private_page_by_dev_mem(attack: Attack) -> None:
+    """The host cannot overwrite a private page of a guest through /dev/mem."""
+
+    def probe(attacker: Puppet, page: Target) -> Got:
+        file = attacker.open("/dev/mem", O_RDWR)
+        done = attacker.syscall("pwrite64", file, attacker.memory(PATTERN), PAGE_SIZE, page.hpa)
+        return Got(done, wrote=PATTERN)
+
+    attack.by_a_process("pwrite(/dev/mem)", probe)
 
 
 def test_bpf_program_cannot_read_private_page(attack: Attack) -> None:

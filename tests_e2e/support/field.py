@@ -6,23 +6,24 @@ A canary is one page of a few; a fault that spares these, as one at a range's en
 
 from __future__ import annotations
 
-import re
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from common.errors import MachineError
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Check
+from tests_e2e.support.frame_owners import owners_of
 from tests_e2e.support.host_memory import memory_of
 from tests_e2e.support.memory import MIB, shell
+from tests_e2e.support.residue import common_words, search, words_of
 from tests_e2e.support.translations import Memory
 
 LINE = 64  # bytes of which a field is made again and again; a page has so many of them whole
-KNOWN = 24  # bytes of a line that tell it, wherever it was cut
+REPEATS = 16  # lines in which every encoding has all that it makes of a field
+LETTERS = "BCDFGHJKLMNPQRSTVWXZ"  # few texts have eight of these in a row: a search passes over nearly all pages
 FIELD = 24  # MiB
-AS_IT_IS = "as it is"
 NAMED = 4  # pages that a check names
 
 
@@ -41,17 +42,35 @@ class Field:
         return f"Field(pages={self.pages})"
 
     @property
-    def encodings(self) -> dict[str, bytes]:
-        """What to look for: a piece of a line as it is, from its end, and with all bits inverted."""
-        piece = self.line[:KNOWN]
-        return {AS_IT_IS: piece, "reversed": piece[::-1], "inverted": bytes(0xFF - byte for byte in piece)}
+    def words(self) -> dict[int, str]:
+        """All words that it has in any encoding, with the encoding's name."""
+        return words_of(self.line * REPEATS)
 
-    def frames(self, memory: Memory) -> dict[str, frozenset[int]]:
-        """The page frames of a memory that hold a piece of it, by encoding."""
-        return {
-            name: frozenset(found.start() // PAGE_SIZE for found in re.finditer(re.escape(piece), memory))
-            for name, piece in self.encodings.items()
-        }
+
+def fields_in(
+    memory: Memory, fields: Iterable[Field], skip: Collection[int] = ()
+) -> dict[Field, dict[str, frozenset[int]]]:
+    """The page frames of a memory that hold a piece of fields: for each field by encoding, all of them named.
+
+    :param skip: frames that are not looked at.
+    """
+    words = {field: field.words for field in fields}
+    found: dict[Field, dict[str, set[int]]] = {
+        field: {name: set() for name in theirs.values()} for field, theirs in words.items()
+    }
+    whose = {word: (field, name) for field, theirs in words.items() for word, name in theirs.items()}
+    for frame, held in search(memory, whose, skip).items():
+        for field, name in held:
+            found[field][name].add(frame)
+    return {field: {name: frozenset(one) for name, one in held.items()} for field, held in found.items()}
+
+
+def fresh_line() -> bytes:
+    """A line that nobody else has, in capital letters; each word of it can be told from anybody's."""
+    line = b""
+    while not line or common_words(line * REPEATS):
+        line = "".join(secrets.choice(LETTERS) for _ in range(LINE - 1)).encode() + b"\n"
+    return line
 
 
 def plant_field(guest: Guest, mib: int = FIELD, name: str = "field") -> Field:
@@ -59,13 +78,16 @@ def plant_field(guest: Guest, mib: int = FIELD, name: str = "field") -> Field:
 
     :raises MachineError: it did not.
     """
-    words, path = secrets.token_hex(LINE)[: LINE - 1], f"/run/{name}"
+    line, path = fresh_line(), f"/run/{name}"
     # The guest's own program makes it: what crosses the network is encrypted.
-    shell(guest, f"yes {words} | dd of={path} bs=64k count={mib * MIB // 65536} iflag=fullblock 2> /dev/null")
+    shell(
+        guest,
+        f"yes {line.decode().strip()} | dd of={path} bs=64k count={mib * MIB // 65536} iflag=fullblock 2> /dev/null",
+    )
     size = int(shell(guest, f"stat -c %s {path}"))
     if size != mib * MIB:
         raise MachineError(f"guest {guest.spec.name} filled {size} bytes of {mib * MIB}")
-    return Field(f"{words}\n".encode(), size // PAGE_SIZE)
+    return Field(line, size // PAGE_SIZE)
 
 
 def nothing_left(host: Host, end: Callable[[Guest], object]) -> list[list[Check]]:
@@ -77,21 +99,31 @@ def nothing_left(host: Host, end: Callable[[Guest], object]) -> list[list[Check]
     private = {guest: guest.protected for guest in fields}  # none of them can be asked afterwards
     for guest in fields:
         end(guest)
+    found = []
     with memory_of(host) as memory:
-        return [_checks(field, field.frames(memory), private=private[guest]) for guest, field in fields.items()]
+        left = fields_in(memory, fields.values())
+        for guest, field in fields.items():
+            frames = frozenset().union(*left[field].values()) if private[guest] else ()
+            whose = owners_of(host.ssh, memory, frames)
+            found.append(_checks(field, left[field], whose, private=private[guest]))
+    return found
 
 
-def _checks(field: Field, left: dict[str, frozenset[int]], *, private: bool) -> list[Check]:
+def _checks(field: Field, left: dict[str, frozenset[int]], whose: Mapping[int, str], *, private: bool) -> list[Check]:
     found, *others = left.items()
     most = f"at least half of {field.pages}"  # the host may have used some of what a guest gave back
-    got = named(found[1]) if private or len(found[1]) < field.pages // 2 else most
+    got = named(found[1], whose) if private or len(found[1]) < field.pages // 2 else most
     return [
         Check(f"pages of the host's memory that hold the field {found[0]}", "none" if private else most, got),
-        *(Check(f"pages that hold it {name}", "none", named(frames)) for name, frames in others),
+        *(Check(f"pages that hold it {name}", "none", named(frames, whose)) for name, frames in others),
     ]
 
 
-def named(frames: Collection[int]) -> str:
-    """A few of many page frames, and how many there are."""
-    few: Sequence[int] = sorted(frames)[:NAMED]
-    return f"{len(frames)}: {', '.join(f'{frame * PAGE_SIZE:#x}' for frame in few)}" if frames else "none"
+def named(frames: Collection[int], owners: Mapping[int, str] | None = None) -> str:
+    """A few of many page frames, and how many there are.
+
+    :param owners: whose they are.
+    """
+    whose = {frame: f" ({owner})" for frame, owner in (owners or {}).items()}
+    few: Sequence[str] = [f"{frame * PAGE_SIZE:#x}{whose.get(frame, '')}" for frame in sorted(frames)[:NAMED]]
+    return f"{len(frames)}: {', '.join(few)}" if few else "none"

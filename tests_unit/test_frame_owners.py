@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A kernel's memory by its own addresses: made by hand, with slabs, a stack and the areas of CPUs."""
+"""Whose a frame is: a kernel's memory made by hand, with slabs, a stack and the areas of CPUs."""
 
 from __future__ import annotations
 
 import struct
+from types import SimpleNamespace
+from typing import Any
 
 from signoff.observation import PAGE_SIZE
+from tests_e2e.support.frame_owners import owners_of
 from tests_e2e.support.kernel_memory import PAGE_STRUCT, VMEMMAP, KernelMemory
 from tests_e2e.support.translations import LARGE, PRESENT
 
@@ -90,3 +93,40 @@ def test_frame_is_allocated_if_it_is_counted_and_nothing_else() -> None:
         put(memory, counts + frame * PAGE_STRUCT, word)
     found = KernelMemory(memory, ROOT)
     assert [found.allocated(frame) for frame in range(30, 34)] == [True, False, False, False]
+
+
+class Told:
+    """The host's kernel: flags of frames, areas of vmalloc(), symbols."""
+
+    flags = {SLAB_HEAD: 1 << 7, LOST: 1 << 7, STACK: 0, PERCPU: 0, IMAGE: 0, 60: 1 << 10}  # noqa: RUF012
+
+    def run(self, argv: list[str], *, seconds: float) -> Any:
+        assert seconds
+        answer = SimpleNamespace(text="", stdout=b"")
+        answer.require = lambda: answer
+        if argv[0] == "sh":
+            asked = [int(part.rpartition("skip=")[2]) for part in argv[2].split("; ")]
+            answer.stdout = b"".join(self.flags[frame].to_bytes(8, "little") for frame in asked)
+        elif argv[-1] == "/proc/vmallocinfo":
+            answer.text = (
+                "0x0000000000000000-0x0000000000001000    4096 nothing\n"
+                f"{VMALLOC + 0x3000:#x}-{VMALLOC + 0x8000:#x}   20480 dup_task_struct+0x1f/0x3d0 pages=4 vmalloc N0=4\n"
+            )
+        elif "mem_section" in argv[1]:
+            answer.status = 1
+        elif "pcpu_unit_size" in argv[2]:
+            answer.text = f"{OFFSETS:x} D __per_cpu_offset\n{UNIT:x} d pcpu_unit_size\n"
+        return answer
+
+
+def test_each_owner_is_named_as_closely_as_can_be(monkeypatch: Any) -> None:
+    monkeypatch.setattr("tests_e2e.support.frame_owners.root_of", lambda _: ROOT)
+    host: Any = Told()
+    assert owners_of(host, kernel(), Told.flags) == {
+        SLAB_HEAD: "a slab, kvm_vcpu",
+        LOST: "a slab",
+        STACK: "memory of the kernel's, allocated by dup_task_struct() (a stack)",
+        PERCPU: "the area of CPU 0",
+        IMAGE: "other memory of the kernel's",
+        60: "free memory",
+    }
