@@ -97,6 +97,13 @@ def test_machine_that_was_stopped_is_known_until_it_goes_on(qmp: Qmp) -> None:
         assert qmp.stopped is stopped
 
 
+def test_command_wakes_the_machine(qmp: Qmp, vitals: Vitals) -> None:
+    woken: list[int] = []
+    vitals.asleep(lambda: woken.append(1))
+    qmp.execute("query-status")
+    assert woken == [1]
+
+
 def test_monitor_gives_what_was_printed(qmp: Qmp) -> None:
     assert qmp.monitor("info registers") == "you said info registers"
 

@@ -112,9 +112,12 @@ class Qmp:
                 out.write(json.dumps(record) + "\n")
 
     def _call(self, doing: str, work: Coroutine[Any, Any, T], seconds: float, *, check: bool = True) -> T:
-        if check and self._vitals.reason is not None:
-            work.close()
-            self._vitals.check()
+        if check:
+            try:
+                self._vitals.check()
+            except BaseException:
+                work.close()
+                raise
         future = _LOOP.submit(work)
 
         def end() -> None:

@@ -82,8 +82,9 @@ class Vitals:
 
         :raises MachineLostError: with the reason.
         """
-        if self._wake is not None:
-            self._wake()
+        wake = self._wake  # another thread may wake it meanwhile
+        if wake is not None:
+            wake()
         if self._reason is not None:
             raise MachineLostError(
                 f"{self.name} is lost: {self._reason}",
