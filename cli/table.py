@@ -74,7 +74,7 @@ COMMANDS = (
         "test",
         "check the files, then run the project's own tests, unit and end to end",
         "cli.own_tests",
-        ("", "-k ptrace  # what follows goes to pytest"),
+        ("", "--quick  # a part of the claims", "-k ptrace  # what follows goes to pytest"),
     ),
     Command("lint", "check types, style, layout, shell and licences", "cli.lint", ("", "types style")),
     Command(
