@@ -367,9 +367,9 @@ def test_hosts_that_nobody_uses_sleep(pool: HostPool) -> None:
         assert (shared.slept, other.slept) == (2, 1)
         pool.shared()
         assert (shared.slept, other.slept, fresh.slept) == (2, 2, 1)
-        other.lost = "panic"
+        fresh.lost = "guest plain: stalled"
         with pool.booted("slow"):
-            assert (shared.slept, other.slept, fresh.slept) == (3, 2, 2)
+            assert (shared.slept, other.slept, fresh.slept) == (3, 3, 2)
 
 
 def test_host_that_is_handed_out_is_awake(pool: HostPool) -> None:

@@ -68,7 +68,10 @@ class Host(Protocol):
         """How a person on this machine logs in to it, or to a guest of it."""
 
     def sleep(self) -> None:
-        """Stop until it is used next, if it is a machine that can: its clocks stand still meanwhile."""
+        """Stop until it is used next, if it is a machine that can and that lives: its clocks stand still meanwhile.
+
+        Whether its guests live does not matter: who has guests of their own on it stops them.
+        """
 
     def close(self) -> None:
         """Leave nothing of the run behind."""

@@ -158,7 +158,7 @@ class HostPool:
             used.vitals.check()
         shared = [self._shared] if self._shared is not None else []
         for host in (*shared, *self._others.values(), *self._in_use):
-            if host is not used and host.lost is None:
+            if host is not used:
                 host.sleep()
 
     def _show(self, host: Host) -> None:
