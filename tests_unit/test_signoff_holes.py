@@ -202,3 +202,13 @@ def test_a_condition_is_the_harness_own_finding(
 ) -> None:
     assert condition.holds(tier, host) is holds
     assert verifier_holds(condition, tier, dict(host)) is holds
+
+
+def test_the_longest_find_is_told_and_not_a_few_bytes_by_chance() -> None:
+    page = bytearray(random.Random(22).randbytes(4096))
+    page[200:205] = page[100:105][::-1]
+    said = bytes(page[::-1])
+    assert bytes(page[100:105]) in said
+    sure, words = leaks.hidden(bytes(page), said)
+    assert sure
+    assert words == "4096 bytes of the canary backwards"

@@ -85,9 +85,11 @@ def hidden(canary: bytes, data: bytes) -> tuple[bool, str]:
     if alone and len(few) > 2:
         return True, f"{len(few)} bytes of the canary and no others"
     grams = {canary[at : at + 3]: at for at in range(PAGE - 2)}
-    for form, other in _forms(data):
-        if (count := _run(canary, grams, other, _FORMS if form else 0.0)) > 0:
-            return True, f"{count} bytes of the canary {form}".rstrip()
+    # The longest: a page in another form may have a few bytes as they stand by chance.
+    runs = [(_run(canary, grams, other, _FORMS if form else 0.0), form) for form, other in _forms(data)]
+    count, form = max(runs, key=lambda run: run[0])
+    if count > 0:
+        return True, f"{count} bytes of the canary {form}".rstrip()
     steps, moves = _steps(canary), _steps(data)
     if (count := _run(steps, {steps[at : at + 3]: at for at in range(len(steps) - 2)}, moves, _FORMS)) > 0:
         return True, f"{count} bytes of the canary XORed with a byte"
