@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A convenience: `make GOAL ARGS='...'` is `./sealproof GOAL ...` (cli/), and `make` lists the goals. Whatever is missing
-# for a goal is set up first. REPORT, INVENTORY, BOOTS, RESTORES, MAX_SIZE and MAX_AGE stand for options of some goals.
+# for a goal is set up first. REPORT, INVENTORY, CLAIMS, BOOTS, RESTORES, MAX_SIZE and MAX_AGE stand for options of some.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -29,6 +29,9 @@ RESTORES := 200
 MAX_SIZE := 20GiB
 MAX_AGE := 30
 CLAIMS := all
+ifeq ($(filter all quick,$(CLAIMS)),)
+$(error CLAIMS is 'all' or 'quick', not '$(CLAIMS)')
+endif
 
 # `make signoff` ends with 1 for "a claim failed" and with 2 for "not proven", but make turns every failure of a recipe
 # into 2. Except in question mode (-q), where it passes on a status 1, as that is what a `make -q` further down would

@@ -27,6 +27,7 @@ def test_each_claim_of_the_quick_list_is_pass(mode: str, request: pytest.Fixture
         [str(PROJECT / "tests_e2e"), "-m", "quick", "--mode", mode, *same], tmp_path / "reports", log, Deadline(LIMIT)
     )
     run = ended(tmp_path / "reports", log, late)
+    assert not run.late, run.said[-4000:]
     assert run.report is not None, run.said[-4000:]
     tried = {claim["id"]: claim["status"] for claim in run.report["claims"] if claim["command"]}
     assert len(tried) >= AT_LEAST

@@ -181,6 +181,24 @@ def test_host_sleeps_until_it_or_a_guest_of_it_is_used(tmp_path: Path) -> None:
     assert qemu.qmp.done == []
 
 
+def test_host_that_did_not_wake_is_woken_by_its_next_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = EmulatedHost(spec(), tmp_path)
+    (qemu,) = FakeQemu.made
+    host.sleep()
+
+    def refuse(command: str, _: object = None) -> None:
+        raise DeadlineError(f"waited 10 s for QMP {command}")
+
+    with monkeypatch.context() as patched, pytest.raises(DeadlineError):
+        patched.setattr(qemu.qmp, "execute", refuse)
+        host.vitals.check()
+    qemu.qmp.done.clear()
+    host.vitals.check()
+    host.vitals.check()
+    assert qemu.qmp.done == ["cont"]
+    host.close()
+
+
 def test_time_asleep_is_no_time_without_a_heartbeat(tmp_path: Path) -> None:
     host = EmulatedHost(spec(), tmp_path)
     before = host._beats.uncounted()

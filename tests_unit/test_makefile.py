@@ -130,6 +130,14 @@ def test_all_claims_are_tried_where_no_part_was_asked_for(
     assert (checkout.folder / "runs").read_text() == run
 
 
+def test_a_part_of_the_claims_that_nobody_knows_is_refused(checkout: Checkout) -> None:
+    checkout.python("echo tests >>runs")
+    status, said = checkout.make("test", "CLAIMS=quik")
+    assert status == 2
+    assert "CLAIMS is 'all' or 'quick', not 'quik'" in said
+    assert not (checkout.folder / "runs").exists()
+
+
 def test_the_files_are_checked_before_any_test_runs(checkout: Checkout) -> None:
     checkout.python("echo tests >>order")
     checkout.lint("echo lint >>order; [ ! -e fault ]")

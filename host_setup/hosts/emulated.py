@@ -292,7 +292,12 @@ class EmulatedHost(RunningHost):
                 return
             for vitals in self._all_vitals():
                 vitals.asleep(None)
-            self._qemu.qmp.execute("cont")
+            try:
+                self._qemu.qmp.execute("cont")
+            except BaseException:
+                for vitals in self._all_vitals():
+                    vitals.asleep(self._wake)  # the next use tries again
+                raise
             self._slept += time.monotonic() - self._asleep_since
             self._asleep_since = None
 
