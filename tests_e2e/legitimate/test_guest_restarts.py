@@ -15,9 +15,9 @@ from host_setup.hosts.guest import PROGRAMS, VIRTIO, Guest, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
-from tests_e2e.support.checks import well
+from tests_e2e.support.checks import well, works
 from tests_e2e.support.extra import BOOT, standing, works_at_once
-from tests_e2e.support.memory import shell
+from tests_e2e.support.memory import kept_out, shell
 
 REBOOTS = 20
 RESETS = 2
@@ -69,16 +69,45 @@ def test_guest_survives_system_reset(claim: Trial, restarted: Host) -> None:
 
 def test_guest_survives_kexec(claim: Trial, restarted: Host) -> None:
     """A guest that starts another kernel from its own (kexec) comes up as it was: opted in and well."""
+    _starts_again(claim, restarted, lambda guest: _kexec(restarted, guest), times=1)
 
-    def kexec(guest: Guest) -> None:
-        for disk, file in (("vdb", KERNEL), ("vdc", INITRAMFS)):
-            (size,) = restarted.ssh.run(["wc", "-c", f"/payload/guest/{file}"], seconds=20).require().text.split()[:1]
-            shell(guest, f"head -c {size} /dev/{disk} > /run/{file}")
-        line = shell(guest, "cat /proc/cmdline")
-        argv = [f"{PROGRAMS}/kexec_into", f"/run/{KERNEL}", f"/run/{INITRAMFS}", line]
-        guest.ssh.run(argv, seconds=60).require()
 
-    _starts_again(claim, restarted, kexec, times=1)
+def test_host_reads_no_page_but_shared_ones_after_kexec(claim: Trial, restarted: Host) -> None:
+    """Of a guest that started another kernel from its own the host reads exactly what the new kernel has shared."""
+
+    def look(guest: Guest) -> list[Check]:
+        _start(guest, lambda: _kexec(restarted, guest))
+        return kept_out(restarted, guest)
+
+    works(claim, restarted, look)
+
+
+def test_host_reads_no_page_but_shared_ones_after_system_reset(claim: Trial, restarted: Host) -> None:
+    """Of a guest that QEMU has reset the host reads exactly what the guest's kernel has shared since."""
+
+    def look(guest: Guest) -> list[Check]:
+        _start(guest, lambda: guest.qmp.execute("system_reset"))
+        return kept_out(restarted, guest)
+
+    works(claim, restarted, look)
+
+
+def _kexec(host: Host, guest: Guest) -> None:
+    """Have a guest start the kernel on its disk from its own."""
+    for disk, file in (("vdb", KERNEL), ("vdc", INITRAMFS)):
+        (size,) = host.ssh.run(["wc", "-c", f"/payload/guest/{file}"], seconds=20).require().text.split()[:1]
+        shell(guest, f"head -c {size} /dev/{disk} > /run/{file}")
+    line = shell(guest, "cat /proc/cmdline")
+    argv = [f"{PROGRAMS}/kexec_into", f"/run/{KERNEL}", f"/run/{INITRAMFS}", line]
+    guest.ssh.run(argv, seconds=60).require()
+
+
+def _start(guest: Guest, again: Callable[[], object]) -> None:
+    """Have a guest start again, and wait until it is up."""
+    before = guest.boots()
+    again()
+    guest.close()  # nothing answers on the old connections
+    guest.wait_for_boot(before + 1, Deadline(BOOT))
 
 
 def _starts_again(claim: Trial, host: Host, again: Callable[[Guest], object], *, times: int) -> None:
@@ -90,10 +119,7 @@ def _starts_again(claim: Trial, host: Host, again: Callable[[Guest], object], *,
     def look(guest: Guest) -> list[Check]:
         found: list[Check] = []
         for number in range(1, times + 1):
-            before = guest.boots()
-            again(guest)
-            guest.close()  # nothing answers on the old connections
-            guest.wait_for_boot(before + 1, Deadline(BOOT))
+            _start(guest, lambda: again(guest))
             found += [replace(one, name=f"start {number}: {one.name}") for one in well(guest)]
         return found
 
