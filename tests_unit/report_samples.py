@@ -296,6 +296,8 @@ def swept(*, protected: bool) -> dict[str, Any]:
         "slots": [[0, 16, 0x7F0000000000, False, False]],
         "shared": shared,
         "still_shared": shared,
+        "account": shared if protected else None,
+        "later_account": shared if protected else None,
         "absent": [],
         "found": found,
         "bytes": PAGE_SIZE,

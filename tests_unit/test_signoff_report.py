@@ -84,7 +84,7 @@ def test_the_document_fits_its_schema(evidence: Evidence) -> None:
     document = written(evidence, results())
     Draft202012Validator(schema).validate(document)
     assert (document["schema"], document["verdict"], document["exit_code"]) == (
-        "sealproof-signoff-5",
+        "sealproof-signoff-6",
         "NOT PROTECTED",
         1,
     )

@@ -8,6 +8,7 @@ import pytest
 
 from common.errors import MachineError
 from signoff.memory_map import Fate
+from tests_e2e.support import account
 from tests_e2e.support import sweep as module
 from tests_e2e.support.sweep import Sweep, _fared, bounce_buffers, checks, parse, shared_for_no_device
 
@@ -30,8 +31,21 @@ def printed(**changes: Any) -> str:
         "still_shared": [[SHARED, 1]],
         "absent": [[ABSENT, 1]],
         "found": [[0, 2, "EFAULT"], [SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]],
+        "account": [[SHARED, 1]],
+        "later_account": [[SHARED, 1]],
     }
     return json.dumps({**told, **changes})
+
+
+def swept(**changes: Any) -> Sweep:
+    return parse(printed(**changes))
+
+
+def accounted(*runs: list[int]) -> dict[str, Any]:
+    return {"account": list(runs), "later_account": list(runs)}
+
+
+NO_ACCOUNT = {"account": None, "later_account": None}
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +59,7 @@ def wrong(one: Sweep, *, physical: bool = False) -> list[str]:
 
 
 def test_pages_and_how_they_fared() -> None:
-    one = parse(printed())
+    one = swept()
     assert one.private == {0, PAGE, 3 * PAGE}
     assert one.fates() == {
         0: Fate.PRIVATE,
@@ -59,60 +73,93 @@ def test_pages_and_how_they_fared() -> None:
 
 
 def test_a_page_that_can_be_read_and_is_not_shared_is_a_leak() -> None:
-    one = parse(
-        printed(found=[[0, 1, None], [PAGE, 1, "EFAULT"], [SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]])
-    )
+    one = swept(found=[[0, 1, None], [PAGE, 1, "EFAULT"], [SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]])
     assert one.fates()[0] is Fate.LEAKED
     assert wrong(one) == ["pages that can be read", "pages that are the guest's alone, and can be read"]
 
 
 def test_a_shared_page_that_is_refused_is_wrong() -> None:
-    one = parse(printed(found=[[0, 4, "EFAULT"], [ROM, 1, None]]))
+    one = swept(found=[[0, 4, "EFAULT"], [ROM, 1, None]])
     assert one.fates()[SHARED] is Fate.LOST
     assert wrong(one) == ["pages that can be read", "pages that are not the guest's alone, and cannot be read"]
 
 
 def test_another_errno_is_wrong() -> None:
     found = [[0, 1, "EIO"], [PAGE, 1, "EFAULT"], [SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]
-    assert wrong(parse(printed(found=found))) == ["refusals other than EFAULT"]
+    assert wrong(swept(found=found)) == ["refusals other than EFAULT"]
 
 
 def test_a_page_that_was_left_out_is_wrong() -> None:
     found = [[0, 2, "EFAULT"], [SHARED, 1, None], [ROM, 1, None]]
-    assert wrong(parse(printed(found=found))) == ["pages that were tried"]
+    assert wrong(swept(found=found)) == ["pages that were tried"]
 
 
 def test_a_way_by_physical_address_leaves_out_what_the_host_does_not_have() -> None:
     found = [[0, 1, "EFAULT"], [SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]
-    assert wrong(parse(printed(found=found)), physical=True) == []
+    assert wrong(swept(found=found), physical=True) == []
 
 
 def test_a_way_by_physical_address_must_have_tried_many_pages() -> None:
-    one = parse(printed(absent=[[0, 2]], found=[[SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]))
+    one = swept(absent=[[0, 2]], found=[[SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]])
     assert wrong(one, physical=True) == ["private pages that the host has, and that were tried"]
 
 
 def test_a_page_that_was_not_tried_was_not_refused() -> None:
-    one = parse(printed(found=[[0, 1, "EFAULT"], [SHARED, 1, None]]))
+    one = swept(found=[[0, 1, "EFAULT"], [SHARED, 1, None]])
     assert [_fared(one, gpa) for gpa in (0, SHARED, 3 * PAGE)] == ["refused", "read", "not tried"]
 
 
 def test_a_guest_that_shares_more_than_it_needs_is_told() -> None:
-    few, many = parse(printed(shared=[[PAGE, 2]])), parse(printed(shared=[[0, 4]]))
+    few, many = swept(**accounted([PAGE, 2])), swept(**accounted([0, 4]))
     for one, right in ((few, True), (many, False)):
         assert [check.right for check in shared_for_no_device(one, [2 * PAGE])] == [right]
     assert "3 pages: 0x0-0x1fff" in shared_for_no_device(many, [2 * PAGE])[0].got
 
 
 def test_sharing_meanwhile_is_noticed() -> None:
-    assert wrong(parse(printed(still_shared=[]))) == ["what the guest shares stays the same meanwhile"]
+    meanwhile = ["what the guest shares stays the same meanwhile"]
+    assert wrong(swept(still_shared=[])) == meanwhile
+    assert wrong(swept(later_account=[])) == meanwhile
+
+
+def test_a_page_that_the_host_shares_on_its_own_account_is_a_leak() -> None:
+    book = [[PAGE, 2]]
+    found = [[0, 1, "EFAULT"], [PAGE, 2, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]
+    one = swept(shared=book, still_shared=book, found=found)
+    assert one.fates()[PAGE] is Fate.LEAKED
+    assert wrong(one) == [
+        "shared pages, as KVM has them: those that the guest has shared",
+        "pages that can be read",
+        "pages that are the guest's alone, and can be read",
+    ]
+
+
+def test_a_guest_that_keeps_no_account_leaves_the_hosts_word_alone() -> None:
+    one = swept(**NO_ACCOUNT)
+    assert one.shared == {SHARED}
+    assert wrong(one) == ["the guest keeps an account of what it shares"]
+
+
+def test_the_firmwares_area_is_in_no_account_and_shared() -> None:
+    slots = [[0xBF000, 2, HVA, 0, 0]]
+    one = swept(**accounted(), slots=slots, shared=[[0xC0000, 1]], still_shared=[[0xC0000, 1]])
+    assert one.shared == one.book == {0xC0000}
+    assert one.private == {0xBF000}
+
+
+def test_the_guests_account() -> None:
+    assert account.parse("") is None
+    assert account.parse("kept\n") == []
+    assert account.parse("kept\n0x2000-0x2fff\n0x10000-0x11fff\n") == [[0x2000, 1], [0x10000, 2]]
+    with pytest.raises(MachineError, match="'and more'"):
+        account.parse("kept\n0x2000-0x2fff\nand more\n")
 
 
 def test_all_of_a_plain_guest_is_readable() -> None:
-    one = parse(printed(protected=False, shared=[], still_shared=[], found=[[0, 4, None], [ROM, 1, None]]))
+    one = swept(**NO_ACCOUNT, protected=False, shared=[], still_shared=[], found=[[0, 4, None], [ROM, 1, None]])
     assert set(one.fates().values()) == {Fate.READABLE}
     assert wrong(one) == []
-    one = parse(printed(protected=False, shared=[], still_shared=[]))
+    one = swept(**NO_ACCOUNT, protected=False, shared=[], still_shared=[])
     assert wrong(one) != []
 
 

@@ -928,6 +928,25 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     ),
     "a_sweep_that_tried_fewer": (REMADE, swept(lambda t: t.update(found=t["found"][1:])), 3, "were not tried by"),
     "a_sweep_during_which_sharing_changed": (REMADE, swept(said(still_shared=[])), 3, "changed during the sweep"),
+    "a_sweep_during_which_the_account_changed": (REMADE, swept(said(later_account=[])), 3, "changed during the sweep"),
+    "a_sweep_of_a_guest_without_account": (
+        REMADE,
+        swept(said(account=None, later_account=None)),
+        3,
+        "the guest keeps no account",
+    ),
+    "a_sweep_of_a_page_that_the_guest_has_not_shared": (
+        REMADE,
+        swept(lambda t: [t[name][0].__setitem__(0, 0xD000) for name in ("account", "later_account")]),
+        3,
+        "were read by",
+    ),
+    "a_sweep_of_a_page_that_kvm_has_not_as_shared": (
+        REMADE,
+        swept(lambda t: [t[name].__setitem__(0, [0xD000, 3]) for name in ("shared", "still_shared")]),
+        3,
+        "1 pages are shared by KVM or by the guest's account alone, the first at 0xc000",
+    ),
     "a_sweep_of_a_larger_guest": (
         REMADE,
         swept(lambda t: t["slots"].append([1 << 20, 16, 1 << 40, False, False])),

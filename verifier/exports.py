@@ -80,7 +80,7 @@ def document(told: Derived) -> Iterator[str]:
     record = run.record
     kernel = record["kernel"]
     wanted = {
-        "schema": "sealproof-signoff-5",
+        "schema": "sealproof-signoff-6",
         "verdict": told.word,
         "exit_code": EXIT[told.word],
         "mode": record["mode"],

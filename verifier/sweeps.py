@@ -2,7 +2,8 @@
 """What a sweep of all of a guest's pages brought, as its program printed it -> how each page fared.
 
 The program names the memory slots (guest-physical address, pages, address in QEMU, read-only, of system management
-mode), what the guest has shared, before and after, which pages the host has not, and what each page that was tried met.
+mode), what is shared, as KVM has it, before and after, which pages the host has not, and what each page that was tried
+met. Beside it stands what the guest has shared by its own account, before and after; null: its kernel keeps none.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from verifier.text import UnsoundError, table
 _NAMED = 4
 _REFUSALS = "refusals other than "  # a check's name, with an errno behind it
 _MOST = 1 << 26  # pages: 256 GiB
+_FIRMWARE = frozenset(range(0xC0000, 0x100000, PAGE))  # is shared from the start; no guest asks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Sweep:
     :ivar fates: how each page fared, by its address. :ivar absent: pages that the host has not.
     :ivar read: pages of which bytes came.
     :ivar private: pages that are the guest's alone. :ivar refusals: what they met.
+    :ivar unasked: pages that KVM has as shared and the guest has not shared, or the other way round.
+    :ivar accounted: whether the guest keeps an account of what it shares, if it is protected.
     """
 
     way: str
@@ -38,6 +42,8 @@ class Sweep:
     read: frozenset[int]
     private: frozenset[int]
     refusals: frozenset[str]
+    unasked: frozenset[int]
+    accounted: bool
     steady: bool
 
     @property
@@ -63,6 +69,13 @@ class Sweep:
             return f"{len(untried)} pages were not tried by {self.way}, the first at {min(untried):#x}"
         if not self.steady:
             return "what the guest shares changed during the sweep"
+        if not self.accounted:
+            return "the guest keeps no account of what it shares"
+        if self.unasked:
+            return (
+                f"{len(self.unasked)} pages are shared by KVM or by the guest's account alone, the first at "
+                f"{min(self.unasked):#x}"
+            )
         named = {one.name.removeprefix(_REFUSALS) for one in checks if one.name.startswith(_REFUSALS)}
         if named and self.refusals - named:
             return f"private pages met {', '.join(sorted(self.refusals - named))}, which is no refusal that is expected"
@@ -78,7 +91,10 @@ def read(told: Any, what: str) -> Sweep:
 
     :raises UnsoundError: it is none of that.
     """
-    told = table(told, what, "way", "protected", "slots", "shared", "still_shared", "absent", "found", "bytes")
+    accounts = "account", "later_account"
+    told = table(
+        told, what, "way", "protected", "slots", "shared", "still_shared", "absent", "found", "bytes", *accounts
+    )
     try:
         address: dict[int, int] = {}
         vmms: set[int] = set()
@@ -87,7 +103,9 @@ def read(told: Any, what: str) -> Sweep:
                 if address.setdefault(at, hva + at - gpa) == hva + at - gpa and read_only:
                     vmms.add(at)
             del smm
-        shared = frozenset(_pages(told["shared"])) & frozenset(address)
+        book = frozenset(_pages(told["shared"])) & frozenset(address)
+        account = told["account"]
+        shared = book if account is None else frozenset(address) & (frozenset(_pages(account)) | _FIRMWARE)
         absent = frozenset(_pages(told["absent"]))
         met = {at: errno for first, pages, errno in told["found"] for at in _run(first, pages)}
     except (TypeError, ValueError, IndexError, KeyError) as error:
@@ -104,8 +122,19 @@ def read(told: Any, what: str) -> Sweep:
 
     fates = {at: fate(at) for at in address}
     refusals = frozenset(str(met[at]) for at in private & frozenset(met) - got)
-    steady = told["shared"] == told["still_shared"]
-    return Sweep(str(told["way"]), int(told["bytes"]), fates, frozenset(met), absent, got, private, refusals, steady)
+    return Sweep(
+        way=str(told["way"]),
+        size=int(told["bytes"]),
+        fates=fates,
+        tried=frozenset(met),
+        absent=absent,
+        read=got,
+        private=private,
+        refusals=refusals,
+        unasked=(shared ^ book) if told["protected"] is True else frozenset(),
+        accounted=account is not None or told["protected"] is not True,
+        steady=(told["shared"], account) == (told["still_shared"], told["later_account"]),
+    )
 
 
 def ranges(pages: Iterable[int]) -> str:

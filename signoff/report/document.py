@@ -16,7 +16,7 @@ from signoff.record import Record
 from signoff.report.data import Report
 from signoff.results import Row
 
-SCHEMA = Path(__file__).resolve().parent.parent / "schema" / "signoff-5.schema.json"
+SCHEMA = Path(__file__).resolve().parent.parent / "schema" / "signoff-6.schema.json"
 
 
 def to_json(report: Report) -> str:
@@ -36,7 +36,7 @@ def to_json(report: Report) -> str:
 def _document(report: Report) -> dict[str, Any]:
     record = report.record
     return {
-        "schema": "sealproof-signoff-5",
+        "schema": "sealproof-signoff-6",
         "verdict": report.overall.word,
         "exit_code": int(report.overall.exit_code),
         "summary": report.overall.sentence,

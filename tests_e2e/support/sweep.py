@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One way to a guest's memory, tried on every page of it (guest_images/programs/sweep.c).
 
-What is the guest's alone nobody assumes and no page table tells: KVM keeps a book of the guest's own requests to share,
-by guest page number, and our module ``host_oracle`` reads it. The guest's kernel has no such book: it forgets what it
-shared. Beside it stand the guest's word on each page of its canaries, the flags of QEMU's mappings and KVM's counts.
+What is the guest's alone nobody assumes and no page table tells: the guest's kernel keeps an account of what it shares
+(``account``). KVM has a book of the guest's requests, by guest page number, which our module ``host_oracle`` reads: it
+must say the same, page for page. Beside it stand the guest's word on each page of its canaries, the flags of QEMU's
+mappings and KVM's counts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from host_setup.hosts.guest import PAGE, Guest
 from signoff.memory_map import Fate, MemoryMap, spans
 from signoff.observation import Check, State
 from signoff.trial import Trial
+from tests_e2e.support.account import FIRMWARE, account_of
 from tests_e2e.support.attack import Aimed, Attack
 
 SECONDS = 60.0  # for a sweep, on a busy machine
@@ -36,7 +38,8 @@ class Sweep:
     """What a sweep found, by guest-physical address of the page.
 
     :ivar protected: whether KVM has the guest as protected. :ivar address: of each page, in QEMU.
-    :ivar shared: what the guest has asked to share, by KVM's book; ``changed``: it has asked for other pages meanwhile.
+    :ivar book: what is shared, as KVM has it. :ivar account: what the guest has shared, by its own account; None: its
+        kernel keeps none. :ivar changed: whether one of them was another after the sweep than before.
     :ivar vmms: pages whose content is the VMM's: the guest cannot write them.
     :ivar absent: pages that the host did not have before the sweep.
     :ivar met: the errno of each page that was tried; None: its bytes came. :ivar size: bytes asked for of each page.
@@ -46,13 +49,19 @@ class Sweep:
     way: str
     protected: bool
     address: Mapping[int, int]
-    shared: frozenset[int]
+    book: frozenset[int]
+    account: frozenset[int] | None
     changed: bool
     vmms: frozenset[int]
     absent: frozenset[int]
     met: Mapping[int, str | None]
     size: int
     rate: int
+
+    @property
+    def shared(self) -> frozenset[int]:
+        """Pages that the host may see: the guest has shared them, or did not have to."""
+        return self.book if self.account is None else frozenset(self.address) & (self.account | FIRMWARE)
 
     @property
     def private(self) -> frozenset[int]:
@@ -79,13 +88,15 @@ class Sweep:
 
 
 def sweep(host: Host, guest: Guest, way: str, size: int) -> tuple[Sweep, str]:
-    """Try a way on all pages of a guest, so many bytes of each; returns also what the program printed."""
+    """Try a way on all pages of a guest, so many bytes of each; returns also what it rests on, as JSON."""
+    before = account_of(guest)
     done = host.ssh.run([f"{HOST_PROGRAMS}/sweep", str(guest.pid), way, str(size)], seconds=SECONDS).require()
-    return parse(done.text), done.text
+    text = json.dumps({**json.loads(done.text), "account": before, "later_account": account_of(guest)})
+    return parse(text), text
 
 
 def parse(text: str) -> Sweep:
-    """What the program ``sweep`` printed."""
+    """What the program ``sweep`` printed, with the guest's account before and after it."""
     told: dict[str, Any] = json.loads(text)
     address: dict[int, int] = {}
     vmms: set[int] = set()
@@ -99,8 +110,9 @@ def parse(text: str) -> Sweep:
         way=told["way"],
         protected=told["protected"],
         address=address,
-        shared=frozenset(_pages(told["shared"])) & frozenset(address),
-        changed=told["shared"] != told["still_shared"],
+        book=frozenset(_pages(told["shared"])) & frozenset(address),
+        account=None if told["account"] is None else frozenset(_pages(told["account"])),
+        changed=(told["shared"], told["account"]) != (told["still_shared"], told["later_account"]),
         vmms=frozenset(vmms),
         absent=frozenset(_pages(told["absent"])),
         met=met,
@@ -136,6 +148,7 @@ def checks(one: Sweep, refusal: str, *, physical: bool) -> list[Check]:
     others = {met for gpa in one.private & tried if (met := one.met[gpa]) not in (None, refusal)}
     return [
         Check("what the guest shares stays the same meanwhile", "true", _word(not one.changed)),
+        *_accounted(one),
         Check("pages that were tried", _ranges(wanted), _ranges(tried)),
         Check("pages that can be read", _ranges(wanted - one.private), _ranges(one.read)),
         Check("pages that are the guest's alone, and can be read", _ranges(()), _ranges(one.read & one.private)),
@@ -143,6 +156,15 @@ def checks(one: Sweep, refusal: str, *, physical: bool) -> list[Check]:
         *_enough(one, physical=physical),
         Check(f"refusals other than {refusal}", "none", ", ".join(sorted(map(str, others))) or "none"),
     ]
+
+
+def _accounted(one: Sweep) -> Iterator[Check]:
+    """Whether KVM takes for shared what the guest has shared, and no page more."""
+    if one.protected:
+        yield Check("the guest keeps an account of what it shares", "true", _word(one.account is not None))
+        yield Check(
+            "shared pages, as KVM has them: those that the guest has shared", _ranges(one.shared), _ranges(one.book)
+        )
 
 
 def _enough(one: Sweep, *, physical: bool) -> Iterator[Check]:
@@ -173,7 +195,7 @@ def _witnesses(guest: Guest, aimed: Iterable[Aimed], one: Sweep) -> Iterator[Che
     kept = frozenset(gpa for gpa, hva in one.address.items() if any(first <= hva < end for first, end in mapped))
     yield Check("private pages, by the flags of QEMU's mappings", _ranges(one.private), _ranges(kept))
     counts = dict(re.findall(r"(\w+): (\d+)", guest.protection()))
-    yield Check("shared pages, as KVM counts them", str(len(one.shared)), counts.get("shared_pages", "not told"))
+    yield Check("shared pages, as KVM counts them", str(len(one.book)), counts.get("shared_pages", "not told"))
 
 
 def _fared(one: Sweep, gpa: int) -> str:
