@@ -356,9 +356,12 @@ class OwnVm:
 
     @contextmanager
     def code(self, code: bytes) -> Iterator[int]:
-        """Give the guest a page of code, at the guest-physical address that this returns."""
+        """Give the guest a page of code, at the guest-physical address that this returns.
+
+        It is read-only: of a slot that can be written a protected guest sees no content of QEMU's.
+        """
         page = self.qemu.memory(code.ljust(PAGE_SIZE, b"\0"))
-        self.vm.region(SPARE_SLOT, SPARE, PAGE_SIZE, page).require("a slot for code")
+        self.vm.region(SPARE_SLOT, SPARE, PAGE_SIZE, page, KVM_MEM_READONLY).require("a slot for code")
         try:
             yield SPARE
         finally:
