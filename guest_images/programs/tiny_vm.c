@@ -26,6 +26,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <elf.h>
 
@@ -37,6 +38,7 @@
 #include "tiny_vm_paravirt.h"
 #include "tiny_vm_ranges.h"
 #include "tiny_vm_refusals.h"
+#include "tiny_vm_second.h"
 #include "tiny_vm_slots.h"
 #include "tiny_vm_walk.h"
 
@@ -48,6 +50,9 @@
 #define BUSY_PRIVATE_NS 200000000
 #define CLOSE_S 120
 
+#define MSR_SMBASE 0x9e
+#define BEYOND (1ull << 51)	/* of the guest's addresses: more than the processor has */
+#define COLLAPSE 25	/* MADV_COLLAPSE, where the libc does not know it */
 #define MSEAL 462		/* the system call, where the libc does not know it */
 #define RING_ENTRIES 1024u	/* a power of two, more than 64, which KVM keeps free */
 
@@ -64,6 +69,12 @@ struct vm {
 	int fail_nth;		/* Linux: Documentation/fault-injection/fault-injection.rst; of this thread */
 	uint32_t fail_next;	/* which allocation is to fail in the next run; 0: none */
 	uint32_t failed;	/* whether one did in the last */
+	int second;		/* another processor, where the row has one */
+	struct kvm_run *second_run;
+	uint64_t steps, told, managed;	/* exits: for debugging, with the secret, in system management mode */
+	bool over;		/* the machine was reset; the guest's report was this one */
+	struct report report;
+	uint64_t after_reset[3];	/* as ask_state() */
 	char wrong[200];	/* the exit that must not be */
 };
 
@@ -90,6 +101,13 @@ struct row {
 	bool refused;				/* KVM may end it: it cannot have the guest go on */
 	void (*first)(void);			/* before the guest asks for protection, if it is to */
 	bool gives_up;				/* KVM is to give up on an instruction, which ends the row */
+	bool second;				/* there is another processor */
+	bool second_boots;			/* and it is the one that boots */
+	bool asks_exits;			/* exits come that the VMM has asked for */
+	struct {
+		uint32_t number;
+		uint64_t value;
+	} given;				/* an address in a register, before the VM starts: it cannot be protected then */
 };
 
 static const struct row *row;
@@ -208,8 +226,12 @@ static uint64_t serve_moves(struct vm *vm, uint32_t what);
 static uint64_t serve_handles(struct vm *vm, uint32_t what);
 static uint64_t serve_refusals(struct vm *vm, uint32_t what);
 static uint64_t serve_state(struct vm *vm, uint32_t what);
+static uint64_t serve_second(struct vm *vm, uint32_t what);
+static uint64_t serve_exits(struct vm *vm, uint32_t what);
+static uint64_t serve_slots(struct vm *vm, uint32_t what);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
 static void report_untold(struct text *line, const struct vm *vm);
+static void report_reset(struct text *line, const struct vm *vm);
 
 static uint64_t nothing(struct vm *vm, uint32_t what)
 {
@@ -384,6 +406,24 @@ static const struct row rows[] = {
 	{ "kinds", kinds_are_refused, .operands = NULL, .serve = serve_refusals, .first = ask_with_each_kind },
 	{ "limit", limit_is_heeded, .operands = NULL, .serve = serve_refusals, .first = ask_beyond_limit },
 	{ "registers", registers_are_not_told, .operands = NULL, .serve = serve_state, .first = enable_with_registers },
+	{ "second-set", second_is_the_guests, .operands = NULL, .serve = serve_second, .first = set_second_and_enable,
+	  .second = true },
+	{ "second-started", second_is_not_started, .operands = NULL, .serve = serve_second,
+	  .first = start_second_and_enable, .second = true },
+	{ "reset-registers", registers_end_with_a_reset, .operands = NULL, .serve = serve_second,
+	  .first = enable_with_registers, .second = true },
+	{ "second-boots", nothing_more, .operands = operands, .pages = 1, .first = ask_by_another_than_boots, .second = true,
+	  .second_boots = true },
+	{ "exits", exits_tell_nothing, .operands = NULL, .serve = serve_exits, .first = prepare_exits_and_enable,
+	  .asks_exits = true },
+	{ "given-management", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SMBASE, 0x40000 } },
+	{ "given-save-area", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SAVE_AREA, 0x50000 } },
+	{ "moved-touched", moved_page_is_not_taken_for_another, .operands = NULL, .serve = serve_moves, .refused = true },
+	{ "replaced", replaced_memory_is_not_loaded, .operands = NULL, .serve = serve_slots, .refused = true },
+	{ "traced", registers_are_not_traced, .operands = operands, .pages = 4, .first = enable_with_registers },
+	{ "new-slot", new_slot_brings_nothing, .operands = NULL, .serve = serve_slots },
+	{ "refused-slot", refused_slot_opens_nothing, .operands = NULL, .serve = serve_slots },
+	{ "large-page", large_page_is_not_mapped, .operands = NULL, .serve = serve_slots, .refused = true },
 	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
 	{ "pv-ipi", pv_ipi, .operands = operands, .pages = 1 },
 	{ "pv-tlb-flush", pv_tlb_flush, .operands = operands, .pages = 1, .serve = compete },
@@ -455,14 +495,14 @@ static void copy_program(const struct vm *vm)
 	make_tables(vm->ram);
 }
 
-static void offer_all(const struct vm *vm)
+static void offer_all(const struct vm *vm, int cpu)
 {
 	struct kvm_cpuid2 *const table = calloc(1, sizeof(*table) + CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2));
 
 	if (!table)
 		cannot("have memory");
 	table->nent = CPUID_ENTRIES;
-	if (ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, table) || ioctl(vm->cpu, KVM_SET_CPUID2, table))
+	if (ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, table) || ioctl(cpu, KVM_SET_CPUID2, table))
 		cannot("set the VM's CPUID");
 	free(table);
 }
@@ -519,14 +559,57 @@ static void set_mode(const struct vm *vm, enum mode mode, const void *begin)
 		cannot("set the VM's registers");
 }
 
+static struct kvm_run *add_processor(const struct vm *vm, int *cpu, unsigned long number)
+{
+	const int size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	struct kvm_run *run;
+
+	*cpu = ioctl(vm->fd, KVM_CREATE_VCPU, number);
+	if (*cpu < 0 || size < 0)
+		cannot("create a virtual CPU");
+	run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, *cpu, 0);
+	if (run == MAP_FAILED)
+		cannot("map the virtual CPU");
+	return run;
+}
+
+/* One that does not boot waits to be started. */
+static void let_run(int cpu)
+{
+	struct kvm_mp_state state = { KVM_MP_STATE_RUNNABLE };
+
+	if (ioctl(cpu, KVM_SET_MP_STATE, &state))
+		cannot("let a virtual CPU run");
+}
+
+/* KVM finds no processor by its APIC's number that came after the last change of one (QEMU sets all of them, too). */
+static void put_in_order(const struct vm *vm)
+{
+	struct kvm_lapic_state apic;
+
+	if (ioctl(vm->second, KVM_GET_LAPIC, &apic) || ioctl(vm->second, KVM_SET_LAPIC, &apic))
+		cannot("set the second virtual CPU's APIC");
+}
+
+static void give_address(const struct vm *vm)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} one = { { .nmsrs = 1 }, { .index = row->given.number, .data = row->given.value } };
+
+	if (row->given.number && ioctl(vm->cpu, KVM_SET_MSRS, &one) != 1)
+		cannot("give the virtual CPU an address");
+}
+
 static void make_vm(struct vm *vm)
 {
-	const int size_of_run = (vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC)) < 0 ?
-					-1 : ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-
-	vm->fd = size_of_run < 0 ? -1 : ioctl(vm->kvm, KVM_CREATE_VM, 0);
+	vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	vm->fd = vm->kvm < 0 ? -1 : ioctl(vm->kvm, KVM_CREATE_VM, 0);
 	if (vm->fd < 0 || ioctl(vm->fd, KVM_CREATE_IRQCHIP))
 		cannot("create a VM by /dev/kvm");
+	if (row->second_boots && ioctl(vm->fd, KVM_SET_BOOT_CPU_ID, 1))
+		cannot("have another processor boot");
 	if (row->ring) {	/* before there is a virtual CPU */
 		struct kvm_enable_cap ring = { .cap = KVM_CAP_DIRTY_LOG_RING,
 					       .args = { RING_ENTRIES * sizeof(struct kvm_dirty_gfn) } };
@@ -534,7 +617,9 @@ static void make_vm(struct vm *vm)
 		if (ioctl(vm->fd, KVM_ENABLE_CAP, &ring))
 			cannot("have a dirty ring");
 	}
-	vm->ram = map(RAM_BYTES);
+	/* As QEMU has it: where the guest has large pages the VMM may have some. */
+	vm->ram = map(RAM_BYTES + BIG_BYTES);
+	vm->ram += -(uintptr_t)vm->ram % BIG_BYTES;
 	vm->logged = map(SLOT_PAGES * PAGE);
 	vm->readonly = map(SLOT_PAGES * PAGE);
 	*(uint64_t *)vm->readonly = VALUE ^ (uint64_t)getpid();
@@ -542,19 +627,23 @@ static void make_vm(struct vm *vm)
 	add_memory(vm, 0, 0, 0, RAM_BYTES, vm->ram);
 	add_memory(vm, 1, KVM_MEM_LOG_DIRTY_PAGES, SLOT_LOGGED, SLOT_PAGES * PAGE, vm->logged);
 	add_memory(vm, 2, KVM_MEM_READONLY, SLOT_READONLY, SLOT_PAGES * PAGE, vm->readonly);
-	vm->cpu = ioctl(vm->fd, KVM_CREATE_VCPU, 0);
-	if (vm->cpu < 0)
-		cannot("create a virtual CPU");
-	vm->run = mmap(NULL, (size_t)size_of_run, PROT_READ | PROT_WRITE, MAP_SHARED, vm->cpu, 0);
-	if (vm->run == MAP_FAILED)
-		cannot("map the virtual CPU");
+	vm->run = add_processor(vm, &vm->cpu, 0);
+	if (row->second)
+		vm->second_run = add_processor(vm, &vm->second, 1);
 	if (row->ring) {
 		vm->ring = mmap(NULL, RING_ENTRIES * sizeof(*vm->ring), PROT_READ | PROT_WRITE, MAP_SHARED, vm->cpu,
 				KVM_DIRTY_LOG_PAGE_OFFSET * PAGE);
 		if (vm->ring == MAP_FAILED)
 			cannot("map the dirty ring");
 	}
-	offer_all(vm);
+	offer_all(vm, vm->cpu);
+	if (row->second) {
+		offer_all(vm, vm->second);
+		put_in_order(vm);
+	}
+	if (row->second_boots)
+		let_run(vm->cpu);
+	give_address(vm);
 }
 
 /* --- exits -------------------------------------------------------------------------------------------------------- */
@@ -625,6 +714,29 @@ static int run_guest(struct vm *vm)
 	return result && (error == ENOMEM || error == EFAULT) ? ioctl(vm->cpu, KVM_RUN, 0) : result;
 }
 
+/* An exit that the VMM has asked for: whether the secret is anywhere in what KVM and the VMM share. */
+static bool note_exit(struct vm *vm)
+{
+	const int size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	const uint64_t secret = SECRET;
+
+	switch (vm->run->exit_reason) {
+	case KVM_EXIT_DEBUG:
+		vm->steps++;
+		return true;
+	case KVM_EXIT_X86_WRMSR:
+		vm->told += size > 0 && memmem(vm->run, (size_t)size, &secret, sizeof(secret));
+		vm->run->msr.error = 0;
+		return true;
+	case KVM_EXIT_XEN:
+		vm->told += size > 0 && memmem(vm->run, (size_t)size, &secret, sizeof(secret));
+		vm->run->xen.u.hcall.result = 0;
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* Runs the guest until it says so by that port. Else `wrong` is set. */
 static void run_until(struct vm *vm, unsigned int port)
 {
@@ -646,10 +758,15 @@ static void run_until(struct vm *vm, unsigned int port)
 		} else if (row->gives_up && run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
 			   run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION) {
 			return;
+		} else if (row->refused && way != PLAIN && run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
+			   run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION) {
+			return;
 		} else if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
 			wrong_exit(vm, "KVM_EXIT_INTERNAL_ERROR", run->internal.suberror);
 		} else if (run->exit_reason == KVM_EXIT_SHUTDOWN) {
 			wrong_exit(vm, "KVM_EXIT_SHUTDOWN", 0);
+		} else if (row->asks_exits && note_exit(vm)) {
+			continue;
 		} else if (run->exit_reason != KVM_EXIT_IO) {
 			wrong_exit(vm, "exit", run->exit_reason);
 		} else if (run->io.port == port) {
@@ -659,7 +776,13 @@ static void run_until(struct vm *vm, unsigned int port)
 		} else if (run->io.port == PORT_SERVICE) {
 			const uint32_t what = *(uint32_t *)((unsigned char *)run + run->io.data_offset);
 
-			report->answer = (row->serve ? row->serve : nothing)(vm, what);
+			const uint64_t answer = (row->serve ? row->serve : nothing)(vm, what);
+
+			if (vm->over)
+				return;
+			report->answer = answer;
+		} else if (run->io.port == PORT_MANAGED) {
+			vm->managed++;
 		} else if (run->io.port == PORT_STRAY) {
 			wrong_exit(vm, "fault of that vector", report->last.vector);
 			snprintf(vm->wrong + strlen(vm->wrong), sizeof(vm->wrong) - strlen(vm->wrong),
@@ -734,8 +857,11 @@ static void report_reach(struct text *line, const struct vm *vm, const char *nam
 
 static void look(struct text *line, const struct vm *vm, const char *when)
 {
-	const bool may = way != PRIVATE;
+	const bool may = way != PRIVATE || row->given.number;
 	char name[80];
+
+	if (vm->over)	/* its memory is the VMM's again */
+		return;
 
 	snprintf(name, sizeof(name), "operand pages that the host reaches %s", when);
 	report_reach(line, vm, name, may, row->operands, row->pages);
@@ -743,7 +869,7 @@ static void look(struct text *line, const struct vm *vm, const char *when)
 	report_reach(line, vm, name, may, row->more, row->more_pages);
 	/* The code is private in a protected guest, whatever it shares. */
 	snprintf(name, sizeof(name), "pages of code that the host reaches %s", when);
-	report_reach(line, vm, name, way == PLAIN, (void *)((uintptr_t)attempt & ~(uintptr_t)(PAGE - 1)), 1);
+	report_reach(line, vm, name, way == PLAIN || row->given.number, (void *)((uintptr_t)attempt & ~(uintptr_t)(PAGE - 1)), 1);
 }
 
 static void report_hex(struct text *line, const char *name, uint64_t expected, uint64_t got)
@@ -757,7 +883,7 @@ static void report_hex(struct text *line, const char *name, uint64_t expected, u
 
 static void report_all(struct text *line, const struct vm *vm)
 {
-	const struct report *const told = at(vm, &shared.report);
+	const struct report *const told = vm->over ? &vm->report : at(vm, &shared.report);
 
 	report(line, "exits that must not be", "", vm->wrong);
 	for (uint32_t i = 0; i < told->found_count && i < sizeof(told->found) / sizeof(*told->found); i++)
@@ -766,6 +892,8 @@ static void report_all(struct text *line, const struct vm *vm)
 		report_hex(line, word->name, word->expected, told->word[word - row->words]);
 	if (row->gives_up)
 		report_untold(line, vm);
+	if (vm->over)
+		report_reset(line, vm);
 	if (row->serve == count_task_switches)
 		report(line, "KVM carries out task switches", "yes", vm->exits >= TASK_SWITCHES ? "yes" : "no");
 	if (vm->string_count) {
@@ -1310,9 +1438,17 @@ static void name_msr(void)
 	msrs->entries[0].index = MSR_LSTAR;
 }
 
-static uint64_t ask_state(const struct vm *vm)
+static void have_state(void)
 {
-	const uint64_t secret = SECRET;
+	if (state)
+		return;
+	state = map(STATE_BYTES + PAGE);
+	munmap(state + STATE_BYTES, PAGE);
+}
+
+static uint64_t ask_state(int cpu)
+{
+	const uint32_t secret = (uint32_t)SECRET;	/* as much as fits into any register */
 	uint64_t told = 0, failed = 0;
 
 	for (unsigned int i = 0; i < sizeof(gets) / sizeof(*gets); i++) {
@@ -1321,7 +1457,7 @@ static uint64_t ask_state(const struct vm *vm)
 		memset(state, 0, STATE_BYTES);
 		if (one)
 			name_msr();
-		failed |= (uint64_t)(ioctl(vm->cpu, gets[i], state) != one) << i;
+		failed |= (uint64_t)(ioctl(cpu, gets[i], state) != one) << i;
 		told |= (uint64_t)!!memmem(state, STATE_BYTES, &secret, sizeof(secret)) << i;
 	}
 	return told | failed << 16;
@@ -1389,17 +1525,228 @@ static uint64_t ask_wrongly(const struct vm *vm)
 
 static uint64_t serve_state(struct vm *vm, uint32_t what)
 {
-	if (!state) {
-		state = map(STATE_BYTES + PAGE);
-		munmap(state + STATE_BYTES, PAGE);
-	}
+	have_state();
 	switch (what) {
 	case ASK_STATE:
-		return ask_state(vm);
+		return ask_state(vm->cpu);
 	case SET_STATE:
 		return set_state(vm);
 	default:
 		return ask_wrongly(vm);
+	}
+}
+
+/* --- what a VMM prepares ------------------------------------------------------------------------------------------ */
+
+#define RUN_US 1000000	/* for a processor to get to work */
+
+/* A message to a processor as from a device (KVM_SIGNAL_MSI). */
+static void send_message(const struct vm *vm, uint32_t whom, uint32_t data)
+{
+	struct kvm_msi message = { .address_lo = APIC | whom << 12, .data = data };
+
+	if (ioctl(vm->fd, KVM_SIGNAL_MSI, &message) < 0)
+		cannot("send a message to a processor");
+}
+
+/* Whether it comes to its port; one that waits to be started is left waiting after a while. */
+static uint64_t run_second(struct vm *vm)
+{
+	const struct itimerval soon = { { 0, RUN_US / 4 }, { RUN_US / 1000000, RUN_US % 1000000 } };
+	const sig_atomic_t before = alarms;
+	uint64_t at_work = 0;
+	int result = -1;
+
+	setitimer(ITIMER_REAL, &soon, NULL);
+	while (result && alarms == before) {
+		result = ioctl(vm->second, KVM_RUN, 0);
+		if (result && errno != EAGAIN && errno != EINTR)
+			break;
+	}
+	at_work = !result && vm->second_run->exit_reason == KVM_EXIT_IO && vm->second_run->io.port == PORT_SECOND;
+	if (!at_work && !(result && (errno == EINTR || errno == EAGAIN)))
+		snprintf(vm->wrong, sizeof(vm->wrong), "the second processor: %s, exit %u (%u)",
+			 result ? strerrorname_np(errno) : "done", vm->second_run->exit_reason,
+			 vm->second_run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? vm->second_run->internal.suberror : 0);
+	setitimer(ITIMER_REAL, &(struct itimerval){ 0 }, NULL);
+	alarm(DEADLINE_S);
+	return at_work;
+}
+
+/* As a VMM resets a machine: the processor that boots is at its reset vector; then it runs, whatever comes of that. */
+static void reset_machine(struct vm *vm)
+{
+	struct kvm_regs regs = { .rflags = 2, .rip = 0xfff0 };
+	struct kvm_sregs sregs;
+
+	vm->report = *(struct report *)at(vm, &shared.report);
+	vm->over = true;
+	if (ioctl(vm->cpu, KVM_GET_SREGS, &sregs))
+		cannot("read the VM's registers");
+	sregs.cs = segment(0xffff0000, 0xf000, 0xb, MODE16);
+	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = segment(0, 0, 3, MODE16);
+	sregs.cr0 = 0x60000010;
+	sregs.cr3 = sregs.cr4 = sregs.efer = 0;
+	if (ioctl(vm->cpu, KVM_SET_REGS, &regs) || ioctl(vm->cpu, KVM_SET_SREGS, &sregs))
+		cannot("reset the VM's registers");
+	vm->after_reset[0] = ask_state(vm->cpu);
+	ioctl(vm->cpu, KVM_RUN, 0);
+	vm->after_reset[1] = ask_state(vm->cpu);
+	vm->after_reset[2] = ask_state(vm->second);
+}
+
+static void report_reset(struct text *line, const struct vm *vm)
+{
+	const bool told = way == PLAIN;
+
+	report_hex(line, "ioctls that tell a secret of the first processor, set to be reset", told ? FIRST_TELLS : 0,
+		   vm->after_reset[0]);
+	report_hex(line, "ioctls that tell a secret of the first processor, reset", told ? FIRST_TELLS : 0,
+		   vm->after_reset[1]);
+	report_hex(line, "ioctls that tell a secret of the second processor, after the first was reset",
+		   told ? SECOND_TELLS : 0, vm->after_reset[2]);
+}
+
+static uint64_t serve_second(struct vm *vm, uint32_t what)
+{
+	static const unsigned char firmware[] = { 0xe6, PORT_SECOND, 0xf4 };	/* out %al, $PORT_SECOND; hlt */
+	const struct vm second = { .cpu = vm->second };
+
+	have_state();
+	switch (what) {
+	case SET_SECOND:
+		set_mode(&second, MODE64, second_begins);
+		let_run(vm->second);
+		return 0;
+	case START_SECOND:
+		memcpy(vm->ram + (FIRMWARE_VECTOR << 12), firmware, sizeof(firmware));
+		send_message(vm, 1, DELIVER_INIT);
+		send_message(vm, 1, DELIVER_STARTUP | FIRMWARE_VECTOR);
+		return 0;
+	case RUN_SECOND:
+		return run_second(vm);
+	case ASK_SECOND:
+		return ask_state(vm->second);
+	case INTERRUPT_FOR_MANAGEMENT:
+		send_message(vm, 0, DELIVER_SMI);
+		return 0;
+	case COUNT_MANAGED:
+		return vm->managed;
+	default:
+		reset_machine(vm);
+		return 0;
+	}
+}
+
+/* Exits for a register of the guest's, and for each of its instructions. */
+static void prepare_exits(const struct vm *vm)
+{
+	static unsigned char no_access[8];
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_X86_USER_SPACE_MSR, .args = { KVM_MSR_EXIT_REASON_FILTER } };
+	struct kvm_msr_filter filter = {
+		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
+		.ranges = { { .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE, .nmsrs = 1, .base = MSR_LSTAR,
+			      .bitmap = no_access } },
+	};
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP };
+
+	if (ioctl(vm->fd, KVM_ENABLE_CAP, &cap) || ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &filter))
+		cannot("ask for exits by a register");
+	if (ioctl(vm->cpu, KVM_SET_GUEST_DEBUG, &debug))
+		cannot("step through the guest");
+}
+
+static uint64_t serve_exits(struct vm *vm, uint32_t what)
+{
+	struct kvm_guest_debug none = { 0 };
+	/* Without a register for its page KVM does not look for such hypercalls. */
+	struct kvm_xen_hvm_config config = { .flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL, .msr = 0x40000000 };
+
+	switch (what) {
+	case PREPARE_EXITS:
+		prepare_exits(vm);
+		return 0;
+	case COUNT_FROM_NOW:
+		vm->steps = 0;
+		return 0;
+	case COUNT_STEPS:
+		return vm->steps;
+	case END_STEPS:
+		ioctl(vm->cpu, KVM_SET_GUEST_DEBUG, &none);	/* it may be refused */
+		return 0;
+	case COUNT_TOLD:
+		return vm->told;
+	default:
+		if (ioctl(vm->fd, KVM_XEN_HVM_CONFIG, &config))
+			cannot("ask for the hypercalls of another hypervisor");
+		return 0;
+	}
+}
+
+static void fill_words(unsigned char *where, size_t bytes)
+{
+	for (size_t i = 0; i < bytes / 8; i++)
+		((volatile uint64_t *)where)[i] = NEW_WORD;
+}
+
+/* Deletes a slot, and has one there with another content. */
+static void replace_slot(const struct vm *vm, uint32_t flags)
+{
+	unsigned char *const ours = map(SLOT_PAGES * PAGE);
+
+	fill_words(ours, SLOT_PAGES * PAGE);
+	add_memory(vm, 1, 0, SLOT_LOGGED, 0, vm->logged);
+	add_memory(vm, 1, flags, SLOT_LOGGED, SLOT_PAGES * PAGE, ours);
+}
+
+/* Whether a large page is there now; it is collapsed whatever the host's setting is. */
+static bool make_large(unsigned char *where)
+{
+	char line[256];
+	bool ours = false, large = false;
+	unsigned long start, end, size;
+	FILE *smaps;
+
+	if (mmap(where, BIG_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+		cannot("map memory in the place of the guest's");
+	fill_words(where, BIG_BYTES);
+	madvise(where, BIG_BYTES, COLLAPSE);
+	smaps = fopen("/proc/self/smaps", "re");
+	while (smaps && fgets(line, sizeof(line), smaps)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			ours = start <= (unsigned long)where && end > (unsigned long)where;
+		if (ours && sscanf(line, "AnonHugePages: %lu kB", &size) == 1)
+			large = size;
+	}
+	if (smaps)
+		fclose(smaps);
+	return large;
+}
+
+static uint64_t serve_slots(struct vm *vm, uint32_t what)
+{
+	static unsigned char *refused;
+	struct kvm_userspace_memory_region region = { .slot = 3, .guest_phys_addr = BEYOND, .memory_size = PAGE };
+	uint64_t words = 0;
+
+	switch (what) {
+	case REPLACE_SLOT:
+	case REPLACE_BY_WRITABLE:
+		replace_slot(vm, what == REPLACE_SLOT ? KVM_MEM_READONLY : 0);
+		return 0;
+	case FAIL_SLOT:
+		refused = map(PAGE);
+		fill_words(refused, PAGE);
+		region.userspace_addr = (uintptr_t)refused;
+		return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) ? (uint64_t)errno : 0;
+	case LOOK_AT_FAILED:
+		for (unsigned int i = 0; i < PAGE / 8; i++)
+			words += ((volatile uint64_t *)refused)[i] == NEW_WORD;
+		return words;
+	case MAKE_LARGE:
+		return make_large(vm->ram + BIG);
+	default:
+		return *(volatile uint64_t *)(vm->ram + BIG + 8 * PAGE) == SECRET;
 	}
 }
 
@@ -1435,10 +1782,11 @@ int main(int argc, char **argv)
 	alarm(DEADLINE_S);
 	set_mode(&vm, MODE64, guest_begins);
 	run_until(&vm, PORT_READY);
-	report_hex(&line, "requests for protection", 0, ((struct report *)at(&vm, &shared.report))->enabled);
+	report_hex(&line, "requests for protection", row->given.number && way != PLAIN ? NO_RIGHT : 0,
+		   ((struct report *)at(&vm, &shared.report))->enabled);
 	look(&line, &vm, "before");
 	run_until(&vm, PORT_DONE);
-	if (row->begin && !vm.wrong[0]) {
+	if (row->begin && !vm.wrong[0] && !vm.over) {
 		set_mode(&vm, row->mode, row->begin);
 		run_until(&vm, PORT_DONE);
 	}

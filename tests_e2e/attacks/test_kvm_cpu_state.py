@@ -17,19 +17,19 @@ from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support import nested
-from tests_e2e.support.attack import UNDER_TEST, Attack, Got, Target
+from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack, Got, Target
+from tests_e2e.support.host_memory import PIECE, memory_of, pages_with
 from tests_e2e.support.kvm import (
     ALIAS_SLOT,
     COPY,
     CR4_PAE,
     EFER_LONG,
     KVM_EXIT_IO,
+    KVM_MEM_READONLY,
     MSR_KVM_STEAL_TIME,
     MSR_KVM_SYSTEM_TIME_NEW,
     MSR_KVM_WALL_CLOCK_NEW,
-    PAST,
     PAUSE,
-    WORDS,
     OwnVm,
     by_own_vm,
     load,
@@ -39,6 +39,7 @@ from tests_e2e.support.tracing import traced
 
 ENABLED = 1  # lowest bit of the paravirtual MSRs that hold an address
 WALL_CLOCK, CLOCK, STEAL_TIME = 12, 32, 64  # bytes that KVM writes: asm/pvclock-abi.h, asm/kvm_para.h
+COPIED_AT = 0x40200000  # where the guest never has memory of its own
 TABLE = 32  # bytes: four page directory pointers
 # A page directory of 32-bit paging: its first entry is a table, present, writable, for everybody.
 ENTRIES, PRESENT, TABLE_FLAGS = 64, 1, 7
@@ -190,21 +191,55 @@ def test_kvm_does_not_tell_the_control_block_of_a_nested_guest(claim: Trial, ste
 
 def _nested_state_told(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     """The guest copies a control block into its page, and runs it; the mark in it is what must not be told."""
-    (aimed,) = (one for one in Attack.aim(guest, [UNDER_TEST]) if one.planted.kind == "user")
-    private, gpa = aimed.planted.state == State.PRIVATE, aimed.target.gpa
-    mark = secrets.randbits(64)
+    aimed, other = _pages_of(guest)
+    private, mark = aimed.planted.state == State.PRIVATE, secrets.randbits(64)
     with own_vm(host, puppeteer, guest) as own:
-        block = own.qemu.memory(nested.guest_block(mark))
-        own.vm.region(ALIAS_SLOT, PAST, PAGE_SIZE, block).require("a slot for the control block")
-        with own.code(COPY) as code:
-            own.cpu.aim(code, PAST, gpa, rcx=WORDS)
-            own.cpu.run().require("the guest's copy")
-        own.vm.region(ALIAS_SLOT, 0, 0, 0).require("delete the slot for the control block")
-        with own.code(nested.code_page(nested.HYPERVISOR)):
-            done = nested.run_nested(own, gpa)
-            told = nested.state_told(own)
-            nested.leave(own)
+        done, told = _nested_run(own, aimed.target.gpa, other.target.gpa, mark)
     return [
         Check("how the nested guest's run ends", str(KVM_EXIT_IO), str(done.returned)),
         Check("KVM tells the mark in its control block", str(not private), str(struct.pack("<Q", mark) in told)),
+    ]
+
+
+def _pages_of(guest: Guest) -> tuple[Aimed, Aimed]:
+    pages = {one.planted.kind: one for one in Attack.aim(guest, [UNDER_TEST])}
+    return pages["user"], pages["kernel"]
+
+
+def _nested_run(own: OwnVm, block_at: int, directory_at: int, mark: int) -> tuple[Done, bytes]:
+    """A nested guest's run, and what KVM tells of it. The guest copies block and directory into pages of its own."""
+    code = nested.code_page(nested.HYPERVISOR)
+    for content, to, size in (
+        (nested.guest_block(mark), block_at, nested.BLOCK_BYTES),
+        (code, directory_at, PAGE_SIZE),
+    ):
+        page = own.qemu.memory(content)
+        own.vm.region(ALIAS_SLOT, COPIED_AT, PAGE_SIZE, page, KVM_MEM_READONLY).require("a slot for what is copied")
+        with own.code(COPY) as copying:
+            own.cpu.aim(copying, COPIED_AT, to, rcx=size // 4)
+            own.cpu.run().require("the guest's copy")
+        own.vm.region(ALIAS_SLOT, 0, 0, 0).require("delete the slot for what is copied")
+    with own.code(code):
+        done = nested.run_nested(own, block_at, directory_at)
+        told = nested.state_told(own)
+        nested.leave(own)
+    return done, told
+
+
+def test_host_keeps_no_copy_of_a_nested_guests_control_block(claim: Trial, steered: Host) -> None:
+    """When a nested guest has run, the page of its control block is in the guest's memory and nowhere in the host's."""
+    with Attack.puppeteer(steered) as puppeteer:
+        _judge(claim, steered, [_copies_kept(steered, puppeteer, guest) for guest in steered.guests])
+
+
+def _copies_kept(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+    """Behind the block the page has what the guest alone knows; KVM works on a copy of the page as a whole."""
+    aimed, other = _pages_of(guest)
+    with own_vm(host, puppeteer, guest) as own:
+        done, _ = _nested_run(own, aimed.target.gpa, other.target.gpa, 0)
+    with memory_of(host) as memory:
+        (pages,) = pages_with(memory, [secrets.token_bytes(PIECE) + aimed.planted.content[PIECE:]])
+    return [
+        Check("how the nested guest's run ends", str(KVM_EXIT_IO), str(done.returned)),
+        Check("pages of the host's memory with what is behind the block", "1", str(len(pages) // PAGE_SIZE)),
     ]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from host_setup.channels.puppets import Puppeteer
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest, Planted
-from signoff.observation import Check, State
+from signoff.observation import PAGE_SIZE, Check, State
 from signoff.trial import Trial
 from tests_e2e.support import nested
 from tests_e2e.support.attack import CONTROL, UNDER_TEST, Attack
@@ -44,6 +44,7 @@ XEN_MSR = 0x40000200  # QEMU's choice, among those that are left to hypervisors
 WRMSR = bytes.fromhex("0f30") + PAUSE
 # struct kvm_xen_hvm_config: flags, MSR; no pages of QEMU's own; KVM carries out the hypercalls
 XEN_CONFIG, XEN_INTERCEPTS = struct.Struct("<II48x"), 2
+XEN_CONFIG_OF_PAGES = struct.Struct("<IIQQBB30x")  # the same with pages of QEMU's: where, for 32 and 64 bits; how many
 
 Step = Callable[[OwnVm, int], None]
 
@@ -109,6 +110,14 @@ def _xen(ask: Step) -> Step:
     return give
 
 
+def _xens_page_of_qemus(own: OwnVm, gpa: int) -> None:
+    """The same with a page of QEMU's own, zeros, which KVM copies there."""
+    page = own.qemu.memory(PAGE_SIZE)
+    own.vm.put(KVM_XEN_HVM_CONFIG, XEN_CONFIG_OF_PAGES.pack(0, XEN_MSR, page, page, 1, 1))
+    _write_xens_msr(own, gpa)
+    own.vm.set(KVM_XEN_HVM_CONFIG, XEN_CONFIG.pack(0, 0))
+
+
 def _set_xens_msr(own: OwnVm, gpa: int) -> None:
     own.cpu.set_msr(XEN_MSR, gpa)
 
@@ -141,6 +150,7 @@ ROWS = (
     Row("Hyper-V's reference TSC", _msr(HV_REFERENCE_TSC, ENABLED), shared=False),
     Row("Xen's hypercall page, by QEMU", _xen(_set_xens_msr), shared=False),
     Row("Xen's hypercall page, by the guest", _xen(_write_xens_msr)),
+    Row("Xen's hypercall page of QEMU's, by the guest", _xens_page_of_qemus),
     Row("system management: the state saved", _system_management, shared=False),
     Row("nested guest: its control block", _nested_exit, shared=False),
 )

@@ -251,6 +251,21 @@ def test_no_ioctl_of_a_vcpu_tells_or_changes_a_private_register(claim: Trial, ho
     tiny_vm_works(claim, host, "registers")
 
 
+def test_vmm_cannot_run_another_processor_of_its_guest(claim: Trial, host: Host) -> None:
+    """No VMM can set, start or name as the one that boots another processor of a guest whose registers are private."""
+    tiny_vm_works(claim, host, "second-set", "second-started", "second-boots")
+
+
+def test_registers_of_no_processor_outlive_a_reset(claim: Trial, host: Host) -> None:
+    """When the VMM resets a machine, it is told no register of any processor as the guest has left it."""
+    tiny_vm_works(claim, host, "reset-registers")
+
+
+def test_vmm_gets_no_exit_that_it_asked_for_before(claim: Trial, host: Host) -> None:
+    """A VMM that asked for exits by registers, hypercalls and instructions is told none of a private register."""
+    tiny_vm_works(claim, host, "exits")
+
+
 def test_qemu_cannot_interrupt_its_guest_for_system_management(claim: Trial, attack: Attack) -> None:
     """QEMU cannot send its guest's CPU into system management mode, which is firmware of QEMU's (KVM_SMI)."""
     host, found = attack.host, []

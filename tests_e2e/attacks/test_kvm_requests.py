@@ -80,3 +80,28 @@ def test_memory_that_is_not_the_vmms_alone_is_not_protected(claim: Trial, host: 
 def test_vmm_that_may_not_lock_memory_has_no_private_memory(claim: Trial, host: Host) -> None:
     """A VMM without the right to lock memory gets its guest no private memory beyond its limit, and is told so."""
     tiny_vm_works(claim, host, "limit")
+
+
+def test_guest_is_not_protected_where_kvm_has_an_address_of_the_vmms(claim: Trial, host: Host) -> None:
+    """A guest is refused protection if the VMM has given KVM an address that leads into private memory."""
+    tiny_vm_works(claim, host, "given-management", "given-save-area")
+
+
+def test_guest_reads_no_other_page_in_the_place_of_its_own(claim: Trial, host: Host) -> None:
+    """A guest does not go on with a private page that the VMM has moved to the place of another one (mremap)."""
+    tiny_vm_works(claim, host, "moved-touched")
+
+
+def test_kvm_reads_nothing_of_the_vmms_in_the_place_of_private_memory(claim: Trial, host: Host) -> None:
+    """KVM does not load for its guest from a read-only slot that the VMM has put in the place of private memory."""
+    tiny_vm_works(claim, host, "replaced")
+
+
+def test_vmm_gets_no_large_page_over_private_memory(claim: Trial, host: Host) -> None:
+    """A VMM cannot have a guest's private pages mapped to a large page of its own, by way of one that is shared."""
+    tiny_vm_works(claim, host, "large-page")
+
+
+def test_new_memory_slot_brings_and_opens_nothing(claim: Trial, host: Host) -> None:
+    """A memory slot that a VMM adds brings no content into private memory, and opens none when KVM refuses the slot."""
+    tiny_vm_works(claim, host, "new-slot", "refused-slot")

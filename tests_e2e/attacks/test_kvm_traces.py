@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from common.errors import ChannelError
 from host_setup.channels.ssh import Ssh
-from host_setup.hosts.base import Host
+from host_setup.hosts.base import HOST_PROGRAMS, Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
@@ -17,6 +17,7 @@ from tests_e2e.support.attack import UNDER_TEST, Attack
 from tests_e2e.support.kprobe_event import EVENT, FAULT, TRACING
 from tests_e2e.support.kvm import ALIAS_SLOT, EMULATED_COPY, KVM_EXIT_IO, PAST, own_vm
 from tests_e2e.support.registers import judge_each
+from tests_e2e.support.tiny_vm import parse
 from tests_e2e.support.tracing import threads_of, traced
 
 WORK = ["sh", "-c", "echo work > /dev/ttyS0; dd if=/dev/vda of=/dev/null bs=64k count=16 2> /dev/null"]
@@ -40,6 +41,8 @@ COPYING = (
 # The emulator's own function, which hands on to it what was copied.
 EMULATING = ("emulator_read_emulated", 3)
 COPIED = 64  # bytes
+NUMBER, CODE_AT = "5ec2e7c0ffee", "8080604"  # guest_images/programs: SECRET, and the start of WINDOW, less three digits
+SECONDS = 60.0
 
 
 def test_kvm_does_not_trace_instructions_of_a_protected_guest(claim: Trial, attack: Attack) -> None:
@@ -60,6 +63,38 @@ def test_kvm_does_not_trace_what_a_protected_guest_tells_devices(claim: Trial, a
 def test_kvm_does_not_trace_what_a_protected_guest_tells_ports(claim: Trial, attack: Attack) -> None:
     """The trace of accesses to ports shows no data of a protected guest's (kvm_pio)."""
     _traced(claim, attack, "kvm/kvm_pio", OF_PORTS)
+
+
+def test_kvm_traces_and_logs_no_private_register(claim: Trial, host: Host) -> None:
+    """No trace event of KVM and no line of the host's log shows a register of a guest whose registers are private."""
+    plain = _told_of_registers(host, "plain")
+    if host.plain_guest is None:
+        claim.legitimate(plain)
+    else:
+        claim.legitimate(_told_of_registers(host, "private"), plain)
+
+
+def _told_of_registers(host: Host, way: str) -> list[Check]:
+    """All events of KVM's while a guest of ``tiny_vm`` has a number in registers, and code at an address of its own."""
+    since = len(host.kernel_log())
+    program = f"{HOST_PROGRAMS}/tiny_vm traced {way}"
+    with traced(host.ssh, "kvm", "kvmmmu") as trace:
+        script = f"echo $$ > {TRACING}/set_event_pid && exec {program}"
+        done = host.ssh.run(["sh", "-c", script], seconds=SECONDS).require()
+        told, log = trace(), host.kernel_log()[since:]
+    shown = "none" if way == "private" else "some"
+    checks = parse(done.text, "traced", way)
+    return [
+        *checks,
+        Check("events of KVM's", "some", "some" if " kvm_" in told else "none"),
+        Check("lines of the trace with the number", shown, _some(told, NUMBER)),
+        Check("lines of the trace with the code's address", shown, _some(told, CODE_AT)),
+        Check("lines of the host's log with the number", shown, _some(log, NUMBER)),
+    ]
+
+
+def _some(text: str, what: str) -> str:
+    return "some" if what in text else "none"
 
 
 def _traced(claim: Trial, attack: Attack, event: str, pattern: str) -> None:

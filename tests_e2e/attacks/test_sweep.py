@@ -9,6 +9,7 @@ from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
 from tests_e2e.support.guest_frames import runs
+from tests_e2e.support.kernel_sharing import of_its_kernel, symbols_of
 from tests_e2e.support.loads import loads_of_each
 from tests_e2e.support.memory import shell
 from tests_e2e.support.sweep import bounce_buffers, checks, exactly_what_is_shared, shared_for_no_device, sweep
@@ -65,5 +66,11 @@ def test_guest_shares_no_more_than_it_needs(claim: Trial, attack: Attack) -> Non
         claim.attach(f"{guest.spec.name}.json", printed)
         bounced = frozenset(bounce_buffers(shell(guest, "dmesg"))) if guest.protected else frozenset()
         known = "yes" if bounced <= one.shared else "no"
-        found.append([Check("its bounce buffers are shared", "yes", known), *shared_for_no_device(one, bounced)])
+        found.append(
+            [
+                Check("its bounce buffers are shared", "yes", known),
+                *shared_for_no_device(one, bounced),
+                *of_its_kernel(one, symbols_of(guest), protected=guest.protected),
+            ]
+        )
     claim.legitimate(*found, protected=attack.host.guest.protected if len(found) > 1 else None)

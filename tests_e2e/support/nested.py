@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """SVM in a guest whose CPU we steer: the control block of a nested guest, and KVM's word of it (asm/kvm.h, Linux 6.12).
 
-The page of code that QEMU gives its guest is at once the page directory of the hypervisor that the guest is then.
+The page of code that QEMU gives its guest is a page directory of the hypervisor, too, that the guest is then. The CPU
+walks a copy of it in the guest's own memory: to walk page tables is to write to them (AMD APM 2, 15.25.5).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ GUEST_MODE, GIF_SET, _FORMAT_SVM = 0x1, 0x100, 1  # KVM_STATE_NESTED_...
 _STATE = struct.Struct("<HHIQ112x")  # struct kvm_nested_state: flags, format, size, address of the control block
 STATE_BYTES = _STATE.size + PAGE_SIZE
 EFER_SVME = 1 << 12
+BLOCK_BYTES = 0x700  # of a control block that are used here; pieces of a canary are looked for behind them
 VMMCALL, NOP = bytes.fromhex("0f01d9"), b"\x90"
 # AMD APM 2, appendix B. The nested guest's TSC offset is any number: it serves as a mark that KVM keeps.
 _INTERCEPTS, _ASID, _TSC_OFFSET = 0x10, 0x58, 0x50
@@ -81,10 +83,13 @@ def _block(
     return bytes(block)
 
 
-def run_nested(own: OwnVm, control_at: int) -> Done:
-    """Have the guest be a hypervisor, by ``HYPERVISOR`` in its page of code; how the nested guest's OUT ends."""
+def run_nested(own: OwnVm, control_at: int, directory_at: int) -> Done:
+    """Have the guest be a hypervisor, by ``HYPERVISOR`` in its page of code; how the nested guest's OUT ends.
+
+    :param directory_at: where the guest has a copy of that page.
+    """
     own.cpu.aim(SPARE, 0, 0, rsi=control_at)
-    own.cpu.walk_from(SPARE, _CR4_PSE, EFER_SVME)
+    own.cpu.walk_from(directory_at, _CR4_PSE, EFER_SVME)
     return own.cpu.run()
 
 

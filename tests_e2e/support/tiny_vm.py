@@ -36,6 +36,10 @@ def run(host: Host, row: str, way: str = "plain") -> list[Check]:
 
     :param way: ``plain``, ``private`` or ``shared``.
     """
-    done = host.ssh.run([f"{HOST_PROGRAMS}/tiny_vm", row, way], seconds=SECONDS).require()
-    found = [json.loads(line) for line in done.text.splitlines()]
+    return parse(host.ssh.run([f"{HOST_PROGRAMS}/tiny_vm", row, way], seconds=SECONDS).require().text, row, way)
+
+
+def parse(text: str, row: str, way: str) -> list[Check]:
+    """What a row has printed."""
+    found = [json.loads(line) for line in text.splitlines()]
     return [Check(f"{row}, {way}: {one['name']}", one["expected"] or "none", one["got"] or "none") for one in found]

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Private registers against a VMM that prepares before it is asked: another processor that it has set, started or reset,
+ * exits that it has asked for, addresses that it has given.
+ */
+#ifndef TINY_VM_SECOND_H
+#define TINY_VM_SECOND_H
+
+#include "tiny_vm_refusals.h"
+#include "tiny_vm_walk.h"
+
+#define PORT_SECOND 0xe5	/* the second processor is at work; nothing follows */
+#define PORT_MANAGED 0xe6	/* system management mode was entered */
+#define START_VECTOR 0x10u	/* of STARTUP, and so real-mode code at 0x10000: the guest's */
+#define FIRMWARE_VECTOR 0xf0u	/* at 0xf0000: the VMM's, which is shared from the start */
+#define MANAGED_AT 0x38000u	/* where a processor enters system management mode after a reset */
+#define ICR (APIC + 0x300)
+#define ICR_WHOM (APIC + 0x310)
+#define DELIVER_INIT 0x4500u
+#define DELIVER_STARTUP 0x4600u
+#define DELIVER_SMI 0x200u
+#define NO_SUCH_CALL ((uint64_t)-1000)	/* KVM_ENOSYS */
+#define SECOND_TELLS 0x201ull	/* as TELL_SECRET: general and model-specific registers */
+#define FIRST_TELLS 0x2beull	/* after a reset by the VMM, which sets general registers itself */
+
+/* What the host side is asked. */
+enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_MANAGEMENT, COUNT_MANAGED, RESET_MACHINE };
+enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS };
+enum { REPLACE_SLOT = 0x6000, REPLACE_BY_WRITABLE, FAIL_SLOT, LOOK_AT_FAILED, MAKE_LARGE, LOOK_AT_LARGE };
+
+extern const unsigned char second_code[], second_end[], managed_code[], managed_end[], second_begins[];
+asm(".text\n"
+    ".code16\n"
+    "second_code:\n"
+    "	mov $0xc0000082, %ecx\n"	/* MSR_LSTAR, and SECRET in two halves */
+    "	mov $0xe7c0ffee, %eax\n"
+    "	mov $0x5ec2, %edx\n"
+    "	wrmsr\n"
+    "	mov %eax, %edi\n"
+    "	out %al, $0xe5\n"
+    "	hlt\n"
+    "second_end:\n"
+    "managed_code:\n"
+    "	out %al, $0xe6\n"
+    "	rsm\n"
+    "managed_end:\n"
+    ".code64\n"
+    "second_begins:\n"
+    "	out %al, $0xe5\n"
+    "	hlt\n");
+
+static GUEST void copy_code(uint64_t to, const unsigned char *from, const unsigned char *end)
+{
+	for (volatile unsigned char *next = (unsigned char *)to; from != end; from++)
+		*next++ = *from;
+}
+
+/* As any operating system starts a processor. */
+static GUEST void start_second(void)
+{
+	copy_code(START_VECTOR << 12, second_code, second_end);
+	*(volatile uint32_t *)(uint64_t)ICR_WHOM = 1u << 24;
+	*(volatile uint32_t *)(uint64_t)ICR = DELIVER_INIT;
+	*(volatile uint32_t *)(uint64_t)ICR_WHOM = 1u << 24;
+	*(volatile uint32_t *)(uint64_t)ICR = DELIVER_STARTUP | START_VECTOR;
+}
+
+static GUEST void set_second_and_enable(void)
+{
+	service(SET_SECOND);
+	enable_with_registers();
+}
+
+static GUEST void second_is_the_guests(void)
+{
+	if (way == PLAIN)
+		service(SET_SECOND);
+	tell("the second processor runs where the VMM has put it", way == PLAIN, service(RUN_SECOND));
+	start_second();
+	tell("the second processor runs where the guest starts it", 1, service(RUN_SECOND));
+}
+
+static GUEST void start_second_and_enable(void)
+{
+	service(START_SECOND);
+	enable_with_registers();
+}
+
+static GUEST void second_is_not_started(void)
+{
+	if (way == PLAIN)
+		service(START_SECOND);
+	tell("the second processor starts by what the VMM has sent before", way == PLAIN, service(RUN_SECOND));
+	service(START_SECOND);
+	tell("the second processor starts by what the VMM sends", way == PLAIN, service(RUN_SECOND));
+	copy_code(MANAGED_AT, managed_code, managed_end);
+	service(INTERRUPT_FOR_MANAGEMENT);
+	tell("interrupts for system management by what the VMM sends", way == PLAIN, service(COUNT_MANAGED));
+	start_second();
+	tell("the second processor starts by what the guest sends", 1, service(RUN_SECOND));
+}
+
+/* The host side tells the rest: the machine is reset, and nobody comes back. */
+static GUEST void registers_end_with_a_reset(void)
+{
+	struct kept kept;
+
+	start_second();
+	tell("the second processor is at work", 1, service(RUN_SECOND));
+	tell("ioctls that tell a secret of the second processor, or fail", way == PLAIN ? SECOND_TELLS : 0,
+	     service(ASK_SECOND));
+	service_with_secrets(RESET_MACHINE, &kept);
+}
+
+/* A VMM that names another processor as the one that boots could have that one begin in firmware of its own. */
+static GUEST void ask_by_another_than_boots(void)
+{
+	tell("ENABLE with registers by a processor that does not boot", NO_RIGHT,
+	     hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
+}
+
+static GUEST void nothing_more(void)
+{
+}
+
+static GUEST void prepare_exits_and_enable(void)
+{
+	service(PREPARE_EXITS);
+	enable_with_registers();
+}
+
+extern const unsigned char write_secret[];
+asm(".text\n"
+    "write_secret:\n"
+    "	mov $0xc0000082, %ecx\n"
+    "	mov $0xe7c0ffee, %eax\n"
+    "	mov $0x5ec2, %edx\n"
+    "	wrmsr\n"
+    "	ret\n");
+
+static GUEST void exits_tell_nothing(void)
+{
+	uint64_t result = 1000;	/* no such hypercall of KVM's */
+
+	if (way == PLAIN)
+		service(PREPARE_EXITS);
+	service(COUNT_FROM_NOW);
+	asm volatile("nop\n\tnop\n\tnop");
+	tell("the VMM steps through the guest, as it began to before", way == PLAIN, service(COUNT_STEPS) != 0);
+	service(END_STEPS);
+	attempt(write_secret, 0, 0);
+	tell("fault at a register for which the VMM wants exits", way == PLAIN ? NO_FAULT : 13, fault.vector);
+	tell("exits that tell the secret", way == PLAIN, service(COUNT_TOLD));
+	service(INTERCEPT_HYPERCALLS);
+	asm volatile("vmmcall" : "+a"(result) : "D"(SECRET), "S"(SECRET), "d"(SECRET) : "rcx", "r11", "memory");
+	tell("a hypercall that the VMM wants to have as another hypervisor's", way == PLAIN ? 0 : NO_SUCH_CALL, result);
+	tell("exits that tell the secret by then", way == PLAIN ? 2 : 0, service(COUNT_TOLD));
+}
+
+/* The VMM moves a page of the guest's to the place of another one: the guest must not take one for the other. */
+static GUEST void moved_page_is_not_taken_for_another(void)
+{
+	volatile uint64_t *const other = (uint64_t *)(uint64_t)(RANGE_AT + PAGE);
+
+	fill_pages(RANGE_AT, 1, NEW_WORD);
+	fill_pages(RANGE_AT + PAGE, 1, OLD_WORD);
+	service(MOVE_THERE);
+	tell("loaded where the VMM has put another page", way == PLAIN ? NEW_WORD : OLD_WORD, *other);
+}
+
+/* The VMM has memory of its own in the place of a slot's, to be read alone: KVM must not load from it for the guest. */
+static GUEST void replaced_memory_is_not_loaded(void)
+{
+	fill_pages(SLOT_LOGGED, 1, OLD_WORD);
+	service(REPLACE_SLOT);
+	tell("loaded by KVM from what the VMM has put there", way == PLAIN ? NEW_WORD : OLD_WORD + 1,
+	     attempt(emulated_load, SLOT_LOGGED, 0));
+}
+
+/* As the VMM puts content into a slot of its own: none of it may be the guest's private memory. */
+static GUEST void new_slot_brings_nothing(void)
+{
+	fill_pages(SLOT_LOGGED, 1, OLD_WORD);
+	service(REPLACE_BY_WRITABLE);
+	tell("loaded from a slot that the VMM has filled", way == PLAIN ? NEW_WORD : 0,
+	     *(volatile uint64_t *)(uint64_t)SLOT_LOGGED);
+}
+
+/* Memory that a slot was to have is private until KVM refuses the slot; what got there meanwhile must not open. */
+static GUEST void refused_slot_opens_nothing(void)
+{
+	tell("what KVM says to a slot beyond all addresses", 22, service(FAIL_SLOT));	/* EINVAL */
+	tell("words that are where it was to be", way == PLAIN ? PAGE / 8 : 0, service(LOOK_AT_FAILED));
+}
+
+/* A large page of the VMM's behind a page that is shared, and behind 511 that are not. */
+static GUEST void large_page_is_not_mapped(void)
+{
+	fill_pages(BIG + 5 * PAGE, 1, OLD_WORD);
+	change(HC_SHARE, BIG + 5 * PAGE, 1);
+	tell("the VMM has a large page there", 1, service(MAKE_LARGE));
+	tell("loaded from the page that is shared", NEW_WORD, *(volatile uint64_t *)(uint64_t)(BIG + 5 * PAGE));
+	*(volatile uint64_t *)(uint64_t)(BIG + 8 * PAGE) = SECRET;	/* the guest may end here */
+	tell("the VMM has what the guest stores in another page", way == PLAIN, service(LOOK_AT_LARGE));
+}
+
+/* What KVM's tracer and its log would show of registers: an address of the code, arguments, a value for a register. */
+#define LOGGED_MSR "0xc0010007"	/* a counter: KVM says in its log that it does not have it */
+
+extern const unsigned char traced_code[], traced_end[], write_logged[];
+asm(".text\n"
+    "traced_code:\n"
+    "	vmmcall\n"
+    "	ret\n"
+    "traced_end:\n"
+    "write_logged:\n"
+    "	mov $" LOGGED_MSR ", %ecx\n"
+    "	mov $0xe7c0ffee, %eax\n"
+    "	mov $0x5ec2, %edx\n"
+    "	wrmsr\n"
+    "	ret\n");
+
+static GUEST void registers_are_not_traced(void)
+{
+	uint64_t result = 1000;	/* no such hypercall */
+
+	root[1] = (uint64_t)table(0) | TABLE;
+	table(0)[IN_POINTERS] = (uint64_t)table(1) | TABLE;
+	table(1)[IN_DIRECTORY] = (uint64_t)table(2) | TABLE;
+	table(2)[IN_ENTRIES] = (uint64_t)table(3) | TABLE;
+	copy_code((uint64_t)table(3), traced_code, traced_end);
+	flush_tlb();
+	asm volatile("call *%[where]"
+		     : "+a"(result)
+		     : "b"(SECRET), "c"(SECRET), "d"(SECRET), "S"(SECRET), [where] "r"(WINDOW) : "memory");
+	tell("a hypercall that there is not", NO_SUCH_CALL, result);
+	attempt(write_logged, 0, 0);
+}
+
+#endif

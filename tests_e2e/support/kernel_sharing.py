@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What of its own variables a guest's kernel shares: pages on which nothing else lies, and no page more.
+
+Such a page is shared with its content (series: arch/x86/kernel/kvm_protected.c kvm_share_with_host()).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from common.errors import MachineError
+from host_setup.hosts.guest import PAGE, Guest
+from signoff.observation import Check
+from tests_e2e.support.memory import shell
+from tests_e2e.support.sweep import Sweep
+
+CLOCK = "hv_clock_boot"  # Linux 6.12: arch/x86/kernel/kvmclock.c; a page
+OF_EACH_CPU = ("apf_reason", "kvm_apic_eoi", "steal_time")  # arch/x86/kernel/kvm.c
+OF_OTHER_HOSTS = ("vmw_steal_time",)  # arch/x86/kernel/cpu/vmware.c: is to be shared, too, where VMware is the host
+_TEXT, _END = "_text", "_end"
+
+
+@dataclass(frozen=True, slots=True)
+class Symbols:
+    """Where a guest's kernel has its variables.
+
+    :ivar at: addresses by name. :ivar beside: by name, what else begins on its page. :ivar image: guest-physical
+        address in bytes at which the kernel's image begins.
+    """
+
+    at: Mapping[str, int]
+    beside: Mapping[str, tuple[str, ...]]
+    image: int
+
+    def physical(self, name: str) -> int:
+        """The guest-physical address of a variable of the image, in bytes."""
+        return self.at[name] - self.at[_TEXT] + self.image
+
+
+def symbols_of(guest: Guest) -> Symbols:
+    """Ask a guest's kernel.
+
+    :raises MachineError: it does not know such a variable.
+    """
+    names = (CLOCK, *OF_EACH_CPU, _TEXT, _END)
+    said = shell(guest, f"grep -E ' ({'|'.join(names)})$' /proc/kallsyms; grep 'Kernel code' /proc/iomem")
+    *lines, code = said.splitlines()
+    at = {words[2]: int(words[0], 16) for line in lines if len(words := line.split()) == 3}
+    if missing := sorted(set(names) - at.keys()):
+        raise MachineError(f"the guest's kernel does not name {', '.join(missing)}: {said}")
+    pages = {name: f"{at[name] // PAGE:x}" for name in (CLOCK, *OF_EACH_CPU)}
+    told = shell(guest, f"grep -E '^0*({'|'.join(sorted(set(pages.values())))})[0-9a-f]{{3}} ' /proc/kallsyms")
+    known = [(int(words[0], 16) // PAGE, words[2]) for line in told.splitlines() if len(words := line.split()) == 3]
+    beside = {name: tuple(sorted(other for page, other in known if page == at[name] // PAGE)) for name in pages}
+    return Symbols(at, beside, int(code.split("-")[0], 16))
+
+
+def of_its_kernel(one: Sweep, symbols: Symbols, *, protected: bool) -> list[Check]:
+    """Whether a kernel shares the clock's page of its image alone, and what lies beside what it shares."""
+    image = frozenset(range(symbols.image, symbols.physical(_END), PAGE))
+    clock = f"{symbols.physical(CLOCK):#x}" if protected else "none"
+    shared = ", ".join(f"{page:#x}" for page in sorted(one.shared & image)) if protected else ""
+    each = {name for own in OF_EACH_CPU for name in symbols.beside[own]}
+    return [
+        Check("pages of its image that it shares", clock, shared or "none"),
+        Check("variables on the clock's page", CLOCK, ", ".join(symbols.beside[CLOCK])),
+        Check(
+            "variables of each CPU on a page that it shares",
+            ", ".join(OF_EACH_CPU),
+            ", ".join(sorted(each - {*OF_OTHER_HOSTS})),
+        ),
+    ]
