@@ -61,13 +61,13 @@ def of_its_kernel(one: Sweep, symbols: Symbols, *, protected: bool) -> list[Chec
     image = frozenset(range(symbols.image, symbols.physical(_END), PAGE))
     clock = f"{symbols.physical(CLOCK):#x}" if protected else "none"
     shared = ", ".join(f"{page:#x}" for page in sorted(one.shared & image)) if protected else ""
-    each = {name for own in OF_EACH_CPU for name in symbols.beside[own]}
+    each = {name for own in OF_EACH_CPU for name in symbols.beside[own]} - {*OF_OTHER_HOSTS}
     return [
         Check("pages of its image that it shares", clock, shared or "none"),
         Check("variables on the clock's page", CLOCK, ", ".join(symbols.beside[CLOCK])),
         Check(
             "variables of each CPU on a page that it shares",
             ", ".join(OF_EACH_CPU),
-            ", ".join(sorted(each - {*OF_OTHER_HOSTS})),
+            ", ".join(sorted(each)),
         ),
     ]
