@@ -16,10 +16,12 @@ from signoff.trial import Trial
 from tests_e2e.support import traffic
 from tests_e2e.support.checks import checks, well
 from tests_e2e.support.extra import BOOT, beside, works_beside
+from tests_e2e.support.memory import shell
 from tests_e2e.support.watch import Watch
 
 SMALL = 96  # MiB that a guest boots with
 HUGE = 2  # MiB of a huge page
+NOWHERE = 0x30000000  # behind the end of the guests' memory
 # Debian's own kernel, and the modules of its devices (guest_images/debian/assemble.sh).
 DEBIANS = "/usr/lib/sealproof"
 GROWN = f"{RUN}/debian.initramfs"  # the guest's, with these modules
@@ -37,6 +39,25 @@ def test_guest_with_pci_express_works(claim: Trial, host: Host, pool: HostPool) 
 def test_guest_of_one_gib_works(claim: Trial, host: Host, pool: HostPool) -> None:
     """A guest of 1 GiB boots, opts in and works."""
     in_shape(claim, host, pool, lambda spec: replace(spec, memory=1024))
+
+
+def test_guest_uses_no_ram_that_its_host_does_not_hold(claim: Trial, host: Host, pool: HostPool) -> None:
+    """A guest that was told of RAM behind which its host has no memory does not use it: each store would be an exit."""
+
+    def shape(spec: GuestSpec) -> GuestSpec:
+        return replace(spec, words=f"{spec.words} memmap=16M@{NOWHERE:#x}".strip()) if spec.opts_in else spec
+
+    def look(guest: Guest) -> list[Check]:
+        ram, log = (shell(guest, command) for command in ("grep 'System RAM' /proc/iomem", "dmesg"))
+        beyond = [line for line in ram.splitlines() if int(line.split("-")[0], 16) >= NOWHERE]
+        told = f"no private memory behind RAM at {NOWHERE:#018x}, which is not used" in log
+        return [
+            Check("RAM where the host has none", "none", ", ".join(beyond) or "none"),
+            Check("its kernel says that it does not use it", str(guest.spec.opts_in), str(told)),
+            *well(guest),
+        ]
+
+    works_beside(claim, host, pool, shape, look)
 
 
 def test_guest_with_a_kernel_of_debian_runs_unprotected(claim: Trial, host: Host, pool: HostPool) -> None:
