@@ -422,6 +422,7 @@ static const struct row rows[] = {
 	{ "replaced", replaced_memory_is_not_loaded, .operands = NULL, .serve = serve_slots, .refused = true },
 	{ "traced", registers_are_not_traced, .operands = operands, .pages = 4, .first = enable_with_registers },
 	{ "new-slot", new_slot_brings_nothing, .operands = NULL, .serve = serve_slots },
+	{ "taken-back", taking_back_brings_nothing, .operands = NULL, .serve = serve_moves },
 	{ "refused-slot", refused_slot_opens_nothing, .operands = NULL, .serve = serve_slots },
 	{ "large-page", large_page_is_not_mapped, .operands = NULL, .serve = serve_slots, .refused = true },
 	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
@@ -1562,6 +1563,11 @@ static uint64_t run_second(struct vm *vm)
 		result = ioctl(vm->second, KVM_RUN, 0);
 		if (result && errno != EAGAIN && errno != EINTR)
 			break;
+		if (!result && vm->second_run->exit_reason == KVM_EXIT_IO && vm->second_run->io.port == PORT_MANAGED) {
+			vm->managed++;
+			result = -1;
+			errno = EAGAIN;
+		}
 	}
 	at_work = !result && vm->second_run->exit_reason == KVM_EXIT_IO && vm->second_run->io.port == PORT_SECOND;
 	if (!at_work && !(result && (errno == EINTR || errno == EAGAIN)))
@@ -1629,6 +1635,10 @@ static uint64_t serve_second(struct vm *vm, uint32_t what)
 		return ask_state(vm->second);
 	case INTERRUPT_FOR_MANAGEMENT:
 		send_message(vm, 0, DELIVER_SMI);
+		return 0;
+	case INTERRUPT_SECOND:
+		if (ioctl(vm->second, KVM_SMI))
+			cannot("interrupt the second processor for system management");
 		return 0;
 	case COUNT_MANAGED:
 		return vm->managed;

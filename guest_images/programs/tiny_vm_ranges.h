@@ -271,6 +271,7 @@ struct sweep {
 	uint64_t failed;	/* requests that were told so */
 	uint64_t wrong;		/* of them, with another error than KVM_ENOMEM */
 	uint64_t changed;	/* of them, after which the host reaches more or less than before */
+	uint64_t lost;		/* of them, after which KVM does not load for the guest what it loaded before */
 };
 
 /*
@@ -290,18 +291,22 @@ static GUEST bool failing(struct sweep *sweep, uint64_t nth, uint64_t number, ui
 		sweep->failed++;
 		sweep->wrong += result != NO_MEMORY;
 		sweep->changed += reached(RANGE_AT, FAIL_PAGES) != before;
+		sweep->lost += attempt(emulated_load, RANGE_AT, 0) != OLD_WORD;
 	}
 	return failed && !(number == HC_ENABLE && !result);
 }
 
 #define SWEEP_NAMES(what) what ": some requests fail", what ": failed with another error than KVM_ENOMEM", \
-	what ": failed, and the host reaches something else"
+	what ": failed, and the host reaches something else", \
+	what ": failed, and KVM does not load what it loaded before"
 
-static GUEST void tell_sweep(const struct sweep *sweep, const char *some, const char *wrong, const char *changed)
+static GUEST void tell_sweep(const struct sweep *sweep, const char *some, const char *wrong, const char *changed,
+			     const char *lost)
 {
 	tell(some, 1, sweep->failed != 0);
 	tell(wrong, 0, sweep->wrong);
 	tell(changed, 0, sweep->changed);
+	tell(lost, 0, sweep->lost);
 }
 
 /* In place of ask_for_protection(): no allocation of the request can be missing without a word. */

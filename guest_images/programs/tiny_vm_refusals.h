@@ -33,13 +33,23 @@ static const struct {
 	[SEALED] = { KIND("memory that the VMM has sealed"), NO_RIGHT },
 };
 
+/* A request that is to be refused. If it is not, the VMM must still be able to tell. */
+static GUEST uint64_t ask_in_vain(void)
+{
+	const uint64_t result = hypercall(HC_ENABLE, 0, 0);
+
+	if (!result)
+		share(&shared, sizeof(shared) / PAGE);
+	return result;
+}
+
 /* In place of the first request for protection: each of these kinds stands in its way, and then it is gone. */
 static GUEST void ask_with_each_kind(void)
 {
 	fill_pages(RANGE_AT, FAIL_PAGES, OLD_WORD);
 	for (uint32_t kind = 0; kind < KINDS; kind++) {
 		service(ADD_KIND + kind);
-		tell(kinds[kind].asked, kinds[kind].answer, hypercall(HC_ENABLE, 0, 0));
+		tell(kinds[kind].asked, kinds[kind].answer, ask_in_vain());
 		tell(kinds[kind].kept, EACH(FAIL_PAGES), reached(RANGE_AT, FAIL_PAGES));
 		service(TAKE_AWAY);
 	}
@@ -62,7 +72,7 @@ static GUEST void ask_beyond_limit(void)
 {
 	fill_pages(RANGE_AT, FAIL_PAGES, OLD_WORD);
 	service(LOWER_LIMIT);
-	tell("ENABLE with next to nothing to lock", NO_MEMORY, hypercall(HC_ENABLE, 0, 0));
+	tell("ENABLE with next to nothing to lock", NO_MEMORY, ask_in_vain());
 	tell("ENABLE with next to nothing to lock: reached afterwards", EACH(FAIL_PAGES), reached(RANGE_AT, FAIL_PAGES));
 	service(RAISE_LIMIT);
 }

@@ -24,7 +24,8 @@
 #define FIRST_TELLS 0x2beull	/* after a reset by the VMM, which sets general registers itself */
 
 /* What the host side is asked. */
-enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_MANAGEMENT, COUNT_MANAGED, RESET_MACHINE };
+enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_MANAGEMENT, COUNT_MANAGED, RESET_MACHINE,
+       INTERRUPT_SECOND };
 enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS };
 enum { REPLACE_SLOT = 0x6000, REPLACE_BY_WRITABLE, FAIL_SLOT, LOOK_AT_FAILED, MAKE_LARGE, LOOK_AT_LARGE };
 
@@ -82,6 +83,7 @@ static GUEST void second_is_the_guests(void)
 
 static GUEST void start_second_and_enable(void)
 {
+	service(INTERRUPT_SECOND);
 	service(START_SECOND);
 	enable_with_registers();
 }
@@ -98,6 +100,11 @@ static GUEST void second_is_not_started(void)
 	tell("interrupts for system management by what the VMM sends", way == PLAIN, service(COUNT_MANAGED));
 	start_second();
 	tell("the second processor starts by what the guest sends", 1, service(RUN_SECOND));
+	if (way == PLAIN) {	/* INIT makes it forget what was asked for before */
+		service(INTERRUPT_SECOND);
+		service(RUN_SECOND);
+	}
+	tell("interrupts for system management by then", way == PLAIN ? 2 : 0, service(COUNT_MANAGED));
 }
 
 /* The host side tells the rest: the machine is reset, and nobody comes back. */
@@ -184,6 +191,16 @@ static GUEST void new_slot_brings_nothing(void)
 	service(REPLACE_BY_WRITABLE);
 	tell("loaded from a slot that the VMM has filled", way == PLAIN ? NEW_WORD : 0,
 	     *(volatile uint64_t *)(uint64_t)SLOT_LOGGED);
+}
+
+/* The guest takes back what it has not shared, as it does with all memory when it starts. */
+static GUEST void taking_back_brings_nothing(void)
+{
+	fill_pages(GROUP_AT, 2, OLD_WORD);
+	service(REPLACE);
+	tell("to take back the page that the VMM has replaced", 0, change(HC_UNSHARE, GROUP_AT, 2));
+	tell("loaded from it", way == PLAIN ? NEW_WORD : 0, *(volatile uint64_t *)(uint64_t)(GROUP_AT + PAGE));
+	tell("the page before it, whole", 1, whole_pages(GROUP_AT, 1, OLD_WORD));
 }
 
 /* Memory that a slot was to have is private until KVM refuses the slot; what got there meanwhile must not open. */

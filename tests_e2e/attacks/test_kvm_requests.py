@@ -105,3 +105,8 @@ def test_vmm_gets_no_large_page_over_private_memory(claim: Trial, host: Host) ->
 def test_new_memory_slot_brings_and_opens_nothing(claim: Trial, host: Host) -> None:
     """A memory slot that a VMM adds brings no content into private memory, and opens none when KVM refuses the slot."""
     tiny_vm_works(claim, host, "new-slot", "refused-slot")
+
+
+def test_guest_takes_back_no_content_of_the_vmms(claim: Trial, host: Host) -> None:
+    """A guest that takes back a page that it has not shared finds nothing that the VMM has put in its place."""
+    tiny_vm_works(claim, host, "taken-back")
