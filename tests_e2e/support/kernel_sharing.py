@@ -6,6 +6,7 @@ Such a page is shared with its content (series: arch/x86/kernel/kvm_protected.c 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from tests_e2e.support.sweep import Sweep
 CLOCK = "hv_clock_boot"  # Linux 6.12: arch/x86/kernel/kvmclock.c; a page
 OF_EACH_CPU = ("apf_reason", "kvm_apic_eoi", "steal_time")  # arch/x86/kernel/kvm.c
 OF_OTHER_HOSTS = ("vmw_steal_time",)  # arch/x86/kernel/cpu/vmware.c: is to be shared, too, where VMware is the host
-_TEXT, _END = "_text", "_end"
+_TEXT = "_text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +27,16 @@ class Symbols:
     """Where a guest's kernel has its variables.
 
     :ivar at: addresses by name. :ivar beside: by name, what else begins on its page. :ivar image: guest-physical
-        address in bytes at which the kernel's image begins.
+        addresses in bytes of what the kernel keeps of its image, first and last. Its initial part is anybody's memory.
     """
 
     at: Mapping[str, int]
     beside: Mapping[str, tuple[str, ...]]
-    image: int
+    image: tuple[tuple[int, int], ...]
 
     def physical(self, name: str) -> int:
         """The guest-physical address of a variable of the image, in bytes."""
-        return self.at[name] - self.at[_TEXT] + self.image
+        return self.at[name] - self.at[_TEXT] + self.image[0][0]
 
 
 def symbols_of(guest: Guest) -> Symbols:
@@ -43,22 +44,22 @@ def symbols_of(guest: Guest) -> Symbols:
 
     :raises MachineError: it does not know such a variable.
     """
-    names = (CLOCK, *OF_EACH_CPU, _TEXT, _END)
-    said = shell(guest, f"grep -E ' ({'|'.join(names)})$' /proc/kallsyms; grep 'Kernel code' /proc/iomem")
-    *lines, code = said.splitlines()
-    at = {words[2]: int(words[0], 16) for line in lines if len(words := line.split()) == 3}
-    if missing := sorted(set(names) - at.keys()):
+    names = (CLOCK, *OF_EACH_CPU, _TEXT)
+    said = shell(guest, f"grep -E ' ({'|'.join(names)})$' /proc/kallsyms; grep ' : Kernel ' /proc/iomem")
+    at = {words[2]: int(words[0], 16) for line in said.splitlines() if len(words := line.split()) == 3}
+    image = tuple((int(first, 16), int(last, 16)) for first, last in re.findall(r"(\w+)-(\w+) : Kernel ", said))
+    if (missing := sorted(set(names) - at.keys())) or not image:
         raise MachineError(f"the guest's kernel does not name {', '.join(missing)}: {said}")
     pages = {name: f"{at[name] // PAGE:x}" for name in (CLOCK, *OF_EACH_CPU)}
     told = shell(guest, f"grep -E '^0*({'|'.join(sorted(set(pages.values())))})[0-9a-f]{{3}} ' /proc/kallsyms")
     known = [(int(words[0], 16) // PAGE, words[2]) for line in told.splitlines() if len(words := line.split()) == 3]
     beside = {name: tuple(sorted(other for page, other in known if page == at[name] // PAGE)) for name in pages}
-    return Symbols(at, beside, int(code.split("-")[0], 16))
+    return Symbols(at, beside, image)
 
 
 def of_its_kernel(one: Sweep, symbols: Symbols, *, protected: bool) -> list[Check]:
     """Whether a kernel shares the clock's page of its image alone, and what lies beside what it shares."""
-    image = frozenset(range(symbols.image, symbols.physical(_END), PAGE))
+    image = frozenset(page for first, last in symbols.image for page in range(first // PAGE * PAGE, last, PAGE))
     clock = f"{symbols.physical(CLOCK):#x}" if protected else "none"
     shared = ", ".join(f"{page:#x}" for page in sorted(one.shared & image)) if protected else ""
     each = {name for own in OF_EACH_CPU for name in symbols.beside[own]} - {*OF_OTHER_HOSTS}
