@@ -32,7 +32,10 @@ struct slot {
 struct canaries {
 	struct mutex lock;	/* of all slots */
 	struct slot slots[SEALPROOF_CANARY_SLOTS];
+	unsigned long free[SEALPROOF_FREE_BLOCKS];	/* blocks that were free, and are shared; addresses, 0: none */
 };
+
+#define FREE_ORDER 4	/* of a block: pages, as a power of two */
 
 static unsigned long approach(const struct slot *slot)
 {
@@ -187,6 +190,37 @@ static long hypercall(void __user *arg)
 	return copy_to_user(arg, &request, sizeof(request)) ? -EFAULT : 0;
 }
 
+/* Nobody writes there: what others have left in it is what the host sees, if the kernel does not clear it. */
+static int share_free(struct canaries *canaries)
+{
+	for (int i = 0; i < SEALPROOF_FREE_BLOCKS; i++) {
+		unsigned long *const block = &canaries->free[i];
+		int err;
+
+		if (*block)
+			return -EBUSY;
+		*block = __get_free_pages(GFP_KERNEL, FREE_ORDER);
+		if (!*block)
+			return -ENOMEM;
+		err = set_memory_decrypted(*block, 1 << FREE_ORDER);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static void give_back_free(struct canaries *canaries)
+{
+	for (int i = 0; i < SEALPROOF_FREE_BLOCKS; i++) {
+		if (!canaries->free[i])
+			continue;
+		if (set_memory_encrypted(canaries->free[i], 1 << FREE_ORDER))
+			pr_err("pages stay shared\n");	/* and are lost until the guest ends */
+		else
+			free_pages(canaries->free[i], FREE_ORDER);
+	}
+}
+
 static long canary_ioctl(struct file *file, unsigned int command, unsigned long arg)
 {
 	struct canaries *canaries = file->private_data;
@@ -196,6 +230,12 @@ static long canary_ioctl(struct file *file, unsigned int command, unsigned long 
 
 	if (command == SEALPROOF_HYPERCALL)
 		return hypercall((void __user *)arg);
+	if (command == SEALPROOF_SHARE_FREE) {
+		mutex_lock(&canaries->lock);
+		err = share_free(canaries);
+		mutex_unlock(&canaries->lock);
+		return err;
+	}
 	if (_IOC_TYPE(command) != 'S' || _IOC_SIZE(command) != sizeof(request))
 		return -ENOTTY;
 	if (copy_from_user(&request, (void __user *)arg, sizeof(request)))
@@ -237,6 +277,7 @@ static int canary_release(struct inode *inode, struct file *file)
 		else if (err)
 			pr_err("a page stays shared: error %d\n", err);
 	}
+	give_back_free(canaries);
 	kfree(canaries);
 	return 0;
 }

@@ -71,6 +71,13 @@ struct sealproof_hypercall {
 
 #define SEALPROOF_HYPERCALL	_IOWR('S', 0x06, struct sealproof_hypercall)	/* 0xc0205306 */
 
+/*
+ * Share free memory as it is, as for a device that has yet to write there: SEALPROOF_FREE_BLOCKS blocks of 16 pages, for
+ * as long as the file is open. No argument. -EBUSY the second time, else the errno that sharing met.
+ */
+#define SEALPROOF_SHARE_FREE	_IO('S', 0x07)	/* 0x5307 */
+#define SEALPROOF_FREE_BLOCKS	64
+
 /* ---- host_attack.ko: ways of the host's kernel to memory ---------------- */
 
 #define SEALPROOF_ATTACK_NAME	"sealproof-attack"	/* below /dev */

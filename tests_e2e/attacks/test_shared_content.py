@@ -3,7 +3,8 @@
 
 The guest's devices bounce their data through shared pages. A program fills memory with a pattern and ends, so that the
 kernel gives that memory to whoever asks next, buffers for devices among them. All that the host may see is then
-searched for the pattern, while a disk that is slow and the network have buffers under way.
+searched for the pattern, while a disk that is slow and the network have buffers under way, and while free memory is
+shared with nobody having written there (the guest's program ``share_free``).
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def _look(host: Host, guest: Guest) -> list[Check]:
     _throttle(guest, SLOW)
     try:
         shell(guest, f"echo 3 > /proc/sys/vm/drop_caches; cat {DISK} > /dev/null 2>&1 & echo $! > /run/reader")
+        shell(guest, f"{PROGRAMS}/share_free {LIVES} > /run/shared 2>&1 & echo $! > /run/sharer")
+        poll_until(lambda: "shared" in shell(guest, "cat /run/shared"), Deadline(SECONDS), "free memory to be shared")
         shell(guest, "head -c 100000 /dev/urandom | od")  # the network's part
         frames = frames_of(host, guest)
         reading = shell(guest, "kill -0 $(cat /run/reader) && echo yes || echo no").strip()
@@ -55,7 +58,7 @@ def _look(host: Host, guest: Guest) -> list[Check]:
             has_left = bytes_of(memory, left, frames.all)
     finally:
         _throttle(guest, 0)
-        shell(guest, "kill $(cat /run/keeper) $(cat /run/reader); rm /run/kept /run/keeper /run/reader")
+        shell(guest, "kill $(cat /run/keeper /run/reader /run/sharer); rm /run/kept /run/shared")
     can_see_all = not guest.protected
     return [
         Check("the disk is being read", "yes", reading),

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * share_free - shares free memory with the host, as it is, and keeps it shared
+ *
+ * usage: share_free [SECONDS]       600 by default; then it ends, and the memory is taken back
+ *
+ * Needs the module guest_canary. In a guest that is not protected there is nothing to share: it has the memory all the same.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "../modules/sealproof_uapi.h"
+#include "check.h"
+
+int main(int argc, char **argv)
+{
+	const uint64_t seconds = number_argument(argc, argv, 1, 600);
+	const int fd = open("/dev/" SEALPROOF_CANARY_NAME, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 || ioctl(fd, SEALPROOF_SHARE_FREE))
+		cannot("share free memory");
+	printf("{\"shared\":%u}\n", SEALPROOF_FREE_BLOCKS * 16);
+	fflush(stdout);
+	sleep((unsigned int)seconds);
+	return 0;
+}
