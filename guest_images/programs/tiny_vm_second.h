@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Private registers against a VMM that prepares before it is asked: another processor that it has set, started or reset,
- * exits that it has asked for, addresses that it has given.
+ * Private registers and memory against a VMM that prepares before it is asked: another processor that it has set,
+ * started or reset, exits that it has asked for, memory of its own in the place of the guest's.
  */
 #ifndef TINY_VM_SECOND_H
 #define TINY_VM_SECOND_H
@@ -29,14 +29,18 @@ enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_
 enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS };
 enum { REPLACE_SLOT = 0x6000, REPLACE_BY_WRITABLE, FAIL_SLOT, LOOK_AT_FAILED, MAKE_LARGE, LOOK_AT_LARGE };
 
+/* SECRET in two halves, into the model-specific register that ecx names. */
+#define PUT_SECRET \
+	"	mov $0xe7c0ffee, %eax\n" \
+	"	mov $0x5ec2, %edx\n" \
+	"	wrmsr\n"
+
 extern const unsigned char second_code[], second_end[], managed_code[], managed_end[], second_begins[];
 asm(".text\n"
     ".code16\n"
     "second_code:\n"
-    "	mov $0xc0000082, %ecx\n"	/* MSR_LSTAR, and SECRET in two halves */
-    "	mov $0xe7c0ffee, %eax\n"
-    "	mov $0x5ec2, %edx\n"
-    "	wrmsr\n"
+    "	mov $0xc0000082, %ecx\n"	/* MSR_LSTAR */
+    PUT_SECRET
     "	mov %eax, %edi\n"
     "	out %al, $0xe5\n"
     "	hlt\n"
@@ -140,9 +144,7 @@ extern const unsigned char write_secret[];
 asm(".text\n"
     "write_secret:\n"
     "	mov $0xc0000082, %ecx\n"
-    "	mov $0xe7c0ffee, %eax\n"
-    "	mov $0x5ec2, %edx\n"
-    "	wrmsr\n"
+    PUT_SECRET
     "	ret\n");
 
 static GUEST void exits_tell_nothing(void)
@@ -232,9 +234,7 @@ asm(".text\n"
     "traced_end:\n"
     "write_logged:\n"
     "	mov $" LOGGED_MSR ", %ecx\n"
-    "	mov $0xe7c0ffee, %eax\n"
-    "	mov $0x5ec2, %edx\n"
-    "	wrmsr\n"
+    PUT_SECRET
     "	ret\n");
 
 static GUEST void registers_are_not_traced(void)
