@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +22,13 @@ from common.errors import SealproofError, SetupError, UserInputError
 from common.names import shown
 from common.paths import state_root
 from common.store import disk_errors, no_space
+from common.waiting import Deadline
 from history.model import STAGE, Name, Run, RunId, Text, Time
 from signoff.verdict import Status
 
 PATIENCE = 60.0  # seconds that a writer waits for another one
+PAUSE = 0.05  # seconds between two tries of what SQLite does not wait for
+PRIMARY = 0xFF  # of an error's code: which error it is at all
 APPLICATION = 0x5EA19700  # names our files, for SQLite's "PRAGMA application_id"
 VERSION = 1
 LONGEST_LINE = 32 << 20
@@ -272,13 +276,26 @@ class History:
             )
         if version == VERSION:
             return
-        database.execute("PRAGMA journal_mode = WAL")
+        self._use_wal()
         with self._change():
             if self._number("user_version") == 0:  # nobody else was faster
                 for statement in _SCHEMA.split(";"):
                     database.execute(statement)
                 database.execute(f"PRAGMA application_id = {APPLICATION}")
                 database.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _use_wal(self) -> None:
+        """Change the journal. That takes the file as a whole, and SQLite itself does not wait for others here."""
+        deadline = Deadline(PATIENCE)
+        while True:
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & PRIMARY != sqlite3.SQLITE_BUSY or deadline.left() <= 0:
+                    raise
+                time.sleep(PAUSE)
+            else:
+                return
 
     def _number(self, pragma: str) -> int:
         return int(self._database.execute(f"PRAGMA {pragma}").fetchone()[0])

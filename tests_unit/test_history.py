@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,16 @@ def test_two_writers_lose_nothing(tmp_path: Path, file: Path) -> None:
         assert one.returncode == 0
     with History(file) as history:
         assert [run.id for run in history.runs()] == [run_id(number) for number in range(1, 51)]
+
+
+def test_a_writer_waits_for_another_that_has_the_new_file(file: Path) -> None:
+    file.parent.mkdir()
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.3, lambda: other.execute("COMMIT")).start()
+    with History(file) as history:
+        assert list(history.runs()) == []
+    other.close()
 
 
 @pytest.mark.parametrize("after", [1, 3, 8])
