@@ -61,7 +61,7 @@ def of_its_kernel(one: Sweep, symbols: Symbols, *, protected: bool) -> list[Chec
     """Whether a kernel shares the clock's page of its image alone, and what lies beside what it shares."""
     image = frozenset(page for first, last in symbols.image for page in range(first // PAGE * PAGE, last, PAGE))
     clock = f"{symbols.physical(CLOCK):#x}" if protected else "none"
-    shared = ", ".join(f"{page:#x}" for page in sorted(one.shared & image)) if protected else ""
+    shared = ", ".join(f"{page:#x}" for page in sorted(one.shared & image))
     each = {name for own in OF_EACH_CPU for name in symbols.beside[own]} - {*OF_OTHER_HOSTS}
     return [
         Check("pages of its image that it shares", clock, shared or "none"),
