@@ -29,6 +29,7 @@ class PlayedGuest:
         self.beats_on = True
 
     def exits(self) -> Exits:
+        self.vitals.check()  # the program that tells them ends with the guest
         return self.now
 
     def note(self, *exits: Exit) -> None:
@@ -133,15 +134,29 @@ def test_failure_of_which_the_watch_knows_nothing_is_none_of_the_guests(host: An
         watched(host, guest, failing(ChannelError("ended with status 1")))
 
 
-def test_guest_that_is_lost_or_stalled_fails_the_row(host: Any, guest: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guest_that_stalls_fails_the_row(host: Any, guest: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BEAT", 0.01)
     guest.beats_on = False
     (found,) = watched(host, guest, failing(DeadlineError("waited 30 s")))
     assert "stalled: no heartbeat" in found.got
-    guest.vitals.lost("its QEMU ended")
-    (found,) = watched(host, guest, failing(ChannelError("broke")))
+
+
+def test_guest_that_ends_during_the_look_fails_the_row(host: Any, guest: Any) -> None:
+    def look(one: Any) -> list[Check]:
+        one.vitals.lost("its QEMU ended")
+        raise ChannelError("broke")
+
+    (found,) = [check for check in watched(host, guest, look) if not check.right]
     assert (found.name, found.expected) == ("the guest lives", "true")
     assert found.got == f"its QEMU ended; its console ends with:\n{guest.said}"
+
+
+def test_guest_that_ends_right_after_the_look_fails_the_row(host: Any, guest: Any) -> None:
+    def look(one: Any) -> list[Check]:
+        one.vitals.lost("its QEMU ended")
+        return [RIGHT]
+
+    assert list(wrong(watched(host, guest, look))) == ["the guest lives"]
 
 
 def test_what_the_watch_saw_goes_before_what_ended_the_row(host: Any, guest: Any) -> None:

@@ -56,6 +56,8 @@ class Watch:
         """
         if self._host.vitals.reason is not None:
             found = [self._host_kernel()]
+        elif self._guest.vitals.reason is not None:  # nobody tells the exits of a guest that has ended
+            found = [self._host_kernel(), self._lives(error)]
         else:
             found = [*self.host_checks(), self._lives(error)]
         return [check for check in found if not check.right]
@@ -82,13 +84,12 @@ def watched(host: Host, guest: Guest, look: Callable[[Guest], list[Check]], *, f
     """
     watch = Watch(host, guest, from_start=from_start)
     try:
-        found = look(guest)
+        return [*look(guest), *watch.checks()]
     except (MachineError, DeadlineError) as error:
         blamed = watch.blame(error)
         if not blamed:
             raise
         return blamed
-    return [*found, *watch.checks()]
 
 
 def host_kernel(host: Host, since: int) -> Check:
