@@ -16,13 +16,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from common.errors import MachineError
 from common.store import digest
+from common.threads import workers
 from common.waiting import Deadline, poll_until
 from guest_images.keys import Keys
 from guest_images.payload import Payload
@@ -372,7 +372,7 @@ class EmulatedHost(RunningHost):
 
         # All at once: a login costs an emulated machine most of a restore's time.
         guests = self.guests
-        with ThreadPoolExecutor(1 + len(guests)) as all_of_them:
+        with workers(1 + len(guests)) as all_of_them:
             asked = {guest.spec.name: all_of_them.submit(ask, guest, PROGRAMS) for guest in guests}
             asked["host"] = all_of_them.submit(ask, self, HOST_PROGRAMS)
             return {who: answer.result() for who, answer in asked.items()}

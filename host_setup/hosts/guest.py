@@ -14,7 +14,7 @@ import re
 import secrets
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from common.errors import ChannelError, DeadlineError, HarmError, MachineError, MachineLostError
+from common.threads import workers
 from common.waiting import Deadline, poll_until
 from host_setup.channels.credentials import Login
 from host_setup.channels.qmp import Qmp
@@ -513,7 +514,7 @@ class Guest:
             whether it could have the breakpoint.
         :param seconds: for which it does so, at the most; the guest's own time, which stands still while it is stopped.
         """
-        with ThreadPoolExecutor(1) as asker:
+        with workers(1) as asker:
             held: Future[dict[str, Any]] = asker.submit(self._canary_ask, f"hold {planted.set} {round(seconds * 1000)}")
             yield held
             held.result()

@@ -12,11 +12,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.errors import SealproofError
 from common.program import end_with
+from common.threads import workers
 from common.waiting import Deadline
 from host_setup import inventory
 from host_setup.doctor import Finding, State
@@ -192,7 +192,7 @@ def options_parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Print a line for each finding; the exit status is in the module's description."""
     machines = inventory.load_each(options_parser().parse_args(argv).inventory)
-    with consoles(machines) as heard, ThreadPoolExecutor(len(machines)) as all_of_them:
+    with consoles(machines) as heard, workers(len(machines)) as all_of_them:
         each = zip(machines, all_of_them.map(examine, machines, machines.values()), strict=True)
         found = [one for name, some in each for one in (*some, *heard(name))]
     width = max(len(name) for name in machines)

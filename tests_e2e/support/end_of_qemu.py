@@ -11,10 +11,11 @@ from __future__ import annotations
 import signal
 import struct
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar
 
 from common.errors import MachineError, SealproofError
+from common.threads import workers
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import PTRACE_SEIZE, WALL, Done, Puppet
 from host_setup.hosts.guest import Guest
@@ -48,7 +49,7 @@ def ask_until_it_ends(
     tracer.syscall("ptrace", PTRACE_SEIZE, page.qemu, 0, 0).require("PTRACE_SEIZE")
     tracing = _Tracing(tracer, page.qemu)
     deadline = Deadline(SECONDS)
-    with ThreadPoolExecutor(1) as asker:
+    with workers(1) as asker:
         asked = asker.submit(ask)
         poll_until(
             lambda: tracing.step() or _answered(asked),

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from common.threads import workers
 from common.waiting import Deadline
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import PLAIN, PROTECTED, Guest, GuestSpec
@@ -150,7 +150,7 @@ def works_beside(
 def _watched_at_once(
     host: Host, guests: Sequence[Guest], look: Callable[[Guest], list[Check]], *, from_start: bool = False
 ) -> list[list[Check]]:
-    with ThreadPoolExecutor(len(guests)) as side_by_side:
+    with workers(len(guests)) as side_by_side:
         return list(side_by_side.map(partial(watched, host, look=look, from_start=from_start), guests))
 
 
