@@ -566,10 +566,9 @@ def test_a_mailbox_that_does_not_apply_says_which_mail_and_repeats_it(work: Work
     shown = str(caught.value)
     assert "all.mbox:0002 [PATCH 2/3] mm: two ünd does not apply" in shown
     assert "-other\n+second" in shown
-    command = caught.value.hint.split("this command repeats the error: ")[1].replace(
-        "/tmp/patched", str(tmp_path / "again")
-    )
-    again = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    script = Path(caught.value.hint.split("this repeats the error: sh ")[1])
+    text = script.read_text().replace("/tmp/patched", str(tmp_path / "again"))
+    again = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False)
     assert again.returncode == 1
     assert "Hunk #1 FAILED at 1" in again.stdout
 

@@ -116,10 +116,10 @@ def test_a_patch_that_does_not_apply_ends_with_its_name_hunk_log_and_command(
     assert log == tmp_path / "logs/patch.log"
     assert "mm/memory.c" in log.read_text()
     assert (tmp_path / "logs/0002-0002-it.patch.rej").is_file()
-    command = caught.value.hint.split("this command repeats the error: ")[1].replace(
-        "/tmp/patched", shlex.quote(str(tmp_path / "p"))
-    )
-    again = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "\n" not in caught.value.hint
+    script = Path(shlex.split(caught.value.hint.split("this repeats the error: sh ")[1])[0])
+    text = script.read_text().replace("/tmp/patched", shlex.quote(str(tmp_path / "p")))
+    again = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False)
     assert again.returncode == 1
     assert "Hunk #1 FAILED at 1" in again.stdout
 

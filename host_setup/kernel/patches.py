@@ -89,12 +89,13 @@ def apply(tree: Path, patches: Sequence[Patch], logs: Path, pristine: Path) -> N
         try:
             run_tree([*commands[-1], *rejects], cwd=tree, env=_alone(tree), log=log, stage=STAGE)
         except CommandError as error:
+            again = shlex.quote(str(_repeat(commands, pristine, logs)))
             hunks = rejected.read_text(encoding="utf-8", errors="replace") if rejected.exists() else ""
             raise KernelError(
                 f"{patch.name} does not apply\n{error.tail}{hunks}".rstrip(),
                 stage=STAGE,
                 artefact=log,
-                hint=f"adapt the patch; this command repeats the error: {_repeat(commands, pristine)}",
+                hint=f"adapt the patch; this repeats the error: sh {again}",
             ) from error
 
 
@@ -141,7 +142,12 @@ def _alone(tree: Path) -> dict[str, str]:
     return {**GIT_ENVIRONMENT, "GIT_CEILING_DIRECTORIES": str(tree.parent)}
 
 
-def _repeat(commands: Sequence[Sequence[str]], pristine: Path) -> str:
+def _repeat(commands: Sequence[Sequence[str]], pristine: Path, logs: Path) -> Path:
+    """A script that applies the same patches again."""
     again = Path("/tmp/patched")  # noqa: S108  the user runs it, and may choose another
-    steps = [shell_line(command, _alone(again)) for command in commands]
-    return " && ".join([f"cp -al {shlex.quote(str(pristine))} {again}", f"cd {again}", *steps])
+    script = logs / "repeat.sh"
+    steps = [f"cp -al {shlex.quote(str(pristine))} {again}", f"cd {again}"]
+    steps += [shell_line(command, _alone(again)) for command in commands]
+    text = "\n".join(["# Applies the patches up to the one that fails, in a folder of its own.", "set -e", *steps, ""])
+    script.write_text(text, encoding="utf-8", errors="surrogateescape")
+    return script
