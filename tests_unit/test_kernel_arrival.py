@@ -314,6 +314,13 @@ def test_a_mailbox_is_applied_commit_by_commit(work: Work, name: str, words: str
     assert work.applied() == work.wanted()
 
 
+def test_blank_lines_before_a_mailbox_do_not_make_one_patch_of_it(work: Work) -> None:
+    work.three()
+    work.put("all.mbox", b"\n\n" + work.mailbox("--cover-letter"))
+    assert len(work.names()) == 3
+    assert work.applied() == work.wanted()
+
+
 def test_answers_in_a_mailbox_are_no_patches_and_numbers_say_the_order(work: Work) -> None:
     work.three()
     mails = [f"From {mail}" for mail in work.mailbox("--cover-letter").decode().split("\nFrom ")[1:]]
@@ -458,7 +465,7 @@ def test_the_depth_of_a_quilt_series_makes_another_kernel(work: Work) -> None:
         ("a.patch -R\n", "only -pN is supported"),
         ("a.patch\na.patch\n", "lists a.patch twice"),
         ("b.patch\n", "b.patch cannot be read: No such file"),
-        ("# nothing\n", "holds no patch"),
+        ("# nothing\n", "series lists no patch"),
     ],
 )
 def test_a_quilt_series_that_cannot_be_followed_is_one_line(work: Work, listed: str, words: str) -> None:
@@ -487,7 +494,7 @@ def test_what_editors_and_tools_leave_is_no_patch(work: Work) -> None:
 
 def test_numbers_without_zeros_are_numbers(work: Work) -> None:
     for number in (1, 2, 9, 10, 11):
-        work.put(f"{number}-x.patch", "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n")
+        work.put(f"{number}-x.patch", f"--- a/x\n+++ b/x\n@@ -1 +1 @@\n-{number}\n+x\n")
     assert [name.partition("-")[0] for name in work.names()] == ["1", "2", "9", "10", "11"]
 
 
@@ -524,6 +531,65 @@ def test_what_may_have_been_meant_and_is_not_used_is_refused(work: Work, name: s
     one, *_ = work.format()
     work.put(name, one.read_bytes())
     with pytest.raises(UserInputError, match=f"{name}.*(not named like one|is not used)"):
+        work.load()
+
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "0003-x.patch.zst": lambda content: b"\x28\xb5\x2f\xfd" + content,
+    "0003-x.patch.lz4": lambda content: b"\x04\x22\x4d\x18" + content,
+    "0003-x.patch.gz.gz": gzip.compress,
+    "rest.tar.gz": gzip.compress,
+    "rest.zip": lambda content: b"PK\3\4" + content,
+    "rest.tar": lambda content: b"0003-x.patch".ljust(257, b"\0") + b"ustar\0" + content,
+    "rest.bundle": lambda content: b"# v2 git bundle\n" + content,
+}
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_what_is_packed_is_not_left_out_without_a_word(work: Work, name: str) -> None:
+    work.three()
+    *_, last = work.format()
+    work.put(name, PACK[name](last.read_bytes()))
+    last.unlink()
+    with pytest.raises(UserInputError, match=f"{name} is packed, and not looked into"):
+        work.load()
+
+
+def test_two_versions_in_a_folder_are_refused(work: Work) -> None:
+    work.three()
+    work.format()
+    git(work.tree, "commit", "-q", "--amend", "-m", "mm: three, another name")
+    work.format("-v2")
+    with pytest.raises(UserInputError, match=r"0001-mm-one.patch and v2-0001-mm-one.patch hold the same change"):
+        work.load()
+    file = work.folder / "v2-0001-mm-one.patch"
+    file.write_text(file.read_text().replace("+first", "+first of all"))
+    with pytest.raises(UserInputError, match=r"0001-mm-one.patch and v2-0001-mm-one.patch are versions 1 and 2"):
+        work.load()
+
+
+def test_a_copy_of_a_patch_is_refused(work: Work) -> None:
+    work.three()
+    _, two, _ = work.format()
+    work.put("0002-copy (1).patch", two.read_bytes().replace(b"PATCH 2/3", b"PATCH"))
+    with pytest.raises(UserInputError, match=r"0002-copy \(1\).patch and 0002-.*.patch hold the same change"):
+        work.load()
+
+
+def test_commits_of_one_name_are_not_versions(work: Work) -> None:
+    for number in (1, 2, 3):
+        work.commit("mm: fix", mm__memory=f"{number}\n")
+    work.format("-v2")
+    assert work.applied() == work.wanted()
+
+
+def test_patches_beside_a_quilt_folder_are_not_left_out_without_a_word(work: Work) -> None:
+    work.three()
+    one, two, _ = work.format()
+    (work.folder / "patches").mkdir()
+    one.rename(work.folder / "patches" / one.name)
+    (work.folder / "patches/series").write_text(f"{one.name}\n")
+    with pytest.raises(UserInputError, match=f"{two.name} is not used: .*/patches/series says which are"):
         work.load()
 
 

@@ -33,7 +33,7 @@ def test_the_series_that_is_built_when_none_is_named_protects() -> None:
 def test_a_folder_of_the_users_own_is_loaded_with_its_patches_in_order(tmp_path: Path) -> None:
     folder = write(tmp_path / "mine")
     for name in ("0002-b.patch", "0010-c.patch", "0001-a.patch", "notes.txt"):
-        (folder / name).write_text("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n" if name.endswith(".patch") else "")
+        (folder / name).write_text(f"--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+{name}\n" if name.endswith(".patch") else "")
     (folder / "series.config").write_text("CONFIG_A=y\n")
     loaded = series.load(str(folder))
     assert [patch.name for patch in loaded.patches] == ["0001-a.patch", "0002-b.patch", "0010-c.patch"]

@@ -19,7 +19,7 @@ import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.header import decode_header, make_header
 from email.message import Message
 from email.parser import BytesHeaderParser
@@ -28,6 +28,7 @@ from pathlib import Path
 from common.commands import GIT, GIT_ENVIRONMENT, output
 from common.errors import CommandError, UserInputError
 from common.names import shown
+from host_setup.kernel.tarball import COMPRESSIONS
 
 STAGE = "series"
 SUFFIXES = (".patch", ".diff", ".mbox", ".mbx", ".eml")
@@ -37,6 +38,9 @@ _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
     ".xz": lzma.decompress,
 }
 _OURS = ("series.toml", "series.config", "series")
+# First bytes of what may hold patches and is not looked into: compressed files, zip, 7z, a git bundle; tar's mark.
+_PACKED = (*(magic for magic, _, _ in COMPRESSIONS), b"PK\3\4", b"7z\xbc\xaf\x27\x1c", b"# v2 git b", b"# v3 git b")
+_TAR = slice(257, 262), b"ustar"
 # What editors, patch and merge tools leave beside a file.
 _DROPPING = re.compile(r"[.#].*|.*(~|\.(orig|rej|bak|old|save|swp|tmp))", re.DOTALL)
 
@@ -57,6 +61,8 @@ _CUT_OFF = re.compile(
 _REPLY = re.compile(r"(re|aw|sv|fwd?)\s*:", re.IGNORECASE)
 _NUMBER = re.compile(r"\[[^]]*?\b0*(\d+)/0*(\d+)\b[^]]*\]")
 _VERSION = re.compile(r"\[[^]]*?\bv(\d+)\b[^]]*\]", re.IGNORECASE)
+_TAGS = re.compile(r"(\[[^]]*\]\s*)+")
+_SIGNATURE = b"\n-- \n"  # of a mail; git's own version follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +71,14 @@ class Patch:
 
     :ivar name: of its file; of a mail in a mailbox: with its place and subject. :ivar content: as it arrived.
     :ivar change: the part to apply. :ivar strip: leading folders of its names to drop, if its series says so.
+    :ivar subject: of the mail that it is; or empty.
     """
 
     name: str
     content: bytes
     change: bytes
     strip: int | None = None
+    subject: str = ""
 
     @property
     def sha256(self) -> str:
@@ -96,19 +104,31 @@ class Patch:
 def patches(folder: Path) -> tuple[Patch, ...]:
     """The patches in a folder, in the order in which they apply: of its quilt series, else of their names.
 
-    :raises UserInputError: something in the folder is no patch and looks like one, or the reverse.
+    :raises UserInputError: something in the folder is no patch and looks like one, or the reverse; or it holds a patch
+        twice.
     """
-    for quilt in (folder / "series", folder / "patches" / "series"):
-        if quilt.is_file():
-            return _of_quilt(quilt)
+    files = [
+        file
+        for file in sorted(folder.iterdir(), key=_natural)
+        if not _DROPPING.fullmatch(file.name) and file.name not in _OURS
+    ]
+    if (folder / "series").is_file():
+        return _of_quilt(folder / "series")
+    quilt = folder / "patches" / "series"
+    if quilt.is_file():
+        beside = next((file for file in files if _is_patch(file.name)), None)
+        if beside is not None:
+            raise _wrong(
+                f"{shown(beside)} is not used: {shown(quilt)} says which are", "list it there, or move it away"
+            )
+        return _of_quilt(quilt)
     found: list[Patch] = []
-    for file in sorted(folder.iterdir(), key=_natural):
-        if _DROPPING.fullmatch(file.name) or file.name in _OURS:
-            continue
+    for file in files:
         if _is_patch(file.name):
             found += read(file)
         else:
             _refuse_unused(file)
+    _refuse_twice(found)
     return tuple(found)
 
 
@@ -118,7 +138,7 @@ def read(file: Path, strip: int | None = None) -> list[Patch]:
     :param strip: as a quilt series says. :raises UserInputError: it holds none, or cannot be read.
     """
     content = _content(file)
-    text = _as_text(_decompressed(file, content), file)
+    text = _as_text(_decompressed(file, content), file).lstrip(b"\n")
     mails = _mails(text, file) if text.startswith(b"From ") else [text]
     if len(mails) > 1:
         return _of_mailbox(file, [_Mail.of(mail, file) for mail in mails], strip)
@@ -128,7 +148,7 @@ def read(file: Path, strip: int | None = None) -> list[Patch]:
     if not mail.change:
         empty = "is empty" if not text.strip() else "holds no change"
         raise _wrong(f"{shown(file)} {empty}", "save it again, or move it out of the folder")
-    return [Patch(shown(file.name), content, mail.change, strip)]
+    return [Patch(shown(file.name), content, mail.change, strip, mail.subject)]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -203,6 +223,31 @@ def _refuse_unused(file: Path) -> None:
             f"{shown(file)} holds a patch, but is not named like one",
             f"give it a name that ends in one of {', '.join(SUFFIXES)}, or move it out of the folder",
         )
+    if start.startswith(_PACKED) or start[_TAR[0]] == _TAR[1]:
+        raise _wrong(f"{shown(file)} is packed, and not looked into", "unpack it, or move it out of the folder")
+
+
+def _refuse_twice(found: Sequence[Patch]) -> None:
+    """Refuse a patch that is there twice: a copy, or two versions of it."""
+    changes: dict[bytes, Patch] = {}
+    subjects: dict[str, Patch] = {}
+    for patch in found:
+        first = changes.setdefault(patch.change.rpartition(_SIGNATURE)[0] or patch.change, patch)
+        if first is not patch:
+            raise _wrong(f"{first.name} and {patch.name} hold the same change", "move one of them out of the folder")
+        title = _TAGS.sub("", patch.subject, count=1)
+        first = subjects.setdefault(title, patch)
+        versions = [_version(one.subject) for one in (first, patch)]
+        if title and versions[0] != versions[1]:
+            raise _wrong(
+                f"{first.name} and {patch.name} are versions {versions[0]} and {versions[1]} of a patch",
+                "leave the patches of one version in the folder",
+            )
+
+
+def _version(subject: str) -> int:
+    found = _VERSION.search(subject)
+    return 1 if found is None else int(found[1])
 
 
 def _of_quilt(series: Path) -> tuple[Patch, ...]:
@@ -223,7 +268,9 @@ def _of_quilt(series: Path) -> tuple[Patch, ...]:
                 raise _wrong(f"{shown(series)}: {shown(name)} has the option {shown(option)}", "only -pN is supported")
             strip = 1 if level[1] == "ab" else int(level[1])
         one = [*read(series.parent / name, strip)]
-        found += [Patch(shown(name), p.content, p.change, p.strip) for p in one] if len(one) == 1 else one
+        found += [replace(p, name=shown(name)) for p in one] if len(one) == 1 else one
+    if not listed:
+        raise _wrong(f"{shown(series)} lists no patch", "list them there, one a line; or remove it")
     return tuple(found)
 
 
@@ -250,9 +297,8 @@ class _Mail:
         head = _head(content)
         subject = _subject(head) if head is not None else ""
         number = _NUMBER.search(subject)
-        version = _VERSION.search(subject)
         places = None if number is None else (int(number[1]), int(number[2]))
-        return cls(content, change, subject, places, 1 if version is None else int(version[1]))
+        return cls(content, change, subject, places, _version(subject))
 
     @property
     def is_cover(self) -> bool:
@@ -355,6 +401,6 @@ def _of_mailbox(file: Path, mails: Sequence[_Mail], strip: int | None) -> list[P
     if all(numbers) and len(set(numbers)) == len(numbers) and len({number[1] for number in numbers if number}) == 1:
         found.sort(key=lambda mail: mail.number or (0, 0))
     return [
-        Patch(f"{shown(file.name)}:{place:04} {shown(mail.subject)}", mail.content, mail.change, strip)
+        Patch(f"{shown(file.name)}:{place:04} {shown(mail.subject)}", mail.content, mail.change, strip, mail.subject)
         for place, mail in enumerate(found, 1)
     ]

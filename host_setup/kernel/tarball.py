@@ -21,7 +21,7 @@ from host_setup.kernel.makefile import release
 
 STAGE = "kernel source"
 # First bytes of a file, the program that decompresses it (with -d), and Debian's package of that.
-_COMPRESSIONS = (
+COMPRESSIONS = (
     (b"\xfd7zXZ\0", "xz", "xz-utils"),
     (b"\x5d\0\0", "xz", "xz-utils"),  # lzma, of which xz knows both forms
     (b"\x1f\x8b", "gzip", "gzip"),
@@ -118,7 +118,7 @@ def _decompressor(path: Path) -> str | None:
     """
     with path.open("rb") as file:
         first = file.read(8)
-    for magic, program, package in _COMPRESSIONS:
+    for magic, program, package in COMPRESSIONS:
         if first.startswith(magic):
             if shutil.which(program, path=search_path()) is None:
                 raise SetupError(
