@@ -278,6 +278,41 @@ def test_settings_of_a_repository_change_no_content(tmp_path: Path, take: Taken,
     assert take.identity == first
 
 
+@pytest.mark.parametrize(
+    "settings", ["[init\n", "[init]\n\tdefaultBranch = ..no..\n", "[init]\n\ttemplateDir = {template}\n"]
+)
+def test_settings_of_the_user_change_nothing(
+    take: Taken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str
+) -> None:
+    template = tmp_path / "template"
+    template.mkdir()
+    (template / "config").write_text("[core\n")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".gitconfig").write_text(settings.format(template=template))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    assert names(take(make_tree(tmp_path / "linux"))) == SOURCES
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("index", "no index " * 20, "index file"),
+        ("config", "[core\n", "bad config line 1"),
+        ("config", "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tnewer = yes\n", "newer"),
+    ],
+)
+def test_a_repository_that_git_cannot_read_is_one_line(
+    take: Taken, tmp_path: Path, file: str, content: str, words: str
+) -> None:
+    tree = commit(make_tree(tmp_path / "linux"))
+    (tree / ".git" / file).write_text(content)
+    with pytest.raises(UserInputError, match=f"git cannot read the repository of .*/linux: .*{words}") as caught:
+        take(tree)
+    assert "\n" not in caught.value.message
+
+
 def test_filters_and_monitors_of_a_repository_are_not_started(tmp_path: Path, take: Taken) -> None:
     tree = commit(make_tree(tmp_path / "tree"))
     started = tmp_path / "started"

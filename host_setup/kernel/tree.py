@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from common.commands import git, output
+from common.commands import GIT, GIT_ENVIRONMENT, git, output
 from common.errors import CommandError, KernelError, UserInputError
 from common.names import shown
 from common.store import Store, digest
@@ -236,8 +236,16 @@ def _tracked(folder: Path) -> list[str]:
     try:
         # --sparse: what a sparse checkout leaves out may not be there to be listed.
         names = _split(git(folder, "ls-files", "-z", "--cached", "--sparse", stage=STAGE))
-    except CommandError:
-        return []  # no repository, or one whose other half is elsewhere
+    except CommandError as error:
+        if "not a git repository" in error.tail:
+            return []  # or one whose other half is elsewhere
+        # What git tracks though a .gitignore names it would be left out.
+        said = error.tail.strip().splitlines()
+        raise UserInputError(
+            f"git cannot read the repository of {shown(folder)}: {said[-1] if said else error.message}",
+            stage=STAGE,
+            hint="'git status' there says more; a copy of the tree without .git is read by its .gitignore alone",
+        ) from error
     return [name for name in names if name.strip("./") and not name.startswith("../")]  # a submodule names itself
 
 
@@ -251,7 +259,7 @@ def _untracked(folder: Path, rules: Sequence[str]) -> list[str]:
     asked = ("ls-files", "-z", "--others", "--exclude-per-directory=.gitignore", *excluded, *stronger)
     complaints: list[str] = []
     with tempfile.TemporaryDirectory(prefix="sealproof-") as scratch:
-        output(["git", "init", "--quiet", "--bare", scratch], stage=STAGE)
+        output([*GIT, "init", "--quiet", "--bare", "--template=", scratch], stage=STAGE, env=GIT_ENVIRONMENT)
         listed = git(folder, f"--git-dir={scratch}", "--work-tree=.", *asked, stage=STAGE, complaints=complaints)
     hidden = [words for words in complaints if "could not open directory" in words]  # git goes on all the same
     if hidden:
