@@ -54,7 +54,7 @@ help: ## say what there is
 
 .PHONY: signoff
 signoff: bootstrap ## prove every claim, and write the report; exit 0: all PASS, 1: a FAIL, 2: not proven
-	$(ALWAYS)@exec $(RUN) -m pytest tests_e2e $(ARGS)
+	$(ALWAYS)@exec $(RUN) -m cli $@ $(ARGS)
 
 .PHONY: verify
 verify: bootstrap ## check a report against its evidence; exit 0: PROTECTED, 1: not, 2: not proven, 3: not what was signed

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 
 from cli.table import COMMANDS, find
-from common.program import end_with
+from common.program import FAILED, end_with
 
 HELP = ("-h", "--help")
 
@@ -45,4 +45,4 @@ def overview() -> str:
 
 
 if __name__ == "__main__":
-    end_with(main)
+    end_with(main, next((command.failed for command in COMMANDS if sys.argv[1:2] == [command.name]), FAILED))

@@ -38,7 +38,7 @@ def options_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Run the claims; returns the exit status of the verdict."""
     sys.argv = ["pytest", "tests_e2e", *argv]  # as `python -m pytest` has it: the report tells this command
-    status = int(pytest.console_main())
+    status = int(pytest.main())  # its console_main() ends with 1 where the reader of the output has gone
     return status if status in VERDICTS else NOT_PROVEN
 
 

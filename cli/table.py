@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import cast
 
 from common.errors import UserInputError
+from common.program import FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Command:
     :ivar examples: arguments, one example a line, each with a comment after two blanks and ``#`` where it needs one.
     :ivar one_of: the command of a module that has several: the word that its ``main`` expects first. The module then
         has ``command_parsers()``, by that word.
+    :ivar failed: the exit status when it fails. To `git bisect run` 2 means "bad".
     """
 
     name: str
@@ -33,6 +35,7 @@ class Command:
     module: str
     examples: tuple[str, ...]
     one_of: str = ""
+    failed: int = FAILED
 
     def main(self, argv: Sequence[str]) -> int:
         """Run it; returns its exit status."""
@@ -207,6 +210,7 @@ COMMANDS = (
         "host_setup.bisect.__main__",
         ("CLAIM --series ~/my-series --at 7  # with the first seven patches", "CLAIM --kernel ~/linux --at v6.12.110"),
         one_of="try",
+        failed=128,
     ),
     Command(
         "coverage",

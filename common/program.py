@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -15,17 +17,48 @@ FAILED = 2  # exit status: the error tells why
 INTERRUPTED = 128 + 2  # as a shell says it: ended by SIGINT, or asked to end
 
 
-def end_with(main: Callable[[list[str]], int]) -> NoReturn:
-    """Call ``main`` with the command line's arguments, and end this process with its status."""
+def end_with(main: Callable[[list[str]], int], failed: int = FAILED) -> NoReturn:
+    """Call ``main`` with the command line's arguments, and end this process with its status.
+
+    Status 1 is a verdict of several commands, so no failure ends with it, as Python itself would.
+
+    :param failed: the status of a failure.
+    """
+    _open_streams()
     for request in (signal.SIGTERM, signal.SIGHUP):  # make died, or the terminal closed: end as after Ctrl-C
         if signal.getsignal(request) is not signal.SIG_IGN:  # nohup's wish
             signal.signal(request, signal.default_int_handler)
+    complaint = ""
     try:
         status = main(sys.argv[1:])
     except SealproofError as error:
-        sys.stderr.write(f"{printable(str(error))}\n")
-        status = FAILED
+        status, complaint = failed, f"{printable(str(error))}\n"
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        status = INTERRUPTED
-    sys.exit(status)
+        status, complaint = INTERRUPTED, "interrupted\n"
+    except BrokenPipeError:  # the reader has gone
+        status = failed
+    except Exception:  # noqa: BLE001  a fault of ours
+        status, complaint = failed, traceback.format_exc()
+    sys.exit(_said(complaint, status, failed))
+
+
+def _open_streams() -> None:
+    """Let nothing that is opened later take the number of a standard stream that was closed."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            setattr(sys, name, os.fdopen(number, mode))
+
+
+def _said(complaint: str, status: int, failed: int) -> int:
+    """The status, once all that is to be said has gone out; a success that nobody could be told of is none."""
+    for stream, text in ((sys.stdout, ""), (sys.stderr, complaint)):
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python tries it again, and complains
+            status = status or failed
+    return status

@@ -175,6 +175,13 @@ def test_a_wrong_option_is_told_by_the_name_of_the_command(name: str, capsys: py
 
 
 @pytest.mark.parametrize("name", FOR_GIT)
+def test_no_failure_is_a_verdict_on_a_kernel(name: str) -> None:
+    argv = [sys.executable, "-E", "-m", "cli", name, "--help"]
+    with Path("/dev/full").open("wb") as full:
+        assert subprocess.run(argv, cwd=PROJECT, stdout=full, stderr=full, check=False).returncode == 128
+
+
+@pytest.mark.parametrize("name", FOR_GIT)
 def test_a_wrong_option_is_no_verdict_on_a_kernel(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main([name, "--none-such"]) == 128
     assert f"sealproof {name}: error: " in capsys.readouterr().err
@@ -225,7 +232,7 @@ def test_make_runs_the_same_tests_as_the_command() -> None:
 def test_signoff_ends_with_a_verdict(monkeypatch: pytest.MonkeyPatch, status: int, expected: int) -> None:
     told: list[list[str]] = []
     monkeypatch.setattr(sys, "argv", [])
-    monkeypatch.setattr(pytest, "console_main", lambda: told.append(sys.argv) or status)
+    monkeypatch.setattr(pytest, "main", lambda: told.append(sys.argv) or status)
     assert signoff.main(["-k", "a or b"]) == expected
     assert told == [["pytest", "tests_e2e", "-k", "a or b"]]
 

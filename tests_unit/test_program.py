@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -65,9 +67,54 @@ def test_command_ends_with_its_status_or_an_errors_text(
     assert capsys.readouterr().err.endswith(said)
 
 
-def test_fault_of_ours_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError):
+def test_fault_of_ours_is_not_hidden_and_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
         end_with(lambda _: 1 // 0)
+    assert ended.value.code == 2
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+SAYS = "from common.program import end_with; end_with(lambda _: print('x' * {size}) or {status})"
+
+
+@pytest.mark.parametrize(
+    ("redirected", "size", "status", "expected"),
+    [
+        (">&-", 1, 0, 0),
+        ("<&- >&- 2>&-", 1, 0, 0),
+        ("> /dev/full", 1, 0, 2),
+        ("> /dev/full", 1, 1, 1),
+        ("| true; exit ${PIPESTATUS[0]}", 100_000, 0, 2),
+    ],
+)
+def test_streams_that_are_closed_full_or_gone_are_no_verdict(
+    redirected: str, size: int, status: int, expected: int
+) -> None:
+    command = shlex.join([sys.executable, "-E", "-c", SAYS.format(size=size, status=status)])
+    done = subprocess.run(["bash", "-c", f"{command} {redirected}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (expected, "")
+
+
+WRITES = """
+import os, sys
+from pathlib import Path
+from common.program import end_with
+
+def main(argv):
+    with Path(argv[0]).open("w") as report:
+        os.write(1, b"lost")
+        report.write("kept")
+    return 0
+
+end_with(main)
+"""
+
+
+def test_closed_stream_is_not_taken_by_a_file(tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    command = shlex.join([sys.executable, "-c", WRITES, str(report)])
+    assert subprocess.run(["bash", "-c", f"{command} >&-"], check=False).returncode == 0
+    assert report.read_text() == "kept"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

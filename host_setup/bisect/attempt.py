@@ -366,4 +366,4 @@ def _try(option: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    end_with(main)
+    end_with(main, STOP)
