@@ -14,6 +14,7 @@ import errno
 import hashlib
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,27 +80,45 @@ def _files(entry: Path) -> list[Path]:
 
 
 @contextmanager
-def disk_errors(where: Path) -> Iterator[None]:
+def disk_errors(where: Path, variable: str = "XDG_CACHE_HOME") -> Iterator[None]:
     """Turn "no space left" from the operating system into the error that tells what to do.
 
-    :raises NoSpaceError: in place of ``OSError`` ENOSPC and EDQUOT.
+    :param variable: names the folder. :raises NoSpaceError: in place of ``OSError`` ENOSPC and EDQUOT.
     """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise no_space(where) from error
+            raise no_space(where, variable=variable) from error
         raise
 
 
-def no_space(where: Path, need: int = 0) -> NoSpaceError:
-    """The error for a disk without ``need`` free bytes (0: the disk is full)."""
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A temporary folder, which goes afterwards.
+
+    :raises NoSpaceError: its disk is full. :raises SetupError: there is none to make it in.
+    """
+    try:
+        where = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        hint = "point TMPDIR to a writable folder on a local disk"
+        raise SetupError(f"no temporary file can be written: {error.strerror}", stage="disk", hint=hint) from error
+    with (
+        disk_errors(Path(where), "TMPDIR"),
+        tempfile.TemporaryDirectory(prefix="sealproof-", ignore_cleanup_errors=True) as folder,
+    ):
+        yield Path(folder)
+
+
+def no_space(where: Path, need: int = 0, variable: str = "XDG_CACHE_HOME") -> NoSpaceError:
+    """The error for a disk without ``need`` free bytes (0: the disk is full), to which a variable points."""
     there = next(p for p in (where, *where.parents) if p.exists())
     free = shutil.disk_usage(there).free
     wanted = f", {need / GIB:.1f} GiB are needed" if need else ""
     return NoSpaceError(
         f"no space left for {where}: {free / GIB:.1f} GiB free{wanted}",
-        hint="free some space, 'make clean-cache', or point XDG_CACHE_HOME to a larger disk",
+        hint=f"free some space, 'make clean-cache', or point {variable} to a larger disk",
     )
 
 

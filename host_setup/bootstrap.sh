@@ -173,6 +173,9 @@ python)
     printf '%s\n' "$PYTHON"
     ;;
 *)
+    # Whatever makes a temporary file below ends where this is wrong, and not in our words.
+    [ -z "${TMPDIR-}" ] || { [ -d "$TMPDIR" ] && [ -w "$TMPDIR" ]; } ||
+        die "TMPDIR is $TMPDIR, and nothing can be written there" "point it to a writable folder, or unset it"
     [ "$(uname -m)" = x86_64 ] || die "this is $(uname -m); the project is for x86-64 machines" "use an x86-64 machine"
     install_packages
     make_venv "${1:-.venv}" "${2:-requirements.lock}"

@@ -62,7 +62,18 @@ def look(
 
 
 def temporary(mounted: Sequence[Mount]) -> Disk:
-    """Where programs put temporary files: the first of TMPDIR, /tmp, /var/tmp and others that takes one."""
+    """Where programs put temporary files: in TMPDIR, else in the first of /tmp, /var/tmp and others that takes one.
+
+    Some of them end where TMPDIR names no folder (mktemp), others pass over it.
+    """
+    named = os.environ.get("TMPDIR")
+    if named:
+        folder = Path(named).absolute()
+        return (
+            look(folder, mounted)
+            if folder.is_dir()
+            else Disk(folder, 0, problem="TMPDIR names it, and it is no folder")
+        )
     try:
         return look(Path(tempfile.gettempdir()), mounted)
     except FileNotFoundError as error:

@@ -29,6 +29,7 @@ MEMORY_NEED = 3 * GIB  # the bound that one run keeps
 # mmdebstrap puts the host's image together among the temporary files: 161 packages, 0.2 GiB by their Installed-Size,
 # and as much again that apt downloads; with room to grow.
 IMAGE_NEED = 1 * GIB
+TEMPORARY_NEED = GIB // 16  # what every run puts there: repositories of git's, sockets, logs
 CACHE_FILES = 200_000  # a kernel's source is 90,000 files; one more tree of links to them, and a build
 PROCESSES_NEED = 150  # make's and the compiler's, a QEMU and its threads
 NETWORK = (
@@ -204,6 +205,9 @@ def temporary(machine: Machine) -> Finding:
         if disk.free < IMAGE_NEED:
             found += f", the host's image takes {IMAGE_NEED / GIB:.0f} GiB during its build"
             return Finding(State.STOP, "disk, temporary", found, step)
+    if disk.free < TEMPORARY_NEED:
+        found += f", a run takes {TEMPORARY_NEED >> 20} MiB"
+        return Finding(State.STOP, "disk, temporary", found, step)
     return Finding(State.OK, "disk, temporary", found)
 
 
@@ -224,12 +228,17 @@ def ceilings(machine: Machine) -> Finding:
     low = {name: value for name, value in machine.ceilings.items() if value < CEILINGS[name][0]}
     if low:
         found = ", ".join(f"{name} is {value}, {CEILINGS[name][0]} is needed" for name, value in low.items())
-        step = "; ".join(f"ulimit {CEILINGS[name][1]} unlimited" for name in low)
+        step = "; ".join(f"ulimit {CEILINGS[name][1]} {_raised(name)}" for name in low)
         return Finding(State.STOP, "process limits", found, f"in the shell, before make: {step}")
     if machine.processes is not None and machine.processes < PROCESSES_NEED:
         found = f"{machine.processes} more processes allowed by a control group; {PROCESSES_NEED} are needed"
         return Finding(State.STOP, "process limits", found, "raise pids.max (docker: --pids-limit) of this container")
     return Finding(State.OK, "process limits", "none that is too low")
+
+
+def _raised(name: str) -> str:
+    """A bound that is high enough; the kernel has one of its own on open files, so that none is refused there."""
+    return str(CEILINGS[name][0]) if name == "RLIMIT_NOFILE" else "unlimited"
 
 
 def loopback(machine: Machine) -> Finding:

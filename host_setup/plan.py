@@ -7,14 +7,13 @@ made, too.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from common.progress import Terminal, clock
-from common.store import Store
+from common.store import Store, scratch_folder
 from guest_images.keys import keys
 from guest_images.payload import payload
 from guest_images.programs import MODULES, programs
@@ -84,8 +83,8 @@ def plan(settings: Settings, store: Store) -> list[Line]:
     machine = real_machine(settings)
     if machine is not None:
         return _leased(settings, *machine)
-    with tempfile.TemporaryDirectory(prefix="sealproof-plan-") as scratch:
-        return _made_here(settings, Looking(store.root, Path(scratch)))
+    with scratch_folder() as scratch:
+        return _made_here(settings, Looking(store.root, scratch))
 
 
 def _made_here(settings: Settings, store: Looking) -> list[Line]:

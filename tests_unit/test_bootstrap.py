@@ -80,6 +80,20 @@ def checkout(tmp_path: Path) -> Checkout:
     return made
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_tmpdir_that_is_no_folder_is_one_line(checkout: Checkout, there: bool) -> None:  # noqa: FBT001
+    folder = checkout.folder / "tmp"
+    if there:
+        folder.touch()
+    checkout.environment["TMPDIR"] = str(folder)
+    status, said = checkout.run()
+    assert status == 2
+    assert said.splitlines() == [
+        f"set-up: TMPDIR is {folder}, and nothing can be written there",
+        "  next: point it to a writable folder, or unset it",
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """A checkout that went through a set-up that failed, and then two that were started at once."""

@@ -442,7 +442,9 @@ def test_machine_without_its_loopback_stops(faulty: Faulty) -> None:
 def test_process_limits_that_are_too_low_stop(faulty: Faulty, option: str, words: str) -> None:
     said = told(faulty.doctor(f"ulimit -S {option}"), "process limits")
     assert said.startswith(f"STOP process limits {words}")
-    assert f"ulimit {option[:2]} unlimited" in said
+    step = said.partition("in the shell, before make: ")[2]
+    assert step.startswith(f"ulimit {option[:2]} ")
+    assert told(faulty.doctor(f"ulimit -S {option}; {step}"), "process limits").startswith("ok")
 
 
 def test_temporary_files_that_cannot_be_kept_stop(fake: FakeMachine, faulty: Faulty) -> None:
@@ -451,6 +453,25 @@ def test_temporary_files_that_cannot_be_kept_stop(fake: FakeMachine, faulty: Fau
     faulty.environment |= {"TMPDIR": str(folder), "XDG_CACHE_HOME": str(fake.root / "other")}
     said = faulty.doctor(f"mount -t tmpfs -o noexec none {folder}", "unshare", "--mount", "--map-root-user")
     assert told(said, "disk, temporary").startswith(f"STOP disk, temporary {folder} is mounted noexec")
+
+
+def test_a_tmpdir_that_is_no_folder_stops(faulty: Faulty) -> None:
+    faulty.environment["TMPDIR"] = f"{faulty.cache}/nowhere"
+    said = told(faulty.doctor(), "disk, temporary")
+    assert said.startswith(f"STOP disk, temporary nothing can be written to {faulty.cache}/nowhere: TMPDIR names it")
+
+
+def test_a_small_disk_for_temporary_files_stops_though_the_image_is_made(faulty: Faulty, tmp_path: Path) -> None:
+    made = faulty.cache / "sealproof/rootfs/x"
+    made.mkdir(parents=True)
+    (made / ".used").write_text("1")
+    small = tmp_path / "small"
+    small.mkdir()
+    faulty.environment["TMPDIR"] = str(small)
+    said = faulty.doctor(f"mount -t tmpfs -o size=1m none {small}", "unshare", "--mount", "--map-root-user")
+    assert told(said, "disk, temporary").startswith(
+        f"STOP disk, temporary 0.0 GiB free for {small}, a run takes 64 MiB"
+    )
 
 
 def test_reports_that_cannot_be_kept_stop_and_a_latest_that_is_no_link_is_told(fake: FakeMachine) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from common.errors import NoSpaceError, SetupError
 from common.paths import PROJECT
-from common.store import Store, digest, disk_errors, sums
+from common.store import Store, digest, disk_errors, scratch_folder, sums
 from common.waiting import Deadline, poll_until
 
 MIB = 1 << 20
@@ -133,6 +134,26 @@ def test_full_disk_is_told_as_such_and_leaves_nothing(store: Store, number: int)
     assert str(store.root) in caught.value.message
     assert "make clean-cache" in caught.value.hint
     assert left_behind(store) == []
+
+
+def test_full_disk_for_temporary_files_is_told_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with pytest.raises(NoSpaceError, match=f"no space left for {tempfile.gettempdir()}") as caught, scratch_folder():
+        pass
+    assert "point TMPDIR to" in caught.value.hint
+
+
+def test_machine_without_a_place_for_temporary_files_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in [...]")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(SetupError, match="no temporary file can be written: No usable") as caught, scratch_folder():
+        pass
+    assert "TMPDIR" in caught.value.hint
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

@@ -16,7 +16,6 @@ import hashlib
 import lzma
 import re
 import stat
-import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from pathlib import Path
 from common.commands import GIT, GIT_ENVIRONMENT, output
 from common.errors import CommandError, UserInputError
 from common.names import shown
+from common.store import scratch_folder
 from host_setup.kernel.tarball import COMPRESSIONS
 
 STAGE = "series"
@@ -351,13 +351,12 @@ def _change(content: bytes, file: Path) -> bytes:
 
 def _decoded(mail: bytes, file: Path) -> bytes:
     """The patch in an encoded mail."""
-    with tempfile.TemporaryDirectory(prefix="sealproof-") as scratch:
-        inside = Path(scratch)
+    with scratch_folder() as inside:
         (inside / "mail").write_bytes(mail)
         # It reads its standard input alone.
         script = 'exec "$@" mailinfo --no-scissors "$0/message" "$0/patch" < "$0/mail"'
         try:
-            output(["sh", "-c", script, scratch, *GIT], stage=STAGE, env=GIT_ENVIRONMENT)
+            output(["sh", "-c", script, str(inside), *GIT], stage=STAGE, env=GIT_ENVIRONMENT)
         except CommandError as error:
             raise _wrong(f"git cannot read the mail in {shown(file)}: {error.tail.strip()}", "save it again") from error
         return (inside / "patch").read_bytes()
@@ -365,8 +364,8 @@ def _decoded(mail: bytes, file: Path) -> bytes:
 
 def _mails(text: bytes, file: Path) -> list[bytes]:
     """The mails of a mailbox."""
-    with tempfile.TemporaryDirectory(prefix="sealproof-") as scratch:
-        box, mails = Path(scratch, "box"), Path(scratch, "mails")
+    with scratch_folder() as scratch:
+        box, mails = scratch / "box", scratch / "mails"
         box.write_bytes(text)
         mails.mkdir()
         try:

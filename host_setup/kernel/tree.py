@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from pathlib import Path
 from common.commands import GIT, GIT_ENVIRONMENT, git, output
 from common.errors import CommandError, KernelError, UserInputError
 from common.names import shown
-from common.store import Store, digest
+from common.store import Store, digest, scratch_folder
 
 STAGE = "kernel source"
 _SETTLED = 2.0  # seconds after which a changed file has another time stamp, also on a file system that counts seconds
@@ -258,8 +257,8 @@ def _untracked(folder: Path, rules: Sequence[str]) -> list[str]:
     excluded = [f"--exclude-from={file}" for file in _lists_of_ignored(folder)]
     asked = ("ls-files", "-z", "--others", "--exclude-per-directory=.gitignore", *excluded, *stronger)
     complaints: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="sealproof-") as scratch:
-        output([*GIT, "init", "--quiet", "--bare", "--template=", scratch], stage=STAGE, env=GIT_ENVIRONMENT)
+    with scratch_folder() as scratch:
+        output([*GIT, "init", "--quiet", "--bare", "--template=", str(scratch)], stage=STAGE, env=GIT_ENVIRONMENT)
         listed = git(folder, f"--git-dir={scratch}", "--work-tree=.", *asked, stage=STAGE, complaints=complaints)
     hidden = [words for words in complaints if "could not open directory" in words]  # git goes on all the same
     if hidden:
