@@ -8,13 +8,14 @@ must reach the page. Whoever writes the table is stopped here, before a run.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
 
+from common import releases
 from signoff.host_facts import HostFacts
 from signoff.observation import PAGE_SIZE, After, Page, State
 from signoff.outcome import On, Outcome
@@ -180,11 +181,48 @@ _LACKS = {
 
 
 class Skip(BaseModel):
-    """When a claim may be SKIP. For no other reason it may."""
+    """When a claim may be SKIP: for a condition, or on kernels that do not have what its probe uses. Else it may not.
+
+    :ivar kernel: the range of releases, such as ``<6.8``. :ivar reason: what these do not have.
+    """
 
     model_config = _WORD
 
-    when: Condition
+    when: Condition | None = None
+    kernel: str | None = None
+    reason: str = ""
+
+    def case(self, holds: Callable[[Condition], bool], host: HostFacts) -> tuple[str, str] | None:
+        """What of it is the case: its name in a report, and in words; None: nothing.
+
+        :param holds: whether a condition is the case. :param host: what is not known of it makes nothing the case.
+        """
+        if self.when is not None and holds(self.when):
+            return self.when, self.when.words
+        if self.kernel is not None and host.kernel is not None and releases.fits(host.kernel, self.kernel):
+            return f"kernel {self.kernel}", f"the host's kernel is {self.kernel}: {self.reason}"
+        return None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What may be the case, as a report names it."""
+        kernel = None if self.kernel is None else f"kernel {self.kernel}"
+        return tuple(name for name in (self.when, kernel) if name is not None)
+
+    @field_validator("kernel")
+    @classmethod
+    def _is_a_range(cls, text: str) -> str:
+        if not releases.meet(text):
+            raise ValueError(f"no release lies in {text}")
+        return "".join(text.split())
+
+    @model_validator(mode="after")
+    def _says_for_what(self) -> Self:
+        if self.when is None and self.kernel is None:
+            raise ValueError("state a condition ('when') or a range of kernels ('kernel')")
+        if (self.kernel is None) is not (len(self.reason.split()) < _REASON):
+            raise ValueError(f"reason: say what these kernels do not have, in {_REASON} words or more")
+        return self
 
 
 class _Claim(BaseModel):

@@ -79,7 +79,7 @@ class Trial:
         self._error = ""
         self._harm: list[str] = []
         self._harm_told: list[str] = []
-        self._skip: Condition | None = None
+        self._skip: tuple[str, str] | None = None
         self._skipped_itself: str | None = None
         self._seconds = 0.0
         self._begun = time.time()
@@ -164,9 +164,10 @@ class Trial:
 
         :raises pytest.skip.Exception: if the fact holds.
         """
-        if self._claim.skip is not None and self._holds(self._claim.skip.when):
-            self._skip = self._claim.skip.when
-            pytest.skip(self._skip.words)
+        if self._claim.skip is not None:
+            self._skip = self._claim.skip.case(self._holds, self._host())
+            if self._skip is not None:
+                pytest.skip(self._skip[1])
 
     def close(self) -> None:
         """Fail a test that ends without a verdict. Called after the test's body."""
@@ -262,7 +263,7 @@ class Trial:
             maps=tuple(self._maps),
             protected=self._protected,
             controlled=self._controlled,
-            skip=self._skip if status is Status.SKIP and self._skip else "",
+            skip=self._skip[0] if status is Status.SKIP and self._skip else "",
             row=self.row,
         )
 
@@ -279,7 +280,7 @@ class Trial:
         if verdict is not None and verdict.status is not Status.PASS:
             return verdict.status, verdict.why
         if self._skip is not None:
-            return Status.SKIP, self._skip.words
+            return Status.SKIP, self._skip[1]
         if self._skipped_itself is not None:
             return Status.MISS, f"the test skipped itself, which is no verdict: {self._skipped_itself}"
         if verdict is None:

@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 
-from signoff.contract import Condition, Mode, ProbeClaim
+from signoff.contract import Condition, Mode, ProbeClaim, Skip
 from signoff.hidden import find
+from signoff.host_facts import HostFacts
 from signoff.observation import Canary, Check, Observation, Page
 from signoff.verdict import Status, judge, judge_checks
 from tests_unit.signoff_samples import CONTROL, PLAIN, READ, REFUSED, SHARED, SUBJECT, probe, refused, secret
+from verifier import contract as verifier_contract
 from verifier import leaks
 from verifier.contract import holds as verifier_holds
+from verifier.text import UnsoundError
 
 USER = secret(0)  # the canary of the user page under test
+LACKS = "it came with Linux 6.8"
 ZEROS = {"protected": {"returned": 4096, "leak": "none"}}
 
 
@@ -171,13 +175,20 @@ def test_checks_may_differ_in_what_differs_between_the_guests() -> None:
         ({**ZEROS, "shared": {"returned": 4096, "leak": 8}}, "let the control leak 4096"),
         ({"pages": ["user"], "narrowed": "x"}, "'x' is no reason"),
         ({"skip": {"when": "it rains"}}, "skip.when"),
-        ({"skip": {}}, "skip.when"),
+        ({"skip": {}}, "state a condition"),
+        ({"skip": {"kernel": "<6.8"}}, "say what these kernels do not have"),
+        ({"skip": {"kernel": "<6.8", "reason": "too old"}}, "say what these kernels do not have"),
+        ({"skip": {"when": "no-vfio", "reason": "it has no device"}}, "say what these kernels do not have"),
+        ({"skip": {"kernel": "6.8", "reason": LACKS}}, "not a version range"),
+        ({"skip": {"kernel": "<6.8,>6.9", "reason": LACKS}}, "no release lies in"),
     ],
 )
 def test_contracts_that_prove_little_are_refused(changes: dict[str, Any], words: str) -> None:
     table = {"id": "a_claim", "kind": "attack", "class": "kvm", "source": "s", "reason": "r", "plain": READ}
     with pytest.raises(ValueError, match=words):
         ProbeClaim.model_validate({**table, "protected": REFUSED, **changes})
+    with pytest.raises(UnsoundError):
+        verifier_contract._claim({**table, "protected": REFUSED, **changes})
 
 
 @pytest.mark.parametrize(
@@ -202,6 +213,32 @@ def test_a_condition_is_the_harness_own_finding(
 ) -> None:
     assert condition.holds(tier, host) is holds
     assert verifier_holds(condition, tier, dict(host)) is holds
+
+
+@pytest.mark.parametrize(
+    ("stated", "release", "name"),
+    [
+        ({"kernel": "< 6.8", "reason": LACKS}, "6.1.192", "kernel <6.8"),
+        ({"kernel": "<6.8", "reason": LACKS}, "6.8.0", ""),
+        ({"kernel": "<6.8", "reason": LACKS}, "7.3.4", ""),
+        ({"kernel": "<6.8", "reason": LACKS}, "", ""),
+        ({"kernel": ">=7", "reason": LACKS}, "7.3.4", "kernel >=7"),
+        ({"when": "no-vfio", "kernel": "<6.8", "reason": LACKS}, "6.12.117", "no-vfio"),
+        ({"when": "no-avx", "kernel": "<6.8", "reason": LACKS}, "6.12.117", ""),
+        ({"when": "no-avx", "kernel": "<6.8", "reason": LACKS}, "6.1.192", "kernel <6.8"),
+    ],
+)
+def test_a_claim_may_be_skipped_where_the_kernel_has_not_what_its_probe_uses(
+    stated: dict[str, str], release: str, name: str
+) -> None:
+    known = {"devices": "kvm", "features": "avx"}
+    skip = Skip.model_validate(stated)
+    case = skip.case(lambda condition: condition.holds("emulated", known), HostFacts(release or None))
+    assert (case[0] if case else "") == name
+    table = {"id": "a_claim", "kind": "attack", "class": "kvm", "source": "s", "reason": "r", "plain": READ}
+    claim = verifier_contract._claim({**table, "protected": REFUSED, "skip": stated})
+    assert skip.names == claim.skip
+    assert any(verifier_holds(one, "emulated", dict(known), release) for one in claim.skip) is bool(name)
 
 
 def test_the_longest_find_is_told_and_not_a_few_bytes_by_chance() -> None:

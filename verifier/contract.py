@@ -35,6 +35,7 @@ _FILE = re.compile(r"[a-z0-9][a-z0-9-]*\.toml")
 _HEAD = {"version", "kind", "class"}
 _LEAST = 4  # bytes that a control must leak
 _REASON = 3  # words
+_SKIPS = ({"when"}, {"kernel", "reason"}, {"when", "kernel", "reason"})
 _LISTS = {
     "no-vfio": ("devices", "vfio/vfio"),
     "no-protection-keys": ("features", "pku"),
@@ -42,6 +43,7 @@ _LISTS = {
     "no-avx2": ("features", "avx2"),
     "no-selftests": ("kernel's layers", "selftests"),
 }
+_KERNEL = "kernel "  # what a condition begins with that is a range of releases
 _TIERS = {"real-machine": "bare-metal", "no-task-switch-exits": "emulated"}
 
 
@@ -73,7 +75,7 @@ class Claim:
 
     :ivar pages: kinds that a probe must be tried on; none: it is told by checks.
     :ivar by_state: outcome on a page of each state.
-    :ivar why: the reason, as reports print it. :ivar skip: the condition for which it may be SKIP; empty: none.
+    :ivar why: the reason, as reports print it. :ivar skip: the conditions for which it may be SKIP, by name.
     :ivar on: for which hosts the outcome differs, and the claim as it is there. :ivar row: for which it is, in words.
     """
 
@@ -82,7 +84,7 @@ class Claim:
     threat: str
     source: str
     why: str
-    skip: str
+    skip: tuple[str, ...]
     pages: tuple[str, ...]
     by_state: dict[str, Outcome]
     on: tuple[tuple[dict[str, str], Claim], ...] = ()
@@ -130,8 +132,13 @@ def outcome_words(
     return ", ".join(said)
 
 
-def holds(condition: str, tier: str | None, host: dict[str, Any]) -> bool:
-    """Whether a condition for a SKIP is the case on a host."""
+def holds(condition: str, tier: str | None, host: dict[str, Any], kernel: str = "") -> bool:
+    """Whether a condition for a SKIP is the case on a host.
+
+    :param kernel: the release of the host's kernel; empty: not known, so that no condition of kernels holds.
+    """
+    if condition.startswith(_KERNEL):
+        return rows.lies_in(kernel, condition.removeprefix(_KERNEL))
     if condition in _TIERS:
         return tier == _TIERS[condition]
     name, word = _LISTS[condition]
@@ -206,21 +213,18 @@ def _claim(entry: dict[str, Any]) -> Claim:
         raise UnsoundError(f"the contract has a claim without a plain id: {shown(name)}")
     need = partial(_need, name)
     need(set(entry) <= _CLAIM, "it has fields that no claim has")
-    kind, skip = entry.get("kind", ""), entry.get("skip")
+    kind = entry.get("kind", "")
     need(kind in KINDS, "its kind is none")
     need(
         all(isinstance(entry.get(one), str) and entry[one].strip() for one in ("class", "source", "reason")),
         "no reason",
     )
-    need(skip is None or (isinstance(skip, dict) and set(skip) == {"when"}), "its skip names no condition")
-    condition = skip["when"] if skip else ""
-    need(
-        not condition or (condition in {*_LISTS, *_TIERS} and kind != "health"), "its skip is none that can be allowed"
-    )
+    skip = _skip(name, entry["skip"]) if "skip" in entry else ()
+    need(not skip or kind != "health", "it looks at the health of host and guest, and is never SKIP")
     states = not _OF_PROBES.isdisjoint(entry)
     if kind != "attack" and not (kind == "boundary" and states):
         need(not states, "it may be right and nothing else")
-        return Claim(name, kind, entry["class"], entry["source"], entry["reason"], condition, (), {})
+        return Claim(name, kind, entry["class"], entry["source"], entry["reason"], skip, (), {})
     pages = tuple(entry.get("pages", PAGES))
     narrowed = entry.get("narrowed", "")
     need(bool(pages) and set(pages) <= set(PAGES) and len(set(pages)) == len(pages), "its pages are none")
@@ -229,8 +233,31 @@ def _claim(entry: dict[str, Any]) -> Claim:
     why = entry["reason"] + (f" Tried on the {' and '.join(pages)} page alone: {narrowed}." if narrowed else "")
     by_state = _outcomes(name, kind, entry)
     on = tuple(_rows(name, entry.get("on", [])))
-    claim = Claim(name, kind, entry["class"], entry["source"], why, condition, pages, by_state)
+    claim = Claim(name, kind, entry["class"], entry["source"], why, skip, pages, by_state)
     return replace(claim, on=tuple((row, _at(claim, entry, row, stated)) for row, stated in on))
+
+
+def _skip(name: str, entry: Any) -> tuple[str, ...]:
+    """The conditions of which each alone allows a SKIP.
+
+    :raises UnsoundError: it allows none that can be looked at.
+    """
+    need = partial(_need, name)
+    need(isinstance(entry, dict) and set(entry) in _SKIPS, "its skip names no condition")
+    found = []
+    if "when" in entry:
+        need(entry["when"] in [*_LISTS, *_TIERS], "its skip is none that can be allowed")
+        found.append(entry["when"])
+    if "kernel" in entry:
+        try:
+            right = isinstance(entry["kernel"], str) and rows.meet(entry["kernel"])
+        except ValueError as error:
+            raise UnsoundError(f"the contract, {name}: {shown(error, 80)}") from error
+        need(right, "its skip is for no kernel that there can be")
+        reason = entry["reason"]
+        need(isinstance(reason, str) and len(reason.split()) >= _REASON, "its skip says not what these kernels lack")
+        found.append(_KERNEL + "".join(entry["kernel"].split()))
+    return tuple(found)
 
 
 def _need(claim: str, right: bool, words: str) -> None:  # noqa: FBT001
