@@ -13,7 +13,8 @@ from tests_e2e.support.io_uring import (
     UNREGISTER_BUFFERS,
     WRITE,
     WRITE_FIXED,
-    Ring,
+    ring_at,
+    ring_of,
 )
 from tests_e2e.support.pins import pins_let_go
 from tests_e2e.support.steps import O_DIRECT, O_RDWR, drained, gave, kept, opened, piped
@@ -26,7 +27,7 @@ def test_qemu_cannot_write_private_page_to_a_disk_by_io_uring(attack: Attack) ->
 
         def probe(qemu: Puppet, page: Target) -> Got:
             buffer = qemu.memory(PAGE_SIZE)
-            with opened(qemu, disk, O_RDWR | O_DIRECT) as file, kept(qemu, (ring := Ring(qemu)).file):
+            with opened(qemu, disk, O_RDWR | O_DIRECT) as file, ring_of(qemu) as ring:
                 qemu.syscall("pwrite64", file, buffer, PAGE_SIZE, 0).require("clear the disk")
                 done = ring.io(WRITE, file, page.hva, PAGE_SIZE).done
                 qemu.syscall("pread64", file, buffer, PAGE_SIZE, 0).require("read the disk")
@@ -40,7 +41,7 @@ def test_qemu_cannot_read_a_disk_into_private_page_by_io_uring(attack: Attack) -
     with zram_disk(attack.host.ssh) as disk:
 
         def probe(qemu: Puppet, page: Target) -> Got:
-            with opened(qemu, disk, O_RDWR | O_DIRECT) as file, kept(qemu, (ring := Ring(qemu)).file):
+            with opened(qemu, disk, O_RDWR | O_DIRECT) as file, ring_of(qemu) as ring:
                 qemu.syscall("pwrite64", file, qemu.memory(PATTERN), PAGE_SIZE, 0).require("fill the disk")
                 return Got(ring.io(READ, file, page.hva, PAGE_SIZE).done, wrote=PATTERN)
 
@@ -51,7 +52,7 @@ def test_qemu_cannot_register_private_page_as_buffer_of_io_uring_to_read(attack:
     """QEMU cannot register a private page of its guest as a buffer of io_uring, and have the kernel read it there."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with piped(qemu) as (out, into), kept(qemu, (ring := Ring(qemu)).file):
+        with piped(qemu) as (out, into), ring_of(qemu) as ring:
             done = ring.register(REGISTER_BUFFERS, qemu.iovec(page.hva, PAGE_SIZE), 1)
             if done.errno is None:
                 ring.io(WRITE_FIXED, into, page.hva, PAGE_SIZE).done.require("IORING_OP_WRITE_FIXED")
@@ -65,7 +66,7 @@ def test_qemu_cannot_register_private_page_as_buffer_of_io_uring_to_write(attack
     """QEMU cannot register a private page of its guest as a buffer of io_uring, and have the kernel write to it."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with piped(qemu) as (out, into), kept(qemu, (ring := Ring(qemu)).file):
+        with piped(qemu) as (out, into), ring_of(qemu) as ring:
             done = ring.register(REGISTER_BUFFERS, qemu.iovec(page.hva, PAGE_SIZE), 1)
             if done.errno is None:
                 qemu.syscall("write", into, qemu.memory(PATTERN), PAGE_SIZE).require("fill the pipe")
@@ -80,12 +81,12 @@ def test_qemu_cannot_use_private_page_as_submission_queue_of_io_uring(attack: At
     """QEMU cannot give io_uring a private page of its guest as a queue, whose entries the kernel reads and answers."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        ring = Ring(qemu, entries=page.hva)
-        if ring.setup.errno is not None:
-            return Got(ring.setup)
+        done, ring = ring_at(qemu, page.hva)
+        if done.errno is not None:
+            return Got(done)
         with kept(qemu, ring.file):
             # The canary is no valid request. The answer names it by the eight bytes that are the request's user_data.
-            return Got(gave(ring.setup), ring.submit().user_data)
+            return Got(gave(done), ring.submit().user_data)
 
     with pins_let_go(attack.host.ssh):
         attack.by_qemu("io_uring_setup(IORING_SETUP_NO_MMAP)", probe)

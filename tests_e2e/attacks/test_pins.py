@@ -13,7 +13,7 @@ from signoff.trial import Trial
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 from tests_e2e.support.pins import pins_let_go
 from tests_e2e.support.sockets import AF_XDP, LO, MSG_DONTWAIT, SOCK_RAW, bound, frame_of, packets_of, setting
-from tests_e2e.support.steps import IOC_NONE, IOC_WRITE, asked, ioc, kept, made, opened
+from tests_e2e.support.steps import IOC_NONE, IOC_WRITE, asked, ioc, kept, made, mapped, opened, stored
 
 # mm/gup_test.h
 GUP_TEST = "/sys/kernel/debug/gup_test"
@@ -145,7 +145,6 @@ MMAP_OFFSETS, TX_RING, UMEM_REG, UMEM_FILL_RING, UMEM_COMPLETION_RING = 1, 3, 4,
 XDP_COPY = 2
 TX_PGOFF = 0x80000000
 OFFSETS = struct.Struct("<16Q")  # struct xdp_mmap_offsets: of each ring producer, consumer, desc, flags
-PROT_READ_WRITE, MAP_SHARED = 3, 1
 
 
 def test_qemu_cannot_send_private_page_by_af_xdp(attack: Attack) -> None:
@@ -169,8 +168,8 @@ def _send_first_frame(qemu: Puppet, file: int) -> None:
         setting(qemu, file, SOL_XDP, ring, struct.pack("<I", 2))
     bound(qemu, file, struct.pack("<HHIII", AF_XDP, XDP_COPY, LO, 0, 0))
     with _ring(qemu, file) as (producer, descriptor):
-        qemu.write(descriptor, struct.pack("<QII", 0, PAGE_SIZE, 0))
-        qemu.write(producer, struct.pack("<I", 1))
+        stored(qemu, descriptor, struct.pack("<QII", 0, PAGE_SIZE, 0))
+        stored(qemu, producer, struct.pack("<I", 1))
         qemu.syscall("sendto", file, 0, 0, MSG_DONTWAIT, 0, 0).require("send the ring's packets")
 
 
@@ -180,11 +179,8 @@ def _ring(qemu: Puppet, file: int) -> Iterator[tuple[int, int]]:
     told, size = qemu.memory(OFFSETS.size), qemu.memory(struct.pack("<I", OFFSETS.size))
     qemu.syscall("getsockopt", file, SOL_XDP, MMAP_OFFSETS, told, size).require("XDP_MMAP_OFFSETS")
     producer, _, descriptor, _ = OFFSETS.unpack(qemu.read(told, OFFSETS.size))[4:8]
-    ring = qemu.syscall("mmap", 0, PAGE_SIZE, PROT_READ_WRITE, MAP_SHARED, file, TX_PGOFF).require("mmap the ring")
-    try:
+    with mapped(qemu, PAGE_SIZE, file, TX_PGOFF) as ring:
         yield ring + producer, ring + descriptor
-    finally:
-        qemu.syscall("munmap", ring, PAGE_SIZE).require("munmap the ring")
 
 
 def test_qemu_cannot_map_private_page_for_a_device_by_vfio(claim: Trial) -> None:

@@ -8,7 +8,7 @@ import struct
 from common.errors import ChannelError
 from host_setup.channels.puppets import Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.steps import made
+from tests_e2e.support.steps import loaded, made, mapped
 
 # linux/perf_event.h; struct perf_event_attr as far as sample_stack_user and clockid, 96 bytes
 ATTR = struct.Struct("<IIQQQQQ32xQIi")
@@ -19,7 +19,6 @@ ENABLE, DISABLE = 0x2400, 0x2401
 RECORD_SAMPLE, HEADER = 9, struct.Struct("<IHH")  # type, misc, size
 DATA_HEAD = 1024  # where struct perf_event_mmap_page has it
 DATA_PAGES = 4
-PROT_READ, PROT_WRITE, MAP_SHARED = 1, 2, 1
 STORE = bytes.fromhex("8807")  # mov [rdi], al
 
 
@@ -33,14 +32,16 @@ def sampled(puppet: Puppet, what: int, *, stack: int = 0, **registers: int) -> b
     flags = DISABLED | EXCLUDE_KERNEL | EXCLUDE_CALLCHAIN_KERNEL
     attr = ATTR.pack(SOFTWARE, ATTR.size, PAGE_FAULTS, 1, SAMPLE_ADDR | what, 0, flags, 0, stack, 0)
     size, fresh = (1 + DATA_PAGES) * PAGE_SIZE, puppet.memory(PAGE_SIZE)
-    with made(puppet, "perf_event_open", puppet.memory(attr), 0, -1, -1, 0) as event:
-        ring = puppet.syscall("mmap", 0, size, PROT_READ | PROT_WRITE, MAP_SHARED, event, 0).require("mmap")
+    with (
+        made(puppet, "perf_event_open", puppet.memory(attr), 0, -1, -1, 0) as event,
+        mapped(puppet, size, event) as ring,
+    ):
         puppet.syscall("ioctl", event, ENABLE, 0).require("enable")
         puppet.run(STORE, rdi=fresh, **registers)
         puppet.syscall("ioctl", event, DISABLE, 0).require("disable")
-        (head,) = struct.unpack("<Q", puppet.read(ring + DATA_HEAD, 8))
-        records = puppet.read(ring + PAGE_SIZE, head) if head else b""
-        puppet.syscall("munmap", ring, size).require("munmap")
+        # After 6.12 (kernel/events/core.c: map_range()) the ring is a mapping of bare frames, where peek ends in EIO.
+        (head,) = struct.unpack("<Q", loaded(puppet, ring + DATA_HEAD, 8))
+        records = loaded(puppet, ring + PAGE_SIZE, head) if head else b""
     return _sample(records, fresh)
 
 

@@ -15,6 +15,8 @@ O_RDWR = 2
 O_NONBLOCK, O_DIRECT = 0o4000, 0o40000
 POLLIN, POLLERR = 1, 8
 POLL_MS = 4000  # less than puppeteer gives a system call
+PROT_READ, PROT_WRITE, MAP_SHARED = 1, 2, 1
+COPY = bytes.fromhex("f3a4")  # rep movsb
 IOC_NONE, IOC_WRITE, IOC_READ = 0, 1, 2  # asm-generic/ioctl.h
 
 
@@ -80,6 +82,28 @@ def asked(puppet: Puppet, file: int, number: int, request: bytes) -> tuple[Done,
     place = puppet.memory(request)
     done = puppet.syscall("ioctl", file, number, place)
     return done, puppet.read(place, len(request))
+
+
+def loaded(puppet: Puppet, address: int, size: int) -> bytes:
+    """What the puppet's own loads find: also in a mapping of bare frames (VM_PFNMAP), which nobody else can read."""
+    buffer = puppet.memory(size)
+    puppet.run(COPY, rdi=buffer, rsi=address, rcx=size).require("load")
+    return puppet.read(buffer, size)
+
+
+def stored(puppet: Puppet, address: int, content: bytes) -> None:
+    """Have the puppet's own stores put a content there; likewise."""
+    puppet.run(COPY, rdi=address, rsi=puppet.memory(content), rcx=len(content)).require("store")
+
+
+@contextmanager
+def mapped(puppet: Puppet, size: int, file: int, offset: int = 0) -> Iterator[int]:
+    """A shared mapping of a file to read and write, gone when the context ends: its address."""
+    address = puppet.syscall("mmap", 0, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, offset).require("mmap")
+    try:
+        yield address
+    finally:
+        puppet.syscall("munmap", address, size).require("munmap")
 
 
 def awaited(puppet: Puppet, file: int, events: int) -> None:
