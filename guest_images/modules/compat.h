@@ -12,6 +12,15 @@
 #include <linux/kernel.h>
 #endif
 
+/* What get_user_pages() takes came by and by. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define FOLL_PCI_P2PDMA 0
+#define FOLL_INTERRUPTIBLE 0
+#endif
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+#define FOLL_HONOR_NUMA_FAULT 0
+#endif
+
 /* Before 6.5 it could tell the VMAs, too. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
 #define get_user_pages(start, count, flags, pages) (get_user_pages)(start, count, flags, pages, NULL)

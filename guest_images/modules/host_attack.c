@@ -349,12 +349,29 @@ static int by_pin_user_pages(const struct sealproof_attack *attack, void *bytes,
 	return err;
 }
 
+/* The flags by the numbers that they have in Linux 6.12; what a kernel does not know is none. */
+static const unsigned int foll_flags[] = {
+	FOLL_WRITE, FOLL_GET, FOLL_DUMP, FOLL_FORCE, FOLL_NOWAIT, FOLL_NOFAULT, FOLL_HWPOISON, FOLL_ANON, FOLL_LONGTERM,
+	FOLL_SPLIT_PMD, FOLL_PCI_P2PDMA, FOLL_INTERRUPTIBLE, FOLL_HONOR_NUMA_FAULT,
+};
+
+static unsigned int flags_of(const struct sealproof_attack *attack)
+{
+	unsigned int flags = 0;
+
+	for (unsigned int bit = 0; bit < ARRAY_SIZE(foll_flags); bit++) {
+		if (attack->flags & BIT(bit))
+			flags |= foll_flags[bit];
+	}
+	return flags;
+}
+
 /* By a mapping of our own, so that what was had is read also where it is in no other one. */
 static int by_get_user_pages_with(const struct sealproof_attack *attack, void *bytes, u64 *done)
 {
 	struct page *page;
 	void *address;
-	int err = gup_error(get_page_at(attack->target, attack->flags, &page));
+	int err = gup_error(get_page_at(attack->target, flags_of(attack), &page));
 
 	if (err)
 		return err;

@@ -107,7 +107,7 @@ struct sealproof_attack {
  * GET_USER_PAGES, GET_USER_PAGES_FAST, PIN_USER_PAGES: target as above, within a page, which is had by get_user_pages()
  *   with FOLL_FORCE, get_user_pages_fast(), pin_user_pages_fast() to write and for long, and read at page_address().
  *   result is the error of that call, -EFAULT when it had no page, -EADDRNOTAVAIL when it had one that cannot be read there.
- * GET_USER_PAGES_WITH: likewise, with flags as the FOLL_ flags, and read by a new mapping.
+ * GET_USER_PAGES_WITH: likewise, with flags as the FOLL_ flags of Linux 6.12, and read by a new mapping.
  * ACCESS_VM_*: target as above. access_process_vm() with FOLL_FORCE; result is 0, done what it returned.
  *
  * All others: target is a physical address; a transfer stays within one page (-EINVAL of the ioctl otherwise). result is

@@ -33,7 +33,8 @@ from tests_e2e.support.attack_module import (
 )
 
 # linux/mm_types.h: WRITE, DUMP, FORCE, NOWAIT, NOFAULT, HWPOISON, ANON, SPLIT_PMD, PCI_P2PDMA, INTERRUPTIBLE and
-# HONOR_NUMA_FAULT: all that a driver may give, but for LONGTERM, which is for pins.
+# HONOR_NUMA_FAULT: all that a driver may give, but for LONGTERM, which is for pins. The numbers are Linux 6.12's; the
+# module knows what they are on another kernel.
 FOLL_FLAGS = (*(1 << bit for bit in (0, 2, 3, 4, 5, 6, 7)), *(1 << bit for bit in (9, 10, 11, 12)))
 
 # --- in QEMU's context, by its address
