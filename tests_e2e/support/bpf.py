@@ -58,15 +58,13 @@ def write_by_bpf(process: Puppet, address: int, content: bytes) -> Done:
 @contextmanager
 def map_of(process: Puppet, size: int) -> Iterator[int]:
     """A map of one value of that size, all zeros."""
-    with kept(
-        process, _bpf(process, MAP_CREATE, struct.pack("<IIII", MAP_TYPE_ARRAY, 4, size, 1)).require("map")
-    ) as it:
+    with kept(process, bpf(process, MAP_CREATE, struct.pack("<IIII", MAP_TYPE_ARRAY, 4, size, 1)).require("map")) as it:
         yield it
 
 
 def on_map(process: Puppet, command: int, into: int, value: int) -> Done:
     """Look up or update a map's one value: copy it to or from an address of the process."""
-    return _bpf(process, command, struct.pack("<I4xQQ", into, process.memory(4), value))
+    return bpf(process, command, struct.pack("<I4xQQ", into, process.memory(4), value))
 
 
 def found_in(process: Puppet, into: int, size: int) -> bytes:
@@ -76,17 +74,27 @@ def found_in(process: Puppet, into: int, size: int) -> bytes:
     return process.read(found, size)
 
 
+@contextmanager
+def program_of(process: Puppet, kind: int, code: bytes, flags: int = 0) -> Iterator[int]:
+    """A loaded program of that kind.
+
+    :raises ChannelError: the kernel does not take it.
+    """
+    code_at, license_at = process.memory(code), process.memory(b"GPL\0")
+    # prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags
+    load = struct.pack("<IIQQ20xI", kind, len(code) // 8, code_at, license_at, flags)
+    with kept(process, bpf(process, PROG_LOAD, load).require("load the program")) as it:
+        yield it
+
+
 def _run(process: Puppet, helper: Helper, address: int, content: bytes) -> tuple[Done, bytes]:
     """Run the helper on ``content`` and the address; what it returned, and what the content is then."""
     value = RESULT.pack(0) + content
     with map_of(process, len(value)) as into:
         on_map(process, BPF_MAP_UPDATE, into, process.memory(value)).require("update the map")
         code = _program(helper, into, address, len(content))
-        code_at, license_at = process.memory(code), process.memory(b"GPL\0")
-        # prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags
-        load = struct.pack("<IIQQ20xI", helper.program, len(code) // 8, code_at, license_at, helper.flags)
-        with kept(process, _bpf(process, PROG_LOAD, load).require("load the program")) as program:
-            _bpf(process, PROG_TEST_RUN, struct.pack("<I", program)).require("run the program")
+        with program_of(process, helper.program, code, helper.flags) as program:
+            bpf(process, PROG_TEST_RUN, struct.pack("<I", program)).require("run the program")
         after = found_in(process, into, len(value))
     return ended(RESULT.unpack_from(after)[0]), after[RESULT.size :]
 
@@ -99,25 +107,30 @@ def _program(helper: Helper, into: int, address: int, size: int) -> bytes:
             _load(6, into, 0, source=PSEUDO_MAP_VALUE),
             _load(here, into, RESULT.size, source=PSEUDO_MAP_VALUE),
             _load(there, address & 0xFFFFFFFF, address >> 32),
-            _instruction(MOV_IMM, count, immediate=size),
-            _instruction(CALL, immediate=helper.number),
-            _instruction(STORE_REG64, 6, source=0),
-            _instruction(MOV_IMM, 0),
-            _instruction(EXIT),
+            instruction(MOV_IMM, count, immediate=size),
+            instruction(CALL, immediate=helper.number),
+            instruction(STORE_REG64, 6, source=0),
+            instruction(MOV_IMM, 0),
+            instruction(EXIT),
         )
     )
 
 
-def _instruction(code: int, target: int = 0, *, source: int = 0, immediate: int = 0) -> bytes:
-    return struct.pack("<BBhI", code, source << 4 | target, 0, immediate)
+def instruction(code: int, target: int = 0, *, source: int = 0, offset: int = 0, immediate: int = 0) -> bytes:
+    """An instruction of a program (Documentation/bpf/standardization/instruction-set.rst)."""
+    return struct.pack("<BBhI", code, source << 4 | target, offset, immediate)
 
 
 def _load(target: int, low: int, high: int, *, source: int = 0) -> bytes:
     """The two halves of a load of 64 bits: a number, or a map's descriptor and an offset in its value."""
-    return _instruction(LD_IMM64, target, source=source, immediate=low) + _instruction(0, immediate=high)
+    return instruction(LD_IMM64, target, source=source, immediate=low) + instruction(0, immediate=high)
 
 
-def _bpf(process: Puppet, command: int, attributes: bytes) -> Done:
+def bpf(process: Puppet, command: int, attributes: bytes) -> Done:
+    """bpf(2) with a union bpf_attr that begins so.
+
+    :raises ChannelError: EPERM.
+    """
     attr = process.memory(attributes.ljust(ATTR, b"\0"))
     done = process.syscall("bpf", command, attr, ATTR)
     if done.errno == "EPERM":
