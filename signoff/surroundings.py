@@ -40,9 +40,17 @@ def questions(config: pytest.Config) -> Iterator[str]:
     """Why a command that names the claims tries none: it asks pytest something. Without paths it may ask."""
     option = config.option
     asked = [name for name in _QUESTIONS if getattr(option, name, False)]
-    if asked and any(not word.startswith("-") and Path(word).exists() for word in config.invocation_params.args):
+    if asked and any(not word.startswith("-") and _there(Path(word)) for word in config.invocation_params.args):
         name = _QUESTIONS[asked[0]]
         yield f"{name} tries no claim and writes no report: this is not a sign-off (use: pytest {name})"
+
+
+def _there(path: Path) -> bool:
+    """Whether a file is there; what is no name of a file, such as a long expression of ``-k``, is not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def asks_for_claims(config: pytest.Config, contract: Path) -> bool:
@@ -50,7 +58,7 @@ def asks_for_claims(config: pytest.Config, contract: Path) -> bool:
     here = contract.parent.resolve()
     base = config.invocation_params.dir
     words = [word for word in config.invocation_params.args if not word.startswith("-")]
-    asked = [path.resolve() for word in words if (path := base / word.partition("::")[0]).exists()]
+    asked = [path.resolve() for word in words if _there(path := base / word.partition("::")[0])]
     return not asked or any(here.is_relative_to(path) or path.is_relative_to(here) for path in asked)
 
 

@@ -291,6 +291,11 @@ def test_a_deselected_claim_is_miss(project: Path) -> None:
     assert claims["guest_works"]["sentence"] == "The guest works."
 
 
+def test_an_expression_may_be_longer_than_a_files_name(project: Path) -> None:
+    code, _, claims, said = run(project, ATTACK + WORKS, "-k", " or ".join(["host_cannot"] * 30))
+    assert (code, claims["guest_works"]["status"]) == (2, "MISS"), said
+
+
 def test_a_claim_not_asked_for_is_miss(project: Path) -> None:
     code, _, claims, _ = run(project, ATTACK + WORKS, "tests_e2e/test_claims.py::test_host_cannot_read")
     assert (code, claims["guest_works"]["status"]) == (2, "MISS")
