@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import lzma
 import os
+import re
 import stat
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -19,6 +24,13 @@ FILES = 100_000
 FILE = 256 << 20  # bytes
 WHOLE = 2 << 30  # bytes
 NAME = 400  # characters
+_PADDING = 1 << 20  # bytes of zeros behind a tar archive's end
+_ZIP_END = struct.Struct("<4sHHHHLLH")
+_ZIP_MEMBER = struct.Struct("<4s2xH18xHH")  # mark, flags, length of the name, of the further facts
+_DESCRIBED = 8  # a flag: 12 or 16 bytes behind a member say how long it is
+_EXTRA = {0x5455, 0x7875, 0x000A}  # times, and owners
+_NOT_EVERYWHERE = re.compile(r'[<>:"|?*]')
+"""What some file systems do not have in names, and read as something else."""
 RATIO = 500  # an archive's content to its size
 
 
@@ -26,12 +38,13 @@ RATIO = 500  # an archive's content to its size
 class Tree:
     """Files by name, relative to the report's folder.
 
-    :ivar packed: content of files that were in an archive.
+    :ivar packed: content of files that were in an archive. :ivar cases: names by the same in small letters.
     """
 
     folder: Path | None = None
     packed: dict[str, bytes] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    cases: dict[str, str] = field(default_factory=dict)
     _sums: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -60,6 +73,10 @@ class Tree:
             raise UnsoundError(f"{name} cannot be read: {error.strerror}") from error
         if len(content) > FILE:
             raise UnsoundError(f"{name} is larger than {FILE >> 20} MiB")
+        # What is read again must be what its signature was checked on, whoever else writes there.
+        sha256 = hashlib.sha256(content).hexdigest()
+        if self._sums.setdefault(name, sha256) != sha256:
+            raise UnsoundError(f"{name} changes while it is read")
         return content
 
     def sha256(self, name: str) -> str:
@@ -73,7 +90,8 @@ class Tree:
         prefix = f"{folder}/"
         sizes = {name.removeprefix(prefix): size for name, size in self.sizes.items() if name.startswith(prefix)}
         packed = {name.removeprefix(prefix): data for name, data in self.packed.items() if name.startswith(prefix)}
-        return Tree(None if self.folder is None else self.folder / folder, packed, sizes)
+        sums = {name.removeprefix(prefix): one for name, one in self._sums.items() if name.startswith(prefix)}
+        return Tree(None if self.folder is None else self.folder / folder, packed, sizes, {}, sums)
 
 
 def load(path: Path) -> Tree:
@@ -83,11 +101,13 @@ def load(path: Path) -> Tree:
     """
     if path.is_dir():
         return _folder(path.resolve())
-    if zipfile.is_zipfile(path):
-        return _archive(path, _zip(path))
     try:
+        if _begins(path, b"PK\3\4"):
+            return _archive(path, _zip(path))
+        if zipfile.is_zipfile(path):
+            raise UnsoundError(f"{path.name} ends as a zip archive and begins as something else: unpackers differ")
         return _archive(path, _tar(path))
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, struct.error) as error:
         raise UnsoundError(f"{path.name} is neither a folder nor a whole tar or zip archive: {error}") from error
 
 
@@ -140,6 +160,8 @@ def _top(found: dict[str, bytes]) -> str:
 def _tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with tarfile.open(path) as archive:
         for member in archive:
+            if {"path", "linkpath", "size"} & set(archive.pax_headers):
+                raise UnsoundError(f"{path.name} has names for all of its members, which not every unpacker takes")
             data = archive.extractfile(member) if member.isreg() else None
             if data is not None:
                 yield member.name, data
@@ -147,11 +169,23 @@ def _tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 raise UnsoundError(f"{member.name} is a link or no plain file: a report has none")
             else:
                 _checked(member.name)
+        if archive.fileobj is not None:
+            # Some unpackers go on behind a block of zeros, or at a second archive.
+            archive.fileobj.seek(archive.offset)
+            rest = archive.fileobj.read(_PADDING + 1)
+            if len(rest) > _PADDING or rest.strip(b"\0"):
+                raise UnsoundError(f"{path.name} goes on behind the archive's end: unpackers differ")
+
+
+def _begins(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as data:
+        return data.read(len(mark)) == mark
 
 
 def _zip(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     try:
         with zipfile.ZipFile(path) as archive:
+            _nothing_else(path, archive.infolist())
             for member in archive.infolist():
                 mode = member.external_attr >> 16
                 if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and stat.S_IFMT(mode):
@@ -165,6 +199,40 @@ def _zip(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
         raise UnsoundError(f"{path.name} is damaged: {error}") from error
 
 
+def _nothing_else(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    """A zip archive is its members, one behind the other, and their list (PKWARE: APPNOTE.TXT, 4.3).
+
+    :raises UnsoundError: it holds more, so that an unpacker that reads from its start finds other files.
+    """
+    with path.open("rb") as data:
+        data.seek(-_ZIP_END.size, os.SEEK_END)
+        end = data.tell()
+        mark, _, _, _, _, size, first, comment = _ZIP_END.unpack(data.read())
+        at = before = 0
+        for one in sorted(members, key=lambda member: member.header_offset):
+            if one.header_offset - at not in ((0, 12, 16) if at and before & _DESCRIBED else (0,)):
+                break
+            data.seek(one.header_offset)
+            head, before, name, more = _ZIP_MEMBER.unpack(data.read(_ZIP_MEMBER.size))
+            data.seek(name, os.SEEK_CUR)
+            if head != b"PK\3\4" or {*_kinds(one.extra), *_kinds(data.read(more))} - _EXTRA:
+                break
+            at = data.tell() + one.compress_size
+        else:
+            whole = first - at in ((0, 12, 16) if at and before & _DESCRIBED else (0,)) and first + size == end
+            if whole and mark == b"PK\5\6" and not comment:
+                return
+    raise UnsoundError(f"{path.name} holds more than its list names, or names that not all read alike")
+
+
+def _kinds(extra: bytes) -> Iterator[int]:
+    """Which kinds of further facts a member has."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        yield kind
+        extra = extra[4 + size :]
+
+
 def _checked(name: str) -> str:
     """A name as a report's files have it.
 
@@ -174,12 +242,15 @@ def _checked(name: str) -> str:
     parts = PurePosixPath(name).parts
     if name != "." and (name.startswith("/") or "\\" in name or ".." in parts or "/".join(parts) != name.rstrip("/")):
         raise UnsoundError(f"the name {shown(repr(name), 80)} leads out of the report or is no plain one")
-    if len(name) > NAME or not name.isascii() or not name.isprintable():
+    strange = _NOT_EVERYWHERE.search(name) or any(part.endswith((".", " ")) for part in parts if name != ".")
+    if len(name) > NAME or not name.isascii() or not name.isprintable() or strange:
         raise UnsoundError(f"the name {shown(repr(name), 80)} is no plain one")
     return name
 
 
 def _add(tree: Tree, name: str, size: int) -> None:
+    if tree.cases.setdefault(name.lower(), name) != name:
+        raise UnsoundError(f"{name} and {tree.cases[name.lower()]} are one file where case does not count")
     tree.sizes[name] = size
     if len(tree.sizes) > FILES or size > FILE or sum(tree.sizes.values()) > WHOLE:
         raise UnsoundError(f"the report is larger than any: at {name}")
