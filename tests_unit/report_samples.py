@@ -107,6 +107,8 @@ KERNEL = Kernel(
     (Patch("0001-x.patch", "ef" * 32),), running_build_id="ab" * 20, source_sha256="5a" * 32, image_sha256="1a" * 32,
     vmlinux_sha256="1b" * 32, compiler="gcc 12.2.0",
 )  # fmt: skip
+BANNER = "Linux version 6.12.117 (sealproof@sealproof) (gcc 12.2.0, GNU ld 2.40) #1 SMP 1970-01-01 00:00:00 UTC"
+"""As the kernel begins its log."""
 FILES = {
     "sealproof's files": f"{'01' * 32}  conftest.py\n{'02' * 32}  signoff/verdict.py\n",
     "Python and its packages": f"{'03' * 32}  python==3.11.2\n{'04' * 32}  pytest==9.0.1\n",
@@ -168,6 +170,7 @@ class Story:
             self.evidence.identify(LISTS[name], text)
         self.evidence.identify(CONFIG, CONFIGURATION)
         self.contract = contract_files.load(reports / "contract.toml")
+        self.evidence.write_planned({claim.id: _sentence(claim) for claim in self.contract.claims})
         self.mode = mode
         self._change = change
         self._statuses = statuses or {}
@@ -181,8 +184,8 @@ class Story:
     def add(self, claim: Claim) -> None:
         """Have a claim tried, and its line put down."""
         status = self._statuses.get(claim.id, Status.SKIP if claim.skip else Status.PASS)
-        command = f"pytest -k test_{claim.id}"
-        trial = Trial(claim, self.mode, f"Of {claim.id}.", command, self.evidence, self._holds, self._known)
+        command = f"{self.record.command} -k test_{claim.id}"
+        trial = Trial(claim, self.mode, _sentence(claim), command, self.evidence, self._holds, self._known)
         with contextlib.suppress(pytest.fail.Exception, pytest.skip.Exception):
             self._try(trial, trial.claim, status)
         trial.took(1.5)
@@ -227,7 +230,7 @@ class Story:
         elif isinstance(claim, ProbeClaim):
             self._probe(trial, claim, failing=status is Status.FAIL)
         elif claim.kind is Kind.HEALTH:
-            trial.attach("console.log", f"[    0.000000] Linux version 6.12.117\n{MADE_TO_FAIL}")
+            trial.attach("console.log", f"[    0.000000] {BANNER}\n{MADE_TO_FAIL}")
             trial.health([Check("splats", "none", "one" if status is Status.FAIL else "none")])
         elif claim.kind is Kind.ORACLE:
             self._sweep(trial)
@@ -284,6 +287,10 @@ class Story:
             trial.draw(MemoryMap(guest, one.way, one.size, one.rate, spans(one.fates())))
             found.append(sweep_checks(one, "EFAULT", physical=False))
         trial.legitimate(*found, protected=True if len(found) > 1 else None)
+
+
+def _sentence(claim: Claim) -> str:
+    return f"Of {claim.id}."
 
 
 def swept(*, protected: bool) -> dict[str, Any]:

@@ -499,12 +499,12 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     ),
     "json_of_another_key": (SEALED, document(said(signing_key="0" * 64)), 3, "signoff.json: signing_key"),
     "json_of_another_contract": (SEALED, document(lambda d: d["contract"].update(claims=356)), 3, "json: contract"),
-    "junit_without_a_failure": (SEALED, swap("junit.xml", 'tests="9"', 'tests="8"'), 3, "junit.xml: tests"),
+    "junit_without_a_failure": (SEALED, swap("junit.xml", 'tests="9"', 'tests="8"'), 3, "tests is '8', not '9'"),
     "junit_of_another_verdict": (
         SEALED,
         swap("junit.xml", 'value="PROTECTED"', 'value="SAFE"'),
         3,
-        "junit.xml: verdict",
+        "value is 'SAFE', not 'PROTECTED'",
     ),
     "junit_passes_the_skipped": (
         SEALED,
@@ -512,13 +512,13 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
             re.sub(r"<skipped.*?</skipped>", "", (f / "junit.xml").read_text(), flags=re.DOTALL)
         ),
         3,
-        "is not told as SKIP",
+        "0 where there must be 1",
     ),
     "junit_of_another_claim": (
         SEALED,
         swap("junit.xml", 'name="guest_works"', 'name="guest_flies"'),
         3,
-        "its tests are not the contract's",
+        "name is 'guest_flies', not 'guest_works'",
     ),
     "junit_with_an_entity": (
         SEALED,

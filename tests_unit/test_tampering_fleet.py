@@ -162,6 +162,72 @@ def test_a_merged_report_is_made_of_what_its_parts_are(
     assert (code, words in found) == (3, True), found
 
 
+def first_part(told: dict[str, Any]) -> dict[str, Any]:
+    part: dict[str, Any] = told["parts"][0]
+    return part
+
+
+MERGED: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
+    "a_machine_of_nobody": ("fleet.json", lambda t: first_part(t).update(machine="SEV-SNP"), "its record says one"),
+    "another_tier": ("fleet.json", lambda t: first_part(t).update(tier="bare-metal"), "tier of part"),
+    "another_host": ("fleet.json", lambda t: first_part(t)["host"].update(processor="x"), "host of part"),
+    "another_end": (
+        "fleet.json",
+        lambda t: first_part(t).update(cut_short="killed"),
+        "came to its end is told otherwise",
+    ),
+    "other_words": ("fleet.json", lambda t: t["words"][FIRST][0].update(why="x"), f"say of {FIRST} is told otherwise"),
+    "words_of_no_claim": (
+        "fleet.json",
+        lambda t: t["words"].update(x=t["words"][FIRST]),
+        "has words on x, which is not in the contract",
+    ),
+    "other_machines_in_json": (
+        "signoff.json",
+        lambda t: first_part(t["fleet"]).update(machine="x"),
+        "its parts are not",
+    ),
+    "other_words_in_json": ("signoff.json", lambda t: t["fleet"]["words"][FIRST].clear(), "what its parts say is told"),
+}
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_what_the_merger_says_of_parts_is_held(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    file, change, words = MERGED[name]
+    run = fleet(tmp_path)
+    told = json.loads((run / file).read_text())
+    change(told)
+    (run / file).write_text(json.dumps(told))
+    if file == "fleet.json":
+        remake(run)
+    seal(run)
+    code, found = check_fleet(run, capsys)
+    assert (code, words in found) == (3, True), found
+
+
+def test_a_part_that_was_changed_after_the_merge_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fleet(tmp_path)
+    part_ = next((run / "parts").iterdir())
+    remake(part_)  # as good as it was, and not what the journal has
+    (run / "journal.jsonl").write_text((run / "journal.jsonl").read_text().replace('"sums":"', '"sums":"00'))
+    remake(run)
+    code, found = check_fleet(run, capsys)
+    assert (code, "the journal has other parts than those that are there" in found) == (3, True), found
+
+
+def test_a_fail_counts_though_its_part_says_that_it_did_not_try(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests_unit.test_tampering import line, said  # noqa: PLC0415
+
+    bad = part(tmp_path / "parts", 1, "one", {FIRST: Status.FAIL, **WELL}, key=KEY)
+    line(FIRST, said(command=""))(bad)
+    remake(bad)
+    run = merged(tmp_path, bad, part(tmp_path / "parts", 2, "two", EVERY, key=KEY))
+    code, found = check_fleet(run, capsys)
+    assert (code, "evidence says NOT PROTECTED" in found) == (3, True), found
+
+
 @pytest.mark.parametrize("commit", ["0" * 40 + "-dirty", "unknown"])
 def test_parts_of_a_tree_that_nobody_can_name_prove_nothing(tmp_path: Path, commit: str) -> None:
     parts = [part(tmp_path / "parts", number, f"m{number}", EVERY, commit=commit) for number in range(2)]

@@ -13,7 +13,8 @@ It needs Python 3.11 and the package ``cryptography``. Imports follow the data::
     sweeps      what a sweep of all pages brought -> how each page fared
     run         one run's folder -> the status of each claim, derived from the evidence
     fleet       many runs' folders -> the status of each claim
-    exports     signoff.json, junit.xml and the statement, held against what was derived
+    exports     signoff.json and the statement, held against what was derived
+    forms       junit.xml and the other forms for programs, made anew and compared
     page        signoff.html, held against what was derived
     report      all of it, and what the reader trusts
     __main__    the command line, and one screen of words

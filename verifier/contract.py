@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,16 @@ _LISTS = {
 }
 _KERNEL = "kernel "  # what a condition begins with that is a range of releases
 _TIERS = {"real-machine": "bare-metal", "no-task-switch-exits": "emulated"}
+SKIPPED = {
+    "no-vfio": "the host has no VFIO (/dev/vfio/vfio)",
+    "no-protection-keys": "the host's processor has no protection keys",
+    "no-avx": "the host's processor has no AVX",
+    "no-avx2": "the host's processor has no AVX2",
+    "no-selftests": "the kernel is built without the layer of its own selftests (--selftests)",
+    "no-task-switch-exits": "QEMU's emulation of SVM carries out task switches by itself",
+    "real-machine": "the host is a real machine: nobody can look at its memory or its devices from outside",
+}
+"""What a claim says that is SKIP, by the condition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,8 @@ class Claim:
 
     :ivar pages: kinds that a probe must be tried on; none: it is told by checks.
     :ivar by_state: outcome on a page of each state.
-    :ivar why: the reason, as reports print it. :ivar skip: the conditions for which it may be SKIP, by name.
+    :ivar why: the reason, as reports print it.
+    :ivar skip: the conditions for which it may be SKIP, by name, and what it says then.
     :ivar on: for which hosts the outcome differs, and the claim as it is there. :ivar row: for which it is, in words.
     """
 
@@ -84,7 +95,7 @@ class Claim:
     threat: str
     source: str
     why: str
-    skip: tuple[str, ...]
+    skip: Mapping[str, str]
     pages: tuple[str, ...]
     by_state: dict[str, Outcome]
     on: tuple[tuple[dict[str, str], Claim], ...] = ()
@@ -219,7 +230,7 @@ def _claim(entry: dict[str, Any]) -> Claim:
         all(isinstance(entry.get(one), str) and entry[one].strip() for one in ("class", "source", "reason")),
         "no reason",
     )
-    skip = _skip(name, entry["skip"]) if "skip" in entry else ()
+    skip = _skip(name, entry["skip"]) if "skip" in entry else {}
     need(not skip or kind != "health", "it looks at the health of host and guest, and is never SKIP")
     states = not _OF_PROBES.isdisjoint(entry)
     if kind != "attack" and not (kind == "boundary" and states):
@@ -237,17 +248,17 @@ def _claim(entry: dict[str, Any]) -> Claim:
     return replace(claim, on=tuple((row, _at(claim, entry, row, stated)) for row, stated in on))
 
 
-def _skip(name: str, entry: Any) -> tuple[str, ...]:
-    """The conditions of which each alone allows a SKIP.
+def _skip(name: str, entry: Any) -> dict[str, str]:
+    """The conditions of which each alone allows a SKIP, and what the claim says then.
 
     :raises UnsoundError: it allows none that can be looked at.
     """
     need = partial(_need, name)
     need(isinstance(entry, dict) and set(entry) in _SKIPS, "its skip names no condition")
-    found = []
+    found = {}
     if "when" in entry:
         need(entry["when"] in [*_LISTS, *_TIERS], "its skip is none that can be allowed")
-        found.append(entry["when"])
+        found[entry["when"]] = SKIPPED[entry["when"]]
     if "kernel" in entry:
         try:
             right = isinstance(entry["kernel"], str) and rows.meet(entry["kernel"])
@@ -256,8 +267,9 @@ def _skip(name: str, entry: Any) -> tuple[str, ...]:
         need(right, "its skip is for no kernel that there can be")
         reason = entry["reason"]
         need(isinstance(reason, str) and len(reason.split()) >= _REASON, "its skip says not what these kernels lack")
-        found.append(_KERNEL + "".join(entry["kernel"].split()))
-    return tuple(found)
+        releases = "".join(entry["kernel"].split())
+        found[_KERNEL + releases] = f"the host's kernel is {releases}: {reason}"
+    return found
 
 
 def _need(claim: str, right: bool, words: str) -> None:  # noqa: FBT001

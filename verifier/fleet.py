@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from verifier import identity, signature
 from verifier import run as runs
@@ -15,7 +16,8 @@ from verifier.run import Run
 from verifier.text import UnsoundError, parse, shown, table
 from verifier.tree import Tree
 
-FLEET = "fleet.json"
+FLEET, SUMS = "fleet.json", "SHA256SUMS"
+_PART_FACTS = ("run", "started", "ended", "tier", "kernel", "host")
 _WORST_FIRST = ("FAIL", "ERROR", "MISS", "PASS", "SKIP")
 _PART = re.compile(r"parts/([^/]+)/")
 
@@ -25,11 +27,13 @@ class Merged:
     """A merged report, derived.
 
     :ivar whole: the merged folder's own record, contract and lines. :ivar parts: each part, derived.
+    :ivar told: what the merger says of the parts.
     :ivar signers: fingerprints of the keys of the parts. :ivar chosen: the part whose word counts, for each claim.
     """
 
     whole: Run
     parts: list[Run]
+    told: dict[str, Any]
     signers: list[str] = field(default_factory=list)
     chosen: dict[str, Run] = field(default_factory=dict)
 
@@ -45,7 +49,7 @@ def derive(tree: Tree) -> Merged:
     names = sorted({found[1] for name in tree.names if (found := _PART.match(name))})
     if sorted(str(table(one, "a part", "run")["run"]) for one in told["parts"]) != names:
         raise UnsoundError(f"{FLEET} does not name the parts that are there")
-    merged = Merged(whole, [])
+    merged = Merged(whole, [], told)
     for name in names:
         merged.parts.append(_part(whole, tree, name, merged.signers))
     _same(merged)
@@ -57,7 +61,39 @@ def derive(tree: Tree) -> Merged:
             merged.chosen[name] = said[0]
             whole.status[name], whole.why[name] = said[0].status[name], said[0].why[name]
         _line(whole, name, said)
+        _words(merged, name, said)
+    if strange := set(told["words"]) - set(whole.claims):
+        whole.faults.append(f"{FLEET} has words on {shown(min(strange), 60)}, which is not in the contract")
+    _told(merged)
     return merged
+
+
+def _told(merged: Merged) -> None:
+    """What the merger says of each part is the part's own record, and the journal has the part as it is."""
+    whole, told = merged.whole, {str(one["run"]): one for one in merged.told["parts"]}
+    for part in merged.parts:
+        name, record = part.record["run"], part.record
+        one = table(told[name], "a part", "machine", "seconds", "cut_short", *_PART_FACTS)
+        if wrong := [what for what in _PART_FACTS if one[what] != record[what]]:
+            whole.faults.append(f"{FLEET}: {wrong[0]} of part {name} is not what its record says")
+        # Machines of one name whose processors differ are called by both.
+        named = record["machine"] or "unknown"
+        if one["machine"] not in (named, f"{named}, {record['host'].get('cpu')}"):
+            whole.faults.append(f"{FLEET}: part {name} is of {shown(one['machine'], 40)}, and its record says {named}")
+        if bool(one["cut_short"]) == part.ended:
+            whole.faults.append(f"{FLEET}: whether part {name} came to its end is told otherwise")
+    events = [(event.get("run"), event.get("sums")) for event in whole.events if event["event"] == "part"]
+    sums = [(part.record["run"], part.tree.sha256(SUMS) if SUMS in part.tree else "") for part in merged.parts]
+    if sorted(map(str, events)) != sorted(map(str, sums)):
+        whole.faults.append("the journal has other parts than those that are there")
+
+
+def _words(merged: Merged, name: str, said: list[Run]) -> None:
+    """What the merger says that each part says of a claim is what it says."""
+    there = [(part.record["run"], part.status[name], part.rows[name].get("why")) for part in said]
+    told = [(one.get("part"), one.get("status"), one.get("why")) for one in merged.told["words"].get(name, ())]
+    if sorted(map(str, told)) != sorted(map(str, there)):
+        merged.whole.faults.append(f"{FLEET}: what the parts say of {name} is told otherwise")
 
 
 def _part(whole: Run, tree: Tree, name: str, signers: list[str]) -> Run:
@@ -111,10 +147,10 @@ def _same(merged: Merged) -> None:
 def _counts(part: Run, name: str, *, health: bool) -> bool:
     """Whether a part has a word on a claim: it tried it; or, if it tried anything, it should have looked at health."""
     row = part.rows.get(name)
-    if not part.ended:
+    if row is None or part.status[name] == "FAIL" or not part.ended:
         return row is not None and part.status[name] == "FAIL"
     tried = any(one.get("command") for one in part.rows.values())
-    return row is not None and bool(row.get("command") or (health and tried))
+    return bool(row.get("command") or (health and tried))
 
 
 def _line(whole: Run, name: str, said: list[Run]) -> None:

@@ -31,6 +31,9 @@ _OF_KERNEL = {
     "image_sha256": 64,
     "vmlinux_sha256": 64,
 }
+_TIERS = ("emulated", "nested", "bare-metal")
+_SERIES, _STOCK = "host_setup/kernel/series", "stock"
+_CONTRACT = "tests_e2e/contract"
 _INSIDE = {"guest/initramfs": "guest image", "programs/sealproof": "programs"}
 _HEADING = re.compile(r"^# Linux/\S+ (\S+) Kernel Configuration$", re.MULTILINE)
 _LINE = re.compile(r"([0-9a-f]{64})  (\S(?:.*\S)?)")
@@ -62,6 +65,48 @@ def told(record: dict[str, Any]) -> Iterator[str]:
         )
     if not str(kernel["compiler"]).strip():
         yield "record.json does not say which compiler made the kernel"
+    yield from _patches(kernel["patches"], str(record["series"]))
+    yield from _tier(str(record["tier"]), {name: str(value) for name, value in record["host"].items()})
+
+
+def _patches(patches: list[dict[str, Any]], series: str) -> Iterator[str]:
+    """Where a series is none."""
+    names = [str(one["name"]) for one in patches]
+    if len(set(names)) != len(names) or any(not re.fullmatch(r"[0-9a-f]{64}", str(one["sha256"])) for one in patches):
+        yield "record.json: a patch stands there twice, or without its SHA-256"
+    if bool(names) == (series == _STOCK):
+        yield f"record.json: the series {shown(series, 40)} has {len(names) or 'no'} patches"
+
+
+def _tier(tier: str, host: dict[str, str]) -> Iterator[str]:
+    """Where what a record says of the host is that of another tier."""
+    kind = host.get("kind", "").partition(" ")[0]
+    if kind in _TIERS and kind != tier:
+        yield f"record.json: its tier is {shown(tier, 20)}, and its host is {shown(kind, 20)}"
+    elif tier == "bare-metal" and "machine" not in host:
+        yield "record.json: its tier is bare-metal, and it names no machine of an inventory"
+    elif tier != "emulated" and "QEMU" in host.get("processor", "") + host.get("cpu", ""):
+        yield f"record.json: its tier is {shown(tier, 20)}, and its processor is of QEMU's making"
+
+
+def ours(tree: Tree, record: dict[str, Any], contract: str) -> Iterator[str]:
+    """Where contract or series are others than those among the files of sealproof that the run lists.
+
+    :param contract: the folder in which a report holds it.
+    """
+    if LISTS[SEALPROOF] not in tree:
+        return
+    files = listed(tree, LISTS[SEALPROOF])
+    own = {name.removeprefix(f"{_CONTRACT}/"): sha256 for name, sha256 in files.items() if name.startswith(_CONTRACT)}
+    own = {name: sha256 for name, sha256 in own.items() if name.endswith(".toml")}
+    held = tree.below(contract)
+    if own and own != {name: held.sha256(name) for name in held.names}:
+        yield f"the contract is another than that in {LISTS[SEALPROOF]}"
+    folder = f"{_SERIES}/{record['series']}/"
+    patches = {name: sha256 for name, sha256 in files.items() if name.startswith(folder) and name.endswith(".patch")}
+    told = {f"{folder}{one['name']}": one["sha256"] for one in (record["kernel"] or {"patches": []})["patches"]}
+    if patches and record["kernel"] and patches != told:
+        yield f"the patches are others than those of the series in {LISTS[SEALPROOF]}"
 
 
 def kept(tree: Tree, record: dict[str, Any]) -> Iterator[str]:

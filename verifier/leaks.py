@@ -8,9 +8,12 @@ observations or less often; a byte value that makes up an eighth of the data is 
 from __future__ import annotations
 
 import base64
+import functools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
@@ -19,7 +22,9 @@ PAGE = 4096
 SURE = 16.0  # bits
 FEW = 8  # bytes
 _BLOCK = 8
-_FORMS = 5.0  # bits: of 32 forms that are tried
+_FORMS = 8.0  # bits: of 256 forms that are tried
+_STRIDES = (2, 4, 8, 16, 32, 64)
+_DEPTH = 2  # texts of texts
 _TABLES = {
     "inverted": bytes(value ^ 0xFF for value in range(256)),
     "with each byte's bits backwards": bytes(
@@ -27,6 +32,12 @@ _TABLES = {
     ),
     "with each byte's halves exchanged": bytes((value * 257 >> 4) & 0xFF for value in range(256)),
 }
+_TABLES |= {
+    f"with each byte's bits rotated by {count}": bytes(
+        (value << count | value >> 8 - count) & 0xFF for value in range(256)
+    )
+    for count in (1, 2, 3, 5, 6, 7)
+}  # by 4: its halves exchanged
 
 
 def canary_of(key: bytes) -> bytes:
@@ -71,6 +82,9 @@ def hidden(canary: bytes, data: bytes) -> tuple[bool, str]:
 
     What hints and is not sure is neither a leak nor a proof.
     """
+    grams = _grams(canary)
+    if len(set(data)) == 2 and (count := max((_run(canary, grams, one, _FORMS) for one in _bits(data)), default=0)) > 0:
+        return True, f"{count} bytes of the canary as bits"
     filling = _filling(data)
     told = [at for at, value in enumerate(data) if value not in filling]
     if not told:
@@ -84,18 +98,27 @@ def hidden(canary: bytes, data: bytes) -> tuple[bool, str]:
     alone = 1 < len(few) <= FEW and few in canary
     if alone and len(few) > 2:
         return True, f"{len(few)} bytes of the canary and no others"
-    grams = {canary[at : at + 3]: at for at in range(PAGE - 2)}
     # The longest: a page in another form may have a few bytes as they stand by chance.
     runs = [(_run(canary, grams, other, _FORMS if form else 0.0), form) for form, other in _forms(data)]
     count, form = max(runs, key=lambda run: run[0])
     if count > 0:
         return True, f"{count} bytes of the canary {form}".rstrip()
-    steps, moves = _steps(canary), _steps(data)
-    if (count := _run(steps, {steps[at : at + 3]: at for at in range(len(steps) - 2)}, moves, _FORMS)) > 0:
-        return True, f"{count} bytes of the canary XORed with a byte"
+    for form, page, other in _pairs(canary, data):
+        if (count := _run(page, _grams(page), other, _FORMS)) > 0:
+            return True, f"{count} bytes of the canary {form}"
+    if len(data) == PAGE and Counter(data) == Counter(canary):
+        return True, "all bytes of the canary in another order"
+    if (count := _scattered(canary, data, filling)) > 1:
+        return True, f"{count} words of the canary in another order"
     if alone or (len(few) == 1 and meets):
         return False, f"{len(few)} bytes that may be the canary's"
     return False, ""
+
+
+@functools.lru_cache(64)
+def _grams(page: bytes) -> dict[bytes, int]:
+    """Where each three bytes of a page stand."""
+    return {page[at : at + 3]: at for at in range(len(page) - 2)}
 
 
 def _filling(data: bytes) -> set[int]:
@@ -115,27 +138,51 @@ def _longest(places: list[int]) -> int:
 def _run(page: bytes, grams: dict[bytes, int], data: bytes, discount: float) -> int:
     """The longest run that the data and the page have in common, if it is no coincidence; else 0."""
     filling = _filling(data)
-    longest = places = at = 0
-    while at <= len(data) - 3:
-        if data[at] in filling:
-            at += 1
+    hits = [at for at in range(len(data) - 2) if data[at : at + 3] in grams and data[at] not in filling]
+    longest = begin = 0
+    for at in hits:
+        if at < begin:
             continue
-        places += 1
-        there = grams.get(data[at : at + 3], -1)
-        length = 0
-        if there >= 0:
-            length = 3
-            while data[at + length : at + length + 1] == page[there + length : there + length + 1] != b"":
-                length += 1
-            while data[at + length - 1] in filling:
-                length -= 1
+        there, length = grams[data[at : at + 3]], 3
+        while data[at + length : at + length + 1] == page[there + length : there + length + 1] != b"":
+            length += 1
+        while data[at + length - 1] in filling:
+            length -= 1
         longest = max(longest, length)
-        at += max(1, length - 2)
-    return longest if longest and 8 * longest - math.log2(places * len(page)) - discount >= SURE else 0
+        begin = at + max(1, length - 2)
+    if not longest:
+        return 0
+    places = sum(value not in filling for value in data)
+    return longest if 8 * longest - math.log2(places * len(page)) - discount >= SURE else 0
 
 
-def _steps(data: bytes) -> bytes:
-    return bytes(data[at] ^ data[at + 1] for at in range(len(data) - 1))
+def _pairs(canary: bytes, data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
+    """Forms that are found by a change of the canary as well: the form, the canary, the data."""
+    for width in (1, 2, 4, 8):
+        yield f"XORed with {width} bytes", _steps(canary, width), _steps(data, width)
+    yield "with a number added to each", _rises(canary), _rises(data)
+    for stride in _STRIDES:
+        yield f"one byte of each {stride}", b"".join(canary[first::stride] for first in range(stride)), data
+
+
+def _steps(data: bytes, width: int) -> bytes:
+    return bytes(one ^ other for one, other in zip(data, data[width:], strict=False))
+
+
+def _rises(data: bytes) -> bytes:
+    return bytes((other - one) & 0xFF for one, other in pairwise(data))
+
+
+def _scattered(canary: bytes, data: bytes, filling: set[int]) -> int:
+    """How many words of four bytes the data has of the canary, if more than one; chance brings two in 2**17."""
+    words = {canary[at : at + 4] for at in range(PAGE - 3)}
+    count = at = 0
+    while at <= len(data) - 4:
+        word = data[at : at + 4]
+        hit = word in words and filling.isdisjoint(word)
+        count += hit
+        at += 4 if hit else 1
+    return count if count > 1 and len(data) <= PAGE else 0
 
 
 def _forms(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -149,13 +196,62 @@ def _forms(data: bytes) -> Iterator[tuple[str, bytes]]:
             count = (len(data) - first) // width
             words = (data[first + n * width : first + (n + 1) * width][::-1] for n in range(count))
             yield f"with each {width} bytes backwards", b"".join(words)
-    yield "with a byte between each two", data[::2]
-    yield "with a byte between each two", data[1::2]
-    for text in re.findall(rb"[0-9a-fA-F]{6,}", re.sub(rb"0x|\\x|[\s:,\-]+", b"", data)):
-        for first in (0, 1):
-            even = text[first : first + (len(text) - first) // 2 * 2]
-            yield "as hexadecimal digits", bytes.fromhex(even.decode())
-            yield "as hexadecimal digits, backwards", bytes.fromhex(even.decode())[::-1]
-    for text in re.findall(rb"[A-Za-z0-9+/]{8,}", data):
-        for first in range(4):
-            yield "as base64", base64.b64decode(text[first : first + (len(text) - first) // 4 * 4])
+    for width in (2, 4, 8):
+        for first in range(width):
+            yield f"with {width - 1} bytes between each two", data[first::width]
+    for order in ("big", "little"):
+        number = int.from_bytes(data, order)
+        for bits in range(1, 8):
+            yield f"shifted by {bits} bits", (number << bits).to_bytes(len(data) + 1, order)
+    yield from _texts(data, _DEPTH)
+
+
+def _texts(data: bytes, depth: int) -> Iterator[tuple[str, bytes]]:
+    """What a text stands for, and what that stands for if it is a text."""
+    for form, found in _decoded(data.replace(b"\0", b"")):
+        yield form, found
+        if depth > 1 and found.isascii() and len(found) > 2 * FEW:
+            yield from _texts(found, depth - 1)
+
+
+def _decoded(data: bytes) -> Iterator[tuple[str, bytes]]:
+    for clean in {re.sub(rb"0x|\\x|[\s:,\-]+", b"", data), re.sub(rb"0x|[^0-9a-fA-F]+", b"", data)}:
+        for text in re.findall(rb"[0-9a-fA-F]{6,}", clean):
+            for first in (0, 1):
+                even = text[first : first + (len(text) - first) // 2 * 2]
+                yield "as hexadecimal digits", bytes.fromhex(even.decode())
+                yield "as hexadecimal digits, backwards", bytes.fromhex(even.decode())[::-1]
+    for base, width, chars in ((64, 4, rb"A-Za-z0-9+/"), (32, 8, rb"A-Z2-7"), (85, 5, rb"!-z~{|}")):
+        for text in re.findall(rb"[%b]{%d,}" % (chars, 2 * width), data):
+            for first in range(width):
+                yield f"as base{base}", _based(base, text[first : first + (len(text) - first) // width * width])
+    yield "as decimal numbers", _numbers(rb"\d+", data, 10)
+    yield "as octal numbers", _numbers(rb"[0-7]{3}", data, 8)
+
+
+def _bits(data: bytes) -> Iterator[bytes]:
+    """Data of two values, each taken for a bit: in both orders, from each place on."""
+    low = min(data)
+    text = bytes(0x30 + (value != low) for value in data)
+    for first in range(8):
+        if whole := text[first : first + (len(text) - first) // 8 * 8]:
+            for digits in (whole, whole[::-1]):
+                number = int(digits, 2).to_bytes(len(whole) // 8, "big")
+                for one in (number, number.translate(_TABLES["inverted"])):
+                    yield one
+                    yield one[::-1]
+
+
+def _numbers(pattern: bytes, data: bytes, base: int) -> bytes:
+    """Numbers in a text, each a byte's."""
+    return bytes(value for word in re.findall(pattern, data) if len(word) <= 3 and (value := int(word, base)) < 256)
+
+
+def _based(base: int, text: bytes) -> bytes:
+    """A text of one of the bases decoded; empty if it is none."""
+    try:
+        if base == 85:
+            return base64.b85decode(text)
+        return base64.b64decode(text) if base == 64 else base64.b32decode(text)
+    except ValueError:
+        return b""

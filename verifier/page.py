@@ -16,13 +16,30 @@ from typing import Any
 from urllib.parse import unquote
 
 from verifier.contract import outcome_words
-from verifier.exports import Derived
+from verifier.exports import SENTENCE, Derived
 from verifier.run import STATUSES
 from verifier.text import UnsoundError, cleaned, shown
 
 PAGE, STYLE = "signoff.html", "signoff.css"
 POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'"
 STYLE_SHA256 = "da5d810b76b5f3bd24791d1c4a89e44efe56be47556610650aeab7b86bd1912d"
+_METAS = (
+    {"charset": "utf-8"},
+    {"http-equiv": "Content-Security-Policy", "content": POLICY},
+    {"name": "viewport", "content": "width=device-width, initial-scale=1"},
+    {"name": "referrer", "content": "no-referrer"},
+)
+_HEADINGS = {
+    *("The threat model, claim by claim", "Which machine proved what", "Differences between the machines", "Claims"),
+    *("Claims on which the machines disagree", "Guest memory, page by page", "How to read this", "Kernel", "Made of"),
+    *("What was tested, and how to repeat it", "Run", "Host", "Logs and data", "Attacks", "Boundaries", "Health"),
+    *("All of the memory", "Legitimate paths"),
+}
+_SPOKEN = {
+    *("What did not pass", "Which machine proved what", "What differs between the machines", "All parts", "Checks"),
+    *("Claims on which the machines differ", "How the probe ended on each kind of page", "Runs of the probe"),
+}
+"""What a screen reader says in the place of a part's text."""
 _VOID = {"meta", "link", "br", "input", "path", "circle"}
 _TAGS = frozenset(
     [
@@ -89,6 +106,13 @@ class Element:
                 if one.tag == tag and (not cls or cls in one.classes):
                     yield one
                 yield from one.all(tag, cls)
+
+    def every(self) -> Iterator[Element]:
+        """All elements in it, in order."""
+        for one in self.children:
+            if isinstance(one, Element):
+                yield one
+                yield from one.every()
 
     def one(self, tag: str, cls: str = "") -> Element:
         """The only element of a kind in it.
@@ -174,15 +198,29 @@ def _harmless(told: Derived, root: Element) -> Iterator[str]:
     metas = [one.attributes for one in root.all("meta")]
     if [one.get("content") for one in metas if "http-equiv" in one] != [POLICY]:
         yield f"{PAGE} has not the policy that forbids all but its style"
+    if [one for one in metas if one not in _METAS]:
+        yield f"{PAGE} tells browsers or search engines what no report's page does"
     if [one.attributes for one in root.all("link")] != [{"rel": "stylesheet", "href": STYLE}]:
         yield f"{PAGE} has another style than {STYLE}"
-    ids = [one.attributes["id"] for tag in sorted(_TAGS) for one in root.all(tag) if "id" in one.attributes]
-    if len(ids) != len(set(ids)):
+    elements = list(root.every())
+    for one in elements:
+        if one.tag in ("h2", "h3") and one.text not in _HEADINGS:
+            yield f"{PAGE} has the heading {shown(one.text, 80)!r}, which no report's page has"
+        spoken = one.attributes.get("aria-label")
+        if (
+            spoken is not None
+            and spoken not in _SPOKEN
+            and not (one.tag == "svg" and spoken.startswith("Memory of guest "))
+        ):
+            yield f"{PAGE} says {shown(spoken, 80)!r} to those who cannot see it, which no report's page does"
+    ids = [one.attributes["id"] for one in elements if "id" in one.attributes]
+    places = set(ids)
+    if len(ids) != len(places):
         yield f"{PAGE} has two parts of one name"
     for link in root.all("a"):
         to = link.attributes.get("href", "")
         file, hash_, part = to.partition("#")
-        if (file and unquote(file) not in told.run.tree) or (hash_ and not file and part not in ids):
+        if (file and unquote(file) not in told.run.tree) or (hash_ and not file and part not in places):
             yield f"{PAGE} has a link to {shown(to, 80)}, which is not in the report"
 
 
@@ -217,6 +255,7 @@ def _head(told: Derived, root: Element) -> Iterator[str]:
     }
     if told.word == "PROTECTED":
         wanted["the loud words"] = ([one.text for one in root.all("p", "loud")], [])
+        wanted["the verdict's sentence"] = (verdict.one("p", "sentence").text, SENTENCE)
     for what, (found, must) in wanted.items():
         if found != (_flat(must) if isinstance(must, str) else must):
             yield f"{PAGE}: {what} is {shown(found, 100)!r}, and it must be {shown(must, 100)!r}"

@@ -8,17 +8,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
 
-from verifier import exports, fleet, identity, page, signature
+from verifier import exports, fleet, forms, identity, page, signature, ssh
 from verifier import run as runs
 from verifier.exports import Derived
 from verifier.run import Run
-from verifier.text import UnsoundError, parse, shown
+from verifier.text import UnsoundError, shown
 from verifier.tree import Tree
 
 PROTECTED, NOT_PROTECTED, NOT_PROVEN, UNSOUND = range(4)
 """Exit status."""
+_FILES = {
+    *(*signature.NAMED, signature.ATTESTATION, ssh.SIGNATURE, fleet.FLEET, runs.RECORD, runs.CLAIMS, runs.PLANNED),
+}
+_FOLDERS = {"contract", "evidence", "hosts", "identity", "logs"}
+_PART = re.compile(r"^parts/[^/]+/")
+_SHOWN_BY_BROWSERS = re.compile(r"\.(?:[xs]?html?|xht|svgz?|x[ms]l|m?js|css|pdf|m?html?|swf)$", re.IGNORECASE)
 _OLD = "contract.toml"
 """The contract of version 1, in reports of an older sealproof."""
 
@@ -95,6 +100,7 @@ def _verify(found: Found, tree: Tree, trusted: Trusted) -> None:
             f"the verifier of commit {commit} reads it"
         )
         return
+    found.faults += _strangers(tree)
     merged = fleet.derive(tree) if fleet.FLEET in tree else None
     run = merged.whole if merged else runs.derive(tree)
     parts = merged.parts if merged else [run]
@@ -104,11 +110,13 @@ def _verify(found: Found, tree: Tree, trusted: Trusted) -> None:
         word = "NOT PROVEN"
     kernels = {one.record["kernel"]["build_id"] for one in [run, *parts] if one.record["kernel"]}
     machines = (
-        list(dict.fromkeys(str(one["machine"]) for one in _parts_told(run))) if merged else [run.record["machine"]]
+        list(dict.fromkeys(str(one["machine"]) for one in merged.told["parts"])) if merged else [run.record["machine"]]
     )
-    found.derived = Derived(run, word, machines, sorted(kernels), signed.key)
+    images = {one for each in [run, *parts] for one in _images(each)}
+    told = merged.told if merged else None
+    found.derived = Derived(run, word, machines, sorted(kernels), signed.key, frozenset(images), told)
     found.faults += run.faults
-    for check in (exports.document, exports.junit, exports.tap, exports.sarif, exports.kcidb, page.page):
+    for check in (exports.document, forms.junit, forms.tap, forms.sarif, forms.kcidb, page.page):
         found.faults += _caught(check(found.derived))
     found.faults += _caught(exports.statement(found.derived, signed.predicate))
     if run.mode == "plain":
@@ -139,8 +147,20 @@ def _first_part(tree: Tree) -> str:
     return next("/".join(name.split("/")[:2]) for name in tree.names if name.startswith("parts/"))
 
 
-def _parts_told(run: Run) -> list[dict[str, Any]]:
-    return list(parse(run.tree.read(fleet.FLEET), fleet.FLEET)["parts"])
+def _strangers(tree: Tree) -> Iterator[str]:
+    """Files that no report has: what is signed along with it is read along with it."""
+    for name in tree.names:
+        top, _, rest = _PART.sub("", name).partition("/")
+        known = top in _FOLDERS if rest else top in _FILES
+        if not known or (rest and _SHOWN_BY_BROWSERS.search(name)):
+            yield f"{shown(name, 100)} is a file that no report has"
+
+
+def _images(run: Run) -> Iterator[tuple[str, str]]:
+    """Name and SHA-256 of a kernel's image and configuration, as a statement names them."""
+    if kernel := run.record["kernel"]:
+        yield f"Linux {kernel['release']} bzImage", kernel["image_sha256"]
+        yield f"Linux {kernel['release']} .config", kernel["config_sha256"]
 
 
 def _of_parts(parts: Sequence[Run], merged: fleet.Merged | None) -> list[str]:

@@ -8,20 +8,48 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from verifier import contract as contracts
 from verifier import identity, judge, leaks, rows, sweeps
 from verifier.contract import Claim
 from verifier.judge import Checked, Seen
+from verifier.sweeps import Sweep
 from verifier.text import UnsoundError, lines, parse, shown, table
 from verifier.tree import Tree
 
 RECORD, CLAIMS, JOURNAL, CONTRACT = "record.json", "claims.jsonl", "journal.jsonl", "contract"
+PLANNED = "planned.json"
 STATUSES = ("PASS", "FAIL", "ERROR", "MISS", "SKIP")
 KILLED = "the run was killed before its end"
 _SLACK = 120.0  # seconds between two clocks' readings of one moment
 _RUN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
+_RECORD = {
+    *(
+        "run",
+        "started",
+        "ended",
+        "mode",
+        "command",
+        "commit",
+        "tier",
+        "series",
+        "kernel",
+        "host",
+        "problems",
+        "machine",
+    ),
+    *("interrupted", "given_up", "made_of", "durations"),
+}
+_WHY = {
+    "attack": "refused exactly as contracted, and the same probe got through in both controls",
+    "boundary": "open, as documented",
+    "plain": "the probe gets through where nothing forbids it",
+}
+"""What a probe's claim says that is PASS."""
+_SENTENCE = re.compile("_")
+_EVENTS = {"begin", "planted", "claim", "part", "end"}
 _MADE = ("data", "cuts", "canary_key", "canary_bytes")
 """What an observation has in the evidence and not in the journal's line."""
 _OBSERVED = (
@@ -35,8 +63,9 @@ _KERNEL = (
 _SICK = re.compile(
     r"Oops:|BUG: |\bkernel BUG at|Kernel panic|general protection fault, |\[ cut here \]|Call Trace:|KASAN: |UBSAN: |"
     r"KCSAN: |kmemleak: \d+ new|list_(?:add|del) corruption|Bad page (?:state|map)|soft lockup|hard LOCKUP|"
-    r"rcu: INFO: rcu_\w+ (?:self-)?detected|blocked for more than|possible (?:circular|recursive) locking|"
-    r"mce: \[Hardware Error\]|refcount_t: "
+    r"INFO: (?:rcu_\w+ (?:self-)?detected|rcu[^\n]* stall)|blocked for more than|refcount_t: |"
+    r"possible (?:circular|recursive|irq)[^\n]* lock|(?:^|\] )WARNING: |: [0-9a-fA-F]{4} \[#\d+\]|PANIC: double fault|"
+    r"Attempted to kill init|mce: \[Hardware Error\]"
 )
 """What a kernel that is not well says on its console."""
 _MADE_TO_FAIL = re.compile(
@@ -46,7 +75,13 @@ _MADE_TO_FAIL = re.compile(
 """What warn_alloc() (Linux: mm/page_alloc.c) says of an allocation that a claim has fail, in a program of this name."""
 _HARM = re.compile(r"/harm-\d+\.txt$")
 """Evidence of what a probe did to a machine under test."""
-_LOGS = ("console.log", "-dmesg.log")
+_OF_HOST = "/console.log"
+_LOGS = (_OF_HOST, "-dmesg.log")
+_BANNER = re.compile(r"^[^A-Za-z\n]*Linux version (\S+) \(\S+\) \((.*)\) #", re.MULTILINE)
+_TOLD = ("/protected.txt", "/holders.txt")
+_HOLDERS = re.compile(r"^\w+: \d+ (private|other) pages$")
+_MAPPED = re.compile(r"frames hold the content, +(\d+) mapped by the kernel, +(\d+) by a process")
+_STRANGER = re.compile(r"^ +[1-9]\d* mapped by (?!nobody$|its own nested page tables$)")
 
 
 @dataclass(slots=True)
@@ -56,6 +91,7 @@ class Run:
     :ivar contract: the SHA-256 that names it. :ivar claims: the contract, by id.
     :ivar rows: the run's own line for each claim, the last to be put down.
     :ivar status: of each claim, as it is derived. :ivar why: of each that is not PASS.
+    :ivar events: of the journal, in order.
     :ivar faults: what is not consistent. :ivar ended: whether the run came to its end.
     """
 
@@ -70,6 +106,7 @@ class Run:
     checks: dict[str, list[Checked]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     planted: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
     ended: bool = False
 
     @property
@@ -83,18 +120,18 @@ def record_of(tree: Tree) -> dict[str, Any]:
 
     :raises UnsoundError: it is none.
     """
-    record = table(
-        parse(tree.read(RECORD), RECORD), RECORD,
-        "run", "started", "ended", "mode", "command", "commit", "tier", "series", "kernel", "host", "problems",
-        "interrupted", "given_up", "machine", "made_of",
-    )  # fmt: skip
+    record = table(parse(tree.read(RECORD), RECORD), RECORD, *sorted(_RECORD - {"durations"}))
     if not isinstance(record["run"], str) or not _RUN.fullmatch(record["run"]):
         raise UnsoundError(f"{RECORD}: {shown(record['run'], 60)!r} is no run's name")
     if record["mode"] not in ("plain", "protected") or record["tier"] not in ("emulated", "nested", "bare-metal", None):
         raise UnsoundError(f"{RECORD}: its mode or tier is none")
+    if strange := set(record) - _RECORD:
+        raise UnsoundError(f"{RECORD} has {shown(min(strange), 40)}, which no record has")
     told = [isinstance(record[name], dict) for name in ("host", "made_of")]
+    told += [isinstance(record["interrupted"], bool), isinstance(record["given_up"], str)]
+    told += [isinstance(value, str) for name in ("host", "made_of") for value in dict(record[name]).values()]
     if not all(told) or not isinstance(record["problems"], list):
-        raise UnsoundError(f"{RECORD}: host, problems or made_of are not what they must be")
+        raise UnsoundError(f"{RECORD}: host, problems, its end or made_of are not what they must be")
     if record["kernel"] is not None:
         kernel = table(record["kernel"], f"{RECORD}: kernel", *_KERNEL, "patches")
         if not isinstance(kernel["patches"], list) or not all(isinstance(kernel[name], str) for name in _KERNEL):
@@ -133,12 +170,44 @@ def derive(tree: Tree) -> Run:
     chain(run)
     if run.ended:
         run.faults += [*identity.told(run.record), *identity.kept(tree, run.record)]
+        run.faults += identity.ours(tree, run.record, CONTRACT)
     host = rows.facts(run.record)
     for name, claim in run.claims.items():
         row = run.rows.get(name)
         run.claims[name] = claim if row is None else _as_judged(run, claim, row, host)
         _settle(run, run.claims[name], row)
+    _strays(run)
+    _planned(run)
     return run
+
+
+def _strays(run: Run) -> None:
+    """What an attack brought must not be of another claim's private page either."""
+    blocks: dict[bytes, str] = {}
+    for name, each in run.seen.items():
+        for one in each:
+            if one.state == "private":
+                blocks |= {one.canary[at : at + 8]: name for at in range(0, contracts.PAGE, 8)}
+    for name, each in run.seen.items():
+        if run.mode != "protected" or run.claims[name].kind != "attack" or run.status[name] == "FAIL":
+            continue
+        for data in (one.data for one in each if one.role == "subject" and len(set(one.data)) > 1):
+            there = {blocks.get(data[at : at + 8], name) for at in range(len(data) - 7)} - {name}
+            if there:
+                why = f"bytes of a private page leaked, which {min(there)} has planted"
+                run.faults.append(f"{name}: it says {run.status[name]}, and the evidence gives FAIL: {why}")
+                run.status[name], run.why[name] = "FAIL", why
+                break
+
+
+def _planned(run: Run) -> None:
+    """What each claim says in words, and how to try it again, is what the run set out with."""
+    planned = table(parse(run.tree.read(PLANNED), PLANNED), PLANNED)
+    for name, row in run.rows.items():
+        if row.get("sentence") not in (planned.get(name), _SENTENCE.sub(" ", name).capitalize() + "."):
+            run.faults.append(f"{shown(name, 100)}: it says {shown(row.get('sentence'), 80)!r}, which was not planned")
+        if row.get("command") not in ("", f"{run.record['command']} -k test_{name}"):
+            run.faults.append(f"{shown(name, 100)}: its command is not that of the run")
 
 
 def _as_judged(run: Run, claim: Claim, row: dict[str, Any], host: dict[str, str]) -> Claim:
@@ -176,6 +245,8 @@ def _journal(run: Run) -> list[dict[str, Any]]:
     if not events or names[0] != "begin" or names.count("begin") != 1 or "end" in names[:-1]:
         raise UnsoundError(f"{JOURNAL} does not begin and end as a run does")
     first, last = events[0], events[-1]
+    if not re.fullmatch(r"[0-9a-f]{32}", str(first.get("nonce"))):
+        run.faults.append(f"{JOURNAL} has no nonce of its host")
     if first.get("run") != run.record["run"] or first.get("contract") != run.contract:
         run.faults.append(f"{JOURNAL} is of another run or another contract")
     cut_short = not run.record["ended"] or run.record["interrupted"] or run.record["given_up"]
@@ -185,6 +256,9 @@ def _journal(run: Run) -> list[dict[str, Any]]:
             if last.get(what) != run.tree.sha256(file):
                 run.faults.append(f"{file} is not as it was at the run's end")
     _times(run, first["time"], last["time"])
+    run.events = events
+    if strange := {str(event["event"]) for event in events} - _EVENTS:
+        run.faults.append(f"{JOURNAL} has {shown(min(strange), 40)}, which is no event of a run")
     for event in events:
         if event["event"] == "planted":
             run.planted.setdefault((str(event.get("claim")), str(event.get("commitment"))), []).append(event)
@@ -294,10 +368,13 @@ def _skipped(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, str]:
         run.faults.append(f"{claim.id}: it says SKIP, which the contract does not allow")
         return "MISS", "SKIP is not allowed by the contract"
     kernel = rows.facts(run.record).get("kernel", "")
-    if not any(contracts.holds(one, run.record["tier"], run.record["host"], kernel) for one in claim.skip):
+    cases = [one for one in claim.skip if contracts.holds(one, run.record["tier"], run.record["host"], kernel)]
+    if not cases:
         words = " or ".join(f"'{one}'" for one in claim.skip)
         run.faults.append(f"{claim.id}: it says SKIP for {words}, which is not the case on this host")
         return "MISS", f"the contract allows SKIP for {words}, which is not the case"
+    if row.get("why") != claim.skip[cases[0]] or row["evidence"]:
+        run.faults.append(f"{claim.id}: it says SKIP, and {shown(row.get('why'), 80)!r} or its evidence is of no SKIP")
     return "SKIP", str(row.get("why", ""))
 
 
@@ -336,6 +413,8 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], one: dict[str, Any
     table(one, "an observation", *_OBSERVED)
     try:
         data = bytes.fromhex(one["data"])
+        if data.hex() != one["data"]:
+            raise ValueError("its bytes are not written as they are kept")
         canary = leaks.canary_of(bytes.fromhex(one["canary_key"])) if "canary_key" in one else bytes.fromhex(
             one["canary_bytes"]
         )  # fmt: skip
@@ -405,38 +484,93 @@ def _checks(run: Run, name: str, role: str) -> Iterator[Checked]:
 
 def _beside(run: Run, claim: Claim) -> str:
     """What else the evidence of a claim shows: sweeps of all pages, logs of kernels. Empty if all is well."""
-    row = run.rows[claim.id]
-    for found in row.get("maps", ()):
-        if fault := _map(run, claim, found):
-            return fault
+    if fault := _sweeps(run, claim) or _moments(run, claim):
+        return fault
     if claim.kind != "health":
         return ""
-    logs = [name for name in row["evidence"] if name.endswith(_LOGS)]
-    if not logs:
+    names = [name for name in run.rows[claim.id]["evidence"] if name.endswith(_LOGS)]
+    if not names:
         raise UnsoundError("no log of a kernel is kept with it")
-    for name in logs:
+    for name in names:
         log = _MADE_TO_FAIL.sub("", run.tree.read(name).decode("utf-8", "replace"))
         for line in log.splitlines():
             if _SICK.search(line):
                 return f"{name}: {shown(line, 120)}"
+        if name.endswith(_OF_HOST):
+            _of_the_kernel(run, name, log)
     return ""
 
 
-def _map(run: Run, claim: Claim, found: Any) -> str:
-    """Whether a picture of a guest's memory is what its sweep brought, and shows nothing that leaked."""
-    found = table(found, "a map", "guest", "way", "size", "spans")
-    guest = str(found["guest"])
-    name = f"evidence/{claim.id}/{guest}.json"
-    if name not in run.tree:
-        raise UnsoundError(f"the sweep of guest {shown(guest, 40)} is not kept")
-    sweep = sweeps.read(parse(run.tree.read(name), name), name)
-    if (sweep.way, sweep.size, sweep.spans) != (found["way"], found["size"], found["spans"]):
-        raise UnsoundError(f"the map of guest {shown(guest, 40)} is not what its sweep brought")
-    role = "subject" if not sweep.private.isdisjoint(sweep.fates) else "control"
-    checks = [one for one in run.checks[claim.id] if one.role == role]
-    if not checks or run.mode == "plain":
-        checks = run.checks[claim.id]
-    return sweep.fault(checks)
+def _of_the_kernel(run: Run, name: str, log: str) -> None:
+    """The log begins with the kernel that the record names (Linux: init/version-timestamp.c, linux_banner).
+
+    :raises UnsoundError: it does not.
+    """
+    kernel = run.record["kernel"] or {}
+    found = _BANNER.findall(log)
+    if not found:
+        raise UnsoundError(f"{name} does not begin where the kernel does: what came before is not kept")
+    for release, compiler in found:
+        if kernel and (release != kernel["release"] or not compiler.startswith(f"{kernel['compiler']},")):
+            raise UnsoundError(f"{name} is of Linux {shown(release, 40)} by {shown(compiler, 60)}, not the record's")
+
+
+def _sweeps(run: Run, claim: Claim) -> str:
+    """Whether the sweeps that are kept with a claim, and its pictures of memory, show nothing that leaked.
+
+    :raises UnsoundError: they are not those that its checks and its pictures are of.
+    """
+    row = run.rows[claim.id]
+    found: dict[str, Sweep] = {}
+    for name in row["evidence"]:
+        if name.endswith(".json"):
+            found[PurePosixPath(name).stem] = sweeps.read(parse(run.tree.read(name), name), name)
+    maps = [table(one, "a map", "guest", "way", "size", "spans") for one in row.get("maps", ())]
+    guests = [str(one["guest"]) for one in maps]
+    if lacking := set(guests) - set(found):
+        raise UnsoundError(f"the sweep of guest {shown(min(lacking), 40)} is not kept")
+    if len(set(guests)) != len(guests) or (guests and set(guests) != set(found)):
+        raise UnsoundError("its pictures of memory are not one for each sweep that is kept")
+    for guest, one in zip(guests, maps, strict=True):
+        sweep = found[guest]
+        if (sweep.way, sweep.size, sweep.spans) != (one["way"], one["size"], one["spans"]):
+            raise UnsoundError(f"the map of guest {shown(guest, 40)} is not what its sweep brought")
+    checks = run.checks.get(claim.id, [])
+    of_role = {True: "subject", False: "control"} if run.mode == "protected" else {False: "subject"}
+    for protected, role in of_role.items():
+        swept = any(one.role == role and one.name in sweeps.CHECKS for one in checks)
+        if found and swept and protected not in [one.protected for one in found.values()]:
+            raise UnsoundError(f"the sweep that the {role}'s checks are of is not kept")
+    for guest, sweep in found.items():
+        role = of_role.get(sweep.protected, "subject")
+        if fault := sweep.fault([one for one in checks if one.role == role]) or _small(run, guest, sweep):
+            return fault
+    return ""
+
+
+def _small(run: Run, guest: str, sweep: Sweep) -> str:
+    """Whether a sweep is of less memory than the record says that the guest has; empty if it is not."""
+    told = re.search(rf"(?:^|, ){re.escape(guest)} \((\d+) MiB\)", str(run.record["host"].get("guests", "")))
+    pages = int(told[1]) << 8 if told else 0
+    if len(sweep.fates) < pages:
+        return f"the sweep is of {len(sweep.fates)} pages, and guest {shown(guest, 40)} has {pages}"
+    return ""
+
+
+def _moments(run: Run, claim: Claim) -> str:
+    """Whether texts that tell where a protected guest's private content was mapped name anybody but the guest."""
+    for name in run.rows[claim.id]["evidence"]:
+        if not name.endswith(_TOLD) or run.mode == "plain":
+            continue
+        mine = True
+        for line in run.tree.read(name).decode("utf-8", "replace").splitlines():
+            if head := _HOLDERS.match(line):
+                mine = head[1] == "private"
+            elif ((found := _MAPPED.search(line)) and any(int(number) for number in found.groups())) or (
+                mine and _STRANGER.search(line)
+            ):
+                return f"{name}: {shown(line, 120)}"
+    return ""
 
 
 def _words(run: Run, claim: Claim) -> dict[str, str]:
@@ -450,6 +584,7 @@ def _words(run: Run, claim: Claim) -> dict[str, str]:
             "observed": judge.words_of_checks([one for one in found if one.role == "subject"]),
             "control": shown_control if controlled else "",
             "shared": "",
+            "why": "works",
         }
     seen = run.seen[claim.id]
     control = [one for one in seen if one.role == "control"]
@@ -459,6 +594,7 @@ def _words(run: Run, claim: Claim) -> dict[str, str]:
         "observed": judge.words_of([one for one in seen if one.role == "subject"]),
         "control": judge.words_of([one for one in control if one.state != "shared"]),
         "shared": judge.words_of([one for one in control if one.state == "shared"]),
+        "why": _WHY[run.mode if run.mode == "plain" else claim.kind],
     }
 
 

@@ -85,6 +85,7 @@ def check(tree: Tree) -> Signed:
     try:
         payload = base64.b64decode(envelope["payload"], validate=True)
         marks = [base64.b64decode(one["sig"], validate=True) for one in envelope["signatures"]]
+        names = [one["keyid"] for one in envelope["signatures"] if len(one) == 2]
         kind = envelope["payloadType"].encode()
     except (binascii.Error, TypeError, KeyError, AttributeError, ValueError) as error:
         raise UnsoundError(f"{ATTESTATION} is no DSSE envelope: {shown(error, 80)}") from error
@@ -95,9 +96,13 @@ def check(tree: Tree) -> Signed:
         public.verify(marks[0], signed)
     except InvalidSignature as error:
         raise UnsoundError(f"the signature is not good: {ATTESTATION} was changed, or {KEY} did not make it") from error
+    if names != [fingerprint(public)]:
+        raise UnsoundError(f"{ATTESTATION} names another key than {KEY}, which made it")
     statement = table(
         parse(payload, "the statement"), "the statement", "_type", "predicateType", "subject", "predicate"
     )
+    if strange := set(statement) - {"_type", "predicateType", "subject", "predicate"}:
+        raise UnsoundError(f"the statement has {shown(min(strange), 40)}, which no statement has")
     if (kind.decode(), statement["_type"], statement["predicateType"]) != (_TYPE, _STATEMENT, _PREDICATE):
         raise UnsoundError("the statement is none of a test's result")
     _subjects(tree, statement["subject"])

@@ -18,6 +18,8 @@ from verifier.judge import Checked
 from verifier.text import UnsoundError, table
 
 _NAMED = 4
+CHECKS = ("pages that were tried", "pages that can be read")
+"""Names of checks that are of a sweep."""
 _REFUSALS = "refusals other than "  # a check's name, with an errno behind it
 _MOST = 1 << 26  # pages: 256 GiB
 _FIRMWARE = frozenset(range(0xC0000, 0x100000, PAGE))  # is shared from the start; no guest asks for it
@@ -36,6 +38,7 @@ class Sweep:
 
     way: str
     size: int
+    protected: bool
     fates: dict[int, str]
     tried: frozenset[int]
     absent: frozenset[int]
@@ -79,7 +82,7 @@ class Sweep:
         named = {one.name.removeprefix(_REFUSALS) for one in checks if one.name.startswith(_REFUSALS)}
         if named and self.refusals - named:
             return f"private pages met {', '.join(sorted(self.refusals - named))}, which is no refusal that is expected"
-        found = {"pages that were tried": self.tried, "pages that can be read": self.read}
+        found = dict(zip(CHECKS, (self.tried, self.read), strict=True))
         for one in checks:
             if one.name in found and one.got != ranges(found[one.name]):
                 return f"the check '{one.name}' is not what the sweep brought"
@@ -125,6 +128,7 @@ def read(told: Any, what: str) -> Sweep:
     return Sweep(
         way=str(told["way"]),
         size=int(told["bytes"]),
+        protected=told["protected"] is True,
         fates=fates,
         tried=frozenset(met),
         absent=absent,

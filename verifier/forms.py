@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The forms of a report for other programs, made anew from what was derived, and compared.
+
+They are ``junit.xml``, ``signoff.tap``, ``signoff.sarif`` and ``kcidb.json``. What a form says beyond what was derived
+is a fault, wherever it stands. Not held are the sentence of a verdict that is not PROTECTED, the line of the contract
+at which a result lies, and what a claim came to that has no line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from verifier.exports import EXIT, SENTENCE, WHOLE, Derived
+from verifier.run import series_of
+from verifier.text import UnsoundError, cleaned, parse, shown
+
+JUNIT, TAP, SARIF, KCIDB = "junit.xml", "signoff.tap", "signoff.sarif", "kcidb.json"
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_TAGS = {"FAIL": "failure", "ERROR": "error", "MISS": "error", "SKIP": "skipped", "CONTROL": "skipped"}
+_CONTROL = "the control alone: the probe gets through where nothing protects"
+_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_SIDES = ("expected", "observed", "control", "shared")
+
+
+class _Any:
+    """Equals what begins so."""
+
+    def __init__(self, begin: str = "") -> None:
+        self._begin = begin
+
+    def __eq__(self, other: object) -> bool:
+        return not self._begin or str(other).startswith(self._begin)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"{self._begin}..."
+
+
+_ANY: Any = _Any()
+
+
+def junit(told: Derived) -> Iterator[str]:
+    """Where junit.xml says anything else."""
+    data = told.run.tree.read(JUNIT)
+    if b"<!" in data or data.count(b"<?") > data.startswith(b"<?xml "):
+        raise UnsoundError(f"{JUNIT} declares what no report's does")
+    try:
+        root = ET.fromstring(data)  # noqa: S314  nothing is declared, so there is nothing to expand
+    except ET.ParseError as error:
+        raise UnsoundError(f"{JUNIT} is not XML: {error}") from error
+    if found := _differs(_shape(root), _junit(told)):
+        yield f"{JUNIT}{found}"
+
+
+def tap(told: Derived) -> Iterator[str]:
+    """Where signoff.tap says anything else."""
+    found = told.run.tree.read(TAP).decode("utf-8", "replace").split("\n")
+    wanted = _tap(told)
+    if len(found) != len(wanted):
+        yield f"{TAP} has {len(found)} lines, and it must have {len(wanted)}"
+    for number, (line, must) in enumerate(zip(found, wanted, strict=False), 1):
+        if line != must:
+            yield f"{TAP}: line {number} is {shown(line, 100)!r}, and it must be {shown(must, 100)!r}"
+            return
+
+
+def sarif(told: Derived) -> Iterator[str]:
+    """Where signoff.sarif says anything else."""
+    if found := _differs(parse(told.run.tree.read(SARIF), SARIF), _sarif(told)):
+        yield f"{SARIF}{found}"
+
+
+def kcidb(told: Derived) -> Iterator[str]:
+    """Where kcidb.json says anything else."""
+    if found := _differs(parse(told.run.tree.read(KCIDB), KCIDB), _kcidb(told)):
+        yield f"{KCIDB}{found}"
+
+
+def _differs(found: Any, wanted: Any, place: str = "") -> str:
+    """Where two documents differ first, in words; empty if they do not."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        if odd := sorted(map(str, found.keys() ^ wanted.keys())):
+            return f"{place}: {'it has' if odd[0] in found else 'it lacks'} {shown(odd[0], 40)}"
+        pairs = [(f"{place}.{shown(key, 40)}", found[key], wanted[key]) for key in wanted]
+    elif isinstance(found, list | tuple) and isinstance(wanted, list | tuple):
+        if len(found) != len(wanted):
+            return f"{place}: {len(found)} where there must be {len(wanted)}"
+        pairs = [(f"{place}[{number}]", *both) for number, both in enumerate(zip(found, wanted, strict=True))]
+    else:
+        same = wanted == found and isinstance(found, bool) == isinstance(wanted, bool)
+        return "" if same or wanted is _ANY else f"{place} is {shown(repr(found), 100)}, not {shown(repr(wanted), 100)}"
+    return next((words for where, one, other in pairs if (words := _differs(one, other, where))), "")
+
+
+def _sentence(told: Derived) -> Any:
+    """The verdict and its sentence."""
+    if told.word == "PROTECTED":
+        return f"{told.word}: {SENTENCE}"
+    return _Any(f"{told.word}: ")
+
+
+def _sides(told: Derived, claim: str) -> dict[str, str] | None:
+    """What a claim's line says of its outcome; None: it has no line."""
+    row = told.run.rows.get(claim)
+    return None if row is None else {name: str(row.get(name, "")) for name in _SIDES}
+
+
+def _why(told: Derived, claim: str) -> str:
+    return str(told.run.rows[claim].get("why", ""))
+
+
+def _seconds(told: Derived, claim: str) -> Any:
+    row = told.run.rows.get(claim)
+    return 0.0 if row is None else row["seconds"]
+
+
+# --- JUnit
+
+
+def _shape(one: ET.Element) -> dict[str, Any]:
+    """An element as a document to compare."""
+    inside = one.text or ""
+    return {
+        "tag": one.tag,
+        "attributes": dict(one.attrib),
+        "text": inside if len(one) == 0 and inside.strip() else inside.strip(),
+        "parts": [_shape(each) for each in one],
+        "after": (one.tail or "").strip(),
+    }
+
+
+def _element(tag: str, attributes: dict[str, Any], text: Any = "", parts: Any = ()) -> dict[str, Any]:
+    return {"tag": tag, "attributes": attributes, "text": text, "parts": list(parts), "after": ""}
+
+
+def _junit(told: Derived) -> dict[str, Any]:
+    run, counts, controls = told.run, told.counts, len(told.controls)
+    properties = {
+        "run": run.record["run"],
+        "verdict": told.word,
+        "mode": run.mode,
+        "tier": run.record["tier"] or "unknown",
+        "contract": f"contract of {len(run.claims)} {'claim' if len(run.claims) == 1 else 'claims'}, "
+        f"sha256 {run.contract}",
+    }
+    suite = {
+        "name": "sealproof controls, no sign-off" if run.mode == "plain" else "sealproof",
+        "tests": str(len(run.claims) + 1),
+        "failures": str(counts["FAIL"] + (told.whole == "FAIL")),
+        "errors": str(counts["ERROR"] + counts["MISS"] + (told.whole == "MISS")),
+        "skipped": str(counts["SKIP"] + controls + (told.whole == "CONTROL")),
+        "time": f"{sum(_seconds(told, claim) for claim in run.claims):.3f}",
+        "timestamp": run.record["started"].removesuffix("Z"),
+    }
+    each = [_element("property", {"name": name, "value": value}) for name, value in properties.items()]
+    cases = [_case(told, claim, status) for claim, status in told.said.items()]
+    whole = [_element("testsuite", suite, "", [_element("properties", {}, "", each), *cases])]
+    return _element("testsuites", {}, "", whole)
+
+
+def _case(told: Derived, claim: str, status: str) -> dict[str, Any]:
+    tag = _TAGS.get(status)
+    if claim == WHOLE:
+        parts = [_element(tag, {"message": _sentence(told), "type": status})] if tag else []
+        return _element("testcase", {"classname": "sealproof", "name": WHOLE, "time": "0.000"}, "", parts)
+    kind = told.run.claims[claim]
+    attributes = {
+        "classname": f"{kind.kind}.{kind.threat}",
+        "name": claim,
+        "time": f"{_seconds(told, claim):.3f}",
+    }
+    sides = _sides(told, claim)
+    if sides is None:
+        return _element("testcase", attributes, "", [_element(str(tag), {"message": _ANY, "type": status}, _ANY)])
+    text = "".join(f"{name}: {words}\n" for name, words in sides.items() if name != "shared" or words)
+    if not tag:
+        return _element("testcase", attributes, "", [_element("system-out", {}, _xml(text))])
+    message = _CONTROL if status == "CONTROL" else _xml(f"{status}: {_why(told, claim)}")
+    return _element("testcase", attributes, "", [_element(tag, {"message": message, "type": status}, _xml(text))])
+
+
+def _xml(text: str) -> str:
+    """A text as junit.xml can hold it."""
+    return _NOT_XML.sub("\ufffd", cleaned(text))
+
+
+# --- TAP
+
+
+def _tap(told: Derived) -> list[Any]:
+    out: list[Any] = ["TAP version 14", f"1..{len(told.said)}"]
+    for number, (claim, status) in enumerate(told.said.items(), 1):
+        skip = status in ("SKIP", "CONTROL")
+        begin = f"{'ok' if skip or status == 'PASS' else 'not ok'} {number} - {claim}"
+        sides = None if claim == WHOLE else _sides(told, claim)
+        if not skip:
+            out.append(begin)
+        elif claim == WHOLE or sides is None:
+            out.append(_Any(f"{begin} # SKIP "))
+        else:
+            out.append(f"{begin} # SKIP {_escaped(_CONTROL if status == 'CONTROL' else _why(told, claim))}")
+        if claim == WHOLE:
+            why = _block({"why": SENTENCE})[0] if told.word == "PROTECTED" else _Any("  why: ")
+            out += ["  ---", *_block({"verdict": told.word}), why, "  ..."]
+        elif status != "CONTROL":
+            out += ["  ---", *_told_of(told, claim, status, sides), "  ..."]
+    return [*out, ""]
+
+
+def _told_of(told: Derived, claim: str, status: str, sides: dict[str, str] | None) -> list[Any]:
+    if sides is None:
+        return [*_block({"status": status}), _Any("  why: "), _Any("  expected: ")]
+    of_status = {} if status == "PASS" else {"status": status, "why": _why(told, claim)}
+    return _block({**of_status, **{name: words for name, words in sides.items() if words}})
+
+
+def _escaped(text: str) -> str:
+    return " ".join(cleaned(text).split()).replace("\\", "\\\\").replace("#", "\\#")
+
+
+def _block(facts: dict[str, str]) -> list[str]:
+    return [f"  {name}: {json.dumps(cleaned(value))}" for name, value in facts.items()]
+
+
+# --- SARIF
+
+
+def _sarif(told: Derived) -> dict[str, Any]:
+    run, record = told.run, told.run.record
+    order = list(run.claims)
+    rules = [
+        {
+            "id": name,
+            "shortDescription": {"text": _of_line(told, name)},
+            "fullDescription": {"text": cleaned(claim.why)},
+            "help": {"text": cleaned(f"{claim.why}\nSource: {claim.source}")},
+            "properties": {"tags": list(dict.fromkeys(["security", claim.kind, claim.threat]))},
+        }
+        for name, claim in run.claims.items()
+    ]
+    results = [
+        _result(told, name, status, order.index(name))
+        for name, status in told.said.items()
+        if status != "PASS" and name != WHOLE
+    ]
+    invocation = {
+        "executionSuccessful": EXIT[told.word] != EXIT["NOT PROVEN"],
+        "exitCode": EXIT[told.word],
+        "exitCodeDescription": told.word,
+        "commandLine": cleaned(record["command"]),
+        "startTimeUtc": record["started"],
+        **({"endTimeUtc": record["ended"]} if record["ended"] else {}),
+        "toolExecutionNotifications": [] if told.word == "PROTECTED" else _ANY,
+    }
+    return {
+        "$schema": _SCHEMA,
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {"driver": {"name": "sealproof", "rules": rules}},
+                "columnKind": "unicodeCodePoints",
+                "originalUriBaseIds": {"SEALPROOF": {"description": {"text": "a checkout of sealproof"}}},
+                "automationDetails": {"id": f"sealproof/{run.mode}/{record['run']}"},
+                "invocations": [invocation],
+                "results": results,
+                "properties": {
+                    "verdict": told.word,
+                    "mode": run.mode,
+                    "tier": record["tier"] or "unknown",
+                    "contract": run.contract,
+                    "sealproof": record["commit"],
+                },
+            }
+        ],
+    }
+
+
+def _of_line(told: Derived, claim: str) -> Any:
+    row = told.run.rows.get(claim)
+    return _ANY if row is None else cleaned(str(row["sentence"]) or claim)
+
+
+def _result(told: Derived, claim: str, status: str, rule: int) -> dict[str, Any]:
+    kinds = {"FAIL": ("fail", "error"), "SKIP": ("notApplicable", "none")}
+    kind, level = kinds.get(status, ("open", "none"))
+    sides = _sides(told, claim)
+    text: Any = _ANY
+    if sides is not None:
+        words = _CONTROL if status == "CONTROL" else f"{status}: {_why(told, claim)}"
+        facts = f"expected: {sides['expected']}\nobserved: {sides['observed'] or 'nothing'}"
+        text = cleaned(f"{told.run.rows[claim]['sentence'] or claim}\n{words}\n{facts}")
+    place = {"artifactLocation": {"uri": _ANY, "uriBaseId": "SEALPROOF"}, "region": {"startLine": _ANY}}
+    return {
+        "ruleId": claim,
+        "ruleIndex": rule,
+        "kind": kind,
+        "level": level,
+        "message": {"text": text},
+        "locations": [{"physicalLocation": place}],
+        "partialFingerprints": {"sealproofClaim/v1": claim},
+        "properties": {"status": status},
+    }
+
+
+# --- KCIDB
+
+
+def _kcidb(told: Derived) -> dict[str, Any]:
+    checkout, build = _builds(told)
+    node = "sealproof.controls" if told.run.mode == "plain" else "sealproof.signoff"
+    of_claims = [_test(told, node, build["id"], one) for one in told.said.items() if one[0] != WHOLE]
+    return {
+        "version": {"major": 5, "minor": 3},
+        "checkouts": [checkout],
+        "builds": [build],
+        "tests": [_whole(told, node, build["id"]), *of_claims],
+    }
+
+
+def _builds(told: Derived) -> tuple[dict[str, Any], dict[str, Any]]:
+    record, kernel = told.run.record, told.run.record["kernel"]
+    if not kernel:
+        none = {"id": "sealproof:unidentified", "origin": "sealproof"}
+        return {**none, "comment": "the run did not get that far"}, {**none, "checkout_id": none["id"]}
+    hashes = "".join(f"{one['sha256']}\n" for one in kernel["patches"])
+    checkout = {
+        "id": f"sealproof:{kernel['source_sha256']}-{series_of(record)}",
+        "origin": "sealproof",
+        "comment": cleaned(f"{kernel['source']}, series {record['series'] or 'unknown'}"),
+        "patchset_hash": hashlib.sha256(hashes.encode()).hexdigest() if hashes else "",
+        "valid": True,
+        "misc": {
+            "source_sha256": kernel["source_sha256"],
+            "patches": [{"name": cleaned(one["name"]), "sha256": one["sha256"]} for one in kernel["patches"]],
+        },
+    }
+    of_kernel = ("build_id", "running_build_id", "image_sha256", "vmlinux_sha256", "config_sha256")
+    return checkout, {
+        "id": f"sealproof:{kernel['build_id']}",
+        "checkout_id": checkout["id"],
+        "origin": "sealproof",
+        "comment": cleaned(f"Linux {kernel['release']}"),
+        "architecture": "x86_64",
+        "compiler": cleaned(kernel["compiler"]),
+        "status": "PASS",
+        "misc": {name: kernel[name] for name in of_kernel},
+    }
+
+
+def _common(told: Derived, build: str) -> dict[str, Any]:
+    record = told.run.record
+    host = {name: cleaned(value) for name, value in record["host"].items()}
+    return {
+        "build_id": build,
+        "origin": "sealproof",
+        "environment": {"comment": f"tier {record['tier'] or 'unknown'}", "misc": host},
+        "start_time": record["started"],
+    }
+
+
+def _whole(told: Derived, node: str, build: str) -> dict[str, Any]:
+    record = told.run.record
+    misc = {
+        "verdict": told.word,
+        "mode": told.run.mode,
+        "contract_sha256": told.run.contract,
+        "sealproof": record["commit"],
+        "made_of": record["made_of"],
+        "problems": [] if told.word == "PROTECTED" else _ANY,
+    }
+    return {
+        **_common(told, build),
+        "id": f"sealproof:{record['run']}",
+        "path": node,
+        "comment": _sentence(told),
+        "status": "DONE" if told.whole == "CONTROL" else told.whole,
+        "misc": misc,
+    }
+
+
+def _test(told: Derived, node: str, build: str, one: tuple[str, str]) -> dict[str, Any]:
+    claim, status = one
+    kind = told.run.claims[claim]
+    sides = _sides(told, claim)
+    control = "Control of: " if status == "CONTROL" else ""
+    sentence = _ANY if sides is None else cleaned(f"{control}{told.run.rows[claim]['sentence']}")
+    why: Any = _ANY if sides is None else cleaned(_why(told, claim))[:4096]
+    return {
+        **_common(told, build),
+        "id": f"sealproof:{told.run.record['run']}/{claim}",
+        "path": f"{node}.{kind.kind}.{kind.threat}.{claim}",
+        "comment": sentence,
+        "status": "DONE" if control else status,
+        "duration": _seconds(told, claim),
+        **({"log_excerpt": why} if status not in ("PASS", "CONTROL") and (why is _ANY or why) else {}),
+        "misc": _ANY if sides is None else {name: cleaned(words) for name, words in sides.items()},
+    }
