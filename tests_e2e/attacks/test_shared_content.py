@@ -5,6 +5,9 @@ The guest's devices bounce their data through shared pages. A program fills memo
 kernel gives that memory to whoever asks next, buffers for devices among them. All that the host may see is then
 searched for the pattern, while a disk that is slow and the network have buffers under way, and while free memory is
 shared with nobody having written there (the guest's program ``share_free``).
+
+What a buffer holds that a device is to fill does not depend on what memory the kernel hands out: a program waits for
+the disk with a buffer that it has filled with another pattern (``await_disk``).
 """
 
 from __future__ import annotations
@@ -29,42 +32,55 @@ LEFT, KEPT = 60, 1  # MiB that an ended process leaves, and that a living one ha
 LIVES = 600  # seconds
 SLOW = 256 << 10  # bytes a second of the disk
 DISK = "/dev/vda"
+READS = '"reading":2'
 SECONDS = 60.0
 
 
 def test_shared_pages_hold_nothing_of_a_process_that_ended(claim: Trial, host: Host) -> None:
-    """Of a guest's process that has ended, nothing is in the pages that the guest shares while its devices work."""
+    """What a guest shares while its devices work holds nothing of an ended process, nor of a buffer to be filled."""
     guests = [guest for guest, _ in pages_of(host)]
     found = [_look(host, guest) for guest in guests]
     claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
 def _look(host: Host, guest: Guest) -> list[Check]:
-    left, kept = secrets.token_bytes(PATTERN), secrets.token_bytes(PATTERN)
+    left, kept, awaiting = (secrets.token_bytes(PATTERN) for _ in range(3))
     shell(guest, f"{PROGRAMS}/leave_behind {kept.hex()} {KEPT} {LIVES} > /run/kept 2>&1 & echo $! > /run/keeper")
     poll_until(lambda: "filled" in shell(guest, "cat /run/kept"), Deadline(SECONDS), "a process to fill its memory")
     shell(guest, f"{PROGRAMS}/leave_behind {left.hex()} {LEFT}")
     _throttle(guest, SLOW)
     try:
         shell(guest, f"echo 3 > /proc/sys/vm/drop_caches; cat {DISK} > /dev/null 2>&1 & echo $! > /run/reader")
+        shell(guest, f"{PROGRAMS}/await_disk {DISK} {awaiting.hex()} > /run/awaited 2>&1 & echo $! > /run/waiter")
+        poll_until(lambda: READS in shell(guest, "cat /run/awaited"), Deadline(SECONDS), "a second read of the disk")
         shell(guest, f"{PROGRAMS}/share_free {LIVES} > /run/shared 2>&1 & echo $! > /run/sharer")
         poll_until(lambda: "shared" in shell(guest, "cat /run/shared"), Deadline(SECONDS), "free memory to be shared")
         shell(guest, "head -c 100000 /dev/urandom | od")  # the network's part
         frames = frames_of(host, guest)
-        reading = shell(guest, "kill -0 $(cat /run/reader) && echo yes || echo no").strip()
+        reading = shell(guest, "kill -0 $(cat /run/reader) $(cat /run/waiter) && echo yes || echo no").strip()
         with memory_of(host) as memory:
             seen_left = bytes_of(memory, left, frames.open)
             has_kept = bytes_of(memory, kept, frames.all)
             has_left = bytes_of(memory, left, frames.all)
+            seen_awaiting = bytes_of(memory, awaiting, frames.open)
+            has_awaiting = bytes_of(memory, awaiting, frames.all)
     finally:
         _throttle(guest, 0)
-        shell(guest, "kill $(cat /run/keeper /run/reader /run/sharer); rm /run/kept /run/shared")
+        shell(
+            guest, "kill $(cat /run/keeper /run/reader /run/waiter /run/sharer); rm /run/kept /run/awaited /run/shared"
+        )
     can_see_all = not guest.protected
     return [
         Check("the disk is being read", "yes", reading),
         Check("pages that the host may see", "some", "some" if frames.open else "none"),
         # The controls: a search that finds, in all of the guest's memory, what a living process has.
         Check("all of what a living process has is found in the guest's memory", "yes", _word(has_kept >= KEPT * MIB)),
+        Check("a buffer that the disk is to fill is found in the guest's memory", "yes", _word(has_awaiting)),
+        Check(
+            "bytes of that buffer in what the host may see" if not can_see_all else "what that buffer holds",
+            "0" if not can_see_all else "some",
+            str(seen_awaiting) if not can_see_all else "some" if seen_awaiting else "none",
+        ),
         Check(
             "bytes of the ended process in what the host may see" if not can_see_all else "what the ended process left",
             "0" if not can_see_all else "some",
