@@ -36,6 +36,7 @@
 #include "tiny_vm_modes.h"
 #include "tiny_vm_nested.h"
 #include "tiny_vm_paravirt.h"
+#include "tiny_vm_places.h"
 #include "tiny_vm_ranges.h"
 #include "tiny_vm_refusals.h"
 #include "tiny_vm_second.h"
@@ -53,6 +54,8 @@
 #define MSR_SMBASE 0x9e
 #define BEYOND (1ull << 51)	/* of the guest's addresses: more than the processor has */
 #define COLLAPSE 25	/* MADV_COLLAPSE, where the libc does not know it */
+#define MEMORY_FAULT 39	/* an exit: Documentation/virt/kvm/api.rst KVM_EXIT_MEMORY_FAULT */
+#define XEN_VCPU_INFO_HVA 9	/* an attribute of KVM's Xen, by the VMM's address, where the headers do not know it */
 #define MSEAL 462		/* the system call, where the libc does not know it */
 #define RING_ENTRIES 1024u	/* a power of two, more than 64, which KVM keeps free */
 
@@ -73,6 +76,7 @@ struct vm {
 	struct kvm_run *second_run;
 	uint64_t steps, told, managed;	/* exits: for debugging, with the secret, in system management mode */
 	bool served;		/* the row's host side has done something */
+	uint64_t ended_at;	/* the address of the page where KVM did not let the guest go on */
 	bool over;		/* the machine was reset; the guest's report was this one */
 	struct report report;
 	uint64_t after_reset[3];	/* as ask_state() */
@@ -101,6 +105,7 @@ struct row {
 	bool ring;				/* what is written is told in a ring, not in a log */
 	bool refused;				/* KVM may end it: it cannot have the guest go on */
 	void (*first)(void);			/* before the guest asks for protection, if it is to */
+	uint64_t ends_at;			/* the page number's address where it does */
 	bool gives_up;				/* KVM is to give up on an instruction, which ends the row */
 	bool second;				/* there is another processor */
 	bool second_boots;			/* and it is the one that boots */
@@ -230,6 +235,7 @@ static uint64_t serve_state(struct vm *vm, uint32_t what);
 static uint64_t serve_second(struct vm *vm, uint32_t what);
 static uint64_t serve_exits(struct vm *vm, uint32_t what);
 static uint64_t serve_slots(struct vm *vm, uint32_t what);
+static uint64_t serve_places(struct vm *vm, uint32_t what);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
 static void report_untold(struct text *line, const struct vm *vm);
 static void report_reset(struct text *line, const struct vm *vm);
@@ -426,6 +432,14 @@ static const struct row rows[] = {
 	{ "taken-back", taking_back_brings_nothing, .operands = NULL, .serve = serve_moves },
 	{ "refused-slot", refused_slot_opens_nothing, .operands = NULL, .serve = serve_slots },
 	{ "large-page", large_page_is_not_mapped, .operands = NULL, .serve = serve_slots, .refused = true },
+	{ "exchanged", pages_are_not_exchanged, .operands = NULL, .serve = serve_places },
+	{ "older", older_page_does_not_come_back, .operands = NULL, .serve = serve_places },
+	{ "second-number", page_keeps_its_number, .operands = NULL, .serve = serve_places },
+	{ "second-number-loaded", page_has_one_number, .operands = NULL, .serve = serve_places, .refused = true,
+	  .ends_at = OTHER_AT },
+	{ "moved-back", moved_page_does_not_come_back, .operands = NULL, .serve = serve_places, .refused = true },
+	{ "moved-renewed", moved_page_is_not_replaced, .operands = NULL, .serve = serve_places },
+	{ "upcall", no_upcall_comes, .operands = NULL, .serve = serve_places, .first = enable_with_registers },
 	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
 	{ "pv-ipi", pv_ipi, .operands = operands, .pages = 1 },
 	{ "pv-tlb-flush", pv_tlb_flush, .operands = operands, .pages = 1, .serve = compete },
@@ -739,6 +753,16 @@ static bool note_exit(struct vm *vm)
 	}
 }
 
+/* The address that KVM tells of a page that the guest cannot have; all ones without one. */
+static uint64_t memory_fault(const struct kvm_run *run)
+{
+	const struct {
+		uint64_t flags, gpa, size;
+	} *const told = (const void *)&run->hw;	/* all exits begin there; the headers may not know this one */
+
+	return run->exit_reason == MEMORY_FAULT ? told->gpa & -(uint64_t)PAGE : ~0ull;
+}
+
 /* Runs the guest until it says so by that port. Else `wrong` is set. */
 static void run_until(struct vm *vm, unsigned int port)
 {
@@ -747,8 +771,10 @@ static void run_until(struct vm *vm, unsigned int port)
 
 	while (!vm->wrong[0]) {
 		if (run_guest(vm)) {
-			if (row->refused && way != PLAIN && errno == EFAULT)
+			if (row->refused && way != PLAIN && errno == EFAULT) {
+				vm->ended_at = memory_fault(run);
 				return;
+			}
 			wrong_exit(vm, errno == EINTR ? "no end in time" : strerrorname_np(errno), 0);
 			return;
 		}
@@ -895,6 +921,8 @@ static void report_all(struct text *line, const struct vm *vm)
 		report_hex(line, word->name, word->expected, told->word[word - row->words]);
 	if (row->refused)	/* where the guest may end without a word of its own, it must have come so far */
 		report(line, "the VMM has done what the guest was to meet", "yes", vm->served ? "yes" : "no");
+	if (row->ends_at && way != PLAIN)
+		report_hex(line, "where the guest ends", row->ends_at, vm->ended_at);
 	if (row->gives_up)
 		report_untold(line, vm);
 	if (vm->over)
@@ -1761,6 +1789,83 @@ static uint64_t serve_slots(struct vm *vm, uint32_t what)
 		return make_large(vm->ram + BIG);
 	default:
 		return *(volatile uint64_t *)(vm->ram + BIG + 8 * PAGE) == SECRET;
+	}
+}
+
+/* What the guest has behind a page number: a page, another one, or nothing. */
+static void put_page(const struct vm *vm, uint32_t slot, uint64_t where, void *page)
+{
+	static bool there[8];
+
+	if (there[slot])
+		add_memory(vm, slot, 0, where, 0, page);
+	there[slot] = page;
+	if (page)
+		add_memory(vm, slot, 0, where, PAGE, page);
+}
+
+/* A vector of the VM's for Xen's events, and one of these; the errno, or 0. */
+static uint64_t raise_upcall(const struct vm *vm)
+{
+	unsigned char *const info = map(PAGE);	/* struct vcpu_info: its first byte says that an event is pending */
+	struct kvm_xen_hvm_config config = { .flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL, .msr = 0x40000000 };
+	struct kvm_xen_hvm_attr wide = { .type = KVM_XEN_ATTR_TYPE_LONG_MODE, .u.long_mode = 1 };
+	struct kvm_xen_hvm_attr vector = { .type = KVM_XEN_ATTR_TYPE_UPCALL_VECTOR, .u.vector = UPCALL_VECTOR };
+	struct kvm_xen_vcpu_attr where = { .type = XEN_VCPU_INFO_HVA, .u.gpa = (uintptr_t)info };
+
+	if (ioctl(vm->fd, KVM_XEN_HVM_CONFIG, &config) || ioctl(vm->fd, KVM_XEN_HVM_SET_ATTR, &wide) ||
+	    ioctl(vm->fd, KVM_XEN_HVM_SET_ATTR, &vector) || ioctl(vm->cpu, KVM_XEN_VCPU_SET_ATTR, &where))
+		return (uint64_t)errno;
+	info[0] = 1;
+	return 0;
+}
+
+static uint64_t serve_places(struct vm *vm, uint32_t what)
+{
+	static unsigned char *one, *other;
+	struct kvm_userspace_memory_region region = { .slot = 3, .guest_phys_addr = ONE_AT, .memory_size = PAGE };
+
+	if (!one) {
+		one = map(PAGE);
+		other = map(PAGE);
+	}
+	switch (what) {
+	case PUT_BOTH:
+		put_page(vm, 4, OTHER_AT, other);
+		put_page(vm, 3, ONE_AT, one);
+		return 0;
+	case PUT_ONE:
+	case PUT_OLDER:
+		put_page(vm, 3, ONE_AT, one);
+		return 0;
+	case PUT_NEWER:
+		put_page(vm, 3, ONE_AT, other);
+		return 0;
+	case EXCHANGE:
+		put_page(vm, 3, ONE_AT, NULL);
+		put_page(vm, 4, OTHER_AT, one);
+		put_page(vm, 3, ONE_AT, other);
+		return 0;
+	case PUT_SECOND_NUMBER:
+		put_page(vm, 4, OTHER_AT, one);
+		return 0;
+	case MOVE_AWAY:
+		if (mremap(one, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, other) != other)
+			cannot("move a page away");
+		return 0;
+	case BRING_BACK:
+		if (mremap(other, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, one) != one)
+			cannot("bring a page back");
+		return 0;
+	case RENEW:
+		if (mremap(one, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, other) != other ||
+		    mmap(one, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != one)
+			cannot("move a page away and map another one");
+		put_page(vm, 3, ONE_AT, NULL);
+		region.userspace_addr = (uintptr_t)one;
+		return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) ? (uint64_t)errno : 0;
+	default:
+		return raise_upcall(vm);
 	}
 }
 

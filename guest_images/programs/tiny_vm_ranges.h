@@ -159,7 +159,9 @@ static GUEST void alias_is_not_shared(void)
 	service(ADD_ALIAS);
 	tell("the other number: to share", refused, change(HC_SHARE, EXTRA_SLOT, 1));
 	tell("the page: reached by load, write(), direct map", may, reached(RANGE_AT, 1));
-	tell("its own number: to share", refused, change(HC_SHARE, RANGE_AT, 1));
+	tell("its own number: to share", 0, change(HC_SHARE, RANGE_AT, 1));
+	tell("the page: reached then", EACH(1), reached(RANGE_AT, 1));
+	tell("its own number: to take back", 0, change(HC_UNSHARE, RANGE_AT, 1));
 	tell("the page: reached afterwards", may, reached(RANGE_AT, 1));
 	tell("the page, whole", 1, whole_pages(RANGE_AT, 1, OLD_WORD));
 }

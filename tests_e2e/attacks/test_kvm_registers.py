@@ -251,6 +251,11 @@ def test_no_ioctl_of_a_vcpu_tells_or_changes_a_private_register(claim: Trial, ho
     tiny_vm_works(claim, host, "registers")
 
 
+def test_vmm_cannot_interrupt_its_guest_past_the_local_apic(claim: Trial, host: Host) -> None:
+    """A VMM cannot have a guest take an interrupt that the local APIC does not know of, as Xen's upcall of a VM is."""
+    tiny_vm_works(claim, host, "upcall")
+
+
 def test_vmm_cannot_run_another_processor_of_its_guest(claim: Trial, host: Host) -> None:
     """No VMM can set, start or name as the one that boots another processor of a guest whose registers are private."""
     tiny_vm_works(claim, host, "second-set", "second-started", "second-boots")

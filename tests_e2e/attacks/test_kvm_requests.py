@@ -110,3 +110,9 @@ def test_new_memory_slot_brings_and_opens_nothing(claim: Trial, host: Host) -> N
 def test_guest_takes_back_no_content_of_the_vmms(claim: Trial, host: Host) -> None:
     """A guest that takes back a page that it has not shared finds nothing that the VMM has put in its place."""
     tiny_vm_works(claim, host, "taken-back")
+
+
+def test_vmm_puts_no_page_of_the_guest_in_the_place_of_another(claim: Trial, host: Host) -> None:
+    """A VMM cannot give a guest one of its pages in the place of another, or of a newer one (memory slots, mremap)."""
+    rows = ("exchanged", "older", "second-number", "second-number-loaded", "moved-back", "moved-renewed")
+    tiny_vm_works(claim, host, *rows)
