@@ -23,6 +23,7 @@ __all__ = ["machine"]  # a fixture
 OURS = "panic=10 loglevel=7"
 EFI = "sys/firmware/efi/efivars"
 LOADER = f"{EFI}/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+ONCE = f"{EFI}/LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 SECURE = f"{EFI}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 UNCHECKED = f"{EFI}/MokSBStateRT-605dab50-e046-4300-abb6-3dd810dd8b23"
 
@@ -329,9 +330,19 @@ def test_entries_of_fedora_s_grub_are_not_taken_for_systemd_boot_s(fedora: Machi
     assert facts(fedora)["systemd_boot"] == "no"
 
 
+NO_SEEKING = """
+for word; do
+    case $word in */efivars/*) echo "tail: $word: cannot seek to relative offset 4: Illegal seek" >&2; exit 1 ;; esac
+done
+exec /usr/bin/tail "$@"
+"""
+
+
 def efi(machine: Machine, path: str, value: bytes) -> None:
+    """Give it an EFI variable; as in efivarfs, nobody can seek in its file."""
     machine.write(path, "")
     (machine.root / path).write_bytes(b"\x06\0\0\0" + value)
+    stub(machine, "tail", NO_SEEKING)
 
 
 @pytest.mark.parametrize(
@@ -353,6 +364,22 @@ def test_systemd_boot_that_did_not_boot_the_machine_will_not_boot_it(machine: Ma
 def test_grub_beside_the_systemd_boot_that_boots_the_machine_is_refused(machine: Machine) -> None:
     efi(machine, LOADER, "systemd-boot 257".encode("utf-16-le"))
     assert against(machine, "grub") == "systemd-boot booted it, not GRUB"
+
+
+@pytest.mark.parametrize(("entry", "cleared"), [("sealproof.conf", True), ("windows.conf", False), ("", False)])
+def test_one_time_entry_that_was_not_taken_goes_again_if_it_is_ours(
+    machine: Machine,
+    entry: str,
+    cleared: bool,  # noqa: FBT001
+) -> None:
+    machine.write("efi/loader/entries/debian.conf", "title Debian\n")
+    efi(machine, LOADER, "systemd-boot 257".encode("utf-16-le"))
+    assert against(machine, "systemd-boot") == ""
+    if entry:
+        efi(machine, ONCE, entry.encode("utf-16-le") + b"\0\0")
+    machine.calls.write_text("")
+    assert machine.keeper("restore", "t1").returncode == 0
+    assert ("bootctl set-oneshot \n" in machine.calls.read_text()) is cleared
 
 
 def test_one_time_entry_of_systemd_boot_is_set_again_before_the_machine_goes_down(machine: Machine) -> None:

@@ -231,16 +231,20 @@ command_line() { # HOW WORDS
 
 # --- why not ---
 
-efi_variable() { # NAME: its value, of what can be printed; four bytes before it are its attributes
-    tail -c +5 "$VARIABLES/$1" 2>/dev/null | tr -cd '[:print:]'
+efi_variable() { # NAME: its value; four bytes before it are its attributes. tail alone would seek, which efivarfs refuses
+    cat "$VARIABLES/$1" 2>/dev/null | tail -c +5
+}
+
+loader_says() { # NAME: a boot loader's variable, of what can be printed; empty if there is none
+    efi_variable "$1-$LOADER_GUID" | tr -cd '[:print:]'
 }
 
 loader() { # what booted the machine, by its own word (systemd.io/BOOT_LOADER_INTERFACE); empty if it gave none
-    efi_variable "LoaderInfo-$LOADER_GUID"
+    loader_says LoaderInfo
 }
 
 flag() { # NAME: whether an EFI variable is 1
-    [ "$(tail -c +5 "$VARIABLES/$1" 2>/dev/null | od -An -tu1 | tr -d ' ')" = 1 ]
+    [ "$(efi_variable "$1" | od -An -tu1 | tr -d ' ')" = 1 ]
 }
 
 secure_boot() { # MokSBStateRT: shim was told not to look
@@ -426,7 +430,7 @@ unboot() { # takes back all that "boot" prepared, whichever way and however far 
             || dd if="$HERE/grubenv" of="$folder/grubenv" conv=notrunc status=none
     fi
     if esp=$(esp) && [ -e "$esp/loader/entries/$ID.conf" ]; then
-        [ "$(bootctl list --json=short 2>/dev/null | grep -c "\"isOneshot\" *: *true")" = 0 ] || bootctl set-oneshot ""
+        [ "$(loader_says LoaderEntryOneShot)" != "$ID.conf" ] || bootctl set-oneshot ""
         rm -rf "$esp/loader/entries/$ID.conf" "$esp/sealproof"
     fi
     rm -rf "$BOOT"
