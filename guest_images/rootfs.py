@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,14 @@ class RootFs:
         )
 
 
+# Who is not root becomes root of a user namespace and stays the same user outside. In mmdebstrap's own, root would be
+# somebody else outside: the hook could neither be reached in a home folder, which Debian 12 closes to others, nor write
+# there. The processes end with the first one.
+_AS_ROOT = (
+    *("unshare", "--map-root-user", "--map-auto", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"),
+)
+
+
 def bootstrap(packages: Path, hook: str, log: Path, terminal: Terminal, title: str) -> None:
     """Have mmdebstrap make a root file system, from which a hook makes what is to stay.
 
@@ -77,7 +86,8 @@ def bootstrap(packages: Path, hook: str, log: Path, terminal: Terminal, title: s
     """
     log.unlink(missing_ok=True)
     argv = [
-        *("mmdebstrap", "--variant=minbase", "--format=null"),
+        *(_AS_ROOT if os.geteuid() else ()),
+        *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=null"),
         f"--include={','.join(_packages(packages))}",
         '--aptopt=Acquire::Languages "none"',
         *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "locale", "doc")),

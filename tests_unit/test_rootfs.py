@@ -104,6 +104,29 @@ eval "set -- $hook"  # as mmdebstrap does; it fills the folder of the image
 """
 
 
+UNSHARED = """\
+case " $* " in *" --map-root-user --map-auto "*" -- mmdebstrap --mode=root "*) ;; *) exit 9 ;; esac
+while [ "$1" != -- ]; do shift; done
+shift
+IN_NAMESPACE=yes exec "$@"
+"""
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_user_who_is_not_root_stays_the_same_user_outside(
+    program: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int
+) -> None:
+    program("apt-get", "echo 'Debian trixie main http://mirror.invalid/debian'")
+    program("unshare", UNSHARED)
+    # As mmdebstrap's own namespace has it: the hook is somebody else's, and may not enter a home folder.
+    program(
+        "mmdebstrap",
+        f'[ "$IN_NAMESPACE" = yes ] || [ {user} = 0 ] || exit 13\n{BUILT} echo "procps 1" > "$3/packages.list"',
+    )
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    assert (rootfs(Store(tmp_path / "cache"), Terminal()).folder / "root.erofs").is_file()
+
+
 def test_image_is_built_once_with_progress_in_a_folder_with_blanks(
     program: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
