@@ -36,7 +36,7 @@
 #include "tiny_vm_modes.h"
 #include "tiny_vm_nested.h"
 #include "tiny_vm_paravirt.h"
-#include "tiny_vm_places.h"
+#include "tiny_vm_exchanges.h"
 #include "tiny_vm_ranges.h"
 #include "tiny_vm_refusals.h"
 #include "tiny_vm_second.h"
@@ -235,7 +235,7 @@ static uint64_t serve_state(struct vm *vm, uint32_t what);
 static uint64_t serve_second(struct vm *vm, uint32_t what);
 static uint64_t serve_exits(struct vm *vm, uint32_t what);
 static uint64_t serve_slots(struct vm *vm, uint32_t what);
-static uint64_t serve_places(struct vm *vm, uint32_t what);
+static uint64_t serve_exchanges(struct vm *vm, uint32_t what);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
 static void report_untold(struct text *line, const struct vm *vm);
 static void report_reset(struct text *line, const struct vm *vm);
@@ -432,14 +432,14 @@ static const struct row rows[] = {
 	{ "taken-back", taking_back_brings_nothing, .operands = NULL, .serve = serve_moves },
 	{ "refused-slot", refused_slot_opens_nothing, .operands = NULL, .serve = serve_slots },
 	{ "large-page", large_page_is_not_mapped, .operands = NULL, .serve = serve_slots, .refused = true },
-	{ "exchanged", pages_are_not_exchanged, .operands = NULL, .serve = serve_places },
-	{ "older", older_page_does_not_come_back, .operands = NULL, .serve = serve_places },
-	{ "second-number", page_keeps_its_number, .operands = NULL, .serve = serve_places },
-	{ "second-number-loaded", page_has_one_number, .operands = NULL, .serve = serve_places, .refused = true,
+	{ "exchanged", pages_are_not_exchanged, .operands = NULL, .serve = serve_exchanges },
+	{ "older", older_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges },
+	{ "second-number", page_keeps_its_number, .operands = NULL, .serve = serve_exchanges },
+	{ "second-number-loaded", page_has_one_number, .operands = NULL, .serve = serve_exchanges, .refused = true,
 	  .ends_at = OTHER_AT },
-	{ "moved-back", moved_page_does_not_come_back, .operands = NULL, .serve = serve_places, .refused = true },
-	{ "moved-renewed", moved_page_is_not_replaced, .operands = NULL, .serve = serve_places },
-	{ "upcall", no_upcall_comes, .operands = NULL, .serve = serve_places, .first = enable_with_registers },
+	{ "moved-back", moved_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges, .refused = true },
+	{ "moved-renewed", moved_page_is_not_replaced, .operands = NULL, .serve = serve_exchanges },
+	{ "upcall", no_upcall_comes, .operands = NULL, .serve = serve_exchanges, .first = enable_with_registers },
 	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
 	{ "pv-ipi", pv_ipi, .operands = operands, .pages = 1 },
 	{ "pv-tlb-flush", pv_tlb_flush, .operands = operands, .pages = 1, .serve = compete },
@@ -1820,7 +1820,7 @@ static uint64_t raise_upcall(const struct vm *vm)
 	return 0;
 }
 
-static uint64_t serve_places(struct vm *vm, uint32_t what)
+static uint64_t serve_exchanges(struct vm *vm, uint32_t what)
 {
 	static unsigned char *one, *other;
 	struct kvm_userspace_memory_region region = { .slot = 3, .guest_phys_addr = ONE_AT, .memory_size = PAGE };

@@ -3,8 +3,8 @@
  * A VMM that puts one page of the guest in the place of another one, or an old page in the place of a newer one: by
  * memory slots, which it may delete and create, and by mremap(). No byte of it is the VMM's, and none is shared.
  */
-#ifndef TINY_VM_PLACES_H
-#define TINY_VM_PLACES_H
+#ifndef TINY_VM_EXCHANGES_H
+#define TINY_VM_EXCHANGES_H
 
 #include "tiny_vm_paravirt.h"
 #include "tiny_vm_ranges.h"
