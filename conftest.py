@@ -32,6 +32,11 @@ if TYPE_CHECKING:  # pytest loads it as a plugin, and wants to be the first to i
 pytest_plugins = ["signoff.plugin", "host_setup.plugin"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Have an error in an option name pytest, also where our own command called it."""
+    parser.prog = "pytest"
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """With ``--dry-run`` print the plan, and run no test."""
