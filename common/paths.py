@@ -6,6 +6,7 @@ Standard library alone: ``make doctor`` uses it on a machine where nothing is in
 
 from __future__ import annotations
 
+import argparse
 import getpass
 import os
 import re
@@ -37,6 +38,16 @@ def user_folder(variable: str, below_home: str) -> Path:
             hint=f"set HOME or {variable} to a writable folder",
         )
     return home / below_home / "sealproof"
+
+
+def named(text: str) -> Path:
+    """A path from an option's text.
+
+    :raises argparse.ArgumentTypeError: it is empty, as of a shell's variable that is not set; it would be this folder.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; the folder here is ./")
+    return Path(text)
 
 
 def cache_root() -> Path:

@@ -15,7 +15,7 @@ from typing import IO
 
 from common.errors import UserInputError
 from common.names import shown
-from common.paths import require_reports
+from common.paths import named, require_reports
 from common.program import end_with
 from common.progress import clock
 from common.store import disk_errors
@@ -72,14 +72,14 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument(
         "--history",
-        type=lambda text: Path(text).expanduser(),
+        type=lambda text: named(text).expanduser(),
         metavar="FILE",
         help="the history, an SQLite file; default: sealproof/history.sqlite below $XDG_STATE_HOME or ~/.local/state",
     )
 
     one = commands.add_parser("record", parents=[where], help="keep finished runs")
     one.add_argument(
-        "report", nargs="+", type=Path, metavar="REPORT", help="a run's folder, for instance reports/latest"
+        "report", nargs="+", type=named, metavar="REPORT", help="a run's folder, for instance reports/latest"
     )
     one.set_defaults(command=_record)
 
@@ -116,7 +116,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "longest. A night that was killed goes on where it was. Exit status 0: no claim regressed; 1: at least one "
         "did; 2: none did, but a cell could not be tried, or the set-up failed.",
     )
-    night.add_argument("matrix", type=Path, metavar="MATRIX", help="a TOML file; docs/nightly.md shows one")
+    night.add_argument("matrix", type=named, metavar="MATRIX", help="a TOML file; docs/nightly.md shows one")
     night.add_argument("--minutes", type=float, metavar="N", help="instead of the matrix' own")
     night.add_argument(
         "--exit-on", type=ExitOn, choices=list(ExitOn), metavar="WHAT", help=f"status 1 for: {', '.join(ExitOn)}"
@@ -125,7 +125,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     night.add_argument("--dry-run", action="store_true", help="say what would be run, in which order; run nothing")
     night.add_argument(
         "--reports",
-        type=Path,
+        type=named,
         default=Path("reports/nightly"),
         metavar="DIR",
         help="folder for the nights' reports; default: reports/nightly",
@@ -133,7 +133,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     night.set_defaults(command=_nightly)
 
     page = commands.add_parser("trend", parents=[where], help="write the page of all nights, one file")
-    page.add_argument("file", type=Path, metavar="FILE", help="for instance reports/nightly/trend.html")
+    page.add_argument("file", type=named, metavar="FILE", help="for instance reports/nightly/trend.html")
     page.add_argument("--nights", type=_number, default=NIGHTS, metavar="N", help=f"how many; default: {NIGHTS}")
     page.set_defaults(command=_trend)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common.errors import MachineError, SealproofError
+from common.paths import named
 from common.progress import Terminal
 from common.store import Store
 from host_setup.endurance import told
@@ -225,7 +226,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--populate", type=int, default=128, help="MiB that a guest populates (default: 128)")
     group.add_argument("--shares", type=int, default=10_000, help="rounds of SHARE and UNSHARE (default: 10000)")
     group.add_argument("--stretch", type=int, default=1024, help="MiB shared and taken back at a time (default: 1024)")
-    group.add_argument("--json", type=Path, help="also write the measurements to this file")
+    group.add_argument("--json", type=named, help="also write the measurements to this file")
 
 
 def run(options: argparse.Namespace, store: Store, terminal: Terminal) -> int:

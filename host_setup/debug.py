@@ -15,7 +15,7 @@ from pathlib import Path
 
 from common import foreground
 from common.errors import MachineError, SetupError
-from common.paths import cache_root
+from common.paths import cache_root, named
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
@@ -39,7 +39,7 @@ def options_parser() -> argparse.ArgumentParser:
     add_options(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--drgn", action="store_true", help="drgn instead of gdb, on the running host")
-    which.add_argument("--dump", type=Path, metavar="FILE", help="drgn on a dump of the host; FILE is kept")
+    which.add_argument("--dump", type=named, metavar="FILE", help="drgn on a dump of the host; FILE is kept")
     parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENTS", help="arguments for the debugger")
     return parser
 

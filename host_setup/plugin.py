@@ -19,6 +19,7 @@ import pytest
 
 from common.errors import SealproofError
 from common.failure import told
+from common.paths import named
 from common.progress import Terminal
 from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
@@ -47,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--inventory",
-        type=Path,
+        type=named,
         metavar="FILE",
         help="the inventory, a TOML file of machines that may be used; default: sealproof/inventory.toml below "
         "$XDG_CONFIG_HOME or ~/.config",
@@ -90,7 +91,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--cache-folder",
-        type=lambda text: Path(text).expanduser().absolute(),
+        type=lambda text: named(text).expanduser().absolute(),
         metavar="DIR",
         help="folder for kernels and images; default: sealproof below $XDG_CACHE_HOME or ~/.cache",
     )

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from common.errors import UserInputError
 from common.names import shown
+from common.paths import named
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
@@ -145,12 +146,12 @@ def options_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sealproof rebuild", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("report", type=Path, metavar="REPORT", help="a report's folder; see that it verifies first")
+    parser.add_argument("report", type=named, metavar="REPORT", help="a report's folder; see that it verifies first")
     source.add_option(parser)
     parser.add_argument("--series", metavar="NAME", help="a name or a folder; default: the one that the report names")
     parser.add_argument("--compiler", type=parse_compiler, default=GCC.compiler, metavar="NAME")
     parser.add_argument("--jobs", type=parse_jobs, metavar="N", help="compilers at a time")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where it is made; takes 5 GiB; default: $TMPDIR")
+    parser.add_argument("--folder", type=named, metavar="DIR", help="where it is made; takes 5 GiB; default: $TMPDIR")
     return parser
 
 

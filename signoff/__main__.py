@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import SealproofError, UserInputError
-from common.paths import config_root
+from common.paths import config_root, named
 from common.text import printable
 from signoff.attestation import verify
 from signoff.evidence import ATTESTATION
@@ -30,11 +30,11 @@ UNSIGNED = "this run was not signed at its end, so nobody vouches for its files"
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof report", description=__doc__)
-    parser.add_argument("folder", type=Path, help="a run's folder below reports/")
+    parser.add_argument("folder", type=named, help="a run's folder below reports/")
     parser.add_argument(
         "--same", action="store_true", help="make the page and the exports again, and compare them byte for byte"
     )
-    parser.add_argument("--ssh-key", type=Path, metavar="KEY", help="sign a run of yours with an SSH key as well")
+    parser.add_argument("--ssh-key", type=named, metavar="KEY", help="sign a run of yours with an SSH key as well")
     return parser
 
 

@@ -23,7 +23,7 @@ import pytest
 
 from common.errors import SealproofError, UserInputError
 from common.names import shell_word
-from common.paths import PROJECT, config_root, require_reports
+from common.paths import PROJECT, config_root, named, require_reports
 from common.text import printable
 from signoff import ourselves, surroundings
 from signoff.attestation import sign
@@ -63,7 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="protected (default): the sign-off; plain: check that every probe succeeds against a plain guest",
     )
     group.addoption(
-        "--reports", type=Path, default=Path("reports"), metavar="DIR", help="folder for the reports of runs"
+        "--reports", type=named, default=Path("reports"), metavar="DIR", help="folder for the reports of runs"
     )
     group.addoption(
         "--machine",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import re
 import shutil
@@ -172,6 +174,17 @@ def test_a_wrong_option_is_told_by_the_name_of_the_command(name: str, capsys: py
         command_line.main([name, "--none-such"])
     assert caught.value.code == 2
     assert f"sealproof {name}: error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "verify"])
+def test_an_empty_path_is_not_the_folder_here(name: str) -> None:
+    for action in find(name).options_parser()._actions:
+        made: object = None
+        with contextlib.suppress(argparse.ArgumentTypeError, ValueError):  # it is no path, but a number or a name
+            made = action.type("x") if callable(action.type) else None
+        if isinstance(made, Path) and callable(action.type):
+            with pytest.raises(argparse.ArgumentTypeError, match="the path is empty"):
+                action.type("")
 
 
 @pytest.mark.parametrize("name", FOR_GIT)

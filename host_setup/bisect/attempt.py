@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from common.errors import KernelError, SealproofError, SetupError, UserInputError
 from common.failure import told
-from common.paths import PROJECT
+from common.paths import PROJECT, named
 from common.processes import run_tree
 from common.program import end_with
 from common.progress import Terminal
@@ -275,7 +275,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compiler", type=parse_compiler, default=GCC.compiler, metavar="NAME")
     parser.add_argument("--jobs", type=parse_jobs, metavar="N", help="compilers at a time")
     parser.add_argument(
-        "--cache-folder", type=lambda text: Path(text).expanduser().absolute(), metavar="DIR",
+        "--cache-folder", type=lambda text: named(text).expanduser().absolute(), metavar="DIR",
         help="the cache; default: sealproof below $XDG_CACHE_HOME or ~/.cache",
     )  # fmt: skip
     parser.add_argument(
@@ -287,7 +287,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--folder",
-        type=Path,
+        type=named,
         default=PROJECT / "reports/bisect",
         metavar="DIR",
         help="for reports; default: %(default)s",

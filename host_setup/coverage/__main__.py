@@ -24,7 +24,7 @@ import pytest
 from common.commands import git
 from common.errors import CommandError
 from common.names import shell_word
-from common.paths import PROJECT, cache_root
+from common.paths import PROJECT, cache_root, named
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
@@ -46,9 +46,9 @@ KERNEL = "kernel.txt"  # the key of the kernel that the folder is about
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof coverage", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=PROJECT / "reports/coverage", help="where the result goes")
+    parser.add_argument("--folder", type=named, default=PROJECT / "reports/coverage", help="where the result goes")
     parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="patch series, a name or a folder")
-    parser.add_argument("--kernel-source", type=Path, metavar="PATH", help="kernel source, a tree or a tarball")
+    parser.add_argument("--kernel-source", type=named, metavar="PATH", help="kernel source, a tree or a tarball")
     parser.add_argument("--layers", default=(), type=layers.parse_names, metavar="NAMES", help="further layers")
     parser.add_argument(
         "--compiler", default=GCC.compiler, type=parse_compiler, metavar="NAME", help="a gcc, 12 or newer"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from common.paths import named
 from host_setup.coverage.collector import Collector, Image
 from host_setup.coverage.counters import STAGE
 from host_setup.hosts.snapshots import EmulatedHosts
@@ -25,7 +26,7 @@ NOTES = "notes.txt"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The option that says where what was counted goes."""
     parser.getgroup("sealproof").addoption(
-        "--coverage-folder", type=Path, metavar="DIR", help="where the counters go; 'make coverage' gives it"
+        "--coverage-folder", type=named, metavar="DIR", help="where the counters go; 'make coverage' gives it"
     )
 
 

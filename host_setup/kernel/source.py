@@ -17,6 +17,7 @@ from pathlib import Path
 from common.commands import git
 from common.errors import CommandError, SetupError, UserInputError
 from common.names import shown
+from common.paths import named
 from common.progress import Terminal
 from common.store import Store, digest
 from host_setup.kernel import debian_archive, tarball, tree
@@ -77,7 +78,7 @@ class Source:
 
 def parse(text: str) -> Path | str:
     """What an option means: the release of a package of Debian's (a ``str``), or a path; ``./7.3`` is always a path."""
-    return text if debian_archive.is_name(text) else Path(text)
+    return text if debian_archive.is_name(text) else named(text)
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:

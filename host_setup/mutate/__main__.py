@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from common.commands import git
 from common.errors import CommandError, SetupError, UserInputError
-from common.paths import PROJECT, cache_root
+from common.paths import PROJECT, cache_root, named
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
@@ -42,13 +42,13 @@ def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof mutate", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="patch series, a name or a folder")
-    parser.add_argument("--kernel-source", type=Path, metavar="PATH", help="kernel source, a tree or a tarball")
-    parser.add_argument("--faults", type=Path, metavar="DIR", help="faults by hand; default: those of the series")
+    parser.add_argument("--kernel-source", type=named, metavar="PATH", help="kernel source, a tree or a tarball")
+    parser.add_argument("--faults", type=named, metavar="DIR", help="faults by hand; default: those of the series")
     parser.add_argument("--kind", choices=("hand", "machine", "all"), default="all", help="which faults")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="faults whose name fits")
     parser.add_argument("--sample", type=int, metavar="N", help="so many of them, by chance")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which chance; default: 0")
-    parser.add_argument("--coverage", type=Path, metavar="FILE", help="which claims execute which line, JSON")
+    parser.add_argument("--coverage", type=named, metavar="FILE", help="which claims execute which line, JSON")
     parser.add_argument("--whole", action="store_true", help="where no claim about it notices a fault, try all others")
     parser.add_argument("--failures", type=int, default=1, metavar="N", help="claims after which a fault is done with")
     parser.add_argument("--minutes", type=float, metavar="N", help="begin no fault later than that")
@@ -56,8 +56,8 @@ def options_parser() -> argparse.ArgumentParser:
         "--again", action="append", default=[], type=Verdict, choices=list(Verdict), metavar="VERDICT",
         help=f"try those again that came to it ({', '.join(Verdict)})",
     )  # fmt: skip
-    parser.add_argument("--folder", type=Path, default=Path("reports/mutation"), metavar="DIR", help="keeps results")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write the mutation table of all results, Markdown")
+    parser.add_argument("--folder", type=named, default=Path("reports/mutation"), metavar="DIR", help="keeps results")
+    parser.add_argument("--table", type=named, metavar="FILE", help="write the mutation table of all results, Markdown")
     parser.add_argument("--list", action="store_true", help="say which faults there are, and the claims for each")
     return parser
 

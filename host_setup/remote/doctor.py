@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from common.errors import SealproofError
+from common.paths import named
 from common.program import end_with
 from common.threads import workers
 from common.waiting import Deadline
@@ -185,7 +186,7 @@ def _console(name: str, log: ConsoleLog | SealproofError | None) -> list[Finding
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof doctor", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("inventory", type=Path)
+    parser.add_argument("inventory", type=named)
     return parser
 
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from common.paths import cache_root, require_reports
+from common.paths import cache_root, named, require_reports
 from common.program import end_with
 from common.progress import Terminal, clock
 from common.store import Store
@@ -104,7 +104,7 @@ def options_parser() -> argparse.ArgumentParser:
         help=f"write the tests that pass to {record.FILE.name}, for --selftests",
     )
     parser.add_argument(
-        "--reports", type=Path, default=Path("reports"), metavar="DIR", help="folder for the reports of runs"
+        "--reports", type=named, default=Path("reports"), metavar="DIR", help="folder for the reports of runs"
     )
     return parser
 
