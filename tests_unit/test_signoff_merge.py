@@ -204,7 +204,8 @@ def test_the_problem_of_a_part_that_was_tried_again_does_not(reports: Path) -> N
 
 def test_tiers_are_not_mixed_silently(reports: Path) -> None:
     every = {claim.id: Status.PASS for claim in CLAIMS}
-    two = part(reports, 2, "two", every, tier=Tier.BARE_METAL)
+    real = {"machine": "node", "processor": "AuthenticAMD", "devices": "kvm"}
+    two = part(reports, 2, "two", every, tier=Tier.BARE_METAL, host=real)
     report, _ = merged(reports, part(reports, 1, "one", every), two)
     assert report.overall.word is Word.NOT_PROVEN
     assert "different tiers (bare-metal, emulated)" in report.problems[0]

@@ -20,6 +20,7 @@ import pytest
 from common.paths import PROJECT
 from common.waiting import Deadline, poll_until
 from signoff.record import CONFIG, LISTS
+from tests_unit.report_samples import BANNER
 
 CONTRACT = """
 version = 2
@@ -53,7 +54,7 @@ from tests_unit.report_samples import CONFIGURATION, FILES, KERNEL, MADE_OF
 @pytest.fixture(autouse=True, scope="session")
 def known(request):
     run = request.getfixturevalue("signoff")
-    run.identify(kernel=KERNEL, tier=Tier.EMULATED, series="stock")
+    run.identify(kernel=KERNEL, tier=Tier.EMULATED, series="a-series")
     own = ("sealproof's files", "Python and its packages")
     run.identify(
         made_of={name: one for name, one in MADE_OF.items() if name not in own},
@@ -85,10 +86,10 @@ def test_guest_works(claim):
     """The guest works."""
     claim.legitimate([Check("sum", "4", "4")])
 '''
-HEALTHY = '''
+HEALTHY = f'''
 def test_host_stays_healthy(claim):
     """The host stays well."""
-    claim.attach("console.log", "Linux version 6.12")
+    claim.attach("console.log", {BANNER!r})
     claim.health([Check("splats", "none", "none")])
 '''
 

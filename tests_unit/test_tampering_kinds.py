@@ -222,18 +222,6 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     "an_end_that_is_no_truth_value": (REMADE, record(interrupted=0), "its end or made_of are not what they must be"),
     "another_command": (REMADE, record(command="pytest elsewhere"), "its command is not that of the run"),
-    "another_contract_than_sealproofs": (
-        REMADE,
-        listed("sealproof", "  conftest.py\n", f"  conftest.py\n{OTHER}  tests_e2e/contract/contract.toml\n"),
-        "the contract is another than that in identity/sealproof.sha256",
-    ),
-    "other_patches_than_sealproofs": (
-        REMADE,
-        listed(
-            "sealproof", "  conftest.py\n", f"  conftest.py\n{OTHER}  host_setup/kernel/series/a-series/0001-x.patch\n"
-        ),
-        "the patches are others than those of the series in identity/sealproof.sha256",
-    ),
     # what an attacker got
     "every_fourth_byte": (REMADE, leaked(lambda c: c[::4]), "1024 bytes of the canary one byte of each 4"),
     "every_64th_byte": (REMADE, leaked(lambda c: c[5::64]), "64 bytes of the canary one byte of each 64"),
@@ -422,6 +410,16 @@ def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[
         remake_or_seal(report)
     code, told = check(report, capsys)
     assert (code, wanted in told) == (3, True), told
+
+
+def test_another_series_of_the_same_name_must_be_named(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = f"  conftest.py\n{OTHER}  host_setup/kernel/series/a-series/0001-x.patch\n"
+    listed("sealproof", "  conftest.py\n", other)(report)
+    remake_or_seal(report)
+    code, told = check(report, capsys)
+    assert (code, "series a-series is not sealproof's of that name" in told) == (2, True), told
+    sums = hashlib.sha256(f"{'ef' * 32}  0001-x.patch\n".encode()).hexdigest()
+    assert check(report, capsys, "--series", sums)[0] == 0
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 64, 512, 4096])

@@ -33,7 +33,6 @@ _OF_KERNEL = {
 }
 _TIERS = ("emulated", "nested", "bare-metal")
 _SERIES, _STOCK = "host_setup/kernel/series", "stock"
-_CONTRACT = "tests_e2e/contract"
 _INSIDE = {"guest/initramfs": "guest image", "programs/sealproof": "programs"}
 _HEADING = re.compile(r"^# Linux/\S+ (\S+) Kernel Configuration$", re.MULTILINE)
 _LINE = re.compile(r"([0-9a-f]{64})  (\S(?:.*\S)?)")
@@ -89,24 +88,14 @@ def _tier(tier: str, host: dict[str, str]) -> Iterator[str]:
         yield f"record.json: its tier is {shown(tier, 20)}, and its processor is of QEMU's making"
 
 
-def ours(tree: Tree, record: dict[str, Any], contract: str) -> Iterator[str]:
-    """Where contract or series are others than those among the files of sealproof that the run lists.
-
-    :param contract: the folder in which a report holds it.
-    """
-    if LISTS[SEALPROOF] not in tree:
-        return
-    files = listed(tree, LISTS[SEALPROOF])
-    own = {name.removeprefix(f"{_CONTRACT}/"): sha256 for name, sha256 in files.items() if name.startswith(_CONTRACT)}
-    own = {name: sha256 for name, sha256 in own.items() if name.endswith(".toml")}
-    held = tree.below(contract)
-    if own and own != {name: held.sha256(name) for name in held.names}:
-        yield f"the contract is another than that in {LISTS[SEALPROOF]}"
+def another_series(tree: Tree, record: dict[str, Any]) -> bool:
+    """Whether a series has the name of one of sealproof's, by the list of its files, and other patches."""
+    if LISTS[SEALPROOF] not in tree or not record["kernel"]:
+        return False
     folder = f"{_SERIES}/{record['series']}/"
-    patches = {name: sha256 for name, sha256 in files.items() if name.startswith(folder) and name.endswith(".patch")}
-    told = {f"{folder}{one['name']}": one["sha256"] for one in (record["kernel"] or {"patches": []})["patches"]}
-    if patches and record["kernel"] and patches != told:
-        yield f"the patches are others than those of the series in {LISTS[SEALPROOF]}"
+    files = listed(tree, LISTS[SEALPROOF])
+    own = {name: sha256 for name, sha256 in files.items() if name.startswith(folder) and name.endswith(".patch")}
+    return bool(own) and own != {f"{folder}{one['name']}": one["sha256"] for one in record["kernel"]["patches"]}
 
 
 def kept(tree: Tree, record: dict[str, Any]) -> Iterator[str]:

@@ -226,6 +226,8 @@ def _trust(found: Found, run: Run, trusted: Trusted, key: str, signers: Sequence
         else:
             found.faults.append(f"{name} is {shown(has, 100) or 'not told'}, not {shown(wanted, 80)}")
     _tree(found, run, trusted)
+    if not trusted.series and identity.another_series(run.tree, record):
+        found.open.append(f"series {shown(record['series'], 40)} is not sealproof's of that name: name it (--series)")
     if not trusted.commit and not trusted.tree and not re.fullmatch(r"[0-9a-f]{40}", str(record["commit"])):
         found.open.append(f"sealproof was {shown(record['commit'], 60)}: which probes ran nobody can look up")
     day = runs.moment_of(record["started"])

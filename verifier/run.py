@@ -48,7 +48,6 @@ _WHY = {
     "plain": "the probe gets through where nothing forbids it",
 }
 """What a probe's claim says that is PASS."""
-_SENTENCE = re.compile("_")
 _EVENTS = {"begin", "planted", "claim", "part", "end"}
 _MADE = ("data", "cuts", "canary_key", "canary_bytes")
 """What an observation has in the evidence and not in the journal's line."""
@@ -170,7 +169,6 @@ def derive(tree: Tree) -> Run:
     chain(run)
     if run.ended:
         run.faults += [*identity.told(run.record), *identity.kept(tree, run.record)]
-        run.faults += identity.ours(tree, run.record, CONTRACT)
     host = rows.facts(run.record)
     for name, claim in run.claims.items():
         row = run.rows.get(name)
@@ -204,7 +202,7 @@ def _planned(run: Run) -> None:
     """What each claim says in words, and how to try it again, is what the run set out with."""
     planned = table(parse(run.tree.read(PLANNED), PLANNED), PLANNED)
     for name, row in run.rows.items():
-        if row.get("sentence") not in (planned.get(name), _SENTENCE.sub(" ", name).capitalize() + "."):
+        if row.get("sentence") not in (planned.get(name), name.replace("_", " ").capitalize() + "."):
             run.faults.append(f"{shown(name, 100)}: it says {shown(row.get('sentence'), 80)!r}, which was not planned")
         if row.get("command") not in ("", f"{run.record['command']} -k test_{name}"):
             run.faults.append(f"{shown(name, 100)}: its command is not that of the run")
