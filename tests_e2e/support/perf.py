@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""perf samples of a puppet's user registers, taken while it runs an instruction that faults."""
+"""perf: samples of a puppet's user registers at a fault, samples of other threads by a clock, and watchpoints."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from common.errors import ChannelError
 from host_setup.channels.puppets import Puppet
@@ -12,7 +14,12 @@ from tests_e2e.support.steps import loaded, made, mapped
 
 # linux/perf_event.h; struct perf_event_attr as far as sample_stack_user and clockid, 96 bytes
 ATTR = struct.Struct("<IIQQQQQ32xQIi")
-SOFTWARE, PAGE_FAULTS = 1, 2
+WATCHPOINT = struct.Struct("<IIQQQQQ4xIQQ8x24x")  # the same, with bp_type, bp_addr and bp_len
+SOFTWARE, BREAKPOINT, CPU_CLOCK, PAGE_FAULTS = 1, 5, 0, 2
+READ_OR_WRITE, WATCHED = 3, 8  # linux/hw_breakpoint.h; bytes
+SAMPLE_IP = 1 << 0
+PERIOD = 2_000_000  # nanoseconds of a thread's time from sample to sample
+MODE, GUEST_KERNEL, GUEST_USER = 7, 4, 5  # of a record's misc
 SAMPLE_ADDR, SAMPLE_CALLCHAIN, SAMPLE_STACK_USER = 1 << 3, 1 << 5, 1 << 13
 DISABLED, EXCLUDE_KERNEL, EXCLUDE_CALLCHAIN_KERNEL = 1 << 0, 1 << 5, 1 << 21
 ENABLE, DISABLE = 0x2400, 0x2401
@@ -38,11 +45,61 @@ def sampled(puppet: Puppet, what: int, *, stack: int = 0, **registers: int) -> b
     ):
         puppet.syscall("ioctl", event, ENABLE, 0).require("enable")
         puppet.run(STORE, rdi=fresh, **registers)
-        puppet.syscall("ioctl", event, DISABLE, 0).require("disable")
-        # After 6.12 (kernel/events/core.c: map_range()) the ring is a mapping of bare frames, where peek ends in EIO.
-        (head,) = struct.unpack("<Q", loaded(puppet, ring + DATA_HEAD, 8))
-        records = loaded(puppet, ring + PAGE_SIZE, head) if head else b""
+        records = _records(puppet, event, ring)
     return _sample(records, fresh)
+
+
+@contextmanager
+def clocked(puppet: Puppet, threads: Sequence[int]) -> Iterator[Callable[[], list[int]]]:
+    """Meanwhile perf takes samples of threads, by a clock.
+
+    :returns: what ends that, and tells the address of each sample that perf took of a guest.
+    """
+    attr = ATTR.pack(SOFTWARE, ATTR.size, CPU_CLOCK, PERIOD, SAMPLE_IP, 0, DISABLED, 0, 0, 0)
+    size = (1 + DATA_PAGES) * PAGE_SIZE
+    rings: list[tuple[int, int]] = []
+    with ExitStack() as ends:
+        for thread in threads:
+            event = ends.enter_context(made(puppet, "perf_event_open", puppet.memory(attr), thread, -1, -1, 0))
+            ring = ends.enter_context(mapped(puppet, size, event))
+            puppet.syscall("ioctl", event, ENABLE, 0).require("enable")
+            rings.append((event, ring))
+        yield lambda: [one for event, ring in rings for one in _of_guests(_records(puppet, event, ring))]
+
+
+@contextmanager
+def watched_by(puppet: Puppet, thread: int, address: int) -> Iterator[Callable[[], int]]:
+    """Meanwhile a watchpoint of a thread counts its accesses to an address, the kernel's too; gives what tells them."""
+    size = WATCHPOINT.size
+    attr = WATCHPOINT.pack(BREAKPOINT, size, 0, 0, 0, 0, 0, READ_OR_WRITE, address, WATCHED)
+    with made(puppet, "perf_event_open", puppet.memory(attr), thread, -1, -1, 0) as event:
+        count = puppet.memory(8)
+
+        def hits() -> int:
+            puppet.syscall("read", event, count, 8).require("read the watchpoint's count")
+            return int(struct.unpack("<Q", puppet.read(count, 8))[0])
+
+        yield hits
+
+
+def _records(puppet: Puppet, event: int, ring: int) -> bytes:
+    """What perf has put down, which it does no more.
+
+    After 6.12 (kernel/events/core.c: map_range()) the ring is a mapping of bare frames, where peek ends in EIO.
+    """
+    puppet.syscall("ioctl", event, DISABLE, 0).require("disable")
+    (head,) = struct.unpack("<Q", loaded(puppet, ring + DATA_HEAD, 8))
+    return loaded(puppet, ring + PAGE_SIZE, head) if head else b""
+
+
+def _of_guests(records: bytes) -> Iterator[int]:
+    """The addresses of the samples that were taken of a guest."""
+    at = 0
+    while at < len(records):
+        kind, misc, size = HEADER.unpack_from(records, at)
+        if kind == RECORD_SAMPLE and misc & MODE in (GUEST_KERNEL, GUEST_USER):
+            yield int(struct.unpack_from("<Q", records, at + HEADER.size)[0])
+        at += size
 
 
 def _sample(records: bytes, address: int) -> bytes:

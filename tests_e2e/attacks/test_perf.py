@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks by root on the host with perf: samples of a guest's CPU, and watchpoints where KVM copies."""
+
+from __future__ import annotations
+
+from common.errors import ChannelError
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from signoff.observation import PAGE_SIZE, Check, State
+from signoff.trial import Trial
+from tests_e2e.support.attack import Attack
+from tests_e2e.support.kvm import ALIAS_SLOT, EMULATED_COPY, KVM_EXIT_IO, PAST, own_vm
+from tests_e2e.support.perf import clocked, watched_by
+from tests_e2e.support.registers import judge_each, user_canary
+from tests_e2e.support.tracing import threads_of
+
+WORK = ["sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done"]
+SECONDS = 60.0
+WINDOW = 1 << 30  # arch/x86/mm/guest_page.c of the series: where KVM has a private page while it copies
+COPIED = 64  # bytes
+
+
+def test_perf_does_not_sample_where_a_private_guest_is(claim: Trial, attack: Attack) -> None:
+    """perf, which samples a guest's CPU as it works, tells no address of a guest whose registers are private."""
+    host = attack.host
+    judge_each(claim, host, [_sampled(host, guest) for guest in host.guests])
+
+
+def _sampled(host: Host, guest: Guest) -> list[Check]:
+    threads = threads_of(host.ssh, guest.pid)
+    with Attack.puppeteer(host) as puppeteer, clocked(puppeteer.spawn(), threads) as samples:
+        guest.ssh.run(WORK, seconds=SECONDS).require()
+        told = samples()
+    return [
+        Check("samples of the guest", "some", "some" if told else "none"),
+        Check("some tell where it is", str(not guest.protected), str(any(told))),
+    ]
+
+
+def test_perf_does_not_watch_kvms_copying(claim: Trial, steered: Host) -> None:
+    """A watchpoint where KVM has a private page while it copies, or where QEMU has the page, is never met."""
+    judge_each(claim, steered, [_watched(steered, guest) for guest in steered.guests])
+
+
+def _watched(host: Host, guest: Guest) -> list[Check]:
+    """The guest has KVM's emulator copy the start of its page."""
+    aimed = user_canary(guest)
+    private = aimed.planted.state == State.PRIVATE
+    checks: list[Check] = []
+    with Attack.puppeteer(host) as puppeteer, own_vm(host, puppeteer, guest) as own:
+        watcher = puppeteer.spawn()
+        # Of a protected guest this slot is private, too.
+        own.vm.region(ALIAS_SLOT, PAST, PAGE_SIZE, own.qemu.memory(PAGE_SIZE)).require("a slot for the copy")
+        for what, address in (("KVM", WINDOW), ("QEMU", aimed.target.hva)):
+            with own.code(EMULATED_COPY) as code, watched_by(watcher, own.qemu.pid, address) as hits:
+                own.cpu.aim(code, aimed.target.gpa, PAST, rcx=COPIED // 4)
+                if own.cpu.run().returned != KVM_EXIT_IO:
+                    raise ChannelError("KVM's emulator has not copied to the end")
+                met = str(hits() > 0)
+            expected = str(what == "QEMU" and not private)
+            checks.append(Check(f"a watchpoint where {what} has the page is met", expected, met))
+        own.vm.region(ALIAS_SLOT, 0, 0, 0).require("delete the slot for the copy")
+    return checks
