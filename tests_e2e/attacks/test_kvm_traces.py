@@ -15,7 +15,7 @@ from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack
 from tests_e2e.support.kprobe_event import EVENT, FAULT, TRACING
-from tests_e2e.support.kvm import ALIAS_SLOT, EMULATED_COPY, KVM_EXIT_IO, PAST, own_vm
+from tests_e2e.support.kvm import ALIAS_SLOT, EMULATED_COPY, EMULATED_EXCHANGE, KVM_EXIT_IO, PAST, own_vm
 from tests_e2e.support.registers import judge_each
 from tests_e2e.support.tiny_vm import parse
 from tests_e2e.support.tracing import threads_of, traced
@@ -37,9 +37,19 @@ COPYING = (
     ("kvm_vcpu_read_guest_page", 3),
     ("kvm_vcpu_read_guest", 3),
     ("kvm_vcpu_write_guest", 3),
+    ("kvm_vcpu_read_guest_atomic", 3),
+    ("kvm_read_guest_page", 3),
 )
-# The emulator's own function, which hands on to it what was copied.
+# Those that exchange what the guest's page has for what a buffer has: what is compared, and what is stored.
+EXCHANGING = (
+    ("kvm_try_cmpxchg_private", 3),
+    ("kvm_try_cmpxchg_private", 4),
+    ("guest_page_try_cmpxchg", 3),
+    ("guest_page_try_cmpxchg", 4),
+)
+# The emulator's own functions, which hand on to it what was copied, and have it exchanged.
 EMULATING = ("emulator_read_emulated", 3)
+EMULATING_EXCHANGE = ("emulator_cmpxchg_emulated", 3)
 COPIED = 64  # bytes
 NUMBER, CODE_AT = "5ec2e7c0ffee", "8080604"  # guest_images/programs: SECRET, and the start of WINDOW, less three digits
 SECONDS = 60.0
@@ -126,15 +136,24 @@ def test_probe_of_kvms_emulator_shows_private_bytes(claim: Trial, steered: Host)
 
 
 def _of_copying(host: Host, guest: Guest) -> list[Check]:
-    """For a plain guest with a function besides that can be probed: so one sees that probes show a page."""
-    private, shown = _shown_by(host, guest, COPYING)
-    if not private:
-        shown = max(shown, _shown_by(host, guest, (EMULATING,))[1])
-    return [Check("some probe shows bytes of the page", str(not private), str(shown > 0))]
+    """For a plain guest with functions that can be probed: so one sees that probes show the copy and the exchange."""
+    ways = (
+        ("copies", EMULATED_COPY, COPYING, EMULATING),
+        ("exchanges", EMULATED_EXCHANGE, EXCHANGING, EMULATING_EXCHANGE),
+    )
+    checks: list[Check] = []
+    for what, code, functions, open_one in ways:
+        private, shown = _shown_by(host, guest, functions, code)
+        if not private:
+            shown = max(shown, _shown_by(host, guest, (open_one,), code)[1])
+        checks.append(Check(f"some probe shows bytes of the page that KVM {what}", str(not private), str(shown > 0)))
+    return checks
 
 
-def _shown_by(host: Host, guest: Guest, functions: Sequence[tuple[str, int]]) -> tuple[bool, int]:
-    """The guest has KVM's emulator copy the start of its page, once without a probe and once for each that can be set.
+def _shown_by(
+    host: Host, guest: Guest, functions: Sequence[tuple[str, int]], work: bytes = EMULATED_COPY
+) -> tuple[bool, int]:
+    """The guest has KVM's emulator work on the start of its page: without a probe, then with each one.
 
     :returns: whether the page is private, and how many of its bytes the events of all probes show.
     :raises ChannelError: the copy did not come to its end.
@@ -146,10 +165,10 @@ def _shown_by(host: Host, guest: Guest, functions: Sequence[tuple[str, int]]) ->
         own.vm.region(ALIAS_SLOT, PAST, PAGE_SIZE, own.qemu.memory(PAGE_SIZE)).require("a slot for the copy")
 
         def run() -> None:
-            with own.code(EMULATED_COPY) as code:
+            with own.code(work) as code:
                 own.cpu.aim(code, aimed.target.gpa, PAST, rcx=COPIED // 4)
                 if own.cpu.run().returned != KVM_EXIT_IO:
-                    raise ChannelError("KVM's emulator has not copied to the end")
+                    raise ChannelError("KVM's emulator has not come to the end")
 
         run()
         for function, argument in functions:

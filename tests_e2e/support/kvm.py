@@ -72,6 +72,10 @@ FORCED = bytes.fromhex("0f0b6b766d")  # ud2; "kvm": what follows is carried out 
 PAUSE = bytes.fromhex("90") + OUT_80
 COPY = REP_MOVSD + OUT_80
 EMULATED_COPY = FORCED + COPY
+# lock cmpxchg [si], ecx; add si, 4; the same again: two words that are unlike eax are stored as they are
+EMULATED_EXCHANGE = (
+    FORCED + bytes.fromhex("66f00fb10c") + bytes.fromhex("83c604") + FORCED + bytes.fromhex("66f00fb10c") + OUT_80
+)
 WORDS = PAGE_SIZE // 4
 # mov eax, [si]; mov ebx, [si + 4]; mov ecx, [si + 8]; mov edx, [si + 12]
 LOAD_16 = bytes.fromhex("668b04668b5c04668b4c08668b540c") + OUT_80
