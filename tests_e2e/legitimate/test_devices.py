@@ -17,7 +17,7 @@ from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.checks import checks, seed, works
 from tests_e2e.support.extra import standing, works_at_once
-from tests_e2e.support.memory import MIB, PLUGGED_AT, PLUGGED_MIB, kept_out, plug_in, put_in_use, shell
+from tests_e2e.support.memory import MIB, PLUGGED_AT, PLUGGED_MIB, kept_out, plug_in, put_in_use, shell, with_a_place
 from tests_e2e.support.sweep import checks as swept
 from tests_e2e.support.sweep import sweep
 from tests_e2e.support.traffic import datagrams, rounds, stream, through_port
@@ -94,7 +94,7 @@ def equipped(pool: HostPool) -> Iterator[Host]:
 def _equipped(spec: GuestSpec) -> GuestSpec:
     """The same with room for memory, a port, a network of the kernel's, and devices that do without bounce buffers."""
     extra = (
-        *("-m", f"slots=1,maxmem={spec.memory + 1024}M"),
+        *with_a_place(spec).extra,
         *("-chardev", f"socket,id=port,host=127.0.0.1,port={_port(spec)},server=on,wait=off"),
         *("-device", f"virtio-serial-pci,{VIRTIO}", "-device", "virtserialport,chardev=port,name=sealproof.port"),
         *("-netdev", f"tap,id=tap,ifname={_tap(spec)},script=no,downscript=no,vhost=on"),

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from common.waiting import Deadline, poll_until
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest import Guest, GuestSpec
 from signoff.observation import Check
 from tests_e2e.support.sweep import checks, sweep
 
@@ -15,6 +17,11 @@ PLUGGED_AT = 1 << 32  # QEMU's choice: right above 4 GiB, with less memory than 
 SOME_BYTES = 64  # of each page, to tell whether it can be read
 SECONDS = 60.0
 _STATE = f"/sys/devices/system/memory/memory{PLUGGED_AT // (PLUGGED_MIB * MIB)}/state"
+
+
+def with_a_place(spec: GuestSpec) -> GuestSpec:
+    """The same guest with a place where memory can be plugged in."""
+    return replace(spec, extra=(*spec.extra, "-m", f"slots=1,maxmem={spec.memory + 1024}M"))
 
 
 def plug_in(guest: Guest) -> None:
@@ -34,9 +41,12 @@ def plug_in(guest: Guest) -> None:
     )
 
 
-def put_in_use(guest: Guest) -> None:
-    """Have a guest use memory that was plugged in, before any other for what a process asks for."""
-    shell(guest, f"[ $(cat {_STATE}) = online ] || echo online_movable > {_STATE}")
+def put_in_use(guest: Guest, how: str = "online_movable") -> None:
+    """Have a guest use memory that was plugged in, before any other for what a process asks for.
+
+    :param how: ``online_kernel``: for what its kernel asks for, too.
+    """
+    shell(guest, f"[ $(cat {_STATE}) = online ] || echo {how} > {_STATE}")
 
 
 def kept_out(host: Host, guest: Guest, way: str = "process_vm_readv", *, physical: bool = False) -> list[Check]:

@@ -137,7 +137,7 @@ def exactly_what_is_shared(
         one, printed = sweep(host, guest, way, size)
         claim.attach(f"{guest.spec.name}.json", printed)
         claim.draw(MemoryMap(guest.spec.name, way, one.size, one.rate, spans(one.fates())))
-        found.append([*checks(one, refusal, physical=physical), *_witnesses(guest, aimed, one)])
+        found.append([*checks(one, refusal, physical=physical), *witnesses(guest, aimed, one)])
     claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
@@ -180,8 +180,8 @@ def _refused(one: Sweep) -> str:
     return _ranges(frozenset(one.met) - one.private - one.read)
 
 
-def _witnesses(guest: Guest, aimed: Iterable[Aimed], one: Sweep) -> Iterator[Check]:
-    """What others know of the same pages: the guest of its canaries and buffers, QEMU's mappings, KVM's counts."""
+def witnesses(guest: Guest, aimed: Iterable[Aimed], one: Sweep) -> Iterator[Check]:
+    """What others know of a sweep's pages: the guest of its canaries, QEMU's mappings, KVM's counts."""
     for canary in aimed:
         state, gpa = canary.planted.state, canary.target.gpa
         name = f"the guest's {canary.planted.kind} page at {gpa:#x}, which is {state}"
