@@ -560,11 +560,23 @@ def test_two_versions_in_a_folder_are_refused(work: Work) -> None:
     work.format()
     git(work.tree, "commit", "-q", "--amend", "-m", "mm: three, another name")
     work.format("-v2")
-    with pytest.raises(UserInputError, match=r"0001-mm-one.patch and v2-0001-mm-one.patch hold the same change"):
-        work.load()
-    file = work.folder / "v2-0001-mm-one.patch"
-    file.write_text(file.read_text().replace("+first", "+first of all"))
     with pytest.raises(UserInputError, match=r"0001-mm-one.patch and v2-0001-mm-one.patch are versions 1 and 2"):
+        work.load()
+
+
+def test_a_change_that_was_reverted_may_be_made_again(work: Work) -> None:
+    for first in ("first\n", LINES[0], "first\n"):
+        work.commit("mm: back and forth", mm__memory="".join([first, *LINES[1:]]))
+    work.format()
+    assert len(work.names()) == 3
+    assert work.applied() == work.wanted()
+
+
+def test_a_copy_that_comes_last_is_refused(work: Work) -> None:
+    work.three()
+    one, *_ = work.format()
+    work.put("Copy of 0001.patch", one.read_bytes())
+    with pytest.raises(UserInputError, match=r"0001-mm-one.patch and Copy of 0001.patch hold the same change"):
         work.load()
 
 

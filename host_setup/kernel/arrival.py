@@ -228,13 +228,19 @@ def _refuse_unused(file: Path) -> None:
 
 
 def _refuse_twice(found: Sequence[Patch]) -> None:
-    """Refuse a patch that is there twice: a copy, or two versions of it."""
-    changes: dict[bytes, Patch] = {}
+    """Refuse a patch that is there twice: a copy, or two versions of it. One may be applied again after a revert."""
+    changes: dict[bytes, int] = {}
     subjects: dict[str, Patch] = {}
-    for patch in found:
-        first = changes.setdefault(patch.change.rpartition(_SIGNATURE)[0] or patch.change, patch)
-        if first is not patch:
-            raise _wrong(f"{first.name} and {patch.name} hold the same change", "move one of them out of the folder")
+    for place, patch in enumerate(found):
+        change = patch.change.rpartition(_SIGNATURE)[0] or patch.change
+        before = changes.get(change, place)
+        changes[change] = place
+        between = any(one.written & patch.written for one in found[before + 1 : place])
+        numbered = _NUMBER.search(patch.subject) is not None and patch.subject == found[before].subject
+        if before != place and (numbered or not between):
+            raise _wrong(
+                f"{found[before].name} and {patch.name} hold the same change", "move one of them out of the folder"
+            )
         title = _TAGS.sub("", patch.subject, count=1)
         first = subjects.setdefault(title, patch)
         versions = [_version(one.subject) for one in (first, patch)]
