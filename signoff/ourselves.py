@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import platform
+import re
+import site
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -18,7 +22,7 @@ from signoff.surroundings import canonical
 
 _STAGE = "identity"
 _OURS = "sealproof"
-_MADE = {"__pycache__", "reports", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
+_MADE = {"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
 """Folders that no source is in."""
 
 
@@ -35,7 +39,7 @@ def files_of(project: Path) -> str:
         tracked = set()
     folders = {path.relative_to(project).parts[0] for path in tracked if path.parent != project}
     found = {path for path in tracked if path.is_file() or path.is_symlink()}
-    for path in _all(project):
+    for path in _all(project, project):
         place = path.relative_to(project).parts
         if not tracked or place[0] in folders or (len(place) == 1 and path.suffix == ".py"):
             found.add(path)
@@ -46,12 +50,34 @@ def files_of(project: Path) -> str:
     )
 
 
-def _all(folder: Path) -> Iterator[Path]:
+def as_committed(project: Path, listed: str) -> bool:
+    """Whether files are those of the commit that is checked out, by what they hold: git may be told to look away.
+
+    :param listed: the files, as :func:`files_of` has them.
+    """
+    names = [line.partition("  ")[2] for line in listed.splitlines()]
+    try:
+        tree = git(project, "ls-tree", "-r", "-z", "HEAD", stage=_STAGE).decode(errors="surrogateescape").split("\0")
+        wanted = {name: facts.split() for facts, _, name in (line.partition("\t") for line in tree if line)}
+        plain = [name for name in names if not (project / name).is_symlink()]
+        ids = git(project, "hash-object", "--no-filters", "--", *plain, stage=_STAGE).decode().split()
+    except (CommandError, SetupError):
+        return False
+    same = all(wanted.get(name, [""])[-1] == one for name, one in zip(plain, ids, strict=True))
+    return same and set(names) == set(wanted)
+
+
+def _all(folder: Path, top: Path) -> Iterator[Path]:
     for path in folder.iterdir():
         if path.is_symlink() or path.is_file():
             yield path
-        elif path.name not in _MADE and not path.name.startswith(".venv") and path.suffix != ".egg-info":
-            yield from _all(path)
+        elif (
+            path.name not in _MADE
+            and path != top / "reports"
+            and not path.name.startswith(".venv")
+            and path.suffix != ".egg-info"
+        ):
+            yield from _all(path, top)
 
 
 def packages(found: Iterable[Distribution] | None = None) -> str:
@@ -88,6 +114,26 @@ def altered(found: Iterable[Distribution] | None = None, loaded: Iterable[str] |
             if path in files and kind == "sha256" and _digest(Path(path)) != wanted:
                 wrong.append(f"{canonical(one.name)}: {name}")
     return wrong
+
+
+def strangers(listed: str, project: Path, found: Iterable[Distribution] | None = None) -> list[str]:
+    """Code that this process has loaded, or loads at its start, and that no list of a report names.
+
+    :param listed: the files of sealproof. :param project: where they are.
+    """
+    known = {str(project / line.partition("  ")[2]) for line in listed.splitlines()}
+    for one in distributions() if found is None else found:
+        base = str(one.locate_file(""))
+        for line in (one.read_text("RECORD") or "").splitlines():
+            known.add(os.path.normpath(f"{base}/{line.partition(',')[0]}"))
+    library = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
+    started = [str(path) for folder in map(Path, site.getsitepackages()) for path in folder.glob("*.pth")]
+    return sorted({path for path in (*loaded_files(), *started) if path not in known and not _of_python(path, library)})
+
+
+def _of_python(path: str, library: set[str]) -> bool:
+    """Whether a file is of Python itself: it lies in its library, and not among the packages."""
+    return any(path.startswith(f"{one}/") for one in library) and not re.search("/(site|dist)-packages/", path)
 
 
 def loaded_files() -> Iterator[str]:

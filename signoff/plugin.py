@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Generator, Mapping
@@ -373,6 +374,9 @@ class Signoff:
             )
             self._evidence.write_planned(self._sentences)
             self._ourselves = {SEALPROOF: ourselves.files_of(PROJECT), PYTHON: ourselves.packages()}
+            known = re.fullmatch("[0-9a-f]+", self._record.commit)
+            if known and not ourselves.as_committed(PROJECT, self._ourselves[SEALPROOF]):
+                self._record = dataclasses.replace(self._record, commit=f"{self._record.commit}-dirty")
             self.identify(
                 made_of={name: hashlib.sha256(text.encode()).hexdigest() for name, text in self._ourselves.items()},
                 kept={LISTS[name]: text for name, text in self._ourselves.items()},
@@ -446,6 +450,12 @@ class Signoff:
         found = [f"sealproof was changed during the run: {', '.join(changed[:MOST])}"] if changed else []
         if altered := ourselves.altered():
             found.append(f"not as it was installed: {', '.join(altered[:MOST])}")
+        root = self._config.rootpath
+        strange = ourselves.strangers(self._ourselves[SEALPROOF], PROJECT)
+        if root != PROJECT:  # another project's claims are no part of sealproof
+            strange = [path for path in strange if not Path(path).is_relative_to(root)]
+        if strange:
+            found.append(f"not a sign-off: code that no list names was loaded: {', '.join(strange[:MOST])}")
         return found
 
     def _holds(self, condition: Condition) -> bool:

@@ -12,7 +12,10 @@ import pytest
 
 from common.paths import PROJECT
 
-_VARIABLES = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONPATH", "PYTHONHOME", "PYTHONOPTIMIZE")
+_VARIABLES = (
+    *("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONPATH", "PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONPYCACHEPREFIX"),
+    *("LD_PRELOAD", "LD_AUDIT"),
+)
 """Variables that add options, plugins or code, or take checks away."""
 _OURS = ("signoff.plugin", "host_setup.plugin", "host_setup.coverage.plugin", "fleet.only")
 _QUESTIONS = {
@@ -26,6 +29,10 @@ _QUESTIONS = {
 """Options with which pytest answers and runs nothing, by the names that it keeps them under."""
 _OPTIONS = ("-c", "--config-file", "-o", "--override-ini", "--rootdir", "--confcutdir", "--noconftest", "--import-mode")
 """Options that choose other settings, another root or other conftest files."""
+_CHOSEN = {"inifilename": "-c", "override_ini": "-o", "rootdir": "--rootdir", "noconftest": "--noconftest"}
+"""Some of them by the names under which pytest keeps them, however they were written."""
+_SETTINGS = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml")
+"""Files of settings, any of which takes the place of those behind it."""
 
 
 def refusals(environment: Mapping[str, str]) -> Iterator[str]:
@@ -77,10 +84,23 @@ def foreign(config: pytest.Config, contract: Path) -> list[str]:
             found.append(f"the pytest plugin {config.pluginmanager.get_name(plugin) or module} is not the project's")
     words = [str(word) for word in config.invocation_params.args]
     given = {word.partition("=")[0] if word.startswith("--") else word[:2] for word in words if word.startswith("-")}
+    given |= {name for kept, name in _CHOSEN.items() if getattr(config.option, kept, None)}
     found += [f"option {name}" for name in _OPTIONS if name in given]
+    found += [f"options from the file {word[1:]}" for word in words if word.startswith("@")]
+    found += _settings(config.rootpath, config.inipath)
     if sys.flags.optimize:
         found.append("Python runs without assertions (-O)")
     return [f"not a sign-off: {words}" for words in found]
+
+
+def _settings(root: Path, used: Path | None) -> Iterator[str]:
+    """Settings that are not this project's, or that something takes the place of."""
+    if root != PROJECT and root.is_relative_to(PROJECT):
+        yield f"the settings are those of {_short(used or root, PROJECT)}"
+    for path in (root / name for name in _SETTINGS):
+        whole = path.is_file() and (path.name != "pyproject.toml" or "[tool.pytest" in path.read_text(encoding="utf-8"))
+        if whole and path != used:
+            yield f"the settings are those of {_short(used or root, root)}, and not of {path.name}"
 
 
 def _decides(folder: Path, root: Path, claims: Path) -> bool:

@@ -53,6 +53,47 @@ def test_a_change_counts_also_where_git_was_told_to_look_away(project: Path) -> 
     assert ourselves.files_of(project) != before
 
 
+def test_git_is_not_asked_whether_files_are_as_committed(project: Path) -> None:
+    assert ourselves.as_committed(project, ourselves.files_of(project))
+    git(project, "update-index", "--assume-unchanged", "signoff/verdict.py")
+    (project / "signoff" / "verdict.py").write_text("PASS")
+    assert not ourselves.as_committed(project, ourselves.files_of(project))
+
+
+@pytest.mark.parametrize("more", ["signoff/hidden.py", "tests.py"])
+def test_a_file_that_git_is_told_to_ignore_is_in_no_commit(project: Path, more: str) -> None:
+    (project / ".git/info").mkdir(exist_ok=True)
+    (project / ".git/info/exclude").write_text("tests.py\n")
+    (project / more).write_text("x")
+    assert not ourselves.as_committed(project, ourselves.files_of(project))
+
+
+def test_outside_of_git_nothing_is_committed(project: Path, tmp_path: Path) -> None:
+    assert not ourselves.as_committed(tmp_path, "")
+    (project / ".git").rename(tmp_path / "git")
+    assert not ourselves.as_committed(project, ourselves.files_of(project))
+
+
+def test_code_that_no_list_names_is_told(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = ourselves.files_of(project)
+    monkeypatch.setattr(ourselves, "loaded_files", lambda: [str(project / "conftest.py"), ourselves.re.__file__])
+    monkeypatch.setattr(ourselves.site, "getsitepackages", lambda: [str(tmp_path)])
+    assert ourselves.strangers(listed, project, []) == []
+    (tmp_path / "patch.pth").write_text("import judge\n")
+    assert ourselves.strangers(listed, project, []) == [str(tmp_path / "patch.pth")]
+    (tmp_path / "patch.pth").unlink()
+    monkeypatch.setattr(ourselves, "loaded_files", lambda: [str(tmp_path / "sitecustomize.py")])
+    assert ourselves.strangers(listed, project, []) == [str(tmp_path / "sitecustomize.py")]
+
+
+def test_what_lies_in_a_folder_of_reports_below_the_top_is_listed(project: Path) -> None:
+    for name in ("signoff/reports/test_evil.py", "reports/x.py"):
+        (project / name).parent.mkdir(parents=True)
+        (project / name).write_text("x")
+    assert "signoff/reports/test_evil.py" in names(ourselves.files_of(project))
+    assert "reports/x.py" not in names(ourselves.files_of(project))
+
+
 @pytest.mark.parametrize("more", ["signoff/hidden.py", "hidden.py", "signoff/programs/x.log"])
 def test_what_git_ignores_is_listed_where_it_may_decide(project: Path, more: str) -> None:
     (project / more).parent.mkdir(exist_ok=True)

@@ -581,6 +581,8 @@ REFUSED = {
     "PYTEST_PLUGINS": "json.tool",
     "PYTHONPATH": "elsewhere",
     "PYTHONOPTIMIZE": "1",
+    "PYTHONPYCACHEPREFIX": "elsewhere",
+    "LD_PRELOAD": "libm.so.6",
 }
 
 
@@ -613,6 +615,35 @@ def test_another_contract_is_named_in_the_headline(project: Path) -> None:
     assert (code, found["verdict"], found["claims"][0]["status"]) == (2, "NOT PROVEN", "PASS")
     assert "not a sign-off: option -o" in said
     assert f"contract of 3 claims, sha256 {found['contract']['sha256']}" in said
+
+
+SETTINGS = f"[pytest]\nsealproof_contract = weak.toml\npythonpath = {PROJECT}\naddopts = --import-mode=importlib\n"
+TOML = f"""[pytest]
+sealproof_contract = "weak.toml"
+pythonpath = ["{PROJECT}"]
+addopts = ["--import-mode=importlib"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words", "named"),
+    [
+        ("opts", "-o\nsealproof_contract=weak.toml\n", ["@opts"], "option -o"),
+        ("opts", "-x\n", ["@opts", "-o", "sealproof_contract=weak.toml"], "options from the file opts"),
+        ("none", "", ["-vo", "sealproof_contract=weak.toml"], "option -o"),
+        ("other.ini", SETTINGS, ["-vc", "other.ini"], "option -c"),
+        ("pytest.toml", TOML, [], "the settings are those of pytest.toml, and not of pytest.ini"),
+    ],
+)
+def test_another_contract_is_named_however_it_is_chosen(
+    project: Path, name: str, content: str, words: list[str], named: str
+) -> None:
+    (project / "weak.toml").write_text(WEAK)
+    (project / name).write_text(content)
+    text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
+    code, found, _, said = run(project, text + WORKS, *words)
+    assert (code, found["verdict"], found["claims"][0]["status"]) == (2, "NOT PROVEN", "PASS"), said
+    assert f"not a sign-off: {named}" in " ".join(said.split())
 
 
 @pytest.mark.parametrize("how", ["plugin", "conftest"])
