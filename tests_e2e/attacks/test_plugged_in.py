@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Memory that is plugged into a running guest: pages above 4 GiB."""
+"""Memory that is plugged into a running guest: pages above 4 GiB, and memory behind which there is none."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from host_setup.channels.puppets import Puppeteer
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
+from tests_e2e.support.checks import works
 from tests_e2e.support.extra import standing
-from tests_e2e.support.memory import PLUGGED_AT, plug_in, put_in_use, with_a_place
+from tests_e2e.support.kvm import vm_in_hand
+from tests_e2e.support.memory import MIB, PLUGGED_AT, PLUGGED_MIB, STATE, plug_in, put_in_use, shell, with_a_place
 from tests_e2e.support.registers import judge_each
 from tests_e2e.support.sweep import checks, sweep, witnesses
 
@@ -35,3 +42,30 @@ def test_guest_shares_pages_above_4_gib(claim: Trial, pool: HostPool) -> None:
                 ]
             )
         judge_each(claim, host, found)
+
+
+def test_guest_uses_no_plugged_in_memory_that_its_host_does_not_hold(claim: Trial, pool: HostPool) -> None:
+    """Memory that is plugged in, and behind which the host has none, a guest refuses: each store would be an exit."""
+    with standing(pool, with_a_place) as host, Attack.puppeteer(host) as puppeteer:
+        works(claim, host, lambda guest: _plugged_in(host, puppeteer, guest))
+
+
+def _plugged_in(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+    """Have a guest use memory: a protected one first while there is none, as QEMU has deleted the slot."""
+    plug_in(guest)
+    found: list[Check] = []
+    if guest.protected:
+        address = sweep(host, guest, "process_vm_readv", SOME_BYTES)[0].address[PLUGGED_AT]
+        with vm_in_hand(host, puppeteer, guest) as own:
+            slot = own.slot(PLUGGED_AT, PLUGGED_MIB * MIB, address)
+            slot.delete()
+        # What the shell does itself takes no memory; a guest that uses what is not there may not get any further.
+        said = shell(guest, f"echo online_movable 2> /run/said > {STATE}; read state < {STATE}; echo $state")
+        found.append(Check("its state, with nothing behind it", "offline", said.strip()))
+        if not found[-1].right:
+            return found
+        found.append(Check("why", "Invalid argument", shell(guest, "cat /run/said").strip().rpartition(": ")[2]))
+        with vm_in_hand(host, puppeteer, guest) as own:
+            replace(slot, vm=own.vm).put()
+    put_in_use(guest)
+    return [*found, Check("its state, with memory behind it", "online", shell(guest, f"cat {STATE}").strip())]

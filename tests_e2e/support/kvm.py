@@ -314,16 +314,17 @@ def second_vm(process: Puppet) -> Iterator[tuple[Vm, Vcpu]]:
 
 @dataclass(frozen=True, slots=True)
 class Ram:
-    """The memory slot of the guest's memory above 1 MiB. :ivar address: where QEMU has it."""
+    """A memory slot of the guest's memory. :ivar base: guest-physical. :ivar address: where QEMU has it."""
 
     vm: Vm
     slot: int
+    base: int
     size: int
     address: int
 
     def put(self, flags: int = 0) -> None:
         """Add the slot as it was, or give it other flags."""
-        self.vm.region(self.slot, RAM_BASE, self.size, self.address, flags).require("add the guest's memory")
+        self.vm.region(self.slot, self.base, self.size, self.address, flags).require("add the guest's memory")
 
     def delete(self) -> None:
         """Take the slot away."""
@@ -344,19 +345,22 @@ class OwnVm:
         return self.vm.process
 
     def ram(self, gpa: int, address: int) -> Ram:
-        """The slot that has this page, which lies there in QEMU.
+        """The slot of the memory above 1 MiB, that has this page, which lies there in QEMU."""
+        return self.slot(RAM_BASE, (self.memory << 20) - RAM_BASE, address - gpa + RAM_BASE)
+
+    def slot(self, base: int, size: int, address: int) -> Ram:
+        """The slot that is so large, begins at guest-physical ``base``, and lies there in QEMU.
 
         Nothing tells a slot's number: KVM_SET_USER_MEMORY_REGION with what a slot is already changes nothing and
         succeeds, of another slot it says EINVAL, and of a number without a slot EEXIST.
         """
-        size, start = (self.memory << 20) - RAM_BASE, address - gpa + RAM_BASE
         for slot in range(SLOTS):
-            done = self.vm.region(slot, RAM_BASE, size, start)
+            done = self.vm.region(slot, base, size, address)
             if done.returned == 0:
-                return Ram(self.vm, slot, size, start)
+                return Ram(self.vm, slot, base, size, address)
             if done.errno not in ("EINVAL", "EEXIST"):
                 done.require("look for the slot of the guest's memory")
-        raise ChannelError(f"no slot of QEMU's is {self.memory - 1} MiB at 1 MiB")
+        raise ChannelError(f"no slot of QEMU's is {size >> 20} MiB at {base:#x}")
 
     @contextmanager
     def code(self, code: bytes) -> Iterator[int]:

@@ -16,7 +16,7 @@ PLUGGED_MIB = 128  # the least that Linux takes: a section
 PLUGGED_AT = 1 << 32  # QEMU's choice: right above 4 GiB, with less memory than that
 SOME_BYTES = 64  # of each page, to tell whether it can be read
 SECONDS = 60.0
-_STATE = f"/sys/devices/system/memory/memory{PLUGGED_AT // (PLUGGED_MIB * MIB)}/state"
+STATE = f"/sys/devices/system/memory/memory{PLUGGED_AT // (PLUGGED_MIB * MIB)}/state"
 
 
 def with_a_place(spec: GuestSpec) -> GuestSpec:
@@ -33,7 +33,7 @@ def plug_in(guest: Guest) -> None:
     guest.qmp.execute("object-add", backend)
     guest.qmp.execute("device_add", {"driver": "pc-dimm", "id": "dimm", "memdev": "plugged"})
     poll_until(
-        lambda: shell(guest, f"[ ! -e {_STATE} ] || cat {_STATE}") == "offline",
+        lambda: shell(guest, f"[ ! -e {STATE} ] || cat {STATE}") == "offline",
         Deadline(SECONDS),
         f"guest {guest.spec.name} to see its new memory",
         check=guest.vitals.check,
@@ -46,7 +46,7 @@ def put_in_use(guest: Guest, how: str = "online_movable") -> None:
 
     :param how: ``online_kernel``: for what its kernel asks for, too.
     """
-    shell(guest, f"[ $(cat {_STATE}) = online ] || echo {how} > {_STATE}")
+    shell(guest, f"[ $(cat {STATE}) = online ] || echo {how} > {STATE}")
 
 
 def kept_out(host: Host, guest: Guest, way: str = "process_vm_readv", *, physical: bool = False) -> list[Check]:
