@@ -18,6 +18,7 @@ from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack
+from tests_e2e.support.loads import read
 from tests_e2e.support.registers import judge_each
 from tests_e2e.support.stops import goes_on, is_stopped, stops_when_it_shares
 
@@ -38,10 +39,10 @@ def _look(host: Host, attacker: Puppet, guest: Guest) -> list[Check]:
     for aimed in Attack.aim(guest, [UNDER_TEST]):
         canary, kind = Canary(aimed.planted.content), aimed.planted.kind
         private = aimed.planted.state == State.PRIVATE
-        before = _read(attacker, aimed)
+        before = read(attacker, aimed.target)
         try:
             now = _as_it_is_shared(host, attacker, guest, aimed) if private else before
-            later = _read(attacker, aimed)
+            later = read(attacker, aimed.target)
         finally:
             if private:  # others attack the page next
                 guest.take_back(aimed.planted)
@@ -66,7 +67,7 @@ def _as_it_is_shared(host: Host, attacker: Puppet, guest: Guest, aimed: Aimed) -
 
         def is_done() -> bool:
             if is_stopped(host.ssh, guest.pid):
-                page = _read(attacker, aimed)
+                page = read(attacker, aimed.target)
                 if page is not None:
                     found.append(page)
                 goes_on(attacker, guest.pid)
@@ -77,11 +78,3 @@ def _as_it_is_shared(host: Host, attacker: Puppet, guest: Guest, aimed: Aimed) -
     if not found:
         raise ChannelError(f"QEMU {guest.pid} did not stop when its guest shared the page at {aimed.target.gpa:#x}")
     return found[0]
-
-
-def _read(attacker: Puppet, aimed: Aimed) -> bytes | None:
-    """The page by process_vm_readv(); None: it is refused."""
-    buffer, page = attacker.memory(PAGE_SIZE), aimed.target
-    here, there = attacker.iovec(buffer, PAGE_SIZE), attacker.iovec(page.hva, PAGE_SIZE)
-    done = attacker.syscall("process_vm_readv", page.qemu, here, 1, there, 1, 0)
-    return attacker.read(buffer, PAGE_SIZE) if done.returned == PAGE_SIZE else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The plainest look at a page, and at many: a process copies it, by a load of its own, to memory of its own."""
+"""The plainest looks at a page: a process copies it by loads of its own, many pages, too; or another one reads it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import struct
 from common.errors import ChannelError
 from host_setup.channels.puppets import Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import Got
+from tests_e2e.support.attack import Got, Target
 
 REP_MOVSB = bytes.fromhex("f3a4")  # copies rcx bytes from [rsi] to [rdi]
 
@@ -19,6 +19,14 @@ def load(who: Puppet, address: int) -> Got:
     buffer = who.memory(PAGE_SIZE)
     done = who.run(REP_MOVSB, rsi=address, rdi=buffer, rcx=PAGE_SIZE)
     return Got(done.as_a_load(), who.read(buffer, PAGE_SIZE))
+
+
+def read(who: Puppet, page: Target) -> bytes | None:
+    """What another process reads of a page by process_vm_readv(); None: it is refused."""
+    buffer = who.memory(PAGE_SIZE)
+    here, there = who.iovec(buffer, PAGE_SIZE), who.iovec(page.hva, PAGE_SIZE)
+    done = who.syscall("process_vm_readv", page.qemu, here, 1, there, 1, 0)
+    return who.read(buffer, PAGE_SIZE) if done.returned == PAGE_SIZE else None
 
 
 # For a load of each of many pages: a process that shares QEMU's memory and has signal handlers of its own loads a byte
