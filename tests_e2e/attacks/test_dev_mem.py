@@ -23,6 +23,7 @@ from tests_e2e.support.steps import opened
 NO_PAT = "nopat"
 READ, SHARED = 1, 1  # PROT_READ, MAP_SHARED of linux/mman.h
 FIRMWARE = 0xF0000  # of every PC: the last 64 KiB of the first MiB
+FIRMWARE_PAGES = 16  # memory begins behind them
 NOTHING = Target(qemu=0, gpa=0, hva=0, hpa=0)
 
 
@@ -39,7 +40,8 @@ def test_host_cannot_map_private_page_by_dev_mem_without_pat(claim: Trial, attac
 
 def _judge(claim: Trial, attack: Attack, host: Host) -> None:
     with attack.puppeteer(host) as puppeteer:
-        found = [_look(puppeteer.spawn(), guest) for guest in host.guests]
+        process = puppeteer.spawn()
+        found = [[*_look(process, guest), *_run_on(process, guest)] for guest in host.guests]
     claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
@@ -55,6 +57,26 @@ def _look(process: Puppet, guest: Guest) -> list[Check]:
         *(Check(f"bytes of the private {kind} page by a new mapping", "0", count) for kind, count in fresh),
         *(Check(f"bytes of the private {kind} page by one of when it was shared", "0", count) for kind, count in stale),
     ]
+
+
+def _run_on(process: Puppet, guest: Guest) -> list[Check]:
+    """What comes of a mapping of the firmware's pages, and of one that runs on into memory.
+
+    A kernel that takes no page out of its direct map may allow the second, or not.
+    """
+    ways = [("the firmware", FIRMWARE_PAGES, "done")]
+    if guest.protected:
+        ways.append(("the firmware and memory", FIRMWARE_PAGES + 1, "EPERM"))
+    with opened(process, "/dev/mem") as file:
+        return [Check(f"a mapping of {what}", how, _ends(process, file, pages)) for what, pages, how in ways]
+
+
+def _ends(process: Puppet, file: int, pages: int) -> str:
+    done = process.syscall("mmap", 0, pages * PAGE_SIZE, READ, SHARED, file, FIRMWARE)
+    if done.errno is not None or done.returned is None:
+        return str(done.errno)
+    process.syscall("munmap", done.returned, pages * PAGE_SIZE).require("munmap")
+    return "done"
 
 
 def _private(guest: Guest, *, again: bool = False) -> list[Aimed]:
