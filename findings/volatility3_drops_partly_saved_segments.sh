@@ -5,8 +5,8 @@
 #        saved bytes can be read, and the rest is invalid.
 # Seen: Elf64Layer leaves the whole segment out: its saved page is as invalid as the other. drgn reads the first and
 #       raises for the second. volatility3 says nothing.
-# Matters: makedumpfile -E, which cuts excluded pages off the ends of segments, and gcore: a plugin or a scan for a
-#          secret finds nothing in memory that the dump has.
+# Matters: makedumpfile -E ends a segment with each run of 256 pages or more that it excludes, and does not save those:
+#          nearly all of such a dump is left out. A plugin or a scan for a secret finds nothing in memory that is there.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
