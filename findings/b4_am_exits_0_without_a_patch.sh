@@ -13,7 +13,8 @@ cd "$dir"
 
 python3 -m venv venv
 venv/bin/pip install --quiet --disable-pip-version-check b4==0.16.0
-export HOME="$dir" GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_DATE='2026-11-02T10:00:00Z' GIT_COMMITTER_DATE='2026-11-02T10:00:00Z'
+export HOME="$dir" GIT_CONFIG_NOSYSTEM=1
+export GIT_AUTHOR_DATE='2026-11-02T10:00:00Z' GIT_COMMITTER_DATE='2026-11-02T10:00:00Z'
 git config --global user.name Author
 git config --global user.email author@example.org
 git config --global init.defaultBranch main

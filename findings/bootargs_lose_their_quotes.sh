@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Tool: fdt 0.3.3 and pyfdt 0.3 (PyPI), with pylibfdt 1.7.2.post2.
-# Guess: a kernel command line with quotes, as dyndbg="file kvm* +p" in /chosen/bootargs, survives the way from a blob to
-#        source and back; the Devicetree specification has the escapes of C for strings.
+# Guess: a kernel command line with quotes, as dyndbg="file kvm* +p" in /chosen/bootargs, survives the way from a
+#        blob to source and back; the Devicetree specification has the escapes of C for strings.
 # Seen: fdt writes \" and reads it as \ alone; it takes a semicolon out of a string as well. pyfdt writes the quotes
 #       as they are, so that the string ends at the first. Neither raises.
 # Matters: harnesses that read the device tree of a machine, change it and give it back: the guest boots with another

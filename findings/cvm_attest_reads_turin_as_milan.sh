@@ -6,7 +6,7 @@
 # Seen: Turin (family 1Ah) has FMC, boot loader, TEE and SNP in bytes 0 to 3, as AMD's SEV-SNP ABI specification says;
 #       Milan and Genoa have boot loader and TEE in 0 and 1, and SNP in 6. cvm-attest reads every report as Milan's: the
 #       boot loader's number is FMC's, TEE's is the boot loader's, and SNP's is always 0.
-# Matters: whoever keeps the firmware levels of a fleet, or asks AMD for the key's certificate by them, which is by these
+# Matters: whoever keeps the firmware levels of a fleet, or asks AMD for the key's certificate, which goes by these
 #          four numbers.
 set -euo pipefail
 dir=$(mktemp -d)

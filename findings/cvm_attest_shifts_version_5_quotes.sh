@@ -23,9 +23,9 @@ import dcap_qvl
 from cvm_attest.tdx.quote import parse_td_quote
 
 INTEL = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
-SIZES = (16, 48, 48, 8, 8, 8, 48, 48, 48, 48, 48, 48, 48, 48, 64)  # of the body's fields; MRTD is the 7th, RTMR0 the 11th
+SIZES = (16, 48, 48, 8, 8, 8, 48, 48, 48, 48, 48, 48, 48, 48, 64)  # of the body's fields; MRTD 7th, RTMR0 11th
 BODY = b"".join(bytes([number]) * size for number, size in enumerate(SIZES, 1))
-# The signature's data: a signature, a key, and the quoting enclave's report with a certificate. Nothing is verified here.
+# The signature's data: a signature, a key, and the quoting enclave's report with a certificate. Nothing is verified.
 enclave = bytes(384 + 64) + struct.pack("<HHI", 0, 5, 4) + b"cert"
 signature = bytes(128) + struct.pack("<HI", 6, len(enclave)) + enclave
 signature = struct.pack("<I", len(signature)) + signature

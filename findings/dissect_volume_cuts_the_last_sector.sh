@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Tool: dissect.volume 3.18 (PyPI), on a disk of gpt-image 0.9.1 with partitions that fdisk 2.38.1 (Debian 12) shows, too.
+# Tool: dissect.volume 3.18 (PyPI), against fdisk 2.38.1 (Debian 12), on a disk of gpt-image 0.9.1.
 # Guess: a GPT partition has the sectors from its first to its last LBA, both included, as the UEFI specification says
 #        and the comment in dissect.volume, too.
 # Seen: the size is last minus first, one sector less, with 512 bytes as with 4096. The last sector of each partition
 #       is not in what open() gives. Partitions of an MBR are whole.
-# Matters: what is at the end of a partition: md's superblock 1.0 and 0.90, dm-verity and dm-integrity data that fills the
-#          partition, a hash of the whole partition for a comparison with dd's.
+# Matters: what is at the end of a partition: md's superblock 1.0 and 0.90, dm-verity data that fills the partition,
+#          a hash of the whole partition for a comparison with dd's.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -39,7 +39,8 @@ with open("image", "rb") as file:
     print(f"dissect.volume: {partition.size // 512} sectors, {len(data)} bytes read, ends with {data[-8:]}")
 END
 venv/bin/python make.py
-root/sbin/sfdisk --quiet --list --output Start,End,Sectors image | tail -n 1 | xargs echo 'sfdisk, first, last, sectors:' > seen
+root/sbin/sfdisk --quiet --list --output Start,End,Sectors image | tail -n 1 \
+    | xargs echo 'sfdisk, first, last, sectors:' > seen
 venv/bin/python probe.py >> seen
 
 cat > noted <<'END'

@@ -3,7 +3,7 @@
 # Tool: gcovr 8.8 (PyPI).
 # Guess: --fail-under-branch and --fail-under-function fail when there is no coverage data at all, as --fail-under-line
 #        does.
-# Seen: only the line gate fails. Nothing of nothing is 0 % of the lines, and 100 % of branches, functions and decisions.
+# Seen: only the line gate fails. Nothing of nothing is 0 % of lines, and 100 % of branches, functions and decisions.
 # Matters: coverage that is fetched from a kernel or a guest: when the machine died before its counters were saved, or a
 #          filter matches no file, a gate on branches is green. Gate on lines as well.
 set -euo pipefail

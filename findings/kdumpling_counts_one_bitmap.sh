@@ -4,8 +4,8 @@
 # Guess: what it writes as "kdump compressed format (makedumpfile compatible)" is read by what reads makedumpfile's
 #        dumps, as its ELF cores are.
 # Seen: no page can be read. The header's bitmap_blocks has the size of one bitmap; makedumpfile writes that of both,
-#       and readers find the page descriptors behind. With the field doubled all pages are there, but the descriptors are
-#       in the order of add_memory_segment() and not of addresses: two segments added from high to low are swapped.
+#       and readers find the page descriptors behind. With the field doubled all pages are there, but the descriptors
+#       are in the order of add_memory_segment(), not of addresses: two segments added from high to low are swapped.
 # Matters: tests of dump tools on made dumps. Write ELF, or add segments in ascending order and set the field.
 set -euo pipefail
 dir=$(mktemp -d)

@@ -3,8 +3,8 @@
 # Tool: patchutils 0.4.2-1 (Debian 12).
 # Guess: lsdiff lists every file that a git patch touches, and filterdiff without a pattern passes all of it on.
 # Seen: lsdiff lists the file with hunks alone, and filterdiff passes that one alone. A rename, a change of mode, a new
-#       empty file and a binary patch are left out, with status 0. With --exclude=FILE filterdiff passes them, and writes
-#       the line "diff --git" of two of them twice.
+#       empty file and a binary patch are left out, with status 0. With --exclude=FILE filterdiff passes them, and
+#       writes the line "diff --git" of two of them twice.
 # Matters: scripts that ask which files a kernel patch touches, or that split a series: a script loses its
 #          execute bit, a renamed file is not checked. Ask git apply --numstat --summary.
 set -euo pipefail

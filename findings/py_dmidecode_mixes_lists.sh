@@ -4,8 +4,8 @@
 # Guess: of a processor, Flags has dmidecode's list of flags and Characteristics has the other list; total_ram() counts
 #        a module of 1 TB as 1024 GB.
 # Seen: both keys have the same list, which is flags and characteristics together: the list of a structure is never
-#       begun anew. A module whose size dmidecode prints in TB counts as 0, and a value with ": " in it is cut at the last
-#       one, so its key is wrong.
+#       begun anew. A module whose size dmidecode prints in TB counts as 0, and a value with ": " in it is cut at the
+#       last one, so its key is wrong.
 # Matters: inventories of hosts: a processor seems to have a flag, or to be capable of something, by the name alone; a
 #          machine with large modules has no memory.
 set -euo pipefail

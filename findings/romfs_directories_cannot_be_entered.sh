@@ -6,8 +6,8 @@
 # Seen: directories, the root too, lack the format's executable bit. The kernel makes such a directory mode 0644: only
 #       root can enter it. A device and a FIFO are left out with no word. "romfs unpack" of genromfs's image leaves them
 #       out as well, and makes a program mode 0644.
-# Matters: root file systems of small guests: a service of another user cannot open anything, /dev/console is missing, and
-#          an unpacked init cannot be executed.
+# Matters: root file systems of small guests: a service of another user cannot open anything, /dev/console is
+#          missing, and an unpacked init cannot be executed.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

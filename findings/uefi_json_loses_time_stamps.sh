@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Tool: virt-firmware 26.10 and uefivars 1.2 (PyPI).
-# Guess: the JSON of UEFI variables goes between the two: both write "version": 2 and the same lists, and virt-firmware's
-#        source calls its own compatible with uefivars.
-# Seen: the time stamp of an authenticated variable is "time" in one and "timestamp" in the other. Each reads the other's
-#       file, drops the unknown key, and exits with 0. UEFI wants the stamp of the next update to be later, so a lost
-#       stamp is a change of the variable's state.
+# Guess: the JSON of UEFI variables goes between the two: both write "version": 2 and the same lists, and
+#        virt-firmware's source calls its own compatible with uefivars.
+# Seen: the time stamp of an authenticated variable is "time" in one and "timestamp" in the other. Each reads the
+#       other's file, drops the unknown key, and exits with 0. UEFI wants the stamp of the next update to be later, so
+#       a lost stamp is a change of the variable's state.
 # Matters: whoever makes variable stores for guests with one tool and measures, compares or converts with the other.
 set -euo pipefail
 dir=$(mktemp -d)
@@ -22,7 +22,8 @@ import sys
 with open(sys.argv[1], encoding="ascii") as file:
     for variable in json.load(file)["variables"]:
         if variable["name"] == "Policy":
-            print(f"{sys.argv[2]}:", " ".join(f"{key}={variable[key]}" for key in sorted(variable) if key not in ("name", "guid")))
+            shown = (f"{key}={variable[key]}" for key in sorted(variable.keys() - {"name", "guid"}))
+            print(f"{sys.argv[2]}:", *shown)
 END
 for key in time timestamp; do
     cat > "$key.json" <<END
