@@ -37,6 +37,7 @@
 #include "tiny_vm_nested.h"
 #include "tiny_vm_paravirt.h"
 #include "tiny_vm_exchanges.h"
+#include "tiny_vm_places.h"
 #include "tiny_vm_ranges.h"
 #include "tiny_vm_refusals.h"
 #include "tiny_vm_second.h"
@@ -65,7 +66,7 @@ struct vm {
 	unsigned char *ram, *logged, *readonly, *extra;
 	unsigned char string[STRING_BYTES];	/* what came by PORT_STRING */
 	uint32_t string_count;
-	uint64_t mmio;		/* the last that was written to read-only memory */
+	uint64_t mmio;		/* the last that was stored where the row has a device */
 	uint64_t exits;		/* of the row's task switches */
 	struct kvm_dirty_gfn *ring;	/* of what was written; NULL where the row has none */
 	uint32_t next;		/* in the ring */
@@ -101,9 +102,11 @@ struct row {
 	const unsigned char *begin;
 	const struct word *words;		/* what that finds */
 	uint64_t (*serve)(struct vm *vm, uint32_t what);
-	bool mmio;				/* writes to the read-only slot come to the VMM, rightly */
+	uint64_t device;			/* what is stored there comes to the VMM, rightly */
+	bool device_if_plain;			/* but not of a protected guest */
 	bool ring;				/* what is written is told in a ring, not in a log */
 	bool refused;				/* KVM may end it: it cannot have the guest go on */
+	uint32_t meets;				/* once the VMM has done that; 0: anything */
 	void (*first)(void);			/* before the guest asks for protection, if it is to */
 	uint64_t ends_at;			/* the page number's address where it does */
 	bool gives_up;				/* KVM is to give up on an instruction, which ends the row */
@@ -236,6 +239,7 @@ static uint64_t serve_second(struct vm *vm, uint32_t what);
 static uint64_t serve_exits(struct vm *vm, uint32_t what);
 static uint64_t serve_slots(struct vm *vm, uint32_t what);
 static uint64_t serve_exchanges(struct vm *vm, uint32_t what);
+static uint64_t serve_places(struct vm *vm, uint32_t what);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
 static void report_untold(struct text *line, const struct vm *vm);
 static void report_reset(struct text *line, const struct vm *vm);
@@ -394,9 +398,11 @@ static const struct row rows[] = {
 	  .serve = read_log },
 	{ "dirty-ring", writes_are_logged, .operands = (void *)(uintptr_t)SLOT_LOGGED, .pages = SLOT_PAGES,
 	  .serve = read_ring, .ring = true },
-	{ "read-only", read_only_is_read_only, .operands = operands, .pages = 1, .serve = tell_readonly, .mmio = true },
+	{ "read-only", read_only_is_read_only, .operands = operands, .pages = 1, .serve = tell_readonly,
+	  .device = SLOT_READONLY },
 	{ "ranges", ranges_are_shared, .operands = NULL, .serve = serve_ranges },
 	{ "alias", alias_is_not_shared, .operands = NULL, .serve = serve_ranges },
+	{ "alias-behind", alias_behind_is_not_shared, .operands = NULL, .serve = serve_places },
 	{ "alternate", every_second_is_shared, .operands = NULL, .serve = serve_ranges },
 	{ "sealed", failure_opens_nothing, .operands = NULL, .serve = serve_sealed },
 	{ "read-only-mapping", read_only_is_shared_as_a_whole, .operands = NULL, .serve = serve_moves },
@@ -429,6 +435,10 @@ static const struct row rows[] = {
 	{ "replaced", replaced_memory_is_not_loaded, .operands = NULL, .serve = serve_slots, .refused = true },
 	{ "traced", registers_are_not_traced, .operands = operands, .pages = 4, .first = enable_with_registers },
 	{ "new-slot", new_slot_brings_nothing, .operands = NULL, .serve = serve_slots },
+	{ "filled-slot", filled_slot_brings_nothing, .operands = NULL, .serve = serve_places },
+	{ "moved-slot", moved_slot_becomes_no_device, .operands = NULL, .serve = serve_places, .refused = true,
+	  .meets = DELETE_SLOT, .ends_at = BEHIND_SLOT, .device = BEHIND_SLOT, .device_if_plain = true },
+	{ "taken-back-both", taking_back_both_brings_nothing, .operands = NULL, .serve = serve_moves },
 	{ "taken-back", taking_back_brings_nothing, .operands = NULL, .serve = serve_moves },
 	{ "refused-slot", refused_slot_opens_nothing, .operands = NULL, .serve = serve_slots },
 	{ "large-page", large_page_is_not_mapped, .operands = NULL, .serve = serve_slots, .refused = true },
@@ -763,6 +773,17 @@ static uint64_t memory_fault(const struct kvm_run *run)
 	return run->exit_reason == MEMORY_FAULT ? told->gpa & -(uint64_t)PAGE : ~0ull;
 }
 
+/* Whether an access that comes to the VMM is one to the row's device. */
+static bool take_access(struct vm *vm)
+{
+	const struct kvm_run *const run = vm->run;
+
+	if (!row->device || !run->mmio.is_write || run->mmio.phys_addr != row->device || (way != PLAIN && row->device_if_plain))
+		return false;
+	memcpy(&vm->mmio, run->mmio.data, sizeof(vm->mmio));
+	return true;
+}
+
 /* Runs the guest until it says so by that port. Else `wrong` is set. */
 static void run_until(struct vm *vm, unsigned int port)
 {
@@ -779,9 +800,7 @@ static void run_until(struct vm *vm, unsigned int port)
 			return;
 		}
 		if (run->exit_reason == KVM_EXIT_MMIO) {
-			if (row->mmio && run->mmio.is_write && run->mmio.phys_addr == SLOT_READONLY)
-				memcpy(&vm->mmio, run->mmio.data, sizeof(vm->mmio));
-			else
+			if (!take_access(vm))
 				wrong_exit(vm, "KVM_EXIT_MMIO", run->mmio.phys_addr);
 		} else if (row->gives_up && run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
 			   run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION) {
@@ -806,7 +825,7 @@ static void run_until(struct vm *vm, unsigned int port)
 
 			const uint64_t answer = (row->serve ? row->serve : nothing)(vm, what);
 
-			vm->served = true;
+			vm->served |= !row->meets || what == row->meets;
 			if (vm->over)
 				return;
 			report->answer = answer;
@@ -1866,6 +1885,46 @@ static uint64_t serve_exchanges(struct vm *vm, uint32_t what)
 		return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) ? (uint64_t)errno : 0;
 	default:
 		return raise_upcall(vm);
+	}
+}
+
+/* Has a slot of its own for memory that was filled, in place of the one before. */
+static void fill_slot(struct vm *vm)
+{
+	unsigned char *const before = vm->extra;
+
+	if (before) {
+		add_memory(vm, 3, 0, EXTRA_SLOT, 0, before);
+		munmap(before, FILLED_PAGES * PAGE);
+	}
+	vm->extra = map(FILLED_PAGES * PAGE);
+	fill_words(vm->extra, FILLED_PAGES * PAGE);
+	add_memory(vm, 3, 0, EXTRA_SLOT, FILLED_PAGES * PAGE, vm->extra);
+}
+
+static uint64_t serve_places(struct vm *vm, uint32_t what)
+{
+	switch (what) {
+	case ADD_BEHIND:
+		vm->extra = map(EXTRA_PAGES * PAGE);
+		add_memory(vm, 4, 0, BEHIND_SLOT, PAGE, vm->extra + PAGE);
+		add_memory(vm, 3, 0, EXTRA_SLOT, 2 * PAGE, vm->extra);
+		return 0;
+	case ADD_AND_MOVE_SLOT:
+		vm->extra = map(PAGE);
+		add_memory(vm, 3, 0, EXTRA_SLOT, PAGE, vm->extra);
+		add_memory(vm, 3, 0, BEHIND_SLOT, PAGE, vm->extra);
+		return 0;
+	case DELETE_SLOT:
+		add_memory(vm, 3, 0, BEHIND_SLOT, 0, vm->extra);
+		return 0;
+	case TELL_STORED:
+		return vm->mmio;
+	case FILL_SLOT:
+		fill_slot(vm);
+		return 0;
+	default:
+		return serve_ranges(vm, what);
 	}
 }
 

@@ -44,7 +44,7 @@ def test_another_vm_of_the_process_cannot_be_protected_as_well(claim: Trial, hos
 
 def test_page_is_not_shared_by_another_number(claim: Trial, host: Host) -> None:
     """A private page that the VMM has put behind a second page number is not shared by a request for that number."""
-    tiny_vm_works(claim, host, "alias")
+    tiny_vm_works(claim, host, "alias", "alias-behind")
 
 
 def test_request_that_fails_in_the_middle_opens_nothing(claim: Trial, host: Host) -> None:
@@ -104,12 +104,17 @@ def test_vmm_gets_no_large_page_over_private_memory(claim: Trial, host: Host) ->
 
 def test_new_memory_slot_brings_and_opens_nothing(claim: Trial, host: Host) -> None:
     """A memory slot that a VMM adds brings no content into private memory, and opens none when KVM refuses the slot."""
-    tiny_vm_works(claim, host, "new-slot", "refused-slot")
+    tiny_vm_works(claim, host, "new-slot", "filled-slot", "refused-slot")
 
 
 def test_guest_takes_back_no_content_of_the_vmms(claim: Trial, host: Host) -> None:
     """A guest that takes back a page that it has not shared finds nothing that the VMM has put in its place."""
-    tiny_vm_works(claim, host, "taken-back")
+    tiny_vm_works(claim, host, "taken-back", "taken-back-both")
+
+
+def test_guests_store_behind_a_moved_slot_does_not_reach_the_vmm(claim: Trial, host: Host) -> None:
+    """What a guest stores does not go to the VMM when the VMM has moved a memory slot there, and deletes it."""
+    tiny_vm_works(claim, host, "moved-slot")
 
 
 def test_vmm_puts_no_page_of_the_guest_in_the_place_of_another(claim: Trial, host: Host) -> None:

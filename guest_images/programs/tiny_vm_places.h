@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Memory that a VMM puts, moves and takes away beside private pages: it brings nothing, and nothing goes out by it. */
+#ifndef TINY_VM_PLACES_H
+#define TINY_VM_PLACES_H
+
+#include "tiny_vm_second.h"
+
+#define BEHIND_SLOT (EXTRA_SLOT + EXTRA_PAGES * PAGE)	/* another one, right behind that slot */
+#define FILLED_PAGES 1024u	/* more than the blocks have from which KVM takes private pages */
+#define FILLED_ROUNDS 3u	/* KVM clears what was freed after a while */
+
+/* What the host side is asked. */
+enum { ADD_BEHIND = 0xa000, ADD_AND_MOVE_SLOT, DELETE_SLOT, TELL_STORED, FILL_SLOT };
+
+/* As alias_is_not_shared(): the second number is not the first of those that the guest shares. */
+static GUEST void alias_behind_is_not_shared(void)
+{
+	const uint64_t refused = way == PLAIN ? 0 : NOT_VALID, may = way == PLAIN ? EACH(1) : 0;
+
+	service(ADD_BEHIND);
+	fill_pages(BEHIND_SLOT, 1, OLD_WORD);
+	tell("another page and the second number: to share", refused, change(HC_SHARE, EXTRA_SLOT, 2));
+	tell("the page behind that number: reached by load, write(), direct map", may, reached(EXTRA_SLOT + PAGE, 1));
+	tell("the page, whole", 1, whole_pages(BEHIND_SLOT, 1, OLD_WORD));
+}
+
+/* As taking_back_brings_nothing(), beside a page that the guest has shared, and so may have content of the VMM's. */
+static GUEST void taking_back_both_brings_nothing(void)
+{
+	fill_pages(GROUP_AT, 2, OLD_WORD);
+	tell("to share the page before", 0, change(HC_SHARE, GROUP_AT, 1));
+	service(REPLACE);
+	tell("to take back that page and the one that the VMM has replaced", 0, change(HC_UNSHARE, GROUP_AT, 2));
+	tell("loaded from the one that was replaced", way == PLAIN ? NEW_WORD : 0,
+	     *(volatile uint64_t *)(uint64_t)(GROUP_AT + PAGE));
+	tell("the one that was shared, whole", 1, whole_pages(GROUP_AT, 1, OLD_WORD));
+}
+
+/* A slot comes to its place by a move, and goes: a protected guest's store is none to a device, and ends it. */
+static GUEST void moved_slot_becomes_no_device(void)
+{
+	volatile uint64_t *const memory = (uint64_t *)(uint64_t)BEHIND_SLOT;
+
+	service(ADD_AND_MOVE_SLOT);
+	*memory = OLD_WORD;
+	tell("loaded from the slot where it was moved to", OLD_WORD, *memory);
+	service(DELETE_SLOT);
+	*memory = SECRET;	/* the guest may end here */
+	tell("what the VMM got of the store behind the deleted slot", way == PLAIN ? SECRET : 0, service(TELL_STORED));
+}
+
+/* As new_slot_brings_nothing(), for more than there is of clear pages: those that were the VMM's come, at once. */
+static GUEST void filled_slot_brings_nothing(void)
+{
+	uint64_t filled = 0;
+
+	for (unsigned int round = 0; round < FILLED_ROUNDS; round++) {
+		service(FILL_SLOT);
+		for (uint64_t page = 0; page < FILLED_PAGES; page++)
+			filled += *(volatile uint64_t *)(EXTRA_SLOT + page * PAGE) != 0;
+	}
+	tell("pages with content, of slots that the VMM has filled", way == PLAIN ? FILLED_ROUNDS * FILLED_PAGES : 0, filled);
+}
+
+#endif
