@@ -40,6 +40,7 @@
 #include "tiny_vm_places.h"
 #include "tiny_vm_ranges.h"
 #include "tiny_vm_refusals.h"
+#include "tiny_vm_reset.h"
 #include "tiny_vm_second.h"
 #include "tiny_vm_slots.h"
 #include "tiny_vm_walk.h"
@@ -80,6 +81,7 @@ struct vm {
 	uint64_t ended_at;	/* the address of the page where KVM did not let the guest go on */
 	bool over;		/* the machine was reset; the guest's report was this one */
 	struct report report;
+	bool again;		/* it was reset for another guest, whose report follows */
 	uint64_t after_reset[3];	/* as ask_state() */
 	char wrong[200];	/* the exit that must not be */
 };
@@ -113,6 +115,7 @@ struct row {
 	bool second;				/* there is another processor */
 	bool second_boots;			/* and it is the one that boots */
 	bool asks_exits;			/* exits come that the VMM has asked for */
+	void (*report)(struct text *line, const struct vm *vm);	/* more, when the machine was reset */
 	struct {
 		uint32_t number;
 		uint64_t value;
@@ -240,9 +243,11 @@ static uint64_t serve_exits(struct vm *vm, uint32_t what);
 static uint64_t serve_slots(struct vm *vm, uint32_t what);
 static uint64_t serve_exchanges(struct vm *vm, uint32_t what);
 static uint64_t serve_places(struct vm *vm, uint32_t what);
+static uint64_t serve_reset(struct vm *vm, uint32_t what);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
 static void report_untold(struct text *line, const struct vm *vm);
 static void report_reset(struct text *line, const struct vm *vm);
+static void report_stored(struct text *line, const struct vm *vm);
 
 static uint64_t nothing(struct vm *vm, uint32_t what)
 {
@@ -424,7 +429,11 @@ static const struct row rows[] = {
 	{ "second-started", second_is_not_started, .operands = NULL, .serve = serve_second,
 	  .first = start_second_and_enable, .second = true },
 	{ "reset-registers", registers_end_with_a_reset, .operands = NULL, .serve = serve_second,
-	  .first = enable_with_registers, .second = true },
+	  .first = enable_with_registers, .second = true, .report = report_reset },
+	{ "reset-moved", moved_page_ends_with_a_reset, .operands = NULL, .serve = serve_reset },
+	{ "reset-shared", sharing_ends_with_a_reset, .operands = NULL, .serve = serve_reset },
+	{ "reset-running", running_processor_ends_with_a_reset, .operands = NULL, .serve = serve_reset,
+	  .first = enable_with_registers, .second = true, .report = report_stored },
 	{ "second-boots", nothing_more, .operands = operands, .pages = 1, .first = ask_by_another_than_boots, .second = true,
 	  .second_boots = true },
 	{ "exits", exits_tell_nothing, .operands = NULL, .serve = serve_exits, .first = prepare_exits_and_enable,
@@ -829,6 +838,8 @@ static void run_until(struct vm *vm, unsigned int port)
 			if (vm->over)
 				return;
 			report->answer = answer;
+		} else if (run->io.port == PORT_READY && vm->again) {
+			continue;
 		} else if (run->io.port == PORT_MANAGED) {
 			vm->managed++;
 		} else if (run->io.port == PORT_STRAY) {
@@ -929,13 +940,22 @@ static void report_hex(struct text *line, const char *name, uint64_t expected, u
 	report(line, name, words[0], words[1]);
 }
 
+static void report_found(struct text *line, const struct report *told)
+{
+	for (uint32_t i = 0; i < told->found_count && i < sizeof(told->found) / sizeof(*told->found); i++)
+		report_hex(line, told->found[i].name, told->found[i].expected, told->found[i].got);
+}
+
 static void report_all(struct text *line, const struct vm *vm)
 {
 	const struct report *const told = vm->over ? &vm->report : at(vm, &shared.report);
 
 	report(line, "exits that must not be", "", vm->wrong);
-	for (uint32_t i = 0; i < told->found_count && i < sizeof(told->found) / sizeof(*told->found); i++)
-		report_hex(line, told->found[i].name, told->found[i].expected, told->found[i].got);
+	if (vm->again) {
+		report_found(line, &vm->report);
+		report_hex(line, "requests of the next guest for protection", 0, told->enabled);
+	}
+	report_found(line, told);
 	for (const struct word *word = row->words; word && word->name; word++)
 		report_hex(line, word->name, word->expected, told->word[word - row->words]);
 	if (row->refused)	/* where the guest may end without a word of its own, it must have come so far */
@@ -945,7 +965,7 @@ static void report_all(struct text *line, const struct vm *vm)
 	if (row->gives_up)
 		report_untold(line, vm);
 	if (vm->over)
-		report_reset(line, vm);
+		row->report(line, vm);
 	if (row->serve == count_task_switches)
 		report(line, "KVM carries out task switches", "yes", vm->exits >= TASK_SWITCHES ? "yes" : "no");
 	if (vm->string_count) {
@@ -1630,14 +1650,13 @@ static uint64_t run_second(struct vm *vm)
 	return at_work;
 }
 
-/* As a VMM resets a machine: the processor that boots is at its reset vector; then it runs, whatever comes of that. */
-static void reset_machine(struct vm *vm)
+/* As a VMM resets a machine: the processor that boots is at its reset vector. */
+static void set_to_reset(struct vm *vm)
 {
 	struct kvm_regs regs = { .rflags = 2, .rip = 0xfff0 };
 	struct kvm_sregs sregs;
 
 	vm->report = *(struct report *)at(vm, &shared.report);
-	vm->over = true;
 	if (ioctl(vm->cpu, KVM_GET_SREGS, &sregs))
 		cannot("read the VM's registers");
 	sregs.cs = segment(0xffff0000, 0xf000, 0xb, MODE16);
@@ -1646,6 +1665,13 @@ static void reset_machine(struct vm *vm)
 	sregs.cr3 = sregs.cr4 = sregs.efer = 0;
 	if (ioctl(vm->cpu, KVM_SET_REGS, &regs) || ioctl(vm->cpu, KVM_SET_SREGS, &sregs))
 		cannot("reset the VM's registers");
+}
+
+/* Then it runs, whatever comes of that. */
+static void reset_machine(struct vm *vm)
+{
+	set_to_reset(vm);
+	vm->over = true;
 	vm->after_reset[0] = ask_state(vm->cpu);
 	ioctl(vm->cpu, KVM_RUN, 0);
 	vm->after_reset[1] = ask_state(vm->cpu);
@@ -1926,6 +1952,100 @@ static uint64_t serve_places(struct vm *vm, uint32_t what)
 	default:
 		return serve_ranges(vm, what);
 	}
+}
+
+/* --- resets ------------------------------------------------------------------------------------------------------- */
+
+/* KVM resets when the processor is to run; it does not come to run. */
+static void reset_by_first(struct vm *vm)
+{
+	set_to_reset(vm);
+	vm->run->immediate_exit = 1;
+	while (ioctl(vm->cpu, KVM_RUN, 0) && errno == EAGAIN)
+		;
+	if (errno != EINTR)
+		cannot("reset the VM");
+	vm->run->immediate_exit = 0;
+}
+
+/* The program from its beginning, in memory that is as the reset has left it. */
+static void start_next(struct vm *vm)
+{
+	if (madvise(vm->ram, BIG, MADV_DONTNEED))
+		cannot("clear the program's memory");
+	copy_program(vm);
+	*(bool *)at(vm, &next_guest) = true;
+	vm->again = true;
+	set_mode(vm, MODE64, guest_begins);
+}
+
+static uint64_t count_words(const unsigned char *page)
+{
+	volatile uint64_t words = 0;
+
+	for (volatile unsigned int i = 0; i < PAGE / 8; i++) {
+		if (!sigsetjmp(after_fault, 1) && ((const volatile uint64_t *)page)[i] == OLD_WORD)
+			words = words + 1;
+	}
+	return words;
+}
+
+static void *run_along(void *of)
+{
+	const struct vm *const vm = of;
+	sigset_t alarm;
+
+	sigemptyset(&alarm);
+	sigaddset(&alarm, SIGALRM);	/* it is the first processor's */
+	pthread_sigmask(SIG_BLOCK, &alarm, NULL);
+	while (ioctl(vm->second, KVM_RUN, 0) && (errno == EAGAIN || errno == EINTR))
+		;
+	return NULL;
+}
+
+static uint64_t serve_reset(struct vm *vm, uint32_t what)
+{
+	unsigned char *const range = at(vm, (void *)(uintptr_t)RANGE_AT);
+	static uint64_t words;	/* that the VMM has found */
+	unsigned char *away;
+	pthread_t thread;
+
+	switch (what) {
+	case RESET_FOR_NEXT:
+		reset_by_first(vm);
+		start_next(vm);
+		return 0;
+	case RESET_WITH_PAGE_MOVED:
+		away = map(PAGE);
+		if (mremap(range, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, away) != away)
+			cannot("move a page away");
+		reset_by_first(vm);
+		if (mremap(away, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, range) != range)
+			cannot("move a page back");
+		words = count_words(range);
+		start_next(vm);
+		return 0;
+	case LOOK_AT_MOVED:
+		return words;
+	case LET_SECOND_RUN:
+		errno = pthread_create(&thread, NULL, run_along, vm);
+		if (errno)
+			cannot("start a thread");
+		pthread_detach(thread);
+		return 0;
+	case RESET_BESIDE_SECOND:
+		reset_by_first(vm);
+		vm->over = true;
+		vm->after_reset[0] = *(volatile uint32_t *)(vm->ram + STORED_AT) == (uint32_t)SECRET;
+		return 0;
+	default:
+		return serve_ranges(vm, what);
+	}
+}
+
+static void report_stored(struct text *line, const struct vm *vm)
+{
+	report_hex(line, "the VMM has what a processor stores that runs on at a reset", way == PLAIN, vm->after_reset[0]);
 }
 
 int main(int argc, char **argv)

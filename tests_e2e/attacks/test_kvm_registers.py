@@ -266,6 +266,11 @@ def test_registers_of_no_processor_outlive_a_reset(claim: Trial, host: Host) -> 
     tiny_vm_works(claim, host, "reset-registers")
 
 
+def test_processor_that_runs_on_stores_nothing_for_the_vmm_at_a_reset(claim: Trial, host: Host) -> None:
+    """A processor that stores its registers without a break stores none into memory that a reset gives to the VMM."""
+    tiny_vm_works(claim, host, "reset-running")
+
+
 def test_vmm_gets_no_exit_that_it_asked_for_before(claim: Trial, host: Host) -> None:
     """A VMM that asked for exits by registers, hypercalls and instructions is told none of a private register."""
     tiny_vm_works(claim, host, "exits")

@@ -117,6 +117,16 @@ def test_guests_store_behind_a_moved_slot_does_not_reach_the_vmm(claim: Trial, h
     tiny_vm_works(claim, host, "moved-slot")
 
 
+def test_next_guest_finds_nothing_of_the_one_before(claim: Trial, host: Host) -> None:
+    """A page that the VMM keeps elsewhere while it resets a machine has nothing for the next guest, or for the VMM."""
+    tiny_vm_works(claim, host, "reset-moved")
+
+
+def test_sharing_ends_with_a_reset(claim: Trial, host: Host) -> None:
+    """What a guest has shared is private again for the next guest, when the machine was reset."""
+    tiny_vm_works(claim, host, "reset-shared")
+
+
 def test_vmm_puts_no_page_of_the_guest_in_the_place_of_another(claim: Trial, host: Host) -> None:
     """A VMM cannot give a guest one of its pages in the place of another, or of a newer one (memory slots, mremap)."""
     rows = ("exchanged", "older", "second-number", "second-number-loaded", "moved-back", "moved-renewed")

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A machine that the VMM resets: what it, or the next guest in it, has of the one before. */
+#ifndef TINY_VM_RESET_H
+#define TINY_VM_RESET_H
+
+#include "tiny_vm_second.h"
+
+#define STORED_AT 0x12000u	/* in reach of real mode */
+
+/* What the host side is asked. */
+enum { RESET_FOR_NEXT = 0x8000, RESET_WITH_PAGE_MOVED, LOOK_AT_MOVED, LET_SECOND_RUN, RESET_BESIDE_SECOND };
+
+static bool next_guest;	/* the VMM has started the program anew in the machine that it has reset */
+
+/* The VMM has a page elsewhere when it resets the machine, and puts it back for the next guest. */
+static GUEST void moved_page_ends_with_a_reset(void)
+{
+	volatile uint64_t *const words = (uint64_t *)(uint64_t)RANGE_AT;
+	uint64_t old = 0;
+
+	if (!next_guest) {
+		fill_pages(RANGE_AT, 1, OLD_WORD);
+		service(RESET_WITH_PAGE_MOVED);	/* nobody comes back */
+	}
+	for (unsigned int i = 0; i < PAGE / 8; i++)
+		old += words[i] == OLD_WORD;
+	tell("words of the guest before, in the page that was moved, for the next", way == PLAIN ? PAGE / 8 : 0, old);
+	tell("words of the guest before, for the VMM after the reset", way == PLAIN ? PAGE / 8 : 0, service(LOOK_AT_MOVED));
+	tell("the page is the next guest's: reached", way == PLAIN ? EACH(1) : 0, reached(RANGE_AT, 1));
+}
+
+static GUEST void sharing_ends_with_a_reset(void)
+{
+	fill_pages(RANGE_AT, 1, OLD_WORD);
+	if (!next_guest) {
+		tell("to share a page", 0, change(HC_SHARE, RANGE_AT, 1));
+		tell("the page: reached by load, write(), direct map", EACH(1), reached(RANGE_AT, 1));
+		service(RESET_FOR_NEXT);	/* nobody comes back */
+	}
+	tell("the page of the next guest, which has shared nothing: reached", way == PLAIN ? EACH(1) : 0,
+	     reached(RANGE_AT, 1));
+}
+
+extern const unsigned char storing_code[], storing_end[];
+asm(".text\n"
+    ".code16\n"
+    "storing_code:\n"
+    "	mov $0x1200, %bx\n"	/* STORED_AT / 16 */
+    "	mov %bx, %ds\n"
+    "	mov $0xe7c0ffee, %eax\n"	/* what of SECRET fits */
+    "1:	mov %eax, 0\n"
+    "	jmp 1b\n"
+    "storing_end:\n"
+    ".code64\n");
+
+/* The host side tells the rest: another processor stores all along while the VMM resets the machine by the first. */
+static GUEST void running_processor_ends_with_a_reset(void)
+{
+	volatile uint32_t *const stored = (uint32_t *)(uint64_t)STORED_AT;
+
+	start_second();
+	copy_code(START_VECTOR << 12, storing_code, storing_end);	/* it waits for the VMM, to begin */
+	service(LET_SECOND_RUN);
+	for (unsigned int round = 0; round < 2; round++) {
+		*stored = 0;
+		while (*stored != (uint32_t)SECRET)
+			asm volatile("pause");
+	}
+	service(RESET_BESIDE_SECOND);
+}
+
+#endif
