@@ -104,7 +104,7 @@ struct row {
 	const unsigned char *begin;
 	const struct word *words;		/* what that finds */
 	uint64_t (*serve)(struct vm *vm, uint32_t what);
-	uint64_t device;			/* what is stored there comes to the VMM, rightly */
+	uint64_t device;			/* what is stored or loaded there comes to the VMM, rightly */
 	bool device_if_plain;			/* but not of a protected guest */
 	bool ring;				/* what is written is told in a ring, not in a log */
 	bool refused;				/* KVM may end it: it cannot have the guest go on */
@@ -248,6 +248,7 @@ static uint64_t ask_another(struct vm *vm, uint32_t what);
 static void report_untold(struct text *line, const struct vm *vm);
 static void report_reset(struct text *line, const struct vm *vm);
 static void report_stored(struct text *line, const struct vm *vm);
+static void report_place(struct text *line, const struct vm *vm);
 
 static uint64_t nothing(struct vm *vm, uint32_t what)
 {
@@ -434,6 +435,8 @@ static const struct row rows[] = {
 	{ "reset-shared", sharing_ends_with_a_reset, .operands = NULL, .serve = serve_reset },
 	{ "reset-running", running_processor_ends_with_a_reset, .operands = NULL, .serve = serve_reset,
 	  .first = enable_with_registers, .second = true, .report = report_stored },
+	{ "reset-at-load", interrupted_load_ends_with_a_reset, .operands = operands, .pages = 4, .serve = serve_reset,
+	  .first = enable_with_registers, .device = NO_MEMORY_AT, .report = report_place },
 	{ "second-boots", nothing_more, .operands = operands, .pages = 1, .first = ask_by_another_than_boots, .second = true,
 	  .second_boots = true },
 	{ "exits", exits_tell_nothing, .operands = NULL, .serve = serve_exits, .first = prepare_exits_and_enable,
@@ -787,9 +790,12 @@ static bool take_access(struct vm *vm)
 {
 	const struct kvm_run *const run = vm->run;
 
-	if (!row->device || !run->mmio.is_write || run->mmio.phys_addr != row->device || (way != PLAIN && row->device_if_plain))
+	if (!row->device || run->mmio.phys_addr != row->device || (way != PLAIN && row->device_if_plain))
 		return false;
-	memcpy(&vm->mmio, run->mmio.data, sizeof(vm->mmio));
+	if (run->mmio.is_write)
+		memcpy(&vm->mmio, run->mmio.data, sizeof(vm->mmio));
+	else
+		row->serve(vm, LOADED);
 	return true;
 }
 
@@ -811,6 +817,8 @@ static void run_until(struct vm *vm, unsigned int port)
 		if (run->exit_reason == KVM_EXIT_MMIO) {
 			if (!take_access(vm))
 				wrong_exit(vm, "KVM_EXIT_MMIO", run->mmio.phys_addr);
+			else if (vm->over)
+				return;
 		} else if (row->gives_up && run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
 			   run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION) {
 			return;
@@ -2008,6 +2016,7 @@ static uint64_t serve_reset(struct vm *vm, uint32_t what)
 	unsigned char *const range = at(vm, (void *)(uintptr_t)RANGE_AT);
 	static uint64_t words;	/* that the VMM has found */
 	unsigned char *away;
+	struct kvm_regs regs;
 	pthread_t thread;
 
 	switch (what) {
@@ -2033,6 +2042,13 @@ static uint64_t serve_reset(struct vm *vm, uint32_t what)
 			cannot("start a thread");
 		pthread_detach(thread);
 		return 0;
+	case LOADED:
+		reset_by_first(vm);
+		vm->over = true;
+		if (ioctl(vm->cpu, KVM_GET_REGS, &regs))
+			cannot("read the VM's registers");
+		vm->after_reset[0] = regs.rip;
+		return 0;
 	case RESET_BESIDE_SECOND:
 		reset_by_first(vm);
 		vm->over = true;
@@ -2046,6 +2062,11 @@ static uint64_t serve_reset(struct vm *vm, uint32_t what)
 static void report_stored(struct text *line, const struct vm *vm)
 {
 	report_hex(line, "the VMM has what a processor stores that runs on at a reset", way == PLAIN, vm->after_reset[0]);
+}
+
+static void report_place(struct text *line, const struct vm *vm)
+{
+	report_hex(line, "the VMM is told where the guest was", way == PLAIN, vm->after_reset[0] / PAGE == WINDOW / PAGE);
 }
 
 int main(int argc, char **argv)

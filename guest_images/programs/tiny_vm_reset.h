@@ -8,7 +8,8 @@
 #define STORED_AT 0x12000u	/* in reach of real mode */
 
 /* What the host side is asked. */
-enum { RESET_FOR_NEXT = 0x8000, RESET_WITH_PAGE_MOVED, LOOK_AT_MOVED, LET_SECOND_RUN, RESET_BESIDE_SECOND };
+enum { RESET_FOR_NEXT = 0x8000, RESET_WITH_PAGE_MOVED, LOOK_AT_MOVED, LET_SECOND_RUN, RESET_BESIDE_SECOND,
+       LOADED };
 
 static bool next_guest;	/* the VMM has started the program anew in the machine that it has reset */
 
@@ -67,6 +68,25 @@ static GUEST void running_processor_ends_with_a_reset(void)
 			asm volatile("pause");
 	}
 	service(RESET_BESIDE_SECOND);
+}
+
+extern const unsigned char load_of_device[], load_end[];
+asm(".text\n"
+    "load_of_device:\n"
+    "	mov 0x7abc000, %ebx\n"	/* NO_MEMORY_AT */
+    "	ret\n"
+    "load_end:\n");
+
+/* The host side tells the rest: the VMM resets the machine when it is to complete a load, at an address of its own. */
+static GUEST void interrupted_load_ends_with_a_reset(void)
+{
+	root[1] = (uint64_t)table(0) | TABLE;
+	table(0)[IN_POINTERS] = (uint64_t)table(1) | TABLE;
+	table(1)[IN_DIRECTORY] = (uint64_t)table(2) | TABLE;
+	table(2)[IN_ENTRIES] = (uint64_t)table(3) | TABLE;
+	copy_code((uint64_t)table(3), load_of_device, load_end);
+	flush_tlb();
+	attempt((const void *)WINDOW, 0, 0);
 }
 
 #endif
