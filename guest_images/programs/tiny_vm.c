@@ -64,7 +64,7 @@
 struct vm {
 	int kvm, fd, cpu;
 	struct kvm_run *run;
-	unsigned char *ram, *logged, *readonly, *extra;
+	unsigned char *ram, *logged, *readonly, *extra, *far;
 	unsigned char string[STRING_BYTES];	/* what came by PORT_STRING */
 	uint32_t string_count;
 	uint64_t mmio;		/* the last that was stored where the row has a device */
@@ -453,6 +453,7 @@ static const struct row rows[] = {
 	{ "taken-back-both", taking_back_both_brings_nothing, .operands = NULL, .serve = serve_moves },
 	{ "taken-back", taking_back_brings_nothing, .operands = NULL, .serve = serve_moves },
 	{ "refused-slot", refused_slot_opens_nothing, .operands = NULL, .serve = serve_slots },
+	{ "far", far_page_is_shared, .operands = NULL, .serve = serve_places },
 	{ "large-page", large_page_is_not_mapped, .operands = NULL, .serve = serve_slots, .refused = true },
 	{ "exchanged", pages_are_not_exchanged, .operands = NULL, .serve = serve_exchanges },
 	{ "older", older_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges },
@@ -1936,9 +1937,27 @@ static void fill_slot(struct vm *vm)
 	add_memory(vm, 3, 0, EXTRA_SLOT, FILLED_PAGES * PAGE, vm->extra);
 }
 
+static uint64_t look_far(const struct vm *vm, uint64_t offset)
+{
+	unsigned int loaded = 0, written = 0;
+
+	count_reached(vm->far + offset, 1, &loaded, &written);
+	return loaded | (uint64_t)written << 16 | (uint64_t)count_by_direct_map(vm->far + offset, 1, false) << 32;
+}
+
 static uint64_t serve_places(struct vm *vm, uint32_t what)
 {
 	switch (what) {
+	case ADD_FAR_SLOT:
+		vm->far = mmap(NULL, FAR_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (vm->far == MAP_FAILED)
+			cannot("map 5 GiB");
+		add_memory(vm, 3, 0, FAR_SLOT, FAR_BYTES, vm->far);
+		return 0;
+	case LOOK_NEAR:
+		return look_far(vm, NEAR_OFFSET);
+	case LOOK_FAR:
+		return look_far(vm, FAR_OFFSET);
 	case ADD_BEHIND:
 		vm->extra = map(EXTRA_PAGES * PAGE);
 		add_memory(vm, 4, 0, BEHIND_SLOT, PAGE, vm->extra + PAGE);

@@ -8,9 +8,13 @@
 #define BEHIND_SLOT (EXTRA_SLOT + EXTRA_PAGES * PAGE)	/* another one, right behind that slot */
 #define FILLED_PAGES 1024u	/* more than the blocks have from which KVM takes private pages */
 #define FILLED_ROUNDS 3u	/* KVM clears what was freed after a while */
+#define FAR_SLOT (4ull << 30)
+#define FAR_BYTES (5ull << 30)
+#define NEAR_OFFSET 0x3000ull	/* of a page in that slot, and of one 4 GiB behind it */
+#define FAR_OFFSET (NEAR_OFFSET + (4ull << 30))
 
 /* What the host side is asked. */
-enum { ADD_BEHIND = 0xa000, ADD_AND_MOVE_SLOT, DELETE_SLOT, TELL_STORED, FILL_SLOT };
+enum { ADD_BEHIND = 0xa000, ADD_AND_MOVE_SLOT, DELETE_SLOT, TELL_STORED, FILL_SLOT, ADD_FAR_SLOT, LOOK_NEAR, LOOK_FAR };
 
 /* As alias_is_not_shared(): the second number is not the first of those that the guest shares. */
 static GUEST void alias_behind_is_not_shared(void)
@@ -60,6 +64,27 @@ static GUEST void filled_slot_brings_nothing(void)
 			filled += *(volatile uint64_t *)(EXTRA_SLOT + page * PAGE) != 0;
 	}
 	tell("pages with content, of slots that the VMM has filled", way == PLAIN ? FILLED_ROUNDS * FILLED_PAGES : 0, filled);
+}
+
+/* A slot of more than 4 GiB: what the guest shares in it is that page, and not the one 4 GiB before it. */
+static GUEST void far_page_is_shared(void)
+{
+	const uint64_t may = way == PLAIN ? EACH(1) : 0;
+
+	service(ADD_FAR_SLOT);
+	root[1] = (uint64_t)table(0) | TABLE;
+	table(0)[IN_POINTERS] = (uint64_t)table(1) | TABLE;
+	table(1)[IN_DIRECTORY] = (uint64_t)table(2) | TABLE;
+	table(2)[IN_ENTRIES] = (FAR_SLOT + NEAR_OFFSET) | TABLE;
+	table(2)[IN_ENTRIES + 1] = (FAR_SLOT + FAR_OFFSET) | TABLE;
+	flush_tlb();
+	fill_pages(WINDOW, 2, OLD_WORD);
+	tell("the page beyond 4 GiB: to share", 0, change(HC_SHARE, FAR_SLOT + FAR_OFFSET, 1));
+	tell("the page beyond 4 GiB shared: reached by load, write(), direct map", EACH(1), service(LOOK_FAR));
+	tell("the page beyond 4 GiB shared: the page 4 GiB before it, reached", may, service(LOOK_NEAR));
+	tell("the page beyond 4 GiB: to take back", 0, change(HC_UNSHARE, FAR_SLOT + FAR_OFFSET, 1));
+	tell("the page beyond 4 GiB taken back: reached", may, service(LOOK_FAR));
+	tell("both, whole", 2, whole_pages(WINDOW, 2, OLD_WORD));
 }
 
 #endif

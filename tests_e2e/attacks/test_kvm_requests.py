@@ -17,6 +17,11 @@ def test_host_reaches_exactly_the_range_that_a_guest_shares(claim: Trial, host: 
     tiny_vm_works(claim, host, "ranges")
 
 
+def test_host_reaches_exactly_the_range_that_a_guest_shares_beyond_4_gib(claim: Trial, host: Host) -> None:
+    """Of a memory slot of 5 GiB the host reaches the page that the guest shares behind 4 GiB, and none before it."""
+    tiny_vm_works(claim, host, "far")
+
+
 def test_host_sees_nothing_new_by_what_it_took_while_a_page_was_shared(claim: Trial, host: Host) -> None:
     """A pin, a pipe, a registered buffer and a second VM show nothing that a guest writes when it took a page back."""
     tiny_vm_works(claim, host, "handles")
