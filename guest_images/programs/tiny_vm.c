@@ -28,6 +28,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <elf.h>
 
 #include "../modules/sealproof_uapi.h"
@@ -38,6 +39,7 @@
 #include "tiny_vm_paravirt.h"
 #include "tiny_vm_exchanges.h"
 #include "tiny_vm_places.h"
+#include "tiny_vm_processes.h"
 #include "tiny_vm_ranges.h"
 #include "tiny_vm_refusals.h"
 #include "tiny_vm_reset.h"
@@ -51,6 +53,7 @@
 #define LATE_NS 100000000	/* how late a missing page comes */
 #define BUSY_NS 3000000000	/* longer than any turn of the scheduler */
 #define BUSY_PRIVATE_NS 200000000
+#define LOOK_US 1000		/* how often a process looks what another one has told */
 #define CLOSE_S 120
 
 #define MSR_SMBASE 0x9e
@@ -244,6 +247,7 @@ static uint64_t serve_slots(struct vm *vm, uint32_t what);
 static uint64_t serve_exchanges(struct vm *vm, uint32_t what);
 static uint64_t serve_places(struct vm *vm, uint32_t what);
 static uint64_t serve_reset(struct vm *vm, uint32_t what);
+static uint64_t serve_children(struct vm *vm, uint32_t what);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
 static void report_untold(struct text *line, const struct vm *vm);
 static void report_reset(struct text *line, const struct vm *vm);
@@ -454,6 +458,8 @@ static const struct row rows[] = {
 	{ "taken-back", taking_back_brings_nothing, .operands = NULL, .serve = serve_moves },
 	{ "refused-slot", refused_slot_opens_nothing, .operands = NULL, .serve = serve_slots },
 	{ "far", far_page_is_shared, .operands = NULL, .serve = serve_places },
+	{ "child", child_is_protected, .operands = NULL, .serve = serve_children },
+	{ "locked", locked_memory_comes_back, .operands = NULL, .serve = serve_children, .first = ask_in_turn },
 	{ "large-page", large_page_is_not_mapped, .operands = NULL, .serve = serve_slots, .refused = true },
 	{ "exchanged", pages_are_not_exchanged, .operands = NULL, .serve = serve_exchanges },
 	{ "older", older_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges },
@@ -2086,6 +2092,108 @@ static void report_stored(struct text *line, const struct vm *vm)
 static void report_place(struct text *line, const struct vm *vm)
 {
 	report_hex(line, "the VMM is told where the guest was", way == PLAIN, vm->after_reset[0] / PAGE == WINDOW / PAGE);
+}
+
+/* --- children ----------------------------------------------------------------------------------------------------- */
+
+/* What a child tells its parent. */
+struct child_report {
+	uint64_t enabled;
+	uint64_t loaded;	/* pages of its guest's code */
+	volatile bool ready, ends;
+};
+
+/* A VM in a process of its own. It asks for protection, and ends when it is told to. */
+static void be_vmm(struct child_report *told, bool limited)
+{
+	static const struct row asks = { "child", nothing_more, .operands = operands, .pages = 1 };
+	static struct vm own;
+	unsigned int written = 0, loaded = 0;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	alarm(DEADLINE_S);
+	row = &asks;
+	make_vm(&own);
+	if (limited) {
+		const struct rlimit limit = { MAY_LOCK, MAY_LOCK };
+
+		memset(own.ram + LOCKED_AT, 1, LOCKED_BYTES);
+		if (setrlimit(RLIMIT_MEMLOCK, &limit) || setresuid(NOBODY, NOBODY, NOBODY))
+			cannot("be another user");
+	}
+	set_mode(&own, MODE64, guest_begins);
+	run_until(&own, PORT_READY);
+	told->enabled = own.wrong[0] ? (uint64_t)-1 : ((struct report *)at(&own, &shared.report))->enabled;
+	count_reached(at(&own, (void *)((uintptr_t)attempt & ~(uintptr_t)(PAGE - 1))), 1, &loaded, &written);
+	told->loaded = loaded;
+	told->ready = true;
+	while (!told->ends && !alarms)
+		usleep(LOOK_US);
+}
+
+static pid_t start_vmm(struct child_report **told, bool limited)
+{
+	pid_t child;
+
+	alarm(DEADLINE_S);	/* each has as long as a row */
+	*told = mmap(NULL, sizeof(**told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	child = *told == MAP_FAILED ? -1 : fork();
+	if (child < 0)
+		cannot("have a child");
+	if (!child) {
+		be_vmm(*told, limited);
+		_exit(0);
+	}
+	while (!(*told)->ready) {
+		if (waitpid(child, NULL, WNOHANG)) {
+			errno = ECHILD;
+			cannot("have a child with a VM");
+		}
+		usleep(LOOK_US);
+	}
+	return child;
+}
+
+static void end_vmm(pid_t child, struct child_report *told)
+{
+	told->ends = true;
+	if (waitpid(child, NULL, 0) != child)
+		cannot("wait for a child");
+}
+
+static uint64_t ask_child(bool limited, uint64_t *loaded)
+{
+	struct child_report *told;
+	const pid_t child = start_vmm(&told, limited);
+
+	end_vmm(child, told);
+	*loaded = told->loaded;
+	return told->enabled;
+}
+
+static uint64_t serve_children(struct vm *vm, uint32_t what)
+{
+	static uint64_t loaded;
+	struct child_report *told;
+	uint64_t answer;
+	pid_t child;
+
+	(void)vm;
+	switch (what) {
+	case ASK_CHILD:
+		return ask_child(false, &loaded);
+	case LOOK_AT_CHILD:
+		return loaded;
+	case ASK_LIMITED:
+		return ask_child(true, &loaded);
+	case ASK_LIMITED_BESIDE:
+		child = start_vmm(&told, true);
+		answer = ask_child(true, &loaded);
+		end_vmm(child, told);
+		return answer;
+	default:
+		return 0;
+	}
 }
 
 int main(int argc, char **argv)

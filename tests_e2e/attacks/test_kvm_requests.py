@@ -87,6 +87,16 @@ def test_vmm_that_may_not_lock_memory_has_no_private_memory(claim: Trial, host: 
     tiny_vm_works(claim, host, "limit")
 
 
+def test_vmm_that_ends_gives_back_what_it_has_locked(claim: Trial, host: Host) -> None:
+    """A user who may lock the memory of one VM has one protected at a time, and the next when that has ended."""
+    tiny_vm_works(claim, host, "locked")
+
+
+def test_child_of_a_vmm_runs_a_protected_guest_of_its_own(claim: Trial, host: Host) -> None:
+    """A process that a VMM has forked gets the guest of its own VM protected, as any other process does."""
+    tiny_vm_works(claim, host, "child")
+
+
 def test_guest_is_not_protected_where_kvm_has_an_address_of_the_vmms(claim: Trial, host: Host) -> None:
     """A guest is refused protection if the VMM has given KVM an address that leads into private memory."""
     tiny_vm_works(claim, host, "given-management", "given-save-area")
