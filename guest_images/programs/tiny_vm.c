@@ -429,6 +429,8 @@ static const struct row rows[] = {
 	{ "kinds", kinds_are_refused, .operands = NULL, .serve = serve_refusals, .first = ask_with_each_kind },
 	{ "limit", limit_is_heeded, .operands = NULL, .serve = serve_refusals, .first = ask_beyond_limit },
 	{ "registers", registers_are_not_told, .operands = NULL, .serve = serve_state, .first = enable_with_registers },
+	{ "registers-later", registers_are_private_at_first_or_not, .operands = NULL, .serve = serve_state,
+	  .first = enable_without_registers },
 	{ "second-set", second_is_the_guests, .operands = NULL, .serve = serve_second, .first = set_second_and_enable,
 	  .second = true },
 	{ "second-started", second_is_not_started, .operands = NULL, .serve = serve_second,

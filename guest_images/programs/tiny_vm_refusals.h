@@ -132,4 +132,19 @@ static GUEST void registers_are_not_told(void)
 	tell("a general register afterwards", SECRET, kept.general);
 }
 
+/* As firmware does that protects its memory alone; the operating system asks for more, and must not get a yes for it. */
+static GUEST void enable_without_registers(void)
+{
+	tell("ENABLE without registers", 0, hypercall(HC_ENABLE, 0, 0));
+	share(&shared, sizeof(shared) / PAGE);
+	tell("ENABLE with registers, later", NO_RIGHT, hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
+}
+
+static GUEST void registers_are_private_at_first_or_not(void)
+{
+	struct kept kept;
+
+	tell("ioctls that tell a secret, or fail", TELL_SECRET, service_with_secrets(ASK_STATE, &kept));
+}
+
 #endif

@@ -256,6 +256,11 @@ def test_vmm_cannot_interrupt_its_guest_past_the_local_apic(claim: Trial, host: 
     tiny_vm_works(claim, host, "upcall")
 
 
+def test_guest_is_not_told_that_registers_are_private_if_they_are_not(claim: Trial, host: Host) -> None:
+    """A guest that has protected its memory alone is refused private registers later, and its VMM reads them all."""
+    tiny_vm_works(claim, host, "registers-later")
+
+
 def test_vmm_cannot_run_another_processor_of_its_guest(claim: Trial, host: Host) -> None:
     """No VMM can set, start or name as the one that boots another processor of a guest whose registers are private."""
     tiny_vm_works(claim, host, "second-set", "second-started", "second-boots")
