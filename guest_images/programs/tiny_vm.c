@@ -1638,6 +1638,24 @@ static void send_message(const struct vm *vm, uint32_t whom, uint32_t data)
 		cannot("send a message to a processor");
 }
 
+/* What the processor says of itself, as it is or under another name. Return: why KVM does not take it, or 0. */
+static uint64_t offer_again(int cpu, bool renamed)
+{
+	struct kvm_cpuid2 *const table = calloc(1, sizeof(*table) + CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2));
+
+	if (!table)
+		cannot("have memory");
+	table->nent = CPUID_ENTRIES;
+	if (ioctl(cpu, KVM_GET_CPUID2, table))
+		cannot("ask for a virtual CPU's CPUID");
+	for (uint32_t i = 0; i < table->nent; i++)
+		table->entries[i].eax ^= renamed && table->entries[i].function == 0x80000002;	/* of the brand string */
+	const uint64_t result = ioctl(cpu, KVM_SET_CPUID2, table) ? (uint64_t)errno : 0;
+
+	free(table);
+	return result;
+}
+
 /* Whether it comes to its port; one that waits to be started is left waiting after a while. */
 static uint64_t run_second(struct vm *vm)
 {
@@ -1725,10 +1743,16 @@ static uint64_t serve_second(struct vm *vm, uint32_t what)
 		return 0;
 	case RUN_SECOND:
 		return run_second(vm);
+	case OFFER_SECOND_THE_SAME:
+	case OFFER_SECOND_ANOTHER:
+		return offer_again(vm->second, what == OFFER_SECOND_ANOTHER);
 	case ASK_SECOND:
 		return ask_state(vm->second);
 	case INTERRUPT_FOR_MANAGEMENT:
 		send_message(vm, 0, DELIVER_SMI);
+		return 0;
+	case INTERRUPT_ALL_FOR_MANAGEMENT:
+		send_message(vm, EVERY_PROCESSOR, DELIVER_SMI);
 		return 0;
 	case INTERRUPT_SECOND:
 		if (ioctl(vm->second, KVM_SMI))

@@ -19,13 +19,15 @@
 #define DELIVER_INIT 0x4500u
 #define DELIVER_STARTUP 0x4600u
 #define DELIVER_SMI 0x200u
+#define EVERY_PROCESSOR 0xffu	/* the destination of a message to all */
+#define IS_INVALID 22		/* EINVAL */
 #define NO_SUCH_CALL ((uint64_t)-1000)	/* KVM_ENOSYS */
 #define SECOND_TELLS 0x201ull	/* as TELL_SECRET: general and model-specific registers */
 #define FIRST_TELLS 0x2beull	/* after a reset by the VMM, which sets general registers itself */
 
 /* What the host side is asked. */
 enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_MANAGEMENT, COUNT_MANAGED, RESET_MACHINE,
-       INTERRUPT_SECOND };
+       INTERRUPT_SECOND, INTERRUPT_ALL_FOR_MANAGEMENT, OFFER_SECOND_THE_SAME, OFFER_SECOND_ANOTHER };
 enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS };
 enum { REPLACE_SLOT = 0x6000, REPLACE_BY_WRITABLE, FAIL_SLOT, LOOK_AT_FAILED, MAKE_LARGE, LOOK_AT_LARGE };
 
@@ -51,6 +53,7 @@ asm(".text\n"
     "managed_end:\n"
     ".code64\n"
     "second_begins:\n"
+    "	nop\n"		/* KVM skips an OUT to which the VMM sets the processor back, as one that is done */
     "	out %al, $0xe5\n"
     "	hlt\n");
 
@@ -78,9 +81,14 @@ static GUEST void set_second_and_enable(void)
 
 static GUEST void second_is_the_guests(void)
 {
+	tell("what the second processor says of itself, set again", 0, service(OFFER_SECOND_THE_SAME));
+	tell("what the second processor says of itself, changed", way == PLAIN ? 0 : IS_INVALID,
+	     service(OFFER_SECOND_ANOTHER));
 	if (way == PLAIN)
 		service(SET_SECOND);
-	tell("the second processor runs where the VMM has put it", way == PLAIN, service(RUN_SECOND));
+	tell("the second processor runs where the VMM has put it before", way == PLAIN, service(RUN_SECOND));
+	service(SET_SECOND);
+	tell("the second processor runs where the VMM puts it", way == PLAIN, service(RUN_SECOND));
 	start_second();
 	tell("the second processor runs where the guest starts it", 1, service(RUN_SECOND));
 }
@@ -102,13 +110,16 @@ static GUEST void second_is_not_started(void)
 	copy_code(MANAGED_AT, managed_code, managed_end);
 	service(INTERRUPT_FOR_MANAGEMENT);
 	tell("interrupts for system management by what the VMM sends", way == PLAIN, service(COUNT_MANAGED));
+	service(INTERRUPT_ALL_FOR_MANAGEMENT);
+	service(RUN_SECOND);	/* it is interrupted, too, and waits as before */
+	tell("interrupts for system management after what the VMM sends to all", way == PLAIN ? 3 : 0, service(COUNT_MANAGED));
 	start_second();
 	tell("the second processor starts by what the guest sends", 1, service(RUN_SECOND));
 	if (way == PLAIN) {	/* INIT makes it forget what was asked for before */
 		service(INTERRUPT_SECOND);
 		service(RUN_SECOND);
 	}
-	tell("interrupts for system management by then", way == PLAIN ? 2 : 0, service(COUNT_MANAGED));
+	tell("interrupts for system management by then", way == PLAIN ? 4 : 0, service(COUNT_MANAGED));
 }
 
 /* The host side tells the rest: the machine is reset, and nobody comes back. */
