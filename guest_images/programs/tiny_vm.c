@@ -447,6 +447,8 @@ static const struct row rows[] = {
 	  .second_boots = true },
 	{ "exits", exits_tell_nothing, .operands = NULL, .serve = serve_exits, .first = prepare_exits_and_enable,
 	  .asks_exits = true },
+	{ "second-exits", second_stops_for_nobody, .operands = NULL, .serve = serve_second,
+	  .first = step_second_and_enable, .second = true },
 	{ "given-management", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SMBASE, 0x40000 } },
 	{ "given-save-area", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SAVE_AREA, 0x50000 } },
 	{ "moved-touched", moved_page_is_not_taken_for_another, .operands = NULL, .serve = serve_moves, .refused = true },
@@ -1673,6 +1675,10 @@ static uint64_t run_second(struct vm *vm)
 			vm->managed++;
 			result = -1;
 			errno = EAGAIN;
+		} else if (!result && vm->second_run->exit_reason == KVM_EXIT_DEBUG) {
+			vm->steps++;
+			result = -1;
+			errno = EAGAIN;
 		}
 	}
 	at_work = !result && vm->second_run->exit_reason == KVM_EXIT_IO && vm->second_run->io.port == PORT_SECOND;
@@ -1729,6 +1735,8 @@ static uint64_t serve_second(struct vm *vm, uint32_t what)
 {
 	static const unsigned char firmware[] = { 0xe6, PORT_SECOND, 0xf4 };	/* out %al, $PORT_SECOND; hlt */
 	const struct vm second = { .cpu = vm->second };
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP };
+	struct kvm_regs init = { .rflags = 2 };
 
 	have_state();
 	switch (what) {
@@ -1746,6 +1754,12 @@ static uint64_t serve_second(struct vm *vm, uint32_t what)
 	case OFFER_SECOND_THE_SAME:
 	case OFFER_SECOND_ANOTHER:
 		return offer_again(vm->second, what == OFFER_SECOND_ANOTHER);
+	case STEP_SECOND:	/* INIT keeps it if it is asked for where INIT puts the processor, as KVM sees it: RIP is 0 yet */
+		if (ioctl(vm->second, KVM_SET_REGS, &init) || ioctl(vm->second, KVM_SET_GUEST_DEBUG, &debug))
+			cannot("step through the second processor's code");
+		return 0;
+	case COUNT_SECOND_STEPS:
+		return vm->steps;
 	case ASK_SECOND:
 		return ask_state(vm->second);
 	case INTERRUPT_FOR_MANAGEMENT:

@@ -27,7 +27,8 @@
 
 /* What the host side is asked. */
 enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_MANAGEMENT, COUNT_MANAGED, RESET_MACHINE,
-       INTERRUPT_SECOND, INTERRUPT_ALL_FOR_MANAGEMENT, OFFER_SECOND_THE_SAME, OFFER_SECOND_ANOTHER };
+       INTERRUPT_SECOND, INTERRUPT_ALL_FOR_MANAGEMENT, OFFER_SECOND_THE_SAME, OFFER_SECOND_ANOTHER,
+       STEP_SECOND, COUNT_SECOND_STEPS };
 enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS };
 enum { REPLACE_SLOT = 0x6000, REPLACE_BY_WRITABLE, FAIL_SLOT, LOOK_AT_FAILED, MAKE_LARGE, LOOK_AT_LARGE };
 
@@ -91,6 +92,22 @@ static GUEST void second_is_the_guests(void)
 	tell("the second processor runs where the VMM puts it", way == PLAIN, service(RUN_SECOND));
 	start_second();
 	tell("the second processor runs where the guest starts it", 1, service(RUN_SECOND));
+}
+
+static GUEST void step_second_and_enable(void)
+{
+	service(STEP_SECOND);
+	enable_with_registers();
+}
+
+/* Each step would tell the VMM where the second processor is. */
+static GUEST void second_stops_for_nobody(void)
+{
+	if (way == PLAIN)
+		service(STEP_SECOND);
+	start_second();
+	tell("the second processor comes to its end", 1, service(RUN_SECOND));
+	tell("the VMM steps through it, as it asked for before", way == PLAIN, service(COUNT_SECOND_STEPS) != 0);
 }
 
 static GUEST void start_second_and_enable(void)
