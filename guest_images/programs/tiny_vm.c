@@ -1554,17 +1554,21 @@ static uint64_t ask_state(int cpu)
 	return told | failed << 16;
 }
 
-/* A plain guest gets another value into one register; a private one what would end any other. */
+/* A plain guest gets another value into two registers; a private one what would end any other. */
 static uint64_t set_state(const struct vm *vm)
 {
 	struct kvm_regs *const regs = (struct kvm_regs *)state;
+	struct kvm_lapic_state *const apic = (struct kvm_lapic_state *)(state + PAGE);
 	uint64_t refused = 0;
 
 	if (way == PLAIN) {
 		if (ioctl(vm->cpu, KVM_GET_REGS, regs))
 			return 1;
 		regs->r15 = OTHER;
-		return ioctl(vm->cpu, KVM_SET_REGS, regs) != 0;
+		if (ioctl(vm->cpu, KVM_SET_REGS, regs) || ioctl(vm->cpu, KVM_GET_LAPIC, apic))
+			return 1;
+		*(uint32_t *)(apic->regs + (TASK_PRIORITY - APIC)) = OTHER_PRIORITY;
+		return ioctl(vm->cpu, KVM_SET_LAPIC, apic) != 0;
 	}
 	for (unsigned int i = 0; i < sizeof(sets) / sizeof(*sets); i++) {
 		const int one = sets[i] == KVM_SET_MSRS;

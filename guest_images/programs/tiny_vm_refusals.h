@@ -9,6 +9,7 @@
 #define NO_MEMORY_THERE ((uint64_t)-14)	/* KVM_EFAULT */
 #define NOT_OF_THAT_KIND ((uint64_t)-95)	/* KVM_EOPNOTSUPP */
 #define PRIVATE_REGISTERS 1		/* KVM_MEM_PROTECTED_STATE */
+#define TASK_PRIORITY (APIC + 0x80)
 #define FEW_BYTES 65536u		/* that the VMM may lock: less than KVM takes at a time */
 
 /* What the host side is asked. */
@@ -91,6 +92,7 @@ static GUEST void limit_is_heeded(void)
 
 #define SECRET 0x00005ec2e7c0ffeeull	/* an address, as MSRs want one */
 #define OTHER 0x0000123456789abcull
+#define OTHER_PRIORITY 0x20u
 #define MSR_LSTAR 0xc0000082u
 #define TELL_SECRET 0x2bfull		/* of the ioctls in that order, those that tell one of them; a bit each */
 
@@ -119,8 +121,10 @@ static GUEST void enable_with_registers(void)
 
 static GUEST void registers_are_not_told(void)
 {
+	const volatile uint32_t *const task_priority = (uint32_t *)(uint64_t)TASK_PRIORITY;
 	struct kept kept;
 
+	tell("the local APIC's task priority", 0, *task_priority);
 	tell("ioctls that tell a secret, or fail", way == PLAIN ? TELL_SECRET : 0, service_with_secrets(ASK_STATE, &kept));
 	tell("ioctls that do not take what the VMM sets", 0, service_with_secrets(SET_STATE, &kept));
 	tell("a general register, set by the VMM", way == PLAIN ? OTHER : SECRET, kept.general);
@@ -128,6 +132,7 @@ static GUEST void registers_are_not_told(void)
 	tell("a debug register", SECRET, kept.debug);
 	tell("a control register", SECRET, kept.control);
 	tell("a model-specific register", SECRET, kept.specific);
+	tell("the local APIC's task priority, set by the VMM", way == PLAIN ? OTHER_PRIORITY : 0, *task_priority);
 	tell("ioctls that answer a wrong question otherwise", 0, service_with_secrets(ASK_WRONGLY, &kept));
 	tell("a general register afterwards", SECRET, kept.general);
 }
