@@ -82,6 +82,7 @@ struct vm {
 	uint64_t steps, told, managed;	/* exits: for debugging, with the secret, in system management mode */
 	bool served;		/* the row's host side has done something */
 	uint64_t ended_at;	/* the address of the page where KVM did not let the guest go on */
+	bool anew;		/* the first processor has begun at its reset vector */
 	bool over;		/* the machine was reset; the guest's report was this one */
 	struct report report;
 	bool again;		/* it was reset for another guest, whose report follows */
@@ -248,6 +249,7 @@ static uint64_t serve_exchanges(struct vm *vm, uint32_t what);
 static uint64_t serve_places(struct vm *vm, uint32_t what);
 static uint64_t serve_reset(struct vm *vm, uint32_t what);
 static uint64_t serve_children(struct vm *vm, uint32_t what);
+static uint64_t serve_timer(struct vm *vm, uint32_t what);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
 static void report_untold(struct text *line, const struct vm *vm);
 static void report_reset(struct text *line, const struct vm *vm);
@@ -449,6 +451,7 @@ static const struct row rows[] = {
 	  .asks_exits = true },
 	{ "second-exits", second_stops_for_nobody, .operands = NULL, .serve = serve_second,
 	  .first = step_second_and_enable, .second = true },
+	{ "timer", timer_starts_nothing, .operands = NULL, .serve = serve_timer, .first = set_timer_and_enable },
 	{ "given-management", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SMBASE, 0x40000 } },
 	{ "given-save-area", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SAVE_AREA, 0x50000 } },
 	{ "moved-touched", moved_page_is_not_taken_for_another, .operands = NULL, .serve = serve_moves, .refused = true },
@@ -859,6 +862,9 @@ static void run_until(struct vm *vm, unsigned int port)
 			report->answer = answer;
 		} else if (run->io.port == PORT_READY && vm->again) {
 			continue;
+		} else if (run->io.port == PORT_ANEW) {
+			vm->anew = true;
+			return;
 		} else if (run->io.port == PORT_MANAGED) {
 			vm->managed++;
 		} else if (run->io.port == PORT_STRAY) {
@@ -985,6 +991,8 @@ static void report_all(struct text *line, const struct vm *vm)
 		report_untold(line, vm);
 	if (vm->over)
 		row->report(line, vm);
+	if (row->serve == serve_timer)
+		report(line, "the first processor begins at its reset vector", way == PLAIN ? "yes" : "no", vm->anew ? "yes" : "no");
 	if (row->serve == count_task_switches)
 		report(line, "KVM carries out task switches", "yes", vm->exits >= TASK_SWITCHES ? "yes" : "no");
 	if (vm->string_count) {
@@ -1782,6 +1790,37 @@ static uint64_t serve_second(struct vm *vm, uint32_t what)
 		reset_machine(vm);
 		return 0;
 	}
+}
+
+/* The timer of the first processor's APIC is to put it at its reset vector (INIT), where the VMM has code of its own. */
+static void set_timer(struct vm *vm)
+{
+	static const unsigned char firmware[] = { 0xe6, PORT_ANEW, 0xf4 };	/* out %al, $PORT_ANEW; hlt */
+	static const struct {
+		uint32_t at, value;
+	} registers[] = { { 0xf0, 0x1ff }, { 0x320, TIMER_SENDS_INIT }, { 0x3e0, 0xb }, { 0x380, TIMER_NS }, { 0x390, TIMER_NS } };
+	struct kvm_lapic_state apic;
+
+	vm->extra = map(EXTRA_PAGES * PAGE);
+	memcpy(vm->extra + RESET_VECTOR % PAGE, firmware, sizeof(firmware));
+	add_memory(vm, 3, 0, RESET_VECTOR & ~(PAGE - 1), PAGE, vm->extra);
+	if (ioctl(vm->cpu, KVM_GET_LAPIC, &apic))
+		cannot("read the first processor's APIC");
+	for (unsigned int i = 0; i < sizeof(registers) / sizeof(*registers); i++)
+		*(uint32_t *)(apic.regs + registers[i].at) = registers[i].value;
+	if (ioctl(vm->cpu, KVM_SET_LAPIC, &apic))
+		cannot("set the first processor's timer");
+}
+
+static uint64_t serve_timer(struct vm *vm, uint32_t what)
+{
+	const struct timespec longer = { .tv_sec = 1, .tv_nsec = TIMER_NS / 4 };
+
+	if (what == SET_TIMER)
+		set_timer(vm);
+	else
+		nanosleep(&longer, NULL);
+	return 0;
 }
 
 /* Exits for a register of the guest's, and for each of its instructions. */

@@ -11,6 +11,7 @@
 
 #define PORT_SECOND 0xe5	/* the second processor is at work; nothing follows */
 #define PORT_MANAGED 0xe6	/* system management mode was entered */
+#define PORT_ANEW 0xe7		/* the first processor is at its reset vector */
 #define START_VECTOR 0x10u	/* of STARTUP, and so real-mode code at 0x10000: the guest's */
 #define FIRMWARE_VECTOR 0xf0u	/* at 0xf0000: the VMM's, which is shared from the start */
 #define MANAGED_AT 0x38000u	/* where a processor enters system management mode after a reset */
@@ -21,6 +22,10 @@
 #define DELIVER_SMI 0x200u
 #define EVERY_PROCESSOR 0xffu	/* the destination of a message to all */
 #define IS_INVALID 22		/* EINVAL */
+#define RESET_VECTOR 0xfffffff0u
+#define TIMER_SENDS_INIT 0x20500u	/* a timer's entry in an APIC: periodic, and INIT */
+#define TIMER_NS 1000000000u	/* KVM's APICs count nanoseconds; ENABLE takes much less */
+#define TIMER_LEFT (APIC + 0x390)
 #define NO_SUCH_CALL ((uint64_t)-1000)	/* KVM_ENOSYS */
 #define SECOND_TELLS 0x201ull	/* as TELL_SECRET: general and model-specific registers */
 #define FIRST_TELLS 0x2beull	/* after a reset by the VMM, which sets general registers itself */
@@ -30,6 +35,7 @@ enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_
        INTERRUPT_SECOND, INTERRUPT_ALL_FOR_MANAGEMENT, OFFER_SECOND_THE_SAME, OFFER_SECOND_ANOTHER,
        STEP_SECOND, COUNT_SECOND_STEPS };
 enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS };
+enum { SET_TIMER = 0x8000, LET_TIME_PASS };
 enum { REPLACE_SLOT = 0x6000, REPLACE_BY_WRITABLE, FAIL_SLOT, LOOK_AT_FAILED, MAKE_LARGE, LOOK_AT_LARGE };
 
 /* SECRET in two halves, into the model-specific register that ecx names. */
@@ -160,6 +166,23 @@ static GUEST void ask_by_another_than_boots(void)
 
 static GUEST void nothing_more(void)
 {
+}
+
+static GUEST void set_timer_and_enable(void)
+{
+	service(SET_TIMER);
+	enable_with_registers();
+}
+
+/* The host side tells whether the guest comes to its end, or begins at the reset vector. */
+static GUEST void timer_starts_nothing(void)
+{
+	if (way == PLAIN)
+		service(SET_TIMER);
+	tell("the timer runs", 1, *(volatile uint32_t *)(uint64_t)TIMER_LEFT != 0);
+	service(LET_TIME_PASS);
+	cpuid_word(0, 0);	/* KVM looks at its timers when it has carried out an instruction */
+	cpuid_word(0, 0);
 }
 
 static GUEST void prepare_exits_and_enable(void)

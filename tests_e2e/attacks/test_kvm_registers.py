@@ -266,6 +266,11 @@ def test_vmm_cannot_run_another_processor_of_its_guest(claim: Trial, host: Host)
     tiny_vm_works(claim, host, "second-set", "second-started", "second-boots")
 
 
+def test_vmm_cannot_start_its_guests_cpu_by_a_timer(claim: Trial, host: Host) -> None:
+    """No timer that the VMM has set before sends the guest's CPU to the reset vector, where the VMM has its code."""
+    tiny_vm_works(claim, host, "timer")
+
+
 def test_registers_of_no_processor_outlive_a_reset(claim: Trial, host: Host) -> None:
     """When the VMM resets a machine, it is told no register of any processor as the guest has left it."""
     tiny_vm_works(claim, host, "reset-registers", "reset-at-load")
