@@ -80,6 +80,7 @@ struct vm {
 	int second;		/* another processor, where the row has one */
 	struct kvm_run *second_run;
 	uint64_t steps, told, managed;	/* exits: for debugging, with the secret, in system management mode */
+	uint64_t priorities;	/* exits that tell where the guest uses its task priority */
 	bool served;		/* the row's host side has done something */
 	uint64_t ended_at;	/* the address of the page where KVM did not let the guest go on */
 	bool anew;		/* the first processor has begun at its reset vector */
@@ -775,6 +776,9 @@ static bool note_exit(struct vm *vm)
 	switch (vm->run->exit_reason) {
 	case KVM_EXIT_DEBUG:
 		vm->steps++;
+		return true;
+	case KVM_EXIT_TPR_ACCESS:
+		vm->priorities += vm->run->tpr_access.rip != 0;
 		return true;
 	case KVM_EXIT_X86_WRMSR:
 		vm->told += size > 0 && memmem(vm->run, (size_t)size, &secret, sizeof(secret));
@@ -1823,22 +1827,27 @@ static uint64_t serve_timer(struct vm *vm, uint32_t what)
 	return 0;
 }
 
-/* Exits for a register of the guest's, and for each of its instructions. */
+/* Exits for registers of the guest's and for its task priority, and for each of its instructions. */
 static void prepare_exits(const struct vm *vm)
 {
 	static unsigned char no_access[8];
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_X86_USER_SPACE_MSR, .args = { KVM_MSR_EXIT_REASON_FILTER } };
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_X86_USER_SPACE_MSR,
+				      .args = { KVM_MSR_EXIT_REASON_FILTER | KVM_MSR_EXIT_REASON_UNKNOWN |
+						KVM_MSR_EXIT_REASON_INVAL } };
 	struct kvm_msr_filter filter = {
 		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
 		.ranges = { { .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE, .nmsrs = 1, .base = MSR_LSTAR,
 			      .bitmap = no_access } },
 	};
 	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP };
+	struct kvm_tpr_access_ctl priority = { .enabled = 1 };
 
 	if (ioctl(vm->fd, KVM_ENABLE_CAP, &cap) || ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &filter))
 		cannot("ask for exits by a register");
 	if (ioctl(vm->cpu, KVM_SET_GUEST_DEBUG, &debug))
 		cannot("step through the guest");
+	if (ioctl(vm->cpu, KVM_TPR_ACCESS_REPORTING, &priority))
+		cannot("ask for exits by the task priority");
 }
 
 static uint64_t serve_exits(struct vm *vm, uint32_t what)
@@ -1861,6 +1870,8 @@ static uint64_t serve_exits(struct vm *vm, uint32_t what)
 		return 0;
 	case COUNT_TOLD:
 		return vm->told;
+	case COUNT_PRIORITIES:
+		return vm->priorities;
 	default:
 		if (ioctl(vm->fd, KVM_XEN_HVM_CONFIG, &config))
 			cannot("ask for the hypercalls of another hypervisor");

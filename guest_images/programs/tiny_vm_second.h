@@ -6,6 +6,7 @@
 #ifndef TINY_VM_SECOND_H
 #define TINY_VM_SECOND_H
 
+#include "tiny_vm_paravirt.h"
 #include "tiny_vm_refusals.h"
 #include "tiny_vm_walk.h"
 
@@ -26,6 +27,7 @@
 #define TIMER_SENDS_INIT 0x20500u	/* a timer's entry in an APIC: periodic, and INIT */
 #define TIMER_NS 1000000000u	/* KVM's APICs count nanoseconds; ENABLE takes much less */
 #define TIMER_LEFT (APIC + 0x390)
+#define MSR_UNKNOWN 0xc0011fffu
 #define NO_SUCH_CALL ((uint64_t)-1000)	/* KVM_ENOSYS */
 #define SECOND_TELLS 0x201ull	/* as TELL_SECRET: general and model-specific registers */
 #define FIRST_TELLS 0x2beull	/* after a reset by the VMM, which sets general registers itself */
@@ -34,7 +36,8 @@
 enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_MANAGEMENT, COUNT_MANAGED, RESET_MACHINE,
        INTERRUPT_SECOND, INTERRUPT_ALL_FOR_MANAGEMENT, OFFER_SECOND_THE_SAME, OFFER_SECOND_ANOTHER,
        STEP_SECOND, COUNT_SECOND_STEPS };
-enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS };
+enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS,
+       COUNT_PRIORITIES };
 enum { SET_TIMER = 0x8000, LET_TIME_PASS };
 enum { REPLACE_SLOT = 0x6000, REPLACE_BY_WRITABLE, FAIL_SLOT, LOOK_AT_FAILED, MAKE_LARGE, LOOK_AT_LARGE };
 
@@ -192,14 +195,16 @@ static GUEST void prepare_exits_and_enable(void)
 }
 
 extern const unsigned char write_secret[];
+/* Into the register of that number. */
 asm(".text\n"
     "write_secret:\n"
-    "	mov $0xc0000082, %ecx\n"
+    "	mov %edi, %ecx\n"
     PUT_SECRET
     "	ret\n");
 
 static GUEST void exits_tell_nothing(void)
 {
+	volatile uint32_t *const task_priority = (uint32_t *)(uint64_t)TASK_PRIORITY;
 	uint64_t result = 1000;	/* no such hypercall of KVM's */
 
 	if (way == PLAIN)
@@ -208,13 +213,21 @@ static GUEST void exits_tell_nothing(void)
 	asm volatile("nop\n\tnop\n\tnop");
 	tell("the VMM steps through the guest, as it began to before", way == PLAIN, service(COUNT_STEPS) != 0);
 	service(END_STEPS);
-	attempt(write_secret, 0, 0);
+	attempt(write_secret, MSR_LSTAR, 0);
 	tell("fault at a register for which the VMM wants exits", way == PLAIN ? NO_FAULT : 13, fault.vector);
 	tell("exits that tell the secret", way == PLAIN, service(COUNT_TOLD));
+	attempt(write_secret, MSR_UNKNOWN, 0);
+	tell("fault at a register that KVM does not know", way == PLAIN ? NO_FAULT : 13, fault.vector);
+	attempt(write_secret, MSR_APIC_BASE, 0);
+	tell("fault at a register that does not take such a value", way == PLAIN ? NO_FAULT : 13, fault.vector);
+	tell("exits that tell the secret after these registers", way == PLAIN ? 3 : 0, service(COUNT_TOLD));
+	*task_priority = 0;
+	(void)*task_priority;
+	tell("exits that tell where the guest uses its task priority", way == PLAIN ? 2 : 0, service(COUNT_PRIORITIES));
 	service(INTERCEPT_HYPERCALLS);
 	asm volatile("vmmcall" : "+a"(result) : "D"(SECRET), "S"(SECRET), "d"(SECRET) : "rcx", "r11", "memory");
 	tell("a hypercall that the VMM wants to have as another hypervisor's", way == PLAIN ? 0 : NO_SUCH_CALL, result);
-	tell("exits that tell the secret by then", way == PLAIN ? 2 : 0, service(COUNT_TOLD));
+	tell("exits that tell the secret by then", way == PLAIN ? 4 : 0, service(COUNT_TOLD));
 }
 
 /* The VMM moves a page of the guest's to the place of another one: the guest must not take one for the other. */
