@@ -457,7 +457,7 @@ static const struct row rows[] = {
 	{ "given-save-area", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SAVE_AREA, 0x50000 } },
 	{ "moved-touched", moved_page_is_not_taken_for_another, .operands = NULL, .serve = serve_moves, .refused = true },
 	{ "replaced", replaced_memory_is_not_loaded, .operands = NULL, .serve = serve_slots, .refused = true },
-	{ "traced", registers_are_not_traced, .operands = operands, .pages = 4, .first = enable_with_registers },
+	{ "traced", registers_are_not_traced, .operands = operands, .pages = TRACED_CODE + 1, .first = enable_with_registers },
 	{ "new-slot", new_slot_brings_nothing, .operands = NULL, .serve = serve_slots },
 	{ "filled-slot", filled_slot_brings_nothing, .operands = NULL, .serve = serve_places },
 	{ "moved-slot", moved_slot_becomes_no_device, .operands = NULL, .serve = serve_places, .refused = true,

@@ -301,21 +301,28 @@ asm(".text\n"
     PUT_SECRET
     "	ret\n");
 
+/* Its operands: those of a nested guest, and these. */
+enum { TRACED_POINTERS = NESTED_STACK + 1, TRACED_DIRECTORY, TRACED_ENTRIES, TRACED_CODE };
+
 static GUEST void registers_are_not_traced(void)
 {
 	uint64_t result = 1000;	/* no such hypercall */
 
-	root[1] = (uint64_t)table(0) | TABLE;
-	table(0)[IN_POINTERS] = (uint64_t)table(1) | TABLE;
-	table(1)[IN_DIRECTORY] = (uint64_t)table(2) | TABLE;
-	table(2)[IN_ENTRIES] = (uint64_t)table(3) | TABLE;
-	copy_code((uint64_t)table(3), traced_code, traced_end);
+	root[1] = (uint64_t)table(TRACED_POINTERS) | TABLE;
+	table(TRACED_POINTERS)[IN_POINTERS] = (uint64_t)table(TRACED_DIRECTORY) | TABLE;
+	table(TRACED_DIRECTORY)[IN_DIRECTORY] = (uint64_t)table(TRACED_ENTRIES) | TABLE;
+	table(TRACED_ENTRIES)[IN_ENTRIES] = (uint64_t)table(TRACED_CODE) | TABLE;
+	copy_code((uint64_t)table(TRACED_CODE), traced_code, traced_end);
 	flush_tlb();
 	asm volatile("call *%[where]"
 		     : "+a"(result)
 		     : "b"(SECRET), "c"(SECRET), "d"(SECRET), "S"(SECRET), [where] "r"(WINDOW) : "memory");
 	tell("a hypercall that there is not", NO_SUCH_CALL, result);
 	attempt(write_logged, 0, 0);
+	prepare_nested();
+	*in_control(VM_RIP) = WINDOW;
+	run_nested((uint64_t)table(CONTROL), 0);
+	tell("exit of a nested guest by the same code", EXIT_VMMCALL, *in_control(VM_EXIT_CODE));
 }
 
 #endif

@@ -92,12 +92,15 @@ def _told_of_registers(host: Host, way: str) -> list[Check]:
         script = f"echo $$ > {TRACING}/set_event_pid && exec {program}"
         done = host.ssh.run(["sh", "-c", script], seconds=SECONDS).require()
         told, log = trace(), host.kernel_log()[since:]
+    nested = "\n".join(line for line in told.splitlines() if "kvm_nested_vmenter:" in line)
     shown = "none" if way == "private" else "some"
     checks = parse(done.text, "traced", way)
     return [
         *checks,
         Check("events of KVM's", "some", "some" if " kvm_" in told else "none"),
         Check("lines of the trace with the number", shown, _some(told, NUMBER)),
+        Check("runs of a nested guest", "some", "some" if nested else "none"),
+        Check("lines of these with the code's address", shown, _some(nested, CODE_AT)),
         Check("lines of the trace with the code's address", shown, _some(told, CODE_AT)),
         Check("lines of the host's log with the number", shown, _some(log, NUMBER)),
     ]
