@@ -119,6 +119,7 @@ struct row {
 	bool gives_up;				/* KVM is to give up on an instruction, which ends the row */
 	bool second;				/* there is another processor */
 	bool second_boots;			/* and it is the one that boots */
+	bool no_apic;				/* KVM has none for it */
 	bool asks_exits;			/* exits come that the VMM has asked for */
 	void (*report)(struct text *line, const struct vm *vm);	/* more, when the machine was reset */
 	struct {
@@ -448,6 +449,8 @@ static const struct row rows[] = {
 	  .first = enable_with_registers, .device = NO_MEMORY_AT, .report = report_place },
 	{ "second-boots", nothing_more, .operands = operands, .pages = 1, .first = ask_by_another_than_boots, .second = true,
 	  .second_boots = true },
+	{ "no-apic", nothing_more, .operands = operands, .pages = 1, .first = ask_without_apic, .no_apic = true },
+	{ "asks-managed", nothing_more, .operands = operands, .pages = 1, .first = ask_in_management, .serve = raise_smi },
 	{ "exits", exits_tell_nothing, .operands = NULL, .serve = serve_exits, .first = prepare_exits_and_enable,
 	  .asks_exits = true },
 	{ "second-exits", second_stops_for_nobody, .operands = NULL, .serve = serve_second,
@@ -659,7 +662,7 @@ static void make_vm(struct vm *vm)
 {
 	vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	vm->fd = vm->kvm < 0 ? -1 : ioctl(vm->kvm, KVM_CREATE_VM, 0);
-	if (vm->fd < 0 || ioctl(vm->fd, KVM_CREATE_IRQCHIP))
+	if (vm->fd < 0 || (!row->no_apic && ioctl(vm->fd, KVM_CREATE_IRQCHIP)))
 		cannot("create a VM by /dev/kvm");
 	if (row->second_boots && ioctl(vm->fd, KVM_SET_BOOT_CPU_ID, 1))
 		cannot("have another processor boot");

@@ -167,6 +167,37 @@ static GUEST void ask_by_another_than_boots(void)
 	     hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
 }
 
+/* Local APICs of the VMM's would have a processor that is added later run at once. */
+static GUEST void ask_without_apic(void)
+{
+	tell("ENABLE with registers where the VMM has the local APICs", NO_RIGHT,
+	     hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
+}
+
+extern const unsigned char managed_asks[], managed_asks_end[];
+/* HC_ENABLE with PRIVATE_REGISTERS. */
+asm(".text\n"
+    ".code16\n"
+    "managed_asks:\n"
+    "	mov $13, %eax\n"
+    "	mov $1, %ebx\n"
+    "	xor %ecx, %ecx\n"
+    "	vmmcall\n"
+    "	mov %eax, %cs:0x8400\n"
+    "	rsm\n"
+    "managed_asks_end:\n"
+    ".code64\n");
+
+static GUEST void ask_in_management(void)
+{
+	volatile uint32_t *const answer = (uint32_t *)(uint64_t)(SMM_BASE + SMM_ENTRY + 0x400);
+
+	*answer = 0;
+	copy_code(MANAGED_AT, managed_asks, managed_asks_end);
+	service(0);
+	tell("ENABLE with registers in system management mode", (uint32_t)NO_RIGHT, *answer);
+}
+
 static GUEST void nothing_more(void)
 {
 }
