@@ -28,6 +28,8 @@
 #define TIMER_NS 1000000000u	/* KVM's APICs count nanoseconds; ENABLE takes much less */
 #define TIMER_LEFT (APIC + 0x390)
 #define MSR_UNKNOWN 0xc0011fffu
+#define OSXSAVE (1u << 18)	/* of CR4 */
+#define UPPER 0x0000a11ca11b1a5eull	/* in the upper half of a vector register; the rest has SECRET */
 #define NO_SUCH_CALL ((uint64_t)-1000)	/* KVM_ENOSYS */
 #define SECOND_TELLS 0x201ull	/* as TELL_SECRET: general and model-specific registers */
 #define FIRST_TELLS 0x2beull	/* after a reset by the VMM, which sets general registers itself */
@@ -35,7 +37,7 @@
 /* What the host side is asked. */
 enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_MANAGEMENT, COUNT_MANAGED, RESET_MACHINE,
        INTERRUPT_SECOND, INTERRUPT_ALL_FOR_MANAGEMENT, OFFER_SECOND_THE_SAME, OFFER_SECOND_ANOTHER,
-       STEP_SECOND, COUNT_SECOND_STEPS };
+       STEP_SECOND, COUNT_SECOND_STEPS, WIDEN };
 enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS,
        COUNT_PRIORITIES };
 enum { SET_TIMER = 0x8000, LET_TIME_PASS };
@@ -148,11 +150,22 @@ static GUEST void second_is_not_started(void)
 	tell("interrupts for system management by then", way == PLAIN ? 4 : 0, service(COUNT_MANAGED));
 }
 
+static GUEST void widen_and_enable(void)
+{
+	service(WIDEN);
+	enable_with_registers();
+}
+
 /* The host side tells the rest: the machine is reset, and nobody comes back. */
 static GUEST void registers_end_with_a_reset(void)
 {
 	struct kept kept;
 
+	if (way == PLAIN)
+		service(WIDEN);
+	asm volatile("mov %%cr4, %%rax\n\tor %[osxsave], %%rax\n\tmov %%rax, %%cr4\n\t"
+		     "vmovq %[upper], %%xmm5\n\tvinsertf128 $1, %%xmm5, %%ymm5, %%ymm5"
+		     : : [osxsave] "i"(OSXSAVE), [upper] "r"(UPPER) : "rax");
 	start_second();
 	tell("the second processor is at work", 1, service(RUN_SECOND));
 	tell("ioctls that tell a secret of the second processor, or fail", way == PLAIN ? SECOND_TELLS : 0,
