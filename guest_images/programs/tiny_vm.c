@@ -58,6 +58,7 @@
 
 #define MSR_SMBASE 0x9e
 #define BEYOND (1ull << 51)	/* of the guest's addresses: more than the processor has */
+#define BESIDE_MOST 2000u	/* of attempts that another thread is to meet */
 #define COLLAPSE 25	/* MADV_COLLAPSE, where the libc does not know it */
 #define MEMORY_FAULT 39	/* an exit: Documentation/virt/kvm/api.rst KVM_EXIT_MEMORY_FAULT */
 #define XEN_VCPU_INFO_HVA 9	/* an attribute of KVM's Xen, by the VMM's address, where the headers do not know it */
@@ -469,6 +470,7 @@ static const struct row rows[] = {
 	{ "taken-back-both", taking_back_both_brings_nothing, .operands = NULL, .serve = serve_moves },
 	{ "taken-back", taking_back_brings_nothing, .operands = NULL, .serve = serve_moves },
 	{ "refused-slot", refused_slot_opens_nothing, .operands = NULL, .serve = serve_slots },
+	{ "refused-beside", refused_slot_opens_no_neighbour, .operands = NULL, .serve = serve_places },
 	{ "far", far_page_is_shared, .operands = NULL, .serve = serve_places },
 	{ "child", child_is_protected, .operands = NULL, .serve = serve_children },
 	{ "locked", locked_memory_comes_back, .operands = NULL, .serve = serve_children, .first = ask_in_turn },
@@ -2069,6 +2071,60 @@ static void fill_slot(struct vm *vm)
 	add_memory(vm, 3, 0, EXTRA_SLOT, FILLED_PAGES * PAGE, vm->extra);
 }
 
+/* Changes what the VMM may do there, all along. */
+static struct {
+	pthread_t thread;
+	unsigned char *where;
+	volatile bool ends, merged;
+} changer;
+
+static void *change_rights(void *unused)
+{
+	(void)unused;
+	while (!changer.ends) {
+		if (mprotect(changer.where, (EXTRA_PAGES + 1) * PAGE, PROT_READ) ||
+		    mprotect(changer.where, (EXTRA_PAGES + 1) * PAGE, PROT_READ | PROT_WRITE))
+			cannot("change what the VMM may do with its memory");
+	}
+	return NULL;
+}
+
+static bool is_loaded(const unsigned char *page)
+{
+	if (sigsetjmp(after_fault, 1))
+		return false;
+	*(volatile const unsigned char *)page;
+	return true;
+}
+
+/*
+ * Asks again and again for a slot behind the guest's, until the mappings have merged: then its memory stays private, or
+ * all of it is open. Return: what KVM says, where that is not that another thread was changing the memory.
+ */
+static uint64_t refuse_beside(const struct vm *vm)
+{
+	unsigned char *const beside = vm->extra + EXTRA_PAGES * PAGE;
+	struct kvm_userspace_memory_region region = { .slot = 4, .guest_phys_addr = BEYOND, .memory_size = PAGE,
+						      .userspace_addr = (uintptr_t)beside };
+	const sig_atomic_t before = alarms;
+	uint64_t said = 0;
+
+	changer.where = vm->extra;
+	errno = pthread_create(&changer.thread, NULL, change_rights, NULL);
+	if (errno)
+		cannot("start a thread");
+	for (unsigned int left = way == PLAIN ? 1 : BESIDE_MOST; left && !changer.merged && alarms == before; left--) {
+		if (!ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region))
+			break;
+		if (errno != EOPNOTSUPP)
+			said = (uint64_t)errno;
+		changer.merged = !is_loaded(beside) || (way != PLAIN && is_loaded(vm->extra));
+	}
+	changer.ends = true;
+	pthread_join(changer.thread, NULL);
+	return said;
+}
+
 static uint64_t look_far(const struct vm *vm, uint64_t offset)
 {
 	unsigned int loaded = 0, written = 0;
@@ -2080,6 +2136,15 @@ static uint64_t look_far(const struct vm *vm, uint64_t offset)
 static uint64_t serve_places(struct vm *vm, uint32_t what)
 {
 	switch (what) {
+	case ADD_SLOT_BESIDE:
+		vm->extra = map((EXTRA_PAGES + 1) * PAGE);
+		vm->extra[EXTRA_PAGES * PAGE] = 1;	/* or its pages could not be of one mapping with the others (anon_vma) */
+		add_memory(vm, 3, 0, EXTRA_SLOT, EXTRA_PAGES * PAGE, vm->extra);
+		return 0;
+	case REFUSE_BESIDE:
+		return refuse_beside(vm);
+	case TELL_MERGED:
+		return changer.merged;
 	case ADD_FAR_SLOT:
 		vm->far = mmap(NULL, FAR_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (vm->far == MAP_FAILED)

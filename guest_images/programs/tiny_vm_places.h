@@ -14,7 +14,8 @@
 #define FAR_OFFSET (NEAR_OFFSET + (4ull << 30))
 
 /* What the host side is asked. */
-enum { ADD_BEHIND = 0xa000, ADD_AND_MOVE_SLOT, DELETE_SLOT, TELL_STORED, FILL_SLOT, ADD_FAR_SLOT, LOOK_NEAR, LOOK_FAR };
+enum { ADD_BEHIND = 0xa000, ADD_AND_MOVE_SLOT, DELETE_SLOT, TELL_STORED, FILL_SLOT, ADD_FAR_SLOT, LOOK_NEAR, LOOK_FAR,
+       ADD_SLOT_BESIDE, REFUSE_BESIDE, TELL_MERGED };
 
 /* As alias_is_not_shared(): the second number is not the first of those that the guest shares. */
 static GUEST void alias_behind_is_not_shared(void)
@@ -85,6 +86,21 @@ static GUEST void far_page_is_shared(void)
 	tell("the page beyond 4 GiB: to take back", 0, change(HC_UNSHARE, FAR_SLOT + FAR_OFFSET, 1));
 	tell("the page beyond 4 GiB taken back: reached", may, service(LOOK_FAR));
 	tell("both, whole", 2, whole_pages(WINDOW, 2, OLD_WORD));
+}
+
+/*
+ * As refused_slot_opens_nothing(), beside memory of the guest's. Meanwhile another thread of the VMM makes one mapping
+ * of the two: the slot's memory stays private then, as to open it would open all.
+ */
+static GUEST void refused_slot_opens_no_neighbour(void)
+{
+	service(ADD_SLOT_BESIDE);
+	fill_pages(EXTRA_SLOT, EXTRA_PAGES, OLD_WORD);
+	tell("what KVM says to a slot beyond all addresses", 22, service(REFUSE_BESIDE));	/* EINVAL */
+	tell("the VMM makes one private mapping of the slot's memory and the guest's", way != PLAIN, service(TELL_MERGED));
+	tell("the guest's memory beside it: reached", way == PLAIN ? EACH(EXTRA_PAGES) : 0,
+	     reached(EXTRA_SLOT, EXTRA_PAGES));
+	tell("the guest's memory, whole", EXTRA_PAGES, whole_pages(EXTRA_SLOT, EXTRA_PAGES, OLD_WORD));
 }
 
 #endif

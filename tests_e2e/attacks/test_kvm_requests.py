@@ -122,6 +122,11 @@ def test_new_memory_slot_brings_and_opens_nothing(claim: Trial, host: Host) -> N
     tiny_vm_works(claim, host, "new-slot", "filled-slot", "refused-slot")
 
 
+def test_slot_that_is_refused_opens_no_neighbour(claim: Trial, host: Host) -> None:
+    """A memory slot that KVM refuses opens no private memory that another thread has joined its memory with."""
+    tiny_vm_works(claim, host, "refused-beside")
+
+
 def test_guest_takes_back_no_content_of_the_vmms(claim: Trial, host: Host) -> None:
     """A guest that takes back a page that it has not shared finds nothing that the VMM has put in its place."""
     tiny_vm_works(claim, host, "taken-back", "taken-back-both")
