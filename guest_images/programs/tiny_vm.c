@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <spawn.h>
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -54,6 +55,7 @@
 #define BUSY_NS 3000000000	/* longer than any turn of the scheduler */
 #define BUSY_PRIVATE_NS 200000000
 #define LOOK_US 1000		/* how often a process looks what another one has told */
+#define SETTLE_NS 500000000	/* KVM gives back what was freed a tenth of a second later */
 #define CLOSE_S 120
 
 #define MSR_SMBASE 0x9e
@@ -474,6 +476,7 @@ static const struct row rows[] = {
 	{ "far", far_page_is_shared, .operands = NULL, .serve = serve_places },
 	{ "child", child_is_protected, .operands = NULL, .serve = serve_children },
 	{ "locked", locked_memory_comes_back, .operands = NULL, .serve = serve_children, .first = ask_in_turn },
+	{ "comes-back", private_memory_comes_back, .operands = NULL, .serve = serve_children },
 	{ "large-page", large_page_is_not_mapped, .operands = NULL, .serve = serve_slots, .refused = true },
 	{ "exchanged", pages_are_not_exchanged, .operands = NULL, .serve = serve_exchanges },
 	{ "older", older_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges },
@@ -2287,6 +2290,8 @@ static void report_place(struct text *line, const struct vm *vm)
 
 /* --- children ----------------------------------------------------------------------------------------------------- */
 
+static const char *program;	/* its name, which says what this program is where it is linked with others */
+
 /* What a child tells its parent. */
 struct child_report {
 	uint64_t enabled;
@@ -2362,14 +2367,72 @@ static uint64_t ask_child(bool limited, uint64_t *loaded)
 	return told->enabled;
 }
 
+/* Has each other row run, as this one. Return: how many have not ended by themselves. */
+static uint64_t run_all_rows(void)
+{
+	static char *ways[] = { "plain", "private", "shared" };
+	posix_spawn_file_actions_t silent;
+	uint64_t failed = 0;
+
+	alarm(0);	/* each has a deadline of its own */
+	posix_spawn_file_actions_init(&silent);
+	posix_spawn_file_actions_addopen(&silent, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+	for (unsigned int i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		char *arguments[] = { (char *)program, (char *)rows[i].name, ways[way], NULL };
+		int status = 0;
+		pid_t child;
+
+		if (&rows[i] == row)
+			continue;
+		errno = posix_spawn(&child, "/proc/self/exe", &silent, NULL, arguments, environ);
+		if (errno || waitpid(child, &status, 0) != child)
+			cannot("run another row");
+		failed += status != 0;
+	}
+	posix_spawn_file_actions_destroy(&silent);
+	alarm(DEADLINE_S);
+	return failed;
+}
+
+/* Pages of the host that are out of its direct map, as KVM tells by each VM; one that cannot protect tells nothing. */
+static uint64_t count_out(const struct vm *vm)
+{
+	char line[128];
+	unsigned long pages = 0;
+	FILE *file;
+
+	snprintf(line, sizeof(line), "/sys/kernel/debug/kvm/%d-%d/protected_memory", getpid(), vm->fd);
+	file = fopen(line, "re");
+	if (!file && (way != PLAIN || errno != ENOENT))
+		cannot("read what KVM tells of a VM");
+	while (file && fgets(line, sizeof(line), file) && sscanf(line, "host_pages_out_of_direct_map: %lu", &pages) != 1)
+		;
+	if (file)
+		fclose(file);
+	return pages;
+}
+
+/* The same when it stays so: what is freed returns a little later. */
+static uint64_t count_out_in_the_end(const struct vm *vm)
+{
+	const struct timespec while_it_works = { .tv_nsec = SETTLE_NS };
+	uint64_t pages = count_out(vm), before;
+
+	do {
+		before = pages;
+		nanosleep(&while_it_works, NULL);
+		pages = count_out(vm);
+	} while (pages != before);
+	return pages;
+}
+
 static uint64_t serve_children(struct vm *vm, uint32_t what)
 {
-	static uint64_t loaded;
+	static uint64_t loaded, out;
 	struct child_report *told;
 	uint64_t answer;
 	pid_t child;
 
-	(void)vm;
 	switch (what) {
 	case ASK_CHILD:
 		return ask_child(false, &loaded);
@@ -2382,8 +2445,13 @@ static uint64_t serve_children(struct vm *vm, uint32_t what)
 		answer = ask_child(true, &loaded);
 		end_vmm(child, told);
 		return answer;
+	case RUN_ALL_ROWS:
+		return run_all_rows();
+	case COUNT_OUT:
+		out = count_out_in_the_end(vm);
+		return out;
 	default:
-		return 0;
+		return count_out_in_the_end(vm) - out;
 	}
 }
 
@@ -2395,6 +2463,7 @@ int main(int argc, char **argv)
 	struct text line = { 0 };
 	bool known = false;
 
+	program = argv[0];
 	for (unsigned int i = 0; argc == 3 && i < sizeof(rows) / sizeof(*rows); i++) {
 		if (!strcmp(argv[1], rows[i].name))
 			row = &rows[i];

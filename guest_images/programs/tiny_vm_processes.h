@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Other processes that have VMs: children of the VMM, and VMMs of another user in turn. */
+/* Other processes that have VMs: children of the VMM, VMMs of another user in turn, and all other rows. */
 #ifndef TINY_VM_PROCESSES_H
 #define TINY_VM_PROCESSES_H
 
@@ -11,7 +11,7 @@
 #define MAY_LOCK (20u << 20)		/* enough for one VM, and not for two */
 
 /* What the host side is asked. */
-enum { ASK_CHILD = 0x9000, LOOK_AT_CHILD, ASK_LIMITED, ASK_LIMITED_BESIDE };
+enum { ASK_CHILD = 0x9000, LOOK_AT_CHILD, ASK_LIMITED, ASK_LIMITED_BESIDE, RUN_ALL_ROWS, COUNT_OUT, COUNT_LEFT };
 
 /* A VM of a process has its memory protected, whatever its parent has. */
 static GUEST void child_is_protected(void)
@@ -32,6 +32,15 @@ static GUEST void locked_memory_comes_back(void)
 {
 	if (way == PLAIN)
 		ask_in_turn();
+}
+
+/* All that the rows do with private pages, each in a VM of its own that ends. */
+static GUEST void private_memory_comes_back(void)
+{
+	tell("pages are out of the host's direct map", way != PLAIN, service(COUNT_OUT) != 0);
+	if (way != PLAIN)	/* the control: there is nothing to come back */
+		tell("other rows that do not end by themselves", 0, service(RUN_ALL_ROWS));
+	tell("more pages are out of it when their VMs have ended", 0, service(COUNT_LEFT));
 }
 
 #endif

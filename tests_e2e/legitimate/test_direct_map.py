@@ -16,9 +16,11 @@ from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.extra import BOOT, make_room
 from tests_e2e.support.memory import shell
+from tests_e2e.support.tiny_vm import tiny_vm_works
 
 SETTLES = 60.0  # seconds: what is freed may wait for a worker of the kernel
 BLOCK_KIB = 2048  # of memory, which one large entry maps
+ALL_ROWS = 300.0  # seconds that the rows of tiny_vm take one after the other
 FILLED = 64  # MiB that the guest uses, beside what it has used to boot
 
 
@@ -45,6 +47,11 @@ def test_direct_map_of_the_host_is_whole_when_a_guest_has_gone(claim: Trial, hos
     _come_and_go(alone, PLAIN)
     found = [_look(alone, spec) for spec in specs]
     claim.legitimate(*found, protected=None)
+
+
+def test_private_memory_comes_back_when_its_vm_has_ended(claim: Trial, host: Host, pool: HostPool) -> None:
+    """When a VM for each row of tiny_vm has ended, as many of the host's pages are out of its direct map as before."""
+    tiny_vm_works(claim, host, "comes-back", on=pool.with_words(""), ways=["private"], seconds=ALL_ROWS)
 
 
 def _look(host: Host, spec: GuestSpec) -> list[Check]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from host_setup.hosts.base import HOST_PROGRAMS, Host
 from signoff.observation import Check
@@ -14,29 +15,38 @@ SECONDS = 40  # tiny_vm itself gives up after 20
 PRIVATE_AND_SHARED = ("private", "shared")
 
 
-def tiny_vm_works(claim: Trial, host: Host, row: str, *more: str, on: Host | None = None) -> None:
+def tiny_vm_works(
+    claim: Trial,
+    host: Host,
+    row: str,
+    *more: str,
+    on: Host | None = None,
+    ways: Sequence[str] = PRIVATE_AND_SHARED,
+    seconds: float = SECONDS,
+) -> None:
     """Have rows of tiny_vm judged: in a protected guest on private and on shared pages, and in a plain one as control.
 
     :param host: tells by its guests whether its kernel can protect.
-    :param on: the host that the rows run on, if it is another.
+    :param on: the host that the rows run on, if it is another. :param ways: of the protected guest's pages.
+    :param seconds: that one may take.
     """
     where = on or host
     since = len(where.kernel_log())
     rows = (row, *more)
-    plain = [check for name in rows for check in run(where, name)]
+    plain = [check for name in rows for check in run(where, name, seconds=seconds)]
     if host.plain_guest is None:
         claim.legitimate([*plain, host_kernel(where, since)])
     else:
-        subject = [check for name in rows for way in PRIVATE_AND_SHARED for check in run(where, name, way)]
+        subject = [check for name in rows for way in ways for check in run(where, name, way, seconds=seconds)]
         claim.legitimate([*subject, host_kernel(where, since)], plain)
 
 
-def run(host: Host, row: str, way: str = "plain") -> list[Check]:
+def run(host: Host, row: str, way: str = "plain", *, seconds: float = SECONDS) -> list[Check]:
     """Run a row once.
 
     :param way: ``plain``, ``private`` or ``shared``.
     """
-    return parse(host.ssh.run([f"{HOST_PROGRAMS}/tiny_vm", row, way], seconds=SECONDS).require().text, row, way)
+    return parse(host.ssh.run([f"{HOST_PROGRAMS}/tiny_vm", row, way], seconds=seconds).require().text, row, way)
 
 
 def parse(text: str, row: str, way: str) -> list[Check]:
