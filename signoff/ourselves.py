@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
+import marshal
 import os
 import platform
 import re
 import site
+import struct
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from types import CodeType, ModuleType
+
+from _pytest.assertion import rewrite
 
 from common.commands import git
 from common.errors import CommandError, SetupError
@@ -134,6 +140,47 @@ def strangers(listed: str, project: Path, found: Iterable[Distribution] | None =
 def _of_python(path: str, library: set[str]) -> bool:
     """Whether a file is of Python itself: it lies in its library, and not among the packages."""
     return any(path.startswith(f"{one}/") for one in library) and not re.search("/(site|dist)-packages/", path)
+
+
+def other_byte_code(modules: Iterable[ModuleType] | None = None) -> list[str]:
+    """Sources whose byte code Python keeps and has loaded, and that say something else: a list names sources alone.
+
+    :param modules: to look at; None: all that this process has loaded.
+    """
+    wrong = []
+    for module in list(sys.modules.values()) if modules is None else modules:
+        source, kept = getattr(module, "__file__", None), getattr(module, "__cached__", None)
+        if source and kept and source.endswith(".py"):
+            wrong += [source] if not _of_its_source(Path(source), Path(kept)) else []
+    return sorted(wrong)
+
+
+def _of_its_source(source: Path, kept: Path) -> bool:
+    """Whether byte code that Python or pytest takes for a source's is its (PEP 552: mark, flags, time, size, code)."""
+    rewritten = rewrite.get_cache_dir(source) / f"{source.stem}{rewrite.PYC_TAIL}"
+    for path in (kept, rewritten):
+        try:
+            there, stat = path.read_bytes(), source.stat()
+            if not int.from_bytes(there[4:8], "little"):
+                used = struct.pack("<LL", int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF)
+                if there[8:16] != used:
+                    continue  # it is of an older source
+            code = compile(source.read_bytes(), source, "exec", dont_inherit=True)
+            kept_code = marshal.loads(there[16:])  # noqa: S302  what Python has loaded already
+            if kept_code != (_rewritten(source) if path == rewritten else code):
+                return False
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, EOFError, TypeError, SyntaxError):
+            return False
+    return True
+
+
+def _rewritten(source: Path) -> CodeType:
+    """A source's code with its assertions as pytest has them."""
+    tree = ast.parse(source.read_bytes(), filename=str(source))
+    rewrite.rewrite_asserts(tree, source.read_bytes(), str(source), None)
+    return compile(tree, str(source), "exec", dont_inherit=True)
 
 
 def loaded_files() -> Iterator[str]:

@@ -454,6 +454,8 @@ class Signoff:
         strange = ourselves.strangers(self._ourselves[SEALPROOF], PROJECT)
         if root != PROJECT:  # another project's claims are no part of sealproof
             strange = [path for path in strange if not Path(path).is_relative_to(root)]
+        if other := ourselves.other_byte_code():
+            found.append(f"not a sign-off: byte code that is not of its source was loaded: {', '.join(other[:MOST])}")
         if strange:
             found.append(f"not a sign-off: code that no list names was loaded: {', '.join(strange[:MOST])}")
         return found

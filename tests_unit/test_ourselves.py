@@ -3,11 +3,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
+import marshal
+import os
+import struct
 import subprocess
 from importlib.metadata import Distribution, PathDistribution
 from pathlib import Path
+from types import CodeType, ModuleType
 
 import pytest
+from _pytest.assertion import rewrite
 
 from signoff import ourselves
 
@@ -84,6 +90,40 @@ def test_code_that_no_list_names_is_told(project: Path, tmp_path: Path, monkeypa
     (tmp_path / "patch.pth").unlink()
     monkeypatch.setattr(ourselves, "loaded_files", lambda: [str(tmp_path / "sitecustomize.py")])
     assert ourselves.strangers(listed, project, []) == [str(tmp_path / "sitecustomize.py")]
+
+
+@pytest.mark.parametrize("by", ["python", "pytest"])
+def test_byte_code_that_is_not_of_its_source_is_told(tmp_path: Path, by: str) -> None:
+    source, other = tmp_path / "verdict.py", tmp_path / "other.py"
+    source.write_text("def judge(one):\n    assert one\n    return 'FAIL'\n")
+    other.write_text("def judge(one):\n    assert one\n    return 'PASS'\n")
+    module = ModuleType("verdict")
+    module.__file__ = str(source)
+    module.__cached__ = importlib.util.cache_from_source(str(source))
+    path = Path(module.__cached__)
+    if by == "pytest":
+        path = path.parent / f"verdict{rewrite.PYC_TAIL}"
+    path.parent.mkdir()
+
+    def lay(code: CodeType) -> None:
+        stat = source.stat()
+        head = importlib.util.MAGIC_NUMBER + struct.pack("<LLL", 0, int(stat.st_mtime), stat.st_size)
+        path.write_bytes(head + marshal.dumps(code))
+
+    made = (
+        ourselves._rewritten if by == "pytest" else lambda one: compile(one.read_text(), one, "exec", dont_inherit=True)
+    )
+    assert ourselves.other_byte_code([module]) == []
+    lay(made(source))
+    assert ourselves.other_byte_code([module]) == []
+    lay(made(other))
+    assert ourselves.other_byte_code([module]) == [str(source)]
+    os.utime(source, (1, 1))
+    assert ourselves.other_byte_code([module]) == []
+
+
+def test_the_byte_code_of_this_process_is_of_its_sources() -> None:
+    assert ourselves.other_byte_code() == []
 
 
 def test_what_lies_in_a_folder_of_reports_below_the_top_is_listed(project: Path) -> None:
