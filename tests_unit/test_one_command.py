@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -303,10 +304,13 @@ def test_verify_compares_what_is_sound_byte_for_byte(
     key.parent.mkdir()
     key.touch()
     archive = tmp_path / "report.tar"
-    archive.touch()
+    (tmp_path / "record.json").write_text("{}")
+    with tarfile.open(archive, "w") as made:
+        made.add(tmp_path / "record.json", "run/record.json")
     calls.clear()
-    assert verify.main([str(archive)]) == verified
-    assert calls == [("verifier", ["--contract", contract, "--key", str(key), str(archive)])]
+    assert verify.main([str(archive)]) == expected
+    assert calls[0] == ("verifier", ["--contract", contract, "--key", str(key), str(archive)])
+    assert [(name, words[0]) for name, words in calls[1:]] == ([] if verified else [("reports", "--same")])
 
 
 def test_schema_is_printed_and_checks_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -188,6 +188,11 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     # logs
     "an_empty_log": (REMADE, put(LOG, ""), "does not begin where the kernel does"),
+    "a_log_without_its_begin": (
+        REMADE,
+        lambda f: (f / LOG).write_text("[ 1.0] x\n" + (f / LOG).read_text()),
+        "does not begin where the kernel does",
+    ),
     "a_log_of_another_kernel": (REMADE, swap(LOG, "6.12.117", "5.4.0"), "is of Linux 5.4.0 by gcc 12.2.0"),
     "a_release_that_the_log_has_not": (REMADE, another_release, "is of Linux 6.12.117 by gcc 12.2.0"),
     "a_compiler_that_the_log_has_not": (REMADE, kernel(compiler="clang 19.1.0"), "is of Linux 6.12.117 by gcc 12.2.0"),

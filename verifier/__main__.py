@@ -60,7 +60,7 @@ def screen(found: Found, name: str) -> Iterator[str]:
     if found.held:
         yield from _row("held", f"{', '.join(found.held)}: as you named them")
     if found.taken:
-        yield from _row("not held", f"{'; '.join(found.taken)}: on the report's own word")
+        yield from _several("not held", [*found.taken, "all of these on the report's own word"], most=20)
     yield f"exit {code}"
 
 

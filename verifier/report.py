@@ -220,12 +220,14 @@ def _trust(found: Found, run: Run, trusted: Trusted, key: str, signers: Sequence
         *((name, sha256, made_of.get(name, "")) for name, sha256 in trusted.named),
     ):
         if not wanted:
-            found.taken.append(f"{name} ({shown(has, 60) or 'not told'})")
+            found.taken.append(f"{name} ({shown(has, 100) or 'not told'})")
         elif has == wanted:
             found.held.append(name)
         else:
             found.faults.append(f"{name} is {shown(has, 100) or 'not told'}, not {shown(wanted, 80)}")
     _tree(found, run, trusted)
+    if told := sum(run.status[name] == "PASS" and not claim.probe for name, claim in run.claims.items()):
+        found.taken.append(f"what {told} claims check and expect (sealproof's tests say it, no contract does)")
     if not trusted.series and identity.another_series(run.tree, record):
         found.open.append(f"series {shown(record['series'], 40)} is not sealproof's of that name: name it (--series)")
     if not trusted.commit and not trusted.tree and not re.fullmatch(r"[0-9a-f]{40}", str(record["commit"])):
