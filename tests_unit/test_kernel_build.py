@@ -43,7 +43,9 @@ all: mm/memory.o
 \t@cp $(O)/vmlinux $(O)/arch/x86/boot/bzImage
 \t@echo $(KERNELVERSION) > $(O)/include/config/kernel.release
 \t@touch $(O)/Module.symvers $(O)/scripts/tool
-\t@printf 'include $(CURDIR)/Makefile\\nmodules:\\n\\tcp $$(M)/probe.c $$(M)/probe.ko\\n' > $(O)/Makefile
+\t@echo 'export KBUILD_OUTPUT = $(CURDIR)/$(O)' > $(O)/Makefile
+\t@printf 'include $(CURDIR)/Makefile\\nmodules:\\n\\ttest -d $$(KBUILD_OUTPUT)\\n' >> $(O)/Makefile
+\t@printf '\\tcp $$(M)/probe.c $$(M)/probe.ko\\n' >> $(O)/Makefile
 mm/memory.o:
 \t@echo "  CC      $@"
 \t@mkdir -p $(O)/mm

@@ -351,13 +351,15 @@ def _keep(folder: Path, patterns: Sequence[str]) -> None:
 
 
 def name_the_source_relatively(out: Path, source: Path) -> None:
-    """Have the build folder find its source when both have moved.
+    """Have the build folder find its source, and itself, when both have moved.
 
-    From some release after 6.12 on (seen in 7.3) Kbuild's ``outputmakefile`` writes the absolute path of the source.
+    From some release after 6.12 on (seen in 7.3) Kbuild's ``outputmakefile`` writes the absolute paths of both.
     """
     makefile = out / "Makefile"
     text = makefile.read_text(encoding="utf-8")
-    makefile.write_text(text.replace(f"include {source.resolve()}/Makefile", "include ../Makefile"), encoding="utf-8")
+    text = text.replace(f"include {source.resolve()}/Makefile", "include ../Makefile")
+    text = text.replace(f"KBUILD_OUTPUT = {out.resolve()}\n", "KBUILD_OUTPUT = $(CURDIR)\n")
+    makefile.write_text(text, encoding="utf-8")
 
 
 def _build_id(vmlinux: Path) -> str:
