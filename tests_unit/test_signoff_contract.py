@@ -91,7 +91,7 @@ def test_judge_and_verifier_read_the_same() -> None:
         assert (claim.kind, claim.threat, claim.source, claim.why) == (
             other.kind, other.threat, other.source, other.why
         )  # fmt: skip
-        assert (claim.skip.names if claim.skip else ()) == other.skip
+        assert (claim.skip.names if claim.skip else ()) == tuple(other.skip)
         assert (claim.pages if isinstance(claim, ProbeClaim) else ()) == other.pages
         for state in State if isinstance(claim, ProbeClaim) else ():
             assert describe(claim.outcome(state)) == other.by_state[state].words
