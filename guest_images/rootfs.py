@@ -73,8 +73,9 @@ class RootFs:
 # Who is not root becomes root of a user namespace and stays the same user outside. In mmdebstrap's own, root would be
 # somebody else outside: the hook could neither be reached in a home folder, which Debian 12 closes to others, nor write
 # there. The processes end with the first one.
-_AS_ROOT = (
+_BY_USER = (
     *("unshare", "--map-root-user", "--map-auto", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"),
+    *("mmdebstrap", "--mode=root"),
 )
 
 
@@ -86,8 +87,8 @@ def bootstrap(packages: Path, hook: str, log: Path, terminal: Terminal, title: s
     """
     log.unlink(missing_ok=True)
     argv = [
-        *(_AS_ROOT if os.geteuid() else ()),
-        *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=null"),
+        *(_BY_USER if os.geteuid() else ("mmdebstrap",)),
+        *("--variant=minbase", "--format=null"),
         f"--include={','.join(_packages(packages))}",
         '--aptopt=Acquire::Languages "none"',
         *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "locale", "doc")),
