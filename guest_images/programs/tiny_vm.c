@@ -483,6 +483,7 @@ static const struct row rows[] = {
 	{ "second-number", page_keeps_its_number, .operands = NULL, .serve = serve_exchanges },
 	{ "second-number-loaded", page_has_one_number, .operands = NULL, .serve = serve_exchanges, .refused = true,
 	  .ends_at = OTHER_AT },
+	{ "taken-for-another", nothing_is_taken_back_for_another, .operands = NULL, .serve = serve_exchanges, .refused = true },
 	{ "moved-back", moved_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges, .refused = true },
 	{ "moved-renewed", moved_page_is_not_replaced, .operands = NULL, .serve = serve_exchanges },
 	{ "upcall", no_upcall_comes, .operands = NULL, .serve = serve_exchanges, .first = enable_with_registers },
@@ -2039,6 +2040,12 @@ static uint64_t serve_exchanges(struct vm *vm, uint32_t what)
 		return 0;
 	case PUT_SECOND_NUMBER:
 		put_page(vm, 4, OTHER_AT, one);
+		return 0;
+	case PUT_OURS:
+		if (mmap(other, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != other)
+			cannot("map memory in the place of the guest's");
+		fill_words(other, PAGE);
+		put_page(vm, 3, ONE_AT, other);
 		return 0;
 	case MOVE_AWAY:
 		if (mremap(one, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, other) != other)

@@ -16,7 +16,7 @@
 
 /* What the host side is asked. */
 enum { PUT_ONE = 0x7000, PUT_BOTH, EXCHANGE, PUT_NEWER, PUT_OLDER, PUT_SECOND_NUMBER, MOVE_AWAY, BRING_BACK, RENEW,
-       UPCALL };
+       PUT_OURS, UPCALL };
 
 /* The code of one page runs where the guest has another one. */
 static GUEST void pages_are_not_exchanged(void)
@@ -66,6 +66,17 @@ static GUEST void page_has_one_number(void)
 {
 	have_a_second_number();
 	tell("loaded by another number", way == PLAIN ? OLD_WORD : 0, *(volatile uint64_t *)(uint64_t)OTHER_AT);
+}
+
+/* What the VMM has put behind a shared page number would be content of the other page that has this memory. */
+static GUEST void nothing_is_taken_back_for_another(void)
+{
+	service(PUT_BOTH);
+	change(HC_SHARE, ONE_AT, 1);
+	fill_pages(OTHER_AT, 1, OLD_WORD);
+	service(PUT_OURS);
+	tell("to take back a page that has another one's memory", way == PLAIN ? 0 : NOT_VALID, change(HC_UNSHARE, ONE_AT, 1));
+	tell("loaded from that one", way == PLAIN ? NEW_WORD : 0, *(volatile uint64_t *)(uint64_t)OTHER_AT);
 }
 
 static GUEST void moved_page_does_not_come_back(void)
