@@ -1543,12 +1543,13 @@ static const unsigned long sets[] = { KVM_SET_REGS, KVM_SET_SREGS, KVM_SET_SREGS
 				      KVM_SET_DEBUGREGS, KVM_SET_VCPU_EVENTS, KVM_SET_MP_STATE, KVM_SET_LAPIC,
 				      KVM_SET_NESTED_STATE, KVM_SET_MSRS };
 
-static void name_msr(void)
+static void name_msrs(void)
 {
 	struct kvm_msrs *const msrs = (struct kvm_msrs *)state;
 
-	msrs->nmsrs = 1;
-	msrs->entries[0].index = MSR_LSTAR;
+	msrs->nmsrs = SECRET_MSRS;
+	for (unsigned int i = 0; i < SECRET_MSRS; i++)
+		msrs->entries[i].index = secret_msrs[i];
 }
 
 static void have_state(void)
@@ -1565,12 +1566,12 @@ static uint64_t ask_state(int cpu)
 	uint64_t told = 0, failed = 0;
 
 	for (unsigned int i = 0; i < sizeof(gets) / sizeof(*gets); i++) {
-		const int one = gets[i] == KVM_GET_MSRS;
+		const int done = gets[i] == KVM_GET_MSRS ? SECRET_MSRS : 0;
 
 		memset(state, 0, STATE_BYTES);
-		if (one)
-			name_msr();
-		failed |= (uint64_t)(ioctl(cpu, gets[i], state) != one) << i;
+		if (done)
+			name_msrs();
+		failed |= (uint64_t)(ioctl(cpu, gets[i], state) != done) << i;
 		told |= (uint64_t)!!memmem(state, STATE_BYTES, &secret, sizeof(secret)) << i;
 	}
 	return told | failed << 16;
@@ -1593,12 +1594,12 @@ static uint64_t set_state(const struct vm *vm)
 		return ioctl(vm->cpu, KVM_SET_LAPIC, apic) != 0;
 	}
 	for (unsigned int i = 0; i < sizeof(sets) / sizeof(*sets); i++) {
-		const int one = sets[i] == KVM_SET_MSRS;
+		const int done = sets[i] == KVM_SET_MSRS ? SECRET_MSRS : 0;
 
 		memset(state, 0x5a, STATE_BYTES);
-		if (one)
-			name_msr();
-		refused |= (uint64_t)(ioctl(vm->cpu, sets[i], state) != one) << i;
+		if (done)
+			name_msrs();
+		refused |= (uint64_t)(ioctl(vm->cpu, sets[i], state) != done) << i;
 	}
 	return refused;
 }

@@ -96,21 +96,29 @@ static GUEST void limit_is_heeded(void)
 #define MSR_LSTAR 0xc0000082u
 #define TELL_SECRET 0x2bfull		/* of the ioctls in that order, those that tell one of them; a bit each */
 
+/* Model-specific registers that take any address: STAR, LSTAR, CSTAR, SYSENTER's stack and code, the other base of GS. */
+static const uint32_t secret_msrs[] = { 0xc0000081, MSR_LSTAR, 0xc0000083, 0x175, 0x176, 0xc0000102 };
+#define SECRET_MSRS (sizeof(secret_msrs) / sizeof(*secret_msrs))
+
 /* Registers that hold the secret when the host side is asked, and what they hold afterwards. */
 struct kept {
-	uint64_t general, vector, debug, control, specific;
+	uint64_t general, vector, debug, control;
+	uint64_t specific;	/* registers that have it still */
 };
 
 static GUEST uint64_t service_with_secrets(uint32_t what, struct kept *kept)
 {
-	write_msr(MSR_LSTAR, SECRET);
+	for (unsigned int i = 0; i < SECRET_MSRS; i++)
+		write_msr(secret_msrs[i], SECRET);
 	asm volatile("mov %[secret], %%r15\n\tmovq %[secret], %%xmm5\n\tmov %[secret], %%dr0\n\tmov %[secret], %%cr2\n\t"
 		     "outl %%eax, %[port]\n\t"
 		     "mov %%r15, %[general]\n\tmovq %%xmm5, %[vector]\n\tmov %%dr0, %[debug]\n\tmov %%cr2, %[control]"
 		     : [general] "=&r"(kept->general), [vector] "=&r"(kept->vector), [debug] "=&r"(kept->debug),
 		       [control] "=&r"(kept->control)
 		     : "a"(what), [secret] "r"(SECRET), [port] "N"(PORT_SERVICE) : "r15", "memory");
-	kept->specific = read_msr(MSR_LSTAR);
+	kept->specific = 0;
+	for (unsigned int i = 0; i < SECRET_MSRS; i++)
+		kept->specific += (uint32_t)read_msr(secret_msrs[i]) == (uint32_t)SECRET;
 	return *(volatile uint64_t *)&shared.report.answer;
 }
 
@@ -131,7 +139,7 @@ static GUEST void registers_are_not_told(void)
 	tell("a vector register", SECRET, kept.vector);
 	tell("a debug register", SECRET, kept.debug);
 	tell("a control register", SECRET, kept.control);
-	tell("a model-specific register", SECRET, kept.specific);
+	tell("model-specific registers", SECRET_MSRS, kept.specific);
 	tell("the local APIC's task priority, set by the VMM", way == PLAIN ? OTHER_PRIORITY : 0, *task_priority);
 	tell("ioctls that answer a wrong question otherwise", 0, service_with_secrets(ASK_WRONGLY, &kept));
 	tell("a general register afterwards", SECRET, kept.general);
