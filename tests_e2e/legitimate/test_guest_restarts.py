@@ -11,37 +11,25 @@ import pytest
 
 from common.waiting import Deadline
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PROGRAMS, VIRTIO, Guest, GuestSpec
+from host_setup.hosts.guest import Guest
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.checks import well, works
 from tests_e2e.support.extra import BOOT, standing, works_at_once
-from tests_e2e.support.memory import kept_out, shell
+from tests_e2e.support.kexec import kexec, with_its_kernel
+from tests_e2e.support.memory import kept_out
 
 REBOOTS = 20
 RESETS = 2
 DISK = "/dev/vda"
-KERNEL, INITRAMFS = "bzImage", "initramfs"  # in the host's /payload/guest
 
 
 @pytest.fixture(scope="module")
 def restarted(pool: HostPool) -> Iterator[Host]:
     """Guests that start again when they are reset, with a kernel and its initramfs on their disks."""
-    with standing(pool, _shape) as guests:
+    with standing(pool, lambda spec: replace(with_its_kernel(spec), reboots=True)) as guests:
         yield guests
-
-
-def _shape(spec: GuestSpec) -> GuestSpec:
-    drives = [
-        word
-        for file in (KERNEL, INITRAMFS)
-        for word in (
-            *("-drive", f"file=/payload/guest/{file},if=none,id={file},format=raw,readonly=on"),
-            *("-device", f"virtio-blk-pci,drive={file},{VIRTIO}"),
-        )
-    ]
-    return replace(spec, reboots=True, extra=tuple(drives))
 
 
 def test_guest_survives_its_own_reboots(claim: Trial, restarted: Host) -> None:
@@ -69,14 +57,14 @@ def test_guest_survives_system_reset(claim: Trial, restarted: Host) -> None:
 
 def test_guest_survives_kexec(claim: Trial, restarted: Host) -> None:
     """A guest that starts another kernel from its own (kexec) comes up as it was: opted in and well."""
-    _starts_again(claim, restarted, lambda guest: _kexec(restarted, guest), times=1)
+    _starts_again(claim, restarted, lambda guest: kexec(restarted, guest), times=1)
 
 
 def test_host_reads_no_page_but_shared_ones_after_kexec(claim: Trial, restarted: Host) -> None:
     """Of a guest that started another kernel from its own the host reads exactly what the new kernel has shared."""
 
     def look(guest: Guest) -> list[Check]:
-        _start(guest, lambda: _kexec(restarted, guest))
+        _start(guest, lambda: kexec(restarted, guest))
         return kept_out(restarted, guest)
 
     works(claim, restarted, look)
@@ -90,16 +78,6 @@ def test_host_reads_no_page_but_shared_ones_after_system_reset(claim: Trial, res
         return kept_out(restarted, guest)
 
     works(claim, restarted, look)
-
-
-def _kexec(host: Host, guest: Guest) -> None:
-    """Have a guest start the kernel on its disk from its own."""
-    for disk, file in (("vdb", KERNEL), ("vdc", INITRAMFS)):
-        (size,) = host.ssh.run(["wc", "-c", f"/payload/guest/{file}"], seconds=20).require().text.split()[:1]
-        shell(guest, f"head -c {size} /dev/{disk} > /run/{file}")
-    line = shell(guest, "cat /proc/cmdline")
-    argv = [f"{PROGRAMS}/kexec_into", f"/run/{KERNEL}", f"/run/{INITRAMFS}", line]
-    guest.ssh.run(argv, seconds=60).require()
 
 
 def _start(guest: Guest, again: Callable[[], object]) -> None:
