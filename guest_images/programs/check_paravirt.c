@@ -3,7 +3,7 @@
  * check_paravirt - where KVM's paravirtual interfaces write, on a page that the guest has shared and on one that not
  *
  * usage: check_paravirt features|system-time|steal-time, or wall-clock SECONDS: the time of day, as the host has it. The
- *	guest's own falls behind by as long as QEMU has stopped the guest.
+ *	guest's own falls behind by as long as QEMU has stopped the guest. On the processor that it is started on.
  *
  * KVM is told by an MSR to put its data into a page; the MSR gets its own value back afterwards. What KVM writes once,
  * at the guest's request (the wall clock), it writes by its helpers for guest memory, which reach private pages. What it
@@ -181,17 +181,35 @@ static void in_use(const char *what, int bit, uint32_t msr)
 	print_line(&line);
 }
 
+/* Whether KVM writes where the guest's kernel has asked for the stolen time of this processor. */
+static void kept_up_to_date(void)
+{
+	const uint64_t where = read_msr(STEAL_TIME) & ~(uint64_t)ENABLED;
+	const int memory = open("/dev/mem", O_RDONLY | O_CLOEXEC);
+	unsigned char area[64];
+
+	if (memory < 0 || pread(memory, area, sizeof(area), (off_t)where) != sizeof(area))
+		cannot("read the area of the stolen time");
+	close(memory);
+	begin_check(&line, "the kernel's own area of the stolen time");
+	text_add(&line, ",\"expected\":\"written\",\"got\":\"%s\"}", steal_time(area));
+	print_line(&line);
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc == 2 || argc == 3 ? argv[1] : "";
-	cpu_set_t first;
+	const int here = sched_getcpu();
+	char path[64];
+	cpu_set_t only;
 
-	CPU_ZERO(&first);
-	CPU_SET(0, &first);
-	if (sched_setaffinity(0, sizeof(first), &first))
-		cannot("stay on the first processor");
+	CPU_ZERO(&only);
+	CPU_SET((size_t)here, &only);
+	if (here < 0 || sched_setaffinity(0, sizeof(only), &only))
+		cannot("stay on one processor");
+	snprintf(path, sizeof(path), "/dev/cpu/%d/msr", here);
 	device = open("/dev/" SEALPROOF_CANARY_NAME, O_RDWR | O_CLOEXEC);
-	msrs = open("/dev/cpu/0/msr", O_RDWR | O_CLOEXEC);
+	msrs = open(path, O_RDWR | O_CLOEXEC);
 	if (device < 0 || msrs < 0)
 		cannot("open the module's device or the MSRs");
 	if (!strcmp(what, "features")) {
@@ -199,6 +217,7 @@ int main(int argc, char **argv)
 		in_use("steal time", STEAL_BIT, STEAL_TIME);
 		in_use("end of interrupt", PV_EOI_BIT, PV_EOI);
 		in_use("asynchronous page faults", ASYNC_PF_BIT, ASYNC_PF);
+		kept_up_to_date();
 	} else if (!strcmp(what, "wall-clock") && argc == 3) {
 		day = strtoll(argv[2], NULL, 10);
 		try("wall clock", WALL_CLOCK, false, wall_clock);

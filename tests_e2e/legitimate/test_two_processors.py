@@ -43,6 +43,19 @@ def test_guest_with_two_cpus_works(claim: Trial, twins: Host) -> None:
     works_at_once(claim, twins, check)
 
 
+def test_guest_uses_paravirtual_features_on_each_processor(claim: Trial, twins: Host) -> None:
+    """Each processor of a guest uses kvmclock, steal time, paravirtual end of interrupt and page faults."""
+
+    def check(guest: Guest) -> list[Check]:
+        return [
+            replace(one, name=f"processor {cpu}: {one.name}")
+            for cpu in range(guest.spec.cpus)
+            for one in checks(guest, "check_paravirt", "features", cpu=cpu)
+        ]
+
+    works(claim, twins, check)
+
+
 def test_guest_atomics_lose_nothing_to_the_emulator(claim: Trial, twins: Host) -> None:
     """Locked instructions on one CPU and emulated ones on another lose nothing in a million rounds."""
     works(claim, twins, lambda guest: checks(guest, "check_atomic", str(ROUNDS), str(EMULATED), seconds=120))
