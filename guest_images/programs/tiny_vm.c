@@ -433,6 +433,8 @@ static const struct row rows[] = {
 	{ "handles-at-once", handles_are_dead_at_once, .operands = operands, .pages = HELD_PAGES, .serve = serve_handles },
 	{ "sparse", sparse_range_is_shared, .operands = NULL, .serve = serve_ranges },
 	{ "untold", instruction_is_not_told, .operands = operands, .pages = 1, .gives_up = true },
+	{ "untold-registers", instruction_is_not_told, .operands = operands, .pages = 1, .gives_up = true,
+	  .first = enable_with_registers },
 	{ "another", another_is_refused, .operands = operands, .pages = 1, .serve = ask_another },
 	{ "kinds", kinds_are_refused, .operands = NULL, .serve = serve_refusals, .first = ask_with_each_kind },
 	{ "limit", limit_is_heeded, .operands = NULL, .serve = serve_refusals, .first = ask_beyond_limit },
@@ -1027,11 +1029,17 @@ static void report_untold(struct text *line, const struct vm *vm)
 	const int size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
 	const bool by_word = vm->run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
 	const bool there = size > 0 && memmem(vm->run, (size_t)size, untold_instruction, UNTOLD_BYTES);
+	/* Where the processor was, and what it says of that, is the guest's if its registers are. */
+	const bool hides = row->first && way != PLAIN;
+	bool of_exit = vm->run->internal.ndata;
 
+	for (unsigned int i = 0; i < sizeof(vm->run->internal.data) / sizeof(*vm->run->internal.data); i++)
+		of_exit |= vm->run->internal.data[i] != 0;
 	report(line, "KVM gives up on the instruction", "yes",
 	       vm->run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? "yes" : "no");
 	report(line, "KVM tells the VMM bytes of the instruction", way == PLAIN ? "yes" : "no", by_word ? "yes" : "no");
 	report(line, "they are in what KVM and the VMM share", way == PLAIN ? "yes" : "no", there ? "yes" : "no");
+	report(line, "KVM tells the VMM what the processor says of the exit", hides ? "no" : "yes", of_exit ? "yes" : "no");
 }
 
 /* --- what the host reaches of a range, and by what it took before -------------------------------------------------- */

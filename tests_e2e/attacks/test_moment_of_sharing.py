@@ -8,9 +8,8 @@ puts its content back afterwards, so that the same read then brings it.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 from common.errors import ChannelError
+from common.threads import workers
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Puppet
 from host_setup.hosts.base import Host
@@ -62,7 +61,7 @@ def _as_it_is_shared(host: Host, attacker: Puppet, guest: Guest, aimed: Aimed) -
     """
     found: list[bytes] = []
 
-    with stops_when_it_shares(attacker), ThreadPoolExecutor(1) as asker:
+    with stops_when_it_shares(attacker), workers(1) as asker:
         asked = asker.submit(guest.share, aimed.planted)
 
         def is_done() -> bool:
