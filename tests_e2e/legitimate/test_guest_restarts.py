@@ -16,7 +16,7 @@ from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.checks import well, works
-from tests_e2e.support.extra import BOOT, standing, works_at_once
+from tests_e2e.support.extra import BOOT, open_registers, standing, works_at_once
 from tests_e2e.support.kexec import kexec, with_its_kernel
 from tests_e2e.support.memory import kept_out
 
@@ -53,6 +53,12 @@ def test_guest_survives_its_own_reboots(claim: Trial, restarted: Host) -> None:
 def test_guest_survives_system_reset(claim: Trial, restarted: Host) -> None:
     """A guest that QEMU resets, again and again, comes up each time as it was: opted in and well."""
     _starts_again(claim, restarted, lambda guest: guest.qmp.execute("system_reset"), times=RESETS)
+
+
+def test_guest_with_open_registers_survives_system_reset(claim: Trial, pool: HostPool) -> None:
+    """A guest that keeps its memory private alone, and not its registers, comes up when QEMU has reset it."""
+    with standing(pool, lambda spec: replace(open_registers(spec), reboots=True)) as guests:
+        _starts_again(claim, guests, lambda guest: guest.qmp.execute("system_reset"), times=1)
 
 
 def test_guest_survives_kexec(claim: Trial, restarted: Host) -> None:
