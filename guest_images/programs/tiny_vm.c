@@ -2176,7 +2176,12 @@ static uint64_t serve_places(struct vm *vm, uint32_t what)
 		return look_far(vm, FAR_OFFSET);
 	case ADD_BEHIND:
 		vm->extra = map(EXTRA_PAGES * PAGE);
+		/* The first of two pages keeps the number that this gives it; the second gets another one. */
+		add_memory(vm, 3, 0, EXTRA_SLOT, 2 * PAGE, vm->extra);
+		add_memory(vm, 3, 0, EXTRA_SLOT, 0, vm->extra);
 		add_memory(vm, 4, 0, BEHIND_SLOT, PAGE, vm->extra + PAGE);
+		return 0;
+	case ADD_BEFORE:
 		add_memory(vm, 3, 0, EXTRA_SLOT, 2 * PAGE, vm->extra);
 		return 0;
 	case ADD_AND_MOVE_SLOT:

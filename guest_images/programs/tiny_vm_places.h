@@ -14,7 +14,7 @@
 #define FAR_OFFSET (NEAR_OFFSET + (4ull << 30))
 
 /* What the host side is asked. */
-enum { ADD_BEHIND = 0xa000, ADD_AND_MOVE_SLOT, DELETE_SLOT, TELL_STORED, FILL_SLOT, ADD_FAR_SLOT, LOOK_NEAR, LOOK_FAR,
+enum { ADD_BEHIND = 0xa000, ADD_BEFORE, ADD_AND_MOVE_SLOT, DELETE_SLOT, TELL_STORED, FILL_SLOT, ADD_FAR_SLOT, LOOK_NEAR, LOOK_FAR,
        ADD_SLOT_BESIDE, REFUSE_BESIDE, TELL_MERGED };
 
 /* As alias_is_not_shared(): the second number is not the first of those that the guest shares. */
@@ -24,6 +24,7 @@ static GUEST void alias_behind_is_not_shared(void)
 
 	service(ADD_BEHIND);
 	fill_pages(BEHIND_SLOT, 1, OLD_WORD);
+	service(ADD_BEFORE);
 	tell("another page and the second number: to share", refused, change(HC_SHARE, EXTRA_SLOT, 2));
 	tell("the page behind that number: reached by load, write(), direct map", may, reached(EXTRA_SLOT + PAGE, 1));
 	tell("the page, whole", 1, whole_pages(BEHIND_SLOT, 1, OLD_WORD));
