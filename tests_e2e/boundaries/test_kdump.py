@@ -39,6 +39,13 @@ def _crashed(host: Host, pages: list[Aimed]) -> list[Got]:
         explain=lambda: host.kernel_log()[-2000:],
         interval=0.2,
     )
+    # It restarts then, which is its end: only what is known to have ended is asked nothing more.
+    poll_until(
+        lambda: all(guest.vitals.reason is not None for guest in host.guests),
+        Deadline(SECONDS),
+        "the host to end after its crash dump",
+        interval=0.2,
+    )
     found = dict(re.findall(r"^vmcore ([0-9a-f]+) (.+?)\r?$", host.kernel_log(), re.MULTILINE))
     if not set(addresses) <= set(found):
         raise MachineError("the crash dump's reader left pages out")
