@@ -31,6 +31,8 @@ _OPTIONS = ("-c", "--config-file", "-o", "--override-ini", "--rootdir", "--confc
 """Options that choose other settings, another root or other conftest files."""
 _CHOSEN = {"inifilename": "-c", "override_ini": "-o", "rootdir": "--rootdir", "noconftest": "--noconftest"}
 """Some of them by the names under which pytest keeps them, however they were written."""
+_STRICTER = {"strict_config=true", "strict_markers=true"}
+"""What pytest 9 keeps of --strict-config and --strict-markers, which the project's own settings have."""
 _SETTINGS = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml")
 """Files of settings, any of which takes the place of those behind it."""
 
@@ -84,7 +86,9 @@ def foreign(config: pytest.Config, contract: Path) -> list[str]:
             found.append(f"the pytest plugin {config.pluginmanager.get_name(plugin) or module} is not the project's")
     words = [str(word) for word in config.invocation_params.args]
     given = {word.partition("=")[0] if word.startswith("--") else word[:2] for word in words if word.startswith("-")}
-    given |= {name for kept, name in _CHOSEN.items() if getattr(config.option, kept, None)}
+    chosen = {kept: getattr(config.option, kept, None) for kept in _CHOSEN}
+    chosen["override_ini"] = set(chosen["override_ini"] or ()) - _STRICTER
+    given |= {name for kept, name in _CHOSEN.items() if chosen[kept]}
     found += [f"option {name}" for name in _OPTIONS if name in given]
     found += [f"options from the file {word[1:]}" for word in words if word.startswith("@")]
     found += _settings(config.rootpath, config.inipath)

@@ -96,7 +96,8 @@ def test_host_stays_healthy(claim):
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {PROJECT}\naddopts = --import-mode=importlib\n")
+    own = "--import-mode=importlib --strict-markers --strict-config"  # as the project's pyproject.toml has them
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {PROJECT}\naddopts = {own}\n")
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "tests_e2e" / "contract").mkdir(parents=True)
     (tmp_path / "tests_e2e" / "contract" / "claims.toml").write_text(CONTRACT)
