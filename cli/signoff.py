@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``sealproof signoff``: ``pytest tests_e2e``, and nothing else. The plugins add what is ours.
+"""``sealproof signoff``: ``pytest tests_e2e``, and nothing else. The plugins add what is ours. Several kernels are
+several runs (``cli.kernels``).
 
 The exit status is the verdict's: whatever else pytest ends with (an internal error, a wrong option) is "not proven".
 """
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
+
+from cli.kernels import chosen, run
 
 NOT_PROVEN = 2  # exit status
 VERDICTS = (0, 1)  # every claim PASS; a claim FAIL
@@ -37,6 +40,9 @@ def options_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run the claims; returns the exit status of the verdict."""
+    kernels, words = chosen(argv)
+    if len(kernels) > 1:
+        return run(kernels, words)
     sys.argv = ["pytest", "tests_e2e", *argv]  # as `python -m pytest` has it: the report tells this command
     status = int(pytest.main())  # its console_main() ends with 1 where the reader of the output has gone
     return status if status in VERDICTS else NOT_PROVEN

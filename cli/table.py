@@ -67,6 +67,7 @@ COMMANDS = (
         (
             "",
             "--kernel ~/linux --series ~/my-series",
+            "--kernel 6.12 --kernel 7.3  # one after the other, and what differs",
             "--series stock  # without protection: each attack gets through",
             "-m quick  # a first selection, in seconds with a warm cache",
             "-k process_vm_readv --keep-on-failure",

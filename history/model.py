@@ -155,6 +155,14 @@ def read_report(folder: Path, place: Place | None = None) -> Run:
 
     :raises UserInputError: it is no report, or not of a version that is understood.
     """
+    return read(folder, place)[0]
+
+
+def read(folder: Path, place: Place | None = None) -> tuple[Run, Mapping[str, Any]]:
+    """The same, and the whole document, which fits its schema.
+
+    :raises UserInputError: it is no report, or not of a version that is understood.
+    """
     file = folder / REPORT
     try:
         if file.stat().st_size > LARGEST:
@@ -162,7 +170,7 @@ def read_report(folder: Path, place: Place | None = None) -> Run:
         content = file.read_bytes()
         document = json.loads(content)
         _require_schema(document)
-        return _run(document, folder, hashlib.sha256(content).hexdigest(), place)
+        return _run(document, folder, hashlib.sha256(content).hexdigest(), place), document
     except FileNotFoundError as error:
         killed = (folder / "record.json").is_file()
         hint = f"a run that was killed has none until 'python -m signoff {shown(folder)}'" if killed else ""

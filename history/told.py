@@ -46,7 +46,7 @@ def run_words(run: Run) -> str:
 def inputs(found: Sequence[tuple[str, str, str]]) -> Iterator[str]:
     """What differs, in lines."""
     for name, before, after in found:
-        yield f"{name}: {_input(before)} -> {_input(after)}"
+        yield f"{name}: {shortened(before)} -> {shortened(after)}"
 
 
 def claim_history(claim: str, tracks: Sequence[tuple[str, Sequence[Sitting]]]) -> Iterator[str]:
@@ -98,7 +98,8 @@ def _entry(word: str, line: Line) -> Iterator[str]:
         yield from textwrap.wrap(line.words, WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
-def _input(value: str) -> str:
+def shortened(value: str) -> str:
+    """An input for a person to read: of a hash the beginning."""
     return f"{value[:_DIGEST]}..." if len(value) >= 40 and set(value) <= set("0123456789abcdef") else value
 
 

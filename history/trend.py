@@ -8,8 +8,6 @@ their own.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from history.review import GOOD, LOOKED_AT, night_of, review
 from history.sittings import sittings
 from history.summary import headline
 from history.told import inputs
-from signoff.report.page import STATUS_MEANING, SYMBOLS, environment, to_css
+from signoff.report.page import STATUS_MEANING, SYMBOLS, environment, policy_of, to_css
 from signoff.verdict import Status
 
 NIGHTS = 30
@@ -158,7 +156,7 @@ def to_html(history: History, page: Path, nights: int = NIGHTS) -> str:
     templates = environment("history")
     style = to_css() + templates.get_template("trend.css").render()
     return templates.get_template("trend.html.j2").render(
-        policy=_policy(style),
+        policy=policy_of(style),
         style=Markup(style),
         title=headline(newest) if newest else "sealproof, runs",
         newest=newest,
@@ -175,11 +173,6 @@ def to_html(history: History, page: Path, nights: int = NIGHTS) -> str:
         line=LINE,
         width=max(STEP * len(columns), STEP),
     )
-
-
-def _policy(style: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
 def _track(

@@ -65,7 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         dest="kernel_source",
         type=source.parse,
         metavar="NAME|PATH",
-        help=source.HELP,
+        help=f"{source.HELP}; several: one sign-off after the other",
     )
     group.addoption(
         "--layers",

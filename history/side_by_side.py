@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reports of the same claims side by side, for instance on several kernels: what differs, and nothing else.
+
+A claim differs if its status does, or what was seen, or what the contract expects there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from common.text import printable
+from history.model import Run, read
+from history.told import shortened
+from signoff.report.page import STATUS_MEANING, SYMBOLS, environment, policy_of, to_css
+from signoff.verdict import Status
+
+PAGE = "index.html"
+_LONGEST = 300  # characters
+_NOT_LISTED = "not in its contract"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One report.
+
+    :ivar name: of what makes it another one than the others. :ivar folder: of the run.
+    """
+
+    name: str
+    folder: Path
+    run: Run
+    claims: Mapping[str, Mapping[str, Any]]
+
+    @cached_property
+    def counts(self) -> str:
+        """How many claims came to which status."""
+        found = Counter(claim["status"] for claim in self.claims.values())
+        return ", ".join(f"{found[status]} {status}" for status in Status if found[status])
+
+    def cell(self, claim: str) -> Cell:
+        """What came of a claim."""
+        found = self.claims.get(claim)
+        if found is None:
+            return Cell(None, _NOT_LISTED, "", "")
+        why = "" if found["status"] == Status.PASS else _line(found["why"])
+        return Cell(Status(found["status"]), _line(found["observed"]) or why, printable(str(found["expected"])), why)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What came of a claim in one report.
+
+    :ivar status: None: its contract does not have the claim. :ivar why: it is not PASS.
+    """
+
+    status: Status | None
+    observed: str
+    expected: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A claim that differs, or an input: one value for each column."""
+
+    name: str
+    sentence: str
+    cells: tuple[Cell, ...]
+
+
+def column(name: str, folder: Path) -> Column:
+    """A report.
+
+    :raises UserInputError: the folder has none, or one that is not understood.
+    """
+    run, document = read(folder)
+    return Column(name, folder, run, {claim["id"]: claim for claim in document["claims"]})
+
+
+def differing_claims(columns: Sequence[Column]) -> list[Row]:
+    """The claims that differ, in the order of the contract."""
+    names = dict.fromkeys(name for one in columns for name in one.claims)
+    rows = []
+    for name in names:
+        cells = tuple(one.cell(name) for one in columns)
+        if len({(cell.status, cell.observed, cell.expected) for cell in cells}) > 1:
+            sentence = next(str(one.claims[name]["sentence"]) for one in columns if name in one.claims)
+            rows.append(Row(name, printable(sentence), cells))
+    return rows
+
+
+def differing_inputs(columns: Sequence[Column]) -> list[tuple[str, tuple[str, ...]]]:
+    """The inputs that differ: the name, and the value in each report."""
+    names = dict.fromkeys(name for one in columns for name in one.run.inputs)
+    values = ((name, tuple(one.run.inputs.get(name, "unknown") for one in columns)) for name in names)
+    return [(name, those) for name, those in values if len(set(those)) > 1]
+
+
+def _line(text: str) -> str:
+    """The first line, which says it: what follows is a log's."""
+    return printable(text.partition("\n")[0][:_LONGEST])
+
+
+def to_text(columns: Sequence[Column], missing: Mapping[str, str]) -> Iterator[str]:
+    """The comparison for a terminal.
+
+    :param missing: what has no report, and why.
+    """
+    width = max(len(name) for name in (*(one.name for one in columns), *missing))
+    for one in columns:
+        yield f"{one.name:<{width}}  Linux {one.run.inputs.get('kernel', 'unknown')}: {one.run.verdict} ({one.counts})"
+    for name, why in missing.items():
+        yield f"{name:<{width}}  {why}"
+    if len(columns) < 2:
+        return
+    rows = differing_claims(columns)
+    yield f"{len(rows)} claims differ" if rows else "no claim differs"
+    for row in rows:
+        yield f"  {row.name}"
+        for one, cell in zip(columns, row.cells, strict=True):
+            yield f"    {one.name:<{width}}  {cell.status or '-':5}  {cell.observed}"
+
+
+def to_html(columns: Sequence[Column], missing: Mapping[str, str], page: Path) -> str:
+    """The comparison as a page without a script.
+
+    :param missing: what has no report, and why. :param page: where it will lie: links are relative to its folder.
+    """
+    templates = environment("history")
+    style = to_css() + templates.get_template("side_by_side.css").render()
+    rows = differing_claims(columns)
+    same = Counter(
+        claim["status"] for name, claim in columns[0].claims.items() if name not in {row.name for row in rows}
+    )
+    return templates.get_template("side_by_side.html.j2").render(
+        policy=policy_of(style),
+        style=Markup(style),
+        columns=columns,
+        links=[quote(os.path.relpath(one.folder / "signoff.html", page.parent)) for one in columns],
+        missing=missing,
+        rows=rows,
+        same=", ".join(f"{same[status]} {status}" for status in Status if same[status]),
+        inputs=[(name, [shortened(value) for value in values]) for name, values in differing_inputs(columns)],
+        symbols=SYMBOLS,
+        meanings=STATUS_MEANING,
+    )
