@@ -98,16 +98,15 @@ def hidden(canary: bytes, data: bytes) -> tuple[bool, str]:
     alone = 1 < len(few) <= FEW and few in canary
     if alone and len(few) > 2:
         return True, f"{len(few)} bytes of the canary and no others"
-    # The longest: a page in another form may have a few bytes as they stand by chance.
-    runs = [(_run(canary, grams, other, _FORMS if form else 0.0), form) for form, other in _forms(data)]
-    count, form = max(runs, key=lambda run: run[0])
+    # The longest: a page in another form may have a few bytes as they stand by chance, or in a third form.
+    count, form = max((_run(canary, grams, other, _FORMS if form else 0.0), form) for form, other in _forms(data))
+    if count <= FEW and len(data) == PAGE and Counter(data) == Counter(canary):
+        return True, "all bytes of the canary in another order"
+    if not count:
+        pairs = _pairs(canary, data)
+        count, form = max((_run(page, _grams(page), other, _FORMS), form) for form, page, other in pairs)
     if count > 0:
         return True, f"{count} bytes of the canary {form}".rstrip()
-    for form, page, other in _pairs(canary, data):
-        if (count := _run(page, _grams(page), other, _FORMS)) > 0:
-            return True, f"{count} bytes of the canary {form}"
-    if len(data) == PAGE and Counter(data) == Counter(canary):
-        return True, "all bytes of the canary in another order"
     if (count := _scattered(canary, data, filling)) > 1:
         return True, f"{count} words of the canary in another order"
     if alone or (len(few) == 1 and meets):
