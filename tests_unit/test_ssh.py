@@ -365,12 +365,31 @@ def test_broken_connection_ends_a_conversation_at_once(talk: Conversation, wire:
             talk.ask("hello", seconds=LONG)
 
 
-def test_end_of_a_conversation_whose_session_is_gone_is_no_fault(vitals: Vitals) -> None:
-    class Gone:
-        def close(self) -> None:
-            raise EOFError
+def test_end_of_a_conversation_whose_session_is_gone_is_no_fault(talk: Conversation, wire: Wire) -> None:
+    wire.cut()
+    poll_until(lambda: not talk._channel.get_transport().is_active(), Deadline(LONG), "the session's end")
+    talk.close()
 
-    Conversation(Gone(), "cat", vitals).close()
+
+@pytest.mark.usefixtures("hurry")
+def test_end_of_a_conversation_with_a_peer_that_reads_nothing_is_no_fault(
+    talk: Conversation, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLOSING", 0.2)
+    monkeypatch.setattr(module, "GRACE", 0.1)
+    wire.freeze()
+    wire.near.settimeout(0)
+    with pytest.raises(BlockingIOError):  # a connection that keepalives have filled
+        while True:
+            wire.near.send(b"x" * module.CHUNK)
+    talk.close()
+
+
+def test_machine_that_sleeps_is_woken_for_the_end_of_a_conversation(talk: Conversation, vitals: Vitals) -> None:
+    woken: list[bool] = []
+    vitals.asleep(lambda: woken.append(True))
+    talk.close()
+    assert woken
 
 
 def test_end_of_a_conversation_ends_the_programs_input(ssh: Ssh, server: Server) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import paramiko
 
-from common.errors import AccessError, ChannelError, DeadlineError
+from common.errors import AccessError, ChannelError, DeadlineError, SealproofError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.credentials import HostKey, Login, signers
 from host_setup.channels.vitals import Vitals
@@ -27,6 +27,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it logs 
 Stream = socket.socket | paramiko.Channel
 CHUNK = 1 << 16
 KEEPALIVE = 5  # seconds
+CLOSING = 5.0  # seconds that a peer gets to take the news that a channel ends
 GRACE = 1.0  # seconds beyond a deadline after which the session of a call that still waits is closed
 NO_STATUS = -1  # paramiko's, for a command that ended by a signal, or with its session
 SETTLE = 0.5  # seconds that a session which breaks takes at most to end, once its channels did
@@ -145,13 +146,9 @@ class Ssh:
         if self._transport is None or not self._transport.is_active():
             self._vitals.check_broken()
             raise ChannelError(f"the SSH session with {self._vitals.name} is closed ({doing})")
-        ended = threading.Event()
-        if deadline is not None:
-            threading.Thread(
-                target=_close_late, args=(self._transport, deadline, ended), name="leash", daemon=True
-            ).start()
         try:
-            yield self._transport
+            with contextlib.nullcontext() if deadline is None else _ended_late(self._transport, deadline):
+                yield self._transport
         except paramiko.ChannelException as error:  # the machine's own word
             raise ChannelError(f"{doing} on {self._vitals.name}: {error}") from error
         except (paramiko.SSHException, OSError, EOFError) as error:
@@ -162,8 +159,6 @@ class Ssh:
                     hint="check its console log: does it still run?",
                 ) from error
             raise ChannelError(f"{doing} on {self._vitals.name}: {_words(error)}") from error
-        finally:
-            ended.set()
 
     def run(self, argv: Sequence[str], *, seconds: float, stdin: bytes = b"", line: str = "") -> Completed:
         """Run a command to its end.
@@ -360,7 +355,20 @@ class Conversation:
 
     def close(self) -> None:
         """End the program: its standard input ends, and it is to leave nothing behind."""
+        with contextlib.suppress(SealproofError):  # it is lost, or cannot be woken
+            self._vitals.check()  # asleep it reads nothing
         _close(self._channel)
+
+
+@contextlib.contextmanager
+def _ended_late(transport: paramiko.Transport, deadline: Deadline) -> Iterator[None]:
+    """End a session whose peer lets what is done here wait for longer than that."""
+    ended = threading.Event()
+    threading.Thread(target=_close_late, args=(transport, deadline, ended), name="leash", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _close_late(transport: paramiko.Transport, deadline: Deadline, ended: threading.Event) -> None:
@@ -415,9 +423,14 @@ def _incompatible(name: str, key: HostKey, error: Exception) -> AccessError:
 
 
 def _close(channel: paramiko.Channel) -> None:
-    """Close a channel; that the session is gone already does not matter."""
+    """Close a channel; it does not matter that the session is gone already, or that its peer reads nothing.
+
+    A guest that its QEMU has stopped reads nothing, and the keepalives of half an hour fill its connection.
+    """
     with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-        channel.close()
+        if (transport := channel.get_transport()) is not None:
+            with _ended_late(transport, Deadline(CLOSING)):
+                channel.close()
 
 
 def _words(error: Exception) -> str:
