@@ -64,11 +64,11 @@ verify: bootstrap ## check a report against its evidence; exit 0: PROTECTED, 1: 
 rebuild: bootstrap ## make the kernel of a report again, from nothing, and compare
 	@exec $(RUN) -m cli $@ '$(REPORT)' $(ARGS)
 
-# With CLAIMS=quick no more than the quick list, which tests_machines has in both modes: on a slow machine the whole list
+# With CLAIMS=quick no more than the quick list, which tests/machines has in both modes: on a slow machine the whole list
 # takes an hour.
 .PHONY: test
 test: lint ## check the files, then run the project's own tests, unit and end to end
-	@exec $(RUN) -m pytest tests_unit tests_machines $(if $(filter quick,$(CLAIMS)),,tests_e2e) --mode protected --series protected-memory $(ARGS)
+	@exec $(RUN) -m pytest tests/unit tests/machines $(if $(filter quick,$(CLAIMS)),,tests_e2e) --mode protected --series protected-memory $(ARGS)
 
 .PHONY: test-stock
 test-stock: bootstrap ## run every claim in mode plain on the stock kernel, where every probe must get through
@@ -77,7 +77,7 @@ test-stock: bootstrap ## run every claim in mode plain on the stock kernel, wher
 .PHONY: test-oldest
 test-oldest: bootstrap ## run the unit tests with the oldest versions allowed of all libraries
 	@sh host_setup/bootstrap.sh .venv-oldest requirements-oldest.lock
-	@exec /usr/bin/setpriv --pdeathsig TERM -- .venv-oldest/bin/python -m pytest tests_unit $(ARGS)
+	@exec /usr/bin/setpriv --pdeathsig TERM -- .venv-oldest/bin/python -m pytest tests/unit $(ARGS)
 
 .PHONY: doctor
 doctor: $(if $(INVENTORY),bootstrap) ## say what this machine offers, or each machine of an inventory, and what is missing; changes nothing
@@ -105,7 +105,7 @@ $(COMMANDS): bootstrap
 
 .PHONY: test-hosts
 test-hosts: bootstrap ## try a real machine's whole way and all that can go wrong, on a stand-in, and fleets (ARGS='-k grub')
-	@exec $(RUN) -m pytest tests_hosts tests_fleet $(ARGS)
+	@exec $(RUN) -m pytest tests/hosts tests/fleet $(ARGS)
 
 .PHONY: clean-cache
 clean-cache: bootstrap ## shrink the cache to a size, and to what was used in the last days

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from cli.running import run
 
 LINT = ("bash", ".ci/lint")
-ALL = ("tests_unit", "tests_machines", "tests_e2e", "--mode", "protected", "--series", "protected-memory")
-QUICK = tuple(word for word in ALL if word != "tests_e2e")  # tests_machines has the quick list
+ALL = ("tests/unit", "tests/machines", "tests_e2e", "--mode", "protected", "--series", "protected-memory")
+QUICK = tuple(word for word in ALL if word != "tests_e2e")  # tests/machines has the quick list
 
 
 def options_parser() -> argparse.ArgumentParser:

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Machines that are not as Debian installs them: each boots our kernel once, or is refused before it is touched."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from common.errors import SetupError
+from host_setup.remote.leased import TakenError, brought_back
+from tests.hosts.bench import Bench
+
+ODD = 'sealproof.a=64K$0x18690000 sealproof.b=d-ng|n-ng;x&y sealproof.c={#*?[a] sealproof.d="two  words"'
+PASSWORD = r"""
+cp -p /boot/grub/grub.cfg /root/grub.cfg
+sed -e "1i set superusers=\"boss\"\npassword boss secret" \
+    -e "s/^menuentry '[^']*'/& --unrestricted/" -i /boot/grub/grub.cfg
+grub-script-check /boot/grub/grub.cfg
+grep -c -- "^menuentry .*--unrestricted" /boot/grub/grub.cfg
+"""
+SIZE = 128 << 20  # bytes of a file system: btrfs wants 109 MiB at least
+
+
+@contextmanager
+def password(bench: Bench) -> Iterator[None]:
+    """Have GRUB ask for a password before it boots what is not its owner's own entry."""
+    assert int(bench.run("sh", "-c", PASSWORD)) >= 1
+    try:
+        yield
+    finally:
+        bench.run("sh", "-c", "mv /root/grub.cfg /boot/grub/grub.cfg && sync")
+
+
+def test_grub_with_a_password_and_odd_words(bench: Bench, say: Callable[[str], None]) -> None:
+    """GRUB asks for a password, and the command line has odd words: the kernel gets them as they are."""
+    with password(bench):
+        leased = bench.lease(boot="grub", command_line=ODD)
+        with brought_back(leased):
+            leased.provision(bench.kernel, bench.programs)
+            leased.boot()
+            line = leased.command_line
+        leased.restore()
+    for word in ODD.partition(" sealproof.d")[0].split():
+        assert f" {word} " in line
+    assert ' "sealproof.d=two  words"' in line
+    say("it ran the kernel, and came back")
+
+
+def test_boot_on_btrfs(bench: Bench, say: Callable[[str], None]) -> None:
+    """Its /boot is on btrfs, where GRUB could not take back an entry that is meant once."""
+    if shutil.which("mkfs.btrfs") is None:
+        pytest.skip("there is no mkfs.btrfs here (Debian: btrfs-progs)")
+    disk = bench.folder / "btrfs"
+    with disk.open("wb") as file:
+        file.truncate(SIZE)
+    subprocess.run(["mkfs.btrfs", "-q", str(disk)], check=True, timeout=60, stderr=subprocess.DEVNULL)
+    bench.put("/var/tmp/btrfs.gz", gzip.compress(disk.read_bytes()))
+    bench.run(
+        *("sh", "-c"),
+        "mkdir /var/tmp/boot && cp -a /boot/grub /boot/initrd* /var/tmp/boot && gunzip /var/tmp/btrfs.gz"
+        " && mount -o loop /var/tmp/btrfs /boot && mv /var/tmp/boot/* /boot",
+    )
+    try:
+        with pytest.raises(SetupError, match="is on btrfs, where GRUB cannot take back an entry") as caught:
+            bench.lease(boot="grub")
+    finally:
+        bench.run("sh", "-c", "umount /boot && rm -rf /var/tmp/btrfs /var/tmp/boot && sync")
+    say(caught.value.message.splitlines()[0])
+
+
+def test_kernel_that_is_locked_down(bench: Bench, say: Callable[[str], None]) -> None:
+    """Its kernel is locked down, as Secure Boot has it, and then also lets nobody load another one."""
+    bench.run("sh", "-c", "echo 1 > /proc/sys/kernel/kexec_load_disabled")
+    before = bench.boot_id()
+    try:
+        with pytest.raises(SetupError, match="kexec is switched off until it boots again"):
+            bench.lease()
+        bench.run("sh", "-c", "echo integrity > /sys/kernel/security/lockdown")
+        for boot in ("kexec", "grub"):
+            with pytest.raises(SetupError, match="its kernel is locked down") as caught:
+                bench.lease(boot=boot)
+    finally:
+        bench.switch_off_and_on()  # neither can be taken back
+        bench.wait_for_another_boot(before)
+    say(caught.value.message.splitlines()[0])
+
+
+def test_clock_that_steps(bench: Bench, say: Callable[[str], None]) -> None:
+    """Its clock steps by three hours while a run has it: another run does not take that one for dead."""
+    leased = bench.lease()
+    with brought_back(leased):
+        for step in ("3 hours", "6 hours ago", "3 hours"):
+            bench.run("date", "-s", step)
+            with pytest.raises(TakenError, match="taken by") as caught:
+                bench.lease()
+    leased.restore()
+    say(caught.value.message.splitlines()[0])

@@ -1,0 +1,438 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The fleet without machines: a stand-in for pytest delivers parts, Avocado and its process spawner are real."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import UserInputError
+from common.paths import PROJECT
+from fleet import job, machines, runner
+from fleet.__main__ import main
+from fleet.groups import Group, asked, groups
+from fleet.resolver import SealproofResolver, runnable
+from fleet.speedup import forecast, table
+from signoff.contract import Kind
+from signoff.contract_files import load
+from signoff.evidence import read
+from signoff.keys import fingerprint, own_key
+from signoff.verdict import Status
+from tests.unit.fleet_samples import FIRST, SECOND, THIRD, WELL, part
+
+CLAIMS = load(PROJECT / "tests_e2e" / "contract").claims
+HEALTH_FILE = "tests_e2e/health/test_health.py"
+
+
+@pytest.fixture(scope="module")
+def every() -> list[Group]:
+    return groups("tests_e2e --mode plain --group-size 10")
+
+
+def test_groups_hold_each_claim_once_and_all_look_after_their_host(every: list[Group]) -> None:
+    claims = Counter(asked(every))
+    assert set(claims.values()) == {1}
+    assert set(claims) == {claim.id for claim in CLAIMS if claim.kind is not Kind.HEALTH}
+    assert {group.health for group in every} == {(HEALTH_FILE,)}
+    assert {group.options for group in every} == {("--mode", "plain")}
+
+
+def test_long_files_are_cut_into_slices(every: list[Group]) -> None:
+    assert max(len(group.claims) for group in every) <= 10
+    slices = [group for group in every if group.file.endswith("test_user_copy_in.py")]
+    assert [group.slice for group in slices] == [(1, 3), (2, 3), (3, 3)]
+    assert slices[0].name == "tests_e2e/attacks/test_user_copy_in.py:1of3"
+    collected = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", *slices[1].arguments],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,  # nothing was tried, so it is not 0
+    ).stdout
+    for claim in slices[1].claims:
+        assert f"::test_{claim}\n" in collected
+    assert collected.count("test_user_copy_in.py::") == len(slices[1].claims)
+    assert collected.count("test_health.py::") == 2
+
+
+def test_names_of_groups_mean_nothing_to_a_shell(every: list[Group]) -> None:
+    assert all(set(group.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_/.:") for group in every)
+    assert len({group.name for group in every}) == len(every)
+
+
+def test_k_leaves_out_the_health_of_the_host_as_pytest_does() -> None:
+    (one,) = groups("tests_e2e/attacks/test_process_memory.py -k 'process_vm_readv and not shared'")
+    assert one.health == ()
+    assert one.arguments == [
+        "tests_e2e/attacks/test_process_memory.py",
+        "-k",
+        "process_vm_readv and not shared",
+    ]
+    assert all("process_vm_readv" in claim for claim in one.claims)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("tests_e2e -k no_such_claim_at_all", "no test is selected"),
+        ("tests_e2e --no-such-option", "unrecognized arguments"),
+        ("tests_e2e/attacks/test_pins.py::test_x", "pytest does not accept"),
+        ("tests_e2e -k 'open", "No closing quotation"),
+        ("tests_e2e --group-size -1", "number of claims"),
+    ],
+)
+def test_words_that_choose_nothing_are_refused(words: str, error: str) -> None:
+    with pytest.raises(UserInputError, match=error):
+        groups(words)
+
+
+def test_avocado_lists_what_a_reference_means() -> None:
+    avocado = [sys.executable, "-m", "avocado", "list"]
+    shown = subprocess.run(
+        [*avocado, "sealproof:tests_e2e/attacks/test_process_memory.py tests_e2e/health"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown.split() == ["sealproof", "tests_e2e/attacks/test_process_memory.py"]
+    wrong = subprocess.run([*avocado, "sealproof:nowhere"], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert wrong.returncode != 0 or "nowhere" in wrong.stdout + wrong.stderr
+
+
+def test_the_resolver_leaves_other_references_alone() -> None:
+    assert SealproofResolver().resolve("/bin/true").result.name == "NOTFOUND"
+    corrupt = SealproofResolver().resolve("sealproof:nowhere")
+    assert corrupt.result.name == "CORRUPT"
+    assert "nowhere" in corrupt.info
+
+
+# --- the runner ---
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, words: str) -> None:
+    """Instead of pytest a shell command runs, in which $REPORTS is the folder for runs."""
+
+    def command(arguments: list[str], reports: Path) -> list[str]:
+        return ["sh", "-c", f"REPORTS={reports}; mkdir -p $REPORTS; cd {folder}; {words}", *arguments]
+
+    monkeypatch.setattr(runner, "command_line", command)
+
+
+def delivered(messages: list[dict[str, Any]], into: Path) -> Path:
+    into.mkdir()
+    chunks = b"".join(one["log"] for one in messages if one.get("type") == "file")
+    (into / "packed.tar.gz").write_bytes(chunks)
+    return job.unpack(into / "packed.tar.gz", into)
+
+
+RESULTS = [
+    ({FIRST: Status.PASS, **WELL}, "pass", None),
+    ({FIRST: Status.PASS, SECOND: Status.SKIP, **WELL}, "pass", None),
+    ({FIRST: Status.SKIP}, "skip", "SKIP"),
+    ({FIRST: Status.ERROR, SECOND: Status.FAIL, **WELL}, "fail", f"FAIL: {SECOND}"),
+    ({FIRST: Status.ERROR, SECOND: Status.PASS, **WELL}, "error", f"ERROR: {FIRST}"),
+    ({FIRST: Status.MISS, **WELL}, "error", f"MISS: {FIRST}"),
+]
+
+
+@pytest.mark.parametrize(("verdicts", "result", "why"), RESULTS)
+def test_the_runner_delivers_the_part_and_says_how_its_claims_fared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdicts: dict[str, Status], result: str, why: str | None
+) -> None:
+    made = part(tmp_path / "made", 1, "one", verdicts)
+    link = f"ln -s {made.name} $REPORTS/latest"
+    stand_in(monkeypatch, tmp_path, f"echo out; echo err >&2; cp -r {made} $REPORTS; {link}")
+    messages = list(runner.SealproofRunner().run(runnable(Group("a.py", (), (1, 1), (), ()))))
+    assert messages[0]["status"] == "started"
+    assert (messages[-1]["status"], messages[-1]["result"]) == ("finished", result)
+    assert (messages[-1].get("fail_reason") or None) == why
+    assert any(one.get("log") == b"out\nerr\n" for one in messages)
+    assert all(len(one.get("log", b"")) <= runner.CHUNK for one in messages)
+    folder = delivered(messages, tmp_path / "got")
+    assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == {
+        path.name: path.read_bytes() for path in made.rglob("*") if path.is_file()
+    }
+
+
+def test_a_run_that_never_came_to_be_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, tmp_path, "exit 2")
+    messages = list(runner.SealproofRunner().run(runnable(Group("a.py", (), (1, 1), (), ()))))
+    assert messages[-1]["result"] == "error"
+    assert not [one for one in messages if one.get("type") == "file"]
+
+
+def test_a_runner_that_is_given_up_ends_its_pytest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 600")
+    run = runner.SealproofRunner().run(runnable(Group("a.py", (), (1, 1), (), ())))
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        next(run)
+        assert time.monotonic() < deadline
+    run.close()
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+
+
+def test_a_machine_is_called_by_its_name_and_by_where_it_was_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner.socket, "gethostname", lambda: "node7")
+    monkeypatch.delenv("SSH_CONNECTION", raising=False)
+    assert runner.machine_name() == "node7"
+    monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 50000 10.0.0.7 22")
+    assert runner.machine_name() == "node7 (10.0.0.7:22)"
+
+
+# --- parts out of jobs ---
+
+
+def packed(path: Path, *members: tuple[str, bytes]) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, kind in members:
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            member.linkname = "/etc/passwd"
+            member.size = 1 if kind == tarfile.REGTYPE else 0
+            archive.addfile(member, io.BytesIO(b"x") if member.size else None)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        ("/etc/x", tarfile.REGTYPE),
+        ("run/../../x", tarfile.REGTYPE),
+        ("run/x", tarfile.SYMTYPE),
+        ("run/x", tarfile.LNKTYPE),
+        ("run/x", tarfile.FIFOTYPE),
+    ],
+)
+def test_a_part_that_would_write_elsewhere_is_refused(tmp_path: Path, member: tuple[str, bytes]) -> None:
+    packed(tmp_path / "p.tar.gz", member)
+    with pytest.raises(UserInputError, match="which does not belong in a part"):
+        job.unpack(tmp_path / "p.tar.gz", tmp_path / "into")
+
+
+def test_a_part_cut_off_on_its_way_is_refused(tmp_path: Path) -> None:
+    packed(tmp_path / "p.tar.gz", *((f"run/{number}", tarfile.REGTYPE) for number in range(50)))
+    content = (tmp_path / "p.tar.gz").read_bytes()
+    (tmp_path / "p.tar.gz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserInputError, match="is damaged"):
+        job.unpack(tmp_path / "p.tar.gz", tmp_path / "into")
+
+
+def test_a_folder_that_is_no_job_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="no Avocado results"):
+        job.collect(tmp_path, tmp_path / "into")
+
+
+GROUPS = [Group("a.py", (), (1, 1), (FIRST,), ()), Group("b.py", (), (1, 1), (SECOND, THIRD), ())]
+
+
+def fake_avocado(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, deliveries: Sequence[dict[int, dict[str, Status]]]
+) -> list[tuple[list[str], job.Workers]]:
+    """Each job delivers the next of ``deliveries``: parts by number and verdicts."""
+    asked_for = []
+
+    def avocado(todo: list[Group], workers: job.Workers, folder: Path, _: object) -> Path:
+        asked_for.append(([group.file for group in todo], workers))
+        folder.mkdir(parents=True)
+        tests = []
+        for number, verdicts in deliveries[len(asked_for) - 1].items():
+            logdir = folder / "test-results" / str(number)
+            logdir.mkdir(parents=True)
+            made = part(tmp_path / "made", number, "one", verdicts)
+            with tarfile.open(logdir / runner.PART, "w:gz") as archive:
+                archive.add(made, arcname=made.name)
+            tests.append({"logdir": str(logdir), "time_elapsed": 2.0})
+        (folder / "results.json").write_text(json.dumps({"tests": tests, "time": 5.0}))
+        return folder / "results.json"
+
+    monkeypatch.setattr(job, "_avocado", avocado)
+    return asked_for
+
+
+def test_what_is_lost_is_tried_again_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deliveries = [{1: {FIRST: Status.PASS, **WELL}}, {2: {SECOND: Status.PASS, THIRD: Status.FAIL, **WELL}}]
+    asked_for = fake_avocado(monkeypatch, tmp_path, deliveries)
+    said: list[str] = []
+    outcome = job.run(GROUPS, job.Workers(2), tmp_path / "jobs", tries=3, say=said.append)
+    assert [files for files, _ in asked_for] == [["a.py", "b.py"], ["b.py"]]
+    assert outcome.lost == []
+    assert len(outcome.parts) == 2
+    assert outcome.seconds == [5.0, 5.0]
+    assert said == ["2 claims are lost: trying 1 groups again"]
+
+
+def test_what_is_lost_for_good_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_avocado(monkeypatch, tmp_path, [{1: {FIRST: Status.PASS, **WELL}}, {}, {}])
+    outcome = job.run(GROUPS, job.Workers(2), tmp_path / "jobs", tries=3, say=lambda _: None)
+    assert outcome.lost == [SECOND, THIRD]
+    assert len(outcome.jobs) == 3
+
+
+def test_a_machine_that_does_not_answer_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, there = machines.parse("root@gone"), machines.parse("there:2222")
+    asked_for = fake_avocado(
+        monkeypatch, tmp_path, [{1: {FIRST: Status.PASS, SECOND: Status.PASS, THIRD: Status.PASS}}]
+    )
+    monkeypatch.setattr(job, "problem", lambda machine, _: "no route" if machine == gone else "")
+    workers = job.Workers(1, (gone, there), machines.Access(Path("/x")))
+    outcome = job.run(GROUPS, workers, tmp_path / "jobs", tries=1, say=lambda _: None)
+    assert asked_for[0][1].machines == (there,)
+    assert outcome.absent == {"root@gone:22": "no route"}
+    monkeypatch.setattr(job, "problem", lambda *_: "no route")
+    with pytest.raises(UserInputError, match=r"no machine can be used\nroot@gone:22: no route\nroot@there:2222"):
+        job.run(GROUPS, workers, tmp_path / "again", tries=1, say=lambda _: None)
+
+
+# --- the commands ---
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr("fleet.__main__.project_commit", lambda _: "0" * 40)
+    return tmp_path
+
+
+def test_merge_and_verify_by_command(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = part(home / "made", 1, "one", {FIRST: Status.PASS, **WELL})
+    two = part(home / "made", 2, "two", {SECOND: Status.PASS, **WELL})
+    assert main(["merge", str(one), str(two), "--reports", str(home / "reports")]) == 2  # the third claim is MISS
+    shown = capsys.readouterr().out
+    assert "one: 3 PASS in 1 part" in shown
+    run = (home / "reports" / "latest").resolve()
+    contract = ["--contract", str(run / "contract")]
+    assert main(["verify", str(run), *contract]) == 2
+    assert "machine         one, two" in capsys.readouterr().out
+    assert main(["verify", str(run)]) == 3  # of another contract than the checkout's
+    key = fingerprint(own_key(home / "config" / "sealproof").public_key())
+    assert main(["verify", str(run), *contract, "--key", key]) == 2
+    assert main(["verify", str(run), *contract, "--key", "0" * 64]) == 3
+    (run / "junit.xml").write_text("")
+    assert main(["verify", str(run), *contract]) == 3
+    assert "junit.xml was changed after it was signed" in capsys.readouterr().out
+    assert main(["verify", str(home / "nothing")]) == 2
+
+
+def test_merge_takes_what_a_job_delivered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_avocado(monkeypatch, home, [{1: {FIRST: Status.PASS, SECOND: Status.PASS, THIRD: Status.PASS, **WELL}}])
+    done = job.run(GROUPS, job.Workers(), home / "jobs", tries=1, say=lambda _: None)
+    shutil.move(home / "jobs" / "job-1", home / "moved")
+    assert done.jobs == [home / "jobs" / "job-1"]
+    main(["merge", str(home / "moved"), "--reports", str(home / "reports")])
+    kept = read((home / "reports" / "latest").resolve())
+    assert [one.seconds for one in kept.fleet.parts] == [2.0]
+
+
+def test_parts_that_do_not_go_together_are_no_proof(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = part(home / "made", 1, "one", {FIRST: Status.PASS, **WELL})
+    two = part(home / "made", 2, "two", {SECOND: Status.PASS, **WELL}, series="another")
+    assert main(["merge", str(one), str(two), "--reports", str(home / "reports")]) == 2
+    assert "next: only parts of one sign-off" in capsys.readouterr().err
+
+
+# --- machines ---
+
+
+@pytest.mark.parametrize(
+    ("words", "user", "host", "port"),
+    [
+        ("node7", "root", "node7", 22),
+        ("me@node7.lan:2222", "me", "node7.lan", 2222),
+        ("127.0.0.1:9", "root", "127.0.0.1", 9),
+    ],
+)
+def test_a_machine_is_user_host_and_port(words: str, user: str, host: str, port: int) -> None:
+    assert machines.parse(words) == machines.Machine(user, host, port)
+
+
+@pytest.mark.parametrize("words", ["", "a b", "x;reboot", "host:port", "-oProxyCommand=x@h"])
+def test_what_is_no_machine_is_refused(words: str) -> None:
+    with pytest.raises(UserInputError, match="does not name a machine"):
+        machines.parse(words)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "said"),
+    [
+        ("", ""),
+        ("commit 1234, contract 5678", "it has another sealproof in /x: commit 1234, contract 5678; here: commit"),
+        ("hello", "it has another sealproof in /x: hello; here"),
+    ],
+)
+def test_a_machine_with_another_checkout_is_noticed_before_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str, said: str
+) -> None:
+    """What it does could not be merged."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\necho Welcome\necho '{theirs or machines.checkout(PROJECT)}'\n")
+    ssh.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = machines.problem(machines.parse("me@node"), machines.Access(Path("/x")))
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+def test_a_checkout_is_its_commit_and_its_contract(tmp_path: Path) -> None:
+    shutil.copytree(PROJECT / "tests_e2e", tmp_path / "tests_e2e", ignore=lambda *_: ["support", "attacks"])
+    before = machines.checkout(tmp_path)
+    with (tmp_path / "tests_e2e" / "contract" / "health-health.toml").open("a") as contract:
+        contract.write("\n")
+    assert machines.checkout(tmp_path) != before
+    code = subprocess.run(
+        ["sh", "-c", machines._SAY], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert code.stdout.strip() == machines.checkout(PROJECT)
+
+
+def test_the_remote_spawner_gets_slots_and_a_way_back(tmp_path: Path) -> None:
+    access = machines.Access(Path("/srv/seal proof"), Path("/k"), Path("/h"))
+    machines.write_configuration(
+        tmp_path / "avocado.conf",
+        [machines.parse("node7"), machines.parse("node8")],
+        access,
+        machines.Status(server=4711, mouth=4712),
+    )
+    text = (tmp_path / "avocado.conf").read_text()
+    assert "setup_hook = cd '/srv/seal proof' && export PATH='/srv/seal proof/.venv/bin':$PATH" in text
+    assert "status_server_listen = 127.0.0.1:4711" in text
+    assert "status_server_uri = 127.0.0.1:4712" in text
+    slot = json.loads((tmp_path / "slot-1.json").read_text())
+    assert (slot["host"], slot["port"], slot["username"]) == ("node8", 22, "root")
+    assert "-R 127.0.0.1:4712:127.0.0.1:4711" in slot["extra_cmdline"]
+    assert "StrictHostKeyChecking=yes" in slot["extra_cmdline"]
+
+
+# --- the speed-up ---
+
+
+def test_one_machine_takes_the_sum_and_many_the_longest() -> None:
+    seconds = [3.0, 1.0, 2.0, 6.0]
+    assert forecast(seconds, 1).seconds == 12.0
+    assert forecast(seconds, 1).speedup == 1.0
+    assert forecast(seconds, 100).seconds == forecast(seconds, 100).floor == 6.0
+    assert forecast(seconds, 100).speedup == 2.0
+
+
+def test_two_machines_take_the_groups_in_their_order() -> None:
+    # 3 | 1 2 6: the second is free at 1, takes 2, both are free at 3, and 6 begins there.
+    found = forecast([3.0, 1.0, 2.0, 6.0], 2)
+    assert (found.seconds, found.floor) == (9.0, 6.0)
+
+
+def test_the_table_shows_its_formula() -> None:
+    lines = table([1.0, 1.0], [1, 2])
+    assert "S(n) = T(1) / T(n)" in "\n".join(lines)
+    assert lines[-1].split() == ["2", "1.0", "s", "1.0", "s", "2.00"]

@@ -1,0 +1,568 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The history's file: what it keeps, refuses and hands out, by whomever it is written and whenever it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import SealproofError, SetupError, UserInputError
+from common.paths import PROJECT
+from common.waiting import Deadline, poll_until
+from history.__main__ import command_parsers, main
+from history.database import APPLICATION, Attempt, History, Night
+from history.model import Place, Run, read_report
+from signoff.verdict import Status
+from tests.unit.history_samples import claim, document, killed, run_id, sha, untried, write
+
+OF_NIGHT = Place(night=run_id(0), cell="series=a", number=1)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "below/history.sqlite"
+
+
+def kept(folder: Path, number: int = 1, place: Place | None = None, **changes: Any) -> Run:
+    claims = changes.pop("claims", None) or [claim("guest_works"), untried("guest_sleeps")]
+    return read_report(write(folder, document(run_id(number), claims, **changes)), place)
+
+
+# --- a report is read -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_kept_as_it_was(tmp_path: Path, file: Path) -> None:
+    run = kept(tmp_path, place=OF_NIGHT)
+    with History(file) as history:
+        assert history.add(run)
+    with History(file) as history:
+        assert history.find("latest") == run == history.find(run.id) == history.runs(OF_NIGHT.cell)[0]
+        assert history.of_cell(OF_NIGHT.night, OF_NIGHT.cell) == [run]
+        assert history.of_claim("guest_works") == [run]
+        assert history.claims() == ["guest_sleeps", "guest_works"]
+        assert history.statuses(run.identity) == {"guest_works": frozenset({Status.PASS})}
+
+
+def test_only_what_was_tried_counts_and_of_a_run_that_was_killed_only_a_failure(tmp_path: Path) -> None:
+    claims = [claim("works"), claim("fails", Status.FAIL), claim("breaks", Status.ERROR), untried("waits")]
+    whole = read_report(write(tmp_path / "a", document(run_id(1), claims)))
+    dead = read_report(write(tmp_path / "b", killed(document(run_id(1), claims))))
+    stopped = document(run_id(1), claims, summary="The run was interrupted. A claim had already failed.")
+    given_up = document(run_id(1), claims, problems=["the set-up failed: wait: waited 10 s"])
+    assert set(read_report(write(tmp_path / "d", given_up)).counted) == {"fails"}
+    assert set(whole.counted) == {"works", "fails", "breaks"}
+    assert dead.cut_short
+    assert set(dead.counted) == {"fails"} == set(read_report(write(tmp_path / "c", stopped)).counted)
+
+
+def _other_kernel(made: dict[str, Any]) -> None:
+    made["kernel"]["image_sha256"] = sha("other")
+
+
+def _other_patch(made: dict[str, Any]) -> None:
+    made["kernel"]["patches"][0]["sha256"] = sha("other")
+
+
+def _other_emulator(made: dict[str, Any]) -> None:
+    made["made_of"]["emulator"] = sha("other")
+
+
+def _other_processor(made: dict[str, Any]) -> None:
+    made["host"]["cpu"] = "other"
+
+
+def _other_contract(made: dict[str, Any]) -> None:
+    made["contract"]["sha256"] = sha("other")
+
+
+def _other_mode(made: dict[str, Any]) -> None:
+    made["mode"] = "plain"
+
+
+@pytest.mark.parametrize(
+    "change", [_other_kernel, _other_patch, _other_emulator, _other_processor, _other_contract, _other_mode]
+)
+def test_another_input_is_another_identity(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    made = document(run_id(1), [claim("works")])
+    one = read_report(write(tmp_path / "a", made))
+    change(made)
+    two = read_report(write(tmp_path / "b", made))
+    assert one.identity
+    assert one.identity != two.identity
+
+
+def test_what_each_start_of_a_host_measures_anew_is_no_input(tmp_path: Path) -> None:
+    words = "console=ttyS0 lpj=2"
+    ones = [
+        kept(tmp_path / name, host={"command line": f"{words} tsc_early_khz={khz}", "started": how})
+        for name, khz, how in (("a", 2000001, "cold"), ("b", 1999998, "restored"))
+    ]
+    assert ones[0].inputs == ones[1].inputs
+    assert ones[0].inputs["host: command line"] == words
+    assert ones[0].identity == ones[1].identity
+
+
+def test_runs_on_a_host_that_was_never_reached_are_of_unknown_inputs(tmp_path: Path) -> None:
+    assert kept(tmp_path, kernel="k", claims=[untried("works")]).identity
+    made = document(run_id(2), [untried("works")])
+    assert read_report(write(tmp_path, {**made, "kernel": None, "tier": None})).identity == ""
+
+
+def _nothing(_: dict[str, Any]) -> str:
+    return ""
+
+
+def _not_json(_: dict[str, Any]) -> str:
+    return "{"
+
+
+def _deep(_: dict[str, Any]) -> str:
+    return "[" * 200_000
+
+
+def _older(made: dict[str, Any]) -> str:
+    return json.dumps({**made, "schema": "sealproof-signoff-3\x1b[2J"})
+
+
+def _list(_: dict[str, Any]) -> str:
+    return "[]"
+
+
+def _more(made: dict[str, Any]) -> str:
+    return json.dumps({**made, "more": 1})
+
+
+def _not_a_number(made: dict[str, Any]) -> str:
+    made["claims"][0]["seconds"] = float("nan")
+    return json.dumps(made)
+
+
+def _infinite(made: dict[str, Any]) -> str:
+    made["claims"][0]["seconds"] = float("inf")
+    return json.dumps(made)
+
+
+def _twice(made: dict[str, Any]) -> str:
+    made["claims"] *= 2
+    return json.dumps(made)
+
+
+def _climbs(made: dict[str, Any]) -> str:
+    made["run"]["id"] = "../../etc"
+    return json.dumps(made)
+
+
+@pytest.mark.parametrize(
+    "change", [_nothing, _not_json, _deep, _older, _list, _more, _not_a_number, _infinite, _twice, _climbs]
+)
+def test_what_is_no_report_is_refused_in_one_line(tmp_path: Path, change: Callable[[dict[str, Any]], str]) -> None:
+    made = document(run_id(1), [claim("works")])
+    (tmp_path / "signoff.json").write_text(change(made), encoding="utf-8")
+    with pytest.raises(UserInputError, match="is no report") as error:
+        read_report(tmp_path)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
+
+
+def test_a_run_without_reports_is_told_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="has no signoff"):
+        read_report(tmp_path)
+    (tmp_path / "record.json").write_text("{}")
+    with pytest.raises(UserInputError, match="python -m signoff"):
+        read_report(tmp_path)
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_report_is_kept_once_and_a_changed_one_is_refused(tmp_path: Path, file: Path) -> None:
+    run = kept(tmp_path / "a")
+    changed = kept(tmp_path / "b", claims=[claim("guest_works", Status.FAIL)])
+    with History(file) as history:
+        assert [history.add(run), history.add(run)] == [True, False]
+        with pytest.raises(UserInputError, match="another report of run"):
+            history.add(changed)
+        assert history.runs() == [run]
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id_alone(tmp_path: Path, file: Path) -> None:
+    with History(file) as history:
+        with pytest.raises(UserInputError, match="no run latest"):
+            history.find("latest")
+        one, two = (kept(tmp_path, number) for number in (1, 2))
+        history.add(two)
+        history.add(one)
+        assert history.find("latest") == two
+        assert history.find(one.id[:14]) == one
+        for word, words in (("2026", "more than one"), ("", "no run"), ("%", "no run"), ("_", "no run")):
+            with pytest.raises(UserInputError, match=words):
+                history.find(word)
+
+
+def test_what_is_no_history_is_left_as_it_is(tmp_path: Path) -> None:
+    text, other, newer = tmp_path / "text", tmp_path / "other", tmp_path / "newer"
+    text.write_text("SQLite format, not\n" * 100)
+    with sqlite3.connect(other) as database:
+        database.execute("CREATE TABLE a (b)")
+    with sqlite3.connect(newer) as database:
+        database.execute("CREATE TABLE a (b)")
+        database.execute(f"PRAGMA application_id = {APPLICATION}")
+        database.execute("PRAGMA user_version = 99")
+    for path, kind, words in (
+        (text, SetupError, "cannot be used"),
+        (other, UserInputError, "no history of sealproof's"),
+        (newer, UserInputError, "newer sealproof"),
+    ):
+        before = path.read_bytes()
+        with pytest.raises(kind, match=words):
+            History(path)
+        assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SealproofError) as error:
+        History(tmp_path / "file/history.sqlite")
+    assert "Not a directory" in str(error.value) or "File exists" in str(error.value)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from history.database import History
+from history.model import read_report
+for number, folder in enumerate(sorted(Path(sys.argv[2]).iterdir())):
+    with History(Path(sys.argv[1])) as history:
+        history.add(read_report(folder))
+    print(number, flush=True)
+"""
+
+
+def writer(file: Path, folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(file), str(folder)], cwd=PROJECT, stdout=subprocess.PIPE)
+
+
+def test_two_writers_lose_nothing(tmp_path: Path, file: Path) -> None:
+    for name, numbers in (("a", range(1, 26)), ("b", range(26, 51))):
+        for number in numbers:
+            write(tmp_path / name, document(run_id(number), [claim("works")]))
+    both = [writer(file, tmp_path / name) for name in "ab"]
+    for one in both:
+        one.communicate()
+        assert one.returncode == 0
+    with History(file) as history:
+        assert [run.id for run in history.runs()] == [run_id(number) for number in range(1, 51)]
+
+
+def test_a_writer_waits_for_another_that_has_the_new_file(file: Path) -> None:
+    file.parent.mkdir()
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.3, lambda: other.execute("COMMIT")).start()
+    with History(file) as history:
+        assert list(history.runs()) == []
+    other.close()
+
+
+@pytest.mark.parametrize("after", [1, 3, 8])
+def test_a_writer_that_is_killed_leaves_whole_runs_and_no_lock(tmp_path: Path, file: Path, after: int) -> None:
+    for number in range(1, 40):
+        write(tmp_path / "a", document(run_id(number), [claim(f"works_{one}") for one in range(50)]))
+    dead = writer(file, tmp_path / "a")
+    for _ in range(after):
+        assert dead.stdout.readline()
+    os.kill(dead.pid, signal.SIGKILL)
+    dead.wait()
+    with History(file) as history:
+        runs = history.runs()
+        assert len(runs) >= after
+        for run in runs:
+            assert len(history._rows("SELECT * FROM result WHERE run = ?", run.id)) == 50
+        assert history.add(kept(tmp_path, 99))
+
+
+def test_a_writer_waits_for_another_one(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with History(file):
+        pass
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    write(tmp_path / "a", document(run_id(1), [claim("works")]))
+    waiting = writer(file, tmp_path / "a")
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(timeout=1.5)
+    other.execute("COMMIT")
+    other.close()
+    assert waiting.wait(timeout=60) == 0
+    monkeypatch.setattr("history.database.PATIENCE", 0.1)
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with History(file) as history, pytest.raises(SetupError, match="locked"):
+        history.add(kept(tmp_path, 2))
+    other.close()
+
+
+def test_a_change_shuts_other_writers_out_before_it_has_written(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("history.database.PATIENCE", 0.1)
+    with History(file) as one, History(file) as two:
+        with one._change(), pytest.raises(SetupError, match="locked"):
+            two.add(kept(tmp_path, 1))
+        assert two.add(kept(tmp_path, 2))
+
+
+# --- export and import ------------------------------------------------------------------------------------------------
+
+
+def filled(folder: Path, file: Path) -> None:
+    with History(file) as history:
+        history.add(kept(folder, 1, claims=[claim("guest_works", Status.FAIL)]))
+        night = Night(id=OF_NIGHT.night, started="2026-11-01T00:00:00Z", matrix=sha("m"), cells=(OF_NIGHT.cell,))
+        history.put_night(night)
+        attempt = Attempt(
+            night=night.id, cell=OF_NIGHT.cell, number=1, started=night.started, folder="x", run=run_id(2)
+        )
+        history.put_attempt(attempt, kept(folder, 2, OF_NIGHT))
+
+
+def lines(file: Path) -> list[str]:
+    with History(file) as history:
+        return list(history.export())
+
+
+def test_an_export_makes_the_same_history_again(tmp_path: Path, file: Path) -> None:
+    filled(tmp_path, file)
+    out, copy = tmp_path / "out.jsonl", tmp_path / "copy.sqlite"
+    assert main(["export", "--history", str(file), str(out)]) == 0
+    assert main(["import", "--history", str(copy), str(out)]) == 0
+    assert main(["import", "--history", str(copy), str(out)]) == 0
+    assert lines(copy) == lines(file) == out.read_text().splitlines()
+    assert len(lines(copy)) == 5
+    assert not list(tmp_path.glob(".out*"))
+
+
+def _cut(text: str) -> str:
+    return text[:-40]
+
+
+def _no_head(text: str) -> str:
+    return text.partition("\n")[2]
+
+
+def _other_format(text: str) -> str:
+    return text.replace("sealproof-history-1", "sealproof-history-9", 1)
+
+
+def _two_in_a_line(text: str) -> str:
+    return text + text.splitlines()[-1].rstrip("}") + ', "night": null}\n'
+
+
+def _control(text: str) -> str:
+    return text.replace('"guest_works"', '"guest\\u001b[2Jworks"')
+
+
+def _unknown(text: str) -> str:
+    return text.replace('"sha256":', '"more": 1, "sha256":', 1)
+
+
+def _status(text: str) -> str:
+    return text.replace('"status":"FAIL"', '"status":"GOOD"')
+
+
+def _contradicts(text: str) -> str:
+    return text + re.sub(r'"sha256":"..', '"sha256":"zz', text.splitlines()[2]).replace("zz", "00") + "\n"
+
+
+def _negative(text: str) -> str:
+    return text.replace('"seconds":1.0', '"seconds":-1.0', 1)
+
+
+def _endless(text: str) -> str:
+    return text.replace('"seconds":1.0', '"seconds":1e999', 1)
+
+
+def _no_night(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not line.startswith('{"night"')) + "\n"
+
+
+def _emptied(_: str) -> str:
+    return ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(_cut, _no_head, _other_format, _two_in_a_line, _control, _unknown, _status, _contradicts, _negative),
+        *(_endless, _no_night, _emptied),
+    ],
+)
+def test_a_strangers_export_that_is_not_right_adds_nothing(
+    tmp_path: Path, file: Path, change: Callable[[str], str]
+) -> None:
+    filled(tmp_path, file)
+    text = "".join(f"{line}\n" for line in lines(file))
+    assert change(text) != text
+    (tmp_path / "in").write_text(change(text), encoding="utf-8")
+    copy = tmp_path / "copy.sqlite"
+    with pytest.raises(UserInputError) as error:
+        main(["import", "--history", str(copy), str(tmp_path / "in")])
+    assert len(str(error.value)) < 700
+    assert lines(copy) == lines(tmp_path / "fresh.sqlite")
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_refused_as_an_import(data: bytes) -> None:
+    import tempfile  # noqa: PLC0415  hypothesis takes no fixture of a function
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        (path / "in").write_bytes(data)
+        with pytest.raises(SealproofError):
+            main(["import", "--history", str(path / "h.sqlite"), str(path / "in")])
+
+
+def test_an_import_says_more_of_no_night_than_is_known_here(tmp_path: Path, file: Path) -> None:
+    filled(tmp_path, file)
+    old = lines(file)
+    with History(file) as history:
+        night = history.nights()[0].model_copy(update={"ended": "2026-11-01T05:00:00Z"})
+        history.put_night(night)
+        assert history.take(old) == (0, 2)
+        assert history.nights() == [night]
+
+
+def test_a_line_without_end_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("history.database.LONGEST_LINE", 1000)
+    monkeypatch.setattr("history.__main__.LONGEST_LINE", 1000)
+    (tmp_path / "in").write_text('{"format": "sealproof-history-1"}\n' + "x" * 100_000)
+    with pytest.raises(UserInputError, match="line 2 is not right: it has more than"):
+        main(["import", "--history", str(tmp_path / "h"), str(tmp_path / "in")])
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command here: status, standard output, and what an error says."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+
+    def ran(*words: str) -> tuple[int, str, str]:
+        try:
+            status, wrong = main([*words]), ""
+        except SealproofError as error:
+            status, wrong = 2, str(error)
+        except SystemExit as end:
+            status, wrong = int(end.code or 0), ""
+        return status, capsys.readouterr().out, wrong
+
+    return ran
+
+
+def program(*words: str, folder: Path) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "history", *words],
+        cwd=PROJECT,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_runs_are_recorded_below_the_home_and_named_by_what_became_of_their_claims(tmp_path: Path, run: Any) -> None:
+    first = write(tmp_path / "r", document(run_id(1), [claim("works"), claim("sleeps")]))
+    second = write(
+        tmp_path / "r", document(run_id(2), [claim("works", Status.FAIL), claim("sleeps")], kernel="6.12.118")
+    )
+    assert run("compare", str(first), str(second))[0] == 1
+    assert run("compare", "latest", str(second))[0] == 2
+    assert run("record", str(first), str(second))[0] == 0
+    assert (tmp_path / ".local/state/sealproof/history.sqlite").is_file()
+    status, said, _ = run("compare", run_id(1), "latest")
+    assert status == 1
+    assert "regressed       works\n                PASS -> FAIL: it is FAIL: expected 4, got 5\n" in said
+    assert "  kernel: 6.12.117 -> 6.12.118\n" in said
+    assert "exit 1: 1 claim regressed" in said
+    assert run("compare", "latest", str(first))[0] == 0
+    status, said, _ = run("history", "works")
+    assert status == 0
+    assert "kernel: 6.12.117 -> 6.12.118" in said
+    status, _, said = run("claim", "work")
+    assert status == 2
+    assert "did you mean: works" in said
+
+
+def test_runs_of_which_less_was_tried_are_not_compared_without_asking(tmp_path: Path, run: Any) -> None:
+    whole = write(tmp_path, document(run_id(1), [claim("works"), claim("sleeps")]))
+    part = write(tmp_path, document(run_id(2), [claim("works"), untried("sleeps")]))
+    none = write(tmp_path, killed(document(run_id(3), [claim("works"), claim("sleeps")])))
+    plain = write(tmp_path, document(run_id(4), [claim("works")], mode="plain"))
+    for words, status, reason in (
+        ((whole, part), 2, "the earlier run tried 1 claims that the later one did not"),
+        ((whole, part, "--common"), 0, "no claim regressed"),
+        ((part, whole), 0, "no claim regressed"),
+        ((whole, none), 2, "no claim was tried in both runs"),
+        ((whole, plain), 2, "PASS has two meanings"),
+        ((whole, tmp_path), 2, "has no signoff.json"),
+    ):
+        found, said, wrong = run("compare", *map(str, words))
+        assert (found, reason in said + wrong) == (status, True), said + wrong
+
+
+def test_control_characters_of_a_report_never_reach_the_terminal(tmp_path: Path) -> None:
+    evil = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m"
+    bad = [claim("works", Status.FAIL, why=evil, sentence=f"It {evil}", command=f"pytest {evil}")]
+    one = write(tmp_path, document(run_id(1), [claim("works")]))
+    two = write(tmp_path, document(run_id(2), bad, kernel=f"6.12{evil}", series=f"s{evil}", host={evil: evil}))
+    assert main(["record", "--history", str(tmp_path / "h"), str(one), str(two)]) == 0
+    other = tmp_path / f"odd{evil}"
+    other.mkdir()
+    (other / "signoff.json").write_text(json.dumps({"schema": evil}))
+    for words in (
+        ("compare", run_id(1), "latest"),
+        ("claim", "works"),
+        ("record", str(other)),
+        ("compare", evil, evil),
+    ):
+        _, said, wrong = program(*words, "--history", str(tmp_path / "h"), folder=tmp_path)
+        assert said + wrong
+        assert (said + wrong).replace("\n", "").isprintable(), words
+
+
+def test_every_command_explains_itself(run: Any) -> None:
+    names = command_parsers()
+    assert {"record", "export", "import", "compare", "claim", "history", "nightly", "trend", "summary"} == names.keys()
+    assert run() == run("--help")
+    for words in ((), *((name,) for name in names)):
+        status, said, _ = run(*words, "--help")
+        assert status == 0
+        assert said.startswith(f"usage: sealproof {'nightly' if words == ('nightly',) else 'history'} ")
+
+
+def test_ctrl_c_while_it_waits_is_one_word(tmp_path: Path) -> None:
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "history", "import", "--history", str(tmp_path / "h"), "-"],
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    poll_until((tmp_path / "h").exists, Deadline(60), "the import to begin")
+    waiting.send_signal(signal.SIGINT)
+    assert waiting.communicate()[1] == b"interrupted\n"
+    assert waiting.returncode == 130

@@ -1,0 +1,663 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Nights: what is run, in which order, how often, and what comes of it, wherever a night is killed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import SealproofError, SetupError, UserInputError
+from common.paths import PROJECT
+from common.waiting import Deadline
+from history import summary
+from history.__main__ import main
+from history.compare import Change
+from history.database import History
+from history.matrix import ExitOn, load, options
+from history.review import CellReview, NightExit, Review, review
+from history.sources import update
+from host_setup.claim_runs import run_pytest
+from signoff.verdict import Status
+from tests.unit.night_samples import HEALTH, Killed, Nights, World, matrix, twenty
+
+PASS, FAIL = Status.PASS, Status.FAIL
+ONE, TWO = "series=one", "series=two"
+NOT_BEGUN = "no time is left"
+
+
+@pytest.fixture
+def nights(tmp_path: Path) -> Iterator[Nights]:
+    with History(tmp_path / "history.sqlite") as history:
+        yield Nights(tmp_path, matrix("one", "two"), history)
+
+
+def cell(found: Review, name: str = ONE) -> CellReview:
+    return next(one for one in found.cells if one.cell == name)
+
+
+def changes(found: Review, *wanted: Change) -> dict[str, set[str]]:
+    """What became of which claims, by change; ``broke`` for cells that came to none."""
+    told: dict[str, set[str]] = {}
+    for one in found.cells:
+        if one.broke:
+            told.setdefault("broke", set()).add(one.cell)
+        for line in one.comparison.lines if one.comparison else ():
+            if line.change in (wanted or set(Change) - {Change.UNCHANGED, Change.NOT_TRIED}):
+                told.setdefault(line.change, set()).add(f"{one.cell} {line.claim}")
+    return told
+
+
+# --- one night --------------------------------------------------------------------------------------------------------
+
+
+def test_a_night_tries_every_cell_once_if_all_is_well(nights: Nights) -> None:
+    found = nights.night()
+    assert nights.ran == [(ONE,), (TWO,)]
+    assert found.exit() is NightExit.WELL
+    assert found.night.ended
+    assert cell(found).sitting.first.place.night == found.night.id
+
+
+def test_a_claim_that_fails_is_run_again_alone_before_it_counts(nights: Nights) -> None:
+    nights.night()
+    nights.next_day()
+    nights.ran.clear()
+    found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL], (TWO, "guest_boots"): [FAIL, PASS]}))
+    assert nights.ran == [(ONE,), (ONE, "guest_works", HEALTH), (TWO,), (TWO, "guest_boots", HEALTH)]
+    assert changes(found) == {Change.REGRESSED: {f"{ONE} guest_works"}, Change.FLAKY: {f"{TWO} guest_boots"}}
+    assert found.exit() is NightExit.WORSE
+    assert cell(found).was_confirmed
+
+
+def test_a_flaky_claim_is_named_and_counted_and_is_a_failure_only_if_asked(nights: Nights) -> None:
+    nights.night()
+    nights.next_day()
+    found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL, PASS]}))
+    assert (found.regressions, found.flaky) == (0, 1)
+    assert [found.exit(on) for on in ExitOn] == [NightExit.WELL, NightExit.WORSE, NightExit.WORSE]
+    assert cell(found).failing == ["guest_works"]
+    told = summary.text(found)
+    assert "no regressions, 1 flaky" in told
+    assert "flaky  guest_works\n    PASS -> FAIL/PASS: it is FAIL: expected 4, got 5" in told
+
+
+def test_what_failed_before_is_not_run_again_and_is_said(nights: Nights) -> None:
+    bad = World(statuses={(ONE, "guest_works"): [FAIL]})
+    first = nights.night(bad)
+    assert first.exit() is NightExit.WELL  # there is nothing that it could be worse than
+    assert first.exit(ExitOn.FAILURES) is NightExit.WORSE
+    assert nights.ran[:2] == [(ONE,), (ONE, "guest_works", HEALTH)]
+    assert "not PASS  guest_works" in summary.text(first)
+    nights.next_day()
+    nights.ran.clear()
+    found = nights.night(bad)
+    assert nights.ran == [(ONE,), (TWO,)]
+    assert found.exit() is NightExit.WELL
+    assert "still not PASS  guest_works" in summary.text(found)
+
+
+def test_where_the_health_of_a_machine_fails_all_is_run_again(nights: Nights) -> None:
+    nights.night()
+    nights.next_day()
+    nights.ran.clear()
+    found = nights.night(World(statuses={(ONE, HEALTH): [FAIL], (ONE, "guest_works"): [FAIL, PASS]}))
+    assert nights.ran[:2] == [(ONE,), (ONE,)]
+    assert changes(found) == {Change.REGRESSED: {f"{ONE} {HEALTH}"}, Change.FLAKY: {f"{ONE} guest_works"}}
+
+
+def test_a_claim_that_no_test_is_known_of_has_its_cell_run_again(nights: Nights) -> None:
+    nights.night()
+    nights.next_day()
+    nights.ran.clear()
+    for file in nights.project.glob("tests_e2e/*/test_guest_works.py"):
+        file.unlink()
+    nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}))
+    assert nights.ran[:2] == [(ONE,), (ONE,)]
+
+
+def test_how_often_is_the_users_choice(nights: Nights) -> None:
+    nights.night()
+    nights.next_day()
+    nights.ran.clear()
+    nights.plan = replace(nights.plan, again=3)
+    found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL, FAIL, FAIL, PASS]}))
+    assert len(nights.ran) == 5
+    assert changes(found) == {Change.FLAKY: {f"{ONE} guest_works"}}
+    nights.next_day()
+    nights.ran.clear()
+    nights.plan = replace(nights.plan, again=0)
+    assert nights.night(World(statuses={(ONE, "guest_works"): [FAIL, PASS]})).regressions == 1
+    assert nights.ran == [(ONE,), (TWO,)]
+
+
+def test_a_second_run_of_other_inputs_excuses_nothing(nights: Nights) -> None:
+    nights.night()
+    nights.next_day()
+
+    def somebody_changes_the_kernel() -> None:
+        nights.world = replace(nights.world, kernel="6.12.118")
+
+    nights.before_end = somebody_changes_the_kernel
+    found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL, PASS]}))
+    assert changes(found)[Change.REGRESSED] == {f"{ONE} guest_works"}
+
+
+def test_a_host_that_comes_up_no_more_is_a_regression_and_a_set_up_that_fails_is_not_tried(nights: Nights) -> None:
+    assert nights.night(World(breaks={ONE: "no boot"})).exit() is NightExit.NOT_TRIED  # nobody knows that it ever did
+    nights.next_day()
+    assert nights.night(World()).exit() is NightExit.WELL
+    nights.next_day()
+    nights.ran.clear()
+    found = nights.night(World(breaks={ONE: "no boot"}))
+    assert nights.ran == [(ONE,), (ONE,), (TWO,)]
+    assert (found.exit(), found.regressions, cell(found).broke) == (NightExit.WORSE, 1, True)
+    assert "the kernel panicked" in summary.text(found)
+    nights.next_day()
+    found = nights.night(World(breaks={ONE: "no host"}))
+    assert (found.exit(), found.regressions, cell(found).is_broken) == (NightExit.NOT_TRIED, 0, True)
+    assert "no space left for /var/cache" in summary.text(found)
+    nights.next_day()
+    assert nights.night(World()).exit() is NightExit.WELL
+    nights.next_day()
+    found = nights.night(World(breaks={ONE: "no host", TWO: "no report"}))
+    assert found.exit() is NightExit.NOT_TRIED
+    assert "sealproof: PYTHONPATH is set" in summary.text(found)
+
+
+# --- order and time ---------------------------------------------------------------------------------------------------
+
+
+def test_what_failed_last_comes_first_then_what_was_not_run_for_longest(tmp_path: Path) -> None:
+    with History(tmp_path / "h") as history:
+        nights = Nights(tmp_path, matrix("a", "b", "c", minutes=40.5), history)
+        nights.night()  # a and b; nothing is left for c
+        assert nights.ran == [("series=a",), ("series=b",)]
+        nights.next_day()
+        nights.ran.clear()
+        nights.plan = replace(nights.plan, minutes=45.0)
+        found = nights.night(World(statuses={("series=a", "guest_works"): [FAIL]}))
+        assert nights.ran == [("series=c",), ("series=a",), ("series=a", "guest_works", HEALTH)]
+        assert found.left == ("series=b",)
+        nights.next_day()
+        nights.ran.clear()
+        nights.night(World(statuses={("series=a", "guest_works"): [FAIL]}))
+        assert [one[0] for one in nights.ran] == ["series=a", "series=b"]
+
+
+def test_a_cell_is_ended_when_the_time_is_up_and_that_is_no_regression(tmp_path: Path) -> None:
+    with History(tmp_path / "h") as history:
+        nights = Nights(tmp_path, matrix("one", "two"), history)
+        nights.night()
+        nights.next_day()
+        nights.plan = matrix("one", "two", "long", minutes=50.0)
+        nights.ran.clear()
+        found = nights.night(World(breaks={}))
+        assert nights.ran == [("series=long",), (ONE,)]  # the new one first
+        assert found.left == (TWO,)
+        assert found.exit() is NightExit.WELL
+        nights.next_day()
+        nights.plan = matrix("other", minutes=10.0)
+        found = nights.night()
+        assert [one.late for one in cell(found, "series=other").attempts] == [True]
+        assert (found.regressions, found.exit()) == (0, NightExit.NOT_TRIED)
+        assert "ended early: no claim counts" in summary.text(found)
+        # It was not finished, and yet is not begun first for ever.
+        assert not nights.failed_last("series=other")
+
+
+def test_a_leak_found_before_the_time_was_up_counts(tmp_path: Path) -> None:
+    with History(tmp_path / "h") as history:
+        nights = Nights(tmp_path, matrix("one"), history)
+        nights.night()
+        nights.next_day()
+        nights.plan = matrix("one", minutes=21.0)
+        nights.clock = nights.clock.replace(second=0)
+        nights.night()
+        nights.next_day()
+        nights.plan = matrix("one", minutes=20.5)
+        found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}))
+        assert changes(found)[Change.REGRESSED] == {f"{ONE} guest_works"}
+        assert not cell(found).was_confirmed
+        assert "but     it was not run again, for lack of time" in summary.text(found)
+
+
+def test_only_one_night_is_at_work(nights: Nights) -> None:
+    said: list[str] = []
+
+    def another() -> None:
+        with pytest.raises(SetupError, match="another night is at work"):
+            nights.night()
+        said.append("it was refused")
+
+    nights.before_end = another
+    nights.night()
+    assert said == ["it was refused"] * 2
+
+
+# --- a kill in any place ----------------------------------------------------------------------------------------------
+
+
+def told(found: Review) -> Any:
+    """A night, without what differs from one time to the next."""
+    return (
+        [
+            (one.cell, {name: seen.statuses for name, seen in one.sitting.seen.items()} if one.sitting else one.why)
+            for one in found.cells
+        ],
+        changes(found),
+        found.exit(),
+    )
+
+
+BAD_NIGHT = World(
+    statuses={(ONE, "guest_works"): [FAIL], (TWO, "guest_boots"): [FAIL, PASS], (TWO, "guest_works"): [FAIL]}
+)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_night_that_is_killed_in_any_place_comes_to_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    wanted = None
+    for place in range(100):
+        with History(tmp_path / f"{place}.sqlite") as history:
+            nights = Nights(tmp_path / str(place), matrix("one", "two"), history)
+            nights.night()
+            nights.next_day()
+            with monkeypatch.context() as patch:
+                reached = kill_at(patch, place, after=when == "after")
+                try:
+                    found = nights.night(BAD_NIGHT)
+                except Killed:
+                    patch.undo()
+                    last = history.nights()[-1]
+                    found = review(history, last) if last.ended and len(history.nights()) == 2 else nights.night()
+            assert len(history.nights()) == 2
+            wanted = wanted or told(found)
+            # What was tried before the kill may have been tried once more: the second time is its first then.
+            assert told(found)[1:] == wanted[1:] or _shifted(found)
+            if not reached():
+                assert place > 8
+                return
+    pytest.fail("there is no end to the places")
+
+
+def _shifted(found: Review) -> bool:
+    """Whether all is as it was seeded, with claims whose first result was lost with the kill."""
+    return found.regressions == 2 and changes(found)[Change.REGRESSED] == {f"{ONE} guest_works", f"{TWO} guest_works"}
+
+
+def kill_at(patch: pytest.MonkeyPatch, place: int, *, after: bool) -> Callable[[], bool]:
+    """Have the night killed at the n-th time that it keeps something, before or after that."""
+    count = 0
+
+    def killing(real: Callable[..., None]) -> Callable[..., None]:
+        def kept(self: History, *values: Any) -> None:
+            nonlocal count
+            count += 1
+            if count == place + 1 and not after:
+                raise Killed
+            real(self, *values)
+            if count == place + 1:
+                raise Killed
+
+        return kept
+
+    patch.setattr(History, "put_night", killing(History.put_night))
+    patch.setattr(History, "put_attempt", killing(History.put_attempt))
+    return lambda: count > place
+
+
+def test_a_run_that_came_to_its_end_before_the_kill_is_read_and_not_made_again(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_at(patch, 2, after=False)  # the night, the attempt, and now what came of it
+        with pytest.raises(Killed):
+            nights.night()
+    assert nights.ran == [(ONE,)]
+    found = nights.night()
+    assert nights.ran == [(ONE,), (TWO,)]
+    assert found.exit() is NightExit.WELL
+    assert "was not finished: it goes on" in " ".join(nights.said)
+
+
+def test_a_run_that_was_killed_with_the_night_is_made_anew_and_that_is_said(nights: Nights) -> None:
+    with pytest.raises(Killed):
+        nights.night(World(breaks={ONE: "killed"}))
+    found = nights.night(World())
+    assert nights.ran == [(ONE,), (ONE,), (TWO,)]
+    assert cell(found).attempts[0].why == "the night was killed meanwhile, and it was run anew"
+    assert len(list((nights.folder / "nights" / found.night.id / "01-1").iterdir())) == 2
+
+
+def test_a_night_whose_time_is_over_is_left_as_it_is(nights: Nights) -> None:
+    with pytest.raises(Killed):
+        nights.night(World(breaks={TWO: "killed"}))
+    nights.next_day()
+    found = nights.night(World())
+    first, second = nights.history.nights()
+    assert first.ended is None
+    assert second.id == found.night.id
+    assert cell(review(nights.history, first), TWO).sitting is None
+    assert "not finished" in summary.headline(review(nights.history, first))
+    # What was tried in it counts: the cell that was killed has no past, and the other one has.
+    assert cell(found, TWO).comparison is None
+    assert cell(found).comparison is not None
+    # The cell that was killed came first.
+    assert found.night.cells == (TWO, ONE)
+
+
+def test_a_new_night_can_be_asked_for_and_another_matrix_is_another_night(nights: Nights) -> None:
+    for fresh, plan in ((True, nights.plan), (False, matrix("one"))):
+        with pytest.raises(Killed):
+            nights.night(World(breaks={ONE: "killed"}))
+        nights.plan = plan
+        before = len(nights.history.nights())
+        nights.night(World(), fresh=fresh)
+        assert len(nights.history.nights()) == before + 1
+
+
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from history.database import History
+from tests.unit.night_samples import Nights, matrix
+place, folder = int(sys.argv[1]), Path(sys.argv[2])
+real = History.put_attempt
+left = [place]
+def kept(*values):
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(*values)
+History.put_attempt = kept
+with History(folder / "h") as history:
+    nights = Nights(folder, matrix("one", "two"), history)
+    nights._runs = os.getpid()
+    print(int(nights.night().exit()))
+"""
+
+
+def test_a_real_kill_leaves_no_lock_and_the_night_goes_on(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", PROGRAM]
+    for place in (2, 1):
+        dead = subprocess.run([*argv, str(place), str(tmp_path)], cwd=PROJECT, capture_output=True, check=False)
+        assert dead.returncode == -9, dead.stderr
+    done = subprocess.run([*argv, "0", str(tmp_path)], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.stdout == "0\n", done.stderr
+    with History(tmp_path / "h") as history:
+        assert len(history.nights()) == 1
+        assert len(history.runs()) == 2
+
+
+# --- the matrix -------------------------------------------------------------------------------------------------------
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "m.toml").write_text(text)
+    return folder / "m.toml"
+
+
+GOOD = """
+minutes = 240
+again = 2
+exit_on = "flaky"
+[options]
+jobs = 2
+[[cells]]
+series = ["stock", "protected-memory"]
+layers = ["none", "debug,numa"]
+mode = "plain"
+[[cells]]
+selftests = [true, false]
+kernel = "6.12"
+mark = "quick"
+"""
+
+
+def test_a_matrix_is_all_combinations_of_what_its_tables_name(tmp_path: Path) -> None:
+    found = load(written(tmp_path, GOOD))
+    assert (found.minutes, found.again, found.exit_on, found.shared) == (240, 2, ExitOn.FLAKY, ("--jobs=2",))
+    assert [one.name for one in found.cells] == [
+        "series=stock layers=none mode=plain",
+        "series=stock layers=debug,numa mode=plain",
+        "series=protected-memory layers=none mode=plain",
+        "series=protected-memory layers=debug,numa mode=plain",
+        "selftests=true kernel=6.12 mark=quick",
+        "selftests=false kernel=6.12 mark=quick",
+    ]
+    assert found.cells[1].words == ("--series=stock", "--layers=debug,numa", "--mode=plain")
+    assert found.cells[4].words == ("--selftests", "--kernel=6.12")
+    assert (found.cells[5].words, found.cells[5].selection) == (("--kernel=6.12",), ("-m", "quick"))
+
+
+def test_the_options_are_those_that_pytest_has() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "pytest", "--help"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    for name in options():
+        assert f"  --{name}" in said or f", --{name}" in said, name
+    assert {"series", "kernel", "layers", "mode", "host", "compiler", "selftests"} <= options().keys()
+    assert not {"reports", "dry-run", "keep-on-failure"} & options().keys()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('mode = "plain"', "nested_pagings = [true]", "the sign-off has no option --nested-pagings; there are:"),
+        ("again = 2", 'pull = ["/"]', "pull: / is no git tree"),
+        ('mode = "plain"', 'mode = "protect"', "cells, table 1: mode is one of plain, protected"),
+        ('"debug,numa"', '"debug,nuna"', "cells, table 1: layers: no layer 'nuna'"),
+        ('kernel = "6.12"', "kernel = 6.10", "write the value as text, in quotes"),
+        ('kernel = "6.12"', "kernel = []", "cells, table 2: kernel has no value"),
+        ('kernel = "6.12"', 'kernel = ""', "cells, table 2: kernel needs a value"),
+        ('kernel = "6.12"', "kernel = true", "cells, table 2: kernel needs a value"),
+        ("[true, false]", "1", "cells, table 2: selftests is true or false"),
+        ("[true, false]", "[true, true]", "the cell selftests=true kernel=6.12 mark=quick stands there twice"),
+        ("jobs = 2", 'series = "stock"', "options: series is none of cache-folder"),
+        ("jobs = 2", "jobs = 0", "options: jobs"),
+        ('mark = "quick"', "jobs = 2", "cells, table 2: jobs changes no result"),
+        ('mark = "quick"', 'reports = "x"', "cells, table 2: the sign-off has no option --reports"),
+        ("minutes = 240", "minutes = 0", "minutes: Input should be greater than 0"),
+        ("minutes = 240", "", "minutes: Field required"),
+        ("again = 2", "often = 2", "often: Extra inputs are not permitted"),
+        ("again = 2", "again =", "Invalid value"),
+        ('"flaky"', '"all"', "exit_on:"),
+        ('mode = "plain"', f'kernel = {[str(one) for one in range(200)]}', "cells; at most 500"),
+        ('mode = "plain"', f'kernel = "{"x" * 600}"', "more than 500 characters"),
+    ],
+)  # fmt: skip
+def test_a_matrix_that_is_not_right_is_refused_in_one_line(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in GOOD
+    with pytest.raises(UserInputError) as error:
+        load(written(tmp_path, GOOD.replace(old, new, 1)))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# --- git trees --------------------------------------------------------------------------------------------------------
+
+
+def git(folder: Path, *words: str) -> str:
+    argv = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *words]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_a_new_night_pulls_what_it_may_and_says_what_it_could_not(nights: Nights, tmp_path: Path) -> None:
+    origin, good, odd = (tmp_path / name for name in ("origin", "good", "odd"))
+    origin.mkdir()
+    git(origin, "init", "-q", "-b", "main")
+    git(origin, "commit", "-q", "--allow-empty", "-m", "one")
+    for clone in (good, odd):
+        git(tmp_path, "clone", "-q", str(origin), str(clone))
+    git(odd, "commit", "-q", "--allow-empty", "-m", "the user's own")
+    git(origin, "commit", "-q", "--allow-empty", "-m", "two")
+    before = git(odd, "rev-parse", "HEAD")
+    nights.plan = replace(nights.plan, pull=(good, odd))
+    with pytest.raises(Killed):
+        nights.night(World(breaks={TWO: "killed"}))
+    assert git(good, "rev-parse", "HEAD") == git(origin, "rev-parse", "HEAD")
+    assert git(odd, "rev-parse", "HEAD") == before
+    git(origin, "commit", "-q", "--allow-empty", "-m", "three")
+    found = nights.night(World())  # it goes on, with the sources that it began with
+    assert git(good, "rev-parse", "HEAD") != git(origin, "rev-parse", "HEAD")
+    assert len(found.night.problems) == 1
+    assert f"{odd} was not updated: " in summary.text(found)
+    assert "odd was not updated" in summary.markdown(found)
+
+
+def test_a_pull_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin/git"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    assert list(update([tmp_path], tmp_path / "logs", 0.5)) == [
+        f"{tmp_path} was not updated: git pull took longer than 0 s"
+    ]
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs the command, with a stand-in for pytest and its hosts."""
+    numbers = itertools.count(1)
+    monkeypatch.setattr("history.nightly.secrets.token_hex", lambda _: f"{next(numbers):06x}")  # all in one second
+    history = History(tmp_path / "fake.sqlite")
+    fake = Nights(tmp_path / "fake", matrix("stock"), history)
+    monkeypatch.setattr("history.__main__._run_by_the_clock", fake._run)
+    file = written(tmp_path, 'minutes = 60\n[[cells]]\nseries = ["stock", "protected-memory"]\n')
+
+    def run(*words: str, world: World | None = None) -> int:
+        fake.world = world or World()
+        fake._tried = {}
+        where = ("--history", str(tmp_path / "h"), "--reports", str(tmp_path / "reports"))
+        return main(["nightly", str(file), *where, *words])
+
+    return run
+
+
+def test_the_command_runs_a_night_and_leaves_what_ci_shows(
+    sealed: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sealed("--dry-run") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "series=stock: never run to its end",
+        "series=protected-memory: never run to its end",
+    ]
+    assert sealed() == 0
+    assert sealed(world=World(statuses={("series=stock", "guest_works"): [FAIL]})) == 1
+    assert sealed("--exit-on", "failures", world=World(statuses={("series=stock", "guest_works"): [FAIL]})) == 1
+    said = capsys.readouterr().out
+    assert "REGRESSED  guest_works" in said
+    assert "repeat  pytest tests_e2e -k test_guest_works" in said
+    mails = sorted(tmp_path.glob("reports/*/mail.txt"))
+    assert len(mails) == 3
+    assert "1 regression, 2 of 2 cells tried" in mails[1].read_text()
+    page = (mails[1].parent / "summary.md").read_text()
+    assert "| series=stock | NOT PROVEN, 1 run again | 1 |" in page
+    assert "- **regressed** `guest_works`: PASS -\\> FAIL/FAIL" in page
+
+
+def test_a_strangers_words_do_nothing_in_a_summary(nights: Nights) -> None:
+    nights.night()
+    nights.next_day()
+    evil = "<script>alert(1)</script> [x](javascript:y) | @all `x` \x1b[2J\u202e ![i](http://x)"
+
+    def poison() -> None:
+        newest = max(nights.folder.glob("nights/*/*/*/signoff.json"))
+        found = json.loads(newest.read_text())
+        for one in found["claims"]:
+            one["why"] = evil
+        newest.write_text(json.dumps(found))
+
+    nights.before_end = poison
+    found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}))
+    page = summary.markdown(found)
+    assert "<script" not in page.replace("\\<", "")
+    assert "](" not in page.replace("\\]", "")
+    assert "\x1b" not in page + summary.text(found)
+    assert summary.text(found).replace("\n", "").isprintable()
+
+
+def test_a_mail_stays_small_however_much_regressed(nights: Nights) -> None:
+    names = [f"claim_{number}" for number in range(400)]
+    nights.night(World(claims=names))
+    nights.next_day()
+    found = nights.night(World(claims=names, statuses={(ONE, name): [FAIL] for name in names}))
+    assert found.regressions == 400
+    assert "and 380 more" in summary.text(found)
+    assert len(summary.text(found)) < 12_000
+    assert len(summary.markdown(found)) < 12_000
+
+
+def test_pytest_is_run_as_users_run_it_and_is_told_to_end_when_its_time_is_up(tmp_path: Path) -> None:
+    test, begun, log = tmp_path / "test_slow.py", tmp_path / "begun", tmp_path / "logs/log"
+    words = ["-c", str(PROJECT / "pyproject.toml"), "-p", "signoff.plugin", "-p", "host_setup.plugin", str(test)]
+    test.write_text("def test_quick():\n    pass\n")
+    assert run_pytest(words, tmp_path / "reports", log, Deadline(300)) == ""
+    assert "1 passed" in log.read_text()
+
+    class UntilBegun(Deadline):
+        def left(self) -> float:
+            return 0.0 if begun.exists() else super().left()
+
+    test.write_text(
+        f"import time, pathlib\ndef test_slow():\n    pathlib.Path({str(begun)!r}).touch()\n    time.sleep(600)\n"
+    )
+    assert run_pytest(words, tmp_path / "reports", log, UntilBegun(300)) == "the claims were not done within 300 s"
+    assert "KeyboardInterrupt" in log.read_text()
+
+
+def test_the_matrix_may_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(SealproofError, match="No such file"):
+        main(["nightly", str(tmp_path / "none.toml")])
+
+
+# --- twenty nights ----------------------------------------------------------------------------------------------------
+
+
+def test_twenty_nights_come_out_exactly_as_they_were_seeded(nights: Nights) -> None:
+    seeded: dict[int, dict[str, set[str]]] = {
+        3: {Change.FLAKY: {f"{ONE} guest_shakes"}},
+        5: {Change.REGRESSED: {f"{ONE} guest_works"}},
+        7: {Change.FLAKY: {f"{TWO} guest_shakes"}},
+        9: {Change.FIXED: {f"{ONE} guest_works"}},
+        10: {Change.REGRESSED: {f"{TWO} host_cannot_read"}, Change.FLAKY: {f"{ONE} guest_shakes"}},
+        13: {Change.SLOWER: {f"{TWO} guest_boots"}},
+        16: {Change.REGRESSED: {f"{ONE} {HEALTH}"}},
+        17: {"broke": {TWO}, Change.FIXED: {f"{ONE} {HEALTH}"}},
+        19: {
+            Change.NEW: {f"{ONE} guest_comes", f"{TWO} guest_comes"},
+            Change.GONE: {f"{ONE} guest_sleeps", f"{TWO} guest_sleeps"},
+        },
+        20: {Change.FIXED: {f"{TWO} host_cannot_read"}, Change.FLAKY: {f"{ONE} guest_works"}},
+    }
+    found = twenty(nights)
+    assert sorted(found) == [number for number in range(1, 21) if number != 12]
+    assert {number: changes(one) for number, one in found.items() if changes(one)} == seeded
+    worse = {5, 10, 16, 17}
+    assert {number: one.exit() for number, one in found.items()} == {
+        number: NightExit.WORSE if number in worse else NightExit.NOT_TRIED if number == 15 else NightExit.WELL
+        for number in found
+    }
+    # The kernel's update is what differs where it made a claim fail, and nothing differs where nothing was changed.
+    update = {name for name, _, _ in cell(found[10], TWO).comparison.inputs}
+    assert update == {"kernel", "kernel build ID", "kernel source", "kernel image"}
+    assert [name for name, _, _ in cell(found[5]).comparison.inputs] == ["patches", "patch 0001-a.patch"]
+    assert cell(found[16]).comparison.inputs == ()
+    # The night that was killed has left what it had done, and what failed for ten nights was said in each.
+    assert sum(night.ended is None for night in nights.history.nights()) == 1
+    for number in (11, 13, 14, 18, 19):
+        assert "still not PASS  host_cannot_read" in summary.text(found[number])

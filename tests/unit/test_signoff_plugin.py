@@ -1,0 +1,729 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The plugin, driven for real: pytest in a process of its own, on a project of a few claims."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.paths import PROJECT
+from common.waiting import Deadline, poll_until
+from signoff.record import CONFIG, LISTS
+from tests.unit.report_samples import BANNER
+
+CONTRACT = """
+version = 2
+[[claim]]
+id = "host_cannot_read"
+kind = "attack"
+class = "kernel-gup"
+source = "s"
+reason = "r"
+plain = { returned = 4096, leak = "page" }
+protected = { returned = -1, errno = "EFAULT", leak = "none" }
+[[claim]]
+id = "guest_works"
+kind = "legitimate"
+class = "devices"
+source = "s"
+reason = "r"
+[[claim]]
+id = "host_stays_healthy"
+kind = "health"
+class = "health"
+source = "s"
+reason = "r"
+"""
+CONFTEST = """
+import pytest
+pytest_plugins = ["signoff.plugin"]
+from signoff.record import CONFIG, LISTS, Tier
+from tests.unit.report_samples import CONFIGURATION, FILES, KERNEL, MADE_OF
+
+@pytest.fixture(autouse=True, scope="session")
+def known(request):
+    run = request.getfixturevalue("signoff")
+    run.identify(kernel=KERNEL, tier=Tier.EMULATED, series="a-series")
+    own = ("sealproof's files", "Python and its packages")
+    run.identify(
+        made_of={name: one for name, one in MADE_OF.items() if name not in own},
+        kept={CONFIG: CONFIGURATION, **{LISTS[name]: text for name, text in FILES.items() if name not in own}},
+    )
+    run.identify(host={"cpu": "TCG", "devices": "kvm"})
+    run.logs("console.log", lambda: "the host's last words")
+    run.logs("gone.log", lambda: 1 / 0)
+    yield
+    (run.folder / "hosts").mkdir()
+    (run.folder / "hosts" / "console.log").write_text("powered down")
+"""
+ATTACK = '''
+from signoff.observation import Check, Page
+from tests.unit.signoff_samples import CONTROL, SUBJECT, leaking, refused
+from tests.unit.signoff_samples import Told
+
+def test_host_cannot_read(claim):
+    """Host cannot read it.
+
+    More words.
+    """
+    claim.attach("note.txt", "said")
+    claim = Told(claim)
+    claim.attack(subject=SUBJECT, control=CONTROL)
+'''
+WORKS = '''
+def test_guest_works(claim):
+    """The guest works."""
+    claim.legitimate([Check("sum", "4", "4")])
+'''
+HEALTHY = f'''
+def test_host_stays_healthy(claim):
+    """The host stays well."""
+    claim.attach("console.log", {BANNER!r})
+    claim.health([Check("splats", "none", "none")])
+'''
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    own = "--import-mode=importlib --strict-markers --strict-config"  # as the project's pyproject.toml has them
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {PROJECT}\naddopts = {own}\n")
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "tests_e2e" / "contract").mkdir(parents=True)
+    (tmp_path / "tests_e2e" / "contract" / "claims.toml").write_text(CONTRACT)
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "test_other.py").write_text("def test_other(): pass\n")
+    return tmp_path
+
+
+# Other plugins of this environment only cost time here.
+ALONE = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
+
+
+def surroundings(project: Path, **variables: str) -> dict[str, str]:
+    return {**ALONE, "XDG_CONFIG_HOME": str(project / "config"), **variables}
+
+
+def run(project: Path, text: str, *words: str, **variables: str) -> tuple[int, Any, dict[str, Any], str]:
+    """The exit code, the JSON document (None without a run), the claims by id, the terminal's text."""
+    (project / "tests_e2e" / "test_claims.py").write_text(text + HEALTHY)
+    done = subprocess.run(
+        command(*words),
+        cwd=project,
+        env=surroundings(project, **variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    document = project / "reports" / "latest" / "signoff.json"
+    found = json.loads(document.read_text()) if document.exists() else None
+    claims = {one["id"]: one for one in found["claims"]} if found else {}
+    return done.returncode, found, claims, done.stdout + done.stderr
+
+
+def whole(folder: Path) -> bool:
+    """Whether the folder's checksums are right, and hold for what the machines wrote at their end."""
+    sums = subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder, check=False)
+    return sums.returncode == 0 and "  hosts/console.log" in (folder / "SHA256SUMS").read_text()
+
+
+def test_all_pass_exits_0(project: Path) -> None:
+    code, found, claims, said = run(project, ATTACK + WORKS)
+    assert (code, found["verdict"], found["exit_code"], found["problems"]) == (0, "PROTECTED", 0, [])
+    assert claims["host_cannot_read"]["sentence"] == "Host cannot read it."
+    assert "PASS   host_cannot_read" in said
+    assert "exit 0" in said
+    folder = project / "reports" / "latest"
+    assert {"evidence/host_cannot_read/subject.jsonl", "evidence/host_cannot_read/note.txt"} <= set(
+        claims["host_cannot_read"]["evidence"]
+    )
+    told = sorted([CONFIG, *LISTS.values()])
+    assert found["logs"] == ["hosts/console.log", *told, "logs/console.log", "logs/gone.log.missing"]
+    assert set(found["made_of"]) >= set(LISTS)
+    assert "ZeroDivisionError" in (folder / "logs" / "gone.log.missing").read_text()
+    assert whole(folder)
+    assert ET.parse(folder / "junit.xml").find("testsuite").get("errors") == "0"
+
+
+KILLED = """
+import pytest
+
+@pytest.fixture(autouse=True)
+def killed(signoff):
+    signoff.inquest = lambda *, thorough: ["the host: kernel died: Oops\\nits console ends with: RIP"]
+"""
+
+
+@pytest.mark.parametrize("ending", ["raise MachineLostError('the host is lost')", "pass"])
+def test_probe_that_kills_a_kernel_fails_its_claim_also_if_it_does_not_notice(project: Path, ending: str) -> None:
+    errors = "from common.errors import MachineLostError\n"
+    text = KILLED + errors + ATTACK.replace("claim.attack(", f"if True: {ending}\n    claim.attack(")
+    code, found, claims, _ = run(project, text)
+    assert (code, found["verdict"]) == (1, "NOT PROTECTED")
+    one = claims["host_cannot_read"]
+    assert one["status"] == "FAIL"
+    assert one["why"].startswith("the probe did harm: the host: kernel died: Oops")
+    assert "evidence/host_cannot_read/harm-1.txt" in one["evidence"]
+    kept = project / "reports" / "latest" / "evidence" / "host_cannot_read" / "harm-1.txt"
+    assert kept.read_text().endswith("its console ends with: RIP")
+
+
+def test_a_fail_exits_1_and_beats_an_error(project: Path) -> None:
+    text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
+    code, found, claims, said = run(project, text + WORKS.replace('"4")])', '"4")]); 1 / 0'))
+    assert (code, found["verdict"]) == (1, "NOT PROTECTED")
+    assert "FAIL: wrong outcome: EPERM is not EFAULT" in said
+    assert claims["guest_works"]["status"] == "ERROR"
+    assert claims["guest_works"]["why"] == "call: ZeroDivisionError: division by zero"
+    assert "evidence/guest_works/traceback-call.txt" in claims["guest_works"]["evidence"]
+
+
+BODIES = {  # how a claim's test ends -> status and reason
+    "asserts": ("assert 1 == 2; claim.legitimate(GOOD)", "ERROR", "call: AssertionError"),
+    "breaks_after_its_verdict": ("claim.legitimate(GOOD); assert 0", "ERROR", "call: AssertionError"),
+    "judges_nothing": ("pass", "MISS", "without a verdict"),
+    "checks_nothing": ("claim.legitimate([])", "MISS", "nothing was checked"),
+    "skips_itself_for_no_reason": ("pytest.skip('')", "MISS", "skipped itself, which is no verdict: it gave no reason"),
+    "skips_itself": ("pytest.skip('no disk here')", "MISS", "skipped itself, which is no verdict: no disk here"),
+    "is_skipped": ("claim.legitimate(BAD)", "SKIP", "the host has no VFIO (/dev/vfio/vfio)"),
+    "is_not_skipped": ("claim.legitimate(BAD)", "FAIL", "5 is not 4"),
+    "skips_itself_without_need": ("pytest.skip('no disk here')", "MISS", "skipped itself"),
+    "judges_twice": ("claim.legitimate(GOOD); claim.legitimate([])", "ERROR", "judged twice"),
+    "is_another_kind": ("claim.health(GOOD)", "ERROR", "is legitimate in the contract"),
+    "is_no_attack": ("claim.attack(subject=[])", "ERROR", "is legitimate in the contract"),
+    "swallows_its_verdict": ("with suppress(BaseException): claim.legitimate(BAD)", "FAIL", "5 is not 4"),
+    "fails_and_then_skips": ("with suppress(BaseException): claim.legitimate(BAD)\n    pytest.skip('no')", "FAIL", "5"),
+    "fails_and_then_breaks": (
+        "with suppress(BaseException): claim.legitimate(BAD)\n    1 / 0",
+        "FAIL",
+        "besides: call",
+    ),
+    "harms_a_guest": ("raise HarmError('cannot make private the user page: EBUSY')", "FAIL", "did harm: cannot make"),
+    "passes_and_then_harms": ("claim.legitimate(GOOD); raise HarmError('cannot')", "FAIL", "did harm: cannot"),
+    "fails_and_then_harms": (
+        "with suppress(BaseException): claim.legitimate(BAD)\n    raise HarmError('cannot')",
+        "FAIL",
+        "wrong result: sum: 5 is not 4",
+    ),
+    "raises_our_error": ("raise MachineLostError('panic', hint='look')", "ERROR", "call: machine: panic\n  next: look"),
+}
+FIXTURES = """
+import pytest
+from contextlib import suppress
+from common.errors import HarmError, MachineLostError
+from signoff.observation import Check
+GOOD, BAD = [Check("sum", "4", "4")], [Check("sum", "4", "5")]
+
+@pytest.fixture
+def early(): raise OSError("no boot")
+
+@pytest.fixture
+def late():
+    yield
+    raise OSError("torn")
+
+def test_breaks_in_setup(claim, early): claim.legitimate(GOOD)
+def test_breaks_in_teardown(claim, late): claim.legitimate(GOOD)
+@pytest.mark.xfail
+def test_is_expected_to_fail(claim): 1 / 0
+@pytest.mark.skip(reason="")
+def test_is_marked_to_skip(claim): claim.legitimate(GOOD)
+"""
+ENDS = {
+    **{name: (status, why) for name, (_, status, why) in BODIES.items()},
+    "breaks_in_setup": ("ERROR", "setup: OSError: no boot"),
+    "breaks_in_teardown": ("ERROR", "teardown: OSError: torn"),
+    "is_expected_to_fail": ("ERROR", "ZeroDivisionError"),
+    "is_marked_to_skip": ("MISS", "skipped itself, which is no verdict: it gave no reason"),
+    "has_no_test": ("ERROR", "there is no test named test_has_no_test"),
+}
+
+
+def test_nothing_but_a_verdict_of_pass_makes_a_pass(project: Path) -> None:
+    head, attack, work, health = CONTRACT.split("[[claim]]")
+    attack = f"{head}[[claim]]{attack}[[claim]]{health}"
+    lines = "".join(f"[[claim]]{work.replace('guest_works', name)}" for name in ENDS)
+    for name, fact in (
+        ("is_skipped", "no-vfio"),
+        ("is_not_skipped", "real-machine"),
+        ("skips_itself_without_need", "real-machine"),
+    ):
+        lines = lines.replace(f'id = "{name}"', f'id = "{name}"\nskip = {{ when = "{fact}" }}')
+    (project / "tests_e2e" / "contract" / "claims.toml").write_text(attack + lines)
+    tests = "".join(f"def test_{name}(claim):\n    {body}\n" for name, (body, _, _) in BODIES.items())
+    code, found, claims, said = run(project, ATTACK + FIXTURES + tests)
+    assert found, said
+    assert code == found["exit_code"] == 1
+    assert claims.pop("host_cannot_read")["status"] == claims.pop("host_stays_healthy")["status"] == "PASS"
+    assert {name: one["status"] for name, one in claims.items()} == {name: end[0] for name, end in ENDS.items()}
+    for name, (_, why) in ENDS.items():
+        assert why in claims[name]["why"]
+    suite = ET.parse(project / "reports" / "latest" / "junit.xml").find("testsuite")
+    counts = {status: sum(one["status"] == status for one in claims.values()) for status in ("FAIL", "ERROR", "MISS")}
+    assert (
+        int(suite.get("failures")) == len(suite.findall("testcase/failure")) == counts["FAIL"] + 1
+    )  # and the whole run
+    assert int(suite.get("errors")) == len(suite.findall("testcase/error")) == counts["ERROR"] + counts["MISS"]
+    assert suite.find("testcase/skipped").get("message") == "SKIP: the host has no VFIO (/dev/vfio/vfio)"
+
+
+def test_what_is_not_proven_exits_2(project: Path) -> None:
+    code, found, claims, _ = run(project, ATTACK + WORKS.replace("claim.legitimate", "1 / 0; claim.legitimate"))
+    assert (code, found["verdict"], claims["guest_works"]["status"]) == (2, "NOT PROVEN", "ERROR")
+
+
+def test_a_deselected_claim_is_miss(project: Path) -> None:
+    code, _, claims, _ = run(project, ATTACK + WORKS, "-k", "host_cannot")
+    assert (code, claims["guest_works"]["why"]) == (2, "not run: deselected by -k 'host_cannot'")
+    assert claims["guest_works"]["sentence"] == "The guest works."
+
+
+def test_an_expression_may_be_longer_than_a_files_name(project: Path) -> None:
+    code, _, claims, said = run(project, ATTACK + WORKS, "-k", " or ".join(["host_cannot"] * 30))
+    assert (code, claims["guest_works"]["status"]) == (2, "MISS"), said
+
+
+def test_a_claim_not_asked_for_is_miss(project: Path) -> None:
+    code, _, claims, _ = run(project, ATTACK + WORKS, "tests_e2e/test_claims.py::test_host_cannot_read")
+    assert (code, claims["guest_works"]["status"]) == (2, "MISS")
+    assert "its test was not requested" in claims["guest_works"]["why"]
+
+
+def test_a_run_that_stopped_early_says_so(project: Path) -> None:
+    code, _, claims, _ = run(project, ATTACK.replace("claim.attack", "1 / 0; claim.attack") + WORKS, "-x")
+    assert (code, claims["guest_works"]["why"]) == (2, "not run: stopping after 1 failures")
+
+
+def test_a_test_without_a_line_in_the_contract_is_named(project: Path) -> None:
+    code, found, _, said = run(project, ATTACK + WORKS + WORKS.replace("guest_works", "guest_flies"))
+    assert (code, found["problems"]) == (2, ["test_guest_flies has no entry in the contract"])
+    assert "has no claim of that name" in said
+
+
+def test_an_unknown_kernel_is_no_proof(project: Path) -> None:
+    (project / "conftest.py").write_text('pytest_plugins = ["signoff.plugin"]\n')
+    code, found, _, _ = run(project, ATTACK + WORKS)
+    assert (code, found["kernel"], found["tier"]) == (2, None, None)
+    assert "not identified" in found["problems"][0]
+
+
+def test_mode_plain_says_loudly_that_it_is_no_signoff(project: Path) -> None:
+    code, found, _, said = run(
+        project,
+        ATTACK.replace("CONTROL, SUBJECT", "PLAIN").replace("subject=SUBJECT, control=CONTROL", "subject=PLAIN")
+        + WORKS,
+        "--mode",
+        "plain",
+    )
+    assert (code, found["verdict"], found["mode"]) == (0, "CONTROLS HOLD", "plain")
+    assert "This is not a sign-off" in said
+    assert "This is not a sign-off" in (project / "reports" / "latest" / "signoff.html").read_text()
+
+
+def test_unit_tests_alone_leave_nothing_behind(project: Path) -> None:
+    (project / "conftest.py").write_text('pytest_plugins = ["signoff.plugin"]\n')
+    code, found, _, _ = run(project, ATTACK + WORKS, "others")
+    assert (code, found) == (0, None)
+    assert run(project, ATTACK + WORKS, "-k", "test_other")[:2] == (0, None)
+    assert not (project / "reports").exists()
+
+
+def test_a_failing_unit_test_beside_good_claims_is_not_0(project: Path) -> None:
+    (project / "others" / "test_other.py").write_text("def test_other(): assert 0\n")
+    code, found, _, said = run(project, ATTACK + WORKS)
+    assert (code, found["exit_code"]) == (1, 0)
+    assert "other tests of this session failed" in said
+
+
+def test_a_contract_with_a_fault_names_it(project: Path) -> None:
+    (project / "tests_e2e" / "contract" / "claims.toml").write_text(CONTRACT.replace('"EFAULT"', '"EFALUT"'))
+    code, found, _, said = run(project, ATTACK + WORKS)
+    assert (code, found) == (2, None)
+    assert "claims.toml:3: host_cannot_read: protected: errno: there is no EFALUT" in said
+
+
+GIVES_UP = """
+import pytest
+
+@pytest.fixture
+def machines():
+    pytest.exit("the set-up failed: kernel: no such tree\\n  next: look", returncode=2)
+
+def test_host_cannot_read(claim, machines):
+    pass
+"""
+
+
+def test_a_set_up_that_failed_is_told_at_each_claim(project: Path) -> None:
+    code, found, claims, said = run(project, GIVES_UP + WORKS)
+    why = "the set-up failed: kernel: no such tree\n  next: look"
+    assert (code, found["verdict"]) == (2, "NOT PROVEN")
+    assert (claims["host_cannot_read"]["status"], claims["host_cannot_read"]["why"]) == ("ERROR", why)
+    assert (claims["guest_works"]["status"], claims["guest_works"]["why"]) == ("MISS", f"not run: {why}")
+    assert found["problems"][0] == "the set-up failed: kernel: no such tree"
+    assert "the set-up failed: kernel: no such tree" in found["summary"]
+    assert "interrupted" not in found["summary"]
+    assert "MISS   guest_works\n       not run: the set-up failed: kernel: no such tree\n" in said
+
+
+def test_a_set_up_that_fails_after_a_fail_does_not_hide_it(project: Path) -> None:
+    text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
+    code, found, claims, _ = run(project, text + GIVES_UP.replace("test_host_cannot_read", "test_guest_works"))
+    assert (code, found["verdict"]) == (1, "NOT PROTECTED")
+    assert claims["guest_works"]["status"] == "ERROR"
+
+
+PLACES: dict[
+    str, tuple[Callable[[Path], object], str]
+] = {  # what is in the place of the folder for reports -> what is told
+    "a file": (lambda place: place.touch(), "File exists"),
+    "below a file": (lambda place: place.parent.touch(), "Not a directory"),
+    "a link to nothing": (lambda place: place.symlink_to("gone/away"), "File exists"),
+    "a link to itself": (lambda place: place.symlink_to(place.name), "File exists"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_reports_that_cannot_be_kept_are_told_in_one_line_before_any_work(project: Path, place: str) -> None:
+    make, why = PLACES[place]
+    reports = project / "kept" / "reports"
+    if place != "below a file":
+        reports.parent.mkdir()
+    make(reports)
+    code, found, _, said = run(project, ATTACK + WORKS, "--reports", str(reports))
+    assert (code, found) == (2, None)
+    told = f"reports: reports cannot be written to {reports}: {why}; name another folder with --reports DIR"
+    assert said.count(told) == 1
+    assert "Traceback" not in said
+    assert "INTERNALERROR" not in said
+    assert "test_claims.py" not in said  # no claim was begun
+    (reports.parent if place == "below a file" else reports).unlink()  # nothing was changed there
+
+
+def test_reports_on_a_read_only_disk_are_told_in_one_line(project: Path) -> None:
+    """Also to root, whom no permission stops."""
+    reports = project / "reports"
+    reports.mkdir()
+    (project / "tests_e2e" / "test_claims.py").write_text(ATTACK + WORKS)
+    inside = f"mount -t tmpfs -o ro none {reports} && exec {shlex.join(command())}"
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", inside],
+        cwd=project,
+        env=ALONE,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if "unshare failed" in done.stderr:
+        pytest.skip("no namespaces here")
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    assert said.count(f"reports cannot be written to {reports}: Read-only file system; name another folder") == 1
+    assert "Traceback" not in said
+    assert "INTERNALERROR" not in said
+
+
+def folder_of(project: Path) -> Path:
+    (folder,) = (path for path in (project / "reports").glob("2*") if path.is_dir() and not path.is_symlink())
+    return folder
+
+
+LINKS: dict[str, tuple[Callable[[Path], object], str]] = {  # what is in the place of the link, what is told of it
+    "folder": (lambda latest: (latest / "evidence").mkdir(parents=True), "is a folder, not a link: it stays as it is"),
+    "file": (lambda latest: latest.write_text("20260101T000000Z-abcdef"), "is a file, not a link: it stays as it is"),
+    "link to nothing": (lambda latest: latest.symlink_to("gone"), ""),
+    "link to itself": (lambda latest: latest.symlink_to("latest"), ""),
+    "link to a folder elsewhere": (lambda latest: latest.symlink_to("../others"), ""),
+}
+
+
+@pytest.mark.parametrize("place", LINKS)
+@pytest.mark.parametrize("verdict", [0, 1])
+def test_what_is_in_the_place_of_latest_changes_no_verdict(project: Path, place: str, verdict: str) -> None:
+    make, why = LINKS[place]
+    latest = project / "reports" / "latest"
+    latest.parent.mkdir()
+    make(latest)
+    text = (
+        ATTACK
+        if verdict == 0
+        else ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
+    )
+    code, _, _, said = run(project, text + WORKS)
+    folder = folder_of(project)
+    assert code == verdict, said
+    assert json.loads((folder / "signoff.json").read_text())["exit_code"] == verdict
+    assert "could not be written" not in said
+    assert not list(latest.parent.glob(".latest*"))
+    if why:
+        assert len([line for line in said.splitlines() if f"{latest} {why}" in line]) == 1
+        assert not latest.is_symlink()
+        assert latest.is_dir() is (place == "folder")
+    else:
+        assert latest.resolve() == folder
+        assert "does not point" not in said
+
+
+def test_reports_that_became_read_only_change_no_verdict(project: Path) -> None:
+    """Only the folder around the run's is: as where a run's folder is a mount of its own."""
+    works = WORKS.replace("    claim.", "    import os; os.system(MOUNT)\n    claim.")
+    mount = (
+        "f=$(basename reports/2*) && mount --bind reports/$f /mnt && mount -t tmpfs none reports && mkdir reports/$f"
+        " && mount --bind /mnt reports/$f && mount -o remount,ro reports || touch refused"
+    )
+    (project / "tests_e2e" / "test_claims.py").write_text(f"MOUNT = {mount!r}\n{ATTACK}{works}{HEALTHY}")
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", *command()],
+        cwd=project,
+        env=ALONE,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if "unshare failed" in done.stderr or (project / "refused").exists():
+        pytest.skip("no namespaces here")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert said.count(f"{project / 'reports' / 'latest'} does not point to this run: Read-only file system") == 1
+    assert json.loads((folder_of(project) / "signoff.json").read_text())["exit_code"] == 0
+
+
+def test_run_whose_folder_is_moved_away_is_not_proven_and_told_in_one_line(project: Path) -> None:
+    works = WORKS.replace("    claim.", "    import os; os.rename('reports', 'elsewhere')\n    claim.")
+    code, found, _, said = run(project, ATTACK + works)
+    assert (code, found) == (2, None)
+    assert said.count("sealproof: the report could not be written") == 1
+    assert "exit 2: not proven" in said
+    assert "INTERNALERROR" not in said
+    assert "Traceback" not in said
+    (kept,) = (path for path in (project / "elsewhere").iterdir() if path.is_dir())
+    moved = subprocess.run(
+        [sys.executable, "-m", "signoff", kept], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert moved.returncode == 2
+    assert "PASS   host_cannot_read" in moved.stdout
+
+
+def test_run_whose_claims_cannot_be_kept_ends_with_one_line(project: Path) -> None:
+    works = WORKS.replace(
+        "    claim.", "    import pathlib; [f] = pathlib.Path('reports').glob('2*/claims.jsonl')\n    claim."
+    )
+    text = ATTACK + works.replace("    claim.", "    f.unlink(); f.mkdir()\n    claim.")
+    code, _, _, said = run(project, text)
+    assert code == 2
+    assert said.count("the run's folder is no longer writable: [Errno 21] Is a directory") == 1
+    assert "INTERNALERROR" not in said
+    assert "Traceback" not in said
+
+
+def test_a_broken_test_file_is_not_proven(project: Path) -> None:
+    (project / "tests_e2e" / "test_broken.py").write_text("import nothing_of_that_name\n")
+    code, _, claims, _ = run(project, ATTACK + WORKS)
+    assert (code, claims["guest_works"]["why"]) == (2, "not run: interrupted")
+
+
+HANG = "    import pathlib, time; pathlib.Path('ready').touch(); time.sleep(60)\n"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_cut_short_still_has_a_report_and_exits_2(project: Path, how: str) -> None:
+    (project / "tests_e2e" / "test_claims.py").write_text(ATTACK + WORKS.replace("    claim.", f"{HANG}    claim."))
+    with subprocess.Popen(
+        command(), cwd=project, env=surroundings(project), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        poll_until((project / "ready").exists, Deadline(60), "the second claim's test to begin")
+        os.kill(process.pid, how)
+        code = process.wait(timeout=60)
+    folder = next(path for path in (project / "reports").iterdir() if not path.is_symlink())
+    if how is signal.SIGKILL:
+        assert not (folder / "signoff.json").exists()
+        code = subprocess.run([sys.executable, "-m", "signoff", folder], cwd=PROJECT, check=False, stdout=-3).returncode
+    found = json.loads((folder / "signoff.json").read_text())
+    claims = {one["id"]: one for one in found["claims"]}
+    assert (code, found["exit_code"], found["verdict"]) == (2, 2, "NOT PROVEN")
+    assert claims["host_cannot_read"]["status"] == "PASS"
+    assert claims["guest_works"]["status"] == ("ERROR" if how is signal.SIGINT else "MISS")
+    assert how is signal.SIGKILL or whole(folder)
+    assert (folder / "signoff.html").exists()
+
+
+def test_the_options_stand_under_one_heading(project: Path) -> None:
+    said = run(project, ATTACK, "--help")[3]
+    assert "--mode={protected,plain}" in said or "--mode={plain,protected}" in said
+    assert said.index("sealproof:") < said.index("--reports=DIR")
+
+
+WEAK = CONTRACT.replace('"EFAULT"', '"EPERM"')
+JUDGE = """
+import signoff.trial
+from signoff.verdict import Status, Verdict
+
+signoff.trial.judge = lambda *_: Verdict(Status.PASS, "good", "good", "good", "good", "all is well")
+"""
+REFUSED = {
+    "PYTEST_ADDOPTS": "-o sealproof_contract=weak.toml",
+    "PYTEST_PLUGINS": "json.tool",
+    "PYTHONPATH": "elsewhere",
+    "PYTHONOPTIMIZE": "1",
+    "PYTHONPYCACHEPREFIX": "elsewhere",
+    "LD_PRELOAD": "libm.so.6",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_changes_pytest_behind_the_command_is_refused(project: Path, name: str) -> None:
+    code, found, _, said = run(project, ATTACK + WORKS, "tests_e2e", **{name: REFUSED[name]})
+    assert (code, found) == (2, None)
+    assert f"sealproof: {name} is set, which changes what a sign-off runs" in said
+
+
+@pytest.mark.parametrize("option", ["--collect-only", "--help", "--fixtures", "--markers", "-V -V", "--version"])
+def test_what_only_asks_pytest_does_not_exit_0_by_the_environment(project: Path, option: str) -> None:
+    code, found, _, said = run(project, ATTACK + WORKS, "tests_e2e", PYTEST_ADDOPTS=option)
+    assert (code, found) == (2, None), said
+
+
+@pytest.mark.parametrize("option", ["--collect-only", "--help", "--fixtures", "--markers", "--fixtures-per-test"])
+def test_nothing_exits_0_without_a_new_report(project: Path, option: str) -> None:
+    assert run(project, ATTACK + WORKS)[0] == 0
+    before = (project / "reports" / "latest").resolve()
+    code, _, _, said = run(project, ATTACK + WORKS, "tests_e2e", option)
+    assert (code, (project / "reports" / "latest").resolve()) == (2, before)
+    assert re.search("(no report was written|writes no report): this is not a sign-off", said)
+
+
+def test_another_contract_is_named_in_the_headline(project: Path) -> None:
+    (project / "weak.toml").write_text(WEAK)
+    text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
+    code, found, _, said = run(project, text + WORKS, "-o", "sealproof_contract=weak.toml")
+    assert (code, found["verdict"], found["claims"][0]["status"]) == (2, "NOT PROVEN", "PASS")
+    assert "not a sign-off: option -o" in said
+    assert f"contract of 3 claims, sha256 {found['contract']['sha256']}" in said
+
+
+SETTINGS = f"[pytest]\nsealproof_contract = weak.toml\npythonpath = {PROJECT}\naddopts = --import-mode=importlib\n"
+TOML = f"""[pytest]
+sealproof_contract = "weak.toml"
+pythonpath = ["{PROJECT}"]
+addopts = ["--import-mode=importlib"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words", "named"),
+    [
+        ("opts", "-o\nsealproof_contract=weak.toml\n", ["@opts"], "option -o"),
+        ("opts", "-x\n", ["@opts", "-o", "sealproof_contract=weak.toml"], "options from the file opts"),
+        ("none", "", ["-vo", "sealproof_contract=weak.toml"], "option -o"),
+        ("other.ini", SETTINGS, ["-vc", "other.ini"], "option -c"),
+        ("pytest.toml", TOML, [], "the settings are those of pytest.toml, and not of pytest.ini"),
+    ],
+)
+def test_another_contract_is_named_however_it_is_chosen(
+    project: Path, name: str, content: str, words: list[str], named: str
+) -> None:
+    (project / "weak.toml").write_text(WEAK)
+    (project / name).write_text(content)
+    text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
+    code, found, _, said = run(project, text + WORKS, *words)
+    assert (code, found["verdict"], found["claims"][0]["status"]) == (2, "NOT PROVEN", "PASS"), said
+    assert f"not a sign-off: {named}" in " ".join(said.split())
+
+
+@pytest.mark.parametrize("how", ["plugin", "conftest"])
+def test_a_judge_from_elsewhere_is_named_and_does_not_hold(project: Path, how: str) -> None:
+    text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
+    place = project / ("judge.py" if how == "plugin" else "tests_e2e/conftest.py")
+    place.write_text(JUDGE)
+    code, found, _, said = run(project, text + WORKS, *(["-p", "judge"] if how == "plugin" else []))
+    assert (code, found["verdict"]) == (2, "NOT PROVEN")
+    assert f"not a sign-off: {'the pytest plugin judge' if how == 'plugin' else 'tests_e2e/conftest.py'} is not" in said
+    assert "the claims do not match their evidence" in " ".join(said.split())
+    assert "it says PASS, and the evidence gives FAIL" in " ".join(said.split())
+
+
+def test_every_sign_off_is_signed(project: Path) -> None:
+    code, found, _, _ = run(project, ATTACK + WORKS)
+    assert code == 0
+    folder = (project / "reports" / "latest").resolve()
+    words = [sys.executable, "-m", "verifier", str(folder), "--key", str(project / "config/sealproof/signing-key.pem")]
+    words += ["--contract", str(project / "tests_e2e" / "contract")]
+    done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False)
+    # The commit is this checkout's own: whole in CI, with changes on top of it where somebody works on it.
+    commit = found["run"]["commit"]
+    if re.fullmatch("[0-9a-f]{40}", commit):
+        assert (done.returncode, done.stdout.startswith("PROTECTED")) == (0, True), done.stdout
+    else:
+        assert (done.returncode, done.stdout.startswith("NOT PROVEN")) == (2, True), done.stdout
+        assert f"sealproof was {commit}" in done.stdout
+    assert "signer's key, contract: as you named them" in done.stdout
+
+
+def edited(project: Path, change: Callable[[Path], object]) -> tuple[int, str]:
+    """The exit code and the words of ``python -m signoff`` on a run's folder after a change."""
+    folder = (project / "reports" / "latest").resolve()
+    change(folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "signoff", folder],
+        cwd=PROJECT,
+        env=surroundings(project),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_reports_are_not_made_of_an_edited_run(project: Path) -> None:
+    run(project, ATTACK + WORKS, "-k", "host")
+    record = (project / "reports" / "latest").resolve() / "record.json"
+    code, said = edited(project, lambda _: record.write_text(record.read_text().replace("emulated", "bare-metal")))
+    assert (code, "was changed after it was signed" in said) == (2, True), said
+    code, said = edited(project, lambda folder: (folder / "attestation.json").unlink())
+    assert (code, "this run was not signed at its end" in " ".join(said.split())) == (2, True)
+    assert "PROTECTED   mode" not in said.replace("NOT PROTECTED", "")
+
+
+def test_a_host_is_known_before_a_claim_is_skipped(project: Path) -> None:
+    """Fixtures of the test come later, so that none makes what the claim will not need."""
+    (project / "conftest.py").write_text(
+        CONFTEST.replace('run.identify(host={"cpu": "TCG", "devices": "kvm"})', "")
+        + """
+@pytest.fixture
+def host_is_known(signoff): signoff.identify(host={"cpu": "TCG", "devices": "kvm"})
+"""
+    )
+    contract = CONTRACT.replace('id = "guest_works"', 'id = "guest_works"\nskip = { when = "no-vfio" }')
+    (project / "tests_e2e" / "contract" / "claims.toml").write_text(contract)
+    works = WORKS.replace("(claim)", "(claim, dear)") + "@pytest.fixture\ndef dear(): raise OSError('for nothing')\n"
+    code, found, claims, said = run(project, "import pytest\n" + ATTACK + works)
+    assert (code, found["verdict"], claims["guest_works"]["status"]) == (0, "PROTECTED", "SKIP"), said
+    assert claims["guest_works"]["skip"] == "no-vfio"
+
+
+def test_no_claims_test_skips_itself() -> None:
+    for file in (PROJECT / "tests_e2e").rglob("*.py"):
+        assert not re.search(r"\bskip\(|mark\.skip|importorskip", file.read_text(encoding="utf-8")), file
+
+
+def test_what_a_test_says_was_not_asked_for_is_miss(project: Path) -> None:
+    skips = "import pytest\n" + WORKS.replace("claim.legit", 'pytest.skip("it was not asked for: --more"); claim.legit')
+    code, found, claims, _ = run(project, ATTACK + skips)
+    assert (code, found["verdict"], claims["guest_works"]["status"]) == (2, "NOT PROVEN", "MISS")

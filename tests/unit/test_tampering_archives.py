@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Archives of a good report out of which another unpacker makes a bad one, and a folder that changes meanwhile."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.report_samples import small_report
+from tests.unit.test_tampering import KEY, check
+from verifier.text import UnsoundError
+from verifier.tree import load
+
+Attempt = Callable[[Path], bytes]
+PAGE = "signoff.html"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_report(tmp_path_factory.mktemp("archives") / "reports", KEY)
+
+
+def tar(folder: Path, **options: object) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", **options) as archive:  # type: ignore[call-overload]
+        archive.add(folder, arcname=folder.name)
+    return out.getvalue()
+
+
+def tar_of(name: str) -> bytes:
+    """A tar archive with another page."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        info.size = 3
+        archive.addfile(info, io.BytesIO(b"NOT"))
+    return out.getvalue()
+
+
+def zipped(folder: Path, *, comment: bytes = b"", extra: bytes = b"") -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+            info = zipfile.ZipInfo(f"{folder.name}/{path.relative_to(folder)}")
+            info.extra = extra if path.name == PAGE else b""
+            archive.writestr(info, path.read_bytes())
+        archive.comment = comment
+    return out.getvalue()
+
+
+def zip_member(name: str) -> bytes:
+    """A member of a zip archive, which no list names."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(name, "NOT")
+    return out.getvalue()[: out.getvalue().index(b"PK\1\2")]
+
+
+def behind_a_zero_block(folder: Path) -> bytes:
+    good = tar(folder).rstrip(b"\0")
+    return good + bytes(-len(good) % 512 + 512) + tar_of(f"{folder.name}/{PAGE}")
+
+
+def with_a_name(folder: Path, name: str) -> bytes:
+    archive = tar(folder).rstrip(b"\0")
+    return archive + bytes(-len(archive) % 512) + tar_of(f"{folder.name}/{name}")
+
+
+def own_path(folder: Path) -> bytes:
+    """A member that some unpackers call by another name (Info-ZIP's Unicode path)."""
+    return zipped(folder, extra=struct.pack("<HHBL", 0x7075, 12, 1, 0) + b"evil.ht")
+
+
+ATTEMPTS: dict[str, tuple[Attempt, str]] = {
+    "a_page_behind_a_block_of_zeros": (behind_a_zero_block, "goes on behind the archive's end"),
+    "a_second_tar": (lambda f: tar(f) + tar_of(f"{f.name}/{PAGE}"), "goes on behind the archive's end"),
+    "a_second_gzip": (lambda f: gzip.compress(tar(f)) + gzip.compress(tar_of(PAGE)), "behind the archive's end"),
+    "something_behind_gzip": (lambda f: gzip.compress(tar(f)) + b"more", "neither a folder nor a whole tar"),
+    "a_tar_that_ends_as_a_zip": (lambda f: tar_of(f"{f.name}/{PAGE}") + zipped(f), "begins as something else"),
+    "a_script_that_ends_as_a_zip": (lambda f: b"#!/bin/sh\n" + zipped(f), "begins as something else"),
+    "a_member_that_no_list_names": (lambda f: zip_member(f"{f.name}/{PAGE}") + zipped(f), "more than its list names"),
+    "a_zip_with_a_comment": (lambda f: zipped(f, comment=b"PROTECTED on SEV-SNP"), "more than its list names"),
+    "a_member_with_two_names": (own_path, "names that not all read alike"),
+    "a_name_for_all": (
+        lambda f: tar(f, format=tarfile.PAX_FORMAT, pax_headers={"path": "x"}),
+        "for all of its members",
+    ),
+    "a_name_that_differs_by_case": (lambda f: with_a_name(f, "SIGNOFF.HTML"), "one file where case does not count"),
+    "a_name_that_ends_in_a_blank": (lambda f: with_a_name(f, f"{PAGE} "), "is no plain one"),
+    "a_name_with_a_dot_in_the_way": (lambda f: with_a_name(f, f"./{PAGE}"), "is no plain one"),
+}
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_attempt_is_refused_by_name(
+    report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    make, words = ATTEMPTS[name]
+    path = tmp_path / "archive"
+    path.write_bytes(make(report))
+    code, told = check(path, capsys)
+    assert (code, words in told) == (3, True), told
+
+
+@pytest.mark.parametrize(
+    "make",
+    [tar, lambda f: gzip.compress(tar(f)), lambda f: tar(f, format=tarfile.GNU_FORMAT), zipped,
+     lambda f: zipped(f, extra=struct.pack("<HHBL", 0x5455, 5, 1, 0))],
+)  # fmt: skip
+def test_an_archive_is_good_as_usual_tools_make_it(
+    report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Attempt
+) -> None:
+    path = tmp_path / "archive"
+    path.write_bytes(make(report))
+    code, told = check(path, capsys)
+    assert code == 0, told
+
+
+def test_a_file_that_changes_after_its_signature_was_checked_is_refused(report: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(report, tmp_path / report.name))
+    tree = load(folder)
+    part = tree.below("contract")
+    tree.read("record.json")
+    (folder / "record.json").write_text("{}")
+    with pytest.raises(UnsoundError, match=r"record\.json changes while it is read"):
+        tree.read("record.json")
+    tree.sha256("contract/contract.toml")
+    (folder / "contract/contract.toml").write_text("")
+    with pytest.raises(UnsoundError, match=r"contract\.toml changes while it is read"):
+        tree.below("contract").read("contract.toml")
+    assert part.names == ["contract.toml"]

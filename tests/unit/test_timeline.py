@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One page of what happened when, and how it gets into the evidence of a claim that does not hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import ChannelError, HarmError
+from host_setup.hosts import timeline as lines_of
+from host_setup.hosts.pool import HostPool
+from host_setup.hosts.timeline import Event, console, timeline
+from signoff import contract_files
+from signoff.contract import Mode
+from signoff.evidence import Evidence
+from signoff.observation import Check
+from signoff.trial import Trial
+from signoff.verdict import Status
+from tests.unit.test_oops import NULL_POINTER
+
+T = 1_795_943_000.0
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder, with a host that dies of a NULL pointer two seconds after T."""
+    host = tmp_path / "hosts/host-1"
+    host.mkdir(parents=True)
+    said = ["[   10.0] before\r\n", *(f"{line}\r\n" for line in NULL_POINTER.splitlines())]
+    times = [T - 5, *(T + 2 + number / 1000 for number in range(len(said) - 1))]
+    (host / "console.log").write_text("".join(said))
+    (host / "console.times").write_text(
+        "".join(f"{at:.3f} {len(line)}\n" for at, line in zip(times, said, strict=True))
+    )
+    commands = [
+        {
+            "time": T + 1,
+            "execute": "human-monitor-command",
+            "arguments": {"command-line": "info registers"},
+            "reply": "",
+        },
+        {"time": T + 3, "execute": "stop", "arguments": {}, "reply": {"error": "it is gone"}},
+        {"time": T + 99, "execute": "quit", "arguments": {}, "reply": {}},
+    ]
+    (host / "qmp.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in commands) + '{"time": 1')
+    planted = {"time": T + 0.5, "event": "planted", "page": "user", "state": "private", "gpa": "0x4000"}
+    journal = [{"time": T, "event": "begin"}, {**planted, "guest": "protected", "host": "host-1"}]
+    (tmp_path / "journal.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in journal))
+    return tmp_path
+
+
+def test_all_that_happened_is_in_one_order(run: Path) -> None:
+    notes = [
+        Event(T, "harness", "the test begins"),
+        Event(T + 1.5, "probe", "subject: read"),
+        Event(T + 50, "harness", "x"),
+    ]
+    told = timeline(run, T, T + 10, notes, [("the host", "status running\nRIP=1")])
+    head, _, rest = told.partition("\n\n")
+    assert head.startswith("host-1: NULL pointer dereference, read in kvm_mem_protect < ")
+    body, _, last = rest.partition("\n\n")
+    lines = body.splitlines()
+    words = ["the test begins", "planted a canary: user page, private, at 0x4000 in protected, on host-1"]
+    words += ["human-monitor-command info registers", "subject: read", "BUG: kernel NULL pointer"]
+    places = [next(at for at, line in enumerate(lines) if word in line) for word in words]
+    assert places == [0, 1, 2, 3, 4]
+    assert lines[-1].endswith("stop: refused: it is gone")
+    assert "before" not in body and "quit" not in body and " x" not in body
+    assert lines[0].split()[1:3] == ["+0.000", "harness"]
+    assert last == "the host:\n  status running\n  RIP=1\n"
+
+
+def test_a_console_without_times_and_a_run_without_hosts_are_no_error(run: Path, tmp_path: Path) -> None:
+    (run / "hosts/host-1/console.times").unlink()
+    assert "NULL pointer" not in timeline(run, T, T + 10, [])
+    assert timeline(tmp_path / "nothing", T, T + 10, []) == ""
+
+
+def test_a_line_keeps_its_time_though_a_kernel_prints_what_it_likes(tmp_path: Path) -> None:
+    said = [b"one\n", b"\xff\x1b[2J\x00two\r\n", b"\n", b"half"]
+    (tmp_path / "console.log").write_bytes(b"".join(said))
+    (tmp_path / "console.times").write_text("".join(f"{T + at:.3f} {len(line)}\n" for at, line in enumerate(said)))
+    assert [event.time - T for event in console(tmp_path)] == [0, 1, 2, 3]
+    run = tmp_path / "run/hosts"
+    run.mkdir(parents=True)
+    tmp_path.joinpath("console.log").rename(run / "console.log")
+    tmp_path.joinpath("console.times").rename(run / "console.times")
+    told = timeline(tmp_path / "run", T - 1, T + 10, [], [("the host", "\x1b[2J")])
+    assert "\x1b" not in told and "\x00" not in told
+
+
+def test_of_very_many_lines_the_middle_is_left_out(tmp_path: Path) -> None:
+    told = timeline(tmp_path, 0, 10**6, [Event(float(at), "probe", f"event {at}") for at in range(5000)])
+    lines = told.splitlines()
+    assert len(lines) == lines_of.MOST + 1
+    assert lines[0].endswith("event 0") and lines[-1].endswith("event 4999")
+    assert "... 3000 lines are left out ..." in told
+
+
+# --- in a claim's evidence --------------------------------------------------------------------------------------------
+
+CONTRACT = """\
+version = 2
+kind = "health"
+class = "health"
+
+[[claim]]
+id = "guest_lives"
+source = "the guest"
+reason = "It does not die."
+"""
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Trial:
+    (tmp_path / "contract.toml").write_text(CONTRACT)
+    evidence = Evidence.create(tmp_path / "reports", "run", tmp_path / "contract.toml")
+    contract = contract_files.load(tmp_path / "contract.toml")
+    return Trial(contract.claims[0], Mode.PROTECTED, "It lives.", "pytest -k x", evidence)
+
+
+def folder(trial: Trial) -> Path:
+    return trial._evidence.folder / "evidence/guest_lives"
+
+
+def test_a_claim_that_does_not_hold_keeps_its_timeline_and_the_oops_with_its_fingerprint(trial: Trial) -> None:
+    trial.went_wrong("call", HarmError(f"the host: kernel died\n{NULL_POINTER}"), "")
+    trial.took(1.5, "call")
+    seen: list[Any] = []
+
+    def told(begun: float, ended: float, notes: Any) -> str:
+        seen.extend((begun <= ended, [words for _, _, words in notes]))
+        return "what happened\n"
+
+    trial.explain(told, lambda text: text.replace("kvm_mem_protect", "KVM_MEM_PROTECT"))
+    result = trial.result()
+    assert result.status is Status.FAIL
+    assert {"evidence/guest_lives/timeline.txt", "evidence/guest_lives/oops.txt"} <= {*result.evidence}
+    assert (folder(trial) / "timeline.txt").read_text() == "what happened\n"
+    oops = (folder(trial) / "oops.txt").read_text()
+    assert oops.startswith("NULL pointer dereference, read in kvm_mem_protect < ")
+    assert "KVM_MEM_PROTECT" in oops
+    assert seen[0] and any(words.startswith("harm: the host") for words in seen[1])
+    assert "call has ended after 1.500 s" in seen[1]
+
+
+def test_a_claim_that_holds_needs_no_explanation(trial: Trial) -> None:
+    trial.health([Check("alive", "yes", "yes")])
+    trial.explain(lambda *_: pytest.fail("asked"), lambda _: pytest.fail("asked"))
+    assert not (folder(trial) / "timeline.txt").exists()
+    assert trial.result().status is Status.PASS
+
+
+def test_what_cannot_be_explained_changes_no_result(trial: Trial) -> None:
+    trial.went_wrong("call", HarmError(f"the host: kernel died\n{NULL_POINTER}"), "")
+
+    def broken(*_: object) -> str:
+        raise ChannelError("no answer")
+
+    trial.explain(broken, broken)
+    assert trial.result().status is Status.FAIL
+    assert "ChannelError" in (folder(trial) / "not-explained.txt").read_text()
+    assert not (folder(trial) / "timeline.txt").exists()
+
+
+class Vitals:
+    def __init__(self, name: str, reason: str | None = None) -> None:
+        self.name, self.reason = name, reason
+
+
+class Machine:
+    """A host, or a guest of it."""
+
+    def __init__(self, reason: str | None = None, guests: tuple[Any, ...] = ()) -> None:
+        self.vitals, self.all_guests, self.qemu = Vitals("guest plain", reason), guests, self
+
+    def explain(self) -> str:
+        return "status running"
+
+    def console_tail(self) -> str:
+        if self.vitals.reason:
+            raise ChannelError("no answer")
+        return "login:"
+
+
+def test_the_pool_tells_what_its_machines_do(trial: Trial) -> None:
+    del trial
+    pool = HostPool(None)
+    assert pool.last_words() == []
+    pool._shared = Machine(guests=(Machine(), Machine("gone")))  # type: ignore[assignment]
+    assert pool.last_words() == [("the host", "status running"), ("last lines of guest plain", "login:")]
+    pool._shared = Machine("kernel died")  # type: ignore[assignment]
+    assert pool.last_words() == [("the host is lost", "kernel died")]
