@@ -250,8 +250,9 @@ def kernel_request(settings: Settings, store: Store, own: Own | None = None) -> 
 
     :param own: the real machine that it is for. :raises SealproofError: there is no such source or series.
     """
-    wanted = series.load(settings.series)
-    return Request(source.resolve(settings.kernel_source, store), wanted, settings.layers, own, settings.toolchain)
+    found = source.resolve(settings.kernel_source, store)
+    wanted = series.load_for(settings.series, found.release)
+    return Request(found, wanted, settings.layers, own, settings.toolchain)
 
 
 def _made(

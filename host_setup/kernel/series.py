@@ -94,6 +94,22 @@ def available() -> list[str]:
     return sorted(path.parent.name for path in FOLDER.glob("*/series.toml"))
 
 
+def load_for(name: str | Path, release: str) -> Series:
+    """As :func:`load`; of ours that is not made for that kernel the port ``NAME-...`` that is, if there is one."""
+    wanted = load(name)
+    if _is_path(name):
+        return wanted
+    ports = (load(port) for port in available() if port.startswith(f"{name}-"))
+    try:
+        return next((one for one in (wanted, *ports) if releases.fits(release, one.base)), wanted)
+    except ValueError:  # it is no release: check_base() says so
+        return wanted
+
+
+def _is_path(name: str | Path) -> bool:
+    return isinstance(name, Path) or "/" in name
+
+
 _EXAMPLE = 'title = "...", base = ">=6.12,<6.13", mode = "protected", description = "..."'
 
 
@@ -102,7 +118,7 @@ def load(name: str | Path) -> Series:
 
     :raises UserInputError: there is none, its ``series.toml`` is not right, or a folder of the user's has no patch.
     """
-    is_path = isinstance(name, Path) or "/" in name
+    is_path = _is_path(name)
     try:
         folder = Path(name).expanduser().resolve() if is_path else FOLDER / name
         return _load(folder, str(name), is_path=is_path)

@@ -41,6 +41,22 @@ def test_a_folder_of_the_users_own_is_loaded_with_its_patches_in_order(tmp_path:
     assert series.load(folder) == loaded
 
 
+def test_a_port_takes_the_place_of_a_series_of_ours_that_is_made_for_another_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series, "FOLDER", tmp_path)
+    for name, base in (("mine", ">=6.12,<6.13"), ("mine-7.3", ">=7.3,<7.4"), ("minerals-7.4", ">=7.4")):
+        write(tmp_path / name, GOOD.replace(">=6.12,<6.13", base))
+    found = [series.load_for("mine", release).name for release in ("6.12.118", "7.3.4", "7.4", "next")]
+    assert found == ["mine", "mine-7.3", "mine", "mine"]
+
+
+def test_a_folder_of_the_users_own_is_what_it_is_on_any_kernel(tmp_path: Path) -> None:
+    folder = write(tmp_path / series.DEFAULT)
+    (folder / "0001-a.patch").write_text("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n")
+    assert series.load_for(str(folder), "7.3.4") == series.load(folder)
+
+
 def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(UserInputError, match=r"there is no series 'stok'[\s\S]*known series: .*stock"):
         series.load("stok")
