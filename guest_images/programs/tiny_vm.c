@@ -482,6 +482,7 @@ static const struct row rows[] = {
 	{ "large-page", large_page_is_not_mapped, .operands = NULL, .serve = serve_slots, .refused = true },
 	{ "exchanged", pages_are_not_exchanged, .operands = NULL, .serve = serve_exchanges },
 	{ "older", older_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges },
+	{ "older-beside", older_page_does_not_come_back_with_another, .operands = NULL, .serve = serve_exchanges },
 	{ "second-number", page_keeps_its_number, .operands = NULL, .serve = serve_exchanges },
 	{ "second-number-loaded", page_has_one_number, .operands = NULL, .serve = serve_exchanges, .refused = true,
 	  .ends_at = OTHER_AT },
@@ -2023,11 +2024,11 @@ static uint64_t raise_upcall(const struct vm *vm)
 
 static uint64_t serve_exchanges(struct vm *vm, uint32_t what)
 {
-	static unsigned char *one, *other;
+	static unsigned char *one, *other;	/* behind the first is another page, of one mapping with it */
 	struct kvm_userspace_memory_region region = { .slot = 3, .guest_phys_addr = ONE_AT, .memory_size = PAGE };
 
 	if (!one) {
-		one = map(PAGE);
+		one = map(2 * PAGE);
 		other = map(PAGE);
 	}
 	switch (what) {
@@ -2049,6 +2050,17 @@ static uint64_t serve_exchanges(struct vm *vm, uint32_t what)
 		return 0;
 	case PUT_SECOND_NUMBER:
 		put_page(vm, 4, OTHER_AT, one);
+		return 0;
+	case PUT_BESIDE:
+		put_page(vm, 3, ONE_AT, one);
+		put_page(vm, 4, BESIDE_AT, one + PAGE);
+		return 0;
+	case PUT_NEWER_BESIDE:
+		put_page(vm, 3, ONE_AT, other);
+		return 0;
+	case PUT_OLDER_BESIDE:
+		put_page(vm, 3, ONE_AT, NULL);
+		add_memory(vm, 3, 0, ONE_AT, 2 * PAGE, one);
 		return 0;
 	case PUT_OURS:
 		if (mmap(other, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != other)

@@ -12,11 +12,12 @@
 /* Two slots of one page each. */
 #define ONE_AT EXTRA_SLOT
 #define OTHER_AT (EXTRA_SLOT + PAGE)
+#define BESIDE_AT (EXTRA_SLOT + 8 * PAGE)	/* a third one */
 #define UPCALL_VECTOR 0x80	/* of the system calls of 32-bit programs */
 
 /* What the host side is asked. */
 enum { PUT_ONE = 0x7000, PUT_BOTH, EXCHANGE, PUT_NEWER, PUT_OLDER, PUT_SECOND_NUMBER, MOVE_AWAY, BRING_BACK, RENEW,
-       PUT_OURS, UPCALL };
+       PUT_OURS, UPCALL, PUT_BESIDE, PUT_NEWER_BESIDE, PUT_OLDER_BESIDE };
 
 /* The code of one page runs where the guest has another one. */
 static GUEST void pages_are_not_exchanged(void)
@@ -47,6 +48,21 @@ static GUEST void older_page_does_not_come_back(void)
 	fill_pages(ONE_AT, 1, OLD_WORD);
 	service(PUT_OLDER);
 	tell("stored before a slot came again as it was, whole", 1, whole_pages(ONE_AT, 1, OLD_WORD));
+}
+
+/*
+ * As older_page_does_not_come_back(). The slot that brings the older page back has memory of another one as well, by which
+ * it differs from all that were there before.
+ */
+static GUEST void older_page_does_not_come_back_with_another(void)
+{
+	service(PUT_BESIDE);
+	fill_pages(ONE_AT, 1, OLD_WORD);
+	service(PUT_NEWER_BESIDE);
+	fill_pages(ONE_AT, 1, NEW_WORD);
+	service(PUT_OLDER_BESIDE);
+	tell("loaded when the older page is there again, by a slot that reaches into another one's memory",
+	     way == PLAIN ? OLD_WORD : 0, *(volatile uint64_t *)(uint64_t)ONE_AT);
 }
 
 static GUEST void have_a_second_number(void)

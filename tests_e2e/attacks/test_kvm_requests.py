@@ -151,5 +151,5 @@ def test_sharing_ends_with_a_reset(claim: Trial, host: Host) -> None:
 
 def test_vmm_puts_no_page_of_the_guest_in_the_place_of_another(claim: Trial, host: Host) -> None:
     """A VMM cannot give a guest one of its pages in the place of another, or of a newer one (memory slots, mremap)."""
-    rows = ("exchanged", "older", "second-number", "second-number-loaded", "taken-for-another")
+    rows = ("exchanged", "older", "older-beside", "second-number", "second-number-loaded", "taken-for-another")
     tiny_vm_works(claim, host, *rows, "moved-back", "moved-renewed")
