@@ -45,6 +45,7 @@
 #include "tiny_vm_refusals.h"
 #include "tiny_vm_reset.h"
 #include "tiny_vm_second.h"
+#include "tiny_vm_shutdown.h"
 #include "tiny_vm_slots.h"
 #include "tiny_vm_walk.h"
 
@@ -92,6 +93,12 @@ struct vm {
 	bool again;		/* it was reset for another guest, whose report follows */
 	uint64_t after_reset[3];	/* as ask_state() */
 	bool upper_after_reset[2];
+	struct {
+		unsigned int count;
+		uint64_t told;		/* as ask_state(), behind it */
+		uint64_t goes_on;	/* as run_in_rom() */
+		uint64_t words;		/* of the guest's, that the VMM finds when it has reset the machine */
+	} shutdown;
 	char wrong[200];	/* the exit that must not be */
 };
 
@@ -125,6 +132,8 @@ struct row {
 	bool second_boots;			/* and it is the one that boots */
 	bool no_apic;				/* KVM has none for it */
 	bool asks_exits;			/* exits come that the VMM has asked for */
+	bool shuts_down;			/* the first processor does */
+	bool goes_to_rom;			/* it goes on there, and then the VMM resets the machine for another guest */
 	void (*report)(struct text *line, const struct vm *vm);	/* more, when the machine was reset */
 	struct {
 		uint32_t number;
@@ -256,11 +265,14 @@ static uint64_t serve_places(struct vm *vm, uint32_t what);
 static uint64_t serve_reset(struct vm *vm, uint32_t what);
 static uint64_t serve_children(struct vm *vm, uint32_t what);
 static uint64_t serve_timer(struct vm *vm, uint32_t what);
+static uint64_t serve_shutdown(struct vm *vm, uint32_t what);
+static void take_shutdown(struct vm *vm);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
 static void report_untold(struct text *line, const struct vm *vm);
 static void report_reset(struct text *line, const struct vm *vm);
 static void report_stored(struct text *line, const struct vm *vm);
 static void report_place(struct text *line, const struct vm *vm);
+static void report_rom(struct text *line, const struct vm *vm);
 
 static uint64_t nothing(struct vm *vm, uint32_t what)
 {
@@ -453,6 +465,12 @@ static const struct row rows[] = {
 	  .first = enable_with_registers, .second = true, .report = report_stored },
 	{ "reset-at-load", interrupted_load_ends_with_a_reset, .operands = operands, .pages = 4, .serve = serve_reset,
 	  .first = enable_with_registers, .device = NO_MEMORY_AT, .report = report_place },
+	{ "shutdown", processor_shuts_down, .operands = NULL, .first = enable_with_registers, .shuts_down = true,
+	  .goes_to_rom = true },
+	{ "init-first", first_gets_init, .operands = NULL, .serve = serve_shutdown, .first = enable_with_registers, .second = true,
+	  .goes_to_rom = true },
+	{ "shutdown-second", second_shuts_down, .operands = NULL, .serve = serve_shutdown, .first = enable_with_registers,
+	  .second = true },
 	{ "second-boots", nothing_more, .operands = operands, .pages = 1, .first = ask_by_another_than_boots, .second = true,
 	  .second_boots = true },
 	{ "no-apic", nothing_more, .operands = operands, .pages = 1, .first = ask_without_apic, .no_apic = true },
@@ -858,6 +876,8 @@ static void run_until(struct vm *vm, unsigned int port)
 			return;
 		} else if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
 			wrong_exit(vm, "KVM_EXIT_INTERNAL_ERROR", run->internal.suberror);
+		} else if (row->shuts_down && run->exit_reason == KVM_EXIT_SHUTDOWN && !vm->shutdown.count) {
+			take_shutdown(vm);
 		} else if (run->exit_reason == KVM_EXIT_SHUTDOWN) {
 			wrong_exit(vm, "KVM_EXIT_SHUTDOWN", 0);
 		} else if (row->asks_exits && note_exit(vm)) {
@@ -1006,6 +1026,8 @@ static void report_all(struct text *line, const struct vm *vm)
 		report_hex(line, "where the guest ends", row->ends_at, vm->ended_at);
 	if (row->gives_up)
 		report_untold(line, vm);
+	if (row->goes_to_rom)
+		report_rom(line, vm);
 	if (vm->over)
 		row->report(line, vm);
 	if (row->serve == serve_timer)
@@ -1022,6 +1044,20 @@ static void report_all(struct text *line, const struct vm *vm)
 		}
 		report_hex(line, "bytes that came by a port", expected, fnv1a64(FNV_START, vm->string, 128));
 	}
+}
+
+static void report_rom(struct text *line, const struct vm *vm)
+{
+	const bool open = way == PLAIN;
+
+	if (row->shuts_down) {
+		report_hex(line, "exits because the processor shuts down", 1, vm->shutdown.count);
+		report_hex(line, "ioctls that tell a secret of a processor that has shut down, or fail",
+			   open ? SHUTDOWN_TELLS : 0, vm->shutdown.told);
+	}
+	report_hex(line, "what the VMM's code has of the guest's memory when KVM_RUN goes on", open ? SECRET_WORD : 0,
+		   vm->shutdown.goes_on);
+	report_hex(line, "words of the guest before, for the VMM after the reset", open ? PAGE / 8 : 0, vm->shutdown.words);
 }
 
 /* Whether the VMM gets to see the instruction that KVM gave up on: by KVM's word, and anywhere in what it is given. */
@@ -1694,36 +1730,44 @@ static uint64_t offer_again(int cpu, bool renamed)
 	return result;
 }
 
-/* Whether it comes to its port; one that waits to be started is left waiting after a while. */
-static uint64_t run_second(struct vm *vm)
+/* Runs a processor until it exits, or for a while if it waits. Return: whether it exits; else errno says why not. */
+static bool run_a_while(int cpu)
 {
 	const struct itimerval soon = { { 0, RUN_US / 4 }, { RUN_US / 1000000, RUN_US % 1000000 } };
 	const sig_atomic_t before = alarms;
-	uint64_t at_work = 0;
-	int result = -1;
+	int result, error;
 
 	setitimer(ITIMER_REAL, &soon, NULL);
-	while (result && alarms == before) {
-		result = ioctl(vm->second, KVM_RUN, 0);
-		if (result && errno != EAGAIN && errno != EINTR)
-			break;
-		if (!result && vm->second_run->exit_reason == KVM_EXIT_IO && vm->second_run->io.port == PORT_MANAGED) {
-			vm->managed++;
-			result = -1;
-			errno = EAGAIN;
-		} else if (!result && vm->second_run->exit_reason == KVM_EXIT_DEBUG) {
-			vm->steps++;
-			result = -1;
-			errno = EAGAIN;
-		}
-	}
-	at_work = !result && vm->second_run->exit_reason == KVM_EXIT_IO && vm->second_run->io.port == PORT_SECOND;
-	if (!at_work && !(result && (errno == EINTR || errno == EAGAIN)))
-		snprintf(vm->wrong, sizeof(vm->wrong), "the second processor: %s, exit %u (%u)",
-			 result ? strerrorname_np(errno) : "done", vm->second_run->exit_reason,
-			 vm->second_run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? vm->second_run->internal.suberror : 0);
+	do {
+		result = ioctl(cpu, KVM_RUN, 0);
+		error = errno;
+	} while (result && (error == EAGAIN || error == EINTR) && alarms == before);
 	setitimer(ITIMER_REAL, &(struct itimerval){ 0 }, NULL);
 	alarm(DEADLINE_S);
+	errno = error;
+	return !result;
+}
+
+/* Whether it comes to its port; one that waits to be started is left waiting after a while. */
+static uint64_t run_second(struct vm *vm)
+{
+	const struct kvm_run *const run = vm->second_run;
+	bool exits;
+
+	while ((exits = run_a_while(vm->second))) {
+		if (run->exit_reason == KVM_EXIT_IO && run->io.port == PORT_MANAGED)
+			vm->managed++;
+		else if (run->exit_reason == KVM_EXIT_DEBUG)
+			vm->steps++;
+		else
+			break;
+	}
+	const bool at_work = exits && run->exit_reason == KVM_EXIT_IO && run->io.port == PORT_SECOND;
+
+	if (!at_work && (exits || (errno != EINTR && errno != EAGAIN)))
+		snprintf(vm->wrong, sizeof(vm->wrong), "the second processor: %s, exit %u (%u)",
+			 exits ? "done" : strerrorname_np(errno), run->exit_reason,
+			 run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? run->internal.suberror : 0);
 	return at_work;
 }
 
@@ -2308,6 +2352,59 @@ static uint64_t serve_reset(struct vm *vm, uint32_t what)
 		return 0;
 	default:
 		return serve_ranges(vm, what);
+	}
+}
+
+/*
+ * Runs a processor that has shut down, or got INIT; the VMM has code where it begins then. Return: what this code hands
+ * over of the guest's memory; 0 where it does not come to run, or NO_EXIT or OTHER_EXIT and why.
+ */
+static uint64_t run_in_rom(struct vm *vm, int cpu, const struct kvm_run *run)
+{
+	/* mov $STORED_AT / 16, %bx; mov %bx, %ds; mov 0, %eax; out %eax, $PORT_ANEW; hlt */
+	static const unsigned char firmware[] = { 0xbb, STORED_AT >> 4 & 0xff, STORED_AT >> 12, 0x8e, 0xdb, 0x66, 0xa1, 0, 0,
+						  0x66, 0xe7, PORT_ANEW, 0xf4 };
+
+	vm->extra = map(PAGE);
+	memcpy(vm->extra + RESET_VECTOR % PAGE, firmware, sizeof(firmware));
+	add_memory(vm, 3, KVM_MEM_READONLY, RESET_VECTOR & ~(PAGE - 1), PAGE, vm->extra);
+	if (!run_a_while(cpu))
+		return errno == EINTR ? 0 : NO_EXIT + (uint64_t)errno;
+	if (run->exit_reason != KVM_EXIT_IO || run->io.port != PORT_ANEW)
+		return OTHER_EXIT + run->exit_reason;
+	return *(const uint32_t *)((const unsigned char *)run + run->io.data_offset);
+}
+
+static void run_first_in_rom(struct vm *vm)
+{
+	vm->shutdown.goes_on = run_in_rom(vm, vm->cpu, vm->run);
+	reset_by_first(vm);
+	vm->shutdown.words = count_words(at(vm, (void *)(uintptr_t)RANGE_AT));
+	start_next(vm);
+}
+
+static void take_shutdown(struct vm *vm)
+{
+	have_state();
+	vm->shutdown.count++;
+	vm->shutdown.told = ask_state(vm->cpu);
+	run_first_in_rom(vm);
+}
+
+static uint64_t serve_shutdown(struct vm *vm, uint32_t what)
+{
+	switch (what) {
+	case RUN_TO_SHUTDOWN:
+		return run_a_while(vm->second) && vm->second_run->exit_reason == KVM_EXIT_SHUTDOWN;
+	case RUN_AFTER_SHUTDOWN:
+		return run_in_rom(vm, vm->second, vm->second_run);
+	case RUN_FIRST_AFTER_INIT:
+		if (!run_second(vm))
+			return 0;
+		run_first_in_rom(vm);
+		return 0;
+	default:
+		return run_second(vm);
 	}
 }
 

@@ -75,14 +75,19 @@ static GUEST void copy_code(uint64_t to, const unsigned char *from, const unsign
 		*next++ = *from;
 }
 
-/* As any operating system starts a processor. */
-static GUEST void start_second(void)
+/* As any operating system starts a processor, with such code. */
+static GUEST void start_second_at(const unsigned char *from, const unsigned char *end)
 {
-	copy_code(START_VECTOR << 12, second_code, second_end);
+	copy_code(START_VECTOR << 12, from, end);
 	*(volatile uint32_t *)(uint64_t)ICR_WHOM = 1u << 24;
 	*(volatile uint32_t *)(uint64_t)ICR = DELIVER_INIT;
 	*(volatile uint32_t *)(uint64_t)ICR_WHOM = 1u << 24;
 	*(volatile uint32_t *)(uint64_t)ICR = DELIVER_STARTUP | START_VECTOR;
+}
+
+static GUEST void start_second(void)
+{
+	start_second_at(second_code, second_end);
 }
 
 static GUEST void set_second_and_enable(void)

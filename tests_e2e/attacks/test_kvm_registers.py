@@ -266,6 +266,11 @@ def test_vmm_cannot_run_another_processor_of_its_guest(claim: Trial, host: Host)
     tiny_vm_works(claim, host, "second-set", "second-started", "second-boots", "no-apic", "asks-managed")
 
 
+def test_vmm_runs_no_code_of_its_own_on_a_processor_that_shuts_down(claim: Trial, host: Host) -> None:
+    """A processor of private registers that shuts down (triple fault) or gets INIT does not go on in the VMM's ROM."""
+    tiny_vm_works(claim, host, "shutdown", "shutdown-second", "init-first")
+
+
 def test_vmm_cannot_start_its_guests_cpu_by_a_timer(claim: Trial, host: Host) -> None:
     """No timer that the VMM has set before sends the guest's CPU to the reset vector, where the VMM has its code."""
     tiny_vm_works(claim, host, "timer")
