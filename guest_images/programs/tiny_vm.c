@@ -47,6 +47,7 @@
 #include "tiny_vm_second.h"
 #include "tiny_vm_shutdown.h"
 #include "tiny_vm_slots.h"
+#include "tiny_vm_waits.h"
 #include "tiny_vm_walk.h"
 
 #define DEADLINE_S 20
@@ -81,8 +82,8 @@ struct vm {
 	int fail_nth;		/* Linux: Documentation/fault-injection/fault-injection.rst; of this thread */
 	uint32_t fail_next;	/* which allocation is to fail in the next run; 0: none */
 	uint32_t failed;	/* whether one did in the last */
-	int second;		/* another processor, where the row has one */
-	struct kvm_run *second_run;
+	int second, third;	/* other processors, where the row has them */
+	struct kvm_run *second_run, *third_run;
 	uint64_t steps, told, managed;	/* exits: for debugging, with the secret, in system management mode */
 	uint64_t priorities;	/* exits that tell where the guest uses its task priority */
 	bool served;		/* the row's host side has done something */
@@ -129,6 +130,7 @@ struct row {
 	uint64_t ends_at;			/* the page number's address where it does */
 	bool gives_up;				/* KVM is to give up on an instruction, which ends the row */
 	bool second;				/* there is another processor */
+	bool third;				/* and one more */
 	bool second_boots;			/* and it is the one that boots */
 	bool no_apic;				/* KVM has none for it */
 	bool asks_exits;			/* exits come that the VMM has asked for */
@@ -265,6 +267,7 @@ static uint64_t serve_places(struct vm *vm, uint32_t what);
 static uint64_t serve_reset(struct vm *vm, uint32_t what);
 static uint64_t serve_children(struct vm *vm, uint32_t what);
 static uint64_t serve_timer(struct vm *vm, uint32_t what);
+static uint64_t serve_across(struct vm *vm, uint32_t what);
 static uint64_t serve_shutdown(struct vm *vm, uint32_t what);
 static void take_shutdown(struct vm *vm);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
@@ -457,6 +460,8 @@ static const struct row rows[] = {
 	  .second = true },
 	{ "second-started", second_is_not_started, .operands = NULL, .serve = serve_second,
 	  .first = start_second_and_enable, .second = true },
+	{ "second-across", second_does_not_run_across, .operands = NULL, .serve = serve_across,
+	  .first = run_second_across_enable, .second = true, .third = true },
 	{ "reset-registers", registers_end_with_a_reset, .operands = NULL, .serve = serve_second,
 	  .first = widen_and_enable, .second = true, .report = report_reset },
 	{ "reset-moved", moved_page_ends_with_a_reset, .operands = NULL, .serve = serve_reset },
@@ -667,12 +672,12 @@ static void let_run(int cpu)
 }
 
 /* KVM finds no processor by its APIC's number that came after the last change of one (QEMU sets all of them, too). */
-static void put_in_order(const struct vm *vm)
+static void put_in_order(int cpu)
 {
 	struct kvm_lapic_state apic;
 
-	if (ioctl(vm->second, KVM_GET_LAPIC, &apic) || ioctl(vm->second, KVM_SET_LAPIC, &apic))
-		cannot("set the second virtual CPU's APIC");
+	if (ioctl(cpu, KVM_GET_LAPIC, &apic) || ioctl(cpu, KVM_SET_LAPIC, &apic))
+		cannot("set another virtual CPU's APIC");
 }
 
 static void give_address(const struct vm *vm)
@@ -714,6 +719,8 @@ static void make_vm(struct vm *vm)
 	vm->run = add_processor(vm, &vm->cpu, 0);
 	if (row->second)
 		vm->second_run = add_processor(vm, &vm->second, 1);
+	if (row->third)
+		vm->third_run = add_processor(vm, &vm->third, 2);
 	if (row->ring) {
 		vm->ring = mmap(NULL, RING_ENTRIES * sizeof(*vm->ring), PROT_READ | PROT_WRITE, MAP_SHARED, vm->cpu,
 				KVM_DIRTY_LOG_PAGE_OFFSET * PAGE);
@@ -723,7 +730,11 @@ static void make_vm(struct vm *vm)
 	offer_all(vm, vm->cpu);
 	if (row->second) {
 		offer_all(vm, vm->second);
-		put_in_order(vm);
+		put_in_order(vm->second);
+	}
+	if (row->third) {
+		offer_all(vm, vm->third);
+		put_in_order(vm->third);
 	}
 	if (row->second_boots)
 		let_run(vm->cpu);
@@ -733,6 +744,12 @@ static void make_vm(struct vm *vm)
 /* --- exits -------------------------------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t alarms;
+
+/* Interrupts the system call that a thread is in. */
+static void take_kick(int number)
+{
+	(void)number;
+}
 
 static void take_alarm(int number)
 {
@@ -2418,6 +2435,165 @@ static void report_place(struct text *line, const struct vm *vm)
 	report_hex(line, "the VMM is told where the guest was", way == PLAIN, vm->after_reset[0] / PAGE == WINDOW / PAGE);
 }
 
+/* --- what one processor does while another one waits for the VMM ---------------------------------------------------- */
+
+#define COMES_NS 300000000	/* for a request, or a reset, to come to where it waits */
+
+/* A page of the VMM's that is missing: whoever asks for it waits. */
+struct kept_back {
+	int userfault;
+	unsigned char *page;
+};
+
+static struct {
+	struct kept_back first, last;
+	pthread_t second;
+	volatile bool over;	/* what waits has come to its end */
+	volatile bool began, ran, stops;	/* the second processor */
+	volatile bool waited;
+} meanwhile;
+
+static void keep_back(struct kept_back *kept, unsigned char *page)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = { .range = { .start = (uintptr_t)page, .len = PAGE },
+					 .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	kept->page = page;
+	kept->userfault = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (kept->userfault < 0 || ioctl(kept->userfault, UFFDIO_API, &api) || madvise(page, PAGE, MADV_DONTNEED) ||
+	    ioctl(kept->userfault, UFFDIO_REGISTER, &range))
+		cannot("keep back a page of the VMM's");
+}
+
+static void await_fault(const struct kept_back *kept)
+{
+	struct uffd_msg asked;
+
+	if (read(kept->userfault, &asked, sizeof(asked)) != sizeof(asked))
+		cannot("wait for somebody to ask for a page");
+}
+
+static void give_back(const struct kept_back *kept)
+{
+	static unsigned char content[PAGE] = { 0xf4, 0xeb, 0xfd };	/* hlt; jmp to it */
+	struct uffdio_copy copy = { .dst = (uintptr_t)kept->page, .src = (uintptr_t)content, .len = PAGE };
+
+	if (ioctl(kept->userfault, UFFDIO_COPY, &copy))
+		cannot("give back a page of the VMM's");
+}
+
+/* A thread that no alarm interrupts: these are the first processor's. */
+static pthread_t start_beside(void *(*run)(void *), struct vm *vm)
+{
+	sigset_t alarms_alone, before;
+	pthread_t thread;
+
+	sigemptyset(&alarms_alone);
+	sigaddset(&alarms_alone, SIGALRM);
+	pthread_sigmask(SIG_BLOCK, &alarms_alone, &before);
+	errno = pthread_create(&thread, NULL, run, vm);
+	if (errno)
+		cannot("start a thread");
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return thread;
+}
+
+static void await(const volatile bool *what)
+{
+	const uint64_t end = clock_ns(CLOCK_MONOTONIC) + RUN_US * 1000ull;
+
+	while (!*what && clock_ns(CLOCK_MONOTONIC) < end)
+		usleep(LOOK_US);
+}
+
+static void wait_ns(long ns)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = ns }, NULL);
+}
+
+/* Until it comes to its port. */
+static void *run_second_beside(void *of)
+{
+	struct vm *const vm = of;
+	int result;
+
+	do {
+		result = ioctl(vm->second, KVM_RUN, 0);
+	} while (result && (errno == EAGAIN || errno == EINTR) && !meanwhile.stops);
+	meanwhile.ran = !result && vm->second_run->exit_reason == KVM_EXIT_IO && vm->second_run->io.port == PORT_SECOND;
+	return NULL;
+}
+
+static void *run_third_beside(void *of)
+{
+	const struct vm *const vm = of;
+
+	while (ioctl(vm->third, KVM_RUN, 0) && (errno == EAGAIN || errno == EINTR))
+		;
+	return NULL;
+}
+
+/* The second processor is as KVM has made it: the VMM is told another place when registers are private. */
+static bool registers_are_private(const struct vm *vm)
+{
+	struct kvm_regs regs;
+
+	if (ioctl(vm->second, KVM_GET_REGS, &regs))
+		cannot("read the second processor's registers");
+	return regs.rip != (RESET_VECTOR & 0xffff);
+}
+
+/* Lets the second processor run while the guest's request waits for the third one, which then gets its page. */
+static void *run_across(void *of)
+{
+	struct vm *const vm = of;
+	const volatile bool *const begun = (bool *)(vm->ram + (FIRMWARE_VECTOR << 12) + BEGUN_OFFSET);
+
+	while (way != PLAIN && !registers_are_private(vm))
+		usleep(LOOK_US);
+	wait_ns(COMES_NS);
+	meanwhile.began = !meanwhile.over;
+	meanwhile.second = start_beside(run_second_beside, vm);
+	await(begun);
+	give_back(&meanwhile.last);
+	return NULL;
+}
+
+static uint64_t serve_across(struct vm *vm, uint32_t what)
+{
+	/*
+	 * movb $1, %cs:BEGUN_OFFSET; mov $STORED_AT / 16, %bx; mov %bx, %ds; until it is SECRET_WORD: mov 0, %eax; then
+	 * out %eax, $PORT_SECOND; hlt
+	 */
+	static const unsigned char firmware[] = { 0x2e, 0xc6, 0x06, BEGUN_OFFSET & 0xff, BEGUN_OFFSET >> 8, 1,
+						  0xbb, STORED_AT >> 4 & 0xff, STORED_AT >> 12, 0x8e, 0xdb, 0x66, 0xa1, 0, 0,
+						  0x66, 0x3d, SECRET_WORD & 0xff, SECRET_WORD >> 8 & 0xff,
+						  SECRET_WORD >> 16 & 0xff, SECRET_WORD >> 24, 0x75, 0xf4,
+						  0x66, 0xe7, PORT_SECOND, 0xf4 };
+	const struct vm third = { .cpu = vm->third };
+
+	switch (what) {
+	case RUN_ACROSS:
+		memcpy(vm->ram + (FIRMWARE_VECTOR << 12), firmware, sizeof(firmware));
+		send_message(vm, 1, DELIVER_INIT);
+		send_message(vm, 1, DELIVER_STARTUP | FIRMWARE_VECTOR);
+		keep_back(&meanwhile.last, vm->readonly + PAGE);
+		set_mode(&third, MODE64, (void *)(uintptr_t)(SLOT_READONLY + PAGE));
+		let_run(vm->third);
+		start_beside(run_third_beside, vm);
+		await_fault(&meanwhile.last);
+		start_beside(run_across, vm);
+		return 0;
+	case LOOK_ACROSS:
+		meanwhile.over = true;
+		await(&meanwhile.ran);
+		return meanwhile.ran ? *(uint32_t *)((unsigned char *)vm->second_run + vm->second_run->io.data_offset) : 0;
+	default:
+		return meanwhile.began;
+	}
+}
+
 /* --- children ----------------------------------------------------------------------------------------------------- */
 
 static const char *program;	/* its name, which says what this program is where it is linked with others */
@@ -2589,6 +2765,7 @@ int main(int argc, char **argv)
 {
 	static const char *const ways[] = { "plain", "private", "shared" };
 	struct sigaction on_alarm = { .sa_handler = take_alarm }, on_fault = { .sa_handler = take_fault_of_ours };
+	struct sigaction on_kick = { .sa_handler = take_kick };
 	static struct vm vm;
 	struct text line = { 0 };
 	bool known = false;
@@ -2612,6 +2789,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	sigaction(SIGALRM, &on_alarm, NULL);
+	sigaction(SIGUSR1, &on_kick, NULL);
 	sigaction(SIGBUS, &on_fault, NULL);
 	sigaction(SIGSEGV, &on_fault, NULL);
 	make_vm(&vm);
