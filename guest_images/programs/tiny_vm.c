@@ -268,6 +268,7 @@ static uint64_t serve_reset(struct vm *vm, uint32_t what);
 static uint64_t serve_children(struct vm *vm, uint32_t what);
 static uint64_t serve_timer(struct vm *vm, uint32_t what);
 static uint64_t serve_across(struct vm *vm, uint32_t what);
+static uint64_t serve_pending(struct vm *vm, uint32_t what);
 static uint64_t serve_shutdown(struct vm *vm, uint32_t what);
 static void take_shutdown(struct vm *vm);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
@@ -276,6 +277,7 @@ static void report_reset(struct text *line, const struct vm *vm);
 static void report_stored(struct text *line, const struct vm *vm);
 static void report_place(struct text *line, const struct vm *vm);
 static void report_rom(struct text *line, const struct vm *vm);
+static void report_pending(struct text *line, const struct vm *vm);
 
 static uint64_t nothing(struct vm *vm, uint32_t what)
 {
@@ -464,6 +466,8 @@ static const struct row rows[] = {
 	  .first = run_second_across_enable, .second = true, .third = true },
 	{ "reset-registers", registers_end_with_a_reset, .operands = NULL, .serve = serve_second,
 	  .first = widen_and_enable, .second = true, .report = report_reset },
+	{ "reset-pending", start_that_is_pending_ends_with_a_reset, .operands = NULL, .serve = serve_pending,
+	  .first = enable_with_registers, .second = true, .third = true, .report = report_pending },
 	{ "reset-moved", moved_page_ends_with_a_reset, .operands = NULL, .serve = serve_reset },
 	{ "reset-shared", sharing_ends_with_a_reset, .operands = NULL, .serve = serve_reset },
 	{ "reset-running", running_processor_ends_with_a_reset, .operands = NULL, .serve = serve_reset,
@@ -2592,6 +2596,71 @@ static uint64_t serve_across(struct vm *vm, uint32_t what)
 	default:
 		return meanwhile.began;
 	}
+}
+
+static void *ask_third(void *of)
+{
+	const struct vm *const vm = of;
+
+	if (ioctl(vm->third, KVM_GET_REGS, meanwhile.last.page))
+		cannot("read the third processor's registers");
+	return NULL;
+}
+
+/* Lets the second processor go on while the reset waits for the third one, which then gets its page. */
+static void *go_on_at_reset(void *of)
+{
+	(void)of;
+	wait_ns(COMES_NS);
+	give_back(&meanwhile.first);
+	await(&meanwhile.ran);
+	meanwhile.waited = !meanwhile.over;
+	give_back(&meanwhile.last);
+	return NULL;
+}
+
+static void reset_with_start_pending(struct vm *vm)
+{
+	pthread_t third, beside;
+
+	have_state();
+	keep_back(&meanwhile.last, map(PAGE));
+	third = start_beside(ask_third, vm);
+	await_fault(&meanwhile.last);
+	beside = start_beside(go_on_at_reset, vm);
+	reset_by_first(vm);
+	meanwhile.over = true;
+	pthread_join(beside, NULL);
+	pthread_join(third, NULL);
+	meanwhile.stops = true;
+	vm->second_run->immediate_exit = 1;
+	pthread_kill(meanwhile.second, SIGUSR1);
+	pthread_join(meanwhile.second, NULL);
+	vm->over = true;
+	vm->after_reset[0] = ask_state(vm->second);
+	vm->after_reset[1] = meanwhile.waited;
+}
+
+static uint64_t serve_pending(struct vm *vm, uint32_t what)
+{
+	switch (what) {
+	case HOLD_SECOND:
+		keep_back(&meanwhile.first, vm->ram + HELD_AT);
+		meanwhile.second = start_beside(run_second_beside, vm);
+		await_fault(&meanwhile.first);
+		return 0;
+	default:
+		reset_with_start_pending(vm);
+		return 0;
+	}
+}
+
+static void report_pending(struct text *line, const struct vm *vm)
+{
+	report_hex(line, "the reset waits while the VMM asks another processor for its registers", way != PLAIN,
+		   vm->after_reset[1]);
+	report_hex(line, "ioctls that tell a secret of the second processor, which the guest has started before",
+		   way == PLAIN ? SECOND_TELLS : 0, vm->after_reset[0]);
 }
 
 /* --- children ----------------------------------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What one processor does while the guest's request for private registers waits for another one: that one needs a page
- * that the VMM keeps back (userfaultfd).
+ * What one processor does while the guest's request for private registers, or the machine's reset, waits for another one:
+ * that one needs a page that the VMM keeps back (userfaultfd).
  */
 #ifndef TINY_VM_WAITS_H
 #define TINY_VM_WAITS_H
@@ -9,9 +9,11 @@
 #include "tiny_vm_shutdown.h"
 
 #define BEGUN_OFFSET 0x100u	/* behind FIRMWARE_VECTOR: whether its code has begun */
+#define HELD_AT 0xf1000u	/* memory that is shared from the start, which the second processor loads from */
 
 /* What the host side is asked. */
 enum { RUN_ACROSS = 0xc000, LOOK_ACROSS, BEGAN_ACROSS };
+enum { HOLD_SECOND = 0xd000, RESET_WITH_START_PENDING };
 
 /* The VMM has sent INIT and STARTUP before, and lets the processor run when all others have to forget. */
 static GUEST void run_second_across_enable(void)
@@ -29,6 +31,27 @@ static GUEST void second_does_not_run_across(void)
 	keep_a_secret();
 	tell("what the VMM's code has of the guest's memory after the request", way == PLAIN ? SECRET_WORD : 0,
 	     service(LOOK_ACROSS));
+}
+
+extern const unsigned char waiting_code[], waiting_end[];
+asm(".text\n"
+    ".code16\n"
+    "waiting_code:\n"
+    "	mov $0xf100, %bx\n"	/* HELD_AT / 16 */
+    "	mov %bx, %ds\n"
+    "	mov 0, %eax\n"
+    "1:	hlt\n"
+    "	jmp 1b\n"
+    "waiting_end:\n"
+    ".code64\n");
+
+/* The host side tells the rest. The processor is in KVM, and must forget its registers first, and then start. */
+static GUEST void start_that_is_pending_ends_with_a_reset(void)
+{
+	start_second_at(waiting_code, waiting_end);
+	service(HOLD_SECOND);
+	start_second();
+	service(RESET_WITH_START_PENDING);	/* nobody comes back */
 }
 
 #endif

@@ -279,7 +279,7 @@ def test_vmm_cannot_start_its_guests_cpu_by_a_timer(claim: Trial, host: Host) ->
 
 def test_registers_of_no_processor_outlive_a_reset(claim: Trial, host: Host) -> None:
     """When the VMM resets a machine, it is told no register of any processor as the guest has left it."""
-    tiny_vm_works(claim, host, "reset-registers", "reset-at-load")
+    tiny_vm_works(claim, host, "reset-registers", "reset-at-load", "reset-pending")
 
 
 def test_processor_that_runs_on_stores_nothing_for_the_vmm_at_a_reset(claim: Trial, host: Host) -> None:
