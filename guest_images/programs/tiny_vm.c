@@ -480,6 +480,9 @@ static const struct row rows[] = {
 	  .goes_to_rom = true },
 	{ "shutdown-second", second_shuts_down, .operands = NULL, .serve = serve_shutdown, .first = enable_with_registers,
 	  .second = true },
+	{ "twin", twin_does_not_run, .operands = NULL, .serve = serve_second, .first = enable_with_registers, .second = true },
+	{ "twin-before", twin_does_not_run, .operands = NULL, .serve = serve_second, .first = add_twin_and_enable,
+	  .second = true },
 	{ "second-boots", nothing_more, .operands = operands, .pages = 1, .first = ask_by_another_than_boots, .second = true,
 	  .second_boots = true },
 	{ "no-apic", nothing_more, .operands = operands, .pages = 1, .first = ask_without_apic, .no_apic = true },
@@ -1792,6 +1795,22 @@ static uint64_t run_second(struct vm *vm)
 	return at_work;
 }
 
+static void add_twin(struct vm *vm)
+{
+	if (vm->third_run)
+		return;
+	vm->third_run = add_processor(vm, &vm->third, TWIN);
+	offer_all(vm, vm->third);
+}
+
+/* 0 when it comes to the second processor's port; else the errno of KVM_RUN. */
+static uint64_t run_twin(struct vm *vm)
+{
+	if (!run_a_while(vm->third))
+		return (uint64_t)errno;
+	return vm->third_run->exit_reason == KVM_EXIT_IO && vm->third_run->io.port == PORT_SECOND ? 0 : OTHER_EXIT;
+}
+
 /* The guest's vector registers are of 256 bits. QEMU's emulation of a processor lets no guest of a guest do it itself. */
 static void widen(int cpu)
 {
@@ -1903,6 +1922,11 @@ static uint64_t serve_second(struct vm *vm, uint32_t what)
 		return 0;
 	case COUNT_MANAGED:
 		return vm->managed;
+	case ADD_TWIN:
+		add_twin(vm);
+		return 0;
+	case RUN_TWIN:
+		return run_twin(vm);
 	default:
 		reset_machine(vm);
 		return 0;

@@ -18,9 +18,11 @@
 #define MANAGED_AT 0x38000u	/* where a processor enters system management mode after a reset */
 #define ICR (APIC + 0x300)
 #define ICR_WHOM (APIC + 0x310)
+#define TWIN 0x101u		/* a processor that has the second one's number in the low byte, all that an xAPIC has */
 #define DELIVER_INIT 0x4500u
 #define DELIVER_STARTUP 0x4600u
 #define DELIVER_SMI 0x200u
+#define LOGICAL_NUMBER (APIC + 0xd0)
 #define EVERY_PROCESSOR 0xffu	/* the destination of a message to all */
 #define IS_INVALID 22		/* EINVAL */
 #define RESET_VECTOR 0xfffffff0u
@@ -37,7 +39,7 @@
 /* What the host side is asked. */
 enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_MANAGEMENT, COUNT_MANAGED, RESET_MACHINE,
        INTERRUPT_SECOND, INTERRUPT_ALL_FOR_MANAGEMENT, OFFER_SECOND_THE_SAME, OFFER_SECOND_ANOTHER,
-       STEP_SECOND, COUNT_SECOND_STEPS, WIDEN };
+       STEP_SECOND, COUNT_SECOND_STEPS, WIDEN, ADD_TWIN, RUN_TWIN };
 enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS,
        COUNT_PRIORITIES };
 enum { SET_TIMER = 0x8000, LET_TIME_PASS };
@@ -108,6 +110,23 @@ static GUEST void second_is_the_guests(void)
 	tell("the second processor runs where the VMM puts it", way == PLAIN, service(RUN_SECOND));
 	start_second();
 	tell("the second processor runs where the guest starts it", 1, service(RUN_SECOND));
+}
+
+/* It would be started along with the second processor, and run the same code on the same stack, when the VMM likes. */
+static GUEST void twin_does_not_run(void)
+{
+	service(ADD_TWIN);
+	*(volatile uint32_t *)(uint64_t)LOGICAL_NUMBER = 1u << 24;	/* KVM looks at the numbers when one changes */
+	start_second();
+	tell("the second processor runs where the guest starts it", 1, service(RUN_SECOND));
+	tell("what KVM_RUN says of another one with its APIC's number, or 0 if it comes to run there", way == PLAIN ? 0 : IS_INVALID,
+	     service(RUN_TWIN));
+}
+
+static GUEST void add_twin_and_enable(void)
+{
+	service(ADD_TWIN);
+	enable_with_registers();
 }
 
 static GUEST void step_second_and_enable(void)
