@@ -86,6 +86,7 @@ struct vm {
 	struct kvm_run *second_run, *third_run;
 	uint64_t steps, told, managed;	/* exits: for debugging, with the secret, in system management mode */
 	uint64_t priorities;	/* exits that tell where the guest uses its task priority */
+	uint64_t given_up;	/* exits because KVM gives up on an instruction, where the row has many */
 	bool served;		/* the row's host side has done something */
 	uint64_t ended_at;	/* the address of the page where KVM did not let the guest go on */
 	bool anew;		/* the first processor has begun at its reset vector */
@@ -129,6 +130,7 @@ struct row {
 	void (*first)(void);			/* before the guest asks for protection, if it is to */
 	uint64_t ends_at;			/* the page number's address where it does */
 	bool gives_up;				/* KVM is to give up on an instruction, which ends the row */
+	bool gives_up_often;			/* it is to, again and again, while another thread looks on */
 	bool second;				/* there is another processor */
 	bool third;				/* and one more */
 	bool second_boots;			/* and it is the one that boots */
@@ -268,11 +270,13 @@ static uint64_t serve_reset(struct vm *vm, uint32_t what);
 static uint64_t serve_children(struct vm *vm, uint32_t what);
 static uint64_t serve_timer(struct vm *vm, uint32_t what);
 static uint64_t serve_across(struct vm *vm, uint32_t what);
+static uint64_t serve_watched(struct vm *vm, uint32_t what);
 static uint64_t serve_pending(struct vm *vm, uint32_t what);
 static uint64_t serve_shutdown(struct vm *vm, uint32_t what);
 static void take_shutdown(struct vm *vm);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
 static void report_untold(struct text *line, const struct vm *vm);
+static void report_watched(struct text *line, const struct vm *vm);
 static void report_reset(struct text *line, const struct vm *vm);
 static void report_stored(struct text *line, const struct vm *vm);
 static void report_place(struct text *line, const struct vm *vm);
@@ -452,6 +456,8 @@ static const struct row rows[] = {
 	{ "untold", instruction_is_not_told, .operands = operands, .pages = 1, .gives_up = true },
 	{ "untold-registers", instruction_is_not_told, .operands = operands, .pages = 1, .gives_up = true,
 	  .first = enable_with_registers },
+	{ "untold-meanwhile", instruction_is_not_told_meanwhile, .operands = operands, .pages = 1, .serve = serve_watched,
+	  .first = enable_with_registers, .gives_up_often = true },
 	{ "another", another_is_refused, .operands = operands, .pages = 1, .serve = ask_another },
 	{ "kinds", kinds_are_refused, .operands = NULL, .serve = serve_refusals, .first = ask_with_each_kind },
 	{ "limit", limit_is_heeded, .operands = NULL, .serve = serve_refusals, .first = ask_beyond_limit },
@@ -895,6 +901,10 @@ static void run_until(struct vm *vm, unsigned int port)
 		} else if (row->gives_up && run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
 			   run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION) {
 			return;
+		} else if (row->gives_up_often && run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
+			   run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION) {
+			if (++vm->given_up == GIVE_UPS)
+				return;
 		} else if (row->refused && way != PLAIN && run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
 			   run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION) {
 			return;
@@ -1050,6 +1060,8 @@ static void report_all(struct text *line, const struct vm *vm)
 		report_hex(line, "where the guest ends", row->ends_at, vm->ended_at);
 	if (row->gives_up)
 		report_untold(line, vm);
+	if (row->gives_up_often)
+		report_watched(line, vm);
 	if (row->goes_to_rom)
 		report_rom(line, vm);
 	if (vm->over)
@@ -1192,6 +1204,50 @@ static void *load_all_along(void *unused)
 		watcher.tries++;
 	}
 	return NULL;
+}
+
+static struct {
+	pthread_t thread;
+	const volatile struct kvm_run *run;
+	volatile bool ends;
+	volatile uint64_t looks, seen;
+} onlooker;
+
+/* Looks without a break at what KVM says of the exit: the first word has flags, or is another exit's. */
+static void *look_at_exit(void *unused)
+{
+	(void)unused;
+	while (!onlooker.ends) {
+		uint64_t any = 0;
+
+		for (unsigned int i = 1; i < sizeof(onlooker.run->internal.data) / sizeof(*onlooker.run->internal.data); i++)
+			any |= onlooker.run->internal.data[i];
+		onlooker.seen += any != 0;
+		onlooker.looks++;
+	}
+	return NULL;
+}
+
+static uint64_t serve_watched(struct vm *vm, uint32_t what)
+{
+	(void)what;
+	memset(vm->run->internal.data, 0, sizeof(vm->run->internal.data));
+	onlooker.run = vm->run;
+	errno = pthread_create(&onlooker.thread, NULL, look_at_exit, NULL);
+	if (errno)
+		cannot("start a thread");
+	while (!onlooker.looks)
+		sched_yield();
+	return 0;
+}
+
+static void report_watched(struct text *line, const struct vm *vm)
+{
+	onlooker.ends = true;
+	pthread_join(onlooker.thread, NULL);
+	report_hex(line, "exits because KVM gives up on an instruction", GIVE_UPS, vm->given_up);
+	report(line, "another thread of the VMM sees what the processor says of them", way == PLAIN ? "yes" : "no",
+	       onlooker.seen ? "yes" : "no");
 }
 
 static uint64_t serve_sealed(struct vm *vm, uint32_t what)

@@ -28,7 +28,7 @@
 /* What the host side is asked; a range is in the report's first words. */
 enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, LOOK_BY_BUFFER, LOOK_BY_LOAD, ASK_ANOTHER,
        COUNT_MAPPINGS, SEAL, COUNT_LOADS, ADD_ALIAS, COUNT_SPARSE, FAILED, SWEEP_SLOTS, FORBID_WRITES, ALLOW_WRITES, MOVE_THERE,
-       MOVE_BACK, REPLACE, FAIL_NTH = 0x1000 };
+       MOVE_BACK, REPLACE, LOOK_ON, FAIL_NTH = 0x1000 };
 
 #define PIN_PAGE 0	/* of the operands */
 #define PIPE_PAGE 1
@@ -426,6 +426,7 @@ static GUEST void sparse_range_is_shared(void)
 
 #define NO_MEMORY_AT 0x7abc000		/* where the VM has none: the address of a device, and in the instruction */
 #define UNTOLD_BYTES 8u
+#define GIVE_UPS 2000u
 extern const unsigned char untold_instruction[];
 /* KVM's emulator does not know it: paddd NO_MEMORY_AT, %xmm0. */
 asm(".text\n.globl untold_instruction\nuntold_instruction: .byte 0x66, 0x0f, 0xfe, 0x04, 0x25\n\t.long 0x7abc000\n\tret\n");
@@ -434,6 +435,14 @@ asm(".text\n.globl untold_instruction\nuntold_instruction: .byte 0x66, 0x0f, 0xf
 static GUEST void instruction_is_not_told(void)
 {
 	((void (*)(void))untold_instruction)();
+}
+
+/* The same, until another thread of the VMM would have seen what KVM says meanwhile. The guest may get a fault of it. */
+static GUEST void instruction_is_not_told_meanwhile(void)
+{
+	service(LOOK_ON);
+	for (;;)
+		attempt(untold_instruction, 0, 0);
 }
 
 /* One VM of a process can be protected: another one could be given the first one's memory. */
