@@ -495,6 +495,7 @@ static const struct row rows[] = {
 	{ "asks-managed", nothing_more, .operands = operands, .pages = 1, .first = ask_in_management, .serve = raise_smi },
 	{ "exits", exits_tell_nothing, .operands = NULL, .serve = serve_exits, .first = prepare_exits_and_enable,
 	  .asks_exits = true },
+	{ "denied", no_register_fails, .operands = NULL, .serve = serve_exits, .first = deny_registers_and_enable },
 	{ "second-exits", second_stops_for_nobody, .operands = NULL, .serve = serve_second,
 	  .first = step_second_and_enable, .second = true },
 	{ "timer", timer_starts_nothing, .operands = NULL, .serve = serve_timer, .first = set_timer_and_enable },
@@ -2043,6 +2044,23 @@ static void prepare_exits(const struct vm *vm)
 		cannot("ask for exits by the task priority");
 }
 
+/* Those of SECRET_MSRS, in three ranges; or none. */
+static void deny_registers(const struct vm *vm, bool any)
+{
+	static unsigned char no_access[8];
+	struct kvm_msr_filter filter = { .flags = KVM_MSR_FILTER_DEFAULT_ALLOW };
+	static const struct {
+		uint32_t base, count;
+	} ranges[] = { { 0xc0000081, 3 }, { 0x175, 2 }, { 0xc0000102, 1 } };
+
+	for (unsigned int i = 0; any && i < sizeof(ranges) / sizeof(*ranges); i++)
+		filter.ranges[i] = (struct kvm_msr_filter_range){ .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
+								  .nmsrs = ranges[i].count, .base = ranges[i].base,
+								  .bitmap = no_access };
+	if (ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &filter))
+		cannot("deny registers");
+}
+
 static uint64_t serve_exits(struct vm *vm, uint32_t what)
 {
 	struct kvm_guest_debug none = { 0 };
@@ -2065,6 +2083,13 @@ static uint64_t serve_exits(struct vm *vm, uint32_t what)
 		return vm->told;
 	case COUNT_PRIORITIES:
 		return vm->priorities;
+	case DENY_REGISTERS:
+	case DENY_NOTHING:
+		deny_registers(vm, what == DENY_REGISTERS);
+		return 0;
+	case TAKE_REGISTER:
+		config.msr = MSR_PAT;
+		return ioctl(vm->fd, KVM_XEN_HVM_CONFIG, &config) ? (uint64_t)errno : 0;	/* it may be refused */
 	default:
 		if (ioctl(vm->fd, KVM_XEN_HVM_CONFIG, &config))
 			cannot("ask for the hypercalls of another hypervisor");

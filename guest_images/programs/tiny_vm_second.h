@@ -41,7 +41,7 @@ enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_
        INTERRUPT_SECOND, INTERRUPT_ALL_FOR_MANAGEMENT, OFFER_SECOND_THE_SAME, OFFER_SECOND_ANOTHER,
        STEP_SECOND, COUNT_SECOND_STEPS, WIDEN, ADD_TWIN, RUN_TWIN };
 enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS,
-       COUNT_PRIORITIES };
+       COUNT_PRIORITIES, DENY_REGISTERS, DENY_NOTHING, TAKE_REGISTER };
 enum { SET_TIMER = 0x8000, LET_TIME_PASS };
 enum { REPLACE_SLOT = 0x6000, REPLACE_BY_WRITABLE, FAIL_SLOT, LOOK_AT_FAILED, MAKE_LARGE, LOOK_AT_LARGE };
 
@@ -270,6 +270,23 @@ asm(".text\n"
     PUT_SECRET
     "	ret\n");
 
+extern const unsigned char read_register[], write_register[];
+/* attempt()'s functions. */
+asm(".text\n"
+    "read_register:\n"
+    "	mov %edi, %ecx\n"
+    "	rdmsr\n"
+    "	shl $32, %rdx\n"
+    "	or %rdx, %rax\n"
+    "	ret\n"
+    "write_register:\n"
+    "	mov %edi, %ecx\n"
+    "	mov %esi, %eax\n"
+    "	mov %rsi, %rdx\n"
+    "	shr $32, %rdx\n"
+    "	wrmsr\n"
+    "	ret\n");
+
 static GUEST void exits_tell_nothing(void)
 {
 	volatile uint32_t *const task_priority = (uint32_t *)(uint64_t)TASK_PRIORITY;
@@ -284,6 +301,8 @@ static GUEST void exits_tell_nothing(void)
 	attempt(write_secret, MSR_LSTAR, 0);
 	tell("fault at a register for which the VMM wants exits", NO_FAULT, fault.vector);
 	tell("exits that tell the secret", way == PLAIN, service(COUNT_TOLD));
+	if (way != PLAIN)
+		tell("what is in that register", SECRET, attempt(read_register, MSR_LSTAR, 0));
 	attempt(write_secret, MSR_UNKNOWN, 0);
 	tell("fault at a register that KVM does not know", way == PLAIN ? NO_FAULT : 13, fault.vector);
 	attempt(write_secret, MSR_APIC_BASE, 0);
@@ -296,6 +315,51 @@ static GUEST void exits_tell_nothing(void)
 	asm volatile("vmmcall" : "+a"(result) : "D"(SECRET), "S"(SECRET), "d"(SECRET) : "rcx", "r11", "memory");
 	tell("a hypercall that the VMM wants to have as another hypervisor's", way == PLAIN ? 0 : NO_SUCH_CALL, result);
 	tell("exits that tell the secret by then", way == PLAIN ? 4 : 0, service(COUNT_TOLD));
+}
+
+#define MSR_PAT 0x277u
+#define PAT_VALUE 0x0007040100070406ull
+
+/* Registers that any processor has, and how many of them do not take what is written to them, or lose it. */
+static GUEST uint64_t registers_fail(void)
+{
+	uint64_t failed = 0;
+
+	for (unsigned int i = 0; i < SECRET_MSRS; i++) {
+		const uint64_t before = attempt(read_register, secret_msrs[i], 0);
+
+		failed += fault.vector != NO_FAULT;
+		attempt(write_register, secret_msrs[i], SECRET);
+		if (fault.vector == NO_FAULT)
+			failed += (uint32_t)attempt(read_register, secret_msrs[i], 0) != (uint32_t)SECRET;
+		else
+			failed++;
+		attempt(write_register, secret_msrs[i], before);
+	}
+	return failed;
+}
+
+/* A VMM that lets a register of its choice fail, as none does that any processor has, leads the guest to other code. */
+static GUEST void deny_registers_and_enable(void)
+{
+	service(DENY_REGISTERS);
+	enable_with_registers();
+}
+
+static GUEST void no_register_fails(void)
+{
+	if (way == PLAIN)
+		service(DENY_REGISTERS);
+	tell("registers that the VMM has denied before, and that fail", way == PLAIN ? 2 * SECRET_MSRS : 0, registers_fail());
+	service(DENY_NOTHING);
+	tell("registers that fail when none is denied", 0, registers_fail());
+	service(DENY_REGISTERS);
+	tell("registers that the VMM denies now, and that fail", way == PLAIN ? 2 * SECRET_MSRS : 0, registers_fail());
+	service(DENY_NOTHING);
+	service(TAKE_REGISTER);
+	attempt(write_register, MSR_PAT, PAT_VALUE);
+	tell("fault at a register that is another hypervisor's, as the VMM says", way == PLAIN ? 13 : NO_FAULT, fault.vector);
+	tell("whether it has what was written", way != PLAIN, read_msr(MSR_PAT) == PAT_VALUE);
 }
 
 /* The VMM moves a page of the guest's to the place of another one: the guest must not take one for the other. */

@@ -297,6 +297,11 @@ def test_vmm_gets_no_exit_that_it_asked_for_before(claim: Trial, host: Host) -> 
     tiny_vm_works(claim, host, "exits", "second-exits")
 
 
+def test_vmm_lets_no_register_of_its_guest_fail(claim: Trial, host: Host) -> None:
+    """A VMM cannot have a register fail that any processor has, or take what the guest writes to it (filter, Xen)."""
+    tiny_vm_works(claim, host, "denied")
+
+
 def test_qemu_cannot_interrupt_its_guest_for_system_management(claim: Trial, attack: Attack) -> None:
     """QEMU cannot send its guest's CPU into system management mode, which is firmware of QEMU's (KVM_SMI)."""
     host, found = attack.host, []
