@@ -858,6 +858,47 @@ def test_the_tiny_vm_runs_where_there_is_kvm(programs: Path) -> None:
     assert all(check["got"] == check["expected"] for check in told)
 
 
+def test_the_driven_vm_takes_no_argument(programs: Path) -> None:
+    done = subprocess.run([programs / "driven_vm", "x"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "usage: driven_vm < LINES\n"
+
+
+def test_the_driven_vm_answers_each_line_where_there_is_kvm(programs: Path) -> None:
+    asked = {
+        "slot 1 0x100 3 0 rw": "ok",
+        "slot 2 0x102 1 9 rw": "EEXIST",
+        "fill 0x100 2 5 native": ["ok", "ok"],
+        "store 2 1 9": ["ok"],
+        "look 0x100 4 native": ["5", "6", "9", "device"],
+        "fork": "ok",
+        "move 0 1 all": "ok",
+        "store 0 2 20": ["SIGSEGV", "ok"],
+        "protect 2 1 none": "ok",
+        "protect 0 2 read": "ENOMEM",
+        "child": ["5", "6", "9", *["0"] * 61],
+        "reap": "ok",
+        "await 1": "ok",
+        "arrive 30": "ok",
+        "register 0 1": "ok",
+        "registered 0": "30",
+        "registered 0 31": "ok",
+        "unregister 0": "ok",
+        "look 0x101 1 native": ["31"],
+        "second 1 1": "ok",
+        "seconds 1": ["31"],
+        "unmap 1 1": "ok",
+        "advise 1 1 4": "ENOMEM",
+        "none such": {"error": "unknown request"},
+        "pinned 1": {"error": "pinned"},
+    }
+    lines = "".join(f"{line}\n" for line in asked)
+    done = subprocess.run([programs / "driven_vm"], input=lines, capture_output=True, text=True, check=False)
+    if done.returncode == 1 and "/dev/kvm" in done.stderr:
+        pytest.skip(f"no VM on this machine: {done.stderr.strip()}")
+    assert dict(zip(asked, map(json.loads, done.stdout.splitlines()), strict=True)) == asked
+
+
 def test_the_measure_of_protection_refuses_what_it_does_not_know(programs: Path) -> None:
     many = ["populate", "plain", "8", *"00000"]
     for words in ([], ["rounds", "5"], ["x", "5", "0"], ["rounds", "0", "0"], ["populate", "plain", "8"], many):
