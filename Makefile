@@ -121,7 +121,7 @@ LOCK := $(PYTHON) -m uv pip compile --quiet --no-config --no-annotate --no-emit-
 .PHONY: lock
 lock: bootstrap ## pin the newest and the oldest versions that pyproject.toml allows
 	@$(LOCK) --group dev --output-file requirements.lock
-	@$(LOCK) --group test --resolution lowest-direct --output-file requirements-oldest.lock
+	@$(LOCK) --resolution lowest-direct --output-file requirements-oldest.lock
 
 .PHONY: bootstrap
 bootstrap:
