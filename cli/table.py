@@ -112,6 +112,12 @@ COMMANDS = (
         ("--rounds 20 --shares 10000 --layers debug",),
     ),
     Command(
+        "search",
+        "search for operations after which a page is not whose it must be; exit 0: none, 1: some, 2: not tried",
+        "host_setup.search.__main__",
+        ("--minutes 60", "--seed 7 --minutes 5", "--replay reports/finds/7.txt  # one sequence, alone"),
+    ),
+    Command(
         "bench",
         "time our machines beside virtme-ng's, or two series",
         "host_setup.bench",

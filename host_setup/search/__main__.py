@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``sealproof search``: look for a sequence of operations after which somebody sees what is not theirs.
+
+A small VM on an emulated host does what sequences say: its guest shares pages, takes them back, reads and writes; its
+VMM changes memory slots, mappings and what holds its memory. After each operation every page is tried in five ways, and
+each answer is compared with a model. A sequence that fails is written to a file, and shortened there; --replay runs it
+alone. What each search has tried is a line of searches.txt in the same folder.
+
+Exit status 0: nothing was found; 1: something was; 2: it could not be tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.errors import SealproofError, UserInputError
+from common.paths import PROJECT, cache_root, named
+from common.program import end_with
+from common.progress import Terminal, clock
+from common.store import Store
+from common.waiting import Deadline
+from host_setup.endurance import told
+from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.kernel import layers, series, source
+from host_setup.kernel.series import Mode
+from host_setup.provision import Settings, prepare
+from host_setup.search import kept
+from host_setup.search.machine import Check, search
+from host_setup.search.trial import Disagreement, OnHost, Seen, disagreement, is_defined, offers_protection, shortened
+
+ROUND = 20  # sequences between two looks at the clock
+ROUNDS = 1 << 16  # of a seed, at most: no two seeds have a round in common
+
+
+class Lent:
+    """A host for one sequence after the other; a fresh one where the last one came to harm."""
+
+    def __init__(self, hosts: EmulatedHosts) -> None:
+        self._hosts = hosts
+        self._host: EmulatedHost | None = None
+
+    def host(self) -> EmulatedHost:
+        """A host that lives. Its own guests stand still: nobody needs them, and they take its time."""
+        if self._host is not None and self._host.lost is not None:
+            self.end()
+        if self._host is None:
+            self._host = self._hosts.start()
+            for guest in self._host.guests:
+                guest.qmp.execute("stop")
+        return self._host
+
+    def end(self) -> None:
+        """End it."""
+        if self._host is not None:
+            self._host.close()
+            self._host = None
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="sealproof search", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long to search; default: 10")
+    parser.add_argument("--seed", type=int, help="of the sequences; default: another one each time")
+    parser.add_argument("--replay", type=named, metavar="FILE", help="run the sequence of this file, and no other")
+    parser.add_argument(
+        "--finds",
+        type=named,
+        default=PROJECT / "reports" / "finds",
+        metavar="FOLDER",
+        help="where failing sequences go",
+    )
+    parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="patch series, a name or a folder")
+    source.add_option(parser)
+    parser.add_argument("--layers", default=(), type=layers.parse_names, metavar="NAMES", help="configuration layers")
+    parser.add_argument(
+        "--mode", choices=[str(mode) for mode in Mode], default=str(Mode.PROTECTED),
+        help="plain: the guest does not ask for protection",
+    )  # fmt: skip
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Search, or replay."""
+    parser = options_parser()
+    options = parser.parse_args(argv)
+    if options.minutes <= 0:
+        parser.error("--minutes must be above 0")
+    sequence = None if options.replay is None else kept.read(options.replay)
+    number = options.seed if options.seed is not None else secrets.randbelow(1 << 32)
+    terminal, seen = Terminal(), Seen()
+    about, found = [f"seed {number}" if sequence is None else f"sequence {options.replay}"], list[str]()
+
+    def lines() -> list[str]:
+        return [f"{', '.join(about)}: {seen}", f"found: {len(found)}"] if seen.sequences else []
+
+    with told("search", lines, lambda: found) as folder:
+        store = Store(cache_root())
+        settings = Settings("emulated", options.series, options.kernel_source, tuple(options.layers))
+        kernel, spec = prepare(settings, store, terminal)
+        lent = Lent(EmulatedHosts(spec, store, terminal, folder, note=terminal.say))
+        run = OnHost(lent.host, lent.end)
+        try:
+            offered = offers_protection(run)
+            protects = offered and options.mode == str(Mode.PROTECTED)
+            about += [f"series {kernel.series}", f"Linux {kernel.release}", "protected" if protects else "plain"]
+
+            def check(operations: Sequence[str]) -> Disagreement | None:
+                return disagreement(operations, run, seen, offered=offered)
+
+            if sequence is None:
+                terminal.say(f"seed {number}: --seed {number} tries the same sequences again")
+                failed = _search(check, seen, number, Deadline(60 * options.minutes), terminal, protects=protects)
+                if failed is not None:
+                    _tell(found, options.finds / f"{number}.txt", ", ".join(about), *failed, check)
+            elif not is_defined(sequence, offered=offered):
+                raise UserInputError(f"{options.replay} needs a kernel that offers protection", stage="search")
+            elif (wrong := check(sequence)) is not None:
+                found.append(str(wrong))
+        finally:
+            lent.end()
+            if lines():
+                kept.note(options.finds / "searches.txt", "; ".join(lines()))
+    return 1 if found else 0
+
+
+def _search(
+    check: Check, seen: Seen, number: int, deadline: Deadline, terminal: Terminal, *, protects: bool
+) -> tuple[tuple[str, ...], Disagreement] | None:
+    """The first sequence that failed, and how; nothing if none did.
+
+    :param number: the seed. :param protects: whether the guest asks for protection.
+    :raises SealproofError: not even a sequence without operations comes to what it must.
+    """
+    wrong = check(())
+    if wrong is not None:
+        raise SealproofError(f"a VM that does nothing is wrong already: {wrong}", stage="search")
+    with terminal.step(f"search for {clock(deadline.seconds)}") as step:
+        rounds, failed = 0, None
+        while failed is None and (not rounds or not deadline.due()):
+            failed = search(check, number=number * ROUNDS + rounds, sequences=ROUND, protects=protects)
+            rounds += 1
+            step.update(1 - deadline.left() / deadline.seconds, f"{seen.sequences} sequences")
+    return failed
+
+
+def _tell(
+    found: list[str], file: Path, about: str, operations: tuple[str, ...], wrong: Disagreement, check: Check
+) -> None:
+    """Keep what failed at once, and shortened as soon as it is; it stands in ``found`` whatever ends this."""
+
+    def tell(operations: Sequence[str], wrong: Disagreement, remark: str) -> None:
+        kept.write(file, operations, [f"Found by {about}. {remark}", f"Seen: {wrong}"])
+        found[:] = ["\n".join([str(wrong), remark, "", *operations, "", f"./sealproof search --replay {file}"])]
+
+    tell(operations, wrong, "It failed once.")
+    try:
+        short, again = operations, check(operations)
+        if again is not None:
+            short = shortened(operations, check)
+            again = check(short)
+    except SealproofError as error:
+        tell(operations, wrong, f"It failed once, and could not be shortened: {error}")
+        return
+    if again is None:
+        tell(operations, wrong, "It failed once, and not each time that it was tried again.")
+    else:
+        tell(short, again, "It fails each time.")
+
+
+if __name__ == "__main__":
+    end_with(main)
