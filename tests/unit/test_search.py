@@ -25,11 +25,14 @@ from host_setup.search.trial import (
     Seen,
     differing,
     disagreement,
+    is_defined,
     offers_protection,
     shortened,
     whole,
 )
+from tests_e2e.support.search import KEPT
 
+FAULTS = PROJECT / "host_setup" / "kernel" / "faults" / "protected-memory"
 BEGUN = BEGINNINGS[1]  # two slots, one behind the other, protected and filled
 
 
@@ -558,6 +561,15 @@ def test_the_command_keeps_what_it_finds_and_replays_it(
     assert command.main(replay) == 0
     ends = [line[-1] for line in (tmp_path / "searches.txt").read_text().splitlines()]
     assert ends == ["1", "1", "0"]
+
+
+def test_the_sequences_of_the_claim_are_sequences_and_name_faults() -> None:
+    files = sorted(KEPT.glob("*.txt"))
+    assert len(files) >= 3
+    for file in files:
+        assert is_defined(kept.read(file), offered=False)
+        assert (FAULTS / f"{file.stem}.patch").is_file()
+        assert f"the fault {file.stem} " in file.read_text()
 
 
 def test_the_command_says_what_failed_once(program: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
