@@ -250,6 +250,7 @@ def kernel_request(settings: Settings, store: Store, own: Own | None = None) -> 
 
     :param own: the real machine that it is for. :raises SealproofError: there is no such source or series.
     """
+    series.load(settings.series)  # what is wrong with it is told before anything is fetched
     found = source.resolve(settings.kernel_source, store)
     wanted = series.load_for(settings.series, found.release)
     return Request(found, wanted, settings.layers, own, settings.toolchain)
