@@ -97,8 +97,12 @@ int main(void)
 		snprintf(name, sizeof(name), "take back: %s", bad[i].what);
 		report(name, expected, from_kernel(fd, UNSHARE, bad[i].gfn, bad[i].pages));
 	}
-	if (protected)
+	if (protected) {
 		report("to ask for protection again changes nothing", 0, from_kernel(fd, ENABLE, 0, 0));
+		/* A guest that gets a yes believes that it has what it asks for. */
+		report("ask for what KVM does not know", -KVM_EINVAL, from_kernel(fd, ENABLE, 1u << 1, 0));
+		report("ask for what KVM does not know, beyond 32 bits", -KVM_EINVAL, from_kernel(fd, ENABLE, 1ull << 32, 0));
+	}
 	report("ring 3: ask for protection", -KVM_EPERM, from_user(ENABLE, is_amd()));
 	report("ring 3: share", -KVM_EPERM, from_user(SHARE, is_amd()));
 	report("ring 3: take back", -KVM_EPERM, from_user(UNSHARE, is_amd()));

@@ -1539,12 +1539,25 @@ static uint64_t serve_handles(struct vm *vm, uint32_t what)
 	}
 }
 
+/* KVM ends a VM of one processor when nobody has any file of it, nor the processor's page mapped. */
+static void end_vm(struct vm *vm)
+{
+	const int size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+
+	if (size < 0 || munmap(vm->run, (size_t)size) || close(vm->cpu) || close(vm->fd) || close(vm->kvm))
+		cannot("end a VM");
+}
+
 /* What another VM of this process is told when it asks for protection. */
 static uint64_t ask_another(struct vm *vm, uint32_t what)
 {
 	static struct vm another;
 
-	(void)what;
+	if (what == END_ANOTHER) {
+		end_vm(&another);
+		return 0;
+	}
+	another = (struct vm){ 0 };
 	make_vm(&another);
 	/* Memory of the first one, which it would have as its own if it had protection. */
 	add_memory(&another, 3, 0, EXTRA_SLOT, PAGE, at(vm, operands));
@@ -1559,6 +1572,19 @@ static uint64_t ask_another(struct vm *vm, uint32_t what)
 /* --- what KVM must refuse, and what it must not tell ----------------------------------------------------------------- */
 
 static unsigned char *odd;	/* memory of that kind, in a slot of its own */
+
+/* At the offset in the file that the address is: memory that nobody has moved is at such a place. */
+static void map_file(unsigned char *where)
+{
+	const int file = memfd_create("odd", MFD_CLOEXEC);
+
+	if (file < 0 || ftruncate(file, (off_t)(uintptr_t)where + EXTRA_PAGES * PAGE) ||
+	    mmap(where, EXTRA_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, file,
+		 (off_t)(uintptr_t)where) != where)
+		cannot("map a file");
+	close(file);
+	*(volatile unsigned char *)where = 1;
+}
 
 static unsigned char *make_odd(enum kind kind)
 {
@@ -1576,6 +1602,9 @@ static unsigned char *make_odd(enum kind kind)
 	case HOLE_AT_END:
 		if (munmap(where + (kind == HOLE ? PAGE : (EXTRA_PAGES - 1) * PAGE), PAGE))
 			cannot("make a hole");
+		break;
+	case OF_A_FILE:
+		map_file(where);
 		break;
 	case UNWRITABLE:
 		if (mprotect(where, EXTRA_PAGES * PAGE, PROT_READ))

@@ -10,6 +10,8 @@
 #define RANGE 0x2400000u		/* memory that nothing else uses; in the middle of a large page */
 #define RANGE_AT (RANGE + 0x3000u)
 #define GROUP_AT (RANGE + 0x8000u)	/* the first of 8 pages that KVM may map together */
+#define FIRMWARE_AT 0xc0000u	/* shared from the start, up to 1 MiB */
+#define FIRMWARE_PAGES 64u
 #define RANGE_MOST 600u			/* more than KVM does in one go */
 #define EXTRA_SLOT RAM_BYTES		/* right behind the VM's memory, a slot of its own */
 #define EXTRA_PAGES 16u
@@ -28,7 +30,7 @@
 /* What the host side is asked; a range is in the report's first words. */
 enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, LOOK_BY_BUFFER, LOOK_BY_LOAD, ASK_ANOTHER,
        COUNT_MAPPINGS, SEAL, COUNT_LOADS, ADD_ALIAS, COUNT_SPARSE, FAILED, SWEEP_SLOTS, FORBID_WRITES, ALLOW_WRITES, MOVE_THERE,
-       MOVE_BACK, REPLACE, LOOK_ON, FAIL_NTH = 0x1000 };
+       MOVE_BACK, REPLACE, LOOK_ON, END_ANOTHER, FAIL_NTH = 0x1000 };
 
 #define PIN_PAGE 0	/* of the operands */
 #define PIPE_PAGE 1
@@ -66,6 +68,14 @@ static GUEST uint64_t reached(uint64_t address, uint64_t pages)
 	shared.report.word[0] = (uint32_t)address;
 	shared.report.word[1] = (uint32_t)pages;
 	return service(COUNT_REACHED);
+}
+
+/* The same of pages some of which may not be there. */
+static GUEST uint64_t reached_if_there(uint64_t address, uint64_t pages)
+{
+	shared.report.word[0] = (uint32_t)address;
+	shared.report.word[1] = (uint32_t)pages;
+	return service(COUNT_SPARSE);
 }
 
 static GUEST void fill_pages(uint64_t address, uint64_t pages, uint64_t word)
@@ -134,6 +144,13 @@ static GUEST void ranges_are_shared(void)
 	if (way == SHARED)
 		tell("5 pages, to take them back", 0, change(HC_UNSHARE, RANGE_AT, 5));
 	one_range(RANGE_MOST, &many);
+	/* In the page before it, which is the graphics card's in a machine, the guest has nothing. */
+	fill_pages(FIRMWARE_AT, FIRMWARE_PAGES + 1, OLD_WORD);
+	tell("the firmware's area: reached", EACH(FIRMWARE_PAGES), reached(FIRMWARE_AT, FIRMWARE_PAGES));
+	tell("the page before the firmware's area: reached", way == PLAIN ? EACH(1) : 0,
+	     reached_if_there(FIRMWARE_AT - PAGE, 1));
+	tell("the page behind the firmware's area: reached", way == PLAIN ? EACH(1) : 0,
+	     reached(FIRMWARE_AT + FIRMWARE_PAGES * PAGE, 1));
 	if (way == PLAIN)
 		return;
 	/* Two memory slots, one right behind the other: none of it, or else nobody could say how much. */
@@ -225,7 +242,7 @@ static GUEST void neighbour_of_the_vmm_is_not_mapped(void)
 	     run_nested((uint64_t)table(CONTROL), GROUP_AT));
 }
 
-/* Shares every second page of a range, one by one. */
+/* Shares every second page of a range, one by one, and takes them back: the VMM has its mappings as before. */
 static GUEST void every_second_is_shared(void)
 {
 	const uint64_t before = service(COUNT_MAPPINGS);
@@ -238,6 +255,11 @@ static GUEST void every_second_is_shared(void)
 	const uint64_t after = service(COUNT_MAPPINGS);
 
 	tell("mappings of the VMM that this added, above a few", 0, after > before + A_FEW ? after - before : 0);
+	for (uint64_t page = 0; page < ALTERNATE; page++)
+		change(HC_UNSHARE, RANGE_AT + 2 * page * PAGE, 1);
+	const uint64_t left = service(COUNT_MAPPINGS);
+
+	tell("mappings that are left when all is taken back, above a few", 0, left > before + A_FEW ? left - before : 0);
 	tell("the pages, whole", 2 * ALTERNATE, whole_pages(RANGE_AT, 2 * ALTERNATE, OLD_WORD));
 }
 
@@ -397,13 +419,6 @@ static GUEST void handles_are_dead_at_once(void)
 	handles_are_dead(true);
 }
 
-static GUEST uint64_t reached_of_sparse(void)
-{
-	shared.report.word[0] = RANGE_AT;
-	shared.report.word[1] = SPARSE_PAGES;
-	return service(COUNT_SPARSE);
-}
-
 /* A range of which the guest has touched some pages when it shares it, and the VMM the rest when it takes it back. */
 static GUEST void sparse_range_is_shared(void)
 {
@@ -411,16 +426,16 @@ static GUEST void sparse_range_is_shared(void)
 
 	for (uint64_t page = 0; page < SPARSE_PAGES; page += EACH_THIRD)
 		fill_pages(RANGE_AT + page * PAGE, 1, OLD_WORD + page);
-	tell("every third page touched: reached", may, reached_of_sparse());
+	tell("every third page touched: reached", may, reached_if_there(RANGE_AT, SPARSE_PAGES));
 	tell("to share them", 0, change(HC_SHARE, RANGE_AT, SPARSE_PAGES));
-	tell("shared: reached", all, reached_of_sparse());
+	tell("shared: reached", all, reached_if_there(RANGE_AT, SPARSE_PAGES));
 	if (way != SHARED)
 		tell("to take them back", 0, change(HC_UNSHARE, RANGE_AT, SPARSE_PAGES));
-	tell("afterwards: reached", way == PRIVATE ? 0 : all, reached_of_sparse());
+	tell("afterwards: reached", way == PRIVATE ? 0 : all, reached_if_there(RANGE_AT, SPARSE_PAGES));
 	for (uint64_t page = 0; page < SPARSE_PAGES; page += EACH_THIRD)
 		tell("a page that was touched, whole", 1, whole_pages(RANGE_AT + page * PAGE, 1, OLD_WORD + page));
 	fill_pages(RANGE_AT, SPARSE_PAGES, NEW_WORD);
-	tell("when all were touched: reached", way == PRIVATE ? 0 : all, reached_of_sparse());
+	tell("when all were touched: reached", way == PRIVATE ? 0 : all, reached_if_there(RANGE_AT, SPARSE_PAGES));
 	tell("whole in the end", SPARSE_PAGES, whole_pages(RANGE_AT, SPARSE_PAGES, NEW_WORD));
 }
 
@@ -445,10 +460,15 @@ static GUEST void instruction_is_not_told_meanwhile(void)
 		attempt(untold_instruction, 0, 0);
 }
 
-/* One VM of a process can be protected: another one could be given the first one's memory. */
+/*
+ * One VM of a process can be protected: another one could be given the first one's memory. That other one ends, and
+ * takes nothing along that is not its own.
+ */
 static GUEST void another_is_refused(void)
 {
 	tell("what another VM of the process is told", way == PLAIN ? 0 : IS_BUSY, service(ASK_ANOTHER));
+	service(END_ANOTHER);
+	tell("what one more is told when that one has ended", way == PLAIN ? 0 : IS_BUSY, service(ASK_ANOTHER));
 }
 
 #endif

@@ -17,7 +17,7 @@ enum { TAKE_AWAY = 0x2000, LOWER_LIMIT, RAISE_LIMIT, ADD_KIND = 0x2100 };
 enum { ASK_STATE = 0x3000, SET_STATE, ASK_WRONGLY };
 
 /* Memory of a slot that cannot be the guest's alone, and what KVM says of it. */
-enum kind { HOLE, HOLE_AT_END, UNWRITABLE, SHARED_BY_FORK, GROWS, MOVED, WATCHED, SEALED, KINDS };
+enum kind { HOLE, HOLE_AT_END, UNWRITABLE, SHARED_BY_FORK, OF_A_FILE, GROWS, MOVED, WATCHED, SEALED, KINDS };
 
 static const struct {
 	const char *asked, *kept, *later;
@@ -28,6 +28,7 @@ static const struct {
 	[HOLE_AT_END] = { KIND("memory that ends before its slot"), NO_MEMORY_THERE },
 	[UNWRITABLE] = { KIND("memory that the VMM may not write"), NOT_OF_THAT_KIND },
 	[SHARED_BY_FORK] = { KIND("memory that children of the VMM share"), NOT_OF_THAT_KIND },
+	[OF_A_FILE] = { KIND("a private mapping of a file"), NOT_OF_THAT_KIND },
 	[GROWS] = { KIND("memory that grows like a stack"), NOT_OF_THAT_KIND },
 	[MOVED] = { KIND("memory that the VMM has moved"), NOT_OF_THAT_KIND },
 	[WATCHED] = { KIND("memory with a userfaultfd"), IS_BUSY },
