@@ -503,6 +503,8 @@ static const struct row rows[] = {
 	{ "given-save-area", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SAVE_AREA, 0x50000 } },
 	{ "moved-touched", moved_page_is_not_taken_for_another, .operands = NULL, .serve = serve_moves, .refused = true },
 	{ "replaced", replaced_memory_is_not_loaded, .operands = NULL, .serve = serve_slots, .refused = true },
+	{ "replaced-code", replaced_code_is_not_run, .operands = NULL, .serve = serve_slots },
+	{ "replaced-table", replaced_table_is_not_walked, .operands = NULL, .serve = serve_slots },
 	{ "traced", registers_are_not_traced, .operands = operands, .pages = TRACED_CODE + 1, .first = enable_with_registers },
 	{ "new-slot", new_slot_brings_nothing, .operands = NULL, .serve = serve_slots },
 	{ "filled-slot", filled_slot_brings_nothing, .operands = NULL, .serve = serve_places },
@@ -510,6 +512,7 @@ static const struct row rows[] = {
 	  .meets = DELETE_SLOT, .ends_at = BEHIND_SLOT, .device = BEHIND_SLOT, .device_if_plain = true },
 	{ "taken-back-both", taking_back_both_brings_nothing, .operands = NULL, .serve = serve_moves },
 	{ "taken-back", taking_back_brings_nothing, .operands = NULL, .serve = serve_moves },
+	{ "managed-slot", managed_memory_is_private, .operands = NULL, .serve = serve_places, .first = have_managed_memory },
 	{ "refused-slot", refused_slot_opens_nothing, .operands = NULL, .serve = serve_slots },
 	{ "refused-beside", refused_slot_opens_no_neighbour, .operands = NULL, .serve = serve_places },
 	{ "far", far_page_is_shared, .operands = NULL, .serve = serve_places },
@@ -553,20 +556,25 @@ static GUEST __attribute__((noreturn)) void guest_begins(void)
 	__builtin_unreachable();
 }
 
+static void add_to_space(const struct vm *vm, uint32_t space, uint32_t slot, uint32_t flags, uint64_t gpa,
+			 uint64_t size, void *where)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = slot | space << 16, .flags = flags, .guest_phys_addr = gpa, .memory_size = size,
+		.userspace_addr = (uintptr_t)where,
+	};
+
+	if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region))
+		cannot("give the VM memory");
+}
+
 static void add_memory(const struct vm *vm, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size, void *where)
 {
 	/* System management mode may have an address space of its own; here it is the same. */
 	const int spaces = ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_MULTI_ADDRESS_SPACE);
 
-	for (uint32_t space = 0; space == 0 || (int)space < spaces; space++) {
-		struct kvm_userspace_memory_region region = {
-			.slot = slot | space << 16, .flags = flags, .guest_phys_addr = gpa, .memory_size = size,
-			.userspace_addr = (uintptr_t)where,
-		};
-
-		if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region))
-			cannot("give the VM memory");
-	}
+	for (uint32_t space = 0; space == 0 || (int)space < spaces; space++)
+		add_to_space(vm, space, slot, flags, gpa, size, where);
 }
 
 static void *map(size_t size)
@@ -1152,6 +1160,15 @@ static unsigned int count_by_direct_map(const unsigned char *page, unsigned int 
 	return count;
 }
 
+/* Of pages the VMM has: how many it loads from, the kernel takes from it, the kernel reads; 16 bits each, as EACH(). */
+static uint64_t look_at(const unsigned char *page, unsigned int pages, bool some_lack)
+{
+	unsigned int loaded = 0, written = 0;
+
+	count_reached(page, pages, &loaded, &written);
+	return loaded | (uint64_t)written << 16 | (uint64_t)count_by_direct_map(page, pages, some_lack) << 32;
+}
+
 static uint64_t count_mappings(void)
 {
 	FILE *const maps = fopen("/proc/self/maps", "re");
@@ -1170,7 +1187,6 @@ static uint64_t serve_ranges(struct vm *vm, uint32_t what)
 {
 	const struct report *const told = at(vm, &shared.report);
 	const void *const first = (void *)(uintptr_t)told->word[0];
-	unsigned int loaded = 0, written = 0;
 
 	if (what == COUNT_MAPPINGS)
 		return count_mappings();
@@ -1183,9 +1199,7 @@ static uint64_t serve_ranges(struct vm *vm, uint32_t what)
 		add_memory(vm, 3, 0, EXTRA_SLOT, PAGE, at(vm, (void *)(uintptr_t)RANGE_AT));
 		return 0;
 	}
-	count_reached(at(vm, first), told->word[1], &loaded, &written);
-	return loaded | (uint64_t)written << 16 |
-	       (uint64_t)count_by_direct_map(at(vm, first), told->word[1], what == COUNT_SPARSE) << 32;
+	return look_at(at(vm, first), told->word[1], what == COUNT_SPARSE);
 }
 
 static struct {
@@ -2132,14 +2146,15 @@ static void fill_words(unsigned char *where, size_t bytes)
 		((volatile uint64_t *)where)[i] = NEW_WORD;
 }
 
-/* Deletes a slot, and has one there with another content. */
-static void replace_slot(const struct vm *vm, uint32_t flags)
+/* Deletes a slot, and has one there with another content. Return: where that is. */
+static unsigned char *replace_slot(const struct vm *vm, uint32_t flags)
 {
 	unsigned char *const ours = map(SLOT_PAGES * PAGE);
 
 	fill_words(ours, SLOT_PAGES * PAGE);
 	add_memory(vm, 1, 0, SLOT_LOGGED, 0, vm->logged);
 	add_memory(vm, 1, flags, SLOT_LOGGED, SLOT_PAGES * PAGE, ours);
+	return ours;
 }
 
 /* Whether a large page is there now; it is collapsed whatever the host's setting is. */
@@ -2176,6 +2191,13 @@ static uint64_t serve_slots(struct vm *vm, uint32_t what)
 	case REPLACE_SLOT:
 	case REPLACE_BY_WRITABLE:
 		replace_slot(vm, what == REPLACE_SLOT ? KVM_MEM_READONLY : 0);
+		return 0;
+	case REPLACE_BY_CODE:
+		*replace_slot(vm, KVM_MEM_READONLY) = 0xc3;	/* ret */
+		return 0;
+	case REPLACE_BY_TABLE:	/* the VMM knows where the guest has its pages */
+		((uint64_t *)replace_slot(vm, KVM_MEM_READONLY))[IN_ENTRIES] =
+			(uintptr_t)operands[SECOND] | TABLE | ACCESSED | DIRTY;
 		return 0;
 	case FAIL_SLOT:
 		refused = map(PAGE);
@@ -2355,12 +2377,14 @@ static uint64_t refuse_beside(const struct vm *vm)
 	return said;
 }
 
-static uint64_t look_far(const struct vm *vm, uint64_t offset)
-{
-	unsigned int loaded = 0, written = 0;
+#define MANAGED_SPACE 1u	/* of system management mode (Documentation/virt/kvm/api.rst 4.35) */
 
-	count_reached(vm->far + offset, 1, &loaded, &written);
-	return loaded | (uint64_t)written << 16 | (uint64_t)count_by_direct_map(vm->far + offset, 1, false) << 32;
+/* Memory in that mode's address space alone, with content. */
+static void add_managed(struct vm *vm, uint32_t slot, uint64_t gpa)
+{
+	vm->extra = map(EXTRA_PAGES * PAGE);
+	memset(vm->extra, 1, EXTRA_PAGES * PAGE);
+	add_to_space(vm, MANAGED_SPACE, slot, 0, gpa, EXTRA_PAGES * PAGE, vm->extra);
 }
 
 static uint64_t serve_places(struct vm *vm, uint32_t what)
@@ -2382,9 +2406,17 @@ static uint64_t serve_places(struct vm *vm, uint32_t what)
 		add_memory(vm, 3, 0, FAR_SLOT, FAR_BYTES, vm->far);
 		return 0;
 	case LOOK_NEAR:
-		return look_far(vm, NEAR_OFFSET);
+		return look_at(vm->far + NEAR_OFFSET, 1, false);
 	case LOOK_FAR:
-		return look_far(vm, FAR_OFFSET);
+		return look_at(vm->far + FAR_OFFSET, 1, false);
+	case ADD_MANAGED:
+		add_managed(vm, 3, EXTRA_SLOT);
+		return 0;
+	case ADD_MANAGED_LATER:
+		add_managed(vm, 4, BEHIND_SLOT);
+		return 0;
+	case LOOK_MANAGED:	/* KVM empties what comes later */
+		return look_at(vm->extra, EXTRA_PAGES, true);
 	case ADD_BEHIND:
 		vm->extra = map(EXTRA_PAGES * PAGE);
 		/* The first of two pages keeps the number that this gives it; the second gets another one. */

@@ -15,7 +15,7 @@
 
 /* What the host side is asked. */
 enum { ADD_BEHIND = 0xa000, ADD_BEFORE, ADD_AND_MOVE_SLOT, DELETE_SLOT, TELL_STORED, FILL_SLOT, ADD_FAR_SLOT, LOOK_NEAR, LOOK_FAR,
-       ADD_SLOT_BESIDE, REFUSE_BESIDE, TELL_MERGED };
+       ADD_SLOT_BESIDE, REFUSE_BESIDE, TELL_MERGED, ADD_MANAGED, ADD_MANAGED_LATER, LOOK_MANAGED };
 
 /* As alias_is_not_shared(): the second number is not the first of those that the guest shares. */
 static GUEST void alias_behind_is_not_shared(void)
@@ -66,6 +66,24 @@ static GUEST void filled_slot_brings_nothing(void)
 			filled += *(volatile uint64_t *)(EXTRA_SLOT + page * PAGE) != 0;
 	}
 	tell("pages with content, of slots that the VMM has filled", way == PLAIN ? FILLED_ROUNDS * FILLED_PAGES : 0, filled);
+}
+
+static GUEST void have_managed_memory(void)
+{
+	service(ADD_MANAGED);
+	tell("memory of system management mode, unprotected: reached", EACH(EXTRA_PAGES), service(LOOK_MANAGED));
+}
+
+/* Memory that a processor has in system management mode alone is private as well, also what comes later. */
+static GUEST void managed_memory_is_private(void)
+{
+	const uint64_t may = way == PLAIN ? EACH(EXTRA_PAGES) : 0;
+
+	if (way == PLAIN)
+		have_managed_memory();
+	tell("memory of system management mode: reached", may, service(LOOK_MANAGED));
+	service(ADD_MANAGED_LATER);
+	tell("memory of system management mode that came later: reached", may, service(LOOK_MANAGED));
 }
 
 /* A slot of more than 4 GiB: what the guest shares in it is that page, and not the one 4 GiB before it. */

@@ -43,7 +43,8 @@ enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_
 enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS,
        COUNT_PRIORITIES, DENY_REGISTERS, DENY_NOTHING, TAKE_REGISTER };
 enum { SET_TIMER = 0x8000, LET_TIME_PASS };
-enum { REPLACE_SLOT = 0x6000, REPLACE_BY_WRITABLE, FAIL_SLOT, LOOK_AT_FAILED, MAKE_LARGE, LOOK_AT_LARGE };
+enum { REPLACE_SLOT = 0x6000, REPLACE_BY_WRITABLE, FAIL_SLOT, LOOK_AT_FAILED, MAKE_LARGE, LOOK_AT_LARGE,
+       REPLACE_BY_CODE, REPLACE_BY_TABLE };
 
 /* SECRET in two halves, into the model-specific register that ecx names. */
 #define PUT_SECRET \
@@ -380,6 +381,39 @@ static GUEST void replaced_memory_is_not_loaded(void)
 	service(REPLACE_SLOT);
 	tell("loaded by KVM from what the VMM has put there", way == PLAIN ? NEW_WORD : OLD_WORD + 1,
 	     attempt(emulated_load, SLOT_LOGGED, 0));
+}
+
+/* The same for code: what lies behind the prefix is fetched by KVM alone, here a return. */
+static GUEST void replaced_code_is_not_run(void)
+{
+	map_window(TABLE, TABLE);
+	write_prefix();
+	table(ENTRIES)[IN_ENTRIES + 1] = SLOT_LOGGED | TABLE;
+	flush_tlb();
+	fill_pages(SLOT_LOGGED, 1, OLD_WORD);
+	service(REPLACE_BY_CODE);
+	attempt((void *)(WINDOW + PAGE - 5), 0, 0);
+	tell("fault at code that the VMM has put there", way == PLAIN ? NO_FAULT : 6, fault.vector);
+}
+
+/* The same for a table of pages, by which the VMM would choose what KVM loads for the guest, and where it stores. */
+static GUEST void replaced_table_is_not_walked(void)
+{
+	volatile uint64_t *const entry = (uint64_t *)(uint64_t)SLOT_LOGGED + IN_ENTRIES;
+
+	map_window(TABLE, TABLE);
+	table(DIRECTORY)[IN_DIRECTORY] = SLOT_LOGGED | TABLE;
+	flush_tlb();
+	*entry = (uint64_t)table(FIRST) | TABLE;
+	table(FIRST)[0] = OLD_WORD;
+	table(SECOND)[0] = NEW_WORD;
+	tell("loaded by KVM by the guest's own table", OLD_WORD, attempt(emulated_load, WINDOW, 0));
+	service(REPLACE_BY_TABLE);
+	flush_tlb();
+	const uint64_t loaded = attempt(emulated_load, WINDOW, 0);
+
+	tell("fault of a load by a table that the VMM has put there", way == PLAIN ? NO_FAULT : 14, fault.vector);
+	tell("what KVM has loaded", way == PLAIN ? NEW_WORD : 0, fault.vector == NO_FAULT ? loaded : 0);
 }
 
 /* As the VMM puts content into a slot of its own: none of it may be the guest's private memory. */

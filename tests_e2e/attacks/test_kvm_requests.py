@@ -110,8 +110,8 @@ def test_guest_reads_no_other_page_in_the_place_of_its_own(claim: Trial, host: H
 
 
 def test_kvm_reads_nothing_of_the_vmms_in_the_place_of_private_memory(claim: Trial, host: Host) -> None:
-    """KVM does not load for its guest from a read-only slot that the VMM has put in the place of private memory."""
-    tiny_vm_works(claim, host, "replaced")
+    """KVM loads, fetches and walks nothing of a read-only slot that the VMM has put in the place of private memory."""
+    tiny_vm_works(claim, host, "replaced", "replaced-code", "replaced-table")
 
 
 def test_vmm_gets_no_large_page_over_private_memory(claim: Trial, host: Host) -> None:
@@ -121,7 +121,7 @@ def test_vmm_gets_no_large_page_over_private_memory(claim: Trial, host: Host) ->
 
 def test_new_memory_slot_brings_and_opens_nothing(claim: Trial, host: Host) -> None:
     """A memory slot that a VMM adds brings no content into private memory, and opens none when KVM refuses the slot."""
-    tiny_vm_works(claim, host, "new-slot", "filled-slot", "refused-slot")
+    tiny_vm_works(claim, host, "new-slot", "filled-slot", "managed-slot", "refused-slot")
 
 
 def test_slot_that_is_refused_opens_no_neighbour(claim: Trial, host: Host) -> None:
