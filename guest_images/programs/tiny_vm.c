@@ -38,6 +38,7 @@
 #include "tiny_vm_modes.h"
 #include "tiny_vm_nested.h"
 #include "tiny_vm_paravirt.h"
+#include "tiny_vm_addresses.h"
 #include "tiny_vm_exchanges.h"
 #include "tiny_vm_places.h"
 #include "tiny_vm_processes.h"
@@ -266,6 +267,7 @@ static uint64_t serve_exits(struct vm *vm, uint32_t what);
 static uint64_t serve_slots(struct vm *vm, uint32_t what);
 static uint64_t serve_exchanges(struct vm *vm, uint32_t what);
 static uint64_t serve_places(struct vm *vm, uint32_t what);
+static uint64_t serve_addresses(struct vm *vm, uint32_t what);
 static uint64_t serve_reset(struct vm *vm, uint32_t what);
 static uint64_t serve_children(struct vm *vm, uint32_t what);
 static uint64_t serve_timer(struct vm *vm, uint32_t what);
@@ -501,6 +503,8 @@ static const struct row rows[] = {
 	{ "timer", timer_starts_nothing, .operands = NULL, .serve = serve_timer, .first = set_timer_and_enable },
 	{ "given-management", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SMBASE, 0x40000 } },
 	{ "given-save-area", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SAVE_AREA, 0x50000 } },
+	{ "addresses", no_address_is_written_to, .operands = operands, .pages = ADDRESSED_PAGES, .serve = serve_addresses,
+	  .first = give_time },
 	{ "moved-touched", moved_page_is_not_taken_for_another, .operands = NULL, .serve = serve_moves, .refused = true },
 	{ "replaced", replaced_memory_is_not_loaded, .operands = NULL, .serve = serve_slots, .refused = true },
 	{ "replaced-code", replaced_code_is_not_run, .operands = NULL, .serve = serve_slots },
@@ -702,14 +706,14 @@ static void put_in_order(int cpu)
 		cannot("set another virtual CPU's APIC");
 }
 
-static void give_address(const struct vm *vm)
+static void give_address(const struct vm *vm, uint32_t number, uint64_t address)
 {
 	struct {
 		struct kvm_msrs head;
 		struct kvm_msr_entry entry;
-	} one = { { .nmsrs = 1 }, { .index = row->given.number, .data = row->given.value } };
+	} one = { { .nmsrs = 1 }, { .index = number, .data = address } };
 
-	if (row->given.number && ioctl(vm->cpu, KVM_SET_MSRS, &one) != 1)
+	if (ioctl(vm->cpu, KVM_SET_MSRS, &one) != 1)
 		cannot("give the virtual CPU an address");
 }
 
@@ -760,7 +764,8 @@ static void make_vm(struct vm *vm)
 	}
 	if (row->second_boots)
 		let_run(vm->cpu);
-	give_address(vm);
+	if (row->given.number)
+		give_address(vm, row->given.number, row->given.value);
 }
 
 /* --- exits -------------------------------------------------------------------------------------------------------- */
@@ -2442,6 +2447,49 @@ static uint64_t serve_places(struct vm *vm, uint32_t what)
 		return 0;
 	default:
 		return serve_ranges(vm, what);
+	}
+}
+
+/* --- addresses that the VMM gives KVM ----------------------------------------------------------------------------- */
+
+/* A timer of Hyper-V's that is over, whose message goes to a place in that page. */
+static void give_page_for_messages(const struct vm *vm, uint64_t page)
+{
+	const struct kvm_enable_cap messages = { .cap = KVM_CAP_HYPERV_SYNIC };
+
+	if (ioctl(vm->cpu, KVM_ENABLE_CAP, &messages))
+		cannot("have messages of Hyper-V's");
+	give_address(vm, HV_MESSAGE_PAGE, page | 1);
+	give_address(vm, HV_TIMER_COUNT, 1);
+	give_address(vm, HV_TIMER_CONFIG, HV_TIMER_ON);
+}
+
+static uint64_t serve_addresses(struct vm *vm, uint32_t what)
+{
+	const struct kvm_vapic_addr priority = { .vapic_addr = (uintptr_t)operands[PRIORITY_PAGE] };
+
+	struct kvm_clock_data clock = { 0 };
+
+	switch (what) {
+	case GIVE_TIME:
+		give_address(vm, HV_TIME_STANDS, 1);
+		give_address(vm, HV_TIME_PAGE, (uintptr_t)operands[TIME_PAGE] | 1);
+		return 0;
+	case UPDATE_TIME:
+		give_address(vm, HV_TIME_STANDS, 0);
+		if (ioctl(vm->fd, KVM_SET_CLOCK, &clock))
+			cannot("set the VM's clock");
+		return 0;
+	case GIVE_CLOCK:
+		give_address(vm, MSR_WALL_CLOCK, (uintptr_t)operands[CLOCK_END] - 4);
+		return 0;
+	case GIVE_MESSAGES:
+		give_page_for_messages(vm, (uintptr_t)operands[MESSAGE_PAGE]);
+		return 0;
+	default:
+		if (ioctl(vm->cpu, KVM_SET_VAPIC_ADDR, &priority))
+			cannot("have the task priority written");
+		return 0;
 	}
 }
 

@@ -104,6 +104,11 @@ def test_guest_is_not_protected_where_kvm_has_an_address_of_the_vmms(claim: Tria
     tiny_vm_works(claim, host, "given-management", "given-save-area")
 
 
+def test_kvm_writes_to_no_private_page_at_further_addresses_of_the_vmms(claim: Trial, host: Host) -> None:
+    """A VMM cannot have KVM write into private memory across pages, as a message of Hyper-V's, or the task priority."""
+    tiny_vm_works(claim, host, "addresses")
+
+
 def test_guest_reads_no_other_page_in_the_place_of_its_own(claim: Trial, host: Host) -> None:
     """A guest does not go on with a private page that the VMM has moved to the place of another one (mremap)."""
     tiny_vm_works(claim, host, "moved-touched")
