@@ -1823,6 +1823,8 @@ static uint64_t serve_state(struct vm *vm, uint32_t what)
 		return ask_state(vm->cpu);
 	case SET_STATE:
 		return set_state(vm);
+	case ASK_RUN:
+		return vm->run->cr8 | (uint64_t)vm->run->if_flag << 8 | (uint64_t)vm->run->flags << 16;
 	default:
 		return ask_wrongly(vm);
 	}

@@ -14,7 +14,7 @@
 
 /* What the host side is asked. */
 enum { TAKE_AWAY = 0x2000, LOWER_LIMIT, RAISE_LIMIT, ADD_KIND = 0x2100 };
-enum { ASK_STATE = 0x3000, SET_STATE, ASK_WRONGLY };
+enum { ASK_STATE = 0x3000, SET_STATE, ASK_WRONGLY, ASK_RUN };
 
 /* Memory of a slot that cannot be the guest's alone, and what KVM says of it. */
 enum kind { HOLE, HOLE_AT_END, UNWRITABLE, SHARED_BY_FORK, OF_A_FILE, GROWS, MOVED, WATCHED, SEALED, KINDS };
@@ -94,12 +94,18 @@ static GUEST void limit_is_heeded(void)
 #define SECRET 0x00005ec2e7c0ffeeull	/* an address, as MSRs want one */
 #define OTHER 0x0000123456789abcull
 #define OTHER_PRIORITY 0x20u
+#define LEFT_PRIORITY 5u	/* as CR8 has it */
 #define MSR_LSTAR 0xc0000082u
 #define TELL_SECRET 0x2bfull		/* of the ioctls in that order, those that tell one of them; a bit each */
 
-/* Model-specific registers that take any address: STAR, LSTAR, CSTAR, SYSENTER's stack and code, the other base of GS. */
-static const uint32_t secret_msrs[] = { 0xc0000081, MSR_LSTAR, 0xc0000083, 0x175, 0x176, 0xc0000102 };
+/*
+ * Model-specific registers that take any address: STAR, LSTAR, CSTAR, SYSENTER's stack and code, the other base of GS;
+ * and those of 32 bits: the flags that SYSCALL clears, and what RDTSCP tells.
+ */
+static const uint32_t secret_msrs[] = { 0xc0000081, MSR_LSTAR, 0xc0000083, 0x175, 0x176, 0xc0000102, 0xc0000084,
+				       0xc0000103 };
 #define SECRET_MSRS (sizeof(secret_msrs) / sizeof(*secret_msrs))
+#define WIDE_MSRS 6u
 
 /* Registers that hold the secret when the host side is asked, and what they hold afterwards. */
 struct kept {
@@ -110,7 +116,7 @@ struct kept {
 static GUEST uint64_t service_with_secrets(uint32_t what, struct kept *kept)
 {
 	for (unsigned int i = 0; i < SECRET_MSRS; i++)
-		write_msr(secret_msrs[i], SECRET);
+		write_msr(secret_msrs[i], i < WIDE_MSRS ? SECRET : (uint32_t)SECRET);
 	asm volatile("mov %[secret], %%r15\n\tmovq %[secret], %%xmm5\n\tmov %[secret], %%dr0\n\tmov %[secret], %%cr2\n\t"
 		     "outl %%eax, %[port]\n\t"
 		     "mov %%r15, %[general]\n\tmovq %%xmm5, %[vector]\n\tmov %%dr0, %[debug]\n\tmov %%cr2, %[control]"
@@ -128,11 +134,22 @@ static GUEST void enable_with_registers(void)
 	tell("ENABLE with registers", 0, hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
 }
 
+/* With interrupts on and a task priority. Return: that, and in bit 8 whether they are on, as struct kvm_run has it. */
+static GUEST uint64_t ask_what_a_run_leaves(void)
+{
+	*(volatile uint32_t *)(uint64_t)TASK_PRIORITY = LEFT_PRIORITY << 4;
+	asm volatile("sti\n\toutl %%eax, %1\n\tcli" : : "a"(ASK_RUN), "N"(PORT_SERVICE) : "memory");
+	*(volatile uint32_t *)(uint64_t)TASK_PRIORITY = 0;
+	return *(volatile uint64_t *)&shared.report.answer;
+}
+
 static GUEST void registers_are_not_told(void)
 {
 	const volatile uint32_t *const task_priority = (uint32_t *)(uint64_t)TASK_PRIORITY;
 	struct kept kept;
 
+	tell("interrupts are on, and the task priority, by what KVM_RUN leaves", way == PLAIN ? 0x100 | LEFT_PRIORITY : 0,
+	     ask_what_a_run_leaves());
 	tell("the local APIC's task priority", 0, *task_priority);
 	tell("ioctls that tell a secret, or fail", way == PLAIN ? TELL_SECRET : 0, service_with_secrets(ASK_STATE, &kept));
 	tell("ioctls that do not take what the VMM sets", 0, service_with_secrets(SET_STATE, &kept));

@@ -459,13 +459,15 @@ static GUEST void large_page_is_not_mapped(void)
 extern const unsigned char traced_code[], traced_end[], write_logged[];
 asm(".text\n"
     "traced_code:\n"
+    FORCED
+    "	mov (%rsp), %r11\n"
     "	vmmcall\n"
     "	ret\n"
-    "traced_end:\n"
     "write_logged:\n"
     "	mov $" LOGGED_MSR ", %ecx\n"
     PUT_SECRET
-    "	ret\n");
+    "	ret\n"
+    "traced_end:\n");
 
 /* Its operands: those of a nested guest, and these. */
 enum { TRACED_POINTERS = NESTED_STACK + 1, TRACED_DIRECTORY, TRACED_ENTRIES, TRACED_CODE };
@@ -482,10 +484,11 @@ static GUEST void registers_are_not_traced(void)
 	flush_tlb();
 	asm volatile("call *%[where]"
 		     : "+a"(result)
-		     : "b"(SECRET), "c"(SECRET), "d"(SECRET), "S"(SECRET), [where] "r"(WINDOW) : "memory");
+		     : "b"(SECRET), "c"(SECRET), "d"(SECRET), "S"(SECRET), [where] "r"(WINDOW) : "r11", "memory");
 	tell("a hypercall that there is not", NO_SUCH_CALL, result);
-	attempt(write_logged, 0, 0);
+	attempt((void *)(WINDOW + (uint64_t)(write_logged - traced_code)), 0, 0);
 	prepare_nested();
+	asm volatile("invlpga" : : "a"(SECRET), "c"(1));
 	*in_control(VM_RIP) = WINDOW;
 	run_nested((uint64_t)table(CONTROL), 0);
 	tell("exit of a nested guest by the same code", EXIT_VMMCALL, *in_control(VM_EXIT_CODE));

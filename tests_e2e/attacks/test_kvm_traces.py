@@ -103,6 +103,7 @@ def _told_of_registers(host: Host, way: str) -> list[Check]:
         Check("lines of these with the code's address", shown, _some(nested, CODE_AT)),
         Check("lines of the trace with the code's address", shown, _some(told, CODE_AT)),
         Check("lines of the host's log with the number", shown, _some(log, NUMBER)),
+        Check("lines of the host's log with the code's address", shown, _some(log, CODE_AT)),
     ]
 
 
