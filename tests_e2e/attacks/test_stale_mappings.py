@@ -11,6 +11,7 @@ from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
 from tests_e2e.support.blocks import Blocks
+from tests_e2e.support.frame_owners import is_private_frame
 from tests_e2e.support.guest_frames import frames_of
 from tests_e2e.support.memory import shell
 from tests_e2e.support.tlb import (
@@ -61,7 +62,7 @@ def _watched(host: Host, guest: Guest) -> list[Check]:
                 blocks,
                 cpu,
                 others,
-                lambda: _use_new_memory(guest, number),  # noqa: B023
+                lambda frame: _use_new_memory(host, guest, number, frame),  # noqa: B023
             )
             if not guest.protected or frame // PAGE_SIZE in frames_of(host, guest).private:
                 break
@@ -73,5 +74,9 @@ def _watched(host: Host, guest: Guest) -> list[Check]:
     ]
 
 
-def _use_new_memory(guest: Guest, number: int) -> None:
-    shell(guest, f"dd if=/dev/zero of=/run/new-{number} bs=1M count={NEW} 2> /dev/null")
+def _use_new_memory(host: Host, guest: Guest, number: int, frame: int) -> None:
+    """Have a guest use new memory, a protected one until it has the frame: with its next block all TLBs are flushed."""
+    for step in range(NEW):
+        shell(guest, f"dd if=/dev/zero of=/run/new-{number}-{step} bs=1M count=1 2> /dev/null")
+        if guest.protected and is_private_frame(host.ssh, frame // PAGE_SIZE):
+            break

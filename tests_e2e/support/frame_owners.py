@@ -26,6 +26,7 @@ CPUS = 64  # at most: CONFIG_NR_CPUS of our kernels
 KERNEL, SLAB, FREE = "other memory of the kernel's", "a slab", "free memory"
 PROCESS, CACHE = "anonymous memory of a process", "the page cache"
 NOT_THE_KERNELS = (FREE, PROCESS, CACHE, "mapped by a process")
+ANONYMOUS, ARCH_3 = 12, 42  # bits: a page of a process; what the series calls private (PG_arch_3)
 # include/uapi/linux/kernel-page-flags.h; what comes first tells most.
 OWNERS = (
     (20, "no memory"),
@@ -33,7 +34,7 @@ OWNERS = (
     (10, FREE),
     (26, "a page table"),
     (7, SLAB),
-    (12, PROCESS),
+    (ANONYMOUS, PROCESS),
     (5, CACHE),
     (32, "reserved by the kernel"),
     (11, "mapped by a process"),
@@ -43,6 +44,13 @@ OWNERS = (
 def owner(flags: int) -> str:
     """Whose a frame with these flags is."""
     return next((name for bit, name in OWNERS if flags >> bit & 1), KERNEL)
+
+
+def is_private_frame(ssh: Ssh, frame: int) -> bool:
+    """Whether a guest has the frame, as the series marks it: for when to look closer."""
+    read = ["dd", f"if={FLAGS}", f"bs={ENTRY.size}", "count=1", f"skip={frame}", "status=none"]
+    (flags,) = ENTRY.unpack(ssh.run(read, seconds=20).require().stdout)
+    return bool(flags >> ANONYMOUS & flags >> ARCH_3 & 1)
 
 
 def owners_of(ssh: Ssh, memory: Memory, frames: Iterable[int]) -> dict[int, str]:

@@ -124,11 +124,11 @@ def _watch_ends(attacker: Puppet, frame: int, cpu: int) -> tuple[Done, bytes]:
 
 
 def read_until_a_guest_has_it(
-    attacker: Puppet, blocks: Blocks, cpu: int, others: Sequence[int], use: Callable[[], object]
+    attacker: Puppet, blocks: Blocks, cpu: int, others: Sequence[int], use: Callable[[int], object]
 ) -> tuple[int, Done, bytes]:
     """Read memory of the kernel's again and again, while it is given back and a guest is given new memory.
 
-    :param use: has the guest use memory that it has not used before.
+    :param use: has the guest use memory that it has not used before; gets the frame that is read.
     :returns: the frame that was read, a physical address, and what the last read of it met.
     """
     _leave_to(attacker, others)
@@ -137,7 +137,7 @@ def read_until_a_guest_has_it(
     began, _ = attack_by_module(attacker, WATCH_START_YIELDING, frame, PAGE_SIZE, cpu=cpu)
     began.require(f"the read on CPU {cpu} before the memory was given back")
     blocks.give_back()
-    use()
+    use(frame)
     return frame, *_watch_ends(attacker, frame, cpu)
 
 
