@@ -57,6 +57,44 @@ def test_a_folder_of_the_users_own_is_what_it_is_on_any_kernel(tmp_path: Path) -
     assert series.load_for(str(folder), "7.3.4") == series.load(folder)
 
 
+ABI = (
+    "Documentation/virt/kvm/x86/protected-memory.rst",
+    "Documentation/virt/kvm/x86/hypercalls.rst",
+    "Documentation/virt/kvm/x86/cpuid.rst",
+    "Documentation/admin-guide/kernel-parameters.txt",
+    "include/uapi/linux/kvm_para.h",
+    "arch/x86/include/uapi/asm/kvm_para.h",
+)
+ONE_REG = {  # KVM_GET_ONE_REG and KVM_SET_ONE_REG, which x86 does not have in Linux 6.12
+    "+VCPU_EVENTS, MSRS, ONE_REG              each MSR 0",
+    "+MSRS, MP_STATE, LAPIC, NESTED_STATE,    reset is kept in mind",
+    "+ONE_REG",
+}
+
+
+def changed(name: str, file: str) -> list[str]:
+    """The lines that a series takes away from a file and adds to it, patch by patch."""
+    found = []
+    for patch in sorted((series.FOLDER / name).glob("*.patch")):
+        at = ""
+        for line in patch.read_text().splitlines():
+            if line.startswith("diff --git "):
+                at = line.partition(" b/")[2]
+            elif at == file and line[:1] in "+-" and not line.startswith(("+++ ", "--- ")):
+                found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("file", ABI)
+def test_a_port_says_the_same_to_guests_and_to_who_reads_its_documentation(file: str) -> None:
+    ours = changed("protected-memory", file)
+    port = changed("protected-memory-7.3", file)
+    assert ours
+    assert {*port} - {*ours} <= ONE_REG
+    shorter = [line.replace(", ONE_REG", "         ").replace("STATE,    reset", "STATE     reset") for line in port]
+    assert [line for line in shorter if line != "+ONE_REG"] == ours
+
+
 def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(UserInputError, match=r"there is no series 'stok'[\s\S]*known series: .*stock"):
         series.load("stok")
