@@ -14,8 +14,10 @@ from host_setup.hosts.guest import PLAIN, PROTECTED, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
+from tests_e2e.support.direct_map import FIRST, LAST
 from tests_e2e.support.extra import BOOT, make_room
 from tests_e2e.support.memory import shell
+from tests_e2e.support.page_tables import READABLE, page_tables
 from tests_e2e.support.tiny_vm import tiny_vm_works
 
 SETTLES = 60.0  # seconds: what is freed may wait for a worker of the kernel
@@ -39,7 +41,7 @@ class Whole:
 
 
 def test_direct_map_of_the_host_is_whole_when_a_guest_has_gone(claim: Trial, host: Host, pool: HostPool) -> None:
-    """Before and after a guest the direct map is made of as many large entries; it costs one split a block at most."""
+    """Before and after a guest the direct map has the same entries; it costs one split a block at most."""
     alone = pool.with_words("")
     make_room(alone)
     # The first guest has the host's kernel allocate what stays, a plain one too: it is not the one that is looked at.
@@ -55,15 +57,21 @@ def test_private_memory_comes_back_when_its_vm_has_ended(claim: Trial, host: Hos
 
 
 def _look(host: Host, spec: GuestSpec) -> list[Check]:
-    before = _whole(host.ssh)
+    before, flags = _whole(host.ssh), _flags(host.ssh)
     during, protected = _come_and_go(host, spec)
     with contextlib.suppress(DeadlineError):  # the check below tells what it is instead
-        poll_until(lambda: _whole(host.ssh).sizes == before.sizes, Deadline(SETTLES), "a direct map that is whole")
+        poll_until(
+            lambda: (_whole(host.ssh).sizes, _flags(host.ssh)) == (before.sizes, flags),
+            Deadline(SETTLES),
+            "a direct map that is whole",
+            interval=1.0,
+        )
     most = spec.memory * 1024 // BLOCK_KIB + 1
     split = max(during.small - before.small, 0) // BLOCK_KIB
     return [
         Check("the guest is protected", str(spec.opts_in), str(protected)),
         Check("the direct map when the guest has gone", before.sizes, _whole(host.ssh).sizes),
+        Check("the flags of its entries", flags, _flags(host.ssh)),
         Check(
             f"not more than {most} large entries are split while the guest runs",
             "yes",
@@ -84,3 +92,13 @@ def _whole(ssh: Ssh) -> Whole:
     lines = ssh.run(["grep", "^DirectMap", "/proc/meminfo"], seconds=20).require().text.splitlines()
     told = {line.split()[0].rstrip(":"): int(line.split()[1]) for line in lines}
     return Whole(told["DirectMap4k"], told["DirectMap2M"], told.get("DirectMap1G", 0))
+
+
+def _flags(ssh: Ssh) -> str:
+    """The flags of the direct map's entries, with the memory that has them: "RW PSE GLB NX: 2048 kB; ..."."""
+    flags: dict[str, int] = {}
+    for start, end, words in page_tables(ssh).ranges:
+        if FIRST <= start <= LAST and not READABLE.isdisjoint(words):
+            name = " ".join(words[:-1])  # the last one says of which level it is
+            flags[name] = flags.get(name, 0) + (end - start) // 1024
+    return "; ".join(f"{name}: {size} kB" for name, size in sorted(flags.items()))

@@ -17,15 +17,14 @@ READABLE = {"RW", "ro"}  # one of them stands in each line of what is present
 class PageTables:
     """What is mapped.
 
+    :ivar ranges: first address, address after the last, and what is said of the entries, in order.
     :param dump: ranges one after the other, present or not; lines that tell no range are titles.
     """
 
     def __init__(self, dump: str) -> None:
         found = [match for line in dump.splitlines() if (match := RANGE.match(line))]
-        self._ranges = sorted(
-            (int(one[1], 16), int(one[2], 16), not READABLE.isdisjoint(one[3].split())) for one in found
-        )
-        self._starts = [start for start, _, _ in self._ranges]
+        self.ranges = sorted((int(one[1], 16), int(one[2], 16), one[3].split()) for one in found)
+        self._starts = [start for start, _, _ in self.ranges]
 
     def maps(self, address: int) -> bool:
         """Whether a load at an address of the kernel succeeds.
@@ -33,9 +32,9 @@ class PageTables:
         :raises ChannelError: the dump says nothing of it.
         """
         at = bisect_right(self._starts, address) - 1
-        if at < 0 or address >= self._ranges[at][1]:
+        if at < 0 or address >= self.ranges[at][1]:
             raise ChannelError(f"the dump of the kernel's page tables does not tell of {address:#x}")
-        return self._ranges[at][2]
+        return not READABLE.isdisjoint(self.ranges[at][2])
 
 
 def page_tables(ssh: Ssh) -> PageTables:
