@@ -39,6 +39,10 @@ COPYING = (
     ("kvm_vcpu_write_guest", 3),
     ("kvm_vcpu_read_guest_atomic", 3),
     ("kvm_read_guest_page", 3),
+    # Not KVM's: the copy itself, of which those that the processor does not use show nothing.
+    ("copy_mc_to_kernel", 1),
+    ("copy_mc_enhanced_fast_string", 1),
+    ("copy_mc_fragile", 1),
 )
 # Those that exchange what the guest's page has for what a buffer has: what is compared, and what is stored.
 EXCHANGING = (
