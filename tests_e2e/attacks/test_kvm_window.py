@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks by root's probes in the moment in which the kernel has a private page mapped, at an address of user space.
+
+One CPU loads an address space of its own for it (series: arch/x86/mm/guest_page.c). To whatever reads memory of the
+process that runs for a probe, the page is at that address. The place that can be probed is where the kernel clears a
+page that is private no more: the page is mapped, with the guest's content, when that begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from common.errors import ChannelError, DeadlineError
+from common.waiting import Deadline, poll_until
+from host_setup.channels.ssh import Ssh
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.pool import HostPool
+from signoff.observation import PAGE_SIZE, Canary, Check, State
+from signoff.trial import Trial
+from tests_e2e.support.attack import Aimed, Attack, pages_of
+from tests_e2e.support.kprobes import Event, events
+
+WINDOW = 0x40000000
+AT_WINDOW = f"at == {WINDOW:#x}"
+CALL, CALLED = "sched_yield", "__x64_sys_sched_yield"  # never fails, and takes no notice of its arguments
+FIRST_ARGUMENT = "+112(%di)"  # of a system call: where struct pt_regs has rdi
+STRING = 512  # bytes from one string that is fetched to the next
+PRIVATE_KIB = "/^Rss:/{size = $2} /^VmFlags:.* kp/{sum += size} END{print sum + 0}"  # of /proc/PID/smaps
+ROOM = 24 << 10  # KiB of a trace that shows what many pages begin with
+SECONDS = 120.0  # until the last page of a guest is cleared, on a slow, busy machine
+
+
+def test_tracer_reads_no_private_page_that_is_cleared(claim: Trial, host: Host, pool: HostPool) -> None:
+    """No kprobe event that fetches strings of user memory shows a private page when it is cleared after QEMU's end."""
+    del host  # it is only to be known to the report
+    with pool.fresh() as fresh:
+        protected = None if fresh.plain_guest is None else fresh.guest.protected
+        found = [_as_it_goes(fresh, guest, sets) for guest, sets in pages_of(fresh)]
+        claim.legitimate(*found, protected=protected)
+
+
+def _clearing(ssh: Ssh) -> str:
+    """The function by which the processor clears a page (arch/x86/include/asm/page_64.h clear_page())."""
+    flags = ssh.run(["grep", "-m1", "^flags", "/proc/cpuinfo"], seconds=20).require().text.split()
+    if "erms" in flags:
+        return "clear_page_erms"
+    return "clear_page_rep" if "rep_good" in flags else "clear_page_orig"
+
+
+def _as_it_goes(host: Host, guest: Guest, sets: tuple[str, ...]) -> list[Check]:
+    """Have QEMU name the pages that it may see in a system call, then end it: what do the probes of both show?"""
+    pages = Attack.aim(guest, sets)
+    hidden = [one for one in pages if one.planted.state == State.PRIVATE]
+    seen = [one for one in pages if one not in hidden]
+    # A string that begins with its end shows nothing: so there are several.
+    fetch = " ".join(f"there{offset}=+{offset}({FIRST_ARGUMENT}):ustring" for offset in range(0, PAGE_SIZE, STRING))
+    with events(host.ssh, "named", [Event(CALLED, fetch, f"common_pid == {guest.pid}")]) as trace:
+        with Attack.puppeteer(host) as puppeteer, puppeteer.inside(guest.pid) as qemu:
+            for one in seen:
+                qemu.syscall(CALL, one.target.hva).require(CALL)
+        named = trace.content()
+    checks = [Check("pages that QEMU names and the probe shows", str(len(seen)), str(_shown(seen, named)))]
+    if hidden:
+        checks += _as_it_is_cleared(host, guest, hidden)
+    return checks
+
+
+def _as_it_is_cleared(host: Host, guest: Guest, pages: list[Aimed]) -> list[Check]:
+    name = _clearing(host.ssh)
+    showing = Event(name, "at=%di there=+0(%di):ustring", f'{AT_WINDOW} && there ~ "?*"')
+    passing = Event(name, "at=%di", AT_WINDOW)
+    with events(host.ssh, "shown", [showing], kib=ROOM) as trace, events(host.ssh, "passed", [passing]) as passed:
+        least = _private_pages(host.ssh, guest.pid)
+        host.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=20).require()
+        poll_until(lambda: guest.vitals.reason is not None, Deadline(SECONDS), "QEMU's end to be noticed")
+        with contextlib.suppress(DeadlineError):  # the check below tells how many there were
+            poll_until(lambda: passed.count() >= least, Deadline(SECONDS), "the last page to be cleared", interval=0.5)
+        met, shown = passed.count(), trace.content()
+    return [
+        Check("private pages that the probe met when they were cleared", "all", "all" if met >= least else str(met)),
+        Check("private pages that it shows", "0", str(_shown(pages, shown))),
+    ]
+
+
+def _private_pages(ssh: Ssh, pid: int) -> int:
+    """How many pages of a process are there and private.
+
+    :raises ChannelError: none is.
+    """
+    kib = int(ssh.run(["awk", PRIVATE_KIB, f"/proc/{pid}/smaps"], seconds=60).require().text)
+    if not kib:
+        raise ChannelError(f"process {pid} has no private page")
+    return (kib << 10) // PAGE_SIZE
+
+
+def _shown(pages: list[Aimed], text: bytes) -> int:
+    """Of how many pages a text has bytes."""
+    return sum(Canary(one.planted.content).leaked(text) > 0 for one in pages)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""kprobe events in a trace of their own (Documentation/trace/kprobetrace.rst, ftrace.rst on instances)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from host_setup.channels.ssh import Ssh
+from tests_e2e.support.kprobe_event import TRACING
+
+GROUP = "sealproof"
+COUNTS = re.compile(r"^(?:entries|overrun): (\d+)$", re.MULTILINE)
+SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event at the start of a function. :ivar fetched: what it takes down. :ivar only: a filter, of these."""
+
+    function: str
+    fetched: str
+    only: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the events have put down. :ivar path: of the instance."""
+
+    ssh: Ssh
+    path: str
+
+    def content(self) -> bytes:
+        """All of it, as the tracer prints it: strings as they are."""
+        return self.ssh.run(["cat", f"{self.path}/trace"], seconds=SECONDS).require().stdout
+
+    def count(self) -> int:
+        """How many events there were, those included that have made room for others."""
+        told = self.ssh.run(["sh", "-c", f"cat {self.path}/per_cpu/cpu*/stats"], seconds=SECONDS).require().text
+        return sum(map(int, COUNTS.findall(told)))
+
+
+@contextmanager
+def events(ssh: Ssh, name: str, found: Sequence[Event], *, option: str = "", kib: int = 0) -> Iterator[Trace]:
+    """Have events put down in a trace of that name meanwhile.
+
+    :param option: of the trace's, to be switched on. :param kib: room for each processor; 0: what the tracer gives.
+    :raises ChannelError: the kernel does not take one of them.
+    """
+    trace = Trace(ssh, f"{TRACING}/instances/{GROUP}-{name}")
+    ids = {f"{GROUP}/{name}{number}": one for number, one in enumerate(found)}
+
+    def shell(*steps: str) -> None:
+        ssh.run(["sh", "-c", " && ".join((f"cd {TRACING}", *steps))], seconds=SECONDS).require()
+
+    shell(
+        *(f"echo 'p:{one} {what.function} {what.fetched}' >> kprobe_events" for one, what in ids.items()),
+        f"mkdir {trace.path}",
+        f"cd {trace.path}",
+        *([f"echo {kib} > buffer_size_kb"] if kib else []),
+        *([f"echo 1 > options/{option}"] if option else []),
+        *(f"echo '{what.only}' > events/{one}/filter" for one, what in ids.items()),
+        *(f"echo 1 > events/{one}/enable" for one in ids),
+    )
+    try:
+        yield trace
+    finally:
+        shell(f"rmdir {trace.path}", *(f"echo '-:{one}' >> kprobe_events" for one in ids))
