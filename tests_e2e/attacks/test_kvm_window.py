@@ -9,9 +9,12 @@ page that is private no more: the page is mapped, with the guest's content, when
 from __future__ import annotations
 
 import contextlib
+import secrets
+from collections.abc import Iterator
 
 from common.errors import ChannelError, DeadlineError
 from common.waiting import Deadline, poll_until
+from host_setup.channels.puppets import Puppet
 from host_setup.channels.ssh import Ssh
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
@@ -19,7 +22,11 @@ from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import Aimed, Attack, pages_of
+from tests_e2e.support.bpf_strings import Place, taken_down
+from tests_e2e.support.chain import Call, call, chained
 from tests_e2e.support.kprobes import Event, events
+from tests_e2e.support.registers import judge_each, user_canary
+from tests_e2e.support.steps import opened
 
 WINDOW = 0x40000000
 AT_WINDOW = f"at == {WINDOW:#x}"
@@ -28,7 +35,9 @@ FIRST_ARGUMENT = "+112(%di)"  # of a system call: where struct pt_regs has rdi
 STRING = 512  # bytes from one string that is fetched to the next
 PRIVATE_KIB = "/^Rss:/{size = $2} /^VmFlags:.* kp/{sum += size} END{print sum + 0}"  # of /proc/PID/smaps
 ROOM = 24 << 10  # KiB of a trace that shows what many pages begin with
-SECONDS = 120.0  # until the last page of a guest is cleared, on a slow, busy machine
+O_WRONLY, MADV_DONTNEED = 1, 4
+SOON = 10.0  # seconds until a page that was given back is cleared
+SECONDS = 120.0  # until the last page of a guest is, on a slow, busy machine
 
 
 def test_tracer_reads_no_private_page_that_is_cleared(claim: Trial, host: Host, pool: HostPool) -> None:
@@ -38,6 +47,61 @@ def test_tracer_reads_no_private_page_that_is_cleared(claim: Trial, host: Host, 
         protected = None if fresh.plain_guest is None else fresh.guest.protected
         found = [_as_it_goes(fresh, guest, sets) for guest, sets in pages_of(fresh)]
         claim.legitimate(*found, protected=protected)
+
+
+def test_bpf_program_reads_no_private_page_that_is_cleared(claim: Trial, host: Host) -> None:
+    """No BPF program that reads strings of user memory gets a private page when it is cleared, as QEMU gave it back."""
+    judge_each(claim, host, [_by_bpf(host, guest) for guest in host.guests])
+
+
+def _by_bpf(host: Host, guest: Guest) -> list[Check]:
+    aimed = user_canary(guest)
+    own = secrets.token_bytes(PAGE_SIZE)
+    with Attack.puppeteer(host) as puppeteer, puppeteer.inside(guest.pid) as qemu:
+
+        def named(address: int) -> tuple[int, bytes]:
+            with taken_down(host.ssh, qemu, Place(CALLED, address)) as told:
+                qemu.syscall(CALL).require(CALL)
+                return told()
+
+        def cleared() -> tuple[int, bytes]:
+            with (
+                taken_down(host.ssh, qemu, Place(_clearing(host.ssh), WINDOW, only=True)) as told,
+                _giving_back(qemu, aimed) as calls,
+            ):
+                chained(qemu, *calls)
+                with contextlib.suppress(DeadlineError):  # the count tells it
+                    poll_until(lambda: told()[0] > 0, Deadline(SOON), "the page to be cleared", interval=0.2)
+                return told()
+
+        _, shown = named(qemu.memory(own))
+        private = aimed.planted.state == State.PRIVATE
+        count, found = cleared() if private else named(aimed.target.hva)
+    return _checks(aimed, (own, shown), count, found)
+
+
+def _checks(aimed: Aimed, own: tuple[bytes, bytes], count: int, found: bytes) -> list[Check]:
+    """What the probe shows of a page of QEMU's own, how often it met the guest's, and what it shows of that."""
+    content, shown = own
+    private = aimed.planted.state == State.PRIVATE
+    return [
+        Check("it shows bytes of a page of QEMU's own", "True", str(Canary(content).leaked(shown) > 0)),
+        Check("it met the guest's page", "True", str(count > 0)),
+        Check("it shows bytes of that page", str(not private), str(Canary(aimed.planted.content).leaked(found) > 0)),
+    ]
+
+
+@contextlib.contextmanager
+def _giving_back(qemu: Puppet, aimed: Aimed) -> Iterator[tuple[Call, Call]]:
+    """Calls by which QEMU gives back a guest's page; nobody holds it then.
+
+    A page that was new lies in a list of its CPU, which holds it until that is emptied (mm/swap.c, fs/drop_caches.c).
+    """
+    with opened(qemu, "/proc/sys/vm/drop_caches", O_WRONLY) as drop:
+        yield (
+            call("pwrite64", drop, qemu.memory(b"1"), 1, 0),
+            call("madvise", aimed.target.hva, PAGE_SIZE, MADV_DONTNEED),
+        )
 
 
 def _clearing(ssh: Ssh) -> str:

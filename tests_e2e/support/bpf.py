@@ -104,9 +104,9 @@ def _program(helper: Helper, into: int, address: int, size: int) -> bytes:
     here, there, count = (2, 1, 3) if helper.writes else (1, 3, 2)  # the registers of its arguments
     return b"".join(
         (
-            _load(6, into, 0, source=PSEUDO_MAP_VALUE),
-            _load(here, into, RESULT.size, source=PSEUDO_MAP_VALUE),
-            _load(there, address & 0xFFFFFFFF, address >> 32),
+            load(6, into, 0, source=PSEUDO_MAP_VALUE),
+            load(here, into, RESULT.size, source=PSEUDO_MAP_VALUE),
+            load(there, address & 0xFFFFFFFF, address >> 32),
             instruction(MOV_IMM, count, immediate=size),
             instruction(CALL, immediate=helper.number),
             instruction(STORE_REG64, 6, source=0),
@@ -121,7 +121,7 @@ def instruction(code: int, target: int = 0, *, source: int = 0, offset: int = 0,
     return struct.pack("<BBhI", code, source << 4 | target, offset, immediate)
 
 
-def _load(target: int, low: int, high: int, *, source: int = 0) -> bytes:
+def load(target: int, low: int, high: int, *, source: int = 0) -> bytes:
     """The two halves of a load of 64 bits: a number, or a map's descriptor and an offset in its value."""
     return instruction(LD_IMM64, target, source=source, immediate=low) + instruction(0, immediate=high)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""perf: samples of a puppet's user registers at a fault, samples of other threads by a clock, and watchpoints."""
+"""perf: samples of a puppet's user registers at a fault, samples of other threads by a clock, watchpoints, kprobes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PERIOD = 2_000_000  # nanoseconds of a thread's time from sample to sample
 MODE, GUEST_KERNEL, GUEST_USER = 7, 4, 5  # of a record's misc
 SAMPLE_ADDR, SAMPLE_CALLCHAIN, SAMPLE_STACK_USER = 1 << 3, 1 << 5, 1 << 13
 DISABLED, EXCLUDE_KERNEL, EXCLUDE_CALLCHAIN_KERNEL = 1 << 0, 1 << 5, 1 << 21
-ENABLE, DISABLE = 0x2400, 0x2401
+ENABLE, DISABLE, SET_BPF = 0x2400, 0x2401, 0x40042408
 RECORD_SAMPLE, HEADER = 9, struct.Struct("<IHH")  # type, misc, size
 DATA_HEAD = 1024  # where struct perf_event_mmap_page has it
 DATA_PAGES = 4
@@ -80,6 +80,19 @@ def watched_by(puppet: Puppet, thread: int, address: int) -> Iterator[Callable[[
             return int(struct.unpack("<Q", puppet.read(count, 8))[0])
 
         yield hits
+
+
+@contextmanager
+def probed(puppet: Puppet, kind: int, function: str, program: int) -> Iterator[None]:
+    """Meanwhile a BPF program runs at the start of a function of the kernel's, whoever calls it.
+
+    :param kind: of perf's events by kprobes, as /sys/bus/event_source/devices/kprobe/type tells it.
+    """
+    name = puppet.memory(function.encode() + b"\0")
+    attr = WATCHPOINT.pack(kind, WATCHPOINT.size, 0, 0, 0, 0, 0, 0, name, 0)  # kprobe_func is in the address's place
+    with made(puppet, "perf_event_open", puppet.memory(attr), 0, -1, -1, 0) as event:
+        puppet.syscall("ioctl", event, SET_BPF, program).require(f"a program at {function}")
+        yield
 
 
 def _records(puppet: Puppet, event: int, ring: int) -> bytes:
