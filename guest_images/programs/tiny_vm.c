@@ -2101,7 +2101,7 @@ static void deny_registers(const struct vm *vm, bool any)
 	struct kvm_msr_filter filter = { .flags = KVM_MSR_FILTER_DEFAULT_ALLOW };
 	static const struct {
 		uint32_t base, count;
-	} ranges[] = { { 0xc0000081, 3 }, { 0x175, 2 }, { 0xc0000102, 1 } };
+	} ranges[] = { { 0xc0000081, 4 }, { 0x175, 2 }, { 0xc0000102, 2 } };
 
 	for (unsigned int i = 0; any && i < sizeof(ranges) / sizeof(*ranges); i++)
 		filter.ranges[i] = (struct kvm_msr_filter_range){ .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,

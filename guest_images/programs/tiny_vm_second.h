@@ -330,7 +330,7 @@ static GUEST uint64_t registers_fail(void)
 		const uint64_t before = attempt(read_register, secret_msrs[i], 0);
 
 		failed += fault.vector != NO_FAULT;
-		attempt(write_register, secret_msrs[i], SECRET);
+		attempt(write_register, secret_msrs[i], i < WIDE_MSRS ? SECRET : (uint32_t)SECRET);
 		if (fault.vector == NO_FAULT)
 			failed += (uint32_t)attempt(read_register, secret_msrs[i], 0) != (uint32_t)SECRET;
 		else
