@@ -265,8 +265,9 @@ class History:
     def _open(self) -> None:
         database = self._database
         database.execute("PRAGMA foreign_keys = ON")
-        application, version = self._number("application_id"), self._number("user_version")
+        # In this order: another writer may make it meanwhile, all of it in one step.
         tables = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        application, version = self._number("application_id"), self._number("user_version")
         if (tables and application != APPLICATION) or (not tables and application not in (0, APPLICATION)):
             raise UserInputError(f"{shown(self.path)} is no history of sealproof's", stage=STAGE)
         if version > VERSION:

@@ -267,6 +267,21 @@ def test_two_writers_lose_nothing(tmp_path: Path, file: Path) -> None:
         assert [run.id for run in history.runs()] == [run_id(number) for number in range(1, 51)]
 
 
+def test_a_history_that_another_writer_makes_meanwhile_is_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = History._number
+
+    def slow(history: History, pragma: str) -> int:
+        value = number(history, pragma)
+        with monkeypatch.context() as quick:
+            quick.setattr(History, "_number", number)
+            History(file).__exit__()
+        return value
+
+    monkeypatch.setattr(History, "_number", slow)
+    with History(file) as history:
+        assert history.runs() == []
+
+
 def test_a_writer_waits_for_another_that_has_the_new_file(file: Path) -> None:
     file.parent.mkdir()
     other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
