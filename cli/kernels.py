@@ -22,7 +22,7 @@ from history.side_by_side import PAGE, Column, column, to_html, to_text
 from host_setup.kernel.source import OPTIONS
 from signoff.overall import INTERRUPTED, Exit
 
-_NOT_BEGUN = "not begun: the run before was interrupted"
+_NOT_BEGUN = "not begun: the run before did not come to its end"
 _LEAVE_NOTHING = ("--dry-run", "--collect-only", "--co")
 
 
@@ -62,10 +62,12 @@ def run(kernels: Sequence[str], words: Sequence[str]) -> int:
             columns.append(column(kernel, _run_folder(place)))
         except UserInputError as error:
             missing[kernel] = error.message
+    lines = list(to_text(columns, missing))
     if columns:
         with disk_errors(folder):
             (folder / PAGE).write_text(to_html(columns, missing, folder / PAGE), encoding="utf-8")
-        sys.stdout.write("\n".join([*to_text(columns, missing), f"side by side: {shown(folder / PAGE)}", ""]))
+        lines.append(f"side by side: {shown(folder / PAGE)}")
+    sys.stdout.write("\n".join([*lines, ""]))
     return _worst([*statuses, *(Exit.NOT_PROVEN for _ in missing)])
 
 

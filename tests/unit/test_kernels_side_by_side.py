@@ -120,6 +120,16 @@ def test_what_cannot_begin_ends_the_row(
     assert re.search(r"6\.1 +not begun", said)
 
 
+def test_what_was_not_begun_is_told_also_if_nothing_could_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Children(monkeypatch, lambda _: (2, None))
+    assert kernels.run([OLD, NEW], ["--reports", str(tmp_path)]) == 2
+    said = capsys.readouterr().out
+    assert re.search(r"6\.12\.117 +it left no report", said)
+    assert re.search(r"7\.3\.4 +not begun: the run before did not come to its end", said)
+
+
 def test_what_was_interrupted_ends_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     children = Children(monkeypatch, lambda kernel: (2, made(kernel, summary=f"The run was interrupted. {END}")))
     assert kernels.run([OLD, NEW], ["--reports", str(tmp_path)]) == 2
