@@ -15,8 +15,8 @@ from typing import Any, cast
 import pytest
 
 from cli.kernels import chosen, run
+from common.program import FAILED
 
-NOT_PROVEN = 2  # exit status
 VERDICTS = (0, 1)  # every claim PASS; a claim FAIL
 
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         return run(kernels, words)
     sys.argv = ["pytest", "tests_e2e", *argv]  # as `python -m pytest` has it: the report tells this command
     status = int(pytest.main())  # its console_main() ends with 1 where the reader of the output has gone
-    return status if status in VERDICTS else NOT_PROVEN
+    return status if status in VERDICTS else FAILED
 
 
 class _Adapter:

@@ -25,9 +25,7 @@ def end_with(main: Callable[[list[str]], int], failed: int = FAILED) -> NoReturn
     :param failed: the status of a failure.
     """
     _open_streams()
-    for request in (signal.SIGTERM, signal.SIGHUP):  # make died, or the terminal closed: end as after Ctrl-C
-        if signal.getsignal(request) is not signal.SIG_IGN:  # nohup's wish
-            signal.signal(request, signal.default_int_handler)
+    end_as_by_ctrl_c()
     complaint = ""
     try:
         status = main(sys.argv[1:])
@@ -40,6 +38,13 @@ def end_with(main: Callable[[list[str]], int], failed: int = FAILED) -> NoReturn
     except Exception:  # noqa: BLE001  a fault of ours
         status, complaint = failed, traceback.format_exc()
     sys.exit(_said(complaint, status, failed))
+
+
+def end_as_by_ctrl_c() -> None:
+    """From now on SIGTERM (make died) and SIGHUP (the terminal closed) raise ``KeyboardInterrupt``, as SIGINT does."""
+    for request in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(request) is not signal.SIG_IGN:  # nohup's wish
+            signal.signal(request, signal.default_int_handler)
 
 
 def _open_streams() -> None:

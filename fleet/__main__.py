@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from common.errors import SealproofError
 from common.paths import PROJECT, config_root, named, require_reports
+from common.program import end_with
 from fleet import job, machines
 from fleet.groups import CONTRACT, groups
 from fleet.plan import say_plan
@@ -32,14 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is the verdict's, or the verifier's."""
     arguments = options_parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
-    try:
-        return command(arguments)
-    except SealproofError as error:
-        sys.stderr.write(f"{error}\n")
-        return Exit.NOT_PROVEN
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return Exit.NOT_PROVEN
+    return command(arguments)
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -224,6 +217,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    for request in (signal.SIGTERM, signal.SIGHUP):  # make died; the terminal was closed
-        signal.signal(request, signal.default_int_handler)
-    sys.exit(main())
+    end_with(main)

@@ -6,7 +6,6 @@ It knows no claim. Root ``conftest.py`` connects it with the sign-off.
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 import warnings
@@ -20,6 +19,7 @@ import pytest
 from common.errors import SealproofError
 from common.failure import told
 from common.paths import named
+from common.program import FAILED, end_as_by_ctrl_c
 from common.progress import Terminal
 from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
@@ -33,7 +33,6 @@ if TYPE_CHECKING:  # no name of pytest's own
     from _pytest.capture import CaptureManager
 
 LAST = "whole_run"
-NOT_PROVEN = 2  # exit status
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -109,8 +108,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known, and have every request to end answered as Ctrl-C is: with a report."""
-    for request in (signal.SIGTERM, signal.SIGHUP):  # make died; the terminal was closed
-        signal.signal(request, signal.default_int_handler)
+    end_as_by_ctrl_c()
     config.addinivalue_line("markers", f"{LAST}: judges the whole run, so it comes last")
     config.addinivalue_line(
         "markers", "quick: a first selection of attacks and legitimate paths, in seconds with a warm cache"
@@ -156,7 +154,7 @@ def say_plan(config: pytest.Config, guest_mode: Mode, claims: str) -> None:
         settings = chosen(config, guest_mode)
         lines = plan(settings, settings.store())
     except SealproofError as error:
-        pytest.exit(f"the set-up would fail: {error}", returncode=NOT_PROVEN)
+        pytest.exit(f"the set-up would fail: {error}", returncode=FAILED)
     out = config.get_terminal_writer()
     out.line()
     for line in ["dry run: nothing is made, booted or leased", *lines, Line("claims", claims)]:
@@ -174,7 +172,7 @@ def set_up(folder: Path) -> Iterator[None]:
     except (KeyboardInterrupt, pytest.exit.Exception):
         raise
     except BaseException as error:  # noqa: BLE001  also what pytest would take for a test's own end: SystemExit, a skip
-        pytest.exit(f"the set-up failed: {told(error, folder)}", returncode=NOT_PROVEN)
+        pytest.exit(f"the set-up failed: {told(error, folder)}", returncode=FAILED)
 
 
 @pytest.fixture(scope="session")

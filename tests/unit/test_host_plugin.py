@@ -16,10 +16,11 @@ import pytest
 from common import failure
 from common.errors import SealproofError
 from common.paths import PROJECT
+from common.program import FAILED
 from common.progress import Terminal
 from common.store import Store
 from common.waiting import Deadline, poll_until
-from host_setup.plugin import LAST, NOT_PROVEN, pytest_collection_modifyitems
+from host_setup.plugin import LAST, pytest_collection_modifyitems
 from host_setup.provision import Settings, provision
 
 CONFTEST = """
@@ -109,7 +110,7 @@ def test_what_judges_the_whole_run_comes_last(tmp_path: Path) -> None:
 def test_unusable_option_ends_the_run_with_that_one_error_and_makes_nothing(tmp_path: Path) -> None:
     tests = {"test_c.py": "def test_one(pool): pass\ndef test_two(pool): pass\n"}
     status, said = run(tmp_path, tests, "--host", "mainframe")
-    assert status == NOT_PROVEN
+    assert status == FAILED
     assert said.count("--host: no host kind mainframe\n  next: one of: auto, emulated") == 1
     assert "Traceback" not in said
     assert not any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
@@ -231,7 +232,7 @@ MANY = {"test_e.py": "".join(f"def test_{number}(pool): pass\n" for number in ra
 
 def the_one_line(folder: Path, status: int, said: str) -> str:
     """What is told of a set-up that failed, in one line, with a traceback in a file and none on the terminal."""
-    assert status == NOT_PROVEN, said
+    assert status == FAILED, said
     (line,) = (line for line in said.splitlines() if "the set-up failed: " in line)
     assert "Traceback" not in said
     assert len(said.splitlines()) < 40, said
@@ -288,7 +289,7 @@ def test_first_host_that_does_not_start_ends_the_run_too(tmp_path: Path, where: 
 
 def test_error_of_ours_keeps_its_words_and_names_its_traceback(tmp_path: Path) -> None:
     status, said = run(tmp_path, MANY, "--host", "mainframe", f"--basetemp={tmp_path / 'base'}")
-    assert status == NOT_PROVEN
+    assert status == FAILED
     assert said.count("the set-up failed: --host: no host kind mainframe\n  next: one of: auto") == 1
     found = re.search(r"  traceback: (\S+)", said)
     assert found is not None
@@ -315,7 +316,7 @@ def test_user_without_a_name_and_a_home_gets_one_line(tmp_path: Path) -> None:
     env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
     done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
     said = done.stdout + done.stderr
-    assert done.returncode == NOT_PROVEN, said
+    assert done.returncode == FAILED, said
     assert said.count(f"the set-up failed: set-up: the user uid {os.getuid()} has no home folder") == 1
     assert "next: set HOME or XDG_CACHE_HOME to a writable folder" in said
     assert "Traceback" not in said
