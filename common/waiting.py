@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from common.errors import DeadlineError
+from common.errors import DeadlineError, SealproofError
 
 T = TypeVar("T")
 
@@ -73,24 +73,30 @@ def poll_until(
     *,
     check: Callable[[], None] = lambda: None,
     explain: Callable[[], str] = lambda: "",
+    not_yet: tuple[type[Exception], ...] = (),
     interval: float = 0.02,
 ) -> T:
     """Call ``probe`` until it returns something true, and return that.
 
     :param check: raises when the wait has become pointless (a machine died); called before each probe.
     :param explain: what the machine was doing, asked for once, when the wait runs out.
+    :param not_yet: errors of ``probe`` after which it is called again.
     :param interval: seconds between two probes.
-    :raises DeadlineError: when the deadline passes; names ``what``.
+    :raises DeadlineError: when the deadline passes; names ``what``, and why the last call of ``probe`` failed, if it
+        did: that error is its cause.
     """
     while True:
         check()
-        found = probe()
-        if found:
-            return found
+        failed: Exception | None = None
+        try:
+            if value := probe():
+                return value
+        except not_yet as error:
+            failed = error
         if deadline.passed():
-            detail = explain()
+            reason = failed.message if isinstance(failed, SealproofError) else str(failed or "")
             raise DeadlineError(
-                f"waited {deadline} for {what}" + (f"\n{detail}" if detail else ""),
+                "\n".join(part for part in (f"waited {deadline} for {what}", reason, explain()) if part),
                 hint="look at the console log in the evidence folder; repeat with --keep-on-failure to log in",
-            )
+            ) from failed
         time.sleep(min(interval, deadline.left() or interval))

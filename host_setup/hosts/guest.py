@@ -242,21 +242,13 @@ class Guest:
         :raises DeadlineError: it does not answer in time.
         """
         deadline = Deadline(seconds)
-        last: list[str] = []
-
-        def attempt() -> Ssh | None:
-            try:
-                return Ssh(self._stream(deadline.left() or 1), self._login, self.vitals, deadline)
-            except (ChannelError, OSError) as error:
-                last[:] = [str(error)]
-                return None
-
         return poll_until(
-            attempt,
+            lambda: Ssh(self._stream(deadline.left() or 1), self._login, self.vitals, deadline),
             deadline,
             f"SSH of guest {self.spec.name}",
             check=self.vitals.check,
-            explain=lambda: f"{''.join(last)}\n{self.console_tail()}",
+            explain=self.console_tail,
+            not_yet=(ChannelError, OSError),
             interval=0.1,
         )
 

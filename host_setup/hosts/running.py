@@ -110,21 +110,13 @@ class RunningHost(ABC):
     def _connect(self, seconds: float) -> Ssh:
         deadline = Deadline(seconds)
         way = self._way(FAST_SSH)
-        last: list[str] = []
-
-        def attempt() -> Ssh | None:
-            try:
-                return Ssh(way(deadline.left() or 1), self._login("host"), self.vitals, deadline)
-            except (ChannelError, OSError) as error:
-                last[:] = [str(error)]
-                return None
-
         return poll_until(
-            attempt,
+            lambda: Ssh(way(deadline.left() or 1), self._login("host"), self.vitals, deadline),
             deadline,
             "SSH of the host",
             check=self.vitals.check,
-            explain=lambda: f"{''.join(last)}\n{self._explain()}",
+            explain=self._explain,
+            not_yet=(ChannelError, OSError),
         )
 
     @contextlib.contextmanager

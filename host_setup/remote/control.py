@@ -9,7 +9,7 @@ from pathlib import Path
 
 import paramiko
 
-from common.errors import AccessError, ChannelError, DeadlineError, MachineError, UserInputError
+from common.errors import AccessError, ChannelError, DeadlineError, MachineError, SealproofError, UserInputError
 from common.waiting import Deadline, poll_until
 from host_setup.channels import route
 from host_setup.channels.credentials import Login
@@ -61,26 +61,19 @@ class Control:
         :raises DeadlineError: the machine does not answer in time. :raises AccessError: it refuses us.
         :raises UserInputError: what the inventory says of our key, or of its own, is of no use.
         """
-        last: list[str] = []
-
-        def attempt() -> bool:
-            try:
-                self.run(["true"], seconds=min(ONE_TRY, deadline.left() or 1))
-            except (ChannelError, DeadlineError) as error:
-                last[:] = [error.message]
-                return False
-            except AccessError as error:
-                if not refusals_pass:
-                    raise
-                last[:] = [error.message]
-                return False
-            return True
-
         try:
-            poll_until(attempt, deadline, f"SSH of {self.name}", interval=BETWEEN)
+            poll_until(
+                lambda: self.run(["true"], seconds=min(ONE_TRY, deadline.left() or 1)),
+                deadline,
+                f"SSH of {self.name}",
+                not_yet=(ChannelError, DeadlineError, *([AccessError] if refusals_pass else [])),
+                interval=BETWEEN,
+            )
         except DeadlineError as error:
+            reason = error.__cause__
             raise DeadlineError(
-                f"{self.name} did not answer for {deadline.seconds:g} s: {''.join(last)}",
+                f"{self.name} did not answer for {deadline.seconds:g} s: "
+                f"{reason.message if isinstance(reason, SealproofError) else ''}",
                 hint=f"does it run? see address in [machine.{self.name}] of the inventory, and its console",
             ) from error
 

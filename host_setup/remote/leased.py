@@ -252,22 +252,17 @@ class Leased:
         :raises KernelError: none does.
         """
 
-        last: list[str] = []
-
         def another() -> bool:
-            try:
-                last[:] = ["it still runs the kernel from before"]
-                return self.control.boot_id() != before
-            except (ChannelError, DeadlineError, AccessError) as error:
-                last[:] = [error.message]
-                return False
+            if self.control.boot_id() == before:
+                raise ChannelError("it still runs the kernel from before")
+            return True
 
         try:
             poll_until(
                 another,
                 Deadline(self.machine.limits.boot),
                 f"{self.name} {what}",
-                explain=lambda: "".join(last),
+                not_yet=(ChannelError, DeadlineError, AccessError),
                 interval=1.0,
             )
         except DeadlineError as error:
@@ -325,27 +320,25 @@ class Leased:
 
         :raises AccessError: all the time it answers, and refuses us.
         """
-        last: list[str] = []
-        refused: list[AccessError] = []
 
         def back() -> bool:
-            try:
-                done = self.control.keeper("restore", token, seconds=min(REACH, deadline.left() or 1))
-            except AccessError as error:  # as a machine does that goes down or comes up
-                refused[:] = [error]
-                return False
-            except (ChannelError, DeadlineError) as error:
-                last[:], refused[:] = [error.message], []
-                return False
-            last[:], refused[:] = [_said(done.stderr) or done.text], []
+            done = self.control.keeper("restore", token, seconds=min(REACH, deadline.left() or 1))
             # Not ours: it has gone back already, by itself; somebody else may have it by now.
-            return done.status == NOT_OURS or (done.status == 0 and "restored" in done.text)
+            if done.status == NOT_OURS or (done.status == 0 and "restored" in done.text):
+                return True
+            raise ChannelError(_said(done.stderr) or done.text)
 
         try:
-            poll_until(back, deadline, f"{self.name} to come back", explain=lambda: "".join(last), interval=2.0)
-        except DeadlineError:
-            if refused:
-                raise refused[0] from None
+            poll_until(
+                back,
+                deadline,
+                f"{self.name} to come back",
+                not_yet=(ChannelError, DeadlineError, AccessError),  # one that goes down or comes up refuses everybody
+                interval=2.0,
+            )
+        except DeadlineError as error:
+            if isinstance(error.__cause__, AccessError):
+                raise error.__cause__ from None
             raise
 
     def _cut_power(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common import waiting
-from common.errors import DeadlineError, MachineLostError
+from common.errors import ChannelError, DeadlineError, MachineLostError
 from common.waiting import BUSY, Deadline, poll_until, starved
 
 
@@ -28,6 +28,38 @@ def test_wait_that_runs_out_names_time_and_aim_and_asks_once_what_went_on() -> N
         poll_until(lambda: None, Deadline(0.05), "the host to boot", explain=explain, interval=0.01)
     assert caught.value.message == "waited 0.05 s for the host to boot\nthe machine slept"
     assert asked == [1]
+
+
+def test_wait_that_runs_out_says_why_the_last_try_failed() -> None:
+    failures = iter([ChannelError("too early"), OSError("no route")])
+
+    def probe() -> bool:
+        raise next(failures, ChannelError("refused", hint="ask again"))
+
+    with pytest.raises(DeadlineError) as caught:
+        poll_until(probe, Deadline(0.2), "it", not_yet=(ChannelError, OSError), explain=lambda: "it slept")
+    assert caught.value.message == "waited 0.2 s for it\nrefused\nit slept"
+    assert isinstance(caught.value.__cause__, ChannelError)
+
+
+def test_try_that_fails_otherwise_ends_the_wait_at_once() -> None:
+    def probe() -> bool:
+        raise OSError("broken")
+
+    with pytest.raises(OSError, match="broken"):
+        poll_until(probe, Deadline(600), "it", not_yet=(ChannelError,))
+
+
+def test_why_an_earlier_try_failed_is_not_said() -> None:
+    tries = iter([ChannelError("too early")])
+
+    def probe() -> None:
+        for failure in tries:
+            raise failure
+
+    with pytest.raises(DeadlineError) as caught:
+        poll_until(probe, Deadline(0.1), "it", not_yet=(ChannelError,))
+    assert caught.value.message == "waited 0.1 s for it"
 
 
 def test_wait_that_succeeds_asks_for_no_explanation() -> None:
