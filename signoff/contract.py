@@ -342,9 +342,7 @@ def _outcomes_prove_something(claim: ProbeClaim) -> None:
 
 def _told_apart(control: Outcome, protected: Outcome) -> None:
     """Of a probe that ends on both in the same way only what it brings tells them apart: it must all be looked at."""
-    same = (control.returned, control.errno, control.signal, control.si_code) == (
-        protected.returned, protected.errno, protected.signal, protected.si_code
-    )  # fmt: skip
+    same = control.ending == protected.ending
     least = min(protected.returned or 0, PAGE_SIZE)
     if same and control.page_after is None and control.leaked < least:
         raise ValueError(

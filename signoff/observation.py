@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from common.ending import Ending
 from signoff import hidden
 
 PAGE_SIZE = 4096
@@ -156,9 +157,7 @@ class Observation:
     :ivar reach: evidence that the probe was aimed at that page: guest-physical, virtual and physical address, the
         mapping. Without it a refusal says nothing. :ivar aim: the same as facts that can be checked.
     :ivar seen: when the probe was over, in seconds since 1970.
-    :ivar returned: what the call returned; None if it did not return, or returns nothing (a load).
-    :ivar errno: its name, ``EFAULT``. :ivar signal: its name, ``SIGBUS``. :ivar si_code: its name, ``BUS_ADRERR``.
-    :ivar si_addr: the faulting address.
+    :ivar ending: how the call ended.
     :ivar data: what the attacker got. :ivar cuts: offsets in it, ascending, where bytes meet that the attacker has from
         different places. :ivar page_after: what the guest found afterwards; None if it did not look.
     """
@@ -168,11 +167,7 @@ class Observation:
     call: str
     canary: Canary
     reach: tuple[str, ...]
-    returned: int | None = None
-    errno: str | None = None
-    signal: str | None = None
-    si_code: str | None = None
-    si_addr: int | None = None
+    ending: Ending = field(default_factory=Ending)
     data: bytes = b""
     cuts: tuple[int, ...] = ()
     page_after: After | None = None

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from common import releases
+from common.ending import Ending
 from signoff.host_facts import Accelerator, HostFacts, Vendor
 from signoff.observation import PAGE_SIZE, After
 
@@ -32,6 +33,11 @@ class Outcome(BaseModel):
     si_code: str | None = None
     leak: Literal["none", "page"] | Annotated[int, Field(ge=1, le=PAGE_SIZE)]
     page_after: Annotated[After | None, Field(strict=False)] = None
+
+    @property
+    def ending(self) -> Ending:
+        """How the probe's call must end."""
+        return Ending(self.returned, self.errno, self.signal, self.si_code)
 
     @property
     def leaked(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common.ending import Ending
 from common.errors import UserInputError
 from signoff.contract import Claim, Contract, Mode, ProbeClaim
 from signoff.memory_map import MemoryMap
@@ -59,6 +60,11 @@ class Run:
     facts: tuple[Fact, ...]
     aim: Aimed | None
     seen: float
+
+    @property
+    def ending(self) -> Ending:
+        """How the call ended; the faulting address is not among it."""
+        return Ending(self.returned, self.errno, self.signal, self.si_code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +127,11 @@ def kept(role: str, seen: Observation) -> Run:
         page=seen.page,
         state=seen.state,
         call=seen.call,
-        returned=seen.returned,
-        errno=seen.errno,
-        signal=seen.signal,
-        si_code=seen.si_code,
-        si_addr=None if seen.si_addr is None else hex(seen.si_addr),
+        returned=seen.ending.returned,
+        errno=seen.ending.errno,
+        signal=seen.ending.signal,
+        si_code=seen.ending.si_code,
+        si_addr=None if seen.ending.si_addr is None else hex(seen.ending.si_addr),
         got=len(seen.data),
         leaked=leaked,
         page_after=seen.page_after,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from common.ending import Ending
 from signoff.contract import Kind, Mode, ProbeClaim
 from signoff.hidden import Find
 from signoff.observation import PAGE_SIZE, After, Check, Observation, Page, State
@@ -139,14 +140,12 @@ def alike(subject: Sequence[Check], control: Sequence[Check]) -> bool:
 
 def describe(outcome: Outcome) -> str:
     """An outcome in a few words: ``returned -1 EFAULT, nothing leaked``."""
-    return outcome_words(
-        outcome.returned, outcome.errno, outcome.signal, outcome.si_code, outcome.leaked, outcome.page_after
-    )
+    return outcome_words(outcome.ending, outcome.leaked, outcome.page_after)
 
 
 def describe_seen(seen: Observation) -> str:
     """The same words for what a probe did."""
-    return outcome_words(seen.returned, seen.errno, seen.signal, seen.si_code, seen.leaked, seen.page_after)
+    return outcome_words(seen.ending, seen.leaked, seen.page_after)
 
 
 def summary(observations: Iterable[Observation]) -> str:
@@ -157,8 +156,7 @@ def summary(observations: Iterable[Observation]) -> str:
 def differences(outcome: Outcome, seen: Observation) -> list[str]:
     """Where a run is not what the contract says, one phrase each; empty if it is so to the letter."""
     found = []
-    for name in ("returned", "errno", "signal", "si_code"):
-        wanted, got = getattr(outcome, name), getattr(seen, name)
+    for (name, wanted), (_, got) in zip(outcome.ending.parts(), seen.ending.parts(), strict=True):
         if wanted != got:
             found.append(_not(name, got, wanted))
     if seen.leaked != outcome.leaked:
@@ -273,17 +271,16 @@ def _unfetched(subject: Sequence[Observation], control: Sequence[Observation]) -
     """Whether a call says that it succeeded, and what it brought was not fetched; empty if all was looked at."""
     for seen in subject:
         like = [one for one in control if (one.page, one.call) == (seen.page, seen.call) and one.leaked]
-        if not like or not seen.returned or seen.returned < 0:
+        returned = seen.ending.returned
+        if not like or not returned or returned < 0:
             continue
         # Where the control's return value counts its bytes, the subject's does, too.
-        counts = all(one.returned == len(one.data) for one in like)
-        least = seen.returned if counts else 0
-        if any(one.returned == seen.returned for one in like):
+        counts = all(one.ending.returned == len(one.data) for one in like)
+        least = returned if counts else 0
+        if any(one.ending.returned == returned for one in like):
             least = max(least, *(len(one.data) for one in like))
         if len(seen.data) < least:
-            return (
-                f"{seen.call} returned {seen.returned} ({seen.page}), and {len(seen.data)} bytes of it were looked at"
-            )
+            return f"{seen.call} returned {returned} ({seen.page}), and {len(seen.data)} bytes of it were looked at"
     return ""
 
 
@@ -312,15 +309,9 @@ def _checks(checks: Sequence[Check]) -> str:
     return f"{right} of {len(checks)} checks right" if checks else "nothing checked"
 
 
-def outcome_words(
-    returned: int | None, errno: str | None, signal: str | None, si_code: str | None, leaked: int, after: str | None
-) -> str:
+def outcome_words(ending: Ending, leaked: int, after: str | None) -> str:
     """How a probe ended, in a few words: ``returned -1 EFAULT, nothing leaked``."""
-    parts = []
-    if returned is not None or errno is not None:
-        parts.append(f"returned {'nothing' if returned is None else returned}{f' {errno}' if errno else ''}")
-    if signal is not None or si_code is not None:
-        parts.append(f"{signal or 'no signal'} {si_code or ''}".strip())
+    parts = ending.words()
     if leaked:
         parts.append("the whole page leaked" if leaked == PAGE_SIZE else f"{leaked} bytes leaked")
     else:

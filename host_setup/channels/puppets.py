@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from common.ending import ERRNO, LAST_ERRNO, Ending
 from common.errors import ChannelError
 from host_setup.channels.ssh import Conversation, Ssh
 from host_setup.channels.syscalls import SYSCALLS
@@ -26,18 +27,15 @@ WALL = 0x40000000  # __WALL of linux/wait.h
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """How a system call or a piece of code ended.
+class Done(Ending):
+    """How a puppet's system call or piece of code ended."""
 
-    :ivar returned: a system call's value, -1 with ``errno`` as in C; for code ``rax``; None after a signal.
-    :ivar errno: its name. :ivar signal: its name, with ``si_code`` (name) and ``si_addr``.
-    """
-
-    returned: int | None = None
-    errno: str | None = None
-    signal: str | None = None
-    si_code: str | None = None
-    si_addr: int | None = None
+    @classmethod
+    def of_result(cls, result: int) -> Done:
+        """How a call ended by its result as the kernel gives it: a value, or a negative errno."""
+        if -LAST_ERRNO <= result < 0:
+            return cls(returned=-1, errno=ERRNO.get(-result, str(-result)))
+        return cls(returned=result)
 
     def as_a_load(self) -> Done:
         """The same for code whose registers mean nothing: it returned nothing."""

@@ -233,4 +233,4 @@ def _by_page(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
 
 
 def _run_words(run: Run) -> str:
-    return outcome_words(run.returned, run.errno, run.signal, run.si_code, run.leaked, run.page_after)
+    return outcome_words(run.ending, run.leaked, run.page_after)

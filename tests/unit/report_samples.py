@@ -32,6 +32,7 @@ from signoff.report import write
 from signoff.results import unreached
 from signoff.trial import Trial
 from signoff.verdict import Status
+from tests.unit.signoff_samples import observation
 from tests_e2e.support.sweep import checks as sweep_checks
 from tests_e2e.support.sweep import parse as parse_sweep
 
@@ -273,7 +274,7 @@ class Story:
         }
         if failing and role == "subject":
             facts["data"] = made_of(key)
-        return Observation(**self._change(claim.id, role, facts))
+        return observation(**self._change(claim.id, role, facts))
 
     def _sweep(self, trial: Trial) -> None:
         found = []

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from common.ending import Ending
 from signoff.contract import ProbeClaim
 from signoff.observation import Aim, Canary, Observation, Page, State, where
 from signoff.trial import Trial
@@ -69,7 +70,24 @@ def refused(page: Page, **changes: Any) -> Observation:
         "aim": aimed(page, State.PRIVATE, secret(list(Page).index(page))),
         "seen": 1001.0,
     }
-    return Observation(**{**facts, **changes})
+    return observation(**{**facts, **changes})
+
+
+def observation(**facts: Any) -> Observation:
+    """An observation, and how its call ended in the same breath."""
+    ending = {name: facts.pop(name) for name in ("returned", "errno", "signal", "si_code", "si_addr") if name in facts}
+    return Observation(**facts, ending=Ending(**ending))
+
+
+def changed(seen: Observation, **changes: Any) -> Observation:
+    """An observation that is otherwise."""
+    return observation(**{**dataclasses.asdict(seen.ending), **_fields(seen), **changes})
+
+
+def _fields(seen: Observation) -> dict[str, Any]:
+    fields = {field.name: getattr(seen, field.name) for field in dataclasses.fields(seen)}
+    del fields["ending"]
+    return fields
 
 
 def leaking(page: Page, *, seed: int | None = None, **changes: Any) -> Observation:
@@ -86,7 +104,7 @@ def leaking(page: Page, *, seed: int | None = None, **changes: Any) -> Observati
         "aim": aimed(page, changes.get("state", State.PLAIN), data),
         "seen": 1001.0,
     }
-    return Observation(**{**facts, **changes})
+    return observation(**{**facts, **changes})
 
 
 SUBJECT = [refused(page) for page in Page]

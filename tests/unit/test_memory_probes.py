@@ -17,7 +17,7 @@ from host_setup.channels.puppets import Done
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support import blocks
 from tests_e2e.support.blocks import Blocks
-from tests_e2e.support.chain import call, returned
+from tests_e2e.support.chain import call
 from tests_e2e.support.host_memory import PIECE, pages_with
 from tests_e2e.support.loads import loads_of_each
 from tests_e2e.support.pagemap import Place, place_of
@@ -118,7 +118,7 @@ def test_pages_that_were_not_tried_are_told(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_a_raw_result_is_a_value_or_an_errno(raw: int, done: Done) -> None:
-    assert returned(raw) == done
+    assert Done.of_result(raw) == done
 
 
 @pytest.mark.parametrize(

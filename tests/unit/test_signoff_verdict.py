@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.ending import Ending
 from signoff.contract import Mode
 from signoff.observation import After, Canary, Check, Observation, Page, State
 from signoff.verdict import Status, judge, judge_checks
-from tests.unit.signoff_samples import CONTROL, PLAIN, SHARED, SUBJECT, leaking, probe, refused, secret
+from tests.unit.signoff_samples import CONTROL, PLAIN, SHARED, SUBJECT, changed, leaking, probe, refused, secret
 
 PROTECTED = Mode.PROTECTED
 
@@ -35,7 +36,7 @@ def control_differs(**changes: Any) -> list[Observation]:
 
 def shared_differs(**changes: Any) -> list[Observation]:
     """A control whose first shared page is otherwise."""
-    return [*PLAIN, dataclasses.replace(SHARED[0], **changes), *SHARED[1:]]
+    return [*PLAIN, changed(SHARED[0], **changes), *SHARED[1:]]
 
 
 def test_refused_to_the_letter_with_a_control_that_read_is_pass() -> None:
@@ -96,7 +97,7 @@ def test_another_si_code_is_fail() -> None:
     protected = {"signal": "SIGBUS", "si_code": "BUS_ADRERR", "leak": "none"}
     wrong = [refused(p, returned=None, errno=None, signal="SIGBUS", si_code="BUS_OBJERR") for p in Page]
     assert judged(wrong, protected=protected) == (Status.FAIL, "wrong outcome: BUS_OBJERR is not BUS_ADRERR")
-    right = [dataclasses.replace(seen, si_code="BUS_ADRERR") for seen in wrong]
+    right = [changed(seen, si_code="BUS_ADRERR") for seen in wrong]
     assert judged(right, protected=protected)[0] is Status.PASS
 
 
@@ -177,7 +178,7 @@ def test_a_control_that_does_not_vouch_is_miss(control: Sequence[Observation], w
 def test_a_shared_page_is_a_control_by_its_own_column() -> None:
     column = {"returned": 512, "leak": 512}
     assert judged(SUBJECT, CONTROL, shared=column)[0] is Status.MISS
-    partly = [dataclasses.replace(seen, returned=512, data=seen.data[:512]) for seen in SHARED]
+    partly = [changed(seen, returned=512, data=seen.data[:512]) for seen in SHARED]
     assert judged(SUBJECT, [*PLAIN, *partly], shared=column)[0] is Status.PASS
     assert judged(SUBJECT, [*PLAIN, *partly])[0] is Status.MISS
 
@@ -252,7 +253,7 @@ DATA = st.sampled_from([b"", b"\0" * 4096, SECRETS[0], SECRETS[1], SECRETS[2], S
 
 def shared(page: Page, **changes: Any) -> Observation:
     """A probe of a shared page that read all of it."""
-    return dataclasses.replace(SHARED[list(Page).index(page)], **changes)
+    return changed(SHARED[list(Page).index(page)], **changes)
 
 
 @st.composite
@@ -304,10 +305,10 @@ def test_nothing_but_the_rule_makes_a_pass(
         and all(any(word.strip() for word in seen.reach) for seen in [*subject, *control])
         and all(s.state is State.PRIVATE for s in subject)
         and all(c.state is not State.PRIVATE for c in control)
-        and all((s.returned, s.errno, s.signal, s.si_code) == (-1, "EFAULT", None, None) for s in subject)
+        and all(s.ending == Ending(-1, "EFAULT") for s in subject)
         and all(other.canary.leaked(s.data) == 0 for s in subject for other in subject)
         and all(seen.page_after in (None, After.INTACT) for seen in [*subject, *control])
-        and all((c.returned, c.errno, c.signal, c.si_code) == (4096, None, None, None) for c in control)
+        and all(c.ending == Ending(4096) for c in control)
         and all(c.canary.leaked(c.data) == 4096 for c in control)
         and not {s.canary.fingerprint for s in subject} & {c.canary.fingerprint for c in control}
         and not {c.canary.fingerprint for c in control if c.state is State.PLAIN}

@@ -8,7 +8,7 @@ import struct
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
-from tests_e2e.support.steps import O_DIRECT, O_RDWR, ended, opened
+from tests_e2e.support.steps import O_DIRECT, O_RDWR, opened
 from tests_e2e.support.zram import zram_disk
 
 IOCB = struct.Struct("<QIIHhIQQqQII")  # struct iocb of linux/aio_abi.h
@@ -90,7 +90,7 @@ def _by_libaio(qemu: Puppet, command: int, file: int, address: int) -> Done:
     qemu.syscall("io_getevents", context, 1, 1, event, 0).require("io_getevents")
     qemu.syscall("io_destroy", context).require("io_destroy")
     *_, result, _ = EVENT.unpack(qemu.read(event, EVENT.size))
-    return ended(result)
+    return Done.of_result(result)
 
 
 def _clear(qemu: Puppet, file: int) -> None:

@@ -8,7 +8,7 @@ import struct
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Attack, Got, Target
-from tests_e2e.support.chain import call, returned
+from tests_e2e.support.chain import call
 from tests_e2e.support.frames import frame_after
 
 MPOL_DEFAULT, MPOL_BIND = 0, 2  # linux/mempolicy.h
@@ -73,7 +73,7 @@ def _moved_by_move_pages(process: Puppet, page: Target, how: int) -> Got:
     (done,), frame = frame_after(process, page, call("move_pages", page.qemu, 1, pages, nodes, status, how))
     done.require("move_pages")
     (now,) = struct.unpack("<i", process.read(status, 4))
-    return Got(Done(returned=0) if now == node else returned(now), frame.data, met=frame.met)
+    return Got(Done(returned=0) if now == node else Done.of_result(now), frame.data, met=frame.met)
 
 
 def _other_node(process: Puppet, page: Target) -> int:
@@ -81,4 +81,4 @@ def _other_node(process: Puppet, page: Target) -> int:
     pages, status = process.memory(struct.pack("<Q", page.hva)), process.memory(4)
     process.syscall("move_pages", page.qemu, 1, pages, 0, status, 0).require("move_pages, to ask")
     (node,) = struct.unpack("<i", process.read(status, 4))
-    return 1 - returned(node).require("the page's node")
+    return 1 - Done.of_result(node).require("the page's node")

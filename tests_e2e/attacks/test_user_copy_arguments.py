@@ -13,7 +13,7 @@ from tests_e2e.support.approach import straddling
 from tests_e2e.support.attack import Attack, Got, Target
 from tests_e2e.support.bpf import BPF_MAP_UPDATE, found_in, map_of, on_map
 from tests_e2e.support.sockets import AF_INET, SOCK_STREAM
-from tests_e2e.support.steps import O_NONBLOCK, O_RDWR, drained, ended, gave, made, piped
+from tests_e2e.support.steps import O_NONBLOCK, O_RDWR, drained, gave, made, piped
 
 STRINGS = 64  # bytes that a probe reads which gets them string by string
 PR_SET_NAME, PR_GET_NAME, NAME = 15, 16, 16
@@ -239,7 +239,7 @@ def _string_by_string(page: Target, string: Callable[[int], tuple[Done, bytes]])
 
 def _exited(status: int) -> Done:
     """How the child's execve() ended, by the status of its end: 0, or the errno that it went with."""
-    return ended(-(status >> 8 & 0xFF))
+    return Done.of_result(-(status >> 8 & 0xFF))
 
 
 def _told(qemu: Puppet, done: Done, call: str, arguments: Callable[[int], tuple[int, ...]], *, skip: int = 0) -> bytes:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import struct
 from dataclasses import dataclass
 
@@ -21,7 +20,6 @@ VMAP_READ, VMAP_WRITE, GET_AS_KVM, DIRECT_MAP_AGAIN, WATCH_START_YIELDING = 19, 
 GET_USER_PAGES_WITH = 24
 KGDB_READS, KGDB_WRITES = 256, 128  # bytes at most, in one packet of the debugger
 O_RDWR = 2
-ERRNO = {133: "EHWPOISON", **errno.errorcode}  # Python 3.11 does not know all that Linux has
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +46,7 @@ class Attempt:
         """Likewise what the access met, and how many bytes it moved; once only."""
         process.syscall("close", self.device).require("close")
         *_, result, count = _REQUEST.unpack(process.read(self.request, _REQUEST.size))
-        if result == 0:
-            return Done(returned=0), count
-        return Done(returned=-1, errno=ERRNO.get(-result, str(-result))), count
+        return Done.of_result(result), count
 
 
 def attempt_by_module(process: Puppet, method: int, target: int, content: bytes, *, cpu: int = 0) -> Attempt:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from common.errors import ChannelError
 from host_setup.channels.puppets import Done, Puppet
-from tests_e2e.support.steps import ended, kept
+from tests_e2e.support.steps import kept
 
 # linux/bpf.h
 MAP_CREATE, MAP_LOOKUP_ELEM, BPF_MAP_UPDATE, PROG_LOAD, PROG_TEST_RUN = 0, 1, 2, 5, 10
@@ -96,7 +96,7 @@ def _run(process: Puppet, helper: Helper, address: int, content: bytes) -> tuple
         with program_of(process, helper.program, code, helper.flags) as program:
             bpf(process, PROG_TEST_RUN, struct.pack("<I", program)).require("run the program")
         after = found_in(process, into, len(value))
-    return ended(RESULT.unpack_from(after)[0]), after[RESULT.size :]
+    return Done.of_result(RESULT.unpack_from(after)[0]), after[RESULT.size :]
 
 
 def _program(helper: Helper, into: int, address: int, size: int) -> bytes:

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from common.errors import ChannelError
 from host_setup.channels.puppets import Done, Puppet
 from host_setup.channels.syscalls import SYSCALLS
-from tests_e2e.support.attack_module import ERRNO
 
-LAST_ERRNO = 4095  # a result from -4095 to -1 is an errno
 _SET_ARGUMENT = tuple(bytes.fromhex(code) for code in ("48bf", "48be", "48ba", "49ba", "49b8", "49b9"))  # movabs
 _SET_NUMBER, _CALL, _STORE = bytes.fromhex("48b8"), bytes.fromhex("0f05"), bytes.fromhex("48a3")  # rax, rax to memory
 _WORD = struct.Struct("<Q")
@@ -53,14 +51,7 @@ def chained(puppet: Puppet, *calls: Call) -> list[Done]:
     if ended.signal is not None:
         raise ChannelError(f"{', '.join(one.name for one in calls)} in process {puppet.pid}: {ended}")
     stored = puppet.read(results, _WORD.size * len(calls))
-    return [returned(raw) for (raw,) in struct.iter_unpack("<q", stored)]
-
-
-def returned(raw: int) -> Done:
-    """How a call ended whose result is as the kernel gives it: a value, or a negative errno."""
-    if -LAST_ERRNO <= raw < 0:
-        return Done(returned=-1, errno=ERRNO.get(-raw, str(-raw)))
-    return Done(returned=raw)
+    return [Done.of_result(result) for (result,) in struct.iter_unpack("<q", stored)]
 
 
 def _word(value: int) -> bytes:

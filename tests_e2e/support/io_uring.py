@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.steps import ended, kept, loaded, mapped, stored
+from tests_e2e.support.steps import kept, loaded, mapped, stored
 
 SETUP_NO_MMAP, SETUP_NO_SQARRAY = 1 << 14, 1 << 16
 ENTER_GETEVENTS = 1
@@ -61,7 +61,7 @@ class Ring:
         self.puppet.syscall("io_uring_enter", self.file, 1, 1, ENTER_GETEVENTS, 0, 0).require("io_uring_enter")
         answer = loaded(self.puppet, self.completion, CQE.size)
         _, result, _ = CQE.unpack(answer)
-        return Completion(ended(result), answer[:8])
+        return Completion(Done.of_result(result), answer[:8])
 
     def register(self, operation: int, argument: int, count: int) -> Done:
         """io_uring_register()."""

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 from common.errors import ChannelError
 from host_setup.channels.puppets import Done, Puppet
-from tests_e2e.support.attack_module import ERRNO
 
 O_RDWR = 2
 O_NONBLOCK, O_DIRECT = 0o4000, 0o40000
@@ -18,11 +17,6 @@ POLL_MS = 4000  # less than puppeteer gives a system call
 PROT_READ, PROT_WRITE, MAP_SHARED = 1, 2, 1
 COPY = bytes.fromhex("f3a4")  # rep movsb
 IOC_NONE, IOC_WRITE, IOC_READ = 0, 1, 2  # asm-generic/ioctl.h
-
-
-def ended(result: int) -> Done:
-    """How a call ended whose result the kernel left in memory: a value, or a negative errno."""
-    return Done(returned=result) if result >= 0 else Done(returned=-1, errno=ERRNO.get(-result, str(-result)))
 
 
 def gave(done: Done) -> Done:
