@@ -8,12 +8,12 @@ protection is no obstacle, and nobody in host or guest takes part.
 from __future__ import annotations
 
 import shutil
-import struct
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from common import elf
 from common.commands import output
 from common.errors import KernelError, SealproofError
 from host_setup.coverage import counters
@@ -26,7 +26,6 @@ BOOT = "boot"
 """Stands for a claim: what ran while host and guests booted, before the state was saved that claims start from."""
 CLAIMS = "claims"
 STRUCTURE = "__gcov_."  # gcc's name of what describes a function that counts, and behind it the function's
-PT_LOAD = 1
 
 
 class Image:
@@ -50,9 +49,8 @@ class Image:
 def _loaded(vmlinux: Path) -> dict[int, bytes]:
     """The segments of an executable, by their virtual address (elf(5), 64 bit)."""
     raw = vmlinux.read_bytes()
-    first, size, number = struct.unpack_from("<Q14xHH", raw, 32)
-    headers = (struct.unpack_from("<I4xQQ8xQ", raw, first + size * at) for at in range(number))
-    return {address: raw[start : start + length] for kind, start, address, length in headers if kind == PT_LOAD}
+    segments = elf.segments(lambda at, size: raw[at : at + size])
+    return {segment.virtual: raw[segment.offset : segment.offset + segment.in_file] for segment in segments}
 
 
 class Memory:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import struct
 
+from common.elf import Segment
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.direct_map import FIRST, IMAGE, DirectMap, Segment
+from tests_e2e.support.direct_map import FIRST, IMAGE, DirectMap
 from tests_e2e.support.guest_frames import GuestFrames
 from tests_e2e.support.holders import Holders, checks
 from tests_e2e.support.nested_tables import nested_tables
@@ -21,7 +22,10 @@ PRIVATE, SHARED, PLAIN = range(512, 522), range(600, 605), range(700, 705)  # fr
 VMM = 0x40000000  # where the process has the guests' pages, the protected one's first
 GUESTS_BLOCK, STALE_ROOT = 510, 40
 DIRECT = FIRST
-LAYOUT = DirectMap((Segment(DIRECT, 0, 0, FRAMES * PAGE_SIZE),), Segment(IMAGE, 0x200000, 0, 64 * PAGE_SIZE))
+LAYOUT = DirectMap(
+    (Segment(0, DIRECT, 0, FRAMES * PAGE_SIZE, FRAMES * PAGE_SIZE),),
+    Segment(0, IMAGE, 0x200000, 64 * PAGE_SIZE, 64 * PAGE_SIZE),
+)
 ELSEWHERE = 256  # index of a table of the kernel's for what is not in the direct map
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from common.elf import EHDR, PHDR, PT_LOAD
 from common.errors import ChannelError
-from tests_e2e.support.direct_map import EHDR, PHDR, PT_LOAD, parse
+from tests_e2e.support.direct_map import parse
 from tests_e2e.support.kprobe_event import parse as words_of
 from tests_e2e.support.page_tables import PageTables
 

@@ -121,7 +121,7 @@ def _pages_in_the_image(host: Host, process: Puppet) -> int:
     It gives these back last: the kernel lends first what was given back last.
     """
     image = direct_map(host.ssh).image
-    frames = range(image.physical // PAGE_SIZE, (image.physical + image.size) // PAGE_SIZE)
+    frames = range(image.physical // PAGE_SIZE, (image.physical + image.in_file) // PAGE_SIZE)
     told = host.ssh.run(["grep", "MemFree", "/proc/meminfo"], seconds=20).require().text
     size = max(int(told.split()[1]) * 1024 - KEPT_FREE, MIB) // PAGE_SIZE * PAGE_SIZE
     done = process.syscall("mmap", 0, size, READ_WRITE, PRIVATE_ANONYMOUS_POPULATED, -1, 0, seconds=SECONDS)

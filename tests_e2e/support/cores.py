@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
+from common import elf
 from common.errors import ChannelError
 from host_setup.channels.ssh import Ssh
 from signoff.observation import PAGE_SIZE
@@ -14,9 +15,6 @@ from signoff.observation import PAGE_SIZE
 FOLDER = "/run/guest"
 TO_A_FILE = f"{FOLDER}/core.%p"
 TO_A_HANDLER = f"|/bin/busybox dd of={FOLDER}/core.%p bs=64k"
-EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-PHDR = struct.Struct("<IIQQQQQQ")  # type, flags, offset, virtual and physical address, sizes in file and memory, align
-PT_LOAD = 1
 
 
 @contextmanager
@@ -41,14 +39,15 @@ def page_in_core(ssh: Ssh, path: str, address: int) -> bytes | None:
 
     :raises ChannelError: it is no core dump, or ends before what it says that it holds.
     """
-    (header,) = EHDR.iter_unpack(_part(ssh, path, 0, EHDR.size))
-    if header[0][:4] != b"\x7fELF":
-        raise ChannelError(f"{path} is no core dump")
-    at, count = header[5], header[10]
-    for kind, _, offset, first, _, in_file, in_memory, _ in PHDR.iter_unpack(_part(ssh, path, at, count * PHDR.size)):
-        if kind == PT_LOAD and first <= address < first + in_file:
-            return _part(ssh, path, offset + address - first, PAGE_SIZE)
-        if kind == PT_LOAD and first <= address < first + in_memory:
+    try:
+        segments = elf.segments(partial(_part, ssh, path))
+    except ValueError as error:
+        raise ChannelError(f"{path} is no core dump: {error}") from error
+    for segment in segments:
+        at = address - segment.virtual
+        if 0 <= at < segment.in_file:
+            return _part(ssh, path, segment.offset + at, PAGE_SIZE)
+        if 0 <= at < segment.in_memory:
             return b""
     return None
 

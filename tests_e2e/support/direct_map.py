@@ -3,30 +3,18 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 
+from common import elf
+from common.elf import Segment
 from common.errors import ChannelError
 from host_setup.channels.ssh import Ssh
 
-EHDR = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
-PHDR = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
-PT_LOAD = 1
 HEADERS = 4096  # bytes: far more than a host of some memory nodes has
 # Documentation/arch/x86/x86_64/mm.rst, four levels: the direct map lies below the vmalloc area also when it is shifted.
 FIRST, LAST = 0xFFFF888000000000, 0xFFFFC87FFFFFFFFF
 GUEST_PAGE_OFFSET = FIRST  # of our guests, which are booted with nokaslr
 IMAGE = 0xFFFFFFFF80000000  # __START_KERNEL_map: code and data of the kernel itself
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A piece of the direct map. Addresses and ``offset``, that in /proc/kcore, in bytes."""
-
-    virtual: int
-    physical: int
-    offset: int
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +39,22 @@ class DirectMap:
 
     def physical(self, symbol: int) -> int:
         """The physical address of a variable of the kernel."""
-        if not self.image.virtual <= symbol < self.image.virtual + self.image.size:
+        if not self.image.virtual <= symbol < self.image.virtual + self.image.in_file:
             raise ChannelError(f"{symbol:#x} is no address of the kernel's image")
         return self.image.physical + symbol - self.image.virtual
 
     def _holding(self, physical: int) -> Segment:
-        for one in self.segments:
-            if one.physical <= physical < one.physical + one.size:
-                return one
+        for segment in self.segments:
+            if segment.physical <= physical < segment.physical + segment.in_file:
+                return segment
         raise ChannelError(f"/proc/kcore has no memory at physical {physical:#x}")
 
 
 def parse(head: bytes) -> DirectMap:
     """The direct map by the first bytes of /proc/kcore."""
-    _, _, _, _, _, start, *_, size, count, _, _, _ = EHDR.unpack_from(head)
-    headers = [PHDR.unpack_from(head, start + number * size) for number in range(count)]
-    loads = [
-        Segment(virtual, physical, offset, length)
-        for kind, _, offset, virtual, physical, length, _, _ in headers
-        if kind == PT_LOAD
-    ]
-    image = next(one for one in loads if one.virtual >= IMAGE)
-    return DirectMap(tuple(one for one in loads if FIRST <= one.virtual <= LAST), image)
+    segments = elf.segments(lambda at, size: head[at : at + size])
+    image = next(segment for segment in segments if segment.virtual >= IMAGE)
+    return DirectMap(tuple(segment for segment in segments if FIRST <= segment.virtual <= LAST), image)
 
 
 def direct_map(ssh: Ssh) -> DirectMap:
