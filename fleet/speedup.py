@@ -17,6 +17,8 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from common import table as tables
+
 FORMULA = """T(n) = latest end when each group, in its order, begins on the machine that is free first
 floor = max(sum(t) / n, longest t)     S(n) = T(1) / T(n)"""
 
@@ -54,9 +56,9 @@ def table(seconds: Sequence[float], machines: Sequence[int]) -> list[str]:
         FORMULA,
         f"{len(seconds)} groups, {sum(seconds):.1f} s in all, the longest {longest:.1f} s",
         "",
-        "machines        T(n)       floor     S(n)",
     ]
+    rows = [("machines", "T(n)", "floor", "S(n)")]
     for number in machines:
-        one = forecast(seconds, number)
-        lines.append(f"{one.machines:8}  {one.seconds:8.1f} s  {one.floor:8.1f} s  {one.speedup:6.2f}")
-    return lines
+        run = forecast(seconds, number)
+        rows.append((str(run.machines), f"{run.seconds:.1f} s", f"{run.floor:.1f} s", f"{run.speedup:.2f}"))
+    return [*lines, *tables.table(rows, right=range(len(rows[0])))]

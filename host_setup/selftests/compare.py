@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from common import table as tables
 from host_setup.selftests.ktap import Outcome
 from host_setup.selftests.run import Result
 from host_setup.selftests.suites import Selftest
@@ -99,17 +100,8 @@ def table(columns: Sequence[Column], found: Sequence[Regression]) -> str:
         groups.setdefault((test.suite, test.program, outcomes, alone), []).append(test)
     head = ["test", *(column.series for column in columns), *("seconds" for _ in columns), ""]
     rows = [head, *(_row(columns, tests, marks) for tests in groups.values())]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
-    last = len(columns)
-    lines = []
-    for row in rows:
-        # Times are numbers and stand to the right; the rest is text.
-        cells = [
-            f"{cell:>{width}}" if last < at <= 2 * last else f"{cell:<{width}}"
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    times = range(1 + len(columns), 1 + 2 * len(columns))
+    return "\n".join(tables.table(rows, right=times))
 
 
 def _row(columns: Sequence[Column], tests: Sequence[Selftest], marks: Mapping[Selftest, str]) -> list[str]:
