@@ -20,6 +20,7 @@ from common.progress import Terminal, clock
 from common.store import Store
 from host_setup.endurance import told
 from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.snapshots import NotPristineError
 from host_setup.kernel import series, source
 from host_setup.provision import Settings, made_here
 
@@ -47,7 +48,7 @@ class Tally:
         except (MachineLostError, DeadlineError) as error:
             self._trouble("stalled", error)
         except SealproofError as error:
-            self._trouble("fell back" if error.stage == "restore" else "failed", error)
+            self._trouble("fell back" if isinstance(error, NotPristineError) else "failed", error)
         else:
             self.outcomes["well"] += 1
 
