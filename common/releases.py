@@ -3,20 +3,13 @@
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 Numbers = tuple[int, int, int]
-_OPERATORS: dict[str, Callable[[Numbers, Numbers], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-    ">": operator.gt,
-    "<": operator.lt,
-}
-_CLAUSE = re.compile(r"(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+){0,2})")
+_OPERATORS = (">=", "<=", "==", "!=", ">", "<")
+_BOUND = re.compile(r"\d+(?:\.\d+){0,2}")
 
 
 def numbers(release: str) -> Numbers:
@@ -36,7 +29,7 @@ def check(text: str) -> None:
 
     :raises ValueError: it is none.
     """
-    _clauses(text)
+    _range(text)
 
 
 def fits(release: str, text: str) -> bool:
@@ -44,7 +37,7 @@ def fits(release: str, text: str) -> bool:
 
     :raises ValueError: the one is no release, or the other no range.
     """
-    return all(_OPERATORS[sign](numbers(release), numbers(bound)) for sign, bound in _clauses(text))
+    return _range(text).contains(_version(numbers(release)))
 
 
 def meet(*texts: str) -> bool:
@@ -52,15 +45,25 @@ def meet(*texts: str) -> bool:
 
     :raises ValueError: one is no range.
     """
-    bounds = [numbers(bound) for text in texts for _, bound in _clauses(text)]
+    ranges = [_range(text) for text in texts]
+    bounds = [numbers(clause.version) for specifiers in ranges for clause in specifiers]
     # The least release that lies in all of them is 0.0.0, a bound, or the one after a bound.
     least = [(0, 0, 0), *bounds, *((major, minor, patch + 1) for major, minor, patch in bounds)]
-    return any(all(fits(".".join(map(str, one)), text) for text in texts) for one in least)
+    return any(all(specifiers.contains(_version(bound)) for specifiers in ranges) for bound in least)
 
 
-def _clauses(text: str) -> list[tuple[str, str]]:
-    found = [_CLAUSE.fullmatch(clause.strip()) for clause in text.split(",")]
-    clauses = [clause.group(1, 2) for clause in found if clause is not None]
-    if len(clauses) != len(found):
-        raise ValueError("not a version range; for instance >=6.12,<6.13")
-    return [(sign, release) for sign, release in clauses]
+def _range(text: str) -> SpecifierSet:
+    """The range as ``packaging`` has it, of whose forms a range of releases has only some."""
+    fault = "not a version range; for instance >=6.12,<6.13"
+    try:
+        specifiers = SpecifierSet(text)
+    except InvalidSpecifier as error:
+        raise ValueError(fault) from error
+    known = all(clause.operator in _OPERATORS and _BOUND.fullmatch(clause.version) for clause in specifiers)
+    if not (known and all(clause.strip() for clause in text.split(","))):
+        raise ValueError(fault)
+    return specifiers
+
+
+def _version(release: Numbers) -> str:
+    return ".".join(map(str, release))

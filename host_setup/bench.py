@@ -10,23 +10,25 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import statistics
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
+import psutil
+
+from common import table as tables
 from common.errors import SealproofError
 from common.paths import cache_root
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
-from common.supervisor import descendants
 from host_setup import bench_protection
 from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.snapshots import EmulatedHosts
@@ -74,22 +76,18 @@ class Row:
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
-def pss(smaps_rollup: str) -> int:
-    """Bytes of memory that a process uses, its share of what several use included (proc_pid_smaps(5))."""
-    found = re.search(r"^Pss:\s+(\d+) kB$", smaps_rollup, re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
+def machines_memory(name: str = "qemu-system") -> int:
+    """Bytes used by all QEMU processes that this run has started; the programs that start them do not count.
 
+    Of memory that several processes use each has its share (PSS, proc_pid_smaps(5)).
 
-def _machines_memory() -> int:
-    """Bytes used by all QEMU processes that this run has started; the programs that start them do not count."""
+    :param name: with which the processes' names begin.
+    """
     total = 0
-    for pid in descendants(os.getpid()):
-        process = Path(f"/proc/{pid}")
-        try:
-            if (process / "comm").read_text(encoding="utf-8").startswith("qemu-system"):
-                total += pss((process / "smaps_rollup").read_text(encoding="ascii"))
-        except OSError:
-            continue  # it ended while we looked
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it ended while we looked
+            if process.name().startswith(name):
+                total += process.memory_full_info().pss
     return total
 
 
@@ -111,7 +109,7 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._over.wait(SAMPLE):
-            self.bytes = max(self.bytes, _machines_memory())
+            self.bytes = max(self.bytes, machines_memory())
 
 
 # --- the three ways ---------------------------------------------------------------------------------------------------
@@ -197,23 +195,16 @@ def table(rows: Sequence[Row]) -> str:
         slower = f"{row.median / first.median:.2f}" if first.median else "-"
         larger = f"{row.peak / first.peak:.2f}" if first.median and first.peak else "-"
         cells.append((row.name, median, shortest, longest, slower, f"{row.peak / MIB:.0f} MiB", larger))
-    width = max(len(row.name) for row in rows)
-    widths = [max(map(len, column)) for column in list(zip(*cells, strict=True))[1:]]
-    lines = [
-        "  ".join([f"{name:<{width}}", *(f"{cell:>{room}}" for cell, room in zip(rest, widths, strict=True))])
-        for name, *rest in cells
+    remarks = [
+        (row.name, f"not measured: {row.trouble.message.splitlines()[0]}") for row in rows if row.trouble is not None
     ]
-    lines += [
-        f"{row.name:<{width}}  not measured: {row.trouble.message.splitlines()[0]}"
-        for row in rows
-        if row.trouble is not None
-    ]
-    lines += [
-        f"{row.name:<{width}}  {len(row.lost)} lost and not counted: {row.lost[0].message.splitlines()[-1]}"
+    remarks += [
+        (row.name, f"{len(row.lost)} lost and not counted: {row.lost[0].message.splitlines()[-1]}")
         for row in rows
         if row.lost
     ]
-    return "\n".join(lines)
+    numbers = tables.table(cells, right=range(1, len(cells[0])))
+    return "\n".join([*numbers, *(tables.table(remarks) if remarks else [])])
 
 
 def goals(theirs: float | None, cold: float | None, restore: float | None) -> list[str]:

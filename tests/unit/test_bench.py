@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,10 +91,22 @@ def test_a_way_may_be_lost_as_often_as_it_has_to_spare_and_says_so() -> None:
     assert bench.table([steady]).splitlines()[-1] == "theirs  2 lost and not counted: assertion"
 
 
-def test_memory_is_the_proportional_share() -> None:
-    text = "00400000-7fff ---p 00000000 00:00 0  [rollup]\nRss:  900 kB\nPss:     640 kB\nPss_Anon:   600 kB\n"
-    assert bench.pss(text) == 640 * 1024
-    assert bench.pss("") == 0  # a process that is ending has none left
+def test_memory_is_that_of_the_machines_alone(tmp_path: Path) -> None:
+    machine = tmp_path / "qemu-sys-test"
+    shutil.copy(sys.executable, machine)
+    code = f"kept = bytearray({50 * MIB}); import sys; sys.stdout.write('up\\n'); sys.stdout.flush(); input()"
+    home = {"PYTHONHOME": sys.base_prefix}
+    with (
+        subprocess.Popen([machine, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=home) as counts,
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as another,
+    ):
+        for process in (counts, another):
+            assert process.stdout is not None
+            process.stdout.readline()
+        assert 50 * MIB <= bench.machines_memory("qemu-sys-test") < 90 * MIB
+        for process in (counts, another):
+            process.communicate(b"\n")
+    assert bench.machines_memory("qemu-sys-test") == 0
 
 
 def test_a_busy_machine_is_told() -> None:
