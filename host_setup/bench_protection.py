@@ -21,8 +21,8 @@ from common.paths import named
 from common.progress import Terminal
 from common.store import Store
 from host_setup.endurance import told
-from host_setup.hosts.base import HOST_PROGRAMS
 from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.provision import HOST_MEMORY, NODES, Settings, prepare
 

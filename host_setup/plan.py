@@ -19,7 +19,7 @@ from guest_images.payload import payload
 from guest_images.programs import MODULES, programs
 from guest_images.rootfs import rootfs
 from host_setup import inventory
-from host_setup.hosts.guest import guests_for
+from host_setup.hosts.guest_spec import guests_for
 from host_setup.kernel import debian_archive, series
 from host_setup.kernel.build import build, module
 from host_setup.machine import survey

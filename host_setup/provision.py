@@ -19,7 +19,7 @@ from guest_images.rootfs import RootFs, rootfs
 from host_setup import inventory
 from host_setup.hosts.base import Hosts
 from host_setup.hosts.emulated import EMULATION, Accelerator, EmulatedSpec, nesting
-from host_setup.hosts.guest import GuestSpec, guests_for
+from host_setup.hosts.guest_spec import GuestSpec, guests_for
 from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.identity import MadeOf, made_of
 from host_setup.kernel import series, source

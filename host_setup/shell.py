@@ -16,7 +16,7 @@ from common.program import end_with
 from common.progress import Terminal
 from host_setup.fresh_host import add_options, fresh_host
 from host_setup.hosts.emulated import EmulatedHost
-from host_setup.hosts.guest import GuestSpec
+from host_setup.hosts.guest_spec import GuestSpec
 
 TESTED = "the guest under test"
 BROKEN = 255  # ssh's own status: the connection ended, often before anybody else noticed

@@ -21,7 +21,8 @@ from common.waiting import Deadline, poll_until
 from host_setup.endurance import told
 from host_setup.hosts import kernel_log
 from host_setup.hosts.emulated import EmulatedHost
-from host_setup.hosts.guest import PLAIN, PROTECTED, Guest
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import PLAIN, PROTECTED
 from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.kernel import series, source
 from host_setup.kernel.layers import Layer, parse_names
@@ -36,7 +37,7 @@ def out_of_direct_map(guest: Guest) -> int:
 
     :raises MachineError: it does not tell.
     """
-    found = re.search(r"^host_pages_out_of_direct_map: (\d+)$", guest.protection(), re.MULTILINE)
+    found = re.search(r"^host_pages_out_of_direct_map: (\d+)$", guest.memory.protection(), re.MULTILINE)
     if found is None:
         raise MachineError("the host's kernel does not report which pages are out of its direct map", hint="--series?")
     return int(found[1])

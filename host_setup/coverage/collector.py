@@ -19,7 +19,8 @@ from common.errors import KernelError, SealproofError
 from host_setup.coverage import counters
 from host_setup.coverage.counters import IMAGE, STAGE, Counts, Object
 from host_setup.hosts.emulated import EmulatedHost
-from host_setup.hosts.guest import PAGE, Guest
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_memory import PAGE
 from host_setup.hosts.snapshots import EmulatedHosts
 
 BOOT = "boot"
@@ -170,7 +171,7 @@ class Collector:
 
     def _of_guest(self, host: EmulatedHost, guest: Guest) -> Memory:
         """The pages with counters; the guest's kernel is the host's, so they are where they are there."""
-        frames = dict(zip(self._pages, guest.frames([page - IMAGE for page in self._pages]), strict=True))
+        frames = dict(zip(self._pages, guest.memory.frames([page - IMAGE for page in self._pages]), strict=True))
         pages: dict[int, bytes] = {}
         for first, number in _runs(list(frames.items())):
             frame = frames[first]

@@ -8,10 +8,9 @@ from typing import Protocol
 
 from host_setup.channels.ssh import Ssh
 from host_setup.channels.vitals import Vitals
-from host_setup.hosts.guest import HOST_PROGRAMS, Guest, GuestSpec
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import GuestSpec
 from host_setup.hosts.qemu import Qemu
-
-__all__ = ["HOST_PROGRAMS", "Host", "Hosts"]
 
 
 class Host(Protocol):

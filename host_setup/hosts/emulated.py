@@ -29,8 +29,8 @@ from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
 from host_setup.channels.ssh import Ssh, Stream
 from host_setup.channels.vitals import Vitals
-from host_setup.hosts.base import HOST_PROGRAMS
-from host_setup.hosts.guest import PLAIN, PROGRAMS, Guest, GuestSpec
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import HOST_PROGRAMS, PLAIN, PROGRAMS, GuestSpec
 from host_setup.hosts.qemu import Qemu
 from host_setup.hosts.running import ANY_HOST_KEY, FAST_SSH, RunningHost
 from host_setup.machine import HostKind

@@ -16,7 +16,8 @@ from guest_images.keys import Keys
 from host_setup.channels.credentials import Login
 from host_setup.channels.ssh import Ssh, Stream
 from host_setup.channels.vitals import Vitals
-from host_setup.hosts.guest import Guest, GuestSpec
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import GuestSpec
 
 STALL = 20.0  # seconds without a heartbeat after which a machine counts as stalled
 CONNECT = 20.0  # seconds that a session may take

@@ -21,7 +21,7 @@ from common.threads import workers
 from common.waiting import Deadline
 from host_setup import inventory
 from host_setup.doctor import Finding, State
-from host_setup.hosts.guest import PLAIN, PROTECTED
+from host_setup.hosts.guest_spec import PLAIN, PROTECTED
 from host_setup.inventory import Boot, Config, Local, NoConsole, Remote
 from host_setup.machine import survey, why_not_nested
 from host_setup.remote.console import ConsoleLog

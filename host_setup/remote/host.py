@@ -17,7 +17,7 @@ from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
 from host_setup.channels.ssh import Conversation, Stream
 from host_setup.hosts import kernel_log
-from host_setup.hosts.guest import RUN, GuestSpec
+from host_setup.hosts.guest_spec import RUN, GuestSpec
 from host_setup.hosts.running import ANY_HOST_KEY, CONNECT, RunningHost
 from host_setup.remote.control import Control
 from host_setup.remote.leased import Leased

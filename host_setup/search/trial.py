@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from common.errors import MachineError, SealproofError
 from host_setup.channels.ssh import Completed
 from host_setup.hosts import kernel_log
-from host_setup.hosts.base import HOST_PROGRAMS, Host
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from host_setup.hosts.inquest import harm_to
 from host_setup.search.model import NO_BOOK, NUMBERS, OPERATIONS, Model, NoneOf, Reply, UndefinedError
 

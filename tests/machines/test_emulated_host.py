@@ -13,8 +13,8 @@ import pytest
 
 from common.errors import MachineLostError
 from host_setup.hosts import kernel_log
-from host_setup.hosts.base import HOST_PROGRAMS
 from host_setup.hosts.emulated import EmulatedHost, nesting
+from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from host_setup.hosts.pool import HostPool
 from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.machine import survey, why_not_nested
@@ -82,14 +82,14 @@ def test_restored_host_is_pristine_and_its_canaries_are_fresh(pool: HostPool) ->
             assert host.started == "restored"
             assert host.ssh.run(["test", "-e", "/root/was-here"], seconds=20).status == 1
             host.ssh.run(["touch", "/root/was-here"], seconds=20).require()
-            seen += [one.content for one in host.guest.plant(secrets.token_bytes(64))]
+            seen += [one.content for one in host.guest.canaries.plant(secrets.token_bytes(64))]
     assert len(set(seen)) == len(seen) == 12
 
 
 def test_canary_is_in_no_log_and_on_no_command_line(pool: HostPool) -> None:
     with pool.fresh() as host:
         assert isinstance(host, EmulatedHost)
-        planted = host.guest.plant(secrets.token_bytes(64))
+        planted = host.guest.canaries.plant(secrets.token_bytes(64))
         needle = planted[0].content[:8].hex()
         assert needle not in repr(planted)
         commands = host.ssh.run(["sh", "-c", "cat /proc/*/cmdline | od -An -v -tx1 | tr -d ' \\n'"], seconds=20).text

@@ -12,7 +12,7 @@ from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
 from host_setup.channels.ssh import Completed
 from host_setup.hosts.emulated import EmulatedSpec
-from host_setup.hosts.guest import PLAIN, GuestSpec
+from host_setup.hosts.guest_spec import PLAIN, GuestSpec
 
 
 def spec(folder: Path = Path("/cache"), guests: tuple[GuestSpec, ...] = (PLAIN,)) -> EmulatedSpec:

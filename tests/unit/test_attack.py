@@ -19,7 +19,9 @@ from common.errors import ChannelError, MachineError
 from common.paths import PROJECT
 from host_setup.channels.puppets import Done, Puppet
 from host_setup.channels.vitals import Vitals
-from host_setup.hosts.guest import Address, GuestSpec, Planted
+from host_setup.hosts.canaries import Planted
+from host_setup.hosts.guest_memory import Address
+from host_setup.hosts.guest_spec import GuestSpec
 from signoff.contract import Mode
 from signoff.observation import After, Aim, Canary, Check, Observation, Page, State, where
 from signoff.trial import Trial
@@ -66,7 +68,15 @@ class World:
         yield self
         self.events.append("its end")
 
-    # the guest
+    # the guest, its memory and its canaries
+
+    @property
+    def memory(self) -> World:
+        return self
+
+    @property
+    def canaries(self) -> World:
+        return self
 
     def plant(self, seed: bytes, *, again: bool = False) -> list[Planted]:  # noqa: ARG002
         self.events.append("plant")

@@ -453,7 +453,7 @@ class FakeHost:
         def frames(gpas: Sequence[int]) -> list[int]:
             return [gpa + GUESTS * number for gpa in gpas]
 
-        return SimpleNamespace(spec=SimpleNamespace(name=f"guest-{number}"), frames=frames)
+        return SimpleNamespace(spec=SimpleNamespace(name=f"guest-{number}"), memory=SimpleNamespace(frames=frames))
 
     def save(self, command: str, arguments: Mapping[str, Any]) -> None:
         assert command == "pmemsave"

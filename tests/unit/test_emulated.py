@@ -22,7 +22,7 @@ from host_setup.channels.vitals import Vitals
 from host_setup.hosts import emulated as module
 from host_setup.hosts import running
 from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
-from host_setup.hosts.guest import PLAIN, PROTECTED, GuestSpec
+from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec
 from host_setup.hosts.running import Beats
 from tests.unit.machine_samples import FakeSsh, spec
 

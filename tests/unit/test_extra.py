@@ -14,7 +14,8 @@ import pytest
 from common.errors import ChannelError
 from common.waiting import Deadline
 from host_setup.channels.vitals import Vitals
-from host_setup.hosts.guest import PLAIN, PROTECTED, Guest, GuestSpec
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec
 from signoff.observation import Check
 from tests_e2e.support import extra as extra_module
 from tests_e2e.support.extra import Among, Standing, beside, standing, works_at_once

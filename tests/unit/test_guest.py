@@ -16,7 +16,10 @@ from common.paths import PROJECT
 from host_setup.channels.ssh import Login
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts import guest as module
-from host_setup.hosts.guest import PLAIN, PROTECTED, Address, Guest, GuestSpec, Planted, guests_for, made_of
+from host_setup.hosts.canaries import Planted, made_of
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_memory import Address
+from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec, guests_for
 from host_setup.kernel.series import Mode
 from tests.unit.machine_samples import FakeSsh
 
@@ -67,7 +70,11 @@ def host() -> FakeSsh:
 
 @pytest.fixture
 def guest(host: FakeSsh, monkeypatch: pytest.MonkeyPatch) -> Guest:
-    made = Guest(GuestSpec(), lambda: cast("Any", host), LOGIN, Vitals("the guest"), no_stream)
+    return guest_of(host, monkeypatch, GuestSpec())
+
+
+def guest_of(host: FakeSsh, monkeypatch: pytest.MonkeyPatch, spec: GuestSpec) -> Guest:
+    made = Guest(spec, lambda: cast("Any", host), LOGIN, Vitals("the guest"), no_stream)
     monkeypatch.setattr(made, "_qmp", FakeQmp())
     return made
 
@@ -78,20 +85,20 @@ def planted(gpa: int = 0x3000) -> Planted:
 
 def canary(guest: Guest, monkeypatch: pytest.MonkeyPatch, **reply: Any) -> FakeCanary:
     made = FakeCanary(reply)
-    monkeypatch.setitem(guest._talks, "canary", made)
+    monkeypatch.setattr(guest._canary, "_conversation", made)
     return made
 
 
 def info(guest: Guest, monkeypatch: pytest.MonkeyPatch, **reply: Any) -> FakeCanary:
     """What ``page_info`` says."""
     made = FakeCanary(reply)
-    monkeypatch.setitem(guest._talks, "page_info", made)
+    monkeypatch.setattr(guest._page_info, "_conversation", made)
     return made
 
 
 def test_pages_lie_where_qemu_and_its_page_tables_say(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     talk = info(guest, monkeypatch, entries=[0x81 << 56 | 0x100003, 1 << 63 | 0x7])
-    assert guest.addresses([0x3000, 0x5008]) == [
+    assert guest.memory.addresses([0x3000, 0x5008]) == [
         Address(0x3000, 0x7F0000003000, 0x100003000),
         Address(0x5008, 0x7F0000005008, 0x7008),
     ]
@@ -102,49 +109,49 @@ def test_qemu_is_asked_once_where_a_page_is_and_the_host_each_time(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     talk = info(guest, monkeypatch, entries=[1 << 63 | 0x7])
-    (before,) = guest.addresses([0x3008])
+    (before,) = guest.memory.addresses([0x3008])
     monkeypatch.setattr(guest, "_qmp", None)
     talk.reply = {"entries": [1 << 63 | 0x9]}
     assert (before.hva, before.hpa) == (0x7F0000003008, 0x7008)
-    assert guest.addresses([0x3010]) == [Address(0x3010, 0x7F0000003010, 0x9010)]
+    assert guest.memory.addresses([0x3010]) == [Address(0x3010, 0x7F0000003010, 0x9010)]
 
 
 def test_page_that_qemu_does_not_know_has_no_address(guest: Guest) -> None:
     with pytest.raises(MachineError, match="No memory is mapped at address 0xc000000"):
-        guest.addresses([0xC000000])
+        guest.memory.addresses([0xC000000])
 
 
 @pytest.mark.parametrize("entry", [0, 0x100003, 1 << 63, 1 << 62 | 0x100003])
 def test_page_that_is_not_in_memory_has_no_address(guest: Guest, monkeypatch: pytest.MonkeyPatch, entry: int) -> None:
     info(guest, monkeypatch, entries=[entry])
     with pytest.raises(MachineError, match="guest-physical 0x3000 is not in the host's memory"):
-        guest.addresses([0x3000])
+        guest.memory.addresses([0x3000])
 
 
 def test_page_map_that_cannot_be_read_is_an_error(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     info(guest, monkeypatch, error="pagemap", errno="ESRCH")
     with pytest.raises(MachineError, match="page_info of guest plain, 'pagemap': pagemap: ESRCH"):
-        guest.addresses([0x3000])
+        guest.memory.addresses([0x3000])
 
 
 def test_mapping_comes_with_its_flags_and_must_be_there(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     here = ["7f0000000000-7f000c000000 rw-p", "VmFlags: rd wr kp"]
     talk = info(guest, monkeypatch, mappings=[here], protection="enabled: 1\n")
-    assert guest.known_of([0x7F0000000000]) == ([f"/proc/77/smaps: {here[0]}; {here[1]}"], "enabled: 1\n")
+    assert guest.memory.known_of([0x7F0000000000]) == ([f"/proc/77/smaps: {here[0]}; {here[1]}"], "enabled: 1\n")
     assert talk.asked == ["mappings 0x7f0000000000", "protection"]
     info(guest, monkeypatch, mappings=[here, ["", ""]])
     with pytest.raises(MachineError, match="no mapping of /proc/77/smaps holds 0x7f000c002000"):
-        guest.known_of([0x7F0000000000, 0x7F000C002000])
+        guest.memory.known_of([0x7F0000000000, 0x7F000C002000])
 
 
 def test_mappings_with_a_flag_are_told_by_their_ends(guest: Guest, host: FakeSsh) -> None:
     host.texts["grep"] = "1000-3000 rw-p\nVmFlags: rd wr kp\n3000-4000 ---p\n4000-5000 rw-p\nVmFlags: rd\n"
-    assert guest.flagged("kp") == [(0x1000, 0x3000)]
+    assert guest.memory.flagged("kp") == [(0x1000, 0x3000)]
 
 
 def test_kvms_word_is_asked_for_anew_each_time(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     talk = info(guest, monkeypatch, protection="enabled: 1\n")
-    assert [guest.protection(), guest.protection()] == ["enabled: 1\n"] * 2
+    assert [guest.memory.protection(), guest.memory.protection()] == ["enabled: 1\n"] * 2
     assert talk.asked == ["protection"] * 2
 
 
@@ -154,7 +161,7 @@ def test_planted_canaries_come_with_their_addresses_and_hide_their_bytes(
     info(guest, monkeypatch, entries=[1 << 63 | 0x100003])
     one = {"kind": "user", "set": "private", "state": "private", "gpa": 0x3000, "key": "c0ffee00" * 8}
     talk = canary(guest, monkeypatch, canaries=[one])
-    (found,) = guest.plant(b"\x01\x02")
+    (found,) = guest.canaries.plant(b"\x01\x02")
     assert talk.asked == ["plant 0102"]
     content = made_of(bytes.fromhex("c0ffee00" * 8))
     assert len(content) == len(set(zip(*[iter(content)] * 8, strict=True))) * 8 == 4096
@@ -166,7 +173,7 @@ def test_planted_canaries_come_with_their_addresses_and_hide_their_bytes(
 def test_page_is_read_where_it_was_planted(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = [[0, "c0ff"], [47, "ee"]]
     talk = canary(guest, monkeypatch, state="plain", gpa=0x3000, planted_gpa=0x3000, moved=False, changed=changed)
-    assert guest.read([planted(), planted()]) == [b"\xc0\xffcret" + b"secret" * 6 + b"secre\xee"] * 2
+    assert guest.canaries.read([planted(), planted()]) == [b"\xc0\xffcret" + b"secret" * 6 + b"secre\xee"] * 2
     assert talk.asked == ["read user private"] * 2
 
 
@@ -176,32 +183,32 @@ def test_page_that_moved_is_a_fault_and_no_answer(
 ) -> None:
     canary(guest, monkeypatch, **reply, state="plain", changed=[])
     with pytest.raises(MachineError, match="moved its user canary"):
-        guest.read([planted()])
+        guest.canaries.read([planted()])
 
 
 def test_page_that_is_no_longer_as_shared_as_it_was_is_a_fault(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     canary(guest, monkeypatch, state="shared", gpa=0x3000, moved=False, changed=[])
     with pytest.raises(MachineError, match="user page was plain, and is shared now"):
-        guest.read([planted()])
+        guest.canaries.read([planted()])
 
 
 def test_page_that_cannot_be_shared_is_a_fault_with_its_errno(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     canary(guest, monkeypatch, error="share the user page", errno="EOPNOTSUPP", errno_nr=95)
     with pytest.raises(MachineError, match="'plant': share the user page: EOPNOTSUPP"):
-        guest.plant(b"\xab" * 32)
+        guest.canaries.plant(b"\xab" * 32)
 
 
 @pytest.mark.parametrize(("opts_in", "harm"), [(True, True), (False, False)])
 def test_request_that_the_host_refuses_is_its_doing_and_no_fault_of_ours(
-    guest: Guest,
+    host: FakeSsh,
     monkeypatch: pytest.MonkeyPatch,
     opts_in: bool,  # noqa: FBT001
     harm: bool,  # noqa: FBT001
 ) -> None:
-    guest.spec = replace(guest.spec, opts_in=opts_in)
+    guest = guest_of(host, monkeypatch, GuestSpec(opts_in=opts_in))
     canary(guest, monkeypatch, error="make private the user page", errno="EBUSY", errno_nr=16)
     with pytest.raises(MachineError, match="make private the user page: EBUSY") as caught:
-        guest.take_back(planted())
+        guest.canaries.take_back(planted())
     assert isinstance(caught.value, HarmError) is harm
 
 
@@ -213,7 +220,7 @@ def test_late_answer_is_never_taken_for_the_next_one(guest: Guest, monkeypatch: 
 
     monkeypatch.setattr(talk, "ask", late)
     with pytest.raises(DeadlineError):
-        guest.read([planted()])
+        guest.canaries.read([planted()])
     assert talk.closed == 1
     another = FakeCanary({"protected": True})
     monkeypatch.setattr(guest, "_ssh", FakeSsh())
@@ -235,7 +242,7 @@ def test_guest_tells_once_whether_it_opted_in(
 def test_canary_that_cannot_is_a_fault_that_hides_the_seed(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     canary(guest, monkeypatch, error="no /dev/sealproof-canary")
     with pytest.raises(MachineError, match="'plant': no /dev/sealproof-canary") as caught:
-        guest.plant(b"\xab" * 32)
+        guest.canaries.plant(b"\xab" * 32)
     assert "abab" not in str(caught.value)
 
 

@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis.strategies import characters, text
 
 from common.waiting import Deadline, poll_until
-from host_setup.hosts.guest import made_of
+from host_setup.hosts.canaries import made_of
 
 SOURCES = Path(__file__).parents[2] / "guest_images" / "programs"
 UAPI = Path(__file__).parents[2] / "guest_images" / "modules" / "sealproof_uapi.h"

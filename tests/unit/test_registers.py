@@ -25,6 +25,7 @@ class FakeGuest:
 
     def __init__(self, state: str, *, kept: bool = True, at_work: bool = True) -> None:
         self.content, self.state, self.kept, self.at_work = os.urandom(4096), state, kept, at_work
+        self.canaries = self
 
     @contextmanager
     def holding(self, _: object, *, seconds: float) -> Iterator[Future[dict[str, Any]]]:  # noqa: ARG002  as Guest's

@@ -19,7 +19,7 @@ from common.errors import DeadlineError, SetupError, UserInputError
 from common.waiting import Deadline, poll_until
 from host_setup import inventory
 from host_setup.doctor import State
-from host_setup.hosts.guest import PLAIN
+from host_setup.hosts.guest_spec import PLAIN
 from host_setup.inventory import CommandConsole, NetConsole, NoConsole, Remote
 from host_setup.remote import doctor
 from host_setup.remote.console import ConsoleLog

@@ -16,7 +16,7 @@ from common.progress import Terminal
 from common.store import Store
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts import snapshots as module
-from host_setup.hosts.guest import PLAIN, PROTECTED
+from host_setup.hosts.guest_spec import PLAIN, PROTECTED
 from host_setup.hosts.pool import HostPool
 from host_setup.hosts.snapshots import EmulatedHosts, NotPristineError
 from tests.unit.machine_samples import spec

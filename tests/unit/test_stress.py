@@ -11,7 +11,7 @@ import pytest
 from common.errors import MachineError
 from host_setup import stress as module
 from host_setup.channels.vitals import Vitals
-from host_setup.hosts.guest import PLAIN, PROTECTED
+from host_setup.hosts.guest_spec import PLAIN, PROTECTED
 from tests.unit.machine_samples import FakeSsh
 
 
@@ -21,6 +21,7 @@ class FakeGuest:
     def __init__(self, spec: Any, *, protected: bool, out: tuple[int, ...] = (), got: str = "2 rounds") -> None:
         self.spec, self.protected, self.pid = spec, protected, 77
         self._out, self._got = list(out), got
+        self.memory = self
 
     def checks(self, *_: str, seconds: float) -> list[dict[str, str]]:
         assert seconds > 0

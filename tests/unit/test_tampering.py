@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from host_setup.hosts.guest import made_of
+from host_setup.hosts.canaries import made_of
 from signoff import contract_files
 from signoff.attestation import sign
 from signoff.evidence import Evidence

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from host_setup.hosts.guest import made_of as canary_of
+from host_setup.hosts.canaries import made_of as canary_of
 from tests.unit.report_samples import small_report
 from tests.unit.test_tampering import (
     KEY,

@@ -27,6 +27,7 @@ class PlayedGuest:
         self.said = "Linux version 6.12\n"
         self.beats = 0
         self.beats_on = True
+        self.memory = self
 
     def exits(self) -> Exits:
         self.vitals.check()  # the program that tells them ends with the guest

@@ -85,12 +85,12 @@ def _private(guest: Guest, *, again: bool = False) -> list[Aimed]:
 
 
 def _mapped_while_shared(process: Puppet, file: int, guest: Guest, aimed: Aimed) -> int | None:
-    guest.share(aimed.planted)
+    guest.canaries.share(aimed.planted)
     try:
         frame = place(process, aimed.target.qemu, aimed.target.hva).frame
         return _mapped(process, file, aimed.target.hpa if frame is None else frame * PAGE_SIZE)
     finally:  # also after an error: others attack the page next
-        guest.take_back(aimed.planted)
+        guest.canaries.take_back(aimed.planted)
 
 
 def _seen(process: Puppet, aimed: Aimed, where: int | None) -> tuple[str, str]:

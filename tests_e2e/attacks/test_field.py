@@ -48,8 +48,8 @@ def test_host_has_no_copy_of_private_memory_while_the_guest_lives(claim: Trial, 
 
 def _share_and_take_back(guest: Guest) -> None:
     for one in Attack.aim(guest, [UNDER_TEST]):
-        guest.share(one.planted)
-        guest.take_back(one.planted)
+        guest.canaries.share(one.planted)
+        guest.canaries.take_back(one.planted)
 
 
 def _kept(guest: Guest, before: GuestFrames, after: GuestFrames) -> frozenset[int]:

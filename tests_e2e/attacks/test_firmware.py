@@ -16,7 +16,8 @@ from common.threads import workers
 from common.waiting import Deadline
 from host_setup.channels.puppets import Puppeteer
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import RUN, Guest, GuestSpec
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import RUN, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial

@@ -150,7 +150,7 @@ def _walked(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     leads = [entry & -PAGE_SIZE if entry & PRESENT else None for entry in entries]
     present = sum(one is not None for one in leads)
     right = sum(one is not None and at == one for one, (_, at) in zip(leads, told, strict=True))
-    (after,) = guest.read([aimed.planted])
+    (after,) = guest.canaries.read([aimed.planted])
     ends = {done.errno or "done" for done, _ in told}
     return [
         Check("how it ends", "EOPNOTSUPP" if private else "done", ", ".join(sorted(ends))),

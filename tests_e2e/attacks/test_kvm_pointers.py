@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from host_setup.channels.puppets import Puppeteer
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import Guest, Planted
+from host_setup.hosts.canaries import Planted
+from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Check, State
 from signoff.trial import Trial
 from tests_e2e.support import nested
@@ -180,7 +181,7 @@ def _tried(host: Host, puppeteer: Puppeteer, guest: Guest, row: Row, sets: tuple
             # Some rows leave an interrupt in one of the two, one of them system management mode.
             own.cpu.set(KVM_SET_LAPIC, apic)
             own.cpu.set(KVM_SET_VCPU_EVENTS, events)
-    after = guest.read([page.planted for page in pages])
+    after = guest.canaries.read([page.planted for page in pages])
     return [_judged(row, page.planted, found) for page, found in zip(pages, after, strict=True)]
 
 

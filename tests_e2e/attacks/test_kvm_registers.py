@@ -129,7 +129,7 @@ def test_qemu_cannot_read_its_guests_debug_registers(claim: Trial, attack: Attac
     with attack.puppeteer(host) as puppeteer:
         for guest in host.guests:
             aimed, seen = user_canary(guest), set[int]()
-            with guest.holding(aimed.planted, seconds=HOLDS) as holding:
+            with guest.canaries.holding(aimed.planted, seconds=HOLDS) as holding:
                 while not holding.done():
                     with own_vm(host, puppeteer, guest) as own:
                         seen.update(own.cpu.debug_addresses())
@@ -331,7 +331,7 @@ def _initialized(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     """INIT, and what the CPU's registers and the guest's program say then; the plain guest gets its own back."""
     aimed = user_canary(guest)
     private = aimed.planted.state == State.PRIVATE
-    with guest.holding(aimed.planted, seconds=HOLDS) as holding, own_vm(host, puppeteer, guest) as own:
+    with guest.canaries.holding(aimed.planted, seconds=HOLDS) as holding, own_vm(host, puppeteer, guest) as own:
         xmm, apic = own.cpu.xmm(), own.cpu.get(KVM_GET_LAPIC, LAPIC_BYTES)
         own.vm.put(KVM_SIGNAL_MSI, MSI.pack(*INIT_FOR_FIRST))
         own.cpu.get(KVM_GET_MP_STATE, MP_STATE_BYTES)  # KVM takes it in for this

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 from common.errors import ChannelError
 from host_setup.channels.ssh import Ssh
-from host_setup.hosts.base import HOST_PROGRAMS, Host
+from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack

@@ -119,7 +119,7 @@ def _many(name: str, count: int) -> Check:
 
 def _memory(guest: Guest) -> tuple[int, int]:
     """Where a guest's memory is in its QEMU, and its size."""
-    (first,) = guest.addresses([0])
+    (first,) = guest.memory.addresses([0])
     return first.hva, guest.spec.memory * MIB
 
 

@@ -44,7 +44,7 @@ def _look(host: Host, attacker: Puppet, guest: Guest) -> list[Check]:
             later = read(attacker, aimed.target)
         finally:
             if private:  # others attack the page next
-                guest.take_back(aimed.planted)
+                guest.canaries.take_back(aimed.planted)
         size, none = str(PAGE_SIZE), "0" if private else str(PAGE_SIZE)
         checks += [
             Check(f"the {kind} page can be read before", "no" if private else "yes", "no" if before is None else "yes"),
@@ -62,7 +62,7 @@ def _as_it_is_shared(host: Host, attacker: Puppet, guest: Guest, aimed: Aimed) -
     found: list[bytes] = []
 
     with stops_when_it_shares(attacker), workers(1) as asker:
-        asked = asker.submit(guest.share, aimed.planted)
+        asked = asker.submit(guest.canaries.share, aimed.planted)
 
         def is_done() -> bool:
             if is_stopped(host.ssh, guest.pid):

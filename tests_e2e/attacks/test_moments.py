@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PROGRAMS, Guest
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import PROGRAMS
 from host_setup.hosts.pool import HostPool
 from signoff.trial import Trial
 from tests_e2e.support.field import Field, plant_field

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import secrets
 
-from host_setup.hosts.base import HOST_PROGRAMS, Host
-from host_setup.hosts.guest import PAGE, Guest
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_memory import PAGE
+from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.attacks.test_shared_content import PATTERN, bytes_of

@@ -18,7 +18,8 @@ from typing import Any
 from common.errors import ChannelError
 from host_setup.channels.puppets import Done
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import RUN, Guest
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import RUN
 from signoff.observation import PAGE_SIZE, Canary, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack, Got, Target

@@ -19,7 +19,8 @@ from collections.abc import Iterable
 from common.errors import MachineError
 from common.waiting import Deadline, poll_until
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PROGRAMS, Guest
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import PROGRAMS
 from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import pages_of

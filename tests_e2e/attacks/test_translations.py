@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from common.waiting import Deadline
 from host_setup.channels.puppets import Puppet
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PROGRAMS, Guest
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import PROGRAMS
 from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
@@ -45,13 +46,13 @@ def test_host_page_tables_map_no_private_page_again_after_sharing(claim: Trial, 
         for guest, _ in pages_of(host):
             private = Attack.aim(guest, [UNDER_TEST])
             for aimed in private:
-                guest.share(aimed.planted)
+                guest.canaries.share(aimed.planted)
             try:
                 with puppeteer.inside(guest.pid) as qemu:
                     seen += [load(qemu, aimed.target).data == aimed.planted.content for aimed in private]
             finally:  # also after an error: others attack the pages next
                 for aimed in private:
-                    guest.take_back(aimed.planted)
+                    guest.canaries.take_back(aimed.planted)
     all_seen = ("true", str(all(seen)).lower())
     _judge(claim, host, {"QEMU has loaded all of the pages that were shared": all_seen})
 
@@ -79,7 +80,7 @@ def test_host_kernel_maps_no_private_page_while_it_emulates(claim: Trial, host: 
 def _watched(host: Host, guest: Guest) -> list[Check]:
     """Look at the kernel's lowest tables again and again while a guest has instructions emulated."""
     root = root_of(host.ssh)
-    before, emulated = frames_of(host, guest), guest.exits().emulated
+    before, emulated = frames_of(host, guest), guest.memory.exits().emulated
     met: dict[int, int] = {}
     with live_memory_of(host) as memory, _emulating(guest):
         whole = memory.all()
@@ -95,7 +96,7 @@ def _watched(host: Host, guest: Guest) -> list[Check]:
                     tables[frame] = (base, table)
                     met.update((leaf, at) for leaf, at in leaves_of(table, base) if leaf in before.private)
     stable = before.still(frames_of(host, guest))
-    claimed = guest.exits().emulated - emulated
+    claimed = guest.memory.exits().emulated - emulated
     return [
         *_checks(guest, stable, walked),
         Check("private pages that a table led to in between", "none", _where(stable.private, met)),

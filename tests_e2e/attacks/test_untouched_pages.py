@@ -33,7 +33,7 @@ def test_private_pages_that_nobody_touched_are_out_of_reach(claim: Trial, attack
 
 def _tried(attack: Attack, host: Host, guest: Guest) -> list[Check]:
     pages = _untouched(host, guest)
-    private = bool(guest.flagged("kp"))
+    private = bool(guest.memory.flagged("kp"))
     checks: list[Check] = []
     with attack.puppeteer(host) as puppeteer, puppeteer.inside(guest.pid) as qemu:
         attacker = puppeteer.spawn()
@@ -52,8 +52,8 @@ def _untouched(host: Host, guest: Guest) -> list[int]:
 
     :raises ChannelError: it has touched too many.
     """
-    first = guest.addresses([0])[0].hva
-    private = guest.flagged("kp")
+    first = guest.memory.addresses([0])[0].hva
+    private = guest.memory.flagged("kp")
     found = [
         address
         for number, one in enumerate(places(host.ssh, guest.pid, first, guest.spec.memory * MIB // PAGE_SIZE))

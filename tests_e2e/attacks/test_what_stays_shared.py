@@ -15,7 +15,9 @@ from common.threads import workers
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Puppeteer
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import Guest, GuestSpec, Planted
+from host_setup.hosts.canaries import Planted
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Canary, Check
 from signoff.trial import Trial
@@ -61,7 +63,7 @@ def _taken_back(puppeteer: Puppeteer, guest: Guest) -> list[Check]:
 def _take_back(guest: Guest, planted: Planted) -> str:
     """What a page is when its guest has taken it back; or that the guest cannot."""
     try:
-        return guest.take_back(planted)
+        return guest.canaries.take_back(planted)
     except HarmError:
         return REFUSED
 

@@ -8,7 +8,8 @@ import re
 from common.errors import MachineError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Done
-from host_setup.hosts.base import HOST_PROGRAMS, Host
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from tests_e2e.support.attack import Aimed, Attack, Got, pages_of
 
 CRASH_KERNEL = "crashkernel=160M"  # that kernel's memory: it holds the guest's initramfs

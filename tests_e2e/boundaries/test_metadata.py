@@ -38,6 +38,6 @@ def _places_told(host: Host, process: Puppet, guest: Guest) -> list[Check]:
         there = b"" if frame is None else attack_by_module(process, VMAP_READ, frame * PAGE_SIZE, PAGE_SIZE)[1]
         held = Canary(aimed.planted.content).leaked(there)
         checks.append(Check(f"bytes of the {aimed.planted.kind} canary in the frame told", str(PAGE_SIZE), str(held)))
-    first, pages = guest.addresses([0])[0].hva, guest.spec.memory * MIB // PAGE_SIZE
+    first, pages = guest.memory.addresses([0])[0].hva, guest.spec.memory * MIB // PAGE_SIZE
     absent = sum(one.frame is None for one in places(host.ssh, guest.pid, first, pages))
     return [*checks, Check("it tells which pages the guest never used", "true", str(0 < absent < pages).lower())]

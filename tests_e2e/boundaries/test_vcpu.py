@@ -35,7 +35,7 @@ def test_kernel_reads_registers_of_a_protected_guest(attack: Attack) -> None:
 def _caught(host: Host, attacker: Puppet, guest: Guest, aimed: Aimed) -> Got:
     """Have the guest work with its canary in registers, and stop it until KVM has them in memory."""
     for _ in range(TRIES):
-        with guest.holding(aimed.planted, seconds=HOLDS) as held:
+        with guest.canaries.holding(aimed.planted, seconds=HOLDS) as held:
             while not held.done():
                 guest.qmp.execute("stop")
                 try:

@@ -11,7 +11,9 @@ from dataclasses import replace
 import pytest
 
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PAGE, VIRTIO, Guest, GuestSpec
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_memory import PAGE
+from host_setup.hosts.guest_spec import VIRTIO, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial

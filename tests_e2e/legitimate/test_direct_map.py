@@ -10,7 +10,7 @@ from common.errors import DeadlineError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.ssh import Ssh
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PLAIN, PROTECTED, GuestSpec
+from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial

@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from host_setup.hosts.base import HOST_PROGRAMS, Host
+from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.checks import checks, seed, works

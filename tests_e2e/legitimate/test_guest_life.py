@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from common.waiting import Deadline
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PROTECTED, RUN, Guest, GuestSpec
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import PROTECTED, RUN, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
@@ -74,7 +75,7 @@ def test_guest_with_a_kernel_of_debian_runs_unprotected(claim: Trial, host: Host
         return [
             Check("it is Debian's", "true", str(release.endswith("-cloud-amd64")).lower()),
             Check("it does not know the wish to be protected", "true", str(bool(unknown)).lower()),
-            Check("pages protected, as KVM says", "none", _kept(guest.protection())),
+            Check("pages protected, as KVM says", "none", _kept(guest.memory.protection())),
             *checks(guest, "check_clock", "kvm-clock"),
             *traffic.rounds(guest, 4, 1, 8),
         ]

@@ -14,7 +14,9 @@ import pytest
 from common.errors import ChannelError
 from common.waiting import Deadline, poll_until
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import CPU, PROGRAMS, RUN, Guest, GuestSpec, Planted
+from host_setup.hosts.canaries import Planted
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import CPU, PROGRAMS, RUN, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
@@ -32,9 +34,9 @@ REFUSES_TO_MOVE = "State blocked by non-migratable CPU device (invtsc flag)"
 def movable(pool: HostPool) -> Iterator[Host]:
     """Guests with the processor that each can be moved with, or not.
 
-    A guest that is to be protected needs ``migratable=off`` (host_setup/hosts/guest.py). On a real processor that gives
-    it an invariant TSC, with which QEMU moves no guest (target/i386/kvm/kvm.c kvm_arch_init_vcpu()). The emulation has
-    no such TSC: here QEMU is told to pretend.
+    A guest that asks for protection needs ``migratable=off`` (host_setup/hosts/guest_spec.py). On a real processor it
+    has an invariant TSC then, and QEMU moves no guest with one (target/i386/kvm/kvm.c kvm_arch_init_vcpu()). The
+    emulation has no such TSC: QEMU is told to pretend.
     """
 
     def shape(spec: GuestSpec) -> GuestSpec:
@@ -141,7 +143,7 @@ def _remember(guest: Guest) -> tuple[str, list[Planted]]:
     """Have a guest's memory hold a nonce, and private canaries."""
     nonce = secrets.token_hex(16)
     guest.ssh.run([f"{PROGRAMS}/nonce", "set", nonce], seconds=SECONDS).require()
-    return nonce, [one for one in guest.plant(secrets.token_bytes(SEED_BYTES)) if one.set == "private"]
+    return nonce, [one for one in guest.canaries.plant(secrets.token_bytes(SEED_BYTES)) if one.set == "private"]
 
 
 def _refusal(guest: Guest, said: str) -> Check:
@@ -180,7 +182,7 @@ def _runs_on(guest: Guest, planted: list[Planted]) -> list[Check]:
     """Whether the guest that is where it was is well, and has its canaries."""
     if guest.qmp.execute("query-status")["status"] == "postmigrate":
         guest.qmp.execute("cont")
-    held = [found == one.content for found, one in zip(guest.read(planted), planted, strict=True)]
+    held = [found == one.content for found, one in zip(guest.canaries.read(planted), planted, strict=True)]
     return [Check("canaries that are as they were", str(len(planted)), str(sum(held))), *well(guest)]
 
 

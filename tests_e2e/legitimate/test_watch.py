@@ -7,8 +7,9 @@ import json
 
 from host_setup.channels.puppets import Puppet
 from host_setup.hosts import exits
-from host_setup.hosts.base import HOST_PROGRAMS, Host
+from host_setup.hosts.base import Host
 from host_setup.hosts.exits import MMIO, Exit, Exits
+from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 
 from common.errors import MachineError
-from host_setup.hosts.guest import PAGE, Guest
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_memory import PAGE
 
 SECONDS = 30.0  # for a guest to read a file, on a busy machine
 # No guest asks for these pages: the host shares them from the start (same documentation).

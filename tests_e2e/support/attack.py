@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from host_setup.channels.puppets import Done, Puppet, Puppeteer
-from host_setup.hosts.base import HOST_PROGRAMS, Host
-from host_setup.hosts.guest import Guest, Planted
+from host_setup.hosts.base import Host
+from host_setup.hosts.canaries import Planted
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from host_setup.hosts.pool import HostPool
 from signoff.contract import ProbeClaim
 from signoff.observation import PAGE_SIZE, After, Aim, Canary, Observation, Page, State
@@ -169,8 +171,8 @@ class Attack:
 
         For each page it tells, too, what the host's kernel knows of it now that it is private or shared.
         """
-        planted = [one for one in guest.plant(secrets.token_bytes(SEED_BYTES), again=again) if one.set in sets]
-        mappings, protection = guest.known_of([one.address.hva for one in planted])
+        planted = [one for one in guest.canaries.plant(secrets.token_bytes(SEED_BYTES), again=again) if one.set in sets]
+        mappings, protection = guest.memory.known_of([one.address.hva for one in planted])
         kvm = " ".join(protection.split())
         pid = guest.pid
         return [
@@ -193,7 +195,7 @@ class Attack:
         """What a probe met on each page, and what the guest finds now, if its QEMU runs and the page was not freed."""
         alive = guest.vitals.reason is None
         kept = [one.planted for one, met in zip(aimed, got, strict=True) if alive and not met.freed]
-        found = iter(guest.read(kept) if kept else ())
+        found = iter(guest.canaries.read(kept) if kept else ())
         seen: list[Seen] = []
         for one, met in zip(aimed, got, strict=True):
             after = _after(one.planted.content, met.wrote, next(found)) if alive and not met.freed else None

@@ -28,9 +28,9 @@ def emulated(claim: Trial, host: Host, family: str, *sizes: int, where: str = ""
 
 
 def _one_size(guest: Guest, family: str, size: int, of_seed: str, where: str) -> list[Check]:
-    before = guest.exits()
+    before = guest.memory.exits()
     *found, cases = checks(guest, "check_emulation", family, str(size), of_seed, *([where] if where else []))
-    after = guest.exits()
+    after = guest.memory.exits()
     # KVM emulates more in the meantime: whatever else it has to fetch the guest's instructions for.
     grown = [_grew("instructions that KVM itself has counted", cases.expected, after.emulated - before.emulated)]
     if where == DEVICE:

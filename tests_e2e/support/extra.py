@@ -12,7 +12,8 @@ from typing import Any
 from common.threads import workers
 from common.waiting import Deadline
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PLAIN, PROTECTED, Guest, GuestSpec
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PAGE, Guest
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_memory import PAGE
 from tests_e2e.support.pagemap import places
 from tests_e2e.support.sweep import sweep
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from common.errors import MachineError
-from host_setup.hosts.guest import PAGE, Guest
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_memory import PAGE
 from signoff.observation import Check
 from tests_e2e.support.memory import shell
 from tests_e2e.support.sweep import Sweep

@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import PROGRAMS, VIRTIO, Guest, GuestSpec
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import PROGRAMS, VIRTIO, GuestSpec
 from tests_e2e.support.memory import shell
 
 KERNEL, INITRAMFS = "bzImage", "initramfs"  # in the host's /payload/guest

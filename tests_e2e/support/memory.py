@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from common.waiting import Deadline, poll_until
 from host_setup.hosts.base import Host
-from host_setup.hosts.guest import Guest, GuestSpec
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import GuestSpec
 from signoff.observation import Check
 from tests_e2e.support.sweep import checks, sweep
 

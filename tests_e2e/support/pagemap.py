@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from host_setup.channels.puppets import Puppet
 from host_setup.channels.ssh import Ssh
-from host_setup.hosts.guest import PAGEMAP_ENTRY, PAGEMAP_PFN, PAGEMAP_PRESENT
+from host_setup.hosts.guest_memory import PAGEMAP_ENTRY, PAGEMAP_PFN, PAGEMAP_PRESENT
 from signoff.observation import PAGE_SIZE
 
 SWAPPED = 1 << 62

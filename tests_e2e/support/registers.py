@@ -50,7 +50,7 @@ def told(guest: Guest, look: Look, held: slice) -> list[Check]:
     most = looks = 0
     enough = LOOKS if private else SEARCH
     for _ in range(TRIES):
-        with guest.holding(aimed.planted, seconds=HOLDS) as holding:
+        with guest.canaries.holding(aimed.planted, seconds=HOLDS) as holding:
             while not holding.done() and looks < enough and most < size:
                 found = look(guest)
                 if not holding.done():  # its program was at it all along
@@ -88,7 +88,7 @@ def changed(guest: Guest, change: Callable[[Guest, AtWork], bool]) -> list[Check
         return private or canary.leaked(registers) == GENERAL.stop
 
     for _ in range(TRIES):
-        with guest.holding(aimed.planted, seconds=HOLDS) as holding:
+        with guest.canaries.holding(aimed.planted, seconds=HOLDS) as holding:
             while not holding.done() and made < LOOKS:
                 made += change(guest, at_work) and not holding.done()
                 wait([holding], timeout=PAUSE)

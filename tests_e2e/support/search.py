@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from host_setup.hosts.base import HOST_PROGRAMS, Host
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from host_setup.search import kept
 from host_setup.search.machine import search
 from host_setup.search.model import ARENA, NUMBERS, Model

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import MachineError
-from host_setup.hosts.base import HOST_PROGRAMS, Host
-from host_setup.hosts.guest import PAGE, Guest
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_memory import PAGE
+from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from signoff.memory_map import Fate, MemoryMap, spans
 from signoff.observation import Check, State
 from signoff.trial import Trial
@@ -191,10 +193,10 @@ def witnesses(guest: Guest, aimed: Iterable[Aimed], one: Sweep) -> Iterator[Chec
         return
     bounced = frozenset(bounce_buffers(guest.ssh.run(["dmesg"], seconds=20).require().text))
     yield Check("bounce buffers, as the guest's kernel names them, are shared", _ranges(bounced), _both(bounced, one))
-    mapped = guest.flagged("kp")
+    mapped = guest.memory.flagged("kp")
     kept = frozenset(gpa for gpa, hva in one.address.items() if any(first <= hva < end for first, end in mapped))
     yield Check("private pages, by the flags of QEMU's mappings", _ranges(one.private), _ranges(kept))
-    counts = dict(re.findall(r"(\w+): (\d+)", guest.protection()))
+    counts = dict(re.findall(r"(\w+): (\d+)", guest.memory.protection()))
     yield Check("shared pages, as KVM counts them", str(len(one.book)), counts.get("shared_pages", "not told"))
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from host_setup.hosts.base import HOST_PROGRAMS, Host
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.watch import host_kernel

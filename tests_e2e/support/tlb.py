@@ -143,7 +143,7 @@ def read_until_a_guest_has_it(
 
 def _frame(guest: Guest, aimed: Aimed) -> int:
     """Where the page is on the host now, a physical address."""
-    (at,) = guest.addresses([aimed.target.gpa])
+    (at,) = guest.memory.addresses([aimed.target.gpa])
     return at.hpa
 
 
@@ -153,11 +153,11 @@ def _shared(guest: Guest, aimed: Aimed) -> Iterator[None]:
     if aimed.planted.set != UNDER_TEST:
         yield
         return
-    guest.share(aimed.planted)
+    guest.canaries.share(aimed.planted)
     try:
         yield
     finally:  # also after an error: others attack the page next
-        state = guest.take_back(aimed.planted)
+        state = guest.canaries.take_back(aimed.planted)
     if state != aimed.planted.state:
         raise ChannelError(f"the page was {aimed.planted.state}, and is {state} after it was shared")
 

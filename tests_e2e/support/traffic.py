@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 
-from host_setup.hosts.base import HOST_PROGRAMS, Host
+from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from signoff.observation import Check
 from tests_e2e.support.checks import checks, seed
 

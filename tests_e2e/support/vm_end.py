@@ -22,9 +22,9 @@ def reset(guest: Guest) -> Done:
     guest.qmp.execute("stop")
     guest.qmp.execute("system_reset")
     # The VM is to run: that is how KVM learns of it. The firmware takes far longer to get to what was there.
-    before = guest.exits().total
+    before = guest.memory.exits().total
     guest.qmp.execute("cont")
-    poll_until(lambda: guest.exits().total > before, Deadline(SECONDS), "the VM to run anew", interval=0.02)
+    poll_until(lambda: guest.memory.exits().total > before, Deadline(SECONDS), "the VM to run anew", interval=0.02)
     guest.qmp.execute("stop")
     return Done(returned=0)
 

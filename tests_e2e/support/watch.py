@@ -29,7 +29,7 @@ class Watch:
         self._host = host
         self._guest = guest
         self._host_log = len(host.kernel_log())
-        self._noted = 0 if from_start else guest.exits().noted
+        self._noted = 0 if from_start else guest.memory.exits().noted
         self._console = 0 if from_start else guest.console_since(0)[0]
 
     def checks(self) -> list[Check]:
@@ -41,7 +41,7 @@ class Watch:
 
     def host_checks(self) -> list[Check]:
         """The same, without a look at the guest's console, for a guest that is to panic."""
-        exits = self._guest.exits()
+        exits = self._guest.memory.exits()
         counted = "counted" if exits.total and exits.device and not exits.missed else f"not all counted: {exits}"
         return [
             Check("exits of the guest, some of them to devices", "counted", counted),

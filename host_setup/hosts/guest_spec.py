@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which guest a host is to run: its QEMU's command line, and where host and guest have their files.
+
+Every guest boots the same kernel from the same files with the same devices; what differs is whether it may ask its host
+for protection. Its virtio devices ask the guest for addresses that they may use (``iommu_platform``), as a protected
+guest must bounce its data through pages that it has shared; a plain one gives them any address.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from host_setup.channels.ssh import Ssh
+from host_setup.kernel.series import Mode
+
+RUN = "/run/guest"
+PROGRAMS = "/sealproof"  # in the guest
+HOST_PROGRAMS = "/payload/programs"
+# The nested guest's LAPIC TSC-deadline timer gets lost under emulation; off, none of 32 boots hung (docs/emulation.md).
+# And the emulation does not tell KVM of a nested XSETBV, so CPUID's XSAVE sizes stay what they were before it, and the
+# guest's kernel warns of them ("XSAVE consistency problem"): the guest gets no XSAVE.
+CPU = "host,migratable=off,tsc-deadline=off,xsave=off"
+VIRTIO = "iommu_platform=on,disable-legacy=on"
+# Of 2 KiB each, 16 MiB in all. By itself the kernel takes 64 MiB, and clears each of their pages as it boots: a fifth
+# of the boot.
+BOUNCE_SLOTS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSpec:
+    """A guest to be.
+
+    :param opts_in: whether it asks its host for protection, if the host offers it; it boots also if it cannot have it.
+    :param memory: MiB. :param cpus: virtual CPUs.
+    :param ssh_port: TCP port of the host that leads to the guest's SSH server.
+    :param qmp_port: port of the host's loopback that leads to its QEMU's QMP. :param scratch: MiB of its disk.
+    :param machine: QEMU's name of the chipset. :param backend: what its memory is made of, as QEMU's ``-object`` takes
+        it; empty: anonymous memory. :param reboots: a reset boots it again; else it ends its QEMU.
+    :param words: added to its kernel's command line. :param extra: added to QEMU's arguments.
+    """
+
+    name: str = "plain"
+    opts_in: bool = False
+    memory: int = 192
+    cpus: int = 1
+    ssh_port: int = 2222
+    qmp_port: int = 4444
+    scratch: int = 32
+    machine: str = "pc"
+    backend: str = ""
+    reboots: bool = False
+    words: str = ""
+    extra: tuple[str, ...] = ()
+
+    @property
+    def console(self) -> str:
+        """The guest's console log, a file of the host."""
+        return f"{RUN}/{self.name}.console"
+
+    @property
+    def beat(self) -> str:
+        """The guest's heartbeat, a file of the host."""
+        return f"{RUN}/{self.name}.beat"
+
+    @property
+    def pid_file(self) -> str:
+        """Where the guest's QEMU leaves its process id, a file of the host."""
+        return f"{RUN}/{self.name}.pid"
+
+    def argv(self) -> list[str]:
+        """The command that starts the guest on its host; a real QEMU on KVM, nothing of ours in it."""
+        disk = f"{RUN}/{self.name}.disk"
+        net = f"user,id=net,hostfwd=tcp::{self.ssh_port}-:22"
+        protection = f"kvm_protected_mem=on swiotlb={BOUNCE_SLOTS}" if self.opts_in else "kvm_protected_mem=off"
+        backend = [*("-object", f"{self.backend},id=ram,size={self.memory}M")] if self.backend else []
+        machine = f"{self.machine},accel=kvm{',memory-backend=ram' if backend else ''}"
+        return [
+            *("qemu-system-x86_64", "-name", self.name, "-nodefaults", "-no-user-config", "-display", "none"),
+            *(*([] if self.reboots else ["-no-reboot"]), *backend, "-machine", machine),
+            *("-cpu", CPU, "-smp", str(self.cpus), "-m", str(self.memory)),
+            *("-kernel", "/payload/guest/bzImage", "-initrd", "/payload/guest/initramfs"),
+            *("-append", f"console=ttyS0 loglevel=5 panic=-1 oops=panic nokaslr {protection} {self.words}".rstrip()),
+            *("-serial", f"file:{self.console}", "-serial", f"file:{self.beat}"),
+            *("-netdev", net, "-device", f"virtio-net-pci,netdev=net,romfile=,{VIRTIO}"),
+            *("-drive", f"file={disk},if=none,id=scratch,format=raw"),
+            *("-device", f"virtio-blk-pci,drive=scratch,{VIRTIO}"),
+            *("-device", f"virtio-rng-pci,{VIRTIO}", "-device", "edu"),
+            *("-qmp", f"tcp:127.0.0.1:{self.qmp_port},server=on,wait=off", "-pidfile", self.pid_file, "-daemonize"),
+            *self.extra,
+        ]
+
+    def start(self, ssh: Ssh) -> None:
+        """Start the guest's QEMU on the host.
+
+        :raises ChannelError: QEMU refused; with what it said.
+        """
+        disk = f"{RUN}/{self.name}.disk"
+        ssh.run(["truncate", "-s", f"{self.scratch}M", disk], seconds=10).require()
+        ssh.run(self.argv(), seconds=30).require()
+
+
+PLAIN = GuestSpec()
+PROTECTED = GuestSpec(name="protected", opts_in=True, memory=208, ssh_port=2223, qmp_port=4445)
+"""It has 16 MiB more, as its bounce buffers take so many."""
+
+
+def guests_for(*, series: Mode, mode: Mode) -> tuple[GuestSpec, ...]:
+    """The guests of a host: the one under test first, then, if that one is to be protected, the plain one beside it.
+
+    :param series: what the kernel brings. :param mode: what is asked for.
+    """
+    return (PROTECTED, PLAIN) if series is mode is Mode.PROTECTED else (PLAIN,)
