@@ -1270,14 +1270,20 @@ static void report_watched(struct text *line, const struct vm *vm)
 	       onlooker.seen ? "yes" : "no");
 }
 
+/* A kernel before 6.10 cannot, and to a plain guest it makes no difference. */
+static void seal(void *where, size_t bytes)
+{
+	if (syscall(MSEAL, where, bytes, 0) && (way != PLAIN || errno != ENOSYS))
+		cannot("seal memory of the VM's");
+}
+
 static uint64_t serve_sealed(struct vm *vm, uint32_t what)
 {
 	unsigned char *const range = at(vm, (void *)(uintptr_t)RANGE_AT);
 
 	switch (what) {
 	case SEAL:
-		if (syscall(MSEAL, range + SEAL_FROM * PAGE, (SEAL_PAGES - SEAL_FROM) * PAGE, 0))
-			cannot("seal memory of the VM's");
+		seal(range + SEAL_FROM * PAGE, (SEAL_PAGES - SEAL_FROM) * PAGE);
 		watcher.page = (uint64_t *)range;
 		errno = pthread_create(&watcher.thread, NULL, load_all_along, NULL);
 		if (errno)
@@ -1641,8 +1647,7 @@ static unsigned char *make_odd(enum kind kind)
 			cannot("watch memory by userfaultfd");
 		break;
 	case SEALED:
-		if (syscall(MSEAL, where, EXTRA_PAGES * PAGE, 0))
-			cannot("seal memory");
+		seal(where, EXTRA_PAGES * PAGE);
 		break;
 	default:
 		break;
@@ -2244,7 +2249,14 @@ static uint64_t raise_upcall(const struct vm *vm)
 	struct kvm_xen_vcpu_attr where = { .type = XEN_VCPU_INFO_HVA, .u.gpa = (uintptr_t)info };
 
 	if (ioctl(vm->fd, KVM_XEN_HVM_CONFIG, &config) || ioctl(vm->fd, KVM_XEN_HVM_SET_ATTR, &wide) ||
-	    ioctl(vm->fd, KVM_XEN_HVM_SET_ATTR, &vector) || ioctl(vm->cpu, KVM_XEN_VCPU_SET_ATTR, &where))
+	    ioctl(vm->fd, KVM_XEN_HVM_SET_ATTR, &vector))
+		return (uint64_t)errno;
+	if (way == PLAIN && older_than(6, 9)) {	/* it takes the guest's address alone */
+		add_memory(vm, 3, 0, ONE_AT, PAGE, info);
+		where.type = KVM_XEN_VCPU_ATTR_TYPE_VCPU_INFO;
+		where.u.gpa = ONE_AT;
+	}
+	if (ioctl(vm->cpu, KVM_XEN_VCPU_SET_ATTR, &where))
 		return (uint64_t)errno;
 	info[0] = 1;
 	return 0;
