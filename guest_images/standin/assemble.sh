@@ -57,6 +57,9 @@ rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*
 
 cp "$root"/boot/vmlinuz-* "$out/vmlinuz"
 cp "$root"/boot/initrd.img-* "$out/initrd"
+mv "$root/usr/share/OVMF/OVMF_CODE_4M.fd" "$out/firmware"
+mv "$root/usr/share/OVMF/OVMF_VARS_4M.fd" "$out/variables"
+rm -rf "$root/usr/share/OVMF" "$root/usr/share/ovmf" "$root/usr/share/qemu"
 chroot "$root" dpkg-query -W -f '${Package} ${Version}\n' > "$out/packages.list"
 # mmdebstrap has /proc and its like mounted in there: a bind mount shows the tree without them.
 bare=$(mktemp -d)

@@ -43,6 +43,16 @@ class Image:
         """Its initramfs on it."""
         return self.folder / "initrd"
 
+    @property
+    def firmware(self) -> Path:
+        """UEFI, as QEMU takes it for a flash chip."""
+        return self.folder / "firmware"
+
+    @property
+    def variables(self) -> Path:
+        """The chip with the firmware's variables, as it leaves the factory."""
+        return self.folder / "variables"
+
 
 def image(store: Store, keys: Keys, terminal: Terminal) -> Image:
     """The disk, made by mmdebstrap if the cache lacks it.

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ ONE_LOOK = 10.0  # seconds
 BOOT = 400  # seconds that Debian may take on a busy computer
 POWER_SOCKET = "power"  # a file of its folder
 DISK_NEED = 2 * GIB
+ESP_BYTES = GIB // 4
 
 
 class Standin:
@@ -170,16 +172,98 @@ _INSTALL = "grub-install --target=i386-pc /dev/vda && update-grub && sync"
 
 
 def _install(made: Image, disk: Path, root: RootFs, keys: Keys, folder: Path) -> None:
+    """Boot the disk by its kernel alone, and have it install its boot loader."""
+    _set_up(made, disk, _INSTALL, root, keys, folder, ())
+
+
+def _set_up(
+    made: Image, disk: Path, script: str, root: RootFs, keys: Keys, folder: Path, drives: Sequence[str]
+) -> None:
     direct = ("-kernel", str(made.kernel), "-initrd", str(made.initramfs), "-append", "console=ttyS0 root=/dev/vda1 ro")
-    with running(disk, root, keys, folder, direct) as standin:
+    with running(disk, root, keys, folder, (*direct, *drives)) as standin:
         standin.wait_until_up()
         control = Control("standin", standin.entry())
         try:
-            control.run(["sh", "-c", _INSTALL], seconds=BOOT).require()
+            control.run(["sh", "-c", script], seconds=BOOT).require()
             control.run(["systemctl", "--no-block", "poweroff"], seconds=30).require()
         finally:
             control.close()
         poll_until(lambda: standin.vitals.reason is not None, Deadline(BOOT), "the stand-in to switch itself off")
+
+
+@dataclass(frozen=True, slots=True)
+class UefiDisks:
+    """What a stand-in with UEFI boots from: its disk, and one with an EFI system partition that has systemd-boot.
+
+    :ivar firmware: the flash chip with the firmware; that with its variables is as it leaves the factory.
+    """
+
+    disk: Path
+    esp: Path
+    firmware: Path
+    variables: Path
+
+    def attach(self, folder: Path) -> list[str]:
+        """Copies for one machine, as QEMU's arguments.
+
+        :param folder: takes the copies.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        esp, variables = folder / "esp", folder / "variables"
+        copy_disk(self.esp, esp)
+        copy_disk(self.variables, variables)
+        return [
+            *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={self.firmware}"),
+            *("-drive", f"if=pflash,unit=1,format=raw,file={variables}"),
+            *_second_drive(esp),
+        ]
+
+
+def uefi_disks(store: Store, keys: Keys, terminal: Terminal, folder: Path) -> UefiDisks:
+    """The disks of a stand-in with UEFI: systemd-boot installed by its own tool.
+
+    :param folder: for the log of the first boot. :raises MachineError: systemd-boot does not install.
+    """
+    made = image(store, keys, terminal)
+    root = rootfs(store, terminal)
+    key = digest("uefi", made.key, root.version("qemu-system-x86"), _INSTALL_UEFI, str(ESP_BYTES))
+
+    def make(entry: Path) -> None:
+        disk, esp = entry / "disk", entry / "esp"
+        copy_disk(made.disk, disk)
+        with esp.open("wb") as file:
+            file.truncate(ESP_BYTES)
+        with terminal.step("first boot of the stand-in with UEFI, to install its boot loader", expected=120):
+            _set_up(made, disk, _INSTALL_UEFI, root, keys, folder, _second_drive(esp))
+
+    entry = store.get_or_make("standin-disk", key, make, need=DISK_NEED)
+    return UefiDisks(entry / "disk", entry / "esp", made.firmware, made.variables)
+
+
+def _second_drive(file: Path) -> list[str]:
+    drive = f"file={file},if=none,id=esp,format=raw,cache=unsafe"
+    return ["-drive", drive, "-device", "virtio-blk-pci,drive=esp,bootindex=1"]
+
+
+# The variables are those of another firmware, or none: so systemd-boot goes to where every firmware looks.
+_INSTALL_UEFI = r"""
+set -e
+printf 'label: gpt\ntype=uefi\n' | sfdisk --quiet /dev/vdb
+udevadm settle
+mkfs.vfat -F 32 /dev/vdb1
+echo '/dev/vdb1 /efi vfat umask=0077 0 0' >> /etc/fstab
+mkdir -p /efi
+mount /efi
+bootctl --esp-path=/efi --no-variables install
+mkdir -p /efi/debian
+cp /boot/vmlinuz-* /efi/debian/vmlinuz
+cp /boot/initrd.img-* /efi/debian/initrd
+printf 'title Debian\nlinux /debian/vmlinuz\ninitrd /debian/initrd\noptions root=/dev/vda1 ro console=ttyS0\n' \
+    > /efi/loader/entries/debian.conf
+printf 'default debian.conf\ntimeout 0\n' > /efi/loader/loader.conf
+umount /efi
+sync
+"""
 
 
 def copy_disk(source: Path, target: Path) -> None:

@@ -26,7 +26,7 @@ from host_setup.provision import Settings, kernel_for_machines
 from host_setup.remote.control import PLACE, Control
 from host_setup.remote.leased import Leased, State
 from host_setup.standin.image import DISK_BYTES
-from host_setup.standin.machine import BOOT, Standin, copy_disk, installed_disk
+from host_setup.standin.machine import BOOT, Standin, copy_disk
 
 LEASE = 30  # seconds, in the cases in which it runs out
 LOOK = 180.0  # seconds for a look at all files
@@ -51,33 +51,33 @@ class Made:
     programs: Programs
 
 
-def make(settings: Settings, store: Store, terminal: Terminal, folder: Path) -> Made:
+def make(settings: Settings, store: Store, terminal: Terminal, disk: Callable[[], Path]) -> Made:
     """Make or find it, with progress on the terminal.
 
-    :param folder: for the log of the stand-in's first boot.
+    :param disk: makes or finds the machine's.
     """
     kernel, programs = kernel_for_machines(settings, store, terminal)
-    own_keys = keys(store)
-    return Made(
-        installed_disk(store, own_keys, terminal, folder / "install"),
-        rootfs(store, terminal),
-        own_keys,
-        kernel,
-        programs,
-    )
+    return Made(disk(), rootfs(store, terminal), keys(store), kernel, programs)
 
 
 class Bench:
     """A running stand-in, and what a case does with it.
 
-    :param folder: for consoles and logs.
+    :param folder: for consoles and logs. :param attach: further arguments of QEMU's, for a machine with such a folder.
     """
 
-    def __init__(self, made: Made, terminal: Terminal, folder: Path) -> None:
+    def __init__(
+        self,
+        made: Made,
+        terminal: Terminal,
+        folder: Path,
+        attach: Callable[[Path], Sequence[str]] = lambda _: (),
+    ) -> None:
         self.kernel, self.programs, self.keys = made.kernel, made.programs, made.keys
         self.terminal = terminal
         self.folder = folder
         self._made = made
+        self._attach = attach
         self._machines = self._runs = 0
         self._start()
 
@@ -87,7 +87,7 @@ class Bench:
         folder.mkdir(parents=True)
         self._disk = folder / "disk"
         copy_disk(self._made.disk, self._disk)
-        self.standin = Standin(self._disk, self._made.root, self.keys, folder)
+        self.standin = Standin(self._disk, self._made.root, self.keys, folder, self._attach(folder))
         try:
             with self.terminal.step("boot of the stand-in, by its own boot loader", expected=40):
                 self.standin.wait_until_up()

@@ -14,7 +14,9 @@ from common.errors import SealproofError
 from common.paths import cache_root
 from common.progress import Terminal
 from common.store import Store
+from guest_images.keys import keys
 from host_setup.provision import Settings
+from host_setup.standin.machine import installed_disk
 from tests.hosts.bench import Bench, make
 from tests.hosts.table import CASE, SAID, table
 
@@ -35,8 +37,9 @@ def shared_bench(request: pytest.FixtureRequest, settings: Settings, logs: Path)
     """The stand-in that runs, with a kernel to try on it."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        terminal = Terminal()
-        bench = Bench(make(settings, Store(cache_root()), terminal, logs), terminal, logs)
+        terminal, store = Terminal(), Store(cache_root())
+        made = make(settings, store, terminal, lambda: installed_disk(store, keys(store), terminal, logs / "install"))
+        bench = Bench(made, terminal, logs)
     yield bench
     bench.close()
 
