@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import KernelError
 from common.paths import cache_root
 from common.progress import Terminal
 from common.store import Store
 from guest_images.keys import keys
 from host_setup.provision import Settings
+from host_setup.remote.leased import brought_back
 from host_setup.standin.machine import uefi_disks, write_inventory
 from tests.hosts.bench import Bench, make, run_program
+from tests.hosts.test_kernels_that_fail import PANIC
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,26 @@ def whole(uefi: Bench) -> Iterator[Bench]:
     """The machine, which must be as it was after the case."""
     yield uefi
     assert uefi.changed() == []
+
+
+def test_systemd_boot(whole: Bench, say: Callable[[str], None]) -> None:
+    """UEFI's firmware starts systemd-boot, which boots the kernel once."""
+    leased = whole.lease(boot="systemd-boot")
+    with brought_back(leased):
+        leased.provision(whole.kernel, whole.programs)
+        leased.boot()
+    leased.restore()
+    say("it ran the kernel, and came back")
+
+
+def test_kernel_that_panics_by_systemd_boot(whole: Bench, say: Callable[[str], None]) -> None:
+    """The kernel panics while it boots (systemd-boot)."""
+    leased = whole.lease(boot="systemd-boot", command_line=PANIC)
+    with pytest.raises(KernelError, match="back on its own") as caught, brought_back(leased):
+        leased.provision(whole.kernel, whole.programs)
+        leased.boot()
+    assert "Kernel panic" in leased.console.text()
+    say(caught.value.message.splitlines()[0])
 
 
 def test_doctor_tells_systemd_boot_from_grub(whole: Bench, say: Callable[[str], None]) -> None:
