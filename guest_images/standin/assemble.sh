@@ -38,7 +38,9 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.
     dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount \
     sys-kernel-config.mount systemd-hostnamed.socket systemd-sysext.socket systemd-creds.socket \
     systemd-networkd-persistent-storage.service systemd-ask-password-wall.path \
-    systemd-ask-password-console.path modprobe@.service systemd-sysusers.service grub-common.service; do
+    systemd-ask-password-console.path modprobe@.service systemd-sysusers.service grub-common.service \
+    lvm2-monitor.service lvm2-lvmpolld.socket dm-event.socket blk-availability.service mdmonitor.service \
+    mdmonitor-oneshot.timer mdcheck_start.timer mdcheck_continue.timer mdadm-shutdown.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 mkdir "$root/etc/systemd/system/systemd-udev-trigger.service.d"
@@ -50,6 +52,7 @@ END
 # What its initramfs must have; all that Debian puts there takes seconds to unpack.
 sed -i 's/^MODULES=.*/MODULES=list/' "$root/etc/initramfs-tools/initramfs.conf"
 printf 'virtio_pci\nvirtio_blk\nvirtio_net\next4\n' >> "$root/etc/initramfs-tools/modules"
+rm "$root"/usr/share/initramfs-tools/hooks/lvm2 "$root"/usr/share/initramfs-tools/hooks/mdadm
 chroot "$root" update-initramfs -u
 mkdir -p "$root/etc/default"
 printf 'GRUB_DEFAULT=0\nGRUB_TIMEOUT=0\nGRUB_TERMINAL=console\nGRUB_CMDLINE_LINUX="console=ttyS0"\n' > "$root/etc/default/grub"

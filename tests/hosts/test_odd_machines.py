@@ -51,6 +51,42 @@ def test_grub_with_a_password_and_odd_words(bench: Bench, say: Callable[[str], N
     say("it ran the kernel, and came back")
 
 
+LAYERS = {
+    "LVM": (
+        (
+            "truncate -s 128M /var/tmp/part && at=$(losetup --find --show /var/tmp/part) && pvcreate -qq $at"
+            " && vgcreate -qq -An lab $at && lvcreate -qq -An -n boot -l 100%FREE lab && mkfs.ext4 -q /dev/lab/boot"
+            " && mount /dev/lab/boot"
+        ),
+        "vgchange -qq -an lab; losetup --detach-all; rm -f /etc/lvm/devices/system.devices",
+    ),
+    "RAID": (
+        (
+            "for part in /var/tmp/part1 /var/tmp/part2; do truncate -s 96M $part; losetup --find --show $part; done"
+            " | xargs mdadm --create /dev/md0 --quiet --run --level=1 --metadata=1.2 --raid-devices=2"
+            " && mkfs.ext4 -q /dev/md0 && mount /dev/md0"
+        ),
+        "mdadm --quiet --stop /dev/md0; losetup --detach-all",
+    ),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_boot_on_layers(bench: Bench, say: Callable[[str], None], layer: str) -> None:
+    """Its /boot is on ..., where GRUB could not take back an entry that is meant once."""
+    make, unmake = LAYERS[layer]
+    bench.run("sh", "-c", "mkdir /var/tmp/boot && cp -a /boot/grub /boot/initrd* /var/tmp/boot")
+    try:
+        bench.run("sh", "-c", f"{make} /boot && rmdir /boot/lost+found && mv /var/tmp/boot/* /boot", seconds=120)
+        with pytest.raises(SetupError, match="where GRUB cannot take back an entry") as caught:
+            bench.lease(boot="grub")
+    finally:
+        bench.run("sh", "-c", f"umount /boot; {unmake}; rm -rf /var/tmp/part* /var/tmp/boot; sync", seconds=120)
+    said = caught.value.message.splitlines()[0]
+    assert {"LVM": "lvm", "RAID": "mdraid1x"}[layer] in said
+    say(said)
+
+
 def test_boot_on_btrfs(bench: Bench, say: Callable[[str], None]) -> None:
     """Its /boot is on btrfs, where GRUB could not take back an entry that is meant once."""
     if shutil.which("mkfs.btrfs") is None:
