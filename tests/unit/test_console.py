@@ -59,8 +59,9 @@ def test_command_that_ends_at_once_is_told_with_what_it_complained_of(tmp_path: 
 
 def test_command_that_ends_later_is_told_after_its_last_words_and_started_again(tmp_path: Path) -> None:
     script = f"echo hello; test -e {tmp_path}/again && exec sleep 60; touch {tmp_path}/again; echo gone >&2; exit 2"
-    log = ConsoleLog(shell(f"sleep 1; {script}"), tmp_path / "c")
+    log = ConsoleLog(shell(f"until test -e {tmp_path}/settled; do sleep 0.1; done; {script}"), tmp_path / "c")
     assert log.settle() == ""
+    (tmp_path / "settled").touch()
     poll_until(log.problem, Deadline(20), "its end")
     assert log.tail() == "its console ends with:\nhello\nits console's command ended with status 2: gone"
     notes: list[str] = []
