@@ -52,7 +52,7 @@ END
 # What its initramfs must have; all that Debian puts there takes seconds to unpack.
 sed -i 's/^MODULES=.*/MODULES=list/' "$root/etc/initramfs-tools/initramfs.conf"
 printf 'virtio_pci\nvirtio_blk\nvirtio_net\next4\n' >> "$root/etc/initramfs-tools/modules"
-rm "$root"/usr/share/initramfs-tools/hooks/lvm2 "$root"/usr/share/initramfs-tools/hooks/mdadm
+for hook in lvm2 mdadm btrfs; do rm "$root/usr/share/initramfs-tools/hooks/$hook"; done
 chroot "$root" update-initramfs -u
 mkdir -p "$root/etc/default"
 printf 'GRUB_DEFAULT=0\nGRUB_TIMEOUT=0\nGRUB_TERMINAL=console\nGRUB_CMDLINE_LINUX="console=ttyS0"\n' > "$root/etc/default/grub"

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-import gzip
-import shutil
-import subprocess
+import io
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from common.errors import SetupError
+from common.paths import PROJECT
 from host_setup.remote.leased import TakenError, brought_back
 from tests.hosts.bench import Bench
 
@@ -23,7 +23,6 @@ sed -e "1i set superusers=\"boss\"\npassword boss secret" \
 grub-script-check /boot/grub/grub.cfg
 grep -c -- "^menuentry .*--unrestricted" /boot/grub/grub.cfg
 """
-SIZE = 128 << 20  # bytes of a file system: btrfs wants 109 MiB at least
 
 
 @contextmanager
@@ -68,6 +67,10 @@ LAYERS = {
         ),
         "mdadm --quiet --stop /dev/md0; losetup --detach-all",
     ),
+    "btrfs": (
+        "truncate -s 128M /var/tmp/part && mkfs.btrfs -q /var/tmp/part && mount -o loop /var/tmp/part",
+        "losetup --detach-all",
+    ),
 }
 
 
@@ -77,36 +80,43 @@ def test_boot_on_layers(bench: Bench, say: Callable[[str], None], layer: str) ->
     make, unmake = LAYERS[layer]
     bench.run("sh", "-c", "mkdir /var/tmp/boot && cp -a /boot/grub /boot/initrd* /var/tmp/boot")
     try:
-        bench.run("sh", "-c", f"{make} /boot && rmdir /boot/lost+found && mv /var/tmp/boot/* /boot", seconds=120)
+        bench.run("sh", "-c", f"{make} /boot && rm -rf /boot/lost+found && mv /var/tmp/boot/* /boot", seconds=120)
         with pytest.raises(SetupError, match="where GRUB cannot take back an entry") as caught:
             bench.lease(boot="grub")
     finally:
         bench.run("sh", "-c", f"umount /boot; {unmake}; rm -rf /var/tmp/part* /var/tmp/boot; sync", seconds=120)
     said = caught.value.message.splitlines()[0]
-    assert {"LVM": "lvm", "RAID": "mdraid1x"}[layer] in said
+    assert {"LVM": "lvm", "RAID": "mdraid1x", "btrfs": "btrfs"}[layer] in said
     say(said)
 
 
-def test_boot_on_btrfs(bench: Bench, say: Callable[[str], None]) -> None:
-    """Its /boot is on btrfs, where GRUB could not take back an entry that is meant once."""
-    if shutil.which("mkfs.btrfs") is None:
-        pytest.skip("there is no mkfs.btrfs here (Debian: btrfs-progs)")
-    disk = bench.folder / "btrfs"
-    with disk.open("wb") as file:
-        file.truncate(SIZE)
-    subprocess.run(["mkfs.btrfs", "-q", str(disk)], check=True, timeout=60, stderr=subprocess.DEVNULL)
-    bench.put("/var/tmp/btrfs.gz", gzip.compress(disk.read_bytes()))
-    bench.run(
-        *("sh", "-c"),
-        "mkdir /var/tmp/boot && cp -a /boot/grub /boot/initrd* /var/tmp/boot && gunzip /var/tmp/btrfs.gz"
-        " && mount -o loop /var/tmp/btrfs /boot && mv /var/tmp/boot/* /boot",
-    )
+LIMIT = "systemctl start lab.slice && systemctl set-property --runtime lab.slice"
+GROUPS = {  # limit of a group of systemd's -> what doctor says of it, to a run in a group below
+    "MemoryMax=1G": "of 1.0 GiB, by the limit of the control group /sys/fs/cgroup/lab.slice",
+    "MemoryHigh=768M": "of 0.8 GiB, by the limit of the control group /sys/fs/cgroup/lab.slice",
+    "CPUQuota=50%": "of which a control group's quota leaves the time of 0.5",
+    "TasksMax=100": "more processes allowed by a control group",
+}
+
+
+@pytest.mark.parametrize("limit", GROUPS)
+def test_doctor_sees_the_limit_of_a_control_group(bench: Bench, say: Callable[[str], None], limit: str) -> None:
+    """Its systemd limits a slice (control groups of version 2): doctor in there says by how much (...)."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for folder in ("common", "host_setup"):
+            for file in (PROJECT / folder).glob("*.*"):
+                tar.add(file, file.relative_to(PROJECT))
+    bench.put("/run/ours.tar", packed.getvalue())
+    doctor = "systemd-run --quiet --pipe --wait --slice=lab-part.slice --working-directory=/run/ours -E COLUMNS=1000"
     try:
-        with pytest.raises(SetupError, match="is on btrfs, where GRUB cannot take back an entry") as caught:
-            bench.lease(boot="grub")
+        bench.run("sh", "-c", f"mkdir /run/ours && tar -xf /run/ours.tar -C /run/ours && {LIMIT} '{limit}'")
+        said = bench.run("sh", "-c", f"{doctor} python3 -B -m host_setup.doctor || test $? = 1", seconds=120)
     finally:
-        bench.run("sh", "-c", "umount /boot && rm -rf /var/tmp/btrfs /var/tmp/boot && sync")
-    say(caught.value.message.splitlines()[0])
+        bench.run("sh", "-c", "systemctl stop lab.slice; systemctl revert lab.slice; rm -rf /run/ours /run/ours.tar")
+    told = [line.strip() for line in said.splitlines() if GROUPS[limit] in line]
+    assert len(told) == 1, said
+    say(told[0])
 
 
 def test_kernel_that_is_locked_down(bench: Bench, say: Callable[[str], None]) -> None:
