@@ -39,7 +39,7 @@ fail_with_log() {
 
 # Prints the version, and the path that a virtual environment would freeze; fails when it is too old.
 python_identity() {
-    "$PYTHON" -I -c 'import sys; print(sys.version); sys.exit(sys.version_info < (3, 11))' 2>&1
+    "$PYTHON" -I -c 'import sys; print(sys.version); sys.exit(sys.version_info < (3, 11))'
 }
 
 require_python() {

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -251,6 +251,16 @@ def test_environment_belongs_to_its_lock_its_python_and_its_folder(history: Hist
         ["/usr/bin/python3", "-c", "import sys; print(sys.version)"], capture_output=True, text=True, check=True
     )
     assert version.stdout.strip() in stamp
+
+
+def test_what_the_loader_complains_of_makes_no_other_environment(history: History) -> None:
+    """It would be made anew in every such run, and under the feet of those that use it."""
+    stamp = history.checkout.folder / ".venv" / "stamp"
+    before = stamp.stat().st_mtime_ns
+    odd = replace(history.checkout, environment={"LD_PRELOAD": "/not-there.so"})
+    status, said = odd.run()
+    assert (status, "making .venv" in said) == (0, False)
+    assert stamp.stat().st_mtime_ns == before
 
 
 def test_a_folder_of_the_users_with_the_same_name_is_not_gone_to(checkout: Checkout, tmp_path: Path) -> None:
