@@ -17,9 +17,7 @@ from tests_e2e.support.extra import standing
 from tests_e2e.support.kvm import vm_in_hand
 from tests_e2e.support.memory import MIB, PLUGGED_AT, PLUGGED_MIB, STATE, plug_in, put_in_use, shell, with_a_place
 from tests_e2e.support.registers import judge_each
-from tests_e2e.support.sweep import checks, sweep, witnesses
-
-SOME_BYTES = 64  # of each page, to tell whether it can be read
+from tests_e2e.support.sweep import FEW_BYTES, checks, sweep, witnesses
 
 
 def test_guest_shares_pages_above_4_gib(claim: Trial, pool: HostPool) -> None:
@@ -32,8 +30,7 @@ def test_guest_shares_pages_above_4_gib(claim: Trial, pool: HostPool) -> None:
             aimed = Attack.aim(guest)
             kinds = [(one.planted.kind, one.planted.set) for one in aimed]
             above = [(one.planted.kind, one.planted.set) for one in aimed if one.target.gpa >= PLUGGED_AT]
-            one, printed = sweep(host, guest, "process_vm_readv", SOME_BYTES)
-            claim.attach(f"{guest.spec.name}.json", printed)
+            one = sweep(host, guest, "process_vm_readv", FEW_BYTES, keep=claim)
             found.append(
                 [
                     Check("canaries above 4 GiB", str(kinds), str(above)),
@@ -55,7 +52,7 @@ def _plugged_in(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     plug_in(guest)
     found: list[Check] = []
     if guest.protected:
-        address = sweep(host, guest, "process_vm_readv", SOME_BYTES)[0].address[PLUGGED_AT]
+        address = sweep(host, guest, "process_vm_readv", FEW_BYTES).address[PLUGGED_AT]
         with vm_in_hand(host, puppeteer, guest) as own:
             slot = own.slot(PLUGGED_AT, PLUGGED_MIB * MIB, address)
             slot.delete()

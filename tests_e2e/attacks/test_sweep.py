@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from functools import partial
 
+from host_setup.channels.puppets import Puppeteer
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
@@ -12,7 +14,14 @@ from tests_e2e.support.guest_frames import runs
 from tests_e2e.support.kernel_sharing import of_its_kernel, symbols_of
 from tests_e2e.support.loads import loads_of_each
 from tests_e2e.support.memory import shell
-from tests_e2e.support.sweep import bounce_buffers, checks, exactly_what_is_shared, shared_for_no_device, sweep
+from tests_e2e.support.sweep import (
+    bounce_buffers,
+    by_loads,
+    checks,
+    exactly_what_is_shared,
+    shared_for_no_device,
+    sweep,
+)
 
 CACHE_LINE = 64
 
@@ -23,19 +32,19 @@ def test_qemu_loads_from_no_page_but_shared_ones(claim: Trial, attack: Attack) -
     found: list[list[Check]] = []
     with attack.puppeteer(host) as puppeteer:
         for guest in host.guests:
-            book, _ = sweep(host, guest, "process_vm_readv", CACHE_LINE)
-            with puppeteer.inside(guest.pid) as qemu:
-                met = {
-                    gpa: one
-                    for gpas, address in runs(book.address)
-                    for gpa, one in zip(gpas, loads_of_each(qemu, address, len(gpas)), strict=True)
-                }
-            later, _ = sweep(host, guest, "process_vm_readv", CACHE_LINE)
-            loaded = replace(
-                book, way="load", met=met, size=1, changed=book.changed or later.changed or book.shared != later.shared
-            )
+            loaded = by_loads(host, guest, partial(_loads, puppeteer, guest.pid), claim)
             found.append(checks(loaded, "SIGBUS", physical=False))
     claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+
+
+def _loads(puppeteer: Puppeteer, pid: int, address: Mapping[int, int]) -> dict[int, str | None]:
+    """What a load of each page of a guest met in its QEMU, by guest-physical address."""
+    with puppeteer.inside(pid) as qemu:
+        return {
+            gpa: one
+            for gpas, first in runs(address)
+            for gpa, one in zip(gpas, loads_of_each(qemu, first, len(gpas)), strict=True)
+        }
 
 
 def test_host_reads_no_page_but_shared_ones_by_process_vm_readv(claim: Trial, attack: Attack) -> None:
@@ -62,8 +71,7 @@ def test_guest_shares_no_more_than_it_needs(claim: Trial, attack: Attack) -> Non
     """Beside the buffers that its devices' data bounce through a guest shares a hundredth of its memory at most."""
     found: list[list[Check]] = []
     for guest in attack.host.guests:
-        one, printed = sweep(attack.host, guest, "process_vm_readv", CACHE_LINE)
-        claim.attach(f"{guest.spec.name}.json", printed)
+        one = sweep(attack.host, guest, "process_vm_readv", CACHE_LINE, keep=claim)
         bounced = frozenset(bounce_buffers(shell(guest, "dmesg"))) if guest.protected else frozenset()
         known = "yes" if bounced <= one.shared else "no"
         found.append(

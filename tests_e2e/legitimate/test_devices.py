@@ -65,17 +65,17 @@ def test_guest_devices_keep_data_during_a_sweep(claim: Trial, host: Host) -> Non
 
 def test_host_reads_no_page_but_shared_ones_while_devices_move_data(claim: Trial, host: Host) -> None:
     """While a guest's disk and network move data, the host reads no page but those that the guest has shared."""
-    works(claim, host, lambda guest: _swept_meanwhile(host, guest)[1])
+    works(claim, host, lambda guest: _swept_meanwhile(host, guest, claim)[1])
 
 
-def _swept_meanwhile(host: Host, guest: Guest) -> tuple[list[Check], list[Check]]:
+def _swept_meanwhile(host: Host, guest: Guest, keep: Trial | None = None) -> tuple[list[Check], list[Check]]:
     """What became of the data that two devices moved while the host tried all pages, and what came of that."""
     found: list[Check] = []
     work = (lambda: rounds(guest, 8, 1, 8), lambda: stream(host, guest, 2 * MIB))
     busy = [threading.Thread(target=lambda do=do: found.extend(do())) for do in work]
     for one in busy:
         one.start()
-    during = kept_out(host, guest)
+    during = kept_out(host, guest, keep)
     for one in busy:
         one.join()
     # A thread that failed has left no check.
@@ -154,7 +154,7 @@ def test_host_reads_no_page_but_shared_ones_where_vhost_serves(claim: Trial, equ
     def check(guest: Guest) -> list[Check]:
         to, at = _by_vhost(equipped, guest)
         moved = all(one.right for one in datagrams(equipped, guest, 50, to=to, at=at))
-        return [Check("packets were moved", "true", str(moved).lower()), *kept_out(equipped, guest)]
+        return [Check("packets were moved", "true", str(moved).lower()), *kept_out(equipped, guest, claim)]
 
     works_at_once(claim, equipped, check)
 
@@ -198,9 +198,9 @@ def test_guest_memory_that_is_plugged_in_is_private_at_once(claim: Trial, equipp
     """Memory that is plugged into a running guest is kept from the host before the guest uses any of it."""
 
     def check(guest: Guest) -> list[Check]:
-        before = frozenset(sweep(equipped, guest, "process_vm_readv", PAGE)[0].address)
+        before = frozenset(sweep(equipped, guest, "process_vm_readv", PAGE).address)
         plug_in(guest)
-        one, _ = sweep(equipped, guest, "process_vm_readv", PAGE)
+        one = sweep(equipped, guest, "process_vm_readv", PAGE, keep=claim)
         new = frozenset(one.address) - before
         return [
             Check("pages that are new", str(PLUGGED_MIB * MIB // PAGE), str(len(new))),
@@ -231,7 +231,7 @@ def test_host_reads_no_page_of_memory_that_was_plugged_in_and_filled(claim: Tria
 
     def check(guest: Guest) -> list[Check]:
         well = all(one.right for one in _filled(guest))
-        one, _ = sweep(equipped, guest, "process_vm_readv", PAGE)
+        one = sweep(equipped, guest, "process_vm_readv", PAGE, keep=claim)
         there = sum(gpa >= PLUGGED_AT for gpa in frozenset(one.address) - one.absent)
         enough = there >= FILLED_MIB * MIB // PAGE
         return [

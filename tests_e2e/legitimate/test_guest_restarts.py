@@ -71,7 +71,7 @@ def test_host_reads_no_page_but_shared_ones_after_kexec(claim: Trial, restarted:
 
     def look(guest: Guest) -> list[Check]:
         _start(guest, lambda: kexec(restarted, guest))
-        return kept_out(restarted, guest)
+        return kept_out(restarted, guest, claim)
 
     works(claim, restarted, look)
 
@@ -81,7 +81,7 @@ def test_host_reads_no_page_but_shared_ones_after_system_reset(claim: Trial, res
 
     def look(guest: Guest) -> list[Check]:
         _start(guest, lambda: guest.qmp.execute("system_reset"))
-        return kept_out(restarted, guest)
+        return kept_out(restarted, guest, claim)
 
     works(claim, restarted, look)
 

@@ -11,9 +11,7 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_memory import PAGE
 from tests_e2e.support.pagemap import places
-from tests_e2e.support.sweep import sweep
-
-SOME_BYTES = 64  # of each page, so that the sweep is quick: what it finds is not what is wanted here
+from tests_e2e.support.sweep import FEW_BYTES, sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class GuestFrames:
 
 def frames_of(host: Host, guest: Guest) -> GuestFrames:
     """Where a guest's pages are now. Memory that the VMM gives the guest to read alone is not looked at."""
-    book = sweep(host, guest, "process_vm_readv", SOME_BYTES)[0]
+    book = sweep(host, guest, "process_vm_readv", FEW_BYTES)
     frames = {
         gpa: place.frame
         for gpas, address in runs(book.address)

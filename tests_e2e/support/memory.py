@@ -10,12 +10,12 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_spec import GuestSpec
 from signoff.observation import Check
-from tests_e2e.support.sweep import checks, sweep
+from signoff.trial import Trial
+from tests_e2e.support.sweep import FEW_BYTES, checks, sweep
 
 MIB = 1 << 20
 PLUGGED_MIB = 128  # the least that Linux takes: a section
 PLUGGED_AT = 1 << 32  # QEMU's choice: right above 4 GiB, with less memory than that
-SOME_BYTES = 64  # of each page, to tell whether it can be read
 SECONDS = 60.0
 STATE = f"/sys/devices/system/memory/memory{PLUGGED_AT // (PLUGGED_MIB * MIB)}/state"
 
@@ -50,9 +50,12 @@ def put_in_use(guest: Guest, how: str = "online_movable") -> None:
     shell(guest, f"[ $(cat {STATE}) = online ] || echo {how} > {STATE}")
 
 
-def kept_out(host: Host, guest: Guest, way: str = "process_vm_readv", *, physical: bool = False) -> list[Check]:
-    """Whether a way leads the host, of all pages of a guest, to exactly those that the guest has shared."""
-    return checks(sweep(host, guest, way, SOME_BYTES)[0], "EFAULT", physical=physical)
+def kept_out(host: Host, guest: Guest, keep: Trial | None = None) -> list[Check]:
+    """Whether the host reads, of all pages of a guest, exactly those that the guest has shared.
+
+    :param keep: the claim that rests on it.
+    """
+    return checks(sweep(host, guest, "process_vm_readv", FEW_BYTES, keep=keep), "EFAULT", physical=False)
 
 
 def shell(guest: Guest, script: str) -> str:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from common.errors import MachineError
@@ -29,6 +29,7 @@ from tests_e2e.support.attack import Aimed, Attack
 
 SECONDS = 60.0  # for a sweep, on a busy machine
 NAMED = 4  # ranges that a check names
+FEW_BYTES = 64  # of each page, so that a sweep is quick
 FEW = 4096  # private pages that a way by physical addresses must have tried at least: a guest that has booted has more
 # Pages: the rings of its virtio devices, its clock, areas of its CPU, and what our programs share for a while. 170 were
 # seen, of 53,000.
@@ -89,12 +90,43 @@ class Sweep:
         return {gpa: fate(gpa) for gpa in self.address}
 
 
-def sweep(host: Host, guest: Guest, way: str, size: int) -> tuple[Sweep, str]:
-    """Try a way on all pages of a guest, so many bytes of each; returns also what it rests on, as JSON."""
+def sweep(host: Host, guest: Guest, way: str, size: int, *, keep: Trial | None = None) -> Sweep:
+    """Try a way on all pages of a guest, so many bytes of each.
+
+    :param keep: the claim that rests on it, and keeps it as evidence.
+    """
+    return _kept(printed(host, guest, way, size), guest, keep)
+
+
+def printed(host: Host, guest: Guest, way: str, size: int) -> dict[str, Any]:
+    """What the program ``sweep`` prints, with the guest's account before and after it."""
     before = account_of(guest)
     done = host.ssh.run([f"{HOST_PROGRAMS}/sweep", str(guest.pid), way, str(size)], seconds=SECONDS).require()
-    text = json.dumps({**json.loads(done.text), "account": before, "later_account": account_of(guest)})
-    return parse(text), text
+    return {**json.loads(done.text), "account": before, "later_account": account_of(guest)}
+
+
+def by_loads(
+    host: Host, guest: Guest, load: Callable[[Mapping[int, int]], dict[int, str | None]], keep: Trial
+) -> Sweep:
+    """The same by something else than the program, which only says before and after it what there is.
+
+    :param load: what each page met, by its guest-physical address; it is given the address of each in QEMU.
+    """
+    before = printed(host, guest, "process_vm_readv", FEW_BYTES)
+    met = load(parse(json.dumps(before)).address)
+    after = printed(host, guest, "process_vm_readv", FEW_BYTES)
+    later = {key: after[key] for key in ("still_shared", "later_account")}
+    found = [[gpa, 1, errno] for gpa, errno in sorted(met.items())]
+    one = _kept({**before, **later, "way": "load", "bytes": 1, "found": found}, guest, keep)
+    # What changed and changed back in between has changed, too.
+    return replace(one, changed=one.changed or any(parse(json.dumps(each)).changed for each in (before, after)))
+
+
+def _kept(told: dict[str, Any], guest: Guest, claim: Trial | None) -> Sweep:
+    text = json.dumps(told)
+    if claim is not None:
+        claim.attach(f"{guest.spec.name}.json", text)
+    return parse(text)
 
 
 def parse(text: str) -> Sweep:
@@ -136,8 +168,7 @@ def exactly_what_is_shared(
     found: list[list[Check]] = []
     for guest in host.guests:
         aimed = Attack.aim(guest)
-        one, printed = sweep(host, guest, way, size)
-        claim.attach(f"{guest.spec.name}.json", printed)
+        one = sweep(host, guest, way, size, keep=claim)
         claim.draw(MemoryMap(guest.spec.name, way, one.size, one.rate, spans(one.fates())))
         found.append([*checks(one, refusal, physical=physical), *witnesses(guest, aimed, one)])
     claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
