@@ -15,7 +15,7 @@ from typing import ClassVar, TypeVar
 
 import pytest
 
-from common import oops
+from common import oops, releases
 from common.errors import HarmError, SealproofError, UserInputError
 from common.text import printable
 from signoff.contract import Claim, Condition, Kind, Mode, ProbeClaim, WorkClaim
@@ -145,6 +145,15 @@ class Trial:
         :raises pytest.fail.Exception: unless the verdict is PASS.
         """
         self._work(self._of_kind(WorkClaim, Kind.HEALTH), checks, None)
+
+    def kernel_fits(self, text: str) -> bool:
+        """Whether the kernel of the host under test is in a range of releases, such as ``<6.15``; False: or not known.
+
+        :raises ValueError: the text is no range.
+        """
+        releases.check(text)
+        release = self._host().kernel
+        return release is not None and releases.fits(release, text)
 
     def attach(self, name: str, content: str | bytes) -> None:
         """Keep a file as evidence.

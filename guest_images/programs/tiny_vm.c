@@ -29,6 +29,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <elf.h>
 
@@ -2116,6 +2117,17 @@ static void deny_registers(const struct vm *vm, bool any)
 		cannot("deny registers");
 }
 
+/* Whether the host's kernel is older than that release. */
+static bool older_than(unsigned int major, unsigned int minor)
+{
+	unsigned int of[2];
+	struct utsname name;
+
+	if (uname(&name) || sscanf(name.release, "%u.%u", &of[0], &of[1]) != 2)
+		cannot("read the release of the host's kernel");
+	return of[0] < major || (of[0] == major && of[1] < minor);
+}
+
 static uint64_t serve_exits(struct vm *vm, uint32_t what)
 {
 	struct kvm_guest_debug none = { 0 };
@@ -2143,8 +2155,11 @@ static uint64_t serve_exits(struct vm *vm, uint32_t what)
 		deny_registers(vm, what == DENY_REGISTERS);
 		return 0;
 	case TAKE_REGISTER:
-		config.msr = MSR_PAT;
-		return ioctl(vm->fd, KVM_XEN_HVM_CONFIG, &config) ? (uint64_t)errno : 0;	/* it may be refused */
+	case TAKE_KVMS_REGISTER:
+		config.msr = what == TAKE_REGISTER ? MSR_PAT : MSR_POLL_CONTROL;
+		return ioctl(vm->fd, KVM_XEN_HVM_CONFIG, &config) ? (uint64_t)errno : 0;
+	case BEFORE_6_15:
+		return older_than(6, 15);
 	default:
 		if (ioctl(vm->fd, KVM_XEN_HVM_CONFIG, &config))
 			cannot("ask for the hypercalls of another hypervisor");

@@ -41,7 +41,7 @@ enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_
        INTERRUPT_SECOND, INTERRUPT_ALL_FOR_MANAGEMENT, OFFER_SECOND_THE_SAME, OFFER_SECOND_ANOTHER,
        STEP_SECOND, COUNT_SECOND_STEPS, WIDEN, ADD_TWIN, RUN_TWIN };
 enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS,
-       COUNT_PRIORITIES, DENY_REGISTERS, DENY_NOTHING, TAKE_REGISTER };
+       COUNT_PRIORITIES, DENY_REGISTERS, DENY_NOTHING, TAKE_REGISTER, TAKE_KVMS_REGISTER, BEFORE_6_15 };
 enum { SET_TIMER = 0x8000, LET_TIME_PASS };
 enum { REPLACE_SLOT = 0x6000, REPLACE_BY_WRITABLE, FAIL_SLOT, LOOK_AT_FAILED, MAKE_LARGE, LOOK_AT_LARGE,
        REPLACE_BY_CODE, REPLACE_BY_TABLE };
@@ -319,6 +319,7 @@ static GUEST void exits_tell_nothing(void)
 }
 
 #define MSR_PAT 0x277u
+#define MSR_POLL_CONTROL 0x4b564d05u	/* KVM's own: whether it polls before it lets the processor sleep */
 #define PAT_VALUE 0x0007040100070406ull
 
 /* Registers that any processor has, and how many of them do not take what is written to them, or lose it. */
@@ -357,10 +358,18 @@ static GUEST void no_register_fails(void)
 	service(DENY_REGISTERS);
 	tell("registers that the VMM denies now, and that fail", way == PLAIN ? 2 * SECRET_MSRS : 0, registers_fail());
 	service(DENY_NOTHING);
-	service(TAKE_REGISTER);
+	const bool any = service(BEFORE_6_15);
+
+	tell("errno of the VMM that says whose register PAT is", any ? 0 : IS_INVALID, service(TAKE_REGISTER));
 	attempt(write_register, MSR_PAT, PAT_VALUE);
-	tell("fault at a register that is another hypervisor's, as the VMM says", way == PLAIN ? 13 : NO_FAULT, fault.vector);
-	tell("whether it has what was written", way != PLAIN, read_msr(MSR_PAT) == PAT_VALUE);
+	tell("fault at a register that is another hypervisor's, as the VMM says", way == PLAIN && any ? 13 : NO_FAULT,
+	     fault.vector);
+	tell("whether it has what was written", way != PLAIN || !any, read_msr(MSR_PAT) == PAT_VALUE);
+	attempt(write_register, MSR_POLL_CONTROL, 0);
+	tell("errno of the VMM that says so of a register of KVM's", 0, service(TAKE_KVMS_REGISTER));
+	attempt(write_register, MSR_POLL_CONTROL, 1);
+	tell("fault at that one", way == PLAIN ? 13 : NO_FAULT, fault.vector);
+	tell("what it has", way != PLAIN, read_msr(MSR_POLL_CONTROL));
 }
 
 /* The VMM moves a page of the guest's to the place of another one: the guest must not take one for the other. */

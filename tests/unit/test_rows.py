@@ -16,13 +16,15 @@ import pytest
 
 from common.errors import UserInputError
 from signoff.attestation import sign
-from signoff.contract import ProbeClaim
+from signoff.contract import Mode, ProbeClaim
 from signoff.contract_files import load
+from signoff.evidence import Evidence
 from signoff.host_facts import HostFacts
 from signoff.keys import put_key
 from signoff.merge import merge
 from signoff.observation import Page, State
 from signoff.report import write
+from signoff.trial import Trial
 from signoff.verdict import Status, describe
 from tests.unit.report_samples import COMMIT, CONTRACT, HOST, KERNEL, contract_sha256, small_report
 from tests.unit.test_tampering import KEY, MINE, Edit, both, line, observed, record, remake, remake_or_seal, said
@@ -96,6 +98,17 @@ def test_judge_and_verifier_take_the_same_row(
     assert [theirs.by_state[state].words for state in State] == [describe(ours.outcome(state)) for state in State]
     with pytest.raises(ValueError, match="has no outcome for 'kernel >=1'"):
         ours.by("kernel >=1")
+
+
+@pytest.mark.parametrize(("release", "fits"), [("6.14.9", True), ("6.15.0-rc1", False), ("7.3.4", False), ("", False)])
+def test_a_test_is_told_whether_the_kernel_is_in_a_range(tmp_path: Path, release: str, *, fits: bool) -> None:
+    (tmp_path / "contract.toml").write_text(CLAIM)
+    (claim,) = load(tmp_path).claims
+    facts = HostFacts.of(release, None, {})
+    trial = Trial(claim, Mode.PLAIN, "", "", Evidence(tmp_path), host=lambda: facts)
+    assert trial.kernel_fits("<6.15") is fits
+    with pytest.raises(ValueError, match="not a version range"):
+        trial.kernel_fits("6.15")
 
 
 @pytest.mark.parametrize(
