@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from common.elf import EHDR, PHDR, PT_LOAD
 from common.errors import ChannelError
-from tests_e2e.support.direct_map import parse
+from host_setup.channels.ssh import Completed
+from tests_e2e.support.direct_map import code, parse
 from tests_e2e.support.kprobe_event import parse as words_of
 from tests_e2e.support.page_tables import PageTables
 
@@ -52,6 +55,37 @@ def test_variable_of_the_kernel_has_a_physical_address() -> None:
     assert parse(KCORE).physical(TEXT + 0x1234567) == 0x2234567
     with pytest.raises(ChannelError, match="no address of the kernel's image"):
         parse(KCORE).physical(DIRECT)
+
+
+class Kcore:
+    """A session with a host whose kernel has two functions, one of them twice."""
+
+    def run(self, argv: list[str], *, seconds: float) -> Completed:
+        assert seconds
+        return Completed(tuple(argv), 0, self._said(argv), b"")
+
+    @staticmethod
+    def _said(argv: list[str]) -> bytes:
+        symbols = [(TEXT + 0x1234, "clears"), (TEXT + 0x20, "again"), (TEXT + 0x30, "again")]
+        match argv:
+            case ["grep", pattern, "/proc/kallsyms"]:
+                named = [(at, name) for at, name in symbols if f" {name}$" == pattern]
+                return "".join(f"{at:x} t {name}\n" for at, name in named).encode()
+            case ["head", "-c", _, "/proc/kcore"]:
+                return KCORE
+            case ["dd", "if=/proc/kcore", *words] if {"iflag=skip_bytes", f"skip={0x7FFF81002000 + 0x1234}"} <= {
+                *words
+            }:
+                return bytes.fromhex("0f1ff3aa")
+        raise AssertionError(argv)
+
+
+def test_code_of_a_function_is_read_from_kcore() -> None:
+    ssh: Any = Kcore()
+    assert code(ssh, "clears", 4) == bytes.fromhex("0f1ff3aa")
+    for name, many in (("nothing", 0), ("again", 2)):
+        with pytest.raises(ChannelError, match=rf"has {many} functions {name}\(\)"):
+            code(ssh, name, 4)
 
 
 def _trace(*words: str) -> str:

@@ -24,6 +24,7 @@ from signoff.trial import Trial
 from tests_e2e.support.attack import Aimed, Attack, pages_of
 from tests_e2e.support.bpf_strings import Place, taken_down
 from tests_e2e.support.chain import Call, call, chained
+from tests_e2e.support.direct_map import code
 from tests_e2e.support.kprobes import Event, events
 from tests_e2e.support.registers import judge_each, user_canary
 from tests_e2e.support.steps import opened
@@ -34,6 +35,8 @@ CALL, CALLED = "sched_yield", "__x64_sys_sched_yield"  # never fails, and takes 
 FIRST_ARGUMENT = "+112(%di)"  # of a system call: where struct pt_regs has rdi
 STRING = 512  # bytes from one string that is fetched to the next
 PRIVATE_KIB = "/^Rss:/{size = $2} /^VmFlags:.* kp/{sum += size} END{print sum + 0}"  # of /proc/PID/smaps
+# The series' own function that clears pages; the instruction is among so many bytes of it.
+CLEARS, CLEARS_BYTES, REP_STOSB = "guest_pages_clear", 512, bytes.fromhex("f3aa")
 ROOM = 24 << 10  # KiB of a trace that shows what many pages begin with
 O_WRONLY, MADV_DONTNEED = 1, 4
 SOON = 10.0  # seconds until a page that was given back is cleared
@@ -65,8 +68,9 @@ def _by_bpf(host: Host, guest: Guest) -> list[Check]:
                 return told()
 
         def cleared() -> tuple[int, bytes]:
+            function, offset = _clearing(host.ssh)
             with (
-                taken_down(host.ssh, qemu, Place(_clearing(host.ssh), WINDOW, only=True)) as told,
+                taken_down(host.ssh, qemu, Place(function, WINDOW, only=True, offset=offset)) as told,
                 _giving_back(qemu, aimed) as calls,
             ):
                 chained(qemu, *calls)
@@ -104,12 +108,20 @@ def _giving_back(qemu: Puppet, aimed: Aimed) -> Iterator[tuple[Call, Call]]:
         )
 
 
-def _clearing(ssh: Ssh) -> str:
-    """The function by which the processor clears a page (arch/x86/include/asm/page_64.h clear_page())."""
+def _clearing(ssh: Ssh) -> tuple[str, int]:
+    """Where the processor begins to clear a page, with its address in rdi: a function, and bytes from its start.
+
+    On 6.12 clear_page() calls a function for that, by what the processor can do (arch/x86/include/asm/page_64.h). On
+    7.3 it is in line, and the port does not call it: the function of the series has the one instruction itself.
+    """
     flags = ssh.run(["grep", "-m1", "^flags", "/proc/cpuinfo"], seconds=20).require().text.split()
-    if "erms" in flags:
-        return "clear_page_erms"
-    return "clear_page_rep" if "rep_good" in flags else "clear_page_orig"
+    name = "clear_page_erms" if "erms" in flags else "clear_page_rep" if "rep_good" in flags else "clear_page_orig"
+    if ssh.run(["grep", "-q", f" {name}$", "/proc/kallsyms"], seconds=20).status == 0:
+        return name, 0
+    at = code(ssh, CLEARS, CLEARS_BYTES).find(REP_STOSB)
+    if at < 0:
+        raise ChannelError(f"neither {name}() nor {CLEARS}() of the host's kernel clears a page")
+    return CLEARS, at
 
 
 def _as_it_goes(host: Host, guest: Guest, sets: tuple[str, ...]) -> list[Check]:
@@ -133,7 +145,7 @@ def _as_it_goes(host: Host, guest: Guest, sets: tuple[str, ...]) -> list[Check]:
 
 
 def _as_it_is_cleared(host: Host, guest: Guest, pages: list[Aimed]) -> list[Check]:
-    name = _clearing(host.ssh)
+    name = "{}+{}".format(*_clearing(host.ssh))
     showing = Event(name, "at=%di there=+0(%di):ustring", f'{AT_WINDOW} && there ~ "?*"')
     passing = Event(name, "at=%di", AT_WINDOW)
     with events(host.ssh, "shown", [showing], kib=ROOM) as trace, events(host.ssh, "passed", [passing]) as passed:

@@ -41,13 +41,14 @@ TAKEN = PAGE_SIZE // PIECE * (PIECE + 1)
 class Place:
     """When it takes down which page.
 
-    :ivar function: the kernel's, at its start. :ivar address: of the page. :ivar only: if that is the function's first
-        argument.
+    :ivar function: the kernel's. :ivar address: of the page. :ivar only: if that is in rdi then, where a function has
+        its first argument. :ivar offset: of the instruction in the function, in bytes.
     """
 
     function: str
     address: int
     only: bool = False
+    offset: int = 0
 
 
 @contextmanager
@@ -62,7 +63,7 @@ def taken_down(ssh: Ssh, process: Puppet, place: Place) -> Iterator[Callable[[],
     with (
         map_of(process, size) as into,
         program_of(process, PROG_TYPE_KPROBE, _program(into, place)) as program,
-        probed(process, kind, place.function, program),
+        probed(process, kind, place.function, program, offset=place.offset),
     ):
 
         def told() -> tuple[int, bytes]:

@@ -57,6 +57,20 @@ def parse(head: bytes) -> DirectMap:
     return DirectMap(tuple(segment for segment in segments if FIRST <= segment.virtual <= LAST), image)
 
 
+def code(ssh: Ssh, function: str, size: int) -> bytes:
+    """The first bytes of a function of a host's kernel, and of what follows it.
+
+    :raises ChannelError: the kernel has no such function, or more than one.
+    """
+    found = ssh.run(["grep", f" {function}$", "/proc/kallsyms"], seconds=20).text.splitlines()
+    if len(found) != 1:
+        raise ChannelError(f"the host's kernel has {len(found)} functions {function}(), not 1")
+    image = direct_map(ssh).image
+    at = image.offset + int(found[0].split()[0], 16) - image.virtual
+    read = ["dd", "if=/proc/kcore", f"bs={size}", "count=1", f"skip={at}", "iflag=skip_bytes", "status=none"]
+    return ssh.run(read, seconds=20).require().stdout
+
+
 def direct_map(ssh: Ssh) -> DirectMap:
     """The direct map of a host."""
     return parse(ssh.run(["head", "-c", str(HEADERS), "/proc/kcore"], seconds=10).require().stdout)

@@ -18,7 +18,10 @@ SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event at the start of a function. :ivar fetched: what it takes down. :ivar only: a filter, of these."""
+    """An event at a function's start, or at ``function+offset``.
+
+    :ivar fetched: what it takes down. :ivar only: a filter, of these.
+    """
 
     function: str
     fetched: str

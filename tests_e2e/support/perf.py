@@ -83,13 +83,14 @@ def watched_by(puppet: Puppet, thread: int, address: int) -> Iterator[Callable[[
 
 
 @contextmanager
-def probed(puppet: Puppet, kind: int, function: str, program: int) -> Iterator[None]:
-    """Meanwhile a BPF program runs at the start of a function of the kernel's, whoever calls it.
+def probed(puppet: Puppet, kind: int, function: str, program: int, *, offset: int = 0) -> Iterator[None]:
+    """Meanwhile a BPF program runs at an instruction of a function of the kernel's, whoever calls it.
 
     :param kind: of perf's events by kprobes, as /sys/bus/event_source/devices/kprobe/type tells it.
+    :param offset: of the instruction in the function, in bytes.
     """
     name = puppet.memory(function.encode() + b"\0")
-    attr = WATCHPOINT.pack(kind, WATCHPOINT.size, 0, 0, 0, 0, 0, 0, name, 0)  # kprobe_func is in the address's place
+    attr = WATCHPOINT.pack(kind, WATCHPOINT.size, 0, 0, 0, 0, 0, 0, name, offset)  # kprobe_func is bp_addr
     with made(puppet, "perf_event_open", puppet.memory(attr), 0, -1, -1, 0) as event:
         puppet.syscall("ioctl", event, SET_BPF, program).require(f"a program at {function}")
         yield
