@@ -232,6 +232,12 @@ COMMANDS = (
         ("--max-size 10GiB --max-age 7",),
     ),
     Command(
+        "contract",
+        "put down in the contract what the evidence of each claim holds, as a run has it",
+        "cli.contract",
+        ("reports/latest", "reports/latest --also reports/20261130T005438Z-eb0b13"),
+    ),
+    Command(
         "schema",
         "print the JSON schema of signoff.json, or check files against it",
         "cli.schema",

@@ -4,7 +4,9 @@
 ``attestation.json`` is a DSSE envelope around an in-toto statement (https://in-toto.io/Statement/v1) with the
 predicate test-result (https://in-toto.io/attestation/test-result/v0.1). Its subjects are the reports and ``SHA256SUMS``
 of the run, and the ``SHA256SUMS`` of each part; the run's own in turn names every other file of the folder.
-``signing-key.pub`` beside it is the public key.
+``signing-key.pub`` beside it is the public key. ``attestation.sigstore.json`` is the same envelope as a bundle of
+sigstore's (https://docs.sigstore.dev/about/bundle, version 0.3) by a key: without a certificate or a log's entry, which
+need their makers' servers.
 
 Each user has a key of his own, made when it is first needed. A key that comes with a report vouches for nothing:
 whoever changes the one can change the other. So a signature is good only by a key that the reader knows from elsewhere.
@@ -26,7 +28,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from common.errors import SealproofError, UserInputError
 from common.store import disk_errors
 from signoff.contract import Mode
-from signoff.evidence import ATTESTATION, CONTRACT, EXPORTS, SSH_SIGNATURE, SUMS, Evidence, file_sha256
+from signoff.evidence import ATTESTATION, BUNDLE, CONTRACT, EXPORTS, SIGNATURES, SUMS, Evidence, file_sha256
 from signoff.journal import JOURNAL
 from signoff.keys import PUBLIC_KEY, fingerprint
 from signoff.overall import Word
@@ -58,7 +60,8 @@ def sign(folder: Path, key: Ed25519PrivateKey) -> Path:
     envelope.sign(CryptoSigner(key, SSlibKey.from_crypto(public, keyid=fingerprint(public))))
     path = folder / ATTESTATION
     with disk_errors(folder):
-        path.write_bytes(_text(envelope))
+        path.write_bytes(_text(envelope.to_dict()))
+        (folder / BUNDLE).write_bytes(_text(_bundle(envelope, fingerprint(public))))
     return path
 
 
@@ -78,6 +81,9 @@ def verify(folder: Path, key: str) -> dict[str, Any]:
     for subject in statement["subject"]:
         _is(folder / subject["name"], subject["digest"]["sha256"])
     _every_file(folder)
+    bundle, envelope = folder / BUNDLE, Envelope.from_dict(json.loads(path.read_bytes()))
+    if bundle.is_file() and bundle.read_bytes() != _text(_bundle(envelope, key)):
+        raise ForgedError(f"{bundle} was changed after it was made")
     return statement
 
 
@@ -130,9 +136,17 @@ def _statement(folder: Path, report: Report) -> dict[str, Any]:
     }
 
 
-def _text(envelope: Envelope) -> bytes:
+def _bundle(envelope: Envelope, key: str) -> dict[str, Any]:
+    return {
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": {"publicKey": {"hint": key}},
+        "dsseEnvelope": envelope.to_dict(),
+    }
+
+
+def _text(told: dict[str, Any]) -> bytes:
     """The one way in which an envelope is written, so that a changed byte shows even where it means nothing."""
-    return (json.dumps(envelope.to_dict(), sort_keys=True, indent=1) + "\n").encode()
+    return (json.dumps(told, sort_keys=True, indent=1) + "\n").encode()
 
 
 def _public_key(path: Path, key: str) -> SSlibKey:
@@ -158,7 +172,7 @@ def _signed(path: Path, public: SSlibKey) -> dict[str, Any]:
         kind = (envelope.payload_type, statement["_type"], statement["predicateType"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, VerificationError) as error:
         raise ForgedError(f"the signature in {path} is not good: {error}") from error
-    if kind != (PAYLOAD_TYPE, STATEMENT, PREDICATE) or content != _text(envelope):
+    if kind != (PAYLOAD_TYPE, STATEMENT, PREDICATE) or content != _text(envelope.to_dict()):
         raise ForgedError(f"{path} is not written as sealproof writes it")
     return statement
 
@@ -168,7 +182,7 @@ def _every_file(folder: Path) -> None:
     lines = [line.partition("  ") for line in (folder / SUMS).read_text(encoding="utf-8").splitlines()]
     listed = {name: sha256 for sha256, _, name in lines}
     there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
-    if strange := sorted(there - set(listed) - {SUMS, ATTESTATION, SSH_SIGNATURE}):
+    if strange := sorted(there - set(listed) - {SUMS, *SIGNATURES}):
         raise ForgedError(f"files that were not there when it was signed: {', '.join(strange)}")
     for name, sha256 in listed.items():
         _is(folder / name, sha256)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapt
 
 from common import releases
 from signoff.host_facts import HostFacts
+from signoff.needs import Needs
 from signoff.observation import PAGE_SIZE, After, Page, State
 from signoff.outcome import On, Outcome
 
@@ -407,9 +408,13 @@ CLAIM: TypeAdapter[Claim] = TypeAdapter(
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """All claims, in the order of the report."""
+    """All claims, in the order of the report.
+
+    :ivar needs: what the evidence of each must hold; of a claim that is not there the contract does not say.
+    """
 
     claims: tuple[Claim, ...]
+    needs: Needs = field(default_factory=dict)
 
     def find(self, name: str) -> Claim | None:
         """The claim with that id, or None."""

@@ -3,7 +3,8 @@
 
 The head of a file states what holds for all of its claims; a claim states the rest. A claim with ``ids`` instead of
 ``id`` stands for several that differ in nothing but their names. The order of the report is that of the files' names,
-and of the claims in each. Other files in the folder than ``*.toml`` do not count.
+and of the claims in each. Other files in the folder than ``*.toml`` do not count. One file holds no claims:
+``evidence.toml`` names what the evidence of each must hold, see :mod:`signoff.needs`.
 
 A contract is named by a SHA-256: that of the list of its files, as ``sha256sum`` prints one, in the order of their
 names: ``cd FOLDER && LC_ALL=C sha256sum *.toml | sha256sum``. A single file counts as a folder with that file alone.
@@ -21,7 +22,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import UserInputError
-from signoff.contract import CLAIM, PROBE, WORK, Claim, Contract
+from signoff import needs
+from signoff.contract import CLAIM, PROBE, WORK, Claim, Contract, ProbeClaim
 
 VERSION = 2
 """Of the form; version 1 was a single file, with ``right = true`` for outcomes."""
@@ -78,14 +80,16 @@ def load(path: Path) -> Contract:
     """
     faults: list[str] = []
     claims: dict[str, Claim] = {}
-    for name, content in files(path).items():
-        for claim in _claims(name, content, faults):
+    found = files(path)
+    for name, content in found.items():
+        for claim in _claims(name, content, faults) if name != needs.FILE else ():
             if claim.id in claims:
                 faults.append(f"{name}: claimed twice: {claim.id}")
             claims[claim.id] = claim
+    table = _needs(found, claims, faults)
     if faults:
         raise UserInputError("\n".join(faults), stage="contract", hint="correct these lines", artefact=path)
-    return Contract(tuple(claims.values()))
+    return Contract(tuple(claims.values()), table)
 
 
 def places(found: Mapping[str, bytes]) -> dict[str, tuple[str, int]]:
@@ -95,10 +99,28 @@ def places(found: Mapping[str, bytes]) -> dict[str, tuple[str, int]]:
     """
     named: dict[str, tuple[str, int]] = {}
     for name, content in found.items():
-        for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
+        for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1) if name != needs.FILE else ():
             for word in _QUOTED.findall(line):
                 named.setdefault(word, (name, number))
     return named
+
+
+def _needs(found: Mapping[str, bytes], claims: Mapping[str, Claim], faults: list[str]) -> needs.Needs:
+    """What the evidence must hold, if a file says it; what is wrong with it is added to the faults."""
+    if needs.FILE not in found:
+        return {}
+    try:
+        table = needs.read(found[needs.FILE])
+    except ValueError as error:
+        faults.append(f"{needs.FILE}: {error}")
+        return {}
+    for name, variants in table.items():
+        claim = claims.get(name)
+        if claim is None:
+            faults.append(f"{needs.FILE}: no claim is called {name}")
+        elif not all(bool(one.call) is isinstance(claim, ProbeClaim) for one in variants):
+            faults.append(f"{needs.FILE}: {name}: a probe has a call, and what is told by checks has none")
+    return table
 
 
 def _claims(name: str, content: bytes, faults: list[str]) -> Iterator[Claim]:

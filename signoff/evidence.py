@@ -16,6 +16,7 @@
         signoff.html  signoff.json  junit.xml  signoff.tap  signoff.sarif  kcidb.json
         SHA256SUMS       of all of it, for 'sha256sum -c'
         attestation.json   of a signed run alone: see signoff.attestation
+        attestation.sigstore.json   the same as a bundle of sigstore's
         attestation.json.sig   if an SSH key signed it as well: see signoff.ssh
     reports/latest -> <run id>
 """
@@ -46,13 +47,18 @@ from signoff.observation import Check, Observation
 from signoff.record import Record
 from signoff.results import Result, kept
 
-__all__ = ["ATTESTATION", "CONTRACT", "EXPORTS", "SSH_SIGNATURE", "SUMS", "Evidence", "Kept", "file_sha256", "read"]
+__all__ = [
+    "ATTESTATION", "BUNDLE", "CONTRACT", "EXPORTS", "SIGNATURES", "SSH_SIGNATURE", "SUMS", "Evidence", "Kept",
+    "file_sha256", "read",
+]  # fmt: skip
 
 SUMS = "SHA256SUMS"
 ATTESTATION = "attestation.json"
 CONTRACT = "contract"
 """The folder of the contract, in a run's folder."""
 SSH_SIGNATURE = f"{ATTESTATION}.sig"
+BUNDLE = "attestation.sigstore.json"
+SIGNATURES = (ATTESTATION, BUNDLE, SSH_SIGNATURE)
 EXPORTS = ("junit.xml", "signoff.tap", "signoff.sarif", "kcidb.json")
 """The verdict for other programs."""
 NO_LOGS = ("evidence", "parts", CONTRACT)
@@ -184,7 +190,7 @@ class Evidence:
 
     def seal(self) -> None:
         """Write the checksums of all files; the last thing that is written into the folder, a signature apart."""
-        apart = [self.folder / name for name in (SUMS, ATTESTATION, SSH_SIGNATURE)]
+        apart = [self.folder / name for name in (SUMS, *SIGNATURES)]
         paths = [path for path in sorted(self.folder.rglob("*")) if path.is_file() and path not in apart]
         lines = [f"{file_sha256(path)}  {path.relative_to(self.folder)}" for path in paths]
         self._replace(SUMS, ("\n".join(lines) + "\n").encode())

@@ -37,7 +37,7 @@ from pathlib import Path
 from common.errors import UserInputError
 from common.store import disk_errors
 from signoff.contract import Kind
-from signoff.evidence import ATTESTATION, CONTRACT, EXPORTS, SSH_SIGNATURE, SUMS, Evidence, Kept, file_sha256, read
+from signoff.evidence import CONTRACT, EXPORTS, SIGNATURES, SUMS, Evidence, Kept, file_sha256, read
 from signoff.fleet import WORST_FIRST, Fleet, Part, Word
 from signoff.record import SEALPROOF, Record, new_run_id
 from signoff.results import CheckRun, Result, tried
@@ -47,7 +47,7 @@ from verifier.run import derive, record_of
 from verifier.text import UnsoundError
 from verifier.tree import load
 
-MADE = ("signoff.html", "signoff.css", "signoff.json", *EXPORTS, SUMS, ATTESTATION, SSH_SIGNATURE)
+MADE = ("signoff.html", "signoff.css", "signoff.json", *EXPORTS, SUMS, *SIGNATURES)
 """What is made of a part's evidence at its end."""
 
 

@@ -281,7 +281,8 @@ class Signoff:
             return (yield)
         evidence = self._open()
         command = f"{self._command()} -k test_{found.id}"
-        trial = Trial(found, self.mode, self._sentences[found.id], command, evidence, self._holds, self._host)
+        wanted = self._contract.needs.get(found.id, ()) if self._contract else ()
+        trial = Trial(found, self.mode, self._sentences[found.id], command, evidence, self._holds, self._host, wanted)
         self._now = Trial.current = trial
         try:
             return (yield)

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from common.ending import Ending
 from common.errors import UserInputError
 from signoff.contract import Claim, Contract, Mode, ProbeClaim
 from signoff.memory_map import MemoryMap
+from signoff.needs import ROLES, Need
 from signoff.observation import Aim, Check, Fact, Observation, State
 from signoff.verdict import Status, describe
 
 SHOWN = 64
 """Bytes of a leak that the report shows; all of them are in the evidence."""
+_OWN = re.compile(r"(?:checks-)?(?:subject|control)\.jsonl")
 _WORST_FIRST = (Status.FAIL, Status.ERROR, Status.MISS, Status.SKIP, Status.PASS)
 
 
@@ -165,6 +168,15 @@ def expected_words(claim: Claim, mode: Mode) -> str:
 def unreached(claim: Claim, mode: Mode, sentence: str, status: Status, why: str) -> Result:
     """The result of a claim whose test did not come to a verdict."""
     return Result(claim.id, sentence or claim.sentence, status, why, expected_words(claim, mode), "", "")
+
+
+def held(result: Result) -> Need:
+    """What the evidence of a claim holds, as the contract names it."""
+    names = (name.rpartition("/")[2] for name in result.evidence)
+    roles = (tuple((one.name, one.expected) for one in result.checks if one.role == role) for role in ROLES)
+    calls = dict.fromkeys(one.call for one in result.runs)
+    files = tuple(sorted(name for name in names if not _OWN.fullmatch(name)))
+    return Need(" | ".join(calls), result.protected, files, *roles)
 
 
 def tried(result: Result) -> bool:

@@ -18,13 +18,14 @@ import pytest
 from common import oops, releases
 from common.errors import HarmError, SealproofError, UserInputError
 from common.text import printable
+from signoff import needs
 from signoff.contract import Claim, Condition, Kind, Mode, ProbeClaim, WorkClaim
 from signoff.evidence import Evidence
 from signoff.host_facts import HostFacts
 from signoff.journal import PLANTED
 from signoff.memory_map import MemoryMap
 from signoff.observation import Aim, Canary, Check, Observation, Page, State, where
-from signoff.results import CheckRun, Result, Run, expected_words, kept, kept_check
+from signoff.results import CheckRun, Result, Run, expected_words, held, kept, kept_check
 from signoff.verdict import Status, Verdict, judge, judge_checks
 
 _C = TypeVar("_C", ProbeClaim, WorkClaim)
@@ -45,7 +46,7 @@ class Trial:
     """The fixture ``claim``.
 
     :ivar mode: the column that it is judged by. :param holds: whether a condition of the contract is the case.
-    :param host: what is known of the host under test now.
+    :param host: what is known of the host under test now. :param wanted: what its evidence must hold, by the contract.
     """
 
     current: ClassVar[Trial | None] = None
@@ -60,6 +61,7 @@ class Trial:
         evidence: Evidence,
         holds: Callable[[Condition], bool] = lambda _: False,
         host: Callable[[], HostFacts] = HostFacts,
+        wanted: Sequence[needs.Need] = (),
     ) -> None:
         self._claim = claim
         self._host = host
@@ -68,6 +70,8 @@ class Trial:
         self._command = command
         self._evidence = evidence
         self._holds = holds
+        self._wanted = wanted if mode is Mode.PROTECTED else ()
+        self._gap = ""
         self._protected: bool | None = None
         self._controlled = False
         self._files: list[str] = []
@@ -179,9 +183,15 @@ class Trial:
                 pytest.skip(self._skip[1])
 
     def close(self) -> None:
-        """Fail a test that ends without a verdict. Called after the test's body."""
+        """Fail a test that ends without a verdict, or with other evidence than the contract names.
+
+        Called after the test's body.
+        """
         if self._verdict is None:
             self._fail("MISS: the test ended without a verdict")
+        if fault := needs.gap(self._wanted, held(self.result())):
+            self._gap = f"{needs.GAP}{fault}"
+            self._fail(f"MISS: {self._gap}")
 
     def went_wrong(self, phase: str, error: BaseException, traceback: str) -> None:
         """Take note of an exception in the test or its fixtures.
@@ -294,7 +304,7 @@ class Trial:
             return Status.MISS, f"the test skipped itself, which is no verdict: {self._skipped_itself}"
         if verdict is None:
             return Status.MISS, "the test ended without a verdict"
-        return verdict.status, verdict.why
+        return (Status.MISS, self._gap) if self._gap else (verdict.status, verdict.why)
 
     def _work(
         self,

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from verifier import rows
+from verifier import needs, rows
 from verifier.text import UnsoundError, shown
 from verifier.tree import Tree
 from verifier.tree import load as load_tree
@@ -88,6 +88,7 @@ class Claim:
     :ivar why: the reason, as reports print it.
     :ivar skip: the conditions for which it may be SKIP, by name, and what it says then.
     :ivar on: for which hosts the outcome differs, and the claim as it is there. :ivar row: for which it is, in words.
+    :ivar needs: what its evidence must hold; none: the contract does not say.
     """
 
     id: str
@@ -100,6 +101,7 @@ class Claim:
     by_state: dict[str, Outcome]
     on: tuple[tuple[dict[str, str], Claim], ...] = ()
     row: str = ""
+    needs: tuple[needs.Variant, ...] = ()
 
     def at(self, host: dict[str, str]) -> Claim:
         """The claim as it is for a host.
@@ -186,6 +188,8 @@ def load(tree: Tree) -> dict[str, Claim]:
     for name in tree.names:
         if not _FILE.fullmatch(name):
             raise UnsoundError(f"the contract has {shown(name, 60)}, which is no file of a contract")
+        if name == needs.FILE:
+            continue
         for entry in _entries(name, tree.read(name)):
             claim = _claim(entry)
             if claim.id in found:
@@ -193,6 +197,24 @@ def load(tree: Tree) -> dict[str, Claim]:
             found[claim.id] = claim
     if not found:
         raise UnsoundError("there is no contract")
+    return _with_needs(found, needs.load(tree.read(needs.FILE))) if needs.FILE in tree else found
+
+
+def _with_needs(claims: dict[str, Claim], named: dict[str, tuple[needs.Variant, ...]]) -> dict[str, Claim]:
+    """The claims, each with what its evidence must hold.
+
+    :raises UnsoundError: it is said of what is no claim, or is not told in the claim's way.
+    """
+    for name, variants in named.items():
+        if name not in claims:
+            raise UnsoundError(f"{needs.FILE} names {shown(name, 80)}, which is not in the contract")
+        if any(bool(one.call) is not claims[name].probe for one in variants):
+            raise UnsoundError(f"{needs.FILE}: a probe has a call, and what is told by checks has none: {name}")
+    found = {}
+    for name, claim in claims.items():
+        variants = named.get(name, ())
+        on = tuple((row, replace(one, needs=variants)) for row, one in claim.on)
+        found[name] = replace(claim, needs=variants, on=on)
     return found
 
 

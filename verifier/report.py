@@ -19,7 +19,16 @@ from verifier.tree import Tree
 PROTECTED, NOT_PROTECTED, NOT_PROVEN, UNSOUND = range(4)
 """Exit status."""
 _FILES = {
-    *(*signature.NAMED, signature.ATTESTATION, ssh.SIGNATURE, fleet.FLEET, runs.RECORD, runs.CLAIMS, runs.PLANNED),
+    *(
+        *signature.NAMED,
+        signature.ATTESTATION,
+        signature.BUNDLE,
+        ssh.SIGNATURE,
+        fleet.FLEET,
+        runs.RECORD,
+        runs.CLAIMS,
+        runs.PLANNED,
+    ),
 }
 _FOLDERS = {"contract", "evidence", "hosts", "identity", "logs"}
 _PART = re.compile(r"^parts/[^/]+/")
@@ -226,8 +235,9 @@ def _trust(found: Found, run: Run, trusted: Trusted, key: str, signers: Sequence
         else:
             found.faults.append(f"{name} is {shown(has, 100) or 'not told'}, not {shown(wanted, 80)}")
     _tree(found, run, trusted)
-    if told := sum(run.status[name] == "PASS" and not claim.probe for name, claim in run.claims.items()):
-        found.taken.append(f"what {told} claims check and expect (sealproof's tests say it, no contract does)")
+    if told := [name for name, claim in run.claims.items() if run.status[name] == "PASS" and not claim.needs]:
+        named = f"{', '.join(told[:3])}{', ...' if told[3:] else ''}"
+        found.taken.append(f"what the evidence of {len(told)} claims holds, which the contract does not name ({named})")
     if not trusted.series and identity.another_series(run.tree, record):
         found.open.append(f"series {shown(record['series'], 40)} is not sealproof's of that name: name it (--series)")
     if not trusted.commit and not trusted.tree and not re.fullmatch(r"[0-9a-f]{40}", str(record["commit"])):

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from verifier import contract as contracts
-from verifier import identity, judge, leaks, rows, sweeps
+from verifier import identity, judge, leaks, needs, rows, sweeps
 from verifier.contract import Claim
 from verifier.judge import Checked, Seen
 from verifier.sweeps import Sweep
@@ -338,11 +338,12 @@ def _held_against(run: Run, claim: Claim, row: dict[str, Any], said: str) -> tup
         if harm := [name for name in row["evidence"] if _HARM.search(name)]:
             found, why = "FAIL", f"the probe did harm: {harm[0]}"
         fault = "" if found != "PASS" else _beside(run, claim)
+        lacking = "" if found != "PASS" or fault else _needed(run, claim, row)
     except UnsoundError as error:
         run.faults.append(f"{claim.id}: {error}")
         return "MISS", str(error)
-    if fault:
-        found, why = "FAIL", fault
+    if fault or lacking:
+        found, why = ("FAIL", fault) if fault else ("MISS", lacking)
     if said == "FAIL" or found == "FAIL":
         if said != found:
             run.faults.append(f"{claim.id}: it says {said}, and the evidence gives {found}{f': {why}' if why else ''}")
@@ -359,6 +360,16 @@ def _held_against(run: Run, claim: Claim, row: dict[str, Any], said: str) -> tup
                     f"{claim.id}: {name} is {shown(row.get(name), 80)!r}, and the evidence gives {words!r}"
                 )
     return said, str(row.get("why", ""))
+
+
+def _needed(run: Run, claim: Claim, row: dict[str, Any]) -> str:
+    """How the evidence is not as the contract names it; empty if it is. In mode plain it is another."""
+    if run.mode == "plain":
+        return ""
+    seen = [(one.role, one.state, one.page, one.call) for one in run.seen.get(claim.id, ())]
+    checks = [(one.role, one.name, one.expected) for one in run.checks.get(claim.id, ())]
+    fault = needs.fault(claim.needs, row["evidence"], row["protected"], seen, checks)
+    return f"its evidence is not what the contract says: {fault}" if fault else ""
 
 
 def _skipped(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from verifier.text import UnsoundError, parse, shown, table
 from verifier.tree import Tree
 
 ATTESTATION, SUMS, KEY = "attestation.json", "SHA256SUMS", "signing-key.pub"
+BUNDLE = "attestation.sigstore.json"
+"""The same envelope for sigstore's readers. It holds nothing else, so it need not be there."""
 NAMED = (
     "signoff.html", "signoff.css", "signoff.json", "junit.xml", "signoff.tap", "signoff.sarif", "kcidb.json",
     "journal.jsonl", KEY, SUMS,
@@ -98,6 +101,7 @@ def check(tree: Tree) -> Signed:
         raise UnsoundError(f"the signature is not good: {ATTESTATION} was changed, or {KEY} did not make it") from error
     if names != [fingerprint(public)]:
         raise UnsoundError(f"{ATTESTATION} names another key than {KEY}, which made it")
+    _bundled(tree, envelope, names[0])
     statement = table(
         parse(payload, "the statement"), "the statement", "_type", "predicateType", "subject", "predicate"
     )
@@ -109,6 +113,17 @@ def check(tree: Tree) -> Signed:
     _sums(tree)
     predicate = table(statement["predicate"], "the statement's predicate")
     return Signed(fingerprint(public), predicate, ssh.check(tree))
+
+
+def _bundled(tree: Tree, envelope: dict[str, Any], key: str) -> None:
+    """The bundle, if there is one, is the envelope with the name of its key, to the byte."""
+    told = {
+        "dsseEnvelope": envelope,
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": {"publicKey": {"hint": key}},
+    }
+    if BUNDLE in tree and tree.read(BUNDLE) != (json.dumps(told, indent=1, sort_keys=True) + "\n").encode():
+        raise UnsoundError(f"{BUNDLE} is not what {ATTESTATION} holds")
 
 
 def _public(tree: Tree) -> Ed25519PublicKey:
@@ -144,7 +159,7 @@ def _sums(tree: Tree) -> None:
         if found is None or found[2] in listed:
             raise UnsoundError(f"{SUMS} has a line that it may not have: {shown(line, 80)}")
         listed[found[2]] = found[1]
-    there = set(tree.names) - {SUMS, ATTESTATION, ssh.SIGNATURE}
+    there = set(tree.names) - {SUMS, ATTESTATION, BUNDLE, ssh.SIGNATURE}
     if strange := sorted(there - set(listed)):
         raise UnsoundError(f"files that were not there when it was signed: {shown(', '.join(strange[:5]))}")
     for name, wanted in listed.items():

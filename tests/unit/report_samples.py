@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from host_setup.hosts.canaries import made_of
-from signoff import contract_files
+from signoff import contract_files, needs
 from signoff.attestation import sign
 from signoff.contract import Claim, Condition, Kind, Mode, ProbeClaim
 from signoff.evidence import Evidence
@@ -134,6 +135,7 @@ Change = Callable[[str, str, dict[str, Any]], dict[str, Any]]
 class Story:
     """A run, claim by claim.
 
+    :param evidence: the contract's file of that name; empty: it has none.
     :param changes: what is observed otherwise. :param statuses: claims that end otherwise than PASS (SKIP if they can).
     """
 
@@ -142,6 +144,7 @@ class Story:
         reports: Path,
         *,
         contract: str = CONTRACT,
+        evidence: str = "",
         mode: Mode = Mode.PROTECTED,
         run: str = "",
         change: Change = lambda _claim, _role, facts: facts,
@@ -149,7 +152,11 @@ class Story:
         **record: Any,
     ) -> None:
         reports.mkdir(parents=True, exist_ok=True)
-        (reports / "contract.toml").write_text(contract, encoding="utf-8")
+        files = {"contract.toml": contract, **({needs.FILE: evidence} if evidence else {})}
+        shutil.rmtree(reports / "contract", ignore_errors=True)
+        (reports / "contract").mkdir()
+        for name, text in files.items():
+            (reports / "contract" / name).write_text(text, encoding="utf-8")
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         facts: dict[str, Any] = {
             "run": run or f"{moment}-{secrets.token_hex(3)}",
@@ -166,11 +173,11 @@ class Story:
             "made_of": MADE_OF,
         }
         self.record = Record(**{**facts, **record})
-        self.evidence = Evidence.create(reports, self.record.run, reports / "contract.toml")
+        self.evidence = Evidence.create(reports, self.record.run, reports / "contract")
         for name, text in FILES.items():
             self.evidence.identify(LISTS[name], text)
         self.evidence.identify(CONFIG, CONFIGURATION)
-        self.contract = contract_files.load(reports / "contract.toml")
+        self.contract = contract_files.load(reports / "contract")
         self.evidence.write_planned({claim.id: _sentence(claim) for claim in self.contract.claims})
         self.mode = mode
         self._change = change
@@ -186,9 +193,12 @@ class Story:
         """Have a claim tried, and its line put down."""
         status = self._statuses.get(claim.id, Status.SKIP if claim.skip else Status.PASS)
         command = f"{self.record.command} -k test_{claim.id}"
-        trial = Trial(claim, self.mode, _sentence(claim), command, self.evidence, self._holds, self._known)
+        wanted = self.contract.needs.get(claim.id, ())
+        trial = Trial(claim, self.mode, _sentence(claim), command, self.evidence, self._holds, self._known, wanted)
         with contextlib.suppress(pytest.fail.Exception, pytest.skip.Exception):
             self._try(trial, trial.claim, status)
+            if status is not Status.SKIP:
+                trial.close()
         trial.took(1.5)
         self.evidence.append(trial.result())
 
@@ -330,6 +340,7 @@ def small_report(reports: Path, key: Ed25519PrivateKey | None, **story: Any) -> 
 
 
 @functools.cache
-def contract_sha256(text: str = CONTRACT) -> str:
+def contract_sha256(text: str = CONTRACT, evidence: str = "") -> str:
     """Of a contract."""
-    return contract_files.sha256({"contract.toml": text.encode()})
+    named = {needs.FILE: evidence.encode()} if evidence else {}
+    return contract_files.sha256({"contract.toml": text.encode(), **named})

@@ -38,7 +38,7 @@ SLOW = {
     **dict.fromkeys(("mutate", "coverage", "rebuild", "bisect", "try"), "builds a kernel"),
     **dict.fromkeys(("fleet", "merge", "speedup"), "needs the parts of a sign-off, or makes them"),
     **dict.fromkeys(("history", "nightly"), "writes the user's history, or boots machines for hours"),
-    **dict.fromkeys(("verify", "report"), "needs a report (tests/unit/test_tampering.py and others make one)"),
+    **dict.fromkeys(("verify", "report", "contract"), "needs a report (tests/unit/test_tampering*.py make some)"),
     **dict.fromkeys(("clean-cache", "lock", "bootstrap"), "changes this machine"),
     "lint": "takes a minute, and is run by itself before the tests",
 }

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from common.errors import SetupError, UserInputError
 from signoff.attestation import ForgedError, sign, verify
-from signoff.evidence import ATTESTATION, SUMS, Evidence
+from signoff.evidence import ATTESTATION, BUNDLE, SUMS, Evidence
 from signoff.keys import PUBLIC_KEY, fingerprint, own_key, put_key
 from signoff.merge import merge
 from signoff.report import write
@@ -164,3 +164,14 @@ def test_a_key_that_is_none_is_said_and_kept(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="cannot be used"):
         own_key(tmp_path)
     assert (tmp_path / "signing-key.pem").read_text() == "none"
+
+
+def test_the_bundle_is_the_envelope_and_names_its_key(signed: tuple[Path, str]) -> None:
+    """As sigstore's specification has it for a key of one's own (sigstore_bundle.proto, PublicKeyIdentifier)."""
+    folder, key = signed
+    bundle = json.loads((folder / BUNDLE).read_text())
+    assert bundle == {
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": {"publicKey": {"hint": key}},
+        "dsseEnvelope": json.loads((folder / ATTESTATION).read_text()),
+    }

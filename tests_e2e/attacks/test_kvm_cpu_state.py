@@ -154,7 +154,11 @@ def _walked(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     ends = {done.errno or "done" for done, _ in told}
     return [
         Check("how it ends", "EOPNOTSUPP" if private else "done", ", ".join(sorted(ends))),
-        Check(f"of {present} entries of the page, told 20 bits each", "0" if private else str(present), str(right)),
+        Check(
+            "entries of the page that are present, told 20 bits each",
+            "none" if private else "all",
+            "none" if right == 0 else "all" if right == present else f"{right} of {present}",
+        ),
         Check("the guest's page is as it was", str(private).lower(), str(after == aimed.planted.content).lower()),
     ]
 

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``sealproof contract REPORT``: put down in the contract what the evidence of each claim holds, as a run has it.
+
+A claim that the run has proven, and whose evidence is another than the contract says, is put down anew; all others stay
+as they are. Look at the difference (git diff) before you keep it: a check that is gone is gone from the contract.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from common.errors import UserInputError
+from common.paths import named
+from fleet.groups import CONTRACT
+from signoff import contract_files, evidence, needs, results
+from signoff.contract import Mode
+from signoff.needs import ANY, ROLES, Need, Needs
+from signoff.verdict import Status
+
+_VARIES = re.compile(r"0x[0-9a-f]{5,}\b|\b\d{6,}\b|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,}\b")
+"""Addresses, seeds, digests: they are others in each run."""
+_TOKEN = re.compile(r"\w+|\W")
+_WIDTH = 120
+_FEW = 6
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="sealproof contract", description=__doc__)
+    parser.add_argument("report", type=named, metavar="REPORT", help="folder of a run of this checkout, or of its part")
+    parser.add_argument(
+        "--also", nargs="+", default=[], type=named, metavar="REPORT",
+        help="runs in which the same checks were right: what they expect otherwise is left open",
+    )  # fmt: skip
+    parser.add_argument(
+        "--variant", nargs="+", default=[], type=named, metavar="REPORT",
+        help="runs on hosts of another kind: what they check otherwise is as good",
+    )  # fmt: skip
+    parser.add_argument(
+        "--contract", type=named, default=CONTRACT, metavar="FOLDER", help="that is changed (default: this checkout's)"
+    )
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the file, and say of which claims it says something else than before."""
+    options = options_parser().parse_args(argv)
+    contract = contract_files.load(options.contract)
+    order = [claim.id for claim in contract.claims]
+    table = {name: variants for name, variants in contract.needs.items() if name in order}
+    for change, reports in ((_anew, [options.report]), (_also, options.also), (_more, options.variant)):
+        for name, found in (one for each in reports for one in _found(each) if one[0] in order):
+            if name not in table or needs.gap(table[name], found):
+                table[name] = change(name, table.get(name, ()), found)
+    (options.contract / needs.FILE).write_text(written(table, order), encoding="utf-8")
+    changed = [name for name in order if table.get(name) != contract.needs.get(name)]
+    sys.stdout.write("".join(f"{name}\n" for name in changed))
+    open_ = [claim.id for claim in contract.claims if claim.id not in table]
+    sys.stdout.write(f"{len(changed)} claims changed; {len(open_)} without a word: {_few(open_)}\n")
+    return 0
+
+
+def _few(names: Sequence[str]) -> str:
+    """Some names in a line."""
+    return ", ".join([*names[:_FEW], *(["..."] if names[_FEW:] else [])]) or "none"
+
+
+def _found(report: Path) -> Iterator[tuple[str, Need]]:
+    """What the evidence of each claim holds that a run has proven, without what differs in each run.
+
+    :raises UserInputError: it is no run's folder, or one of mode plain.
+    """
+    kept = evidence.read(report)
+    if kept.record.mode is not Mode.PROTECTED:
+        raise UserInputError(f"{report} is of mode {kept.record.mode}", stage="contract", hint="name a sign-off")
+    for result in kept.results:
+        lacking = result.status is Status.MISS and result.why.startswith(needs.GAP)
+        if result.status is Status.PASS or lacking:
+            yield result.id, _without_numbers(results.held(result))
+
+
+def _without_numbers(found: Need) -> Need:
+    subject, control = (tuple((_open(name), _open(value)) for name, value in found.of(role)) for role in ROLES)
+    return replace(found, call=_open(found.call), subject=subject, control=control)
+
+
+def _open(text: str) -> str:
+    return _VARIES.sub(ANY, text)
+
+
+def _anew(name: str, known: tuple[Need, ...], found: Need) -> tuple[Need, ...]:
+    del name, known
+    return (found,)
+
+
+def _also(name: str, known: tuple[Need, ...], found: Need) -> tuple[Need, ...]:
+    wider = [_wider(need, found) for need in known]
+    if not any(wider):
+        sys.stdout.write(f"{name}: other checks than in the first run, which are not put down\n")
+    return tuple(new or old for new, old in zip(wider, known, strict=True)) if any(wider) else known
+
+
+def _more(name: str, known: tuple[Need, ...], found: Need) -> tuple[Need, ...]:
+    del name
+    return (*known, found)
+
+
+def _wider(need: Need, found: Need) -> Need | None:
+    """A variant that fits what was found, too: what its checks expect differs; None: they are other checks."""
+    if (need.call, need.protected, need.files) != (found.call, found.protected, found.files):
+        return None
+    roles = []
+    for role in ROLES:
+        lacks, more = needs.apart(need.of(role), found.of(role))
+        if Counter(name for name, _ in lacks) != Counter(name for name, _ in more):
+            return None
+        left = Counter(need.of(role)) - Counter(lacks)
+        pairs = zip(sorted(lacks), sorted(more), strict=True)
+        roles.append((*left.elements(), *((one[0], _between(one[1], other[1])) for one, other in pairs)))
+    return replace(need, subject=roles[0], control=roles[1])
+
+
+def _between(one: str, other: str) -> str:
+    """What fits two texts: tokens that differ are left open; of texts of different shapes all is."""
+    tokens = [_TOKEN.findall(text) for text in (one, other)]
+    if len(tokens[0]) != len(tokens[1]):
+        return ANY
+    return "".join(first if first == second else ANY for first, second in zip(*tokens, strict=True))
+
+
+def written(table: Needs, order: Sequence[str]) -> str:
+    """The file.
+
+    :param order: of the claims.
+    """
+    lines = [
+        "# SPDX-License-Identifier: GPL-2.0-or-later",
+        "# What the evidence of each claim holds in mode protected. Made by `sealproof contract`; see README.md.",
+        "version = 1",
+    ]
+    for name in (one for one in order if one in table):
+        for need in table[name]:
+            lines += ["", f"[[claim.{name}]]", *_variant(name, need)]
+    return "\n".join([*lines, ""])
+
+
+def _variant(name: str, need: Need) -> Iterator[str]:
+    if need.call:
+        yield f"call = {_text(need.call)}"
+    if need.protected is not None:
+        yield f"protected = {_text(need.protected)}"
+    if need.files:
+        yield from _list("files", need.files)
+    both = Counter(need.subject) & Counter(need.control)
+    for role, entries in (
+        ("both", both),
+        *((role, Counter(need.of(role)) - both) for role in ROLES),
+    ):
+        if not entries:
+            continue
+        yield f"[claim.{name}.{role}]"
+        for expected in sorted({value for _, value in entries}):
+            names = sorted((one, count) for (one, value), count in entries.items() if value == expected)
+            yield from _list(_text(expected), [one if count == 1 else f"{one} *{count}" for one, count in names])
+
+
+def _list(key: str, values: Sequence[str]) -> Iterator[str]:
+    line = f"{key} = [{', '.join(map(_text, values))}]"
+    if len(line) <= _WIDTH:
+        yield line
+    else:
+        yield from (f"{key} = [", *(f"  {_text(one)}," for one in values), "]")
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the evidence of each claim must hold: its checks and what they expect, its controls, its call, its files.
+
+A contract's file ``evidence.toml`` names it. A report that lacks a check, names one otherwise, has one more, or expects
+less is so told apart, whoever made it. ``sealproof contract`` makes the file from runs; nobody writes it by hand.
+
+A claim has one variant or several, for hosts that differ; its evidence must be as one of them. Of a check the name and
+what it expects are as the run puts them down; ``…`` stands for what differs from run to run: an address, a seed.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+FILE = "evidence.toml"
+"""Of the contract's folder."""
+GAP = "its evidence is not what the contract says: "
+"""What the reason of a claim begins with that is MISS for that."""
+ANY = "…"
+ROLES = ("subject", "control")
+_SEVERAL = re.compile(r"(.+) \*([0-9]{1,4})", re.DOTALL)
+Entry = tuple[str, str]
+"""A check's name, and what it expects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one claim's evidence holds.
+
+    :ivar call: of a probe; empty: the claim is told by checks. :ivar protected: whether the checks are of a guest that
+        opted in; None: that does not matter. :ivar files: kept beside observations and checks.
+    :ivar subject: checks of the guest under test. :ivar control: of the plain one.
+    """
+
+    call: str = ""
+    protected: bool | None = None
+    files: tuple[str, ...] = ()
+    subject: tuple[Entry, ...] = ()
+    control: tuple[Entry, ...] = ()
+
+    def of(self, role: str) -> tuple[Entry, ...]:
+        """The checks of a role."""
+        return self.subject if role == "subject" else self.control
+
+
+Needs = Mapping[str, tuple[Need, ...]]
+"""By claim."""
+
+
+class _Variant(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    call: str = ""
+    protected: bool | None = None
+    files: list[str] = []
+    both: dict[str, list[str]] = {}
+    subject: dict[str, list[str]] = {}
+    control: dict[str, list[str]] = {}
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: Literal[1]
+    claim: dict[str, Annotated[list[_Variant], Field(min_length=1)]]
+
+
+def read(content: bytes) -> dict[str, tuple[Need, ...]]:
+    """The table of a file.
+
+    :raises ValueError: it is none.
+    """
+    try:
+        table = _File.model_validate(tomllib.loads(content.decode("utf-8")))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return {name: tuple(map(_need, variants)) for name, variants in table.claim.items()}
+
+
+def _need(told: _Variant) -> Need:
+    roles = [[*_entries(told.both), *_entries(one)] for one in (told.subject, told.control)]
+    return Need(told.call, told.protected, tuple(told.files), *(tuple(one) for one in roles))
+
+
+def _entries(told: Mapping[str, Sequence[str]]) -> Iterator[Entry]:
+    for expected, names in told.items():
+        for name in names:
+            several = _SEVERAL.fullmatch(name)
+            yield from [(several[1], expected)] * int(several[2]) if several else [(name, expected)]
+
+
+def gap(needs: Sequence[Need], found: Need) -> str:
+    """How evidence differs from what the contract names; empty if it is as one of the variants, or none is named."""
+    faults = [_gap(need, found) for need in needs]
+    return "" if "" in faults or not faults else faults[0]
+
+
+def _gap(need: Need, found: Need) -> str:
+    if not _fits(need.call, found.call):
+        return f"the call is {found.call!r}, and the contract names {need.call!r}"
+    if need.protected != found.protected:
+        return f"whether its guest is protected is told as {found.protected}, and the contract says {need.protected}"
+    if lacking := sorted(set(need.files) - set(found.files)):
+        return f"{lacking[0]} is not kept"
+    for role in ROLES:
+        lacks, more = apart(need.of(role), found.of(role))
+        if fault := _words(lacks, more, need.of(role)):
+            return f"the {role} {fault}"
+    return ""
+
+
+def _words(lacks: Sequence[Entry], more: Sequence[Entry], named: Sequence[Entry]) -> str:
+    for name, expected in more:
+        if weaker := [one for one in lacks if _fits(one[0], name)]:
+            return f"expects {expected!r} of {name!r}, and the contract {weaker[0][1]!r}"
+        if any(_fits(one, name) and _fits(value, expected) for one, value in named):
+            return f"has {name!r} more often than the contract"
+        return f"has {name!r}, which the contract does not name" + (f", and lacks {lacks[0][0]!r}" if lacks else "")
+    return f"lacks {lacks[0][0]!r}" if lacks else ""
+
+
+def apart(needed: Iterable[Entry], found: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Checks that are needed and not found, and found and not needed."""
+    left = Counter(needed)
+    rest = []
+    for one in found:
+        if left[one] > 0:
+            left[one] -= 1
+        else:
+            rest.append(one)
+    more = []
+    open_ = sorted(+left, key=lambda one: -sum(map(len, one)))  # what leaves least open comes first
+    for name, expected in rest:
+        like = (one for one in open_ if left[one] > 0 and _fits(one[0], name) and _fits(one[1], expected))
+        if (fit := next(like, None)) is None:
+            more.append((name, expected))
+        else:
+            left[fit] -= 1
+    return list((+left).elements()), more
+
+
+def _fits(pattern: str, text: str) -> bool:
+    return pattern == text or (ANY in pattern and _regex(pattern).fullmatch(text) is not None)
+
+
+@functools.lru_cache(maxsize=4096)
+def _regex(pattern: str) -> re.Pattern[str]:
+    return re.compile(".+".join(map(re.escape, pattern.split(ANY))), re.DOTALL)

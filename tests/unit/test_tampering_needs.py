@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attempts with the signer's own key on what claims check and expect, refused as the contract names all of it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli import contract as command
+from common.errors import UserInputError
+from fleet import groups
+from signoff import contract_files, needs
+from signoff.contract import Mode
+from signoff.evidence import read
+from signoff.observation import Check
+from signoff.trial import Trial
+from signoff.verdict import Status
+from tests.unit.report_samples import CONTRACT, Story, contract_sha256, small_report
+from tests.unit.test_tampering import KEY, MINE, Edit, both, drop_role, line, observed, remake_or_seal, said, swap
+from verifier.__main__ import main
+
+ORACLE, WORKS, READS = "host_reads_no_other_page", "guest_works", "host_cannot_read"
+Checks = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the command makes of two runs that say nothing of it yet."""
+    folder = tmp_path_factory.mktemp("unnamed")
+    one, other = (small_report(folder / name, None) for name in ("one", "other"))
+    contract = Path(shutil.copytree(one / "contract", folder / "contract"))
+    assert command.main([str(one), "--also", str(other), "--contract", str(contract)]) == 0
+    return (contract / needs.FILE).read_text()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory, table: str) -> Path:
+    return small_report(tmp_path_factory.mktemp("named") / "reports", KEY, evidence=table)
+
+
+@pytest.fixture
+def report(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / original.name))
+
+
+def verified(report: Path, table: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = main([str(report), "--key", MINE, "--contract", contract_sha256(evidence=table)])
+    return code, " ".join(capsys.readouterr().out.split())
+
+
+def rechecked(claim: str, change: Callable[[Checks], object], *roles: str) -> Edit:
+    """Change the checks of a claim, in its evidence, in its line and in what the line says of them in words."""
+
+    def edit(folder: Path) -> None:
+        fresh: Checks = []
+        words = {}
+        for role in ("subject", "control"):
+            path = folder / f"evidence/{claim}/checks-{role}.jsonl"
+            kept = [json.loads(one) for one in path.read_text().splitlines()]
+            if role in roles:
+                change(kept)
+            path.write_text("".join(f"{json.dumps(one)}\n" for one in kept))
+            fresh += [{**one, "right": one["expected"] == one["got"]} for one in kept]
+            words[role] = f"{sum(one['expected'] == one['got'] for one in kept)} of {len(kept)} checks right"
+        line(claim, said(checks=fresh, observed=words["subject"], control=words["control"]))(folder)
+
+    return edit
+
+
+def everywhere(claim: str, change: Callable[[Checks], object]) -> Edit:
+    return rechecked(claim, change, "subject", "control")
+
+
+def without(name: str) -> Callable[[Checks], object]:
+    def change(kept: Checks) -> None:
+        kept[:] = [one for one in kept if one["name"] != name]
+
+    return change
+
+
+def without_sweeps(row: dict[str, Any]) -> None:
+    row["evidence"] = [name for name in row["evidence"] if not name.endswith(".json")]
+    row["maps"] = []
+
+
+def no_sweeps(folder: Path) -> None:
+    for path in folder.glob(f"evidence/{ORACLE}/*.json"):
+        path.unlink()
+    line(ORACLE, without_sweeps)(folder)
+
+
+def calling(name: str) -> Edit:
+    """Have a probe made by another call, everywhere."""
+
+    def edit(folder: Path) -> None:
+        for role, runs in (("subject", 3), ("control", 6)):
+            for at in range(runs):
+                observed(READS, role, said(call=name), at)(folder)
+
+    return edit
+
+
+def twice(folder: Path) -> None:
+    """A page under test stands there twice."""
+    path = folder / f"evidence/{READS}/subject.jsonl"
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+    line(READS, lambda row: row["runs"].insert(3, row["runs"][0]))(folder)
+
+
+def named_anew(before: str, after: str) -> Edit:
+    return swap(f"contract/{needs.FILE}", before, after)
+
+
+ATTEMPTS: dict[str, tuple[Edit, str]] = {
+    "a_check_left_out": (
+        everywhere(ORACLE, without("pages that can be read")),
+        "the subject lacks the check 'pages that can be read'",
+    ),
+    "a_check_of_the_control_left_out": (
+        rechecked(ORACLE, without("pages that can be read"), "control"),
+        "the control lacks the check 'pages that can be read'",
+    ),
+    "a_check_renamed": (
+        everywhere(WORKS, lambda kept: kept[0].update(name="product")),
+        "has the check 'product', which the contract does not name, and 'sum' is missing",
+    ),
+    "a_check_with_a_blank_more_in_its_name": (
+        everywhere(WORKS, lambda kept: kept[0].update(name="sum ")),
+        "has the check 'sum ', which the contract does not name",
+    ),
+    "a_check_with_a_letter_that_looks_alike": (
+        everywhere(WORKS, lambda kept: kept[0].update(name="\N{CYRILLIC SMALL LETTER DZE}um")),
+        "which the contract does not name, and 'sum' is missing",
+    ),
+    "a_check_twice": (
+        everywhere(WORKS, lambda kept: kept.append(kept[0])),
+        "has the check 'sum' once more than the contract",
+    ),
+    "a_check_more": (
+        everywhere(WORKS, lambda kept: kept.append({**kept[0], "name": "SEV-SNP is on"})),
+        "has the check 'SEV-SNP is on', which the contract does not name",
+    ),
+    "a_weaker_expectation": (
+        everywhere(WORKS, lambda kept: kept[0].update(expected="5", got="5")),
+        "the subject's check 'sum' expects '5', and not '4'",
+    ),
+    "a_weaker_expectation_of_the_control": (
+        rechecked(WORKS, lambda kept: kept[0].update(expected="0", got="0"), "control"),
+        "the control's check 'sum' expects '0', and not '4'",
+    ),
+    "a_number_written_in_another_way": (
+        everywhere(WORKS, lambda kept: kept[0].update(expected="4.0", got="4.0")),
+        "the subject's check 'sum' expects '4.0', and not '4'",
+    ),
+    "a_refusal_that_is_another": (
+        rechecked(ORACLE, lambda kept: kept[-1].update(name="refusals other than EPERM"), "subject"),
+        "the evidence gives FAIL: private pages met EFAULT",
+    ),
+    "no_control": (
+        both(drop_role(WORKS, "control"), line(WORKS, said(controlled=False, control=""))),
+        "the control lacks the check 'sum'",
+    ),
+    "a_guest_whose_protection_does_not_matter": (
+        line(WORKS, said(protected=None)),
+        "it says of its guest's protection None, and the contract True",
+    ),
+    "no_sweeps": (no_sweeps, "is not kept"),
+    "no_sweeps_and_no_checks_of_them": (
+        both(no_sweeps, everywhere(ORACLE, lambda kept: kept.__setitem__(slice(1, None), []))),
+        "is not kept with it",
+    ),
+    "another_call": (calling("a call that is always refused"), "its call is 'a call that is always refused'"),
+    "a_page_tried_twice": (twice, "a private user page was tried more than once"),
+    "a_contract_that_names_no_evidence": (
+        lambda folder: (folder / "contract" / needs.FILE).unlink(),
+        "not the one that you trust",
+    ),
+    "a_contract_that_names_a_weaker_check": (
+        both(
+            named_anew('"4" = ["sum"]', '"5" = ["sum"]'),
+            everywhere(WORKS, lambda kept: kept[0].update(expected="5", got="5")),
+        ),
+        "not the one that you trust",
+    ),
+    "a_contract_that_names_evidence_of_no_claim": (
+        named_anew("[[claim.guest_works]]", "[[claim.guest_flies]]\ncall = 'x'\n[[claim.guest_works]]"),
+        "names guest_flies, which is not in the contract",
+    ),
+    "a_contract_that_names_checks_of_a_probe": (
+        named_anew(
+            "[[claim.guest_works]]", '[[claim.host_cannot_read]]\nsubject = { "1" = ["x"] }\n[[claim.guest_works]]'
+        ),
+        "a probe has a call, and what is told by checks has none",
+    ),
+    "a_contract_that_names_nothing": (
+        named_anew("[[claim.guest_works]]", "[[claim.guest_works]]\n[[claim.guest_works]]"),
+        "guest_works must have either a call or checks",
+    ),
+    "a_contract_of_another_form": (named_anew("version = 1", "version = 2"), "evidence.toml is none of version 1"),
+    "a_contract_with_a_field_more": (
+        named_anew("[[claim.guest_works]]", "[[claim.guest_works]]\nanything = true"),
+        "is not told as it must be",
+    ),
+    "a_torn_table": (named_anew("version = 1", "version = "), "evidence.toml is not TOML"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_attempt_is_refused_by_name(report: Path, table: str, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    edit, words = ATTEMPTS[name]
+    edit(report)
+    remake_or_seal(report)
+    code, told = verified(report, table, capsys)
+    assert (code, words in told) == (3, True), told
+
+
+def test_the_untouched_report_is_protected(report: Path, table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = verified(report, table, capsys)
+    assert code == 0, told
+    assert "which the contract does not name" not in told
+
+
+def test_without_the_table_a_reader_is_told_what_stands_on_the_reports_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told = verified(small_report(tmp_path / "reports", KEY), "", capsys)
+    assert code == 0
+    assert "what the evidence of 7 claims holds, which the contract does not name (host_cannot_read, " in told
+
+
+def test_a_run_whose_checks_are_others_proves_nothing(tmp_path: Path, table: str) -> None:
+    """The judge holds a run against the table before anybody else does."""
+    weaker = table.replace('"4" = ["sum"]', '"4" = ["sum", "product"]')
+    kept = read(small_report(tmp_path / "reports", None, evidence=weaker))
+    (result,) = (one for one in kept.results if one.id == WORKS)
+    assert (result.status, result.why) == (
+        Status.MISS,
+        "its evidence is not what the contract says: the subject lacks 'product'",
+    )
+    assert {one.status for one in kept.results if one.id != WORKS} == {Status.PASS, Status.SKIP}
+
+
+SUM = (("sum", "4"),)
+OTHERS: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"subject": ()}, "the subject lacks 'sum'"),
+    ({"control": ()}, "the control lacks 'sum'"),
+    ({"protected": None}, "is told as None, and the contract says True"),
+    ({"call": "x"}, "the call is 'x'"),
+    ({"subject": (("sum", "5"),)}, "the subject expects '5' of 'sum', and the contract '4'"),
+    ({"control": SUM + SUM}, "the control has 'sum' more often than the contract"),
+    ({"subject": (("add", "4"),)}, "has 'add', which the contract does not name, and lacks 'sum'"),
+)
+
+
+@pytest.mark.parametrize(("change", "words"), OTHERS)
+def test_the_judge_finds_what_the_verifier_finds(table: str, change: dict[str, Any], words: str) -> None:
+    """Two programs that share no code read the same table."""
+    wanted, found = needs.read(table.encode())[WORKS], needs.Need(protected=True, subject=SUM, control=SUM)
+    assert needs.gap(wanted, found) == ""
+    assert words in needs.gap(wanted, replace(found, **change))
+
+
+def test_the_judge_misses_a_file(table: str) -> None:
+    (swept,) = needs.read(table.encode())[ORACLE]
+    assert needs.gap([swept], swept) == ""
+    assert needs.gap([swept], replace(swept, files=())) == "plain.json is not kept"
+
+
+def test_in_mode_plain_the_table_is_not_held(tmp_path: Path, table: str) -> None:
+    kept = read(small_report(tmp_path / "reports", None, evidence=table, mode=Mode.PLAIN))
+    assert Status.MISS not in {one.status for one in kept.results}
+
+
+# --- the command
+
+
+def run(folder: Path, *checks: Check, **more: Any) -> Path:
+    """A run in which one claim makes checks of its own."""
+    told = Story(folder / secrets.token_hex(4), **more)
+    for claim in told.contract.claims:
+        if claim.id != WORKS:
+            told.add(claim)
+            continue
+        trial = Trial(claim, told.mode, "", f"{told.record.command} -k test_{WORKS}", told.evidence)
+        trial.legitimate(checks, checks, protected=True)
+        told.evidence.append(trial.result())
+    return told.end()
+
+
+def named(folder: Path, *words: str | Path) -> tuple[needs.Need, ...]:
+    """What the contract says of that claim when the command has read the runs."""
+    contract = folder / "contract"
+    if not contract.exists():
+        contract.mkdir()
+        (contract / "contract.toml").write_text(CONTRACT)
+    assert command.main([*map(str, words), "--contract", str(contract)]) == 0
+    return contract_files.load(contract).needs[WORKS]
+
+
+def test_what_differs_between_runs_of_one_kind_is_left_open(tmp_path: Path) -> None:
+    one = run(tmp_path, Check("a seed 17, of 4029966216", "sum 4, 0x7f6359dff000", "sum 4, 0x7f6359dff000"))
+    other = run(tmp_path, Check("a seed 17, of 993355119", "sum 5, 0x7f6359c80000", "sum 5, 0x7f6359c80000"))
+    (found,) = named(tmp_path, one)
+    assert found.subject == (("a seed 17, of …", "sum 4, …"),)
+    (found,) = named(tmp_path, one, "--also", other)
+    assert found.subject == found.control == (("a seed 17, of …", "sum …, …"),)
+
+
+def test_other_checks_are_put_down_anew_or_beside_the_first_and_never_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = run(tmp_path, Check("sum", "4", "4")), run(tmp_path, Check("product", "4", "4"))
+    first, second = named(tmp_path, one), named(tmp_path, one, "--also", other)
+    assert first == second
+    assert f"{WORKS}: other checks than in the first run" in capsys.readouterr().out
+    assert [need.subject[0][0] for need in named(tmp_path, one, "--variant", other)] == ["sum", "product"]
+    assert [need.subject[0][0] for need in named(tmp_path, other)] == ["sum", "product"]  # one of them fits
+    assert [need.subject[0][0] for need in named(tmp_path, run(tmp_path, Check("pi", "3", "3")))] == ["pi"]
+    assert f"\n{WORKS}\n1 claims changed; 1 without a word: qemu_has_no_vfio\n" in f"\n{capsys.readouterr().out}"
+
+
+def test_a_claim_that_a_run_has_not_proven_stays_as_it_was(tmp_path: Path) -> None:
+    before = named(tmp_path, run(tmp_path, Check("sum", "4", "4")))
+    failed = small_report(tmp_path / "failed", None, statuses={WORKS: Status.FAIL})
+    assert named(tmp_path, failed) == before
+    with pytest.raises(UserInputError, match="of mode plain"):
+        named(tmp_path, small_report(tmp_path / "plain", None, mode=Mode.PLAIN))
+
+
+def test_the_projects_contract_names_the_evidence_of_each_claim_that_can_be_tried_on_any_host() -> None:
+    contract = contract_files.load(groups.CONTRACT)
+    unnamed = {claim.id for claim in contract.claims} - contract.needs.keys()
+    assert unnamed <= {claim.id for claim in contract.claims if claim.skip is not None}
+    text = (groups.CONTRACT / needs.FILE).read_text(encoding="utf-8")
+    assert command.written(contract.needs, [claim.id for claim in contract.claims]) == text

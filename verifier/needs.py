@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the contract's file ``evidence.toml`` says that a claim's evidence must hold, and how evidence differs from it.
+
+It names the call of a probe, each check with what it expects, on the guest under test and on its control, and the files
+that are kept beside them. A claim has a variant or several; one of them must be met. ``…`` stands for any text.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from verifier.text import UnsoundError, shown
+
+FILE = "evidence.toml"
+_ANY = "…"
+_FIELDS = {"call", "protected", "files", "both", "subject", "control"}
+_TIMES = re.compile(r"(?P<name>.+) \*(?P<times>[0-9]{1,4})", re.DOTALL)
+_Pairs = tuple[tuple[str, str], ...]
+Seen = Sequence[tuple[str, str, str, str]]
+Checked = Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way in which a claim's evidence is as it must be.
+
+    :ivar call: of its probe; empty: it is told by checks. :ivar protected: whether they are of a protected guest.
+    :ivar files: names. :ivar checks: name and expectation, by role.
+    """
+
+    call: str
+    protected: bool | None
+    files: frozenset[str]
+    checks: dict[str, _Pairs]
+
+
+def load(data: bytes) -> dict[str, tuple[Variant, ...]]:
+    """The variants of each claim that the file names.
+
+    :raises UnsoundError: it is none.
+    """
+    try:
+        told = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UnsoundError(f"{FILE} is not TOML: {shown(error, 80)}") from error
+    claims = told.get("claim")
+    if set(told) != {"version", "claim"} or told["version"] != 1 or not isinstance(claims, dict):
+        raise UnsoundError(f"{FILE} is none of version 1")
+    found = {}
+    for name, variants in claims.items():
+        if not isinstance(variants, list) or not variants:
+            raise UnsoundError(f"{FILE}: {shown(name, 80)} has no variant")
+        found[name] = tuple(_variant(name, one) for one in variants)
+    return found
+
+
+def _variant(name: str, told: Any) -> Variant:
+    right = isinstance(told, dict) and set(told) <= _FIELDS and isinstance(told.get("call", ""), str)
+    right = right and told.get("protected") in (True, False, None) and _texts(told.get("files", []))
+    roles = {role: told.get(role, {}) for role in ("both", "subject", "control")} if right else {}
+    if not right or not all(isinstance(one, dict) and all(map(_texts, one.values())) for one in roles.values()):
+        raise UnsoundError(f"{FILE}: what {shown(name, 80)} must hold is not told as it must be")
+    both = _pairs(roles["both"])
+    checks = {role: both + _pairs(roles[role]) for role in ("subject", "control")}
+    if bool(told.get("call")) == bool(checks["subject"]):
+        raise UnsoundError(f"{FILE}: {shown(name, 80)} must have either a call or checks")
+    return Variant(told.get("call", ""), told.get("protected"), frozenset(told.get("files", [])), checks)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) and one for one in value)
+
+
+def _pairs(told: dict[str, list[str]]) -> _Pairs:
+    found: list[tuple[str, str]] = []
+    for expected, names in told.items():
+        for name in names:
+            times = _TIMES.fullmatch(name)
+            found += [(times["name"], expected)] * int(times["times"]) if times else [(name, expected)]
+    return tuple(found)
+
+
+def fault(variants: Sequence[Variant], files: Iterable[str], protected: Any, seen: Seen, checks: Checked) -> str:
+    """How the evidence of a claim is not as the contract says; empty if it is, or if the contract says nothing of it.
+
+    :param files: that the claim's line names. :param protected: whether it says that the guest was protected.
+    :param seen: role, state, page and call of each observation. :param checks: role, name and expectation of each.
+    """
+    names = {name.rpartition("/")[2] for name in files}
+    faults = []
+    for one in variants:
+        words = _probed(one, seen) or _kept(one, names, protected) or _checked(one, checks)
+        if not words:
+            return ""
+        faults.append(words)
+    return faults[0] if faults else ""
+
+
+def _probed(one: Variant, seen: Seen) -> str:
+    for _, _, _, call in seen:
+        if not _like(one.call, call):
+            return f"its call is {shown(call, 60)!r}, and the contract names {one.call!r}"
+    places = Counter((role, state, page) for role, state, page, _ in seen)
+    again = [f"{state} {page} page" for (_, state, page), times in places.items() if times > 1]
+    return f"a {again[0]} was tried more than once" if again else ""
+
+
+def _kept(one: Variant, names: set[str], protected: Any) -> str:
+    if lacking := one.files - names:
+        return f"{min(lacking)} is not kept with it"
+    if protected != one.protected:
+        return f"it says of its guest's protection {protected}, and the contract {one.protected}"
+    return ""
+
+
+def _checked(one: Variant, checks: Checked) -> str:
+    for role, wanted in one.checks.items():
+        missing, strange = _paired(wanted, [(name, expected) for at, name, expected in checks if at == role])
+        for name, expected in strange:
+            weak = [value for known, value in missing if _like(known, name)]
+            if weak:
+                return f"the {role}'s check {shown(name, 90)!r} expects {shown(expected, 60)!r}, and not {weak[0]!r}"
+            if any(_like(known, name) for known, _ in wanted):
+                return f"the {role} has the check {shown(name, 90)!r} once more than the contract"
+            lost = f", and {missing[0][0]!r} is missing" if missing else ""
+            return f"the {role} has the check {shown(name, 90)!r}, which the contract does not name{lost}"
+        if missing:
+            return f"the {role} lacks the check {missing[0][0]!r}"
+    return ""
+
+
+def _paired(wanted: _Pairs, found: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """What is wanted and is not there, and the other way round."""
+    missing, rest = Counter(wanted), []
+    for pair in found:
+        if missing[pair]:
+            missing[pair] -= 1
+        else:
+            rest.append(pair)
+    # Those that leave least open take what fits them first.
+    patterns = sorted((pair for pair, times in missing.items() if times), key=lambda pair: len("".join(pair)))[::-1]
+    strange = []
+    for name, expected in rest:
+        for pair in patterns:
+            if missing[pair] and _like(pair[0], name) and _like(pair[1], expected):
+                missing[pair] -= 1
+                break
+        else:
+            strange.append((name, expected))
+    return list(missing.elements()), strange
+
+
+def _like(pattern: str, text: str) -> bool:
+    return pattern == text or (_ANY in pattern and bool(_compiled(pattern).fullmatch(text)))
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile("(?:.+)".join(re.escape(part) for part in pattern.split(_ANY)), re.DOTALL)
