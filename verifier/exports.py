@@ -9,7 +9,7 @@ from typing import Any
 
 from verifier import contract as contracts
 from verifier.run import STATUSES, Run, series_of
-from verifier.text import parse, shown, table
+from verifier.text import parse, same, shown, table
 
 EXIT = {"PROTECTED": 0, "CONTROLS HOLD": 0, "NOT PROTECTED": 1, "NOT USABLE": 1, "CONTROLS BROKEN": 1, "NOT PROVEN": 2}
 SENTENCE = "Every attack was refused exactly as contracted, while the same probe got through in its control."
@@ -103,7 +103,7 @@ def document(told: Derived) -> Iterator[str]:
     if told.fleet is not None:
         yield from _fleet(told.fleet, found["fleet"])
     for what, value in wanted.items():
-        if found[what] != value:
+        if not same(found[what], value):
             yield f"{name}: {what} is {shown(found[what], 80)!r}, and it must be {shown(value, 80)!r}"
     if told.word == "PROTECTED" and (found["summary"] != SENTENCE or found["problems"]):
         yield f"{name}: its summary or problems are not those of a report that is PROTECTED"
@@ -111,9 +111,9 @@ def document(told: Derived) -> Iterator[str]:
         yield f"{name}: it leaves a problem out: {shown(lacking[0], 100)}"
     ids = {"id": "run", "started": "started", "ended": "ended", "command": "command", "commit": "commit"}
     for what, key in ids.items():
-        if (table(found["run"], f"{name}: run", what)[what] or "") != record[key]:
+        if not same(table(found["run"], f"{name}: run", what)[what] or "", record[key]):
             yield f"{name}: run.{what} is not the record's"
-    if table(found["run"], f"{name}: run", "durations")["durations"] != record.get("durations"):
+    if not same(table(found["run"], f"{name}: run", "durations")["durations"], record.get("durations")):
         yield f"{name}: run.durations are not the record's"
     claims = [table(one, f"{name}: a claim", "id") for one in found["claims"]]
     if [one["id"] for one in claims] != list(run.claims):
@@ -152,7 +152,7 @@ def _claim(told: Derived, one: dict[str, Any]) -> Iterator[str]:
     if row and (strange := set(one) - set(wanted)):
         yield f"signoff.json: {claim.id} has {shown(min(strange), 40)}, which was not put down"
     for what, value in wanted.items():
-        if one.get(what) != value:
+        if not same(one.get(what), value):
             yield f"signoff.json: {claim.id}: {shown(what, 40)} is not what was put down"
 
 
@@ -194,5 +194,5 @@ def statement(told: Derived, predicate: dict[str, Any]) -> Iterator[str]:
     if strange := set(predicate) - {*wanted, "configuration"}:
         yield f"the statement has {shown(min(strange), 40)}, which no sealproof states"
     for what, value in wanted.items():
-        if predicate.get(what) != value:
+        if not same(predicate.get(what), value):
             yield f"the statement's {what} is {shown(predicate.get(what), 60)!r}, and it must be {shown(value, 60)!r}"

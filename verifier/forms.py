@@ -93,8 +93,8 @@ def _differs(found: Any, wanted: Any, place: str = "") -> str:
             return f"{place}: {len(found)} where there must be {len(wanted)}"
         pairs = [(f"{place}[{number}]", *both) for number, both in enumerate(zip(found, wanted, strict=True))]
     else:
-        same = wanted == found and isinstance(found, bool) == isinstance(wanted, bool)
-        return "" if same or wanted is _ANY else f"{place} is {shown(repr(found), 100)}, not {shown(repr(wanted), 100)}"
+        same = wanted == found and (isinstance(wanted, _Any) or type(found) is type(wanted))
+        return "" if same else f"{place} is {shown(repr(found), 100)}, not {shown(repr(wanted), 100)}"
     return next((words for where, one, other in pairs if (words := _differs(one, other, where))), "")
 
 

@@ -33,6 +33,7 @@ class Seen:
     host: str
     guest: str
     gpa: int
+    hpa: int
     planted: float
     over: float
 

@@ -159,8 +159,10 @@ def _first_part(tree: Tree) -> str:
 def _strangers(tree: Tree) -> Iterator[str]:
     """Files that no report has: what is signed along with it is read along with it."""
     for name in tree.names:
-        top, _, rest = _PART.sub("", name).partition("/")
+        own = _PART.sub("", name)
+        top, _, rest = own.partition("/")
         known = top in _FOLDERS if rest else top in _FILES
+        known = known and (top != "identity" or own in (identity.CONFIG, *identity.LISTS.values()))
         if not known or (rest and _SHOWN_BY_BROWSERS.search(name)):
             yield f"{shown(name, 100)} is a file that no report has"
 

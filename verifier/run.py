@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,13 +17,14 @@ from verifier import identity, judge, leaks, needs, rows, sweeps
 from verifier.contract import Claim
 from verifier.judge import Checked, Seen
 from verifier.sweeps import Sweep
-from verifier.text import UnsoundError, lines, parse, shown, table
+from verifier.text import UnsoundError, known, lines, parse, shown, table
 from verifier.tree import Tree
 
 RECORD, CLAIMS, JOURNAL, CONTRACT = "record.json", "claims.jsonl", "journal.jsonl", "contract"
 PLANNED = "planned.json"
 STATUSES = ("PASS", "FAIL", "ERROR", "MISS", "SKIP")
 KILLED = "the run was killed before its end"
+_DAY = 86400.0  # seconds: no clock is more wrong, nor farther west
 _SLACK = 120.0  # seconds between two clocks' readings of one moment
 _RUN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 _RECORD = {
@@ -48,13 +50,39 @@ _WHY = {
     "plain": "the probe gets through where nothing forbids it",
 }
 """What a probe's claim says that is PASS."""
-_EVENTS = {"begin", "planted", "claim", "part", "end"}
+_CHAINED = ("number", "time", "event", "previous")
+_EVENTS = {
+    "begin": ("run", "nonce", "contract"),
+    "planted": ("claim", "host", "guest", "page", "state", "gpa", "hva", "hpa", "mapping", "commitment"),
+    "claim": ("id", "status", "line", "files"),
+    "part": ("run", "sums"),
+    "end": ("record", "claims"),
+}
+"""What each event of the journal has, beside what chains it."""
+_LINE = (
+    *("id", "sentence", "status", "why", "expected", "observed", "control", "shared", "seconds", "command", "evidence"),
+    *("runs", "checks", "maps", "protected", "controlled", "skip", "row"),
+)
+_CHECK = ("role", "name", "expected", "got")
+_MAP = ("guest", "way", "size", "rate", "spans")
+_AIM = ("run", "host", "guest", "gpa", "hva", "hpa", "mapping", "planted", "commitment")
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("returned",), (int, type(None))),
+    **dict.fromkeys(("errno", "signal", "si_code", "page_after"), (str, type(None))),
+    **dict.fromkeys(("got", "leaked"), (int,)),
+    **dict.fromkeys(("role", "call", "head", "canary", "data"), (str,)),
+    "seen": (int, float),
+    "reach": (list,),
+}
+"""Of which kind the values of an observation are. True and false are none of them."""
 _MADE = ("data", "cuts", "canary_key", "canary_bytes")
 """What an observation has in the evidence and not in the journal's line."""
 _OBSERVED = (
     *("page", "state", "call", "returned", "errno", "signal", "si_code", "page_after", "data", "cuts", "got", "leaked"),
-    *("head", "canary", "reach", "aim", "seen"),
+    *("head", "canary", "reach", "aim", "seen", "role"),
 )
+_BESIDE = ("si_addr", "facts", *_MADE)
+"""What an observation may have besides."""
 _KERNEL = (
     *("release", "build_id", "running_build_id", "source", "source_sha256", "config_sha256", "image_sha256"),
     *("vmlinux_sha256", "compiler"),
@@ -133,15 +161,22 @@ def record_of(tree: Tree) -> dict[str, Any]:
         raise UnsoundError(f"{RECORD}: host, problems, its end or made_of are not what they must be")
     if record["kernel"] is not None:
         kernel = table(record["kernel"], f"{RECORD}: kernel", *_KERNEL, "patches")
+        known(kernel, f"{RECORD}: kernel", (*_KERNEL, "patches"))
         if not isinstance(kernel["patches"], list) or not all(isinstance(kernel[name], str) for name in _KERNEL):
             raise UnsoundError(f"{RECORD}: the kernel is not told as it must be")
         for one in kernel["patches"]:
-            table(one, f"{RECORD}: a patch", "name", "sha256")
+            known(table(one, f"{RECORD}: a patch", "name", "sha256"), f"{RECORD}: a patch", ("name", "sha256"))
     if not all(
         isinstance(record[name], str) for name in ("started", "ended", "command", "commit", "series", "machine")
     ):
         raise UnsoundError(f"{RECORD}: it has something else where a text must be")
+    if not all(_is_number(one) and one >= 0 for one in table(record.get("durations", {}), RECORD).values()):
+        raise UnsoundError(f"{RECORD}: its durations are none")
     return record
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def series_of(record: dict[str, Any]) -> str:
@@ -175,8 +210,23 @@ def derive(tree: Tree) -> Run:
         run.claims[name] = claim if row is None else _as_judged(run, claim, row, host)
         _settle(run, run.claims[name], row)
     _strays(run)
+    _once(run)
     _planned(run)
     return run
+
+
+def _once(run: Run) -> None:
+    """Each page was planted for one claim, and two pages at a time are in two frames of the host."""
+    of_claim: dict[bytes, str] = {}
+    for name, each in run.seen.items():
+        frames: dict[tuple[str, int], tuple[str, int]] = {}
+        for one in each:
+            if of_claim.setdefault(one.canary, name) != name:
+                run.faults.append(
+                    f"{name}: the {one.page} page ({one.state}) is the page of two claims: {of_claim[one.canary]}"
+                )
+            if frames.setdefault((one.host, one.hpa), (one.guest, one.gpa)) != (one.guest, one.gpa):
+                run.faults.append(f"{name}: at {one.hpa:#x} one frame of the host holds two pages")
 
 
 def _strays(run: Run) -> None:
@@ -201,6 +251,9 @@ def _strays(run: Run) -> None:
 def _planned(run: Run) -> None:
     """What each claim says in words, and how to try it again, is what the run set out with."""
     planned = table(parse(run.tree.read(PLANNED), PLANNED), PLANNED)
+    for name in planned.keys() - run.claims.keys():
+        if f"test_{name} has no entry in the contract" not in run.record["problems"]:
+            run.faults.append(f"{PLANNED} names {shown(name, 60)}, which is not in the contract")
     for name, row in run.rows.items():
         if row.get("sentence") not in (planned.get(name), name.replace("_", " ").capitalize() + "."):
             run.faults.append(f"{shown(name, 100)}: it says {shown(row.get('sentence'), 80)!r}, which was not planned")
@@ -235,7 +288,7 @@ def _journal(run: Run) -> list[dict[str, Any]]:
         table(event, f"{JOURNAL}, line {number + 1}", "number", "time", "event", "previous")
         if event["previous"] != previous or event["number"] != number:
             raise UnsoundError(f"{JOURNAL}: line {number + 1} does not follow the line before it")
-        if not isinstance(event["time"], int | float) or event["time"] < clock:
+        if not _is_number(event["time"]) or event["time"] < clock:
             raise UnsoundError(f"{JOURNAL}: line {number + 1} is of an earlier time than the line before it")
         previous, clock = hashlib.sha256(line).hexdigest(), event["time"]
         events.append(event)
@@ -255,9 +308,11 @@ def _journal(run: Run) -> list[dict[str, Any]]:
                 run.faults.append(f"{file} is not as it was at the run's end")
     _times(run, first["time"], last["time"])
     run.events = events
-    if strange := {str(event["event"]) for event in events} - _EVENTS:
+    if strange := {str(event["event"]) for event in events} - _EVENTS.keys():
         run.faults.append(f"{JOURNAL} has {shown(min(strange), 40)}, which is no event of a run")
     for event in events:
+        if (kind := str(event["event"])) in _EVENTS:
+            known(event, f"{JOURNAL}: {kind}", (*_CHAINED, *_EVENTS[kind]))
         if event["event"] == "planted":
             run.planted.setdefault((str(event.get("claim")), str(event.get("commitment"))), []).append(event)
     return events
@@ -271,6 +326,8 @@ def _times(run: Run, first: float, last: float) -> None:
             continue
         if (moment := moment_of(told)) is None or abs(moment.timestamp() - there) > _SLACK:
             run.faults.append(f"{RECORD}: {name} {shown(told, 40)} is not the time of the journal")
+    if last > time.time() + _DAY:
+        run.faults.append(f"{JOURNAL} ends on {datetime.fromtimestamp(last, UTC):%Y-%m-%d}, which has not come yet")
     named = datetime.strptime(run.record["run"][:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     if not (run.tree.sizes.keys() & {"fleet.json"}) and abs(named.timestamp() - first) > _SLACK:
         run.faults.append(f"{RECORD}: the run's name is of another time than its journal")
@@ -311,6 +368,12 @@ def _lines(run: Run, events: Sequence[dict[str, Any]]) -> None:
             if file in kept:
                 run.faults.append(f"{shown(file)} is the evidence of two claims")
             kept.add(file)
+        known(row, f"{CLAIMS}: {name}", _LINE)
+        length = events[-1]["time"] - events[0]["time"] + _SLACK
+        if not _is_number(row.get("seconds")) or not 0 <= row["seconds"] <= length:
+            run.faults.append(
+                f"{CLAIMS}: {name}: it took {shown(row.get('seconds'), 40)} s, of a run of {length:.0f} s"
+            )
         run.rows[str(row.get("id"))] = {**row, "_time": event["time"]}
     strange = [file for file in run.tree.names if file.startswith("evidence/") and file not in kept]
     if strange:
@@ -354,6 +417,8 @@ def _held_against(run: Run, claim: Claim, row: dict[str, Any], said: str) -> tup
     if said == "SKIP":
         return _skipped(run, claim, row)
     if said == "PASS":
+        if row.get("skip"):
+            run.faults.append(f"{claim.id}: it is PASS and names a condition for SKIP, {shown(row['skip'], 40)!r}")
         for name, words in _words(run, claim).items():
             if row.get(name) != words:
                 run.faults.append(
@@ -382,18 +447,22 @@ def _skipped(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, str]:
         words = " or ".join(f"'{one}'" for one in claim.skip)
         run.faults.append(f"{claim.id}: it says SKIP for {words}, which is not the case on this host")
         return "MISS", f"the contract allows SKIP for {words}, which is not the case"
-    if row.get("why") != claim.skip[cases[0]] or row["evidence"]:
+    if (row.get("why"), row.get("skip")) != (claim.skip[cases[0]], cases[0]) or row["evidence"]:
         run.faults.append(f"{claim.id}: it says SKIP, and {shown(row.get('why'), 80)!r} or its evidence is of no SKIP")
     return "SKIP", str(row.get("why", ""))
 
 
 def _from_evidence(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, str]:
     folder = f"evidence/{claim.id}"
+    if any(not isinstance(one, dict) or one.get("role") not in ("subject", "control") for one in row["runs"]):
+        raise UnsoundError("a run in its line is neither the subject's nor the control's")
     if claim.probe:
         seen = [one for role in ("subject", "control") for one in _observations(run, claim, row, role)]
         run.seen[claim.id] = seen
         return judge.probes(claim, run.mode, seen)
     found = [one for role in ("subject", "control") for one in _checks(run, f"{folder}/checks-{role}.jsonl", role)]
+    for one in row["checks"]:
+        known(table(one, "a check in its line"), "a check in its line", (*_CHECK, "right"))
     told = [(one.role, one.name, one.expected, one.got, one.got == one.expected) for one in found]
     if told != [tuple(one.get(name) for name in ("role", "name", "expected", "got", "right")) for one in row["checks"]]:
         raise UnsoundError("the checks in its line are not those of its evidence")
@@ -419,7 +488,10 @@ def _observations(run: Run, claim: Claim, row: dict[str, Any], role: str) -> Ite
 
 
 def _observation(run: Run, claim: Claim, row: dict[str, Any], one: dict[str, Any]) -> Seen:
-    table(one, "an observation", *_OBSERVED)
+    known(table(one, "an observation", *_OBSERVED), "an observation", (*_OBSERVED, *_BESIDE))
+    for name, kinds in _KINDS.items():
+        if not isinstance(one[name], kinds) or isinstance(one[name], bool):
+            raise UnsoundError(f"an observation's {name}, {shown(one[name], 40)!r}, is not of the kind that it must be")
     try:
         data = bytes.fromhex(one["data"])
         if data.hex() != one["data"]:
@@ -427,14 +499,16 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], one: dict[str, Any
         canary = leaks.canary_of(bytes.fromhex(one["canary_key"])) if "canary_key" in one else bytes.fromhex(
             one["canary_bytes"]
         )  # fmt: skip
-        aim = table(
-            one["aim"], "an aim", "run", "host", "guest", "gpa", "hva", "hpa", "mapping", "planted", "commitment"
-        )
-        gpa, hva, hpa, first, end = (int(word, 16) for word in (aim["gpa"], aim["hva"], aim["hpa"], *aim["mapping"]))
+        aim = table(one["aim"], "an aim", *_AIM)
+        known(aim, "an aim", _AIM)
+        words = (aim["gpa"], aim["hva"], aim["hpa"], *aim["mapping"])
+        gpa, hva, hpa, first, end = (int(word, 16) for word in words)
         cuts = [int(cut) for cut in one["cuts"]]
         planted, over = float(aim["planted"]), float(one["seen"])
     except (KeyError, TypeError, ValueError) as error:
         raise UnsoundError(f"an observation is not as it must be: {shown(error, 80)}") from error
+    if strange := [word for word in words if hex(int(word, 16)) != word]:
+        raise UnsoundError(f"{shown(strange[0], 40)!r} is not written as addresses are")
     place = f"the {shown(one['page'], 20)} page ({shown(one['state'], 20)})"
     if one["page"] not in contracts.PAGES or one["state"] not in ("plain", "private", "shared"):
         raise UnsoundError(f"{place} is of no kind or state that there is")
@@ -444,10 +518,10 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], one: dict[str, Any
         raise UnsoundError(f"{place}: its canary is not random")
     if any(at % contracts.PAGE for at in (gpa, hva, hpa)) or not hva or not hpa or not first <= hva < end:
         raise UnsoundError(f"{place}: its addresses are not those of a page that QEMU has mapped")
-    if not all(any(hex(at) in str(text) for text in one["reach"]) for at in (gpa, hva)):
+    if not all(any(re.search(rf"{at:#x}(?![0-9a-f])", str(text)) for text in one["reach"]) for at in (gpa, hva)):
         raise UnsoundError(f"{place}: what is said of its place names other addresses")
-    words = (aim["run"], aim["host"], aim["guest"], one["page"], one["state"], hex(gpa))
-    commitment = hashlib.sha256("\0".join(map(str, words)).encode() + b"\0" + canary).hexdigest()
+    bound = (aim["run"], aim["host"], aim["guest"], one["page"], one["state"], hex(gpa))
+    commitment = hashlib.sha256("\0".join(map(str, bound)).encode() + b"\0" + canary).hexdigest()
     if aim["run"] != run.record["run"]:
         raise UnsoundError(f"{place}: it is of the run {shown(aim['run'], 40)}, not of this one")
     if commitment != aim["commitment"]:
@@ -478,6 +552,7 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], one: dict[str, Any
         host=str(aim["host"]),
         guest=str(aim["guest"]),
         gpa=gpa,
+        hpa=hpa,
         planted=planted,
         over=over,
     )
@@ -485,7 +560,7 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], one: dict[str, Any
 
 def _checks(run: Run, name: str, role: str) -> Iterator[Checked]:
     for one in lines(run.tree.read(name), name) if name in run.tree else ():
-        table(one, "a check", "role", "name", "expected", "got")
+        known(table(one, "a check", *_CHECK), "a check", _CHECK)
         if one["role"] != role or not all(isinstance(one[key], str) for key in ("name", "expected", "got")):
             raise UnsoundError(f"{name} has a check that is none of the {role}'s")
         yield Checked(role, one["name"], one["expected"], one["got"])
@@ -535,7 +610,9 @@ def _sweeps(run: Run, claim: Claim) -> str:
     for name in row["evidence"]:
         if name.endswith(".json"):
             found[PurePosixPath(name).stem] = sweeps.read(parse(run.tree.read(name), name), name)
-    maps = [table(one, "a map", "guest", "way", "size", "spans") for one in row.get("maps", ())]
+    maps = [table(one, "a map", *_MAP) for one in row.get("maps", ())]
+    for one in maps:
+        known(one, "a map", _MAP)
     guests = [str(one["guest"]) for one in maps]
     if lacking := set(guests) - set(found):
         raise UnsoundError(f"the sweep of guest {shown(min(lacking), 40)} is not kept")

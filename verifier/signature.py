@@ -101,6 +101,10 @@ def check(tree: Tree) -> Signed:
         raise UnsoundError(f"the signature is not good: {ATTESTATION} was changed, or {KEY} did not make it") from error
     if names != [fingerprint(public)]:
         raise UnsoundError(f"{ATTESTATION} names another key than {KEY}, which made it")
+    canonical = (json.dumps(envelope, indent=1, sort_keys=True) + "\n").encode()
+    digits = [envelope["payload"], *(one["sig"] for one in envelope["signatures"])]
+    if tree.read(ATTESTATION) != canonical or digits != [base64.b64encode(one).decode() for one in (payload, *marks)]:
+        raise UnsoundError(f"{ATTESTATION} is not written as sealproof writes it")
     _bundled(tree, envelope, names[0])
     statement = table(
         parse(payload, "the statement"), "the statement", "_type", "predicateType", "subject", "predicate"
@@ -133,6 +137,8 @@ def _public(tree: Tree) -> Ed25519PublicKey:
         raise UnsoundError(f"{KEY} is no public key") from error
     if not isinstance(public, Ed25519PublicKey):
         raise UnsoundError(f"{KEY} is no Ed25519 key")
+    if tree.read(KEY) != public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo):
+        raise UnsoundError(f"{KEY} is not written as sealproof writes it: it holds more than the key")
     return public
 
 

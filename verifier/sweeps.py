@@ -15,7 +15,7 @@ from typing import Any
 
 from verifier.contract import PAGE
 from verifier.judge import Checked
-from verifier.text import UnsoundError, table
+from verifier.text import UnsoundError, known, shown, table
 
 _NAMED = 4
 CHECKS = ("pages that were tried", "pages that can be read")
@@ -95,9 +95,10 @@ def read(told: Any, what: str) -> Sweep:
     :raises UnsoundError: it is none of that.
     """
     accounts = "account", "later_account"
-    told = table(
-        told, what, "way", "protected", "slots", "shared", "still_shared", "absent", "found", "bytes", *accounts
-    )
+    names = ("way", "protected", "slots", "shared", "still_shared", "absent", "found", "bytes", *accounts)
+    known(table(told, what, *names), what, (*names, "pages", "ns"))
+    if type(told["bytes"]) is not int or not 0 < told["bytes"] <= PAGE:
+        raise UnsoundError(f"{what} is a sweep of {shown(told['bytes'], 20)} bytes of each page")
     try:
         address: dict[int, int] = {}
         vmms: set[int] = set()

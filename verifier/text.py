@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Collection
 from typing import Any
 
 _KEPT = frozenset(" \n\t")
@@ -25,12 +27,12 @@ def cleaned(text: str) -> str:
 
 
 def parse(data: bytes, what: str) -> Any:
-    """JSON, each name once, no NaN.
+    """JSON, each name once, and no number that is none or endless.
 
     :raises UnsoundError: it is none.
     """
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_number)
     except (ValueError, RecursionError) as error:
         raise UnsoundError(f"{what} is not JSON as it must be: {shown(error, 80)}") from error
 
@@ -60,6 +62,20 @@ def table(value: Any, what: str, *names: str) -> dict[str, Any]:
     return value
 
 
+def known(value: dict[str, Any], what: str, names: Collection[str]) -> None:
+    """An object has no other names.
+
+    :raises UnsoundError: it has one: nothing is held against it, and readers would take its word.
+    """
+    if strange := set(value) - set(names):
+        raise UnsoundError(f"{what} has {shown(min(strange), 40)}, which none has")
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values of JSON are the same: 0 is neither false nor 0.0."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -69,3 +85,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(word: str) -> Any:
     raise ValueError(f"{word} is no number")
+
+
+def _number(word: str) -> float:
+    found = float(word)
+    if not math.isfinite(found):
+        raise ValueError(f"{word} is larger than any number")
+    return found

@@ -256,7 +256,10 @@ def payload(change: Callable[[dict[str, Any]], object]) -> Edit:
         mark = KEY.sign(b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(data), data))
         envelope["payload"] = base64.b64encode(data).decode()
         envelope["signatures"][0]["sig"] = base64.b64encode(mark).decode()
-        path.write_text(json.dumps(envelope))
+        path.write_text(json.dumps(envelope, sort_keys=True, indent=1) + "\n")
+        bundle = folder / "attestation.sigstore.json"
+        told = {**json.loads(bundle.read_text()), "dsseEnvelope": envelope}
+        bundle.write_text(json.dumps(told, sort_keys=True, indent=1) + "\n")
 
     return edit
 

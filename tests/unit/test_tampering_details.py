@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attempts on details that readers take for granted, as in ``test_tampering``; most of them said PROTECTED once.
+
+Values that only compare as equal, fields and words beside those that are held against something, pages that stand in
+for others, times that cannot be, archives whose two lists differ.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.report_samples import small_report
+from tests.unit.test_tampering import (
+    KEY,
+    RAW,
+    REMADE,
+    SEALED,
+    Edit,
+    both,
+    check,
+    document,
+    html,
+    line,
+    observed,
+    record,
+    remake_or_seal,
+    said,
+    seal_again,
+    swap,
+)
+from tests.unit.test_tampering_identity import kernel
+from tests.unit.test_tampering_kinds import ORACLE, SWEEP, events, of_json, put
+
+READS, WRITES, WORKS = "host_cannot_read", "host_cannot_write", "guest_works"
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_report(tmp_path_factory.mktemp("details") / "reports", KEY)
+
+
+@pytest.fixture
+def report(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / original.name))
+
+
+def subject(claim: str = READS, **changes: Any) -> Edit:
+    return observed(claim, "subject", said(**changes))
+
+
+def aim(**changes: Any) -> Edit:
+    """Change where a probe is aimed at, in the journal as well."""
+
+    def edit(folder: Path) -> None:
+        def change(one: dict[str, Any]) -> None:
+            commitment = one["aim"]["commitment"]
+            one["aim"].update(changes)
+            names = {key: value for key, value in changes.items() if key != "planted"}
+            events(lambda told: [e.update(names) for e in told if e.get("commitment") == commitment])(folder)
+
+        observed(READS, "subject", change)(folder)
+
+    return edit
+
+
+def page_of_another_claim(folder: Path) -> None:
+    """A claim's probes are another claim's, copied: one try counts for two."""
+    fresh = []
+    for role, came in (("subject", {}), ("control", {"data": "", "got": 0, "leaked": 0, "head": ""})):
+        after = "intact" if role == "subject" else "overwritten"
+        text = (folder / f"evidence/{READS}/{role}.jsonl").read_text()
+        copies = [{**json.loads(one), **came, "page_after": after} for one in text.splitlines()]
+        (folder / f"evidence/{WRITES}/{role}.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in copies))
+        fresh += [{k: v for k, v in one.items() if k not in ("data", "cuts", "canary_key")} for one in copies]
+    line(WRITES, said(runs=fresh))(folder)
+    events(lambda told: told.__setitem__(slice(None), [each for one in told for each in planted_twice(one)]))(folder)
+
+
+def planted_twice(event: dict[str, Any]) -> list[dict[str, Any]]:
+    copied = event["event"] == "planted" and event["claim"] == READS
+    return [event, {**event, "claim": WRITES}] if copied else [event]
+
+
+def later(folder: Path) -> None:
+    """The whole run, many years later."""
+    seconds = 50 * 366 * 86400
+
+    def moment(text: str) -> str:
+        return (datetime.fromisoformat(text) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def postponed(one: dict[str, Any]) -> None:
+        one["seen"] += seconds
+        one["aim"]["planted"] += seconds
+
+    told = json.loads((folder / "record.json").read_text())
+    record(started=moment(told["started"]), ended=moment(told["ended"]))(folder)
+    events(lambda every: [one.update(time=one["time"] + seconds) for one in every])(folder)
+    for claim in (READS, WRITES, "host_reads_zeros", "kernel_can_map"):
+        for role in ("subject", "control"):
+            for at in range(len((folder / f"evidence/{claim}/{role}.jsonl").read_text().splitlines())):
+                observed(claim, role, postponed, at)(folder)
+
+
+def pem(text: str) -> Edit:
+    """Text before the signer's public key, which readers of PEM skip."""
+    return lambda folder: (folder / "signing-key.pub").write_text(text + (folder / "signing-key.pub").read_text())
+
+
+def envelope(change: Callable[[dict[str, Any]], object]) -> Edit:
+    def edit(folder: Path) -> None:
+        path = folder / "attestation.json"
+        told = json.loads(path.read_text())
+        change(told)
+        path.write_text(json.dumps(told))
+
+    return edit
+
+
+def odd_base64(told: dict[str, Any]) -> None:
+    """The same bytes, by bits of the last digit that mean nothing."""
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    text = told["signatures"][0]["sig"]
+    at = len(text.rstrip("=")) - 1
+    told["signatures"][0]["sig"] = f"{text[:at]}{digits[digits.index(text[at]) + 1]}{text[at + 1 :]}"
+
+
+ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
+    # values that only compare as equal, and numbers that are none
+    "an_exit_code_that_is_false": (SEALED, document(said(exit_code=False)), "exit_code is 'False'"),
+    "a_count_with_a_point": (SEALED, document(lambda d: d["counts"].update(PASS=7.0)), "counts is"),
+    "a_leak_that_is_false": (REMADE, subject(leaked=False), "is not of the kind that it must be"),
+    "a_return_with_a_point": (
+        REMADE,
+        both(
+            *(observed(READS, "subject", said(returned=-1.0), at) for at in range(3)),
+            line(READS, said(observed="returned -1.0 EFAULT, nothing leaked")),
+        ),
+        "is not of the kind that it must be",
+    ),
+    "a_return_that_is_true": (
+        REMADE,
+        both(
+            *(observed("kernel_can_map", "subject", said(returned=False), at) for at in range(3)),
+            line("kernel_can_map", said(observed="returned False, the whole page leaked")),
+        ),
+        "is not of the kind that it must be",
+    ),
+    "an_errno_that_is_a_list": (REMADE, subject(errno=["EFAULT"]), "is not of the kind that it must be"),
+    "a_time_as_text": (
+        REMADE,
+        observed(READS, "subject", lambda one: one.update(seen=str(one["seen"]))),
+        "is not of the kind",
+    ),
+    "a_number_too_large_to_be_one": (
+        SEALED,
+        swap("signoff.json", '"seconds": 1.5', '"seconds": 1e999'),
+        "signoff.json is not JSON as it must be",
+    ),
+    "a_line_of_endless_seconds": (
+        REMADE,
+        both(line(READS, lambda row: row), swap("claims.jsonl", '"seconds":1.5', '"seconds":1e999')),
+        "is not JSON as it must be",
+    ),
+    "a_line_of_negative_seconds": (REMADE, line(READS, said(seconds=-7.5)), "it took -7.5 s"),
+    "a_line_of_more_seconds_than_the_run": (REMADE, line(READS, said(seconds=99999.0)), "it took 99999.0 s"),
+    "a_line_of_seconds_that_are_true": (REMADE, line(READS, said(seconds=True)), "it took True s"),
+    "a_number_of_5000_digits": (
+        SEALED,
+        swap("kcidb.json", '"major": 5', f'"major": {"5" * 5000}'),
+        "kcidb.json is not JSON",
+    ),
+    "an_export_with_a_point": (SEALED, swap("kcidb.json", '"major": 5', '"major": 5.0'), "major is 5.0, not 5"),
+    "a_name_twice_by_an_escape": (
+        SEALED,
+        swap("signoff.json", '"verdict":', '"verd\\u0069ct": "PROTECTED", "verdict":'),
+        "a name stands twice in one object",
+    ),
+    "half_a_character": (SEALED, document(said(verdict="PROTECTED\ud800")), "verdict is"),
+    "an_address_written_in_another_way": (REMADE, aim(gpa="0X1_000"), "is not written as addresses are"),
+    "an_address_with_a_sign": (REMADE, aim(hpa="+0x40001000"), "is not written as addresses are"),
+    "an_address_that_is_part_of_another": (
+        REMADE,
+        observed(READS, "subject", lambda one: one.update(reach=[f"{one['aim'][name]}000" for name in ("gpa", "hva")])),
+        "names other addresses",
+    ),
+    # fields beside those that are held against something
+    "a_field_more_in_a_line": (REMADE, line(READS, said(hardware="SEV-SNP")), "has hardware, which"),
+    "a_field_more_in_an_observation": (REMADE, subject(hardware="SEV-SNP"), "has hardware, which"),
+    "a_field_more_in_an_aim": (
+        REMADE,
+        observed(READS, "subject", lambda o: o["aim"].update(hardware="x")),
+        "has hardware, which",
+    ),
+    "a_field_more_in_a_check": (
+        REMADE,
+        both(
+            swap(f"evidence/{WORKS}/checks-subject.jsonl", '"role"', '"hardware": "SEV-SNP", "role"'),
+            line(WORKS, lambda row: row["checks"][0].update(hardware="SEV-SNP")),
+        ),
+        "has hardware, which",
+    ),
+    "a_field_more_in_a_checks_line": (
+        REMADE,
+        line(WORKS, lambda row: row["checks"][0].update(hardware="SEV-SNP")),
+        "has hardware, which",
+    ),
+    "a_field_more_in_an_event": (
+        REMADE,
+        events(lambda told: told[0].update(hardware="SEV-SNP")),
+        "has hardware, which",
+    ),
+    "a_field_more_in_the_kernel": (REMADE, kernel(hardware="SEV-SNP"), "has hardware, which"),
+    "a_field_more_in_a_map": (REMADE, line(ORACLE, lambda row: row["maps"][0].update(note="x")), "has note, which"),
+    "a_field_more_in_a_sweep": (REMADE, of_json(SWEEP, said(note="x")), "has note, which"),
+    "a_run_of_no_role": (
+        REMADE,
+        line(READS, lambda row: row["runs"].append({**row["runs"][0], "role": "on hardware"})),
+        "is neither the subject's nor the control's",
+    ),
+    "a_run_that_is_a_text": (
+        REMADE,
+        line(READS, lambda row: row["runs"].append("PASS on hardware")),
+        "neither the subject's",
+    ),
+    "durations_that_are_words": (REMADE, record(durations={"on SEV-SNP": "fast"}), "its durations are none"),
+    "a_plan_for_a_claim_that_is_none": (
+        REMADE,
+        of_json("planned.json", said(host_runs_on_hardware="The host runs on SEV-SNP.")),
+        "planned.json names host_runs_on_hardware, which is not in the contract",
+    ),
+    "a_list_more_of_what_it_is_made": (
+        REMADE,
+        put("identity/hardware.sha256", "x"),
+        "identity/hardware.sha256 is a file that no",
+    ),
+    "a_condition_of_a_skip_that_is_another": (
+        REMADE,
+        line("qemu_has_no_vfio", said(skip="real-machine")),
+        "of no SKIP",
+    ),
+    "a_condition_of_a_pass": (REMADE, line(READS, said(skip="no-vfio")), "it is PASS and names a condition for SKIP"),
+    "words_before_the_key": (SEALED, pem("The key of kernel.org\n"), "signing-key.pub is not written as"),
+    "an_envelope_spread_out": (RAW, envelope(lambda _: None), "attestation.json is not written as"),
+    "a_signature_by_other_digits": (RAW, envelope(odd_base64), "attestation.json is not written as"),
+    # one thing for two
+    "a_try_that_counts_for_two_claims": (REMADE, page_of_another_claim, "is the page of two claims"),
+    "two_pages_in_one_frame": (REMADE, aim(hpa="0x40006000"), "one frame of the host holds two pages"),
+    # times and sweeps
+    "a_run_of_the_future": (REMADE, later, "which has not come yet"),
+    "a_sweep_of_no_bytes": (
+        REMADE,
+        both(of_json(SWEEP, said(bytes=0)), line(ORACLE, lambda row: row["maps"][0].update(size=0))),
+        "0 bytes of each page",
+    ),
+    # words on the page
+    "page_with_text_that_runs_backwards": (
+        SEALED,
+        html("<main>", "<main><p>\u202eDETCETORP</p>"),
+        "has control characters",
+    ),
+    "page_with_text_of_no_width": (SEALED, html("PROTECTED", "PRO\u200bTECTED"), "has control characters"),
+    "page_with_a_second_title": (SEALED, html("</title>", "</title><title>Proved on SEV-SNP</title>"), "title"),
+    "page_that_goes_elsewhere": (
+        SEALED,
+        html("<head>", '<head><meta http-equiv="refresh" content="0;url=https://x/">'),
+        "tells browsers or search engines",
+    ),
+    "page_with_another_base": (SEALED, html("<head>", '<head><base href="https://x/">'), "has the element base"),
+    "page_with_a_frame": (SEALED, html("<main>", '<main><iframe src="x.txt"></iframe>'), "has the element iframe"),
+    "page_with_a_form": (
+        SEALED,
+        html("<main>", '<main><form action="x"><button>verify</button></form>'),
+        "has the element",
+    ),
+    "page_with_a_hidden_part": (
+        SEALED,
+        html('class="claim SKIP"', 'class="claim SKIP" hidden'),
+        "has the attribute hidden",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    far, edit, words = ATTEMPTS[name]
+    edit(report)
+    if far == SEALED:
+        seal_again(report)
+    elif far == REMADE:
+        remake_or_seal(report)
+    code, told = check(report, capsys)
+    assert (code, words in told) == (3, True), told
