@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from verifier.text import UnsoundError, shown
 
@@ -24,9 +24,11 @@ FILES = 100_000
 FILE = 256 << 20  # bytes
 WHOLE = 2 << 30  # bytes
 NAME = 400  # characters
+_TAR_BLOCK = 512  # bytes
 _PADDING = 1 << 20  # bytes of zeros behind a tar archive's end
 _ZIP_END = struct.Struct("<4sHHHHLLH")
-_ZIP_MEMBER = struct.Struct("<4s2xH18xHH")  # mark, flags, length of the name, of the further facts
+_ZIP_MEMBER = struct.Struct("<4s2xHH4xLLLHH")
+"""Mark, flags, method, CRC, size packed and unpacked, length of the name, of the further facts."""
 _DESCRIBED = 8  # a flag: 12 or 16 bytes behind a member say how long it is
 _EXTRA = {0x5455, 0x7875, 0x000A}  # times, and owners
 _NOT_EVERYWHERE = re.compile(r'[<>:"|?*]')
@@ -162,6 +164,8 @@ def _tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
         for member in archive:
             if {"path", "linkpath", "size"} & set(archive.pax_headers):
                 raise UnsoundError(f"{path.name} has names for all of its members, which not every unpacker takes")
+            if archive.fileobj is not None and not _named_alike(archive.fileobj, member):
+                raise UnsoundError(f"{path.name} has a name that not every unpacker reads: {member.name}")
             data = archive.extractfile(member) if member.isreg() else None
             if data is not None:
                 yield member.name, data
@@ -175,6 +179,17 @@ def _tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
             rest = archive.fileobj.read(_PADDING + 1)
             if len(rest) > _PADDING or rest.strip(b"\0"):
                 raise UnsoundError(f"{path.name} goes on behind the archive's end: unpackers differ")
+
+
+def _named_alike(data: Any, member: tarfile.TarInfo) -> bool:
+    """Whether a member has one name (POSIX: pax, ustar). A pax header may only say the rest of one that is too long."""
+    if "path" not in member.pax_headers:
+        return True
+    data.seek(member.offset_data - _TAR_BLOCK)
+    head = data.read(_TAR_BLOCK)
+    name, prefix = (part.partition(b"\0")[0].decode("utf-8", "replace") for part in (head[:100], head[345:500]))
+    short = f"{prefix}/{name}" if prefix else name
+    return member.name == short or (len(short) >= len(head[:100]) and member.name.startswith(short))
 
 
 def _begins(path: Path, mark: bytes) -> bool:
@@ -213,7 +228,12 @@ def _nothing_else(path: Path, members: list[zipfile.ZipInfo]) -> None:
             if one.header_offset - at not in ((0, 12, 16) if at and before & _DESCRIBED else (0,)):
                 break
             data.seek(one.header_offset)
-            head, before, name, more = _ZIP_MEMBER.unpack(data.read(_ZIP_MEMBER.size))
+            head, before, method, *sizes, name, more = _ZIP_MEMBER.unpack(data.read(_ZIP_MEMBER.size))
+            told = [one.CRC, one.compress_size, one.file_size]
+            if (before, method) != (one.flag_bits, one.compress_type) or not (
+                sizes == told or (before & _DESCRIBED and not any(sizes))
+            ):
+                break
             data.seek(name, os.SEEK_CUR)
             if head != b"PK\3\4" or {*_kinds(one.extra), *_kinds(data.read(more))} - _EXTRA:
                 break

@@ -79,6 +79,26 @@ def own_path(folder: Path) -> bytes:
     return zipped(folder, extra=struct.pack("<HHBL", 0x7075, 12, 1, 0) + b"evil.ht")
 
 
+def two_heads(folder: Path, place: int, value: bytes) -> bytes:
+    """A zip archive whose first member says something else of itself than the list does."""
+    archive = zipped(folder)
+    return archive[:place] + value + archive[place + len(value) :]
+
+
+def by_its_pax_name(folder: Path) -> bytes:
+    """A tar archive in which a log is called as the page is, for unpackers that read no pax headers."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+            name = f"{folder.name}/{path.relative_to(folder)}"
+            info = archive.gettarinfo(path, name)
+            if path.name == "console.log":
+                info.name, info.pax_headers = f"{folder.name}/{PAGE}", {"path": name}
+            with path.open("rb") as data:
+                archive.addfile(info, data)
+    return out.getvalue()
+
+
 ATTEMPTS: dict[str, tuple[Attempt, str]] = {
     "a_page_behind_a_block_of_zeros": (behind_a_zero_block, "goes on behind the archive's end"),
     "a_second_tar": (lambda f: tar(f) + tar_of(f"{f.name}/{PAGE}"), "goes on behind the archive's end"),
@@ -89,6 +109,12 @@ ATTEMPTS: dict[str, tuple[Attempt, str]] = {
     "a_member_that_no_list_names": (lambda f: zip_member(f"{f.name}/{PAGE}") + zipped(f), "more than its list names"),
     "a_zip_with_a_comment": (lambda f: zipped(f, comment=b"PROTECTED on SEV-SNP"), "more than its list names"),
     "a_member_with_two_names": (own_path, "names that not all read alike"),
+    "a_member_stored_in_another_way": (lambda f: two_heads(f, 8, b"\x08\0"), "more than its list names"),
+    "a_member_of_another_checksum": (lambda f: two_heads(f, 14, bytes(4)), "more than its list names"),
+    "a_member_that_is_shorter": (lambda f: two_heads(f, 18, bytes(4)), "more than its list names"),
+    "a_member_that_unpacks_to_less": (lambda f: two_heads(f, 22, b"\3\0\0\0"), "more than its list names"),
+    "a_member_that_is_locked": (lambda f: two_heads(f, 6, b"\1\0"), "more than its list names"),
+    "a_name_that_some_do_not_read": (by_its_pax_name, "has a name that not every unpacker reads"),
     "a_name_for_all": (
         lambda f: tar(f, format=tarfile.PAX_FORMAT, pax_headers={"path": "x"}),
         "for all of its members",
