@@ -26,6 +26,8 @@ from signoff.verdict import Status
 
 _VARIES = re.compile(r"0x[0-9a-f]{5,}\b|\b\d{6,}\b|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{8,}\b")
 """Addresses, seeds, digests: they are others in each run."""
+_PAGES = re.compile(r"\d+ pages: 0x[^()]*\(sha256 [0-9a-f]+\)")
+"""Pages by their addresses, as sweeps name them: the verifier makes these anew from the sweep."""
 _TOKEN = re.compile(r"\w+|\W")
 _WIDTH = 120
 _FEW = 6
@@ -92,7 +94,7 @@ def _without_numbers(found: Need) -> Need:
 
 
 def _open(text: str) -> str:
-    return _VARIES.sub(ANY, text)
+    return _VARIES.sub(ANY, _PAGES.sub(f"{ANY} pages: {ANY}", text))
 
 
 def _anew(name: str, known: tuple[Need, ...], found: Need) -> tuple[Need, ...]:
@@ -114,7 +116,7 @@ def _more(name: str, known: tuple[Need, ...], found: Need) -> tuple[Need, ...]:
 
 def _wider(need: Need, found: Need) -> Need | None:
     """A variant that fits what was found, too: what its checks expect differs; None: they are other checks."""
-    if (need.call, need.protected, need.files) != (found.call, found.protected, found.files):
+    if replace(need, subject=(), control=()) != replace(found, subject=(), control=()):
         return None
     roles = []
     for role in ROLES:
@@ -152,6 +154,7 @@ def written(table: Needs, order: Sequence[str]) -> str:
 
 
 def _variant(name: str, need: Need) -> Iterator[str]:
+    yield f"sentence = {_text(need.sentence)}"
     if need.call:
         yield f"call = {_text(need.call)}"
     if need.protected is not None:

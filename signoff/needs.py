@@ -35,11 +35,13 @@ Entry = tuple[str, str]
 class Need:
     """What one claim's evidence holds.
 
-    :ivar call: of a probe; empty: the claim is told by checks. :ivar protected: whether the checks are of a guest that
-        opted in; None: that does not matter. :ivar files: kept beside observations and checks.
+    :ivar sentence: what is claimed. :ivar call: of a probe; empty: the claim is told by checks.
+    :ivar protected: whether the checks are of a guest that opted in; None: that does not matter.
+    :ivar files: kept beside observations and checks.
     :ivar subject: checks of the guest under test. :ivar control: of the plain one.
     """
 
+    sentence: str = ""
     call: str = ""
     protected: bool | None = None
     files: tuple[str, ...] = ()
@@ -58,6 +60,7 @@ Needs = Mapping[str, tuple[Need, ...]]
 class _Variant(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    sentence: str
     call: str = ""
     protected: bool | None = None
     files: list[str] = []
@@ -88,7 +91,7 @@ def read(content: bytes) -> dict[str, tuple[Need, ...]]:
 
 def _need(told: _Variant) -> Need:
     roles = [[*_entries(told.both), *_entries(one)] for one in (told.subject, told.control)]
-    return Need(told.call, told.protected, tuple(told.files), *(tuple(one) for one in roles))
+    return Need(told.sentence, told.call, told.protected, tuple(told.files), *(tuple(one) for one in roles))
 
 
 def _entries(told: Mapping[str, Sequence[str]]) -> Iterator[Entry]:
@@ -105,12 +108,16 @@ def gap(needs: Sequence[Need], found: Need) -> str:
 
 
 def _gap(need: Need, found: Need) -> str:
+    if need.sentence != found.sentence:
+        return f"it claims {found.sentence!r}, and the contract {need.sentence!r}"
     if not _fits(need.call, found.call):
         return f"the call is {found.call!r}, and the contract names {need.call!r}"
     if need.protected != found.protected:
         return f"whether its guest is protected is told as {found.protected}, and the contract says {need.protected}"
     if lacking := sorted(set(need.files) - set(found.files)):
         return f"{lacking[0]} is not kept"
+    if strange := sorted(set(found.files) - set(need.files)):
+        return f"{strange[0]} is kept, which the contract does not name"
     for role in ROLES:
         lacks, more = apart(need.of(role), found.of(role))
         if fault := _words(lacks, more, need.of(role)):

@@ -176,7 +176,7 @@ def held(result: Result) -> Need:
     roles = (tuple((one.name, one.expected) for one in result.checks if one.role == role) for role in ROLES)
     calls = dict.fromkeys(one.call for one in result.runs)
     files = tuple(sorted(name for name in names if not _OWN.fullmatch(name)))
-    return Need(" | ".join(calls), result.protected, files, *roles)
+    return Need(result.sentence, " | ".join(calls), result.protected, files, *roles)
 
 
 def tried(result: Result) -> bool:

@@ -11,7 +11,7 @@ import functools
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from verifier.text import UnsoundError, shown
 
 FILE = "evidence.toml"
 _ANY = "…"
-_FIELDS = {"call", "protected", "files", "both", "subject", "control"}
+_OWN = {"subject.jsonl", "control.jsonl", "checks-subject.jsonl", "checks-control.jsonl"}
+_FIELDS = {"sentence", "call", "protected", "files", "both", "subject", "control"}
 _TIMES = re.compile(r"(?P<name>.+) \*(?P<times>[0-9]{1,4})", re.DOTALL)
 _Pairs = tuple[tuple[str, str], ...]
 Seen = Sequence[tuple[str, str, str, str]]
@@ -30,10 +31,12 @@ Checked = Sequence[tuple[str, str, str]]
 class Variant:
     """One way in which a claim's evidence is as it must be.
 
-    :ivar call: of its probe; empty: it is told by checks. :ivar protected: whether they are of a protected guest.
-    :ivar files: names. :ivar checks: name and expectation, by role.
+    :ivar sentence: what it claims. :ivar call: of its probe; empty: it is told by checks.
+    :ivar protected: whether they are of a protected guest. :ivar files: names.
+    :ivar checks: name and expectation, by role.
     """
 
+    sentence: str
     call: str
     protected: bool | None
     files: frozenset[str]
@@ -61,7 +64,8 @@ def load(data: bytes) -> dict[str, tuple[Variant, ...]]:
 
 
 def _variant(name: str, told: Any) -> Variant:
-    right = isinstance(told, dict) and set(told) <= _FIELDS and isinstance(told.get("call", ""), str)
+    right = isinstance(told, dict) and set(told) <= _FIELDS
+    right = right and all(isinstance(told.get(one, ""), str) for one in ("sentence", "call"))
     right = right and told.get("protected") in (True, False, None) and _texts(told.get("files", []))
     roles = {role: told.get(role, {}) for role in ("both", "subject", "control")} if right else {}
     if not right or not all(isinstance(one, dict) and all(map(_texts, one.values())) for one in roles.values()):
@@ -70,7 +74,9 @@ def _variant(name: str, told: Any) -> Variant:
     checks = {role: both + _pairs(roles[role]) for role in ("subject", "control")}
     if bool(told.get("call")) == bool(checks["subject"]):
         raise UnsoundError(f"{FILE}: {shown(name, 80)} must have either a call or checks")
-    return Variant(told.get("call", ""), told.get("protected"), frozenset(told.get("files", [])), checks)
+    return Variant(
+        told.get("sentence", ""), told.get("call", ""), told.get("protected"), frozenset(told.get("files", [])), checks
+    )
 
 
 def _texts(value: Any) -> bool:
@@ -86,20 +92,28 @@ def _pairs(told: dict[str, list[str]]) -> _Pairs:
     return tuple(found)
 
 
-def fault(variants: Sequence[Variant], files: Iterable[str], protected: Any, seen: Seen, checks: Checked) -> str:
+def fault(variants: Sequence[Variant], row: dict[str, Any], seen: Seen, checks: Checked) -> str:
     """How the evidence of a claim is not as the contract says; empty if it is, or if the contract says nothing of it.
 
-    :param files: that the claim's line names. :param protected: whether it says that the guest was protected.
+    :param row: the claim's line: its sentence, its files, whether its guest was protected.
     :param seen: role, state, page and call of each observation. :param checks: role, name and expectation of each.
     """
-    names = {name.rpartition("/")[2] for name in files}
+    names = {name.rpartition("/")[2] for name in row["evidence"]} - _OWN
     faults = []
     for one in variants:
-        words = _probed(one, seen) or _kept(one, names, protected) or _checked(one, checks)
+        words = _told(one, row) or _probed(one, seen) or _checked(one, checks) or _kept(one, names)
         if not words:
             return ""
         faults.append(words)
     return faults[0] if faults else ""
+
+
+def _told(one: Variant, row: dict[str, Any]) -> str:
+    if row["sentence"] != one.sentence:
+        return f"it claims {shown(row['sentence'], 90)!r}, and the contract {one.sentence!r}"
+    if row["protected"] != one.protected:
+        return f"it says of its guest's protection {row['protected']}, and the contract {one.protected}"
+    return ""
 
 
 def _probed(one: Variant, seen: Seen) -> str:
@@ -111,11 +125,11 @@ def _probed(one: Variant, seen: Seen) -> str:
     return f"a {again[0]} was tried more than once" if again else ""
 
 
-def _kept(one: Variant, names: set[str], protected: Any) -> str:
+def _kept(one: Variant, names: set[str]) -> str:
     if lacking := one.files - names:
         return f"{min(lacking)} is not kept with it"
-    if protected != one.protected:
-        return f"it says of its guest's protection {protected}, and the contract {one.protected}"
+    if more := names - one.files:
+        return f"{shown(min(more), 60)} is kept with it, which the contract does not name"
     return ""
 
 

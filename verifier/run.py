@@ -396,7 +396,7 @@ def _settle(run: Run, claim: Claim, row: dict[str, Any] | None) -> None:
 
 def _held_against(run: Run, claim: Claim, row: dict[str, Any], said: str) -> tuple[str, str]:
     try:
-        table(row, "its line", "runs", "checks", "maps", "evidence", "protected", "controlled")
+        table(row, "its line", "sentence", "runs", "checks", "maps", "evidence", "protected", "controlled")
         found, why = _from_evidence(run, claim, row)
         if harm := [name for name in row["evidence"] if _HARM.search(name)]:
             found, why = "FAIL", f"the probe did harm: {harm[0]}"
@@ -433,7 +433,7 @@ def _needed(run: Run, claim: Claim, row: dict[str, Any]) -> str:
         return ""
     seen = [(one.role, one.state, one.page, one.call) for one in run.seen.get(claim.id, ())]
     checks = [(one.role, one.name, one.expected) for one in run.checks.get(claim.id, ())]
-    fault = needs.fault(claim.needs, row["evidence"], row["protected"], seen, checks)
+    fault = needs.fault(claim.needs, row, seen, checks)
     return f"its evidence is not what the contract says: {fault}" if fault else ""
 
 
@@ -609,7 +609,12 @@ def _sweeps(run: Run, claim: Claim) -> str:
     found: dict[str, Sweep] = {}
     for name in row["evidence"]:
         if name.endswith(".json"):
-            found[PurePosixPath(name).stem] = sweeps.read(parse(run.tree.read(name), name), name)
+            guest, _, way = PurePosixPath(name).stem.partition(".")
+            if guest in found:
+                raise UnsoundError(f"{name} is a second sweep of guest {shown(guest, 40)}")
+            found[guest] = sweeps.read(parse(run.tree.read(name), name), name)
+            if way and way != found[guest].way:
+                raise UnsoundError(f"{name} is a sweep by {shown(found[guest].way, 40)}")
     maps = [table(one, "a map", *_MAP) for one in row.get("maps", ())]
     for one in maps:
         known(one, "a map", _MAP)

@@ -294,7 +294,7 @@ class Story:
             told = swept(protected=protected)
             text = json.dumps(told)
             one = parse_sweep(text)
-            trial.attach(f"{guest}.json", text)
+            trial.attach(f"{guest}.{one.way}.json", text)
             trial.draw(MemoryMap(guest, one.way, one.size, one.rate, spans(one.fates())))
             found.append(sweep_checks(one, "EFAULT", physical=False))
         trial.legitimate(*found, protected=True if len(found) > 1 else None)

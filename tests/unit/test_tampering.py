@@ -231,7 +231,7 @@ def swept(change: Callable[[dict[str, Any]], object], *, maps: bool = True) -> E
     """Change what the sweep of the protected guest brought; the map in the line is made of it, or stays."""
 
     def edit(folder: Path) -> None:
-        path = folder / "evidence/host_reads_no_other_page/protected.json"
+        path = folder / "evidence/host_reads_no_other_page/protected.process_vm_readv.json"
         told = json.loads(path.read_text())
         change(told)
         path.write_text(json.dumps(told))

@@ -45,7 +45,7 @@ from tests.unit.test_tampering_identity import kernel, listed
 ORACLE = "host_reads_no_other_page"
 HEALTH = "host_kernel_stays_healthy"
 LOG = f"evidence/{HEALTH}/console.log"
-SWEEP = f"evidence/{ORACLE}/protected.json"
+SWEEP = f"evidence/{ORACLE}/protected.process_vm_readv.json"
 OTHER = "00" * 32
 
 

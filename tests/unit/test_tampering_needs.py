@@ -24,9 +24,11 @@ from signoff.trial import Trial
 from signoff.verdict import Status
 from tests.unit.report_samples import CONTRACT, Story, contract_sha256, small_report
 from tests.unit.test_tampering import KEY, MINE, Edit, both, drop_role, line, observed, remake_or_seal, said, swap
+from tests.unit.test_tampering_kinds import kept, of_json
 from verifier.__main__ import main
 
 ORACLE, WORKS, READS = "host_reads_no_other_page", "guest_works", "host_cannot_read"
+GUESTS = ("protected", "plain")
 Checks = list[dict[str, Any]]
 
 
@@ -94,6 +96,26 @@ def no_sweeps(folder: Path) -> None:
     for path in folder.glob(f"evidence/{ORACLE}/*.json"):
         path.unlink()
     line(ORACLE, without_sweeps)(folder)
+
+
+def sweeps_by(way: str) -> Edit:
+    """Have sweeps made in another way, by their names as well."""
+
+    def edit(folder: Path) -> None:
+        for guest in GUESTS:
+            before = folder / f"evidence/{ORACLE}/{guest}.process_vm_readv.json"
+            told = {**json.loads(before.read_text()), "way": way}
+            before.with_name(f"{guest}.{way}.json").write_text(json.dumps(told))
+            before.unlink()
+
+        def change(row: dict[str, Any]) -> None:
+            row["evidence"] = [name.replace("process_vm_readv", way) for name in row["evidence"]]
+            for one in row["maps"]:
+                one["way"] = way
+
+        line(ORACLE, change)(folder)
+
+    return edit
 
 
 def calling(name: str) -> Edit:
@@ -174,7 +196,33 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     "no_sweeps": (no_sweeps, "is not kept"),
     "no_sweeps_and_no_checks_of_them": (
         both(no_sweeps, everywhere(ORACLE, lambda kept: kept.__setitem__(slice(1, None), []))),
-        "is not kept with it",
+        "the subject lacks the check",
+    ),
+    "a_sweep_by_another_way": (
+        both(
+            *(of_json(f"evidence/{ORACLE}/{guest}.process_vm_readv.json", said(way="nothing")) for guest in GUESTS),
+            line(ORACLE, lambda row: [one.update(way="nothing") for one in row["maps"]]),
+        ),
+        "protected.process_vm_readv.json is a sweep by nothing",
+    ),
+    "a_sweep_of_another_name": (
+        sweeps_by("nothing"),
+        "plain.process_vm_readv.json is not kept with it",
+    ),
+    "a_file_more": (
+        kept(WORKS, "certificate.txt", "Proved on SEV-SNP.\n"),
+        "certificate.txt is kept with it, which the contract does not name",
+    ),
+    "a_sentence_that_claims_more": (
+        both(
+            of_json("planned.json", said(**{READS: "Nobody can read anything, on any hardware."})),
+            line(READS, said(sentence="Nobody can read anything, on any hardware.")),
+        ),
+        "it claims 'Nobody can read anything, on any hardware.', and the contract 'Of host_cannot_read.'",
+    ),
+    "a_sentence_made_of_the_name": (
+        line(READS, said(sentence="Host cannot read.")),
+        "it claims 'Host cannot read.', and the contract 'Of host_cannot_read.'",
     ),
     "another_call": (calling("a call that is always refused"), "its call is 'a call that is always refused'"),
     "a_page_tried_twice": (twice, "a private user page was tried more than once"),
@@ -247,10 +295,12 @@ def test_a_run_whose_checks_are_others_proves_nothing(tmp_path: Path, table: str
     assert {one.status for one in kept.results if one.id != WORKS} == {Status.PASS, Status.SKIP}
 
 
-SUM = (("sum", "4"),)
+SUM, SENTENCE = (("sum", "4"),), f"Of {WORKS}."
 OTHERS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"subject": ()}, "the subject lacks 'sum'"),
     ({"control": ()}, "the control lacks 'sum'"),
+    ({"sentence": "It flies."}, "it claims 'It flies.', and the contract 'Of guest_works.'"),
+    ({"files": ("x.txt",)}, "x.txt is kept, which the contract does not name"),
     ({"protected": None}, "is told as None, and the contract says True"),
     ({"call": "x"}, "the call is 'x'"),
     ({"subject": (("sum", "5"),)}, "the subject expects '5' of 'sum', and the contract '4'"),
@@ -262,7 +312,7 @@ OTHERS: tuple[tuple[dict[str, Any], str], ...] = (
 @pytest.mark.parametrize(("change", "words"), OTHERS)
 def test_the_judge_finds_what_the_verifier_finds(table: str, change: dict[str, Any], words: str) -> None:
     """Two programs that share no code read the same table."""
-    wanted, found = needs.read(table.encode())[WORKS], needs.Need(protected=True, subject=SUM, control=SUM)
+    wanted, found = needs.read(table.encode())[WORKS], needs.Need(SENTENCE, protected=True, subject=SUM, control=SUM)
     assert needs.gap(wanted, found) == ""
     assert words in needs.gap(wanted, replace(found, **change))
 
@@ -270,7 +320,7 @@ def test_the_judge_finds_what_the_verifier_finds(table: str, change: dict[str, A
 def test_the_judge_misses_a_file(table: str) -> None:
     (swept,) = needs.read(table.encode())[ORACLE]
     assert needs.gap([swept], swept) == ""
-    assert needs.gap([swept], replace(swept, files=())) == "plain.json is not kept"
+    assert needs.gap([swept], replace(swept, files=())) == "plain.process_vm_readv.json is not kept"
 
 
 def test_in_mode_plain_the_table_is_not_held(tmp_path: Path, table: str) -> None:
@@ -288,7 +338,7 @@ def run(folder: Path, *checks: Check, **more: Any) -> Path:
         if claim.id != WORKS:
             told.add(claim)
             continue
-        trial = Trial(claim, told.mode, "", f"{told.record.command} -k test_{WORKS}", told.evidence)
+        trial = Trial(claim, told.mode, SENTENCE, f"{told.record.command} -k test_{WORKS}", told.evidence)
         trial.legitimate(checks, checks, protected=True)
         told.evidence.append(trial.result())
     return told.end()

@@ -10,6 +10,7 @@ mappings and KVM's counts.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -116,7 +117,9 @@ def by_loads(
     met = load(parse(json.dumps(before)).address)
     after = printed(host, guest, "process_vm_readv", FEW_BYTES)
     later = {key: after[key] for key in ("still_shared", "later_account")}
-    found = [[gpa, 1, errno] for gpa, errno in sorted(met.items())]
+    # Pages in a row that met the same have their places in common when each is counted back to the first.
+    rows = itertools.groupby(enumerate(sorted(met.items())), lambda one: (one[1][0] - one[0] * PAGE, one[1][1]))
+    found = [[(row := [page for _, page in pages])[0][0], len(row), errno] for (_, errno), pages in rows]
     one = _kept({**before, **later, "way": "load", "bytes": 1, "found": found}, guest, keep)
     # What changed and changed back in between has changed, too.
     return replace(one, changed=one.changed or any(parse(json.dumps(each)).changed for each in (before, after)))
@@ -125,7 +128,7 @@ def by_loads(
 def _kept(told: dict[str, Any], guest: Guest, claim: Trial | None) -> Sweep:
     text = json.dumps(told)
     if claim is not None:
-        claim.attach(f"{guest.spec.name}.json", text)
+        claim.attach(f"{guest.spec.name}.{told['way']}.json", text)
     return parse(text)
 
 
@@ -228,7 +231,9 @@ def witnesses(guest: Guest, aimed: Iterable[Aimed], one: Sweep) -> Iterator[Chec
     kept = frozenset(gpa for gpa, hva in one.address.items() if any(first <= hva < end for first, end in mapped))
     yield Check("private pages, by the flags of QEMU's mappings", _ranges(one.private), _ranges(kept))
     counts = dict(re.findall(r"(\w+): (\d+)", guest.memory.protection()))
-    yield Check("shared pages, as KVM counts them", str(len(one.book)), counts.get("shared_pages", "not told"))
+    counted = counts.get("shared_pages", "none")
+    right, wrong = "as many as its book has", f"{counted}, and its book has {len(one.book)}"
+    yield Check("shared pages, as KVM counts them", right, right if counted == str(len(one.book)) else wrong)
 
 
 def _fared(one: Sweep, gpa: int) -> str:
