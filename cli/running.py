@@ -24,7 +24,8 @@ def run(argv: Sequence[str]) -> int:
         process.terminate()
 
     before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-    before |= {request: signal.signal(request, end) for request in (signal.SIGTERM, signal.SIGHUP)}
+    requests = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]  # nohup
+    before |= {request: signal.signal(request, end) for request in requests}
     try:
         status = process.wait()
     finally:

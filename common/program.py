@@ -26,6 +26,7 @@ def end_with(main: Callable[[list[str]], int], failed: int = FAILED) -> NoReturn
     """
     _open_streams()
     end_as_by_ctrl_c()
+    hear_how_programs_end()
     complaint = ""
     try:
         status = main(sys.argv[1:])
@@ -45,6 +46,11 @@ def end_as_by_ctrl_c() -> None:
     for request in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(request) is not signal.SIG_IGN:  # nohup's wish
             signal.signal(request, signal.default_int_handler)
+
+
+def hear_how_programs_end() -> None:
+    """A parent that ignores SIGCHLD hands that on. Nobody is told then how a program has ended; Python says: well."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _open_streams() -> None:

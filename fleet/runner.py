@@ -28,6 +28,7 @@ from avocado.core.utils.messages import FileMessage, FinishedMessage, RunningMes
 
 from common.environment import environment
 from common.paths import PROJECT
+from common.program import hear_how_programs_end
 from common.waiting import Deadline
 from fleet.resolver import KIND
 from signoff.verdict import Status
@@ -131,6 +132,7 @@ class RunnerApp(BaseRunnerApp):  # type: ignore[misc]  # Avocado has no types
 
 def main() -> None:
     """Run. When a spawner ends it, its pytest ends in order and nothing is left behind."""
+    hear_how_programs_end()
     for request in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(request, lambda number, _: sys.exit(128 + number))
     RunnerApp(print).run()

@@ -109,6 +109,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known, and have every request to end answered as Ctrl-C is: with a report."""
     end_as_by_ctrl_c()
+    hear_how_programs_end()
     config.addinivalue_line("markers", f"{LAST}: judges the whole run, so it comes last")
     config.addinivalue_line(
         "markers", "quick: a first selection of attacks and legitimate paths, in seconds with a warm cache"

@@ -22,6 +22,7 @@ from common.store import Store
 from common.waiting import Deadline, poll_until
 from host_setup.plugin import LAST, pytest_collection_modifyitems
 from host_setup.provision import Settings, provision
+from tests.unit.test_program import ignoring
 
 CONFTEST = """
 import pytest
@@ -105,6 +106,22 @@ def test_what_judges_the_whole_run_comes_last(tmp_path: Path) -> None:
     status, said = run(tmp_path, ORDER, "--strict-markers")
     assert status == 0
     assert re.findall(r"::(test_\w+) PASSED", said) == ["test_one", "test_two", "test_health", "test_end"]
+
+
+SIGNALS = {
+    "test_s.py": "import os, signal, subprocess\n"
+    "def test_hang_up(): os.kill(os.getpid(), signal.SIGHUP)\n"
+    "def test_child(): assert subprocess.run(['sh', '-c', 'exit 7']).returncode == 7\n"
+}
+
+
+def test_what_the_parent_ignores_neither_ends_the_run_nor_hides_a_failure(tmp_path: Path) -> None:
+    """nohup ignores SIGHUP; where SIGCHLD is ignored, Python takes each program for one that has ended well."""
+    argv, env = prepared(tmp_path, SIGNALS)
+    for number in (signal.SIGHUP, signal.SIGCHLD):
+        argv = ignoring(number, *argv)
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout.count("PASSED")) == (0, 2), done.stdout
 
 
 def test_unusable_option_ends_the_run_with_that_one_error_and_makes_nothing(tmp_path: Path) -> None:

@@ -125,3 +125,36 @@ def test_command_that_is_asked_to_end_puts_its_things_away(number: signal.Signal
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (130, b"put away\n", b"interrupted\n")
+
+
+def ignoring(number: signal.Signals, *argv: str) -> list[str]:
+    """The command, started by who ignores a signal: nohup does, and some daemons that start the jobs of others."""
+    ignore = f"import os, signal, sys; signal.signal({number:d}, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    return [sys.executable, "-c", ignore, *argv]
+
+
+STARTS = """
+import subprocess
+from common.program import end_with
+
+end_with(lambda _: subprocess.run(["sh", "-c", "exit 7"], check=False).returncode)
+"""
+
+
+def test_a_program_that_fails_is_noticed_whatever_the_parent_ignores() -> None:
+    """Where SIGCHLD is ignored, nobody is told how a program ended, and Python takes it for a success."""
+    command = ignoring(signal.SIGCHLD, sys.executable, "-c", STARTS)
+    assert subprocess.run(command, timeout=60, check=False).returncode == 7
+
+
+HANGS_UP = """
+import os, signal
+from common.program import end_with
+
+end_with(lambda _: os.kill(os.getpid(), signal.SIGHUP) or 3)
+"""
+
+
+def test_who_began_with_nohup_outlives_the_terminal() -> None:
+    command = ignoring(signal.SIGHUP, sys.executable, "-c", HANGS_UP)
+    assert subprocess.run(command, timeout=60, check=False).returncode == 3
