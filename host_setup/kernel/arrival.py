@@ -53,6 +53,7 @@ _BINARY = b"\nGIT binary patch\n"
 # GNU patch passes over both without a word where other changes are beside them.
 _AFTERWARDS = re.compile(rb'^\+\+\+ "?(?:b/)?(?!/dev/null)([^\t\n"]+)', re.MULTILINE)
 _MERGE = re.compile(rb"^@@@ ", re.MULTILINE)
+_SUBMODULE = re.compile(rb"^(?:new file mode|new mode|index [0-9a-f]+\.\.[0-9a-f]+) 160000$", re.MULTILINE)
 _CUT_OFF = re.compile(
     rb"^--- [^\n]+\n\+\+\+[^\n]*(?:\n(?!@@ -[0-9,]+ \+[0-9,]+ @@)[^\n]*)?\n?\Z"
     rb"|^index (?!e69de29)[0-9a-f]+\.\.(?!e69de29)[0-9a-f]+[^\n]*\n?(?:--- [^\n]*\n?)?\Z",  # that is the empty file
@@ -349,6 +350,11 @@ def _change(content: bytes, file: Path) -> bytes:
     if _MERGE.search(change):
         raise _wrong(
             f"{shown(file)} holds a merge, which is not a patch", "make it again with git format-patch, without merges"
+        )
+    if _SUBMODULE.search(change):
+        raise _wrong(
+            f"{shown(file)} changes a submodule, whose content no patch holds",
+            "name a tree that has it with --kernel, and make the patch again with --ignore-submodules",
         )
     if _CUT_OFF.search(change):
         raise _wrong(f"{shown(file)} is truncated: its last file has no change", "save it again")

@@ -180,7 +180,12 @@ def _parse(file: Path) -> _File:
     try:
         return _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8-sig")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserInputError(f"{shown(file)} is not TOML: {error}", stage=STAGE, artefact=file) from error
+        raise UserInputError(
+            f"{shown(file)} is not TOML: {error}",
+            stage=STAGE,
+            artefact=file,
+            hint=f"it is a text in UTF-8, with each on a line: {_EXAMPLE}",
+        ) from error
     except ValidationError as error:
         wrong = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise UserInputError(

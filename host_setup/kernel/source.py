@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +30,7 @@ HELP = (
     f"kernel source: a tree or a tarball, or Debian's package of it by release ({debian_archive.NAMES}), which is "
     "fetched; default: the installed linux-source-6.12"
 )
+_ADDRESS = re.compile(r"[a-z+]+:/|[\w.-]+@[\w.-]+:")  # a path has no two slashes any more
 DEBIAN_PACKAGE = "linux-source-6.12"
 DEBIAN_TARBALL = Path("/usr/src/linux-source-6.12.tar.xz")
 
@@ -109,7 +111,9 @@ def _named(user_path: Path | None, store: Store) -> Source:
                 hint=f"apt-get install {DEBIAN_PACKAGE}, or name a tree or tarball with --kernel",
             )
         return _tarball(DEBIAN_TARBALL, store)
-    hint = "name a kernel tree or tarball"
+    hint = f"name a kernel tree or tarball, or a release: {debian_archive.NAMES}"
+    if _ADDRESS.match(str(user_path)):
+        hint = "clone or fetch it, and name the folder or the file"
     try:
         path = user_path.expanduser().resolve(strict=True)
         if path.is_dir():

@@ -116,6 +116,14 @@ def test_a_wrong_file_is_refused_with_the_field(tmp_path: Path, text: str, words
         series.load(write(tmp_path / "mine", text))
 
 
+def test_a_file_in_another_encoding_is_told_with_the_next_step(tmp_path: Path) -> None:
+    folder = write(tmp_path / "mine")
+    (folder / "series.toml").write_text(GOOD, encoding="utf-16")
+    with pytest.raises(UserInputError, match="not TOML") as caught:
+        series.load(folder)
+    assert "UTF-8" in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize("release", ["6.12.0", "6.12.117", "6.12.1-rc2"])
 def test_a_release_in_the_base_range_is_accepted(tmp_path: Path, release: str) -> None:
     (write(tmp_path / "mine") / "a.patch").write_text(PATCH)

@@ -483,6 +483,20 @@ def test_what_cannot_be_a_tree_is_one_line(
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("v6.12.117", "6.12.118, or latest"),
+        ("https://example.org/linux-6.12.117.tar.xz", "clone or fetch it"),
+        ("git@example.org:linux.git", "clone or fetch it"),
+    ],
+)
+def test_what_is_no_path_gets_its_own_next_step(take: Taken, name: str, step: str) -> None:
+    with pytest.raises(UserInputError, match="no such kernel source") as caught:
+        take(Path(name))
+    assert step in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize("name", ["~nobody-of-that-name/linux", "x" * 300, "a/../../../../../../proc/self/nothing"])
 def test_a_path_that_cannot_be_followed_is_one_line(take: Taken, name: str) -> None:
     with pytest.raises(UserInputError, match="kernel source") as caught:
