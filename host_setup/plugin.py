@@ -19,7 +19,7 @@ import pytest
 from common.errors import SealproofError
 from common.failure import told
 from common.paths import named
-from common.program import FAILED, end_as_by_ctrl_c
+from common.program import FAILED, end_as_by_ctrl_c, hear_how_programs_end
 from common.progress import Terminal
 from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
