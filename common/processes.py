@@ -89,7 +89,7 @@ def run_tree(
     _require_main_thread()
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: list[str] = []
-    # A path may be any bytes, and the command is to be pasted.
+    # A path may be any bytes, and people paste the command.
     with log.open("a", encoding="utf-8", errors="surrogateescape") as out:
         out.write(f"$ {shell_line(argv, env, cwd=cwd)}\n")
         out.flush()

@@ -64,7 +64,7 @@ def _open_streams() -> None:
 
 
 def _said(complaint: str, status: int, failed: int) -> int:
-    """The status, once all that is to be said has gone out; a success that nobody could be told of is none."""
+    """The status after all output has gone out. A success whose output nobody could read is a failure."""
     for stream, text in ((sys.stdout, ""), (sys.stderr, complaint)):
         try:
             stream.write(text)

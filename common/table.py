@@ -17,7 +17,7 @@ _GAP = 2  # columns between two cells
 def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
     """Rows of cells, each row a line; the cells of a column stand under each other.
 
-    :param rows: all with the same number of cells; the first one is the head, if there is to be one.
+    :param rows: all with the same number of cells; the first one may be the head.
     :param right: numbers of the columns, from 0 on, whose cells stand to the right, as numbers do.
     """
     grid = Table.grid(padding=(0, _GAP, 0, 0))

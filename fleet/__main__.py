@@ -193,7 +193,7 @@ def _sign(
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    """What the verifier says, with the user's own key and contract as what he trusts."""
+    """Have the verifier check a report; it trusts the user's own key and contract."""
     keys = arguments.key or [fingerprint(own_key(config_root()).public_key())]
     named = [word for key in keys for word in ("--key", key)]
     return verifier.main([str(arguments.folder.resolve()), *named, "--contract", str(arguments.contract)])

@@ -137,7 +137,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     page.add_argument("--nights", type=_number, default=NIGHTS, metavar="N", help=f"how many; default: {NIGHTS}")
     page.set_defaults(command=_trend)
 
-    words = commands.add_parser("summary", parents=[where], help="what came of a night; the exit status is the night's")
+    words = commands.add_parser(
+        "summary", parents=[where], help="print the result of a night; the exit status is the night's"
+    )
     words.add_argument("night", nargs="?", default=LATEST, metavar="NIGHT", help="its id, or its beginning")
     words.add_argument("--markdown", action="store_true", help="for a CI's job page; default: a plain text, for a mail")
     words.set_defaults(command=_summary)

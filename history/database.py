@@ -78,7 +78,7 @@ class Night(BaseModel):
 class Attempt(BaseModel):
     """A run that a night has begun.
 
-    :ivar folder: for its reports. :ivar run: what came of it; empty: nothing yet, or no report.
+    :ivar folder: for its reports. :ivar run: the run that it made; empty: none yet, or no report.
     :ivar why: why there is no report, or why it was ended early. :ivar claims: ids of those that are run again.
     :ivar late: it was ended early as the night's time was up. :ivar host: it came as far as a host.
     """

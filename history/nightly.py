@@ -158,7 +158,7 @@ class Nightly:
         return True
 
     def _again(self, review: CellReview) -> Sequence[str] | None:
-        """The claims to be run again; nothing in it: all; None: none is to be."""
+        """The claims that run again; empty: all of them; None: no claim."""
         if review.is_broken:
             return ()
         lines = _doubtful(review)

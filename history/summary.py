@@ -80,7 +80,7 @@ def _inputs_of(cell: CellReview) -> list[str]:
 
 
 def _told_lines(cell: CellReview) -> Iterator[tuple[str, Line]]:
-    """What is to be told of a cell's claims, the worst first."""
+    """The lines about a cell's claims, the worst first."""
     if cell.comparison is None:
         for name in cell.failing:
             sitting: Sitting | None = cell.sitting

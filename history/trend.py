@@ -125,7 +125,8 @@ class Row:
 class Track:
     """A cell, or the runs of one kind outside of any night.
 
-    :ivar squares: one a column; None: nothing was to be done. :ivar changes: the nights in which inputs changed.
+    :ivar squares: one a column; None: the night had nothing to do there.
+    :ivar changes: the nights in which inputs changed.
     """
 
     name: str

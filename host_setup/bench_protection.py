@@ -194,7 +194,7 @@ def _outcome(line: Line, today: Measured, ours: Measured) -> str:
 
 
 def table(lines: Sequence[Line], today: Measured, ours: Measured) -> str:
-    """Medians side by side, and what came of each goal; the ratio is ours to today's."""
+    """Medians side by side, and whether each goal was met; the ratio is ours to today's."""
     cells = [("", today.series, ours.series, "ratio", "goal")]
     for line in lines:
         old, new = today.median(line.name), ours.median(line.name)

@@ -110,7 +110,7 @@ def _gdb(fresh: FreshHost, script: Path, tree: Path | None) -> list[str]:
     answer = qmp.monitor(f"gdbserver unix:{socket},server=on,wait=off")
     if not socket.exists():
         raise MachineError(f"QEMU does not listen for gdb: {answer}", stage="debug")
-    # A kernel that dies is to be looked at: its QEMU, which ends with it otherwise, stops.
+    # The user wants to look at a kernel that has died: its QEMU stops, where it would end.
     qmp.execute("set-action", {"reboot": "shutdown", "shutdown": "pause"})
     orders = [
         *(["set pagination off"] if not foreground.interactive() else []),

@@ -39,7 +39,7 @@ def free_bytes(folder: Path) -> int:
 def look(
     path: Path, mounted: Sequence[Mount], free: Callable[[Path], int] = free_bytes, *, inside: bool = False
 ) -> Disk:
-    """What is to be said of a folder, which need not be there yet.
+    """What doctor says of a folder, which need not be there yet.
 
     :param mounted: all that is. :param free: bytes on the file system of a folder that is there.
     :param inside: the folders in it are written to as well; another user may have made them.

@@ -14,11 +14,11 @@ from common.errors import SealproofError
 
 @contextmanager
 def told(name: str, lines: Callable[[], Sequence[str]], troubles: Callable[[], Sequence[str]]) -> Iterator[Path]:
-    """A folder for the consoles of hosts. In the end, what came of the run is printed, and the folder stays if need be.
+    """A folder for the consoles of hosts. At the end the result is printed; the folder stays if something went wrong.
 
     Also of a run that is told to end: what went well by then took hours.
 
-    :param lines: what came of it. :param troubles: what went wrong. The folder stays where something did, or where an
+    :param lines: the result. :param troubles: what went wrong. The folder stays if there is any, or where an
         error ended the run: the first boot may have failed.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"sealproof-{name}-"))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a run would make, boot and lease, and how long it may take: the way of ``provision``, and nothing is made.
 
-A stage that is in the cache is read from there; the first that is not hides what depends on it, which is then to be
-made, too.
+A stage that is in the cache is read from there. The first stage that is not in the cache is made, and so is each stage
+that depends on it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Looking(Store):
         self._scratch = Store(scratch)
 
     def get(self, kind: str, key: str) -> Path | None:
-        """An entry that is there; None for one that is to be found out.
+        """An entry that is there; None for one that the caller finds out.
 
         :raises NotMadeError: it is not there.
         """

@@ -129,7 +129,7 @@ def made_here(
 
 
 def real_machine(settings: Settings) -> tuple[str, inventory.Remote] | None:
-    """The real machine that is meant, with its name; None if a host is to be made here.
+    """The real machine that is meant, with its name; None if the host is made here.
 
     :raises UserInputError: it is not in the inventory, or not expendable.
     """
@@ -183,7 +183,7 @@ def leased_hosts(
 
 
 def _own(name: str, machine: inventory.Remote) -> tuple[dict[str, str], Own | None]:
-    """What a machine is, and what its own kernel is, if the one under test is to be made from that. Only looks.
+    """The facts of a machine, and its own kernel if the kernel under test is made from that. Changes nothing.
 
     :raises UserInputError: its kernel's configuration is not there.
     """
@@ -261,7 +261,7 @@ def _made(
 ) -> tuple[Kernel, RootFs, Payload, Keys]:
     """Make or find a kernel, and what every host that boots it has."""
     request = kernel_request(settings, store, own)
-    compiled = programs(store, terminal)  # what fails within seconds is not to wait for the kernel
+    compiled = programs(store, terminal)  # a failure within seconds comes before the long build
     kernel = build(request, store, terminal)
     root = rootfs(store, terminal)
     modules = module(kernel, MODULES, store, terminal)

@@ -168,7 +168,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _tell(told: Told, lines: Sequence[tuple[str, str, str]]) -> int:
-    """Say what came of it; returns the exit status."""
+    """Print what is the same and what differs; returns the exit status."""
     different = [name for name, one, other in lines if one != other]
     said = [f"The kernel of the run {told.run}, made again from the source, series and configuration that it names:"]
     for name, one, other in lines:

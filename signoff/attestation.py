@@ -8,8 +8,8 @@ of the run, and the ``SHA256SUMS`` of each part; the run's own in turn names eve
 sigstore's (https://docs.sigstore.dev/about/bundle, version 0.3) by a key: without a certificate or a log's entry, which
 need their makers' servers.
 
-Each user has a key of his own, made when it is first needed. A key that comes with a report vouches for nothing:
-whoever changes the one can change the other. So a signature is good only by a key that the reader knows from elsewhere.
+Each user has an own key, made when it is first needed. A key that comes with a report vouches for nothing: whoever
+changes the report can change the key. A signature is good only by a key that the reader knows from elsewhere.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What this project and its Python are, by content: lists of files that a reader can hold against his own."""
+"""What this project and its Python are, by content: lists of files that readers can compare with their own."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Refuse what pytest was told behind the command's back, if claims are to be tried."""
+    """Refuse options that reach pytest past the command line, if this run tries claims."""
     contract = config.rootpath / config.getini("sealproof_contract")
     if not surroundings.asks_for_claims(config, contract):
         return None

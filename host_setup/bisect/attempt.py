@@ -283,7 +283,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--times", type=_times, default=1, metavar="N",
-        help="by how many results a verdict must lead; default: 1, and 2 for 'bad' and for what the answer rests on",
+        help="by how many results a verdict must lead; default: 1, and 2 for 'bad' and for the two steps that decide",
     )  # fmt: skip
     parser.add_argument(
         "--folder",

@@ -106,7 +106,7 @@ class Search:
         self._most = 3 * max(times, _SURE) + 1
 
     def verdict(self, votes: Iterable[Vote], *, sure: bool = False) -> Verdict | None:
-        """What votes on a step say; None: it is to be tried once more.
+        """What votes on a step say; None: too little, so try it once more.
 
         :param sure: "good" must lead by as much as "bad" does.
         """

@@ -53,7 +53,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--compiler", default=GCC.compiler, type=parse_compiler, metavar="NAME", help="a gcc, 12 or newer"
     )
-    parser.add_argument("--no-run", action="store_true", help="run no claim: tell again what is known")
+    parser.add_argument("--no-run", action="store_true", help="run no claim: print the known result again")
     return parser
 
 

@@ -41,7 +41,7 @@ class Host(Protocol):
 
     @property
     def plain_guest(self) -> Guest | None:
-        """The plain one beside it; None if the one under test is to be plain."""
+        """The plain guest beside the one under test; None if that one is itself plain."""
 
     @property
     def all_guests(self) -> tuple[Guest, ...]:
@@ -87,14 +87,14 @@ class Hosts(Protocol):
     def start(self) -> Host:
         """A pristine host with its guests, running.
 
-        :raises MachineError: there is none to be had.
+        :raises MachineError: no host can be had.
         """
 
     def cold(self, words: str = "", *, alone: bool = False) -> Host:
         """A host booted from nothing, its guests too.
 
         :param words: added to its kernel's command line. :param alone: without guests.
-        :raises MachineError: there is none to be had.
+        :raises MachineError: no host can be had.
         """
 
     def first_log(self) -> str:

@@ -105,7 +105,7 @@ PROTECTED = GuestSpec(name="protected", opts_in=True, memory=208, ssh_port=2223,
 
 
 def guests_for(*, series: Mode, mode: Mode) -> tuple[GuestSpec, ...]:
-    """The guests of a host: the one under test first, then, if that one is to be protected, the plain one beside it.
+    """The guests of a host: the one under test first, then the plain one, if the one under test asks for protection.
 
     :param series: what the kernel brings. :param mode: what is asked for.
     """

@@ -77,7 +77,7 @@ class RunningHost(ABC):
 
     @property
     def plain_guest(self) -> Guest | None:
-        """The plain guest beside one that is to be protected."""
+        """The plain guest beside a protected one."""
         return self.guests[1] if len(self.guests) > 1 else None
 
     def _guest(self, spec: GuestSpec) -> Guest:

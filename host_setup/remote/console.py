@@ -196,7 +196,7 @@ def _datagrams(sock: socket.socket) -> Iterator[bytes]:
 
 
 def _run(command: Sequence[str]) -> None:
-    """Run a command that may fail: what comes of it shows."""
+    """Run a command that may fail: its effect shows by itself."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SESSION, check=False)
 

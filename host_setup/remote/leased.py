@@ -174,7 +174,7 @@ class Leased:
         try:
             while not self._over.wait(lease / BEATS):
                 try:
-                    # A session whose machine has rebooted may wait for good: not longer than a lease can bear.
+                    # A session whose machine has rebooted may never answer: wait no longer than a lease can bear.
                     done = control.run(["sh", f"{PLACE}/keeper", "beat", self._token], seconds=2 * lease / BEATS)
                 except SealproofError:
                     continue  # it boots, or the network is gone: the next one

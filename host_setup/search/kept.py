@@ -36,7 +36,7 @@ def note(file: Path, line: str) -> None:
 def read(file: Path) -> tuple[str, ...]:
     """Read one.
 
-    :raises UserInputError: there is no such file, or the model cannot say what must come of what it says.
+    :raises UserInputError: there is no such file, or the model cannot say how its operations must end.
     """
     try:
         text = file.read_text(encoding="utf-8")

@@ -79,7 +79,7 @@ class Machine(RuleBasedStateMachine):
         self.destroys = False
 
     def do(self, line: str) -> None:
-        """Add an operation, unless nobody can say what must come of it."""
+        """Add an operation, unless nobody can say how it must end."""
         if line == "enable" and not self.protects:
             return
         try:

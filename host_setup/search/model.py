@@ -45,7 +45,7 @@ _MOST = {"place": ARENA - 1, "goal": ARENA - 1, "pages": ARENA, "number": NUMBER
 
 
 class UndefinedError(Exception):
-    """The documentation does not say what must come of an operation. Nothing has changed."""
+    """The documentation does not say how an operation must end. Nothing has changed."""
 
 
 @dataclass(eq=False, slots=True)

@@ -27,7 +27,7 @@ class Disagreement:
     """An answer that is not the model's.
 
     :ivar after: how many operations were done by then. :ivar line: what was asked.
-    :ivar expected: the model's answer. :ivar seen: the program's, or what came of the host instead.
+    :ivar expected: the model's answer. :ivar seen: the program's answer, or how the host ended instead.
     """
 
     after: int
@@ -64,7 +64,7 @@ class Seen:
 
 
 def with_looks(line: str) -> list[str]:
-    """An operation with its looks: the guest's before all that it has is gone, and those at what comes of it."""
+    """An operation with its looks: the guest's, before the operation takes its memory away, and those at the result."""
     before = [LOOK_AT_ALL] if line in ("reset", "destroy") else []
     after = [] if line.split(maxsplit=1)[0] in LOOKS else ["sweep"] if line == "destroy" else ["sweep", "book"]
     return [*before, line, *after]
@@ -87,7 +87,7 @@ def whole(operations: Sequence[str]) -> list[tuple[int, str]]:
 
 
 def is_defined(operations: Sequence[str], *, offered: bool = True) -> bool:
-    """Whether the model can say what must come of a sequence.
+    """Whether the model can say how a sequence must end.
 
     :param offered: whether the kernel knows of protection.
     """
@@ -120,7 +120,7 @@ def disagreement(
 
     :param run: gives the program its input, and waits for its end. :param seen: gets what was tried.
     :param offered: whether the kernel knows of protection.
-    :raises UndefinedError: the model cannot say what must come of it.
+    :raises UndefinedError: the model cannot say how it must end.
     """
     model, seen = Model(offered=offered), seen or Seen()
     lines = whole(operations)

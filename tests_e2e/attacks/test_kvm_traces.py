@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Attacks by root on the host without code of his own in the kernel: KVM's trace events, and probes of its copying."""
+"""Attacks by root on the host without own code in the kernel: KVM's trace events, and probes of its copying."""
 
 from __future__ import annotations
 

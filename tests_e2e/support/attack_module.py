@@ -53,7 +53,7 @@ def attempt_by_module(process: Puppet, method: int, target: int, content: bytes,
     """Prepare a try of the module, to be made by the ioctl ``SEALPROOF_ATTACK``.
 
     :param target: by the method, an address of the process or a host-physical address.
-    :param content: what is written, or zeros as many as are to be read.
+    :param content: what is written, or as many zeros as bytes are read.
     :param cpu: for a method that wants one.
     """
     device = process.open(DEVICE, O_RDWR)

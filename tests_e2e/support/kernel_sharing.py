@@ -19,7 +19,7 @@ from tests_e2e.support.sweep import Sweep
 
 CLOCK = "hv_clock_boot"  # Linux 6.12: arch/x86/kernel/kvmclock.c; a page
 OF_EACH_CPU = ("apf_reason", "kvm_apic_eoi", "steal_time")  # arch/x86/kernel/kvm.c
-OF_OTHER_HOSTS = ("vmw_steal_time",)  # arch/x86/kernel/cpu/vmware.c: is to be shared, too, where VMware is the host
+OF_OTHER_HOSTS = ("vmw_steal_time",)  # arch/x86/kernel/cpu/vmware.c shares it where VMware is the host
 _TEXT = "_text"
 
 
