@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import re
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +15,8 @@ from typing import Any, cast
 import pytest
 
 from common.errors import ChannelError, MachineError
-from common.paths import PROJECT
 from host_setup.channels.puppets import Done, Puppet
+from host_setup.channels.uapi import Method
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts.canaries import Planted
 from host_setup.hosts.guest_memory import Address
@@ -28,10 +27,9 @@ from signoff.trial import Trial
 from signoff.verdict import Status, judge
 from tests.unit.signoff_samples import probe as probe_claim
 from tests_e2e.support import attack as module
-from tests_e2e.support import attack_module
 from tests_e2e.support import checks as checks_module
 from tests_e2e.support.attack import CONTROL, PATTERN, UNDER_TEST, Aimed, Attack, Got, Target
-from tests_e2e.support.attack_module import COPY_FROM_USER, attack_by_module
+from tests_e2e.support.attack_module import attack_by_module
 from tests_e2e.support.checks import checks, works
 
 PAGE = 4096
@@ -505,7 +503,7 @@ class ModulePuppet:
         self.called.append((name, args))
         if name == "ioctl":
             method, flags, target, length, buffer, _, _ = struct.unpack("<IIQQQqQ", self.blocks[args[2]])
-            assert (method, flags, target, length) == (COPY_FROM_USER, 0, 0x7000, PAGE)
+            assert (method, flags, target, length) == (Method.COPY_FROM_USER, 0, 0x7000, PAGE)
             self.blocks[buffer] = b"!" * self.answer[1] + bytes(PAGE - self.answer[1])
             self.blocks[args[2]] = struct.pack("<IIQQQqQ", method, flags, target, length, buffer, *self.answer)
             return self.ioctl
@@ -527,7 +525,7 @@ class ModulePuppet:
 )
 def test_module_tells_what_the_access_met(result: int, count: int, done: Done) -> None:
     puppet = ModulePuppet(result, count)
-    found = attack_by_module(puppet, COPY_FROM_USER, 0x7000, PAGE)
+    found = attack_by_module(puppet, Method.COPY_FROM_USER, 0x7000, PAGE)
     assert found == (done, b"!" * count)
     assert [name for name, _ in puppet.called] == ["ioctl", "close"]
     assert puppet.called[0][1][:2] == (5, 0xC0305310)
@@ -536,18 +534,7 @@ def test_module_tells_what_the_access_met(result: int, count: int, done: Done) -
 def test_module_that_refuses_the_request_itself_blocked_nothing() -> None:
     puppet = ModulePuppet(0, 0, ioctl=Done(returned=-1, errno="ENOTTY"))
     with pytest.raises(ChannelError, match="ENOTTY"):
-        attack_by_module(puppet, COPY_FROM_USER, 0x7000, PAGE)
-
-
-def test_request_has_the_layout_of_the_modules_header() -> None:
-    header = (PROJECT / "guest_images" / "modules" / "sealproof_uapi.h").read_text()
-    number = 3 << 30 | attack_module._REQUEST.size << 16 | ord("S") << 8 | 0x10  # _IOWR of asm-generic/ioctl.h
-    assert number == attack_module.SEALPROOF_ATTACK
-    methods = header.partition("enum sealproof_method {")[2]
-    numbers = re.findall(r"SEALPROOF_(\w+) = (\d+)", methods)
-    assert len(numbers) == 24
-    for name, number in numbers:
-        assert getattr(attack_module, name) == int(number)
+        attack_by_module(puppet, Method.COPY_FROM_USER, 0x7000, PAGE)
 
 
 # --- checks

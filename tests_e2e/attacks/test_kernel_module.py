@@ -8,29 +8,10 @@ import itertools
 import pytest
 
 from host_setup.channels.puppets import Done, Puppet
+from host_setup.channels.uapi import Method
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
-from tests_e2e.support.attack_module import (
-    ACCESS_VM_READ,
-    ACCESS_VM_WRITE,
-    COPY_FROM_USER,
-    DIRECT_MAP_LOADS,
-    DIRECT_MAP_READ,
-    DIRECT_MAP_WRITE,
-    GET_USER_PAGES,
-    GET_USER_PAGES_FAST,
-    GET_USER_PAGES_WITH,
-    KGDB_READ,
-    KGDB_READS,
-    KGDB_WRITE,
-    KGDB_WRITES,
-    KMAP_LOCAL_READ,
-    KMAP_LOCAL_WRITE,
-    MEMREMAP_READ,
-    PIN_USER_PAGES,
-    attack_by_module,
-    write_by_module,
-)
+from tests_e2e.support.attack_module import KGDB_READS, KGDB_WRITES, attack_by_module, write_by_module
 
 # linux/mm_types.h: WRITE, DUMP, FORCE, NOWAIT, NOFAULT, HWPOISON, ANON, SPLIT_PMD, PCI_P2PDMA, INTERRUPTIBLE and
 # HONOR_NUMA_FAULT: all that a driver may give, but for LONGTERM, which is for pins. The numbers are Linux 6.12's; the
@@ -43,12 +24,12 @@ FOLL_FLAGS = (*(1 << bit for bit in (0, 2, 3, 4, 5, 6, 7)), *(1 << bit for bit i
 @pytest.mark.quick
 def test_kernel_cannot_copy_private_page_from_user(attack: Attack) -> None:
     """A driver of the host cannot copy a private page of a guest by copy_from_user() of QEMU's address."""
-    _read_in_qemu(attack, "copy_from_user", COPY_FROM_USER)
+    _read_in_qemu(attack, "copy_from_user", Method.COPY_FROM_USER)
 
 
 def test_kernel_cannot_get_private_page_by_get_user_pages(attack: Attack) -> None:
     """A driver of the host cannot get a private page of a guest by get_user_pages(), not even with FOLL_FORCE."""
-    _read_in_qemu(attack, "get_user_pages", GET_USER_PAGES)
+    _read_in_qemu(attack, "get_user_pages", Method.GET_USER_PAGES)
 
 
 def test_kernel_cannot_get_private_page_by_any_flag_of_get_user_pages(attack: Attack) -> None:
@@ -56,7 +37,7 @@ def test_kernel_cannot_get_private_page_by_any_flag_of_get_user_pages(attack: At
 
     def probe(qemu: Puppet, page: Target) -> Got:
         got = [
-            Got(*attack_by_module(qemu, GET_USER_PAGES_WITH, page.hva, PAGE_SIZE, cpu=flags))
+            Got(*attack_by_module(qemu, Method.GET_USER_PAGES_WITH, page.hva, PAGE_SIZE, cpu=flags))
             for flags in (*FOLL_FLAGS, sum(FOLL_FLAGS))
         ]
         ends = {one.done for one in got}
@@ -69,19 +50,19 @@ def test_kernel_cannot_get_private_page_by_any_flag_of_get_user_pages(attack: At
 
 def test_kernel_cannot_get_private_page_by_get_user_pages_fast(attack: Attack) -> None:
     """A driver of the host cannot get a private page of a guest by get_user_pages_fast()."""
-    _read_in_qemu(attack, "get_user_pages_fast", GET_USER_PAGES_FAST)
+    _read_in_qemu(attack, "get_user_pages_fast", Method.GET_USER_PAGES_FAST)
 
 
 def test_kernel_cannot_pin_private_page_for_long(attack: Attack) -> None:
     """A driver of the host cannot pin a private page of a guest to write to it, as those for DMA do."""
-    _read_in_qemu(attack, "pin_user_pages_fast", PIN_USER_PAGES)
+    _read_in_qemu(attack, "pin_user_pages_fast", Method.PIN_USER_PAGES)
 
 
 def test_kernel_cannot_read_private_page_by_access_process_vm(attack: Attack) -> None:
     """A driver of the host cannot read a private page of a guest by access_process_vm()."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        done, data = attack_by_module(qemu, ACCESS_VM_READ, page.hva, PAGE_SIZE)
+        done, data = attack_by_module(qemu, Method.ACCESS_VM_READ, page.hva, PAGE_SIZE)
         done.require("access_process_vm")
         return Got(Done(returned=len(data)), data)
 
@@ -92,7 +73,7 @@ def test_kernel_cannot_write_private_page_by_access_process_vm(attack: Attack) -
     """A driver of the host cannot overwrite a private page of a guest by access_process_vm()."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        done, count = write_by_module(qemu, ACCESS_VM_WRITE, page.hva, PATTERN)
+        done, count = write_by_module(qemu, Method.ACCESS_VM_WRITE, page.hva, PATTERN)
         done.require("access_process_vm")
         return Got(Done(returned=count), wrote=PATTERN)
 
@@ -105,59 +86,59 @@ def test_kernel_cannot_write_private_page_by_access_process_vm(attack: Attack) -
 @pytest.mark.quick
 def test_kernel_cannot_read_private_page_by_direct_map(attack: Attack) -> None:
     """The host's kernel cannot read a private page of a guest at its address in the direct map."""
-    _read(attack, "copy_from_kernel_nofault", DIRECT_MAP_READ)
+    _read(attack, "copy_from_kernel_nofault", Method.DIRECT_MAP_READ)
 
 
 def test_kernel_cannot_write_private_page_by_direct_map(attack: Attack) -> None:
     """The host's kernel cannot overwrite a private page of a guest at its address in the direct map."""
-    _write(attack, "__put_kernel_nofault", DIRECT_MAP_WRITE)
+    _write(attack, "__put_kernel_nofault", Method.DIRECT_MAP_WRITE)
 
 
 def test_kernel_cannot_load_any_byte_of_private_page_by_direct_map(attack: Attack) -> None:
     """No byte of a private page of a guest can be loaded in the direct map, by a load of any width."""
-    _read(attack, "loads of 8, 4, 2 and 1 bytes", DIRECT_MAP_LOADS)
+    _read(attack, "loads of 8, 4, 2 and 1 bytes", Method.DIRECT_MAP_LOADS)
 
 
 def test_kernel_cannot_read_private_page_by_kmap_local(attack: Attack) -> None:
     """The host's kernel cannot read a private page of a guest where kmap_local_page() maps it."""
-    _read(attack, "kmap_local_page", KMAP_LOCAL_READ)
+    _read(attack, "kmap_local_page", Method.KMAP_LOCAL_READ)
 
 
 def test_kernel_cannot_write_private_page_by_kmap_local(attack: Attack) -> None:
     """The host's kernel cannot overwrite a private page of a guest where kmap_local_page() maps it."""
-    _write(attack, "kmap_local_page", KMAP_LOCAL_WRITE)
+    _write(attack, "kmap_local_page", Method.KMAP_LOCAL_WRITE)
 
 
 def test_kernel_cannot_read_private_page_by_memremap(attack: Attack) -> None:
     """A driver of the host cannot read a private page of a guest where memremap() maps it."""
-    _read(attack, "memremap", MEMREMAP_READ)
+    _read(attack, "memremap", Method.MEMREMAP_READ)
 
 
 def test_kernel_debugger_cannot_read_private_page(attack: Attack) -> None:
     """The kernel's debugger kgdb cannot read from a private page of a guest."""
-    _read(attack, "kgdb m", KGDB_READ, KGDB_READS)
+    _read(attack, "kgdb m", Method.KGDB_READ, KGDB_READS)
 
 
 def test_kernel_debugger_cannot_write_private_page(attack: Attack) -> None:
     """The kernel's debugger kgdb cannot write to a private page of a guest."""
-    _write(attack, "kgdb M", KGDB_WRITE, PATTERN[:KGDB_WRITES])
+    _write(attack, "kgdb M", Method.KGDB_WRITE, PATTERN[:KGDB_WRITES])
 
 
-def _read_in_qemu(attack: Attack, call: str, method: int) -> None:
+def _read_in_qemu(attack: Attack, call: str, method: Method) -> None:
     def probe(qemu: Puppet, page: Target) -> Got:
         return Got(*attack_by_module(qemu, method, page.hva, PAGE_SIZE))
 
     attack.by_qemu(call, probe)
 
 
-def _read(attack: Attack, call: str, method: int, size: int = PAGE_SIZE) -> None:
+def _read(attack: Attack, call: str, method: Method, size: int = PAGE_SIZE) -> None:
     def probe(attacker: Puppet, page: Target) -> Got:
         return Got(*attack_by_module(attacker, method, page.hpa, size))
 
     attack.by_a_process(call, probe)
 
 
-def _write(attack: Attack, call: str, method: int, content: bytes = PATTERN) -> None:
+def _write(attack: Attack, call: str, method: Method, content: bytes = PATTERN) -> None:
     def probe(attacker: Puppet, page: Target) -> Got:
         done, _ = write_by_module(attacker, method, page.hpa, content)
         return Got(done, wrote=content)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from host_setup.channels.puppets import Puppet
+from host_setup.channels.uapi import Method
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack
-from tests_e2e.support.attack_module import VMAP_READ, attack_by_module
+from tests_e2e.support.attack_module import attack_by_module
 from tests_e2e.support.pagemap import place, places
 
 MIB = 1 << 20
@@ -35,7 +36,7 @@ def _places_told(host: Host, process: Puppet, guest: Guest) -> list[Check]:
     checks: list[Check] = []
     for aimed in _aim(guest):
         frame = place(process, guest.pid, aimed.target.hva).frame
-        there = b"" if frame is None else attack_by_module(process, VMAP_READ, frame * PAGE_SIZE, PAGE_SIZE)[1]
+        there = b"" if frame is None else attack_by_module(process, Method.VMAP_READ, frame * PAGE_SIZE, PAGE_SIZE)[1]
         held = Canary(aimed.planted.content).leaked(there)
         checks.append(Check(f"bytes of the {aimed.planted.kind} canary in the frame told", str(PAGE_SIZE), str(held)))
     first, pages = guest.memory.addresses([0])[0].hva, guest.spec.memory * MIB // PAGE_SIZE

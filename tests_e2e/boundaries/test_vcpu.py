@@ -7,11 +7,12 @@ from concurrent.futures import wait
 
 from common.errors import ChannelError
 from host_setup.channels.puppets import Puppet
+from host_setup.channels.uapi import Method
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary
 from tests_e2e.support.attack import Aimed, Attack, Got, Seen, pages_of
-from tests_e2e.support.attack_module import DIRECT_MAP_READ, attack_by_module
+from tests_e2e.support.attack_module import attack_by_module
 from tests_e2e.support.host_memory import memory_of
 
 HELD = 64  # bytes, in the registers r8 to r15, which KVM keeps one behind the other
@@ -55,7 +56,7 @@ def _kept_by_kvm(host: Host, attacker: Puppet, aimed: Aimed) -> Got | None:
         while (at := memory.find(registers, at + 1)) >= 0:
             if at // PAGE_SIZE * PAGE_SIZE == aimed.target.hpa:
                 continue
-            got = Got(*attack_by_module(attacker, DIRECT_MAP_READ, at, HELD))
+            got = Got(*attack_by_module(attacker, Method.DIRECT_MAP_READ, at, HELD))
             if Canary(aimed.planted.content).leaked(got.data) == HELD:
                 return got
     return None

@@ -69,7 +69,7 @@ def test_host_reads_no_page_but_shared_ones_while_devices_move_data(claim: Trial
 
 
 def _swept_meanwhile(host: Host, guest: Guest, keep: Trial | None = None) -> tuple[list[Check], list[Check]]:
-    """What became of the data that two devices moved while the host tried all pages, and what came of that."""
+    """Checks of the data that two devices moved while the host tried all pages, and checks of that sweep."""
     found: list[Check] = []
     work = (lambda: rounds(guest, 8, 1, 8), lambda: stream(host, guest, 2 * MIB))
     busy = [threading.Thread(target=lambda do=do: found.extend(do())) for do in work]

@@ -3,21 +3,12 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 
 from host_setup.channels.puppets import Done, Puppet
+from host_setup.channels.uapi import ATTACK, ATTACK_LAYOUT, Method
 
 DEVICE = "/dev/sealproof-attack"
-SEALPROOF_ATTACK = 0xC0305310  # the ioctl
-_REQUEST = struct.Struct("<IIQQQqQ")  # method, flags, target, length, buffer; out: result, bytes done
-COPY_FROM_USER, COPY_TO_USER, DIRECT_MAP_READ, DIRECT_MAP_WRITE = 1, 2, 3, 4
-DIRECT_MAP_LOADS, KMAP_LOCAL_READ, KMAP_LOCAL_WRITE, MEMREMAP_READ = 5, 6, 7, 8
-CPU_READ, WATCH_START, WATCH_STOP = 9, 10, 11
-GET_USER_PAGES, GET_USER_PAGES_FAST, PIN_USER_PAGES, ACCESS_VM_READ, ACCESS_VM_WRITE = 12, 13, 14, 15, 16
-KGDB_READ, KGDB_WRITE = 17, 18
-VMAP_READ, VMAP_WRITE, GET_AS_KVM, DIRECT_MAP_AGAIN, WATCH_START_YIELDING = 19, 20, 21, 22, 23
-GET_USER_PAGES_WITH = 24
 KGDB_READS, KGDB_WRITES = 256, 128  # bytes at most, in one packet of the debugger
 O_RDWR = 2
 
@@ -45,12 +36,12 @@ class Attempt:
     def ended(self, process: Puppet) -> tuple[Done, int]:
         """Likewise what the access met, and how many bytes it moved; once only."""
         process.syscall("close", self.device).require("close")
-        *_, result, count = _REQUEST.unpack(process.read(self.request, _REQUEST.size))
+        *_, result, count = ATTACK_LAYOUT.unpack(process.read(self.request, ATTACK_LAYOUT.size))
         return Done.of_result(result), count
 
 
-def attempt_by_module(process: Puppet, method: int, target: int, content: bytes, *, cpu: int = 0) -> Attempt:
-    """Prepare a try of the module, to be made by the ioctl ``SEALPROOF_ATTACK``.
+def attempt_by_module(process: Puppet, method: Method, target: int, content: bytes, *, cpu: int = 0) -> Attempt:
+    """Prepare a try of the module, to be made by the ioctl ``ATTACK``.
 
     :param target: by the method, an address of the process or a host-physical address.
     :param content: what is written, or as many zeros as bytes are read.
@@ -58,11 +49,11 @@ def attempt_by_module(process: Puppet, method: int, target: int, content: bytes,
     """
     device = process.open(DEVICE, O_RDWR)
     buffer = process.memory(content)  # written to, so that nobody needs memory for it later
-    request = _REQUEST.pack(method, cpu, target, len(content), buffer, 0, 0)
+    request = ATTACK_LAYOUT.pack(method, cpu, target, len(content), buffer, 0, 0)
     return Attempt(device, process.memory(request), buffer)
 
 
-def attack_by_module(process: Puppet, method: int, target: int, size: int, *, cpu: int = 0) -> tuple[Done, bytes]:
+def attack_by_module(process: Puppet, method: Method, target: int, size: int, *, cpu: int = 0) -> tuple[Done, bytes]:
     """Have the module read memory, in the context of ``process``; as ``attempt_by_module``.
 
     :returns: as ``Attempt.met``. :raises ChannelError: the module refused the request itself.
@@ -70,11 +61,11 @@ def attack_by_module(process: Puppet, method: int, target: int, size: int, *, cp
     return _attack(process, attempt_by_module(process, method, target, bytes(size), cpu=cpu)).met(process)
 
 
-def write_by_module(process: Puppet, method: int, target: int, content: bytes) -> tuple[Done, int]:
+def write_by_module(process: Puppet, method: Method, target: int, content: bytes) -> tuple[Done, int]:
     """Have the module write memory; likewise. Returns what the access met, and how many bytes were written."""
     return _attack(process, attempt_by_module(process, method, target, content)).ended(process)
 
 
 def _attack(process: Puppet, attempt: Attempt) -> Attempt:
-    process.syscall("ioctl", attempt.device, SEALPROOF_ATTACK, attempt.request).require("the attack module's ioctl")
+    process.syscall("ioctl", attempt.device, ATTACK, attempt.request).require("the attack module's ioctl")
     return attempt

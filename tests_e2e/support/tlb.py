@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from common.errors import ChannelError
 from host_setup.channels.puppets import Done, Puppet
 from host_setup.channels.ssh import Ssh
+from host_setup.channels.uapi import Method
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack, Got, Seen, pages_of
-from tests_e2e.support.attack_module import CPU_READ, WATCH_START, WATCH_START_YIELDING, WATCH_STOP, attack_by_module
+from tests_e2e.support.attack_module import attack_by_module
 from tests_e2e.support.blocks import Blocks
 
 MASK = struct.Struct("<Q")
@@ -52,7 +53,7 @@ def read_on_each_cpu(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequenc
     """
 
     def read(cpu: int, frame: int) -> Got:
-        return Got(*attack_by_module(attacker, CPU_READ, frame, PAGE_SIZE, cpu=cpu))
+        return Got(*attack_by_module(attacker, Method.CPU_READ, frame, PAGE_SIZE, cpu=cpu))
 
     with _shared(guest, aimed):
         left = _frame(guest, aimed)
@@ -77,13 +78,13 @@ def read_on_one(
     _leave_to(attacker, others)
     with _shared(guest, aimed):
         left = _frame(guest, aimed)
-        began, _ = attack_by_module(attacker, WATCH_START, left, PAGE_SIZE, cpu=cpu)
+        began, _ = attack_by_module(attacker, Method.WATCH_START, left, PAGE_SIZE, cpu=cpu)
         began.require(f"the read on CPU {cpu} before the page became private")
     done, data = _watch_ends(attacker, left, cpu)
     now = _frame(guest, aimed)
     if left == now:
         return Got(done, data), ()
-    return Got(*attack_by_module(attacker, CPU_READ, now, PAGE_SIZE, cpu=cpu)), (Got(done, data),)
+    return Got(*attack_by_module(attacker, Method.CPU_READ, now, PAGE_SIZE, cpu=cpu)), (Got(done, data),)
 
 
 def _leave_to(attacker: Puppet, others: Sequence[int]) -> None:
@@ -117,7 +118,7 @@ def without_processes(ssh: Ssh, cpu: int, others: Sequence[int]) -> Iterator[Non
 
 def _watch_ends(attacker: Puppet, frame: int, cpu: int) -> tuple[Done, bytes]:
     """What the reader's last read met."""
-    done, data = attack_by_module(attacker, WATCH_STOP, frame, PAGE_SIZE)
+    done, data = attack_by_module(attacker, Method.WATCH_STOP, frame, PAGE_SIZE)
     if done.errno in ("ETIME", "ENOENT"):
         raise ChannelError(f"the reader on CPU {cpu} ended before it was asked to: {done.errno}")
     return done, data
@@ -134,7 +135,7 @@ def read_until_a_guest_has_it(
     _leave_to(attacker, others)
     frame = blocks.frames[AMONG] + PAGE_SIZE * MIDDLE
     # It yields to the kernel's own work: some of what gives a guest memory waits for a worker on each CPU.
-    began, _ = attack_by_module(attacker, WATCH_START_YIELDING, frame, PAGE_SIZE, cpu=cpu)
+    began, _ = attack_by_module(attacker, Method.WATCH_START_YIELDING, frame, PAGE_SIZE, cpu=cpu)
     began.require(f"the read on CPU {cpu} before the memory was given back")
     blocks.give_back()
     use(frame)
