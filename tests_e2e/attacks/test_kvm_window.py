@@ -129,8 +129,8 @@ def _as_it_goes(host: Host, guest: Guest, sets: tuple[str, ...]) -> list[Check]:
     pages = Attack.aim(guest, sets)
     hidden = [one for one in pages if one.planted.state == State.PRIVATE]
     seen = [one for one in pages if one not in hidden]
-    # A string that begins with its end shows nothing: so there are several. An event of them all may be too long for the
-    # trace, which then has none (kernel/trace/ring_buffer.c: BUF_MAX_DATA_SIZE): each has one of its own.
+    # A string that begins with its end shows nothing: so there are several. An event of them all may be too long for
+    # the trace, which then has none (kernel/trace/ring_buffer.c: BUF_MAX_DATA_SIZE): each has one of its own.
     mine = f"common_pid == {guest.pid}"
     fetches = [f"there=+{offset}({FIRST_ARGUMENT}):ustring" for offset in range(0, PAGE_SIZE, STRING)]
     with events(host.ssh, "named", [Event(CALLED, fetch, mine) for fetch in fetches]) as trace:
