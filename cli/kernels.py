@@ -17,7 +17,7 @@ from cli import running
 from common.errors import UserInputError
 from common.names import shown
 from common.paths import PROJECT, named, require_reports
-from common.store import disk_errors
+from common.store import REPORTS, disk_errors
 from history.side_by_side import PAGE, Column, column, to_html, to_text
 from host_setup.kernel.source import OPTIONS
 from signoff.overall import INTERRUPTED, Exit
@@ -64,7 +64,7 @@ def run(kernels: Sequence[str], words: Sequence[str]) -> int:
             missing[kernel] = error.message
     lines = list(to_text(columns, missing))
     if columns:
-        with disk_errors(folder):
+        with disk_errors(folder, REPORTS):
             (folder / PAGE).write_text(to_html(columns, missing, folder / PAGE), encoding="utf-8")
         lines.append(f"side by side: {shown(folder / PAGE)}")
     sys.stdout.write("\n".join([*lines, ""]))

@@ -23,8 +23,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from common.errors import NoSpaceError, SetupError
+from common.errors import NoSpaceError, SealproofError, SetupError
 
+REPORTS = "--reports"  # names the folder of reports, as XDG_CACHE_HOME does that of the cache
 GIB = 1 << 30
 LOGS = "logs"
 _USED = ".used"  # its modification time is the entry's last use; it holds the entry's size in bytes
@@ -120,6 +121,15 @@ def no_space(where: Path, need: int = 0, variable: str = "XDG_CACHE_HOME") -> No
         f"no space left for {where}: {free / GIB:.1f} GiB free{wanted}",
         hint=f"free some space, 'make clean-cache', or point {variable} to a larger disk",
     )
+
+
+def _said_to_be_full(error: BaseException, root: Path) -> NoSpaceError | None:
+    """The error for a full disk, if a program that failed says so: of the cache or of the temporary files."""
+    if not isinstance(error, SealproofError) or os.strerror(errno.ENOSPC) not in error.message:
+        return None
+    places = ((root, "XDG_CACHE_HOME"), (Path(tempfile.gettempdir()), "TMPDIR"))
+    where, variable = min(places, key=lambda place: shutil.disk_usage(place[0]).free)
+    return no_space(where, variable=variable)
 
 
 def _make_folder(folder: Path) -> None:
@@ -240,8 +250,11 @@ class Store:
                     scratch.rename(self.path(kind, key))
                     self._seen.add(self.path(kind, key))
                     self._note_seconds(kind, time.monotonic() - begun)
-                except BaseException:
+                except BaseException as error:
+                    full = _said_to_be_full(error, self.root)  # asked before what was made goes, and makes room
                     shutil.rmtree(scratch, ignore_errors=True)
+                    if full is not None:
+                        raise full from error
                     raise
         return self.path(kind, key)
 

@@ -26,7 +26,7 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from common.errors import SealproofError, UserInputError
-from common.store import disk_errors
+from common.store import REPORTS, disk_errors
 from signoff.contract import Mode
 from signoff.evidence import ATTESTATION, BUNDLE, CONTRACT, EXPORTS, SIGNATURES, SUMS, Evidence, file_sha256
 from signoff.journal import JOURNAL
@@ -59,7 +59,7 @@ def sign(folder: Path, key: Ed25519PrivateKey) -> Path:
     public = key.public_key()
     envelope.sign(CryptoSigner(key, SSlibKey.from_crypto(public, keyid=fingerprint(public))))
     path = folder / ATTESTATION
-    with disk_errors(folder):
+    with disk_errors(folder, REPORTS):
         path.write_bytes(_text(envelope.to_dict()))
         (folder / BUNDLE).write_bytes(_text(_bundle(envelope, fingerprint(public))))
     return path

@@ -37,7 +37,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from common.errors import UserInputError
-from common.store import disk_errors, file_sha256
+from common.store import REPORTS, disk_errors, file_sha256
 from signoff import contract_files
 from signoff.contract import Contract
 from signoff.fleet import Fleet
@@ -96,7 +96,7 @@ class Evidence:
         """
         folder = reports / run
         found = contract_files.files(contract)
-        with disk_errors(reports):
+        with disk_errors(reports, REPORTS):
             reports.mkdir(parents=True, exist_ok=True)
             folder.mkdir()
             for name in ("evidence", "logs", CONTRACT):
@@ -123,7 +123,7 @@ class Evidence:
     def append(self, result: Result) -> None:
         """Add a claim's line; it is on the disk when this returns."""
         line = _RESULT.dump_json(result)
-        with disk_errors(self.folder), (self.folder / "claims.jsonl").open("ab") as out:
+        with disk_errors(self.folder, REPORTS), (self.folder / "claims.jsonl").open("ab") as out:
             out.write(line + b"\n")
             out.flush()
             os.fsync(out.fileno())
@@ -172,7 +172,7 @@ class Evidence:
         if isinstance(content, Path):
             kept_at = self.folder / "logs" / _plain(name)
             if content.resolve() != kept_at.resolve():
-                with disk_errors(self.folder):
+                with disk_errors(self.folder, REPORTS):
                     shutil.copyfile(content, kept_at)
             return str(kept_at.relative_to(self.folder))
         return self._put(Path("logs"), name, content)
@@ -182,7 +182,7 @@ class Evidence:
 
         :param name: relative to the run's folder, below ``identity/``.
         """
-        with disk_errors(self.folder):
+        with disk_errors(self.folder, REPORTS):
             (self.folder / "identity").mkdir(exist_ok=True)
             (self.folder / name).write_bytes(
                 content.encode(errors="surrogateescape") if isinstance(content, str) else content
@@ -224,7 +224,7 @@ class Evidence:
         while (folder / name).exists():
             number += 1
             name = f"{stem}-{number}{dot}{suffix}"
-        with disk_errors(self.folder):
+        with disk_errors(self.folder, REPORTS):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content.encode(errors="replace") if isinstance(content, str) else content)
         return str(below / name)
@@ -234,7 +234,7 @@ class Evidence:
 
     def _replace(self, name: str, content: bytes) -> None:
         fresh = self.folder / f".{name}.new"
-        with disk_errors(self.folder):
+        with disk_errors(self.folder, REPORTS):
             fresh.write_bytes(content)
             fresh.replace(self.folder / name)
 

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common.store import disk_errors
+from common.store import REPORTS, disk_errors
 
 JOURNAL = "journal.jsonl"
 FIRST = "0" * 64
@@ -51,7 +51,7 @@ class Journal:
         now = round(time.time(), 6)
         line = {"number": self._number, "time": now, "event": event, "previous": self._previous, **facts}
         text = json.dumps(line, separators=(",", ":")).encode()
-        with disk_errors(self._path.parent), self._path.open("ab") as out:
+        with disk_errors(self._path.parent, REPORTS), self._path.open("ab") as out:
             out.write(text + b"\n")
             out.flush()
             if event != PLANTED:

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserInputError
-from common.store import disk_errors
+from common.store import REPORTS, disk_errors
 from signoff.contract import Kind
 from signoff.evidence import CONTRACT, EXPORTS, SIGNATURES, SUMS, Evidence, Kept, file_sha256, read
 from signoff.fleet import WORST_FIRST, Fleet, Part, Word
@@ -84,7 +84,7 @@ def merge(
     contract = sources[0].kept.contract
     record = dataclasses.replace(_record(sources, command, commit, problems), durations=durations or {})
     evidence = Evidence.create(reports, record.run, sources[0].folder / CONTRACT)
-    with disk_errors(reports):
+    with disk_errors(reports, REPORTS):
         for source in sources:
             # Of a part that was killed nobody vouches for the reports: whoever came later has made them.
             made = () if source.kept.record.ended else MADE

@@ -49,6 +49,7 @@ NAME = "sealproof-signoff"
 FIXTURE = "claim"
 MOST = 3  # faults of the evidence that the headline names
 ONLY_COLLECTED = "no claim was tried, and no report was written: this is not a sign-off"
+NONE_SELECTED = "no claim was selected: '--collect-only -q' lists their names, '-k' takes a part of one"
 Inquest = Callable[..., list[str]]
 Timeline = Callable[[float, float, list[tuple[float, str, str]]], str]
 LogSource = Path | Callable[[], str | bytes | Path]
@@ -279,7 +280,10 @@ class Signoff:
         found = self._contract.find(_claim_id(item)) if self._contract and _is_claim(item) else None
         if found is None:
             return (yield)
-        evidence = self._open()
+        try:
+            evidence = self._open()
+        except (OSError, SealproofError) as error:
+            pytest.exit(f"the run has no folder: {error}", returncode=Exit.NOT_PROVEN)
         command = f"{self._command()} -k test_{found.id}"
         wanted = self._contract.needs.get(found.id, ()) if self._contract else ()
         trial = Trial(found, self.mode, self._sentences[found.id], command, evidence, self._holds, self._host, wanted)
@@ -348,6 +352,8 @@ class Signoff:
             write_line(f"{self._broken}\nexit {int(Exit.NOT_PROVEN)}: not proven")
         if self._only_collected:
             write_line(ONLY_COLLECTED)
+        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._deselected:
+            write_line(NONE_SELECTED, yellow=True)
         if self._report is None:
             return
         terminalreporter.write_sep("=", "sealproof")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.store import disk_errors
+from common.store import REPORTS, disk_errors
 from signoff.contract_files import files, places
 from signoff.evidence import CONTRACT, Evidence
 from signoff.report.data import Report, assemble
@@ -27,7 +27,7 @@ def write(folder: Path, problems: Sequence[str] = ()) -> Report:
     :raises UserInputError: if ``folder`` is not a run's. :raises NoSpaceError: if the disk is full.
     """
     report = assemble(folder, problems)
-    with disk_errors(folder):
+    with disk_errors(folder, REPORTS):
         for name, content in made(report, folder).items():
             (folder / name).write_bytes(content)
     Evidence(folder).seal()

@@ -287,6 +287,12 @@ def test_what_is_not_proven_exits_2(project: Path) -> None:
     assert (code, found["verdict"], claims["guest_works"]["status"]) == (2, "NOT PROVEN", "ERROR")
 
 
+def test_names_that_select_no_claim_are_told_how_to_list_them(project: Path) -> None:
+    code, found, _, said = run(project, ATTACK + WORKS, "tests_e2e", "-k", "host_canot")
+    assert (code, found) == (pytest.ExitCode.NO_TESTS_COLLECTED, None)  # our command makes "not proven" of it
+    assert said.count("no claim was selected: '--collect-only -q' lists their names") == 1
+
+
 def test_a_deselected_claim_is_miss(project: Path) -> None:
     code, _, claims, _ = run(project, ATTACK + WORKS, "-k", "host_cannot")
     assert (code, claims["guest_works"]["why"]) == (2, "not run: deselected by -k 'host_cannot'")
@@ -415,12 +421,22 @@ def test_reports_that_cannot_be_kept_are_told_in_one_line_before_any_work(projec
     (reports.parent if place == "below a file" else reports).unlink()  # nothing was changed there
 
 
-def test_reports_on_a_read_only_disk_are_told_in_one_line(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "fill", "told"),
+    [
+        ("ro", "true", "reports cannot be written to {}: Read-only file system; name another folder"),
+        ("size=4k", "head -c 4096 /dev/zero > {}/filler", "no space left for {}: 0.0 GiB free"),
+    ],
+)
+def test_reports_on_a_disk_that_takes_nothing_are_told_in_one_line(
+    project: Path, options: str, fill: str, told: str
+) -> None:
     """Also to root, whom no permission stops."""
     reports = project / "reports"
     reports.mkdir()
     (project / "tests_e2e" / "test_claims.py").write_text(ATTACK + WORKS)
-    inside = f"mount -t tmpfs -o ro none {reports} && exec {shlex.join(command())}"
+    fill = fill.format(reports)
+    inside = f"mount -t tmpfs -o {options} none {reports} && {fill} && exec {shlex.join(command('tests_e2e'))}"
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", "sh", "-c", inside],
         cwd=project,
@@ -434,7 +450,8 @@ def test_reports_on_a_read_only_disk_are_told_in_one_line(project: Path) -> None
         pytest.skip("no namespaces here")
     said = done.stdout + done.stderr
     assert done.returncode == 2, said
-    assert said.count(f"reports cannot be written to {reports}: Read-only file system; name another folder") == 1
+    assert said.count(told.format(reports)) >= 1
+    assert "XDG_CACHE_HOME" not in said
     assert "Traceback" not in said
     assert "INTERNALERROR" not in said
 

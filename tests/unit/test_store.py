@@ -10,10 +10,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from common.errors import NoSpaceError, SetupError
+from common.errors import KernelError, NoSpaceError, SetupError
 from common.paths import PROJECT
 from common.store import Store, digest, disk_errors, scratch_folder, sums
 from common.waiting import Deadline, poll_until
@@ -133,6 +134,24 @@ def test_full_disk_is_told_as_such_and_leaves_nothing(store: Store, number: int)
         store.get_or_make("kind", "a", make)
     assert str(store.root) in caught.value.message
     assert "make clean-cache" in caught.value.hint
+    assert left_behind(store) == []
+
+
+@pytest.mark.parametrize("full", ["XDG_CACHE_HOME", "TMPDIR"])
+def test_program_that_finds_the_disk_full_is_not_told_as_a_fault_of_the_code(
+    store: Store, full: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler's own words are in the middle of make's, and the disk may be that of its temporary files."""
+    said = "x.c:45:1: fatal error: error writing to /tmp/ccS5bQOn.s: No space left on device\nmake: Error 1"
+
+    def make(_: Path) -> None:
+        raise KernelError(f"the code does not build\n{said}", hint="repeat it")
+
+    place = store.root if full == "XDG_CACHE_HOME" else Path(tempfile.gettempdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0 if Path(path) == place else 1 << 40))
+    with pytest.raises(NoSpaceError, match=f"no space left for {place}: ") as caught:
+        store.get_or_make("kind", "a", make)
+    assert f"point {full} to" in caught.value.hint
     assert left_behind(store) == []
 
 
