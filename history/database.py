@@ -56,12 +56,29 @@ CREATE TABLE attempt (
 """
 
 
+class Cause(BaseModel):
+    """Which patch or commit made a claim fail.
+
+    :ivar cell: of the claim. :ivar command: searches for it. :ivar told: what was found, or why nothing was; empty:
+        nobody has searched. :ivar file: shows both observations side by side; empty: there is none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cell: Name
+    claim: Name
+    command: Text
+    told: Text = ""
+    file: Text = ""
+
+
 class Night(BaseModel):
     """A night: one pass over the cells of a matrix.
 
     :ivar matrix: names the matrix: of another one no night is resumed. :ivar ended: None: it goes on, or was killed.
     :ivar cells: those of the matrix, in the order in which they were tried. :ivar left: those for which no time was.
-    :ivar problems: what went wrong before the first cell.
+    :ivar problems: what went wrong before the first cell. :ivar heads: commits of git trees, by path, when it began.
+    :ivar causes: of the claims that regressed in it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,6 +90,8 @@ class Night(BaseModel):
     left: Annotated[tuple[Name, ...], Field(max_length=10000)] = ()
     ended: Time | None = None
     problems: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
+    heads: Annotated[dict[Text, Name], Field(max_length=10000)] = {}
+    causes: Annotated[tuple[Cause, ...], Field(max_length=20000)] = ()
 
 
 class Attempt(BaseModel):

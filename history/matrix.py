@@ -61,6 +61,7 @@ class Matrix:
 
     :ivar minutes: begin nothing later, and end what runs then. :ivar again: how often a claim that failed is run again.
     :ivar shared: options of each cell for pytest that change no result. :ivar pull: git trees that are updated first.
+    :ivar bisect: of how many claims that regressed the first bad patch is searched for.
     """
 
     cells: tuple[Cell, ...]
@@ -69,6 +70,7 @@ class Matrix:
     exit_on: ExitOn = ExitOn.REGRESSIONS
     shared: tuple[str, ...] = ()
     pull: tuple[Path, ...] = ()
+    bisect: int = 0
 
     @property
     def digest(self) -> str:
@@ -87,6 +89,7 @@ class _File(BaseModel):
     again: Annotated[int, Field(ge=0, le=10)] = 1
     exit_on: ExitOn = ExitOn.REGRESSIONS
     pull: list[str] = []
+    bisect: Annotated[int, Field(ge=0, le=100)] = 0
     options: dict[str, _Value] = {}
     cells: Annotated[list[dict[str, _Value | list[_Value]]], Field(min_length=1)]
 
@@ -145,7 +148,8 @@ def load(file: Path) -> Matrix:
         if option not in SHARED:
             raise _wrong(file, f"options: {name} is none of {', '.join(SHARED)}; what makes a cell stands in [[cells]]")
         shared += _words(file, "options", option, value, known)
-    return Matrix(tuple(cells), found.minutes, found.again, found.exit_on, tuple(shared), _trees(file, found.pull))
+    pull = _trees(file, found.pull)
+    return Matrix(tuple(cells), found.minutes, found.again, found.exit_on, tuple(shared), pull, found.bisect)
 
 
 def _trees(file: Path, names: list[str]) -> tuple[Path, ...]:

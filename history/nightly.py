@@ -4,7 +4,8 @@
 A cell that failed last comes first of all, then the cells that were not run for longest. A claim that is worse than
 before is run again on a fresh host before it counts; if the health of a machine is worse, which is judged by all that
 was done to it, the whole cell is. All that was done is in the history at once, so a night that is killed continues
-where it was: a run that came to its end is read, and one that did not is made anew.
+where it was: a run that came to its end is read, and one that did not is made anew. When all cells were tried, the
+first bad patch of what regressed is searched for, if the matrix says so and time is left.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from common.names import shown
 from common.paths import PROJECT
 from common.progress import clock
 from common.text import printable
+from history.causes import Answer, command, heads, question, search
 from history.compare import Change, Line
-from history.database import Attempt, History, Night
+from history.database import Attempt, Cause, History, Night
 from history.matrix import Cell, Matrix
 from history.model import Place, Run, read_report
 from history.review import GOOD, LOOKED_AT, CellReview, night_of, review_cell
@@ -38,6 +40,8 @@ LEAST = 60.0  # seconds: for less nothing is begun
 _TAIL = 400  # characters of a run's last words
 Runner = Callable[[Sequence[str], Path, Path, float], str]
 """Runs pytest: words, folder for reports, log, seconds; returns why it was ended early."""
+Search = Callable[[Sequence[str], Path, float], Answer]
+"""Runs ``sealproof bisect``: words, folder for reports, seconds."""
 
 
 def _now() -> datetime:
@@ -49,7 +53,7 @@ class Ground:
     """What a night works with.
 
     :ivar folder: for reports, below it one folder a night. :ivar say: told what is done.
-     :ivar project: where the claims' tests are.
+    :ivar project: where the claims' tests are. :ivar search: for the first bad patch.
     """
 
     history: History
@@ -58,6 +62,7 @@ class Ground:
     say: Callable[[str], None]
     now: Callable[[], datetime] = _now
     project: Path = PROJECT
+    search: Search = search
 
 
 class Nightly:
@@ -82,6 +87,7 @@ class Nightly:
             for number, name in enumerate(night.cells, 1):
                 if not self._cell(night, name, f"{number}/{len(night.cells)} {name}"):
                     left.append(name)
+            night = self._seek(night)
             night = night.model_copy(update={"left": tuple(left), "ended": self._time()})
             self._history.put_night(night)
         return night
@@ -114,6 +120,7 @@ class Nightly:
             problems=problems,
             matrix=self._matrix.digest,
             cells=tuple(cell.name for cell, _ in self.order()),
+            heads=heads(cell.words for cell in self._matrix.cells),
         )
         self._history.put_night(night)
         return night
@@ -219,6 +226,38 @@ class Nightly:
         health = [test for test in self._tests.values() if test.startswith("tests_e2e/health/")]
         nodes = dict.fromkeys([*(self._tests[claim] for claim in claims), *health])
         return [*(str(self._ground.project / node) for node in nodes), *options]
+
+    # --- the first bad patch ---
+
+    def _seek(self, night: Night) -> Night:
+        """Say of each claim that regressed how its first bad patch is found, and find it, if that is wanted."""
+        for name in night.cells:
+            found = self._review(night, name)
+            for line in found.regressed:
+                if found.comparison is None or any((one.cell, one.claim) == (name, line.claim) for one in night.causes):
+                    continue
+                since, after = line.since or found.comparison.before, found.comparison.after
+                then = since.place.night if since.place else ""
+                old = next((one.heads for one in self._history.nights() if one.id == then), {})
+                both = {path: (old.get(path, ""), commit) for path, commit in night.heads.items()}
+                words = [*self._cells[name].words, *self._matrix.shared]
+                asked = question(line, since, after, words, both)
+                if asked is not None:
+                    cause = self._cause(night, name, line.claim, asked)
+                    night = night.model_copy(update={"causes": (*night.causes, cause)})
+                    self._history.put_night(night)
+        return night
+
+    def _cause(self, night: Night, cell: str, claim: str, asked: Sequence[str]) -> Cause:
+        cause = Cause(cell=cell, claim=claim, command=command(asked)[:2000])
+        searched = [one for one in night.causes if one.told]
+        left = self._left(night)
+        if len(searched) >= self._matrix.bisect or left < LEAST:
+            return cause
+        self._ground.say(f"{claim}: the first bad one is searched for ...")
+        answer = self._ground.search(asked, self._ground.folder / night.id / "bisect", left)
+        self._ground.say(f"{claim}: {answer.told}")
+        return cause.model_copy(update={"told": answer.told[:2000], "file": answer.file})
 
     # --- what is known ---
 

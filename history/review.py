@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from history.compare import WINDOW, Change, Comparison, Known, Line, Sitting, compare, times_of
-from history.database import Attempt, History, Night
+from history.database import Attempt, Cause, History, Night
 from history.matrix import ExitOn
 from history.sittings import sittings
 from signoff.verdict import Status
@@ -34,6 +34,7 @@ class CellReview:
     :ivar attempts: the runs that were begun. :ivar sitting: what counts of them; None: no run came to any claim.
     :ivar comparison: with the nights before; None: there is nothing to compare.
     :ivar past: the nights before in which the cell came to a claim, the newest last.
+    :ivar causes: of the claims that regressed.
     """
 
     cell: str
@@ -41,6 +42,11 @@ class CellReview:
     sitting: Sitting | None
     comparison: Comparison | None
     past: tuple[Sitting, ...]
+    causes: tuple[Cause, ...] = ()
+
+    def cause(self, claim: str) -> Cause | None:
+        """What made a claim fail, or how that is found; None: that is not known."""
+        return next((one for one in self.causes if one.claim == claim), None)
 
     @property
     def is_broken(self) -> bool:
@@ -122,12 +128,12 @@ class Review:
 def review(history: History, night: Night) -> Review:
     """Look at a night, finished or not."""
     attempts = history.attempts(night.id)
-    return Review(
-        night,
-        tuple(
-            review_cell(history, night.id, cell, [one for one in attempts if one.cell == cell]) for cell in night.cells
-        ),
-    )
+    return Review(night, tuple(_reviewed(history, night, cell, attempts) for cell in night.cells))
+
+
+def _reviewed(history: History, night: Night, cell: str, attempts: Sequence[Attempt]) -> CellReview:
+    found = review_cell(history, night.id, cell, [one for one in attempts if one.cell == cell])
+    return replace(found, causes=tuple(one for one in night.causes if one.cell == cell))
 
 
 def review_cell(history: History, night: str, cell: str, attempts: Sequence[Attempt]) -> CellReview:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from common.text import printable
 from history.compare import Change, Line, Sitting
+from history.database import Cause
 from history.review import CellReview, Review
 from history.told import inputs
 
@@ -61,7 +62,10 @@ def markdown(review: Review) -> str:
     for cell in review.cells:
         if told := list(_told_lines(cell)):
             out += ["", f"### {_escaped(cell.cell)}", ""]
-            out += [f"- **{word}** `{line.claim}`: {_escaped(line.words)}" for word, line in told[:MOST]]
+            for word, line in told[:MOST]:
+                out.append(f"- **{word}** `{line.claim}`: {_escaped(line.words)}")
+                if (cause := cell.cause(line.claim)) is not None and cause.told:
+                    out.append(f"  - first bad: {_escaped(cause.told)}")
             out += [f"- and {len(told) - MOST} more"] if len(told) > MOST else []
             out += ["", *_inputs_of(cell)]
         elif cell.is_broken:
@@ -114,7 +118,7 @@ def _cell(cell: CellReview) -> list[str]:
         out += [f"  {line}" for line in cell.why.splitlines()[:5]]
     told = list(_told_lines(cell))
     for word, line in told[:MOST]:
-        out += ["", *_entry(word, line)]
+        out += ["", *_entry(word, line, cell.cause(line.claim))]
     if len(told) > MOST:
         out += ["", f"  and {len(told) - MOST} more"]
     if told and cell.comparison:
@@ -125,13 +129,16 @@ def _cell(cell: CellReview) -> list[str]:
     return out
 
 
-def _entry(word: str, line: Line) -> list[str]:
+def _entry(word: str, line: Line, cause: Cause | None) -> list[str]:
     out = [f"  {word.upper() if word == Change.REGRESSED else word}  {line.claim}"]
     facts = {"": line.words}
     if line.change is Change.REGRESSED and line.after and len(line.after.statuses) == 1:
         facts["but"] = "it was not run again, for lack of time"
     if line.since is not None and line.change in (Change.REGRESSED, Change.FIXED):
         facts["before"] = f"run {line.since.id}"
+    if cause is not None:
+        facts["cause" if cause.told else "bisect"] = cause.told or cause.command
+        facts |= {"seen": cause.file} if cause.file else {}
     if line.after is not None and line.after.claim.command:
         facts["repeat"] = line.after.claim.command
         facts["see"] = f"{line.after.run.folder}/signoff.html"

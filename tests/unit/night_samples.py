@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from history.causes import Answer
 from history.database import History
 from history.matrix import Cell, Matrix
 from history.nightly import Ground, Nightly
@@ -69,6 +70,8 @@ class Nights:
         self.said: list[str] = []
         self.ran: list[tuple[str, ...]] = []
         self.before_end: Callable[[], None] = lambda: None
+        self.searched: list[tuple[str, ...]] = []
+        self.search: Callable[[], Answer] = lambda: Answer("2 of 2 patches: 0002-b.patch", "/answer.txt")
         self._tried: dict[tuple[str, str], int] = {}
         self._runs = 0
         self.project = folder / "project"
@@ -84,8 +87,9 @@ class Nights:
             self.world = world
             self._tried = {}
         ground = Ground(
-            self.history, self.folder / "nights", self._run, self.said.append, lambda: self.clock, self.project
-        )
+            self.history, self.folder / "nights", self._run, self.said.append, lambda: self.clock, self.project,
+            self._search,
+        )  # fmt: skip
         return review(self.history, Nightly(self.plan, ground).run(fresh=fresh))
 
     def failed_last(self, cell: str) -> bool:
@@ -96,6 +100,13 @@ class Nights:
     def next_day(self) -> None:
         """Let it be one in the morning of the day after."""
         self.clock = datetime.combine(self.clock.date() + timedelta(days=1), datetime.min.time(), UTC).replace(hour=1)
+
+    def _search(self, words: Sequence[str], folder: Path, seconds: float) -> Answer:
+        """Stands in for ``sealproof bisect``."""
+        assert folder.parent.parent == self.folder / "nights"
+        assert seconds > 0
+        self.searched.append(tuple(words))
+        return self.search()
 
     def _run(self, words: Sequence[str], reports: Path, log: Path, limit: float) -> str:
         """Stands in for pytest."""

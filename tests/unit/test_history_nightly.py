@@ -19,9 +19,10 @@ from common.paths import PROJECT
 from common.waiting import Deadline
 from history import summary
 from history.__main__ import main
+from history.causes import Answer, heads, read_answer, search
 from history.compare import Change
 from history.database import History
-from history.matrix import ExitOn, load, options
+from history.matrix import Cell, ExitOn, Matrix, load, options
 from history.review import CellReview, NightExit, Review, review
 from history.sources import update
 from host_setup.claim_runs import run_pytest
@@ -170,6 +171,109 @@ def test_a_host_that_comes_up_no_more_is_a_regression_and_a_set_up_that_fails_is
     found = nights.night(World(breaks={ONE: "no host", TWO: "no report"}))
     assert found.exit() is NightExit.NOT_TRIED
     assert "sealproof: PYTHONPATH is set" in summary.text(found)
+
+
+# --- the first bad patch ----------------------------------------------------------------------------------------------
+
+TWO_PATCHES = (("0001-a.patch", "a"), ("0002-b.patch", "b"))
+BOTH_FAIL = {(ONE, "guest_works"): [FAIL], (ONE, "guest_boots"): [FAIL]}
+
+
+def test_of_what_regressed_with_the_patches_the_first_bad_one_is_searched_for_as_often_as_wanted(
+    nights: Nights,
+) -> None:
+    nights.plan = replace(nights.plan, bisect=1)
+    nights.night()
+    nights.next_day()
+    found = nights.night(World(statuses=BOTH_FAIL, patches=TWO_PATCHES))
+    assert nights.searched == [("guest_works", "--series=one", "--good=1", "--bad=2")]
+    told = summary.text(found, page=Path("/trend.html"))
+    assert "    cause   2 of 2 patches: 0002-b.patch\n    seen    /answer.txt\n" in told
+    assert "    bisect  ./sealproof bisect guest_boots --series=one --good=1 --bad=2\n" in told
+    assert "  - first bad: 2 of 2 patches: 0002-b.patch\n" in summary.markdown(found)
+    assert [one.claim for one in cell(found).causes] == ["guest_works", "guest_boots"]
+    nights.next_day()
+    nights.night()
+    assert len(nights.searched) == 1, "what has failed before was searched for"
+
+
+@pytest.mark.parametrize(
+    ("world", "why"),
+    [
+        (World(statuses={(ONE, "guest_works"): [FAIL]}), "the patches are the same"),
+        (World(statuses={(ONE, "guest_works"): [FAIL]}, patches=()), "there is no patch more than before"),
+        (World(statuses={(ONE, "guest_works"): [Status.ERROR]}, patches=TWO_PATCHES), "bisect looks for a FAIL"),
+        (World(statuses={(ONE, "guest_works"): [FAIL, PASS]}, patches=TWO_PATCHES), "it is flaky"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_nothing_is_searched_for_where_nothing_can_be_found(nights: Nights, world: World, why: str) -> None:
+    nights.plan = replace(nights.plan, bisect=9)
+    nights.night()
+    nights.next_day()
+    assert cell(nights.night(world)).causes == (), why
+    assert nights.searched == []
+
+
+def test_a_night_that_is_killed_in_a_search_searches_again(nights: Nights) -> None:
+    nights.plan = replace(nights.plan, bisect=9)
+    nights.night()
+    nights.next_day()
+
+    def killed() -> Answer:
+        raise Killed
+
+    nights.search, answers = killed, nights.search
+    with pytest.raises(Killed):
+        nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}, patches=TWO_PATCHES))
+    nights.search = answers
+    assert [one.told for one in cell(nights.night()).causes] == ["2 of 2 patches: 0002-b.patch"]
+    assert len(nights.searched) == 2
+
+
+def test_no_search_is_begun_when_the_time_is_up_and_the_command_is_told(nights: Nights) -> None:
+    nights.plan = matrix("one", minutes=22.5, bisect=9)
+    nights.night()
+    nights.next_day()
+    found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}, patches=TWO_PATCHES))
+    assert nights.searched == []
+    assert "./sealproof bisect guest_works --series=one --good=1 --bad=2" in summary.text(found)
+
+
+def test_commits_of_a_tree_that_a_cell_names_are_the_range(tmp_path: Path) -> None:
+    tree = tmp_path / "linux"
+    tree.mkdir()
+    asked = ["git", "-C", str(tree), "-c", "user.name=a", "-c", "user.email=a@b.example"]
+
+    def commit() -> str:
+        (tree / "Makefile").write_text(f"{(tree / 'Makefile').stat().st_size + 1 if first else 0}\n")
+        subprocess.run([*asked, "add", "."], check=True)
+        subprocess.run([*asked, "commit", "-qm", "a"], check=True)
+        done = subprocess.run([*asked, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    first = ""
+    subprocess.run([*asked, "init", "-q"], check=True)
+    first = commit()
+    words = ("--series=one", f"--kernel={tree}")
+    with History(tmp_path / "h") as history:
+        nights = Nights(tmp_path, Matrix((Cell("one", words),), 300.0, bisect=1), history)
+        nights.night()
+        nights.next_day()
+        (tree / "Makefile").write_text("changed\n")
+        assert heads([words]) == {}, "what has local changes is no commit"
+        second = commit()
+        found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}, kernel="6.12.118"))
+    assert nights.searched == [("guest_works", *words, f"--good={first}", f"--bad={second}")]
+    assert cell(found, "one").causes[0].told == "2 of 2 patches: 0002-b.patch"
+
+
+def test_a_search_is_the_command_that_users_have_and_what_it_says_is_told(tmp_path: Path) -> None:
+    assert search(["no_such_claim"], tmp_path, 60.0) == Answer("not found: there is no claim no_such_claim")
+    for names, told in ((["a"], "a"), (["a", "b"], "one of 2: a, b")):
+        (tmp_path / "answer.json").write_text(json.dumps({"suspects": dict(enumerate(names))}))
+        assert read_answer(tmp_path, tmp_path / "bisect.log") == Answer(told, str(tmp_path / "answer.txt"))
+    assert search(["no_such_claim"], tmp_path, 0.0) == Answer("not found within the night's time")
 
 
 # --- order and time ---------------------------------------------------------------------------------------------------
