@@ -22,6 +22,7 @@ from common.store import disk_errors
 from common.text import printable
 from common.waiting import Deadline
 from history import summary, told
+from history.annotations import Form, annotate, to_github, to_gitlab
 from history.compare import Change, Comparison
 from history.database import LONGEST_LINE, History, default_path
 from history.matrix import ExitOn, load
@@ -141,7 +142,12 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "summary", parents=[where], help="print the result of a night; the exit status is the night's"
     )
     words.add_argument("night", nargs="?", default=LATEST, metavar="NIGHT", help="its id, or its beginning")
-    words.add_argument("--markdown", action="store_true", help="for a CI's job page; default: a plain text, for a mail")
+    form = words.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="for a CI's job page; default: a plain text, for a mail")
+    form.add_argument(
+        "--annotations", type=Form, choices=list(Form), metavar="CI",
+        help="at the contract's lines: github (for the job's log) or gitlab (an artifact of the kind codequality)",
+    )  # fmt: skip
     words.set_defaults(command=_summary)
 
     five = commands.add_parser("claim", aliases=["history"], parents=[where], help="how a claim fared, run by run")
@@ -272,7 +278,11 @@ def _summary(chosen: argparse.Namespace) -> int:
         if not nights:
             raise UserInputError(f"there is no night {chosen.night[:80]}", stage=STAGE)
         found = review(history, nights[-1])
-    _say((summary.markdown(found) if chosen.markdown else summary.text(found)).splitlines())
+    forms = {Form.GITHUB: to_github, Form.GITLAB: to_gitlab}
+    if chosen.annotations is not None:
+        _say(forms[chosen.annotations](annotate(found)).splitlines())
+    else:
+        _say((summary.markdown(found) if chosen.markdown else summary.text(found)).splitlines())
     return found.exit()
 
 

@@ -15,6 +15,11 @@ from history.told import inputs
 
 MOST = 20
 """Claims that are told of each cell and kind; more are only counted."""
+NOT_WELL = "not PASS"
+"""What is said of a claim that fails in the first night of its cell."""
+OOPS = "oops.txt"
+"""In a claim's evidence: signoff.trial."""
+_OOPS_LINES, _LONGEST_OOPS = 40, 1 << 16  # lines that are told; characters that are read
 _PATCHES = 12  # differing inputs that are told
 
 
@@ -60,7 +65,7 @@ def markdown(review: Review) -> str:
         shown = " | ".join(str(number) if number else "" for number in (*numbers, len(cell.failing)))
         out.append(f"| {_escaped(cell.cell)} | {_escaped(_state(cell))} | {shown} |")
     for cell in review.cells:
-        if told := list(_told_lines(cell)):
+        if told := list(told_lines(cell)):
             out += ["", f"### {_escaped(cell.cell)}", ""]
             for word, line in told[:MOST]:
                 out.append(f"- **{word}** `{line.claim}`: {_escaped(line.words)}")
@@ -83,13 +88,13 @@ def _inputs_of(cell: CellReview) -> list[str]:
     return ["What differs in the inputs:", "", *told[:_PATCHES], *(["- ..."] if len(told) > _PATCHES else [])]
 
 
-def _told_lines(cell: CellReview) -> Iterator[tuple[str, Line]]:
-    """The lines about a cell's claims, the worst first."""
+def told_lines(cell: CellReview) -> Iterator[tuple[str, Line]]:
+    """The lines about a cell's claims, the worst first, each with a word for it."""
     if cell.comparison is None:
         for name in cell.failing:
             sitting: Sitting | None = cell.sitting
             if sitting is not None:
-                yield "not PASS", Line(name, Change.NEW, None, sitting.seen[name])
+                yield NOT_WELL, Line(name, Change.NEW, None, sitting.seen[name])
         return
     for change in (Change.REGRESSED, Change.FLAKY, Change.FIXED, Change.SLOWER):
         for line in cell.comparison.of(change):
@@ -116,7 +121,7 @@ def _cell(cell: CellReview) -> list[str]:
     out = [f"{cell.cell}: {_state(cell)}"]
     if cell.is_broken:
         out += [f"  {line}" for line in cell.why.splitlines()[:5]]
-    told = list(_told_lines(cell))
+    told = list(told_lines(cell))
     for word, line in told[:MOST]:
         out += ["", *_entry(word, line, cell.cause(line.claim))]
     if len(told) > MOST:
@@ -142,7 +147,24 @@ def _entry(word: str, line: Line, cause: Cause | None) -> list[str]:
     if line.after is not None and line.after.claim.command:
         facts["repeat"] = line.after.claim.command
         facts["see"] = f"{line.after.run.folder}/signoff.html"
-    return [*out, *(f"    {f'{name:8}' if name else ''}{value}" for name, value in facts.items())]
+    out += [f"    {f'{name:8}' if name else ''}{value}" for name, value in facts.items()]
+    if line.change is Change.REGRESSED or word == NOT_WELL:
+        out += _oops(line)
+    return out
+
+
+def _oops(line: Line) -> list[str]:
+    """What a kernel said as the claim was tried, if that is still there."""
+    if line.after is None:
+        return []
+    file = Path(line.after.run.folder) / "evidence" / line.claim / OOPS
+    try:
+        with file.open(encoding="utf-8", errors="replace") as text:
+            lines = text.read(_LONGEST_OOPS).splitlines()
+    except (OSError, ValueError):  # it is a stranger's path, or was cleaned away
+        return []
+    more = ["..."] if len(lines) > _OOPS_LINES else []
+    return ["    oops", *(f"      {one}".rstrip() for one in [*lines[:_OOPS_LINES], *more])]
 
 
 def _count(number: int, what: str) -> str:

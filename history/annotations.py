@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A night's claims as annotations at their lines of the contract: for GitHub's job log, and for GitLab's code quality.
+
+GitHub: workflow commands (``::error file=...,line=...::``), of which it shows ten of each level a step. GitLab: an
+artifact ``codequality``, in the form of Code Climate's issues.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from common.errors import UserInputError
+from common.paths import PROJECT
+from common.text import printable
+from history.compare import Change, Line
+from history.review import CellReview, Review
+from history.summary import told_lines
+from signoff import contract_files
+
+FOLDER = "tests_e2e/contract"
+
+
+class Form(StrEnum):
+    """Whom the annotations are for."""
+
+    GITHUB = "github"
+    GITLAB = "gitlab"
+
+
+class Level(StrEnum):
+    """How bad it is, in GitHub's words."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTICE = "notice"
+
+
+_SEVERITY = {Level.ERROR: "critical", Level.WARNING: "minor", Level.NOTICE: "info"}
+_LEVELS = {Change.REGRESSED: Level.ERROR, Change.FIXED: Level.NOTICE, Change.SLOWER: Level.NOTICE}
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One claim of one cell, at its line of the contract."""
+
+    level: Level
+    file: str
+    line: int
+    title: str
+    words: str
+
+
+def annotate(review: Review, contract: Path = PROJECT / FOLDER) -> Iterator[Annotation]:
+    """What is to be told of a night's claims, the worst first.
+
+    :param contract: of the checkout, for a run whose own is not there any more.
+    """
+    found = [one for cell in review.cells for one in _of_cell(cell, contract)]
+    yield from sorted(found, key=lambda one: list(Level).index(one.level))
+
+
+def _of_cell(cell: CellReview, contract: Path) -> Iterator[Annotation]:
+    for word, line in told_lines(cell):
+        places = _places(line, contract)
+        file, number = places.get(line.claim, ("", 1))
+        level = _LEVELS.get(line.change, Level.WARNING) if word in list(Change) else Level.WARNING
+        cause = cell.cause(line.claim)
+        first_bad = f"\nfirst bad: {cause.told}" if cause is not None and cause.told else ""
+        repeat = line.after.claim.command if line.after is not None else ""
+        words = f"{cell.cell}: {line.words}{first_bad}{f'{chr(10)}repeat: {repeat}' if repeat else ''}"
+        yield Annotation(level, f"{FOLDER}/{file}".rstrip("/"), number, f"{word}: {line.claim}", printable(words))
+
+
+def _places(line: Line, contract: Path) -> dict[str, tuple[str, int]]:
+    """File and line of each claim, in the contract of the run, or else of the checkout."""
+    own = Path(line.after.run.folder) / "contract" if line.after is not None else contract
+    for folder in (own, contract):
+        try:
+            if folder.is_dir():
+                return contract_files.places(contract_files.files(folder))
+        except (OSError, ValueError, UserInputError):
+            continue
+    return {}
+
+
+def to_github(found: Iterator[Annotation]) -> str:
+    """Workflow commands, a line each."""
+    return "".join(
+        f"::{one.level} file={_property(one.file)},line={one.line},title={_property(one.title)}::{_data(one.words)}\n"
+        for one in found
+    )
+
+
+def to_gitlab(found: Iterator[Annotation]) -> str:
+    """The content of an artifact ``codequality``."""
+    issues = [
+        {
+            "description": f"{one.title}\n{one.words}",
+            "check_name": one.title.partition(": ")[2],
+            "fingerprint": hashlib.sha256(f"{one.title}\n{one.words}".encode()).hexdigest(),
+            "severity": _SEVERITY[one.level],
+            "location": {"path": one.file, "lines": {"begin": one.line}},
+        }
+        for one in found
+    ]
+    return json.dumps(issues, indent=1) + "\n"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
