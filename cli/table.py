@@ -238,6 +238,16 @@ COMMANDS = (
         ("reports/latest", "reports/latest --also reports/20261130T005438Z-eb0b13"),
     ),
     Command(
+        "share-cache",
+        "give kernels and images to a folder or registry that machines share, or take them; exit 0: all, 1: not all",
+        "host_setup.shared.__main__",
+        (
+            "push /srv/sealproof",
+            "pull https://cache.example.org/sealproof --index SHA256",
+            "pull oci://registry.example.org/sealproof --series stock --mode plain",
+        ),
+    ),
+    Command(
         "schema",
         "print the JSON schema of signoff.json, or check files against it",
         "cli.schema",

@@ -39,6 +39,7 @@ SLOW = {
     **dict.fromkeys(("fleet", "merge", "speedup"), "needs the parts of a sign-off, or makes them"),
     **dict.fromkeys(("history", "nightly"), "writes the user's history, or boots machines for hours"),
     **dict.fromkeys(("verify", "report", "contract"), "needs a report (tests/unit/test_tampering*.py make some)"),
+    "share-cache": "needs kernels that are built (tests/unit/test_shared_cache.py has some that are none)",
     **dict.fromkeys(("clean-cache", "lock", "bootstrap"), "changes this machine"),
     "lint": "takes a minute, and is run by itself before the tests",
 }

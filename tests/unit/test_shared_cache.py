@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The shared cache: what goes in comes out, by each kind of place, and nothing else comes in."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import json
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from common.errors import SetupError, UserInputError
+from common.processes import spawn
+from common.store import Store
+from common.waiting import Deadline, poll_until
+from host_setup.shared import __main__ as command
+from host_setup.shared.__main__ import ALL_THERE, INDEX, NOT_ALL, Asked, File, Shared
+from host_setup.shared.places import Folder, Place, Registry, Web, place, write_image
+
+KEY = "0123456789abcdef0123"
+NAME = f"kernel-{KEY}"
+
+
+def fill(folder: Path) -> None:
+    """Make an entry with all that a kernel's has: folders, a program, links."""
+    (folder / "source/build").mkdir(parents=True)
+    (folder / "source/build/vmlinux").write_bytes(bytes(range(256)) * 400)
+    (folder / "source/tool").write_text("#!/bin/sh\n")
+    (folder / "source/tool").chmod(0o755)
+    (folder / "source/link").symlink_to("build/vmlinux")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "cache")
+    store.get_or_make("kernel", KEY, fill)
+    return store
+
+
+def scratch(tmp_path: Path, name: str = "scratch") -> Path:
+    folder = tmp_path / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def taken(where: Place, tmp_path: Path, index: str = "") -> Path:
+    """Take the entry into a cache that is empty."""
+    shared = Shared(where, scratch(tmp_path, "in"), index)
+    shutil.rmtree(tmp_path / "other", ignore_errors=True)
+    return Store(tmp_path / "other").get_or_make("kernel", KEY, lambda folder: shared.take("kernel", KEY, folder))
+
+
+def same(one: Path, other: Path) -> bool:
+    done = subprocess.run(["diff", "-r", "--no-dereference", "--exclude=.used", one, other], check=False)
+    modes = [path.stat().st_mode for path in (one / "source/tool", other / "source/tool")]
+    return done.returncode == 0 and modes[0] == modes[1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, store: Store) -> Path:
+    """A folder that has the entry."""
+    shared = Shared(Folder(tmp_path / "share"), scratch(tmp_path))
+    assert shared.give("kernel", KEY, store.path("kernel", KEY))
+    assert not shared.give("kernel", KEY, store.path("kernel", KEY)), "it was there"
+    return tmp_path / "share"
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[str]:
+    """A web server that shows the folder."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as shown:
+        thread = threading.Thread(target=shown.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{shown.server_port}"
+        shown.shutdown()
+        thread.join()
+
+
+def test_what_was_given_to_a_folder_is_taken_from_there(folder: Path, store: Store, tmp_path: Path) -> None:
+    assert same(store.path("kernel", KEY), taken(Folder(folder), tmp_path))
+
+
+def test_what_was_given_to_a_folder_is_taken_by_a_url(server: str, store: Store, tmp_path: Path) -> None:
+    assert same(store.path("kernel", KEY), taken(Web(server), tmp_path))
+    assert not Web(server).take("none", tmp_path / "x", 1)
+
+
+def test_the_same_entry_makes_the_same_index_everywhere(folder: Path, store: Store, tmp_path: Path) -> None:
+    other = Shared(Folder(tmp_path / "share-2"), scratch(tmp_path, "scratch-2"))
+    other.give("kernel", KEY, store.path("kernel", KEY))
+    assert other.sha256 == hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("byte", [0, 40, -1])
+def test_a_file_that_was_changed_does_not_come_in(folder: Path, tmp_path: Path, byte: int) -> None:
+    content = bytearray((folder / NAME).read_bytes())
+    content[byte] ^= 1
+    (folder / NAME).write_bytes(content)
+    with pytest.raises(SetupError, match=f"{NAME} is not what the index names"):
+        taken(Folder(folder), tmp_path)
+    assert not (tmp_path / "other/kernel" / KEY).exists()
+
+
+def test_a_file_that_is_too_large_or_gone_does_not_come_in(folder: Path, server: str, tmp_path: Path) -> None:
+    with (folder / NAME).open("ab") as out:
+        out.write(b"x")
+    for where in (Folder(folder), Web(server)):
+        with pytest.raises(SetupError, match=r"has more than \d+ bytes"):
+            taken(where, tmp_path)
+    (folder / NAME).unlink()
+    for where in (Folder(folder), Web(server)):
+        with pytest.raises(SetupError, match="it is not there"):
+            taken(where, tmp_path)
+
+
+def test_who_names_the_index_gets_that_one_alone(folder: Path, tmp_path: Path) -> None:
+    index = hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
+    assert taken(Folder(folder), tmp_path, index)
+    (folder / INDEX).write_text((folder / INDEX).read_text() + "\n")
+    with pytest.raises(SetupError, match="not the one that is wanted"):
+        taken(Folder(folder), tmp_path, index)
+    with pytest.raises(SetupError, match="has no index"):
+        taken(Folder(tmp_path / "empty"), tmp_path / "in", index)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"format": "sealproof-cache-2", "files": {}}',
+        json.dumps({"files": {f"../{NAME}": {"sha256": "0" * 64, "size": 1}}}),
+        json.dumps({"files": {f"keys-{KEY}": {"sha256": "0" * 64, "size": 1}}}),
+        json.dumps({"files": {NAME: {"sha256": "0" * 63, "size": 1}}}),
+        json.dumps({"files": {NAME: {"sha256": "0" * 64, "size": 0}}}),
+    ],
+)
+def test_an_index_that_is_none_is_refused(folder: Path, tmp_path: Path, text: str) -> None:
+    (folder / INDEX).write_text(text)
+    with pytest.raises(SetupError, match="index is none"):
+        Shared(Folder(folder), scratch(tmp_path))
+
+
+def test_two_who_give_at_the_same_time_are_both_in_the_index(tmp_path: Path) -> None:
+    names = [f"kernel-{number:020x}" for number in range(8)]
+    barrier = threading.Barrier(len(names))
+
+    def note(name: str) -> None:
+        mine = Shared(Folder(tmp_path / "share"), scratch(tmp_path, name))
+        barrier.wait()
+        mine.note(name, File(sha256="0" * 64, size=1))
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(note, names))
+    assert set(Shared(Folder(tmp_path / "share"), scratch(tmp_path)).index.files) == set(names)
+
+
+def test_nothing_is_given_to_a_url_and_an_unknown_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    with pytest.raises(SetupError, match="a URL is only read"):
+        Web("https://example.org").give("x", tmp_path / "x")
+    with pytest.raises(UserInputError, match="no place for a shared cache"):
+        place("ftp://example.org", tmp_path)
+    assert isinstance(place("oci://example.org/a", tmp_path), Registry)
+    assert isinstance(place("https://example.org/a", tmp_path), Web)
+    assert isinstance(place("~/a", tmp_path), Folder)
+
+
+def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        with pytest.raises(SetupError, match="refused"):
+            Web(f"http://127.0.0.1:{free.getsockname()[1]}").take("x", tmp_path / "x", 1)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def run(monkeypatch: pytest.MonkeyPatch, cache: Path, *argv: str) -> int:
+    """The command, on a machine where a sign-off needs two entries."""
+
+    def needed(_: object, store: Asked) -> None:
+        for kind in ("kernel", "module"):
+            with command._lacking():
+                store.get_or_make(kind, KEY, fill)
+
+    monkeypatch.setattr(command, "needed", needed)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    return command.main(list(argv))
+
+
+def test_the_command_gives_what_is_there_and_takes_what_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    share = str(tmp_path / "share")
+    one, other = Store(tmp_path / "one/sealproof"), Store(tmp_path / "other/sealproof")
+    assert run(monkeypatch, tmp_path / "one", "push", share) == NOT_ALL
+    assert not (tmp_path / "one/sealproof/kernel").exists(), "it made something"
+    one.get_or_make("kernel", KEY, fill)
+    assert run(monkeypatch, tmp_path / "one", "push", share) == NOT_ALL
+    said = capsys.readouterr().out
+    assert f"kernel-{KEY}: given\nmodule-{KEY}: not made yet\n" in said
+    assert run(monkeypatch, tmp_path / "other", "pull", share) == NOT_ALL
+    assert f"module-{KEY}: not there: the sign-off makes it" in capsys.readouterr().out
+    one.get_or_make("module", KEY, fill)
+    assert run(monkeypatch, tmp_path / "one", "push", share) == ALL_THERE
+    index = capsys.readouterr().out.splitlines()[-1].removeprefix("index ")
+    assert run(monkeypatch, tmp_path / "other", "pull", share, "--index", index) == ALL_THERE
+    for kind in ("kernel", "module"):
+        assert same(one.path(kind, KEY), other.get(kind, KEY) or tmp_path)
+
+
+# --- a registry -------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_is_a_layout_as_oci_has_it(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"content")
+    write_image(tmp_path / "image", "name", file)
+
+    def blob(told: dict[str, object]) -> bytes:
+        content = (tmp_path / "image/blobs/sha256" / str(told["digest"]).removeprefix("sha256:")).read_bytes()
+        assert told["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+        assert told["size"] == len(content)
+        return content
+
+    (listed,) = json.loads((tmp_path / "image/index.json").read_bytes())["manifests"]
+    manifest = json.loads(blob(listed))
+    assert listed["annotations"] == {"org.opencontainers.image.ref.name": "name"}
+    assert json.loads(blob(manifest["config"]))["os"] == "linux"
+    assert [blob(layer) for layer in manifest["layers"]] == [b"content"]
+
+
+def test_without_skopeo_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SetupError, match="skopeo is not installed") as error:
+        Registry("127.0.0.1:1/x", tmp_path).take("x", tmp_path / "x", 1)
+    assert error.value.hint == "apt-get install skopeo"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """A registry of this machine."""
+    for program in ("docker-registry", "skopeo"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed: apt-get install {program}")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root, configuration = tmp_path / "registry", tmp_path / "registry.yml"
+    configuration.write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root}}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n"
+    )
+    with (tmp_path / "registry.log").open("wb") as out:
+        process = spawn(["docker-registry", "serve", str(configuration)], stdout=out, stderr=subprocess.STDOUT)
+    try:
+        poll_until(lambda: _answers(port), Deadline(30), "the registry to answer")
+        yield f"127.0.0.1:{port}/team/sealproof"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_what_was_given_to_a_registry_is_taken_from_there(registry: str, store: Store, tmp_path: Path) -> None:
+    where = Registry(registry, scratch(tmp_path, "skopeo"), plain_http=True)
+    assert not where.take("none", tmp_path / "none", 1)
+    shared = Shared(where, scratch(tmp_path))
+    assert shared.give("kernel", KEY, store.path("kernel", KEY))
+    assert same(store.path("kernel", KEY), taken(where, tmp_path, shared.sha256))
+    with pytest.raises(SetupError, match="has more than 10 bytes"):
+        where.take(NAME, tmp_path / "x", 10)
