@@ -227,7 +227,8 @@ class Trial:
         timeline: Callable[[float, float, list[tuple[float, str, str]]], str],
         symbolised: Callable[[str], str],
     ) -> None:
-        """Keep with a claim that does not hold what happened when, and each kernel's message with its fingerprint.
+        """Keep with a claim that does not hold what happened when, and each kernel's message with its fingerprint; and
+        the command that repeats it.
 
         :param timeline: what happened between two times, besides what is noted: (time, who, words).
         :param symbolised: a message with the places in the source that it names.
@@ -237,6 +238,8 @@ class Trial:
             return
         probes = [(one.seen, PROBE, f"{one.role}: {one.call} on a {one.page} page, {one.state}") for one in self._runs]
         now = time.time()
+        with _best_effort(self.attach):
+            self.attach("repeat.txt", f"{self._command}\n")
         notes = [*self._notes, *probes, (now, HARNESS, f"{status}: {why}")]
         with _best_effort(self.attach):
             if told := timeline(self._begun, now, notes):

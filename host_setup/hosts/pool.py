@@ -7,11 +7,14 @@ Beside it there may be hosts with another command line, which are shared likewis
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from common.errors import SealproofError
 from host_setup.hosts.base import Host, Hosts
 from host_setup.hosts.inquest import harm_to
+from host_setup.hosts.last_state import last_state
+
+EXPLAINED = 10  # claims that do not hold
 
 
 class HostPool:
@@ -31,6 +34,7 @@ class HostPool:
         self._ended_logs: list[str] = []
         self._in_use: list[Host] = []
         self._untold: list[str] = []
+        self._explained = 0
         self.lost: list[str] = []
         self.harm: list[str] = []
 
@@ -132,17 +136,15 @@ class HostPool:
         return "\n".join([self.hosts.first_log(), *self._ended_logs, *running])
 
     def last_words(self) -> list[tuple[str, str]]:
-        """What the machines of the hosts that all share do now, and what their guests said last."""
+        """What the machines of the hosts that all share do now, and what their guests said last.
+
+        Registers and blocked tasks are asked for ``EXPLAINED`` times: where nothing protects, each attack fails.
+        """
         found: list[tuple[str, str]] = []
+        self._explained += 1
         for host in self._others.values() if self._shared is None else (self._shared, *self._others.values()):
-            if host.vitals.reason is not None:
-                found.append(("the host is lost", host.vitals.reason))
-                continue
-            if host.qemu is not None:
-                found.append(("the host", host.qemu.explain()))
-            for guest in host.all_guests:
-                with suppress(SealproofError, OSError):
-                    found.append((f"last lines of {guest.vitals.name}", guest.console_tail()))
+            whole = self._explained <= EXPLAINED or host.vitals.reason is not None
+            found += last_state(host, whole=whole)
         return found
 
     def close(self) -> None:

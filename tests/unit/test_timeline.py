@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from common.errors import ChannelError, HarmError
 from host_setup.hosts import timeline as lines_of
-from host_setup.hosts.pool import HostPool
+from host_setup.hosts.pool import EXPLAINED, HostPool
 from host_setup.hosts.timeline import Event, console, timeline
 from signoff import contract_files
 from signoff.contract import Mode
@@ -172,10 +175,13 @@ class Vitals:
 
 
 class Machine:
-    """A host, or a guest of it."""
+    """A host, or a guest of it; its own QEMU, with its QMP, and its SSH."""
 
-    def __init__(self, reason: str | None = None, guests: tuple[Any, ...] = ()) -> None:
+    def __init__(self, reason: str | None = None, guests: tuple[Any, ...] = (), *, asleep: bool = False) -> None:
         self.vitals, self.all_guests, self.qemu = Vitals("guest plain", reason), guests, self
+        self.qmp = self.ssh = self
+        self.stopped = asleep
+        self.asked: list[str] = []
 
     def explain(self) -> str:
         return "status running"
@@ -185,12 +191,97 @@ class Machine:
             raise ChannelError("no answer")
         return "login:"
 
+    def execute(self, command: str, *, seconds: float) -> Any:
+        assert seconds < 10
+        self.asked.append(command)
+        return {"status": "paused"}
 
-def test_the_pool_tells_what_its_machines_do(trial: Trial) -> None:
-    del trial
+    def monitor(self, line: str, *, seconds: float) -> str:
+        assert seconds < 10
+        self.asked.append(line)
+        return "CPU#0\nRAX=0"
+
+    def run(self, argv: list[str], *, seconds: float) -> Any:
+        """Run it here, with a process that waits as blocked ones do in the place of all."""
+        assert seconds < 10
+        self.asked.append("ssh")
+        folder = self.proc
+        text = argv[-1].replace("/proc/", f"{folder}/")
+        done = subprocess.run([*argv[:-1], text], capture_output=True, text=True, check=False)
+        return SimpleNamespace(text=done.stdout)
+
+    proc: Path
+
+
+@pytest.fixture
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Tasks: one that runs, one that is blocked, one that is gone before it is read."""
+    for pid, name, state in ((1, "init", "S"), (7, "a) D (b", "D"), (8, "D) x", "R")):
+        task = tmp_path / f"proc/{pid}/task/{pid}"
+        task.mkdir(parents=True)
+        (task / "stat").write_text(f"{pid} ({name}) {state} 0 1 1\n")
+        (task / "stack").write_text(f"[<0>] wait_{pid}+0x1/0x2\n")
+    (tmp_path / "proc/9/task/9").mkdir(parents=True)
+    monkeypatch.setattr(Machine, "proc", tmp_path / "proc", raising=False)
+    return tmp_path / "proc"
+
+
+BLOCKED = "7 (a) D (b)\n[<0>] wait_7+0x1/0x2\n"
+
+
+def test_the_pool_tells_what_its_machines_do(proc: Path) -> None:
+    assert proc.is_dir()
     pool = HostPool(None)
     assert pool.last_words() == []
     pool._shared = Machine(guests=(Machine(), Machine("gone")))  # type: ignore[assignment]
-    assert pool.last_words() == [("the host", "status running"), ("last lines of guest plain", "login:")]
+    assert pool.last_words() == [
+        ("the host", "status running"),
+        ("registers of the host", "CPU#0\nRAX=0"),
+        ("blocked tasks of the host", BLOCKED),
+        *(
+            ("last lines of guest plain", "login:"),
+            ("QMP status of guest plain", "paused"),
+            ("registers of guest plain, as QEMU has them", "CPU#0\nRAX=0"),
+            ("blocked tasks of guest plain", BLOCKED),
+        ),
+        *(
+            ("last lines of guest plain", "no answer: channel: no answer"),
+            ("QMP status of guest plain", "paused"),
+            ("registers of guest plain, as QEMU has them", "CPU#0\nRAX=0"),
+        ),
+    ]
+    for pid in ("7", "8"):
+        shutil.rmtree(proc / pid)
+    assert dict(pool.last_words())["blocked tasks of the host"] == "none"
+
+
+def test_of_a_host_that_is_lost_the_registers_are_told_and_of_one_that_sleeps_nothing_is_asked(proc: Path) -> None:
+    assert proc.is_dir()
+    pool = HostPool(None)
+    pool._shared = Machine("kernel died", guests=(Machine(),))  # type: ignore[assignment]
+    assert pool.last_words() == [
+        ("the host is lost", "kernel died"),
+        ("the host", "status running"),
+        ("registers of the host", "CPU#0\nRAX=0"),
+    ]
+    pool._shared = Machine(asleep=True, guests=(Machine(),))  # type: ignore[assignment]
+    assert [title for title, _ in pool.last_words()] == ["the host", "registers of the host"]
+    pool._shared = Machine(guests=(Machine(asleep=True),))  # type: ignore[assignment]
+    assert not [title for title, _ in pool.last_words() if "plain" in title]
+
+
+def test_where_each_attack_fails_the_state_is_told_for_the_first_of_them_and_for_each_that_kills(proc: Path) -> None:
+    assert proc.is_dir()
+    pool = HostPool(None)
+    pool._shared = Machine(guests=(Machine(),))  # type: ignore[assignment]
+    told = [len(pool.last_words()) for _ in range(EXPLAINED + 1)]
+    assert told == [*[7] * EXPLAINED, 2]
     pool._shared = Machine("kernel died")  # type: ignore[assignment]
-    assert pool.last_words() == [("the host is lost", "kernel died")]
+    assert len(pool.last_words()) == 3
+
+
+def test_a_claim_that_does_not_hold_has_the_command_that_repeats_it(trial: Trial) -> None:
+    trial.went_wrong("call", ChannelError("it broke"), "")
+    trial.explain(lambda *_: "", lambda text: text)
+    assert (folder(trial) / "repeat.txt").read_text() == f"{trial.result().command}\n"
+    assert trial.result().command
