@@ -18,9 +18,11 @@ import pytest
 
 from common.errors import SealproofError
 from common.failure import told
+from common.names import shell_word
 from common.paths import named
 from common.program import FAILED, end_as_by_ctrl_c, hear_how_programs_end
 from common.progress import Terminal
+from host_setup.hosts import attach
 from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
 from host_setup.kernel import layers, series, source
@@ -206,24 +208,27 @@ def pool(
     try:
         yield pool
         if request.config.option.keep_on_failure and request.session.testsfailed:
-            _keep(pool, request.config.pluginmanager.getplugin("capturemanager"))
+            _keep(pool, request.config.pluginmanager.getplugin("capturemanager"), hosts_folder)
     finally:
         pool.close()
 
 
-def _keep(pool: HostPool, capture: CaptureManager) -> None:
+def _keep(pool: HostPool, capture: CaptureManager, folder: Path) -> None:
     """Let the user log in. Until then pytest keeps what is said, and the terminal, to itself."""
     capture.suspend_global_capture(in_=True)
     try:
-        _wait_for_user(pool.shared(), Terminal())
+        host = pool.shared()
+        with attach.kept(host, folder):
+            _wait_for_user(host, Terminal(), folder)
     finally:
         capture.resume_global_capture()
 
 
-def _wait_for_user(host: Host, terminal: Terminal) -> None:
+def _wait_for_user(host: Host, terminal: Terminal, folder: Path) -> None:
     terminal.say(f"\nThe host keeps running. Log in from another terminal with\n  {host.login_command()}")
     for guest in host.guest_specs:
         terminal.say(f"and to its guest '{guest.name}' with\n  {host.login_command(guest)}")
+    terminal.say(f"or with ./sealproof shell --attach {shell_word(str(folder.parent))}")
     terminal.say("Ctrl-C here ends them.")
     if not sys.stdin.isatty():
         terminal.say("(there is no terminal for Ctrl-C, so it ends at once)")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``sealproof shell``: a shell on a fresh host, or in a guest of it. The host ends with the shell.
 
+With ``--attach`` it is the host that a run keeps, which stays when the shell ends.
+
 From a terminal it is a login; what comes from a pipe, the shell there reads; words after ``--`` are a command. The exit
 status is the shell's.
 """
@@ -9,12 +11,15 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from pathlib import Path
 
 from common import foreground
 from common.errors import MachineLostError, UserInputError
+from common.paths import named
 from common.program import end_with
 from common.progress import Terminal
 from host_setup.fresh_host import add_options, fresh_host
+from host_setup.hosts import attach
 from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.guest_spec import GuestSpec
 
@@ -33,6 +38,14 @@ def options_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"in a guest instead of on the host; default NAME: {TESTED}",
     )
+    parser.add_argument(
+        "--attach",
+        nargs="?",
+        const=Path("reports"),
+        type=named,
+        metavar="REPORT",
+        help="not a fresh host, but the one that a run keeps (--keep-on-failure); default REPORT: any in reports",
+    )
     parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="command to run instead of a login")
     return parser
 
@@ -40,6 +53,8 @@ def options_parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Run it."""
     options = options_parser().parse_args(argv)
+    if options.attach is not None:
+        return _attached(options)
     terminal = Terminal()
     with fresh_host(options, "shell", terminal) as fresh:
         host = fresh.host
@@ -59,6 +74,20 @@ def main(argv: list[str]) -> int:
             vitals.check_broken()
         if vitals.reason is not None:
             raise MachineLostError(f"the shell ended because its machine ended: {vitals.reason}")
+    return status if status is not None and status >= 0 else 128 - (status or 0)
+
+
+def _attached(options: argparse.Namespace) -> int:
+    """A shell on a host that a run keeps; it stays when the shell ends."""
+    kept = attach.find(options.attach)
+    login = shlex.split(kept.login("" if options.guest == TESTED else options.guest))
+    if options.guest is None and not kept.takes_command:
+        if options.command:
+            raise UserInputError("a real machine's host takes no command, only a login", stage=attach.STAGE)
+    else:
+        login += ["-t"] if foreground.interactive() else []
+        login += ["--", shlex.join(options.command)] if options.command else []
+    status = foreground.run(login)
     return status if status is not None and status >= 0 else 128 - (status or 0)
 
 

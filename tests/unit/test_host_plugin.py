@@ -31,7 +31,7 @@ pytest_plugins = ["host_setup.plugin"]
 
 @pytest.fixture(scope="session")
 def hosts_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("hosts")
+    return tmp_path_factory.mktemp("run") / "hosts"
 
 @pytest.fixture(scope="session")
 def guest_mode():
@@ -47,11 +47,12 @@ from host_setup.channels.vitals import Vitals
 
 class FakeHost:
     guest_specs = (types.SimpleNamespace(name="plain"),)
+    qemu = object()
     vitals = Vitals("the host")
     lost = None
 
     def login_command(self, guest=None):
-        return f"log in to {guest.name if guest else 'the host'}"
+        return f"echo log in to {guest.name if guest else 'the host'}"
 
     def kernel_log(self):
         return ""
@@ -151,6 +152,14 @@ def test_host_is_kept_for_who_sits_at_a_terminal_until_ctrl_c(tmp_path: Path) ->
         assert "log in to the host" in said
         assert "log in to plain" in said
         assert "closed" not in said
+        # Who attaches gets there, and the host stays.
+        report = Path(re.findall(r"shell --attach (\S+)", said)[0])
+        attached = [sys.executable, "-m", "host_setup.shell", "--attach"]
+        for words, answer in (([report], "the host -- true"), ([report.parent, "--guest"], "plain -- true")):
+            done = subprocess.run(
+                [*attached, *words, "--", "true"], cwd=PROJECT, capture_output=True, text=True, check=False
+            )
+            assert done.stdout == f"log in to {answer}\n", done.stderr
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.3)
         process.send_signal(signal.SIGINT)
@@ -164,6 +173,7 @@ def test_host_is_kept_for_who_sits_at_a_terminal_until_ctrl_c(tmp_path: Path) ->
     assert re.search(r"ended\n(.*\n)*the host is closed\n", rest), rest
     assert "1 failed, 1 passed" in rest
     assert process.returncode == 1
+    assert not (report / "hosts/kept.json").exists()
 
 
 def test_host_is_not_kept_beyond_its_terminal(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -122,6 +124,54 @@ def test_shell_ends_with_its_machine_and_says_why(host: FakeHost) -> None:
     host.vitals.reason = "kernel died: Kernel panic"
     with pytest.raises(MachineLostError, match="the shell ended because its machine ended: kernel died: Kernel panic"):
         shell.main(["--", "sleep", "60"])
+
+
+def kept_in(folder: Path, **changes: Any) -> Path:
+    """The report of a run that keeps a host."""
+    logins = {"host": "echo host", "guests": {"protected": "echo guest", "plain": "echo other"}}
+    (folder / "hosts").mkdir(parents=True)
+    text = json.dumps({"pid": os.getpid(), **logins, "takes_command": True, **changes})
+    (folder / "hosts/kept.json").write_text(text)
+    return folder
+
+
+def test_who_attaches_is_on_the_host_that_a_run_keeps_or_in_its_guest(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    report = str(kept_in(tmp_path / "a"))
+    for words, said in (([], "host"), (["--guest"], "guest"), (["--guest", "plain"], "other")):
+        assert shell.main(["--attach", report, *words]) == 0
+        assert capfd.readouterr().out == f"{said}\n"
+        assert shell.main(["--attach", report, *words, "--", "ls", "a b"]) == 0
+        assert capfd.readouterr().out == f"{said} -- ls 'a b'\n"
+    with pytest.raises(UserInputError, match="no guest other") as caught:
+        shell.main(["--attach", report, "--guest", "other"])
+    assert caught.value.hint == "one of: protected, plain"
+
+
+def test_on_a_real_machine_the_login_is_a_command_already(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    report = str(kept_in(tmp_path / "a", takes_command=False))
+    assert shell.main(["--attach", report]) == 0
+    assert shell.main(["--attach", report, "--guest", "--", "ls"]) == 0
+    assert capfd.readouterr().out == "host\nguest -- ls\n"
+    with pytest.raises(UserInputError, match="takes no command"):
+        shell.main(["--attach", report, "--", "ls"])
+
+
+def test_of_several_runs_the_newest_that_lives_is_meant(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for age, (name, pid) in enumerate((("dead", dead.pid), ("new", os.getpid()), ("old", os.getpid()))):
+        file = kept_in(tmp_path / name, pid=pid, host=f"echo {name}") / "hosts/kept.json"
+        os.utime(file, (1e9 - age, 1e9 - age))
+    assert shell.main(["--attach", str(tmp_path)]) == 0
+    assert capfd.readouterr().out == "new\n"
+    with pytest.raises(UserInputError, match="keeps a host") as caught:
+        shell.main(["--attach", str(tmp_path / "dead")])
+    assert "--keep-on-failure" in caught.value.hint
+    (tmp_path / "new/hosts/kept.json").write_text("{}")
+    with pytest.raises(UserInputError, match="is not right"):
+        shell.main(["--attach", str(tmp_path / "new")])
 
 
 def test_options_mean_what_they_mean_to_the_sign_off() -> None:
