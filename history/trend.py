@@ -127,6 +127,7 @@ class Track:
 
     :ivar squares: one a column; None: the night had nothing to do there.
     :ivar changes: the nights in which inputs changed.
+    :ivar causes: the first bad patches that were found: night, claim, and what was found.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Track:
     telling: tuple[Row, ...]
     quiet: tuple[Row, ...]
     changes: tuple[tuple[str, tuple[str, ...]], ...]
+    causes: tuple[tuple[str, str, str], ...]
 
 
 def to_html(history: History, page: Path, nights: int = NIGHTS) -> str:
@@ -162,7 +164,7 @@ def to_html(history: History, page: Path, nights: int = NIGHTS) -> str:
         title=headline(newest) if newest else "sealproof, runs",
         newest=newest,
         tone={0: "good", 1: "bad", 2: "open"}[newest.exit()] if newest else "neutral",
-        columns=[_when(one) for one in columns],
+        columns=_heads(columns),
         tracks=[track for track in tracks if any(track.squares)],
         looks=[(_SIGNS[look], _CLASSES[look], look) for look in Look],
         symbols=SYMBOLS,
@@ -196,7 +198,13 @@ def _track(
         if column in compared and compared[column].inputs
     ]
     telling = [row for row in rows if row not in quiet]
-    return Track(name, anchor, tuple(squares), tuple(telling), tuple(quiet), tuple(reversed(changes)))
+    causes = [
+        (_when(column), cause.claim, cause.told)
+        for column in reversed(columns)
+        for cause in (nights[column].causes if column in nights else ())
+        if cause.cell == name and cause.told
+    ]
+    return Track(name, anchor, tuple(squares), tuple(telling), tuple(quiet), tuple(reversed(changes)), tuple(causes))
 
 
 def _compared(past: Sequence[Sitting], now: Sitting) -> Comparison:
@@ -325,4 +333,13 @@ def _few(lines: Iterable[str]) -> tuple[str, ...]:
 
 
 def _when(column: str) -> str:
-    return f"{column[:4]}-{column[4:6]}-{column[6:8]}"
+    return f"{column[:4]}-{column[4:6]}-{column[6:8]} {column[9:11]}:{column[11:13]}"
+
+
+def _heads(columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Above each column the day, and the time where the day has several."""
+    days = [column[:8] for column in columns]
+    return [
+        (f"{column[4:6]}-{column[6:8]}", f"{column[9:11]}:{column[11:13]}" if days.count(column[:8]) > 1 else "")
+        for column in columns
+    ]

@@ -71,6 +71,41 @@ def signs(text: str, cell: str) -> str:
     return "".join(one[:1] or " " for one in squares)
 
 
+def heads(text: str) -> list[str]:
+    """What stands above the columns."""
+    return re.findall(r'<th scope="col">(.*?)</th>', text)
+
+
+def test_nights_of_the_same_day_are_told_apart(nights: Nights) -> None:
+    nights.night()
+    nights.next_day()
+    nights.night()
+    nights.clock = nights.clock.replace(hour=13, minute=5)
+    nights.night()
+    assert heads(written(nights)) == [
+        "<span>11-01</span>",
+        "<span>11-02</span><span>01:00</span>",
+        "<span>11-02</span><span>13:05</span>",
+    ]
+
+
+def test_the_first_bad_patch_stands_at_its_night_and_above_all_in_the_newest(nights: Nights) -> None:
+    nights.plan = matrix("one", "two", bisect=1)
+    nights.night()
+    nights.next_day()
+    both = (("0001-a.patch", "a"), ("0002-b.patch", "b"))
+    bad = {("series=one", "guest_works"): [Status.FAIL]}
+    nights.night(World(statuses=bad, patches=both))
+    text = written(nights)
+    assert "<br>first bad: <b>2 of 2 patches: 0002-b.patch</b>" in text
+    assert "<dt>2026-11-02 01:00</dt><dd>guest_works: 2 of 2 patches: 0002-b.patch</dd>" in text
+    nights.next_day()
+    nights.night(World(statuses=bad, patches=both))
+    text = written(nights)
+    assert "first bad: " not in text
+    assert "<dd>guest_works: 2 of 2 patches: 0002-b.patch</dd>" in text
+
+
 def test_the_matrix_shows_each_night_as_it_was_seeded(nights: Nights) -> None:
     twenty(nights)
     text = written(nights)
@@ -81,7 +116,7 @@ def test_the_matrix_shows_each_night_as_it_was_seeded(nights: Nights) -> None:
     assert text.count("the kernel panicked") == 1
     assert text.count("no space left for /var/cache") == 2
     jumps = re.findall(r'<path class="jump (\w+)"[^>]*><title>([^<]*)</title>', text)
-    assert jumps == [("slower", "2026-11-13: slower, 40.0 s")]
+    assert jumps == [("slower", "2026-11-13 01:00: slower, 40.0 s")]
     for words in ("kernel: 6.12.117 -&gt; 6.12.118", "patch 0001-a.patch"):
         assert words in text
     Page(text)
