@@ -41,6 +41,7 @@
 #include "tiny_vm_paravirt.h"
 #include "tiny_vm_addresses.h"
 #include "tiny_vm_exchanges.h"
+#include "tiny_vm_interrupts.h"
 #include "tiny_vm_places.h"
 #include "tiny_vm_processes.h"
 #include "tiny_vm_ranges.h"
@@ -69,6 +70,7 @@
 #define MEMORY_FAULT 39	/* an exit: Documentation/virt/kvm/api.rst KVM_EXIT_MEMORY_FAULT */
 #define XEN_VCPU_INFO_HVA 9	/* an attribute of KVM's Xen, by the VMM's address, where the headers do not know it */
 #define MSEAL 462		/* the system call, where the libc does not know it */
+#define ROUTES 24u		/* of the VMM's interrupt controllers */
 #define RING_ENTRIES 1024u	/* a power of two, more than 64, which KVM keeps free */
 
 struct vm {
@@ -137,6 +139,7 @@ struct row {
 	bool third;				/* and one more */
 	bool second_boots;			/* and it is the one that boots */
 	bool no_apic;				/* KVM has none for it */
+	bool split;				/* KVM has those alone; the other interrupt controllers are the VMM's */
 	bool asks_exits;			/* exits come that the VMM has asked for */
 	bool shuts_down;			/* the first processor does */
 	bool goes_to_rom;			/* it goes on there, and then the VMM resets the machine for another guest */
@@ -267,6 +270,7 @@ static uint64_t serve_second(struct vm *vm, uint32_t what);
 static uint64_t serve_exits(struct vm *vm, uint32_t what);
 static uint64_t serve_slots(struct vm *vm, uint32_t what);
 static uint64_t serve_exchanges(struct vm *vm, uint32_t what);
+static uint64_t serve_interrupts(struct vm *vm, uint32_t what);
 static uint64_t serve_places(struct vm *vm, uint32_t what);
 static uint64_t serve_addresses(struct vm *vm, uint32_t what);
 static uint64_t serve_reset(struct vm *vm, uint32_t what);
@@ -535,6 +539,14 @@ static const struct row rows[] = {
 	{ "moved-back", moved_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges, .refused = true },
 	{ "moved-renewed", moved_page_is_not_replaced, .operands = NULL, .serve = serve_exchanges },
 	{ "upcall", no_upcall_comes, .operands = NULL, .serve = serve_exchanges, .first = enable_with_registers },
+	{ "by-pic", no_interrupt_of_the_pic_comes, .operands = NULL, .serve = serve_interrupts,
+	  .first = enable_with_registers },
+	{ "by-ioctl", no_interrupt_by_ioctl_comes, .operands = NULL, .serve = serve_interrupts,
+	  .first = enable_with_registers, .split = true },
+	{ "ended", no_store_ends_an_interrupt, .operands = NULL, .serve = serve_interrupts, .first = enable_with_registers },
+	{ "ended-unread", no_missing_page_ends_an_interrupt, .operands = NULL, .serve = serve_interrupts,
+	  .first = enable_with_registers },
+	{ "auto-ended", no_interrupt_ends_by_itself, .operands = NULL, .serve = serve_interrupts, .first = let_end_and_enable },
 	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
 	{ "pv-ipi", pv_ipi, .operands = operands, .pages = 1 },
 	{ "pv-tlb-flush", pv_tlb_flush, .operands = operands, .pages = 1, .serve = compete },
@@ -718,12 +730,22 @@ static void give_address(const struct vm *vm, uint32_t number, uint64_t address)
 		cannot("give the virtual CPU an address");
 }
 
+static void have_controllers(const struct vm *vm)
+{
+	struct kvm_enable_cap apics = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { ROUTES } };
+
+	if (row->split ? ioctl(vm->fd, KVM_ENABLE_CAP, &apics) : ioctl(vm->fd, KVM_CREATE_IRQCHIP))
+		cannot("have interrupt controllers");
+}
+
 static void make_vm(struct vm *vm)
 {
 	vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	vm->fd = vm->kvm < 0 ? -1 : ioctl(vm->kvm, KVM_CREATE_VM, 0);
-	if (vm->fd < 0 || (!row->no_apic && ioctl(vm->fd, KVM_CREATE_IRQCHIP)))
+	if (vm->fd < 0)
 		cannot("create a VM by /dev/kvm");
+	if (!row->no_apic)
+		have_controllers(vm);
 	if (row->second_boots && ioctl(vm->fd, KVM_SET_BOOT_CPU_ID, 1))
 		cannot("have another processor boot");
 	if (row->ring) {	/* before there is a virtual CPU */
@@ -2904,6 +2926,84 @@ static void report_pending(struct text *line, const struct vm *vm)
 		   vm->after_reset[1]);
 	report_hex(line, "ioctls that tell a secret of the second processor, which the guest has started before",
 		   way == PLAIN ? SECOND_TELLS : 0, vm->after_reset[0]);
+}
+
+/* --- interrupts --------------------------------------------------------------------------------------------------- */
+
+static struct {
+	unsigned char *bit;	/* KVM's */
+	bool takes_away;
+} ender;
+
+/* Acts for each interrupt, while the guest waits for that without an exit. */
+static void *end_interrupts(void *of)
+{
+	const struct vm *const vm = of;
+	const volatile uint64_t *const taken = at(vm, shared.bytes + TAKEN_AT);
+	volatile uint64_t *const acted = at(vm, shared.bytes + ACTED_AT);
+
+	for (;;) {
+		const uint64_t next = *taken;
+
+		if (!ender.takes_away)
+			*(volatile unsigned char *)ender.bit = 0;
+		else if (next != *acted && mprotect(ender.bit, PAGE, PROT_NONE))
+			cannot("take a page away from KVM");
+		*acted = next;
+	}
+	return NULL;
+}
+
+static void let_end_by_itself(const struct vm *vm)
+{
+	const struct kvm_enable_cap hyper_v = { .cap = KVM_CAP_HYPERV_SYNIC2 };
+
+	if (ioctl(vm->cpu, KVM_ENABLE_CAP, &hyper_v))
+		cannot("have Hyper-V's interrupt controller");
+	give_address(vm, HV_SINT0, UPCALL_VECTOR | HV_AUTO_EOI);
+}
+
+/* By the line that has the first of its vectors. */
+static void interrupt_by_pic(const struct vm *vm)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_PIC_MASTER };
+	const struct kvm_irq_level line = { .irq = 0, .level = 1 };
+
+	if (ioctl(vm->fd, KVM_GET_IRQCHIP, &chip))
+		cannot("read the PIC");
+	chip.chip.pic.irq_base = UPCALL_VECTOR;
+	chip.chip.pic.imr = 0;
+	if (ioctl(vm->fd, KVM_SET_IRQCHIP, &chip) || ioctl(vm->fd, KVM_IRQ_LINE, &line))
+		cannot("interrupt by the PIC");
+}
+
+static uint64_t serve_interrupts(struct vm *vm, uint32_t what)
+{
+	const struct kvm_interrupt one = { UPCALL_VECTOR };
+
+	switch (what) {
+	case INTERRUPT:
+		if (ender.takes_away && mprotect(ender.bit, PAGE, PROT_READ | PROT_WRITE))
+			cannot("give a page back to KVM");
+		send_message(vm, 0, UPCALL_VECTOR);
+		return 0;
+	case STORE_ALL_ALONG:
+	case TAKE_PAGE_AWAY:
+		ender.bit = at(vm, shared.bytes + ENDED_AT);
+		ender.takes_away = what == TAKE_PAGE_AWAY;
+		start_beside(end_interrupts, vm);
+		return 0;
+	case END_BY_ITSELF:
+		let_end_by_itself(vm);
+		return 0;
+	case INTERRUPT_BY_PIC:
+		interrupt_by_pic(vm);
+		return 0;
+	default:
+		if (ioctl(vm->cpu, KVM_INTERRUPT, &one))
+			cannot("interrupt the virtual CPU");
+		return 0;
+	}
 }
 
 /* --- children ----------------------------------------------------------------------------------------------------- */

@@ -252,8 +252,13 @@ def test_no_ioctl_of_a_vcpu_tells_or_changes_a_private_register(claim: Trial, ho
 
 
 def test_vmm_cannot_interrupt_its_guest_past_the_local_apic(claim: Trial, host: Host) -> None:
-    """A VMM cannot have a guest take an interrupt that the local APIC does not know of, as Xen's upcall of a VM is."""
-    tiny_vm_works(claim, host, "upcall")
+    """A VMM cannot have a guest take an interrupt that the local APIC does not know of (Xen, PIC, KVM_INTERRUPT)."""
+    tiny_vm_works(claim, host, "upcall", "by-pic", "by-ioctl")
+
+
+def test_vmm_ends_no_interrupt_of_its_guest(claim: Trial, host: Host) -> None:
+    """A VMM cannot end an interrupt that its guest handles: by KVM's bit in shared memory, by Hyper-V's controller."""
+    tiny_vm_works(claim, host, "ended", "ended-unread", "auto-ended")
 
 
 def test_guest_is_not_told_that_registers_are_private_if_they_are_not(claim: Trial, host: Host) -> None:
