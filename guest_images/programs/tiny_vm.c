@@ -140,6 +140,7 @@ struct row {
 	bool second_boots;			/* and it is the one that boots */
 	bool no_apic;				/* KVM has none for it */
 	bool split;				/* KVM has those alone; the other interrupt controllers are the VMM's */
+	uint64_t apic_base;			/* where the local APIC is, if not where a reset puts it */
 	bool asks_exits;			/* exits come that the VMM has asked for */
 	bool shuts_down;			/* the first processor does */
 	bool goes_to_rom;			/* it goes on there, and then the VMM resets the machine for another guest */
@@ -271,6 +272,7 @@ static uint64_t serve_exits(struct vm *vm, uint32_t what);
 static uint64_t serve_slots(struct vm *vm, uint32_t what);
 static uint64_t serve_exchanges(struct vm *vm, uint32_t what);
 static uint64_t serve_interrupts(struct vm *vm, uint32_t what);
+static uint64_t serve_apic(struct vm *vm, uint32_t what);
 static uint64_t serve_places(struct vm *vm, uint32_t what);
 static uint64_t serve_addresses(struct vm *vm, uint32_t what);
 static uint64_t serve_reset(struct vm *vm, uint32_t what);
@@ -498,7 +500,12 @@ static const struct row rows[] = {
 	  .second = true },
 	{ "second-boots", nothing_more, .operands = operands, .pages = 1, .first = ask_by_another_than_boots, .second = true,
 	  .second_boots = true },
-	{ "no-apic", nothing_more, .operands = operands, .pages = 1, .first = ask_without_apic, .no_apic = true },
+	{ "no-apic", nothing_more, .operands = operands, .pages = 1, .first = ask_without_apic, .no_apic = true,
+	  .apic_base = APIC | APIC_ENABLED | APIC_BOOTS },	/* else one that is not there is not in its place either */
+	{ "apic-elsewhere", apic_is_the_vmms, .operands = operands, .pages = 1, .serve = serve_apic,
+	  .first = ask_with_apic_elsewhere, .apic_base = APIC_MOVED | APIC_ENABLED | APIC_BOOTS, .device = TASK_PRIORITY },
+	{ "apic-off", apic_does_not_answer, .operands = operands, .pages = 1, .first = ask_with_apic_elsewhere,
+	  .apic_base = APIC | APIC_BOOTS },
 	{ "asks-managed", nothing_more, .operands = operands, .pages = 1, .first = ask_in_management, .serve = raise_smi },
 	{ "exits", exits_tell_nothing, .operands = NULL, .serve = serve_exits, .first = prepare_exits_and_enable,
 	  .asks_exits = true },
@@ -730,6 +737,17 @@ static void give_address(const struct vm *vm, uint32_t number, uint64_t address)
 		cannot("give the virtual CPU an address");
 }
 
+static void put_apic(const struct vm *vm, uint64_t base)
+{
+	struct kvm_sregs sregs;
+
+	if (ioctl(vm->cpu, KVM_GET_SREGS, &sregs))
+		cannot("read the VM's registers");
+	sregs.apic_base = base;
+	if (ioctl(vm->cpu, KVM_SET_SREGS, &sregs))
+		cannot("put the local APIC elsewhere");
+}
+
 static void have_controllers(const struct vm *vm)
 {
 	struct kvm_enable_cap apics = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { ROUTES } };
@@ -789,6 +807,8 @@ static void make_vm(struct vm *vm)
 		let_run(vm->cpu);
 	if (row->given.number)
 		give_address(vm, row->given.number, row->given.value);
+	if (row->apic_base)
+		put_apic(vm, row->apic_base);
 }
 
 /* --- exits -------------------------------------------------------------------------------------------------------- */
@@ -3004,6 +3024,16 @@ static uint64_t serve_interrupts(struct vm *vm, uint32_t what)
 			cannot("interrupt the virtual CPU");
 		return 0;
 	}
+}
+
+/* What the guest loads where it looks for its local APIC comes to the VMM. */
+static uint64_t serve_apic(struct vm *vm, uint32_t what)
+{
+	const uint32_t answer = ANSWERED;
+
+	if (what == LOADED)
+		memcpy(vm->run->mmio.data, &answer, sizeof(answer));
+	return 0;
 }
 
 /* --- children ----------------------------------------------------------------------------------------------------- */

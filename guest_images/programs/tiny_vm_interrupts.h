@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A VMM that interrupts its guest past the local APIC, or that ends an interrupt in the guest's place. A guest tells by
- * the registers of its APIC what comes from outside.
+ * A VMM that interrupts its guest past the local APIC, that ends an interrupt in the guest's place, or that has the local
+ * APIC elsewhere. A guest tells by the registers of its APIC what comes from outside.
  */
 #ifndef TINY_VM_INTERRUPTS_H
 #define TINY_VM_INTERRUPTS_H
@@ -15,6 +15,11 @@
 #define ENDED_AT (3 * PAGE)
 _Static_assert(sizeof(struct report) <= TAKEN_AT, "the report ends before");
 _Static_assert(TAKEN_AT == 0x2000 && ACTED_AT == 0x2008, "ended_entry has these");
+
+#define APIC_MOVED 0xfed40000u	/* where nobody looks for it */
+#define APIC_ENABLED 0x800u	/* of MSR_APIC_BASE */
+#define APIC_BOOTS 0x100u
+#define ANSWERED 0x5au		/* by the VMM, for the APIC */
 
 /* arch/x86/include/asm/hyperv-tlfs.h */
 #define HV_SINT0 0x40000090u
@@ -115,6 +120,24 @@ static GUEST void no_interrupt_of_the_pic_comes(void)
 static GUEST void no_interrupt_by_ioctl_comes(void)
 {
 	interrupt_past_the_apic(INTERRUPT_BY_IOCTL);
+}
+
+static GUEST void ask_with_apic_elsewhere(void)
+{
+	tell("ENABLE with registers where the local APIC is elsewhere, or off", NO_RIGHT,
+	     hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
+}
+
+/* Without private registers the VMM may have it there; what it answers is no secret of anybody's. */
+static GUEST void apic_is_the_vmms(void)
+{
+	tell("the task priority, which the VMM answers for the local APIC", ANSWERED,
+	     *(volatile uint32_t *)(uint64_t)TASK_PRIORITY);
+}
+
+static GUEST void apic_does_not_answer(void)
+{
+	tell("the task priority of a local APIC that is off", 0xffffffff, *(volatile uint32_t *)(uint64_t)TASK_PRIORITY);
 }
 
 #endif

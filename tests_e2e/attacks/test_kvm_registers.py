@@ -261,6 +261,11 @@ def test_vmm_ends_no_interrupt_of_its_guest(claim: Trial, host: Host) -> None:
     tiny_vm_works(claim, host, "ended", "ended-unread", "auto-ended")
 
 
+def test_guest_is_not_told_that_registers_are_private_if_its_apic_is_elsewhere(claim: Trial, host: Host) -> None:
+    """A guest whose local APIC the VMM has moved, or switched off, is refused private registers."""
+    tiny_vm_works(claim, host, "apic-elsewhere", "apic-off")
+
+
 def test_guest_is_not_told_that_registers_are_private_if_they_are_not(claim: Trial, host: Host) -> None:
     """A guest that has protected its memory alone is refused private registers later, and its VMM reads them all."""
     tiny_vm_works(claim, host, "registers-later")
