@@ -141,6 +141,7 @@ struct row {
 	bool no_apic;				/* KVM has none for it */
 	bool split;				/* KVM has those alone; the other interrupt controllers are the VMM's */
 	uint64_t apic_base;			/* where the local APIC is, if not where a reset puts it */
+	bool wide_twin;				/* APICs' numbers have 32 bits, and the twin comes before the second processor */
 	bool asks_exits;			/* exits come that the VMM has asked for */
 	bool shuts_down;			/* the first processor does */
 	bool goes_to_rom;			/* it goes on there, and then the VMM resets the machine for another guest */
@@ -273,6 +274,7 @@ static uint64_t serve_slots(struct vm *vm, uint32_t what);
 static uint64_t serve_exchanges(struct vm *vm, uint32_t what);
 static uint64_t serve_interrupts(struct vm *vm, uint32_t what);
 static uint64_t serve_apic(struct vm *vm, uint32_t what);
+static uint64_t serve_twin(struct vm *vm, uint32_t what);
 static uint64_t serve_places(struct vm *vm, uint32_t what);
 static uint64_t serve_addresses(struct vm *vm, uint32_t what);
 static uint64_t serve_reset(struct vm *vm, uint32_t what);
@@ -498,6 +500,10 @@ static const struct row rows[] = {
 	{ "twin", twin_does_not_run, .operands = NULL, .serve = serve_second, .first = enable_with_registers, .second = true },
 	{ "twin-before", twin_does_not_run, .operands = NULL, .serve = serve_second, .first = add_twin_and_enable,
 	  .second = true },
+	{ "twin-runs", running_twin_does_not_start, .operands = NULL, .serve = serve_twin, .first = run_twin_and_enable,
+	  .second = true },
+	{ "twin-wide", wide_twin_does_not_start, .operands = NULL, .serve = serve_twin, .first = enable_with_registers,
+	  .second = true, .wide_twin = true },
 	{ "second-boots", nothing_more, .operands = operands, .pages = 1, .first = ask_by_another_than_boots, .second = true,
 	  .second_boots = true },
 	{ "no-apic", nothing_more, .operands = operands, .pages = 1, .first = ask_without_apic, .no_apic = true,
@@ -751,9 +757,20 @@ static void put_apic(const struct vm *vm, uint64_t base)
 static void have_controllers(const struct vm *vm)
 {
 	struct kvm_enable_cap apics = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { ROUTES } };
+	struct kvm_enable_cap wide = { .cap = KVM_CAP_X2APIC_API, .args = { KVM_X2APIC_API_USE_32BIT_IDS } };
 
 	if (row->split ? ioctl(vm->fd, KVM_ENABLE_CAP, &apics) : ioctl(vm->fd, KVM_CREATE_IRQCHIP))
 		cannot("have interrupt controllers");
+	if (row->wide_twin && ioctl(vm->fd, KVM_ENABLE_CAP, &wide))
+		cannot("have APICs with numbers of 32 bits");
+}
+
+static void add_twin(struct vm *vm)
+{
+	if (vm->third_run)
+		return;
+	vm->third_run = add_processor(vm, &vm->third, TWIN);
+	offer_all(vm, vm->third);
 }
 
 static void make_vm(struct vm *vm)
@@ -784,6 +801,8 @@ static void make_vm(struct vm *vm)
 	add_memory(vm, 1, KVM_MEM_LOG_DIRTY_PAGES, SLOT_LOGGED, SLOT_PAGES * PAGE, vm->logged);
 	add_memory(vm, 2, KVM_MEM_READONLY, SLOT_READONLY, SLOT_PAGES * PAGE, vm->readonly);
 	vm->run = add_processor(vm, &vm->cpu, 0);
+	if (row->wide_twin)
+		add_twin(vm);
 	if (row->second)
 		vm->second_run = add_processor(vm, &vm->second, 1);
 	if (row->third)
@@ -1950,14 +1969,6 @@ static uint64_t run_second(struct vm *vm)
 	return at_work;
 }
 
-static void add_twin(struct vm *vm)
-{
-	if (vm->third_run)
-		return;
-	vm->third_run = add_processor(vm, &vm->third, TWIN);
-	offer_all(vm, vm->third);
-}
-
 /* 0 when it comes to the second processor's port; else the errno of KVM_RUN. */
 static uint64_t run_twin(struct vm *vm)
 {
@@ -2739,6 +2750,7 @@ static struct {
 	pthread_t second;
 	volatile bool over;	/* what waits has come to its end */
 	volatile bool began, ran, stops;	/* the second processor */
+	volatile bool third_ran;
 	volatile bool waited;
 } meanwhile;
 
@@ -2817,9 +2829,12 @@ static void *run_second_beside(void *of)
 static void *run_third_beside(void *of)
 {
 	const struct vm *const vm = of;
+	int result;
 
-	while (ioctl(vm->third, KVM_RUN, 0) && (errno == EAGAIN || errno == EINTR))
-		;
+	do {
+		result = ioctl(vm->third, KVM_RUN, 0);
+	} while (result && (errno == EAGAIN || errno == EINTR));
+	meanwhile.third_ran = !result && vm->third_run->exit_reason == KVM_EXIT_IO && vm->third_run->io.port == PORT_SECOND;
 	return NULL;
 }
 
@@ -2946,6 +2961,35 @@ static void report_pending(struct text *line, const struct vm *vm)
 		   vm->after_reset[1]);
 	report_hex(line, "ioctls that tell a secret of the second processor, which the guest has started before",
 		   way == PLAIN ? SECOND_TELLS : 0, vm->after_reset[0]);
+}
+
+/* Has a twin that waits to be started, and in KVM_RUN. */
+static void run_twin_beside(struct vm *vm)
+{
+	const struct kvm_mp_state waits = { KVM_MP_STATE_INIT_RECEIVED };
+
+	add_twin(vm);
+	if (ioctl(vm->third, KVM_SET_MP_STATE, &waits))
+		cannot("have a virtual CPU wait to be started");
+	start_beside(run_third_beside, vm);
+	wait_ns(COMES_NS);
+}
+
+static uint64_t serve_twin(struct vm *vm, uint32_t what)
+{
+	switch (what) {
+	case RUN_TWIN_BESIDE:
+		run_twin_beside(vm);
+		return 0;
+	case LOOK_AT_TWIN:
+		await(&meanwhile.third_ran);
+		return meanwhile.third_ran;
+	case TRY_TWIN:
+		return run_a_while(vm->third) && vm->third_run->exit_reason == KVM_EXIT_IO &&
+		       vm->third_run->io.port == PORT_SECOND;
+	default:
+		return serve_second(vm, what);
+	}
 }
 
 /* --- interrupts --------------------------------------------------------------------------------------------------- */

@@ -39,7 +39,7 @@
 /* What the host side is asked. */
 enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_MANAGEMENT, COUNT_MANAGED, RESET_MACHINE,
        INTERRUPT_SECOND, INTERRUPT_ALL_FOR_MANAGEMENT, OFFER_SECOND_THE_SAME, OFFER_SECOND_ANOTHER,
-       STEP_SECOND, COUNT_SECOND_STEPS, WIDEN, ADD_TWIN, RUN_TWIN };
+       STEP_SECOND, COUNT_SECOND_STEPS, WIDEN, ADD_TWIN, RUN_TWIN, RUN_TWIN_BESIDE, LOOK_AT_TWIN, TRY_TWIN };
 enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS,
        COUNT_PRIORITIES, DENY_REGISTERS, DENY_NOTHING, TAKE_REGISTER, TAKE_KVMS_REGISTER, BEFORE_6_15 };
 enum { SET_TIMER = 0x8000, LET_TIME_PASS };
@@ -128,6 +128,32 @@ static GUEST void add_twin_and_enable(void)
 {
 	service(ADD_TWIN);
 	enable_with_registers();
+}
+
+static GUEST void run_twin_and_enable(void)
+{
+	service(RUN_TWIN_BESIDE);
+	enable_with_registers();
+}
+
+/* It is in KVM_RUN already, so that nobody asks whether it may run. */
+static GUEST void running_twin_does_not_start(void)
+{
+	if (way == PLAIN)
+		service(RUN_TWIN_BESIDE);
+	*(volatile uint32_t *)(uint64_t)LOGICAL_NUMBER = 1u << 24;
+	start_second();
+	tell("the second processor runs where the guest starts it", 1, service(RUN_SECOND));
+	tell("another one with its APIC's number, which is in KVM_RUN already, runs there", way == PLAIN, service(LOOK_AT_TWIN));
+}
+
+/* With numbers of 32 bits such a processor may run, and KVM finds the one that was created first. */
+static GUEST void wide_twin_does_not_start(void)
+{
+	*(volatile uint32_t *)(uint64_t)LOGICAL_NUMBER = 1u << 24;
+	start_second();
+	tell("the second processor runs where the guest starts it", way != PLAIN, service(RUN_SECOND));
+	tell("another one runs there, by the low byte of its number", way == PLAIN, service(TRY_TWIN));
 }
 
 static GUEST void step_second_and_enable(void)

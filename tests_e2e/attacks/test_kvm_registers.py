@@ -279,7 +279,7 @@ def test_vmm_cannot_run_another_processor_of_its_guest(claim: Trial, host: Host)
 
 def test_vmm_has_no_processor_started_along_with_another(claim: Trial, host: Host) -> None:
     """A VMM cannot run a processor of its own that has another one's APIC number, and so starts as that one does."""
-    tiny_vm_works(claim, host, "twin", "twin-before")
+    tiny_vm_works(claim, host, "twin", "twin-before", "twin-runs", "twin-wide")
 
 
 def test_vmm_runs_no_code_of_its_own_on_a_processor_that_shuts_down(claim: Trial, host: Host) -> None:
