@@ -858,6 +858,20 @@ def test_the_tiny_vm_runs_where_there_is_kvm(programs: Path) -> None:
     assert all(check["got"] == check["expected"] for check in told)
 
 
+def test_a_processor_is_said_not_to_run_and_what_the_guest_asks_there_is_counted(programs: Path) -> None:
+    area = ctypes.create_string_buffer(64)  # struct kvm_steal_time
+    told = Server(programs / "say_preempted", str(os.getpid()), hex(ctypes.addressof(area)))
+    assert told.reply() == {"told": True}
+    for _ in range(3):
+        poll_until(lambda: area[16] == b"\1", Deadline(5), "the byte to be stored", interval=0.001)
+        area[16] = b"\3"
+    poll_until(lambda: area[16] == b"\1", Deadline(5), "the byte to be stored", interval=0.001)
+    told.send("end\n")
+    assert told.reply() == {"asked": 3}
+    assert area.raw == bytes(16) + b"\1" + bytes(47)
+    assert told.process.wait(timeout=5) == 0
+
+
 def test_the_driven_vm_takes_no_argument(programs: Path) -> None:
     done = subprocess.run([programs / "driven_vm", "x"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An attack on what a guest believes of its host: that one of its processors does not run, and need flush no TLB.
+
+KVM tells so in a page that the guest shares (steal time). A guest that believes it sends that processor no interrupt,
+and asks its host to flush. A host that never does keeps translations alive to pages that have become somebody else's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import HOST_PROGRAMS, PROGRAMS
+from host_setup.hosts.pool import HostPool
+from signoff.observation import PAGE_SIZE, Check
+from signoff.trial import Trial
+from tests_e2e.support.extra import standing
+from tests_e2e.support.memory import shell
+from tests_e2e.support.registers import judge_each
+
+ROUNDS = 1000  # pages that are unmapped
+ENOUGH = ROUNDS // 2  # interrupts: a processor that is about to go to the kernel flushes by itself
+SECONDS = 60.0
+FEATURE = "KVM setup pv remote TLB flush"
+
+
+@pytest.fixture
+def twins(pool: HostPool) -> Iterator[Host]:
+    """Guests with two processors."""
+    with standing(pool, lambda spec: replace(spec, cpus=2)) as guests:
+        yield guests
+
+
+def test_host_cannot_keep_a_guest_from_flushing_its_tlbs(claim: Trial, twins: Host) -> None:
+    """A host that says of a processor that it does not run does not keep its guest from having that flush its TLB."""
+    judge_each(claim, twins, [_unmapped(twins, guest) for guest in twins.guests])
+
+
+def _unmapped(host: Host, guest: Guest) -> list[Check]:
+    """Have one processor unmap pages while the host says that the other one does not run."""
+    where = _told(guest, "unmap_beside")["steal_time"]
+    (page,) = guest.memory.addresses([where // PAGE_SIZE * PAGE_SIZE])
+    program = [f"{HOST_PROGRAMS}/say_preempted", str(guest.pid), hex(page.hva + where % PAGE_SIZE)]
+    with closing(host.ssh.converse(program, seconds=SECONDS)) as talk:
+        talk.line(seconds=SECONDS)
+        interrupts = _told(guest, "unmap_beside", str(ROUNDS))["interrupts"]
+        asked = json.loads(talk.ask("end", seconds=SECONDS)[0])["asked"]
+    believes = str(not guest.protected)
+    return [
+        Check("the guest has it from its host", believes, str(FEATURE in shell(guest, "dmesg"))),
+        Check("the guest asks the host to flush", believes, str(asked > 0)),
+        Check(
+            f"of {ROUNDS} pages, the other processor is interrupted for {ENOUGH} at least",
+            str(guest.protected),
+            str(interrupts >= ENOUGH),
+        ),
+    ]
+
+
+def _told(guest: Guest, program: str, *words: str) -> dict[str, int]:
+    told: dict[str, int] = json.loads(guest.ssh.run([f"{PROGRAMS}/{program}", *words], seconds=SECONDS).require().text)
+    return told
