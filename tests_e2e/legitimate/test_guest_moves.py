@@ -21,8 +21,9 @@ from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import SEED_BYTES
-from tests_e2e.support.checks import well
+from tests_e2e.support.checks import well, works
 from tests_e2e.support.extra import beside, standing, works_at_once
+from tests_e2e.support.memory import shell
 
 SECONDS = 60.0
 PIECE = 16  # bytes of a canary that are looked for in a file
@@ -56,6 +57,11 @@ def test_guest_is_not_lost_to_suspend_to_ram(claim: Trial, movable: Host) -> Non
         return [*found, *_runs_on(guest, planted)]
 
     works_at_once(claim, movable, look)
+
+
+def test_guest_is_not_lost_to_hibernation(claim: Trial, host: Host) -> None:
+    """A protected guest is not saved to disk by itself, as its image would meet other shared pages; a plain one may."""
+    works(claim, host, _hibernation)
 
 
 def test_guest_is_saved_and_restored_or_runs_on(claim: Trial, movable: Host) -> None:
@@ -134,6 +140,24 @@ def _sleeps_and_wakes(guest: Guest) -> list[Check]:
     guest.qmp.execute("system_wakeup")
     _wait_for_status(guest, "running")
     return [Check("QEMU's word", "running", guest.qmp.execute("query-status")["status"])]
+
+
+OFFERED = "it is offered, so nobody asks"
+
+
+def _hibernation(guest: Guest) -> list[Check]:
+    """Whether a guest may be saved to its disk, by its kernel or by a program; nothing is where it may."""
+    offered = "disk" in shell(guest, "cat /sys/power/state").split()
+    possible = str(not guest.spec.opts_in).lower()
+    ways = {"echo disk > /sys/power/state": "to the kernel", ": < /dev/snapshot": "for the image"}
+    found = [Check("hibernation is offered", possible, str(offered).lower())]
+    for way, name in ways.items():
+        said = OFFERED
+        if not offered:
+            said = guest.ssh.run(["sh", "-c", way], seconds=SECONDS).stderr.decode().strip().rpartition(": ")[2]
+        expected = "Operation not permitted" if guest.spec.opts_in else OFFERED
+        found.append(Check(f"what comes of asking {name}", expected, said))
+    return found
 
 
 # --- moves
