@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An attack by the firmware's own area below 1 MiB, which a guest shares from the start: code that the host puts there.
+"""Attacks by the firmware's own area below 1 MiB, which a guest shares from the start: what the host puts there.
 
 A processor begins there after a reset, which ends all privacy. A kernel that jumps there by itself, as Linux does when
-it is told to reboot by the BIOS, would run that code with all its memory private, and thus loaded for the host.
+it is told to reboot by the BIOS, would run that code with all its memory private, and thus loaded for the host. So
+would a kernel that another one has started: there it finds where ACPI's tables are, and these hold code.
 """
 
 from __future__ import annotations
@@ -24,12 +25,18 @@ from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
 from tests_e2e.support.checks import well
 from tests_e2e.support.extra import BOOT, standing
+from tests_e2e.support.kexec import kexec, with_its_kernel
+from tests_e2e.support.memory import shell
 
 ENTRY = 0xFFFF0  # where Linux jumps to: arch/x86/realmode/rm/reboot.S
 TOLD = "V"
 # mov $TOLD, %al; out %al, $0xe9; mov $6, %al; mov $0xcf9, %dx; out %al, (%dx); hlt: it tells, and resets the machine.
 CODE = bytes([0xB0, ord(TOLD), 0xE6, 0xE9, 0xB0, 6, 0xBA, 0xF9, 0x0C, 0xEE, 0xF4])
 HVA = re.compile(r" is (0x[0-9a-f]+)$")
+# What Linux says of the RSDP, the pointer to ACPI's tables: its address, and the firmware's maker.
+RSDP = re.compile(r"ACPI: RSDP 0x([0-9A-F]+) \w+ \(v00 (.{6})\)")
+RSDP_BYTES, CHECKSUM_AT, MAKER = 20, 8, slice(9, 15)  # of version 0
+OURS = b"BADVMM"
 
 
 def test_guest_that_reboots_runs_no_code_of_the_hosts(claim: Trial, pool: HostPool) -> None:
@@ -56,14 +63,19 @@ def _file(spec: GuestSpec) -> str:
 
 def _put_code(puppeteer: Puppeteer, guest: Guest) -> None:
     """Have another process of the host write the code to where the guest's reboot would go on."""
-    said = guest.qmp.monitor(f"gpa2hva {ENTRY:#x}")
-    where = HVA.search(said)
-    if where is None:
-        raise MachineError(f"gpa2hva {ENTRY:#x} of guest {guest.spec.name}: {said}")
     process = puppeteer.spawn()
     ours = process.iovec(process.memory(CODE), len(CODE))
-    theirs = process.iovec(int(where[1], 16), len(CODE))
+    theirs = process.iovec(_in_qemu(guest, ENTRY), len(CODE))
     process.syscall("process_vm_writev", guest.pid, ours, 1, theirs, 1, 0).require("process_vm_writev")
+
+
+def _in_qemu(guest: Guest, gpa: int) -> int:
+    """Where QEMU has the firmware's area."""
+    said = guest.qmp.monitor(f"gpa2hva {gpa:#x}")
+    where = HVA.search(said)
+    if where is None:
+        raise MachineError(f"gpa2hva {gpa:#x} of guest {guest.spec.name}: {said}")
+    return int(where[1], 16)
 
 
 def _rebooted(host: Host, guest: Guest) -> list[Check]:
@@ -76,3 +88,53 @@ def _rebooted(host: Host, guest: Guest) -> list[Check]:
     told = host.ssh.run(["cat", _file(guest.spec)], seconds=20).require().text
     expected = "" if guest.spec.opts_in else TOLD
     return [Check("what the host's code has told", expected or "nothing", told or "nothing"), *well(guest)]
+
+
+def test_host_cannot_choose_acpi_tables_of_the_next_kernel(claim: Trial, pool: HostPool) -> None:
+    """A kernel that another one has started (kexec) takes the RSDP that the first one found, and not the host's."""
+    with standing(pool, lambda spec: replace(with_its_kernel(spec), reboots=True)) as among:
+        with Attack.puppeteer(among) as puppeteer:
+            makers = [_put_rsdp(puppeteer, guest) for guest in among.guests]
+        with workers(len(among.guests)) as side_by_side:
+            found = list(side_by_side.map(partial(_after_kexec, among), among.guests, makers))
+        protected = among.guest.protected
+    claim.legitimate(*found, protected=protected if len(found) > 1 else None)
+
+
+def _rsdp(guest: Guest) -> tuple[int, str]:
+    """Where a guest's kernel has found the RSDP (guest-physical, in bytes), and whose it is."""
+    said = shell(guest, "dmesg")
+    found = RSDP.search(said)
+    if found is None:
+        raise MachineError(f"guest {guest.spec.name} does not say where it has found the RSDP")
+    return int(found[1], 16), found[2]
+
+
+def _put_rsdp(puppeteer: Puppeteer, guest: Guest) -> str:
+    """Have another process of the host change the RSDP; whose it was."""
+    gpa, maker = _rsdp(guest)
+    process = puppeteer.spawn()
+    memory = process.memory(RSDP_BYTES)
+    ours, theirs = process.iovec(memory, RSDP_BYTES), process.iovec(_in_qemu(guest, gpa), RSDP_BYTES)
+    process.syscall("process_vm_readv", guest.pid, ours, 1, theirs, 1, 0).require("process_vm_readv")
+    rsdp = bytearray(process.read(memory, RSDP_BYTES))
+    rsdp[MAKER] = OURS
+    rsdp[CHECKSUM_AT] = 0
+    rsdp[CHECKSUM_AT] = -sum(rsdp) % 256
+    process.write(memory, bytes(rsdp))
+    process.syscall("process_vm_writev", guest.pid, ours, 1, theirs, 1, 0).require("process_vm_writev")
+    return maker
+
+
+def _after_kexec(host: Host, guest: Guest, maker: str) -> list[Check]:
+    """Have the guest start another kernel; whose RSDP that takes.
+
+    :param maker: whose the first one was.
+    """
+    before = guest.boots()
+    kexec(host, guest)
+    guest.close()  # nothing answers on the old connections
+    guest.wait_for_boot(before + 1, Deadline(BOOT))
+    _, taken = _rsdp(guest)
+    expected = maker if guest.spec.opts_in else OURS.decode()
+    return [Check("whose RSDP the other kernel takes", expected, taken), *well(guest)]
