@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 
-from common.errors import ChannelError, DeadlineError, MachineLostError
-from common.waiting import Deadline, poll_until
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.pool import HostPool
@@ -20,9 +17,7 @@ from tests_e2e.support.frame_owners import owners_of
 from tests_e2e.support.guest_frames import GuestFrames, frames_of
 from tests_e2e.support.host_memory import memory_of
 from tests_e2e.support.residue import AS_IT_IS
-from tests_e2e.support.vm_end import closed, reset
-
-SECONDS = 120.0  # until QEMU has given back all memory, on a busy machine
+from tests_e2e.support.vm_end import closed, has_quit, killed, reset
 
 
 def test_host_has_no_copy_of_private_memory_while_the_guest_lives(claim: Trial, pool: HostPool) -> None:
@@ -92,20 +87,13 @@ def test_host_finds_nothing_of_private_memory_after_its_vm_was_closed(claim: Tri
 def test_host_finds_nothing_of_private_memory_after_quit(claim: Trial, pool: HostPool) -> None:
     """When QEMU has ended by itself, of thousands of private pages none is left."""
 
-    def end(guest: Guest) -> None:
-        with contextlib.suppress(ChannelError, MachineLostError, DeadlineError):  # it may end before it answers
-            guest.qmp.execute("quit")
-
-    _gone(claim, pool, lambda host: lambda guest: _ended(host, guest, lambda: end(guest)))
+    _gone(claim, pool, lambda host: lambda guest: has_quit(host, guest))
 
 
 def test_host_finds_nothing_of_private_memory_after_kill(claim: Trial, pool: HostPool) -> None:
     """When QEMU was killed, of thousands of private pages none is left."""
 
-    def kill(host: Host, guest: Guest) -> None:
-        host.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=20).require()
-
-    _gone(claim, pool, lambda host: lambda guest: _ended(host, guest, lambda: kill(host, guest)))
+    _gone(claim, pool, lambda host: lambda guest: killed(host, guest))
 
 
 def _gone(claim: Trial, pool: HostPool, ending: Callable[[Host], Callable[[Guest], object]]) -> None:
@@ -113,10 +101,3 @@ def _gone(claim: Trial, pool: HostPool, ending: Callable[[Host], Callable[[Guest
         protected = host.guest.protected if host.plain_guest is not None else None
         found = nothing_left(host, ending(host))
     claim.legitimate(*found, protected=protected)
-
-
-def _ended(host: Host, guest: Guest, end: Callable[[], object]) -> None:
-    """Have a QEMU end, and wait until it is gone, and its memory with it."""
-    process = f"/proc/{guest.pid}"
-    end()
-    poll_until(lambda: host.ssh.run(["test", "-e", process], seconds=20).status, Deadline(SECONDS), "the end of QEMU")

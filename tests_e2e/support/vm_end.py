@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Ways to end a guest while its QEMU lives on: by a reset, by closing the VM."""
+"""Ways to end a guest: by a reset or by closing the VM, where its QEMU lives on, and by the end of QEMU."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 
-from common.errors import ChannelError
+from common.errors import ChannelError, DeadlineError, MachineLostError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Done, Puppeteer
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 
 KVM_FILE = "anon_inode:kvm-v"  # a VM's, or a virtual CPU's
+OUT_OF_DIRECT_MAP = "host_pages_out_of_direct_map: [1-9]"  # in debugfs
 KVM_DEBUGFS = "/sys/kernel/debug/kvm"
 SECONDS = 20.0
+ENDS = 120.0  # seconds until QEMU has given back all memory, on a busy machine
 
 
 def reset(guest: Guest) -> Done:
@@ -46,3 +49,34 @@ def closed(host: Host, puppeteer: Puppeteer, guest: Guest) -> Done:
     if any(name.startswith(f"{guest.pid}-") for name in left):
         raise ChannelError(f"the VM of QEMU {guest.pid} has not ended: {left}")
     return closed[-1]
+
+
+def has_quit(host: Host, guest: Guest) -> None:
+    """Have a QEMU end by itself, and wait until it is gone, and its memory with it."""
+    with contextlib.suppress(ChannelError, MachineLostError, DeadlineError):  # it may end before it answers
+        guest.qmp.execute("quit")
+    _gone(host, guest)
+
+
+def killed(host: Host, guest: Guest) -> None:
+    """Kill a QEMU, and wait until it is gone, and its memory with it."""
+    host.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=20).require()
+    _gone(host, guest)
+
+
+def _gone(host: Host, guest: Guest) -> None:
+    process = f"/proc/{guest.pid}"
+    poll_until(lambda: host.ssh.run(["test", "-e", process], seconds=20).status, Deadline(ENDS), "the end of QEMU")
+
+
+def memory_is_back(other: Guest) -> None:
+    """Wait until the host's direct map has all that VMs which have ended had private, which is clear then.
+
+    :param other: a guest that nothing is private in; KVM's debugfs of its VM tells of all of the host.
+    """
+    poll_until(
+        lambda: not re.search(OUT_OF_DIRECT_MAP, other.memory.protection()),
+        Deadline(ENDS),
+        "private memory to come back",
+        interval=0.2,
+    )

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks by ending QEMU while its guest works with a secret in registers, of which KVM has a copy then.
+
+A virtual CPU that does not run has its registers in memory of the kernel's. When QEMU ends that is free memory, as the
+guest's pages are. All of the host's memory is searched for each register, wherever it is: 8 bytes that nobody else has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Mapping
+from concurrent.futures import wait
+from dataclasses import dataclass
+
+from common.errors import ChannelError, DeadlineError, MachineLostError
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.pool import HostPool
+from signoff.observation import PAGE_SIZE, Check, State
+from signoff.trial import Trial
+from tests_e2e.support.attack import Attack
+from tests_e2e.support.field import named
+from tests_e2e.support.frame_owners import FREE, NOT_THE_KERNELS, owners_of
+from tests_e2e.support.host_memory import memory_of
+from tests_e2e.support.registers import GENERAL, VECTORS, user_canary
+from tests_e2e.support.residue import WORD, search
+from tests_e2e.support.translations import Memory
+from tests_e2e.support.vm_end import has_quit, killed, memory_is_back
+
+HOLDS = 8.0  # seconds at a time, of the guest's time
+PAUSE = 0.1  # seconds between two looks
+TRIES = 5
+KINDS = {"general registers": GENERAL, "vector registers": VECTORS}
+
+Left = dict[str, frozenset[int]]
+"""Page frames that hold some of a kind of register."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a guest works with.
+
+    :ivar content: that it has in registers. :ivar private: whether that is the guest's alone.
+    :ivar kept: where KVM had it when the guest was stopped, each kind of register with names of kernel memory.
+    """
+
+    content: bytes
+    private: bool
+    kept: Mapping[str, str]
+
+
+def test_host_finds_no_register_of_a_guest_after_kill(claim: Trial, pool: HostPool) -> None:
+    """When QEMU was killed at its guest's work, no page of the host's memory holds what the guest had in registers."""
+    _nothing_left(claim, pool, killed)
+
+
+def test_host_finds_no_register_of_a_guest_after_quit(claim: Trial, pool: HostPool) -> None:
+    """When QEMU has ended by itself at its guest's work, no page of the host's memory holds a register of the guest."""
+    _nothing_left(claim, pool, has_quit)
+
+
+def _nothing_left(claim: Trial, pool: HostPool, end: Callable[[Host, Guest], None]) -> None:
+    """Have each guest stopped at work and its QEMU end, and all of the host's memory searched, before and after.
+
+    A process of the host has a secret of its own, which the search must find.
+    """
+    with pool.fresh() as host, Attack.puppeteer(host) as puppeteer, contextlib.ExitStack() as at_work:
+        protected = host.guest.protected if host.plain_guest is not None else None
+        others = secrets.token_bytes(VECTORS.stop)
+        puppeteer.spawn().memory(others)
+        works = [_stopped_at_work(host, guest, at_work) for guest in host.guests]
+        for guest in host.guests:  # the plain one last: its VM tells when all private memory is clear
+            end(host, guest)
+            if host.plain_guest is not None and guest is host.guest:
+                memory_is_back(host.plain_guest)
+        with memory_of(host) as memory:
+            found = [_checks(host, memory, work, others) for work in works]
+    claim.legitimate(*found, protected=protected)
+
+
+def _stopped_at_work(host: Host, guest: Guest, at_work: contextlib.ExitStack) -> Work:
+    """Have a guest work with a canary in registers, and stop it when KVM has all of them in the kernel's memory.
+
+    :raises ChannelError: the program was never seen at work.
+    """
+    aimed = user_canary(guest)
+    private, content = aimed.planted.state == State.PRIVATE, aimed.planted.content[: VECTORS.stop]
+    for _ in range(TRIES):
+        with contextlib.ExitStack() as this_one:
+            held = this_one.enter_context(guest.canaries.holding(aimed.planted, seconds=HOLDS))
+            while not held.done():
+                guest.qmp.execute("stop")
+                kept = _kept_by_kvm(host, content)
+                if kept.keys() == KINDS.keys():
+                    at_work.callback(_let_go, this_one.pop_all())
+                    return Work(content, private, kept)
+                guest.qmp.execute("cont")
+                wait([held], timeout=PAUSE)  # the guest's turn
+    raise ChannelError(f"the registers were nowhere in the kernel's memory in {TRIES * HOLDS} s")
+
+
+def _let_go(work: contextlib.ExitStack) -> None:
+    with contextlib.suppress(ChannelError, MachineLostError, DeadlineError):  # the guest is no more, and cannot answer
+        work.close()
+
+
+def _kept_by_kvm(host: Host, content: bytes) -> dict[str, str]:
+    """In what memory of the kernel's each kind of register is, all of that kind one behind the other."""
+    with memory_of(host) as memory:
+        frames = {kind: _frames_with(memory, content[held]) for kind, held in KINDS.items()}
+        whose = owners_of(host.ssh, memory, frozenset().union(*frames.values()))
+    kept = {
+        kind: {whose[frame] for frame in found if whose.get(frame, FREE) not in NOT_THE_KERNELS}
+        for kind, found in frames.items()
+    }
+    return {kind: ", ".join(sorted(names)) for kind, names in kept.items() if names}
+
+
+def _frames_with(memory: Memory, what: bytes) -> frozenset[int]:
+    found, at = set(), -1
+    while (at := memory.find(what, at + 1)) >= 0:
+        found.add(at // PAGE_SIZE)
+    return frozenset(found)
+
+
+def _checks(host: Host, memory: Memory, work: Work, others: bytes) -> list[Check]:
+    left, elsewhere = pages_left(memory, work.content, others)
+    whose = owners_of(host.ssh, memory, frozenset().union(*left.values()) if work.private else ())
+    return [
+        *(Check(f"KVM had {kind} in the kernel's memory", "yes", "yes" if work.kept[kind] else "no") for kind in KINDS),
+        *(Check(f"the search finds {kind} of others", "yes", "yes" if elsewhere[kind] else "no") for kind in KINDS),
+        # Whose data of a plain guest the host has is its own affair.
+        *(Check(f"pages that hold {kind}", "none", named(left[kind], whose)) for kind in KINDS if work.private),
+    ]
+
+
+def pages_left(memory: Memory, *secret: bytes) -> list[Left]:
+    """For each secret by kind of register the page frames that hold a word of it."""
+    words = {
+        int.from_bytes(one[at : at + WORD], "little"): (number, kind)
+        for number, one in enumerate(secret)
+        for kind, held in KINDS.items()
+        for at in range(held.start, held.stop, WORD)
+    }
+    found: list[dict[str, set[int]]] = [{kind: set() for kind in KINDS} for _ in secret]
+    for frame, names in search(memory, words).items():
+        for number, kind in names:
+            found[number][kind].add(frame)
+    return [{kind: frozenset(frames) for kind, frames in one.items()} for one in found]
