@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What claims about the end of a VM read in a trace, and in memory made by hand."""
+
+from __future__ import annotations
+
+import secrets
+
+from signoff.observation import PAGE_SIZE
+from tests_e2e.attacks.test_registers_left import pages_left
+from tests_e2e.legitimate.test_end_of_vm import by_interrupts, came_back
+from tests_e2e.support.registers import GENERAL, VECTORS
+
+CLEARED = "  kworker/u4:2-57  [001] .....  81.20: steps0: (guest_pages_clear+0x0/0xf0) cleared=16\n"
+RETURNED = (
+    "  kworker/u4:2-57  [001] .....  81.21: steps1: (set_direct_map_valid_noflush+0x0/0x90) returned=512 valid=1\n"
+)
+FREED = " CPU 0/KVM-{} [000] ...1.  12.3: nodes0: (call_rcu+0x0/0x10) function=0xffffffff81f0a2b0 flags=0x{:x}\n"
+
+
+def test_blocks_are_early_that_come_back_before_most_is_clear() -> None:
+    assert came_back("") == (0, 0)
+    assert came_back(8 * CLEARED + 4 * RETURNED) == (4, 0)
+    assert came_back(4 * (CLEARED + CLEARED + RETURNED)) == (4, 2)
+    assert came_back(8 * CLEARED + 4 * RETURNED + CLEARED) == (4, 0)
+
+
+def test_nodes_are_told_by_the_flag_of_interrupts_of_the_vmms_threads_alone() -> None:
+    told = FREED.format(7, 0x246) + FREED.format(8, 0x46) + FREED.format(8, 0x2) + FREED.format(9, 0x46)
+    assert by_interrupts(told, [7, 8]) == (1, 2)
+
+
+def test_a_register_is_found_wherever_it_is_and_told_by_its_kind() -> None:
+    mine, others = (secrets.token_bytes(VECTORS.stop) for _ in range(2))
+    memory = bytearray(4 * PAGE_SIZE)
+    memory[PAGE_SIZE + 40 : PAGE_SIZE + 48] = mine[GENERAL][-8:]
+    memory[3 * PAGE_SIZE - 8 : 3 * PAGE_SIZE] = mine[VECTORS][8:16]
+    memory[3 * PAGE_SIZE : 3 * PAGE_SIZE + len(others)] = others
+    assert pages_left(memory, mine, others) == [
+        {"general registers": {1}, "vector registers": {2}},
+        {"general registers": {3}, "vector registers": {3}},
+    ]

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the host does when a VM ends that had much: in small steps, of which each one leaves room for others.
+
+Nothing here is a matter of time. Probes of the kernel's functions tell the order of what it does, and whether
+interrupts were off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Collection
+
+from common.errors import DeadlineError
+from common.waiting import Deadline, poll_until
+from host_setup.channels.ssh import Ssh
+from host_setup.hosts.base import Host
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.pool import HostPool
+from signoff.observation import Check
+from signoff.trial import Trial
+from tests_e2e.support.kprobes import Event, events
+from tests_e2e.support.memory import shell
+from tests_e2e.support.tracing import threads_of
+from tests_e2e.support.vm_end import killed, reset
+
+ROOM = 8 << 10  # KiB of a trace, for each processor
+SETTLES = 60.0  # seconds: what is freed may wait for a worker of the kernel
+FILLED = 64  # MiB that a guest uses one page after the other, beside what it has used to boot
+QUIET = 2.0  # seconds without an event, after which none comes
+BLOCK_PAGES = 512
+BLOCKS = FILLED // 2  # that come back, at least
+EARLY = 8  # blocks
+CLEARS, RETURNS = "guest_pages_clear", "set_direct_map_valid_noflush"
+# Linux 6.12: lib/radix-tree.c, of the XArray too; call_rcu(head, function)
+NODE_FREE, FREES_LATER, NODE_SLOTS = "radix_tree_node_rcu_free", "call_rcu", 64
+INTERRUPTS_ON = 1 << 9  # arch/x86/include/uapi/asm/processor-flags.h: X86_EFLAGS_IF
+MANY, FEW = 64, 16  # nodes: all of 16 MiB of shared pages has 64 at least; a VMM that ends frees some of its files'
+EVENT = re.compile(r"-(\d+) +\[.* flags=0x([0-9a-f]+)")
+
+
+def test_private_memory_comes_back_block_by_block(claim: Trial, pool: HostPool) -> None:
+    """Of the memory of a VM that has ended a part is back in the host's direct map long before all of it is clear."""
+    with pool.fresh() as host:
+        protected = host.guest.protected if host.plain_guest is not None else None
+        found = [_in_steps(claim, host, guest) for guest in host.guests]
+    claim.legitimate(*found, protected=protected)
+
+
+def _in_steps(claim: Trial, host: Host, guest: Guest) -> list[Check]:
+    """Have a guest's QEMU killed, and see in which order blocks are cleared and come back."""
+    private = guest.protected
+    shell(guest, f"dd if=/dev/zero of=/run/filled bs=1M count={FILLED}")
+    cleared = Event(CLEARS, "cleared=%si:u32", "cleared > 0")
+    returned = Event(RETURNS, "returned=%si:u32 valid=%dx:u8", f"returned == {BLOCK_PAGES} && valid == 1")
+    # A host without the series has neither, and so nothing of a plain guest's to tell.
+    probed = [cleared, returned] if private or _address(host.ssh, CLEARS) else []
+    with events(host.ssh, "steps", probed, kib=ROOM) as trace:
+        killed(host, guest)
+        with contextlib.suppress(DeadlineError):  # the checks below tell what has come back
+            poll_until(lambda: _settled(trace.count) or not private, Deadline(SETTLES), "memory to come back")
+        told = trace.content().decode()
+    claim.attach(f"{guest.spec.name}.txt", told)
+    blocks, early = came_back(told)
+    if not private:
+        return [Check("blocks of it that come back", "none", str(blocks or "none"))]
+    return [
+        Check("blocks of it that come back", "many", "many" if blocks >= BLOCKS else str(blocks)),
+        Check(
+            "of these, before three quarters of its pages are clear",
+            "many",
+            "many" if early >= EARLY else f"{early} of {blocks}",
+        ),
+    ]
+
+
+def _settled(count: Callable[[], int]) -> bool:
+    """Whether there were events, and no more come."""
+    before = count()
+    with contextlib.suppress(DeadlineError):
+        poll_until(lambda: count() > before, Deadline(QUIET), "another event", interval=0.2)
+    return 0 < before == count()
+
+
+def came_back(told: str) -> tuple[int, int]:
+    """How many blocks came back by a trace of both events, and how many before most of the pages were clear.
+
+    Not before the last one is: the host's CPUs hold back some pages for long (mm/swap.c).
+    """
+    order = [(name, int(count)) for name, count in re.findall(r" (cleared|returned)=(\d+)", told)]
+    most = sum(count for name, count in order if name == "cleared") * 3 // 4
+    early = blocks = clear = 0
+    for name, count in order:
+        if name == "cleared":
+            clear += count
+        else:
+            blocks += 1
+            early += clear < most
+    return blocks, early
+
+
+def test_interrupts_are_on_while_the_host_forgets_what_was_shared(claim: Trial, pool: HostPool) -> None:
+    """At a reset and at the end of a VM the host gives up its book of shared pages with interrupts on."""
+    found: dict[str, list[Check]] = {}
+    for name, end in (("reset", lambda _, guest: reset(guest)), ("SIGKILL", killed)):
+        with pool.fresh() as host:
+            protected = host.guest.protected if host.plain_guest is not None else None
+            for guest in host.guests:
+                found.setdefault(guest.spec.name, []).extend(_forgets(claim, host, guest, name, end))
+    claim.legitimate(*found.values(), protected=protected)
+
+
+def _forgets(claim: Trial, host: Host, guest: Guest, name: str, end: Callable[[Host, Guest], object]) -> list[Check]:
+    private = guest.protected
+    shared = int(dict(re.findall(r"(\w+): (\d+)", guest.memory.protection())).get("shared_pages", "0"))
+    theirs = threads_of(host.ssh, guest.pid)
+    freed = Event(FREES_LATER, "function=%si:x64 flags=%flags:x64", f"function == {_address(host.ssh, NODE_FREE):#x}")
+    with events(host.ssh, "nodes", [freed], kib=ROOM) as trace:
+        end(host, guest)
+        told = trace.content().decode()
+    claim.attach(f"{guest.spec.name}-{name}.txt", told)
+    on, off = by_interrupts(told, theirs)
+    few = f"at most {FEW}"
+    return [
+        Check(f"{name}: pages that it has shared", "many" if private else "none", _how_many(shared, MANY * NODE_SLOTS)),
+        *([Check(f"{name}: parts of the book that are freed", "many", _how_many(on, MANY))] if private else []),
+        Check(f"{name}: parts that are freed with interrupts off", few, few if off <= FEW else str(off)),
+    ]
+
+
+def by_interrupts(told: str, threads: Collection[int]) -> tuple[int, int]:
+    """How many nodes threads have freed with interrupts on, and how many with interrupts off, by a trace."""
+    flags = [int(word, 16) for thread, word in EVENT.findall(told) if int(thread) in threads]
+    on = sum(bool(one & INTERRUPTS_ON) for one in flags)
+    return on, len(flags) - on
+
+
+def _how_many(count: int, many: int) -> str:
+    return "many" if count >= many else str(count) if count else "none"
+
+
+def _address(ssh: Ssh, symbol: str) -> int:
+    """Where a function of the host's kernel is; 0 if it has none of that name."""
+    found = ssh.run(["grep", f" {symbol}$", "/proc/kallsyms"], seconds=20).text.split()
+    return int(found[0], 16) if found else 0
