@@ -28,6 +28,7 @@ from tests_e2e.support.direct_map import code
 from tests_e2e.support.kprobes import Event, events
 from tests_e2e.support.registers import judge_each, user_canary
 from tests_e2e.support.steps import opened
+from tests_e2e.support.tiny_vm import run
 
 WINDOW = 0x40000000
 AT_WINDOW = f"at == {WINDOW:#x}"
@@ -38,6 +39,8 @@ PRIVATE_KIB = "/^Rss:/{size = $2} /^VmFlags:.* kp/{sum += size} END{print sum + 
 # The series' own function that clears pages; the instruction is among so many bytes of it.
 CLEARS, CLEARS_BYTES, REP_STOSB = "guest_pages_clear", 512, bytes.fromhex("f3aa")
 ROOM = 24 << 10  # KiB of a trace that shows what many pages begin with
+STACKS = 4 << 10  # KiB of a trace with the stacks of a VMM
+GUESTS, VMMS = "0123456789ab", "fedcba9876543210"  # guest_images/programs: OLD_WORD, less what differs, and NEW_WORD
 O_WRONLY, MADV_DONTNEED = 1, 4
 SOON = 10.0  # seconds until a page that was given back is cleared
 SECONDS = 120.0  # until the last page of a guest is, on a slow, busy machine
@@ -55,6 +58,35 @@ def test_tracer_reads_no_private_page_that_is_cleared(claim: Trial, host: Host, 
 def test_bpf_program_reads_no_private_page_that_is_cleared(claim: Trial, host: Host) -> None:
     """No BPF program that reads strings of user memory gets a private page when it is cleared, as QEMU gave it back."""
     judge_each(claim, host, [_by_bpf(host, guest) for guest in host.guests])
+
+
+def test_tracer_walks_no_stack_in_a_private_page_that_is_cleared(claim: Trial, host: Host) -> None:
+    """No trace of user stacks shows a private page that is cleared, whose place the VMM says that its stack has."""
+    plain = _stack_walked(host, "plain")
+    if host.plain_guest is None:
+        claim.legitimate(plain)
+    else:
+        claim.legitimate(_stack_walked(host, "private"), plain)
+
+
+def _stack_walked(host: Host, way: str) -> list[Check]:
+    """The VMM of ``tiny_vm`` has its frame pointer in the window; a plain guest's memory is there, or the VMM's own."""
+    private = way == "private"
+    place = "{}+{}".format(*_clearing(host.ssh))
+    cleared = Event(place, "at=%di", 'comm == "tiny_vm"')
+    with events(host.ssh, "stack", [cleared], option="userstacktrace", kib=STACKS) as trace:
+        checks = run(host, "cleared", way)
+        told = trace.content().decode(errors="replace")
+    return [
+        *checks,
+        Check("pages that KVM clears in its window meanwhile", _some(private), _some(f"at={WINDOW:#x}" in told)),
+        Check("words of the VMM's own page as its stack", _some(private), _some(f"<{VMMS}" in told)),
+        Check("words of the guest's pages as its stack", _some(not private), _some(f"<{GUESTS}" in told)),
+    ]
+
+
+def _some(is_so: bool) -> str:  # noqa: FBT001  it is all that it says
+    return "some" if is_so else "none"
 
 
 def _by_bpf(host: Host, guest: Guest) -> list[Check]:
