@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from common.waiting import Deadline
+from common.waiting import Deadline, poll_until
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_spec import PROTECTED, RUN, GuestSpec
@@ -28,7 +28,8 @@ DEBIANS = "/usr/lib/sealproof"
 GROWN = f"{RUN}/debian.initramfs"  # the guest's, with these modules
 # arch/x86/kernel/kvm_protected.c of the series
 REFUSED = "memory is not protected from the host: "
-INSISTS = "kvm-guest: kvm_protected_mem=require, but memory is not protected from the host: "
+INSISTING = "kvm_protected_mem=require"
+INSISTS = f"kvm-guest: {INSISTING}, but "
 WHY_NOT = "the host cannot protect the kind of memory that it gave us"
 
 
@@ -109,18 +110,35 @@ def test_guest_that_insists_stops_where_it_is_refused(claim: Trial, host: Host, 
     """A guest that insists on protection does not go on without: it stops, and its console says why."""
 
     def insisting(spec: GuestSpec) -> GuestSpec:
-        return replace(spec, backend="memory-backend-memfd", words="kvm_protected_mem=require")
+        return replace(spec, backend="memory-backend-memfd", words=INSISTING)
 
+    _stops(claim, host, pool, insisting, f"{INSISTS}memory is not protected from the host: {WHY_NOT}")
+
+
+def test_guest_that_insists_stops_where_its_host_has_no_memory(claim: Trial, host: Host, pool: HostPool) -> None:
+    """Nor does it go on if the host has no private memory behind a part of the RAM that the guest was told of."""
+
+    def insisting(spec: GuestSpec) -> GuestSpec:
+        return replace(spec, words=f"{INSISTING} memmap=16M@{NOWHERE:#x}" if spec.opts_in else INSISTING)
+
+    _stops(claim, host, pool, insisting, f"{INSISTS}the host has no private memory behind RAM at {NOWHERE:#018x}")
+
+
+def _stops(
+    claim: Trial, host: Host, pool: HostPool, insisting: Callable[[GuestSpec], GuestSpec], last_words: str
+) -> None:
+    """Have it judged whether a guest of that shape stops, with these words; without protection it just works."""
     if host.plain_guest is None:
         in_shape(claim, host, pool, insisting)  # its kernel knows of no protection
         return
     with pool.fresh() as fresh, fresh.extra_guest(beside(insisting(PROTECTED))) as guest:
         watch = Watch(fresh, guest, from_start=True)
-        guest.wait_for_end(Deadline(BOOT))
+        what = f"guest {guest.spec.name} to stop, or to come up"
+        poll_until(lambda: guest.vitals.reason is not None or guest.boots() > 0, Deadline(BOOT), what, interval=0.2)
         console = guest.console()
         seen = watch.host_checks()
     last = [line.partition("] ")[2] for line in console.splitlines() if "Kernel panic" in line]
-    words = [f"Kernel panic - not syncing: {INSISTS}{WHY_NOT}"]
+    words = [f"Kernel panic - not syncing: {last_words}"]
     claim.legitimate([Check("its last words", str(words), str(last)), *seen])
 
 
