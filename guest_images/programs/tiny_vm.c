@@ -66,6 +66,7 @@
 #define MSR_SMBASE 0x9e
 #define BEYOND (1ull << 51)	/* of the guest's addresses: more than the processor has */
 #define BESIDE_MOST 2000u	/* of attempts that another thread is to meet */
+#define MAY_BE_DROPPED 8	/* MAP_DROPPABLE, where the libc does not know it */
 #define COLLAPSE 25	/* MADV_COLLAPSE, where the libc does not know it */
 #define MEMORY_FAULT 39	/* an exit: Documentation/virt/kvm/api.rst KVM_EXIT_MEMORY_FAULT */
 #define XEN_VCPU_INFO_HVA 9	/* an attribute of KVM's Xen, by the VMM's address, where the headers do not know it */
@@ -99,6 +100,7 @@ struct vm {
 	bool again;		/* it was reset for another guest, whose report follows */
 	uint64_t after_reset[3];	/* as ask_state() */
 	bool upper_after_reset[2];
+	uint64_t kept_by_reset;	/* as ask_kept() */
 	struct {
 		unsigned int count;
 		uint64_t told;		/* as ask_state(), behind it */
@@ -127,6 +129,7 @@ struct row {
 	const struct word *words;		/* what that finds */
 	uint64_t (*serve)(struct vm *vm, uint32_t what);
 	uint64_t device;			/* what is stored or loaded there comes to the VMM, rightly */
+	uint32_t device_more;			/* bytes behind that address that are the device's, too */
 	bool device_if_plain;			/* but not of a protected guest */
 	bool ring;				/* what is written is told in a ring, not in a log */
 	bool refused;				/* KVM may end it: it cannot have the guest go on */
@@ -142,6 +145,7 @@ struct row {
 	bool split;				/* KVM has those alone; the other interrupt controllers are the VMM's */
 	uint64_t apic_base;			/* where the local APIC is, if not where a reset puts it */
 	bool wide_twin;				/* APICs' numbers have 32 bits, and the twin comes before the second processor */
+	bool has_stack_in_window;		/* the VMM, by its registers, when it runs the guest */
 	bool asks_exits;			/* exits come that the VMM has asked for */
 	bool shuts_down;			/* the first processor does */
 	bool goes_to_rom;			/* it goes on there, and then the VMM resets the machine for another guest */
@@ -283,6 +287,11 @@ static uint64_t serve_timer(struct vm *vm, uint32_t what);
 static uint64_t serve_across(struct vm *vm, uint32_t what);
 static uint64_t serve_watched(struct vm *vm, uint32_t what);
 static uint64_t serve_pending(struct vm *vm, uint32_t what);
+static uint64_t serve_call(struct vm *vm, uint32_t what);
+static uint64_t serve_steered(struct vm *vm, uint32_t what);
+static uint64_t serve_copy(struct vm *vm, uint32_t what);
+static uint64_t serve_before(struct vm *vm, uint32_t what);
+static uint64_t serve_refused_state(struct vm *vm, uint32_t what);
 static uint64_t serve_shutdown(struct vm *vm, uint32_t what);
 static void take_shutdown(struct vm *vm);
 static uint64_t ask_another(struct vm *vm, uint32_t what);
@@ -293,6 +302,9 @@ static void report_stored(struct text *line, const struct vm *vm);
 static void report_place(struct text *line, const struct vm *vm);
 static void report_rom(struct text *line, const struct vm *vm);
 static void report_pending(struct text *line, const struct vm *vm);
+static void report_call(struct text *line, const struct vm *vm);
+static void report_steered(struct text *line, const struct vm *vm);
+static void report_copied(struct text *line, const struct vm *vm);
 
 static uint64_t nothing(struct vm *vm, uint32_t what)
 {
@@ -425,6 +437,13 @@ static uint64_t withhold_page(struct vm *vm, uint32_t what)
 	return 0;
 }
 
+/* The request of a guest that is refused in the end leaves nothing behind: another VM of the process may be protected. */
+static GUEST void ask_another_when_refused(void)
+{
+	tell("ENABLE where KVM has an address of the VMM's", NO_RIGHT, hypercall(HC_ENABLE, 0, 0));
+	tell("what another VM of the process is told afterwards", 0, service(ASK_UNGIVEN));
+}
+
 /* --- the rows ----------------------------------------------------------------------------------------------------- */
 
 static const struct row rows[] = {
@@ -461,6 +480,8 @@ static const struct row rows[] = {
 	{ "moved", moved_page_is_not_shared, .operands = NULL, .serve = serve_moves },
 	{ "fail-nth", failed_allocation_opens_nothing, .operands = NULL, .serve = serve_failures,
 	  .first = fail_to_enable },
+	{ "fail-nested", failed_allocation_holds_nothing, .operands = operands, .pages = NESTED_STACK + 1,
+	  .serve = serve_failures },
 	{ "handles", handles_are_dead_one_by_one, .operands = operands, .pages = HELD_PAGES, .serve = serve_handles },
 	{ "handles-at-once", handles_are_dead_at_once, .operands = operands, .pages = HELD_PAGES, .serve = serve_handles },
 	{ "sparse", sparse_range_is_shared, .operands = NULL, .serve = serve_ranges },
@@ -475,6 +496,11 @@ static const struct row rows[] = {
 	{ "registers", registers_are_not_told, .operands = NULL, .serve = serve_state, .first = enable_with_registers },
 	{ "registers-later", registers_are_private_at_first_or_not, .operands = NULL, .serve = serve_state,
 	  .first = enable_without_registers },
+	{ "registers-refused", registers_are_private_at_first_or_not, .operands = NULL, .serve = serve_refused_state,
+	  .first = ask_for_registers_in_vain },
+	{ "port-data", port_data_is_cleared, .operands = NULL, .serve = serve_state, .first = enable_with_registers },
+	{ "managed-run", run_does_not_tell_of_management, .operands = NULL, .serve = serve_state,
+	  .first = enable_with_registers },
 	{ "second-set", second_is_the_guests, .operands = NULL, .serve = serve_second, .first = set_second_and_enable,
 	  .second = true },
 	{ "second-started", second_is_not_started, .operands = NULL, .serve = serve_second,
@@ -485,12 +511,19 @@ static const struct row rows[] = {
 	  .first = widen_and_enable, .second = true, .report = report_reset },
 	{ "reset-pending", start_that_is_pending_ends_with_a_reset, .operands = NULL, .serve = serve_pending,
 	  .first = enable_with_registers, .second = true, .third = true, .report = report_pending },
+	{ "reset-at-call", call_under_way_ends_with_a_reset, .operands = NULL, .serve = serve_call,
+	  .first = enable_with_registers, .second = true, .report = report_call },
+	{ "reset-steered", steered_processor_finds_nothing, .operands = NULL, .serve = serve_steered,
+	  .first = enable_with_registers, .second = true, .report = report_steered },
+	{ "reset-forgotten", memory_is_forgotten_at_a_reset, .operands = NULL, .serve = serve_reset, .device = EXTRA_SLOT },
 	{ "reset-moved", moved_page_ends_with_a_reset, .operands = NULL, .serve = serve_reset },
 	{ "reset-shared", sharing_ends_with_a_reset, .operands = NULL, .serve = serve_reset },
 	{ "reset-running", running_processor_ends_with_a_reset, .operands = NULL, .serve = serve_reset,
 	  .first = enable_with_registers, .second = true, .report = report_stored },
 	{ "reset-at-load", interrupted_load_ends_with_a_reset, .operands = operands, .pages = 4, .serve = serve_reset,
 	  .first = enable_with_registers, .device = NO_MEMORY_AT, .report = report_place },
+	{ "reset-at-copy", interrupted_copy_ends_with_a_reset, .operands = operands, .pages = 4, .serve = serve_copy,
+	  .first = enable_with_registers, .device = NO_MEMORY_AT, .device_more = 1, .report = report_copied },
 	{ "shutdown", processor_shuts_down, .operands = NULL, .first = enable_with_registers, .shuts_down = true,
 	  .goes_to_rom = true },
 	{ "init-first", first_gets_init, .operands = NULL, .serve = serve_shutdown, .first = enable_with_registers, .second = true,
@@ -513,6 +546,10 @@ static const struct row rows[] = {
 	{ "apic-off", apic_does_not_answer, .operands = operands, .pages = 1, .first = ask_with_apic_elsewhere,
 	  .apic_base = APIC | APIC_BOOTS },
 	{ "asks-managed", nothing_more, .operands = operands, .pages = 1, .first = ask_in_management, .serve = raise_smi },
+	{ "asks-behind", nobody_is_asked_before, .operands = NULL, .serve = serve_before, .first = ask_behind_another,
+	  .second = true, .third = true },
+	{ "hyper-v", hypercall_is_not_hyper_vs, .operands = NULL, .serve = serve_second, .first = have_hyper_v_and_enable,
+	  .second = true },
 	{ "exits", exits_tell_nothing, .operands = NULL, .serve = serve_exits, .first = prepare_exits_and_enable,
 	  .asks_exits = true },
 	{ "denied", no_register_fails, .operands = NULL, .serve = serve_exits, .first = deny_registers_and_enable },
@@ -521,6 +558,8 @@ static const struct row rows[] = {
 	{ "timer", timer_starts_nothing, .operands = NULL, .serve = serve_timer, .first = set_timer_and_enable },
 	{ "given-management", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SMBASE, 0x40000 } },
 	{ "given-save-area", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SAVE_AREA, 0x50000 } },
+	{ "given-another", nothing_more, .operands = operands, .pages = 1, .serve = ask_another,
+	  .first = ask_another_when_refused, .given = { MSR_SMBASE, 0x40000 } },
 	{ "addresses", no_address_is_written_to, .operands = operands, .pages = ADDRESSED_PAGES, .serve = serve_addresses,
 	  .first = give_time },
 	{ "moved-touched", moved_page_is_not_taken_for_another, .operands = NULL, .serve = serve_moves, .refused = true },
@@ -534,7 +573,12 @@ static const struct row rows[] = {
 	  .meets = DELETE_SLOT, .ends_at = BEHIND_SLOT, .device = BEHIND_SLOT, .device_if_plain = true },
 	{ "taken-back-both", taking_back_both_brings_nothing, .operands = NULL, .serve = serve_moves },
 	{ "taken-back", taking_back_brings_nothing, .operands = NULL, .serve = serve_moves },
+	{ "cleared", pages_are_cleared_for_others, .operands = NULL, .serve = serve_places, .has_stack_in_window = true },
 	{ "managed-slot", managed_memory_is_private, .operands = NULL, .serve = serve_places, .first = have_managed_memory },
+	{ "managed-deleted", managed_memory_becomes_no_device, .operands = NULL, .serve = serve_places, .refused = true,
+	  .meets = DELETE_MANAGED, .ends_at = EXTRA_SLOT, .device = EXTRA_SLOT, .device_if_plain = true },
+	{ "window", window_shows_no_other_page, .operands = NULL, .serve = serve_places, .refused = true,
+	  .meets = PUT_IN_WINDOW, .ends_at = CARD_AT },
 	{ "refused-slot", refused_slot_opens_nothing, .operands = NULL, .serve = serve_slots },
 	{ "refused-beside", refused_slot_opens_no_neighbour, .operands = NULL, .serve = serve_places },
 	{ "far", far_page_is_shared, .operands = NULL, .serve = serve_places },
@@ -550,6 +594,7 @@ static const struct row rows[] = {
 	  .ends_at = OTHER_AT },
 	{ "taken-for-another", nothing_is_taken_back_for_another, .operands = NULL, .serve = serve_exchanges, .refused = true },
 	{ "moved-back", moved_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges, .refused = true },
+	{ "moved-taken-back", moved_page_does_not_come_back_by_taking_back, .operands = NULL, .serve = serve_exchanges },
 	{ "moved-renewed", moved_page_is_not_replaced, .operands = NULL, .serve = serve_exchanges },
 	{ "upcall", no_upcall_comes, .operands = NULL, .serve = serve_exchanges, .first = enable_with_registers },
 	{ "by-pic", no_interrupt_of_the_pic_comes, .operands = NULL, .serve = serve_interrupts,
@@ -887,11 +932,32 @@ static bool has_failed(const struct vm *vm)
 	return atoi(number) == 0;
 }
 
+#define KVMS_WINDOW 0x40000000		/* where KVM has a private page mapped; arch/x86/mm/guest_page.c of the series */
+#define BELOW_IT 0x1000			/* a stack ends above where it begins */
+
+/* KVM_RUN by a thread whose frame pointer leads there; the system call needs no stack. */
+static int run_with_stack_in_window(const struct vm *vm)
+{
+	long result;
+
+	asm volatile("mov %%rsp, %%r12\n\tmov %%rbp, %%r13\n\tmov %[stack], %%rsp\n\tmov %[frame], %%rbp\n\t"
+		     "syscall\n\tmov %%r12, %%rsp\n\tmov %%r13, %%rbp"
+		     : "=a"(result)
+		     : "0"(SYS_ioctl), "D"(vm->cpu), "S"(KVM_RUN), "d"(0), [stack] "i"(BELOW_IT), [frame] "i"(KVMS_WINDOW)
+		     : "rcx", "r11", "r12", "r13", "memory");
+	if (result >= 0)
+		return 0;
+	errno = (int)-result;
+	return -1;
+}
+
 /* KVM_RUN; once more where it was its own allocation that failed, and not one of the guest's request. */
 static int run_guest(struct vm *vm)
 {
 	int result;
 
+	if (row->has_stack_in_window)
+		return run_with_stack_in_window(vm);
 	if (!vm->fail_next)
 		return ioctl(vm->cpu, KVM_RUN, 0);
 	set_fail_nth(vm, vm->fail_next);
@@ -945,7 +1011,8 @@ static bool take_access(struct vm *vm)
 {
 	const struct kvm_run *const run = vm->run;
 
-	if (!row->device || run->mmio.phys_addr != row->device || (way != PLAIN && row->device_if_plain))
+	if (!row->device || run->mmio.phys_addr < row->device || run->mmio.phys_addr > row->device + row->device_more ||
+	    (way != PLAIN && row->device_if_plain))
 		return false;
 	if (run->mmio.is_write)
 		memcpy(&vm->mmio, run->mmio.data, sizeof(vm->mmio));
@@ -1635,11 +1702,31 @@ static void end_vm(struct vm *vm)
 		cannot("end a VM");
 }
 
+/* What another VM of a process is told whose first one is refused, as KVM has an address of the VMM's there. */
+static uint64_t ask_ungiven(void)
+{
+	static const struct row asks = { "another", nothing_more, .operands = operands, .pages = 1 };
+	static struct vm another;
+	const struct row *const ours = row;
+
+	row = &asks;
+	make_vm(&another);
+	set_mode(&another, MODE64, guest_begins);
+	run_until(&another, PORT_READY);
+	row = ours;
+	const uint64_t answer = another.wrong[0] ? 1 : ((struct report *)at(&another, &shared.report))->enabled;
+
+	end_vm(&another);
+	return answer;
+}
+
 /* What another VM of this process is told when it asks for protection. */
 static uint64_t ask_another(struct vm *vm, uint32_t what)
 {
 	static struct vm another;
 
+	if (what == ASK_UNGIVEN)
+		return ask_ungiven();
 	if (what == END_ANOTHER) {
 		end_vm(&another);
 		return 0;
@@ -1675,12 +1762,16 @@ static void map_file(unsigned char *where)
 
 static unsigned char *make_odd(enum kind kind)
 {
-	const int flags = kind == SHARED_BY_FORK ? MAP_SHARED : kind == GROWS ? MAP_PRIVATE | MAP_GROWSDOWN : MAP_PRIVATE;
-	unsigned char *where = mmap(NULL, EXTRA_PAGES * PAGE, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+	static const int flags[KINDS] = { [SHARED_BY_FORK] = MAP_SHARED, [GROWS] = MAP_PRIVATE | MAP_GROWSDOWN,
+					  [DROPPABLE] = MAY_BE_DROPPED };
+	const int ours = flags[kind] ? flags[kind] : MAP_PRIVATE;
+	unsigned char *where = mmap(NULL, EXTRA_PAGES * PAGE, PROT_READ | PROT_WRITE, ours | MAP_ANONYMOUS, -1, 0);
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register range = { .range = { .start = (uintptr_t)where, .len = EXTRA_PAGES * PAGE },
 					 .mode = UFFDIO_REGISTER_MODE_MISSING };
 
+	if (where == MAP_FAILED && kind == DROPPABLE && way == PLAIN)	/* Linux before 6.11 has no such memory */
+		where = map(EXTRA_PAGES * PAGE);
 	if (where == MAP_FAILED)
 		cannot("map memory");
 	*(volatile unsigned char *)where = 1;	/* what was never written is at home wherever it is moved to */
@@ -1696,6 +1787,10 @@ static unsigned char *make_odd(enum kind kind)
 	case UNWRITABLE:
 		if (mprotect(where, EXTRA_PAGES * PAGE, PROT_READ))
 			cannot("make memory read-only");
+		break;
+	case UNWRITABLE_AT_END:
+		if (mprotect(where + (EXTRA_PAGES - 1) * PAGE, PAGE, PROT_READ))
+			cannot("make a page read-only");
 		break;
 	case MOVED:
 		where = mremap(where, EXTRA_PAGES * PAGE, EXTRA_PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
@@ -1882,6 +1977,21 @@ static uint64_t ask_wrongly(const struct vm *vm)
 	return otherwise;
 }
 
+/* The port's access is complete when KVM_RUN begins. Return: how many bytes of it are in the page then. */
+static uint64_t count_port_data(const struct vm *vm)
+{
+	const unsigned char *const data = (unsigned char *)vm->run + vm->run->io.data_offset;
+	uint64_t count = 0;
+
+	vm->run->immediate_exit = 1;
+	if (!ioctl(vm->cpu, KVM_RUN, 0) || errno != EINTR)
+		cannot("complete an access to a port");
+	vm->run->immediate_exit = 0;
+	for (unsigned int i = 0; i < sizeof(uint32_t); i++)
+		count += data[i] != 0;
+	return count;
+}
+
 static uint64_t serve_state(struct vm *vm, uint32_t what)
 {
 	have_state();
@@ -1890,11 +2000,18 @@ static uint64_t serve_state(struct vm *vm, uint32_t what)
 		return ask_state(vm->cpu);
 	case SET_STATE:
 		return set_state(vm);
+	case COUNT_PORT_DATA:
+		return count_port_data(vm);
 	case ASK_RUN:
 		return vm->run->cr8 | (uint64_t)vm->run->if_flag << 8 | (uint64_t)vm->run->flags << 16;
 	default:
 		return ask_wrongly(vm);
 	}
+}
+
+static uint64_t serve_refused_state(struct vm *vm, uint32_t what)
+{
+	return what >= ASK_STATE ? serve_state(vm, what) : serve_refusals(vm, what);
 }
 
 /* --- what a VMM prepares ------------------------------------------------------------------------------------------ */
@@ -1969,6 +2086,47 @@ static uint64_t run_second(struct vm *vm)
 	return at_work;
 }
 
+#define CPUID_INTERFACE 0x40000001u	/* of hypervisors; arch/x86/include/asm/hyperv-tlfs.h */
+#define IS_HYPER_V 0x31237648u
+#define HYPER_V_GUEST 0x40000000u	/* a register: which operating system the guest is, any but none */
+
+/* The second processor is told that it is Hyper-V's, and the VMM may have its hypercalls. */
+static void be_hyper_v(const struct vm *vm)
+{
+	const struct vm second = { .cpu = vm->second };
+	const struct kvm_enable_cap messages = { .cap = KVM_CAP_HYPERV_SYNIC };
+	struct kvm_cpuid2 *const table = calloc(1, sizeof(*table) + CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2));
+
+	if (!table)
+		cannot("have memory");
+	table->nent = CPUID_ENTRIES;
+	if (ioctl(vm->second, KVM_GET_CPUID2, table))
+		cannot("ask for a virtual CPU's CPUID");
+	for (uint32_t i = 0; i < table->nent; i++) {
+		if (table->entries[i].function == CPUID_INTERFACE)
+			table->entries[i].eax = IS_HYPER_V;
+	}
+	if (ioctl(vm->second, KVM_SET_CPUID2, table) || ioctl(vm->second, KVM_ENABLE_CAP, &messages))
+		cannot("have a processor of Hyper-V's");
+	free(table);
+	give_address(&second, HYPER_V_GUEST, 1);
+}
+
+/* Whether it tells the VMM the secret by an exit, and does not just come to its port. */
+static uint64_t run_for_hyper_v(struct vm *vm)
+{
+	const int size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	const uint64_t secret = SECRET;
+
+	if (!run_a_while(vm->second))
+		cannot("run a processor of Hyper-V's");
+	if (vm->second_run->exit_reason == KVM_EXIT_HYPERV)
+		return size > 0 && memmem(vm->second_run, (size_t)size, &secret, sizeof(secret));
+	if (vm->second_run->exit_reason != KVM_EXIT_IO || vm->second_run->io.port != PORT_SECOND)
+		wrong_exit(vm, "the second processor: exit", vm->second_run->exit_reason);
+	return 0;
+}
+
 /* 0 when it comes to the second processor's port; else the errno of KVM_RUN. */
 static uint64_t run_twin(struct vm *vm)
 {
@@ -2014,6 +2172,32 @@ static void set_to_reset(struct vm *vm)
 		cannot("reset the VM's registers");
 }
 
+/* Registers that hold no secret, and by which the next guest would go on where the one before was; a bit each. */
+static uint64_t ask_kept(int cpu)
+{
+	static const struct {
+		uint32_t number;
+		uint64_t reset;
+	} registers[] = { { MSR_PAT, PAT_OF_A_RESET }, { MSR_SYSENTER_CS, 0 }, { MSR_SAVE_AREA, 0 } };
+	struct kvm_xcrs xcrs = { 0 };
+	unsigned int i = 0;
+	uint64_t kept = 0;
+
+	for (; i < sizeof(registers) / sizeof(*registers); i++) {
+		struct {
+			struct kvm_msrs head;
+			struct kvm_msr_entry entry;
+		} one = { { .nmsrs = 1 }, { .index = registers[i].number } };
+
+		if (ioctl(cpu, KVM_GET_MSRS, &one) != 1)
+			cannot("read a virtual CPU's register");
+		kept |= (uint64_t)(one.entry.data != registers[i].reset) << i;
+	}
+	if (ioctl(cpu, KVM_GET_XCRS, &xcrs))
+		cannot("read which vector registers a virtual CPU has");
+	return kept | (uint64_t)(xcrs.xcrs[0].value != 1) << i;
+}
+
 /* Then it runs, whatever comes of that. */
 static void reset_machine(struct vm *vm)
 {
@@ -2024,6 +2208,7 @@ static void reset_machine(struct vm *vm)
 	ioctl(vm->cpu, KVM_RUN, 0);
 	vm->after_reset[1] = ask_state(vm->cpu);
 	vm->upper_after_reset[1] = tells_upper(vm->cpu);
+	vm->kept_by_reset = ask_kept(vm->cpu);
 	vm->after_reset[2] = ask_state(vm->second);
 }
 
@@ -2035,6 +2220,8 @@ static void report_reset(struct text *line, const struct vm *vm)
 		   vm->after_reset[0]);
 	report_hex(line, "ioctls that tell a secret of the first processor, reset", told ? FIRST_TELLS : 0,
 		   vm->after_reset[1]);
+	report_hex(line, "of PAT, SYSENTER_CS, VM_HSAVE_PA and XCR0 of the first processor, those that are not as after a reset",
+		   told ? 0xf : 0, vm->kept_by_reset);
 	report_hex(line, "KVM_GET_XSAVE tells the upper half of a vector register, set to be reset", told,
 		   vm->upper_after_reset[0]);
 	report_hex(line, "KVM_GET_XSAVE tells the upper half of a vector register, reset", told, vm->upper_after_reset[1]);
@@ -2093,6 +2280,11 @@ static uint64_t serve_second(struct vm *vm, uint32_t what)
 		return 0;
 	case RUN_TWIN:
 		return run_twin(vm);
+	case BE_HYPER_V:
+		be_hyper_v(vm);
+		return 0;
+	case RUN_FOR_HYPER_V:
+		return run_for_hyper_v(vm);
 	default:
 		reset_machine(vm);
 		return 0;
@@ -2380,6 +2572,11 @@ static uint64_t serve_exchanges(struct vm *vm, uint32_t what)
 		if (mremap(one, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, other) != other)
 			cannot("move a page away");
 		return 0;
+	case MOVE_AND_MAP:
+		if (mremap(one, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, other) != other ||
+		    mmap(one, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != one)
+			cannot("move a page away and map another one");
+		return 0;
 	case BRING_BACK:
 		if (mremap(other, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, one) != one)
 			cannot("bring a page back");
@@ -2396,6 +2593,21 @@ static uint64_t serve_exchanges(struct vm *vm, uint32_t what)
 	}
 }
 
+/* A plain guest's memory, or of a protected guest's VMM a page of its own. */
+static void lay_in_window(struct vm *vm)
+{
+	void *const window = (void *)(uintptr_t)KVMS_WINDOW;
+
+	if (way == PLAIN)
+		vm->extra = mremap(vm->extra, FILLED_PAGES * PAGE, FILLED_PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, window);
+	else if (mmap(window, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == window)
+		fill_words(window, PAGE);
+	else
+		vm->extra = MAP_FAILED;
+	if (vm->extra == MAP_FAILED)
+		cannot("have memory where KVM has its window");
+}
+
 /* Has a slot of its own for memory that was filled, in place of the one before. */
 static void fill_slot(struct vm *vm)
 {
@@ -2406,6 +2618,8 @@ static void fill_slot(struct vm *vm)
 		munmap(before, FILLED_PAGES * PAGE);
 	}
 	vm->extra = map(FILLED_PAGES * PAGE);
+	if (row->has_stack_in_window)
+		lay_in_window(vm);
 	fill_words(vm->extra, FILLED_PAGES * PAGE);
 	add_memory(vm, 3, 0, EXTRA_SLOT, FILLED_PAGES * PAGE, vm->extra);
 }
@@ -2474,6 +2688,17 @@ static void add_managed(struct vm *vm, uint32_t slot, uint64_t gpa)
 	add_to_space(vm, MANAGED_SPACE, slot, 0, gpa, EXTRA_PAGES * PAGE, vm->extra);
 }
 
+/* One slot becomes two, with a page number between them, behind which comes a page that has one already. */
+static void put_in_window(const struct vm *vm)
+{
+	const uint32_t behind = CARD_AT + PAGE;
+
+	add_to_space(vm, 0, 0, 0, 0, 0, vm->ram);
+	add_to_space(vm, 0, 0, 0, 0, CARD_AT, vm->ram);
+	add_to_space(vm, 0, 3, 0, behind, RAM_BYTES - behind, vm->ram + behind);
+	add_to_space(vm, 0, 4, 0, CARD_AT, PAGE, vm->ram + RANGE_AT);
+}
+
 static uint64_t serve_places(struct vm *vm, uint32_t what)
 {
 	switch (what) {
@@ -2501,6 +2726,14 @@ static uint64_t serve_places(struct vm *vm, uint32_t what)
 		return 0;
 	case ADD_MANAGED_LATER:
 		add_managed(vm, 4, BEHIND_SLOT);
+		return 0;
+	case MANAGE:
+		return raise_smi(vm, 0);
+	case DELETE_MANAGED:
+		add_to_space(vm, MANAGED_SPACE, 3, 0, EXTRA_SLOT, 0, vm->extra);
+		return 0;
+	case PUT_IN_WINDOW:
+		put_in_window(vm);
 		return 0;
 	case LOOK_MANAGED:	/* KVM empties what comes later */
 		return look_at(vm->extra, EXTRA_PAGES, true);
@@ -2649,6 +2882,13 @@ static uint64_t serve_reset(struct vm *vm, uint32_t what)
 		return 0;
 	case LOOK_AT_MOVED:
 		return words;
+	case RESET_WITHOUT_SLOT:
+		reset_by_first(vm);
+		add_memory(vm, 3, 0, EXTRA_SLOT, 0, vm->extra);
+		start_next(vm);
+		return 0;
+	case LOOK_AT_DEVICE:
+		return vm->mmio;
 	case LET_SECOND_RUN:
 		errno = pthread_create(&thread, NULL, run_along, vm);
 		if (errno)
@@ -2670,6 +2910,24 @@ static uint64_t serve_reset(struct vm *vm, uint32_t what)
 	default:
 		return serve_ranges(vm, what);
 	}
+}
+
+/* The second of two loads is the one that the VMM does not complete. A plain guest's VMM asks as it is. */
+static uint64_t serve_copy(struct vm *vm, uint32_t what)
+{
+	static unsigned int loads;
+	struct kvm_regs regs;
+
+	(void)what;
+	if (++loads < 2)
+		return 0;
+	if (way != PLAIN)
+		reset_by_first(vm);
+	vm->over = true;
+	if (ioctl(vm->cpu, KVM_GET_REGS, &regs))
+		cannot("read the VM's registers");
+	vm->after_reset[0] = regs.rdi;
+	return 0;
 }
 
 /*
@@ -2735,6 +2993,12 @@ static void report_place(struct text *line, const struct vm *vm)
 	report_hex(line, "the VMM is told where the guest was", way == PLAIN, vm->after_reset[0] / PAGE == WINDOW / PAGE);
 }
 
+static void report_copied(struct text *line, const struct vm *vm)
+{
+	report_hex(line, "the VMM is told where the guest was copying to", way == PLAIN,
+		   vm->after_reset[0] / PAGE == WINDOW / PAGE);
+}
+
 /* --- what one processor does while another one waits for the VMM ---------------------------------------------------- */
 
 #define COMES_NS 300000000	/* for a request, or a reset, to come to where it waits */
@@ -2752,6 +3016,7 @@ static struct {
 	volatile bool began, ran, stops;	/* the second processor */
 	volatile bool third_ran;
 	volatile bool waited;
+	uint32_t word;	/* that the VMM has got */
 } meanwhile;
 
 static void keep_back(struct kept_back *kept, unsigned char *page)
@@ -2838,13 +3103,13 @@ static void *run_third_beside(void *of)
 	return NULL;
 }
 
-/* The second processor is as KVM has made it: the VMM is told another place when registers are private. */
-static bool registers_are_private(const struct vm *vm)
+/* A processor that is as KVM has made it: the VMM is told another place when registers are private. */
+static bool registers_are_private(int cpu)
 {
 	struct kvm_regs regs;
 
-	if (ioctl(vm->second, KVM_GET_REGS, &regs))
-		cannot("read the second processor's registers");
+	if (ioctl(cpu, KVM_GET_REGS, &regs))
+		cannot("read another processor's registers");
 	return regs.rip != (RESET_VECTOR & 0xffff);
 }
 
@@ -2854,7 +3119,7 @@ static void *run_across(void *of)
 	struct vm *const vm = of;
 	const volatile bool *const begun = (bool *)(vm->ram + (FIRMWARE_VECTOR << 12) + BEGUN_OFFSET);
 
-	while (way != PLAIN && !registers_are_private(vm))
+	while (way != PLAIN && !registers_are_private(vm->second))
 		usleep(LOOK_US);
 	wait_ns(COMES_NS);
 	meanwhile.began = !meanwhile.over;
@@ -2919,6 +3184,21 @@ static void *go_on_at_reset(void *of)
 	return NULL;
 }
 
+static void hold_second(struct vm *vm)
+{
+	keep_back(&meanwhile.first, vm->ram + HELD_AT);
+	meanwhile.second = start_beside(run_second_beside, vm);
+	await_fault(&meanwhile.first);
+}
+
+static void stop_second(const struct vm *vm)
+{
+	meanwhile.stops = true;
+	vm->second_run->immediate_exit = 1;
+	pthread_kill(meanwhile.second, SIGUSR1);
+	pthread_join(meanwhile.second, NULL);
+}
+
 static void reset_with_start_pending(struct vm *vm)
 {
 	pthread_t third, beside;
@@ -2932,10 +3212,7 @@ static void reset_with_start_pending(struct vm *vm)
 	meanwhile.over = true;
 	pthread_join(beside, NULL);
 	pthread_join(third, NULL);
-	meanwhile.stops = true;
-	vm->second_run->immediate_exit = 1;
-	pthread_kill(meanwhile.second, SIGUSR1);
-	pthread_join(meanwhile.second, NULL);
+	stop_second(vm);
 	vm->over = true;
 	vm->after_reset[0] = ask_state(vm->second);
 	vm->after_reset[1] = meanwhile.waited;
@@ -2945,9 +3222,7 @@ static uint64_t serve_pending(struct vm *vm, uint32_t what)
 {
 	switch (what) {
 	case HOLD_SECOND:
-		keep_back(&meanwhile.first, vm->ram + HELD_AT);
-		meanwhile.second = start_beside(run_second_beside, vm);
-		await_fault(&meanwhile.first);
+		hold_second(vm);
 		return 0;
 	default:
 		reset_with_start_pending(vm);
@@ -3077,6 +3352,148 @@ static uint64_t serve_apic(struct vm *vm, uint32_t what)
 
 	if (what == LOADED)
 		memcpy(vm->run->mmio.data, &answer, sizeof(answer));
+	return 0;
+}
+
+/* The second processor's call goes on while the reset waits, or when it is over. */
+static void *call_goes_on(void *of)
+{
+	(void)of;
+	wait_ns(COMES_NS);
+	meanwhile.waited = !meanwhile.over;
+	give_back(&meanwhile.first);
+	wait_ns(COMES_NS);
+	return NULL;
+}
+
+static uint64_t serve_call(struct vm *vm, uint32_t what)
+{
+	pthread_t beside;
+
+	if (what == HOLD_SECOND) {
+		hold_second(vm);
+		return 0;
+	}
+	beside = start_beside(call_goes_on, vm);
+	reset_by_first(vm);
+	meanwhile.over = true;
+	pthread_join(beside, NULL);
+	stop_second(vm);
+	vm->over = true;
+	vm->after_reset[0] = *(volatile uint16_t *)(vm->ram + RETURNS_TO) != 0;
+	vm->after_reset[1] = meanwhile.waited;
+	return 0;
+}
+
+static void report_call(struct text *line, const struct vm *vm)
+{
+	report_hex(line, "the reset waits while KVM carries out a call of another processor's", way != PLAIN,
+		   vm->after_reset[1]);
+	report_hex(line, "the VMM has where that call comes from", way == PLAIN, vm->after_reset[0]);
+}
+
+/* The dirty log of a slot goes to a page that the VMM keeps back: no memory slot changes, and nobody is protected. */
+static void *read_log_beside(void *of)
+{
+	const struct vm *const vm = of;
+	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = meanwhile.last.page };
+
+	if (ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log))
+		cannot("read the dirty log");
+	return NULL;
+}
+
+/* From now on whoever needs the lock of the memory slots waits. */
+static void hold_log(struct vm *vm)
+{
+	keep_back(&meanwhile.last, map(PAGE));
+	start_beside(read_log_beside, vm);
+	await_fault(&meanwhile.last);
+}
+
+/* Code of the VMM's, in real mode, that hands over a word of the guest's; where the processor has no wish of its own. */
+static void *steer_second(void *of)
+{
+	/* mov $STORED_AT / 16, %bx; mov %bx, %ds; mov 0, %eax; out %eax, $PORT_SECOND; hlt */
+	static const unsigned char firmware[] = { 0xbb, STORED_AT >> 4 & 0xff, STORED_AT >> 12, 0x8e, 0xdb, 0x66, 0xa1, 0, 0,
+						  0x66, 0xe7, PORT_SECOND, 0xf4 };
+	struct vm *const vm = of;
+	struct kvm_regs regs = { .rflags = 2 };
+	struct kvm_sregs sregs;
+
+	wait_ns(COMES_NS);
+	meanwhile.waited = !meanwhile.over;
+	memcpy(vm->ram + (FIRMWARE_VECTOR << 12), firmware, sizeof(firmware));
+	if (ioctl(vm->second, KVM_GET_SREGS, &sregs))
+		cannot("read the second processor's registers");
+	sregs.cs = segment(FIRMWARE_VECTOR << 12, FIRMWARE_VECTOR << 8, 0xb, MODE16);
+	if (ioctl(vm->second, KVM_SET_SREGS, &sregs) || ioctl(vm->second, KVM_SET_REGS, &regs))
+		cannot("set the second processor's registers");
+	let_run(vm->second);
+	meanwhile.second = start_beside(run_second_beside, vm);
+	await(&meanwhile.ran);
+	stop_second(vm);
+	if (meanwhile.ran)
+		meanwhile.word = *(uint32_t *)((unsigned char *)vm->second_run + vm->second_run->io.data_offset);
+	give_back(&meanwhile.last);
+	return NULL;
+}
+
+static uint64_t serve_steered(struct vm *vm, uint32_t what)
+{
+	pthread_t beside;
+
+	(void)what;
+	hold_log(vm);
+	beside = start_beside(steer_second, vm);
+	reset_by_first(vm);
+	meanwhile.over = true;
+	pthread_join(beside, NULL);
+	vm->over = true;
+	vm->after_reset[0] = meanwhile.word;
+	vm->after_reset[1] = meanwhile.waited;
+	return 0;
+}
+
+static void report_steered(struct text *line, const struct vm *vm)
+{
+	report_hex(line, "the reset waits for the VMM", way != PLAIN, vm->after_reset[1]);
+	report_hex(line, "what the VMM's code has of the guest's memory meanwhile", way == PLAIN ? SECRET_WORD : 0,
+		   vm->after_reset[0]);
+}
+
+static void *log_goes_on(void *of)
+{
+	const struct vm *const vm = of;
+
+	while (!registers_are_private(vm->third))
+		usleep(LOOK_US);
+	wait_ns(COMES_NS);
+	meanwhile.began = !meanwhile.over;
+	give_back(&meanwhile.last);
+	return NULL;
+}
+
+static uint64_t serve_before(struct vm *vm, uint32_t what)
+{
+	/* movb $1, %cs:BEGUN_OFFSET; mov $HC_ENABLE, %eax; xor %ebx, %ebx; vmmcall; out %al, $PORT_SECOND; hlt */
+	static const unsigned char firmware[] = { 0x2e, 0xc6, 0x06, BEGUN_OFFSET & 0xff, BEGUN_OFFSET >> 8, 1,
+						  0x66, 0xb8, HC_ENABLE, 0, 0, 0, 0x66, 0x31, 0xdb, 0x0f, 0x01, 0xd9,
+						  0xe6, PORT_SECOND, 0xf4 };
+	const volatile bool *const begun = (bool *)(vm->ram + (FIRMWARE_VECTOR << 12) + BEGUN_OFFSET);
+
+	if (what == CAME_BEFORE) {
+		meanwhile.over = true;
+		return meanwhile.began;
+	}
+	memcpy(vm->ram + (FIRMWARE_VECTOR << 12), firmware, sizeof(firmware));
+	send_message(vm, 1, DELIVER_INIT);
+	send_message(vm, 1, DELIVER_STARTUP | FIRMWARE_VECTOR);
+	hold_log(vm);
+	meanwhile.second = start_beside(run_second_beside, vm);
+	await(begun);
+	wait_ns(COMES_NS);	/* from there to its request */
+	start_beside(log_goes_on, vm);
 	return 0;
 }
 

@@ -17,7 +17,7 @@
 
 /* What the host side is asked. */
 enum { PUT_ONE = 0x7000, PUT_BOTH, EXCHANGE, PUT_NEWER, PUT_OLDER, PUT_SECOND_NUMBER, MOVE_AWAY, BRING_BACK, RENEW,
-       PUT_OURS, UPCALL, PUT_BESIDE, PUT_NEWER_BESIDE, PUT_OLDER_BESIDE };
+       PUT_OURS, UPCALL, PUT_BESIDE, PUT_NEWER_BESIDE, PUT_OLDER_BESIDE, MOVE_AND_MAP };
 
 /* The code of one page runs where the guest has another one. */
 static GUEST void pages_are_not_exchanged(void)
@@ -104,6 +104,19 @@ static GUEST void moved_page_does_not_come_back(void)
 	service(BRING_BACK);
 	tell("loaded when the page is there again", way == PLAIN ? OLD_WORD : NEW_WORD,
 	     *(volatile uint64_t *)(uint64_t)ONE_AT);
+}
+
+/* As moved_page_does_not_come_back(); meanwhile the guest shares what the VMM has in its place, and takes that back. */
+static GUEST void moved_page_does_not_come_back_by_taking_back(void)
+{
+	service(PUT_ONE);
+	fill_pages(ONE_AT, 1, OLD_WORD);
+	service(MOVE_AND_MAP);
+	tell("to share the page when the VMM has another one there", 0, change(HC_SHARE, ONE_AT, 1));
+	fill_pages(ONE_AT, 1, NEW_WORD);
+	service(BRING_BACK);
+	tell("to take the page back when the old one is there again", 0, change(HC_UNSHARE, ONE_AT, 1));
+	tell("loaded from what was taken back", way == PLAIN ? OLD_WORD : 0, *(volatile uint64_t *)(uint64_t)ONE_AT);
 }
 
 static GUEST void moved_page_is_not_replaced(void)

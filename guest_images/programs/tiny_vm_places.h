@@ -15,7 +15,21 @@
 
 /* What the host side is asked. */
 enum { ADD_BEHIND = 0xa000, ADD_BEFORE, ADD_AND_MOVE_SLOT, DELETE_SLOT, TELL_STORED, FILL_SLOT, ADD_FAR_SLOT, LOOK_NEAR, LOOK_FAR,
-       ADD_SLOT_BESIDE, REFUSE_BESIDE, TELL_MERGED, ADD_MANAGED, ADD_MANAGED_LATER, LOOK_MANAGED };
+       ADD_SLOT_BESIDE, REFUSE_BESIDE, TELL_MERGED, ADD_MANAGED, ADD_MANAGED_LATER, LOOK_MANAGED, MANAGE, DELETE_MANAGED,
+       PUT_IN_WINDOW };
+
+#define UNTOUCHED_PAGES 64u
+
+/* Pages with content that KVM clears in the VMM's name when the guest needs others; the host side looks at its stack then. */
+static GUEST void pages_are_cleared_for_others(void)
+{
+	for (unsigned int round = 0; round < FILLED_ROUNDS; round++) {
+		service(FILL_SLOT);
+		fill_pages(EXTRA_SLOT, FILLED_PAGES, OLD_WORD);
+		fill_pages(RANGE_AT + round * UNTOUCHED_PAGES * PAGE, UNTOUCHED_PAGES, 0);
+	}
+	tell("the last pages, whole", FILLED_PAGES, whole_pages(EXTRA_SLOT, FILLED_PAGES, OLD_WORD));
+}
 
 /* As alias_is_not_shared(): the second number is not the first of those that the guest shares. */
 static GUEST void alias_behind_is_not_shared(void)
@@ -84,6 +98,39 @@ static GUEST void managed_memory_is_private(void)
 	tell("memory of system management mode: reached", may, service(LOOK_MANAGED));
 	service(ADD_MANAGED_LATER);
 	tell("memory of system management mode that came later: reached", may, service(LOOK_MANAGED));
+}
+
+extern const unsigned char managed_stores[], managed_stores_end[];
+asm(".text\n"
+    ".code16\n"
+    "managed_stores:\n"
+    "	mov $0xe7c0ffee, %eax\n"	/* what of SECRET fits */
+    "	addr32 mov %eax, 0x4000000\n"	/* EXTRA_SLOT */
+    "	rsm\n"
+    "managed_stores_end:\n"
+    ".code64\n");
+_Static_assert(EXTRA_SLOT == 0x4000000 && (uint32_t)SECRET == 0xe7c0ffee, "managed_stores has both");
+
+/* As moved_slot_becomes_no_device(), for memory that a processor has in system management mode alone. */
+static GUEST void managed_memory_becomes_no_device(void)
+{
+	copy_code(MANAGED_AT, managed_stores, managed_stores_end);
+	service(ADD_MANAGED);
+	service(MANAGE);
+	service(DELETE_MANAGED);
+	service(MANAGE);	/* the guest may end here */
+	tell("what the VMM got of a store in system management mode behind the deleted slot",
+	     way == PLAIN ? (uint32_t)SECRET : 0, (uint32_t)service(TELL_STORED));
+}
+
+#define CARD_AT 0xa0000u	/* the graphics card's window, where memory may come and go */
+
+/* As page_has_one_number(): nor does a page get a second number in that window. */
+static GUEST void window_shows_no_other_page(void)
+{
+	fill_pages(RANGE_AT, 1, OLD_WORD);
+	service(PUT_IN_WINDOW);
+	tell("loaded by the graphics card's window", way == PLAIN ? OLD_WORD : 0, *(volatile uint64_t *)(uint64_t)CARD_AT);
 }
 
 /* A slot of more than 4 GiB: what the guest shares in it is that page, and not the one 4 GiB before it. */

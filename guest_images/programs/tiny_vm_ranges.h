@@ -30,7 +30,7 @@
 /* What the host side is asked; a range is in the report's first words. */
 enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, LOOK_BY_BUFFER, LOOK_BY_LOAD, ASK_ANOTHER,
        COUNT_MAPPINGS, SEAL, COUNT_LOADS, ADD_ALIAS, COUNT_SPARSE, FAILED, SWEEP_SLOTS, FORBID_WRITES, ALLOW_WRITES, MOVE_THERE,
-       MOVE_BACK, REPLACE, LOOK_ON, END_ANOTHER, FAIL_NTH = 0x1000 };
+       MOVE_BACK, REPLACE, LOOK_ON, END_ANOTHER, ASK_UNGIVEN, FAIL_NTH = 0x1000 };
 
 #define PIN_PAGE 0	/* of the operands */
 #define PIPE_PAGE 1
@@ -164,6 +164,9 @@ static GUEST void ranges_are_shared(void)
 	tell("across two slots: to take back", NOT_VALID, hypercall(HC_UNSHARE, EXTRA_SLOT / PAGE - 1, 2));
 	tell("the second slot's first page: to take back", 0, hypercall(HC_UNSHARE, EXTRA_SLOT / PAGE, 1));
 	tell("the second slot's first page, taken back: reached", 0, reached(EXTRA_SLOT, 1));
+	tell("the first slot's last page: to share", 0, hypercall(HC_SHARE, EXTRA_SLOT / PAGE - 1, 1));
+	tell("the first slot's last page: reached", EACH(1), reached(EXTRA_SLOT - PAGE, 1));
+	tell("the first slot's last page: to take back", 0, hypercall(HC_UNSHARE, EXTRA_SLOT / PAGE - 1, 1));
 	tell("across two slots: whole in the end", 2, whole_pages(EXTRA_SLOT - PAGE, 2, OLD_WORD));
 }
 
@@ -378,6 +381,28 @@ static GUEST void failed_allocation_opens_nothing(void)
 	tell("a new memory slot, of which some attempts fail", 1, service(SWEEP_SLOTS) != 0);
 	fill_pages(EXTRA_SLOT, EXTRA_PAGES, OLD_WORD);
 	tell("the new memory slot: reached", 0, reached(EXTRA_SLOT, EXTRA_PAGES));
+}
+
+/* Each allocation that KVM makes to run a nested guest fails once; what it held meanwhile is told by who counts pages. */
+static GUEST void failed_allocation_holds_nothing(void)
+{
+	uint64_t failed = 0;
+	bool more = true;
+
+	prepare_nested();
+	for (uint64_t nth = 1; nth < FAIL_MOST && more; nth++) {
+		*in_control(VM_RIP) = (uint64_t)nested_code;
+		service(FAIL_NTH + (uint32_t)nth);
+		attempt((const void *)run_nested, (uint64_t)table(CONTROL), (uint64_t)table(NESTED_DATA));
+		asm volatile("stgi");	/* where a fault has ended it, as KVM finds no memory */
+		more = service(FAILED);
+		failed += more;
+	}
+	if (way == PRIVATE)	/* else KVM may have all that it needs */
+		tell("some allocations fail", 1, failed != 0);
+	tell("all of them failed once", 0, more);
+	*in_control(VM_RIP) = (uint64_t)nested_code;
+	tell("rbx, loaded by the nested guest", 0xda7a, run_on(0));
 }
 
 /* The host takes what it can of shared pages, the guest takes them back and writes something else there. */

@@ -14,10 +14,12 @@
 
 /* What the host side is asked. */
 enum { TAKE_AWAY = 0x2000, LOWER_LIMIT, RAISE_LIMIT, ADD_KIND = 0x2100 };
-enum { ASK_STATE = 0x3000, SET_STATE, ASK_WRONGLY, ASK_RUN };
+enum { ASK_STATE = 0x3000, SET_STATE, ASK_WRONGLY, ASK_RUN,
+       COUNT_PORT_DATA = 0x7a5b3c4d };	/* none of the four bytes of the last is 0 */
 
 /* Memory of a slot that cannot be the guest's alone, and what KVM says of it. */
-enum kind { HOLE, HOLE_AT_END, UNWRITABLE, SHARED_BY_FORK, OF_A_FILE, GROWS, MOVED, WATCHED, SEALED, KINDS };
+enum kind { HOLE, HOLE_AT_END, UNWRITABLE, UNWRITABLE_AT_END, SHARED_BY_FORK, OF_A_FILE, GROWS, DROPPABLE, MOVED, WATCHED,
+	    SEALED, KINDS };
 
 static const struct {
 	const char *asked, *kept, *later;
@@ -27,9 +29,11 @@ static const struct {
 	[HOLE] = { KIND("a hole in the VMM's memory"), NO_MEMORY_THERE },
 	[HOLE_AT_END] = { KIND("memory that ends before its slot"), NO_MEMORY_THERE },
 	[UNWRITABLE] = { KIND("memory that the VMM may not write"), NOT_OF_THAT_KIND },
+	[UNWRITABLE_AT_END] = { KIND("memory whose last page the VMM may not write"), NOT_OF_THAT_KIND },
 	[SHARED_BY_FORK] = { KIND("memory that children of the VMM share"), NOT_OF_THAT_KIND },
 	[OF_A_FILE] = { KIND("a private mapping of a file"), NOT_OF_THAT_KIND },
 	[GROWS] = { KIND("memory that grows like a stack"), NOT_OF_THAT_KIND },
+	[DROPPABLE] = { KIND("memory that the kernel may drop"), NOT_OF_THAT_KIND },
 	[MOVED] = { KIND("memory that the VMM has moved"), NOT_OF_THAT_KIND },
 	[WATCHED] = { KIND("memory with a userfaultfd"), IS_BUSY },
 	[SEALED] = { KIND("memory that the VMM has sealed"), NO_RIGHT },
@@ -169,6 +173,24 @@ static GUEST void enable_without_registers(void)
 	tell("ENABLE without registers", 0, hypercall(HC_ENABLE, 0, 0));
 	share(&shared, sizeof(shared) / PAGE);
 	tell("ENABLE with registers, later", NO_RIGHT, hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
+}
+
+/* A request for private registers that is refused for the memory's sake: the registers are the VMM's as before. */
+static GUEST void ask_for_registers_in_vain(void)
+{
+	struct kept kept;
+
+	service(ADD_KIND + WATCHED);
+	tell("ENABLE with registers and with memory with a userfaultfd", IS_BUSY, hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
+	service(TAKE_AWAY);
+	tell("ioctls that tell a secret after that, or fail", TELL_SECRET, service_with_secrets(ASK_STATE, &kept));
+}
+
+/* What the guest tells a port is gone from the page that the VMM shares with KVM when the VMM has served it. */
+static GUEST void port_data_is_cleared(void)
+{
+	tell("bytes of what the guest told a port that are there when it was served", way == PLAIN ? 4 : 0,
+	     service(COUNT_PORT_DATA));
 }
 
 static GUEST void registers_are_private_at_first_or_not(void)

@@ -9,7 +9,7 @@
 
 /* What the host side is asked. */
 enum { RESET_FOR_NEXT = 0x8000, RESET_WITH_PAGE_MOVED, LOOK_AT_MOVED, LET_SECOND_RUN, RESET_BESIDE_SECOND,
-       LOADED };
+       LOADED, RESET_WITHOUT_SLOT, LOOK_AT_DEVICE };
 
 static bool next_guest;	/* the VMM has started the program anew in the machine that it has reset */
 
@@ -40,6 +40,21 @@ static GUEST void sharing_ends_with_a_reset(void)
 	}
 	tell("the page of the next guest, which has shared nothing: reached", way == PLAIN ? EACH(1) : 0,
 	     reached(RANGE_AT, 1));
+}
+
+/* The VMM takes memory away with a reset: it is none of the next guest's, who finds there what any machine has. */
+static GUEST void memory_is_forgotten_at_a_reset(void)
+{
+	volatile uint64_t *const memory = (uint64_t *)(uint64_t)EXTRA_SLOT;
+
+	if (!next_guest) {
+		service(ADD_SLOT);
+		*memory = OLD_WORD;
+		tell("what a guest stored in memory that will be gone", OLD_WORD, *memory);
+		service(RESET_WITHOUT_SLOT);	/* nobody comes back */
+	}
+	*memory = NEW_WORD;
+	tell("what a device got that is there for the next guest", NEW_WORD, service(LOOK_AT_DEVICE));
 }
 
 extern const unsigned char storing_code[], storing_end[];
@@ -77,16 +92,38 @@ asm(".text\n"
     "	ret\n"
     "load_end:\n");
 
-/* The host side tells the rest: the VMM resets the machine when it is to complete a load, at an address of its own. */
-static GUEST void interrupted_load_ends_with_a_reset(void)
+static GUEST void map_operands(void)
 {
 	root[1] = (uint64_t)table(0) | TABLE;
 	table(0)[IN_POINTERS] = (uint64_t)table(1) | TABLE;
 	table(1)[IN_DIRECTORY] = (uint64_t)table(2) | TABLE;
 	table(2)[IN_ENTRIES] = (uint64_t)table(3) | TABLE;
-	copy_code((uint64_t)table(3), load_of_device, load_end);
 	flush_tlb();
+}
+
+/* The host side tells the rest: the VMM resets the machine when it is to complete a load, at an address of its own. */
+static GUEST void interrupted_load_ends_with_a_reset(void)
+{
+	copy_code((uint64_t)table(3), load_of_device, load_end);
+	map_operands();
 	attempt((const void *)WINDOW, 0, 0);
+}
+
+extern const unsigned char copy_of_device[], copy_end[];
+/* Of two bytes; KVM has the registers of the first when it asks for the second. */
+asm(".text\n"
+    "copy_of_device:\n"
+    "	mov $2, %ecx\n"
+    "	rep movsb\n"
+    "	ret\n"
+    "copy_end:\n");
+
+/* The same in the middle of a copy, to an address of its own. */
+static GUEST void interrupted_copy_ends_with_a_reset(void)
+{
+	copy_code((uint64_t)table(3), copy_of_device, copy_end);
+	map_operands();
+	attempt((const void *)WINDOW, WINDOW + PAGE / 2, NO_MEMORY_AT);
 }
 
 #endif

@@ -30,6 +30,10 @@
 #define TIMER_NS 1000000000u	/* KVM's APICs count nanoseconds; ENABLE takes much less */
 #define TIMER_LEFT (APIC + 0x390)
 #define MSR_UNKNOWN 0xc0011fffu
+#define MSR_SYSENTER_CS 0x174u
+#define MSR_PAT 0x277u
+#define PAT_VALUE 0x0007040100070406ull
+#define PAT_OF_A_RESET 0x0007040600070406ull
 #define OSXSAVE (1u << 18)	/* of CR4 */
 #define UPPER 0x0000a11ca11b1a5eull	/* in the upper half of a vector register; the rest has SECRET */
 #define NO_SUCH_CALL ((uint64_t)-1000)	/* KVM_ENOSYS */
@@ -39,7 +43,8 @@
 /* What the host side is asked. */
 enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_MANAGEMENT, COUNT_MANAGED, RESET_MACHINE,
        INTERRUPT_SECOND, INTERRUPT_ALL_FOR_MANAGEMENT, OFFER_SECOND_THE_SAME, OFFER_SECOND_ANOTHER,
-       STEP_SECOND, COUNT_SECOND_STEPS, WIDEN, ADD_TWIN, RUN_TWIN, RUN_TWIN_BESIDE, LOOK_AT_TWIN, TRY_TWIN };
+       STEP_SECOND, COUNT_SECOND_STEPS, WIDEN, ADD_TWIN, RUN_TWIN, RUN_TWIN_BESIDE,
+       LOOK_AT_TWIN, TRY_TWIN, BE_HYPER_V, RUN_FOR_HYPER_V };
 enum { PREPARE_EXITS = 0x5000, COUNT_FROM_NOW, COUNT_STEPS, END_STEPS, COUNT_TOLD, INTERCEPT_HYPERCALLS,
        COUNT_PRIORITIES, DENY_REGISTERS, DENY_NOTHING, TAKE_REGISTER, TAKE_KVMS_REGISTER, BEFORE_6_15 };
 enum { SET_TIMER = 0x8000, LET_TIME_PASS };
@@ -214,6 +219,9 @@ static GUEST void registers_end_with_a_reset(void)
 
 	if (way == PLAIN)
 		service(WIDEN);
+	write_msr(MSR_PAT, PAT_VALUE);
+	write_msr(MSR_SYSENTER_CS, CODE64);
+	write_msr(MSR_SAVE_AREA, RANGE_AT);
 	asm volatile("mov %%cr4, %%rax\n\tor %[osxsave], %%rax\n\tmov %%rax, %%cr4\n\t"
 		     "vmovq %[upper], %%xmm5\n\tvinsertf128 $1, %%xmm5, %%ymm5, %%ymm5"
 		     : : [osxsave] "i"(OSXSAVE), [upper] "r"(UPPER) : "rax");
@@ -222,6 +230,63 @@ static GUEST void registers_end_with_a_reset(void)
 	tell("ioctls that tell a secret of the second processor, or fail", way == PLAIN ? SECOND_TELLS : 0,
 	     service(ASK_SECOND));
 	service_with_secrets(RESET_MACHINE, &kept);
+}
+
+extern const unsigned char hyper_code[], hyper_end[];
+/* In protected mode, as Hyper-V wants it: HVCALL_SIGNAL_EVENT, with its argument in registers. */
+asm(".text\n"
+    ".code16\n"
+    "hyper_code:\n"
+    "	mov %cr0, %eax\n"
+    "	or $1, %eax\n"
+    "	mov %eax, %cr0\n"
+    "	mov $0x1005d, %eax\n"
+    "	xor %edx, %edx\n"
+    "	mov $0x5ec2, %ebx\n"		/* SECRET in two halves */
+    "	mov $0xe7c0ffee, %ecx\n"
+    "	vmmcall\n"
+    "	out %al, $0xe5\n"		/* PORT_SECOND */
+    "	hlt\n"
+    "hyper_end:\n"
+    ".code64\n");
+
+static GUEST void have_hyper_v_and_enable(void)
+{
+	service(BE_HYPER_V);
+	enable_with_registers();
+}
+
+/* The VMM says to one processor that it is Hyper-V's, whose hypercalls it wants to have. */
+static GUEST void hypercall_is_not_hyper_vs(void)
+{
+	if (way == PLAIN)
+		service(BE_HYPER_V);
+	start_second_at(hyper_code, hyper_end);
+	tell("exits that tell the secret, by a hypercall of Hyper-V's", way == PLAIN, service(RUN_FOR_HYPER_V));
+}
+
+extern const unsigned char managed_runs[], managed_runs_end[];
+/* ASK_RUN */
+asm(".text\n"
+    ".code16\n"
+    "managed_runs:\n"
+    "	mov $0x3003, %eax\n"
+    "	out %eax, $0xe3\n"		/* PORT_SERVICE */
+    "	rsm\n"
+    "managed_runs_end:\n"
+    ".code64\n");
+_Static_assert(ASK_RUN == 0x3003 && PORT_SERVICE == 0xe3, "managed_runs has both");
+
+/* The guest sends itself an interrupt for system management: that it is there is for KVM to know. */
+static GUEST void run_does_not_tell_of_management(void)
+{
+	copy_code(MANAGED_AT, managed_runs, managed_runs_end);
+	*(volatile uint64_t *)&shared.report.answer = 0xff;
+	*(volatile uint32_t *)(uint64_t)ICR_WHOM = 0;
+	*(volatile uint32_t *)(uint64_t)ICR = DELIVER_SMI;
+	cpuid_word(0, 0);
+	tell("KVM_RUN leaves that the processor is in system management mode", way == PLAIN ? 1 << 16 : 0,
+	     *(volatile uint64_t *)&shared.report.answer);
 }
 
 /* A VMM that names another processor as the one that boots could have that one begin in firmware of its own. */
@@ -344,9 +409,7 @@ static GUEST void exits_tell_nothing(void)
 	tell("exits that tell the secret by then", way == PLAIN ? 4 : 0, service(COUNT_TOLD));
 }
 
-#define MSR_PAT 0x277u
 #define MSR_POLL_CONTROL 0x4b564d05u	/* KVM's own: whether it polls before it lets the processor sleep */
-#define PAT_VALUE 0x0007040100070406ull
 
 /* Registers that any processor has, and how many of them do not take what is written to them, or lose it. */
 static GUEST uint64_t registers_fail(void)
@@ -502,10 +565,29 @@ asm(".text\n"
     "	mov $" LOGGED_MSR ", %ecx\n"
     PUT_SECRET
     "	ret\n"
+    "told_port:\n"		/* PORT_SERVICE; the processor tells KVM where the next instruction is */
+    "	xor %eax, %eax\n"
+    "	out %eax, $0xe3\n"
+    "	ret\n"
+    "told_skinit:\n"
+    "	xor %eax, %eax\n"
+    "	skinit\n"
+    "	ret\n"
+    "told_device:\n"
+    "	mov (%rdi), %eax\n"
+    "	ret\n"
+    "told_nested:\n"
+    "	out %al, $0x99\n"
+    "	vmmcall\n"
     "traced_end:\n");
+extern const unsigned char told_port[], told_skinit[], told_device[], told_nested[];
 
 /* Its operands: those of a nested guest, and these. */
 enum { TRACED_POINTERS = NESTED_STACK + 1, TRACED_DIRECTORY, TRACED_ENTRIES, TRACED_CODE };
+#define IN_TRACED(label) ((void *)(WINDOW + (uint64_t)(label - traced_code)))
+#define IO_APIC 0xfec00000u	/* a device of KVM's, behind that code */
+#define INTERCEPT_INTR 1u
+#define EXIT_INTR 0x60
 
 static GUEST void registers_are_not_traced(void)
 {
@@ -515,18 +597,36 @@ static GUEST void registers_are_not_traced(void)
 	table(TRACED_POINTERS)[IN_POINTERS] = (uint64_t)table(TRACED_DIRECTORY) | TABLE;
 	table(TRACED_DIRECTORY)[IN_DIRECTORY] = (uint64_t)table(TRACED_ENTRIES) | TABLE;
 	table(TRACED_ENTRIES)[IN_ENTRIES] = (uint64_t)table(TRACED_CODE) | TABLE;
+	table(TRACED_ENTRIES)[IN_ENTRIES + 1] = IO_APIC | TABLE;
 	copy_code((uint64_t)table(TRACED_CODE), traced_code, traced_end);
 	flush_tlb();
 	asm volatile("call *%[where]"
 		     : "+a"(result)
 		     : "b"(SECRET), "c"(SECRET), "d"(SECRET), "S"(SECRET), [where] "r"(WINDOW) : "r11", "memory");
 	tell("a hypercall that there is not", NO_SUCH_CALL, result);
-	attempt((void *)(WINDOW + (uint64_t)(write_logged - traced_code)), 0, 0);
+	attempt(IN_TRACED(write_logged), 0, 0);
+	attempt(IN_TRACED(told_port), 0, 0);
+	attempt(IN_TRACED(told_device), WINDOW + PAGE, 0);
+	attempt(IN_TRACED(told_device), WINDOW + PAGE, 0);	/* KVM knows it now */
 	prepare_nested();
+	attempt(IN_TRACED(told_skinit), 0, 0);
+	tell("fault of an instruction that KVM does not have", 6, fault.vector);
 	asm volatile("invlpga" : : "a"(SECRET), "c"(1));
 	*in_control(VM_RIP) = WINDOW;
 	run_nested((uint64_t)table(CONTROL), 0);
 	tell("exit of a nested guest by the same code", EXIT_VMMCALL, *in_control(VM_EXIT_CODE));
+	*in_control(VM_RIP) = (uint64_t)IN_TRACED(told_nested);
+	run_nested((uint64_t)table(CONTROL), 0);
+	tell("exit of a nested guest by a port", EXIT_IO, *in_control(VM_EXIT_CODE));
+	/* An interrupt that waits ends the nested guest before it does anything. */
+	use_x2apic();
+	write_msr(X2APIC_SELF, IRQ);
+	*in_control(VM_INTERCEPT3) = INTERCEPT_IO | INTERCEPT_MSR | INTERCEPT_INTR;
+	*in_control(VM_INTERCEPT4) = INTERCEPT_VMRUN | INTERCEPT_VMMCALL;
+	*in_control(VM_RFLAGS) = 0x202;
+	*in_control(VM_RIP) = WINDOW;
+	run_nested((uint64_t)table(CONTROL), 0);
+	tell("exit of a nested guest by an interrupt", EXIT_INTR, *in_control(VM_EXIT_CODE));
 }
 
 #endif

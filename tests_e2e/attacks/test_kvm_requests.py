@@ -101,7 +101,7 @@ def test_child_of_a_vmm_runs_a_protected_guest_of_its_own(claim: Trial, host: Ho
 
 def test_guest_is_not_protected_where_kvm_has_an_address_of_the_vmms(claim: Trial, host: Host) -> None:
     """A guest is refused protection if the VMM has given KVM an address that leads into private memory."""
-    tiny_vm_works(claim, host, "given-management", "given-save-area")
+    tiny_vm_works(claim, host, "given-management", "given-save-area", "given-another")
 
 
 def test_kvm_writes_to_no_private_page_at_further_addresses_of_the_vmms(claim: Trial, host: Host) -> None:
@@ -144,6 +144,16 @@ def test_guests_store_behind_a_moved_slot_does_not_reach_the_vmm(claim: Trial, h
     tiny_vm_works(claim, host, "moved-slot")
 
 
+def test_guests_store_in_management_mode_does_not_reach_the_vmm(claim: Trial, host: Host) -> None:
+    """What a processor stores in system management mode does not go to the VMM when that deletes the mode's memory."""
+    tiny_vm_works(claim, host, "managed-deleted")
+
+
+def test_next_guest_finds_a_device_where_memory_was(claim: Trial, host: Host) -> None:
+    """What the guest before had as memory, and the VMM has taken away with a reset, is none of the next guest's."""
+    tiny_vm_works(claim, host, "reset-forgotten")
+
+
 def test_next_guest_finds_nothing_of_the_one_before(claim: Trial, host: Host) -> None:
     """A page that the VMM keeps elsewhere while it resets a machine has nothing for the next guest, or for the VMM."""
     tiny_vm_works(claim, host, "reset-moved")
@@ -157,4 +167,4 @@ def test_sharing_ends_with_a_reset(claim: Trial, host: Host) -> None:
 def test_vmm_puts_no_page_of_the_guest_in_the_place_of_another(claim: Trial, host: Host) -> None:
     """A VMM cannot give a guest one of its pages in the place of another, or of a newer one (memory slots, mremap)."""
     rows = ("exchanged", "older", "older-beside", "second-number", "second-number-loaded", "taken-for-another")
-    tiny_vm_works(claim, host, *rows, "moved-back", "moved-renewed")
+    tiny_vm_works(claim, host, *rows, "window", "moved-back", "moved-taken-back", "moved-renewed")
