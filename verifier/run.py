@@ -580,8 +580,7 @@ def _beside(run: Run, claim: Claim) -> str:
         for line in log.splitlines():
             if _SICK.search(line):
                 return f"{name}: {shown(line, 120)}"
-        if name.endswith(_OF_HOST):
-            _of_the_kernel(run, name, log)
+        _of_the_kernel(run, name, log)
     return ""
 
 

@@ -36,7 +36,7 @@ from tests.unit.test_tampering import (
     swap,
 )
 from tests.unit.test_tampering_identity import kernel
-from tests.unit.test_tampering_kinds import ORACLE, SWEEP, events, of_json, put
+from tests.unit.test_tampering_kinds import HEALTH, ORACLE, SWEEP, events, kept, of_json, put
 
 READS, WRITES, WORKS = "host_cannot_read", "host_cannot_write", "guest_works"
 
@@ -249,6 +249,16 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "words_before_the_key": (SEALED, pem("The key of kernel.org\n"), "signing-key.pub is not written as"),
     "an_envelope_spread_out": (RAW, envelope(lambda _: None), "attestation.json is not written as"),
     "a_signature_by_other_digits": (RAW, envelope(odd_base64), "attestation.json is not written as"),
+    "a_log_of_a_guest_of_another_kernel": (
+        REMADE,
+        kept(HEALTH, "guest-protected-dmesg.log", "[    0.000000] Linux version 5.4.0 (x@y) (gcc 9, ld) #1\n"),
+        "dmesg.log is of Linux 5.4.0 by gcc 9, ld, not the record's",
+    ),
+    "a_log_of_a_guest_without_its_begin": (
+        REMADE,
+        kept(HEALTH, "guest-plain-dmesg.log", "[  300.1] all is well\n"),
+        "dmesg.log does not begin where the kernel does",
+    ),
     # one thing for two
     "a_try_that_counts_for_two_claims": (REMADE, page_of_another_claim, "is the page of two claims"),
     "two_pages_in_one_frame": (REMADE, aim(hpa="0x40006000"), "one frame of the host holds two pages"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import secrets
 import shutil
@@ -384,9 +385,20 @@ def test_a_claim_that_a_run_has_not_proven_stays_as_it_was(tmp_path: Path) -> No
         named(tmp_path, small_report(tmp_path / "plain", None, mode=Mode.PLAIN))
 
 
+SENTENCES = {
+    node.name.removeprefix("test_"): (ast.get_docstring(node) or "").partition("\n")[0]
+    for file in groups.CONTRACT.parent.rglob("test_*.py")
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    if isinstance(node, ast.FunctionDef)
+}
+"""Of each test below tests_e2e, by the claim's id."""
+
+
 def test_the_projects_contract_names_the_evidence_of_each_claim_that_can_be_tried_on_any_host() -> None:
     contract = contract_files.load(groups.CONTRACT)
     unnamed = {claim.id for claim in contract.claims} - contract.needs.keys()
     assert unnamed <= {claim.id for claim in contract.claims if claim.skip is not None}
+    sentences = {name: {one.sentence for one in variants} for name, variants in contract.needs.items()}
+    assert sentences == {name: {SENTENCES[name]} for name in sentences}
     text = (groups.CONTRACT / needs.FILE).read_text(encoding="utf-8")
     assert command.written(contract.needs, [claim.id for claim in contract.claims]) == text
