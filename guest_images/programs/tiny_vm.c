@@ -499,8 +499,6 @@ static const struct row rows[] = {
 	{ "registers-refused", registers_are_private_at_first_or_not, .operands = NULL, .serve = serve_refused_state,
 	  .first = ask_for_registers_in_vain },
 	{ "port-data", port_data_is_cleared, .operands = NULL, .serve = serve_state, .first = enable_with_registers },
-	{ "managed-run", run_does_not_tell_of_management, .operands = NULL, .serve = serve_state,
-	  .first = enable_with_registers },
 	{ "second-set", second_is_the_guests, .operands = NULL, .serve = serve_second, .first = set_second_and_enable,
 	  .second = true },
 	{ "second-started", second_is_not_started, .operands = NULL, .serve = serve_second,

@@ -265,30 +265,6 @@ static GUEST void hypercall_is_not_hyper_vs(void)
 	tell("exits that tell the secret, by a hypercall of Hyper-V's", way == PLAIN, service(RUN_FOR_HYPER_V));
 }
 
-extern const unsigned char managed_runs[], managed_runs_end[];
-/* ASK_RUN */
-asm(".text\n"
-    ".code16\n"
-    "managed_runs:\n"
-    "	mov $0x3003, %eax\n"
-    "	out %eax, $0xe3\n"		/* PORT_SERVICE */
-    "	rsm\n"
-    "managed_runs_end:\n"
-    ".code64\n");
-_Static_assert(ASK_RUN == 0x3003 && PORT_SERVICE == 0xe3, "managed_runs has both");
-
-/* The guest sends itself an interrupt for system management: that it is there is for KVM to know. */
-static GUEST void run_does_not_tell_of_management(void)
-{
-	copy_code(MANAGED_AT, managed_runs, managed_runs_end);
-	*(volatile uint64_t *)&shared.report.answer = 0xff;
-	*(volatile uint32_t *)(uint64_t)ICR_WHOM = 0;
-	*(volatile uint32_t *)(uint64_t)ICR = DELIVER_SMI;
-	cpuid_word(0, 0);
-	tell("KVM_RUN leaves that the processor is in system management mode", way == PLAIN ? 1 << 16 : 0,
-	     *(volatile uint64_t *)&shared.report.answer);
-}
-
 /* A VMM that names another processor as the one that boots could have that one begin in firmware of its own. */
 static GUEST void ask_by_another_than_boots(void)
 {
