@@ -600,8 +600,6 @@ static const struct row rows[] = {
 	{ "by-ioctl", no_interrupt_by_ioctl_comes, .operands = NULL, .serve = serve_interrupts,
 	  .first = enable_with_registers, .split = true },
 	{ "ended", no_store_ends_an_interrupt, .operands = NULL, .serve = serve_interrupts, .first = enable_with_registers },
-	{ "ended-unread", no_missing_page_ends_an_interrupt, .operands = NULL, .serve = serve_interrupts,
-	  .first = enable_with_registers },
 	{ "auto-ended", no_interrupt_ends_by_itself, .operands = NULL, .serve = serve_interrupts, .first = let_end_and_enable },
 	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
 	{ "pv-ipi", pv_ipi, .operands = operands, .pages = 1 },
@@ -3269,7 +3267,6 @@ static uint64_t serve_twin(struct vm *vm, uint32_t what)
 
 static struct {
 	unsigned char *bit;	/* KVM's */
-	bool takes_away;
 } ender;
 
 /* Acts for each interrupt, while the guest waits for that without an exit. */
@@ -3282,10 +3279,7 @@ static void *end_interrupts(void *of)
 	for (;;) {
 		const uint64_t next = *taken;
 
-		if (!ender.takes_away)
-			*(volatile unsigned char *)ender.bit = 0;
-		else if (next != *acted && mprotect(ender.bit, PAGE, PROT_NONE))
-			cannot("take a page away from KVM");
+		*(volatile unsigned char *)ender.bit = 0;
 		*acted = next;
 	}
 	return NULL;
@@ -3320,14 +3314,10 @@ static uint64_t serve_interrupts(struct vm *vm, uint32_t what)
 
 	switch (what) {
 	case INTERRUPT:
-		if (ender.takes_away && mprotect(ender.bit, PAGE, PROT_READ | PROT_WRITE))
-			cannot("give a page back to KVM");
 		send_message(vm, 0, UPCALL_VECTOR);
 		return 0;
 	case STORE_ALL_ALONG:
-	case TAKE_PAGE_AWAY:
 		ender.bit = at(vm, shared.bytes + ENDED_AT);
-		ender.takes_away = what == TAKE_PAGE_AWAY;
 		start_beside(end_interrupts, vm);
 		return 0;
 	case END_BY_ITSELF:

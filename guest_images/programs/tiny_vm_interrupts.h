@@ -26,7 +26,7 @@ _Static_assert(TAKEN_AT == 0x2000 && ACTED_AT == 0x2008, "ended_entry has these"
 #define HV_AUTO_EOI (1u << 17)
 
 /* What the host side is asked. */
-enum { INTERRUPT = 0xa000, STORE_ALL_ALONG, TAKE_PAGE_AWAY, END_BY_ITSELF, INTERRUPT_BY_PIC, INTERRUPT_BY_IOCTL };
+enum { INTERRUPT = 0xa000, STORE_ALL_ALONG, END_BY_ITSELF, INTERRUPT_BY_PIC, INTERRUPT_BY_IOCTL };
 
 /*
  * Looks whether the interrupt is in service, when the VMM has acted and with no exit before: bit 0 of the fifth register
@@ -80,12 +80,6 @@ static GUEST void take_messages_with_a_bit(uint32_t what)
 static GUEST void no_store_ends_an_interrupt(void)
 {
 	take_messages_with_a_bit(STORE_ALL_ALONG);
-}
-
-/* To KVM, a bit that it cannot read is one that the guest has cleared. */
-static GUEST void no_missing_page_ends_an_interrupt(void)
-{
-	take_messages_with_a_bit(TAKE_PAGE_AWAY);
 }
 
 static GUEST void let_end_and_enable(void)
