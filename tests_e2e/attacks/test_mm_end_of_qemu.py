@@ -8,7 +8,6 @@ is asked of the host meanwhile: a process that is there already waits, and then 
 from __future__ import annotations
 
 import contextlib
-import struct
 from collections.abc import Callable
 
 from common.errors import ChannelError, MachineLostError
@@ -19,10 +18,9 @@ from host_setup.hosts.guest import Guest
 from tests_e2e.support.attack import Aimed, Attack, Got
 from tests_e2e.support.chain import call, chained
 from tests_e2e.support.host_memory import memory_of, pages_with
+from tests_e2e.support.vm_end import ended
 
 SIGKILL = 9
-POLLIN = 1
-WAIT = 1000  # milliseconds
 SECONDS = 120.0  # until the last page of a guest is freed, on a slow, busy machine
 
 
@@ -68,7 +66,7 @@ def _nothing_left(attack: Attack, name: str, end: Callable[[Puppet, Guest, int],
             attacker = puppeteer.spawn()
             ends = {guest: attacker.syscall("pidfd_open", guest.pid, 0).require("pidfd_open") for guest in host.guests}
             done = {guest.pid: end(attacker, guest, process) for guest, process in ends.items()}
-            _wait_for(attacker, list(ends.values()))
+            ended(attacker, *ends.values())
             with memory_of(host) as memory:
                 found = pages_with(memory, [page.planted.content for page in pages])
         for guest in host.guests:
@@ -76,14 +74,3 @@ def _nothing_left(attack: Attack, name: str, end: Callable[[Puppet, Guest, int],
         return [Got(done[page.target.qemu], data) for page, data in zip(pages, found, strict=True)]
 
     attack.all_at_once(name, probe)
-
-
-def _wait_for(process: Puppet, ends: list[int]) -> None:
-    """Wait for the ends of processes, which have given back their memory then."""
-    for end in ends:
-        request = process.memory(struct.pack("<ihh", end, POLLIN, 0))
-        poll_until(
-            lambda: process.syscall("poll", request, 1, WAIT).require("poll") == 1,  # noqa: B023  called in its turn
-            Deadline(SECONDS),
-            "the end of QEMU",
-        )

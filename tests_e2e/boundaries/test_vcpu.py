@@ -19,9 +19,9 @@ from tests_e2e.support.host_memory import memory_of
 from tests_e2e.support.steps import opened
 
 HELD = 64  # bytes, in the registers r8 to r15, which KVM keeps one behind the other
-HOLDS = 2.0  # seconds at a time
-PAUSE = 0.1  # seconds between two looks
-TRIES = 5
+HOLDS = 1.0  # seconds at a time, of the guest's time
+PAUSE = 0.3  # seconds between two looks
+TRIES = 10
 O_RDONLY = 0
 
 Read = Callable[[Puppet, int], Got]

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import contextlib
 import re
+import struct
 
 from common.errors import ChannelError, DeadlineError, MachineLostError
 from common.waiting import Deadline, poll_until
-from host_setup.channels.puppets import Done, Puppeteer
+from host_setup.channels.puppets import Done, Puppet, Puppeteer
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 
 KVM_FILE = "anon_inode:kvm-v"  # a VM's, or a virtual CPU's
 OUT_OF_DIRECT_MAP = "host_pages_out_of_direct_map: [1-9]"  # in debugfs
 KVM_DEBUGFS = "/sys/kernel/debug/kvm"
+POLLIN, WAIT = 1, 1000  # milliseconds
 SECONDS = 20.0
 ENDS = 120.0  # seconds until QEMU has given back all memory, on a busy machine
 
@@ -67,6 +69,20 @@ def killed(host: Host, guest: Guest) -> None:
 def _gone(host: Host, guest: Guest) -> None:
     process = f"/proc/{guest.pid}"
     poll_until(lambda: host.ssh.run(["test", "-e", process], seconds=20).status, Deadline(ENDS), "the end of QEMU")
+
+
+def ended(process: Puppet, *ends: int) -> None:
+    """Wait for the ends of processes, which have given back their memory then; nothing is started for that.
+
+    :param ends: descriptors of them (pidfd_open(2)), in the process that waits.
+    """
+    for end in ends:
+        request = process.memory(struct.pack("<ihh", end, POLLIN, 0))
+        poll_until(
+            lambda: process.syscall("poll", request, 1, WAIT).require("poll") == 1,  # noqa: B023  called in its turn
+            Deadline(ENDS),
+            "the end of QEMU",
+        )
 
 
 def memory_is_back(other: Guest) -> None:
