@@ -239,7 +239,7 @@ COMMANDS = (
     ),
     Command(
         "share-cache",
-        "give kernels and images to a folder or registry that machines share, or take them; exit 0: all, 1: not all",
+        "give kernels and images to a shared folder or registry, or take them; exit 0: all, 1: not all",
         "host_setup.shared.__main__",
         (
             "push /srv/sealproof",
