@@ -55,19 +55,20 @@ def closed(host: Host, puppeteer: Puppeteer, guest: Guest) -> Done:
 
 def has_quit(host: Host, guest: Guest) -> None:
     """Have a QEMU end by itself, and wait until it is gone, and its memory with it."""
+    pid = guest.pid  # which QEMU takes away with it
     with contextlib.suppress(ChannelError, MachineLostError, DeadlineError):  # it may end before it answers
         guest.qmp.execute("quit")
-    _gone(host, guest)
+    _gone(host, pid)
 
 
 def killed(host: Host, guest: Guest) -> None:
     """Kill a QEMU, and wait until it is gone, and its memory with it."""
     host.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=20).require()
-    _gone(host, guest)
+    _gone(host, guest.pid)
 
 
-def _gone(host: Host, guest: Guest) -> None:
-    process = f"/proc/{guest.pid}"
+def _gone(host: Host, pid: int) -> None:
+    process = f"/proc/{pid}"
     poll_until(lambda: host.ssh.run(["test", "-e", process], seconds=20).status, Deadline(ENDS), "the end of QEMU")
 
 
