@@ -16,7 +16,8 @@ from signoff.verdict import Status, describe
 
 SHOWN = 64
 """Bytes of a leak that the report shows; all of them are in the evidence."""
-_OWN = re.compile(r"(?:checks-)?(?:subject|control)\.jsonl")
+_OWN = re.compile(r"(?:checks-)?(?:subject|control)\.jsonl|(?:repeat|timeline|oops)\.txt")
+"""What is kept with any claim, or with any that does not hold: see :meth:`signoff.trial.Trial.explain`."""
 _WORST_FIRST = (Status.FAIL, Status.ERROR, Status.MISS, Status.SKIP, Status.PASS)
 
 

@@ -17,7 +17,7 @@ import pytest
 from cli import contract as command
 from common.errors import UserInputError
 from fleet import groups
-from signoff import contract_files, needs
+from signoff import contract_files, needs, results
 from signoff.contract import Mode
 from signoff.evidence import read
 from signoff.observation import Check
@@ -383,6 +383,13 @@ def test_a_claim_that_a_run_has_not_proven_stays_as_it_was(tmp_path: Path) -> No
     assert named(tmp_path, failed) == before
     with pytest.raises(UserInputError, match="of mode plain"):
         named(tmp_path, small_report(tmp_path / "plain", None, mode=Mode.PLAIN))
+
+
+@pytest.mark.parametrize("name", ["repeat.txt", "timeline.txt", "oops.txt", "checks-subject.jsonl"])
+def test_what_explains_a_claim_that_does_not_hold_is_no_need(name: str) -> None:
+    """A claim is MISS where the contract does not name its new checks, and from that run they are put down."""
+    told = results.Result("a", "A claim.", Status.MISS, "", "", "", "", evidence=(f"evidence/a/{name}", "evidence/a/b"))
+    assert results.held(told).files == ("b",)
 
 
 SENTENCES = {
