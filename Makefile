@@ -84,7 +84,7 @@ doctor: $(if $(INVENTORY),bootstrap) ## say what this machine offers, or each ma
 	@$(if $(INVENTORY),exec $(RUN) -m cli $@ '$(INVENTORY)',python=$$(sh host_setup/bootstrap.sh python) && exec "$$python" -E -B -m cli $@)
 
 .PHONY: soak
-soak: bootstrap ## boot and restore again and again, and count stalls and failures
+soak: bootstrap ## boot, restore and reboot again and again, and count stalls and failures
 	@exec $(RUN) -m cli $@ --boots $(BOOTS) --restores $(RESTORES) $(ARGS)
 
 COMMANDS := shell debug stress bench fleet history nightly selftests mutate bisect coverage

@@ -101,9 +101,9 @@ COMMANDS = (
     ),
     Command(
         "soak",
-        "boot and restore again and again, and count stalls and failures",
+        "boot, restore and reboot again and again, and count stalls and failures",
         "host_setup.soak",
-        ("--boots 50 --restores 200", "--boots 5 --restores 0 --series stock"),
+        ("--boots 50 --restores 200 --reboots 20", "--boots 5 --restores 0 --series stock"),
     ),
     Command(
         "stress",

@@ -2,28 +2,36 @@
 """Boots and restores emulated hosts again and again, and counts those that stalled, failed or were not what was saved.
 
 Each time each guest must answer, its clock must advance at the right rate while it sleeps (a lost timer is what stalls
-a nested guest under emulation), and after a restore all nonces must be the saved ones, never asked for.
+a nested guest under emulation), and after a restore all nonces must be the saved ones, never asked for. Then one guest
+reboots again and again, and must be opted in each time, if the series lets it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from common.errors import DeadlineError, MachineLostError, SealproofError
 from common.paths import cache_root
 from common.program import end_with
 from common.progress import Terminal, clock
 from common.store import Store
+from common.waiting import Deadline
 from host_setup.endurance import told
 from host_setup.hosts.emulated import EmulatedHost
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import beside
+from host_setup.hosts.reboots import reboot_in_a_row
 from host_setup.hosts.snapshots import NotPristineError
 from host_setup.kernel import series, source
 from host_setup.provision import Settings, made_here
 
+REBOOT = 240.0  # seconds that one may take on a slow, busy machine
 SLEEPS = 3  # clock checks of 0.2 s each
 
 
@@ -36,15 +44,27 @@ class Tally:
         self.troubles: list[str] = []
 
     def add(self, start: Callable[[], EmulatedHost]) -> None:
-        """Start a host, try its guest, end it, and count how that went."""
-        begun = time.monotonic()
-        try:
-            host = start()
-            try:
+        """Start a host, try its guests, end it, and count how that went."""
+        with self._counted():
+            begun = time.monotonic()
+            with contextlib.closing(start()) as host:
                 self.seconds.append(time.monotonic() - begun)
-                _try_guests(host)
-            finally:
-                host.close()
+                _try_guests(host.guests)
+
+    def add_reboot(self, guest: Guest) -> None:
+        """Have a guest reboot, try it, and count how that went."""
+        with self._counted():
+            begun = time.monotonic()
+            reboot_in_a_row(guest, 1, Deadline(REBOOT))
+            self.seconds.append(time.monotonic() - begun)
+            if guest.protected != guest.spec.opts_in:
+                raise SealproofError(f"guest {guest.spec.name} is not opted in as asked after a reboot", stage="guest")
+            _try_guests([guest])
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
         except (MachineLostError, DeadlineError) as error:
             self._trouble("stalled", error)
         except SealproofError as error:
@@ -64,11 +84,22 @@ class Tally:
         return f"{what:<9} {sum(self.outcomes.values())} of {wanted}:  {counts}   start: {spread}"
 
 
-def _try_guests(host: EmulatedHost) -> None:
-    for guest in host.guests * SLEEPS:
+def _try_guests(guests: Sequence[Guest]) -> None:
+    for guest in [*guests] * SLEEPS:
         wrong = [check for check in guest.checks("check_clock") if check["expected"] != check["got"]]
         if wrong:
             raise SealproofError(f"the clock of guest {guest.spec.name} is wrong: {wrong}", stage="guest")
+
+
+@contextlib.contextmanager
+def _rebooting(host: EmulatedHost) -> Iterator[Guest]:
+    """One more guest like the one under test, whose QEMU outlives a reset; ends the host as well."""
+    with contextlib.closing(host):
+        for guest in host.guests:
+            guest.qmp.execute("stop")
+        with host.extra_guest(replace(beside(host.guest.spec), reboots=True)) as guest:
+            guest.wait_for_boot(1, Deadline(REBOOT))
+            yield guest
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -76,6 +107,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sealproof soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--boots", type=int, default=50, help="cold boots of host and guest")
     parser.add_argument("--restores", type=int, default=200, help="restores of both")
+    parser.add_argument("--reboots", type=int, default=20, help="reboots of one guest, in a row")
     parser.add_argument("--series", default=series.DEFAULT)
     source.add_option(parser)
     return parser
@@ -85,28 +117,35 @@ def main(argv: list[str]) -> int:
     """Run the soak. Exit status 0 if every start went well, else 1."""
     parser = options_parser()
     options = parser.parse_args(argv)
-    if min(options.boots, options.restores) < 0 or not options.boots + options.restores:
-        parser.error("nothing to do: --boots and --restores are both 0")
+    counts = {"boots": options.boots, "restores": options.restores, "reboots": options.reboots}
+    if min(counts.values()) < 0 or not any(counts.values()):
+        parser.error("nothing to do: --boots, --restores and --reboots are all 0, or one is less")
     terminal = Terminal()
-    boots, restores = Tally(), Tally()
+    tallies = {what: Tally() for what in counts}
 
     def lines() -> list[str]:
-        tallies = (("boots", boots, options.boots), ("restores", restores, options.restores))
-        return [tally.line(what, wanted) for what, tally, wanted in tallies if tally.outcomes]
+        return [tally.line(what, counts[what]) for what, tally in tallies.items() if tally.outcomes]
 
-    with told("soak", lines, lambda: boots.troubles + restores.troubles) as folder:
+    def troubles() -> list[str]:
+        return [trouble for tally in tallies.values() for trouble in tally.troubles]
+
+    with told("soak", lines, troubles) as folder:
         settings = Settings("emulated", options.series, options.kernel_source)
         _, hosts = made_here(settings, Store(cache_root()), terminal, folder, note=terminal.say)
         saved = hosts.saved()
-        for what, tally, count, start in (
-            ("boots", boots, options.boots, hosts.cold),
-            ("restores", restores, options.restores, lambda: hosts.restore(saved)),
-        ):
-            with terminal.step(f"{count} {what}") as step:
-                for done in range(count):
-                    tally.add(start)
-                    step.update((done + 1) / count, tally.troubles[-1].splitlines()[0] if tally.troubles else "")
-    return 0 if not boots.troubles + restores.troubles else 1
+
+        def repeat(what: str, once: Callable[[Tally], None]) -> None:
+            with terminal.step(f"{counts[what]} {what}") as step:
+                for done in range(counts[what]):
+                    once(tallies[what])
+                    step.update((done + 1) / counts[what], "".join(tallies[what].troubles[-1:]).partition("\n")[0])
+
+        repeat("boots", lambda tally: tally.add(hosts.cold))
+        repeat("restores", lambda tally: tally.add(lambda: hosts.restore(saved)))
+        if options.reboots:
+            with _rebooting(hosts.restore(saved)) as guest:
+                repeat("reboots", lambda tally: tally.add_reboot(guest))
+    return 0 if not troubles() else 1
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ guest must bounce its data through pages that it has shared; a plain one gives t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from host_setup.channels.ssh import Ssh
 from host_setup.kernel.series import Mode
@@ -24,6 +24,7 @@ VIRTIO = "iommu_platform=on,disable-legacy=on"
 # Of 2 KiB each, 16 MiB in all. By itself the kernel takes 64 MiB, and clears each of their pages as it boots: a fifth
 # of the boot.
 BOUNCE_SLOTS = 8192
+BESIDE = 10  # the ports of one more guest are so much higher
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +111,9 @@ def guests_for(*, series: Mode, mode: Mode) -> tuple[GuestSpec, ...]:
     :param series: what the kernel brings. :param mode: what is asked for.
     """
     return (PROTECTED, PLAIN) if series is mode is Mode.PROTECTED else (PLAIN,)
+
+
+def beside(spec: GuestSpec) -> GuestSpec:
+    """The same for one more guest on a host: with a name and ports of its own."""
+    ssh_port, qmp_port = spec.ssh_port + BESIDE, spec.qmp_port + BESIDE
+    return replace(spec, name=f"another-{spec.name}", ssh_port=ssh_port, qmp_port=qmp_port)

@@ -9,11 +9,12 @@ from common.waiting import Deadline
 from host_setup.channels.puppets import Puppet
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import beside
 from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Canary, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack
-from tests_e2e.support.extra import BOOT, beside, make_room
+from tests_e2e.support.extra import BOOT, make_room
 from tests_e2e.support.kvm import load
 
 READ, SHARED = 1, 1  # PROT_READ, MAP_SHARED of linux/mman.h

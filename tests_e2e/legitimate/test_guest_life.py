@@ -10,13 +10,13 @@ from dataclasses import replace
 from common.waiting import Deadline, poll_until
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.guest_spec import PROTECTED, RUN, GuestSpec
+from host_setup.hosts.guest_spec import PROTECTED, RUN, GuestSpec, beside
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support import traffic
 from tests_e2e.support.checks import checks, well
-from tests_e2e.support.extra import BOOT, beside, works_beside
+from tests_e2e.support.extra import BOOT, works_beside
 from tests_e2e.support.memory import shell
 from tests_e2e.support.watch import Watch
 

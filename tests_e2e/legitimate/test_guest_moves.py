@@ -16,13 +16,13 @@ from common.waiting import Deadline, poll_until
 from host_setup.hosts.base import Host
 from host_setup.hosts.canaries import Planted
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.guest_spec import CPU, PROGRAMS, RUN, GuestSpec
+from host_setup.hosts.guest_spec import CPU, PROGRAMS, RUN, GuestSpec, beside
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import SEED_BYTES
 from tests_e2e.support.checks import well, works
-from tests_e2e.support.extra import beside, standing, works_at_once
+from tests_e2e.support.extra import standing, works_at_once
 from tests_e2e.support.memory import shell
 
 SECONDS = 60.0

@@ -13,14 +13,13 @@ from common.threads import workers
 from common.waiting import Deadline
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec
+from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec, beside
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.watch import watched
 
 BOOT = 240.0  # seconds that a boot may take on a slow, busy machine
-PORTS = 10  # the extra guests' are so much higher
 Shape = Callable[[GuestSpec], GuestSpec]
 
 
@@ -103,12 +102,6 @@ def open_registers(spec: GuestSpec) -> GuestSpec:
 def make_room(host: Host) -> None:
     """Let the host overcommit memory: extra guests touch little of theirs."""
     host.ssh.run(["sh", "-c", "echo 1 > /proc/sys/vm/overcommit_memory"], seconds=20).require()
-
-
-def beside(spec: GuestSpec) -> GuestSpec:
-    """The same for one more guest: with a name and ports of its own."""
-    ssh_port, qmp_port = spec.ssh_port + PORTS, spec.qmp_port + PORTS
-    return replace(spec, name=f"another-{spec.name}", ssh_port=ssh_port, qmp_port=qmp_port)
 
 
 def works_at_once(claim: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> None:
