@@ -2,7 +2,7 @@
 """A page that a guest cannot take back: its VMM has sealed the mapping (mseal()), and the host's kernel changes none.
 
 So the host goes on seeing the page, and the guest must know: to its kernel the page stays shared, and nobody uses it
-for anything else. A kernel that finds such a page when it starts, as it takes all back, does not start at all.
+for anything else. A guest that is to start another kernel takes all back before, and stops where there is such a page.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests_e2e.support.registers import judge_each
 
 REFUSED = "refused"
 PANIC = "Kernel panic - not syncing: "
-HELD = "kvm-guest: the host holds memory that an earlier kernel shared"  # arch/x86/kernel/kvm_protected.c of the series
+HELD = "kvm-guest: the host holds memory that was shared: no kexec"  # arch/x86/kernel/kvm_protected.c of the series
 
 
 def test_guest_does_not_use_what_it_cannot_take_back(claim: Trial, attack: Attack) -> None:
@@ -77,8 +77,8 @@ def _seal(puppeteer: Puppeteer, guest: Guest, aimed: Aimed) -> None:
         done.require("mseal")
 
 
-def test_kernel_after_kexec_stops_if_memory_stays_shared(claim: Trial, pool: HostPool) -> None:
-    """A kernel that another one has started stops where the host keeps memory that the other one has shared."""
+def test_guest_starts_no_kernel_by_kexec_if_memory_stays_shared(claim: Trial, pool: HostPool) -> None:
+    """A guest starts no other kernel by kexec where its host keeps memory that the guest has shared."""
 
     def shape(spec: GuestSpec) -> GuestSpec:
         spec = with_its_kernel(spec)
@@ -97,7 +97,7 @@ def test_kernel_after_kexec_stops_if_memory_stays_shared(claim: Trial, pool: Hos
 
 
 def _started_anew(host: Host, guest: Guest) -> list[Check]:
-    """Have a guest start another kernel; what that says last if it does not come up."""
+    """Have a guest start another kernel; what the guest says last if that does not come up."""
     protected, boots, said = guest.protected, guest.boots(), guest.console()
     kexec(host, guest)
     guest.close()
@@ -115,5 +115,5 @@ def _started_anew(host: Host, guest: Guest) -> list[Check]:
     )
     return [
         Check("the other kernel comes up", str(not protected), str(guest.boots() > boots)),
-        Check("its last words", str([HELD] if protected else []), str(words())),
+        Check("the last words of the guest", str([HELD] if protected else []), str(words())),
     ]
