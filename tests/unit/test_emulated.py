@@ -142,6 +142,10 @@ def test_measured_rate_of_the_clock_is_told_and_is_no_part_of_the_key(tmp_path: 
     assert "tsc_early_khz" not in spec().words
 
 
+def test_kernel_does_not_count_ticks_by_a_clock_that_goes_on_while_a_busy_computer_does_not_tick() -> None:
+    assert "no_timer_check" in spec().words.split()
+
+
 def test_qemu_is_the_one_of_the_root_file_system() -> None:
     here = spec()
     there = replace(here, rootfs=RootFs(here.rootfs.folder / "elsewhere", here.rootfs.key))

@@ -28,7 +28,7 @@ def test_kdump_has_private_page(attack: Attack) -> None:
 def _crashed(host: Host, pages: list[Aimed]) -> list[Got]:
     """Have the host's kernel crash, and the next one print the pages."""
     addresses = [f"{page.target.hpa:x}" for page in pages]
-    words = f"console=ttyS0 nokaslr maxcpus=1 rdinit=/sealproof/read_vmcore -- {' '.join(addresses)}"
+    words = f"console=ttyS0 nokaslr maxcpus=1 no_timer_check rdinit=/sealproof/read_vmcore -- {' '.join(addresses)}"
     load = [f"{HOST_PROGRAMS}/kexec_into", "/payload/guest/bzImage", "/payload/guest/initramfs", words, "crash"]
     host.ssh.run(load, seconds=SECONDS).require()
     crash = "(sleep 0.2; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 &"
