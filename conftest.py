@@ -105,7 +105,7 @@ def pool(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> HostPool
     signoff.inquest = pool.inquest
     signoff.symbolised = lambda text: located(text, provisioned.kernel.vmlinux)
     signoff.timeline = lambda begun, ended, notes: timeline(
-        signoff.folder, begun, ended, (Event(*note) for note in notes), pool.last_words()
+        signoff.folder, begun, ended, (Event(*note) for note in notes), pool.last_words(begun)
     )
     return pool
 

@@ -6,6 +6,7 @@ Beside it there may be hosts with another command line, which are shared likewis
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -34,6 +35,8 @@ class HostPool:
         self._ended_logs: list[str] = []
         self._in_use: list[Host] = []
         self._untold: list[str] = []
+        self._parting: list[tuple[str, str]] = []
+        self._parted = 0.0
         self._explained = 0
         self.lost: list[str] = []
         self.harm: list[str] = []
@@ -107,6 +110,7 @@ class HostPool:
             self._look(host, thorough=False)
         except SealproofError:
             self._look(host, thorough=True)
+            self._parting, self._parted = list(last_state(host, whole=self._whole(host))), time.time()
             raise
         finally:
             self._in_use.remove(host)
@@ -135,17 +139,26 @@ class HostPool:
         running = [host.kernel_log() for host in (*shared, *self._others.values())]
         return "\n".join([self.hosts.first_log(), *self._ended_logs, *running])
 
-    def last_words(self) -> list[tuple[str, str]]:
+    def last_words(self, since: float = 0.0) -> list[tuple[str, str]]:
         """What the machines of the hosts that all share do now, and what their guests said last.
 
+        Before that the same of a host that one probe had, and that has ended because the probe broke.
+
         Registers and blocked tasks are asked for ``EXPLAINED`` times: where nothing protects, each attack fails.
+
+        :param since: when the probe began (seconds since 1970): no other one's host is told of.
         """
-        found: list[tuple[str, str]] = []
+        found = [(f"{title}, as the claim's own host ended", said) for title, said in self._parting]
+        if self._parted < since:
+            found = []
+        self._parting = []
         self._explained += 1
         for host in self._others.values() if self._shared is None else (self._shared, *self._others.values()):
-            whole = self._explained <= EXPLAINED or host.vitals.reason is not None
-            found += last_state(host, whole=whole)
+            found += last_state(host, whole=self._whole(host))
         return found
+
+    def _whole(self, host: Host) -> bool:
+        return self._explained <= EXPLAINED or host.vitals.reason is not None
 
     def close(self) -> None:
         """End the shared hosts, and leave the machines as they were."""

@@ -19,7 +19,7 @@ from host_setup.hosts import snapshots as module
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED
 from host_setup.hosts.pool import HostPool
 from host_setup.hosts.snapshots import EmulatedHosts, NotPristineError
-from tests.unit.machine_samples import spec
+from tests.unit.machine_samples import FakeSsh, spec
 
 SIZE = 1 << 10
 GUESTS = (PROTECTED, PLAIN)
@@ -40,6 +40,7 @@ class FakeHost:
         self.lost: str | None = None
         self.vitals = Vitals("the host")
         self.all_guests: tuple[Any, ...] = ()
+        self.qemu, self.ssh = None, FakeSsh()
         self.memory: dict[str, dict[str, Any]] = {
             who: {"nonce": "", "asked": 0} for who in ("host", *(one.name for one in GUESTS))
         }

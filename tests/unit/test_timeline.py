@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -278,6 +279,35 @@ def test_where_each_attack_fails_the_state_is_told_for_the_first_of_them_and_for
     assert told == [*[7] * EXPLAINED, 2]
     pool._shared = Machine("kernel died")  # type: ignore[assignment]
     assert len(pool.last_words()) == 3
+
+
+def test_a_host_that_one_probe_had_is_told_of_though_it_has_ended(
+    proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert proc.is_dir()
+    monkeypatch.setattr("host_setup.hosts.pool.harm_to", lambda *_, **__: [])
+    lent: Any = Machine(guests=(Machine(),))
+    lent.close, lent.kernel_log = lambda: shutil.rmtree(tmp_path / "proc"), lambda: ""
+    pool = HostPool(SimpleNamespace(start=lambda: lent, one_at_a_time=False))
+    begun = time.time()
+    with pytest.raises(ChannelError), pool.fresh():
+        raise ChannelError("it broke")
+    pool._shared = Machine()  # type: ignore[assignment]
+    titles = dict(pool.last_words(begun))
+    assert titles["blocked tasks of the host, as the claim's own host ended"] == BLOCKED
+    assert titles["QMP status of guest plain, as the claim's own host ended"] == "paused"
+    assert "the host" in titles
+    assert "QMP status of guest plain, as the claim's own host ended" not in dict(pool.last_words(begun)), "once"
+
+
+def test_a_host_of_an_earlier_probe_is_no_explanation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host_setup.hosts.pool.harm_to", lambda *_, **__: [])
+    lent: Any = Machine("kernel died")
+    lent.close = lent.kernel_log = lambda: ""
+    pool = HostPool(SimpleNamespace(start=lambda: lent, one_at_a_time=False))
+    with pytest.raises(ChannelError), pool.fresh():
+        raise ChannelError("it broke")
+    assert pool.last_words(time.time() + 1) == []
 
 
 def test_a_claim_that_does_not_hold_has_the_command_that_repeats_it(trial: Trial) -> None:

@@ -7,10 +7,9 @@ is asked of the host meanwhile: a process that is there already waits, and then 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
+from functools import partial
 
-from common.errors import ChannelError, MachineLostError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Done, Puppet
 from host_setup.hosts.base import Host
@@ -18,7 +17,7 @@ from host_setup.hosts.guest import Guest
 from tests_e2e.support.attack import Aimed, Attack, Got
 from tests_e2e.support.chain import call, chained
 from tests_e2e.support.host_memory import memory_of, pages_with
-from tests_e2e.support.vm_end import ended
+from tests_e2e.support.vm_end import ask_to_quit, ended, lives_on
 
 SIGKILL = 9
 SECONDS = 120.0  # until the last page of a guest is freed, on a slow, busy machine
@@ -27,10 +26,8 @@ SECONDS = 120.0  # until the last page of a guest is freed, on a slow, busy mach
 def test_host_has_no_copy_of_private_page_after_quit(attack: Attack) -> None:
     """When QEMU has ended by itself, no page of the host's memory holds what was a private page of its guest."""
 
-    def end(attacker: Puppet, guest: Guest, process: int) -> Done:  # noqa: ARG001  QMP is enough
-        with contextlib.suppress(ChannelError, MachineLostError):  # it may end before it answers; its end is waited for
-            guest.qmp.execute("quit")
-        return Done(returned=0)
+    def end(attacker: Puppet, guest: Guest, process: int) -> tuple[Done, str]:  # noqa: ARG001  QMP is enough
+        return Done(returned=0), ask_to_quit(guest)  # whatever it answers, its end is waited for
 
     _nothing_left(attack, "quit", end)
 
@@ -38,8 +35,8 @@ def test_host_has_no_copy_of_private_page_after_quit(attack: Attack) -> None:
 def test_host_has_no_copy_of_private_page_after_kill(attack: Attack) -> None:
     """When QEMU was killed, no page of the host's memory holds what was a private page of its guest."""
 
-    def end(attacker: Puppet, guest: Guest, process: int) -> Done:  # noqa: ARG001  its number is enough
-        return attacker.syscall("kill", guest.pid, SIGKILL)
+    def end(attacker: Puppet, guest: Guest, process: int) -> tuple[Done, str]:  # noqa: ARG001  its number is enough
+        return attacker.syscall("kill", guest.pid, SIGKILL), "it was sent SIGKILL"
 
     _nothing_left(attack, "SIGKILL", end)
 
@@ -47,26 +44,30 @@ def test_host_has_no_copy_of_private_page_after_kill(attack: Attack) -> None:
 def test_host_has_no_copy_of_private_page_after_reaping(attack: Attack) -> None:
     """When a dying QEMU's memory was reaped, as when memory runs out, none of it holds a private page of its guest."""
 
-    def end(attacker: Puppet, guest: Guest, process: int) -> Done:
+    def end(attacker: Puppet, guest: Guest, process: int) -> tuple[Done, str]:
         # At once: reaping is for a process that is about to end and still has its memory.
         killed, _ = chained(attacker, call("kill", guest.pid, SIGKILL), call("process_mrelease", process, 0))
-        return killed
+        return killed, "it was sent SIGKILL, and reaped"
 
     _nothing_left(attack, "SIGKILL, process_mrelease", end)
 
 
-def _nothing_left(attack: Attack, name: str, end: Callable[[Puppet, Guest, int], Done]) -> None:
+def _nothing_left(attack: Attack, name: str, end: Callable[[Puppet, Guest, int], tuple[Done, str]]) -> None:
     """Have both guests' QEMUs end, and all of the host's memory searched.
 
-    :param end: gets, at last, a descriptor of the process that is to end.
+    :param end: gets, at last, a descriptor of the process that is to end; tells also how the QEMU took it.
     """
 
     def probe(host: Host, pages: list[Aimed]) -> list[Got]:
         with attack.puppeteer(host) as puppeteer:
             attacker = puppeteer.spawn()
             ends = {guest: attacker.syscall("pidfd_open", guest.pid, 0).require("pidfd_open") for guest in host.guests}
-            done = {guest.pid: end(attacker, guest, process) for guest, process in ends.items()}
-            ended(attacker, *ends.values())
+            done: dict[int, Done] = {}
+            answers: dict[Guest, str] = {}
+            for guest, process in ends.items():
+                done[guest.pid], answers[guest] = end(attacker, guest, process)
+            for guest, process in ends.items():
+                ended(attacker, process, explain=partial(lives_on, host, guest, answers[guest]))
             with memory_of(host) as memory:
                 found = pages_with(memory, [page.planted.content for page in pages])
         for guest in host.guests:

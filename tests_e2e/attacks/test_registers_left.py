@@ -30,7 +30,7 @@ from tests_e2e.support.host_memory import memory_of
 from tests_e2e.support.registers import GENERAL, VECTORS, user_canary
 from tests_e2e.support.residue import WORD, search
 from tests_e2e.support.translations import Memory
-from tests_e2e.support.vm_end import ended, memory_is_back
+from tests_e2e.support.vm_end import ask_to_quit, ended, lives_on, memory_is_back
 
 HOLDS = 1.0  # seconds at a time, of the guest's time
 PAUSE = 0.3  # seconds between two looks
@@ -57,26 +57,24 @@ class Work:
 def test_host_finds_no_register_of_a_guest_after_kill(claim: Trial, pool: HostPool) -> None:
     """When QEMU was killed at its guest's work, no page of the host's memory holds what the guest had in registers."""
 
-    def kill(attacker: Puppet, guest: Guest) -> None:
+    def kill(attacker: Puppet, guest: Guest) -> str:
         attacker.syscall("kill", guest.pid, signal.SIGKILL).require("kill")
+        return "it was sent SIGKILL"
 
     _nothing_left(claim, pool, kill)
 
 
 def test_host_finds_no_register_of_a_guest_after_quit(claim: Trial, pool: HostPool) -> None:
     """When QEMU has ended by itself at its guest's work, no page of the host's memory holds a register of the guest."""
-
-    def end(attacker: Puppet, guest: Guest) -> None:  # noqa: ARG001  QMP is enough
-        with contextlib.suppress(ChannelError, MachineLostError, DeadlineError):  # it may end before it answers
-            guest.qmp.execute("quit")
-
-    _nothing_left(claim, pool, end)
+    _nothing_left(claim, pool, lambda _, guest: ask_to_quit(guest))
 
 
-def _nothing_left(claim: Trial, pool: HostPool, end: Callable[[Puppet, Guest], None]) -> None:
+def _nothing_left(claim: Trial, pool: HostPool, end: Callable[[Puppet, Guest], str]) -> None:
     """Have each guest stopped at work, one QEMU end, and all of the host's memory searched, before and after.
 
     The other guest's registers, and a secret of a process of the host, are what the search must find.
+
+    :param end: tells how the QEMU took it.
     """
     with pool.fresh() as host, Attack.puppeteer(host) as puppeteer, contextlib.ExitStack() as at_work:
         protected = host.guest.protected if host.plain_guest is not None else None
@@ -85,8 +83,8 @@ def _nothing_left(claim: Trial, pool: HostPool, end: Callable[[Puppet, Guest], N
         attacker.memory(others)
         works = [_stopped_at_work(host, guest, at_work) for guest in host.guests]
         ending = attacker.syscall("pidfd_open", host.guest.pid, 0).require("pidfd_open")
-        end(attacker, host.guest)
-        ended(attacker, ending)
+        answer = end(attacker, host.guest)
+        ended(attacker, ending, explain=lambda: lives_on(host, host.guest, answer))
         if host.plain_guest is not None:
             memory_is_back(host.plain_guest)
         with memory_of(host) as memory:

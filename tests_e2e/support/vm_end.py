@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import struct
+from collections.abc import Callable
 
-from common.errors import ChannelError, DeadlineError, MachineLostError
+from common.errors import ChannelError, DeadlineError, MachineLostError, SealproofError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Done, Puppet, Puppeteer
 from host_setup.hosts.base import Host
@@ -19,6 +19,16 @@ KVM_DEBUGFS = "/sys/kernel/debug/kvm"
 POLLIN, WAIT = 1, 1000  # milliseconds
 SECONDS = 20.0
 ENDS = 120.0  # seconds until QEMU has given back all memory, on a busy machine
+# What each thread of a process does: where it is in user space or in which system call (proc_pid_syscall(5)), and where
+# in the kernel.
+_THREADS = """
+cd "/proc/$0/task" || exit
+for thread in *; do
+    read -r name < "$thread/comm" && read -r stat < "$thread/stat" && stat=${stat##*) } || continue
+    echo "thread $thread ($name), state ${stat%% *}"
+    cat "$thread/syscall" "$thread/stack"
+done
+"""
 
 
 def reset(guest: Guest) -> Done:
@@ -53,29 +63,64 @@ def closed(host: Host, puppeteer: Puppeteer, guest: Guest) -> Done:
     return closed[-1]
 
 
+def ask_to_quit(guest: Guest) -> str:
+    """Have a QEMU end by itself, without a wait for that; how it answered, as it may end before it answers."""
+    try:
+        guest.qmp.execute("quit")
+    except (ChannelError, MachineLostError, DeadlineError) as error:
+        return f"quit was asked, and then: {error.message}"
+    return "QMP took the quit"
+
+
 def has_quit(host: Host, guest: Guest) -> None:
     """Have a QEMU end by itself, and wait until it is gone, and its memory with it."""
     pid = guest.pid  # which QEMU takes away with it
-    with contextlib.suppress(ChannelError, MachineLostError, DeadlineError):  # it may end before it answers
-        guest.qmp.execute("quit")
-    _gone(host, pid)
+    _gone(host, guest, pid, ask_to_quit(guest))
 
 
 def killed(host: Host, guest: Guest) -> None:
     """Kill a QEMU, and wait until it is gone, and its memory with it."""
     host.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=20).require()
-    _gone(host, guest.pid)
+    _gone(host, guest, guest.pid, "it was sent SIGKILL")
 
 
-def _gone(host: Host, pid: int) -> None:
+def _gone(host: Host, guest: Guest, pid: int, answer: str) -> None:
     process = f"/proc/{pid}"
-    poll_until(lambda: host.ssh.run(["test", "-e", process], seconds=20).status, Deadline(ENDS), "the end of QEMU")
+    poll_until(
+        lambda: host.ssh.run(["test", "-e", process], seconds=20).status,
+        Deadline(ENDS),
+        "the end of QEMU",
+        explain=lambda: lives_on(host, guest, answer),
+    )
 
 
-def ended(process: Puppet, *ends: int) -> None:
+def lives_on(host: Host, guest: Guest, answer: str) -> str:
+    """What to say of a QEMU that was to end: how it answered, its status, what each of its threads does.
+
+    :param answer: how it took the order.
+    """
+
+    def threads() -> str:
+        done = host.ssh.run(["sh", "-c", _THREADS, str(guest.pid)], seconds=SECONDS)
+        return done.text.rstrip() or "it is no process of the host's any more"
+
+    def said(ask: Callable[[], object]) -> object:
+        try:
+            return ask()
+        except SealproofError as error:
+            return error.message
+
+    return (
+        f"QEMU {guest.pid} of {guest.vitals.name}: {answer}\n"
+        f"QMP query-status: {said(lambda: guest.qmp.execute('query-status'))}\n{said(threads)}"
+    )
+
+
+def ended(process: Puppet, *ends: int, explain: Callable[[], str] = lambda: "") -> None:
     """Wait for the ends of processes, which have given back their memory then; nothing is started for that.
 
     :param ends: descriptors of them (pidfd_open(2)), in the process that waits.
+    :param explain: what to say of them if they go on.
     """
     for end in ends:
         request = process.memory(struct.pack("<ihh", end, POLLIN, 0))
@@ -83,6 +128,7 @@ def ended(process: Puppet, *ends: int) -> None:
             lambda: process.syscall("poll", request, 1, WAIT).require("poll") == 1,  # noqa: B023  called in its turn
             Deadline(ENDS),
             "the end of QEMU",
+            explain=explain,
         )
 
 
