@@ -485,12 +485,17 @@ watch() {
 
 # --- looking ---
 
+# What each boot of the machine's own changes is no part of it: the seed that systemd-boot renews, and what GRUB and a
+# service of the distribution's note of a boot in turn (recordfail of Ubuntu's, boot_success of Fedora's).
+BOOTS='recordfail|initrdfail|initrdless_boot_fallback_triggered|boot_success|boot_indeterminate'
+
 manifest() {
     {
         set -- "$R/boot" "$R/etc/systemd/system" "$R/etc/default" "$R/etc/grub.d" "$R/etc/kernel"
-        find "$@" -type f -exec sha256sum {} + | sort
-        find "$@" -type l -printf '%p -> %l\n' | sort
-        if esp=$(esp); then find "$esp" -type f -exec sha256sum {} + | sort; fi
+        if esp=$(esp); then set -- "$@" "$esp"; fi
+        find "$@" -type f ! -path '*/loader/random-seed' ! -name grubenv -exec sha256sum {} + | sort -u
+        find "$@" -name grubenv -print -exec grep -aHE '^[^#=]+=' {} \; | grep -avE ":($BOOTS)=" | sort -u
+        find "$@" -type l -printf '%p -> %l\n' | sort -u
         find "$R/" "$R/var/lib" "$R/root" "$R/usr/local" -xdev -maxdepth 1 | sort
         echo "kernel $(running)"
     } 2>/dev/null

@@ -266,6 +266,27 @@ def test_manifest_tells_what_a_run_leaves(machine: Machine) -> None:
     assert machine.keeper("manifest").stdout == before
 
 
+def test_what_each_boot_of_the_machine_s_own_changes_is_no_part_of_the_manifest(machine: Machine) -> None:
+    machine.write("efi/loader/entries/debian.conf", "title Debian\n")
+    machine.write("efi/loader/random-seed", "one seed")
+    machine.write("boot/grub/grubenv", "# GRUB Environment Block\nsaved_entry=debian\nrecordfail=1\n" + "#" * 900)
+    before = machine.keeper("manifest").stdout
+    machine.write("efi/loader/random-seed", "another")
+    ours = "# GRUB Environment Block\nsaved_entry=debian\nboot_success=0\nboot_indeterminate=1\n" + "#" * 900
+    machine.write("boot/grub/grubenv", ours)
+    assert machine.keeper("manifest").stdout == before
+    for changed in (
+        ours.replace("=debian", "=other"),
+        ours.replace("saved_entry=debian\n", ""),
+        f"next_entry=x\n{ours}",
+    ):
+        machine.write("boot/grub/grubenv", changed)
+        assert machine.keeper("manifest").stdout != before
+    machine.write("boot/grub/grubenv", ours)
+    machine.write("efi/loader/entries/debian.conf", "title Other\n")
+    assert machine.keeper("manifest").stdout != before
+
+
 def test_facts_name_holder_and_ways_to_boot(machine: Machine) -> None:
     machine.lease()
     facts = dict(line.split("=", 1) for line in machine.keeper("facts").stdout.splitlines())
