@@ -308,7 +308,7 @@ against_grub() {
     # but ext2 to ext4, XFS and FAT: some hand it no blocks, on others it was never tried.
     file_system=$("$(grub probe)" --target=fs "$env" 2>/dev/null) \
         || echo "$(grub probe) does not tell what $env is on -> boot = \"kexec\""
-    layers=$("$(grub probe)" --target=abstraction "$env" 2>/dev/null)
+    layers=$("$(grub probe)" --target=abstraction "$env" 2>/dev/null | paste -sd ' ') # a line each
     case $layers in *lvm* | *raid* | *diskfilter* | *ldm* | *crypto* | *luks* | *geli*) file_system=$layers ;; esac
     case $file_system in
         affs | afs | bfs | btrfs | cbfs | cpio* | erofs | f2fs | hfs* | iso9660 | jfs | minix* | newc | nilfs2 | ntfs | odc \

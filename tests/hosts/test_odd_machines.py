@@ -57,7 +57,7 @@ LAYERS = {
             " && vgcreate -qq -An lab $at && lvcreate -qq -An -n boot -l 100%FREE lab && mkfs.ext4 -q /dev/lab/boot"
             " && mount /dev/lab/boot"
         ),
-        "vgchange -qq -an lab; losetup --detach-all; rm -f /etc/lvm/devices/system.devices",
+        "vgchange -qq -an lab; losetup --detach-all; cd /etc/lvm; rm -rf devices/system.devices archive backup",
     ),
     "RAID": (
         (

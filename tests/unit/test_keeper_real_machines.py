@@ -199,7 +199,7 @@ def test_boot_where_grub_cannot_take_back_its_entry_is_refused(
     stub(
         machine,
         "grub-probe",
-        f'case "$*" in *=fs\\ *) echo {file_system} ;; *abstraction*) echo {layers} ;; *) echo 1234 ;; esac',
+        f'case "$*" in *=fs\\ *) echo {file_system} ;; *abstraction*) printf "%s\\n" {layers} ;; *) echo 1234 ;; esac',
     )
     said = against(machine, "grub")
     assert (f"grub is on {named}, where GRUB cannot take back an entry" in said) == bool(named)
