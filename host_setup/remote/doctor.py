@@ -95,7 +95,7 @@ def judge(name: str, machine: Remote, facts: Mapping[str, str]) -> list[Finding]
         add(State.STOP, "the processor shows neither svm nor vmx", "enable virtualisation in its firmware")
     if facts.get("holder"):
         add(State.NOTE, f"leased by {facts['holder']}, last heard of {facts.get('silent')} s ago", "wait for that run")
-    _boot(machine, facts, add)
+    _boot(name, machine, facts, add)
     _room(machine, facts, add)
     if isinstance(machine.console, NoConsole):
         add(State.NOTE, "no console", "with a console, a kernel that does not boot says why")
@@ -118,9 +118,17 @@ def _identity(name: str, machine: Remote, facts: Mapping[str, str]) -> Finding:
     return Finding(State.OK, name, f"{machine.address}: {what}")
 
 
-def _boot(machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
+def _boot(name: str, machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
     for one in obstacles(machine, facts, added_words(machine)):
         add(State.STOP, one.what, one.advice)
+    if machine.config is Config.LEAN and facts.get("selinux") == "yes":
+        what = (
+            "it has SELinux and a lean kernel has not: on the way back it may label all its files anew, and boot again"
+        )
+        add(State.NOTE, what, f'config = "own", or time for that in boot of [machine.{name}.limits]')
+    if "crypt" in facts.get("root_is", "").split():
+        what = "its root file system is encrypted: with each kernel, ours too, it must open without a person"
+        add(State.NOTE, what, "try that once: a key in a TPM may be for its own kernel alone")
     if machine.config is Config.OWN and not facts.get("config"):
         add(State.STOP, "its kernel's configuration is not in /boot", 'config = "lean", if its devices are a QEMU\'s')
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from host_setup.inventory import Boot, Remote
+from host_setup.inventory import Boot, Config, Remote
 
 BUILT_IN_KEXEC = 254
 """The first systemd that starts a loaded kernel without kexec-tools."""
 LONGEST = 1980
 """Characters of a command line, as in keeper.sh."""
+LEAN_ROOTS = frozenset(("ext2", "ext3", "ext4"))
+"""File systems that a lean kernel has for a root (host_setup/kernel/config/remote.config)."""
+BARE = frozenset(("disk", "part"))
+"""What a lean kernel finds a root on, as lsblk(8) calls it: it has no device mapper and no RAID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ def obstacles(machine: Remote, facts: Mapping[str, str], words: str) -> Iterator
         off = "disable Secure Boot" if secure else "remove lockdown= from its command line, or disable Secure Boot"
         yield Obstacle("its kernel is locked down and does not load our kernel", off)
     yield from _way(machine, facts)
+    if machine.config is Config.LEAN and (lacks := _lacks(facts)):
+        yield Obstacle(f"its root file system is on {lacks}, of which a lean kernel knows nothing", 'config = "own"')
     if len(facts.get("kernel_line", "")) + len(words) > LONGEST:
         advice = f"shorten its command line, or command_line in the inventory: {LONGEST} characters with ours"
         yield Obstacle("its command line leaves no room for the words that a run adds", advice)
@@ -61,3 +67,11 @@ def _way(machine: Remote, facts: Mapping[str, str]) -> Iterator[Obstacle]:
         yield Obstacle("no systemd-boot", 'boot = "kexec" or "grub"')
     elif machine.boot is Boot.KEXEC and systemd < BUILT_IN_KEXEC and facts.get("kexec_tools") == "no":
         yield Obstacle(f"systemd {systemd} needs kexec-tools", 'install it, or boot = "grub"')
+
+
+def _lacks(facts: Mapping[str, str]) -> str:
+    """What a machine has its root file system on that a lean kernel lacks, in words; empty if nothing."""
+    file_system, *layers = facts.get("root_is", "").split() or [""]
+    if not layers:
+        return ""
+    return ", ".join([*([file_system] if file_system not in LEAN_ROOTS else []), *sorted({*layers} - BARE)])

@@ -148,11 +148,12 @@ esp() {
     return 1
 }
 
-own_initramfs() { # as Debian, Fedora, SUSE, Arch, and kernel-install name it
+own_initramfs() { # as Debian, Fedora, SUSE, Mageia, Gentoo, Arch, ostree, and kernel-install name it
     release=$(uname -r)
     base=$(cat "$R/usr/lib/modules/$release/pkgbase" 2>/dev/null || echo "$release")
     for file in "$R/boot/initrd.img-$release" "$R/boot/initramfs-$release.img" "$R/boot/initrd-$release" \
-        "$R/boot/initramfs-$base.img" "$R/boot"/*/"$release/initrd" "$R/efi"/*/"$release/initrd" \
+        "$R/boot/initrd-$release.img" "$R/boot/initramfs-genkernel-$(uname -m)-$release" "$R/boot/initramfs-$base.img" \
+        "$R/boot/ostree"/*/"initramfs-$release.img" "$R/boot"/*/"$release/initrd" "$R/efi"/*/"$release/initrd" \
         "$R/boot/efi"/*/"$release/initrd"; do
         [ -e "$file" ] && echo "$file" && return
     done
@@ -266,16 +267,38 @@ mounted() { # FOLDER: the file system that it is on, ",TYPE,OPTION,OPTION..,"
         END { print "," is "," }' "$R/proc/mounts" 2>/dev/null
 }
 
+in_memory() { # FOLDER: whether what is written there is gone with the next boot, or nobody can tell
+    set -- "$(mounted "$1")" "${2:-}"
+    case $1 in
+        ,tmpfs,* | ,ramfs,*) return 0 ;;
+        ,overlay,*,upperdir=*) # a live system's, or one that forgets on purpose
+            [ "$1" = "$2" ] && return 0 # what it writes to was mounted before it, and is not to be seen
+            upper=${1##*,upperdir=}
+            in_memory "${upper%%,*}" "$1"
+            ;;
+        *) return 1 ;;
+    esac
+}
+
+menu_waits() { # whether the boot loader waits for somebody, at each boot: the machine would not come back by itself
+    case $(loader) in
+        *systemd-boot*) folder=$(esp) && grep -qsE '^[[:space:]]*timeout[[:space:]]+menu-force' "$folder/loader/loader.conf" ;;
+        *) # what follows timeout_style is what counts: GRUB_TIMEOUT
+            folder=$(grub_folder) && grep -A1 '^ *set timeout_style=' "$folder/grub.cfg" | grep -q '^ *set timeout=-1$'
+            ;;
+    esac
+}
+
 against_all() { # whichever way it boots
     [ -n "$(initramfs)" ] || ! needs_initramfs \
         || echo "no initramfs of Linux $(uname -r) is found, and root=$(own_root) needs one -> put it into /boot"
     for folder in /var/lib /etc/systemd/system; do
-        case $(mounted "$folder") in
-            ,tmpfs,* | ,ramfs,*) echo "$folder is in memory: what brings the machine back would not outlive a boot" \
-                "-> use a machine that is installed on a disk" ;;
-        esac
+        ! in_memory "$folder" || echo "$folder is in memory: what brings the machine back would not outlive a boot" \
+            "-> use a machine that is installed on a disk"
         [ ! -d "$R$folder" ] || [ -w "$R$folder" ] || echo "$folder cannot be written -> mount it read-write"
     done
+    ! menu_waits || echo "its boot loader waits for somebody at its menu, at each boot" \
+        "-> GRUB_TIMEOUT=5 in /etc/default/grub and $(grub mkconfig), or a timeout in loader.conf"
 }
 
 against_kexec() {
@@ -502,6 +525,11 @@ manifest() {
     systemctl list-unit-files --state=enabled --no-legend --plain || fail 2 "systemd does not tell what is enabled"
 }
 
+root_is() { # the root file system and what it is on, "ext4 part disk"; empty if that is no device
+    on=$(lsblk -nsro TYPE "$(findmnt -nvo SOURCE "$R/" 2>/dev/null)" 2>/dev/null) && [ -n "$on" ] \
+        && say "$(mounted / | cut -d , -f 2)" "$on" | tr '\n' ' '
+}
+
 facts() {
     echo "release=$(uname -r)"
     echo "machine=$(uname -m)"
@@ -517,6 +545,8 @@ facts() {
         [ $how = kexec ] || echo "$(echo $how | tr - _)=$([ -z "$why" ] && echo yes || echo no)"
     done
     echo "initramfs=$(own_initramfs)"
+    echo "root_is=$(root_is)"
+    echo "selinux=$([ -e "$R/sys/fs/selinux/enforce" ] && echo yes || echo no)"
     echo "processor=$(sed -n 's/^model name[^:]*: //p' "$R/proc/cpuinfo" | head -n 1)"
     echo "extension=$(grep -om 1 -wE 'svm|vmx' "$R/proc/cpuinfo" | head -n 1)"
     echo "cpus=$(grep -c ^processor "$R/proc/cpuinfo")"

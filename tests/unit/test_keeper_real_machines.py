@@ -16,11 +16,12 @@ from common.waiting import Deadline, poll_until
 from host_setup.inventory import Boot
 from host_setup.remote.control import KEEPER
 from host_setup.remote.fitness import LONGEST, obstacles
-from tests.unit.test_keeper import GRUBENV, RELEASE, Machine, machine
+from tests.unit.test_keeper import GRUB_CFG, GRUBENV, RELEASE, Machine, machine
 from tests.unit.test_remote_parts import entry
 
 __all__ = ["machine"]  # a fixture
 OURS = "panic=10 loglevel=7"
+LIVE = "overlay / overlay rw,relatime,lowerdir=/run/live/ro,upperdir=/run/live/rw,workdir=/run/live/work 0 0\n"
 EFI = "sys/firmware/efi/efivars"
 LOADER = f"{EFI}/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 ONCE = f"{EFI}/LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
@@ -465,6 +466,9 @@ def test_root_that_the_kernel_does_not_find_by_itself_needs_an_initramfs(
     [
         f"boot/initramfs-{RELEASE}.img",
         f"boot/initrd-{RELEASE}",
+        f"boot/initrd-{RELEASE}.img",
+        f"boot/initramfs-genkernel-{os.uname().machine}-{RELEASE}",
+        f"boot/ostree/fedora-4f1c/initramfs-{RELEASE}.img",
         f"efi/0123/{RELEASE}/initrd",
         "boot/initramfs-linux-lts.img",
     ],
@@ -496,6 +500,11 @@ def test_kernel_under_test_boots_again_with_the_initramfs_of_the_machine_s_own(m
         ("/dev/sda1 / ext4 rw 0 0\ntmpfs /var tmpfs rw 0 0\n", "/var/lib is in memory"),
         ("rootfs / rootfs rw 0 0\ntmpfs / tmpfs rw 0 0\n", "/var/lib is in memory"),
         ("/dev/sda1 / ext4 rw 0 0\ntmpfs /etc tmpfs rw 0 0\n", "/etc/systemd/system is in memory"),
+        (f"{LIVE}tmpfs /run tmpfs rw 0 0\n", "/var/lib is in memory"),
+        (f"{LIVE}/dev/sda1 /run/live ext4 rw 0 0\n", ""),
+        (LIVE, "/var/lib is in memory"),  # what it writes to was mounted by an initramfs that is gone
+        (f"/dev/sda1 / ext4 rw 0 0\n{LIVE.replace(' / ', ' /etc ').replace('/run/live', '/var/live')}", ""),
+        ("overlay / overlay ro,lowerdir=/a:/b 0 0\n", ""),  # of layers that nobody writes to
         ("tmpfs / tmpfs rw 0 0\n/dev/sda1 /var ext4 rw 0 0\n/dev/sda2 /etc ext4 rw 0 0\n", ""),
         ("/dev/sda1 / ext4 rw 0 0\ntmpfs /var/lib/docker tmpfs rw 0 0\ntmpfs /var/li tmpfs rw 0 0\n", ""),
     ],
@@ -505,6 +514,62 @@ def test_machine_that_forgets_what_brings_it_back_is_refused(machine: Machine, m
     told = against(machine, "kexec")
     assert told.startswith(said)
     assert bool(told) == bool(said)
+
+
+TIMEOUT = """
+if [ "${{recordfail}}" = 1 ] ; then
+  set timeout=-1
+else
+  if [ x$feature_timeout_style = xy ] ; then
+    set timeout_style=menu
+    set timeout={0}
+  # Fallback normal timeout code in case the timeout_style feature is
+  # unavailable.
+  else
+    set timeout={0}
+  fi
+fi
+"""
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [("-1", True), ("-10", False), ("5", False), ("0", False)])
+@pytest.mark.parametrize("how", ["grub", "kexec"])
+def test_grub_that_waits_for_somebody_is_told_whichever_way_it_boots(
+    machine: Machine, how: str, seconds: str, *, waits: bool
+) -> None:
+    machine.write("boot/grub/grub.cfg", TIMEOUT.format(seconds) + GRUB_CFG)
+    assert ("waits for somebody at its menu" in against(machine, how)) == waits
+
+
+@pytest.mark.parametrize(("timeout", "waits"), [("menu-force", True), ("menu-hidden", False), ("5", False)])
+def test_systemd_boot_that_waits_for_somebody_is_told(machine: Machine, timeout: str, *, waits: bool) -> None:
+    machine.write("boot/grub/grub.cfg", TIMEOUT.format("-1") + GRUB_CFG)  # of the one that does not boot it
+    machine.write("efi/loader/entries/debian.conf", "title Debian\n")
+    machine.write("efi/loader/loader.conf", f"#timeout menu-force\ndefault debian.conf\ntimeout {timeout}\n")
+    efi(machine, LOADER, "systemd-boot 257".encode("utf-16-le"))
+    assert ("waits for somebody at its menu" in against(machine, "systemd-boot")) == waits
+
+
+@pytest.mark.parametrize(
+    ("root", "on", "lacks"),
+    [
+        ("ext4", "part disk", ""),
+        ("ext4", "disk", ""),
+        ("ext4", "", ""),  # no device: overlay, network
+        ("xfs", "part disk", "xfs"),
+        ("ext4", "lvm part disk", "lvm"),
+        ("btrfs", "crypt part disk", "btrfs, crypt"),
+        ("ext4", "lvm raid1 part disk part disk", "lvm, raid1"),
+        ("ext4", "mpath disk disk", "mpath"),
+    ],
+)
+def test_root_of_which_a_lean_kernel_knows_nothing_is_told(machine: Machine, root: str, on: str, lacks: str) -> None:
+    stub(machine, "findmnt", "echo /dev/vda1")
+    stub(machine, "lsblk", f"[ -n '{on}' ] && printf '%s\\n' {on}")
+    machine.write("proc/mounts", f"/dev/vda1 / {root} rw 0 0\n")
+    told = [one.what for one in obstacles(entry(config="lean"), facts(machine), OURS)]
+    assert told == ([f"its root file system is on {lacks}, of which a lean kernel knows nothing"] if lacks else [])
+    assert not list(obstacles(entry(config="own"), facts(machine), OURS))
 
 
 def test_var_in_which_no_program_may_run_is_told_where_one_has_to(machine: Machine) -> None:

@@ -146,6 +146,22 @@ def test_lease_of_another_run_is_a_note() -> None:
     assert any("leased by ann@lab, last heard of 3 s ago" in one.found for one in found if one.state is State.NOTE)
 
 
+def notes(machine: Remote, facts: dict[str, str]) -> str:
+    found = doctor.judge("far", machine, facts)
+    return "\n".join(f"{one.found} -> {one.advice}" for one in found if one.state is State.NOTE)
+
+
+def test_labels_that_a_lean_kernel_does_not_write_are_a_note() -> None:
+    assert "SELinux" in notes(entry(config="lean"), {**GOOD, "selinux": "yes"})
+    assert "SELinux" not in notes(entry(config="own"), {**GOOD, "selinux": "yes"})
+    assert "SELinux" not in notes(entry(config="lean"), {**GOOD, "selinux": "no"})
+
+
+def test_disk_that_somebody_must_unlock_is_a_note() -> None:
+    assert "encrypted" in notes(entry(), {**GOOD, "root_is": "ext4 crypt part disk"})
+    assert "encrypted" not in notes(entry(), {**GOOD, "root_is": "ext4 part disk"})
+
+
 def test_machine_that_does_not_answer_or_has_no_key_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "REACH", 0.1)
     (one,) = doctor.examine("far", entry())
