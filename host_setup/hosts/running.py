@@ -40,6 +40,7 @@ class RunningHost(ABC):
         self.guest_vitals = {guest.name: Vitals(f"guest {guest.name}") for guest in guests}
         self.vitals.on_loss(self._lose_guests)
         self._beats = Beats(self.vitals, self.guest_vitals)
+        self._beats.stopped = lambda who: any(one.spec.name == who and one.stopped for one in self._guests or ())
         self._guests: tuple[Guest, ...] | None = None
         self._extra: list[Guest] = []
         self._ssh: Ssh | None = None
@@ -192,10 +193,12 @@ class Beats:
 
     :param guests: by name.
     :ivar uncounted: total seconds the host was runnable but not scheduled on this computer.
+    :ivar stopped: whether we have stopped a machine, whose silence does not count then.
     """
 
     def __init__(self, host: Vitals, guests: Mapping[str, Vitals]) -> None:
         self.uncounted: Callable[[], float] = lambda: 0.0
+        self.stopped: Callable[[str], bool] = lambda _: False
         # A silent host cannot tell of its guests: the host first.
         self._vitals = {"host": host, **guests}
         self._last: dict[str, tuple[str, float]] = {}
@@ -225,5 +228,7 @@ class Beats:
         while not self._over.wait(1.0):
             now = self._now()
             for who, vitals in self._vitals.items():
-                if who in self._last and now - self._last[who][1] > STALL:
+                if who in self._last and self.stopped(who):
+                    self._last[who] = (self._last[who][0], now)
+                elif who in self._last and now - self._last[who][1] > STALL:
                     vitals.lost(f"stalled: no heartbeat for {STALL:g} s", harm=True)

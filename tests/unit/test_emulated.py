@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -478,6 +479,33 @@ def test_silent_host_is_the_one_that_stalled(lives: Lives) -> None:
     Beats(host, guests).heard("host=1 plain=1 protected=1")
     poll_until(lambda: host.reason, Deadline(AT_ONCE), "the stall")
     assert {one.reason for one in guests.values()} == {"its host is lost: stalled: no heartbeat for 0.3 s"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_silence_of_a_guest_that_we_have_stopped_does_not_count(lives: Lives) -> None:
+    host, guests = lives
+    beats, stops = Beats(host, guests), ["plain"]
+    beats.stopped = lambda who: who in stops
+    counts = itertools.count()
+
+    def stalled() -> str | None:
+        beats.heard(f"host={next(counts)} plain=1 protected={next(counts)}")
+        return guests["plain"].reason
+
+    with pytest.raises(DeadlineError):
+        poll_until(stalled, Deadline(1.5), "no stall")
+    stops.clear()
+    poll_until(stalled, Deadline(AT_ONCE), "the stall")
+    host.lost("over")
+
+
+def test_host_knows_which_of_its_guests_we_have_stopped(tmp_path: Path) -> None:
+    host: Any = EmulatedHost(spec(), tmp_path)
+    assert not host._beats.stopped("plain")
+    host._guests = (SimpleNamespace(spec=PLAIN, stopped=True, close=lambda: None),)
+    assert host._beats.stopped("plain")
+    assert not host._beats.stopped("host")
+    host.close()
 
 
 @pytest.mark.usefixtures("quick")
