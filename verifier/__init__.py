@@ -13,9 +13,16 @@ It needs Python 3.11 and the package ``cryptography``. Imports follow the data::
     sweeps      what a sweep of all pages brought -> how each page fared
     run         one run's folder -> the status of each claim, derived from the evidence
     fleet       many runs' folders -> the status of each claim
+    verdict     what a report says of the whole run
     exports     signoff.json and the statement, held against what was derived
     forms       junit.xml and the other forms for programs, made anew and compared
-    page        signoff.html, held against what was derived
+    words       what each page says, whatever the run
+    markup      pieces of the page
+    tries       a claim's probes and checks on the page
+    machines    the machines of a merged report on the page
+    picture     guests' memory on the page
+    threats     the table of threats on the page
+    page        signoff.html, made anew and compared
     report      all of it, and what the reader trusts
     __main__    the command line, and one screen of words
 """

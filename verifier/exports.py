@@ -10,9 +10,8 @@ from typing import Any
 from verifier import contract as contracts
 from verifier.run import STATUSES, Run, series_of
 from verifier.text import parse, same, shown, table
+from verifier.verdict import EXIT, problems, sentence
 
-EXIT = {"PROTECTED": 0, "CONTROLS HOLD": 0, "NOT PROTECTED": 1, "NOT USABLE": 1, "CONTROLS BROKEN": 1, "NOT PROVEN": 2}
-SENTENCE = "Every attack was refused exactly as contracted, while the same probe got through in its control."
 WHOLE = "the_whole_run"
 """What stands for the whole run where there are only tests; CONTROL: in mode plain, which passes nothing."""
 
@@ -83,6 +82,8 @@ def document(told: Derived) -> Iterator[str]:
         "schema": "sealproof-signoff-6",
         "verdict": told.word,
         "exit_code": EXIT[told.word],
+        "summary": sentence(run, told.word),
+        "problems": problems(run),
         "mode": record["mode"],
         "tier": record["tier"],
         "contract": told.contract,
@@ -91,24 +92,16 @@ def document(told: Derived) -> Iterator[str]:
         "made_of": record["made_of"],
         "counts": told.counts,
         "signing_key": told.key,
-        "logs": [
-            file
-            for file in run.tree.names
-            if "/" in file and file.partition("/")[0] not in ("evidence", "parts", "contract")
-        ],
+        "logs": run.logs,
     }
     more = set() if told.fleet is None else {"fleet"}
-    if strange := set(found) - {*wanted, "summary", "run", "problems", "claims", *more}:
+    if strange := set(found) - {*wanted, "run", "claims", *more}:
         yield f"{name} has {shown(min(strange), 40)}, which no report has"
     if told.fleet is not None:
         yield from _fleet(told.fleet, found["fleet"])
     for what, value in wanted.items():
         if not same(found[what], value):
             yield f"{name}: {what} is {shown(found[what], 80)!r}, and it must be {shown(value, 80)!r}"
-    if told.word == "PROTECTED" and (found["summary"] != SENTENCE or found["problems"]):
-        yield f"{name}: its summary or problems are not those of a report that is PROTECTED"
-    if lacking := [one for one in record["problems"] if one not in found["problems"]]:
-        yield f"{name}: it leaves a problem out: {shown(lacking[0], 100)}"
     ids = {"id": "run", "started": "started", "ended": "ended", "command": "command", "commit": "commit"}
     for what, key in ids.items():
         if not same(table(found["run"], f"{name}: run", what)[what] or "", record[key]):

@@ -2,8 +2,7 @@
 """The forms of a report for other programs, made anew from what was derived, and compared.
 
 They are ``junit.xml``, ``signoff.tap``, ``signoff.sarif`` and ``kcidb.json``. What a form says beyond what was derived
-is a fault, wherever it stands. Not held are the sentence of a verdict that is not PROTECTED, the line of the contract
-at which a result lies, and what a claim came to that has no line.
+is a fault, wherever it stands.
 """
 
 from __future__ import annotations
@@ -15,34 +14,20 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from verifier.exports import EXIT, SENTENCE, WHOLE, Derived
-from verifier.run import series_of
+from verifier import needs
+from verifier.exports import WHOLE, Derived
+from verifier.run import CONTRACT, Run, series_of
 from verifier.text import UnsoundError, cleaned, parse, shown
+from verifier.verdict import EXIT, problems, row_of, sentence
+from verifier.words import NO_SIGNOFF
 
 JUNIT, TAP, SARIF, KCIDB = "junit.xml", "signoff.tap", "signoff.sarif", "kcidb.json"
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TAGS = {"FAIL": "failure", "ERROR": "error", "MISS": "error", "SKIP": "skipped", "CONTROL": "skipped"}
 _CONTROL = "the control alone: the probe gets through where nothing protects"
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_NAMED = re.compile(r"""["']([a-z][a-z0-9_]+)["']""")
 _SIDES = ("expected", "observed", "control", "shared")
-
-
-class _Any:
-    """Equals what begins so."""
-
-    def __init__(self, begin: str = "") -> None:
-        self._begin = begin
-
-    def __eq__(self, other: object) -> bool:
-        return not self._begin or str(other).startswith(self._begin)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"{self._begin}..."
-
-
-_ANY: Any = _Any()
 
 
 def junit(told: Derived) -> Iterator[str]:
@@ -93,31 +78,33 @@ def _differs(found: Any, wanted: Any, place: str = "") -> str:
             return f"{place}: {len(found)} where there must be {len(wanted)}"
         pairs = [(f"{place}[{number}]", *both) for number, both in enumerate(zip(found, wanted, strict=True))]
     else:
-        same = wanted == found and (isinstance(wanted, _Any) or type(found) is type(wanted))
+        same = wanted == found and type(found) is type(wanted)
         return "" if same else f"{place} is {shown(repr(found), 100)}, not {shown(repr(wanted), 100)}"
     return next((words for where, one, other in pairs if (words := _differs(one, other, where))), "")
 
 
-def _sentence(told: Derived) -> Any:
+def _sentence(told: Derived) -> str:
     """The verdict and its sentence."""
-    if told.word == "PROTECTED":
-        return f"{told.word}: {SENTENCE}"
-    return _Any(f"{told.word}: ")
+    return cleaned(f"{told.word}: {sentence(told.run, told.word)}")
 
 
-def _sides(told: Derived, claim: str) -> dict[str, str] | None:
-    """What a claim's line says of its outcome; None: it has no line."""
-    row = told.run.rows.get(claim)
-    return None if row is None else {name: str(row.get(name, "")) for name in _SIDES}
+def _sides(told: Derived, claim: str) -> dict[str, str]:
+    """What a claim's line says of its outcome."""
+    row = row_of(told.run, claim)
+    return {name: str(row[name]) for name in _SIDES}
 
 
 def _why(told: Derived, claim: str) -> str:
-    return str(told.run.rows[claim].get("why", ""))
+    return str(row_of(told.run, claim)["why"])
 
 
 def _seconds(told: Derived, claim: str) -> Any:
-    row = told.run.rows.get(claim)
-    return 0.0 if row is None else row["seconds"]
+    return row_of(told.run, claim)["seconds"]
+
+
+def _says(told: Derived, claim: str) -> str:
+    """A claim's sentence."""
+    return str(row_of(told.run, claim)["sentence"])
 
 
 # --- JUnit
@@ -167,7 +154,7 @@ def _junit(told: Derived) -> dict[str, Any]:
 def _case(told: Derived, claim: str, status: str) -> dict[str, Any]:
     tag = _TAGS.get(status)
     if claim == WHOLE:
-        parts = [_element(tag, {"message": _sentence(told), "type": status})] if tag else []
+        parts = [_element(tag, {"message": _xml(_sentence(told)), "type": status})] if tag else []
         return _element("testcase", {"classname": "sealproof", "name": WHOLE, "time": "0.000"}, "", parts)
     kind = told.run.claims[claim]
     attributes = {
@@ -176,8 +163,6 @@ def _case(told: Derived, claim: str, status: str) -> dict[str, Any]:
         "time": f"{_seconds(told, claim):.3f}",
     }
     sides = _sides(told, claim)
-    if sides is None:
-        return _element("testcase", attributes, "", [_element(str(tag), {"message": _ANY, "type": status}, _ANY)])
     text = "".join(f"{name}: {words}\n" for name, words in sides.items() if name != "shared" or words)
     if not tag:
         return _element("testcase", attributes, "", [_element("system-out", {}, _xml(text))])
@@ -193,31 +178,22 @@ def _xml(text: str) -> str:
 # --- TAP
 
 
-def _tap(told: Derived) -> list[Any]:
-    out: list[Any] = ["TAP version 14", f"1..{len(told.said)}"]
+def _tap(told: Derived) -> list[str]:
+    out = ["TAP version 14", f"1..{len(told.said)}"]
     for number, (claim, status) in enumerate(told.said.items(), 1):
         skip = status in ("SKIP", "CONTROL")
         begin = f"{'ok' if skip or status == 'PASS' else 'not ok'} {number} - {claim}"
-        sides = None if claim == WHOLE else _sides(told, claim)
-        if not skip:
-            out.append(begin)
-        elif claim == WHOLE or sides is None:
-            out.append(_Any(f"{begin} # SKIP "))
-        else:
-            out.append(f"{begin} # SKIP {_escaped(_CONTROL if status == 'CONTROL' else _why(told, claim))}")
         if claim == WHOLE:
-            why = _block({"why": SENTENCE})[0] if told.word == "PROTECTED" else _Any("  why: ")
-            out += ["  ---", *_block({"verdict": told.word}), why, "  ..."]
-        elif status != "CONTROL":
-            out += ["  ---", *_told_of(told, claim, status, sides), "  ..."]
+            out.append(f"{begin} # SKIP {_escaped(NO_SIGNOFF)}" if skip else begin)
+            out += ["  ---", *_block({"verdict": told.word, "why": sentence(told.run, told.word)}), "  ..."]
+            continue
+        why = _CONTROL if status == "CONTROL" else _why(told, claim)
+        out.append(f"{begin} # SKIP {_escaped(why)}" if skip else begin)
+        if status != "CONTROL":
+            of_status = {} if status == "PASS" else {"status": status, "why": why}
+            sides = {name: words for name, words in _sides(told, claim).items() if words}
+            out += ["  ---", *_block({**of_status, **sides}), "  ..."]
     return [*out, ""]
-
-
-def _told_of(told: Derived, claim: str, status: str, sides: dict[str, str] | None) -> list[Any]:
-    if sides is None:
-        return [*_block({"status": status}), _Any("  why: "), _Any("  expected: ")]
-    of_status = {} if status == "PASS" else {"status": status, "why": _why(told, claim)}
-    return _block({**of_status, **{name: words for name, words in sides.items() if words}})
 
 
 def _escaped(text: str) -> str:
@@ -237,18 +213,20 @@ def _sarif(told: Derived) -> dict[str, Any]:
     rules = [
         {
             "id": name,
-            "shortDescription": {"text": _of_line(told, name)},
+            "shortDescription": {"text": cleaned(_says(told, name) or name)},
             "fullDescription": {"text": cleaned(claim.why)},
             "help": {"text": cleaned(f"{claim.why}\nSource: {claim.source}")},
             "properties": {"tags": list(dict.fromkeys(["security", claim.kind, claim.threat]))},
         }
         for name, claim in run.claims.items()
     ]
+    places = _places(run)
     results = [
-        _result(told, name, status, order.index(name))
+        _result(told, name, status, order.index(name), places[name])
         for name, status in told.said.items()
         if status != "PASS" and name != WHOLE
     ]
+    notes = [*([NO_SIGNOFF] if run.mode == "plain" else []), *problems(run)]
     invocation = {
         "executionSuccessful": EXIT[told.word] != EXIT["NOT PROVEN"],
         "exitCode": EXIT[told.word],
@@ -256,7 +234,7 @@ def _sarif(told: Derived) -> dict[str, Any]:
         "commandLine": cleaned(record["command"]),
         "startTimeUtc": record["started"],
         **({"endTimeUtc": record["ended"]} if record["ended"] else {}),
-        "toolExecutionNotifications": [] if told.word == "PROTECTED" else _ANY,
+        "toolExecutionNotifications": [{"level": "error", "message": {"text": cleaned(one)}} for one in notes],
     }
     return {
         "$schema": _SCHEMA,
@@ -281,21 +259,27 @@ def _sarif(told: Derived) -> dict[str, Any]:
     }
 
 
-def _of_line(told: Derived, claim: str) -> Any:
-    row = told.run.rows.get(claim)
-    return _ANY if row is None else cleaned(str(row["sentence"]) or claim)
+def _places(run: Run) -> dict[str, tuple[str, int]]:
+    """File and line of the contract at which each claim is named first."""
+    found: dict[str, tuple[str, int]] = {}
+    contract = run.tree.below(CONTRACT)
+    for file in (name for name in contract.names if name != needs.FILE):
+        for number, line in enumerate(contract.read(file).decode("utf-8", "replace").splitlines(), 1):
+            for word in _NAMED.findall(line):
+                found.setdefault(word, (file, number))
+    return found
 
 
-def _result(told: Derived, claim: str, status: str, rule: int) -> dict[str, Any]:
+def _result(told: Derived, claim: str, status: str, rule: int, at: tuple[str, int]) -> dict[str, Any]:
     kinds = {"FAIL": ("fail", "error"), "SKIP": ("notApplicable", "none")}
     kind, level = kinds.get(status, ("open", "none"))
     sides = _sides(told, claim)
-    text: Any = _ANY
-    if sides is not None:
-        words = _CONTROL if status == "CONTROL" else f"{status}: {_why(told, claim)}"
-        facts = f"expected: {sides['expected']}\nobserved: {sides['observed'] or 'nothing'}"
-        text = cleaned(f"{told.run.rows[claim]['sentence'] or claim}\n{words}\n{facts}")
-    place = {"artifactLocation": {"uri": _ANY, "uriBaseId": "SEALPROOF"}, "region": {"startLine": _ANY}}
+    words = _CONTROL if status == "CONTROL" else f"{status}: {_why(told, claim)}"
+    facts = f"expected: {sides['expected']}\nobserved: {sides['observed'] or 'nothing'}"
+    text = cleaned(f"{_says(told, claim) or claim}\n{words}\n{facts}")
+    file, line = at
+    artifact = {"uri": f"tests_e2e/contract/{file}", "uriBaseId": "SEALPROOF"}
+    place = {"artifactLocation": artifact, "region": {"startLine": line}}
     return {
         "ruleId": claim,
         "ruleIndex": rule,
@@ -372,7 +356,7 @@ def _whole(told: Derived, node: str, build: str) -> dict[str, Any]:
         "contract_sha256": told.run.contract,
         "sealproof": record["commit"],
         "made_of": record["made_of"],
-        "problems": [] if told.word == "PROTECTED" else _ANY,
+        "problems": [cleaned(one) for one in problems(told.run)],
     }
     return {
         **_common(told, build),
@@ -387,17 +371,15 @@ def _whole(told: Derived, node: str, build: str) -> dict[str, Any]:
 def _test(told: Derived, node: str, build: str, one: tuple[str, str]) -> dict[str, Any]:
     claim, status = one
     kind = told.run.claims[claim]
-    sides = _sides(told, claim)
     control = "Control of: " if status == "CONTROL" else ""
-    sentence = _ANY if sides is None else cleaned(f"{control}{told.run.rows[claim]['sentence']}")
-    why: Any = _ANY if sides is None else cleaned(_why(told, claim))[:4096]
+    why = _why(told, claim)
     return {
         **_common(told, build),
         "id": f"sealproof:{told.run.record['run']}/{claim}",
         "path": f"{node}.{kind.kind}.{kind.threat}.{claim}",
-        "comment": sentence,
+        "comment": cleaned(f"{control}{_says(told, claim)}"),
         "status": "DONE" if control else status,
         "duration": _seconds(told, claim),
-        **({"log_excerpt": why} if status not in ("PASS", "CONTROL") and (why is _ANY or why) else {}),
-        "misc": _ANY if sides is None else {name: cleaned(words) for name, words in sides.items()},
+        **({"log_excerpt": cleaned(why)[:4096]} if status not in ("PASS", "CONTROL") and why else {}),
+        "misc": {name: cleaned(words) for name, words in _sides(told, claim).items()},
     }

@@ -1,347 +1,459 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""signoff.html, held against what was derived.
+"""signoff.html, made anew from what was derived, and compared byte for byte; its style is the one that is known here.
 
-Held are the verdict, where it holds, the contract, the problems, the counts; for each claim its status, words, runs and
-checks; kernel, command, key. Beyond that the page may hold no script, no form and no style of its own, nothing from
-elsewhere, and no link but to itself and to the report's files. Its running text is not held: that needs the template.
-Whoever has sealproof makes the page anew, byte for byte: ``python -m signoff FOLDER``.
+So the page holds no word that the evidence, the record, the contract or this program does not have, no script, no form,
+and no link but to itself and to the report's files.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from html.parser import HTMLParser
+from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import unquote
 
-from verifier.contract import outcome_words
-from verifier.exports import SENTENCE, Derived
-from verifier.run import STATUSES
-from verifier.text import UnsoundError, cleaned, shown
+from verifier import machines, picture, threats, tries
+from verifier.contract import Claim
+from verifier.exports import Derived
+from verifier.identity import LISTS
+from verifier.markup import DASH, clock, first_line, heads, mark, numbers, safe
+from verifier.run import STATUSES, series_of
+from verifier.text import shown
+from verifier.verdict import EXIT, counted, problems, row_of, sentence
+from verifier.words import CLASSES, EXITS, KINDS, MEANING, NO_SIGNOFF, PLAIN_PROBES, PROBES, TIERS
 
 PAGE, STYLE = "signoff.html", "signoff.css"
 POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'"
 STYLE_SHA256 = "da5d810b76b5f3bd24791d1c4a89e44efe56be47556610650aeab7b86bd1912d"
-_METAS = (
-    {"charset": "utf-8"},
-    {"http-equiv": "Content-Security-Policy", "content": POLICY},
-    {"name": "viewport", "content": "width=device-width, initial-scale=1"},
-    {"name": "referrer", "content": "no-referrer"},
-)
-_HEADINGS = {
-    *("The threat model, claim by claim", "Which machine proved what", "Differences between the machines", "Claims"),
-    *("Claims on which the machines disagree", "Guest memory, page by page", "How to read this", "Kernel", "Made of"),
-    *("What was tested, and how to repeat it", "Run", "Host", "Logs and data", "Attacks", "Boundaries", "Health"),
-    *("All of the memory", "Legitimate paths"),
-}
-_SPOKEN = {
-    *("What did not pass", "Which machine proved what", "What differs between the machines", "All parts", "Checks"),
-    *("Claims on which the machines differ", "How the probe ended on each kind of page", "Runs of the probe"),
-}
-"""What a screen reader says in the place of a part's text."""
-_VOID = {"meta", "link", "br", "input", "path", "circle"}
-_TAGS = frozenset(
-    [
-        *("html", "head", "meta", "title", "link", "body", "header", "h1", "h2", "h3", "div", "p", "dl", "dt", "dd"),
-        *("section", "details", "summary", "ul", "li", "a", "span", "i", "b", "table", "thead", "tbody", "tfoot", "tr"),
-        *("th", "td", "main", "input", "label", "code", "pre", "figure", "figcaption", "svg", "text", "g", "path"),
-        *("circle", "br"),
-    ]
-)
-_ATTRIBUTES = frozenset(
-    [
-        *("lang", "charset", "http-equiv", "content", "name", "rel", "href", "class", "id", "aria-label", "role"),
-        *(
-            "aria-hidden",
-            "type",
-            "checked",
-            "for",
-            "open",
-            "scope",
-            "colspan",
-            "viewbox",
-            "x",
-            "y",
-            "d",
-            "r",
-            "cx",
-            "cy",
-        ),
-        *("font-size", "stroke-width", "transform", "tabindex", "aria-labelledby"),
-    ]
-)
-_DASH = "\N{EN DASH}"
+_FEW = 40  # claims up to which all sections are open
 _TONES = {"PROTECTED": "good", "CONTROLS HOLD": "neutral", "NOT PROVEN": "open"}
-
-
-class Element:
-    """An element of the page."""
-
-    def __init__(self, tag: str, attributes: dict[str, str], parent: Element | None) -> None:
-        self.tag = tag
-        self.attributes = attributes
-        self.parent = parent
-        self.children: list[Element | str] = []
-
-    @property
-    def classes(self) -> list[str]:
-        """Its classes."""
-        return self.attributes.get("class", "").split()
-
-    @property
-    def text(self) -> str:
-        """All text in it, each run of white space a space."""
-        return " ".join(self.raw.split())
-
-    @property
-    def raw(self) -> str:
-        """All text in it, as it stands."""
-        return "".join(one if isinstance(one, str) else one.raw for one in self.children)
-
-    def all(self, tag: str, cls: str = "") -> Iterator[Element]:
-        """All elements of a kind in it, in order."""
-        for one in self.children:
-            if isinstance(one, Element):
-                if one.tag == tag and (not cls or cls in one.classes):
-                    yield one
-                yield from one.all(tag, cls)
-
-    def every(self) -> Iterator[Element]:
-        """All elements in it, in order."""
-        for one in self.children:
-            if isinstance(one, Element):
-                yield one
-                yield from one.every()
-
-    def one(self, tag: str, cls: str = "") -> Element:
-        """The only element of a kind in it.
-
-        :raises UnsoundError: there is none, or several.
-        """
-        found = list(self.all(tag, cls))
-        if len(found) != 1:
-            raise UnsoundError(f"{PAGE} has {len(found)} of {tag}.{cls} where one must be")
-        return found[0]
-
-    def under(self, tag: str) -> list[Element]:
-        """Its own children of a kind."""
-        return [one for one in self.children if isinstance(one, Element) and one.tag == tag]
-
-
-class _Reader(HTMLParser):
-    """Takes the elements that a report's page has, and no other."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.root = self.here = Element("", {}, None)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in _TAGS:
-            raise UnsoundError(f"{PAGE} has the element {shown(tag, 40)}, which no report's page has")
-        given = {name: value or "" for name, value in attrs}
-        if (strange := set(given) - _ATTRIBUTES) or len(given) != len(attrs):
-            raise UnsoundError(f"{PAGE} has the attribute {shown(min(strange, default='twice'), 40)} at {tag}")
-        self.here.children.append(made := Element(tag, given, self.here))
-        if tag not in _VOID:
-            self.here = made
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in _VOID:
-            return
-        if self.here.tag != tag or self.here.parent is None:
-            raise UnsoundError(f"{PAGE} is not well-formed at </{shown(tag, 40)}>")
-        self.here = self.here.parent
-
-    def handle_data(self, data: str) -> None:
-        self.here.children.append(data)
-
-    def handle_comment(self, data: str) -> None:
-        raise UnsoundError(f"{PAGE} has a comment, which no report's page has: {shown(data, 40)}")
-
-    def handle_pi(self, data: str) -> None:
-        raise UnsoundError(f"{PAGE} has an instruction, which no report's page has: {shown(data, 40)}")
-
-
-def read(data: bytes) -> Element:
-    """The page's elements.
-
-    :raises UnsoundError: it is no page, or has what no report's page has.
-    """
-    reader = _Reader()
-    text = data.decode("utf-8")
-    reader.feed(text)
-    reader.close()
-    if reader.here is not reader.root or any(not one.isprintable() and one not in "\n\t" for one in text):
-        raise UnsoundError(f"{PAGE} is cut short, or has control characters")
-    return reader.root
+_COLUMNS = {
+    "bare": (("Expected", "expected", "expected"), ("Observed", "observed", "observed"),
+             ("Control", "control", "control")),
+    "probe": (("Expected", "expected", "expected"), ("Page under test", "tested", "observed"),
+              ("Control: plain page", "plain", "control"), ("Control: shared page", "shared", "shared")),
+    "work": (("Expected", "expected", "expected"), ("Guest under test", "tested", "observed"),
+             ("Control: plain guest", "plain", "control")),
+}  # fmt: skip
+"""A column's heading, its label where there is no room for a table, and what of a claim's line stands in it."""
 
 
 def page(told: Derived) -> Iterator[str]:
-    """Where the page says anything else, or could do anything at all."""
+    """Where the page says anything else."""
     tree = told.run.tree
     if hashlib.sha256(tree.read(STYLE)).hexdigest() != STYLE_SHA256:
         yield f"{STYLE} is not the style that this verifier knows: it may hide or show what it likes"
-    try:
-        root = read(tree.read(PAGE))
-    except UnicodeDecodeError as error:
-        raise UnsoundError(f"{PAGE} is no text") from error
-    yield from _harmless(told, root)
-    yield from _head(told, root)
-    yield from _claims(told, root)
+    found = tree.read(PAGE).decode("utf-8", "backslashreplace").split("\n")
+    wanted = made(told).split("\n")
+    for number, (line, must) in enumerate(zip(found, wanted, strict=False), 1):
+        if line != must:
+            at = next((at for at, pair in enumerate(zip(line, must, strict=False)) if pair[0] != pair[1]), 0)
+            begin = max(0, at - 40)
+            yield (
+                f"{PAGE}: line {number} is {_cut(line, begin)}, and it must be {_cut(must, begin)}, unless another "
+                "version of sealproof made it"
+            )
+            return
+    if len(found) != len(wanted):
+        yield f"{PAGE} has {len(found)} lines, and it must have {len(wanted)}"
 
 
-def _harmless(told: Derived, root: Element) -> Iterator[str]:
-    metas = [one.attributes for one in root.all("meta")]
-    if [one.get("content") for one in metas if "http-equiv" in one] != [POLICY]:
-        yield f"{PAGE} has not the policy that forbids all but its style"
-    if [one for one in metas if one not in _METAS]:
-        yield f"{PAGE} tells browsers or search engines what no report's page does"
-    if [one.attributes for one in root.all("link")] != [{"rel": "stylesheet", "href": STYLE}]:
-        yield f"{PAGE} has another style than {STYLE}"
-    elements = list(root.every())
-    for one in elements:
-        if one.tag in ("h2", "h3") and one.text not in _HEADINGS:
-            yield f"{PAGE} has the heading {shown(one.text, 80)!r}, which no report's page has"
-        spoken = one.attributes.get("aria-label")
-        if (
-            spoken is not None
-            and spoken not in _SPOKEN
-            and not (one.tag == "svg" and spoken.startswith("Memory of guest "))
-        ):
-            yield f"{PAGE} says {shown(spoken, 80)!r} to those who cannot see it, which no report's page does"
-    ids = [one.attributes["id"] for one in elements if "id" in one.attributes]
-    places = set(ids)
-    if len(ids) != len(places):
-        yield f"{PAGE} has two parts of one name"
-    for link in root.all("a"):
-        to = link.attributes.get("href", "")
-        file, hash_, part = to.partition("#")
-        if (file and unquote(file) not in told.run.tree) or (hash_ and not file and part not in places):
-            yield f"{PAGE} has a link to {shown(to, 80)}, which is not in the report"
+def _cut(line: str, begin: int) -> str:
+    return repr(shown(f"{'...' if begin else ''}{line[begin:]}", 100))
 
 
-def _head(told: Derived, root: Element) -> Iterator[str]:
-    run = told.run
-    record, kernel = run.record, run.record["kernel"]
-    plain = run.mode == "plain"
-    counts = told.counts
-    title = (told.word, record["series"] or "sealproof", record["run"])
-    verdict = root.one("div", "verdict")
-    tone = _TONES.get(told.word, "bad")
-    claims = f"{len(run.claims)} {'claim' if len(run.claims) == 1 else 'claims'}"
-    wanted: dict[str, tuple[str | list[str], str | list[str]]] = {
-        "the verdict": (root.one("div", "word").text, told.word),
-        "the title": (
-            root.one("head").one("title").text,
-            f" {_DASH} ".join(title),
-        ),
-        "the heading": (
-            root.one("h1").text,
-            f"sealproof {'check of the controls' if plain else 'security sign-off'} · run {record['run']}",
-        ),
-        "where it holds": (verdict.one("div", "where").text[: len(_flat(_where(record)))], _where(record)),
-        "the contract": (
-            verdict.one("div", "contract").text,
-            f"contract of {claims}, sha256 {told.contract['sha256']}; sealproof {record['commit']}",
-        ),
-        "the counts": (
-            [one.text for one in root.one("tfoot").all("td")],
-            [claims, *(str(counts[status]) if counts[status] else "·" for status in STATUSES)],
-        ),
-    }
-    if told.word == "PROTECTED":
-        wanted["the loud words"] = ([one.text for one in root.all("p", "loud")], [])
-        wanted["the verdict's sentence"] = (verdict.one("p", "sentence").text, SENTENCE)
-    for what, (found, must) in wanted.items():
-        if found != (_flat(must) if isinstance(must, str) else must):
-            yield f"{PAGE}: {what} is {shown(found, 100)!r}, and it must be {shown(must, 100)!r}"
-    if verdict.classes != ["verdict", tone]:
-        yield f"{PAGE}: the verdict has the colour of another"
-    text = root.text
-    facts = [record["command"], told.key]
-    facts += (
-        [
-            *(kernel[one] for one in ("build_id", "image_sha256", "source_sha256", "config_sha256", "compiler")),
-            *(one["sha256"] for one in kernel["patches"]),
+def made(told: Derived) -> str:
+    """The page."""
+    return "\n".join(_Page(told).lines())
+
+
+class _Page:
+    """One report's page, line by line."""
+
+    def __init__(self, told: Derived) -> None:
+        self._told, self._run = told, told.run
+        self._record, self._kernel = told.run.record, told.run.record["kernel"]
+        self._plain = told.run.mode == "plain"
+        self._rows = {name: row_of(told.run, name) for name in told.run.claims}
+        self._fleet = told.fleet
+
+    def lines(self) -> Iterator[str]:
+        """All of it."""
+        yield from self._top()
+        yield from self._not_passed()
+        yield from self._overview()
+        yield from self._threats()
+        yield from self._machines()
+        yield from self._memory()
+        yield from self._claims()
+        yield from self._made_of()
+        yield from self._help()
+        yield from ("</main>", "</body>", "</html>")
+
+    def _link(self, name: str) -> str:
+        """A claim, by its sentence."""
+        return f'<a href="#{name}">{safe(self._rows[name]["sentence"] or name)}</a>'
+
+    def _top(self) -> Iterator[str]:
+        told, record = self._told, self._record
+        name = f"sealproof {'check of the controls' if self._plain else 'security sign-off'}"
+        yield from (
+            "<!DOCTYPE html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{safe(POLICY)}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="referrer" content="no-referrer">',
+            f"<title>{told.word} {DASH} {safe(record['series'] or 'sealproof')} {DASH} {record['run']}</title>",
+            '<link rel="stylesheet" href="signoff.css">',
+            "</head>",
+            "<body>",
+            "<header>",
+            f"<h1>{name} · run {record['run']}</h1>",
+            f'<div class="verdict {_TONES.get(told.word, "bad")}">',
+            f'  <div class="word">{told.word}</div>',
+            '  <div class="where">',
+            f"{self._release()},",
+            f"    {self._where()} ·",
+            f"    {safe(record['started'])}{self._of_machines()}",
+            "  </div>",
+            f'  <div class="soft contract">{self._contract()}; sealproof {safe(record["commit"])}</div>',
+            f'  <p class="sentence">{safe(sentence(self._run, told.word))}</p>',
+        )
+        if self._plain:
+            yield f'  <p class="loud">⚠ {NO_SIGNOFF} PASS below means that the probe got the guest\'s bytes.</p>'
+        for one in problems(self._run):
+            yield f'  <p class="loud">⚠ {safe(one)}</p>'
+        if record["tier"]:
+            shows, hides = TIERS[record["tier"]]
+            yield '  <dl class="tier">'
+            yield f"    <div><dt>The tier “{record['tier']}” shows</dt><dd>{safe(shows)}</dd></div>"
+            yield f"    <div><dt>It does not show</dt><dd>{safe(hides)}</dd></div>"
+            yield "  </dl>"
+        yield from ("</div>", "</header>", "<main>", "")
+
+    def _release(self) -> str:
+        return f"Linux {safe(self._kernel['release'])}" if self._kernel else "kernel not identified"
+
+    def _where(self) -> str:
+        series, tier = safe(self._record["series"] or "unknown"), self._record["tier"] or "unknown"
+        return f"series <b>{series}</b> · mode <b>{self._run.mode}</b> · tier <b>{tier}</b>"
+
+    def _contract(self) -> str:
+        return f"contract of {counted(self._run.claims, 'claim', 'claims')}, sha256 {self._run.contract}"
+
+    def _of_machines(self) -> str:
+        if self._fleet is None:
+            return ""
+        parts = self._fleet["parts"]
+        names = counted({one["machine"] for one in parts}, "machine", "machines")
+        return f' · <a href="#machines">{names}, {len(parts)} parts</a>'
+
+    def _not_passed(self) -> Iterator[str]:
+        of = {status: [name for name, row in self._rows.items() if row["status"] == status] for status in STATUSES}
+        if any(of[status] for status in STATUSES if status != "PASS"):
+            yield '<section class="not-passed" aria-label="What did not pass">'
+            for status in (one for one in ("FAIL", "ERROR", "MISS", "SKIP") if of[one]):
+                loud = status in ("FAIL", "ERROR") or len(of[status]) <= 8
+                yield f"<details{' open' if loud else ''}>"
+                yield f"<summary>{mark(status)} {counted(of[status], 'claim', 'claims')}</summary>"
+                yield "<ul>"
+                for name in of[status]:
+                    row = self._rows[name]
+                    yield (
+                        f'<li><a href="#{name}">{safe(row["sentence"])}</a> '
+                        f'<span class="soft">{first_line(row["why"])}</span></li>'
+                    )
+                yield "</ul>"
+                yield "</details>"
+            yield "</section>"
+        yield ""
+
+    def _sections(self) -> Iterator[tuple[str, str, list[Claim]]]:
+        """Kind, class and claims, in the page's order."""
+        for kind in KINDS:
+            for threat in CLASSES:
+                those = [one for one in self._run.claims.values() if (one.kind, one.threat) == (kind, threat)]
+                if those:
+                    yield kind, threat, those
+
+    def _counts(self, claims: Sequence[Claim]) -> dict[str, int]:
+        found = [self._rows[one.id]["status"] for one in claims]
+        return {status: found.count(status) for status in STATUSES}
+
+    def _overview(self) -> Iterator[str]:
+        yield '<div class="overview">'
+        yield "<table>"
+        yield f"<thead><tr><th>Claims</th>{heads()}</tr></thead>"
+        yield "<tbody>"
+        for kind, threat, claims in self._sections():
+            yield f'<tr><td><a href="#{kind}-{threat}">{KINDS[kind][0]}: {safe(CLASSES[threat][0])}</a></td>'
+            yield f"{''.join(numbers(self._counts(claims)))}</tr>"
+        yield "</tbody>"
+        every = list(self._run.claims.values())
+        yield f"<tfoot><tr><td>{counted(every, 'claim', 'claims')}</td>"
+        yield f"{''.join(numbers(self._counts(every)))}</tr></tfoot>"
+        yield from ("</table>", "</div>", "")
+
+    def _threats(self) -> Iterator[str]:
+        if not self._plain:
+            yield '<h2 id="threats">The threat model, claim by claim</h2>'
+            yield (
+                '<p class="soft">The parts and the threats follow the RFC “KVM protected memory extension” of October '
+                "2020. The weakest evidence is the worst status of"
+            )
+            yield "a claim. A boundary is a way that is documented to be open.</p>"
+            yield '<div class="scroll" tabindex="0" role="group" aria-labelledby="threats">'
+            yield '<table class="threats">'
+            yield (
+                '<thead><tr><th scope="col">Threat</th><th scope="col">Claims</th><th scope="col">Weakest evidence</th>'
+                '<th scope="col">Open boundaries</th></tr></thead>'
+            )
+            for part, lines in threats.lines(self._run).items():
+                yield "<tbody>"
+                yield f'<tr><th scope="rowgroup" colspan="4">{part}</th></tr>'
+                for line in lines:
+                    yield from self._threat(line)
+                yield "</tbody>"
+            yield "</table>"
+            yield "</div>"
+        yield ""
+
+    def _threat(self, line: threats.Line) -> Iterator[str]:
+        yield f'<tr><th scope="row">{safe(line.threat.words)}</th>'
+        sections = [
+            f'<a href="#{kind}-{threat}">{KINDS[kind][0]}: {safe(CLASSES[threat][0])}</a> ({count})'
+            for (kind, threat), count in line.sections.items()
         ]
-        if kernel
-        else []
-    )
-    facts += record["made_of"].values()
-    for fact in facts:
-        if _flat(str(fact)) not in text:
-            yield f"{PAGE} does not name {shown(fact, 80)}"
+        yield f"<td>{'; '.join(sections) or 'none'}</td>"
+        weakest = "nothing here tries it"
+        if line.status:
+            words = "; ".join(self._link(name) for name in line.weakest[:3])
+            if len(line.weakest) > 3:
+                words += f" and {len(line.weakest) - 3} more"
+            narrow = f"; {line.narrow} of them on fewer than three kinds of page" if line.narrow else ""
+            weakest = f"{mark(line.status)} {words or f'of all claims{narrow}'}"
+        note = f'<div class="soft">{safe(line.threat.note)}</div>' if line.threat.note else ""
+        yield f"<td>{weakest}{note}</td>"
+        more = f" and {len(line.open) - 4} more" if len(line.open) > 4 else ""
+        yield f"<td>{'; '.join(self._link(name) for name in line.open[:4]) or DASH}{more}</td></tr>"
 
+    def _machines(self) -> Iterator[str]:
+        if self._fleet is not None:
+            sentences = {name: row["sentence"] for name, row in self._rows.items()}
+            yield from machines.drawn(self._fleet, sentences)
+        yield ""
 
-def _where(record: dict[str, Any]) -> str:
-    kernel = f"Linux {record['kernel']['release']}" if record["kernel"] else "kernel not identified"
-    return (
-        f"{kernel}, series {record['series'] or 'unknown'} · mode {record['mode']} · "
-        f"tier {record['tier'] or 'unknown'} · {record['started']}"
-    )
+    def _memory(self) -> Iterator[str]:
+        if found := picture.pictures(self._rows):
+            yield '<h2 id="memory">Guest memory, page by page</h2>'
+            yield (
+                '<p class="soft">Each dot is a page of 4 KiB. Each line is a row of pages that starts at the address '
+                "beside it. A page is private to the guest if the"
+            )
+            yield (
+                "guest has not asked its host to share it. A page is readable if at least one of the named paths read "
+                "it.</p>"
+            )
+            yield '<div class="pictures">'
+            for one in found:
+                yield from picture.drawn(one)
+            yield "</div>"
+        yield ""
 
+    def _claims(self) -> Iterator[str]:
+        run = self._run
+        counts = self._counts(list(run.claims.values()))
+        yield '<h2 id="claims">Claims</h2>'
+        yield '<div class="filters">'
+        yield (
+            f'<input type="radio" name="filter" id="show-all" checked><label for="show-all">all {len(run.claims)}'
+            "</label>"
+        )
+        for status in (one for one in STATUSES if counts[one]):
+            yield (
+                f'<input type="radio" name="filter" id="show-{status}"><label for="show-{status}">{mark(status)} '
+                f"{counts[status]}</label>"
+            )
+        yield '<div class="shown">'
+        sections = list(self._sections())
+        for kind, (title, words) in KINDS.items():
+            those = [(threat, claims) for one, threat, claims in sections if one == kind]
+            if not those:
+                continue
+            yield '<div class="kind">'
+            yield f"<h3>{title}</h3>"
+            yield f'<p class="soft">{PLAIN_PROBES if self._plain and kind in PROBES else words}</p>'
+            for threat, claims in those:
+                yield from self._section(kind, threat, claims)
+            yield "</div>"
+        yield from ("</div>", "</div>", "")
 
-def _claims(told: Derived, root: Element) -> Iterator[str]:
-    run = told.run
-    parts = {one.attributes.get("id", ""): one for one in root.all("details", "claim")}
-    if set(parts) != set(run.claims):
-        strange = set(parts) ^ set(run.claims)
-        yield f"{PAGE}: its claims are not the contract's: {shown(', '.join(sorted(strange)[:3]))}"
-        return
-    for name, part in parts.items():
-        if fault := _claim(told, name, part):
-            yield f"{PAGE}: {name}: {fault}"
+    def _section(self, kind: str, threat: str, claims: Sequence[Claim]) -> Iterator[str]:
+        counts = self._counts(claims)
+        columns = _COLUMNS["bare"]
+        if not self._plain and kind != "health":
+            columns = _COLUMNS["probe" if kind in PROBES else "work"]
+        has = "".join(f" has-{status}" for status in STATUSES if counts[status])
+        open_ = " open" if len(self._run.claims) <= _FEW or counts["PASS"] != len(claims) else ""
+        heading, about = CLASSES[threat]
+        yield f'<details class="group{has}" id="{kind}-{threat}"{open_}>'
+        yield f'<summary><span class="heading">{safe(heading)}</span>'
+        for status in (one for one in STATUSES if counts[one]):
+            yield f'<span class="count">{mark(status)} {counts[status]}</span>'
+        yield f'<span class="soft about">{safe(about)}</span></summary>'
+        yield f'<div class="claims of{len(columns)}">'
+        heads = "".join(f"<div>{column}</div>" for column, _, _ in columns)
+        yield f'<div class="head" aria-hidden="true"><div>Status</div><div>Claim</div>{heads}<div></div></div>'
+        for claim in claims:
+            yield from self._claim(claim, columns)
+        yield from ("</div>", "</details>")
 
+    def _claim(self, claim: Claim, columns: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+        row = self._rows[claim.id]
+        words = safe(row["sentence"])
+        yield f'<details class="claim {row["status"]}" id="{claim.id}">'
+        yield "<summary>"
+        yield f"  <div>{mark(row['status'])}</div>"
+        yield f"  <div>{f'Control of “{words}”' if self._plain and claim.kind in PROBES else words}"
+        if row["status"] != "PASS":
+            yield f'    <div class="why">{safe(row["why"])}</div>'
+        yield "  </div>"
+        for _, label, name in columns:
+            empty = "" if row[name] else " empty"
+            yield (
+                f'  <div class="cell{empty}"><span class="label">{label}</span>{safe(row[name]) or DASH}</div>'
+            )  # fmt: skip
+        yield from ("</summary>", '<div class="body">', '<dl class="facts">')
+        yield f"  <dt>Claim</dt><dd><code>{claim.id}</code></dd>"
+        if row["status"] == "PASS":
+            yield f"  <dt>Verdict</dt><dd>{safe(row['why'])}</dd>"
+        yield f"  <dt>Why this outcome</dt><dd>{safe(claim.why)}</dd>"
+        yield f"  <dt>Source</dt><dd>{safe(claim.source)}</dd>"
+        yield from self._facts(claim, row)
+        yield "</dl>"
+        if row["runs"]:
+            yield from tries.probes(row["runs"], plain=self._plain)
+        if row["maps"]:
+            yield '<p><a href="#memory">Where in the guests\' memory: the picture above</a></p>'
+        if row["checks"]:
+            yield from tries.checks(row["checks"])
+        yield from ("</div>", "</details>")
 
-def _claim(told: Derived, name: str, part: Element) -> str:
-    """How a claim's part differs from what was derived; empty if it does not."""
-    run = told.run
-    row, status = run.rows.get(name, {}), run.status[name]
-    summary = part.under("summary")[0]
-    if part.classes != ["claim", status] or next(summary.all("span", "status")).text[1:].strip() != status:
-        return f"its status is not {status}"
-    text = summary.text
-    cells = [one.text for one in summary.all("div", "cell")]
-    shown_here = [str(row.get(one, "")) for one in ("expected", "observed", "control", "shared")]
-    for words in (str(row.get("sentence", "")), "" if status == "PASS" else str(row.get("why", ""))):
-        if _flat(words) not in text:
-            return f"it does not say {shown(words, 80)!r}"
-    outcome = [_flat(words) or _DASH for words in shown_here[: len(cells)]]
-    if row and (not cells or any(not one.endswith(words) for one, words in zip(cells, outcome, strict=True))):
-        return "its outcome is told otherwise"
-    facts = next(part.all("dl", "facts")).text
-    claim = run.claims[name]
-    for words in (name, claim.why, claim.source, str(row.get("command", "")), *row.get("evidence", ())):
-        if _flat(words) not in facts:
-            return f"it does not say {shown(words, 80)!r}"
-    tables = [
-        [[cell.text for cell in line.under("td")] for line in one.all("tr", "first")] for one in part.all("table")
-    ]
-    runs = [line for one in tables for line in one]
-    wanted = [
-        [_flat(str(cell)) for cell in (
-            one["role"], one["page"], one["state"], one["call"],
-            outcome_words(*(one[key] for key in ("returned", "errno", "signal", "si_code", "leaked", "page_after"))),
-            one["got"], one["leaked"], one["canary"],
-        )]
-        for one in row.get("runs", ())
-    ]  # fmt: skip
-    if runs != wanted:
-        return "its runs are told otherwise"
-    checks = [
-        [_flat(str(cell)) for cell in (one["role"], one["name"], one["expected"], one["got"])]
-        + ["yes" if one["got"] == one["expected"] else "NO"]
-        for one in row.get("checks", ())
-    ]
-    lines = [[cell.text for cell in line.under("td")] for one in part.all("tbody") for line in one.under("tr")]
-    if [line for line in lines if len(line) == 5 and line[4] in ("yes", "NO")] != checks:
-        return "its checks are told otherwise"
-    return ""
+    def _facts(self, claim: Claim, row: dict[str, Any]) -> Iterator[str]:
+        if said := [] if self._fleet is None else self._fleet["words"].get(claim.id, []):
+            more = f" and {len(said) - 8} more" if len(said) > 8 else ""
+            yield f"  <dt>Machine</dt><dd>{'; '.join(self._said(claim.id, one) for one in said[:8])}{more}</dd>"
+        if row["command"]:
+            yield f"  <dt>Repeat this claim</dt><dd><code>{safe(row['command'])}</code></dd>"
+        if row["seconds"]:
+            yield f"  <dt>Took</dt><dd>{clock(row['seconds'])}</dd>"
+        if row["evidence"]:
+            files = ", ".join(f'<a href="{safe(one)}">{safe(one)}</a>' for one in row["evidence"])
+            yield f"  <dt>Evidence</dt><dd>{files}</dd>"
 
+    def _said(self, claim: str, word: machines.Word) -> str:
+        parts = self._fleet["parts"] if self._fleet else []
+        one = next(each for each in parts if each["run"] == word["part"])
+        part = f"part {safe(word['part'])}"
+        if one["ended"]:
+            part = f'<a href="{machines.page_of(one)}#{claim}">{part}</a>'
+        return f"{mark(word['status'])} {safe(one['machine'])}, {part}"
 
-def _flat(text: str) -> str:
-    return " ".join(cleaned(text).split())
+    def _made_of(self) -> Iterator[str]:
+        record = self._record
+        yield "<h2>What was tested, and how to repeat it</h2>"
+        yield f'<pre tabindex="0">{safe(record["command"])}</pre>'
+        yield from ('<div class="columns">', "<div>", "<h3>Kernel</h3>")
+        yield from self._of_kernel()
+        yield "<h3>Made of</h3>"
+        yield '<p class="soft">SHA-256 of each; where there is a list of files, of that list.</p>'
+        yield '<dl class="facts">'
+        for name, sha256 in record["made_of"].items():
+            file = LISTS.get(name)
+            listed = f', <a href="{file}">its files</a>' if file in self._run.tree.names else ""
+            yield f"  <dt>{safe(name)}</dt><dd><code>{safe(sha256)}</code>{listed}</dd>"
+        yield from ("</dl>", "<h3>Run</h3>", '<dl class="facts">')
+        yield f"  <dt>Run</dt><dd><code>{record['run']}</code></dd>"
+        yield f"  <dt>Started</dt><dd>{safe(record['started'])}</dd>"
+        yield f"  <dt>Ended</dt><dd>{safe(record['ended'] or 'never: the run was killed')}</dd>"
+        if record["machine"]:
+            yield f"  <dt>Machine</dt><dd>{safe(record['machine'])}</dd>"
+        yield f"  <dt>sealproof</dt><dd><code>{safe(record['commit'])}</code></dd>"
+        for name, seconds in record.get("durations", {}).items():
+            yield f"  <dt>{safe(name)}</dt><dd>{clock(seconds)}</dd>"
+        yield from ("</dl>", "</div>", "<div>", "<h3>Host</h3>", '<dl class="facts">')
+        yield f"  <dt>Tier</dt><dd>{record['tier'] or 'unknown'}</dd>"
+        for name, value in record["host"].items():
+            yield f"  <dt>{safe(name)}</dt><dd>{safe(value)}</dd>"
+        yield from ("</dl>", "<h3>Logs and data</h3>", "<ul>")
+        files = ("signoff.json", "junit.xml", "signoff.tap", "signoff.sarif", "kcidb.json", "claims.jsonl")
+        links = ", ".join(f'<a href="{one}">{one}</a>' for one in (*files, "journal.jsonl"))
+        yield f"  <li>{links}, <code>contract/</code></li>"
+        yield '  <li><a href="SHA256SUMS">SHA256SUMS</a> of every file here: <code>sha256sum -c SHA256SUMS</code></li>'
+        yield (
+            f"  <li>attestation.json, signed by the key <code>{self._told.key}</code> "
+            '(<a href="signing-key.pub">signing-key.pub</a>). To check it, use the fingerprint that you have from the '
+            "signer, not the one printed here:"
+        )
+        yield "  <code>python -m verifier FOLDER --key FINGERPRINT --contract SHA256</code></li>"
+        for name in self._run.logs:
+            yield f'  <li><a href="{safe(name)}">{safe(name)}</a></li>'
+        yield from ("</ul>", "</div>", "</div>", "")
+
+    def _of_kernel(self) -> Iterator[str]:
+        kernel = self._kernel
+        if not kernel:
+            yield "<p>Not identified: the run did not get that far.</p>"
+            return
+        running = safe(kernel["running_build_id"] or "nothing")
+        same = kernel["running_build_id"] == kernel["build_id"]
+
+        def named(name: str) -> str:
+            return f"<code>sha256 {safe(kernel[name] or 'unknown')}</code>"
+
+        yield '<dl class="facts">'
+        yield f"  <dt>Release</dt><dd>{safe(kernel['release'])}</dd>"
+        yield (
+            f"  <dt>Build ID</dt><dd><code>{safe(kernel['build_id'])}</code> of what was built; the running kernel says"
+        )
+        yield f"{'the same of itself' if same else f'<code>{running}</code>'}</dd>"
+        yield f"  <dt>Image</dt><dd>{named('image_sha256')}</dd>"
+        yield f"  <dt>With symbols</dt><dd>{named('vmlinux_sha256')}</dd>"
+        yield f"  <dt>Source</dt><dd>{safe(kernel['source'])}<br>{named('source_sha256')}</dd>"
+        yield f"  <dt>Compiler</dt><dd>{safe(kernel['compiler'] or 'unknown')}</dd>"
+        series = f"{safe(self._record['series'] or 'unknown')}<br><code>sha256 {series_of(self._record)}</code>"
+        yield f"  <dt>Series</dt><dd>{series}</dd>"
+        yield f"  <dt>Configuration</dt><dd><code>sha256 {safe(kernel['config_sha256'])}</code></dd>"
+        each = (f"<li>{safe(one['name'])}<br><code>{safe(one['sha256'])}</code></li>" for one in kernel["patches"])
+        patches = f"<ul>{''.join(each)}</ul>" if kernel["patches"] else "none"
+        yield f"  <dt>Patches</dt><dd>{patches}</dd>"
+        yield "</dl>"
+
+    def _help(self) -> Iterator[str]:
+        yield "<h2>How to read this</h2>"
+        yield '<dl class="facts">'
+        yield from (f"<dt>{mark(word)}</dt><dd>{safe(meaning)}</dd>" for word, meaning in MEANING.items())
+        mine = EXIT[self._told.word]
+        for code, meaning in EXITS.items():
+            this, arrow = (" (this run)", "▸ ") if code == mine else ("", "")
+            yield f"<dt>{arrow}exit {code}</dt><dd>{meaning}{this}</dd>"
+        yield (
+            "<dt>canary</dt><dd>4,096 random bytes that only the guest holds. The report names it by a fingerprint; "
+            "its bytes appear only where they leaked.</dd>"
+        )
+        yield (
+            "<dt>control</dt><dd>The same probe in the same run on a page that it may reach: one of a plain guest on "
+            "the same host (plain), and one that the protected guest has shared with its host (shared). Without both a "
+            "refusal proves nothing.</dd>"
+        )
+        yield (
+            "<dt>leaked, private, …</dt><dd>The result for a page of a picture; the legend beside the picture explains "
+            "the words. signoff.json lists every page.</dd>"
+        )
+        yield (
+            "<dt>plain, private, shared</dt><dd>The state of a page, as the guest's own kernel reports it. Plain: the "
+            "guest did not ask for protection. Private: the guest keeps the page to itself. Shared: the guest shares "
+            "the page with the host.</dd>"
+        )
+        yield "</dl>"

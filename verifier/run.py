@@ -24,8 +24,11 @@ RECORD, CLAIMS, JOURNAL, CONTRACT = "record.json", "claims.jsonl", "journal.json
 PLANNED = "planned.json"
 STATUSES = ("PASS", "FAIL", "ERROR", "MISS", "SKIP")
 KILLED = "the run was killed before its end"
+UNKNOWN = "the kernel under test and the tier of its host were not identified"
+NO_HEALTH = "the contract has no claim about the whole run, so the health of host and guest was not checked"
 _DAY = 86400.0  # seconds: no clock is more wrong, nor farther west
 _SLACK = 120.0  # seconds between two clocks' readings of one moment
+_NO_LOGS = ("evidence", "parts", CONTRACT)
 _RUN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 _RECORD = {
     *(
@@ -118,7 +121,7 @@ class Run:
     :ivar contract: the SHA-256 that names it. :ivar claims: the contract, by id.
     :ivar rows: the run's own line for each claim, the last to be put down.
     :ivar status: of each claim, as it is derived. :ivar why: of each that is not PASS.
-    :ivar events: of the journal, in order.
+    :ivar events: of the journal, in order. :ivar sentences: what the run set out to claim, by claim.
     :ivar faults: what is not consistent. :ivar ended: whether the run came to its end.
     """
 
@@ -134,12 +137,18 @@ class Run:
     faults: list[str] = field(default_factory=list)
     planted: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
+    sentences: dict[str, str] = field(default_factory=dict)
     ended: bool = False
 
     @property
     def mode(self) -> str:
         """How the guest under test was to be protected."""
         return str(self.record["mode"])
+
+    @property
+    def logs(self) -> list[str]:
+        """Files in folders, but for contract, evidence and parts."""
+        return [name for name in self.tree.names if "/" in name and name.partition("/")[0] not in _NO_LOGS]
 
 
 def record_of(tree: Tree) -> dict[str, Any]:
@@ -192,7 +201,10 @@ def opened(tree: Tree) -> Run:
     :raises UnsoundError: they cannot be read.
     """
     contract = tree.below(CONTRACT)
-    return Run(tree, record_of(tree), contracts.sha256(contract), contracts.load(contract))
+    sentences = table(parse(tree.read(PLANNED), PLANNED), PLANNED)
+    if not all(isinstance(words, str) for words in sentences.values()):
+        raise UnsoundError(f"{PLANNED}: a sentence is no text")
+    return Run(tree, record_of(tree), contracts.sha256(contract), contracts.load(contract), sentences=sentences)
 
 
 def derive(tree: Tree) -> Run:
@@ -250,12 +262,11 @@ def _strays(run: Run) -> None:
 
 def _planned(run: Run) -> None:
     """What each claim says in words, and how to try it again, is what the run set out with."""
-    planned = table(parse(run.tree.read(PLANNED), PLANNED), PLANNED)
-    for name in planned.keys() - run.claims.keys():
+    for name in run.sentences.keys() - run.claims.keys():
         if f"test_{name} has no entry in the contract" not in run.record["problems"]:
             run.faults.append(f"{PLANNED} names {shown(name, 60)}, which is not in the contract")
     for name, row in run.rows.items():
-        if row.get("sentence") not in (planned.get(name), name.replace("_", " ").capitalize() + "."):
+        if row.get("sentence") not in (run.sentences.get(name), name.replace("_", " ").capitalize() + "."):
             run.faults.append(f"{shown(name, 100)}: it says {shown(row.get('sentence'), 80)!r}, which was not planned")
         if row.get("command") not in ("", f"{run.record['command']} -k test_{name}"):
             run.faults.append(f"{shown(name, 100)}: its command is not that of the run")
@@ -695,9 +706,9 @@ def problems(run: Run) -> list[str]:
     if not run.ended:
         found.append(KILLED)
     if run.record["kernel"] is None or run.record["tier"] is None:
-        found.append("the kernel under test and the tier of its host were not identified")
+        found.append(UNKNOWN)
     if not any(claim.kind == "health" for claim in run.claims.values()):
-        found.append("the contract has no claim about the whole run")
+        found.append(NO_HEALTH)
     return list(dict.fromkeys(found))
 
 

@@ -273,26 +273,42 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "page_with_text_that_runs_backwards": (
         SEALED,
         html("<main>", "<main><p>\u202eDETCETORP</p>"),
-        "has control characters",
+        "is '<main><p>\ufffdDETCETORP</p>'",
     ),
-    "page_with_text_of_no_width": (SEALED, html("PROTECTED", "PRO\u200bTECTED"), "has control characters"),
+    "page_with_text_of_no_width": (SEALED, html("PROTECTED", "PRO\u200bTECTED"), "is '<title>PRO\ufffdTECTED"),
     "page_with_a_second_title": (SEALED, html("</title>", "</title><title>Proved on SEV-SNP</title>"), "title"),
     "page_that_goes_elsewhere": (
         SEALED,
         html("<head>", '<head><meta http-equiv="refresh" content="0;url=https://x/">'),
-        "tells browsers or search engines",
+        "is '<head><meta http-equiv=",
     ),
-    "page_with_another_base": (SEALED, html("<head>", '<head><base href="https://x/">'), "has the element base"),
-    "page_with_a_frame": (SEALED, html("<main>", '<main><iframe src="x.txt"></iframe>'), "has the element iframe"),
+    "page_with_another_base": (SEALED, html("<head>", '<head><base href="https://x/">'), "is '<head><base href="),
+    "page_with_a_frame": (SEALED, html("<main>", '<main><iframe src="x.txt"></iframe>'), "is '<main><iframe src="),
+    "page_that_proves_more": (
+        SEALED,
+        html("No speculative load is tried: the", "Each speculative load is refused: the"),
+        '<div class="soft">Each speculative load',
+    ),
+    "page_that_leaves_out_what_was_not_shown": (
+        SEALED,
+        html("<dt>It does not show</dt><dd>speculative execution", "<dt>It shows</dt><dd>speculative execution"),
+        "<dt>It shows</dt>",
+    ),
+    "page_of_another_meaning": (SEALED, html("Never counts as PASS.", "Counts as PASS."), "Counts as PASS."),
+    "page_of_another_advice": (
+        SEALED,
+        html("use the fingerprint that you have from the signer, not", "use the fingerprint of the signer,"),
+        "use the fingerprint of the signer,",
+    ),
     "page_with_a_form": (
         SEALED,
         html("<main>", '<main><form action="x"><button>verify</button></form>'),
-        "has the element",
+        "is '<main><form action=",
     ),
     "page_with_a_hidden_part": (
         SEALED,
         html('class="claim SKIP"', 'class="claim SKIP" hidden'),
-        "has the attribute hidden",
+        'is \'<details class="claim SKIP" hidden',
     ),
 }
 

@@ -111,7 +111,7 @@ PARTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a_name_that_leads_out": (lambda f: [record(run="../../x")(f)], "is no run's name"),
     "a_link": (lambda f: (f / "logs" / "x").symlink_to("/etc/passwd"), "logs/x is a link"),
     "a_page_with_a_script": (lambda f: [(f / "signoff.html").write_text("<html><script></script></html>"),
-                                        seal(f, OTHER)], "the element script"),
+                                        seal(f, OTHER)], "<script></script>"),
     "a_pass_without_evidence": (lambda f: [shutil.rmtree(f / "evidence"), chain(f), seal(f, OTHER)], "evidence"),
 }  # fmt: skip
 

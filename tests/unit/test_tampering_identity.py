@@ -150,9 +150,9 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     ),
     "json_of_another_emulator": (SEALED, document(lambda d: d["made_of"].update(emulator=OTHER)), 3, "made_of is"),
     "json_of_another_image": (SEALED, document(lambda d: d["kernel"].update(image_sha256=OTHER)), 3, "kernel is"),
-    "page_of_another_image": (SEALED, html("1a" * 32, OTHER), 3, "signoff.html does not name " + "1a" * 32),
-    "page_of_another_payload": (SEALED, html("0b" * 32, OTHER), 3, "signoff.html does not name " + "0b" * 32),
-    "page_of_another_compiler": (SEALED, html("gcc 12.2.0", "gcc 13"), 3, "signoff.html does not name gcc 12.2.0"),
+    "page_of_another_image": (SEALED, html("1a" * 32, OTHER), 3, "<dt>Image</dt><dd><code>sha256 999"),
+    "page_of_another_payload": (SEALED, html("0b" * 32, OTHER), 3, "<dt>payload</dt><dd><code>999"),
+    "page_of_another_compiler": (SEALED, html("gcc 12.2.0", "gcc 13"), 3, "<dt>Compiler</dt><dd>gcc 13</dd>"),
     "statement_of_another_source": (
         RAW,
         payload(lambda s: s["predicate"].update(source=OTHER)),

@@ -386,21 +386,25 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
         swap("attestation.json", '"keyid": "', '"keyid": "00'),
         "names another key than signing-key.pub",
     ),
-    "page_with_a_heading_more": (SEALED, html("<main>", "<main><h2>Proved on SEV-SNP</h2>"), "the heading 'Proved on"),
+    "page_with_a_heading_more": (
+        SEALED,
+        html("<main>", "<main><h2>Proved on SEV-SNP</h2>"),
+        "is '<main><h2>Proved on SEV-SNP</h2>'",
+    ),
     "page_with_words_for_the_blind": (
         SEALED,
         html("<main>", '<main aria-label="Proved on SEV-SNP">'),
-        "to those who cannot see it",
+        "is '<main aria-label=",
     ),
     "page_with_words_for_search_engines": (
         SEALED,
         html("<title>", '<meta name="description" content="certified"><title>'),
-        "tells browsers or search engines what no report's page does",
+        "is '<meta name=",
     ),
     "page_of_another_sentence": (
         SEALED,
         html("Every attack was refused exactly", "Every attack on every machine was refused exactly"),
-        "the verdict's sentence is",
+        "Every attack on every machine was refused",
     ),
 }
 

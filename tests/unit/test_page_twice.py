@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The page is made twice: by the report and by the verifier, each with words of its own. They must be the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from signoff.contract import Class, Mode
+from signoff.record import Tier
+from signoff.report import page, threats
+from signoff.verdict import Status
+from tests.unit.report_samples import small_report
+from tests.unit.test_tampering import KEY
+from verifier import threats as verifiers_threats
+from verifier import words
+from verifier.report import Trusted, verify
+from verifier.tree import load
+
+
+def test_the_words_are_the_same() -> None:
+    assert {str(one): (one.heading, one.sentence) for one in Class} == words.CLASSES
+    assert {str(one): (one.proves, one.does_not_prove) for one in Tier} == words.TIERS
+    assert {str(kind): text for kind, text in page._KINDS.items()} == words.KINDS
+    assert {str(fate): text for fate, text in page._FATES.items()} == words.FATES_MEAN
+    assert {str(one): text for one, text in page.STATUS_MEANING.items()} == words.MEANING
+    assert [str(one) for one in page._FATES] == list(words.FATES_MEAN)
+
+
+def test_the_table_of_threats_is_the_same() -> None:
+    ours = [(one.part, one.words, tuple(map(str, one.classes)), one.names, one.writes, one.note)
+            for one in threats._THREATS]  # fmt: skip
+    theirs = [(part, *one) for part, each in verifiers_threats.PARTS.items() for one in each]
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        {},
+        {"mode": Mode.PLAIN},
+        {"mode": Mode.PLAIN, "statuses": {"kernel_can_map": Status.FAIL}},
+        {"statuses": {"host_cannot_read": Status.FAIL, "guest_works": Status.ERROR}},
+        {"statuses": {"guest_works": Status.FAIL, "host_cannot_write": Status.MISS}},
+        {"problems": ("a plugin",), "given_up": "no disk", "kernel": None, "tier": None},
+        {"interrupted": True, "statuses": {"guest_works": Status.FAIL}},
+        {"tier": Tier.NESTED, "host": {"devices": "kvm"}, "series": "", "durations": {"boot": 3.5, "all": 75.0}},
+    ],
+)
+def test_each_form_of_a_report_is_made_anew(tmp_path: Path, story: dict[str, Any]) -> None:
+    """Not only of one that is PROTECTED."""
+    report = small_report(tmp_path, KEY, **story)
+    faults = [one for one in verify(load(report), Trusted()).faults if one.startswith(("signoff", "junit", "kcidb"))]
+    assert faults == []

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a merged report's page says of its machines: what each did, how they differ, where they disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from verifier.markup import DASH, clock, first_line, heads, mark, numbers, safe, scroll
+from verifier.run import STATUSES
+
+WORST_FIRST = ("FAIL", "ERROR", "MISS", "PASS", "SKIP")
+_OF_THE_START = ("started",)
+Word = dict[str, Any]
+"""What one part says of a claim: part, status, why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What one machine did.
+
+    :ivar settled: how many claims it said to have each status. :ivar cut_short: why parts of it were.
+    """
+
+    name: str
+    parts: list[dict[str, Any]]
+    settled: dict[str, int]
+    cut_short: list[str]
+
+    @property
+    def seconds(self) -> float:
+        """Of its parts, one after the other."""
+        return float(sum(one["seconds"] for one in self.parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All machines.
+
+    :ivar kinds: names of machines of which all facts are the same. :ivar differing: a fact, and its value on each kind.
+    :ivar verdicts: a claim, and the worst word of each kind, where the words differ; None: it has none.
+    """
+
+    machines: list[Machine]
+    kinds: list[list[str]]
+    differing: list[tuple[str, list[str]]]
+    verdicts: list[tuple[str, list[Word | None]]]
+
+
+def fleet(told: dict[str, Any]) -> Fleet:
+    """What the parts come to.
+
+    :param told: the list of them.
+    """
+    of = {one["run"]: one["machine"] for one in told["parts"]}
+    names = list(dict.fromkeys(of.values()))
+    words: dict[str, list[Word]] = told["words"]
+
+    def worst(claim: str, machines: list[str]) -> Word | None:
+        said = [one for one in words[claim] if of[one["part"]] in machines]
+        return min(said, key=lambda one: WORST_FIRST.index(one["status"]), default=None)
+
+    machines = []
+    for name in names:
+        parts = [one for one in told["parts"] if one["machine"] == name]
+        said = [one["status"] for claim in words if (one := worst(claim, [name]))]
+        settled = {status: said.count(status) for status in STATUSES}
+        machines.append(Machine(name, parts, settled, [one["cut_short"] for one in parts if one["cut_short"]]))
+    facts = {one.name: _facts(one.parts) for one in machines}
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(repr(list(facts[name].items())), []).append(name)
+    columns = [facts[each[0]] for each in kinds.values()]
+    differing = []
+    for fact in dict.fromkeys(fact for column in columns for fact in column):
+        values = [column.get(fact, "unknown") for column in columns]
+        if len(set(values)) > 1:
+            differing.append((fact, values))
+    verdicts = []
+    for claim in words:
+        each = [worst(claim, kind) for kind in kinds.values()]
+        if len({one["status"] for one in each if one}) > 1:
+            verdicts.append((claim, each))
+    return Fleet(machines, list(kinds.values()), differing, verdicts)
+
+
+def _facts(parts: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """A machine's facts; where its parts do not agree, all that they say."""
+    found: dict[str, dict[str, None]] = {}
+    for part in parts:
+        if (kernel := part["kernel"]) is None:
+            continue
+        facts = {
+            "tier": part["tier"] or "unknown",
+            "kernel": kernel["release"],
+            "build id": kernel["build_id"],
+            "configuration": f"sha256 {kernel['config_sha256']}",
+            "compiler": kernel["compiler"] or "unknown",
+            **{name: value for name, value in part["host"].items() if name not in _OF_THE_START},
+        }
+        for name, value in facts.items():
+            found.setdefault(name, {})[value] = None
+    return {name: " or ".join(values) for name, values in found.items()}
+
+
+def drawn(told: dict[str, Any], sentences: dict[str, str]) -> Iterator[str]:
+    """The page's part on the machines.
+
+    :param told: the list of the parts. :param sentences: what each claim says.
+    """
+    found = fleet(told)
+    yield from _proved_by(found)
+    yield from _differences(found, sentences)
+    yield from _parts(told)
+
+
+def _proved_by(fleet: Fleet) -> Iterator[str]:
+    yield '<h2 id="machines">Which machine proved what</h2>'
+    yield (
+        '<p class="soft">This report was merged from parts. Each part is a run of its own, and the health of its '
+        "host was judged at its end. If parts"
+    )
+    yield (
+        "disagree on a claim, the worst verdict counts. From an interrupted part only FAIL verdicts are used; its "
+        "other claims were tried again or are MISS.</p>"
+    )
+    yield scroll("Which machine proved what")
+    yield '<table class="machines">'
+    yield (
+        f'<thead><tr><th>Machine</th><th class="n">Parts</th>{heads()}<th class="n">Time</th></tr></thead>'
+    )  # fmt: skip
+    yield "<tbody>"
+    for one in fleet.machines:
+        why = "".join(f'<div class="why">cut short: {first_line(words)}</div>' for words in one.cut_short)
+        yield f'<tr><td>{safe(one.name)}{why}</td><td class="n">{len(one.parts)}</td>'
+        yield "".join(numbers(one.settled))
+        yield f'<td class="n">{clock(one.seconds) if one.seconds else DASH}</td></tr>'
+    yield from ("</tbody>", "</table>", "</div>")
+
+
+def _differences(fleet: Fleet, sentences: dict[str, str]) -> Iterator[str]:
+    kinds = "".join(f"<th>{_listed(names)}</th>" for names in fleet.kinds)
+    if fleet.differing:
+        yield "<h3>Differences between the machines</h3>"
+        yield scroll("What differs between the machines")
+        yield '<table class="matrix">'
+        yield f"<thead><tr><th></th>{kinds}</tr></thead>"
+        yield "<tbody>"
+        for fact, values in fleet.differing:
+            cells = "".join(f"<td>{safe(value)}</td>" for value in values)
+            yield f'<tr><th scope="row">{safe(fact)}</th>{cells}</tr>'
+        yield from ("</tbody>", "</table>", "</div>")
+    else:
+        yield "<p>The machines are identical in every recorded property.</p>"
+    if fleet.verdicts:
+        yield "<h3>Claims on which the machines disagree</h3>"
+        yield scroll("Claims on which the machines differ")
+        yield '<table class="matrix">'
+        yield f"<thead><tr><th>Claim</th>{kinds}</tr></thead>"
+        yield "<tbody>"
+        for name, words in fleet.verdicts:
+            yield f'<tr><td><a href="#{name}">{safe(sentences[name])}</a></td>'
+            yield f"{''.join(map(_word, words))}</tr>"
+        yield from ("</tbody>", "</table>", "</div>")
+    elif len(fleet.kinds) > 1:
+        yield "<p>All kinds of machine agree on every claim that more than one of them tried.</p>"
+
+
+def _parts(told: dict[str, Any]) -> Iterator[str]:
+    yield f'<details class="dump"><summary>All {len(told["parts"])} parts</summary>'
+    yield scroll("All parts")
+    yield "<table>"
+    yield (
+        '<thead><tr><th>Part</th><th>Machine</th><th>Started</th><th class="n">Time</th><th>Kernel</th></tr></thead>'
+    )
+    yield "<tbody>"
+    for one in told["parts"]:
+        run = safe(one["run"])
+        name = f'<a href="{page_of(one)}">{run}</a>' if one["ended"] else run
+        time = clock(one["seconds"]) if one["seconds"] else DASH
+        yield (
+            f"<tr><td>{name}</td><td>{safe(one['machine'])}</td><td>{safe(one['started'])}</td>"
+            f'<td class="n">{time}</td>'
+        )
+        kernel = one["kernel"]
+        identity = f"{safe(kernel['release'])} <code>{safe(kernel['build_id'])}</code>" if kernel else "not identified"
+        yield f"<td>{identity}</td></tr>"
+    yield from ("</tbody>", "</table>", "</div>", "</details>")
+
+
+def page_of(part: dict[str, Any]) -> str:
+    """Where a part's own page is."""
+    return f"parts/{safe(part['run'])}/signoff.html"
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return safe(f"{', '.join(names[:most])}{more}")
+
+
+def _word(word: Word | None) -> str:
+    if word is None:
+        return '<td><span class="soft">not tried</span></td>'
+    why = "" if word["status"] == "PASS" else f' <span class="soft">{first_line(word["why"])}</span>'
+    return f"<td>{mark(word['status'])}{why}</td>"
