@@ -231,14 +231,21 @@ def _once(run: Run) -> None:
     """Each page was planted for one claim, and two pages at a time are in two frames of the host."""
     of_claim: dict[bytes, str] = {}
     for name, each in run.seen.items():
-        frames: dict[tuple[str, int], tuple[str, int]] = {}
-        for one in each:
+        for number, one in enumerate(each):
             if of_claim.setdefault(one.canary, name) != name:
                 run.faults.append(
                     f"{name}: the {one.page} page ({one.state}) is the page of two claims: {of_claim[one.canary]}"
                 )
-            if frames.setdefault((one.host, one.hpa), (one.guest, one.gpa)) != (one.guest, one.gpa):
+            # A probe that moves a page leaves its frame to others.
+            if any(_in_one_frame(one, other) for other in each[:number]):
                 run.faults.append(f"{name}: at {one.hpa:#x} one frame of the host holds two pages")
+
+
+def _in_one_frame(one: Seen, other: Seen) -> bool:
+    """Whether two pages were in one frame of the host from the same time on until both probes were over."""
+    pages = [(each.guest, each.gpa) for each in (one, other)]
+    together = one.planted <= other.over and other.planted <= one.over
+    return (one.host, one.hpa) == (other.host, other.hpa) and pages[0] != pages[1] and together
 
 
 def _strays(run: Run) -> None:

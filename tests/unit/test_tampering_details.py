@@ -55,7 +55,7 @@ def subject(claim: str = READS, **changes: Any) -> Edit:
     return observed(claim, "subject", said(**changes))
 
 
-def aim(**changes: Any) -> Edit:
+def aim(role: str = "subject", **changes: Any) -> Edit:
     """Change where a probe is aimed at, in the journal as well."""
 
     def edit(folder: Path) -> None:
@@ -65,9 +65,25 @@ def aim(**changes: Any) -> Edit:
             names = {key: value for key, value in changes.items() if key != "planted"}
             events(lambda told: [e.update(names) for e in told if e.get("commitment") == commitment])(folder)
 
-        observed(READS, "subject", change)(folder)
+        observed(READS, role, change)(folder)
 
     return edit
+
+
+def one_frame(folder: Path) -> None:
+    """A page comes into another one's frame before the probe of the other is over."""
+    pages = [json.loads(one) for one in (folder / f"evidence/{READS}/subject.jsonl").read_text().splitlines()]
+    observed(READS, "subject", said(seen=pages[1]["aim"]["planted"]))(folder)
+    aim(hpa=pages[1]["aim"]["hpa"])(folder)
+
+
+def left_frame(folder: Path) -> None:
+    """A page comes into the frame that another one has left: its probe was over by then, as it may be."""
+    first, second = (json.loads((folder / f"evidence/{READS}/{role}.jsonl").read_text().splitlines()[0])
+                     for role in ("subject", "control"))  # fmt: skip
+    over = (first["aim"]["planted"] + second["aim"]["planted"]) / 2
+    observed(READS, "subject", said(seen=over))(folder)
+    aim("control", hpa=first["aim"]["hpa"])(folder)
 
 
 def page_of_another_claim(folder: Path) -> None:
@@ -261,7 +277,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     # one thing for two
     "a_try_that_counts_for_two_claims": (REMADE, page_of_another_claim, "is the page of two claims"),
-    "two_pages_in_one_frame": (REMADE, aim(hpa="0x40006000"), "one frame of the host holds two pages"),
+    "two_pages_in_one_frame": (REMADE, one_frame, "one frame of the host holds two pages"),
     # times and sweeps
     "a_run_of_the_future": (REMADE, later, "which has not come yet"),
     "a_sweep_of_no_bytes": (
@@ -323,3 +339,10 @@ def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[
         remake_or_seal(report)
     code, told = check(report, capsys)
     assert (code, words in told) == (3, True), told
+
+
+def test_a_frame_may_hold_another_page_later(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left_frame(report)
+    remake_or_seal(report)
+    code, told = check(report, capsys)
+    assert code == 0, told
