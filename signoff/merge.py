@@ -79,6 +79,7 @@ def merge(
     """
     sources = [_source(folder, seconds) for folder, seconds in parts.items()]
     _go_together(sources)
+    _no_page_twice(sources)
     for source in sources:
         _as_its_evidence(source.folder, signed=bool(source.kept.record.ended))
     contract = sources[0].kept.contract
@@ -188,6 +189,22 @@ def _go_together(sources: Sequence[_Source]) -> None:
     _same("files of sealproof", [(one, sha256) for one, sha256 in files if sha256])
     _same("series", [(one, one.kept.record.series) for one in known])
     _same("patches of the series", [(one, _patches(one.kept.record)) for one in known])
+
+
+def _no_page_twice(sources: Sequence[_Source]) -> None:
+    """No part tells again what another one tried.
+
+    :raises UserInputError: two parts have a canary in common, which is random in each run.
+    """
+    of: dict[str, _Source] = {}
+    for source in sources:
+        for one in {run.canary for result in source.kept.results for run in result.runs}:
+            if (before := of.setdefault(one, source)) is not source:
+                raise UserInputError(
+                    f"{before.folder} and {source.folder} have a canary in common: {one}",
+                    stage="merge",
+                    hint="one is a copy of the other: discard it, and run its group again",
+                )
 
 
 def _same(what: str, values: Sequence[tuple[_Source, str]]) -> None:

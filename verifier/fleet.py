@@ -53,6 +53,7 @@ def derive(tree: Tree) -> Merged:
     for name in names:
         merged.parts.append(_part(whole, tree, name, merged.signers))
     _same(merged)
+    _once(merged)
     for name, claim in list(whole.claims.items()):
         said = [part for part in merged.parts if _counts(part, name, health=claim.kind == "health")]
         said.sort(key=lambda part: _WORST_FIRST.index(part.status[name]))
@@ -114,6 +115,19 @@ def _part(whole: Run, tree: Tree, name: str, signers: list[str]) -> Run:
     except UnsoundError as error:
         whole.faults.append(f"{label}: {error}")
     return part
+
+
+def _once(merged: Merged) -> None:
+    """No page and no run stands for two: each part has a nonce and canaries of its own."""
+    of_nonce: dict[str, str] = {}
+    of_canary: dict[bytes, str] = {}
+    for part in merged.parts:
+        name = part.record["run"]
+        if (before := of_nonce.setdefault(str(part.events[0].get("nonce")), name)) != name:
+            merged.whole.faults.append(f"part {name} has the nonce of part {before}")
+        others = {of_canary.setdefault(one.canary, name) for each in part.seen.values() for one in each} - {name}
+        if others:
+            merged.whole.faults.append(f"part {name} has a page of part {min(others)}")
 
 
 def _same(merged: Merged) -> None:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import itertools
 import json
 import shutil
 import subprocess
@@ -18,6 +20,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+import signoff.merge
 from common.errors import UserInputError
 from common.paths import PROJECT
 from signoff.attestation import sign
@@ -27,7 +30,7 @@ from signoff.keys import fingerprint, put_key
 from signoff.merge import merge
 from signoff.report import write
 from signoff.verdict import Status
-from tests.unit import fleet_samples
+from tests.unit import fleet_samples, report_samples
 from tests.unit.fleet_samples import CLAIMS, FIRST, WELL, part
 from tests.unit.report_samples import COMMIT, CONTRACT, contract_sha256, small_report
 from tests.unit.test_tampering import KEY, MINE, chain, check, observed, record, remake, seal
@@ -213,6 +216,40 @@ def test_a_part_that_was_changed_after_the_merge_is_found(tmp_path: Path, capsys
     remake(run)
     code, found = check_fleet(run, capsys)
     assert (code, "the journal has other parts than those that are there" in found) == (3, True), found
+
+
+def alike(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Two parts whose guests have the same canaries."""
+    parts = []
+    for number in range(2):
+        keys = (hashlib.sha256(b"%d" % count).digest() for count in itertools.count())
+        monkeypatch.setattr(report_samples.secrets, "token_bytes", lambda size, keys=keys: next(keys)[:size])
+        parts.append(part(folder / "parts", number, f"m{number}", EVERY, key=KEY))
+    return parts
+
+
+def test_parts_that_have_a_page_in_common_are_not_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserInputError, match="have a canary in common"):
+        merged(tmp_path, *alike(tmp_path, monkeypatch))
+
+
+def test_a_page_that_two_parts_have_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(signoff.merge, "_no_page_twice", lambda _: None)
+    run = merged(tmp_path, *alike(tmp_path, monkeypatch))
+    code, found = check_fleet(run, capsys)
+    assert (code, "has a page of part" in found) == (3, True), found
+
+
+def test_a_nonce_that_two_parts_have_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (part(tmp_path / "parts", number, f"m{number}", EVERY, key=KEY) for number in range(2))
+    nonces = [json.loads((one / "journal.jsonl").read_text().splitlines()[0])["nonce"] for one in (first, second)]
+    path = second / "journal.jsonl"
+    path.write_text(path.read_text().replace(nonces[1], nonces[0]))
+    remake(second)
+    code, found = check_fleet(merged(tmp_path, first, second), capsys)
+    assert (code, "has the nonce of part" in found) == (3, True), found
 
 
 def test_a_fail_counts_though_its_part_says_that_it_did_not_try(
