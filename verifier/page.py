@@ -23,7 +23,7 @@ from verifier.words import CLASSES, EXITS, KINDS, MEANING, NO_SIGNOFF, PLAIN_PRO
 
 PAGE, STYLE = "signoff.html", "signoff.css"
 POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'"
-STYLE_SHA256 = "da5d810b76b5f3bd24791d1c4a89e44efe56be47556610650aeab7b86bd1912d"
+STYLE_SHA256 = "5bf9c6c48a84a3e975d64325ccc55f049aa841953dffcd07a612665b5c746cda"
 _FEW = 40  # claims up to which all sections are open
 _TONES = {"PROTECTED": "good", "CONTROLS HOLD": "neutral", "NOT PROVEN": "open"}
 _COLUMNS = {
