@@ -43,13 +43,13 @@ def screen(found: Found, name: str) -> Iterator[str]:
         yield from _row("evidence says", f"{told.word}, mode {record['mode']}, tier {record['tier']}: {counts}")
         yield from _row("contract", f"{len(told.run.claims)} claims, sha256 {told.contract['sha256']}")
         yield from _row("kernel", f"Linux {kernel.get('release')}, build ID {', '.join(told.kernels) or 'unknown'}")
-        yield from _row("", f"series {record['series']} ({len(kernel.get('patches', ()))} patches), "
+        yield from _row("", f"series {_plain(record['series'])} ({len(kernel.get('patches', ()))} patches), "
                             f"sha256 {runs.series_of(record)}")  # fmt: skip
         yield from _row("", f"image sha256 {kernel.get('image_sha256')}, by {kernel.get('compiler')}")
         yield from _row("source", f"{kernel.get('source')}, sha256 {kernel.get('source_sha256')}")
         yield from _row("sealproof", f"{record['commit']}, files sha256 {record['made_of'].get(SEALPROOF)}")
         yield from _row("when", f"{record['started']} to {record['ended'] or 'never'}, run {record['run']}")
-        yield from _row("machine", ", ".join(map(str, told.machines)))
+        yield from _row("machine", ", ".join(map(_plain, told.machines)))
     yield from _row("signed by", found.signer or "nobody whose signature is good")
     if found.ssh:
         yield from _row("", f"and by the SSH key {found.ssh}")
@@ -78,6 +78,11 @@ def _proved(told: Derived) -> Iterator[str]:
     for status in ("FAIL", "ERROR", "MISS", "SKIP"):
         those = [f"{name}: {run.why[name].partition(chr(10))[0]}" for name, one in run.status.items() if one == status]
         yield from _several(status, those, most=4 if status == "MISS" else _SHOWN)
+
+
+def _plain(text: object) -> str:
+    """A name of the signer's choice, in which no letter of another script stands for one of ours."""
+    return str(text).encode("ascii", "backslashreplace").decode()
 
 
 def _several(name: str, words: Sequence[str], most: int = _SHOWN) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from verifier import contract as contracts
 from verifier.run import STATUSES, Run, series_of
-from verifier.text import parse, same, shown, table
+from verifier.text import parse, same, shown, table, unusual
 from verifier.verdict import EXIT, problems, sentence
 
 WHOLE = "the_whole_run"
@@ -114,6 +114,8 @@ def document(told: Derived) -> Iterator[str]:
         return
     for one in claims:
         yield from _claim(told, one)
+    if fault := unusual(run.tree.read(name), name):
+        yield fault
 
 
 def _fleet(fleet: dict[str, Any], found: Any) -> Iterator[str]:

@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 from verifier import needs
 from verifier.exports import WHOLE, Derived
 from verifier.run import CONTRACT, Run, series_of
-from verifier.text import UnsoundError, cleaned, parse, shown
+from verifier.text import UnsoundError, cleaned, parse, shown, unusual
 from verifier.verdict import EXIT, problems, row_of, sentence
 from verifier.words import NO_SIGNOFF
 
@@ -41,6 +41,8 @@ def junit(told: Derived) -> Iterator[str]:
         raise UnsoundError(f"{JUNIT} is not XML: {error}") from error
     if found := _differs(_shape(root), _junit(told)):
         yield f"{JUNIT}{found}"
+    elif ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n" != data:
+        yield f"{JUNIT} is not written as sealproof writes it"
 
 
 def tap(told: Derived) -> Iterator[str]:
@@ -57,14 +59,20 @@ def tap(told: Derived) -> Iterator[str]:
 
 def sarif(told: Derived) -> Iterator[str]:
     """Where signoff.sarif says anything else."""
-    if found := _differs(parse(told.run.tree.read(SARIF), SARIF), _sarif(told)):
+    data = told.run.tree.read(SARIF)
+    if found := _differs(parse(data, SARIF), _sarif(told)):
         yield f"{SARIF}{found}"
+    elif fault := unusual(data, SARIF):
+        yield fault
 
 
 def kcidb(told: Derived) -> Iterator[str]:
     """Where kcidb.json says anything else."""
-    if found := _differs(parse(told.run.tree.read(KCIDB), KCIDB), _kcidb(told)):
+    data = told.run.tree.read(KCIDB)
+    if found := _differs(parse(data, KCIDB), _kcidb(told)):
         yield f"{KCIDB}{found}"
+    elif fault := unusual(data, KCIDB):
+        yield fault
 
 
 def _differs(found: Any, wanted: Any, place: str = "") -> str:

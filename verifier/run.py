@@ -17,7 +17,7 @@ from verifier import identity, judge, leaks, needs, rows, sweeps
 from verifier.contract import Claim
 from verifier.judge import Checked, Seen
 from verifier.sweeps import Sweep
-from verifier.text import UnsoundError, known, lines, parse, shown, table
+from verifier.text import UnsoundError, known, lines, parse, same, shown, table
 from verifier.tree import Tree
 
 RECORD, CLAIMS, JOURNAL, CONTRACT = "record.json", "claims.jsonl", "journal.jsonl", "contract"
@@ -144,6 +144,11 @@ class Run:
     def mode(self) -> str:
         """How the guest under test was to be protected."""
         return str(self.record["mode"])
+
+    def folders(self, claim: str) -> tuple[str, ...]:
+        """Where the evidence of a claim may lie."""
+        parts = {name.split("/")[1] for name in self.tree.names if name.startswith("parts/")}
+        return (*(f"parts/{part}/evidence/{claim}/" for part in parts), *(() if parts else (f"evidence/{claim}/",)))
 
     @property
     def logs(self) -> list[str]:
@@ -383,6 +388,8 @@ def _lines(run: Run, events: Sequence[dict[str, Any]]) -> None:
         for file, wanted in files.items():
             if file not in run.tree or run.tree.sha256(file) != wanted:
                 run.faults.append(f"{shown(file)} was changed or taken away after the claim was judged")
+            if not file.startswith(run.folders(name)):
+                run.faults.append(f"{name}: {shown(file)} is not in the claim's folder")
             if file in kept:
                 run.faults.append(f"{shown(file)} is the evidence of two claims")
             kept.add(file)
@@ -521,7 +528,13 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], one: dict[str, Any
         known(aim, "an aim", _AIM)
         words = (aim["gpa"], aim["hva"], aim["hpa"], *aim["mapping"])
         gpa, hva, hpa, first, end = (int(word, 16) for word in words)
-        cuts = [int(cut) for cut in one["cuts"]]
+        cuts = one["cuts"]
+        if any(type(cut) is not int or not 0 <= cut <= len(data) for cut in cuts) or cuts != sorted(cuts):
+            raise ValueError("its cuts are none")
+        if (at := one.get("si_addr")) is not None and hex(int(at, 16)) != at:
+            raise ValueError("si_addr is no address")
+        if not all(isinstance(word, str) for name, value in one.get("facts", ()) for word in (name, value)):
+            raise ValueError("a fact is no text")
         planted, over = float(aim["planted"]), float(one["seen"])
     except (KeyError, TypeError, ValueError) as error:
         raise UnsoundError(f"an observation is not as it must be: {shown(error, 80)}") from error
@@ -654,6 +667,9 @@ def _sweeps(run: Run, claim: Claim) -> str:
         role = of_role.get(sweep.protected, "subject")
         if fault := sweep.fault([one for one in checks if one.role == role]) or _small(run, guest, sweep):
             return fault
+    for guest, one in zip(guests, maps, strict=True):
+        if not same(found[guest].rate, one["rate"]):
+            raise UnsoundError(f"the speed of guest {shown(guest, 40)}'s map is not what its sweep brought")
     return ""
 
 

@@ -29,7 +29,8 @@ _FIRMWARE = frozenset(range(0xC0000, 0x100000, PAGE))  # is shared from the star
 class Sweep:
     """One sweep.
 
-    :ivar fates: how each page fared, by its address. :ivar absent: pages that the host has not.
+    :ivar rate: pages a second. :ivar fates: how each page fared, by its address.
+    :ivar absent: pages that the host has not.
     :ivar read: pages of which bytes came.
     :ivar private: pages that are the guest's alone. :ivar refusals: what they met.
     :ivar unasked: pages that KVM has as shared and the guest has not shared, or the other way round.
@@ -38,6 +39,7 @@ class Sweep:
 
     way: str
     size: int
+    rate: int
     protected: bool
     fates: dict[int, str]
     tried: frozenset[int]
@@ -95,8 +97,10 @@ def read(told: Any, what: str) -> Sweep:
     :raises UnsoundError: it is none of that.
     """
     accounts = "account", "later_account"
-    names = ("way", "protected", "slots", "shared", "still_shared", "absent", "found", "bytes", *accounts)
-    known(table(told, what, *names), what, (*names, "pages", "ns"))
+    names = ("way", "ns", "protected", "slots", "shared", "still_shared", "absent", "found", "bytes", *accounts)
+    known(table(told, what, *names), what, (*names, "pages"))
+    if type(told["ns"]) is not int or told["ns"] <= 0:
+        raise UnsoundError(f"{what} is a sweep of {shown(told['ns'], 20)} ns")
     if type(told["bytes"]) is not int or not 0 < told["bytes"] <= PAGE:
         raise UnsoundError(f"{what} is a sweep of {shown(told['bytes'], 20)} bytes of each page")
     try:
@@ -129,6 +133,7 @@ def read(told: Any, what: str) -> Sweep:
     return Sweep(
         way=str(told["way"]),
         size=int(told["bytes"]),
+        rate=round(len(met) / told["ns"] * 1e9),
         protected=told["protected"] is True,
         fates=fates,
         tried=frozenset(met),

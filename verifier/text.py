@@ -37,6 +37,12 @@ def parse(data: bytes, what: str) -> Any:
         raise UnsoundError(f"{what} is not JSON as it must be: {shown(error, 80)}") from error
 
 
+def unusual(data: bytes, what: str) -> str:
+    """Whether JSON is written in another way than sealproof writes its reports; empty if it is not."""
+    usual = f"{json.dumps(parse(data, what), indent=1)}\n".encode() == data
+    return "" if usual else f"{what} is not written as sealproof writes it"
+
+
 def lines(data: bytes, what: str) -> list[Any]:
     """JSON, an object a line.
 

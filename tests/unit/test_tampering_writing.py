@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attempts by how things are written and where files lie, as in ``test_tampering``; each of them said PROTECTED once.
+
+Numbers and words that stand on a signed page and nothing was held against, and forms that other readers may read
+otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.report_samples import small_report
+from tests.unit.test_tampering import (
+    KEY,
+    REMADE,
+    SEALED,
+    Edit,
+    both,
+    check,
+    line,
+    observed,
+    record,
+    remake_or_seal,
+    said,
+    seal_again,
+    swap,
+)
+from tests.unit.test_tampering_kinds import ORACLE, SWEEP, of_json, put
+
+READS = "host_cannot_read"
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_report(tmp_path_factory.mktemp("writing") / "reports", KEY)
+
+
+@pytest.fixture
+def report(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / original.name))
+
+
+def anew(name: str, change: Callable[[str], str]) -> Edit:
+    return lambda folder: (folder / name).write_bytes(change((folder / name).read_text()).encode())
+
+
+def elsewhere(file: str) -> Edit:
+    """Evidence of a claim that does not lie in the claim's folder."""
+    return both(put(file, "x"), line("guest_works", lambda row: row["evidence"].append(file)))
+
+
+ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
+    "json_in_other_lines": (SEALED, anew("signoff.json", lambda t: t.replace("\n", "\r\n")), "json is not written as"),
+    "json_in_another_order": (
+        SEALED,
+        anew("signoff.json", lambda t: json.dumps(json.loads(t), sort_keys=True)),
+        "signoff.json is not written as sealproof writes it",
+    ),
+    "sarif_with_blanks": (SEALED, anew("signoff.sarif", lambda t: f"{t}\n\n"), "signoff.sarif is not written as"),
+    "kcidb_with_blanks": (SEALED, anew("kcidb.json", lambda t: f"{t} "), "kcidb.json is not written as"),
+    "junit_in_another_encoding": (
+        SEALED,
+        lambda f: (f / "junit.xml").write_bytes(
+            (f / "junit.xml").read_text().replace("utf-8", "utf-16").encode("utf-16")
+        ),
+        "junit.xml is not written as",
+    ),
+    "junit_with_a_letter_by_its_number": (
+        SEALED,
+        swap("junit.xml", "observed", "&#111;bserved"),
+        "junit.xml is not written as",
+    ),
+    "an_address_that_is_a_word": (
+        REMADE,
+        observed(READS, "subject", said(si_addr="proved on SEV-SNP")),
+        "an observation is not as it must be",
+    ),
+    "a_fact_that_is_none": (
+        REMADE,
+        observed(READS, "subject", said(facts=[["tier", 7]])),
+        "a fact is no text",
+    ),
+    "cuts_before_the_data": (REMADE, observed(READS, "subject", said(cuts=[-5])), "its cuts are none"),
+    "cuts_that_go_back": (REMADE, observed("kernel_can_map", "subject", said(cuts=[9, 4])), "its cuts are none"),
+    "cuts_that_are_texts": (REMADE, observed("kernel_can_map", "subject", said(cuts=["9"])), "its cuts are none"),
+    "a_sweep_faster_than_it_was": (
+        REMADE,
+        line(ORACLE, lambda row: row["maps"][0].update(rate=10**9)),
+        "is not what its sweep brought",
+    ),
+    "a_sweep_in_no_time": (REMADE, of_json(SWEEP, said(ns=0)), "is a sweep of 0 ns"),
+    "evidence_in_another_folder": (REMADE, elsewhere("evidence/more/x.txt"), "is not in the claim's folder"),
+    "evidence_among_the_logs": (REMADE, elsewhere("logs/x.log"), "is not in the claim's folder"),
+}
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    far, edit, words = ATTEMPTS[name]
+    edit(report)
+    if far == SEALED:
+        seal_again(report)
+    else:
+        remake_or_seal(report)
+    code, told = check(report, capsys)
+    assert (code, words in told) == (3, True), told
+
+
+@pytest.mark.parametrize("what", ["series", "machine"])
+def test_a_letter_of_another_script_is_seen(report: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
+    record(**{what: "am\u0435"})(report)
+    remake_or_seal(report)
+    _, told = check(report, capsys)
+    assert "am\\u0435" in told
