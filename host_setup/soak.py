@@ -32,13 +32,19 @@ from host_setup.kernel import series, source
 from host_setup.provision import Settings, made_here
 
 REBOOT = 240.0  # seconds that one may take on a slow, busy machine
+STARTS = ("boots", "restores", "reboots")
 SLEEPS = 3  # clock checks of 0.2 s each
 
 
 class Tally:
-    """How a number of starts went."""
+    """How a number of starts went.
 
-    def __init__(self) -> None:
+    :param what: their name. :param wanted: how many there are to be.
+    """
+
+    def __init__(self, what: str, wanted: int) -> None:
+        self.what = what
+        self.wanted = wanted
         self.outcomes: Counter[str] = Counter()
         self.seconds: list[float] = []
         self.troubles: list[str] = []
@@ -76,12 +82,26 @@ class Tally:
         self.outcomes[kind] += 1
         self.troubles.append(f"{kind}: {error}")
 
-    def line(self, what: str, wanted: int) -> str:
+    def fill(self, terminal: Terminal, start: Callable[[], None], *, of_one: bool = False) -> None:
+        """Start until there are as many as wanted.
+
+        :param start: adds one start. :param of_one: all starts are of one machine, so none follows one that went wrong.
+        """
+        if not self.wanted:
+            return
+        with terminal.step(f"{self.wanted} {self.what}") as step:
+            for done in range(self.wanted):
+                start()
+                step.update((done + 1) / self.wanted, "".join(self.troubles[-1:]).partition("\n")[0])
+                if of_one and self.troubles:
+                    return
+
+    def line(self) -> str:
         """One line of the table."""
         counts = "  ".join(f"{kind} {self.outcomes[kind]}" for kind in ("well", "stalled", "failed", "fell back"))
         times = sorted(self.seconds) or [0.0]
         spread = f"median {clock(statistics.median(times))}, longest {clock(times[-1])}"
-        return f"{what:<9} {sum(self.outcomes.values())} of {wanted}:  {counts}   start: {spread}"
+        return f"{self.what:<9} {sum(self.outcomes.values())} of {self.wanted}:  {counts}   start: {spread}"
 
 
 def _try_guests(guests: Sequence[Guest]) -> None:
@@ -117,34 +137,27 @@ def main(argv: list[str]) -> int:
     """Run the soak. Exit status 0 if every start went well, else 1."""
     parser = options_parser()
     options = parser.parse_args(argv)
-    counts = {"boots": options.boots, "restores": options.restores, "reboots": options.reboots}
-    if min(counts.values()) < 0 or not any(counts.values()):
-        parser.error("nothing to do: --boots, --restores and --reboots are all 0, or one is less")
+    boots, restores, reboots = tallies = tuple(Tally(what, getattr(options, what)) for what in STARTS)
+    if min(tally.wanted for tally in tallies) < 0 or not any(tally.wanted for tally in tallies):
+        parser.error("nothing to do: one of --boots, --restores and --reboots must be above 0, and none below")
     terminal = Terminal()
-    tallies = {what: Tally() for what in counts}
 
     def lines() -> list[str]:
-        return [tally.line(what, counts[what]) for what, tally in tallies.items() if tally.outcomes]
+        return [tally.line() for tally in tallies if tally.outcomes]
 
     def troubles() -> list[str]:
-        return [trouble for tally in tallies.values() for trouble in tally.troubles]
+        return [trouble for tally in tallies for trouble in tally.troubles]
 
     with told("soak", lines, troubles) as folder:
         settings = Settings("emulated", options.series, options.kernel_source)
         _, hosts = made_here(settings, Store(cache_root()), terminal, folder, note=terminal.say)
         saved = hosts.saved()
 
-        def repeat(what: str, once: Callable[[Tally], None]) -> None:
-            with terminal.step(f"{counts[what]} {what}") as step:
-                for done in range(counts[what]):
-                    once(tallies[what])
-                    step.update((done + 1) / counts[what], "".join(tallies[what].troubles[-1:]).partition("\n")[0])
-
-        repeat("boots", lambda tally: tally.add(hosts.cold))
-        repeat("restores", lambda tally: tally.add(lambda: hosts.restore(saved)))
-        if options.reboots:
+        boots.fill(terminal, lambda: boots.add(hosts.cold))
+        restores.fill(terminal, lambda: restores.add(lambda: hosts.restore(saved)))
+        if reboots.wanted:
             with _rebooting(hosts.restore(saved)) as guest:
-                repeat("reboots", lambda tally: tally.add_reboot(guest))
+                reboots.fill(terminal, lambda: reboots.add_reboot(guest), of_one=True)
     return 0 if not troubles() else 1
 
 

@@ -42,7 +42,8 @@ def page(told: Derived) -> Iterator[str]:
     tree = told.run.tree
     if hashlib.sha256(tree.read(STYLE)).hexdigest() != STYLE_SHA256:
         yield f"{STYLE} is not the style that this verifier knows: it may hide or show what it likes"
-    found = tree.read(PAGE).decode("utf-8", "backslashreplace").split("\n")
+    # Bytes that are no UTF-8 are nothing that is wanted: each becomes a lone surrogate.
+    found = tree.read(PAGE).decode("utf-8", "surrogateescape").split("\n")
     wanted = made(told).split("\n")
     for number, (line, must) in enumerate(zip(found, wanted, strict=False), 1):
         if line != must:

@@ -148,10 +148,8 @@ class HostPool:
 
         :param since: when the probe began (seconds since 1970): no other one's host is told of.
         """
-        found = [(f"{title}, as the claim's own host ended", said) for title, said in self._parting]
-        if self._parted < since:
-            found = []
-        self._parting = []
+        parting, self._parting = self._parting if self._parted >= since else [], []
+        found = [(f"{title}, as the claim's own host ended", said) for title, said in parting]
         self._explained += 1
         for host in self._others.values() if self._shared is None else (self._shared, *self._others.values()):
             found += last_state(host, whole=self._whole(host))

@@ -37,6 +37,9 @@ from tests.unit.signoff_samples import observation
 from tests_e2e.support.sweep import checks as sweep_checks
 from tests_e2e.support.sweep import parse as parse_sweep
 
+KEY = Ed25519PrivateKey.generate()
+"""Signs the reports."""
+
 CONTRACT = """
 version = 2
 [[claim]]

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from common.errors import KernelError, MachineLostError
+from common.progress import Terminal
 from host_setup import soak
 from host_setup.endurance import told
+from host_setup.hosts.guest_spec import GuestSpec
 
 
 @pytest.mark.parametrize("end", [None, KeyboardInterrupt, MachineLostError])
@@ -66,13 +70,37 @@ def test_soak_of_nothing_is_refused(words: list[str], capsys: pytest.CaptureFixt
 
 
 def test_tally_has_a_place_for_each_way_to_end() -> None:
-    tally = soak.Tally()
+    tally = soak.Tally("boots", 2)
 
     def lost() -> None:
         raise MachineLostError("panic")
 
     tally.add(lost)
-    assert tally.line("boots", 2) == (
+    assert tally.line() == (
         "boots     1 of 2:  well 0  stalled 1  failed 0  fell back 0   start: median 0.0 s, longest 0.0 s"
     )
     assert tally.troubles == ["stalled: machine: panic"]
+
+
+class Rebooted:
+    """A guest that reboots as asked, and is opted in as given."""
+
+    spec = GuestSpec(opts_in=True)
+
+    def __init__(self, *, protected: bool) -> None:
+        self.protected = protected
+        self.tried: list[str] = []
+
+    def checks(self, program: str) -> list[dict[str, str]]:
+        self.tried.append(program)
+        return [{"expected": "true", "got": "true"}]
+
+
+def test_no_reboot_follows_one_after_which_the_guest_is_not_opted_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soak, "reboot_in_a_row", lambda *_: [])
+    for protected, outcomes in ((True, {"well": 3}), (False, {"failed": 1})):
+        guest: Any = Rebooted(protected=protected)
+        tally = soak.Tally("reboots", 3)
+        tally.fill(Terminal(), partial(tally.add_reboot, guest), of_one=True)
+        assert tally.outcomes == outcomes
+        assert bool(guest.tried) == protected

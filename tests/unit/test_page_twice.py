@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from signoff.contract import Class, Mode
 from signoff.record import Tier
 from signoff.report import page, threats
 from signoff.verdict import Status
-from tests.unit.report_samples import small_report
-from tests.unit.test_tampering import KEY
+from tests.unit.report_samples import KEY, small_report
+from tests.unit.test_tampering import seal_again
+from verifier import page as verifiers_page
 from verifier import threats as verifiers_threats
 from verifier import words
 from verifier.report import Trusted, verify
@@ -54,3 +56,15 @@ def test_each_form_of_a_report_is_made_anew(tmp_path: Path, story: dict[str, Any
     report = small_report(tmp_path, KEY, **story)
     faults = [one for one in verify(load(report), Trusted()).faults if one.startswith(("signoff", "junit", "kcidb"))]
     assert faults == []
+    page_file = report / "signoff.html"
+    page_file.write_bytes(page_file.read_bytes().replace(b"</h1>", b"</h1 >", 1))
+    seal_again(report)
+    assert any("signoff.html: line" in fault for fault in verify(load(report), Trusted()).faults)
+
+
+def test_bytes_that_are_no_text_are_not_taken_for_their_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifiers_page, "made", lambda _: "<p>\\xff</p>")
+    tree = SimpleNamespace(read=lambda name: b"<p>\xff</p>" if name == "signoff.html" else b"")
+    told: Any = SimpleNamespace(run=SimpleNamespace(tree=tree))
+    _, fault = verifiers_page.page(told)  # the first is of the style
+    assert fault.startswith("signoff.html: line 1 is")

@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ from signoff.observation import Page, State
 from signoff.report import write
 from signoff.trial import Trial
 from signoff.verdict import Status, describe
-from tests.unit.report_samples import COMMIT, CONTRACT, HOST, KERNEL, contract_sha256, small_report
-from tests.unit.test_tampering import KEY, MINE, Edit, both, line, observed, record, remake, remake_or_seal, said
+from tests.unit.report_samples import COMMIT, CONTRACT, HOST, KERNEL, KEY, contract_sha256, small_report
+from tests.unit.test_tampering import MINE, Edit, both, line, observed, record, remake, remake_or_seal, said
 from verifier import contract as verifiers
 from verifier import rows
 from verifier.__main__ import main
@@ -168,11 +167,6 @@ ROW = "kernel >=6.12.100"
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_report(tmp_path_factory.mktemp("rows") / "reports", KEY, contract=ROWS)
-
-
-@pytest.fixture
-def report(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / original.name))
 
 
 def check(path: Path, capsys: pytest.CaptureFixture[str], contract: str = ROWS) -> tuple[int, str]:

@@ -26,10 +26,9 @@ from signoff.attestation import sign
 from signoff.evidence import Evidence
 from signoff.keys import fingerprint, put_key
 from signoff.report import write
-from tests.unit.report_samples import COMMIT, contract_sha256, small_report
+from tests.unit.report_samples import COMMIT, KEY, contract_sha256, small_report
 from verifier.__main__ import main
 
-KEY = Ed25519PrivateKey.generate()
 MINE = fingerprint(KEY.public_key())
 RAW, SEALED, REMADE = "raw", "sealed", "remade"
 READ = "evidence/host_cannot_read"
@@ -37,19 +36,9 @@ Edit = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_report(tmp_path_factory.mktemp("original") / "reports", KEY)
-
-
-@pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another run of the same contract, which is as good."""
     return small_report(tmp_path_factory.mktemp("other") / "reports", KEY)
-
-
-@pytest.fixture
-def report(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / original.name))
 
 
 def check(path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:

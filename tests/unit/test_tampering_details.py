@@ -8,7 +8,6 @@ for others, times that cannot be, archives whose two lists differ.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,9 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.report_samples import small_report
 from tests.unit.test_tampering import (
-    KEY,
     RAW,
     REMADE,
     SEALED,
@@ -39,16 +36,6 @@ from tests.unit.test_tampering_identity import kernel
 from tests.unit.test_tampering_kinds import HEALTH, ORACLE, SWEEP, events, kept, of_json, put
 
 READS, WRITES, WORKS = "host_cannot_read", "host_cannot_write", "guest_works"
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_report(tmp_path_factory.mktemp("details") / "reports", KEY)
-
-
-@pytest.fixture
-def report(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / original.name))
 
 
 def subject(claim: str = READS, **changes: Any) -> Edit:

@@ -32,8 +32,8 @@ from signoff.report import write
 from signoff.verdict import Status
 from tests.unit import fleet_samples, report_samples
 from tests.unit.fleet_samples import CLAIMS, FIRST, WELL, part
-from tests.unit.report_samples import COMMIT, CONTRACT, contract_sha256, small_report
-from tests.unit.test_tampering import KEY, MINE, chain, check, observed, record, remake, seal
+from tests.unit.report_samples import COMMIT, CONTRACT, KEY, contract_sha256, small_report
+from tests.unit.test_tampering import MINE, chain, check, observed, record, remake, seal
 from verifier.__main__ import main
 
 OTHER = Ed25519PrivateKey.generate()

@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.report_samples import MADE_OF, small_report
+from tests.unit.report_samples import MADE_OF
 from tests.unit.test_tampering import (
-    KEY,
     RAW,
     REMADE,
     SEALED,
@@ -30,16 +28,6 @@ from tests.unit.test_tampering import (
 )
 
 OTHER = "99" * 32
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_report(tmp_path_factory.mktemp("identity") / "reports", KEY)
-
-
-@pytest.fixture
-def report(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / original.name))
 
 
 def kernel(**changes: Any) -> Edit:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,7 @@ from typing import Any
 import pytest
 
 from host_setup.hosts.canaries import made_of as canary_of
-from tests.unit.report_samples import small_report
 from tests.unit.test_tampering import (
-    KEY,
     RAW,
     REMADE,
     SEALED,
@@ -47,16 +44,6 @@ HEALTH = "host_kernel_stays_healthy"
 LOG = f"evidence/{HEALTH}/console.log"
 SWEEP = f"evidence/{ORACLE}/protected.process_vm_readv.json"
 OTHER = "00" * 32
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_report(tmp_path_factory.mktemp("kinds") / "reports", KEY)
-
-
-@pytest.fixture
-def report(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / original.name))
 
 
 def put(name: str, text: str) -> Edit:

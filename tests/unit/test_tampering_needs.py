@@ -23,8 +23,8 @@ from signoff.evidence import read
 from signoff.observation import Check
 from signoff.trial import Trial
 from signoff.verdict import Status
-from tests.unit.report_samples import CONTRACT, Story, contract_sha256, small_report
-from tests.unit.test_tampering import KEY, MINE, Edit, both, drop_role, line, observed, remake_or_seal, said, swap
+from tests.unit.report_samples import CONTRACT, KEY, Story, contract_sha256, small_report
+from tests.unit.test_tampering import MINE, Edit, both, drop_role, line, observed, remake_or_seal, said, swap
 from tests.unit.test_tampering_kinds import kept, of_json
 from verifier.__main__ import main
 
@@ -46,11 +46,6 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory, table: str) -> Path:
     return small_report(tmp_path_factory.mktemp("named") / "reports", KEY, evidence=table)
-
-
-@pytest.fixture
-def report(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / original.name))
 
 
 def verified(report: Path, table: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

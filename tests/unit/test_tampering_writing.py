@@ -8,15 +8,12 @@ otherwise.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.unit.report_samples import small_report
 from tests.unit.test_tampering import (
-    KEY,
     REMADE,
     SEALED,
     Edit,
@@ -33,16 +30,6 @@ from tests.unit.test_tampering import (
 from tests.unit.test_tampering_kinds import ORACLE, SWEEP, of_json, put
 
 READS = "host_cannot_read"
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_report(tmp_path_factory.mktemp("writing") / "reports", KEY)
-
-
-@pytest.fixture
-def report(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / original.name))
 
 
 def anew(name: str, change: Callable[[str], str]) -> Edit:

@@ -64,7 +64,10 @@ def closed(host: Host, puppeteer: Puppeteer, guest: Guest) -> Done:
 
 
 def ask_to_quit(guest: Guest) -> str:
-    """Have a QEMU end by itself, without a wait for that; how it answered, as it may end before it answers."""
+    """Ask a QEMU to end by itself, and do not wait for the end.
+
+    :returns: how QEMU answered; QEMU may end before it answers.
+    """
     try:
         guest.qmp.execute("quit")
     except (ChannelError, MachineLostError, DeadlineError) as error:
