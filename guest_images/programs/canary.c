@@ -460,8 +460,10 @@ static uint64_t now_ms(void)
 
 /*
  * Loads 320 bytes into r8 to r15 and xmm0 to xmm15, keeps them there for so many rounds of a loop, puts down what is
- * there then, and leaves nothing of them behind.
+ * there then, and leaves nothing of them behind. So that each place has some in which KVM keeps registers, its emulator
+ * copies r8 to rax, which is in the processor's control block.
  */
+#define FORCED ".byte 0x0f, 0x0b, 0x6b, 0x76, 0x6d\n\t"	/* ud2; "kvm": KVM's emulator carries out what follows */
 static void hold_in_registers(const unsigned char *bytes, uint64_t rounds, unsigned char *found)
 {
 #define XMM(n, at) "movdqu " #at "(%0), %%xmm" #n "\n\t"
@@ -472,17 +474,18 @@ static void hold_in_registers(const unsigned char *bytes, uint64_t rounds, unsig
 	asm volatile(EACH_XMM(XMM)
 		     "mov (%0), %%r8\n\tmov 8(%0), %%r9\n\tmov 16(%0), %%r10\n\tmov 24(%0), %%r11\n\t"
 		     "mov 32(%0), %%r12\n\tmov 40(%0), %%r13\n\tmov 48(%0), %%r14\n\tmov 56(%0), %%r15\n"
+		     FORCED "mov %%r8, %%rax\n"
 		     "1:\tdec %1\n\tjnz 1b\n\t"
 		     "mov %%r8, (%2)\n\tmov %%r9, 8(%2)\n\tmov %%r10, 16(%2)\n\tmov %%r11, 24(%2)\n\t"
 		     "mov %%r12, 32(%2)\n\tmov %%r13, 40(%2)\n\tmov %%r14, 48(%2)\n\tmov %%r15, 56(%2)\n\t"
 		     EACH_XMM(XMM_FOUND)
-		     "xor %%r8d, %%r8d\n\txor %%r9d, %%r9d\n\txor %%r10d, %%r10d\n\txor %%r11d, %%r11d\n\t"
+		     "xor %%eax, %%eax\n\txor %%r8d, %%r8d\n\txor %%r9d, %%r9d\n\txor %%r10d, %%r10d\n\txor %%r11d, %%r11d\n\t"
 		     "xor %%r12d, %%r12d\n\txor %%r13d, %%r13d\n\txor %%r14d, %%r14d\n\txor %%r15d, %%r15d"
 		     : "+D"(bytes), "+c"(rounds), "+S"(found)
 		     :
-		     : "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4",
-		       "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc",
-		       "memory");
+		     : "rax", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1", "xmm2", "xmm3",
+		       "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
+		       "cc", "memory");
 }
 
 /* A breakpoint of our own on the page, so that the debug registers say where it is; nobody stops us at it. */
