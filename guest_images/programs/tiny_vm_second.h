@@ -552,11 +552,16 @@ asm(".text\n"
     "told_device:\n"
     "	mov (%rdi), %eax\n"
     "	ret\n"
+    "told_flush:\n"
+    "	mov %rdi, %rax\n"
+    "	mov $1, %ecx\n"
+    "	invlpga\n"
+    "	ret\n"
     "told_nested:\n"
     "	out %al, $0x99\n"
     "	vmmcall\n"
     "traced_end:\n");
-extern const unsigned char told_port[], told_skinit[], told_device[], told_nested[];
+extern const unsigned char told_port[], told_skinit[], told_device[], told_flush[], told_nested[];
 
 /* Its operands: those of a nested guest, and these. */
 enum { TRACED_POINTERS = NESTED_STACK + 1, TRACED_DIRECTORY, TRACED_ENTRIES, TRACED_CODE };
@@ -587,7 +592,7 @@ static GUEST void registers_are_not_traced(void)
 	prepare_nested();
 	attempt(IN_TRACED(told_skinit), 0, 0);
 	tell("fault of an instruction that KVM does not have", 6, fault.vector);
-	asm volatile("invlpga" : : "a"(SECRET), "c"(1));
+	attempt(IN_TRACED(told_flush), SECRET, 0);
 	*in_control(VM_RIP) = WINDOW;
 	run_nested((uint64_t)table(CONTROL), 0);
 	tell("exit of a nested guest by the same code", EXIT_VMMCALL, *in_control(VM_EXIT_CODE));

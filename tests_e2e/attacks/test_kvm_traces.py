@@ -60,6 +60,7 @@ COPIED = 64  # bytes
 NUMBER, CODE_AT, DEVICE_AT = "5ec2e7c0ffee", "8080604", "8080605"
 # Of these the code has some: a nested guest that comes, ends and is interrupted, an access to a device that KVM knows.
 EVENTS = ("kvm_nested_vmenter", "kvm_nested_vmexit_inject", "kvm_nested_intr_vmexit", "kvm_skinit", "vcpu_match_mmio")
+EVENT_NAME = re.compile(r"\b(kvm\w*|vcpu_\w+): ")  # of a line of the trace
 SECONDS = 60.0
 
 
@@ -101,30 +102,34 @@ def _told_of_registers(host: Host, way: str) -> list[Check]:
         done = host.ssh.run(["sh", "-c", script], seconds=SECONDS).require()
         told, log = trace(), host.kernel_log()[since:]
     of = {event: "\n".join(line for line in told.splitlines() if f" {event}: " in line) for event in EVENTS}
-    shown = "none" if way == "private" else "some"
+    private = way == "private"
+    shown = "none" if private else "some"
     checks = parse(done.text, "traced", way)
+
+    def lines_with(text: str, what: str) -> str:
+        """Some or none; of a private guest by which events, or by which lines if they are none."""
+        found = [line for line in text.splitlines() if what in line]
+        names = {event[1] if (event := EVENT_NAME.search(line)) else line.strip() for line in found}
+        return (", ".join(sorted(names)) if private else "some") if found else "none"
+
     return [
         *checks,
         Check("events of KVM's", "some", "some" if " kvm_" in told else "none"),
-        Check("lines of the trace with the number", shown, _some(told, NUMBER)),
+        Check("lines of the trace with the number", shown, lines_with(told, NUMBER)),
         *(Check(f"events {event}", "some", "some" if lines else "none") for event, lines in of.items()),
         *(
             Check(f"events {event} with an address of the guest's", shown, "some" if _any(lines) else "none")
             for event, lines in of.items()
         ),
-        Check("lines of the trace with the code's address", shown, _some(told, CODE_AT)),
-        Check("lines of the trace with the device's address", shown, _some(told, DEVICE_AT)),
-        Check("lines of the host's log with the number", shown, _some(log, NUMBER)),
-        Check("lines of the host's log with the code's address", shown, _some(log, CODE_AT)),
+        Check("lines of the trace with the code's address", shown, lines_with(told, CODE_AT)),
+        Check("lines of the trace with the device's address", shown, lines_with(told, DEVICE_AT)),
+        Check("lines of the host's log with the number", shown, lines_with(log, NUMBER)),
+        Check("lines of the host's log with the code's address", shown, lines_with(log, CODE_AT)),
     ]
 
 
 def _any(lines: str) -> bool:
     return CODE_AT in lines or DEVICE_AT in lines
-
-
-def _some(text: str, what: str) -> str:
-    return "some" if what in text else "none"
 
 
 def _traced(claim: Trial, attack: Attack, event: str, pattern: str) -> None:
