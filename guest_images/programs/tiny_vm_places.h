@@ -69,15 +69,22 @@ static GUEST void moved_slot_becomes_no_device(void)
 	tell("what the VMM got of the store behind the deleted slot", way == PLAIN ? SECRET : 0, service(TELL_STORED));
 }
 
-/* As new_slot_brings_nothing(), for more than there is of clear pages: those that were the VMM's come, at once. */
+/*
+ * As new_slot_brings_nothing(), for more than there is of clear pages: those come, at once, that the VMM had, and those
+ * that the guest had stored to in the slot before, before KVM has cleared them.
+ */
 static GUEST void filled_slot_brings_nothing(void)
 {
 	uint64_t filled = 0;
 
 	for (unsigned int round = 0; round < FILLED_ROUNDS; round++) {
 		service(FILL_SLOT);
-		for (uint64_t page = 0; page < FILLED_PAGES; page++)
-			filled += *(volatile uint64_t *)(EXTRA_SLOT + page * PAGE) != 0;
+		for (uint64_t page = 0; page < FILLED_PAGES; page++) {
+			volatile uint64_t *const word = (uint64_t *)(EXTRA_SLOT + page * PAGE);
+
+			filled += *word != 0;
+			*word = OLD_WORD;
+		}
 	}
 	tell("pages with content, of slots that the VMM has filled", way == PLAIN ? FILLED_ROUNDS * FILLED_PAGES : 0, filled);
 }
