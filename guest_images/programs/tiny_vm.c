@@ -145,6 +145,7 @@ struct row {
 	bool split;				/* KVM has those alone; the other interrupt controllers are the VMM's */
 	uint64_t apic_base;			/* where the local APIC is, if not where a reset puts it */
 	bool wide_twin;				/* APICs' numbers have 32 bits, and the twin comes before the second processor */
+	bool one_space;				/* the slots of put_page() are not there in system management mode */
 	bool has_stack_in_window;		/* the VMM, by its registers, when it runs the guest */
 	bool asks_exits;			/* exits come that the VMM has asked for */
 	bool shuts_down;			/* the first processor does */
@@ -584,7 +585,8 @@ static const struct row rows[] = {
 	{ "locked", locked_memory_comes_back, .operands = NULL, .serve = serve_children, .first = ask_in_turn },
 	{ "comes-back", private_memory_comes_back, .operands = NULL, .serve = serve_children },
 	{ "large-page", large_page_is_not_mapped, .operands = NULL, .serve = serve_slots, .refused = true },
-	{ "exchanged", pages_are_not_exchanged, .operands = NULL, .serve = serve_exchanges },
+	{ "exchanged", pages_are_not_exchanged, .operands = NULL, .serve = serve_exchanges,
+	  .one_space = true },	/* or KVM would empty the page when it comes a second time, in the other one */
 	{ "older", older_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges },
 	{ "older-beside", older_page_does_not_come_back_with_another, .operands = NULL, .serve = serve_exchanges },
 	{ "second-number", page_keeps_its_number, .operands = NULL, .serve = serve_exchanges },
@@ -2485,16 +2487,24 @@ static uint64_t serve_slots(struct vm *vm, uint32_t what)
 	}
 }
 
+static void change_slot(const struct vm *vm, uint32_t slot, uint64_t where, uint64_t size, void *page)
+{
+	if (row->one_space)
+		add_to_space(vm, 0, slot, 0, where, size, page);
+	else
+		add_memory(vm, slot, 0, where, size, page);
+}
+
 /* What the guest has behind a page number: a page, another one, or nothing. */
 static void put_page(const struct vm *vm, uint32_t slot, uint64_t where, void *page)
 {
 	static bool there[8];
 
 	if (there[slot])
-		add_memory(vm, slot, 0, where, 0, page);
+		change_slot(vm, slot, where, 0, page);
 	there[slot] = page;
 	if (page)
-		add_memory(vm, slot, 0, where, PAGE, page);
+		change_slot(vm, slot, where, PAGE, page);
 }
 
 /* A vector of the VM's for Xen's events, and one of these; the errno, or 0. */
