@@ -39,6 +39,7 @@ from signoff.record import LISTS, PYTHON, SEALPROOF, Kernel, Record, Tier, new_r
 from signoff.report import Report, write
 from signoff.report.terminal import lines
 from signoff.results import unreached
+from signoff.shared_time import SharedTime
 from signoff.trial import Trial
 from signoff.verdict import Status
 from verifier.report import Trusted, verify
@@ -163,6 +164,7 @@ class Signoff:
         self._problems: list[str] = []
         self._ended: set[str] = set()
         self._now: Trial | None = None
+        self._shared = SharedTime()
         self._interrupted = False
         self._given_up = ""
         self._report: Report | None = None
@@ -275,8 +277,11 @@ class Signoff:
         return told(names, last_seconds(self._reports, self.mode))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
         """Open a trial around a claim's test, and record its end."""
+        self._shared.is_last = nextitem is None
         found = self._contract.find(_claim_id(item)) if self._contract and _is_claim(item) else None
         if found is None:
             return (yield)
@@ -300,6 +305,12 @@ class Signoff:
             self._keep(evidence, trial)
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
+        """Take the time of what all tests share."""
+        with self._shared.making(fixturedef.scope):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, None, None]:
         """A claim's test must come to a verdict."""
         yield
@@ -313,7 +324,7 @@ class Signoff:
         """Take note of whatever went wrong in a claim's test or its fixtures."""
         report = yield
         if self._now is not None:
-            self._now.took(call.duration, call.when)
+            self._now.took(self._shared.without(call), call.when)
             if call.excinfo is not None:
                 self._now.went_wrong(call.when, call.excinfo.value, report.longreprtext)
                 if report.failed and (shown := printable(report.longreprtext)) != report.longreprtext:

@@ -88,7 +88,7 @@ class Result:
 
     :ivar sentence: what is claimed. :ivar why: the reason of the status.
     :ivar control: outcome in a plain guest. :ivar shared: outcome on pages that the protected guest has shared.
-    :ivar seconds: that its test took. :ivar command: repeats this claim alone.
+    :ivar seconds: that its test took, without what all tests share. :ivar command: repeats this claim alone.
     :ivar evidence: files, relative to the run's folder. :ivar maps: what sweeps of all of a guest's pages found.
     :ivar protected: whether the checks were made in a guest that opted in; None if that does not matter.
     :ivar controlled: whether the checks have a control. :ivar skip: the contract's condition for which it is SKIP.

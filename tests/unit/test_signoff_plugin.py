@@ -363,6 +363,33 @@ def test_a_contract_with_a_fault_names_it(project: Path) -> None:
     assert "claims.toml:3: host_cannot_read: protected: errno: there is no EFALUT" in said
 
 
+SHARED = """
+import time
+import pytest
+
+@pytest.fixture(scope="session")
+def machines():
+    time.sleep(1.5)
+    yield
+    time.sleep(1.5)
+
+@pytest.fixture
+def own():
+    time.sleep(0.4)
+
+def test_guest_works(claim, request, own):
+    request.getfixturevalue("machines")
+    claim.legitimate([Check("sum", "4", "4")])
+"""
+
+
+def test_what_all_tests_share_is_no_claims_time(project: Path) -> None:
+    code, _, claims, said = run(project, ATTACK + SHARED)
+    assert code == 0, said
+    assert 0.4 <= claims["guest_works"]["seconds"] < 1.5
+    assert claims["host_stays_healthy"]["seconds"] < 1.5  # the last one ends it
+
+
 GIVES_UP = """
 import pytest
 
