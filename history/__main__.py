@@ -13,10 +13,10 @@ from enum import IntEnum
 from pathlib import Path
 from typing import IO
 
-from common.errors import UserInputError
+from common.errors import SealproofError, UserInputError
 from common.names import shown
 from common.paths import named, require_reports
-from common.program import end_with
+from common.program import FAILED, end_with
 from common.progress import clock
 from common.store import disk_errors
 from common.text import printable
@@ -28,7 +28,7 @@ from history.database import LONGEST_LINE, History, default_path
 from history.matrix import ExitOn, load
 from history.model import STAGE, Run, read_report
 from history.nightly import Ground, Nightly
-from history.review import review
+from history.review import NightExit, review
 from history.sittings import compare_runs, tracks
 from history.trend import NIGHTS, to_html
 from host_setup.claim_runs import run_pytest
@@ -237,12 +237,24 @@ def _nightly(chosen: argparse.Namespace) -> int:
         require_reports(folder)
         found = review(history, nightly.run(fresh=chosen.new))
         page = folder / PAGE
-        _write(page, to_html(history, page))
+        nights = to_html(history, page)
     words = summary.text(found, page)
-    _write(folder / found.night.id / "summary.md", summary.markdown(found))
-    _write(folder / found.night.id / "mail.txt", words)
     _say(["", *words.splitlines()])
-    return found.exit(chosen.exit_on or matrix.exit_on)
+    own = folder / found.night.id
+    pages = {page: nights, own / "summary.md": summary.markdown(found), own / "mail.txt": words}
+    unwritten = [words for file, content in pages.items() if (words := _unwritten(file, content))]
+    _say(unwritten)
+    # What regressed stays the answer where the pages cannot be written.
+    return found.exit(chosen.exit_on or matrix.exit_on) or (FAILED if unwritten else NightExit.WELL)
+
+
+def _unwritten(path: Path, content: str) -> str:
+    """Write a file; returns why that was not possible, or nothing."""
+    try:
+        _write(path, content)
+    except SealproofError as error:
+        return error.message
+    return ""
 
 
 def _run_by_the_clock(words: Sequence[str], reports: Path, log: Path, seconds: float) -> str:

@@ -9,6 +9,7 @@ does not offer it, the file keeps SQLite's own journal, which is as safe and slo
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,8 @@ from signoff.verdict import Status
 PATIENCE = 60.0  # seconds that a writer waits for another one
 PAUSE = 0.05  # seconds between two tries of what SQLite does not wait for
 PRIMARY = 0xFF  # of an error's code: which error it is at all
+STATE = "XDG_STATE_HOME"
+FULL = 1 << 20  # bytes: with less free, an error of the disk is said to be that it is full
 APPLICATION = 0x5EA19700  # names our files, for SQLite's "PRAGMA application_id"
 VERSION = 1
 LONGEST_LINE = 32 << 20
@@ -148,7 +151,7 @@ class History:
                 hint="record a run: ./sealproof history record REPORT",
             )
         try:
-            with disk_errors(path):
+            with disk_errors(path, STATE):
                 path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SetupError(f"{shown(path.parent)}: {error.strerror}", stage=STAGE) from error
@@ -338,8 +341,8 @@ class History:
         try:
             yield
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
-                raise no_space(self.path) from error
+            if _is_full(error, self.path):
+                raise no_space(self.path, variable=STATE) from error
             raise SetupError(
                 f"the history {shown(self.path)} cannot be used: {error}",
                 stage=STAGE,
@@ -353,6 +356,13 @@ class History:
     def _runs(self, where: str, *values: object) -> list[Run]:
         rows = self._rows(f"SELECT document FROM run {where}", *values)
         return [Run.model_validate_json(text) for (text,) in rows]
+
+
+def _is_full(error: sqlite3.Error, path: Path) -> bool:
+    """Whether the disk is full. Where the file beside the WAL cannot grow, SQLite says SQLITE_IOERR of any kind."""
+    primary = getattr(error, "sqlite_errorcode", 0) & PRIMARY
+    failed = primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+    return primary == sqlite3.SQLITE_FULL or (failed and shutil.disk_usage(path.parent).free < FULL)
 
 
 def _add(database: sqlite3.Connection, run: Run) -> bool:

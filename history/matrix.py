@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import pytest
+from _pytest.mark.expression import Expression
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
-from common.errors import UserInputError
+from common.errors import SealproofError, UserInputError
 from common.names import shown
 from host_setup import plugin as machines
+from host_setup.kernel import series
 from signoff import plugin as judge
 
 STAGE = "nightly"
@@ -31,6 +33,7 @@ _OF_THE_NIGHT = ("reports", "dry-run", "keep-on-failure")
 """Options that the night itself decides about."""
 SHARED = ("cache-folder", "inventory", "jobs", "machine")
 """Options that change no result, so that they do not make a cell."""
+_HINT = "docs/nightly.md shows a matrix; './sealproof nightly MATRIX --dry-run' reads one and runs nothing"
 _SELECTIONS = {"mark": "-m", "only": "-k"}
 """Which claims a cell tries: pytest's own options, by names that say it."""
 
@@ -128,11 +131,11 @@ def load(file: Path) -> Matrix:
         found = _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"] if "[" not in str(part) and part not in _KINDS)
+        where = ".".join(_place(part) for part in first["loc"] if "[" not in str(part) and part not in _KINDS)
         words = "write the value as text, in quotes" if "float" in str(type(first["input"])) else first["msg"]
         raise _wrong(file, f"{where}: {words}") from error
     except (OSError, ValueError) as error:
-        raise _wrong(file, str(error)) from error
+        raise _wrong(file, (isinstance(error, OSError) and error.strerror) or str(error)) from error
     known = options()
     cells = [cell for number, table in enumerate(found.cells, 1) for cell in _cells(file, number, table, known)]
     if len(cells) > MOST:
@@ -150,6 +153,11 @@ def load(file: Path) -> Matrix:
         shared += _words(file, "options", option, value, known)
     pull = _trees(file, found.pull)
     return Matrix(tuple(cells), found.minutes, found.again, found.exit_on, tuple(shared), pull, found.bisect)
+
+
+def _place(part: int | str) -> str:
+    """A part of a place in the file; tables are counted from 1."""
+    return str(part + 1) if isinstance(part, int) else part
 
 
 def _trees(file: Path, names: list[str]) -> tuple[Path, ...]:
@@ -186,11 +194,23 @@ def _cell(
     selection: list[str] = []
     for name, value in chosen:
         if name in _SELECTIONS:
-            selection += [_SELECTIONS[name], str(value)]
+            selection += [_SELECTIONS[name], _expression(file, where, name, value)]
         else:
             words += _words(file, where, name, value, known)
     told = " ".join(f"{name}={shown(_text(value))}" for name, value in chosen)
     return Cell(told or "the default", tuple(words), tuple(selection))
+
+
+def _expression(file: Path, where: str, name: str, value: _Value) -> str:
+    """Which claims, as pytest takes it."""
+    text = str(value)
+    if isinstance(value, bool) or not text.strip():
+        raise _wrong(file, f"{where}: {name} needs a value")
+    try:
+        Expression.compile(text)
+    except SyntaxError as error:
+        raise _wrong(file, f"{where}: {name}: {shown(text)} is no expression: {error.msg}") from error
+    return text
 
 
 def _words(file: Path, where: str, name: str, value: _Value, known: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -203,6 +223,8 @@ def _words(file: Path, where: str, name: str, value: _Value, known: Mapping[str,
     text = str(value)
     if isinstance(value, bool) or not text:
         raise _wrong(file, f"{where}: {name} needs a value")
+    if name == "series" and "/" not in text:  # what is wrong with a folder is found, and told, by its cell
+        _require_series(file, where, text)
     if text.startswith("~/"):
         text = str(Path(text).expanduser())
     convert: Callable[[str], Any] = about.get("type", str)
@@ -216,9 +238,16 @@ def _words(file: Path, where: str, name: str, value: _Value, known: Mapping[str,
     return [f"--{name}={text}"]
 
 
+def _require_series(file: Path, where: str, name: str) -> None:
+    try:
+        series.load(name)
+    except SealproofError as error:
+        raise _wrong(file, f"{where}: series: {error.message}") from error
+
+
 def _text(value: _Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _wrong(file: Path, words: str) -> UserInputError:
-    return UserInputError(f"{shown(file)}: {' '.join(words.split())}", stage=STAGE)
+    return UserInputError(f"{shown(file)}: {' '.join(words.split())}", stage=STAGE, hint=_HINT)

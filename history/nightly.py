@@ -20,10 +20,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from common.errors import SetupError, UserInputError
+from common.errors import NoSpaceError, SetupError, UserInputError
 from common.names import shown
 from common.paths import PROJECT
 from common.progress import clock
+from common.store import disk_errors
 from common.text import printable
 from history.causes import Answer, command, heads, question, search
 from history.compare import Change, Line
@@ -32,7 +33,7 @@ from history.matrix import Cell, Matrix
 from history.model import Place, Run, read_report
 from history.review import GOOD, LOOKED_AT, CellReview, night_of, review_cell
 from history.sittings import sittings
-from history.sources import update
+from history.sources import PATIENCE, update
 from host_setup.claim_runs import claim_tests
 from signoff.contract import Kind
 
@@ -111,7 +112,7 @@ class Nightly:
             self._ground.say(f"the night {open_[-1].id} was not finished: it goes on")
             return open_[-1]
         name, started = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}", self._time()
-        problems = tuple(update(self._matrix.pull, self._ground.folder / name)) if self._matrix.pull else ()
+        problems = tuple(self._pulled(self._ground.folder / name))
         for words in problems:
             self._ground.say(words)
         night = Night(
@@ -124,6 +125,12 @@ class Nightly:
         )
         self._history.put_night(night)
         return night
+
+    def _pulled(self, folder: Path) -> Iterator[str]:
+        """Update the git trees, in no more than half of the night's time; yields what went wrong."""
+        trees = self._matrix.pull
+        if trees:
+            yield from update(trees, folder, min(PATIENCE, 60 * self._matrix.minutes / 2 / len(trees)))
 
     def _left(self, night: Night) -> float:
         """Seconds of a night's time that are left."""
@@ -192,9 +199,14 @@ class Nightly:
         self._ground.say(f"{title}{f': {len(claims)} claims' if claims else ''} ...")
         before = set(_runs(folder))
         log = folder / "pytest.log"
-        late = self._ground.runner(self._words(name, claims), folder, log, self._left(night))
+        full = late = ""
+        try:
+            with disk_errors(folder, "--reports"):
+                late = self._ground.runner(self._words(name, claims), folder, log, self._left(night))
+        except NoSpaceError as error:
+            full = error.message
         made = [one for one in _runs(folder) if one not in before]
-        return self._keep(attempt.model_copy(update={"late": bool(late)}), made, place, late or why, title, log)
+        return self._keep(attempt.model_copy(update={"late": bool(late)}), made, place, late or full or why, title, log)
 
     def _keep(
         self, attempt: Attempt, made: Sequence[Path], place: Place, why: str, title: str, log: Path | None = None

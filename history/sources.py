@@ -14,6 +14,7 @@ from pathlib import Path
 from common.errors import DeadlineError
 from common.names import shown
 from common.processes import spawn
+from common.store import disk_errors
 from common.text import printable
 from common.waiting import Deadline, poll_until
 
@@ -24,9 +25,11 @@ _QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
 def update(trees: Sequence[Path], folder: Path, patience: float = PATIENCE) -> Iterator[str]:
     """Update each tree; yields what went wrong, a line each.
 
-    :param folder: for git's words.
+    :param folder: for git's words. :param patience: seconds for each tree.
+    :raises NoSpaceError: its disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for number, tree in enumerate(trees, 1):
         log = folder / f"pull-{number}.log"
         with log.open("wb") as out:

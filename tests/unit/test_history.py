@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -237,6 +238,70 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SealproofError) as error:
         History(tmp_path / "file/history.sqlite")
     assert "Not a directory" in str(error.value) or "File exists" in str(error.value)
+
+
+FULL_DISK = """
+import os, sys
+from pathlib import Path
+from common.errors import NoSpaceError
+from history.database import History
+from history.model import read_report
+disk, reports, left = Path(sys.argv[1]), sorted(Path(sys.argv[2]).iterdir()), int(sys.argv[3])
+
+def fill():
+    free = os.statvfs(disk)
+    (disk / "filler").write_bytes(bytes(max(0, free.f_bavail * free.f_frsize - left)))
+
+def tried(what):
+    try:
+        what()
+    except NoSpaceError as error:
+        print(error)
+
+def add(*runs):
+    with History(disk / "history") as history:
+        for one in runs:
+            history.add(read_report(one))
+
+def kept():
+    with History(disk / "history") as history:
+        return len(history.runs())
+
+if left % 2:
+    add(reports[0])
+fill()
+tried(lambda: add(*reports))
+(disk / "filler").unlink()
+some = kept()
+fill()
+tried(lambda: add(*reports))
+(disk / "filler").unlink()
+assert kept() >= some >= left % 2
+add(*reports)
+print(kept(), "kept")
+"""
+
+
+@pytest.mark.parametrize("left", [0, 1, 4096, 20000, 60001])
+def test_a_disk_that_is_full_is_said_and_costs_no_run(tmp_path: Path, left: int) -> None:
+    """Whatever of SQLite's files it is for which no space is left."""
+    disk, reports = tmp_path / "disk", tmp_path / "reports"
+    disk.mkdir()
+    for number in range(60):
+        write(reports, document(run_id(number), [claim(f"guest_{one}") for one in range(99)]))
+    program = shlex.join([sys.executable, "-c", FULL_DISK, str(disk), str(reports), str(left)])
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", f"mount -t tmpfs -o size=8m none {disk} && {program}"],
+        cwd=PROJECT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "unshare failed" in done.stderr:
+        pytest.skip("no namespaces here")
+    said = done.stdout.splitlines()
+    assert said.pop() == "60 kept", done.stdout + done.stderr
+    assert len(said) == 4
+    assert said[0] == said[2] == f"disk: no space left for {disk}/history: 0.0 GiB free"
+    assert "XDG_STATE_HOME" in said[1]
+    assert said[1] == said[3]
 
 
 WRITER = """

@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from common.errors import SealproofError, SetupError, UserInputError
+from common.errors import NoSpaceError, SealproofError, SetupError, UserInputError
 from common.paths import PROJECT
 from common.waiting import Deadline
 from history import summary
@@ -571,6 +572,11 @@ def test_the_options_are_those_that_pytest_has() -> None:
         ("jobs = 2", "jobs = 0", "options: jobs"),
         ('mark = "quick"', "jobs = 2", "cells, table 2: jobs changes no result"),
         ('mark = "quick"', 'reports = "x"', "cells, table 2: the sign-off has no option --reports"),
+        ('mark = "quick"', 'mark = ""', "cells, table 2: mark needs a value"),
+        ('mark = "quick"', "mark = true", "cells, table 2: mark needs a value"),
+        ('mark = "quick"', 'only = "gup pup"', "cells, table 2: only: gup pup is no expression:"),
+        ('mark = "quick"', 'series = "stok"', "cells, table 2: series: there is no series 'stok'"),
+        ('kernel = "6.12"', "kernel = { a = 1 }", "cells.2.kernel: Input should be a valid"),
         ("minutes = 240", "minutes = 0", "minutes: Input should be greater than 0"),
         ("minutes = 240", "", "minutes: Field required"),
         ("again = 2", "often = 2", "often: Extra inputs are not permitted"),
@@ -584,8 +590,9 @@ def test_a_matrix_that_is_not_right_is_refused_in_one_line(tmp_path: Path, old: 
     assert old in GOOD
     with pytest.raises(UserInputError) as error:
         load(written(tmp_path, GOOD.replace(old, new, 1)))
-    assert words in str(error.value)
-    assert "\n" not in str(error.value)
+    assert words in error.value.message
+    assert "\n" not in error.value.message
+    assert "--dry-run" in error.value.hint
 
 
 # --- git trees --------------------------------------------------------------------------------------------------------
@@ -630,6 +637,40 @@ def test_a_pull_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]
 
 
+def test_pulls_leave_half_of_the_night_to_its_cells(
+    nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("history.nightly.update", lambda _trees, _folder, patience: waits.append(patience) or [])
+    nights.plan = replace(nights.plan, pull=(tmp_path, tmp_path), minutes=8.0)
+    nights.night()
+    nights.plan = replace(nights.plan, pull=(tmp_path,), minutes=600.0)
+    nights.night(fresh=True)
+    assert waits == [120.0, 900.0]
+
+
+def test_a_cell_whose_reports_find_no_space_is_not_tried_and_the_night_goes_on(nights: Nights) -> None:
+    nights.night()
+    nights.next_day()
+
+    run, cells = nights._run, []
+
+    def full(words: Sequence[str], reports: Path, log: Path, limit: float) -> str:
+        cells.append(words)
+        if len(cells) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return run(words, reports, log, limit)
+
+    nights._run = full  # type: ignore[method-assign]
+    nights.plan = replace(nights.plan, again=0)
+    found = nights.night()
+    one, two = found.cells
+    assert one.why.startswith(f"no space left for {nights.folder}/nights/{found.night.id}/01-1: ")
+    assert one.is_broken
+    assert two.sitting is not None
+    assert found.exit() is NightExit.NOT_TRIED
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -672,6 +713,21 @@ def test_the_command_runs_a_night_and_leaves_what_ci_shows(
     page = (mails[1].parent / "summary.md").read_text()
     assert "| series=stock | NOT PROVEN, 1 run again | 1 |" in page
     assert "- **regressed** `guest_works`: PASS -\\> FAIL/FAIL" in page
+
+
+def test_what_regressed_stays_the_answer_where_no_page_can_be_written(
+    sealed: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, _content: object) -> None:
+        raise NoSpaceError(f"no space left for {path}: 0.0 GiB free")
+
+    assert sealed() == 0
+    monkeypatch.setattr("history.__main__._write_lines", full)
+    assert sealed(world=World(statuses={("series=stock", "guest_works"): [FAIL]})) == 1
+    assert sealed() == 2  # nothing regressed, and CI has no page
+    said = capsys.readouterr().out
+    assert "REGRESSED  guest_works" in said
+    assert said.count("no space left for ") == 6
 
 
 def test_a_strangers_words_do_nothing_in_a_summary(nights: Nights) -> None:
