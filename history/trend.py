@@ -226,13 +226,13 @@ def _square(
         look = Look.CUT if cut else Look.BROKE if any(one.host for one in begun) else Look.BROKEN
         why = next((one.why for one in reversed(begun) if one.why), "")
         return Square(look, "", f"{_when(column)}: {look}{f': {why}' if why else ''}", "")
-    bad = [one for one in sitting.seen.values() if one.worst not in GOOD]
-    regressed = len(compared.of(Change.REGRESSED)) if compared else 0
-    flaky = sum(one.is_flaky for one in sitting.seen.values())
+    bad = {name for name, one in sitting.seen.items() if one.worst not in GOOD}
+    regressed = {line.claim for line in compared.of(Change.REGRESSED)} if compared else set()
+    flaky = {name for name, one in sitting.seen.items() if one.is_flaky} - regressed
     found = (
-        (Look.REGRESSED, regressed),
-        (Look.FAILING, len(bad) - flaky),
-        (Look.FLAKY, flaky),
+        (Look.REGRESSED, len(regressed)),
+        (Look.FAILING, len(bad - regressed - flaky)),
+        (Look.FLAKY, len(flaky)),
     )
     look, count = next(((one, number) for one, number in found if number > 0), (Look.WELL, 0))
     told = ", ".join(f"{number} {one}" for one, number in found if number > 0) or str(Look.WELL)

@@ -112,6 +112,9 @@ def test_the_matrix_shows_each_night_as_it_was_seeded(nights: Nights) -> None:
     assert signs(text, "series=one") == "✓✓~✓▼✗✗✗✓~✓†✓✓!▼✓✓✓~"
     assert signs(text, "series=two") == "✓✓✓✓✓✓~✓✓▼✗✗✗✗!✗▼✗✗✓"  # it came first in the night that was killed
     assert "No regressions" in text
+    assert 'title="2026-11-05 01:00: 1 regressed"' in text
+    assert 'title="2026-11-06 01:00: 1 not PASS, as before"' in text
+    assert 'title="2026-11-10 01:00: 1 flaky"' in text
     assert "night of 2026-11-20: no regressions, 1 flaky, 2 of 2 cells tried" in text
     assert text.count("the kernel panicked") == 1
     assert text.count("no space left for /var/cache") == 2
