@@ -50,7 +50,7 @@ class Look(StrEnum):
 
 
 _SIGNS = {
-    Look.REGRESSED: "▼", Look.BROKE: "▼", Look.BROKEN: "!", Look.FLAKY: "~", Look.FAILING: "✗", Look.WELL: "✓",
+    Look.REGRESSED: "▼", Look.BROKE: "⊘", Look.BROKEN: "!", Look.FLAKY: "~", Look.FAILING: "✗", Look.WELL: "✓",
     Look.CUT: "†", Look.LEFT: "·",
 }  # fmt: skip
 _CLASSES = {

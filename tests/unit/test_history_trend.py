@@ -110,7 +110,7 @@ def test_the_matrix_shows_each_night_as_it_was_seeded(nights: Nights) -> None:
     twenty(nights)
     text = written(nights)
     assert signs(text, "series=one") == "✓✓~✓▼✗✗✗✓~✓†✓✓!▼✓✓✓~"
-    assert signs(text, "series=two") == "✓✓✓✓✓✓~✓✓▼✗✗✗✗!✗▼✗✗✓"  # it came first in the night that was killed
+    assert signs(text, "series=two") == "✓✓✓✓✓✓~✓✓▼✗✗✗✗!✗⊘✗✗✓"  # it came first in the night that was killed
     assert "No regressions" in text
     assert 'title="2026-11-05 01:00: 1 regressed"' in text
     assert 'title="2026-11-06 01:00: 1 not PASS, as before"' in text
@@ -129,7 +129,7 @@ def test_only_the_newest_nights_are_shown_and_judged_by_all(nights: Nights) -> N
     twenty(nights)
     text = to_html(nights.history, nights.folder / "trend.html", 5)
     assert signs(text, "series=one") == "▼✓✓✓~"
-    assert signs(text, "series=two") == "✗▼✗✗✓"
+    assert signs(text, "series=two") == "✗⊘✗✗✓"
 
 
 def test_the_page_allows_its_own_style_and_nothing_else(nights: Nights) -> None:
