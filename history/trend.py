@@ -9,6 +9,7 @@ their own.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -125,12 +126,13 @@ class Row:
 class Track:
     """A cell, or the runs of one kind outside of any night.
 
-    :ivar squares: one a column; None: the night had nothing to do there.
+    :ivar short: its name in the matrix. :ivar squares: one a column; None: the night had nothing to do there.
     :ivar changes: the nights in which inputs changed.
     :ivar causes: the first bad patches that were found: night, claim, and what was found.
     """
 
     name: str
+    short: str
     anchor: str
     squares: tuple[Square | None, ...]
     telling: tuple[Row, ...]
@@ -151,8 +153,11 @@ def to_html(history: History, page: Path, nights: int = NIGHTS) -> str:
     columns = sorted({*kept, *(run.id for those in runs.values() for run in those if not run.place)})[-nights:]
     attempts = {night: history.attempts(night) for night in columns if night in kept}
     names = dict.fromkeys([*(cell for night in kept.values() for cell in night.cells), *runs])
+    short = short_names([*names])
     tracks = [
-        _track(f"track-{number}", name, runs.get(name, [])[-LOOKED_AT:], columns, kept, attempts, page.parent)
+        _track(
+            f"track-{number}", name, short[name], runs.get(name, [])[-LOOKED_AT:], columns, kept, attempts, page.parent
+        )
         for number, name in enumerate(names, 1)
     ]
     newest = review(history, kept[max(kept)]) if kept else None
@@ -179,7 +184,7 @@ def to_html(history: History, page: Path, nights: int = NIGHTS) -> str:
 
 
 def _track(
-    anchor: str, name: str, runs: Sequence[Run], columns: Sequence[str], nights: Mapping[str, Night],
+    anchor: str, name: str, short: str, runs: Sequence[Run], columns: Sequence[str], nights: Mapping[str, Night],
     attempts: Mapping[str, Sequence[Attempt]], base: Path,
 ) -> Track:  # fmt: skip
     those = [one for one in sittings(runs) if one.seen]
@@ -204,7 +209,20 @@ def _track(
         for cause in (nights[column].causes if column in nights else ())
         if cause.cell == name and cause.told
     ]
-    return Track(name, anchor, tuple(squares), tuple(telling), tuple(quiet), tuple(reversed(changes)), tuple(causes))
+    return Track(
+        name, short, anchor, tuple(squares), tuple(telling), tuple(quiet), tuple(reversed(changes)), tuple(causes)
+    )
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Names for the matrix, where there is little space: without what all cells share, and paths by their ends."""
+    parts = {name: re.split(r" (?=[a-z][a-z-]*=)", name) for name in names}
+    shared = set.intersection(*map(set, parts.values())) if len(names) > 1 else set()
+    short = {
+        name: " ".join(re.sub(r"=\S*/(?=[^/\s])", "=…/", part) for part in those if part not in shared) or name
+        for name, those in parts.items()
+    }
+    return short if len({*short.values()}) == len(names) else {name: name for name in names}
 
 
 def _compared(past: Sequence[Sitting], now: Sitting) -> Comparison:

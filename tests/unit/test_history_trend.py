@@ -17,7 +17,7 @@ import pytest
 from history.__main__ import main
 from history.database import History
 from history.model import read_report
-from history.trend import to_html
+from history.trend import short_names, to_html
 from signoff.verdict import Status
 from tests.unit.history_samples import claim, document, run_id, write
 from tests.unit.night_samples import Nights, World, matrix, twenty
@@ -123,6 +123,15 @@ def test_the_matrix_shows_each_night_as_it_was_seeded(nights: Nights) -> None:
     for words in ("kernel: 6.12.117 -&gt; 6.12.118", "patch 0001-a.patch"):
         assert words in text
     Page(text)
+
+
+def test_the_matrix_has_room_for_long_names_of_cells() -> None:
+    a, b = "series=/x/y/my-series mode=plain only=gup or zap", "series=stock kernel=/l/linux only=gup or zap"
+    assert short_names([a, b]) == {a: "series=…/my-series mode=plain", b: "series=stock kernel=…/linux"}
+    assert short_names([a]) == {a: "series=…/my-series mode=plain only=gup or zap"}
+    one, two = "series=/x/a mode=plain", "series=/y/a mode=plain"  # these would be the same
+    assert short_names([one, two]) == {one: one, two: two}
+    assert short_names([]) == {}
 
 
 def test_only_the_newest_nights_are_shown_and_judged_by_all(nights: Nights) -> None:
