@@ -13,13 +13,13 @@ import pytest
 from host_setup.hosts.base import Host
 from host_setup.hosts.facts import facts
 from host_setup.hosts.pool import HostPool
-from host_setup.hosts.symbols import located
+from host_setup.hosts.symbols import with_places
 from host_setup.hosts.timeline import Event, timeline
 from host_setup.identity import require_kernel
 from host_setup.kernel.layers import Layer
-from host_setup.kernel.series import Mode
+from host_setup.kernel.series import Protection
 from host_setup.provision import Provisioned, Settings
-from signoff.record import CONFIG, LISTS, Kernel, Patch, Tier
+from signoff.record import CONFIG, LISTS, KernelIdentity, PatchIdentity, Tier
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
 from tests_e2e.support.extra import Among, Standing, open_registers
@@ -45,7 +45,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     plugins = session.config.pluginmanager
     run = cast("Signoff", plugins.get_plugin("sealproof-signoff"))
     machines = cast("ModuleType", plugins.get_plugin("host_setup.plugin"))
-    machines.say_plan(session.config, Mode(run.mode), run.forecast(session))
+    machines.say_plan(session.config, Protection(run.mode), run.forecast(session))
     return True
 
 
@@ -56,9 +56,9 @@ def hosts_folder(signoff: Signoff) -> Path:
 
 
 @pytest.fixture(scope="session")
-def guest_mode(signoff: Signoff) -> Mode:
+def guest_mode(signoff: Signoff) -> Protection:
     """The protection that the guest under test should have: the mode by which the run is judged."""
-    return Mode(signoff.mode)
+    return Protection(signoff.mode)
 
 
 @pytest.fixture(scope="session")
@@ -75,12 +75,12 @@ def meet_host(provisioned: Provisioned, signoff: Signoff, settings: Settings) ->
 
     def meet(host: Host) -> None:
         signoff.identify(
-            kernel=Kernel(
+            kernel=KernelIdentity(
                 release=kernel.release,
                 build_id=kernel.build_id,
                 source=kernel.source,
                 config_sha256=kernel.sums["config"],
-                patches=tuple(Patch(one.name, one.sha256) for one in kernel.patches),
+                patches=tuple(PatchIdentity(patch.name, patch.sha256) for patch in kernel.patches),
                 running_build_id=require_kernel(host.ssh, kernel),
                 source_sha256=kernel.source_identity,
                 image_sha256=kernel.sums["image"],
@@ -103,7 +103,7 @@ def meet_host(provisioned: Provisioned, signoff: Signoff, settings: Settings) ->
 def pool(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> HostPool:
     """The hosts of the run; the run asks them which machines a probe has harmed, and what happened when."""
     signoff.inquest = pool.inquest
-    signoff.symbolised = lambda text: located(text, provisioned.kernel.vmlinux)
+    signoff.symbolised = lambda text: with_places(text, provisioned.kernel.vmlinux)
     signoff.timeline = lambda begun, ended, notes: timeline(
         signoff.folder, begun, ended, (Event(*note) for note in notes), pool.last_words(begun)
     )
@@ -137,6 +137,6 @@ def host_is_known(host: Host) -> None:
 
 
 @pytest.fixture
-def attack(claim: Trial, pool: HostPool) -> Attack:
+def attack(trial: Trial, pool: HostPool) -> Attack:
     """Runs a probe on the pages under test and on the control's, and has the claim judged."""
-    return Attack(pool, claim)
+    return Attack(pool, trial)

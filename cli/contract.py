@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import UserInputError
-from common.paths import named
+from common.paths import parse_path
 from fleet.groups import CONTRACT
 from signoff import contract_files, evidence, needs, results
 from signoff.contract import Mode
@@ -36,17 +36,23 @@ _FEW = 6
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof contract", description=__doc__)
-    parser.add_argument("report", type=named, metavar="REPORT", help="folder of a run of this checkout, or of its part")
     parser.add_argument(
-        "--also", nargs="+", default=[], type=named, metavar="REPORT",
+        "report", type=parse_path, metavar="REPORT", help="folder of a run of this checkout, or of its part"
+    )
+    parser.add_argument(
+        "--also", nargs="+", default=[], type=parse_path, metavar="REPORT",
         help="runs in which the same checks were right: what they expect otherwise is left open",
     )  # fmt: skip
     parser.add_argument(
-        "--variant", nargs="+", default=[], type=named, metavar="REPORT",
+        "--variant", nargs="+", default=[], type=parse_path, metavar="REPORT",
         help="runs on hosts of another kind: what they check otherwise is as good",
     )  # fmt: skip
     parser.add_argument(
-        "--contract", type=named, default=CONTRACT, metavar="FOLDER", help="that is changed (default: this checkout's)"
+        "--contract",
+        type=parse_path,
+        default=CONTRACT,
+        metavar="FOLDER",
+        help="that is changed (default: this checkout's)",
     )
     return parser
 
@@ -179,7 +185,7 @@ def _list(key: str, values: Sequence[str]) -> Iterator[str]:
     if len(line) <= _WIDTH:
         yield line
     else:
-        yield from (f"{key} = [", *(f"  {_text(one)}," for one in values), "]")
+        yield from (f"{key} = [", *(f"  {_text(value)}," for value in values), "]")
 
 
 def _text(value: object) -> str:

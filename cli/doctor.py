@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from host_setup import doctor
+from host_setup.tools import doctor
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -26,6 +26,6 @@ def main(argv: Sequence[str]) -> int:
     file = options_parser().parse_args(argv).inventory
     if file is None:
         return doctor.main()
-    from host_setup.remote import doctor as remote  # noqa: PLC0415  needs what may not be installed yet
+    from host_setup.tools import remote_doctor as remote  # noqa: PLC0415  needs what may not be installed yet
 
     return remote.main([file])

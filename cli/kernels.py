@@ -15,8 +15,8 @@ from pathlib import Path
 
 from cli import running
 from common.errors import UserInputError
-from common.names import shown
-from common.paths import PROJECT, named, require_reports
+from common.names import path_text
+from common.paths import PROJECT, parse_path, require_reports
 from common.store import REPORTS, disk_errors
 from history.side_by_side import PAGE, Column, column, to_html, to_text
 from host_setup.kernel.source import OPTIONS
@@ -26,7 +26,7 @@ _NOT_BEGUN = "not begun: the run before did not come to its end"
 _LEAVE_NOTHING = ("--dry-run", "--collect-only", "--co")
 
 
-def chosen(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_kernels(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """The kernels that a command line names, and its other words."""
     parser = argparse.ArgumentParser(prog="sealproof signoff", add_help=False, allow_abbrev=False)
     parser.add_argument(*OPTIONS, dest="kernels", action="append", default=[])
@@ -51,7 +51,7 @@ def run(kernels: Sequence[str], words: Sequence[str]) -> int:
     missing: dict[str, str] = {}
     statuses = []
     for number, kernel in enumerate(kernels, 1):
-        if any(one.run.summary.startswith(INTERRUPTED) for one in columns) or missing:
+        if any(column.run.summary.startswith(INTERRUPTED) for column in columns) or missing:
             missing[kernel] = _NOT_BEGUN
             continue
         place = folder / f"{number}-{_slug(kernel)}"
@@ -66,7 +66,7 @@ def run(kernels: Sequence[str], words: Sequence[str]) -> int:
     if columns:
         with disk_errors(folder, REPORTS):
             (folder / PAGE).write_text(to_html(columns, missing, folder / PAGE), encoding="utf-8")
-        lines.append(f"side by side: {shown(folder / PAGE)}")
+        lines.append(f"side by side: {path_text(folder / PAGE)}")
     sys.stdout.write("\n".join([*lines, ""]))
     return _worst([*statuses, *(Exit.NOT_PROVEN for _ in missing)])
 
@@ -78,7 +78,7 @@ def _signoff(kernel: str) -> list[str]:
 def _reports(words: Sequence[str]) -> tuple[Path, list[str]]:
     """The folder for reports, and the words without it."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--reports", type=named, default=Path("reports"))
+    parser.add_argument("--reports", type=parse_path, default=Path("reports"))
     found, rest = parser.parse_known_args(words)
     return PROJECT / found.reports, rest
 

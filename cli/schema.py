@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jsonschema import Draft202012Validator
 
-from common.paths import named
+from common.paths import parse_path
 from signoff.report.document import SCHEMA
 
 WRONG = 1  # exit status
@@ -21,7 +21,12 @@ def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof schema", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--check", nargs="+", default=[], type=named, metavar="FILE", help="signoff.json of a report; exit 1: not valid"
+        "--check",
+        nargs="+",
+        default=[],
+        type=parse_path,
+        metavar="FILE",
+        help="signoff.json of a report; exit 1: not valid",
     )
     return parser
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 
-from cli.kernels import chosen, run
+from cli.kernels import run, split_kernels
 from common.program import FAILED
 
 VERDICTS = (0, 1)  # every claim PASS; a claim FAIL
@@ -40,7 +40,7 @@ def options_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run the claims; returns the exit status of the verdict."""
-    kernels, words = chosen(argv)
+    kernels, words = split_kernels(argv)
     if len(kernels) > 1:
         return run(kernels, words)
     sys.argv = ["pytest", "tests_e2e", *argv]  # as `python -m pytest` has it: the report tells this command

@@ -90,25 +90,25 @@ COMMANDS = (
     Command(
         "shell",
         "a shell on a fresh host, or in a guest of it",
-        "host_setup.shell",
+        "host_setup.tools.shell",
         ("", "--guest plain", "--series stock -- uname -a"),
     ),
     Command(
         "debug",
         "gdb or drgn on a fresh host's kernel",
-        "host_setup.debug",
+        "host_setup.tools.debug",
         ("", "--drgn", "--dump host.core", "-- -batch -ex lx-dmesg"),
     ),
     Command(
         "soak",
         "boot, restore and reboot again and again, and count stalls and failures",
-        "host_setup.soak",
+        "host_setup.tools.soak",
         ("--boots 50 --restores 200 --reboots 20", "--boots 5 --restores 0 --series stock"),
     ),
     Command(
         "stress",
         "protect, share, take back and kill again and again",
-        "host_setup.stress",
+        "host_setup.tools.stress",
         ("--rounds 20 --shares 10000 --layers debug",),
     ),
     Command(
@@ -120,7 +120,7 @@ COMMANDS = (
     Command(
         "bench",
         "time our machines beside virtme-ng's, or two series",
-        "host_setup.bench",
+        "host_setup.tools.bench",
         ("--rounds 9", "--protection --series protected-memory --against stock"),
     ),
     Command(
@@ -188,7 +188,7 @@ COMMANDS = (
     Command(
         "rebuild",
         "make the kernel of a report again, from nothing, and compare",
-        "host_setup.rebuild",
+        "host_setup.tools.rebuild",
         ("reports/latest", "reports/latest --series ~/my-series --kernel ~/linux --compiler gcc-13"),
     ),
     Command(
@@ -228,7 +228,7 @@ COMMANDS = (
     Command(
         "clean-cache",
         "shrink the cache to a size, and to what was used in the last days",
-        "host_setup.clean_cache",
+        "host_setup.tools.clean_cache",
         ("--max-size 10GiB --max-age 7",),
     ),
     Command(

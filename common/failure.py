@@ -12,7 +12,7 @@ from common.errors import SealproofError
 TRACEBACK = "traceback.txt"
 
 
-def told(error: BaseException, folder: Path | None = None) -> str:
+def describe(error: BaseException, folder: Path | None = None) -> str:
     """Describe an exception for a person: our errors in their own words, any other in one line.
 
     :param folder: takes the traceback, and is made when missing; None, or one that cannot be written: a temporary file.

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 
-def shown(path: Path | str) -> str:
+def path_text(path: Path | str) -> str:
     """A path for people to read, on one line: bytes that are no UTF-8, and control characters, are escaped."""
     text = os.fsencode(path).decode(errors="backslashreplace")
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
@@ -19,4 +19,4 @@ def shell_word(text: str) -> str:
     if text.isprintable():
         return shlex.quote(text)
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"$'{shown(escaped)}'"
+    return f"$'{path_text(escaped)}'"

@@ -40,7 +40,7 @@ def user_folder(variable: str, below_home: str) -> Path:
     return home / below_home / "sealproof"
 
 
-def named(text: str) -> Path:
+def parse_path(text: str) -> Path:
     """A path from an option's text.
 
     :raises argparse.ArgumentTypeError: it is empty, as of a shell's variable that is not set; it would be this folder.

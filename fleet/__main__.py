@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from common.errors import SealproofError
-from common.paths import PROJECT, config_root, named, require_reports
+from common.paths import PROJECT, config_root, parse_path, require_reports
 from common.program import end_with
 from fleet import job, machines
 from fleet.groups import CONTRACT, groups
@@ -68,17 +68,17 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
         help="run on this machine, by SSH, instead of here; may be repeated",
     )
     one.add_argument(
-        "--checkout", type=named, default=PROJECT, metavar="DIR", help="folder of sealproof on each machine"
+        "--checkout", type=parse_path, default=PROJECT, metavar="DIR", help="folder of sealproof on each machine"
     )
-    one.add_argument("--ssh-key", type=named, metavar="FILE", help="private key; default: ssh's own choice")
-    one.add_argument("--known-hosts", type=named, metavar="FILE", help="host keys; default: ~/.ssh/known_hosts")
+    one.add_argument("--ssh-key", type=parse_path, metavar="FILE", help="private key; default: ssh's own choice")
+    one.add_argument("--known-hosts", type=parse_path, metavar="FILE", help="host keys; default: ~/.ssh/known_hosts")
     one.add_argument("--each", action="store_true", help="run every claim on every machine, to compare them")
     one.add_argument(
         "--tries", type=int, default=3, metavar="N", help="maximum number of jobs, including retries of lost claims"
     )
     one.add_argument("--dry-run", action="store_true", help="print what would run where; make and run nothing")
     one.add_argument(
-        "--reports", type=named, default=PROJECT / "reports", metavar="DIR", help="folder for the reports of runs"
+        "--reports", type=parse_path, default=PROJECT / "reports", metavar="DIR", help="folder for the reports of runs"
     )
     one.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...", help="paths and options for pytest")
 
@@ -86,9 +86,9 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
         "merge", prog="sealproof merge", help="merge parts (folders of runs or of Avocado jobs), and sign the result"
     )
     two.set_defaults(command=_merge)
-    two.add_argument("parts", nargs="+", type=named, metavar="FOLDER")
+    two.add_argument("parts", nargs="+", type=parse_path, metavar="FOLDER")
     two.add_argument(
-        "--reports", type=named, default=PROJECT / "reports", metavar="DIR", help="folder for the reports of runs"
+        "--reports", type=parse_path, default=PROJECT / "reports", metavar="DIR", help="folder for the reports of runs"
     )
 
     three = commands.add_parser(
@@ -97,14 +97,14 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
         "3: not what was signed",
     )
     three.set_defaults(command=_verify)
-    three.add_argument("folder", type=named, metavar="FOLDER")
+    three.add_argument("folder", type=parse_path, metavar="FOLDER")
     three.add_argument(
         "--key",
         action="append",
         metavar="FINGERPRINT",
         help="fingerprint of the key that signed the report and its parts; default: your own key",
     )
-    three.add_argument("--contract", type=named, default=CONTRACT, metavar="PATH", help="default: this checkout's")
+    three.add_argument("--contract", type=parse_path, default=CONTRACT, metavar="PATH", help="default: this checkout's")
 
     four = commands.add_parser(
         "speedup",
@@ -112,7 +112,7 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
         help="compute the speed-up by more machines from a merged run's measured parts",
     )
     four.set_defaults(command=_speedup)
-    four.add_argument("folder", type=named, metavar="FOLDER")
+    four.add_argument("folder", type=parse_path, metavar="FOLDER")
     four.add_argument("--machines", type=int, nargs="+", default=[1, 2, 4, 10, 100], metavar="N")
     return parser, commands.choices
 
@@ -134,7 +134,7 @@ def _run(arguments: argparse.Namespace) -> int:
         say_plan(found, workers, arguments.reports.resolve(), each=arguments.each, say=_say)
         return Exit.PROVEN
     _say(f"{claims} claims in {len(found)} groups: {over}")
-    alone = [(one,) for one in targets] if arguments.each else [targets]
+    alone = [(target,) for target in targets] if arguments.each else [targets]
     parts: dict[Path, float] = {}
     problems: list[str] = []
     seconds: dict[str, float] = {}
@@ -151,7 +151,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return _sign(parts, arguments.reports.resolve(), command, problems, seconds)
 
 
-def _lost(outcome: job.Outcome) -> list[str]:
+def _lost(outcome: job.JobsOutcome) -> list[str]:
     """Claims that no part has: they cannot be seen from the parts."""
     if not outcome.lost:
         return []

@@ -87,7 +87,7 @@ def groups(words: str) -> list[Group]:
     return made
 
 
-def asked(found: Sequence[Group]) -> list[str]:
+def claims_of(found: Sequence[Group]) -> list[str]:
     """The ids of the claims of groups, health apart."""
     return [claim for group in found for claim in group.claims]
 

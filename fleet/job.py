@@ -18,8 +18,8 @@ from common.environment import search_path
 from common.errors import CommandError, SealproofError, UserInputError
 from common.processes import run_tree
 from common.store import disk_errors
-from fleet.groups import Group, asked
-from fleet.machines import Access, Machine, Status, problem, write_configuration
+from fleet.groups import Group, claims_of
+from fleet.machines import Access, SshTarget, StatusPorts, problem, write_configuration
 from fleet.resolver import runnable
 from fleet.runner import PART
 from signoff.merge import lost
@@ -38,12 +38,12 @@ class Workers:
     """
 
     local: int = 1
-    machines: tuple[Machine, ...] = ()
+    machines: tuple[SshTarget, ...] = ()
     access: Access | None = None
 
 
 @dataclass(slots=True)
-class Outcome:
+class JobsOutcome:
     """The result of the jobs.
 
     :ivar parts: their folders, and the seconds each took. :ivar jobs: Avocado's own results.
@@ -58,13 +58,15 @@ class Outcome:
     absent: dict[str, str] = field(default_factory=dict)
 
 
-def run(groups: Sequence[Group], workers: Workers, folder: Path, *, tries: int, say: Callable[[str], None]) -> Outcome:
+def run(
+    groups: Sequence[Group], workers: Workers, folder: Path, *, tries: int, say: Callable[[str], None]
+) -> JobsOutcome:
     """Run the groups; those whose claims are lost (their machine went away, or their run was cut short) again.
 
     :param folder: a new one, for Avocado's results and the parts. :param tries: jobs at most.
     :raises UserInputError: no machine can be used. :raises SealproofError: Avocado itself failed.
     """
-    outcome = Outcome(lost=asked(groups))
+    outcome = JobsOutcome(lost=claims_of(groups))
     for number in range(1, tries + 1):
         todo = [group for group in groups if set(group.claims) & set(outcome.lost)]
         if not todo:
@@ -83,7 +85,7 @@ def run(groups: Sequence[Group], workers: Workers, folder: Path, *, tries: int, 
         outcome.jobs.append(results.parent)
         outcome.seconds.append(float(json.loads(results.read_text(encoding="utf-8"))["time"]))
         outcome.parts |= collect(results.parent, folder / "parts")
-        outcome.lost = lost(outcome.parts, asked(groups))
+        outcome.lost = lost(outcome.parts, claims_of(groups))
     return outcome
 
 
@@ -138,7 +140,7 @@ def unpack(packed: Path, into: Path) -> Path:
     return into / top.pop()
 
 
-def _usable(workers: Workers, outcome: Outcome, say: Callable[[str], None]) -> Workers:
+def _usable(workers: Workers, outcome: JobsOutcome, say: Callable[[str], None]) -> Workers:
     """The workers without the machines that do not answer."""
     if not workers.machines or workers.access is None:
         return workers
@@ -167,7 +169,7 @@ def _avocado(groups: Sequence[Group], workers: Workers, folder: Path, say: Calla
     recipe, settings = folder / "groups.json", folder / "avocado.conf"
     recipe.write_text(json.dumps([runnable(group).get_dict() for group in groups], indent=1), encoding="utf-8")
     if workers.machines and workers.access is not None:
-        write_configuration(settings, workers.machines, workers.access, Status(*_free_ports(2)))
+        write_configuration(settings, workers.machines, workers.access, StatusPorts(*_free_ports(2)))
     else:
         settings.write_text("[run]\nspawner = process\n", encoding="utf-8")
     command = [

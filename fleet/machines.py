@@ -23,7 +23,7 @@ from signoff.contract_files import files, sha256
 from signoff.record import project_commit
 
 PROMPT = r"[#$%>]\s*$"
-SECONDS = 10  # for a machine to answer
+TIMEOUT = 10  # for a machine to answer
 _SAY = shlex.join(
     [
         ".venv/bin/python",
@@ -50,14 +50,14 @@ class Access:
         """Of ``ssh``: nobody is asked, and a machine that does not answer is noticed after a minute."""
         known = [f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts else []
         words = [
-            *("BatchMode=yes", "StrictHostKeyChecking=yes", "LogLevel=ERROR", f"ConnectTimeout={SECONDS}"),
+            *("BatchMode=yes", "StrictHostKeyChecking=yes", "LogLevel=ERROR", f"ConnectTimeout={TIMEOUT}"),
             *("ServerAliveInterval=15", "ServerAliveCountMax=4", *known),
         ]
         return [part for word in words for part in ("-o", word)] + (["-i", str(self.key)] if self.key else [])
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class SshTarget:
     """One machine: whom to be on it, and where it is reached."""
 
     user: str
@@ -68,7 +68,7 @@ class Machine:
         return f"{self.user}@{self.host}:{self.port}"
 
 
-def parse(words: str) -> Machine:
+def parse(words: str) -> SshTarget:
     """A machine of ``[user@]host[:port]``.
 
     :raises UserInputError: if it is none.
@@ -76,7 +76,7 @@ def parse(words: str) -> Machine:
     found = _TARGET.fullmatch(words)
     if found is None:
         raise UserInputError(f"{words!r} does not name a machine: give [user@]host[:port]", stage="--machine")
-    return Machine(found["user"] or "root", found["host"], int(found["port"] or 22))
+    return SshTarget(found["user"] or "root", found["host"], int(found["port"] or 22))
 
 
 def checkout(folder: Path) -> str:
@@ -85,7 +85,7 @@ def checkout(folder: Path) -> str:
     return f"commit {project_commit(folder)}, contract {contract[:12]}"
 
 
-def problem(machine: Machine, access: Access) -> str:
+def problem(machine: SshTarget, access: Access) -> str:
     """Why no group can run on a machine now, or what it does could not be merged; empty if all is well."""
     say = f"{{ {_SAY} 2> /dev/null || echo an older one; }}"
     ready = f"cd {shlex.quote(str(access.checkout))} && ls .venv/bin/avocado-runner-sealproof && {say}"
@@ -97,11 +97,11 @@ def problem(machine: Machine, access: Access) -> str:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=4 * SECONDS,
+            timeout=4 * TIMEOUT,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"it does not answer within {4 * SECONDS} s"
+        return f"it does not answer within {4 * TIMEOUT} s"
     if done.returncode == 0:
         theirs, ours = (done.stdout.splitlines() or [""])[-1], checkout(PROJECT)
         if theirs == ours:
@@ -114,7 +114,7 @@ def problem(machine: Machine, access: Access) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class StatusPorts:
     """Ports of loopbacks: where Avocado's status server listens here, and where a machine's way to it begins.
 
     They differ, as a machine may share this one's loopback: its sshd would take the server's port first.
@@ -124,7 +124,7 @@ class Status:
     mouth: int
 
 
-def slot(machine: Machine, access: Access, status: Status) -> dict[str, object]:
+def slot(machine: SshTarget, access: Access, status: StatusPorts) -> dict[str, object]:
     """A machine in the words of the remote spawner (aexpect's ``remote_login``)."""
     # Two machines that share a loopback share the way, too.
     back = ["-o", "ExitOnForwardFailure=no", "-R", f"127.0.0.1:{status.mouth}:127.0.0.1:{status.server}"]
@@ -135,14 +135,14 @@ def slot(machine: Machine, access: Access, status: Status) -> dict[str, object]:
         "username": machine.user,
         "password": "",
         "prompt": PROMPT,
-        "timeout": 3 * SECONDS,
+        "timeout": 3 * TIMEOUT,
         "preferred_authentication": "publickey",
         "user_known_hosts_file": str(access.known_hosts or Path.home() / ".ssh" / "known_hosts"),
         "extra_cmdline": shlex.join([*access.options(), *back]),
     }
 
 
-def write_configuration(path: Path, machines: Sequence[Machine], access: Access, status: Status) -> None:
+def write_configuration(path: Path, machines: Sequence[SshTarget], access: Access, status: StatusPorts) -> None:
     """Write the slots, and the configuration file of an Avocado job on them.
 
     The spawner's time limits stay as they are, 4 hours for a group: from a file it takes them as text, and fails.

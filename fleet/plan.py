@@ -14,10 +14,10 @@ from common.paths import PROJECT
 from common.progress import clock
 from fleet.groups import Group
 from fleet.job import Workers
-from fleet.machines import Access, Machine, problem
+from fleet.machines import Access, SshTarget, problem
 from fleet.speedup import forecast
 from signoff.contract import Mode
-from signoff.forecast import last_seconds, told
+from signoff.forecast import describe, last_seconds
 
 PATIENCE = 600  # seconds for a machine's own plan: it may have to read a kernel's source
 
@@ -34,7 +34,7 @@ def say_plan(
     mode = next((Mode(one) for one in Mode if _mode(words) == one), Mode.PROTECTED)
     seconds = last_seconds(reports, mode)
     names = [claim for group in groups for claim in group.claims]
-    say(f"claims: {told(names, seconds)}, in {len(groups)} group{'s' if len(groups) > 1 else ''}")
+    say(f"claims: {describe(names, seconds)}, in {len(groups)} group{'s' if len(groups) > 1 else ''}")
     takes = [sum(seconds.get(claim, 0.0) for claim in group.claims) for group in groups]
     hands = 1 if each else max(1, len(workers.machines) or workers.local)
     if any(takes):
@@ -53,7 +53,7 @@ def _mode(words: Sequence[str]) -> str:
     return next((value for name, value in reversed([*pairwise(joined)]) if name == "--mode"), "")
 
 
-def _ask(machine: Machine, access: Access, command: Sequence[str], say: Callable[[str], None]) -> None:
+def _ask(machine: SshTarget, access: Access, command: Sequence[str], say: Callable[[str], None]) -> None:
     if why := problem(machine, access):
         say(f"{machine}: would be left out: {why}")
         return

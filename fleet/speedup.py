@@ -42,8 +42,8 @@ def forecast(seconds: Sequence[float], machines: int) -> Forecast:
     :param seconds: of the groups, in their order; at least one. :param machines: n, at least 1.
     """
     ends = [0.0] * machines  # a heap: the machine that is free first
-    for one in seconds:
-        heapq.heapreplace(ends, ends[0] + one)
+    for duration in seconds:
+        heapq.heapreplace(ends, ends[0] + duration)
     total = sum(seconds)
     latest = max(ends)
     return Forecast(machines, latest, max(total / machines, *seconds, 0.0), total / latest if latest else 1.0)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from common.errors import SealproofError, UserInputError
-from common.names import shown
-from common.paths import named, require_reports
+from common.names import path_text
+from common.paths import parse_path, require_reports
 from common.program import FAILED, end_with
 from common.progress import clock
 from common.store import disk_errors
@@ -73,14 +73,14 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument(
         "--history",
-        type=lambda text: named(text).expanduser(),
+        type=lambda text: parse_path(text).expanduser(),
         metavar="FILE",
         help="the history, an SQLite file; default: sealproof/history.sqlite below $XDG_STATE_HOME or ~/.local/state",
     )
 
     one = commands.add_parser("record", parents=[where], help="keep finished runs")
     one.add_argument(
-        "report", nargs="+", type=named, metavar="REPORT", help="a run's folder, for instance reports/latest"
+        "report", nargs="+", type=parse_path, metavar="REPORT", help="a run's folder, for instance reports/latest"
     )
     one.set_defaults(command=_record)
 
@@ -117,7 +117,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "longest. A night that was killed goes on where it was. Exit status 0: no claim regressed; 1: at least one "
         "did; 2: none did, but a cell could not be tried, or the set-up failed.",
     )
-    night.add_argument("matrix", type=named, metavar="MATRIX", help="a TOML file; docs/nightly.md shows one")
+    night.add_argument("matrix", type=parse_path, metavar="MATRIX", help="a TOML file; docs/nightly.md shows one")
     night.add_argument("--minutes", type=float, metavar="N", help="instead of the matrix' own")
     night.add_argument(
         "--exit-on", type=ExitOn, choices=list(ExitOn), metavar="WHAT", help=f"status 1 for: {', '.join(ExitOn)}"
@@ -126,7 +126,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     night.add_argument("--dry-run", action="store_true", help="say what would be run, in which order; run nothing")
     night.add_argument(
         "--reports",
-        type=named,
+        type=parse_path,
         default=Path("reports/nightly"),
         metavar="DIR",
         help="folder for the nights' reports; default: reports/nightly",
@@ -134,7 +134,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     night.set_defaults(command=_nightly)
 
     page = commands.add_parser("trend", parents=[where], help="write the page of all nights, one file")
-    page.add_argument("file", type=named, metavar="FILE", help="for instance reports/nightly/trend.html")
+    page.add_argument("file", type=parse_path, metavar="FILE", help="for instance reports/nightly/trend.html")
     page.add_argument("--nights", type=_number, default=NIGHTS, metavar="N", help=f"how many; default: {NIGHTS}")
     page.set_defaults(command=_trend)
 
@@ -178,7 +178,7 @@ def _export(chosen: argparse.Namespace) -> int:
                 sys.stdout.write(f"{line}\n")
             return 0
         _write_lines(Path(chosen.file), (f"{line}\n" for line in history.export()))
-    _say([f"{shown(chosen.file)}: exported"])
+    _say([f"{path_text(chosen.file)}: exported"])
     return 0
 
 
@@ -202,7 +202,7 @@ def _compare(chosen: argparse.Namespace) -> int:
                 stage="compare",
             )
         found = compare_runs(history, before, after)
-    _say(told.compared(found))
+    _say(told.comparison_lines(found))
     status, why = _verdict(found, common=chosen.common)
     _say([f"exit {int(status)}: {why}"])
     return status
@@ -280,7 +280,7 @@ def _claim(chosen: argparse.Namespace) -> int:
 def _trend(chosen: argparse.Namespace) -> int:
     with _history(chosen, existing=True) as history:
         _write(chosen.file, to_html(history, chosen.file.absolute(), chosen.nights))
-    _say([f"{shown(chosen.file)}: written"])
+    _say([f"{path_text(chosen.file)}: written"])
     return 0
 
 
@@ -312,7 +312,7 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
                 out.writelines(lines)
             fresh.replace(path)
     except OSError as error:
-        raise UserInputError(f"{shown(path)} cannot be written: {error.strerror}", stage=STAGE) from error
+        raise UserInputError(f"{path_text(path)} cannot be written: {error.strerror}", stage=STAGE) from error
     finally:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
@@ -324,7 +324,7 @@ def _run(history: History | None, word: str) -> Run:
         return read_report(Path(word))
     if history is None:
         raise UserInputError(
-            f"{shown(word)} is no report's folder, and there is no history yet",
+            f"{path_text(word)} is no report's folder, and there is no history yet",
             stage="compare",
             hint="record a run: ./sealproof history record REPORT",
         )
@@ -344,7 +344,7 @@ def _opened(name: str) -> Iterator[IO[str]]:
         with Path(name).open(encoding="utf-8") as lines:
             yield lines
     except OSError as error:
-        raise UserInputError(f"{shown(name)} cannot be read: {error.strerror}", stage="import") from error
+        raise UserInputError(f"{path_text(name)} cannot be read: {error.strerror}", stage="import") from error
 
 
 def _bounded(lines: IO[str]) -> Iterator[str]:

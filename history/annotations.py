@@ -91,8 +91,9 @@ def _places(line: Line, contract: Path) -> dict[str, tuple[str, int]]:
 def to_github(found: Iterator[Annotation]) -> str:
     """Workflow commands, a line each."""
     return "".join(
-        f"::{one.level} file={_property(one.file)},line={one.line},title={_property(one.title)}::{_data(one.words)}\n"
-        for one in found
+        f"::{annotation.level} file={_property(annotation.file)},line={annotation.line},"
+        f"title={_property(annotation.title)}::{_data(annotation.words)}\n"
+        for annotation in found
     )
 
 
@@ -100,13 +101,13 @@ def to_gitlab(found: Iterator[Annotation]) -> str:
     """The content of an artifact ``codequality``."""
     issues = [
         {
-            "description": f"{one.title}\n{one.words}",
-            "check_name": one.title.partition(": ")[2],
-            "fingerprint": hashlib.sha256(f"{one.title}\n{one.words}".encode()).hexdigest(),
-            "severity": _SEVERITY[one.level],
-            "location": {"path": one.file, "lines": {"begin": one.line}},
+            "description": f"{annotation.title}\n{annotation.words}",
+            "check_name": annotation.title.partition(": ")[2],
+            "fingerprint": hashlib.sha256(f"{annotation.title}\n{annotation.words}".encode()).hexdigest(),
+            "severity": _SEVERITY[annotation.level],
+            "location": {"path": annotation.file, "lines": {"begin": annotation.line}},
         }
-        for one in found
+        for annotation in found
     ]
     return json.dumps(issues, indent=1) + "\n"
 

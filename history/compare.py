@@ -23,7 +23,7 @@ from enum import StrEnum
 from functools import cached_property
 from statistics import median
 
-from common.names import shown
+from common.names import path_text
 from history.model import SEALPROOF, Claim, Run
 from signoff.verdict import Status
 
@@ -196,13 +196,13 @@ def compare(past: Sequence[Sitting], after: Sitting, known: Known) -> Comparison
 
 
 def _line(name: str, past: Sequence[Sitting], after: Sitting, known: Known, pace: float) -> Line:
-    tried_in = next((one for one in reversed(past) if name in one.seen), None)
+    tried_in = next((sitting for sitting in reversed(past) if name in sitting.seen), None)
     old = tried_in.seen[name] if tried_in else None
     new = after.seen.get(name)
     since = tried_in.first if tried_in else None
     if name not in after.listed:
         return Line(name, Change.GONE, old, None, since)
-    if not any(name in one.listed for one in past):
+    if not any(name in sitting.listed for sitting in past):
         return Line(name, Change.NEW, None, new)
     if old is None or new is None:
         return Line(name, Change.NOT_TRIED, old, new, since)
@@ -223,7 +223,7 @@ def classify(before: Status, after: Status, also_before: frozenset[Status], also
     """
     was, is_ = ORDER.index(before), ORDER.index(after)
     if is_ > was:
-        return Change.FLAKY if any(ORDER.index(one) <= was for one in also_after) else Change.REGRESSED
+        return Change.FLAKY if any(ORDER.index(status) <= was for status in also_after) else Change.REGRESSED
     if is_ < was and after is Status.PASS:
         return Change.FLAKY if after in also_before else Change.FIXED
     return Change.FLAKY if len(also_after) > 1 else Change.UNCHANGED
@@ -257,13 +257,13 @@ def _pace(times: Mapping[str, Sequence[float]], seconds: Mapping[str, float]) ->
 def times_of(past: Sequence[Sitting]) -> dict[str, list[float]]:
     """How long each claim took, by sittings, the newest last; shortened where a run took longer as a whole."""
     raw: dict[str, list[float]] = {}
-    for one in past:
-        for name, seconds in one.seconds.items():
+    for sitting in past:
+        for name, seconds in sitting.seconds.items():
             raw.setdefault(name, []).append(seconds)
     found: dict[str, list[float]] = {}
-    for one in past:
-        pace = _pace(raw, one.seconds)
-        for name, seconds in one.seconds.items():
+    for sitting in past:
+        pace = _pace(raw, sitting.seconds)
+        for name, seconds in sitting.seconds.items():
             found.setdefault(name, []).append(seconds / pace)
     return found
 
@@ -276,7 +276,7 @@ def differing(before: Run, after: Run) -> tuple[tuple[str, str, str], ...]:
     for name in dict.fromkeys([*old, *new]):
         one, two = old.get(name, ""), new.get(name, "")
         if one != two and not (name == SEALPROOF and _same_files(before, after)):
-            found.append((name, shown(one) or "unknown", shown(two) or "unknown"))
+            found.append((name, path_text(one) or "unknown", path_text(two) or "unknown"))
             if name == "patches":
                 found += _patches(dict(before.patches), dict(after.patches))
     return tuple(found)

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import SealproofError, SetupError, UserInputError
-from common.names import shown
+from common.names import path_text
 from common.paths import state_root
 from common.store import disk_errors, no_space
 from common.waiting import Deadline
@@ -146,7 +146,7 @@ class History:
         self.path = path
         if existing and not path.exists():
             raise UserInputError(
-                f"there is no history {shown(path)}",
+                f"there is no history {path_text(path)}",
                 stage=STAGE,
                 hint="record a run: ./sealproof history record REPORT",
             )
@@ -154,7 +154,7 @@ class History:
             with disk_errors(path, STATE):
                 path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SetupError(f"{shown(path.parent)}: {error.strerror}", stage=STAGE) from error
+            raise SetupError(f"{path_text(path.parent)}: {error.strerror}", stage=STAGE) from error
         with self._errors():
             self._database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
             try:
@@ -190,7 +190,9 @@ class History:
             found = self._runs("WHERE substr(id, 1, ?) = ? ORDER BY id LIMIT 2", len(word), word) if word else []
         if len(found) == 1:
             return found[0]
-        what = f"more than one run's id begins with {word}" if found else f"no run {word[:80]} in {shown(self.path)}"
+        what = (
+            f"more than one run's id begins with {word}" if found else f"no run {word[:80]} in {path_text(self.path)}"
+        )
         raise UserInputError(what, stage=STAGE, hint="name a report's folder, or a run's id, or 'latest'")
 
     def runs(self, track: str | None = None, *, newest: int = MOST_RUNS) -> list[Run]:
@@ -291,10 +293,10 @@ class History:
         tables = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         application, version = self._number("application_id"), self._number("user_version")
         if (tables and application != APPLICATION) or (not tables and application not in (0, APPLICATION)):
-            raise UserInputError(f"{shown(self.path)} is no history of sealproof's", stage=STAGE)
+            raise UserInputError(f"{path_text(self.path)} is no history of sealproof's", stage=STAGE)
         if version > VERSION:
             raise UserInputError(
-                f"{shown(self.path)} was made by a newer sealproof (version {version}; this one knows {VERSION})",
+                f"{path_text(self.path)} was made by a newer sealproof (version {version}; this one knows {VERSION})",
                 stage=STAGE,
             )
         if version == VERSION:
@@ -344,7 +346,7 @@ class History:
             if _is_full(error, self.path):
                 raise no_space(self.path, variable=STATE) from error
             raise SetupError(
-                f"the history {shown(self.path)} cannot be used: {error}",
+                f"the history {path_text(self.path)} cannot be used: {error}",
                 stage=STAGE,
                 hint="name another file with --history FILE; an export is a copy: ./sealproof history export FILE",
             ) from error

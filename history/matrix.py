@@ -22,7 +22,7 @@ from _pytest.mark.expression import Expression
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from common.errors import SealproofError, UserInputError
-from common.names import shown
+from common.names import path_text
 from host_setup import plugin as machines
 from host_setup.kernel import series
 from signoff import plugin as judge
@@ -163,7 +163,7 @@ def _place(part: int | str) -> str:
 def _trees(file: Path, names: list[str]) -> tuple[Path, ...]:
     trees = tuple(Path(name).expanduser().absolute() for name in names)
     if missing := [tree for tree in trees if not (tree / ".git").exists()]:
-        raise _wrong(file, f"pull: {shown(missing[0])} is no git tree")
+        raise _wrong(file, f"pull: {path_text(missing[0])} is no git tree")
     return trees
 
 
@@ -197,7 +197,7 @@ def _cell(
             selection += [_SELECTIONS[name], _expression(file, where, name, value)]
         else:
             words += _words(file, where, name, value, known)
-    told = " ".join(f"{name}={shown(_text(value))}" for name, value in chosen)
+    told = " ".join(f"{name}={path_text(_text(value))}" for name, value in chosen)
     return Cell(told or "the default", tuple(words), tuple(selection))
 
 
@@ -209,7 +209,7 @@ def _expression(file: Path, where: str, name: str, value: _Value) -> str:
     try:
         Expression.compile(text)
     except SyntaxError as error:
-        raise _wrong(file, f"{where}: {name}: {shown(text)} is no expression: {error.msg}") from error
+        raise _wrong(file, f"{where}: {name}: {path_text(text)} is no expression: {error.msg}") from error
     return text
 
 
@@ -250,4 +250,4 @@ def _text(value: _Value) -> str:
 
 
 def _wrong(file: Path, words: str) -> UserInputError:
-    return UserInputError(f"{shown(file)}: {' '.join(words.split())}", stage=STAGE, hint=_HINT)
+    return UserInputError(f"{path_text(file)}: {' '.join(words.split())}", stage=STAGE, hint=_HINT)

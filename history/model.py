@@ -18,10 +18,10 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
 
 from common.errors import UserInputError
-from common.names import shown
+from common.names import path_text
 from signoff.contract import Kind, Mode
-from signoff.overall import INTERRUPTED, Word
-from signoff.record import Kernel, Patch, Tier
+from signoff.overall import INTERRUPTED, RunVerdict
+from signoff.record import KernelIdentity, PatchIdentity, Tier
 from signoff.report.document import SCHEMA
 from signoff.verdict import Status
 
@@ -91,7 +91,7 @@ class Run(BaseModel):
     ended: Time | None
     mode: Mode
     tier: Tier | None
-    verdict: Word
+    verdict: RunVerdict
     summary: Text
     command: Text
     commit: Name
@@ -173,10 +173,10 @@ def read(folder: Path, place: Place | None = None) -> tuple[Run, Mapping[str, An
         return _run(document, folder, hashlib.sha256(content).hexdigest(), place), document
     except FileNotFoundError as error:
         killed = (folder / "record.json").is_file()
-        hint = f"a run that was killed has none until 'python -m signoff {shown(folder)}'" if killed else ""
-        raise UserInputError(f"{shown(folder)} has no {REPORT}", stage=STAGE, hint=hint) from error
+        hint = f"a run that was killed has none until 'python -m signoff {path_text(folder)}'" if killed else ""
+        raise UserInputError(f"{path_text(folder)} has no {REPORT}", stage=STAGE, hint=hint) from error
     except (OSError, ValueError, RecursionError) as error:  # pydantic's errors are ValueErrors, too
-        raise UserInputError(f"{shown(file)} is no report: {_first_line(error)}", stage=STAGE) from error
+        raise UserInputError(f"{path_text(file)} is no report: {_first_line(error)}", stage=STAGE) from error
 
 
 def _require_schema(document: Any) -> None:
@@ -213,7 +213,7 @@ def _run(document: Mapping[str, Any], folder: Path, sha256: str, place: Place | 
         patches=tuple((one["name"], one["sha256"]) for one in kernel["patches"]) if kernel else (),
         problems=tuple(_short(words) for words in document["problems"][:100]),
         claims=tuple(_claim(claim) for claim in document["claims"]),
-        folder=shown(folder.resolve()),
+        folder=path_text(folder.resolve()),
         sha256=sha256,
         place=place,
     )
@@ -238,13 +238,13 @@ def _inputs(document: Mapping[str, Any]) -> dict[str, str]:
     kernel = document["kernel"]
     found = {"contract": document["contract"]["sha256"], SEALPROOF: document["run"]["commit"]}
     if kernel:
-        patches = tuple(Patch(**one) for one in kernel["patches"])
+        patches = tuple(PatchIdentity(**one) for one in kernel["patches"])
         found |= {
             "kernel": kernel["release"],
             BUILD_ID: kernel["build_id"],
             "kernel source": kernel["source_sha256"],
             "series": kernel["series"],
-            "patches": Kernel("", "", "", "", patches).series_sha256,
+            "patches": KernelIdentity("", "", "", "", patches).series_sha256,
             "configuration": kernel["config_sha256"],
             "compiler": kernel["compiler"],
             "kernel image": kernel["image_sha256"],

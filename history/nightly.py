@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from common.errors import NoSpaceError, SetupError, UserInputError
-from common.names import shown
+from common.names import path_text
 from common.paths import PROJECT
 from common.progress import clock
 from common.store import disk_errors
@@ -192,7 +192,7 @@ class Nightly:
             return self._keep(killed, made, place, killed.why, title)
         why = "the night was killed meanwhile, and it was run anew" if killed is not None else ""
         attempt = Attempt(
-            night=night.id, cell=name, number=number, started=self._time(), folder=shown(folder.resolve()),
+            night=night.id, cell=name, number=number, started=self._time(), folder=path_text(folder.resolve()),
             claims=tuple(claims), why=why,
         )  # fmt: skip
         self._history.put_attempt(attempt)
@@ -205,7 +205,7 @@ class Nightly:
                 late = self._ground.runner(self._words(name, claims), folder, log, self._left(night))
         except NoSpaceError as error:
             full = error.message
-        made = [one for one in _runs(folder) if one not in before]
+        made = [run for run in _runs(folder) if run not in before]
         return self._keep(attempt.model_copy(update={"late": bool(late)}), made, place, late or full or why, title, log)
 
     def _keep(
@@ -246,7 +246,9 @@ class Nightly:
         for name in night.cells:
             found = self._review(night, name)
             for line in found.regressed:
-                if found.comparison is None or any((one.cell, one.claim) == (name, line.claim) for one in night.causes):
+                if found.comparison is None or any(
+                    (cause.cell, cause.claim) == (name, line.claim) for cause in night.causes
+                ):
                     continue
                 since, after = line.since or found.comparison.before, found.comparison.after
                 then = since.place.night if since.place else ""
@@ -262,7 +264,7 @@ class Nightly:
 
     def _cause(self, night: Night, cell: str, claim: str, asked: Sequence[str]) -> Cause:
         cause = Cause(cell=cell, claim=claim, command=command(asked)[:2000])
-        searched = [one for one in night.causes if one.told]
+        searched = [cause for cause in night.causes if cause.told]
         left = self._left(night)
         if len(searched) >= self._matrix.bisect or left < LEAST:
             return cause
@@ -278,21 +280,25 @@ class Nightly:
         return next((one for one in those if one.cell == cell and one.number == number), None)
 
     def _review(self, night: Night, cell: str) -> CellReview:
-        attempts = [one for one in self._history.attempts(night.id) if one.cell == cell]
+        attempts = [attempt for attempt in self._history.attempts(night.id) if attempt.cell == cell]
         return review_cell(self._history, night.id, cell, attempts)
 
     def _last(self, cell: str) -> _Last:
         """What came of a cell the last time that it was begun."""
         for night in reversed(self._history.nights()):
-            attempts = [one for one in self._history.attempts(night.id) if one.cell == cell]
+            attempts = [attempt for attempt in self._history.attempts(night.id) if attempt.cell == cell]
             if attempts:
                 found = next(
-                    (one for one in sittings(self._history.runs(cell, newest=LOOKED_AT)) if night_of(one) == night.id),
+                    (
+                        sitting
+                        for sitting in sittings(self._history.runs(cell, newest=LOOKED_AT))
+                        if night_of(sitting) == night.id
+                    ),
                     None,
                 )
                 seen = found.seen.values() if found else ()
                 failed = any(one.worst not in GOOD for one in seen)
-                failed |= not seen and not any(one.late for one in attempts)
+                failed |= not seen and not any(attempt.late for attempt in attempts)
                 return _Last(failed, attempts[0].started, self._took(cell))
         return _Last(failed=False, started="", seconds=0.0)
 

@@ -51,7 +51,11 @@ class CellReview:
     @property
     def is_broken(self) -> bool:
         """Whether it was tried to its end, and came to no claim."""
-        return self.is_begun and self.sitting is None and all(one.ended and not one.late for one in self.attempts)
+        return (
+            self.is_begun
+            and self.sitting is None
+            and all(attempt.ended and not attempt.late for attempt in self.attempts)
+        )
 
     @property
     def is_begun(self) -> bool:
@@ -64,12 +68,12 @@ class CellReview:
 
         Where not even a host was started, nothing is known of the claims: the set-up failed.
         """
-        return self.is_broken and bool(self.past) and any(one.host for one in self.attempts)
+        return self.is_broken and bool(self.past) and any(attempt.host for attempt in self.attempts)
 
     @property
     def why(self) -> str:
         """Why it came to no claim."""
-        return next((one.why for one in reversed(self.attempts) if one.why), "no reason is known")
+        return next((attempt.why for attempt in reversed(self.attempts) if attempt.why), "no reason is known")
 
     @property
     def regressed(self) -> list[Line]:
@@ -132,15 +136,15 @@ def review(history: History, night: Night) -> Review:
 
 
 def _reviewed(history: History, night: Night, cell: str, attempts: Sequence[Attempt]) -> CellReview:
-    found = review_cell(history, night.id, cell, [one for one in attempts if one.cell == cell])
-    return replace(found, causes=tuple(one for one in night.causes if one.cell == cell))
+    found = review_cell(history, night.id, cell, [attempt for attempt in attempts if attempt.cell == cell])
+    return replace(found, causes=tuple(cause for cause in night.causes if cause.cell == cell))
 
 
 def review_cell(history: History, night: str, cell: str, attempts: Sequence[Attempt]) -> CellReview:
     """Look at one cell of a night."""
-    came_to_claims = [one for one in sittings(history.runs(cell, newest=LOOKED_AT)) if one.seen]
-    past = [one for one in came_to_claims if night_of(one) < night]
-    now = next((one for one in came_to_claims if night_of(one) == night), None)
+    came_to_claims = [sitting for sitting in sittings(history.runs(cell, newest=LOOKED_AT)) if sitting.seen]
+    past = [sitting for sitting in came_to_claims if night_of(sitting) < night]
+    now = next((sitting for sitting in came_to_claims if night_of(sitting) == night), None)
     comparison = None
     if now is not None and past:
         comparison = compare(past, now, Known(times=times_of(past[-WINDOW:])))

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from common.text import printable
 from history.model import Run, read
-from history.told import shortened
+from history.told import shorten
 from signoff.report.page import STATUS_MEANING, SYMBOLS, environment, policy_of, to_css
 from signoff.verdict import Status
 
@@ -88,20 +88,20 @@ def column(name: str, folder: Path) -> Column:
 
 def differing_claims(columns: Sequence[Column]) -> list[Row]:
     """The claims that differ, in the order of the contract."""
-    names = dict.fromkeys(name for one in columns for name in one.claims)
+    names = dict.fromkeys(name for column in columns for name in column.claims)
     rows = []
     for name in names:
-        cells = tuple(one.cell(name) for one in columns)
+        cells = tuple(column.cell(name) for column in columns)
         if len({(cell.status, cell.observed, cell.expected) for cell in cells}) > 1:
-            sentence = next(str(one.claims[name]["sentence"]) for one in columns if name in one.claims)
+            sentence = next(str(column.claims[name]["sentence"]) for column in columns if name in column.claims)
             rows.append(Row(name, printable(sentence), cells))
     return rows
 
 
 def differing_inputs(columns: Sequence[Column]) -> list[tuple[str, tuple[str, ...]]]:
     """The inputs that differ: the name, and the value in each report."""
-    names = dict.fromkeys(name for one in columns for name in one.run.inputs)
-    values = ((name, tuple(one.run.inputs.get(name, "unknown") for one in columns)) for name in names)
+    names = dict.fromkeys(name for column in columns for name in column.run.inputs)
+    values = ((name, tuple(column.run.inputs.get(name, "unknown") for column in columns)) for name in names)
     return [(name, those) for name, those in values if len(set(those)) > 1]
 
 
@@ -115,7 +115,7 @@ def to_text(columns: Sequence[Column], missing: Mapping[str, str]) -> Iterator[s
 
     :param missing: what has no report, and why.
     """
-    width = max(len(name) for name in (*(one.name for one in columns), *missing))
+    width = max(len(name) for name in (*(column.name for column in columns), *missing))
     for one in columns:
         yield f"{one.name:<{width}}  Linux {one.run.inputs.get('kernel', 'unknown')}: {one.run.verdict} ({one.counts})"
     for name, why in missing.items():
@@ -145,11 +145,11 @@ def to_html(columns: Sequence[Column], missing: Mapping[str, str], page: Path) -
         policy=policy_of(style),
         style=Markup(style),
         columns=columns,
-        links=[quote(os.path.relpath(one.folder / "signoff.html", page.parent)) for one in columns],
+        links=[quote(os.path.relpath(column.folder / "signoff.html", page.parent)) for column in columns],
         missing=missing,
         rows=rows,
         same=", ".join(f"{same[status]} {status}" for status in Status if same[status]),
-        inputs=[(name, [shortened(value) for value in values]) for name, values in differing_inputs(columns)],
+        inputs=[(name, [shorten(value) for value in values]) for name, values in differing_inputs(columns)],
         symbols=SYMBOLS,
         meanings=STATUS_MEANING,
     )

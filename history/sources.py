@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from common.errors import DeadlineError
-from common.names import shown
+from common.names import path_text
 from common.processes import spawn
 from common.store import disk_errors
 from common.text import printable
@@ -38,11 +38,11 @@ def update(trees: Sequence[Path], folder: Path, patience: float = PATIENCE) -> I
             try:
                 poll_until(lambda: process.poll() is not None, Deadline(patience), "git pull", interval=0.2)  # noqa: B023  called here alone
             except DeadlineError:
-                yield f"{shown(tree)} was not updated: git pull took longer than {patience:.0f} s"
+                yield f"{path_text(tree)} was not updated: git pull took longer than {patience:.0f} s"
                 continue
             finally:
                 process.kill()
                 process.wait()
         if process.returncode:
             said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
-            yield printable(f"{shown(tree)} was not updated: {said[-1][:300]}")
+            yield printable(f"{path_text(tree)} was not updated: {said[-1][:300]}")

@@ -113,7 +113,7 @@ def _state(cell: CellReview) -> str:
     if cell.sitting is None:
         return "ended early: no claim counts"
     verdict = cell.sitting.first.verdict
-    again = max((one.number for one in cell.attempts), default=1) - 1
+    again = max((attempt.number for attempt in cell.attempts), default=1) - 1
     return f"{verdict}{f', {again} run again' if again else ''}"
 
 

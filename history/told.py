@@ -16,7 +16,7 @@ _MANY = 20  # new, gone or untried claims, of which more are only counted
 _DIGEST = 12  # characters of a SHA-256 that are shown
 
 
-def compared(found: Comparison) -> Iterator[str]:
+def comparison_lines(found: Comparison) -> Iterator[str]:
     """A comparison."""
     yield f"before  {run_words(found.before)}"
     yield f"after   {run_words(found.after)}"
@@ -46,7 +46,7 @@ def run_words(run: Run) -> str:
 def inputs(found: Sequence[tuple[str, str, str]]) -> Iterator[str]:
     """What differs, in lines."""
     for name, before, after in found:
-        yield f"{name}: {shortened(before)} -> {shortened(after)}"
+        yield f"{name}: {shorten(before)} -> {shorten(after)}"
 
 
 def claim_history(claim: str, tracks: Sequence[tuple[str, Sequence[Sitting]]]) -> Iterator[str]:
@@ -57,21 +57,21 @@ def claim_history(claim: str, tracks: Sequence[tuple[str, Sequence[Sitting]]]) -
         yield ""
         yield track
         before: Sitting | None = None
-        for one in sittings:
-            if claim not in one.listed:
+        for sitting in sittings:
+            if claim not in sitting.listed:
                 continue
-            seen = one.seen.get(claim)
+            seen = sitting.seen.get(claim)
             if seen is None:
-                yield f"  {_when(one.first)}  {one.first.id}  not tried"
+                yield f"  {_when(sitting.first)}  {sitting.first.id}  not tried"
                 continue
             words = "/".join(seen.statuses)
-            took = f"{one.seconds[claim]:8.1f} s" if claim in one.seconds else " " * 10
+            took = f"{sitting.seconds[claim]:8.1f} s" if claim in sitting.seconds else " " * 10
             flaky = "  flaky" if seen.is_flaky else ""
             why = f"  {seen.claim.why.partition(chr(10))[0]}" if seen.claim.why else ""
-            yield f"  {_when(one.first)}  {one.first.id}  {words:5}{took}{flaky}{why}"
+            yield f"  {_when(sitting.first)}  {sitting.first.id}  {words:5}{took}{flaky}{why}"
             if before is not None and before.seen[claim].worst is not seen.worst:
-                yield from (f"      {line}" for line in _since(before.first, one.first))
-            before = one
+                yield from (f"      {line}" for line in _since(before.first, sitting.first))
+            before = sitting
 
 
 def _sentences(claim: str, tracks: Sequence[tuple[str, Sequence[Sitting]]]) -> list[str]:
@@ -98,7 +98,7 @@ def _entry(word: str, line: Line) -> Iterator[str]:
         yield from textwrap.wrap(line.words, WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
-def shortened(value: str) -> str:
+def shorten(value: str) -> str:
     """An input for a person to read: of a hash the beginning."""
     return f"{value[:_DIGEST]}..." if len(value) >= 40 and set(value) <= set("0123456789abcdef") else value
 

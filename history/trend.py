@@ -187,7 +187,7 @@ def _track(
     anchor: str, name: str, short: str, runs: Sequence[Run], columns: Sequence[str], nights: Mapping[str, Night],
     attempts: Mapping[str, Sequence[Attempt]], base: Path,
 ) -> Track:  # fmt: skip
-    those = [one for one in sittings(runs) if one.seen]
+    those = [sitting for sitting in sittings(runs) if sitting.seen]
     by_column = {night_of(one): one for one in those}
     compared = {night_of(one): _compared(those[:number], one) for number, one in enumerate(those) if number}
     squares = []
@@ -240,9 +240,9 @@ def _square(
                 return None
             look = Look.LEFT if night.ended else Look.CUT
             return Square(look, "", f"{_when(column)}: {look}", "")
-        cut = any(one.late or not one.ended for one in begun)
-        look = Look.CUT if cut else Look.BROKE if any(one.host for one in begun) else Look.BROKEN
-        why = next((one.why for one in reversed(begun) if one.why), "")
+        cut = any(attempt.late or not attempt.ended for attempt in begun)
+        look = Look.CUT if cut else Look.BROKE if any(attempt.host for attempt in begun) else Look.BROKEN
+        why = next((attempt.why for attempt in reversed(begun) if attempt.why), "")
         return Square(look, "", f"{_when(column)}: {look}{f': {why}' if why else ''}", "")
     bad = {name for name, one in sitting.seen.items() if one.worst not in GOOD}
     regressed = {line.claim for line in compared.of(Change.REGRESSED)} if compared else set()
@@ -297,7 +297,7 @@ def _jumps(
 ) -> dict[str, str]:
     """The columns in which a claim's time jumped, and in which direction."""
     found = {}
-    timed = [night_of(one) for one in those if name in one.seconds]
+    timed = [night_of(sitting) for sitting in those if name in sitting.seconds]
     for number, column in enumerate(timed):
         earlier, took = list(normal[max(0, number - WINDOW) : number]), normal[number]
         if not earlier:
@@ -314,7 +314,7 @@ def _jumps(
 
 def _seconds(those: Sequence[Sitting], column: str, name: str) -> float:
     """How long a claim took in a column."""
-    return next(one.seconds[name] for one in those if night_of(one) == column)
+    return next(sitting.seconds[name] for sitting in those if night_of(sitting) == column)
 
 
 def _bar(x: int, column: str, seen: Seen, base: Path) -> Bar:

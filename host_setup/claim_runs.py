@@ -28,7 +28,7 @@ EACH = 20.0  # seconds for a claim, on average, on a busy machine
 _ENDING = 120.0  # seconds for a run that was told to end, to write its report
 LENT = ("identity", "rootfs", "programs", "keys", "ccache")
 _OWN = ("kernel", "module", "payload", "snapshot", "scratch", "logs")
-_TEST = re.compile(r"^def test_(\w+)\([^)]*\b(?:claim|attack)\b", re.MULTILINE)
+_TEST = re.compile(r"^def test_(\w+)\([^)]*\b(?:trial|attack)\b", re.MULTILINE)
 _FOLDERS = ("attacks", "boundaries", "legitimate", "health")
 HARM = "the probe did harm:"  # Trial.result()'s words
 
@@ -112,7 +112,7 @@ def run_claims(nodes: Sequence[str], words: Sequence[str], cache: Store, reports
         [*(str(PROJECT / node) for node in nodes), *words, "--cache-folder", str(cache.root)],
         reports, log, Deadline(SET_UP + EACH * len(nodes)),
     )  # fmt: skip
-    return ended(reports, log, late)
+    return read_run(reports, log, late)
 
 
 def run_pytest(words: Sequence[str], reports: Path, log: Path, deadline: Deadline) -> str:
@@ -144,7 +144,7 @@ def run_pytest(words: Sequence[str], reports: Path, log: Path, deadline: Deadlin
     return ""
 
 
-def ended(reports: Path, log: Path, late: str) -> ClaimRun:
+def read_run(reports: Path, log: Path, late: str) -> ClaimRun:
     """What a run has left.
 
     :param reports: the folder that it was given. :param log: what it printed. :param late: why it was ended, if it was.

@@ -108,7 +108,7 @@ def _nearest(path: Path) -> tuple[Path, str]:
 
 def _closed(folder: Path, *, inside: bool) -> str:
     """Which may not be written to: a folder, or one of those inside it; empty if all may."""
-    more = [one for one in folder.iterdir() if one.is_dir()] if inside and _open(folder) else []
+    more = [entry for entry in folder.iterdir() if entry.is_dir()] if inside and _open(folder) else []
     return next((str(one) for one in (folder, *more) if not _open(one)), "")
 
 

@@ -13,8 +13,8 @@ from common.store import sums
 from guest_images.payload import GUEST_IMAGE, LIST, MODULES_LIST, PROGRAM_FILE, Payload
 from guest_images.rootfs import RootFs
 from host_setup.channels.ssh import Ssh
-from host_setup.hosts.facts import SECONDS
-from host_setup.kernel.build import Kernel
+from host_setup.hosts.facts import TIMEOUT
+from host_setup.kernel.build import BuiltKernel
 from host_setup.kernel.notes import build_id
 
 
@@ -58,11 +58,11 @@ def running_build_id(ssh: Ssh) -> str:
 
     :raises ChannelError: the session broke. :raises DeadlineError: it did not answer.
     """
-    notes = ssh.run(["od", "-An", "-v", "-tx1", "/sys/kernel/notes"], seconds=SECONDS).require().text
+    notes = ssh.run(["od", "-An", "-v", "-tx1", "/sys/kernel/notes"], seconds=TIMEOUT).require().text
     return build_id(bytes.fromhex("".join(notes.split())))
 
 
-def require_kernel(ssh: Ssh, kernel: Kernel) -> str:
+def require_kernel(ssh: Ssh, kernel: BuiltKernel) -> str:
     """See that a host runs the kernel that was built; returns the build ID that it says of itself.
 
     :raises MachineError: it runs another one.
@@ -78,6 +78,6 @@ def require_kernel(ssh: Ssh, kernel: Kernel) -> str:
     return running
 
 
-def _entry(kernel: Kernel) -> Path:
+def _entry(kernel: BuiltKernel) -> Path:
     """The kernel's entry of the cache."""
     return kernel.build_tree.parent.parent

@@ -92,11 +92,11 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         paths |= dict.fromkeys(controllers.split(","), path)
     hierarchies = [
-        one for one in mounts(root) if one.kind == V2 or (one.kind == "cgroup" and controller in one.options)
+        mount for mount in mounts(root) if mount.kind == V2 or (mount.kind == "cgroup" and controller in mount.options)
     ]
-    for one in hierarchies or [Mount("/", "/sys/fs/cgroup", V2, frozenset())]:
-        top = root / one.place.lstrip("/")
-        below = _below(top, one.part, paths.get("" if one.kind == V2 else controller, "/"))
+    for hierarchy in hierarchies or [Mount("/", "/sys/fs/cgroup", V2, frozenset())]:
+        top = root / hierarchy.place.lstrip("/")
+        below = _below(top, hierarchy.part, paths.get("" if hierarchy.kind == V2 else controller, "/"))
         yield from (top / part for part in (below, *below.parents))
 
 
@@ -120,7 +120,10 @@ def _memory_limits(root: Path) -> Iterator[MemoryLimit]:
             continue  # version 1 before Linux 5.11: such a group does not count those below it
         version1 = (_number(group / "memory.limit_in_bytes"), _number(group / "memory.usage_in_bytes"))
         bounds = [_number(group / name) for name in ("memory.max", "memory.high")]
-        version2 = (min((one for one in bounds if one is not None), default=None), _number(group / "memory.current"))
+        version2 = (
+            min((bound for bound in bounds if bound is not None), default=None),
+            _number(group / "memory.current"),
+        )
         for limit, used in (version1, version2):
             if limit is not None:
                 # What was read from disk goes when room is needed.

@@ -22,8 +22,8 @@ from host_setup import inventory
 from host_setup.hosts.guest_spec import guests_for
 from host_setup.kernel import debian_archive, series
 from host_setup.kernel.build import build, module
-from host_setup.machine import survey
 from host_setup.provision import Settings, accelerator, emulated_spec, kernel_request, real_machine, with_accelerator
+from host_setup.this_machine import survey
 
 T = TypeVar("T")
 EXAMINED = "identity"
@@ -91,7 +91,7 @@ def _made_here(settings: Settings, store: Looking) -> list[Line]:
     runner = accelerator(settings.host, settings.inventory, survey())
     settings = with_accelerator(settings, runner)
     if isinstance(settings.kernel_source, str):
-        fetched = debian_archive.kept(settings.kernel_source, store)
+        fetched = debian_archive.find_fetched(settings.kernel_source, store)
         if fetched is None:
             name = f"Debian's source of Linux {settings.kernel_source}, series {series.load(settings.series).name}"
             return [Line("kernel", f"{name}: to be fetched, then built; what follows depends on its release")]

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from common.errors import SealproofError
-from common.failure import told
+from common.failure import describe
 from common.names import shell_word
-from common.paths import named
+from common.paths import parse_path
 from common.program import FAILED, end_as_by_ctrl_c, hear_how_programs_end
 from common.progress import Terminal
 from host_setup.hosts import attach
 from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
 from host_setup.kernel import layers, series, source
-from host_setup.kernel.series import Mode
+from host_setup.kernel.series import Protection
 from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler, parse_jobs
 from host_setup.plan import Line, plan
 from host_setup.provision import KINDS, Provisioned, Settings, provision
@@ -49,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--inventory",
-        type=named,
+        type=parse_path,
         metavar="FILE",
         help="the inventory, a TOML file of machines that may be used; default: sealproof/inventory.toml below "
         "$XDG_CONFIG_HOME or ~/.config",
@@ -92,7 +92,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--cache-folder",
-        type=lambda text: named(text).expanduser().absolute(),
+        type=lambda text: parse_path(text).expanduser().absolute(),
         metavar="DIR",
         help="folder for kernels and images; default: sealproof below $XDG_CACHE_HOME or ~/.cache",
     )
@@ -125,12 +125,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def settings(request: pytest.FixtureRequest, guest_mode: Mode) -> Settings:
+def settings(request: pytest.FixtureRequest, guest_mode: Protection) -> Settings:
     """What the user chose."""
-    return chosen(request.config, guest_mode)
+    return settings_of(request.config, guest_mode)
 
 
-def chosen(config: pytest.Config, guest_mode: Mode) -> Settings:
+def settings_of(config: pytest.Config, guest_mode: Protection) -> Settings:
     """What the user chose."""
     option = config.option
     kernel_source: Path | str | None = option.kernel_source
@@ -148,13 +148,13 @@ def chosen(config: pytest.Config, guest_mode: Mode) -> Settings:
     )
 
 
-def say_plan(config: pytest.Config, guest_mode: Mode, claims: str) -> None:
+def say_plan(config: pytest.Config, guest_mode: Protection, claims: str) -> None:
     """Say what a run would make, boot and lease; nothing is made.
 
     :param claims: what it would try, in words.
     """
     try:
-        settings = chosen(config, guest_mode)
+        settings = settings_of(config, guest_mode)
         lines = plan(settings, settings.store())
     except SealproofError as error:
         pytest.exit(f"the set-up would fail: {error}", returncode=FAILED)
@@ -175,7 +175,7 @@ def set_up(folder: Path) -> Iterator[None]:
     except (KeyboardInterrupt, pytest.exit.Exception):
         raise
     except BaseException as error:  # noqa: BLE001  also what pytest would take for a test's own end: SystemExit, a skip
-        pytest.exit(f"the set-up failed: {told(error, folder)}", returncode=FAILED)
+        pytest.exit(f"the set-up failed: {describe(error, folder)}", returncode=FAILED)
 
 
 @pytest.fixture(scope="session")

@@ -17,20 +17,20 @@ from guest_images.payload import Payload, payload
 from guest_images.programs import MODULES, Programs, programs
 from guest_images.rootfs import RootFs, rootfs
 from host_setup import inventory
+from host_setup.emulated.host import EMULATION, Accelerator, EmulatedSpec, nesting
+from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.hosts.base import Hosts
-from host_setup.hosts.emulated import EMULATION, Accelerator, EmulatedSpec, nesting
 from host_setup.hosts.guest_spec import GuestSpec, guests_for
-from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.identity import MadeOf, made_of
 from host_setup.kernel import series, source
-from host_setup.kernel.build import Kernel, Request, build, module
+from host_setup.kernel.build import BuiltKernel, Request, build, module
 from host_setup.kernel.layers import Layer, Own
-from host_setup.kernel.series import Mode
+from host_setup.kernel.series import Protection
 from host_setup.kernel.toolchain import GCC, Toolchain
-from host_setup.machine import DRIVEN, HostKind, Machine, choose_host_kind, survey, why_not_nested
 from host_setup.remote.control import Control
 from host_setup.remote.host import RemoteHosts, RemoteSpec
-from host_setup.remote.leased import REACH, Leased, State, brought_back
+from host_setup.remote.leased import REACH, Leased, LeaseState, brought_back
+from host_setup.this_machine import DRIVEN, HostKind, Survey, choose_host_kind, survey, why_not_nested
 
 KINDS = ("auto", *DRIVEN)
 HOST_MEMORY = 832  # MiB, beside the guests' own
@@ -53,7 +53,7 @@ class Settings:
     series: str = series.DEFAULT
     kernel_source: Path | str | None = None
     layers: tuple[Layer, ...] = ()
-    mode: Mode = Mode.PROTECTED
+    mode: Protection = Protection.PROTECTED
     inventory: Path | None = None
     toolchain: Toolchain = GCC
     cache: Path | None = None
@@ -67,12 +67,12 @@ class Settings:
 class Provisioned:
     """A kernel, and hosts that boot it."""
 
-    kernel: Kernel
+    kernel: BuiltKernel
     hosts: Hosts
     made_of: MadeOf
 
 
-def accelerator(asked: str, path: Path | None, machine: Machine) -> Accelerator:
+def accelerator(asked: str, path: Path | None, machine: Survey) -> Accelerator:
     """What runs a host that is made here.
 
     :param asked: ``auto`` is what ``make doctor`` says. :param path: of the inventory.
@@ -120,7 +120,7 @@ def provision(
 
 def made_here(
     settings: Settings, store: Store, terminal: Terminal, folder: Path, *, note: Callable[[str], None]
-) -> tuple[Kernel, EmulatedHosts]:
+) -> tuple[BuiltKernel, EmulatedHosts]:
     """A kernel, and hosts of QEMU's that boot it; as ``provision``."""
     kernel, spec = prepare(settings, store, terminal)
     hosts = EmulatedHosts(spec, store, terminal, folder, note=note)
@@ -153,8 +153,8 @@ def leased_hosts(
     folder: Path,
     *,
     note: Callable[[str], None],
-    on_state: Callable[[State], None] = lambda _: None,
-) -> tuple[Kernel, RemoteHosts]:
+    on_state: Callable[[LeaseState], None] = lambda _: None,
+) -> tuple[BuiltKernel, RemoteHosts]:
     """A kernel, and a real machine that runs it; as ``provision``.
 
     :param on_state: told each state that the machine reaches.
@@ -208,7 +208,7 @@ def _own(name: str, machine: inventory.Remote) -> tuple[dict[str, str], Own | No
     return facts, Own(config, "\n".join(["Module Size Used by", *(f"{one} 0 0" for one in names)]) + "\n")
 
 
-def kernel_for_machines(settings: Settings, store: Store, terminal: Terminal) -> tuple[Kernel, Programs]:
+def kernel_for_machines(settings: Settings, store: Store, terminal: Terminal) -> tuple[BuiltKernel, Programs]:
     """The kernel that real machines boot, and what loads it there; as ``leased_hosts`` takes them."""
     return build(kernel_request(_for_machines(settings), store), store, terminal), programs(store, terminal)
 
@@ -217,7 +217,7 @@ def _for_machines(settings: Settings) -> Settings:
     return replace(settings, layers=_with(settings.layers, Layer.REMOTE))
 
 
-def prepare(settings: Settings, store: Store, terminal: Terminal) -> tuple[Kernel, EmulatedSpec]:
+def prepare(settings: Settings, store: Store, terminal: Terminal) -> tuple[BuiltKernel, EmulatedSpec]:
     """Make or find a kernel, and all that a host of QEMU's needs to boot it."""
     runner = accelerator(settings.host, settings.inventory, survey())
     settings = with_accelerator(settings, runner)
@@ -233,7 +233,7 @@ def with_accelerator(settings: Settings, runner: Accelerator) -> Settings:
 
 
 def emulated_spec(
-    kernel: Kernel, root: RootFs, disk: Payload, own_keys: Keys, guests: tuple[GuestSpec, ...], runner: Accelerator
+    kernel: BuiltKernel, root: RootFs, disk: Payload, own_keys: Keys, guests: tuple[GuestSpec, ...], runner: Accelerator
 ) -> EmulatedSpec:
     """A host of QEMU's with room for its guests."""
     memory = HOST_MEMORY + sum(guest.memory for guest in guests)
@@ -258,7 +258,7 @@ def kernel_request(settings: Settings, store: Store, own: Own | None = None) -> 
 
 def _made(
     settings: Settings, store: Store, terminal: Terminal, own: Own | None = None
-) -> tuple[Kernel, RootFs, Payload, Keys]:
+) -> tuple[BuiltKernel, RootFs, Payload, Keys]:
     """Make or find a kernel, and what every host that boots it has."""
     request = kernel_request(settings, store, own)
     compiled = programs(store, terminal)  # a failure within seconds comes before the long build

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import SealproofError, UserInputError
-from common.paths import config_root, named
+from common.paths import config_root, parse_path
 from common.text import printable
 from signoff.attestation import verify
 from signoff.evidence import ATTESTATION
 from signoff.keys import fingerprint, own_key
 from signoff.overall import Exit
-from signoff.report import assemble, made, write
+from signoff.report import assemble, render, write
 from signoff.report.terminal import lines
 from signoff.ssh import sign as ssh_sign
 
@@ -30,11 +30,11 @@ UNSIGNED = "this run was not signed at its end, so nobody vouches for its files"
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof report", description=__doc__)
-    parser.add_argument("folder", type=named, help="a run's folder below reports/")
+    parser.add_argument("folder", type=parse_path, help="a run's folder below reports/")
     parser.add_argument(
         "--same", action="store_true", help="make the page and the exports again, and compare them byte for byte"
     )
-    parser.add_argument("--ssh-key", type=named, metavar="KEY", help="sign a run of yours with an SSH key as well")
+    parser.add_argument("--ssh-key", type=parse_path, metavar="KEY", help="sign a run of yours with an SSH key as well")
     return parser
 
 
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _same(folder: Path) -> int:
     """Whether the reports are those that the evidence makes; returns 0 or the status for what was changed."""
-    fresh = made(assemble(folder), folder)
+    fresh = render(assemble(folder), folder)
     wrong = [name for name, content in fresh.items() if not _holds(folder / name, content)]
     if wrong:
         sys.stderr.write(

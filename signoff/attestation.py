@@ -31,7 +31,7 @@ from signoff.contract import Mode
 from signoff.evidence import ATTESTATION, BUNDLE, CONTRACT, EXPORTS, SIGNATURES, SUMS, Evidence, file_sha256
 from signoff.journal import JOURNAL
 from signoff.keys import PUBLIC_KEY, fingerprint
-from signoff.overall import Word
+from signoff.overall import RunVerdict
 from signoff.report.data import Report, assemble
 from signoff.verdict import Status
 
@@ -90,7 +90,7 @@ def verify(folder: Path, key: str) -> dict[str, Any]:
 def _statement(folder: Path, report: Report) -> dict[str, Any]:
     parts = [part.folder for part in report.fleet.parts] if report.fleet else []
     names = [*_REPORTS, PUBLIC_KEY, SUMS, *(f"{part}/{SUMS}" for part in parts if (folder / part / SUMS).is_file())]
-    protected = report.overall.word is Word.PROTECTED
+    protected = report.overall.word is RunVerdict.PROTECTED
     plain = report.record.mode is Mode.PLAIN
     by_status = {status: [row.claim.id for row in report.rows if row.result.status is status] for status in Status}
     kernels = {one.build_id: one for one in ([report.record.kernel] if report.record.kernel else [])}
@@ -106,9 +106,9 @@ def _statement(folder: Path, report: Report) -> dict[str, Any]:
             "configuration": [
                 {"name": CONTRACT, "digest": {"sha256": report.contract_sha256}},
                 *(
-                    {"name": f"Linux {one.release} {what}", "digest": {"sha256": sha256}}
-                    for one in kernels.values()
-                    for what, sha256 in (("bzImage", one.image_sha256), (".config", one.config_sha256))
+                    {"name": f"Linux {kernel.release} {what}", "digest": {"sha256": sha256}}
+                    for kernel in kernels.values()
+                    for what, sha256 in (("bzImage", kernel.image_sha256), (".config", kernel.config_sha256))
                 ),
                 *({"name": name, "digest": {"sha256": sha256}} for name, sha256 in report.record.made_of.items()),
             ],

@@ -118,7 +118,7 @@ def _needs(found: Mapping[str, bytes], claims: Mapping[str, Claim], faults: list
         claim = claims.get(name)
         if claim is None:
             faults.append(f"{needs.FILE}: no claim is called {name}")
-        elif not all(bool(one.call) is isinstance(claim, ProbeClaim) for one in variants):
+        elif not all(bool(variant.call) is isinstance(claim, ProbeClaim) for variant in variants):
             faults.append(f"{needs.FILE}: {name}: a probe has a call, and what is told by checks has none")
     return table
 
@@ -132,7 +132,7 @@ def _claims(name: str, content: bytes, faults: list[str]) -> Iterator[Claim]:
         faults.append(f"{name}: not TOML: {error}")
         return
     except ValidationError as error:
-        faults += [f"{name}: {one}" for one in _words(error)]
+        faults += [f"{name}: {word}" for word in _words(error)]
         return
     head = {"kind": file.kind, "class": file.threat}
     lines = [number for number, line in enumerate(text.splitlines(), 1) if _CLAIM.match(line)]

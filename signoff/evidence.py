@@ -45,7 +45,7 @@ from signoff.journal import Journal
 from signoff.keys import signed_by
 from signoff.observation import Check, Observation
 from signoff.record import Record
-from signoff.results import Result, kept
+from signoff.results import Result, to_run
 
 __all__ = [
     "ATTESTATION", "BUNDLE", "CONTRACT", "EXPORTS", "SIGNATURES", "SSH_SIGNATURE", "SUMS", "Evidence", "Kept",
@@ -143,12 +143,12 @@ class Evidence:
         """
         lines = [
             {
-                **dataclasses.asdict(kept(role, one)),
-                "data": one.data.hex(),
-                "cuts": list(one.cuts),
-                **one.canary.revealed(),
+                **dataclasses.asdict(to_run(role, observation)),
+                "data": observation.data.hex(),
+                "cuts": list(observation.cuts),
+                **observation.canary.revealed(),
             }
-            for one in seen
+            for observation in seen
         ]
         return self._lines(claim, f"{role}.jsonl", lines)
 

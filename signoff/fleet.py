@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from signoff.record import Kernel, Record, Tier
+from signoff.record import KernelIdentity, Record, Tier
 from signoff.verdict import Status
 
 _OF_THE_START = ("started",)
@@ -29,7 +29,7 @@ class Part:
     seconds: float
     cut_short: str
     tier: Tier | None
-    kernel: Kernel | None
+    kernel: KernelIdentity | None
     host: Mapping[str, str]
 
     @classmethod
@@ -73,7 +73,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class PartVerdict:
     """What one part said about a claim."""
 
     part: str
@@ -89,10 +89,10 @@ class Fleet:
     """
 
     parts: tuple[Part, ...]
-    words: Mapping[str, tuple[Word, ...]]
+    words: Mapping[str, tuple[PartVerdict, ...]]
 
     @classmethod
-    def of(cls, parts: Sequence[Part], words: Mapping[str, tuple[Word, ...]]) -> Fleet:
+    def of(cls, parts: Sequence[Part], words: Mapping[str, tuple[PartVerdict, ...]]) -> Fleet:
         """One of such parts. Machines that have one name, and processors that differ, are called by both."""
         processors: dict[str, set[str]] = {}
         for part in parts:
@@ -146,7 +146,7 @@ class Matrix:
 
     kinds: tuple[tuple[str, ...], ...]
     differing: tuple[tuple[str, tuple[str, ...]], ...]
-    verdicts: tuple[tuple[str, tuple[Word | None, ...]], ...]
+    verdicts: tuple[tuple[str, tuple[PartVerdict | None, ...]], ...]
 
 
 def shares(fleet: Fleet) -> list[Share]:
@@ -185,7 +185,7 @@ WORST_FIRST = (Status.FAIL, Status.ERROR, Status.MISS, Status.PASS, Status.SKIP)
 """Which of several words on a claim counts. A FAIL anywhere is FAIL; what one machine cannot try, another may have."""
 
 
-def worst(words: Iterable[Word]) -> Word | None:
+def worst(words: Iterable[PartVerdict]) -> PartVerdict | None:
     """The word that counts, the first of several alike; None if there is none."""
     return min(words, key=lambda word: WORST_FIRST.index(word.status), default=None)
 

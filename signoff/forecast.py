@@ -19,8 +19,10 @@ def last_seconds(reports: Path, mode: Mode) -> dict[str, float]:
     A run that cannot be read, or was of another mode, is passed over.
     """
     found: dict[str, float] = {}
-    folders = sorted((file.parent for file in reports.glob("*/record.json")), key=lambda one: one.name, reverse=True)
-    for folder in [one for one in folders if not one.is_symlink()][:RUNS]:
+    folders = sorted(
+        (file.parent for file in reports.glob("*/record.json")), key=lambda folder: folder.name, reverse=True
+    )
+    for folder in [folder for folder in folders if not folder.is_symlink()][:RUNS]:
         try:
             if json.loads((folder / "record.json").read_text(encoding="utf-8"))["mode"] != mode:
                 continue
@@ -34,7 +36,7 @@ def last_seconds(reports: Path, mode: Mode) -> dict[str, float]:
     return found
 
 
-def told(claims: Iterable[str], seconds: dict[str, float]) -> str:
+def describe(claims: Iterable[str], seconds: dict[str, float]) -> str:
     """How many claims, and how long they may take, in words."""
     names = list(claims)
     known = [seconds[name] for name in names if name in seconds]

@@ -38,9 +38,9 @@ from common.errors import UserInputError
 from common.store import REPORTS, disk_errors
 from signoff.contract import Kind
 from signoff.evidence import CONTRACT, EXPORTS, SIGNATURES, SUMS, Evidence, Kept, file_sha256, read
-from signoff.fleet import WORST_FIRST, Fleet, Part, Word
+from signoff.fleet import WORST_FIRST, Fleet, Part, PartVerdict
 from signoff.record import SEALPROOF, Record, new_run_id
-from signoff.results import CheckRun, Result, tried
+from signoff.results import CheckRun, Result, was_tried
 from signoff.verdict import Status
 from verifier.report import Trusted, verify
 from verifier.run import derive, record_of
@@ -93,7 +93,7 @@ def merge(
             shutil.copytree(source.folder, place, ignore=shutil.ignore_patterns(*made))
             evidence.journal.add("part", run=source.part.run, sums=_sums(place))
     chosen = {claim.id: _choose(claim.id, claim.kind, sources) for claim in contract.claims}
-    evidence.write_planned({name: words for one in sources for name, words in one.kept.planned.items()})
+    evidence.write_planned({name: words for source in sources for name, words in source.kept.planned.items()})
     words = {name: tuple(_word(*one) for one in said) for name, said in chosen.items() if said}
     evidence.write_fleet(Fleet.of([source.part for source in sources], words))
     for said in chosen.values():
@@ -112,7 +112,7 @@ def _sums(folder: Path) -> str:
 def lost(parts: Collection[Path], asked: Collection[str]) -> list[str]:
     """Of the claims that were asked for, those that no part has a word on that counts, in the order asked for."""
     kept = [read(folder) for folder in parts]
-    heard = {one.id for each in kept for one in each.results if _counts(each, one)}
+    heard = {result.id for part in kept for result in part.results if _counts(part, result)}
     return [name for name in asked if name not in heard]
 
 
@@ -179,13 +179,13 @@ def _go_together(sources: Sequence[_Source]) -> None:
         raise UserInputError(
             "there is no part to merge", stage="merge", hint="no machine has delivered anything: look at the job's logs"
         )
-    if len({one.part.run for one in sources}) != len(sources):
+    if len({source.part.run for source in sources}) != len(sources):
         raise UserInputError("a part is named twice", stage="merge", hint="name each run's folder once")
-    known = [one for one in sources if one.kept.record.kernel is not None]
-    _same("contract", [(one, one.kept.contract_sha256) for one in sources])
-    _same("mode", [(one, one.kept.record.mode) for one in sources])
-    _same("commit of sealproof", [(one, one.kept.record.commit) for one in sources])
-    files = [(one, one.kept.record.made_of.get(SEALPROOF, "")) for one in sources]
+    known = [source for source in sources if source.kept.record.kernel is not None]
+    _same("contract", [(source, source.kept.contract_sha256) for source in sources])
+    _same("mode", [(source, source.kept.record.mode) for source in sources])
+    _same("commit of sealproof", [(source, source.kept.record.commit) for source in sources])
+    files = [(source, source.kept.record.made_of.get(SEALPROOF, "")) for source in sources]
     _same("files of sealproof", [(one, sha256) for one, sha256 in files if sha256])
     _same("series", [(one, one.kept.record.series) for one in known])
     _same("patches of the series", [(one, _patches(one.kept.record)) for one in known])
@@ -221,31 +221,36 @@ def _same(what: str, values: Sequence[tuple[_Source, str]]) -> None:
 
 def _patches(record: Record) -> str:
     patches = record.kernel.patches if record.kernel else ()
-    return hashlib.sha256("".join(f"{one.sha256} {one.name}\n" for one in patches).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{patch.sha256} {patch.name}\n" for patch in patches).encode()).hexdigest()
 
 
 def _record(sources: Sequence[_Source], command: str, commit: str, problems: Sequence[str]) -> Record:
     """The merged run's identity: what the parts have in common."""
     records = [source.kept.record for source in sources]
-    known = next((one for one in records if one.kernel is not None), records[0])
-    of_parts = [f"{one.part.machine}: {words}" for one in sources if not one.part.cut_short for words in _problems(one)]
+    known = next((record for record in records if record.kernel is not None), records[0])
+    of_parts = [
+        f"{source.part.machine}: {words}"
+        for source in sources
+        if not source.part.cut_short
+        for words in _problems(source)
+    ]
     if not re.fullmatch(r"[0-9a-f]{40}", known.commit):
         of_parts.append(
             f"sealproof was {known.commit} in each part, so it is unknown whether all parts ran the same probes"
         )
-    tiers = {one.tier for one in records if one.tier is not None}
+    tiers = {record.tier for record in records if record.tier is not None}
     if len(tiers) > 1:
         of_parts.append(f"parts of different tiers ({', '.join(sorted(tiers))}): sign each tier off on its own")
     facts = [source.part.facts for source in sources if source.part.facts]
-    common = {name: value for name, value in known.host.items() if all(one.get(name) == value for one in facts)}
-    tested = [one for one in records if one.kernel is not None] or records
+    common = {name: value for name, value in known.host.items() if all(fact.get(name) == value for fact in facts)}
+    tested = [record for record in records if record.kernel is not None] or records
     made_of = {
         name: one for name, one in known.made_of.items() if all(each.made_of.get(name) == one for each in tested)
     }
     return Record(
         run=new_run_id(),
-        started=min(one.started for one in records),
-        ended=max(one.ended or one.started for one in records),
+        started=min(record.started for record in records),
+        ended=max(record.ended or record.started for record in records),
         mode=known.mode,
         command=command,
         commit=commit,
@@ -266,7 +271,7 @@ def _counts(kept: Kept, result: Result) -> bool:
     """Whether a part's result is a word on the claim."""
     if kept.record.cut_short:
         return result.status is Status.FAIL
-    return tried(result)
+    return was_tried(result)
 
 
 def _choose(name: str, kind: Kind, sources: Sequence[_Source]) -> list[tuple[_Source, Result]]:
@@ -274,17 +279,17 @@ def _choose(name: str, kind: Kind, sources: Sequence[_Source]) -> list[tuple[_So
     found = []
     for source in sources:
         results = source.kept.results
-        counted = [one for one in results if _counts(source.kept, one)]
+        counted = [result for result in results if _counts(source.kept, result)]
         mine = [one for one in counted if one.id == name]
         if kind is Kind.HEALTH and counted and not mine and not source.part.cut_short:
             # It tried something, and did not look whether its host was well afterwards.
-            mine = [one for one in results if one.id == name]
+            mine = [result for result in results if result.id == name]
         found += [(source, one) for one in mine]
     return sorted(found, key=lambda one: WORST_FIRST.index(one[1].status))
 
 
-def _word(source: _Source, result: Result) -> Word:
-    return Word(source.part.run, result.status, result.why)
+def _word(source: _Source, result: Result) -> PartVerdict:
+    return PartVerdict(source.part.run, result.status, result.why)
 
 
 def _one(said: Sequence[tuple[_Source, Result]]) -> Result:

@@ -91,7 +91,7 @@ def read(content: bytes) -> dict[str, tuple[Need, ...]]:
 
 def _need(told: _Variant) -> Need:
     roles = [[*_entries(told.both), *_entries(one)] for one in (told.subject, told.control)]
-    return Need(told.sentence, told.call, told.protected, tuple(told.files), *(tuple(one) for one in roles))
+    return Need(told.sentence, told.call, told.protected, tuple(told.files), *(tuple(role) for role in roles))
 
 
 def _entries(told: Mapping[str, Sequence[str]]) -> Iterator[Entry]:
@@ -127,7 +127,7 @@ def _gap(need: Need, found: Need) -> str:
 
 def _words(lacks: Sequence[Entry], more: Sequence[Entry], named: Sequence[Entry]) -> str:
     for name, expected in more:
-        if weaker := [one for one in lacks if _fits(one[0], name)]:
+        if weaker := [lack for lack in lacks if _fits(lack[0], name)]:
             return f"expects {expected!r} of {name!r}, and the contract {weaker[0][1]!r}"
         if any(_fits(one, name) and _fits(value, expected) for one, value in named):
             return f"has {name!r} more often than the contract"
@@ -139,11 +139,11 @@ def apart(needed: Iterable[Entry], found: Iterable[Entry]) -> tuple[list[Entry],
     """Checks that are needed and not found, and found and not needed."""
     left = Counter(needed)
     rest = []
-    for one in found:
-        if left[one] > 0:
-            left[one] -= 1
+    for entry in found:
+        if left[entry] > 0:
+            left[entry] -= 1
         else:
-            rest.append(one)
+            rest.append(entry)
     more = []
     open_ = sorted(+left, key=lambda one: -sum(map(len, one)))  # what leaves least open comes first
     for name, expected in rest:

@@ -14,10 +14,10 @@ from common.ending import Ending
 from signoff import hidden
 
 PAGE_SIZE = 4096
-RUN = 8
+CANARY_RUN_BYTES = 8
 """Bytes in a row that count as the canary's: by chance they meet with probability 2**-52 for each place looked at."""
-SHORTEST = 4
-"""A probe that got fewer than ``RUN`` bytes leaked them if all of them, at least so many, stand in the canary."""
+CANARY_LEAST_BYTES = 4
+"""A shorter answer of a probe leaked if all of it, at least so many bytes, stands in the canary."""
 
 
 class Page(StrEnum):
@@ -64,8 +64,8 @@ class Canary:
             raise ValueError(f"a canary has {PAGE_SIZE} bytes, not {len(data)}")
         self._bytes = bytes(data)
         self.key = key
-        self._places = {self._bytes[at : at + RUN]: at for at in range(PAGE_SIZE - RUN + 1)}
-        if len(self._places) != PAGE_SIZE - RUN + 1:
+        self._places = {self._bytes[at : at + CANARY_RUN_BYTES]: at for at in range(PAGE_SIZE - CANARY_RUN_BYTES + 1)}
+        if len(self._places) != PAGE_SIZE - CANARY_RUN_BYTES + 1:
             raise ValueError("a canary is random: this one repeats itself")
         self.fingerprint = hashlib.sha256(self._bytes).hexdigest()[:16]
         """Names the canary in the evidence and does not disclose it."""
@@ -92,15 +92,15 @@ class Canary:
         of it stands in the canary. No run goes across one of the ``cuts``: behind the end of a run one byte in 256 is
         the canary's next by chance.
         """
-        if SHORTEST <= len(data) < RUN:
+        if CANARY_LEAST_BYTES <= len(data) < CANARY_RUN_BYTES:
             return len(data) if data in self._bytes else 0
         seen = bytearray(PAGE_SIZE)
         places = self._places
         for begin, end in itertools.pairwise((0, *cuts, len(data))):
-            for start in range(begin, end - RUN + 1):
-                at = places.get(data[start : start + RUN])
+            for start in range(begin, end - CANARY_RUN_BYTES + 1):
+                at = places.get(data[start : start + CANARY_RUN_BYTES])
                 if at is not None:
-                    seen[at : at + RUN] = b"\1" * RUN
+                    seen[at : at + CANARY_RUN_BYTES] = b"\1" * CANARY_RUN_BYTES
         return seen.count(1)
 
 

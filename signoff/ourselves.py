@@ -56,7 +56,7 @@ def files_of(project: Path) -> str:
     )
 
 
-def as_committed(project: Path, listed: str) -> bool:
+def committed_files(project: Path, listed: str) -> bool:
     """Whether files are those of the commit that is checked out, by what they hold: git may be told to look away.
 
     :param listed: the files, as :func:`files_of` has them.
@@ -89,36 +89,41 @@ def _all(folder: Path, top: Path) -> Iterator[Path]:
 def packages(found: Iterable[Distribution] | None = None) -> str:
     """Python, and each distribution that it can import: name, version, and the SHA-256 of the list of its files."""
     lines = set()
-    for one in distributions() if found is None else found:
-        name = canonical(one.name)
+    for distribution in distributions() if found is None else found:
+        name = canonical(distribution.name)
         if name != _OURS:  # its files are of the project
-            lines.add(f"{_record_sha256(one)}  {name}=={one.version}\n")
+            lines.add(f"{_record_sha256(distribution)}  {name}=={distribution.version}\n")
     python = f"{file_sha256(Path(sys.executable).resolve())}  python=={platform.python_version()}\n"
     return "".join([python, *sorted(lines, key=lambda line: line.split()[1])])
 
 
-def _record_sha256(one: Distribution) -> str:
+def _record_sha256(distribution: Distribution) -> str:
     """Of the list of its files (PyPA: recording installed projects), or of its description where it has none."""
-    text = one.read_text("RECORD") or one.read_text("METADATA") or one.read_text("PKG-INFO") or ""
+    text = (
+        distribution.read_text("RECORD")
+        or distribution.read_text("METADATA")
+        or distribution.read_text("PKG-INFO")
+        or ""
+    )
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def altered(found: Iterable[Distribution] | None = None, loaded: Iterable[str] | None = None) -> list[str]:
+def changed_files(found: Iterable[Distribution] | None = None, loaded: Iterable[str] | None = None) -> list[str]:
     """Code of distributions that is not as it was installed, by the hashes that the installer wrote down.
 
     :param loaded: the files to look at; None: those of all modules that this process has loaded by now.
     """
     files = set(loaded_files() if loaded is None else loaded)
     wrong = []
-    for one in distributions() if found is None else found:
-        base = str(one.locate_file(""))
+    for distribution in distributions() if found is None else found:
+        base = str(distribution.locate_file(""))
         # A RECORD has thousands of lines, and code's names have no comma in them.
-        for line in (one.read_text("RECORD") or "").splitlines():
+        for line in (distribution.read_text("RECORD") or "").splitlines():
             name, _, rest = line.partition(",")
             kind, _, wanted = rest.partition(",")[0].partition("=")
             path = f"{base}/{name}".replace("//", "/")
             if path in files and kind == "sha256" and _digest(Path(path)) != wanted:
-                wrong.append(f"{canonical(one.name)}: {name}")
+                wrong.append(f"{canonical(distribution.name)}: {name}")
     return wrong
 
 
@@ -128,9 +133,9 @@ def strangers(listed: str, project: Path, found: Iterable[Distribution] | None =
     :param listed: the files of sealproof. :param project: where they are.
     """
     known = {str(project / line.partition("  ")[2]) for line in listed.splitlines()}
-    for one in distributions() if found is None else found:
-        base = str(one.locate_file(""))
-        for line in (one.read_text("RECORD") or "").splitlines():
+    for distribution in distributions() if found is None else found:
+        base = str(distribution.locate_file(""))
+        for line in (distribution.read_text("RECORD") or "").splitlines():
             known.add(os.path.normpath(f"{base}/{line.partition(',')[0]}"))
     library = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
     started = [str(path) for folder in map(Path, site.getsitepackages()) for path in folder.glob("*.pth")]

@@ -11,7 +11,7 @@ from signoff.contract import Kind, Mode
 from signoff.verdict import Status
 
 
-class Word(StrEnum):
+class RunVerdict(StrEnum):
     """The verdict on a run."""
 
     PROTECTED = "PROTECTED"
@@ -48,7 +48,7 @@ PROTECTION = (Kind.ATTACK, Kind.BOUNDARY, Kind.ORACLE)
 class Overall:
     """The verdict on a run."""
 
-    word: Word
+    word: RunVerdict
     exit_code: Exit
     sentence: str
 
@@ -76,11 +76,13 @@ def overall(claims: Iterable[tuple[Kind, Status, str]], mode: Mode, problems: Se
     elif 2 * attacks.count(Status.SKIP) > len(attacks):
         unproven.append(f"{attacks.count(Status.SKIP)} of {len(attacks)} attacks were skipped")
     if unproven:
-        return Overall(Word.NOT_PROVEN, Exit.NOT_PROVEN, f"Nothing failed, but {'; '.join(unproven)}.")
+        return Overall(RunVerdict.NOT_PROVEN, Exit.NOT_PROVEN, f"Nothing failed, but {'; '.join(unproven)}.")
     if mode is Mode.PLAIN:
-        return Overall(Word.CONTROLS_HOLD, Exit.PROVEN, "Every probe gets through to a guest that is not protected.")
+        return Overall(
+            RunVerdict.CONTROLS_HOLD, Exit.PROVEN, "Every probe gets through to a guest that is not protected."
+        )
     return Overall(
-        Word.PROTECTED,
+        RunVerdict.PROTECTED,
         Exit.PROVEN,
         "Every attack was refused exactly as contracted, while the same probe got through in its control.",
     )
@@ -89,22 +91,22 @@ def overall(claims: Iterable[tuple[Kind, Status, str]], mode: Mode, problems: Se
 def interrupted(run: Overall) -> Overall:
     """The verdict on a run that was stopped by hand: not proven, whatever had failed by then."""
     before = " A claim had already failed." if run.exit_code is Exit.FAILED else ""
-    return Overall(Word.NOT_PROVEN, Exit.NOT_PROVEN, f"{INTERRUPTED}{before}")
+    return Overall(RunVerdict.NOT_PROVEN, Exit.NOT_PROVEN, f"{INTERRUPTED}{before}")
 
 
-def _failed(rows: Sequence[tuple[Kind, Status, str]], mode: Mode) -> tuple[Word, str]:
+def _failed(rows: Sequence[tuple[Kind, Status, str]], mode: Mode) -> tuple[RunVerdict, str]:
     failed = [kind for kind, status, _ in rows if status is Status.FAIL]
     if mode is Mode.PLAIN:
         return (
-            Word.CONTROLS_BROKEN,
+            RunVerdict.CONTROLS_BROKEN,
             f"{len(failed)} of {len(rows)} probes or paths misbehave in a plain guest.",
         )
     against = sum(kind in PROTECTION for kind in failed)
     if against:
         of = sum(kind in PROTECTION for kind, _, _ in rows)
-        return Word.NOT_PROTECTED, f"{against} of {of} claims about the protection failed."
+        return RunVerdict.NOT_PROTECTED, f"{against} of {of} claims about the protection failed."
     return (
-        Word.NOT_USABLE,
+        RunVerdict.NOT_USABLE,
         f"No attack is known to get through, but {len(failed)} legitimate paths or health checks failed.",
     )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The pytest plugin: a test named ``test_<claim id>`` that uses the fixture ``claim`` is that claim's test.
+"""The pytest plugin: a test named ``test_<claim id>`` that uses the fixture ``trial`` is that claim's test.
 
 The run's folder is made when the first such test begins, so unit tests alone leave nothing behind. The exit
 code is the verdict's: 0, 1 or 2 (see :mod:`signoff.overall`); other tests of the session that fail make it non-zero.
@@ -24,21 +24,21 @@ import pytest
 
 from common.errors import SealproofError, UserInputError
 from common.names import shell_word
-from common.paths import PROJECT, config_root, named, require_reports
+from common.paths import PROJECT, config_root, parse_path, require_reports
 from common.text import printable
 from signoff import ourselves, surroundings
 from signoff.attestation import sign
 from signoff.contract import Condition, Contract, Mode
 from signoff.contract_files import load
 from signoff.evidence import Evidence
-from signoff.forecast import last_seconds, told
+from signoff.forecast import describe, last_seconds
 from signoff.host_facts import HostFacts
 from signoff.keys import fingerprint, own_key, put_key
 from signoff.overall import Exit
-from signoff.record import LISTS, PYTHON, SEALPROOF, Kernel, Record, Tier, new_run_id, now, project_commit
+from signoff.record import LISTS, PYTHON, SEALPROOF, KernelIdentity, Record, Tier, new_run_id, now, project_commit
 from signoff.report import Report, write
 from signoff.report.terminal import lines
-from signoff.results import unreached
+from signoff.results import without_verdict
 from signoff.shared_time import SharedTime
 from signoff.trial import Trial
 from signoff.verdict import Status
@@ -47,7 +47,7 @@ from verifier.run import derive
 from verifier.tree import load as load_tree
 
 NAME = "sealproof-signoff"
-FIXTURE = "claim"
+FIXTURE = "trial"
 MOST = 3  # faults of the evidence that the headline names
 ONLY_COLLECTED = "no claim was tried, and no report was written: this is not a sign-off"
 NONE_SELECTED = "no claim was selected: '--collect-only -q' lists their names, '-k' takes a part of one"
@@ -66,7 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="protected (default): the sign-off; plain: check that every probe succeeds against a plain guest",
     )
     group.addoption(
-        "--reports", type=named, default=Path("reports"), metavar="DIR", help="folder for the reports of runs"
+        "--reports", type=parse_path, default=Path("reports"), metavar="DIR", help="folder for the reports of runs"
     )
     group.addoption(
         "--machine",
@@ -104,7 +104,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 
 @pytest.fixture
-def claim(request: pytest.FixtureRequest) -> Trial:
+def trial(request: pytest.FixtureRequest) -> Trial:
     """The claim that this test is about."""
     return _run(request).trial(request.node)
 
@@ -185,7 +185,7 @@ class Signoff:
     def identify(
         self,
         *,
-        kernel: Kernel | None = None,
+        kernel: KernelIdentity | None = None,
         tier: Tier | None = None,
         series: str | None = None,
         host: Mapping[str, str] | None = None,
@@ -268,13 +268,13 @@ class Signoff:
             self._contract = load(self._contract_path)
         except SealproofError as error:
             pytest.exit(f"{error}", returncode=Exit.NOT_PROVEN)
-        known = {one.id for one in self._contract.claims}
+        known = {claim.id for claim in self._contract.claims}
         self._problems += [f"test_{name} has no entry in the contract" for name in self._sentences if name not in known]
 
     def forecast(self, session: pytest.Session) -> str:
         """How many claims this session would try, and how long that may take."""
         names = (_claim_id(item) for item in session.items if _is_claim(item))
-        return told(names, last_seconds(self._reports, self.mode))
+        return describe(names, last_seconds(self._reports, self.mode))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(
@@ -393,7 +393,7 @@ class Signoff:
             self._evidence.write_planned(self._sentences)
             self._ourselves = {SEALPROOF: ourselves.files_of(PROJECT), PYTHON: ourselves.packages()}
             known = re.fullmatch("[0-9a-f]+", self._record.commit)
-            if known and not ourselves.as_committed(PROJECT, self._ourselves[SEALPROOF]):
+            if known and not ourselves.committed_files(PROJECT, self._ourselves[SEALPROOF]):
                 self._record = dataclasses.replace(self._record, commit=f"{self._record.commit}-dirty")
             self.identify(
                 made_of={name: hashlib.sha256(text.encode()).hexdigest() for name, text in self._ourselves.items()},
@@ -439,16 +439,16 @@ class Signoff:
 
     def _finish(self, session: pytest.Session, contract: Contract) -> Report:
         evidence = self._open()
-        for one in contract.claims:
-            if one.id not in self._ended:
-                status, why = self._why_not(one.id, session)
-                evidence.append(unreached(one, self.mode, self._sentences.get(one.id, ""), status, why))
+        for claim in contract.claims:
+            if claim.id not in self._ended:
+                status, why = self._why_not(claim.id, session)
+                evidence.append(without_verdict(claim, self.mode, self._sentences.get(claim.id, ""), status, why))
         for name, source in self._logs.items():
             self._fetch(evidence, name, source)
         self._problems += self._changed()
         # What everybody else may do with it we do first, by code that shares nothing with the judge's.
         faults = derive(load_tree(evidence.folder)).faults
-        self._problems += [f"the claims do not match their evidence: {one}" for one in faults[:MOST]]
+        self._problems += [f"the claims do not match their evidence: {fault}" for fault in faults[:MOST]]
         self._note(ended=now(), interrupted=self._interrupted, given_up=self._given_up.partition("\n")[0])
         evidence.end()
         key = own_key(config_root())
@@ -466,7 +466,7 @@ class Signoff:
         before, after = (set(text.splitlines()) for text in (self._ourselves[SEALPROOF], ourselves.files_of(PROJECT)))
         changed = sorted({line.partition("  ")[2] for line in before ^ after})
         found = [f"sealproof was changed during the run: {', '.join(changed[:MOST])}"] if changed else []
-        if altered := ourselves.altered():
+        if altered := ourselves.changed_files():
             found.append(f"not as it was installed: {', '.join(altered[:MOST])}")
         root = self._config.rootpath
         strange = ourselves.strangers(self._ourselves[SEALPROOF], PROJECT)
@@ -484,7 +484,7 @@ class Signoff:
 
     def _host(self) -> HostFacts:
         """What is known of the host under test."""
-        kernel: Kernel | None = self._identity.get("kernel")
+        kernel: KernelIdentity | None = self._identity.get("kernel")
         return HostFacts.of(kernel.release if kernel else None, self._identity.get("tier"), self._identity["host"])
 
     def _fetch(self, evidence: Evidence, name: str, source: LogSource) -> None:

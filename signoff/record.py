@@ -57,7 +57,7 @@ _TIERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Patch:
+class PatchIdentity:
     """One patch of the series: its name and the SHA-256 of its file."""
 
     name: str
@@ -65,7 +65,7 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class KernelIdentity:
     """The host kernel under test.
 
     :ivar release: what ``uname -r`` says on the host. :ivar build_id: the GNU build ID of what was built (vmlinux), in
@@ -79,7 +79,7 @@ class Kernel:
     build_id: str
     source: str
     config_sha256: str
-    patches: tuple[Patch, ...] = ()
+    patches: tuple[PatchIdentity, ...] = ()
     running_build_id: str = ""
     source_sha256: str = ""
     image_sha256: str = ""
@@ -89,7 +89,7 @@ class Kernel:
     @property
     def series_sha256(self) -> str:
         """What names a series: the SHA-256 of its patches' lines, as ``sha256sum`` prints them."""
-        return hashlib.sha256("".join(f"{one.sha256}  {one.name}\n" for one in self.patches).encode()).hexdigest()
+        return hashlib.sha256("".join(f"{patch.sha256}  {patch.name}\n" for patch in self.patches).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Record:
     ended: str = ""
     tier: Tier | None = None
     series: str = ""
-    kernel: Kernel | None = None
+    kernel: KernelIdentity | None = None
     host: Mapping[str, str] = field(default_factory=dict)
     durations: Mapping[str, float] = field(default_factory=dict)
     problems: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ _WORST_FIRST = (Status.FAIL, Status.ERROR, Status.MISS, Status.SKIP, Status.PASS
 
 
 @dataclass(frozen=True, slots=True)
-class Aimed:
+class KeptAim:
     """An aim as it is kept."""
 
     run: str
@@ -62,7 +62,7 @@ class Run:
     canary: str
     reach: tuple[str, ...]
     facts: tuple[Fact, ...]
-    aim: Aimed | None
+    aim: KeptAim | None
     seen: float
 
     @property
@@ -123,7 +123,7 @@ class Row:
     result: Result
 
 
-def kept(role: str, seen: Observation) -> Run:
+def to_run(role: str, seen: Observation) -> Run:
     """An observation for the journal. The canary's bytes are in it only if the attacker had them already."""
     leaked = seen.leaked
     return Run(
@@ -148,13 +148,13 @@ def kept(role: str, seen: Observation) -> Run:
     )
 
 
-def _aimed(aim: Aim) -> Aimed:
+def _aimed(aim: Aim) -> KeptAim:
     first, end = aim.mapping
     addresses = (hex(aim.gpa), hex(aim.hva), hex(aim.hpa), (hex(first), hex(end)))
-    return Aimed(aim.run, aim.host, aim.guest, *addresses, aim.planted, aim.commitment)
+    return KeptAim(aim.run, aim.host, aim.guest, *addresses, aim.planted, aim.commitment)
 
 
-def kept_check(role: str, check: Check) -> CheckRun:
+def to_check_run(role: str, check: Check) -> CheckRun:
     """A check for the journal."""
     return CheckRun(role, check.name, check.expected, check.got, check.right)
 
@@ -166,7 +166,7 @@ def expected_words(claim: Claim, mode: Mode) -> str:
     return "right in every check"
 
 
-def unreached(claim: Claim, mode: Mode, sentence: str, status: Status, why: str) -> Result:
+def without_verdict(claim: Claim, mode: Mode, sentence: str, status: Status, why: str) -> Result:
     """The result of a claim whose test did not come to a verdict."""
     return Result(claim.id, sentence or claim.sentence, status, why, expected_words(claim, mode), "", "")
 
@@ -174,13 +174,13 @@ def unreached(claim: Claim, mode: Mode, sentence: str, status: Status, why: str)
 def held(result: Result) -> Need:
     """What the evidence of a claim holds, as the contract names it."""
     names = (name.rpartition("/")[2] for name in result.evidence)
-    roles = (tuple((one.name, one.expected) for one in result.checks if one.role == role) for role in ROLES)
-    calls = dict.fromkeys(one.call for one in result.runs)
+    roles = (tuple((check.name, check.expected) for check in result.checks if check.role == role) for role in ROLES)
+    calls = dict.fromkeys(run.call for run in result.runs)
     files = tuple(sorted(name for name in names if not _OWN.fullmatch(name)))
     return Need(result.sentence, " | ".join(calls), result.protected, files, *roles)
 
 
-def tried(result: Result) -> bool:
+def was_tried(result: Result) -> bool:
     """Whether the claim's test began: only then is there a command that repeats it."""
     return bool(result.command)
 
@@ -199,7 +199,9 @@ def rows(contract: Contract, mode: Mode, results: list[Result], planned: dict[st
         if before is None or _WORST_FIRST.index(result.status) < _WORST_FIRST.index(before.status):
             by_id[result.id] = result
     return [
-        _row(claim, by_id.get(claim.id) or unreached(claim, mode, planned.get(claim.id, ""), Status.MISS, default))
+        _row(
+            claim, by_id.get(claim.id) or without_verdict(claim, mode, planned.get(claim.id, ""), Status.MISS, default)
+        )
         for claim in contract.claims
     ]
 

@@ -11,7 +11,7 @@ from common.errors import SetupError, UserInputError
 from signoff.evidence import ATTESTATION, SSH_SIGNATURE
 
 NAMESPACE = "sealproof"
-SECONDS = 120  # an agent may ask its user
+TIMEOUT = 120  # an agent may ask its user
 
 
 def sign(folder: Path, key: Path) -> Path:
@@ -31,14 +31,14 @@ def sign(folder: Path, key: Path) -> Path:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=TIMEOUT,
             check=False,
             start_new_session=True,
         )
     except FileNotFoundError as error:
         raise SetupError("ssh-keygen is not installed", stage="sign", hint="apt-get install openssh-client") from error
     except subprocess.TimeoutExpired as error:
-        raise UserInputError(f"ssh-keygen did not sign within {SECONDS} s", stage="sign") from error
+        raise UserInputError(f"ssh-keygen did not sign within {TIMEOUT} s", stage="sign") from error
     if done.returncode != 0 or not path.is_file():
         raise UserInputError(
             f"ssh-keygen did not sign with {key}: {done.stderr.strip() or 'no reason given'}",

@@ -41,7 +41,7 @@ def refusals(environment: Mapping[str, str]) -> Iterator[str]:
     """Reasons why no claim is tried, one line each."""
     for name in _VARIABLES:
         value = environment.get(name)
-        if value and not (name == "PYTHONPATH" and all(Path(one).resolve() == PROJECT for one in value.split(":"))):
+        if value and not (name == "PYTHONPATH" and all(Path(word).resolve() == PROJECT for word in value.split(":"))):
             yield f"{name} is set, which changes what a sign-off runs: run it without (unset {name})"
 
 

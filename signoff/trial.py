@@ -25,7 +25,7 @@ from signoff.host_facts import HostFacts
 from signoff.journal import PLANTED
 from signoff.memory_map import MemoryMap
 from signoff.observation import Aim, Canary, Check, Observation, Page, State, where
-from signoff.results import CheckRun, Result, Run, expected_words, held, kept, kept_check
+from signoff.results import CheckRun, Result, Run, expected_words, held, to_check_run, to_run
 from signoff.verdict import Status, Verdict, judge, judge_checks
 
 _C = TypeVar("_C", ProbeClaim, WorkClaim)
@@ -43,7 +43,7 @@ def _best_effort(attach: Callable[[str, str], None]) -> Iterator[None]:
 
 
 class Trial:
-    """The fixture ``claim``.
+    """The fixture ``trial``.
 
     :ivar mode: the column that it is judged by. :param holds: whether a condition of the contract is the case.
     :param host: what is known of the host under test now. :param wanted: what its evidence must hold, by the contract.
@@ -128,7 +128,7 @@ class Trial:
         for role, seen in (("subject", subject), ("control", control)):
             if seen:
                 self._files.append(self._evidence.observations(claim.id, role, seen))
-                self._runs += [kept(role, one) for one in seen]
+                self._runs += [to_run(role, one) for one in seen]
         self._settle(judge(claim, self.mode, subject, control))
 
     def legitimate(
@@ -236,7 +236,7 @@ class Trial:
         status, why = self._end()
         if status in (Status.PASS, Status.SKIP):
             return
-        probes = [(one.seen, PROBE, f"{one.role}: {one.call} on a {one.page} page, {one.state}") for one in self._runs]
+        probes = [(run.seen, PROBE, f"{run.role}: {run.call} on a {run.page} page, {run.state}") for run in self._runs]
         now = time.time()
         with _best_effort(self.attach):
             self.attach("repeat.txt", f"{self._command}\n")
@@ -246,7 +246,7 @@ class Trial:
                 self.attach("timeline.txt", told)
         messages = [one for words in self._harm_told for one in oops.find(words)]
         with _best_effort(self.attach):
-            texts = [f"{one.words}\n\n{symbolised(one.text)}\n" for one in messages]
+            texts = [f"{message.words}\n\n{symbolised(message.text)}\n" for message in messages]
             if texts:
                 self.attach("oops.txt", "\n".join(texts))
 
@@ -320,7 +320,7 @@ class Trial:
         for role, checks in (("subject", subject), ("control", control or ())):
             if checks:
                 self._files.append(self._evidence.checks(claim.id, role, checks))
-                self._checks += [kept_check(role, check) for check in checks]
+                self._checks += [to_check_run(role, check) for check in checks]
         self._protected, self._controlled = protected, control is not None
         self._settle(judge_checks(self.mode, subject, control, protected=protected))
 

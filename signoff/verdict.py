@@ -270,7 +270,11 @@ def _elsewhere(mode: Mode, subject: Sequence[Observation], control: Sequence[Obs
 def _unfetched(subject: Sequence[Observation], control: Sequence[Observation]) -> str:
     """Whether a call says that it succeeded, and what it brought was not fetched; empty if all was looked at."""
     for seen in subject:
-        like = [one for one in control if (one.page, one.call) == (seen.page, seen.call) and one.leaked]
+        like = [
+            observation
+            for observation in control
+            if (observation.page, observation.call) == (seen.page, seen.call) and observation.leaked
+        ]
         returned = seen.ending.returned
         if not like or not returned or returned < 0:
             continue

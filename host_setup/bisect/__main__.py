@@ -20,12 +20,12 @@ from rich.table import Table
 from rich.text import Text
 
 from common.errors import UserInputError
-from common.names import shell_word, shown
+from common.names import path_text, shell_word
 from common.program import end_with
 from common.progress import Terminal, clock
 from common.store import Store, digest
 from host_setup.bisect import attempt
-from host_setup.bisect.attempt import Observation, Workshop, add_options, said, settings_of
+from host_setup.bisect.attempt import Observation, Workshop, add_options, settings_of, trial_line
 from host_setup.bisect.notes import Note, Notes
 from host_setup.bisect.search import STAGE, Found, Search, Vote, WrongEndError
 from host_setup.bisect.steps import Commits, Prefixes, Steps, is_number
@@ -206,7 +206,7 @@ def find(searcher: Searcher, shop: Workshop, reports: Path, terminal: Terminal) 
             folder = reports / f"{step[:12]}-{cast + 1}"
             one = shop.attempt(steps.settings(step), folder, searcher.others(step), cast)
             searcher.add(step, one)
-            print(f"{steps.name(step)}: {said(one)}", flush=True)  # noqa: T201
+            print(f"{steps.name(step)}: {trial_line(one)}", flush=True)  # noqa: T201
         return step
 
 
@@ -231,7 +231,7 @@ def main(argv: list[str]) -> int:
     (folder / "answer.txt").write_text(answer(searcher, found, repeat, _WIDTH), encoding="utf-8")
     (folder / "answer.json").write_text(json.dumps(facts(searcher, found), indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(answer(searcher, found, repeat, Console().width if sys.stdout.isatty() else _WIDTH))
-    print(f"{clock(time.monotonic() - begun)}; {shown(folder / 'answer.txt')}")  # noqa: T201
+    print(f"{clock(time.monotonic() - begun)}; {path_text(folder / 'answer.txt')}")  # noqa: T201
     return ONE if len(found.suspects) == 1 else SEVERAL
 
 

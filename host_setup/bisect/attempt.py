@@ -26,24 +26,24 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from common.errors import KernelError, SealproofError, SetupError, UserInputError
-from common.failure import told
-from common.paths import PROJECT, named
+from common.failure import describe
+from common.paths import PROJECT, parse_path
 from common.processes import run_tree
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store, disk_errors
 from common.text import printable
-from host_setup.bisect.search import STAGE, Line, Search, Verdict, Vote
+from host_setup.bisect.search import STAGE, Line, Search, StepVerdict, Vote
 from host_setup.bisect.steps import settings_at
 from host_setup.claim_runs import HARM, ClaimRun, OwnCache, claim_tests, run_claims
 from host_setup.kernel import build, layers, patches, series, source
 from host_setup.kernel.build import Request
 from host_setup.kernel.rolling import Rolled, RollingBuild
-from host_setup.kernel.series import Mode
+from host_setup.kernel.series import Protection
 from host_setup.kernel.source import Kind, Source
 from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler, parse_jobs
-from host_setup.machine import survey
 from host_setup.provision import Settings, accelerator, kernel_request, with_accelerator
+from host_setup.this_machine import survey
 
 GOOD, BAD, NEITHER, STOP = 0, 1, 125, 128  # exit status
 _HOSTS = ("auto", "emulated", "nested")
@@ -70,7 +70,7 @@ class Observation:
     code: str = ""
 
 
-def observed(claim: str, run: ClaimRun, *, harm: bool) -> tuple[Vote, str, dict[str, str]]:
+def vote_of(claim: str, run: ClaimRun, *, harm: bool) -> tuple[Vote, str, dict[str, str]]:
     """What a run of one claim says of its kernel: the vote, why, and what the report has on the claim.
 
     :param harm: a kernel that dies or hangs under the probe is bad as well.
@@ -155,14 +155,18 @@ class Workshop:
         except KernelError as error:
             return Observation(Vote.NOT_BUILT, printable(error.message), building=_since(begun))
         building = _since(begun)
-        same = [one for one in pool if code and one.code == code and one.vote in (Vote.GOOD, Vote.BAD)]
+        same = [
+            observation
+            for observation in pool
+            if code and observation.code == code and observation.vote in (Vote.GOOD, Vote.BAD)
+        ]
         if len(same) > cast:
             return replace(same[cast], building=building, trying=0.0, kernel=key)
         begun = time.monotonic()
         shutil.rmtree(reports, ignore_errors=True)  # of one that was ended; its report is not this one's
         reports.mkdir(parents=True)
         run = run_claims([self._node], _words(settings), cache, reports, reports / "pytest.log")
-        vote, why, words = observed(self._claim, run, harm=self._harm)
+        vote, why, words = vote_of(self._claim, run, harm=self._harm)
         report = "" if run.folder is None else str(run.folder)
         return Observation(vote, printable(why), words, report, building, _since(begun), key, code)
 
@@ -270,12 +274,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--series", default=series.DEFAULT, metavar="NAME", help="a name or a folder; default: %(default)s"
     )
     parser.add_argument("--layers", default=(), type=layers.parse_names, metavar="NAMES", help="of the configuration")
-    parser.add_argument("--mode", type=Mode, choices=[*Mode], default=Mode.PROTECTED, help="default: %(default)s")
+    parser.add_argument(
+        "--mode", type=Protection, choices=[*Protection], default=Protection.PROTECTED, help="default: %(default)s"
+    )
     parser.add_argument("--host", choices=_HOSTS, default="auto", help="kind of host; default: %(default)s")
     parser.add_argument("--compiler", type=parse_compiler, default=GCC.compiler, metavar="NAME")
     parser.add_argument("--jobs", type=parse_jobs, metavar="N", help="compilers at a time")
     parser.add_argument(
-        "--cache-folder", type=lambda text: named(text).expanduser().absolute(), metavar="DIR",
+        "--cache-folder", type=lambda text: parse_path(text).expanduser().absolute(), metavar="DIR",
         help="the cache; default: sealproof below $XDG_CACHE_HOME or ~/.cache",
     )  # fmt: skip
     parser.add_argument(
@@ -287,7 +293,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--folder",
-        type=named,
+        type=parse_path,
         default=PROJECT / "reports/bisect",
         metavar="DIR",
         help="for reports; default: %(default)s",
@@ -311,10 +317,11 @@ def settings_of(option: argparse.Namespace) -> Settings:
     )  # fmt: skip
 
 
-def said(one: Observation) -> str:
+def trial_line(observation: Observation) -> str:
     """One trial in one line."""
-    first = one.why.partition("\n")[0]
-    return f"{one.vote}{f': {first}' if first else ''}  [{one.building:.0f} s + {one.trying:.0f} s]"
+    first = observation.why.partition("\n")[0]
+    took = f"[{observation.building:.0f} s + {observation.trying:.0f} s]"
+    return f"{observation.vote}{f': {first}' if first else ''}  {took}"
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -340,7 +347,7 @@ def main(argv: list[str]) -> int:
     except SealproofError as error:
         sys.stderr.write(f"{error}\n")
     except Exception as error:  # noqa: BLE001  whatever it is, it is no verdict on the kernel, and Python's 1 would be
-        sys.stderr.write(f"{told(error)}\n")
+        sys.stderr.write(f"{describe(error)}\n")
     return STOP
 
 
@@ -358,11 +365,11 @@ def _try(option: argparse.Namespace) -> int:
             reports = option.folder.absolute() / "try" / f"{option.claim}-{run}-{len(votes) + 1}"
             one = shop.attempt(settings, reports)
             votes.append(one.vote)
-            print(said(one), flush=True)  # noqa: T201
+            print(trial_line(one), flush=True)  # noqa: T201
             if one.report:
                 print(f"  {one.report}", flush=True)  # noqa: T201
     print(f"{option.claim}: {verdict}")  # noqa: T201
-    return {Verdict.GOOD: GOOD, Verdict.BAD: BAD, Verdict.SKIP: NEITHER}[verdict]
+    return {StepVerdict.GOOD: GOOD, StepVerdict.BAD: BAD, StepVerdict.SKIP: NEITHER}[verdict]
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Vote(StrEnum):
     NOT_PROVEN = "not proven"
 
 
-class Verdict(StrEnum):
+class StepVerdict(StrEnum):
     """What the votes say of a step."""
 
     GOOD = "good"
@@ -105,27 +105,27 @@ class Search:
         self._lead = {Vote.GOOD: times, Vote.BAD: max(times, _SURE)}
         self._most = 3 * max(times, _SURE) + 1
 
-    def verdict(self, votes: Iterable[Vote], *, sure: bool = False) -> Verdict | None:
+    def verdict(self, votes: Iterable[Vote], *, sure: bool = False) -> StepVerdict | None:
         """What votes on a step say; None: too little, so try it once more.
 
         :param sure: "good" must lead by as much as "bad" does.
         """
         cast = list(votes)
         if Vote.NOT_BUILT in cast:
-            return Verdict.SKIP
+            return StepVerdict.SKIP
         lead = cast.count(Vote.GOOD) - cast.count(Vote.BAD)
         if lead <= -self._lead[Vote.BAD]:
-            return Verdict.BAD
+            return StepVerdict.BAD
         if lead >= self._lead[Vote.BAD if sure else Vote.GOOD]:
-            return Verdict.GOOD
-        return Verdict.SKIP if cast.count(Vote.NOT_PROVEN) >= _NOT_PROVEN or len(cast) >= self._most else None
+            return StepVerdict.GOOD
+        return StepVerdict.SKIP if cast.count(Vote.NOT_PROVEN) >= _NOT_PROVEN or len(cast) >= self._most else None
 
     def next(self, votes: Mapping[str, Sequence[Vote]]) -> str | Found:
         """The step to be tried next, or the answer.
 
         :raises WrongEndError: the bad end is not bad, or the good one not good.
         """
-        for end, wanted in ((self._bad, Verdict.BAD), (self._good, Verdict.GOOD)):
+        for end, wanted in ((self._bad, StepVerdict.BAD), (self._good, StepVerdict.GOOD)):
             found = self.verdict(votes.get(end, ()))
             if found is None:
                 return end
@@ -136,9 +136,9 @@ class Search:
             found = self.verdict(votes.get(step, ()))
             if found is None:
                 return step
-            if found is Verdict.GOOD:
+            if found is StepVerdict.GOOD:
                 good.append(step)
-            elif found is Verdict.BAD:
+            elif found is StepVerdict.BAD:
                 bad = step
             else:
                 skipped.add(step)
@@ -173,6 +173,6 @@ def _pick(suspects: Sequence[str], bad: str, skipped: set[str]) -> str | None:
     return left[int(len(left) * away)]
 
 
-def _wrong(end: str, wanted: Verdict, found: Verdict) -> WrongEndError:
-    is_not = f"the {wanted} end is {found}" if found is not Verdict.SKIP else f"the {wanted} end {found}"
+def _wrong(end: str, wanted: StepVerdict, found: StepVerdict) -> WrongEndError:
+    is_not = f"the {wanted} end is {found}" if found is not StepVerdict.SKIP else f"the {wanted} end {found}"
     return WrongEndError(is_not, end, hint="name another one with --good or --bad")

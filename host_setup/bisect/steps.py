@@ -20,7 +20,7 @@ from typing import Protocol
 
 from common.commands import git
 from common.errors import CommandError, UserInputError
-from common.names import shown
+from common.names import path_text
 from common.store import digest
 from host_setup.bisect.search import STAGE, Line
 from host_setup.kernel import series
@@ -143,7 +143,7 @@ def _number(text: str | None, default: int, most: int, option: str) -> int:
         number = -1
     if not 0 <= number <= most:
         raise UserInputError(
-            f"{option} {shown(text or '')}: the series has {most} patches",
+            f"{option} {path_text(text or '')}: the series has {most} patches",
             stage=STAGE,
             hint=f"{option} is a number of patches, from 0 to {most}; a commit needs a git tree: --kernel TREE",
         )
@@ -211,7 +211,7 @@ class Repository:
             return self.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         except CommandError as error:
             raise UserInputError(
-                f"{option} {shown(name)}: {shown(self.path)} has no such commit", stage=STAGE,
+                f"{option} {path_text(name)}: {path_text(self.path)} has no such commit", stage=STAGE,
                 hint="name a commit, a tag or a branch: 'git log' has them",
             ) from error  # fmt: skip
 
@@ -228,7 +228,7 @@ def _repository(settings: Settings) -> Repository:
         found.ask("rev-parse", "--git-dir")
     except CommandError as error:
         raise UserInputError(
-            f"{shown(found.path)} is no git tree", stage=STAGE, hint="name a clone of the kernel with --kernel"
+            f"{path_text(found.path)} is no git tree", stage=STAGE, hint="name a clone of the kernel with --kernel"
         ) from error
     return found
 
@@ -249,10 +249,10 @@ class Commits:
         self.good, self.bad = self._repository.commit(good, "--good"), self._repository.commit(bad, "--bad")
         if self.good == self.bad or not self._is_before(self.good, self.bad):
             raise UserInputError(
-                f"{shown(good)} does not come before {shown(bad)}", stage=STAGE,
+                f"{path_text(good)} does not come before {path_text(bad)}", stage=STAGE,
                 hint="--good is an ancestor of --bad: 'git merge-base' finds one",
             )  # fmt: skip
-        self.what = f"commits of {shown(self._repository.path)}"
+        self.what = f"commits of {path_text(self._repository.path)}"
 
     def suspects(self, good: Sequence[str], bad: str) -> Sequence[str]:
         """As of ``search.History``: git weighs them (git-rev-list(1), ``--bisect-all``)."""
@@ -272,7 +272,7 @@ class Commits:
 
     def name(self, step: str) -> str:
         """As of ``Steps``."""
-        return shown(self._repository.ask("show", "--no-patch", "--format=%h %s", step))
+        return path_text(self._repository.ask("show", "--no-patch", "--format=%h %s", step))
 
     def identity(self, step: str) -> str:
         """As of ``Steps``."""
@@ -315,7 +315,7 @@ def checkout(repository: Repository, commit: str, folder: Path) -> None:
         git(folder, "clean", "--quiet", "-ffdx", stage=STAGE)  # what one that was killed has left
     except CommandError as error:
         raise UserInputError(
-            f"{shown(repository.path)} does not hold all of {commit[:12]}: {' '.join(error.tail.split())}",
+            f"{path_text(repository.path)} does not hold all of {commit[:12]}: {' '.join(error.tail.split())}",
             stage=STAGE,
             hint="a partial clone has to be completed first: git fetch --refetch --no-filter",
         ) from error

@@ -18,12 +18,12 @@ from common.errors import ChannelError
 from host_setup.channels.ssh import Conversation, Ssh
 from host_setup.channels.syscalls import SYSCALLS
 
-SECONDS = 20.0  # for one request, beside the time of a longer system call
-CALL = 5.0  # seconds that puppeteer itself gives a system call, if nothing else was said
+REQUEST_TIMEOUT = 20.0  # for one request, beside the time of a longer system call
+SYSCALL_TIMEOUT = 5.0  # seconds that puppeteer itself gives a system call, if nothing else was said
 PAGE = 4096
 POOL = 64 * PAGE  # bytes of a puppet's memory that are mapped at once: each request is a way to the host and back
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207  # linux/ptrace.h
-WALL = 0x40000000  # __WALL of linux/wait.h
+WAIT_ALL = 0x40000000  # __WALL of linux/wait.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Puppet:
         self._pool = range(0)  # addresses of mapped pages that nobody has been given yet
         self.pid = pid
 
-    def syscall(self, name: str, *args: int, seconds: float = CALL) -> Done:
+    def syscall(self, name: str, *args: int, seconds: float = SYSCALL_TIMEOUT) -> Done:
         """Have it make a system call. Arguments are numbers: addresses are of the puppet's own memory.
 
         :param seconds: after which it is interrupted.
@@ -76,14 +76,14 @@ class Puppet:
 
     @contextmanager
     def _patience(self, seconds: float) -> Iterator[None]:
-        if seconds == CALL:
+        if seconds == SYSCALL_TIMEOUT:
             yield
             return
         _ask(self._talk, f"timeout {seconds * 1000:.0f}")
         try:
             yield
         finally:
-            _ask(self._talk, f"timeout {CALL * 1000:.0f}")
+            _ask(self._talk, f"timeout {SYSCALL_TIMEOUT * 1000:.0f}")
 
     def run(self, code: bytes, **registers: int) -> Done:
         """Have it run machine code (x86-64), which ends by running off its end or by a signal.
@@ -133,7 +133,7 @@ class Puppet:
         self.syscall("ptrace", PTRACE_SEIZE, pid, 0, 0).require("PTRACE_SEIZE")
         try:
             self.syscall("ptrace", PTRACE_INTERRUPT, pid, 0, 0).require("PTRACE_INTERRUPT")
-            self.syscall("wait4", pid, 0, WALL, 0).require("wait for the stop")
+            self.syscall("wait4", pid, 0, WAIT_ALL, 0).require("wait for the stop")
             yield
         finally:
             self.syscall("ptrace", PTRACE_DETACH, pid, 0, 0).require("PTRACE_DETACH")
@@ -150,7 +150,7 @@ class Puppeteer:
     """
 
     def __init__(self, ssh: Ssh, path: str) -> None:
-        self._talk = ssh.converse([path], seconds=SECONDS)
+        self._talk = ssh.converse([path], seconds=REQUEST_TIMEOUT)
 
     def spawn(self) -> Puppet:
         """A fresh process of our own, with the rights of root. It lives as long as the connection."""
@@ -172,7 +172,7 @@ class Puppeteer:
 
 
 def _ask(talk: Conversation, request: str, *, seconds: float = 0.0) -> dict[str, Any]:
-    reply: dict[str, Any] = json.loads(talk.ask(request, seconds=SECONDS + seconds)[0])
+    reply: dict[str, Any] = json.loads(talk.ask(request, seconds=REQUEST_TIMEOUT + seconds)[0])
     for trouble in ("error", "gone"):
         if trouble in reply:
             raise ChannelError(f"puppeteer, '{request[:60]}': {json.dumps(reply)}")

@@ -24,7 +24,7 @@ import pytest
 from common.commands import git
 from common.errors import CommandError
 from common.names import shell_word
-from common.paths import PROJECT, cache_root, named
+from common.paths import PROJECT, cache_root, parse_path
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
@@ -34,7 +34,7 @@ from host_setup.coverage.collector import BOOT, CLAIMS
 from host_setup.coverage.counters import STAGE
 from host_setup.coverage.result import NOTES_FOLDER, Coverage, gather
 from host_setup.kernel import layers, profile, series
-from host_setup.kernel.build import Kernel, Request, build
+from host_setup.kernel.build import BuiltKernel, Request, build
 from host_setup.kernel.layers import Layer
 from host_setup.kernel.patches import source_tree
 from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler
@@ -46,9 +46,9 @@ KERNEL = "kernel.txt"  # the key of the kernel that the folder is about
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof coverage", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--folder", type=named, default=PROJECT / "reports/coverage", help="where the result goes")
+    parser.add_argument("--folder", type=parse_path, default=PROJECT / "reports/coverage", help="where the result goes")
     parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="patch series, a name or a folder")
-    parser.add_argument("--kernel-source", type=named, metavar="PATH", help="kernel source, a tree or a tarball")
+    parser.add_argument("--kernel-source", type=parse_path, metavar="PATH", help="kernel source, a tree or a tarball")
     parser.add_argument("--layers", default=(), type=layers.parse_names, metavar="NAMES", help="further layers")
     parser.add_argument(
         "--compiler", default=GCC.compiler, type=parse_compiler, metavar="NAME", help="a gcc, 12 or newer"
@@ -89,7 +89,7 @@ def main(argv: list[str]) -> int:
     return _tell(result, folder, kernel, argv, terminal)
 
 
-def _prepare(folder: Path, kernel: Kernel, request: Request, store: Store, terminal: Terminal) -> dict[str, Added]:
+def _prepare(folder: Path, kernel: BuiltKernel, request: Request, store: Store, terminal: Terminal) -> dict[str, Added]:
     """Find out what the series adds, and which functions count it; what another kernel has counted goes."""
     with tempfile.TemporaryDirectory(prefix="sealproof-coverage-") as work:
         pristine = source_tree(request.source, (), store, terminal, Path(work) / "logs")
@@ -112,8 +112,8 @@ def _prepare(folder: Path, kernel: Kernel, request: Request, store: Store, termi
     return lines
 
 
-def _tell(result: Coverage, folder: Path, kernel: Kernel, argv: list[str], terminal: Terminal) -> int:
-    ran = len([one for one in result.claims if one != BOOT])
+def _tell(result: Coverage, folder: Path, kernel: BuiltKernel, argv: list[str], terminal: Terminal) -> int:
+    ran = len([claim for claim in result.claims if claim != BOOT])
     facts = {
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "command": " ".join(["python -m host_setup.coverage", *map(shell_word, argv)]),

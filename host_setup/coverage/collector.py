@@ -18,10 +18,10 @@ from common.commands import output
 from common.errors import KernelError, SealproofError
 from host_setup.coverage import counters
 from host_setup.coverage.counters import IMAGE, STAGE, Counts, Object
-from host_setup.hosts.emulated import EmulatedHost
+from host_setup.emulated.host import EmulatedHost
+from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_memory import PAGE
-from host_setup.hosts.snapshots import EmulatedHosts
 
 BOOT = "boot"
 """Stands for a claim: what ran while host and guests booted, before the state was saved that claims start from."""

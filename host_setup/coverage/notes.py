@@ -81,7 +81,7 @@ class Notes:
 
     def of(self, idents: Collection[int]) -> bytes:
         """The file with these functions alone."""
-        return self.head + b"".join(one.records for one in self.functions if one.ident in idents)
+        return self.head + b"".join(function.records for function in self.functions if function.ident in idents)
 
 
 def _text(raw: bytes, at: int) -> tuple[str, int]:
@@ -177,12 +177,12 @@ def interesting(build: Path, asked: Callable[[str, int], bool], work: Path) -> d
     found: dict[str, tuple[int, ...]] = {}
     for file in sorted(build.rglob("*.gcno")):
         notes = Notes.read(file)
-        names = {name: source_name(name, notes.folder) for one in notes.functions for name, _ in one.lines}
+        names = {name: source_name(name, notes.folder) for function in notes.functions for name, _ in function.lines}
 
-        def has(one: NoteFunction, names: dict[str, str | None] = names) -> bool:
-            return any(asked(place, number) for name, number in one.lines if (place := names[name]) is not None)
+        def has(function: NoteFunction, names: dict[str, str | None] = names) -> bool:
+            return any(asked(place, number) for name, number in function.lines if (place := names[name]) is not None)
 
-        wanted = tuple(one.ident for one in notes.functions if has(one))
+        wanted = tuple(function.ident for function in notes.functions if has(function))
         if wanted:
             name = file.relative_to(build).with_suffix("")
             found[str(name)] = wanted

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from common.paths import named
+from common.paths import parse_path
 from host_setup.coverage.collector import Collector, Image
 from host_setup.coverage.counters import STAGE
-from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.kernel.layers import Layer
 from host_setup.provision import Provisioned
 
@@ -26,7 +26,7 @@ NOTES = "notes.txt"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The option that says where what was counted goes."""
     parser.getgroup("sealproof").addoption(
-        "--coverage-folder", type=named, metavar="DIR", help="where the counters go; 'make coverage' gives it"
+        "--coverage-folder", type=parse_path, metavar="DIR", help="where the counters go; 'make coverage' gives it"
     )
 
 

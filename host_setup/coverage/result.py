@@ -85,9 +85,9 @@ class Coverage:
         """Explanations of what does run, or is not there."""
         return [one for one in self.explained if not any(self._meets(one, gap) for gap in self.gaps)]
 
-    def _meets(self, one: Explained, gap: Gap) -> bool:
+    def _meets(self, explained: Explained, gap: Gap) -> bool:
         code = self.code[gap.file][gap.number]
-        return _explains(one, gap.file, gap.text, code, branch=bool(gap.branches))
+        return _explains(explained, gap.file, gap.text, code, branch=bool(gap.branches))
 
     def totals(self, file: str | None = None) -> Totals:
         """Numbers of a file, or of all."""
@@ -138,11 +138,16 @@ class Totals:
         return self.missing == 0 and (not left or self.taken >= GOAL_BRANCHES * left)
 
 
-def _explains(one: Explained, file: str, text: str, code: Code, *, branch: bool) -> bool:
+def _explains(explained: Explained, file: str, text: str, code: Code, *, branch: bool) -> bool:
     """Whether an explanation is about a line (of which some branches, or all of it, did not run)."""
-    if one.file != file or one.code != text or (one.branch and not branch) or (branch and not one.branch):
+    if (
+        explained.file != file
+        or explained.code != text
+        or (explained.branch and not branch)
+        or (branch and not explained.branch)
+    ):
         return False
-    return not one.function or one.function in code.functions
+    return not explained.function or explained.function in code.functions
 
 
 def gather(
@@ -177,7 +182,7 @@ def gather(
                     taken.add(claim)
 
     lay(notes.lines(gcov, prepared, list(wanted)), None)
-    there = sorted(one.name for one in (folder / CLAIMS).iterdir()) if (folder / CLAIMS).is_dir() else []
+    there = sorted(entry.name for entry in (folder / CLAIMS).iterdir()) if (folder / CLAIMS).is_dir() else []
     if not there:
         raise UserInputError(f"{folder} holds no counters", stage="coverage", hint="run 'make coverage' first")
     claims = [*(one for one in order if one in there), *(one for one in there if one not in order)]

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Hosts under test: what they are, and the kinds of them."""
+"""What all kinds of host under test share, and their guests."""

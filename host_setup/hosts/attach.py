@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.errors import UserInputError
-from common.names import shown
+from common.names import path_text
 from host_setup.hosts.base import Host
 
 KEPT = "kept.json"
@@ -45,7 +45,7 @@ class Kept(BaseModel):
         found = next(iter(self.guests.values()), None) if not guest else self.guests.get(guest)
         if found is None:
             raise UserInputError(
-                f"the host has no guest {shown(guest)}", stage="--guest", hint=f"one of: {', '.join(self.guests)}"
+                f"the host has no guest {path_text(guest)}", stage="--guest", hint=f"one of: {', '.join(self.guests)}"
             )
         return found
 
@@ -73,7 +73,7 @@ def find(report: Path) -> Kept:
     :raises UserInputError: it keeps none.
     """
     files = [file for file in (report / "hosts" / KEPT, *report.glob(f"*/hosts/{KEPT}")) if file.is_file()]
-    for file in sorted(files, key=lambda one: one.stat().st_mtime, reverse=True):
+    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         try:
             one = Kept.model_validate_json(file.read_bytes())
             os.kill(one.pid, 0)
@@ -82,10 +82,10 @@ def find(report: Path) -> Kept:
         except PermissionError:
             return one
         except (OSError, ValidationError) as error:
-            raise UserInputError(f"{shown(file)} is not right: {error}", stage=STAGE) from error
+            raise UserInputError(f"{path_text(file)} is not right: {error}", stage=STAGE) from error
         return one
     raise UserInputError(
-        f"no run in {shown(report)} keeps a host",
+        f"no run in {path_text(report)} keeps a host",
         stage=STAGE,
         hint="run the claim again with --keep-on-failure, and leave it waiting: ./sealproof signoff -k CLAIM",
     )

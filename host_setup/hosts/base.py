@@ -6,11 +6,26 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from host_setup.channels.qmp import Qmp
 from host_setup.channels.ssh import Ssh
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_spec import GuestSpec
-from host_setup.hosts.qemu import Qemu
+
+
+class Outside(Protocol):
+    """The process that a host runs in, looked at from outside."""
+
+    @property
+    def qmp(self) -> Qmp:
+        """Its QMP."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    def explain(self) -> str:
+        """The last lines that the host said on its console."""
 
 
 class Host(Protocol):
@@ -28,7 +43,7 @@ class Host(Protocol):
         """The session with it, as root."""
 
     @property
-    def qemu(self) -> Qemu | None:
+    def qemu(self) -> Outside | None:
         """The QEMU that it runs in; None for a real machine, which nobody can look at from outside."""
 
     @property

@@ -20,7 +20,7 @@ _REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
+class KvmExit:
     """An end of KVM_RUN that no working guest gives it.
 
     :ivar reason: KVM_EXIT_*. :ivar result: 0, or a negative errno; then the reason says nothing.
@@ -60,7 +60,7 @@ class Exits:
     device: int
     missed: int
     noted: int
-    last: tuple[Exit, ...]
+    last: tuple[KvmExit, ...]
     emulated: int
     not_emulated: int
 
@@ -78,7 +78,7 @@ def parse(told: Mapping[str, Any]) -> Exits:
         device=told["device"],
         missed=told["missed"],
         noted=told["noted"],
-        last=tuple(Exit(**one) for one in told["last"]),
+        last=tuple(KvmExit(**one) for one in told["last"]),
         emulated=told["emulated"],
         not_emulated=told["not_emulated"],
     )

@@ -11,7 +11,7 @@ import re
 
 from host_setup.channels.ssh import Ssh
 
-SECONDS = 20
+TIMEOUT = 20
 FEATURES = (
     *("svm", "npt", "nrip_save", "vgif", "avic", "decodeassists", "flushbyasid", "pausefilter", "sev", "sev_es"),
     *("vmx", "ept", "vpid", "ept_ad", "vnmi", "flexpriority", "tdx_host_platform"),
@@ -29,7 +29,7 @@ def facts(ssh: Ssh) -> dict[str, str]:
     """
     # The status of `ls` is not asked: it fails for each device that is not there.
     look = f"cat /proc/cpuinfo; cd /dev && ls -d {' '.join(DEVICES)} 2>/dev/null; true"
-    return read(ssh.run(["sh", "-c", look], seconds=SECONDS).require().text)
+    return read(ssh.run(["sh", "-c", look], seconds=TIMEOUT).require().text)
 
 
 def read(text: str) -> dict[str, str]:

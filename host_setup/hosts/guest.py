@@ -17,7 +17,7 @@ from host_setup.channels.ssh import Ssh, Stream
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts.canaries import REQUESTS, Canaries
 from host_setup.hosts.guest_memory import GuestMemory
-from host_setup.hosts.guest_spec import HOST_PROGRAMS, PROGRAMS, GuestSpec
+from host_setup.hosts.guest_spec import GUEST_PROGRAMS, HOST_PROGRAMS, GuestSpec
 
 UP = "sealproof: the guest is up"  # guest_images/guest/init
 HOST_ID = "/run/sealproof-host-id"
@@ -52,7 +52,7 @@ class Guest:
         whose = f"guest {spec.name}"
         self._page_info = LineServer("page_info", whose, host, lambda: [f"{HOST_PROGRAMS}/page_info", str(self.pid)])
         self._canary = LineServer(
-            "canary", whose, lambda: self.ssh, lambda: [f"{PROGRAMS}/canary"], REQUESTS if spec.opts_in else ()
+            "canary", whose, lambda: self.ssh, lambda: [f"{GUEST_PROGRAMS}/canary"], REQUESTS if spec.opts_in else ()
         )
         self.memory = GuestMemory(whose, self._page_info, lambda: self.qmp, host, lambda: self.pid)
         self.canaries = Canaries(self._canary, self.memory)
@@ -197,7 +197,7 @@ class Guest:
         :param cpu: the guest's processor that it must run on.
         """
         where = [] if cpu is None else ["taskset", f"{1 << cpu:x}"]
-        done = self.ssh.run([*where, f"{PROGRAMS}/{argv[0]}", *argv[1:]], seconds=seconds).require()
+        done = self.ssh.run([*where, f"{GUEST_PROGRAMS}/{argv[0]}", *argv[1:]], seconds=seconds).require()
         return [json.loads(line) for line in done.text.splitlines()]
 
     def close(self) -> None:

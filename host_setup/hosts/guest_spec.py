@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from host_setup.channels.ssh import Ssh
-from host_setup.kernel.series import Mode
+from host_setup.kernel.series import Protection
 
-RUN = "/run/guest"
-PROGRAMS = "/sealproof"  # in the guest
+GUEST_RUN_DIR = "/run/guest"
+GUEST_PROGRAMS = "/sealproof"  # in the guest
 HOST_PROGRAMS = "/payload/programs"
 # The nested guest's LAPIC TSC-deadline timer gets lost under emulation; off, none of 32 boots hung (docs/emulation.md).
 # And the emulation does not tell KVM of a nested XSETBV, so CPUID's XSAVE sizes stay what they were before it, and the
@@ -56,21 +56,21 @@ class GuestSpec:
     @property
     def console(self) -> str:
         """The guest's console log, a file of the host."""
-        return f"{RUN}/{self.name}.console"
+        return f"{GUEST_RUN_DIR}/{self.name}.console"
 
     @property
     def beat(self) -> str:
         """The guest's heartbeat, a file of the host."""
-        return f"{RUN}/{self.name}.beat"
+        return f"{GUEST_RUN_DIR}/{self.name}.beat"
 
     @property
     def pid_file(self) -> str:
         """Where the guest's QEMU leaves its process id, a file of the host."""
-        return f"{RUN}/{self.name}.pid"
+        return f"{GUEST_RUN_DIR}/{self.name}.pid"
 
     def argv(self) -> list[str]:
         """The command that starts the guest on its host; a real QEMU on KVM, nothing of ours in it."""
-        disk = f"{RUN}/{self.name}.disk"
+        disk = f"{GUEST_RUN_DIR}/{self.name}.disk"
         net = f"user,id=net,hostfwd=tcp::{self.ssh_port}-:22"
         protection = f"kvm_protected_mem=on swiotlb={BOUNCE_SLOTS}" if self.opts_in else "kvm_protected_mem=off"
         backend = [*("-object", f"{self.backend},id=ram,size={self.memory}M")] if self.backend else []
@@ -95,7 +95,7 @@ class GuestSpec:
 
         :raises ChannelError: QEMU refused; with what it said.
         """
-        disk = f"{RUN}/{self.name}.disk"
+        disk = f"{GUEST_RUN_DIR}/{self.name}.disk"
         ssh.run(["truncate", "-s", f"{self.scratch}M", disk], seconds=10).require()
         ssh.run(self.argv(), seconds=30).require()
 
@@ -105,12 +105,12 @@ PROTECTED = GuestSpec(name="protected", opts_in=True, memory=208, ssh_port=2223,
 """It has 16 MiB more, as its bounce buffers take so many."""
 
 
-def guests_for(*, series: Mode, mode: Mode) -> tuple[GuestSpec, ...]:
+def guests_for(*, series: Protection, mode: Protection) -> tuple[GuestSpec, ...]:
     """The guests of a host: the one under test first, then the plain one, if the one under test asks for protection.
 
     :param series: what the kernel brings. :param mode: what is asked for.
     """
-    return (PROTECTED, PLAIN) if series is mode is Mode.PROTECTED else (PLAIN,)
+    return (PROTECTED, PLAIN) if series is mode is Protection.PROTECTED else (PLAIN,)
 
 
 def beside(spec: GuestSpec) -> GuestSpec:

@@ -40,7 +40,7 @@ class RunningHost(ABC):
         self.guest_vitals = {guest.name: Vitals(f"guest {guest.name}") for guest in guests}
         self.vitals.on_loss(self._lose_guests)
         self._beats = Beats(self.vitals, self.guest_vitals)
-        self._beats.stopped = lambda who: any(one.spec.name == who and one.stopped for one in self._guests or ())
+        self._beats.stopped = lambda who: any(guest.spec.name == who and guest.stopped for guest in self._guests or ())
         self._guests: tuple[Guest, ...] | None = None
         self._extra: list[Guest] = []
         self._ssh: Ssh | None = None
@@ -93,7 +93,9 @@ class RunningHost(ABC):
         """Why the host is lost, or one of its guests; None while all live."""
         if self.vitals.reason is not None:
             return self.vitals.reason
-        found = (f"{one.name}: {one.reason}" for one in self.guest_vitals.values() if one.reason is not None)
+        found = (
+            f"{vitals.name}: {vitals.reason}" for vitals in self.guest_vitals.values() if vitals.reason is not None
+        )
         return next(found, None)
 
     @property
@@ -175,7 +177,7 @@ class RunningHost(ABC):
         self.vitals.check()
         for name, vitals in self.guest_vitals.items():
             if vitals.reason is not None:
-                (guest,) = (one for one in self.guests if one.spec.name == name)
+                (guest,) = (guest for guest in self.guests if guest.spec.name == name)
                 raise MachineLostError(
                     f"{vitals.name} is lost: {vitals.reason}\nits console ends with:\n{guest.console_tail()}"
                 )

@@ -17,7 +17,7 @@ _PLACE = re.compile(r"(RIP: 0010:)?\b([A-Za-z_][\w.]*)\+0x([0-9a-f]+)/0x([0-9a-f
 _CODE = frozenset("tTwW")  # nm(1): symbols in the text section
 
 
-def located(text: str, vmlinux: Path) -> str:
+def with_places(text: str, vmlinux: Path) -> str:
     """A kernel's message with the source's file and line behind each function that has one.
 
     What is in a module stays as it is. So does a name that several functions have.

@@ -23,7 +23,8 @@ from typing import Any
 
 from common import oops
 from common.text import printable
-from host_setup.hosts.qemu import CONSOLE, TIMES, TRANSCRIPT
+
+CONSOLE, TIMES, TRANSCRIPT = "console.log", "console.times", "qmp.jsonl"  # files of a host that runs in a QEMU
 
 MOST = 2000  # lines of a timeline; those in the middle are left out
 _LONG = 400  # characters of an event

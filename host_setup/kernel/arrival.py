@@ -26,7 +26,7 @@ from pathlib import Path
 
 from common.commands import GIT, GIT_ENVIRONMENT, output
 from common.errors import CommandError, UserInputError
-from common.names import shown
+from common.names import path_text
 from common.store import scratch_folder
 from host_setup.kernel.tarball import COMPRESSIONS
 
@@ -120,7 +120,7 @@ def patches(folder: Path) -> tuple[Patch, ...]:
         beside = next((file for file in files if _is_patch(file.name)), None)
         if beside is not None:
             raise _wrong(
-                f"{shown(beside)} is not used: {shown(quilt)} says which are", "list it there, or move it away"
+                f"{path_text(beside)} is not used: {path_text(quilt)} says which are", "list it there, or move it away"
             )
         return _of_quilt(quilt)
     found: list[Patch] = []
@@ -148,8 +148,8 @@ def read(file: Path, strip: int | None = None) -> list[Patch]:
         return []
     if not mail.change:
         empty = "is empty" if not text.strip() else "holds no change"
-        raise _wrong(f"{shown(file)} {empty}", "save it again, or move it out of the folder")
-    return [Patch(shown(file.name), content, mail.change, strip, mail.subject)]
+        raise _wrong(f"{path_text(file)} {empty}", "save it again, or move it out of the folder")
+    return [Patch(path_text(file.name), content, mail.change, strip, mail.subject)]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -174,11 +174,12 @@ def _is_patch(name: str) -> bool:
 def _content(file: Path) -> bytes:
     try:
         if not stat.S_ISREG(file.stat().st_mode):
-            raise _wrong(f"{shown(file)} is named like a patch, but is not a file", "move it out of the folder")
+            raise _wrong(f"{path_text(file)} is named like a patch, but is not a file", "move it out of the folder")
         return file.read_bytes()
     except OSError as error:
         raise _wrong(
-            f"the patch {shown(file)} cannot be read: {error.strerror}", "save it again, or move it out of the folder"
+            f"the patch {path_text(file)} cannot be read: {error.strerror}",
+            "save it again, or move it out of the folder",
         ) from error
 
 
@@ -189,7 +190,7 @@ def _decompressed(file: Path, content: bytes) -> bytes:
     try:
         return decompress(content)
     except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
-        raise _wrong(f"{shown(file)} cannot be decompressed: {error}", "save it again") from error
+        raise _wrong(f"{path_text(file)} cannot be decompressed: {error}", "save it again") from error
 
 
 def _as_text(content: bytes, file: Path) -> bytes:
@@ -199,7 +200,7 @@ def _as_text(content: bytes, file: Path) -> bytes:
             try:
                 content = content.decode(encoding).encode()
             except UnicodeDecodeError as error:
-                raise _wrong(f"{shown(file)} is damaged UTF-16: {error}", "save it again, as UTF-8") from error
+                raise _wrong(f"{path_text(file)} is damaged UTF-16: {error}", "save it again, as UTF-8") from error
     return _with_newlines(content.removeprefix(codecs.BOM_UTF8))
 
 
@@ -218,14 +219,14 @@ def _refuse_unused(file: Path) -> None:
     except OSError:
         return
     if file.suffix == ".config":
-        raise _wrong(f"{shown(file)} is not used", "name it series.config, or move it out of the folder")
+        raise _wrong(f"{path_text(file)} is not used", "name it series.config, or move it out of the folder")
     if _CHANGE.match(start) or (re.match(rb"From |[A-Z][\w-]*: ", start) and _CHANGE.search(start)):
         raise _wrong(
-            f"{shown(file)} holds a patch, but is not named like one",
+            f"{path_text(file)} holds a patch, but is not named like one",
             f"give it a name that ends in one of {', '.join(SUFFIXES)}, or move it out of the folder",
         )
     if start.startswith(_PACKED) or start[_TAR[0]] == _TAR[1]:
-        raise _wrong(f"{shown(file)} is packed, and not looked into", "unpack it, or move it out of the folder")
+        raise _wrong(f"{path_text(file)} is packed, and not looked into", "unpack it, or move it out of the folder")
 
 
 def _refuse_twice(found: Sequence[Patch]) -> None:
@@ -266,18 +267,21 @@ def _of_quilt(series: Path) -> tuple[Patch, ...]:
         if not name:
             continue
         if name in listed:
-            raise _wrong(f"{shown(series)} lists {shown(name)} twice", "remove one of the lines")
+            raise _wrong(f"{path_text(series)} lists {path_text(name)} twice", "remove one of the lines")
         listed.add(name)
         strip = 1
         for option in options:
             level = re.fullmatch(r"-p(\d+|ab)", option)
             if level is None:
-                raise _wrong(f"{shown(series)}: {shown(name)} has the option {shown(option)}", "only -pN is supported")
+                raise _wrong(
+                    f"{path_text(series)}: {path_text(name)} has the option {path_text(option)}",
+                    "only -pN is supported",
+                )
             strip = 1 if level[1] == "ab" else int(level[1])
         one = [*read(series.parent / name, strip)]
-        found += [replace(p, name=shown(name)) for p in one] if len(one) == 1 else one
+        found += [replace(p, name=path_text(name)) for p in one] if len(one) == 1 else one
     if not listed:
-        raise _wrong(f"{shown(series)} lists no patch", "list them there, one a line; or remove it")
+        raise _wrong(f"{path_text(series)} lists no patch", "list them there, one a line; or remove it")
     return tuple(found)
 
 
@@ -344,20 +348,22 @@ def _change(content: bytes, file: Path) -> bytes:
     without = _BINARY_WITHOUT_CONTENT.search(change)
     if without is not None:
         raise _wrong(
-            f"{shown(file)} changes a binary file but lacks its content: {shown(without[1].decode(errors='replace'))}",
+            f"{path_text(file)} changes a binary file but lacks its content: "
+            f"{path_text(without[1].decode(errors='replace'))}",
             "make it again with git format-patch, or with git diff --binary",
         )
     if _MERGE.search(change):
         raise _wrong(
-            f"{shown(file)} holds a merge, which is not a patch", "make it again with git format-patch, without merges"
+            f"{path_text(file)} holds a merge, which is not a patch",
+            "make it again with git format-patch, without merges",
         )
     if _SUBMODULE.search(change):
         raise _wrong(
-            f"{shown(file)} changes a submodule, whose content no patch holds",
+            f"{path_text(file)} changes a submodule, whose content no patch holds",
             "name a tree that has it with --kernel, and make the patch again with --ignore-submodules",
         )
     if _CUT_OFF.search(change):
-        raise _wrong(f"{shown(file)} is truncated: its last file has no change", "save it again")
+        raise _wrong(f"{path_text(file)} is truncated: its last file has no change", "save it again")
     return change
 
 
@@ -370,7 +376,9 @@ def _decoded(mail: bytes, file: Path) -> bytes:
         try:
             output(["sh", "-c", script, str(inside), *GIT], stage=STAGE, env=GIT_ENVIRONMENT)
         except CommandError as error:
-            raise _wrong(f"git cannot read the mail in {shown(file)}: {error.tail.strip()}", "save it again") from error
+            raise _wrong(
+                f"git cannot read the mail in {path_text(file)}: {error.tail.strip()}", "save it again"
+            ) from error
         return (inside / "patch").read_bytes()
 
 
@@ -385,7 +393,9 @@ def _mails(text: bytes, file: Path) -> list[bytes]:
                 [*GIT, "mailsplit", "--keep-cr", "-d9", f"-o{mails}", "--", str(box)], stage=STAGE, env=GIT_ENVIRONMENT
             )
         except CommandError as error:
-            raise _wrong(f"git cannot read the mailbox {shown(file)}: {error.tail.strip()}", "save it again") from error
+            raise _wrong(
+                f"git cannot read the mailbox {path_text(file)}: {error.tail.strip()}", "save it again"
+            ) from error
         return [mail.read_bytes() for mail in sorted(mails.iterdir())]
 
 
@@ -394,24 +404,32 @@ def _of_mailbox(file: Path, mails: Sequence[_Mail], strip: int | None) -> list[P
     first = [mail for mail in mails if not mail.is_cover and not mail.is_reply]
     lost = [mail for mail in first if mail.number is not None and mail.number[0] and not mail.change]
     if lost:
-        raise _wrong(f"{shown(file)}: a patch holds no change: {shown(lost[0].subject)}", "save the mailbox again")
+        raise _wrong(
+            f"{path_text(file)}: a patch holds no change: {path_text(lost[0].subject)}", "save the mailbox again"
+        )
     found = [mail for mail in first if mail.change]
     if not found:
-        raise _wrong(f"{shown(file)} holds no change", "save it again, or move it out of the folder")
+        raise _wrong(f"{path_text(file)} holds no change", "save it again, or move it out of the folder")
     versions = sorted({mail.version for mail in found if mail.number is not None})
     if len(versions) > 1:
         raise _wrong(
-            f"{shown(file)} holds versions {' and '.join(map(str, versions))} of a series",
+            f"{path_text(file)} holds versions {' and '.join(map(str, versions))} of a series",
             "choose one: 'b4 am' writes a mailbox with a single version",
         )
     numbers = [mail.number for mail in found]
     subjects = [mail.subject for mail in found]
     twice = [subject for at, subject in enumerate(subjects) if numbers[at] and subject in subjects[:at]]
     if twice:
-        raise _wrong(f"{shown(file)} holds a patch twice: {shown(twice[0])}", "remove one: 'b4 am' does")
+        raise _wrong(f"{path_text(file)} holds a patch twice: {path_text(twice[0])}", "remove one: 'b4 am' does")
     if all(numbers) and len(set(numbers)) == len(numbers) and len({number[1] for number in numbers if number}) == 1:
         found.sort(key=lambda mail: mail.number or (0, 0))
     return [
-        Patch(f"{shown(file.name)}:{place:04} {shown(mail.subject)}", mail.content, mail.change, strip, mail.subject)
+        Patch(
+            f"{path_text(file.name)}:{place:04} {path_text(mail.subject)}",
+            mail.content,
+            mail.change,
+            strip,
+            mail.subject,
+        )
         for place, mail in enumerate(found, 1)
     ]

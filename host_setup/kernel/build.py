@@ -37,7 +37,7 @@ from common.store import GIB, Store, digest, sums
 from host_setup.kernel import compiler_output, layers, profile
 from host_setup.kernel.layers import Own
 from host_setup.kernel.patches import PATCH, source_tree
-from host_setup.kernel.series import Mode, Series
+from host_setup.kernel.series import Protection, Series
 from host_setup.kernel.source import Source
 from host_setup.kernel.toolchain import GCC, STAGE, Toolchain
 
@@ -90,7 +90,7 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class BuiltKernel:
     """A built kernel.
 
     :ivar key: hash of its inputs. :ivar build_id: of its vmlinux, hexadecimal. :ivar image: the bzImage.
@@ -105,7 +105,7 @@ class Kernel:
     build_id: str
     compiler: str
     series: str
-    mode: Mode
+    mode: Protection
     layers: tuple[str, ...]
     source: str
     source_identity: str
@@ -136,7 +136,7 @@ def key(request: Request, compiler: str) -> str:
     return digest(RECIPE, flags, compiler, request.source.identity, str(len(patches)), *patches, *options)
 
 
-def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
+def build(request: Request, store: Store, terminal: Terminal) -> BuiltKernel:
     """The kernel asked for, built if the cache does not have it.
 
     :raises KernelError: a patch does not apply, an option is lost, or the code does not compile.
@@ -158,14 +158,14 @@ def build(request: Request, store: Store, terminal: Terminal) -> Kernel:
     return _kernel(entry, request)
 
 
-def module_key(kernel: Kernel, sources: Path) -> str:
+def module_key(kernel: BuiltKernel, sources: Path) -> str:
     """The key of modules in the cache: the hash of their sources and of what they are built for."""
     files = sorted(file for file in sources.rglob("*") if file.is_file())
     content = [part for file in files for part in (str(file.relative_to(sources)), file.read_bytes())]
     return digest(RECIPE, kernel.key, *content)
 
 
-def module(kernel: Kernel, sources: Path, store: Store, terminal: Terminal, *, product: str = "*.ko") -> Path:
+def module(kernel: BuiltKernel, sources: Path, store: Store, terminal: Terminal, *, product: str = "*.ko") -> Path:
     """A folder of module sources (with its ``Kbuild``), built for a kernel.
 
     :param product: a pattern of what is built. :returns: a folder with these files.
@@ -391,13 +391,13 @@ def _options_on(config: Path) -> int:
     return max(1, len(re.findall(r"^CONFIG_\w+=[ym]$", config.read_text(encoding="utf-8"), re.MULTILINE)))
 
 
-def _kernel(entry: Path, request: Request) -> Kernel:
+def _kernel(entry: Path, request: Request) -> BuiltKernel:
     facts = json.loads((entry / "kernel.json").read_text(encoding="utf-8"))
     build_tree = entry / "source/build"
     image, vmlinux, config = build_tree / "arch/x86/boot/bzImage", build_tree / "vmlinux", build_tree / ".config"
     known = sums(entry)
     files = {"image": image, "vmlinux": vmlinux, "config": config}
-    return Kernel(
+    return BuiltKernel(
         key=entry.name,
         release=facts["release"],
         build_id=facts["build_id"],

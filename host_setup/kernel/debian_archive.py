@@ -69,7 +69,7 @@ def tarball(name: str, store: Store, terminal: Terminal, lines: Sequence[str] | 
         trouble = apt.update()
         package = _choose(name, apt)
         if package is None and trouble:
-            path = kept(name, store)
+            path = find_fetched(name, store)
             if path is None:
                 raise SetupError(
                     f"no archive of Debian's gives a kernel source {name}: {trouble}", stage=STAGE, hint=_HINT
@@ -191,7 +191,7 @@ def _version(path: Path) -> str:
     return path.name.removesuffix(".tar.xz").split("_")[1]
 
 
-def kept(name: str, store: Store) -> Path | None:
+def find_fetched(name: str, store: Store) -> Path | None:
     """The newest source of that name that was fetched earlier, as a tarball; None if there is none."""
     paths = [path for path in (store.root / KIND).glob("*/linux-source-*_*.tar.xz") if _is_of(name, _version(path))]
     return max(paths, key=lambda path: [int(part) for part in re.findall(r"\d+", _version(path))], default=None)

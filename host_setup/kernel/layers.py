@@ -18,7 +18,7 @@ from pathlib import Path
 
 from common import releases
 from common.errors import KernelError, UserInputError
-from common.names import shown
+from common.names import path_text
 from common.processes import run_tree
 from host_setup.kernel.series import Series
 
@@ -138,13 +138,13 @@ def _read(file: Path, release: str) -> dict[str, str]:
         return parse(file.read_text(encoding="utf-8-sig", errors="surrogateescape"), release)
     except ValueError as error:
         raise UserInputError(
-            f"{shown(file)}: not an option: {shown(str(error))}",
+            f"{path_text(file)}: not an option: {path_text(str(error))}",
             stage=STAGE,
             hint="write CONFIG_NAME=value, or CONFIG_NAME=value  # Linux >=6.2,<7.1",
             artefact=file,
         ) from error
     except OSError as error:
-        raise UserInputError(f"{shown(file)} cannot be read: {error.strerror}", stage=STAGE) from error
+        raise UserInputError(f"{path_text(file)} cannot be read: {error.strerror}", stage=STAGE) from error
 
 
 def _plain(files: Sequence[Path], release: str, folder: Path) -> list[Path]:

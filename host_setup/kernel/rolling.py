@@ -194,10 +194,10 @@ def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
                     yield name, entry.stat(follow_symlinks=False)
 
 
-def _same(tree: Path, source: Path, name: str, one: os.stat_result, other: os.stat_result) -> bool:
-    if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino):
+def _same(tree: Path, source: Path, name: str, here: os.stat_result, there: os.stat_result) -> bool:
+    if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
         return True
-    if (one.st_mode, one.st_size) != (other.st_mode, other.st_size):
+    if (here.st_mode, here.st_size) != (there.st_mode, there.st_size):
         return False
     first, second = tree / name, source / name
     if first.is_symlink():

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from common import releases
 from common.errors import KernelError, UserInputError
-from common.names import shown
+from common.names import path_text
 from host_setup.kernel import arrival
 from host_setup.kernel.arrival import STAGE, Patch
 
@@ -29,7 +29,7 @@ DEFAULT = "protected-memory"
 """The series that is built when none is named."""
 
 
-class Mode(StrEnum):
+class Protection(StrEnum):
     """How a guest is protected on a kernel with the series."""
 
     PLAIN = "plain"
@@ -43,7 +43,7 @@ class _File(BaseModel):
 
     title: str = Field(min_length=1)
     base: str
-    mode: Mode = Field(strict=False)
+    mode: Protection = Field(strict=False)
     description: str = Field(min_length=1)
     patches: Literal["none"] | None = None
 
@@ -66,7 +66,7 @@ class Series:
     name: str
     title: str
     base: str
-    mode: Mode
+    mode: Protection
     description: str
     config: Path | None
     patches: tuple[Patch, ...]
@@ -101,7 +101,7 @@ def load_for(name: str | Path, release: str) -> Series:
         return wanted
     ports = (load(port) for port in available() if port.startswith(f"{name}-"))
     try:
-        return next((one for one in (wanted, *ports) if releases.fits(release, one.base)), wanted)
+        return next((port for port in (wanted, *ports) if releases.fits(release, port.base)), wanted)
     except ValueError:  # it is no release: check_base() says so
         return wanted
 
@@ -123,7 +123,7 @@ def load(name: str | Path) -> Series:
         folder = Path(name).expanduser().resolve() if is_path else FOLDER / name
         return _load(folder, str(name), is_path=is_path)
     except (OSError, RuntimeError) as error:  # no right to look there; a link in a circle; no such user behind a ~
-        raise UserInputError(f"cannot read the series {shown(name)}: {error}", stage=STAGE) from error
+        raise UserInputError(f"cannot read the series {path_text(name)}: {error}", stage=STAGE) from error
 
 
 def _load(folder: Path, name: str, *, is_path: bool) -> Series:
@@ -133,23 +133,25 @@ def _load(folder: Path, name: str, *, is_path: bool) -> Series:
     parsed = _parse(file)
     patches = arrival.patches(folder)
     if is_path and not patches and parsed.patches is None:
-        there = ", ".join(sorted(shown(entry.name) for entry in folder.iterdir()))
+        there = ", ".join(sorted(path_text(entry.name) for entry in folder.iterdir()))
         raise UserInputError(
-            f"{shown(folder)} holds no patch (it holds {there})",
+            f"{path_text(folder)} holds no patch (it holds {there})",
             stage=STAGE,
             hint=f'patches end in {", ".join(arrival.SUFFIXES)}; a series without patches must say patches = "none"',
         )
     if patches and parsed.patches == "none":
         raise UserInputError(
-            f'{shown(file)} says patches = "none", but there are {len(patches)}', stage=STAGE, hint="remove that line"
+            f'{path_text(file)} says patches = "none", but there are {len(patches)}',
+            stage=STAGE,
+            hint="remove that line",
         )
     config, coverage = folder / "series.config", folder / "coverage.toml"
     if not config.is_file() and (config.exists() or config.is_symlink()):
         raise UserInputError(
-            f"{shown(config)} is not a file", stage=STAGE, hint="write its options there, or remove it"
+            f"{path_text(config)} is not a file", stage=STAGE, hint="write its options there, or remove it"
         )
     return Series(
-        name=shown(folder.name),
+        name=path_text(folder.name),
         title=parsed.title,
         base=parsed.base,
         mode=parsed.mode,
@@ -163,16 +165,16 @@ def _load(folder: Path, name: str, *, is_path: bool) -> Series:
 def _no_series(folder: Path, name: str, *, is_path: bool) -> UserInputError:
     hint = f"known series: {', '.join(available())}; or give the path of a folder"
     if not is_path:
-        meant = f", or ./{shown(name)} for the folder here" if Path(name).is_dir() else ""
+        meant = f", or ./{path_text(name)} for the folder here" if Path(name).is_dir() else ""
         return UserInputError(f"there is no series {name!r}", stage=STAGE, hint=hint + meant)
     if folder.is_file():
-        what = f"{shown(folder)} is a file; a series is a folder"
+        what = f"{path_text(folder)} is a file; a series is a folder"
         hint = f"put it into a folder, beside a file series.toml with {_EXAMPLE}, each on a line"
     elif folder.is_dir():
-        what = f"no series at {shown(folder)}: it has no series.toml"
+        what = f"no series at {path_text(folder)}: it has no series.toml"
         hint = f"write it there: {_EXAMPLE}, each on a line"
     else:
-        what = f"no series at {shown(folder)}: there is no such folder"
+        what = f"no series at {path_text(folder)}: there is no such folder"
     return UserInputError(what, stage=STAGE, hint=hint)
 
 
@@ -181,7 +183,7 @@ def _parse(file: Path) -> _File:
         return _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8-sig")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserInputError(
-            f"{shown(file)} is not TOML: {error}",
+            f"{path_text(file)} is not TOML: {error}",
             stage=STAGE,
             artefact=file,
             hint=f"it is a text in UTF-8, with each on a line: {_EXAMPLE}",
@@ -189,7 +191,7 @@ def _parse(file: Path) -> _File:
     except ValidationError as error:
         wrong = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise UserInputError(
-            f"{shown(file)} is not valid:\n{wrong}",
+            f"{path_text(file)} is not valid:\n{wrong}",
             stage=STAGE,
             artefact=file,
             hint=f"compare it with {FOLDER / 'stock' / 'series.toml'}",

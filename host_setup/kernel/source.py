@@ -17,8 +17,8 @@ from pathlib import Path
 
 from common.commands import git
 from common.errors import CommandError, SetupError, UserInputError
-from common.names import shown
-from common.paths import named
+from common.names import path_text
+from common.paths import parse_path
 from common.progress import Terminal
 from common.store import Store, digest
 from host_setup.kernel import debian_archive, tarball, tree
@@ -63,7 +63,7 @@ class Source:
     @property
     def description(self) -> str:
         """One line for a report."""
-        return f"Linux {self.release}, {self.kind} {shown(self.path)}"
+        return f"Linux {self.release}, {self.kind} {path_text(self.path)}"
 
     def unpack(self, folder: Path, log: Path, earlier: Path | None = None) -> None:
         """Put the source into an empty folder, without what a build may have left in it.
@@ -80,7 +80,7 @@ class Source:
 
 def parse(text: str) -> Path | str:
     """What an option means: the release of a package of Debian's (a ``str``), or a path; ``./7.3`` is always a path."""
-    return text if debian_archive.is_name(text) else named(text)
+    return text if debian_archive.is_name(text) else parse_path(text)
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
@@ -121,12 +121,12 @@ def _named(user_path: Path | None, store: Store) -> Source:
         if path.is_file():
             return _tarball(path, store)
     except FileNotFoundError as error:
-        raise UserInputError(f"no such kernel source: {shown(user_path)}", stage=STAGE, hint=hint) from error
+        raise UserInputError(f"no such kernel source: {path_text(user_path)}", stage=STAGE, hint=hint) from error
     except (OSError, RuntimeError) as error:  # no right to look there; a link in a circle; no such user behind a ~
         raise UserInputError(
-            f"cannot read the kernel source {shown(user_path)}: {error}", stage=STAGE, hint=hint
+            f"cannot read the kernel source {path_text(user_path)}: {error}", stage=STAGE, hint=hint
         ) from error
-    raise UserInputError(f"{shown(path)} is neither a folder nor a file", stage=STAGE, hint=hint)
+    raise UserInputError(f"{path_text(path)} is neither a folder nor a file", stage=STAGE, hint=hint)
 
 
 def _tarball(path: Path, store: Store) -> Source:
@@ -155,7 +155,7 @@ def _tree(path: Path, store: Store) -> Source:
     if not makefile.is_file():
         bare = (path / "HEAD").is_file() and (path / "objects").is_dir()
         raise UserInputError(
-            f"{shown(path)} is not a Linux kernel: it " + ("is a bare repository" if bare else "has no Makefile"),
+            f"{path_text(path)} is not a Linux kernel: it " + ("is a bare repository" if bare else "has no Makefile"),
             stage=STAGE,
             hint="check out a commit (git worktree add), and name that folder"
             if bare
@@ -164,7 +164,7 @@ def _tree(path: Path, store: Store) -> Source:
     found = release(makefile.read_text(encoding="utf-8", errors="replace"))
     if found is None:
         raise UserInputError(
-            f"{shown(path)} is not a Linux kernel: its top Makefile names no kernel version",
+            f"{path_text(path)} is not a Linux kernel: its top Makefile names no kernel version",
             stage=STAGE,
             hint="name the folder (or its tarball) that holds the kernel's MAINTAINERS file",
         )

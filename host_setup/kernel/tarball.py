@@ -14,7 +14,7 @@ from typing import IO, cast
 
 from common.environment import search_path
 from common.errors import CommandError, KernelError, SetupError, UserInputError
-from common.names import shown
+from common.names import path_text
 from common.processes import run_tree, spawn
 from host_setup.kernel import tree
 from host_setup.kernel.makefile import release
@@ -72,14 +72,14 @@ def look_into(path: Path, reinstall: str) -> Content:
             if program is not None or "unexpected end" in str(error):
                 raise damaged(path, str(error), reinstall) from error
             raise UserInputError(
-                f"{shown(path)} is not a tarball: {error}",
+                f"{path_text(path)} is not a tarball: {error}",
                 stage=STAGE,
                 hint="if it is another kind of archive, unpack it and name the folder",
             ) from error
     if not complete:
         raise damaged(path, f"{program} cannot decompress all of it", reinstall)
     why = "its top Makefile names no kernel version" if foreign else "it has no top Makefile"
-    raise UserInputError(f"{shown(path)} is not a Linux kernel: {why}", stage=STAGE, hint="name a kernel's tarball")
+    raise UserInputError(f"{path_text(path)} is not a Linux kernel: {why}", stage=STAGE, hint="name a kernel's tarball")
 
 
 def unpack(path: Path, content: Content, folder: Path, log: Path, reinstall: str) -> None:
@@ -107,7 +107,7 @@ def unpack(path: Path, content: Content, folder: Path, log: Path, reinstall: str
 
 def damaged(path: Path, detail: str, reinstall: str, log: Path | None = None) -> KernelError:
     """The error for a tarball that cannot be read to its end."""
-    said = f"{shown(path)} is truncated or damaged\n{detail}".rstrip()
+    said = f"{path_text(path)} is truncated or damaged\n{detail}".rstrip()
     return KernelError(said, stage=STAGE, hint=reinstall, artefact=log)
 
 
@@ -122,7 +122,7 @@ def _decompressor(path: Path) -> str | None:
         if first.startswith(magic):
             if shutil.which(program, path=search_path()) is None:
                 raise SetupError(
-                    f"{shown(path)} is compressed by {program}, which is not installed",
+                    f"{path_text(path)} is compressed by {program}, which is not installed",
                     stage=STAGE,
                     hint=f"apt-get install {package}, or unpack it and name the folder",
                 )

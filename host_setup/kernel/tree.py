@@ -25,7 +25,7 @@ from pathlib import Path
 
 from common.commands import GIT, GIT_ENVIRONMENT, git, output
 from common.errors import CommandError, KernelError, UserInputError
-from common.names import shown
+from common.names import path_text
 from common.store import Store, digest, scratch_folder
 
 STAGE = "kernel source"
@@ -241,7 +241,7 @@ def _tracked(folder: Path) -> list[str]:
         # What git tracks though a .gitignore names it would be left out.
         said = error.tail.strip().splitlines()
         raise UserInputError(
-            f"git cannot read the repository of {shown(folder)}: {said[-1] if said else error.message}",
+            f"git cannot read the repository of {path_text(folder)}: {said[-1] if said else error.message}",
             stage=STAGE,
             hint="'git status' there says more; a copy of the tree without .git is read by its .gitignore alone",
         ) from error
@@ -350,7 +350,7 @@ def _reading(path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise _changed(path) from error
     except PermissionError as error:
-        raise _unreadable(f"{shown(path)}: {error.strerror}") from error
+        raise _unreadable(f"{path_text(path)}: {error.strerror}") from error
 
 
 def _unreadable(words: str) -> UserInputError:
@@ -360,7 +360,7 @@ def _unreadable(words: str) -> UserInputError:
 
 
 def _changed(path: str) -> KernelError:
-    return KernelError(f"{shown(path)} changed while it was being read", stage=STAGE, hint="run it again")
+    return KernelError(f"{path_text(path)} changed while it was being read", stage=STAGE, hint="run it again")
 
 
 def _list_of(folder: Path) -> Path:

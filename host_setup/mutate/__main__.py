@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from common.commands import git
 from common.errors import CommandError, SetupError, UserInputError
-from common.paths import PROJECT, cache_root, named
+from common.paths import PROJECT, cache_root, parse_path
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
@@ -27,7 +27,7 @@ from host_setup.claim_runs import claim_tests
 from host_setup.kernel import series, source
 from host_setup.kernel.kept import KeptBuild
 from host_setup.kernel.patches import source_tree
-from host_setup.mutate.book import Book, Line, Verdict, equivalents, summary, table
+from host_setup.mutate.book import Book, Line, MutantVerdict, equivalents, summary, table
 from host_setup.mutate.claims import Order, coverage, hints
 from host_setup.mutate.faults import FOLDER, Fault, by_hand, machine_made, of_mutant
 from host_setup.mutate.operators import Mutant
@@ -42,22 +42,26 @@ def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof mutate", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="patch series, a name or a folder")
-    parser.add_argument("--kernel-source", type=named, metavar="PATH", help="kernel source, a tree or a tarball")
-    parser.add_argument("--faults", type=named, metavar="DIR", help="faults by hand; default: those of the series")
+    parser.add_argument("--kernel-source", type=parse_path, metavar="PATH", help="kernel source, a tree or a tarball")
+    parser.add_argument("--faults", type=parse_path, metavar="DIR", help="faults by hand; default: those of the series")
     parser.add_argument("--kind", choices=("hand", "machine", "all"), default="all", help="which faults")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="faults whose name fits")
     parser.add_argument("--sample", type=int, metavar="N", help="so many of them, by chance")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which chance; default: 0")
-    parser.add_argument("--coverage", type=named, metavar="FILE", help="which claims execute which line, JSON")
+    parser.add_argument("--coverage", type=parse_path, metavar="FILE", help="which claims execute which line, JSON")
     parser.add_argument("--whole", action="store_true", help="where no claim about it notices a fault, try all others")
     parser.add_argument("--failures", type=int, default=1, metavar="N", help="claims after which a fault is done with")
     parser.add_argument("--minutes", type=float, metavar="N", help="begin no fault later than that")
     parser.add_argument(
-        "--again", action="append", default=[], type=Verdict, choices=list(Verdict), metavar="VERDICT",
-        help=f"try those again that came to it ({', '.join(Verdict)})",
+        "--again", action="append", default=[], type=MutantVerdict, choices=list(MutantVerdict), metavar="VERDICT",
+        help=f"try those again that came to it ({', '.join(MutantVerdict)})",
     )  # fmt: skip
-    parser.add_argument("--folder", type=named, default=Path("reports/mutation"), metavar="DIR", help="keeps results")
-    parser.add_argument("--table", type=named, metavar="FILE", help="write the mutation table of all results, Markdown")
+    parser.add_argument(
+        "--folder", type=parse_path, default=Path("reports/mutation"), metavar="DIR", help="keeps results"
+    )
+    parser.add_argument(
+        "--table", type=parse_path, metavar="FILE", help="write the mutation table of all results, Markdown"
+    )
     parser.add_argument("--list", action="store_true", help="say which faults there are, and the claims for each")
     return parser
 
@@ -111,7 +115,9 @@ def exit_status(asked: Sequence[Fault], judged: Sequence[Line]) -> int:
     """What the results say of the faults that were asked for."""
     by_name = {line.name: line for line in judged}
     lines = [by_name.get(fault.name) for fault in asked]
-    if any(line is not None and not line.verdict.is_settled and line.verdict is not Verdict.UNTRIED for line in lines):
+    if any(
+        line is not None and not line.verdict.is_settled and line.verdict is not MutantVerdict.UNTRIED for line in lines
+    ):
         return SURVIVORS
     return PROVEN if all(line is not None and line.verdict.is_settled for line in lines) else NOT_ALL_TRIED
 

@@ -19,7 +19,7 @@ from host_setup.mutate.faults import Fault
 STAGE = "mutate"
 
 
-class Verdict(StrEnum):
+class MutantVerdict(StrEnum):
     """What came of one fault."""
 
     KILLED = "killed"
@@ -40,24 +40,29 @@ class Verdict(StrEnum):
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left to do about it: it is no fault, or a claim names it."""
-        return self in (Verdict.KILLED, Verdict.NOT_BUILT, Verdict.SAME, Verdict.EQUIVALENT)
+        return self in (MutantVerdict.KILLED, MutantVerdict.NOT_BUILT, MutantVerdict.SAME, MutantVerdict.EQUIVALENT)
 
     @property
     def is_mutant(self) -> bool:
         """Whether there was a kernel with a fault to be found."""
-        return self not in (Verdict.NOT_BUILT, Verdict.SAME, Verdict.EQUIVALENT, Verdict.UNTRIED)
+        return self not in (
+            MutantVerdict.NOT_BUILT,
+            MutantVerdict.SAME,
+            MutantVerdict.EQUIVALENT,
+            MutantVerdict.UNTRIED,
+        )
 
 
 _WORDS = {
-    Verdict.KILLED: "a claim names it",
-    Verdict.OTHERS: "a claim names it, but not all that must",
-    Verdict.CRASH: "it is noticed by a crash, a hang or an error alone: no claim names it",
-    Verdict.SURVIVED: "every claim was tried, and none notices it",
-    Verdict.SURVIVED_SOME: "the claims about it were tried, and none notices it; the others were not tried",
-    Verdict.NOT_BUILT: "the compiler refuses it",
-    Verdict.SAME: "the compiler makes the same code of it: it is not compiled, or changes nothing",
-    Verdict.EQUIVALENT: "it changes nothing that anybody could see, for the reason given",
-    Verdict.UNTRIED: "the harness broke",
+    MutantVerdict.KILLED: "a claim names it",
+    MutantVerdict.OTHERS: "a claim names it, but not all that must",
+    MutantVerdict.CRASH: "it is noticed by a crash, a hang or an error alone: no claim names it",
+    MutantVerdict.SURVIVED: "every claim was tried, and none notices it",
+    MutantVerdict.SURVIVED_SOME: "the claims about it were tried, and none notices it; the others were not tried",
+    MutantVerdict.NOT_BUILT: "the compiler refuses it",
+    MutantVerdict.SAME: "the compiler makes the same code of it: it is not compiled, or changes nothing",
+    MutantVerdict.EQUIVALENT: "it changes nothing that anybody could see, for the reason given",
+    MutantVerdict.UNTRIED: "the harness broke",
 }
 
 
@@ -72,7 +77,7 @@ class Line:
 
     name: str
     digest: str
-    verdict: Verdict
+    verdict: MutantVerdict
     operator: str
     before: str
     mistake: str
@@ -113,7 +118,7 @@ class Book:
         self.controls[claim] = status
         _append(self._controls_file, {"claim": claim, "status": status})
 
-    def known(self, fault: Fault, again: Collection[Verdict]) -> bool:
+    def known(self, fault: Fault, again: Collection[MutantVerdict]) -> bool:
         """Whether a fault was tried before, as it is now.
 
         :param again: verdicts that do not count.
@@ -133,16 +138,16 @@ class Book:
         return [self._judged(line, equivalents) for line in self.lines.values()]
 
     def _judged(self, line: Line, equivalents: Mapping[str, str]) -> Line:
-        if line.name in equivalents and line.verdict in (Verdict.SURVIVED, Verdict.SURVIVED_SOME):
-            return replace(line, verdict=Verdict.EQUIVALENT, why=equivalents[line.name])
-        if line.verdict not in (Verdict.KILLED, Verdict.OTHERS):
+        if line.name in equivalents and line.verdict in (MutantVerdict.SURVIVED, MutantVerdict.SURVIVED_SOME):
+            return replace(line, verdict=MutantVerdict.EQUIVALENT, why=equivalents[line.name])
+        if line.verdict not in (MutantVerdict.KILLED, MutantVerdict.OTHERS):
             return line
         broken = [claim for claim in line.claims if self.controls.get(claim) != "PASS"]
         claims = tuple(claim for claim in line.claims if claim not in broken)
         if claims:
             return replace(line, claims=claims)
         why = f"not seen to be PASS without a fault: {', '.join(broken)}"
-        return replace(line, verdict=Verdict.UNTRIED, claims=(), why=why)
+        return replace(line, verdict=MutantVerdict.UNTRIED, claims=(), why=why)
 
 
 def _kept(file: Path) -> Iterable[dict[str, object]]:
@@ -159,7 +164,7 @@ def _kept(file: Path) -> Iterable[dict[str, object]]:
 
 
 def _line(kept: dict[str, object]) -> Line:
-    fields = {**kept, "verdict": Verdict(str(kept["verdict"]))}
+    fields = {**kept, "verdict": MutantVerdict(str(kept["verdict"]))}
     for name in ("claims", "must"):
         value = kept.get(name, ())
         fields[name] = tuple(str(one) for one in value) if isinstance(value, list) else ()
@@ -217,9 +222,9 @@ def equivalents(file: Path, now: Mapping[str, str]) -> dict[str, str]:
 def summary(lines: Sequence[Line]) -> list[str]:
     """How many came to what."""
     counts = Counter(line.verdict for line in lines)
-    faults = sum(counts[verdict] for verdict in Verdict if verdict.is_mutant)
-    told = [f"{counts[verdict]:5} {verdict}: {verdict.words}" for verdict in Verdict if counts[verdict]]
-    return [*told, f"{counts[Verdict.KILLED]} of {faults} faults are named by a claim"]
+    faults = sum(counts[verdict] for verdict in MutantVerdict if verdict.is_mutant)
+    told = [f"{counts[verdict]:5} {verdict}: {verdict.words}" for verdict in MutantVerdict if counts[verdict]]
+    return [*told, f"{counts[MutantVerdict.KILLED]} of {faults} faults are named by a claim"]
 
 
 _HEAD = (
@@ -238,7 +243,7 @@ def table(lines: Sequence[Line], claims: Sequence[str], command: str, faults: in
 
     :param claims: all there are. :param command: that made it. :param faults: how many faults there are to try.
     """
-    order = list(Verdict)
+    order = list(MutantVerdict)
     ranked = sorted(lines, key=lambda line: (line.operator != "by hand", order.index(line.verdict), line.name))
     killers = Counter(claim for line in lines if line.verdict.is_mutant for claim in line.claims)
     when = max((line.when for line in lines), default="")
@@ -252,7 +257,7 @@ def table(lines: Sequence[Line], claims: Sequence[str], command: str, faults: in
             "| ---: | --- | --- |",
             *(
                 f"| {count} | {verdict} | {verdict.words} |"
-                for verdict in Verdict
+                for verdict in MutantVerdict
                 if (count := sum(line.verdict is verdict for line in lines))
             ),
             "",

@@ -91,7 +91,7 @@ def machine_made(pristine: Path, patched: Path, series: Sequence[Patch]) -> list
     texts = {name: (patched / name).read_text(encoding="utf-8") for name in files if (patched / name).is_file()}
     added = {name: added_lines(pristine / name, patched / name) for name in texts}
     gates = frozenset[str]().union(*(predicates(_only(text, added[name])) for name, text in texts.items()))
-    return [one for name, text in texts.items() for one in mutants(name, text, added[name], gates)]
+    return [mutant for name, text in texts.items() for mutant in mutants(name, text, added[name], gates)]
 
 
 def _only(text: str, lines: frozenset[int]) -> str:

@@ -18,12 +18,12 @@ from pathlib import Path
 from common.errors import KernelError, SealproofError
 from common.store import Store
 from guest_images.programs import MODULES
-from host_setup.claim_runs import HARM, LENT, ClaimRun, OwnCache, ended, run_claims
+from host_setup.claim_runs import HARM, LENT, ClaimRun, OwnCache, read_run, run_claims
 from host_setup.kernel import build, series
 from host_setup.kernel.build import Request
 from host_setup.kernel.kept import Built, KeptBuild
 from host_setup.kernel.source import Source
-from host_setup.mutate.book import Line, Verdict
+from host_setup.mutate.book import Line, MutantVerdict
 from host_setup.mutate.claims import Order
 from host_setup.mutate.faults import Fault, as_series
 
@@ -31,7 +31,7 @@ STAGE = "mutate"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class MutantOutcome:
     """What a run of claims came to.
 
     :ivar named: claims that are FAIL by what they looked for, with the reason. :ivar noticed: what else went wrong: a
@@ -52,7 +52,7 @@ class Trials:
     """
 
     def __init__(
-        self, kept: KeptBuild, request: Request, base: Path, plain: build.Kernel, store: Store, folder: Path, *,
+        self, kept: KeptBuild, request: Request, base: Path, plain: build.BuiltKernel, store: Store, folder: Path, *,
         order: Order, tests: dict[str, str], failures: int, whole: bool, commit: str,
     ) -> None:  # fmt: skip
         self._kept = kept
@@ -74,8 +74,8 @@ class Trials:
         logs = self._folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         line = Line(
-            fault.name, fault.digest, Verdict.UNTRIED, fault.operator, fault.before, fault.mistake, must=fault.must,
-            when=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", commit=self._commit,
+            fault.name, fault.digest, MutantVerdict.UNTRIED, fault.operator, fault.before, fault.mistake,
+            must=fault.must, when=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", commit=self._commit,
         )  # fmt: skip
         begun = time.monotonic()
         log = logs / "build.log"
@@ -83,10 +83,10 @@ class Trials:
         try:
             built = self._kept.build(fault.changes, log)
         except KernelError as error:
-            return replace(line, verdict=Verdict.NOT_BUILT, why=_refusal(error.message), building=_since(begun))
+            return replace(line, verdict=MutantVerdict.NOT_BUILT, why=_refusal(error.message), building=_since(begun))
         line = replace(line, building=round(built.seconds, 1))
         if built.same:
-            return replace(line, verdict=Verdict.SAME)
+            return replace(line, verdict=MutantVerdict.SAME)
         begun = time.monotonic()
         try:
             with as_series(self._base, fault) as folder:
@@ -116,13 +116,13 @@ class Trials:
             named |= outcome.named
             line = replace(line, tried=line.tried + outcome.passed + len(outcome.named))
             if named:
-                verdict = Verdict.KILLED if set(fault.must) <= named.keys() else Verdict.OTHERS
+                verdict = MutantVerdict.KILLED if set(fault.must) <= named.keys() else MutantVerdict.OTHERS
                 return replace(line, verdict=verdict, claims=tuple(named), why=next(iter(named.values())))
         if noticed:
-            return replace(line, verdict=Verdict.CRASH, why=noticed[0])
+            return replace(line, verdict=MutantVerdict.CRASH, why=noticed[0])
         if not line.tried:
             return replace(line, why="no claim was tried: none is about it, and --whole was not asked for")
-        return replace(line, verdict=Verdict.SURVIVED if self._whole else Verdict.SURVIVED_SOME)
+        return replace(line, verdict=MutantVerdict.SURVIVED if self._whole else MutantVerdict.SURVIVED_SOME)
 
     def _stages(self, fault: Fault) -> Iterator[tuple[Sequence[str], int]]:
         """Claims to be tried together, and after how many failures they are done with: all that must name it are."""
@@ -134,7 +134,7 @@ class Trials:
         ]
         return ((claims, failures) for claims, failures in stages if claims)
 
-    def _run(self, folder: Path, claims: Sequence[str], cache: Store, *, failures: int) -> Outcome:
+    def _run(self, folder: Path, claims: Sequence[str], cache: Store, *, failures: int) -> MutantOutcome:
         """Try claims.
 
         :param folder: the series. :param failures: after how many it ends; 0: none.
@@ -160,7 +160,7 @@ class Trials:
             self._cache.get_or_make("module", mine, lambda entry: _copy(made, entry))
 
 
-def read(reports: Path, log: Path, late: str) -> Outcome:
+def read(reports: Path, log: Path, late: str) -> MutantOutcome:
     """What a run of claims has left.
 
     A run without a report has noticed the fault only if a host was started: else it broke before it tried any.
@@ -168,17 +168,17 @@ def read(reports: Path, log: Path, late: str) -> Outcome:
     :param reports: the folder that it was given. :param log: what it printed. :param late: why it was ended, if it was.
     :raises SealproofError: it broke.
     """
-    return _outcome(ended(reports, log, late))
+    return _outcome(read_run(reports, log, late))
 
 
-def _outcome(run: ClaimRun) -> Outcome:
+def _outcome(run: ClaimRun) -> MutantOutcome:
     noticed = [run.late] if run.late else []
     if run.report is None:
         if not run.host_was_started:
             raise SealproofError(
                 f"no claim was tried: {(run.failed_set_up or [run.said[-400:].strip()])[0]}", stage=STAGE
             )
-        return Outcome({}, [*noticed, *(run.failed_set_up or ["there is no report"])][:1], 0, {})
+        return MutantOutcome({}, [*noticed, *(run.failed_set_up or ["there is no report"])][:1], 0, {})
     tried = run.tried
     named: dict[str, str] = {}
     for claim, one in tried.items():
@@ -189,7 +189,7 @@ def _outcome(run: ClaimRun) -> Outcome:
     given_up = [words for words in run.report["problems"] if "the set-up failed" in words]
     statuses = {claim: str(one["status"]) for claim, one in tried.items()}
     passed = sum(status in ("PASS", "SKIP") for status in statuses.values())
-    return Outcome(named, [*given_up, *noticed], passed, statuses)
+    return MutantOutcome(named, [*given_up, *noticed], passed, statuses)
 
 
 def kernel_request(source: Source, base: Path) -> Request:

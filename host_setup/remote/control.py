@@ -20,12 +20,12 @@ from host_setup.inventory import Remote
 from host_setup.remote import shell
 
 KEEPER = Path(__file__).with_name("keeper.sh")
-PLACE = "/var/lib/sealproof"  # of the keeper's, on the machine
+KEEPER_DIR = "/var/lib/sealproof"  # of the keeper's, on the machine
 ONE_TRY = 15.0  # seconds for one connection
 BETWEEN = 0.5  # seconds between two
 NOBODY = 1  # a port on which nobody listens
 REFUSED = 1  # "administratively prohibited": RFC 4254, 5.1
-RUN = 'SEALPROOF_TEXT=$(cat) && eval "$SEALPROOF_TEXT"'
+RUN_STDIN = 'SEALPROOF_TEXT=$(cat) && eval "$SEALPROOF_TEXT"'
 # What came before a connection broke is not the file.
 PUT = """
 umask 077
@@ -94,7 +94,7 @@ class Control:
 
     def keeper(self, verb: str, *words: str, seconds: float = 30) -> Completed:
         """Run our keeper on the machine, from its own text: it may not be there yet, or no longer."""
-        return self.run(["sh", "-c", RUN, "keeper", verb, *words], seconds=seconds, stdin=KEEPER.read_bytes())
+        return self.run(["sh", "-c", RUN_STDIN, "keeper", verb, *words], seconds=seconds, stdin=KEEPER.read_bytes())
 
     def facts(self) -> dict[str, str]:
         """What the machine is, as the keeper tells; and whether its SSH server forwards connections."""

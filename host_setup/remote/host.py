@@ -17,12 +17,12 @@ from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
 from host_setup.channels.ssh import Conversation, Stream
 from host_setup.hosts import kernel_log
-from host_setup.hosts.guest_spec import RUN, GuestSpec
+from host_setup.hosts.guest_spec import GUEST_RUN_DIR, GuestSpec
 from host_setup.hosts.running import ANY_HOST_KEY, CONNECT, RunningHost
 from host_setup.remote.control import Control
 from host_setup.remote.leased import Leased
 
-PLACE = "/run/sealproof"  # of the probes' root file system, on the machine
+USERLAND_DIR = "/run/sealproof"  # of the probes' root file system, on the machine
 USERLAND = Path(__file__).with_name("userland.sh")
 UNIT = "sealproof-host"
 COPY = 600.0  # seconds for the images
@@ -37,13 +37,13 @@ _PROPERTIES = (
 # Of a guest's QEMU its end counts, not the signal: as long as it is there its memory is. The last count of its heart is
 # not to be taken for the next guest's: within half a second what beats there (guest_images/host/services) sees it gone.
 _END = f"""
-for file in {RUN}/*.pid; do
+for file in {GUEST_RUN_DIR}/*.pid; do
     [ -e "$file" ] || continue
     pid=$(cat "$file")
     kill -KILL "$pid" || continue
     while [ -e "/proc/$pid" ]; do sleep 0.1; done
 done
-rm -rf {RUN}/*
+rm -rf {GUEST_RUN_DIR}/*
 sleep 1
 """
 TIERS = {"none": "bare-metal", "qemu": "emulated"}
@@ -174,7 +174,7 @@ class RemoteHost(RunningHost):
             jump = shlex.join([*ssh, "-W", "%h:%p", target])
             login = f"ssh -i {self.keys.client} {ANY_HOST_KEY} -p {guest.ssh_port}"
             return f"{login} -o ProxyCommand={shlex.quote(jump)} root@127.0.0.1"
-        inside = f"{'' if machine.user == 'root' else 'sudo '}chroot {PLACE}/root /bin/sh"
+        inside = f"{'' if machine.user == 'root' else 'sudo '}chroot {USERLAND_DIR}/root /bin/sh"
         return f"{shlex.join([*ssh, '-t', target])} {inside}"
 
     def close(self) -> None:
@@ -208,12 +208,12 @@ class RemoteHosts:
         """Give the machine, which runs the kernel under test, what the probes run in. It is gone with the next boot."""
         control = self.leased.control
         with self._terminal.step(f"images for {self.leased.name}"):
-            control.run(["mkdir", "-p", "-m", "700", PLACE], seconds=30).require()
+            control.run(["mkdir", "-p", "-m", "700", USERLAND_DIR], seconds=30).require()
             for name, image in (("root", self.spec.rootfs.host_image), ("payload", self.spec.payload.image)):
-                control.put(f"{PLACE}/{name}.erofs", image.read_bytes(), seconds=COPY)
-            control.put(f"{PLACE}/userland", USERLAND.read_bytes(), seconds=60)
+                control.put(f"{USERLAND_DIR}/{name}.erofs", image.read_bytes(), seconds=COPY)
+            control.put(f"{USERLAND_DIR}/userland", USERLAND.read_bytes(), seconds=60)
             properties = [word for one in _PROPERTIES for word in ("-p", one)]
-            order = ["systemd-run", "--quiet", f"--unit={UNIT}", *properties, "/bin/sh", f"{PLACE}/userland"]
+            order = ["systemd-run", "--quiet", f"--unit={UNIT}", *properties, "/bin/sh", f"{USERLAND_DIR}/userland"]
             control.run(order, seconds=60).require()
 
     def start(self) -> RemoteHost:

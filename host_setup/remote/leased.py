@@ -32,10 +32,10 @@ from common.progress import Terminal
 from common.waiting import Deadline, poll_until
 from guest_images.programs import Programs
 from host_setup.inventory import NetConsole, Remote
-from host_setup.kernel.build import Kernel
+from host_setup.kernel.build import BuiltKernel
 from host_setup.kernel.notes import build_id
 from host_setup.remote.console import ConsoleLog
-from host_setup.remote.control import PLACE, Control
+from host_setup.remote.control import KEEPER_DIR, Control
 from host_setup.remote.fitness import obstacles
 
 REACH = 60.0  # seconds until a machine that is up must answer
@@ -50,7 +50,7 @@ WORDS = (
 )
 
 
-class State(StrEnum):
+class LeaseState(StrEnum):
     """Where a machine is. BROKEN: it was not brought back; what to do is in the error."""
 
     FREE = "free"
@@ -85,12 +85,12 @@ class Leased:
         terminal: Terminal,
         *,
         note: Callable[[str], None],
-        on_state: Callable[[State], None] = lambda _: None,
+        on_state: Callable[[LeaseState], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.machine = machine
         self.control = Control(name, machine)
-        self.state = State.FREE
+        self.state = LeaseState.FREE
         self.command_line = ""
         self.facts: dict[str, str] = {}
         self._terminal = terminal
@@ -99,7 +99,7 @@ class Leased:
         self._token = secrets.token_hex(16)
         self._lost_lease = ""
         self._over = threading.Event()
-        self._kernel: Kernel | None = None
+        self._kernel: BuiltKernel | None = None
         self.console = ConsoleLog(machine.console, folder / "console.log")
         try:
             with terminal.step(f"lease of {name}"):
@@ -131,7 +131,7 @@ class Leased:
                 hint="wait for that run to end; if it died, the machine returns when the lease expires",
             )
         done.require()
-        self._reach(State.LEASED)
+        self._reach(LeaseState.LEASED)
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
         self._listen()
@@ -175,7 +175,7 @@ class Leased:
             while not self._over.wait(lease / BEATS):
                 try:
                     # A session whose machine has rebooted may never answer: wait no longer than a lease can bear.
-                    done = control.run(["sh", f"{PLACE}/keeper", "beat", self._token], seconds=2 * lease / BEATS)
+                    done = control.run(["sh", f"{KEEPER_DIR}/keeper", "beat", self._token], seconds=2 * lease / BEATS)
                 except SealproofError:
                     continue  # it boots, or the network is gone: the next one
                 if done.status == NOT_OURS:
@@ -186,7 +186,7 @@ class Leased:
 
     # --- provisioned ---
 
-    def provision(self, kernel: Kernel, programs: Programs) -> None:
+    def provision(self, kernel: BuiltKernel, programs: Programs) -> None:
         """Copy the kernel, and what loads it, beside what is there.
 
         :raises MachineError: it cannot be copied.
@@ -194,9 +194,9 @@ class Leased:
         self._kernel = kernel
         self._check_lease()
         with self._terminal.step(f"kernel for {self.name}"):
-            self.control.put(f"{PLACE}/kexec_into", programs.read("kexec_into"), seconds=SLOW_COPY, mode=0o700)
-            self.control.put(f"{PLACE}/kernel", kernel.image.read_bytes(), seconds=SLOW_COPY)
-        self._reach(State.PROVISIONED)
+            self.control.put(f"{KEEPER_DIR}/kexec_into", programs.read("kexec_into"), seconds=SLOW_COPY, mode=0o700)
+            self.control.put(f"{KEEPER_DIR}/kernel", kernel.image.read_bytes(), seconds=SLOW_COPY)
+        self._reach(LeaseState.PROVISIONED)
 
     # --- booted ---
 
@@ -214,7 +214,7 @@ class Leased:
         with self._terminal.step(f"boot of {self.name} by {self.machine.boot}"):
             before = self.control.boot_id()
             self.control.keeper("boot", self._token, self.machine.boot, more, seconds=REACH).require()
-            self._reach(State.BOOTING)
+            self._reach(LeaseState.BOOTING)
             self._wait_for_boot(before, f"to boot Linux {self._kernel.release} by {self.machine.boot}")
             facts = self.control.facts()
             running = build_id(bytes.fromhex(facts["notes"]))
@@ -227,7 +227,7 @@ class Leased:
                 hint="did the kernel die early? configure a console for the machine in the inventory, and look there",
                 artefact=self.console.path,
             )
-        self._reach(State.BOOTED)
+        self._reach(LeaseState.BOOTED)
 
     def recover(self, words: str = "") -> None:
         """Boot the kernel once more, for instance after it was lost, or is not well.
@@ -280,7 +280,7 @@ class Leased:
 
         :raises MachineError: it did not come back; says what is left to do by hand.
         """
-        if self.state in (State.FREE, State.RESTORED, State.BROKEN):
+        if self.state in (LeaseState.FREE, LeaseState.RESTORED, LeaseState.BROKEN):
             return
         self._over.set()  # from here on silence is right: what we do not manage the machine does
         try:
@@ -289,16 +289,16 @@ class Leased:
                 if not self.control.facts()["holder"]:
                     self._compare()
         except BaseException:
-            self._reach(State.BROKEN)
+            self._reach(LeaseState.BROKEN)
             raise
         finally:
             self.control.close()
             self.console.close()
-        self._reach(State.RESTORED)
+        self._reach(LeaseState.RESTORED)
 
     def _bring_back(self, token: str) -> None:
         patience: float = self.machine.limits.boot
-        if self.state is State.BOOTING and self.machine.power is not None:
+        if self.state is LeaseState.BOOTING and self.machine.power is not None:
             patience = min(patience, REACH)  # it has had its time: it hangs, or is up and answers at once
         try:
             self._order_back(token, Deadline(patience))
@@ -385,7 +385,7 @@ class Leased:
                 f"{self.name}: {self._lost_lease}", hint="the machine has returned to its own kernel: run again"
             )
 
-    def _reach(self, state: State) -> None:
+    def _reach(self, state: LeaseState) -> None:
         self.state = state
         self._on_state(state)
 

@@ -17,20 +17,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import SealproofError, UserInputError
-from common.paths import PROJECT, cache_root, named
+from common.paths import PROJECT, cache_root, parse_path
 from common.program import end_with
 from common.progress import Terminal, clock
 from common.store import Store
 from common.waiting import Deadline
-from host_setup.endurance import told
-from host_setup.hosts.emulated import EmulatedHost
-from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.emulated.host import EmulatedHost
+from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.kernel import layers, series, source
-from host_setup.kernel.series import Mode
+from host_setup.kernel.series import Protection
 from host_setup.provision import Settings, prepare
 from host_setup.search import kept
 from host_setup.search.machine import Check, search
 from host_setup.search.trial import Disagreement, OnHost, Seen, disagreement, is_defined, offers_protection, shortened
+from host_setup.tools.endurance import reporting
 
 ROUND = 20  # sequences between two looks at the clock
 ROUNDS = 1 << 16  # of a seed, at most: no two seeds have a round in common
@@ -65,10 +65,10 @@ def options_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sealproof search", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long to search; default: 10")
     parser.add_argument("--seed", type=int, help="of the sequences; default: another one each time")
-    parser.add_argument("--replay", type=named, metavar="FILE", help="run the sequence of this file, and no other")
+    parser.add_argument("--replay", type=parse_path, metavar="FILE", help="run the sequence of this file, and no other")
     parser.add_argument(
         "--finds",
-        type=named,
+        type=parse_path,
         default=PROJECT / "reports" / "finds",
         metavar="FOLDER",
         help="where failing sequences go",
@@ -77,7 +77,7 @@ def options_parser() -> argparse.ArgumentParser:
     source.add_option(parser)
     parser.add_argument("--layers", default=(), type=layers.parse_names, metavar="NAMES", help="configuration layers")
     parser.add_argument(
-        "--mode", choices=[str(mode) for mode in Mode], default=str(Mode.PROTECTED),
+        "--mode", choices=[str(mode) for mode in Protection], default=str(Protection.PROTECTED),
         help="plain: the guest does not ask for protection",
     )  # fmt: skip
     return parser
@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
     def lines() -> list[str]:
         return [f"{', '.join(about)}: {seen}", f"found: {len(found)}"] if seen.sequences else []
 
-    with told("search", lines, lambda: found) as folder:
+    with reporting("search", lines, lambda: found) as folder:
         store = Store(cache_root())
         settings = Settings("emulated", options.series, options.kernel_source, tuple(options.layers))
         kernel, spec = prepare(settings, store, terminal)
@@ -105,7 +105,7 @@ def main(argv: list[str]) -> int:
         run = OnHost(lent.host, lent.end)
         try:
             offered = offers_protection(run)
-            protects = offered and options.mode == str(Mode.PROTECTED)
+            protects = offered and options.mode == str(Protection.PROTECTED)
             about += [f"series {kernel.series}", f"Linux {kernel.release}", "protected" if protects else "plain"]
 
             def check(operations: Sequence[str]) -> Disagreement | None:

@@ -83,8 +83,8 @@ class Machine(RuleBasedStateMachine):
         if line == "enable" and not self.protects:
             return
         try:
-            for one in with_looks(line):
-                self.model.do(one)
+            for look in with_looks(line):
+                self.model.do(look)
         except UndefinedError:
             return
         self.operations.append(line)

@@ -207,10 +207,10 @@ class Model:
     @staticmethod
     def _release(changed: Iterable[Mapping]) -> None:
         """Let the VMM have pages with their content."""
-        for one in changed:
-            one.kept = False
-            if one.frame is not None:
-                one.frame = Frame(one.frame.mark)
+        for mapping in changed:
+            mapping.kept = False
+            if mapping.frame is not None:
+                mapping.frame = Frame(mapping.frame.mark)
 
     def _note_memory(self, slot: Slot) -> None:
         """Page numbers get the memory of a new slot, which is emptied where that is another than before.
@@ -419,10 +419,10 @@ class Model:
         self.arena[source] = Mapping(source, None, one.kept, one.rights, left=True) if what == "content" else None
         return OK
 
-    def _goes_on(self, place: int, one: Mapping) -> bool:
+    def _goes_on(self, place: int, mapping: Mapping) -> bool:
         """Whether a page beside it may be of the same mapping, having come from beside it as well."""
         beside = [(step, self.arena[place + step]) for step in (-1, 1) if 0 <= place + step < ARENA]
-        return any(other is not None and other.home == one.home + step for step, other in beside)
+        return any(other is not None and other.home == mapping.home + step for step, other in beside)
 
     def _do_protect(self, place: int, pages: int, rights: str) -> Reply:
         for one in self._mapped(range(place, place + pages)):
@@ -605,11 +605,11 @@ def parsed(line: str) -> tuple[str, list[int | str]]:
     return name, list(operands.values())
 
 
-def _loaded(one: Mapping) -> str:
+def _loaded(mapping: Mapping) -> str:
     """What a load of the page gets, or the signal that it meets."""
-    if one.rights == "none":
+    if mapping.rights == "none":
         return "SIGSEGV"
-    return "SIGBUS" if one.kept else str(one.frame.mark if one.frame else 0)
+    return "SIGBUS" if mapping.kept else str(mapping.frame.mark if mapping.frame else 0)
 
 
 def _swept(one: Mapping | None) -> str:

@@ -15,7 +15,7 @@ from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from host_setup.hosts.inquest import harm_to
 from host_setup.search.model import NO_BOOK, NUMBERS, OPERATIONS, Model, NoneOf, Reply, UndefinedError
 
-SECONDS = 90.0  # for a sequence; the program itself gives up after 60
+TIMEOUT = 90.0  # for a sequence; the program itself gives up after 60
 NAMED = 4  # differences that a message names
 LOOKS = ("look", "pinned", "child", "seconds")  # operations after which all is as it was
 LOOK_AT_ALL = f"look {NUMBERS.start:#x} {len(NUMBERS)} native"
@@ -217,7 +217,7 @@ class OnHost:
         host = self._host()
         since = len(host.kernel_log())
         try:
-            done = host.ssh.run([f"{HOST_PROGRAMS}/driven_vm"], seconds=SECONDS, stdin=text.encode())
+            done = host.ssh.run([f"{HOST_PROGRAMS}/driven_vm"], seconds=TIMEOUT, stdin=text.encode())
         except SealproofError as error:
             harm = harm_to(host, thorough=False)
             if not harm:

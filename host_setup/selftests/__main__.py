@@ -17,19 +17,19 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from common.paths import cache_root, named, require_reports
+from common.paths import cache_root, parse_path, require_reports
 from common.program import end_with
 from common.progress import Terminal, clock
 from common.store import Store
-from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
+from host_setup.emulated.host import EmulatedHost, EmulatedSpec
 from host_setup.kernel import series, source
 from host_setup.kernel.layers import Layer, parse_names
 from host_setup.provision import Settings, prepare
 from host_setup.selftests import compare, record
 from host_setup.selftests.build import Selftests, selftests
 from host_setup.selftests.compare import Column, Regression
-from host_setup.selftests.ktap import Outcome
-from host_setup.selftests.run import Result, boot, host_spec, run
+from host_setup.selftests.ktap import KtapOutcome
+from host_setup.selftests.run import SelftestResult, boot, host_spec, run
 from host_setup.selftests.suites import Selftest, catalogue
 
 REPEATS = 3  # of a test that regressed, on the first kernel
@@ -46,7 +46,7 @@ class Bench:
     spec: EmulatedSpec
     folder: Path
 
-    def run(self, wanted: Sequence[Selftest], terminal: Terminal, purpose: str = "") -> tuple[Result, ...]:
+    def run(self, wanted: Sequence[Selftest], terminal: Terminal, purpose: str = "") -> tuple[SelftestResult, ...]:
         """Run tests; what they write goes to files."""
         numbers = count(1)
         outputs = self.folder / "output"
@@ -59,7 +59,7 @@ class Bench:
         with terminal.step(f"{len(wanted)} selftests on {self.series}{purpose}") as step:
             done = 0
 
-            def on_result(result: Result) -> None:
+            def on_result(result: SelftestResult) -> None:
                 nonlocal done
                 done += 1
                 step.update(done / len(wanted), f"{result.outcome} {result.test.name}")
@@ -104,7 +104,7 @@ def options_parser() -> argparse.ArgumentParser:
         help=f"write the tests that pass to {record.FILE.name}, for --selftests",
     )
     parser.add_argument(
-        "--reports", type=named, default=Path("reports"), metavar="DIR", help="folder for the reports of runs"
+        "--reports", type=parse_path, default=Path("reports"), metavar="DIR", help="folder for the reports of runs"
     )
     return parser
 
@@ -142,7 +142,7 @@ def verdict(columns: Sequence[Column], found: Sequence[Regression]) -> tuple[int
     if len(columns) == 1:
         return 0, f"{columns[0].series} alone: nothing to compare it with"
     first, second = columns
-    if not any(result.outcome is Outcome.PASS for result in first.results):
+    if not any(result.outcome is KtapOutcome.PASS for result in first.results):
         return NOTHING_PROVED, f"no test passes on {first.series}, so the comparison proves nothing"
     blamed = [regression for regression in found if regression.counts]
     if blamed:

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from common import table as tables
-from host_setup.selftests.ktap import Outcome
-from host_setup.selftests.run import Result
+from host_setup.selftests.ktap import KtapOutcome
+from host_setup.selftests.run import SelftestResult
 from host_setup.selftests.suites import Selftest
 
 WIDEST_REASON = 90
@@ -23,9 +23,9 @@ class Column:
 
     series: str
     kernel: Mapping[str, object]
-    results: tuple[Result, ...]
+    results: tuple[SelftestResult, ...]
 
-    def of(self, test: Selftest) -> Result | None:
+    def of(self, test: Selftest) -> SelftestResult | None:
         """Its result of a test."""
         return next((result for result in self.results if result.test == test), None)
 
@@ -49,13 +49,13 @@ class Regression:
         return self.unsteady == 0
 
 
-def lost(before: Result, after: Result) -> str:
+def lost(before: SelftestResult, after: SelftestResult) -> str:
     """What passed before and does not now; empty when nothing is lost.
 
     A skip counts: whatever the test asks for was there before. And so does each check of a test, whether the test as a
     whole passes or not.
     """
-    if before.outcome is Outcome.PASS and after.outcome is not Outcome.PASS:
+    if before.outcome is KtapOutcome.PASS and after.outcome is not KtapOutcome.PASS:
         return f"{before.outcome} -> {after.outcome}: {after.reason}"
     if after.splats and not before.splats:
         return f"the kernel complains: {after.splats[0].strip()}"
@@ -64,14 +64,14 @@ def lost(before: Result, after: Result) -> str:
         worse = [
             (number, now)
             for number, (then, now) in enumerate(pairs, start=1)
-            if then.outcome is Outcome.PASS and now.outcome is not Outcome.PASS
+            if then.outcome is KtapOutcome.PASS and now.outcome is not KtapOutcome.PASS
         ]
         if worse:
             number, now = worse[0]
             more = f" (and {len(worse) - 1} more)" if len(worse) > 1 else ""
             return f"check {number}: PASS -> {now.outcome}: {now.name or now.reason}{more}"
         return ""
-    then, now_passed = (sum(check.outcome is Outcome.PASS for check in r.checks) for r in (before, after))
+    then, now_passed = (sum(check.outcome is KtapOutcome.PASS for check in r.checks) for r in (before, after))
     return f"{then} checks passed -> {now_passed} of {len(after.checks)}" if now_passed < then else ""
 
 
@@ -120,10 +120,10 @@ def _short(reason: str) -> str:
     return line if len(line) <= WIDEST_REASON else f"{line[: WIDEST_REASON - 3]}..."
 
 
-def counts(results: Iterable[Result]) -> str:
+def counts(results: Iterable[SelftestResult]) -> str:
     """How many ended how, in words."""
     number = Counter(result.outcome for result in results)
-    return ", ".join(f"{number[outcome]} {outcome}" for outcome in Outcome if number[outcome])
+    return ", ".join(f"{number[outcome]} {outcome}" for outcome in KtapOutcome if number[outcome])
 
 
 # --- what is written --------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def document(columns: Sequence[Column], found: Sequence[Regression]) -> dict[str
     }
 
 
-def _facts(result: Result) -> dict[str, Any]:
+def _facts(result: SelftestResult) -> dict[str, Any]:
     return {
         "outcome": result.outcome.value,
         "reason": result.reason,

@@ -28,7 +28,7 @@ _NOTICE = re.compile(
 )
 
 
-class Outcome(StrEnum):
+class KtapOutcome(StrEnum):
     """How a selftest ended. Only PASS says that the kernel does what it asks for."""
 
     PASS = "PASS"  # noqa: S105  no password
@@ -40,10 +40,10 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class KtapCheck:
     """One result line of a test. ``reason``: what its directive says, and the remarks before the line."""
 
-    outcome: Outcome
+    outcome: KtapOutcome
     name: str
     reason: str = ""
 
@@ -55,12 +55,12 @@ class Said:
     :ivar planned: how many checks it announced; None when it did not. :ivar skipped: why it skipped all of them.
     """
 
-    checks: tuple[Check, ...] = ()
+    checks: tuple[KtapCheck, ...] = ()
     planned: int | None = None
     skipped: str | None = None
     bail_out: str | None = None
 
-    def count(self, outcome: Outcome) -> int:
+    def count(self, outcome: KtapOutcome) -> int:
         """How many of the checks ended so."""
         return sum(check.outcome is outcome for check in self.checks)
 
@@ -69,13 +69,13 @@ class Said:
 class Judgement:
     """How a test ended, and why it did not pass; for one that passed, what it left out."""
 
-    outcome: Outcome
+    outcome: KtapOutcome
     reason: str = ""
 
 
 def read(output: str) -> Said:
     """The protocol's lines among all that a test wrote. Nested checks are indented and belong to their parent."""
-    checks: list[Check] = []
+    checks: list[KtapCheck] = []
     planned: int | None = None
     skipped: str | None = None
     bail_out: str | None = None
@@ -94,15 +94,15 @@ def read(output: str) -> Said:
     return Said(tuple(checks), planned, skipped, bail_out)
 
 
-def _check(*, failed: bool, text: str, remarks: Sequence[str]) -> Check:
+def _check(*, failed: bool, text: str, remarks: Sequence[str]) -> KtapCheck:
     directive = _DIRECTIVE.search(text)
     name = (text[: directive.start()] if directive else text).strip()
     skipped = directive is not None and directive[1].upper() == "SKIP"
-    outcome = Outcome.FAIL if failed else Outcome.SKIP if skipped else Outcome.PASS
-    if outcome is Outcome.PASS:  # an expected failure (XFAIL, TODO) included: so does kselftest.h
-        return Check(outcome, name)
+    outcome = KtapOutcome.FAIL if failed else KtapOutcome.SKIP if skipped else KtapOutcome.PASS
+    if outcome is KtapOutcome.PASS:  # an expected failure (XFAIL, TODO) included: so does kselftest.h
+        return KtapCheck(outcome, name)
     said = directive[2].strip() if directive else ""
-    return Check(outcome, name, "; ".join(part for part in (said, *remarks) if part))
+    return KtapCheck(outcome, name, "; ".join(part for part in (said, *remarks) if part))
 
 
 def judge(status: int, output: str, *, seconds: float, deadline: float) -> Judgement:
@@ -113,28 +113,28 @@ def judge(status: int, output: str, *, seconds: float, deadline: float) -> Judge
     """
     said = read(output)
     if status == TIMED_OUT or (status == _KILLED and seconds >= deadline):
-        return Judgement(Outcome.TIMEOUT, f"not done after {deadline:g} s{_lately(output)}")
-    failed = [check for check in said.checks if check.outcome is Outcome.FAIL]
+        return Judgement(KtapOutcome.TIMEOUT, f"not done after {deadline:g} s{_lately(output)}")
+    failed = [check for check in said.checks if check.outcome is KtapOutcome.FAIL]
     if status not in (0, SKIPPED) or failed or said.bail_out is not None:
-        return Judgement(Outcome.FAIL, _why_failed(status, said, failed, output))
+        return Judgement(KtapOutcome.FAIL, _why_failed(status, said, failed, output))
     if status == SKIPPED:
-        return Judgement(Outcome.SKIP, _why_skipped(said, output))
-    if said.planned == 0 or (said.checks and said.count(Outcome.SKIP) == len(said.checks)):
-        return Judgement(Outcome.SKIP, _why_skipped(said, output))  # it ends with 0, and has tried nothing
+        return Judgement(KtapOutcome.SKIP, _why_skipped(said, output))
+    if said.planned == 0 or (said.checks and said.count(KtapOutcome.SKIP) == len(said.checks)):
+        return Judgement(KtapOutcome.SKIP, _why_skipped(said, output))  # it ends with 0, and has tried nothing
     if said.planned is not None and len(said.checks) < said.planned:
-        return Judgement(Outcome.FAIL, f"made {len(said.checks)} of {said.planned} checks, and ended with status 0")
-    left_out = said.count(Outcome.SKIP)
-    return Judgement(Outcome.PASS, f"{left_out} of {len(said.checks)} checks skipped" if left_out else "")
+        return Judgement(KtapOutcome.FAIL, f"made {len(said.checks)} of {said.planned} checks, and ended with status 0")
+    left_out = said.count(KtapOutcome.SKIP)
+    return Judgement(KtapOutcome.PASS, f"{left_out} of {len(said.checks)} checks skipped" if left_out else "")
 
 
 def _why_skipped(said: Said, output: str) -> str:
-    reasons = [said.skipped or "", *(check.reason for check in said.checks if check.outcome is Outcome.SKIP)]
+    reasons = [said.skipped or "", *(check.reason for check in said.checks if check.outcome is KtapOutcome.SKIP)]
     reasons += [line.removesuffix(_SKIPPING) for line in output.splitlines() if line.endswith(_SKIPPING)]
     found = next((reason for reason in reasons if reason), "")
     return found.removeprefix("Requirement not met: ") or _last_line(output) or "no reason given"
 
 
-def _why_failed(status: int, said: Said, failed: Sequence[Check], output: str) -> str:
+def _why_failed(status: int, said: Said, failed: Sequence[KtapCheck], output: str) -> str:
     how = _name_of_signal(status) if status > 128 else f"status {status}"
     if said.bail_out is not None:
         return f"{how}: {said.bail_out}"

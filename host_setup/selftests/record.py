@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from common.errors import UserInputError
-from host_setup.selftests.ktap import Outcome
-from host_setup.selftests.run import Result
+from host_setup.selftests.ktap import KtapOutcome
+from host_setup.selftests.run import SelftestResult
 from host_setup.selftests.suites import Selftest
 
 FILE = Path(__file__).with_name("passes_on_stock.txt")
@@ -35,19 +35,19 @@ def read(file: Path = FILE) -> dict[str, int]:
     return found
 
 
-def write(results: Iterable[Result], of: Sequence[str], file: Path = FILE) -> None:
+def write(results: Iterable[SelftestResult], of: Sequence[str], file: Path = FILE) -> None:
     """Keep what passed. ``of``: lines that say what it ran on."""
     head = ["SPDX-License-Identifier: GPL-2.0-or-later", "Written by host_setup/selftests/record.py.", *of]
-    lines = [f"{passed(result)} {result.test.name}" for result in results if result.outcome is Outcome.PASS]
+    lines = [f"{passed(result)} {result.test.name}" for result in results if result.outcome is KtapOutcome.PASS]
     file.write_text("\n".join([*(f"# {line}" for line in head), *lines, ""]), encoding="utf-8")
 
 
-def passed(result: Result) -> int:
+def passed(result: SelftestResult) -> int:
     """How many of a test's checks passed."""
-    return sum(check.outcome is Outcome.PASS for check in result.checks)
+    return sum(check.outcome is KtapOutcome.PASS for check in result.checks)
 
 
-def wanted(tests: Iterable[Selftest], recorded: Mapping[str, int]) -> list[Selftest]:
+def required_tests(tests: Iterable[Selftest], recorded: Mapping[str, int]) -> list[Selftest]:
     """The tests that a kernel must pass, in order.
 
     :raises UserInputError: one of those that are recorded is not there.

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.errors import DeadlineError, MachineError
+from host_setup.emulated.host import EmulatedHost, EmulatedSpec
 from host_setup.hosts import kernel_log
-from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
 from host_setup.selftests import ktap
-from host_setup.selftests.ktap import Check, Outcome
+from host_setup.selftests.ktap import KtapCheck, KtapOutcome
 from host_setup.selftests.suites import HUGE_PAGES, Selftest
 
 MEMORY = 4096  # MiB; what the largest KVM selftests fill by default
@@ -42,7 +42,7 @@ _RUN = 'cd "$1" && shift && /usr/bin/timeout "$@" 2>&1; exit $?'
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SelftestResult:
     """One test on one kernel.
 
     :ivar seconds: that it took. :ivar splats: what the host's kernel complained of meanwhile.
@@ -50,10 +50,10 @@ class Result:
     """
 
     test: Selftest
-    outcome: Outcome
+    outcome: KtapOutcome
     reason: str
     seconds: float
-    checks: tuple[Check, ...] = ()
+    checks: tuple[KtapCheck, ...] = ()
     splats: tuple[str, ...] = ()
     output: str = ""
 
@@ -79,15 +79,15 @@ def boot(spec: EmulatedSpec, folder: Path) -> EmulatedHost:
 
 
 def run(
-    start: Callable[[], EmulatedHost], tests: Sequence[Selftest], on_result: Callable[[Result], None]
-) -> list[Result]:
+    start: Callable[[], EmulatedHost], tests: Sequence[Selftest], on_result: Callable[[SelftestResult], None]
+) -> list[SelftestResult]:
     """Run tests in order, on one host as long as it is fit for the next.
 
     :param start: gives a fresh host: at first, and after each test that hung, lost its host or upset its kernel.
     :param on_result: told of each.
     :raises MachineError: a fresh host does not come up.
     """
-    results: list[Result] = []
+    results: list[SelftestResult] = []
     host: EmulatedHost | None = None
     try:
         for test in tests:
@@ -96,7 +96,7 @@ def run(
             result = run_one(host, test)
             results.append(result)
             on_result(result)
-            if result.outcome in (Outcome.TIMEOUT, Outcome.LOST) or result.splats:
+            if result.outcome in (KtapOutcome.TIMEOUT, KtapOutcome.LOST) or result.splats:
                 host.close()
                 host = None
     finally:
@@ -105,18 +105,18 @@ def run(
     return results
 
 
-def run_one(host: EmulatedHost, test: Selftest) -> Result:
+def run_one(host: EmulatedHost, test: Selftest) -> SelftestResult:
     """Run one test. What the kernel complains of meanwhile makes a PASS a FAIL."""
     log_before = len(host.kernel_log())
     begun = time.monotonic()
     folder = f"{FOLDER}/{test.suite}"
     limit = [f"--kill-after={_KILL_AFTER}", f"{test.deadline:g}", f"./{test.program}", *test.arguments]
-    output, checks = "", tuple[Check, ...]()
+    output, checks = "", tuple[KtapCheck, ...]()
     try:
         done = host.ssh.run(["sh", "-c", _RUN, "sh", folder, *limit], seconds=test.deadline + _GRACE)
     except (MachineError, DeadlineError) as error:
         seconds = time.monotonic() - begun
-        judgement = ktap.Judgement(Outcome.LOST, error.message.splitlines()[0])
+        judgement = ktap.Judgement(KtapOutcome.LOST, error.message.splitlines()[0])
     else:
         seconds = time.monotonic() - begun
         output = (done.stdout + done.stderr).decode(errors="replace")
@@ -124,6 +124,6 @@ def run_one(host: EmulatedHost, test: Selftest) -> Result:
         checks = ktap.read(output).checks
     splats = tuple(kernel_log.splats(host.kernel_log()[log_before:]))
     outcome, reason = judgement.outcome, judgement.reason
-    if splats and outcome in (Outcome.PASS, Outcome.SKIP):
-        outcome, reason = Outcome.FAIL, f"the host's kernel said: {splats[0].strip()}"
-    return Result(test, outcome, reason, round(seconds, 1), checks, splats, output)
+    if splats and outcome in (KtapOutcome.PASS, KtapOutcome.SKIP):
+        outcome, reason = KtapOutcome.FAIL, f"the host's kernel said: {splats[0].strip()}"
+    return SelftestResult(test, outcome, reason, round(seconds, 1), checks, splats, output)

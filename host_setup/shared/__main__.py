@@ -19,21 +19,21 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import SetupError
-from common.names import shown
+from common.names import path_text
 from common.processes import run_tree
 from common.program import end_with
 from common.progress import Terminal
 from common.store import GIB, Store, file_sha256, scratch_folder
 from guest_images.programs import MODULES, programs
 from guest_images.rootfs import rootfs
-from host_setup.fresh_host import settings
 from host_setup.kernel import layers, series, source
 from host_setup.kernel.build import build, module
-from host_setup.kernel.series import Mode
-from host_setup.machine import survey
+from host_setup.kernel.series import Protection
 from host_setup.plan import NotMadeError
 from host_setup.provision import KINDS, Settings, accelerator, kernel_request, with_accelerator
 from host_setup.shared.places import STAGE, Place, place
+from host_setup.this_machine import survey
+from host_setup.tools.fresh_host import settings
 
 INDEX = "index.json"
 KINDS_SHARED = ("kernel", "module", "rootfs", "programs")
@@ -205,7 +205,9 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="as of the sign-off")
     source.add_option(parser)
     parser.add_argument("--layers", default=(), type=layers.parse_names, metavar="NAMES", help="likewise")
-    parser.add_argument("--mode", choices=[str(mode) for mode in Mode], default=str(Mode.PROTECTED), help="likewise")
+    parser.add_argument(
+        "--mode", choices=[str(mode) for mode in Protection], default=str(Protection.PROTECTED), help="likewise"
+    )
     parser.add_argument("--host", choices=KINDS, default="auto", help="likewise")
     return parser
 
@@ -235,7 +237,7 @@ def main(argv: list[str]) -> int:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"{shown(line)}\n")
+    sys.stdout.write(f"{path_text(line)}\n")
     sys.stdout.flush()
 
 

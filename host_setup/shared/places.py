@@ -19,7 +19,7 @@ from typing import Protocol
 from filelock import FileLock
 
 from common.errors import CommandError, SetupError, UserInputError
-from common.names import shown
+from common.names import path_text
 from common.processes import run_tree
 from common.store import disk_errors, file_sha256
 
@@ -64,7 +64,7 @@ def place(text: str, scratch: Path, *, plain_http: bool = False) -> Place:
         return Web(text.rstrip("/"))
     if "://" in text:
         raise UserInputError(
-            f"{shown(text)} is no place for a shared cache",
+            f"{path_text(text)} is no place for a shared cache",
             stage=STAGE,
             hint="name a folder, https://..., or oci://REGISTRY/REPOSITORY",
         )
@@ -87,7 +87,7 @@ class Folder:
         try:
             shutil.copyfile(file, to)
         except OSError as error:
-            raise SetupError(f"{shown(file)} cannot be read: {error.strerror}", stage=STAGE) from error
+            raise SetupError(f"{path_text(file)} cannot be read: {error.strerror}", stage=STAGE) from error
         return True
 
     def give(self, name: str, file: Path) -> None:
@@ -99,14 +99,14 @@ class Folder:
                 shutil.copyfile(file, fresh)
                 fresh.replace(self._folder / name)
         except OSError as error:
-            raise SetupError(f"{shown(self._folder)} cannot be written: {error.strerror}", stage=STAGE) from error
+            raise SetupError(f"{path_text(self._folder)} cannot be written: {error.strerror}", stage=STAGE) from error
 
     def lock(self) -> FileLock | None:
         """As of ``Place``."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SetupError(f"{shown(self._folder)} cannot be made: {error.strerror}", stage=STAGE) from error
+            raise SetupError(f"{path_text(self._folder)} cannot be made: {error.strerror}", stage=STAGE) from error
         return FileLock(self._folder / ".lock")
 
 
@@ -128,15 +128,15 @@ class Web:
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 return False
-            raise SetupError(f"{shown(url)}: {error.code} {error.reason}", stage=STAGE) from error
+            raise SetupError(f"{path_text(url)}: {error.code} {error.reason}", stage=STAGE) from error
         except (OSError, ValueError) as error:  # ValueError: no URL
-            raise SetupError(f"{shown(url)}: {error}", stage=STAGE) from error
+            raise SetupError(f"{path_text(url)}: {error}", stage=STAGE) from error
         return True
 
     def give(self, name: str, file: Path) -> None:
         """Nothing can be given to it."""
         raise SetupError(
-            f"{shown(self._url)}: a URL is only read: {name} ({file.stat().st_size} bytes) is not sent",
+            f"{path_text(self._url)}: a URL is only read: {name} ({file.stat().st_size} bytes) is not sent",
             stage=STAGE,
             hint="push to the folder that the web server shows",
         )

@@ -28,13 +28,13 @@ def write(folder: Path, problems: Sequence[str] = ()) -> Report:
     """
     report = assemble(folder, problems)
     with disk_errors(folder, REPORTS):
-        for name, content in made(report, folder).items():
+        for name, content in render(report, folder).items():
             (folder / name).write_bytes(content)
     Evidence(folder).seal()
     return report
 
 
-def made(report: Report, folder: Path) -> dict[str, bytes]:
+def render(report: Report, folder: Path) -> dict[str, bytes]:
     """What the report of the run in ``folder`` is made into, by the names of the files."""
     return {
         "signoff.json": to_json(report).encode(),

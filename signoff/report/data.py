@@ -11,7 +11,7 @@ from signoff.contract import Kind, Mode
 from signoff.evidence import read
 from signoff.fleet import Fleet
 from signoff.journal import KILLED, faults
-from signoff.overall import PROTECTION, Exit, Overall, Word, interrupted, overall
+from signoff.overall import PROTECTION, Exit, Overall, RunVerdict, interrupted, overall
 from signoff.record import Record
 from signoff.results import Row, rows
 from signoff.verdict import Status
@@ -56,7 +56,7 @@ class Report:
     @property
     def whole(self) -> Status | None:
         """The whole run's verdict in a word for a claim: PASS is PROTECTED alone; None: controls that hold."""
-        if self.overall.word is Word.PROTECTED:
+        if self.overall.word is RunVerdict.PROTECTED:
             return Status.PASS
         if self.overall.exit_code is Exit.PROVEN:
             return None

@@ -79,8 +79,8 @@ def _fleet(fleet: Fleet) -> dict[str, Any]:
         ],
         "words": {
             claim: [
-                {"part": one.part, "machine": fleet.machine_of(one.part), "status": one.status, "why": one.why}
-                for one in words
+                {"part": word.part, "machine": fleet.machine_of(word.part), "status": word.status, "why": word.why}
+                for word in words
             ]
             for claim, words in fleet.words.items()
         },

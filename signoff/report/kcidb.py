@@ -40,7 +40,7 @@ def _checkout(record: Record) -> dict[str, Any]:
     if kernel is None:
         return {"id": f"{ORIGIN}:unidentified", "origin": ORIGIN, "comment": "the run did not get that far"}
     # As KCIDB wants it: over the hashes alone, each with a line's end; empty where there is no patch.
-    hashes = "".join(f"{one.sha256}\n" for one in kernel.patches)
+    hashes = "".join(f"{patch.sha256}\n" for patch in kernel.patches)
     return {
         "id": f"{ORIGIN}:{kernel.source_sha256}-{kernel.series_sha256}",
         "origin": ORIGIN,
@@ -49,7 +49,7 @@ def _checkout(record: Record) -> dict[str, Any]:
         "valid": True,
         "misc": {
             "source_sha256": kernel.source_sha256,
-            "patches": [{"name": _clean(one.name), "sha256": one.sha256} for one in kernel.patches],
+            "patches": [{"name": _clean(patch.name), "sha256": patch.sha256} for patch in kernel.patches],
         },
     }
 
@@ -98,7 +98,7 @@ def _whole(report: Report, build: str) -> dict[str, Any]:
             "contract_sha256": report.contract_sha256,
             "sealproof": record.commit,
             "made_of": dict(record.made_of),
-            "problems": [_clean(one) for one in report.problems],
+            "problems": [_clean(problem) for problem in report.problems],
         },
     }
 

@@ -114,7 +114,7 @@ class Line:
 def threats(report: Report) -> list[tuple[str, list[Line]]]:
     """The threat model, part by part."""
     lines = [_line(threat, report.rows) for threat in _THREATS]
-    return [(part, [one for one in lines if one.threat.part == part]) for part in (MITIGATED, NOT_MITIGATED, OPEN)]
+    return [(part, [line for line in lines if line.threat.part == part]) for part in (MITIGATED, NOT_MITIGATED, OPEN)]
 
 
 def _line(threat: Threat, rows: Sequence[Row]) -> Line:

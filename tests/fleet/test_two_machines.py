@@ -28,7 +28,7 @@ FEW = (
     " or kernel_stays or does_not_stall"
 )
 """Some claims of at least three files, and those about the health of the host."""
-SECONDS = 900
+TIMEOUT = 900
 MISS = "MISS"
 PYTHON = ("setpriv", "--pdeathsig", "TERM", "--", sys.executable)
 """A program of ours that is told to end when these tests are killed: its machines end with it."""
@@ -107,9 +107,9 @@ def test_claims_lost_with_a_machine_are_proved_by_another(
     with (tmp_path / "shown").open("w+b") as shown:
         running = subprocess.Popen([*PYTHON, *command], cwd=PROJECT, stdout=shown, stderr=shown)
         try:
-            poll_until(machines.second.runs_a_group, Deadline(SECONDS), "a group on the second machine", interval=0.1)
+            poll_until(machines.second.runs_a_group, Deadline(TIMEOUT), "a group on the second machine", interval=0.1)
             machines.second.vanish()
-            running.wait(SECONDS)
+            running.wait(TIMEOUT)
         finally:
             running.kill()
             running.wait()
@@ -157,5 +157,5 @@ def verifies(reports: Path) -> None:
 
 def _run(words: list[str]) -> str:
     """Run a program of the project; its status says what its claims came to, which is looked at in the report."""
-    done = subprocess.run([*PYTHON, *words], cwd=PROJECT, capture_output=True, text=True, timeout=SECONDS, check=False)
+    done = subprocess.run([*PYTHON, *words], cwd=PROJECT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     return done.stdout + done.stderr

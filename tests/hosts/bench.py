@@ -21,12 +21,12 @@ from guest_images.keys import Keys, keys
 from guest_images.programs import Programs
 from guest_images.rootfs import RootFs, rootfs
 from host_setup.inventory import Remote
-from host_setup.kernel.build import Kernel
+from host_setup.kernel.build import BuiltKernel
 from host_setup.provision import Settings, kernel_for_machines
-from host_setup.remote.control import PLACE, Control
-from host_setup.remote.leased import Leased, State
-from host_setup.standin.image import DISK_BYTES
-from host_setup.standin.machine import BOOT, Standin, copy_disk
+from host_setup.remote.control import KEEPER_DIR, Control
+from host_setup.remote.leased import Leased, LeaseState
+from tests.hosts.standin.image import DISK_BYTES
+from tests.hosts.standin.machine import BOOT, Standin, copy_disk
 
 LEASE = 30  # seconds, in the cases in which it runs out
 LOOK = 180.0  # seconds for a look at all files
@@ -47,7 +47,7 @@ class Made:
     disk: Path
     root: RootFs
     keys: Keys
-    kernel: Kernel
+    kernel: BuiltKernel
     programs: Programs
 
 
@@ -172,13 +172,13 @@ class Bench:
 
         def gone() -> bool:
             try:
-                return self._behind.run(["test", "-e", PLACE], seconds=20).status == 1
+                return self._behind.run(["test", "-e", KEEPER_DIR], seconds=20).status == 1
             except SealproofError:
                 return False
 
         poll_until(gone, Deadline(LEASE + 2 * BOOT), "the stand-in to give itself back", interval=1.0)
 
-    def lease(self, on_state: Callable[[State], None] = lambda _: None, /, **more: Any) -> Leased:
+    def lease(self, on_state: Callable[[LeaseState], None] = lambda _: None, /, **more: Any) -> Leased:
         """Lease it as a run does; ``more`` as ``Standin.entry`` takes it."""
         self._runs += 1
         folder, entry = self.folder / f"run-{self._runs}", self.standin.entry(**more)

@@ -16,8 +16,8 @@ from common.progress import Terminal
 from common.store import Store
 from guest_images.keys import keys
 from host_setup.provision import Settings
-from host_setup.standin.machine import installed_disk
 from tests.hosts.bench import Bench, make
+from tests.hosts.standin.machine import installed_disk
 from tests.hosts.table import CASE, SAID, table
 
 SHOWN = 20  # lines of what is not as it was

@@ -17,12 +17,12 @@ from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
 from host_setup.provision import Settings, kernel_for_machines, real_machine
-from host_setup.remote.leased import Leased, State, brought_back
+from host_setup.remote.leased import Leased, LeaseState, brought_back
 
 
 def main(argv: list[str]) -> int:
     """Lease, provision, boot and restore, unless the signal ends it."""
-    state, by, inventory = State(argv[0]), signal.Signals[argv[1]], Path(argv[2])
+    state, by, inventory = LeaseState(argv[0]), signal.Signals[argv[1]], Path(argv[2])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as in every run of ours
     store, terminal = Store(cache_root()), Terminal()
     found = real_machine(Settings(host="standin", inventory=inventory))
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
         raise UserInputError(f"no machine standin in {inventory}")
     kernel, programs = kernel_for_machines(Settings(series=argv[3]), store, terminal)
 
-    def on_state(reached: State) -> None:
+    def on_state(reached: LeaseState) -> None:
         if reached is state:
             os.kill(os.getpid(), by)
 

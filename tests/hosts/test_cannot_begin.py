@@ -10,8 +10,8 @@ import pytest
 from common.errors import AccessError, ChannelError, UserInputError
 from host_setup.provision import Settings, real_machine
 from host_setup.remote.leased import TakenError, brought_back
-from host_setup.standin.machine import write_inventory
 from tests.hosts.bench import Bench
+from tests.hosts.standin.machine import write_inventory
 
 Say = Callable[[str], None]
 

@@ -9,17 +9,17 @@ from dataclasses import replace
 import pytest
 
 from common.errors import KernelError, MachineError
-from host_setup.kernel.build import Kernel
+from host_setup.kernel.build import BuiltKernel
 from host_setup.remote.leased import brought_back
-from host_setup.standin.hanging import hanging
 from tests.hosts.bench import LEASE, Bench, impatient
+from tests.hosts.standin.hanging import hanging
 
 HANG = 120  # seconds after which a kernel that says nothing is given up
 PANIC = "rdinit=/none root=/none"  # the kernel finds no root file system, and panics
 WAYS = pytest.mark.parametrize("boot", ["kexec", "grub"])
 
 
-def hung(bench: Bench) -> Kernel:
+def hung(bench: Bench) -> BuiltKernel:
     """The kernel, but that it stops before it says a word."""
     image = bench.folder / "hanging"
     image.write_bytes(hanging(bench.kernel.image.read_bytes()))

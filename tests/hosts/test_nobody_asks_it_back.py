@@ -11,14 +11,14 @@ import pytest
 from common.errors import MachineError
 from common.paths import PROJECT
 from host_setup.inventory import Remote
-from host_setup.remote.leased import Leased, State, brought_back
-from host_setup.standin.machine import write_inventory
-from host_setup.standin.wire import Wire
+from host_setup.remote.leased import Leased, LeaseState, brought_back
 from tests.hosts.bench import LEASE, Bench, impatient, run_program
+from tests.hosts.standin.machine import write_inventory
+from tests.hosts.standin.wire import Wire
 
 GIVEN_UP = 20  # seconds after which a run whose connection was cut is to give up
 MIDDLE = 2 << 20  # bytes: in the middle of a kernel
-SECONDS = 600.0
+TIMEOUT = 600.0
 BACK = "the machine gave itself back"
 
 
@@ -30,12 +30,12 @@ def wire(bench: Bench) -> Iterator[Wire]:
     wire.close()
 
 
-@pytest.mark.parametrize("when", [State.LEASED, State.PROVISIONED, State.BOOTING, State.BOOTED])
-def test_connection_is_cut(bench: Bench, wire: Wire, say: Callable[[str], None], when: State) -> None:
+@pytest.mark.parametrize("when", [LeaseState.LEASED, LeaseState.PROVISIONED, LeaseState.BOOTING, LeaseState.BOOTED])
+def test_connection_is_cut(bench: Bench, wire: Wire, say: Callable[[str], None], when: LeaseState) -> None:
     """The connection is cut once the machine is ..."""
     runs: list[Leased] = []
 
-    def on_state(state: State) -> None:
+    def on_state(state: LeaseState) -> None:
         if state is when:
             wire.cut()
             for run in runs:
@@ -51,13 +51,13 @@ def test_connection_is_cut_while_the_kernel_is_copied(bench: Bench, wire: Wire, 
     """The connection is cut in the middle of the kernel's copy."""
     runs: list[Leased] = []
 
-    def on_state(state: State) -> None:
-        if state is State.LEASED:
+    def on_state(state: LeaseState) -> None:
+        if state is LeaseState.LEASED:
             wire.cut_after(MIDDLE)
 
     said = _fails(bench, wire, on_state, runs, boot=GIVEN_UP)
     assert wire.is_cut
-    assert runs[0].state is State.BROKEN
+    assert runs[0].state is LeaseState.BROKEN
     bench.wait_until_gone()
     say(f"{said}; {BACK}")
 
@@ -89,7 +89,7 @@ def _entry(wire: Wire) -> dict[str, object]:
 
 
 def _fails(
-    bench: Bench, wire: Wire, on_state: Callable[[State], None], runs: list[Leased], *, boot: int | None = None
+    bench: Bench, wire: Wire, on_state: Callable[[LeaseState], None], runs: list[Leased], *, boot: int | None = None
 ) -> str:
     """Have a run fail, as it is cut off from the machine; what it said."""
     with pytest.raises(MachineError) as caught:
@@ -104,8 +104,10 @@ def _fails(
     return caught.value.message.splitlines()[0]
 
 
-@pytest.mark.parametrize("when", [State.PROVISIONED, State.BOOTING, State.BOOTED])
-def test_run_is_killed(bench: Bench, say: Callable[[str], None], request: pytest.FixtureRequest, when: State) -> None:
+@pytest.mark.parametrize("when", [LeaseState.PROVISIONED, LeaseState.BOOTING, LeaseState.BOOTED])
+def test_run_is_killed(
+    bench: Bench, say: Callable[[str], None], request: pytest.FixtureRequest, when: LeaseState
+) -> None:
     """The run is killed with SIGKILL once the machine is ..."""
     status, said = _dies(bench, request, when, signal.SIGKILL)
     assert status == -signal.SIGKILL, said
@@ -115,16 +117,16 @@ def test_run_is_killed(bench: Bench, say: Callable[[str], None], request: pytest
 
 def test_run_is_told_to_end(bench: Bench, say: Callable[[str], None], request: pytest.FixtureRequest) -> None:
     """The run is told to end (SIGTERM) once the kernel runs: it brings the machine back first."""
-    status, said = _dies(bench, request, State.BOOTED, signal.SIGTERM)
+    status, said = _dies(bench, request, LeaseState.BOOTED, signal.SIGTERM)
     assert status > 0, said
     assert "way back of standin" in said, said
     assert bench.run("cat", "/proc/version").startswith("Linux version")
     say("it brought the machine back")
 
 
-def _dies(bench: Bench, request: pytest.FixtureRequest, when: State, by: signal.Signals) -> tuple[int, str]:
+def _dies(bench: Bench, request: pytest.FixtureRequest, when: LeaseState, by: signal.Signals) -> tuple[int, str]:
     entry: Remote = bench.standin.entry(lease={"seconds": LEASE})
     inventory = write_inventory(bench.folder / "dies.toml", entry)
     words = [str(PROJECT / "tests/hosts" / "run_that_dies.py"), when, by.name, str(inventory)]
     words.append(request.config.option.series)
-    return run_program(words, bench.folder / f"dies-{when}-{by.name}.log", SECONDS)
+    return run_program(words, bench.folder / f"dies-{when}-{by.name}.log", TIMEOUT)

@@ -111,7 +111,7 @@ def test_doctor_sees_the_limit_of_a_control_group(bench: Bench, say: Callable[[s
     doctor = "systemd-run --quiet --pipe --wait --slice=lab-part.slice --working-directory=/run/ours -E COLUMNS=1000"
     try:
         bench.run("sh", "-c", f"mkdir /run/ours && tar -xf /run/ours.tar -C /run/ours && {LIMIT} '{limit}'")
-        said = bench.run("sh", "-c", f"{doctor} python3 -B -m host_setup.doctor || test $? = 1", seconds=120)
+        said = bench.run("sh", "-c", f"{doctor} python3 -B -m host_setup.tools.doctor || test $? = 1", seconds=120)
     finally:
         bench.run("sh", "-c", "systemctl stop lab.slice; systemctl revert lab.slice; rm -rf /run/ours /run/ours.tar")
     told = [line.strip() for line in said.splitlines() if GROUPS[limit] in line]

@@ -15,8 +15,8 @@ from common.store import Store
 from guest_images.keys import keys
 from host_setup.provision import Settings
 from host_setup.remote.leased import brought_back
-from host_setup.standin.machine import uefi_disks, write_inventory
 from tests.hosts.bench import Bench, make, run_program
+from tests.hosts.standin.machine import uefi_disks, write_inventory
 from tests.hosts.test_kernels_that_fail import PANIC
 
 
@@ -63,7 +63,9 @@ def test_doctor_tells_systemd_boot_from_grub(whole: Bench, say: Callable[[str], 
     """Doctor takes systemd-boot for what booted it, and refuses boot = "grub"."""
     for boot, status, words in (("systemd-boot", 0, "ok"), ("grub", 1, "systemd-boot booted it, not GRUB")):
         inventory = write_inventory(whole.folder / f"{boot}.toml", whole.standin.entry(boot=boot))
-        ended, said = run_program(["-m", "host_setup.remote.doctor", str(inventory)], whole.folder / "doctor.log", 120)
+        ended, said = run_program(
+            ["-m", "host_setup.tools.remote_doctor", str(inventory)], whole.folder / "doctor.log", 120
+        )
         assert ended == status, said
         assert words in said
     say(said.splitlines()[-2].strip())

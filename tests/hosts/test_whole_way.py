@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from common.paths import PROJECT
-from host_setup.standin.machine import write_inventory
 from tests.hosts.bench import Bench, run_program
+from tests.hosts.standin.machine import write_inventory
 
 CLAIMS = (
     "read_private_page_by_process_vm_readv or write_private_page_by_proc_pid_mem or cmpxchg_of_4_bytes_is_emulated"
     " or (virtio_disk_keeps_data and not queue_depth) or kernel_stays_healthy or guest_does_not_stall"
 )
 NOT_PROVEN = 2  # pytest's exit status where some claims were chosen
-SECONDS = 3600.0  # the kernel made from the machine's own configuration is built by the run itself
+TIMEOUT = 3600.0  # the kernel made from the machine's own configuration is built by the run itself
 DOCTOR = 120.0  # seconds
 
 
@@ -46,7 +46,7 @@ def test_claims_are_proved_on_the_machine(
         words.append(f"--kernel-source={option.kernel_source}")
     if option.layers:
         words.append(f"--layers={','.join(option.layers)}")
-    status, said = run_program(words, bench.folder / f"{name}.log", SECONDS)
+    status, said = run_program(words, bench.folder / f"{name}.log", TIMEOUT)
     found = [file for file in reports.glob("*/signoff.json") if not file.parent.is_symlink()]  # "latest" is one more
     assert len(found) == 1, said
     run, host = _read(found[0])
@@ -68,6 +68,8 @@ def _read(report: Path) -> tuple[dict[str, str], dict[str, Any]]:
 def test_doctor_tries_the_machine(bench: Bench, say: Callable[[str], None], user: str) -> None:
     """'make doctor INVENTORY=' tries the machine, and changes nothing."""
     inventory = write_inventory(bench.folder / f"doctor-{user}.toml", bench.standin.entry(user=user))
-    status, said = run_program(["-m", "host_setup.remote.doctor", str(inventory)], bench.folder / "doctor.log", DOCTOR)
+    status, said = run_program(
+        ["-m", "host_setup.tools.remote_doctor", str(inventory)], bench.folder / "doctor.log", DOCTOR
+    )
     assert status == 0, said
     say(said.splitlines()[0].split(": ", 1)[-1])

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 import pytest
 
 from common.errors import MachineLostError
+from host_setup.emulated.host import EmulatedHost, nesting
+from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.hosts import kernel_log
-from host_setup.hosts.emulated import EmulatedHost, nesting
 from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from host_setup.hosts.pool import HostPool
-from host_setup.hosts.snapshots import EmulatedHosts
-from host_setup.machine import survey, why_not_nested
 from host_setup.provision import Provisioned
+from host_setup.this_machine import survey, why_not_nested
 
 AT_ONCE = 15.0  # seconds, far below the deadlines of the calls that must end
 

@@ -12,7 +12,7 @@ import pytest
 
 from common.paths import PROJECT
 from common.waiting import Deadline
-from host_setup.claim_runs import ended, run_pytest
+from host_setup.claim_runs import read_run, run_pytest
 
 LIMIT = 1800.0  # seconds; the kernel is built by then
 AT_LEAST = 10  # claims that the list has
@@ -26,7 +26,7 @@ def test_each_claim_of_the_quick_list_is_pass(mode: str, request: pytest.Fixture
     late = run_pytest(
         [str(PROJECT / "tests_e2e"), "-m", "quick", "--mode", mode, *same], tmp_path / "reports", log, Deadline(LIMIT)
     )
-    run = ended(tmp_path / "reports", log, late)
+    run = read_run(tmp_path / "reports", log, late)
     assert not run.late, run.said[-4000:]
     assert run.report is not None, run.said[-4000:]
     tried = {claim["id"]: claim["status"] for claim in run.report["claims"] if claim["command"]}

@@ -11,7 +11,7 @@ from guest_images.keys import Keys
 from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
 from host_setup.channels.ssh import Completed
-from host_setup.hosts.emulated import EmulatedSpec
+from host_setup.emulated.host import EmulatedSpec
 from host_setup.hosts.guest_spec import PLAIN, GuestSpec
 
 

@@ -79,7 +79,7 @@ class Nights:
             kind = "health" if name == HEALTH else "legitimate"
             tests = self.project / f"tests_e2e/{kind}"
             tests.mkdir(parents=True, exist_ok=True)
-            (tests / f"test_{name}.py").write_text(f"def test_{name}(claim: Trial) -> None: ...\n")
+            (tests / f"test_{name}.py").write_text(f"def test_{name}(trial: Trial) -> None: ...\n")
 
     def night(self, world: World | None = None, *, fresh: bool = False) -> Review:
         """Run a night, or what is left of one."""

@@ -28,9 +28,9 @@ from signoff.keys import put_key
 from signoff.memory_map import MemoryMap, spans
 from signoff.observation import PAGE_SIZE, Canary, Check, Observation, Page, State
 from signoff.outcome import Outcome
-from signoff.record import CONFIG, LISTS, Kernel, Patch, Record, Tier, now
+from signoff.record import CONFIG, LISTS, KernelIdentity, PatchIdentity, Record, Tier, now
 from signoff.report import write
-from signoff.results import unreached
+from signoff.results import without_verdict
 from signoff.trial import Trial
 from signoff.verdict import Status
 from tests.unit.signoff_samples import observation
@@ -107,10 +107,10 @@ reason = "Nothing may break."
 HOST = {"processor": "AuthenticAMD, QEMU", "features": "svm, npt, pku, avx2", "devices": "kvm, vhost-net",
         "started": "restored"}  # fmt: skip
 CONFIGURATION = "#\n# Linux/x86 6.12.117 Kernel Configuration\n#\nCONFIG_KVM=y\n"
-KERNEL = Kernel(
+KERNEL = KernelIdentity(
     "6.12.117", "ab" * 20, "linux-source-6.12", hashlib.sha256(CONFIGURATION.encode()).hexdigest(),
-    (Patch("0001-x.patch", "ef" * 32),), running_build_id="ab" * 20, source_sha256="5a" * 32, image_sha256="1a" * 32,
-    vmlinux_sha256="1b" * 32, compiler="gcc 12.2.0",
+    (PatchIdentity("0001-x.patch", "ef" * 32),), running_build_id="ab" * 20, source_sha256="5a" * 32,
+    image_sha256="1a" * 32, vmlinux_sha256="1b" * 32, compiler="gcc 12.2.0",
 )  # fmt: skip
 BANNER = "Linux version 6.12.117 (sealproof@sealproof) (gcc 12.2.0, GNU ld 2.40) #1 SMP 1970-01-01 00:00:00 UTC"
 """As the kernel begins its log."""
@@ -207,7 +207,7 @@ class Story:
 
     def miss(self, claim: Claim, why: str = "not run: not among those asked for") -> None:
         """Put down a claim that was not tried."""
-        self.evidence.append(unreached(claim, self.mode, "", Status.MISS, why))
+        self.evidence.append(without_verdict(claim, self.mode, "", Status.MISS, why))
 
     def end(self, key: Ed25519PrivateKey | None = None) -> Path:
         """End the run, and sign its reports if there is a key; returns its folder."""

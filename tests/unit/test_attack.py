@@ -168,15 +168,15 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.fixture
-def trial(monkeypatch: pytest.MonkeyPatch) -> FakeTrial:
+def fake_trial(monkeypatch: pytest.MonkeyPatch) -> FakeTrial:
     made = FakeTrial()
     monkeypatch.setattr(Trial, "current", made)
     return made
 
 
 @pytest.fixture
-def attack(world: World, trial: FakeTrial) -> Attack:
-    return Attack(world, trial)  # it is its own pool
+def attack(world: World, fake_trial: FakeTrial) -> Attack:
+    return Attack(world, fake_trial)  # it is its own pool
 
 
 def reads_all(world: World) -> Callable[[Puppet, Target], Got]:
@@ -184,7 +184,7 @@ def reads_all(world: World) -> Callable[[Puppet, Target], Got]:
 
 
 def test_probe_runs_on_all_six_pages_and_each_is_told_by_its_own_canary(
-    attack: Attack, world: World, trial: FakeTrial
+    attack: Attack, world: World, fake_trial: FakeTrial
 ) -> None:
     targets: list[Target] = []
 
@@ -196,12 +196,12 @@ def test_probe_runs_on_all_six_pages_and_each_is_told_by_its_own_canary(
     attack.by_a_process("process_vm_readv", probe)
     assert len(set(targets)) == 6
     assert {target.qemu for target in targets} == {77}
-    for seen, which in ((trial.subject, UNDER_TEST), (trial.control, CONTROL)):
+    for seen, which in ((fake_trial.subject, UNDER_TEST), (fake_trial.control, CONTROL)):
         assert [one.page for one in seen] == [Page.USER, Page.KERNEL, Page.CACHE]
         assert [one.leaked for one in seen] == [PAGE] * 3
         wanted = {p.content for p, _ in world.pages.values() if p.set == which}
         assert {one.data for one in seen} == wanted
-    everything = [*trial.subject, *trial.control]
+    everything = [*fake_trial.subject, *fake_trial.control]
     assert len({one.canary.fingerprint for one in everything}) == 6
     assert {one.call for one in everything} == {"process_vm_readv"}
     assert {one.state for one in everything} == {State.PLAIN}
@@ -209,18 +209,18 @@ def test_probe_runs_on_all_six_pages_and_each_is_told_by_its_own_canary(
 
 
 def test_probe_runs_on_the_kinds_of_page_that_the_claim_names_and_no_others(
-    attack: Attack, world: World, trial: FakeTrial
+    attack: Attack, world: World, fake_trial: FakeTrial
 ) -> None:
-    trial.claim = probe_claim(pages=["kernel"])
+    fake_trial.claim = probe_claim(pages=["kernel"])
     attack.by_qemu("c", reads_all(world))
-    assert [one.page for one in (*trial.subject, *trial.control)] == [Page.KERNEL] * 2
+    assert [one.page for one in (*fake_trial.subject, *fake_trial.control)] == [Page.KERNEL] * 2
 
 
 def test_reach_tells_guest_physical_virtual_and_host_physical_and_the_mapping(
-    attack: Attack, world: World, trial: FakeTrial
+    attack: Attack, world: World, fake_trial: FakeTrial
 ) -> None:
     attack.by_a_process("c", reads_all(world))
-    words = " ".join(trial.subject[0].reach)
+    words = " ".join(fake_trial.subject[0].reach)
     for wanted in (
         "0x4d001000,",
         "0x1004d001000",
@@ -253,24 +253,24 @@ def test_canaries_are_fresh_for_each_attack(attack: Attack, world: World) -> Non
     assert all(32 <= len(seed) <= 512 for seed in world.seeds)
 
 
-def test_page_that_moved_is_a_fault_and_never_judged(attack: Attack, world: World, trial: FakeTrial) -> None:
+def test_page_that_moved_is_a_fault_and_never_judged(attack: Attack, world: World, fake_trial: FakeTrial) -> None:
     world.moved = True
     with pytest.raises(MachineError, match="moved its kernel canary"):
         attack.by_a_process("c", lambda *_: Got(Done(returned=-1, errno="EFAULT")))
-    assert trial.judged == 0
+    assert fake_trial.judged == 0
     assert world.events[-1] == "puppeteer ends"
 
 
 @pytest.mark.parametrize("by", [Attack.by_a_process, Attack.by_qemu])
 def test_probe_that_fails_in_a_step_of_its_own_is_never_judged_and_lets_all_go(
-    attack: Attack, world: World, trial: FakeTrial, by: Callable[..., None]
+    attack: Attack, world: World, fake_trial: FakeTrial, by: Callable[..., None]
 ) -> None:
     def probe(*_: object) -> Got:
         raise ChannelError("open /proc/77/mem: ENOENT")
 
     with pytest.raises(ChannelError):
         by(attack, "c", probe)
-    assert trial.judged == 0
+    assert fake_trial.judged == 0
     assert not world.held
     assert world.events[-1] == "puppeteer ends"
 
@@ -293,20 +293,22 @@ def write_all(world: World, data: bytes, wrote: bytes | None) -> Callable[[Puppe
     ],
 )
 def test_what_the_guest_finds_afterwards(
-    attack: Attack, world: World, trial: FakeTrial, written: bytes, writes: bytes | None, after: After
+    attack: Attack, world: World, fake_trial: FakeTrial, written: bytes, writes: bytes | None, after: After
 ) -> None:
     attack.by_a_process("c", write_all(world, written, writes))
-    assert {one.page_after for one in [*trial.subject, *trial.control]} == {after}
+    assert {one.page_after for one in [*fake_trial.subject, *fake_trial.control]} == {after}
 
 
 @pytest.mark.parametrize(("writes", "after"), [(PATTERN, After.INTACT), (None, None)])
-def test_page_that_is_as_before(attack: Attack, trial: FakeTrial, writes: bytes | None, after: After | None) -> None:
+def test_page_that_is_as_before(
+    attack: Attack, fake_trial: FakeTrial, writes: bytes | None, after: After | None
+) -> None:
     attack.by_a_process("c", lambda *_: Got(Done(returned=-1, errno="EFAULT"), wrote=writes))
-    assert {one.page_after for one in trial.subject} == {after}
+    assert {one.page_after for one in fake_trial.subject} == {after}
 
 
 def test_private_pages_are_the_subject_and_the_others_the_control(
-    attack: Attack, world: World, trial: FakeTrial
+    attack: Attack, world: World, fake_trial: FakeTrial
 ) -> None:
     def probe(_: Puppet, page: Target) -> Got:
         planted, content = world.pages[page.hva - (1 << 40)]
@@ -315,17 +317,17 @@ def test_private_pages_are_the_subject_and_the_others_the_control(
         return Got(Done(returned=PAGE), content)
 
     attack.by_a_process("c", probe)
-    assert {(one.ending.errno, one.leaked) for one in trial.subject} == {("EFAULT", 0)}
-    assert {(one.ending.errno, one.leaked) for one in trial.control} == {(None, PAGE)}
+    assert {(one.ending.errno, one.leaked) for one in fake_trial.subject} == {("EFAULT", 0)}
+    assert {(one.ending.errno, one.leaked) for one in fake_trial.control} == {(None, PAGE)}
 
 
-def test_guest_is_not_asked_for_a_page_that_is_gone(attack: Attack, world: World, trial: FakeTrial) -> None:
+def test_guest_is_not_asked_for_a_page_that_is_gone(attack: Attack, world: World, fake_trial: FakeTrial) -> None:
     attack.by_qemu("madvise(MADV_DONTNEED)", lambda *_: Got(Done(returned=0), freed=True))
     assert not [event for event in world.events if event.startswith("read ")]
-    assert {one.page_after for one in trial.subject} == {None}
+    assert {one.page_after for one in fake_trial.subject} == {None}
 
 
-def test_all_pages_of_a_pristine_host_are_attacked_at_once(attack: Attack, world: World, trial: FakeTrial) -> None:
+def test_all_pages_of_a_pristine_host_are_attacked_at_once(attack: Attack, world: World, fake_trial: FakeTrial) -> None:
     def probe(host: World, pages: list[Aimed]) -> list[Got]:
         assert host is world
         world.events.append("probe")
@@ -334,13 +336,13 @@ def test_all_pages_of_a_pristine_host_are_attacked_at_once(attack: Attack, world
     attack.all_at_once("quit", probe)
     assert world.events[:3] == ["a pristine host", "plant", "probe"]
     assert world.events[-1] == "its end"
-    assert [one.leaked for one in [*trial.subject, *trial.control]] == [PAGE] * 6
+    assert [one.leaked for one in [*fake_trial.subject, *fake_trial.control]] == [PAGE] * 6
 
 
-def test_all_facts_of_a_signal_come_along(attack: Attack, trial: FakeTrial) -> None:
+def test_all_facts_of_a_signal_come_along(attack: Attack, fake_trial: FakeTrial) -> None:
     done = Done(signal="SIGBUS", si_code="BUS_ADRERR", si_addr=0x7000)
     attack.by_qemu("rep movsb", lambda *_: Got(done, b""))
-    assert trial.subject[0].ending == done
+    assert fake_trial.subject[0].ending == done
 
 
 def test_pattern_is_no_canary_and_no_page_of_zeros() -> None:
@@ -351,19 +353,21 @@ def test_pattern_is_no_canary_and_no_page_of_zeros() -> None:
 # --- and judged for real, in a guest without protection
 
 
-def judged(trial: FakeTrial) -> Status:
-    return judge(probe_claim(), Mode.PLAIN, trial.subject, trial.control).status
+def judged(fake_trial: FakeTrial) -> Status:
+    return judge(probe_claim(), Mode.PLAIN, fake_trial.subject, fake_trial.control).status
 
 
-def test_plain_pages_that_are_read_are_as_the_contract_says(attack: Attack, world: World, trial: FakeTrial) -> None:
+def test_plain_pages_that_are_read_are_as_the_contract_says(
+    attack: Attack, world: World, fake_trial: FakeTrial
+) -> None:
     attack.by_a_process("c", reads_all(world))
-    assert judged(trial) is Status.PASS
+    assert judged(fake_trial) is Status.PASS
 
 
 @pytest.mark.parametrize("spoilt", KINDS)
 @pytest.mark.parametrize("how", ["nothing", "zeros", "of another page"])
 def test_one_page_that_was_not_read_is_no_pass(
-    attack: Attack, world: World, trial: FakeTrial, spoilt: str, how: str
+    attack: Attack, world: World, fake_trial: FakeTrial, spoilt: str, how: str
 ) -> None:
     def probe(_: Puppet, page: Target) -> Got:
         planted, content = world.pages[page.hva - (1 << 40)]
@@ -376,7 +380,7 @@ def test_one_page_that_was_not_read_is_no_pass(
         return Got(Done(returned=PAGE), data)
 
     attack.by_a_process("c", probe)
-    assert judged(trial) is not Status.PASS
+    assert judged(fake_trial) is not Status.PASS
 
 
 # --- and in a protected guest with a plain one beside it
@@ -410,37 +414,37 @@ def states(seen: list[Observation]) -> list[tuple[State, Page]]:
 
 @pytest.mark.parametrize("by", [Attack.by_a_process, Attack.by_qemu])
 def test_private_pages_are_held_against_shared_ones_and_those_of_the_plain_guest(
-    pair: World, trial: FakeTrial, by: Callable[..., None]
+    pair: World, fake_trial: FakeTrial, by: Callable[..., None]
 ) -> None:
-    by(Attack(pair, trial), "c", keeps(pair))
-    assert states(trial.subject) == [(State.PRIVATE, page) for page in Page]
-    assert states(trial.control) == [(state, page) for state in (State.SHARED, State.PLAIN) for page in Page]
-    verdict = judge(probe_claim(), Mode.PROTECTED, trial.subject, trial.control)
+    by(Attack(pair, fake_trial), "c", keeps(pair))
+    assert states(fake_trial.subject) == [(State.PRIVATE, page) for page in Page]
+    assert states(fake_trial.control) == [(state, page) for state in (State.SHARED, State.PLAIN) for page in Page]
+    verdict = judge(probe_claim(), Mode.PROTECTED, fake_trial.subject, fake_trial.control)
     assert verdict.status is Status.PASS
     assert verdict.control == verdict.shared == "returned 4096, the whole page leaked"
 
 
-def test_each_qemu_attacks_its_own_guest(pair: World, trial: FakeTrial) -> None:
+def test_each_qemu_attacks_its_own_guest(pair: World, fake_trial: FakeTrial) -> None:
     met: list[tuple[str, int]] = []
 
     def probe(attacker: Puppet, page: Target) -> Got:
         met.append((str(attacker), page.qemu))
         return Got(Done(returned=0), pair.load(page))
 
-    Attack(pair, trial).by_qemu("rep movsb", probe)
+    Attack(pair, fake_trial).by_qemu("rep movsb", probe)
     assert met == [("QEMU", 77)] * 6 + [("the other QEMU", 78)] * 3
 
 
-def test_reach_tells_which_guest_and_what_kvm_says_of_it(pair: World, trial: FakeTrial) -> None:
-    Attack(pair, trial).by_a_process("c", keeps(pair))
-    assert all("guest protected holds" in one.reach[0] for one in trial.subject)
-    assert all(one.reach[-1].endswith(": enabled: 1 shared_pages: 3") for one in trial.subject)
-    assert {one.reach[0].split()[1] for one in trial.control} == {"protected", "plain"}
+def test_reach_tells_which_guest_and_what_kvm_says_of_it(pair: World, fake_trial: FakeTrial) -> None:
+    Attack(pair, fake_trial).by_a_process("c", keeps(pair))
+    assert all("guest protected holds" in one.reach[0] for one in fake_trial.subject)
+    assert all(one.reach[-1].endswith(": enabled: 1 shared_pages: 3") for one in fake_trial.subject)
+    assert {one.reach[0].split()[1] for one in fake_trial.control} == {"protected", "plain"}
 
 
 @pytest.mark.parametrize(("met", "status"), [("a fault at the page", Status.PASS), ("", Status.MISS)])
 def test_probe_that_must_show_that_it_met_the_page_proves_nothing_if_it_does_not(
-    pair: World, trial: FakeTrial, met: str, status: Status
+    pair: World, fake_trial: FakeTrial, met: str, status: Status
 ) -> None:
     kept = keeps(pair)
 
@@ -448,15 +452,15 @@ def test_probe_that_must_show_that_it_met_the_page_proves_nothing_if_it_does_not
         got = kept(who, page)
         return replace(got, met="bytes of the page came" if got.data else met)
 
-    Attack(pair, trial).by_a_process("c", probe)
-    assert all(met in one.reach if met else not one.reach for one in trial.subject)
-    assert judge(probe_claim(), Mode.PROTECTED, trial.subject, trial.control).status is status
+    Attack(pair, fake_trial).by_a_process("c", probe)
+    assert all(met in one.reach if met else not one.reach for one in fake_trial.subject)
+    assert judge(probe_claim(), Mode.PROTECTED, fake_trial.subject, fake_trial.control).status is status
 
 
 @pytest.mark.parametrize(("met", "status"), [("leak", Status.FAIL), ("EFAULT", Status.MISS)])
 def test_guest_that_did_not_opt_in_is_never_a_pass(
     pair: World,
-    trial: FakeTrial,
+    fake_trial: FakeTrial,
     met: str,
     status: Status,
 ) -> None:
@@ -467,15 +471,15 @@ def test_guest_that_did_not_opt_in_is_never_a_pass(
             return Got(Done(returned=-1, errno=met))
         return Got(Done(returned=PAGE), pair.load(page))
 
-    Attack(pair, trial).by_a_process("c", probe)
-    assert {one.state for one in trial.subject} == {State.PLAIN}
-    assert judge(probe_claim(), Mode.PROTECTED, trial.subject, trial.control).status is status
+    Attack(pair, fake_trial).by_a_process("c", probe)
+    assert {one.state for one in fake_trial.subject} == {State.PLAIN}
+    assert judge(probe_claim(), Mode.PROTECTED, fake_trial.subject, fake_trial.control).status is status
 
 
-def test_without_the_plain_guest_a_refusal_is_no_pass(pair: World, trial: FakeTrial) -> None:
+def test_without_the_plain_guest_a_refusal_is_no_pass(pair: World, fake_trial: FakeTrial) -> None:
     pair.plain_guest = None
-    Attack(pair, trial).by_a_process("c", keeps(pair))
-    verdict = judge(probe_claim(), Mode.PROTECTED, trial.subject, trial.control)
+    Attack(pair, fake_trial).by_a_process("c", keeps(pair))
+    verdict = judge(probe_claim(), Mode.PROTECTED, fake_trial.subject, fake_trial.control)
     assert (verdict.status, verdict.why) == (Status.MISS, "control: it did not run on a plain page")
 
 

@@ -14,9 +14,9 @@ import pytest
 from common.errors import MachineError
 from common.progress import Terminal
 from common.store import Store
-from host_setup import bench, virtme_ng
-from host_setup.bench import MIB, Row
-from host_setup.virtme_ng import LOCK, VirtmeNg, locked_version
+from host_setup.tools import bench, virtme_ng
+from host_setup.tools.bench import MIB, Row
+from host_setup.tools.virtme_ng import LOCK, VirtmeNg, locked_version
 
 
 def row(name: str, seconds: list[float], peak: int = 0, trouble: MachineError | None = None) -> Row:

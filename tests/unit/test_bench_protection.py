@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from host_setup.bench import options_parser
-from host_setup.bench_protection import Measured, Size, lines_of, numbers, table, words
+from host_setup.tools.bench import options_parser
+from host_setup.tools.bench_protection import Measured, Size, lines_of, numbers, table, words
 
 SIZE = Size(populate=128, shares=10_000, stretch=1024)
 

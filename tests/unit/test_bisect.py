@@ -23,7 +23,7 @@ from common.store import Store
 from host_setup import claim_runs
 from host_setup.bisect import __main__ as command
 from host_setup.bisect import attempt
-from host_setup.bisect.attempt import BAD, GOOD, NEITHER, STOP, Observation, observed
+from host_setup.bisect.attempt import BAD, GOOD, NEITHER, STOP, Observation, vote_of
 from host_setup.bisect.notes import Note, Notes
 from host_setup.bisect.search import Vote, WrongEndError
 from host_setup.claim_runs import ClaimRun, claim_tests
@@ -70,7 +70,7 @@ def ran(status: str, why: str = "", *, problems: Sequence[str] = (), late: str =
     ],
 )
 def test_only_a_pass_is_good_and_only_what_was_looked_for_is_bad(run: Any, harm: Any, vote: Any, why: Any) -> None:
-    found, words, _ = observed(CLAIM, run, harm=harm)
+    found, words, _ = vote_of(CLAIM, run, harm=harm)
     assert found is vote
     assert why in words
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host_setup.bisect.search import Found, History, Line, Search, Verdict, Vote, WrongEndError
+from host_setup.bisect.search import Found, History, Line, Search, StepVerdict, Vote, WrongEndError
 
 Oracle = Callable[[str, int], Vote]
 """How the trial of a step with that number, from 0, ends."""
@@ -221,6 +221,6 @@ def test_a_verdict_is_not_made_of_votes_that_were_never_cast() -> None:
     search = Search(Line(), "0", "8")
     assert search.verdict([]) is None
     assert search.verdict([Vote.BAD]) is None
-    assert search.verdict([Vote.BAD, Vote.BAD]) is Verdict.BAD
-    assert search.verdict([Vote.GOOD]) is Verdict.GOOD
+    assert search.verdict([Vote.BAD, Vote.BAD]) is StepVerdict.BAD
+    assert search.verdict([Vote.GOOD]) is StepVerdict.GOOD
     assert search.verdict([Vote.GOOD], sure=True) is None

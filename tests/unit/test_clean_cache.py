@@ -9,8 +9,8 @@ import pytest
 
 from common.errors import UserInputError
 from common.store import Store
-from host_setup import clean_cache
-from host_setup.clean_cache import DAY, Limits
+from host_setup.tools import clean_cache
+from host_setup.tools.clean_cache import DAY, Limits
 
 MIB = 1 << 20
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from common.waiting import Deadline, poll_until
-from host_setup.doctor import State
 from host_setup.inventory import CommandConsole, IpmiConsole
 from host_setup.remote import console as module
-from host_setup.remote import doctor
 from host_setup.remote.console import ConsoleLog
+from host_setup.tools import remote_doctor as doctor
+from host_setup.tools.doctor import Grade
 from tests.unit.test_remote_parts import entry, wait_for
 
 SIMULATOR = shutil.which("ipmi_sim")
@@ -32,7 +32,7 @@ def shell(words: str) -> CommandConsole:
     return CommandConsole(kind="command", command=("sh", "-c", words))
 
 
-def findings(console: Any) -> list[tuple[State, str]]:
+def findings(console: Any) -> list[tuple[Grade, str]]:
     machines = {"far": entry(console=console.model_dump())}
     with doctor.consoles(machines) as heard:
         return [(one.state, one.found) for one in heard("far")]
@@ -54,7 +54,7 @@ def test_command_that_ends_at_once_is_told_with_what_it_complained_of(tmp_path: 
     log.renew(notes.append)
     assert notes == [f"{said}: it is started again", said]
     log.close()
-    assert findings(shell(does)) == [(State.STOP, said)]
+    assert findings(shell(does)) == [(Grade.STOP, said)]
 
 
 def test_command_that_ends_later_is_told_after_its_last_words_and_started_again(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_command_that_keeps_its_words_back_where_no_terminal_is_is_heard_at_once
 def test_console_that_works_is_no_finding() -> None:
     assert findings(shell("echo hello; exec sleep 60")) == []
     (found,) = findings(CommandConsole(kind="command", command=("no-such-program",)))
-    assert found == (State.STOP, "no-such-program is not installed here")
+    assert found == (Grade.STOP, "no-such-program is not installed here")
 
 
 def test_port_of_netconsole_that_is_taken_is_told() -> None:
@@ -98,7 +98,7 @@ def test_port_of_netconsole_that_is_taken_is_told() -> None:
         machines = {"far": entry(console={**console, "target": f"10.0.0.1:{port}"})}
         with doctor.consoles(machines) as heard:
             (one,) = heard("far")
-    assert one.state is State.STOP
+    assert one.state is Grade.STOP
     assert f"UDP port {port}" in one.found
 
 
@@ -196,7 +196,7 @@ def test_session_that_a_killed_run_left_is_taken_over_by_who_has_the_machine(
     assert dead.settle() == ""
     assert dead._process
     dead._process.send_signal(signal.SIGKILL)
-    assert findings(controller) == [(State.NOTE, "another session holds its console")]
+    assert findings(controller) == [(Grade.NOTE, "another session holds its console")]
     notes: list[str] = []
     log = ConsoleLog(controller, tmp_path / "log")
     log.renew(notes.append)
@@ -211,7 +211,7 @@ def test_controller_that_refuses_us_is_told(controller: IpmiConsole) -> None:
     Path(controller.password_file).write_text("wrong")
     (found,) = findings(controller)
     assert found == (
-        State.STOP,
+        Grade.STOP,
         "its console's command ended with status 1: Error: Unable to establish IPMI v2 / RMCP+ session",
     )
 
@@ -224,5 +224,5 @@ def test_controller_that_says_nothing_is_told(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(module, "PARTING", 0.2)
     console = IpmiConsole(kind="ipmi", address="10.9.9.9", user="lab", password_file="/p")
     (found,) = findings(console)
-    assert found[0] is State.STOP
+    assert found[0] is Grade.STOP
     assert "opened no session within 0.2 s; cipher_suite = 3" in found[1]

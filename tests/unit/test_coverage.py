@@ -21,8 +21,8 @@ from host_setup.coverage.added import Added, added
 from host_setup.coverage.collector import Collector, Image, Memory, _joined, _runs
 from host_setup.coverage.counters import IMAGE
 from host_setup.coverage.result import NOTES_FOLDER, Code, Coverage, gather
-from host_setup.hosts.emulated import EmulatedHost
-from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.emulated.host import EmulatedHost
+from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.kernel import profile
 from host_setup.kernel.arrival import Patch
 from host_setup.kernel.profile import Explained

@@ -126,7 +126,7 @@ def test_a_package_that_is_not_what_the_archive_lists_is_refused(archive: Archiv
     deb.write_bytes(deb.read_bytes()[:-1] + b"\0")
     with pytest.raises(SetupError, match=r"linux-source-6\.1 6\.1\.170-3 cannot be fetched"):
         debian_archive.tarball("6.1", store, Terminal(), archive.lines())
-    assert debian_archive.kept("6.1", store) is None
+    assert debian_archive.find_fetched("6.1", store) is None
 
 
 def test_a_package_without_a_kernel_is_refused(archive: Archive, store: Store) -> None:
@@ -141,9 +141,9 @@ def test_the_newest_kept_is_by_number_and_not_by_letter(store: Store) -> None:
         entry = store.path(debian_archive.KIND, version)
         entry.mkdir(parents=True)
         (entry / f"linux-source-6.12_{version}.tar.xz").touch()
-    assert [debian_archive.kept(name, store) is None for name in ("6.1", "6.12.1", "7.3")] == [True, True, True]
+    assert [debian_archive.find_fetched(name, store) is None for name in ("6.1", "6.12.1", "7.3")] == [True, True, True]
     for name in ("6.12", "latest"):
-        path = debian_archive.kept(name, store)
+        path = debian_archive.find_fetched(name, store)
         assert path is not None
         assert path.name == "linux-source-6.12_6.12.118-1.tar.xz"
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from common.paths import PROJECT, make_refuses
-from host_setup import doctor, machine
-from host_setup.doctor import State
-from host_setup.machine import HostKind, KvmTrial, Machine, Probes, choose_host_kind, survey
+from host_setup import this_machine as machine
+from host_setup.this_machine import HostKind, KvmTrial, Probes, Survey, choose_host_kind, survey
+from host_setup.tools import doctor
+from host_setup.tools.doctor import Grade
 
 GIB = 1 << 30
 WORKS = KvmTrial(api_version=12, offers_nested=True)
@@ -53,7 +54,7 @@ class FakeMachine:
         if nested is not None:
             self.write(f"sys/module/{name}/parameters/nested", f"{nested}\n")
 
-    def survey(self) -> Machine:
+    def survey(self) -> Survey:
         def run(argv: list[str]) -> str:
             if argv[:2] == ["dpkg-query", "-W"] and "dpkg-query" in self.answers:
                 return "".join(f"installed {name}\n" for name in self.installed if name in argv)
@@ -75,19 +76,19 @@ def fake(tmp_path: Path) -> FakeMachine:
     return FakeMachine(tmp_path)
 
 
-def finding(seen: Machine, what: str) -> doctor.Finding:
+def finding(seen: Survey, what: str) -> doctor.Finding:
     return next(each for each in doctor.examine(seen) if each.what == what)
 
 
-def stops(seen: Machine) -> list[str]:
-    return [each.what for each in doctor.examine(seen) if each.state is State.STOP]
+def stops(seen: Survey) -> list[str]:
+    return [each.what for each in doctor.examine(seen) if each.state is Grade.STOP]
 
 
-def as_root(seen: Machine) -> Machine:
+def as_root(seen: Survey) -> Survey:
     return replace(seen, user=replace(seen.user, is_root=True))
 
 
-def as_user(seen: Machine, *, sudo: bool) -> Machine:
+def as_user(seen: Survey, *, sudo: bool) -> Survey:
     user = replace(seen.user, name="kim", is_root=False, has_sudo=sudo, subordinate_ids=True, namespaces=True)
     return replace(seen, user=user)
 
@@ -95,7 +96,7 @@ def as_user(seen: Machine, *, sudo: bool) -> Machine:
 def test_bare_machine_without_kvm_uses_the_emulated_host_and_nothing_stops_it(fake: FakeMachine) -> None:
     seen = as_root(fake.survey())
     assert choose_host_kind(seen) == machine.Choice(HostKind.EMULATED, "there is no /dev/kvm")
-    assert finding(seen, "KVM").state is State.NOTE
+    assert finding(seen, "KVM").state is Grade.NOTE
     assert stops(seen) == []
     assert "The sign-off can run here: 'make signoff'." in doctor.render(seen, doctor.examine(seen), 100)
 
@@ -116,8 +117,8 @@ def test_kvm_without_hardware_virtualisation_is_recognised_and_explained(fake: F
     assert choice.kind is HostKind.EMULATED
     assert "kvm_pvm" in choice.why
     assert "neither svm nor vmx" in choice.why
-    assert finding(seen, "KVM").state is State.OK
-    assert finding(seen, "nested KVM").state is State.NOTE
+    assert finding(seen, "KVM").state is Grade.OK
+    assert finding(seen, "nested KVM").state is Grade.NOTE
     assert stops(seen) == []
 
 
@@ -136,7 +137,7 @@ def test_working_nested_virtualisation_is_recognised(fake: FakeMachine, flags: s
     choice = choose_host_kind(seen)
     assert choice.kind in machine.DRIVEN  # what auto names must be there when it is asked for
     assert f"{module} created a VM" in choice.why
-    assert finding(seen, "nested KVM").state is State.OK
+    assert finding(seen, "nested KVM").state is Grade.OK
 
 
 @pytest.mark.parametrize(("flags", "module"), [("svm", "kvm_amd"), ("vmx", "kvm_intel")])
@@ -235,7 +236,7 @@ def test_missing_packages_are_set_up_by_make_for_root_and_sudo_only(fake: FakeMa
     seen = fake.survey()
     assert seen.missing_packages == ("erofs-utils",)
     for able in (as_root(seen), as_user(seen, sudo=True)):
-        assert finding(able, "packages").state is State.SETUP
+        assert finding(able, "packages").state is Grade.SETUP
         assert stops(able) == []
     unable = as_user(seen, sudo=False)
     assert stops(unable) == ["packages"]
@@ -286,7 +287,7 @@ def test_report_never_folds_a_command(fake: FakeMachine) -> None:
 
 def test_doctor_runs_on_the_standard_library_alone() -> None:
     done = subprocess.run(
-        [sys.executable, "-S", "-B", "-m", "host_setup.doctor"],
+        [sys.executable, "-S", "-B", "-m", "host_setup.tools.doctor"],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -312,7 +313,7 @@ class Faulty:
 
         :param prelude: a shell command before it. :param wrap: a command that runs all of it.
         """
-        script = f"{prelude} && exec {python} -S -B -m host_setup.doctor"
+        script = f"{prelude} && exec {python} -S -B -m host_setup.tools.doctor"
         done = subprocess.run(
             [*wrap, "sh", "-c", script],
             cwd=PROJECT,
@@ -391,9 +392,9 @@ def test_cache_on_a_file_system_that_does_not_do_is_told(faulty: Faulty, options
 
 @pytest.mark.parametrize(
     ("kind", "state"),
-    [("nfs4", State.NOTE), ("cifs", State.NOTE), ("fuse.sshfs", State.NOTE), ("vfat", State.STOP), ("ext4", State.OK)],
+    [("nfs4", Grade.NOTE), ("cifs", Grade.NOTE), ("fuse.sshfs", Grade.NOTE), ("vfat", Grade.STOP), ("ext4", Grade.OK)],
 )
-def test_kind_of_the_cache_s_file_system_counts(fake: FakeMachine, kind: str, state: State) -> None:
+def test_kind_of_the_cache_s_file_system_counts(fake: FakeMachine, kind: str, state: Grade) -> None:
     fake.write(
         "proc/self/mountinfo",
         f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / {fake.root} rw shared:1 - {kind} server:/home rw\n",
@@ -477,25 +478,25 @@ def test_a_small_disk_for_temporary_files_stops_though_the_image_is_made(faulty:
 def test_reports_that_cannot_be_kept_stop_and_a_latest_that_is_no_link_is_told(fake: FakeMachine) -> None:
     reports = fake.root / "checkout" / "reports"
     reports.parent.mkdir()
-    assert finding(fake.survey(), "reports").state is State.OK
+    assert finding(fake.survey(), "reports").state is Grade.OK
     reports.touch()
-    assert finding(fake.survey(), "reports").state is State.STOP
+    assert finding(fake.survey(), "reports").state is Grade.STOP
     reports.unlink()
     (reports / "latest").mkdir(parents=True)
-    assert finding(fake.survey(), "reports").state is State.NOTE
+    assert finding(fake.survey(), "reports").state is Grade.NOTE
     assert "latest is a folder" in finding(fake.survey(), "reports").found
     (reports / "latest").rmdir()
     (reports / "latest").touch()
     assert "latest is a file" in finding(fake.survey(), "reports").found
     (reports / "latest").unlink()
     (reports / "latest").symlink_to("run")
-    assert finding(fake.survey(), "reports").state is State.OK
+    assert finding(fake.survey(), "reports").state is Grade.OK
 
 
 def test_quota_of_less_than_two_cores_is_told(fake: FakeMachine) -> None:
     fake.write("sys/fs/cgroup/cpu.max", "50000 100000")
     seen = fake.survey()
-    assert finding(seen, "processor").state is State.NOTE
+    assert finding(seen, "processor").state is Grade.NOTE
     assert "leaves the time of 0.5" in finding(seen, "processor").found
 
 

@@ -20,9 +20,9 @@ from guest_images.keys import Keys
 from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
 from host_setup.channels.vitals import Vitals
-from host_setup.hosts import emulated as module
+from host_setup.emulated import host as module
+from host_setup.emulated.host import EmulatedHost, EmulatedSpec
 from host_setup.hosts import running
-from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec
 from host_setup.hosts.running import Beats
 from tests.unit.machine_samples import FakeSsh, spec

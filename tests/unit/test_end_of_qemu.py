@@ -117,6 +117,6 @@ def test_any_other_death_is_no_blocked_attack(events: tuple[Event, ...]) -> None
 
 
 def test_question_that_fails_while_qemu_lives_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SECONDS", 0.05)
+    monkeypatch.setattr(module, "TIMEOUT", 0.05)
     with pytest.raises(DeadlineError, match=r"the question failed: .*it is gone"):
         ask(FakeTracer(), ends)

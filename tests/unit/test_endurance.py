@@ -12,9 +12,9 @@ import pytest
 
 from common.errors import KernelError, MachineLostError
 from common.progress import Terminal
-from host_setup import soak
-from host_setup.endurance import told
 from host_setup.hosts.guest_spec import GuestSpec
+from host_setup.tools import soak
+from host_setup.tools.endurance import reporting
 
 
 @pytest.mark.parametrize("end", [None, KeyboardInterrupt, MachineLostError])
@@ -29,7 +29,7 @@ def test_run_tells_what_came_of_it_and_keeps_the_consoles_of_what_went_wrong(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def run() -> Path:
-        with told("soak", lambda: ["boots 1 of 2"], lambda: troubles) as folder:
+        with reporting("soak", lambda: ["boots 1 of 2"], lambda: troubles) as folder:
             kept.append(folder)
             (folder / "console.log").write_text("Linux version")
             if end is not None:
@@ -54,7 +54,7 @@ def test_folder_without_consoles_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with pytest.raises(KernelError), told("soak", list, list):
+    with pytest.raises(KernelError), reporting("soak", list, list):
         raise KernelError("a patch does not apply")
     assert not list(tmp_path.iterdir())
     assert not capsys.readouterr().out

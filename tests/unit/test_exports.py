@@ -16,7 +16,7 @@ import pytest
 from signoff.contract import Mode
 from signoff.contract_files import places
 from signoff.evidence import Evidence
-from signoff.report import assemble, made
+from signoff.report import assemble, render
 from signoff.report.tap import to_tap
 from signoff.verdict import Status
 from tests.unit.report_samples import CONTRACT, KERNEL, small_report
@@ -328,5 +328,5 @@ def remove_from_statement(folder: Path) -> None:
 
 def test_exports_made_anew_are_the_same(reports: dict[str, Path]) -> None:
     for folder in reports.values():
-        for name, content in made(assemble(folder), folder).items():
+        for name, content in render(assemble(folder), folder).items():
             assert (folder / name).read_bytes() == content

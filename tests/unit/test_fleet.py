@@ -22,7 +22,7 @@ from common.errors import UserInputError
 from common.paths import PROJECT
 from fleet import job, machines, runner
 from fleet.__main__ import main
-from fleet.groups import Group, asked, groups
+from fleet.groups import Group, claims_of, groups
 from fleet.resolver import SealproofResolver, runnable
 from fleet.speedup import forecast, table
 from signoff.contract import Kind
@@ -42,7 +42,7 @@ def every() -> list[Group]:
 
 
 def test_groups_hold_each_claim_once_and_all_look_after_their_host(every: list[Group]) -> None:
-    claims = Counter(asked(every))
+    claims = Counter(claims_of(every))
     assert set(claims.values()) == {1}
     assert set(claims) == {claim.id for claim in CLAIMS if claim.kind is not Kind.HEALTH}
     assert {group.health for group in every} == {(HEALTH_FILE,)}
@@ -355,7 +355,7 @@ def test_parts_that_do_not_go_together_are_no_proof(home: Path) -> None:
     ],
 )
 def test_a_machine_is_user_host_and_port(words: str, user: str, host: str, port: int) -> None:
-    assert machines.parse(words) == machines.Machine(user, host, port)
+    assert machines.parse(words) == machines.SshTarget(user, host, port)
 
 
 @pytest.mark.parametrize("words", ["", "a b", "x;reboot", "host:port", "-oProxyCommand=x@h"])
@@ -403,7 +403,7 @@ def test_the_remote_spawner_gets_slots_and_a_way_back(tmp_path: Path) -> None:
         tmp_path / "avocado.conf",
         [machines.parse("node7"), machines.parse("node8")],
         access,
-        machines.Status(server=4711, mouth=4712),
+        machines.StatusPorts(server=4711, mouth=4712),
     )
     text = (tmp_path / "avocado.conf").read_text()
     assert "setup_hook = cd '/srv/seal proof' && export PATH='/srv/seal proof/.venv/bin':$PATH" in text

@@ -20,7 +20,7 @@ from host_setup.hosts.canaries import Planted, made_of
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_memory import Address
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec, guests_for
-from host_setup.kernel.series import Mode
+from host_setup.kernel.series import Protection
 from tests.unit.machine_samples import FakeSsh
 
 LOGIN = Login("root", Path("/key"), "ssh-ed25519 AAAA")
@@ -352,10 +352,12 @@ def test_only_a_guest_to_be_protected_opts_in_and_all_else_of_it_is_as_in_the_pl
     assert all(word.endswith(",iommu_platform=on,disable-legacy=on") for word in virtio)
 
 
-@pytest.mark.parametrize("series", Mode)
-@pytest.mark.parametrize("mode", Mode)
-def test_plain_guest_is_there_always_and_another_only_where_it_can_be_protected(series: Mode, mode: Mode) -> None:
-    wanted = (PROTECTED, PLAIN) if (series, mode) == (Mode.PROTECTED, Mode.PROTECTED) else (PLAIN,)
+@pytest.mark.parametrize("series", Protection)
+@pytest.mark.parametrize("mode", Protection)
+def test_plain_guest_is_there_always_and_another_only_where_it_can_be_protected(
+    series: Protection, mode: Protection
+) -> None:
+    wanted = (PROTECTED, PLAIN) if (series, mode) == (Protection.PROTECTED, Protection.PROTECTED) else (PLAIN,)
     assert guests_for(series=series, mode=mode) == wanted
 
 

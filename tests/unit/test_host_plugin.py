@@ -26,7 +26,7 @@ from tests.unit.test_program import ignoring
 
 CONFTEST = """
 import pytest
-from host_setup.kernel.series import Mode
+from host_setup.kernel.series import Protection
 pytest_plugins = ["host_setup.plugin"]
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def hosts_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def guest_mode():
-    return Mode.PROTECTED
+    return Protection.PROTECTED
 
 @pytest.fixture(scope="session")
 def meet_host():
@@ -154,7 +154,7 @@ def test_host_is_kept_for_who_sits_at_a_terminal_until_ctrl_c(tmp_path: Path) ->
         assert "closed" not in said
         # Who attaches gets there, and the host stays.
         report = Path(re.findall(r"shell --attach (\S+)", said)[0])
-        attached = [sys.executable, "-m", "host_setup.shell", "--attach"]
+        attached = [sys.executable, "-m", "host_setup.tools.shell", "--attach"]
         for words, answer in (([report], "the host -- true"), ([report.parent, "--guest"], "plain -- true")):
             done = subprocess.run(
                 [*attached, *words, "--", "true"], cwd=PROJECT, capture_output=True, text=True, check=False
@@ -325,7 +325,7 @@ def test_error_of_ours_keeps_its_words_and_names_its_traceback(tmp_path: Path) -
 
 def test_traceback_has_a_place_when_the_reports_have_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    words = failure.told(ValueError("why"), tmp_path / "file" / "hosts")
+    words = failure.describe(ValueError("why"), tmp_path / "file" / "hosts")
     found = re.fullmatch(r"ValueError: why \(traceback: (\S+)\)", words)
     assert found is not None
     kept = Path(found[1])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from host_setup.remote.control import KEEPER, RUN
+from host_setup.remote.control import KEEPER, RUN_STDIN
 
 RELEASE = os.uname().release
 GRUB_CFG = (
@@ -75,7 +75,7 @@ class Machine:
         return (self.root / path).read_text()
 
     def keeper(self, *words: str) -> subprocess.CompletedProcess[str]:
-        argv, text = ["sh", "-c", RUN, "keeper", *words], KEEPER.read_text()
+        argv, text = ["sh", "-c", RUN_STDIN, "keeper", *words], KEEPER.read_text()
         return subprocess.run(
             argv, env=self.environment, input=text, capture_output=True, text=True, timeout=30, check=False
         )

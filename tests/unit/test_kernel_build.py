@@ -18,7 +18,7 @@ from common.errors import KernelError, NoSpaceError, SetupError, UserInputError
 from common.progress import Terminal
 from common.store import Store
 from host_setup.kernel import arrival, build, series, source
-from host_setup.kernel.build import Kernel, Request
+from host_setup.kernel.build import BuiltKernel, Request
 from host_setup.kernel.layers import Layer
 from host_setup.kernel.toolchain import Toolchain
 
@@ -74,11 +74,11 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def make(tree: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Kernel]:
+def make(tree: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[..., BuiltKernel]:
     monkeypatch.setattr(build, "_KERNEL_NEEDS", 0)
     monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", 0)
 
-    def run(*layers: Layer, **changes: object) -> build.Kernel:
+    def run(*layers: Layer, **changes: object) -> build.BuiltKernel:
         wanted = Request(source.resolve(tree, store), replace(series.load("stock"), **changes), layers)
         return build.build(wanted, store, Terminal())
 
@@ -93,7 +93,7 @@ def leftovers(store: Store) -> list[str]:
     return [*names(store.root / "scratch"), *names(store.root / "kernel")]
 
 
-def test_a_kernel_says_what_it_is_and_keeps_what_modules_need(make: Callable[..., Kernel], store: Store) -> None:
+def test_a_kernel_says_what_it_is_and_keeps_what_modules_need(make: Callable[..., BuiltKernel], store: Store) -> None:
     kernel = make()
     assert (kernel.release, kernel.series, kernel.patches, kernel.layers) == ("6.12.7", "stock", (), ())
     assert len(kernel.build_id) == 40
@@ -106,7 +106,7 @@ def test_a_kernel_says_what_it_is_and_keeps_what_modules_need(make: Callable[...
     assert names(store.root / "logs") == []
 
 
-def test_a_kernel_is_known_by_what_its_files_are(make: Callable[..., Kernel]) -> None:
+def test_a_kernel_is_known_by_what_its_files_are(make: Callable[..., BuiltKernel]) -> None:
     kernel = make()
     files = {"image": kernel.image, "vmlinux": kernel.vmlinux, "config": kernel.config}
     assert kernel.sums == {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
@@ -114,7 +114,7 @@ def test_a_kernel_is_known_by_what_its_files_are(make: Callable[..., Kernel]) ->
 
 @pytest.mark.parametrize("name", ["arch/x86/boot/bzImage", "vmlinux", ".config"])
 def test_another_image_under_the_same_key_is_refused(
-    make: Callable[..., Kernel], tree: Path, store: Store, name: str
+    make: Callable[..., BuiltKernel], tree: Path, store: Store, name: str
 ) -> None:
     kernel = make()
     (kernel.build_tree / name).write_bytes(b"another kernel")
@@ -123,14 +123,14 @@ def test_another_image_under_the_same_key_is_refused(
         build.build(wanted, Store(store.root), Terminal())
 
 
-def test_the_same_request_is_built_once(make: Callable[..., Kernel], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_request_is_built_once(make: Callable[..., BuiltKernel], monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = make()
     monkeypatch.setattr(build, "_build", lambda *_: pytest.fail("built again"))
     assert make() == kernel
 
 
 def test_source_patches_and_layers_each_make_another_kernel(
-    make: Callable[..., Kernel], tree: Path, tmp_path: Path
+    make: Callable[..., BuiltKernel], tree: Path, tmp_path: Path
 ) -> None:
     patch = tmp_path / "0001-a.patch"
     patch.write_text("--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -1 +1 @@\n-int memory = 1;\n+int memory = 2;\n")
@@ -146,7 +146,7 @@ def test_source_patches_and_layers_each_make_another_kernel(
     assert make(config=config).key == kernels[2].key
 
 
-def test_debug_information_does_not_depend_on_where_it_was_built(make: Callable[..., Kernel]) -> None:
+def test_debug_information_does_not_depend_on_where_it_was_built(make: Callable[..., BuiltKernel]) -> None:
     content = make().vmlinux.read_bytes()
     assert b"/linux" in content
     assert b"scratch" not in content
@@ -173,7 +173,7 @@ HOSTILE = {
 
 
 def test_nothing_that_the_user_has_set_changes_a_kernel_or_has_a_file_of_the_users_written(
-    make: Callable[..., Kernel], tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., BuiltKernel], tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel = make()
     mine = tmp_path / "mine.config"
@@ -204,7 +204,7 @@ def test_nothing_that_the_user_has_set_changes_a_kernel_or_has_a_file_of_the_use
 
 @pytest.mark.parametrize("name", ["GNUmakefile", "makefile"])
 def test_a_developers_makefile_beside_the_kernels_is_not_taken_for_it(
-    make: Callable[..., Kernel], tree: Path, name: str
+    make: Callable[..., BuiltKernel], tree: Path, name: str
 ) -> None:
     (tree / name).write_text("$(error mine)\n")
     assert make().release == "6.12.7"
@@ -212,20 +212,20 @@ def test_a_developers_makefile_beside_the_kernels_is_not_taken_for_it(
 
 @pytest.mark.parametrize("make_it", [lambda path: path.write_text("mine"), lambda path: path.symlink_to("mm")])
 def test_what_is_named_build_in_a_tree_is_not_in_the_way(
-    make: Callable[..., Kernel], tree: Path, make_it: Callable[[Path], None]
+    make: Callable[..., BuiltKernel], tree: Path, make_it: Callable[[Path], None]
 ) -> None:
     make_it(tree / "build")
     assert make().image.is_file()
     assert (tree / "mm/memory.c").read_text() == "int memory = 1;\n"
 
 
-def test_a_script_that_lost_its_permission_to_run_is_run(make: Callable[..., Kernel], tree: Path) -> None:
+def test_a_script_that_lost_its_permission_to_run_is_run(make: Callable[..., BuiltKernel], tree: Path) -> None:
     (tree / "scripts/kconfig/merge_config.sh").chmod(0o644)
     assert make().image.is_file()
 
 
 def test_a_compiler_of_the_users_makes_another_kernel_and_its_modules(
-    make: Callable[..., Kernel], store: Store, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., BuiltKernel], store: Store, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "bin/gcc-99"
     program.parent.mkdir()
@@ -244,7 +244,7 @@ def test_a_compiler_of_the_users_makes_another_kernel_and_its_modules(
 
 
 def test_a_lost_option_ends_the_build_and_leaves_nothing(
-    make: Callable[..., Kernel], store: Store, tmp_path: Path
+    make: Callable[..., BuiltKernel], store: Store, tmp_path: Path
 ) -> None:
     config = tmp_path / "series.config"
     config.write_text("CONFIG_LOST_ONE=y\nCONFIG_LOST_TWO=7\n")
@@ -255,7 +255,7 @@ def test_a_lost_option_ends_the_build_and_leaves_nothing(
 
 
 def test_a_compile_error_ends_with_the_compilers_lines_the_log_and_a_command_that_repeats_it(
-    make: Callable[..., Kernel], store: Store, tree: Path
+    make: Callable[..., BuiltKernel], store: Store, tree: Path
 ) -> None:
     (tree / "mm/memory.c").write_text("int memory = nothing;\n")
     with pytest.raises(KernelError, match=r"memory\.c:1:14: error: .*nothing.* undeclared") as caught:
@@ -268,14 +268,14 @@ def test_a_compile_error_ends_with_the_compilers_lines_the_log_and_a_command_tha
     assert "undeclared" in again.stderr
 
 
-def test_a_wrong_base_is_refused_before_anything_is_made(make: Callable[..., Kernel], store: Store) -> None:
+def test_a_wrong_base_is_refused_before_anything_is_made(make: Callable[..., BuiltKernel], store: Store) -> None:
     with pytest.raises(KernelError, match=r"made for Linux >=6\.13"):
         make(base=">=6.13")
     assert not (store.root / "source").exists()
 
 
 def test_too_small_a_disk_is_refused_before_anything_is_made(
-    make: Callable[..., Kernel], store: Store, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., BuiltKernel], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", NEVER)
     with pytest.raises(NoSpaceError, match="are needed"):
@@ -311,14 +311,14 @@ def test_a_build_expects_what_the_newest_of_its_size_took(store: Store, tmp_path
     assert build._expected(store, config(800)) == (2400, pytest.approx(480.0))
 
 
-def test_a_build_tells_the_next_one_what_it_took(make: Callable[..., Kernel], store: Store) -> None:
+def test_a_build_tells_the_next_one_what_it_took(make: Callable[..., BuiltKernel], store: Store) -> None:
     kernel = make()
     facts = json.loads((store.root / "kernel" / kernel.key / "kernel.json").read_text())
     assert build._expected(store, kernel.config) == (2, facts["seconds"])
 
 
 def test_modules_are_built_once_and_only_they_are_kept(
-    make: Callable[..., Kernel], store: Store, tmp_path: Path
+    make: Callable[..., BuiltKernel], store: Store, tmp_path: Path
 ) -> None:
     sources = tmp_path / "probe"
     sources.mkdir()
@@ -332,7 +332,7 @@ def test_modules_are_built_once_and_only_they_are_kept(
     assert build.module(kernel, sources, store, Terminal()) != built
 
 
-def test_a_folder_without_kbuild_is_refused(make: Callable[..., Kernel], store: Store, tmp_path: Path) -> None:
+def test_a_folder_without_kbuild_is_refused(make: Callable[..., BuiltKernel], store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="no Kbuild"):
         build.module(make(), tmp_path, store, Terminal())
 

@@ -10,7 +10,7 @@ import pytest
 
 from common.errors import KernelError, UserInputError
 from host_setup.kernel import series
-from host_setup.kernel.series import Mode
+from host_setup.kernel.series import Protection
 
 GOOD = 'title = "T"\nbase = ">=6.12,<6.13"\nmode = "protected"\ndescription = "D"\n'
 
@@ -23,11 +23,11 @@ def write(folder: Path, text: str = GOOD) -> Path:
 
 def test_the_stock_series_has_no_patches_and_is_plain() -> None:
     stock = series.load("stock")
-    assert (stock.name, stock.mode, stock.patches, stock.config) == ("stock", Mode.PLAIN, (), None)
+    assert (stock.name, stock.mode, stock.patches, stock.config) == ("stock", Protection.PLAIN, (), None)
 
 
 def test_the_series_that_is_built_when_none_is_named_protects() -> None:
-    assert series.load(series.DEFAULT).mode is Mode.PROTECTED
+    assert series.load(series.DEFAULT).mode is Protection.PROTECTED
 
 
 def test_a_folder_of_the_users_own_is_loaded_with_its_patches_in_order(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_folder_of_the_users_own_is_loaded_with_its_patches_in_order(tmp_path:
     (folder / "series.config").write_text("CONFIG_A=y\n")
     loaded = series.load(str(folder))
     assert [patch.name for patch in loaded.patches] == ["0001-a.patch", "0002-b.patch", "0010-c.patch"]
-    assert (loaded.name, loaded.mode, loaded.config) == ("mine", Mode.PROTECTED, folder / "series.config")
+    assert (loaded.name, loaded.mode, loaded.config) == ("mine", Protection.PROTECTED, folder / "series.config")
     assert series.load(folder) == loaded
 
 

@@ -19,7 +19,7 @@ from host_setup.channels.ssh import Completed
 from host_setup.inventory import Remote
 from host_setup.kernel.notes import build_id
 from host_setup.remote import leased as module
-from host_setup.remote.leased import Leased, State, TakenError, brought_back
+from host_setup.remote.leased import Leased, LeaseState, TakenError, brought_back
 
 OURS, THEIRS = b"\x01" * 20, b"\x02" * 20
 FACTS = {"root": "yes", "systemd": "257", "machine": "x86_64", "kernel_line": "root=/dev/vda1", "holder": ""}
@@ -158,7 +158,7 @@ def entry(**more: Any) -> Remote:
 def lease(far: FakeMachine, tmp_path: Path) -> Callable[..., Leased]:  # noqa: ARG001  it is at the other end
     def take(**more: Any) -> Leased:
         notes: list[str] = []
-        states: list[State] = []
+        states: list[LeaseState] = []
         one = Leased("far", entry(**more), tmp_path, Terminal(), note=notes.append, on_state=states.append)
         one.notes, one.states = notes, states  # for the test alone
         return one
@@ -187,8 +187,10 @@ def test_machine_goes_from_its_lease_to_its_return(
     assert far.running == OURS
     one.restore()
     one.restore()
-    assert (far.running, far.lease, one.state) == (THEIRS, "", State.RESTORED)
-    assert one.states == [*(State.LEASED, State.PROVISIONED, State.BOOTING, State.BOOTED, State.RESTORED)]
+    assert (far.running, far.lease, one.state) == (THEIRS, "", LeaseState.RESTORED)
+    assert one.states == [
+        *(LeaseState.LEASED, LeaseState.PROVISIONED, LeaseState.BOOTING, LeaseState.BOOTED, LeaseState.RESTORED)
+    ]
 
 
 def test_machine_that_is_taken_is_left_alone(lease: Callable[..., Leased], far: FakeMachine) -> None:
@@ -247,7 +249,7 @@ def test_full_disk_leaves_a_machine_that_was_never_booted_as_it_was(
     far.full = True
     with pytest.raises(ChannelError), brought_back(one):
         provision(one, tmp_path)
-    assert (far.lease, far.boot_count, one.state) == ("", 0, State.RESTORED)
+    assert (far.lease, far.boot_count, one.state) == ("", 0, LeaseState.RESTORED)
 
 
 def test_kernel_that_gives_way_to_the_own_one_is_told_by_its_build_id(
@@ -278,7 +280,7 @@ def test_kernel_that_hangs_has_its_power_cut(
         provision(one, tmp_path)
         one.boot()
     assert mark.exists()
-    assert (far.lease, one.state) == ("", State.RESTORED)
+    assert (far.lease, one.state) == ("", LeaseState.RESTORED)
 
 
 def test_kernel_that_hangs_without_a_power_command_says_what_to_do(
@@ -290,7 +292,7 @@ def test_kernel_that_hangs_without_a_power_command_says_what_to_do(
         provision(one, tmp_path)
         one.boot()
     assert "switch it off and on" in caught.value.hint
-    assert one.state is State.BROKEN
+    assert one.state is LeaseState.BROKEN
 
 
 def test_power_command_that_fails_is_told(lease: Callable[..., Leased], far: FakeMachine, tmp_path: Path) -> None:
@@ -321,7 +323,7 @@ def test_machine_that_is_not_as_it_was_is_told(lease: Callable[..., Leased], far
     with pytest.raises(MachineError, match="not as it was") as caught:
         one.restore()
     assert "- b\n+ c" in caught.value.message
-    assert one.state is State.BROKEN
+    assert one.state is LeaseState.BROKEN
 
 
 def test_lost_machine_is_booted_again(lease: Callable[..., Leased], far: FakeMachine, tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from common.paths import PROJECT
 from common.store import Store
 from host_setup.claim_runs import claim_tests
 from host_setup.mutate import __main__ as command
-from host_setup.mutate.book import Book, Line, Verdict, equivalents, summary, table
+from host_setup.mutate.book import Book, Line, MutantVerdict, equivalents, summary, table
 from host_setup.mutate.claims import Order, coverage, hints
 from host_setup.mutate.faults import FOLDER, Fault
 from host_setup.mutate.operators import Mutant, Operator
-from host_setup.mutate.trial import Outcome, Trials, read
+from host_setup.mutate.trial import MutantOutcome, Trials, read
 from signoff.contract_files import load
 
 
@@ -29,8 +29,10 @@ def fault(name: str = "mm/gup.c:f:7:check-dropped", **changes: object) -> Fault:
     return replace(plain, **changes)
 
 
-def line(verdict: Verdict = Verdict.KILLED, name: str = "mm/gup.c:f:7:check-dropped", **changes: object) -> Line:
-    claims = ("host_cannot",) if verdict is Verdict.KILLED else ()
+def line(
+    verdict: MutantVerdict = MutantVerdict.KILLED, name: str = "mm/gup.c:f:7:check-dropped", **changes: object
+) -> Line:
+    claims = ("host_cannot",) if verdict is MutantVerdict.KILLED else ()
     plain = Line(name, fault().digest, verdict, "check-dropped", "if (x)", "if ((x) && 0)", claims, commit="abc")
     return replace(plain, **changes)
 
@@ -60,15 +62,15 @@ def test_a_fault_that_has_changed_is_tried_again(tmp_path: Path) -> None:
 
 def test_a_verdict_can_be_asked_for_again(tmp_path: Path) -> None:
     book = Book(tmp_path)
-    book.add(line(Verdict.SURVIVED))
-    assert book.known(fault(), ()) and not book.known(fault(), [Verdict.SURVIVED])
+    book.add(line(MutantVerdict.SURVIVED))
+    assert book.known(fault(), ()) and not book.known(fault(), [MutantVerdict.SURVIVED])
 
 
 def test_the_last_result_counts(tmp_path: Path) -> None:
     book = Book(tmp_path)
-    book.add(line(Verdict.SURVIVED))
+    book.add(line(MutantVerdict.SURVIVED))
     book.add(line())
-    assert Book(tmp_path).lines[line().name].verdict is Verdict.KILLED
+    assert Book(tmp_path).lines[line().name].verdict is MutantVerdict.KILLED
 
 
 def test_a_line_that_was_cut_off_by_a_kill_costs_its_fault_alone(tmp_path: Path) -> None:
@@ -89,13 +91,13 @@ def test_a_claim_that_is_not_pass_without_a_fault_kills_nothing(tmp_path: Path) 
     book = Book(tmp_path)
     book.add(line(claims=("a", "b")))
     assert book.without_control() == ["a", "b"]
-    assert book.judged({})[0].verdict is Verdict.UNTRIED  # nobody has looked
+    assert book.judged({})[0].verdict is MutantVerdict.UNTRIED  # nobody has looked
     book.add_control("a", "FAIL")
     book.add_control("b", "PASS")
-    assert (book.judged({})[0].verdict, book.judged({})[0].claims) == (Verdict.KILLED, ("b",))
+    assert (book.judged({})[0].verdict, book.judged({})[0].claims) == (MutantVerdict.KILLED, ("b",))
     book.add_control("b", "MISS")
     (judged,) = Book(tmp_path).judged({})
-    assert (judged.verdict, judged.claims) == (Verdict.UNTRIED, ())
+    assert (judged.verdict, judged.claims) == (MutantVerdict.UNTRIED, ())
     assert Book(tmp_path).without_control() == []
 
 
@@ -103,10 +105,14 @@ def test_a_survivor_may_be_equivalent_and_nothing_else_may(tmp_path: Path) -> No
     book = Book(tmp_path)
     reasons = {one.name: "no VM ever gets there" for one in (line(), line(name="b"), line(name="c"))}
     book.add(line())
-    book.add(line(Verdict.SURVIVED, "b"))
-    book.add(line(Verdict.CRASH, "c"))
+    book.add(line(MutantVerdict.SURVIVED, "b"))
+    book.add(line(MutantVerdict.CRASH, "c"))
     book.add_control("host_cannot", "PASS")
-    assert [one.verdict for one in book.judged(reasons)] == [Verdict.KILLED, Verdict.EQUIVALENT, Verdict.CRASH]
+    assert [one.verdict for one in book.judged(reasons)] == [
+        MutantVerdict.KILLED,
+        MutantVerdict.EQUIVALENT,
+        MutantVerdict.CRASH,
+    ]
 
 
 def test_an_equivalence_names_its_line(tmp_path: Path) -> None:
@@ -124,13 +130,13 @@ def test_an_equivalence_names_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("verdicts", "status"),
     [
-        ([Verdict.KILLED, Verdict.SAME, Verdict.NOT_BUILT, Verdict.EQUIVALENT], 0),
-        ([Verdict.KILLED, Verdict.SURVIVED], 1),
-        ([Verdict.SURVIVED_SOME], 1),
-        ([Verdict.CRASH, None], 1),
-        ([Verdict.OTHERS], 1),
-        ([Verdict.KILLED, None], 2),
-        ([Verdict.UNTRIED], 2),
+        ([MutantVerdict.KILLED, MutantVerdict.SAME, MutantVerdict.NOT_BUILT, MutantVerdict.EQUIVALENT], 0),
+        ([MutantVerdict.KILLED, MutantVerdict.SURVIVED], 1),
+        ([MutantVerdict.SURVIVED_SOME], 1),
+        ([MutantVerdict.CRASH, None], 1),
+        ([MutantVerdict.OTHERS], 1),
+        ([MutantVerdict.KILLED, None], 2),
+        ([MutantVerdict.UNTRIED], 2),
     ],
 )
 def test_the_exit_status_is_the_verdict(verdicts: Any, status: Any) -> None:
@@ -140,7 +146,11 @@ def test_the_exit_status_is_the_verdict(verdicts: Any, status: Any) -> None:
 
 
 def test_the_table_has_each_fault_and_who_names_it() -> None:
-    lines = [line(), line(Verdict.SURVIVED, "mm/ksm.c:g:8:loop-once"), line(name="by", operator="by hand", before="")]
+    lines = [
+        line(),
+        line(MutantVerdict.SURVIVED, "mm/ksm.c:g:8:loop-once"),
+        line(name="by", operator="by hand", before=""),
+    ]
     text = table(lines, ["host_cannot", "other"], "make mutate", 1469)
     assert "| mm/gup.c:f:7:check-dropped | `if (x)` → `if ((x) && 0)` | killed | host_cannot |" in text
     assert "| mm/ksm.c:g:8:loop-once |" in text and "| host_cannot | 2 |" in text and "1 of 2 claims" in text
@@ -334,10 +344,10 @@ class Ran:
         self.asked: list[tuple[tuple[str, ...], int]] = []
         self._named, self._noticed = named, noticed or []
 
-    def __call__(self, _folder: Path, claims: list[str], _cache: object, *, failures: int) -> Outcome:
+    def __call__(self, _folder: Path, claims: list[str], _cache: object, *, failures: int) -> MutantOutcome:
         self.asked.append((tuple(claims), failures))
         named = {claim: "leaked" for claim in claims if claim in self._named}
-        return Outcome(named, self._noticed, len(claims) - len(named), dict.fromkeys(claims, "PASS"))
+        return MutantOutcome(named, self._noticed, len(claims) - len(named), dict.fromkeys(claims, "PASS"))
 
 
 def tried(ran: Ran, one: Fault, *, whole: bool = False) -> Line:
@@ -345,7 +355,7 @@ def tried(ran: Ran, one: Fault, *, whole: bool = False) -> Line:
     trials._order = Order(("must", "ksm", "other"), [hints_of("ksm")])
     trials._whole, trials._failures, trials._cache = whole, 2, None  # type: ignore[assignment]
     trials._run = ran  # type: ignore[method-assign, assignment]
-    return trials._tried(line(Verdict.UNTRIED), one, Path())
+    return trials._tried(line(MutantVerdict.UNTRIED), one, Path())
 
 
 def hints_of(claim: str) -> Any:
@@ -354,26 +364,26 @@ def hints_of(claim: str) -> Any:
 
 def test_what_must_name_a_fault_is_tried_to_the_end_and_the_rest_only_if_need_be() -> None:
     ran = Ran({"must"})
-    assert tried(ran, fault(must=("must",)), whole=True).verdict is Verdict.KILLED
+    assert tried(ran, fault(must=("must",)), whole=True).verdict is MutantVerdict.KILLED
     assert ran.asked == [(("must",), 0)]
     ran = Ran({"other"})
     found = tried(ran, fault(must=("must",)), whole=True)
-    assert (found.verdict, found.claims, found.tried) == (Verdict.OTHERS, ("other",), 3)
+    assert (found.verdict, found.claims, found.tried) == (MutantVerdict.OTHERS, ("other",), 3)
     assert ran.asked == [(("must",), 0), (("ksm",), 2), (("other",), 2)]
 
 
 def test_a_fault_that_not_all_name_who_must_is_said_to() -> None:
-    assert tried(Ran({"must"}), fault(must=("must", "ksm"))).verdict is Verdict.OTHERS
-    assert tried(Ran({"must", "ksm"}), fault(must=("must", "ksm"))).verdict is Verdict.KILLED
+    assert tried(Ran({"must"}), fault(must=("must", "ksm"))).verdict is MutantVerdict.OTHERS
+    assert tried(Ran({"must", "ksm"}), fault(must=("must", "ksm"))).verdict is MutantVerdict.KILLED
 
 
 @pytest.mark.parametrize(
     ("ran", "whole", "verdict"),
     [
-        (Ran(), False, Verdict.SURVIVED_SOME),
-        (Ran(), True, Verdict.SURVIVED),
-        (Ran(noticed=["the host died"]), True, Verdict.CRASH),
-        (Ran({"ksm"}, noticed=["the host died"]), True, Verdict.KILLED),
+        (Ran(), False, MutantVerdict.SURVIVED_SOME),
+        (Ran(), True, MutantVerdict.SURVIVED),
+        (Ran(noticed=["the host died"]), True, MutantVerdict.CRASH),
+        (Ran({"ksm"}, noticed=["the host died"]), True, MutantVerdict.KILLED),
     ],
 )
 def test_what_was_found_is_the_verdict(ran: Any, whole: Any, verdict: Any) -> None:
@@ -381,4 +391,4 @@ def test_what_was_found_is_the_verdict(ran: Any, whole: Any, verdict: Any) -> No
 
 
 def test_a_fault_on_which_nothing_was_tried_did_not_survive() -> None:
-    assert tried(Ran(), fault(places=(("mm/none.c", 1),))).verdict is Verdict.UNTRIED
+    assert tried(Ran(), fault(places=(("mm/none.c", 1),))).verdict is MutantVerdict.UNTRIED

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common.names import shell_word, shown
+from common.names import path_text, shell_word
 
 ODD = [
     b"plain",
@@ -26,13 +26,13 @@ ODD = [
 
 @pytest.mark.parametrize("name", ODD)
 def test_a_name_is_shown_on_one_line_that_can_be_written(name: str) -> None:
-    assert shown(Path(os.fsdecode(name))).isprintable()
-    assert shown(os.fsdecode(name)).encode()
+    assert path_text(Path(os.fsdecode(name))).isprintable()
+    assert path_text(os.fsdecode(name)).encode()
 
 
 def test_what_can_be_read_is_shown_as_it_is() -> None:
-    assert shown("/home/a b/caf\xe9") == "/home/a b/caf\xe9"
-    assert shown(os.fsdecode(b"caf\xe9\n")) == "caf\\xe9\\n"
+    assert path_text("/home/a b/caf\xe9") == "/home/a b/caf\xe9"
+    assert path_text(os.fsdecode(b"caf\xe9\n")) == "caf\\xe9\\n"
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserInputError
-from host_setup.hosts import emulated as module
-from host_setup.hosts.emulated import EMULATION, EmulatedHost, EmulatedSpec, nesting
-from host_setup.machine import HostKind, Machine, why_not_nested
+from host_setup.emulated import host as module
+from host_setup.emulated.host import EMULATION, EmulatedHost, EmulatedSpec, nesting
 from host_setup.provision import accelerator
+from host_setup.this_machine import HostKind, Survey, why_not_nested
 from tests.unit.machine_samples import spec
 from tests.unit.test_doctor import WORKS, FakeMachine
 from tests.unit.test_emulated import FakeQemu
@@ -20,7 +20,7 @@ from tests.unit.test_emulated import FakeQemu
 INVENTORY = '[machine.here]\nkind = "nested"\n[machine.slow]\nkind = "emulated"\n'
 
 
-def seen(folder: Path, extension: str, *, works: bool = True) -> Machine:
+def seen(folder: Path, extension: str, *, works: bool = True) -> Survey:
     fake = FakeMachine(folder)
     fake.processor("Some CPU", f"fpu {extension}")
     fake.module("kvm_intel" if extension == "vmx" else "kvm_amd", "Y" if works else "N")

@@ -60,10 +60,10 @@ def test_a_change_counts_also_where_git_was_told_to_look_away(project: Path) -> 
 
 
 def test_git_is_not_asked_whether_files_are_as_committed(project: Path) -> None:
-    assert ourselves.as_committed(project, ourselves.files_of(project))
+    assert ourselves.committed_files(project, ourselves.files_of(project))
     git(project, "update-index", "--assume-unchanged", "signoff/verdict.py")
     (project / "signoff" / "verdict.py").write_text("PASS")
-    assert not ourselves.as_committed(project, ourselves.files_of(project))
+    assert not ourselves.committed_files(project, ourselves.files_of(project))
 
 
 @pytest.mark.parametrize("more", ["signoff/hidden.py", "tests.py"])
@@ -71,13 +71,13 @@ def test_a_file_that_git_is_told_to_ignore_is_in_no_commit(project: Path, more: 
     (project / ".git/info").mkdir(exist_ok=True)
     (project / ".git/info/exclude").write_text("tests.py\n")
     (project / more).write_text("x")
-    assert not ourselves.as_committed(project, ourselves.files_of(project))
+    assert not ourselves.committed_files(project, ourselves.files_of(project))
 
 
 def test_outside_of_git_nothing_is_committed(project: Path, tmp_path: Path) -> None:
-    assert not ourselves.as_committed(tmp_path, "")
+    assert not ourselves.committed_files(tmp_path, "")
     (project / ".git").rename(tmp_path / "git")
-    assert not ourselves.as_committed(project, ourselves.files_of(project))
+    assert not ourselves.committed_files(project, ourselves.files_of(project))
 
 
 def test_code_that_no_list_names_is_told(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,14 +184,14 @@ def test_the_real_environment_is_named() -> None:
 def test_code_that_is_not_as_it_was_installed_is_named(tmp_path: Path) -> None:
     good, bad = installed(tmp_path, "good", b"1"), installed(tmp_path, "bad", b"1")
     loaded = [str(tmp_path / "good.py"), str(tmp_path / "bad.py")]
-    assert ourselves.altered([good, bad], loaded) == []
+    assert ourselves.changed_files([good, bad], loaded) == []
     (tmp_path / "bad.py").write_bytes(b"import os")
-    assert ourselves.altered([good, bad], loaded) == ["bad: bad.py"]
-    assert ourselves.altered([good, bad], loaded[:1]) == []
+    assert ourselves.changed_files([good, bad], loaded) == ["bad: bad.py"]
+    assert ourselves.changed_files([good, bad], loaded[:1]) == []
     (tmp_path / "bad.py").unlink()
-    assert ourselves.altered([good, bad], loaded) == ["bad: bad.py"]
+    assert ourselves.changed_files([good, bad], loaded) == ["bad: bad.py"]
 
 
 def test_pytests_own_code_is_looked_at() -> None:
     assert pytest.__file__ in set(ourselves.loaded_files())
-    assert ourselves.altered() == []
+    assert ourselves.changed_files() == []

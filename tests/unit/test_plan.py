@@ -19,7 +19,7 @@ from fleet.__main__ import main
 from host_setup.plan import Looking, NotMadeError, plan
 from host_setup.provision import Settings
 from signoff.contract import Mode
-from signoff.forecast import last_seconds, told
+from signoff.forecast import describe, last_seconds
 from signoff.verdict import Status
 from tests.unit.fleet_samples import FIRST, SECOND, THIRD, WELL, part
 from tests.unit.test_inventory import WHOLE
@@ -129,9 +129,9 @@ def test_last_time_of_each_claim_counts(tmp_path: Path) -> None:
     (tmp_path / "20300101T000000Z-broken" / "record.json").write_text("{")
     seconds = last_seconds(tmp_path, Mode.PROTECTED)
     assert seconds == {FIRST: 1.5, SECOND: 1.5, **dict.fromkeys(WELL, 1.5)}
-    assert told([FIRST, SECOND, THIRD], seconds) == "3: 3.0 s last time, and 1 that never ran here"
-    assert told([THIRD], seconds) == "1: how long is not known yet"
-    assert told([], seconds) == "none"
+    assert describe([FIRST, SECOND, THIRD], seconds) == "3: 3.0 s last time, and 1 that never ran here"
+    assert describe([THIRD], seconds) == "1: how long is not known yet"
+    assert describe([], seconds) == "none"
     assert last_seconds(tmp_path / "none", Mode.PLAIN) == {}
 
 

@@ -49,9 +49,9 @@ def puppet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Puppet]:
 def test_puppet_loads_and_stores_in_a_mapping_that_goes_afterwards(puppet: Puppet) -> None:
     with tempfile.NamedTemporaryFile() as shared:
         os.truncate(shared.name, PAGE_SIZE)
-        with steps.opened(puppet, shared.name) as file, steps.mapped(puppet, PAGE_SIZE, file) as address:
-            steps.stored(puppet, address + 10, CONTENT)
-            assert steps.loaded(puppet, address + 9, len(CONTENT) + 1) == b"\0" + CONTENT
+        with steps.open_file(puppet, shared.name) as file, steps.map_file(puppet, PAGE_SIZE, file) as address:
+            steps.store_bytes(puppet, address + 10, CONTENT)
+            assert steps.load_bytes(puppet, address + 9, len(CONTENT) + 1) == b"\0" + CONTENT
         assert shared.read()[10 : 10 + len(CONTENT)] == CONTENT
     assert puppet.run(steps.COPY, rdi=address, rsi=address, rcx=1).signal == "SIGSEGV"
 
@@ -75,6 +75,6 @@ def test_ring_of_io_uring_takes_a_request(puppet: Puppet, monkeypatch: pytest.Mo
         pytest.skip("this machine lets nobody use io_uring")
     if old:
         monkeypatch.setattr(io_uring, "SETUP_NO_MMAP", 1 << 31)
-    with steps.piped(puppet) as (out, into), io_uring.ring_of(puppet) as ring:
+    with steps.open_pipe(puppet) as (out, into), io_uring.ring_of(puppet) as ring:
         answer = ring.io(io_uring.WRITE, into, puppet.memory(CONTENT), len(CONTENT))
-        assert (answer.done.returned, steps.drained(puppet, out, PAGE_SIZE)) == (len(CONTENT), CONTENT)
+        assert (answer.done.returned, steps.read_pending(puppet, out, PAGE_SIZE)) == (len(CONTENT), CONTENT)

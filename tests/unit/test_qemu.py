@@ -17,9 +17,9 @@ from common.errors import ChannelError, DeadlineError, MachineLostError, SetupEr
 from common.waiting import Deadline, poll_until
 from host_setup.channels import vitals as vitals_module
 from host_setup.channels.vitals import Vitals
+from host_setup.emulated import qemu as module
+from host_setup.emulated.qemu import Qemu
 from host_setup.hosts import kernel_log
-from host_setup.hosts import qemu as module
-from host_setup.hosts.qemu import Qemu
 
 AT_ONCE = 60.0  # seconds, on a busy machine
 FAKE = Path(__file__).with_name("fake_qemu.py")

@@ -21,10 +21,11 @@ from common.errors import AccessError, SealproofError, UserInputError
 from common.waiting import Deadline
 from host_setup.channels import credentials
 from host_setup.channels.ssh import Completed
-from host_setup.doctor import State
 from host_setup.inventory import Remote
-from host_setup.remote import doctor, shell
+from host_setup.remote import shell
 from host_setup.remote.control import Control
+from host_setup.tools import remote_doctor as doctor
+from host_setup.tools.doctor import Grade
 from tests.unit.sshd import Sshd, new_key, require_sshd, start
 
 require_sshd()
@@ -251,7 +252,7 @@ def test_machine_on_which_doctor_itself_fails_is_one_line(folder: Path, monkeypa
 
     monkeypatch.setattr(doctor, "Control", fail)
     (one,) = doctor.examine("far", machine(1, folder))
-    assert (one.state, one.found) == (State.STOP, "doctor itself failed on this machine: RuntimeError: two")
+    assert (one.state, one.found) == (Grade.STOP, "doctor itself failed on this machine: RuntimeError: two")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")

@@ -18,7 +18,7 @@ from common.progress import Terminal
 from common.store import Store
 from host_setup.kernel import build, series, source
 from host_setup.kernel.build import Request
-from host_setup.rebuild import OTHER, SAME, main
+from host_setup.tools.rebuild import OTHER, SAME, main
 from tests.unit.test_kernel_build import MAKEFILE, MERGE
 
 Report = Callable[..., Path]

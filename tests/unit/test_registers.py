@@ -17,7 +17,7 @@ from common.errors import ChannelError
 from signoff.observation import Check
 from tests_e2e.support import nested, registers
 from tests_e2e.support.kvm import SPARE
-from tests_e2e.support.registers import GENERAL, changed, told
+from tests_e2e.support.registers import GENERAL, change_checks, look_checks
 
 
 class FakeGuest:
@@ -69,12 +69,12 @@ def test_private_registers_must_not_be_told_and_plain_ones_must(
         looks.append(1)
         return guest.content[GENERAL] if tells else bytes(64)
 
-    assert right(told(guest, look, GENERAL)) == verdicts
+    assert right(look_checks(guest, look, GENERAL)) == verdicts
     assert len(looks) == (1 if tells else registers.LOOKS if state == "private" else registers.SEARCH)
 
 
 def test_a_look_that_leaves_the_registers_changed_is_not_right() -> None:
-    assert right(told(FakeGuest("private", kept=False), lambda _: b"", GENERAL)) == [True, False]
+    assert right(look_checks(FakeGuest("private", kept=False), lambda _: b"", GENERAL)) == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -82,15 +82,15 @@ def test_a_look_that_leaves_the_registers_changed_is_not_right() -> None:
     [("private", True, True), ("private", False, False), ("plain", False, True), ("plain", True, False)],
 )
 def test_private_registers_must_stay_and_plain_ones_must_change(state: str, *, kept: bool, verdict: bool) -> None:
-    assert right(changed(FakeGuest(state, kept=kept), lambda _, __: True)) == [verdict]
+    assert right(change_checks(FakeGuest(state, kept=kept), lambda _, __: True)) == [verdict]
 
 
 def test_a_program_that_was_never_seen_at_work_proves_nothing() -> None:
     idle = FakeGuest("private", at_work=False)
     with pytest.raises(ChannelError, match="never seen at work"):
-        told(idle, lambda _: b"", GENERAL)
+        look_checks(idle, lambda _: b"", GENERAL)
     with pytest.raises(ChannelError, match="never seen at work"):
-        changed(idle, lambda _, __: True)
+        change_checks(idle, lambda _, __: True)
 
 
 def test_a_hypervisors_page_has_its_code_its_guests_and_a_directory_that_maps_it() -> None:

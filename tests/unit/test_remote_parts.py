@@ -18,19 +18,19 @@ import pytest
 from common.errors import DeadlineError, SetupError, UserInputError
 from common.waiting import Deadline, poll_until
 from host_setup import inventory
-from host_setup.doctor import State
 from host_setup.hosts.guest_spec import PLAIN
 from host_setup.inventory import CommandConsole, NetConsole, NoConsole, Remote
-from host_setup.remote import doctor
 from host_setup.remote.console import ConsoleLog
 from host_setup.remote.control import Control
 from host_setup.remote.host import TIERS, RemoteHost
-from host_setup.standin import power
-from host_setup.standin.hanging import hanging
-from host_setup.standin.image import PARTITION, partition_table
-from host_setup.standin.machine import write_inventory
-from host_setup.standin.wire import Wire
+from host_setup.tools import remote_doctor as doctor
+from host_setup.tools.doctor import Grade
 from signoff.record import Tier
+from tests.hosts.standin import power
+from tests.hosts.standin.hanging import hanging
+from tests.hosts.standin.image import PARTITION, partition_table
+from tests.hosts.standin.machine import write_inventory
+from tests.hosts.standin.wire import Wire
 
 GOOD = {
     "release": "6.12.0",
@@ -100,7 +100,7 @@ def test_machine_without_a_console_says_so(tmp_path: Path) -> None:
 
 
 def stops(machine: Remote, facts: dict[str, str]) -> list[str]:
-    return [one.found for one in doctor.judge("far", machine, facts) if one.state is State.STOP]
+    return [one.found for one in doctor.judge("far", machine, facts) if one.state is Grade.STOP]
 
 
 def test_good_machine_is_stopped_by_nothing() -> None:
@@ -143,12 +143,12 @@ def test_what_stops_a_machine_is_told_alone(more: dict[str, Any], facts: dict[st
 
 def test_lease_of_another_run_is_a_note() -> None:
     found = doctor.judge("far", entry(), {**GOOD, "holder": "ann@lab", "silent": "3"})
-    assert any("leased by ann@lab, last heard of 3 s ago" in one.found for one in found if one.state is State.NOTE)
+    assert any("leased by ann@lab, last heard of 3 s ago" in one.found for one in found if one.state is Grade.NOTE)
 
 
 def notes(machine: Remote, facts: dict[str, str]) -> str:
     found = doctor.judge("far", machine, facts)
-    return "\n".join(f"{one.found} -> {one.advice}" for one in found if one.state is State.NOTE)
+    return "\n".join(f"{one.found} -> {one.advice}" for one in found if one.state is Grade.NOTE)
 
 
 def test_labels_that_a_lean_kernel_does_not_write_are_a_note() -> None:

@@ -12,36 +12,36 @@ from host_setup.kernel.layers import Layer
 from host_setup.selftests import __main__ as command
 from host_setup.selftests import compare
 from host_setup.selftests.compare import Column, Regression, lost, regressions
-from host_setup.selftests.ktap import Check, Outcome
-from host_setup.selftests.run import Result
+from host_setup.selftests.ktap import KtapCheck, KtapOutcome
+from host_setup.selftests.run import SelftestResult
 from host_setup.selftests.suites import Selftest
 
-PASS, SKIP, FAIL, TIMEOUT, LOST = Outcome
+PASS, SKIP, FAIL, TIMEOUT, LOST = KtapOutcome
 
 
 def result(
-    outcome: Outcome = PASS,
+    outcome: KtapOutcome = PASS,
     *,
     test: Selftest | None = None,
     checks: str = "",
     reason: str = "",
     splats: Sequence[str] = (),
     seconds: float = 1.0,
-) -> Result:
+) -> SelftestResult:
     """``checks``: a letter each, p, s or f."""
     kinds = {"p": PASS, "s": SKIP, "f": FAIL}
-    made = tuple(Check(kinds[letter], f"check {letter}") for letter in checks)
-    return Result(test or Selftest("kvm", "t"), outcome, reason, seconds, made, tuple(splats))
+    made = tuple(KtapCheck(kinds[letter], f"check {letter}") for letter in checks)
+    return SelftestResult(test or Selftest("kvm", "t"), outcome, reason, seconds, made, tuple(splats))
 
 
 @pytest.mark.parametrize("outcome", [SKIP, FAIL, TIMEOUT, LOST])
-def test_a_pass_that_is_anything_else_on_the_second_kernel_is_lost(outcome: Outcome) -> None:
+def test_a_pass_that_is_anything_else_on_the_second_kernel_is_lost(outcome: KtapOutcome) -> None:
     assert lost(result(), result(outcome, reason="why")) == f"PASS -> {outcome}: why"
 
 
-@pytest.mark.parametrize("before", list(Outcome))
-def test_what_did_not_pass_before_cannot_be_lost(before: Outcome) -> None:
-    for after in Outcome:
+@pytest.mark.parametrize("before", list(KtapOutcome))
+def test_what_did_not_pass_before_cannot_be_lost(before: KtapOutcome) -> None:
+    for after in KtapOutcome:
         assert bool(lost(result(before), result(after))) is (before is PASS and after is not PASS)
 
 
@@ -66,7 +66,7 @@ def test_a_kernel_that_complains_only_now_is_a_loss_though_the_test_failed_befor
 ONE, TWO = Selftest("kvm", "one"), Selftest("kvm", "two")
 
 
-def column(name: str, *results: Result) -> Column:
+def column(name: str, *results: SelftestResult) -> Column:
     return Column(name, {"release": "6.12.117"}, results)
 
 
@@ -133,7 +133,7 @@ def test_a_comparison_in_which_nothing_passes_proves_nothing() -> None:
 
 def test_a_regression_is_repeated_on_the_first_kernel() -> None:
     class Bench:
-        def run(self, wanted: Sequence[Selftest], terminal: object, purpose: object) -> tuple[Result, ...]:  # noqa: ARG002
+        def run(self, wanted: Sequence[Selftest], terminal: object, purpose: object) -> tuple[SelftestResult, ...]:  # noqa: ARG002
             asked.append([test.name for test in wanted])
             return (result(test=ONE, checks="pp"), result(test=ONE, checks="pf"), result(test=ONE, checks="pp"))
 

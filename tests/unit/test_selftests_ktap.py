@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from host_setup.selftests.ktap import Check, Outcome, judge, read
+from host_setup.selftests.ktap import KtapCheck, KtapOutcome, judge, read
 
 GUP_WITHOUT_CONFIG = """\
 TAP version 13
@@ -55,7 +55,7 @@ ok 4 - with a dash
 """
 
 
-def outcome(status: int, output: str = "", *, seconds: float = 1.0, deadline: float = 120.0) -> tuple[Outcome, str]:
+def outcome(status: int, output: str = "", *, seconds: float = 1.0, deadline: float = 120.0) -> tuple[KtapOutcome, str]:
     found = judge(status, output, seconds=seconds, deadline=deadline)
     return found.outcome, found.reason
 
@@ -64,24 +64,24 @@ def test_each_check_is_read_with_its_directive() -> None:
     said = read(COW)
     assert said.planned == 4
     assert said.checks == (
-        Check(Outcome.PASS, "No leak from parent into child"),
-        Check(Outcome.SKIP, "", "MADV_PAGEOUT did not work, is swap enabled?"),
-        Check(Outcome.PASS, ""),
-        Check(Outcome.PASS, "with a dash"),
+        KtapCheck(KtapOutcome.PASS, "No leak from parent into child"),
+        KtapCheck(KtapOutcome.SKIP, "", "MADV_PAGEOUT did not work, is swap enabled?"),
+        KtapCheck(KtapOutcome.PASS, ""),
+        KtapCheck(KtapOutcome.PASS, "with a dash"),
     )
 
 
 def test_a_pass_tells_what_it_left_out() -> None:
-    assert outcome(0, COW) == (Outcome.PASS, "1 of 4 checks skipped")
-    assert outcome(0, "") == (Outcome.PASS, "")  # many KVM selftests say nothing when all is well
+    assert outcome(0, COW) == (KtapOutcome.PASS, "1 of 4 checks skipped")
+    assert outcome(0, "") == (KtapOutcome.PASS, "")  # many KVM selftests say nothing when all is well
 
 
 def test_a_test_that_tried_nothing_has_not_passed_though_it_ends_with_0() -> None:
     assert outcome(0, GUP_WITHOUT_CONFIG) == (
-        Outcome.SKIP,
+        KtapOutcome.SKIP,
         "Please run this test as root; check if CONFIG_GUP_TEST is enabled in kernel config",
     )
-    assert outcome(0, "1..0 # SKIP no such device\n") == (Outcome.SKIP, "no such device")
+    assert outcome(0, "1..0 # SKIP no such device\n") == (KtapOutcome.SKIP, "no such device")
 
 
 @pytest.mark.parametrize(
@@ -94,45 +94,45 @@ def test_a_test_that_tried_nothing_has_not_passed_though_it_ends_with_0() -> Non
     ],
 )
 def test_a_skip_tells_why(output: str, reason: str) -> None:
-    assert outcome(4, output) == (Outcome.SKIP, reason)
+    assert outcome(4, output) == (KtapOutcome.SKIP, reason)
 
 
 def test_a_failed_check_fails_the_test_whatever_its_status() -> None:
     for status in (0, 1, 4):
         kind, reason = outcome(status, HARNESS)
-        assert kind is Outcome.FAIL
+        assert kind is KtapOutcome.FAIL
         assert reason.startswith(f"status {status}: 1 of 2 checks failed, the first: fix_hypercall.enable_quirk - ")
         assert "Expected 1 (1) == 2 (2)" in reason
 
 
 def test_fewer_checks_than_planned_are_a_failure() -> None:
     assert outcome(0, "TAP version 13\n1..3\nok 1 one\nok 2 two\n") == (
-        Outcome.FAIL,
+        KtapOutcome.FAIL,
         "made 2 of 3 checks, and ended with status 0",
     )
-    assert outcome(0, "1..2\n")[0] is Outcome.FAIL
+    assert outcome(0, "1..2\n")[0] is KtapOutcome.FAIL
 
 
 def test_a_failed_assertion_is_told_with_place_and_message() -> None:
     kind, reason = outcome(254, ASSERTION)
-    assert kind is Outcome.FAIL
+    assert kind is KtapOutcome.FAIL
     assert reason.startswith("status 254: lib/x86_64/processor.c:567: Unconditional guest failure; ")
     assert reason.endswith("; Unhandled exception '0x3' at guest RIP '0x4022ca'")
 
 
 def test_other_failures_tell_what_they_can() -> None:
     assert outcome(1, "TAP version 13\n1..5\nok 1 one\nBail out! mmap: Cannot allocate memory\n") == (
-        Outcome.FAIL,
+        KtapOutcome.FAIL,
         "status 1: mmap: Cannot allocate memory",
     )
-    assert outcome(139, "ok 1 one\nlast words\n") == (Outcome.FAIL, "killed by SIGSEGV: last words")
-    assert outcome(200, "") == (Outcome.FAIL, "status 200")
+    assert outcome(139, "ok 1 one\nlast words\n") == (KtapOutcome.FAIL, "killed by SIGSEGV: last words")
+    assert outcome(200, "") == (KtapOutcome.FAIL, "status 200")
 
 
 def test_a_test_that_had_to_be_ended_is_a_timeout_and_one_killed_early_a_failure() -> None:
     assert outcome(124, "going on\n", seconds=120.2) == (
-        Outcome.TIMEOUT,
+        KtapOutcome.TIMEOUT,
         "not done after 120 s; it said last: going on",
     )
-    assert outcome(137, "", seconds=125.1) == (Outcome.TIMEOUT, "not done after 120 s")
-    assert outcome(137, "", seconds=3.0) == (Outcome.FAIL, "killed by SIGKILL")  # out of memory, for instance
+    assert outcome(137, "", seconds=125.1) == (KtapOutcome.TIMEOUT, "not done after 120 s")
+    assert outcome(137, "", seconds=3.0) == (KtapOutcome.FAIL, "killed by SIGKILL")  # out of memory, for instance

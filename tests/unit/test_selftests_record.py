@@ -8,22 +8,28 @@ import pytest
 
 from common.errors import UserInputError
 from host_setup.selftests import record
-from host_setup.selftests.ktap import Check, Outcome
-from host_setup.selftests.run import Result
+from host_setup.selftests.ktap import KtapCheck, KtapOutcome
+from host_setup.selftests.run import SelftestResult
 from host_setup.selftests.suites import Selftest
-from tests_e2e.support.selftests import as_on_stock, told
+from tests_e2e.support.selftests import as_on_stock, output_of
 
 COW, PINS, CLOCK = Selftest("mm", "cow"), Selftest("mm", "gup_test", ("-u",)), Selftest("kvm", "kvm_clock_test")
-PASSED, SKIPPED = Check(Outcome.PASS, "one"), Check(Outcome.SKIP, "two", "no swap")
+PASSED, SKIPPED = KtapCheck(KtapOutcome.PASS, "one"), KtapCheck(KtapOutcome.SKIP, "two", "no swap")
 
 
-def result(test: Selftest, outcome: Outcome = Outcome.PASS, *checks: Check, reason: str = "") -> Result:
-    return Result(test, outcome, reason, 1.5, checks, output="what it wrote")
+def result(
+    test: Selftest, outcome: KtapOutcome = KtapOutcome.PASS, *checks: KtapCheck, reason: str = ""
+) -> SelftestResult:
+    return SelftestResult(test, outcome, reason, 1.5, checks, output="what it wrote")
 
 
 def test_what_passed_is_written_and_read_again(tmp_path: Path) -> None:
     file = tmp_path / "passes"
-    ran = [result(COW, Outcome.PASS, PASSED, SKIPPED, PASSED), result(PINS), result(CLOCK, Outcome.FAIL, PASSED)]
+    ran = [
+        result(COW, KtapOutcome.PASS, PASSED, SKIPPED, PASSED),
+        result(PINS),
+        result(CLOCK, KtapOutcome.FAIL, PASSED),
+    ]
     record.write(ran, ["Linux 6.12.1, series stock"], file)
     assert "# Linux 6.12.1, series stock" in file.read_text().splitlines()
     assert record.read(file) == {"mm/cow": 2, "mm/gup_test -u": 0}
@@ -42,9 +48,9 @@ def test_no_record_says_how_to_make_one(tmp_path: Path) -> None:
 
 
 def test_only_what_is_recorded_is_wanted_and_all_of_it() -> None:
-    assert record.wanted([COW, PINS, CLOCK], {CLOCK.name: 0, COW.name: 2}) == [COW, CLOCK]
+    assert record.required_tests([COW, PINS, CLOCK], {CLOCK.name: 0, COW.name: 2}) == [COW, CLOCK]
     with pytest.raises(UserInputError, match="no selftest mm/gone"):
-        record.wanted([COW], {COW.name: 2, "mm/gone": 1})
+        record.required_tests([COW], {COW.name: 2, "mm/gone": 1})
 
 
 def test_the_record_of_this_source_is_one_of_many_tests() -> None:
@@ -55,11 +61,11 @@ def test_the_record_of_this_source_is_one_of_many_tests() -> None:
 @pytest.mark.parametrize(
     ("ran", "right"),
     [
-        (result(COW, Outcome.PASS, PASSED, PASSED), [True, True]),
-        (result(COW, Outcome.PASS, PASSED, PASSED, PASSED), [True, True]),
-        (result(COW, Outcome.PASS, PASSED, SKIPPED), [True, False]),
-        (result(COW, Outcome.SKIP, reason="no swap"), [False, False]),
-        (result(COW, Outcome.LOST, reason="the host died"), [False, False]),
+        (result(COW, KtapOutcome.PASS, PASSED, PASSED), [True, True]),
+        (result(COW, KtapOutcome.PASS, PASSED, PASSED, PASSED), [True, True]),
+        (result(COW, KtapOutcome.PASS, PASSED, SKIPPED), [True, False]),
+        (result(COW, KtapOutcome.SKIP, reason="no swap"), [False, False]),
+        (result(COW, KtapOutcome.LOST, reason="the host died"), [False, False]),
     ],
 )
 def test_a_test_must_pass_and_as_many_of_its_checks(ran: Any, right: Any) -> None:
@@ -68,10 +74,10 @@ def test_a_test_must_pass_and_as_many_of_its_checks(ran: Any, right: Any) -> Non
 
 
 def test_a_test_without_checks_is_one_row_and_says_why_it_failed() -> None:
-    (row,) = as_on_stock([result(CLOCK, Outcome.TIMEOUT, reason="not done after 120 s")], {CLOCK.name: 0})
+    (row,) = as_on_stock([result(CLOCK, KtapOutcome.TIMEOUT, reason="not done after 120 s")], {CLOCK.name: 0})
     assert (row.name, row.got) == ("kvm/kvm_clock_test", "TIMEOUT: not done after 120 s")
 
 
 def test_all_that_the_tests_wrote_is_kept() -> None:
-    assert "=== kvm/kvm_clock_test: PASS after 1.5 s" in told([result(CLOCK)])
-    assert "what it wrote" in told([result(CLOCK)])
+    assert "=== kvm/kvm_clock_test: PASS after 1.5 s" in output_of([result(CLOCK)])
+    assert "what it wrote" in output_of([result(CLOCK)])

@@ -13,8 +13,8 @@ import pytest
 from common.errors import ChannelError, DeadlineError, MachineError, MachineLostError
 from host_setup.channels.ssh import Completed
 from host_setup.selftests import run as module
-from host_setup.selftests.ktap import Outcome
-from host_setup.selftests.run import FOLDER, MEMORY, Result, host_spec, run
+from host_setup.selftests.ktap import KtapOutcome
+from host_setup.selftests.run import FOLDER, MEMORY, SelftestResult, host_spec, run
 from host_setup.selftests.suites import DEADLINE, MM_PROGRAMS, Selftest, catalogue
 from tests.unit.machine_samples import spec
 
@@ -49,7 +49,7 @@ class Host:
         self.closed = True
 
 
-def go(answers: dict[str, Answer], splats: Sequence[str] = ()) -> tuple[list[Result], list[Any]]:
+def go(answers: dict[str, Answer], splats: Sequence[str] = ()) -> tuple[list[SelftestResult], list[Any]]:
     hosts: list[Host] = []
 
     def start() -> Host:
@@ -63,24 +63,29 @@ def go(answers: dict[str, Answer], splats: Sequence[str] = ()) -> tuple[list[Res
 
 def test_tests_share_a_host_as_long_as_it_is_fit() -> None:
     results, hosts = go({"a": (0, ""), "b": (4, "1..0 # SKIP no"), "c": (254, ""), "d": (0, "")})
-    assert [result.outcome for result in results] == [Outcome.PASS, Outcome.SKIP, Outcome.FAIL, Outcome.PASS]
+    assert [result.outcome for result in results] == [
+        KtapOutcome.PASS,
+        KtapOutcome.SKIP,
+        KtapOutcome.FAIL,
+        KtapOutcome.PASS,
+    ]
     assert len(hosts) == 1
 
 
 @pytest.mark.parametrize(
     ("ending", "outcome"),
     [
-        ((124, ""), Outcome.TIMEOUT),
-        (MachineLostError("the host is lost: kernel died: Oops\nits trace"), Outcome.LOST),
-        (DeadlineError("waited 40 s for it"), Outcome.LOST),
-        (ChannelError("the session broke"), Outcome.LOST),
+        ((124, ""), KtapOutcome.TIMEOUT),
+        (MachineLostError("the host is lost: kernel died: Oops\nits trace"), KtapOutcome.LOST),
+        (DeadlineError("waited 40 s for it"), KtapOutcome.LOST),
+        (ChannelError("the session broke"), KtapOutcome.LOST),
     ],
 )
 def test_a_test_that_hangs_or_kills_its_host_is_a_result_and_the_next_gets_a_fresh_host(
-    ending: Any, outcome: Outcome
+    ending: Any, outcome: KtapOutcome
 ) -> None:
     results, hosts = go({"a": (0, ""), "bad": ending, "c": (0, "")})
-    assert [result.outcome for result in results] == [Outcome.PASS, outcome, Outcome.PASS]
+    assert [result.outcome for result in results] == [KtapOutcome.PASS, outcome, KtapOutcome.PASS]
     assert results[1].reason
     assert "\n" not in results[1].reason
     assert [len(host.ran) for host in hosts] == [2, 1]
@@ -88,7 +93,12 @@ def test_a_test_that_hangs_or_kills_its_host_is_a_result_and_the_next_gets_a_fre
 
 def test_what_the_kernel_complains_of_fails_the_test_that_it_happened_in_and_spoils_the_host() -> None:
     results, hosts = go({"a": (0, ""), "bad": (0, ""), "skips": (4, ""), "d": (0, "")}, splats=("bad", "skips"))
-    assert [result.outcome for result in results] == [Outcome.PASS, Outcome.FAIL, Outcome.FAIL, Outcome.PASS]
+    assert [result.outcome for result in results] == [
+        KtapOutcome.PASS,
+        KtapOutcome.FAIL,
+        KtapOutcome.FAIL,
+        KtapOutcome.PASS,
+    ]
     assert "BUG: bad thing in bad" in results[1].reason
     assert results[0].splats == ()  # the warning was there before
     assert len(hosts) == 3

@@ -21,9 +21,9 @@ from common.errors import MachineError, MachineLostError, SetupError, UserInputE
 from common.paths import PROJECT
 from common.progress import Terminal
 from common.store import Store
-from host_setup import debug, fresh_host, shell
 from host_setup.kernel.layers import Layer
-from host_setup.kernel.series import Mode
+from host_setup.kernel.series import Protection
+from host_setup.tools import debug, fresh_host, shell
 
 BANNER = "from another terminal: log in to"
 
@@ -191,14 +191,14 @@ def test_options_mean_what_they_mean_to_the_sign_off() -> None:
     ]
     chosen = fresh_host.settings(parser.parse_args(words))
     assert (chosen.host, chosen.series, chosen.kernel_source) == ("nested", "/a/b", Path("/k"))
-    assert (set(chosen.layers), chosen.mode) == ({Layer.DEBUG, Layer.NUMA}, Mode.PLAIN)
+    assert (set(chosen.layers), chosen.mode) == ({Layer.DEBUG, Layer.NUMA}, Protection.PLAIN)
 
 
 @pytest.mark.parametrize("name", ["shell", "debug"])
 def test_help_and_a_wrong_option_need_no_machine(name: str) -> None:
     for words, status in (["--help"], 0), (["--host", "mainframe"], 2), (["--mode", "odd"], 2):
         done = subprocess.run(
-            [sys.executable, "-m", f"host_setup.{name}", *words],
+            [sys.executable, "-m", f"host_setup.tools.{name}", *words],
             cwd=PROJECT,
             capture_output=True,
             text=True,

@@ -16,7 +16,7 @@ from signoff.contract import Mode
 from signoff.evidence import read
 from signoff.fleet import matrix, shares
 from signoff.merge import lost, merge
-from signoff.overall import Word
+from signoff.overall import RunVerdict
 from signoff.record import Tier
 from signoff.report import write
 from signoff.report.data import Report
@@ -51,7 +51,7 @@ def test_parts_of_two_machines_are_as_one_run(reports: Path, tmp_path: Path) -> 
     report, folder = merged(reports, one, two)
     assert statuses(report) == statuses(alone)
     assert report.overall == alone.overall
-    assert report.overall.word is Word.PROTECTED
+    assert report.overall.word is RunVerdict.PROTECTED
     assert report.fleet.proved_by(names[0]) == ["one"]
     assert report.fleet.proved_by(names[half]) == ["two"]
     assert report.fleet.proved_by(HEALTH[0]) == ["one", "two"]
@@ -94,7 +94,7 @@ def test_what_a_part_did_not_run_says_nothing(reports: Path) -> None:
     report, _ = merged(reports, one, two)
     found = statuses(report)
     assert (found[FIRST], found[SECOND], found[THIRD]) == (Status.PASS, Status.PASS, Status.MISS)
-    assert report.overall.word is Word.NOT_PROVEN
+    assert report.overall.word is RunVerdict.NOT_PROVEN
 
 
 @pytest.mark.parametrize("how", [{"ended": ""}, {"interrupted": True}, {"given_up": "the set-up failed: no disk"}])
@@ -118,7 +118,7 @@ def test_a_fail_of_a_part_that_was_cut_short_is_not_mended_by_a_pass_elsewhere(r
     cut = part(reports, 1, "one", {FIRST: Status.FAIL}, ended="")
     report, _ = merged(reports, cut, part(reports, 2, "two", {FIRST: Status.PASS, **WELL}))
     assert statuses(report)[FIRST] is Status.FAIL
-    assert report.overall.word is Word.NOT_PROTECTED
+    assert report.overall.word is RunVerdict.NOT_PROTECTED
 
 
 def test_every_part_must_have_looked_after_its_own_host(reports: Path) -> None:
@@ -192,14 +192,14 @@ def test_a_part_named_twice_a_merged_one_and_none_at_all_are_refused(reports: Pa
 def test_a_problem_of_a_part_makes_the_whole_no_proof(reports: Path) -> None:
     every = {claim.id: Status.PASS for claim in CLAIMS}
     report, _ = merged(reports, part(reports, 1, "one", every, problems=("two tests claim x",)))
-    assert report.overall.word is Word.NOT_PROVEN
+    assert report.overall.word is RunVerdict.NOT_PROVEN
     assert report.problems == ("one: two tests claim x",)
 
 
 def test_the_problem_of_a_part_that_was_tried_again_does_not(reports: Path) -> None:
     cut = part(reports, 1, "one", {}, given_up="the set-up failed", problems=("the set-up failed",), kernel=None)
     report, _ = merged(reports, cut, part(reports, 2, "two", {claim.id: Status.PASS for claim in CLAIMS}))
-    assert report.overall.word is Word.PROTECTED
+    assert report.overall.word is RunVerdict.PROTECTED
 
 
 def test_tiers_are_not_mixed_silently(reports: Path) -> None:
@@ -207,7 +207,7 @@ def test_tiers_are_not_mixed_silently(reports: Path) -> None:
     real = {"machine": "node", "processor": "AuthenticAMD", "devices": "kvm"}
     two = part(reports, 2, "two", every, tier=Tier.BARE_METAL, host=real)
     report, _ = merged(reports, part(reports, 1, "one", every), two)
-    assert report.overall.word is Word.NOT_PROVEN
+    assert report.overall.word is RunVerdict.NOT_PROVEN
     assert "different tiers (bare-metal, emulated)" in report.problems[0]
 
 

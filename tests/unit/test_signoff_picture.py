@@ -20,7 +20,7 @@ from signoff.evidence import Evidence
 from signoff.memory_map import Fate, MemoryMap, Span, overlay, spans
 from signoff.report import write
 from signoff.report.picture import GAP, MOST_LINES, Picture, pictures
-from signoff.results import Row, unreached
+from signoff.results import Row, without_verdict
 from signoff.verdict import Status
 from tests.unit.test_signoff_report import RECORD
 
@@ -34,7 +34,7 @@ def expanded(runs: Sequence[tuple[int, int, Fate]]) -> dict[int, Fate]:
 
 
 def row(*maps: MemoryMap, status: Status = Status.PASS) -> Row:
-    return Row(CLAIM, dataclasses.replace(unreached(CLAIM, Mode.PROTECTED, "", status, "why"), maps=maps))
+    return Row(CLAIM, dataclasses.replace(without_verdict(CLAIM, Mode.PROTECTED, "", status, "why"), maps=maps))
 
 
 def drawn(*maps: MemoryMap) -> Picture:

@@ -72,25 +72,25 @@ from signoff.observation import Check, Page
 from tests.unit.signoff_samples import CONTROL, SUBJECT, leaking, refused
 from tests.unit.signoff_samples import Told
 
-def test_host_cannot_read(claim):
+def test_host_cannot_read(trial):
     """Host cannot read it.
 
     More words.
     """
-    claim.attach("note.txt", "said")
-    claim = Told(claim)
-    claim.attack(subject=SUBJECT, control=CONTROL)
+    trial.attach("note.txt", "said")
+    trial = Told(trial)
+    trial.attack(subject=SUBJECT, control=CONTROL)
 '''
 WORKS = '''
-def test_guest_works(claim):
+def test_guest_works(trial):
     """The guest works."""
-    claim.legitimate([Check("sum", "4", "4")])
+    trial.legitimate([Check("sum", "4", "4")])
 '''
 HEALTHY = f'''
-def test_host_stays_healthy(claim):
+def test_host_stays_healthy(trial):
     """The host stays well."""
-    claim.attach("console.log", {BANNER!r})
-    claim.health([Check("splats", "none", "none")])
+    trial.attach("console.log", {BANNER!r})
+    trial.health([Check("splats", "none", "none")])
 '''
 
 
@@ -172,7 +172,7 @@ def killed(signoff):
 @pytest.mark.parametrize("ending", ["raise MachineLostError('the host is lost')", "pass"])
 def test_probe_that_kills_a_kernel_fails_its_claim_also_if_it_does_not_notice(project: Path, ending: str) -> None:
     errors = "from common.errors import MachineLostError\n"
-    text = KILLED + errors + ATTACK.replace("claim.attack(", f"if True: {ending}\n    claim.attack(")
+    text = KILLED + errors + ATTACK.replace("trial.attack(", f"if True: {ending}\n    trial.attack(")
     code, found, claims, _ = run(project, text)
     assert (code, found["verdict"]) == (1, "NOT PROTECTED")
     one = claims["host_cannot_read"]
@@ -194,29 +194,29 @@ def test_a_fail_exits_1_and_beats_an_error(project: Path) -> None:
 
 
 BODIES = {  # how a claim's test ends -> status and reason
-    "asserts": ("assert 1 == 2; claim.legitimate(GOOD)", "ERROR", "call: AssertionError"),
-    "breaks_after_its_verdict": ("claim.legitimate(GOOD); assert 0", "ERROR", "call: AssertionError"),
+    "asserts": ("assert 1 == 2; trial.legitimate(GOOD)", "ERROR", "call: AssertionError"),
+    "breaks_after_its_verdict": ("trial.legitimate(GOOD); assert 0", "ERROR", "call: AssertionError"),
     "judges_nothing": ("pass", "MISS", "without a verdict"),
-    "checks_nothing": ("claim.legitimate([])", "MISS", "nothing was checked"),
+    "checks_nothing": ("trial.legitimate([])", "MISS", "nothing was checked"),
     "skips_itself_for_no_reason": ("pytest.skip('')", "MISS", "skipped itself, which is no verdict: it gave no reason"),
     "skips_itself": ("pytest.skip('no disk here')", "MISS", "skipped itself, which is no verdict: no disk here"),
-    "is_skipped": ("claim.legitimate(BAD)", "SKIP", "the host has no VFIO (/dev/vfio/vfio)"),
-    "is_not_skipped": ("claim.legitimate(BAD)", "FAIL", "5 is not 4"),
+    "is_skipped": ("trial.legitimate(BAD)", "SKIP", "the host has no VFIO (/dev/vfio/vfio)"),
+    "is_not_skipped": ("trial.legitimate(BAD)", "FAIL", "5 is not 4"),
     "skips_itself_without_need": ("pytest.skip('no disk here')", "MISS", "skipped itself"),
-    "judges_twice": ("claim.legitimate(GOOD); claim.legitimate([])", "ERROR", "judged twice"),
-    "is_another_kind": ("claim.health(GOOD)", "ERROR", "is legitimate in the contract"),
-    "is_no_attack": ("claim.attack(subject=[])", "ERROR", "is legitimate in the contract"),
-    "swallows_its_verdict": ("with suppress(BaseException): claim.legitimate(BAD)", "FAIL", "5 is not 4"),
-    "fails_and_then_skips": ("with suppress(BaseException): claim.legitimate(BAD)\n    pytest.skip('no')", "FAIL", "5"),
+    "judges_twice": ("trial.legitimate(GOOD); trial.legitimate([])", "ERROR", "judged twice"),
+    "is_another_kind": ("trial.health(GOOD)", "ERROR", "is legitimate in the contract"),
+    "is_no_attack": ("trial.attack(subject=[])", "ERROR", "is legitimate in the contract"),
+    "swallows_its_verdict": ("with suppress(BaseException): trial.legitimate(BAD)", "FAIL", "5 is not 4"),
+    "fails_and_then_skips": ("with suppress(BaseException): trial.legitimate(BAD)\n    pytest.skip('no')", "FAIL", "5"),
     "fails_and_then_breaks": (
-        "with suppress(BaseException): claim.legitimate(BAD)\n    1 / 0",
+        "with suppress(BaseException): trial.legitimate(BAD)\n    1 / 0",
         "FAIL",
         "besides: call",
     ),
     "harms_a_guest": ("raise HarmError('cannot make private the user page: EBUSY')", "FAIL", "did harm: cannot make"),
-    "passes_and_then_harms": ("claim.legitimate(GOOD); raise HarmError('cannot')", "FAIL", "did harm: cannot"),
+    "passes_and_then_harms": ("trial.legitimate(GOOD); raise HarmError('cannot')", "FAIL", "did harm: cannot"),
     "fails_and_then_harms": (
-        "with suppress(BaseException): claim.legitimate(BAD)\n    raise HarmError('cannot')",
+        "with suppress(BaseException): trial.legitimate(BAD)\n    raise HarmError('cannot')",
         "FAIL",
         "wrong result: sum: 5 is not 4",
     ),
@@ -237,12 +237,12 @@ def late():
     yield
     raise OSError("torn")
 
-def test_breaks_in_setup(claim, early): claim.legitimate(GOOD)
-def test_breaks_in_teardown(claim, late): claim.legitimate(GOOD)
+def test_breaks_in_setup(trial, early): trial.legitimate(GOOD)
+def test_breaks_in_teardown(trial, late): trial.legitimate(GOOD)
 @pytest.mark.xfail
-def test_is_expected_to_fail(claim): 1 / 0
+def test_is_expected_to_fail(trial): 1 / 0
 @pytest.mark.skip(reason="")
-def test_is_marked_to_skip(claim): claim.legitimate(GOOD)
+def test_is_marked_to_skip(trial): trial.legitimate(GOOD)
 """
 ENDS = {
     **{name: (status, why) for name, (_, status, why) in BODIES.items()},
@@ -265,7 +265,7 @@ def test_nothing_but_a_verdict_of_pass_makes_a_pass(project: Path) -> None:
     ):
         lines = lines.replace(f'id = "{name}"', f'id = "{name}"\nskip = {{ when = "{fact}" }}')
     (project / "tests_e2e" / "contract" / "claims.toml").write_text(attack + lines)
-    tests = "".join(f"def test_{name}(claim):\n    {body}\n" for name, (body, _, _) in BODIES.items())
+    tests = "".join(f"def test_{name}(trial):\n    {body}\n" for name, (body, _, _) in BODIES.items())
     code, found, claims, said = run(project, ATTACK + FIXTURES + tests)
     assert found, said
     assert code == found["exit_code"] == 1
@@ -283,7 +283,7 @@ def test_nothing_but_a_verdict_of_pass_makes_a_pass(project: Path) -> None:
 
 
 def test_what_is_not_proven_exits_2(project: Path) -> None:
-    code, found, claims, _ = run(project, ATTACK + WORKS.replace("claim.legitimate", "1 / 0; claim.legitimate"))
+    code, found, claims, _ = run(project, ATTACK + WORKS.replace("trial.legitimate", "1 / 0; trial.legitimate"))
     assert (code, found["verdict"], claims["guest_works"]["status"]) == (2, "NOT PROVEN", "ERROR")
 
 
@@ -311,7 +311,7 @@ def test_a_claim_not_asked_for_is_miss(project: Path) -> None:
 
 
 def test_a_run_that_stopped_early_says_so(project: Path) -> None:
-    code, _, claims, _ = run(project, ATTACK.replace("claim.attack", "1 / 0; claim.attack") + WORKS, "-x")
+    code, _, claims, _ = run(project, ATTACK.replace("trial.attack", "1 / 0; trial.attack") + WORKS, "-x")
     assert (code, claims["guest_works"]["why"]) == (2, "not run: stopping after 1 failures")
 
 
@@ -377,9 +377,9 @@ def machines():
 def own():
     time.sleep(0.4)
 
-def test_guest_works(claim, request, own):
+def test_guest_works(trial, request, own):
     request.getfixturevalue("machines")
-    claim.legitimate([Check("sum", "4", "4")])
+    trial.legitimate([Check("sum", "4", "4")])
 """
 
 
@@ -397,7 +397,7 @@ import pytest
 def machines():
     pytest.exit("the set-up failed: kernel: no such tree\\n  next: look", returncode=2)
 
-def test_host_cannot_read(claim, machines):
+def test_host_cannot_read(trial, machines):
     pass
 """
 
@@ -526,7 +526,7 @@ def test_what_is_in_the_place_of_latest_changes_no_verdict(project: Path, place:
 
 def test_reports_that_became_read_only_change_no_verdict(project: Path) -> None:
     """Only the folder around the run's is: as where a run's folder is a mount of its own."""
-    works = WORKS.replace("    claim.", "    import os; os.system(MOUNT)\n    claim.")
+    works = WORKS.replace("    trial.", "    import os; os.system(MOUNT)\n    trial.")
     mount = (
         "f=$(basename reports/2*) && mount --bind reports/$f /mnt && mount -t tmpfs none reports && mkdir reports/$f"
         " && mount --bind /mnt reports/$f && mount -o remount,ro reports || touch refused"
@@ -550,7 +550,7 @@ def test_reports_that_became_read_only_change_no_verdict(project: Path) -> None:
 
 
 def test_run_whose_folder_is_moved_away_is_not_proven_and_told_in_one_line(project: Path) -> None:
-    works = WORKS.replace("    claim.", "    import os; os.rename('reports', 'elsewhere')\n    claim.")
+    works = WORKS.replace("    trial.", "    import os; os.rename('reports', 'elsewhere')\n    trial.")
     code, found, _, said = run(project, ATTACK + works)
     assert (code, found) == (2, None)
     assert said.count("sealproof: the report could not be written") == 1
@@ -567,9 +567,9 @@ def test_run_whose_folder_is_moved_away_is_not_proven_and_told_in_one_line(proje
 
 def test_run_whose_claims_cannot_be_kept_ends_with_one_line(project: Path) -> None:
     works = WORKS.replace(
-        "    claim.", "    import pathlib; [f] = pathlib.Path('reports').glob('2*/claims.jsonl')\n    claim."
+        "    trial.", "    import pathlib; [f] = pathlib.Path('reports').glob('2*/claims.jsonl')\n    trial."
     )
-    text = ATTACK + works.replace("    claim.", "    f.unlink(); f.mkdir()\n    claim.")
+    text = ATTACK + works.replace("    trial.", "    f.unlink(); f.mkdir()\n    trial.")
     code, _, _, said = run(project, text)
     assert code == 2
     assert said.count("the run's folder is no longer writable: [Errno 21] Is a directory") == 1
@@ -588,7 +588,7 @@ HANG = "    import pathlib, time; pathlib.Path('ready').touch(); time.sleep(60)\
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_cut_short_still_has_a_report_and_exits_2(project: Path, how: str) -> None:
-    (project / "tests_e2e" / "test_claims.py").write_text(ATTACK + WORKS.replace("    claim.", f"{HANG}    claim."))
+    (project / "tests_e2e" / "test_claims.py").write_text(ATTACK + WORKS.replace("    trial.", f"{HANG}    trial."))
     with subprocess.Popen(
         command(), cwd=project, env=surroundings(project), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
@@ -756,7 +756,7 @@ def host_is_known(signoff): signoff.identify(host={"cpu": "TCG", "devices": "kvm
     )
     contract = CONTRACT.replace('id = "guest_works"', 'id = "guest_works"\nskip = { when = "no-vfio" }')
     (project / "tests_e2e" / "contract" / "claims.toml").write_text(contract)
-    works = WORKS.replace("(claim)", "(claim, dear)") + "@pytest.fixture\ndef dear(): raise OSError('for nothing')\n"
+    works = WORKS.replace("(trial)", "(trial, dear)") + "@pytest.fixture\ndef dear(): raise OSError('for nothing')\n"
     code, found, claims, said = run(project, "import pytest\n" + ATTACK + works)
     assert (code, found["verdict"], claims["guest_works"]["status"]) == (0, "PROTECTED", "SKIP"), said
     assert claims["guest_works"]["skip"] == "no-vfio"
@@ -768,6 +768,6 @@ def test_no_claims_test_skips_itself() -> None:
 
 
 def test_what_a_test_says_was_not_asked_for_is_miss(project: Path) -> None:
-    skips = "import pytest\n" + WORKS.replace("claim.legit", 'pytest.skip("it was not asked for: --more"); claim.legit')
+    skips = "import pytest\n" + WORKS.replace("trial.legit", 'pytest.skip("it was not asked for: --more"); trial.legit')
     code, found, claims, _ = run(project, ATTACK + skips)
     assert (code, found["verdict"], claims["guest_works"]["status"]) == (2, "NOT PROVEN", "MISS")

@@ -19,12 +19,12 @@ from signoff.contract_files import load
 from signoff.evidence import Evidence, read
 from signoff.observation import Check
 from signoff.overall import PROTECTION
-from signoff.record import Kernel, Patch, Record, Tier
+from signoff.record import KernelIdentity, PatchIdentity, Record, Tier
 from signoff.report import assemble, write
 from signoff.report.data import Report
 from signoff.report.document import SCHEMA
 from signoff.report.threats import _THREATS, threats
-from signoff.results import Result, kept, kept_check, unreached
+from signoff.results import Result, to_check_run, to_run, without_verdict
 from signoff.verdict import Status
 from tests.unit.signoff_samples import CONTROL, SUBJECT, secret
 
@@ -39,7 +39,9 @@ RECORD = Record(
     commit="0" * 40,
     tier=Tier.EMULATED,
     series="stock",
-    kernel=Kernel("6.12.117", "ab" * 20, "linux-source-6.12", "cd" * 32, (Patch("0001-x.patch", "ef" * 32),)),
+    kernel=KernelIdentity(
+        "6.12.117", "ab" * 20, "linux-source-6.12", "cd" * 32, (PatchIdentity("0001-x.patch", "ef" * 32),)
+    ),
     host={"CPU": EVIL},
     durations={"boot": 7.25},
 )
@@ -51,11 +53,13 @@ CLAIMS = len(load(CONTRACT).claims)
 def results() -> list[Result]:
     """One claim of each status, in the contract's order."""
     claims = load(CONTRACT).claims
-    runs = tuple([kept("subject", one) for one in SUBJECT] + [kept("control", one) for one in CONTROL])
-    checks = (kept_check("subject", Check("sum", "4", EVIL)),)
+    runs = tuple([to_run("subject", one) for one in SUBJECT] + [to_run("control", one) for one in CONTROL])
+    checks = (to_check_run("subject", Check("sum", "4", EVIL)),)
     found = []
     for claim, status in zip(claims, [*Status, *[Status.PASS] * len(claims)], strict=False):
-        bare = unreached(claim, Mode.PROTECTED, "A sentence.", status, EVIL if status is not Status.PASS else "refused")
+        bare = without_verdict(
+            claim, Mode.PROTECTED, "A sentence.", status, EVIL if status is not Status.PASS else "refused"
+        )
         found.append(
             dataclasses.replace(
                 bare, control="read", shared="read", runs=runs, checks=checks, seconds=1.5, command="pytest"

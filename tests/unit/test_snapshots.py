@@ -15,10 +15,10 @@ from common.errors import ChannelError, DeadlineError, MachineError, MachineLost
 from common.progress import Terminal
 from common.store import Store
 from host_setup.channels.vitals import Vitals
-from host_setup.hosts import snapshots as module
+from host_setup.emulated import snapshots as module
+from host_setup.emulated.snapshots import EmulatedHosts, NotPristineError
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED
 from host_setup.hosts.pool import HostPool
-from host_setup.hosts.snapshots import EmulatedHosts, NotPristineError
 from tests.unit.machine_samples import FakeSsh, spec
 
 SIZE = 1 << 10

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from common.errors import MachineError
-from host_setup import stress as module
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED
+from host_setup.tools import stress as module
 from tests.unit.machine_samples import FakeSsh
 
 

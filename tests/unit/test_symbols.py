@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import CommandError
-from host_setup.hosts.symbols import located
+from host_setup.hosts.symbols import with_places
 
 SOURCE = """\
 static int twice(int one) { return one + 1; }
@@ -37,7 +37,7 @@ def vmlinux(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_trace_leads_to_file_and_line(vmlinux: Path) -> None:
     trace = "[    1.0] RIP: 0010:inner+0x0/0x20\n[    1.1] Call Trace:\n[    1.2]  outer+0x13/0x20\n"
-    told = located(trace, vmlinux)
+    told = with_places(trace, vmlinux)
     assert "RIP: 0010:inner+0x0/0x20 (mm/a.c:3)" in told
     assert "outer+0x13/0x20 (mm/a.c:8)" in told
     assert [line.partition(" (")[0] for line in told.splitlines()] == trace.splitlines()
@@ -55,10 +55,10 @@ def test_a_trace_leads_to_file_and_line(vmlinux: Path) -> None:
     ],
 )
 def test_what_is_not_known_stays_as_it_is(vmlinux: Path, trace: str) -> None:
-    assert located(trace, vmlinux) == trace
+    assert with_places(trace, vmlinux) == trace
 
 
 def test_a_kernel_without_symbols_is_no_reason_to_say_nothing(tmp_path: Path) -> None:
     (tmp_path / "vmlinux").write_text("no program")
     with pytest.raises(CommandError):
-        located(" outer+0x13/0x20", tmp_path / "vmlinux")
+        with_places(" outer+0x13/0x20", tmp_path / "vmlinux")

@@ -119,55 +119,55 @@ reason = "It does not die."
 
 
 @pytest.fixture
-def trial(tmp_path: Path) -> Trial:
+def own_trial(tmp_path: Path) -> Trial:
     (tmp_path / "contract.toml").write_text(CONTRACT)
     evidence = Evidence.create(tmp_path / "reports", "run", tmp_path / "contract.toml")
     contract = contract_files.load(tmp_path / "contract.toml")
     return Trial(contract.claims[0], Mode.PROTECTED, "It lives.", "pytest -k x", evidence)
 
 
-def folder(trial: Trial) -> Path:
-    return trial._evidence.folder / "evidence/guest_lives"
+def folder(own_trial: Trial) -> Path:
+    return own_trial._evidence.folder / "evidence/guest_lives"
 
 
-def test_a_claim_that_does_not_hold_keeps_its_timeline_and_the_oops_with_its_fingerprint(trial: Trial) -> None:
-    trial.went_wrong("call", HarmError(f"the host: kernel died\n{NULL_POINTER}"), "")
-    trial.took(1.5, "call")
+def test_a_claim_that_does_not_hold_keeps_its_timeline_and_the_oops_with_its_fingerprint(own_trial: Trial) -> None:
+    own_trial.went_wrong("call", HarmError(f"the host: kernel died\n{NULL_POINTER}"), "")
+    own_trial.took(1.5, "call")
     seen: list[Any] = []
 
     def told(begun: float, ended: float, notes: Any) -> str:
         seen.extend((begun <= ended, [words for _, _, words in notes]))
         return "what happened\n"
 
-    trial.explain(told, lambda text: text.replace("kvm_mem_protect", "KVM_MEM_PROTECT"))
-    result = trial.result()
+    own_trial.explain(told, lambda text: text.replace("kvm_mem_protect", "KVM_MEM_PROTECT"))
+    result = own_trial.result()
     assert result.status is Status.FAIL
     assert {"evidence/guest_lives/timeline.txt", "evidence/guest_lives/oops.txt"} <= {*result.evidence}
-    assert (folder(trial) / "timeline.txt").read_text() == "what happened\n"
-    oops = (folder(trial) / "oops.txt").read_text()
+    assert (folder(own_trial) / "timeline.txt").read_text() == "what happened\n"
+    oops = (folder(own_trial) / "oops.txt").read_text()
     assert oops.startswith("NULL pointer dereference, read in kvm_mem_protect < ")
     assert "KVM_MEM_PROTECT" in oops
     assert seen[0] and any(words.startswith("harm: the host") for words in seen[1])
     assert "call has ended after 1.500 s" in seen[1]
 
 
-def test_a_claim_that_holds_needs_no_explanation(trial: Trial) -> None:
-    trial.health([Check("alive", "yes", "yes")])
-    trial.explain(lambda *_: pytest.fail("asked"), lambda _: pytest.fail("asked"))
-    assert not (folder(trial) / "timeline.txt").exists()
-    assert trial.result().status is Status.PASS
+def test_a_claim_that_holds_needs_no_explanation(own_trial: Trial) -> None:
+    own_trial.health([Check("alive", "yes", "yes")])
+    own_trial.explain(lambda *_: pytest.fail("asked"), lambda _: pytest.fail("asked"))
+    assert not (folder(own_trial) / "timeline.txt").exists()
+    assert own_trial.result().status is Status.PASS
 
 
-def test_what_cannot_be_explained_changes_no_result(trial: Trial) -> None:
-    trial.went_wrong("call", HarmError(f"the host: kernel died\n{NULL_POINTER}"), "")
+def test_what_cannot_be_explained_changes_no_result(own_trial: Trial) -> None:
+    own_trial.went_wrong("call", HarmError(f"the host: kernel died\n{NULL_POINTER}"), "")
 
     def broken(*_: object) -> str:
         raise ChannelError("no answer")
 
-    trial.explain(broken, broken)
-    assert trial.result().status is Status.FAIL
-    assert "ChannelError" in (folder(trial) / "not-explained.txt").read_text()
-    assert not (folder(trial) / "timeline.txt").exists()
+    own_trial.explain(broken, broken)
+    assert own_trial.result().status is Status.FAIL
+    assert "ChannelError" in (folder(own_trial) / "not-explained.txt").read_text()
+    assert not (folder(own_trial) / "timeline.txt").exists()
 
 
 class Vitals:
@@ -310,8 +310,8 @@ def test_a_host_of_an_earlier_probe_is_no_explanation(monkeypatch: pytest.Monkey
     assert pool.last_words(time.time() + 1) == []
 
 
-def test_a_claim_that_does_not_hold_has_the_command_that_repeats_it(trial: Trial) -> None:
-    trial.went_wrong("call", ChannelError("it broke"), "")
-    trial.explain(lambda *_: "", lambda text: text)
-    assert (folder(trial) / "repeat.txt").read_text() == f"{trial.result().command}\n"
-    assert trial.result().command
+def test_a_claim_that_does_not_hold_has_the_command_that_repeats_it(own_trial: Trial) -> None:
+    own_trial.went_wrong("call", ChannelError("it broke"), "")
+    own_trial.explain(lambda *_: "", lambda text: text)
+    assert (folder(own_trial) / "repeat.txt").read_text() == f"{own_trial.result().command}\n"
+    assert own_trial.result().command

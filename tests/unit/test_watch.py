@@ -10,13 +10,13 @@ import pytest
 
 from common.errors import ChannelError, DeadlineError, MachineLostError
 from host_setup.channels.vitals import Vitals
-from host_setup.hosts.exits import INTERNAL_ERROR, MMIO, Exit, Exits, parse
+from host_setup.hosts.exits import INTERNAL_ERROR, MMIO, Exits, KvmExit, parse
 from signoff.observation import Check
 from tests_e2e.support import watch as module
 from tests_e2e.support.watch import Watch, watched
 
 WELL = Exits(total=900, device=30, missed=0, noted=0, last=(), emulated=40, not_emulated=0)
-STORE_TO_MEMORY = Exit(MMIO, is_write=True, gpa=0x3000, length=8)
+STORE_TO_MEMORY = KvmExit(MMIO, is_write=True, gpa=0x3000, length=8)
 RIGHT = Check("the value", "7", "7")
 
 
@@ -33,7 +33,7 @@ class PlayedGuest:
         self.vitals.check()  # the program that tells them ends with the guest
         return self.now
 
-    def note(self, *exits: Exit) -> None:
+    def note(self, *exits: KvmExit) -> None:
         self.now = replace(self.now, noted=self.now.noted + len(exits), last=(*self.now.last, *exits)[-16:])
 
     def console_since(self, offset: int) -> tuple[int, str]:
@@ -82,13 +82,13 @@ def test_row_without_an_incident_keeps_its_checks_and_gets_those_of_the_watch(ho
     ("exit_", "words"),
     [
         (STORE_TO_MEMORY, "KVM_EXIT_MMIO: store of 8 bytes at 0x3000, which is memory"),
-        (Exit(INTERNAL_ERROR, suberror=1), "KVM_EXIT_INTERNAL_ERROR, suberror 1"),
-        (Exit(8), "KVM_EXIT_SHUTDOWN"),
-        (Exit(0, result=-14), "KVM_RUN failed: EFAULT"),
-        (Exit(99), "KVM_EXIT_99"),
+        (KvmExit(INTERNAL_ERROR, suberror=1), "KVM_EXIT_INTERNAL_ERROR, suberror 1"),
+        (KvmExit(8), "KVM_EXIT_SHUTDOWN"),
+        (KvmExit(0, result=-14), "KVM_RUN failed: EFAULT"),
+        (KvmExit(99), "KVM_EXIT_99"),
     ],
 )
-def test_exit_that_no_working_guest_makes_fails_the_row(host: Any, guest: Any, exit_: Exit, words: str) -> None:
+def test_exit_that_no_working_guest_makes_fails_the_row(host: Any, guest: Any, exit_: KvmExit, words: str) -> None:
     found = watched(host, guest, lambda one: one.note(exit_) or [RIGHT])
     assert wrong(found) == {"exits that no working guest makes": words}
 

@@ -18,7 +18,7 @@ from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack, Target
 from tests_e2e.support.kvm import load
 from tests_e2e.support.pagemap import place
-from tests_e2e.support.steps import opened
+from tests_e2e.support.steps import open_file
 
 NO_PAT = "nopat"
 READ, SHARED = 1, 1  # PROT_READ, MAP_SHARED of linux/mman.h
@@ -27,26 +27,26 @@ FIRMWARE_PAGES = 16  # memory begins behind them
 NOTHING = Target(qemu=0, gpa=0, hva=0, hpa=0)
 
 
-def test_host_cannot_map_private_page_by_dev_mem(claim: Trial, attack: Attack) -> None:
+def test_host_cannot_map_private_page_by_dev_mem(trial: Trial, attack: Attack) -> None:
     """The host cannot map a private page's frame by /dev/mem, nor keep a mapping from when the page was shared."""
-    _judge(claim, attack, attack.host)
+    _judge(trial, attack, attack.host)
 
 
-def test_host_cannot_map_private_page_by_dev_mem_without_pat(claim: Trial, attack: Attack) -> None:
+def test_host_cannot_map_private_page_by_dev_mem_without_pat(trial: Trial, attack: Attack) -> None:
     """Nor can it on a host that runs without PAT, whose kernel minds no second mapping."""
     with attack.pool.booted(NO_PAT) as host:
-        _judge(claim, attack, host)
+        _judge(trial, attack, host)
 
 
-def _judge(claim: Trial, attack: Attack, host: Host) -> None:
+def _judge(trial: Trial, attack: Attack, host: Host) -> None:
     with attack.puppeteer(host) as puppeteer:
         process = puppeteer.spawn()
         found = [[*_look(process, guest), *_run_on(process, guest)] for guest in host.guests]
-    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
 def _look(process: Puppet, guest: Guest) -> list[Check]:
-    with opened(process, "/dev/mem") as file:
+    with open_file(process, "/dev/mem") as file:
         firmware = _loaded(process, _mapped(process, file, FIRMWARE))
         fresh = [_seen(process, one, _mapped(process, file, one.target.hpa)) for one in _private(guest)]
         kept = {one.target.gpa: _mapped_while_shared(process, file, guest, one) for one in _private(guest)}
@@ -67,7 +67,7 @@ def _run_on(process: Puppet, guest: Guest) -> list[Check]:
     ways = [("the firmware", FIRMWARE_PAGES, "done")]
     if guest.protected:
         ways.append(("the firmware and memory", FIRMWARE_PAGES + 1, "EPERM"))
-    with opened(process, "/dev/mem") as file:
+    with open_file(process, "/dev/mem") as file:
         return [Check(f"a mapping of {what}", how, _ends(process, file, pages)) for what, pages, how in ways]
 
 

@@ -20,7 +20,7 @@ from tests_e2e.support.residue import AS_IT_IS
 from tests_e2e.support.vm_end import closed, has_quit, killed, reset
 
 
-def test_host_has_no_copy_of_private_memory_while_the_guest_lives(claim: Trial, pool: HostPool) -> None:
+def test_host_has_no_copy_of_private_memory_while_the_guest_lives(trial: Trial, pool: HostPool) -> None:
     """What a guest keeps to itself is in its own private pages and nowhere else in all of the host's memory."""
     with pool.fresh() as host, Attack.puppeteer(host) as puppeteer:
         protected = host.guest.protected if host.plain_guest is not None else None
@@ -38,7 +38,7 @@ def test_host_has_no_copy_of_private_memory_while_the_guest_lives(claim: Trial, 
                 strays = frozenset().union(*held[field].values()) - kept if guest.protected else ()
                 whose = owners_of(host.ssh, memory, strays)
                 found.append([*_elsewhere(guest, field, held[field], kept, whose), *controls])
-    claim.legitimate(*found, protected=protected)
+    trial.legitimate(*found, protected=protected)
 
 
 def _share_and_take_back(guest: Guest) -> None:
@@ -66,12 +66,12 @@ def _elsewhere(
     return checks
 
 
-def test_host_finds_nothing_of_private_memory_after_reset(claim: Trial, pool: HostPool) -> None:
+def test_host_finds_nothing_of_private_memory_after_reset(trial: Trial, pool: HostPool) -> None:
     """When a machine was reset, of thousands of private pages none is left, for QEMU or anybody else to find."""
-    _gone(claim, pool, lambda _: reset)
+    _gone(trial, pool, lambda _: reset)
 
 
-def test_host_finds_nothing_of_private_memory_after_its_vm_was_closed(claim: Trial, pool: HostPool) -> None:
+def test_host_finds_nothing_of_private_memory_after_its_vm_was_closed(trial: Trial, pool: HostPool) -> None:
     """When QEMU has closed the VM and lives on, of thousands of private pages none is left."""
 
     def close(host: Host) -> Callable[[Guest], object]:
@@ -81,23 +81,23 @@ def test_host_finds_nothing_of_private_memory_after_its_vm_was_closed(claim: Tri
 
         return end
 
-    _gone(claim, pool, close)
+    _gone(trial, pool, close)
 
 
-def test_host_finds_nothing_of_private_memory_after_quit(claim: Trial, pool: HostPool) -> None:
+def test_host_finds_nothing_of_private_memory_after_quit(trial: Trial, pool: HostPool) -> None:
     """When QEMU has ended by itself, of thousands of private pages none is left."""
 
-    _gone(claim, pool, lambda host: lambda guest: has_quit(host, guest))
+    _gone(trial, pool, lambda host: lambda guest: has_quit(host, guest))
 
 
-def test_host_finds_nothing_of_private_memory_after_kill(claim: Trial, pool: HostPool) -> None:
+def test_host_finds_nothing_of_private_memory_after_kill(trial: Trial, pool: HostPool) -> None:
     """When QEMU was killed, of thousands of private pages none is left."""
 
-    _gone(claim, pool, lambda host: lambda guest: killed(host, guest))
+    _gone(trial, pool, lambda host: lambda guest: killed(host, guest))
 
 
-def _gone(claim: Trial, pool: HostPool, ending: Callable[[Host], Callable[[Guest], object]]) -> None:
+def _gone(trial: Trial, pool: HostPool, ending: Callable[[Host], Callable[[Guest], object]]) -> None:
     with pool.fresh() as host:
         protected = host.guest.protected if host.plain_guest is not None else None
         found = nothing_left(host, ending(host))
-    claim.legitimate(*found, protected=protected)
+    trial.legitimate(*found, protected=protected)

@@ -18,7 +18,7 @@ from common.waiting import Deadline
 from host_setup.channels.puppets import Puppeteer
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.guest_spec import RUN, GuestSpec
+from host_setup.hosts.guest_spec import GUEST_RUN_DIR, GuestSpec
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
@@ -39,7 +39,7 @@ RSDP_BYTES, CHECKSUM_AT, MAKER = 20, 8, slice(9, 15)  # of version 0
 OURS = b"BADVMM"
 
 
-def test_guest_that_reboots_runs_no_code_of_the_hosts(claim: Trial, pool: HostPool) -> None:
+def test_guest_that_reboots_runs_no_code_of_the_hosts(trial: Trial, pool: HostPool) -> None:
     """A guest that is to reboot by the BIOS does not run what the host has put where that begins (reboot=bios)."""
     with standing(pool, _shape) as among:
         with Attack.puppeteer(among) as puppeteer:
@@ -48,7 +48,7 @@ def test_guest_that_reboots_runs_no_code_of_the_hosts(claim: Trial, pool: HostPo
         with workers(len(among.guests)) as side_by_side:
             found = list(side_by_side.map(partial(_rebooted, among), among.guests))
         protected = among.guest.protected
-    claim.legitimate(*found, protected=protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=protected if len(found) > 1 else None)
 
 
 def _shape(spec: GuestSpec) -> GuestSpec:
@@ -58,7 +58,7 @@ def _shape(spec: GuestSpec) -> GuestSpec:
 
 
 def _file(spec: GuestSpec) -> str:
-    return f"{RUN}/{spec.name}.told"
+    return f"{GUEST_RUN_DIR}/{spec.name}.told"
 
 
 def _put_code(puppeteer: Puppeteer, guest: Guest) -> None:
@@ -90,7 +90,7 @@ def _rebooted(host: Host, guest: Guest) -> list[Check]:
     return [Check("what the host's code has told", expected or "nothing", told or "nothing"), *well(guest)]
 
 
-def test_host_cannot_choose_acpi_tables_of_the_next_kernel(claim: Trial, pool: HostPool) -> None:
+def test_host_cannot_choose_acpi_tables_of_the_next_kernel(trial: Trial, pool: HostPool) -> None:
     """A kernel that another one has started (kexec) takes the RSDP that the first one found, and not the host's."""
     with standing(pool, lambda spec: replace(with_its_kernel(spec), reboots=True)) as among:
         with Attack.puppeteer(among) as puppeteer:
@@ -98,7 +98,7 @@ def test_host_cannot_choose_acpi_tables_of_the_next_kernel(claim: Trial, pool: H
         with workers(len(among.guests)) as side_by_side:
             found = list(side_by_side.map(partial(_after_kexec, among), among.guests, makers))
         protected = among.guest.protected
-    claim.legitimate(*found, protected=protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=protected if len(found) > 1 else None)
 
 
 def _rsdp(guest: Guest) -> tuple[int, str]:

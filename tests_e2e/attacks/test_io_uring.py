@@ -17,7 +17,7 @@ from tests_e2e.support.io_uring import (
     ring_of,
 )
 from tests_e2e.support.pins import pins_let_go
-from tests_e2e.support.steps import O_DIRECT, O_RDWR, drained, gave, kept, opened, piped
+from tests_e2e.support.steps import O_DIRECT, O_RDWR, closing, open_file, open_pipe, read_pending, without_descriptor
 from tests_e2e.support.zram import zram_disk
 
 
@@ -27,7 +27,7 @@ def test_qemu_cannot_write_private_page_to_a_disk_by_io_uring(attack: Attack) ->
 
         def probe(qemu: Puppet, page: Target) -> Got:
             buffer = qemu.memory(PAGE_SIZE)
-            with opened(qemu, disk, O_RDWR | O_DIRECT) as file, ring_of(qemu) as ring:
+            with open_file(qemu, disk, O_RDWR | O_DIRECT) as file, ring_of(qemu) as ring:
                 qemu.syscall("pwrite64", file, buffer, PAGE_SIZE, 0).require("clear the disk")
                 done = ring.io(WRITE, file, page.hva, PAGE_SIZE).done
                 qemu.syscall("pread64", file, buffer, PAGE_SIZE, 0).require("read the disk")
@@ -41,7 +41,7 @@ def test_qemu_cannot_read_a_disk_into_private_page_by_io_uring(attack: Attack) -
     with zram_disk(attack.host.ssh) as disk:
 
         def probe(qemu: Puppet, page: Target) -> Got:
-            with opened(qemu, disk, O_RDWR | O_DIRECT) as file, ring_of(qemu) as ring:
+            with open_file(qemu, disk, O_RDWR | O_DIRECT) as file, ring_of(qemu) as ring:
                 qemu.syscall("pwrite64", file, qemu.memory(PATTERN), PAGE_SIZE, 0).require("fill the disk")
                 return Got(ring.io(READ, file, page.hva, PAGE_SIZE).done, wrote=PATTERN)
 
@@ -52,12 +52,12 @@ def test_qemu_cannot_register_private_page_as_buffer_of_io_uring_to_read(attack:
     """QEMU cannot register a private page of its guest as a buffer of io_uring, and have the kernel read it there."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with piped(qemu) as (out, into), ring_of(qemu) as ring:
+        with open_pipe(qemu) as (out, into), ring_of(qemu) as ring:
             done = ring.register(REGISTER_BUFFERS, qemu.iovec(page.hva, PAGE_SIZE), 1)
             if done.errno is None:
                 ring.io(WRITE_FIXED, into, page.hva, PAGE_SIZE).done.require("IORING_OP_WRITE_FIXED")
                 ring.register(UNREGISTER_BUFFERS, 0, 0).require("IORING_UNREGISTER_BUFFERS")
-            return Got(done, drained(qemu, out, PAGE_SIZE))
+            return Got(done, read_pending(qemu, out, PAGE_SIZE))
 
     attack.by_qemu("IORING_REGISTER_BUFFERS, IORING_OP_WRITE_FIXED", probe)
 
@@ -66,7 +66,7 @@ def test_qemu_cannot_register_private_page_as_buffer_of_io_uring_to_write(attack
     """QEMU cannot register a private page of its guest as a buffer of io_uring, and have the kernel write to it."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with piped(qemu) as (out, into), ring_of(qemu) as ring:
+        with open_pipe(qemu) as (out, into), ring_of(qemu) as ring:
             done = ring.register(REGISTER_BUFFERS, qemu.iovec(page.hva, PAGE_SIZE), 1)
             if done.errno is None:
                 qemu.syscall("write", into, qemu.memory(PATTERN), PAGE_SIZE).require("fill the pipe")
@@ -84,9 +84,9 @@ def test_qemu_cannot_use_private_page_as_submission_queue_of_io_uring(attack: At
         done, ring = ring_at(qemu, page.hva)
         if done.errno is not None:
             return Got(done)
-        with kept(qemu, ring.file):
+        with closing(qemu, ring.file):
             # The canary is no valid request. The answer names it by the eight bytes that are the request's user_data.
-            return Got(gave(done), ring.submit().user_data)
+            return Got(without_descriptor(done), ring.submit().user_data)
 
     with pins_let_go(attack.host.ssh):
         attack.by_qemu("io_uring_setup(IORING_SETUP_NO_MMAP)", probe)

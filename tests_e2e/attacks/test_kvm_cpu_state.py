@@ -94,18 +94,18 @@ def written(own: OwnVm, page: Target, msr: int, size: int) -> Got:
         return Got(done, wrote=found(own, page, size))
 
 
-def test_kvm_does_not_tell_page_directory_pointers_of_a_protected_guest(claim: Trial, steered: Host) -> None:
+def test_kvm_does_not_tell_page_directory_pointers_of_a_protected_guest(trial: Trial, steered: Host) -> None:
     """KVM does not tell the page directory pointers of a protected guest: they are memory that QEMU can choose.
 
     KVM takes four entries of 8 bytes if none of them has a bit that it must not have, which an entry without its
     lowest bit may: so of random bytes one table in 16 is taken as it is. The first that is taken ends the probe.
     """
     with Attack.puppeteer(steered) as puppeteer:
-        _judge(claim, steered, [_pointers_told(steered, puppeteer, guest) for guest in steered.guests])
+        _judge(trial, steered, [_pointers_told(steered, puppeteer, guest) for guest in steered.guests])
 
 
-def _judge(claim: Trial, host: Host, found: list[list[Check]]) -> None:
-    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+def _judge(trial: Trial, host: Host, found: list[list[Check]]) -> None:
+    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
 def _pointers_told(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
@@ -128,14 +128,14 @@ def _pointers_told(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check
     ]
 
 
-def test_kvm_translate_does_not_walk_a_private_page(claim: Trial, steered: Host) -> None:
+def test_kvm_translate_does_not_walk_a_private_page(trial: Trial, steered: Host) -> None:
     """KVM_TRANSLATE tells nothing of a private page by walking it as a page table, and writes nothing there.
 
     The page directory is QEMU's own, and its entry leads to the page. Of each of its entries of 4 bytes whose lowest
     bit is set 32-bit paging tells the 20 bits of an address, and it sets the bit that says that the entry was used.
     """
     with Attack.puppeteer(steered) as puppeteer:
-        _judge(claim, steered, [_walked(steered, puppeteer, guest) for guest in steered.guests])
+        _judge(trial, steered, [_walked(steered, puppeteer, guest) for guest in steered.guests])
 
 
 def _walked(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
@@ -148,7 +148,7 @@ def _walked(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
         told = [own.cpu.translate(at * PAGE_SIZE) for at in range(ENTRIES)]
     entries = [entry for (entry,) in struct.iter_unpack("<I", aimed.planted.content[: ENTRIES * 4])]
     leads = [entry & -PAGE_SIZE if entry & PRESENT else None for entry in entries]
-    present = sum(one is not None for one in leads)
+    present = sum(lead is not None for lead in leads)
     right = sum(one is not None and at == one for one, (_, at) in zip(leads, told, strict=True))
     (after,) = guest.canaries.read([aimed.planted])
     ends = {done.errno or "done" for done, _ in told}
@@ -163,13 +163,13 @@ def _walked(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     ]
 
 
-def test_traced_kvm_translate_does_not_show_a_private_page(claim: Trial, steered: Host) -> None:
+def test_traced_kvm_translate_does_not_show_a_private_page(trial: Trial, steered: Host) -> None:
     """Root and QEMU together do not see a private page that KVM_TRANSLATE walks, by KVM's trace event of page walks.
 
     The event prints an entry before KVM looks whether there is one: all bytes of a page, 8 a walk.
     """
     with Attack.puppeteer(steered) as puppeteer:
-        _judge(claim, steered, [_walks_traced(steered, puppeteer, guest) for guest in steered.guests])
+        _judge(trial, steered, [_walks_traced(steered, puppeteer, guest) for guest in steered.guests])
 
 
 def _walks_traced(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
@@ -187,10 +187,10 @@ def _walks_traced(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]
     ]
 
 
-def test_kvm_does_not_tell_the_control_block_of_a_nested_guest(claim: Trial, steered: Host) -> None:
+def test_kvm_does_not_tell_the_control_block_of_a_nested_guest(trial: Trial, steered: Host) -> None:
     """KVM_GET_NESTED_STATE tells nothing of the control block of a nested guest, which its hypervisor keeps private."""
     with Attack.puppeteer(steered) as puppeteer:
-        _judge(claim, steered, [_nested_state_told(steered, puppeteer, guest) for guest in steered.guests])
+        _judge(trial, steered, [_nested_state_told(steered, puppeteer, guest) for guest in steered.guests])
 
 
 def _nested_state_told(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
@@ -230,10 +230,10 @@ def _nested_run(own: OwnVm, block_at: int, directory_at: int, mark: int) -> tupl
     return done, told
 
 
-def test_host_keeps_no_copy_of_a_nested_guests_control_block(claim: Trial, steered: Host) -> None:
+def test_host_keeps_no_copy_of_a_nested_guests_control_block(trial: Trial, steered: Host) -> None:
     """When a nested guest has run, the page of its control block is in the guest's memory and nowhere in the host's."""
     with Attack.puppeteer(steered) as puppeteer:
-        _judge(claim, steered, [_copies_kept(steered, puppeteer, guest) for guest in steered.guests])
+        _judge(trial, steered, [_copies_kept(steered, puppeteer, guest) for guest in steered.guests])
 
 
 def _copies_kept(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:

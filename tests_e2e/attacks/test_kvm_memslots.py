@@ -49,13 +49,13 @@ def test_memory_slot_added_again_leaves_private_page_private(attack: Attack) -> 
     by_own_vm(attack, "load, slot added again", probe)
 
 
-def test_memory_slot_that_moves_shows_no_private_page(claim: Trial, attack: Attack) -> None:
+def test_memory_slot_that_moves_shows_no_private_page(trial: Trial, attack: Attack) -> None:
     """QEMU cannot load a private page over which it adds a second memory slot, moves that, and deletes it."""
     # KVM does not forget that the page had another number: the guest cannot share it any more.
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
         found = [_moved(host, puppeteer, guest) for guest in host.guests]
         protected = host.guest.protected if len(found) > 1 else None
-    claim.legitimate(*found, protected=protected)
+    trial.legitimate(*found, protected=protected)
 
 
 def _moved(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:

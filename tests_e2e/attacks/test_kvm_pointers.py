@@ -160,12 +160,12 @@ ROWS = (
 )
 
 
-def test_kvm_writes_to_no_private_page_at_an_address_of_qemus(claim: Trial, steered: Host) -> None:
+def test_kvm_writes_to_no_private_page_at_an_address_of_qemus(trial: Trial, steered: Host) -> None:
     """QEMU cannot have KVM write to a private page by the addresses that it gives KVM: a table of them."""
     with Attack.puppeteer(steered) as puppeteer:
-        rows = [(row, not row.kernels or claim.kernel_fits(row.kernels)) for row in ROWS]
+        rows = [(row, not row.kernels or trial.kernel_fits(row.kernels)) for row in ROWS]
         found = [_table(steered, puppeteer, guest, rows) for guest in steered.guests]
-    claim.legitimate(*found, protected=steered.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=steered.guest.protected if len(found) > 1 else None)
 
 
 def _table(host: Host, puppeteer: Puppeteer, guest: Guest, rows: Sequence[tuple[Row, bool]]) -> list[Check]:

@@ -38,7 +38,16 @@ from tests_e2e.support.kvm import (
     own_vm,
     vm_in_hand,
 )
-from tests_e2e.support.registers import GENERAL, HOLDS, VECTORS, AtWork, changed, judge_each, told, user_canary
+from tests_e2e.support.registers import (
+    GENERAL,
+    HOLDS,
+    VECTORS,
+    AtWork,
+    change_checks,
+    judge_each,
+    look_checks,
+    user_canary,
+)
 from tests_e2e.support.tiny_vm import tiny_vm_works
 
 OURS = bytes(range(1, 65)), bytes(range(256))  # what QEMU puts into r8 to r15, into xmm0 to xmm15
@@ -55,27 +64,27 @@ GDB_PORT, SECONDS = 1234, 10.0
 Way = Callable[[OwnVm], bytes]
 
 
-def test_qemu_cannot_read_its_guests_registers_by_get_regs(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_read_its_guests_registers_by_get_regs(trial: Trial, attack: Attack) -> None:
     """QEMU cannot read what its guest has in general registers by KVM_GET_REGS."""
-    _told_by_kvm(claim, attack, lambda own: own.cpu.general_registers()[R8_TO_R15], GENERAL)
+    _told_by_kvm(trial, attack, lambda own: own.cpu.general_registers()[R8_TO_R15], GENERAL)
 
 
-def test_qemu_cannot_read_its_guests_registers_by_get_fpu(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_read_its_guests_registers_by_get_fpu(trial: Trial, attack: Attack) -> None:
     """QEMU cannot read what its guest has in vector registers by KVM_GET_FPU."""
-    _told_by_kvm(claim, attack, lambda own: own.cpu.xmm(), VECTORS)
+    _told_by_kvm(trial, attack, lambda own: own.cpu.xmm(), VECTORS)
 
 
-def test_qemu_cannot_read_its_guests_registers_by_get_xsave(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_read_its_guests_registers_by_get_xsave(trial: Trial, attack: Attack) -> None:
     """QEMU cannot read what its guest has in vector registers by KVM_GET_XSAVE."""
-    _told_by_kvm(claim, attack, lambda own: own.cpu.saved_xmm(), VECTORS)
+    _told_by_kvm(trial, attack, lambda own: own.cpu.saved_xmm(), VECTORS)
 
 
-def test_qemu_cannot_read_its_guests_registers_by_sync_regs(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_read_its_guests_registers_by_sync_regs(trial: Trial, attack: Attack) -> None:
     """QEMU cannot read what its guest has in general registers where KVM_RUN leaves them (KVM_SYNC_X86_REGS)."""
-    _told_by_kvm(claim, attack, lambda own: own.cpu.synced_registers()[R8_TO_R15], GENERAL)
+    _told_by_kvm(trial, attack, lambda own: own.cpu.synced_registers()[R8_TO_R15], GENERAL)
 
 
-def test_qemu_cannot_read_its_guests_control_registers(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_read_its_guests_control_registers(trial: Trial, attack: Attack) -> None:
     """QEMU cannot read where its guest's page tables begin, nor how it has set its CPU, by KVM_GET_SREGS."""
 
     def look(own: OwnVm, _: Guest) -> list[Check]:
@@ -86,10 +95,10 @@ def test_qemu_cannot_read_its_guests_control_registers(claim: Trial, attack: Att
             Check("CR3 leads to a table", "True", str(cr3 != 0)),
         ]
 
-    _state_told(claim, attack, look)
+    _state_told(trial, attack, look)
 
 
-def test_qemu_cannot_read_its_guests_model_specific_registers(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_read_its_guests_model_specific_registers(trial: Trial, attack: Attack) -> None:
     """QEMU cannot read the addresses that its guest has in model-specific registers by KVM_GET_MSRS."""
 
     def look(own: OwnVm, _: Guest) -> list[Check]:
@@ -99,10 +108,10 @@ def test_qemu_cannot_read_its_guests_model_specific_registers(claim: Trial, atta
             Check("the base of GS is told", "True", str(bases != 0)),
         ]
 
-    _state_told(claim, attack, look)
+    _state_told(trial, attack, look)
 
 
-def _state_told(claim: Trial, attack: Attack, look: Callable[[OwnVm, Guest], list[Check]]) -> None:
+def _state_told(trial: Trial, attack: Attack, look: Callable[[OwnVm, Guest], list[Check]]) -> None:
     """Have it judged what each guest's CPU tells.
 
     :param look: each of its checks expects what a guest without private registers must show.
@@ -113,7 +122,7 @@ def _state_told(claim: Trial, attack: Attack, look: Callable[[OwnVm, Guest], lis
             with own_vm(host, puppeteer, guest) as own:
                 checks = look(own, guest)
             found.append([_hidden(check) if guest.protected else check for check in checks])
-    judge_each(claim, host, found)
+    judge_each(trial, host, found)
 
 
 HIDDEN = {"paging, 64 bits": "no paging, no 64 bits", "True": "False"}
@@ -123,7 +132,7 @@ def _hidden(check: Check) -> Check:
     return Check(check.name, HIDDEN[check.expected], check.got)
 
 
-def test_qemu_cannot_read_its_guests_debug_registers(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_read_its_guests_debug_registers(trial: Trial, attack: Attack) -> None:
     """QEMU cannot read by KVM_GET_DEBUGREGS which address a program of its guest has put into a debug register."""
     host, found = attack.host, []
     with attack.puppeteer(host) as puppeteer:
@@ -141,10 +150,10 @@ def test_qemu_cannot_read_its_guests_debug_registers(claim: Trial, attack: Attac
                     Check("its address is told", str(not private), str(of_guest["address"] in seen)),
                 ]
             )
-    judge_each(claim, host, found)
+    judge_each(trial, host, found)
 
 
-def test_qemu_cannot_read_events_of_its_guests_cpu(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_read_events_of_its_guests_cpu(trial: Trial, attack: Attack) -> None:
     """QEMU cannot read by KVM_GET_VCPU_EVENTS which events wait for its guest's CPU, an NMI of its own among them."""
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:  # the guest may complain of the NMI
         found = []
@@ -153,10 +162,10 @@ def test_qemu_cannot_read_events_of_its_guests_cpu(claim: Trial, attack: Attack)
                 own.cpu.process.syscall("ioctl", own.cpu.fd, KVM_NMI, 0).require("KVM_NMI")
                 waits = own.cpu.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)[NMI_PENDING_AT] > 0
             found.append([Check("the NMI that waits is told", str(not guest.protected), str(waits))])
-        judge_each(claim, host, found)
+        judge_each(trial, host, found)
 
 
-def test_monitor_does_not_show_registers_of_the_guest(claim: Trial, attack: Attack) -> None:
+def test_monitor_does_not_show_registers_of_the_guest(trial: Trial, attack: Attack) -> None:
     """QEMU's monitor does not show what the guest has in registers (info registers)."""
 
     def look(guest: Guest) -> bytes:
@@ -170,10 +179,10 @@ def test_monitor_does_not_show_registers_of_the_guest(claim: Trial, attack: Atta
             return b""
         return b"".join(int(words[f"R{number}".ljust(3)], 16).to_bytes(8, "little") for number in range(8, 16))
 
-    judge_each(claim, attack.host, [told(guest, look, GENERAL) for guest in attack.host.guests])
+    judge_each(trial, attack.host, [look_checks(guest, look, GENERAL) for guest in attack.host.guests])
 
 
-def test_debugger_does_not_get_registers_of_the_guest(claim: Trial, attack: Attack) -> None:
+def test_debugger_does_not_get_registers_of_the_guest(trial: Trial, attack: Attack) -> None:
     """A debugger at QEMU's gdb stub does not get what the guest has in registers."""
     host = attack.host
 
@@ -190,28 +199,28 @@ def test_debugger_does_not_get_registers_of_the_guest(claim: Trial, attack: Atta
         guest.qmp.monitor("gdbserver none")
         return registers[R8_TO_R15]
 
-    judge_each(claim, host, [told(guest, look, GENERAL) for guest in host.guests])
+    judge_each(trial, host, [look_checks(guest, look, GENERAL) for guest in host.guests])
 
 
-def test_qemu_cannot_set_its_guests_registers(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_set_its_guests_registers(trial: Trial, attack: Attack) -> None:
     """QEMU cannot set what its guest has in general registers by KVM_SET_REGS, which changes nothing."""
-    _changed_by_kvm(claim, attack, lambda own: own.cpu.put_r8_to_r15(OURS[0]))
+    _changed_by_kvm(trial, attack, lambda own: own.cpu.put_r8_to_r15(OURS[0]))
 
 
-def test_qemu_cannot_set_its_guests_vector_registers(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_set_its_guests_vector_registers(trial: Trial, attack: Attack) -> None:
     """QEMU cannot set what its guest has in vector registers by KVM_SET_FPU, which changes nothing."""
-    _changed_by_kvm(claim, attack, lambda own: own.cpu.put_xmm(OURS[1]))
+    _changed_by_kvm(trial, attack, lambda own: own.cpu.put_xmm(OURS[1]))
 
 
-def test_qemu_cannot_set_its_guests_registers_by_sync_regs(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_set_its_guests_registers_by_sync_regs(trial: Trial, attack: Attack) -> None:
     """QEMU cannot set what its guest has in general registers by the page that it shares with KVM."""
-    _changed_by_kvm(claim, attack, lambda own: own.cpu.sync_r8_to_r15(OURS[0]))
+    _changed_by_kvm(trial, attack, lambda own: own.cpu.sync_r8_to_r15(OURS[0]))
 
 
-def test_qemu_cannot_have_its_guest_load_a_private_page(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_have_its_guest_load_a_private_page(trial: Trial, attack: Attack) -> None:
     """QEMU cannot give its guest's CPU registers and code of its own, which loads a private page into registers."""
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
-        judge_each(claim, host, [_loaded_for_qemu(host, puppeteer, guest) for guest in host.guests])
+        judge_each(trial, host, [_loaded_for_qemu(host, puppeteer, guest) for guest in host.guests])
 
 
 def _loaded_for_qemu(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
@@ -225,7 +234,7 @@ def _loaded_for_qemu(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Che
     return [Check("bytes of the page that QEMU has in the end", "0" if private else str(LOADED), str(loaded))]
 
 
-def test_qemu_cannot_step_through_its_guest(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_step_through_its_guest(trial: Trial, attack: Attack) -> None:
     """QEMU cannot have its guest stop after each instruction, and tell where it is (KVM_SET_GUEST_DEBUG)."""
     host, found = attack.host, []
     with attack.puppeteer(host) as puppeteer:
@@ -243,76 +252,76 @@ def test_qemu_cannot_step_through_its_guest(claim: Trial, attack: Attack) -> Non
                     Check("instructions after which it stops", str(int(open_)), str(steps)),
                 ]
             )
-    judge_each(claim, host, found)
+    judge_each(trial, host, found)
 
 
-def test_no_ioctl_of_a_vcpu_tells_or_changes_a_private_register(claim: Trial, host: Host) -> None:
+def test_no_ioctl_of_a_vcpu_tells_or_changes_a_private_register(trial: Trial, host: Host) -> None:
     """No ioctl of a virtual CPU tells the VMM a register of its guest, or changes one; each answers as ever."""
-    tiny_vm_works(claim, host, "registers", "port-data")
+    tiny_vm_works(trial, host, "registers", "port-data")
 
 
-def test_vmm_cannot_interrupt_its_guest_past_the_local_apic(claim: Trial, host: Host) -> None:
+def test_vmm_cannot_interrupt_its_guest_past_the_local_apic(trial: Trial, host: Host) -> None:
     """A VMM cannot have a guest take an interrupt that the local APIC does not know of (Xen, PIC, KVM_INTERRUPT)."""
-    tiny_vm_works(claim, host, "upcall", "by-pic", "by-ioctl")
+    tiny_vm_works(trial, host, "upcall", "by-pic", "by-ioctl")
 
 
-def test_vmm_ends_no_interrupt_of_its_guest(claim: Trial, host: Host) -> None:
+def test_vmm_ends_no_interrupt_of_its_guest(trial: Trial, host: Host) -> None:
     """A VMM cannot end an interrupt that its guest handles: by KVM's bit in shared memory, by Hyper-V's controller."""
-    tiny_vm_works(claim, host, "ended", "auto-ended")
+    tiny_vm_works(trial, host, "ended", "auto-ended")
 
 
-def test_guest_is_not_told_that_registers_are_private_if_its_apic_is_elsewhere(claim: Trial, host: Host) -> None:
+def test_guest_is_not_told_that_registers_are_private_if_its_apic_is_elsewhere(trial: Trial, host: Host) -> None:
     """A guest whose local APIC the VMM has moved, or switched off, is refused private registers."""
-    tiny_vm_works(claim, host, "apic-elsewhere", "apic-off")
+    tiny_vm_works(trial, host, "apic-elsewhere", "apic-off")
 
 
-def test_guest_is_not_told_that_registers_are_private_if_they_are_not(claim: Trial, host: Host) -> None:
+def test_guest_is_not_told_that_registers_are_private_if_they_are_not(trial: Trial, host: Host) -> None:
     """A guest that is refused private registers, as its memory is protected or cannot be, has its VMM read them all."""
-    tiny_vm_works(claim, host, "registers-later", "registers-refused")
+    tiny_vm_works(trial, host, "registers-later", "registers-refused")
 
 
-def test_vmm_cannot_run_another_processor_of_its_guest(claim: Trial, host: Host) -> None:
+def test_vmm_cannot_run_another_processor_of_its_guest(trial: Trial, host: Host) -> None:
     """No VMM can set, start or name as the one that boots another processor of a guest whose registers are private."""
     rows = ("second-set", "second-started", "second-across", "second-boots", "no-apic", "asks-managed", "asks-behind")
-    tiny_vm_works(claim, host, *rows, "reset-steered")
+    tiny_vm_works(trial, host, *rows, "reset-steered")
 
 
-def test_vmm_has_no_processor_started_along_with_another(claim: Trial, host: Host) -> None:
+def test_vmm_has_no_processor_started_along_with_another(trial: Trial, host: Host) -> None:
     """A VMM cannot run a processor of its own that has another one's APIC number, and so starts as that one does."""
-    tiny_vm_works(claim, host, "twin", "twin-before", "twin-runs", "twin-wide")
+    tiny_vm_works(trial, host, "twin", "twin-before", "twin-runs", "twin-wide")
 
 
-def test_vmm_runs_no_code_of_its_own_on_a_processor_that_shuts_down(claim: Trial, host: Host) -> None:
+def test_vmm_runs_no_code_of_its_own_on_a_processor_that_shuts_down(trial: Trial, host: Host) -> None:
     """A processor of private registers that shuts down (triple fault) or gets INIT does not go on in the VMM's ROM."""
-    tiny_vm_works(claim, host, "shutdown", "shutdown-second", "init-first")
+    tiny_vm_works(trial, host, "shutdown", "shutdown-second", "init-first")
 
 
-def test_vmm_cannot_start_its_guests_cpu_by_a_timer(claim: Trial, host: Host) -> None:
+def test_vmm_cannot_start_its_guests_cpu_by_a_timer(trial: Trial, host: Host) -> None:
     """No timer that the VMM has set before sends the guest's CPU to the reset vector, where the VMM has its code."""
-    tiny_vm_works(claim, host, "timer")
+    tiny_vm_works(trial, host, "timer")
 
 
-def test_registers_of_no_processor_outlive_a_reset(claim: Trial, host: Host) -> None:
+def test_registers_of_no_processor_outlive_a_reset(trial: Trial, host: Host) -> None:
     """When the VMM resets a machine, it is told no register of any processor as the guest has left it."""
-    tiny_vm_works(claim, host, "reset-registers", "reset-at-load", "reset-at-copy", "reset-pending")
+    tiny_vm_works(trial, host, "reset-registers", "reset-at-load", "reset-at-copy", "reset-pending")
 
 
-def test_processor_that_runs_on_stores_nothing_for_the_vmm_at_a_reset(claim: Trial, host: Host) -> None:
+def test_processor_that_runs_on_stores_nothing_for_the_vmm_at_a_reset(trial: Trial, host: Host) -> None:
     """A processor that stores its registers, itself or by KVM, stores none into memory that the VMM gets by a reset."""
-    tiny_vm_works(claim, host, "reset-running", "reset-at-call")
+    tiny_vm_works(trial, host, "reset-running", "reset-at-call")
 
 
-def test_vmm_gets_no_exit_that_it_asked_for_before(claim: Trial, host: Host) -> None:
+def test_vmm_gets_no_exit_that_it_asked_for_before(trial: Trial, host: Host) -> None:
     """A VMM that asked for exits by registers, hypercalls and instructions is told none of a private register."""
-    tiny_vm_works(claim, host, "exits", "second-exits", "hyper-v")
+    tiny_vm_works(trial, host, "exits", "second-exits", "hyper-v")
 
 
-def test_vmm_lets_no_register_of_its_guest_fail(claim: Trial, host: Host) -> None:
+def test_vmm_lets_no_register_of_its_guest_fail(trial: Trial, host: Host) -> None:
     """A VMM cannot have a register fail that any processor has, or take what the guest writes to it (filter, Xen)."""
-    tiny_vm_works(claim, host, "denied")
+    tiny_vm_works(trial, host, "denied")
 
 
-def test_qemu_cannot_interrupt_its_guest_for_system_management(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_interrupt_its_guest_for_system_management(trial: Trial, attack: Attack) -> None:
     """QEMU cannot send its guest's CPU into system management mode, which is firmware of QEMU's (KVM_SMI)."""
     host, found = attack.host, []
     with attack.puppeteer(host) as puppeteer:
@@ -328,13 +337,13 @@ def test_qemu_cannot_interrupt_its_guest_for_system_management(claim: Trial, att
                     Check("interrupts for it that wait", str(int(open_)), str(pending)),
                 ]
             )
-    judge_each(claim, host, found)
+    judge_each(trial, host, found)
 
 
-def test_qemu_cannot_start_its_guests_cpu_in_firmware(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_start_its_guests_cpu_in_firmware(trial: Trial, attack: Attack) -> None:
     """QEMU cannot have its guest's CPU begin in QEMU's firmware with all of the guest in memory (INIT as an MSI)."""
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
-        judge_each(claim, host, [_initialized(host, puppeteer, guest) for guest in host.guests])
+        judge_each(trial, host, [_initialized(host, puppeteer, guest) for guest in host.guests])
 
 
 def _initialized(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
@@ -356,7 +365,7 @@ def _initialized(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     ]
 
 
-def test_qemu_finds_no_port_data_once_it_is_served(claim: Trial, attack: Attack) -> None:
+def test_qemu_finds_no_port_data_once_it_is_served(trial: Trial, attack: Attack) -> None:
     """What a guest has told ports does not stay in the page by which KVM hands it out, for whoever maps that later."""
     host, found = attack.host, []
     with attack.puppeteer(host) as puppeteer:
@@ -364,10 +373,10 @@ def test_qemu_finds_no_port_data_once_it_is_served(claim: Trial, attack: Attack)
             with vm_in_hand(host, puppeteer, guest) as own:
                 left = any(own.cpu.port_data())
             found.append([Check("something is left in the page", str(not guest.protected), str(left))])
-    judge_each(claim, host, found)
+    judge_each(trial, host, found)
 
 
-def test_qemu_does_not_learn_how_its_guest_maps_its_pages(claim: Trial, attack: Attack) -> None:
+def test_qemu_does_not_learn_how_its_guest_maps_its_pages(trial: Trial, attack: Attack) -> None:
     """QEMU does not learn where its guest's page tables, which are private memory, lead from an address."""
     host, found = attack.host, []
     with attack.puppeteer(host) as puppeteer:
@@ -382,10 +391,10 @@ def test_qemu_does_not_learn_how_its_guest_maps_its_pages(claim: Trial, attack: 
                     Check("where it says that the canary is", "None" if private else hex(gpa), str(at and hex(at))),
                 ]
             )
-    judge_each(claim, host, found)
+    judge_each(trial, host, found)
 
 
-def _told_by_kvm(claim: Trial, attack: Attack, way: Way, held: slice) -> None:
+def _told_by_kvm(trial: Trial, attack: Attack, way: Way, held: slice) -> None:
     host = attack.host
     with attack.puppeteer(host) as puppeteer:
 
@@ -393,10 +402,10 @@ def _told_by_kvm(claim: Trial, attack: Attack, way: Way, held: slice) -> None:
             with own_vm(host, puppeteer, guest) as own:
                 return way(own)
 
-        judge_each(claim, host, [told(guest, look, held) for guest in host.guests])
+        judge_each(trial, host, [look_checks(guest, look, held) for guest in host.guests])
 
 
-def _changed_by_kvm(claim: Trial, attack: Attack, way: Callable[[OwnVm], None]) -> None:
+def _changed_by_kvm(trial: Trial, attack: Attack, way: Callable[[OwnVm], None]) -> None:
     host = attack.host
     with attack.puppeteer(host) as puppeteer:
 
@@ -407,4 +416,4 @@ def _changed_by_kvm(claim: Trial, attack: Attack, way: Callable[[OwnVm], None]) 
                 way(own)
             return True
 
-        judge_each(claim, host, [changed(guest, change) for guest in host.guests])
+        judge_each(trial, host, [change_checks(guest, change) for guest in host.guests])

@@ -102,12 +102,12 @@ def _store_away(attack: Attack, steered: Host, call: str, flags: int | None) -> 
     by_own_vm(attack, call, probe, steered)
 
 
-def test_guest_loads_nothing_of_qemus_where_its_memory_was(claim: Trial, attack: Attack, steered: Host) -> None:
+def test_guest_loads_nothing_of_qemus_where_its_memory_was(trial: Trial, attack: Attack, steered: Host) -> None:
     """QEMU cannot answer what its guest loads from a private page whose slot it has deleted."""
     with attack.puppeteer(steered) as puppeteer:
         found = [_answered(steered, puppeteer, guest) for guest in steered.guests]
         protected = steered.guest.protected if len(found) > 1 else None
-    claim.legitimate(*found, protected=protected)
+    trial.legitimate(*found, protected=protected)
 
 
 def _answered(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:

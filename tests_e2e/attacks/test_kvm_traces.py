@@ -61,36 +61,36 @@ NUMBER, CODE_AT, DEVICE_AT = "5ec2e7c0ffee", "8080604", "8080605"
 # Of these the code has some: a nested guest that comes, ends and is interrupted, an access to a device that KVM knows.
 EVENTS = ("kvm_nested_vmenter", "kvm_nested_vmexit_inject", "kvm_nested_intr_vmexit", "kvm_skinit", "vcpu_match_mmio")
 EVENT_NAME = re.compile(r"\b(kvm\w*|vcpu_\w+): ")  # of a line of the trace
-SECONDS = 60.0
+TIMEOUT = 60.0
 
 
-def test_kvm_does_not_trace_instructions_of_a_protected_guest(claim: Trial, attack: Attack) -> None:
+def test_kvm_does_not_trace_instructions_of_a_protected_guest(trial: Trial, attack: Attack) -> None:
     """The trace of the instructions that KVM emulates shows no byte of a protected guest's (kvm_emulate_insn)."""
-    _traced(claim, attack, "kvm/kvm_emulate_insn", INSTRUCTIONS)
+    _traced(trial, attack, "kvm/kvm_emulate_insn", INSTRUCTIONS)
 
 
-def test_kvm_does_not_trace_page_tables_of_a_protected_guest(claim: Trial, attack: Attack) -> None:
+def test_kvm_does_not_trace_page_tables_of_a_protected_guest(trial: Trial, attack: Attack) -> None:
     """The trace of KVM's page walks shows no entry of a protected guest's page tables (kvm_mmu_paging_element)."""
-    _traced(claim, attack, "kvmmmu/kvm_mmu_paging_element", ENTRIES)
+    _traced(trial, attack, "kvmmmu/kvm_mmu_paging_element", ENTRIES)
 
 
-def test_kvm_does_not_trace_what_a_protected_guest_tells_devices(claim: Trial, attack: Attack) -> None:
+def test_kvm_does_not_trace_what_a_protected_guest_tells_devices(trial: Trial, attack: Attack) -> None:
     """The trace of accesses to devices shows no data of a protected guest's (kvm_mmio)."""
-    _traced(claim, attack, "kvm/kvm_mmio", OF_DEVICES)
+    _traced(trial, attack, "kvm/kvm_mmio", OF_DEVICES)
 
 
-def test_kvm_does_not_trace_what_a_protected_guest_tells_ports(claim: Trial, attack: Attack) -> None:
+def test_kvm_does_not_trace_what_a_protected_guest_tells_ports(trial: Trial, attack: Attack) -> None:
     """The trace of accesses to ports shows no data of a protected guest's (kvm_pio)."""
-    _traced(claim, attack, "kvm/kvm_pio", OF_PORTS)
+    _traced(trial, attack, "kvm/kvm_pio", OF_PORTS)
 
 
-def test_kvm_traces_and_logs_no_private_register(claim: Trial, host: Host) -> None:
+def test_kvm_traces_and_logs_no_private_register(trial: Trial, host: Host) -> None:
     """No trace event of KVM and no line of the host's log shows a register of a guest whose registers are private."""
     plain = _told_of_registers(host, "plain")
     if host.plain_guest is None:
-        claim.legitimate(plain)
+        trial.legitimate(plain)
     else:
-        claim.legitimate(_told_of_registers(host, "private"), plain)
+        trial.legitimate(_told_of_registers(host, "private"), plain)
 
 
 def _told_of_registers(host: Host, way: str) -> list[Check]:
@@ -99,7 +99,7 @@ def _told_of_registers(host: Host, way: str) -> list[Check]:
     program = f"{HOST_PROGRAMS}/tiny_vm traced {way}"
     with traced(host.ssh, "kvm", "kvmmmu") as trace:
         script = f"echo $$ > {TRACING}/set_event_pid && exec {program}"
-        done = host.ssh.run(["sh", "-c", script], seconds=SECONDS).require()
+        done = host.ssh.run(["sh", "-c", script], seconds=TIMEOUT).require()
         told, log = trace(), host.kernel_log()[since:]
     of = {event: "\n".join(line for line in told.splitlines() if f" {event}: " in line) for event in EVENTS}
     private = way == "private"
@@ -132,10 +132,10 @@ def _any(lines: str) -> bool:
     return CODE_AT in lines or DEVICE_AT in lines
 
 
-def _traced(claim: Trial, attack: Attack, event: str, pattern: str) -> None:
+def _traced(trial: Trial, attack: Attack, event: str, pattern: str) -> None:
     """Have each guest write to its console and read its disk, and look what the event prints of its QEMU's threads."""
     host = attack.host
-    judge_each(claim, host, [_shown(host, guest, event, pattern) for guest in host.guests])
+    judge_each(trial, host, [_shown(host, guest, event, pattern) for guest in host.guests])
 
 
 def _shown(host: Host, guest: Guest, event: str, pattern: str) -> list[Check]:
@@ -149,15 +149,15 @@ def _shown(host: Host, guest: Guest, event: str, pattern: str) -> list[Check]:
     ]
 
 
-def test_probes_of_kvms_copying_show_no_private_byte(claim: Trial, steered: Host) -> None:
+def test_probes_of_kvms_copying_show_no_private_byte(trial: Trial, steered: Host) -> None:
     """No kprobe on a function by which KVM carries a guest's bytes shows those of a private page that it copies."""
-    judge_each(claim, steered, [_of_copying(steered, guest) for guest in steered.guests])
+    judge_each(trial, steered, [_of_copying(steered, guest) for guest in steered.guests])
 
 
-def test_probe_of_kvms_emulator_shows_private_bytes(claim: Trial, steered: Host) -> None:
+def test_probe_of_kvms_emulator_shows_private_bytes(trial: Trial, steered: Host) -> None:
     """A kprobe on a function of KVM's instruction emulator shows root the bytes of a private page that it loads."""
     shown = [_shown_by(steered, guest, (EMULATING,))[1] > 0 for guest in steered.guests]
-    judge_each(claim, steered, [[Check("the probe shows bytes of the page", "True", str(some))] for some in shown])
+    judge_each(trial, steered, [[Check("the probe shows bytes of the page", "True", str(some))] for some in shown])
 
 
 def _of_copying(host: Host, guest: Guest) -> list[Check]:

@@ -23,11 +23,11 @@ from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import Aimed, Attack, pages_of
 from tests_e2e.support.bpf_strings import Place, taken_down
-from tests_e2e.support.chain import Call, call, chained
+from tests_e2e.support.chain import Call, call, run_chain
 from tests_e2e.support.direct_map import code
 from tests_e2e.support.kprobes import Event, events
 from tests_e2e.support.registers import judge_each, user_canary
-from tests_e2e.support.steps import opened
+from tests_e2e.support.steps import open_file
 from tests_e2e.support.tiny_vm import run
 
 WINDOW = 0x40000000
@@ -43,30 +43,30 @@ STACKS = 4 << 10  # KiB of a trace with the stacks of a VMM
 GUESTS, VMMS = "0123456789ab", "fedcba9876543210"  # guest_images/programs: OLD_WORD, less what differs, and NEW_WORD
 O_WRONLY, MADV_DONTNEED = 1, 4
 SOON = 10.0  # seconds until a page that was given back is cleared
-SECONDS = 120.0  # until the last page of a guest is, on a slow, busy machine
+TIMEOUT = 120.0  # until the last page of a guest is, on a slow, busy machine
 
 
-def test_tracer_reads_no_private_page_that_is_cleared(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_tracer_reads_no_private_page_that_is_cleared(trial: Trial, host: Host, pool: HostPool) -> None:
     """No kprobe event that fetches strings of user memory shows a private page when it is cleared after QEMU's end."""
     del host  # it is only to be known to the report
     with pool.fresh() as fresh:
         protected = None if fresh.plain_guest is None else fresh.guest.protected
         found = [_as_it_goes(fresh, guest, sets) for guest, sets in pages_of(fresh)]
-        claim.legitimate(*found, protected=protected)
+        trial.legitimate(*found, protected=protected)
 
 
-def test_bpf_program_reads_no_private_page_that_is_cleared(claim: Trial, host: Host) -> None:
+def test_bpf_program_reads_no_private_page_that_is_cleared(trial: Trial, host: Host) -> None:
     """No BPF program that reads strings of user memory gets a private page when it is cleared, as QEMU gave it back."""
-    judge_each(claim, host, [_by_bpf(host, guest) for guest in host.guests])
+    judge_each(trial, host, [_by_bpf(host, guest) for guest in host.guests])
 
 
-def test_tracer_walks_no_stack_in_a_private_page_that_is_cleared(claim: Trial, host: Host) -> None:
+def test_tracer_walks_no_stack_in_a_private_page_that_is_cleared(trial: Trial, host: Host) -> None:
     """No trace of user stacks shows a private page that is cleared, whose place the VMM says that its stack has."""
     plain = _stack_walked(host, "plain")
     if host.plain_guest is None:
-        claim.legitimate(plain)
+        trial.legitimate(plain)
     else:
-        claim.legitimate(_stack_walked(host, "private"), plain)
+        trial.legitimate(_stack_walked(host, "private"), plain)
 
 
 def _stack_walked(host: Host, way: str) -> list[Check]:
@@ -105,7 +105,7 @@ def _by_bpf(host: Host, guest: Guest) -> list[Check]:
                 taken_down(host.ssh, qemu, Place(function, WINDOW, only=True, offset=offset)) as told,
                 _giving_back(qemu, aimed) as calls,
             ):
-                chained(qemu, *calls)
+                run_chain(qemu, *calls)
                 with contextlib.suppress(DeadlineError):  # the count tells it
                     poll_until(lambda: told()[0] > 0, Deadline(SOON), "the page to be cleared", interval=0.2)
                 return told()
@@ -133,7 +133,7 @@ def _giving_back(qemu: Puppet, aimed: Aimed) -> Iterator[tuple[Call, Call]]:
 
     A page that was new lies in a list of its CPU, which holds it until that is emptied (mm/swap.c, fs/drop_caches.c).
     """
-    with opened(qemu, "/proc/sys/vm/drop_caches", O_WRONLY) as drop:
+    with open_file(qemu, "/proc/sys/vm/drop_caches", O_WRONLY) as drop:
         yield (
             call("pwrite64", drop, qemu.memory(b"1"), 1, 0),
             call("madvise", aimed.target.hva, PAGE_SIZE, MADV_DONTNEED),
@@ -159,8 +159,8 @@ def _clearing(ssh: Ssh) -> tuple[str, int]:
 def _as_it_goes(host: Host, guest: Guest, sets: tuple[str, ...]) -> list[Check]:
     """Have QEMU name the pages that it may see in a system call, then end it: what do the probes of both show?"""
     pages = Attack.aim(guest, sets)
-    hidden = [one for one in pages if one.planted.state == State.PRIVATE]
-    seen = [one for one in pages if one not in hidden]
+    hidden = [page for page in pages if page.planted.state == State.PRIVATE]
+    seen = [page for page in pages if page not in hidden]
     # A string that begins with its end shows nothing: so there are several. An event of them all may be too long for
     # the trace, which then has none (kernel/trace/ring_buffer.c: BUF_MAX_DATA_SIZE): each has one of its own.
     mine = f"common_pid == {guest.pid}"
@@ -183,9 +183,9 @@ def _as_it_is_cleared(host: Host, guest: Guest, pages: list[Aimed]) -> list[Chec
     with events(host.ssh, "shown", [showing], kib=ROOM) as trace, events(host.ssh, "passed", [passing]) as passed:
         least = _private_pages(host.ssh, guest.pid)
         host.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=20).require()
-        poll_until(lambda: guest.vitals.reason is not None, Deadline(SECONDS), "QEMU's end to be noticed")
+        poll_until(lambda: guest.vitals.reason is not None, Deadline(TIMEOUT), "QEMU's end to be noticed")
         with contextlib.suppress(DeadlineError):  # the check below tells how many there were
-            poll_until(lambda: passed.count() >= least, Deadline(SECONDS), "the last page to be cleared", interval=0.5)
+            poll_until(lambda: passed.count() >= least, Deadline(TIMEOUT), "the last page to be cleared", interval=0.5)
         met, shown = passed.count(), trace.content()
     return [
         Check("private pages that the probe met when they were cleared", "all", "all" if met >= least else str(met)),
@@ -206,4 +206,4 @@ def _private_pages(ssh: Ssh, pid: int) -> int:
 
 def _shown(pages: list[Aimed], text: bytes) -> int:
     """Of how many pages a text has bytes."""
-    return sum(Canary(one.planted.content).leaked(text) > 0 for one in pages)
+    return sum(Canary(page.planted.content).leaked(text) > 0 for page in pages)

@@ -15,12 +15,12 @@ from host_setup.channels.puppets import Done, Puppet
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from tests_e2e.support.attack import Aimed, Attack, Got
-from tests_e2e.support.chain import call, chained
+from tests_e2e.support.chain import call, run_chain
 from tests_e2e.support.host_memory import memory_of, pages_with
 from tests_e2e.support.vm_end import ask_to_quit, ended, lives_on
 
 SIGKILL = 9
-SECONDS = 120.0  # until the last page of a guest is freed, on a slow, busy machine
+TIMEOUT = 120.0  # until the last page of a guest is freed, on a slow, busy machine
 
 
 def test_host_has_no_copy_of_private_page_after_quit(attack: Attack) -> None:
@@ -46,7 +46,7 @@ def test_host_has_no_copy_of_private_page_after_reaping(attack: Attack) -> None:
 
     def end(attacker: Puppet, guest: Guest, process: int) -> tuple[Done, str]:
         # At once: reaping is for a process that is about to end and still has its memory.
-        killed, _ = chained(attacker, call("kill", guest.pid, SIGKILL), call("process_mrelease", process, 0))
+        killed, _ = run_chain(attacker, call("kill", guest.pid, SIGKILL), call("process_mrelease", process, 0))
         return killed, "it was sent SIGKILL, and reaped"
 
     _nothing_left(attack, "SIGKILL, process_mrelease", end)
@@ -71,7 +71,7 @@ def _nothing_left(attack: Attack, name: str, end: Callable[[Puppet, Guest, int],
             with memory_of(host) as memory:
                 found = pages_with(memory, [page.planted.content for page in pages])
         for guest in host.guests:
-            poll_until(lambda: guest.vitals.reason is not None, Deadline(SECONDS), "its end to be noticed")  # noqa: B023
+            poll_until(lambda: guest.vitals.reason is not None, Deadline(TIMEOUT), "its end to be noticed")  # noqa: B023
         return [Got(done[page.target.qemu], data) for page, data in zip(pages, found, strict=True)]
 
     attack.all_at_once(name, probe)

@@ -16,7 +16,7 @@ from tests_e2e.support.attack import Attack
 from tests_e2e.support.pagemap import places
 
 MIB = 1 << 20
-SECONDS = 120.0
+TIMEOUT = 120.0
 NODE_0, NODE_1 = 1, 2  # node masks
 NODES = 64  # bits of them
 MOVE = 120.0  # seconds that it may take to copy all of a guest's memory, on a slow machine's kernel that checks itself
@@ -29,7 +29,7 @@ PRIVATE_RANGES = "/^[0-9a-f]+-[0-9a-f]+ /{range = $1} /^VmFlags:.* kp/{print ran
 MANY = 1000  # pages
 
 
-def test_private_pages_stay_where_they_are(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_private_pages_stay_where_they_are(trial: Trial, host: Host, pool: HostPool) -> None:
     """No private page of a guest leaves its frame when the host moves its QEMU's memory and compacts all of it."""
     del host  # it is only to be known to the report
 
@@ -39,10 +39,10 @@ def test_private_pages_stay_where_they_are(claim: Trial, host: Host, pool: HostP
         moving.require("migrate_pages")
         host.ssh.run(["sh", "-c", "echo 1 > /proc/sys/vm/compact_memory"], seconds=60).require()
 
-    _judge(claim, pool, move)
+    _judge(trial, pool, move)
 
 
-def test_private_pages_are_not_collapsed_by_madvise(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_private_pages_are_not_collapsed_by_madvise(trial: Trial, host: Host, pool: HostPool) -> None:
     """No private page of a guest is copied into a huge page when the host asks for it by MADV_COLLAPSE."""
     del host
 
@@ -54,10 +54,10 @@ def test_private_pages_are_not_collapsed_by_madvise(claim: Trial, host: Host, po
             piece = puppet.iovec(at, COLLAPSED_AT_ONCE)
             puppet.syscall("process_madvise", process, piece, 1, MADV_COLLAPSE, 0)  # what it did, the frames tell
 
-    _judge(claim, pool, collapse)
+    _judge(trial, pool, collapse)
 
 
-def test_private_pages_are_not_collapsed_by_khugepaged(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_private_pages_are_not_collapsed_by_khugepaged(trial: Trial, host: Host, pool: HostPool) -> None:
     """No private page of a guest is copied into a huge page by khugepaged, which looks for such by itself."""
     del host
 
@@ -65,35 +65,35 @@ def test_private_pages_are_not_collapsed_by_khugepaged(claim: Trial, host: Host,
         _split(host, guest)
         begun = _full_scans(host)
         host.ssh.run(["sh", "-c", HURRY, KHUGEPAGED], seconds=20).require()
-        poll_until(lambda: _full_scans(host) >= begun + 2, Deadline(SECONDS), "two scans of khugepaged", interval=0.2)
+        poll_until(lambda: _full_scans(host) >= begun + 2, Deadline(TIMEOUT), "two scans of khugepaged", interval=0.2)
 
-    _judge(claim, pool, collapse)
+    _judge(trial, pool, collapse)
 
 
-def test_host_with_private_pages_is_not_saved_to_disk(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_host_with_private_pages_is_not_saved_to_disk(trial: Trial, host: Host, pool: HostPool) -> None:
     """The host cannot be hibernated, nor its memory's image be asked for, as long as it has private pages."""
     del host
     with pool.fresh() as fresh, Attack.puppeteer(fresh) as puppeteer:
         puppet = puppeteer.spawn()
         if fresh.plain_guest is None:
-            claim.legitimate(_hibernation(fresh, puppet, possible=True))
+            trial.legitimate(_hibernation(fresh, puppet, possible=True))
         else:
             subject = _hibernation(fresh, puppet, possible=False)
             protected = fresh.guest.protected
             _end(fresh, fresh.guest)
-            claim.legitimate(subject, _hibernation(fresh, puppet, possible=True), protected=protected)
+            trial.legitimate(subject, _hibernation(fresh, puppet, possible=True), protected=protected)
 
 
-def _judge(claim: Trial, pool: HostPool, disturb: Callable[[Host, Puppet, Guest], None]) -> None:
+def _judge(trial: Trial, pool: HostPool, disturb: Callable[[Host, Puppet, Guest], None]) -> None:
     """Have it judged whether a guest's private pages stay where they are, and that a plain guest's do not."""
     with pool.fresh() as host, Attack.puppeteer(host) as puppeteer:
         puppet = puppeteer.spawn()
         plain = host.plain_guest or host.guest
         if host.plain_guest is None:
-            claim.legitimate(_moved(host, puppet, plain, disturb))
+            trial.legitimate(_moved(host, puppet, plain, disturb))
         else:
             subject = _stayed(host, puppet, host.guest, disturb)
-            claim.legitimate(subject, _moved(host, puppet, plain, disturb), protected=host.guest.protected)
+            trial.legitimate(subject, _moved(host, puppet, plain, disturb), protected=host.guest.protected)
 
 
 def _stayed(host: Host, puppet: Puppet, guest: Guest, disturb: Callable[[Host, Puppet, Guest], None]) -> list[Check]:
@@ -170,4 +170,4 @@ def _end(host: Host, guest: Guest) -> None:
     """End a guest's QEMU, and wait until nothing is left of it."""
     host.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=20).require()
     gone = ["test", "!", "-e", f"/proc/{guest.pid}"]
-    poll_until(lambda: host.ssh.run(gone, seconds=20).status == 0, Deadline(SECONDS), "the end of QEMU", interval=0.1)
+    poll_until(lambda: host.ssh.run(gone, seconds=20).status == 0, Deadline(TIMEOUT), "the end of QEMU", interval=0.1)

@@ -12,12 +12,12 @@ from host_setup.channels.ssh import Ssh
 from host_setup.hosts.base import Host
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Aimed, Attack, Got
-from tests_e2e.support.pagemap import merged
+from tests_e2e.support.pagemap import merge_places
 
 MADV_MERGEABLE = 12  # asm-generic/mman-common.h
 KSM = "/sys/kernel/mm/ksm"  # Documentation/admin-guide/mm/ksm.rst
 SCANS = 3  # one takes note of each page, the next finds it unchanged and merges it; one may be under way
-SECONDS = 120.0
+TIMEOUT = 120.0
 
 
 def test_host_cannot_confirm_a_guess_of_private_page_by_ksm(attack: Attack) -> None:
@@ -34,7 +34,7 @@ def test_host_cannot_confirm_a_guess_of_private_page_by_ksm(attack: Attack) -> N
             at = [_alone(attacker, guess) for guess in (*guesses, secrets.token_bytes(PAGE_SIZE))]
             dones = [attacker.syscall("madvise", one, PAGE_SIZE, MADV_MERGEABLE) for one in at]
             _merge(host.ssh)
-            known = merged(host.ssh, attacker.pid)
+            known = merge_places(host.ssh, attacker.pid)
             looked_at = _looked_at(host.ssh, attacker.pid)
         if looked_at < len(at):
             raise ChannelError(f"KSM has looked at {looked_at} of the attacker's {len(at)} pages")
@@ -72,5 +72,5 @@ def _merge(ssh: Ssh) -> None:
     begun = scans()
     start = 'cd "$0" && echo 0 > sleep_millisecs && echo 10000 > pages_to_scan && echo 1 > run'
     ssh.run(["sh", "-c", start, KSM], seconds=20).require()
-    poll_until(lambda: scans() >= begun + SCANS, Deadline(SECONDS), f"{SCANS} scans of KSM", interval=0.1)
+    poll_until(lambda: scans() >= begun + SCANS, Deadline(TIMEOUT), f"{SCANS} scans of KSM", interval=0.1)
     ssh.run(["sh", "-c", 'echo 0 > "$0"', f"{KSM}/run"], seconds=20).require()

@@ -14,7 +14,7 @@ from tests_e2e.support.swap import SwapArea, swap_area
 
 MADV_PAGEOUT = 21  # asm-generic/mman-common.h
 SIZE = "1M"
-SECONDS = 20.0
+TIMEOUT = 20.0
 
 
 def test_host_cannot_swap_out_private_page_by_process_madvise(attack: Attack) -> None:
@@ -53,4 +53,4 @@ def _swapped_out(area: SwapArea, process: Puppet, page: Target, advise: Callable
         done = advise()
         return done if done.errno is not None or place(process, page.qemu, page.hva).slot is not None else None
 
-    return Got(poll_until(refused_or_out, Deadline(SECONDS), "the page to be swapped out"), area.pages())
+    return Got(poll_until(refused_or_out, Deadline(TIMEOUT), "the page to be swapped out"), area.pages())

@@ -21,16 +21,16 @@ from tests_e2e.support.loads import read
 from tests_e2e.support.registers import judge_each
 from tests_e2e.support.stops import goes_on, is_stopped, stops_when_it_shares
 
-SECONDS = 30.0  # for a guest to share a page, while its QEMU stops now and then
+TIMEOUT = 30.0  # for a guest to share a page, while its QEMU stops now and then
 
 
-def test_host_sees_no_old_content_at_the_moment_of_sharing(claim: Trial, attack: Attack) -> None:
+def test_host_sees_no_old_content_at_the_moment_of_sharing(trial: Trial, attack: Attack) -> None:
     """When KVM has just shared a page, and the guest has not run on yet, the host sees none of the page's old bytes."""
     host = attack.host
     with attack.puppeteer(host) as puppeteer:
         attacker = puppeteer.spawn()
         found = [_look(host, attacker, guest) for guest in host.guests]
-    judge_each(claim, host, found)
+    judge_each(trial, host, found)
 
 
 def _look(host: Host, attacker: Puppet, guest: Guest) -> list[Check]:
@@ -72,7 +72,7 @@ def _as_it_is_shared(host: Host, attacker: Puppet, guest: Guest, aimed: Aimed) -
                 goes_on(attacker, guest.pid)
             return asked.done()
 
-        poll_until(is_done, Deadline(SECONDS), f"guest {guest.spec.name} to share a page", interval=0.02)
+        poll_until(is_done, Deadline(TIMEOUT), f"guest {guest.spec.name} to share a page", interval=0.02)
         asked.result()
     if not found:
         raise ChannelError(f"QEMU {guest.pid} did not stop when its guest shared the page at {aimed.target.gpa:#x}")

@@ -24,11 +24,11 @@ from tests_e2e.support.memory import MIB, shell
 from tests_e2e.support.registers import judge_each
 
 LEFT = 2  # quarters of the memory that is available to the host
-SECONDS = 120.0  # for a host to fill that, on a busy machine
+TIMEOUT = 120.0  # for a host to fill that, on a busy machine
 MANY = 1024  # page frames: 4 MiB
 
 
-def test_guest_finds_nothing_of_the_host_in_new_memory(claim: Trial, attack: Attack) -> None:
+def test_guest_finds_nothing_of_the_host_in_new_memory(trial: Trial, attack: Attack) -> None:
     """In memory that a guest uses for the first time it finds nothing of what a process of its host has left there."""
     with attack.pool.fresh() as host:
         pattern = secrets.token_bytes(PATTERN)
@@ -37,14 +37,14 @@ def test_guest_finds_nothing_of_the_host_in_new_memory(claim: Trial, attack: Att
             left = frozenset(
                 frame for frame in range(len(memory) // PAGE) if bytes_of(memory, pattern, (frame,)) == PAGE
             )
-        judge_each(claim, host, [_look(host, guest, pattern, left) for guest in host.guests])
+        judge_each(trial, host, [_look(host, guest, pattern, left) for guest in host.guests])
 
 
 def _leave(host: Host, pattern: bytes) -> None:
     """Have a process of the host fill memory with a pattern, and end."""
     available = "awk '/^MemAvailable:/ { print $2 }' /proc/meminfo"
     size = int(host.ssh.run(["sh", "-c", available], seconds=20).require().text) * LEFT // 4 // (MIB >> 10)
-    host.ssh.run([f"{HOST_PROGRAMS}/leave_behind", pattern.hex(), str(size)], seconds=SECONDS).require()
+    host.ssh.run([f"{HOST_PROGRAMS}/leave_behind", pattern.hex(), str(size)], seconds=TIMEOUT).require()
 
 
 def _look(host: Host, guest: Guest, pattern: bytes, left: frozenset[int]) -> list[Check]:

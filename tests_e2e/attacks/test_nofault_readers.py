@@ -12,7 +12,7 @@ from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 from tests_e2e.support.bpf import COPY_FROM_USER, PROBE_READ_USER, read_by_bpf, write_by_bpf
 from tests_e2e.support.faults import that_met
 from tests_e2e.support.perf import SAMPLE_CALLCHAIN, SAMPLE_STACK_USER, sampled
-from tests_e2e.support.steps import O_NONBLOCK, drained, kept, opened
+from tests_e2e.support.steps import O_NONBLOCK, closing, open_file, read_pending
 
 INSTANCE = "/sys/kernel/debug/tracing/instances/sealproof"  # a trace of our own, gone with all that it has
 MARK = 1024  # bytes
@@ -85,7 +85,7 @@ def test_tracer_cannot_take_private_page_for_a_mark(attack: Attack) -> None:
     def probe(qemu: Puppet, page: Target) -> Got:
         name = qemu.memory(INSTANCE.encode() + b"\0")
         qemu.syscall("mkdir", name, 0o700).require("mkdir")
-        with opened(qemu, f"{INSTANCE}/trace_marker_raw", O_WRONLY) as marker:
+        with open_file(qemu, f"{INSTANCE}/trace_marker_raw", O_WRONLY) as marker:
             done = qemu.syscall("write", marker, page.hva, MARK)
         data = b"".join(_trace(qemu))
         qemu.syscall("rmdir", name).require("rmdir")
@@ -102,8 +102,8 @@ def _trace(qemu: Puppet) -> list[bytes]:
         done = qemu.syscall("open", name, O_NONBLOCK, 0)
         if done.errno == "ENOENT":
             break
-        with kept(qemu, done.require("open the trace")) as trace:
-            page = drained(qemu, trace, PAGE_SIZE)
+        with closing(qemu, done.require("open the trace")) as trace:
+            page = read_pending(qemu, trace, PAGE_SIZE)
         if page:
             # A page: a time, how many bytes were committed (below flags), and these. The mark is at their end but for 4
             # bytes that nothing is put into (kernel/trace/trace.c tracing_mark_raw_write() counts the id twice).

@@ -15,21 +15,21 @@ from tests_e2e.support.registers import judge_each, user_canary
 from tests_e2e.support.tracing import threads_of
 
 WORK = ["sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done"]
-SECONDS = 60.0
+TIMEOUT = 60.0
 WINDOW = 1 << 30  # arch/x86/mm/guest_page.c of the series: where KVM has a private page while it copies
 COPIED = 64  # bytes
 
 
-def test_perf_does_not_sample_where_a_private_guest_is(claim: Trial, attack: Attack) -> None:
+def test_perf_does_not_sample_where_a_private_guest_is(trial: Trial, attack: Attack) -> None:
     """perf, which samples a guest's CPU as it works, tells no address of a guest whose registers are private."""
     host = attack.host
-    judge_each(claim, host, [_sampled(host, guest) for guest in host.guests])
+    judge_each(trial, host, [_sampled(host, guest) for guest in host.guests])
 
 
 def _sampled(host: Host, guest: Guest) -> list[Check]:
     threads = threads_of(host.ssh, guest.pid)
     with Attack.puppeteer(host) as puppeteer, clocked(puppeteer.spawn(), threads) as samples:
-        guest.ssh.run(WORK, seconds=SECONDS).require()
+        guest.ssh.run(WORK, seconds=TIMEOUT).require()
         told = samples()
     return [
         Check("samples of the guest", "some", "some" if told else "none"),
@@ -37,9 +37,9 @@ def _sampled(host: Host, guest: Guest) -> list[Check]:
     ]
 
 
-def test_perf_does_not_watch_kvms_copying(claim: Trial, steered: Host) -> None:
+def test_perf_does_not_watch_kvms_copying(trial: Trial, steered: Host) -> None:
     """A watchpoint where KVM has a private page while it copies, or where QEMU has the page, is never met."""
-    judge_each(claim, steered, [_watched(steered, guest) for guest in steered.guests])
+    judge_each(trial, steered, [_watched(steered, guest) for guest in steered.guests])
 
 
 def _watched(host: Host, guest: Guest) -> list[Check]:

@@ -13,7 +13,17 @@ from signoff.trial import Trial
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 from tests_e2e.support.pins import pins_let_go
 from tests_e2e.support.sockets import AF_XDP, LO, MSG_DONTWAIT, SOCK_RAW, bound, frame_of, packets_of, setting
-from tests_e2e.support.steps import IOC_NONE, IOC_WRITE, asked, ioc, kept, made, mapped, opened, stored
+from tests_e2e.support.steps import (
+    IOC_NONE,
+    IOC_WRITE,
+    closing,
+    descriptor_of,
+    ioc,
+    ioctl_on,
+    map_file,
+    open_file,
+    store_bytes,
+)
 
 # mm/gup_test.h
 GUP_TEST = "/sys/kernel/debug/gup_test"
@@ -42,12 +52,12 @@ def _pin_and_read(flags: int) -> Callable[[Puppet, Target], Got]:
     """The kernel's own test of pins: it pins as drivers do, and hands out what the pages hold."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with opened(qemu, GUP_TEST) as file:
-            done, _ = asked(qemu, file, PIN_LONGTERM_TEST_START, struct.pack("<QQI4x", page.hva, PAGE_SIZE, flags))
+        with open_file(qemu, GUP_TEST) as file:
+            done, _ = ioctl_on(qemu, file, PIN_LONGTERM_TEST_START, struct.pack("<QQI4x", page.hva, PAGE_SIZE, flags))
             if done.errno is not None:
                 return Got(done)
             buffer = qemu.memory(PAGE_SIZE)
-            asked(qemu, file, PIN_LONGTERM_TEST_READ, struct.pack("<Q", buffer))[0].require("PIN_LONGTERM_TEST_READ")
+            ioctl_on(qemu, file, PIN_LONGTERM_TEST_READ, struct.pack("<Q", buffer))[0].require("PIN_LONGTERM_TEST_READ")
             qemu.syscall("ioctl", file, PIN_LONGTERM_TEST_STOP, 0).require("PIN_LONGTERM_TEST_STOP")
             return Got(done, qemu.read(buffer, PAGE_SIZE))
 
@@ -70,7 +80,7 @@ def test_qemu_cannot_have_device_read_private_page_by_iommufd(attack: Attack) ->
 
     def probe(qemu: Puppet, page: Target) -> Got:
         buffer = qemu.memory(PAGE_SIZE)
-        with opened(qemu, IOMMU) as file:
+        with open_file(qemu, IOMMU) as file:
             space = _address_space(qemu, file)
             _map(qemu, file, space, page.hva).require("IOMMU_IOAS_MAP")
             done = _access(qemu, file, space, buffer, ACCESS_RW_SLOW_PATH)
@@ -83,7 +93,7 @@ def test_qemu_cannot_have_device_write_private_page_by_iommufd(attack: Attack) -
     """A driver behind iommufd cannot write to a private page of a guest that QEMU has mapped for its device."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with opened(qemu, IOMMU) as file:
+        with open_file(qemu, IOMMU) as file:
             space = _address_space(qemu, file)
             _map(qemu, file, space, page.hva).require("IOMMU_IOAS_MAP")
             done = _access(qemu, file, space, qemu.memory(PATTERN), ACCESS_RW_SLOW_PATH | ACCESS_RW_WRITE)
@@ -97,7 +107,7 @@ def test_qemu_cannot_map_private_page_for_a_device_by_iommufd(attack: Attack) ->
 
     def probe(qemu: Puppet, page: Target) -> Got:
         buffer = qemu.memory(PAGE_SIZE)
-        with opened(qemu, IOMMU) as file:
+        with open_file(qemu, IOMMU) as file:
             space = _address_space(qemu, file)
             # With a device attached a mapping is pinned at once and goes to its I/O page table.
             _test(qemu, file, MOCK_DOMAIN, space, b"").require("IOMMU_TEST_OP_MOCK_DOMAIN")
@@ -110,14 +120,14 @@ def test_qemu_cannot_map_private_page_for_a_device_by_iommufd(attack: Attack) ->
 
 
 def _address_space(qemu: Puppet, file: int) -> int:
-    done, told = asked(qemu, file, IOAS_ALLOC, struct.pack("<III", 12, 0, 0))
+    done, told = ioctl_on(qemu, file, IOAS_ALLOC, struct.pack("<III", 12, 0, 0))
     done.require("IOMMU_IOAS_ALLOC")
     return int(struct.unpack("<III", told)[2])
 
 
 def _map(qemu: Puppet, file: int, space: int, address: int) -> Done:
     flags = MAP_FIXED_IOVA | MAP_WRITEABLE | MAP_READABLE
-    return asked(qemu, file, IOAS_MAP, struct.pack("<IIIIQQQ", 40, flags, space, 0, address, PAGE_SIZE, IOVA))[0]
+    return ioctl_on(qemu, file, IOAS_MAP, struct.pack("<IIIIQQQ", 40, flags, space, 0, address, PAGE_SIZE, IOVA))[0]
 
 
 def _access(qemu: Puppet, file: int, space: int, buffer: int, flags: int) -> Done:
@@ -125,12 +135,12 @@ def _access(qemu: Puppet, file: int, space: int, buffer: int, flags: int) -> Don
     place = qemu.memory(_command(CREATE_ACCESS, space, b""))
     qemu.syscall("ioctl", file, TEST, place).require("IOMMU_TEST_OP_CREATE_ACCESS")
     (access,) = struct.unpack_from("<I", qemu.read(place, TEST_COMMAND.size), ARGUMENTS)
-    with kept(qemu, access):
+    with closing(qemu, access):
         return _test(qemu, file, ACCESS_RW, access, struct.pack("<QQQI", IOVA, PAGE_SIZE, buffer, flags))
 
 
 def _test(qemu: Puppet, file: int, operation: int, number: int, arguments: bytes) -> Done:
-    return asked(qemu, file, TEST, _command(operation, number, arguments))[0]
+    return ioctl_on(qemu, file, TEST, _command(operation, number, arguments))[0]
 
 
 def _command(operation: int, number: int, arguments: bytes) -> bytes:
@@ -151,7 +161,7 @@ def test_qemu_cannot_send_private_page_by_af_xdp(attack: Attack) -> None:
     """QEMU cannot give an AF_XDP socket a private page of its guest as the memory of its packets."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with packets_of(qemu, LO) as wire, made(qemu, "socket", AF_XDP, SOCK_RAW, 0) as file:
+        with packets_of(qemu, LO) as wire, descriptor_of(qemu, "socket", AF_XDP, SOCK_RAW, 0) as file:
             memory = qemu.memory(struct.pack("<QQIIII", page.hva, PAGE_SIZE, PAGE_SIZE, 0, 0, 0))
             done = qemu.syscall("setsockopt", file, SOL_XDP, UMEM_REG, memory, 32)
             if done.errno is None:
@@ -168,8 +178,8 @@ def _send_first_frame(qemu: Puppet, file: int) -> None:
         setting(qemu, file, SOL_XDP, ring, struct.pack("<I", 2))
     bound(qemu, file, struct.pack("<HHIII", AF_XDP, XDP_COPY, LO, 0, 0))
     with _ring(qemu, file) as (producer, descriptor):
-        stored(qemu, descriptor, struct.pack("<QII", 0, PAGE_SIZE, 0))
-        stored(qemu, producer, struct.pack("<I", 1))
+        store_bytes(qemu, descriptor, struct.pack("<QII", 0, PAGE_SIZE, 0))
+        store_bytes(qemu, producer, struct.pack("<I", 1))
         qemu.syscall("sendto", file, 0, 0, MSG_DONTWAIT, 0, 0).require("send the ring's packets")
 
 
@@ -179,10 +189,10 @@ def _ring(qemu: Puppet, file: int) -> Iterator[tuple[int, int]]:
     told, size = qemu.memory(OFFSETS.size), qemu.memory(struct.pack("<I", OFFSETS.size))
     qemu.syscall("getsockopt", file, SOL_XDP, MMAP_OFFSETS, told, size).require("XDP_MMAP_OFFSETS")
     producer, _, descriptor, _ = OFFSETS.unpack(qemu.read(told, OFFSETS.size))[4:8]
-    with mapped(qemu, PAGE_SIZE, file, TX_PGOFF) as ring:
+    with map_file(qemu, PAGE_SIZE, file, TX_PGOFF) as ring:
         yield ring + producer, ring + descriptor
 
 
-def test_qemu_cannot_map_private_page_for_a_device_by_vfio(claim: Trial) -> None:
+def test_qemu_cannot_map_private_page_for_a_device_by_vfio(trial: Trial) -> None:
     """QEMU cannot map a private page of its guest for a device that it has by VFIO (VFIO_IOMMU_MAP_DMA)."""
     # The emulation offers no IOMMU, so there is no VFIO, and no probe yet: with VFIO the claim is MISS.

@@ -20,7 +20,7 @@ from tests_e2e.support.registers import judge_each
 from tests_e2e.support.sweep import FEW_BYTES, checks, sweep, witnesses
 
 
-def test_guest_shares_pages_above_4_gib(claim: Trial, pool: HostPool) -> None:
+def test_guest_shares_pages_above_4_gib(trial: Trial, pool: HostPool) -> None:
     """Of pages above 4 GiB the host reads exactly those that the guest has shared, and none below instead."""
     with standing(pool, with_a_place) as host:
         found: list[list[Check]] = []
@@ -30,7 +30,7 @@ def test_guest_shares_pages_above_4_gib(claim: Trial, pool: HostPool) -> None:
             aimed = Attack.aim(guest)
             kinds = [(one.planted.kind, one.planted.set) for one in aimed]
             above = [(one.planted.kind, one.planted.set) for one in aimed if one.target.gpa >= PLUGGED_AT]
-            one = sweep(host, guest, "process_vm_readv", FEW_BYTES, keep=claim)
+            one = sweep(host, guest, "process_vm_readv", FEW_BYTES, keep=trial)
             found.append(
                 [
                     Check("canaries above 4 GiB", str(kinds), str(above)),
@@ -38,13 +38,13 @@ def test_guest_shares_pages_above_4_gib(claim: Trial, pool: HostPool) -> None:
                     *witnesses(guest, aimed, one),
                 ]
             )
-        judge_each(claim, host, found)
+        judge_each(trial, host, found)
 
 
-def test_guest_uses_no_plugged_in_memory_that_its_host_does_not_hold(claim: Trial, pool: HostPool) -> None:
+def test_guest_uses_no_plugged_in_memory_that_its_host_does_not_hold(trial: Trial, pool: HostPool) -> None:
     """Memory that is plugged in, and behind which the host has none, a guest refuses: each store would be an exit."""
     with standing(pool, with_a_place) as host, Attack.puppeteer(host) as puppeteer:
-        works(claim, host, lambda guest: _plugged_in(host, puppeteer, guest))
+        works(trial, host, lambda guest: _plugged_in(host, puppeteer, guest))
 
 
 def _plugged_in(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:

@@ -11,7 +11,7 @@ import pytest
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
-from tests_e2e.support.steps import drained, opened
+from tests_e2e.support.steps import open_file, read_pending
 
 O_RDONLY, O_RDWR = 0, 2
 PTRACE_PEEKDATA, PTRACE_POKEDATA = 2, 5  # linux/ptrace.h
@@ -98,7 +98,7 @@ def test_host_cannot_read_on_into_private_page_by_proc_pid_mem(attack: Attack) -
 
     def probe(attacker: Puppet, page: Target) -> Got:
         buffer = attacker.memory(2 * PAGE_SIZE)
-        with opened(attacker, f"/proc/{page.qemu}/mem") as memory:
+        with open_file(attacker, f"/proc/{page.qemu}/mem") as memory:
             done = attacker.syscall("pread64", memory, buffer, 2 * PAGE_SIZE, page.hva - PAGE_SIZE)
         return Got(done, attacker.read(buffer, 2 * PAGE_SIZE))
 
@@ -149,12 +149,12 @@ def _read_as(name: str, which: int, field: int) -> Callable[[Puppet, Target], Go
     """
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with opened(qemu, "/proc/self/stat", O_RDONLY) as stat:
+        with open_file(qemu, "/proc/self/stat", O_RDONLY) as stat:
             # The name of the command may hold blanks; behind its parenthesis no field does.
-            before = int(drained(qemu, stat, PAGE_SIZE).rpartition(b")")[2].split()[field - 3])
+            before = int(read_pending(qemu, stat, PAGE_SIZE).rpartition(b")")[2].split()[field - 3])
         qemu.syscall("prctl", PR_SET_MM, which, page.hva, 0, 0).require("PR_SET_MM")
         buffer = qemu.memory(PAGE_SIZE)
-        with opened(qemu, f"/proc/self/{name}", O_RDONLY) as file:
+        with open_file(qemu, f"/proc/self/{name}", O_RDONLY) as file:
             done = qemu.syscall("read", file, buffer, PAGE_SIZE)
         qemu.syscall("prctl", PR_SET_MM, which, before, 0, 0).require("PR_SET_MM back")
         return Got(done, qemu.read(buffer, PAGE_SIZE))

@@ -19,7 +19,7 @@ from common.errors import ChannelError
 from host_setup.channels.puppets import Done
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.guest_spec import RUN
+from host_setup.hosts.guest_spec import GUEST_RUN_DIR
 from signoff.observation import PAGE_SIZE, Canary, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack, Got, Target
@@ -28,10 +28,10 @@ from tests_e2e.support.end_of_qemu import ask_until_it_ends
 from tests_e2e.support.extra import open_registers, standing
 from tests_e2e.support.gdb import Gdb
 
-SAVED = f"{RUN}/saved"  # where QEMU is to save memory, on the host
+SAVED = f"{GUEST_RUN_DIR}/saved"  # where QEMU is to save memory, on the host
 WORD = 8
 GDB_PORT = 1234
-SECONDS = 10.0
+TIMEOUT = 10.0
 
 Feature = Callable[[Host, Guest, Target], bytes]
 
@@ -87,22 +87,22 @@ def test_qemu_cannot_dump_private_page(attack: Attack) -> None:
     attack.from_outside("QMP dump-guest-memory", probe)
 
 
-def test_qemu_cannot_save_private_page_by_memsave(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_save_private_page_by_memsave(trial: Trial, attack: Attack) -> None:
     """QEMU cannot save memory of its guest by the guest's own address (QMP memsave): it dies at its page tables."""
 
     def feature(guest: Guest, address: int) -> bytes:
         guest.qmp.execute("memsave", {"val": address, "size": PAGE_SIZE, "filename": SAVED})
         return b""
 
-    _by_own_address(claim, attack, feature)
+    _by_own_address(trial, attack, feature)
 
 
-def test_qemu_cannot_print_private_page_by_x(claim: Trial, attack: Attack) -> None:
+def test_qemu_cannot_print_private_page_by_x(trial: Trial, attack: Attack) -> None:
     """QEMU cannot print memory of its guest by the guest's own address (HMP x): it dies at its page tables."""
-    _by_own_address(claim, attack, lambda guest, address: _printed(guest, "x", address))
+    _by_own_address(trial, attack, lambda guest, address: _printed(guest, "x", address))
 
 
-def _by_own_address(claim: Trial, attack: Attack, feature: Callable[[Guest, int], bytes]) -> None:
+def _by_own_address(trial: Trial, attack: Attack, feature: Callable[[Guest, int], bytes]) -> None:
     """Have QEMU read a canary where the guest's kernel maps it, among all memory, and judge its end and its answer.
 
     With private registers QEMU does not even know where the page tables are.
@@ -110,7 +110,7 @@ def _by_own_address(claim: Trial, attack: Attack, feature: Callable[[Guest, int]
     with standing(attack.pool, open_registers) as host:
         found = [_read_as_the_guest(attack, host, guest, feature) for guest in host.guests]
         protected = host.guest.protected if len(found) > 1 else None  # it told before
-    claim.legitimate(*found, protected=protected)
+    trial.legitimate(*found, protected=protected)
 
 
 def _read_as_the_guest(attack: Attack, host: Host, guest: Guest, feature: Callable[[Guest, int], bytes]) -> list[Check]:
@@ -150,7 +150,7 @@ def _by_feature(attack: Attack, call: str, feature: Feature) -> None:
 def _saved(host: Host) -> bytes:
     """What QEMU saved, which is removed; empty if there is nothing."""
     script = 'if [ -e "$0" ]; then cat "$0" && rm "$0"; fi'
-    return host.ssh.run(["sh", "-c", script, SAVED], seconds=SECONDS).require().stdout
+    return host.ssh.run(["sh", "-c", script, SAVED], seconds=TIMEOUT).require().stdout
 
 
 def _errno(said: str) -> str | None:
@@ -162,8 +162,8 @@ def _errno(said: str) -> str | None:
 def _debug(host: Host, guest: Guest, work: Callable[[Gdb], bytes]) -> bytes:
     """Have a debugger work on a guest's physical memory; the guest is stopped meanwhile."""
     guest.qmp.monitor(f"gdbserver tcp:127.0.0.1:{GDB_PORT}")
-    stream = host.ssh.jump("127.0.0.1", GDB_PORT, seconds=SECONDS)
-    stream.settimeout(SECONDS)
+    stream = host.ssh.jump("127.0.0.1", GDB_PORT, seconds=TIMEOUT)
+    stream.settimeout(TIMEOUT)
     try:
         gdb = Gdb(stream)
         gdb.require_ok("Qqemu.PhyMemMode:1")

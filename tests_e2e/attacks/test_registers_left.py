@@ -54,22 +54,22 @@ class Work:
     kept: Mapping[str, str]
 
 
-def test_host_finds_no_register_of_a_guest_after_kill(claim: Trial, pool: HostPool) -> None:
+def test_host_finds_no_register_of_a_guest_after_kill(trial: Trial, pool: HostPool) -> None:
     """When QEMU was killed at its guest's work, no page of the host's memory holds what the guest had in registers."""
 
     def kill(attacker: Puppet, guest: Guest) -> str:
         attacker.syscall("kill", guest.pid, signal.SIGKILL).require("kill")
         return "it was sent SIGKILL"
 
-    _nothing_left(claim, pool, kill)
+    _nothing_left(trial, pool, kill)
 
 
-def test_host_finds_no_register_of_a_guest_after_quit(claim: Trial, pool: HostPool) -> None:
+def test_host_finds_no_register_of_a_guest_after_quit(trial: Trial, pool: HostPool) -> None:
     """When QEMU has ended by itself at its guest's work, no page of the host's memory holds a register of the guest."""
-    _nothing_left(claim, pool, lambda _, guest: ask_to_quit(guest))
+    _nothing_left(trial, pool, lambda _, guest: ask_to_quit(guest))
 
 
-def _nothing_left(claim: Trial, pool: HostPool, end: Callable[[Puppet, Guest], str]) -> None:
+def _nothing_left(trial: Trial, pool: HostPool, end: Callable[[Puppet, Guest], str]) -> None:
     """Have each guest stopped at work, one QEMU end, and all of the host's memory searched, before and after.
 
     The other guest's registers, and a secret of a process of the host, are what the search must find.
@@ -89,7 +89,7 @@ def _nothing_left(claim: Trial, pool: HostPool, end: Callable[[Puppet, Guest], s
             memory_is_back(host.plain_guest)
         with memory_of(host) as memory:
             found = [_checks(host, memory, work, others) for work in works]
-    claim.legitimate(*found, protected=protected)
+    trial.legitimate(*found, protected=protected)
 
 
 def _stopped_at_work(host: Host, guest: Guest, at_work: contextlib.ExitStack) -> Work:

@@ -11,16 +11,16 @@ from tests_e2e.support.search import KEPT, MANY, SOME, TRIED, made_up, mapped_by
 
 
 @pytest.mark.quick
-def test_vmm_reaches_no_private_page_after_sequences_made_up_by_a_seed(claim: Trial, host: Host) -> None:
+def test_vmm_reaches_no_private_page_after_sequences_made_up_by_a_seed(trial: Trial, host: Host) -> None:
     """After each of some hundred operations by guest and VMM, made up by a seed, no page is whose it must not be."""
-    sequences_agree(claim, host, made_up, TRIED, MANY)
+    sequences_agree(trial, host, made_up, TRIED, MANY)
 
 
-def test_vmm_reaches_no_private_page_after_sequences_that_show_known_faults(claim: Trial, host: Host) -> None:
+def test_vmm_reaches_no_private_page_after_sequences_that_show_known_faults(trial: Trial, host: Host) -> None:
     """Nor is one after the shortest sequences that show faults of a kind that is known."""
-    sequences_agree(claim, host, those_kept, len(list(KEPT.glob("*.txt"))), SOME)
+    sequences_agree(trial, host, those_kept, len(list(KEPT.glob("*.txt"))), SOME)
 
 
-def test_host_maps_no_private_page_where_sequences_left_their_vms(claim: Trial, host: Host) -> None:
+def test_host_maps_no_private_page_where_sequences_left_their_vms(trial: Trial, host: Host) -> None:
     """While VMs stand where such sequences have left them, no page table of the host leads to a private page."""
-    mapped_by_none(claim, host)
+    mapped_by_none(trial, host)

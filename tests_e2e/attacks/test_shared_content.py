@@ -20,7 +20,7 @@ from common.errors import MachineError
 from common.waiting import Deadline, poll_until
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.guest_spec import PROGRAMS
+from host_setup.hosts.guest_spec import GUEST_PROGRAMS
 from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import pages_of
@@ -34,28 +34,28 @@ LIVES = 600  # seconds
 SLOW = 256 << 10  # bytes a second of the disk
 DISK = "/dev/vda"
 READS = '"reading":2'
-SECONDS = 60.0
+TIMEOUT = 60.0
 
 
-def test_shared_pages_hold_nothing_of_a_process_that_ended(claim: Trial, host: Host) -> None:
+def test_shared_pages_hold_nothing_of_a_process_that_ended(trial: Trial, host: Host) -> None:
     """What a guest shares while its devices work holds nothing of an ended process, nor of a buffer to be filled."""
     guests = [guest for guest, _ in pages_of(host)]
     found = [_look(host, guest) for guest in guests]
-    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
 def _look(host: Host, guest: Guest) -> list[Check]:
     left, kept, awaiting = (secrets.token_bytes(PATTERN) for _ in range(3))
-    shell(guest, f"{PROGRAMS}/leave_behind {kept.hex()} {KEPT} {LIVES} > /run/kept 2>&1 & echo $! > /run/keeper")
-    poll_until(lambda: "filled" in shell(guest, "cat /run/kept"), Deadline(SECONDS), "a process to fill its memory")
-    shell(guest, f"{PROGRAMS}/leave_behind {left.hex()} {LEFT}")
+    shell(guest, f"{GUEST_PROGRAMS}/leave_behind {kept.hex()} {KEPT} {LIVES} > /run/kept 2>&1 & echo $! > /run/keeper")
+    poll_until(lambda: "filled" in shell(guest, "cat /run/kept"), Deadline(TIMEOUT), "a process to fill its memory")
+    shell(guest, f"{GUEST_PROGRAMS}/leave_behind {left.hex()} {LEFT}")
     _throttle(guest, SLOW)
     try:
         shell(guest, f"echo 3 > /proc/sys/vm/drop_caches; cat {DISK} > /dev/null 2>&1 & echo $! > /run/reader")
-        shell(guest, f"{PROGRAMS}/await_disk {DISK} {awaiting.hex()} > /run/awaited 2>&1 & echo $! > /run/waiter")
-        poll_until(lambda: READS in shell(guest, "cat /run/awaited"), Deadline(SECONDS), "a second read of the disk")
-        shell(guest, f"{PROGRAMS}/share_free {LIVES} > /run/shared 2>&1 & echo $! > /run/sharer")
-        poll_until(lambda: "shared" in shell(guest, "cat /run/shared"), Deadline(SECONDS), "free memory to be shared")
+        shell(guest, f"{GUEST_PROGRAMS}/await_disk {DISK} {awaiting.hex()} > /run/awaited 2>&1 & echo $! > /run/waiter")
+        poll_until(lambda: READS in shell(guest, "cat /run/awaited"), Deadline(TIMEOUT), "a second read of the disk")
+        shell(guest, f"{GUEST_PROGRAMS}/share_free {LIVES} > /run/shared 2>&1 & echo $! > /run/sharer")
+        poll_until(lambda: "shared" in shell(guest, "cat /run/shared"), Deadline(TIMEOUT), "free memory to be shared")
         shell(guest, "head -c 100000 /dev/urandom | od")  # the network's part
         frames = frames_of(host, guest)
         reading = shell(guest, "kill -0 $(cat /run/reader) $(cat /run/waiter) && echo yes || echo no").strip()

@@ -38,12 +38,12 @@ def test_no_cpu_keeps_access_to_page_that_becomes_private(attack: Attack) -> Non
     attack_around_the_change(attack, attack.host, "reads without a break", read_all_along)
 
 
-def test_no_cpu_keeps_access_to_memory_that_a_guest_gets_later(claim: Trial, pool: HostPool) -> None:
+def test_no_cpu_keeps_access_to_memory_that_a_guest_gets_later(trial: Trial, pool: HostPool) -> None:
     """A CPU that reads free memory of the kernel's all the time loses it when that is given to a guest."""
     with pool.fresh() as host:
         protected = host.guest.protected if host.plain_guest is not None else None
         found = [_watched(host, guest) for guest in host.guests]
-    claim.legitimate(*found, protected=protected)
+    trial.legitimate(*found, protected=protected)
 
 
 def _watched(host: Host, guest: Guest) -> list[Check]:

@@ -26,15 +26,15 @@ from tests_e2e.support.sweep import (
 CACHE_LINE = 64
 
 
-def test_qemu_loads_from_no_page_but_shared_ones(claim: Trial, attack: Attack) -> None:
+def test_qemu_loads_from_no_page_but_shared_ones(trial: Trial, attack: Attack) -> None:
     """Of all pages of its guest QEMU can load from exactly those that the guest has shared."""
     host = attack.host
     found: list[list[Check]] = []
     with attack.puppeteer(host) as puppeteer:
         for guest in host.guests:
-            loaded = by_loads(host, guest, partial(_loads, puppeteer, guest.pid), claim)
+            loaded = by_loads(host, guest, partial(_loads, puppeteer, guest.pid), trial)
             found.append(checks(loaded, "SIGBUS", physical=False))
-    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
 def _loads(puppeteer: Puppeteer, pid: int, address: Mapping[int, int]) -> dict[int, str | None]:
@@ -47,31 +47,31 @@ def _loads(puppeteer: Puppeteer, pid: int, address: Mapping[int, int]) -> dict[i
         }
 
 
-def test_host_reads_no_page_but_shared_ones_by_process_vm_readv(claim: Trial, attack: Attack) -> None:
+def test_host_reads_no_page_but_shared_ones_by_process_vm_readv(trial: Trial, attack: Attack) -> None:
     """Of all pages of a guest the host can read by process_vm_readv() exactly those that the guest has shared."""
-    exactly_what_is_shared(claim, attack, "process_vm_readv", "EFAULT")
+    exactly_what_is_shared(trial, attack, "process_vm_readv", "EFAULT")
 
 
-def test_host_reads_no_page_but_shared_ones_by_proc_pid_mem(claim: Trial, attack: Attack) -> None:
+def test_host_reads_no_page_but_shared_ones_by_proc_pid_mem(trial: Trial, attack: Attack) -> None:
     """Of all pages of a guest the host can read through /proc/PID/mem exactly those that the guest has shared."""
-    exactly_what_is_shared(claim, attack, "proc_pid_mem", "EIO", size=CACHE_LINE)
+    exactly_what_is_shared(trial, attack, "proc_pid_mem", "EIO", size=CACHE_LINE)
 
 
-def test_kernel_reads_no_page_but_shared_ones_by_direct_map(claim: Trial, attack: Attack) -> None:
+def test_kernel_reads_no_page_but_shared_ones_by_direct_map(trial: Trial, attack: Attack) -> None:
     """Of all pages of a guest the host's kernel can read in its direct map exactly those that the guest has shared."""
-    exactly_what_is_shared(claim, attack, "direct_map", "EFAULT", size=CACHE_LINE, physical=True)
+    exactly_what_is_shared(trial, attack, "direct_map", "EFAULT", size=CACHE_LINE, physical=True)
 
 
-def test_kernel_reads_no_page_but_shared_ones_by_kmap_local(claim: Trial, attack: Attack) -> None:
+def test_kernel_reads_no_page_but_shared_ones_by_kmap_local(trial: Trial, attack: Attack) -> None:
     """Nor does kmap_local_page() lead the host's kernel to another page than those that the guest has shared."""
-    exactly_what_is_shared(claim, attack, "kmap_local", "EFAULT", size=CACHE_LINE, physical=True)
+    exactly_what_is_shared(trial, attack, "kmap_local", "EFAULT", size=CACHE_LINE, physical=True)
 
 
-def test_guest_shares_no_more_than_it_needs(claim: Trial, attack: Attack) -> None:
+def test_guest_shares_no_more_than_it_needs(trial: Trial, attack: Attack) -> None:
     """Beside the buffers that its devices' data bounce through a guest shares a hundredth of its memory at most."""
     found: list[list[Check]] = []
     for guest in attack.host.guests:
-        one = sweep(attack.host, guest, "process_vm_readv", CACHE_LINE, keep=claim)
+        one = sweep(attack.host, guest, "process_vm_readv", CACHE_LINE, keep=trial)
         bounced = frozenset(bounce_buffers(shell(guest, "dmesg"))) if guest.protected else frozenset()
         known = "yes" if bounced <= one.shared else "no"
         found.append(
@@ -81,4 +81,4 @@ def test_guest_shares_no_more_than_it_needs(claim: Trial, attack: Attack) -> Non
                 *of_its_kernel(one, symbols_of(guest), protected=guest.protected),
             ]
         )
-    claim.legitimate(*found, protected=attack.host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=attack.host.guest.protected if len(found) > 1 else None)

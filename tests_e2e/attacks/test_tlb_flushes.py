@@ -16,7 +16,7 @@ import pytest
 
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.guest_spec import HOST_PROGRAMS, PROGRAMS
+from host_setup.hosts.guest_spec import GUEST_PROGRAMS, HOST_PROGRAMS
 from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
@@ -26,7 +26,7 @@ from tests_e2e.support.registers import judge_each
 
 ROUNDS = 1000  # pages that are unmapped
 ENOUGH = ROUNDS // 2  # interrupts: a processor that is about to go to the kernel flushes by itself
-SECONDS = 60.0
+TIMEOUT = 60.0
 FEATURE = "KVM setup pv remote TLB flush"
 
 
@@ -37,9 +37,9 @@ def twins(pool: HostPool) -> Iterator[Host]:
         yield guests
 
 
-def test_host_cannot_keep_a_guest_from_flushing_its_tlbs(claim: Trial, twins: Host) -> None:
+def test_host_cannot_keep_a_guest_from_flushing_its_tlbs(trial: Trial, twins: Host) -> None:
     """A host that says of a processor that it does not run does not keep its guest from having that flush its TLB."""
-    judge_each(claim, twins, [_unmapped(twins, guest) for guest in twins.guests])
+    judge_each(trial, twins, [_unmapped(twins, guest) for guest in twins.guests])
 
 
 def _unmapped(host: Host, guest: Guest) -> list[Check]:
@@ -47,10 +47,10 @@ def _unmapped(host: Host, guest: Guest) -> list[Check]:
     where = _told(guest, "unmap_beside")["steal_time"]
     (page,) = guest.memory.addresses([where // PAGE_SIZE * PAGE_SIZE])
     program = [f"{HOST_PROGRAMS}/say_preempted", str(guest.pid), hex(page.hva + where % PAGE_SIZE)]
-    with closing(host.ssh.converse(program, seconds=SECONDS)) as talk:
-        talk.line(seconds=SECONDS)
+    with closing(host.ssh.converse(program, seconds=TIMEOUT)) as talk:
+        talk.line(seconds=TIMEOUT)
         interrupts = _told(guest, "unmap_beside", str(ROUNDS))["interrupts"]
-        talk.ask("end", seconds=SECONDS)
+        talk.ask("end", seconds=TIMEOUT)
     believes = str(not guest.protected)
     return [
         Check("the guest has it from its host", believes, str(FEATURE in shell(guest, "dmesg"))),
@@ -63,5 +63,7 @@ def _unmapped(host: Host, guest: Guest) -> list[Check]:
 
 
 def _told(guest: Guest, program: str, *words: str) -> dict[str, int]:
-    told: dict[str, int] = json.loads(guest.ssh.run([f"{PROGRAMS}/{program}", *words], seconds=SECONDS).require().text)
+    told: dict[str, int] = json.loads(
+        guest.ssh.run([f"{GUEST_PROGRAMS}/{program}", *words], seconds=TIMEOUT).require().text
+    )
     return told

@@ -11,7 +11,7 @@ from common.waiting import Deadline
 from host_setup.channels.puppets import Puppet
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.guest_spec import PROGRAMS
+from host_setup.hosts.guest_spec import GUEST_PROGRAMS
 from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
@@ -29,17 +29,17 @@ NAMED = 4  # addresses that a check names
 FILLED = 64  # MiB that a guest takes from its host; it has as many that it has not used yet
 READ_WRITE, PRIVATE_ANONYMOUS_POPULATED = 3, 0x8022  # PROT_*, MAP_* of linux/mman.h
 KEPT_FREE = 160 * MIB  # of the host's memory, so that nobody is killed for want of it
-SECONDS = 60.0
+TIMEOUT = 60.0
 WATCHED = 15.0  # seconds of emulation
 ROUNDS, EMULATED = 100, 1000  # at least
 
 
-def test_host_page_tables_map_no_private_page(claim: Trial, host: Host) -> None:
+def test_host_page_tables_map_no_private_page(trial: Trial, host: Host) -> None:
     """No entry of any page table of the host, the kernel's or a process's, leads to a page that a guest keeps."""
-    _judge(claim, host, {})
+    _judge(trial, host, {})
 
 
-def test_host_page_tables_map_no_private_page_again_after_sharing(claim: Trial, host: Host) -> None:
+def test_host_page_tables_map_no_private_page_again_after_sharing(trial: Trial, host: Host) -> None:
     """Nor does one after pages were shared, loaded by QEMU and by the host's kernel, and taken back."""
     seen: list[bool] = []
     with Attack.puppeteer(host) as puppeteer:
@@ -54,27 +54,27 @@ def test_host_page_tables_map_no_private_page_again_after_sharing(claim: Trial, 
                 for aimed in private:
                     guest.canaries.take_back(aimed.planted)
     all_seen = ("true", str(all(seen)).lower())
-    _judge(claim, host, {"QEMU has loaded all of the pages that were shared": all_seen})
+    _judge(trial, host, {"QEMU has loaded all of the pages that were shared": all_seen})
 
 
-def test_host_page_tables_map_no_private_page_in_the_kernels_image(claim: Trial, pool: HostPool) -> None:
+def test_host_page_tables_map_no_private_page_in_the_kernels_image(trial: Trial, pool: HostPool) -> None:
     """Nor where the kernel's image is mapped once more, whose initial part is free memory after the start."""
     with pool.fresh() as host:
-        host.ssh.run(["sh", "-c", "echo 3 > /proc/sys/vm/drop_caches"], seconds=SECONDS).require()
+        host.ssh.run(["sh", "-c", "echo 3 > /proc/sys/vm/drop_caches"], seconds=TIMEOUT).require()
         with Attack.puppeteer(host) as puppeteer:
             lent = _pages_in_the_image(host, puppeteer.spawn())
         for guest in host.guests:
             shell(guest, f"dd if=/dev/zero of=/run/filled bs=1M count={FILLED}")
-        _judge(claim, host, {"frames of the kernel's image that are lent to a process": ("some", _some(lent))})
+        _judge(trial, host, {"frames of the kernel's image that are lent to a process": ("some", _some(lent))})
 
 
-def test_host_kernel_maps_no_private_page_while_it_emulates(claim: Trial, host: Host) -> None:
+def test_host_kernel_maps_no_private_page_while_it_emulates(trial: Trial, host: Host) -> None:
     """While KVM carries out instructions of a guest, no page table that all CPUs share leads to a private page of it.
 
     What a CPU maps for itself alone, in tables that no other one loads, is not looked at here.
     """
     found = [_watched(host, guest) for guest, _ in pages_of(host)]
-    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
 def _watched(host: Host, guest: Guest) -> list[Check]:
@@ -108,7 +108,7 @@ def _watched(host: Host, guest: Guest) -> list[Check]:
 @contextmanager
 def _emulating(guest: Guest) -> Iterator[None]:
     """The guest has instructions emulated for as long as the context lasts."""
-    program = f"while :; do {PROGRAMS}/check_emulation mov 4 1 private; done"
+    program = f"while :; do {GUEST_PROGRAMS}/check_emulation mov 4 1 private; done"
     shell(guest, f"( {program} ) > /dev/null 2>&1 & echo $! > /run/emulating")
     try:
         yield
@@ -125,19 +125,19 @@ def _pages_in_the_image(host: Host, process: Puppet) -> int:
     frames = range(image.physical // PAGE_SIZE, (image.physical + image.in_file) // PAGE_SIZE)
     told = host.ssh.run(["grep", "MemFree", "/proc/meminfo"], seconds=20).require().text
     size = max(int(told.split()[1]) * 1024 - KEPT_FREE, MIB) // PAGE_SIZE * PAGE_SIZE
-    done = process.syscall("mmap", 0, size, READ_WRITE, PRIVATE_ANONYMOUS_POPULATED, -1, 0, seconds=SECONDS)
+    done = process.syscall("mmap", 0, size, READ_WRITE, PRIVATE_ANONYMOUS_POPULATED, -1, 0, seconds=TIMEOUT)
     address = done.require("mmap(MAP_POPULATE)")
     held = places(host.ssh, process.pid, address, size // PAGE_SIZE)
     ours = [number for number, one in enumerate(held) if one.frame in frames]
     for before, behind in itertools.pairwise([-1, *ours, len(held)]):
         if pages := behind - before - 1:
             first = address + (before + 1) * PAGE_SIZE
-            process.syscall("munmap", first, pages * PAGE_SIZE, seconds=SECONDS).require("munmap")
-    process.syscall("munmap", address, size, seconds=SECONDS).require("munmap")
+            process.syscall("munmap", first, pages * PAGE_SIZE, seconds=TIMEOUT).require("munmap")
+    process.syscall("munmap", address, size, seconds=TIMEOUT).require("munmap")
     return len(ours)
 
 
-def _judge(claim: Trial, host: Host, more: Mapping[str, tuple[str, str]]) -> None:
+def _judge(trial: Trial, host: Host, more: Mapping[str, tuple[str, str]]) -> None:
     """Have it judged what the host's page tables lead to.
 
     :param more: further checks by name: expected, got.
@@ -148,12 +148,12 @@ def _judge(claim: Trial, host: Host, more: Mapping[str, tuple[str, str]]) -> Non
     with memory_of(host) as memory:
         walked = walk(memory, root, everybodys, not_roots=everybodys)
     stable = {guest: frames.still(frames_of(host, guest)) for guest, frames in guests.items()}
-    claim.attach("walked.txt", _told(walked))
+    trial.attach("walked.txt", _told(walked))
     found = [
         [*_checks(guest, frames, walked), *(Check(name, *words) for name, words in more.items())]
         for guest, frames in stable.items()
     ]
-    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
 def _checks(guest: Guest, frames: GuestFrames, walked: Walked) -> list[Check]:

@@ -23,12 +23,12 @@ MADV_POPULATE_WRITE = 23  # asm-generic/mman-common.h
 STORE = bytes.fromhex("c60701")  # mov byte [rdi], 1
 
 
-def test_private_pages_that_nobody_touched_are_out_of_reach(claim: Trial, attack: Attack) -> None:
+def test_private_pages_that_nobody_touched_are_out_of_reach(trial: Trial, attack: Attack) -> None:
     """Private pages that nobody has touched yet are refused like all others, and get no frame by that."""
     with attack.pool.fresh() as host:  # on a shared one a sweep may have touched all
         found = [_tried(attack, host, guest) for guest in host.guests]
         protected = host.guest.protected if len(found) > 1 else None
-    claim.legitimate(*found, protected=protected)
+    trial.legitimate(*found, protected=protected)
 
 
 def _tried(attack: Attack, host: Host, guest: Guest) -> list[Check]:

@@ -13,7 +13,7 @@ from tests_e2e.support.approach import straddling
 from tests_e2e.support.attack import Attack, Got, Target
 from tests_e2e.support.bpf import BPF_MAP_UPDATE, found_in, map_of, on_map
 from tests_e2e.support.sockets import AF_INET, SOCK_STREAM
-from tests_e2e.support.steps import O_NONBLOCK, O_RDWR, drained, gave, made, piped
+from tests_e2e.support.steps import O_NONBLOCK, O_RDWR, descriptor_of, open_pipe, read_pending, without_descriptor
 
 STRINGS = 64  # bytes that a probe reads which gets them string by string
 PR_SET_NAME, PR_GET_NAME, NAME = 15, 16, 16
@@ -86,12 +86,12 @@ def test_qemu_cannot_hand_private_page_to_a_program(attack: Attack) -> None:
 
         def string(at: int) -> tuple[Done, bytes]:
             arguments = qemu.memory(struct.pack("<QQQQ", path, form, at, 0))
-            with piped(qemu) as (out, into):
+            with open_pipe(qemu) as (out, into):
                 flags = CLONE_VM | CLONE_VFORK
                 child = qemu.run(EXEC, rdi=flags, r12=into, r13=path, r14=arguments, r15=arguments + 24)
                 qemu.syscall("wait4", child.require("clone"), status, WALL, 0).require("wait4")
                 (end,) = struct.unpack("<i", qemu.read(status, 4))
-                text = drained(qemu, out, PAGE_SIZE)
+                text = read_pending(qemu, out, PAGE_SIZE)
             return _exited(end), text + b"\0"
 
         return _string_by_string(page, string)
@@ -116,7 +116,7 @@ def test_qemu_cannot_queue_private_page_by_mq_send(attack: Attack) -> None:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         name = qemu.memory(b"sealproof\0")
-        with made(qemu, "mq_open", name, O_CREAT | O_RDWR | O_NONBLOCK, 0o600, 0) as queue:
+        with descriptor_of(qemu, "mq_open", name, O_CREAT | O_RDWR | O_NONBLOCK, 0o600, 0) as queue:
             qemu.syscall("mq_unlink", name).require("mq_unlink")
             done = qemu.syscall("mq_timedsend", queue, page.hva, PAGE_SIZE, 0, 0)
             return Got(done, _told(qemu, done, "mq_timedreceive", lambda at: (queue, at, 2 * PAGE_SIZE, 0, 0)))
@@ -149,7 +149,7 @@ def test_qemu_cannot_keep_private_page_as_a_key(attack: Attack) -> None:
         key = done.require("add_key")
         data = _told(qemu, done, "keyctl", lambda at: (KEYCTL_READ, key, at, PAGE_SIZE))
         qemu.syscall("keyctl", KEYCTL_INVALIDATE, key).require("KEYCTL_INVALIDATE")
-        return Got(gave(done), data)
+        return Got(without_descriptor(done), data)
 
     attack.by_qemu("add_key", probe)
 
@@ -159,7 +159,7 @@ def test_qemu_cannot_set_a_socket_option_to_private_page(attack: Attack) -> None
 
     def probe(qemu: Puppet, page: Target) -> Got:
         option, size = (SOL_TCP, TCP_FASTOPEN_KEY), qemu.memory(struct.pack("<I", FASTOPEN_KEYS))
-        with made(qemu, "socket", AF_INET, SOCK_STREAM, 0) as socket:
+        with descriptor_of(qemu, "socket", AF_INET, SOCK_STREAM, 0) as socket:
             done = qemu.syscall("setsockopt", socket, *option, page.hva, FASTOPEN_KEYS)
             if done.errno is not None:
                 return Got(done)
@@ -198,7 +198,7 @@ def test_qemu_cannot_take_private_page_for_event_data(attack: Attack) -> None:
     """QEMU cannot have the kernel read a word of a private page of its guest as the data of an event of epoll."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with made(qemu, "epoll_create1", 0) as poll, conduits.event_counter(qemu) as (counter, _):
+        with descriptor_of(qemu, "epoll_create1", 0) as poll, conduits.event_counter(qemu) as (counter, _):
             qemu.syscall("write", counter, qemu.memory(struct.pack("<Q", 1)), 8).require("write")
             with straddling(qemu, page, struct.pack("<I", EPOLLIN)) as event:  # which events stands before the data
                 done = qemu.syscall("epoll_ctl", poll, EPOLL_CTL_ADD, counter, event)

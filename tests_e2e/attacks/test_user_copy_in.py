@@ -12,7 +12,7 @@ from tests_e2e.support import conduits
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 from tests_e2e.support.conduits import Conduit, filled
 from tests_e2e.support.overwriting import as_found, as_into_own_memory
-from tests_e2e.support.steps import gave, made, opened
+from tests_e2e.support.steps import descriptor_of, open_file, without_descriptor
 
 CLOCK_MONOTONIC = 1
 PR_GET_NAME = 16
@@ -100,7 +100,7 @@ def test_qemu_cannot_read_proc_into_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel overwrite a private page of its guest by read() of a file of procfs."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with opened(qemu, "/proc/version", 0) as file:
+        with open_file(qemu, "/proc/version", 0) as file:
             return as_into_own_memory(qemu, page, 64, lambda at: qemu.syscall("pread64", file, at, 64, 0))
 
     attack.by_qemu("pread64(/proc/version)", probe)
@@ -133,7 +133,7 @@ def test_qemu_cannot_get_names_of_files_into_private_page(attack: Attack) -> Non
     """QEMU cannot have the kernel write a folder's entries to a private page of its guest by getdents64()."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with opened(qemu, "/proc", 0) as folder:  # its first entry is ".": 19 bytes, the name and its end
+        with open_file(qemu, "/proc", 0) as folder:  # its first entry is ".": 19 bytes, the name and its end
             return as_into_own_memory(qemu, page, 21, lambda at: _first_entry(qemu, folder, at))
 
     attack.by_qemu("getdents64", probe)
@@ -150,7 +150,7 @@ def test_qemu_cannot_get_folder_into_private_page(attack: Attack) -> None:
     def probe(qemu: Puppet, page: Target) -> Got:
         size = qemu.syscall("getcwd", qemu.memory(PAGE_SIZE), PAGE_SIZE).require("getcwd")
         got = as_into_own_memory(qemu, page, size, lambda at: qemu.syscall("getcwd", at, PAGE_SIZE))
-        return Got(gave(got.done), wrote=got.wrote)
+        return Got(without_descriptor(got.done), wrote=got.wrote)
 
     attack.by_qemu("getcwd", probe)
 
@@ -209,7 +209,7 @@ def test_qemu_cannot_read_a_timer_into_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel write how often a timer expired to a private page of its guest."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with made(qemu, "timerfd_create", CLOCK_MONOTONIC, 0) as timer:
+        with descriptor_of(qemu, "timerfd_create", CLOCK_MONOTONIC, 0) as timer:
             once = qemu.memory(struct.pack("<qqqq", 0, 0, 0, 1))  # after 1 ns, and never again
             qemu.syscall("timerfd_settime", timer, 0, once, 0).require("timerfd_settime")
             return Got(qemu.syscall("read", timer, page.hva, 8), wrote=struct.pack("<Q", 1))
@@ -243,7 +243,7 @@ def test_qemu_cannot_get_events_into_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel write events to a private page of its guest by epoll_wait()."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with made(qemu, "epoll_create1", 0) as poll, conduits.pipe(qemu) as (into, _):
+        with descriptor_of(qemu, "epoll_create1", 0) as poll, conduits.pipe(qemu) as (into, _):
             event = EPOLL_EVENT.pack(EPOLLOUT, 0x0123456789ABCDEF)
             qemu.syscall("epoll_ctl", poll, EPOLL_CTL_ADD, into, qemu.memory(event)).require("epoll_ctl")
             return as_into_own_memory(
@@ -282,7 +282,7 @@ def test_qemu_cannot_get_a_child_id_into_private_page(attack: Attack) -> None:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         done = _short_lived(qemu, CLONE_PARENT_SETTID, rdx=page.hva)
-        return Got(gave(done), wrote=struct.pack("<i", done.require("clone")))
+        return Got(without_descriptor(done), wrote=struct.pack("<i", done.require("clone")))
 
     attack.by_qemu("clone(CLONE_PARENT_SETTID)", probe)
 
@@ -291,7 +291,7 @@ def test_qemu_cannot_have_private_page_cleared_at_exit(attack: Attack) -> None:
     """QEMU cannot have the kernel clear a word of a private page of its guest when a thread of it ends."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        return Got(gave(_short_lived(qemu, CLONE_CHILD_CLEARTID, r10=page.hva)), wrote=bytes(4))
+        return Got(without_descriptor(_short_lived(qemu, CLONE_CHILD_CLEARTID, r10=page.hva)), wrote=bytes(4))
 
     attack.by_qemu("clone(CLONE_CHILD_CLEARTID)", probe)
 

@@ -8,7 +8,7 @@ import struct
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
-from tests_e2e.support.steps import IOC_READ, IOC_WRITE, asked, ioc, made
+from tests_e2e.support.steps import IOC_READ, IOC_WRITE, descriptor_of, ioc, ioctl_on
 
 # linux/userfaultfd.h
 UFFD_API = 0xAA
@@ -27,14 +27,14 @@ def test_qemu_cannot_fill_private_page_by_userfaultfd(attack: Attack) -> None:
     """QEMU cannot register a private page of its guest with userfaultfd, drop it, and put another one in its place."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with made(qemu, "userfaultfd", 0) as file:
+        with descriptor_of(qemu, "userfaultfd", 0) as file:
             _agree(qemu, file)
             done = _register(qemu, file, page.hva)
             if done.errno is None:
                 # A virtual CPU that touches the page in between waits for the copy.
                 qemu.syscall("madvise", page.hva, PAGE_SIZE, MADV_DONTNEED).require("MADV_DONTNEED")
                 copy = struct.pack("<QQQQq", page.hva, qemu.memory(PATTERN), PAGE_SIZE, 0, 0)
-                asked(qemu, file, UFFDIO_COPY, copy)[0].require("UFFDIO_COPY")
+                ioctl_on(qemu, file, UFFDIO_COPY, copy)[0].require("UFFDIO_COPY")
                 _unregister(qemu, file, page.hva)
             return Got(done, wrote=PATTERN)
 
@@ -46,10 +46,10 @@ def test_qemu_cannot_move_private_page_by_userfaultfd(attack: Attack) -> None:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         mine = qemu.memory(PAGE_SIZE)
-        with made(qemu, "userfaultfd", 0) as file:
+        with descriptor_of(qemu, "userfaultfd", 0) as file:
             _agree(qemu, file)
             _register(qemu, file, mine).require("UFFDIO_REGISTER")
-            done, _ = asked(qemu, file, UFFDIO_MOVE, struct.pack("<QQQQq", mine, page.hva, PAGE_SIZE, 0, 0))
+            done, _ = ioctl_on(qemu, file, UFFDIO_MOVE, struct.pack("<QQQQq", mine, page.hva, PAGE_SIZE, 0, 0))
             _unregister(qemu, file, mine)
         if done.errno is None:
             # The guest goes on with its page, in another place of the host's memory.
@@ -60,12 +60,12 @@ def test_qemu_cannot_move_private_page_by_userfaultfd(attack: Attack) -> None:
 
 
 def _agree(qemu: Puppet, file: int) -> None:
-    asked(qemu, file, UFFDIO_API, struct.pack("<QQQ", UFFD_API, UFFD_FEATURE_MOVE, 0))[0].require("UFFDIO_API")
+    ioctl_on(qemu, file, UFFDIO_API, struct.pack("<QQQ", UFFD_API, UFFD_FEATURE_MOVE, 0))[0].require("UFFDIO_API")
 
 
 def _register(qemu: Puppet, file: int, address: int) -> Done:
-    return asked(qemu, file, UFFDIO_REGISTER, struct.pack("<QQQQ", address, PAGE_SIZE, REGISTER_MODE_MISSING, 0))[0]
+    return ioctl_on(qemu, file, UFFDIO_REGISTER, struct.pack("<QQQQ", address, PAGE_SIZE, REGISTER_MODE_MISSING, 0))[0]
 
 
 def _unregister(qemu: Puppet, file: int, address: int) -> None:
-    asked(qemu, file, UFFDIO_UNREGISTER, struct.pack("<QQ", address, PAGE_SIZE))[0].require("UFFDIO_UNREGISTER")
+    ioctl_on(qemu, file, UFFDIO_UNREGISTER, struct.pack("<QQ", address, PAGE_SIZE))[0].require("UFFDIO_UNREGISTER")

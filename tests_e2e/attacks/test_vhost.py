@@ -11,8 +11,8 @@ from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 from tests_e2e.support.faults import that_met
 from tests_e2e.support.sockets import LO, SOCK_STREAM, bound, frame_of, packets_of
-from tests_e2e.support.steps import IOC_WRITE, asked, ioc, made
-from tests_e2e.support.vhost import DEVICE_WRITES, SECONDS, THE_PAGE, VHOST, Queue, kicked, vhost
+from tests_e2e.support.steps import IOC_WRITE, descriptor_of, ioc, ioctl_on
+from tests_e2e.support.vhost import DEVICE_WRITES, THE_PAGE, TIMEOUT, VHOST, Queue, kicked, vhost
 
 NET, VSOCK = "/dev/vhost-net", "/dev/vhost-vsock"
 NET_SET_BACKEND = ioc(IOC_WRITE, VHOST, 0x30, 8)
@@ -58,7 +58,7 @@ def test_qemu_cannot_have_vhost_net_receive_into_private_page(attack: Attack) ->
         ):
             _back(qemu, device, 0, backend)
             qemu.syscall("write", wire, qemu.memory(PATTERN), PAGE_SIZE).require("send a packet")
-            poll_until(lambda: _waiting(qemu, backend) == 0, Deadline(SECONDS), "vhost-net to take the packet")
+            poll_until(lambda: _waiting(qemu, backend) == 0, Deadline(TIMEOUT), "vhost-net to take the packet")
             _back(qemu, device, 0, -1)  # this waits for the worker
             return Got(Done(returned=receiving.used()), wrote=PATTERN)
 
@@ -67,12 +67,12 @@ def test_qemu_cannot_have_vhost_net_receive_into_private_page(attack: Attack) ->
 
 def _back(qemu: Puppet, device: int, queue: int, socket: int) -> None:
     """Connect a queue of the device with a socket; -1: with none."""
-    asked(qemu, device, NET_SET_BACKEND, struct.pack("<Ii", queue, socket))[0].require("VHOST_NET_SET_BACKEND")
+    ioctl_on(qemu, device, NET_SET_BACKEND, struct.pack("<Ii", queue, socket))[0].require("VHOST_NET_SET_BACKEND")
 
 
 def _waiting(qemu: Puppet, socket: int) -> int:
     """The bytes of the first packet that waits in a socket; 0: none waits."""
-    done, told = asked(qemu, socket, FIONREAD, bytes(4))
+    done, told = ioctl_on(qemu, socket, FIONREAD, bytes(4))
     done.require("FIONREAD")
     return int(struct.unpack("<i", told)[0])
 
@@ -95,15 +95,15 @@ def test_qemu_cannot_have_vhost_vsock_send_private_page(attack: Attack) -> None:
         sending.offer(2, [sending.own(_vsock(OP_SHUTDOWN, flags=NO_MORE))])
         buffer = qemu.memory(PAGE_SIZE)
         with (
-            made(qemu, "socket", AF_VSOCK, SOCK_STREAM, 0) as server,
+            descriptor_of(qemu, "socket", AF_VSOCK, SOCK_STREAM, 0) as server,
             vhost(qemu, VSOCK, page.hva, queues, VIRTIO_F_VERSION_1) as (device, kick),
         ):
             bound(qemu, server, struct.pack("<HHII4x", AF_VSOCK, 0, PORT, HOST_CID))
             qemu.syscall("listen", server, 1).require("listen")
-            asked(qemu, device, SET_GUEST_CID, struct.pack("<Q", GUEST_CID))[0].require("VHOST_VSOCK_SET_GUEST_CID")
-            asked(qemu, device, SET_RUNNING, struct.pack("<i", 1))[0].require("VHOST_VSOCK_SET_RUNNING")
+            ioctl_on(qemu, device, SET_GUEST_CID, struct.pack("<Q", GUEST_CID))[0].require("VHOST_VSOCK_SET_GUEST_CID")
+            ioctl_on(qemu, device, SET_RUNNING, struct.pack("<i", 1))[0].require("VHOST_VSOCK_SET_RUNNING")
             kicked(qemu, kick)
-            with made(qemu, "accept", server, 0, 0) as connection:
+            with descriptor_of(qemu, "accept", server, 0, 0) as connection:
                 # What was sent before the shutdown, or the end of it.
                 done = qemu.syscall("read", connection, buffer, PAGE_SIZE)
         return Got(done, qemu.read(buffer, PAGE_SIZE))

@@ -32,11 +32,11 @@ PANIC = "Kernel panic - not syncing: "
 HELD = "kvm-guest: the host holds memory that was shared: no kexec"  # arch/x86/kernel/kvm_protected.c of the series
 
 
-def test_guest_does_not_use_what_it_cannot_take_back(claim: Trial, attack: Attack) -> None:
+def test_guest_does_not_use_what_it_cannot_take_back(trial: Trial, attack: Attack) -> None:
     """A page that the host does not let a guest take back stays a shared one to the guest, and is not used again."""
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
         found = [_taken_back(puppeteer, guest) for guest in host.guests]
-        judge_each(claim, host, found)
+        judge_each(trial, host, found)
 
 
 def _taken_back(puppeteer: Puppeteer, guest: Guest) -> list[Check]:
@@ -77,7 +77,7 @@ def _seal(puppeteer: Puppeteer, guest: Guest, aimed: Aimed) -> None:
         done.require("mseal")
 
 
-def test_guest_starts_no_kernel_by_kexec_if_memory_stays_shared(claim: Trial, pool: HostPool) -> None:
+def test_guest_starts_no_kernel_by_kexec_if_memory_stays_shared(trial: Trial, pool: HostPool) -> None:
     """A guest starts no other kernel by kexec where its host keeps memory that the guest has shared."""
 
     def shape(spec: GuestSpec) -> GuestSpec:
@@ -93,7 +93,7 @@ def test_guest_starts_no_kernel_by_kexec_if_memory_stays_shared(claim: Trial, po
                 _seal(puppeteer, guest, page)
         with workers(len(among.guests)) as side_by_side:
             found = list(side_by_side.map(partial(_started_anew, among), among.guests))
-    claim.legitimate(*found, protected=protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=protected if len(found) > 1 else None)
 
 
 def _started_anew(host: Host, guest: Guest) -> list[Check]:

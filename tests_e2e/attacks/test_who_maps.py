@@ -11,13 +11,13 @@ from tests_e2e.support.holders import checks, counts, holders_of
 from tests_e2e.support.outside import outside
 
 
-def test_private_pages_are_mapped_by_their_own_guest_alone(claim: Trial, host: Host) -> None:
+def test_private_pages_are_mapped_by_their_own_guest_alone(trial: Trial, host: Host) -> None:
     """Of all page tables of the host a private page is in its own guest's nested ones alone, and there at its place."""
     outside(host)
     before = {guest.spec.name: frames_of(host, guest) for guest in host.guests}
     held = holders_of(host, before)
     still = {guest.spec.name: before[guest.spec.name].still(frames_of(host, guest)) for guest in host.guests}
-    claim.attach("holders.txt", "\n".join(counts(name, still, held) for name in still))
+    trial.attach("holders.txt", "\n".join(counts(name, still, held) for name in still))
     layout = direct_map(host.ssh)
     found = [checks(guest.spec.name, still, guest.spec.cpus, layout, held) for guest in host.guests]
-    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from host_setup.channels.puppets import Puppet
-from signoff.observation import PAGE_SIZE, RUN
+from signoff.observation import CANARY_RUN_BYTES, PAGE_SIZE
 from tests_e2e.support.attack import Attack, Got, Target
 from tests_e2e.support.sockets import (
     AF_ALG,
@@ -22,7 +22,7 @@ from tests_e2e.support.sockets import (
     tcp_pair,
     udp_pair,
 )
-from tests_e2e.support.steps import POLLERR, POLLIN, awaited, drained, made, piped
+from tests_e2e.support.steps import POLLERR, POLLIN, descriptor_of, open_pipe, read_pending, wait_until_ready
 
 SPLICE_F_GIFT = 8  # linux/splice.h
 SHA256 = {hashlib.sha256(bytes([byte])).digest(): byte for byte in range(256)}
@@ -40,9 +40,9 @@ def test_qemu_cannot_gift_private_page_to_a_pipe(attack: Attack) -> None:
 
 def _vmsplice(flags: int) -> Callable[[Puppet, Target], Got]:
     def probe(qemu: Puppet, page: Target) -> Got:
-        with piped(qemu) as (out, into):
+        with open_pipe(qemu) as (out, into):
             done = qemu.syscall("vmsplice", into, qemu.iovec(page.hva, PAGE_SIZE), 1, flags)
-            return Got(done, drained(qemu, out, PAGE_SIZE))
+            return Got(done, read_pending(qemu, out, PAGE_SIZE))
 
     return probe
 
@@ -64,9 +64,9 @@ def _send_over(pair: Callable[[Puppet], AbstractContextManager[tuple[int, int]]]
             done = qemu.syscall("sendto", one, page.hva, PAGE_SIZE, MSG_ZEROCOPY, 0, 0)
             if done.errno is not None:
                 return Got(done)
-            awaited(qemu, other, POLLIN)
-            data = drained(qemu, other, PAGE_SIZE)
-            awaited(qemu, one, POLLERR)  # the kernel has let go of the page
+            wait_until_ready(qemu, other, POLLIN)
+            data = read_pending(qemu, other, PAGE_SIZE)
+            wait_until_ready(qemu, one, POLLERR)  # the kernel has let go of the page
             return Got(done, data)
 
     return probe
@@ -77,14 +77,14 @@ def test_qemu_cannot_have_private_page_hashed(attack: Attack) -> None:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         data = bytearray()
-        with made(qemu, "socket", AF_ALG, SOCK_SEQPACKET, 0) as hashes:
+        with descriptor_of(qemu, "socket", AF_ALG, SOCK_SEQPACKET, 0) as hashes:
             bound(qemu, hashes, struct.pack("<H14sII64s", AF_ALG, b"hash", 0, 0, b"sha256"))
-            with made(qemu, "accept", hashes, 0, 0) as one:
-                for address in range(page.hva, page.hva + RUN):
+            with descriptor_of(qemu, "accept", hashes, 0, 0) as one:
+                for address in range(page.hva, page.hva + CANARY_RUN_BYTES):
                     done = qemu.syscall("write", one, address, 1)
                     if done.errno is not None:
                         break
-                    data.append(SHA256[drained(qemu, one, hashlib.sha256().digest_size)])
+                    data.append(SHA256[read_pending(qemu, one, hashlib.sha256().digest_size)])
         return Got(done, bytes(data))
 
     attack.by_qemu("write(AF_ALG)", probe)

@@ -14,14 +14,14 @@ from tests_e2e.support.attack import Aimed, Attack, Got, pages_of
 
 CRASH_KERNEL = "crashkernel=160M"  # that kernel's memory: it holds the guest's initramfs
 DONE = "vmcore done"  # guest_images/programs/read_vmcore.c
-SECONDS = 90.0  # until it has printed all, on a slow, busy machine
+TIMEOUT = 90.0  # until it has printed all, on a slow, busy machine
 
 
 def test_kdump_has_private_page(attack: Attack) -> None:
     """A crash dump of the host (kdump) has a private page of a guest in it."""
     with attack.pool.booted(CRASH_KERNEL, crashes=True) as host:
         aimed = [(guest, attack.aim(guest, sets)) for guest, sets in pages_of(host)]
-        seen = attack.observe_all("kdump", aimed, _crashed(host, [one for _, pages in aimed for one in pages]))
+        seen = attack.observe_all("kdump", aimed, _crashed(host, [page for _, pages in aimed for page in pages]))
     attack.judge(seen)
 
 
@@ -30,12 +30,12 @@ def _crashed(host: Host, pages: list[Aimed]) -> list[Got]:
     addresses = [f"{page.target.hpa:x}" for page in pages]
     words = f"console=ttyS0 nokaslr maxcpus=1 no_timer_check rdinit=/sealproof/read_vmcore -- {' '.join(addresses)}"
     load = [f"{HOST_PROGRAMS}/kexec_into", "/payload/guest/bzImage", "/payload/guest/initramfs", words, "crash"]
-    host.ssh.run(load, seconds=SECONDS).require()
+    host.ssh.run(load, seconds=TIMEOUT).require()
     crash = "(sleep 0.2; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 &"
     host.ssh.run(["sh", "-c", crash], seconds=20).require()
     poll_until(
         lambda: DONE in host.kernel_log(),
-        Deadline(SECONDS),
+        Deadline(TIMEOUT),
         "the crash dump",
         explain=lambda: host.kernel_log()[-2000:],
         interval=0.2,
@@ -43,7 +43,7 @@ def _crashed(host: Host, pages: list[Aimed]) -> list[Got]:
     # It restarts then, which is its end: only what is known to have ended is asked nothing more.
     poll_until(
         lambda: all(guest.vitals.reason is not None for guest in host.guests),
-        Deadline(SECONDS),
+        Deadline(TIMEOUT),
         "the host to end after its crash dump",
         interval=0.2,
     )

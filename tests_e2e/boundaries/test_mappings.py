@@ -15,15 +15,15 @@ ROW, ADDED = "alternate", "mappings of the VMM that this added"
 TWO_A_PAGE = hex(2 * 1000)
 
 
-def test_sharing_every_second_page_splits_mappings_of_the_vmm(claim: Trial, host: Host) -> None:
+def test_sharing_every_second_page_splits_mappings_of_the_vmm(trial: Trial, host: Host) -> None:
     """A guest that shares every second of 2,000 pages adds two mappings for each to those of its VMM."""
     since = len(host.kernel_log())
     plain = run(host, ROW)
     if host.plain_guest is None:
-        claim.legitimate([*plain, host_kernel(host, since)])
+        trial.legitimate([*plain, host_kernel(host, since)])
     else:
         found = [_as_it_is(check) for way in PRIVATE_AND_SHARED for check in run(host, ROW, way)]
-        claim.legitimate([*found, host_kernel(host, since)], plain)
+        trial.legitimate([*found, host_kernel(host, since)], plain)
 
 
 def _as_it_is(check: Check) -> Check:

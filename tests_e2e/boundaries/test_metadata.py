@@ -16,15 +16,15 @@ from tests_e2e.support.pagemap import place, places
 MIB = 1 << 20
 
 
-def test_host_learns_which_pages_a_guest_has(claim: Trial, attack: Attack) -> None:
+def test_host_learns_which_pages_a_guest_has(trial: Trial, attack: Attack) -> None:
     """The host learns which pages a guest has, and in which of its frames each lies (/proc/PID/pagemap)."""
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:  # on a shared one a sweep may have used all
         process = puppeteer.spawn()
-        _judge(claim, host, [_places_told(host, process, guest) for guest in host.guests])
+        _judge(trial, host, [_places_told(host, process, guest) for guest in host.guests])
 
 
-def _judge(claim: Trial, host: Host, found: list[list[Check]]) -> None:
-    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+def _judge(trial: Trial, host: Host, found: list[list[Check]]) -> None:
+    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
 def _aim(guest: Guest) -> list[Aimed]:
@@ -40,5 +40,5 @@ def _places_told(host: Host, process: Puppet, guest: Guest) -> list[Check]:
         held = Canary(aimed.planted.content).leaked(there)
         checks.append(Check(f"bytes of the {aimed.planted.kind} canary in the frame told", str(PAGE_SIZE), str(held)))
     first, pages = guest.memory.addresses([0])[0].hva, guest.spec.memory * MIB // PAGE_SIZE
-    absent = sum(one.frame is None for one in places(host.ssh, guest.pid, first, pages))
+    absent = sum(place.frame is None for place in places(host.ssh, guest.pid, first, pages))
     return [*checks, Check("it tells which pages the guest never used", "true", str(0 < absent < pages).lower())]

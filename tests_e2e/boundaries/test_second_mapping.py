@@ -22,7 +22,7 @@ BACKEND = "memory-backend-memfd"
 FIND = f'for fd in /proc/$0/fd/*; do case "$(readlink "$fd")" in /memfd:{BACKEND}*) echo "$fd";; esac; done'
 
 
-def test_second_mapping_of_a_file_shows_the_guest(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_second_mapping_of_a_file_shows_the_guest(trial: Trial, host: Host, pool: HostPool) -> None:
     """Whoever maps the file that a guest's memory is reads all of the guest, which is told that it is not protected."""
     spec = replace(beside(host.guest.spec), backend=BACKEND)
     with pool.fresh() as fresh:
@@ -30,7 +30,7 @@ def test_second_mapping_of_a_file_shows_the_guest(claim: Trial, host: Host, pool
         with fresh.extra_guest(spec) as guest, Attack.puppeteer(fresh) as puppeteer:
             guest.wait_for_boot(1, Deadline(BOOT))
             found = _seen_by(puppeteer.spawn(), fresh, guest)
-    claim.legitimate(found)
+    trial.legitimate(found)
 
 
 def _seen_by(process: Puppet, host: Host, guest: Guest) -> list[Check]:

@@ -16,7 +16,7 @@ from tests_e2e.support.attack import Aimed, Attack, Got, Seen, pages_of
 from tests_e2e.support.attack_module import attack_by_module
 from tests_e2e.support.direct_map import direct_map
 from tests_e2e.support.host_memory import memory_of
-from tests_e2e.support.steps import opened
+from tests_e2e.support.steps import open_file
 
 HELD = 64  # bytes, in the registers r8 to r15, which KVM keeps one behind the other
 HOLDS = 1.0  # seconds at a time, of the guest's time
@@ -44,7 +44,7 @@ def test_root_reads_registers_of_a_protected_guest_by_proc_kcore(attack: Attack)
         layout = direct_map(host.ssh)
 
         def read(attacker: Puppet, at: int) -> Got:
-            with opened(attacker, "/proc/kcore", O_RDONLY) as file:
+            with open_file(attacker, "/proc/kcore", O_RDONLY) as file:
                 buffer = attacker.memory(HELD)
                 done = attacker.syscall("pread64", file, buffer, HELD, layout.kcore_offset(at))
                 return Got(done, attacker.read(buffer, HELD))

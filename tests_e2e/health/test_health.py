@@ -22,13 +22,13 @@ BEAT = 10.0  # seconds; a heart beats twice a second
 
 
 @pytest.mark.quick
-def test_host_kernel_stays_healthy(claim: Trial, pool: HostPool) -> None:
+def test_host_kernel_stays_healthy(trial: Trial, pool: HostPool) -> None:
     """The host's kernel reports no warning, bug, oops or stall from its first line to the end of the run."""
     pool.shared()  # a run of this claim alone has a host to judge, too
     log = pool.kernel_logs()
-    claim.attach("console.log", log)
+    trial.attach("console.log", log)
     splats = kernel_log.splats(log)
-    claim.health(
+    trial.health(
         [
             Check("the log is there", "true", str("Linux version" in log).lower()),
             _none("splats", splats),
@@ -38,19 +38,19 @@ def test_host_kernel_stays_healthy(claim: Trial, pool: HostPool) -> None:
 
 
 @pytest.mark.quick
-def test_guest_does_not_stall(claim: Trial, pool: HostPool) -> None:
+def test_guest_does_not_stall(trial: Trial, pool: HostPool) -> None:
     """Each guest answers and its clock advances after all that was tried, and its kernel reports no stall."""
     host = pool.shared()
-    found = [check for guest in host.guests for check in _well(claim, host, guest)]
-    claim.health([*found, _none("guests lost during the run", pool.lost)])
+    found = [check for guest in host.guests for check in _well(trial, host, guest)]
+    trial.health([*found, _none("guests lost during the run", pool.lost)])
 
 
-def _well(claim: Trial, host: Host, guest: Guest) -> list[Check]:
+def _well(trial: Trial, host: Host, guest: Guest) -> list[Check]:
     """Whether a guest is well: its log, its clock, its heartbeat."""
     name = guest.spec.name
     # From its first line on: the guest is the one that was booted for the saved state.
     log = guest.ssh.run(["dmesg"], seconds=20).require().text
-    claim.attach(f"guest-{name}-dmesg.log", log)
+    trial.attach(f"guest-{name}-dmesg.log", log)
     before = host.beats(name)
     found = [
         Check("the log is there", "true", str("Linux version" in log).lower()),

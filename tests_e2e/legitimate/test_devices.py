@@ -25,7 +25,7 @@ from tests_e2e.support.sweep import sweep
 from tests_e2e.support.traffic import datagrams, rounds, stream, through_port
 
 DISK_MIB = 32  # all of it
-SECONDS = 60.0
+TIMEOUT = 60.0
 FILLED_MIB = 16
 FILL = 120.0  # seconds, on a busy machine
 
@@ -33,39 +33,39 @@ FILL = 120.0  # seconds, on a busy machine
 # --- on the guests that all probes share: disk, network, random numbers
 
 
-def test_guest_virtio_disk_keeps_data_at_every_queue_depth(claim: Trial, host: Host) -> None:
+def test_guest_virtio_disk_keeps_data_at_every_queue_depth(trial: Trial, host: Host) -> None:
     """96 MiB that a guest writes past its page cache, with 1, 8 and 32 requests under way, it reads back unchanged."""
-    works_at_once(claim, host, lambda guest: [one for depth in (1, 8, 32) for one in rounds(guest, DISK_MIB, 1, depth)])
+    works_at_once(trial, host, lambda guest: [one for depth in (1, 8, 32) for one in rounds(guest, DISK_MIB, 1, depth)])
 
 
-def test_guest_virtio_net_keeps_a_long_stream(claim: Trial, host: Host) -> None:
+def test_guest_virtio_net_keeps_a_long_stream(trial: Trial, host: Host) -> None:
     """8 MiB over TCP arrive unchanged at the host, and come back unchanged."""
-    works_at_once(claim, host, lambda guest: stream(host, guest, 8 * MIB))
+    works_at_once(trial, host, lambda guest: stream(host, guest, 8 * MIB))
 
 
-def test_guest_virtio_net_keeps_datagrams(claim: Trial, host: Host) -> None:
+def test_guest_virtio_net_keeps_datagrams(trial: Trial, host: Host) -> None:
     """UDP datagrams of 8 to 9,000 bytes, of which the large ones travel in fragments, come back as they went."""
-    works_at_once(claim, host, lambda guest: datagrams(host, guest, 200))
+    works_at_once(trial, host, lambda guest: datagrams(host, guest, 200))
 
 
-def test_guest_virtio_rng_gives_random_bytes(claim: Trial, host: Host) -> None:
+def test_guest_virtio_rng_gives_random_bytes(trial: Trial, host: Host) -> None:
     """Random bytes of the host reach the guest: as many as it asks for, not zeros, and never the same."""
 
     def check(guest: Guest) -> list[Check]:
-        used = guest.ssh.run(["cat", "/sys/class/misc/hw_random/rng_current"], seconds=SECONDS).require().text
+        used = guest.ssh.run(["cat", "/sys/class/misc/hw_random/rng_current"], seconds=TIMEOUT).require().text
         return [Check("source", "virtio_rng.0", used), *checks(guest, "check_random", "/dev/hwrng")]
 
-    works(claim, host, check)
+    works(trial, host, check)
 
 
-def test_guest_devices_keep_data_during_a_sweep(claim: Trial, host: Host) -> None:
+def test_guest_devices_keep_data_during_a_sweep(trial: Trial, host: Host) -> None:
     """While the host tries all pages of a guest, its disk and network corrupt nothing."""
-    works(claim, host, lambda guest: _swept_meanwhile(host, guest)[0])
+    works(trial, host, lambda guest: _swept_meanwhile(host, guest)[0])
 
 
-def test_host_reads_no_page_but_shared_ones_while_devices_move_data(claim: Trial, host: Host) -> None:
+def test_host_reads_no_page_but_shared_ones_while_devices_move_data(trial: Trial, host: Host) -> None:
     """While a guest's disk and network move data, the host reads no page but those that the guest has shared."""
-    works(claim, host, lambda guest: _swept_meanwhile(host, guest, claim)[1])
+    works(trial, host, lambda guest: _swept_meanwhile(host, guest, trial)[1])
 
 
 def _swept_meanwhile(host: Host, guest: Guest, keep: Trial | None = None) -> tuple[list[Check], list[Check]]:
@@ -119,44 +119,44 @@ def _network(spec: GuestSpec) -> str:
     return f"10.1.{spec.qmp_port % 256}"
 
 
-def test_guest_virtio_console_keeps_data(claim: Trial, equipped: Host) -> None:
+def test_guest_virtio_console_keeps_data(trial: Trial, equipped: Host) -> None:
     """What a guest sends through a port of its virtio console arrives unchanged, and so does what it receives."""
-    works_at_once(claim, equipped, lambda guest: _through(equipped, guest, "/dev/vport*p1", _port, MIB // 2))
+    works_at_once(trial, equipped, lambda guest: _through(equipped, guest, "/dev/vport*p1", _port, MIB // 2))
 
 
 def _through(host: Host, guest: Guest, path: str, far_end: Callable[[GuestSpec], int], size: int) -> list[Check]:
     return through_port(host, guest, shell(guest, f"echo {path}"), far_end(guest.spec), size)
 
 
-def test_guest_vhost_net_keeps_a_long_stream(claim: Trial, equipped: Host) -> None:
+def test_guest_vhost_net_keeps_a_long_stream(trial: Trial, equipped: Host) -> None:
     """A network card whose packets the host's kernel moves (vhost) carries 8 MiB over TCP unchanged, both ways."""
 
     def check(guest: Guest) -> list[Check]:
         to, at = _by_vhost(equipped, guest)
         return [_moved_by_kernel(equipped, guest), *stream(equipped, guest, 8 * MIB, to=to, at=at)]
 
-    works_at_once(claim, equipped, check)
+    works_at_once(trial, equipped, check)
 
 
-def test_guest_vhost_net_keeps_datagrams(claim: Trial, equipped: Host) -> None:
+def test_guest_vhost_net_keeps_datagrams(trial: Trial, equipped: Host) -> None:
     """UDP datagrams that the host's kernel moves (vhost) come back as they went."""
 
     def check(guest: Guest) -> list[Check]:
         to, at = _by_vhost(equipped, guest)
         return [_moved_by_kernel(equipped, guest), *datagrams(equipped, guest, 200, to=to, at=at)]
 
-    works_at_once(claim, equipped, check)
+    works_at_once(trial, equipped, check)
 
 
-def test_host_reads_no_page_but_shared_ones_where_vhost_serves(claim: Trial, equipped: Host) -> None:
+def test_host_reads_no_page_but_shared_ones_where_vhost_serves(trial: Trial, equipped: Host) -> None:
     """Where the host's kernel moves packets (vhost), the host reads no page but those that the guest has shared."""
 
     def check(guest: Guest) -> list[Check]:
         to, at = _by_vhost(equipped, guest)
-        moved = all(one.right for one in datagrams(equipped, guest, 50, to=to, at=at))
-        return [Check("packets were moved", "true", str(moved).lower()), *kept_out(equipped, guest, claim)]
+        moved = all(datagram.right for datagram in datagrams(equipped, guest, 50, to=to, at=at))
+        return [Check("packets were moved", "true", str(moved).lower()), *kept_out(equipped, guest, trial)]
 
-    works_at_once(claim, equipped, check)
+    works_at_once(trial, equipped, check)
 
 
 def _by_vhost(host: Host, guest: Guest) -> tuple[str, str]:
@@ -164,17 +164,17 @@ def _by_vhost(host: Host, guest: Guest) -> tuple[str, str]:
     ours, theirs = (f"{_network(guest.spec)}.{number}" for number in (1, 15))
     for machine, card, address in ((host, _tap(guest.spec), ours), (guest, "eth1", theirs)):
         script = f"ip address replace {address}/24 dev {card} && ip link set {card} up"
-        machine.ssh.run(["sh", "-c", script], seconds=SECONDS).require()
+        machine.ssh.run(["sh", "-c", script], seconds=TIMEOUT).require()
     return ours, ours
 
 
 def _moved_by_kernel(host: Host, guest: Guest) -> Check:
     """Whether the kernel's threads for vhost are there."""
-    found = host.ssh.run(["sh", "-c", f"cat /proc/{guest.pid}/task/*/comm"], seconds=SECONDS).require().text
+    found = host.ssh.run(["sh", "-c", f"cat /proc/{guest.pid}/task/*/comm"], seconds=TIMEOUT).require().text
     return Check("a worker of vhost", f"vhost-{guest.pid}", next(iter(re.findall(r"vhost-\d+", found)), "none"))
 
 
-def test_guest_uses_no_device_that_would_not_heed_its_bounce_buffers(claim: Trial, equipped: Host) -> None:
+def test_guest_uses_no_device_that_would_not_heed_its_bounce_buffers(trial: Trial, equipped: Host) -> None:
     """A virtio device or driver that does without bounce buffers serves a plain guest; a protected one leaves it."""
 
     def check(guest: Guest) -> list[Check]:
@@ -188,19 +188,19 @@ def test_guest_uses_no_device_that_would_not_heed_its_bounce_buffers(claim: Tria
             found.append(Check(f"{driver}: its kernel says why", str(refused), str(said)))
         return found
 
-    works(claim, equipped, check)
+    works(trial, equipped, check)
 
 
 # --- memory that a guest gets
 
 
-def test_guest_memory_that_is_plugged_in_is_private_at_once(claim: Trial, equipped: Host) -> None:
+def test_guest_memory_that_is_plugged_in_is_private_at_once(trial: Trial, equipped: Host) -> None:
     """Memory that is plugged into a running guest is kept from the host before the guest uses any of it."""
 
     def check(guest: Guest) -> list[Check]:
         before = frozenset(sweep(equipped, guest, "process_vm_readv", PAGE).address)
         plug_in(guest)
-        one = sweep(equipped, guest, "process_vm_readv", PAGE, keep=claim)
+        one = sweep(equipped, guest, "process_vm_readv", PAGE, keep=trial)
         new = frozenset(one.address) - before
         return [
             Check("pages that are new", str(PLUGGED_MIB * MIB // PAGE), str(len(new))),
@@ -211,12 +211,12 @@ def test_guest_memory_that_is_plugged_in_is_private_at_once(claim: Trial, equipp
             *swept(one, "EFAULT", physical=False),
         ]
 
-    works(claim, equipped, check)
+    works(trial, equipped, check)
 
 
-def test_guest_memory_that_is_plugged_in_keeps_what_is_written(claim: Trial, equipped: Host) -> None:
+def test_guest_memory_that_is_plugged_in_keeps_what_is_written(trial: Trial, equipped: Host) -> None:
     """16 MiB of memory that was plugged in hold what a guest writes there."""
-    works(claim, equipped, _filled)
+    works(trial, equipped, _filled)
 
 
 def _filled(guest: Guest) -> list[Check]:
@@ -226,12 +226,12 @@ def _filled(guest: Guest) -> list[Check]:
     return checks(guest, "check_fill", str(PLUGGED_AT), str(FILLED_MIB), seed(), seconds=FILL)
 
 
-def test_host_reads_no_page_of_memory_that_was_plugged_in_and_filled(claim: Trial, equipped: Host) -> None:
+def test_host_reads_no_page_of_memory_that_was_plugged_in_and_filled(trial: Trial, equipped: Host) -> None:
     """Of memory that was plugged into a guest and filled by it the host reads no page."""
 
     def check(guest: Guest) -> list[Check]:
         well = all(one.right for one in _filled(guest))
-        one = sweep(equipped, guest, "process_vm_readv", PAGE, keep=claim)
+        one = sweep(equipped, guest, "process_vm_readv", PAGE, keep=trial)
         there = sum(gpa >= PLUGGED_AT for gpa in frozenset(one.address) - one.absent)
         enough = there >= FILLED_MIB * MIB // PAGE
         return [
@@ -240,4 +240,4 @@ def test_host_reads_no_page_of_memory_that_was_plugged_in_and_filled(claim: Tria
             *swept(one, "EFAULT", physical=False),
         ]
 
-    works(claim, equipped, check)
+    works(trial, equipped, check)

@@ -40,7 +40,7 @@ class Whole:
         return f"4k: {self.small} kB, 2M: {self.large} kB, 1G: {self.huge} kB"
 
 
-def test_direct_map_of_the_host_is_whole_when_a_guest_has_gone(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_direct_map_of_the_host_is_whole_when_a_guest_has_gone(trial: Trial, host: Host, pool: HostPool) -> None:
     """Before and after a guest the direct map has the same entries; it costs one split a block at most."""
     alone = pool.with_words("")
     make_room(alone)
@@ -48,12 +48,12 @@ def test_direct_map_of_the_host_is_whole_when_a_guest_has_gone(claim: Trial, hos
     specs = [PLAIN] if host.plain_guest is None else [PROTECTED, PLAIN]
     _come_and_go(alone, PLAIN)
     found = [_look(alone, spec) for spec in specs]
-    claim.legitimate(*found, protected=None)
+    trial.legitimate(*found, protected=None)
 
 
-def test_private_memory_comes_back_when_its_vm_has_ended(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_private_memory_comes_back_when_its_vm_has_ended(trial: Trial, host: Host, pool: HostPool) -> None:
     """When a VM for each row of tiny_vm has ended, as many of the host's pages are out of its direct map as before."""
-    tiny_vm_works(claim, host, "comes-back", on=pool.with_words(""), ways=["private"], seconds=ALL_ROWS)
+    tiny_vm_works(trial, host, "comes-back", on=pool.with_words(""), ways=["private"], seconds=ALL_ROWS)
 
 
 def _look(host: Host, spec: GuestSpec) -> list[Check]:

@@ -8,31 +8,31 @@ from signoff.trial import Trial
 from tests_e2e.support.emulation import DEVICE, emulated
 
 
-def test_guest_mov_to_and_from_a_device_is_emulated(claim: Trial, host: Host) -> None:
+def test_guest_mov_to_and_from_a_device_is_emulated(trial: Trial, host: Host) -> None:
     """KVM's emulator carries out loads and stores of device memory as the processor does those of memory."""
-    emulated(claim, host, "mov", 4, 8, where=DEVICE)
+    emulated(trial, host, "mov", 4, 8, where=DEVICE)
 
 
-def test_guest_sse_access_to_a_device_is_emulated(claim: Trial, host: Host) -> None:
+def test_guest_sse_access_to_a_device_is_emulated(trial: Trial, host: Host) -> None:
     """KVM's emulator carries out 16-byte loads and stores of device memory as the processor does those of memory."""
-    emulated(claim, host, "sse", 16, where=DEVICE)
+    emulated(trial, host, "sse", 16, where=DEVICE)
 
 
-def test_guest_string_instruction_on_a_device_is_emulated(claim: Trial, host: Host) -> None:
+def test_guest_string_instruction_on_a_device_is_emulated(trial: Trial, host: Host) -> None:
     """KVM's emulator moves strings between memory and a device, both ways, as the processor does within memory."""
-    emulated(claim, host, "string", 4, 8, where=DEVICE)
+    emulated(trial, host, "string", 4, 8, where=DEVICE)
 
 
-def test_guest_exchange_with_a_device_is_emulated(claim: Trial, host: Host) -> None:
+def test_guest_exchange_with_a_device_is_emulated(trial: Trial, host: Host) -> None:
     """KVM's emulator carries out xchg and xadd with device memory as the processor does those with memory."""
-    emulated(claim, host, "xchg", 4, 8, where=DEVICE)
+    emulated(trial, host, "xchg", 4, 8, where=DEVICE)
 
 
-def test_guest_cmpxchg_on_a_device_is_emulated(claim: Trial, host: Host) -> None:
+def test_guest_cmpxchg_on_a_device_is_emulated(trial: Trial, host: Host) -> None:
     """KVM's emulator carries out cmpxchg on device memory as the processor does that on memory."""
-    emulated(claim, host, "cmpxchg", 4, 8, where=DEVICE)
+    emulated(trial, host, "cmpxchg", 4, 8, where=DEVICE)
 
 
-def test_guest_arithmetic_on_a_device_is_emulated(claim: Trial, host: Host) -> None:
+def test_guest_arithmetic_on_a_device_is_emulated(trial: Trial, host: Host) -> None:
     """KVM's emulator carries out locked arithmetic on device memory as the processor does that on memory."""
-    emulated(claim, host, "lock", 4, 8, where=DEVICE)
+    emulated(trial, host, "lock", 4, 8, where=DEVICE)

@@ -39,15 +39,15 @@ MANY, FEW = 64, 16  # nodes: all of 16 MiB of shared pages has 64 at least; a VM
 EVENT = re.compile(r"-(\d+) +\[.* flags=0x([0-9a-f]+)")
 
 
-def test_private_memory_comes_back_block_by_block(claim: Trial, pool: HostPool) -> None:
+def test_private_memory_comes_back_block_by_block(trial: Trial, pool: HostPool) -> None:
     """Of the memory of a VM that has ended a part is back in the host's direct map long before all of it is clear."""
     with pool.fresh() as host:
         protected = host.guest.protected if host.plain_guest is not None else None
-        found = [_in_steps(claim, host, guest) for guest in host.guests]
-    claim.legitimate(*found, protected=protected)
+        found = [_in_steps(trial, host, guest) for guest in host.guests]
+    trial.legitimate(*found, protected=protected)
 
 
-def _in_steps(claim: Trial, host: Host, guest: Guest) -> list[Check]:
+def _in_steps(trial: Trial, host: Host, guest: Guest) -> list[Check]:
     """Have a guest's QEMU killed, and see in which order blocks are cleared and come back."""
     private = guest.protected
     shell(guest, f"dd if=/dev/zero of=/run/filled bs=1M count={FILLED}")
@@ -60,7 +60,7 @@ def _in_steps(claim: Trial, host: Host, guest: Guest) -> list[Check]:
         with contextlib.suppress(DeadlineError):  # the checks below tell what has come back
             poll_until(lambda: _settled(trace.count) or not private, Deadline(SETTLES), "memory to come back")
         told = trace.content().decode()
-    claim.attach(f"{guest.spec.name}.txt", told)
+    trial.attach(f"{guest.spec.name}.txt", told)
     blocks, early = came_back(told)
     if not private:
         return [Check("blocks of it that come back", "none", str(blocks or "none"))]
@@ -99,18 +99,18 @@ def came_back(told: str) -> tuple[int, int]:
     return blocks, early
 
 
-def test_interrupts_are_on_while_the_host_forgets_what_was_shared(claim: Trial, pool: HostPool) -> None:
+def test_interrupts_are_on_while_the_host_forgets_what_was_shared(trial: Trial, pool: HostPool) -> None:
     """At a reset and at the end of a VM the host gives up its book of shared pages with interrupts on."""
     found: dict[str, list[Check]] = {}
     for name, end in (("reset", lambda _, guest: reset(guest)), ("SIGKILL", killed)):
         with pool.fresh() as host:
             protected = host.guest.protected if host.plain_guest is not None else None
             for guest in host.guests:
-                found.setdefault(guest.spec.name, []).extend(_forgets(claim, host, guest, name, end))
-    claim.legitimate(*found.values(), protected=protected)
+                found.setdefault(guest.spec.name, []).extend(_forgets(trial, host, guest, name, end))
+    trial.legitimate(*found.values(), protected=protected)
 
 
-def _forgets(claim: Trial, host: Host, guest: Guest, name: str, end: Callable[[Host, Guest], object]) -> list[Check]:
+def _forgets(trial: Trial, host: Host, guest: Guest, name: str, end: Callable[[Host, Guest], object]) -> list[Check]:
     private = guest.protected
     shared = int(dict(re.findall(r"(\w+): (\d+)", guest.memory.protection())).get("shared_pages", "0"))
     theirs = threads_of(host.ssh, guest.pid)
@@ -118,7 +118,7 @@ def _forgets(claim: Trial, host: Host, guest: Guest, name: str, end: Callable[[H
     with events(host.ssh, "nodes", [freed], kib=ROOM) as trace:
         end(host, guest)
         told = trace.content().decode()
-    claim.attach(f"{guest.spec.name}-{name}.txt", told)
+    trial.attach(f"{guest.spec.name}-{name}.txt", told)
     on, off = by_interrupts(told, theirs)
     few = f"at most {FEW}"
     return [
@@ -131,7 +131,7 @@ def _forgets(claim: Trial, host: Host, guest: Guest, name: str, end: Callable[[H
 def by_interrupts(told: str, threads: Collection[int]) -> tuple[int, int]:
     """How many nodes threads have freed with interrupts on, and how many with interrupts off, by a trace."""
     flags = [int(word, 16) for thread, word in EVENT.findall(told) if int(thread) in threads]
-    on = sum(bool(one & INTERRUPTS_ON) for one in flags)
+    on = sum(bool(flag & INTERRUPTS_ON) for flag in flags)
     return on, len(flags) - on
 
 

@@ -23,19 +23,19 @@ HOST_SEEN_BY_GUEST = "10.0.2.2"  # QEMU's user-mode network leads there to the h
 
 
 @pytest.mark.quick
-def test_guest_mmio_load_and_store_are_emulated(claim: Trial, host: Host) -> None:
+def test_guest_mmio_load_and_store_are_emulated(trial: Trial, host: Host) -> None:
     """Loads and stores of the guest on an emulated device carry the right values."""
-    works(claim, host, lambda guest: checks(guest, "check_mmio", seed()))
+    works(trial, host, lambda guest: checks(guest, "check_mmio", seed()))
 
 
 @pytest.mark.quick
-def test_guest_virtio_disk_keeps_data(claim: Trial, host: Host) -> None:
+def test_guest_virtio_disk_keeps_data(trial: Trial, host: Host) -> None:
     """What the guest writes to its virtio disk it reads back unchanged."""
-    works(claim, host, lambda guest: checks(guest, "check_disk", DISK, str(DISK_MIB), seed(), seconds=DISK_SECONDS))
+    works(trial, host, lambda guest: checks(guest, "check_disk", DISK, str(DISK_MIB), seed(), seconds=DISK_SECONDS))
 
 
 @pytest.mark.quick
-def test_guest_virtio_net_keeps_data(claim: Trial, host: Host) -> None:
+def test_guest_virtio_net_keeps_data(trial: Trial, host: Host) -> None:
     """What the guest sends over its virtio network arrives unchanged, and so does what it receives."""
 
     def check(guest: Guest) -> list[Check]:
@@ -52,20 +52,20 @@ def test_guest_virtio_net_keeps_data(claim: Trial, host: Host) -> None:
             Check("hash of what reached the host", found[0].expected, received["fnv1a64"]),
         ]
 
-    works(claim, host, check)
+    works(trial, host, check)
 
 
 @pytest.mark.quick
-def test_guest_kvmclock_advances(claim: Trial, host: Host) -> None:
+def test_guest_kvmclock_advances(trial: Trial, host: Host) -> None:
     """The guest's clock is kvm-clock, advances at the right rate and never goes back."""
-    works(claim, host, lambda guest: checks(guest, "check_clock", "kvm-clock"))
+    works(trial, host, lambda guest: checks(guest, "check_clock", "kvm-clock"))
 
 
-def test_guest_shares_and_takes_back_pages(claim: Trial, host: Host) -> None:
+def test_guest_shares_and_takes_back_pages(trial: Trial, host: Host) -> None:
     """A page that the guest shares with the host and takes back keeps its content."""
-    works(claim, host, lambda guest: checks(guest, "check_share", str(SHARE_ROUNDS), seed()))
+    works(trial, host, lambda guest: checks(guest, "check_share", str(SHARE_ROUNDS), seed()))
 
 
-def test_guest_bad_requests_are_refused(claim: Trial, host: Host) -> None:
+def test_guest_bad_requests_are_refused(trial: Trial, host: Host) -> None:
     """Requests about protected memory that make no sense, or come from ring 3, are refused and change nothing."""
-    works(claim, host, lambda guest: checks(guest, "check_requests"))
+    works(trial, host, lambda guest: checks(guest, "check_requests"))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from common.waiting import Deadline, poll_until
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.guest_spec import PROTECTED, RUN, GuestSpec, beside
+from host_setup.hosts.guest_spec import GUEST_RUN_DIR, PROTECTED, GuestSpec, beside
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
@@ -25,7 +25,7 @@ HUGE = 2  # MiB of a huge page
 NOWHERE = 0x30000000  # behind the end of the guests' memory
 # Debian's own kernel, and the modules of its devices (guest_images/debian/assemble.sh).
 DEBIANS = "/usr/lib/sealproof"
-GROWN = f"{RUN}/debian.initramfs"  # the guest's, with these modules
+GROWN = f"{GUEST_RUN_DIR}/debian.initramfs"  # the guest's, with these modules
 # arch/x86/kernel/kvm_protected.c of the series
 REFUSED = "memory is not protected from the host: "
 INSISTING = "kvm_protected_mem=require"
@@ -33,17 +33,17 @@ INSISTS = f"kvm-guest: {INSISTING}, but "
 WHY_NOT = "the host cannot protect the kind of memory that it gave us"
 
 
-def test_guest_with_pci_express_works(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_guest_with_pci_express_works(trial: Trial, host: Host, pool: HostPool) -> None:
     """A guest on QEMU's newer chipset (q35) boots, opts in and works."""
-    in_shape(claim, host, pool, lambda spec: replace(spec, machine="q35"))
+    in_shape(trial, host, pool, lambda spec: replace(spec, machine="q35"))
 
 
-def test_guest_of_one_gib_works(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_guest_of_one_gib_works(trial: Trial, host: Host, pool: HostPool) -> None:
     """A guest of 1 GiB boots, opts in and works."""
-    in_shape(claim, host, pool, lambda spec: replace(spec, memory=1024))
+    in_shape(trial, host, pool, lambda spec: replace(spec, memory=1024))
 
 
-def test_guest_uses_no_ram_that_its_host_does_not_hold(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_guest_uses_no_ram_that_its_host_does_not_hold(trial: Trial, host: Host, pool: HostPool) -> None:
     """A guest that was told of RAM behind which its host has no memory does not use it: each store would be an exit."""
 
     def shape(spec: GuestSpec) -> GuestSpec:
@@ -59,10 +59,10 @@ def test_guest_uses_no_ram_that_its_host_does_not_hold(claim: Trial, host: Host,
             *well(guest),
         ]
 
-    works_beside(claim, host, pool, shape, look)
+    works_beside(trial, host, pool, shape, look)
 
 
-def test_guest_with_a_kernel_of_debian_runs_unprotected(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_guest_with_a_kernel_of_debian_runs_unprotected(trial: Trial, host: Host, pool: HostPool) -> None:
     """A guest with Debian's own kernel, which knows of no protection, boots on the host and works, unprotected."""
 
     def grow(fresh: Host) -> None:
@@ -82,7 +82,7 @@ def test_guest_with_a_kernel_of_debian_runs_unprotected(claim: Trial, host: Host
         ]
 
     kernel = ("-kernel", f"{DEBIANS}/vmlinuz", "-initrd", GROWN)
-    works_beside(claim, host, pool, lambda spec: replace(spec, extra=kernel), look, grow, refused=True)
+    works_beside(trial, host, pool, lambda spec: replace(spec, extra=kernel), look, grow, refused=True)
 
 
 def _kept(told: str) -> str:
@@ -90,12 +90,12 @@ def _kept(told: str) -> str:
     return ", ".join(line for line in told.splitlines() if re.match(r"(enabled|private_pages): [1-9]", line)) or "none"
 
 
-def test_guest_on_memory_of_a_file_is_refused_protection(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_guest_on_memory_of_a_file_is_refused_protection(trial: Trial, host: Host, pool: HostPool) -> None:
     """A guest whose memory is a file, which others may map as well, is not protected; it says so, and works."""
-    refused(claim, host, pool, lambda spec: replace(spec, backend="memory-backend-memfd"))
+    refused(trial, host, pool, lambda spec: replace(spec, backend="memory-backend-memfd"))
 
 
-def test_guest_on_huge_pages_is_refused_protection(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_guest_on_huge_pages_is_refused_protection(trial: Trial, host: Host, pool: HostPool) -> None:
     """A guest on pages of hugetlbfs, which cannot leave the direct map one by one, is not protected; it says so."""
     backend = f"memory-backend-memfd,hugetlb=on,hugetlbsize={HUGE}M"
 
@@ -103,33 +103,33 @@ def test_guest_on_huge_pages_is_refused_protection(claim: Trial, host: Host, poo
         pages = 2 * SMALL // HUGE
         fresh.ssh.run(["sh", "-c", f"echo {pages} > /proc/sys/vm/nr_hugepages"], seconds=60).require()
 
-    refused(claim, host, pool, lambda spec: replace(spec, backend=backend, memory=SMALL), prepare=reserve)
+    refused(trial, host, pool, lambda spec: replace(spec, backend=backend, memory=SMALL), prepare=reserve)
 
 
-def test_guest_that_insists_stops_where_it_is_refused(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_guest_that_insists_stops_where_it_is_refused(trial: Trial, host: Host, pool: HostPool) -> None:
     """A guest that insists on protection does not go on without: it stops, and its console says why."""
 
     def insisting(spec: GuestSpec) -> GuestSpec:
         return replace(spec, backend="memory-backend-memfd", words=INSISTING)
 
-    _stops(claim, host, pool, insisting, f"{INSISTS}memory is not protected from the host: {WHY_NOT}")
+    _stops(trial, host, pool, insisting, f"{INSISTS}memory is not protected from the host: {WHY_NOT}")
 
 
-def test_guest_that_insists_stops_where_its_host_has_no_memory(claim: Trial, host: Host, pool: HostPool) -> None:
+def test_guest_that_insists_stops_where_its_host_has_no_memory(trial: Trial, host: Host, pool: HostPool) -> None:
     """Nor does it go on if the host has no private memory behind a part of the RAM that the guest was told of."""
 
     def insisting(spec: GuestSpec) -> GuestSpec:
         return replace(spec, words=f"{INSISTING} memmap=16M@{NOWHERE:#x}" if spec.opts_in else INSISTING)
 
-    _stops(claim, host, pool, insisting, f"{INSISTS}the host has no private memory behind RAM at {NOWHERE:#018x}")
+    _stops(trial, host, pool, insisting, f"{INSISTS}the host has no private memory behind RAM at {NOWHERE:#018x}")
 
 
 def _stops(
-    claim: Trial, host: Host, pool: HostPool, insisting: Callable[[GuestSpec], GuestSpec], last_words: str
+    trial: Trial, host: Host, pool: HostPool, insisting: Callable[[GuestSpec], GuestSpec], last_words: str
 ) -> None:
     """Have it judged whether a guest of that shape stops, with these words; without protection it just works."""
     if host.plain_guest is None:
-        in_shape(claim, host, pool, insisting)  # its kernel knows of no protection
+        in_shape(trial, host, pool, insisting)  # its kernel knows of no protection
         return
     with pool.fresh() as fresh, fresh.extra_guest(beside(insisting(PROTECTED))) as guest:
         watch = Watch(fresh, guest, from_start=True)
@@ -139,10 +139,10 @@ def _stops(
         seen = watch.host_checks()
     last = [line.partition("] ")[2] for line in console.splitlines() if "Kernel panic" in line]
     words = [f"Kernel panic - not syncing: {last_words}"]
-    claim.legitimate([Check("its last words", str(words), str(last)), *seen])
+    trial.legitimate([Check("its last words", str(words), str(last)), *seen])
 
 
-def in_shape(claim: Trial, host: Host, pool: HostPool, shape: Callable[[GuestSpec], GuestSpec]) -> None:
+def in_shape(trial: Trial, host: Host, pool: HostPool, shape: Callable[[GuestSpec], GuestSpec]) -> None:
     """Have it judged whether a guest of that shape works, one that opts in and, beside it, a plain one."""
 
     def look(guest: Guest) -> list[Check]:
@@ -150,11 +150,11 @@ def in_shape(claim: Trial, host: Host, pool: HostPool, shape: Callable[[GuestSpe
         cpus = guest.ssh.run(["nproc"], seconds=20).require().text.strip()
         return [Check("processors", str(spec.cpus), cpus), *well(guest)]
 
-    works_beside(claim, host, pool, shape, look)
+    works_beside(trial, host, pool, shape, look)
 
 
 def refused(
-    claim: Trial,
+    trial: Trial,
     host: Host,
     pool: HostPool,
     shape: Callable[[GuestSpec], GuestSpec],
@@ -169,4 +169,4 @@ def refused(
         why = [WHY_NOT] if guest.spec.opts_in else []
         return [Check("what it says of its memory", str(why), str(said)), *well(guest, opted_in=False)]
 
-    works_beside(claim, host, pool, shape, look, prepare, refused=True)
+    works_beside(trial, host, pool, shape, look, prepare, refused=True)

@@ -16,7 +16,7 @@ from common.waiting import Deadline, poll_until
 from host_setup.hosts.base import Host
 from host_setup.hosts.canaries import Planted
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.guest_spec import CPU, PROGRAMS, RUN, GuestSpec, beside
+from host_setup.hosts.guest_spec import CPU, GUEST_PROGRAMS, GUEST_RUN_DIR, GuestSpec, beside
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
@@ -25,7 +25,7 @@ from tests_e2e.support.checks import well, works
 from tests_e2e.support.extra import standing, works_at_once
 from tests_e2e.support.memory import shell
 
-SECONDS = 60.0
+TIMEOUT = 60.0
 PIECE = 16  # bytes of a canary that are looked for in a file
 NOTHING = "nothing"
 REFUSES_TO_MOVE = "State blocked by non-migratable CPU device (invtsc flag)"
@@ -48,7 +48,7 @@ def movable(pool: HostPool) -> Iterator[Host]:
         yield guests
 
 
-def test_guest_is_not_lost_to_suspend_to_ram(claim: Trial, movable: Host) -> None:
+def test_guest_is_not_lost_to_suspend_to_ram(trial: Trial, movable: Host) -> None:
     """A plain guest sleeps (S3) and wakes up; a protected one, whose memory that would cost, refuses and runs on."""
 
     def look(guest: Guest) -> list[Check]:
@@ -56,19 +56,19 @@ def test_guest_is_not_lost_to_suspend_to_ram(claim: Trial, movable: Host) -> Non
         found = _refuses_to_sleep(guest) if guest.spec.opts_in else _sleeps_and_wakes(guest)
         return [*found, *_runs_on(guest, planted)]
 
-    works_at_once(claim, movable, look)
+    works_at_once(trial, movable, look)
 
 
-def test_guest_is_not_lost_to_hibernation(claim: Trial, host: Host) -> None:
+def test_guest_is_not_lost_to_hibernation(trial: Trial, host: Host) -> None:
     """A protected guest is not saved to disk by itself, as its image would meet other shared pages; a plain one may."""
-    works(claim, host, _hibernation)
+    works(trial, host, _hibernation)
 
 
-def test_guest_is_saved_and_restored_or_runs_on(claim: Trial, movable: Host) -> None:
+def test_guest_is_saved_and_restored_or_runs_on(trial: Trial, movable: Host) -> None:
     """A plain guest is saved to a file and restored; QEMU refuses to save a protected one, which runs on unharmed."""
 
     def look(guest: Guest) -> list[Check]:
-        state = f"{RUN}/{guest.spec.name}.state"
+        state = f"{GUEST_RUN_DIR}/{guest.spec.name}.state"
         nonce, planted = _remember(guest)
         said = _migrate(guest, f"file:{state}")
         kept = [one.kind for one in planted if _holds(movable, state, one)]
@@ -76,7 +76,7 @@ def test_guest_is_saved_and_restored_or_runs_on(claim: Trial, movable: Host) -> 
         if not said:
             with _another(movable, guest, f"file:{state}") as other:
                 found = [_restored(other, nonce)]
-        movable.ssh.run(["rm", "-f", state], seconds=SECONDS).require()
+        movable.ssh.run(["rm", "-f", state], seconds=TIMEOUT).require()
         expected = [] if guest.spec.opts_in else [one.kind for one in planted]
         return [
             _refusal(guest, said),
@@ -85,10 +85,10 @@ def test_guest_is_saved_and_restored_or_runs_on(claim: Trial, movable: Host) -> 
             *_runs_on(guest, planted),
         ]
 
-    works_at_once(claim, movable, look)
+    works_at_once(trial, movable, look)
 
 
-def test_guest_is_migrated_or_runs_on(claim: Trial, movable: Host) -> None:
+def test_guest_is_migrated_or_runs_on(trial: Trial, movable: Host) -> None:
     """A plain guest is migrated, as it runs, to another QEMU; a protected one is refused that, and runs on unharmed."""
 
     def look(guest: Guest) -> list[Check]:
@@ -100,33 +100,33 @@ def test_guest_is_migrated_or_runs_on(claim: Trial, movable: Host) -> None:
             found = waits if said else _restored(other, nonce)
         return [_refusal(guest, said), found, *_runs_on(guest, planted)]
 
-    works_at_once(claim, movable, look)
+    works_at_once(trial, movable, look)
 
 
-def test_guest_goes_back_to_a_snapshot_or_runs_on(claim: Trial, movable: Host) -> None:
+def test_guest_goes_back_to_a_snapshot_or_runs_on(trial: Trial, movable: Host) -> None:
     """A plain guest goes back to a snapshot of itself; QEMU takes none of a protected one, which runs on unharmed."""
 
     def look(guest: Guest) -> list[Check]:
-        node = _qcow2(guest, f"{RUN}/{guest.spec.name}.qcow2")
+        node = _qcow2(guest, f"{GUEST_RUN_DIR}/{guest.spec.name}.qcow2")
         nonce, planted = _remember(guest)
         where = {"tag": "then", "vmstate": node, "devices": [node]}
         said = _job(guest, "snapshot-save", where)
         found = []
         if not said:
-            guest.ssh.run([f"{PROGRAMS}/nonce", "set", "00"], seconds=SECONDS).require()
+            guest.ssh.run([f"{GUEST_PROGRAMS}/nonce", "set", "00"], seconds=TIMEOUT).require()
             found = [Check("what QEMU says of going back", NOTHING, _job(guest, "snapshot-load", where) or NOTHING)]
             guest.close()  # what was connected after the snapshot the guest does not know
             found.append(_restored(guest, nonce))
         return [_refusal(guest, said), *found, *_runs_on(guest, [] if found else planted)]
 
-    works_at_once(claim, movable, look)
+    works_at_once(trial, movable, look)
 
 
 # --- sleep
 
 
 def _refuses_to_sleep(guest: Guest) -> list[Check]:
-    done = guest.ssh.run(["sh", "-c", "echo mem > /sys/power/state"], seconds=SECONDS)
+    done = guest.ssh.run(["sh", "-c", "echo mem > /sys/power/state"], seconds=TIMEOUT)
     said = done.stderr.decode().strip().rpartition(": ")[2]
     return [
         Check("what comes of it", "Function not implemented", said),
@@ -135,7 +135,7 @@ def _refuses_to_sleep(guest: Guest) -> list[Check]:
 
 
 def _sleeps_and_wakes(guest: Guest) -> list[Check]:
-    guest.ssh.run(["sh", "-c", "{ sleep 0.1; echo mem > /sys/power/state; } > /dev/null 2>&1 &"], seconds=SECONDS)
+    guest.ssh.run(["sh", "-c", "{ sleep 0.1; echo mem > /sys/power/state; } > /dev/null 2>&1 &"], seconds=TIMEOUT)
     _wait_for_status(guest, "suspended")
     guest.qmp.execute("system_wakeup")
     _wait_for_status(guest, "running")
@@ -154,7 +154,7 @@ def _hibernation(guest: Guest) -> list[Check]:
     for way, name in ways.items():
         said = OFFERED
         if not offered:
-            said = guest.ssh.run(["sh", "-c", way], seconds=SECONDS).stderr.decode().strip().rpartition(": ")[2]
+            said = guest.ssh.run(["sh", "-c", way], seconds=TIMEOUT).stderr.decode().strip().rpartition(": ")[2]
         expected = "Operation not permitted" if guest.spec.opts_in else OFFERED
         found.append(Check(f"what comes of asking {name}", expected, said))
     return found
@@ -166,7 +166,7 @@ def _hibernation(guest: Guest) -> list[Check]:
 def _remember(guest: Guest) -> tuple[str, list[Planted]]:
     """Have a guest's memory hold a nonce, and private canaries."""
     nonce = secrets.token_hex(16)
-    guest.ssh.run([f"{PROGRAMS}/nonce", "set", nonce], seconds=SECONDS).require()
+    guest.ssh.run([f"{GUEST_PROGRAMS}/nonce", "set", nonce], seconds=TIMEOUT).require()
     return nonce, [one for one in guest.canaries.plant(secrets.token_bytes(SEED_BYTES)) if one.set == "private"]
 
 
@@ -185,7 +185,7 @@ def _migrate(guest: Guest, where: str) -> str:
         told: dict[str, str] = guest.qmp.execute("query-migrate")
         return told if told["status"] in ("completed", "failed", "cancelled") else None
 
-    told = poll_until(end, Deadline(SECONDS), f"guest {guest.spec.name} to be moved", check=guest.check, interval=0.1)
+    told = poll_until(end, Deadline(TIMEOUT), f"guest {guest.spec.name} to be moved", check=guest.check, interval=0.1)
     return "" if told["status"] == "completed" else told.get("error-desc", told["status"])
 
 
@@ -198,7 +198,7 @@ def _another(host: Host, guest: Guest, incoming: str) -> contextlib.AbstractCont
 def _restored(guest: Guest, nonce: str) -> Check:
     """Whether a guest runs, and remembers."""
     _wait_for_status(guest, "running")
-    told = json.loads(guest.ssh.run([f"{PROGRAMS}/nonce", "get"], seconds=SECONDS).require().text)
+    told = json.loads(guest.ssh.run([f"{GUEST_PROGRAMS}/nonce", "get"], seconds=TIMEOUT).require().text)
     return Check("what it remembers", nonce, told["nonce"])
 
 
@@ -213,7 +213,7 @@ def _runs_on(guest: Guest, planted: list[Planted]) -> list[Check]:
 def _wait_for_status(guest: Guest, wanted: str) -> None:
     poll_until(
         lambda: guest.qmp.execute("query-status")["status"] == wanted,
-        Deadline(SECONDS),
+        Deadline(TIMEOUT),
         f"guest {guest.spec.name} to be {wanted}",
         check=guest.check,
         explain=guest.console_tail,
@@ -225,7 +225,7 @@ def _holds(host: Host, file: str, canary: Planted) -> bool:
     """Whether a file of the host's is there and holds a piece of a canary, one in a line: grep looks at lines."""
     pieces = (canary.content[at : at + PIECE] for at in range(len(canary.content) - PIECE))
     pattern = "".join(f"\\x{byte:02x}" for byte in next(piece for piece in pieces if b"\n" not in piece))
-    return host.ssh.run(["env", "LC_ALL=C", "/usr/bin/grep", "-qaP", pattern, file], seconds=SECONDS).status == 0
+    return host.ssh.run(["env", "LC_ALL=C", "/usr/bin/grep", "-qaP", pattern, file], seconds=TIMEOUT).status == 0
 
 
 def _qcow2(guest: Guest, path: str) -> str:
@@ -249,6 +249,6 @@ def _job(guest: Guest, command: str, arguments: Mapping[str, object]) -> str:
         jobs: list[dict[str, str]] = guest.qmp.execute("query-jobs")
         return next((job for job in jobs if job["id"] == name and job["status"] == "concluded"), None)
 
-    told = poll_until(end, Deadline(SECONDS), f"{command} of guest {guest.spec.name}", check=guest.check, interval=0.1)
+    told = poll_until(end, Deadline(TIMEOUT), f"{command} of guest {guest.spec.name}", check=guest.check, interval=0.1)
     guest.qmp.execute("job-dismiss", {"id": name})
     return told.get("error", "")

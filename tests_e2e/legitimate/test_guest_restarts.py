@@ -32,7 +32,7 @@ def restarted(pool: HostPool) -> Iterator[Host]:
         yield guests
 
 
-def test_guest_survives_its_own_reboots(claim: Trial, restarted: Host) -> None:
+def test_guest_survives_its_own_reboots(trial: Trial, restarted: Host) -> None:
     """A guest that reboots four times comes up each time as it was: opted in, and well in the end."""
 
     def look(guest: Guest) -> list[Check]:
@@ -40,43 +40,43 @@ def test_guest_survives_its_own_reboots(claim: Trial, restarted: Host) -> None:
         expected = [(left, guest.spec.opts_in) for left in range(REBOOTS - 2, -1, -1)]
         return [Check("each start but the last: reboots left, opted in", str(expected), str(starts)), *well(guest)]
 
-    works_at_once(claim, restarted, look)
+    works_at_once(trial, restarted, look)
 
 
-def test_guest_survives_system_reset(claim: Trial, restarted: Host) -> None:
+def test_guest_survives_system_reset(trial: Trial, restarted: Host) -> None:
     """A guest that QEMU resets, again and again, comes up each time as it was: opted in and well."""
-    _starts_again(claim, restarted, lambda guest: guest.qmp.execute("system_reset"), times=RESETS)
+    _starts_again(trial, restarted, lambda guest: guest.qmp.execute("system_reset"), times=RESETS)
 
 
-def test_guest_with_open_registers_survives_system_reset(claim: Trial, pool: HostPool) -> None:
+def test_guest_with_open_registers_survives_system_reset(trial: Trial, pool: HostPool) -> None:
     """A guest that keeps its memory private alone, and not its registers, comes up when QEMU has reset it."""
     with standing(pool, lambda spec: replace(open_registers(spec), reboots=True)) as guests:
-        _starts_again(claim, guests, lambda guest: guest.qmp.execute("system_reset"), times=1)
+        _starts_again(trial, guests, lambda guest: guest.qmp.execute("system_reset"), times=1)
 
 
-def test_guest_survives_kexec(claim: Trial, restarted: Host) -> None:
+def test_guest_survives_kexec(trial: Trial, restarted: Host) -> None:
     """A guest that starts another kernel from its own (kexec) comes up as it was: opted in and well."""
-    _starts_again(claim, restarted, lambda guest: kexec(restarted, guest), times=1)
+    _starts_again(trial, restarted, lambda guest: kexec(restarted, guest), times=1)
 
 
-def test_host_reads_no_page_but_shared_ones_after_kexec(claim: Trial, restarted: Host) -> None:
+def test_host_reads_no_page_but_shared_ones_after_kexec(trial: Trial, restarted: Host) -> None:
     """Of a guest that started another kernel from its own the host reads exactly what the new kernel has shared."""
 
     def look(guest: Guest) -> list[Check]:
         _start(guest, lambda: kexec(restarted, guest))
-        return kept_out(restarted, guest, claim)
+        return kept_out(restarted, guest, trial)
 
-    works(claim, restarted, look)
+    works(trial, restarted, look)
 
 
-def test_host_reads_no_page_but_shared_ones_after_system_reset(claim: Trial, restarted: Host) -> None:
+def test_host_reads_no_page_but_shared_ones_after_system_reset(trial: Trial, restarted: Host) -> None:
     """Of a guest that QEMU has reset the host reads exactly what the guest's kernel has shared since."""
 
     def look(guest: Guest) -> list[Check]:
         _start(guest, lambda: guest.qmp.execute("system_reset"))
-        return kept_out(restarted, guest, claim)
+        return kept_out(restarted, guest, trial)
 
-    works(claim, restarted, look)
+    works(trial, restarted, look)
 
 
 def _start(guest: Guest, again: Callable[[], object]) -> None:
@@ -87,7 +87,7 @@ def _start(guest: Guest, again: Callable[[], object]) -> None:
     guest.wait_for_boot(before + 1, Deadline(BOOT))
 
 
-def _starts_again(claim: Trial, host: Host, again: Callable[[Guest], object], *, times: int) -> None:
+def _starts_again(trial: Trial, host: Host, again: Callable[[Guest], object], *, times: int) -> None:
     """Have it judged whether each guest works after each of several new starts.
 
     :param again: starts it again.
@@ -100,4 +100,4 @@ def _starts_again(claim: Trial, host: Host, again: Callable[[Guest], object], *,
             found += [replace(one, name=f"start {number}: {one.name}") for one in well(guest)]
         return found
 
-    works_at_once(claim, host, look)
+    works_at_once(trial, host, look)

@@ -11,23 +11,23 @@ import pytest
 
 from common.errors import UserInputError
 from common.progress import Terminal
-from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.kernel import source
 from host_setup.provision import Provisioned, Settings
 from host_setup.selftests import record
-from host_setup.selftests.run import Result
+from host_setup.selftests.run import SelftestResult
 from signoff.trial import Trial
-from tests_e2e.support.selftests import as_on_stock, run_all, told
+from tests_e2e.support.selftests import as_on_stock, output_of, run_all
 
 
 @pytest.fixture(scope="module")
 def results(
     request: pytest.FixtureRequest, settings: Settings, provisioned: Provisioned, hosts_folder: Path
-) -> Callable[[], list[Result]]:
+) -> Callable[[], list[SelftestResult]]:
     """Runs all of them, once, with progress on the terminal."""
 
     @functools.cache
-    def run() -> list[Result]:
+    def run() -> list[SelftestResult]:
         hosts = provisioned.hosts
         if not isinstance(hosts, EmulatedHosts):
             raise UserInputError(
@@ -44,22 +44,22 @@ def results(
 
 
 def test_selftests_of_kvm_pass_as_on_the_stock_kernel(
-    claim: Trial,
-    results: Callable[[], list[Result]],
+    trial: Trial,
+    results: Callable[[], list[SelftestResult]],
 ) -> None:
     """The kernel's selftests of KVM pass here as they do on the stock kernel, one by one."""
-    _judge(claim, results(), "kvm")
+    _judge(trial, results(), "kvm")
 
 
 def test_selftests_of_mm_pass_as_on_the_stock_kernel(
-    claim: Trial,
-    results: Callable[[], list[Result]],
+    trial: Trial,
+    results: Callable[[], list[SelftestResult]],
 ) -> None:
     """The kernel's selftests of memory management that apply pass here as they do on the stock kernel, one by one."""
-    _judge(claim, results(), "mm")
+    _judge(trial, results(), "mm")
 
 
-def _judge(claim: Trial, results: list[Result], suite: str) -> None:
-    of_suite = [one for one in results if one.test.suite == suite]
-    claim.attach("selftests.txt", told(of_suite))
-    claim.legitimate(as_on_stock(of_suite, record.read()))
+def _judge(trial: Trial, results: list[SelftestResult], suite: str) -> None:
+    of_suite = [result for result in results if result.test.suite == suite]
+    trial.attach("selftests.txt", output_of(of_suite))
+    trial.legitimate(as_on_stock(of_suite, record.read()))

@@ -28,7 +28,7 @@ def twins(pool: HostPool) -> Iterator[Host]:
         yield guests
 
 
-def test_guest_with_two_cpus_works(claim: Trial, twins: Host) -> None:
+def test_guest_with_two_cpus_works(trial: Trial, twins: Host) -> None:
     """A guest with two processors boots, opts in, and works on each of them, taken away and brought back, too."""
 
     def check(guest: Guest) -> list[Check]:
@@ -40,10 +40,10 @@ def test_guest_with_two_cpus_works(claim: Trial, twins: Host) -> None:
             found += checks(guest, "check_clock", "kvm-clock", cpu=1)
         return [*found, *well(guest)]
 
-    works_at_once(claim, twins, check)
+    works_at_once(trial, twins, check)
 
 
-def test_guest_uses_paravirtual_features_on_each_processor(claim: Trial, twins: Host) -> None:
+def test_guest_uses_paravirtual_features_on_each_processor(trial: Trial, twins: Host) -> None:
     """Each processor of a guest uses kvmclock, steal time, paravirtual end of interrupt and page faults."""
 
     def check(guest: Guest) -> list[Check]:
@@ -53,9 +53,9 @@ def test_guest_uses_paravirtual_features_on_each_processor(claim: Trial, twins: 
             for one in checks(guest, "check_paravirt", "features", cpu=cpu)
         ]
 
-    works(claim, twins, check)
+    works(trial, twins, check)
 
 
-def test_guest_atomics_lose_nothing_to_the_emulator(claim: Trial, twins: Host) -> None:
+def test_guest_atomics_lose_nothing_to_the_emulator(trial: Trial, twins: Host) -> None:
     """Locked instructions on one CPU and emulated ones on another lose nothing in a million rounds."""
-    works(claim, twins, lambda guest: checks(guest, "check_atomic", str(ROUNDS), str(EMULATED), seconds=120))
+    works(trial, twins, lambda guest: checks(guest, "check_atomic", str(ROUNDS), str(EMULATED), seconds=120))

@@ -8,7 +8,7 @@ import json
 from host_setup.channels.puppets import Puppet
 from host_setup.hosts import exits
 from host_setup.hosts.base import Host
-from host_setup.hosts.exits import MMIO, Exit, Exits
+from host_setup.hosts.exits import MMIO, Exits, KvmExit
 from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
@@ -21,7 +21,7 @@ CODE, UNREACHABLE, NOTHING = 0x10000, 0x20000, 0x30000  # guest-physical
 NO_ACCESS = 0
 
 
-def test_memory_that_goes_to_the_vmm_as_a_devices_is_noticed(claim: Trial, host: Host) -> None:
+def test_memory_that_goes_to_the_vmm_as_a_devices_is_noticed(trial: Trial, host: Host) -> None:
     """The watch over a guest's exits tells an access to memory that KVM hands to the VMM from one to a device."""
     with Attack.puppeteer(host) as puppeteer:
         process = puppeteer.spawn()
@@ -30,8 +30,8 @@ def test_memory_that_goes_to_the_vmm_as_a_devices_is_noticed(claim: Trial, host:
             for code, target in ((STORE, NOTHING), (LOAD, NOTHING), (STORE, UNREACHABLE), (LOAD, UNREACHABLE))
         ]
         seen = _exits(host, process)
-    noted = [Exit(MMIO, is_write=write, gpa=UNREACHABLE, length=4) for write in (True, False)]
-    claim.legitimate(
+    noted = [KvmExit(MMIO, is_write=write, gpa=UNREACHABLE, length=4) for write in (True, False)]
+    trial.legitimate(
         [
             Check("how KVM_RUN ended", str([str(MMIO)] * 4), str(reasons)),
             Check("ends that were counted", "4", str(seen.total)),

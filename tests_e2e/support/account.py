@@ -13,7 +13,7 @@ from common.errors import MachineError
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_memory import PAGE
 
-SECONDS = 30.0  # for a guest to read a file, on a busy machine
+TIMEOUT = 30.0  # for a guest to read a file, on a busy machine
 # No guest asks for these pages: the host shares them from the start (same documentation).
 FIRMWARE = frozenset(range(0xC0000, 0x100000, PAGE))
 _FILE = "/sys/kernel/debug/kvm_shared_memory"
@@ -29,7 +29,7 @@ def account_of(guest: Guest) -> list[list[int]] | None:
     :raises MachineError: the account is not complete, or cannot be read.
     """
     script = f"[ ! -e {_FILE} ] || {{ echo {_KEPT} && cat {_FILE}; }}"
-    return parse(guest.ssh.run(["sh", "-c", script], seconds=SECONDS).require().text)
+    return parse(guest.ssh.run(["sh", "-c", script], seconds=TIMEOUT).require().text)
 
 
 def parse(text: str) -> list[list[int]] | None:

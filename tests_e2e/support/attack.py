@@ -90,9 +90,9 @@ class Attack:
     :ivar pool: gives pristine hosts to what would harm the shared one.
     """
 
-    def __init__(self, pool: HostPool, claim: Trial) -> None:
+    def __init__(self, pool: HostPool, trial: Trial) -> None:
         self.pool = pool
-        self._claim = claim
+        self._trial = trial
 
     @property
     def host(self) -> Host:
@@ -149,7 +149,7 @@ class Attack:
         """
         with self.pool.fresh() as host:
             aimed = [(guest, self.aim(guest, sets)) for guest, sets in pages_of(host)]
-            self.judge(self.observe_all(call, aimed, probe(host, [one for _, pages in aimed for one in pages])))
+            self.judge(self.observe_all(call, aimed, probe(host, [page for _, pages in aimed for page in pages])))
 
     # --- what they are made of, for attacks that go another way ---
 
@@ -228,7 +228,7 @@ class Attack:
 
     def judge(self, seen: Sequence[Seen]) -> None:
         """Have the claim judged by all that was seen, in any order."""
-        self._claim.attack(
+        self._trial.attack(
             subject=[one for aimed, one in seen if _under_test(aimed)],
             control=[one for aimed, one in seen if not _under_test(aimed)],
         )
@@ -238,7 +238,7 @@ class Attack:
     @property
     def _kinds(self) -> list[str]:
         """The guest's names for the kinds of page that the claim is about."""
-        claim = self._claim.claim
+        claim = self._trial.claim
         return [kind for kind, page in PAGES.items() if not isinstance(claim, ProbeClaim) or page in claim.pages]
 
     def _harmless(

@@ -38,7 +38,7 @@ class Blocks:
         setting(process, self._socket, SOL_PACKET, RX_RING, ring)
         done = process.syscall("mmap", 0, self._size, READ_WRITE, SHARED, self._socket, 0)
         self._at = done.require("mmap of the ring")
-        found = [one.frame for one in places(ssh, process.pid, self._at, count * PAGES)]
+        found = [place.frame for place in places(ssh, process.pid, self._at, count * PAGES)]
         self.frames = [
             first * PAGE_SIZE
             for first, *rest in (found[at : at + PAGES] for at in range(0, len(found), PAGES))

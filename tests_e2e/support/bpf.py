@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from common.errors import ChannelError
 from host_setup.channels.puppets import Done, Puppet
-from tests_e2e.support.steps import kept
+from tests_e2e.support.steps import closing
 
 # linux/bpf.h
 MAP_CREATE, MAP_LOOKUP_ELEM, BPF_MAP_UPDATE, PROG_LOAD, PROG_TEST_RUN = 0, 1, 2, 5, 10
@@ -58,7 +58,9 @@ def write_by_bpf(process: Puppet, address: int, content: bytes) -> Done:
 @contextmanager
 def map_of(process: Puppet, size: int) -> Iterator[int]:
     """A map of one value of that size, all zeros."""
-    with kept(process, bpf(process, MAP_CREATE, struct.pack("<IIII", MAP_TYPE_ARRAY, 4, size, 1)).require("map")) as it:
+    with closing(
+        process, bpf(process, MAP_CREATE, struct.pack("<IIII", MAP_TYPE_ARRAY, 4, size, 1)).require("map")
+    ) as it:
         yield it
 
 
@@ -83,7 +85,7 @@ def program_of(process: Puppet, kind: int, code: bytes, flags: int = 0) -> Itera
     code_at, license_at = process.memory(code), process.memory(b"GPL\0")
     # prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags
     load = struct.pack("<IIQQ20xI", kind, len(code) // 8, code_at, license_at, flags)
-    with kept(process, bpf(process, PROG_LOAD, load).require("load the program")) as it:
+    with closing(process, bpf(process, PROG_LOAD, load).require("load the program")) as it:
         yield it
 
 

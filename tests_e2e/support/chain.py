@@ -40,7 +40,7 @@ def call(name: str, *args: int) -> Call:
     return Call(name, args)
 
 
-def chained(puppet: Puppet, *calls: Call) -> list[Done]:
+def run_chain(puppet: Puppet, *calls: Call) -> list[Done]:
     """Have it make the calls, whatever the ones before returned; returns how each ended.
 
     :raises ChannelError: a signal ended the chain.
@@ -49,7 +49,7 @@ def chained(puppet: Puppet, *calls: Call) -> list[Done]:
     places = [results + _WORD.size * number for number in range(len(calls))]
     ended = puppet.run(b"".join(one.code(place) for one, place in zip(calls, places, strict=True)))
     if ended.signal is not None:
-        raise ChannelError(f"{', '.join(one.name for one in calls)} in process {puppet.pid}: {ended}")
+        raise ChannelError(f"{', '.join(call.name for call in calls)} in process {puppet.pid}: {ended}")
     stored = puppet.read(results, _WORD.size * len(calls))
     return [Done.of_result(result) for (result,) in struct.iter_unpack("<q", stored)]
 

@@ -13,17 +13,17 @@ from signoff.trial import Trial
 from tests_e2e.support.watch import watched
 
 
-def works(claim: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> None:
+def works(trial: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> None:
     """Have a path that must work judged: in the guest under test, and as its control in the plain guest beside it.
 
     Each guest is watched meanwhile.
     """
     subject = watched(host, host.guest, check)
     if host.plain_guest is None:
-        claim.legitimate(subject)
+        trial.legitimate(subject)
     else:
         control = watched(host, host.plain_guest, check)
-        claim.legitimate(subject, control, protected=host.guest.protected)
+        trial.legitimate(subject, control, protected=host.guest.protected)
 
 
 def checks(guest: Guest, *argv: str, cpu: int | None = None, seconds: float = 30) -> list[Check]:

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from host_setup.channels.puppets import WALL, Puppet, Puppeteer
+from host_setup.channels.puppets import WAIT_ALL, Puppet, Puppeteer
 
 CLONE_VM = 0x100  # linux/sched.h
 
@@ -25,4 +25,4 @@ def child_of(parent: Puppet, children: Puppeteer, flags: int = 0) -> Iterator[Pu
             yield puppet
     finally:
         parent.syscall("kill", child, signal.SIGKILL).require("kill the child")
-        parent.syscall("wait4", child, 0, WALL, 0).require("wait for the child")
+        parent.syscall("wait4", child, 0, WAIT_ALL, 0).require("wait for the child")

@@ -14,7 +14,17 @@ from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Got, Target
 from tests_e2e.support.sockets import SOCK_DGRAM, SOCK_STREAM, bound, tcp_pair, udp_pair
-from tests_e2e.support.steps import O_NONBLOCK, O_RDWR, POLLIN, awaited, drained, kept, made, opened, piped
+from tests_e2e.support.steps import (
+    O_NONBLOCK,
+    O_RDWR,
+    POLLIN,
+    closing,
+    descriptor_of,
+    open_file,
+    open_pipe,
+    read_pending,
+    wait_until_ready,
+)
 
 AF_UNIX, AF_NETLINK, NETLINK_USERSOCK = 1, 16, 2
 O_TMPFILE, O_NOCTTY = 0o20200000, 0o400
@@ -44,36 +54,36 @@ def through(conduit: Conduit, call: Callable[[Puppet, int, int], Done]) -> Calla
 def came_out(puppet: Puppet, out: int, done: Done, size: int) -> bytes:
     """What a call that has ended put into a conduit: it is awaited if the call succeeded, and looked for if not."""
     if done.errno is None:
-        awaited(puppet, out, POLLIN)
-    return drained(puppet, out, size)
+        wait_until_ready(puppet, out, POLLIN)
+    return read_pending(puppet, out, size)
 
 
 def filled(puppet: Puppet, conduit: Ends, content: bytes) -> int:
     """Put content into a conduit; gives the end to read it from, where it is ready."""
     into, out = conduit
     puppet.syscall("write", into, puppet.memory(content), len(content)).require("write")
-    awaited(puppet, out, POLLIN)
+    wait_until_ready(puppet, out, POLLIN)
     return out
 
 
 @contextmanager
 def pipe(puppet: Puppet) -> Iterator[Ends]:
     """A pipe."""
-    with piped(puppet) as (out, into):
+    with open_pipe(puppet) as (out, into):
         yield into, out
 
 
 @contextmanager
 def tmp_file(puppet: Puppet) -> Iterator[Ends]:
     """A file without a name below ``/tmp``, twice open."""
-    with opened(puppet, "/tmp", O_TMPFILE | O_RDWR) as into, _again(puppet, into) as out:  # noqa: S108
+    with open_file(puppet, "/tmp", O_TMPFILE | O_RDWR) as into, _again(puppet, into) as out:  # noqa: S108
         yield into, out
 
 
 @contextmanager
 def memory_file(puppet: Puppet) -> Iterator[Ends]:
     """A file of memfd_create(), twice open."""
-    with made(puppet, "memfd_create", puppet.memory(b"sealproof\0"), 0) as into, _again(puppet, into) as out:
+    with descriptor_of(puppet, "memfd_create", puppet.memory(b"sealproof\0"), 0) as into, _again(puppet, into) as out:
         yield into, out
 
 
@@ -111,8 +121,8 @@ def tcp(puppet: Puppet) -> Iterator[Ends]:
 def netlink(puppet: Puppet) -> Iterator[Ends]:
     """Two netlink sockets of the family that is for user space alone."""
     with (
-        made(puppet, "socket", AF_NETLINK, SOCK_DGRAM, NETLINK_USERSOCK) as out,
-        made(puppet, "socket", AF_NETLINK, SOCK_DGRAM, NETLINK_USERSOCK) as into,
+        descriptor_of(puppet, "socket", AF_NETLINK, SOCK_DGRAM, NETLINK_USERSOCK) as out,
+        descriptor_of(puppet, "socket", AF_NETLINK, SOCK_DGRAM, NETLINK_USERSOCK) as into,
     ):
         address = struct.pack("<HHII", AF_NETLINK, 0, puppet.pid, 0)  # struct sockaddr_nl: the port is any number
         bound(puppet, out, address)
@@ -124,9 +134,9 @@ def netlink(puppet: Puppet) -> Iterator[Ends]:
 @contextmanager
 def terminal(puppet: Puppet) -> Iterator[Ends]:
     """A pseudo terminal that changes no byte: from the program's side to the other."""
-    with opened(puppet, "/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK) as out:
+    with open_file(puppet, "/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK) as out:
         puppet.syscall("ioctl", out, TIOCSPTLCK, puppet.memory(4)).require("TIOCSPTLCK")
-        with made(puppet, "ioctl", out, TIOCGPTPEER, O_RDWR | O_NOCTTY) as into:
+        with descriptor_of(puppet, "ioctl", out, TIOCGPTPEER, O_RDWR | O_NOCTTY) as into:
             modes = puppet.memory(TERMIOS)
             puppet.syscall("ioctl", into, TCGETS, modes).require("TCGETS")
             (_, _, control, _) = CONTROL_MODES.unpack(puppet.read(modes, CONTROL_MODES.size))
@@ -138,7 +148,7 @@ def terminal(puppet: Puppet) -> Iterator[Ends]:
 @contextmanager
 def event_counter(puppet: Puppet) -> Iterator[Ends]:
     """A counter of eventfd(): what is written is added to it, and reading takes it all."""
-    with made(puppet, "eventfd2", 0, O_NONBLOCK) as both:
+    with descriptor_of(puppet, "eventfd2", 0, O_NONBLOCK) as both:
         yield both, both
 
 
@@ -147,14 +157,14 @@ def _unix(puppet: Puppet, kind: int) -> Iterator[Ends]:
     ends = puppet.memory(8)
     puppet.syscall("socketpair", AF_UNIX, kind | O_NONBLOCK, 0, ends).require("socketpair")
     into, out = struct.unpack("<ii", puppet.read(ends, 8))
-    with kept(puppet, into), kept(puppet, out):
+    with closing(puppet, into), closing(puppet, out):
         yield into, out
 
 
 @contextmanager
 def _again(puppet: Puppet, file: int) -> Iterator[int]:
     """The same file with a position of its own."""
-    with opened(puppet, f"/proc/thread-self/fd/{file}", O_RDWR) as again:
+    with open_file(puppet, f"/proc/thread-self/fd/{file}", O_RDWR) as again:
         yield again
 
 

@@ -25,7 +25,7 @@ FIND = "grep -lx 0x11e8 /sys/bus/pci/devices/*/device"
 PAGEMAP = struct.Struct("<Q")
 PRESENT, FRAME = 1 << 63, (1 << 55) - 1
 PAGE = 4096
-SECONDS = 10.0  # for one transfer, which QEMU starts 0.1 s after it was asked to
+TIMEOUT = 10.0  # for one transfer, which QEMU starts 0.1 s after it was asked to
 
 
 def plug_in(host: Host) -> None:
@@ -82,7 +82,7 @@ class Device:
         def over() -> bool:
             return not self._process.run(LOAD, rdi=self._registers + COMMAND).require("its command register") & RUN
 
-        poll_until(over, Deadline(SECONDS), "the device to move the bytes")
+        poll_until(over, Deadline(TIMEOUT), "the device to move the bytes")
 
 
 def _physical(ssh: Ssh, pid: int, address: int) -> int:

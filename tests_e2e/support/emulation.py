@@ -15,7 +15,7 @@ from tests_e2e.support.extra import works_at_once
 DEVICE = "device"
 
 
-def emulated(claim: Trial, host: Host, family: str, *sizes: int, where: str = "") -> None:
+def emulated(trial: Trial, host: Host, family: str, *sizes: int, where: str = "") -> None:
     """Have it judged whether KVM emulates a family of instructions, by size of operand, as the processor runs it.
 
     :param family: of guest_images/programs/emulated_instructions.h. :param sizes: bytes.
@@ -23,7 +23,7 @@ def emulated(claim: Trial, host: Host, family: str, *sizes: int, where: str = ""
     """
     same = seed()
     works_at_once(
-        claim, host, lambda guest: [check for size in sizes for check in _one_size(guest, family, size, same, where)]
+        trial, host, lambda guest: [check for size in sizes for check in _one_size(guest, family, size, same, where)]
     )
 
 

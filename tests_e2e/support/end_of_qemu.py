@@ -17,12 +17,12 @@ from typing import TypeVar
 from common.errors import MachineError, SealproofError
 from common.threads import workers
 from common.waiting import Deadline, poll_until
-from host_setup.channels.puppets import PTRACE_SEIZE, WALL, Done, Puppet
+from host_setup.channels.puppets import PTRACE_SEIZE, WAIT_ALL, Done, Puppet
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Target
 
-SECONDS = 20.0  # for what QEMU is asked to do, or for its end
+TIMEOUT = 20.0  # for what QEMU is asked to do, or for its end
 PTRACE_CONT, PTRACE_GETSIGINFO, PTRACE_EVENT_STOP = 7, 0x4202, 128  # linux/ptrace.h
 WNOHANG = 1
 SIGINFO = struct.Struct("<iiixxxxQ")  # si_signo, si_errno, si_code; of a fault: si_addr
@@ -48,7 +48,7 @@ def ask_until_it_ends(
     """
     tracer.syscall("ptrace", PTRACE_SEIZE, page.qemu, 0, 0).require("PTRACE_SEIZE")
     tracing = _Tracing(tracer, page.qemu)
-    deadline = Deadline(SECONDS)
+    deadline = Deadline(TIMEOUT)
     with workers(1) as asker:
         asked = asker.submit(ask)
         poll_until(
@@ -89,7 +89,7 @@ class _Tracing:
     def step(self) -> bool:
         """Take note of what happened, if anything did; returns whether the thread has ended."""
         tracer, thread = self._tracer, self._thread
-        if tracer.syscall("wait4", thread, self._status, WNOHANG | WALL, 0).require("wait4") == 0:
+        if tracer.syscall("wait4", thread, self._status, WNOHANG | WAIT_ALL, 0).require("wait4") == 0:
             return False
         (status,) = struct.unpack("<I", tracer.read(self._status, 4))
         if status & 0xFF != 0x7F:  # it is no stop (WIFSTOPPED of wait(2))

@@ -104,14 +104,14 @@ def make_room(host: Host) -> None:
     host.ssh.run(["sh", "-c", "echo 1 > /proc/sys/vm/overcommit_memory"], seconds=20).require()
 
 
-def works_at_once(claim: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> None:
+def works_at_once(trial: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> None:
     """As ``works``, in both guests at the same time: for what takes long."""
     found = _watched_at_once(host, host.guests, check)
-    _judge(claim, found, protected=host.guest.protected)
+    _judge(trial, found, protected=host.guest.protected)
 
 
 def works_beside(
-    claim: Trial,
+    trial: Trial,
     host: Host,
     pool: HostPool,
     shape: Shape,
@@ -138,7 +138,7 @@ def works_beside(
         prepare(fresh)
         guests = [stack.enter_context(fresh.extra_guest(beside(shape(spec)))) for spec in specs]
         found = _watched_at_once(fresh, guests, whole_life, from_start=True)
-        _judge(claim, found, protected=None if refused else guests[0].protected)
+        _judge(trial, found, protected=None if refused else guests[0].protected)
 
 
 def _watched_at_once(
@@ -148,9 +148,9 @@ def _watched_at_once(
         return list(side_by_side.map(partial(watched, host, look=look, from_start=from_start), guests))
 
 
-def _judge(claim: Trial, found: Sequence[list[Check]], *, protected: bool | None) -> None:
+def _judge(trial: Trial, found: Sequence[list[Check]], *, protected: bool | None) -> None:
     """Have it judged what was found in the guest under test and, if there is one, in the plain guest."""
     if len(found) == 1:
-        claim.legitimate(found[0])
+        trial.legitimate(found[0])
     else:
-        claim.legitimate(*found, protected=protected)
+        trial.legitimate(*found, protected=protected)

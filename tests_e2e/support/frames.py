@@ -18,7 +18,7 @@ from host_setup.hosts.base import Host
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Target
 from tests_e2e.support.attack_module import attempt_by_module
-from tests_e2e.support.chain import Call, call, chained
+from tests_e2e.support.chain import Call, call, run_chain
 from tests_e2e.support.live_memory import live_memory_of
 from tests_e2e.support.pagemap import place
 
@@ -57,7 +57,7 @@ def frame_after(process: Puppet, page: Target, *calls: Call) -> tuple[list[Done]
     frame = place(process, page.qemu, page.hva).frame
     hpa = page.hpa if frame is None else frame * PAGE_SIZE
     attempt = attempt_by_module(process, Method.DIRECT_MAP_READ, hpa, bytes(PAGE_SIZE))
-    *ended, asked = chained(process, *calls, call("ioctl", attempt.device, ATTACK, attempt.request))
+    *ended, asked = run_chain(process, *calls, call("ioctl", attempt.device, ATTACK, attempt.request))
     asked.require("the attack module's ioctl")
     return ended, Frame(hpa, *attempt.met(process))
 

@@ -130,7 +130,7 @@ def counts(name: str, guests: Mapping[str, GuestFrames], held: Holders) -> str:
     frames = guests[name]
     whose = owners(guests, held.nested)
     tables = [one for one in held.nested if whose.get(one.root) == name]
-    own = frozenset(frame for one in tables for frame in one.at.values())
+    own = frozenset(frame for table in tables for frame in table.at.values())
     others = frozenset(frame for one in held.nested if whose.get(one.root) != name for frame in one.at.values())
     who = {
         "its own nested page tables": own,
@@ -156,7 +156,7 @@ def _met(pages: Mapping[int, int], mapped: Mapped) -> Iterator[Place]:
 
 
 def _in_nested(tables: Iterable[Nested], pages: Mapping[int, int]) -> Iterator[Place]:
-    return ((pages[frame], gpa) for one in tables for gpa, frame in one.at.items() if frame in pages)
+    return ((pages[frame], gpa) for table in tables for gpa, frame in table.at.items() if frame in pages)
 
 
 def _astray(frames: GuestFrames, own: Iterable[Nested], pages: Mapping[int, int]) -> Iterator[Place]:
@@ -216,13 +216,13 @@ def _its_own(name: str, frames: GuestFrames, guests: Mapping[str, GuestFrames]) 
 
 def _and_as_mapped(frames: GuestFrames, own: Iterable[Nested]) -> dict[int, int]:
     """Private pages by frame, as the host tells them and as the guest's processor finds them."""
-    found = {frame: gpa for one in own for gpa, frame in one.at.items() if gpa in frames.kept}
+    found = {frame: gpa for nested in own for gpa, frame in nested.at.items() if gpa in frames.kept}
     return {**found, **frames.private}
 
 
 def _differing(frames: GuestFrames, own: Iterable[Nested]) -> Iterator[Place]:
     known = dict(_places(frames))
-    return ((gpa, frame) for one in own for gpa, frame in one.at.items() if known.get(gpa, frame) != frame)
+    return ((gpa, frame) for nested in own for gpa, frame in nested.at.items() if known.get(gpa, frame) != frame)
 
 
 def _places(frames: GuestFrames) -> Iterator[tuple[int, int]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.steps import kept, loaded, mapped, stored
+from tests_e2e.support.steps import closing, load_bytes, map_file, store_bytes
 
 SETUP_NO_MMAP, SETUP_NO_SQARRAY = 1 << 14, 1 << 16
 ENTER_GETEVENTS = 1
@@ -52,14 +52,14 @@ class Ring:
     def io(self, operation: int, file: int, address: int, size: int) -> Completion:
         """One request to read or write, from a file's start; the first of this ring."""
         request = SQE.pack(operation, 0, 0, file, 0, address, size, 0, 1, 0, 0, 0, 0, 0)
-        stored(self.puppet, self.entry, request)
+        store_bytes(self.puppet, self.entry, request)
         return self.submit()
 
     def submit(self) -> Completion:
         """Have the kernel take what stands in the submission queue's entry."""
-        stored(self.puppet, self.tail, struct.pack("<I", 1))
+        store_bytes(self.puppet, self.tail, struct.pack("<I", 1))
         self.puppet.syscall("io_uring_enter", self.file, 1, 1, ENTER_GETEVENTS, 0, 0).require("io_uring_enter")
-        answer = loaded(self.puppet, self.completion, CQE.size)
+        answer = load_bytes(self.puppet, self.completion, CQE.size)
         _, result, _ = CQE.unpack(answer)
         return Completion(Done.of_result(result), answer[:8])
 
@@ -77,7 +77,7 @@ def ring_of(puppet: Puppet) -> Iterator[Ring]:
             yield ring
     else:
         done.require("io_uring_setup")
-        with kept(puppet, ring.file):
+        with closing(puppet, ring.file):
             yield ring
 
 
@@ -95,9 +95,9 @@ def ring_at(puppet: Puppet, entry: int) -> tuple[Done, Ring]:
 def _mapped_ring(puppet: Puppet) -> Iterator[Ring]:
     done, told = _set_up(puppet, 0)
     with (
-        kept(puppet, done.require("io_uring_setup")) as file,
-        mapped(puppet, PAGE_SIZE, file, OFF_RINGS) as rings,
-        mapped(puppet, PAGE_SIZE, file, OFF_ENTRIES) as entry,
+        closing(puppet, done.require("io_uring_setup")) as file,
+        map_file(puppet, PAGE_SIZE, file, OFF_RINGS) as rings,
+        map_file(puppet, PAGE_SIZE, file, OFF_ENTRIES) as entry,
     ):
         yield _ring(puppet, file, entry, rings, told)
 

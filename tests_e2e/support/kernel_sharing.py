@@ -58,20 +58,20 @@ def symbols_of(guest: Guest) -> Symbols:
     return Symbols(at, beside, image)
 
 
-def of_its_kernel(one: Sweep, symbols: Symbols, *, protected: bool) -> list[Check]:
+def of_its_kernel(sweep: Sweep, symbols: Symbols, *, protected: bool) -> list[Check]:
     """Whether a kernel shares the clock's page of its image alone, and what lies beside what it shares."""
     image = frozenset(page for first, last in symbols.image for page in range(first // PAGE * PAGE, last, PAGE))
     clock = f"{symbols.physical(CLOCK):#x}" if protected else "none"
-    shared = ", ".join(f"{page:#x}" for page in sorted(one.shared & image))
+    shared = ", ".join(f"{page:#x}" for page in sorted(sweep.shared & image))
     each = {name for own in OF_EACH_CPU for name in symbols.beside[own]} - {*OF_OTHER_HOSTS}
     return [
         Check("pages of its image that it shares", clock, shared or "none"),
         # A kernel that shares nothing may have them wherever it likes.
-        _lie("variables on the clock's page", (CLOCK,), symbols.beside[CLOCK], one, protected=protected),
-        _lie("variables of each CPU on a page that it shares", OF_EACH_CPU, each, one, protected=protected),
+        _lie("variables on the clock's page", (CLOCK,), symbols.beside[CLOCK], sweep, protected=protected),
+        _lie("variables of each CPU on a page that it shares", OF_EACH_CPU, each, sweep, protected=protected),
     ]
 
 
-def _lie(name: str, wanted: Iterable[str], found: Iterable[str], one: Sweep, *, protected: bool) -> Check:
-    got = ", ".join(sorted(found)) if one.shared else "none"
+def _lie(name: str, wanted: Iterable[str], found: Iterable[str], sweep: Sweep, *, protected: bool) -> Check:
+    got = ", ".join(sorted(found)) if sweep.shared else "none"
     return Check(name, ", ".join(wanted) if protected else "none", got)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.guest_spec import PROGRAMS, VIRTIO, GuestSpec
+from host_setup.hosts.guest_spec import GUEST_PROGRAMS, VIRTIO, GuestSpec
 from tests_e2e.support.memory import shell
 
 KERNEL, INITRAMFS = "bzImage", "initramfs"  # in the host's /payload/guest
@@ -32,5 +32,5 @@ def kexec(host: Host, guest: Guest) -> None:
         (size,) = host.ssh.run(["wc", "-c", f"/payload/guest/{file}"], seconds=20).require().text.split()[:1]
         shell(guest, f"head -c {size} /dev/{disk} > /run/{file}")
     line = shell(guest, "cat /proc/cmdline")
-    argv = [f"{PROGRAMS}/kexec_into", f"/run/{KERNEL}", f"/run/{INITRAMFS}", line]
+    argv = [f"{GUEST_PROGRAMS}/kexec_into", f"/run/{KERNEL}", f"/run/{INITRAMFS}", line]
     guest.ssh.run(argv, seconds=60).require()

@@ -13,7 +13,7 @@ from tests_e2e.support.kprobe_event import TRACING
 
 GROUP = "sealproof"
 COUNTS = re.compile(r"^(?:entries|overrun): (\d+)$", re.MULTILINE)
-SECONDS = 60.0
+TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class Trace:
 
     def content(self) -> bytes:
         """All of it, as the tracer prints it: strings as they are."""
-        return self.ssh.run(["cat", f"{self.path}/trace"], seconds=SECONDS).require().stdout
+        return self.ssh.run(["cat", f"{self.path}/trace"], seconds=TIMEOUT).require().stdout
 
     def count(self) -> int:
         """How many events there were, those included that have made room for others."""
-        told = self.ssh.run(["sh", "-c", f"cat {self.path}/per_cpu/cpu*/stats"], seconds=SECONDS).require().text
+        told = self.ssh.run(["sh", "-c", f"cat {self.path}/per_cpu/cpu*/stats"], seconds=TIMEOUT).require().text
         return sum(map(int, COUNTS.findall(told)))
 
 
@@ -56,7 +56,7 @@ def events(ssh: Ssh, name: str, found: Sequence[Event], *, option: str = "", kib
     ids = {f"{GROUP}/{name}{number}": one for number, one in enumerate(found)}
 
     def shell(*steps: str) -> None:
-        ssh.run(["sh", "-c", " && ".join((f"cd {TRACING}", *steps))], seconds=SECONDS).require()
+        ssh.run(["sh", "-c", " && ".join((f"cd {TRACING}", *steps))], seconds=TIMEOUT).require()
 
     shell(
         *(f"echo 'p:{one} {what.function} {what.fetched}' >> kprobe_events" for one, what in ids.items()),

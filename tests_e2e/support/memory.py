@@ -16,7 +16,7 @@ from tests_e2e.support.sweep import FEW_BYTES, checks, sweep
 MIB = 1 << 20
 PLUGGED_MIB = 128  # the least that Linux takes: a section
 PLUGGED_AT = 1 << 32  # QEMU's choice: right above 4 GiB, with less memory than that
-SECONDS = 60.0
+TIMEOUT = 60.0
 STATE = f"/sys/devices/system/memory/memory{PLUGGED_AT // (PLUGGED_MIB * MIB)}/state"
 
 
@@ -35,7 +35,7 @@ def plug_in(guest: Guest) -> None:
     guest.qmp.execute("device_add", {"driver": "pc-dimm", "id": "dimm", "memdev": "plugged"})
     poll_until(
         lambda: shell(guest, f"[ ! -e {STATE} ] || cat {STATE}") == "offline",
-        Deadline(SECONDS),
+        Deadline(TIMEOUT),
         f"guest {guest.spec.name} to see its new memory",
         check=guest.vitals.check,
         interval=0.1,
@@ -60,4 +60,4 @@ def kept_out(host: Host, guest: Guest, keep: Trial | None = None) -> list[Check]
 
 def shell(guest: Guest, script: str) -> str:
     """What a script prints in the guest."""
-    return guest.ssh.run(["sh", "-c", script], seconds=SECONDS).require().text
+    return guest.ssh.run(["sh", "-c", script], seconds=TIMEOUT).require().text

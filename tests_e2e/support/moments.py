@@ -89,8 +89,8 @@ def checks(moments: list[Moment], *, private: bool) -> list[Check]:
 
     :param private: whether the content is the guest's alone. Of a plain guest's the kernel maps all of it.
     """
-    held = frozenset().union(*(one.held for one in moments))
-    mapped = frozenset().union(*(one.by_kernel | one.by_process for one in moments))
+    held = frozenset().union(*(moment.held for moment in moments))
+    mapped = frozenset().union(*(moment.by_kernel | moment.by_process for moment in moments))
     found = "some" if mapped else NONE
     return [
         Check("moments at which the host stood still", str(MOMENTS), str(len(moments))),

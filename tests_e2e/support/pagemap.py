@@ -40,7 +40,7 @@ def places(ssh: Ssh, pid: int, address: int, count: int) -> list[Place]:
     return [place_of(entry) for (entry,) in PAGEMAP_ENTRY.iter_unpack(read)]
 
 
-def merged(ssh: Ssh, pid: int) -> set[int]:
+def merge_places(ssh: Ssh, pid: int) -> set[int]:
     """Where the mappings of a process begin that hold a page which KSM has merged (``KSM`` in /proc/PID/smaps).
 
     Not by /proc/kpageflags: Linux 6.12 sets KPF_KSM for every anonymous page (fs/proc/page.c stable_page_flags() tests

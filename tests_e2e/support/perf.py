@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from common.errors import ChannelError
 from host_setup.channels.puppets import Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.steps import loaded, made, mapped
+from tests_e2e.support.steps import descriptor_of, load_bytes, map_file
 
 # linux/perf_event.h; struct perf_event_attr as far as sample_stack_user and clockid, 96 bytes
 ATTR = struct.Struct("<IIQQQQQ32xQIi")
@@ -40,8 +40,8 @@ def sampled(puppet: Puppet, what: int, *, stack: int = 0, **registers: int) -> b
     attr = ATTR.pack(SOFTWARE, ATTR.size, PAGE_FAULTS, 1, SAMPLE_ADDR | what, 0, flags, 0, stack, 0)
     size, fresh = (1 + DATA_PAGES) * PAGE_SIZE, puppet.memory(PAGE_SIZE)
     with (
-        made(puppet, "perf_event_open", puppet.memory(attr), 0, -1, -1, 0) as event,
-        mapped(puppet, size, event) as ring,
+        descriptor_of(puppet, "perf_event_open", puppet.memory(attr), 0, -1, -1, 0) as event,
+        map_file(puppet, size, event) as ring,
     ):
         puppet.syscall("ioctl", event, ENABLE, 0).require("enable")
         puppet.run(STORE, rdi=fresh, **registers)
@@ -60,11 +60,11 @@ def clocked(puppet: Puppet, threads: Sequence[int]) -> Iterator[Callable[[], lis
     rings: list[tuple[int, int]] = []
     with ExitStack() as ends:
         for thread in threads:
-            event = ends.enter_context(made(puppet, "perf_event_open", puppet.memory(attr), thread, -1, -1, 0))
-            ring = ends.enter_context(mapped(puppet, size, event))
+            event = ends.enter_context(descriptor_of(puppet, "perf_event_open", puppet.memory(attr), thread, -1, -1, 0))
+            ring = ends.enter_context(map_file(puppet, size, event))
             puppet.syscall("ioctl", event, ENABLE, 0).require("enable")
             rings.append((event, ring))
-        yield lambda: [one for event, ring in rings for one in _of_guests(_records(puppet, event, ring))]
+        yield lambda: [guest for event, ring in rings for guest in _of_guests(_records(puppet, event, ring))]
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def watched_by(puppet: Puppet, thread: int, address: int) -> Iterator[Callable[[
     """Meanwhile a watchpoint of a thread counts its accesses to an address, the kernel's too; gives what tells them."""
     size = WATCHPOINT.size
     attr = WATCHPOINT.pack(BREAKPOINT, size, 0, 0, 0, 0, 0, READ_OR_WRITE, address, WATCHED)
-    with made(puppet, "perf_event_open", puppet.memory(attr), thread, -1, -1, 0) as event:
+    with descriptor_of(puppet, "perf_event_open", puppet.memory(attr), thread, -1, -1, 0) as event:
         count = puppet.memory(8)
 
         def hits() -> int:
@@ -91,7 +91,7 @@ def probed(puppet: Puppet, kind: int, function: str, program: int, *, offset: in
     """
     name = puppet.memory(function.encode() + b"\0")
     attr = WATCHPOINT.pack(kind, WATCHPOINT.size, 0, 0, 0, 0, 0, 0, name, offset)  # kprobe_func is bp_addr
-    with made(puppet, "perf_event_open", puppet.memory(attr), 0, -1, -1, 0) as event:
+    with descriptor_of(puppet, "perf_event_open", puppet.memory(attr), 0, -1, -1, 0) as event:
         puppet.syscall("ioctl", event, SET_BPF, program).require(f"a program at {function}")
         yield
 
@@ -102,8 +102,8 @@ def _records(puppet: Puppet, event: int, ring: int) -> bytes:
     After 6.12 (kernel/events/core.c: map_range()) the ring is a mapping of bare frames, where peek ends in EIO.
     """
     puppet.syscall("ioctl", event, DISABLE, 0).require("disable")
-    (head,) = struct.unpack("<Q", loaded(puppet, ring + DATA_HEAD, 8))
-    return loaded(puppet, ring + PAGE_SIZE, head) if head else b""
+    (head,) = struct.unpack("<Q", load_bytes(puppet, ring + DATA_HEAD, 8))
+    return load_bytes(puppet, ring + PAGE_SIZE, head) if head else b""
 
 
 def _of_guests(records: bytes) -> Iterator[int]:

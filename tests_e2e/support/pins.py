@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from common.waiting import Deadline, poll_until
 from host_setup.channels.ssh import Ssh
 
-SECONDS = 20.0
+TIMEOUT = 20.0
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def pins_let_go(ssh: Ssh) -> Iterator[None]:
     """When the context ends, wait until no more pages of the host are pinned than before it."""
     before = _pinned(ssh)
     yield
-    poll_until(lambda: _pinned(ssh) <= before, Deadline(SECONDS), "the kernel to let go of the pages that it pinned")
+    poll_until(lambda: _pinned(ssh) <= before, Deadline(TIMEOUT), "the kernel to let go of the pages that it pinned")
 
 
 def _pinned(ssh: Ssh) -> int:

@@ -32,12 +32,12 @@ def user_canary(guest: Guest) -> Aimed:
     return aimed
 
 
-def judge_each(claim: Trial, host: Host, found: list[list[Check]]) -> None:
+def judge_each(trial: Trial, host: Host, found: list[list[Check]]) -> None:
     """Have it judged what was found in the guest under test and, if there is one, in the plain guest."""
-    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
-def told(guest: Guest, look: Look, held: slice) -> list[Check]:
+def look_checks(guest: Guest, look: Look, held: slice) -> list[Check]:
     """Whether a look at the CPU tells the part ``held`` of a canary while the guest's program has it in registers.
 
     :param look: what it brings home; it stops the guest for that long, or not.
@@ -70,7 +70,7 @@ def told(guest: Guest, look: Look, held: slice) -> list[Check]:
 AtWork = Callable[[bytes], bool]
 
 
-def changed(guest: Guest, change: Callable[[Guest, AtWork], bool]) -> list[Check]:
+def change_checks(guest: Guest, change: Callable[[Guest, AtWork], bool]) -> list[Check]:
     """Whether a change to the CPU meets what the guest's program has in registers: it looks at them itself.
 
     :param change: changes them if r8 to r15, as it is told them, say that the program has the CPU, and says whether it

@@ -14,7 +14,7 @@ from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from host_setup.search import kept
 from host_setup.search.machine import search
 from host_setup.search.model import ARENA, NUMBERS, Model
-from host_setup.search.trial import SECONDS, Disagreement, OnHost, Seen, differing, disagreement, offers_protection
+from host_setup.search.trial import TIMEOUT, Disagreement, OnHost, Seen, differing, disagreement, offers_protection
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.field import named
@@ -61,26 +61,26 @@ def without_protection(operations: Sequence[str]) -> tuple[str, ...]:
     return tuple(line for line in operations if line not in ("enable", "second_enables"))
 
 
-def sequences_agree(claim: Trial, host: Host, attempt: Try, most: int, many: int) -> None:
+def sequences_agree(trial: Trial, host: Host, attempt: Try, most: int, many: int) -> None:
     """Have it judged whether every answer is the model's, where the guest asks for protection and where it does not.
 
     :param most: how many sequences there are at least. :param many: how many looks at pages of each kind.
     """
     since = len(host.kernel_log())
-    plain = _checks(claim, host, attempt, most, many, protects=False)
+    plain = _checks(trial, host, attempt, most, many, protects=False)
     if host.plain_guest is None:
-        claim.legitimate([*plain, host_kernel(host, since)])
+        trial.legitimate([*plain, host_kernel(host, since)])
     else:
-        claim.legitimate([*_checks(claim, host, attempt, most, many, protects=True), host_kernel(host, since)], plain)
+        trial.legitimate([*_checks(trial, host, attempt, most, many, protects=True), host_kernel(host, since)], plain)
 
 
-def _checks(claim: Trial, host: Host, attempt: Try, most: int, many: int, *, protects: bool) -> list[Check]:
+def _checks(trial: Trial, host: Host, attempt: Try, most: int, many: int, *, protects: bool) -> list[Check]:
     seen, run, guest = Seen(), OnHost(lambda: host), "protected" if protects else "plain"
     offered = offers_protection(run)
     failed = attempt(lambda operations: disagreement(operations, run, seen, offered=offered), protects)
-    claim.attach(f"tried-{guest}.txt", f"{seen}\n")
+    trial.attach(f"tried-{guest}.txt", f"{seen}\n")
     if failed:  # for sealproof search --replay
-        claim.attach(f"failed-{guest}.txt", kept.written(failed[0], [f"Seen: {failed[1]}"]))
+        trial.attach(f"failed-{guest}.txt", kept.written(failed[0], [f"Seen: {failed[1]}"]))
     return [
         Check("the first answer that is not the model's", "none", failed[1] if failed else "none"),
         Check("sequences that were tried", _at_least(most, most), _at_least(most, seen.sequences)),
@@ -103,13 +103,13 @@ class Frames:
     wrong: str
 
 
-def mapped_by_none(claim: Trial, host: Host) -> None:
+def mapped_by_none(trial: Trial, host: Host) -> None:
     """Have it judged whether page tables of the host lead to private frames of VMs that sequences left standing."""
     plain = _from_outside(host, protects=False)
     if host.plain_guest is None:
-        claim.legitimate(plain)
+        trial.legitimate(plain)
     else:
-        claim.legitimate(_from_outside(host, protects=True), plain)
+        trial.legitimate(_from_outside(host, protects=True), plain)
 
 
 def _from_outside(host: Host, *, protects: bool) -> list[Check]:
@@ -117,12 +117,12 @@ def _from_outside(host: Host, *, protects: bool) -> list[Check]:
     root, offered = root_of(host.ssh), offers_protection(OnHost(lambda: host))
     with contextlib.ExitStack() as ends:
         frames = [_standing(host, operations, ends, offered=offered) for operations in _some(protects)]
-        private = frozenset().union(*(one.private for one in frames))
-        others = frozenset().union(*(one.others for one in frames)) - private
+        private = frozenset().union(*(frame.private for frame in frames))
+        others = frozenset().union(*(frame.others for frame in frames)) - private
         with live_memory_of(host) as live, standing_still(host):
             memory = live.all()
         walked = walk(memory, root, private | others, not_roots=private | others)
-    wrong = next((one.wrong for one in frames if one.wrong), "none")
+    wrong = next((frame.wrong for frame in frames if frame.wrong), "none")
     kernel, processes = walked.kernel.at.keys(), walked.processes.at.keys()
     return [
         Check("VMs that stand where a sequence has left them", str(STANDING), str(len(frames))),
@@ -156,7 +156,7 @@ def _standing(host: Host, operations: Sequence[str], ends: contextlib.ExitStack,
     program = host.ssh.converse([f"{HOST_PROGRAMS}/driven_vm"], seconds=START)
     ends.callback(program.close)
     lines = [*operations, "sweep"]
-    *replies, told = program.ask(*lines, "frames", seconds=SECONDS)
+    *replies, told = program.ask(*lines, "frames", seconds=TIMEOUT)
     answers = [(line, differing(model.do(line), reply)) for line, reply in zip(lines, replies, strict=True)]
     wrong = next((f"'{line}' answers {found[1]}; it must answer {found[0]}" for line, found in answers if found), "")
     frames = json.loads(told)

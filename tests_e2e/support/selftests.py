@@ -9,23 +9,23 @@ from pathlib import Path
 
 from common.progress import Terminal
 from common.store import Store
-from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
+from host_setup.emulated.host import EmulatedHost, EmulatedSpec
 from host_setup.kernel.source import Source
 from host_setup.selftests import record
 from host_setup.selftests.build import selftests
-from host_setup.selftests.ktap import Outcome
-from host_setup.selftests.run import Result, boot, host_spec, run
+from host_setup.selftests.ktap import KtapOutcome
+from host_setup.selftests.run import SelftestResult, boot, host_spec, run
 from host_setup.selftests.suites import catalogue
 from signoff.observation import Check
 
 
-def run_all(spec: EmulatedSpec, source: Source, store: Store, terminal: Terminal, folder: Path) -> list[Result]:
+def run_all(spec: EmulatedSpec, source: Source, store: Store, terminal: Terminal, folder: Path) -> list[SelftestResult]:
     """Run what passes on the stock kernel, one by one, each with its deadline, on hosts without guests.
 
     :param spec: of the run's hosts. :param folder: for the logs of these.
     """
     built = selftests(source, store, terminal)
-    tests = record.wanted(catalogue(built.kvm), record.read())
+    tests = record.required_tests(catalogue(built.kvm), record.read())
     numbers = count(1)
 
     def start() -> EmulatedHost:
@@ -36,21 +36,22 @@ def run_all(spec: EmulatedSpec, source: Source, store: Store, terminal: Terminal
         return run(start, tests, lambda one: step.update(next(done) / len(tests), f"{one.outcome} {one.test.name}"))
 
 
-def as_on_stock(results: Iterable[Result], recorded: Mapping[str, int]) -> list[Check]:
+def as_on_stock(results: Iterable[SelftestResult], recorded: Mapping[str, int]) -> list[Check]:
     """Whether each test passes, and as many of its checks as on the stock kernel."""
     found: list[Check] = []
     for result in results:
         name, number = result.test.name, recorded[result.test.name]
-        got = result.outcome.value if result.outcome is Outcome.PASS else f"{result.outcome}: {result.reason}"
-        found.append(Check(name, Outcome.PASS.value, got))
+        got = result.outcome.value if result.outcome is KtapOutcome.PASS else f"{result.outcome}: {result.reason}"
+        found.append(Check(name, KtapOutcome.PASS.value, got))
         if number:
             enough = "true" if record.passed(result) >= number else f"{record.passed(result)} do"
             found.append(Check(f"{name}: at least {number} of its checks pass", "true", enough))
     return found
 
 
-def told(results: Iterable[Result]) -> str:
+def output_of(results: Iterable[SelftestResult]) -> str:
     """What the tests wrote, one behind the other."""
     return "\n".join(
-        f"=== {one.test.name}: {one.outcome} after {one.seconds:g} s {one.reason}\n{one.output}" for one in results
+        f"=== {result.test.name}: {result.outcome} after {result.seconds:g} s {result.reason}\n{result.output}"
+        for result in results
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from host_setup.channels.puppets import Puppet
-from tests_e2e.support.steps import made
+from tests_e2e.support.steps import descriptor_of
 
 AF_INET, AF_PACKET, AF_ALG, AF_XDP = 2, 17, 38, 44
 SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET = 1, 2, 3, 5
@@ -34,18 +34,21 @@ def bound(puppet: Puppet, file: int, address: bytes) -> None:
 def tcp_pair(puppet: Puppet) -> Iterator[tuple[int, int]]:
     """Two ends of a TCP connection with itself."""
     with (
-        made(puppet, "socket", AF_INET, SOCK_STREAM, 0) as server,
-        made(puppet, "socket", AF_INET, SOCK_STREAM, 0) as one,
+        descriptor_of(puppet, "socket", AF_INET, SOCK_STREAM, 0) as server,
+        descriptor_of(puppet, "socket", AF_INET, SOCK_STREAM, 0) as one,
     ):
         _connect(puppet, one, server, listen=True)
-        with made(puppet, "accept", server, 0, 0) as other:
+        with descriptor_of(puppet, "accept", server, 0, 0) as other:
             yield one, other
 
 
 @contextmanager
 def udp_pair(puppet: Puppet) -> Iterator[tuple[int, int]]:
     """A UDP socket, and another to which it sends."""
-    with made(puppet, "socket", AF_INET, SOCK_DGRAM, 0) as one, made(puppet, "socket", AF_INET, SOCK_DGRAM, 0) as other:
+    with (
+        descriptor_of(puppet, "socket", AF_INET, SOCK_DGRAM, 0) as one,
+        descriptor_of(puppet, "socket", AF_INET, SOCK_DGRAM, 0) as other,
+    ):
         _connect(puppet, one, other, listen=False)
         yield one, other
 
@@ -57,7 +60,7 @@ def packets_of(puppet: Puppet, interface: int, only: int = ETH_P_ALL) -> Iterato
     :param only: the type of the frames that it hears; 0: none.
     """
     protocol = socket.htons(only)
-    with made(puppet, "socket", AF_PACKET, SOCK_RAW, 0) as file:
+    with descriptor_of(puppet, "socket", AF_PACKET, SOCK_RAW, 0) as file:
         bound(puppet, file, struct.pack("<HHi12x", AF_PACKET, protocol, interface))  # struct sockaddr_ll
         yield file
 

@@ -19,7 +19,7 @@ COPY = bytes.fromhex("f3a4")  # rep movsb
 IOC_NONE, IOC_WRITE, IOC_READ = 0, 1, 2  # asm-generic/ioctl.h
 
 
-def gave(done: Done) -> Done:
+def without_descriptor(done: Done) -> Done:
     """The same for a call that gives a descriptor, whose number says nothing: 0 if it gave one."""
     return done if done.errno is not None else Done(returned=0)
 
@@ -30,14 +30,14 @@ def ioc(direction: int, kind: int, number: int, size: int) -> int:
 
 
 @contextmanager
-def opened(puppet: Puppet, path: str, flags: int = O_RDWR) -> Iterator[int]:
+def open_file(puppet: Puppet, path: str, flags: int = O_RDWR) -> Iterator[int]:
     """A file that the puppet has open for as long as the context lasts: the descriptor."""
-    with kept(puppet, puppet.open(path, flags)) as file:
+    with closing(puppet, puppet.open(path, flags)) as file:
         yield file
 
 
 @contextmanager
-def kept(puppet: Puppet, file: int) -> Iterator[int]:
+def closing(puppet: Puppet, file: int) -> Iterator[int]:
     """A descriptor of the puppet, closed when the context ends."""
     try:
         yield file
@@ -46,23 +46,23 @@ def kept(puppet: Puppet, file: int) -> Iterator[int]:
 
 
 @contextmanager
-def made(puppet: Puppet, call: str, *args: int) -> Iterator[int]:
+def descriptor_of(puppet: Puppet, call: str, *args: int) -> Iterator[int]:
     """A descriptor from a system call that must give one, closed when the context ends."""
-    with kept(puppet, puppet.syscall(call, *args).require(call)) as file:
+    with closing(puppet, puppet.syscall(call, *args).require(call)) as file:
         yield file
 
 
 @contextmanager
-def piped(puppet: Puppet) -> Iterator[tuple[int, int]]:
+def open_pipe(puppet: Puppet) -> Iterator[tuple[int, int]]:
     """A pipe of the puppet's: the end to read, which never waits, and the end to write."""
     ends = puppet.memory(8)
     puppet.syscall("pipe2", ends, O_NONBLOCK).require("pipe2")
     out, into = struct.unpack("<ii", puppet.read(ends, 8))
-    with kept(puppet, out), kept(puppet, into):
+    with closing(puppet, out), closing(puppet, into):
         yield out, into
 
 
-def drained(puppet: Puppet, file: int, size: int) -> bytes:
+def read_pending(puppet: Puppet, file: int, size: int) -> bytes:
     """What a descriptor that never waits has to read, up to ``size`` bytes; empty if nothing."""
     buffer = puppet.memory(size)
     done = puppet.syscall("read", file, buffer, size)
@@ -71,27 +71,27 @@ def drained(puppet: Puppet, file: int, size: int) -> bytes:
     return puppet.read(buffer, count) if (count := done.require("read")) else b""
 
 
-def asked(puppet: Puppet, file: int, number: int, request: bytes) -> tuple[Done, bytes]:
+def ioctl_on(puppet: Puppet, file: int, number: int, request: bytes) -> tuple[Done, bytes]:
     """An ioctl on a structure: how it ended, and the structure afterwards."""
     place = puppet.memory(request)
     done = puppet.syscall("ioctl", file, number, place)
     return done, puppet.read(place, len(request))
 
 
-def loaded(puppet: Puppet, address: int, size: int) -> bytes:
+def load_bytes(puppet: Puppet, address: int, size: int) -> bytes:
     """What the puppet's own loads find: also in a mapping of bare frames (VM_PFNMAP), which nobody else can read."""
     buffer = puppet.memory(size)
     puppet.run(COPY, rdi=buffer, rsi=address, rcx=size).require("load")
     return puppet.read(buffer, size)
 
 
-def stored(puppet: Puppet, address: int, content: bytes) -> None:
+def store_bytes(puppet: Puppet, address: int, content: bytes) -> None:
     """Have the puppet's own stores put a content there; likewise."""
     puppet.run(COPY, rdi=address, rsi=puppet.memory(content), rcx=len(content)).require("store")
 
 
 @contextmanager
-def mapped(puppet: Puppet, size: int, file: int, offset: int = 0) -> Iterator[int]:
+def map_file(puppet: Puppet, size: int, file: int, offset: int = 0) -> Iterator[int]:
     """A shared mapping of a file to read and write, gone when the context ends: its address."""
     address = puppet.syscall("mmap", 0, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, offset).require("mmap")
     try:
@@ -100,7 +100,7 @@ def mapped(puppet: Puppet, size: int, file: int, offset: int = 0) -> Iterator[in
         puppet.syscall("munmap", address, size).require("munmap")
 
 
-def awaited(puppet: Puppet, file: int, events: int) -> None:
+def wait_until_ready(puppet: Puppet, file: int, events: int) -> None:
     """Wait until a descriptor is ready for ``events`` (POLLIN, POLLERR).
 
     :raises ChannelError: it is not so in time.

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from host_setup.channels.puppets import Puppet
 from host_setup.channels.ssh import Ssh
 from tests_e2e.support.bpf import CALL, EXIT, MOV_IMM, PROG_TYPE_RAW_TRACEPOINT, bpf, instruction, program_of
-from tests_e2e.support.steps import kept
+from tests_e2e.support.steps import closing
 
 RAW_TRACEPOINT_OPEN = 17  # linux/bpf.h
 LOAD_REG64, JUMP_UNLESS_EQUAL_IMM = 0x79, 0x55
@@ -44,7 +44,7 @@ def stops_when_it_shares(process: Puppet) -> Iterator[None]:
     )
     with program_of(process, PROG_TYPE_RAW_TRACEPOINT, code) as program:
         at = struct.pack("<QI", process.memory(TRACEPOINT), program)
-        with kept(process, bpf(process, RAW_TRACEPOINT_OPEN, at).require(f"a program at {TRACEPOINT!r}")):
+        with closing(process, bpf(process, RAW_TRACEPOINT_OPEN, at).require(f"a program at {TRACEPOINT!r}")):
             yield
 
 

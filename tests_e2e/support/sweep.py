@@ -28,7 +28,7 @@ from signoff.trial import Trial
 from tests_e2e.support.account import FIRMWARE, account_of
 from tests_e2e.support.attack import Aimed, Attack
 
-SECONDS = 60.0  # for a sweep, on a busy machine
+TIMEOUT = 60.0  # for a sweep, on a busy machine
 NAMED = 4  # ranges that a check names
 FEW_BYTES = 64  # of each page, so that a sweep is quick
 FEW = 4096  # private pages that a way by physical addresses must have tried at least: a guest that has booted has more
@@ -102,7 +102,7 @@ def sweep(host: Host, guest: Guest, way: str, size: int, *, keep: Trial | None =
 def printed(host: Host, guest: Guest, way: str, size: int) -> dict[str, Any]:
     """What the program ``sweep`` prints, with the guest's account before and after it."""
     before = account_of(guest)
-    done = host.ssh.run([f"{HOST_PROGRAMS}/sweep", str(guest.pid), way, str(size)], seconds=SECONDS).require()
+    done = host.ssh.run([f"{HOST_PROGRAMS}/sweep", str(guest.pid), way, str(size)], seconds=TIMEOUT).require()
     return {**json.loads(done.text), "account": before, "later_account": account_of(guest)}
 
 
@@ -125,10 +125,10 @@ def by_loads(
     return replace(one, changed=one.changed or any(parse(json.dumps(each)).changed for each in (before, after)))
 
 
-def _kept(told: dict[str, Any], guest: Guest, claim: Trial | None) -> Sweep:
+def _kept(told: dict[str, Any], guest: Guest, trial: Trial | None) -> Sweep:
     text = json.dumps(told)
-    if claim is not None:
-        claim.attach(f"{guest.spec.name}.{told['way']}.json", text)
+    if trial is not None:
+        trial.attach(f"{guest.spec.name}.{told['way']}.json", text)
     return parse(text)
 
 
@@ -159,7 +159,7 @@ def parse(text: str) -> Sweep:
 
 
 def exactly_what_is_shared(
-    claim: Trial, attack: Attack, way: str, refusal: str, *, size: int = PAGE, physical: bool = False
+    trial: Trial, attack: Attack, way: str, refusal: str, *, size: int = PAGE, physical: bool = False
 ) -> None:
     """Have it judged whether a way leads to exactly the pages that a guest has not kept to itself.
 
@@ -171,81 +171,81 @@ def exactly_what_is_shared(
     found: list[list[Check]] = []
     for guest in host.guests:
         aimed = Attack.aim(guest)
-        one = sweep(host, guest, way, size, keep=claim)
-        claim.draw(MemoryMap(guest.spec.name, way, one.size, one.rate, spans(one.fates())))
+        one = sweep(host, guest, way, size, keep=trial)
+        trial.draw(MemoryMap(guest.spec.name, way, one.size, one.rate, spans(one.fates())))
         found.append([*checks(one, refusal, physical=physical), *witnesses(guest, aimed, one)])
-    claim.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
-def checks(one: Sweep, refusal: str, *, physical: bool) -> list[Check]:
+def checks(sweep: Sweep, refusal: str, *, physical: bool) -> list[Check]:
     """Whether a sweep found what it must, page for page."""
-    tried = frozenset(one.met)
-    wanted = frozenset(one.address) - one.absent if physical else frozenset(one.address)
-    others = {met for gpa in one.private & tried if (met := one.met[gpa]) not in (None, refusal)}
+    tried = frozenset(sweep.met)
+    wanted = frozenset(sweep.address) - sweep.absent if physical else frozenset(sweep.address)
+    others = {met for gpa in sweep.private & tried if (met := sweep.met[gpa]) not in (None, refusal)}
     return [
-        Check("what the guest shares stays the same meanwhile", "true", _word(not one.changed)),
-        *_accounted(one),
+        Check("what the guest shares stays the same meanwhile", "true", _word(not sweep.changed)),
+        *_accounted(sweep),
         Check("pages that were tried", _ranges(wanted), _ranges(tried)),
-        Check("pages that can be read", _ranges(wanted - one.private), _ranges(one.read)),
-        Check("pages that are the guest's alone, and can be read", _ranges(()), _ranges(one.read & one.private)),
-        Check("pages that are not the guest's alone, and cannot be read", _ranges(()), _refused(one)),
-        *_enough(one, physical=physical),
+        Check("pages that can be read", _ranges(wanted - sweep.private), _ranges(sweep.read)),
+        Check("pages that are the guest's alone, and can be read", _ranges(()), _ranges(sweep.read & sweep.private)),
+        Check("pages that are not the guest's alone, and cannot be read", _ranges(()), _refused(sweep)),
+        *_enough(sweep, physical=physical),
         Check(f"refusals other than {refusal}", "none", ", ".join(sorted(map(str, others))) or "none"),
     ]
 
 
-def _accounted(one: Sweep) -> Iterator[Check]:
+def _accounted(sweep: Sweep) -> Iterator[Check]:
     """Whether KVM takes for shared what the guest has shared, and no page more."""
-    if one.protected:
-        yield Check("the guest keeps an account of what it shares", "true", _word(one.account is not None))
+    if sweep.protected:
+        yield Check("the guest keeps an account of what it shares", "true", _word(sweep.account is not None))
         yield Check(
-            "shared pages, as KVM has them: those that the guest has shared", _ranges(one.shared), _ranges(one.book)
+            "shared pages, as KVM has them: those that the guest has shared", _ranges(sweep.shared), _ranges(sweep.book)
         )
 
 
-def _enough(one: Sweep, *, physical: bool) -> Iterator[Check]:
+def _enough(sweep: Sweep, *, physical: bool) -> Iterator[Check]:
     """A way that leaves out what the host does not have must have tried what it does."""
-    if physical and one.protected:
-        tried = len(one.private & frozenset(one.met))
+    if physical and sweep.protected:
+        tried = len(sweep.private & frozenset(sweep.met))
         yield Check(
             "private pages that the host has, and that were tried", "many", "many" if tried >= FEW else str(tried)
         )
 
 
-def _refused(one: Sweep) -> str:
-    return _ranges(frozenset(one.met) - one.private - one.read)
+def _refused(sweep: Sweep) -> str:
+    return _ranges(frozenset(sweep.met) - sweep.private - sweep.read)
 
 
-def witnesses(guest: Guest, aimed: Iterable[Aimed], one: Sweep) -> Iterator[Check]:
+def witnesses(guest: Guest, aimed: Iterable[Aimed], sweep: Sweep) -> Iterator[Check]:
     """What others know of a sweep's pages: the guest of its canaries, QEMU's mappings, KVM's counts."""
     for canary in aimed:
         state, gpa = canary.planted.state, canary.target.gpa
         name = f"the guest's {canary.planted.kind} page at {gpa:#x}, which is {state}"
-        yield Check(name, "refused" if state == State.PRIVATE else "read", _fared(one, gpa))
-    yield Check("the guest is protected, as its own kernel says", _word(guest.protected), _word(one.protected))
-    if not one.protected:
+        yield Check(name, "refused" if state == State.PRIVATE else "read", _fared(sweep, gpa))
+    yield Check("the guest is protected, as its own kernel says", _word(guest.protected), _word(sweep.protected))
+    if not sweep.protected:
         return
     bounced = frozenset(bounce_buffers(guest.ssh.run(["dmesg"], seconds=20).require().text))
-    yield Check("bounce buffers, as the guest's kernel names them, are shared", _ranges(bounced), _both(bounced, one))
+    yield Check("bounce buffers, as the guest's kernel names them, are shared", _ranges(bounced), _both(bounced, sweep))
     mapped = guest.memory.flagged("kp")
-    kept = frozenset(gpa for gpa, hva in one.address.items() if any(first <= hva < end for first, end in mapped))
-    yield Check("private pages, by the flags of QEMU's mappings", _ranges(one.private), _ranges(kept))
+    kept = frozenset(gpa for gpa, hva in sweep.address.items() if any(first <= hva < end for first, end in mapped))
+    yield Check("private pages, by the flags of QEMU's mappings", _ranges(sweep.private), _ranges(kept))
     counts = dict(re.findall(r"(\w+): (\d+)", guest.memory.protection()))
     counted = counts.get("shared_pages", "none")
-    right, wrong = "as many as its book has", f"{counted}, and its book has {len(one.book)}"
-    yield Check("shared pages, as KVM counts them", right, right if counted == str(len(one.book)) else wrong)
+    right, wrong = "as many as its book has", f"{counted}, and its book has {len(sweep.book)}"
+    yield Check("shared pages, as KVM counts them", right, right if counted == str(len(sweep.book)) else wrong)
 
 
-def _fared(one: Sweep, gpa: int) -> str:
-    if gpa not in one.met:
+def _fared(sweep: Sweep, gpa: int) -> str:
+    if gpa not in sweep.met:
         return "not tried"
-    return "read" if one.met[gpa] is None else "refused"
+    return "read" if sweep.met[gpa] is None else "refused"
 
 
-def shared_for_no_device(one: Sweep, bounced: Iterable[int]) -> list[Check]:
+def shared_for_no_device(sweep: Sweep, bounced: Iterable[int]) -> list[Check]:
     """Whether a guest shares its bounce buffers, and little beside them."""
     most = f"at most {SHARED_BESIDE}"
-    beside = one.shared - frozenset(bounced)
+    beside = sweep.shared - frozenset(bounced)
     return [Check("pages that it shares beside them", most, most if len(beside) <= SHARED_BESIDE else _ranges(beside))]
 
 
@@ -261,8 +261,8 @@ def bounce_buffers(log: str) -> Iterator[int]:
     return iter(range(first, end, PAGE))
 
 
-def _both(pages: frozenset[int], one: Sweep) -> str:
-    return _ranges(pages & one.shared)
+def _both(pages: frozenset[int], sweep: Sweep) -> str:
+    return _ranges(pages & sweep.shared)
 
 
 def _word(value: object) -> str:

@@ -12,18 +12,18 @@ from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.watch import host_kernel
 
-SECONDS = 40  # tiny_vm itself gives up after 20
+TIMEOUT = 40  # tiny_vm itself gives up after 20
 PRIVATE_AND_SHARED = ("private", "shared")
 
 
 def tiny_vm_works(
-    claim: Trial,
+    trial: Trial,
     host: Host,
     row: str,
     *more: str,
     on: Host | None = None,
     ways: Sequence[str] = PRIVATE_AND_SHARED,
-    seconds: float = SECONDS,
+    seconds: float = TIMEOUT,
     unsaid: str = "",
 ) -> None:
     """Have rows of tiny_vm judged: in a protected guest on private and on shared pages, and in a plain one as control.
@@ -46,13 +46,13 @@ def tiny_vm_works(
 
     plain = [check for name in rows for check in run(where, name, seconds=seconds)]
     if host.plain_guest is None:
-        claim.legitimate([*plain, *log()])
+        trial.legitimate([*plain, *log()])
     else:
         subject = [check for name in rows for way in ways for check in run(where, name, way, seconds=seconds)]
-        claim.legitimate([*subject, *log()], plain)
+        trial.legitimate([*subject, *log()], plain)
 
 
-def run(host: Host, row: str, way: str = "plain", *, seconds: float = SECONDS) -> list[Check]:
+def run(host: Host, row: str, way: str = "plain", *, seconds: float = TIMEOUT) -> list[Check]:
     """Run a row once.
 
     :param way: ``plain``, ``private`` or ``shared``.

@@ -14,7 +14,7 @@ from tests_e2e.support.checks import checks, seed
 DISK = "/dev/vda"
 HOST_SEEN_BY_GUEST = "10.0.2.2"  # QEMU's user-mode network leads there to the host's loopback
 LOOPBACK = "127.0.0.1"
-SECONDS = 120.0  # for what takes a few on a machine that has nothing else to do
+TIMEOUT = 120.0  # for what takes a few on a machine that has nothing else to do
 
 
 def stream(host: Host, guest: Guest, size: int, *, to: str = HOST_SEEN_BY_GUEST, at: str = LOOPBACK) -> list[Check]:
@@ -25,8 +25,8 @@ def stream(host: Host, guest: Guest, size: int, *, to: str = HOST_SEEN_BY_GUEST,
     server = host.ssh.converse([f"{HOST_PROGRAMS}/echo_server", "0", at], seconds=10)
     try:
         port = json.loads(server.line(seconds=10))["port"]
-        found = checks(guest, "check_net", to, str(port), str(size), seed(), seconds=SECONDS)
-        received = json.loads(server.line(seconds=SECONDS))
+        found = checks(guest, "check_net", to, str(port), str(size), seed(), seconds=TIMEOUT)
+        received = json.loads(server.line(seconds=TIMEOUT))
     finally:
         server.close()
     return [*found, *_reached(size, found[0], received)]
@@ -37,7 +37,7 @@ def datagrams(host: Host, guest: Guest, count: int, *, to: str = HOST_SEEN_BY_GU
     server = host.ssh.converse([f"{HOST_PROGRAMS}/echo_datagrams", at], seconds=10)
     try:
         port = json.loads(server.line(seconds=10))["port"]
-        return checks(guest, "check_datagrams", to, str(port), str(count), seed(), seconds=SECONDS)
+        return checks(guest, "check_datagrams", to, str(port), str(count), seed(), seconds=TIMEOUT)
     finally:
         server.close()
 
@@ -47,8 +47,8 @@ def through_port(host: Host, guest: Guest, path: str, port: int, size: int) -> l
     far_end = host.ssh.converse([f"{HOST_PROGRAMS}/echo_port", str(port), str(size)], seconds=10)
     try:
         far_end.line(seconds=10)
-        found = checks(guest, "check_port", path, str(size), seed(), seconds=SECONDS)
-        received = json.loads(far_end.line(seconds=SECONDS))
+        found = checks(guest, "check_port", path, str(size), seed(), seconds=TIMEOUT)
+        received = json.loads(far_end.line(seconds=TIMEOUT))
     finally:
         far_end.close()
     return [*found, *_reached(size, found[0], received)]
@@ -56,7 +56,7 @@ def through_port(host: Host, guest: Guest, path: str, port: int, size: int) -> l
 
 def rounds(guest: Guest, mib: int, times: int, depth: int) -> list[Check]:
     """The guest's disk written and read back so many times, with so many requests under way; 0: by the page cache."""
-    return checks(guest, "check_disk_rounds", DISK, str(mib), str(times), str(depth), seed(), seconds=SECONDS)
+    return checks(guest, "check_disk_rounds", DISK, str(mib), str(times), str(depth), seed(), seconds=TIMEOUT)
 
 
 def _reached(size: int, sent: Check, received: dict[str, object]) -> list[Check]:

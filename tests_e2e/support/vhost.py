@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Puppet
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.steps import IOC_NONE, IOC_WRITE, asked, ioc, made, opened
+from tests_e2e.support.steps import IOC_NONE, IOC_WRITE, descriptor_of, ioc, ioctl_on, open_file
 
 VHOST = 0xAF
 SET_OWNER = ioc(IOC_NONE, VHOST, 0x01, 0)
@@ -27,7 +27,7 @@ DESCRIPTORS, AVAILABLE, USED, DATA = 0, 512, 1024, 2048  # where they lie in the
 SIZE = 16  # descriptors of a queue
 NEXT, DEVICE_WRITES = 1, 2  # flags of a descriptor
 THE_PAGE = 1 << 32  # the address that the device knows the guest's page by; its own memory it knows by the puppet's
-SECONDS = 5.0
+TIMEOUT = 5.0
 
 
 class Queue:
@@ -61,7 +61,7 @@ class Queue:
 
     def wait_until_used(self, count: int) -> None:
         """Wait until the device has done with so many chains."""
-        poll_until(lambda: self.used() >= count, Deadline(SECONDS), f"vhost's worker to use {count} buffers")
+        poll_until(lambda: self.used() >= count, Deadline(TIMEOUT), f"vhost's worker to use {count} buffers")
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def vhost(puppet: Puppet, device: str, page: int, queues: Sequence[Queue], featu
 
     :returns: descriptors of the device, and of the event that tells it to look at its last queue.
     """
-    with opened(puppet, device) as file, made(puppet, "eventfd2", 0, 0) as kick:
+    with open_file(puppet, device) as file, descriptor_of(puppet, "eventfd2", 0, 0) as kick:
         puppet.syscall("ioctl", file, SET_OWNER, 0).require("VHOST_SET_OWNER")
         regions = [(queue.page, queue.page) for queue in queues] + [(THE_PAGE, page)]
         table = b"".join(struct.pack("<QQQQ", known, PAGE_SIZE, at, 0) for known, at in regions)
@@ -90,4 +90,4 @@ def kicked(puppet: Puppet, kick: int) -> None:
 
 
 def _set(puppet: Puppet, file: int, number: int, value: bytes) -> None:
-    asked(puppet, file, number, value)[0].require(f"ioctl {number:#x} of vhost")
+    ioctl_on(puppet, file, number, value)[0].require(f"ioctl {number:#x} of vhost")

@@ -17,7 +17,7 @@ KVM_FILE = "anon_inode:kvm-v"  # a VM's, or a virtual CPU's
 OUT_OF_DIRECT_MAP = "host_pages_out_of_direct_map: [1-9]"  # in debugfs
 KVM_DEBUGFS = "/sys/kernel/debug/kvm"
 POLLIN, WAIT = 1, 1000  # milliseconds
-SECONDS = 20.0
+TIMEOUT = 20.0
 ENDS = 120.0  # seconds until QEMU has given back all memory, on a busy machine
 # What each thread of a process does: where it is in user space or in which system call (proc_pid_syscall(5)), and where
 # in the kernel.
@@ -39,7 +39,7 @@ def reset(guest: Guest) -> Done:
     # The VM is to run: that is how KVM learns of it. The firmware takes far longer to get to what was there.
     before = guest.memory.exits().total
     guest.qmp.execute("cont")
-    poll_until(lambda: guest.memory.exits().total > before, Deadline(SECONDS), "the VM to run anew", interval=0.02)
+    poll_until(lambda: guest.memory.exits().total > before, Deadline(TIMEOUT), "the VM to run anew", interval=0.02)
     guest.qmp.execute("stop")
     return Done(returned=0)
 
@@ -104,7 +104,7 @@ def lives_on(host: Host, guest: Guest, answer: str) -> str:
     """
 
     def threads() -> str:
-        done = host.ssh.run(["sh", "-c", _THREADS, str(guest.pid)], seconds=SECONDS)
+        done = host.ssh.run(["sh", "-c", _THREADS, str(guest.pid)], seconds=TIMEOUT)
         return done.text.rstrip() or "it is no process of the host's any more"
 
     def said(ask: Callable[[], object]) -> object:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from common import foreground
 from common.errors import MachineLostError, UserInputError
-from common.paths import named
+from common.paths import parse_path
 from common.program import end_with
 from common.progress import Terminal
-from host_setup.fresh_host import add_options, fresh_host
+from host_setup.emulated.host import EmulatedHost
 from host_setup.hosts import attach
-from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.guest_spec import GuestSpec
+from host_setup.tools.fresh_host import add_options, fresh_host
 
 TESTED = "the guest under test"
 BROKEN = 255  # ssh's own status: the connection ended, often before anybody else noticed
@@ -42,7 +42,7 @@ def options_parser() -> argparse.ArgumentParser:
         "--attach",
         nargs="?",
         const=Path("reports"),
-        type=named,
+        type=parse_path,
         metavar="REPORT",
         help="not a fresh host, but the one that a run keeps (--keep-on-failure); default REPORT: any in reports",
     )
@@ -99,9 +99,9 @@ def _guest(host: EmulatedHost, asked: str | None) -> GuestSpec | None:
     if asked is None:
         return None
     guests = host.guest_specs
-    found = guests[0] if asked == TESTED else next((one for one in guests if one.name == asked), None)
+    found = guests[0] if asked == TESTED else next((guest for guest in guests if guest.name == asked), None)
     if found is None:
-        names = ", ".join(one.name for one in guests)
+        names = ", ".join(guest.name for guest in guests)
         raise UserInputError(f"the host has no guest {asked}", stage="--guest", hint=f"one of: {names}")
     return found
 

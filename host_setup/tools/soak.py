@@ -22,14 +22,14 @@ from common.program import end_with
 from common.progress import Terminal, clock
 from common.store import Store
 from common.waiting import Deadline
-from host_setup.endurance import told
-from host_setup.hosts.emulated import EmulatedHost
+from host_setup.emulated.host import EmulatedHost
+from host_setup.emulated.snapshots import NotPristineError
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_spec import beside
 from host_setup.hosts.reboots import reboot_in_a_row
-from host_setup.hosts.snapshots import NotPristineError
 from host_setup.kernel import series, source
 from host_setup.provision import Settings, made_here
+from host_setup.tools.endurance import reporting
 
 REBOOT = 240.0  # seconds that one may take on a slow, busy machine
 STARTS = ("boots", "restores", "reboots")
@@ -148,7 +148,7 @@ def main(argv: list[str]) -> int:
     def troubles() -> list[str]:
         return [trouble for tally in tallies for trouble in tally.troubles]
 
-    with told("soak", lines, troubles) as folder:
+    with reporting("soak", lines, troubles) as folder:
         settings = Settings("emulated", options.series, options.kernel_source)
         _, hosts = made_here(settings, Store(cache_root()), terminal, folder, note=terminal.say)
         saved = hosts.saved()

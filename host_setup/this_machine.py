@@ -143,7 +143,7 @@ class CacheKind:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Survey:
     """All that ``survey`` saw.
 
     :ivar environment: the checkout has its virtual environment. :ivar temporary: where programs put temporary files.
@@ -291,12 +291,12 @@ class Probes:
             return ""
 
 
-def survey(probes: Probes | None = None) -> Machine:
+def survey(probes: Probes | None = None) -> Survey:
     """Look at this machine; takes well under a second, never raises for what it finds."""
     probes = probes or Probes()
     leaves, mounted = limits(probes.root), mounts(probes.root)
     processor = _processor(probes, leaves)
-    return Machine(
+    return Survey(
         system=_system(probes),
         processor=processor,
         memory=_memory(probes, leaves),
@@ -320,7 +320,7 @@ def survey(probes: Probes | None = None) -> Machine:
     )
 
 
-def choose_host_kind(machine: Machine) -> Choice:
+def choose_host_kind(machine: Survey) -> Choice:
     """What ``--host auto`` means here: a kind that works on this machine and that sealproof can drive."""
     against = why_not_nested(machine)
     if against:
@@ -330,7 +330,7 @@ def choose_host_kind(machine: Machine) -> Choice:
     )
 
 
-def why_not_nested(machine: Machine) -> str:
+def why_not_nested(machine: Survey) -> str:
     """The first reason why this machine has no nested virtualisation, as a clause; empty when it has."""
     kvm, processor = machine.kvm, machine.processor
     if kvm.trial is None:

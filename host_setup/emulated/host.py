@@ -29,11 +29,11 @@ from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
 from host_setup.channels.ssh import Ssh, Stream
 from host_setup.channels.vitals import Vitals
+from host_setup.emulated.qemu import Qemu
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.guest_spec import HOST_PROGRAMS, PLAIN, PROGRAMS, GuestSpec
-from host_setup.hosts.qemu import Qemu
+from host_setup.hosts.guest_spec import GUEST_PROGRAMS, HOST_PROGRAMS, PLAIN, GuestSpec
 from host_setup.hosts.running import ANY_HOST_KEY, FAST_SSH, RunningHost
-from host_setup.machine import HostKind
+from host_setup.this_machine import HostKind
 
 BOOT = 240.0  # seconds that a cold boot may take on a slow, busy machine, with kernels that check themselves (debug)
 RESTORE = 20.0  # seconds, likewise
@@ -377,14 +377,14 @@ class EmulatedHost(RunningHost):
         # All at once: a login costs an emulated machine most of a restore's time.
         guests = self.guests
         with workers(1 + len(guests)) as all_of_them:
-            asked = {guest.spec.name: all_of_them.submit(ask, guest, PROGRAMS) for guest in guests}
+            asked = {guest.spec.name: all_of_them.submit(ask, guest, GUEST_PROGRAMS) for guest in guests}
             asked["host"] = all_of_them.submit(ask, self, HOST_PROGRAMS)
             return {who: answer.result() for who, answer in asked.items()}
 
     def set_nonces(self, nonces: Mapping[str, str], *, seconds: float = RESTORE) -> None:
         """Put a nonce (hexadecimal) into the memory of ``host`` and of each guest."""
         for guest in self.guests:
-            guest.ssh.run([f"{PROGRAMS}/nonce", "set", nonces[guest.spec.name]], seconds=seconds).require()
+            guest.ssh.run([f"{GUEST_PROGRAMS}/nonce", "set", nonces[guest.spec.name]], seconds=seconds).require()
         self.ssh.run([f"{HOST_PROGRAMS}/nonce", "set", nonces["host"]], seconds=seconds).require()
 
     def identity(self) -> dict[str, str]:

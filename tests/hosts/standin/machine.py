@@ -25,11 +25,11 @@ from common.waiting import Deadline, poll_until
 from guest_images.keys import Keys
 from guest_images.rootfs import RootFs, rootfs
 from host_setup.channels.vitals import Vitals
-from host_setup.hosts.emulated import EMULATION
-from host_setup.hosts.qemu import Qemu
+from host_setup.emulated.host import EMULATION
+from host_setup.emulated.qemu import Qemu
 from host_setup.inventory import Remote
 from host_setup.remote.control import Control
-from host_setup.standin.image import Image, image
+from tests.hosts.standin.image import Image, image
 
 MEMORY = 2048  # MiB
 CPUS = 1  # with several the emulation now and then loses a boot (docs/emulation.md says how)
@@ -96,7 +96,7 @@ class Standin:
 
     def power_command(self) -> list[str]:
         """What switches it off and on again."""
-        return [sys.executable, str(PROJECT / "host_setup/standin/power.py"), str(self.folder / POWER_SOCKET)]
+        return [sys.executable, str(PROJECT / "tests/hosts/standin/power.py"), str(self.folder / POWER_SOCKET)]
 
     def wait_until_up(self) -> None:
         """Wait until its SSH server answers.

@@ -16,7 +16,7 @@ from common.errors import CommandError, MachineError
 from common.processes import run_tree
 from common.progress import Terminal
 from common.store import Store
-from host_setup import pypi
+from host_setup.tools import pypi
 
 STAGE = "virtme-ng"
 LOCK = Path(__file__).with_name("virtme-ng.lock")

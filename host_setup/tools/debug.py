@@ -15,16 +15,16 @@ from pathlib import Path
 
 from common import foreground
 from common.errors import MachineError, SetupError
-from common.paths import cache_root, named
+from common.paths import cache_root, parse_path
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
-from host_setup import pypi
-from host_setup.fresh_host import FreshHost, add_options, fresh_host, settings
-from host_setup.kernel.build import Kernel, module
+from host_setup.kernel.build import BuiltKernel, module
 from host_setup.kernel.patches import source_tree
 from host_setup.plan import Looking, NotMadeError
 from host_setup.provision import kernel_request
+from host_setup.tools import pypi
+from host_setup.tools.fresh_host import FreshHost, add_options, fresh_host, settings
 
 DRGN = Path(__file__).with_name("drgn.lock")
 DUMP_SECONDS = 120.0
@@ -39,7 +39,7 @@ def options_parser() -> argparse.ArgumentParser:
     add_options(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--drgn", action="store_true", help="drgn instead of gdb, on the running host")
-    which.add_argument("--dump", type=named, metavar="FILE", help="drgn on a dump of the host; FILE is kept")
+    which.add_argument("--dump", type=parse_path, metavar="FILE", help="drgn on a dump of the host; FILE is kept")
     parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENTS", help="arguments for the debugger")
     return parser
 
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
 # --- gdb --------------------------------------------------------------------------------------------------------------
 
 
-def gdb_scripts(kernel: Kernel, folder: Path, store: Store, terminal: Terminal) -> Path:
+def gdb_scripts(kernel: BuiltKernel, folder: Path, store: Store, terminal: Terminal) -> Path:
     """The kernel's own commands for gdb, in a folder with the constants of this kernel; returns the script to load.
 
     They are there whether or not it was configured with CONFIG_GDB_SCRIPTS, which changes nothing else in it.

@@ -13,7 +13,7 @@ from common.store import GIB, Store, digest
 from guest_images.keys import Keys
 from guest_images.rootfs import SUITE, bootstrap
 
-RECIPE = PROJECT / "guest_images" / "standin"
+RECIPE = PROJECT / "tests" / "hosts" / "standin" / "debian"
 DISK_BYTES = 2 * GIB
 SECTOR = 512
 PARTITION = 2048  # its first sector

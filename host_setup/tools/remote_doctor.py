@@ -15,26 +15,26 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from common.errors import SealproofError
-from common.paths import named
+from common.paths import parse_path
 from common.program import end_with
 from common.threads import workers
 from common.waiting import Deadline
 from host_setup import inventory
-from host_setup.doctor import Finding, State
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED
 from host_setup.inventory import Boot, Config, Local, NoConsole, Remote
-from host_setup.machine import survey, why_not_nested
 from host_setup.remote.console import ConsoleLog
 from host_setup.remote.control import Control
 from host_setup.remote.fitness import obstacles
 from host_setup.remote.leased import added_words
+from host_setup.this_machine import survey, why_not_nested
+from host_setup.tools.doctor import Finding, Grade
 
 REACH = 20.0  # seconds
 KIB = 1024
 ROOM = 64 * KIB  # KiB of disk: kernel, script, lease
 IMAGES = 512 * KIB  # KiB of memory, beside the guests'
 
-_Add = Callable[[State, str, str], None]
+_Add = Callable[[Grade, str, str], None]
 
 
 def examine(name: str, machine: Local | Remote | SealproofError) -> list[Finding]:
@@ -46,12 +46,12 @@ def examine(name: str, machine: Local | Remote | SealproofError) -> list[Finding
         return _examine(name, machine)
     except SealproofError as error:
         lines = error.message.splitlines() or [""]
-        return [Finding(State.STOP, name, line, error.hint if line is lines[-1] else "") for line in lines]
+        return [Finding(Grade.STOP, name, line, error.hint if line is lines[-1] else "") for line in lines]
     except Exception as error:  # noqa: BLE001  of one machine; it must not hide what there is to say of the others
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         return [
             Finding(
-                State.STOP,
+                Grade.STOP,
                 name,
                 f"doctor itself failed on this machine: {said}",
                 "please report this: it is a bug in sealproof",
@@ -66,7 +66,7 @@ def _examine(name: str, machine: Local | Remote | SealproofError) -> list[Findin
         against = why_not_nested(survey()) if machine.kind == "nested" else ""
         found = f"{machine.kind}, on this machine{': ' if against else ''}{against}"
         advice = "'make doctor' without INVENTORY says what to do about it" if against else ""
-        return [Finding(State.STOP if against else State.OK, name, found, advice)]
+        return [Finding(Grade.STOP if against else Grade.OK, name, found, advice)]
     control = Control(name, machine)
     try:
         control.connect(Deadline(REACH))
@@ -80,30 +80,30 @@ def judge(name: str, machine: Remote, facts: Mapping[str, str]) -> list[Finding]
     """What a machine's own word means for a run."""
     found = [_identity(name, machine, facts)]
 
-    def add(state: State, what: str, advice: str) -> None:
+    def add(state: Grade, what: str, advice: str) -> None:
         found.append(Finding(state, name, what, advice))
 
     if not machine.expendable:
-        add(State.STOP, "not expendable", f"if a run may reboot it, write expendable = true in [machine.{name}]")
+        add(Grade.STOP, "not expendable", f"if a run may reboot it, write expendable = true in [machine.{name}]")
     if facts.get("root") != "yes":
-        add(State.STOP, f"{machine.user} is not root and has no sudo", "log in as root, or give that user sudo")
+        add(Grade.STOP, f"{machine.user} is not root and has no sudo", "log in as root, or give that user sudo")
     if not facts.get("systemd"):
-        add(State.STOP, "no systemd", "a run needs it to bring the machine back: use another machine")
+        add(Grade.STOP, "no systemd", "a run needs it to bring the machine back: use another machine")
     if facts.get("machine") != "x86_64":
-        add(State.STOP, f"architecture {facts.get('machine')}", "use an x86-64 machine")
+        add(Grade.STOP, f"architecture {facts.get('machine')}", "use an x86-64 machine")
     if not facts.get("extension"):
-        add(State.STOP, "the processor shows neither svm nor vmx", "enable virtualisation in its firmware")
+        add(Grade.STOP, "the processor shows neither svm nor vmx", "enable virtualisation in its firmware")
     if facts.get("holder"):
-        add(State.NOTE, f"leased by {facts['holder']}, last heard of {facts.get('silent')} s ago", "wait for that run")
+        add(Grade.NOTE, f"leased by {facts['holder']}, last heard of {facts.get('silent')} s ago", "wait for that run")
     _boot(name, machine, facts, add)
     _room(machine, facts, add)
     if isinstance(machine.console, NoConsole):
-        add(State.NOTE, "no console", "with a console, a kernel that does not boot says why")
+        add(Grade.NOTE, "no console", "with a console, a kernel that does not boot says why")
     if machine.power is None:
-        add(State.NOTE, "no power command", "with a power command, a machine that hangs comes back by itself")
+        add(Grade.NOTE, "no power command", "with a power command, a machine that hangs comes back by itself")
     elif shutil.which(machine.power.cycle[0]) is None:
         add(
-            State.STOP,
+            Grade.STOP,
             f"its power command, {machine.power.cycle[0]}, is not installed here",
             "install it, or correct the command",
         )
@@ -115,22 +115,22 @@ def _identity(name: str, machine: Remote, facts: Mapping[str, str]) -> Finding:
     virtual = facts.get("virtual", "")
     where = "" if virtual == "none" else f", a virtual machine ({virtual or 'of unknown kind'})"
     what = f"Linux {facts.get('release')}, {facts.get('processor')}, {facts.get('cpus')} CPUs, {memory} MiB{where}"
-    return Finding(State.OK, name, f"{machine.address}: {what}")
+    return Finding(Grade.OK, name, f"{machine.address}: {what}")
 
 
 def _boot(name: str, machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
-    for one in obstacles(machine, facts, added_words(machine)):
-        add(State.STOP, one.what, one.advice)
+    for obstacle in obstacles(machine, facts, added_words(machine)):
+        add(Grade.STOP, obstacle.what, obstacle.advice)
     if machine.config is Config.LEAN and facts.get("selinux") == "yes":
         what = (
             "it has SELinux and a lean kernel has not: on the way back it may label all its files anew, and boot again"
         )
-        add(State.NOTE, what, f'config = "own", or time for that in boot of [machine.{name}.limits]')
+        add(Grade.NOTE, what, f'config = "own", or time for that in boot of [machine.{name}.limits]')
     if "crypt" in facts.get("root_is", "").split():
         what = "its root file system is encrypted: with each kernel, ours too, it must open without a person"
-        add(State.NOTE, what, "try that once: a key in a TPM may be for its own kernel alone")
+        add(Grade.NOTE, what, "try that once: a key in a TPM may be for its own kernel alone")
     if machine.config is Config.OWN and not facts.get("config"):
-        add(State.STOP, "its kernel's configuration is not in /boot", 'config = "lean", if its devices are a QEMU\'s')
+        add(Grade.STOP, "its kernel's configuration is not in /boot", 'config = "lean", if its devices are a QEMU\'s')
 
 
 def _room(machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
@@ -142,12 +142,12 @@ def _room(machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
     for fact, where, needed in rooms:
         free = int(facts.get(fact) or 0)
         if free < needed:
-            add(State.STOP, f"{free // KIB} MiB free for {where}", f"free some: {needed // KIB} MiB are needed")
+            add(Grade.STOP, f"{free // KIB} MiB free for {where}", f"free some: {needed // KIB} MiB are needed")
     need = IMAGES + (PLAIN.memory + PROTECTED.memory) * KIB
     available = int(facts.get("available") or 0)
     if available < need:
         add(
-            State.STOP,
+            Grade.STOP,
             f"{available // KIB} MiB of memory available",
             f"stop other processes: {need // KIB} MiB are needed",
         )
@@ -175,12 +175,12 @@ def _console(name: str, log: ConsoleLog | SealproofError | None) -> list[Finding
     if log is None:
         return []
     if isinstance(log, SealproofError):
-        return [Finding(State.STOP, name, log.message, log.hint)]
+        return [Finding(Grade.STOP, name, log.message, log.hint)]
     problem = log.settle()
     if log.held:
         return [
             Finding(
-                State.NOTE,
+                Grade.NOTE,
                 name,
                 "another session holds its console",
                 "a run that leases the machine takes the console over",
@@ -188,13 +188,13 @@ def _console(name: str, log: ConsoleLog | SealproofError | None) -> list[Finding
         ]
     if not problem:
         return []
-    return [Finding(State.STOP, name, problem, f"see console in [machine.{name}]; try its command by hand")]
+    return [Finding(Grade.STOP, name, problem, f"see console in [machine.{name}]; try its command by hand")]
 
 
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof doctor", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("inventory", type=named)
+    parser.add_argument("inventory", type=parse_path)
     return parser
 
 
@@ -209,7 +209,7 @@ def main(argv: list[str]) -> int:
         sys.stdout.write(f"  {one.state:<7} {one.what:<{width}}  {one.found}\n")
         if one.advice:
             sys.stdout.write(f"  {'':<7} {'':<{width}}  -> {one.advice}\n")
-    return 1 if any(one.state is State.STOP for one in found) else 0
+    return 1 if any(one.state is Grade.STOP for one in found) else 0
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from common.errors import UserInputError
-from common.names import shown
-from common.paths import named
+from common.names import path_text
+from common.paths import parse_path
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
 from host_setup.kernel import series, source
-from host_setup.kernel.build import Kernel, Request, build
+from host_setup.kernel.build import BuiltKernel, Request, build
 from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler, parse_jobs
 
 STAGE = "rebuild"
@@ -71,11 +71,11 @@ def read(report: Path) -> tuple[Told, str]:
     try:
         told = TypeAdapter(Told).validate_json((report / "record.json").read_bytes())
     except OSError as error:
-        raise UserInputError(f"{shown(report)} is no report's folder: {error.strerror}", stage=STAGE) from error
+        raise UserInputError(f"{path_text(report)} is no report's folder: {error.strerror}", stage=STAGE) from error
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise UserInputError(
-            f"{shown(report)} does not say what its kernel was made of: {where}",
+            f"{path_text(report)} does not say what its kernel was made of: {where}",
             stage=STAGE,
             hint="did the run get to a host? reports of sealproof before signoff-4 do not say it",
         ) from error
@@ -83,7 +83,7 @@ def read(report: Path) -> tuple[Told, str]:
     for file in [report / CONFIG, *sorted(report.glob(f"parts/*/{CONFIG}"))]:
         if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == told.kernel.config_sha256:
             return told, _harmless(file)
-    raise UserInputError(f"{shown(report)} does not hold the configuration that it names ({CONFIG})", stage=STAGE)
+    raise UserInputError(f"{path_text(report)} does not hold the configuration that it names ({CONFIG})", stage=STAGE)
 
 
 def _harmless(file: Path) -> str:
@@ -93,7 +93,7 @@ def _harmless(file: Path) -> str:
     """
     text = file.read_text(encoding="utf-8", errors="replace")
     if any(one in text for one in "$`\\"):
-        raise UserInputError(f"{shown(file)} has a $, ` or \\, which no kernel's configuration has", stage=STAGE)
+        raise UserInputError(f"{path_text(file)} has a $, ` or \\, which no kernel's configuration has", stage=STAGE)
     return text
 
 
@@ -105,7 +105,7 @@ def request(told: Told, config: str, given: argparse.Namespace, store: Store) ->
     kernel = told.kernel
     if given.series is None and told.series not in series.available():
         raise UserInputError(
-            f"the report's series, {shown(told.series)}, does not come with sealproof",
+            f"the report's series, {path_text(told.series)}, does not come with sealproof",
             stage=STAGE,
             hint="name its folder with --series",
         )
@@ -115,22 +115,23 @@ def request(told: Told, config: str, given: argparse.Namespace, store: Store) ->
     if have != want:
         odd = min((name for name, _ in {*want} ^ {*have}), default="")
         raise UserInputError(
-            f"series {shown(wanted.name)} is not the report's: {shown(odd or 'the order of its patches')} differs",
+            f"series {path_text(wanted.name)} is not the report's: "
+            f"{path_text(odd or 'the order of its patches')} differs",
             stage=STAGE,
             hint="check out the commit that the report names, or name the series with --series",
         )
     found = source.resolve(given.kernel_source, store)
     if found.identity != kernel.source_sha256:
         raise UserInputError(
-            f"{found.description} has the hash {found.identity}, and the report's source ({shown(kernel.source)}) "
-            f"has {kernel.source_sha256}",
+            f"{found.description} has the hash {found.identity}, and the report's source "
+            f"({path_text(kernel.source)}) has {kernel.source_sha256}",
             stage=STAGE,
             hint="name the report's source with --kernel",
         )
     return Request(found, wanted, toolchain=Toolchain(given.compiler, given.jobs), exact=config)
 
 
-def compare(told: Told, made: Kernel) -> Iterator[tuple[str, str, str]]:
+def compare(told: Told, made: BuiltKernel) -> Iterator[tuple[str, str, str]]:
     """What was told and what was made: name, the one, the other."""
     kernel = told.kernel
     yield "release", kernel.release, made.release
@@ -146,12 +147,16 @@ def options_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sealproof rebuild", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("report", type=named, metavar="REPORT", help="a report's folder; see that it verifies first")
+    parser.add_argument(
+        "report", type=parse_path, metavar="REPORT", help="a report's folder; see that it verifies first"
+    )
     source.add_option(parser)
     parser.add_argument("--series", metavar="NAME", help="a name or a folder; default: the one that the report names")
     parser.add_argument("--compiler", type=parse_compiler, default=GCC.compiler, metavar="NAME")
     parser.add_argument("--jobs", type=parse_jobs, metavar="N", help="compilers at a time")
-    parser.add_argument("--folder", type=named, metavar="DIR", help="where it is made; takes 5 GiB; default: $TMPDIR")
+    parser.add_argument(
+        "--folder", type=parse_path, metavar="DIR", help="where it is made; takes 5 GiB; default: $TMPDIR"
+    )
     return parser
 
 
@@ -173,7 +178,7 @@ def _tell(told: Told, lines: Sequence[tuple[str, str, str]]) -> int:
     said = [f"The kernel of the run {told.run}, made again from the source, series and configuration that it names:"]
     for name, one, other in lines:
         word = "DIFFERS" if name in different else "same"
-        said.append(f"  {word:<8} {name:<14} {shown(one)}{f'; here: {other}' if name in different else ''}")
+        said.append(f"  {word:<8} {name:<14} {path_text(one)}{f'; here: {other}' if name in different else ''}")
     said.append(f"Not the same kernel: {', '.join(different)}." if different else "The same kernel, bit for bit.")
     if "compiler" in different:
         said.append("Another compiler makes another kernel: take the one that the report names (--compiler).")

@@ -29,20 +29,20 @@ from common.paths import cache_root
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
-from host_setup import bench_protection
-from host_setup.hosts.emulated import EmulatedHost
-from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.emulated.host import EmulatedHost
+from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.kernel import source
-from host_setup.kernel.build import Kernel
+from host_setup.kernel.build import BuiltKernel
 from host_setup.kernel.layers import Layer
-from host_setup.kernel.series import Mode
+from host_setup.kernel.series import Protection
 from host_setup.provision import Settings, made_here
-from host_setup.virtme_ng import VirtmeNg
+from host_setup.tools import bench_protection
+from host_setup.tools.virtme_ng import VirtmeNg
 
 RESTORE_GOAL = 1.0  # seconds
 COLD_GOAL = 10.0  # seconds
 FASTER_GOAL = 8.0  # times, our restore of two levels than virtme-ng's boot of one
-LOST = 3  # boots of theirs that may go astray: they have no remedy for the emulation's fault (hosts/emulated.py)
+LOST = 3  # boots of theirs that may go astray: they have no remedy for the emulation's fault (emulated/host.py)
 BUSY = 0.5  # load per CPU, above which times tell little
 SAMPLE = 0.05  # seconds between two looks at the memory
 MIB = 1 << 20
@@ -125,7 +125,9 @@ def _timed(start: Callable[[], EmulatedHost], ask: Callable[[EmulatedHost], obje
         host.close()
 
 
-def _ways(kernel: Kernel, hosts: EmulatedHosts, store: Store, terminal: Terminal, folder: Path) -> tuple[Row, Row, Row]:
+def _ways(
+    kernel: BuiltKernel, hosts: EmulatedHosts, store: Store, terminal: Terminal, folder: Path
+) -> tuple[Row, Row, Row]:
     """virtme-ng's boot, our cold boot, our restore."""
     cpus, memory, qemu = hosts.spec.cpus, hosts.spec.memory, hosts.spec.rootfs.qemu
     vng = VirtmeNg.of(store)
@@ -272,7 +274,7 @@ def main(argv: list[str]) -> int:
         return bench_protection.run(options, store, terminal)
     folder = Path(tempfile.mkdtemp(prefix="sealproof-bench-"))  # stays when something fails
     # Two levels with one guest, on whatever series: that is what is compared with one level.
-    settings = Settings("emulated", options.series, options.kernel_source, (Layer.VIRTME,), Mode.PLAIN)
+    settings = Settings("emulated", options.series, options.kernel_source, (Layer.VIRTME,), Protection.PLAIN)
     kernel, hosts = made_here(settings, store, terminal, folder / "hosts", note=terminal.say)
     rows = theirs, cold, restore = _ways(kernel, hosts, store, terminal, folder)
     measure(rows, options.rounds, terminal)

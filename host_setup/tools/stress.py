@@ -18,15 +18,15 @@ from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
 from common.waiting import Deadline, poll_until
-from host_setup.endurance import told
+from host_setup.emulated.host import EmulatedHost
+from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.hosts import kernel_log
-from host_setup.hosts.emulated import EmulatedHost
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED
-from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.kernel import series, source
 from host_setup.kernel.layers import Layer, parse_names
 from host_setup.provision import Settings, prepare
+from host_setup.tools.endurance import reporting
 
 TEARDOWN = 120.0  # seconds; each page is cleared and mapped again
 PER_SHARE = 0.2  # seconds, at most, on a kernel with all its checks
@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
         found = f"{tried} of {options.rounds} rounds of {options.shares} shares: {tried - len(troubles)} well"
         return [found] if tried else []
 
-    with told("stress", lines, lambda: troubles) as folder:
+    with reporting("stress", lines, lambda: troubles) as folder:
         store = Store(cache_root())
         _, spec = prepare(settings, store, terminal)
         hosts = EmulatedHosts(spec, store, terminal, folder, note=terminal.say)

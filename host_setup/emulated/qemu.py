@@ -17,8 +17,8 @@ from common.waiting import Deadline, poll_until
 from host_setup.channels.qmp import Qmp
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts import kernel_log
+from host_setup.hosts.timeline import CONSOLE, TIMES, TRANSCRIPT
 
-CONSOLE, TIMES, TRANSCRIPT = "console.log", "console.times", "qmp.jsonl"
 """Files of a machine's folder. The times have a line for each of the console: seconds since 1970, and its bytes."""
 TRACE_LINES = 60  # of console shown with a death
 AFTER_OOPS = 3.0  # seconds that a dying kernel gets to print its trace

@@ -13,8 +13,8 @@ from pathlib import Path
 from common.errors import DeadlineError, MachineError
 from common.progress import Terminal
 from common.store import Store
+from host_setup.emulated.host import EmulatedHost, EmulatedSpec
 from host_setup.hosts import kernel_log
-from host_setup.hosts.emulated import EmulatedHost, EmulatedSpec
 
 EXPECTED_COLD = 15.0  # seconds
 NONCE_BYTES = 16

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common.errors import MachineError, SealproofError
-from common.paths import named
+from common.paths import parse_path
 from common.progress import Terminal
 from common.store import Store
-from host_setup.endurance import told
-from host_setup.hosts.emulated import EmulatedHost
+from host_setup.emulated.host import EmulatedHost
+from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.hosts.guest_spec import HOST_PROGRAMS
-from host_setup.hosts.snapshots import EmulatedHosts
 from host_setup.provision import HOST_MEMORY, NODES, Settings, prepare
+from host_setup.tools.endurance import reporting
 
 PROGRAM = "measure_protection"
 VCPUS = 4
@@ -226,7 +226,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--populate", type=int, default=128, help="MiB that a guest populates (default: 128)")
     group.add_argument("--shares", type=int, default=10_000, help="rounds of SHARE and UNSHARE (default: 10000)")
     group.add_argument("--stretch", type=int, default=1024, help="MiB shared and taken back at a time (default: 1024)")
-    group.add_argument("--json", type=named, help="also write the measurements to this file")
+    group.add_argument("--json", type=parse_path, help="also write the measurements to this file")
 
 
 def run(options: argparse.Namespace, store: Store, terminal: Terminal) -> int:
@@ -241,7 +241,7 @@ def run(options: argparse.Namespace, store: Store, terminal: Terminal) -> int:
         measured = [f"medians of {done} of {options.rounds} rounds, by turns", "", table(lines, today, ours)]
         return [*about, *measured] if done else about
 
-    with told("bench", say, lambda: troubles) as folder, contextlib.ExitStack() as running:
+    with reporting("bench", say, lambda: troubles) as folder, contextlib.ExitStack() as running:
         hosts = list[tuple[Measured, EmulatedHost]]()
         for measured, name in ((today, options.against or options.series), (ours, options.series)):
             kernel, spec = prepare(Settings("emulated", name, options.kernel_source), store, terminal)

@@ -14,13 +14,13 @@ from common.errors import SetupError
 from common.paths import cache_root, make_refuses
 from common.progress import Terminal
 from common.store import Store
-from host_setup.endurance import told
-from host_setup.hosts.emulated import EmulatedHost
-from host_setup.hosts.snapshots import EmulatedHosts
+from host_setup.emulated.host import EmulatedHost
+from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.kernel import layers, series, source
-from host_setup.kernel.build import Kernel
-from host_setup.kernel.series import Mode
+from host_setup.kernel.build import BuiltKernel
+from host_setup.kernel.series import Protection
 from host_setup.provision import KINDS, Settings, prepare
+from host_setup.tools.endurance import reporting
 
 MONITOR = "qmp.sock"
 LONGEST = 100  # bytes of a socket's path, which has 108 with its end
@@ -33,7 +33,7 @@ class FreshHost:
     :ivar monitor: a socket on which its QEMU answers QMP as well.
     """
 
-    kernel: Kernel
+    kernel: BuiltKernel
     host: EmulatedHost
     folder: Path
     monitor: Path
@@ -45,7 +45,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     source.add_option(parser)
     parser.add_argument("--layers", default=(), type=layers.parse_names, metavar="NAMES", help="configuration layers")
     parser.add_argument(
-        "--mode", choices=[str(mode) for mode in Mode], default=str(Mode.PROTECTED), help="plain: no protected guest"
+        "--mode",
+        choices=[str(mode) for mode in Protection],
+        default=str(Protection.PROTECTED),
+        help="plain: no protected guest",
     )
     parser.add_argument("--host", choices=KINDS, default="auto", help="kind of host")
     parser.add_argument(
@@ -55,7 +58,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def settings(options: argparse.Namespace) -> Settings:
     """What the options choose."""
-    return Settings(options.host, options.series, options.kernel_source, tuple(options.layers), mode=Mode(options.mode))
+    return Settings(
+        options.host, options.series, options.kernel_source, tuple(options.layers), mode=Protection(options.mode)
+    )
 
 
 def _socket(path: Path) -> Path:
@@ -78,7 +83,7 @@ def fresh_host(
 
     :param name: of the command, for that folder. :param devices: more of them, as QEMU takes them.
     """
-    with told(name, list, list) as folder:
+    with reporting(name, list, list) as folder:
         store = Store(cache_root())
         kernel, spec = prepare(settings(options), store, terminal)
         monitor = _socket(folder / MONITOR)

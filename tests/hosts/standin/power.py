@@ -10,7 +10,7 @@ import json
 import socket
 import sys
 
-SECONDS = 20.0
+TIMEOUT = 20.0
 
 
 def main(path: str) -> None:
@@ -19,7 +19,7 @@ def main(path: str) -> None:
     :raises OSError: nobody is at the socket. :raises ValueError: what is there is not QMP.
     """
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(SECONDS)
+        sock.settimeout(TIMEOUT)
         sock.connect(path)
         lines = sock.makefile("rw", encoding="utf-8")
         json.loads(lines.readline())  # the greeting

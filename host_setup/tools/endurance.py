@@ -13,7 +13,7 @@ from common.errors import SealproofError
 
 
 @contextmanager
-def told(name: str, lines: Callable[[], Sequence[str]], troubles: Callable[[], Sequence[str]]) -> Iterator[Path]:
+def reporting(name: str, lines: Callable[[], Sequence[str]], troubles: Callable[[], Sequence[str]]) -> Iterator[Path]:
     """A folder for the consoles of hosts. At the end the result is printed; the folder stays if something went wrong.
 
     Also of a run that is told to end: what went well by then took hours.

@@ -18,7 +18,7 @@ from enum import StrEnum
 
 from common.paths import PROJECT, make_refuses
 from host_setup.disks import Disk
-from host_setup.machine import Machine, choose_host_kind, survey, why_not_nested
+from host_setup.this_machine import Survey, choose_host_kind, survey, why_not_nested
 
 GIB = 1 << 30
 # Measured for one kernel and its images: 1.7 GiB of source while it builds, 0.9 GiB of build, 0.7 GiB of images and
@@ -58,7 +58,7 @@ CEILINGS = {  # of getrlimit(2) -> the least that a run needs, in its unit, and 
 }
 
 
-class State(StrEnum):
+class Grade(StrEnum):
     """How a fact stands. NOTE: works, but could be better. SETUP: ``make`` will see to it. STOP: you have to."""
 
     OK = "ok"
@@ -71,44 +71,44 @@ class State(StrEnum):
 class Finding:
     """One line of the table. ``advice`` is the next step, where there is one."""
 
-    state: State
+    state: Grade
     what: str
     found: str
     advice: str = ""
 
 
-def system(machine: Machine) -> Finding:
+def system(machine: Survey) -> Finding:
     """The distribution and the architecture."""
     found = f"{machine.system.name}, {machine.system.architecture}"
     if machine.system.architecture != "x86_64":
-        return Finding(State.STOP, "system", found, "use an x86-64 machine: the kernels under test are x86-64")
+        return Finding(Grade.STOP, "system", found, "use an x86-64 machine: the kernels under test are x86-64")
     if not machine.system.is_supported_debian:
-        return Finding(State.NOTE, "system", found, "only Debian 12 and 13 are set up automatically, and tested")
-    return Finding(State.OK, "system", found)
+        return Finding(Grade.NOTE, "system", found, "only Debian 12 and 13 are set up automatically, and tested")
+    return Finding(Grade.OK, "system", found)
 
 
-def user(machine: Machine) -> Finding:
+def user(machine: Survey) -> Finding:
     """Whether packages can be installed, and root file systems be made."""
     who = machine.user
     if who.is_root:
-        return Finding(State.OK, "user", f"{who.name}, root")
+        return Finding(Grade.OK, "user", f"{who.name}, root")
     if not who.has_name:
         found = f"{who.name}, which has no name in /etc/passwd"
         step = f"add a line to /etc/passwd (in a container: run it as root): {_passwd_line()}"
         if has_image(machine):  # newuidmap is needed for that alone
-            return Finding(State.NOTE, "user", f"{found}: ssh refuses it, so there is no log-in to machines", step)
-        return Finding(State.STOP, "user", f"{found}: newuidmap refuses it, which mmdebstrap needs", step)
+            return Finding(Grade.NOTE, "user", f"{found}: ssh refuses it, so there is no log-in to machines", step)
+        return Finding(Grade.STOP, "user", f"{found}: newuidmap refuses it, which mmdebstrap needs", step)
     found = f"{who.name}, {'sudo is installed' if who.has_sudo else 'not root, no sudo'}"
     if not who.namespaces:
         step = "sudo sysctl user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1"
-        return Finding(State.STOP, "user", f"{found}, may not make user namespaces", f"for mmdebstrap: {step}")
+        return Finding(Grade.STOP, "user", f"{found}, may not make user namespaces", f"for mmdebstrap: {step}")
     if not who.subordinate_ids:
         step = f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {who.name}"
-        return Finding(State.STOP, "user", f"{found}, no subordinate ids", f"for mmdebstrap: {step}")
-    return Finding(State.OK, "user", found)
+        return Finding(Grade.STOP, "user", f"{found}, no subordinate ids", f"for mmdebstrap: {step}")
+    return Finding(Grade.OK, "user", found)
 
 
-def processor(machine: Machine) -> Finding:
+def processor(machine: Survey) -> Finding:
     """Model and cores."""
     cores, quota = machine.processor.cores, machine.processor.quota
     found = f"{machine.processor.model}, {cores} core{'s' if cores > 1 else ''}"
@@ -116,13 +116,13 @@ def processor(machine: Machine) -> Finding:
         found += f", of which a control group's quota leaves the time of {quota:g}"
         if quota < 2:
             slower = "a run works but takes longer: give this container or group the time of two cores"
-            return Finding(State.NOTE, "processor", found, slower)
+            return Finding(Grade.NOTE, "processor", found, slower)
     if cores < 2:
-        return Finding(State.NOTE, "processor", found, "a run works but takes about twice as long as on two cores")
-    return Finding(State.OK, "processor", found)
+        return Finding(Grade.NOTE, "processor", found, "a run works but takes about twice as long as on two cores")
+    return Finding(Grade.OK, "processor", found)
 
 
-def memory(machine: Machine) -> Finding:
+def memory(machine: Survey) -> Finding:
     """Memory for one run."""
     total, available = machine.memory.total, machine.memory.available
     found = f"{available / GIB:.1f} GiB available of {total / GIB:.1f} GiB"
@@ -131,24 +131,24 @@ def memory(machine: Machine) -> Finding:
         found += f", by the limit of the control group {machine.memory.group}"
         if total < MEMORY_NEED:
             step = f"raise the limit of this container or group: a run takes up to {need}"
-            return Finding(State.STOP, "memory", found, step)
+            return Finding(Grade.STOP, "memory", found, step)
     if total < MEMORY_NEED:
-        return Finding(State.STOP, "memory", found, f"give this machine more memory: a run takes up to {need}")
+        return Finding(Grade.STOP, "memory", found, f"give this machine more memory: a run takes up to {need}")
     if available < MEMORY_NEED:
-        return Finding(State.STOP, "memory", found, f"stop other processes: a run takes up to {need}")
-    return Finding(State.OK, "memory", found)
+        return Finding(Grade.STOP, "memory", found, f"stop other processes: a run takes up to {need}")
+    return Finding(Grade.OK, "memory", found)
 
 
 def _unusable(disk: Disk, what: str, step: str) -> Finding | None:
     """What stands in the way of using a folder; None if nothing does."""
     if disk.problem:
-        return Finding(State.STOP, what, f"nothing can be written to {disk.path}: {disk.problem}", step)
+        return Finding(Grade.STOP, what, f"nothing can be written to {disk.path}: {disk.problem}", step)
     if disk.noexec:
-        return Finding(State.STOP, what, f"{disk.path} is mounted noexec: programs cannot start from there", step)
+        return Finding(Grade.STOP, what, f"{disk.path} is mounted noexec: programs cannot start from there", step)
     return None
 
 
-def cache_disk(machine: Machine) -> Finding:
+def cache_disk(machine: Survey) -> Finding:
     """Disk for kernels and images. What the cache holds already need not be made again."""
     disk = machine.cache_disk
     elsewhere = "point XDG_CACHE_HOME to a writable folder on a local disk"
@@ -156,84 +156,84 @@ def cache_disk(machine: Machine) -> Finding:
         return stands
     if make_refuses(disk.path):
         step = "point XDG_CACHE_HOME to a path of letters, digits and . _ - + ="
-        return Finding(State.STOP, "disk, cache", f"{str(disk.path)!r}: make and QEMU cannot handle such a path", step)
+        return Finding(Grade.STOP, "disk, cache", f"{str(disk.path)!r}: make and QEMU cannot handle such a path", step)
     if disk.kind in UNFIT:
         found = f"{disk.path} is on {disk.kind}, which cannot hold a kernel's source: no links, or no case in names"
-        return Finding(State.STOP, "disk, cache", found, elsewhere)
+        return Finding(Grade.STOP, "disk, cache", found, elsewhere)
     if disk.files is not None and disk.files < CACHE_FILES and not any(one.kind == "source" for one in machine.cache):
         found = f"only {disk.files} more files fit on the file system of {disk.path}, a kernel needs {CACHE_FILES}"
-        return Finding(State.STOP, "disk, cache", found, elsewhere)
+        return Finding(Grade.STOP, "disk, cache", found, elsewhere)
     need = max(GIB, CACHE_NEED - sum(kind.size for kind in machine.cache))
     found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
     if disk.free < need:
         step = (
             f"{need / GIB:.1f} GiB are needed: free some, 'make clean-cache', or point XDG_CACHE_HOME to a larger disk"
         )
-        return Finding(State.STOP, "disk, cache", found, step)
+        return Finding(Grade.STOP, "disk, cache", found, step)
     if disk.kind in NETWORK or disk.kind.startswith("fuse."):
         found += f", on {disk.kind}: it is slow, and builds need locks and hard links"
-        return Finding(State.NOTE, "disk, cache", found, elsewhere)
+        return Finding(Grade.NOTE, "disk, cache", found, elsewhere)
     if disk.kind == "tmpfs":
-        return Finding(State.NOTE, "disk, cache", f"{found}, which is in memory and lost at a restart", elsewhere)
-    return Finding(State.OK, "disk, cache", found)
+        return Finding(Grade.NOTE, "disk, cache", f"{found}, which is in memory and lost at a restart", elsewhere)
+    return Finding(Grade.OK, "disk, cache", found)
 
 
-def checkout_disk(machine: Machine) -> Finding:
+def checkout_disk(machine: Survey) -> Finding:
     """Disk for the environment and the reports."""
     disk = machine.checkout_disk
     stands = _unusable(disk, "disk, checkout", "move the checkout to a writable folder")
     if stands:
-        return replace(stands, state=State.NOTE) if machine.environment and not disk.noexec else stands
+        return replace(stands, state=Grade.NOTE) if machine.environment and not disk.noexec else stands
     found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
     if disk.free < CHECKOUT_NEED:
         step = f"{CHECKOUT_NEED / GIB:.0f} GiB is needed: free some, or move the checkout to a larger disk"
-        return Finding(State.STOP, "disk, checkout", found, step)
-    return Finding(State.OK, "disk, checkout", found)
+        return Finding(Grade.STOP, "disk, checkout", found, step)
+    return Finding(Grade.OK, "disk, checkout", found)
 
 
-def temporary(machine: Machine) -> Finding:
+def temporary(machine: Survey) -> Finding:
     """Disk for temporary files, of which the host's image takes the most."""
     disk = machine.temporary
     step = "point TMPDIR to a writable folder on a local disk"
     if disk.problem:
-        return Finding(State.STOP, "disk, temporary", f"nothing can be written to {disk.path}: {disk.problem}", step)
+        return Finding(Grade.STOP, "disk, temporary", f"nothing can be written to {disk.path}: {disk.problem}", step)
     found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
     if not has_image(machine):
         if disk.noexec:
             found = f"{disk.path} is mounted noexec: mmdebstrap cannot put the host's image together there"
-            return Finding(State.STOP, "disk, temporary", found, step)
+            return Finding(Grade.STOP, "disk, temporary", found, step)
         if disk.free < IMAGE_NEED:
             found += f", the host's image takes {IMAGE_NEED / GIB:.0f} GiB during its build"
-            return Finding(State.STOP, "disk, temporary", found, step)
+            return Finding(Grade.STOP, "disk, temporary", found, step)
     if disk.free < TEMPORARY_NEED:
         found += f", a run takes {TEMPORARY_NEED >> 20} MiB"
-        return Finding(State.STOP, "disk, temporary", found, step)
-    return Finding(State.OK, "disk, temporary", found)
+        return Finding(Grade.STOP, "disk, temporary", found, step)
+    return Finding(Grade.OK, "disk, temporary", found)
 
 
-def reports(machine: Machine) -> Finding:
+def reports(machine: Survey) -> Finding:
     """Whether runs can be kept."""
     disk = machine.reports
     if disk.problem:
         found = f"nothing can be written to {disk.path}: {disk.problem}"
-        return Finding(State.STOP, "reports", found, "make it writable, or: make signoff ARGS='--reports DIR'")
+        return Finding(Grade.STOP, "reports", found, "make it writable, or: make signoff ARGS='--reports DIR'")
     if machine.latest:
         found = f"{disk.path / 'latest'} is {machine.latest}, not a link: it stays as it is; later runs are not linked"
-        return Finding(State.NOTE, "reports", found, "move it away; the next run makes the link again")
-    return Finding(State.OK, "reports", f"in {disk.path}")
+        return Finding(Grade.NOTE, "reports", found, "move it away; the next run makes the link again")
+    return Finding(Grade.OK, "reports", f"in {disk.path}")
 
 
-def ceilings(machine: Machine) -> Finding:
+def ceilings(machine: Survey) -> Finding:
     """Bounds on each process, and on how many there may be."""
     low = {name: value for name, value in machine.ceilings.items() if value < CEILINGS[name][0]}
     if low:
         found = ", ".join(f"{name} is {value}, {CEILINGS[name][0]} is needed" for name, value in low.items())
         step = "; ".join(f"ulimit {CEILINGS[name][1]} {_raised(name)}" for name in low)
-        return Finding(State.STOP, "process limits", found, f"in the shell, before make: {step}")
+        return Finding(Grade.STOP, "process limits", found, f"in the shell, before make: {step}")
     if machine.processes is not None and machine.processes < PROCESSES_NEED:
         found = f"{machine.processes} more processes allowed by a control group; {PROCESSES_NEED} are needed"
-        return Finding(State.STOP, "process limits", found, "raise pids.max (docker: --pids-limit) of this container")
-    return Finding(State.OK, "process limits", "none that is too low")
+        return Finding(Grade.STOP, "process limits", found, "raise pids.max (docker: --pids-limit) of this container")
+    return Finding(Grade.OK, "process limits", "none that is too low")
 
 
 def _raised(name: str) -> str:
@@ -241,15 +241,15 @@ def _raised(name: str) -> str:
     return str(CEILINGS[name][0]) if name == "RLIMIT_NOFILE" else "unlimited"
 
 
-def loopback(machine: Machine) -> Finding:
+def loopback(machine: Survey) -> Finding:
     """The way from here into a host of QEMU's."""
     if machine.loopback:
         found = f"no connection to 127.0.0.1: {machine.loopback}; sealproof reaches hosts and guests through it"
-        return Finding(State.STOP, "loopback", found, "ip link set lo up   (as root)")
-    return Finding(State.OK, "loopback", "127.0.0.1 answers")
+        return Finding(Grade.STOP, "loopback", found, "ip link set lo up   (as root)")
+    return Finding(Grade.OK, "loopback", "127.0.0.1 answers")
 
 
-def has_image(machine: Machine) -> bool:
+def has_image(machine: Survey) -> bool:
     """Whether the cache holds the host's image: then mmdebstrap has nothing to do."""
     return any(kind.kind == "rootfs" for kind in machine.cache)
 
@@ -259,89 +259,89 @@ def _passwd_line() -> str:
     return f"sealproof:x:{uid}:{gid}::/home/sealproof:/bin/sh"
 
 
-def cache(machine: Machine) -> Finding:
+def cache(machine: Survey) -> Finding:
     """What is cached already."""
     size = sum(kind.size for kind in machine.cache)
     kinds = ", ".join(f"{kind.entries} {kind.kind} ({kind.size / GIB:.1f} GiB)" for kind in machine.cache)
     return Finding(
-        State.OK, "cache", f"{size / GIB:.1f} GiB: {kinds}" if kinds else "empty: the first run builds a kernel"
+        Grade.OK, "cache", f"{size / GIB:.1f} GiB: {kinds}" if kinds else "empty: the first run builds a kernel"
     )
 
 
-def python(machine: Machine) -> Finding:
+def python(machine: Survey) -> Finding:
     """The interpreter; bootstrap.sh refuses one that is too old before this runs."""
-    return Finding(State.OK, "Python", f"{'.'.join(map(str, machine.python))} ({sys.executable})")
+    return Finding(Grade.OK, "Python", f"{'.'.join(map(str, machine.python))} ({sys.executable})")
 
 
-def packages(machine: Machine) -> Finding:
+def packages(machine: Survey) -> Finding:
     """The Debian packages."""
     missing = machine.missing_packages
     if missing is None:
         listed = "host_setup/debian-packages.txt"
-        return Finding(State.STOP, "packages", "no dpkg here", f"use Debian 12 or 13; {listed} says what is needed")
+        return Finding(Grade.STOP, "packages", "no dpkg here", f"use Debian 12 or 13; {listed} says what is needed")
     if not missing:
-        return Finding(State.OK, "packages", "all there")
+        return Finding(Grade.OK, "packages", "all there")
     found = f"{len(missing)} missing: {' '.join(missing)}"
     by_hand = f"apt-get update && apt-get install --no-install-recommends {' '.join(missing)}"
     if not machine.system.is_supported_debian:
-        return Finding(State.STOP, "packages", found, f"install them by hand; on Debian: {by_hand}")
+        return Finding(Grade.STOP, "packages", found, f"install them by hand; on Debian: {by_hand}")
     if not (machine.user.is_root or machine.user.has_sudo):
-        return Finding(State.STOP, "packages", found, f"as root: {by_hand}")
-    return Finding(State.SETUP, "packages", found, "nothing: 'make signoff' and 'make test' install them")
+        return Finding(Grade.STOP, "packages", found, f"as root: {by_hand}")
+    return Finding(Grade.SETUP, "packages", found, "nothing: 'make signoff' and 'make test' install them")
 
 
-def ccache(machine: Machine) -> Finding:
+def ccache(machine: Survey) -> Finding:
     """The compiler's cache."""
     if not machine.ccache:
-        return Finding(State.NOTE, "ccache", "not there", "the package ccache makes later kernel builds faster")
-    return Finding(State.OK, "ccache", machine.ccache)
+        return Finding(Grade.NOTE, "ccache", "not there", "the package ccache makes later kernel builds faster")
+    return Finding(Grade.OK, "ccache", machine.ccache)
 
 
-def qemu(machine: Machine) -> Finding:
+def qemu(machine: Survey) -> Finding:
     """The QEMU that the emulated and the nested host run in: it comes with the host's image."""
-    return Finding(State.OK, "QEMU", f"{machine.qemu or 'not there yet:'} comes with the host's image")
+    return Finding(Grade.OK, "QEMU", f"{machine.qemu or 'not there yet:'} comes with the host's image")
 
 
-def kvm(machine: Machine) -> Finding:
+def kvm(machine: Survey) -> Finding:
     """Whether a VM can be created."""
     trial, module = machine.kvm.trial, machine.kvm.module
     extension = machine.processor.extension
     if trial is None:
         if extension:
             step = f"to use it: modprobe {'kvm_amd' if extension == 'svm' else 'kvm_intel'}   (as root)"
-            return Finding(State.NOTE, "KVM", f"no /dev/kvm, though the processor has {extension}", step)
+            return Finding(Grade.NOTE, "KVM", f"no /dev/kvm, though the processor has {extension}", step)
         step = "nothing: the emulated host needs no KVM; in a virtual machine, its owner may enable nested KVM"
-        return Finding(State.NOTE, "KVM", "no /dev/kvm, and the processor shows neither svm nor vmx", step)
+        return Finding(Grade.NOTE, "KVM", "no /dev/kvm, and the processor shows neither svm nor vmx", step)
     if trial.permission:
         step = f"to use it: usermod -aG {trial.group} {machine.user.name}   (as root), then log in again"
         if machine.user.is_root:  # whom no mode of the device stops
             step = "to use it: give the container the device (docker: --device /dev/kvm)"
         elif not trial.group or not machine.user.has_name:
             step = f"to use it: setfacl --modify user:{os.getuid()}:rw /dev/kvm   (as root; until the next restart)"
-        return Finding(State.NOTE, "KVM", f"/dev/kvm is there, but {trial.problem}", step)
+        return Finding(Grade.NOTE, "KVM", f"/dev/kvm is there, but {trial.problem}", step)
     if trial.problem:
         step = "nothing: the emulated host needs no KVM. 'dmesg | grep -i kvm' may say why"
-        return Finding(State.NOTE, "KVM", f"/dev/kvm is there, but {trial.problem}", step)
-    return Finding(State.OK, "KVM", f"creates VMs (API {trial.api_version}, module {module or 'unknown'})")
+        return Finding(Grade.NOTE, "KVM", f"/dev/kvm is there, but {trial.problem}", step)
+    return Finding(Grade.OK, "KVM", f"creates VMs (API {trial.api_version}, module {module or 'unknown'})")
 
 
-def nested(machine: Machine) -> Finding:
+def nested(machine: Survey) -> Finding:
     """Whether those VMs can run KVM themselves."""
     against = why_not_nested(machine)
     if not against:
         return Finding(
-            State.OK, "nested KVM", f"works: guests of {machine.kvm.module} have {machine.processor.extension}"
+            Grade.OK, "nested KVM", f"works: guests of {machine.kvm.module} have {machine.processor.extension}"
         )
     if machine.kvm.trial is None or machine.kvm.trial.problem:
-        return Finding(State.NOTE, "nested KVM", "needs KVM", "see KVM")
+        return Finding(Grade.NOTE, "nested KVM", "needs KVM", "see KVM")
     if machine.kvm.nested is False:
         name = machine.kvm.module
         step = f"to use it, with no VM running: modprobe -r {name} && modprobe {name} nested=1   (as root)"
-        return Finding(State.NOTE, "nested KVM", against, step)
-    return Finding(State.NOTE, "nested KVM", against, "nothing: the emulated host needs no KVM")
+        return Finding(Grade.NOTE, "nested KVM", against, step)
+    return Finding(Grade.NOTE, "nested KVM", against, "nothing: the emulated host needs no KVM")
 
 
-CHECKS: tuple[Callable[[Machine], Finding], ...] = (
+CHECKS: tuple[Callable[[Survey], Finding], ...] = (
     system,
     user,
     processor,
@@ -362,12 +362,12 @@ CHECKS: tuple[Callable[[Machine], Finding], ...] = (
 )
 
 
-def examine(machine: Machine) -> list[Finding]:
+def examine(machine: Survey) -> list[Finding]:
     """All findings, in the order of the table."""
     return [check(machine) for check in CHECKS]
 
 
-def render(machine: Machine, findings: list[Finding], width: int) -> str:
+def render(machine: Survey, findings: list[Finding], width: int) -> str:
     """The table, the steps, the choice of host and the conclusion.
 
     :param width: of the terminal, in columns.
@@ -386,10 +386,10 @@ def render(machine: Machine, findings: list[Finding], width: int) -> str:
         if finding.advice:
             lines.append(f"{' ' * indent}-> {finding.advice}")  # never folded: it may hold a command to copy
     choice = choose_host_kind(machine)
-    stops = [finding.what for finding in findings if finding.state is State.STOP]
+    stops = [finding.what for finding in findings if finding.state is Grade.STOP]
     if stops:
         verdict = f"The sign-off cannot run here yet: see STOP above ({'; '.join(stops)})."
-    elif any(finding.state is State.SETUP for finding in findings):
+    elif any(finding.state is Grade.SETUP for finding in findings):
         verdict = "The sign-off can run here: 'make signoff' sets up what is missing first."
     else:
         verdict = "The sign-off can run here: 'make signoff'."
@@ -403,7 +403,7 @@ def main() -> int:
     machine = survey()
     findings = examine(machine)
     sys.stdout.write(render(machine, findings, max(60, shutil.get_terminal_size((100, 24)).columns)))
-    return 1 if any(finding.state is State.STOP for finding in findings) else 0
+    return 1 if any(finding.state is Grade.STOP for finding in findings) else 0
 
 
 if __name__ == "__main__":
