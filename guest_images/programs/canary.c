@@ -21,6 +21,8 @@
 #include <linux/magic.h>
 #include <linux/perf_event.h>
 #include <linux/random.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -458,13 +460,36 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
+#define FORCED ".byte 0x0f, 0x0b, 0x6b, 0x76, 0x6d\n\t"	/* ud2; "kvm": KVM's emulator carries out what follows */
+
+static sigjmp_buf not_emulated;
+
+static void on_ud2(int number)
+{
+	siglongjmp(not_emulated, number);
+}
+
+/* Whether KVM knows the prefix (its parameter force_emulation_prefix); to others it is an invalid instruction. */
+static bool is_emulated(void)
+{
+	struct sigaction ours = { .sa_handler = on_ud2 }, before;
+	volatile bool emulated = false;
+
+	sigaction(SIGILL, &ours, &before);
+	if (!sigsetjmp(not_emulated, 1)) {
+		asm volatile(FORCED "nop");
+		emulated = true;
+	}
+	sigaction(SIGILL, &before, NULL);
+	return emulated;
+}
+
 /*
  * Loads 320 bytes into r8 to r15 and xmm0 to xmm15, keeps them there for so many rounds of a loop, puts down what is
- * there then, and leaves nothing of them behind. So that each place has some in which KVM keeps registers, its emulator
- * copies r8 to rax, which is in the processor's control block.
+ * there then, and leaves nothing of them behind. So that each place has some in which KVM keeps registers, r8 is copied
+ * to rax, which is in the processor's control block; KVM's emulator does it where it can be told to.
  */
-#define FORCED ".byte 0x0f, 0x0b, 0x6b, 0x76, 0x6d\n\t"	/* ud2; "kvm": KVM's emulator carries out what follows */
-static void hold_in_registers(const unsigned char *bytes, uint64_t rounds, unsigned char *found)
+static void hold_in_registers(const unsigned char *bytes, uint64_t rounds, unsigned char *found, bool emulated)
 {
 #define XMM(n, at) "movdqu " #at "(%0), %%xmm" #n "\n\t"
 #define XMM_FOUND(n, at) "movdqu %%xmm" #n ", " #at "(%2)\n\tpxor %%xmm" #n ", %%xmm" #n "\n\t"
@@ -474,7 +499,7 @@ static void hold_in_registers(const unsigned char *bytes, uint64_t rounds, unsig
 	asm volatile(EACH_XMM(XMM)
 		     "mov (%0), %%r8\n\tmov 8(%0), %%r9\n\tmov 16(%0), %%r10\n\tmov 24(%0), %%r11\n\t"
 		     "mov 32(%0), %%r12\n\tmov 40(%0), %%r13\n\tmov 48(%0), %%r14\n\tmov 56(%0), %%r15\n"
-		     FORCED "mov %%r8, %%rax\n"
+		     "test %3, %3\n\tjz 2f\n\t" FORCED "2:\tmov %%r8, %%rax\n"
 		     "1:\tdec %1\n\tjnz 1b\n\t"
 		     "mov %%r8, (%2)\n\tmov %%r9, 8(%2)\n\tmov %%r10, 16(%2)\n\tmov %%r11, 24(%2)\n\t"
 		     "mov %%r12, 32(%2)\n\tmov %%r13, 40(%2)\n\tmov %%r14, 48(%2)\n\tmov %%r15, 56(%2)\n\t"
@@ -482,7 +507,7 @@ static void hold_in_registers(const unsigned char *bytes, uint64_t rounds, unsig
 		     "xor %%eax, %%eax\n\txor %%r8d, %%r8d\n\txor %%r9d, %%r9d\n\txor %%r10d, %%r10d\n\txor %%r11d, %%r11d\n\t"
 		     "xor %%r12d, %%r12d\n\txor %%r13d, %%r13d\n\txor %%r14d, %%r14d\n\txor %%r15d, %%r15d"
 		     : "+D"(bytes), "+c"(rounds), "+S"(found)
-		     :
+		     : "d"((int)emulated)
 		     : "rax", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1", "xmm2", "xmm3",
 		       "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
 		       "cc", "memory");
@@ -518,18 +543,19 @@ static void do_hold(int argc, char **args, struct text *reply)
 	}
 	unsigned char found[HELD];
 	bool kept = true;
+	bool emulated = is_emulated();
 	int watch = watch_page(c->page);
 
 	for (uint64_t end = now_ms() + ms; now_ms() < end;) {
-		hold_in_registers(c->page, HOLD_ROUNDS, found);
+		hold_in_registers(c->page, HOLD_ROUNDS, found, emulated);
 		kept = kept && !memcmp(found, c->page, HELD);
 	}
 	explicit_bzero(found, sizeof(found));
 	if (watch >= 0)
 		close(watch);
 	text_add(reply, "{\"held\":%lu,\"kept\":%s,", (unsigned long)ms, kept ? "true" : "false");
-	text_add(reply, "\"address\":%lu,\"watched\":%s}", (unsigned long)(uintptr_t)c->page,
-		 watch < 0 ? "false" : "true");
+	text_add(reply, "\"address\":%lu,\"watched\":%s,\"emulated\":%s}",
+		 (unsigned long)(uintptr_t)c->page, watch < 0 ? "false" : "true", emulated ? "true" : "false");
 }
 
 static void do_protected(int argc, char **args, struct text *reply)
