@@ -33,12 +33,17 @@ from tests.nights.world import World
 WRONG, LEFT = 1, 2  # exit status
 
 
-def main(argv: list[str]) -> int:
-    """Run what is left of the nights; returns the exit status."""
+def options_parser() -> argparse.ArgumentParser:
+    """The command's options."""
     parser = argparse.ArgumentParser(prog="python -m tests.nights", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=lambda text: Path(text).absolute())
     parser.add_argument("--minutes", type=float, default=600.0, help="after which no night is begun")
-    option = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run what is left of the nights; returns the exit status."""
+    option = options_parser().parse_args(argv)
     begun = time.monotonic()
     world = World(option.folder)
     world.make()
