@@ -54,7 +54,7 @@ def question(
         return None
     chosen = dict(options)
     kernel = chosen.get("kernel", chosen.get("kernel-source", ""))
-    asked = [line.claim, *words]
+    asked = [line.claim, *words, "--trust-ends"]
     pairs = enumerate(zip(before.patches, after.patches, strict=False))
     shared = min(len(before.patches), len(after.patches))
     good = next((number for number, (old, new) in pairs if old != new), shared)

@@ -47,6 +47,11 @@ def options_parser() -> argparse.ArgumentParser:
         "--good", metavar="N|REV", help="so many patches of the series, or a commit of --kernel; default: no patch"
     )
     parser.add_argument("--bad", metavar="N|REV", help="likewise; default: all patches, or HEAD")
+    parser.add_argument(
+        "--trust-ends",
+        action="store_true",
+        help="both ends were seen before: try an end only if the answer rests on it",
+    )
     parser.add_argument("--afresh", action="store_true", help="forget what an earlier search has observed")
     return parser
 
@@ -225,7 +230,8 @@ def main(argv: list[str]) -> int:
         notes.forget()
     steps = steps_of(option, settings, settings.store(), shop.folder)
     asked = digest(option.claim, *_asked(option))
-    searcher = Searcher(steps, Search(steps, steps.good, steps.bad, times=option.times), notes, asked)
+    search = Search(steps, steps.good, steps.bad, times=option.times, trust_ends=option.trust_ends)
+    searcher = Searcher(steps, search, notes, asked)
     found = find(searcher, shop, folder / "runs", terminal)
     repeat = " ".join(shell_word(word) for word in _repeat(option))
     (folder / "answer.txt").write_text(answer(searcher, found, repeat, _WIDTH), encoding="utf-8")

@@ -96,12 +96,15 @@ class Search:
 
     :param good: a step that is good. :param bad: a later one that is bad.
     :param times: votes by which "good" must lead, and "bad", where that is more than usual.
+    :param trust_ends: both ends were seen before. An end is tried only if the answer rests on it, and last; otherwise
+        both are tried first.
     """
 
-    def __init__(self, history: History, good: str, bad: str, *, times: int = 1) -> None:
+    def __init__(self, history: History, good: str, bad: str, *, times: int = 1, trust_ends: bool = False) -> None:
         self._history = history
         self._good = good
         self._bad = bad
+        self._trust_ends = trust_ends
         self._lead = {Vote.GOOD: times, Vote.BAD: max(times, _SURE)}
         self._most = 3 * max(times, _SURE) + 1
 
@@ -125,12 +128,10 @@ class Search:
 
         :raises WrongEndError: the bad end is not bad, or the good one not good.
         """
-        for end, wanted in ((self._bad, StepVerdict.BAD), (self._good, StepVerdict.GOOD)):
-            found = self.verdict(votes.get(end, ()))
-            if found is None:
+        ends = ((self._bad, StepVerdict.BAD), (self._good, StepVerdict.GOOD))
+        for end, wanted in () if self._trust_ends else ends:
+            if not self._is_as_said(end, wanted, votes):
                 return end
-            if found is not wanted:
-                raise _wrong(end, wanted, found)
         good, bad, skipped = [self._good], self._bad, set[str]()
         while (step := _pick(suspects := self._history.suspects(good, bad), bad, skipped)) is not None:
             found = self.verdict(votes.get(step, ()))
@@ -143,12 +144,25 @@ class Search:
             else:
                 skipped.add(step)
         rests_on = self._needed(good, suspects)
+        for end, wanted in ends:
+            if end in (bad, *rests_on) and not self._is_as_said(end, wanted, votes):
+                return end
         for step in rests_on:
             if self.verdict(votes.get(step, ()), sure=True) is None:
                 return step
         return Found(
             tuple(suspects), rests_on, tuple(step for step, cast in votes.items() if {Vote.GOOD, Vote.BAD} <= {*cast})
         )
+
+    def _is_as_said(self, end: str, wanted: StepVerdict, votes: Mapping[str, Sequence[Vote]]) -> bool:
+        """Whether an end is what the user says; False: the votes say too little.
+
+        :raises WrongEndError: it is not.
+        """
+        found = self.verdict(votes.get(end, ()))
+        if found not in (None, wanted):
+            raise _wrong(end, wanted, found)
+        return found is wanted
 
     def _needed(self, good: Sequence[str], suspects: Sequence[str]) -> tuple[str, ...]:
         """The good steps without which there would be more suspects."""
@@ -173,6 +187,6 @@ def _pick(suspects: Sequence[str], bad: str, skipped: set[str]) -> str | None:
     return left[int(len(left) * away)]
 
 
-def _wrong(end: str, wanted: StepVerdict, found: StepVerdict) -> WrongEndError:
+def _wrong(end: str, wanted: StepVerdict, found: StepVerdict | None) -> WrongEndError:
     is_not = f"the {wanted} end is {found}" if found is not StepVerdict.SKIP else f"the {wanted} end {found}"
     return WrongEndError(is_not, end, hint="name another one with --good or --bad")

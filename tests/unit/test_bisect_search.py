@@ -153,6 +153,32 @@ def test_a_wrong_end_is_told_in_one_line(first: int, step: str, words: str) -> N
     assert raised.value.hint
 
 
+@given(st.data())
+def test_ends_that_are_trusted_are_tried_only_if_the_answer_rests_on_them(data: st.DataObject) -> None:
+    last = data.draw(st.integers(1, 2000))
+    first = data.draw(st.integers(1, last))
+    done = run(Search(Line(), "0", str(last), trust_ends=True), bad_from(first))
+    assert (done.found.suspects, done.found.good) == ((str(first),), (str(first - 1),))
+    assert (str(last) in done.tried, "0" in done.tried) == (first == last, first == 1)
+    assert len(set(done.tried)) <= math.ceil(math.log2(last)) + (first == last) + (first == 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "skips", "words"),
+    [
+        (9, [], "the bad end is good"),
+        (0, [], "the good end is bad"),
+        (3, range(1, 9), "the bad end cannot be tried"),
+        (1, [0], "the good end cannot be tried"),
+    ],
+)
+def test_a_wrong_end_that_is_trusted_is_told_before_there_is_an_answer(
+    first: int, skips: Sequence[int], words: str
+) -> None:
+    with pytest.raises(WrongEndError, match=words):
+        run(Search(Line(), "0", "8", trust_ends=True), bad_from(first, skips=frozenset(skips)))
+
+
 @pytest.mark.parametrize(
     ("step", "words"), [("8", "the bad end cannot be tried"), ("0", "the good end cannot be tried")]
 )

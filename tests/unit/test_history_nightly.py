@@ -187,10 +187,10 @@ def test_of_what_regressed_with_the_patches_the_first_bad_one_is_searched_for_as
     nights.night()
     nights.next_day()
     found = nights.night(World(statuses=BOTH_FAIL, patches=TWO_PATCHES))
-    assert nights.searched == [("guest_works", "--series=one", "--good=1", "--bad=2")]
+    assert nights.searched == [("guest_works", "--series=one", "--trust-ends", "--good=1", "--bad=2")]
     told = summary.text(found, page=Path("/trend.html"))
     assert "    cause   2 of 2 patches: 0002-b.patch\n    seen    /answer.txt\n" in told
-    assert "    bisect  ./sealproof bisect guest_boots --series=one --good=1 --bad=2\n" in told
+    assert "    bisect  ./sealproof bisect guest_boots --series=one --trust-ends --good=1 --bad=2\n" in told
     assert "  - first bad: 2 of 2 patches: 0002-b.patch\n" in summary.markdown(found)
     assert [one.claim for one in cell(found).causes] == ["guest_works", "guest_boots"]
     nights.next_day()
@@ -238,7 +238,7 @@ def test_no_search_is_begun_when_the_time_is_up_and_the_command_is_told(nights: 
     nights.next_day()
     found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}, patches=TWO_PATCHES))
     assert nights.searched == []
-    assert "./sealproof bisect guest_works --series=one --good=1 --bad=2" in summary.text(found)
+    assert "./sealproof bisect guest_works --series=one --trust-ends --good=1 --bad=2" in summary.text(found)
 
 
 def test_commits_of_a_tree_that_a_cell_names_are_the_range(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_commits_of_a_tree_that_a_cell_names_are_the_range(tmp_path: Path) -> No
         assert heads([words]) == {}, "what has local changes is no commit"
         second = commit()
         found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}, kernel="6.12.118"))
-    assert nights.searched == [("guest_works", *words, f"--good={first}", f"--bad={second}")]
+    assert nights.searched == [("guest_works", *words, "--trust-ends", f"--good={first}", f"--bad={second}")]
     assert cell(found, "one").causes[0].told == "2 of 2 patches: 0002-b.patch"
 
 
