@@ -542,6 +542,9 @@ static const struct row rows[] = {
 	  .apic_base = APIC | APIC_ENABLED | APIC_BOOTS },	/* else one that is not there is not in its place either */
 	{ "apic-elsewhere", apic_is_the_vmms, .operands = operands, .pages = 1, .serve = serve_apic,
 	  .first = ask_with_apic_elsewhere, .apic_base = APIC_MOVED | APIC_ENABLED | APIC_BOOTS, .device = TASK_PRIORITY },
+	{ "apic-hidden", apic_is_memory, .operands = operands, .pages = 1, .serve = serve_interrupts,
+	  .first = ask_with_apic_hidden },
+	{ "apic-stays", apic_stays_kvms, .operands = NULL, .serve = serve_interrupts, .first = enable_with_registers },
 	{ "apic-off", apic_does_not_answer, .operands = operands, .pages = 1, .first = ask_with_apic_elsewhere,
 	  .apic_base = APIC | APIC_BOOTS },
 	{ "asks-managed", nothing_more, .operands = operands, .pages = 1, .first = ask_in_management, .serve = raise_smi },
@@ -601,6 +604,8 @@ static const struct row rows[] = {
 	  .first = enable_with_registers },
 	{ "by-ioctl", no_interrupt_by_ioctl_comes, .operands = NULL, .serve = serve_interrupts,
 	  .first = enable_with_registers, .split = true },
+	{ "exceptions-vector", no_interrupt_has_an_exceptions_vector, .operands = NULL, .serve = serve_interrupts,
+	  .first = be_sent_one_and_enable },
 	{ "ended", no_store_ends_an_interrupt, .operands = NULL, .serve = serve_interrupts, .first = enable_with_registers },
 	{ "auto-ended", no_interrupt_ends_by_itself, .operands = NULL, .serve = serve_interrupts, .first = let_end_and_enable },
 	{ "pv-eoi", pv_eoi, .operands = operands, .pages = 1 },
@@ -3320,6 +3325,18 @@ static void interrupt_by_pic(const struct vm *vm)
 		cannot("interrupt by the PIC");
 }
 
+/* Memory that answers for the local APIC; the errno, or 0. */
+static uint64_t hide_apic(const struct vm *vm)
+{
+	unsigned char *const page = map(PAGE);
+	struct kvm_userspace_memory_region region = {
+		.slot = 5, .guest_phys_addr = APIC, .memory_size = PAGE, .userspace_addr = (uintptr_t)page,
+	};
+
+	page[TASK_PRIORITY - APIC] = ANSWERED;
+	return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) ? (uint64_t)errno : 0;
+}
+
 static uint64_t serve_interrupts(struct vm *vm, uint32_t what)
 {
 	const struct kvm_interrupt one = { UPCALL_VECTOR };
@@ -3338,6 +3355,14 @@ static uint64_t serve_interrupts(struct vm *vm, uint32_t what)
 	case INTERRUPT_BY_PIC:
 		interrupt_by_pic(vm);
 		return 0;
+	case SEND_EARLY:
+		send_message(vm, 0, EARLY_VECTOR);
+		return 0;
+	case SEND_LATE:
+		send_message(vm, 0, LATE_VECTOR);
+		return 0;
+	case HIDE_APIC:
+		return hide_apic(vm);
 	default:
 		if (ioctl(vm->cpu, KVM_INTERRUPT, &one))
 			cannot("interrupt the virtual CPU");

@@ -26,7 +26,12 @@ _Static_assert(TAKEN_AT == 0x2000 && ACTED_AT == 0x2008, "ended_entry has these"
 #define HV_AUTO_EOI (1u << 17)
 
 /* What the host side is asked. */
-enum { INTERRUPT = 0xa000, STORE_ALL_ALONG, END_BY_ITSELF, INTERRUPT_BY_PIC, INTERRUPT_BY_IOCTL };
+enum { INTERRUPT = 0xa000, STORE_ALL_ALONG, END_BY_ITSELF, INTERRUPT_BY_PIC, SEND_EARLY, SEND_LATE, HIDE_APIC,
+       INTERRUPT_BY_IOCTL };
+
+/* Of exceptions: a hypervisor's, and that of security. */
+#define EARLY_VECTOR 28
+#define LATE_VECTOR 30
 
 /*
  * Looks whether the interrupt is in service, when the VMM has acted and with no exit before: bit 0 of the fifth register
@@ -116,6 +121,40 @@ static GUEST void no_interrupt_by_ioctl_comes(void)
 	interrupt_past_the_apic(INTERRUPT_BY_IOCTL);
 }
 
+extern const unsigned char counted_entry[];
+asm(".text\n"
+    "counted_entry:\n"
+    "	push %rax\n	push %rcx\n	push %rdx\n"
+    "	incq irq_count\n"
+    "	mov $0x80b, %ecx\n"		/* X2APIC_EOI */
+    "	xor %eax, %eax\n"
+    "	xor %edx, %edx\n"
+    "	wrmsr\n"
+    "	pop %rdx\n	pop %rcx\n	pop %rax\n"
+    "	iretq\n");
+
+static GUEST void be_sent_one_and_enable(void)
+{
+	use_x2apic();
+	service(SEND_EARLY);
+	enable_with_registers();
+}
+
+/* The handler of an exception that has an error code would take a word of the stack for that. */
+static GUEST void no_interrupt_has_an_exceptions_vector(void)
+{
+	use_x2apic();
+	set_gate(EARLY_VECTOR, counted_entry, 0);
+	set_gate(LATE_VECTOR, counted_entry, 0);
+	if (way == PLAIN)
+		service(SEND_EARLY);
+	take_interrupts();
+	tell("interrupts with an exception's vector, from before the request", way == PLAIN, irq_count);
+	service(SEND_LATE);
+	take_interrupts();
+	tell("interrupts with an exception's vector", way == PLAIN ? 2 : 0, irq_count);
+}
+
 static GUEST void ask_with_apic_elsewhere(void)
 {
 	tell("ENABLE with registers where the local APIC is elsewhere, or off", NO_RIGHT,
@@ -132,6 +171,27 @@ static GUEST void apic_is_the_vmms(void)
 static GUEST void apic_does_not_answer(void)
 {
 	tell("the task priority of a local APIC that is off", 0xffffffff, *(volatile uint32_t *)(uint64_t)TASK_PRIORITY);
+}
+
+/* Memory of the VMM's at the address of the local APIC; what KVM says to that. */
+static GUEST void ask_with_apic_hidden(void)
+{
+	tell("what KVM says to memory in the place of the local APIC", 0, service(HIDE_APIC));
+	tell("ENABLE with registers where memory is in the place of the local APIC", NO_RIGHT,
+	     hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
+}
+
+static GUEST void apic_is_memory(void)
+{
+	if (way == PLAIN)
+		service(HIDE_APIC);
+	tell("the task priority, which is memory", ANSWERED, *(volatile uint32_t *)(uint64_t)TASK_PRIORITY);
+}
+
+static GUEST void apic_stays_kvms(void)
+{
+	tell("what KVM says to memory in the place of the local APIC", way == PLAIN ? 0 : 22, service(HIDE_APIC));
+	tell("the task priority", way == PLAIN ? ANSWERED : 0, *(volatile uint32_t *)(uint64_t)TASK_PRIORITY);
 }
 
 #endif

@@ -546,7 +546,7 @@ asm(".text\n"
     "	out %eax, $0xe3\n"
     "	ret\n"
     "told_skinit:\n"
-    "	xor %eax, %eax\n"
+    "	mov $0x7e11eaf, %eax\n"
     "	skinit\n"
     "	ret\n"
     "told_device:\n"
@@ -554,14 +554,21 @@ asm(".text\n"
     "	ret\n"
     "told_flush:\n"
     "	mov %rdi, %rax\n"
-    "	mov $1, %ecx\n"
+    "	mov $0x7e11eaf, %ecx\n"
     "	invlpga\n"
+    "	ret\n"
+    "told_question:\n"
+    "	push %rbx\n"
+    "	mov $1, %eax\n"
+    "	mov $0x7e11eaf, %ecx\n"
+    "	cpuid\n"
+    "	pop %rbx\n"
     "	ret\n"
     "told_nested:\n"
     "	out %al, $0x99\n"
     "	vmmcall\n"
     "traced_end:\n");
-extern const unsigned char told_port[], told_skinit[], told_device[], told_flush[], told_nested[];
+extern const unsigned char told_port[], told_skinit[], told_device[], told_flush[], told_question[], told_nested[];
 
 /* Its operands: those of a nested guest, and these. */
 enum { TRACED_POINTERS = NESTED_STACK + 1, TRACED_DIRECTORY, TRACED_ENTRIES, TRACED_CODE };
@@ -593,6 +600,7 @@ static GUEST void registers_are_not_traced(void)
 	attempt(IN_TRACED(told_skinit), 0, 0);
 	tell("fault of an instruction that KVM does not have", 6, fault.vector);
 	attempt(IN_TRACED(told_flush), SECRET, 0);
+	attempt(IN_TRACED(told_question), 0, 0);
 	*in_control(VM_RIP) = WINDOW;
 	run_nested((uint64_t)table(CONTROL), 0);
 	tell("exit of a nested guest by the same code", EXIT_VMMCALL, *in_control(VM_EXIT_CODE));

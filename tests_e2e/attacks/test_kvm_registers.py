@@ -265,14 +265,24 @@ def test_vmm_cannot_interrupt_its_guest_past_the_local_apic(trial: Trial, host: 
     tiny_vm_works(trial, host, "upcall", "by-pic", "by-ioctl")
 
 
+def test_vmm_sends_its_guest_no_interrupt_that_looks_like_an_exception(trial: Trial, host: Host) -> None:
+    """A VMM cannot interrupt its guest by the vector of an exception, nor by one that it sends before the request."""
+    tiny_vm_works(trial, host, "exceptions-vector")
+
+
 def test_vmm_ends_no_interrupt_of_its_guest(trial: Trial, host: Host) -> None:
     """A VMM cannot end an interrupt that its guest handles: by KVM's bit in shared memory, by Hyper-V's controller."""
     tiny_vm_works(trial, host, "ended", "auto-ended")
 
 
 def test_guest_is_not_told_that_registers_are_private_if_its_apic_is_elsewhere(trial: Trial, host: Host) -> None:
-    """A guest whose local APIC the VMM has moved, or switched off, is refused private registers."""
-    tiny_vm_works(trial, host, "apic-elsewhere", "apic-off")
+    """A guest whose local APIC the VMM has moved, switched off or hidden by memory is refused private registers."""
+    tiny_vm_works(trial, host, "apic-elsewhere", "apic-off", "apic-hidden")
+
+
+def test_vmm_cannot_put_memory_in_the_place_of_its_guests_apic(trial: Trial, host: Host) -> None:
+    """A VMM cannot have memory answer for the local APIC of a guest whose registers are private."""
+    tiny_vm_works(trial, host, "apic-stays")
 
 
 def test_guest_is_not_told_that_registers_are_private_if_they_are_not(trial: Trial, host: Host) -> None:

@@ -58,9 +58,12 @@ EMULATING_EXCHANGE = ("emulator_cmpxchg_emulated", 3)
 COPIED = 64  # bytes
 # guest_images/programs: SECRET; the start of WINDOW, less three digits, and of the page behind, a device's
 NUMBER, CODE_AT, DEVICE_AT = "5ec2e7c0ffee", "8080604", "8080605"
+# What SKINIT, CPUID and, in decimal, INVLPGA are told.
+ARGUMENT, ARGUMENT_OF_FLUSH = "7e11eaf", "asid: 132193967"
 # Of these the code has some: a nested guest that comes, ends and is interrupted, an access to a device that KVM knows.
 EVENTS = ("kvm_nested_vmenter", "kvm_nested_vmexit_inject", "kvm_nested_intr_vmexit", "kvm_skinit", "vcpu_match_mmio")
 EVENT_NAME = re.compile(r"\b(kvm\w*|vcpu_\w+): ")  # of a line of the trace
+FAULT_AT = re.compile(r" kvm_page_fault: .* address 0x0*[1-9a-f]")
 TIMEOUT = 60.0
 
 
@@ -121,11 +124,20 @@ def _told_of_registers(host: Host, way: str) -> list[Check]:
             Check(f"events {event} with an address of the guest's", shown, "some" if _any(lines) else "none")
             for event, lines in of.items()
         ),
+        Check("lines of the trace with an argument", shown, lines_with(told, ARGUMENT)),
+        Check("lines of the trace with a flush's argument", shown, lines_with(told, ARGUMENT_OF_FLUSH)),
+        Check("events kvm_nested_intercepts with words of the block", shown, "some" if _words(told) else "none"),
+        Check("events kvm_page_fault with an address", shown, "some" if FAULT_AT.search(told) else "none"),
         Check("lines of the trace with the code's address", shown, lines_with(told, CODE_AT)),
         Check("lines of the trace with the device's address", shown, lines_with(told, DEVICE_AT)),
         Check("lines of the host's log with the number", shown, lines_with(log, NUMBER)),
         Check("lines of the host's log with the code's address", shown, lines_with(log, CODE_AT)),
     ]
+
+
+def _words(told: str) -> bool:
+    found = re.findall(r"kvm_nested_intercepts: (.*)", told)
+    return any(re.sub(r"\w+:|[0 ]", "", one) for one in found)
 
 
 def _any(lines: str) -> bool:
