@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What KVM keeps of a guest's CPU in the kernel's own memory: the registers, whatever is in them."""
+"""A guest's registers: what KVM keeps of them in the kernel's own memory, and what the guest prints of them itself."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import wait
+
+from paramiko import Channel
 
 from common.errors import ChannelError
 from host_setup.channels.puppets import Puppet
 from host_setup.channels.uapi import Method
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
-from signoff.observation import PAGE_SIZE, Canary
+from signoff.observation import PAGE_SIZE, Canary, Check
+from signoff.trial import Trial
 from tests_e2e.support.attack import Aimed, Attack, Got, Seen, pages_of
 from tests_e2e.support.attack_module import attack_by_module
 from tests_e2e.support.direct_map import direct_map
 from tests_e2e.support.host_memory import memory_of
+from tests_e2e.support.registers import judge_each, user_canary
 from tests_e2e.support.steps import open_file
 
 HELD = 64  # bytes, in the registers r8 to r15, which KVM keeps one behind the other
@@ -23,6 +28,8 @@ HOLDS = 1.0  # seconds at a time, of the guest's time
 PAUSE = 0.3  # seconds between two looks
 TRIES = 10
 O_RDONLY = 0
+CONSOLE_PORT = 5560
+SECONDS = 20.0
 
 Read = Callable[[Puppet, int], Got]
 """A way to read what is at a host-physical address."""
@@ -92,3 +99,49 @@ def _kept_by_kvm(host: Host, aimed: Aimed, read: Callable[[int], Got]) -> Got | 
             if Canary(aimed.planted.content).leaked(got.data) == HELD:
                 return got
     return None
+
+
+def test_guest_prints_its_registers_for_qemu(trial: Trial, attack: Attack) -> None:
+    """QEMU has its guest print what it has in registers on its console, by a key that the guest's kernel obeys."""
+    with attack.pool.fresh() as host:
+        judge_each(trial, host, [_printed(host, guest) for guest in host.guests])
+
+
+def _printed(host: Host, guest: Guest) -> list[Check]:
+    """Press SysRq and p on the guest's first serial port while its program has a canary in r8 to r15."""
+    aimed = user_canary(guest)
+    canary, most = Canary(aimed.planted.content), 0
+    address = {"type": "inet", "data": {"host": "127.0.0.1", "port": str(CONSOLE_PORT)}}
+    backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
+    guest.qmp.execute("chardev-change", {"id": "serial0", "backend": backend})
+    # The kernel reads the port while somebody has it open.
+    guest.ssh.run(
+        ["sh", "-c", f"sleep {int(TRIES * HOLDS) + 20} < /dev/ttyS0 > /dev/null 2>&1 &"], seconds=20
+    ).require()
+    stream = host.ssh.jump("127.0.0.1", CONSOLE_PORT, seconds=SECONDS)
+    stream.settimeout(SECONDS)
+    try:
+        for _ in range(TRIES):
+            with guest.canaries.holding(aimed.planted, seconds=HOLDS) as held:
+                while not held.done() and most < HELD:
+                    guest.qmp.execute("chardev-send-break", {"id": "serial0"})
+                    stream.sendall(b"p")
+                    most = max(most, canary.leaked(_registers(stream)))
+                    wait([held], timeout=PAUSE)
+            if most == HELD:
+                break
+    finally:
+        stream.close()
+    return [Check("bytes of the registers on the console", str(HELD), str(most))]
+
+
+def _registers(stream: Channel) -> bytes:
+    """What the guest prints of r8 to r15; the last line of them is that of r13 to r15."""
+    said = b""
+    while b"R15: " not in said or not said.rpartition(b"R15: ")[2][16:]:
+        more = stream.recv(4096)
+        if not more:
+            raise ChannelError(f"the guest's console ended: {said!r}")
+        said += more
+    words = dict(re.findall(rb"\bR(08|09|1[0-5]): ([0-9a-f]{16})", said))
+    return b"".join(int(words[b"%02d" % number], 16).to_bytes(8, "little") for number in range(8, 16))
