@@ -14,7 +14,7 @@
     |   +-- MachineLostError  it is gone: panic, oops, stall, death of its QEMU
     |   +-- ChannelError      it is there, but a channel to it (SSH, QMP, agent) failed
     |   +-- AccessError       it answers, and refuses us or is not who it must be; trying again is no use
-    |   +-- HarmError         a probe harmed it: its kernel died or hangs, or refuses what its guest may ask for
+    |   +-- HarmError         a fault of its kernel's: dead, hung, or no step works that works in the control
     +-- DeadlineError         a wait ran out
 """
 
@@ -132,7 +132,7 @@ class AccessError(MachineError):
 
 
 class HarmError(MachineError):
-    """A probe harmed a machine under test: a result of the probe, and no fault of the harness."""
+    """The kernel under test is at fault, by its death or by what it refuses: a result, and no fault of the harness."""
 
     stage = "harm"
 

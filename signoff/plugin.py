@@ -22,13 +22,13 @@ from typing import Any
 
 import pytest
 
-from common.errors import SealproofError, UserInputError
+from common.errors import HarmError, SealproofError, UserInputError
 from common.names import shell_word
 from common.paths import PROJECT, config_root, parse_path, require_reports
 from common.text import printable
 from signoff import ourselves, surroundings
 from signoff.attestation import sign
-from signoff.contract import Condition, Contract, Mode
+from signoff.contract import Claim, Condition, Contract, Kind, Mode
 from signoff.contract_files import load
 from signoff.evidence import Evidence
 from signoff.forecast import describe, last_seconds
@@ -38,7 +38,7 @@ from signoff.overall import Exit
 from signoff.record import LISTS, PYTHON, SEALPROOF, KernelIdentity, Record, Tier, new_run_id, now, project_commit
 from signoff.report import Report, write
 from signoff.report.terminal import lines
-from signoff.results import without_verdict
+from signoff.results import Result, without_verdict
 from signoff.shared_time import SharedTime
 from signoff.trial import Trial
 from signoff.verdict import Status
@@ -167,6 +167,7 @@ class Signoff:
         self._shared = SharedTime()
         self._interrupted = False
         self._given_up = ""
+        self._harm = ""
         self._report: Report | None = None
         self._broken = ""
         self._link = ""
@@ -339,6 +340,8 @@ class Signoff:
         words = str(excinfo.value)
         if isinstance(excinfo.value, pytest.exit.Exception):
             self._given_up = words or "the run was given up"
+            if isinstance(excinfo.value.__context__, HarmError):
+                self._harm = excinfo.value.__context__.message
             self._problems.append(self._given_up.partition("\n")[0])
         else:
             self._interrupted = True
@@ -441,8 +444,7 @@ class Signoff:
         evidence = self._open()
         for claim in contract.claims:
             if claim.id not in self._ended:
-                status, why = self._why_not(claim.id, session)
-                evidence.append(without_verdict(claim, self.mode, self._sentences.get(claim.id, ""), status, why))
+                evidence.append(self._without_test(claim, session, evidence))
         for name, source in self._logs.items():
             self._fetch(evidence, name, source)
         self._problems += self._changed()
@@ -460,6 +462,16 @@ class Signoff:
         if not faults and (wrong := verify(load_tree(evidence.folder), trusted).faults):
             raise SealproofError(f"the report contradicts its own evidence: {wrong[0]}", stage="report")
         return report
+
+    def _without_test(self, claim: Claim, session: pytest.Session, evidence: Evidence) -> Result:
+        """The result of a claim that was not tried: MISS; FAIL if the machines' health is what nobody could try."""
+        sentence = self._sentences.get(claim.id, "")
+        if self._harm and claim.kind is Kind.HEALTH and sentence and claim.id not in self._deselected:
+            trial = Trial(claim, self.mode, sentence, f"{self._command()} -k test_{claim.id}", evidence)
+            trial.harmed(self._harm)
+            return trial.result()
+        status, why = self._why_not(claim.id, session)
+        return without_verdict(claim, self.mode, sentence, status, why)
 
     def _changed(self) -> list[str]:
         """What of this project, and of the code that it uses, is not what the report says it is."""

@@ -83,6 +83,7 @@ class Trial:
         self._error = ""
         self._harm: list[str] = []
         self._harm_told: list[str] = []
+        self._not_tried = ""
         self._skip: tuple[str, str] | None = None
         self._skipped_itself: str | None = None
         self._seconds = 0.0
@@ -251,8 +252,14 @@ class Trial:
                 self.attach("oops.txt", "\n".join(texts))
 
     def cut_short(self, error: BaseException) -> None:
-        """Take note that the run ended in the middle of the test: by hand, or by ``pytest.exit``, which says why."""
+        """Take note that the run ended in the middle of the test: by hand, or by ``pytest.exit``, which says why.
+
+        Where the kernel under test is why, nothing of ours broke: the claim was not tried.
+        """
         given_up = isinstance(error, pytest.exit.Exception) and str(error)
+        if given_up and isinstance(error.__context__, HarmError):
+            self._not_tried = f"not run: {given_up}"
+            return
         words = given_up or f"interrupted: {type(error).__name__}: {error}"
         self._error = "\n".join(part for part in (self._error, words) if part)
 
@@ -301,6 +308,8 @@ class Trial:
             return Status.ERROR, self._error
         if verdict is not None and verdict.status is not Status.PASS:
             return verdict.status, verdict.why
+        if self._not_tried:
+            return Status.MISS, self._not_tried
         if self._skip is not None:
             return Status.SKIP, self._skip[1]
         if self._skipped_itself is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.errors import DeadlineError, MachineError
+from common.errors import DeadlineError, HarmError, MachineError
 from common.progress import Terminal
 from common.store import Store
 from host_setup.emulated.host import EmulatedHost, EmulatedSpec
@@ -102,7 +102,7 @@ class EmulatedHosts:
 
         A host whose kernel said that something is wrong is not tried again: that is a finding.
 
-        :raises MachineError: no boot went well, or a kernel was not well.
+        :raises MachineError: no boot went well, or a kernel was not well. :raises HarmError: the host's kernel died.
         """
         for left in reversed(range(FIRST_BOOTS)):
             memory.unlink(missing_ok=True)  # what an earlier boot left in it
@@ -111,8 +111,11 @@ class EmulatedHosts:
                 host.boot()
                 self._unhurt(host)
             except (MachineError, DeadlineError) as error:
+                died = host.vitals.harm
                 host.close()
                 if not left or kernel_log.splats(host.kernel_log()):
+                    if died:
+                        raise HarmError(f"the host does not come up: {error.message}") from error
                     raise
                 self._note(f"the first boot failed and is tried again: {error}")
             except BaseException:

@@ -12,7 +12,7 @@ from typing import Any
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
-from common.errors import MachineError
+from common.errors import HarmError, MachineError
 from common.threads import workers
 from host_setup.channels.line_server import LineServer
 from host_setup.hosts.guest_memory import PAGE, Address, GuestMemory
@@ -87,14 +87,14 @@ class Canaries:
     def read(self, planted: Sequence[Planted]) -> list[bytes]:
         """The pages of canaries as the guest itself sees them now.
 
-        :raises MachineError: a page is no longer where it was, or no longer as private or shared as it was.
+        :raises MachineError: a page is no longer where it was. :raises HarmError: or as private or shared as it was.
         """
         replies = self._program.ask_all(*(f"read {canary.kind} {canary.set}" for canary in planted))
         for one, reply in zip(planted, replies, strict=True):
             if reply["moved"] or reply["gpa"] != one.address.gpa:
                 raise MachineError(f"the guest moved its {one.kind} canary, so the probes aimed at another page")
             if reply["state"] != one.state:
-                raise MachineError(f"the guest's {one.kind} page was {one.state}, and is {reply['state']} now")
+                raise HarmError(f"the guest's {one.kind} page was {one.state}, and is {reply['state']} now")
         return [_with(one.content, reply["changed"]) for one, reply in zip(planted, replies, strict=True)]
 
     def share(self, planted: Planted) -> str:

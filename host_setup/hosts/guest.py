@@ -49,6 +49,7 @@ class Guest:
         self._pid: int | None = None
         self._protected: bool | None = None
         self._host_id = ""
+        self._may_end = False
         whose = f"guest {spec.name}"
         self._page_info = LineServer("page_info", whose, host, lambda: [f"{HOST_PROGRAMS}/page_info", str(self.pid)])
         self._canary = LineServer(
@@ -154,10 +155,11 @@ class Guest:
         )
 
     def wait_for_end(self, deadline: Deadline) -> None:
-        """Wait until its QEMU has ended; ``watch`` was called before.
+        """Wait until its QEMU has ended, as it may; ``watch`` was called before.
 
         :raises DeadlineError: it runs on.
         """
+        self.may_end()
         poll_until(
             lambda: self.vitals.reason is not None,
             deadline,
@@ -209,6 +211,10 @@ class Guest:
             if channel is not None:
                 channel.close()
 
+    def may_end(self) -> None:
+        """From now on the end of its QEMU is what a probe wants, or may bring about; before, it is harm."""
+        self._may_end = True
+
     def _qmp_ended(self) -> None:
         if self._qmp is not None:  # else it was we who closed it
-            self.vitals.lost("its QEMU ended")
+            self.vitals.lost("its QEMU ended", harm=not self._may_end)

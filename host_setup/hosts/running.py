@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 
-from common.errors import ChannelError, MachineLostError
+from common.errors import ChannelError, DeadlineError, HarmError, MachineError, MachineLostError
 from common.waiting import Deadline, poll_until
 from guest_images.keys import Keys
 from host_setup.channels.credentials import Login
@@ -143,6 +143,7 @@ class RunningHost(ABC):
             guest.watch()
             yield guest
         finally:
+            guest.may_end()
             self.before_end(guest)
             self._extra.remove(guest)
             guest.close()
@@ -151,10 +152,33 @@ class RunningHost(ABC):
                 self.ssh.run(["kill", "-KILL", str(pid)], seconds=10)
 
     def _boot_guests(self, deadline: Deadline) -> None:
-        """Start the guests, which boot side by side, and wait for them."""
+        """Start the guests, which boot side by side, and wait for them.
+
+        :raises HarmError: the plain one comes up, and not the one under test. :raises SealproofError: nor does that.
+        """
         for guest in self.guests:
             guest.spec.start(self.ssh)
             guest.watch()
+        try:
+            self._wait_for_guests(deadline)
+        except (MachineError, DeadlineError) as error:
+            if self._plain_one_is_up(deadline):
+                raise HarmError(f"a plain guest comes up, and not the one under test: {error.message}") from error
+            raise
+
+    def _plain_one_is_up(self, deadline: Deadline) -> bool:
+        """Whether the plain guest boots, and answers; not, if there is none."""
+        plain = self.plain_guest
+        if plain is None:
+            return False
+        try:
+            self._wait_for_beat(plain.spec.name, deadline, explain=plain.console_tail, check=plain.vitals.check)
+            plain.connect(seconds=CONNECT).close()
+        except (MachineError, DeadlineError):
+            return False
+        return True
+
+    def _wait_for_guests(self, deadline: Deadline) -> None:
         # Not by trying to log in: a connection made before the guest's network is there is tried again by slirp after
         # seconds only.
         for guest in self.guests:
@@ -162,13 +186,18 @@ class RunningHost(ABC):
         for guest in self.guests:
             guest.connect(seconds=deadline.left()).close()
 
-    def _wait_for_beat(self, who: str, deadline: Deadline, *, explain: Callable[[], str]) -> None:
-        """Wait for the first heartbeat, which shows that user space is up."""
+    def _wait_for_beat(
+        self, who: str, deadline: Deadline, *, explain: Callable[[], str], check: Callable[[], None] | None = None
+    ) -> None:
+        """Wait for the first heartbeat, which shows that user space is up.
+
+        :param check: raises if there is none to wait for; else that host and guests live.
+        """
         poll_until(
             lambda: self._beats.count(who) > 0,
             deadline,
             f"{'the host' if who == 'host' else f'guest {who}'} to boot",
-            check=self._check_all,
+            check=check or self._check_all,
             explain=explain,
         )
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 
-from common.errors import ChannelError, MachineError
+from common.errors import ChannelError, HarmError, MachineError
 from host_setup.channels.puppets import Done, Puppet
 from host_setup.channels.uapi import Method
 from host_setup.channels.vitals import Vitals
@@ -65,6 +65,10 @@ class World:
         self.events.append("a pristine host")
         yield self
         self.events.append("its end")
+
+    @property
+    def guests(self) -> tuple[World, ...]:
+        return (self,) if self.plain_guest is None else (self, self.plain_guest)
 
     # the guest, its memory and its canaries
 
@@ -273,6 +277,37 @@ def test_probe_that_fails_in_a_step_of_its_own_is_never_judged_and_lets_all_go(
     assert fake_trial.judged == 0
     assert not world.held
     assert world.events[-1] == "puppeteer ends"
+
+
+def test_probe_whose_step_fails_in_the_guest_under_test_alone_is_a_fault_of_the_kernel(
+    pair: World, fake_trial: FakeTrial
+) -> None:
+    """What the kernel allows a plain guest's QEMU it must allow a protected one's, or say why in the contract."""
+
+    def probe(_: Puppet, page: Target) -> Got:
+        if page.qemu == pair.pid:
+            raise ChannelError("userfaultfd: EFAULT")
+        return Got(Done(returned=PAGE))
+
+    with pytest.raises(HarmError, match="fails with a guest: userfaultfd: EFAULT"):
+        Attack(pair, fake_trial).by_qemu("c", probe)
+    assert fake_trial.judged == 0
+
+
+@pytest.mark.parametrize("blamed", [True, False])
+def test_lethal_probe_whose_step_fails_on_the_private_page_alone_is_a_fault_of_the_kernel(
+    pair: World,
+    fake_trial: FakeTrial,
+    blamed: bool,  # noqa: FBT001
+) -> None:
+    def probe(_: World, guest: World, page: Target) -> Got:
+        if not blamed or guest.pages[page.gpa][0].state == "private":
+            raise ChannelError("QEMU ended by SIGABRT")
+        return Got(Done(returned=PAGE))
+
+    with pytest.raises(HarmError if blamed else ChannelError, match="SIGABRT"):
+        Attack(pair, fake_trial).lethal("c", probe)
+    assert fake_trial.judged == 0
 
 
 def write_all(world: World, data: bytes, wrote: bytes | None) -> Callable[[Puppet, Target], Got]:

@@ -42,6 +42,9 @@ class FakeTracer:
         self._memory: list[bytes] = []
         self._now: Event = (0, 0, 0, 0)
 
+    def may_end(self) -> None:
+        assert not self.seized, "it is said before"
+
     def memory(self, size: int) -> int:
         self._memory.append(bytes(size))
         return len(self._memory) - 1

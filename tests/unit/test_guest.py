@@ -300,9 +300,13 @@ def test_guest_that_refuses_or_is_lost_is_not_tried_again(
 # --- its end
 
 
-def test_end_of_its_qemu_is_its_loss(guest: Guest) -> None:
+@pytest.mark.parametrize("wanted", [True, False])
+def test_end_of_its_qemu_is_its_loss_and_harm_unless_a_probe_wants_it(guest: Guest, wanted: bool) -> None:  # noqa: FBT001
+    if wanted:
+        guest.may_end()
     guest._qmp_ended()
     assert guest.vitals.reason == "its QEMU ended"
+    assert guest.vitals.harm is not wanted
 
 
 def test_end_of_our_channels_is_not(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,10 +66,12 @@ def test_guest_that_panicked_is_harmed_and_its_last_words_are_told() -> None:
     assert words == f"guest protected: kernel died: its QEMU ended\nbefore\n{PANIC}"
 
 
-def test_guest_whose_qemu_ended_without_a_word_of_its_kernel_is_not() -> None:
-    guest = FakeGuest()
-    guest.vitals.lost("its QEMU ended")
-    assert harm_to(host(guest), thorough=True) == []
+def test_guest_whose_qemu_was_to_end_is_not_and_one_whose_qemu_ended_by_itself_is() -> None:
+    asked, itself = FakeGuest(), FakeGuest()
+    asked.vitals.lost("its QEMU ended")
+    itself.vitals.lost("its QEMU ended", harm=True)
+    assert harm_to(host(asked), thorough=True) == []
+    assert harm_to(host(itself), thorough=True) == ["guest protected: its QEMU ended\nall is well"]
 
 
 @pytest.mark.parametrize("noticed", [True, False])

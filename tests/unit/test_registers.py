@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from common.errors import ChannelError
+from common.errors import DeadlineError
 from signoff.observation import Check
 from tests_e2e.support import nested, registers
 from tests_e2e.support.kvm import SPARE
@@ -87,9 +87,9 @@ def test_private_registers_must_stay_and_plain_ones_must_change(state: str, *, k
 
 def test_a_program_that_was_never_seen_at_work_proves_nothing() -> None:
     idle = FakeGuest("private", at_work=False)
-    with pytest.raises(ChannelError, match="never seen at work"):
+    with pytest.raises(DeadlineError, match="never seen at work"):
         look_checks(idle, lambda _: b"", GENERAL)
-    with pytest.raises(ChannelError, match="never seen at work"):
+    with pytest.raises(DeadlineError, match="never seen at work"):
         change_checks(idle, lambda _, __: True)
 
 

@@ -414,6 +414,31 @@ def test_a_set_up_that_failed_is_told_at_each_claim(project: Path) -> None:
     assert "MISS   guest_works\n       not run: the set-up failed: kernel: no such tree\n" in said
 
 
+BROUGHT_DOWN = GIVES_UP.replace(
+    """    pytest.exit("the set-up failed: kernel: no such tree\\n  next: look", returncode=2)""",
+    """    try:
+        raise HarmError("a plain guest comes up, and not the one under test")
+    except HarmError as error:
+        pytest.exit(f"the set-up failed: {error}", returncode=2)""",
+).replace("import pytest", "import pytest\nfrom common.errors import HarmError")
+
+
+def test_a_set_up_that_the_kernel_under_test_brings_down_is_a_fail_of_health_and_no_error(project: Path) -> None:
+    code, found, claims, said = run(project, BROUGHT_DOWN + WORKS)
+    assert (code, found["verdict"]) == (1, "NOT USABLE"), said
+    why = "not run: the set-up failed: harm: a plain guest comes up, and not the one under test"
+    for name in ("host_cannot_read", "guest_works"):
+        assert (claims[name]["status"], claims[name]["why"]) == ("MISS", why)
+    health = claims["host_stays_healthy"]
+    assert health["status"] == "FAIL"
+    assert health["why"] == "the probe did harm: a plain guest comes up, and not the one under test"
+
+
+def test_health_that_nobody_asked_for_is_not_judged_by_a_set_up_that_failed(project: Path) -> None:
+    code, _, claims, _ = run(project, BROUGHT_DOWN + WORKS, "-k", "guest_works or host_cannot_read")
+    assert (code, claims["host_stays_healthy"]["status"]) == (2, "MISS")
+
+
 def test_a_set_up_that_fails_after_a_fail_does_not_hide_it(project: Path) -> None:
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
     code, found, claims, _ = run(project, text + GIVES_UP.replace("test_host_cannot_read", "test_guest_works"))

@@ -23,8 +23,13 @@ class Qemu:
         self.pid, self.qmp, self.ssh = pid, self, self
         self.vitals = SimpleNamespace(name="guest plain")
         self._replies = {"quit": quits, "query-status": answers}
+        self.to_end = False
+
+    def may_end(self) -> None:
+        self.to_end = True
 
     def execute(self, command: str) -> object:
+        assert self.to_end or command != "quit"
         reply = self._replies[command]
         if reply is not None:
             raise reply
@@ -33,6 +38,7 @@ class Qemu:
     def run(self, argv: list[str], *, seconds: float) -> Any:
         assert seconds > 0
         if argv[0] == "kill":  # that it does not heed
+            assert self.to_end
             return SimpleNamespace(require=lambda: None)
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         return SimpleNamespace(status=done.returncode, text=done.stdout)

@@ -47,6 +47,7 @@ def _aborted(attack: Attack, host: Host, guest: Guest, sets: Sequence[str], call
     pages = [one.target for one in aimed]
     with attack.puppeteer(host) as puppeteer, puppeteer.inside(guest.pid) as qemu:
         _prepare(qemu, pages)
+    guest.may_end()
     host.ssh.run(["kill", "-ABRT", str(guest.pid)], seconds=10).require()
     poll_until(lambda: guest.vitals.reason is not None, Deadline(DUMP), "QEMU to dump its memory and end")
     core = core_of(guest.pid)

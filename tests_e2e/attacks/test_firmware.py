@@ -24,6 +24,7 @@ from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
 from tests_e2e.support.checks import well
+from tests_e2e.support.each import on_each, on_each_at_once
 from tests_e2e.support.extra import BOOT, standing
 from tests_e2e.support.kexec import kexec, with_its_kernel
 from tests_e2e.support.memory import shell
@@ -94,9 +95,9 @@ def test_host_cannot_choose_acpi_tables_of_the_next_kernel(trial: Trial, pool: H
     """A kernel that another one has started (kexec) takes the RSDP that the first one found, and not the host's."""
     with standing(pool, lambda spec: replace(with_its_kernel(spec), reboots=True)) as among:
         with Attack.puppeteer(among) as puppeteer:
-            makers = [_put_rsdp(puppeteer, guest) for guest in among.guests]
-        with workers(len(among.guests)) as side_by_side:
-            found = list(side_by_side.map(partial(_after_kexec, among), among.guests, makers))
+            makers = on_each(among.guests, lambda guest: _put_rsdp(puppeteer, guest))
+        made = dict(zip(among.guests, makers, strict=True))
+        found = on_each_at_once(among.guests, lambda guest: _after_kexec(among, guest, made[guest]), in_time=True)
         protected = among.guest.protected
     trial.legitimate(*found, protected=protected if len(found) > 1 else None)
 

@@ -18,6 +18,7 @@ from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support import nested
 from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack, Got, Target
+from tests_e2e.support.each import on_each
 from tests_e2e.support.host_memory import PIECE, memory_of, pages_with
 from tests_e2e.support.kvm import (
     ALIAS_SLOT,
@@ -101,7 +102,7 @@ def test_kvm_does_not_tell_page_directory_pointers_of_a_protected_guest(trial: T
     lowest bit may: so of random bytes one table in 16 is taken as it is. The first that is taken ends the probe.
     """
     with Attack.puppeteer(steered) as puppeteer:
-        _judge(trial, steered, [_pointers_told(steered, puppeteer, guest) for guest in steered.guests])
+        _judge(trial, steered, on_each(steered.guests, lambda guest: _pointers_told(steered, puppeteer, guest)))
 
 
 def _judge(trial: Trial, host: Host, found: list[list[Check]]) -> None:
@@ -135,7 +136,7 @@ def test_kvm_translate_does_not_walk_a_private_page(trial: Trial, steered: Host)
     bit is set 32-bit paging tells the 20 bits of an address, and it sets the bit that says that the entry was used.
     """
     with Attack.puppeteer(steered) as puppeteer:
-        _judge(trial, steered, [_walked(steered, puppeteer, guest) for guest in steered.guests])
+        _judge(trial, steered, on_each(steered.guests, lambda guest: _walked(steered, puppeteer, guest)))
 
 
 def _walked(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
@@ -169,7 +170,7 @@ def test_traced_kvm_translate_does_not_show_a_private_page(trial: Trial, steered
     The event prints an entry before KVM looks whether there is one: all bytes of a page, 8 a walk.
     """
     with Attack.puppeteer(steered) as puppeteer:
-        _judge(trial, steered, [_walks_traced(steered, puppeteer, guest) for guest in steered.guests])
+        _judge(trial, steered, on_each(steered.guests, lambda guest: _walks_traced(steered, puppeteer, guest)))
 
 
 def _walks_traced(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
@@ -190,7 +191,7 @@ def _walks_traced(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]
 def test_kvm_does_not_tell_the_control_block_of_a_nested_guest(trial: Trial, steered: Host) -> None:
     """KVM_GET_NESTED_STATE tells nothing of the control block of a nested guest, which its hypervisor keeps private."""
     with Attack.puppeteer(steered) as puppeteer:
-        _judge(trial, steered, [_nested_state_told(steered, puppeteer, guest) for guest in steered.guests])
+        _judge(trial, steered, on_each(steered.guests, lambda guest: _nested_state_told(steered, puppeteer, guest)))
 
 
 def _nested_state_told(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
@@ -233,7 +234,7 @@ def _nested_run(own: OwnVm, block_at: int, directory_at: int, mark: int) -> tupl
 def test_host_keeps_no_copy_of_a_nested_guests_control_block(trial: Trial, steered: Host) -> None:
     """When a nested guest has run, the page of its control block is in the guest's memory and nowhere in the host's."""
     with Attack.puppeteer(steered) as puppeteer:
-        _judge(trial, steered, [_copies_kept(steered, puppeteer, guest) for guest in steered.guests])
+        _judge(trial, steered, on_each(steered.guests, lambda guest: _copies_kept(steered, puppeteer, guest)))
 
 
 def _copies_kept(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:

@@ -18,6 +18,7 @@ from signoff.observation import PAGE_SIZE, Check, State
 from signoff.trial import Trial
 from tests_e2e.support import nested
 from tests_e2e.support.attack import CONTROL, UNDER_TEST, Attack
+from tests_e2e.support.each import on_each
 from tests_e2e.support.kvm import (
     EVENTS_BYTES,
     KVM_GET_LAPIC,
@@ -164,7 +165,7 @@ def test_kvm_writes_to_no_private_page_at_an_address_of_qemus(trial: Trial, stee
     """QEMU cannot have KVM write to a private page by the addresses that it gives KVM: a table of them."""
     with Attack.puppeteer(steered) as puppeteer:
         rows = [(row, not row.kernels or trial.kernel_fits(row.kernels)) for row in ROWS]
-        found = [_table(steered, puppeteer, guest, rows) for guest in steered.guests]
+        found = on_each(steered.guests, lambda guest: _table(steered, puppeteer, guest, rows))
     trial.legitimate(*found, protected=steered.guest.protected if len(found) > 1 else None)
 
 

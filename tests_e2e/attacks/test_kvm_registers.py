@@ -18,6 +18,7 @@ from signoff.observation import Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
 from tests_e2e.support.direct_map import GUEST_PAGE_OFFSET
+from tests_e2e.support.each import on_each
 from tests_e2e.support.gdb import Gdb
 from tests_e2e.support.kvm import (
     EVENTS_BYTES,
@@ -116,12 +117,15 @@ def _state_told(trial: Trial, attack: Attack, look: Callable[[OwnVm, Guest], lis
 
     :param look: each of its checks expects what a guest without private registers must show.
     """
-    host, found = attack.host, []
+    host = attack.host
     with attack.puppeteer(host) as puppeteer:
-        for guest in host.guests:
+
+        def told(guest: Guest) -> list[Check]:
             with own_vm(host, puppeteer, guest) as own:
                 checks = look(own, guest)
-            found.append([_hidden(check) if guest.protected else check for check in checks])
+            return [_hidden(check) if guest.protected else check for check in checks]
+
+        found = on_each(host.guests, told)
     judge_each(trial, host, found)
 
 
@@ -134,9 +138,10 @@ def _hidden(check: Check) -> Check:
 
 def test_qemu_cannot_read_its_guests_debug_registers(trial: Trial, attack: Attack) -> None:
     """QEMU cannot read by KVM_GET_DEBUGREGS which address a program of its guest has put into a debug register."""
-    host, found = attack.host, []
+    host = attack.host
     with attack.puppeteer(host) as puppeteer:
-        for guest in host.guests:
+
+        def look(guest: Guest) -> list[Check]:
             aimed, seen = user_canary(guest), set[int]()
             with guest.canaries.holding(aimed.planted, seconds=HOLDS) as holding:
                 while not holding.done():
@@ -144,24 +149,26 @@ def test_qemu_cannot_read_its_guests_debug_registers(trial: Trial, attack: Attac
                         seen.update(own.cpu.debug_addresses())
             of_guest = holding.result()
             private = aimed.planted.state == State.PRIVATE
-            found.append(
-                [
-                    Check("the program has a breakpoint", "True", str(of_guest["watched"])),
-                    Check("its address is told", str(not private), str(of_guest["address"] in seen)),
-                ]
-            )
+            return [
+                Check("the program has a breakpoint", "True", str(of_guest["watched"])),
+                Check("its address is told", str(not private), str(of_guest["address"] in seen)),
+            ]
+
+        found = on_each(host.guests, look)
     judge_each(trial, host, found)
 
 
 def test_qemu_cannot_read_events_of_its_guests_cpu(trial: Trial, attack: Attack) -> None:
     """QEMU cannot read by KVM_GET_VCPU_EVENTS which events wait for its guest's CPU, an NMI of its own among them."""
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:  # the guest may complain of the NMI
-        found = []
-        for guest in host.guests:
+
+        def look(guest: Guest) -> list[Check]:
             with own_vm(host, puppeteer, guest) as own:
                 own.cpu.process.syscall("ioctl", own.cpu.fd, KVM_NMI, 0).require("KVM_NMI")
                 waits = own.cpu.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)[NMI_PENDING_AT] > 0
-            found.append([Check("the NMI that waits is told", str(not guest.protected), str(waits))])
+            return [Check("the NMI that waits is told", str(not guest.protected), str(waits))]
+
+        found = on_each(host.guests, look)
         judge_each(trial, host, found)
 
 
@@ -179,7 +186,7 @@ def test_monitor_does_not_show_registers_of_the_guest(trial: Trial, attack: Atta
             return b""
         return b"".join(int(words[f"R{number}".ljust(3)], 16).to_bytes(8, "little") for number in range(8, 16))
 
-    judge_each(trial, attack.host, [look_checks(guest, look, GENERAL) for guest in attack.host.guests])
+    judge_each(trial, attack.host, on_each(attack.host.guests, lambda guest: look_checks(guest, look, GENERAL)))
 
 
 def test_debugger_does_not_get_registers_of_the_guest(trial: Trial, attack: Attack) -> None:
@@ -199,7 +206,7 @@ def test_debugger_does_not_get_registers_of_the_guest(trial: Trial, attack: Atta
         guest.qmp.monitor("gdbserver none")
         return registers[R8_TO_R15]
 
-    judge_each(trial, host, [look_checks(guest, look, GENERAL) for guest in host.guests])
+    judge_each(trial, host, on_each(host.guests, lambda guest: look_checks(guest, look, GENERAL)))
 
 
 def test_qemu_cannot_set_its_guests_registers(trial: Trial, attack: Attack) -> None:
@@ -220,7 +227,7 @@ def test_qemu_cannot_set_its_guests_registers_by_sync_regs(trial: Trial, attack:
 def test_qemu_cannot_have_its_guest_load_a_private_page(trial: Trial, attack: Attack) -> None:
     """QEMU cannot give its guest's CPU registers and code of its own, which loads a private page into registers."""
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
-        judge_each(trial, host, [_loaded_for_qemu(host, puppeteer, guest) for guest in host.guests])
+        judge_each(trial, host, on_each(host.guests, lambda guest: _loaded_for_qemu(host, puppeteer, guest)))
 
 
 def _loaded_for_qemu(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
@@ -236,9 +243,10 @@ def _loaded_for_qemu(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Che
 
 def test_qemu_cannot_step_through_its_guest(trial: Trial, attack: Attack) -> None:
     """QEMU cannot have its guest stop after each instruction, and tell where it is (KVM_SET_GUEST_DEBUG)."""
-    host, found = attack.host, []
+    host = attack.host
     with attack.puppeteer(host) as puppeteer:
-        for guest in host.guests:
+
+        def look(guest: Guest) -> list[Check]:
             with own_vm(host, puppeteer, guest) as own:
                 done = own.cpu.put(KVM_SET_GUEST_DEBUG, DEBUG.pack(DEBUG_ENABLE | DEBUG_SINGLE_STEP, 0))
                 steps = 0
@@ -246,12 +254,12 @@ def test_qemu_cannot_step_through_its_guest(trial: Trial, attack: Attack) -> Non
                     steps = int(own.cpu.run().returned == KVM_EXIT_DEBUG)
                     own.cpu.set(KVM_SET_GUEST_DEBUG, DEBUG.pack(0, 0))
             open_ = not guest.protected
-            found.append(
-                [
-                    Check("how KVM_SET_GUEST_DEBUG ends", "done" if open_ else "EINVAL", done.errno or "done"),
-                    Check("instructions after which it stops", str(int(open_)), str(steps)),
-                ]
-            )
+            return [
+                Check("how KVM_SET_GUEST_DEBUG ends", "done" if open_ else "EINVAL", done.errno or "done"),
+                Check("instructions after which it stops", str(int(open_)), str(steps)),
+            ]
+
+        found = on_each(host.guests, look)
     judge_each(trial, host, found)
 
 
@@ -333,27 +341,28 @@ def test_vmm_lets_no_register_of_its_guest_fail(trial: Trial, host: Host) -> Non
 
 def test_qemu_cannot_interrupt_its_guest_for_system_management(trial: Trial, attack: Attack) -> None:
     """QEMU cannot send its guest's CPU into system management mode, which is firmware of QEMU's (KVM_SMI)."""
-    host, found = attack.host, []
+    host = attack.host
     with attack.puppeteer(host) as puppeteer:
-        for guest in host.guests:
+
+        def look(guest: Guest) -> list[Check]:
             with own_vm(host, puppeteer, guest) as own:
                 done = own.cpu.process.syscall("ioctl", own.cpu.fd, KVM_SMI, 0)
                 # Asked for before the CPU runs: with the events that are put back it is taken back.
                 pending = own.cpu.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)[SMI_PENDING_AT]
             open_ = not guest.protected
-            found.append(
-                [
-                    Check("how KVM_SMI ends", "done" if open_ else "EINVAL", done.errno or "done"),
-                    Check("interrupts for it that wait", str(int(open_)), str(pending)),
-                ]
-            )
+            return [
+                Check("how KVM_SMI ends", "done" if open_ else "EINVAL", done.errno or "done"),
+                Check("interrupts for it that wait", str(int(open_)), str(pending)),
+            ]
+
+        found = on_each(host.guests, look)
     judge_each(trial, host, found)
 
 
 def test_qemu_cannot_start_its_guests_cpu_in_firmware(trial: Trial, attack: Attack) -> None:
     """QEMU cannot have its guest's CPU begin in QEMU's firmware with all of the guest in memory (INIT as an MSI)."""
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
-        judge_each(trial, host, [_initialized(host, puppeteer, guest) for guest in host.guests])
+        judge_each(trial, host, on_each(host.guests, lambda guest: _initialized(host, puppeteer, guest)))
 
 
 def _initialized(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
@@ -377,30 +386,34 @@ def _initialized(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
 
 def test_qemu_finds_no_port_data_once_it_is_served(trial: Trial, attack: Attack) -> None:
     """What a guest has told ports does not stay in the page by which KVM hands it out, for whoever maps that later."""
-    host, found = attack.host, []
+    host = attack.host
     with attack.puppeteer(host) as puppeteer:
-        for guest in host.guests:
+
+        def look(guest: Guest) -> list[Check]:
             with vm_in_hand(host, puppeteer, guest) as own:
                 left = any(own.cpu.port_data())
-            found.append([Check("something is left in the page", str(not guest.protected), str(left))])
+            return [Check("something is left in the page", str(not guest.protected), str(left))]
+
+        found = on_each(host.guests, look)
     judge_each(trial, host, found)
 
 
 def test_qemu_does_not_learn_how_its_guest_maps_its_pages(trial: Trial, attack: Attack) -> None:
     """QEMU does not learn where its guest's page tables, which are private memory, lead from an address."""
-    host, found = attack.host, []
+    host = attack.host
     with attack.puppeteer(host) as puppeteer:
-        for guest in host.guests:
+
+        def look(guest: Guest) -> list[Check]:
             aimed = user_canary(guest)
             private, gpa = aimed.planted.state == State.PRIVATE, aimed.target.gpa
             with own_vm(host, puppeteer, guest) as own:
                 done, at = own.cpu.translate(GUEST_PAGE_OFFSET + gpa)
-            found.append(
-                [
-                    Check("how KVM_TRANSLATE ends", "EOPNOTSUPP" if private else "done", done.errno or "done"),
-                    Check("where it says that the canary is", "None" if private else hex(gpa), str(at and hex(at))),
-                ]
-            )
+            return [
+                Check("how KVM_TRANSLATE ends", "EOPNOTSUPP" if private else "done", done.errno or "done"),
+                Check("where it says that the canary is", "None" if private else hex(gpa), str(at and hex(at))),
+            ]
+
+        found = on_each(host.guests, look)
     judge_each(trial, host, found)
 
 
@@ -412,7 +425,7 @@ def _told_by_kvm(trial: Trial, attack: Attack, way: Way, held: slice) -> None:
             with own_vm(host, puppeteer, guest) as own:
                 return way(own)
 
-        judge_each(trial, host, [look_checks(guest, look, held) for guest in host.guests])
+        judge_each(trial, host, on_each(host.guests, lambda guest: look_checks(guest, look, held)))
 
 
 def _changed_by_kvm(trial: Trial, attack: Attack, way: Callable[[OwnVm], None]) -> None:
@@ -426,4 +439,4 @@ def _changed_by_kvm(trial: Trial, attack: Attack, way: Callable[[OwnVm], None]) 
                 way(own)
             return True
 
-        judge_each(trial, host, [change_checks(guest, change) for guest in host.guests])
+        judge_each(trial, host, on_each(host.guests, lambda guest: change_checks(guest, change)))

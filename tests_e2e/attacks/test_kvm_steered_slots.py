@@ -13,6 +13,7 @@ from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack, Got, Target
+from tests_e2e.support.each import on_each
 from tests_e2e.support.kvm import (
     ALIAS_SLOT,
     KVM_EXIT_MMIO,
@@ -105,7 +106,7 @@ def _store_away(attack: Attack, steered: Host, call: str, flags: int | None) -> 
 def test_guest_loads_nothing_of_qemus_where_its_memory_was(trial: Trial, attack: Attack, steered: Host) -> None:
     """QEMU cannot answer what its guest loads from a private page whose slot it has deleted."""
     with attack.puppeteer(steered) as puppeteer:
-        found = [_answered(steered, puppeteer, guest) for guest in steered.guests]
+        found = on_each(steered.guests, lambda guest: _answered(steered, puppeteer, guest))
         protected = steered.guest.protected if len(found) > 1 else None
     trial.legitimate(*found, protected=protected)
 

@@ -65,6 +65,7 @@ def _nothing_left(attack: Attack, name: str, end: Callable[[Puppet, Guest, int],
             done: dict[int, Done] = {}
             answers: dict[Guest, str] = {}
             for guest, process in ends.items():
+                guest.may_end()
                 done[guest.pid], answers[guest] = end(attacker, guest, process)
             for guest, process in ends.items():
                 ended(attacker, process, explain=partial(lives_on, host, guest, answers[guest]))

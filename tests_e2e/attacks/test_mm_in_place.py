@@ -13,6 +13,7 @@ from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
+from tests_e2e.support.each import attempt, settled
 from tests_e2e.support.pagemap import places
 
 MIB = 1 << 20
@@ -92,8 +93,10 @@ def _judge(trial: Trial, pool: HostPool, disturb: Callable[[Host, Puppet, Guest]
         if host.plain_guest is None:
             trial.legitimate(_moved(host, puppet, plain, disturb))
         else:
-            subject = _stayed(host, puppet, host.guest, disturb)
-            trial.legitimate(subject, _moved(host, puppet, plain, disturb), protected=host.guest.protected)
+            tried = attempt(lambda: _stayed(host, puppet, host.guest, disturb))
+            control = _moved(host, puppet, plain, disturb)
+            subject = settled(tried, host.guest.vitals.name, [control])
+            trial.legitimate(subject, control, protected=host.guest.protected)
 
 
 def _stayed(host: Host, puppet: Puppet, guest: Guest, disturb: Callable[[Host, Puppet, Guest], None]) -> list[Check]:
@@ -159,7 +162,7 @@ def _hibernation(host: Host, puppet: Puppet, *, possible: bool) -> list[Check]:
         Check("hibernation is offered", str(possible).lower(), str(offered).lower()),
         Check("open(/dev/snapshot)", "done" if possible else "EPERM", opened.errno or "done"),
     ]
-    if possible:
+    if possible or not all(check.right for check in found):
         return found
     state = puppet.open("/sys/power/state", O_WRONLY)
     asked = puppet.syscall("write", state, puppet.memory(b"disk"), 4)
@@ -168,6 +171,7 @@ def _hibernation(host: Host, puppet: Puppet, *, possible: bool) -> list[Check]:
 
 def _end(host: Host, guest: Guest) -> None:
     """End a guest's QEMU, and wait until nothing is left of it."""
+    guest.may_end()
     host.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=20).require()
     gone = ["test", "!", "-e", f"/proc/{guest.pid}"]
     poll_until(lambda: host.ssh.run(gone, seconds=20).status == 0, Deadline(TIMEOUT), "the end of QEMU", interval=0.1)

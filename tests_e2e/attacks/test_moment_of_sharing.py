@@ -17,6 +17,7 @@ from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack
+from tests_e2e.support.each import on_each
 from tests_e2e.support.loads import read
 from tests_e2e.support.registers import judge_each
 from tests_e2e.support.stops import goes_on, is_stopped, stops_when_it_shares
@@ -29,7 +30,7 @@ def test_host_sees_no_old_content_at_the_moment_of_sharing(trial: Trial, attack:
     host = attack.host
     with attack.puppeteer(host) as puppeteer:
         attacker = puppeteer.spawn()
-        found = [_look(host, attacker, guest) for guest in host.guests]
+        found = on_each(host.guests, lambda guest: _look(host, attacker, guest))
     judge_each(trial, host, found)
 
 

@@ -50,6 +50,7 @@ def test_host_maps_no_private_content_at_moments_of_a_kill(trial: Trial, pool: H
     """While QEMU dies of SIGKILL, neither kernel nor process maps what its guest kept: it is cleared before."""
 
     def begin(host: Host, guest: Guest) -> None:
+        guest.may_end()
         shell = f"( sleep 0.05; kill -KILL {guest.pid} ) > /dev/null 2>&1 &"
         host.ssh.run(["sh", "-c", shell], seconds=20).require()
 

@@ -18,6 +18,7 @@ from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.attacks.test_shared_content import PATTERN, bytes_of
 from tests_e2e.support.attack import Attack
+from tests_e2e.support.each import on_each
 from tests_e2e.support.guest_frames import frames_of
 from tests_e2e.support.host_memory import memory_of
 from tests_e2e.support.memory import MIB, shell
@@ -37,7 +38,7 @@ def test_guest_finds_nothing_of_the_host_in_new_memory(trial: Trial, attack: Att
             left = frozenset(
                 frame for frame in range(len(memory) // PAGE) if bytes_of(memory, pattern, (frame,)) == PAGE
             )
-        judge_each(trial, host, [_look(host, guest, pattern, left) for guest in host.guests])
+        judge_each(trial, host, on_each(host.guests, lambda guest: _look(host, guest, pattern, left)))
 
 
 def _leave(host: Host, pattern: bytes) -> None:

@@ -9,6 +9,7 @@ from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
+from tests_e2e.support.each import on_each
 from tests_e2e.support.kvm import ALIAS_SLOT, EMULATED_COPY, KVM_EXIT_IO, PAST, own_vm
 from tests_e2e.support.perf import clocked, watched_by
 from tests_e2e.support.registers import judge_each, user_canary
@@ -23,7 +24,7 @@ COPIED = 64  # bytes
 def test_perf_does_not_sample_where_a_private_guest_is(trial: Trial, attack: Attack) -> None:
     """perf, which samples a guest's CPU as it works, tells no address of a guest whose registers are private."""
     host = attack.host
-    judge_each(trial, host, [_sampled(host, guest) for guest in host.guests])
+    judge_each(trial, host, on_each(host.guests, lambda guest: _sampled(host, guest)))
 
 
 def _sampled(host: Host, guest: Guest) -> list[Check]:
@@ -39,7 +40,7 @@ def _sampled(host: Host, guest: Guest) -> list[Check]:
 
 def test_perf_does_not_watch_kvms_copying(trial: Trial, steered: Host) -> None:
     """A watchpoint where KVM has a private page while it copies, or where QEMU has the page, is never met."""
-    judge_each(trial, steered, [_watched(steered, guest) for guest in steered.guests])
+    judge_each(trial, steered, on_each(steered.guests, lambda guest: _watched(steered, guest)))
 
 
 def _watched(host: Host, guest: Guest) -> list[Check]:

@@ -13,6 +13,7 @@ from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
 from tests_e2e.support.checks import works
+from tests_e2e.support.each import on_each
 from tests_e2e.support.extra import standing
 from tests_e2e.support.kvm import vm_in_hand
 from tests_e2e.support.memory import MIB, PLUGGED_AT, PLUGGED_MIB, STATE, plug_in, put_in_use, shell, with_a_place
@@ -23,21 +24,21 @@ from tests_e2e.support.sweep import FEW_BYTES, checks, sweep, witnesses
 def test_guest_shares_pages_above_4_gib(trial: Trial, pool: HostPool) -> None:
     """Of pages above 4 GiB the host reads exactly those that the guest has shared, and none below instead."""
     with standing(pool, with_a_place) as host:
-        found: list[list[Check]] = []
-        for guest in host.guests:
+
+        def look(guest: Guest) -> list[Check]:
             plug_in(guest)
             put_in_use(guest, "online_kernel")
             aimed = Attack.aim(guest)
             kinds = [(one.planted.kind, one.planted.set) for one in aimed]
             above = [(one.planted.kind, one.planted.set) for one in aimed if one.target.gpa >= PLUGGED_AT]
             one = sweep(host, guest, "process_vm_readv", FEW_BYTES, keep=trial)
-            found.append(
-                [
-                    Check("canaries above 4 GiB", str(kinds), str(above)),
-                    *checks(one, "EFAULT", physical=False),
-                    *witnesses(guest, aimed, one),
-                ]
-            )
+            return [
+                Check("canaries above 4 GiB", str(kinds), str(above)),
+                *checks(one, "EFAULT", physical=False),
+                *witnesses(guest, aimed, one),
+            ]
+
+        found = on_each(host.guests, look)
         judge_each(trial, host, found)
 
 

@@ -24,6 +24,7 @@ from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
+from tests_e2e.support.each import on_each
 from tests_e2e.support.field import named
 from tests_e2e.support.frame_owners import FREE, NOT_THE_KERNELS, owners_of
 from tests_e2e.support.host_memory import memory_of
@@ -58,6 +59,7 @@ def test_host_finds_no_register_of_a_guest_after_kill(trial: Trial, pool: HostPo
     """When QEMU was killed at its guest's work, no page of the host's memory holds what the guest had in registers."""
 
     def kill(attacker: Puppet, guest: Guest) -> str:
+        guest.may_end()
         attacker.syscall("kill", guest.pid, signal.SIGKILL).require("kill")
         return "it was sent SIGKILL"
 
@@ -81,7 +83,7 @@ def _nothing_left(trial: Trial, pool: HostPool, end: Callable[[Puppet, Guest], s
         others = secrets.token_bytes(VECTORS.stop)
         attacker = puppeteer.spawn()
         attacker.memory(others)
-        works = [_stopped_at_work(host, guest, at_work) for guest in host.guests]
+        works = on_each(host.guests, lambda guest: _stopped_at_work(host, guest, at_work))
         ending = attacker.syscall("pidfd_open", host.guest.pid, 0).require("pidfd_open")
         answer = end(attacker, host.guest)
         ended(attacker, ending, explain=lambda: lives_on(host, host.guest, answer))
@@ -95,7 +97,7 @@ def _nothing_left(trial: Trial, pool: HostPool, end: Callable[[Puppet, Guest], s
 def _stopped_at_work(host: Host, guest: Guest, at_work: contextlib.ExitStack) -> Work:
     """Have a guest work with a canary in registers, and stop it when KVM has all of them in the kernel's memory.
 
-    :raises ChannelError: the program was never seen at work.
+    :raises DeadlineError: the program was never seen at work.
     """
     aimed = user_canary(guest)
     private, content = aimed.planted.state == State.PRIVATE, aimed.planted.content[: VECTORS.stop]
@@ -110,7 +112,7 @@ def _stopped_at_work(host: Host, guest: Guest, at_work: contextlib.ExitStack) ->
                     return Work(content, private, kept)
                 guest.qmp.execute("cont")
                 wait([held], timeout=PAUSE)  # the guest's turn
-    raise ChannelError(f"the registers were nowhere in the kernel's memory in {TRIES * HOLDS} s")
+    raise DeadlineError(f"the registers were nowhere in the kernel's memory in {TRIES * HOLDS} s")
 
 
 def _let_go(work: contextlib.ExitStack) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from common.errors import ChannelError
+from common.errors import DeadlineError
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.pool import HostPool
@@ -11,6 +11,7 @@ from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
 from tests_e2e.support.blocks import Blocks
+from tests_e2e.support.each import on_each
 from tests_e2e.support.frame_owners import is_private_frame
 from tests_e2e.support.guest_frames import frames_of
 from tests_e2e.support.memory import shell
@@ -42,7 +43,7 @@ def test_no_cpu_keeps_access_to_memory_that_a_guest_gets_later(trial: Trial, poo
     """A CPU that reads free memory of the kernel's all the time loses it when that is given to a guest."""
     with pool.fresh() as host:
         protected = host.guest.protected if host.plain_guest is not None else None
-        found = [_watched(host, guest) for guest in host.guests]
+        found = on_each(host.guests, lambda guest: _watched(host, guest))
     trial.legitimate(*found, protected=protected)
 
 
@@ -67,7 +68,7 @@ def _watched(host: Host, guest: Guest) -> list[Check]:
             if not guest.protected or frame // PAGE_SIZE in frames_of(host, guest).private:
                 break
         else:
-            raise ChannelError(f"in {TRIES} tries the guest was not given the memory that was read")
+            raise DeadlineError(f"in {TRIES} tries the guest was not given the memory that was read")
     return [
         Check("the last read of the memory", "EFAULT" if guest.protected else "read", done.errno or "read"),
         Check("bytes of it", str(0 if guest.protected else PAGE_SIZE), str(len(data))),

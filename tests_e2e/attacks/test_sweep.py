@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from functools import partial
 
 from host_setup.channels.puppets import Puppeteer
+from host_setup.hosts.guest import Guest
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
+from tests_e2e.support.each import on_each
 from tests_e2e.support.guest_frames import runs
 from tests_e2e.support.kernel_sharing import of_its_kernel, symbols_of
 from tests_e2e.support.loads import loads_of_each
@@ -29,11 +31,13 @@ CACHE_LINE = 64
 def test_qemu_loads_from_no_page_but_shared_ones(trial: Trial, attack: Attack) -> None:
     """Of all pages of its guest QEMU can load from exactly those that the guest has shared."""
     host = attack.host
-    found: list[list[Check]] = []
     with attack.puppeteer(host) as puppeteer:
-        for guest in host.guests:
+
+        def look(guest: Guest) -> list[Check]:
             loaded = by_loads(host, guest, partial(_loads, puppeteer, guest.pid), trial)
-            found.append(checks(loaded, "SIGBUS", physical=False))
+            return checks(loaded, "SIGBUS", physical=False)
+
+        found = on_each(host.guests, look)
     trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 
@@ -69,16 +73,16 @@ def test_kernel_reads_no_page_but_shared_ones_by_kmap_local(trial: Trial, attack
 
 def test_guest_shares_no_more_than_it_needs(trial: Trial, attack: Attack) -> None:
     """Beside the buffers that its devices' data bounce through a guest shares a hundredth of its memory at most."""
-    found: list[list[Check]] = []
-    for guest in attack.host.guests:
+
+    def look(guest: Guest) -> list[Check]:
         one = sweep(attack.host, guest, "process_vm_readv", CACHE_LINE, keep=trial)
         bounced = frozenset(bounce_buffers(shell(guest, "dmesg"))) if guest.protected else frozenset()
         known = "yes" if bounced <= one.shared else "no"
-        found.append(
-            [
-                Check("its bounce buffers are shared", "yes", known),
-                *shared_for_no_device(one, bounced),
-                *of_its_kernel(one, symbols_of(guest), protected=guest.protected),
-            ]
-        )
+        return [
+            Check("its bounce buffers are shared", "yes", known),
+            *shared_for_no_device(one, bounced),
+            *of_its_kernel(one, symbols_of(guest), protected=guest.protected),
+        ]
+
+    found = on_each(attack.host.guests, look)
     trial.legitimate(*found, protected=attack.host.guest.protected if len(found) > 1 else None)

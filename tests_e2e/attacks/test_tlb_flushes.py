@@ -20,6 +20,7 @@ from host_setup.hosts.guest_spec import GUEST_PROGRAMS, HOST_PROGRAMS
 from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
+from tests_e2e.support.each import on_each
 from tests_e2e.support.extra import standing
 from tests_e2e.support.memory import shell
 from tests_e2e.support.registers import judge_each
@@ -39,7 +40,7 @@ def twins(pool: HostPool) -> Iterator[Host]:
 
 def test_host_cannot_keep_a_guest_from_flushing_its_tlbs(trial: Trial, twins: Host) -> None:
     """A host that says of a processor that it does not run does not keep its guest from having that flush its TLB."""
-    judge_each(trial, twins, [_unmapped(twins, guest) for guest in twins.guests])
+    judge_each(trial, twins, on_each(twins.guests, lambda guest: _unmapped(twins, guest)))
 
 
 def _unmapped(host: Host, guest: Guest) -> list[Check]:

@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 
 from common.errors import HarmError
-from common.threads import workers
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Puppeteer
 from host_setup.hosts.base import Host
@@ -22,6 +21,7 @@ from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Canary, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import CONTROL, Aimed, Attack
+from tests_e2e.support.each import on_each, on_each_at_once
 from tests_e2e.support.extra import BOOT, standing
 from tests_e2e.support.kexec import kexec, with_its_kernel
 from tests_e2e.support.loads import read
@@ -35,7 +35,7 @@ HELD = "kvm-guest: the host holds memory that was shared: no kexec"  # arch/x86/
 def test_guest_does_not_use_what_it_cannot_take_back(trial: Trial, attack: Attack) -> None:
     """A page that the host does not let a guest take back stays a shared one to the guest, and is not used again."""
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
-        found = [_taken_back(puppeteer, guest) for guest in host.guests]
+        found = on_each(host.guests, lambda guest: _taken_back(puppeteer, guest))
         judge_each(trial, host, found)
 
 
@@ -91,8 +91,7 @@ def test_guest_starts_no_kernel_by_kexec_if_memory_stays_shared(trial: Trial, po
             for guest in among.guests:
                 (page,) = (one for one in Attack.aim(guest, [CONTROL]) if one.planted.kind == "kernel")
                 _seal(puppeteer, guest, page)
-        with workers(len(among.guests)) as side_by_side:
-            found = list(side_by_side.map(partial(_started_anew, among), among.guests))
+        found = on_each_at_once(among.guests, partial(_started_anew, among), in_time=True)
     trial.legitimate(*found, protected=protected if len(found) > 1 else None)
 
 

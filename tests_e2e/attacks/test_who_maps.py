@@ -6,6 +6,7 @@ from __future__ import annotations
 from host_setup.hosts.base import Host
 from signoff.trial import Trial
 from tests_e2e.support.direct_map import direct_map
+from tests_e2e.support.each import on_each
 from tests_e2e.support.guest_frames import frames_of
 from tests_e2e.support.holders import checks, counts, holders_of
 from tests_e2e.support.outside import outside
@@ -19,5 +20,5 @@ def test_private_pages_are_mapped_by_their_own_guest_alone(trial: Trial, host: H
     still = {guest.spec.name: before[guest.spec.name].still(frames_of(host, guest)) for guest in host.guests}
     trial.attach("holders.txt", "\n".join(counts(name, still, held) for name in still))
     layout = direct_map(host.ssh)
-    found = [checks(guest.spec.name, still, guest.spec.cpus, layout, held) for guest in host.guests]
+    found = on_each(host.guests, lambda guest: checks(guest.spec.name, still, guest.spec.cpus, layout, held))
     trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)

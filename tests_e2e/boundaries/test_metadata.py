@@ -11,6 +11,7 @@ from signoff.observation import PAGE_SIZE, Canary, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack
 from tests_e2e.support.attack_module import attack_by_module
+from tests_e2e.support.each import on_each
 from tests_e2e.support.pagemap import place, places
 
 MIB = 1 << 20
@@ -20,7 +21,7 @@ def test_host_learns_which_pages_a_guest_has(trial: Trial, attack: Attack) -> No
     """The host learns which pages a guest has, and in which of its frames each lies (/proc/PID/pagemap)."""
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:  # on a shared one a sweep may have used all
         process = puppeteer.spawn()
-        _judge(trial, host, [_places_told(host, process, guest) for guest in host.guests])
+        _judge(trial, host, on_each(host.guests, lambda guest: _places_told(host, process, guest)))
 
 
 def _judge(trial: Trial, host: Host, found: list[list[Check]]) -> None:

@@ -19,6 +19,7 @@ from host_setup.hosts.guest import Guest
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
+from tests_e2e.support.each import on_each
 from tests_e2e.support.kprobes import Event, events
 from tests_e2e.support.memory import shell
 from tests_e2e.support.tracing import threads_of
@@ -43,7 +44,7 @@ def test_private_memory_comes_back_block_by_block(trial: Trial, pool: HostPool) 
     """Of the memory of a VM that has ended a part is back in the host's direct map long before all of it is clear."""
     with pool.fresh() as host:
         protected = host.guest.protected if host.plain_guest is not None else None
-        found = [_in_steps(trial, host, guest) for guest in host.guests]
+        found = on_each(host.guests, lambda guest: _in_steps(trial, host, guest))
     trial.legitimate(*found, protected=protected)
 
 

@@ -132,6 +132,7 @@ def _stops(
         in_shape(trial, host, pool, insisting)  # its kernel knows of no protection
         return
     with pool.fresh() as fresh, fresh.extra_guest(beside(insisting(PROTECTED))) as guest:
+        guest.may_end()
         watch = Watch(fresh, guest, from_start=True)
         what = f"guest {guest.spec.name} to stop, or to come up"
         poll_until(lambda: guest.vitals.reason is not None or guest.boots() > 0, Deadline(BOOT), what, interval=0.2)

@@ -26,6 +26,7 @@ from host_setup.hosts.pool import HostPool
 from signoff.contract import ProbeClaim
 from signoff.observation import PAGE_SIZE, After, Aim, Canary, Observation, Page, State
 from signoff.trial import Trial
+from tests_e2e.support.each import attempt, on_each, settled
 
 SEED_BYTES = 64
 PAGES = {"user": Page.USER, "kernel": Page.KERNEL, "page-cache": Page.CACHE}
@@ -248,14 +249,16 @@ class Attack:
         probe: Callable[[_A, Target], Got],
         attacker: Callable[[Guest], contextlib.AbstractContextManager[_A]],
     ) -> None:
-        seen: list[Seen] = []
-        for guest, sets in pages_of(host):
-            aimed = [one for one in self.aim(guest, sets) if one.planted.kind in self._kinds]
+        sets = dict(pages_of(host))
+
+        def on(guest: Guest) -> list[Seen]:
+            aimed = [one for one in self.aim(guest, sets[guest]) if one.planted.kind in self._kinds]
             # While its QEMU is held, the guest answers no question: all probes first, then the guest's view.
             with attacker(guest) as who:
                 got = [probe(who, one.target) for one in aimed]
-            seen += self.observe(call, guest, aimed, got)
-        self.judge(seen)
+            return self.observe(call, guest, aimed, got)
+
+        self.judge([one for seen in on_each(list(sets), on) for one in seen])
 
     def _one_kind(
         self, host: Host, kind: str, call: str, probe: Callable[[Host, Guest, Target], Got]
@@ -264,8 +267,15 @@ class Attack:
         todo = [
             (guest, one) for guest, sets in pages_of(host) for one in self.aim(guest, sets) if one.planted.kind == kind
         ]
+        controls: list[Seen] = []
         for guest, one in sorted(todo, key=lambda pair: _under_test(pair[1])):
-            yield from self.observe(call, guest, [one], [probe(host, guest, one.target)])
+
+            def on(guest: Guest = guest, one: Aimed = one) -> list[Seen]:
+                return self.observe(call, guest, [one], [probe(host, guest, one.target)])
+
+            found = settled(attempt(on), guest.vitals.name, controls if _under_test(one) else ())
+            controls += found
+            yield from found
 
 
 def pages_of(host: Host) -> list[tuple[Guest, tuple[str, ...]]]:

@@ -10,6 +10,7 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import Check
 from signoff.trial import Trial
+from tests_e2e.support.each import on_each
 from tests_e2e.support.watch import watched
 
 
@@ -18,12 +19,11 @@ def works(trial: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> No
 
     Each guest is watched meanwhile.
     """
-    subject = watched(host, host.guest, check)
+    found = on_each(host.guests, lambda guest: watched(host, guest, check), in_time=True)
     if host.plain_guest is None:
-        trial.legitimate(subject)
+        trial.legitimate(found[0])
     else:
-        control = watched(host, host.plain_guest, check)
-        trial.legitimate(subject, control, protected=host.guest.protected)
+        trial.legitimate(*found, protected=host.guest.protected)
 
 
 def checks(guest: Guest, *argv: str, cpu: int | None = None, seconds: float = 30) -> list[Check]:

@@ -46,6 +46,7 @@ def ask_until_it_ends(
     :returns: how QEMU ended, nothing if it goes on, and then its answer.
     :raises MachineError: it died, and not of a fault at the page. :raises DeadlineError: neither answer nor end.
     """
+    guest.may_end()
     tracer.syscall("ptrace", PTRACE_SEIZE, page.qemu, 0, 0).require("PTRACE_SEIZE")
     tracing = _Tracing(tracer, page.qemu)
     deadline = Deadline(TIMEOUT)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from common.threads import workers
 from common.waiting import Deadline
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
@@ -17,6 +16,7 @@ from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec, beside
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
+from tests_e2e.support.each import on_each_at_once
 from tests_e2e.support.watch import watched
 
 BOOT = 240.0  # seconds that a boot may take on a slow, busy machine
@@ -57,8 +57,7 @@ def standing(pool: HostPool, shape: Shape) -> Iterator[Among]:
         for guest in host.guests:
             guest.qmp.execute("stop")
         guests = tuple(ends.enter_context(host.extra_guest(shape(beside(guest.spec)))) for guest in host.guests)
-        for guest in guests:
-            guest.wait_for_boot(1, Deadline(BOOT))
+        on_each_at_once(guests, lambda guest: guest.wait_for_boot(1, Deadline(BOOT)), in_time=True)
         yield Among(host, guests)
 
 
@@ -144,8 +143,7 @@ def works_beside(
 def _watched_at_once(
     host: Host, guests: Sequence[Guest], look: Callable[[Guest], list[Check]], *, from_start: bool = False
 ) -> list[list[Check]]:
-    with workers(len(guests)) as side_by_side:
-        return list(side_by_side.map(partial(watched, host, look=look, from_start=from_start), guests))
+    return on_each_at_once(guests, partial(watched, host, look=look, from_start=from_start), in_time=True)
 
 
 def _judge(trial: Trial, found: Sequence[list[Check]], *, protected: bool | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import wait
 
-from common.errors import ChannelError
+from common.errors import DeadlineError
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import Canary, Check, State
@@ -41,7 +41,7 @@ def look_checks(guest: Guest, look: Look, held: slice) -> list[Check]:
     """Whether a look at the CPU tells the part ``held`` of a canary while the guest's program has it in registers.
 
     :param look: what it brings home; it stops the guest for that long, or not.
-    :raises ChannelError: the program was never seen at it.
+    :raises DeadlineError: the program was never seen at it.
     """
     aimed = user_canary(guest)
     private, size = aimed.planted.state == State.PRIVATE, held.stop - held.start
@@ -60,7 +60,7 @@ def look_checks(guest: Guest, look: Look, held: slice) -> list[Check]:
         if looks >= enough or most >= size:
             break
     if not looks:
-        raise ChannelError(f"the guest's program was never seen at work in {TRIES * HOLDS} s")
+        raise DeadlineError(f"the guest's program was never seen at work in {TRIES * HOLDS} s")
     return [
         Check("bytes of the registers that it tells", "0" if private else str(size), str(most)),
         Check("the program's registers stayed as they were", "True", str(holding.result()["kept"])),
@@ -76,7 +76,7 @@ def change_checks(guest: Guest, change: Callable[[Guest, AtWork], bool]) -> list
     :param change: changes them if r8 to r15, as it is told them, say that the program has the CPU, and says whether it
         did: the guest's kernel would not survive it. Of a CPU whose registers are private nobody can tell, and nothing
         changes.
-    :raises ChannelError: the change was never made while the program was at work.
+    :raises DeadlineError: the change was never made while the program was at work.
     """
     aimed = user_canary(guest)
     private = aimed.planted.state == State.PRIVATE
@@ -96,5 +96,5 @@ def change_checks(guest: Guest, change: Callable[[Guest, AtWork], bool]) -> list
         if made >= LOOKS:
             break
     if not made:
-        raise ChannelError(f"the guest's program was never seen at work in {TRIES * HOLDS} s")
+        raise DeadlineError(f"the guest's program was never seen at work in {TRIES * HOLDS} s")
     return [Check("the program's registers stayed as they were", str(private), str(kept))]

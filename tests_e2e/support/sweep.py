@@ -27,6 +27,7 @@ from signoff.observation import Check, State
 from signoff.trial import Trial
 from tests_e2e.support.account import FIRMWARE, account_of
 from tests_e2e.support.attack import Aimed, Attack
+from tests_e2e.support.each import on_each
 
 TIMEOUT = 60.0  # for a sweep, on a busy machine
 NAMED = 4  # ranges that a check names
@@ -168,12 +169,14 @@ def exactly_what_is_shared(
     :param physical: whether only pages can be tried that the host has.
     """
     host = attack.host
-    found: list[list[Check]] = []
-    for guest in host.guests:
+
+    def look(guest: Guest) -> list[Check]:
         aimed = Attack.aim(guest)
         one = sweep(host, guest, way, size, keep=trial)
         trial.draw(MemoryMap(guest.spec.name, way, one.size, one.rate, spans(one.fates())))
-        found.append([*checks(one, refusal, physical=physical), *witnesses(guest, aimed, one)])
+        return [*checks(one, refusal, physical=physical), *witnesses(guest, aimed, one)]
+
+    found = on_each(host.guests, look)
     trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
 
 

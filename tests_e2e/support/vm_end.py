@@ -68,6 +68,7 @@ def ask_to_quit(guest: Guest) -> str:
 
     :returns: how QEMU answered; QEMU may end before it answers.
     """
+    guest.may_end()
     try:
         guest.qmp.execute("quit")
     except (ChannelError, MachineLostError, DeadlineError) as error:
@@ -83,6 +84,7 @@ def has_quit(host: Host, guest: Guest) -> None:
 
 def killed(host: Host, guest: Guest) -> None:
     """Kill a QEMU, and wait until it is gone, and its memory with it."""
+    guest.may_end()
     host.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=20).require()
     _gone(host, guest, guest.pid, "it was sent SIGKILL")
 
