@@ -17,6 +17,7 @@ from host_setup.search.model import ARENA, NUMBERS, Model
 from host_setup.search.trial import TIMEOUT, Disagreement, OnHost, Seen, differing, disagreement, offers_protection
 from signoff.observation import Check
 from signoff.trial import Trial
+from tests_e2e.support import each
 from tests_e2e.support.field import named
 from tests_e2e.support.live_memory import live_memory_of
 from tests_e2e.support.outside import outside, standing_still
@@ -71,7 +72,9 @@ def sequences_agree(trial: Trial, host: Host, attempt: Try, most: int, many: int
     if host.plain_guest is None:
         trial.legitimate([*plain, host_kernel(host, since)])
     else:
-        trial.legitimate([*_checks(trial, host, attempt, most, many, protects=True), host_kernel(host, since)], plain)
+        tried = each.attempt(lambda: _checks(trial, host, attempt, most, many, protects=True))
+        found = each.settled(tried, "guests that are protected", [plain])
+        trial.legitimate([*found, host_kernel(host, since)], plain)
 
 
 def _checks(trial: Trial, host: Host, attempt: Try, most: int, many: int, *, protects: bool) -> list[Check]:
@@ -109,7 +112,8 @@ def mapped_by_none(trial: Trial, host: Host) -> None:
     if host.plain_guest is None:
         trial.legitimate(plain)
     else:
-        trial.legitimate(_from_outside(host, protects=True), plain)
+        tried = each.attempt(lambda: _from_outside(host, protects=True))
+        trial.legitimate(each.settled(tried, "guests that are protected", [plain]), plain)
 
 
 def _from_outside(host: Host, *, protects: bool) -> list[Check]:
