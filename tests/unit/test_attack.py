@@ -596,7 +596,7 @@ def test_path_that_must_work_is_checked_and_watched_in_both_guests(
     monkeypatch.setattr(checks_module, "watched", watch)
     trial = WorksTrial()
     works(trial, world, lambda guest: [Check("pid", "1", str(guest.pid))])
-    works(trial, pair, lambda guest: [Check("pid", "1", str(guest.pid))])
+    works(trial, pair, lambda guest: [Check("pid", str(guest.pid), str(guest.pid))])
     (alone, _), (beside, words) = trial.given
     assert [[check.got for check in part] for part in alone] == [["77", "True"]]
     assert [[check.got for check in part] for part in beside] == [["77", "True"], ["78", "True"]]

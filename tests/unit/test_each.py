@@ -10,7 +10,8 @@ import pytest
 
 from common.errors import ChannelError, DeadlineError, HarmError, MachineLostError, SealproofError
 from host_setup.channels.vitals import Vitals
-from tests_e2e.support.each import attempt, on_each, on_each_at_once, settled
+from signoff.observation import Check
+from tests_e2e.support.each import attempt, on_each, on_each_at_once, opted_in, settled
 
 On = Callable[..., list[Any]]
 
@@ -81,3 +82,22 @@ def test_what_is_no_machines_fault_or_known_already_goes_on(error: Exception) ->
 def test_nobody_is_blamed_without_a_control_that_came_to_its_end(controls: Sequence[object]) -> None:
     with pytest.raises(ChannelError, match="EFAULT"):
         settled(attempt(FakeGuest("protected", ChannelError("EFAULT")).look), "private pages", controls)
+
+
+class Deaf:
+    """A guest that does not answer any more."""
+
+    @property
+    def protected(self) -> bool:
+        raise MachineLostError("its QEMU ended")
+
+
+RIGHT, WRONG = [Check("a", "1", "1")], [Check("a", "1", "2")]
+
+
+def test_guest_whose_claim_has_failed_already_is_not_asked_whether_it_opted_in() -> None:
+    deaf: Any = Deaf()
+    assert opted_in(deaf, [WRONG, RIGHT]) is None
+    assert opted_in(deaf, [RIGHT]) is None, "there is no other one that did not"
+    with pytest.raises(MachineLostError):
+        opted_in(deaf, [RIGHT, RIGHT])

@@ -148,5 +148,5 @@ def test_lone_plain_guest_is_under_test(host: Any) -> None:  # noqa: ARG001
     with standing(lone, lambda spec: spec) as guests:
         assert guests.plain_guest is None
         works_at_once(trial, guests, lambda _: [])
-    assert trial.given == [(([],), {})]
+    assert trial.given == [(([],), {"protected": None})]
     assert Among(lone, lone.guests).guest is lone.guest

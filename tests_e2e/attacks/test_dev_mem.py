@@ -16,7 +16,7 @@ from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack, Target
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.kvm import load
 from tests_e2e.support.pagemap import place
 from tests_e2e.support.steps import open_file
@@ -43,7 +43,7 @@ def _judge(trial: Trial, attack: Attack, host: Host) -> None:
     with attack.puppeteer(host) as puppeteer:
         process = puppeteer.spawn()
         found = on_each(host.guests, lambda guest: [*_look(process, guest), *_run_on(process, guest)])
-    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=opted_in(host.guest, found))
 
 
 def _look(process: Puppet, guest: Guest) -> list[Check]:

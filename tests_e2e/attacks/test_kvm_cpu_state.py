@@ -18,7 +18,7 @@ from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support import nested
 from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack, Got, Target
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.host_memory import PIECE, memory_of, pages_with
 from tests_e2e.support.kvm import (
     ALIAS_SLOT,
@@ -106,7 +106,7 @@ def test_kvm_does_not_tell_page_directory_pointers_of_a_protected_guest(trial: T
 
 
 def _judge(trial: Trial, host: Host, found: list[list[Check]]) -> None:
-    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=opted_in(host.guest, found))
 
 
 def _pointers_told(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:

@@ -12,7 +12,7 @@ from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack, Got, Target
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.kvm import (
     ALIAS_SLOT,
     KVM_MEM_LOG_DIRTY_PAGES,
@@ -55,7 +55,7 @@ def test_memory_slot_that_moves_shows_no_private_page(trial: Trial, attack: Atta
     # KVM does not forget that the page had another number: the guest cannot share it any more.
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
         found = on_each(host.guests, lambda guest: _moved(host, puppeteer, guest))
-        protected = host.guest.protected if len(found) > 1 else None
+        protected = opted_in(host.guest, found)
     trial.legitimate(*found, protected=protected)
 
 

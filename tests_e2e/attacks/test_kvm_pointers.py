@@ -18,7 +18,7 @@ from signoff.observation import PAGE_SIZE, Check, State
 from signoff.trial import Trial
 from tests_e2e.support import nested
 from tests_e2e.support.attack import CONTROL, UNDER_TEST, Attack
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.kvm import (
     EVENTS_BYTES,
     KVM_GET_LAPIC,
@@ -166,7 +166,7 @@ def test_kvm_writes_to_no_private_page_at_an_address_of_qemus(trial: Trial, stee
     with Attack.puppeteer(steered) as puppeteer:
         rows = [(row, not row.kernels or trial.kernel_fits(row.kernels)) for row in ROWS]
         found = on_each(steered.guests, lambda guest: _table(steered, puppeteer, guest, rows))
-    trial.legitimate(*found, protected=steered.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=opted_in(steered.guest, found))
 
 
 def _table(host: Host, puppeteer: Puppeteer, guest: Guest, rows: Sequence[tuple[Row, bool]]) -> list[Check]:

@@ -13,7 +13,7 @@ from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack, Got, Target
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.kvm import (
     ALIAS_SLOT,
     KVM_EXIT_MMIO,
@@ -107,7 +107,7 @@ def test_guest_loads_nothing_of_qemus_where_its_memory_was(trial: Trial, attack:
     """QEMU cannot answer what its guest loads from a private page whose slot it has deleted."""
     with attack.puppeteer(steered) as puppeteer:
         found = on_each(steered.guests, lambda guest: _answered(steered, puppeteer, guest))
-        protected = steered.guest.protected if len(found) > 1 else None
+        protected = opted_in(steered.guest, found)
     trial.legitimate(*found, protected=protected)
 
 

@@ -24,7 +24,7 @@ from signoff.observation import PAGE_SIZE, Canary, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack, Got, Target
 from tests_e2e.support.direct_map import GUEST_PAGE_OFFSET
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.end_of_qemu import ask_until_it_ends
 from tests_e2e.support.extra import open_registers, standing
 from tests_e2e.support.gdb import Gdb
@@ -110,7 +110,7 @@ def _by_own_address(trial: Trial, attack: Attack, feature: Callable[[Guest, int]
     """
     with standing(attack.pool, open_registers) as host:
         found = on_each(host.guests, lambda guest: _read_as_the_guest(attack, host, guest, feature))
-        protected = host.guest.protected if len(found) > 1 else None  # it told before
+        protected = opted_in(host.guest, found)  # it told before
     trial.legitimate(*found, protected=protected)
 
 

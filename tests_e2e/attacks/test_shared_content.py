@@ -24,7 +24,7 @@ from host_setup.hosts.guest_spec import GUEST_PROGRAMS
 from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import pages_of
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.guest_frames import frames_of
 from tests_e2e.support.host_memory import memory_of
 from tests_e2e.support.memory import MIB, shell
@@ -42,7 +42,7 @@ def test_shared_pages_hold_nothing_of_a_process_that_ended(trial: Trial, host: H
     """What a guest shares while its devices work holds nothing of an ended process, nor of a buffer to be filled."""
     guests = [guest for guest, _ in pages_of(host)]
     found = on_each(guests, lambda guest: _look(host, guest))
-    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=opted_in(host.guest, found))
 
 
 def _look(host: Host, guest: Guest) -> list[Check]:

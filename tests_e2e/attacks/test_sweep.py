@@ -11,7 +11,7 @@ from host_setup.hosts.guest import Guest
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.guest_frames import runs
 from tests_e2e.support.kernel_sharing import of_its_kernel, symbols_of
 from tests_e2e.support.loads import loads_of_each
@@ -38,7 +38,7 @@ def test_qemu_loads_from_no_page_but_shared_ones(trial: Trial, attack: Attack) -
             return checks(loaded, "SIGBUS", physical=False)
 
         found = on_each(host.guests, look)
-    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=opted_in(host.guest, found))
 
 
 def _loads(puppeteer: Puppeteer, pid: int, address: Mapping[int, int]) -> dict[int, str | None]:
@@ -85,4 +85,4 @@ def test_guest_shares_no_more_than_it_needs(trial: Trial, attack: Attack) -> Non
         ]
 
     found = on_each(attack.host.guests, look)
-    trial.legitimate(*found, protected=attack.host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=opted_in(attack.host.guest, found))

@@ -17,7 +17,7 @@ from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack, pages_of
 from tests_e2e.support.direct_map import direct_map
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.guest_frames import GuestFrames, frames_of
 from tests_e2e.support.host_memory import memory_of
 from tests_e2e.support.kvm import load
@@ -75,7 +75,7 @@ def test_host_kernel_maps_no_private_page_while_it_emulates(trial: Trial, host: 
     What a CPU maps for itself alone, in tables that no other one loads, is not looked at here.
     """
     found = on_each(host.guests, lambda guest: _watched(host, guest))
-    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=opted_in(host.guest, found))
 
 
 def _watched(host: Host, guest: Guest) -> list[Check]:
@@ -154,7 +154,7 @@ def _judge(trial: Trial, host: Host, more: Mapping[str, tuple[str, str]]) -> Non
         [*_checks(guest, frames, walked), *(Check(name, *words) for name, words in more.items())]
         for guest, frames in stable.items()
     ]
-    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=opted_in(host.guest, found))
 
 
 def _checks(guest: Guest, frames: GuestFrames, walked: Walked) -> list[Check]:

@@ -14,7 +14,7 @@ from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack, Target
 from tests_e2e.support.conduits import pipe, through
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.loads import load
 from tests_e2e.support.pagemap import place, places
 
@@ -28,7 +28,7 @@ def test_private_pages_that_nobody_touched_are_out_of_reach(trial: Trial, attack
     """Private pages that nobody has touched yet are refused like all others, and get no frame by that."""
     with attack.pool.fresh() as host:  # on a shared one a sweep may have touched all
         found = on_each(host.guests, lambda guest: _tried(attack, host, guest))
-        protected = host.guest.protected if len(found) > 1 else None
+        protected = opted_in(host.guest, found)
     trial.legitimate(*found, protected=protected)
 
 

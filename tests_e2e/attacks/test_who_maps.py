@@ -6,7 +6,7 @@ from __future__ import annotations
 from host_setup.hosts.base import Host
 from signoff.trial import Trial
 from tests_e2e.support.direct_map import direct_map
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.guest_frames import frames_of
 from tests_e2e.support.holders import checks, counts, holders_of
 from tests_e2e.support.outside import outside
@@ -21,4 +21,4 @@ def test_private_pages_are_mapped_by_their_own_guest_alone(trial: Trial, host: H
     trial.attach("holders.txt", "\n".join(counts(name, still, held) for name in still))
     layout = direct_map(host.ssh)
     found = on_each(host.guests, lambda guest: checks(guest.spec.name, still, guest.spec.cpus, layout, held))
-    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=opted_in(host.guest, found))

@@ -11,7 +11,7 @@ from signoff.observation import PAGE_SIZE, Canary, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack
 from tests_e2e.support.attack_module import attack_by_module
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.pagemap import place, places
 
 MIB = 1 << 20
@@ -25,7 +25,7 @@ def test_host_learns_which_pages_a_guest_has(trial: Trial, attack: Attack) -> No
 
 
 def _judge(trial: Trial, host: Host, found: list[list[Check]]) -> None:
-    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=opted_in(host.guest, found))
 
 
 def _aim(guest: Guest) -> list[Aimed]:

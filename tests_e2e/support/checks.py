@@ -10,7 +10,7 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import Check
 from signoff.trial import Trial
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import on_each, opted_in
 from tests_e2e.support.watch import watched
 
 
@@ -20,10 +20,7 @@ def works(trial: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> No
     Each guest is watched meanwhile.
     """
     found = on_each(host.guests, lambda guest: watched(host, guest, check), in_time=True)
-    if host.plain_guest is None:
-        trial.legitimate(found[0])
-    else:
-        trial.legitimate(*found, protected=host.guest.protected)
+    trial.legitimate(*found, protected=opted_in(host.guest, found))
 
 
 def checks(guest: Guest, *argv: str, cpu: int | None = None, seconds: float = 30) -> list[Check]:

@@ -15,6 +15,7 @@ from typing import TypeVar
 from common.errors import DeadlineError, HarmError, MachineError, SealproofError
 from common.threads import workers
 from host_setup.hosts.guest import Guest
+from signoff.observation import Check
 
 _T = TypeVar("_T")
 
@@ -70,6 +71,18 @@ def settled(tried: _T | Broke, whose: str, controls: Sequence[object]) -> _T:
     if not controls or any(isinstance(control, Broke) for control in controls):
         raise tried.error
     raise HarmError(f"what works in the control fails with {whose}: {tried.error.message}") from tried.error
+
+
+def opted_in(guest: Guest, found: Sequence[Sequence[Check]]) -> bool | None:
+    """Whether the guest under test opted in; None if there is no other one, or if it does not matter.
+
+    A guest with a wrong check may not answer any more, and the claim is FAIL already.
+
+    :param found: checks of each guest, of this one first.
+    """
+    if len(found) < 2 or not all(check.right for check in found[0]):
+        return None
+    return guest.protected
 
 
 def _settled(guests: Sequence[Guest], tried: Sequence[_T | Broke]) -> list[_T]:

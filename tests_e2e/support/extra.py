@@ -16,7 +16,7 @@ from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec, beside
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
-from tests_e2e.support.each import on_each_at_once
+from tests_e2e.support.each import on_each_at_once, opted_in
 from tests_e2e.support.watch import watched
 
 BOOT = 240.0  # seconds that a boot may take on a slow, busy machine
@@ -106,7 +106,7 @@ def make_room(host: Host) -> None:
 def works_at_once(trial: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> None:
     """As ``works``, in both guests at the same time: for what takes long."""
     found = _watched_at_once(host, host.guests, check)
-    _judge(trial, found, protected=host.guest.protected)
+    trial.legitimate(*found, protected=opted_in(host.guest, found))
 
 
 def works_beside(
@@ -137,18 +137,10 @@ def works_beside(
         prepare(fresh)
         guests = [stack.enter_context(fresh.extra_guest(beside(shape(spec)))) for spec in specs]
         found = _watched_at_once(fresh, guests, whole_life, from_start=True)
-        _judge(trial, found, protected=None if refused else guests[0].protected)
+        trial.legitimate(*found, protected=None if refused else opted_in(guests[0], found))
 
 
 def _watched_at_once(
     host: Host, guests: Sequence[Guest], look: Callable[[Guest], list[Check]], *, from_start: bool = False
 ) -> list[list[Check]]:
     return on_each_at_once(guests, partial(watched, host, look=look, from_start=from_start), in_time=True)
-
-
-def _judge(trial: Trial, found: Sequence[list[Check]], *, protected: bool | None) -> None:
-    """Have it judged what was found in the guest under test and, if there is one, in the plain guest."""
-    if len(found) == 1:
-        trial.legitimate(found[0])
-    else:
-        trial.legitimate(*found, protected=protected)

@@ -15,6 +15,7 @@ from host_setup.hosts.guest import Guest
 from signoff.observation import Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack
+from tests_e2e.support.each import opted_in
 
 GENERAL, VECTORS = slice(0, 64), slice(64, 320)  # bytes of the canary: in r8 to r15, in xmm0 to xmm15
 HOLDS = 2.0  # seconds at a time, of the guest's time
@@ -34,7 +35,7 @@ def user_canary(guest: Guest) -> Aimed:
 
 def judge_each(trial: Trial, host: Host, found: list[list[Check]]) -> None:
     """Have it judged what was found in the guest under test and, if there is one, in the plain guest."""
-    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=opted_in(host.guest, found))
 
 
 def look_checks(guest: Guest, look: Look, held: slice) -> list[Check]:

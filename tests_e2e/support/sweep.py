@@ -27,7 +27,7 @@ from signoff.observation import Check, State
 from signoff.trial import Trial
 from tests_e2e.support.account import FIRMWARE, account_of
 from tests_e2e.support.attack import Aimed, Attack
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import on_each, opted_in
 
 TIMEOUT = 60.0  # for a sweep, on a busy machine
 NAMED = 4  # ranges that a check names
@@ -177,7 +177,7 @@ def exactly_what_is_shared(
         return [*checks(one, refusal, physical=physical), *witnesses(guest, aimed, one)]
 
     found = on_each(host.guests, look)
-    trial.legitimate(*found, protected=host.guest.protected if len(found) > 1 else None)
+    trial.legitimate(*found, protected=opted_in(host.guest, found))
 
 
 def checks(sweep: Sweep, refusal: str, *, physical: bool) -> list[Check]:
