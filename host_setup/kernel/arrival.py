@@ -59,6 +59,8 @@ _CUT_OFF = re.compile(
     rb"|^index (?!e69de29)[0-9a-f]+\.\.(?!e69de29)[0-9a-f]+[^\n]*\n?(?:--- [^\n]*\n?)?\Z",  # that is the empty file
     re.MULTILINE,
 )
+_WEB_PAGE = re.compile(rb"\s*<(?:!doctype html|html|head|body)\b", re.IGNORECASE)
+_HTML = re.compile(rb"^content-type:\s*text/html\b", re.IGNORECASE | re.MULTILINE)
 _REPLY = re.compile(r"(re|aw|sv|fwd?)\s*:", re.IGNORECASE)
 _NUMBER = re.compile(r"\[[^]]*?\b0*(\d+)/0*(\d+)\b[^]]*\]")
 _VERSION = re.compile(r"\[[^]]*?\bv(\d+)\b[^]]*\]", re.IGNORECASE)
@@ -147,6 +149,8 @@ def read(file: Path, strip: int | None = None) -> list[Patch]:
     if mail.is_cover or (not mail.change and re.match(r"(.*-)?0000-", file.name)):
         return []
     if not mail.change:
+        if _is_packed(content):
+            raise _wrong(f"{path_text(file)} is packed, but is not named like that", "unpack it")
         empty = "is empty" if not text.strip() else "holds no change"
         raise _wrong(f"{path_text(file)} {empty}", "save it again, or move it out of the folder")
     return [Patch(path_text(file.name), content, mail.change, strip, mail.subject)]
@@ -225,8 +229,12 @@ def _refuse_unused(file: Path) -> None:
             f"{path_text(file)} holds a patch, but is not named like one",
             f"give it a name that ends in one of {', '.join(SUFFIXES)}, or move it out of the folder",
         )
-    if start.startswith(_PACKED) or start[_TAR[0]] == _TAR[1]:
+    if _is_packed(start):
         raise _wrong(f"{path_text(file)} is packed, and not looked into", "unpack it, or move it out of the folder")
+
+
+def _is_packed(content: bytes) -> bool:
+    return content.startswith(_PACKED) or content[_TAR[0]] == _TAR[1]
 
 
 def _refuse_twice(found: Sequence[Patch]) -> None:
@@ -266,6 +274,11 @@ def _of_quilt(series: Path) -> tuple[Patch, ...]:
         name, *options = re.sub(r"(^|\s)#.*", "", line).split() or [""]
         if not name:
             continue
+        if name[0] in "+-":  # of the older quilt, and of guards(1)
+            raise _wrong(
+                f"{path_text(series)}: {path_text(name)} is a guard, which is not supported",
+                "list the patches that are meant, without guards",
+            )
         if name in listed:
             raise _wrong(f"{path_text(series)} lists {path_text(name)} twice", "remove one of the lines")
         listed.add(name)
@@ -275,7 +288,7 @@ def _of_quilt(series: Path) -> tuple[Patch, ...]:
             if level is None:
                 raise _wrong(
                     f"{path_text(series)}: {path_text(name)} has the option {path_text(option)}",
-                    "only -pN is supported",
+                    "only -pN is supported; a name that is listed has no blanks",
                 )
             strip = 1 if level[1] == "ab" else int(level[1])
         one = [*read(series.parent / name, strip)]
@@ -339,6 +352,11 @@ def _subject(head: Message) -> str:
 def _change(content: bytes, file: Path) -> bytes:
     """The part of a patch that changes files; empty if there is none."""
     head = _head(content)
+    if _WEB_PAGE.match(content) or (head is not None and _HTML.search(content.partition(b"\n\n")[0])):
+        raise _wrong(
+            f"{path_text(file)} is a web page, whose text is not the patch's",
+            "save the patch itself: 'raw' or 'plain' on the page, or 'b4 am'",
+        )
     if head is not None and _ENCODED.search(content.partition(b"\n\n")[0]):
         content = _with_newlines(_decoded(content, file))
     start = _CHANGE.search(content)

@@ -91,12 +91,27 @@ def apply(tree: Path, patches: Sequence[Patch], logs: Path, pristine: Path) -> N
         except CommandError as error:
             again = shlex.quote(str(_repeat(commands, pristine, logs)))
             hunks = rejected.read_text(encoding="utf-8", errors="replace") if rejected.exists() else ""
+            there = next((one for one in (patch, patches[-1]) if _is_there(tree, one, logs)), None)
+            step = "adapt the patch" if there is None else f"name a source without it: {there.name} is in this one"
             raise KernelError(
                 f"{patch.name} does not apply\n{error.tail}{hunks}".rstrip(),
                 stage=STAGE,
                 artefact=log,
-                hint=f"adapt the patch; this repeats the error: sh {again}",
+                hint=f"{step}; this repeats the error: sh {again}",
             ) from error
+
+
+def _is_there(tree: Path, patch: Patch, logs: Path) -> bool:
+    """Whether a tree has all that a patch would change; of a series that is in it, the last patch tells."""
+    change = logs / "there.diff"
+    change.write_bytes(patch.change)
+    strip = f"-p{_strip(patch.change, tree) if patch.strip is None else patch.strip}"
+    command = [*GIT, "apply", "--check", "--reverse", strip, str(change)]
+    try:
+        run_tree(command, cwd=tree, env=_alone(tree), log=logs / "there.log", stage=STAGE)
+    except CommandError:
+        return False
+    return True
 
 
 def _require_whole(tree: Path, patch: Patch, strip: str, change: Path, log: Path) -> None:
@@ -109,11 +124,11 @@ def _require_whole(tree: Path, patch: Patch, strip: str, change: Path, log: Path
     try:
         run_tree([*GIT, "apply", "--numstat", strip, str(change)], cwd=tree, env=_alone(tree), log=log, stage=STAGE)
     except CommandError as error:
+        hint = "save it again; 'git apply --stat' checks it without changes"
+        if not patch.change.endswith(b"\n"):
+            hint = f"its last line has no end, so part of it may be missing; if none is: echo >> {patch.name}"
         raise KernelError(
-            f"{patch.name} is damaged: {error.tail.strip()}",
-            stage=STAGE,
-            artefact=change,
-            hint="save it again; 'git apply --stat' checks it without changes",
+            f"{patch.name} is damaged: {error.tail.strip()}", stage=STAGE, artefact=change, hint=hint
         ) from error
 
 

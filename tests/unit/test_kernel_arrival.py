@@ -474,6 +474,8 @@ def test_the_depth_of_a_quilt_series_makes_another_kernel(work: Work) -> None:
     ("listed", "words"),
     [
         ("a.patch -R\n", "only -pN is supported"),
+        ("my change.patch\n", "a name that is listed has no blanks"),
+        ("+mine a.patch\n", "+mine is a guard"),
         ("a.patch\na.patch\n", "lists a.patch twice"),
         ("b.patch\n", "b.patch cannot be read: No such file"),
         ("# nothing\n", "series lists no patch"),
@@ -509,6 +511,9 @@ def test_numbers_without_zeros_are_numbers(work: Work) -> None:
     assert [name.partition("-")[0] for name in work.names()] == ["1", "2", "9", "10", "11"]
 
 
+CHANGE = b"--- a/mm/x.c\n+++ b/mm/x.c\n@@ -1 +1 @@\n-x\n+if (x &lt; y)\n"
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -519,6 +524,9 @@ def test_numbers_without_zeros_are_numbers(work: Work) -> None:
         (lambda file: file.write_text(""), "is empty"),
         (lambda file: file.write_text("Subject: [PATCH] mm: lost\n\nIts change.\n"), "holds no change"),
         (lambda file: file.write_bytes(b"\xff\xfe\x00"), "damaged UTF-16"),
+        (lambda file: file.write_bytes(gzip.compress(CHANGE)), "is packed, but is not named like that"),
+        (lambda file: file.write_bytes(b"<!DOCTYPE html>\n<pre>\n" + CHANGE + b"</pre>\n"), "is a web page"),
+        (lambda file: file.write_bytes(b"Content-Type: text/html\nSubject: x\n\n" + CHANGE), "is a web page"),
     ],
 )
 @pytest.mark.parametrize("name", ["0002-x.patch", "x.diff", "x.mbx"])

@@ -124,6 +124,24 @@ def test_a_patch_that_does_not_apply_ends_with_its_name_hunk_log_and_command(
     assert "Hunk #1 FAILED at 1" in again.stdout
 
 
+def test_a_source_that_has_the_series_is_told_from_a_patch_that_does_not_fit(
+    make: Callable[..., Path], tree: Path
+) -> None:
+    patched = make(CHANGE, REST)
+    (tree / "mm/memory.c").write_text((patched / "mm/memory.c").read_text())
+    for path in patched.rglob("*.c"):
+        (tree / path.relative_to(patched)).write_text(path.read_text())
+    with pytest.raises(KernelError, match="does not apply") as caught:
+        make(CHANGE, REST)
+    assert "name a source without it: 000" in caught.value.hint
+
+
+def test_a_patch_whose_last_line_has_no_end_gets_its_own_next_step(make: Callable[..., Path]) -> None:
+    with pytest.raises(KernelError, match="is damaged") as caught:
+        make(CHANGE.rstrip("\n"))
+    assert "its last line has no end" in caught.value.hint
+
+
 def test_a_hunk_whose_surroundings_are_not_there_does_not_apply_just_anywhere(
     make: Callable[..., Path], tree: Path
 ) -> None:
