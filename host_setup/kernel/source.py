@@ -168,6 +168,12 @@ def _tree(path: Path, store: Store) -> Source:
             stage=STAGE,
             hint="name the folder (or its tarball) that holds the kernel's MAINTAINERS file",
         )
+    if (path / "Kconfig").is_file() and not (path / "init/main.c").is_file():
+        raise UserInputError(
+            f"{path_text(path)} is not all of a Linux kernel: it has no init/main.c",
+            stage=STAGE,
+            hint="headers alone build no kernel; of a sparse checkout: git sparse-checkout disable",
+        )
     files = tree.read(path, store)
     return Source(path, Kind.GIT if _is_repository(path) else Kind.TREE, found, tree.identity(files), files=files)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tarfile
@@ -33,6 +34,7 @@ COMPRESSIONS = (
     (b"\x04\x22\x4d\x18", "lz4", "lz4"),
 )
 _LARGEST_MAKEFILE = 1 << 20  # bytes
+_END = bytes(2 * 512)  # of a tar archive: two blocks of zeros (POSIX, pax)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,11 @@ def look_into(path: Path, reinstall: str) -> Content:
     :raises SetupError: what decompresses it is not installed.
     """
     program = _decompressor(path)
-    foreign = False
+    begun = foreign = False
     with _opened(path, program) as (process, stream):
         try:
             with tarfile.open(fileobj=stream, mode="r|") as tarball:
+                begun = True
                 for member in tarball:
                     folder, _, name = member.name.rpartition("/")
                     makefile = tarball.extractfile(member) if name == "Makefile" and member.isfile() else None
@@ -65,11 +68,13 @@ def look_into(path: Path, reinstall: str) -> Content:
                         continue
                     found = release(makefile.read(_LARGEST_MAKEFILE).decode(errors="replace"))
                     if found is not None:
+                        if program is None:  # tar reports no end that is missing; a decompressor does
+                            _require_end(path, reinstall)
                         return Content(found, folder)
                     foreign = foreign or len([part for part in folder.split("/") if part not in ("", ".")]) <= 1
             complete = process.wait() == 0
         except tarfile.TarError as error:
-            if program is not None or "unexpected end" in str(error):
+            if "unexpected end" in str(error) or (program is not None and (begun or process.wait() != 0)):
                 raise damaged(path, str(error), reinstall) from error
             raise UserInputError(
                 f"{path_text(path)} is not a tarball: {error}",
@@ -101,6 +106,8 @@ def unpack(path: Path, content: Content, folder: Path, log: Path, reinstall: str
         raise damaged(path, error.tail, reinstall, log) from error
     # A store that keeps everybody from writing (Nix, Bazel) packs its folders so.
     run_tree(["chmod", "--recursive", "u+rwX", str(folder)], log=log, stage=STAGE)
+    # Devices, pipes and sockets are no sources; what opens a pipe waits for good.
+    run_tree(["find", str(folder), "-type", "b,c,p,s", "-delete"], log=log, stage=STAGE)
     if tree.is_untidy(folder):
         tree.tidy(folder)
 
@@ -109,6 +116,18 @@ def damaged(path: Path, detail: str, reinstall: str, log: Path | None = None) ->
     """The error for a tarball that cannot be read to its end."""
     said = f"{path_text(path)} is truncated or damaged\n{detail}".rstrip()
     return KernelError(said, stage=STAGE, hint=reinstall, artefact=log)
+
+
+def _require_end(path: Path, reinstall: str) -> None:
+    """Refuse a tarball that lacks its end: one that was cut off between two files, or the first of several volumes.
+
+    :raises KernelError: it does.
+    """
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, len(_END)), os.SEEK_END)
+        if file.read() != _END:
+            detail = "it does not end as a tarball does; or it is the first of several volumes"
+            raise damaged(path, detail, f"{reinstall}, or unpack it and name the folder")
 
 
 def _decompressor(path: Path) -> str | None:

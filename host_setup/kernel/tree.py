@@ -239,9 +239,9 @@ def _tracked(folder: Path) -> list[str]:
         if "not a git repository" in error.tail:
             return []  # or one whose other half is elsewhere
         # What git tracks though a .gitignore names it would be left out.
-        said = error.tail.strip().splitlines()
+        said = " ".join(error.tail[max(0, error.tail.rfind("fatal: ")) :].split())  # it may go on on the next line
         raise UserInputError(
-            f"git cannot read the repository of {path_text(folder)}: {said[-1] if said else error.message}",
+            f"git cannot read the repository of {path_text(folder)}: {said or error.message}",
             stage=STAGE,
             hint="'git status' there says more; a copy of the tree without .git is read by its .gitignore alone",
         ) from error

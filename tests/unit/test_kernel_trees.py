@@ -470,6 +470,7 @@ def test_sockets_and_pipes_are_no_sources(tmp_path: Path, take: Taken, monkeypat
         (lambda path: git(path.parent, "init", "-q", "--bare", path.name), "is a bare repository"),
         (lambda path: path.mkdir(), "has no Makefile"),
         (lambda path: (path.mkdir(), (path / "Makefile").mkdir()), "has no Makefile"),
+        (lambda path: (make_tree(path) / "Kconfig").write_text("\n"), "is not all of a Linux kernel"),
         (lambda _: None, "no such kernel source"),
     ],
 )
@@ -668,3 +669,38 @@ def test_an_archive_of_another_kind_is_one_line(tmp_path: Path, take: Taken) -> 
     with pytest.raises(SealproofError, match="not a tarball") as caught:
         take(tmp_path / "linux.zip")
     assert "name the folder" in caught.value.hint
+
+
+def test_what_is_compressed_and_no_tarball_is_not_called_damaged(tmp_path: Path, take: Taken) -> None:
+    (tmp_path / "linux.xz").write_bytes(lzma.compress(b"no tarball"))
+    with pytest.raises(UserInputError, match="not a tarball"):
+        take(tmp_path / "linux.xz")
+
+
+def test_a_tarball_that_was_cut_off_between_two_files_is_refused(tmp_path: Path, take: Taken) -> None:
+    tarball = tmp_path / "linux.tar"
+    with tarfile.open(tarball, "w") as out:
+        out.add(make_tree(tmp_path / "tree"), "linux")
+        end = out.offset
+    with tarball.open("r+b") as file:
+        file.truncate(end)
+    with pytest.raises(SealproofError, match=r"truncated or damaged\s+it does not end as a tarball does") as caught:
+        take(tarball)
+    assert "unpack it and name the folder" in caught.value.hint
+
+
+def test_devices_and_pipes_in_a_tarball_are_no_sources(tmp_path: Path, take: Taken) -> None:
+    tree = make_tree(tmp_path / "tree")
+    os.mkfifo(tree / "mm/pipe")
+    tarball = tmp_path / "linux.tar"
+    with tarfile.open(tarball, "w") as out:
+        out.add(tree, "linux")
+    assert names(take(tarball)) == SOURCES
+
+
+def test_what_git_says_on_two_lines_is_told_in_one(tmp_path: Path, take: Taken) -> None:
+    tree = commit(make_tree(tmp_path / "tree"))
+    git(tree, "config", "core.repositoryformatversion", "1")
+    git(tree, "config", "extensions.newer", "true")
+    with pytest.raises(UserInputError, match="unknown repository extension found: newer"):
+        take(tree)
