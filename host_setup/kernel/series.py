@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
@@ -96,6 +97,7 @@ def available() -> list[str]:
 
 def load_for(name: str | Path, release: str) -> Series:
     """As :func:`load`; of ours that is not made for that kernel the port ``NAME-...`` that is, if there is one."""
+    name = _own_name(name)
     wanted = load(name)
     if _is_path(name):
         return wanted
@@ -110,6 +112,16 @@ def _is_path(name: str | Path) -> bool:
     return isinstance(name, Path) or "/" in name
 
 
+def _own_name(name: str | Path) -> str | Path:
+    """The name of a series of ours whose folder's path was given; else what was given."""
+    if _is_path(name):
+        with contextlib.suppress(OSError, RuntimeError):  # load() says what is wrong
+            path = Path(name).expanduser().resolve()
+            if path.parent == FOLDER.resolve():
+                return path.name
+    return name
+
+
 _EXAMPLE = 'title = "...", base = ">=6.12,<6.13", mode = "protected", description = "..."'
 
 
@@ -118,6 +130,7 @@ def load(name: str | Path) -> Series:
 
     :raises UserInputError: there is none, its ``series.toml`` is not right, or a folder of the user's has no patch.
     """
+    name = _own_name(name)
     is_path = _is_path(name)
     try:
         folder = Path(name).expanduser().resolve() if is_path else FOLDER / name

@@ -51,6 +51,17 @@ def test_a_port_takes_the_place_of_a_series_of_ours_that_is_made_for_another_ker
     assert found == ["mine", "mine-7.3", "mine", "mine"]
 
 
+@pytest.mark.parametrize("path", ["host_setup/kernel/series/{}", "./host_setup/kernel/series/{}/", "{}/../{}"])
+def test_a_series_of_ours_is_the_same_by_the_path_of_its_folder(path: str) -> None:
+    def named(name: str) -> str:
+        return str(series.FOLDER / path.format(name, name)) if path.startswith("{}") else path.format(name)
+
+    assert series.load(named("stock")) == series.load("stock")
+    wanted = series.load_for("protected-memory", "7.3.4")
+    assert wanted.name == "protected-memory-7.3"
+    assert series.load_for(named("protected-memory"), "7.3.4") == wanted
+
+
 def test_a_folder_of_the_users_own_is_what_it_is_on_any_kernel(tmp_path: Path) -> None:
     folder = write(tmp_path / series.DEFAULT)
     (folder / "0001-a.patch").write_text("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n")
