@@ -193,7 +193,8 @@ class Store:
         path = self.path(kind, key)
         if not path.is_dir():
             return None
-        (path / _USED).touch()
+        with contextlib.suppress(OSError):  # a cache that is only read has no use for it
+            (path / _USED).touch()
         if path not in self._seen:
             self._check(kind, path)
             self._seen.add(path)
@@ -300,7 +301,7 @@ class Store:
 
         :returns: what was removed.
         """
-        (self.root / "locks").mkdir(parents=True, exist_ok=True)
+        _make_folder(self.root / "locks")
         self._sweep_scratch()
         removed, held = [], 0
         for entry in self.entries():
@@ -315,7 +316,8 @@ class Store:
         return removed
 
     def _lock(self, kind: str, key: str, timeout: float = -1) -> FileLock:
-        (self.root / "locks").mkdir(parents=True, exist_ok=True)
+        with disk_errors(self.root):
+            _make_folder(self.root / "locks")
         return FileLock(self.root / "locks" / f"{kind}-{key}", timeout=timeout)
 
     def _sweep_scratch(self) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from common.errors import SetupError
 from common.progress import Terminal, clock
 from common.store import Store, scratch_folder
 from guest_images.keys import keys
@@ -19,9 +20,11 @@ from guest_images.payload import payload
 from guest_images.programs import MODULES, programs
 from guest_images.rootfs import rootfs
 from host_setup import inventory
+from host_setup.disks import look
 from host_setup.hosts.guest_spec import guests_for
 from host_setup.kernel import debian_archive, series
 from host_setup.kernel.build import build, module
+from host_setup.limits import mounts
 from host_setup.provision import Settings, accelerator, emulated_spec, kernel_request, real_machine, with_accelerator
 from host_setup.this_machine import survey
 
@@ -83,6 +86,12 @@ def plan(settings: Settings, store: Store) -> list[Line]:
     machine = real_machine(settings)
     if machine is not None:
         return _leased(settings, *machine)
+    if problem := look(store.root, mounts()).problem:
+        raise SetupError(
+            f"nothing can be written to {store.root}: {problem}",
+            stage="cache",
+            hint="name another folder in XDG_CACHE_HOME, or with --cache-folder; 'make doctor' says more",
+        )
     with scratch_folder() as scratch:
         return _made_here(settings, Looking(store.root, scratch))
 

@@ -101,6 +101,13 @@ def test_what_would_end_the_run_ends_the_plan(tmp_path: Path, source: Path) -> N
         plan(Settings("emulated", "protected-memory", source), Store(tmp_path / "cache"))
 
 
+def test_a_cache_that_cannot_be_made_ends_the_plan(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SealproofError, match=r"nothing can be written to .*file/cache") as caught:
+        plan(Settings("emulated", "stock", source, mode=Mode.PLAIN), Store(tmp_path / "file/cache"))
+    assert "--cache-folder" in caught.value.hint
+
+
 def test_a_source_that_is_not_fetched_yet_ends_the_plan_in_a_line(tmp_path: Path, source: Path) -> None:
     (line,) = plan(Settings("emulated", "stock", "7.3"), Store(tmp_path / "cache"))
     assert str(line).split(None, 1)[1].startswith("Debian's source of Linux 7.3, series stock: to be fetched")

@@ -338,6 +338,25 @@ def test_cache_that_cannot_be_used_is_told_with_the_next_step(tmp_path: Path) ->
         assert "make doctor" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "use", [lambda store: store.discard("kind", "key"), lambda store: store.clean(max_bytes=0, max_age=0)]
+)
+def test_cache_below_a_file_is_told_by_whatever_comes_first(tmp_path: Path, use: Callable[[Store], object]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match="the cache cannot be used"):
+        use(Store(tmp_path / "file/cache"))
+
+
+def test_entry_of_a_cache_that_is_only_read_is_found(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = store.get_or_make("kind", "key", lambda folder: (folder / "x").touch())
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    assert store.get("kind", "key") == made
+
+
 def test_what_an_entry_is_made_of_is_known_by_its_hash(store: Store) -> None:
     def make(folder: Path) -> None:
         (folder / "below").mkdir()
