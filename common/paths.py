@@ -13,7 +13,7 @@ import re
 import secrets
 from pathlib import Path
 
-from common.errors import SetupError
+from common.errors import SetupError, UserInputError
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -48,6 +48,31 @@ def parse_path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("the path is empty; the folder here is ./")
     return Path(text)
+
+
+def expanded(path: Path | str) -> Path:
+    """A path as a shell would have it, with a home folder in place of ``~`` or ``~USER``.
+
+    :raises UserInputError: there is no such user, or none who has a home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserInputError(
+            f"{path}: no home folder is known for {Path(path).parts[0]}", hint="name the whole path"
+        ) from error
+
+
+def parse_user_path(text: str) -> Path:
+    """As :func:`parse_path`, absolute, with a home folder in place of ``~``.
+
+    :raises argparse.ArgumentTypeError: it is empty, or there is no such home folder.
+    """
+    path = parse_path(text)
+    try:
+        return expanded(path).absolute()
+    except UserInputError as error:
+        raise argparse.ArgumentTypeError(error.message) from error
 
 
 def cache_root() -> Path:

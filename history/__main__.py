@@ -15,7 +15,7 @@ from typing import IO
 
 from common.errors import SealproofError, UserInputError
 from common.names import path_text
-from common.paths import parse_path, require_reports
+from common.paths import parse_path, parse_user_path, require_reports
 from common.program import FAILED, end_with
 from common.progress import clock
 from common.store import disk_errors
@@ -73,7 +73,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument(
         "--history",
-        type=lambda text: parse_path(text).expanduser(),
+        type=parse_user_path,
         metavar="FILE",
         help="the history, an SQLite file; default: sealproof/history.sqlite below $XDG_STATE_HOME or ~/.local/state",
     )

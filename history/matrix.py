@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 
 from common.errors import SealproofError, UserInputError
 from common.names import path_text
+from common.paths import expanded
 from host_setup import plugin as machines
 from host_setup.kernel import series
 from signoff import plugin as judge
@@ -161,7 +162,7 @@ def _place(part: int | str) -> str:
 
 
 def _trees(file: Path, names: list[str]) -> tuple[Path, ...]:
-    trees = tuple(Path(name).expanduser().absolute() for name in names)
+    trees = tuple(expanded(name).absolute() for name in names)
     if missing := [tree for tree in trees if not (tree / ".git").exists()]:
         raise _wrong(file, f"pull: {path_text(missing[0])} is no git tree")
     return trees
@@ -226,7 +227,7 @@ def _words(file: Path, where: str, name: str, value: _Value, known: Mapping[str,
     if name == "series" and "/" not in text:  # what is wrong with a folder is found, and told, by its cell
         _require_series(file, where, text)
     if text.startswith("~/"):
-        text = str(Path(text).expanduser())
+        text = str(expanded(text))
     convert: Callable[[str], Any] = about.get("type", str)
     try:
         converted = convert(text)

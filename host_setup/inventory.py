@@ -15,18 +15,37 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from common.errors import UserInputError
-from common.paths import config_root
+from common.paths import config_root, expanded
 
 STAGE = "inventory"
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it is part of names of files
+_NOT_MACHINES = ("auto", "emulated", "nested")  # what --host means by these names
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HEADER = re.compile(r"\s*\[\[?[^\]]+\]\]?")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 
-Command = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+
+def _one_line(text: str) -> str:
+    if _CONTROL.search(text):
+        raise ValueError("no line break, and no other control character, may be in it")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_one_line)]
+"""A text of one line: a path or a program's argument holds no other."""
+
+
+def _program(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words[0]:
+        raise ValueError("its first word names a program")
+    return words
+
+
+Command = Annotated[tuple[Text, ...], Field(min_length=1, strict=False), AfterValidator(_program)]
 """A program of this computer, with its arguments; no shell reads it."""
 
 
@@ -69,9 +88,9 @@ class IpmiConsole(BaseModel):
 
     model_config = _STRICT
     kind: Literal["ipmi"]
-    address: str = Field(min_length=1)
-    user: str = Field(min_length=1)
-    password_file: str = Field(min_length=1)
+    address: Text = Field(min_length=1)
+    user: Text = Field(min_length=1)
+    password_file: Text = Field(min_length=1)
     port: int | None = Field(default=None, ge=1, le=65535)
     cipher_suite: int | None = Field(default=None, ge=0, le=255)
 
@@ -86,7 +105,7 @@ class IpmiConsole(BaseModel):
         return self._sol("deactivate")
 
     def _sol(self, verb: str) -> tuple[str, ...]:
-        login = ["-H", self.address, "-U", self.user, "-f", str(Path(self.password_file).expanduser())]
+        login = ["-H", self.address, "-U", self.user, "-f", str(expanded(self.password_file))]
         if self.port is not None:
             login += ["-p", str(self.port)]
         if self.cipher_suite is not None:
@@ -104,16 +123,17 @@ class NetConsole(BaseModel):
 
     model_config = _STRICT
     kind: Literal["netconsole"]
-    interface: str = Field(min_length=1)
-    source: str = Field(min_length=1)
-    target: str
-    target_mac: str = ""
+    interface: Text = Field(min_length=1)
+    source: Text = Field(min_length=1)
+    target: Text
+    target_mac: Text = ""
 
     @field_validator("target")
     @classmethod
     def _has_a_port(cls, target: str) -> str:
-        if not re.fullmatch(r"[^:\s]+:\d{1,5}", target):
-            raise ValueError("write ADDRESS:PORT")
+        found = re.fullmatch(r"[^:\s]+:(\d{1,5})", target)
+        if found is None or not 1 <= int(found[1]) <= 65535:
+            raise ValueError("write ADDRESS:PORT, with a port from 1 to 65535")
         return target
 
     @property
@@ -182,14 +202,14 @@ class Remote(BaseModel):
 
     model_config = _STRICT
     kind: Literal["ssh"]
-    address: str
-    host_key: str
-    key: str = Field(min_length=1)
-    ssh_config: str = ""
+    address: Text
+    host_key: Text
+    key: Text = Field(min_length=1)
+    ssh_config: Text = ""
     expendable: bool = False
     boot: Boot = Field(default=Boot.KEXEC, strict=False)
     config: Config = Field(default=Config.OWN, strict=False)
-    command_line: str = ""
+    command_line: Text = ""
     console: Console = NoConsole()
     power: Power | None = None
     lease: Lease = Lease()
@@ -226,12 +246,12 @@ class Remote(BaseModel):
     @property
     def ssh_options(self) -> tuple[str, ...]:
         """Of ssh, as a person would call it."""
-        return ("-F", str(Path(self.ssh_config).expanduser())) if self.ssh_config else ()
+        return ("-F", str(expanded(self.ssh_config))) if self.ssh_config else ()
 
     @property
     def key_file(self) -> Path:
         """Our private key."""
-        return Path(self.key).expanduser()
+        return expanded(self.key)
 
 
 Machine = Annotated[Local | Remote, Field(discriminator="kind")]
@@ -248,8 +268,10 @@ class Inventory(BaseModel):
         for name in self.machine:
             if not _NAME.fullmatch(name):
                 raise ValueError(
-                    f"{name!r} is not a valid name: use letters, digits, and . _ - after the first character"
+                    f"{name!r} is not a valid name: up to 100 letters and digits, and . _ - after the first"
                 )
+            if name in _NOT_MACHINES and isinstance(self.machine[name], Remote):
+                raise ValueError(f"{name!r} is a kind of host: --host {name} would mean that, and not the machine")
         return self
 
     def find(self, asked: str) -> tuple[str, Local | Remote] | None:
@@ -304,15 +326,17 @@ def load_each(path: Path) -> dict[str, Local | Remote | UserInputError]:
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserInputError(
             f"the inventory cannot be read: {error}", stage=STAGE, hint="name one with --inventory FILE"
         ) from error
     try:
         return text, tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserInputError(f"{path}: not TOML: {error}", stage=STAGE, artefact=path) from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserInputError(
+            f"{path}: not TOML: {error}", stage=STAGE, hint="correct this line", artefact=path
+        ) from error
 
 
 def _faulty(path: Path, text: str, error: ValidationError) -> UserInputError:
@@ -360,9 +384,11 @@ def _parts(url: str) -> tuple[str, str, int]:
     """
     try:
         split: SplitResult = urlsplit(url)
-        user, host, port = split.username, split.hostname, split.port or 22
+        user, host, port = split.username, split.hostname, 22 if split.port is None else split.port
     except ValueError as error:
         raise ValueError(f"not an address: {error}") from error
+    if not port:
+        raise ValueError("0 is no port")
     if not user or not host or split.path or split.query or split.fragment or split.password:
         raise ValueError("write USER@MACHINE or USER@MACHINE:PORT")
     return user, host, port
@@ -373,6 +399,8 @@ def _fault(path: Path, text: str, fault: Any) -> str:
     # Between a table's name and its field pydantic names the kind that it took the table for.
     where = [str(part) for part in fault["loc"] if str(part) not in _KINDS]
     message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "union_tag_not_found":
+        message = "it has no kind; a name with a dot in it is written in quotes"
     field = ".".join(where)
     return f"{path.name}:{line_of(text, where)}: {field + ': ' if field else ''}{message}"
 

@@ -19,7 +19,7 @@ import pytest
 from common.errors import SealproofError
 from common.failure import describe
 from common.names import shell_word
-from common.paths import parse_path
+from common.paths import parse_path, parse_user_path
 from common.program import FAILED, end_as_by_ctrl_c, hear_how_programs_end
 from common.progress import Terminal
 from host_setup.hosts import attach
@@ -92,7 +92,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--cache-folder",
-        type=lambda text: parse_path(text).expanduser().absolute(),
+        type=parse_user_path,
         metavar="DIR",
         help="folder for kernels and images; default: sealproof below $XDG_CACHE_HOME or ~/.cache",
     )

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import SealproofError, UserInputError
-from common.paths import config_root, parse_path
+from common.paths import config_root, expanded, parse_path
 from common.text import printable
 from signoff.attestation import verify
 from signoff.evidence import ATTESTATION
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (folder / ATTESTATION).is_file():
             verify(folder, fingerprint(own_key(config_root()).public_key()))
             if arguments.ssh_key:
-                ssh_sign(folder, arguments.ssh_key.expanduser())
+                ssh_sign(folder, expanded(arguments.ssh_key))
             report = assemble(folder)
         elif arguments.ssh_key:
             raise UserInputError(f"{folder} was not signed at its end, and is nobody's word", stage="sign")

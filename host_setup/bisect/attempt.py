@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from common.errors import KernelError, SealproofError, SetupError, UserInputError
 from common.failure import describe
-from common.paths import PROJECT, parse_path
+from common.paths import PROJECT, expanded, parse_path, parse_user_path
 from common.processes import run_tree
 from common.program import end_with
 from common.progress import Terminal
@@ -281,7 +281,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compiler", type=parse_compiler, default=GCC.compiler, metavar="NAME")
     parser.add_argument("--jobs", type=parse_jobs, metavar="N", help="compilers at a time")
     parser.add_argument(
-        "--cache-folder", type=lambda text: parse_path(text).expanduser().absolute(), metavar="DIR",
+        "--cache-folder", type=parse_user_path, metavar="DIR",
         help="the cache; default: sealproof below $XDG_CACHE_HOME or ~/.cache",
     )  # fmt: skip
     parser.add_argument(
@@ -311,8 +311,8 @@ def settings_of(option: argparse.Namespace) -> Settings:
     """The settings that the options mean; paths are absolute."""
     found = option.kernel_source
     return Settings(
-        option.host, str(Path(option.series).expanduser().absolute()) if "/" in option.series else option.series,
-        found.expanduser().absolute() if isinstance(found, Path) else found, option.layers, option.mode,
+        option.host, str(expanded(option.series).absolute()) if "/" in option.series else option.series,
+        expanded(found).absolute() if isinstance(found, Path) else found, option.layers, option.mode,
         toolchain=Toolchain(option.compiler, option.jobs), cache=option.cache_folder,
     )  # fmt: skip
 

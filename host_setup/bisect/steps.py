@@ -21,6 +21,7 @@ from typing import Protocol
 from common.commands import git
 from common.errors import CommandError, UserInputError
 from common.names import path_text
+from common.paths import expanded
 from common.store import digest
 from host_setup.bisect.search import STAGE, Line
 from host_setup.kernel import series
@@ -223,7 +224,7 @@ def _repository(settings: Settings) -> Repository:
     """
     if not isinstance(settings.kernel_source, Path):
         raise UserInputError("commits are of a git tree", stage=STAGE, hint="name it with --kernel PATH")
-    found = Repository(settings.kernel_source.expanduser().absolute())
+    found = Repository(expanded(settings.kernel_source).absolute())
     try:
         found.ask("rev-parse", "--git-dir")
     except CommandError as error:

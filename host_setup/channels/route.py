@@ -17,8 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 from common.errors import ChannelError, UserInputError
+from common.paths import expanded
 from common.waiting import Deadline
 
 STAGE = "login"
@@ -26,6 +28,7 @@ ASK = 20.0  # seconds for ssh to read its configuration, in which "Match exec" r
 LAST = 3  # lines of what a proxy said: the very last one of ssh's is often no reason
 END = 2.0  # seconds for a proxy to end once its stream has
 _TOKEN = re.compile(r"%(.)")
+_PORT = re.compile(r":\d+$")
 _NOBODY = "No user exists for uid"
 
 
@@ -51,13 +54,44 @@ def find(options: Sequence[str], user: str, host: str, port: int | None) -> Rout
 
     :param options: of ssh, for instance ``-F FILE``. :param host: a name, an address, or an alias of its configuration.
     :param port: None: whatever the configuration says, or else 22.
-    :raises UserInputError: ssh does not take its configuration.
+    :raises UserInputError: ssh does not take its configuration, or its jumps go in a circle.
     """
-    direct = Route(host, port or 22)
-    if shutil.which("ssh") is None:
-        return direct
     named = ["-p", str(port)] if port else []
-    argv = ["ssh", *options, "-G", "-l", user, *named, "--", host]
+    settings = None if shutil.which("ssh") is None else _ask([*options, "-G", "-l", user, *named, "--", host], host)
+    if settings is None:
+        return Route(host, port or 22)
+    _require_a_way_out(options, host, settings)
+    return _route(options, user, host, settings)
+
+
+def _require_a_way_out(options: Sequence[str], alias: str, settings: Mapping[str, list[str]]) -> None:
+    """Refuse jumps that go in a circle: ssh would start one more ssh for each, without an end.
+
+    :raises UserInputError: they do.
+    """
+    way, found = [alias], settings
+    while jump := found.get("proxyjump", ["none"])[0].partition(",")[0].removeprefix("none"):
+        url = _url(jump)
+        way.append(_PORT.sub("", urlsplit(url).netloc.rpartition("@")[2]))
+        if way[-1] in way[:-1]:
+            raise UserInputError(
+                f"the jumps to {alias} go in a circle: {', '.join(way)}",
+                stage=STAGE,
+                hint="see ProxyJump of these hosts in the configuration of ssh",
+            )
+        found = _ask([*options, "-G", "--", url], jump) or {}
+
+
+def _url(jump: str) -> str:
+    return jump if jump.startswith("ssh://") else f"ssh://{jump}"
+
+
+def _ask(words: Sequence[str], host: str) -> dict[str, list[str]] | None:
+    """What ssh says of its configuration for a host; None for a user who has none, nor a name.
+
+    :raises UserInputError: ssh does not take it.
+    """
+    argv = ["ssh", *words]
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=ASK, check=False
@@ -69,7 +103,7 @@ def find(options: Sequence[str], user: str, host: str, port: int | None) -> Rout
             hint=f"try it by hand: {shlex.join(argv)}",
         ) from error
     if _NOBODY in done.stderr:
-        return direct  # whoever has no name on this computer has no configuration either
+        return None  # whoever has no name on this computer has no configuration either
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
         raise UserInputError(
@@ -77,12 +111,8 @@ def find(options: Sequence[str], user: str, host: str, port: int | None) -> Rout
             stage=STAGE,
             hint=f"try it by hand: {shlex.join(argv)}",
         )
-    return _route(options, user, host, _settings(done.stdout))
-
-
-def _settings(shown: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for line in shown.splitlines():
+    for line in done.stdout.splitlines():
         name, _, value = line.partition(" ")
         found.setdefault(name, []).append(value)
     return found
@@ -100,8 +130,7 @@ def _route(options: Sequence[str], user: str, alias: str, settings: Mapping[str,
         through = ["-J", ",".join(before)] if before else []
         # As ssh itself does it, but without a question that nobody would answer.
         target = f"[{host}]:{port}"
-        url = last if last.startswith("ssh://") else f"ssh://{last}"
-        command = shlex.join(["ssh", *options, "-o", "BatchMode=yes", *through, "-W", target, url])
+        command = shlex.join(["ssh", *options, "-o", "BatchMode=yes", *through, "-W", target, _url(last)])
     elif command:
         tokens = {"%": "%", "h": host, "n": alias, "p": str(port), "r": user}
         command = _TOKEN.sub(lambda found: tokens.get(found[1], found[0]), command)
@@ -111,8 +140,8 @@ def _route(options: Sequence[str], user: str, alias: str, settings: Mapping[str,
         port,
         proxy=command,
         through=jump or command,
-        agent="" if agent == "SSH_AUTH_SOCK" else str(Path(agent).expanduser()) if agent else "",
-        certificates=tuple(Path(path).expanduser() for path in settings.get("certificatefile", []) if path != "none"),
+        agent="" if agent == "SSH_AUTH_SOCK" else str(expanded(agent)) if agent else "",
+        certificates=tuple(expanded(path) for path in settings.get("certificatefile", []) if path != "none"),
     )
 
 
@@ -132,7 +161,7 @@ class Stream:
             return
         try:
             self.sock = socket.create_connection((route.host, route.port), timeout=seconds)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter of a name that none in the DNS could have
             raise ChannelError(f"{name} does not answer: {error}") from error
 
     def _start(self, command: str) -> socket.socket:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from common.commands import git
 from common.errors import CommandError, SetupError, UserInputError
-from common.paths import PROJECT, cache_root, parse_path
+from common.paths import PROJECT, cache_root, expanded, parse_path
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
@@ -169,7 +169,7 @@ def _alone(store: Store) -> Iterator[None]:
 
 
 def _ground(option: argparse.Namespace, store: Store, folder: Path, terminal: Terminal) -> Ground:
-    base = Path(option.series).expanduser().resolve() if "/" in option.series else series.FOLDER / option.series
+    base = expanded(option.series).resolve() if "/" in option.series else series.FOLDER / option.series
     request = kernel_request(source.resolve(option.kernel_source, store), base)
     logs = folder / "logs/patches"
     logs.mkdir(parents=True, exist_ok=True)

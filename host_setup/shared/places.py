@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from common.errors import CommandError, SetupError, UserInputError
 from common.names import path_text
+from common.paths import expanded
 from common.processes import run_tree
 from common.store import disk_errors, file_sha256
 
@@ -68,7 +69,7 @@ def place(text: str, scratch: Path, *, plain_http: bool = False) -> Place:
             stage=STAGE,
             hint="name a folder, https://..., or oci://REGISTRY/REPOSITORY",
         )
-    return Folder(Path(text).expanduser().absolute())
+    return Folder(expanded(text).absolute())
 
 
 class Folder:

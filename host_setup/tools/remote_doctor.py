@@ -48,15 +48,13 @@ def examine(name: str, machine: Local | Remote | SealproofError) -> list[Finding
         lines = error.message.splitlines() or [""]
         return [Finding(Grade.STOP, name, line, error.hint if line is lines[-1] else "") for line in lines]
     except Exception as error:  # noqa: BLE001  of one machine; it must not hide what there is to say of the others
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
-        return [
-            Finding(
-                Grade.STOP,
-                name,
-                f"doctor itself failed on this machine: {said}",
-                "please report this: it is a bug in sealproof",
-            )
-        ]
+        return [_own_fault(name, error)]
+
+
+def _own_fault(name: str, error: Exception) -> Finding:
+    said = f"{type(error).__name__}: {error}".splitlines()[0]
+    advice = "please report this: it is a bug in sealproof"
+    return Finding(Grade.STOP, name, f"doctor itself failed on this machine: {said}", advice)
 
 
 def _examine(name: str, machine: Local | Remote | SealproofError) -> list[Finding]:
@@ -159,23 +157,25 @@ def consoles(machines: Mapping[str, Local | Remote | SealproofError]) -> Iterato
 
     They begin together, as each may take its time. From the main thread, as any process is started.
     """
-    logs: dict[str, ConsoleLog | SealproofError] = {}
+    logs: dict[str, ConsoleLog | Exception] = {}
     with tempfile.TemporaryDirectory(prefix="sealproof-doctor-") as folder, contextlib.ExitStack() as all_of_them:
         for name, machine in machines.items():
             if isinstance(machine, Remote):
                 try:
                     logs[name] = log = ConsoleLog(machine.console, Path(folder) / name)
                     all_of_them.callback(log.close)
-                except SealproofError as error:
+                except Exception as error:  # noqa: BLE001  as above
                     logs[name] = error
         yield lambda name: _console(name, logs.get(name))
 
 
-def _console(name: str, log: ConsoleLog | SealproofError | None) -> list[Finding]:
+def _console(name: str, log: ConsoleLog | Exception | None) -> list[Finding]:
     if log is None:
         return []
     if isinstance(log, SealproofError):
         return [Finding(Grade.STOP, name, log.message, log.hint)]
+    if isinstance(log, Exception):
+        return [_own_fault(name, log)]
     problem = log.settle()
     if log.held:
         return [

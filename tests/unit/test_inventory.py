@@ -88,6 +88,15 @@ def test_whole_inventory_is_read(tmp_path: Path) -> None:
         (KEY + '"', '-----BEGIN"', "lab.toml:22: machine.other.host_key: write it as in the machine's"),
         ("[machine.here]", '[machine."a b"]', "lab.toml:1: 'a b' is not a valid name"),
         ("[machine.here]", "[machines.here]", "lab.toml:1: machines: Extra inputs"),
+        ("[machine.here]", f"[machine.{'x' * 101}]", "lab.toml:1: 'xxxx"),
+        ("[machine.other", "[machine.auto", "lab.toml:1: 'auto' is a kind of host"),
+        ("[machine.here]", "[machine.rack.7]", "lab.toml:1: machine.rack: it has no kind; a name with a dot"),
+        (':2200"', ':0"', "lab.toml:6: machine.rack1-07.address: 0 is no port"),
+        (':6666"', ':99999"', "lab.toml:29: machine.other.console.target: write ADDRESS:PORT, with a port from 1"),
+        ('"root@10.1.0.7:2200"', '"root@10.1.0.7\\n:2200"', "lab.toml:6: machine.rack1-07.address: no line break"),
+        ('key = "/k"', 'key = "/k\\u0000"', "lab.toml:23: machine.other.key: no line break"),
+        ('"ipmitool"', '"ipmitool", "\\u0000"', "lab.toml:14: machine.rack1-07.power.cycle.1: no line break"),
+        ('"ipmitool"', '""', "lab.toml:14: machine.rack1-07.power.cycle: its first word names a program"),
     ],
 )
 def test_fault_names_line_and_field(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -104,6 +113,12 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 def test_what_is_no_toml_is_told_with_its_line(tmp_path: Path) -> None:
     assert "(at line 2, column 1)" in faults(tmp_path, "[machine.a]\n= 3\n")[0]
     assert faults(tmp_path, "")[0].startswith("lab.toml:1: machine: Field required")
+    assert "not TOML" in faults(tmp_path, f"a = {'[' * 5000}")[0]
+
+
+def test_byte_order_mark_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "lab.toml").write_text(WHOLE, encoding="utf-8-sig")
+    assert inventory.load(tmp_path / "lab.toml").machine["here"] == Local(kind="emulated")
 
 
 def test_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
