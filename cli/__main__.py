@@ -16,6 +16,8 @@ def main(argv: list[str]) -> int:
 
     :raises UserInputError: there is no such command.
     """
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:2], *HELP[:1]]
     if not argv or argv[0] in HELP:
         sys.stdout.write(overview())
         return 0

@@ -97,7 +97,7 @@ def test_git_bisect_never_takes_a_failed_set_up_for_a_bad_kernel(checkout: Check
     assert checkout.run("try", "x") == (128, "broken\n")
 
 
-@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("doctor",)])
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",), ("doctor",)])
 def test_what_changes_nothing_sets_nothing_up(checkout: Checkout, words: tuple[str, ...]) -> None:
     _, said = checkout.run(*words)
     assert said.startswith("<bare><-E><-B><-m><cli>")
@@ -358,3 +358,9 @@ def test_zsh_accepts_its_script(capsys: pytest.CaptureFixture[str]) -> None:
         pytest.skip("zsh is not installed: its script was not parsed")
     done = subprocess.run(["zsh", "-n"], input=script, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", [["help", "bench"], ["bench", "--help"]])
+def test_help_of_a_command_is_asked_for_either_way(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(words) == 0
+    assert "usage: sealproof bench" in capsys.readouterr().out
