@@ -139,6 +139,9 @@ make_venv() {
     [ "$(cat "$venv/stamp" 2>/dev/null)" = "$stamp" ] && return 0
     # Through a link `venv --clear` empties what it leads to, another checkout's environment perhaps, and then fails.
     [ ! -L "$venv" ] || die "$venv is a link, and an environment belongs to one checkout" "remove the link: rm $venv"
+    case $(pwd -P) in
+    *:*) die "the path of the checkout has a colon: $(pwd -P)" "move it; Python makes no environment below a colon" ;;
+    esac
     # One set-up at a time in a checkout. The lock goes with the last process that holds it, pip included.
     exec 9<"$lock"
     flock -n 9 || {

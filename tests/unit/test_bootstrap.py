@@ -214,6 +214,14 @@ def test_environment_of_another_checkout_is_not_emptied_through_a_link(checkout:
     assert ".venv is a link" in said
 
 
+def test_checkout_below_a_colon_is_told_before_python_refuses_it(tmp_path: Path) -> None:
+    made = make_checkout(tmp_path)
+    status, said = replace(made, folder=made.folder.rename(tmp_path / "a:b")).run()
+    assert status == 2
+    assert "the path of the checkout has a colon" in said
+    assert "making .venv" not in said
+
+
 def test_python_prints_debians_own(checkout: Checkout) -> None:
     process = checkout.start("python")
     out, _ = process.communicate(timeout=30)
