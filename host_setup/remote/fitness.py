@@ -48,6 +48,11 @@ def obstacles(machine: Remote, facts: Mapping[str, str], words: str) -> Iterator
     yield from _way(machine, facts)
     if machine.config is Config.LEAN and (lacks := _lacks(facts)):
         yield Obstacle(f"its root file system is on {lacks}, of which a lean kernel knows nothing", 'config = "own"')
+    watchdog = facts.get("watchdog")
+    if watchdog and machine.boot is Boot.KEXEC and machine.config is Config.LEAN:
+        # With its own configuration our kernel has the driver, and its own systemd goes on to feed it.
+        what = f"its hardware watchdog ({watchdog}) runs on across kexec, and a lean kernel does not feed it"
+        yield Obstacle(what, 'config = "own"; or boot = "grub": the firmware stops it')
     if len(facts.get("kernel_line", "")) + len(words) > LONGEST:
         advice = f"shorten its command line, or command_line in the inventory: {LONGEST} characters with ours"
         yield Obstacle("its command line leaves no room for the words that a run adds", advice)

@@ -530,6 +530,17 @@ root_is() { # the root file system and what it is on, "ext4 part disk"; empty if
         && say "$(mounted / | cut -d , -f 2)" "$on" | tr '\n' ' '
 }
 
+watchdog() { # a hardware watchdog that runs on across kexec: nobody can stop it, or systemd is told not to
+    kept=$(systemctl show --property=KExecWatchdogUSec --value 2>/dev/null)
+    for folder in "$R/sys/class/watchdog"/*; do
+        [ "$(cat "$folder/state" 2>/dev/null)" = active ] || continue
+        dog=$(cat "$folder/identity")
+        [ "$dog" != "Software Watchdog" ] || continue # a timer of the kernel's, which ends with it
+        [ "$(cat "$folder/nowayout")" = 1 ] || case $kept in '' | 0 | infinity) continue ;; esac
+        say "$dog, $(cat "$folder/timeout") s" && return
+    done
+}
+
 facts() {
     echo "release=$(uname -r)"
     echo "machine=$(uname -m)"
@@ -559,6 +570,7 @@ facts() {
     echo "config=$([ -e "$R/boot/config-$(uname -r)" ] && echo "$R/boot/config-$(uname -r)")"
     echo "holder=$(cat "$HERE/holder" 2>/dev/null)"
     echo "silent=$([ -d "$HERE" ] && age)"
+    echo "watchdog=$(watchdog)"
     echo "virtual=$(systemd-detect-virt 2>/dev/null)"
     say "kernel_line=$(cat "$R/proc/cmdline")"
     echo "notes=$(od -An -v -tx1 "$R/sys/kernel/notes" | tr -d ' \n')"

@@ -572,6 +572,35 @@ def test_root_of_which_a_lean_kernel_knows_nothing_is_told(machine: Machine, roo
     assert not list(obstacles(entry(config="own"), facts(machine), OURS))
 
 
+@pytest.mark.parametrize(
+    ("state", "identity", "nowayout", "kept", "told"),
+    [
+        ("active", "iTCO_wdt", 1, "0", True),
+        ("active", "i6300ESB timer", 0, "1min", True),  # KExecWatchdogSec= in systemd's system.conf
+        ("active", "iTCO_wdt", 0, "0", False),  # systemd stops it
+        ("active", "iTCO_wdt", 0, "infinity", False),
+        ("active", "iTCO_wdt", 0, "", False),  # a systemd that knows nothing of it
+        ("inactive", "iTCO_wdt", 1, "1min", False),
+        ("active", "Software Watchdog", 1, "1min", False),
+    ],
+)
+def test_watchdog_that_runs_on_in_a_kernel_without_its_driver_is_told(
+    machine: Machine, state: str, identity: str, nowayout: int, kept: str, *, told: bool
+) -> None:
+    stub(machine, "systemctl", f'[ "$2" != --property=KExecWatchdogUSec ] || echo "{kept}"')
+    for name, value in {"state": state, "identity": identity, "nowayout": nowayout, "timeout": 30}.items():
+        machine.write(f"sys/class/watchdog/watchdog0/{name}", f"{value}\n")
+    found = facts(machine)
+    (*rest,) = obstacles(entry(config="lean"), found, OURS)
+    assert [one.what for one in rest] == (
+        [f"its hardware watchdog ({identity}, 30 s) runs on across kexec, and a lean kernel does not feed it"]
+        if told
+        else []
+    )
+    assert not list(obstacles(entry(config="own"), found, OURS))
+    assert not [one for one in obstacles(entry(config="lean", boot="grub"), found, OURS) if "watchdog" in one.what]
+
+
 def test_var_in_which_no_program_may_run_is_told_where_one_has_to(machine: Machine) -> None:
     machine.write("proc/mounts", "/dev/sda1 / ext4 rw 0 0\n/dev/sda2 /var ext4 rw,nosuid,nodev,noexec,relatime 0 0\n")
     assert against(machine, "grub") == ""
