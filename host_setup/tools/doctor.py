@@ -184,6 +184,9 @@ def checkout_disk(machine: Survey) -> Finding:
     stands = _unusable(disk, "disk, checkout", "move the checkout to a writable folder")
     if stands:
         return replace(stands, state=Grade.NOTE) if machine.environment and not disk.noexec else stands
+    if ":" in str(disk.path.resolve()):
+        found = f"{disk.path}: Python makes no environment below a colon"
+        return Finding(Grade.STOP, "disk, checkout", found, "move the checkout to a path without one")
     found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
     if disk.free < CHECKOUT_NEED:
         step = f"{CHECKOUT_NEED / GIB:.0f} GiB is needed: free some, or move the checkout to a larger disk"

@@ -493,6 +493,13 @@ def test_reports_that_cannot_be_kept_stop_and_a_latest_that_is_no_link_is_told(f
     assert finding(fake.survey(), "reports").state is Grade.OK
 
 
+def test_checkout_below_a_colon_stops(tmp_path: Path, fake: FakeMachine) -> None:
+    seen = fake.survey()
+    assert finding(seen, "disk, checkout").state is Grade.OK
+    below = replace(seen.checkout_disk, path=tmp_path / "a:b")
+    assert finding(replace(seen, checkout_disk=below), "disk, checkout").state is Grade.STOP
+
+
 def test_quota_of_less_than_two_cores_is_told(fake: FakeMachine) -> None:
     fake.write("sys/fs/cgroup/cpu.max", "50000 100000")
     seen = fake.survey()
