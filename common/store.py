@@ -23,11 +23,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from common.errors import NoSpaceError, SealproofError, SetupError
+from common.errors import CommandError, NoSpaceError, SealproofError, SetupError
 
 REPORTS = "--reports"  # names the folder of reports, as XDG_CACHE_HOME does that of the cache
 GIB = 1 << 30
 LOGS = "logs"
+_FULL = 1 << 20  # bytes free, below which a program that failed on a disk may have found it full
 _USED = ".used"  # its modification time is the entry's last use; it holds the entry's size in bytes
 _SUMS = ".sums"  # what sha256sum says of the entry's files
 
@@ -109,7 +110,12 @@ def scratch_folder() -> Iterator[Path]:
         disk_errors(Path(where), "TMPDIR"),
         tempfile.TemporaryDirectory(prefix="sealproof-", ignore_cleanup_errors=True) as folder,
     ):
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        except CommandError as error:
+            if shutil.disk_usage(where).free >= _FULL:
+                raise
+            raise no_space(Path(where), variable="TMPDIR") from error  # not every program says why it could not write
 
 
 def no_space(where: Path, need: int = 0, variable: str = "XDG_CACHE_HOME") -> NoSpaceError:

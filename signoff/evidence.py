@@ -99,11 +99,15 @@ class Evidence:
         with disk_errors(reports, REPORTS):
             reports.mkdir(parents=True, exist_ok=True)
             folder.mkdir()
-            for name in ("evidence", "logs", CONTRACT):
-                (folder / name).mkdir()
-            for name, content in found.items():
-                (folder / CONTRACT / name).write_bytes(content)
-            (folder / "claims.jsonl").touch()
+            try:
+                for name in ("evidence", "logs", CONTRACT):
+                    (folder / name).mkdir()
+                for name, content in found.items():
+                    (folder / CONTRACT / name).write_bytes(content)
+                (folder / "claims.jsonl").touch()
+            except OSError:
+                shutil.rmtree(folder, ignore_errors=True)  # half a run is none
+                raise
         made = cls(folder)
         made.journal.add("begin", run=run, nonce=secrets.token_hex(16), contract=contract_files.sha256(found))
         return made

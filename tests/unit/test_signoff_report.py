@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from common.errors import SealproofError, UserInputError
+from common.errors import NoSpaceError, SealproofError, UserInputError
 from common.paths import PROJECT
 from signoff.contract import Mode
 from signoff.contract_files import load
@@ -95,6 +97,16 @@ def test_the_document_fits_its_schema(evidence: Evidence) -> None:
     assert document["counts"] == {"PASS": CLAIMS - 4, "FAIL": 1, "ERROR": 1, "MISS": 1, "SKIP": 1}
     assert document["kernel"]["patches"][0]["name"] == "0001-x.patch"
     assert [claim["id"] for claim in document["claims"]] == [claim.id for claim in load(CONTRACT).claims]
+
+
+def test_run_whose_folder_cannot_be_completed_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(NoSpaceError, match="no space left"):
+        Evidence.create(tmp_path / "reports", RECORD.run, CONTRACT)
+    assert list((tmp_path / "reports").iterdir()) == []
 
 
 def test_the_schema_refuses_a_pass_without_runs(evidence: Evidence) -> None:

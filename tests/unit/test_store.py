@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.errors import KernelError, NoSpaceError, SetupError
+from common.errors import CommandError, KernelError, NoSpaceError, SetupError
 from common.paths import PROJECT
 from common.store import Store, digest, disk_errors, scratch_folder, sums
 from common.waiting import Deadline, poll_until
@@ -163,6 +163,16 @@ def test_full_disk_for_temporary_files_is_told_by_its_own_name(monkeypatch: pyte
     with pytest.raises(NoSpaceError, match=f"no space left for {tempfile.gettempdir()}") as caught, scratch_folder():
         pass
     assert "point TMPDIR to" in caught.value.hint
+
+
+@pytest.mark.parametrize("free", [0, 1 << 30])
+def test_program_that_fails_on_a_full_disk_is_believed_to_have_found_it_full(
+    monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(NoSpaceError if not free else CommandError) as caught, scratch_folder():
+        raise CommandError(["git"], 128, "could not set 'core.bare'", log=None, stage="kernel source")
+    assert ("point TMPDIR" in caught.value.hint) == (not free)
 
 
 def test_machine_without_a_place_for_temporary_files_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
