@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -188,6 +188,16 @@ class Check:
     name: str
     expected: str
     got: str
+
+    @classmethod
+    def that(cls, name: str, holds: object) -> Check:
+        """A check that something is so: ``true`` is expected, and ``holds`` is what was seen."""
+        return cls(name, "true", str(holds).lower())
+
+    @classmethod
+    def none(cls, name: str, lines: Iterable[str]) -> Check:
+        """A check that there is nothing of a kind; what there is stands in the result."""
+        return cls(name, "none", "; ".join(lines) or "none")
 
     @property
     def right(self) -> bool:

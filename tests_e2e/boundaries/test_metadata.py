@@ -42,4 +42,4 @@ def _places_told(host: Host, process: Puppet, guest: Guest) -> list[Check]:
         checks.append(Check(f"bytes of the {aimed.planted.kind} canary in the frame told", str(PAGE_SIZE), str(held)))
     first, pages = guest.memory.addresses([0])[0].hva, guest.spec.memory * MIB // PAGE_SIZE
     absent = sum(place.frame is None for place in places(host.ssh, guest.pid, first, pages))
-    return [*checks, Check("it tells which pages the guest never used", "true", str(0 < absent < pages).lower())]
+    return [*checks, Check.that("it tells which pages the guest never used", 0 < absent < pages)]

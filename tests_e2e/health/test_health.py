@@ -12,13 +12,13 @@ from common.waiting import Deadline, poll_until
 from host_setup.hosts import kernel_log
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
+from host_setup.hosts.inquest import BEAT
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.checks import checks
 
 pytestmark = pytest.mark.whole_run
-BEAT = 10.0  # seconds; a heart beats twice a second
 
 
 @pytest.mark.quick
@@ -30,9 +30,9 @@ def test_host_kernel_stays_healthy(trial: Trial, pool: HostPool) -> None:
     splats = kernel_log.splats(log)
     trial.health(
         [
-            Check("the log is there", "true", str("Linux version" in log).lower()),
-            _none("splats", splats),
-            _none("machines that came to harm by a probe", [words.partition("\n")[0] for words in pool.harm]),
+            Check.that("the log is there", "Linux version" in log),
+            Check.none("splats", splats),
+            Check.none("machines that came to harm by a probe", [words.partition("\n")[0] for words in pool.harm]),
         ]
     )
 
@@ -42,7 +42,7 @@ def test_guest_does_not_stall(trial: Trial, pool: HostPool) -> None:
     """Each guest answers and its clock advances after all that was tried, and its kernel reports no stall."""
     host = pool.shared()
     found = [check for guest in host.guests for check in _well(trial, host, guest)]
-    trial.health([*found, _none("guests lost during the run", pool.lost)])
+    trial.health([*found, Check.none("guests lost during the run", pool.lost)])
 
 
 def _well(trial: Trial, host: Host, guest: Guest) -> list[Check]:
@@ -53,10 +53,10 @@ def _well(trial: Trial, host: Host, guest: Guest) -> list[Check]:
     trial.attach(f"guest-{name}-dmesg.log", log)
     before = host.beats(name)
     found = [
-        Check("the log is there", "true", str("Linux version" in log).lower()),
-        _none("splats", kernel_log.splats(log)),
+        Check.that("the log is there", "Linux version" in log),
+        Check.none("splats", kernel_log.splats(log)),
         *checks(guest, "check_clock"),
-        Check("its heart beats", "true", str(_beats_on(host, name, before)).lower()),
+        Check.that("its heart beats", _beats_on(host, name, before)),
     ]
     return [replace(check, name=f"{name}: {check.name}") for check in found]
 
@@ -68,7 +68,3 @@ def _beats_on(host: Host, name: str, before: int) -> bool:
     except DeadlineError:
         return False
     return True
-
-
-def _none(name: str, found: list[str]) -> Check:
-    return Check(name, "none", "; ".join(found) or "none")

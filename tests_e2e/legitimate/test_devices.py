@@ -154,7 +154,7 @@ def test_host_reads_no_page_but_shared_ones_where_vhost_serves(trial: Trial, equ
     def check(guest: Guest) -> list[Check]:
         to, at = _by_vhost(equipped, guest)
         moved = all(datagram.right for datagram in datagrams(equipped, guest, 50, to=to, at=at))
-        return [Check("packets were moved", "true", str(moved).lower()), *kept_out(equipped, guest, trial)]
+        return [Check.that("packets were moved", moved), *kept_out(equipped, guest, trial)]
 
     works_at_once(trial, equipped, check)
 
@@ -235,8 +235,8 @@ def test_host_reads_no_page_of_memory_that_was_plugged_in_and_filled(trial: Tria
         there = sum(gpa >= PLUGGED_AT for gpa in frozenset(one.address) - one.absent)
         enough = there >= FILLED_MIB * MIB // PAGE
         return [
-            Check("the guest has filled some", "true", str(well).lower()),
-            Check("as many pages are there now as were filled", "true", str(enough).lower()),
+            Check.that("the guest has filled some", well),
+            Check.that("as many pages are there now as were filled", enough),
             *swept(one, "EFAULT", physical=False),
         ]
 

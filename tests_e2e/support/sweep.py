@@ -186,7 +186,7 @@ def checks(sweep: Sweep, refusal: str, *, physical: bool) -> list[Check]:
     wanted = frozenset(sweep.address) - sweep.absent if physical else frozenset(sweep.address)
     others = {met for gpa in sweep.private & tried if (met := sweep.met[gpa]) not in (None, refusal)}
     return [
-        Check("what the guest shares stays the same meanwhile", "true", _word(not sweep.changed)),
+        Check.that("what the guest shares stays the same meanwhile", not sweep.changed),
         *_accounted(sweep),
         Check("pages that were tried", _ranges(wanted), _ranges(tried)),
         Check("pages that can be read", _ranges(wanted - sweep.private), _ranges(sweep.read)),
@@ -200,7 +200,7 @@ def checks(sweep: Sweep, refusal: str, *, physical: bool) -> list[Check]:
 def _accounted(sweep: Sweep) -> Iterator[Check]:
     """Whether KVM takes for shared what the guest has shared, and no page more."""
     if sweep.protected:
-        yield Check("the guest keeps an account of what it shares", "true", _word(sweep.account is not None))
+        yield Check.that("the guest keeps an account of what it shares", sweep.account is not None)
         yield Check(
             "shared pages, as KVM has them: those that the guest has shared", _ranges(sweep.shared), _ranges(sweep.book)
         )

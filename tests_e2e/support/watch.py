@@ -14,9 +14,8 @@ from common.waiting import Deadline, poll_until
 from host_setup.hosts import kernel_log
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
+from host_setup.hosts.inquest import BEAT
 from signoff.observation import Check
-
-BEAT = 10.0  # seconds without a heartbeat after which a guest that does not answer counts as stalled
 
 
 class Watch:
@@ -37,7 +36,7 @@ class Watch:
         found = kernel_log.splats(self._guest.console_since(self._console)[1])
         if found:  # what was said may have begun before the watch
             found.append(f"its console ends with:\n{self._guest.console_tail()}")
-        return [*self.host_checks(), _none("complaints of the guest's kernel", found)]
+        return [*self.host_checks(), Check.none("complaints of the guest's kernel", found)]
 
     def host_checks(self) -> list[Check]:
         """The same, without a look at the guest's console, for a guest that is to panic."""
@@ -45,7 +44,7 @@ class Watch:
         counted = "counted" if exits.total and exits.device and not exits.missed else f"not all counted: {exits}"
         return [
             Check("exits of the guest, some of them to devices", "counted", counted),
-            _none("exits that no working guest makes", exits.noted_since(self._noted)),
+            Check.none("exits that no working guest makes", exits.noted_since(self._noted)),
             self._host_kernel(),
         ]
 
@@ -94,8 +93,4 @@ def watched(host: Host, guest: Guest, look: Callable[[Guest], list[Check]], *, f
 
 def host_kernel(host: Host, since: int) -> Check:
     """Whether the host's kernel has not complained since its log had so many characters."""
-    return _none("complaints of the host's kernel", kernel_log.splats(host.kernel_log()[since:]))
-
-
-def _none(name: str, found: list[str]) -> Check:
-    return Check(name, "none", "; ".join(found) or "none")
+    return Check.none("complaints of the host's kernel", kernel_log.splats(host.kernel_log()[since:]))
