@@ -5,7 +5,7 @@
  * usage: canary [DIR]       requests on stdin, one JSON reply a line on stdout; README.md lists them.
  *
  * Kinds: user (anonymous memory), kernel (a page of the module guest_canary), page-cache (a file in DIR, which must be
- * ramfs or tmpfs, unlinked at once). Sets: private, control. Each canary has a 4 KiB page of its own, so that a page
+ * ramfs or tmpfs, unlinked at once). Sets: subject, control. Each canary has a 4 KiB page of its own, so that a page
  * can be shared with the host without another canary coming along; user and file pages are locked in memory.
  *
  * The pages of the control set are shared with the host before anything is put into them; at the next plant, and when
@@ -43,10 +43,10 @@
 #define HOLD_ROUNDS 1000000	/* some milliseconds under emulation */
 
 enum kind { USER, KERNEL, PAGE_CACHE, KINDS };
-enum set { PRIVATE, CONTROL, SETS };
+enum set { SUBJECT, CONTROL, SETS };
 
 static const char *const kind_names[] = { "user", "kernel", "page-cache" };
-static const char *const set_names[] = { "private", "control" };
+static const char *const set_names[] = { "subject", "control" };
 static const char *const state_names[] = {
 	[SEALPROOF_PLAIN] = "plain", [SEALPROOF_PRIVATE] = "private", [SEALPROOF_SHARED] = "shared",
 };
@@ -532,7 +532,7 @@ static void do_hold(int argc, char **args, struct text *reply)
 
 	(void)argc;
 	if (set < 0 || !parse_number(args[1], &ms) || !ms || ms > MAX_HOLD_MS) {
-		reply_error(reply, "usage: hold private|control MILLISECONDS; 10000 at most");
+		reply_error(reply, "usage: hold subject|control MILLISECONDS; 10000 at most");
 		return;
 	}
 	struct canary *c = &canaries[USER][set];
@@ -560,7 +560,7 @@ static void do_hold(int argc, char **args, struct text *reply)
 
 static void do_protected(int argc, char **args, struct text *reply)
 {
-	const struct canary *unshared = &canaries[KERNEL][PRIVATE];
+	const struct canary *unshared = &canaries[KERNEL][SUBJECT];
 
 	(void)argc, (void)args;
 	if (!open_module(reply))
@@ -578,7 +578,7 @@ static const struct command commands[] = {
 	{ "plant", 1, 2, "usage: plant HEXSEED [again]", do_plant },
 	{ "read", 2, 2, "usage: read user|kernel|page-cache private|control", do_read },
 	{ "share", 2, 2, "usage: share user|kernel|page-cache private|control", do_share },
-	{ "hold", 2, 2, "usage: hold private|control MILLISECONDS", do_hold },
+	{ "hold", 2, 2, "usage: hold subject|control MILLISECONDS", do_hold },
 	{ "unshare", 2, 2, "usage: unshare user|kernel|page-cache private|control", do_unshare },
 	{ 0 },
 };

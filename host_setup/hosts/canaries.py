@@ -25,7 +25,7 @@ REQUESTS = ("make private ", "share ")
 class Planted:
     """A canary as the guest told it.
 
-    :ivar kind: user, kernel or page-cache. :ivar set: private or control.
+    :ivar kind: user, kernel or page-cache. :ivar set: subject or control.
     :ivar state: what the guest's kernel says of its page: plain, private or shared.
     :ivar key: what the guest made the content of.
     """

@@ -80,7 +80,7 @@ def guest_of(host: FakeSsh, monkeypatch: pytest.MonkeyPatch, spec: GuestSpec) ->
 
 
 def planted(gpa: int = 0x3000) -> Planted:
-    return Planted("user", "private", "plain", Address(gpa, 0, 0), b"secret" * 8)
+    return Planted("user", "subject", "plain", Address(gpa, 0, 0), b"secret" * 8)
 
 
 def canary(guest: Guest, monkeypatch: pytest.MonkeyPatch, **reply: Any) -> FakeCanary:
@@ -159,13 +159,13 @@ def test_planted_canaries_come_with_their_addresses_and_hide_their_bytes(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info(guest, monkeypatch, entries=[1 << 63 | 0x100003])
-    one = {"kind": "user", "set": "private", "state": "private", "gpa": 0x3000, "key": "c0ffee00" * 8}
+    one = {"kind": "user", "set": "subject", "state": "private", "gpa": 0x3000, "key": "c0ffee00" * 8}
     talk = canary(guest, monkeypatch, canaries=[one])
     (found,) = guest.canaries.plant(b"\x01\x02")
     assert talk.asked == ["plant 0102"]
     content = made_of(bytes.fromhex("c0ffee00" * 8))
     assert len(content) == len(set(zip(*[iter(content)] * 8, strict=True))) * 8 == 4096
-    assert found == Planted("user", "private", "private", Address(0x3000, 0x7F0000003000, 0x100003000), content)
+    assert found == Planted("user", "subject", "private", Address(0x3000, 0x7F0000003000, 0x100003000), content)
     assert "content" not in repr(found)
     assert "ffee" not in repr(found)
 
@@ -174,7 +174,7 @@ def test_page_is_read_where_it_was_planted(guest: Guest, monkeypatch: pytest.Mon
     changed = [[0, "c0ff"], [47, "ee"]]
     talk = canary(guest, monkeypatch, state="plain", gpa=0x3000, planted_gpa=0x3000, moved=False, changed=changed)
     assert guest.canaries.read([planted(), planted()]) == [b"\xc0\xffcret" + b"secret" * 6 + b"secre\xee"] * 2
-    assert talk.asked == ["read user private"] * 2
+    assert talk.asked == ["read user subject"] * 2
 
 
 @pytest.mark.parametrize("reply", [{"gpa": 0x4000, "moved": True}, {"gpa": 0x4000, "moved": False}])

@@ -492,7 +492,7 @@ def test_the_canary_refuses_a_folder_on_disk_and_names_a_missing_module(programs
         if error == "" and not Path(folder).is_dir():
             pytest.skip("no tmpfs on this machine")
         server = Server(programs / "canary", folder)
-        assert server("read user private") == {"error": "nothing planted"}
+        assert server("read user subject") == {"error": "nothing planted"}
         assert "error" in server("plant 00")
         if not Path("/dev/sealproof-canary").exists():
             assert server(f"plant {seed}") == {"error": "/dev/sealproof-canary", "errno": "ENOENT", "errno_nr": 2}
@@ -552,7 +552,7 @@ def test_the_canary_tells_the_state_that_the_module_tells(
 
 def test_the_canary_is_made_of_its_key_and_tells_what_was_changed(canary_on_a_fake: Path, tmp_path: Path) -> None:
     canary = FakeModule(canary_on_a_fake, tmp_path, "protected")
-    (planted,) = (one for one in canary(SEED)["canaries"] if (one["kind"], one["set"]) == ("page-cache", "private"))
+    (planted,) = (one for one in canary(SEED)["canaries"] if (one["kind"], one["set"]) == ("page-cache", "subject"))
     content = made_of(bytes.fromhex(planted["key"]))
     held = (Path(f"/proc/{canary.server.process.pid}/fd") / name for name in map(str, range(3, 20)))
     (file,) = (path for path in held if path.exists() and path.read_bytes() == content)
@@ -561,18 +561,18 @@ def test_the_canary_is_made_of_its_key_and_tells_what_was_changed(canary_on_a_fa
             page.seek(at)
             page.write(bytes(255 - byte for byte in content[at : at + size]))
     other = [(at, bytes(255 - byte for byte in content[at : at + size])) for at, size in ((0, 1), (100, 3), (4095, 1))]
-    assert canary("read page-cache private")["changed"] == [[at, was.hex()] for at, was in other]
+    assert canary("read page-cache subject")["changed"] == [[at, was.hex()] for at, was in other]
     canary.server.close()
 
 
 def test_what_the_canary_holds_in_registers_stays_there(canary_on_a_fake: Path, tmp_path: Path) -> None:
     canary = FakeModule(canary_on_a_fake, tmp_path, "protected")
-    assert canary("hold private 10") == {"error": "nothing planted"}
+    assert canary("hold subject 10") == {"error": "nothing planted"}
     assert "canaries" in canary(SEED)
-    told = canary("hold private 10")
+    told = canary("hold subject 10")
     assert (told["held"], told["kept"], told["address"] % 4096) == (10, True, 0)
     assert told["emulated"] is False  # no KVM below us that knows the prefix: the program goes on without it
-    assert "usage" in canary("hold private 10001")["error"]
+    assert "usage" in canary("hold subject 10001")["error"]
     canary.server.close()
 
 
@@ -600,7 +600,7 @@ def test_canaries_of_ours_move_at_each_plant_unless_they_are_to_stay(canary_on_a
         ours = [path for path in held if path.exists() and "/canary." in str(path.readlink())]
         contents = {made_of(bytes.fromhex(one["key"])) for one in planted if one["kind"] == "page-cache"}
         assert contents == {path.read_bytes() for path in ours} - {bytes(4096)}
-        assert canary("read page-cache private")["changed"] == []
+        assert canary("read page-cache subject")["changed"] == []
         files.append(len(ours))
     assert files == [2, 2, 4]
     assert "usage" in canary(f"{SEED} twice")["error"]
@@ -612,12 +612,12 @@ def test_a_private_page_is_shared_and_taken_back_with_its_content(
     canary_on_a_fake: Path, tmp_path: Path, fake: str, states: list[str]
 ) -> None:
     canary = FakeModule(canary_on_a_fake, tmp_path, fake)
-    assert canary("share kernel private") == {"error": "nothing planted"}
+    assert canary("share kernel subject") == {"error": "nothing planted"}
     assert "canaries" in canary(SEED)
     for kind in ("user", "kernel", "page-cache"):
-        told = [canary(f"{change} {kind} private")["state"] for change in ("share", "unshare")]
+        told = [canary(f"{change} {kind} subject")["state"] for change in ("share", "unshare")]
         assert told == states
-        assert canary(f"read {kind} private")["changed"] == []
+        assert canary(f"read {kind} subject")["changed"] == []
     assert "usage" in canary("share disk private")["error"]
     canary.server.close()
 

@@ -20,7 +20,7 @@ from host_setup.hosts.guest_spec import CPU, GUEST_PROGRAMS, GUEST_RUN_DIR, Gues
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
-from tests_e2e.support.attack import SEED_BYTES
+from tests_e2e.support.attack import SEED_BYTES, UNDER_TEST
 from tests_e2e.support.checks import well, works
 from tests_e2e.support.extra import standing, works_at_once
 from tests_e2e.support.memory import shell
@@ -167,7 +167,7 @@ def _remember(guest: Guest) -> tuple[str, list[Planted]]:
     """Have a guest's memory hold a nonce, and private canaries."""
     nonce = secrets.token_hex(16)
     guest.ssh.run([f"{GUEST_PROGRAMS}/nonce", "set", nonce], seconds=TIMEOUT).require()
-    return nonce, [one for one in guest.canaries.plant(secrets.token_bytes(SEED_BYTES)) if one.set == "private"]
+    return nonce, [one for one in guest.canaries.plant(secrets.token_bytes(SEED_BYTES)) if one.set == UNDER_TEST]
 
 
 def _refusal(guest: Guest, said: str) -> Check:

@@ -30,7 +30,7 @@ from tests_e2e.support.each import attempt, on_each, settled
 
 SEED_BYTES = 64
 PAGES = {"user": Page.USER, "kernel": Page.KERNEL, "page-cache": Page.CACHE}
-UNDER_TEST, CONTROL = "private", "control"  # the guest's names for its two sets of canaries
+UNDER_TEST, CONTROL = "subject", "control"  # the guest's names for its two sets of canaries
 MAPPING = re.compile(r"\b([0-9a-f]+)-([0-9a-f]+) ")  # as /proc/PID/smaps has it
 PATTERN = bytes(range(256)) * (PAGE_SIZE // 256)  # what writing probes write: no canary, no page of zeros
 
