@@ -2,7 +2,7 @@
 """How a QEMU of the host ends: by which signal, and by which fault that came about.
 
 A process of the host traces QEMU's main thread, which serves the monitors and the gdb stub, and passes on every signal
-that it sees. QEMU has a handler for SIGBUS (7.2: softmmu/cpus.c sigbus_handler()), which ends it by the same signal,
+that it sees. QEMU has a handler for SIGBUS (10.0: system/cpus.c sigbus_handler()), which ends it by the same signal,
 sent by itself: so the fault is told by the first signal, and the end by the exit status.
 """
 
