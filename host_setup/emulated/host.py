@@ -11,11 +11,7 @@ it before.
 from __future__ import annotations
 
 import json
-import shlex
-import socket
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,18 +23,16 @@ from common.waiting import Deadline, poll_until
 from guest_images.keys import Keys
 from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
-from host_setup.channels.ssh import Ssh, Stream
-from host_setup.channels.vitals import Vitals
+from host_setup.channels.ssh import Ssh
+from host_setup.emulated.local_host import OPENSSH, LocalHost
 from host_setup.emulated.qemu import Qemu
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_spec import GUEST_PROGRAMS, HOST_PROGRAMS, PLAIN, GuestSpec
-from host_setup.hosts.running import ANY_HOST_KEY, FAST_SSH, RunningHost
+from host_setup.hosts.running import FAST_SSH
 from host_setup.this_machine import HostKind
 
-BOOT = 240.0  # seconds that a cold boot may take on a slow, busy machine, with kernels that check themselves (debug)
-RESTORE = 20.0  # seconds, likewise
+RESTORE = 20.0  # seconds that a restore may take on a slow, busy machine
 REST = 3  # heartbeats
-OPENSSH = 22  # port of the host's sshd (guest_images/host/inittab)
 ESTABLISHED, CLOSE_WAIT = "01", "08"  # include/net/tcp_states.h
 # Two memory nodes: pages can be moved from one to the other.
 # One CPU until the devices have their addresses; guest_images/host/init starts the others. What another CPU does while
@@ -174,10 +168,6 @@ def _memory_file(path: Path, *, shared: bool) -> str:
     return f"memory-backend-file,mem-path={path},share={'on' if shared else 'off'}"
 
 
-def _loopback(port: int, seconds: float) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=seconds)
-
-
 def _taken_ports(ssh: Ssh) -> set[int]:
     """TCP ports (IPv4) of the host on which somebody is connected, or has gone and was not noticed yet."""
     lines = ssh.run(["cat", "/proc/net/tcp"], seconds=10).require().text.splitlines()[1:]
@@ -185,7 +175,7 @@ def _taken_ports(ssh: Ssh) -> set[int]:
     return {int(local.rpartition(":")[2], 16) for _, local, _, state, *_ in words if state in (ESTABLISHED, CLOSE_WAIT)}
 
 
-class EmulatedHost(RunningHost):
+class EmulatedHost(LocalHost):
     """A host of QEMU's that runs, with its guests.
 
     :param memory: a file. A host that is booted has its memory in it, for ``save``; one that is restored finds there
@@ -208,10 +198,7 @@ class EmulatedHost(RunningHost):
         if state is not None:
             argv += ["-incoming", "defer"]
         self._qemu = Qemu(argv, vitals=self.vitals, folder=folder, on_beat=self._beats.heard)
-        self._sleep = threading.RLock()
-        self._asleep_since: float | None = None
-        self._slept = 0.0  # seconds, before that
-        self._beats.uncounted = lambda: self._qemu.waited_for_cpu() + self._asleep_for()
+        self._runs_in(self._qemu)
         if state is not None:
             try:
                 self._load(state)
@@ -237,80 +224,6 @@ class EmulatedHost(RunningHost):
                 f"QEMU forwards nothing to port {port}", hint="does this QEMU have a user-mode network (slirp)?"
             )
         return self._forwards[port]
-
-    def _way(self, port: int) -> Callable[[float], Stream]:
-        forwarded = self._forward(port)
-        return lambda seconds: _loopback(forwarded, seconds)
-
-    def _explain(self) -> str:
-        return self._qemu.explain()
-
-    def login_command(self, guest: GuestSpec | None = None) -> str:
-        """How a person on this machine logs in to the host, or to a guest of it."""
-        return shlex.join(self.login_argv(guest))
-
-    def login_argv(self, guest: GuestSpec | None = None) -> list[str]:
-        """The same, word by word. What the person has set for other machines (``ssh_config``, an agent) is left out."""
-        port = self._forward(OPENSSH if guest is None else guest.ssh_port)
-        ours = ["-F", "none", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]
-        return [
-            "ssh",
-            "-i",
-            str(self.spec.keys.client),
-            *ANY_HOST_KEY.split(),
-            *ours,
-            "-p",
-            str(port),
-            "root@127.0.0.1",
-        ]
-
-    def boot(self) -> None:
-        """Wait for a cold boot, then start the guests, which boot side by side, and wait for them."""
-        deadline = self._patience(BOOT)
-        self.boot_alone(deadline)
-        self._boot_guests(deadline)
-
-    def boot_alone(self, deadline: Deadline | None = None) -> None:
-        """Wait for a cold boot of the host; no guest is started."""
-        deadline = deadline or self._patience(BOOT)
-        self._wait_for_beat("host", deadline, explain=self._explain)
-        self._ssh = self._connect(deadline.left())
-
-    def _patience(self, seconds: float) -> Deadline:
-        """A deadline for this machine: time in which a busy computer does not run it does not count."""
-        return Deadline(seconds, uncounted=self._qemu.waited_for_cpu)
-
-    def sleep(self) -> None:
-        """Stop it until it is used next: host and guests that wait for work take half a processor."""
-        with self._sleep:
-            if self._asleep_since is not None or self.vitals.reason is not None:
-                return
-            self._qemu.qmp.execute("stop")
-            self._asleep_since = time.monotonic()
-            for vitals in self._all_vitals():
-                vitals.asleep(self._wake)
-
-    def _wake(self) -> None:
-        with self._sleep:
-            if self._asleep_since is None:
-                return
-            for vitals in self._all_vitals():
-                vitals.asleep(None)
-            try:
-                self._qemu.qmp.execute("cont")
-            except BaseException:
-                for vitals in self._all_vitals():
-                    vitals.asleep(self._wake)  # the next use tries again
-                raise
-            self._slept += time.monotonic() - self._asleep_since
-            self._asleep_since = None
-
-    def _asleep_for(self) -> float:
-        since = self._asleep_since
-        return self._slept + (time.monotonic() - since if since is not None else 0.0)
-
-    def _all_vitals(self) -> list[Vitals]:
-        return [self.vitals, *self.guest_vitals.values(), *(guest.vitals for guest in self._extra)]
 
     def rest(self) -> None:
         """Wait until host and guests have done what was left to do, for instance for sessions that ended.
@@ -366,7 +279,7 @@ class EmulatedHost(RunningHost):
 
     def resume(self) -> None:
         """Let it run on, after it was saved or loaded."""
-        self._qemu.qmp.execute("cont")
+        self._qemu.go_on()
 
     def nonces(self, *, seconds: float = RESTORE) -> dict[str, str]:
         """What the memory of ``host`` and of each guest, by its name, holds, as ``nonce get`` says; asking counts."""

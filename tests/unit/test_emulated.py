@@ -21,6 +21,7 @@ from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
 from host_setup.channels.vitals import Vitals
 from host_setup.emulated import host as module
+from host_setup.emulated import local_host
 from host_setup.emulated.host import EmulatedHost, EmulatedSpec
 from host_setup.hosts import running
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec
@@ -87,6 +88,12 @@ class FakeQemu:
 
     def waited_for_cpu(self) -> float:
         return 0.0
+
+    def stop(self) -> None:
+        self.qmp.execute("stop")
+
+    def go_on(self) -> None:
+        self.qmp.execute("cont")
 
     def kill(self) -> None:
         self.vitals.lost("it was ended by the run")
@@ -345,7 +352,7 @@ def test_guests_boot_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_guest_that_does_not_boot_is_told_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: str
 ) -> None:
-    monkeypatch.setattr(module, "BOOT", 0.3)
+    monkeypatch.setattr(local_host, "BOOT", 0.3)
     host = booting(tmp_path, monkeypatch, [], **{silent: False})
     # Beside a plain guest that comes up it is the fault of the kernel under test.
     error = HarmError if silent == "protected" else DeadlineError

@@ -17,6 +17,7 @@ from common.errors import ChannelError, DeadlineError, MachineLostError, SetupEr
 from common.waiting import Deadline, poll_until
 from host_setup.channels import vitals as vitals_module
 from host_setup.channels.vitals import Vitals
+from host_setup.emulated import emulator
 from host_setup.emulated import qemu as module
 from host_setup.emulated.qemu import Qemu
 from host_setup.hosts import kernel_log
@@ -91,7 +92,7 @@ def test_running_machine_answers_beats_and_speaks(
 def test_oops_of_a_machine_that_lingers_is_noticed_with_its_trace(
     start: Start, vitals: Vitals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "AFTER_OOPS", 0.3)
+    monkeypatch.setattr(emulator, "AFTER_OOPS", 0.3)
     start(console=[*BOOT, *OOPS])
     said = reason(vitals)
     assert said.splitlines()[0] == f"kernel died: {OOPS[0]}"
@@ -103,7 +104,7 @@ def test_oops_of_a_machine_that_lingers_is_noticed_with_its_trace(
 def test_panic_of_a_machine_that_exits_is_noticed_without_waiting(
     start: Start, vitals: Vitals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "AFTER_OOPS", 600.0)
+    monkeypatch.setattr(emulator, "AFTER_OOPS", 600.0)
     with pytest.raises(MachineLostError):  # while it waits for the greeting, or after it
         start(console=[*BOOT, *OOPS, PANIC], then="exit 0").wait_status("never", seconds=AT_ONCE)
     said = reason(vitals)
@@ -114,7 +115,7 @@ def test_panic_of_a_machine_that_exits_is_noticed_without_waiting(
 def test_first_sign_of_death_is_told_however_much_follows(
     start: Start, vitals: Vitals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "AFTER_OOPS", 600.0)
+    monkeypatch.setattr(emulator, "AFTER_OOPS", 600.0)
     after = [f"[    9.3]  line {n} of another processor" for n in range(500)]
     with pytest.raises(MachineLostError):
         start(console=[*OOPS, *after], then="exit 0").wait_status("never", seconds=AT_ONCE)
@@ -142,7 +143,7 @@ def test_qemu_that_never_greets_meets_the_deadline_and_is_ended(
 
 
 def test_warning_is_no_death(start: Start, vitals: Vitals, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AFTER_OOPS", 0.0)
+    monkeypatch.setattr(emulator, "AFTER_OOPS", 0.0)
     qemu = start(console=["[    9.1] WARNING: CPU: 1 PID: 7 at mm/gup.c:1", "[    9.1] Call Trace:", "end"])
     poll_until(lambda: "end" in qemu.console(), Deadline(AT_ONCE), "the console")
     vitals.check()
