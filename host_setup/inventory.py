@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from common import toml_file
 from common.errors import UserInputError
 from common.paths import config_root, expanded
 
@@ -25,8 +26,8 @@ _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it is part of names of files
 _NOT_MACHINES = ("auto", "emulated", "nested")  # what --host means by these names
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_HEADER = re.compile(r"\s*\[\[?[^\]]+\]\]?")
-_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_KINDS = {"emulated", "nested", "ssh", "none", "command", "ipmi", "netconsole"}
+_WORDS = {"union_tag_not_found": "it has no kind; a name with a dot in it is written in quotes"}
 
 
 def _one_line(text: str) -> str:
@@ -340,8 +341,8 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _faulty(path: Path, text: str, error: ValidationError) -> UserInputError:
-    faults = [_fault(path, text, one) for one in error.errors(include_url=False, include_input=False)]
-    return UserInputError("\n".join(faults), stage=STAGE, hint="correct these lines", artefact=path)
+    words = "\n".join(toml_file.faults(path, text, error, unnamed=_KINDS, words=_WORDS))
+    return UserInputError(words, stage=STAGE, hint="correct these lines", artefact=path)
 
 
 def real_machine(path: Path, asked: str) -> tuple[str, Remote]:
@@ -392,50 +393,3 @@ def _parts(url: str) -> tuple[str, str, int]:
     if not user or not host or split.path or split.query or split.fragment or split.password:
         raise ValueError("write USER@MACHINE or USER@MACHINE:PORT")
     return user, host, port
-
-
-def _fault(path: Path, text: str, fault: Any) -> str:
-    """One fault of pydantic's as ``file:line: field: what``."""
-    # Between a table's name and its field pydantic names the kind that it took the table for.
-    where = [str(part) for part in fault["loc"] if str(part) not in _KINDS]
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    if fault["type"] == "union_tag_not_found":
-        message = "it has no kind; a name with a dot in it is written in quotes"
-    field = ".".join(where)
-    return f"{path.name}:{line_of(text, where)}: {field + ': ' if field else ''}{message}"
-
-
-_KINDS = {"emulated", "nested", "ssh", "none", "command", "ipmi", "netconsole"}
-
-
-def line_of(text: str, where: Sequence[str]) -> int:
-    """The line of a TOML text that sets a value, or else that begins the innermost table around it; 1 if none does."""
-    table: tuple[str, ...] = ()
-    best, line = 0, 1
-    for number, words in enumerate(text.splitlines(), 1):
-        if header := _HEADER.match(words):
-            table = _path(header[0])
-            named = table
-        elif key := _KEY.match(words):
-            named = (*table, *_path(f"{key[1]} = {{}}"))
-        else:
-            continue
-        if named == tuple(where[: len(named)]) and len(named) > best:
-            best, line = len(named), number
-    return line
-
-
-def _path(toml: str) -> tuple[str, ...]:
-    """The keys, outermost first, of TOML that names one table."""
-    try:
-        value: Any = tomllib.loads(toml.strip())
-    except tomllib.TOMLDecodeError:
-        return ()
-    keys = []
-    while value:
-        value = value[0] if isinstance(value, list) else value
-        if not value:
-            break
-        ((key, value),) = value.items()
-        keys.append(key)
-    return tuple(keys)

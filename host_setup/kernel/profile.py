@@ -10,12 +10,11 @@ is changed for it.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
-from common.errors import UserInputError
+from common import toml_file
 from host_setup.kernel.series import Series
 
 FILE = "coverage.toml"
@@ -83,10 +82,7 @@ def parse(file: Path) -> Coverage:
 
     :raises UserInputError: it is not.
     """
-    try:
-        return Coverage.model_validate(tomllib.loads(file.read_text(encoding="utf-8")), strict=False)
-    except (tomllib.TOMLDecodeError, ValidationError, UnicodeDecodeError) as error:
-        raise UserInputError(f"{file} is not right: {error}", stage="coverage", artefact=file) from error
+    return toml_file.load(file, Coverage, stage="coverage", strict=False)
 
 
 def files(series: Series) -> tuple[str, ...]:

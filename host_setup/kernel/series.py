@@ -11,15 +11,14 @@
 from __future__ import annotations
 
 import contextlib
-import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from common import releases
+from common import releases, toml_file
 from common.errors import KernelError, UserInputError
 from common.names import path_text
 from host_setup.kernel import arrival
@@ -192,20 +191,5 @@ def _no_series(folder: Path, name: str, *, is_path: bool) -> UserInputError:
 
 
 def _parse(file: Path) -> _File:
-    try:
-        return _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8-sig")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserInputError(
-            f"{path_text(file)} is not TOML: {error}",
-            stage=STAGE,
-            artefact=file,
-            hint=f"it is a text in UTF-8, with each on a line: {_EXAMPLE}",
-        ) from error
-    except ValidationError as error:
-        wrong = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UserInputError(
-            f"{path_text(file)} is not valid:\n{wrong}",
-            stage=STAGE,
-            artefact=file,
-            hint=f"compare it with {FOLDER / 'stock' / 'series.toml'}",
-        ) from error
+    example = FOLDER / "stock" / "series.toml"
+    return toml_file.load(file, _File, stage=STAGE, example=_EXAMPLE, hint=f"compare it with {example}")

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from common import toml_file
 from common.errors import UserInputError
 from host_setup.mutate.faults import Fault
 
@@ -203,10 +203,7 @@ def equivalents(file: Path, now: Mapping[str, str]) -> dict[str, str]:
     """
     if not file.exists():
         return {}
-    try:
-        found = _Equivalents.model_validate(tomllib.loads(file.read_text(encoding="utf-8"))).equivalent
-    except (ValueError, ValidationError) as error:
-        raise UserInputError(f"{file} is not right: {error}", stage=STAGE) from error
+    found = toml_file.load(file, _Equivalents, stage=STAGE).equivalent
     stale = [one.id for one in found if now.get(one.id) != one.before]
     if stale:
         raise UserInputError(

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from common import toml_file
 from common.errors import UserInputError
 from host_setup.mutate.faults import Fault
 
@@ -54,10 +54,7 @@ def hints(file: Path = HINTS) -> tuple[_Hint, ...]:
 
     :raises UserInputError: the file is not right.
     """
-    try:
-        return _Hints.model_validate(tomllib.loads(file.read_text(encoding="utf-8"))).first
-    except (OSError, ValueError, ValidationError) as error:
-        raise UserInputError(f"{file} is not right: {error}", stage=STAGE) from error
+    return toml_file.load(file, _Hints, stage=STAGE).first
 
 
 class Order:
