@@ -107,8 +107,9 @@ def search(asked: Sequence[str], folder: Path, seconds: float) -> Answer:
             )  # fmt: skip
         except DeadlineError:
             late = True
-            process.terminate()
         finally:
+            if process.poll() is None:  # late, or the night is interrupted: a signal to the night does not reach it
+                process.terminate()
             try:
                 poll_until(lambda: process.poll() is not None, Deadline(_ENDING), "the search to end", interval=0.2)
             except DeadlineError:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,8 @@ import pytest
 
 from common.errors import NoSpaceError, SealproofError, SetupError, UserInputError
 from common.paths import PROJECT
-from common.waiting import Deadline
+from common.processes import spawn
+from common.waiting import Deadline, poll_until
 from history import summary
 from history.__main__ import main
 from history.causes import Answer, heads, read_answer, search
@@ -275,6 +277,25 @@ def test_a_search_is_the_command_that_users_have_and_what_it_says_is_told(tmp_pa
         (tmp_path / "answer.json").write_text(json.dumps({"suspects": dict(enumerate(names))}))
         assert read_answer(tmp_path, tmp_path / "bisect.log") == Answer(told, str(tmp_path / "answer.txt"))
     assert search(["no_such_claim"], tmp_path, 0.0) == Answer("not found within the night's time")
+
+
+def test_a_night_that_is_interrupted_ends_its_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    def start(_: Sequence[str], **more: Any) -> Any:
+        begun.append(spawn([sys.executable, "-c", "import time; time.sleep(600)"], **more))
+        return begun[0]
+
+    def interrupt(done: Callable[[], bool], deadline: Deadline, what: str, **more: Any) -> None:
+        if what == "the first bad one":
+            raise KeyboardInterrupt
+        poll_until(done, deadline, what, **more)
+
+    monkeypatch.setattr("history.causes.spawn", start)
+    monkeypatch.setattr("history.causes.poll_until", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        search(["guest_works"], tmp_path, 60.0)
+    assert begun[0].returncode == -signal.SIGTERM
 
 
 # --- order and time ---------------------------------------------------------------------------------------------------
