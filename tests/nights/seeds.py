@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from history.compare import Change
 from history.review import NightExit
 
-FAULT = "long-pin-is-allowed"
-NAMED = ("kernel_cannot_pin_private_page_for_long", "qemu_cannot_register_private_page_as_buffer_of_io_uring_to_read")
+FAULT = "core-dump-looks-in"
+NAMED = ("host_cannot_read_private_page_in_core_dump_of_qemu", "qemu_cannot_have_private_page_dumped")
 """The claims that name the fault."""
 FIRST_BAD = "0102-b.patch"
 SHAKES, READS, BOOTS, SLEEPS, COMES = (
