@@ -28,7 +28,7 @@ HOLDS = 1.0  # seconds at a time, of the guest's time
 PAUSE = 0.3  # seconds between two looks
 TRIES = 10
 O_RDONLY = 0
-CONSOLE_PORT = 5560
+CONSOLES = 1000  # from the port of a guest's QMP to that of its console
 SECONDS = 20.0
 
 Read = Callable[[Puppet, int], Got]
@@ -111,14 +111,15 @@ def _printed(host: Host, guest: Guest) -> list[Check]:
     """Press SysRq and p on the guest's first serial port while its program has a canary in r8 to r15."""
     aimed = user_canary(guest)
     canary, most = Canary(aimed.planted.content), 0
-    address = {"type": "inet", "data": {"host": "127.0.0.1", "port": str(CONSOLE_PORT)}}
+    port = guest.spec.qmp_port + CONSOLES
+    address = {"type": "inet", "data": {"host": "127.0.0.1", "port": str(port)}}
     backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
     guest.qmp.execute("chardev-change", {"id": "serial0", "backend": backend})
     # The kernel reads the port while somebody has it open.
     guest.ssh.run(
         ["sh", "-c", f"sleep {int(TRIES * HOLDS) + 20} < /dev/ttyS0 > /dev/null 2>&1 &"], seconds=20
     ).require()
-    stream = host.ssh.jump("127.0.0.1", CONSOLE_PORT, seconds=SECONDS)
+    stream = host.ssh.jump("127.0.0.1", port, seconds=SECONDS)
     stream.settimeout(SECONDS)
     try:
         for _ in range(TRIES):
