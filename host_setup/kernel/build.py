@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from common.commands import output
-from common.environment import shell_line
+from common.environment import search_path, shell_line
 from common.errors import CommandError, KernelError, UserInputError
 from common.paths import make_refuses
 from common.processes import run_tree
@@ -39,7 +39,7 @@ from host_setup.kernel.layers import Own
 from host_setup.kernel.patches import PATCH, source_tree
 from host_setup.kernel.series import Protection, Series
 from host_setup.kernel.source import Source
-from host_setup.kernel.toolchain import GCC, STAGE, Toolchain
+from host_setup.kernel.toolchain import CCACHE, GCC, STAGE, Toolchain
 
 RECIPE = "1"  # part of each key: raise it when what is built changes though its inputs do not
 _KERNEL_NEEDS = 2 * GIB  # objects and the linker's intermediate files, before they are pruned
@@ -322,6 +322,7 @@ def _make(folder: Path, toolchain: Toolchain) -> list[str]:
 def _environment(store: Store) -> dict[str, str]:
     return {
         "LOCALVERSION": "",  # else kbuild adds a + when the cache lies inside somebody's git repository
+        "PATH": os.pathsep.join((str(CCACHE.parent), search_path())),
         "HOME": str(store.root),  # without one, as a user without a name has none, ccache ends
         "CCACHE_DIR": str(store.root / "ccache"),
         "CCACHE_CONFIGPATH2": "/dev/null",  # the machine's own: it may name another compiler, or count less

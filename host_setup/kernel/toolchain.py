@@ -7,6 +7,7 @@ import argparse
 import re
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from common.commands import output
 from common.environment import search_path
@@ -18,6 +19,8 @@ STAGE = "kernel build"
 _COMPILER = re.compile(
     r"(?P<folder>/(?:[\w.+-]+/)*)?(?P<prefix>[\w.+-]+-)?(?P<kind>gcc|clang)(?P<suffix>-\d+(?:\.\d+)*)?"
 )
+CCACHE = Path(__file__).parent / "bin/ccache-unless-incbin"
+"""What a compiler is started by if there is a ccache; its folder must be in ``PATH``."""
 _LLVM_TOOLS = ("ld.lld", "llvm-ar", "llvm-nm", "llvm-objcopy", "llvm-objdump", "llvm-readelf", "llvm-strip")
 # drgn asks for types, symbols and lines, not for where a local variable lives at each instruction; that is a tenth of
 # the compiler's time and a third of an object's size. clang does not know these.
@@ -84,7 +87,7 @@ class Toolchain:
 
     def words(self) -> list[str]:
         """For make's command line."""
-        compiler = f"ccache {self.compiler}" if shutil.which("ccache", path=search_path()) else self.compiler
+        compiler = f"{CCACHE.name} {self.compiler}" if shutil.which("ccache", path=search_path()) else self.compiler
         jobs = self.jobs or usable_cpus() + 1
         llvm = [f"LLVM={self._parts['folder'] or self._parts['suffix'] or '1'}"] if self._is_llvm else []
         return [f"-j{jobs}", *llvm, f"CC={compiler}", f"HOSTCC={compiler}"]

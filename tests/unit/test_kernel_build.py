@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from common.environment import environment
 from common.errors import KernelError, NoSpaceError, SetupError, UserInputError
 from common.progress import Terminal
 from common.store import Store
 from host_setup.kernel import arrival, build, series, source
 from host_setup.kernel.build import BuiltKernel, Request
 from host_setup.kernel.layers import Layer
-from host_setup.kernel.toolchain import Toolchain
+from host_setup.kernel.toolchain import CCACHE, Toolchain
 
 MAKEFILE = """\
 ifdef LLVM
@@ -240,7 +242,7 @@ def test_a_compiler_of_the_users_makes_another_kernel_and_its_modules(
     assert (make().key, make().compiler) != (kernel.key, kernel.compiler)
     assert kernel.compiler.startswith("gcc-99; gcc ")  # it says that it is the other one
     log = (store.root / "kernel" / kernel.key / "build.log").read_text()
-    assert "CC=ccache gcc-99" in log or "CC=gcc-99" in log
+    assert "CC=ccache-unless-incbin gcc-99" in log or "CC=gcc-99" in log
 
 
 def test_a_lost_option_ends_the_build_and_leaves_nothing(
@@ -357,3 +359,29 @@ def test_compiler_s_cache_works_for_a_user_without_a_name_and_a_home(tmp_path: P
     if "setpriv" in done.stderr:
         pytest.skip(f"this machine does not let us: {done.stderr}")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("ccache") is None, reason="there is no ccache here")
+@pytest.mark.parametrize(
+    ("name", "text"), [("piggy.S", '.incbin "held"\n'), ("configs.c", 'asm(".incbin \\"held\\"");\n')]
+)
+def test_an_object_holds_the_file_that_it_takes_in_as_it_is_now(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    (compiler,) = (word for word in Toolchain("gcc", 1).words() if word.startswith("CC="))
+    env = environment(build._environment(Store(tmp_path / "cache")))
+    for content in (b"the first kernel", b"another one here"):
+        (tmp_path / "held").write_bytes(content)
+        command = f"{compiler.removeprefix('CC=')} -MD -c -o out.o {name}"
+        subprocess.run(["sh", "-c", command], cwd=tmp_path, env=env, check=True)
+        assert content in (tmp_path / "out.o").read_bytes()
+
+
+@pytest.mark.skipif(shutil.which("ccache") is None, reason="there is no ccache here")
+def test_what_takes_in_no_file_is_compiled_once(tmp_path: Path) -> None:
+    (tmp_path / "one.c").write_text("int one;\n")
+    env = environment(build._environment(Store(tmp_path / "cache")))
+    for _ in range(2):
+        command = [str(CCACHE), "gcc", "-MD", "-c", "-o", "out.o", "one.c"]
+        subprocess.run(command, cwd=tmp_path, env=env, check=True)
+    told = subprocess.run(["ccache", "--print-stats"], env=env, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"^direct_cache_hit\t1$", told, re.MULTILINE)

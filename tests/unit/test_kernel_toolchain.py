@@ -58,7 +58,11 @@ def test_what_is_no_number_of_jobs_is_refused(text: str) -> None:
 
 def test_make_is_told_the_compiler_and_the_jobs(programs: Callable[..., Path]) -> None:
     programs("ccache", "gcc-13")
-    assert Toolchain("gcc-13", 3).words() == ["-j3", "CC=ccache gcc-13", "HOSTCC=ccache gcc-13"]
+    assert Toolchain("gcc-13", 3).words() == [
+        "-j3",
+        "CC=ccache-unless-incbin gcc-13",
+        "HOSTCC=ccache-unless-incbin gcc-13",
+    ]
 
 
 @pytest.mark.parametrize(
