@@ -9,12 +9,13 @@ so does what comes from a pipe.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from common import foreground
-from common.errors import MachineError, SetupError
+from common.errors import MachineError, SetupError, UserInputError
 from common.paths import cache_root, parse_path
 from common.program import end_with
 from common.progress import Terminal
@@ -48,6 +49,8 @@ def main(argv: list[str]) -> int:
     """Run it."""
     options = options_parser().parse_args(argv)
     terminal, store = Terminal(), Store(cache_root())
+    if options.dump is not None:
+        _require_room(options.dump)
     use_drgn = options.drgn or options.dump is not None
     if use_drgn:
         drgn = pypi.install("drgn", DRGN, ("drgn",), store, terminal) / "drgn"
@@ -65,6 +68,17 @@ def main(argv: list[str]) -> int:
         if status is None:
             raise MachineError("the debugger ended because its machine ended: QEMU has exited", stage="debug")
     return status if status >= 0 else 128 - status
+
+
+def _require_room(dump: Path) -> None:
+    """See that a dump can be written, before a host is booted for it.
+
+    :raises UserInputError: it cannot.
+    """
+    folder = dump.resolve().parent
+    if dump.is_dir() or not folder.is_dir() or not os.access(dump if dump.exists() else folder, os.W_OK):
+        why = "it is a folder" if dump.is_dir() else f"{folder} cannot be written to, or is not there"
+        raise UserInputError(f"no dump can be written to {dump}: {why}", stage="debug", hint="name a file with --dump")
 
 
 # --- gdb --------------------------------------------------------------------------------------------------------------

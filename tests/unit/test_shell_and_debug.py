@@ -308,6 +308,17 @@ def test_drgn_reads_the_running_host(host: FakeHost, tmp_path: Path, monkeypatch
     assert words[-2:] == ["-e", "1"]
 
 
+@pytest.mark.parametrize("name", ["no-folder/core", "folder", "file/core"])
+def test_dump_that_cannot_be_written_is_told_before_anything_is_booted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(debug.pypi, "install", lambda *_: pytest.fail("drgn is installed"))
+    with pytest.raises(UserInputError, match="no dump can be written to"):
+        debug.main(["--dump", str(tmp_path / name)])
+
+
 def test_drgn_reads_a_dump_that_stays(host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = drgn(host, monkeypatch, "--dump", str(tmp_path / "core"))
     assert words[1:3] == ["--core", str(tmp_path / "core")]
