@@ -110,7 +110,8 @@ def load(path: Path) -> Tree:
             raise UnsoundError(f"{path.name} ends as a zip archive and begins as something else: unpackers differ")
         return _archive(path, _tar(path))
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, struct.error) as error:
-        raise UnsoundError(f"{path.name} is neither a folder nor a whole tar or zip archive: {error}") from error
+        why = f"{error}".partition("\n")[0].rstrip(":")  # what each kind of compression says would follow
+        raise UnsoundError(f"{path.name} is neither a folder nor a whole tar or zip archive: {why}") from error
 
 
 def _folder(top: Path) -> Tree:

@@ -163,3 +163,10 @@ def test_a_file_that_changes_after_its_signature_was_checked_is_refused(report: 
     with pytest.raises(UnsoundError, match=r"contract\.toml changes while it is read"):
         tree.below("contract").read("contract.toml")
     assert part.names == ["contract.toml"]
+
+
+def test_what_is_no_report_at_all_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# a text, and no archive\n" * 100)
+    with pytest.raises(UnsoundError, match="neither a folder nor a whole tar or zip archive") as caught:
+        load(tmp_path / "README.md")
+    assert "\n" not in str(caught.value)
