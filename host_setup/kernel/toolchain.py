@@ -15,6 +15,7 @@ from common.errors import SetupError
 from host_setup.limits import usable_cpus
 
 STAGE = "kernel build"
+_MOST_JOBS = 9999  # make refuses what is no int of C's, and takes what no machine has processes for
 # A name, or the whole path of one: gcc, gcc-13, /opt/cross/bin/x86_64-linux-gcc, clang, clang-19, /opt/llvm/bin/clang.
 _COMPILER = re.compile(
     r"(?P<folder>/(?:[\w.+-]+/)*)?(?P<prefix>[\w.+-]+-)?(?P<kind>gcc|clang)(?P<suffix>-\d+(?:\.\d+)*)?"
@@ -44,7 +45,7 @@ def parse_jobs(text: str) -> int:
 
     :raises argparse.ArgumentTypeError: it is none.
     """
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _MOST_JOBS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of jobs")
     return int(text)
 

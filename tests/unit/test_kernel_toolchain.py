@@ -50,7 +50,7 @@ def test_what_is_no_compiler_is_refused(name: str) -> None:
         parse_compiler(name)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "many", "", "1.5", "\u0664"])
+@pytest.mark.parametrize("text", ["0", "-1", "many", "", "1.5", "\u0664", "10000", "99999999999"])
 def test_what_is_no_number_of_jobs_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="not a number of jobs"):
         parse_jobs(text)
