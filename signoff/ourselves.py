@@ -16,6 +16,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, distributions
+from importlib.util import source_hash
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -147,6 +148,9 @@ def _of_python(path: str, library: set[str]) -> bool:
     return any(path.startswith(f"{one}/") for one in library) and not re.search("/(site|dist)-packages/", path)
 
 
+_BY_HASH = 1  # PEP 552; with bit 1 as well, as pytest writes it, the hash is looked at, and without it never
+
+
 def other_byte_code(modules: Iterable[ModuleType] | None = None) -> list[str]:
     """Sources whose byte code Python keeps and has loaded, and that say something else: a list names sources alone.
 
@@ -166,10 +170,15 @@ def _of_its_source(source: Path, kept: Path) -> bool:
     for path in (kept, rewritten):
         try:
             there, stat = path.read_bytes(), source.stat()
-            if not int.from_bytes(there[4:8], "little"):
-                used = struct.pack("<LL", int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF)
+            flags = int.from_bytes(there[4:8], "little")
+            if flags != _BY_HASH:
+                used = (
+                    source_hash(source.read_bytes())
+                    if flags & _BY_HASH
+                    else struct.pack("<LL", int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF)
+                )
                 if there[8:16] != used:
-                    continue  # it is of an older source
+                    continue  # it is of an older source, and nobody takes it
             code = compile(source.read_bytes(), source, "exec", dont_inherit=True)
             kept_code = marshal.loads(there[16:])  # noqa: S302  what Python has loaded already
             if kept_code != (_rewritten(source) if path == rewritten else code):

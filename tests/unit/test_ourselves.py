@@ -105,10 +105,10 @@ def test_byte_code_that_is_not_of_its_source_is_told(tmp_path: Path, by: str) ->
         path = path.parent / f"verdict{rewrite.PYC_TAIL}"
     path.parent.mkdir()
 
-    def lay(code: CodeType) -> None:
+    def lay(code: CodeType, flags: int = 0, digest: bytes = b"") -> None:
         stat = source.stat()
-        head = importlib.util.MAGIC_NUMBER + struct.pack("<LLL", 0, int(stat.st_mtime), stat.st_size)
-        path.write_bytes(head + marshal.dumps(code))
+        of = digest or struct.pack("<LL", int(stat.st_mtime), stat.st_size)
+        path.write_bytes(importlib.util.MAGIC_NUMBER + struct.pack("<L", flags) + of + marshal.dumps(code))
 
     made = (
         ourselves._rewritten if by == "pytest" else lambda one: compile(one.read_text(), one, "exec", dont_inherit=True)
@@ -120,6 +120,12 @@ def test_byte_code_that_is_not_of_its_source_is_told(tmp_path: Path, by: str) ->
     assert ourselves.other_byte_code([module]) == [str(source)]
     os.utime(source, (1, 1))
     assert ourselves.other_byte_code([module]) == []
+    now, before = (importlib.util.source_hash(file.read_bytes()) for file in (source, other))
+    for flags, digest, code, wrong in (
+        (3, now, source, []), (3, now, other, [str(source)]), (3, before, other, []), (1, before, other, [str(source)]),
+    ):  # fmt: skip
+        lay(made(code), flags, digest)
+        assert ourselves.other_byte_code([module]) == wrong
 
 
 def test_the_byte_code_of_this_process_is_of_its_sources() -> None:
