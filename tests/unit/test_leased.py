@@ -340,13 +340,13 @@ def test_lost_machine_is_booted_again(lease: Callable[..., Leased], far: FakeMac
 def test_words_of_the_kernel_have_netconsole_and_the_machine_s_own(
     lease: Callable[..., Leased], far: FakeMachine, tmp_path: Path
 ) -> None:
-    console = {"kind": "netconsole", "interface": "eth0", "source": "10.0.0.2", "target": "10.0.0.1:0"}
+    console = {"kind": "netconsole", "interface": "eth0", "source": "10.0.0.2", "target": "10.0.0.1:6666"}
     one = lease(console=console, command_line="console=ttyS1")
     provision(one, tmp_path)
     one.boot()
     (order,) = [said for said in far.said if said.startswith("boot")]
     assert "panic=10" in order
-    assert order.endswith("netconsole=@10.0.0.2/eth0,0@10.0.0.1/ console=ttyS1")
+    assert order.endswith("netconsole=@10.0.0.2/eth0,6666@10.0.0.1/ console=ttyS1")
     one.restore()
 
 

@@ -35,9 +35,10 @@ ONE, TWO = "int memory = 1;\n", "int memory = 2;\n"
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     folder = tmp_path / "tree"
-    for name in ("mm", "scripts/kconfig", "include", "arch/x86/include"):
+    for name in ("init", "mm", "scripts/kconfig", "include", "arch/x86/include"):
         (folder / name).mkdir(parents=True)
     (folder / "Makefile").write_text(INCREMENTAL)
+    (folder / "init/main.c").write_text("\n")
     (folder / FILE).write_text(ONE)
     (folder / "include/mm.h").write_text("\n")
     (folder / "Kconfig").write_text("\n")
