@@ -254,14 +254,24 @@ def site_in(folder: Path, request: Request, store: Store) -> Site:
     return Site(source, source / "build", make, _environment(store))
 
 
+def facts_of(site: Site) -> tuple[str, str]:
+    """Release and build ID of what was built.
+
+    :raises KernelError: vmlinux has no build ID.
+    """
+    release = (site.out / "include/config/kernel.release").read_text(encoding="utf-8").strip()
+    return release, _build_id(site.out / "vmlinux")
+
+
 def write_facts(folder: Path, site: Site, compiler: str, lines: int, seconds: float) -> None:
     """Say in the entry of a kernel what it is.
 
     :param lines: that its build printed. :param seconds: that it took.
     """
+    release, build_id = facts_of(site)
     facts = {
-        "release": (site.out / "include/config/kernel.release").read_text(encoding="utf-8").strip(),
-        "build_id": _build_id(site.out / "vmlinux"),
+        "release": release,
+        "build_id": build_id,
         "compiler": compiler,
         "lines": lines,
         "seconds": round(seconds, 1),

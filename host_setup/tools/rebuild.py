@@ -2,32 +2,39 @@
 """``sealproof rebuild REPORT``: make the kernel of a report again, elsewhere and from nothing, and compare.
 
 Source, series and compiler come from this machine, and must be those that the report names; the configuration is the
-one that it holds. Nothing comes from the cache, nor from ccache's. Exit status: 0 the same kernel, 1 another one, 2 it
+one that it holds. Nothing comes from the cache, and ccache is off: it takes 10 to 30 minutes on two cores. With
+``--folder`` an interrupted rebuild goes on where it was ended. Exit status: 0 the same kernel, 1 another one, 2 it
 could not be made.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from common.errors import UserInputError
+from common.errors import CommandError, KernelError, UserInputError
 from common.names import path_text
 from common.paths import parse_path
+from common.processes import run_tree
 from common.program import end_with
 from common.progress import Terminal
-from common.store import Store
-from host_setup.kernel import series, source
-from host_setup.kernel.build import BuiltKernel, Request, build
+from common.store import Store, digest, file_sha256
+from host_setup.kernel import compiler_output, series, source
+from host_setup.kernel.build import Request, facts_of, key, lay_out, site_in
+from host_setup.kernel.patches import source_tree
 from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler, parse_jobs
 
 STAGE = "rebuild"
+_LINES = 2100  # of a build's output, for the first time-left
 SAME, OTHER = 0, 1  # exit status
 CONFIG = "identity/kernel.config"
 
@@ -131,15 +138,88 @@ def request(told: Told, config: str, given: argparse.Namespace, store: Store) ->
     return Request(found, wanted, toolchain=Toolchain(given.compiler, given.jobs), exact=config)
 
 
-def compare(told: Told, made: BuiltKernel) -> Iterator[tuple[str, str, str]]:
+def make(wanted: Request, place: Path, store: Store, terminal: Terminal) -> Mapping[str, str]:
+    """Make a kernel; returns what it is, by the names of a report.
+
+    :param place: gets all objects; if an earlier call has left some of the same kernel there, it is gone on with.
+    :param store: gets the source.
+    :raises KernelError: a patch does not apply, an option is lost, or the code does not compile.
+    """
+    compiler = wanted.toolchain.version()
+    folder = place / key(wanted, compiler)
+    logs, ready = folder / "logs", folder / "configured"
+    tree = source_tree(wanted.source, wanted.series.patches, store, terminal, logs)
+    site = site_in(folder, wanted, store)
+    if not ready.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        lay_out(tree, folder, wanted, store, logs / "configure.log")
+        ready.touch()
+    # Modules are not compared. They have a say in the kernel only where symbols that nobody uses are left out of it.
+    target = "all" if "CONFIG_TRIM_UNUSED_KSYMS=y\n" in wanted.exact else "bzImage"
+    log = logs / "build.log"
+    # A kernel says how often it was linked, and one that was gone on with may be linked a second time.
+    command = [*site.make, "KBUILD_BUILD_VERSION=1", target]
+    with terminal.step("make the kernel") as step:
+        progress = compiler_output.Progress(step, _LINES)
+        try:
+            run_tree(command, env={**site.environment, "CCACHE_DISABLE": "1"}, log=log, stage=STAGE, on_line=progress)
+        except CommandError as error:
+            raise KernelError(f"the code does not build\n{error.tail}", stage=STAGE) from error
+    release, build_id = facts_of(site)
+    return {
+        "release": release,
+        "compiler": compiler,
+        "configuration": file_sha256(site.out / ".config"),
+        "build ID": build_id,
+        "image": file_sha256(site.out / "arch/x86/boot/bzImage"),
+        "with symbols": file_sha256(site.out / "vmlinux"),
+    }
+
+
+@contextlib.contextmanager
+def _place(folder: Path | None, told: Told) -> Iterator[Path]:
+    """An empty folder to make a kernel in, or the one that an interrupted rebuild for the same report has left.
+
+    It goes afterwards; one in a folder that the user named stays if the rebuild is interrupted.
+
+    :raises UserInputError: another rebuild works there.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="sealproof-rebuild-") as fresh:
+            yield Path(fresh)
+        return
+    place = folder / f"sealproof-rebuild-{digest(told.model_dump_json())}"
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "lock").open("w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserInputError(f"another rebuild works in {path_text(place)}", stage=STAGE) from error
+        try:
+            yield place
+        except KeyboardInterrupt:
+            sys.stderr.write(f"{path_text(place)} stays: the same command goes on there\n")
+            raise
+        except BaseException:
+            shutil.rmtree(place)
+            raise
+        shutil.rmtree(place)
+
+
+def compare(told: Told, made: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """What was told and what was made: name, the one, the other."""
     kernel = told.kernel
-    yield "release", kernel.release, made.release
-    yield "compiler", kernel.compiler, made.compiler
-    yield "configuration", kernel.config_sha256, made.sums["config"]
-    yield "build ID", kernel.build_id, made.build_id
-    yield "image", kernel.image_sha256, made.sums["image"]
-    yield "with symbols", kernel.vmlinux_sha256, made.sums["vmlinux"]
+    said = {
+        "release": kernel.release,
+        "compiler": kernel.compiler,
+        "configuration": kernel.config_sha256,
+        "build ID": kernel.build_id,
+        "image": kernel.image_sha256,
+        "with symbols": kernel.vmlinux_sha256,
+    }
+    for name, one in said.items():
+        yield name, one, made[name]
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -155,7 +235,10 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument("--compiler", type=parse_compiler, default=GCC.compiler, metavar="NAME")
     parser.add_argument("--jobs", type=parse_jobs, metavar="N", help="compilers at a time")
     parser.add_argument(
-        "--folder", type=parse_path, metavar="DIR", help="where it is made; takes 5 GiB; default: $TMPDIR"
+        "--folder",
+        type=parse_path,
+        metavar="DIR",
+        help="where it is made, from where an interrupted rebuild goes on; takes 5 GiB; default: a new one in $TMPDIR",
     )
     return parser
 
@@ -165,9 +248,9 @@ def main(argv: Sequence[str]) -> int:
     given = options_parser().parse_args(argv)
     terminal = Terminal()
     told, config = read(given.report)
-    with tempfile.TemporaryDirectory(prefix="sealproof-rebuild-", dir=given.folder) as folder:
-        store = Store(Path(folder))
-        made = build(request(told, config, given, store), store, terminal)
+    with _place(given.folder, told) as place:
+        store = Store(place / "source")
+        made = make(request(told, config, given, store), place, store, terminal)
         lines = list(compare(told, made))
     return _tell(told, lines)
 

@@ -38,6 +38,7 @@ tinyconfig:
 \t: > $(or $(KCONFIG_CONFIG),$(O)/.config)
 olddefconfig:
 \tsed -i /CONFIG_LOST/d $(O)/.config
+bzImage: all
 all: mm/memory.o
 \t@echo "  LD      vmlinux"
 \t@$(CC) -nostdlib -static -Wl,--build-id -Wl,-e,0 -o $(O)/vmlinux $(O)/mm/memory.o

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from common.errors import KernelError, UserInputError
+from common.processes import run_tree
 from common.progress import Terminal
 from common.store import Store
 from host_setup.kernel import build, series, source
 from host_setup.kernel.build import Request
+from host_setup.tools import rebuild
 from host_setup.tools.rebuild import OTHER, SAME, main
 from tests.unit.test_kernel_build import MAKEFILE, MERGE
 
@@ -89,6 +91,58 @@ def test_nothing_is_taken_from_the_cache(report: Report, tree: Path, capsys: pyt
         image.write_text("changed")
     assert again(folder, tree) == SAME
     assert "DIFFERS" not in capsys.readouterr().out
+
+
+def test_ccache_is_off(report: Report, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, str]] = []
+
+    def run(command: list[str], **words: Any) -> None:
+        seen.append(words["env"])
+        run_tree(command, **words)
+
+    monkeypatch.setattr(rebuild, "run_tree", run)
+    assert again(report(), tree) == SAME
+    assert [one["CCACHE_DISABLE"] for one in seen] == ["1"]
+
+
+def test_an_interrupted_rebuild_goes_on_in_its_folder(
+    report: Report, tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told, folder = report(), tree.parent / "elsewhere"
+    folder.mkdir()
+    laid_out: list[Path] = []
+
+    def lay_out(tree: Path, at: Path, *words: Any) -> build.Site:
+        laid_out.append(at)
+        return build.lay_out(tree, at, *words)
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rebuild, "lay_out", lay_out)
+    words = [str(told), "--kernel-source", str(tree), "--folder", str(folder)]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(rebuild, "run_tree", interrupted)
+        main(words)
+    assert "stays: the same command goes on there" in capsys.readouterr().err
+    assert main(words) == SAME
+    assert len(laid_out) == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_two_rebuilds_do_not_work_in_one_folder(report: Report, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, folder = report(), tree.parent / "elsewhere"
+    folder.mkdir()
+    words = [str(told), "--kernel-source", str(tree), "--folder", str(folder)]
+
+    def second(*_: Any, **__: Any) -> None:
+        with pytest.raises(UserInputError, match="another rebuild works in"):
+            main(words)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rebuild, "run_tree", second)
+    with pytest.raises(KeyboardInterrupt):
+        main(words)
 
 
 @pytest.mark.parametrize(
