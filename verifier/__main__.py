@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``python -m verifier FOLDER|ARCHIVE``: check a sealproof report, and trust nobody who made it.
+"""``python3 -I verifier FOLDER|ARCHIVE``: check a sealproof report, and trust nobody who made it.
+
+With ``-I`` Python takes no code from the folder that it is called in, which may hold a stranger's files.
 
 Exit status: 0 PROTECTED, 1 NOT PROTECTED, 2 not proven, 3 not what was signed, not consistent, or not what you trust.
 """
@@ -7,7 +9,9 @@ Exit status: 0 PROTECTED, 1 NOT PROTECTED, 2 not proven, 3 not what was signed, 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import importlib.util
 import os
 import re
 import sys
@@ -16,13 +20,26 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
-from verifier import contract, signature, ssh
-from verifier import run as runs
-from verifier.exports import Derived
-from verifier.identity import SEALPROOF
-from verifier.report import NOT_PROTECTED, NOT_PROVEN, PROTECTED, UNSOUND, Found, Trusted, verify
-from verifier.text import UnsoundError, shown
-from verifier.tree import load
+if not __package__:  # called as a folder, of which Python knows no package
+    del sys.path[0]
+    _SPEC = importlib.util.spec_from_file_location("verifier", Path(__file__).with_name("__init__.py"))
+    if _SPEC is None:
+        raise ImportError("the verifier's folder has no __init__.py")
+    sys.modules["verifier"] = importlib.util.module_from_spec(_SPEC)
+
+try:
+    from verifier import contract, signature, ssh
+    from verifier import run as runs
+    from verifier.exports import Derived
+    from verifier.identity import SEALPROOF
+    from verifier.report import NOT_PROTECTED, NOT_PROVEN, PROTECTED, UNSOUND, Found, Trusted, verify
+    from verifier.text import UnsoundError, shown
+    from verifier.tree import load
+except ImportError as error:
+    if __name__ != "__main__":
+        raise
+    sys.stderr.write(f"the verifier needs Python 3.11 and the package cryptography: {error}\n")
+    sys.exit(2)  # nothing was checked
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _WIDTH, _SHOWN = 100, 8
@@ -141,7 +158,7 @@ def _named(text: str) -> tuple[str, str]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
-        prog="python -m verifier", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python3 -I verifier", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )  # fmt: skip
     made.add_argument("report", type=Path, metavar="FOLDER|ARCHIVE", help="a report's folder, or a tar or zip of it")
@@ -187,15 +204,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = verify(load(given.report), trusted)
     except UnsoundError as error:
         found = Found(faults=[str(error)])
-    except OSError as error:
-        sys.stderr.write(f"{shown(given.report)}: {error.strerror}\n")
-        return NOT_PROVEN
+    except (OSError, MemoryError, RecursionError) as error:
+        return _unread(given.report, error)
+    return _said(found, shown(given.report))
+
+
+def _unread(report: Path, error: BaseException) -> int:
+    """Say why a report could not be read at all; returns the exit status."""
+    why = error.strerror if isinstance(error, OSError) else f"it needs more than this machine has ({error or 'memory'})"
+    with contextlib.suppress(OSError, AttributeError):  # there may be no standard error
+        sys.stderr.write(f"{shown(report)}: {why}\n")
+    return NOT_PROVEN
+
+
+def _said(found: Found, name: str) -> int:
+    """Say what was found; returns the exit status, which is that of success only if all of it could be said."""
+    lines = "".join(f"{line}\n" for line in screen(found, name))
     try:
-        for line in screen(found, shown(given.report)):
-            sys.stdout.write(f"{line}\n")
+        encoding = sys.stdout.encoding or "ascii"
+        sys.stdout.write(lines.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough; the exit status stands
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, AttributeError):  # a full disk, or no standard output
+        with contextlib.suppress(OSError, AttributeError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return found.exit_code or NOT_PROVEN
     return found.exit_code
 
 

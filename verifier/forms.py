@@ -33,6 +33,8 @@ _SIDES = ("expected", "observed", "control", "shared")
 def junit(told: Derived) -> Iterator[str]:
     """Where junit.xml says anything else."""
     data = told.run.tree.read(JUNIT)
+    if not data.startswith(b"<?xml version='1.0' encoding='utf-8'?>\n"):
+        raise UnsoundError(f"{JUNIT} is not written as sealproof writes it")
     if b"<!" in data or data.count(b"<?") > data.startswith(b"<?xml "):
         raise UnsoundError(f"{JUNIT} declares what no report's does")
     try:

@@ -26,6 +26,7 @@ STATUSES = ("PASS", "FAIL", "ERROR", "MISS", "SKIP")
 KILLED = "the run was killed before its end"
 UNKNOWN = "the kernel under test and the tier of its host were not identified"
 NO_HEALTH = "the contract has no claim about the whole run, so the health of host and guest was not checked"
+_MOST = 1 << 20  # bytes that one probe may bring
 _DAY = 86400.0  # seconds: no clock is more wrong, nor farther west
 _SLACK = 120.0  # seconds between two clocks' readings of one moment
 _NO_LOGS = ("evidence", "parts", CONTRACT)
@@ -550,6 +551,8 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], one: dict[str, Any
     if any(at % contracts.PAGE for at in (gpa, hva, hpa)) or not hva or not hpa or not first <= hva < end:
         raise UnsoundError(f"{place}: its addresses are not those of a page that QEMU has mapped")
     if not all(any(re.search(rf"{at:#x}(?![0-9a-f])", str(text)) for text in one["reach"]) for at in (gpa, hva)):
+    if len(one["data"]) > 2 * _MOST:
+        raise UnsoundError(f"an observation has {len(one['data']) // 2} bytes, which no probe brings")
         raise UnsoundError(f"{place}: what is said of its place names other addresses")
     bound = (aim["run"], aim["host"], aim["guest"], one["page"], one["state"], hex(gpa))
     commitment = hashlib.sha256("\0".join(map(str, bound)).encode() + b"\0" + canary).hexdigest()

@@ -21,7 +21,7 @@ _NAMED = 4
 CHECKS = ("pages that were tried", "pages that can be read")
 """Names of checks that are of a sweep."""
 _REFUSALS = "refusals other than "  # a check's name, with an errno behind it
-_MOST = 1 << 26  # pages: 256 GiB
+_MOST = 1 << 22  # pages: 16 GiB, in all slots together
 _FIRMWARE = frozenset(range(0xC0000, 0x100000, PAGE))  # is shared from the start; no guest asks for it
 
 
@@ -103,7 +103,10 @@ def read(told: Any, what: str) -> Sweep:
         raise UnsoundError(f"{what} is a sweep of {shown(told['ns'], 20)} ns")
     if type(told["bytes"]) is not int or not 0 < told["bytes"] <= PAGE:
         raise UnsoundError(f"{what} is a sweep of {shown(told['bytes'], 20)} bytes of each page")
+    if not isinstance(told["way"], str) or type(told["protected"]) is not bool or type(told.get("pages", 0)) is not int:
+        raise UnsoundError(f"{what} is no sweep: its way, its pages or whether its guest is protected is none")
     try:
+        _plain(told)
         address: dict[int, int] = {}
         vmms: set[int] = set()
         for gpa, pages, hva, read_only, smm in sorted(told["slots"], key=lambda slot: (slot[4], slot[0])):
@@ -115,6 +118,8 @@ def read(told: Any, what: str) -> Sweep:
         account = told["account"]
         shared = book if account is None else frozenset(address) & (frozenset(_pages(account)) | _FIRMWARE)
         absent = frozenset(_pages(told["absent"]))
+        if sum(pages for _, pages, _ in told["found"]) != len(set(_pages(one[:2] for one in told["found"]))):
+            raise ValueError("a page was tried twice")
         met = {at: errno for first, pages, errno in told["found"] for at in _run(first, pages)}
     except (TypeError, ValueError, IndexError, KeyError) as error:
         raise UnsoundError(f"{what} is no sweep: {error}") from error
@@ -161,6 +166,27 @@ def ranges(pages: Iterable[int]) -> str:
     more = [f"and {len(named) - _NAMED} ranges more"] if len(named) > _NAMED else []
     digest = hashlib.sha256(", ".join(named).encode()).hexdigest()[:12]
     return f"{sum(count for _, count in runs)} pages: {', '.join([*named[:_NAMED], *more])} (sha256 {digest})"
+
+
+def _plain(told: dict[str, Any]) -> None:
+    """See that ranges are numbers, and not too many pages: a stranger's sweep must not fill the memory.
+
+    :raises ValueError: they are not.
+    """
+    lists = ("shared", "still_shared", "absent", "account", "later_account")
+    runs = [(name, *one) for name in lists for one in told[name] or ()]
+    runs += [("found", first, pages) for first, pages, _ in told["found"]]
+    runs += [("slots", slot[0], slot[1]) for slot in told["slots"]]
+    if any(type(number) is not int for _, *one in runs for number in one):
+        raise ValueError("an address or a number of pages is none")
+    if any(type(errno) not in (str, type(None)) for _, _, errno in told["found"]):
+        raise ValueError("what a page met is no errno")
+    slots = [(hva, read_only, smm) for _, _, hva, read_only, smm in told["slots"]]
+    if any(type(hva) is not int or not {*flags} <= {0, 1} for hva, *flags in slots):
+        raise ValueError("a memory slot is not told as it must be")
+    for name in {name for name, *_ in runs}:
+        if sum(pages for each, _, pages in runs if each == name) > _MOST:
+            raise ValueError("more pages than any guest has")
 
 
 def _run(first: int, pages: int) -> range:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import gzip
 import hashlib
 import lzma
@@ -11,9 +13,9 @@ import re
 import stat
 import struct
 import tarfile
+import tempfile
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -26,6 +28,16 @@ WHOLE = 2 << 30  # bytes
 NAME = 400  # characters
 _TAR_BLOCK = 512  # bytes
 _PADDING = 1 << 20  # bytes of zeros behind a tar archive's end
+_STEP = 2 << 20  # bytes that are read at once
+_IN_MEMORY = 64 << 20  # bytes
+_HEADERS = 16 << 20  # bytes of a tar archive beside its files' content
+_PACKED: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+    b"\x5d\0\0\x80": lzma.open,
+}
+"""What unpacks a file, by how it begins."""
 _ZIP_END = struct.Struct("<4sHHHHLLH")
 _ZIP_MEMBER = struct.Struct("<4s2xHH4xLLLHH")
 """Mark, flags, method, CRC, size packed and unpacked, length of the name, of the further facts."""
@@ -41,12 +53,14 @@ class Tree:
     """Files by name, relative to the report's folder.
 
     :ivar packed: content of files that were in an archive. :ivar cases: names by the same in small letters.
+    :ivar whole: bytes of all files.
     """
 
     folder: Path | None = None
     packed: dict[str, bytes] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     cases: dict[str, str] = field(default_factory=dict)
+    whole: int = 0
     _sums: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -68,8 +82,10 @@ class Tree:
             return self.packed[name]
         try:
             # What was no link when the folder was looked through must be none now.
-            handle = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW)
+            handle = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(handle, "rb") as data:
+                if not stat.S_ISREG(os.fstat(handle).st_mode):
+                    raise UnsoundError(f"{name} is a link or no plain file: a report has none")
                 content = data.read(FILE + 1)
         except OSError as error:
             raise UnsoundError(f"{name} cannot be read: {error.strerror}") from error
@@ -93,7 +109,7 @@ class Tree:
         sizes = {name.removeprefix(prefix): size for name, size in self.sizes.items() if name.startswith(prefix)}
         packed = {name.removeprefix(prefix): data for name, data in self.packed.items() if name.startswith(prefix)}
         sums = {name.removeprefix(prefix): one for name, one in self._sums.items() if name.startswith(prefix)}
-        return Tree(None if self.folder is None else self.folder / folder, packed, sizes, {}, sums)
+        return Tree(None if self.folder is None else self.folder / folder, packed, sizes, {}, 0, sums)
 
 
 def load(path: Path) -> Tree:
@@ -103,22 +119,31 @@ def load(path: Path) -> Tree:
     """
     if path.is_dir():
         return _folder(path.resolve())
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UnsoundError(f"{path.name} is neither a folder nor a plain file")
     try:
         if _begins(path, b"PK\3\4"):
             return _archive(path, _zip(path))
         if zipfile.is_zipfile(path):
             raise UnsoundError(f"{path.name} ends as a zip archive and begins as something else: unpackers differ")
         return _archive(path, _tar(path))
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError, struct.error) as error:
-        why = f"{error}".partition("\n")[0].rstrip(":")  # what each kind of compression says would follow
+    except UnsoundError:
+        raise
+    except Exception as error:  # a stranger's archive may have any reader of Python's fail in any way
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        said = f"{error}".partition("\n")[0].rstrip(":")  # what each kind of compression says would follow
+        why = shown(f"{type(error).__name__}: {said}", 100)
         raise UnsoundError(f"{path.name} is neither a folder nor a whole tar or zip archive: {why}") from error
 
 
 def _folder(top: Path) -> Tree:
     tree = Tree(top)
-    waiting = [(top, "")]
+    waiting, folders = [(top, "")], 0
     while waiting:
         folder, prefix = waiting.pop()
+        if (folders := folders + 1) > FILES:
+            raise UnsoundError("the report has more folders than any")
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = _checked(f"{prefix}{entry.name}")
@@ -134,14 +159,14 @@ def _folder(top: Path) -> Tree:
 
 def _archive(path: Path, members: Iterator[tuple[str, IO[bytes]]]) -> Tree:
     """Members below one folder, which is the report's, or below none."""
-    most = min(WHOLE, max(64 << 20, path.stat().st_size * RATIO))
+    most = _most(path)
     found: dict[str, bytes] = {}
     whole = 0
     for given, data in members:
         name = _checked(given)
         if name in found:
             raise UnsoundError(f"{name} is in the archive twice")
-        content = data.read(min(FILE, most - whole) + 1)
+        content = _read(data, min(FILE, most - whole) + 1)
         whole += len(content)
         if len(content) > FILE or whole > most or len(found) >= FILES:
             raise UnsoundError(f"the archive unpacks to too much: at {name}")
@@ -160,13 +185,71 @@ def _top(found: dict[str, bytes]) -> str:
     return f"{tops.pop()}/"
 
 
+def _most(path: Path) -> int:
+    """How many bytes an archive may unpack to."""
+    return min(WHOLE, max(64 << 20, path.stat().st_size * RATIO))
+
+
+def _read(data: IO[bytes], most: int) -> bytes:
+    """So many bytes, or all that there are."""
+    pieces, left = [], most
+    while left > 0 and (piece := data.read(min(left, _STEP))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+class _Careful:
+    """A tar archive for Python's reader, which would read a header of any size at once."""
+
+    def __init__(self, data: IO[bytes]) -> None:
+        self._data = data
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        if not 0 <= size <= _STEP:
+            raise UnsoundError(f"the archive has a header of {size} bytes")
+        return self._data.read(size)
+
+    def seek(self, place: int) -> int:
+        """Go to a place, counted from the begin."""
+        return self._data.seek(place)
+
+    def tell(self) -> int:
+        """The place."""
+        return self._data.tell()
+
+
+@contextlib.contextmanager
+def _unpacked(path: Path) -> Iterator[_Careful]:
+    """A tar archive as a plain one, in which a reader may go back.
+
+    :raises UnsoundError: it would be larger than any.
+    """
+    unpack = next((opener for mark, opener in _PACKED.items() if _begins(path, mark)), None)
+    if unpack is None:
+        with path.open("rb") as data:
+            yield _Careful(data)
+        return
+    most = _most(path) + _HEADERS
+    with unpack(path, "rb") as packed, tempfile.SpooledTemporaryFile(_IN_MEMORY) as data:
+        while piece := packed.read(_STEP):
+            if data.tell() + len(piece) > most:
+                raise UnsoundError(f"{path.name} unpacks to too much")
+            data.write(piece)
+        data.seek(0)
+        yield _Careful(data)
+
+
 def _tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with tarfile.open(path) as archive:
+    with _unpacked(path) as content, tarfile.open(fileobj=content, mode="r:") as archive:  # type: ignore[call-overload]
         for member in archive:
             if {"path", "linkpath", "size"} & set(archive.pax_headers):
                 raise UnsoundError(f"{path.name} has names for all of its members, which not every unpacker takes")
             if archive.fileobj is not None and not _named_alike(archive.fileobj, member):
                 raise UnsoundError(f"{path.name} has a name that not every unpacker reads: {member.name}")
+            if member.issparse():
+                raise UnsoundError(f"{member.name} has holes in it, which not every unpacker reads")
             data = archive.extractfile(member) if member.isreg() else None
             if data is not None:
                 yield member.name, data
@@ -273,5 +356,6 @@ def _add(tree: Tree, name: str, size: int) -> None:
     if tree.cases.setdefault(name.lower(), name) != name:
         raise UnsoundError(f"{name} and {tree.cases[name.lower()]} are one file where case does not count")
     tree.sizes[name] = size
-    if len(tree.sizes) > FILES or size > FILE or sum(tree.sizes.values()) > WHOLE:
+    tree.whole += size
+    if len(tree.sizes) > FILES or size > FILE or tree.whole > WHOLE:
         raise UnsoundError(f"the report is larger than any: at {name}")

@@ -147,6 +147,8 @@ def _fault(words: list[str]) -> str:
         return _goal(arguments)
     if program.endswith(("python", "python3")) and arguments[:1] == ["-m"]:
         return _module(arguments[1], arguments[2:])
+    if program == "python3" and arguments[:2] == ["-I", "verifier"]:  # a folder that is copied out
+        return _module(arguments[1], arguments[2:])
     if program == ".venv/bin/pytest":
         return _arguments(["signoff", *arguments])
     if program in FOREIGN:
