@@ -5,7 +5,8 @@ A contract's file ``evidence.toml`` names it. A report that lacks a check, names
 less is so told apart, whoever made it. ``sealproof contract`` makes the file from runs; nobody writes it by hand.
 
 A claim has one variant or several, for hosts that differ; its evidence must be as one of them. Of a check the name and
-what it expects are as the run puts them down; ``…`` stands for what differs from run to run: an address, a seed.
+what it expects are as the run puts them down; ``…`` stands for what differs from run to run: one word, or numbers,
+addresses, digests, sizes and flags of mappings.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ FILE = "evidence.toml"
 GAP = "its evidence is not what the contract says: "
 """What the reason of a claim begins with that is MISS for that."""
 ANY = "…"
+_NUMERIC = r"\w*[0-9]\w*|[a-f]+"
+_PLAIN = "none|and|ranges|more|kB|RW|ro|USR|PWT|PCD|PSE|PAT|GLB|NX|x"  # flags: Linux, arch/x86/mm/dump_pagetables.c
+_VARIES = rf"(?:\w{{1,64}}|[^\w\s]|(?:\b(?:{_NUMERIC}|{_PLAIN})\b|[ ,:;()./+=%-])+)"
+_LONG = 400  # characters
 ROLES = ("subject", "control")
 _SEVERAL = re.compile(r"(.+) \*([0-9]{1,4})", re.DOTALL)
 Entry = tuple[str, str]
@@ -156,9 +161,11 @@ def apart(needed: Iterable[Entry], found: Iterable[Entry]) -> tuple[list[Entry],
 
 
 def _fits(pattern: str, text: str) -> bool:
-    return pattern == text or (ANY in pattern and _regex(pattern).fullmatch(text) is not None)
+    if pattern == text or ANY not in pattern:
+        return pattern == text
+    return len(text) <= _LONG and text.isprintable() and _regex(pattern).fullmatch(text) is not None
 
 
 @functools.lru_cache(maxsize=4096)
 def _regex(pattern: str) -> re.Pattern[str]:
-    return re.compile(".+".join(map(re.escape, pattern.split(ANY))), re.DOTALL)
+    return re.compile(_VARIES.join(map(re.escape, pattern.split(ANY))), re.ASCII)

@@ -10,6 +10,7 @@ pytest from outside are refused or named (:mod:`signoff.surroundings`). Each rep
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import hashlib
 import os
@@ -49,6 +50,7 @@ from verifier.tree import load as load_tree
 NAME = "sealproof-signoff"
 FIXTURE = "trial"
 MOST = 3  # faults of the evidence that the headline names
+_MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?: \([0-9A-Fa-f:.%a-z]{2,60}:[0-9]{1,5}\))?")
 ONLY_COLLECTED = "no claim was tried, and no report was written: this is not a sign-off"
 NONE_SELECTED = "no claim was selected: '--collect-only -q' lists their names, '-k' takes a part of one"
 Inquest = Callable[..., list[str]]
@@ -71,6 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--machine",
         default=socket.gethostname(),
+        type=parse_machine,
         metavar="NAME",
         help="name of this machine in the report; default: its host name",
     )
@@ -530,6 +533,16 @@ class Signoff:
 
     def _command(self) -> str:
         return " ".join(["pytest", *(shell_word(str(one)) for one in self._config.invocation_params.args)])
+
+
+def parse_machine(text: str) -> str:
+    """A machine's name from an option's text: the verifier lets none that could be read as a claim stand.
+
+    :raises argparse.ArgumentTypeError: it is none.
+    """
+    if not _MACHINE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no machine's name: take letters, digits, ., - and _")
+    return text
 
 
 def _beside(session: pytest.Session) -> bool:

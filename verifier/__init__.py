@@ -11,6 +11,7 @@ It needs Python 3.11 and the package ``cryptography``. Imports follow the data::
     leaks       a canary's bytes in what an attacker got
     judge       the observations of one claim -> its status
     sweeps      what a sweep of all pages brought -> how each page fared
+    bounds      what a run says in words of its own, and the form of them
     run         one run's folder -> the status of each claim, derived from the evidence
     fleet       many runs' folders -> the status of each claim
     verdict     what a report says of the whole run

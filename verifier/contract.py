@@ -122,6 +122,12 @@ class Claim:
                 return claim
         raise UnsoundError(f"{self.id} has no outcome for {shown(row, 80)!r}")
 
+    def expected(self, mode: str) -> str:
+        """What it must come to in a mode, in a few words."""
+        if not self.probe:
+            return "right in every check"
+        return self.by_state["private" if mode == "protected" else "plain"].words
+
     @property
     def probe(self) -> bool:
         """Whether it is told by observations; else by checks."""

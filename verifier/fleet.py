@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from verifier import identity, signature
+from verifier import bounds, identity, signature
 from verifier import run as runs
 from verifier.run import Run
 from verifier.text import UnsoundError, parse, shown, table
@@ -45,6 +45,7 @@ def derive(tree: Tree) -> Merged:
     """
     whole = runs.opened(tree)
     runs.chain(whole)
+    whole.faults += bounds.record(whole.record)
     told = table(parse(tree.read(FLEET), FLEET), FLEET, "parts", "words")
     names = sorted({found[1] for name in tree.names if (found := _PART.match(name))})
     if sorted(str(table(one, "a part", "run")["run"]) for one in told["parts"]) != names:
@@ -83,6 +84,9 @@ def _told(merged: Merged) -> None:
             whole.faults.append(f"{FLEET}: part {name} is of {shown(one['machine'], 40)}, and its record says {named}")
         if bool(one["cut_short"]) == part.ended:
             whole.faults.append(f"{FLEET}: whether part {name} came to its end is told otherwise")
+    machines = ", ".join(dict.fromkeys(str(one["machine"]) for one in merged.told["parts"]))
+    if whole.record["host"].get("machines", machines) != machines:
+        whole.faults.append(f"record.json: its machines are not those of {FLEET}")
     events = [(event.get("run"), event.get("sums")) for event in whole.events if event["event"] == "part"]
     sums = [(part.record["run"], part.tree.sha256(SUMS) if SUMS in part.tree else "") for part in merged.parts]
     if sorted(map(str, events)) != sorted(map(str, sums)):

@@ -2,7 +2,8 @@
 """What the contract's file ``evidence.toml`` says that a claim's evidence must hold, and how evidence differs from it.
 
 It names the call of a probe, each check with what it expects, on the guest under test and on its control, and the files
-that are kept beside them. A claim has a variant or several; one of them must be met. ``…`` stands for any text.
+that are kept beside them. A claim has a variant or several; one of them must be met. ``…`` stands for what differs from
+run to run: one word, or numbers, addresses, digests, sizes and flags of mappings. No sentence goes in there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from verifier.text import UnsoundError, shown
 
 FILE = "evidence.toml"
 _ANY = "…"
+_WORDS = "none|and|ranges|more|kB|RW|ro|USR|PWT|PCD|PSE|PAT|GLB|NX|x"  # flags: Linux, arch/x86/mm/dump_pagetables.c
+_STANDS_FOR = rf"(?:\w{{1,64}}|[^\w\s]|(?:\b(?:\w*[0-9]\w*|[a-f]+|{_WORDS})\b|[ ,:;()./+=%-])+)"
+_LONGEST = 400  # characters
 _OWN = {"subject.jsonl", "control.jsonl", "checks-subject.jsonl", "checks-control.jsonl"}
 _FIELDS = {"sentence", "call", "protected", "files", "both", "subject", "control"}
 _TIMES = re.compile(r"(?P<name>.+) \*(?P<times>[0-9]{1,4})", re.DOTALL)
@@ -171,9 +175,11 @@ def _paired(wanted: _Pairs, found: list[tuple[str, str]]) -> tuple[list[tuple[st
 
 
 def _like(pattern: str, text: str) -> bool:
-    return pattern == text or (_ANY in pattern and bool(_compiled(pattern).fullmatch(text)))
+    return pattern == text or (
+        _ANY in pattern and len(text) <= _LONGEST and text.isprintable() and bool(_compiled(pattern).fullmatch(text))
+    )
 
 
 @functools.cache
 def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile("(?:.+)".join(re.escape(part) for part in pattern.split(_ANY)), re.DOTALL)
+    return re.compile(_STANDS_FOR.join(re.escape(part) for part in pattern.split(_ANY)), re.ASCII)

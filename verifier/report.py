@@ -237,9 +237,12 @@ def _trust(found: Found, run: Run, trusted: Trusted, key: str, signers: Sequence
         else:
             found.faults.append(f"{name} is {shown(has, 100) or 'not told'}, not {shown(wanted, 80)}")
     _tree(found, run, trusted)
-    if told := [name for name, claim in run.claims.items() if run.status[name] == "PASS" and not claim.needs]:
-        named = f"{', '.join(told[:3])}{', ...' if told[3:] else ''}"
-        found.taken.append(f"what the evidence of {len(told)} claims holds, which the contract does not name ({named})")
+    for status, what in {"PASS": "what the evidence of {} claims holds", "SKIP": "what {} claims say"}.items():
+        if told := [name for name, claim in run.claims.items() if run.status[name] == status and not claim.needs]:
+            named = f"{', '.join(told[:3])}{', ...' if told[3:] else ''}"
+            found.taken.append(f"{what.format(len(told))}, which the contract does not name ({named})")
+    if "guests" not in record["host"]:
+        found.taken.append("how large its guests are (not told)")
     if not trusted.series and identity.another_series(run.tree, record):
         found.open.append(f"series {shown(record['series'], 40)} is not sealproof's of that name: name it (--series)")
     if not trusted.commit and not trusted.tree and not re.fullmatch(r"[0-9a-f]{40}", str(record["commit"])):

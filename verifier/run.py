@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
+from verifier import bounds, identity, judge, leaks, needs, rows, sweeps
 from verifier import contract as contracts
-from verifier import identity, judge, leaks, needs, rows, sweeps
 from verifier.contract import Claim
 from verifier.judge import Checked, Seen
 from verifier.sweeps import Sweep
@@ -30,6 +30,7 @@ _MOST = 1 << 20  # bytes that one probe may bring
 _DAY = 86400.0  # seconds: no clock is more wrong, nor farther west
 _SLACK = 120.0  # seconds between two clocks' readings of one moment
 _NO_LOGS = ("evidence", "parts", CONTRACT)
+_CLAIM = re.compile(r"[a-z][a-z0-9_]{0,199}")
 _RUN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 _RECORD = {
     *(
@@ -220,6 +221,7 @@ def derive(tree: Tree) -> Run:
     """
     run = opened(tree)
     chain(run)
+    run.faults += bounds.record(run.record)
     if run.ended:
         run.faults += [*identity.told(run.record), *identity.kept(tree, run.record)]
     host = rows.facts(run.record)
@@ -283,6 +285,10 @@ def _planned(run: Run) -> None:
             run.faults.append(f"{shown(name, 100)}: it says {shown(row.get('sentence'), 80)!r}, which was not planned")
         if row.get("command") not in ("", f"{run.record['command']} -k test_{name}"):
             run.faults.append(f"{shown(name, 100)}: its command is not that of the run")
+    for name, words in run.sentences.items() if run.mode == "protected" else ():
+        named = [one.sentence for one in run.claims[name].needs] if name in run.claims else []
+        if named and words not in named:
+            run.faults.append(f"{PLANNED}: {name} claims {shown(words, 90)!r}, and the contract {named[0]!r}")
 
 
 def _as_judged(run: Run, claim: Claim, row: dict[str, Any], host: dict[str, str]) -> Claim:
@@ -338,8 +344,26 @@ def _journal(run: Run) -> list[dict[str, Any]]:
         if (kind := str(event["event"])) in _EVENTS:
             known(event, f"{JOURNAL}: {kind}", (*_CHAINED, *_EVENTS[kind]))
         if event["event"] == "planted":
+            if not _is_planted(event):
+                run.faults.append(f"{JOURNAL}: line {event['number'] + 1} plants no page of a claim")
             run.planted.setdefault((str(event.get("claim")), str(event.get("commitment"))), []).append(event)
     return events
+
+
+def _is_planted(event: dict[str, Any]) -> bool:
+    """Whether a page was planted for a claim, where a page can be."""
+    claim, mapping = event.get("claim"), event.get("mapping")
+    if not isinstance(claim, str) or not _CLAIM.fullmatch(claim) or not isinstance(mapping, list) or len(mapping) != 2:
+        return False
+    places = [event.get(name) for name in ("gpa", "hva", "hpa")] + mapping
+    digits = [(event.get("host"), 32), (event.get("commitment"), 64)]
+    return (
+        event.get("page") in contracts.PAGES
+        and event.get("state") in ("plain", "private", "shared")
+        and all(isinstance(one, str) and re.fullmatch(r"0x(?:0|[1-9a-f][0-9a-f]{0,15})", one) for one in places)
+        and all(isinstance(one, str) and re.fullmatch(rf"[0-9a-f]{{{size}}}", one) for one, size in digits)
+        and bounds.is_guest(event.get("guest"))
+    )
 
 
 def _times(run: Run, first: float, last: float) -> None:
@@ -475,6 +499,15 @@ def _skipped(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, str]:
         return "MISS", f"the contract allows SKIP for {words}, which is not the case"
     if (row.get("why"), row.get("skip")) != (claim.skip[cases[0]], cases[0]) or row["evidence"]:
         run.faults.append(f"{claim.id}: it says SKIP, and {shown(row.get('why'), 80)!r} or its evidence is of no SKIP")
+    of_none: dict[str, Any] = {
+        **dict.fromkeys(("observed", "control", "shared"), ""),
+        "protected": None,
+        "controlled": False,
+    }
+    of_none |= {"expected": claim.expected(run.mode), "runs": [], "checks": [], "maps": []}
+    for name, nothing in of_none.items():
+        if not same(row.get(name), nothing):
+            run.faults.append(f"{claim.id}: it says SKIP, and its {name} is {shown(row.get(name), 80)!r}")
     return "SKIP", str(row.get("why", ""))
 
 
@@ -518,6 +551,8 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], one: dict[str, Any
     for name, kinds in _KINDS.items():
         if not isinstance(one[name], kinds) or isinstance(one[name], bool):
             raise UnsoundError(f"an observation's {name}, {shown(one[name], 40)!r}, is not of the kind that it must be")
+    if len(one["data"]) > 2 * _MOST:
+        raise UnsoundError(f"an observation has {len(one['data']) // 2} bytes, which no probe brings")
     try:
         data = bytes.fromhex(one["data"])
         if data.hex() != one["data"]:
@@ -551,8 +586,6 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], one: dict[str, Any
     if any(at % contracts.PAGE for at in (gpa, hva, hpa)) or not hva or not hpa or not first <= hva < end:
         raise UnsoundError(f"{place}: its addresses are not those of a page that QEMU has mapped")
     if not all(any(re.search(rf"{at:#x}(?![0-9a-f])", str(text)) for text in one["reach"]) for at in (gpa, hva)):
-    if len(one["data"]) > 2 * _MOST:
-        raise UnsoundError(f"an observation has {len(one['data']) // 2} bytes, which no probe brings")
         raise UnsoundError(f"{place}: what is said of its place names other addresses")
     bound = (aim["run"], aim["host"], aim["guest"], one["page"], one["state"], hex(gpa))
     commitment = hashlib.sha256("\0".join(map(str, bound)).encode() + b"\0" + canary).hexdigest()
@@ -567,6 +600,8 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], one: dict[str, Any
         raise UnsoundError(f"{place}: the journal does not say that it was planted for this claim before the probe")
     if not planted <= over <= row["_time"] + 1:
         raise UnsoundError(f"{place}: the probe was not over between planting the page and judging the claim")
+    if fault := bounds.reach(one):
+        raise UnsoundError(f"{place}: {fault}")
     leaked = leaks.counted(canary, data, cuts)
     if (one["got"], one["leaked"], one["head"]) != (len(data), leaked, data[:64].hex() if leaked else ""):
         raise UnsoundError(f"{place}: {len(data)} bytes are kept, {leaked} of the canary's; its line says otherwise")
@@ -629,8 +664,10 @@ def _of_the_kernel(run: Run, name: str, log: str) -> None:
     if not found or cut:
         raise UnsoundError(f"{name} does not begin where the kernel does: what came before is not kept")
     for release, compiler in found:
-        if kernel and (release != kernel["release"] or not compiler.startswith(f"{kernel['compiler']},")):
+        if kernel and (release != kernel["release"] or not bounds.made_by(kernel["compiler"], compiler)):
             raise UnsoundError(f"{name} is of Linux {shown(release, 40)} by {shown(compiler, 60)}, not the record's")
+    if name.endswith(_OF_HOST) and (fault := bounds.log(run.record["host"], log)):
+        raise UnsoundError(f"{name}: {fault}")
 
 
 def _sweeps(run: Run, claim: Claim) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from verifier import contract as contracts
-from verifier.contract import Claim
 from verifier.run import KILLED, NO_HEALTH, UNKNOWN, Run
 
 EXIT = {"PROTECTED": 0, "CONTROLS HOLD": 0, "NOT PROTECTED": 1, "NOT USABLE": 1, "CONTROLS BROKEN": 1, "NOT PROVEN": 2}
@@ -90,17 +89,11 @@ def row_of(run: Run, name: str) -> dict[str, Any]:
         "sentence": run.sentences.get(name) or f"{words[0].upper()}{words[1:]}.",
         "status": "MISS",
         "why": f"not run: {nobody}",
-        "expected": _expected(claim, run.mode),
+        "expected": claim.expected(run.mode),
         "seconds": 0.0,
         "protected": None,
         "controlled": False,
     }
-
-
-def _expected(claim: Claim, mode: str) -> str:
-    if not claim.probe:
-        return "right in every check"
-    return claim.by_state["private" if mode == "protected" else "plain"].words
 
 
 def counted(words: Collection[Any], one: str, many: str) -> str:

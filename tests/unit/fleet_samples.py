@@ -56,7 +56,7 @@ def part(
     facts = {
         "command": "pytest tests_e2e/attacks/test_it.py",
         "kernel": KERNEL,
-        "host": {"processor": "AuthenticAMD", "started": "restored", "devices": "kvm"},
+        "host": {"processor": "AuthenticAMD, QEMU", "started": "restored", "devices": "kvm"},
         "machine": machine,
     }
     told = Story(

@@ -108,10 +108,13 @@ HOST = {"processor": "AuthenticAMD, QEMU", "features": "svm, npt, pku, avx2", "d
         "started": "restored"}  # fmt: skip
 CONFIGURATION = "#\n# Linux/x86 6.12.117 Kernel Configuration\n#\nCONFIG_KVM=y\n"
 KERNEL = KernelIdentity(
-    "6.12.117", "ab" * 20, "linux-source-6.12", hashlib.sha256(CONFIGURATION.encode()).hexdigest(),
+    "6.12.117", "ab" * 20, "Linux 6.12.117, tarball linux-source-6.12.tar.xz",
+    hashlib.sha256(CONFIGURATION.encode()).hexdigest(),
     (PatchIdentity("0001-x.patch", "ef" * 32),), running_build_id="ab" * 20, source_sha256="5a" * 32,
     image_sha256="1a" * 32, vmlinux_sha256="1b" * 32, compiler="gcc 12.2.0",
 )  # fmt: skip
+FLAGS = {State.PRIVATE: " kp", State.SHARED: "", State.PLAIN: ""}
+"""What the host's kernel says of the mapping that a page lies in."""
 BANNER = "Linux version 6.12.117 (sealproof@sealproof) (gcc 12.2.0, GNU ld 2.40) #1 SMP 1970-01-01 00:00:00 UTC"
 """As the kernel begins its log."""
 FILES = {
@@ -244,7 +247,7 @@ class Story:
         elif isinstance(claim, ProbeClaim):
             self._probe(trial, claim, failing=status is Status.FAIL)
         elif claim.kind is Kind.HEALTH:
-            trial.attach("console.log", f"[    0.000000] {BANNER}\n{MADE_TO_FAIL}")
+            trial.attach("console.log", f"[    0.000000] {BANNER}\n{self._processor()}{MADE_TO_FAIL}")
             trial.health([Check("splats", "none", "one" if status is Status.FAIL else "none")])
         elif claim.kind is Kind.ORACLE:
             self._sweep(trial)
@@ -252,6 +255,12 @@ class Story:
             wrong = "5" if status is Status.FAIL else "4"
             control = [Check("sum", "4", "4")] if self.mode is Mode.PROTECTED else None
             trial.legitimate([Check("sum", "4", wrong)], control, protected=True if control else None)
+
+    def _processor(self) -> str:
+        """What the host's kernel says of its processor."""
+        vendor, _, model = self.record.host.get("processor", "").partition(", ")
+        name = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}.get(vendor, vendor)
+        return f"[    0.1] smpboot: CPU0: {name} {model} (family: 0x6, model: 0x6, stepping: 0x3)\n"
 
     def _probe(self, trial: Trial, claim: ProbeClaim, *, failing: bool) -> None:
         subject = State.PRIVATE if self.mode is Mode.PROTECTED else State.PLAIN
@@ -281,7 +290,12 @@ class Story:
             "state": state,
             "call": "a call",
             "canary": canary,
-            "reach": (f"guest {guest} holds it at guest-physical {gpa:#x}", f"its QEMU has it at {hva:#x}"),
+            "reach": (
+                f"guest {guest} holds it at guest-physical {gpa:#x}, before the probe and after",
+                f"its QEMU (pid 103) has this page at {hva:#x}, host-physical {hpa:#x}",
+                f"/proc/103/smaps: 7f0000000000-7f0010000000 rw-p 00000000 00:00 0 ; VmFlags: rd wr{FLAGS[state]} ",
+                f"KVM of the guest's protection: enabled: {int(state is not State.PLAIN)} private_pages: 4096",
+            ),
             "aim": aim,
             **_as_contracted(outcome, made_of(key)),
         }

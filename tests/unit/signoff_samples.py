@@ -44,7 +44,7 @@ def aimed(page: Page, state: State, data: bytes, **changes: Any) -> Aim:
     place = 1 + list(Page).index(page) + 16 * list(State).index(state)
     facts: dict[str, Any] = {
         "run": "a run",
-        "host": "a host",
+        "host": "c0" * 16,
         "guest": "plain" if state is State.PLAIN else "protected",
         "gpa": place << 12,
         "hva": 0x7F0000000000 + (place << 12),
@@ -133,5 +133,8 @@ class Told:
             one.canary, one.page, one.state, host=at.host, guest=at.guest, addresses=(at.gpa, at.hva, at.hpa),
             mapping=at.mapping,
         )  # fmt: skip
-        reach = (f"guest-physical {at.gpa:#x}", f"in QEMU {at.hva:#x}")
+        reach = (
+            f"guest {at.guest} holds it at guest-physical {at.gpa:#x}, before the probe and after",
+            f"its QEMU (pid 103) has this page at {at.hva:#x}, host-physical {at.hpa:#x}",
+        )
         return dataclasses.replace(one, aim=aim, seen=time.time(), reach=reach)

@@ -204,7 +204,7 @@ def test_the_problem_of_a_part_that_was_tried_again_does_not(reports: Path) -> N
 
 def test_tiers_are_not_mixed_silently(reports: Path) -> None:
     every = {claim.id: Status.PASS for claim in CLAIMS}
-    real = {"machine": "node", "processor": "AuthenticAMD", "devices": "kvm"}
+    real = {"machine": "node", "processor": "AuthenticAMD, EPYC", "devices": "kvm"}
     two = part(reports, 2, "two", every, tier=Tier.BARE_METAL, host=real)
     report, _ = merged(reports, part(reports, 1, "one", every), two)
     assert report.overall.word is RunVerdict.NOT_PROVEN
@@ -212,7 +212,7 @@ def test_tiers_are_not_mixed_silently(reports: Path) -> None:
 
 
 def test_the_matrix_shows_what_differs_and_the_verdicts(reports: Path) -> None:
-    intel = {"processor": "GenuineIntel", "started": "booted", "devices": "kvm"}
+    intel = {"processor": "GenuineIntel, Xeon", "started": "cold", "devices": "kvm"}
     other = dataclasses.replace(KERNEL, build_id="12" * 20, running_build_id="12" * 20)
     every = {FIRST: Status.PASS, SECOND: Status.PASS, **WELL}
     one = part(reports, 1, "one", every)
@@ -223,7 +223,7 @@ def test_the_matrix_shows_what_differs_and_the_verdicts(reports: Path) -> None:
     assert found.kinds == (("one", "two"), ("three",))
     assert found.differing == (
         ("build id", ("ab" * 20, "12" * 20)),
-        ("processor", ("AuthenticAMD", "GenuineIntel")),
+        ("processor", ("AuthenticAMD, QEMU", "GenuineIntel, Xeon")),
     )
     assert [(claim, [word.status for word in said]) for claim, said in found.verdicts] == [
         (SECOND, [Status.PASS, Status.SKIP])

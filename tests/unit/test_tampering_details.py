@@ -43,11 +43,13 @@ def subject(claim: str = READS, **changes: Any) -> Edit:
 
 
 def aim(role: str = "subject", **changes: Any) -> Edit:
-    """Change where a probe is aimed at, in the journal as well."""
+    """Change where a probe is aimed at, in the journal as well, and in what is said of its place."""
 
     def edit(folder: Path) -> None:
         def change(one: dict[str, Any]) -> None:
             commitment = one["aim"]["commitment"]
+            for before, after in [(one["aim"][key], value) for key, value in changes.items() if isinstance(value, str)]:
+                one["reach"] = [text.replace(before, after) for text in one["reach"]]
             one["aim"].update(changes)
             names = {key: value for key, value in changes.items() if key != "planted"}
             events(lambda told: [e.update(names) for e in told if e.get("commitment") == commitment])(folder)

@@ -26,6 +26,7 @@ from signoff.verdict import Status
 from tests.unit.report_samples import CONTRACT, KEY, Story, contract_sha256, small_report
 from tests.unit.test_tampering import MINE, Edit, both, drop_role, line, observed, remake_or_seal, said, swap
 from tests.unit.test_tampering_kinds import kept, of_json
+from verifier import needs as verifiers
 from verifier.__main__ import main
 
 ORACLE, WORKS, READS = "host_reads_no_other_page", "guest_works", "host_cannot_read"
@@ -268,7 +269,8 @@ def test_attempt_is_refused_by_name(report: Path, table: str, capsys: pytest.Cap
 def test_the_untouched_report_is_protected(report: Path, table: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, told = verified(report, table, capsys)
     assert code == 0, told
-    assert "which the contract does not name" not in told
+    assert "what the evidence of" not in told
+    assert "what 1 claims say, which the contract does not name (qemu_has_no_vfio)" in told
 
 
 def test_without_the_table_a_reader_is_told_what_stands_on_the_reports_word(
@@ -404,3 +406,44 @@ def test_the_projects_contract_names_the_evidence_of_each_claim_that_can_be_trie
     assert sentences == {name: {SENTENCES[name]} for name in sentences}
     text = (groups.CONTRACT / needs.FILE).read_text(encoding="utf-8")
     assert command.written(contract.needs, [claim.id for claim in contract.claims]) == text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "fits"),
+    [
+        ("…", "svm", True),
+        ("…", "0x7f0000001000", True),
+        ("vhost-…", "vhost-103", True),
+        ("11 cases …", "11 cases deadbeef", True),
+        ("… pages: …", "9 pages: 0x0-0xfff, 0x2000-0x2fff, and 3 ranges more (sha256 0123abcd4567)", True),
+        ("…", "RW GLB NX: 120 kB; ro PSE x: 4 kB", True),
+        ("…", "proved by all who know", False),
+        ("… pages: …", "9 pages: all that there are", False),
+        ("…", "1\n2", False),
+        ("…", "1 \u202e 2", False),
+        ("…", "1 " * 300, False),
+        ("…", "", False),
+    ],
+)
+def test_what_differs_from_run_to_run_is_no_sentence(pattern: str, text: str, *, fits: bool) -> None:
+    told = [("subject", "it", text)]
+    wanted = verifiers.Variant("", "", None, frozenset(), {"subject": (("it", pattern),), "control": ()})
+    row: dict[str, Any] = {"sentence": "", "protected": None, "evidence": []}
+    assert (verifiers.fault([wanted], row, [], told) == "") is fits
+    need, found = (needs.Need(subject=(("it", one),)) for one in (pattern, text))
+    assert (needs.gap([need], found) == "") is fits
+
+
+def test_a_claim_that_is_skipped_says_what_the_contract_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, false = "qemu_has_no_vfio", "QEMU was refused every page by VFIO."
+    evidence = f'version = 1\n[[claim.{name}]]\nsentence = "Of {name}."\ncall = "a call"\n'
+    report = small_report(tmp_path / "reports", KEY, evidence=evidence)
+    assert verified(report, evidence, capsys)[0] == 0
+    planned = json.loads((report / "planned.json").read_text())
+    (report / "planned.json").write_text(json.dumps({**planned, name: false}))
+    line(name, said(sentence=false))(report)
+    remake_or_seal(report)
+    code, told = verified(report, evidence, capsys)
+    assert (code, f"{name} claims '{false}', and the contract 'Of {name}.'" in told) == (3, True), told

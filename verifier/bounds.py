@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a run says in words of its own, and the form of them: facts of the host, names, what was aimed where.
+
+No evidence decides most of these words, and readers see them. So each has a form that leaves no room for another claim,
+and what the evidence does say of it must agree: the kernel's log, the flags of a mapping.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from verifier.text import shown
+
+FEATURES = (
+    *("svm", "npt", "nrip_save", "vgif", "avic", "decodeassists", "flushbyasid", "pausefilter", "sev", "sev_es"),
+    *("vmx", "ept", "vpid", "ept_ad", "vnmi", "flexpriority", "tdx_host_platform"),
+    *("smep", "smap", "pku", "la57", "avx", "avx2", "avx512f"),
+)
+DEVICES = ("kvm", "vhost-net", "vhost-vsock", "vfio/vfio", "sev", "iommu", "userfaultfd")
+LAYERS = ("intel", "debug", "numa", "virtme", "selftests", "remote", "coverage")
+MADE_OF = (
+    *("sealproof's files", "Python and its packages", "emulator", "root file system", "payload", "payload's files"),
+    *("guest image", "programs", "modules"),
+)
+_NONE = "none that matter here"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_MACHINE = rf"{_NAME}(?: \([0-9A-Fa-f:.]{{2,45}}(?:%[a-z0-9]{{1,15}})?:[0-9]{{1,5}}\))?"  # and where SSH reached it
+_MODEL = r"[A-Za-z0-9][A-Za-z0-9 ()@.,/+_-]{0,47}"  # CPUID has 48 bytes for it
+_GUEST = r"[a-z][a-z0-9-]{0,39}"
+_HOST = {
+    "kind": r"emulated \(QEMU TCG, SVM, nested paging\)|nested \(QEMU on KVM, (?:svm|vmx)\)"
+    r"|(?:real machine|machine in [a-z0-9-]{1,30}), by SSH and (?:kexec|grub|systemd-boot)",
+    "machine": _NAME,
+    "machines": r".{1,4000}",  # held against the parts
+    "cpu": rf"(?:[a-z0-9-]+(?:,[a-z0-9_.-]+=[a-z0-9]+)*|{_MODEL}|)",
+    "cpus": r"(?:[0-9]{1,4}|)",
+    "memory": r"[0-9]{1,9} MiB",
+    "guests": rf"{_GUEST} \([0-9]{{1,7}} MiB\)(?:, {_GUEST} \([0-9]{{1,7}} MiB\))*",
+    "qemu of the host and the guest": r"[A-Za-z0-9.:+~-]{1,64}",
+    "qemu of the guest": r"[A-Za-z0-9.:+~-]{1,64}",
+    "own kernel": r"[A-Za-z0-9.+~_-]{0,64}",
+    "command line": r".{0,2048}",  # held against the kernel's log
+    "started": r"cold|restored",
+    "processor": rf"(?:[A-Za-z]{{1,12}}|unknown), (?:{_MODEL}|unknown)",
+}
+"""What a record may say of the host."""
+_LISTED = {"features": FEATURES, "devices": DEVICES}
+_TEXTS = {
+    "series": r".{0,100}",
+    "machine": rf"(?:{_MACHINE}(?:, from {_MACHINE})?|)",
+    "commit": r"[0-9a-f]{40}(?:-dirty)?|[0-9a-f]{64}(?:-dirty)?|unknown",
+    "command": r".{1,4096}",
+}
+_OF_KERNEL = {
+    "release": r"[0-9][A-Za-z0-9.+~_-]{0,63}",
+    "compiler": r".{1,200}",  # held against the kernel's log
+    "source": r"Linux (?P<release>[0-9][A-Za-z0-9.+~_-]{0,63}), (?:tarball|git tree|tree) .{1,400}",
+}
+_VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel", "HygonGenuine": "Hygon"}
+"""As the processor says it, and as the kernel does (Linux: arch/x86/kernel/cpu, c_vendor and c_ident)."""
+_CPU = re.compile(r"(?:smpboot: CPU0|\bCPU): (.+) \(family: 0x")
+_COMMAND = re.compile(r"(?<![a-z] )Command line: (.*)$", re.MULTILINE)
+_HELD = re.compile(rf"guest ({_GUEST}) holds it at guest-physical (0x[0-9a-f]+), before the probe and after")
+_MAPPED = re.compile(
+    r"its QEMU \(pid [0-9]{1,7}\) has this page at (0x[0-9a-f]+), host-physical (0x[0-9a-f]+)"
+)  # fmt: skip
+_SMAPS = re.compile(
+    r"/proc/[0-9]{1,7}/smaps: ([0-9a-f]+)-([0-9a-f]+) [rwxsp-]{4} [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ [0-9]+ *(?:/\S{0,200})?"
+    r"(?: \(deleted\))?; VmFlags:((?: [a-z0-9?]{2})*) *"
+)
+_KVM = re.compile(r"KVM of the guest's protection:((?: [a-z_]{1,40}: [0-9]{1,12})*)")
+_FRAME = r"a read of the frame at host-physical 0x[0-9a-f]+, which it left, met: (?:its bytes|E[A-Z0-9]{2,15})"
+_MET = re.compile(
+    rf"{_FRAME}(?:; {_FRAME})?|bytes of the page came|the dump tells of the mapping"
+    r"|the host's CPUs took [0-9]{1,9} faults at the page"
+)
+"""What else may show that a probe met its page."""
+
+
+def record(told: dict[str, Any]) -> Iterator[str]:
+    """Where a record has a word that is none of its kind.
+
+    :param told: of the form that a record has.
+    """
+    for name, form in _TEXTS.items():
+        if not _is(form, told[name]) and (told["ended"] or told[name]):
+            yield f"record.json: its {name} is {shown(told[name], 80)!r}, which is none"
+    for name, value in told["host"].items():
+        if not _of_host(name, value):
+            yield f"record.json: its host has {shown(name, 40)} {shown(value, 80)!r}, which none has"
+    for name in sorted(set(told["made_of"]) - set(MADE_OF)):
+        yield f"record.json: it is made of {shown(name, 60)}, which no run is"
+    for name in told.get("durations", {}):
+        if not _is(_NAME, name):
+            yield f"record.json: its durations have {shown(name, 60)}, which none have"
+    for name, form in _OF_KERNEL.items() if told["kernel"] else ():
+        if not _is(form, told["kernel"][name]):
+            yield f"record.json: the kernel's {name} is {shown(told['kernel'][name], 80)!r}, which is none"
+    if told["kernel"] and (found := re.fullmatch(_OF_KERNEL["source"], told["kernel"]["source"])):
+        of = found["release"]
+        if not re.match(re.escape(of) + r"(?![\w.])", told["kernel"]["release"]):
+            yield f"record.json: its source is Linux {shown(of, 40)}, and its kernel {told['kernel']['release']}"
+
+
+def _is(form: str, text: str) -> bool:
+    return text.isprintable() and re.fullmatch(form, text) is not None
+
+
+def _of_host(name: str, value: str) -> bool:
+    if name in _LISTED:
+        return value == _NONE or set(value.split(", ")) <= set(_LISTED[name])
+    if name == "kernel's layers":
+        return value == "none" or set(value.split(", ")) <= set(LAYERS)
+    return name in _HOST and _is(_HOST[name], value)
+
+
+def is_guest(name: object) -> bool:
+    """Whether it is a guest's name."""
+    return isinstance(name, str) and _is(_GUEST, name)
+
+
+def made_by(told: str, banner: str) -> bool:
+    """Whether a kernel's first line is of the compiler that a record names.
+
+    :param told: what the compiler says of itself; of one that its user chose first its name, of clang last the linker.
+    :param banner: compiler and linker, as the kernel has them.
+    """
+    by, *more = told.split("; ")
+    if not more:
+        return banner.startswith(f"{told},")
+    linker = [one.partition(" (compatible with")[0] for one in more[1:]]
+    named = re.fullmatch(r"[A-Za-z0-9/._+-]{1,200}", by) is not None and len(linker) < 2
+    return named and banner.startswith(", ".join([more[0], *linker]) + ("" if linker else ","))
+
+
+def log(host: dict[str, str], text: str) -> str:
+    """Where the console of a host says of it another thing than the record; empty if it does not.
+
+    :param host: what the record says. :param text: from the kernel's first line on.
+    """
+    vendor, _, model = host.get("processor", "").partition(", ")
+    seen = _CPU.findall(text)
+    for words in seen if model and model != "unknown" else ():
+        if model not in " ".join(words.split()) and " ".join(model.split()) not in " ".join(words.split()):
+            return f"its processor is {shown(words, 60)!r} to the kernel, and {shown(model, 60)!r} to the record"
+        if _VENDORS.get(vendor, "") not in words:
+            return f"its processor is {shown(words, 60)!r} to the kernel, and of {shown(vendor, 20)} to the record"
+    if "machine" in host:  # its log may begin late
+        return ""
+    if model and not seen:
+        return "it does not say which processor the host has"
+    if "command line" in host and host["command line"] not in _COMMAND.findall(text):
+        return "no boot in it has the command line that the record names"
+    return ""
+
+
+def reach(one: dict[str, Any]) -> str:
+    """What an observation says of its place that its aim does not bear out; empty if there is nothing.
+
+    :param one: of the form that an observation has.
+    """
+    aim, flags, kvm = one["aim"], None, None
+    pages = (aim["gpa"], aim["hva"], aim["hpa"])
+    if not _is(r"[0-9a-f]{32}", str(aim["host"])) or not is_guest(aim["guest"]):
+        return "its host or guest has no name"
+    for text in one["reach"]:
+        if not isinstance(text, str):
+            return "what is said of its place is no text"
+        if found := _HELD.fullmatch(text):
+            right = found.groups() == (aim["guest"], pages[0])
+        elif found := _MAPPED.fullmatch(text):
+            right = found.groups() == pages[1:]
+        elif found := _SMAPS.fullmatch(text):
+            right = [hex(int(word, 16)) for word in found.groups()[:2]] == list(aim["mapping"])
+            flags = found[3].split()
+        elif found := _KVM.fullmatch(text):
+            right, kvm = True, dict(re.findall(r"([a-z_]+): ([0-9]+)", found[1]))
+        else:
+            right = _MET.fullmatch(text) is not None
+        if not right:
+            return f"it says {shown(text, 100)!r} of its place, which is none of what is known of it"
+    if one.get("facts"):
+        return f"it has the fact {shown(one['facts'][0], 80)!r}, which none has"
+    if kvm and "enabled" in kvm:
+        private = one["state"] == "private"
+        if (kvm["enabled"] == "1") != (one["state"] != "plain") or (flags is not None and ("kp" in flags) != private):
+            return f"the host's kernel does not have it as {one['state']}"
+    return ""
