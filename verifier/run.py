@@ -419,6 +419,8 @@ def _lines(run: Run, events: Sequence[dict[str, Any]]) -> None:
                 run.faults.append(f"{shown(file)} is the evidence of two claims")
             kept.add(file)
         known(row, f"{CLAIMS}: {name}", _LINE)
+        if not sweeps.are_maps(row.get("maps")):
+            raise UnsoundError(f"{CLAIMS}: {name}: its maps are of more pages than any guest has, or are none")
         length = events[-1]["time"] - events[0]["time"] + _SLACK
         if not _is_number(row.get("seconds")) or not 0 <= row["seconds"] <= length:
             run.faults.append(

@@ -152,6 +152,19 @@ def read(told: Any, what: str) -> Sweep:
     )
 
 
+def are_maps(told: object) -> bool:
+    """Whether these are pictures of memory that can be drawn: of no more pages than any guest has."""
+    if not isinstance(told, list) or not all(isinstance(one, dict) for one in told):
+        return False
+    lists = [one.get("spans") for one in told]
+    if not all(isinstance(one, list) for one in lists):
+        return False
+    spans = [span for one in lists for span in one]
+    if not all(isinstance(span, list) and [type(part) for part in span] == [int, int, str] for span in spans):
+        return False
+    return all(gpa >= 0 < pages for gpa, pages, _ in spans) and sum(pages for _, pages, _ in spans) <= 2 * _MOST
+
+
 def ranges(pages: Iterable[int]) -> str:
     """A set of pages in a few words and a digest, as the checks have it."""
     runs: list[list[int]] = []

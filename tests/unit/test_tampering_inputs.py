@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.report_samples import KEY, contract_sha256, small_report
-from tests.unit.test_tampering import MINE, check, forge, observed, remake_or_seal, said
+from tests.unit.test_tampering import MINE, chain, check, forge, line, observed, remake_or_seal, said
 from tests.unit.test_tampering_archives import tar, zipped
 from verifier import sweeps, tree
 from verifier.__main__ import main
@@ -248,6 +248,17 @@ def test_more_bytes_than_any_probe_brings_are_refused(report: Path, capsys: pyte
     remake_or_seal(report)
     code, told = check(report, capsys)
     assert (code, "which no probe brings" in told) == (3, True), told
+
+
+@pytest.mark.parametrize("spans", [[[0, 1 << 50, "private"]], [[0, -1, "private"]], [[0, 1.5, "private"]], [7], 7])
+def test_a_picture_that_nobody_can_draw_is_refused_soon(
+    report: Path, capsys: pytest.CaptureFixture[str], spans: object
+) -> None:
+    line("host_reads_no_other_page", lambda row: row["maps"][0].update(spans=spans))(report)
+    chain(report)
+    forge(report)
+    code, told = check(report, capsys)
+    assert (code, "its maps are of more pages than any guest has, or are none" in told) == (3, True), told
 
 
 @pytest.mark.parametrize(
