@@ -109,7 +109,7 @@ def _anew(name: str, known: tuple[Need, ...], found: Need) -> tuple[Need, ...]:
 
 
 def _also(name: str, known: tuple[Need, ...], found: Need) -> tuple[Need, ...]:
-    wider = [_wider(need, found) for need in known]
+    wider = [new if new and not needs.gap((new,), found) else None for new in (_wider(one, found) for one in known)]
     if not any(wider):
         sys.stdout.write(f"{name}: other checks than in the first run, which are not put down\n")
     return tuple(new or old for new, old in zip(wider, known, strict=True)) if any(wider) else known

@@ -28,7 +28,7 @@ GAP = "its evidence is not what the contract says: "
 ANY = "…"
 _NUMERIC = r"\w*[0-9]\w*|[a-f]+"
 _PLAIN = "none|and|ranges|more|kB|RW|ro|USR|PWT|PCD|PSE|PAT|GLB|NX|x"  # flags: Linux, arch/x86/mm/dump_pagetables.c
-_VARIES = rf"(?:\w{{1,64}}|[^\w\s]|(?:\b(?:{_NUMERIC}|{_PLAIN})\b|[ ,:;()./+=%-])+)"
+_VARIES = rf"(?:\w{{1,64}}|[^\w\s]|(?:\b(?:{_NUMERIC}|{_PLAIN})\b|[ ,:;()./+=%…-])+)"
 _LONG = 400  # characters
 ROLES = ("subject", "control")
 _SEVERAL = re.compile(r"(.+) \*([0-9]{1,4})", re.DOTALL)

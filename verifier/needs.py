@@ -21,7 +21,7 @@ from verifier.text import UnsoundError, shown
 FILE = "evidence.toml"
 _ANY = "…"
 _WORDS = "none|and|ranges|more|kB|RW|ro|USR|PWT|PCD|PSE|PAT|GLB|NX|x"  # flags: Linux, arch/x86/mm/dump_pagetables.c
-_STANDS_FOR = rf"(?:\w{{1,64}}|[^\w\s]|(?:\b(?:\w*[0-9]\w*|[a-f]+|{_WORDS})\b|[ ,:;()./+=%-])+)"
+_STANDS_FOR = rf"(?:\w{{1,64}}|[^\w\s]|(?:\b(?:\w*[0-9]\w*|[a-f]+|{_WORDS})\b|[ ,:;()./+=%…-])+)"
 _LONGEST = 400  # characters
 _OWN = {"subject.jsonl", "control.jsonl", "checks-subject.jsonl", "checks-control.jsonl"}
 _FIELDS = {"sentence", "call", "protected", "files", "both", "subject", "control"}

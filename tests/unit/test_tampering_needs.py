@@ -361,6 +361,15 @@ def test_what_differs_between_runs_of_one_kind_is_left_open(tmp_path: Path) -> N
     assert found.subject == found.control == (("a seed 17, of …", "sum …, …"),)
 
 
+def test_whole_sentences_that_differ_are_not_left_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Or any sentence would do."""
+    one, other = (run(tmp_path, Check("said", text, text)) for text in ("it was refused", "nobody could read it"))
+    (found,) = named(tmp_path, one)
+    (still,) = named(tmp_path, one, "--also", other)
+    assert found == still
+    assert "guest_works: other checks than in the first run, which are not put down" in capsys.readouterr().out
+
+
 def test_other_checks_are_put_down_anew_or_beside_the_first_and_never_unasked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
