@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from common.errors import ChannelError, DeadlineError, MachineError, MachineLostError
+from common.errors import ChannelError, DeadlineError, HarmError, MachineError, MachineLostError
 from common.progress import Terminal
 from common.store import Store
 from host_setup.channels.vitals import Vitals
@@ -286,6 +286,18 @@ def test_first_boot_whose_kernel_complained_is_not_tried_again(
     with pytest.raises(MachineLostError):
         hosts.saved()
     assert (len(FakeHost.all), notes) == (1, [])
+
+
+def test_first_boot_that_the_kernel_under_test_does_not_survive_is_its_fault(
+    hosts: EmulatedHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(host: FakeHost) -> None:
+        host.vitals.lost("kernel died: Oops", harm=True)
+        raise MachineLostError("the host is lost: kernel died: Oops")
+
+    monkeypatch.setattr(FakeHost, "booted", staticmethod(die))
+    with pytest.raises(HarmError, match="the host does not come up: the host is lost: kernel died: Oops"):
+        hosts.saved()
 
 
 def test_state_that_cannot_be_loaded_is_saved_again_in_another_moment(
