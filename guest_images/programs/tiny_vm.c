@@ -65,6 +65,7 @@
 
 #define MSR_SMBASE 0x9e
 #define BEYOND (1ull << 51)	/* of the guest's addresses: more than the processor has */
+#define LONGEST_WAIT 4096u	/* rounds: of a thread, so that it meets a moment of another one */
 #define BESIDE_MOST 2000u	/* of attempts that another thread is to meet */
 #define MAY_BE_DROPPED 8	/* MAP_DROPPABLE, where the libc does not know it */
 #define COLLAPSE 25	/* MADV_COLLAPSE, where the libc does not know it */
@@ -144,6 +145,7 @@ struct row {
 	bool no_apic;				/* KVM has none for it */
 	bool split;				/* KVM has those alone; the other interrupt controllers are the VMM's */
 	uint64_t apic_base;			/* where the local APIC is, if not where a reset puts it */
+	bool hyper_v;				/* the guest finds Hyper-V, and KVM */
 	bool wide_twin;				/* APICs' numbers have 32 bits, and the twin comes before the second processor */
 	bool one_space;				/* the slots of put_page() are not there in system management mode */
 	bool has_stack_in_window;		/* the VMM, by its registers, when it runs the guest */
@@ -287,6 +289,7 @@ static uint64_t serve_children(struct vm *vm, uint32_t what);
 static uint64_t serve_timer(struct vm *vm, uint32_t what);
 static uint64_t serve_across(struct vm *vm, uint32_t what);
 static uint64_t serve_watched(struct vm *vm, uint32_t what);
+static uint64_t serve_freed(struct vm *vm, uint32_t what);
 static uint64_t serve_pending(struct vm *vm, uint32_t what);
 static uint64_t serve_call(struct vm *vm, uint32_t what);
 static uint64_t serve_steered(struct vm *vm, uint32_t what);
@@ -475,6 +478,7 @@ static const struct row rows[] = {
 	{ "alias-behind", alias_behind_is_not_shared, .operands = NULL, .serve = serve_places },
 	{ "alternate", every_second_is_shared, .operands = NULL, .serve = serve_ranges },
 	{ "sealed", failure_opens_nothing, .operands = NULL, .serve = serve_sealed },
+	{ "sealed-rest", failure_takes_nothing_back, .operands = NULL, .serve = serve_sealed },
 	{ "read-only-mapping", read_only_is_shared_as_a_whole, .operands = NULL, .serve = serve_moves },
 	{ "neighbour", neighbour_of_the_vmm_is_not_mapped, .operands = operands, .pages = NESTED_STACK + 1,
 	  .serve = serve_moves, .refused = true },
@@ -550,6 +554,8 @@ static const struct row rows[] = {
 	{ "asks-managed", nothing_more, .operands = operands, .pages = 1, .first = ask_in_management, .serve = raise_smi },
 	{ "asks-behind", nobody_is_asked_before, .operands = NULL, .serve = serve_before, .first = ask_behind_another,
 	  .second = true, .third = true },
+	{ "nested-shares", nested_guest_shares_nothing, .operands = NULL, .serve = serve_ranges,
+	  .first = enable_with_registers, .hyper_v = true },
 	{ "hyper-v", hypercall_is_not_hyper_vs, .operands = NULL, .serve = serve_second, .first = have_hyper_v_and_enable,
 	  .second = true },
 	{ "exits", exits_tell_nothing, .operands = NULL, .serve = serve_exits, .first = prepare_exits_and_enable,
@@ -581,6 +587,11 @@ static const struct row rows[] = {
 	  .meets = DELETE_MANAGED, .ends_at = EXTRA_SLOT, .device = EXTRA_SLOT, .device_if_plain = true },
 	{ "window", window_shows_no_other_page, .operands = NULL, .serve = serve_places, .refused = true,
 	  .meets = PUT_IN_WINDOW, .ends_at = CARD_AT },
+	{ "window-before", window_begins_where_it_does, .operands = NULL, .serve = serve_places, .refused = true,
+	  .meets = PUT_IN_WINDOW, .ends_at = BEFORE_CARD_AT },
+	{ "alias-managed", managed_alias_is_not_shared, .operands = NULL, .serve = serve_places },
+	{ "refused-moved", refused_slot_opens_nothing_moved, .operands = NULL, .serve = serve_places },
+	{ "freed-along", pages_are_freed_all_along, .operands = NULL, .serve = serve_freed },
 	{ "refused-slot", refused_slot_opens_nothing, .operands = NULL, .serve = serve_slots },
 	{ "refused-beside", refused_slot_opens_no_neighbour, .operands = NULL, .serve = serve_places },
 	{ "far", far_page_is_shared, .operands = NULL, .serve = serve_places },
@@ -684,6 +695,34 @@ static void copy_program(const struct vm *vm)
 	make_tables(vm->ram);
 }
 
+#define CPUID_HYPERVISOR 0x40000000u
+#define CPUID_INTERFACE 0x40000001u	/* of hypervisors; arch/x86/include/asm/hyperv-tlfs.h */
+#define CPUID_NESTED 0x4000000au
+#define CPUID_OF_KVM 0x100u		/* how far KVM's own leaves are behind Hyper-V's, where there are both */
+#define DIRECT_FLUSH (1u << 17)		/* hypercalls of a nested guest's come to Hyper-V itself */
+#define IS_HYPER_V 0x31237648u
+
+/* Hyper-V's leaves, and KVM's behind them. */
+static void offer_hyper_v(struct kvm_cpuid2 *table)
+{
+	static const struct kvm_cpuid_entry2 leaves[] = {
+		{ .function = CPUID_HYPERVISOR, .eax = CPUID_NESTED },
+		{ .function = CPUID_INTERFACE, .eax = IS_HYPER_V },
+		{ .function = CPUID_NESTED, .eax = DIRECT_FLUSH },
+	};
+
+	for (uint32_t i = 0; i < table->nent; i++) {
+		struct kvm_cpuid_entry2 *const one = &table->entries[i];
+
+		if (one->function == CPUID_HYPERVISOR)
+			one->eax += CPUID_OF_KVM;
+		if (one->function == CPUID_HYPERVISOR || one->function == CPUID_INTERFACE)
+			one->function += CPUID_OF_KVM;
+	}
+	for (unsigned int i = 0; i < sizeof(leaves) / sizeof(*leaves) && table->nent < CPUID_ENTRIES; i++)
+		table->entries[table->nent++] = leaves[i];
+}
+
 static void offer_all(const struct vm *vm, int cpu)
 {
 	struct kvm_cpuid2 *const table = calloc(1, sizeof(*table) + CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2));
@@ -691,7 +730,11 @@ static void offer_all(const struct vm *vm, int cpu)
 	if (!table)
 		cannot("have memory");
 	table->nent = CPUID_ENTRIES;
-	if (ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, table) || ioctl(cpu, KVM_SET_CPUID2, table))
+	if (ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, table))
+		cannot("ask for the CPUID that a VM can have");
+	if (row->hyper_v)
+		offer_hyper_v(table);
+	if (ioctl(cpu, KVM_SET_CPUID2, table))
 		cannot("set the VM's CPUID");
 	free(table);
 }
@@ -1425,6 +1468,9 @@ static uint64_t serve_sealed(struct vm *vm, uint32_t what)
 		while (!watcher.tries)	/* or the guest might be done before it begins */
 			sched_yield();
 		return 0;
+	case SEAL_REST:
+		seal(range + SEAL_FROM * PAGE, (SEAL_PAGES - SEAL_FROM) * PAGE);
+		return 0;
 	case COUNT_LOADS:
 		watcher.ends = true;
 		pthread_join(watcher.thread, NULL);
@@ -2091,9 +2137,6 @@ static uint64_t run_second(struct vm *vm)
 	return at_work;
 }
 
-#define CPUID_INTERFACE 0x40000001u	/* of hypervisors; arch/x86/include/asm/hyperv-tlfs.h */
-#define IS_HYPER_V 0x31237648u
-#define HYPER_V_GUEST 0x40000000u	/* a register: which operating system the guest is, any but none */
 
 /* The second processor is told that it is Hyper-V's, and the VMM may have its hypercalls. */
 static void be_hyper_v(const struct vm *vm)
@@ -2183,7 +2226,7 @@ static uint64_t ask_kept(int cpu)
 	static const struct {
 		uint32_t number;
 		uint64_t reset;
-	} registers[] = { { MSR_PAT, PAT_OF_A_RESET }, { MSR_SYSENTER_CS, 0 }, { MSR_SAVE_AREA, 0 } };
+	} registers[] = { { MSR_PAT, PAT_OF_A_RESET }, { MSR_SYSENTER_CS, 0 }, { MSR_SAVE_AREA, 0 }, { MSR_SMBASE, SMM_BASE } };
 	struct kvm_xcrs xcrs = { 0 };
 	unsigned int i = 0;
 	uint64_t kept = 0;
@@ -2225,8 +2268,8 @@ static void report_reset(struct text *line, const struct vm *vm)
 		   vm->after_reset[0]);
 	report_hex(line, "ioctls that tell a secret of the first processor, reset", told ? FIRST_TELLS : 0,
 		   vm->after_reset[1]);
-	report_hex(line, "of PAT, SYSENTER_CS, VM_HSAVE_PA and XCR0 of the first processor, those that are not as after a reset",
-		   told ? 0xf : 0, vm->kept_by_reset);
+	report_hex(line, "of PAT, SYSENTER_CS, VM_HSAVE_PA, SMBASE and XCR0 of the first processor, those that are not as after "
+		   "a reset", told ? 0x1f : 0, vm->kept_by_reset);
 	report_hex(line, "KVM_GET_XSAVE tells the upper half of a vector register, set to be reset", told,
 		   vm->upper_after_reset[0]);
 	report_hex(line, "KVM_GET_XSAVE tells the upper half of a vector register, reset", told, vm->upper_after_reset[1]);
@@ -2704,12 +2747,87 @@ static void add_managed(struct vm *vm, uint32_t slot, uint64_t gpa)
 /* One slot becomes two, with a page number between them, behind which comes a page that has one already. */
 static void put_in_window(const struct vm *vm)
 {
-	const uint32_t behind = CARD_AT + PAGE;
+	const uint32_t place = (uint32_t)row->ends_at, behind = place + PAGE;
 
 	add_to_space(vm, 0, 0, 0, 0, 0, vm->ram);
-	add_to_space(vm, 0, 0, 0, 0, CARD_AT, vm->ram);
+	add_to_space(vm, 0, 0, 0, 0, place, vm->ram);
 	add_to_space(vm, 0, 3, 0, behind, RAM_BYTES - behind, vm->ram + behind);
-	add_to_space(vm, 0, 4, 0, CARD_AT, PAGE, vm->ram + RANGE_AT);
+	add_to_space(vm, 0, 4, 0, place, PAGE, vm->ram + RANGE_AT);
+}
+
+/* Moves a page of the guest's to the VMM's, and waits until the VMM has looked, each time. */
+static struct {
+	pthread_t thread;
+	unsigned char *guests, *vmms;
+	volatile bool ends, goes, there, met;
+	unsigned int tries;
+} mover;
+
+static void *move_guests(void *unused)
+{
+	(void)unused;
+	while (!mover.ends) {
+		if (!mover.goes)
+			continue;
+		for (volatile unsigned int wait = mover.tries++ % LONGEST_WAIT; wait; wait--)
+			;
+		if (mremap(mover.guests, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, mover.vmms) != mover.vmms)
+			cannot("move a page");
+		mover.goes = false;
+		mover.there = true;
+	}
+	return NULL;
+}
+
+/* Bytes of the guest's page that the VMM loads. */
+static uint64_t guests_bytes(const unsigned char *page)
+{
+	volatile uint64_t bytes = 0;
+
+	if (sigsetjmp(after_fault, 1))
+		return bytes;
+	for (unsigned int i = 0; i < PAGE / 8; i++)
+		bytes += 8 * (((const volatile uint64_t *)page)[i] == OLD_WORD);
+	return bytes;
+}
+
+static void move_home(void)
+{
+	if (mremap(mover.vmms, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, mover.guests) != mover.guests ||
+	    mmap(mover.vmms, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != mover.vmms)
+		cannot("move a page back");
+	*mover.vmms = 1;
+	mover.there = false;
+}
+
+/*
+ * Asks again and again for a slot behind the guest's, until a page of the guest's has come to its memory after KVM has
+ * made that private and before KVM gives it back: then the VMM can load there. Return: what it loads of the guest's.
+ */
+static uint64_t refuse_moved(const struct vm *vm)
+{
+	struct kvm_userspace_memory_region region = { .slot = 4, .guest_phys_addr = BEYOND, .memory_size = PAGE };
+	const sig_atomic_t before = alarms;
+
+	mover.guests = vm->extra;
+	mover.vmms = vm->extra + EXTRA_PAGES * PAGE;
+	region.userspace_addr = (uintptr_t)mover.vmms;
+	errno = pthread_create(&mover.thread, NULL, move_guests, NULL);
+	if (errno)
+		cannot("start a thread");
+	while (!mover.met && alarms == before) {
+		mover.goes = true;
+		if (!ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region))
+			break;
+		while (!mover.there)
+			sched_yield();
+		mover.met = is_loaded(mover.vmms);
+		if (!mover.met)
+			move_home();
+	}
+	mover.ends = true;
+	pthread_join(mover.thread, NULL);
+	return guests_bytes(mover.vmms);
 }
 
 static uint64_t serve_places(struct vm *vm, uint32_t what)
@@ -2748,6 +2866,15 @@ static uint64_t serve_places(struct vm *vm, uint32_t what)
 	case PUT_IN_WINDOW:
 		put_in_window(vm);
 		return 0;
+	case ADD_TWO_SPACES:
+		add_managed(vm, 3, EXTRA_SLOT);
+		vm->extra = map(EXTRA_PAGES * PAGE);
+		add_to_space(vm, 0, 3, 0, EXTRA_SLOT, EXTRA_PAGES * PAGE, vm->extra);
+		return 0;
+	case REFUSE_MOVED:
+		return refuse_moved(vm);
+	case TELL_MOVED:
+		return mover.met;
 	case LOOK_MANAGED:	/* KVM empties what comes later */
 		return look_at(vm->extra, EXTRA_PAGES, true);
 	case ADD_BEHIND:
@@ -2775,6 +2902,44 @@ static uint64_t serve_places(struct vm *vm, uint32_t what)
 		return 0;
 	default:
 		return serve_ranges(vm, what);
+	}
+}
+
+/* Frees pages of the guest's, some at a time, all along. */
+static struct {
+	pthread_t thread;
+	unsigned char *pages;
+	volatile bool ends;
+} freer;
+
+static void *free_along(void *unused)
+{
+	(void)unused;
+	for (unsigned int page = 0; !freer.ends; page = (page + FREED_AT_ONCE) % FREED_PAGES) {
+		if (madvise(freer.pages + page * PAGE, FREED_AT_ONCE * PAGE, MADV_DONTNEED))
+			cannot("free some memory");
+	}
+	return NULL;
+}
+
+static uint64_t serve_freed(struct vm *vm, uint32_t what)
+{
+	freer.pages = at(vm, (void *)(uintptr_t)RANGE_AT);
+	switch (what) {
+	case FREE_ALL:
+		if (madvise(freer.pages, FREED_PAGES * PAGE, MADV_DONTNEED))
+			cannot("free memory");
+		return 0;
+	case FREE_ALONG:
+		freer.ends = false;
+		errno = pthread_create(&freer.thread, NULL, free_along, NULL);
+		if (errno)
+			cannot("start a thread");
+		return 0;
+	default:
+		freer.ends = true;
+		pthread_join(freer.thread, NULL);
+		return 0;
 	}
 }
 

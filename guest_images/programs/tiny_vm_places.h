@@ -16,9 +16,12 @@
 /* What the host side is asked. */
 enum { ADD_BEHIND = 0xa000, ADD_BEFORE, ADD_AND_MOVE_SLOT, DELETE_SLOT, TELL_STORED, FILL_SLOT, ADD_FAR_SLOT, LOOK_NEAR, LOOK_FAR,
        ADD_SLOT_BESIDE, REFUSE_BESIDE, TELL_MERGED, ADD_MANAGED, ADD_MANAGED_LATER, LOOK_MANAGED, MANAGE, DELETE_MANAGED,
-       PUT_IN_WINDOW };
+       PUT_IN_WINDOW, ADD_TWO_SPACES, REFUSE_MOVED, TELL_MOVED, FREE_ALL, FREE_ALONG, TELL_FREED };
 
 #define UNTOUCHED_PAGES 64u
+#define FREED_PAGES 4096u	/* the VMM frees all of them at once, and then some at a time, all along */
+#define FREED_AT_ONCE 32u
+#define FREED_ROUNDS 4u
 
 /* Pages with content that KVM clears in the VMM's name when the guest needs others; the host side looks at its stack then. */
 static GUEST void pages_are_cleared_for_others(void)
@@ -131,6 +134,7 @@ static GUEST void managed_memory_becomes_no_device(void)
 }
 
 #define CARD_AT 0xa0000u	/* the graphics card's window, where memory may come and go */
+#define BEFORE_CARD_AT (CARD_AT - PAGE)
 
 /* As page_has_one_number(): nor does a page get a second number in that window. */
 static GUEST void window_shows_no_other_page(void)
@@ -138,6 +142,26 @@ static GUEST void window_shows_no_other_page(void)
 	fill_pages(RANGE_AT, 1, OLD_WORD);
 	service(PUT_IN_WINDOW);
 	tell("loaded by the graphics card's window", way == PLAIN ? OLD_WORD : 0, *(volatile uint64_t *)(uint64_t)CARD_AT);
+}
+
+/* The page before that window is memory as any other. */
+static GUEST void window_begins_where_it_does(void)
+{
+	fill_pages(RANGE_AT, 1, OLD_WORD);
+	service(PUT_IN_WINDOW);
+	tell("loaded by the page before the graphics card's window", way == PLAIN ? OLD_WORD : 0,
+	     *(volatile uint64_t *)(uint64_t)BEFORE_CARD_AT);
+}
+
+/* A page number with other memory in system management mode: a request would be about two pages at once. */
+static GUEST void managed_alias_is_not_shared(void)
+{
+	service(ADD_TWO_SPACES);
+	fill_pages(EXTRA_SLOT, 1, OLD_WORD);
+	tell("a page that is another one in system management mode: to share", way == PLAIN ? 0 : NOT_VALID,
+	     change(HC_SHARE, EXTRA_SLOT, 1));
+	tell("the page: reached by load, write(), direct map", way == PLAIN ? EACH(1) : 0, reached(EXTRA_SLOT, 1));
+	tell("the page, whole", 1, whole_pages(EXTRA_SLOT, 1, OLD_WORD));
 }
 
 /* A slot of more than 4 GiB: what the guest shares in it is that page, and not the one 4 GiB before it. */
@@ -174,6 +198,48 @@ static GUEST void refused_slot_opens_no_neighbour(void)
 	tell("the guest's memory beside it: reached", way == PLAIN ? EACH(EXTRA_PAGES) : 0,
 	     reached(EXTRA_SLOT, EXTRA_PAGES));
 	tell("the guest's memory, whole", EXTRA_PAGES, whole_pages(EXTRA_SLOT, EXTRA_PAGES, OLD_WORD));
+}
+
+static GUEST uint64_t touch_all(void)
+{
+	uint64_t touched = 0;
+
+	for (uint64_t page = 0; page < FREED_PAGES; page++) {
+		volatile uint64_t *const word = (uint64_t *)(RANGE_AT + page * PAGE);
+
+		touched += *word == 0;
+		*word = OLD_WORD;
+	}
+	return touched;
+}
+
+/* The VMM frees many pages, and then, all along, each page that the guest touches: KVM has more and more to clear. */
+static GUEST void pages_are_freed_all_along(void)
+{
+	uint64_t touched = 0;
+
+	for (unsigned int round = 0; round < FREED_ROUNDS; round++) {
+		touch_all();
+		service(FREE_ALL);
+		service(FREE_ALONG);
+		touched += touch_all();
+		touched += touch_all();
+		service(TELL_FREED);
+	}
+	tell("pages that the VMM has freed, and the guest finds empty: many", 1, touched >= FREED_ROUNDS * FREED_PAGES);
+}
+
+/*
+ * As refused_slot_opens_nothing(): while KVM refuses the slot, another thread of the VMM moves a page of the guest's to
+ * the slot's memory (mremap). The page is lost by that, and empty when KVM gives the memory back.
+ */
+static GUEST void refused_slot_opens_nothing_moved(void)
+{
+	service(ADD_SLOT_BESIDE);
+	fill_pages(EXTRA_SLOT, 1, OLD_WORD);
+	tell("bytes of the guest's page that the VMM gets by a slot that KVM refuses", way == PLAIN ? PAGE : 0,
+	     service(REFUSE_MOVED));
+	tell("the page came there meanwhile", 1, service(TELL_MOVED));
 }
 
 #endif

@@ -16,6 +16,7 @@
 #define EXTRA_SLOT RAM_BYTES		/* right behind the VM's memory, a slot of its own */
 #define EXTRA_PAGES 16u
 #define NOT_VALID ((uint64_t)-22)	/* KVM_EINVAL */
+#define NO_RIGHT ((uint64_t)-1)		/* KVM_EPERM */
 #define IS_BUSY ((uint64_t)-16)		/* KVM_EBUSY */
 #define ALTERNATE 1000ull		/* single pages, each with another one behind it */
 #define A_FEW 8u
@@ -30,7 +31,7 @@
 /* What the host side is asked; a range is in the report's first words. */
 enum { COUNT_REACHED = 1, ADD_SLOT, TAKE_HANDLES, LOOK_BY_PIN, LOOK_BY_PIPE, LOOK_BY_VM, LOOK_BY_BUFFER, LOOK_BY_LOAD, ASK_ANOTHER,
        COUNT_MAPPINGS, SEAL, COUNT_LOADS, ADD_ALIAS, COUNT_SPARSE, FAILED, SWEEP_SLOTS, FORBID_WRITES, ALLOW_WRITES, MOVE_THERE,
-       MOVE_BACK, REPLACE, LOOK_ON, END_ANOTHER, ASK_UNGIVEN, FAIL_NTH = 0x1000 };
+       MOVE_BACK, REPLACE, LOOK_ON, END_ANOTHER, ASK_UNGIVEN, SEAL_REST, FAIL_NTH = 0x1000 };
 
 #define PIN_PAGE 0	/* of the operands */
 #define PIPE_PAGE 1
@@ -290,6 +291,21 @@ static GUEST void failure_opens_nothing(void)
 	tell("loads of the VMM that got through, where each request failed", 0, failed == SEAL_ROUNDS ? loads : 0);
 	/* The VMM may keep what the guest has shared; the guest is told. */
 	tell("reached in the end", EACH(way == PLAIN ? SEAL_PAGES : kept), reached(RANGE_AT, SEAL_PAGES));
+	tell("whole in the end", SEAL_PAGES, whole_pages(RANGE_AT, SEAL_PAGES, OLD_WORD));
+}
+
+/*
+ * The guest has shared the first pages, and takes back all when the VMM has sealed the others: KVM has done the first
+ * before it finds out. Then it must be as before, for the VMM and for KVM.
+ */
+static GUEST void failure_takes_nothing_back(void)
+{
+	fill_pages(RANGE_AT, SEAL_PAGES, OLD_WORD);
+	tell("to share the first pages", 0, change(HC_SHARE, RANGE_AT, SEAL_FROM));
+	service(SEAL_REST);
+	tell("to take back all", way == PLAIN ? 0 : NO_RIGHT, change(HC_UNSHARE, RANGE_AT, SEAL_PAGES));
+	tell("reached in the end", EACH(way == PLAIN ? SEAL_PAGES : SEAL_FROM), reached(RANGE_AT, SEAL_PAGES));
+	tell("loaded by KVM from the first page", OLD_WORD, attempt(emulated_load, RANGE_AT, 0));
 	tell("whole in the end", SEAL_PAGES, whole_pages(RANGE_AT, SEAL_PAGES, OLD_WORD));
 }
 

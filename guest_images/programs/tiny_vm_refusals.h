@@ -5,7 +5,6 @@
 
 #include "tiny_vm_ranges.h"
 
-#define NO_RIGHT ((uint64_t)-1)		/* KVM_EPERM */
 #define NO_MEMORY_THERE ((uint64_t)-14)	/* KVM_EFAULT */
 #define NOT_OF_THAT_KIND ((uint64_t)-95)	/* KVM_EOPNOTSUPP */
 #define PRIVATE_REGISTERS 1		/* KVM_MEM_PROTECTED_STATE */

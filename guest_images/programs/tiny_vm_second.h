@@ -22,6 +22,7 @@
 #define DELIVER_INIT 0x4500u
 #define DELIVER_STARTUP 0x4600u
 #define DELIVER_SMI 0x200u
+#define ONLY_MYSELF 0x40000u	/* whom it is for */
 #define LOGICAL_NUMBER (APIC + 0xd0)
 #define EVERY_PROCESSOR 0xffu	/* the destination of a message to all */
 #define IS_INVALID 22		/* EINVAL */
@@ -29,6 +30,11 @@
 #define TIMER_SENDS_INIT 0x20500u	/* a timer's entry in an APIC: periodic, and INIT */
 #define TIMER_NS 1000000000u	/* KVM's APICs count nanoseconds; ENABLE takes much less */
 #define TIMER_LEFT (APIC + 0x390)
+#define HYPER_V_GUEST 0x40000000u	/* a register: which operating system the guest is, any but none */
+#define HYPER_V_ASSIST 0x40000073u	/* and where it has a page that Hyper-V reads */
+#define IS_ON 1u
+#define DIRECT_CALLS_AT 32u		/* in that page */
+#define VM_ENLIGHTENED 0x3e0u		/* in a control block */
 #define MSR_UNKNOWN 0xc0011fffu
 #define MSR_SYSENTER_CS 0x174u
 #define MSR_PAT 0x277u
@@ -212,6 +218,15 @@ static GUEST void widen_and_enable(void)
 	enable_with_registers();
 }
 
+extern const unsigned char managed_moves[], managed_moves_end[];
+asm(".text\n"
+    ".code16\n"
+    "managed_moves:\n"
+    "	movl $0x50000, %cs:0xff00\n"	/* the base in what the processor has saved (struct kvm_smram_state_64) */
+    "	rsm\n"
+    "managed_moves_end:\n"
+    ".code64\n");
+
 /* The host side tells the rest: the machine is reset, and nobody comes back. */
 static GUEST void registers_end_with_a_reset(void)
 {
@@ -222,6 +237,8 @@ static GUEST void registers_end_with_a_reset(void)
 	write_msr(MSR_PAT, PAT_VALUE);
 	write_msr(MSR_SYSENTER_CS, CODE64);
 	write_msr(MSR_SAVE_AREA, RANGE_AT);
+	copy_code(MANAGED_AT, managed_moves, managed_moves_end);
+	*(volatile uint32_t *)(uint64_t)ICR = ONLY_MYSELF | DELIVER_SMI;
 	asm volatile("mov %%cr4, %%rax\n\tor %[osxsave], %%rax\n\tmov %%rax, %%cr4\n\t"
 		     "vmovq %[upper], %%xmm5\n\tvinsertf128 $1, %%xmm5, %%ymm5, %%ymm5"
 		     : : [osxsave] "i"(OSXSAVE), [upper] "r"(UPPER) : "rax");
@@ -263,6 +280,45 @@ static GUEST void hypercall_is_not_hyper_vs(void)
 		service(BE_HYPER_V);
 	start_second_at(hyper_code, hyper_end);
 	tell("exits that tell the secret, by a hypercall of Hyper-V's", way == PLAIN, service(RUN_FOR_HYPER_V));
+}
+
+extern const unsigned char nested_shares[];
+/* The nested guest's request to share 2 pages, of which rdi has the number; 2 is a hypercall of Hyper-V's as well. */
+asm(".text\n"
+    "nested_shares:\n"
+    "	mov $14, %eax\n"		/* HC_SHARE */
+    "	mov %rdi, %rbx\n"
+    "	mov $2, %ecx\n"
+    "	xor %edx, %edx\n"
+    "	vmmcall\n"
+    "	mov %rax, %rbx\n"
+    "	out %al, $0x99\n");
+
+/*
+ * A hypervisor that is Hyper-V's guest may have hypercalls of its own guests carried out by Hyper-V. A request of such a
+ * guest to KVM is about the hypervisor's memory, and must not be carried out.
+ */
+static GUEST void nested_guest_shares_nothing(void)
+{
+	const uint64_t assist = RANGE_AT + 16 * PAGE;
+
+	fill_pages(RANGE_AT, 2, OLD_WORD);
+	fill_pages(assist, 1, 0);
+	*(volatile uint32_t *)(assist + DIRECT_CALLS_AT) = 1;
+	change(HC_SHARE, assist, 1);
+	*(volatile uint32_t *)(assist + DIRECT_CALLS_AT) = 1;
+	write_msr(HYPER_V_GUEST, 1);
+	write_msr(HYPER_V_ASSIST, assist | IS_ON);
+	prepare_nested();
+	*in_control(VM_ENLIGHTENED) = 1;
+	*in_control(VM_RIP) = (uint64_t)nested_shares;
+	const uint64_t result = run_nested((uint64_t)table(CONTROL), RANGE_AT / PAGE);
+
+	tell("exit of the nested guest, by a port behind its hypercall", EXIT_IO, *in_control(VM_EXIT_CODE));
+	if (way != PLAIN)
+		tell("what the nested guest is told", NO_RIGHT, result);
+	tell("pages of the hypervisor: reached", way == PLAIN ? EACH(2) : 0, reached(RANGE_AT, 2));
+	tell("pages of the hypervisor, whole", 2, whole_pages(RANGE_AT, 2, OLD_WORD));
 }
 
 /* A VMM that names another processor as the one that boots could have that one begin in firmware of its own. */

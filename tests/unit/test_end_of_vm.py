@@ -7,7 +7,7 @@ import secrets
 
 from signoff.observation import PAGE_SIZE
 from tests_e2e.attacks.test_registers_left import pages_left
-from tests_e2e.legitimate.test_end_of_vm import by_interrupts, came_back
+from tests_e2e.legitimate.test_end_of_vm import beyond_what_was_free, by_interrupts, came_back
 from tests_e2e.support.registers import GENERAL, VECTORS
 
 CLEARED = "  kworker/u4:2-57  [001] .....  81.20: steps0: (guest_pages_clear+0x0/0xf0) cleared=16\n"
@@ -39,3 +39,17 @@ def test_a_register_is_found_wherever_it_is_and_told_by_its_kind() -> None:
         {"general registers": {1}, "vector registers": {2}},
         {"general registers": {3}, "vector registers": {3}},
     ]
+
+
+def test_work_is_told_with_what_it_clears_beyond_what_was_free() -> None:
+    line = " kworker/u8:1-{} [000] d.... 1.2: {}: (f+0x0/0x10) {}\n".format
+    told = (
+        line(7, "at-once1", "cleared=5")  # before its first work: of nobody
+        + line(8, "at-once0", "dirty=100")
+        + line(8, "at-once1", "cleared=60")
+        + line(9, "at-once1", "cleared=70")
+        + line(8, "at-once1", "cleared=48")
+        + line(8, "at-once0", "dirty=3")
+    )
+    assert beyond_what_was_free("") == []
+    assert beyond_what_was_free(told) == [(100, 8), (3, -3)]

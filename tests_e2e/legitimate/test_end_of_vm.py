@@ -19,9 +19,10 @@ from host_setup.hosts.guest import Guest
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
-from tests_e2e.support.each import on_each
+from tests_e2e.support.each import attempt, on_each, settled
 from tests_e2e.support.kprobes import Event, events
 from tests_e2e.support.memory import shell
+from tests_e2e.support.tiny_vm import run
 from tests_e2e.support.tracing import threads_of
 from tests_e2e.support.vm_end import killed, reset
 
@@ -37,6 +38,13 @@ CLEARS, RETURNS = "guest_pages_clear", "set_direct_map_valid_noflush"
 NODE_FREE, FREES_LATER, NODE_SLOTS = "radix_tree_node_rcu_free", "call_rcu", 64
 INTERRUPTS_ON = 1 << 9  # arch/x86/include/uapi/asm/processor-flags.h: X86_EFLAGS_IF
 MANY, FEW = 64, 16  # nodes: all of 16 MiB of shared pages has 64 at least; a VMM that ends frees some of its files'
+# The work that clears pages has their number in the word before it (struct guest_pool of the series).
+WORK, DIRTY = "pool_work", "-8(%di)"
+LARGE = 1024  # pages that were free when the work began: it takes long enough for others to come
+WORKS = 3  # of these, at least
+BEYOND = 64  # pages: the last that it takes at once, and those that came between the probe and the work's own look
+FREED_ROW, FREED_SECONDS = "freed-along", 60.0
+OF_WORK = re.compile(r"-(\d+) +\[.* (dirty|cleared)=(\d+)")
 EVENT = re.compile(r"-(\d+) +\[.* flags=0x([0-9a-f]+)")
 
 
@@ -98,6 +106,50 @@ def came_back(told: str) -> tuple[int, int]:
             blocks += 1
             early += clear < most
     return blocks, early
+
+
+def test_clearing_ends_though_a_vmm_frees_memory_all_along(trial: Trial, host: Host) -> None:
+    """The host clears in one go what private memory was free when it began, and no more, though more is freed."""
+    plain = run(host, FREED_ROW, seconds=FREED_SECONDS)
+    if host.plain_guest is None:
+        trial.legitimate(plain)
+    else:
+        tried = attempt(lambda: _cleared_at_once(trial, host))
+        trial.legitimate(settled(tried, "private pages", [plain]), plain)
+
+
+def _cleared_at_once(trial: Trial, host: Host) -> list[Check]:
+    began, cleared = Event(WORK, f"dirty={DIRTY}:u64", "dirty >= 0"), Event(CLEARS, "cleared=%si:u32", "cleared > 0")
+    with events(host.ssh, "at-once", [began, cleared], kib=ROOM) as trace:
+        rows = run(host, FREED_ROW, "private", seconds=FREED_SECONDS)
+        told = trace.content().decode()
+    trial.attach("cleared.txt", told)
+    beyond = sorted(more for dirty, more in beyond_what_was_free(told) if dirty >= LARGE)
+    most, middle = f"at most {BEYOND}", beyond[len(beyond) // 2] if beyond else 0
+    return [
+        *rows,
+        Check(f"works that begin with {LARGE} pages", f"{WORKS} at least", _at_least(len(beyond), WORKS)),
+        Check("pages that one in the middle of them clears beyond", most, most if middle <= BEYOND else str(middle)),
+    ]
+
+
+def beyond_what_was_free(told: str) -> list[tuple[int, int]]:
+    """Of each work how many pages were free when it began, and how many more it has cleared, by a trace.
+
+    A thread that clears pages without such a work has needed them itself.
+    """
+    works: dict[str, list[tuple[int, int]]] = {}
+    for thread, name, count in OF_WORK.findall(told):
+        if name == "dirty":
+            works.setdefault(thread, []).append((int(count), -int(count)))
+        elif thread in works:
+            dirty, more = works[thread][-1]
+            works[thread][-1] = dirty, more + int(count)
+    return [work for of_thread in works.values() for work in of_thread]
+
+
+def _at_least(count: int, least: int) -> str:
+    return f"{least} at least" if count >= least else str(count)
 
 
 def test_interrupts_are_on_while_the_host_forgets_what_was_shared(trial: Trial, pool: HostPool) -> None:
