@@ -120,7 +120,7 @@ def test_clearing_ends_though_a_vmm_frees_memory_all_along(trial: Trial, host: H
 
 def _cleared_at_once(trial: Trial, host: Host) -> list[Check]:
     began, cleared = Event(WORK, f"dirty={DIRTY}:u64", "dirty >= 0"), Event(CLEARS, "cleared=%si:u32", "cleared > 0")
-    with events(host.ssh, "at-once", [began, cleared], kib=ROOM) as trace:
+    with events(host.ssh, "at_once", [began, cleared], kib=ROOM) as trace:
         rows = run(host, FREED_ROW, "private", seconds=FREED_SECONDS)
         told = trace.content().decode()
     trial.attach("cleared.txt", told)
