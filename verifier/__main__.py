@@ -219,7 +219,11 @@ def _unread(report: Path, error: BaseException) -> int:
 
 def _said(found: Found, name: str) -> int:
     """Say what was found; returns the exit status, which is that of success only if all of it could be said."""
-    lines = "".join(f"{line}\n" for line in screen(found, name))
+    try:
+        lines = "".join(f"{line}\n" for line in screen(found, name))
+    except Exception as error:  # noqa: BLE001  a stranger's report: what cannot be shown is not sound
+        found = Found(faults=[*found.faults, f"what it says cannot be shown ({type(error).__name__})"])
+        lines = "".join(f"{line}\n" for line in screen(found, name))
     try:
         encoding = sys.stdout.encoding or "ascii"
         sys.stdout.write(lines.encode(encoding, "backslashreplace").decode(encoding))

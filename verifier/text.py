@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection
 from typing import Any
 
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _KEPT = frozenset(" \n\t")
 
 
@@ -32,7 +34,11 @@ def parse(data: bytes, what: str) -> Any:
     :raises UnsoundError: it is none.
     """
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_number)
+        text = data.decode("utf-8")
+        found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_number)
+        if _HALF.search(text):
+            json.dumps(found, ensure_ascii=False).encode()  # half of a pair is no letter: nothing can write it
+        return found
     except (ValueError, RecursionError) as error:
         raise UnsoundError(f"{what} is not JSON as it must be: {shown(error, 80)}") from error
 

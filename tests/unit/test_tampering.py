@@ -232,6 +232,11 @@ def swept(change: Callable[[dict[str, Any]], object], *, maps: bool = True) -> E
     return edit
 
 
+def read_one(told: dict[str, Any]) -> None:
+    """The first page, which is private, was read."""
+    told["found"] = [[0, 1, None], [4096, told["found"][0][1] - 1, "EFAULT"], *told["found"][1:]]
+
+
 def payload(change: Callable[[dict[str, Any]], object]) -> Edit:
     """Change the signed statement, and sign it."""
 
@@ -518,7 +523,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
         3,
         "declares what no report's does",
     ),
-    "junit_torn": (SEALED, lambda f: (f / "junit.xml").write_text("<testsuites>"), 3, "junit.xml is not XML"),
+    "junit_torn": (SEALED, swap("junit.xml", "</testsuites>", ""), 3, "junit.xml is not XML"),
     "page_of_another_verdict": (
         SEALED,
         html('class="word">PROTECTED', 'class="word">NOT USABLE'),
@@ -946,10 +951,10 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
         3,
         "are not those of its evidence",
     ),
-    "a_sweep_that_read_a_private_page": (REMADE, swept(lambda t: t["found"].append([0, 1, None])), 3, "were read by"),
+    "a_sweep_that_read_a_private_page": (REMADE, swept(read_one), 3, "were read by"),
     "a_sweep_whose_map_is_another": (
         REMADE,
-        swept(lambda t: t["found"].append([0, 1, None]), maps=False),
+        swept(read_one, maps=False),
         3,
         "is not what its sweep brought",
     ),

@@ -26,6 +26,7 @@ import pytest
 from tests.unit.report_samples import KEY, contract_sha256, small_report
 from tests.unit.test_tampering import MINE, chain, check, forge, line, observed, remake_or_seal, said
 from tests.unit.test_tampering_archives import tar, zipped
+from verifier import run as runs
 from verifier import sweeps, tree
 from verifier.__main__ import main
 from verifier.text import UnsoundError
@@ -296,6 +297,17 @@ def test_only_what_could_be_said_is_proven(original: Path, to: str, status: int)
     line = f"{sys.executable} -m verifier {original} {words} {to}"
     done = subprocess.run(["sh", "-c", line], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (status, "")
+
+
+def test_what_cannot_be_shown_is_not_sound(
+    original: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> str:
+        raise OverflowError
+
+    monkeypatch.setattr(runs, "series_of", broken)
+    code, told = check(original, capsys)
+    assert (code, "what it says cannot be shown (OverflowError)" in told) == (3, True), told
 
 
 def test_a_terminal_that_has_few_letters_is_told_all(report: Path) -> None:

@@ -111,6 +111,10 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     ),
     "a_release_in_words": (kernel(release="6.12.117 hardened"), "the kernel's release is '6.12.117 hardened'"),
     "a_compiler_with_words": (kernel(compiler="gcc 12.2.0; proved correct"), "not the record's"),
+    "a_patch_whose_name_is_no_text": (
+        record(kernel={**asdict(KERNEL), "patches": [{"name": "0001-\ud800.patch", "sha256": "ef" * 32}]}),
+        "record.json is not JSON as it must be",
+    ),
     "reach_with_a_word_more": (
         beside("nobody else can read it"),
         "it says 'nobody else can read it' of its place, which is none of what is known of it",
