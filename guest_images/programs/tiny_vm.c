@@ -2905,7 +2905,10 @@ static uint64_t serve_places(struct vm *vm, uint32_t what)
 	}
 }
 
-/* Frees pages of the guest's, some at a time, all along. */
+/*
+ * Frees pages of the guest's, some at a time, all along. In between is time for a page fault of the guest's to end: KVM
+ * begins it anew if pages have gone meanwhile.
+ */
 static struct {
 	pthread_t thread;
 	unsigned char *pages;
@@ -2918,6 +2921,7 @@ static void *free_along(void *unused)
 	for (unsigned int page = 0; !freer.ends; page = (page + FREED_AT_ONCE) % FREED_PAGES) {
 		if (madvise(freer.pages + page * PAGE, FREED_AT_ONCE * PAGE, MADV_DONTNEED))
 			cannot("free some memory");
+		usleep(FREED_PAUSE_US);
 	}
 	return NULL;
 }

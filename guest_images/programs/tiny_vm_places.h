@@ -21,6 +21,7 @@ enum { ADD_BEHIND = 0xa000, ADD_BEFORE, ADD_AND_MOVE_SLOT, DELETE_SLOT, TELL_STO
 #define UNTOUCHED_PAGES 64u
 #define FREED_PAGES 4096u	/* the VMM frees all of them at once, and then some at a time, all along */
 #define FREED_AT_ONCE 32u
+#define FREED_PAUSE_US 200
 #define FREED_ROUNDS 4u
 
 /* Pages with content that KVM clears in the VMM's name when the guest needs others; the host side looks at its stack then. */
