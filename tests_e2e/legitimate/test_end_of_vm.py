@@ -19,7 +19,7 @@ from host_setup.hosts.guest import Guest
 from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
-from tests_e2e.support.each import attempt, on_each, settled
+from tests_e2e.support.each import on_each
 from tests_e2e.support.kprobes import Event, events
 from tests_e2e.support.memory import shell
 from tests_e2e.support.tiny_vm import run
@@ -114,8 +114,7 @@ def test_clearing_ends_though_a_vmm_frees_memory_all_along(trial: Trial, host: H
     if host.plain_guest is None:
         trial.legitimate(plain)
     else:
-        tried = attempt(lambda: _cleared_at_once(trial, host))
-        trial.legitimate(settled(tried, "private pages", [plain]), plain)
+        trial.legitimate(_cleared_at_once(trial, host), plain)
 
 
 def _cleared_at_once(trial: Trial, host: Host) -> list[Check]:
