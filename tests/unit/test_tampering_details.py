@@ -187,7 +187,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
         swap("signoff.json", '"verdict":', '"verd\\u0069ct": "PROTECTED", "verdict":'),
         "a name stands twice in one object",
     ),
-    "half_a_character": (SEALED, document(said(verdict="PROTECTED\ud800")), "verdict is"),
+    "half_a_character": (SEALED, document(said(verdict="PROTECTED\ud800")), "is not JSON as it must be"),
     "an_address_written_in_another_way": (REMADE, aim(gpa="0X1_000"), "is not written as addresses are"),
     "an_address_with_a_sign": (REMADE, aim(hpa="+0x40001000"), "is not written as addresses are"),
     "an_address_that_is_part_of_another": (
