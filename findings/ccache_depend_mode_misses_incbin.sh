@@ -16,7 +16,8 @@ cd "$dir"
 
 apt-get -qq -o APT::Sandbox::User=root download ccache=4.8+really4.7.5-1 libhiredis0.14=0.14.1-3
 for deb in ./*.deb; do dpkg -x "$deb" root; done
-export LD_LIBRARY_PATH="$dir/root/usr/lib/$(gcc -print-multiarch)" CCACHE_DIR="$dir/cache" CCACHE_CONFIGPATH=/dev/null
+libraries=$(gcc -print-multiarch)
+export LD_LIBRARY_PATH="$dir/root/usr/lib/$libraries" CCACHE_DIR="$dir/cache" CCACHE_CONFIGPATH=/dev/null
 ccache=$dir/root/usr/bin/ccache
 
 printf '.incbin "held"\n' > blob.S
