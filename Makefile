@@ -61,7 +61,7 @@ verify: bootstrap ## check a report against its evidence; exit 0: PROTECTED, 1: 
 	$(ALWAYS)@exec $(RUN) -m cli $@ '$(REPORT)' $(ARGS)
 
 .PHONY: rebuild
-rebuild: bootstrap ## make the kernel of a report again, from nothing, and compare
+rebuild: bootstrap ## build the kernel of a report again, from nothing, and compare
 	@exec $(RUN) -m cli $@ '$(REPORT)' $(ARGS)
 
 # With CLAIMS=quick no more than the quick list, which tests/machines has in both modes: on a slow machine the whole list
@@ -80,7 +80,7 @@ test-oldest: bootstrap ## run the unit tests with the oldest versions allowed of
 	@exec /usr/bin/setpriv --pdeathsig TERM -- .venv-oldest/bin/python -m pytest tests/unit $(ARGS)
 
 .PHONY: doctor
-doctor: $(if $(INVENTORY),bootstrap) ## say what this machine offers, or each machine of an inventory, and what is missing; changes nothing
+doctor: $(if $(INVENTORY),bootstrap) ## say what this machine, or each machine of an inventory, offers and lacks; changes nothing
 	@$(if $(INVENTORY),exec $(RUN) -m cli $@ '$(INVENTORY)',python=$$(sh host_setup/bootstrap.sh python) && exec "$$python" -E -B -m cli $@)
 
 .PHONY: soak
@@ -89,17 +89,17 @@ soak: bootstrap ## boot, restore and reboot again and again, and count stalls an
 
 COMMANDS := shell debug stress bench fleet history nightly selftests mutate bisect coverage
 .PHONY: $(COMMANDS)
-shell: ## a shell on a fresh host, or in a guest of it
-debug: ## gdb or drgn on a fresh host's kernel
-stress: ## protect, share, take back and kill again and again
-bench: ## time our machines beside virtme-ng's, or two series
+shell: ## open a shell on a fresh host, or in one of its guests
+debug: ## open gdb or drgn on the kernel of a fresh host
+stress: ## make guests protect memory, share it, take it back and die, again and again
+bench: ## compare the times of our machines with virtme-ng's, or the costs of two series
 fleet: ## spread a sign-off over machines
 history: ## keep finished runs, compare them, and say how a claim fared
-nightly: ## run a matrix of sign-offs within a time; exit 0: no regression, 1: a regression, 2: not tried
+nightly: ## run a matrix of sign-offs within a time limit; exit 0: no regression, 1: a regression, 2: not tried
 selftests: ## run the kernel's own selftests on one series, or on two to compare them
-mutate: ## put faults into the series, and see whether a claim names each
+mutate: ## put faults into the series, and check that a claim names each
 bisect: ## find the first patch, or commit, with which a claim fails; exit 0: one, 1: one of several, 2: none
-coverage: ## say which lines that the series adds are executed, and by which claim
+coverage: ## say which of the series' lines are executed, and by which claims
 $(COMMANDS): bootstrap
 	@exec $(RUN) -m cli $@ $(ARGS)
 
@@ -108,7 +108,7 @@ test-hosts: bootstrap ## try a real machine's whole way and all that can go wron
 	@exec $(RUN) -m pytest tests/hosts tests/fleet $(ARGS)
 
 .PHONY: clean-cache
-clean-cache: bootstrap ## shrink the cache to a size, and to what was used in the last days
+clean-cache: bootstrap ## shrink the cache to a size, and to entries used in the last days
 	@exec $(RUN) -m cli $@ --max-size '$(MAX_SIZE)' --max-age '$(MAX_AGE)'
 
 .PHONY: lint

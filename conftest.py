@@ -113,7 +113,7 @@ def pool(pool: HostPool, provisioned: Provisioned, signoff: Signoff) -> HostPool
 @pytest.fixture
 def host(pool: HostPool) -> Host:
     """A running host with its guests, shared by the probes that harm nothing."""
-    return pool.shared()
+    return pool.shared_host()
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +126,7 @@ def _standing(pool: HostPool) -> Iterator[Standing]:
 
 
 @pytest.fixture
-def steered(_standing: Standing) -> Among:
+def steered_host(_standing: Standing) -> Among:
     """A host whose guests' registers QEMU may set, for the probes that do."""
     return _standing.guests()
 

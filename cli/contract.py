@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``sealproof contract REPORT``: put down in the contract what the evidence of each claim holds, as a run has it.
+"""``sealproof contract REPORT``: record in the contract what the evidence of each claim holds, taken from a run.
 
 A claim that the run has proven, and whose evidence is another than the contract says, is put down anew; all others stay
 as they are. Look at the difference (git diff) before you keep it: a check that is gone is gone from the contract.
@@ -41,11 +41,11 @@ def options_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--also", nargs="+", default=[], type=parse_path, metavar="REPORT",
-        help="runs in which the same checks were right: what they expect otherwise is left open",
+        help="runs in which the same checks were right: an expectation that differs between them is left open",
     )  # fmt: skip
     parser.add_argument(
         "--variant", nargs="+", default=[], type=parse_path, metavar="REPORT",
-        help="runs on hosts of another kind: what they check otherwise is as good",
+        help="runs on hosts of another kind: a check that only one of them makes is as good",
     )  # fmt: skip
     parser.add_argument(
         "--contract",
@@ -64,10 +64,10 @@ def main(argv: Sequence[str]) -> int:
     order = [claim.id for claim in contract.claims]
     table = {name: variants for name, variants in contract.needs.items() if name in order}
     for change, reports in ((_anew, [options.report]), (_also, options.also), (_more, options.variant)):
-        for name, found in (one for each in reports for one in _found(each) if one[0] in order):
-            if name not in table or needs.gap(table[name], found):
-                table[name] = change(name, table.get(name, ()), found)
-    (options.contract / needs.FILE).write_text(written(table, order), encoding="utf-8")
+        for name, need in (need for each in reports for need in _proven_needs(each) if need[0] in order):
+            if name not in table or needs.gap(table[name], need):
+                table[name] = change(name, table.get(name, ()), need)
+    (options.contract / needs.FILE).write_text(contract_text(table, order), encoding="utf-8")
     changed = [name for name in order if table.get(name) != contract.needs.get(name)]
     sys.stdout.write("".join(f"{name}\n" for name in changed))
     open_ = [claim.id for claim in contract.claims if claim.id not in table]
@@ -80,7 +80,7 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join([*names[:_FEW], *(["..."] if names[_FEW:] else [])]) or "none"
 
 
-def _found(report: Path) -> Iterator[tuple[str, Need]]:
+def _proven_needs(report: Path) -> Iterator[tuple[str, Need]]:
     """What the evidence of each claim holds that a run has proven, without what differs in each run.
 
     :raises UserInputError: it is no run's folder, or one of mode plain.
@@ -91,59 +91,61 @@ def _found(report: Path) -> Iterator[tuple[str, Need]]:
     for result in kept.results:
         lacking = result.status is Status.MISS and result.why.startswith(needs.GAP)
         if result.status is Status.PASS or lacking:
-            yield result.id, _without_numbers(results.held(result))
+            yield result.id, _without_numbers(results.need_of(result))
 
 
-def _without_numbers(found: Need) -> Need:
-    subject, control = (tuple((_open(name), _open(value)) for name, value in found.of(role)) for role in ROLES)
-    return replace(found, call=_open(found.call), subject=subject, control=control)
+def _without_numbers(need: Need) -> Need:
+    subject, control = (tuple((_open(name), _open(value)) for name, value in need.of(role)) for role in ROLES)
+    return replace(need, call=_open(need.call), subject=subject, control=control)
 
 
 def _open(text: str) -> str:
     return _VARIES.sub(ANY, _PAGES.sub(f"{ANY} pages: {ANY}", text))
 
 
-def _anew(name: str, known: tuple[Need, ...], found: Need) -> tuple[Need, ...]:
+def _anew(name: str, known: tuple[Need, ...], need: Need) -> tuple[Need, ...]:
     del name, known
-    return (found,)
+    return (need,)
 
 
-def _also(name: str, known: tuple[Need, ...], found: Need) -> tuple[Need, ...]:
-    wider = [new if new and not needs.gap((new,), found) else None for new in (_wider(one, found) for one in known)]
+def _also(name: str, known: tuple[Need, ...], old_need: Need) -> tuple[Need, ...]:
+    wider = [
+        new if new and not needs.gap((new,), old_need) else None for new in (_wider(one, old_need) for one in known)
+    ]
     if not any(wider):
         sys.stdout.write(f"{name}: other checks than in the first run, which are not put down\n")
     return tuple(new or old for new, old in zip(wider, known, strict=True)) if any(wider) else known
 
 
-def _more(name: str, known: tuple[Need, ...], found: Need) -> tuple[Need, ...]:
+def _more(name: str, known: tuple[Need, ...], need: Need) -> tuple[Need, ...]:
     del name
-    return (*known, found)
+    return (*known, need)
 
 
-def _wider(need: Need, found: Need) -> Need | None:
+def _wider(need: Need, old_need: Need) -> Need | None:
     """A variant that fits what was found, too: what its checks expect differs; None: they are other checks."""
-    if replace(need, subject=(), control=()) != replace(found, subject=(), control=()):
+    if replace(need, subject=(), control=()) != replace(old_need, subject=(), control=()):
         return None
     roles = []
     for role in ROLES:
-        lacks, more = needs.apart(need.of(role), found.of(role))
+        lacks, more = needs.apart(need.of(role), old_need.of(role))
         if Counter(name for name, _ in lacks) != Counter(name for name, _ in more):
             return None
         left = Counter(need.of(role)) - Counter(lacks)
         pairs = zip(sorted(lacks), sorted(more), strict=True)
-        roles.append((*left.elements(), *((one[0], _between(one[1], other[1])) for one, other in pairs)))
+        roles.append((*left.elements(), *((variant[0], _between(variant[1], other[1])) for variant, other in pairs)))
     return replace(need, subject=roles[0], control=roles[1])
 
 
-def _between(one: str, other: str) -> str:
+def _between(claim: str, other: str) -> str:
     """What fits two texts: tokens that differ are left open; of texts of different shapes all is."""
-    tokens = [_TOKEN.findall(text) for text in (one, other)]
+    tokens = [_TOKEN.findall(text) for text in (claim, other)]
     if len(tokens[0]) != len(tokens[1]):
         return ANY
     return "".join(first if first == second else ANY for first, second in zip(*tokens, strict=True))
 
 
-def written(table: Needs, order: Sequence[str]) -> str:
+def contract_text(table: Needs, order: Sequence[str]) -> str:
     """The file.
 
     :param order: of the claims.
@@ -153,7 +155,7 @@ def written(table: Needs, order: Sequence[str]) -> str:
         "# What the evidence of each claim holds in mode protected. Made by `sealproof contract`; see README.md.",
         "version = 1",
     ]
-    for name in (one for one in order if one in table):
+    for name in (name for name in order if name in table):
         for need in table[name]:
             lines += ["", f"[[claim.{name}]]", *_variant(name, need)]
     return "\n".join([*lines, ""])
@@ -176,8 +178,8 @@ def _variant(name: str, need: Need) -> Iterator[str]:
             continue
         yield f"[claim.{name}.{role}]"
         for expected in sorted({value for _, value in entries}):
-            names = sorted((one, count) for (one, value), count in entries.items() if value == expected)
-            yield from _list(_text(expected), [one if count == 1 else f"{one} *{count}" for one, count in names])
+            names = sorted((variant, count) for (variant, value), count in entries.items() if value == expected)
+            yield from _list(_text(expected), [check if count == 1 else f"{check} *{count}" for check, count in names])
 
 
 def _list(key: str, values: Sequence[str]) -> Iterator[str]:

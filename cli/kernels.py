@@ -30,8 +30,8 @@ def split_kernels(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """The kernels that a command line names, and its other words."""
     parser = argparse.ArgumentParser(prog="sealproof signoff", add_help=False, allow_abbrev=False)
     parser.add_argument(*OPTIONS, dest="kernels", action="append", default=[])
-    found, words = parser.parse_known_args(argv)
-    return found.kernels, words
+    chosen, words = parser.parse_known_args(argv)
+    return chosen.kernels, words
 
 
 def run(kernels: Sequence[str], words: Sequence[str]) -> int:
@@ -79,8 +79,8 @@ def _reports(words: Sequence[str]) -> tuple[Path, list[str]]:
     """The folder for reports, and the words without it."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--reports", type=parse_path, default=Path("reports"))
-    found, rest = parser.parse_known_args(words)
-    return PROJECT / found.reports, rest
+    chosen, rest = parser.parse_known_args(words)
+    return PROJECT / chosen.reports, rest
 
 
 def _run_folder(place: Path) -> Path:
@@ -90,7 +90,7 @@ def _run_folder(place: Path) -> Path:
     """
     folders = [path for path in place.glob("*") if path.is_dir() and not path.is_symlink()]
     if len(folders) != 1:
-        raise UserInputError("it left no report: see what it said above", stage="report")
+        raise UserInputError("it left no report: see its output above", stage="report")
     return folders[0]
 
 

@@ -24,7 +24,9 @@ def run(argv: Sequence[str]) -> int:
         process.terminate()
 
     before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-    requests = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]  # nohup
+    requests = [
+        signum for signum in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(signum) is not signal.SIG_IGN
+    ]  # nohup
     before |= {request: signal.signal(request, end) for request in requests}
     try:
         status = process.wait()

@@ -83,19 +83,19 @@ COMMANDS = (
     Command("lint", "check types, style, layout, shell and licences", "cli.lint", ("", "types style")),
     Command(
         "doctor",
-        "say what this machine offers, or each machine of an inventory, and what is missing; changes nothing",
+        "say what this machine, or each machine of an inventory, offers and lacks; changes nothing",
         "cli.doctor",
         ("", "lab.toml  # tries each machine of this inventory"),
     ),
     Command(
         "shell",
-        "a shell on a fresh host, or in a guest of it",
+        "open a shell on a fresh host, or in one of its guests",
         "host_setup.tools.shell",
         ("", "--guest plain", "--series stock -- uname -a"),
     ),
     Command(
         "debug",
-        "gdb or drgn on a fresh host's kernel",
+        "open gdb or drgn on the kernel of a fresh host",
         "host_setup.tools.debug",
         ("", "--drgn", "--dump host.core", "-- -batch -ex lx-dmesg"),
     ),
@@ -107,19 +107,19 @@ COMMANDS = (
     ),
     Command(
         "stress",
-        "protect, share, take back and kill again and again",
+        "make guests protect memory, share it, take it back and die, again and again",
         "host_setup.tools.stress",
         ("--rounds 20 --shares 10000 --layers debug",),
     ),
     Command(
         "search",
-        "search for operations after which a page is not whose it must be; exit 0: none, 1: some, 2: not tried",
+        "search for operations after which a page has the wrong owner; exit 0: none, 1: some, 2: not tried",
         "host_setup.search.__main__",
         ("--minutes 60", "--seed 7 --minutes 5", "--replay reports/finds/7.txt  # one sequence, alone"),
     ),
     Command(
         "bench",
-        "time our machines beside virtme-ng's, or two series",
+        "compare the times of our machines with virtme-ng's, or the costs of two series",
         "host_setup.tools.bench",
         ("--rounds 9", "--protection --series protected-memory --against stock"),
     ),
@@ -144,7 +144,7 @@ COMMANDS = (
     ),
     Command(
         "speedup",
-        "compute from a merged report how much faster more machines are",
+        "compute from a merged report how much faster more machines would be",
         "fleet.__main__",
         ("reports/latest --machines 2 10",),
         one_of="speedup",
@@ -162,7 +162,7 @@ COMMANDS = (
     ),
     Command(
         "nightly",
-        "run a matrix of sign-offs within a time; exit 0: no regression, 1: a regression, 2: not tried",
+        "run a matrix of sign-offs within a time limit; exit 0: no regression, 1: a regression, 2: not tried",
         "history.__main__",
         ("matrix.toml --minutes 240", "matrix.toml --dry-run"),
         one_of="nightly",
@@ -187,19 +187,19 @@ COMMANDS = (
     ),
     Command(
         "rebuild",
-        "make the kernel of a report again, from nothing, and compare",
+        "build the kernel of a report again, from nothing, and compare",
         "host_setup.tools.rebuild",
         ("reports/latest", "reports/latest --series ~/my-series --kernel ~/linux --compiler gcc-13"),
     ),
     Command(
         "mutate",
-        "put faults into the series, and see whether a claim names each",
+        "put faults into the series, and check that a claim names each",
         "host_setup.mutate.__main__",
         (
             "--kind hand  # the faults by hand, each on the claims that must name it",
             '--only "mm/ksm.c:*" --whole  # all mutants of a file',
             "--sample 10 --seed 7 --minutes 30",
-            '--list --only "*:pool_alloc:*"  # which there are, and the claims that come first',
+            '--list --only "*:pool_alloc:*"  # list them, and the claims that come first',
         ),
     ),
     Command(
@@ -221,25 +221,25 @@ COMMANDS = (
     ),
     Command(
         "coverage",
-        "say which lines that the series adds are executed, and by which claim",
+        "say which of the series' lines are executed, and by which claims",
         "host_setup.coverage.__main__",
         ("", "-k pinned  # some claims; the results of the others are kept", "--no-run  # write the page again"),
     ),
     Command(
         "clean-cache",
-        "shrink the cache to a size, and to what was used in the last days",
+        "shrink the cache to a size, and to entries used in the last days",
         "host_setup.tools.clean_cache",
         ("--max-size 10GiB --max-age 7",),
     ),
     Command(
         "contract",
-        "put down in the contract what the evidence of each claim holds, as a run has it",
+        "record in the contract what the evidence of each claim holds, taken from a run",
         "cli.contract",
         ("reports/latest", "reports/latest --also reports/20261130T005438Z-eb0b13"),
     ),
     Command(
         "share-cache",
-        "give kernels and images to a shared folder or registry, or take them; exit 0: all, 1: not all",
+        "push kernels and images to a shared folder or registry, or pull them; exit 0: all, 1: not all",
         "host_setup.shared.__main__",
         (
             "push /srv/sealproof",

@@ -38,7 +38,7 @@ def segments(read: Callable[[int, int], bytes]) -> list[Segment]:
     """
     head = read(0, EHDR.size)
     if len(head) < EHDR.size or head[:4] != b"\x7fELF":
-        raise ValueError("it is no ELF file")
+        raise ValueError("it is not an ELF file")
     _, _, _, _, _, start, *_, size, count, _, _, _ = EHDR.unpack(head)
     headers = read(start, size * count)
     if size < PHDR.size or len(headers) < size * count:

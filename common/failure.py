@@ -21,8 +21,8 @@ def describe(error: BaseException, folder: Path | None = None) -> str:
     kept = _keep(text, folder)
     if isinstance(error, SealproofError):
         return f"{error}\n  traceback: {kept}"
-    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}{': ' if said else ''}{said} (traceback: {kept})"
+    sentence = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}{': ' if sentence else ''}{sentence} (traceback: {kept})"
 
 
 def _keep(text: str, folder: Path | None) -> str:

@@ -38,9 +38,12 @@ def run(argv: Sequence[str], *, over: Callable[[], bool] = lambda: False) -> int
             if terminal is not None:
                 _hand_over(terminal, process.pid)
             poll_until(
-                lambda: _ended(process) is not None or over(), Deadline(math.inf), f"{argv[0]} to end", interval=POLL
+                lambda: _exit_status(process) is not None or over(),
+                Deadline(math.inf),
+                f"{argv[0]} to end",
+                interval=POLL,
             )
-            return _ended(process)
+            return _exit_status(process)
         finally:
             _end(process)
 
@@ -82,12 +85,12 @@ def _hand_over(terminal: int, group: int) -> None:
         os.killpg(group, signal.SIGCONT)
 
 
-def _ended(process: subprocess.Popen[bytes]) -> int | None:
+def _exit_status(process: subprocess.Popen[bytes]) -> int | None:
     """The status of a program that has ended. One that was stopped by Ctrl-Z goes on: no shell is there to wake it."""
     if process.returncode is not None:
         return process.returncode
-    found, status = os.waitpid(process.pid, os.WNOHANG | os.WUNTRACED)
-    if not found:
+    pid, status = os.waitpid(process.pid, os.WNOHANG | os.WUNTRACED)
+    if not pid:
         return None
     if os.WIFSTOPPED(status):
         os.kill(process.pid, signal.SIGCONT)
@@ -98,11 +101,11 @@ def _ended(process: subprocess.Popen[bytes]) -> int | None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End it, in order if it will."""
-    if _ended(process) is not None:
+    if _exit_status(process) is not None:
         return
     process.terminate()
     try:
-        poll_until(lambda: _ended(process) is not None, Deadline(GRACE), "it to end", interval=POLL)
+        poll_until(lambda: _exit_status(process) is not None, Deadline(GRACE), "it to end", interval=POLL)
     except DeadlineError:
         process.kill()
         process.wait()

@@ -11,7 +11,7 @@ from pathlib import Path
 def path_text(path: Path | str) -> str:
     """A path for people to read, on one line: bytes that are no UTF-8, and control characters, are escaped."""
     text = os.fsencode(path).decode(errors="backslashreplace")
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def shell_word(text: str) -> str:

@@ -95,7 +95,7 @@ class Oops:
 
 def find(log: str) -> list[Oops]:
     """The messages in a console's or a kernel's log, in order."""
-    return [_parsed(kind, lines) for kind, lines in _messages(log.splitlines())]
+    return [_parse_oops(kind, lines) for kind, lines in _messages(log.splitlines())]
 
 
 def bare(line: str) -> str:
@@ -107,37 +107,37 @@ def _messages(lines: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """The kind and the lines of each message."""
     kind, block, traced = "", list[str](), False
     for line in lines:
-        said = bare(line)
-        begins = _kind(said)
+        text = bare(line)
+        begins = _kind(text)
         # The second line of one message may look like the first of another, but comes before the trace.
-        if begins and (not block or (traced and not _FOLLOWS.match(said))):
+        if begins and (not block or (traced and not _FOLLOWS.match(text))):
             if block:
                 yield kind, block
             kind, block, traced = begins, [line], False
         elif block:
             block.append(line)
-            traced = traced or _FRAME.match(said) is not None
-            if _ENDS.match(said) or len(block) >= _MOST:
+            traced = traced or _FRAME.match(text) is not None
+            if _ENDS.match(text) or len(block) >= _MOST:
                 yield kind, block
                 block = []
     if block:
         yield kind, block
 
 
-def _kind(said: str) -> str:
+def _kind(text: str) -> str:
     for pattern, kind in _KINDS:
-        if found := pattern.match(said):
-            return kind.format(*(group.strip() for group in found.groups()))
+        if match := pattern.match(text):
+            return kind.format(*(group.strip() for group in match.groups()))
     return ""
 
 
-def _parsed(kind: str, lines: Sequence[str]) -> Oops:
-    said = [bare(line) for line in lines]
-    access = next((found[1] or found[2] for line in said if (found := _ACCESS.match(line))), "")
+def _parse_oops(kind: str, lines: Sequence[str]) -> Oops:
+    texts = [bare(line) for line in lines]
+    access = next((match[1] or match[2] for line in texts if (match := _ACCESS.match(line))), "")
     by_way = kind in _BY_WAY
-    functions = [found[1] for line in said[:1] if (found := _IN.match(line))]
-    functions += [found[1] for line in said if not by_way and (found := _RIP.match(line))][:1]
-    functions += _frames(said[_last(" <TASK>", said) :] if by_way else said)
+    functions = [match[1] for line in texts[:1] if (match := _IN.match(line))]
+    functions += [match[1] for line in texts if not by_way and (match := _RIP.match(line))][:1]
+    functions += _frames(texts[_last(" <TASK>", texts) :] if by_way else texts)
     named = [name for name in map(_plain, functions) if not _is_way(name)]
     if kind == "hung task":
         named = [name for name in named if not _WAITS.fullmatch(name)]
@@ -145,20 +145,20 @@ def _parsed(kind: str, lines: Sequence[str]) -> Oops:
     return Oops(f"{kind}, {access.lower()}" if access else kind, tuple(once), "\n".join(lines))
 
 
-def _frames(said: Sequence[str]) -> list[str]:
+def _frames(texts: Sequence[str]) -> list[str]:
     """The functions of the first trace; a "?" stands before one that may only have been left on the stack."""
-    found: list[str] = []
-    for line in said:
+    frames: list[str] = []
+    for line in texts:
         frame = _FRAME.match(line)
         if frame is not None and not frame[1]:
-            found.append(frame[2])
-        elif found and frame is None and not _MARK.match(line) and not line.startswith(_REGISTERS):
+            frames.append(frame[2])
+        elif frames and frame is None and not _MARK.match(line) and not line.startswith(_REGISTERS):
             break
-    return found
+    return frames
 
 
-def _last(mark: str, said: Sequence[str]) -> int:
-    return max((at for at, line in enumerate(said) if line.startswith(mark)), default=0)
+def _last(mark: str, texts: Sequence[str]) -> int:
+    return max((at for at, line in enumerate(texts) if line.startswith(mark)), default=0)
 
 
 def _plain(name: str) -> str:

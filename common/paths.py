@@ -50,7 +50,7 @@ def parse_path(text: str) -> Path:
     return Path(text)
 
 
-def expanded(path: Path | str) -> Path:
+def expand_home(path: Path | str) -> Path:
     """A path as a shell would have it, with a home folder in place of ``~`` or ``~USER``.
 
     :raises UserInputError: there is no such user, or none who has a home folder.
@@ -70,7 +70,7 @@ def parse_user_path(text: str) -> Path:
     """
     path = parse_path(text)
     try:
-        return expanded(path).absolute()
+        return expand_home(path).absolute()
     except UserInputError as error:
         raise argparse.ArgumentTypeError(error.message) from error
 
@@ -114,8 +114,8 @@ def make_refuses(path: Path) -> bool:
     Kbuild goes by the real path: that counts as well.
     """
     return any(
-        re.search(r"""[\s:$#'"\\,;&|<>()*?\[\]{}!`%\udc80-\udcff]""", one)
-        for one in (str(path), os.path.realpath(path))
+        re.search(r"""[\s:$#'"\\,;&|<>()*?\[\]{}!`%\udc80-\udcff]""", name)
+        for name in (str(path), os.path.realpath(path))
     )
 
 

@@ -38,7 +38,7 @@ def end_with(main: Callable[[list[str]], int], failed: int = FAILED) -> NoReturn
         status = failed
     except Exception:  # noqa: BLE001  a fault of ours
         status, complaint = failed, traceback.format_exc()
-    sys.exit(_said(complaint, status, failed))
+    sys.exit(_report_status(complaint, status, failed))
 
 
 def end_as_by_ctrl_c() -> None:
@@ -63,7 +63,7 @@ def _open_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode))
 
 
-def _said(complaint: str, status: int, failed: int) -> int:
+def _report_status(complaint: str, status: int, failed: int) -> int:
     """The status after all output has gone out. A success whose output nobody could read is a failure."""
     for stream, text in ((sys.stdout, ""), (sys.stderr, complaint)):
         try:

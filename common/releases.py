@@ -17,10 +17,10 @@ def numbers(release: str) -> Numbers:
 
     :raises ValueError: it is no kernel release.
     """
-    found = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", release)
-    if found is None:
+    match = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", release)
+    if match is None:
         raise ValueError(f"{release!r} is not a kernel release")
-    major, minor, patch = (int(number or 0) for number in found.groups())
+    major, minor, patch = (int(number or 0) for number in match.groups())
     return major, minor, patch
 
 

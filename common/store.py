@@ -129,7 +129,7 @@ def no_space(where: Path, need: int = 0, variable: str = "XDG_CACHE_HOME") -> No
     )
 
 
-def _said_to_be_full(error: BaseException, root: Path) -> NoSpaceError | None:
+def _disk_full_error(error: BaseException, root: Path) -> NoSpaceError | None:
     """The error for a full disk, if a program that failed says so: of the cache or of the temporary files."""
     if not isinstance(error, SealproofError) or os.strerror(errno.ENOSPC) not in error.message:
         return None
@@ -232,16 +232,16 @@ class Store:
         :param need: bytes of disk that making it takes; checked before ``make`` is called.
         :raises NoSpaceError: the disk is full, or has less than ``need`` free.
         """
-        found = self.get(kind, key)
-        if found is not None:
-            return found
+        entry = self.get(kind, key)
+        if entry is not None:
+            return entry
         with disk_errors(self.root):
             for folder in (self.root / "scratch", self.root / "locks", self.root / kind):
                 _make_folder(folder)
             with self._lock(kind, key):
-                found = self.get(kind, key)
-                if found is not None:
-                    return found
+                entry = self.get(kind, key)
+                if entry is not None:
+                    return entry
                 self._sweep_scratch()
                 if need and shutil.disk_usage(self.root).free < need:
                     raise no_space(self.root, need)
@@ -258,7 +258,7 @@ class Store:
                     self._seen.add(self.path(kind, key))
                     self._note_seconds(kind, time.monotonic() - begun)
                 except BaseException as error:
-                    full = _said_to_be_full(error, self.root)  # asked before what was made goes, and makes room
+                    full = _disk_full_error(error, self.root)  # asked before what was made goes, and makes room
                     shutil.rmtree(scratch, ignore_errors=True)
                     if full is not None:
                         raise full from error
@@ -268,15 +268,15 @@ class Store:
     def seconds(self, kind: str) -> float | None:
         """Seconds that the last entry of a kind took to make; None if unknown."""
         try:
-            return float(self._took(kind).read_text(encoding="ascii"))
+            return float(self._record_hit(kind).read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
 
     def _note_seconds(self, kind: str, seconds: float) -> None:
         with contextlib.suppress(OSError):  # a forecast is not worth an error
-            self._took(kind).write_text(f"{seconds:.1f}", encoding="ascii")
+            self._record_hit(kind).write_text(f"{seconds:.1f}", encoding="ascii")
 
-    def _took(self, kind: str) -> Path:
+    def _record_hit(self, kind: str) -> Path:
         return self.root / f"{kind}.seconds"
 
     def discard(self, kind: str, key: str) -> None:
@@ -287,18 +287,18 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """All entries, and the logs of how they were made, of kind ``logs``; the one used last first."""
-        found = []
+        all_entries = []
         now = time.time()
         for used in self.root.glob(f"*/*/{_USED}"):
             path = used.parent
             if path.parent.name in ("scratch", "locks"):
                 continue
             size = int(used.read_text(encoding="ascii") or 0)
-            found.append(Entry(path.parent.name, path.name, path, size, max(0.0, now - used.stat().st_mtime)))
+            all_entries.append(Entry(path.parent.name, path.name, path, size, max(0.0, now - used.stat().st_mtime)))
         for log in (self.root / LOGS).glob("*"):
             with contextlib.suppress(FileNotFoundError):  # a maker that succeeds takes its logs away
-                found.append(Entry(LOGS, log.name, log, weigh(log), max(0.0, now - log.stat().st_mtime)))
-        return sorted(found, key=lambda entry: entry.age)
+                all_entries.append(Entry(LOGS, log.name, log, weigh(log), max(0.0, now - log.stat().st_mtime)))
+        return sorted(all_entries, key=lambda entry: entry.age)
 
     def clean(self, *, max_bytes: int, max_age: float) -> list[Entry]:
         """Remove entries unused for ``max_age`` seconds, then the least recently used until ``max_bytes`` suffice.

@@ -31,13 +31,13 @@ def descendants(root: int) -> list[int]:
                 continue  # it ended while we looked
             parent = int(stat.rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(entry.name))
-    found: list[int] = []
+    pids: list[int] = []
     queue = [root]
     while queue:
         for child in children.get(queue.pop(), []):
-            found.append(child)
+            pids.append(child)
             queue.append(child)
-    return found
+    return pids
 
 
 def _supervise(argv: Sequence[str]) -> int:

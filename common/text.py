@@ -14,4 +14,4 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(one if one in _KEPT or one.isprintable() else "\ufffd" for one in text)
+    return "".join(char if char in _KEPT or char.isprintable() else "\ufffd" for char in text)

@@ -18,7 +18,7 @@ BUSY = 4  # times as long as it says a wait takes on a busy computer, at the mos
 _PRESSURE = Path("/proc/pressure/cpu")
 
 
-def starved() -> float:
+def seconds_starved() -> float:
     """Seconds since boot in which a task of this computer waited for a processor; 0 where the kernel does not count.
 
     Source: the total of "some" in /proc/pressure/cpu, microseconds (Documentation/accounting/psi.rst).
@@ -34,25 +34,25 @@ class Deadline:
 
     :param seconds: from now.
     :param uncounted: a growing count of seconds to exclude (e.g. time the host was not scheduled); they extend the
-        deadline. Default: :func:`starved`, which extends it to ``BUSY`` times the seconds at the most.
+        deadline. Default: :func:`seconds_starved`, which extends it to ``BUSY`` times the seconds at the most.
     """
 
     __slots__ = ("_at_most", "_before", "_end", "_uncounted", "seconds")
 
     def __init__(self, seconds: float, *, uncounted: Callable[[], float] | None = None) -> None:
         self.seconds = seconds
-        self._uncounted = uncounted or starved
+        self._uncounted = uncounted or seconds_starved
         self._at_most = (BUSY - 1) * seconds if uncounted is None else math.inf
         self._before = self._uncounted()
         self._end = time.monotonic() + seconds
 
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Seconds left, never negative."""
         return max(0.0, self._end + self._on_top() - time.monotonic())
 
-    def passed(self) -> bool:
+    def is_over(self) -> bool:
         """Whether it is over."""
-        return self.left() == 0.0
+        return self.seconds_left() == 0.0
 
     def __str__(self) -> str:
         on_top = self._on_top()
@@ -93,10 +93,10 @@ def poll_until(
                 return value
         except not_yet as error:
             failed = error
-        if deadline.passed():
+        if deadline.is_over():
             reason = failed.message if isinstance(failed, SealproofError) else str(failed or "")
             raise DeadlineError(
                 "\n".join(part for part in (f"waited {deadline} for {what}", reason, explain()) if part),
                 hint="look at the console log in the evidence folder; repeat with --keep-on-failure to log in",
             ) from failed
-        time.sleep(min(interval, deadline.left() or interval))
+        time.sleep(min(interval, deadline.seconds_left() or interval))

@@ -49,38 +49,40 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
     parser = argparse.ArgumentParser(prog="python -m fleet", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    one = commands.add_parser(
+    run_parser = commands.add_parser(
         "run", prog="sealproof fleet", help="run a sign-off as Avocado jobs, then merge and sign the results"
     )
-    one.set_defaults(command=_run)
-    one.add_argument(
+    run_parser.set_defaults(command=_run)
+    run_parser.add_argument(
         "--workers",
         type=int,
         default=1,
         metavar="N",
         help="number of groups that run at the same time on this machine; default: 1",
     )
-    one.add_argument(
+    run_parser.add_argument(
         "--machine",
         action="append",
         default=[],
         metavar="[USER@]HOST[:PORT]",
         help="run on this machine, by SSH, instead of here; may be repeated",
     )
-    one.add_argument(
+    run_parser.add_argument(
         "--checkout", type=parse_path, default=PROJECT, metavar="DIR", help="folder of sealproof on each machine"
     )
-    one.add_argument("--ssh-key", type=parse_path, metavar="FILE", help="private key; default: ssh's own choice")
-    one.add_argument("--known-hosts", type=parse_path, metavar="FILE", help="host keys; default: ~/.ssh/known_hosts")
-    one.add_argument("--each", action="store_true", help="run every claim on every machine, to compare them")
-    one.add_argument(
+    run_parser.add_argument("--ssh-key", type=parse_path, metavar="FILE", help="private key; default: ssh's own choice")
+    run_parser.add_argument(
+        "--known-hosts", type=parse_path, metavar="FILE", help="host keys; default: ~/.ssh/known_hosts"
+    )
+    run_parser.add_argument("--each", action="store_true", help="run every claim on every machine, to compare them")
+    run_parser.add_argument(
         "--tries", type=int, default=3, metavar="N", help="maximum number of jobs, including retries of lost claims"
     )
-    one.add_argument("--dry-run", action="store_true", help="print what would run where; make and run nothing")
-    one.add_argument(
+    run_parser.add_argument("--dry-run", action="store_true", help="print what would run where; make and run nothing")
+    run_parser.add_argument(
         "--reports", type=parse_path, default=PROJECT / "reports", metavar="DIR", help="folder for the reports of runs"
     )
-    one.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...", help="paths and options for pytest")
+    run_parser.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...", help="paths and options for pytest")
 
     two = commands.add_parser(
         "merge", prog="sealproof merge", help="merge parts (folders of runs or of Avocado jobs), and sign the result"
@@ -123,17 +125,17 @@ def _run(arguments: argparse.Namespace) -> int:
     words = [word for word in arguments.pytest if word != "--"] or []
     if not any((PROJECT / word).exists() for word in words):
         words.insert(0, "tests_e2e")
-    found = groups(shlex.join(words))
-    claims = sum(len(group.claims) for group in found)
+    collected = groups(shlex.join(words))
+    claims = sum(len(group.claims) for group in collected)
     folder = arguments.reports.resolve() / f"fleet-{new_run_id()}"
-    targets = tuple(machines.parse(one) for one in arguments.machine)
+    targets = tuple(machines.parse(entry) for entry in arguments.machine)
     access = machines.Access(arguments.checkout, arguments.ssh_key, arguments.known_hosts)
     over = ", ".join(map(str, targets)) or f"{arguments.workers} at a time on this machine"
     if arguments.dry_run:
         workers = job.Workers(arguments.workers, targets, access)
-        say_plan(found, workers, arguments.reports.resolve(), each=arguments.each, say=_say)
+        say_plan(collected, workers, arguments.reports.resolve(), each=arguments.each, say=_say)
         return Exit.PROVEN
-    _say(f"{claims} claims in {len(found)} groups: {over}")
+    _say(f"{claims} claims in {len(collected)} groups: {over}")
     alone = [(target,) for target in targets] if arguments.each else [targets]
     parts: dict[Path, float] = {}
     problems: list[str] = []
@@ -141,17 +143,17 @@ def _run(arguments: argparse.Namespace) -> int:
     for number, those in enumerate(alone):
         workers = job.Workers(arguments.workers, those, access)
         place = folder / those[0].host.replace(":", "_") / str(number) if arguments.each and those else folder
-        outcome = job.run(found, workers, place, tries=arguments.tries, say=_say)
+        outcome = job.run(collected, workers, place, tries=arguments.tries, say=_say)
         parts |= outcome.parts
         for at, took in enumerate(outcome.seconds, 1):
             seconds[f"Avocado job {len(seconds) + 1}{' (claims that were lost)' if at > 1 else ''}"] = round(took, 1)
-        problems += _lost(outcome)
+        problems += _lost_claims(outcome)
     _say(f"Avocado's results: {folder}")
     command = shlex.join(["python", "-m", "fleet", "run", *sys.argv[2:]])
     return _sign(parts, arguments.reports.resolve(), command, problems, seconds)
 
 
-def _lost(outcome: job.JobsOutcome) -> list[str]:
+def _lost_claims(outcome: job.JobsOutcome) -> list[str]:
     """Claims that no part has: they cannot be seen from the parts."""
     if not outcome.lost:
         return []

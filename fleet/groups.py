@@ -65,18 +65,18 @@ def groups(words: str) -> list[Group]:
     :raises UserInputError: if there is nothing to run, or pytest does not take it. :raises DeadlineError: it hangs.
     """
     size, arguments = _split(words)
-    found = _collect(arguments)
-    options = tuple(_options(arguments, found))
+    collected = _collect(arguments)
+    options = tuple(_options(arguments, collected))
     of_health = {claim.id for claim in load(CONTRACT).claims if claim.kind is Kind.HEALTH}
     by_file: dict[str, list[str]] = {}
     health: dict[str, None] = {}
-    for file, claim in found:
+    for file, claim in collected:
         if claim in of_health:
             health[file] = None
         else:
             by_file.setdefault(file, []).append(claim)
     if not by_file:  # the health of a host on which nothing is tried
-        every = tuple(claim for _, claim in found)
+        every = tuple(claim for _, claim in collected)
         return [Group(next(iter(health)), tuple(health)[1:], (1, 1), every, options)]
     made = []
     for file, claims in by_file.items():
@@ -87,9 +87,9 @@ def groups(words: str) -> list[Group]:
     return made
 
 
-def claims_of(found: Sequence[Group]) -> list[str]:
+def claims_of(groups: Sequence[Group]) -> list[str]:
     """The ids of the claims of groups, health apart."""
-    return [claim for group in found for claim in group.claims]
+    return [claim for group in groups for claim in group.claims]
 
 
 def _split(words: str) -> tuple[int, list[str]]:
@@ -119,24 +119,24 @@ def _collect(arguments: Sequence[str]) -> list[tuple[str, str]]:
         )
     except subprocess.TimeoutExpired as error:
         raise DeadlineError(f"pytest did not collect {shlex.join(arguments)} within {COLLECTING} s") from error
-    found = []
+    items = []
     for line in done.stdout.splitlines():
         file, colons, test = line.partition("::")
         if colons and file.endswith(".py") and " " not in line:
-            found.append((file, test.rpartition("::")[2].partition("[")[0].removeprefix("test_")))
+            items.append((file, test.rpartition("::")[2].partition("[")[0].removeprefix("test_")))
     if done.returncode not in (0, _NOTHING_COLLECTED) and ONLY_COLLECTED not in done.stdout:
         words = "\n".join((done.stdout + done.stderr).splitlines()[-12:])
         raise UserInputError(f"pytest does not accept {shlex.join(arguments)}\n{words}", stage="groups")
-    if not found:
+    if not items:
         raise UserInputError(
             f"no test is selected by: {shlex.join(arguments)}", stage="groups", hint="for instance: tests_e2e -k ptrace"
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(items))
 
 
-def _options(arguments: Sequence[str], found: Sequence[tuple[str, str]]) -> list[str]:
+def _options(arguments: Sequence[str], options: Sequence[tuple[str, str]]) -> list[str]:
     """The arguments that are not paths of what was collected; each group names its own file."""
-    files = {file for file, _ in found}
+    files = {file for file, _ in options}
 
     def is_path(word: str) -> bool:
         there = PROJECT / word.partition("::")[0]

@@ -22,7 +22,7 @@ from fleet.groups import Group, claims_of
 from fleet.machines import Access, SshTarget, StatusPorts, problem, write_configuration
 from fleet.resolver import runnable
 from fleet.runner import PART
-from signoff.merge import lost
+from signoff.merge import lost_claims
 
 JOB_FAIL, FAIL = 2, 4
 """Bits of Avocado's exit status (avocado.core.exit_codes): it could not do its work. A test that failed is none."""
@@ -85,7 +85,7 @@ def run(
         outcome.jobs.append(results.parent)
         outcome.seconds.append(float(json.loads(results.read_text(encoding="utf-8"))["time"]))
         outcome.parts |= collect(results.parent, folder / "parts")
-        outcome.lost = lost(outcome.parts, claims_of(groups))
+        outcome.lost = lost_claims(outcome.parts, claims_of(groups))
     return outcome
 
 
@@ -100,14 +100,14 @@ def collect(job: Path, into: Path) -> dict[Path, float]:
     except (OSError, ValueError, KeyError) as error:
         hint = "name a job's folder, which has results.json; for instance ~/avocado/job-results/latest"
         raise UserInputError(f"{job} has no Avocado results: {error}", stage="merge", hint=hint) from error
-    found = {}
+    results = {}
     for test in tests:
         packed = Path(test["logdir"]) / PART
         if not packed.is_file():
             packed = job / "test-results" / Path(test["logdir"]).name / PART  # the job was moved
         if packed.is_file():
-            found[unpack(packed, into)] = round(float(test["time_elapsed"]), 3)
-    return found
+            results[unpack(packed, into)] = round(float(test["time_elapsed"]), 3)
+    return results
 
 
 def unpack(packed: Path, into: Path) -> Path:

@@ -73,10 +73,10 @@ def parse(words: str) -> SshTarget:
 
     :raises UserInputError: if it is none.
     """
-    found = _TARGET.fullmatch(words)
-    if found is None:
+    match = _TARGET.fullmatch(words)
+    if match is None:
         raise UserInputError(f"{words!r} does not name a machine: give [user@]host[:port]", stage="--machine")
-    return SshTarget(found["user"] or "root", found["host"], int(found["port"] or 22))
+    return SshTarget(match["user"] or "root", match["host"], int(match["port"] or 22))
 
 
 def checkout(folder: Path) -> str:

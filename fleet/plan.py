@@ -31,7 +31,7 @@ def say_plan(
     """
     words = [*dict.fromkeys(group.file for group in groups), *groups[0].options]
     say("dry run: nothing is made, booted or leased")
-    mode = next((Mode(one) for one in Mode if _mode(words) == one), Mode.PROTECTED)
+    mode = next((Mode(mode) for mode in Mode if _mode(words) == mode), Mode.PROTECTED)
     seconds = last_seconds(reports, mode)
     names = [claim for group in groups for claim in group.claims]
     say(f"claims: {describe(names, seconds)}, in {len(groups)} group{'s' if len(groups) > 1 else ''}")

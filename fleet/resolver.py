@@ -29,10 +29,10 @@ class SealproofResolver(Resolver):  # type: ignore[misc]  # Avocado has no types
             info = f'does not begin with "{PREFIX}"'
             return ReferenceResolution(reference, ReferenceResolutionResult.NOTFOUND, info=info)
         try:
-            found = [runnable(group) for group in groups(reference.removeprefix(PREFIX))]
+            runnables = [runnable(group) for group in groups(reference.removeprefix(PREFIX))]
         except SealproofError as error:
             return ReferenceResolution(reference, ReferenceResolutionResult.CORRUPT, info=str(error))
-        return ReferenceResolution(reference, ReferenceResolutionResult.SUCCESS, found)
+        return ReferenceResolution(reference, ReferenceResolutionResult.SUCCESS, runnables)
 
 
 def runnable(group: Group) -> Runnable:

@@ -87,7 +87,7 @@ def _run(command: Sequence[str], output: io.BufferedRandom) -> Iterator[Message]
         while process.poll() is None:
             yield RunningMessage.get()
             beat = Deadline(BEAT)
-            while process.poll() is None and not beat.passed():
+            while process.poll() is None and not beat.is_over():
                 time.sleep(0.02)
     finally:
         if process.poll() is None:
@@ -114,11 +114,11 @@ def _deliver(reports: Path) -> Iterator[Message]:
 def _result(folder: Path) -> tuple[str, str]:
     """Avocado's word for the group, and why: only claims that were tried count, as the others are of other groups."""
     lines = (folder / "claims.jsonl").read_text(encoding="utf-8").splitlines()
-    tried = [one for one in map(json.loads, lines) if one["command"]]
+    tried = [entry for entry in map(json.loads, lines) if entry["command"]]
     for status, word in _RESULTS:
-        those = [one for one in tried if one["status"] == status]
+        those = [entry for entry in tried if entry["status"] == status]
         if those:
-            return word, "" if status is Status.PASS else f"{status}: {', '.join(one['id'] for one in those)}"
+            return word, "" if status is Status.PASS else f"{status}: {', '.join(claim['id'] for claim in those)}"
     return ("skip", "SKIP") if tried else ("error", "no claim was tried; see the output")
 
 

@@ -55,7 +55,7 @@ def _programs(folder: str, programs: Programs) -> dict[str, File | Link]:
     return {f"{folder}/{PROGRAM}": File(programs.read(PROGRAM), 0o755), **links}
 
 
-def _listed(contents: Mapping[str, bytes]) -> str:
+def _sums_text(contents: Mapping[str, bytes]) -> str:
     """Files as ``sha256sum`` lists them; of a link, where it leads to."""
     return "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(contents.items()))
 
@@ -91,9 +91,9 @@ def payload(store: Store, root: RootFs, programs: Programs, modules: Path, kerne
         contents = {
             path: b"link to " + f.target.encode() if isinstance(f, Link) else f.content for path, f in files.items()
         }
-        (folder / LIST).write_text(_listed(contents), encoding="utf-8")
+        (folder / LIST).write_text(_sums_text(contents), encoding="utf-8")
         compiled = {path.name: path.read_bytes() for path in modules.glob("*.ko")}
-        (folder / MODULES_LIST).write_text(_listed(compiled), encoding="utf-8")
+        (folder / MODULES_LIST).write_text(_sums_text(compiled), encoding="utf-8")
         with tempfile.TemporaryDirectory(dir=folder) as tree:
             for path, file in files.items():
                 target = Path(tree) / path

@@ -78,19 +78,17 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         help="the history, an SQLite file; default: sealproof/history.sqlite below $XDG_STATE_HOME or ~/.local/state",
     )
 
-    one = commands.add_parser("record", parents=[where], help="keep finished runs")
-    one.add_argument(
+    record_parser = commands.add_parser("record", parents=[where], help="keep finished runs")
+    record_parser.add_argument(
         "report", nargs="+", type=parse_path, metavar="REPORT", help="a run's folder, for instance reports/latest"
     )
-    one.set_defaults(command=_record)
+    record_parser.set_defaults(command=_record)
 
     two = commands.add_parser("export", parents=[where], help="write the whole history as JSON lines")
     two.add_argument("file", metavar="FILE", help="'-': standard output")
     two.set_defaults(command=_export)
 
-    three = commands.add_parser(
-        "import", parents=[where], help="add an export: all of it, or nothing if it is not right"
-    )
+    three = commands.add_parser("import", parents=[where], help="add an export: all of it, or nothing if it is damaged")
     three.add_argument("file", metavar="FILE", help="'-': standard input")
     three.set_defaults(command=_import)
 
@@ -112,7 +110,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "nightly",
         prog="sealproof nightly",
         parents=[where],
-        help="run a matrix of sign-offs within a time; exit 0: no regression, 1: a regression, 2: not tried",
+        help="run a matrix of sign-offs within a time limit; exit 0: no regression, 1: a regression, 2: not tried",
         description="Runs the cells of a matrix: those that failed last first, then those that were not run for "
         "longest. A night that was killed goes on where it was. Exit status 0: no claim regressed; 1: at least one "
         "did; 2: none did, but a cell could not be tried, or the set-up failed.",
@@ -183,11 +181,11 @@ def _export(chosen: argparse.Namespace) -> int:
 
 
 def _import(chosen: argparse.Namespace) -> int:
-    with _history(chosen) as history, _opened(chosen.file) as lines:
+    with _history(chosen) as history, _open_text(chosen.file) as lines:
         try:
-            new, there = history.take(_bounded(lines))
+            new, there = history.take(_bounded_lines(lines))
         except UnicodeDecodeError as error:
-            raise UserInputError(f"{chosen.file} is no UTF-8 text", stage="import") from error
+            raise UserInputError(f"{chosen.file} is not UTF-8 text", stage="import") from error
     _say([f"{new} runs imported, {there} were there"])
     return 0
 
@@ -201,20 +199,20 @@ def _compare(chosen: argparse.Namespace) -> int:
                 f"a run in mode {before.mode} is not comparable with one in mode {after.mode}: PASS has two meanings",
                 stage="compare",
             )
-        found = compare_runs(history, before, after)
-    _say(told.comparison_lines(found))
-    status, why = _verdict(found, common=chosen.common)
+        comparison = compare_runs(history, before, after)
+    _say(told.comparison_lines(comparison))
+    status, why = _verdict(comparison, common=chosen.common)
     _say([f"exit {int(status)}: {why}"])
     return status
 
 
-def _verdict(found: Comparison, *, common: bool) -> tuple[Exit, str]:
+def _verdict(comparison: Comparison, *, common: bool) -> tuple[Exit, str]:
     """The exit status of a comparison, and what it means."""
-    if regressed := found.of(Change.REGRESSED):
+    if regressed := comparison.of(Change.REGRESSED):
         return Exit.REGRESSION, f"{len(regressed)} {'claim' if len(regressed) == 1 else 'claims'} regressed"
-    if not any(line.before and line.after for line in found.lines):
+    if not any(line.before and line.after for line in comparison.lines):
         return Exit.NOT_COMPARABLE, "not comparable: no claim was tried in both runs"
-    missing = [line for line in found.of(Change.NOT_TRIED) if line.before]
+    missing = [line for line in comparison.of(Change.NOT_TRIED) if line.before]
     if missing and not common:
         words = f"the earlier run tried {len(missing)} claims that the later one did not"
         return Exit.NOT_COMPARABLE, f"not comparable: {words} (--common compares the others)"
@@ -225,7 +223,7 @@ def _nightly(chosen: argparse.Namespace) -> int:
     matrix = load(chosen.matrix)
     if chosen.minutes is not None:
         if chosen.minutes <= 0:
-            raise UserInputError("--minutes must be more than none", stage="nightly")
+            raise UserInputError("--minutes must be above 0", stage="nightly")
         matrix = replace(matrix, minutes=chosen.minutes)
     folder: Path = chosen.reports.absolute()
     with _history(chosen) as history:
@@ -235,17 +233,17 @@ def _nightly(chosen: argparse.Namespace) -> int:
                 _say([f"{cell.name}: {f'{clock(seconds)} last time' if seconds else 'never run to its end'}"])
             return 0
         require_reports(folder)
-        found = review(history, nightly.run(fresh=chosen.new))
+        night_review = review(history, nightly.run(fresh=chosen.new))
         page = folder / PAGE
         nights = to_html(history, page)
-    words = summary.text(found, page)
+    words = summary.text(night_review, page)
     _say(["", *words.splitlines()])
-    own = folder / found.night.id
-    pages = {page: nights, own / "summary.md": summary.markdown(found), own / "mail.txt": words}
+    own = folder / night_review.night.id
+    pages = {page: nights, own / "summary.md": summary.markdown(night_review), own / "mail.txt": words}
     unwritten = [words for file, content in pages.items() if (words := _unwritten(file, content))]
     _say(unwritten)
     # What regressed stays the answer where the pages cannot be written.
-    return found.exit(chosen.exit_on or matrix.exit_on) or (FAILED if unwritten else NightExit.WELL)
+    return night_review.exit(chosen.exit_on or matrix.exit_on) or (FAILED if unwritten else NightExit.WELL)
 
 
 def _unwritten(path: Path, content: str) -> str:
@@ -269,7 +267,7 @@ def _claim(chosen: argparse.Namespace) -> int:
         if not runs:
             near = difflib.get_close_matches(name, history.claims(), 3)
             raise UserInputError(
-                f"no run had a claim {name[:100]}",
+                f"no run has tried a claim {name[:100]}",
                 stage=STAGE,
                 hint=f"did you mean: {', '.join(near)}" if near else "'make signoff' lists the claims",
             )
@@ -289,13 +287,13 @@ def _summary(chosen: argparse.Namespace) -> int:
         nights = [night for night in history.nights() if chosen.night == LATEST or night.id.startswith(chosen.night)]
         if not nights:
             raise UserInputError(f"there is no night {chosen.night[:80]}", stage=STAGE)
-        found = review(history, nights[-1])
+        night_review = review(history, nights[-1])
     forms = {Form.GITHUB: to_github, Form.GITLAB: to_gitlab}
     if chosen.annotations is not None:
-        _say(forms[chosen.annotations](annotate(found)).splitlines())
+        _say(forms[chosen.annotations](annotate(night_review)).splitlines())
     else:
-        _say((summary.markdown(found) if chosen.markdown else summary.text(found)).splitlines())
-    return found.exit()
+        _say((summary.markdown(night_review) if chosen.markdown else summary.text(night_review)).splitlines())
+    return night_review.exit()
 
 
 def _write(path: Path, content: str) -> None:
@@ -324,7 +322,7 @@ def _run(history: History | None, word: str) -> Run:
         return read_report(Path(word))
     if history is None:
         raise UserInputError(
-            f"{path_text(word)} is no report's folder, and there is no history yet",
+            f"{path_text(word)} is not the folder of a report, and there is no history yet",
             stage="compare",
             hint="record a run: ./sealproof history record REPORT",
         )
@@ -336,7 +334,7 @@ def _history(chosen: argparse.Namespace, *, existing: bool = False) -> History:
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[IO[str]]:
+def _open_text(name: str) -> Iterator[IO[str]]:
     if name == "-":
         yield sys.stdin
         return
@@ -347,7 +345,7 @@ def _opened(name: str) -> Iterator[IO[str]]:
         raise UserInputError(f"{path_text(name)} cannot be read: {error.strerror}", stage="import") from error
 
 
-def _bounded(lines: IO[str]) -> Iterator[str]:
+def _bounded_lines(lines: IO[str]) -> Iterator[str]:
     """Lines, each read up to a bound: of a file without line breaks no more is held."""
     while text := lines.readline(LONGEST_LINE + 1):
         yield text

@@ -19,7 +19,7 @@ from common.paths import PROJECT
 from common.text import printable
 from history.compare import Change, Line
 from history.review import CellReview, Review
-from history.summary import told_lines
+from history.summary import lines_of
 from signoff import contract_files
 
 FOLDER = "tests_e2e/contract"
@@ -60,12 +60,12 @@ def annotate(review: Review, contract: Path = PROJECT / FOLDER) -> Iterator[Anno
 
     :param contract: of the checkout, for a run whose own is not there any more.
     """
-    found = [one for cell in review.cells for one in _of_cell(cell, contract)]
-    yield from sorted(found, key=lambda one: list(Level).index(one.level))
+    notes = [annotation for cell in review.cells for annotation in _of_cell(cell, contract)]
+    yield from sorted(notes, key=lambda annotation: list(Level).index(annotation.level))
 
 
 def _of_cell(cell: CellReview, contract: Path) -> Iterator[Annotation]:
-    for word, line in told_lines(cell):
+    for word, line in lines_of(cell):
         places = _places(line, contract)
         file, number = places.get(line.claim, ("", 1))
         level = _LEVELS.get(line.change, Level.WARNING) if word in list(Change) else Level.WARNING
@@ -88,16 +88,16 @@ def _places(line: Line, contract: Path) -> dict[str, tuple[str, int]]:
     return {}
 
 
-def to_github(found: Iterator[Annotation]) -> str:
+def to_github(notes: Iterator[Annotation]) -> str:
     """Workflow commands, a line each."""
     return "".join(
         f"::{annotation.level} file={_property(annotation.file)},line={annotation.line},"
         f"title={_property(annotation.title)}::{_data(annotation.words)}\n"
-        for annotation in found
+        for annotation in notes
     )
 
 
-def to_gitlab(found: Iterator[Annotation]) -> str:
+def to_gitlab(notes: Iterator[Annotation]) -> str:
     """The content of an artifact ``codequality``."""
     issues = [
         {
@@ -107,7 +107,7 @@ def to_gitlab(found: Iterator[Annotation]) -> str:
             "severity": _SEVERITY[annotation.level],
             "location": {"path": annotation.file, "lines": {"begin": annotation.line}},
         }
-        for annotation in found
+        for annotation in notes
     ]
     return json.dumps(issues, indent=1) + "\n"
 

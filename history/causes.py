@@ -75,17 +75,17 @@ def heads(cells: Iterable[Sequence[str]]) -> dict[str, str]:
 
     :param cells: the options of each.
     """
-    found = {}
+    commits = {}
     for words in cells:
         for word in words:
             name, _, value = word.removeprefix("--").partition("=")
             if name in ("kernel", "kernel-source") and (Path(value) / ".git").exists():
                 try:
                     if not git(Path(value), "status", "--porcelain", "--untracked-files=no", stage=STAGE):
-                        found[value] = git(Path(value), "rev-parse", "HEAD", stage=STAGE).decode().strip()
+                        commits[value] = git(Path(value), "rev-parse", "HEAD", stage=STAGE).decode().strip()
                 except SealproofError:
                     continue  # what is wrong with it is told by the cell
-    return found
+    return commits
 
 
 def search(asked: Sequence[str], folder: Path, seconds: float) -> Answer:
@@ -124,11 +124,13 @@ def read_answer(folder: Path, log: Path) -> Answer:
     :param log: what it printed, which tells why there is no answer.
     """
     try:
-        found = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
-        names = [str(name) for name in found["suspects"].values()]
+        content = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
+        names = [str(name) for name in content["suspects"].values()]
     except (OSError, ValueError, KeyError, AttributeError):
-        said = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        told = next((line for line in said if line.startswith("bisect: ")), (said or ["it said nothing"])[-1])
-        return Answer(f"not found: {told.removeprefix('bisect: ')[:300]}")
-    told = names[0] if len(names) == 1 else f"one of {len(names)}: {', '.join(names[:5])}"
-    return Answer(told, str(folder / "answer.txt"))
+        log_lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        sentence = next(
+            (line for line in log_lines if line.startswith("bisect: ")), (log_lines or ["it said nothing"])[-1]
+        )
+        return Answer(f"not found: {sentence.removeprefix('bisect: ')[:300]}")
+    sentence = names[0] if len(names) == 1 else f"one of {len(names)}: {', '.join(names[:5])}"
+    return Answer(sentence, str(folder / "answer.txt"))

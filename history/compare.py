@@ -102,15 +102,15 @@ class Sitting:
     @cached_property
     def seen(self) -> dict[str, Seen]:
         """The claims that were tried, by id."""
-        found: dict[str, list[tuple[Claim, Run]]] = {}
+        results: dict[str, list[tuple[Claim, Run]]] = {}
         for run in self.runs:
             if run is self.first or run.identity == self.first.identity:  # of other inputs it says nothing of these
                 for claim in run.counted.values():
-                    found.setdefault(claim.id, []).append((claim, run))
+                    results.setdefault(claim.id, []).append((claim, run))
         seen = {}
-        for name, those in found.items():
-            claim, run = max(those, key=lambda one: ORDER.index(one[0].status))
-            seen[name] = Seen(claim, run, tuple(one.status for one, _ in those))
+        for name, those in results.items():
+            claim, run = max(those, key=lambda pair: ORDER.index(pair[0].status))
+            seen[name] = Seen(claim, run, tuple(result.status for result, _ in those))
         return seen
 
     @cached_property
@@ -239,7 +239,7 @@ def _beyond(earlier: Sequence[float], took: float, pace: float) -> bool:
     if not earlier:
         return False
     usual = pace * median(earlier)
-    deviation = _SIGMA * pace * median(abs(one - median(earlier)) for one in earlier)
+    deviation = _SIGMA * pace * median(abs(past_result - median(earlier)) for past_result in earlier)
     times = TIMES if len(earlier) >= FEW else TIMES_OF_FEW
     return took > max(times * usual, usual + SECONDS, usual + DEVIATIONS * deviation)
 
@@ -260,32 +260,32 @@ def times_of(past: Sequence[Sitting]) -> dict[str, list[float]]:
     for sitting in past:
         for name, seconds in sitting.seconds.items():
             raw.setdefault(name, []).append(seconds)
-    found: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {}
     for sitting in past:
         pace = _pace(raw, sitting.seconds)
         for name, seconds in sitting.seconds.items():
-            found.setdefault(name, []).append(seconds / pace)
-    return found
+            times.setdefault(name, []).append(seconds / pace)
+    return times
 
 
 def differing(before: Run, after: Run) -> tuple[tuple[str, str, str], ...]:
     """What differs in the inputs of two runs: name, before and after, for a person to read."""
-    found = []
+    differences = []
     old = {"mode": str(before.mode), "tier": before.tier or "", **before.inputs}
     new = {"mode": str(after.mode), "tier": after.tier or "", **after.inputs}
     for name in dict.fromkeys([*old, *new]):
-        one, two = old.get(name, ""), new.get(name, "")
-        if one != two and not (name == SEALPROOF and _same_files(before, after)):
-            found.append((name, path_text(one) or "unknown", path_text(two) or "unknown"))
+        old_value, two = old.get(name, ""), new.get(name, "")
+        if old_value != two and not (name == SEALPROOF and _same_files(before, after)):
+            differences.append((name, path_text(old_value) or "unknown", path_text(two) or "unknown"))
             if name == "patches":
-                found += _patches(dict(before.patches), dict(after.patches))
-    return tuple(found)
+                differences += _patches(dict(before.patches), dict(after.patches))
+    return tuple(differences)
 
 
 def _same_files(before: Run, after: Run) -> bool:
     """Whether another commit of sealproof has the same files."""
-    one, two = before.inputs.get(f"{SEALPROOF}'s files"), after.inputs.get(f"{SEALPROOF}'s files")
-    return one is not None and one == two
+    old_files, two = before.inputs.get(f"{SEALPROOF}'s files"), after.inputs.get(f"{SEALPROOF}'s files")
+    return old_files is not None and old_files == two
 
 
 def _patches(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, str, str]]:

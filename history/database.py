@@ -185,13 +185,15 @@ class History:
         :raises UserInputError: there is none, or more than one.
         """
         if word == "latest":
-            found = self._runs("ORDER BY started DESC, id DESC LIMIT 1")
+            matching = self._runs("ORDER BY started DESC, id DESC LIMIT 1")
         else:
-            found = self._runs("WHERE substr(id, 1, ?) = ? ORDER BY id LIMIT 2", len(word), word) if word else []
-        if len(found) == 1:
-            return found[0]
+            matching = self._runs("WHERE substr(id, 1, ?) = ? ORDER BY id LIMIT 2", len(word), word) if word else []
+        if len(matching) == 1:
+            return matching[0]
         what = (
-            f"more than one run's id begins with {word}" if found else f"no run {word[:80]} in {path_text(self.path)}"
+            f"more than one run's id begins with {word}"
+            if matching
+            else f"no run {word[:80]} in {path_text(self.path)}"
         )
         raise UserInputError(what, stage=STAGE, hint="name a report's folder, or a run's id, or 'latest'")
 
@@ -218,14 +220,14 @@ class History:
 
     def statuses(self, identity: str) -> dict[str, frozenset[Status]]:
         """For each claim the statuses that it had in runs of the same inputs."""
-        found: dict[str, set[Status]] = {}
+        by_claim: dict[str, set[Status]] = {}
         rows = self._rows(
             "SELECT claim, result.status FROM result JOIN run ON run.id = result.run WHERE identity = ? AND counts = 1",
             identity,
         )
         for claim, status in rows if identity else ():
-            found.setdefault(claim, set()).add(Status(status))
-        return {claim: frozenset(those) for claim, those in found.items()}
+            by_claim.setdefault(claim, set()).add(Status(status))
+        return {claim: frozenset(those) for claim, those in by_claim.items()}
 
     # --- nights ---
 
@@ -278,7 +280,7 @@ class History:
                 except (ValueError, RecursionError, UserInputError, sqlite3.IntegrityError) as error:
                     words = error.message if isinstance(error, SealproofError) else _words(error)
                     raise UserInputError(
-                        f"line {number} is not right: {words}", stage="import", hint="nothing was imported"
+                        f"line {number} cannot be used: {words}", stage="import", hint="nothing was imported"
                     ) from error
         if number == 0:
             raise UserInputError("it is empty", stage="import")
@@ -293,7 +295,7 @@ class History:
         tables = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         application, version = self._number("application_id"), self._number("user_version")
         if (tables and application != APPLICATION) or (not tables and application not in (0, APPLICATION)):
-            raise UserInputError(f"{path_text(self.path)} is no history of sealproof's", stage=STAGE)
+            raise UserInputError(f"{path_text(self.path)} is not a history of sealproof", stage=STAGE)
         if version > VERSION:
             raise UserInputError(
                 f"{path_text(self.path)} was made by a newer sealproof (version {version}; this one knows {VERSION})",
@@ -316,7 +318,7 @@ class History:
             try:
                 self._database.execute("PRAGMA journal_mode = WAL")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & PRIMARY != sqlite3.SQLITE_BUSY or deadline.left() <= 0:
+                if error.sqlite_errorcode & PRIMARY != sqlite3.SQLITE_BUSY or deadline.seconds_left() <= 0:
                     raise
                 time.sleep(PAUSE)
             else:
@@ -375,7 +377,7 @@ def _add(database: sqlite3.Connection, run: Run) -> bool:
         raise UserInputError(
             f"the history has another report of run {run.id}: one of them was changed",
             stage=STAGE,
-            hint="'make verify REPORT=FOLDER' says which is as it was signed",
+            hint="'make verify REPORT=FOLDER' says which one is unchanged since it was signed",
         )
     place = run.place
     where = (place.night, place.cell, place.number) if place else (None, None, None)
@@ -409,7 +411,7 @@ def _put_attempt(database: sqlite3.Connection, attempt: Attempt) -> None:
 
 def _require_format(text: str) -> None:
     if json.loads(text) != {"format": FORMAT}:
-        raise ValueError(f"this is no export: its first line must be {json.dumps({'format': FORMAT})}")
+        raise ValueError(f"this is not an export: its first line must be {json.dumps({'format': FORMAT})}")
 
 
 def _take_line(database: sqlite3.Connection, text: str) -> bool | None:
@@ -425,9 +427,9 @@ def _take_line(database: sqlite3.Connection, text: str) -> bool | None:
     if line.night is not None and not _has(database, "night", id=line.night.id):
         _put_night(database, line.night)
     if line.attempt is not None:
-        one = line.attempt
-        if not _has(database, "attempt", night=one.night, cell=one.cell, number=one.number):
-            _put_attempt(database, one)
+        attempt = line.attempt
+        if not _has(database, "attempt", night=attempt.night, cell=attempt.cell, number=attempt.number):
+            _put_attempt(database, attempt)
     return None
 
 

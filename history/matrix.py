@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 
 from common.errors import SealproofError, UserInputError
 from common.names import path_text
-from common.paths import expanded
+from common.paths import expand_home
 from host_setup import plugin as machines
 from host_setup.kernel import series
 from signoff import plugin as judge
@@ -118,8 +118,8 @@ class _Asked:
 def options() -> dict[str, dict[str, Any]]:
     """The options of a sign-off that a night may set, as they were given to pytest's parser, by name."""
     asked = _Asked()
-    for one in (machines, judge):
-        one.pytest_addoption(cast("pytest.Parser", asked))
+    for plugin in (machines, judge):
+        plugin.pytest_addoption(cast("pytest.Parser", asked))
     return {name: about for name, about in asked.found.items() if name not in _OF_THE_NIGHT}
 
 
@@ -129,31 +129,33 @@ def load(file: Path) -> Matrix:
     :raises UserInputError: it is not right; one line says where.
     """
     try:
-        found = _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        content = _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(_place(part) for part in first["loc"] if "[" not in str(part) and part not in _KINDS)
         words = "write the value as text, in quotes" if "float" in str(type(first["input"])) else first["msg"]
-        raise _wrong(file, f"{where}: {words}") from error
+        raise _matrix_error(file, f"{where}: {words}") from error
     except (OSError, ValueError) as error:
-        raise _wrong(file, (isinstance(error, OSError) and error.strerror) or str(error)) from error
+        raise _matrix_error(file, (isinstance(error, OSError) and error.strerror) or str(error)) from error
     known = options()
-    cells = [cell for number, table in enumerate(found.cells, 1) for cell in _cells(file, number, table, known)]
+    cells = [cell for number, table in enumerate(content.cells, 1) for cell in _cells(file, number, table, known)]
     if len(cells) > MOST:
-        raise _wrong(file, f"{len(cells)} cells; at most {MOST}")
+        raise _matrix_error(file, f"{len(cells)} cells; at most {MOST}")
     names = [cell.name for cell in cells]
     if too_long := [name for name in names if len(name) > LONGEST]:
-        raise _wrong(file, f"a cell's options have more than {LONGEST} characters: {too_long[0][:60]} ...")
+        raise _matrix_error(file, f"a cell's options have more than {LONGEST} characters: {too_long[0][:60]} ...")
     if twice := [name for name in names if names.count(name) > 1]:
-        raise _wrong(file, f"the cell {twice[0]} stands there twice")
+        raise _matrix_error(file, f"the cell {twice[0]} stands there twice")
     shared = []
-    for name, value in found.options.items():
+    for name, value in content.options.items():
         option = name.replace("_", "-")
         if option not in SHARED:
-            raise _wrong(file, f"options: {name} is none of {', '.join(SHARED)}; what makes a cell stands in [[cells]]")
+            raise _matrix_error(
+                file, f"options: {name} is none of {', '.join(SHARED)}; what makes a cell stands in [[cells]]"
+            )
         shared += _words(file, "options", option, value, known)
-    pull = _trees(file, found.pull)
-    return Matrix(tuple(cells), found.minutes, found.again, found.exit_on, tuple(shared), pull, found.bisect)
+    pull = _trees(file, content.pull)
+    return Matrix(tuple(cells), content.minutes, content.again, content.exit_on, tuple(shared), pull, content.bisect)
 
 
 def _place(part: int | str) -> str:
@@ -162,9 +164,9 @@ def _place(part: int | str) -> str:
 
 
 def _trees(file: Path, names: list[str]) -> tuple[Path, ...]:
-    trees = tuple(expanded(name).absolute() for name in names)
+    trees = tuple(expand_home(name).absolute() for name in names)
     if missing := [tree for tree in trees if not (tree / ".git").exists()]:
-        raise _wrong(file, f"pull: {path_text(missing[0])} is no git tree")
+        raise _matrix_error(file, f"pull: {path_text(missing[0])} is not a git tree")
     return trees
 
 
@@ -178,12 +180,12 @@ def _cells(
         name = key.replace("_", "-")
         values = given if isinstance(given, list) else [given]
         if name in SHARED:
-            raise _wrong(file, f"{where}: {key} changes no result; it stands in [options]")
+            raise _matrix_error(file, f"{where}: {key} changes no result; it stands in [options]")
         if name not in known and name not in _SELECTIONS:
             there = sorted({*known, *_SELECTIONS} - {*SHARED})
-            raise _wrong(file, f"{where}: the sign-off has no option --{name}; there are: {', '.join(there)}")
+            raise _matrix_error(file, f"{where}: the sign-off has no option --{name}; there are: {', '.join(there)}")
         if not values:
-            raise _wrong(file, f"{where}: {key} has no value")
+            raise _matrix_error(file, f"{where}: {key} has no value")
         axes.append([(name, value) for value in values])
     return [_cell(file, where, chosen, known) for chosen in product(*axes)]
 
@@ -198,19 +200,19 @@ def _cell(
             selection += [_SELECTIONS[name], _expression(file, where, name, value)]
         else:
             words += _words(file, where, name, value, known)
-    told = " ".join(f"{name}={path_text(_text(value))}" for name, value in chosen)
-    return Cell(told or "the default", tuple(words), tuple(selection))
+    axes = " ".join(f"{name}={path_text(_text(value))}" for name, value in chosen)
+    return Cell(axes or "the default", tuple(words), tuple(selection))
 
 
 def _expression(file: Path, where: str, name: str, value: _Value) -> str:
     """Which claims, as pytest takes it."""
     text = str(value)
     if isinstance(value, bool) or not text.strip():
-        raise _wrong(file, f"{where}: {name} needs a value")
+        raise _matrix_error(file, f"{where}: {name} needs a value")
     try:
         Expression.compile(text)
     except SyntaxError as error:
-        raise _wrong(file, f"{where}: {name}: {path_text(text)} is no expression: {error.msg}") from error
+        raise _matrix_error(file, f"{where}: {name}: {path_text(text)} is no expression: {error.msg}") from error
     return text
 
 
@@ -219,23 +221,23 @@ def _words(file: Path, where: str, name: str, value: _Value, known: Mapping[str,
     about = known[name]
     if about.get("action") == "store_true":
         if not isinstance(value, bool):
-            raise _wrong(file, f"{where}: {name} is true or false")
+            raise _matrix_error(file, f"{where}: {name} is true or false")
         return [f"--{name}"] if value else []
     text = str(value)
     if isinstance(value, bool) or not text:
-        raise _wrong(file, f"{where}: {name} needs a value")
+        raise _matrix_error(file, f"{where}: {name} needs a value")
     if name == "series" and "/" not in text:  # what is wrong with a folder is found, and told, by its cell
         _require_series(file, where, text)
     if text.startswith("~/"):
-        text = str(expanded(text))
+        text = str(expand_home(text))
     convert: Callable[[str], Any] = about.get("type", str)
     try:
         converted = convert(text)
     except (argparse.ArgumentTypeError, ValueError) as error:
-        raise _wrong(file, f"{where}: {name}: {error}") from error
+        raise _matrix_error(file, f"{where}: {name}: {error}") from error
     choices = about.get("choices")
     if choices is not None and converted not in choices:
-        raise _wrong(file, f"{where}: {name} is one of {', '.join(map(str, choices))}")
+        raise _matrix_error(file, f"{where}: {name} is one of {', '.join(map(str, choices))}")
     return [f"--{name}={text}"]
 
 
@@ -243,12 +245,12 @@ def _require_series(file: Path, where: str, name: str) -> None:
     try:
         series.load(name)
     except SealproofError as error:
-        raise _wrong(file, f"{where}: series: {error.message}") from error
+        raise _matrix_error(file, f"{where}: series: {error.message}") from error
 
 
 def _text(value: _Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _wrong(file: Path, words: str) -> UserInputError:
+def _matrix_error(file: Path, words: str) -> UserInputError:
     return UserInputError(f"{path_text(file)}: {' '.join(words.split())}", stage=STAGE, hint=_HINT)

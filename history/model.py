@@ -107,7 +107,7 @@ class Run(BaseModel):
     @model_validator(mode="after")
     def _names_each_claim_once(self) -> Run:
         if len({claim.id for claim in self.claims}) != len(self.claims):
-            raise ValueError("a claim stands in it twice")
+            raise ValueError("it holds a claim twice")
         return self
 
     @property
@@ -134,10 +134,10 @@ class Run(BaseModel):
         """What names its inputs: the same for runs whose inputs are the same. Empty: not all inputs are known."""
         if BUILD_ID not in self.inputs or self.tier is None:
             return ""
-        told = {
+        inputs = {
             name: value for name, value in self.inputs.items() if name != SEALPROOF
         }  # its files have their own line
-        text = json.dumps([self.mode, self.tier, sorted(told.items())])
+        text = json.dumps([self.mode, self.tier, sorted(inputs.items())])
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -176,7 +176,7 @@ def read(folder: Path, place: Place | None = None) -> tuple[Run, Mapping[str, An
         hint = f"a run that was killed has none until 'python -m signoff {path_text(folder)}'" if killed else ""
         raise UserInputError(f"{path_text(folder)} has no {REPORT}", stage=STAGE, hint=hint) from error
     except (OSError, ValueError, RecursionError) as error:  # pydantic's errors are ValueErrors, too
-        raise UserInputError(f"{path_text(file)} is no report: {_first_line(error)}", stage=STAGE) from error
+        raise UserInputError(f"{path_text(file)} is not a report: {_first_line(error)}", stage=STAGE) from error
 
 
 def _require_schema(document: Any) -> None:
@@ -210,7 +210,7 @@ def _run(document: Mapping[str, Any], folder: Path, sha256: str, place: Place | 
         commit=run["commit"] or "unknown",
         series=kernel["series"] if kernel else "",
         inputs=_inputs(document),
-        patches=tuple((one["name"], one["sha256"]) for one in kernel["patches"]) if kernel else (),
+        patches=tuple((patch["name"], patch["sha256"]) for patch in kernel["patches"]) if kernel else (),
         problems=tuple(_short(words) for words in document["problems"][:100]),
         claims=tuple(_claim(claim) for claim in document["claims"]),
         folder=path_text(folder.resolve()),
@@ -236,10 +236,10 @@ def _claim(claim: Mapping[str, Any]) -> Claim:
 def _inputs(document: Mapping[str, Any]) -> dict[str, str]:
     """All that may change a result, by name, in the order in which a reader looks for it."""
     kernel = document["kernel"]
-    found = {"contract": document["contract"]["sha256"], SEALPROOF: document["run"]["commit"]}
+    inputs = {"contract": document["contract"]["sha256"], SEALPROOF: document["run"]["commit"]}
     if kernel:
-        patches = tuple(PatchIdentity(**one) for one in kernel["patches"])
-        found |= {
+        patches = tuple(PatchIdentity(**patch) for patch in kernel["patches"])
+        inputs |= {
             "kernel": kernel["release"],
             BUILD_ID: kernel["build_id"],
             "kernel source": kernel["source_sha256"],
@@ -249,11 +249,11 @@ def _inputs(document: Mapping[str, Any]) -> dict[str, str]:
             "compiler": kernel["compiler"],
             "kernel image": kernel["image_sha256"],
         }
-    found |= document["made_of"]
+    inputs |= document["made_of"]
     for name, value in document["host"].items():
         if name not in _OF_ONE_START:
-            found[f"host: {name}"] = _MEASURED.sub("", value)
-    return {name: _short(value) for name, value in found.items() if value}
+            inputs[f"host: {name}"] = _MEASURED.sub("", value)
+    return {name: _short(value) for name, value in inputs.items() if value}
 
 
 def _short(text: str) -> str:

@@ -106,13 +106,13 @@ class Nightly:
         open_ = [
             night
             for night in self._history.nights()
-            if night.ended is None and night.matrix == self._matrix.digest and self._left(night) > LEAST
+            if night.ended is None and night.matrix == self._matrix.digest and self._seconds_left(night) > LEAST
         ]
         if open_ and not fresh:
             self._ground.say(f"the night {open_[-1].id} was not finished: it goes on")
             return open_[-1]
         name, started = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}", self._time()
-        problems = tuple(self._pulled(self._ground.folder / name))
+        problems = tuple(self._pull_trees(self._ground.folder / name))
         for words in problems:
             self._ground.say(words)
         night = Night(
@@ -126,13 +126,13 @@ class Nightly:
         self._history.put_night(night)
         return night
 
-    def _pulled(self, folder: Path) -> Iterator[str]:
+    def _pull_trees(self, folder: Path) -> Iterator[str]:
         """Update the git trees, in no more than half of the night's time; yields what went wrong."""
         trees = self._matrix.pull
         if trees:
             yield from update(trees, folder, min(PATIENCE, 60 * self._matrix.minutes / 2 / len(trees)))
 
-    def _left(self, night: Night) -> float:
+    def _seconds_left(self, night: Night) -> float:
         """Seconds of a night's time that are left."""
         passed = self._ground.now() - datetime.fromisoformat(night.started)
         return 60 * self._matrix.minutes - passed.total_seconds()
@@ -158,7 +158,7 @@ class Nightly:
             known = self._attempt(night, name, number)
             if known is None or known.ended is None:
                 expected = self._last(name).seconds if not claims else 0.0
-                left = self._left(night)
+                left = self._seconds_left(night)
                 if left < max(LEAST, expected):
                     words = f", and it took {clock(expected)} last time" if expected else ""
                     self._ground.say(f"{title}: no time is left ({clock(max(0.0, left))}{words})")
@@ -188,7 +188,7 @@ class Nightly:
         folder = self._ground.folder / night.id / f"{night.cells.index(name) + 1:02}-{number}"
         killed = self._attempt(night, name, number)
         place = Place(night=night.id, cell=name, number=number)
-        if killed is not None and (made := _finished(folder)):
+        if killed is not None and (made := _finished_runs(folder)):
             return self._keep(killed, made, place, killed.why, title)
         why = "the night was killed meanwhile, and it was run anew" if killed is not None else ""
         attempt = Attempt(
@@ -202,7 +202,7 @@ class Nightly:
         full = late = ""
         try:
             with disk_errors(folder, "--reports"):
-                late = self._ground.runner(self._words(name, claims), folder, log, self._left(night))
+                late = self._ground.runner(self._words(name, claims), folder, log, self._seconds_left(night))
         except NoSpaceError as error:
             full = error.message
         made = [run for run in _runs(folder) if run not in before]
@@ -221,12 +221,12 @@ class Nightly:
                 why = why or error.message
         if run is not None and not run.counted:
             why = why or run.given_up or run.summary
-        host = any(any(one.glob("hosts/host-*")) for one in made)
+        host = any(any(attempt.glob("hosts/host-*")) for attempt in made)
         attempt = attempt.model_copy(
             update={"ended": self._time(), "run": run.id if run else "", "why": why[:2000], "host": host}
         )
         self._history.put_attempt(attempt, run)
-        self._ground.say(f"{title}: {_told(run) if run else 'no report'}{f' ({why})' if why else ''}")
+        self._ground.say(f"{title}: {_run_line(run) if run else 'no report'}{f' ({why})' if why else ''}")
         return attempt
 
     def _words(self, name: str, claims: Sequence[str]) -> list[str]:
@@ -244,15 +244,15 @@ class Nightly:
     def _seek(self, night: Night) -> Night:
         """Say of each claim that regressed how its first bad patch is found, and find it, if that is wanted."""
         for name in night.cells:
-            found = self._review(night, name)
-            for line in found.regressed:
-                if found.comparison is None or any(
+            night_review = self._review(night, name)
+            for line in night_review.regressed:
+                if night_review.comparison is None or any(
                     (cause.cell, cause.claim) == (name, line.claim) for cause in night.causes
                 ):
                     continue
-                since, after = line.since or found.comparison.before, found.comparison.after
+                since, after = line.since or night_review.comparison.before, night_review.comparison.after
                 then = since.place.night if since.place else ""
-                old = next((one.heads for one in self._history.nights() if one.id == then), {})
+                old = next((night.heads for night in self._history.nights() if night.id == then), {})
                 both = {path: (old.get(path, ""), commit) for path, commit in night.heads.items()}
                 words = [*self._cells[name].words, *self._matrix.shared]
                 asked = question(line, since, after, words, both)
@@ -265,10 +265,10 @@ class Nightly:
     def _cause(self, night: Night, cell: str, claim: str, asked: Sequence[str]) -> Cause:
         cause = Cause(cell=cell, claim=claim, command=command(asked)[:2000])
         searched = [cause for cause in night.causes if cause.told]
-        left = self._left(night)
+        left = self._seconds_left(night)
         if len(searched) >= self._matrix.bisect or left < LEAST:
             return cause
-        self._ground.say(f"{claim}: the first bad one is searched for ...")
+        self._ground.say(f"{claim}: searching for the first bad one ...")
         answer = self._ground.search(asked, self._ground.folder / night.id / "bisect", left)
         self._ground.say(f"{claim}: {answer.told}")
         return cause.model_copy(update={"told": answer.told[:2000], "file": answer.file})
@@ -277,7 +277,7 @@ class Nightly:
 
     def _attempt(self, night: Night, cell: str, number: int) -> Attempt | None:
         those = self._history.attempts(night.id)
-        return next((one for one in those if one.cell == cell and one.number == number), None)
+        return next((attempt for attempt in those if attempt.cell == cell and attempt.number == number), None)
 
     def _review(self, night: Night, cell: str) -> CellReview:
         attempts = [attempt for attempt in self._history.attempts(night.id) if attempt.cell == cell]
@@ -288,7 +288,7 @@ class Nightly:
         for night in reversed(self._history.nights()):
             attempts = [attempt for attempt in self._history.attempts(night.id) if attempt.cell == cell]
             if attempts:
-                found = next(
+                sitting_before = next(
                     (
                         sitting
                         for sitting in sittings(self._history.runs(cell, newest=LOOKED_AT))
@@ -296,13 +296,13 @@ class Nightly:
                     ),
                     None,
                 )
-                seen = found.seen.values() if found else ()
-                failed = any(one.worst not in GOOD for one in seen)
+                seen = sitting_before.seen.values() if sitting_before else ()
+                failed = any(run.worst not in GOOD for run in seen)
                 failed |= not seen and not any(attempt.late for attempt in attempts)
-                return _Last(failed, attempts[0].started, self._took(cell))
+                return _Last(failed, attempts[0].started, self._last_duration(cell))
         return _Last(failed=False, started="", seconds=0.0)
 
-    def _took(self, cell: str) -> float:
+    def _last_duration(self, cell: str) -> float:
         """Seconds that the cell's last whole run took; 0: there is none."""
         whole = [
             run
@@ -328,7 +328,7 @@ def _doubtful(review: CellReview) -> list[Line]:
     """The claims that would count against the night, and of which it is not known whether they are flaky."""
     if review.comparison is None:  # the first night of the cell: what fails is new
         seen = review.sitting.seen if review.sitting else {}
-        return [Line(name, Change.NEW, None, one) for name, one in seen.items() if one.best not in GOOD]
+        return [Line(name, Change.NEW, None, result) for name, result in seen.items() if result.best not in GOOD]
     new = [line for line in review.comparison.of(Change.NEW) if line.after and line.after.best not in GOOD]
     return [*review.regressed, *new]
 
@@ -342,26 +342,26 @@ def _runs(folder: Path) -> list[Path]:
     )
 
 
-def _finished(folder: Path) -> list[Path]:
+def _finished_runs(folder: Path) -> list[Path]:
     """Of the runs below a folder those that came to their end."""
-    found = []
-    for one in _runs(folder):
+    runs = []
+    for path in _runs(folder):
         try:
-            run = read_report(one)
+            run = read_report(path)
         except UserInputError:
             continue
         if not run.cut_short:
-            found.append(one)
-    return found
+            runs.append(path)
+    return runs
 
 
 def _last_words(log: Path | None) -> str:
     text = log.read_text(encoding="utf-8", errors="replace") if log is not None and log.is_file() else ""
-    said = [line for line in text.splitlines() if "the set-up failed" in line or line.startswith("sealproof: ")]
-    return printable((said or [" ".join(text[-_TAIL:].split()) or "it said nothing"])[0])
+    complaints = [line for line in text.splitlines() if "the set-up failed" in line or line.startswith("sealproof: ")]
+    return printable((complaints or [" ".join(text[-_TAIL:].split()) or "it said nothing"])[0])
 
 
-def _told(run: Run) -> str:
+def _run_line(run: Run) -> str:
     counted = [claim.status for claim in run.counted.values()]
     counts = ", ".join(f"{counted.count(status)} {status}" for status in dict.fromkeys(sorted(counted)))
     return f"{run.verdict}, {counts or 'no claim was tried'}"

@@ -46,7 +46,7 @@ class CellReview:
 
     def cause(self, claim: str) -> Cause | None:
         """What made a claim fail, or how that is found; None: that is not known."""
-        return next((one for one in self.causes if one.claim == claim), None)
+        return next((cause for cause in self.causes if cause.claim == claim), None)
 
     @property
     def is_broken(self) -> bool:
@@ -89,7 +89,7 @@ class CellReview:
     def failing(self) -> list[str]:
         """All claims that are neither PASS nor SKIP, the flaky ones among them."""
         seen = self.sitting.seen if self.sitting else {}
-        return [name for name, one in seen.items() if one.worst not in GOOD]
+        return [name for name, result in seen.items() if result.worst not in GOOD]
 
     @property
     def was_confirmed(self) -> bool:
@@ -132,12 +132,12 @@ class Review:
 def review(history: History, night: Night) -> Review:
     """Look at a night, finished or not."""
     attempts = history.attempts(night.id)
-    return Review(night, tuple(_reviewed(history, night, cell, attempts) for cell in night.cells))
+    return Review(night, tuple(_review_cell(history, night, cell, attempts) for cell in night.cells))
 
 
-def _reviewed(history: History, night: Night, cell: str, attempts: Sequence[Attempt]) -> CellReview:
-    found = review_cell(history, night.id, cell, [attempt for attempt in attempts if attempt.cell == cell])
-    return replace(found, causes=tuple(cause for cause in night.causes if cause.cell == cell))
+def _review_cell(history: History, night: Night, cell: str, attempts: Sequence[Attempt]) -> CellReview:
+    cell_review = review_cell(history, night.id, cell, [attempt for attempt in attempts if attempt.cell == cell])
+    return replace(cell_review, causes=tuple(cause for cause in night.causes if cause.cell == cell))
 
 
 def review_cell(history: History, night: str, cell: str, attempts: Sequence[Attempt]) -> CellReview:

@@ -43,16 +43,16 @@ class Column:
     @cached_property
     def counts(self) -> str:
         """How many claims came to which status."""
-        found = Counter(claim["status"] for claim in self.claims.values())
-        return ", ".join(f"{found[status]} {status}" for status in Status if found[status])
+        counted = Counter(claim["status"] for claim in self.claims.values())
+        return ", ".join(f"{counted[status]} {status}" for status in Status if counted[status])
 
     def cell(self, claim: str) -> Cell:
         """What came of a claim."""
-        found = self.claims.get(claim)
-        if found is None:
+        row = self.claims.get(claim)
+        if row is None:
             return Cell(None, _NOT_LISTED, "", "")
-        why = "" if found["status"] == Status.PASS else _line(found["why"])
-        return Cell(Status(found["status"]), _line(found["observed"]) or why, printable(str(found["expected"])), why)
+        why = "" if row["status"] == Status.PASS else _line(row["why"])
+        return Cell(Status(row["status"]), _line(row["observed"]) or why, printable(str(row["expected"])), why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +116,9 @@ def to_text(columns: Sequence[Column], missing: Mapping[str, str]) -> Iterator[s
     :param missing: what has no report, and why.
     """
     width = max(len(name) for name in (*(column.name for column in columns), *missing))
-    for one in columns:
-        yield f"{one.name:<{width}}  Linux {one.run.inputs.get('kernel', 'unknown')}: {one.run.verdict} ({one.counts})"
+    for column in columns:
+        kernel = column.run.inputs.get("kernel", "unknown")
+        yield f"{column.name:<{width}}  Linux {kernel}: {column.run.verdict} ({column.counts})"
     for name, why in missing.items():
         yield f"{name:<{width}}  {why}"
     if len(columns) < 2:
@@ -126,8 +127,8 @@ def to_text(columns: Sequence[Column], missing: Mapping[str, str]) -> Iterator[s
     yield f"{len(rows)} claims differ" if rows else "no claim differs"
     for row in rows:
         yield f"  {row.name}"
-        for one, cell in zip(columns, row.cells, strict=True):
-            yield f"    {one.name:<{width}}  {cell.status or '-':5}  {cell.observed}"
+        for column, cell in zip(columns, row.cells, strict=True):
+            yield f"    {column.name:<{width}}  {cell.status or '-':5}  {cell.observed}"
 
 
 def to_html(columns: Sequence[Column], missing: Mapping[str, str], page: Path) -> str:

@@ -23,10 +23,10 @@ def sittings(runs: Iterable[Run]) -> list[Sitting]:
 
 def tracks(runs: Iterable[Run]) -> dict[str, list[Sitting]]:
     """The sittings of runs, by track."""
-    found: dict[str, list[Run]] = {}
+    runs_of: dict[str, list[Run]] = {}
     for run in runs:
-        found.setdefault(run.track, []).append(run)
-    return {track: sittings(those) for track, those in found.items()}
+        runs_of.setdefault(run.track, []).append(run)
+    return {track: sittings(those) for track, those in runs_of.items()}
 
 
 def compare_runs(history: History | None, before: Run, after: Run) -> Comparison:
@@ -39,8 +39,8 @@ def compare_runs(history: History | None, before: Run, after: Run) -> Comparison
             times = _earlier_times(history, before)
     if before.identity and before.identity == after.identity:
         for known in (of_before, of_after):
-            for one in (past, now):
-                for name, seen in one.seen.items():
+            for run in (past, now):
+                for name, seen in run.seen.items():
                     known[name] = known.get(name, frozenset()) | {*seen.statuses}
     if before.tier == after.tier:
         times = times or times_of([past])

@@ -44,5 +44,5 @@ def update(trees: Sequence[Path], folder: Path, patience: float = PATIENCE) -> I
                 process.kill()
                 process.wait()
         if process.returncode:
-            said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
-            yield printable(f"{path_text(tree)} was not updated: {said[-1][:300]}")
+            log_lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
+            yield printable(f"{path_text(tree)} was not updated: {log_lines[-1][:300]}")

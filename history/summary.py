@@ -53,28 +53,28 @@ def text(review: Review, page: Path | None = None) -> str:
 def markdown(review: Review) -> str:
     """The night in Markdown, for the job pages of GitHub (``$GITHUB_STEP_SUMMARY``) and GitLab."""
     out = [
-        f"## {_escaped(headline(review))}",
+        f"## {_escape_markdown(headline(review))}",
         "",
-        *(line for words in review.night.problems for line in (_escaped(words), "")),
+        *(line for words in review.night.problems for line in (_escape_markdown(words), "")),
         "| cell | result | regressed | flaky | fixed | slower | not PASS |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for cell in review.cells:
         counts = cell.comparison.counts if cell.comparison else {}
-        numbers = [counts.get(one, 0) for one in (Change.REGRESSED, Change.FLAKY, Change.FIXED, Change.SLOWER)]
+        numbers = [counts.get(change, 0) for change in (Change.REGRESSED, Change.FLAKY, Change.FIXED, Change.SLOWER)]
         shown = " | ".join(str(number) if number else "" for number in (*numbers, len(cell.failing)))
-        out.append(f"| {_escaped(cell.cell)} | {_escaped(_state(cell))} | {shown} |")
+        out.append(f"| {_escape_markdown(cell.cell)} | {_escape_markdown(_state(cell))} | {shown} |")
     for cell in review.cells:
-        if told := list(told_lines(cell)):
-            out += ["", f"### {_escaped(cell.cell)}", ""]
-            for word, line in told[:MOST]:
-                out.append(f"- **{word}** `{line.claim}`: {_escaped(line.words)}")
+        if claim_lines := list(lines_of(cell)):
+            out += ["", f"### {_escape_markdown(cell.cell)}", ""]
+            for word, line in claim_lines[:MOST]:
+                out.append(f"- **{word}** `{line.claim}`: {_escape_markdown(line.words)}")
                 if (cause := cell.cause(line.claim)) is not None and cause.told:
-                    out.append(f"  - first bad: {_escaped(cause.told)}")
-            out += [f"- and {len(told) - MOST} more"] if len(told) > MOST else []
+                    out.append(f"  - first bad: {_escape_markdown(cause.told)}")
+            out += [f"- and {len(claim_lines) - MOST} more"] if len(claim_lines) > MOST else []
             out += ["", *_inputs_of(cell)]
         elif cell.is_broken:
-            out += ["", f"### {_escaped(cell.cell)}", "", _escaped(cell.why)]
+            out += ["", f"### {_escape_markdown(cell.cell)}", "", _escape_markdown(cell.why)]
     return printable("\n".join(out).rstrip() + "\n")
 
 
@@ -84,11 +84,11 @@ def _inputs_of(cell: CellReview) -> list[str]:
         return ["The first night of this cell."]
     if not comparison.inputs:
         return ["The inputs do not differ from those of the night before."]
-    told = [f"- {_escaped(line)}" for line in inputs(comparison.inputs)]
-    return ["What differs in the inputs:", "", *told[:_PATCHES], *(["- ..."] if len(told) > _PATCHES else [])]
+    bullets = [f"- {_escape_markdown(line)}" for line in inputs(comparison.inputs)]
+    return ["What differs in the inputs:", "", *bullets[:_PATCHES], *(["- ..."] if len(bullets) > _PATCHES else [])]
 
 
-def told_lines(cell: CellReview) -> Iterator[tuple[str, Line]]:
+def lines_of(cell: CellReview) -> Iterator[tuple[str, Line]]:
     """The lines about a cell's claims, the worst first, each with a word for it."""
     if cell.comparison is None:
         for name in cell.failing:
@@ -99,9 +99,9 @@ def told_lines(cell: CellReview) -> Iterator[tuple[str, Line]]:
     for change in (Change.REGRESSED, Change.FLAKY, Change.FIXED, Change.SLOWER):
         for line in cell.comparison.of(change):
             yield change, line
-    told = {line.claim for line in cell.comparison.of(Change.REGRESSED, Change.FLAKY)}
+    shown_claims = {line.claim for line in cell.comparison.of(Change.REGRESSED, Change.FLAKY)}
     for line in cell.comparison.lines:
-        if line.claim in cell.failing and line.claim not in told:
+        if line.claim in cell.failing and line.claim not in shown_claims:
             yield ("new, not PASS" if line.change is Change.NEW else "still not PASS"), line
 
 
@@ -121,12 +121,12 @@ def _cell(cell: CellReview) -> list[str]:
     out = [f"{cell.cell}: {_state(cell)}"]
     if cell.is_broken:
         out += [f"  {line}" for line in cell.why.splitlines()[:5]]
-    told = list(told_lines(cell))
-    for word, line in told[:MOST]:
+    claim_lines = list(lines_of(cell))
+    for word, line in claim_lines[:MOST]:
         out += ["", *_entry(word, line, cell.cause(line.claim))]
-    if len(told) > MOST:
-        out += ["", f"  and {len(told) - MOST} more"]
-    if told and cell.comparison:
+    if len(claim_lines) > MOST:
+        out += ["", f"  and {len(claim_lines) - MOST} more"]
+    if claim_lines and cell.comparison:
         out += ["", "  what differs in the inputs from the night before"]
         those = list(inputs(cell.comparison.inputs))
         out += [f"    {line}" for line in those[:_PATCHES]] or ["    nothing"]
@@ -164,14 +164,14 @@ def _oops(line: Line) -> list[str]:
     except (OSError, ValueError):  # it is a stranger's path, or was cleaned away
         return []
     more = ["..."] if len(lines) > _OOPS_LINES else []
-    return ["    oops", *(f"      {one}".rstrip() for one in [*lines[:_OOPS_LINES], *more])]
+    return ["    oops", *(f"      {line}".rstrip() for line in [*lines[:_OOPS_LINES], *more])]
 
 
 def _count(number: int, what: str) -> str:
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
-def _escaped(words: str) -> str:
+def _escape_markdown(words: str) -> str:
     """Text for Markdown: one line, in which nothing is a link, a tag, a column or a mention."""
     line = " ".join(printable(words).split())
     return re.sub(r"([\\`*_{}\[\]<>|#!~@&])", r"\\\1", line)

@@ -16,25 +16,25 @@ _MANY = 20  # new, gone or untried claims, of which more are only counted
 _DIGEST = 12  # characters of a SHA-256 that are shown
 
 
-def comparison_lines(found: Comparison) -> Iterator[str]:
+def comparison_lines(comparison: Comparison) -> Iterator[str]:
     """A comparison."""
-    yield f"before  {run_words(found.before)}"
-    yield f"after   {run_words(found.after)}"
+    yield f"before  {run_words(comparison.before)}"
+    yield f"after   {run_words(comparison.after)}"
     yield ""
-    if found.inputs:
+    if comparison.inputs:
         yield "what differs in the inputs"
-        yield from (f"  {line}" for line in inputs(found.inputs))
+        yield from (f"  {line}" for line in inputs(comparison.inputs))
     else:
         yield "the inputs do not differ"
     yield ""
     for change in _LISTED:
-        yield from _group(found.of(change))
-    bad = [line for line in found.of(Change.UNCHANGED) if line.after and line.after.worst is not Status.PASS]
-    for line in [one for one in bad if one.after and one.after.worst is not Status.SKIP]:
+        yield from _group(comparison.of(change))
+    bad = [line for line in comparison.of(Change.UNCHANGED) if line.after and line.after.worst is not Status.PASS]
+    for line in [fault for fault in bad if fault.after and fault.after.worst is not Status.SKIP]:
         yield from _entry("still not PASS", line)
-    yield ", ".join(f"{count} {change}" for change, count in found.counts.items())
-    if found.pace > 1.0:
-        yield f"a claim took {found.pace:.2f} times as long as before (the median of all)"
+    yield ", ".join(f"{count} {change}" for change, count in comparison.counts.items())
+    if comparison.pace > 1.0:
+        yield f"a claim took {comparison.pace:.2f} times as long as before (the median of all)"
 
 
 def run_words(run: Run) -> str:
@@ -43,9 +43,9 @@ def run_words(run: Run) -> str:
     return f"{run.id}  {run.track}: {run.verdict}{cut}"
 
 
-def inputs(found: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+def inputs(differences: Sequence[tuple[str, str, str]]) -> Iterator[str]:
     """What differs, in lines."""
-    for name, before, after in found:
+    for name, before, after in differences:
         yield f"{name}: {shorten(before)} -> {shorten(after)}"
 
 
@@ -77,7 +77,7 @@ def claim_history(claim: str, tracks: Sequence[tuple[str, Sequence[Sitting]]]) -
 def _sentences(claim: str, tracks: Sequence[tuple[str, Sequence[Sitting]]]) -> list[str]:
     """What it claims, in the words of each run."""
     runs = [sitting.first for _, sittings in tracks for sitting in sittings]
-    return [one.sentence for run in runs for one in run.claims if one.id == claim and one.sentence]
+    return [entry.sentence for run in runs for entry in run.claims if entry.id == claim and entry.sentence]
 
 
 def _since(before: Run, after: Run) -> list[str]:

@@ -188,11 +188,13 @@ def _track(
     attempts: Mapping[str, Sequence[Attempt]], base: Path,
 ) -> Track:  # fmt: skip
     those = [sitting for sitting in sittings(runs) if sitting.seen]
-    by_column = {night_of(one): one for one in those}
-    compared = {night_of(one): _compared(those[:number], one) for number, one in enumerate(those) if number}
+    by_column = {night_of(attempt): attempt for attempt in those}
+    compared = {
+        night_of(attempt): _comparison_of(those[:number], attempt) for number, attempt in enumerate(those) if number
+    }
     squares = []
     for column in columns:
-        begun = [one for one in attempts.get(column, ()) if one.cell == name]
+        begun = [attempt for attempt in attempts.get(column, ()) if attempt.cell == name]
         squares.append(_square(column, name, by_column.get(column), compared.get(column), begun, nights, base))
     shown = {column: by_column[column] for column in columns if column in by_column}
     rows = list(_rows(shown, columns, those, compared, base))
@@ -225,7 +227,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     return short if len({*short.values()}) == len(names) else {name: name for name in names}
 
 
-def _compared(past: Sequence[Sitting], now: Sitting) -> Comparison:
+def _comparison_of(past: Sequence[Sitting], now: Sitting) -> Comparison:
     return compare(past, now, Known(times=times_of(past[-WINDOW:])))
 
 
@@ -244,41 +246,41 @@ def _square(
         look = Look.CUT if cut else Look.BROKE if any(attempt.host for attempt in begun) else Look.BROKEN
         why = next((attempt.why for attempt in reversed(begun) if attempt.why), "")
         return Square(look, "", f"{_when(column)}: {look}{f': {why}' if why else ''}", "")
-    bad = {name for name, one in sitting.seen.items() if one.worst not in GOOD}
+    bad = {name for name, result in sitting.seen.items() if result.worst not in GOOD}
     regressed = {line.claim for line in compared.of(Change.REGRESSED)} if compared else set()
-    flaky = {name for name, one in sitting.seen.items() if one.is_flaky} - regressed
-    found = (
+    flaky = {name for name, result in sitting.seen.items() if result.is_flaky} - regressed
+    looks = (
         (Look.REGRESSED, len(regressed)),
         (Look.FAILING, len(bad - regressed - flaky)),
         (Look.FLAKY, len(flaky)),
     )
-    look, count = next(((one, number) for one, number in found if number > 0), (Look.WELL, 0))
-    told = ", ".join(f"{number} {one}" for one, number in found if number > 0) or str(Look.WELL)
-    return Square(look, str(count or ""), f"{_when(column)}: {told}", _link(sitting.first, base))
+    look, count = next(((result, number) for result, number in looks if number > 0), (Look.WELL, 0))
+    summary = ", ".join(f"{number} {result}" for result, number in looks if number > 0) or str(Look.WELL)
+    return Square(look, str(count or ""), f"{_when(column)}: {summary}", _link(sitting.first, base))
 
 
 def _rows(
     shown: Mapping[str, Sitting], columns: Sequence[str], those: Sequence[Sitting],
     compared: Mapping[str, Comparison], base: Path,
 ) -> Iterator[Row]:  # fmt: skip
-    names = dict.fromkeys(claim.id for one in reversed([*shown.values()]) for claim in one.first.claims)
+    names = dict.fromkeys(claim.id for square in reversed([*shown.values()]) for claim in square.first.claims)
     normal = times_of(those)
     for name in names:
-        seen = {column: one.seen[name] for column, one in shown.items() if name in one.seen}
+        seen = {column: square.seen[name] for column, square in shown.items() if name in square.seen}
         if not seen:
             continue
         places = {column: STEP * number for number, column in enumerate(columns)}
-        plain = [column for column, one in seen.items() if set(one.statuses) == {Status.PASS}]
-        bars = [_bar(places[column], column, one, base) for column, one in seen.items() if column not in plain]
+        plain = [column for column, result in seen.items() if set(result.statuses) == {Status.PASS}]
+        bars = [_bar(places[column], column, result, base) for column, result in seen.items() if column not in plain]
         last = list(seen)[-1]
-        took = {column: one.seconds[name] for column, one in shown.items() if name in one.seconds}
+        took = {column: square.seconds[name] for column, square in shown.items() if name in square.seconds}
         jumps = _jumps(name, those, normal.get(name, []), compared)
         top = max(took.values(), default=0.0)
         points = {column: (places[column] + BAR / 2, _y(seconds, top)) for column, seconds in took.items()}
         yield Row(
             name,
-            next((one.claim.sentence for one in reversed([*seen.values()]) if one.claim.sentence), ""),
-            max((one.worst for one in seen.values()), key=list(_TALL).index),
+            next((sitting.claim.sentence for sitting in reversed([*seen.values()]) if sitting.claim.sentence), ""),
+            max((result.worst for result in seen.values()), key=list(_TALL).index),
             "/".join(dict.fromkeys(seen[last].statuses)),
             "".join(_rectangle(places[column], Status.PASS) for column in plain),
             tuple(bars),
@@ -296,7 +298,7 @@ def _jumps(
     name: str, those: Sequence[Sitting], normal: Sequence[float], compared: Mapping[str, Comparison]
 ) -> dict[str, str]:
     """The columns in which a claim's time jumped, and in which direction."""
-    found = {}
+    jumps = {}
     timed = [night_of(sitting) for sitting in those if name in sitting.seconds]
     for number, column in enumerate(timed):
         earlier, took = list(normal[max(0, number - WINDOW) : number]), normal[number]
@@ -304,12 +306,12 @@ def _jumps(
             continue
         pace = compared[column].pace if column in compared else 1.0
         if is_slower(earlier, _seconds(those, column, name), pace):
-            found[column] = str(Change.SLOWER)
+            jumps[column] = str(Change.SLOWER)
         elif is_slower([took], median(earlier)) and not (
             len(earlier) > 1 and is_slower([earlier[-1]], median(earlier[:-1]))
         ):
-            found[column] = "faster"
-    return found
+            jumps[column] = "faster"
+    return jumps
 
 
 def _seconds(those: Sequence[Sitting], column: str, name: str) -> float:
@@ -320,8 +322,8 @@ def _seconds(those: Sequence[Sitting], column: str, name: str) -> float:
 def _bar(x: int, column: str, seen: Seen, base: Path) -> Bar:
     words = "/".join(seen.statuses)
     why = seen.claim.why.partition("\n")[0][:200]
-    told = f"{_when(column)}: {words}{f': {why}' if why else ''}"
-    return Bar(x, seen.worst, seen.best, told, _link(seen.run, base, seen.claim.id))
+    label = f"{_when(column)}: {words}{f': {why}' if why else ''}"
+    return Bar(x, seen.worst, seen.best, label, _link(seen.run, base, seen.claim.id))
 
 
 def _rectangle(x: int, status: Status) -> str:

@@ -35,12 +35,12 @@ HARM = "the probe did harm:"  # Trial.result()'s words
 
 def claim_tests(project: Path) -> dict[str, str]:
     """The test of each claim, as pytest names it, in the order of folders and files."""
-    found = {}
+    tests_of = {}
     for folder in _FOLDERS:
         for file in sorted((project / "tests_e2e" / folder).glob("test_*.py")):
             for name in _TEST.findall(file.read_text(encoding="utf-8")):
-                found[name] = f"{file.relative_to(project)}::test_{name}"
-    return found
+                tests_of[name] = f"{file.relative_to(project)}::test_{name}"
+    return tests_of
 
 
 class OwnCache:
@@ -96,7 +96,7 @@ class ClaimRun:
     @property
     def tried(self) -> dict[str, dict[str, Any]]:
         """The claims that were tried, by name, as the report has them."""
-        return {one["id"]: one for one in (self.report or {"claims": ()})["claims"] if one["command"]}
+        return {row["id"]: row for row in (self.report or {"claims": ()})["claims"] if row["command"]}
 
 
 def run_claims(nodes: Sequence[str], words: Sequence[str], cache: Store, reports: Path, log: Path) -> ClaimRun:
@@ -152,8 +152,8 @@ def read_run(reports: Path, log: Path, late: str) -> ClaimRun:
     folders = sorted(path for path in reports.glob("*") if path.is_dir() and not path.is_symlink())
     file = folders[-1] / "signoff.json" if folders else None
     report = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.exists() else None
-    said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    return ClaimRun(report, folders[-1] if folders else None, late, said)
+    log_text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return ClaimRun(report, folders[-1] if folders else None, late, log_text)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

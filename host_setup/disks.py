@@ -55,7 +55,7 @@ def look(
         return Disk(path, 0, problem=problem or f"{there}: {error.strerror}")
     if not problem and status.f_flag & os.ST_RDONLY:
         problem = f"the file system of {there} is read-only"
-    if not problem and (closed := _closed(there, inside=inside and there == path)):
+    if not problem and (closed := _unwritable_folder(there, inside=inside and there == path)):
         problem = f"{user_name()} may not write to {closed}"
     files = status.f_favail if status.f_files else None
     return Disk(path, room, files, problem, bool(status.f_flag & os.ST_NOEXEC), _kind(there, mounted))
@@ -93,23 +93,25 @@ def latest(reports: Path) -> str:
 
 def _nearest(path: Path) -> tuple[Path, str]:
     """The nearest folder that there is, of a path and those above it; and what stands in the way of making the rest."""
-    for one in (path, *path.parents):
+    for ancestor in (path, *path.parents):
         try:
-            if one.is_dir():
-                return one, ""
-            one.lstat()
+            if ancestor.is_dir():
+                return ancestor, ""
+            ancestor.lstat()
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            return _nearest(one.parent)[0], f"{one}: {error.strerror}"
-        return _nearest(one.parent)[0], f"{one} is {'a link to nothing' if one.is_symlink() else 'no folder'}"
+            return _nearest(ancestor.parent)[0], f"{ancestor}: {error.strerror}"
+        return _nearest(ancestor.parent)[
+            0
+        ], f"{ancestor} is {'a link to nothing' if ancestor.is_symlink() else 'no folder'}"
     return Path("/"), ""
 
 
-def _closed(folder: Path, *, inside: bool) -> str:
+def _unwritable_folder(folder: Path, *, inside: bool) -> str:
     """Which may not be written to: a folder, or one of those inside it; empty if all may."""
     more = [entry for entry in folder.iterdir() if entry.is_dir()] if inside and _open(folder) else []
-    return next((str(one) for one in (folder, *more) if not _open(one)), "")
+    return next((str(path) for path in (folder, *more) if not _open(path)), "")
 
 
 def _open(folder: Path) -> bool:
@@ -119,5 +121,5 @@ def _open(folder: Path) -> bool:
 def _kind(folder: Path, mounted: Sequence[Mount]) -> str:
     """The kind of the file system that holds a folder: the last one mounted on the longest way to it."""
     place = Path(os.path.realpath(folder))
-    holding = [(len(one.place), number) for number, one in enumerate(mounted) if place.is_relative_to(one.place)]
+    holding = [(len(mount.place), number) for number, mount in enumerate(mounted) if place.is_relative_to(mount.place)]
     return mounted[max(holding)[1]].kind if holding else ""

@@ -29,7 +29,7 @@ class MadeOf:
     lists: Mapping[str, str] = field(default_factory=dict)
 
 
-def made_of(root: RootFs, disk: Payload, *, emulator: bool) -> MadeOf:
+def parts_of(root: RootFs, disk: Payload, *, emulator: bool) -> MadeOf:
     """What is put into a host beside its kernel; the cache has the hashes, and has just checked them.
 
     :param emulator: whether the host runs in the QEMU of the root file system's entry.

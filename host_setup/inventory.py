@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from common import toml_file
 from common.errors import UserInputError
-from common.paths import config_root, expanded
+from common.paths import config_root, expand_home
 
 STAGE = "inventory"
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -106,7 +106,7 @@ class IpmiConsole(BaseModel):
         return self._sol("deactivate")
 
     def _sol(self, verb: str) -> tuple[str, ...]:
-        login = ["-H", self.address, "-U", self.user, "-f", str(expanded(self.password_file))]
+        login = ["-H", self.address, "-U", self.user, "-f", str(expand_home(self.password_file))]
         if self.port is not None:
             login += ["-p", str(self.port)]
         if self.cipher_suite is not None:
@@ -247,12 +247,12 @@ class Remote(BaseModel):
     @property
     def ssh_options(self) -> tuple[str, ...]:
         """Of ssh, as a person would call it."""
-        return ("-F", str(expanded(self.ssh_config))) if self.ssh_config else ()
+        return ("-F", str(expand_home(self.ssh_config))) if self.ssh_config else ()
 
     @property
     def key_file(self) -> Path:
         """Our private key."""
-        return expanded(self.key)
+        return expand_home(self.key)
 
 
 Machine = Annotated[Local | Remote, Field(discriminator="kind")]
@@ -281,9 +281,9 @@ class Inventory(BaseModel):
             return asked, self.machine[asked]
         if asked.startswith("ssh://"):
             wanted = _parts(asked)
-            for name, one in self.machine.items():
-                if isinstance(one, Remote) and (one.user, *one.endpoint) == wanted:
-                    return name, one
+            for name, machine in self.machine.items():
+                if isinstance(machine, Remote) and (machine.user, *machine.endpoint) == wanted:
+                    return name, machine
         return None
 
 
@@ -297,9 +297,9 @@ def load(path: Path) -> Inventory:
 
     :raises UserInputError: it cannot be read or is not right; names line and field of each fault.
     """
-    text, said = _read(path)
+    text, error_text = _read(path)
     try:
-        return Inventory.model_validate(said)
+        return Inventory.model_validate(error_text)
     except ValidationError as error:
         raise _faulty(path, text, error) from error
 
@@ -309,20 +309,20 @@ def load_each(path: Path) -> dict[str, Local | Remote | UserInputError]:
 
     :raises UserInputError: it cannot be read, or something is wrong that is no machine's.
     """
-    text, said = _read(path)
+    text, error_text = _read(path)
     try:
-        return dict(Inventory.model_validate(said).machine)
+        return dict(Inventory.model_validate(error_text).machine)
     except ValidationError as error:
-        tables, whole = said.get("machine"), _faulty(path, text, error)
-    if not isinstance(tables, dict) or not tables or len(said) > 1:
+        tables, whole = error_text.get("machine"), _faulty(path, text, error)
+    if not isinstance(tables, dict) or not tables or len(error_text) > 1:
         raise whole
-    found: dict[str, Local | Remote | UserInputError] = {}
+    machines: dict[str, Local | Remote | UserInputError] = {}
     for name, table in tables.items():
         try:
-            found |= Inventory.model_validate({"machine": {name: table}}).machine
+            machines |= Inventory.model_validate({"machine": {name: table}}).machine
         except ValidationError as error:
-            found[name] = _faulty(path, text, error)
-    return found
+            machines[name] = _faulty(path, text, error)
+    return machines
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
@@ -350,14 +350,14 @@ def real_machine(path: Path, asked: str) -> tuple[str, Remote]:
 
     :raises UserInputError: it is not in the inventory, or not expendable.
     """
-    found = load(path).find(asked)
-    if found is None:
+    entry = load(path).find(asked)
+    if entry is None:
         raise UserInputError(
             f"{asked} is not in the inventory {path}",
             stage=STAGE,
             hint="only a machine with an entry is touched: add [machine.NAME] with kind, address, host_key, key",
         )
-    name, machine = found
+    name, machine = entry
     if not isinstance(machine, Remote):
         raise UserInputError(f"{name} is of kind {machine.kind}: there is no machine to connect to", stage=STAGE)
     require_expendable(path, name, machine)

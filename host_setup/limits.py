@@ -58,14 +58,14 @@ class Limits:
 
 def mounts(root: Path = Path("/")) -> list[Mount]:
     """What is mounted, in the order of mounting."""
-    found = []
+    rows = []
     for line in _read(root / "proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         fields, source = before.split(), after.split()
         if len(fields) >= 6 and len(source) >= 3:
             options = frozenset((*fields[5].split(","), *source[2].split(",")))
-            found.append(Mount(_unescaped(fields[3]), _unescaped(fields[4]), source[0], options))
-    return found
+            rows.append(Mount(_unescape(fields[3]), _unescape(fields[4]), source[0], options))
+    return rows
 
 
 def limits(root: Path = Path("/")) -> Limits:
@@ -127,7 +127,7 @@ def _memory_limits(root: Path) -> Iterator[MemoryLimit]:
         for limit, used in (version1, version2):
             if limit is not None:
                 # What was read from disk goes when room is needed.
-                cache = sum(int(one or other) for one, other in _PAGE_CACHE.findall(_memory_stat(group)))
+                cache = sum(int(first or other) for first, other in _PAGE_CACHE.findall(_memory_stat(group)))
                 yield MemoryLimit(group, limit, max(0, (used or 0) - cache))
 
 
@@ -162,5 +162,5 @@ def _read(file: Path) -> str:
         return ""
 
 
-def _unescaped(field: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
+def _unescape(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -25,7 +25,7 @@ from host_setup.hosts.guest_spec import guests_for
 from host_setup.kernel import debian_archive, series
 from host_setup.kernel.build import build, module
 from host_setup.limits import mounts
-from host_setup.provision import Settings, accelerator, emulated_spec, kernel_request, real_machine, with_accelerator
+from host_setup.provision import Settings, accelerator, kernel_request, real_machine, spec_of_emulated, with_accelerator
 from host_setup.this_machine import survey
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ def plan(settings: Settings, store: Store) -> list[Line]:
     """
     machine = real_machine(settings)
     if machine is not None:
-        return _leased(settings, *machine)
+        return _lines_for_lease(settings, *machine)
     if problem := look(store.root, mounts()).problem:
         raise SetupError(
             f"nothing can be written to {store.root}: {problem}",
@@ -93,10 +93,10 @@ def plan(settings: Settings, store: Store) -> list[Line]:
             hint="name another folder in XDG_CACHE_HOME, or with --cache-folder; 'make doctor' says more",
         )
     with scratch_folder() as scratch:
-        return _made_here(settings, Looking(store.root, scratch))
+        return _lines_for_local(settings, Looking(store.root, scratch))
 
 
-def _made_here(settings: Settings, store: Looking) -> list[Line]:
+def _lines_for_local(settings: Settings, store: Looking) -> list[Line]:
     runner = accelerator(settings.host, settings.inventory, survey())
     settings = with_accelerator(settings, runner)
     if isinstance(settings.kernel_source, str):
@@ -109,9 +109,9 @@ def _made_here(settings: Settings, store: Looking) -> list[Line]:
     lines: list[Line] = []
 
     def stage(what: str, title: str, kind: str, find: Callable[[], T] | None) -> T | None:
-        found = _look(find)
-        lines.append(Line(what, f"{title}: {_to_make(store, kind) if found is None else 'in the cache'}"))
-        return found
+        entry = _look(find)
+        lines.append(Line(what, f"{title}: {_to_make(store, kind) if entry is None else 'in the cache'}"))
+        return entry
 
     patches = f"{len(request.series.patches)} patches" if request.series.patches else "no patch"
     title = f"Linux {request.source.release}, series {request.series.name}, {patches}"
@@ -129,7 +129,7 @@ def _made_here(settings: Settings, store: Looking) -> list[Line]:
         files = (root, compiled, modules, kernel.image, own)
         disk = _look(lambda: payload(store, *files))
         if disk is not None:
-            spec = emulated_spec(kernel, root, disk, own, guests, runner)
+            spec = spec_of_emulated(kernel, root, disk, own, guests, runner)
             state = _look(lambda: store.get("snapshot", spec.key))
     names = ", ".join(f"{guest.name} ({guest.memory} MiB)" for guest in guests)
     lines.append(Line("host", f"{runner.what}, with the guests {names}"))
@@ -137,7 +137,7 @@ def _made_here(settings: Settings, store: Looking) -> list[Line]:
     return lines
 
 
-def _leased(settings: Settings, name: str, machine: inventory.Remote) -> list[Line]:
+def _lines_for_lease(settings: Settings, name: str, machine: inventory.Remote) -> list[Line]:
     wanted = series.load(settings.series)
     patches = f"{len(wanted.patches)} patches" if wanted.patches else "no patch"
     return [
@@ -159,10 +159,10 @@ def _look(find: Callable[[], T] | None) -> T | None:
 
 
 def _to_make(store: Store, kind: str) -> str:
-    return f"to be made, {_took(store, kind)}"
+    return f"to be made, {_last_duration(store, kind)}"
 
 
-def _took(store: Store, kind: str) -> str:
+def _last_duration(store: Store, kind: str) -> str:
     seconds = store.seconds(kind)
     return f"{clock(seconds)} last time" if seconds is not None else "in a time that is not known yet"
 
@@ -170,4 +170,4 @@ def _took(store: Store, kind: str) -> str:
 def _boot(store: Store, *, saved: bool) -> str:
     if saved:
         return "none: the host goes on from its saved state"
-    return f"host and guests, to be saved: {_took(store, 'snapshot')}"
+    return f"host and guests, to be saved: {_last_duration(store, 'snapshot')}"

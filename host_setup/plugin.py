@@ -200,7 +200,7 @@ def pool(
     pool = HostPool(provisioned.hosts, meet_host)
     with set_up(hosts_folder):
         try:
-            pool.shared()
+            pool.shared_host()
         except BaseException:
             with suppress(Exception):  # what went wrong first is what is told
                 pool.close()
@@ -217,8 +217,8 @@ def _keep(pool: HostPool, capture: CaptureManager, folder: Path) -> None:
     """Let the user log in. Until then pytest keeps what is said, and the terminal, to itself."""
     capture.suspend_global_capture(in_=True)
     try:
-        host = pool.shared()
-        with attach.kept(host, folder):
+        host = pool.shared_host()
+        with attach.keep_address(host, folder):
             _wait_for_user(host, Terminal(), folder)
     finally:
         capture.resume_global_capture()

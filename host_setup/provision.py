@@ -21,7 +21,7 @@ from host_setup.emulated.host import EMULATION, Accelerator, EmulatedSpec, nesti
 from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.hosts.base import Hosts
 from host_setup.hosts.guest_spec import GuestSpec, guests_for
-from host_setup.identity import MadeOf, made_of
+from host_setup.identity import MadeOf, parts_of
 from host_setup.kernel import series, source
 from host_setup.kernel.build import BuiltKernel, Request, build, module
 from host_setup.kernel.layers import Layer, Own
@@ -29,7 +29,7 @@ from host_setup.kernel.series import Protection
 from host_setup.kernel.toolchain import GCC, Toolchain
 from host_setup.remote.control import Control
 from host_setup.remote.host import RemoteHosts, RemoteSpec
-from host_setup.remote.leased import REACH, Leased, LeaseState, brought_back
+from host_setup.remote.leased import REACH, Leased, LeaseState, bring_back_on_error
 from host_setup.this_machine import DRIVEN, HostKind, Survey, choose_host_kind, survey, why_not_nested
 
 KINDS = ("auto", *DRIVEN)
@@ -79,7 +79,7 @@ def accelerator(asked: str, path: Path | None, machine: Survey) -> Accelerator:
     :raises UserInputError: a kind that is not there, or that does not work here.
     """
     if asked not in KINDS:
-        asked = _named(asked, path)
+        asked = _kind_named(asked, path)
     kind = choose_host_kind(machine).kind if asked == "auto" else HostKind(asked)
     if kind is HostKind.EMULATED:
         return EMULATION
@@ -93,14 +93,14 @@ def accelerator(asked: str, path: Path | None, machine: Survey) -> Accelerator:
     return nesting(machine.processor.model, machine.processor.extension)
 
 
-def _named(asked: str, path: Path | None) -> str:
+def _kind_named(asked: str, path: Path | None) -> str:
     """The kind of the host that an inventory has under a name."""
     file = path or inventory.default_path()
-    found = inventory.load(file).find(asked) if path is not None or file.exists() else None
-    if found is None:
+    machine = inventory.load(file).find(asked) if path is not None or file.exists() else None
+    if machine is None:
         where = f", and no such machine in the inventory {file}" if file.exists() else ""
         raise UserInputError(f"no host kind {asked}{where}", stage="--host", hint=f"one of: {', '.join(KINDS)}")
-    return found[1].kind
+    return machine[1].kind
 
 
 def provision(
@@ -112,19 +112,19 @@ def provision(
     """
     machine = real_machine(settings)
     if machine is not None:
-        kernel, leased = leased_hosts(settings, *machine, store, terminal, folder, note=note)
-        return Provisioned(kernel, leased, made_of(leased.spec.rootfs, leased.spec.payload, emulator=False))
-    kernel, hosts = made_here(settings, store, terminal, folder, note=note)
-    return Provisioned(kernel, hosts, made_of(hosts.spec.rootfs, hosts.spec.payload, emulator=True))
+        kernel, leased = lease_hosts(settings, *machine, store, terminal, folder, note=note)
+        return Provisioned(kernel, leased, parts_of(leased.spec.rootfs, leased.spec.payload, emulator=False))
+    kernel, hosts = provide_locally(settings, store, terminal, folder, note=note)
+    return Provisioned(kernel, hosts, parts_of(hosts.spec.rootfs, hosts.spec.payload, emulator=True))
 
 
-def made_here(
+def provide_locally(
     settings: Settings, store: Store, terminal: Terminal, folder: Path, *, note: Callable[[str], None]
 ) -> tuple[BuiltKernel, EmulatedHosts]:
     """A kernel, and hosts of QEMU's that boot it; as ``provision``."""
     kernel, spec = prepare(settings, store, terminal)
     hosts = EmulatedHosts(spec, store, terminal, folder, note=note)
-    hosts.saved()  # the first boot belongs to the set-up: it is shown, and not counted as a test's time
+    hosts.saved_state()  # the first boot belongs to the set-up: it is shown, and not counted as a test's time
     return kernel, hosts
 
 
@@ -138,13 +138,13 @@ def real_machine(settings: Settings) -> tuple[str, inventory.Remote] | None:
     file = settings.inventory or inventory.default_path()
     if settings.host.startswith("ssh://"):
         return inventory.real_machine(file, settings.host)
-    found = inventory.load(file).find(settings.host) if settings.inventory or file.exists() else None
-    if found is None or not isinstance(found[1], inventory.Remote):
+    machine = inventory.load(file).find(settings.host) if settings.inventory or file.exists() else None
+    if machine is None or not isinstance(machine[1], inventory.Remote):
         return None
     return inventory.real_machine(file, settings.host)
 
 
-def leased_hosts(
+def lease_hosts(
     settings: Settings,
     name: str,
     machine: inventory.Remote,
@@ -171,10 +171,10 @@ def leased_hosts(
     settings = _for_machines(settings)
     if facts["extension"] == "vmx":
         settings = replace(settings, layers=_with(settings.layers, Layer.INTEL))
-    kernel, root, disk, own_keys = _made(settings, store, terminal, own)
+    kernel, root, disk, own_keys = _make_parts(settings, store, terminal, own)
     compiled = programs(store, terminal)
     leased = Leased(name, machine, folder, terminal, note=note, on_state=on_state)
-    with brought_back(leased):
+    with bring_back_on_error(leased):
         leased.provision(kernel, compiled)
         leased.boot()
         hosts = RemoteHosts(leased, RemoteSpec(root, disk, own_keys, guests), terminal, note=note)
@@ -205,11 +205,11 @@ def _own(name: str, machine: inventory.Remote) -> tuple[dict[str, str], Own | No
         control.close()
     # As lsmod prints them, whose first word a line is all that is read; sorted: the order in which they came is chance.
     names = sorted(line.split()[0] for line in modules.splitlines())
-    return facts, Own(config, "\n".join(["Module Size Used by", *(f"{one} 0 0" for one in names)]) + "\n")
+    return facts, Own(config, "\n".join(["Module Size Used by", *(f"{name} 0 0" for name in names)]) + "\n")
 
 
 def kernel_for_machines(settings: Settings, store: Store, terminal: Terminal) -> tuple[BuiltKernel, Programs]:
-    """The kernel that real machines boot, and what loads it there; as ``leased_hosts`` takes them."""
+    """The kernel that real machines boot, and what loads it there; as ``lease_hosts`` takes them."""
     return build(kernel_request(_for_machines(settings), store), store, terminal), programs(store, terminal)
 
 
@@ -221,8 +221,8 @@ def prepare(settings: Settings, store: Store, terminal: Terminal) -> tuple[Built
     """Make or find a kernel, and all that a host of QEMU's needs to boot it."""
     runner = accelerator(settings.host, settings.inventory, survey())
     settings = with_accelerator(settings, runner)
-    kernel, root, disk, own_keys = _made(settings, store, terminal)
-    spec = emulated_spec(kernel, root, disk, own_keys, guests_for(series=kernel.mode, mode=settings.mode), runner)
+    kernel, root, disk, own_keys = _make_parts(settings, store, terminal)
+    spec = spec_of_emulated(kernel, root, disk, own_keys, guests_for(series=kernel.mode, mode=settings.mode), runner)
     return kernel, replace(spec, tsc_khz=programs(store, terminal).tsc_khz()) if runner is EMULATION else spec
 
 
@@ -232,7 +232,7 @@ def with_accelerator(settings: Settings, runner: Accelerator) -> Settings:
     return replace(settings, layers=_with(settings.layers, Layer.INTEL)) if intel else settings
 
 
-def emulated_spec(
+def spec_of_emulated(
     kernel: BuiltKernel, root: RootFs, disk: Payload, own_keys: Keys, guests: tuple[GuestSpec, ...], runner: Accelerator
 ) -> EmulatedSpec:
     """A host of QEMU's with room for its guests."""
@@ -251,12 +251,12 @@ def kernel_request(settings: Settings, store: Store, own: Own | None = None) -> 
     :param own: the real machine that it is for. :raises SealproofError: there is no such source or series.
     """
     series.load(settings.series)  # what is wrong with it is told before anything is fetched
-    found = source.resolve(settings.kernel_source, store)
-    wanted = series.load_for(settings.series, found.release)
-    return Request(found, wanted, settings.layers, own, settings.toolchain)
+    kernel_source = source.resolve(settings.kernel_source, store)
+    wanted = series.load_for(settings.series, kernel_source.release)
+    return Request(kernel_source, wanted, settings.layers, own, settings.toolchain)
 
 
-def _made(
+def _make_parts(
     settings: Settings, store: Store, terminal: Terminal, own: Own | None = None
 ) -> tuple[BuiltKernel, RootFs, Payload, Keys]:
     """Make or find a kernel, and what every host that boots it has."""

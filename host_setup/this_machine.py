@@ -382,10 +382,10 @@ def _memory(probes: Probes, leaves: Limits) -> Memory:
     kib = {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
     total, available = kib.get("MemTotal", 0) * 1024, kib.get("MemAvailable", 0) * 1024
     group = ""
-    for one in leaves.memory:
-        if one.limit < total or one.limit - one.used < available:
-            total, available = min(total, one.limit), min(available, max(0, one.limit - one.used))
-            group = str(one.group)
+    for limit in leaves.memory:
+        if limit.limit < total or limit.limit - limit.used < available:
+            total, available = min(total, limit.limit), min(available, max(0, limit.limit - limit.used))
+            group = str(limit.group)
     return Memory(total, available, group)
 
 
@@ -393,8 +393,8 @@ CEILINGS = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_NO
 
 
 def _ceilings() -> dict[str, int]:
-    found = {name: resource.getrlimit(getattr(resource, name))[0] for name in CEILINGS}
-    return {name: value for name, value in found.items() if value != resource.RLIM_INFINITY}
+    bounds = {name: resource.getrlimit(getattr(resource, name))[0] for name in CEILINGS}
+    return {name: value for name, value in bounds.items() if value != resource.RLIM_INFINITY}
 
 
 def _kvm(probes: Probes, processor: Processor) -> Kvm:
@@ -462,4 +462,4 @@ def _cache(root: Path) -> tuple[CacheKind, ...]:
     sizes: dict[str, list[int]] = {}
     for used in root.glob("*/*/.used"):
         sizes.setdefault(used.parent.parent.name, []).append(int(used.read_text(encoding="ascii") or 0))
-    return tuple(CacheKind(kind, len(found), sum(found)) for kind, found in sorted(sizes.items()) if kind != "scratch")
+    return tuple(CacheKind(kind, len(size), sum(size)) for kind, size in sorted(sizes.items()) if kind != "scratch")

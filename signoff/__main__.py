@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import SealproofError, UserInputError
-from common.paths import config_root, expanded, parse_path
+from common.paths import config_root, expand_home, parse_path
 from common.text import printable
 from signoff.attestation import verify
 from signoff.evidence import ATTESTATION
@@ -32,7 +32,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sealproof report", description=__doc__)
     parser.add_argument("folder", type=parse_path, help="a run's folder below reports/")
     parser.add_argument(
-        "--same", action="store_true", help="make the page and the exports again, and compare them byte for byte"
+        "--same", action="store_true", help="make the page and the exports again, and compare byte for byte"
     )
     parser.add_argument("--ssh-key", type=parse_path, metavar="KEY", help="sign a run of yours with an SSH key as well")
     return parser
@@ -48,10 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (folder / ATTESTATION).is_file():
             verify(folder, fingerprint(own_key(config_root()).public_key()))
             if arguments.ssh_key:
-                ssh_sign(folder, expanded(arguments.ssh_key))
+                ssh_sign(folder, expand_home(arguments.ssh_key))
             report = assemble(folder)
         elif arguments.ssh_key:
-            raise UserInputError(f"{folder} was not signed at its end, and is nobody's word", stage="sign")
+            raise UserInputError(f"{folder} was not signed at its end, so nobody vouches for it", stage="sign")
         else:
             report = write(folder, problems=[UNSIGNED])
     except SealproofError as error:

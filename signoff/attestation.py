@@ -73,11 +73,11 @@ def verify(folder: Path, key: str) -> dict[str, Any]:
     :raises UserInputError: if there is nothing to check, or ``key`` is no fingerprint.
     """
     if not _FINGERPRINT.fullmatch(key):
-        raise UserInputError(f"{key!r} is no fingerprint: 64 hexadecimal digits", stage="verify")
+        raise UserInputError(f"{key!r} is not a fingerprint: 64 hexadecimal digits", stage="verify")
     path = folder / ATTESTATION
     if not path.is_file():
         raise UserInputError(f"{folder} is not signed: there is no {ATTESTATION}", stage="verify")
-    statement = _signed(path, _public_key(folder / PUBLIC_KEY, key))
+    statement = _load_signed(path, _public_key(folder / PUBLIC_KEY, key))
     for subject in statement["subject"]:
         _is(folder / subject["name"], subject["digest"]["sha256"])
     _every_file(folder)
@@ -93,7 +93,7 @@ def _statement(folder: Path, report: Report) -> dict[str, Any]:
     protected = report.overall.word is RunVerdict.PROTECTED
     plain = report.record.mode is Mode.PLAIN
     by_status = {status: [row.claim.id for row in report.rows if row.result.status is status] for status in Status}
-    kernels = {one.build_id: one for one in ([report.record.kernel] if report.record.kernel else [])}
+    kernels = {kernel.build_id: kernel for kernel in ([report.record.kernel] if report.record.kernel else [])}
     if report.fleet:
         kernels |= {part.kernel.build_id: part.kernel for part in report.fleet.parts if part.kernel}
     return {
@@ -144,26 +144,26 @@ def _bundle(envelope: Envelope, key: str) -> dict[str, Any]:
     }
 
 
-def _text(told: dict[str, Any]) -> bytes:
+def _text(statement: dict[str, Any]) -> bytes:
     """The one way in which an envelope is written, so that a changed byte shows even where it means nothing."""
-    return (json.dumps(told, sort_keys=True, indent=1) + "\n").encode()
+    return (json.dumps(statement, sort_keys=True, indent=1) + "\n").encode()
 
 
 def _public_key(path: Path, key: str) -> SSlibKey:
     try:
         public = load_pem_public_key(path.read_bytes())
-        found = fingerprint(public)
+        actual = fingerprint(public)
     except (OSError, ValueError) as error:
         raise ForgedError(f"the key {path} cannot be read: {error}") from error
-    if found != key:
+    if actual != key:
         raise ForgedError(
-            f"it is signed by the key {found}, not by {key}",
+            f"it is signed by the key {actual}, not by {key}",
             hint="if you have that fingerprint from the signer, and not from the report: --key FINGERPRINT",
         )
-    return SSlibKey.from_crypto(public, keyid=found)
+    return SSlibKey.from_crypto(public, keyid=actual)
 
 
-def _signed(path: Path, public: SSlibKey) -> dict[str, Any]:
+def _load_signed(path: Path, public: SSlibKey) -> dict[str, Any]:
     try:
         content = path.read_bytes()
         envelope = Envelope.from_dict(json.loads(content))
@@ -171,7 +171,7 @@ def _signed(path: Path, public: SSlibKey) -> dict[str, Any]:
         statement: dict[str, Any] = json.loads(envelope.payload)
         kind = (envelope.payload_type, statement["_type"], statement["predicateType"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, VerificationError) as error:
-        raise ForgedError(f"the signature in {path} is not good: {error}") from error
+        raise ForgedError(f"the signature in {path} is not valid: {error}") from error
     if kind != (PAYLOAD_TYPE, STATEMENT, PREDICATE) or content != _text(envelope.to_dict()):
         raise ForgedError(f"{path} is not written as sealproof writes it")
     return statement
@@ -190,8 +190,8 @@ def _every_file(folder: Path) -> None:
 
 def _is(path: Path, sha256: str) -> None:
     try:
-        found = file_sha256(path)
+        digest = file_sha256(path)
     except OSError as error:
         raise ForgedError(f"{path} cannot be read: {error}") from error
-    if found != sha256:
+    if digest != sha256:
         raise ForgedError(f"{path} was changed after it was signed")

@@ -287,10 +287,12 @@ class ProbeClaim(_Claim):
         """
         if not row:
             return self
-        for one in self.on:
-            if one.words == row:
-                reason = f"{one.reason} This is the outcome for {row}."
-                return self.model_copy(update={"source": one.source, "reason": reason, "on": (), **one.outcomes})
+        for variant in self.on:
+            if variant.words == row:
+                reason = f"{variant.reason} This is the outcome for {row}."
+                return self.model_copy(
+                    update={"source": variant.source, "reason": reason, "on": (), **variant.outcomes}
+                )
         raise ValueError(f"{self.id} has no outcome for {row!r}")
 
     @property
@@ -316,10 +318,12 @@ class ProbeClaim(_Claim):
         if (set(self.pages) != set(Page)) is not bool(self.narrowed.strip()):
             raise ValueError("narrowed: give the reason if not every kind of page is tried, and only then")
         if self.narrowed and len(self.narrowed.split()) < _REASON:
-            raise ValueError(f"narrowed: {self.narrowed!r} is no reason: at least {_REASON} words")
-        for one, other in itertools.combinations(self.on, 2):
-            if one.overlaps(other):
-                raise ValueError(f"on: {one.words} and {other.words} are both for some host: let at most one fit any")
+            raise ValueError(f"narrowed: {self.narrowed!r} is too short a reason: give {_REASON} words or more")
+        for variant, other in itertools.combinations(self.on, 2):
+            if variant.overlaps(other):
+                raise ValueError(
+                    f"on: {variant.words} and {other.words} overlap: some host fits both; let each host fit at most one"
+                )
         _outcomes_prove_something(self)
         for row in self.on:
             try:
@@ -334,14 +338,14 @@ def _outcomes_prove_something(claim: ProbeClaim) -> None:
         if not control.reaches:
             raise ValueError(f"{name}: a control must leak, or leave the page overwritten; this one proves nothing")
         if 0 < control.leaked < _LEAST:
-            raise ValueError(f"{name}: a control must leak {_LEAST} bytes or more; fewer may stand there by chance")
+            raise ValueError(f"{name}: a control must leak {_LEAST} bytes or more; fewer could be there by chance")
     if claim.kind is Kind.ATTACK:
         _refuses(claim.plain, claim.protected)
         for control in (claim.plain, claim.outcome(State.SHARED)):
-            _told_apart(control, claim.protected)
+            _check_distinct(control, claim.protected)
 
 
-def _told_apart(control: Outcome, protected: Outcome) -> None:
+def _check_distinct(control: Outcome, protected: Outcome) -> None:
     """Of a probe that ends on both in the same way only what it brings tells them apart: it must all be looked at."""
     same = control.ending == protected.ending
     least = min(protected.returned or 0, PAGE_SIZE)

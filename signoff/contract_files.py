@@ -49,27 +49,27 @@ def files(path: Path) -> dict[str, bytes]:
     :raises UserInputError: there is none, one cannot be read, or has a name that no file of a contract has.
     """
     try:
-        found = {one.name: one.read_bytes() for one in (path.glob("*.toml") if path.is_dir() else [path])}
+        contents = {file.name: file.read_bytes() for file in (path.glob("*.toml") if path.is_dir() else [path])}
     except OSError as error:
         raise UserInputError(f"the contract cannot be read: {error}", stage="contract") from error
-    if not found:
+    if not contents:
         raise UserInputError(f"the contract cannot be read: {path} holds no file *.toml", stage="contract")
-    if strange := [name for name in found if not _NAME.fullmatch(name)]:
+    if strange := [name for name in contents if not _NAME.fullmatch(name)]:
         raise UserInputError(
-            f"{strange[0]} is no name for a file of a contract",
+            f"{strange[0]} is not a valid name for a contract file",
             stage="contract",
             hint="use small letters, digits and hyphens: attack-kvm.toml",
             artefact=path,
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(contents.items()))
 
 
-def sha256(found: Mapping[str, bytes]) -> str:
+def sha256(contents: Mapping[str, bytes]) -> str:
     """What names a contract.
 
-    :param found: its files.
+    :param contents: its files.
     """
-    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(found.items())]
+    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(contents.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -80,37 +80,37 @@ def load(path: Path) -> Contract:
     """
     faults: list[str] = []
     claims: dict[str, Claim] = {}
-    found = files(path)
-    for name, content in found.items():
+    contents = files(path)
+    for name, content in contents.items():
         for claim in _claims(name, content, faults) if name != needs.FILE else ():
             if claim.id in claims:
                 faults.append(f"{name}: claimed twice: {claim.id}")
             claims[claim.id] = claim
-    table = _needs(found, claims, faults)
+    table = _needs(contents, claims, faults)
     if faults:
         raise UserInputError("\n".join(faults), stage="contract", hint="correct these lines", artefact=path)
     return Contract(tuple(claims.values()), table)
 
 
-def places(found: Mapping[str, bytes]) -> dict[str, tuple[str, int]]:
+def places(contents: Mapping[str, bytes]) -> dict[str, tuple[str, int]]:
     """The file that names each claim first, and the line in it from 1 on; other words in quotation marks as well.
 
-    :param found: the contract's files.
+    :param contents: the contract's files.
     """
     named: dict[str, tuple[str, int]] = {}
-    for name, content in found.items():
+    for name, content in contents.items():
         for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1) if name != needs.FILE else ():
             for word in _QUOTED.findall(line):
                 named.setdefault(word, (name, number))
     return named
 
 
-def _needs(found: Mapping[str, bytes], claims: Mapping[str, Claim], faults: list[str]) -> needs.Needs:
+def _needs(contents: Mapping[str, bytes], claims: Mapping[str, Claim], faults: list[str]) -> needs.Needs:
     """What the evidence must hold, if a file says it; what is wrong with it is added to the faults."""
-    if needs.FILE not in found:
+    if needs.FILE not in contents:
         return {}
     try:
-        table = needs.read(found[needs.FILE])
+        table = needs.read(contents[needs.FILE])
     except ValueError as error:
         faults.append(f"{needs.FILE}: {error}")
         return {}
@@ -143,11 +143,11 @@ def _claims(name: str, content: bytes, faults: list[str]) -> Iterator[Claim]:
         except ValueError as error:
             faults.append(f"{place}: claim number {number + 1}: {error}")
             continue
-        for one in each:
+        for fields in each:
             try:
-                yield CLAIM.validate_python(one)
+                yield CLAIM.validate_python(fields)
             except ValidationError as error:
-                called = one.get("id", f"claim number {number + 1}")
+                called = fields.get("id", f"claim number {number + 1}")
                 faults += [f"{place}: {called}: {words}" for words in _words(error)]
 
 
@@ -166,8 +166,8 @@ def _each(head: Mapping[str, str | None], entry: dict[str, Any]) -> Iterator[dic
     ids = whole.pop("ids")
     if "id" in entry or not isinstance(ids, list) or len(ids) < 2:
         raise ValueError("ids: name at least two claims, and no id beside them")
-    for one in ids:
-        yield {"id": one, **whole}
+    for name in ids:
+        yield {"id": name, **whole}
 
 
 def _words(error: ValidationError) -> Iterator[str]:

@@ -42,7 +42,7 @@ from signoff import contract_files
 from signoff.contract import Contract
 from signoff.fleet import Fleet
 from signoff.journal import Journal
-from signoff.keys import signed_by
+from signoff.keys import signer_of
 from signoff.observation import Check, Observation
 from signoff.record import Record
 from signoff.results import Result, to_run
@@ -95,21 +95,21 @@ class Evidence:
         :raises NoSpaceError: if the disk is full. :raises FileExistsError: if there is a run of that name.
         """
         folder = reports / run
-        found = contract_files.files(contract)
+        contents = contract_files.files(contract)
         with disk_errors(reports, REPORTS):
             reports.mkdir(parents=True, exist_ok=True)
             folder.mkdir()
             try:
                 for name in ("evidence", "logs", CONTRACT):
                     (folder / name).mkdir()
-                for name, content in found.items():
+                for name, content in contents.items():
                     (folder / CONTRACT / name).write_bytes(content)
                 (folder / "claims.jsonl").touch()
             except OSError:
                 shutil.rmtree(folder, ignore_errors=True)  # half a run is none
                 raise
         made = cls(folder)
-        made.journal.add("begin", run=run, nonce=secrets.token_hex(16), contract=contract_files.sha256(found))
+        made.journal.add("begin", run=run, nonce=secrets.token_hex(16), contract=contract_files.sha256(contents))
         return made
 
     def write_record(self, record: Record) -> None:
@@ -150,7 +150,7 @@ class Evidence:
                 **dataclasses.asdict(to_run(role, observation)),
                 "data": observation.data.hex(),
                 "cuts": list(observation.cuts),
-                **observation.canary.revealed(),
+                **observation.canary.reveal(),
             }
             for observation in seen
         ]
@@ -273,7 +273,7 @@ def read(folder: Path) -> Kept:
         record = _RECORD.validate_json((folder / "record.json").read_bytes())
         planned_file = folder / "planned.json"
         planned = _PLANNED.validate_json(planned_file.read_bytes()) if planned_file.exists() else {}
-        signing_key = signed_by(folder)
+        signing_key = signer_of(folder)
         fleet_file = folder / "fleet.json"
         fleet = _FLEET.validate_json(fleet_file.read_bytes()) if fleet_file.exists() else None
         whole, _, _ = (folder / "claims.jsonl").read_bytes().rpartition(b"\n")

@@ -99,13 +99,13 @@ class Fleet:
             if processor := part.host.get("cpu"):
                 processors.setdefault(part.machine, set()).add(processor)
 
-        def named(part: Part) -> Part:
+        def part_named(part: Part) -> Part:
             processor = part.host.get("cpu")
             if not processor or len(processors[part.machine]) == 1:
                 return part
             return replace(part, machine=f"{part.machine}, {processor}")
 
-        return cls(tuple(map(named, parts)), words)
+        return cls(tuple(map(part_named, parts)), words)
 
     def machine_of(self, run: str) -> str:
         """The machine that ran a part."""
@@ -115,7 +115,7 @@ class Fleet:
         """A part's own report; empty if it has none."""
         return next(part.page for part in self.parts if part.run == run)
 
-    def proved_by(self, claim: str) -> list[str]:
+    def machines_behind(self, claim: str) -> list[str]:
         """The machines whose word on a claim is the one that counts."""
         words = self.words.get(claim, ())
         return list(dict.fromkeys(self.machine_of(word.part) for word in words if word.status is words[0].status))
@@ -151,15 +151,15 @@ class Matrix:
 
 def shares(fleet: Fleet) -> list[Share]:
     """What each machine did, in the order of their first parts."""
-    found = []
+    rows = []
     for machine in dict.fromkeys(part.machine for part in fleet.parts):
         parts = tuple(part for part in fleet.parts if part.machine == machine)
         runs = {part.run for part in parts}
-        said = [worst(word for word in words if word.part in runs) for words in fleet.words.values()]
-        settled = {status: sum(word is not None and word.status is status for word in said) for status in Status}
+        worst_words = [worst(word for word in words if word.part in runs) for words in fleet.words.values()]
+        settled = {status: sum(word is not None and word.status is status for word in worst_words) for status in Status}
         cut = tuple(part.cut_short for part in parts if part.cut_short)
-        found.append(Share(machine, parts, settled, sum(part.seconds for part in parts), cut))
-    return found
+        rows.append(Share(machine, parts, settled, sum(part.seconds for part in parts), cut))
+    return rows
 
 
 def matrix(fleet: Fleet) -> Matrix:
@@ -175,9 +175,9 @@ def matrix(fleet: Fleet) -> Matrix:
     of_machine = {part.run: part.machine for part in fleet.parts}
     verdicts = []
     for claim, words in fleet.words.items():
-        said = tuple(worst(word for word in words if of_machine[word.part] in machines) for machines in kinds)
-        if len({word.status for word in said if word is not None}) > 1:
-            verdicts.append((claim, said))
+        worst_words = tuple(worst(word for word in words if of_machine[word.part] in machines) for machines in kinds)
+        if len({word.status for word in worst_words if word is not None}) > 1:
+            verdicts.append((claim, worst_words))
     return Matrix(kinds, tuple((name, values) for name, values in differing if len(set(values)) > 1), tuple(verdicts))
 
 
@@ -192,8 +192,8 @@ def worst(words: Iterable[PartVerdict]) -> PartVerdict | None:
 
 def _facts(parts: Iterable[Part]) -> dict[str, str]:
     """A machine's facts; where its parts do not agree, all that they say."""
-    found: dict[str, dict[str, None]] = {}
+    facts_of: dict[str, dict[str, None]] = {}
     for part in parts:
         for name, value in part.facts.items():
-            found.setdefault(name, {})[value] = None
-    return {name: " or ".join(values) for name, values in found.items()}
+            facts_of.setdefault(name, {})[value] = None
+    return {name: " or ".join(values) for name, values in facts_of.items()}

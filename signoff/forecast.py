@@ -18,7 +18,7 @@ def last_seconds(reports: Path, mode: Mode) -> dict[str, float]:
 
     A run that cannot be read, or was of another mode, is passed over.
     """
-    found: dict[str, float] = {}
+    durations: dict[str, float] = {}
     folders = sorted(
         (file.parent for file in reports.glob("*/record.json")), key=lambda folder: folder.name, reverse=True
     )
@@ -30,10 +30,10 @@ def last_seconds(reports: Path, mode: Mode) -> dict[str, float]:
             for line in whole.splitlines():
                 result = json.loads(line)
                 if result["command"]:  # it was tried
-                    found.setdefault(result["id"], float(result["seconds"]))
+                    durations.setdefault(result["id"], float(result["seconds"]))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return found
+    return durations
 
 
 def describe(claims: Iterable[str], seconds: dict[str, float]) -> str:

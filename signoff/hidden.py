@@ -63,13 +63,13 @@ def find(canary: bytes, data: bytes) -> Find | None:
         return None
     finds = [*_at_their_place(canary, data, filling), *_few(canary, data, filling)]
     seeds = {canary[at : at + 3]: at for at in range(len(canary) - 2)}
-    finds += [found for form, other in _forms(data) if (found := _run(canary, seeds, other, form)) is not None]
+    finds += [run for form, other in _forms(data) if (run := _run(canary, seeds, other, form)) is not None]
     steps = bytes(a ^ b for a, b in pairwise(canary))
     moved = bytes(a ^ b for a, b in pairwise(data))
-    if (found := _run(steps, {steps[at : at + 3]: at for at in range(len(steps) - 2)}, moved, "XORed")) is not None:
-        finds.append(found)
-    kept = [one for one in finds if one.sure or one.alone]
-    return min(kept, key=lambda one: one.log2, default=None)
+    if (run := _run(steps, {steps[at : at + 3]: at for at in range(len(steps) - 2)}, moved, "XORed")) is not None:
+        finds.append(run)
+    kept = [find_ for find_ in finds if find_.sure or find_.alone]
+    return min(kept, key=lambda find_: find_.log2, default=None)
 
 
 def _filling(data: bytes) -> frozenset[int]:

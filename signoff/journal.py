@@ -63,7 +63,7 @@ class Journal:
 
 def faults(folder: Path) -> list[str]:
     """Where a run's folder is not what its journal says: a broken chain, a changed line, record or evidence."""
-    found = []
+    complaints = []
     previous, ended = FIRST, False
     results = iter((folder / "claims.jsonl").read_bytes().splitlines())
     path = folder / JOURNAL
@@ -73,29 +73,29 @@ def faults(folder: Path) -> list[str]:
         except ValueError:
             break  # the last line of a run that was killed
         if (line.get("previous"), line.get("number")) != (previous, number) or ended:
-            found.append(f"{JOURNAL} is not one chain: line {number + 1} does not follow the line before it")
+            complaints.append(f"{JOURNAL} is not one chain: line {number + 1} does not follow the line before it")
             break
         previous = hashlib.sha256(text).hexdigest()
         if line["event"] == "claim":
             if hashlib.sha256(next(results, b"")).hexdigest() != line["line"]:
-                found.append(f"claims.jsonl: the line of {line['id']} differs from the journal's")
-            found += _differing(folder, line["files"])
+                complaints.append(f"claims.jsonl: the line of {line['id']} differs from the journal's")
+            complaints += _differing(folder, line["files"])
         elif line["event"] == "end":
             ended = True
-            found += _differing(folder, {"record.json": line["record"], "claims.jsonl": line["claims"]})
-    if next(results, None) is not None and not found:
-        found.append("claims.jsonl has lines that are not in the journal")
-    if not ended and not any("not one chain" in words for words in found):
+            complaints += _differing(folder, {"record.json": line["record"], "claims.jsonl": line["claims"]})
+    if next(results, None) is not None and not complaints:
+        complaints.append("claims.jsonl has lines that are not in the journal")
+    if not ended and not any("not one chain" in words for words in complaints):
         return [KILLED]  # whatever else: it is no proof
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(complaints))
 
 
 def _differing(folder: Path, files: dict[str, str]) -> list[str]:
-    found = []
+    differences = []
     for name, wanted in files.items():
         path = folder / name
         if not path.is_file():
-            found.append(f"{name} is missing")
+            differences.append(f"{name} is missing")
         elif hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
-            found.append(f"{name} was changed")
-    return found
+            differences.append(f"{name} was changed")
+    return differences

@@ -70,7 +70,7 @@ def put_key(folder: Path, key: Ed25519PrivateKey) -> None:
         (folder / PUBLIC_KEY).write_bytes(pem)
 
 
-def signed_by(folder: Path) -> str:
+def signer_of(folder: Path) -> str:
     """Fingerprint of the key that lies in a run's folder, whoever laid it there; empty if there is none."""
     path = folder / PUBLIC_KEY
     return fingerprint(load_pem_public_key(path.read_bytes())) if path.is_file() else ""

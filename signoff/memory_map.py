@@ -65,21 +65,21 @@ def spans(fates: Mapping[int, Fate]) -> tuple[Span, ...]:
 
     :param fates: by guest-physical address of the page.
     """
-    found: list[Span] = []
+    spans_found: list[Span] = []
     for gpa in sorted(fates):
-        last = found[-1] if found else None
+        last = spans_found[-1] if spans_found else None
         if last and last.fate is fates[gpa] and gpa == last.first + last.pages * PAGE_SIZE:
-            found[-1] = last._replace(pages=last.pages + 1)
+            spans_found[-1] = last._replace(pages=last.pages + 1)
         else:
-            found.append(Span(gpa, 1, fates[gpa]))
-    return tuple(found)
+            spans_found.append(Span(gpa, 1, fates[gpa]))
+    return tuple(spans_found)
 
 
 def overlay(maps: Iterable[Sequence[Span]]) -> tuple[Span, ...]:
     """Several sweeps of one guest as one: each page as it fared worst."""
     worst: dict[int, Fate] = {}
-    for one in maps:
-        for first, pages, fate in one:
+    for sweep in maps:
+        for first, pages, fate in sweep:
             for gpa in range(first, first + pages * PAGE_SIZE, PAGE_SIZE):
                 before = worst.get(gpa, fate)
                 worst[gpa] = min(before, fate, key=_WORST_FIRST.index)

@@ -94,11 +94,11 @@ def merge(
             evidence.journal.add("part", run=source.part.run, sums=_sums(place))
     chosen = {claim.id: _choose(claim.id, claim.kind, sources) for claim in contract.claims}
     evidence.write_planned({name: words for source in sources for name, words in source.kept.planned.items()})
-    words = {name: tuple(_word(*one) for one in said) for name, said in chosen.items() if said}
+    words = {name: tuple(_word(*entry) for entry in rivals) for name, rivals in chosen.items() if rivals}
     evidence.write_fleet(Fleet.of([source.part for source in sources], words))
-    for said in chosen.values():
-        if said:
-            evidence.append(_one(said))
+    for rivals in chosen.values():
+        if rivals:
+            evidence.append(_one(rivals))
     evidence.write_record(record)
     evidence.end()
     return evidence.folder
@@ -109,7 +109,7 @@ def _sums(folder: Path) -> str:
     return file_sha256(folder / SUMS) if (folder / SUMS).is_file() else ""
 
 
-def lost(parts: Collection[Path], asked: Collection[str]) -> list[str]:
+def lost_claims(parts: Collection[Path], asked: Collection[str]) -> list[str]:
     """Of the claims that were asked for, those that no part has a word on that counts, in the order asked for."""
     kept = [read(folder) for folder in parts]
     heard = {result.id for part in kept for result in part.results if _counts(part, result)}
@@ -186,9 +186,9 @@ def _go_together(sources: Sequence[_Source]) -> None:
     _same("mode", [(source, source.kept.record.mode) for source in sources])
     _same("commit of sealproof", [(source, source.kept.record.commit) for source in sources])
     files = [(source, source.kept.record.made_of.get(SEALPROOF, "")) for source in sources]
-    _same("files of sealproof", [(one, sha256) for one, sha256 in files if sha256])
-    _same("series", [(one, one.kept.record.series) for one in known])
-    _same("patches of the series", [(one, _patches(one.kept.record)) for one in known])
+    _same("files of sealproof", [(source, sha256) for source, sha256 in files if sha256])
+    _same("series", [(other, other.kept.record.series) for other in known])
+    _same("patches of the series", [(other, _patches(other.kept.record)) for other in known])
 
 
 def _no_page_twice(sources: Sequence[_Source]) -> None:
@@ -198,10 +198,10 @@ def _no_page_twice(sources: Sequence[_Source]) -> None:
     """
     of: dict[str, _Source] = {}
     for source in sources:
-        for one in {run.canary for result in source.kept.results for run in result.runs}:
-            if (before := of.setdefault(one, source)) is not source:
+        for canary in {run.canary for result in source.kept.results for run in result.runs}:
+            if (before := of.setdefault(canary, source)) is not source:
                 raise UserInputError(
-                    f"{before.folder} and {source.folder} have a canary in common: {one}",
+                    f"{before.folder} and {source.folder} have a canary in common: {canary}",
                     stage="merge",
                     hint="one is a copy of the other: discard it, and run its group again",
                 )
@@ -211,9 +211,9 @@ def _same(what: str, values: Sequence[tuple[_Source, str]]) -> None:
     """:raises UserInputError: if the values differ; names a part of each."""
     of = {value: source for source, value in reversed(values)}
     if len(of) > 1:
-        found = "; ".join(f"{value or 'none'} in {one.folder} ({one.part.machine})" for value, one in of.items())
+        listing = "; ".join(f"{value or 'none'} in {part.folder} ({part.part.machine})" for value, part in of.items())
         raise UserInputError(
-            f"the parts cannot be merged: they differ in the {what}: {found}",
+            f"the parts cannot be merged: they differ in the {what}: {listing}",
             stage="merge",
             hint="only parts of one sign-off can be merged: the same checkout, contract, mode and series everywhere",
         )
@@ -245,7 +245,7 @@ def _record(sources: Sequence[_Source], command: str, commit: str, problems: Seq
     common = {name: value for name, value in known.host.items() if all(fact.get(name) == value for fact in facts)}
     tested = [record for record in records if record.kernel is not None] or records
     made_of = {
-        name: one for name, one in known.made_of.items() if all(each.made_of.get(name) == one for each in tested)
+        name: value for name, value in known.made_of.items() if all(each.made_of.get(name) == value for each in tested)
     }
     return Record(
         run=new_run_id(),
@@ -276,35 +276,35 @@ def _counts(kept: Kept, result: Result) -> bool:
 
 def _choose(name: str, kind: Kind, sources: Sequence[_Source]) -> list[tuple[_Source, Result]]:
     """What the parts said of a claim, the one that counts first."""
-    found = []
+    chosen = []
     for source in sources:
         results = source.kept.results
         counted = [result for result in results if _counts(source.kept, result)]
-        mine = [one for one in counted if one.id == name]
+        mine = [entry for entry in counted if entry.id == name]
         if kind is Kind.HEALTH and counted and not mine and not source.part.cut_short:
             # It tried something, and did not look whether its host was well afterwards.
             mine = [result for result in results if result.id == name]
-        found += [(source, one) for one in mine]
-    return sorted(found, key=lambda one: WORST_FIRST.index(one[1].status))
+        chosen += [(source, entry) for entry in mine]
+    return sorted(chosen, key=lambda entry: WORST_FIRST.index(entry[1].status))
 
 
 def _word(source: _Source, result: Result) -> PartVerdict:
     return PartVerdict(source.part.run, result.status, result.why)
 
 
-def _one(said: Sequence[tuple[_Source, Result]]) -> Result:
+def _one(words: Sequence[tuple[_Source, Result]]) -> Result:
     """One result of many, with the evidence of all that say the same."""
-    first = said[0][1]
-    same = [(source, one) for source, one in said if one.status is first.status]
-    files = [f"{source.part.folder}/{name}" for source, one in same for name in one.evidence]
+    first = words[0][1]
+    same = [(source, row) for source, row in words if row.status is first.status]
+    files = [f"{source.part.folder}/{name}" for source, row in same for name in row.evidence]
     checks: list[CheckRun] = list(first.checks)
     observed = first.observed
     if len(same) > 1:
         checks = [
             dataclasses.replace(check, name=f"{source.part.machine}, {source.part.run[-6:]}: {check.name}")
-            for source, one in same
-            for check in one.checks
+            for source, row in same
+            for check in row.checks
         ]
         observed = f"{observed} (the first of {len(same)} parts that say {first.status})" if observed else ""
-    seconds = round(sum(one.seconds for _, one in same), 3)
+    seconds = round(sum(row.seconds for _, row in same), 3)
     return dataclasses.replace(first, evidence=tuple(files), checks=tuple(checks), observed=observed, seconds=seconds)

@@ -94,37 +94,39 @@ def read(content: bytes) -> dict[str, tuple[Need, ...]]:
     return {name: tuple(map(_need, variants)) for name, variants in table.claim.items()}
 
 
-def _need(told: _Variant) -> Need:
-    roles = [[*_entries(told.both), *_entries(one)] for one in (told.subject, told.control)]
-    return Need(told.sentence, told.call, told.protected, tuple(told.files), *(tuple(role) for role in roles))
+def _need(variant: _Variant) -> Need:
+    roles = [[*_entries(variant.both), *_entries(checks)] for checks in (variant.subject, variant.control)]
+    return Need(
+        variant.sentence, variant.call, variant.protected, tuple(variant.files), *(tuple(role) for role in roles)
+    )
 
 
-def _entries(told: Mapping[str, Sequence[str]]) -> Iterator[Entry]:
-    for expected, names in told.items():
+def _entries(words_of: Mapping[str, Sequence[str]]) -> Iterator[Entry]:
+    for expected, names in words_of.items():
         for name in names:
             several = _SEVERAL.fullmatch(name)
             yield from [(several[1], expected)] * int(several[2]) if several else [(name, expected)]
 
 
-def gap(needs: Sequence[Need], found: Need) -> str:
+def gap(needs: Sequence[Need], evidence: Need) -> str:
     """How evidence differs from what the contract names; empty if it is as one of the variants, or none is named."""
-    faults = [_gap(need, found) for need in needs]
+    faults = [_gap(need, evidence) for need in needs]
     return "" if "" in faults or not faults else faults[0]
 
 
-def _gap(need: Need, found: Need) -> str:
-    if need.sentence != found.sentence:
-        return f"it claims {found.sentence!r}, and the contract {need.sentence!r}"
-    if not _fits(need.call, found.call):
-        return f"the call is {found.call!r}, and the contract names {need.call!r}"
-    if need.protected != found.protected:
-        return f"whether its guest is protected is told as {found.protected}, and the contract says {need.protected}"
-    if lacking := sorted(set(need.files) - set(found.files)):
+def _gap(need: Need, evidence: Need) -> str:
+    if need.sentence != evidence.sentence:
+        return f"it claims {evidence.sentence!r}, and the contract {need.sentence!r}"
+    if not _fits(need.call, evidence.call):
+        return f"the call is {evidence.call!r}, and the contract names {need.call!r}"
+    if need.protected != evidence.protected:
+        return f"whether its guest is protected is told as {evidence.protected}, and the contract says {need.protected}"
+    if lacking := sorted(set(need.files) - set(evidence.files)):
         return f"{lacking[0]} is not kept"
-    if strange := sorted(set(found.files) - set(need.files)):
+    if strange := sorted(set(evidence.files) - set(need.files)):
         return f"{strange[0]} is kept, which the contract does not name"
     for role in ROLES:
-        lacks, more = apart(need.of(role), found.of(role))
+        lacks, more = apart(need.of(role), evidence.of(role))
         if fault := _words(lacks, more, need.of(role)):
             return f"the {role} {fault}"
     return ""
@@ -134,25 +136,25 @@ def _words(lacks: Sequence[Entry], more: Sequence[Entry], named: Sequence[Entry]
     for name, expected in more:
         if weaker := [lack for lack in lacks if _fits(lack[0], name)]:
             return f"expects {expected!r} of {name!r}, and the contract {weaker[0][1]!r}"
-        if any(_fits(one, name) and _fits(value, expected) for one, value in named):
+        if any(_fits(variant, name) and _fits(value, expected) for variant, value in named):
             return f"has {name!r} more often than the contract"
         return f"has {name!r}, which the contract does not name" + (f", and lacks {lacks[0][0]!r}" if lacks else "")
     return f"lacks {lacks[0][0]!r}" if lacks else ""
 
 
-def apart(needed: Iterable[Entry], found: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
+def apart(needed: Iterable[Entry], entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
     """Checks that are needed and not found, and found and not needed."""
     left = Counter(needed)
     rest = []
-    for entry in found:
+    for entry in entries:
         if left[entry] > 0:
             left[entry] -= 1
         else:
             rest.append(entry)
     more = []
-    open_ = sorted(+left, key=lambda one: -sum(map(len, one)))  # what leaves least open comes first
+    open_ = sorted(+left, key=lambda words: -sum(map(len, words)))  # what leaves least open comes first
     for name, expected in rest:
-        like = (one for one in open_ if left[one] > 0 and _fits(one[0], name) and _fits(one[1], expected))
+        like = (gap for gap in open_ if left[gap] > 0 and _fits(gap[0], name) and _fits(gap[1], expected))
         if (fit := next(like, None)) is None:
             more.append((name, expected))
         else:

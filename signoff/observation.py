@@ -66,14 +66,14 @@ class Canary:
         self.key = key
         self._places = {self._bytes[at : at + CANARY_RUN_BYTES]: at for at in range(PAGE_SIZE - CANARY_RUN_BYTES + 1)}
         if len(self._places) != PAGE_SIZE - CANARY_RUN_BYTES + 1:
-            raise ValueError("a canary is random: this one repeats itself")
+            raise ValueError("a canary must be random: this one repeats itself")
         self.fingerprint = hashlib.sha256(self._bytes).hexdigest()[:16]
         """Names the canary in the evidence and does not disclose it."""
 
     def __repr__(self) -> str:
         return f"<canary {self.fingerprint}>"
 
-    def revealed(self) -> dict[str, str]:
+    def reveal(self) -> dict[str, str]:
         """The key, or the bytes where there is none: published when the probe is over, so that anybody can recount."""
         return {"canary_key": self.key.hex()} if self.key else {"canary_bytes": self._bytes.hex()}
 
@@ -81,11 +81,11 @@ class Canary:
         """What binds the canary to words of where it lies before any probe, and does not disclose it: a SHA-256."""
         return hashlib.sha256("\0".join(where).encode() + b"\0" + self._bytes).hexdigest()
 
-    def hidden(self, data: bytes) -> hidden.Find | None:
+    def find_hidden(self, data: bytes) -> hidden.Find | None:
         """Bytes of the canary in ``data`` that ``leaked`` does not count: fewer, or in another form."""
         return hidden.find(self._bytes, data)
 
-    def leaked(self, data: bytes, cuts: Sequence[int] = ()) -> int:
+    def count_leaked(self, data: bytes, cuts: Sequence[int] = ()) -> int:
         """How many bytes of the canary ``data`` discloses, 0 to 4,096, each counted once.
 
         Runs of at least 8 bytes count, at any offset in either. Data shorter than that (4 to 7 bytes) counts when all
@@ -131,7 +131,7 @@ class Aim:
         first, end = self.mapping
         if not all((self.run, self.host, self.guest)):
             return "no run, host and guest are named"
-        if any(one % PAGE_SIZE for one in (self.gpa, self.hva, self.hpa)):
+        if any(address % PAGE_SIZE for address in (self.gpa, self.hva, self.hpa)):
             return "an address is not that of a page"
         if not self.hva or not self.hpa:
             return "the page is nowhere in QEMU or in the host's memory"
@@ -178,7 +178,7 @@ class Observation:
     @property
     def leaked(self) -> int:
         """Bytes of the page's own canary that the attacker got."""
-        return self.canary.leaked(self.data, self.cuts)
+        return self.canary.count_leaked(self.data, self.cuts)
 
 
 @dataclass(frozen=True, slots=True)

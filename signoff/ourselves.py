@@ -45,19 +45,19 @@ def files_of(project: Path) -> str:
     except (CommandError, SetupError):
         tracked = set()
     folders = {path.relative_to(project).parts[0] for path in tracked if path.parent != project}
-    found = {path for path in tracked if path.is_file() or path.is_symlink()}
+    paths = {path for path in tracked if path.is_file() or path.is_symlink()}
     for path in _all(project, project):
         place = path.relative_to(project).parts
         if not tracked or place[0] in folders or (len(place) == 1 and path.suffix == ".py"):
-            found.add(path)
+            paths.add(path)
     return "".join(
         f"{file_sha256(path)}  {path.relative_to(project).as_posix()}\n"
-        for path in sorted(found)
+        for path in sorted(paths)
         if str(path).isprintable()
     )
 
 
-def committed_files(project: Path, listed: str) -> bool:
+def are_committed(project: Path, listed: str) -> bool:
     """Whether files are those of the commit that is checked out, by what they hold: git may be told to look away.
 
     :param listed: the files, as :func:`files_of` has them.
@@ -70,7 +70,7 @@ def committed_files(project: Path, listed: str) -> bool:
         ids = git(project, "hash-object", "--no-filters", "--", *plain, stage=_STAGE).decode().split()
     except (CommandError, SetupError):
         return False
-    same = all(wanted.get(name, [""])[-1] == one for name, one in zip(plain, ids, strict=True))
+    same = all(wanted.get(name, [""])[-1] == object_id for name, object_id in zip(plain, ids, strict=True))
     return same and set(names) == set(wanted)
 
 
@@ -87,10 +87,10 @@ def _all(folder: Path, top: Path) -> Iterator[Path]:
             yield from _all(path, top)
 
 
-def packages(found: Iterable[Distribution] | None = None) -> str:
+def packages(installed: Iterable[Distribution] | None = None) -> str:
     """Python, and each distribution that it can import: name, version, and the SHA-256 of the list of its files."""
     lines = set()
-    for distribution in distributions() if found is None else found:
+    for distribution in distributions() if installed is None else installed:
         name = canonical(distribution.name)
         if name != _OURS:  # its files are of the project
             lines.add(f"{_record_sha256(distribution)}  {name}=={distribution.version}\n")
@@ -109,14 +109,16 @@ def _record_sha256(distribution: Distribution) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def changed_files(found: Iterable[Distribution] | None = None, loaded: Iterable[str] | None = None) -> list[str]:
+def find_changed_files(
+    installed: Iterable[Distribution] | None = None, loaded: Iterable[str] | None = None
+) -> list[str]:
     """Code of distributions that is not as it was installed, by the hashes that the installer wrote down.
 
     :param loaded: the files to look at; None: those of all modules that this process has loaded by now.
     """
-    files = set(loaded_files() if loaded is None else loaded)
+    files = set(files_loaded() if loaded is None else loaded)
     wrong = []
-    for distribution in distributions() if found is None else found:
+    for distribution in distributions() if installed is None else installed:
         base = str(distribution.locate_file(""))
         # A RECORD has thousands of lines, and code's names have no comma in them.
         for line in (distribution.read_text("RECORD") or "").splitlines():
@@ -128,24 +130,24 @@ def changed_files(found: Iterable[Distribution] | None = None, loaded: Iterable[
     return wrong
 
 
-def strangers(listed: str, project: Path, found: Iterable[Distribution] | None = None) -> list[str]:
+def strangers(listed: str, project: Path, installed: Iterable[Distribution] | None = None) -> list[str]:
     """Code that this process has loaded, or loads at its start, and that no list of a report names.
 
     :param listed: the files of sealproof. :param project: where they are.
     """
     known = {str(project / line.partition("  ")[2]) for line in listed.splitlines()}
-    for distribution in distributions() if found is None else found:
+    for distribution in distributions() if installed is None else installed:
         base = str(distribution.locate_file(""))
         for line in (distribution.read_text("RECORD") or "").splitlines():
             known.add(os.path.normpath(f"{base}/{line.partition(',')[0]}"))
     library = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
     started = [str(path) for folder in map(Path, site.getsitepackages()) for path in folder.glob("*.pth")]
-    return sorted({path for path in (*loaded_files(), *started) if path not in known and not _of_python(path, library)})
+    return sorted({path for path in (*files_loaded(), *started) if path not in known and not _of_python(path, library)})
 
 
 def _of_python(path: str, library: set[str]) -> bool:
     """Whether a file is of Python itself: it lies in its library, and not among the packages."""
-    return any(path.startswith(f"{one}/") for one in library) and not re.search("/(site|dist)-packages/", path)
+    return any(path.startswith(f"{file}/") for file in library) and not re.search("/(site|dist)-packages/", path)
 
 
 _BY_HASH = 1  # PEP 552; with bit 1 as well, as pytest writes it, the hash is looked at, and without it never
@@ -197,7 +199,7 @@ def _rewritten(source: Path) -> CodeType:
     return compile(tree, str(source), "exec", dont_inherit=True)
 
 
-def loaded_files() -> Iterator[str]:
+def files_loaded() -> Iterator[str]:
     """The files of all modules that this process has loaded."""
     for module in list(sys.modules.values()):
         if file := getattr(module, "__file__", None):
@@ -208,7 +210,7 @@ def _digest(path: Path) -> str:
     """The SHA-256 of a file as RECORD has it; empty if it is not there."""
     try:
         with path.open("rb") as data:
-            found = hashlib.file_digest(data, "sha256").digest()
+            digest = hashlib.file_digest(data, "sha256").digest()
     except OSError:
         return ""
-    return base64.urlsafe_b64encode(found).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -69,7 +69,7 @@ def overall(claims: Iterable[tuple[Kind, Status, str]], mode: Mode, problems: Se
     passed = {kind for kind, status, _ in rows if status is Status.PASS}
     unproven = [*([f"{open_} of {len(rows)} claims are not proven"] if open_ else []), *problems]
     if any(status is Status.FAIL for _, status, _ in rows):
-        word, sentence = _failed(rows, mode)
+        word, sentence = _verdict_on_failures(rows, mode)
         return Overall(word, Exit.FAILED, f"{sentence} {_also(unproven)}".strip())
     if Kind.ATTACK not in passed:
         unproven.append("no attack was tried and refused" if mode is Mode.PROTECTED else "no probe was tried")
@@ -88,13 +88,13 @@ def overall(claims: Iterable[tuple[Kind, Status, str]], mode: Mode, problems: Se
     )
 
 
-def interrupted(run: Overall) -> Overall:
+def of_interrupted(run: Overall) -> Overall:
     """The verdict on a run that was stopped by hand: not proven, whatever had failed by then."""
     before = " A claim had already failed." if run.exit_code is Exit.FAILED else ""
     return Overall(RunVerdict.NOT_PROVEN, Exit.NOT_PROVEN, f"{INTERRUPTED}{before}")
 
 
-def _failed(rows: Sequence[tuple[Kind, Status, str]], mode: Mode) -> tuple[RunVerdict, str]:
+def _verdict_on_failures(rows: Sequence[tuple[Kind, Status, str]], mode: Mode) -> tuple[RunVerdict, str]:
     failed = [kind for kind, status, _ in rows if status is Status.FAIL]
     if mode is Mode.PLAIN:
         return (

@@ -286,16 +286,16 @@ class Signoff:
     ) -> Generator[None, object, object]:
         """Open a trial around a claim's test, and record its end."""
         self._shared.is_last = nextitem is None
-        found = self._contract.find(_claim_id(item)) if self._contract and _is_claim(item) else None
-        if found is None:
+        claim = self._contract.find(_claim_id(item)) if self._contract and _is_claim(item) else None
+        if claim is None:
             return (yield)
         try:
             evidence = self._open()
         except (OSError, SealproofError) as error:
             pytest.exit(f"the run has no folder: {error}", returncode=Exit.NOT_PROVEN)
-        command = f"{self._command()} -k test_{found.id}"
-        wanted = self._contract.needs.get(found.id, ()) if self._contract else ()
-        trial = Trial(found, self.mode, self._sentences[found.id], command, evidence, self._holds, self._host, wanted)
+        command = f"{self._command()} -k test_{claim.id}"
+        wanted = self._contract.needs.get(claim.id, ()) if self._contract else ()
+        trial = Trial(claim, self.mode, self._sentences[claim.id], command, evidence, self._holds, self._host, wanted)
         self._now = Trial.current = trial
         try:
             return (yield)
@@ -304,7 +304,7 @@ class Signoff:
             raise
         finally:
             self._now = Trial.current = None
-            self._ended.add(found.id)
+            self._ended.add(claim.id)
             trial.explain(self.timeline, self.symbolised)
             self._keep(evidence, trial)
 
@@ -328,14 +328,14 @@ class Signoff:
         """Take note of whatever went wrong in a claim's test or its fixtures."""
         report = yield
         if self._now is not None:
-            self._now.took(self._shared.without(call), call.when)
+            self._now.add_seconds(self._shared.without(call), call.when)
             if call.excinfo is not None:
-                self._now.went_wrong(call.when, call.excinfo.value, report.longreprtext)
+                self._now.note_error(call.when, call.excinfo.value, report.longreprtext)
                 if report.failed and (shown := printable(report.longreprtext)) != report.longreprtext:
                     report.longrepr = shown  # a kernel's last words, on their way to a terminal
             broken = call.excinfo is not None and call.excinfo.errisinstance((SealproofError, OSError))
             for words in self.inquest(thorough=broken):
-                self._now.harmed(words)
+                self._now.note_harm(words)
         return report
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -399,7 +399,7 @@ class Signoff:
             self._evidence.write_planned(self._sentences)
             self._ourselves = {SEALPROOF: ourselves.files_of(PROJECT), PYTHON: ourselves.packages()}
             known = re.fullmatch("[0-9a-f]+", self._record.commit)
-            if known and not ourselves.committed_files(PROJECT, self._ourselves[SEALPROOF]):
+            if known and not ourselves.are_committed(PROJECT, self._ourselves[SEALPROOF]):
                 self._record = dataclasses.replace(self._record, commit=f"{self._record.commit}-dirty")
             self.identify(
                 made_of={name: hashlib.sha256(text.encode()).hexdigest() for name, text in self._ourselves.items()},
@@ -450,7 +450,7 @@ class Signoff:
                 evidence.append(self._without_test(claim, session, evidence))
         for name, source in self._logs.items():
             self._fetch(evidence, name, source)
-        self._problems += self._changed()
+        self._problems += self._changed_files()
         # What everybody else may do with it we do first, by code that shares nothing with the judge's.
         faults = derive(load_tree(evidence.folder)).faults
         self._problems += [f"the claims do not match their evidence: {fault}" for fault in faults[:MOST]]
@@ -471,27 +471,27 @@ class Signoff:
         sentence = self._sentences.get(claim.id, "")
         if self._harm and claim.kind is Kind.HEALTH and sentence and claim.id not in self._deselected:
             trial = Trial(claim, self.mode, sentence, f"{self._command()} -k test_{claim.id}", evidence)
-            trial.harmed(self._harm)
+            trial.note_harm(self._harm)
             return trial.result()
         status, why = self._why_not(claim.id, session)
         return without_verdict(claim, self.mode, sentence, status, why)
 
-    def _changed(self) -> list[str]:
+    def _changed_files(self) -> list[str]:
         """What of this project, and of the code that it uses, is not what the report says it is."""
         before, after = (set(text.splitlines()) for text in (self._ourselves[SEALPROOF], ourselves.files_of(PROJECT)))
         changed = sorted({line.partition("  ")[2] for line in before ^ after})
-        found = [f"sealproof was changed during the run: {', '.join(changed[:MOST])}"] if changed else []
-        if altered := ourselves.changed_files():
-            found.append(f"not as it was installed: {', '.join(altered[:MOST])}")
+        changes = [f"sealproof was changed during the run: {', '.join(changed[:MOST])}"] if changed else []
+        if altered := ourselves.find_changed_files():
+            changes.append(f"not as it was installed: {', '.join(altered[:MOST])}")
         root = self._config.rootpath
         strange = ourselves.strangers(self._ourselves[SEALPROOF], PROJECT)
         if root != PROJECT:  # another project's claims are no part of sealproof
             strange = [path for path in strange if not Path(path).is_relative_to(root)]
         if other := ourselves.other_byte_code():
-            found.append(f"not a sign-off: byte code that is not of its source was loaded: {', '.join(other[:MOST])}")
+            changes.append(f"not a sign-off: byte code that is not of its source was loaded: {', '.join(other[:MOST])}")
         if strange:
-            found.append(f"not a sign-off: code that no list names was loaded: {', '.join(strange[:MOST])}")
-        return found
+            changes.append(f"not a sign-off: code that no list names was loaded: {', '.join(strange[:MOST])}")
+        return changes
 
     def _holds(self, condition: Condition) -> bool:
         """Whether a condition of the contract is the case on the host, as far as it is known."""
@@ -512,7 +512,7 @@ class Signoff:
         """The reason why a claim of the contract was not tried."""
         if name not in self._sentences:
             here = self._contract_path.parent
-            if any(here.is_relative_to(asked) for asked in self._asked(session)):
+            if any(here.is_relative_to(asked) for asked in self._paths_asked(session)):
                 return Status.ERROR, f"the contract has this claim, but there is no test named test_{name}"
             return Status.MISS, "not run: its test was not requested"
         if name in self._deselected:
@@ -525,14 +525,14 @@ class Signoff:
         stop = self._given_up or session.shouldfail or session.shouldstop
         return Status.MISS, f"not run: {stop}" if stop else "not run"
 
-    def _asked(self, session: pytest.Session) -> list[Path]:
+    def _paths_asked(self, session: pytest.Session) -> list[Path]:
         """The folders and files that this session was asked to collect."""
         return [
             (session.config.invocation_params.dir / arg.partition("::")[0]).resolve() for arg in session.config.args
         ]
 
     def _command(self) -> str:
-        return " ".join(["pytest", *(shell_word(str(one)) for one in self._config.invocation_params.args)])
+        return " ".join(["pytest", *(shell_word(str(argument)) for argument in self._config.invocation_params.args)])
 
 
 def parse_machine(text: str) -> str:

@@ -143,12 +143,12 @@ def to_run(role: str, seen: Observation) -> Run:
         canary=seen.canary.fingerprint,
         reach=seen.reach,
         facts=seen.facts,
-        aim=None if seen.aim is None else _aimed(seen.aim),
+        aim=None if seen.aim is None else _aim_of(seen.aim),
         seen=round(seen.seen, 6),
     )
 
 
-def _aimed(aim: Aim) -> KeptAim:
+def _aim_of(aim: Aim) -> KeptAim:
     first, end = aim.mapping
     addresses = (hex(aim.gpa), hex(aim.hva), hex(aim.hpa), (hex(first), hex(end)))
     return KeptAim(aim.run, aim.host, aim.guest, *addresses, aim.planted, aim.commitment)
@@ -159,7 +159,7 @@ def to_check_run(role: str, check: Check) -> CheckRun:
     return CheckRun(role, check.name, check.expected, check.got, check.right)
 
 
-def expected_words(claim: Claim, mode: Mode) -> str:
+def expectation_of(claim: Claim, mode: Mode) -> str:
     """What the contract says about a claim that was not judged."""
     if isinstance(claim, ProbeClaim):
         return describe(claim.outcome(State.PRIVATE if mode is Mode.PROTECTED else State.PLAIN))
@@ -168,10 +168,10 @@ def expected_words(claim: Claim, mode: Mode) -> str:
 
 def without_verdict(claim: Claim, mode: Mode, sentence: str, status: Status, why: str) -> Result:
     """The result of a claim whose test did not come to a verdict."""
-    return Result(claim.id, sentence or claim.sentence, status, why, expected_words(claim, mode), "", "")
+    return Result(claim.id, sentence or claim.sentence, status, why, expectation_of(claim, mode), "", "")
 
 
-def held(result: Result) -> Need:
+def need_of(result: Result) -> Need:
     """What the evidence of a claim holds, as the contract names it."""
     names = (name.rpartition("/")[2] for name in result.evidence)
     roles = (tuple((check.name, check.expected) for check in result.checks if check.role == role) for role in ROLES)
@@ -210,4 +210,4 @@ def _row(claim: Claim, result: Result) -> Row:
     try:
         return Row(claim.by(result.row), result)
     except ValueError as error:
-        raise UserInputError(str(error), stage="report", hint="its line is of another contract") from error
+        raise UserInputError(str(error), stage="report", hint="its line belongs to another contract") from error

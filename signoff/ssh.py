@@ -43,6 +43,6 @@ def sign(folder: Path, key: Path) -> Path:
         raise UserInputError(
             f"ssh-keygen did not sign with {key}: {done.stderr.strip() or 'no reason given'}",
             stage="sign",
-            hint="a key with a passphrase must be in an agent (ssh-add), and may be named by its public half",
+            hint="put a key with a passphrase into an agent (ssh-add); its public half may name it",
         )
     return path

@@ -74,27 +74,29 @@ def asks_for_claims(config: pytest.Config, contract: Path) -> bool:
 def foreign(config: pytest.Config, contract: Path) -> list[str]:
     """Reasons why a run is not a sign-off: plugins, conftest files and options that are not this project's."""
     root = config.rootpath
-    pinned = _pinned_plugins(config)
-    found = []
+    pinned = _plugins_in_lock(config)
+    strangers = []
     for plugin in config.pluginmanager.get_plugins():
         module = str(getattr(plugin, "__name__", type(plugin).__module__))
         file = Path(str(getattr(plugin, "__file__", "") or getattr(sys.modules.get(module), "__file__", "") or ""))
         if file.name == "conftest.py":
             if _decides(file.resolve().parent, root, contract.parent.resolve()):
-                found.append(f"{_short(file.resolve(), root)} is not the project's")
-        elif plugin not in pinned and not _known(module, file.resolve()):
-            found.append(f"the pytest plugin {config.pluginmanager.get_name(plugin) or module} is not the project's")
+                strangers.append(f"{_short(file.resolve(), root)} is not the project's")
+        elif plugin not in pinned and not _is_own(module, file.resolve()):
+            strangers.append(
+                f"the pytest plugin {config.pluginmanager.get_name(plugin) or module} is not the project's"
+            )
     words = [str(word) for word in config.invocation_params.args]
     given = {word.partition("=")[0] if word.startswith("--") else word[:2] for word in words if word.startswith("-")}
     chosen = {kept: getattr(config.option, kept, None) for kept in _CHOSEN}
     chosen["override_ini"] = set(chosen["override_ini"] or ()) - _STRICTER
     given |= {name for kept, name in _CHOSEN.items() if chosen[kept]}
-    found += [f"option {name}" for name in _OPTIONS if name in given]
-    found += [f"options from the file {word[1:]}" for word in words if word.startswith("@")]
-    found += _settings(config.rootpath, config.inipath)
+    strangers += [f"option {name}" for name in _OPTIONS if name in given]
+    strangers += [f"options from the file {word[1:]}" for word in words if word.startswith("@")]
+    strangers += _settings(config.rootpath, config.inipath)
     if sys.flags.optimize:
-        found.append("Python runs without assertions (-O)")
-    return [f"not a sign-off: {words}" for words in found]
+        strangers.append("Python runs without assertions (-O)")
+    return [f"not a sign-off: {words}" for words in strangers]
 
 
 def _settings(root: Path, used: Path | None) -> Iterator[str]:
@@ -112,14 +114,14 @@ def _decides(folder: Path, root: Path, claims: Path) -> bool:
     return folder != root and (folder.is_relative_to(claims) or not folder.is_relative_to(root))
 
 
-def _known(module: str, file: Path) -> bool:
+def _is_own(module: str, file: Path) -> bool:
     """Whether a plugin is pytest's own or this project's, and lies where it belongs."""
     if module in _OURS:
         return file.is_relative_to(PROJECT)
     return module.partition(".")[0] == "_pytest" and file.is_relative_to(Path(pytest.__file__).resolve().parent.parent)
 
 
-def _pinned_plugins(config: pytest.Config) -> list[object]:
+def _plugins_in_lock(config: pytest.Config) -> list[object]:
     """Plugins of packages that the lock file pins: none of them affects a verdict."""
     lock = (PROJECT / "requirements.lock").read_text(encoding="utf-8")
     names = {canonical(line.partition("=")[0]) for line in lock.splitlines() if line[:1].isalnum()}

@@ -25,7 +25,7 @@ from signoff.host_facts import HostFacts
 from signoff.journal import PLANTED
 from signoff.memory_map import MemoryMap
 from signoff.observation import Aim, Canary, Check, Observation, Page, State, where
-from signoff.results import CheckRun, Result, Run, expected_words, held, to_check_run, to_run
+from signoff.results import CheckRun, Result, Run, expectation_of, need_of, to_check_run, to_run
 from signoff.verdict import Status, Verdict, judge, judge_checks
 
 _C = TypeVar("_C", ProbeClaim, WorkClaim)
@@ -129,7 +129,7 @@ class Trial:
         for role, seen in (("subject", subject), ("control", control)):
             if seen:
                 self._files.append(self._evidence.observations(claim.id, role, seen))
-                self._runs += [to_run(role, one) for one in seen]
+                self._runs += [to_run(role, observation) for observation in seen]
         self._settle(judge(claim, self.mode, subject, control))
 
     def legitimate(
@@ -167,9 +167,9 @@ class Trial:
         """
         self._files.append(self._evidence.attach(self.claim.id, name, content))
 
-    def draw(self, found: MemoryMap) -> None:
+    def draw(self, memory_map: MemoryMap) -> None:
         """Have the report draw a guest's memory as a sweep found it. It is evidence and no part of the verdict."""
-        self._maps.append(found)
+        self._maps.append(memory_map)
 
     def skip_where_the_contract_says_so(self) -> None:
         """Skip the test if the fact holds for which the contract says that the claim cannot be tried.
@@ -190,11 +190,11 @@ class Trial:
         """
         if self._verdict is None:
             self._fail("MISS: the test ended without a verdict")
-        if fault := needs.gap(self._wanted, held(self.result())):
+        if fault := needs.gap(self._wanted, need_of(self.result())):
             self._gap = f"{needs.GAP}{fault}"
             self._fail(f"MISS: {self._gap}")
 
-    def went_wrong(self, phase: str, error: BaseException, traceback: str) -> None:
+    def note_error(self, phase: str, error: BaseException, traceback: str) -> None:
         """Take note of an exception in the test or its fixtures.
 
         :param phase: ``setup``, ``call`` or ``teardown``.
@@ -205,7 +205,7 @@ class Trial:
             self._skipped_itself = str(error.msg or "").strip() or "it gave no reason"
             return
         if isinstance(error, HarmError):
-            self.harmed(error.message)
+            self.note_harm(error.message)
             return
         words = str(error) if isinstance(error, SealproofError) else f"{type(error).__name__}: {error}"
         self._notes.append((time.time(), HARNESS, f"{phase}: {words}"))
@@ -213,7 +213,7 @@ class Trial:
         if traceback:
             self.attach(f"traceback-{phase}.txt", traceback)
 
-    def harmed(self, words: str) -> None:
+    def note_harm(self, words: str) -> None:
         """Take note of what the probe did to a machine under test: a claim whose probe kills a kernel does not hold.
 
         :param words: which machine, and what its kernel said; the first line stands in the reason.
@@ -243,9 +243,9 @@ class Trial:
             self.attach("repeat.txt", f"{self._command}\n")
         notes = [*self._notes, *probes, (now, HARNESS, f"{status}: {why}")]
         with _best_effort(self.attach):
-            if told := timeline(self._begun, now, notes):
-                self.attach("timeline.txt", told)
-        messages = [one for words in self._harm_told for one in oops.find(words)]
+            if events := timeline(self._begun, now, notes):
+                self.attach("timeline.txt", events)
+        messages = [message for words in self._harm_told for message in oops.find(words)]
         with _best_effort(self.attach):
             texts = [f"{message.words}\n\n{symbolised(message.text)}\n" for message in messages]
             if texts:
@@ -263,7 +263,7 @@ class Trial:
         words = given_up or f"interrupted: {type(error).__name__}: {error}"
         self._error = "\n".join(part for part in (self._error, words) if part)
 
-    def took(self, seconds: float, phase: str = "") -> None:
+    def add_seconds(self, seconds: float, phase: str = "") -> None:
         """Add to the time that the test took.
 
         :param phase: which part of it has just ended.
@@ -280,7 +280,7 @@ class Trial:
             sentence=self._sentence,
             status=status,
             why=why,
-            expected=verdict.expected if verdict else expected_words(self.claim, self.mode),
+            expected=verdict.expected if verdict else expectation_of(self.claim, self.mode),
             observed=verdict.observed if verdict else "",
             control=verdict.control if verdict else "",
             shared=verdict.shared if verdict else "",

@@ -76,7 +76,7 @@ def judge(
     if not subject:
         return verdict(Status.MISS, "the probe did not run")
     protection = claim.kind is Kind.ATTACK and mode is Mode.PROTECTED
-    finds = _hidden(subject) if protection else []
+    finds = _find_hidden(subject) if protection else []
     if protection and (harm := _harm(subject, [find for find in finds if find[0].sure])):
         return verdict(Status.FAIL, harm)
     if finds:
@@ -89,7 +89,7 @@ def judge(
         return verdict(Status.MISS, gap)
     if wrong_words := _each(subject, lambda seen: "; ".join(differences(outcome, seen))):
         return verdict(Status.FAIL, f"wrong outcome: {wrong_words}")
-    if protection and (unfetched := _unfetched(subject, control)):
+    if protection and (unfetched := _what_was_not_fetched(subject, control)):
         return verdict(Status.MISS, unfetched)
     if mode is Mode.PLAIN:
         return verdict(Status.PASS, "the probe gets through where nothing forbids it")
@@ -126,7 +126,7 @@ def judge_checks(
     if mode is Mode.PROTECTED and protected is False:
         return verdict(Status.MISS, "the guest under test is not protected: nothing was tried")
     if not control_right:
-        return verdict(Status.MISS, f"the control is not right: {shown}")
+        return verdict(Status.MISS, f"the control cannot be used: {shown}")
     if control and not alike(subject, control):
         return verdict(Status.MISS, "the control made other checks than the guest under test")
     return verdict(Status.PASS, "works")
@@ -155,16 +155,16 @@ def summary(observations: Iterable[Observation]) -> str:
 
 def differences(outcome: Outcome, seen: Observation) -> list[str]:
     """Where a run is not what the contract says, one phrase each; empty if it is so to the letter."""
-    found = []
+    differences_found = []
     for (name, wanted), (_, got) in zip(outcome.ending.parts(), seen.ending.parts(), strict=True):
         if wanted != got:
-            found.append(_not(name, got, wanted))
+            differences_found.append(_not(name, got, wanted))
     if seen.leaked != outcome.leaked:
-        found.append(f"{seen.leaked} bytes leaked, not {outcome.leaked}")
+        differences_found.append(f"{seen.leaked} bytes leaked, not {outcome.leaked}")
     unharmed = seen.page_after in (None, After.INTACT)
     if seen.page_after != outcome.page_after and not (outcome.page_after is None and unharmed):
-        found.append(_not("page afterwards", seen.page_after, outcome.page_after or After.INTACT))
-    return found
+        differences_found.append(_not("page afterwards", seen.page_after, outcome.page_after or After.INTACT))
+    return differences_found
 
 
 def _not(name: str, got: object, wanted: object) -> str:
@@ -175,11 +175,11 @@ def _not(name: str, got: object, wanted: object) -> str:
     return f"{got} is not {wanted}" if name != "returned" else f"returned {got} is not {wanted}"
 
 
-def _hidden(subject: Sequence[Observation]) -> list[tuple[Find, Page]]:
+def _find_hidden(subject: Sequence[Observation]) -> list[tuple[Find, Page]]:
     """What stands of the canaries in what the attacker got and is not counted as a leak, and on which page."""
     canaries = {seen.canary.fingerprint: seen.canary for seen in subject}.values()
-    found = [(canary.hidden(seen.data), seen.page) for seen in subject for canary in canaries]
-    return [(find, page) for find, page in found if find is not None]
+    finds = [(canary.find_hidden(seen.data), seen.page) for seen in subject for canary in canaries]
+    return [(find, page) for find, page in finds if find is not None]
 
 
 def _each_find(finds: Sequence[tuple[Find, Page]]) -> str:
@@ -188,19 +188,19 @@ def _each_find(finds: Sequence[tuple[Find, Page]]) -> str:
 
 def _harm(subject: Sequence[Observation], hidden: Sequence[tuple[Find, Page]]) -> str:
     """What an attack on private pages achieved; empty if nothing is proven against the protection."""
-    found = []
+    harm = []
     # A probe of one page may bring another page's canary home: that is a leak as well.
     canaries = {seen.canary.fingerprint: seen.canary for seen in subject}.values()
-    leaks = [(max(canary.leaked(seen.data, seen.cuts) for canary in canaries), seen.page) for seen in subject]
+    leaks = [(max(canary.count_leaked(seen.data, seen.cuts) for canary in canaries), seen.page) for seen in subject]
     if count := max(leaked for leaked, _ in leaks):
         pages = ", ".join(dict.fromkeys(page for leaked, page in leaks if leaked))
-        found.append(f"leaked {count} bytes equal to the canary ({pages})")
+        harm.append(f"leaked {count} bytes equal to the canary ({pages})")
     elif hidden:
-        found.append(f"leaked {_each_find(hidden)}")
+        harm.append(f"leaked {_each_find(hidden)}")
     if hurt := [seen for seen in subject if seen.page_after not in (None, After.INTACT)]:
         pages = ", ".join(dict.fromkeys(seen.page for seen in hurt))
-        found.append(f"the guest found its page {hurt[0].page_after} ({pages})")
-    return "; ".join(found)
+        harm.append(f"the guest found its page {hurt[0].page_after} ({pages})")
+    return "; ".join(harm)
 
 
 def _gap(claim: ProbeClaim, observations: Sequence[Observation]) -> str:
@@ -233,9 +233,9 @@ def _control_gap(claim: ProbeClaim, mode: Mode, subject: Sequence[Observation], 
         for kind, group in (("plain", plain), ("shared", shared)):
             if not group:
                 return f"control: it did not run on a {kind} page"
-            if _tried(group) != _tried(subject):
+            if _probes_run(group) != _probes_run(subject):
                 return f"control: not the same probe on the same kinds of {kind} page"
-    if _tried(control) != _tried(subject):
+    if _probes_run(control) != _probes_run(subject):
         return "control: not the same probe on the same kinds of page"
     if _canaries(control) & _canaries(subject):
         return "control: it ran on the very page under test"
@@ -267,7 +267,7 @@ def _elsewhere(mode: Mode, subject: Sequence[Observation], control: Sequence[Obs
     return ""
 
 
-def _unfetched(subject: Sequence[Observation], control: Sequence[Observation]) -> str:
+def _what_was_not_fetched(subject: Sequence[Observation], control: Sequence[Observation]) -> str:
     """Whether a call says that it succeeded, and what it brought was not fetched; empty if all was looked at."""
     for seen in subject:
         like = [
@@ -279,16 +279,16 @@ def _unfetched(subject: Sequence[Observation], control: Sequence[Observation]) -
         if not like or not returned or returned < 0:
             continue
         # Where the control's return value counts its bytes, the subject's does, too.
-        counts = all(one.ending.returned == len(one.data) for one in like)
+        counts = all(observation.ending.returned == len(observation.data) for observation in like)
         least = returned if counts else 0
-        if any(one.ending.returned == returned for one in like):
-            least = max(least, *(len(one.data) for one in like))
+        if any(observation.ending.returned == returned for observation in like):
+            least = max(least, *(len(observation.data) for observation in like))
         if len(seen.data) < least:
             return f"{seen.call} returned {returned} ({seen.page}), and {len(seen.data)} bytes of it were looked at"
     return ""
 
 
-def _tried(observations: Sequence[Observation]) -> set[tuple[Page, str]]:
+def _probes_run(observations: Sequence[Observation]) -> set[tuple[Page, str]]:
     """Which probes ran on which kinds of page."""
     return {(seen.page, seen.call) for seen in observations}
 

@@ -33,7 +33,7 @@ try:
     from verifier.exports import Derived
     from verifier.identity import SEALPROOF
     from verifier.report import NOT_PROTECTED, NOT_PROVEN, PROTECTED, UNSOUND, Found, Trusted, verify
-    from verifier.text import UnsoundError, shown
+    from verifier.text import UnsoundError, legible
     from verifier.tree import load
 except ImportError as error:
     if __name__ != "__main__":
@@ -45,44 +45,44 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _WIDTH, _SHOWN = 100, 8
 
 
-def screen(found: Found, name: str) -> Iterator[str]:
+def screen(outcome: Found, name: str) -> Iterator[str]:
     """One screen of words."""
-    code = found.exit_code
+    code = outcome.exit_code
     title = {PROTECTED: "PROTECTED", NOT_PROTECTED: "NOT PROTECTED", NOT_PROVEN: "NOT PROVEN", UNSOUND: "NOT SOUND"}[
         code
     ]
     yield f"{title}   {name}"
-    told = found.derived
-    if told is not None:
-        record = told.run.record
+    derived = outcome.derived
+    if derived is not None:
+        record = derived.run.record
         kernel = record["kernel"] or {}
-        counts = ", ".join(f"{count} {status}" for status, count in told.counts.items() if count)
-        yield from _row("evidence says", f"{told.word}, mode {record['mode']}, tier {record['tier']}: {counts}")
-        yield from _row("contract", f"{len(told.run.claims)} claims, sha256 {told.contract['sha256']}")
-        yield from _row("kernel", f"Linux {kernel.get('release')}, build ID {', '.join(told.kernels) or 'unknown'}")
+        counts = ", ".join(f"{count} {status}" for status, count in derived.counts.items() if count)
+        yield from _row("evidence says", f"{derived.word}, mode {record['mode']}, tier {record['tier']}: {counts}")
+        yield from _row("contract", f"{len(derived.run.claims)} claims, sha256 {derived.contract['sha256']}")
+        yield from _row("kernel", f"Linux {kernel.get('release')}, build ID {', '.join(derived.kernels) or 'unknown'}")
         yield from _row("", f"series {_plain(record['series'])} ({len(kernel.get('patches', ()))} patches), "
                             f"sha256 {runs.series_of(record)}")  # fmt: skip
         yield from _row("", f"image sha256 {kernel.get('image_sha256')}, by {kernel.get('compiler')}")
         yield from _row("source", f"{kernel.get('source')}, sha256 {kernel.get('source_sha256')}")
         yield from _row("sealproof", f"{record['commit']}, files sha256 {record['made_of'].get(SEALPROOF)}")
         yield from _row("when", f"{record['started']} to {record['ended'] or 'never'}, run {record['run']}")
-        yield from _row("machine", ", ".join(map(_plain, told.machines)))
-    yield from _row("signed by", found.signer or "nobody whose signature is good")
-    if found.ssh:
-        yield from _row("", f"and by the SSH key {found.ssh}")
-    if told is not None and told.run.mode == "protected":
-        yield from _proved(told)
-    yield from _several("not sound", found.faults)
-    yield from _several("not proven", found.open)
-    if found.held:
-        yield from _row("held", f"{', '.join(found.held)}: as you named them")
-    if found.taken:
-        yield from _several("not held", [*found.taken, "all of these on the report's own word"], most=20)
+        yield from _row("machine", ", ".join(map(_plain, derived.machines)))
+    yield from _row("signed by", outcome.signer or "nobody whose signature is good")
+    if outcome.ssh:
+        yield from _row("", f"and by the SSH key {outcome.ssh}")
+    if derived is not None and derived.run.mode == "protected":
+        yield from _proof_lines(derived)
+    yield from _several("not sound", outcome.faults)
+    yield from _several("not proven", outcome.open)
+    if outcome.held:
+        yield from _row("held", f"{', '.join(outcome.held)}: as you named them")
+    if outcome.taken:
+        yield from _several("not held", [*outcome.taken, "all of these on the report's own word"], most=20)
     yield f"exit {code}"
 
 
-def _proved(told: Derived) -> Iterator[str]:
-    run = told.run
+def _proof_lines(derived: Derived) -> Iterator[str]:
+    run = derived.run
     kinds = {"attack": "attacks refused, each with its controls", "boundary": "ways documented to be open, shown so",
              "oracle": "looks at all of the memory", "legitimate": "things that go on working",
              "health": "looks at the health of host and guest"}  # fmt: skip
@@ -93,7 +93,11 @@ def _proved(told: Derived) -> Iterator[str]:
     boundaries = [name for name, claim in run.claims.items() if claim.kind == "boundary" and run.status[name] == "PASS"]
     yield from _several("open by design", boundaries, most=20)
     for status in ("FAIL", "ERROR", "MISS", "SKIP"):
-        those = [f"{name}: {run.why[name].partition(chr(10))[0]}" for name, one in run.status.items() if one == status]
+        those = [
+            f"{name}: {run.why[name].partition(chr(10))[0]}"
+            for name, verdict in run.status.items()
+            if verdict == status
+        ]
         yield from _several(status, those, most=4 if status == "MISS" else _SHOWN)
 
 
@@ -103,14 +107,14 @@ def _plain(text: object) -> str:
 
 
 def _several(name: str, words: Sequence[str], most: int = _SHOWN) -> Iterator[str]:
-    for number, one in enumerate(words[:most]):
-        yield from _row("" if number else name, one)
+    for number, word in enumerate(words[:most]):
+        yield from _row("" if number else name, word)
     if len(words) > most:
         yield from _row("", f"and {len(words) - most} more")
 
 
 def _row(name: str, text: object) -> Iterator[str]:
-    for number, line in enumerate(textwrap.wrap(shown(text, 400), _WIDTH - 18) or [""]):
+    for number, line in enumerate(textwrap.wrap(legible(text, 400), _WIDTH - 18) or [""]):
         yield f"  {'' if number else name:16}{line}".rstrip()
 
 
@@ -126,7 +130,7 @@ def _hash_or(path: str, of: str) -> str:
             return ssh.key_in(place)
         if of == "series" and place.is_dir():
             patches = sorted(place.glob("*.patch"))
-            lines = [f"{hashlib.sha256(one.read_bytes()).hexdigest()}  {one.name}\n" for one in patches]
+            lines = [f"{hashlib.sha256(patch.read_bytes()).hexdigest()}  {patch.name}\n" for patch in patches]
             return hashlib.sha256("".join(lines).encode()).hexdigest()
         if of == "contract":
             tree = contract.at(place)
@@ -135,7 +139,7 @@ def _hash_or(path: str, of: str) -> str:
         return hashlib.sha256(place.read_bytes()).hexdigest()
     except (OSError, ValueError, UnsoundError) as error:
         kind = "a fingerprint (SHA256:...)" if of == "ssh key" else "64 hexadecimal digits"
-        raise argparse.ArgumentTypeError(f"{path}: neither {kind} nor such a file: {error}") from error
+        raise argparse.ArgumentTypeError(f"{path} is neither {kind} nor a readable file: {error}") from error
 
 
 def _tree(text: str) -> str | Path:
@@ -147,7 +151,7 @@ def _tree(text: str) -> str | Path:
     return Path(text)
 
 
-def _named(text: str) -> tuple[str, str]:
+def _name_and_hash(text: str) -> tuple[str, str]:
     """What something is made of: name and hash."""
     name, _, sha256 = text.rpartition("=")
     if not name or not _HASH.fullmatch(sha256):
@@ -162,17 +166,17 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )  # fmt: skip
     made.add_argument("report", type=Path, metavar="FOLDER|ARCHIVE", help="a report's folder, or a tar or zip of it")
-    trust = made.add_argument_group("what you trust, from elsewhere than the report")
+    trust = made.add_argument_group("what you trust; get it from elsewhere than the report")
     trust.add_argument(
         "--key",
         action="append",
         default=[],
         type=lambda text: _hash_or(text, "key"),
         metavar="FINGERPRINT|FILE",
-        help="of who signed it, and of each part; may be repeated",
+        help="fingerprint of the key that signed it, or a part of it; may be repeated",
     )
     trust.add_argument("--ssh-key", action="append", default=[], type=lambda text: _hash_or(text, "ssh key"),
-                       metavar="FINGERPRINT|FILE", help="of who signed it as well; may stand for --key")  # fmt: skip
+                       metavar="FINGERPRINT|FILE", help="SSH key that signed it too; may replace --key")  # fmt: skip
     trust.add_argument("--contract", type=lambda text: _hash_or(text, "contract"), metavar="SHA256|FOLDER|FILE",
                        help="the SHA-256 of what sha256sum prints of its files, or the contract itself")  # fmt: skip
     trust.add_argument("--commit", metavar="COMMIT", help="of sealproof")
@@ -182,11 +186,15 @@ def parser() -> argparse.ArgumentParser:
     trust.add_argument("--tree", type=_tree, metavar="SHA256|FOLDER",
                        help="sealproof's files: the SHA-256 of their list, or a folder with the same")  # fmt: skip
     trust.add_argument("--build-id", metavar="HEX", help="of the kernel under test")
-    trust.add_argument("--is", action="append", default=[], dest="named", type=_named, metavar="NAME=SHA256",
-                       help="what the report is made of, by the name that it has there, such as 'programs', 'root file "
+    trust.add_argument("--is", action="append", default=[], dest="named", type=_name_and_hash, metavar="NAME=SHA256",
+                       help="a part of the report by its name there, such as 'programs', 'root file "
                        "system', 'image' (the kernel's) or 'configuration'; may be repeated")  # fmt: skip
-    trust.add_argument("--oldest", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the first day it may be of")
-    trust.add_argument("--youngest", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the last day it may be of")
+    trust.add_argument(
+        "--oldest", type=date.fromisoformat, metavar="YYYY-MM-DD", help="earliest day on which the run may have begun"
+    )
+    trust.add_argument(
+        "--youngest", type=date.fromisoformat, metavar="YYYY-MM-DD", help="latest day on which the run may have begun"
+    )
     return made
 
 
@@ -201,19 +209,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.tree, given.build_id, tuple(given.named), tuple(given.ssh_key),
     )  # fmt: skip
     try:
-        found = verify(load(given.report), trusted)
+        outcome = verify(load(given.report), trusted)
     except UnsoundError as error:
-        found = Found(faults=[str(error)])
+        outcome = Found(faults=[str(error)])
     except (OSError, MemoryError, RecursionError) as error:
         return _unread(given.report, error)
-    return _said(found, shown(given.report))
+    return _said(outcome, legible(given.report))
 
 
 def _unread(report: Path, error: BaseException) -> int:
     """Say why a report could not be read at all; returns the exit status."""
     why = error.strerror if isinstance(error, OSError) else f"it needs more than this machine has ({error or 'memory'})"
     with contextlib.suppress(OSError, AttributeError):  # there may be no standard error
-        sys.stderr.write(f"{shown(report)}: {why}\n")
+        sys.stderr.write(f"{legible(report)}: {why}\n")
     return NOT_PROVEN
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from verifier.text import shown
+from verifier.text import legible
 
 FEATURES = (
     *("svm", "npt", "nrip_save", "vgif", "avic", "decodeassists", "flushbyasid", "pausefilter", "sev", "sev_es"),
@@ -86,22 +86,22 @@ def record(told: dict[str, Any]) -> Iterator[str]:
     """
     for name, form in _TEXTS.items():
         if not _is(form, told[name]) and (told["ended"] or told[name]):
-            yield f"record.json: its {name} is {shown(told[name], 80)!r}, which is none"
+            yield f"record.json: its {name} is {legible(told[name], 80)!r}, which is not a status"
     for name, value in told["host"].items():
         if not _of_host(name, value):
-            yield f"record.json: its host has {shown(name, 40)} {shown(value, 80)!r}, which none has"
+            yield f"record.json: its host has {legible(name, 40)} {legible(value, 80)!r}, which none has"
     for name in sorted(set(told["made_of"]) - set(MADE_OF)):
-        yield f"record.json: it is made of {shown(name, 60)}, which no run is"
+        yield f"record.json: it is made of {legible(name, 60)}, which no run is"
     for name in told.get("durations", {}):
         if not _is(_NAME, name):
-            yield f"record.json: its durations have {shown(name, 60)}, which none have"
+            yield f"record.json: its durations have {legible(name, 60)}, which none have"
     for name, form in _OF_KERNEL.items() if told["kernel"] else ():
         if not _is(form, told["kernel"][name]):
-            yield f"record.json: the kernel's {name} is {shown(told['kernel'][name], 80)!r}, which is none"
+            yield f"record.json: the kernel's {name} is {legible(told['kernel'][name], 80)!r}, which is not a status"
     if told["kernel"] and (found := re.fullmatch(_OF_KERNEL["source"], told["kernel"]["source"])):
         of = found["release"]
         if not re.match(re.escape(of) + r"(?![\w.])", told["kernel"]["release"]):
-            yield f"record.json: its source is Linux {shown(of, 40)}, and its kernel {told['kernel']['release']}"
+            yield f"record.json: its source is Linux {legible(of, 40)}, and its kernel {told['kernel']['release']}"
 
 
 def _is(form: str, text: str) -> bool:
@@ -144,9 +144,9 @@ def log(host: dict[str, str], text: str) -> str:
     seen = _CPU.findall(text)
     for words in seen if model and model != "unknown" else ():
         if model not in " ".join(words.split()) and " ".join(model.split()) not in " ".join(words.split()):
-            return f"its processor is {shown(words, 60)!r} to the kernel, and {shown(model, 60)!r} to the record"
+            return f"its processor is {legible(words, 60)!r} to the kernel, and {legible(model, 60)!r} to the record"
         if _VENDORS.get(vendor, "") not in words:
-            return f"its processor is {shown(words, 60)!r} to the kernel, and of {shown(vendor, 20)} to the record"
+            return f"its processor is {legible(words, 60)!r} to the kernel, and of {legible(vendor, 20)} to the record"
     if "machine" in host:  # its log may begin late
         return ""
     if model and not seen:
@@ -180,9 +180,9 @@ def reach(one: dict[str, Any]) -> str:
         else:
             right = _MET.fullmatch(text) is not None
         if not right:
-            return f"it says {shown(text, 100)!r} of its place, which is none of what is known of it"
+            return f"it says {legible(text, 100)!r} of its place, which is none of what is known of it"
     if one.get("facts"):
-        return f"it has the fact {shown(one['facts'][0], 80)!r}, which none has"
+        return f"it has the fact {legible(one['facts'][0], 80)!r}, which none has"
     if kvm and "enabled" in kvm:
         private = one["state"] == "private"
         if (kvm["enabled"] == "1") != (one["state"] != "plain") or (flags is not None and ("kp" in flags) != private):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from verifier import needs, rows
-from verifier.text import UnsoundError, shown
+from verifier.text import UnsoundError, legible
 from verifier.tree import Tree
 from verifier.tree import load as load_tree
 
@@ -110,7 +110,7 @@ class Claim:
         """
         return next((claim for row, claim in self.on if rows.fits(row, host)), self)
 
-    def named(self, row: str) -> Claim:
+    def for_row(self, row: str) -> Claim:
         """The claim as the row of these words has it.
 
         :raises UnsoundError: there is none.
@@ -120,7 +120,7 @@ class Claim:
         for _, claim in self.on:
             if claim.row == row:
                 return claim
-        raise UnsoundError(f"{self.id} has no outcome for {shown(row, 80)!r}")
+        raise UnsoundError(f"{self.id} has no outcome for {legible(row, 80)!r}")
 
     def expected(self, mode: str) -> str:
         """What it must come to in a mode, in a few words."""
@@ -138,17 +138,17 @@ def outcome_words(
     returned: int | None, errno: str | None, signal: str | None, si_code: str | None, leaked: int, after: str | None
 ) -> str:
     """How a probe ended, in a few words."""
-    said = []
+    words = []
     if returned is not None or errno is not None:
-        said.append("returned nothing" if returned is None else f"returned {returned}")
+        words.append("returned nothing" if returned is None else f"returned {returned}")
         if errno:
-            said[-1] += f" {errno}"
+            words[-1] += f" {errno}"
     if signal is not None or si_code is not None:
-        said.append(f"{signal or 'no signal'} {si_code or ''}".strip())
-    said.append({0: "nothing leaked", PAGE: "the whole page leaked"}.get(leaked, f"{leaked} bytes leaked"))
+        words.append(f"{signal or 'no signal'} {si_code or ''}".strip())
+    words.append({0: "nothing leaked", PAGE: "the whole page leaked"}.get(leaked, f"{leaked} bytes leaked"))
     if after is not None:
-        said.append(f"page {after}")
-    return ", ".join(said)
+        words.append(f"page {after}")
+    return ", ".join(words)
 
 
 def holds(condition: str, tier: str | None, host: dict[str, Any], kernel: str = "") -> bool:
@@ -190,20 +190,20 @@ def load(tree: Tree) -> dict[str, Claim]:
     :param tree: the contract's files.
     :raises UnsoundError: it is no contract that can be kept.
     """
-    found: dict[str, Claim] = {}
+    claims: dict[str, Claim] = {}
     for name in tree.names:
         if not _FILE.fullmatch(name):
-            raise UnsoundError(f"the contract has {shown(name, 60)}, which is no file of a contract")
+            raise UnsoundError(f"the contract has {legible(name, 60)}, which is not a contract file")
         if name == needs.FILE:
             continue
         for entry in _entries(name, tree.read(name)):
             claim = _claim(entry)
-            if claim.id in found:
+            if claim.id in claims:
                 raise UnsoundError(f"the contract claims {claim.id} twice")
-            found[claim.id] = claim
-    if not found:
+            claims[claim.id] = claim
+    if not claims:
         raise UnsoundError("there is no contract")
-    return _with_needs(found, needs.load(tree.read(needs.FILE))) if needs.FILE in tree else found
+    return _with_needs(claims, needs.load(tree.read(needs.FILE))) if needs.FILE in tree else claims
 
 
 def _with_needs(claims: dict[str, Claim], named: dict[str, tuple[needs.Variant, ...]]) -> dict[str, Claim]:
@@ -213,15 +213,15 @@ def _with_needs(claims: dict[str, Claim], named: dict[str, tuple[needs.Variant, 
     """
     for name, variants in named.items():
         if name not in claims:
-            raise UnsoundError(f"{needs.FILE} names {shown(name, 80)}, which is not in the contract")
-        if any(bool(one.call) is not claims[name].probe for one in variants):
-            raise UnsoundError(f"{needs.FILE}: a probe has a call, and what is told by checks has none: {name}")
-    found = {}
+            raise UnsoundError(f"{needs.FILE} names {legible(name, 80)}, which is not in the contract")
+        if any(bool(variant.call) is not claims[name].probe for variant in variants):
+            raise UnsoundError(f"{needs.FILE}: a probe has a call, and a claim judged by checks has none: {name}")
+    completed = {}
     for name, claim in claims.items():
         variants = named.get(name, ())
-        on = tuple((row, replace(one, needs=variants)) for row, one in claim.on)
-        found[name] = replace(claim, needs=variants, on=on)
-    return found
+        on = tuple((row, replace(variant, needs=variants)) for row, variant in claim.on)
+        completed[name] = replace(claim, needs=variants, on=on)
+    return completed
 
 
 def _entries(name: str, data: bytes) -> Iterator[dict[str, Any]]:
@@ -229,33 +229,33 @@ def _entries(name: str, data: bytes) -> Iterator[dict[str, Any]]:
     try:
         table = tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UnsoundError(f"{name} is not TOML: {shown(error, 80)}") from error
+        raise UnsoundError(f"{name} is not TOML: {legible(error, 80)}") from error
     entries = table.pop("claim", None)
     if table.get("version") != 2 or not set(table) <= _HEAD or not isinstance(entries, list) or not entries:
-        raise UnsoundError(f"{name} is no contract of version 2")
+        raise UnsoundError(f"{name} is not a contract of version 2")
     head = {key: table[key] for key in table if key != "version"}
     for entry in entries:
         if not isinstance(entry, dict) or not head.keys().isdisjoint(entry):
-            raise UnsoundError(f"{name}: a claim states again what the file's head does, or states nothing")
+            raise UnsoundError(f"{name}: a claim repeats what the file's head states, or states nothing")
         ids = entry.pop("ids", None)
         if ids is None:
             yield {**head, **entry}
         elif isinstance(ids, list) and len(ids) > 1 and "id" not in entry:
-            yield from ({"id": one, **head, **entry} for one in ids)
+            yield from ({"id": name, **head, **entry} for name in ids)
         else:
-            raise UnsoundError(f"{name}: a claim's ids are none")
+            raise UnsoundError(f"{name}: a claim's ids are malformed")
 
 
 def _claim(entry: dict[str, Any]) -> Claim:
     name = entry.get("id")
     if not isinstance(name, str) or not name.replace("_", "").isalnum() or name != name.lower():
-        raise UnsoundError(f"the contract has a claim without a plain id: {shown(name)}")
+        raise UnsoundError(f"the contract has a claim without a plain id: {legible(name)}")
     need = partial(_need, name)
     need(set(entry) <= _CLAIM, "it has fields that no claim has")
     kind = entry.get("kind", "")
     need(kind in KINDS, "its kind is none")
     need(
-        all(isinstance(entry.get(one), str) and entry[one].strip() for one in ("class", "source", "reason")),
+        all(isinstance(entry.get(key), str) and entry[key].strip() for key in ("class", "source", "reason")),
         "no reason",
     )
     skip = _skip(name, entry["skip"]) if "skip" in entry else {}
@@ -283,21 +283,21 @@ def _skip(name: str, entry: Any) -> dict[str, str]:
     """
     need = partial(_need, name)
     need(isinstance(entry, dict) and set(entry) in _SKIPS, "its skip names no condition")
-    found = {}
+    cases = {}
     if "when" in entry:
         need(entry["when"] in [*_LISTS, *_TIERS], "its skip is none that can be allowed")
-        found[entry["when"]] = SKIPPED[entry["when"]]
+        cases[entry["when"]] = SKIPPED[entry["when"]]
     if "kernel" in entry:
         try:
             right = isinstance(entry["kernel"], str) and rows.meet(entry["kernel"])
         except ValueError as error:
-            raise UnsoundError(f"the contract, {name}: {shown(error, 80)}") from error
+            raise UnsoundError(f"the contract, {name}: {legible(error, 80)}") from error
         need(right, "its skip is for no kernel that there can be")
         reason = entry["reason"]
         need(isinstance(reason, str) and len(reason.split()) >= _REASON, "its skip says not what these kernels lack")
         releases = "".join(entry["kernel"].split())
-        found[_KERNEL + releases] = f"the host's kernel is {releases}: {reason}"
-    return found
+        cases[_KERNEL + releases] = f"the host's kernel is {releases}: {reason}"
+    return cases
 
 
 def _need(claim: str, right: bool, words: str) -> None:  # noqa: FBT001
@@ -310,7 +310,7 @@ def _outcomes(name: str, kind: str, entry: dict[str, Any]) -> dict[str, Outcome]
 
     :raises UnsoundError: it proves nothing.
     """
-    plain, private = (_outcome(name, one, entry.get(one)) for one in ("plain", "protected"))
+    plain, private = (_outcome(name, mode, entry.get(mode)) for mode in ("plain", "protected"))
     shared = _outcome(name, "shared", entry["shared"]) if "shared" in entry else plain
     need = partial(_need, name)
     for control in (plain, shared):
@@ -337,17 +337,17 @@ def _rows(name: str, entries: Any) -> Iterator[tuple[dict[str, str], dict[str, A
     seen: list[dict[str, str]] = []
     for entry in entries if isinstance(entries, list) else [None]:
         if not isinstance(entry, dict) or not set(entry) <= _ON:
-            raise UnsoundError(f"the contract, {name}: an outcome for some hosts is none")
+            raise UnsoundError(f"the contract, {name}: a row of outcomes for some hosts is malformed")
         row = {fact: entry[fact] for fact in rows.FACTS if fact in entry}
         stated = {key: value for key, value in entry.items() if key not in row}
         try:
             right = all(isinstance(value, str) for value in row.values()) and rows.exist(row)
-            twice = [one for one in seen if rows.overlap(one, row)] if right else []
+            twice = [earlier for earlier in seen if rows.overlap(earlier, row)] if right else []
         except ValueError as error:
-            raise UnsoundError(f"the contract, {name}: {shown(error, 80)}") from error
+            raise UnsoundError(f"the contract, {name}: {legible(error, 80)}") from error
         texts = [entry.get(key) for key in ("source", "reason")]
         if not right or not all(isinstance(text, str) and text.strip() for text in texts) or len(stated) == len(texts):
-            raise UnsoundError(f"the contract, {name}: an outcome for some hosts says not for which, what or why")
+            raise UnsoundError(f"the contract, {name}: a row of outcomes lacks its hosts, its outcome or its reason")
         if twice:
             raise UnsoundError(f"the contract, {name}: {rows.words(twice[0])} and {rows.words(row)} overlap")
         seen.append(row)
@@ -364,9 +364,9 @@ def _at(claim: Claim, entry: dict[str, Any], row: dict[str, str], stated: dict[s
 
 def _outcome(claim: str, name: str, entry: Any) -> Outcome:
     if not isinstance(entry, dict) or not set(entry) <= _OUTCOME or "leak" not in entry:
-        raise UnsoundError(f"the contract, {claim}: {name} is no outcome")
+        raise UnsoundError(f"the contract, {claim}: {name} is not an outcome")
     leak = {"none": 0, "page": PAGE}.get(entry["leak"], entry["leak"]) if entry["leak"] else -1
     returned, errno = entry.get("returned"), entry.get("errno")
     if not isinstance(leak, int) or not 0 <= leak <= PAGE or (errno is None) != (returned != -1):
-        raise UnsoundError(f"the contract, {claim}: {name} is no outcome that can be")
+        raise UnsoundError(f"the contract, {claim}: {name} is an impossible outcome")
     return Outcome(returned, errno, entry.get("signal"), entry.get("si_code"), leak, entry.get("page_after"))

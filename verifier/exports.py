@@ -9,7 +9,7 @@ from typing import Any
 
 from verifier import contract as contracts
 from verifier.run import STATUSES, Run, series_of
-from verifier.text import parse, same, shown, table, unusual
+from verifier.text import legible, parse, same, table, unusual
 from verifier.verdict import EXIT, problems, sentence
 
 WHOLE = "the_whole_run"
@@ -36,8 +36,8 @@ class Derived:
     @property
     def counts(self) -> dict[str, int]:
         """How many claims have each status."""
-        found = list(self.run.status.values())
-        return {status: found.count(status) for status in STATUSES}
+        statuses = list(self.run.status.values())
+        return {status: statuses.count(status) for status in STATUSES}
 
     @property
     def whole(self) -> str:
@@ -68,10 +68,10 @@ class Derived:
         return {"claims": len(self.run.claims), "sha256": self.run.contract}
 
 
-def document(told: Derived) -> Iterator[str]:
+def document(derived: Derived) -> Iterator[str]:
     """Where signoff.json says anything else."""
-    run, name = told.run, "signoff.json"
-    found = table(
+    run, name = derived.run, "signoff.json"
+    content = table(
         parse(run.tree.read(name), name), name,
         "schema", "verdict", "exit_code", "summary", "mode", "tier", "contract", "run", "kernel", "host", "made_of",
         "counts", "problems", "claims", "signing_key", "logs",
@@ -80,89 +80,95 @@ def document(told: Derived) -> Iterator[str]:
     kernel = record["kernel"]
     wanted = {
         "schema": "sealproof-signoff-6",
-        "verdict": told.word,
-        "exit_code": EXIT[told.word],
-        "summary": sentence(run, told.word),
+        "verdict": derived.word,
+        "exit_code": EXIT[derived.word],
+        "summary": sentence(run, derived.word),
         "problems": problems(run),
         "mode": record["mode"],
         "tier": record["tier"],
-        "contract": told.contract,
+        "contract": derived.contract,
         "kernel": None if kernel is None else {**kernel, "series": record["series"]},
         "host": record["host"],
         "made_of": record["made_of"],
-        "counts": told.counts,
-        "signing_key": told.key,
+        "counts": derived.counts,
+        "signing_key": derived.key,
         "logs": run.logs,
     }
-    more = set() if told.fleet is None else {"fleet"}
-    if strange := set(found) - {*wanted, "run", "claims", *more}:
-        yield f"{name} has {shown(min(strange), 40)}, which no report has"
-    if told.fleet is not None:
-        yield from _fleet(told.fleet, found["fleet"])
+    more = set() if derived.fleet is None else {"fleet"}
+    if strange := set(content) - {*wanted, "run", "claims", *more}:
+        yield f"{name} has {legible(min(strange), 40)}, which no report has"
+    if derived.fleet is not None:
+        yield from _fleet(derived.fleet, content["fleet"])
     for what, value in wanted.items():
-        if not same(found[what], value):
-            yield f"{name}: {what} is {shown(found[what], 80)!r}, and it must be {shown(value, 80)!r}"
+        if not same(content[what], value):
+            yield f"{name}: {what} is {legible(content[what], 80)!r}, and it must be {legible(value, 80)!r}"
     ids = {"id": "run", "started": "started", "ended": "ended", "command": "command", "commit": "commit"}
     for what, key in ids.items():
-        if not same(table(found["run"], f"{name}: run", what)[what] or "", record[key]):
+        if not same(table(content["run"], f"{name}: run", what)[what] or "", record[key]):
             yield f"{name}: run.{what} is not the record's"
-    if not same(table(found["run"], f"{name}: run", "durations")["durations"], record.get("durations")):
+    if not same(table(content["run"], f"{name}: run", "durations")["durations"], record.get("durations")):
         yield f"{name}: run.durations are not the record's"
-    claims = [table(one, f"{name}: a claim", "id") for one in found["claims"]]
-    if [one["id"] for one in claims] != list(run.claims):
+    claims = [table(row, f"{name}: a claim", "id") for row in content["claims"]]
+    if [row["id"] for row in claims] != list(run.claims):
         yield f"{name}: its claims are not the contract's, in the contract's order"
         return
-    for one in claims:
-        yield from _claim(told, one)
+    for row in claims:
+        yield from _claim(derived, row)
     if fault := unusual(run.tree.read(name), name):
         yield fault
 
 
-def _fleet(fleet: dict[str, Any], found: Any) -> Iterator[str]:
+def _fleet(fleet: dict[str, Any], content: Any) -> Iterator[str]:
     """Where signoff.json tells other parts than the list of them."""
-    table(found, "signoff.json: fleet", "parts", "words")
+    table(content, "signoff.json: fleet", "parts", "words")
     facts = ("run", "machine", "seconds", "cut_short")
-    if [[one.get(what) for what in facts] for one in found["parts"]] != [
-        [one[what] for what in facts] for one in fleet["parts"]
+    if [[part.get(what) for what in facts] for part in content["parts"]] != [
+        [part[what] for what in facts] for part in fleet["parts"]
     ]:
         yield "signoff.json: its parts are not those that are there"
-    said = {
-        claim: [(one["part"], one["status"], one["why"]) for one in words] for claim, words in found["words"].items()
+    words_of = {
+        claim: [(word["part"], word["status"], word["why"]) for word in words]
+        for claim, words in content["words"].items()
     }
-    if said != {
-        claim: [(one["part"], one["status"], one["why"]) for one in words] for claim, words in fleet["words"].items()
+    if words_of != {
+        claim: [(word["part"], word["status"], word["why"]) for word in words]
+        for claim, words in fleet["words"].items()
     }:
         yield "signoff.json: what its parts say is told otherwise"
 
 
-def _claim(told: Derived, one: dict[str, Any]) -> Iterator[str]:
-    run = told.run
-    claim = run.claims[one["id"]]
-    if one.get("status") != run.status[claim.id]:
-        yield f"signoff.json: {claim.id} is {shown(one.get('status'), 20)}, and it must be {run.status[claim.id]}"
+def _claim(derived: Derived, stated: dict[str, Any]) -> Iterator[str]:
+    run = derived.run
+    claim = run.claims[stated["id"]]
+    if stated.get("status") != run.status[claim.id]:
+        yield f"signoff.json: {claim.id} is {legible(stated.get('status'), 20)}, and it must be {run.status[claim.id]}"
     of_contract = {"kind": claim.kind, "class": claim.threat, "source": claim.source, "reason": claim.why,
                    "mode": run.mode}  # fmt: skip
     row = {key: value for key, value in run.rows.get(claim.id, {}).items() if key != "_time"}
     wanted = {**row, **of_contract}
-    if row and (strange := set(one) - set(wanted)):
-        yield f"signoff.json: {claim.id} has {shown(min(strange), 40)}, which was not put down"
+    if row and (strange := set(stated) - set(wanted)):
+        yield f"signoff.json: {claim.id} has {legible(min(strange), 40)}, which was not put down"
     for what, value in wanted.items():
-        if not same(one.get(what), value):
-            yield f"signoff.json: {claim.id}: {shown(what, 40)} is not what was put down"
+        if not same(stated.get(what), value):
+            yield f"signoff.json: {claim.id}: {legible(what, 40)} is not what was put down"
 
 
-def statement(told: Derived, predicate: dict[str, Any]) -> Iterator[str]:
+def statement(derived: Derived, predicate: dict[str, Any]) -> Iterator[str]:
     """Where the signed statement says anything else."""
-    run = told.run
+    run = derived.run
     record = run.record
     plain = run.mode == "plain"
 
     def those(*statuses: str) -> list[str]:
-        return [name for status in statuses for name, one in run.status.items() if one == status]
+        return [name for status in statuses for name, verdict in run.status.items() if verdict == status]
 
     wanted = {
-        "result": "PASSED" if told.word == "PROTECTED" else "WARNED" if told.word == "CONTROLS HOLD" else "FAILED",
-        "verdict": told.word,
+        "result": "PASSED"
+        if derived.word == "PROTECTED"
+        else "WARNED"
+        if derived.word == "CONTROLS HOLD"
+        else "FAILED",
+        "verdict": derived.word,
         "passedTests": [] if plain else those("PASS"),
         "warnedTests": [*(those("PASS") if plain else []), *those("SKIP")],
         "failedTests": those("FAIL", "ERROR", "MISS"),
@@ -173,21 +179,23 @@ def statement(told: Derived, predicate: dict[str, Any]) -> Iterator[str]:
         "tier": record["tier"],
         "commit": record["commit"],
         "series": record["series"],
-        "contract": told.contract,
-        "kernels": sorted(told.kernels),
+        "contract": derived.contract,
+        "kernels": sorted(derived.kernels),
         "source": (record["kernel"] or {}).get("source_sha256", ""),
         "patches": series_of(record) if record["kernel"] else "",
         "madeOf": record["made_of"],
-        "machines": told.machines,
+        "machines": derived.machines,
     }
-    made_of = {("contract", told.contract["sha256"]), *record["made_of"].items(), *told.images}
-    named = [(one["name"], one["digest"]["sha256"]) for one in predicate["configuration"]]
+    made_of = {("contract", derived.contract["sha256"]), *record["made_of"].items(), *derived.images}
+    named = [(entry["name"], entry["digest"]["sha256"]) for entry in predicate["configuration"]]
     for name, sha256 in sorted(made_of - set(named)):
-        yield f"the statement's configuration does not name {shown(name, 60)} ({sha256}) as the record does"
+        yield f"the statement's configuration does not name {legible(name, 60)} ({sha256}) as the record does"
     for name, _ in sorted(set(named) - made_of):
-        yield f"the statement's configuration names {shown(name, 60)}, which the record does not"
+        yield f"the statement's configuration names {legible(name, 60)}, which the record does not"
     if strange := set(predicate) - {*wanted, "configuration"}:
-        yield f"the statement has {shown(min(strange), 40)}, which no sealproof states"
+        yield f"the statement has {legible(min(strange), 40)}, which no sealproof states"
     for what, value in wanted.items():
         if not same(predicate.get(what), value):
-            yield f"the statement's {what} is {shown(predicate.get(what), 60)!r}, and it must be {shown(value, 60)!r}"
+            yield (
+                f"the statement's {what} is {legible(predicate.get(what), 60)!r}, and it must be {legible(value, 60)!r}"
+            )

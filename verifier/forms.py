@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 from verifier import needs
 from verifier.exports import WHOLE, Derived
 from verifier.run import CONTRACT, Run, series_of
-from verifier.text import UnsoundError, cleaned, parse, shown, unusual
+from verifier.text import UnsoundError, for_page, legible, parse, unusual
 from verifier.verdict import EXIT, problems, row_of, sentence
 from verifier.words import NO_SIGNOFF
 
@@ -30,105 +30,105 @@ _NAMED = re.compile(r"""["']([a-z][a-z0-9_]+)["']""")
 _SIDES = ("expected", "observed", "control", "shared")
 
 
-def junit(told: Derived) -> Iterator[str]:
+def junit(derived: Derived) -> Iterator[str]:
     """Where junit.xml says anything else."""
-    data = told.run.tree.read(JUNIT)
+    data = derived.run.tree.read(JUNIT)
     if not data.startswith(b"<?xml version='1.0' encoding='utf-8'?>\n"):
         raise UnsoundError(f"{JUNIT} is not written as sealproof writes it")
     if b"<!" in data or data.count(b"<?") > data.startswith(b"<?xml "):
-        raise UnsoundError(f"{JUNIT} declares what no report's does")
+        raise UnsoundError(f"{JUNIT} declares what no report may declare")
     try:
         root = ET.fromstring(data)  # noqa: S314  nothing is declared, so there is nothing to expand
     except ET.ParseError as error:
         raise UnsoundError(f"{JUNIT} is not XML: {error}") from error
-    if found := _differs(_shape(root), _junit(told)):
-        yield f"{JUNIT}{found}"
+    if difference := _differs(_shape(root), _junit(derived)):
+        yield f"{JUNIT}{difference}"
     elif ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n" != data:
         yield f"{JUNIT} is not written as sealproof writes it"
 
 
-def tap(told: Derived) -> Iterator[str]:
+def tap(derived: Derived) -> Iterator[str]:
     """Where signoff.tap says anything else."""
-    found = told.run.tree.read(TAP).decode("utf-8", "replace").split("\n")
-    wanted = _tap(told)
-    if len(found) != len(wanted):
-        yield f"{TAP} has {len(found)} lines, and it must have {len(wanted)}"
-    for number, (line, must) in enumerate(zip(found, wanted, strict=False), 1):
+    lines = derived.run.tree.read(TAP).decode("utf-8", "replace").split("\n")
+    wanted = _tap(derived)
+    if len(lines) != len(wanted):
+        yield f"{TAP} has {len(lines)} lines, and it must have {len(wanted)}"
+    for number, (line, must) in enumerate(zip(lines, wanted, strict=False), 1):
         if line != must:
-            yield f"{TAP}: line {number} is {shown(line, 100)!r}, and it must be {shown(must, 100)!r}"
+            yield f"{TAP}: line {number} is {legible(line, 100)!r}, and it must be {legible(must, 100)!r}"
             return
 
 
-def sarif(told: Derived) -> Iterator[str]:
+def sarif(derived: Derived) -> Iterator[str]:
     """Where signoff.sarif says anything else."""
-    data = told.run.tree.read(SARIF)
-    if found := _differs(parse(data, SARIF), _sarif(told)):
-        yield f"{SARIF}{found}"
+    data = derived.run.tree.read(SARIF)
+    if difference := _differs(parse(data, SARIF), _sarif(derived)):
+        yield f"{SARIF}{difference}"
     elif fault := unusual(data, SARIF):
         yield fault
 
 
-def kcidb(told: Derived) -> Iterator[str]:
+def kcidb(derived: Derived) -> Iterator[str]:
     """Where kcidb.json says anything else."""
-    data = told.run.tree.read(KCIDB)
-    if found := _differs(parse(data, KCIDB), _kcidb(told)):
-        yield f"{KCIDB}{found}"
+    data = derived.run.tree.read(KCIDB)
+    if difference := _differs(parse(data, KCIDB), _kcidb(derived)):
+        yield f"{KCIDB}{difference}"
     elif fault := unusual(data, KCIDB):
         yield fault
 
 
-def _differs(found: Any, wanted: Any, place: str = "") -> str:
+def _differs(content: Any, wanted: Any, place: str = "") -> str:
     """Where two documents differ first, in words; empty if they do not."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        if odd := sorted(map(str, found.keys() ^ wanted.keys())):
-            return f"{place}: {'it has' if odd[0] in found else 'it lacks'} {shown(odd[0], 40)}"
-        pairs = [(f"{place}.{shown(key, 40)}", found[key], wanted[key]) for key in wanted]
-    elif isinstance(found, list | tuple) and isinstance(wanted, list | tuple):
-        if len(found) != len(wanted):
-            return f"{place}: {len(found)} where there must be {len(wanted)}"
-        pairs = [(f"{place}[{number}]", *both) for number, both in enumerate(zip(found, wanted, strict=True))]
+    if isinstance(content, dict) and isinstance(wanted, dict):
+        if odd := sorted(map(str, content.keys() ^ wanted.keys())):
+            return f"{place}: {'it has' if odd[0] in content else 'it lacks'} {legible(odd[0], 40)}"
+        pairs = [(f"{place}.{legible(key, 40)}", content[key], wanted[key]) for key in wanted]
+    elif isinstance(content, list | tuple) and isinstance(wanted, list | tuple):
+        if len(content) != len(wanted):
+            return f"{place}: {len(content)} where there must be {len(wanted)}"
+        pairs = [(f"{place}[{number}]", *both) for number, both in enumerate(zip(content, wanted, strict=True))]
     else:
-        same = wanted == found and type(found) is type(wanted)
-        return "" if same else f"{place} is {shown(repr(found), 100)}, not {shown(repr(wanted), 100)}"
-    return next((words for where, one, other in pairs if (words := _differs(one, other, where))), "")
+        same = wanted == content and type(content) is type(wanted)
+        return "" if same else f"{place} is {legible(repr(content), 100)}, not {legible(repr(wanted), 100)}"
+    return next((words for where, value, other in pairs if (words := _differs(value, other, where))), "")
 
 
-def _sentence(told: Derived) -> str:
+def _sentence(derived: Derived) -> str:
     """The verdict and its sentence."""
-    return cleaned(f"{told.word}: {sentence(told.run, told.word)}")
+    return for_page(f"{derived.word}: {sentence(derived.run, derived.word)}")
 
 
-def _sides(told: Derived, claim: str) -> dict[str, str]:
+def _sides(derived: Derived, claim: str) -> dict[str, str]:
     """What a claim's line says of its outcome."""
-    row = row_of(told.run, claim)
+    row = row_of(derived.run, claim)
     return {name: str(row[name]) for name in _SIDES}
 
 
-def _why(told: Derived, claim: str) -> str:
-    return str(row_of(told.run, claim)["why"])
+def _why(derived: Derived, claim: str) -> str:
+    return str(row_of(derived.run, claim)["why"])
 
 
-def _seconds(told: Derived, claim: str) -> Any:
-    return row_of(told.run, claim)["seconds"]
+def _seconds(derived: Derived, claim: str) -> Any:
+    return row_of(derived.run, claim)["seconds"]
 
 
-def _says(told: Derived, claim: str) -> str:
+def _says(derived: Derived, claim: str) -> str:
     """A claim's sentence."""
-    return str(row_of(told.run, claim)["sentence"])
+    return str(row_of(derived.run, claim)["sentence"])
 
 
 # --- JUnit
 
 
-def _shape(one: ET.Element) -> dict[str, Any]:
+def _shape(element: ET.Element) -> dict[str, Any]:
     """An element as a document to compare."""
-    inside = one.text or ""
+    inside = element.text or ""
     return {
-        "tag": one.tag,
-        "attributes": dict(one.attrib),
-        "text": inside if len(one) == 0 and inside.strip() else inside.strip(),
-        "parts": [_shape(each) for each in one],
-        "after": (one.tail or "").strip(),
+        "tag": element.tag,
+        "attributes": dict(element.attrib),
+        "text": inside if len(element) == 0 and inside.strip() else inside.strip(),
+        "parts": [_shape(each) for each in element],
+        "after": (element.tail or "").strip(),
     }
 
 
@@ -136,11 +136,11 @@ def _element(tag: str, attributes: dict[str, Any], text: Any = "", parts: Any = 
     return {"tag": tag, "attributes": attributes, "text": text, "parts": list(parts), "after": ""}
 
 
-def _junit(told: Derived) -> dict[str, Any]:
-    run, counts, controls = told.run, told.counts, len(told.controls)
+def _junit(derived: Derived) -> dict[str, Any]:
+    run, counts, controls = derived.run, derived.counts, len(derived.controls)
     properties = {
         "run": run.record["run"],
-        "verdict": told.word,
+        "verdict": derived.word,
         "mode": run.mode,
         "tier": run.record["tier"] or "unknown",
         "contract": f"contract of {len(run.claims)} {'claim' if len(run.claims) == 1 else 'claims'}, "
@@ -149,102 +149,102 @@ def _junit(told: Derived) -> dict[str, Any]:
     suite = {
         "name": "sealproof controls, no sign-off" if run.mode == "plain" else "sealproof",
         "tests": str(len(run.claims) + 1),
-        "failures": str(counts["FAIL"] + (told.whole == "FAIL")),
-        "errors": str(counts["ERROR"] + counts["MISS"] + (told.whole == "MISS")),
-        "skipped": str(counts["SKIP"] + controls + (told.whole == "CONTROL")),
-        "time": f"{sum(_seconds(told, claim) for claim in run.claims):.3f}",
+        "failures": str(counts["FAIL"] + (derived.whole == "FAIL")),
+        "errors": str(counts["ERROR"] + counts["MISS"] + (derived.whole == "MISS")),
+        "skipped": str(counts["SKIP"] + controls + (derived.whole == "CONTROL")),
+        "time": f"{sum(_seconds(derived, claim) for claim in run.claims):.3f}",
         "timestamp": run.record["started"].removesuffix("Z"),
     }
     each = [_element("property", {"name": name, "value": value}) for name, value in properties.items()]
-    cases = [_case(told, claim, status) for claim, status in told.said.items()]
+    cases = [_case(derived, claim, status) for claim, status in derived.said.items()]
     whole = [_element("testsuite", suite, "", [_element("properties", {}, "", each), *cases])]
     return _element("testsuites", {}, "", whole)
 
 
-def _case(told: Derived, claim: str, status: str) -> dict[str, Any]:
+def _case(derived: Derived, claim: str, status: str) -> dict[str, Any]:
     tag = _TAGS.get(status)
     if claim == WHOLE:
-        parts = [_element(tag, {"message": _xml(_sentence(told)), "type": status})] if tag else []
+        parts = [_element(tag, {"message": _xml(_sentence(derived)), "type": status})] if tag else []
         return _element("testcase", {"classname": "sealproof", "name": WHOLE, "time": "0.000"}, "", parts)
-    kind = told.run.claims[claim]
+    kind = derived.run.claims[claim]
     attributes = {
         "classname": f"{kind.kind}.{kind.threat}",
         "name": claim,
-        "time": f"{_seconds(told, claim):.3f}",
+        "time": f"{_seconds(derived, claim):.3f}",
     }
-    sides = _sides(told, claim)
+    sides = _sides(derived, claim)
     text = "".join(f"{name}: {words}\n" for name, words in sides.items() if name != "shared" or words)
     if not tag:
         return _element("testcase", attributes, "", [_element("system-out", {}, _xml(text))])
-    message = _CONTROL if status == "CONTROL" else _xml(f"{status}: {_why(told, claim)}")
+    message = _CONTROL if status == "CONTROL" else _xml(f"{status}: {_why(derived, claim)}")
     return _element("testcase", attributes, "", [_element(tag, {"message": message, "type": status}, _xml(text))])
 
 
 def _xml(text: str) -> str:
     """A text as junit.xml can hold it."""
-    return _NOT_XML.sub("\ufffd", cleaned(text))
+    return _NOT_XML.sub("\ufffd", for_page(text))
 
 
 # --- TAP
 
 
-def _tap(told: Derived) -> list[str]:
-    out = ["TAP version 14", f"1..{len(told.said)}"]
-    for number, (claim, status) in enumerate(told.said.items(), 1):
+def _tap(derived: Derived) -> list[str]:
+    out = ["TAP version 14", f"1..{len(derived.said)}"]
+    for number, (claim, status) in enumerate(derived.said.items(), 1):
         skip = status in ("SKIP", "CONTROL")
         begin = f"{'ok' if skip or status == 'PASS' else 'not ok'} {number} - {claim}"
         if claim == WHOLE:
-            out.append(f"{begin} # SKIP {_escaped(NO_SIGNOFF)}" if skip else begin)
-            out += ["  ---", *_block({"verdict": told.word, "why": sentence(told.run, told.word)}), "  ..."]
+            out.append(f"{begin} # SKIP {_escape(NO_SIGNOFF)}" if skip else begin)
+            out += ["  ---", *_block({"verdict": derived.word, "why": sentence(derived.run, derived.word)}), "  ..."]
             continue
-        why = _CONTROL if status == "CONTROL" else _why(told, claim)
-        out.append(f"{begin} # SKIP {_escaped(why)}" if skip else begin)
+        why = _CONTROL if status == "CONTROL" else _why(derived, claim)
+        out.append(f"{begin} # SKIP {_escape(why)}" if skip else begin)
         if status != "CONTROL":
             of_status = {} if status == "PASS" else {"status": status, "why": why}
-            sides = {name: words for name, words in _sides(told, claim).items() if words}
+            sides = {name: words for name, words in _sides(derived, claim).items() if words}
             out += ["  ---", *_block({**of_status, **sides}), "  ..."]
     return [*out, ""]
 
 
-def _escaped(text: str) -> str:
-    return " ".join(cleaned(text).split()).replace("\\", "\\\\").replace("#", "\\#")
+def _escape(text: str) -> str:
+    return " ".join(for_page(text).split()).replace("\\", "\\\\").replace("#", "\\#")
 
 
 def _block(facts: dict[str, str]) -> list[str]:
-    return [f"  {name}: {json.dumps(cleaned(value))}" for name, value in facts.items()]
+    return [f"  {name}: {json.dumps(for_page(value))}" for name, value in facts.items()]
 
 
 # --- SARIF
 
 
-def _sarif(told: Derived) -> dict[str, Any]:
-    run, record = told.run, told.run.record
+def _sarif(derived: Derived) -> dict[str, Any]:
+    run, record = derived.run, derived.run.record
     order = list(run.claims)
     rules = [
         {
             "id": name,
-            "shortDescription": {"text": cleaned(_says(told, name) or name)},
-            "fullDescription": {"text": cleaned(claim.why)},
-            "help": {"text": cleaned(f"{claim.why}\nSource: {claim.source}")},
+            "shortDescription": {"text": for_page(_says(derived, name) or name)},
+            "fullDescription": {"text": for_page(claim.why)},
+            "help": {"text": for_page(f"{claim.why}\nSource: {claim.source}")},
             "properties": {"tags": list(dict.fromkeys(["security", claim.kind, claim.threat]))},
         }
         for name, claim in run.claims.items()
     ]
     places = _places(run)
     results = [
-        _result(told, name, status, order.index(name), places[name])
-        for name, status in told.said.items()
+        _result(derived, name, status, order.index(name), places[name])
+        for name, status in derived.said.items()
         if status != "PASS" and name != WHOLE
     ]
     notes = [*([NO_SIGNOFF] if run.mode == "plain" else []), *problems(run)]
     invocation = {
-        "executionSuccessful": EXIT[told.word] != EXIT["NOT PROVEN"],
-        "exitCode": EXIT[told.word],
-        "exitCodeDescription": told.word,
-        "commandLine": cleaned(record["command"]),
+        "executionSuccessful": EXIT[derived.word] != EXIT["NOT PROVEN"],
+        "exitCode": EXIT[derived.word],
+        "exitCodeDescription": derived.word,
+        "commandLine": for_page(record["command"]),
         "startTimeUtc": record["started"],
         **({"endTimeUtc": record["ended"]} if record["ended"] else {}),
-        "toolExecutionNotifications": [{"level": "error", "message": {"text": cleaned(one)}} for one in notes],
+        "toolExecutionNotifications": [{"level": "error", "message": {"text": for_page(note)}} for note in notes],
     }
     return {
         "$schema": _SCHEMA,
@@ -258,7 +258,7 @@ def _sarif(told: Derived) -> dict[str, Any]:
                 "invocations": [invocation],
                 "results": results,
                 "properties": {
-                    "verdict": told.word,
+                    "verdict": derived.word,
                     "mode": run.mode,
                     "tier": record["tier"] or "unknown",
                     "contract": run.contract,
@@ -271,22 +271,22 @@ def _sarif(told: Derived) -> dict[str, Any]:
 
 def _places(run: Run) -> dict[str, tuple[str, int]]:
     """File and line of the contract at which each claim is named first."""
-    found: dict[str, tuple[str, int]] = {}
+    places: dict[str, tuple[str, int]] = {}
     contract = run.tree.below(CONTRACT)
     for file in (name for name in contract.names if name != needs.FILE):
         for number, line in enumerate(contract.read(file).decode("utf-8", "replace").splitlines(), 1):
             for word in _NAMED.findall(line):
-                found.setdefault(word, (file, number))
-    return found
+                places.setdefault(word, (file, number))
+    return places
 
 
-def _result(told: Derived, claim: str, status: str, rule: int, at: tuple[str, int]) -> dict[str, Any]:
+def _result(derived: Derived, claim: str, status: str, rule: int, at: tuple[str, int]) -> dict[str, Any]:
     kinds = {"FAIL": ("fail", "error"), "SKIP": ("notApplicable", "none")}
     kind, level = kinds.get(status, ("open", "none"))
-    sides = _sides(told, claim)
-    words = _CONTROL if status == "CONTROL" else f"{status}: {_why(told, claim)}"
+    sides = _sides(derived, claim)
+    words = _CONTROL if status == "CONTROL" else f"{status}: {_why(derived, claim)}"
     facts = f"expected: {sides['expected']}\nobserved: {sides['observed'] or 'nothing'}"
-    text = cleaned(f"{_says(told, claim) or claim}\n{words}\n{facts}")
+    text = for_page(f"{_says(derived, claim) or claim}\n{words}\n{facts}")
     file, line = at
     artifact = {"uri": f"tests_e2e/contract/{file}", "uriBaseId": "SEALPROOF"}
     place = {"artifactLocation": artifact, "region": {"startLine": line}}
@@ -305,33 +305,33 @@ def _result(told: Derived, claim: str, status: str, rule: int, at: tuple[str, in
 # --- KCIDB
 
 
-def _kcidb(told: Derived) -> dict[str, Any]:
-    checkout, build = _builds(told)
-    node = "sealproof.controls" if told.run.mode == "plain" else "sealproof.signoff"
-    of_claims = [_test(told, node, build["id"], one) for one in told.said.items() if one[0] != WHOLE]
+def _kcidb(derived: Derived) -> dict[str, Any]:
+    checkout, build = _builds(derived)
+    node = "sealproof.controls" if derived.run.mode == "plain" else "sealproof.signoff"
+    of_claims = [_test(derived, node, build["id"], item) for item in derived.said.items() if item[0] != WHOLE]
     return {
         "version": {"major": 5, "minor": 3},
         "checkouts": [checkout],
         "builds": [build],
-        "tests": [_whole(told, node, build["id"]), *of_claims],
+        "tests": [_whole(derived, node, build["id"]), *of_claims],
     }
 
 
-def _builds(told: Derived) -> tuple[dict[str, Any], dict[str, Any]]:
-    record, kernel = told.run.record, told.run.record["kernel"]
+def _builds(derived: Derived) -> tuple[dict[str, Any], dict[str, Any]]:
+    record, kernel = derived.run.record, derived.run.record["kernel"]
     if not kernel:
         none = {"id": "sealproof:unidentified", "origin": "sealproof"}
         return {**none, "comment": "the run did not get that far"}, {**none, "checkout_id": none["id"]}
-    hashes = "".join(f"{one['sha256']}\n" for one in kernel["patches"])
+    hashes = "".join(f"{patch['sha256']}\n" for patch in kernel["patches"])
     checkout = {
         "id": f"sealproof:{kernel['source_sha256']}-{series_of(record)}",
         "origin": "sealproof",
-        "comment": cleaned(f"{kernel['source']}, series {record['series'] or 'unknown'}"),
+        "comment": for_page(f"{kernel['source']}, series {record['series'] or 'unknown'}"),
         "patchset_hash": hashlib.sha256(hashes.encode()).hexdigest() if hashes else "",
         "valid": True,
         "misc": {
             "source_sha256": kernel["source_sha256"],
-            "patches": [{"name": cleaned(one["name"]), "sha256": one["sha256"]} for one in kernel["patches"]],
+            "patches": [{"name": for_page(patch["name"]), "sha256": patch["sha256"]} for patch in kernel["patches"]],
         },
     }
     of_kernel = ("build_id", "running_build_id", "image_sha256", "vmlinux_sha256", "config_sha256")
@@ -339,17 +339,17 @@ def _builds(told: Derived) -> tuple[dict[str, Any], dict[str, Any]]:
         "id": f"sealproof:{kernel['build_id']}",
         "checkout_id": checkout["id"],
         "origin": "sealproof",
-        "comment": cleaned(f"Linux {kernel['release']}"),
+        "comment": for_page(f"Linux {kernel['release']}"),
         "architecture": "x86_64",
-        "compiler": cleaned(kernel["compiler"]),
+        "compiler": for_page(kernel["compiler"]),
         "status": "PASS",
         "misc": {name: kernel[name] for name in of_kernel},
     }
 
 
-def _common(told: Derived, build: str) -> dict[str, Any]:
-    record = told.run.record
-    host = {name: cleaned(value) for name, value in record["host"].items()}
+def _common(derived: Derived, build: str) -> dict[str, Any]:
+    record = derived.run.record
+    host = {name: for_page(value) for name, value in record["host"].items()}
     return {
         "build_id": build,
         "origin": "sealproof",
@@ -358,38 +358,38 @@ def _common(told: Derived, build: str) -> dict[str, Any]:
     }
 
 
-def _whole(told: Derived, node: str, build: str) -> dict[str, Any]:
-    record = told.run.record
+def _whole(derived: Derived, node: str, build: str) -> dict[str, Any]:
+    record = derived.run.record
     misc = {
-        "verdict": told.word,
-        "mode": told.run.mode,
-        "contract_sha256": told.run.contract,
+        "verdict": derived.word,
+        "mode": derived.run.mode,
+        "contract_sha256": derived.run.contract,
         "sealproof": record["commit"],
         "made_of": record["made_of"],
-        "problems": [cleaned(one) for one in problems(told.run)],
+        "problems": [for_page(problem) for problem in problems(derived.run)],
     }
     return {
-        **_common(told, build),
+        **_common(derived, build),
         "id": f"sealproof:{record['run']}",
         "path": node,
-        "comment": _sentence(told),
-        "status": "DONE" if told.whole == "CONTROL" else told.whole,
+        "comment": _sentence(derived),
+        "status": "DONE" if derived.whole == "CONTROL" else derived.whole,
         "misc": misc,
     }
 
 
-def _test(told: Derived, node: str, build: str, one: tuple[str, str]) -> dict[str, Any]:
-    claim, status = one
-    kind = told.run.claims[claim]
+def _test(derived: Derived, node: str, build: str, attribute: tuple[str, str]) -> dict[str, Any]:
+    claim, status = attribute
+    kind = derived.run.claims[claim]
     control = "Control of: " if status == "CONTROL" else ""
-    why = _why(told, claim)
+    why = _why(derived, claim)
     return {
-        **_common(told, build),
-        "id": f"sealproof:{told.run.record['run']}/{claim}",
+        **_common(derived, build),
+        "id": f"sealproof:{derived.run.record['run']}/{claim}",
         "path": f"{node}.{kind.kind}.{kind.threat}.{claim}",
-        "comment": cleaned(f"{control}{_says(told, claim)}"),
+        "comment": for_page(f"{control}{_says(derived, claim)}"),
         "status": "DONE" if control else status,
-        "duration": _seconds(told, claim),
-        **({"log_excerpt": cleaned(why)[:4096]} if status not in ("PASS", "CONTROL") and why else {}),
-        "misc": {name: cleaned(words) for name, words in _sides(told, claim).items()},
+        "duration": _seconds(derived, claim),
+        **({"log_excerpt": for_page(why)[:4096]} if status not in ("PASS", "CONTROL") and why else {}),
+        "misc": {name: for_page(words) for name, words in _sides(derived, claim).items()},
     }

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from verifier.text import UnsoundError, shown
+from verifier.text import UnsoundError, legible
 from verifier.tree import Tree
 
 SEALPROOF = "sealproof's files"
@@ -39,7 +39,7 @@ _LINE = re.compile(r"([0-9a-f]{64})  (\S(?:.*\S)?)")
 _IGNORED = {".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
 
 
-def told(record: dict[str, Any]) -> Iterator[str]:
+def record_faults(record: dict[str, Any]) -> Iterator[str]:
     """What a record leaves out, or tells in two ways."""
     kernel, made_of = record["kernel"], record["made_of"]
     wanted = [*_ALWAYS, *(_OF_HOST if kernel else ())]
@@ -51,16 +51,16 @@ def told(record: dict[str, Any]) -> Iterator[str]:
             yield f"record.json does not say what it is made of: {name}"
     for name, value in made_of.items():
         if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-            yield f"record.json: {shown(name, 40)} is made of {shown(value, 70)!r}, which is no SHA-256"
+            yield f"record.json: {legible(name, 40)} is made of {legible(value, 70)!r}, which is no SHA-256"
     if kernel is None:
         return
     for name, digits in _OF_KERNEL.items():
         if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", str(kernel[name])):
-            yield f"record.json: the kernel's {name} is {shown(kernel[name], 70)!r}: not {digits} hexadecimal digits"
+            yield f"record.json: the kernel's {name} is {legible(kernel[name], 70)!r}: not {digits} hexadecimal digits"
     if kernel["running_build_id"] != kernel["build_id"]:
         yield (
-            f"the running kernel said that its build ID is {shown(kernel['running_build_id'], 60)}, "
-            f"and {shown(kernel['build_id'], 60)} was built"
+            f"the running kernel said that its build ID is {legible(kernel['running_build_id'], 60)}, "
+            f"and {legible(kernel['build_id'], 60)} was built"
         )
     if not str(kernel["compiler"]).strip():
         yield "record.json does not say which compiler made the kernel"
@@ -70,22 +70,24 @@ def told(record: dict[str, Any]) -> Iterator[str]:
 
 def _patches(patches: list[dict[str, Any]], series: str) -> Iterator[str]:
     """Where a series is none."""
-    names = [str(one["name"]) for one in patches]
-    if len(set(names)) != len(names) or any(not re.fullmatch(r"[0-9a-f]{64}", str(one["sha256"])) for one in patches):
+    names = [str(patch["name"]) for patch in patches]
+    if len(set(names)) != len(names) or any(
+        not re.fullmatch(r"[0-9a-f]{64}", str(patch["sha256"])) for patch in patches
+    ):
         yield "record.json: a patch stands there twice, or without its SHA-256"
     if bool(names) == (series == _STOCK):
-        yield f"record.json: the series {shown(series, 40)} has {len(names) or 'no'} patches"
+        yield f"record.json: the series {legible(series, 40)} has {len(names) or 'no'} patches"
 
 
 def _tier(tier: str, host: dict[str, str]) -> Iterator[str]:
     """Where what a record says of the host is that of another tier."""
     kind = host.get("kind", "").partition(" ")[0]
     if kind in _TIERS and kind != tier:
-        yield f"record.json: its tier is {shown(tier, 20)}, and its host is {shown(kind, 20)}"
+        yield f"record.json: its tier is {legible(tier, 20)}, and its host is {legible(kind, 20)}"
     elif tier == "bare-metal" and "machine" not in host:
         yield "record.json: its tier is bare-metal, and it names no machine of an inventory"
     elif tier != "emulated" and "QEMU" in host.get("processor", "") + host.get("cpu", ""):
-        yield f"record.json: its tier is {shown(tier, 20)}, and its processor is of QEMU's making"
+        yield f"record.json: its tier is {legible(tier, 20)}, and its processor is of QEMU's making"
 
 
 def another_series(tree: Tree, record: dict[str, Any]) -> bool:
@@ -93,12 +95,12 @@ def another_series(tree: Tree, record: dict[str, Any]) -> bool:
     if LISTS[SEALPROOF] not in tree or not record["kernel"]:
         return False
     folder = f"{_SERIES}/{record['series']}/"
-    files = listed(tree, LISTS[SEALPROOF])
+    files = read_list(tree, LISTS[SEALPROOF])
     own = {name: sha256 for name, sha256 in files.items() if name.startswith(folder) and name.endswith(".patch")}
-    return bool(own) and own != {f"{folder}{one['name']}": one["sha256"] for one in record["kernel"]["patches"]}
+    return bool(own) and own != {f"{folder}{patch['name']}": patch["sha256"] for patch in record["kernel"]["patches"]}
 
 
-def kept(tree: Tree, record: dict[str, Any]) -> Iterator[str]:
+def list_faults(tree: Tree, record: dict[str, Any]) -> Iterator[str]:
     """Where the lists in a run's folder are not those that its record names."""
     kernel, made_of = record["kernel"], record["made_of"]
     for name, file in LISTS.items():
@@ -112,7 +114,7 @@ def kept(tree: Tree, record: dict[str, Any]) -> Iterator[str]:
         yield from _release(tree, str(kernel["release"]))
     if LISTS["payload's files"] not in tree or LISTS["modules"] not in tree:
         return
-    inside, modules = listed(tree, LISTS["payload's files"]), listed(tree, LISTS["modules"])
+    inside, modules = read_list(tree, LISTS["payload's files"]), read_list(tree, LISTS["modules"])
     if inside.get("guest/bzImage") != kernel["image_sha256"]:
         yield "the guest boots another kernel than the host"
     for name, what in _INSIDE.items():
@@ -120,35 +122,35 @@ def kept(tree: Tree, record: dict[str, Any]) -> Iterator[str]:
             yield f"the payload holds another {name} than the record names ({what})"
     for name, sha256 in inside.items():
         if name.startswith("modules/") and modules.get(name.removeprefix("modules/")) != sha256:
-            yield f"the payload's {shown(name, 60)} is none of the modules that were built"
+            yield f"the payload's {legible(name, 60)} is none of the modules that were built"
 
 
 def _release(tree: Tree, release: str) -> Iterator[str]:
     """Where a kernel's configuration says that it is of another release (Linux: scripts/kconfig/confdata.c)."""
-    found = _HEADING.search(tree.read(CONFIG).decode("utf-8", "replace"))
-    of = found[1] if found else "no release"
+    match = _HEADING.search(tree.read(CONFIG).decode("utf-8", "replace"))
+    of = match[1] if match else "no release"
     # What a configuration adds to the kernel's own release, or a work tree with changes, begins with - or +.
     if not re.match(re.escape(of) + r"(?![\w.])", release):
-        yield f"{CONFIG} is of Linux {shown(of, 40)}, and the record's kernel of {shown(release, 40)}"
+        yield f"{CONFIG} is of Linux {legible(of, 40)}, and the record's kernel of {legible(release, 40)}"
 
 
-def listed(tree: Tree, file: str) -> dict[str, str]:
+def read_list(tree: Tree, file: str) -> dict[str, str]:
     """A list of files, as ``sha256sum`` prints one: name and SHA-256.
 
     :raises UnsoundError: it is none.
     """
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     for line in tree.read(file).decode("utf-8", "replace").splitlines():
         match = _LINE.fullmatch(line)
-        if match is None or match[2] in found:
-            raise UnsoundError(f"{file} has a line that it may not have: {shown(line, 80)}")
-        found[match[2]] = match[1]
-    return found
+        if match is None or match[2] in hashes:
+            raise UnsoundError(f"{file} has a malformed line: {legible(line, 80)}")
+        hashes[match[2]] = match[1]
+    return hashes
 
 
 def differs(tree: Tree, folder: Path) -> Iterator[str]:
     """Where a folder of sealproof is not the one that a run's list names; files that decide nothing do not count."""
-    known = listed(tree, LISTS[SEALPROOF])
+    known = read_list(tree, LISTS[SEALPROOF])
     tops = {name.partition("/")[0] for name in known if "/" in name}
     for name, sha256 in known.items():
         try:

@@ -45,7 +45,7 @@ def canary_of(key: bytes) -> bytes:
     return Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor().update(bytes(PAGE))
 
 
-def counted(canary: bytes, data: bytes, cuts: Iterable[int] = ()) -> int:
+def count_leaked(canary: bytes, data: bytes, cuts: Iterable[int] = ()) -> int:
     """Bytes of the canary in the data: runs of eight and more, none across a cut; or all of four to seven."""
     if 4 <= len(data) < _BLOCK:
         return len(data) if data in canary else 0
@@ -77,24 +77,27 @@ def _various(piece: bytes, at: int) -> bool:
     return piece.count(piece[at], at, at + _BLOCK) < _BLOCK
 
 
-def hidden(canary: bytes, data: bytes) -> tuple[bool, str]:
+def find_hidden(canary: bytes, data: bytes) -> tuple[bool, str]:
     """Whether the data discloses the canary in another way, and in which words; empty if nothing hints at it.
 
     What hints and is not sure is neither a leak nor a proof.
     """
     grams = _grams(canary)
-    if len(set(data)) == 2 and (count := max((_run(canary, grams, one, _FORMS) for one in _bits(data)), default=0)) > 0:
+    if (
+        len(set(data)) == 2
+        and (count := max((_run(canary, grams, form, _FORMS) for form in _bits(data)), default=0)) > 0
+    ):
         return True, f"{count} bytes of the canary as bits"
     filling = _filling(data)
-    told = [at for at, value in enumerate(data) if value not in filling]
-    if not told:
+    places = [at for at, value in enumerate(data) if value not in filling]
+    if not places:
         return False, ""
-    meets = [at for at in told if data[at] == canary[at % PAGE]]
-    if meets and (count := _longest(meets)) > 1 and 8 * count - math.log2(len(told) - count + 1) >= SURE:
+    meets = [at for at in places if data[at] == canary[at % PAGE]]
+    if meets and (count := _longest(meets)) > 1 and 8 * count - math.log2(len(places) - count + 1) >= SURE:
         return True, f"{count} bytes of the canary at their place"
-    if len(meets) > 2 and 8 * len(meets) - math.log2(math.comb(len(told), len(meets))) - _FORMS >= SURE:
+    if len(meets) > 2 and 8 * len(meets) - math.log2(math.comb(len(places), len(meets))) - _FORMS >= SURE:
         return True, f"{len(meets)} bytes of the canary at their places"
-    few = bytes(data[at] for at in told)
+    few = bytes(data[at] for at in places)
     alone = 1 < len(few) <= FEW and few in canary
     if alone and len(few) > 2:
         return True, f"{len(few)} bytes of the canary and no others"
@@ -107,7 +110,7 @@ def hidden(canary: bytes, data: bytes) -> tuple[bool, str]:
         count, form = max((_run(page, _grams(page), other, _FORMS), form) for form, page, other in pairs)
     if count > 0:
         return True, f"{count} bytes of the canary {form}".rstrip()
-    if (count := _scattered(canary, data, filling)) > 1:
+    if (count := _count_scattered(canary, data, filling)) > 1:
         return True, f"{count} words of the canary in another order"
     if alone or (len(few) == 1 and meets):
         return False, f"{len(few)} bytes that may be the canary's"
@@ -165,14 +168,14 @@ def _pairs(canary: bytes, data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
 
 
 def _steps(data: bytes, width: int) -> bytes:
-    return bytes(one ^ other for one, other in zip(data, data[width:], strict=False))
+    return bytes(byte ^ other for byte, other in zip(data, data[width:], strict=False))
 
 
 def _rises(data: bytes) -> bytes:
-    return bytes((other - one) & 0xFF for one, other in pairwise(data))
+    return bytes((other - byte) & 0xFF for byte, other in pairwise(data))
 
 
-def _scattered(canary: bytes, data: bytes, filling: set[int]) -> int:
+def _count_scattered(canary: bytes, data: bytes, filling: set[int]) -> int:
     """How many words of four bytes the data has of the canary, if more than one; chance brings two in 2**17."""
     words = {canary[at : at + 4] for at in range(PAGE - 3)}
     count = at = 0
@@ -207,13 +210,13 @@ def _forms(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _texts(data: bytes, depth: int) -> Iterator[tuple[str, bytes]]:
     """What a text stands for, and what that stands for if it is a text."""
-    for form, found in _decoded(data.replace(b"\0", b"")):
-        yield form, found
-        if depth > 1 and found.isascii() and len(found) > 2 * FEW:
-            yield from _texts(found, depth - 1)
+    for form, content in _decodings(data.replace(b"\0", b"")):
+        yield form, content
+        if depth > 1 and content.isascii() and len(content) > 2 * FEW:
+            yield from _texts(content, depth - 1)
 
 
-def _decoded(data: bytes) -> Iterator[tuple[str, bytes]]:
+def _decodings(data: bytes) -> Iterator[tuple[str, bytes]]:
     for clean in {re.sub(rb"0x|\\x|[\s:,\-]+", b"", data), re.sub(rb"0x|[^0-9a-fA-F]+", b"", data)}:
         for text in re.findall(rb"[0-9a-fA-F]{6,}", clean):
             for first in (0, 1):
@@ -223,7 +226,7 @@ def _decoded(data: bytes) -> Iterator[tuple[str, bytes]]:
     for base, width, chars in ((64, 4, rb"A-Za-z0-9+/"), (32, 8, rb"A-Z2-7"), (85, 5, rb"!-z~{|}")):
         for text in re.findall(rb"[%b]{%d,}" % (chars, 2 * width), data):
             for first in range(width):
-                yield f"as base{base}", _based(base, text[first : first + (len(text) - first) // width * width])
+                yield f"as base{base}", _decode_base(base, text[first : first + (len(text) - first) // width * width])
     yield "as decimal numbers", _numbers(rb"\d+", data, 10)
     yield "as octal numbers", _numbers(rb"[0-7]{3}", data, 8)
 
@@ -236,9 +239,9 @@ def _bits(data: bytes) -> Iterator[bytes]:
         if whole := text[first : first + (len(text) - first) // 8 * 8]:
             for digits in (whole, whole[::-1]):
                 number = int(digits, 2).to_bytes(len(whole) // 8, "big")
-                for one in (number, number.translate(_TABLES["inverted"])):
-                    yield one
-                    yield one[::-1]
+                for form in (number, number.translate(_TABLES["inverted"])):
+                    yield form
+                    yield form[::-1]
 
 
 def _numbers(pattern: bytes, data: bytes, base: int) -> bytes:
@@ -246,7 +249,7 @@ def _numbers(pattern: bytes, data: bytes, base: int) -> bytes:
     return bytes(value for word in re.findall(pattern, data) if len(word) <= 3 and (value := int(word, base)) < 256)
 
 
-def _based(base: int, text: bytes) -> bytes:
+def _decode_base(base: int, text: bytes) -> bytes:
     """A text of one of the bases decoded; empty if it is none."""
     try:
         if base == 85:

@@ -31,7 +31,7 @@ class Machine:
     @property
     def seconds(self) -> float:
         """Of its parts, one after the other."""
-        return float(sum(one["seconds"] for one in self.parts))
+        return float(sum(part["seconds"] for part in self.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +48,28 @@ class Fleet:
     verdicts: list[tuple[str, list[Word | None]]]
 
 
-def fleet(told: dict[str, Any]) -> Fleet:
+def fleet(content: dict[str, Any]) -> Fleet:
     """What the parts come to.
 
-    :param told: the list of them.
+    :param content: the list of them.
     """
-    of = {one["run"]: one["machine"] for one in told["parts"]}
+    of = {part["run"]: part["machine"] for part in content["parts"]}
     names = list(dict.fromkeys(of.values()))
-    words: dict[str, list[Word]] = told["words"]
+    words: dict[str, list[Word]] = content["words"]
 
     def worst(claim: str, machines: list[str]) -> Word | None:
-        said = [one for one in words[claim] if of[one["part"]] in machines]
-        return min(said, key=lambda one: WORST_FIRST.index(one["status"]), default=None)
+        counting = [row for row in words[claim] if of[row["part"]] in machines]
+        return min(counting, key=lambda row: WORST_FIRST.index(row["status"]), default=None)
 
     machines = []
     for name in names:
-        parts = [one for one in told["parts"] if one["machine"] == name]
-        said = [one["status"] for claim in words if (one := worst(claim, [name]))]
-        settled = {status: said.count(status) for status in STATUSES}
-        machines.append(Machine(name, parts, settled, [one["cut_short"] for one in parts if one["cut_short"]]))
-    facts = {one.name: _facts(one.parts) for one in machines}
+        parts = [part for part in content["parts"] if part["machine"] == name]
+        statuses = [word["status"] for claim in words if (word := worst(claim, [name]))]
+        settled = {status: statuses.count(status) for status in STATUSES}
+        machines.append(
+            Machine(name, parts, settled, [machine["cut_short"] for machine in parts if machine["cut_short"]])
+        )
+    facts = {machine.name: _facts(machine.parts) for machine in machines}
     kinds: dict[str, list[str]] = {}
     for name in names:
         kinds.setdefault(repr(list(facts[name].items())), []).append(name)
@@ -80,14 +82,14 @@ def fleet(told: dict[str, Any]) -> Fleet:
     verdicts = []
     for claim in words:
         each = [worst(claim, kind) for kind in kinds.values()]
-        if len({one["status"] for one in each if one}) > 1:
+        if len({row["status"] for row in each if row}) > 1:
             verdicts.append((claim, each))
     return Fleet(machines, list(kinds.values()), differing, verdicts)
 
 
 def _facts(parts: Iterable[dict[str, Any]]) -> dict[str, str]:
     """A machine's facts; where its parts do not agree, all that they say."""
-    found: dict[str, dict[str, None]] = {}
+    facts_of: dict[str, dict[str, None]] = {}
     for part in parts:
         if (kernel := part["kernel"]) is None:
             continue
@@ -100,22 +102,22 @@ def _facts(parts: Iterable[dict[str, Any]]) -> dict[str, str]:
             **{name: value for name, value in part["host"].items() if name not in _OF_THE_START},
         }
         for name, value in facts.items():
-            found.setdefault(name, {})[value] = None
-    return {name: " or ".join(values) for name, values in found.items()}
+            facts_of.setdefault(name, {})[value] = None
+    return {name: " or ".join(values) for name, values in facts_of.items()}
 
 
-def drawn(told: dict[str, Any], sentences: dict[str, str]) -> Iterator[str]:
+def machines_part(content: dict[str, Any], sentences: dict[str, str]) -> Iterator[str]:
     """The page's part on the machines.
 
-    :param told: the list of the parts. :param sentences: what each claim says.
+    :param content: the list of the parts. :param sentences: what each claim says.
     """
-    found = fleet(told)
-    yield from _proved_by(found)
-    yield from _differences(found, sentences)
-    yield from _parts(told)
+    parts = fleet(content)
+    yield from _proof_rows(parts)
+    yield from _differences(parts, sentences)
+    yield from _parts(content)
 
 
-def _proved_by(fleet: Fleet) -> Iterator[str]:
+def _proof_rows(fleet: Fleet) -> Iterator[str]:
     yield '<h2 id="machines">Which machine proved what</h2>'
     yield (
         '<p class="soft">This report was merged from parts. Each part is a run of its own, and the health of its '
@@ -131,16 +133,16 @@ def _proved_by(fleet: Fleet) -> Iterator[str]:
         f'<thead><tr><th>Machine</th><th class="n">Parts</th>{heads()}<th class="n">Time</th></tr></thead>'
     )  # fmt: skip
     yield "<tbody>"
-    for one in fleet.machines:
-        why = "".join(f'<div class="why">cut short: {first_line(words)}</div>' for words in one.cut_short)
-        yield f'<tr><td>{safe(one.name)}{why}</td><td class="n">{len(one.parts)}</td>'
-        yield "".join(numbers(one.settled))
-        yield f'<td class="n">{clock(one.seconds) if one.seconds else DASH}</td></tr>'
+    for machine in fleet.machines:
+        why = "".join(f'<div class="why">cut short: {first_line(words)}</div>' for words in machine.cut_short)
+        yield f'<tr><td>{safe(machine.name)}{why}</td><td class="n">{len(machine.parts)}</td>'
+        yield "".join(numbers(machine.settled))
+        yield f'<td class="n">{clock(machine.seconds) if machine.seconds else DASH}</td></tr>'
     yield from ("</tbody>", "</table>", "</div>")
 
 
 def _differences(fleet: Fleet, sentences: dict[str, str]) -> Iterator[str]:
-    kinds = "".join(f"<th>{_listed(names)}</th>" for names in fleet.kinds)
+    kinds = "".join(f"<th>{_list_names(names)}</th>" for names in fleet.kinds)
     if fleet.differing:
         yield "<h3>Differences between the machines</h3>"
         yield scroll("What differs between the machines")
@@ -167,23 +169,23 @@ def _differences(fleet: Fleet, sentences: dict[str, str]) -> Iterator[str]:
         yield "<p>All kinds of machine agree on every claim that more than one of them tried.</p>"
 
 
-def _parts(told: dict[str, Any]) -> Iterator[str]:
-    yield f'<details class="dump"><summary>All {len(told["parts"])} parts</summary>'
+def _parts(content: dict[str, Any]) -> Iterator[str]:
+    yield f'<details class="dump"><summary>All {len(content["parts"])} parts</summary>'
     yield scroll("All parts")
     yield "<table>"
     yield (
         '<thead><tr><th>Part</th><th>Machine</th><th>Started</th><th class="n">Time</th><th>Kernel</th></tr></thead>'
     )
     yield "<tbody>"
-    for one in told["parts"]:
-        run = safe(one["run"])
-        name = f'<a href="{page_of(one)}">{run}</a>' if one["ended"] else run
-        time = clock(one["seconds"]) if one["seconds"] else DASH
+    for part in content["parts"]:
+        run = safe(part["run"])
+        name = f'<a href="{page_of(part)}">{run}</a>' if part["ended"] else run
+        time = clock(part["seconds"]) if part["seconds"] else DASH
         yield (
-            f"<tr><td>{name}</td><td>{safe(one['machine'])}</td><td>{safe(one['started'])}</td>"
+            f"<tr><td>{name}</td><td>{safe(part['machine'])}</td><td>{safe(part['started'])}</td>"
             f'<td class="n">{time}</td>'
         )
-        kernel = one["kernel"]
+        kernel = part["kernel"]
         identity = f"{safe(kernel['release'])} <code>{safe(kernel['build_id'])}</code>" if kernel else "not identified"
         yield f"<td>{identity}</td></tr>"
     yield from ("</tbody>", "</table>", "</div>", "</details>")
@@ -194,7 +196,7 @@ def page_of(part: dict[str, Any]) -> str:
     return f"parts/{safe(part['run'])}/signoff.html"
 
 
-def _listed(names: Sequence[str], most: int = 6) -> str:
+def _list_names(names: Sequence[str], most: int = 6) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return safe(f"{', '.join(names[:most])}{more}")
 

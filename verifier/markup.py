@@ -7,7 +7,7 @@ import html
 from collections.abc import Iterator
 
 from verifier.run import STATUSES
-from verifier.text import cleaned
+from verifier.text import for_page
 from verifier.words import SYMBOLS
 
 DASH = "\N{EN DASH}"
@@ -15,7 +15,7 @@ DASH = "\N{EN DASH}"
 
 def safe(value: object) -> str:
     """A value as text of the page."""
-    text = cleaned(str(value))
+    text = for_page(str(value))
     return html.escape(text, quote=False).replace('"', "&#34;").replace("'", "&#39;")
 
 
@@ -60,7 +60,7 @@ def scroll(label: str) -> str:
     return f'<div class="scroll" tabindex="0" role="group" aria-label="{label}">'
 
 
-def dumped(digits: str) -> str:
+def hex_dump(digits: str) -> str:
     """Lines of sixteen bytes, each with its offset."""
     pairs = [digits[at : at + 2] for at in range(0, len(digits), 2)]
     return "\n".join(f"{at:04x}  {' '.join(pairs[at : at + 16])}" for at in range(0, len(pairs), 16))

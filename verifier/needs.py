@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verifier.text import UnsoundError, shown
+from verifier.text import UnsoundError, legible
 
 FILE = "evidence.toml"
 _ANY = "…"
@@ -53,47 +53,53 @@ def load(data: bytes) -> dict[str, tuple[Variant, ...]]:
     :raises UnsoundError: it is none.
     """
     try:
-        told = tomllib.loads(data.decode("utf-8"))
+        content = tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UnsoundError(f"{FILE} is not TOML: {shown(error, 80)}") from error
-    claims = told.get("claim")
-    if set(told) != {"version", "claim"} or told["version"] != 1 or not isinstance(claims, dict):
-        raise UnsoundError(f"{FILE} is none of version 1")
-    found = {}
+        raise UnsoundError(f"{FILE} is not TOML: {legible(error, 80)}") from error
+    claims = content.get("claim")
+    if set(content) != {"version", "claim"} or content["version"] != 1 or not isinstance(claims, dict):
+        raise UnsoundError(f"{FILE} is not of version 1")
+    needs = {}
     for name, variants in claims.items():
         if not isinstance(variants, list) or not variants:
-            raise UnsoundError(f"{FILE}: {shown(name, 80)} has no variant")
-        found[name] = tuple(_variant(name, one) for one in variants)
-    return found
+            raise UnsoundError(f"{FILE}: {legible(name, 80)} has no variant")
+        needs[name] = tuple(_variant(name, variant) for variant in variants)
+    return needs
 
 
-def _variant(name: str, told: Any) -> Variant:
-    right = isinstance(told, dict) and set(told) <= _FIELDS
-    right = right and all(isinstance(told.get(one, ""), str) for one in ("sentence", "call"))
-    right = right and told.get("protected") in (True, False, None) and _texts(told.get("files", []))
-    roles = {role: told.get(role, {}) for role in ("both", "subject", "control")} if right else {}
-    if not right or not all(isinstance(one, dict) and all(map(_texts, one.values())) for one in roles.values()):
-        raise UnsoundError(f"{FILE}: what {shown(name, 80)} must hold is not told as it must be")
+def _variant(name: str, content: Any) -> Variant:
+    right = isinstance(content, dict) and set(content) <= _FIELDS
+    right = right and all(isinstance(content.get(text, ""), str) for text in ("sentence", "call"))
+    right = right and content.get("protected") in (True, False, None) and _texts(content.get("files", []))
+    roles = {role: content.get(role, {}) for role in ("both", "subject", "control")} if right else {}
+    if not right or not all(
+        isinstance(checks, dict) and all(map(_texts, checks.values())) for checks in roles.values()
+    ):
+        raise UnsoundError(f"{FILE}: the requirements on {legible(name, 80)} are malformed")
     both = _pairs(roles["both"])
     checks = {role: both + _pairs(roles[role]) for role in ("subject", "control")}
-    if bool(told.get("call")) == bool(checks["subject"]):
-        raise UnsoundError(f"{FILE}: {shown(name, 80)} must have either a call or checks")
+    if bool(content.get("call")) == bool(checks["subject"]):
+        raise UnsoundError(f"{FILE}: {legible(name, 80)} must have either a call or checks")
     return Variant(
-        told.get("sentence", ""), told.get("call", ""), told.get("protected"), frozenset(told.get("files", [])), checks
+        content.get("sentence", ""),
+        content.get("call", ""),
+        content.get("protected"),
+        frozenset(content.get("files", [])),
+        checks,
     )
 
 
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) and one for one in value)
+    return isinstance(value, list) and all(isinstance(text, str) and text for text in value)
 
 
-def _pairs(told: dict[str, list[str]]) -> _Pairs:
-    found: list[tuple[str, str]] = []
-    for expected, names in told.items():
+def _pairs(patterns: dict[str, list[str]]) -> _Pairs:
+    pairs: list[tuple[str, str]] = []
+    for expected, names in patterns.items():
         for name in names:
             times = _TIMES.fullmatch(name)
-            found += [(times["name"], expected)] * int(times["times"]) if times else [(name, expected)]
-    return tuple(found)
+            pairs += [(times["name"], expected)] * int(times["times"]) if times else [(name, expected)]
+    return tuple(pairs)
 
 
 def fault(variants: Sequence[Variant], row: dict[str, Any], seen: Seen, checks: Checked) -> str:
@@ -104,59 +110,66 @@ def fault(variants: Sequence[Variant], row: dict[str, Any], seen: Seen, checks: 
     """
     names = {name.rpartition("/")[2] for name in row["evidence"]} - _OWN
     faults = []
-    for one in variants:
-        words = _told(one, row) or _probed(one, seen) or _checked(one, checks) or _kept(one, names)
+    for variant in variants:
+        words = (
+            _row_fault(variant, row)
+            or _probe_fault(variant, seen)
+            or _check_fault(variant, checks)
+            or _file_fault(variant, names)
+        )
         if not words:
             return ""
         faults.append(words)
     return faults[0] if faults else ""
 
 
-def _told(one: Variant, row: dict[str, Any]) -> str:
-    if row["sentence"] != one.sentence:
-        return f"it claims {shown(row['sentence'], 90)!r}, and the contract {one.sentence!r}"
-    if row["protected"] != one.protected:
-        return f"it says of its guest's protection {row['protected']}, and the contract {one.protected}"
+def _row_fault(variant: Variant, row: dict[str, Any]) -> str:
+    if row["sentence"] != variant.sentence:
+        return f"it claims {legible(row['sentence'], 90)!r}, and the contract {variant.sentence!r}"
+    if row["protected"] != variant.protected:
+        return f"it says of its guest's protection {row['protected']}, and the contract {variant.protected}"
     return ""
 
 
-def _probed(one: Variant, seen: Seen) -> str:
+def _probe_fault(variant: Variant, seen: Seen) -> str:
     for _, _, _, call in seen:
-        if not _like(one.call, call):
-            return f"its call is {shown(call, 60)!r}, and the contract names {one.call!r}"
+        if not _like(variant.call, call):
+            return f"its call is {legible(call, 60)!r}, and the contract names {variant.call!r}"
     places = Counter((role, state, page) for role, state, page, _ in seen)
     again = [f"{state} {page} page" for (_, state, page), times in places.items() if times > 1]
     return f"a {again[0]} was tried more than once" if again else ""
 
 
-def _kept(one: Variant, names: set[str]) -> str:
-    if lacking := one.files - names:
+def _file_fault(variant: Variant, names: set[str]) -> str:
+    if lacking := variant.files - names:
         return f"{min(lacking)} is not kept with it"
-    if more := names - one.files:
-        return f"{shown(min(more), 60)} is kept with it, which the contract does not name"
+    if more := names - variant.files:
+        return f"{legible(min(more), 60)} is kept with it, which the contract does not name"
     return ""
 
 
-def _checked(one: Variant, checks: Checked) -> str:
-    for role, wanted in one.checks.items():
-        missing, strange = _paired(wanted, [(name, expected) for at, name, expected in checks if at == role])
+def _check_fault(variant: Variant, checks: Checked) -> str:
+    for role, wanted in variant.checks.items():
+        missing, strange = _differences(wanted, [(name, expected) for at, name, expected in checks if at == role])
         for name, expected in strange:
             weak = [value for known, value in missing if _like(known, name)]
             if weak:
-                return f"the {role}'s check {shown(name, 90)!r} expects {shown(expected, 60)!r}, and not {weak[0]!r}"
+                return (
+                    f"the {role}'s check {legible(name, 90)!r} expects {legible(expected, 60)!r}, and not {weak[0]!r}"
+                )
             if any(_like(known, name) for known, _ in wanted):
-                return f"the {role} has the check {shown(name, 90)!r} once more than the contract"
+                return f"the {role} has the check {legible(name, 90)!r} once more than the contract"
             lost = f", and {missing[0][0]!r} is missing" if missing else ""
-            return f"the {role} has the check {shown(name, 90)!r}, which the contract does not name{lost}"
+            return f"the {role} has the check {legible(name, 90)!r}, which the contract does not name{lost}"
         if missing:
             return f"the {role} lacks the check {missing[0][0]!r}"
     return ""
 
 
-def _paired(wanted: _Pairs, found: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def _differences(wanted: _Pairs, pairs: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """What is wanted and is not there, and the other way round."""
     missing, rest = Counter(wanted), []
-    for pair in found:
+    for pair in pairs:
         if missing[pair]:
             missing[pair] -= 1
         else:
@@ -176,10 +189,10 @@ def _paired(wanted: _Pairs, found: list[tuple[str, str]]) -> tuple[list[tuple[st
 
 def _like(pattern: str, text: str) -> bool:
     return pattern == text or (
-        _ANY in pattern and len(text) <= _LONGEST and text.isprintable() and bool(_compiled(pattern).fullmatch(text))
+        _ANY in pattern and len(text) <= _LONGEST and text.isprintable() and bool(_compile(pattern).fullmatch(text))
     )
 
 
 @functools.cache
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(_STANDS_FOR.join(re.escape(part) for part in pattern.split(_ANY)), re.ASCII)

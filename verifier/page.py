@@ -17,8 +17,8 @@ from verifier.exports import Derived
 from verifier.identity import LISTS
 from verifier.markup import DASH, clock, first_line, heads, mark, numbers, safe
 from verifier.run import STATUSES, series_of
-from verifier.text import shown
-from verifier.verdict import EXIT, counted, problems, row_of, sentence
+from verifier.text import legible
+from verifier.verdict import EXIT, count_of, problems, row_of, sentence
 from verifier.words import CLASSES, EXITS, KINDS, MEANING, NO_SIGNOFF, PLAIN_PROBES, PROBES, TIERS
 
 PAGE, STYLE = "signoff.html", "signoff.css"
@@ -37,15 +37,15 @@ _COLUMNS = {
 """A column's heading, its label where there is no room for a table, and what of a claim's line stands in it."""
 
 
-def page(told: Derived) -> Iterator[str]:
+def page(derived: Derived) -> Iterator[str]:
     """Where the page says anything else."""
-    tree = told.run.tree
+    tree = derived.run.tree
     if hashlib.sha256(tree.read(STYLE)).hexdigest() != STYLE_SHA256:
         yield f"{STYLE} is not the style that this verifier knows: it may hide or show what it likes"
     # Bytes that are no UTF-8 are nothing that is wanted: each becomes a lone surrogate.
-    found = tree.read(PAGE).decode("utf-8", "surrogateescape").split("\n")
-    wanted = made(told).split("\n")
-    for number, (line, must) in enumerate(zip(found, wanted, strict=False), 1):
+    lines = tree.read(PAGE).decode("utf-8", "surrogateescape").split("\n")
+    wanted = render_page(derived).split("\n")
+    for number, (line, must) in enumerate(zip(lines, wanted, strict=False), 1):
         if line != must:
             at = next((at for at, pair in enumerate(zip(line, must, strict=False)) if pair[0] != pair[1]), 0)
             begin = max(0, at - 40)
@@ -54,28 +54,28 @@ def page(told: Derived) -> Iterator[str]:
                 "version of sealproof made it"
             )
             return
-    if len(found) != len(wanted):
-        yield f"{PAGE} has {len(found)} lines, and it must have {len(wanted)}"
+    if len(lines) != len(wanted):
+        yield f"{PAGE} has {len(lines)} lines, and it must have {len(wanted)}"
 
 
 def _cut(line: str, begin: int) -> str:
-    return repr(shown(f"{'...' if begin else ''}{line[begin:]}", 100))
+    return repr(legible(f"{'...' if begin else ''}{line[begin:]}", 100))
 
 
-def made(told: Derived) -> str:
+def render_page(derived: Derived) -> str:
     """The page."""
-    return "\n".join(_Page(told).lines())
+    return "\n".join(_Page(derived).lines())
 
 
 class _Page:
     """One report's page, line by line."""
 
-    def __init__(self, told: Derived) -> None:
-        self._told, self._run = told, told.run
-        self._record, self._kernel = told.run.record, told.run.record["kernel"]
-        self._plain = told.run.mode == "plain"
-        self._rows = {name: row_of(told.run, name) for name in told.run.claims}
-        self._fleet = told.fleet
+    def __init__(self, derived: Derived) -> None:
+        self._told, self._run = derived, derived.run
+        self._record, self._kernel = derived.run.record, derived.run.record["kernel"]
+        self._plain = derived.run.mode == "plain"
+        self._rows = {name: row_of(derived.run, name) for name in derived.run.claims}
+        self._fleet = derived.fleet
 
     def lines(self) -> Iterator[str]:
         """All of it."""
@@ -86,7 +86,7 @@ class _Page:
         yield from self._machines()
         yield from self._memory()
         yield from self._claims()
-        yield from self._made_of()
+        yield from self._parts()
         yield from self._help()
         yield from ("</main>", "</body>", "</html>")
 
@@ -95,7 +95,7 @@ class _Page:
         return f'<a href="#{name}">{safe(self._rows[name]["sentence"] or name)}</a>'
 
     def _top(self) -> Iterator[str]:
-        told, record = self._told, self._record
+        derived, record = self._told, self._record
         name = f"sealproof {'check of the controls' if self._plain else 'security sign-off'}"
         yield from (
             "<!DOCTYPE html>",
@@ -105,26 +105,26 @@ class _Page:
             f'<meta http-equiv="Content-Security-Policy" content="{safe(POLICY)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="referrer" content="no-referrer">',
-            f"<title>{told.word} {DASH} {safe(record['series'] or 'sealproof')} {DASH} {record['run']}</title>",
+            f"<title>{derived.word} {DASH} {safe(record['series'] or 'sealproof')} {DASH} {record['run']}</title>",
             '<link rel="stylesheet" href="signoff.css">',
             "</head>",
             "<body>",
             "<header>",
             f"<h1>{name} · run {record['run']}</h1>",
-            f'<div class="verdict {_TONES.get(told.word, "bad")}">',
-            f'  <div class="word">{told.word}</div>',
+            f'<div class="verdict {_TONES.get(derived.word, "bad")}">',
+            f'  <div class="word">{derived.word}</div>',
             '  <div class="where">',
             f"{self._release()},",
             f"    {self._where()} ·",
             f"    {safe(record['started'])}{self._of_machines()}",
             "  </div>",
             f'  <div class="soft contract">{self._contract()}; sealproof {safe(record["commit"])}</div>',
-            f'  <p class="sentence">{safe(sentence(self._run, told.word))}</p>',
+            f'  <p class="sentence">{safe(sentence(self._run, derived.word))}</p>',
         )
         if self._plain:
             yield f'  <p class="loud">⚠ {NO_SIGNOFF} PASS below means that the probe got the guest\'s bytes.</p>'
-        for one in problems(self._run):
-            yield f'  <p class="loud">⚠ {safe(one)}</p>'
+        for problem in problems(self._run):
+            yield f'  <p class="loud">⚠ {safe(problem)}</p>'
         if record["tier"]:
             shows, hides = TIERS[record["tier"]]
             yield '  <dl class="tier">'
@@ -141,23 +141,23 @@ class _Page:
         return f"series <b>{series}</b> · mode <b>{self._run.mode}</b> · tier <b>{tier}</b>"
 
     def _contract(self) -> str:
-        return f"contract of {counted(self._run.claims, 'claim', 'claims')}, sha256 {self._run.contract}"
+        return f"contract of {count_of(self._run.claims, 'claim', 'claims')}, sha256 {self._run.contract}"
 
     def _of_machines(self) -> str:
         if self._fleet is None:
             return ""
         parts = self._fleet["parts"]
-        names = counted({one["machine"] for one in parts}, "machine", "machines")
+        names = count_of({part["machine"] for part in parts}, "machine", "machines")
         return f' · <a href="#machines">{names}, {len(parts)} parts</a>'
 
     def _not_passed(self) -> Iterator[str]:
         of = {status: [name for name, row in self._rows.items() if row["status"] == status] for status in STATUSES}
         if any(of[status] for status in STATUSES if status != "PASS"):
             yield '<section class="not-passed" aria-label="What did not pass">'
-            for status in (one for one in ("FAIL", "ERROR", "MISS", "SKIP") if of[one]):
+            for status in (status for status in ("FAIL", "ERROR", "MISS", "SKIP") if of[status]):
                 loud = status in ("FAIL", "ERROR") or len(of[status]) <= 8
                 yield f"<details{' open' if loud else ''}>"
-                yield f"<summary>{mark(status)} {counted(of[status], 'claim', 'claims')}</summary>"
+                yield f"<summary>{mark(status)} {count_of(of[status], 'claim', 'claims')}</summary>"
                 yield "<ul>"
                 for name in of[status]:
                     row = self._rows[name]
@@ -174,13 +174,13 @@ class _Page:
         """Kind, class and claims, in the page's order."""
         for kind in KINDS:
             for threat in CLASSES:
-                those = [one for one in self._run.claims.values() if (one.kind, one.threat) == (kind, threat)]
+                those = [claim for claim in self._run.claims.values() if (claim.kind, claim.threat) == (kind, threat)]
                 if those:
                     yield kind, threat, those
 
     def _counts(self, claims: Sequence[Claim]) -> dict[str, int]:
-        found = [self._rows[one.id]["status"] for one in claims]
-        return {status: found.count(status) for status in STATUSES}
+        statuses = [self._rows[row.id]["status"] for row in claims]
+        return {status: statuses.count(status) for status in STATUSES}
 
     def _overview(self) -> Iterator[str]:
         yield '<div class="overview">'
@@ -192,7 +192,7 @@ class _Page:
             yield f"{''.join(numbers(self._counts(claims)))}</tr>"
         yield "</tbody>"
         every = list(self._run.claims.values())
-        yield f"<tfoot><tr><td>{counted(every, 'claim', 'claims')}</td>"
+        yield f"<tfoot><tr><td>{count_of(every, 'claim', 'claims')}</td>"
         yield f"{''.join(numbers(self._counts(every)))}</tr></tfoot>"
         yield from ("</table>", "</div>", "")
 
@@ -242,11 +242,11 @@ class _Page:
     def _machines(self) -> Iterator[str]:
         if self._fleet is not None:
             sentences = {name: row["sentence"] for name, row in self._rows.items()}
-            yield from machines.drawn(self._fleet, sentences)
+            yield from machines.machines_part(self._fleet, sentences)
         yield ""
 
     def _memory(self) -> Iterator[str]:
-        if found := picture.pictures(self._rows):
+        if pictures_found := picture.pictures(self._rows):
             yield '<h2 id="memory">Guest memory, page by page</h2>'
             yield (
                 '<p class="soft">Each dot is a page of 4 KiB. Each line is a row of pages that starts at the address '
@@ -257,8 +257,8 @@ class _Page:
                 "it.</p>"
             )
             yield '<div class="pictures">'
-            for one in found:
-                yield from picture.drawn(one)
+            for sweep in pictures_found:
+                yield from picture.picture_part(sweep)
             yield "</div>"
         yield ""
 
@@ -271,7 +271,7 @@ class _Page:
             f'<input type="radio" name="filter" id="show-all" checked><label for="show-all">all {len(run.claims)}'
             "</label>"
         )
-        for status in (one for one in STATUSES if counts[one]):
+        for status in (status for status in STATUSES if counts[status]):
             yield (
                 f'<input type="radio" name="filter" id="show-{status}"><label for="show-{status}">{mark(status)} '
                 f"{counts[status]}</label>"
@@ -279,7 +279,7 @@ class _Page:
         yield '<div class="shown">'
         sections = list(self._sections())
         for kind, (title, words) in KINDS.items():
-            those = [(threat, claims) for one, threat, claims in sections if one == kind]
+            those = [(threat, claims) for heading, threat, claims in sections if heading == kind]
             if not those:
                 continue
             yield '<div class="kind">'
@@ -300,7 +300,7 @@ class _Page:
         heading, about = CLASSES[threat]
         yield f'<details class="group{has}" id="{kind}-{threat}"{open_}>'
         yield f'<summary><span class="heading">{safe(heading)}</span>'
-        for status in (one for one in STATUSES if counts[one]):
+        for status in (status for status in STATUSES if counts[status]):
             yield f'<span class="count">{mark(status)} {counts[status]}</span>'
         yield f'<span class="soft about">{safe(about)}</span></summary>'
         yield f'<div class="claims of{len(columns)}">'
@@ -342,26 +342,29 @@ class _Page:
         yield from ("</div>", "</details>")
 
     def _facts(self, claim: Claim, row: dict[str, Any]) -> Iterator[str]:
-        if said := [] if self._fleet is None else self._fleet["words"].get(claim.id, []):
-            more = f" and {len(said) - 8} more" if len(said) > 8 else ""
-            yield f"  <dt>Machine</dt><dd>{'; '.join(self._said(claim.id, one) for one in said[:8])}{more}</dd>"
+        if part_words := [] if self._fleet is None else self._fleet["words"].get(claim.id, []):
+            more = f" and {len(part_words) - 8} more" if len(part_words) > 8 else ""
+            yield (
+                "  "
+                f"<dt>Machine</dt><dd>{'; '.join(self._sentence(claim.id, fact) for fact in part_words[:8])}{more}</dd>"
+            )
         if row["command"]:
             yield f"  <dt>Repeat this claim</dt><dd><code>{safe(row['command'])}</code></dd>"
         if row["seconds"]:
             yield f"  <dt>Took</dt><dd>{clock(row['seconds'])}</dd>"
         if row["evidence"]:
-            files = ", ".join(f'<a href="{safe(one)}">{safe(one)}</a>' for one in row["evidence"])
+            files = ", ".join(f'<a href="{safe(file)}">{safe(file)}</a>' for file in row["evidence"])
             yield f"  <dt>Evidence</dt><dd>{files}</dd>"
 
-    def _said(self, claim: str, word: machines.Word) -> str:
+    def _sentence(self, claim: str, word: machines.Word) -> str:
         parts = self._fleet["parts"] if self._fleet else []
-        one = next(each for each in parts if each["run"] == word["part"])
+        part_ = next(each for each in parts if each["run"] == word["part"])
         part = f"part {safe(word['part'])}"
-        if one["ended"]:
-            part = f'<a href="{machines.page_of(one)}#{claim}">{part}</a>'
-        return f"{mark(word['status'])} {safe(one['machine'])}, {part}"
+        if part_["ended"]:
+            part = f'<a href="{machines.page_of(part_)}#{claim}">{part}</a>'
+        return f"{mark(word['status'])} {safe(part_['machine'])}, {part}"
 
-    def _made_of(self) -> Iterator[str]:
+    def _parts(self) -> Iterator[str]:
         record = self._record
         yield "<h2>What was tested, and how to repeat it</h2>"
         yield f'<pre tabindex="0">{safe(record["command"])}</pre>'
@@ -389,7 +392,7 @@ class _Page:
             yield f"  <dt>{safe(name)}</dt><dd>{safe(value)}</dd>"
         yield from ("</dl>", "<h3>Logs and data</h3>", "<ul>")
         files = ("signoff.json", "junit.xml", "signoff.tap", "signoff.sarif", "kcidb.json", "claims.jsonl")
-        links = ", ".join(f'<a href="{one}">{one}</a>' for one in (*files, "journal.jsonl"))
+        links = ", ".join(f'<a href="{file}">{file}</a>' for file in (*files, "journal.jsonl"))
         yield f"  <li>{links}, <code>contract/</code></li>"
         yield '  <li><a href="SHA256SUMS">SHA256SUMS</a> of every file here: <code>sha256sum -c SHA256SUMS</code></li>'
         yield (
@@ -410,7 +413,7 @@ class _Page:
         running = safe(kernel["running_build_id"] or "nothing")
         same = kernel["running_build_id"] == kernel["build_id"]
 
-        def named(name: str) -> str:
+        def with_name(name: str) -> str:
             return f"<code>sha256 {safe(kernel[name] or 'unknown')}</code>"
 
         yield '<dl class="facts">'
@@ -419,14 +422,16 @@ class _Page:
             f"  <dt>Build ID</dt><dd><code>{safe(kernel['build_id'])}</code> of what was built; the running kernel says"
         )
         yield f"{'the same of itself' if same else f'<code>{running}</code>'}</dd>"
-        yield f"  <dt>Image</dt><dd>{named('image_sha256')}</dd>"
-        yield f"  <dt>With symbols</dt><dd>{named('vmlinux_sha256')}</dd>"
-        yield f"  <dt>Source</dt><dd>{safe(kernel['source'])}<br>{named('source_sha256')}</dd>"
+        yield f"  <dt>Image</dt><dd>{with_name('image_sha256')}</dd>"
+        yield f"  <dt>With symbols</dt><dd>{with_name('vmlinux_sha256')}</dd>"
+        yield f"  <dt>Source</dt><dd>{safe(kernel['source'])}<br>{with_name('source_sha256')}</dd>"
         yield f"  <dt>Compiler</dt><dd>{safe(kernel['compiler'] or 'unknown')}</dd>"
         series = f"{safe(self._record['series'] or 'unknown')}<br><code>sha256 {series_of(self._record)}</code>"
         yield f"  <dt>Series</dt><dd>{series}</dd>"
         yield f"  <dt>Configuration</dt><dd><code>sha256 {safe(kernel['config_sha256'])}</code></dd>"
-        each = (f"<li>{safe(one['name'])}<br><code>{safe(one['sha256'])}</code></li>" for one in kernel["patches"])
+        each = (
+            f"<li>{safe(patch['name'])}<br><code>{safe(patch['sha256'])}</code></li>" for patch in kernel["patches"]
+        )
         patches = f"<ul>{''.join(each)}</ul>" if kernel["patches"] else "none"
         yield f"  <dt>Patches</dt><dd>{patches}</dd>"
         yield "</dl>"

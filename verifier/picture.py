@@ -40,12 +40,12 @@ class Picture:
     @property
     def counts(self) -> dict[str, int]:
         """How many pages fared how."""
-        return {fate: sum(pages for _, pages, one in self.spans if one == fate) for fate in FATES}
+        return {fate: sum(pages for _, pages, pages_state in self.spans if pages_state == fate) for fate in FATES}
 
     @property
     def bad(self) -> list[Span]:
         """Pages that fared as none may."""
-        return [one for one in self.spans if one[2] in BAD]
+        return [span for span in self.spans if span[2] in BAD]
 
     @property
     def height(self) -> int:
@@ -95,15 +95,15 @@ def pictures(rows: dict[str, dict[str, Any]]) -> list[Picture]:
     """
     sweeps: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for name, row in rows.items():
-        for one in row["maps"]:
-            sweeps.setdefault(one["guest"], []).append((name, one))
-    return [_picture(guest, found) for guest, found in sweeps.items()]
+        for guest_map in row["maps"]:
+            sweeps.setdefault(guest_map["guest"], []).append((name, guest_map))
+    return [_picture(guest, sweep) for guest, sweep in sweeps.items()]
 
 
 def _picture(guest: str, sweeps: list[tuple[str, dict[str, Any]]]) -> Picture:
     worst: dict[int, int] = {}
-    for _, one in sweeps:
-        for first, pages, fate in one["spans"]:
+    for _, sweep in sweeps:
+        for first, pages, fate in sweep["spans"]:
             bad = FATES.index(fate)
             for at in range(first // PAGE, first // PAGE + pages):
                 worst[at] = min(bad, worst.get(at, bad))
@@ -120,11 +120,11 @@ def _picture(guest: str, sweeps: list[tuple[str, dict[str, Any]]]) -> Picture:
 
 
 def _heights(lines: Sequence[int]) -> dict[int, int]:
-    found: dict[int, int] = {}
+    heights: dict[int, int] = {}
     for number, line in enumerate(lines):
         before = lines[number - 1]
-        found[line] = 0 if number == 0 else found[before] + (1 if line == before + 1 else 1 + _GAP)
-    return found
+        heights[line] = 0 if number == 0 else heights[before] + (1 if line == before + 1 else 1 + _GAP)
+    return heights
 
 
 def _ranges(spans: Sequence[Span]) -> Iterator[str]:
@@ -140,29 +140,29 @@ def _ranges(spans: Sequence[Span]) -> Iterator[str]:
     yield from ("</tbody>", "</table>")
 
 
-def drawn(one: Picture) -> Iterator[str]:
+def picture_part(picture: Picture) -> Iterator[str]:
     """The page's part on one guest."""
-    counts, unit = one.counts, one.width / 256
-    yield f'<figure class="picture{" leaking" if one.bad else ""}">'
+    counts, unit = picture.counts, picture.width / 256
+    yield f'<figure class="picture{" leaking" if picture.bad else ""}">'
     yield "<figcaption>"
-    yield f"  <b>Guest “{safe(one.guest)}”</b>, {sum(counts.values())} pages"
+    yield f"  <b>Guest “{safe(picture.guest)}”</b>, {sum(counts.values())} pages"
     for fate in (each for each in BAD if counts[each]):
         yield f'  <span class="alarm">⚠ {counts[fate]} {fate}</span>'
     yield "</figcaption>"
     yield (
-        f'<svg viewBox="{-62 * unit} {-4 * unit} {322 * unit} {one.height + 8 * unit}" role="img" '
-        f'aria-label="Memory of guest {safe(one.guest)}">'
+        f'<svg viewBox="{-62 * unit} {-4 * unit} {322 * unit} {picture.height + 8 * unit}" role="img" '
+        f'aria-label="Memory of guest {safe(picture.guest)}">'
     )
-    for height, address in one.ticks():
+    for height, address in picture.ticks():
         yield (
             f'<text x="{-5 * unit}" y="{height + 3 * unit}" font-size="{8 * unit}">{address}</text>'
             f'<path class="tick" d="M{-4 * unit} {height}h{3 * unit}" stroke-width="{unit / 2}"/>'
         )
     yield '<g transform="translate(0 .5)">'
-    for fate, path in one.layers():
+    for fate, path in picture.layers():
         yield f'<path class="{fate}" d="{path}"><title>{fate}: {counts[fate]} pages, {FATES_MEAN[fate]}</title></path>'
     yield "</g>"
-    for fate, x, y, radius in one.marks():
+    for fate, x, y, radius in picture.marks():
         yield (
             f'<circle class="halo" cx="{x}" cy="{y}" r="{radius}" stroke-width="{5 * unit}"/>'
             f'<circle class="{fate}" cx="{x}" cy="{y}" r="{radius}" stroke-width="{3 * unit}"/>'
@@ -176,17 +176,17 @@ def drawn(one: Picture) -> Iterator[str]:
         )
     yield "</dl>"
     yield '<ul class="ways">'
-    for claim, sweep in one.sweeps:
+    for claim, sweep in picture.sweeps:
         yield (
             f'<li><a href="#{claim}">{safe(sweep["way"])}</a>: {sweep["size"]} bytes of each page, {sweep["rate"]} '
             "pages each second</li>"
         )
     yield "</ul>"
-    if one.bad:
-        yield from _ranges(one.bad)
+    if picture.bad:
+        yield from _ranges(picture.bad)
     yield '<details class="dump"><summary>Ranges of pages</summary>'
-    yield from _ranges(one.spans[:SHOWN])
-    if (more := len(one.spans) - SHOWN) > 0:
+    yield from _ranges(picture.spans[:SHOWN])
+    if (more := len(picture.spans) - SHOWN) > 0:
         yield f'<p class="soft">and {more} more, in <a href="signoff.json">signoff.json</a></p>'
     yield "</details>"
     yield "</figure>"

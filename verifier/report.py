@@ -13,7 +13,7 @@ from verifier import exports, fleet, forms, identity, page, signature, ssh
 from verifier import run as runs
 from verifier.exports import Derived
 from verifier.run import Run
-from verifier.text import UnsoundError, shown
+from verifier.text import UnsoundError, legible
 from verifier.tree import Tree
 
 PROTECTED, NOT_PROTECTED, NOT_PROVEN, UNSOUND = range(4)
@@ -91,25 +91,25 @@ class Found:
 
 def verify(tree: Tree, trusted: Trusted) -> Found:
     """Check a report against its evidence, its signature and what the reader trusts."""
-    found = Found()
+    outcome = Found()
     try:
-        _verify(found, tree, trusted)
+        _verify(outcome, tree, trusted)
     except Exception as error:  # noqa: BLE001  a stranger's report: whatever it brings about, it is not sound
-        found.faults.append(_told(error))
-    return found
+        outcome.faults.append(_error_text(error))
+    return outcome
 
 
-def _verify(found: Found, tree: Tree, trusted: Trusted) -> None:
+def _verify(outcome: Found, tree: Tree, trusted: Trusted) -> None:
     signed = signature.check(tree)
-    found.signer, found.ssh = signed.key, signed.ssh
+    outcome.signer, outcome.ssh = signed.key, signed.ssh
     if _OLD in tree and not tree.below(runs.CONTRACT).names:
-        commit = shown(runs.record_of(tree)["commit"], 60)
-        found.open.append(
+        commit = legible(runs.record_of(tree)["commit"], 60)
+        outcome.open.append(
             f"it is of an older sealproof (its contract is one file, {_OLD}), and its signature alone was checked: "
             f"the verifier of commit {commit} reads it"
         )
         return
-    found.faults += _strangers(tree)
+    outcome.faults += _strangers(tree)
     merged = fleet.derive(tree) if fleet.FLEET in tree else None
     run = merged.whole if merged else runs.derive(tree)
     parts = merged.parts if merged else [run]
@@ -117,39 +117,41 @@ def _verify(found: Found, tree: Tree, trusted: Trusted) -> None:
     word = runs.word(run.claims, run.status, run.mode, whole)
     if run.record["interrupted"]:
         word = "NOT PROVEN"
-    kernels = {one.record["kernel"]["build_id"] for one in [run, *parts] if one.record["kernel"]}
+    kernels = {member.record["kernel"]["build_id"] for member in [run, *parts] if member.record["kernel"]}
     machines = (
-        list(dict.fromkeys(str(one["machine"]) for one in merged.told["parts"])) if merged else [run.record["machine"]]
+        list(dict.fromkeys(str(part["machine"]) for part in merged.told["parts"]))
+        if merged
+        else [run.record["machine"]]
     )
-    images = {one for each in [run, *parts] for one in _images(each)}
-    told = merged.told if merged else None
-    found.derived = Derived(run, word, machines, sorted(kernels), signed.key, frozenset(images), told)
-    found.faults += run.faults
+    images = {image for each in [run, *parts] for image in _images(each)}
+    content = merged.told if merged else None
+    outcome.derived = Derived(run, word, machines, sorted(kernels), signed.key, frozenset(images), content)
+    outcome.faults += run.faults
     for check in (exports.document, forms.junit, forms.tap, forms.sarif, forms.kcidb, page.page):
-        found.faults += _caught(check(found.derived))
-    found.faults += _caught(exports.statement(found.derived, signed.predicate))
+        outcome.faults += _fault_lines(check(outcome.derived))
+    outcome.faults += _fault_lines(exports.statement(outcome.derived, signed.predicate))
     if run.mode == "plain":
-        found.open.append("mode plain is no sign-off: it only checks that the probes get through")
-    found.open += [one for one in whole if word != "PROTECTED" or one not in run.record["problems"]]
-    _trust(found, run, trusted, signed.key, merged.signers if merged else [])
+        outcome.open.append("mode plain is no sign-off: it only checks that the probes get through")
+    outcome.open += [fault for fault in whole if word != "PROTECTED" or fault not in run.record["problems"]]
+    _trust(outcome, run, trusted, signed.key, merged.signers if merged else [])
 
 
-def _tree(found: Found, run: Run, trusted: Trusted) -> None:
+def _tree(outcome: Found, run: Run, trusted: Trusted) -> None:
     """Hold the files of sealproof that ran against those that the reader has."""
     have = run.record["made_of"].get(identity.SEALPROOF)
     if trusted.tree is None:
-        found.taken.append(f"sealproof's files ({shown(have, 64)})")
+        outcome.taken.append(f"sealproof's files ({legible(have, 64)})")
         return
     if isinstance(trusted.tree, str):
-        wrong = [] if have == trusted.tree else [f"their list has the SHA-256 {shown(have, 64)}"]
+        wrong = [] if have == trusted.tree else [f"their list has the SHA-256 {legible(have, 64)}"]
     else:
         # A merged report has no list of its own: each part has, and all are the same.
         tree = run.tree if identity.LISTS[identity.SEALPROOF] in run.tree else run.tree.below(_first_part(run.tree))
         wrong = list(identity.differs(tree, trusted.tree))
     if wrong:
-        found.faults.append(f"sealproof's files are not those that you trust: {shown(', '.join(wrong[:3]), 200)}")
+        outcome.faults.append(f"sealproof's files are not those that you trust: {legible(', '.join(wrong[:3]), 200)}")
     else:
-        found.held.append("sealproof's files")
+        outcome.held.append("sealproof's files")
 
 
 def _first_part(tree: Tree) -> str:
@@ -164,7 +166,7 @@ def _strangers(tree: Tree) -> Iterator[str]:
         known = top in _FOLDERS if rest else top in _FILES
         known = known and (top != "identity" or own in (identity.CONFIG, *identity.LISTS.values()))
         if not known or (rest and _SHOWN_BY_BROWSERS.search(name)):
-            yield f"{shown(name, 100)} is a file that no report has"
+            yield f"{legible(name, 100)} is a file that no report has"
 
 
 def _images(run: Run) -> Iterator[tuple[str, str]]:
@@ -178,50 +180,53 @@ def _of_parts(parts: Sequence[Run], merged: fleet.Merged | None) -> list[str]:
     """What makes a merged report no proof, by the word of a part that came to its end."""
     if merged is None:
         return []
-    told = [
-        f"{shown(one.record['machine'], 40)}: {words}" for one in parts if one.ended for words in runs.problems(one)
+    complaints = [
+        f"{legible(part.record['machine'], 40)}: {words}"
+        for part in parts
+        if part.ended
+        for words in runs.problems(part)
     ]
-    return list(dict.fromkeys(told))
+    return list(dict.fromkeys(complaints))
 
 
-def _caught(faults: Iterator[str]) -> list[str]:
-    found = []
+def _fault_lines(faults: Iterator[str]) -> list[str]:
+    fault_lines = []
     try:
-        found += list(faults)
+        fault_lines += list(faults)
     except Exception as error:  # noqa: BLE001  as above
-        found.append(_told(error))
-    return found
+        fault_lines.append(_error_text(error))
+    return fault_lines
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     if isinstance(error, UnsoundError):
         return str(error)
-    return f"a part of the report is not of the form that it must have ({type(error).__name__}: {shown(error, 100)})"
+    return f"a part of the report is not of the form that it must have ({type(error).__name__}: {legible(error, 100)})"
 
 
-def _trust(found: Found, run: Run, trusted: Trusted, key: str, signers: Sequence[str]) -> None:
+def _trust(outcome: Found, run: Run, trusted: Trusted, key: str, signers: Sequence[str]) -> None:
     """Hold the report against what the reader trusts."""
     record = run.record
     kernel = record["kernel"] or {}
-    if trusted.ssh_keys and found.ssh not in trusted.ssh_keys:
-        found.faults.append(f"it is signed by {found.ssh or 'no SSH key'}, not by the SSH key that you named")
+    if trusted.ssh_keys and outcome.ssh not in trusted.ssh_keys:
+        outcome.faults.append(f"it is signed by {outcome.ssh or 'no SSH key'}, not by the SSH key that you named")
     elif trusted.ssh_keys:
-        found.held.append("signer's SSH key")
-    keys = (*trusted.keys, *([key] if trusted.ssh_keys and found.ssh in trusted.ssh_keys else []))
+        outcome.held.append("signer's SSH key")
+    keys = (*trusted.keys, *([key] if trusted.ssh_keys and outcome.ssh in trusted.ssh_keys else []))
     if not keys:
-        found.open.append("no key was named: anybody can sign a report (--key FINGERPRINT, from the signer)")
+        outcome.open.append("no key was named: anybody can sign a report (--key FINGERPRINT, from the signer)")
     elif key not in keys:
-        found.faults.append(f"it is signed by the key {key}, which you did not name")
+        outcome.faults.append(f"it is signed by the key {key}, which you did not name")
     elif others := sorted(set(signers) - set(keys)):
-        found.open.append(f"a part is signed by the key {others[0]}, which you did not name (--key, again)")
+        outcome.open.append(f"a part is signed by the key {others[0]}, which you did not name (--key, again)")
     elif trusted.keys:
-        found.held.append("signer's key")
+        outcome.held.append("signer's key")
     if not trusted.contract:
-        found.open.append("no contract was named: a weak one proves little (--contract FOLDER or its SHA-256)")
+        outcome.open.append("no contract was named: a weak one proves little (--contract FOLDER or its SHA-256)")
     elif trusted.contract != run.contract:
-        found.faults.append(f"the contract has the SHA-256 {run.contract}, not the one that you trust")
+        outcome.faults.append(f"the contract has the SHA-256 {run.contract}, not the one that you trust")
     else:
-        found.held.append("contract")
+        outcome.held.append("contract")
     made_of = {"image": kernel.get("image_sha256"), "configuration": kernel.get("config_sha256"), **record["made_of"]}
     for name, wanted, has in (
         ("sealproof's commit", trusted.commit, record["commit"]),
@@ -231,31 +236,33 @@ def _trust(found: Found, run: Run, trusted: Trusted, key: str, signers: Sequence
         *((name, sha256, made_of.get(name, "")) for name, sha256 in trusted.named),
     ):
         if not wanted:
-            found.taken.append(f"{name} ({shown(has, 100) or 'not told'})")
+            outcome.taken.append(f"{name} ({legible(has, 100) or 'not told'})")
         elif has == wanted:
-            found.held.append(name)
+            outcome.held.append(name)
         else:
-            found.faults.append(f"{name} is {shown(has, 100) or 'not told'}, not {shown(wanted, 80)}")
-    _tree(found, run, trusted)
+            outcome.faults.append(f"{name} is {legible(has, 100) or 'not told'}, not {legible(wanted, 80)}")
+    _tree(outcome, run, trusted)
     for status, what in {"PASS": "what the evidence of {} claims holds", "SKIP": "what {} claims say"}.items():
-        if told := [name for name, claim in run.claims.items() if run.status[name] == status and not claim.needs]:
-            named = f"{', '.join(told[:3])}{', ...' if told[3:] else ''}"
-            found.taken.append(f"{what.format(len(told))}, which the contract does not name ({named})")
+        if unneeded := [name for name, claim in run.claims.items() if run.status[name] == status and not claim.needs]:
+            named = f"{', '.join(unneeded[:3])}{', ...' if unneeded[3:] else ''}"
+            outcome.taken.append(f"{what.format(len(unneeded))}, which the contract does not name ({named})")
     if "guests" not in record["host"]:
-        found.taken.append("how large its guests are (not told)")
+        outcome.taken.append("how large its guests are (not told)")
     if not trusted.series and identity.another_series(run.tree, record):
-        found.open.append(f"series {shown(record['series'], 40)} is not sealproof's of that name: name it (--series)")
+        outcome.open.append(
+            f"series {legible(record['series'], 40)} is not sealproof's of that name: name it (--series)"
+        )
     if not trusted.commit and not trusted.tree and not re.fullmatch(r"[0-9a-f]{40}", str(record["commit"])):
-        found.open.append(f"sealproof was {shown(record['commit'], 60)}: which probes ran nobody can look up")
+        outcome.open.append(f"sealproof was {legible(record['commit'], 60)}: which probes ran nobody can look up")
     day = runs.moment_of(record["started"])
     last = runs.moment_of(record["ended"])
     if day is None or (trusted.oldest and day.date() < trusted.oldest):
-        found.faults.append(f"it was begun on {shown(record['started'], 40)}, which is too long ago for you")
+        outcome.faults.append(f"it was begun on {legible(record['started'], 40)}, which is too long ago for you")
     elif last is not None and trusted.youngest and last.date() > trusted.youngest:
-        found.faults.append(f"it ended on {shown(record['ended'], 40)}, which is after the last day that you name")
+        outcome.faults.append(f"it ended on {legible(record['ended'], 40)}, which is after the last day that you name")
     elif last is not None and last < day:
-        found.faults.append("it ended before it began")
+        outcome.faults.append("it ended before it began")
     elif not trusted.oldest:
-        found.taken.append(f"its day ({day.date()})")
+        outcome.taken.append(f"its day ({day.date()})")
     else:
-        found.held.append("day")
+        outcome.held.append("day")

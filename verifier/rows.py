@@ -15,12 +15,12 @@ FACTS = ("kernel", "vendor", "accelerator")
 _RELEASE = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?")
 _BOUND = re.compile(r"(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+){0,2})")
 _FITS: dict[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
-    ">=": lambda one, bound: one >= bound,
-    "<=": lambda one, bound: one <= bound,
-    "==": lambda one, bound: one == bound,
-    "!=": lambda one, bound: one != bound,
-    ">": lambda one, bound: one > bound,
-    "<": lambda one, bound: one < bound,
+    ">=": lambda value, bound: value >= bound,
+    "<=": lambda value, bound: value <= bound,
+    "==": lambda value, bound: value == bound,
+    "!=": lambda value, bound: value != bound,
+    ">": lambda value, bound: value > bound,
+    "<": lambda value, bound: value < bound,
 }
 _Bounds = list[tuple[str, tuple[int, ...]]]
 
@@ -56,10 +56,10 @@ def fits(row: dict[str, str], known: dict[str, str]) -> bool:
     )
 
 
-def overlap(one: dict[str, str], other: dict[str, str]) -> bool:
+def overlap(facts_: dict[str, str], other: dict[str, str]) -> bool:
     """Whether two rows may be for the same host."""
-    shared = one.keys() & other.keys()
-    return all(meet(one[name], other[name]) if name == "kernel" else one[name] == other[name] for name in shared)
+    shared = facts_.keys() & other.keys()
+    return all(meet(facts_[name], other[name]) if name == "kernel" else facts_[name] == other[name] for name in shared)
 
 
 def words(row: dict[str, str]) -> str:
@@ -72,8 +72,8 @@ def lies_in(release: str, text: str) -> bool:
 
     :raises ValueError: it is no range.
     """
-    found = _RELEASE.match(release)
-    return found is not None and _all(_three(found.groups()), _bounds(text))
+    match = _RELEASE.match(release)
+    return match is not None and _all(_three(match.groups()), _bounds(text))
 
 
 def meet(*texts: str) -> bool:
@@ -81,24 +81,24 @@ def meet(*texts: str) -> bool:
 
     :raises ValueError: one is no range.
     """
-    bounds = [one for text in texts for one in _bounds(text)]
+    bounds = [bound for text in texts for bound in _bounds(text)]
     # From one bound to the next all releases fare alike, but for the bound itself.
     tried = [(0, 0, 0), *(bound for _, bound in bounds), *((*bound[:2], bound[2] + 1) for _, bound in bounds)]
-    return any(_all(one, bounds) for one in tried)
+    return any(_all(version, bounds) for version in tried)
 
 
-def _all(one: tuple[int, ...], bounds: _Bounds) -> bool:
-    return all(_FITS[sign](one, bound) for sign, bound in bounds)
+def _all(value: tuple[int, ...], bounds: _Bounds) -> bool:
+    return all(_FITS[sign](value, bound) for sign, bound in bounds)
 
 
 def _bounds(text: str) -> _Bounds:
-    found = []
+    bounds = []
     for clause in text.split(","):
         match = _BOUND.fullmatch(clause.strip())
         if match is None:
-            raise ValueError(f"{text!r} is no range of releases")
-        found.append((match[1], _three(match[2].split("."))))
-    return found
+            raise ValueError(f"{text!r} is not a range of releases")
+        bounds.append((match[1], _three(match[2].split("."))))
+    return bounds
 
 
 def _three(parts: Any) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from verifier import contract as contracts
 from verifier.contract import Claim
 from verifier.judge import Checked, Seen
 from verifier.sweeps import Sweep
-from verifier.text import UnsoundError, known, lines, parse, same, shown, table
+from verifier.text import UnsoundError, check_names, legible, lines, parse, same, table
 from verifier.tree import Tree
 
 RECORD, CLAIMS, JOURNAL, CONTRACT = "record.json", "claims.jsonl", "journal.jsonl", "contract"
@@ -165,29 +165,29 @@ def record_of(tree: Tree) -> dict[str, Any]:
     """
     record = table(parse(tree.read(RECORD), RECORD), RECORD, *sorted(_RECORD - {"durations"}))
     if not isinstance(record["run"], str) or not _RUN.fullmatch(record["run"]):
-        raise UnsoundError(f"{RECORD}: {shown(record['run'], 60)!r} is no run's name")
+        raise UnsoundError(f"{RECORD}: {legible(record['run'], 60)!r} is not the name of a run")
     if record["mode"] not in ("plain", "protected") or record["tier"] not in ("emulated", "nested", "bare-metal", None):
-        raise UnsoundError(f"{RECORD}: its mode or tier is none")
+        raise UnsoundError(f"{RECORD}: its mode or tier is unknown")
     if strange := set(record) - _RECORD:
-        raise UnsoundError(f"{RECORD} has {shown(min(strange), 40)}, which no record has")
-    told = [isinstance(record[name], dict) for name in ("host", "made_of")]
-    told += [isinstance(record["interrupted"], bool), isinstance(record["given_up"], str)]
-    told += [isinstance(value, str) for name in ("host", "made_of") for value in dict(record[name]).values()]
-    if not all(told) or not isinstance(record["problems"], list):
-        raise UnsoundError(f"{RECORD}: host, problems, its end or made_of are not what they must be")
+        raise UnsoundError(f"{RECORD} has {legible(min(strange), 40)}, which a record must not have")
+    are_well_formed = [isinstance(record[name], dict) for name in ("host", "made_of")]
+    are_well_formed += [isinstance(record["interrupted"], bool), isinstance(record["given_up"], str)]
+    are_well_formed += [isinstance(value, str) for name in ("host", "made_of") for value in dict(record[name]).values()]
+    if not all(are_well_formed) or not isinstance(record["problems"], list):
+        raise UnsoundError(f"{RECORD}: host, problems, its end or made_of are malformed")
     if record["kernel"] is not None:
         kernel = table(record["kernel"], f"{RECORD}: kernel", *_KERNEL, "patches")
-        known(kernel, f"{RECORD}: kernel", (*_KERNEL, "patches"))
+        check_names(kernel, f"{RECORD}: kernel", (*_KERNEL, "patches"))
         if not isinstance(kernel["patches"], list) or not all(isinstance(kernel[name], str) for name in _KERNEL):
-            raise UnsoundError(f"{RECORD}: the kernel is not told as it must be")
-        for one in kernel["patches"]:
-            known(table(one, f"{RECORD}: a patch", "name", "sha256"), f"{RECORD}: a patch", ("name", "sha256"))
+            raise UnsoundError(f"{RECORD}: the kernel's entry is malformed")
+        for patch in kernel["patches"]:
+            check_names(table(patch, f"{RECORD}: a patch", "name", "sha256"), f"{RECORD}: a patch", ("name", "sha256"))
     if not all(
         isinstance(record[name], str) for name in ("started", "ended", "command", "commit", "series", "machine")
     ):
-        raise UnsoundError(f"{RECORD}: it has something else where a text must be")
-    if not all(_is_number(one) and one >= 0 for one in table(record.get("durations", {}), RECORD).values()):
-        raise UnsoundError(f"{RECORD}: its durations are none")
+        raise UnsoundError(f"{RECORD}: a value that must be text is not")
+    if not all(_is_number(seconds) and seconds >= 0 for seconds in table(record.get("durations", {}), RECORD).values()):
+        raise UnsoundError(f"{RECORD}: its durations are malformed")
     return record
 
 
@@ -198,11 +198,11 @@ def _is_number(value: object) -> bool:
 def series_of(record: dict[str, Any]) -> str:
     """What names a series: the SHA-256 of its patches' lines, as ``sha256sum`` prints them."""
     kernel = record["kernel"] or {"patches": []}
-    lines = "".join(f"{one.get('sha256')}  {one.get('name')}\n" for one in kernel["patches"])
+    lines = "".join(f"{patch.get('sha256')}  {patch.get('name')}\n" for patch in kernel["patches"])
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def opened(tree: Tree) -> Run:
+def open_run(tree: Tree) -> Run:
     """A run with its record and its contract, of which nothing is derived yet.
 
     :raises UnsoundError: they cannot be read.
@@ -210,7 +210,7 @@ def opened(tree: Tree) -> Run:
     contract = tree.below(CONTRACT)
     sentences = table(parse(tree.read(PLANNED), PLANNED), PLANNED)
     if not all(isinstance(words, str) for words in sentences.values()):
-        raise UnsoundError(f"{PLANNED}: a sentence is no text")
+        raise UnsoundError(f"{PLANNED}: a sentence is not text")
     return Run(tree, record_of(tree), contracts.sha256(contract), contracts.load(contract), sentences=sentences)
 
 
@@ -219,11 +219,11 @@ def derive(tree: Tree) -> Run:
 
     :raises UnsoundError: it cannot be read at all. Smaller faults are in the result.
     """
-    run = opened(tree)
+    run = open_run(tree)
     chain(run)
     run.faults += bounds.record(run.record)
     if run.ended:
-        run.faults += [*identity.told(run.record), *identity.kept(tree, run.record)]
+        run.faults += [*identity.record_faults(run.record), *identity.list_faults(tree, run.record)]
     host = rows.facts(run.record)
     for name, claim in run.claims.items():
         row = run.rows.get(name)
@@ -231,7 +231,7 @@ def derive(tree: Tree) -> Run:
         _settle(run, run.claims[name], row)
     _strays(run)
     _once(run)
-    _planned(run)
+    _check_plan(run)
     return run
 
 
@@ -239,34 +239,34 @@ def _once(run: Run) -> None:
     """Each page was planted for one claim, and two pages at a time are in two frames of the host."""
     of_claim: dict[bytes, str] = {}
     for name, each in run.seen.items():
-        for number, one in enumerate(each):
-            if of_claim.setdefault(one.canary, name) != name:
+        for number, row in enumerate(each):
+            if of_claim.setdefault(row.canary, name) != name:
                 run.faults.append(
-                    f"{name}: the {one.page} page ({one.state}) is the page of two claims: {of_claim[one.canary]}"
+                    f"{name}: the {row.page} page ({row.state}) is the page of two claims: {of_claim[row.canary]}"
                 )
             # A probe that moves a page leaves its frame to others.
-            if any(_in_one_frame(one, other) for other in each[:number]):
-                run.faults.append(f"{name}: at {one.hpa:#x} one frame of the host holds two pages")
+            if any(_in_one_frame(row, other) for other in each[:number]):
+                run.faults.append(f"{name}: at {row.hpa:#x} one frame of the host holds two pages")
 
 
-def _in_one_frame(one: Seen, other: Seen) -> bool:
+def _in_one_frame(probe: Seen, other: Seen) -> bool:
     """Whether two pages were in one frame of the host from the same time on until both probes were over."""
-    pages = [(each.guest, each.gpa) for each in (one, other)]
-    together = one.planted <= other.over and other.planted <= one.over
-    return (one.host, one.hpa) == (other.host, other.hpa) and pages[0] != pages[1] and together
+    pages = [(each.guest, each.gpa) for each in (probe, other)]
+    together = probe.planted <= other.over and other.planted <= probe.over
+    return (probe.host, probe.hpa) == (other.host, other.hpa) and pages[0] != pages[1] and together
 
 
 def _strays(run: Run) -> None:
     """What an attack brought must not be of another claim's private page either."""
     blocks: dict[bytes, str] = {}
     for name, each in run.seen.items():
-        for one in each:
-            if one.state == "private":
-                blocks |= {one.canary[at : at + 8]: name for at in range(0, contracts.PAGE, 8)}
+        for row in each:
+            if row.state == "private":
+                blocks |= {row.canary[at : at + 8]: name for at in range(0, contracts.PAGE, 8)}
     for name, each in run.seen.items():
         if run.mode != "protected" or run.claims[name].kind != "attack" or run.status[name] == "FAIL":
             continue
-        for data in (one.data for one in each if one.role == "subject" and len(set(one.data)) > 1):
+        for data in (row.data for row in each if row.role == "subject" and len(set(row.data)) > 1):
             there = {blocks.get(data[at : at + 8], name) for at in range(len(data) - 7)} - {name}
             if there:
                 why = f"bytes of a private page leaked, which {min(there)} has planted"
@@ -275,20 +275,22 @@ def _strays(run: Run) -> None:
                 break
 
 
-def _planned(run: Run) -> None:
+def _check_plan(run: Run) -> None:
     """What each claim says in words, and how to try it again, is what the run set out with."""
     for name in run.sentences.keys() - run.claims.keys():
         if f"test_{name} has no entry in the contract" not in run.record["problems"]:
-            run.faults.append(f"{PLANNED} names {shown(name, 60)}, which is not in the contract")
+            run.faults.append(f"{PLANNED} names {legible(name, 60)}, which is not in the contract")
     for name, row in run.rows.items():
         if row.get("sentence") not in (run.sentences.get(name), name.replace("_", " ").capitalize() + "."):
-            run.faults.append(f"{shown(name, 100)}: it says {shown(row.get('sentence'), 80)!r}, which was not planned")
+            run.faults.append(
+                f"{legible(name, 100)}: it says {legible(row.get('sentence'), 80)!r}, which was not planned"
+            )
         if row.get("command") not in ("", f"{run.record['command']} -k test_{name}"):
-            run.faults.append(f"{shown(name, 100)}: its command is not that of the run")
+            run.faults.append(f"{legible(name, 100)}: its command is not that of the run")
     for name, words in run.sentences.items() if run.mode == "protected" else ():
         named = [one.sentence for one in run.claims[name].needs] if name in run.claims else []
         if named and words not in named:
-            run.faults.append(f"{PLANNED}: {name} claims {shown(words, 90)!r}, and the contract {named[0]!r}")
+            run.faults.append(f"{PLANNED}: {name} claims {legible(words, 90)!r}, and the contract {named[0]!r}")
 
 
 def _as_judged(run: Run, claim: Claim, row: dict[str, Any], host: dict[str, str]) -> Claim:
@@ -296,13 +298,13 @@ def _as_judged(run: Run, claim: Claim, row: dict[str, Any], host: dict[str, str]
 
     What was not tried may have been put down before the host was known.
     """
-    told = claim.named(str(row.get("row")))
+    row_claim = claim.for_row(str(row.get("row")))
     due = claim.at(host)
-    if told.row != due.row and (row.get("status") in ("PASS", "FAIL") or row.get("runs")):
-        due_words, told_words = (f"that for {one.row}" if one.row else "the default" for one in (due, told))
+    if row_claim.row != due.row and (row.get("status") in ("PASS", "FAIL") or row.get("runs")):
+        due_words, told_words = (f"that for {row.row}" if row.row else "the default" for row in (due, row_claim))
         run.faults.append(f"{claim.id}: its outcome on this host is {due_words}, and it was judged by {told_words}")
         return due
-    return told
+    return row_claim
 
 
 def chain(run: Run) -> None:
@@ -319,12 +321,12 @@ def _journal(run: Run) -> list[dict[str, Any]]:
         if event["previous"] != previous or event["number"] != number:
             raise UnsoundError(f"{JOURNAL}: line {number + 1} does not follow the line before it")
         if not _is_number(event["time"]) or event["time"] < clock:
-            raise UnsoundError(f"{JOURNAL}: line {number + 1} is of an earlier time than the line before it")
+            raise UnsoundError(f"{JOURNAL}: line {number + 1} is earlier than the line before it")
         previous, clock = hashlib.sha256(line).hexdigest(), event["time"]
         events.append(event)
     names = [event["event"] for event in events]
     if not events or names[0] != "begin" or names.count("begin") != 1 or "end" in names[:-1]:
-        raise UnsoundError(f"{JOURNAL} does not begin and end as a run does")
+        raise UnsoundError(f"{JOURNAL} does not begin and end like a run")
     first, last = events[0], events[-1]
     if not re.fullmatch(r"[0-9a-f]{32}", str(first.get("nonce"))):
         run.faults.append(f"{JOURNAL} has no nonce of its host")
@@ -339,10 +341,10 @@ def _journal(run: Run) -> list[dict[str, Any]]:
     _times(run, first["time"], last["time"])
     run.events = events
     if strange := {str(event["event"]) for event in events} - _EVENTS.keys():
-        run.faults.append(f"{JOURNAL} has {shown(min(strange), 40)}, which is no event of a run")
+        run.faults.append(f"{JOURNAL} has {legible(min(strange), 40)}, which is no event of a run")
     for event in events:
         if (kind := str(event["event"])) in _EVENTS:
-            known(event, f"{JOURNAL}: {kind}", (*_CHAINED, *_EVENTS[kind]))
+            check_names(event, f"{JOURNAL}: {kind}", (*_CHAINED, *_EVENTS[kind]))
         if event["event"] == "planted":
             if not _is_planted(event):
                 run.faults.append(f"{JOURNAL}: line {event['number'] + 1} plants no page of a claim")
@@ -369,11 +371,11 @@ def _is_planted(event: dict[str, Any]) -> bool:
 def _times(run: Run, first: float, last: float) -> None:
     """The record's times, and the one in the run's name, are those of the journal."""
     for name, there in (("started", first), ("ended", last)):
-        told = run.record[name]
-        if told == "" and name == "ended":
+        times = run.record[name]
+        if times == "" and name == "ended":
             continue
-        if (moment := moment_of(told)) is None or abs(moment.timestamp() - there) > _SLACK:
-            run.faults.append(f"{RECORD}: {name} {shown(told, 40)} is not the time of the journal")
+        if (moment := moment_of(times)) is None or abs(moment.timestamp() - there) > _SLACK:
+            run.faults.append(f"{RECORD}: {name} {legible(times, 40)} is not the time of the journal")
     if last > time.time() + _DAY:
         run.faults.append(f"{JOURNAL} ends on {datetime.fromtimestamp(last, UTC):%Y-%m-%d}, which has not come yet")
     named = datetime.strptime(run.record["run"][:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -399,7 +401,7 @@ def _lines(run: Run, events: Sequence[dict[str, Any]]) -> None:
         run.faults.append(f"{CLAIMS} has {len(rows)} lines, and the journal {len(ends)} claims")
     kept: set[str] = set()
     for text, row, event in zip(texts, rows, ends, strict=False):
-        name = shown(row.get("id"), 100)
+        name = legible(row.get("id"), 100)
         if hashlib.sha256(text).hexdigest() != event.get("line") or row.get("id") != event.get("id"):
             run.faults.append(f"{CLAIMS}: the line of {name} differs from the journal's")
         if name not in run.claims:
@@ -412,24 +414,24 @@ def _lines(run: Run, events: Sequence[dict[str, Any]]) -> None:
             files = {}
         for file, wanted in files.items():
             if file not in run.tree or run.tree.sha256(file) != wanted:
-                run.faults.append(f"{shown(file)} was changed or taken away after the claim was judged")
+                run.faults.append(f"{legible(file)} was changed or taken away after the claim was judged")
             if not file.startswith(run.folders(name)):
-                run.faults.append(f"{name}: {shown(file)} is not in the claim's folder")
+                run.faults.append(f"{name}: {legible(file)} is not in the claim's folder")
             if file in kept:
-                run.faults.append(f"{shown(file)} is the evidence of two claims")
+                run.faults.append(f"{legible(file)} is the evidence of two claims")
             kept.add(file)
-        known(row, f"{CLAIMS}: {name}", _LINE)
+        check_names(row, f"{CLAIMS}: {name}", _LINE)
         if not sweeps.are_maps(row.get("maps")):
-            raise UnsoundError(f"{CLAIMS}: {name}: its maps are of more pages than any guest has, or are none")
+            raise UnsoundError(f"{CLAIMS}: {name}: its maps are of more pages than a guest can have, or are none")
         length = events[-1]["time"] - events[0]["time"] + _SLACK
         if not _is_number(row.get("seconds")) or not 0 <= row["seconds"] <= length:
             run.faults.append(
-                f"{CLAIMS}: {name}: it took {shown(row.get('seconds'), 40)} s, of a run of {length:.0f} s"
+                f"{CLAIMS}: {name}: it took {legible(row.get('seconds'), 40)} s, of a run of {length:.0f} s"
             )
         run.rows[str(row.get("id"))] = {**row, "_time": event["time"]}
     strange = [file for file in run.tree.names if file.startswith("evidence/") and file not in kept]
     if strange:
-        run.faults.append(f"evidence that no claim has: {shown(', '.join(strange[:3]))}")
+        run.faults.append(f"evidence that no claim has: {legible(', '.join(strange[:3]))}")
 
 
 def _settle(run: Run, claim: Claim, row: dict[str, Any] | None) -> None:
@@ -439,68 +441,72 @@ def _settle(run: Run, claim: Claim, row: dict[str, Any] | None) -> None:
         if run.ended:
             run.faults.append(f"{CLAIMS}: {claim.id} is missing")
     else:
-        said = row.get("status")
-        if said not in STATUSES:
-            raise UnsoundError(f"{CLAIMS}: {claim.id} has the status {shown(said, 40)}, which is none")
-        status, why = _held_against(run, claim, row, str(said))
+        claimed = row.get("status")
+        if claimed not in STATUSES:
+            raise UnsoundError(f"{CLAIMS}: {claim.id} has the status {legible(claimed, 40)}, which is not a status")
+        status, why = _verdict_and_fault(run, claim, row, str(claimed))
     run.status[claim.id], run.why[claim.id] = status, why
 
 
-def _held_against(run: Run, claim: Claim, row: dict[str, Any], said: str) -> tuple[str, str]:
+def _verdict_and_fault(run: Run, claim: Claim, row: dict[str, Any], claimed: str) -> tuple[str, str]:
     try:
         table(row, "its line", "sentence", "runs", "checks", "maps", "evidence", "protected", "controlled")
-        found, why = _from_evidence(run, claim, row)
+        status, why = _from_evidence(run, claim, row)
         if harm := [name for name in row["evidence"] if _HARM.search(name)]:
-            found, why = "FAIL", f"the probe did harm: {harm[0]}"
-        fault = "" if found != "PASS" else _beside(run, claim)
-        lacking = "" if found != "PASS" or fault else _needed(run, claim, row)
+            status, why = "FAIL", f"the probe did harm: {harm[0]}"
+        fault = "" if status != "PASS" else _beside(run, claim)
+        lacking = "" if status != "PASS" or fault else _need_fault(run, claim, row)
     except UnsoundError as error:
         run.faults.append(f"{claim.id}: {error}")
         return "MISS", str(error)
     if fault or lacking:
-        found, why = ("FAIL", fault) if fault else ("MISS", lacking)
-    if said == "FAIL" or found == "FAIL":
-        if said != found:
-            run.faults.append(f"{claim.id}: it says {said}, and the evidence gives {found}{f': {why}' if why else ''}")
+        status, why = ("FAIL", fault) if fault else ("MISS", lacking)
+    if claimed == "FAIL" or status == "FAIL":
+        if claimed != status:
+            run.faults.append(
+                f"{claim.id}: it says {claimed}, and the evidence gives {status}{f': {why}' if why else ''}"
+            )
         return "FAIL", why or str(row.get("why", ""))
-    if said == "PASS" and found != "PASS":
-        run.faults.append(f"{claim.id}: it says PASS, and the evidence gives {found}: {why}")
-        return found, why
-    if said == "SKIP":
-        return _skipped(run, claim, row)
-    if said == "PASS":
+    if claimed == "PASS" and status != "PASS":
+        run.faults.append(f"{claim.id}: it says PASS, and the evidence gives {status}: {why}")
+        return status, why
+    if claimed == "SKIP":
+        return _skip_verdict(run, claim, row)
+    if claimed == "PASS":
         if row.get("skip"):
-            run.faults.append(f"{claim.id}: it is PASS and names a condition for SKIP, {shown(row['skip'], 40)!r}")
+            run.faults.append(f"{claim.id}: it is PASS and names a condition for SKIP, {legible(row['skip'], 40)!r}")
         for name, words in _words(run, claim).items():
             if row.get(name) != words:
                 run.faults.append(
-                    f"{claim.id}: {name} is {shown(row.get(name), 80)!r}, and the evidence gives {words!r}"
+                    f"{claim.id}: {name} is {legible(row.get(name), 80)!r}, and the evidence gives {words!r}"
                 )
-    return said, str(row.get("why", ""))
+    return claimed, str(row.get("why", ""))
 
 
-def _needed(run: Run, claim: Claim, row: dict[str, Any]) -> str:
+def _need_fault(run: Run, claim: Claim, row: dict[str, Any]) -> str:
     """How the evidence is not as the contract names it; empty if it is. In mode plain it is another."""
     if run.mode == "plain":
         return ""
-    seen = [(one.role, one.state, one.page, one.call) for one in run.seen.get(claim.id, ())]
-    checks = [(one.role, one.name, one.expected) for one in run.checks.get(claim.id, ())]
+    seen = [(probe.role, probe.state, probe.page, probe.call) for probe in run.seen.get(claim.id, ())]
+    checks = [(check.role, check.name, check.expected) for check in run.checks.get(claim.id, ())]
     fault = needs.fault(claim.needs, row, seen, checks)
     return f"its evidence is not what the contract says: {fault}" if fault else ""
 
 
-def _skipped(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, str]:
+def _skip_verdict(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, str]:
     if not claim.skip:
         run.faults.append(f"{claim.id}: it says SKIP, which the contract does not allow")
         return "MISS", "SKIP is not allowed by the contract"
     kernel = rows.facts(run.record).get("kernel", "")
-    cases = [one for one in claim.skip if contracts.holds(one, run.record["tier"], run.record["host"], kernel)]
+    cases = [case for case in claim.skip if contracts.holds(case, run.record["tier"], run.record["host"], kernel)]
     if not cases:
-        words = " or ".join(f"'{one}'" for one in claim.skip)
+        words = " or ".join(f"'{case}'" for case in claim.skip)
         run.faults.append(f"{claim.id}: it says SKIP for {words}, which is not the case on this host")
         return "MISS", f"the contract allows SKIP for {words}, which is not the case"
     if (row.get("why"), row.get("skip")) != (claim.skip[cases[0]], cases[0]) or row["evidence"]:
-        run.faults.append(f"{claim.id}: it says SKIP, and {shown(row.get('why'), 80)!r} or its evidence is of no SKIP")
+        run.faults.append(
+            f"{claim.id}: it says SKIP, and {legible(row.get('why'), 80)!r} or its evidence is of no SKIP"
+        )
     of_none: dict[str, Any] = {
         **dict.fromkeys(("observed", "control", "shared"), ""),
         "protected": None,
@@ -509,114 +515,122 @@ def _skipped(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, str]:
     of_none |= {"expected": claim.expected(run.mode), "runs": [], "checks": [], "maps": []}
     for name, nothing in of_none.items():
         if not same(row.get(name), nothing):
-            run.faults.append(f"{claim.id}: it says SKIP, and its {name} is {shown(row.get(name), 80)!r}")
+            run.faults.append(f"{claim.id}: it says SKIP, and its {name} is {legible(row.get(name), 80)!r}")
     return "SKIP", str(row.get("why", ""))
 
 
 def _from_evidence(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, str]:
     folder = f"evidence/{claim.id}"
-    if any(not isinstance(one, dict) or one.get("role") not in ("subject", "control") for one in row["runs"]):
-        raise UnsoundError("a run in its line is neither the subject's nor the control's")
+    if any(
+        not isinstance(run_row, dict) or run_row.get("role") not in ("subject", "control") for run_row in row["runs"]
+    ):
+        raise UnsoundError("a run in its line belongs neither to the subject nor to the control")
     if claim.probe:
-        seen = [one for role in ("subject", "control") for one in _observations(run, claim, row, role)]
+        seen = [probe for role in ("subject", "control") for probe in _observations(run, claim, row, role)]
         run.seen[claim.id] = seen
         return judge.probes(claim, run.mode, seen)
-    found = [one for role in ("subject", "control") for one in _checks(run, f"{folder}/checks-{role}.jsonl", role)]
-    for one in row["checks"]:
-        known(table(one, "a check in its line"), "a check in its line", (*_CHECK, "right"))
-    told = [(one.role, one.name, one.expected, one.got, one.got == one.expected) for one in found]
-    if told != [tuple(one.get(name) for name in ("role", "name", "expected", "got", "right")) for one in row["checks"]]:
+    checks_found = [
+        check for role in ("subject", "control") for check in _checks(run, f"{folder}/checks-{role}.jsonl", role)
+    ]
+    for check in row["checks"]:
+        check_names(table(check, "a check in its line"), "a check in its line", (*_CHECK, "right"))
+    check_rows = [
+        (check.role, check.name, check.expected, check.got, check.got == check.expected) for check in checks_found
+    ]
+    if check_rows != [
+        tuple(check.get(name) for name in ("role", "name", "expected", "got", "right")) for check in row["checks"]
+    ]:
         raise UnsoundError("the checks in its line are not those of its evidence")
-    run.checks[claim.id] = found
+    run.checks[claim.id] = checks_found
     protected, controlled = row.get("protected"), row.get("controlled")
     if protected not in (True, False, None) or not isinstance(controlled, bool):
         raise UnsoundError("its line does not say whether the guest was protected and a control was there")
-    if not controlled and any(one.role == "control" for one in found):
-        raise UnsoundError("it has a control, and says that it has none")
-    return judge.checks(run.mode, found, protected=protected, controlled=controlled)
+    if not controlled and any(check.role == "control" for check in checks_found):
+        raise UnsoundError("it has a control but says that it has none")
+    return judge.checks(run.mode, checks_found, protected=protected, controlled=controlled)
 
 
 def _observations(run: Run, claim: Claim, row: dict[str, Any], role: str) -> Iterator[Seen]:
     """What is kept of a claim's probes, each held against the journal and against its own data."""
     name = f"evidence/{claim.id}/{role}.jsonl"
     kept = lines(run.tree.read(name), name) if name in run.tree else []
-    told = [one for one in row["runs"] if isinstance(one, dict) and one.get("role") == role]
-    bare = [{key: value for key, value in one.items() if key not in _MADE} for one in kept]
-    if bare != told:
+    probe_rows = [run_row for run_row in row["runs"] if isinstance(run_row, dict) and run_row.get("role") == role]
+    bare = [{key: value for key, value in probe.items() if key not in _MADE} for probe in kept]
+    if bare != probe_rows:
         raise UnsoundError(f"the {role}'s runs in its line are not those of {name}")
-    for one in kept:
-        yield _observation(run, claim, row, one)
+    for probe in kept:
+        yield _observation(run, claim, row, probe)
 
 
-def _observation(run: Run, claim: Claim, row: dict[str, Any], one: dict[str, Any]) -> Seen:
-    known(table(one, "an observation", *_OBSERVED), "an observation", (*_OBSERVED, *_BESIDE))
+def _observation(run: Run, claim: Claim, row: dict[str, Any], entry: dict[str, Any]) -> Seen:
+    check_names(table(entry, "an observation", *_OBSERVED), "an observation", (*_OBSERVED, *_BESIDE))
     for name, kinds in _KINDS.items():
-        if not isinstance(one[name], kinds) or isinstance(one[name], bool):
-            raise UnsoundError(f"an observation's {name}, {shown(one[name], 40)!r}, is not of the kind that it must be")
-    if len(one["data"]) > 2 * _MOST:
-        raise UnsoundError(f"an observation has {len(one['data']) // 2} bytes, which no probe brings")
+        if not isinstance(entry[name], kinds) or isinstance(entry[name], bool):
+            raise UnsoundError(f"an observation's {name}, {legible(entry[name], 40)!r}, has the wrong type")
+    if len(entry["data"]) > 2 * _MOST:
+        raise UnsoundError(f"an observation has {len(entry['data']) // 2} bytes, which no probe brings")
     try:
-        data = bytes.fromhex(one["data"])
-        if data.hex() != one["data"]:
-            raise ValueError("its bytes are not written as they are kept")
-        canary = leaks.canary_of(bytes.fromhex(one["canary_key"])) if "canary_key" in one else bytes.fromhex(
-            one["canary_bytes"]
+        data = bytes.fromhex(entry["data"])
+        if data.hex() != entry["data"]:
+            raise ValueError("its bytes are not in the form in which a run keeps them")
+        canary = leaks.canary_of(bytes.fromhex(entry["canary_key"])) if "canary_key" in entry else bytes.fromhex(
+            entry["canary_bytes"]
         )  # fmt: skip
-        aim = table(one["aim"], "an aim", *_AIM)
-        known(aim, "an aim", _AIM)
+        aim = table(entry["aim"], "an aim", *_AIM)
+        check_names(aim, "an aim", _AIM)
         words = (aim["gpa"], aim["hva"], aim["hpa"], *aim["mapping"])
         gpa, hva, hpa, first, end = (int(word, 16) for word in words)
-        cuts = one["cuts"]
+        cuts = entry["cuts"]
         if any(type(cut) is not int or not 0 <= cut <= len(data) for cut in cuts) or cuts != sorted(cuts):
             raise ValueError("its cuts are none")
-        if (at := one.get("si_addr")) is not None and hex(int(at, 16)) != at:
+        if (at := entry.get("si_addr")) is not None and hex(int(at, 16)) != at:
             raise ValueError("si_addr is no address")
-        if not all(isinstance(word, str) for name, value in one.get("facts", ()) for word in (name, value)):
-            raise ValueError("a fact is no text")
-        planted, over = float(aim["planted"]), float(one["seen"])
+        if not all(isinstance(word, str) for name, value in entry.get("facts", ()) for word in (name, value)):
+            raise ValueError("a fact is not text")
+        planted, over = float(aim["planted"]), float(entry["seen"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UnsoundError(f"an observation is not as it must be: {shown(error, 80)}") from error
+        raise UnsoundError(f"an observation is malformed: {legible(error, 80)}") from error
     if strange := [word for word in words if hex(int(word, 16)) != word]:
-        raise UnsoundError(f"{shown(strange[0], 40)!r} is not written as addresses are")
-    place = f"the {shown(one['page'], 20)} page ({shown(one['state'], 20)})"
-    if one["page"] not in contracts.PAGES or one["state"] not in ("plain", "private", "shared"):
-        raise UnsoundError(f"{place} is of no kind or state that there is")
-    if len(canary) != contracts.PAGE or hashlib.sha256(canary).hexdigest()[:16] != one["canary"]:
+        raise UnsoundError(f"{legible(strange[0], 40)!r} is not written like an address")
+    place = f"the {legible(entry['page'], 20)} page ({legible(entry['state'], 20)})"
+    if entry["page"] not in contracts.PAGES or entry["state"] not in ("plain", "private", "shared"):
+        raise UnsoundError(f"{place} is of an unknown kind or state")
+    if len(canary) != contracts.PAGE or hashlib.sha256(canary).hexdigest()[:16] != entry["canary"]:
         raise UnsoundError(f"{place}: what was revealed is not its canary")
     if len(set(canary)) < 64:  # of 4,096 random bytes nearly all 256 values are there
         raise UnsoundError(f"{place}: its canary is not random")
     if any(at % contracts.PAGE for at in (gpa, hva, hpa)) or not hva or not hpa or not first <= hva < end:
-        raise UnsoundError(f"{place}: its addresses are not those of a page that QEMU has mapped")
-    if not all(any(re.search(rf"{at:#x}(?![0-9a-f])", str(text)) for text in one["reach"]) for at in (gpa, hva)):
-        raise UnsoundError(f"{place}: what is said of its place names other addresses")
-    bound = (aim["run"], aim["host"], aim["guest"], one["page"], one["state"], hex(gpa))
+        raise UnsoundError(f"{place}: its addresses cannot be those of a page that QEMU has mapped")
+    if not all(any(re.search(rf"{at:#x}(?![0-9a-f])", str(text)) for text in entry["reach"]) for at in (gpa, hva)):
+        raise UnsoundError(f"{place}: the description of its place names other addresses")
+    bound = (aim["run"], aim["host"], aim["guest"], entry["page"], entry["state"], hex(gpa))
     commitment = hashlib.sha256("\0".join(map(str, bound)).encode() + b"\0" + canary).hexdigest()
     if aim["run"] != run.record["run"]:
-        raise UnsoundError(f"{place}: it is of the run {shown(aim['run'], 40)}, not of this one")
+        raise UnsoundError(f"{place}: it is of the run {legible(aim['run'], 40)}, not of this one")
     if commitment != aim["commitment"]:
-        raise UnsoundError(f"{place}: its canary, host, guest or address is not what was committed to")
+        raise UnsoundError(f"{place}: its canary, host, guest or address is not what the journal committed to")
     wanted = {key: aim[key] for key in ("host", "guest", "gpa", "hva", "hpa", "mapping")}
-    wanted |= {"page": one["page"], "state": one["state"], "time": planted}
+    wanted |= {"page": entry["page"], "state": entry["state"], "time": planted}
     events = run.planted.get((claim.id, commitment), [])
     if not any(all(event.get(key) == value for key, value in wanted.items()) for event in events):
         raise UnsoundError(f"{place}: the journal does not say that it was planted for this claim before the probe")
     if not planted <= over <= row["_time"] + 1:
-        raise UnsoundError(f"{place}: the probe was not over between planting the page and judging the claim")
-    if fault := bounds.reach(one):
+        raise UnsoundError(f"{place}: the probe did not end between planting the page and judging the claim")
+    if fault := bounds.reach(entry):
         raise UnsoundError(f"{place}: {fault}")
-    leaked = leaks.counted(canary, data, cuts)
-    if (one["got"], one["leaked"], one["head"]) != (len(data), leaked, data[:64].hex() if leaked else ""):
-        raise UnsoundError(f"{place}: {len(data)} bytes are kept, {leaked} of the canary's; its line says otherwise")
+    leaked = leaks.count_leaked(canary, data, cuts)
+    if (entry["got"], entry["leaked"], entry["head"]) != (len(data), leaked, data[:64].hex() if leaked else ""):
+        raise UnsoundError(f"{place}: {len(data)} bytes are kept, {leaked} of the canary's; its line differs")
     return Seen(
-        role=one["role"],
-        page=one["page"],
-        state=one["state"],
-        call=str(one["call"]),
-        returned=one["returned"],
-        errno=one["errno"],
-        signal=one["signal"],
-        si_code=one["si_code"],
-        page_after=one["page_after"],
+        role=entry["role"],
+        page=entry["page"],
+        state=entry["state"],
+        call=str(entry["call"]),
+        returned=entry["returned"],
+        errno=entry["errno"],
+        signal=entry["signal"],
+        si_code=entry["si_code"],
+        page_after=entry["page_after"],
         data=data,
         leaked=leaked,
         canary=canary,
@@ -630,11 +644,11 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], one: dict[str, Any
 
 
 def _checks(run: Run, name: str, role: str) -> Iterator[Checked]:
-    for one in lines(run.tree.read(name), name) if name in run.tree else ():
-        known(table(one, "a check", *_CHECK), "a check", _CHECK)
-        if one["role"] != role or not all(isinstance(one[key], str) for key in ("name", "expected", "got")):
+    for entry in lines(run.tree.read(name), name) if name in run.tree else ():
+        check_names(table(entry, "a check", *_CHECK), "a check", _CHECK)
+        if entry["role"] != role or not all(isinstance(entry[key], str) for key in ("name", "expected", "got")):
             raise UnsoundError(f"{name} has a check that is none of the {role}'s")
-        yield Checked(role, one["name"], one["expected"], one["got"])
+        yield Checked(role, entry["name"], entry["expected"], entry["got"])
 
 
 def _beside(run: Run, claim: Claim) -> str:
@@ -645,12 +659,12 @@ def _beside(run: Run, claim: Claim) -> str:
         return ""
     names = [name for name in run.rows[claim.id]["evidence"] if name.endswith(_LOGS)]
     if not names:
-        raise UnsoundError("no log of a kernel is kept with it")
+        raise UnsoundError("no kernel log is kept with it")
     for name in names:
         log = _MADE_TO_FAIL.sub("", run.tree.read(name).decode("utf-8", "replace"))
         for line in log.splitlines():
             if _SICK.search(line):
-                return f"{name}: {shown(line, 120)}"
+                return f"{name}: {legible(line, 120)}"
         _of_the_kernel(run, name, log)
     return ""
 
@@ -661,13 +675,15 @@ def _of_the_kernel(run: Run, name: str, log: str) -> None:
     :raises UnsoundError: it does not.
     """
     kernel = run.record["kernel"] or {}
-    found = _BANNER.findall(log)
+    banners = _BANNER.findall(log)
     cut = "machine" not in run.record["host"] and not _BANNER.match(log.lstrip())
-    if not found or cut:
-        raise UnsoundError(f"{name} does not begin where the kernel does: what came before is not kept")
-    for release, compiler in found:
+    if not banners or cut:
+        raise UnsoundError(f"{name} does not begin with the kernel's boot: its beginning is missing")
+    for release, compiler in banners:
         if kernel and (release != kernel["release"] or not bounds.made_by(kernel["compiler"], compiler)):
-            raise UnsoundError(f"{name} is of Linux {shown(release, 40)} by {shown(compiler, 60)}, not the record's")
+            raise UnsoundError(
+                f"{name} is of Linux {legible(release, 40)} by {legible(compiler, 60)}, not the record's"
+            )
     if name.endswith(_OF_HOST) and (fault := bounds.log(run.record["host"], log)):
         raise UnsoundError(f"{name}: {fault}")
 
@@ -678,49 +694,49 @@ def _sweeps(run: Run, claim: Claim) -> str:
     :raises UnsoundError: they are not those that its checks and its pictures are of.
     """
     row = run.rows[claim.id]
-    found: dict[str, Sweep] = {}
+    by_guest: dict[str, Sweep] = {}
     for name in row["evidence"]:
         if name.endswith(".json"):
             guest, _, way = PurePosixPath(name).stem.partition(".")
-            if guest in found:
-                raise UnsoundError(f"{name} is a second sweep of guest {shown(guest, 40)}")
-            found[guest] = sweeps.read(parse(run.tree.read(name), name), name)
-            if way and way != found[guest].way:
-                raise UnsoundError(f"{name} is a sweep by {shown(found[guest].way, 40)}")
-    maps = [table(one, "a map", *_MAP) for one in row.get("maps", ())]
-    for one in maps:
-        known(one, "a map", _MAP)
-    guests = [str(one["guest"]) for one in maps]
-    if lacking := set(guests) - set(found):
-        raise UnsoundError(f"the sweep of guest {shown(min(lacking), 40)} is not kept")
-    if len(set(guests)) != len(guests) or (guests and set(guests) != set(found)):
+            if guest in by_guest:
+                raise UnsoundError(f"{name} is a second sweep of guest {legible(guest, 40)}")
+            by_guest[guest] = sweeps.read(parse(run.tree.read(name), name), name)
+            if way and way != by_guest[guest].way:
+                raise UnsoundError(f"{name} is a sweep by {legible(by_guest[guest].way, 40)}")
+    maps = [table(guest_map, "a map", *_MAP) for guest_map in row.get("maps", ())]
+    for guest_map in maps:
+        check_names(guest_map, "a map", _MAP)
+    guests = [str(guest_map["guest"]) for guest_map in maps]
+    if lacking := set(guests) - set(by_guest):
+        raise UnsoundError(f"the sweep of guest {legible(min(lacking), 40)} is not kept")
+    if len(set(guests)) != len(guests) or (guests and set(guests) != set(by_guest)):
         raise UnsoundError("its pictures of memory are not one for each sweep that is kept")
-    for guest, one in zip(guests, maps, strict=True):
-        sweep = found[guest]
-        if (sweep.way, sweep.size, sweep.spans) != (one["way"], one["size"], one["spans"]):
-            raise UnsoundError(f"the map of guest {shown(guest, 40)} is not what its sweep brought")
+    for guest, guest_map in zip(guests, maps, strict=True):
+        sweep = by_guest[guest]
+        if (sweep.way, sweep.size, sweep.spans) != (guest_map["way"], guest_map["size"], guest_map["spans"]):
+            raise UnsoundError(f"the map of guest {legible(guest, 40)} is not what its sweep brought")
     checks = run.checks.get(claim.id, [])
     of_role = {True: "subject", False: "control"} if run.mode == "protected" else {False: "subject"}
     for protected, role in of_role.items():
-        swept = any(one.role == role and one.name in sweeps.CHECKS for one in checks)
-        if found and swept and protected not in [one.protected for one in found.values()]:
+        swept = any(check.role == role and check.name in sweeps.CHECKS for check in checks)
+        if by_guest and swept and protected not in [sweep.protected for sweep in by_guest.values()]:
             raise UnsoundError(f"the sweep that the {role}'s checks are of is not kept")
-    for guest, sweep in found.items():
+    for guest, sweep in by_guest.items():
         role = of_role.get(sweep.protected, "subject")
-        if fault := sweep.fault([one for one in checks if one.role == role]) or _small(run, guest, sweep):
+        if fault := sweep.fault([check for check in checks if check.role == role]) or _small(run, guest, sweep):
             return fault
-    for guest, one in zip(guests, maps, strict=True):
-        if not same(found[guest].rate, one["rate"]):
-            raise UnsoundError(f"the speed of guest {shown(guest, 40)}'s map is not what its sweep brought")
+    for guest, guest_map in zip(guests, maps, strict=True):
+        if not same(by_guest[guest].rate, guest_map["rate"]):
+            raise UnsoundError(f"the speed of guest {legible(guest, 40)}'s map is not what its sweep brought")
     return ""
 
 
 def _small(run: Run, guest: str, sweep: Sweep) -> str:
     """Whether a sweep is of less memory than the record says that the guest has; empty if it is not."""
-    told = re.search(rf"(?:^|, ){re.escape(guest)} \((\d+) MiB\)", str(run.record["host"].get("guests", "")))
-    pages = int(told[1]) << 8 if told else 0
+    size = re.search(rf"(?:^|, ){re.escape(guest)} \((\d+) MiB\)", str(run.record["host"].get("guests", "")))
+    pages = int(size[1]) << 8 if size else 0
     if len(sweep.fates) < pages:
-        return f"the sweep is of {len(sweep.fates)} pages, and guest {shown(guest, 40)} has {pages}"
+        return f"the sweep is of {len(sweep.fates)} pages, and guest {legible(guest, 40)} has {pages}"
     return ""
 
 
@@ -733,48 +749,48 @@ def _moments(run: Run, claim: Claim) -> str:
         for line in run.tree.read(name).decode("utf-8", "replace").splitlines():
             if head := _HOLDERS.match(line):
                 mine = head[1] == "private"
-            elif ((found := _MAPPED.search(line)) and any(int(number) for number in found.groups())) or (
+            elif ((match := _MAPPED.search(line)) and any(int(number) for number in match.groups())) or (
                 mine and _STRANGER.search(line)
             ):
-                return f"{name}: {shown(line, 120)}"
+                return f"{name}: {legible(line, 120)}"
     return ""
 
 
 def _words(run: Run, claim: Claim) -> dict[str, str]:
     """What the report says in a few words of a claim that is PASS."""
     if not claim.probe:
-        found = run.checks[claim.id]
-        shown_control = judge.words_of_checks([one for one in found if one.role == "control"])
+        checks_found = run.checks[claim.id]
+        shown_control = judge.words_of_checks([row for row in checks_found if row.role == "control"])
         controlled = run.rows[claim.id]["controlled"]
         return {
             "expected": "right in every check",
-            "observed": judge.words_of_checks([one for one in found if one.role == "subject"]),
+            "observed": judge.words_of_checks([row for row in checks_found if row.role == "subject"]),
             "control": shown_control if controlled else "",
             "shared": "",
             "why": "works",
         }
     seen = run.seen[claim.id]
-    control = [one for one in seen if one.role == "control"]
+    control = [row for row in seen if row.role == "control"]
     state = "private" if run.mode == "protected" else "plain"
     return {
         "expected": claim.by_state[state].words,
-        "observed": judge.words_of([one for one in seen if one.role == "subject"]),
-        "control": judge.words_of([one for one in control if one.state != "shared"]),
-        "shared": judge.words_of([one for one in control if one.state == "shared"]),
+        "observed": judge.words_of([row for row in seen if row.role == "subject"]),
+        "control": judge.words_of([row for row in control if row.state != "shared"]),
+        "shared": judge.words_of([row for row in control if row.state == "shared"]),
         "why": _WHY[run.mode if run.mode == "plain" else claim.kind],
     }
 
 
 def problems(run: Run) -> list[str]:
     """What makes a run as a whole no proof, by the run's own word or by what is missing."""
-    found = [str(one) for one in run.record["problems"]]
+    complaints = [str(problem) for problem in run.record["problems"]]
     if not run.ended:
-        found.append(KILLED)
+        complaints.append(KILLED)
     if run.record["kernel"] is None or run.record["tier"] is None:
-        found.append(UNKNOWN)
+        complaints.append(UNKNOWN)
     if not any(claim.kind == "health" for claim in run.claims.values()):
-        found.append(NO_HEALTH)
-    return list(dict.fromkeys(found))
+        complaints.append(NO_HEALTH)
+    return list(dict.fromkeys(complaints))
 
 
 def word(claims: dict[str, Claim], status: dict[str, str], mode: str, whole: Sequence[str]) -> str:
@@ -782,14 +798,15 @@ def word(claims: dict[str, Claim], status: dict[str, str], mode: str, whole: Seq
 
     :param whole: what makes the run as a whole no proof.
     """
-    failed = [claims[name].kind for name, one in status.items() if one == "FAIL"]
+    failed = [claims[name].kind for name, verdict in status.items() if verdict == "FAIL"]
     if failed:
         if mode == "plain":
             return "CONTROLS BROKEN"
         return "NOT PROTECTED" if any(kind in contracts.PROTECTION for kind in failed) else "NOT USABLE"
     attacks = [status[name] for name, claim in claims.items() if claim.kind == "attack"]
     open_ = any(
-        one in ("ERROR", "MISS") or (one == "SKIP" and claims[name].kind == "health") for name, one in status.items()
+        verdict in ("ERROR", "MISS") or (verdict == "SKIP" and claims[name].kind == "health")
+        for name, verdict in status.items()
     )
     if open_ or whole or "PASS" not in attacks or 2 * attacks.count("SKIP") > len(attacks):
         return "NOT PROVEN"

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from verifier import ssh
-from verifier.text import UnsoundError, parse, shown, table
+from verifier.text import UnsoundError, legible, parse, table
 from verifier.tree import Tree
 
 ATTESTATION, SUMS, KEY = "attestation.json", "SHA256SUMS", "signing-key.pub"
@@ -69,7 +69,7 @@ def key_in(path: Path) -> str:
     try:
         key: Any = load_pem_private_key(data, None) if b"PRIVATE KEY" in data else load_pem_public_key(data)
     except (TypeError, UnsupportedAlgorithm) as error:
-        raise ValueError(f"{path} holds no key that can be read: {error}") from error
+        raise ValueError(f"{path} holds no readable key: {error}") from error
     public = key.public_key() if isinstance(key, Ed25519PrivateKey) else key
     if not isinstance(public, Ed25519PublicKey):
         raise ValueError(f"{path} holds no Ed25519 key")
@@ -87,46 +87,48 @@ def check(tree: Tree) -> Signed:
     envelope = table(parse(tree.read(ATTESTATION), ATTESTATION), ATTESTATION, "payload", "payloadType", "signatures")
     try:
         payload = base64.b64decode(envelope["payload"], validate=True)
-        marks = [base64.b64decode(one["sig"], validate=True) for one in envelope["signatures"]]
-        names = [one["keyid"] for one in envelope["signatures"] if len(one) == 2]
+        marks = [base64.b64decode(mark["sig"], validate=True) for mark in envelope["signatures"]]
+        names = [mark["keyid"] for mark in envelope["signatures"] if len(mark) == 2]
         kind = envelope["payloadType"].encode()
     except (binascii.Error, TypeError, KeyError, AttributeError, ValueError) as error:
-        raise UnsoundError(f"{ATTESTATION} is no DSSE envelope: {shown(error, 80)}") from error
+        raise UnsoundError(f"{ATTESTATION} is not a DSSE envelope: {legible(error, 80)}") from error
     if len(marks) != 1 or len(envelope) != 3:
         raise UnsoundError(f"{ATTESTATION} must hold one signature and nothing else")
     signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
     try:
         public.verify(marks[0], signed)
     except InvalidSignature as error:
-        raise UnsoundError(f"the signature is not good: {ATTESTATION} was changed, or {KEY} did not make it") from error
+        raise UnsoundError(
+            f"the signature is not valid: {ATTESTATION} was changed, or {KEY} did not make it"
+        ) from error
     if names != [fingerprint(public)]:
         raise UnsoundError(f"{ATTESTATION} names another key than {KEY}, which made it")
     canonical = (json.dumps(envelope, indent=1, sort_keys=True) + "\n").encode()
-    digits = [envelope["payload"], *(one["sig"] for one in envelope["signatures"])]
-    if tree.read(ATTESTATION) != canonical or digits != [base64.b64encode(one).decode() for one in (payload, *marks)]:
+    digits = [envelope["payload"], *(mark["sig"] for mark in envelope["signatures"])]
+    if tree.read(ATTESTATION) != canonical or digits != [base64.b64encode(text).decode() for text in (payload, *marks)]:
         raise UnsoundError(f"{ATTESTATION} is not written as sealproof writes it")
-    _bundled(tree, envelope, names[0])
+    _check_bundle(tree, envelope, names[0])
     statement = table(
         parse(payload, "the statement"), "the statement", "_type", "predicateType", "subject", "predicate"
     )
     if strange := set(statement) - {"_type", "predicateType", "subject", "predicate"}:
-        raise UnsoundError(f"the statement has {shown(min(strange), 40)}, which no statement has")
+        raise UnsoundError(f"the statement has {legible(min(strange), 40)}, which a statement must not have")
     if (kind.decode(), statement["_type"], statement["predicateType"]) != (_TYPE, _STATEMENT, _PREDICATE):
-        raise UnsoundError("the statement is none of a test's result")
+        raise UnsoundError("the statement is not about a test result")
     _subjects(tree, statement["subject"])
     _sums(tree)
     predicate = table(statement["predicate"], "the statement's predicate")
     return Signed(fingerprint(public), predicate, ssh.check(tree))
 
 
-def _bundled(tree: Tree, envelope: dict[str, Any], key: str) -> None:
+def _check_bundle(tree: Tree, envelope: dict[str, Any], key: str) -> None:
     """The bundle, if there is one, is the envelope with the name of its key, to the byte."""
-    told = {
+    bundle = {
         "dsseEnvelope": envelope,
         "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
         "verificationMaterial": {"publicKey": {"hint": key}},
     }
-    if BUNDLE in tree and tree.read(BUNDLE) != (json.dumps(told, indent=1, sort_keys=True) + "\n").encode():
+    if BUNDLE in tree and tree.read(BUNDLE) != (json.dumps(bundle, indent=1, sort_keys=True) + "\n").encode():
         raise UnsoundError(f"{BUNDLE} is not what {ATTESTATION} holds")
 
 
@@ -134,9 +136,9 @@ def _public(tree: Tree) -> Ed25519PublicKey:
     try:
         public = load_pem_public_key(tree.read(KEY))
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise UnsoundError(f"{KEY} is no public key") from error
+        raise UnsoundError(f"{KEY} is not a public key") from error
     if not isinstance(public, Ed25519PublicKey):
-        raise UnsoundError(f"{KEY} is no Ed25519 key")
+        raise UnsoundError(f"{KEY} is not an Ed25519 key")
     if tree.read(KEY) != public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo):
         raise UnsoundError(f"{KEY} is not written as sealproof writes it: it holds more than the key")
     return public
@@ -147,11 +149,11 @@ def _subjects(tree: Tree, subjects: Any) -> None:
     if not isinstance(subjects, list):
         raise UnsoundError("the statement names no files")
     named = set()
-    for one in subjects:
-        digest = table(table(one, "a subject", "name", "digest")["digest"], "a subject's digest", "sha256")
-        name = one["name"]
+    for subject in subjects:
+        digest = table(table(subject, "a subject", "name", "digest")["digest"], "a subject's digest", "sha256")
+        name = subject["name"]
         if not isinstance(name, str) or name not in tree or tree.sha256(name) != digest["sha256"]:
-            raise UnsoundError(f"{shown(name)} was changed after it was signed, or is missing")
+            raise UnsoundError(f"{legible(name)} was changed after it was signed, or is missing")
         named.add(name)
     if lacking := [name for name in NAMED if name not in named]:
         raise UnsoundError(f"the statement does not name {lacking[0]}")
@@ -161,15 +163,15 @@ def _sums(tree: Tree) -> None:
     """``SHA256SUMS`` names every file but itself and the signature, each once, and all are as it says."""
     listed: dict[str, str] = {}
     for line in tree.read(SUMS).decode("utf-8", "replace").splitlines():
-        found = _SUM.fullmatch(line)
-        if found is None or found[2] in listed:
-            raise UnsoundError(f"{SUMS} has a line that it may not have: {shown(line, 80)}")
-        listed[found[2]] = found[1]
+        match = _SUM.fullmatch(line)
+        if match is None or match[2] in listed:
+            raise UnsoundError(f"{SUMS} has a malformed line: {legible(line, 80)}")
+        listed[match[2]] = match[1]
     there = set(tree.names) - {SUMS, ATTESTATION, BUNDLE, ssh.SIGNATURE}
     if strange := sorted(there - set(listed)):
-        raise UnsoundError(f"files that were not there when it was signed: {shown(', '.join(strange[:5]))}")
+        raise UnsoundError(f"files that were not there when it was signed: {legible(', '.join(strange[:5]))}")
     for name, wanted in listed.items():
         if name not in tree:
-            raise UnsoundError(f"{shown(name)} was taken away after it was signed")
+            raise UnsoundError(f"{legible(name)} was taken away after it was signed")
         if tree.sha256(name) != wanted:
-            raise UnsoundError(f"{shown(name)} was changed after it was signed")
+            raise UnsoundError(f"{legible(name)} was changed after it was signed")

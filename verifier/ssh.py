@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-from verifier.text import UnsoundError, shown
+from verifier.text import UnsoundError, legible
 from verifier.tree import Tree
 
 SIGNED, SIGNATURE = "attestation.json", "attestation.json.sig"
@@ -42,15 +42,15 @@ def check(tree: Tree) -> str:
     """
     if SIGNATURE not in tree:
         return ""
-    found = _ARMOUR.fullmatch(tree.read(SIGNATURE))
+    match = _ARMOUR.fullmatch(tree.read(SIGNATURE))
     try:
-        blob = base64.b64decode(b"".join(found[1].split()), validate=True) if found else b""
+        blob = base64.b64decode(b"".join(match[1].split()), validate=True) if match else b""
         key, algorithm = _parts(blob, tree.read(SIGNED))
     except (ValueError, KeyError, TypeError, binascii.Error, InvalidSignature, UnsupportedAlgorithm) as error:
-        why = shown(error, 80) or type(error).__name__
-        raise UnsoundError(f"the SSH signature {SIGNATURE} is not good: {why}") from error
+        why = legible(error, 80) or type(error).__name__
+        raise UnsoundError(f"the SSH signature {SIGNATURE} is not valid: {why}") from error
     if not algorithm:
-        raise UnsoundError(f"the SSH signature {SIGNATURE} is not good: it is of a kind that sealproof does not know")
+        raise UnsoundError(f"the SSH signature {SIGNATURE} is not valid: sealproof does not know its kind")
     return fingerprint(key)
 
 
@@ -78,16 +78,16 @@ def _parts(blob: bytes, message: bytes) -> tuple[bytes, str]:
     :raises ValueError: it is of another form. :raises InvalidSignature: it is not good.
     """
     if blob[:6] != _MAGIC or blob[6:10] != b"\0\0\0\1":
-        raise ValueError("it is no SSH signature")
+        raise ValueError("it is not an SSH signature")
     fields, rest = _strings(blob[10:], 5)
     key, namespace, reserved, digest, signature = fields
     if rest or namespace != NAMESPACE or digest not in (b"sha256", b"sha512"):
-        raise ValueError(f"it is for {shown(namespace.decode(errors='replace'), 40)}, not for sealproof")
+        raise ValueError(f"it is for {legible(namespace.decode(errors='replace'), 40)}, not for sealproof")
     hashed = hashlib.new(digest.decode(), message).digest()
-    text = _MAGIC + b"".join(_string(one) for one in (namespace, reserved, digest, hashed))
+    text = _MAGIC + b"".join(_string(part) for part in (namespace, reserved, digest, hashed))
     (kind, mark), more = _strings(signature, 2)
     if more:
-        raise ValueError("it has more than a signature")
+        raise ValueError("something follows the signature")
     (name,), _ = _strings(key, 1)
     public = load_ssh_public_key(name + b" " + base64.b64encode(key))
     return key, kind.decode() if _holds(public, kind.decode(), mark, text) else ""
@@ -121,11 +121,11 @@ def _strings(data: bytes, count: int) -> tuple[list[bytes], bytes]:
 
     :raises ValueError: there are fewer.
     """
-    found = []
+    strings = []
     for _ in range(count):
         size = int.from_bytes(data[:4], "big")
         if len(data) < 4 + size or len(data) < 4:
             raise ValueError("it is cut short")
-        found.append(data[4 : 4 + size])
+        strings.append(data[4 : 4 + size])
         data = data[4 + size :]
-    return found, data
+    return strings, data

@@ -15,7 +15,7 @@ from typing import Any
 
 from verifier.contract import PAGE
 from verifier.judge import Checked
-from verifier.text import UnsoundError, known, shown, table
+from verifier.text import UnsoundError, check_names, legible, table
 
 _NAMED = 4
 CHECKS = ("pages that were tried", "pages that can be read")
@@ -54,13 +54,13 @@ class Sweep:
     @property
     def spans(self) -> list[list[Any]]:
         """Pages in a row that fared alike: address of the first, how many, how."""
-        found: list[list[Any]] = []
+        ranges: list[list[Any]] = []
         for gpa, fate in sorted(self.fates.items()):
-            if found and found[-1][2] == fate and found[-1][0] + found[-1][1] * PAGE == gpa:
-                found[-1][1] += 1
+            if ranges and ranges[-1][2] == fate and ranges[-1][0] + ranges[-1][1] * PAGE == gpa:
+                ranges[-1][1] += 1
             else:
-                found.append([gpa, 1, fate])
-        return found
+                ranges.append([gpa, 1, fate])
+        return ranges
 
     def fault(self, checks: Sequence[Checked]) -> str:
         """Why a claim that rests on it cannot be PASS, or how its checks differ from it; empty if all is well."""
@@ -81,49 +81,53 @@ class Sweep:
                 f"{len(self.unasked)} pages are shared by KVM or by the guest's account alone, the first at "
                 f"{min(self.unasked):#x}"
             )
-        named = {one.name.removeprefix(_REFUSALS) for one in checks if one.name.startswith(_REFUSALS)}
+        named = {check.name.removeprefix(_REFUSALS) for check in checks if check.name.startswith(_REFUSALS)}
         if named and self.refusals - named:
             return f"private pages met {', '.join(sorted(self.refusals - named))}, which is no refusal that is expected"
-        found = dict(zip(CHECKS, (self.tried, self.read), strict=True))
-        for one in checks:
-            if one.name in found and one.got != ranges(found[one.name]):
-                return f"the check '{one.name}' is not what the sweep brought"
+        counts = dict(zip(CHECKS, (self.tried, self.read), strict=True))
+        for check in checks:
+            if check.name in counts and check.got != ranges(counts[check.name]):
+                return f"the check '{check.name}' is not what the sweep brought"
         return ""
 
 
-def read(told: Any, what: str) -> Sweep:
+def read(output: Any, what: str) -> Sweep:
     """What the program printed.
 
     :raises UnsoundError: it is none of that.
     """
     accounts = "account", "later_account"
     names = ("way", "ns", "protected", "slots", "shared", "still_shared", "absent", "found", "bytes", *accounts)
-    known(table(told, what, *names), what, (*names, "pages"))
-    if type(told["ns"]) is not int or told["ns"] <= 0:
-        raise UnsoundError(f"{what} is a sweep of {shown(told['ns'], 20)} ns")
-    if type(told["bytes"]) is not int or not 0 < told["bytes"] <= PAGE:
-        raise UnsoundError(f"{what} is a sweep of {shown(told['bytes'], 20)} bytes of each page")
-    if not isinstance(told["way"], str) or type(told["protected"]) is not bool or type(told.get("pages", 0)) is not int:
-        raise UnsoundError(f"{what} is no sweep: its way, its pages or whether its guest is protected is none")
+    check_names(table(output, what, *names), what, (*names, "pages"))
+    if type(output["ns"]) is not int or output["ns"] <= 0:
+        raise UnsoundError(f"{what} is a sweep of {legible(output['ns'], 20)} ns")
+    if type(output["bytes"]) is not int or not 0 < output["bytes"] <= PAGE:
+        raise UnsoundError(f"{what} is a sweep of {legible(output['bytes'], 20)} bytes of each page")
+    if (
+        not isinstance(output["way"], str)
+        or type(output["protected"]) is not bool
+        or type(output.get("pages", 0)) is not int
+    ):
+        raise UnsoundError(f"{what} is not a sweep: its way, its pages or whether its guest is protected is none")
     try:
-        _plain(told)
+        _plain(output)
         address: dict[int, int] = {}
         vmms: set[int] = set()
-        for gpa, pages, hva, read_only, smm in sorted(told["slots"], key=lambda slot: (slot[4], slot[0])):
+        for gpa, pages, hva, read_only, smm in sorted(output["slots"], key=lambda slot: (slot[4], slot[0])):
             for at in _run(gpa, pages):
                 if address.setdefault(at, hva + at - gpa) == hva + at - gpa and read_only:
                     vmms.add(at)
             del smm
-        book = frozenset(_pages(told["shared"])) & frozenset(address)
-        account = told["account"]
+        book = frozenset(_pages(output["shared"])) & frozenset(address)
+        account = output["account"]
         shared = book if account is None else frozenset(address) & (frozenset(_pages(account)) | _FIRMWARE)
-        absent = frozenset(_pages(told["absent"]))
-        if sum(pages for _, pages, _ in told["found"]) != len(set(_pages(one[:2] for one in told["found"]))):
+        absent = frozenset(_pages(output["absent"]))
+        if sum(pages for _, pages, _ in output["found"]) != len(set(_pages(one[:2] for one in output["found"]))):
             raise ValueError("a page was tried twice")
-        met = {at: errno for first, pages, errno in told["found"] for at in _run(first, pages)}
+        met = {at: errno for first, pages, errno in output["found"] for at in _run(first, pages)}
     except (TypeError, ValueError, IndexError, KeyError) as error:
-        raise UnsoundError(f"{what} is no sweep: {error}") from error
-    private = frozenset(address) - shared - vmms if told["protected"] is True else frozenset[int]()
+        raise UnsoundError(f"{what} is not a sweep: {error}") from error
+    private = frozenset(address) - shared - vmms if output["protected"] is True else frozenset[int]()
     got = frozenset(at for at, errno in met.items() if errno is None)
 
     def fate(at: int) -> str:
@@ -136,24 +140,24 @@ def read(told: Any, what: str) -> Sweep:
     fates = {at: fate(at) for at in address}
     refusals = frozenset(str(met[at]) for at in private & frozenset(met) - got)
     return Sweep(
-        way=str(told["way"]),
-        size=int(told["bytes"]),
-        rate=round(len(met) / told["ns"] * 1e9),
-        protected=told["protected"] is True,
+        way=str(output["way"]),
+        size=int(output["bytes"]),
+        rate=round(len(met) / output["ns"] * 1e9),
+        protected=output["protected"] is True,
         fates=fates,
         tried=frozenset(met),
         absent=absent,
         read=got,
         private=private,
         refusals=refusals,
-        unasked=(shared ^ book) if told["protected"] is True else frozenset(),
-        accounted=account is not None or told["protected"] is not True,
-        steady=(told["shared"], account) == (told["still_shared"], told["later_account"]),
+        unasked=(shared ^ book) if output["protected"] is True else frozenset(),
+        accounted=account is not None or output["protected"] is not True,
+        steady=(output["shared"], account) == (output["still_shared"], output["later_account"]),
     )
 
 
 def are_maps(told: object) -> bool:
-    """Whether these are pictures of memory that can be drawn: of no more pages than any guest has."""
+    """Whether these are pictures of memory that can be drawn: of no more pages than a guest can have."""
     if not isinstance(told, list) or not all(isinstance(one, dict) for one in told):
         return False
     lists = [one.get("spans") for one in told]
@@ -199,12 +203,12 @@ def _plain(told: dict[str, Any]) -> None:
         raise ValueError("a memory slot is not told as it must be")
     for name in {name for name, *_ in runs}:
         if sum(pages for each, _, pages in runs if each == name) > _MOST:
-            raise ValueError("more pages than any guest has")
+            raise ValueError("more pages than a guest can have")
 
 
 def _run(first: int, pages: int) -> range:
     if not 0 <= pages <= _MOST or first < 0:
-        raise ValueError("more pages than any guest has")
+        raise ValueError("more pages than a guest can have")
     return range(first, first + pages * PAGE, PAGE)
 
 

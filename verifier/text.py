@@ -17,15 +17,15 @@ class UnsoundError(Exception):
     """The report is not what it must be: not consistent, or not what was signed."""
 
 
-def shown(text: object, most: int = 300) -> str:
+def legible(text: object, most: int = 300) -> str:
     """A text for the terminal, without what moves its cursor or hides other text, and not too long."""
-    words = "".join(one if one == " " or one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in str(text))
+    words = "".join(char if char == " " or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text))
     return words if len(words) <= most else f"{words[:most]}..."
 
 
-def cleaned(text: str) -> str:
+def for_page(text: str) -> str:
     """A text as a report's page shows it."""
-    return "".join(one if one in _KEPT or one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    return "".join(char if char in _KEPT or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def parse(data: bytes, what: str) -> Any:
@@ -40,7 +40,7 @@ def parse(data: bytes, what: str) -> Any:
             json.dumps(found, ensure_ascii=False).encode()  # half of a pair is no letter: nothing can write it
         return found
     except (ValueError, RecursionError) as error:
-        raise UnsoundError(f"{what} is not JSON as it must be: {shown(error, 80)}") from error
+        raise UnsoundError(f"{what} is not valid JSON: {legible(error, 80)}") from error
 
 
 def unusual(data: bytes, what: str) -> str:
@@ -56,10 +56,10 @@ def lines(data: bytes, what: str) -> list[Any]:
     """
     if data and not data.endswith(b"\n"):
         raise UnsoundError(f"{what} is cut short")
-    found = [parse(line, f"{what}, line {number},") for number, line in enumerate(data.split(b"\n")[:-1], 1)]
-    if any(not isinstance(one, dict) for one in found):
-        raise UnsoundError(f"{what} has a line that is no object")
-    return found
+    objects = [parse(line, f"{what}, line {number},") for number, line in enumerate(data.split(b"\n")[:-1], 1)]
+    if any(not isinstance(line, dict) for line in objects):
+        raise UnsoundError(f"{what} has a line that is not an object")
+    return objects
 
 
 def table(value: Any, what: str, *names: str) -> dict[str, Any]:
@@ -74,25 +74,25 @@ def table(value: Any, what: str, *names: str) -> dict[str, Any]:
     return value
 
 
-def known(value: dict[str, Any], what: str, names: Collection[str]) -> None:
+def check_names(value: dict[str, Any], what: str, names: Collection[str]) -> None:
     """An object has no other names.
 
     :raises UnsoundError: it has one: nothing is held against it, and readers would take its word.
     """
     if strange := set(value) - set(names):
-        raise UnsoundError(f"{what} has {shown(min(strange), 40)}, which none has")
+        raise UnsoundError(f"{what} has {legible(min(strange), 40)}, which none has")
 
 
-def same(one: Any, other: Any) -> bool:
+def same(value: Any, other: Any) -> bool:
     """Whether two values of JSON are the same: 0 is neither false nor 0.0."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    return json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("an object has a name twice")
+    return fields
 
 
 def _no_number(word: str) -> Any:
@@ -100,7 +100,7 @@ def _no_number(word: str) -> Any:
 
 
 def _number(word: str) -> float:
-    found = float(word)
-    if not math.isfinite(found):
-        raise ValueError(f"{word} is larger than any number")
-    return found
+    number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(f"{word} is too large a number")
+    return number

@@ -110,21 +110,23 @@ def lines(run: Run) -> dict[str, list[Line]]:
 
 def _line(run: Run, threat: Threat) -> Line:
     every = list(run.claims.values())
-    boundaries = [one for one in every if one.kind == "boundary" and not threat.writes and _named(threat, one)]
-    about = [one for one in every if _about(threat, one)] or boundaries
-    statuses = {one.id: run.status[one.id] for one in about}
+    boundaries = [
+        claim for claim in every if claim.kind == "boundary" and not threat.writes and _names_claim(threat, claim)
+    ]
+    about = [claim for claim in every if _about(threat, claim)] or boundaries
+    statuses = {claim.id: run.status[claim.id] for claim in about}
     worst = min(statuses.values(), key=_WORST_FIRST.index, default="")
     return Line(
         threat,
         about,
         worst,
         [name for name, status in statuses.items() if status == worst != "PASS"],
-        sum(one.probe and len(one.pages) < len(PAGES) for one in about),
-        [one.id for one in boundaries if run.status[one.id] == "PASS"],
+        sum(claim.probe and len(claim.pages) < len(PAGES) for claim in about),
+        [claim.id for claim in boundaries if run.status[claim.id] == "PASS"],
     )
 
 
-def _named(threat: Threat, claim: Claim) -> bool:
+def _names_claim(threat: Threat, claim: Claim) -> bool:
     return claim.threat in threat.classes or bool(threat.names and re.search(threat.names, claim.id))
 
 

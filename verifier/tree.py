@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from verifier.text import UnsoundError, shown
+from verifier.text import UnsoundError, legible
 
 FILES = 100_000
 FILE = 256 << 20  # bytes
@@ -85,7 +85,7 @@ class Tree:
             handle = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(handle, "rb") as data:
                 if not stat.S_ISREG(os.fstat(handle).st_mode):
-                    raise UnsoundError(f"{name} is a link or no plain file: a report has none")
+                    raise UnsoundError(f"{name} is a link or a special file, which a report must not have")
                 content = data.read(FILE + 1)
         except OSError as error:
             raise UnsoundError(f"{name} cannot be read: {error.strerror}") from error
@@ -108,7 +108,7 @@ class Tree:
         prefix = f"{folder}/"
         sizes = {name.removeprefix(prefix): size for name, size in self.sizes.items() if name.startswith(prefix)}
         packed = {name.removeprefix(prefix): data for name, data in self.packed.items() if name.startswith(prefix)}
-        sums = {name.removeprefix(prefix): one for name, one in self._sums.items() if name.startswith(prefix)}
+        sums = {name.removeprefix(prefix): digest for name, digest in self._sums.items() if name.startswith(prefix)}
         return Tree(None if self.folder is None else self.folder / folder, packed, sizes, {}, 0, sums)
 
 
@@ -125,7 +125,9 @@ def load(path: Path) -> Tree:
         if _begins(path, b"PK\3\4"):
             return _archive(path, _zip(path))
         if zipfile.is_zipfile(path):
-            raise UnsoundError(f"{path.name} ends as a zip archive and begins as something else: unpackers differ")
+            raise UnsoundError(
+                f"{path.name} ends like a zip archive but does not begin like one: programs unpack it differently"
+            )
         return _archive(path, _tar(path))
     except UnsoundError:
         raise
@@ -133,7 +135,7 @@ def load(path: Path) -> Tree:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         said = f"{error}".partition("\n")[0].rstrip(":")  # what each kind of compression says would follow
-        why = shown(f"{type(error).__name__}: {said}", 100)
+        why = legible(f"{type(error).__name__}: {said}", 100)
         raise UnsoundError(f"{path.name} is neither a folder nor a whole tar or zip archive: {why}") from error
 
 
@@ -146,41 +148,41 @@ def _folder(top: Path) -> Tree:
             raise UnsoundError("the report has more folders than any")
         with os.scandir(folder) as entries:
             for entry in entries:
-                name = _checked(f"{prefix}{entry.name}")
+                name = _check_name(f"{prefix}{entry.name}")
                 kind = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(kind.st_mode):
                     waiting.append((Path(entry.path), f"{name}/"))
                 elif stat.S_ISREG(kind.st_mode):
                     _add(tree, name, kind.st_size)
                 else:
-                    raise UnsoundError(f"{name} is a link or no plain file: a report has none")
+                    raise UnsoundError(f"{name} is a link or a special file, which a report must not have")
     return tree
 
 
 def _archive(path: Path, members: Iterator[tuple[str, IO[bytes]]]) -> Tree:
     """Members below one folder, which is the report's, or below none."""
     most = _most(path)
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     whole = 0
     for given, data in members:
-        name = _checked(given)
-        if name in found:
+        name = _check_name(given)
+        if name in contents:
             raise UnsoundError(f"{name} is in the archive twice")
         content = _read(data, min(FILE, most - whole) + 1)
         whole += len(content)
-        if len(content) > FILE or whole > most or len(found) >= FILES:
-            raise UnsoundError(f"the archive unpacks to too much: at {name}")
-        found[name] = content
-    top = "" if "record.json" in found else _top(found)
-    tree = Tree(None, {name.removeprefix(top): data for name, data in found.items()})
+        if len(content) > FILE or whole > most or len(contents) >= FILES:
+            raise UnsoundError(f"the archive is too large when unpacked: at {name}")
+        contents[name] = content
+    top = "" if "record.json" in contents else _top(contents)
+    tree = Tree(None, {name.removeprefix(top): data for name, data in contents.items()})
     for name, content in tree.packed.items():
         _add(tree, name, len(content))
     return tree
 
 
-def _top(found: dict[str, bytes]) -> str:
-    tops = {name.partition("/")[0] for name in found if "/" in name}
-    if len(tops) != 1 or not all("/" in name for name in found):
+def _top(contents: dict[str, bytes]) -> str:
+    tops = {name.partition("/")[0] for name in contents if "/" in name}
+    if len(tops) != 1 or not all("/" in name for name in contents):
         raise UnsoundError("the archive is not one report's folder: it has no record.json, or several folders")
     return f"{tops.pop()}/"
 
@@ -245,27 +247,27 @@ def _tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with _unpacked(path) as content, tarfile.open(fileobj=content, mode="r:") as archive:  # type: ignore[call-overload]
         for member in archive:
             if {"path", "linkpath", "size"} & set(archive.pax_headers):
-                raise UnsoundError(f"{path.name} has names for all of its members, which not every unpacker takes")
-            if archive.fileobj is not None and not _named_alike(archive.fileobj, member):
-                raise UnsoundError(f"{path.name} has a name that not every unpacker reads: {member.name}")
+                raise UnsoundError(f"{path.name} uses global names, which not every program reads")
+            if archive.fileobj is not None and not _has_one_name(archive.fileobj, member):
+                raise UnsoundError(f"{path.name} has a name that not every program reads: {member.name}")
             if member.issparse():
                 raise UnsoundError(f"{member.name} has holes in it, which not every unpacker reads")
             data = archive.extractfile(member) if member.isreg() else None
             if data is not None:
                 yield member.name, data
             elif not member.isdir():
-                raise UnsoundError(f"{member.name} is a link or no plain file: a report has none")
+                raise UnsoundError(f"{member.name} is a link or a special file, which a report must not have")
             else:
-                _checked(member.name)
+                _check_name(member.name)
         if archive.fileobj is not None:
             # Some unpackers go on behind a block of zeros, or at a second archive.
             archive.fileobj.seek(archive.offset)
             rest = archive.fileobj.read(_PADDING + 1)
             if len(rest) > _PADDING or rest.strip(b"\0"):
-                raise UnsoundError(f"{path.name} goes on behind the archive's end: unpackers differ")
+                raise UnsoundError(f"{path.name} goes on behind the archive's end: programs unpack it differently")
 
 
-def _named_alike(data: Any, member: tarfile.TarInfo) -> bool:
+def _has_one_name(data: Any, member: tarfile.TarInfo) -> bool:
     """Whether a member has one name (POSIX: pax, ustar). A pax header may only say the rest of one that is too long."""
     if "path" not in member.pax_headers:
         return True
@@ -288,9 +290,9 @@ def _zip(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
             for member in archive.infolist():
                 mode = member.external_attr >> 16
                 if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and stat.S_IFMT(mode):
-                    raise UnsoundError(f"{member.filename} is a link or no plain file: a report has none")
+                    raise UnsoundError(f"{member.filename} is a link or a special file, which a report must not have")
                 if member.is_dir():
-                    _checked(member.filename.rstrip("/"))
+                    _check_name(member.filename.rstrip("/"))
                     continue
                 with archive.open(member) as data:
                     yield member.filename, data
@@ -308,25 +310,25 @@ def _nothing_else(path: Path, members: list[zipfile.ZipInfo]) -> None:
         end = data.tell()
         mark, _, _, _, _, size, first, comment = _ZIP_END.unpack(data.read())
         at = before = 0
-        for one in sorted(members, key=lambda member: member.header_offset):
-            if one.header_offset - at not in ((0, 12, 16) if at and before & _DESCRIBED else (0,)):
+        for entry in sorted(members, key=lambda member: member.header_offset):
+            if entry.header_offset - at not in ((0, 12, 16) if at and before & _DESCRIBED else (0,)):
                 break
-            data.seek(one.header_offset)
+            data.seek(entry.header_offset)
             head, before, method, *sizes, name, more = _ZIP_MEMBER.unpack(data.read(_ZIP_MEMBER.size))
-            told = [one.CRC, one.compress_size, one.file_size]
-            if (before, method) != (one.flag_bits, one.compress_type) or not (
-                sizes == told or (before & _DESCRIBED and not any(sizes))
+            header = [entry.CRC, entry.compress_size, entry.file_size]
+            if (before, method) != (entry.flag_bits, entry.compress_type) or not (
+                sizes == header or (before & _DESCRIBED and not any(sizes))
             ):
                 break
             data.seek(name, os.SEEK_CUR)
-            if head != b"PK\3\4" or {*_kinds(one.extra), *_kinds(data.read(more))} - _EXTRA:
+            if head != b"PK\3\4" or {*_kinds(entry.extra), *_kinds(data.read(more))} - _EXTRA:
                 break
-            at = data.tell() + one.compress_size
+            at = data.tell() + entry.compress_size
         else:
             whole = first - at in ((0, 12, 16) if at and before & _DESCRIBED else (0,)) and first + size == end
             if whole and mark == b"PK\5\6" and not comment:
                 return
-    raise UnsoundError(f"{path.name} holds more than its list names, or names that not all read alike")
+    raise UnsoundError(f"{path.name} holds more than its list names, or names that programs read differently")
 
 
 def _kinds(extra: bytes) -> Iterator[int]:
@@ -337,7 +339,7 @@ def _kinds(extra: bytes) -> Iterator[int]:
         extra = extra[4 + size :]
 
 
-def _checked(name: str) -> str:
+def _check_name(name: str) -> str:
     """A name as a report's files have it.
 
     :raises UnsoundError: it leads elsewhere, or is made to look like another.
@@ -345,17 +347,17 @@ def _checked(name: str) -> str:
     name = name.removeprefix("./") or "."
     parts = PurePosixPath(name).parts
     if name != "." and (name.startswith("/") or "\\" in name or ".." in parts or "/".join(parts) != name.rstrip("/")):
-        raise UnsoundError(f"the name {shown(repr(name), 80)} leads out of the report or is no plain one")
+        raise UnsoundError(f"the name {legible(repr(name), 80)} leads out of the report or is not a plain name")
     strange = _NOT_EVERYWHERE.search(name) or any(part.endswith((".", " ")) for part in parts if name != ".")
     if len(name) > NAME or not name.isascii() or not name.isprintable() or strange:
-        raise UnsoundError(f"the name {shown(repr(name), 80)} is no plain one")
+        raise UnsoundError(f"the name {legible(repr(name), 80)} is not a plain name")
     return name
 
 
 def _add(tree: Tree, name: str, size: int) -> None:
     if tree.cases.setdefault(name.lower(), name) != name:
-        raise UnsoundError(f"{name} and {tree.cases[name.lower()]} are one file where case does not count")
+        raise UnsoundError(f"{name} and {tree.cases[name.lower()]} are the same file where case does not count")
     tree.sizes[name] = size
     tree.whole += size
     if len(tree.sizes) > FILES or size > FILE or tree.whole > WHOLE:
-        raise UnsoundError(f"the report is larger than any: at {name}")
+        raise UnsoundError(f"the report is too large: at {name}")

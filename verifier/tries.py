@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from verifier.contract import outcome_words
-from verifier.markup import dumped, safe, scroll
+from verifier.markup import hex_dump, safe, scroll
 
 
 def probes(runs: Sequence[dict[str, Any]], *, plain: bool) -> Iterator[str]:
@@ -19,8 +19,8 @@ def probes(runs: Sequence[dict[str, Any]], *, plain: bool) -> Iterator[str]:
             "<thead><tr><th>Page</th><th>Under test</th><th>Control: plain</th><th>Control: shared</th></tr></thead>"
         )
         yield "<tbody>"
-        for kind in dict.fromkeys(one["page"] for one in runs):
-            cells = "".join(f"<td>{safe(_ended(runs, kind, side)) or 'not run'}</td>" for side in range(3))
+        for kind in dict.fromkeys(run["page"] for run in runs):
+            cells = "".join(f"<td>{safe(_ending_of(runs, kind, side)) or 'not run'}</td>" for side in range(3))
             yield f"<tr><td>{safe(kind)}</td>{cells}</tr>"
         yield from ("</tbody>", "</table>", "</div>")
     yield scroll("Runs of the probe")
@@ -30,24 +30,24 @@ def probes(runs: Sequence[dict[str, Any]], *, plain: bool) -> Iterator[str]:
         '<th class="n">Bytes got</th><th class="n">Canary bytes</th><th>Canary</th></tr></thead>'
     )
     yield "<tbody>"
-    for one in runs:
-        cells = "".join(f"<td>{safe(one[name])}</td>" for name in ("role", "page", "state"))
-        yield f'<tr class="first">{cells}<td><code>{safe(one["call"])}</code></td>'
+    for run in runs:
+        cells = "".join(f"<td>{safe(run[name])}</td>" for name in ("role", "page", "state"))
+        yield f'<tr class="first">{cells}<td><code>{safe(run["call"])}</code></td>'
         yield (
-            f'<td>{safe(_words(one))}</td><td class="n">{one["got"]}</td><td class="n">{one["leaked"]}</td>'
-            f"<td><code>{safe(one['canary'])}</code></td></tr>"
+            f'<td>{safe(_words(run))}</td><td class="n">{run["got"]}</td><td class="n">{run["leaked"]}</td>'
+            f"<td><code>{safe(run['canary'])}</code></td></tr>"
         )
-        reach = safe(", ".join(one["reach"])) or "nothing shows where it was aimed"
-        address = f"; si_addr {safe(one['si_addr'])}" if one.get("si_addr") else ""
-        facts = "".join(f"; {safe(name)}: {safe(value)}" for name, value in one.get("facts", ()))
+        reach = safe(", ".join(run["reach"])) or "nothing shows where it was aimed"
+        address = f"; si_addr {safe(run['si_addr'])}" if run.get("si_addr") else ""
+        facts = "".join(f"; {safe(name)}: {safe(value)}" for name, value in run.get("facts", ()))
         yield f'<tr class="aim"><td></td><td colspan="7" class="mono">{reach}{address}{facts}</td></tr>'
     yield from ("</tbody>", "</table>", "</div>")
-    if heads := [one for one in runs if one["head"]]:
+    if heads := [run for run in runs if run["head"]]:
         yield '<details class="dump"><summary>First bytes of what leaked</summary>'
-        for one in heads:
-            role, kind = safe(one["role"]), safe(one["page"])
-            yield f'<div class="soft">{role}, {kind} page, canary {safe(one["canary"])}</div>'
-            yield f'<pre tabindex="0">{safe(dumped(one["head"]))}</pre>'
+        for head in heads:
+            role, kind = safe(head["role"]), safe(head["page"])
+            yield f'<div class="soft">{role}, {kind} page, canary {safe(head["canary"])}</div>'
+            yield f'<pre tabindex="0">{safe(hex_dump(head["head"]))}</pre>'
         yield "</details>"
 
 
@@ -57,10 +57,10 @@ def checks(checks: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield '<table class="runs">'
     yield "<thead><tr><th>Role</th><th>Check</th><th>Expected</th><th>Got</th><th>Right</th></tr></thead>"
     yield "<tbody>"
-    for one in checks:
-        expected, got = (f"<td><code>{safe(one[name])}</code></td>" for name in ("expected", "got"))
-        right = "yes" if one["right"] else "NO"
-        yield f"<tr><td>{safe(one['role'])}</td><td>{safe(one['name'])}</td>{expected}{got}<td>{right}</td></tr>"
+    for check in checks:
+        expected, got = (f"<td><code>{safe(check[name])}</code></td>" for name in ("expected", "got"))
+        right = "yes" if check["right"] else "NO"
+        yield f"<tr><td>{safe(check['role'])}</td><td>{safe(check['name'])}</td>{expected}{got}<td>{right}</td></tr>"
     yield from ("</tbody>", "</table>", "</div>")
 
 
@@ -69,11 +69,11 @@ def _words(run: dict[str, Any]) -> str:
     return outcome_words(*(run[name] for name in names))
 
 
-def _ended(runs: Sequence[dict[str, Any]], kind: str, side: int) -> str:
+def _ending_of(runs: Sequence[dict[str, Any]], kind: str, side: int) -> str:
     """How probes of a kind of page ended under test (0), on the plain control (1), on the shared one (2)."""
-    found: dict[str, None] = {}
-    for one in runs:
-        its = 0 if one["role"] == "subject" else 2 if one["state"] == "shared" else 1
-        if its == side and one["page"] == kind:
-            found[f"{_words(one)} ({one['state']})"] = None
-    return "; ".join(found)
+    endings: dict[str, None] = {}
+    for run in runs:
+        its = 0 if run["role"] == "subject" else 2 if run["state"] == "shared" else 1
+        if its == side and run["page"] == kind:
+            endings[f"{_words(run)} ({run['state']})"] = None
+    return "; ".join(endings)

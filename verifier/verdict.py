@@ -17,7 +17,7 @@ _NOBODY = "no part of the run has a verdict on it"
 def problems(run: Run) -> list[str]:
     """What a report names as making the run as a whole no proof, in the report's order."""
 
-    def found() -> Iterator[str]:
+    def find_problems() -> Iterator[str]:
         record = run.record
         yield from map(str, record["problems"])
         if record["given_up"]:
@@ -29,7 +29,7 @@ def problems(run: Run) -> list[str]:
         if not any(claim.kind == "health" for claim in run.claims.values()):
             yield NO_HEALTH
 
-    return list(dict.fromkeys(found()))
+    return list(dict.fromkeys(find_problems()))
 
 
 def sentence(run: Run, word: str) -> str:
@@ -44,10 +44,10 @@ def sentence(run: Run, word: str) -> str:
     if word == "NOT PROVEN":
         return f"Nothing failed, but {'; '.join(_unproven(run))}."
     open_ = "; ".join(_unproven(run, failed=True))
-    return f"{_failed(run, word)} Besides: {open_}." if open_ else _failed(run, word)
+    return f"{_failure_text(run, word)} Besides: {open_}." if open_ else _failure_text(run, word)
 
 
-def _failed(run: Run, word: str) -> str:
+def _failure_text(run: Run, word: str) -> str:
     kinds = [run.claims[name].kind for name, status in run.status.items() if status == "FAIL"]
     against = sum(kind in contracts.PROTECTION for kind in kinds)
     if word == "CONTROLS BROKEN":
@@ -64,15 +64,15 @@ def _unproven(run: Run, *, failed: bool = False) -> list[str]:
         status in ("ERROR", "MISS") or (status == "SKIP" and (not why or kind == "health"))
         for kind, status, why in rows
     )  # fmt: skip
-    found = [*([f"{open_} of {len(rows)} claims are not proven"] if open_ else []), *problems(run)]
+    reasons = [*([f"{open_} of {len(rows)} claims are not proven"] if open_ else []), *problems(run)]
     attacks = [status for kind, status, _ in rows if kind == "attack"]
     if failed:
-        return found
+        return reasons
     if "PASS" not in attacks:
-        found.append("no attack was tried and refused" if run.mode == "protected" else "no probe was tried")
+        reasons.append("no attack was tried and refused" if run.mode == "protected" else "no probe was tried")
     elif 2 * attacks.count("SKIP") > len(attacks):
-        found.append(f"{attacks.count('SKIP')} of {len(attacks)} attacks were skipped")
-    return found
+        reasons.append(f"{attacks.count('SKIP')} of {len(attacks)} attacks were skipped")
+    return reasons
 
 
 def row_of(run: Run, name: str) -> dict[str, Any]:
@@ -96,6 +96,6 @@ def row_of(run: Run, name: str) -> dict[str, Any]:
     }
 
 
-def counted(words: Collection[Any], one: str, many: str) -> str:
+def count_of(words: Collection[Any], singular: str, many: str) -> str:
     """A number of things."""
-    return f"{len(words)} {one if len(words) == 1 else many}"
+    return f"{len(words)} {singular if len(words) == 1 else many}"

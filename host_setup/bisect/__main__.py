@@ -44,9 +44,11 @@ def options_parser() -> argparse.ArgumentParser:
     )
     add_options(parser)
     parser.add_argument(
-        "--good", metavar="N|REV", help="so many patches of the series, or a commit of --kernel; default: no patch"
+        "--good",
+        metavar="N|REV",
+        help="known good: the first N patches of the series, or a commit of --kernel; default: no patch",
     )
-    parser.add_argument("--bad", metavar="N|REV", help="likewise; default: all patches, or HEAD")
+    parser.add_argument("--bad", metavar="N|REV", help="known bad, in the same form; default: all patches, or HEAD")
     parser.add_argument(
         "--trust-ends",
         action="store_true",
@@ -89,7 +91,7 @@ class Searcher:
         self._question = question
         self._seen: dict[str, list[Observation]] = {}
 
-    def seen(self, step: str) -> list[Observation]:
+    def observations_of(self, step: str) -> list[Observation]:
         """What was observed on a step."""
         if step not in self._seen:
             self._seen[step] = self._notes.of(self._identity(step))
@@ -103,18 +105,18 @@ class Searcher:
         try:
             return self._search.next(_Votes(self))
         except WrongEndError as error:
-            why = self.seen(error.step)[-1].why.partition("\n")[0]
+            why = self.observations_of(error.step)[-1].why.partition("\n")[0]
             words = f"{error.message}: {self.steps.name(error.step)}: {why}"
             raise WrongEndError(words, error.step, hint=error.hint) from error
 
     def add(self, step: str, seen: Observation) -> None:
         """Take an observation in."""
-        self.seen(step).append(seen)
+        self.observations_of(step).append(seen)
         self._notes.add(Note(self._identity(step), step, seen))
 
     def others(self, step: str) -> list[Observation]:
         """What was observed on other steps."""
-        return [one for other, seen in self._seen.items() if other != step for one in seen]
+        return [observation for other, seen in self._seen.items() if other != step for observation in seen]
 
     def _identity(self, step: str) -> str:
         return digest(self._question, self.steps.identity(step))
@@ -128,30 +130,30 @@ class _Votes(dict[str, list[Vote]]):
         self._searcher = searcher
 
     def get(self, step: str, _: object = ()) -> list[Vote]:
-        self[step] = [one.vote for one in self._searcher.seen(step)]
+        self[step] = [observation.vote for observation in self._searcher.observations_of(step)]
         return self[step]
 
 
-def answer(searcher: Searcher, found: Found, repeat: str, width: int) -> str:
+def answer(searcher: Searcher, result: Found, repeat: str, width: int) -> str:
     """What was found, for people: the first bad step, and both observations side by side.
 
     :param repeat: the command that tries one step, without naming the step. :param width: in columns.
     """
     steps = searcher.steps
-    suspects = steps.ordered(found.suspects)
-    good = steps.ordered(found.good)[-1]
+    suspects = steps.in_order(result.suspects)
+    good = steps.in_order(result.good)[-1]
     lines = []
     if len(suspects) == 1:
-        lines.append(f"the first bad one: {steps.name(found.bad)}")
+        lines.append(f"the first bad one: {steps.name(result.bad)}")
     else:
         lines.append(f"the first bad one is among these {len(suspects)}:")
-        lines += [f"  {steps.name(step)}{_skipped(searcher, step)}" for step in suspects]
-    lines += [f"flaky: {steps.name(step)}: {_tally(searcher, step)}" for step in steps.ordered(found.flaky)]
+        lines += [f"  {steps.name(step)}{_reason_skipped(searcher, step)}" for step in suspects]
+    lines += [f"flaky: {steps.name(step)}: {_tally(searcher, step)}" for step in steps.in_order(result.flaky)]
     table = Table(box=box.SIMPLE_HEAD, width=width, pad_edge=False)
     table.add_column("")
     for title in ("last good", "first bad" if len(suspects) == 1 else "bad"):
         table.add_column(title, ratio=1, overflow="fold")
-    columns = [_column(searcher, step, vote) for step, vote in ((good, Vote.GOOD), (found.bad, Vote.BAD))]
+    columns = [_column(searcher, step, vote) for step, vote in ((good, Vote.GOOD), (result.bad, Vote.BAD))]
     for name in ("step", *_ROWS, "seen", "report"):
         cells = [column.get(name, "") for column in columns]
         if any(cells):
@@ -159,25 +161,25 @@ def answer(searcher: Searcher, found: Found, repeat: str, width: int) -> str:
     console = Console(width=width, color_system=None, highlight=False)
     with console.capture() as text:
         console.print(table)
-    repeats = [f"repeat: {repeat} --at={step}" for step in (good, found.bad)]
+    repeats = [f"repeat: {repeat} --at={step}" for step in (good, result.bad)]
     return "\n".join([*lines, text.get().rstrip(), "", *repeats, ""])
 
 
-def facts(searcher: Searcher, found: Found) -> dict[str, object]:
+def facts(searcher: Searcher, result: Found) -> dict[str, object]:
     """What was found, for programs: each step by its name, what was observed on both sides, and the range's ends."""
     steps = searcher.steps
-    good = steps.ordered(found.good)[-1]
+    good = steps.in_order(result.good)[-1]
     return {
-        "suspects": {step: steps.name(step) for step in steps.ordered(found.suspects)},
+        "suspects": {step: steps.name(step) for step in steps.in_order(result.suspects)},
         "last_good": {"id": good, **_column(searcher, good, Vote.GOOD)},
-        "bad": {"id": found.bad, **_column(searcher, found.bad, Vote.BAD)},
-        "flaky": {step: _tally(searcher, step) for step in steps.ordered(found.flaky)},
+        "bad": {"id": result.bad, **_column(searcher, result.bad, Vote.BAD)},
+        "flaky": {step: _tally(searcher, step) for step in steps.in_order(result.flaky)},
         "searched": {"what": steps.what, "good": steps.good, "bad": steps.bad},
     }
 
 
 def _column(searcher: Searcher, step: str, vote: Vote) -> dict[str, str]:
-    seen = next(one for one in reversed(searcher.seen(step)) if one.vote is vote)
+    seen = next(observation for observation in reversed(searcher.observations_of(step)) if observation.vote is vote)
     return {
         "step": searcher.steps.name(step), **seen.claim, "why": seen.why,
         "seen": _tally(searcher, step), "report": seen.report,
@@ -185,12 +187,12 @@ def _column(searcher: Searcher, step: str, vote: Vote) -> dict[str, str]:
 
 
 def _tally(searcher: Searcher, step: str) -> str:
-    votes = [one.vote for one in searcher.seen(step)]
+    votes = [observation.vote for observation in searcher.observations_of(step)]
     return ", ".join(f"{votes.count(vote)} times {vote}" for vote in Vote if vote in votes)
 
 
-def _skipped(searcher: Searcher, step: str) -> str:
-    seen = searcher.seen(step)
+def _reason_skipped(searcher: Searcher, step: str) -> str:
+    seen = searcher.observations_of(step)
     if not seen or seen[-1].vote in (Vote.GOOD, Vote.BAD):
         return ""
     return f" ({seen[-1].vote}: {seen[-1].why.partition(chr(10))[0]})"
@@ -207,11 +209,11 @@ def find(searcher: Searcher, shop: Workshop, reports: Path, terminal: Terminal) 
     with shop.alone():
         while not isinstance(step := searcher.next(), Found):
             terminal.say(f"trying {steps.name(step)}")
-            cast = len(searcher.seen(step))
+            cast = len(searcher.observations_of(step))
             folder = reports / f"{step[:12]}-{cast + 1}"
-            one = shop.attempt(steps.settings(step), folder, searcher.others(step), cast)
-            searcher.add(step, one)
-            print(f"{steps.name(step)}: {trial_line(one)}", flush=True)  # noqa: T201
+            observation = shop.attempt(steps.settings(step), folder, searcher.others(step), cast)
+            searcher.add(step, observation)
+            print(f"{steps.name(step)}: {trial_line(observation)}", flush=True)  # noqa: T201
         return step
 
 
@@ -229,19 +231,19 @@ def main(argv: list[str]) -> int:
     if option.afresh:
         notes.forget()
     steps = steps_of(option, settings, settings.store(), shop.folder)
-    asked = digest(option.claim, *_asked(option))
+    asked = digest(option.claim, *_options_asked(option))
     search = Search(steps, steps.good, steps.bad, times=option.times, trust_ends=option.trust_ends)
     searcher = Searcher(steps, search, notes, asked)
-    found = find(searcher, shop, folder / "runs", terminal)
+    result = find(searcher, shop, folder / "runs", terminal)
     repeat = " ".join(shell_word(word) for word in _repeat(option))
-    (folder / "answer.txt").write_text(answer(searcher, found, repeat, _WIDTH), encoding="utf-8")
-    (folder / "answer.json").write_text(json.dumps(facts(searcher, found), indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(answer(searcher, found, repeat, Console().width if sys.stdout.isatty() else _WIDTH))
+    (folder / "answer.txt").write_text(answer(searcher, result, repeat, _WIDTH), encoding="utf-8")
+    (folder / "answer.json").write_text(json.dumps(facts(searcher, result), indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(answer(searcher, result, repeat, Console().width if sys.stdout.isatty() else _WIDTH))
     print(f"{clock(time.monotonic() - begun)}; {path_text(folder / 'answer.txt')}")  # noqa: T201
-    return ONE if len(found.suspects) == 1 else SEVERAL
+    return ONE if len(result.suspects) == 1 else SEVERAL
 
 
-def _asked(option: argparse.Namespace) -> list[str]:
+def _options_asked(option: argparse.Namespace) -> list[str]:
     """The options that a result depends on, besides the step."""
     chosen = [f"--mode={option.mode}", f"--host={option.host}", f"--compiler={option.compiler}"]
     chosen += [f"--layers={','.join(option.layers)}"] if option.layers else []
@@ -249,7 +251,7 @@ def _asked(option: argparse.Namespace) -> list[str]:
 
 
 def _repeat(option: argparse.Namespace) -> list[str]:
-    words = [sys.executable, "-m", "host_setup.bisect", "try", option.claim, *_asked(option)]
+    words = [sys.executable, "-m", "host_setup.bisect", "try", option.claim, *_options_asked(option)]
     words += [f"--series={option.series}"]
     return words if option.kernel_source is None else [*words, f"--kernel={option.kernel_source}"]
 

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from common.errors import KernelError, SealproofError, SetupError, UserInputError
 from common.failure import describe
-from common.paths import PROJECT, expanded, parse_path, parse_user_path
+from common.paths import PROJECT, expand_home, parse_path, parse_user_path
 from common.processes import run_tree
 from common.program import end_with
 from common.progress import Terminal
@@ -75,16 +75,16 @@ def vote_of(claim: str, run: ClaimRun, *, harm: bool) -> tuple[Vote, str, dict[s
 
     :param harm: a kernel that dies or hangs under the probe is bad as well.
     """
-    one = run.tried.get(claim)
-    if one is None:
+    result = run.tried.get(claim)
+    if result is None:
         return Vote.NOT_PROVEN, run.late or _first([*run.failed_set_up, run.said[-400:], "it printed nothing"]), {}
-    words = {name: str(one.get(name, "")) for name in _TOLD}
+    words = {name: str(result.get(name, "")) for name in _TOLD}
     given_up = [problem for problem in run.report["problems"] if "the set-up failed" in problem] if run.report else []
-    if one["status"] == "PASS" and not given_up and not run.late:
-        return Vote.GOOD, one["why"], words
-    if one["status"] == "FAIL" and (harm or not one["why"].startswith(HARM)):
-        return Vote.BAD, one["why"], words
-    return Vote.NOT_PROVEN, _first([*given_up, run.late, f"{one['status']}: {one['why']}"]), words
+    if result["status"] == "PASS" and not given_up and not run.late:
+        return Vote.GOOD, result["why"], words
+    if result["status"] == "FAIL" and (harm or not result["why"].startswith(HARM)):
+        return Vote.BAD, result["why"], words
+    return Vote.NOT_PROVEN, _first([*given_up, run.late, f"{result['status']}: {result['why']}"]), words
 
 
 def _first(words: Sequence[str]) -> str:
@@ -184,12 +184,12 @@ class Workshop:
             self._cache.take_back()
             self._cache.lend()
             with self._trees.tree(request) as tree:
-                done = self._built(tree, request)
+                done = self._build_twice(tree, request)
             self._code = done.code
             own.get_or_make("kernel", key, lambda entry: self._rolling.hand_over(entry, done.seconds))
         return own, self._code
 
-    def _built(self, tree: Path, request: Request) -> Rolled:
+    def _build_twice(self, tree: Path, request: Request) -> Rolled:
         """Build it; once more if it does not build, as a machine without memory kills compilers."""
         self._log.unlink(missing_ok=True)
         try:
@@ -231,20 +231,20 @@ class Trees:
             finally:
                 shutil.rmtree(patched, ignore_errors=True)
 
-    def _plain(self, found: Source) -> Path:
-        if found.kind is Kind.TARBALL:
-            return patches.source_tree(found, (), self._store, self._terminal, self._folder / "logs")
-        slot = self._folder / f"plain-{found.identity[:20]}"
+    def _plain(self, origin: Source) -> Path:
+        if origin.kind is Kind.TARBALL:
+            return patches.source_tree(origin, (), self._store, self._terminal, self._folder / "logs")
+        slot = self._folder / f"plain-{origin.identity[:20]}"
         if slot.is_dir():
             return slot / _TREE
         earlier = [*self._folder.glob("plain-*")]
         fresh = self._folder / "fresh"
         shutil.rmtree(fresh, ignore_errors=True)
         (fresh / _TREE).mkdir(parents=True)
-        found.unpack(fresh / _TREE, self._log, earlier[0] / _TREE if earlier else None)
+        origin.unpack(fresh / _TREE, self._log, earlier[0] / _TREE if earlier else None)
         fresh.rename(slot)
-        for one in earlier:
-            shutil.rmtree(one)
+        for tree in earlier:
+            shutil.rmtree(tree)
         return slot / _TREE
 
 
@@ -285,11 +285,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the cache; default: sealproof below $XDG_CACHE_HOME or ~/.cache",
     )  # fmt: skip
     parser.add_argument(
-        "--harm", action="store_true", help="a kernel that dies or hangs under the probe is bad, and not 'not proven'"
+        "--harm",
+        action="store_true",
+        help="count a kernel that dies or hangs under the probe as bad; without this it is 'not proven'",
     )
     parser.add_argument(
         "--times", type=_times, default=1, metavar="N",
-        help="by how many results a verdict must lead; default: 1, and 2 for 'bad' and for the two steps that decide",
+        help="lead that a verdict needs over the other one, in results; default: 1, but 2 for 'bad' and for the "
+            "two steps that decide",
     )  # fmt: skip
     parser.add_argument(
         "--folder",
@@ -309,10 +312,10 @@ def _times(text: str) -> int:
 
 def settings_of(option: argparse.Namespace) -> Settings:
     """The settings that the options mean; paths are absolute."""
-    found = option.kernel_source
+    origin = option.kernel_source
     return Settings(
-        option.host, str(expanded(option.series).absolute()) if "/" in option.series else option.series,
-        expanded(found).absolute() if isinstance(found, Path) else found, option.layers, option.mode,
+        option.host, str(expand_home(option.series).absolute()) if "/" in option.series else option.series,
+        expand_home(origin).absolute() if isinstance(origin, Path) else origin, option.layers, option.mode,
         toolchain=Toolchain(option.compiler, option.jobs), cache=option.cache_folder,
     )  # fmt: skip
 
@@ -330,9 +333,7 @@ def options_parser() -> argparse.ArgumentParser:
         prog="sealproof try", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_options(parser)
-    parser.add_argument(
-        "--at", metavar="N|REV", help="so many patches of the series, from the first on; or a commit of --kernel"
-    )
+    parser.add_argument("--at", metavar="N|REV", help="the first N patches of the series, or a commit of --kernel")
     return parser
 
 
@@ -363,11 +364,11 @@ def _try(option: argparse.Namespace) -> int:
             settings = settings_at(settings, option.at, shop.folder)
         while (verdict := rule.verdict(votes)) is None:
             reports = option.folder.absolute() / "try" / f"{option.claim}-{run}-{len(votes) + 1}"
-            one = shop.attempt(settings, reports)
-            votes.append(one.vote)
-            print(trial_line(one), flush=True)  # noqa: T201
-            if one.report:
-                print(f"  {one.report}", flush=True)  # noqa: T201
+            attempt = shop.attempt(settings, reports)
+            votes.append(attempt.vote)
+            print(trial_line(attempt), flush=True)  # noqa: T201
+            if attempt.report:
+                print(f"  {attempt.report}", flush=True)  # noqa: T201
     print(f"{option.claim}: {verdict}")  # noqa: T201
     return {StepVerdict.GOOD: GOOD, StepVerdict.BAD: BAD, StepVerdict.SKIP: NEITHER}[verdict]
 

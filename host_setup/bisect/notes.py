@@ -34,7 +34,7 @@ class Notes:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._notes = list(_kept(file))
+        self._notes = list(_read_notes(file))
 
     def of(self, identity: str) -> list[Observation]:
         """What was observed on a step, in the order in which it was."""
@@ -57,7 +57,7 @@ class Notes:
         self._notes = []
 
 
-def _kept(file: Path) -> Iterator[Note]:
+def _read_notes(file: Path) -> Iterator[Note]:
     """The lines of a file; the last one may be cut off, as its writer was killed.
 
     :raises UserInputError: another one is no note.
@@ -71,5 +71,5 @@ def _kept(file: Path) -> Iterator[Note]:
         except (ValueError, KeyError, TypeError) as error:
             if number < len(lines):
                 raise UserInputError(
-                    f"{file}, line {number}: {error}", stage=STAGE, hint="--afresh begins anew, without these notes"
+                    f"{file}, line {number}: {error}", stage=STAGE, hint="--afresh starts again without these notes"
                 ) from error

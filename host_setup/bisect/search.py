@@ -134,16 +134,16 @@ class Search:
                 return end
         good, bad, skipped = [self._good], self._bad, set[str]()
         while (step := _pick(suspects := self._history.suspects(good, bad), bad, skipped)) is not None:
-            found = self.verdict(votes.get(step, ()))
-            if found is None:
+            verdict = self.verdict(votes.get(step, ()))
+            if verdict is None:
                 return step
-            if found is StepVerdict.GOOD:
+            if verdict is StepVerdict.GOOD:
                 good.append(step)
-            elif found is StepVerdict.BAD:
+            elif verdict is StepVerdict.BAD:
                 bad = step
             else:
                 skipped.add(step)
-        rests_on = self._needed(good, suspects)
+        rests_on = self._good_steps_needed(good, suspects)
         for end, wanted in ends:
             if end in (bad, *rests_on) and not self._is_as_said(end, wanted, votes):
                 return end
@@ -161,14 +161,14 @@ class Search:
         """
         found = self.verdict(votes.get(end, ()))
         if found not in (None, wanted):
-            raise _wrong(end, wanted, found)
+            raise _wrong_end(end, wanted, found)
         return found is wanted
 
-    def _needed(self, good: Sequence[str], suspects: Sequence[str]) -> tuple[str, ...]:
+    def _good_steps_needed(self, good: Sequence[str], suspects: Sequence[str]) -> tuple[str, ...]:
         """The good steps without which there would be more suspects."""
         needed = list(good)
         for step in good:
-            others = [one for one in needed if one != step]
+            others = [other for other in needed if other != step]
             if others and len(self._history.suspects(others, suspects[-1])) == len(suspects):
                 needed = others
         return tuple(needed)
@@ -187,6 +187,6 @@ def _pick(suspects: Sequence[str], bad: str, skipped: set[str]) -> str | None:
     return left[int(len(left) * away)]
 
 
-def _wrong(end: str, wanted: StepVerdict, found: StepVerdict | None) -> WrongEndError:
-    is_not = f"the {wanted} end is {found}" if found is not StepVerdict.SKIP else f"the {wanted} end {found}"
+def _wrong_end(end: str, wanted: StepVerdict, verdict: StepVerdict | None) -> WrongEndError:
+    is_not = f"the {wanted} end is {verdict}" if verdict is not StepVerdict.SKIP else f"the {wanted} end {verdict}"
     return WrongEndError(is_not, end, hint="name another one with --good or --bad")

@@ -21,7 +21,7 @@ from typing import Protocol
 from common.commands import git
 from common.errors import CommandError, UserInputError
 from common.names import path_text
-from common.paths import expanded
+from common.paths import expand_home
 from common.store import digest
 from host_setup.bisect.search import STAGE, Line
 from host_setup.kernel import series
@@ -47,7 +47,7 @@ class Steps(Protocol):
     def suspects(self, good: Sequence[str], bad: str) -> Sequence[str]:
         """As of ``search.History``."""
 
-    def ordered(self, steps: Sequence[str]) -> list[str]:
+    def in_order(self, steps: Sequence[str]) -> list[str]:
         """Steps in the order in which they came."""
 
     def name(self, step: str) -> str:
@@ -106,7 +106,7 @@ class Prefixes(Line):
         self.good, self.bad = str(first), str(last)
         self.what = f"patches of {self._series.name}"
 
-    def ordered(self, steps: Sequence[str]) -> list[str]:
+    def in_order(self, steps: Sequence[str]) -> list[str]:
         """As of ``Steps``."""
         return sorted(steps, key=int)
 
@@ -223,15 +223,17 @@ def _repository(settings: Settings) -> Repository:
     :raises UserInputError: there is none.
     """
     if not isinstance(settings.kernel_source, Path):
-        raise UserInputError("commits are of a git tree", stage=STAGE, hint="name it with --kernel PATH")
-    found = Repository(expanded(settings.kernel_source).absolute())
+        raise UserInputError("commits need a git tree", stage=STAGE, hint="name it with --kernel PATH")
+    repository = Repository(expand_home(settings.kernel_source).absolute())
     try:
-        found.ask("rev-parse", "--git-dir")
+        repository.ask("rev-parse", "--git-dir")
     except CommandError as error:
         raise UserInputError(
-            f"{path_text(found.path)} is no git tree", stage=STAGE, hint="name a clone of the kernel with --kernel"
+            f"{path_text(repository.path)} is not a git tree",
+            stage=STAGE,
+            hint="name a clone of the kernel with --kernel",
         ) from error
-    return found
+    return repository
 
 
 class Commits:
@@ -251,7 +253,7 @@ class Commits:
         if self.good == self.bad or not self._is_before(self.good, self.bad):
             raise UserInputError(
                 f"{path_text(good)} does not come before {path_text(bad)}", stage=STAGE,
-                hint="--good is an ancestor of --bad: 'git merge-base' finds one",
+                hint="--good must be an ancestor of --bad: 'git merge-base' finds one",
             )  # fmt: skip
         self.what = f"commits of {path_text(self._repository.path)}"
 
@@ -261,11 +263,11 @@ class Commits:
 
     @lru_cache(maxsize=128)  # noqa: B019  it lives as long as the command
     def _suspects(self, good: tuple[str, ...], bad: str) -> tuple[str, ...]:
-        said = self._repository.ask("rev-list", "--bisect-all", bad, *(f"^{one}" for one in good), "--")
-        found = _OBJECT_IDS.findall(said)
-        return (*(one for one in found if one != bad), bad)
+        output = self._repository.ask("rev-list", "--bisect-all", bad, *(f"^{commit}" for commit in good), "--")
+        commits = _OBJECT_IDS.findall(output)
+        return (*(commit for commit in commits if commit != bad), bad)
 
-    def ordered(self, steps: Sequence[str]) -> list[str]:
+    def in_order(self, steps: Sequence[str]) -> list[str]:
         """As of ``Steps``."""
         listed = self._repository.ask("rev-list", "--topo-order", "--reverse", self.bad, f"^{self.good}", "--").split()
         place = {commit: at for at, commit in enumerate([self.good, *listed])}
@@ -286,9 +288,9 @@ class Commits:
         checkout(self._repository, step, self._folder)
         return replace(self._settings, kernel_source=self._folder)
 
-    def _is_before(self, one: str, other: str) -> bool:
+    def _is_before(self, step: str, other: str) -> bool:
         try:
-            self._repository.ask("merge-base", "--is-ancestor", one, other)
+            self._repository.ask("merge-base", "--is-ancestor", step, other)
         except CommandError:
             return False
         return True

@@ -63,7 +63,7 @@ class HostKey:
                 stage=STAGE,
                 hint=f"name another key of that machine as host_key: one of {', '.join(_HOST_KEYS)}",
             )
-        blob = _decoded(rest[0].encode()) if rest else b""
+        blob = _decode_base64(rest[0].encode()) if rest else b""
         if _kind(blob) != kind:
             raise UserInputError(
                 f"the host key is damaged: the text after {kind} is not such a key",
@@ -159,9 +159,9 @@ def _look(path: Path) -> tuple[bytes, bool]:
                 path,
                 "name the private key that it belongs to; the certificate is found beside the key",
             )
-        return _decoded(half[2]), False
+        return _decode_base64(half[2]), False
     if armoured := _ARMOUR.search(content):
-        return _opened(path, _decoded(b"".join(armoured[1].split())))
+        return _open_openssh(path, _decode_base64(b"".join(armoured[1].split())))
     if b"PRIVATE KEY-----" not in content:
         raise _unusable("is not a private key", path, "name the file that ssh-keygen made, not the one with .pub")
     if b"BEGIN DSA" in content:
@@ -169,7 +169,7 @@ def _look(path: Path) -> tuple[bytes, bool]:
     return _beside(path), b"ENCRYPTED" not in content
 
 
-def _opened(path: Path, container: bytes) -> tuple[bytes, bool]:
+def _open_openssh(path: Path, container: bytes) -> tuple[bytes, bool]:
     """Of OpenSSH's own format the public half and the cipher are never encrypted (its PROTOCOL.key)."""
     try:
         if not container.startswith(_MAGIC):
@@ -193,7 +193,7 @@ def _beside(path: Path) -> bytes:
         half = _PUBLIC.match(path.with_name(f"{path.name}.pub").read_bytes())
     except OSError:
         return b""
-    return _decoded(half[2]) if half else b""
+    return _decode_base64(half[2]) if half else b""
 
 
 @cache
@@ -202,24 +202,24 @@ def _private_key(path: Path) -> paramiko.PKey:
     try:
         key = paramiko.PKey.from_path(path)
     except (paramiko.SSHException, UnknownKeyType, UnsupportedAlgorithm, ValueError, TypeError, OSError) as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
-        raise _unusable(f"cannot be used: {said}", path, f"is the file complete? if not, {NEW_KEY}") from error
+        detail = (str(error) or type(error).__name__).splitlines()[0]
+        raise _unusable(f"cannot be used: {detail}", path, f"is the file complete? if not, {NEW_KEY}") from error
     key.public_blob = None  # its certificate is a matter of its own
     return key
 
 
 def _with_certificates(key: paramiko.PKey, login: Login) -> list[paramiko.PKey]:
     """The key with each certificate that is for it, then the key alone, which a stale certificate does not hinder."""
-    found: list[paramiko.PKey] = []
+    with_certificates: list[paramiko.PKey] = []
     name = login.key.name.removesuffix(".pub")
     for path in (login.key.with_name(f"{name}-cert.pub"), *login.certificates):
         with contextlib.suppress(OSError, ValueError, struct.error, paramiko.SSHException):
             half = _PUBLIC.match(path.read_bytes())
-            if half and _is_for(_decoded(half[2]), key.asbytes()):
-                one = AgentKey(key.agent, key.blob) if isinstance(key, AgentKey) else copy.copy(key)
-                one.load_certificate(str(path))
-                found.append(one)
-    return [*found, key]
+            if half and _is_for(_decode_base64(half[2]), key.asbytes()):
+                offered = AgentKey(key.agent, key.blob) if isinstance(key, AgentKey) else copy.copy(key)
+                offered.load_certificate(str(path))
+                with_certificates.append(offered)
+    return [*with_certificates, key]
 
 
 def _is_for(certificate: bytes, public: bytes) -> bool:
@@ -269,7 +269,7 @@ def _kind(blob: bytes) -> str:
         return ""
 
 
-def _decoded(text: bytes) -> bytes:
+def _decode_base64(text: bytes) -> bytes:
     """Base64; empty if it is none."""
     try:
         return base64.b64decode(text, validate=True)

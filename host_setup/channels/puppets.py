@@ -72,7 +72,7 @@ class Puppet:
         words = " ".join(hex(arg & (2**64 - 1)) for arg in args)
         with self._patience(seconds):
             reply = _ask(self._talk, f"syscall {self._number} {SYSCALLS[name]} {words}".rstrip(), seconds=seconds)
-        return _done(reply, reply.get("ret"))
+        return _done_of(reply, reply.get("ret"))
 
     @contextmanager
     def _patience(self, seconds: float) -> Iterator[None]:
@@ -92,7 +92,7 @@ class Puppet:
         """
         words = " ".join(f"{name.upper()}={value:#x}" for name, value in registers.items())
         reply = _ask(self._talk, f"run {self._number} {code.hex()} {words}".rstrip())
-        return _done(reply, reply.get("rax") if reply.get("trap") else None)
+        return _done_of(reply, reply.get("rax") if reply.get("trap") else None)
 
     def memory(self, content: bytes | int) -> int:
         """The address of new pages of the puppet with this content, or of so many zeros."""
@@ -187,5 +187,5 @@ def _ask_whole(talk: Conversation, request: str) -> dict[str, Any]:
     return reply
 
 
-def _done(reply: dict[str, Any], returned: int | None) -> Done:
+def _done_of(reply: dict[str, Any], returned: int | None) -> Done:
     return Done(returned, reply.get("errno"), reply.get("signal"), reply.get("si_code"), reply.get("si_addr"))

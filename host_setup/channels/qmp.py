@@ -126,8 +126,8 @@ class Qmp:
         forget = self._vitals.on_loss(end)
         deadline = Deadline(seconds)
         try:
-            while not future.done() and not deadline.passed():
-                concurrent.futures.wait([future], timeout=deadline.left())
+            while not future.done() and not deadline.is_over():
+                concurrent.futures.wait([future], timeout=deadline.seconds_left())
             return future.result(0)
         except concurrent.futures.TimeoutError as error:
             future.cancel()

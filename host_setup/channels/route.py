@@ -20,7 +20,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from common.errors import ChannelError, UserInputError
-from common.paths import expanded
+from common.paths import expand_home
 from common.waiting import Deadline
 
 STAGE = "login"
@@ -133,15 +133,15 @@ def _route(options: Sequence[str], user: str, alias: str, settings: Mapping[str,
         command = shlex.join(["ssh", *options, "-o", "BatchMode=yes", *through, "-W", target, _url(last)])
     elif command:
         tokens = {"%": "%", "h": host, "n": alias, "p": str(port), "r": user}
-        command = _TOKEN.sub(lambda found: tokens.get(found[1], found[0]), command)
+        command = _TOKEN.sub(lambda match: tokens.get(match[1], match[0]), command)
     agent = one("identityagent")
     return Route(
         host,
         port,
         proxy=command,
         through=jump or command,
-        agent="" if agent == "SSH_AUTH_SOCK" else str(expanded(agent)) if agent else "",
-        certificates=tuple(expanded(path) for path in settings.get("certificatefile", []) if path != "none"),
+        agent="" if agent == "SSH_AUTH_SOCK" else str(expand_home(agent)) if agent else "",
+        certificates=tuple(expand_home(path) for path in settings.get("certificatefile", []) if path != "none"),
     )
 
 
@@ -184,13 +184,13 @@ class Stream:
             return ""
         deadline = Deadline(END)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(deadline.left())
+            self._process.wait(deadline.seconds_left())
         if self._process.poll() is None:
             return ""
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
-        said = "; ".join(line.strip() for line in lines[-LAST:]) or f"status {self._process.returncode}"
-        return f"the way through {self._through} failed: {said}"
+        complaint = "; ".join(line.strip() for line in lines[-LAST:]) or f"status {self._process.returncode}"
+        return f"the way through {self._through} failed: {complaint}"
 
     def close(self) -> None:
         """End it."""

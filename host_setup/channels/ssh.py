@@ -51,9 +51,9 @@ class Completed:
         :raises ChannelError: with what the command said.
         """
         if self.status != 0:
-            said = (self.stderr or self.stdout).decode(errors="replace").strip()
+            output = (self.stderr or self.stdout).decode(errors="replace").strip()
             raise ChannelError(
-                f"'{shlex.join(self.argv)}' ended with status {self.status}: {said}",
+                f"'{shlex.join(self.argv)}' ended with status {self.status}: {output}",
                 hint="log in with --keep-on-failure and repeat it by hand",
             )
         return self
@@ -99,14 +99,14 @@ class Ssh:
             options.kex = _first(KEX, options.kex)
             options.ciphers = _first(CIPHERS, options.ciphers)
             options.key_types = host_key.signatures  # of all the keys that it has, the one that we know
-            transport.banner_timeout = deadline.left()
-            transport.start_client(timeout=deadline.left())
+            transport.banner_timeout = deadline.seconds_left()
+            transport.start_client(timeout=deadline.seconds_left())
             if not host_key.is_key(transport.get_remote_server_key()):
                 raise StrangerError(
                     f"{vitals.name} answers with another host key ({host_key.kind}) than the known one",
                     hint="another server listens there; 'make clean-cache MAX_AGE=0' makes new keys",
                 )
-            transport.auth_timeout = deadline.left()
+            transport.auth_timeout = deadline.seconds_left()
             _log_in(transport, login, vitals.name)
             transport.set_keepalive(KEEPALIVE)
         except (paramiko.SSHException, OSError, EOFError) as error:
@@ -136,7 +136,7 @@ class Ssh:
             self._transport.close()
 
     @contextlib.contextmanager
-    def _translated(self, doing: str, deadline: Deadline | None = None) -> Iterator[paramiko.Transport]:
+    def _translate_errors(self, doing: str, deadline: Deadline | None = None) -> Iterator[paramiko.Transport]:
         """A machine's death first, then whatever paramiko says, as our errors.
 
         :param deadline: ends the call also where paramiko would wait forever: for the answer to a request, for a peer
@@ -147,7 +147,7 @@ class Ssh:
             self._vitals.check_broken()
             raise ChannelError(f"the SSH session with {self._vitals.name} is closed ({doing})")
         try:
-            with contextlib.nullcontext() if deadline is None else _ended_late(self._transport, deadline):
+            with contextlib.nullcontext() if deadline is None else _end_if_late(self._transport, deadline):
                 yield self._transport
         except paramiko.ChannelException as error:  # the machine's own word
             raise ChannelError(f"{doing} on {self._vitals.name}: {error}") from error
@@ -169,15 +169,15 @@ class Ssh:
         :raises ChannelError: the session broke. :raises DeadlineError: it did not end in time.
         """
         deadline = Deadline(seconds)
-        with self._translated(f"'{argv[0]}'", deadline) as transport:
-            channel = transport.open_session(timeout=deadline.left())
+        with self._translate_errors(f"'{argv[0]}'", deadline) as transport:
+            channel = transport.open_session(timeout=deadline.seconds_left())
             try:
                 channel.exec_command(line or shlex.join(argv))
                 channel.settimeout(0)
                 out, err = bytearray(), bytearray()
                 sent = 0
 
-                def ended() -> bool:
+                def has_ended() -> bool:
                     nonlocal sent
                     # Send what it takes and read what it says in turn: it may do neither without the other. One that
                     # ends without having read all tells by its status why.
@@ -193,9 +193,13 @@ class Ssh:
                     return bool(channel.closed or (channel.exit_status_ready() and channel.eof_received))
 
                 poll_until(
-                    ended, deadline, f"'{shlex.join(argv)}' on {self._vitals.name}", check=self._check, interval=0.002
+                    has_ended,
+                    deadline,
+                    f"'{shlex.join(argv)}' on {self._vitals.name}",
+                    check=self._check,
+                    interval=0.002,
                 )
-                ended()  # what came between the last look and the end
+                has_ended()  # what came between the last look and the end
                 status = channel.recv_exit_status()
                 if status == NO_STATUS and not self._outlives(channel):
                     self._check()
@@ -209,8 +213,8 @@ class Ssh:
         :param seconds: the deadline for its start.
         """
         deadline = Deadline(seconds)
-        with self._translated(f"'{argv[0]}'", deadline) as transport:
-            channel = transport.open_session(timeout=deadline.left())
+        with self._translate_errors(f"'{argv[0]}'", deadline) as transport:
+            channel = transport.open_session(timeout=deadline.seconds_left())
             channel.exec_command(shlex.join(argv))
             return Conversation(channel, argv[0], self._vitals)
 
@@ -219,7 +223,7 @@ class Ssh:
 
         :raises ChannelError: nothing answers there.
         """
-        with self._translated(f"a connection to {host}:{port}") as transport:
+        with self._translate_errors(f"a connection to {host}:{port}") as transport:
             return transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=seconds)
 
     def tunnel(self, host: str, port: int, *, seconds: float, on_end: Callable[[], None]) -> socket.socket:
@@ -293,8 +297,8 @@ class Conversation:
         """
         deadline = Deadline(seconds)
         replies: list[str] = []
-        with self._translated(seconds):
-            self._channel.settimeout(max(deadline.left(), 0.01))
+        with self._translate_errors(seconds):
+            self._channel.settimeout(max(deadline.seconds_left(), 0.01))
             self._channel.sendall("".join(f"{request}\n" for request in requests).encode())
             while len(replies) < len(requests):
                 replies.append(self._line(deadline))
@@ -302,7 +306,7 @@ class Conversation:
 
     def line(self, *, seconds: float) -> str:
         """The next line that the program says of its own accord."""
-        with self._translated(seconds):
+        with self._translate_errors(seconds):
             return self._line(Deadline(seconds))
 
     def follow(self) -> Iterator[str]:
@@ -317,7 +321,7 @@ class Conversation:
                     yield line.decode(errors="replace")
 
     @contextlib.contextmanager
-    def _translated(self, seconds: float) -> Iterator[None]:
+    def _translate_errors(self, seconds: float) -> Iterator[None]:
         try:
             yield
         except (OSError, EOFError, paramiko.SSHException) as error:
@@ -329,11 +333,11 @@ class Conversation:
     def _line(self, deadline: Deadline) -> str:
         while b"\n" not in self._buffer:
 
-            def arrived() -> bool:
+            def has_arrived() -> bool:
                 return bool(self._channel.recv_ready() or self._channel.closed or self._channel.eof_received)
 
             poll_until(
-                arrived,
+                has_arrived,
                 deadline,
                 f"a reply of {self._name} on {self._vitals.name}",
                 check=self._vitals.check,
@@ -341,13 +345,15 @@ class Conversation:
             )
             data = self._channel.recv(CHUNK) if self._channel.recv_ready() else b""
             if not data:
-                said = (
+                complaint = (
                     self._channel.recv_stderr(CHUNK).decode(errors="replace")
                     if self._channel.recv_stderr_ready()
                     else ""
                 )
                 self._vitals.check_broken()
-                raise ChannelError(f"{self._name} on {self._vitals.name} ended in the middle: {said.strip()}")
+                raise ChannelError(
+                    f"{self._name} on {self._vitals.name} ended before it had answered: {complaint.strip()}"
+                )
             self._buffer += data
         line, _, rest = bytes(self._buffer).partition(b"\n")
         self._buffer = bytearray(rest)
@@ -361,7 +367,7 @@ class Conversation:
 
 
 @contextlib.contextmanager
-def _ended_late(transport: paramiko.Transport, deadline: Deadline) -> Iterator[None]:
+def _end_if_late(transport: paramiko.Transport, deadline: Deadline) -> Iterator[None]:
     """End a session whose peer lets what is done here wait for longer than that."""
     ended = threading.Event()
     threading.Thread(target=_close_late, args=(transport, deadline, ended), name="leash", daemon=True).start()
@@ -373,15 +379,18 @@ def _ended_late(transport: paramiko.Transport, deadline: Deadline) -> Iterator[N
 
 def _close_late(transport: paramiko.Transport, deadline: Deadline, ended: threading.Event) -> None:
     """End a session that is late, unless what it was asked for has ended."""
-    while not ended.wait(deadline.left() + GRACE):
-        if deadline.passed():
+    while not ended.wait(deadline.seconds_left() + GRACE):
+        if deadline.is_over():
             transport.close()
             return
 
 
 def _first(wanted: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """What is known, what is wanted most first."""
-    return (*(one for one in wanted if one in known), *(one for one in known if one not in wanted))
+    return (
+        *(algorithm for algorithm in wanted if algorithm in known),
+        *(algorithm for algorithm in known if algorithm not in wanted),
+    )
 
 
 def _log_in(transport: paramiko.Transport, login: Login, name: str) -> None:
@@ -429,7 +438,7 @@ def _close(channel: paramiko.Channel) -> None:
     """
     with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
         if (transport := channel.get_transport()) is not None:
-            with _ended_late(transport, Deadline(CLOSING)):
+            with _end_if_late(transport, Deadline(CLOSING)):
                 channel.close()
 
 

@@ -39,7 +39,7 @@ class Vitals:
         """Whether it was lost because its own kernel died or hangs; otherwise somebody ended it."""
         return self._harm
 
-    def lost(self, reason: str, *, harm: bool = False) -> None:
+    def note_loss(self, reason: str, *, harm: bool = False) -> None:
         """Note the death of the machine; the first reason counts. Ends every registered call.
 
         :param harm: its own kernel died, or hangs.

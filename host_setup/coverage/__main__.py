@@ -29,7 +29,7 @@ from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
 from host_setup.coverage import notes, page, plugin
-from host_setup.coverage.added import Added, added
+from host_setup.coverage.added import Added, lines_added
 from host_setup.coverage.collector import BOOT, CLAIMS
 from host_setup.coverage.counters import STAGE
 from host_setup.coverage.result import NOTES_FOLDER, Coverage, gather
@@ -53,7 +53,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--compiler", default=GCC.compiler, type=parse_compiler, metavar="NAME", help="a gcc, 12 or newer"
     )
-    parser.add_argument("--no-run", action="store_true", help="run no claim: print the known result again")
+    parser.add_argument("--no-run", action="store_true", help="run no claim: write the last result again")
     return parser
 
 
@@ -94,7 +94,7 @@ def _prepare(folder: Path, kernel: BuiltKernel, request: Request, store: Store, 
     with tempfile.TemporaryDirectory(prefix="sealproof-coverage-") as work:
         pristine = source_tree(request.source, (), store, terminal, Path(work) / "logs")
         with terminal.step("find the lines that the series adds"):
-            lines = added(pristine, request.series.patches, Path(work) / "patched")
+            lines = lines_added(pristine, request.series.patches, Path(work) / "patched")
     known = folder / KERNEL
     if known.is_file() and known.read_text(encoding="ascii") == kernel.key:
         return lines
@@ -102,12 +102,12 @@ def _prepare(folder: Path, kernel: BuiltKernel, request: Request, store: Store, 
         shutil.rmtree(folder / old, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
 
-    def asked(file: str, number: int) -> bool:
+    def is_asked_for(file: str, number: int) -> bool:
         return file in lines and number in lines[file].patches
 
     with terminal.step("find the functions that have them"):
-        found = notes.interesting(kernel.build_tree, asked, folder / NOTES_FOLDER)
-    (folder / plugin.WANTED).write_text(json.dumps(found), encoding="utf-8")
+        lines_of = notes.interesting(kernel.build_tree, is_asked_for, folder / NOTES_FOLDER)
+    (folder / plugin.WANTED).write_text(json.dumps(lines_of), encoding="utf-8")
     known.write_text(kernel.key, encoding="ascii")
     return lines
 
@@ -131,8 +131,8 @@ def _tell(result: Coverage, folder: Path, kernel: BuiltKernel, argv: list[str], 
         f"{totals.explained} more are explained, {totals.missing} are missing; "
         f"{totals.taken} of {totals.branches} branches were taken ({page.share(totals.taken, totals.branches)})"
     )
-    for one in result.stale:
-        terminal.say(f"explained, and does run or is not there: {one.file}: {one.code}")
+    for gap in result.stale:
+        terminal.say(f"an explanation is stale (its code runs, or is gone): {gap.file}: {gap.code}")
     terminal.say(f"see {folder / 'coverage.html'}")
     return 0 if totals.reached and not result.stale else 1
 

@@ -34,7 +34,7 @@ class Added:
     patches: Mapping[int, str]
 
 
-def added(pristine: Path, patches: Sequence[Patch], work: Path) -> dict[str, Added]:
+def lines_added(pristine: Path, patches: Sequence[Patch], work: Path) -> dict[str, Added]:
     """What a series adds, by file of the tree; of code alone.
 
     :param pristine: the tree without the patches. :param work: a folder that does not exist yet; it is of no use
@@ -54,8 +54,8 @@ def added(pristine: Path, patches: Sequence[Patch], work: Path) -> dict[str, Add
         apply(tree, [patch], work / "logs", pristine)
         commits[_commit(tree)] = patch.name
     there = [name for name in names if name.endswith(CODE) and (tree / name).is_file()]
-    found = {name: _blamed(tree, name, commits) for name in there}
-    return {name: one for name, one in found.items() if one.patches}
+    by_file = {name: _blame(tree, name, commits) for name in there}
+    return {name: lines for name, lines in by_file.items() if lines.patches}
 
 
 def _commit(tree: Path) -> str:
@@ -64,10 +64,10 @@ def _commit(tree: Path) -> str:
     return git(tree, "rev-parse", "HEAD", stage=STAGE).decode().strip()
 
 
-def _blamed(tree: Path, name: str, commits: Mapping[str, str]) -> Added:
-    said = git(tree, "blame", "--incremental", "--", name, stage=STAGE)
+def _blame(tree: Path, name: str, commits: Mapping[str, str]) -> Added:
+    output = git(tree, "blame", "--incremental", "--", name, stage=STAGE)
     patches: dict[int, str] = {}
-    for commit, first, number in re.findall(rb"^([0-9a-f]{40}) \d+ (\d+) (\d+)$", said, re.MULTILINE):
+    for commit, first, number in re.findall(rb"^([0-9a-f]{40}) \d+ (\d+) (\d+)$", output, re.MULTILINE):
         patch = commits[commit.decode()]
         if patch:
             patches.update(dict.fromkeys(range(int(first), int(first) + int(number)), patch))

@@ -41,13 +41,13 @@ class Image:
         structures = sorted(int(address, 16) for address, _, _ in words)
         if not structures:
             raise KernelError("this kernel does not count", stage=STAGE, hint="--layers coverage")
-        self.read = Memory(_loaded(vmlinux))
+        self.read = Memory(_segments_of(vmlinux))
         self.objects = counters.layout(structures, self.read)
         self.witness = structures[0]
         """Address of something that has the same content in each machine that runs this kernel."""
 
 
-def _loaded(vmlinux: Path) -> dict[int, bytes]:
+def _segments_of(vmlinux: Path) -> dict[int, bytes]:
     """The segments of an executable, by their virtual address (elf(5), 64 bit)."""
     raw = vmlinux.read_bytes()
     segments = elf.segments(lambda at, size: raw[at : at + size])
@@ -85,7 +85,9 @@ class Collector:
         self._image = image
         self._folder = folder
         self._note = note
-        self._objects = tuple(_only(one, wanted.get(one.name, ())) for one in image.objects if one.name in wanted)
+        self._objects = tuple(
+            _only(object_, wanted.get(object_.name, ())) for object_ in image.objects if object_.name in wanted
+        )
         self._pages = _pages([(image.witness, 8), *_spans(self._objects)])
         self._hosts: list[EmulatedHost] = []
         self._last: dict[tuple[int, str], Counts] = {}
@@ -178,7 +180,7 @@ class Collector:
             if frame is None:
                 raise KernelError(f"{guest.spec.name} has no page at {first - IMAGE:#x}", stage=STAGE)
             pages[first] = physical(host, frame, number * PAGE)
-        return Memory(_joined(pages))
+        return Memory(_join_pieces(pages))
 
     def _write(self, claim: str, counted: Counts) -> None:
         folder = self._folder / CLAIMS / claim
@@ -186,14 +188,14 @@ class Collector:
         counters.write(folder, self._objects, counted)
 
 
-def _only(one: Object, idents: Sequence[int]) -> Object:
+def _only(object_: Object, idents: Sequence[int]) -> Object:
     """An object, of which some functions alone are of interest."""
-    return replace(one, functions=tuple(function for function in one.functions if function.ident in idents))
+    return replace(object_, functions=tuple(function for function in object_.functions if function.ident in idents))
 
 
 def _spans(objects: Sequence[Object]) -> list[tuple[int, int]]:
     """Address and size of all counters."""
-    return [(function.address, function.size) for one in objects for function in one.functions]
+    return [(function.address, function.size) for object_ in objects for function in object_.functions]
 
 
 def _pages(spans: Sequence[tuple[int, int]]) -> list[int]:
@@ -206,28 +208,28 @@ def _runs(pages: Sequence[tuple[int, int | None]]) -> list[tuple[int, int]]:
 
     :param pages: virtual address, and physical address on the host.
     """
-    found: list[list[int]] = []
+    spans: list[list[int]] = []
     last: tuple[int, int | None] | None = None
     for page, frame in pages:
         if last is not None and frame is not None and last == (page - PAGE, frame - PAGE):
-            found[-1][1] += 1
+            spans[-1][1] += 1
         else:
-            found.append([page, 1])
+            spans.append([page, 1])
         last = (page, frame)
-    return [(first, number) for first, number in found]
+    return [(first, number) for first, number in spans]
 
 
-def _joined(pieces: Mapping[int, bytes]) -> dict[int, bytes]:
+def _join_pieces(pieces: Mapping[int, bytes]) -> dict[int, bytes]:
     """Pieces that follow each other, as one."""
-    found: dict[int, bytes] = {}
+    joined: dict[int, bytes] = {}
     start, end = 0, -1
     for at, piece in sorted(pieces.items()):
         if at == end:
-            found[start] += piece
+            joined[start] += piece
         else:
-            start, found[at] = at, piece
+            start, joined[at] = at, piece
         end = at + len(piece)
-    return found
+    return joined
 
 
 def physical(host: EmulatedHost, address: int, size: int) -> bytes:

@@ -67,7 +67,7 @@ def compiler_release(version: int) -> int:
     """gcc's major release, of a version word such as that of "B22*" (gcc/gcov-io.cc, before it gcov-io.h)."""
     tens, ones = (version >> 24) - ord("A"), ((version >> 16) & 0xFF) - ord("0")
     if not 0 <= tens <= 9 or not 0 <= ones <= 9:
-        raise KernelError(f"no version of gcc's: {version:#x}", stage=STAGE)
+        raise KernelError(f"not a version of gcc: {version:#x}", stage=STAGE)
     return tens * 10 + ones
 
 
@@ -97,11 +97,11 @@ def _name(read: Read, at: int) -> str:
     while b"\0" not in text:
         text += read(at + len(text), 64)
     path = text.partition(b"\0")[0].decode(errors="surrogateescape")
-    found = _OBJECT.fullmatch(path)
-    if found is None:
+    match = _OBJECT.fullmatch(path)
+    if match is None:
         raise KernelError(f"an object that counts lies outside the kernel's build: {path}", stage=STAGE)
     parts: list[str] = []
-    for part in found[1].split("/"):
+    for part in match[1].split("/"):
         if part == ".." and parts:
             parts.pop()
         else:
@@ -120,14 +120,14 @@ def counts(objects: Sequence[Object], read: Read) -> Counts:
 
     :raises KernelError: what stands there cannot have been counted.
     """
-    found: Counts = {}
-    for one in objects:
-        for function in one.functions:
+    numbers: Counts = {}
+    for object_ in objects:
+        for function in object_.functions:
             raw = read(function.address, function.size)
             if any(value >= _IMPLAUSIBLE for (value,) in struct.iter_unpack("<Q", raw)):
-                raise KernelError(f"the counters of {one.name} hold something else", stage=STAGE)
-            found[one.name, function.ident] = raw
-    return found
+                raise KernelError(f"the counters of {object_.name} are not in the expected form", stage=STAGE)
+            numbers[object_.name, function.ident] = raw
+    return numbers
 
 
 def since(now: Counts, before: Counts) -> Counts:
@@ -136,13 +136,13 @@ def since(now: Counts, before: Counts) -> Counts:
     A counter that has fallen began anew, with its kernel. (Two CPUs that count at once may lose a step, too: then it
     counts what it should not have, but nothing that never ran.)
     """
-    found: Counts = {}
+    difference: Counts = {}
     for key, raw in now.items():
         old = before.get(key, bytes(len(raw)))
         if raw != old:
             pairs = zip(struct.iter_unpack("<Q", raw), struct.iter_unpack("<Q", old), strict=True)
-            found[key] = b"".join(struct.pack("<Q", a - b if a >= b else a) for (a,), (b,) in pairs)
-    return found
+            difference[key] = b"".join(struct.pack("<Q", a - b if a >= b else a) for (a,), (b,) in pairs)
+    return difference
 
 
 def add(to: Counts, more: Mapping[tuple[str, int], bytes]) -> None:
@@ -161,15 +161,15 @@ def write(folder: Path, objects: Sequence[Object], counted: Counts) -> None:
     :param folder: they lie in it as their objects in the build folder. It is there afterwards in any case.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for one in objects:
+    for object_ in objects:
         body = b""
-        for function in one.functions:
-            raw = counted.get((one.name, function.ident))
+        for function in object_.functions:
+            raw = counted.get((object_.name, function.ident))
             if raw is None:
                 continue
             body += struct.pack("<IIIII", _FUNCTION, 12, function.ident, function.lines, function.graph)
             body += struct.pack("<II", _COUNTER, function.size) + raw
         if body:
-            file = folder / f"{one.name}.gcda"
+            file = folder / f"{object_.name}.gcda"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(struct.pack(f"<II{len(one.stamps)}I", _MAGIC, one.version, *one.stamps) + body)
+            file.write_bytes(struct.pack(f"<II{len(object_.stamps)}I", _MAGIC, object_.version, *object_.stamps) + body)

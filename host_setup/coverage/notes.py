@@ -92,16 +92,16 @@ def _text(raw: bytes, at: int) -> tuple[str, int]:
 
 def _of_block(raw: bytes, at: int) -> set[tuple[str, int]]:
     """Files and lines of a record: numbers; a 0 comes before a file's name, and an empty one ends it."""
-    found, file = set(), ""
+    numbers, file = set(), ""
     while True:
         (number,) = struct.unpack_from("<I", raw, at)
         at += 4
         if number:
-            found.add((file, number))
+            numbers.add((file, number))
             continue
         file, at = _text(raw, at)
         if not file:
-            return found
+            return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,8 @@ def source_name(name: str, folder: str) -> str | None:
             parts.pop()
         else:
             parts.append(part)
-    found = _SOURCE.match("/".join(parts).replace("//", "/"))
-    return None if found is None else "/".join(parts).replace("//", "/")[found.end() :]
+    match = _SOURCE.match("/".join(parts).replace("//", "/"))
+    return None if match is None else "/".join(parts).replace("//", "/")[match.end() :]
 
 
 def lines(gcov: str, folder: Path, names: Collection[str]) -> Iterator[tuple[str, Line]]:
@@ -151,8 +151,8 @@ def lines(gcov: str, folder: Path, names: Collection[str]) -> Iterator[tuple[str
     for first in range(0, len(ordered), _TOGETHER):
         some = ordered[first : first + _TOGETHER]
         argv = [gcov, "--json-format", "--branch-counts", "--branch-probabilities", "--stdout"]
-        said = output([*argv, *(str(folder / f"{name}.gcno") for name in some)], stage=STAGE)
-        for report in (json.loads(line) for line in said.splitlines() if line.startswith(b"{")):
+        answer = output([*argv, *(str(folder / f"{name}.gcno") for name in some)], stage=STAGE)
+        for report in (json.loads(line) for line in answer.splitlines() if line.startswith(b"{")):
             name = str(Path(str(report["data_file"])).with_suffix("").relative_to(folder))
             yield from ((name, line) for line in _lines(report))
 
@@ -174,7 +174,7 @@ def interesting(build: Path, asked: Callable[[str, int], bool], work: Path) -> d
         about.
     :param work: a folder in which a ``.gcno`` file of these functions alone is left for each such object.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    numbers_of: dict[str, tuple[int, ...]] = {}
     for file in sorted(build.rglob("*.gcno")):
         notes = Notes.read(file)
         names = {name: source_name(name, notes.folder) for function in notes.functions for name, _ in function.lines}
@@ -185,8 +185,8 @@ def interesting(build: Path, asked: Callable[[str, int], bool], work: Path) -> d
         wanted = tuple(function.ident for function in notes.functions if has(function))
         if wanted:
             name = file.relative_to(build).with_suffix("")
-            found[str(name)] = wanted
+            numbers_of[str(name)] = wanted
             kept = work / f"{name}.gcno"
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_bytes(notes.of(wanted))
-    return found
+    return numbers_of

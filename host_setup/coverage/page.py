@@ -80,13 +80,13 @@ def html(result: Coverage, facts: Mapping[str, str]) -> str:
 
 
 def _sheet(result: Coverage, name: str, sets: Sets) -> Sheet:
-    one, code = result.added[name], result.code.get(name, {})
+    lines, code = result.added[name], result.code.get(name, {})
     gaps = {gap.number: gap for gap in result.gaps if gap.file == name}
     shown: list[list[Shown]] = []
     last = -AROUND
-    near = {number for at in one.patches for number in range(at - AROUND, at + AROUND + 1)}
+    near = {number for at in lines.patches for number in range(at - AROUND, at + AROUND + 1)}
     for number in sorted(near):
-        if not 1 <= number <= len(one.text):
+        if not 1 <= number <= len(lines.text):
             continue
         if number != last + 1:
             shown.append([])
@@ -95,9 +95,9 @@ def _sheet(result: Coverage, name: str, sets: Sets) -> Sheet:
         shown[-1].append(
             Shown(
                 number,
-                one.text[number - 1].expandtabs(8),
-                _state(number in one.patches, line is not None, gap),
-                one.patches.get(number, ""),
+                lines.text[number - 1].expandtabs(8),
+                _state(number in lines.patches, line is not None, gap),
+                lines.patches.get(number, ""),
                 f"{line.taken}/{len(line.branches)}" if line is not None and line.branches else "",
                 sets.number(line.claims) if line is not None else -1,
                 gap.reason if gap is not None else "",
@@ -139,11 +139,12 @@ def _markdown(result: Coverage, facts: Mapping[str, str]) -> Iterator[str]:
     yield "| file | added | with code | executed | explained | missing | branches | taken | explained |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     rows = [(f"`{name}`", result.totals(name)) for name in sorted(result.added) if result.code.get(name)]
-    for name, one in [*rows, ("**all**", result.totals())]:
+    for name, totals in [*rows, ("**all**", result.totals())]:
         yield (
-            f"| {name} | {one.added} | {one.code} | {one.ran} ({share(one.ran, one.code)}) | {one.explained} | "
-            f"{one.missing} | {one.branches} | {one.taken} ({share(one.taken, one.branches)}) | "
-            f"{one.branches_explained} |"
+            f"| {name} | {totals.added} | {totals.code} | {totals.ran} ({share(totals.ran, totals.code)}) | "
+            f"{totals.explained} | {totals.missing} | {totals.branches} | {totals.taken} "
+            f"({share(totals.taken, totals.branches)}) | "
+            f"{totals.branches_explained} |"
         )
     yield ""
     without = [name for name in sorted(result.added) if not result.code.get(name)]

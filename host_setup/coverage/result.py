@@ -77,13 +77,19 @@ class Coverage:
                 if code.claims and not left:
                     continue
                 functions = ", ".join(sorted(code.functions))
-                found = [one for one in self.explained if _explains(one, file, text, code, branch=bool(code.claims))]
-                yield Gap(file, number, text, functions, left, found[0].reason if found else "")
+                explanations = [
+                    explanation
+                    for explanation in self.explained
+                    if _explains(explanation, file, text, code, branch=bool(code.claims))
+                ]
+                yield Gap(file, number, text, functions, left, explanations[0].reason if explanations else "")
 
     @property
     def stale(self) -> list[Explained]:
         """Explanations of what does run, or is not there."""
-        return [one for one in self.explained if not any(self._meets(one, gap) for gap in self.gaps)]
+        return [
+            explanation for explanation in self.explained if not any(self._meets(explanation, gap) for gap in self.gaps)
+        ]
 
     def _meets(self, explained: Explained, gap: Gap) -> bool:
         code = self.code[gap.file][gap.number]
@@ -171,13 +177,13 @@ def gather(
         for _, line in lines:
             if line.number not in added.get(line.file, NOTHING).patches:
                 continue
-            one = code.setdefault(line.file, {}).setdefault(line.number, Code())
+            entry = code.setdefault(line.file, {}).setdefault(line.number, Code())
             if line.function:
-                one.functions.add(line.function)
+                entry.functions.add(line.function)
             if claim is not None and line.count > 0:
-                one.claims.add(claim)
+                entry.claims.add(claim)
             for place, count in enumerate(line.branches):
-                taken = one.branches.setdefault((len(line.branches), place), set())
+                taken = entry.branches.setdefault((len(line.branches), place), set())
                 if claim is not None and count > 0:
                     taken.add(claim)
 
@@ -185,7 +191,7 @@ def gather(
     there = sorted(entry.name for entry in (folder / CLAIMS).iterdir()) if (folder / CLAIMS).is_dir() else []
     if not there:
         raise UserInputError(f"{folder} holds no counters", stage="coverage", hint="run 'make coverage' first")
-    claims = [*(one for one in order if one in there), *(one for one in there if one not in order)]
+    claims = [*(claim for claim in order if claim in there), *(claim for claim in there if claim not in order)]
     for claim in claims:
         counted = folder / CLAIMS / claim
         names = [str(file.relative_to(counted).with_suffix("")) for file in counted.rglob("*.gcda")]

@@ -91,7 +91,7 @@ class Emulator:
         """The console's last lines."""
         return "".join(self._tail[-TRACE_LINES:])
 
-    def waited_for_cpu(self) -> float:
+    def seconds_without_cpu(self) -> float:
         """Seconds, so far, in which the machine would have run and this computer had no processor for it.
 
         The longest of its threads' waits on the run queue (Documentation/scheduler/sched-stats.rst, nanoseconds in the
@@ -106,7 +106,7 @@ class Emulator:
 
     def kill(self) -> None:
         """End this emulator at once, and wait for it to be gone."""
-        self.vitals.lost("it was ended by the run")
+        self.vitals.note_loss("it was ended by the run")
         self._process.kill()
         self._process.wait()
         self._watcher.join()  # what it said last may still be on its way to the log
@@ -127,17 +127,17 @@ class Emulator:
                 if dying is None and self._fatal(line):
                     last = line
                     # The trace that follows is the evidence: give it time, unless the emulator exits before.
-                    dying = threading.Timer(AFTER_OOPS, self._died, args=(line,))
+                    dying = threading.Timer(AFTER_OOPS, self._note_death, args=(line,))
                     dying.daemon = True
                     dying.start()
         status = self._process.wait()
         how = f"signal {-status}" if status < 0 else f"status {status}"
         reason = f"kernel died: {last.strip()}" if last else f"its {self._name} ended with {how}"
         told = (reason, self._last_words(), self.tail().rstrip())
-        self.vitals.lost("\n".join(part for part in told if part), harm=bool(last))
+        self.vitals.note_loss("\n".join(part for part in told if part), harm=bool(last))
 
-    def _died(self, line: str) -> None:
-        self.vitals.lost(f"kernel died: {line.strip()}\n{self.tail().rstrip()}", harm=True)
+    def _note_death(self, line: str) -> None:
+        self.vitals.note_loss(f"kernel died: {line.strip()}\n{self.tail().rstrip()}", harm=True)
 
     def _watch_beat(self, lines: IO[str]) -> None:
         with lines:

@@ -111,7 +111,7 @@ class EmulatedSpec:
     monitor: Path | None = None
 
     @property
-    def words(self) -> str:
+    def cmdline(self) -> str:
         """Its kernel's whole command line.
 
         The kernel's own first measure of the counter, by emulated timers, is often wrong by one in a thousand. It finds
@@ -168,7 +168,7 @@ def _memory_file(path: Path, *, shared: bool) -> str:
     return f"memory-backend-file,mem-path={path},share={'on' if shared else 'off'}"
 
 
-def _taken_ports(ssh: Ssh) -> set[int]:
+def _ports_in_use(ssh: Ssh) -> set[int]:
     """TCP ports (IPv4) of the host on which somebody is connected, or has gone and was not noticed yet."""
     lines = ssh.run(["cat", "/proc/net/tcp"], seconds=10).require().text.splitlines()[1:]
     words = [line.split() for line in lines]  # number, local address:port, remote one, state, .. in hexadecimal
@@ -191,13 +191,13 @@ class EmulatedHost(LocalHost):
         self.spec = spec
         self.tier = spec.accelerator.kind.value
         self.started = "cold" if state is None else "restored"
-        booted = replace(spec, command_line=spec.words)
+        booted = replace(spec, command_line=spec.cmdline)
         argv = booted.argv(*([] if memory is None else [_memory_file(memory, shared=state is None)]))
         if spec.monitor is not None:
             argv += ["-qmp", f"unix:{spec.monitor},server=on,wait=off"]
         if state is not None:
             argv += ["-incoming", "defer"]
-        self._qemu = Qemu(argv, vitals=self.vitals, folder=folder, on_beat=self._beats.heard)
+        self._qemu = Qemu(argv, vitals=self.vitals, folder=folder, on_beat=self._beats.take_line)
         self._runs_in(self._qemu)
         if state is not None:
             try:
@@ -252,13 +252,13 @@ class EmulatedHost(LocalHost):
             qmp.send_fd("state", out.fileno())
             qmp.execute("migrate", {"uri": "fd:state"})
 
-            def done() -> bool:
+            def is_saved() -> bool:
                 status = qmp.execute("query-migrate")["status"]
                 if status in ("failed", "cancelled"):
                     raise MachineError(f"QEMU cannot save the host: migration {status}", hint="is the disk full?")
                 return bool(status == "completed")
 
-            poll_until(done, Deadline(60), "the host's state to be written", check=self.vitals.check)
+            poll_until(is_saved, Deadline(60), "the host's state to be written", check=self.vitals.check)
 
     def _load(self, state: Path) -> None:
         """Load what ``save`` wrote, and run on from there."""
@@ -309,7 +309,7 @@ class EmulatedHost(LocalHost):
             "memory": f"{self.spec.memory} MiB",
             "guests": ", ".join(f"{guest.name} ({guest.memory} MiB)" for guest in self.spec.guests),
             "qemu of the host and the guest": self.spec.rootfs.version("qemu-system-x86"),
-            "command line": self.spec.words,
+            "command line": self.spec.cmdline,
             "started": self.started,
         }
 
@@ -328,7 +328,7 @@ class EmulatedHost(LocalHost):
         for guest in self.guests:
             guest.close()
         poll_until(
-            lambda: not ports & _taken_ports(ssh),
+            lambda: not ports & _ports_in_use(ssh),
             self._patience(RESTORE),
             "the guests' QMP to be free",
             check=self.vitals.check,

@@ -30,7 +30,7 @@ class Machine(Protocol):
     def go_on(self) -> None:
         """Have it run on."""
 
-    def waited_for_cpu(self) -> float:
+    def seconds_without_cpu(self) -> float:
         """Seconds, so far, in which the machine would have run and this computer had no processor for it."""
 
     def explain(self) -> str:
@@ -45,7 +45,7 @@ class LocalHost(RunningHost):
         self._sleep = threading.RLock()
         self._asleep_since: float | None = None
         self._slept = 0.0  # seconds, before that
-        self._beats.uncounted = lambda: machine.waited_for_cpu() + self._asleep_for()
+        self._beats.uncounted = lambda: machine.seconds_without_cpu() + self._asleep_for()
 
     @abstractmethod
     def _forward(self, port: int) -> int:
@@ -87,11 +87,11 @@ class LocalHost(RunningHost):
         """Wait for a cold boot of the host; no guest is started."""
         deadline = deadline or self._patience(BOOT)
         self._wait_for_beat("host", deadline, explain=self._explain)
-        self._ssh = self._connect(deadline.left())
+        self._ssh = self._connect(deadline.seconds_left())
 
     def _patience(self, seconds: float) -> Deadline:
         """A deadline for this machine: time in which a busy computer does not run it does not count."""
-        return Deadline(seconds, uncounted=self._machine.waited_for_cpu)
+        return Deadline(seconds, uncounted=self._machine.seconds_without_cpu)
 
     def sleep(self) -> None:
         """Stop it until it is used next: host and guests that wait for work take half a processor."""

@@ -72,7 +72,7 @@ class EmulatedHosts:
 
         :raises MachineError: it does not even boot cold.
         """
-        saved = self.saved()
+        saved = self.saved_state()
         try:
             host = self.restore(saved)
         except (MachineError, DeadlineError) as error:
@@ -82,12 +82,12 @@ class EmulatedHosts:
         self.on_start(host)
         return host
 
-    def cold(self, words: str = "", *, alone: bool = False) -> EmulatedHost:
+    def cold(self, cmdline: str = "", *, alone: bool = False) -> EmulatedHost:
         """A host booted from nothing, its guests too.
 
-        :param words: added to its kernel's command line. :param alone: without guests.
+        :param cmdline: added to its kernel's command line. :param alone: without guests.
         """
-        spec = replace(self.spec, command_line=f"{self.spec.command_line} {words}".rstrip())
+        spec = replace(self.spec, command_line=f"{self.spec.command_line} {cmdline}".rstrip())
         host = EmulatedHost(replace(spec, guests=()) if alone else spec, self._next_folder())
         try:
             host.boot_alone() if alone else host.boot()
@@ -123,13 +123,13 @@ class EmulatedHosts:
                 raise
             else:
                 return host
-        raise MachineError("the first boot was not tried")
+        raise MachineError("no boot was tried")
 
     @staticmethod
     def _unhurt(host: EmulatedHost) -> None:
         """Check that no process of the host has died: the cause may also have damaged the state that is saved next.
 
-        Also check that KVM knows the speed of its clock (see ``EmulatedSpec.words``).
+        Also check that KVM knows the speed of its clock (see ``EmulatedSpec.cmdline``).
 
         :raises MachineError: one has, or it does not.
         """
@@ -164,23 +164,23 @@ class EmulatedHosts:
         wanted = {who: {"nonce": nonce, "asked": 0} for who, nonce in saved.nonces.items()}
         texts = host.nonces()
         try:
-            found: dict[str, object] = {who: json.loads(text) for who, text in texts.items()}
+            differences: dict[str, object] = {who: json.loads(text) for who, text in texts.items()}
         except ValueError:  # a broken restore may say anything
-            found = dict(texts)
-        if found != wanted:
-            raise NotPristineError(f"memory of host and guests holds {found}, saved was {wanted}")
+            differences = dict(texts)
+        if differences != wanted:
+            raise NotPristineError(f"memory of host and guests holds {differences}, but {wanted} was saved")
 
-    def saved(self) -> Saved:
+    def saved_state(self) -> Saved:
         """The saved state, made by a cold boot if the cache lacks it."""
         need = (self.spec.memory + REST_OF_STATE) * MIB  # a host that had used all its memory
         folder = self._store.get_or_make("snapshot", self.spec.key, self._save, need=need)
         nonces = json.loads((folder / "nonces.json").read_text(encoding="ascii"))
-        said = (folder / BOOT_LOG).read_text(encoding="utf-8", errors="replace")
-        return Saved(folder / MEMORY, folder / STATE, nonces, said)
+        boot_log = (folder / BOOT_LOG).read_text(encoding="utf-8", errors="replace")
+        return Saved(folder / MEMORY, folder / STATE, nonces, boot_log)
 
     def first_log(self) -> str:
         """What the kernel said before the first host was handed out: the boot of the saved state."""
-        return self.saved().boot_log
+        return self.saved_state().boot_log
 
     def close(self) -> None:
         """Do nothing: each host ends with its QEMU."""

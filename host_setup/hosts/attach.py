@@ -42,24 +42,24 @@ class Kept(BaseModel):
         """
         if guest is None:
             return self.host
-        found = next(iter(self.guests.values()), None) if not guest else self.guests.get(guest)
-        if found is None:
+        command = next(iter(self.guests.values()), None) if not guest else self.guests.get(guest)
+        if command is None:
             raise UserInputError(
                 f"the host has no guest {path_text(guest)}", stage="--guest", hint=f"one of: {', '.join(self.guests)}"
             )
-        return found
+        return command
 
 
 @contextmanager
-def kept(host: Host, folder: Path) -> Iterator[None]:
+def keep_address(host: Host, folder: Path) -> Iterator[None]:
     """Say in a run's folder for hosts how to log in, as long as the context lasts."""
     file = folder / KEPT
     guests = {guest.name: host.login_command(guest) for guest in host.guest_specs}
     takes_command = host.qemu is not None
-    found = Kept(pid=os.getpid(), host=host.login_command(), guests=guests, takes_command=takes_command)
+    entry = Kept(pid=os.getpid(), host=host.login_command(), guests=guests, takes_command=takes_command)
     folder.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600)
-    file.write_text(found.model_dump_json(indent=1), encoding="utf-8")
+    file.write_text(entry.model_dump_json(indent=1), encoding="utf-8")
     try:
         yield
     finally:
@@ -75,17 +75,17 @@ def find(report: Path) -> Kept:
     files = [file for file in (report / "hosts" / KEPT, *report.glob(f"*/hosts/{KEPT}")) if file.is_file()]
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         try:
-            one = Kept.model_validate_json(file.read_bytes())
-            os.kill(one.pid, 0)
+            entry = Kept.model_validate_json(file.read_bytes())
+            os.kill(entry.pid, 0)
         except ProcessLookupError:  # it was killed
             continue
         except PermissionError:
-            return one
+            return entry
         except (OSError, ValidationError) as error:
-            raise UserInputError(f"{path_text(file)} is not right: {error}", stage=STAGE) from error
-        return one
+            raise UserInputError(f"{path_text(file)} cannot be used: {error}", stage=STAGE) from error
+        return entry
     raise UserInputError(
-        f"no run in {path_text(report)} keeps a host",
+        f"no run in {path_text(report)} keeps a host running",
         stage=STAGE,
         hint="run the claim again with --keep-on-failure, and leave it waiting: ./sealproof signoff -k CLAIM",
     )

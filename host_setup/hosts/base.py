@@ -105,10 +105,10 @@ class Hosts(Protocol):
         :raises MachineError: no host can be had.
         """
 
-    def cold(self, words: str = "", *, alone: bool = False) -> Host:
+    def cold(self, cmdline: str = "", *, alone: bool = False) -> Host:
         """A host booted from nothing, its guests too.
 
-        :param words: added to its kernel's command line. :param alone: without guests.
+        :param cmdline: added to its kernel's command line. :param alone: without guests.
         :raises MachineError: no host can be had.
         """
 

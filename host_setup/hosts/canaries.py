@@ -42,7 +42,7 @@ class Planted:
         return f"Planted({self.kind}, {self.set}, {self.state}, gpa={self.address.gpa:#x})"
 
 
-def made_of(key: bytes) -> bytes:
+def canary_of(key: bytes) -> bytes:
     """The canary that a guest makes of a random key of 32 bytes: what ChaCha20 encrypts a page of zeros to.
 
     So 32 bytes cross the network instead of 4,096: half of an attack's time went there.
@@ -51,10 +51,10 @@ def made_of(key: bytes) -> bytes:
 
 
 def _with(content: bytes, changed: Sequence[tuple[int, str]]) -> bytes:
-    found = bytearray(content)
+    patched = bytearray(content)
     for at, digits in changed:
-        found[at : at + len(digits) // 2] = bytes.fromhex(digits)
-    return bytes(found)
+        patched[at : at + len(digits) // 2] = bytes.fromhex(digits)
+    return bytes(patched)
 
 
 class Canaries:
@@ -80,7 +80,7 @@ class Canaries:
         """
         canaries = self._program.ask(f"plant {seed.hex()}{' again' if again else ''}")["canaries"]
         return [
-            Planted(c["kind"], c["set"], c["state"], address, made_of(key := bytes.fromhex(c["key"])), key)
+            Planted(c["kind"], c["set"], c["state"], address, canary_of(key := bytes.fromhex(c["key"])), key)
             for c, address in zip(canaries, self._memory.addresses([c["gpa"] for c in canaries]), strict=True)
         ]
 
@@ -90,12 +90,12 @@ class Canaries:
         :raises MachineError: a page is no longer where it was. :raises HarmError: or as private or shared as it was.
         """
         replies = self._program.ask_all(*(f"read {canary.kind} {canary.set}" for canary in planted))
-        for one, reply in zip(planted, replies, strict=True):
-            if reply["moved"] or reply["gpa"] != one.address.gpa:
-                raise MachineError(f"the guest moved its {one.kind} canary, so the probes aimed at another page")
-            if reply["state"] != one.state:
-                raise HarmError(f"the guest's {one.kind} page was {one.state}, and is {reply['state']} now")
-        return [_with(one.content, reply["changed"]) for one, reply in zip(planted, replies, strict=True)]
+        for canary, reply in zip(planted, replies, strict=True):
+            if reply["moved"] or reply["gpa"] != canary.address.gpa:
+                raise MachineError(f"the guest moved its {canary.kind} canary, so the probes aimed at another page")
+            if reply["state"] != canary.state:
+                raise HarmError(f"the guest's {canary.kind} page was {canary.state}, and is {reply['state']} now")
+        return [_with(canary.content, reply["changed"]) for canary, reply in zip(planted, replies, strict=True)]
 
     def share(self, planted: Planted) -> str:
         """Share a canary's page with the host, its content with it; what it is then: shared, or plain as ever."""

@@ -64,21 +64,21 @@ class Exits:
     emulated: int
     not_emulated: int
 
-    def noted_since(self, before: int) -> list[str]:
+    def lines_since(self, before: int) -> list[str]:
         """In words, what was noted since that number; what is no longer kept is only counted."""
         new = self.noted - before
-        kept = [str(one) for one in self.last[-new:]] if new else []
+        kept = [str(note) for note in self.last[-new:]] if new else []
         return [*([f"{new - len(kept)} that are not recorded"] if new > len(kept) else []), *kept]
 
 
-def parse(told: Mapping[str, Any]) -> Exits:
+def parse(account: Mapping[str, Any]) -> Exits:
     """What the program ``page_info`` says."""
     return Exits(
-        total=told["exits"],
-        device=told["device"],
-        missed=told["missed"],
-        noted=told["noted"],
-        last=tuple(KvmExit(**one) for one in told["last"]),
-        emulated=told["emulated"],
-        not_emulated=told["not_emulated"],
+        total=account["exits"],
+        device=account["device"],
+        missed=account["missed"],
+        noted=account["noted"],
+        last=tuple(KvmExit(**note) for note in account["last"]),
+        emulated=account["emulated"],
+        not_emulated=account["not_emulated"],
     )

@@ -36,8 +36,8 @@ def read(text: str) -> dict[str, str]:
     """The facts out of /proc/cpuinfo and the names of the devices that are there, a line each."""
 
     def first(name: str) -> str:
-        found = re.search(rf"^{name}\s*:[ \t]*(.*)$", text, re.MULTILINE)
-        return found[1].strip() if found else ""
+        match = re.search(rf"^{name}\s*:[ \t]*(.*)$", text, re.MULTILINE)
+        return match[1].strip() if match else ""
 
     # Intel has its own line for what VMX offers.
     flags = {*first("flags").split(), *first("vmx flags").split()}

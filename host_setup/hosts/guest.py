@@ -87,7 +87,7 @@ class Guest:
         """
         deadline = Deadline(seconds)
         return poll_until(
-            lambda: Ssh(self._stream(deadline.left() or 1), self._login, self.vitals, deadline),
+            lambda: Ssh(self._stream(deadline.seconds_left() or 1), self._login, self.vitals, deadline),
             deadline,
             f"SSH of guest {self.spec.name}",
             check=self.vitals.check,
@@ -173,13 +173,13 @@ class Guest:
         """How many bytes its console has, and what it says from there on."""
         return self._tail(self.spec.console, offset)
 
-    def beaten(self) -> int:
+    def count_beats(self) -> int:
         """How many bytes its heart has written to its host; more with each beat."""
         return self._tail(self.spec.beat, 0)[0]
 
     def _tail(self, path: str, offset: int) -> tuple[int, str]:
-        told = self._page_info.ask(f"tail {path} {offset}")
-        return int(told["size"]), str(told["text"])
+        answer = self._page_info.ask(f"tail {path} {offset}")
+        return int(answer["size"]), str(answer["text"])
 
     @property
     def stopped(self) -> bool:
@@ -217,4 +217,4 @@ class Guest:
 
     def _qmp_ended(self) -> None:
         if self._qmp is not None:  # else it was we who closed it
-            self.vitals.lost("its QEMU ended", harm=not self._may_end)
+            self.vitals.note_loss("its QEMU ended", harm=not self._may_end)

@@ -91,7 +91,7 @@ class GuestMemory:
             self._hvas[page] = self._ask_monitor("gpa2hva", page)
         return self._hvas[page] + gpa % PAGE
 
-    def known_of(self, hvas: Sequence[int]) -> tuple[list[str], str]:
+    def kernel_view_of(self, hvas: Sequence[int]) -> tuple[list[str], str]:
         """What its host's kernel knows of its QEMU's addresses, and of its protection, now: sharing changes that.
 
         :returns: the mapping that holds each address, with its flags, of which ``kp`` means private memory of a
@@ -99,26 +99,26 @@ class GuestMemory:
         :raises MachineError: no mapping holds it.
         """
         of_pages, of_guest = self._page_info.ask_all(" ".join(["mappings", *map(hex, hvas)]), "protection")
-        found = of_pages["mappings"]
-        for hva, (mapping, _) in zip(hvas, found, strict=True):
+        mappings = of_pages["mappings"]
+        for hva, (mapping, _) in zip(hvas, mappings, strict=True):
             if not mapping:
                 raise MachineError(f"no mapping of /proc/{self._pid()}/smaps holds {hva:#x}")
-        return [f"/proc/{self._pid()}/smaps: {mapping}; {flags}" for mapping, flags in found], str(
+        return [f"/proc/{self._pid()}/smaps: {mapping}; {flags}" for mapping, flags in mappings], str(
             of_guest["protection"]
         )
 
-    def flagged(self, flag: str) -> list[tuple[int, int]]:
+    def mappings_with_flag(self, flag: str) -> list[tuple[int, int]]:
         """All mappings of its QEMU that have a flag: first address of each, and the one after its last."""
         wanted = ["grep", "-E", "^[0-9a-f]+-[0-9a-f]+ |^VmFlags:", f"/proc/{self._pid()}/smaps"]
-        found: list[tuple[int, int]] = []
+        ranges: list[tuple[int, int]] = []
         held = (0, 0)
         for line in self._host().run(wanted, seconds=20).require().text.splitlines():
             first, dash, end = line.split(maxsplit=1)[0].partition("-")
             if dash:
                 held = (int(first, 16), int(end, 16))
             elif flag in line.split()[1:]:
-                found.append(held)
-        return found
+                ranges.append(held)
+        return ranges
 
     def protection(self) -> str:
         """What its host's kernel tells of its protection (KVM's debugfs); empty if it tells nothing."""
@@ -132,8 +132,8 @@ class GuestMemory:
         return exits.parse(self._page_info.ask("exits"))
 
     def _ask_monitor(self, command: str, gpa: int) -> int:
-        said = self._qmp().monitor(f"{command} {gpa:#x}")
-        found = re.search(r" is (0x[0-9a-f]+)$", said)
-        if found is None:
-            raise MachineError(f"{command} {gpa:#x} of {self._whose}: {said}")
-        return int(found.group(1), 16)
+        answer = self._qmp().monitor(f"{command} {gpa:#x}")
+        match = re.search(r" is (0x[0-9a-f]+)$", answer)
+        if match is None:
+            raise MachineError(f"{command} {gpa:#x} of {self._whose}: {answer}")
+        return int(match.group(1), 16)

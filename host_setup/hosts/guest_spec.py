@@ -37,7 +37,7 @@ class GuestSpec:
     :param qmp_port: port of the host's loopback that leads to its QEMU's QMP. :param scratch: MiB of its disk.
     :param machine: QEMU's name of the chipset. :param backend: what its memory is made of, as QEMU's ``-object`` takes
         it; empty: anonymous memory. :param reboots: a reset boots it again; else it ends its QEMU.
-    :param words: added to its kernel's command line. :param extra: added to QEMU's arguments.
+    :param cmdline: added to its kernel's command line. :param extra: added to QEMU's arguments.
     """
 
     name: str = "plain"
@@ -50,7 +50,7 @@ class GuestSpec:
     machine: str = "pc"
     backend: str = ""
     reboots: bool = False
-    words: str = ""
+    cmdline: str = ""
     extra: tuple[str, ...] = ()
 
     @property
@@ -80,7 +80,7 @@ class GuestSpec:
             *(*([] if self.reboots else ["-no-reboot"]), *backend, "-machine", machine),
             *("-cpu", CPU, "-smp", str(self.cpus), "-m", str(self.memory)),
             *("-kernel", "/payload/guest/bzImage", "-initrd", "/payload/guest/initramfs"),
-            *("-append", f"console=ttyS0 loglevel=5 panic=-1 oops=panic nokaslr {protection} {self.words}".rstrip()),
+            *("-append", f"console=ttyS0 loglevel=5 panic=-1 oops=panic nokaslr {protection} {self.cmdline}".rstrip()),
             *("-serial", f"file:{self.console}", "-serial", f"file:{self.beat}"),
             *("-netdev", net, "-device", f"virtio-net-pci,netdev=net,romfile=,{VIRTIO}"),
             *("-drive", f"file={disk},if=none,id=scratch,format=raw"),

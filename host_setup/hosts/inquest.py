@@ -27,20 +27,20 @@ def _harm_to_guest(guest: Guest) -> str:
         return ""
     name, reason = guest.vitals.name, guest.vitals.reason
     try:
-        said = guest.console_tail()
-        if any(map(kernel_log.fatal, said.splitlines())):
-            return f"{name}: kernel died{f': {reason}' if reason else ''}\n{said}"
+        tail = guest.console_tail()
+        if any(map(kernel_log.fatal, tail.splitlines())):
+            return f"{name}: kernel died{f': {reason}' if reason else ''}\n{tail}"
         if reason is not None:
-            return f"{name}: {reason}\n{said}" if guest.vitals.harm else ""
-        return "" if _beats(guest) else f"{name}: stalled: no heartbeat for {BEAT:g} s\n{said}"
+            return f"{name}: {reason}\n{tail}" if guest.vitals.harm else ""
+        return "" if _beats(guest) else f"{name}: stalled: no heartbeat for {BEAT:g} s\n{tail}"
     except (SealproofError, OSError):
         return ""  # its host does not answer either: that is not the guest's fault
 
 
 def _beats(guest: Guest) -> bool:
-    before = guest.beaten()
+    before = guest.count_beats()
     try:
-        poll_until(lambda: guest.beaten() > before, Deadline(BEAT), "a heartbeat", interval=0.2)
+        poll_until(lambda: guest.count_beats() > before, Deadline(BEAT), "a heartbeat", interval=0.2)
     except DeadlineError:
         return False
     return True

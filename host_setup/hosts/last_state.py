@@ -33,25 +33,25 @@ def last_state(host: Host, *, whole: bool) -> Iterator[tuple[str, str]]:
     if qemu is not None:
         yield "the host", qemu.explain()
         if whole:
-            yield "registers of the host", _asked(lambda: _registers(qemu.qmp))
+            yield "registers of the host", _answer_of(lambda: _registers(qemu.qmp))
     if lost or (qemu is not None and qemu.qmp.stopped):  # one that sleeps answers nothing but QMP
         return
     if whole:
-        yield "blocked tasks of the host", _asked(lambda: _blocked(host.ssh))
+        yield "blocked tasks of the host", _answer_of(lambda: _blocked_tasks(host.ssh))
     for guest in host.all_guests:
         name = guest.vitals.name
         if guest.stopped:
             continue
-        yield f"last lines of {name}", _asked(guest.console_tail)
+        yield f"last lines of {name}", _answer_of(guest.console_tail)
         if not whole:
             continue
-        yield f"QMP status of {name}", _asked(lambda: _status(guest.qmp))  # noqa: B023  called here alone
-        yield f"registers of {name}, as QEMU has them", _asked(lambda: _registers(guest.qmp))  # noqa: B023
+        yield f"QMP status of {name}", _answer_of(lambda: _status(guest.qmp))  # noqa: B023  called here alone
+        yield f"registers of {name}, as QEMU has them", _answer_of(lambda: _registers(guest.qmp))  # noqa: B023
         if guest.vitals.reason is None:
-            yield f"blocked tasks of {name}", _asked(lambda: _blocked(guest.ssh))  # noqa: B023
+            yield f"blocked tasks of {name}", _answer_of(lambda: _blocked_tasks(guest.ssh))  # noqa: B023
 
 
-def _asked(ask: Callable[[], str]) -> str:
+def _answer_of(ask: Callable[[], str]) -> str:
     try:
         return ask()
     except (SealproofError, OSError) as error:
@@ -66,6 +66,6 @@ def _registers(qmp: Qmp) -> str:
     return qmp.monitor("info registers -a", seconds=PATIENCE)
 
 
-def _blocked(ssh: Ssh) -> str:
-    said = ssh.run(["sh", "-c", _BLOCKED], seconds=PATIENCE).text
-    return said.removesuffix("all\n") or "none" if said.endswith("all\n") else f"{said}(not all were read)"
+def _blocked_tasks(ssh: Ssh) -> str:
+    tasks = ssh.run(["sh", "-c", _BLOCKED], seconds=PATIENCE).text
+    return tasks.removesuffix("all\n") or "none" if tasks.endswith("all\n") else f"{tasks}(not all were read)"

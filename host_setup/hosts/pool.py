@@ -41,7 +41,7 @@ class HostPool:
         self.lost: list[str] = []
         self.harm: list[str] = []
 
-    def shared(self) -> Host:
+    def shared_host(self) -> Host:
         """The host that harmless probes share. A lost one, or one of whose guests one is lost, is replaced."""
         host = self._shared
         if host is not None and host.lost is not None:
@@ -56,19 +56,19 @@ class HostPool:
         self._let_others_sleep(host)
         return host
 
-    def with_words(self, words: str) -> Host:
+    def shared_with_cmdline(self, cmdline: str) -> Host:
         """A host with these words on its kernel's command line, and no guests; one for all who ask for the same.
 
         It is booted cold when it is first asked for, which takes seconds. A lost one is replaced.
         """
-        host = self._others.get(words)
+        host = self._others.get(cmdline)
         if host is not None and host.lost is not None:
             self.lost.append(host.lost)
-            self._end(self._others.pop(words))
+            self._end(self._others.pop(cmdline))
             host = None
         if host is None:
             self._make_room()
-            host = self._others[words] = self.hosts.cold(words, alone=True)
+            host = self._others[cmdline] = self.hosts.cold(cmdline, alone=True)
             self._show_first(host)
         self._let_others_sleep(host)
         return host
@@ -78,20 +78,20 @@ class HostPool:
         """A pristine host for one probe that may harm it. On a single machine the shared host ends first."""
         self._make_room()
         self._let_others_sleep(None)
-        with self._lent(self.hosts.start()) as host:
+        with self._lend(self.hosts.start()) as host:
             yield host
 
     @contextmanager
-    def booted(self, words: str, *, crashes: bool = False) -> Iterator[Host]:
+    def fresh_with_cmdline(self, cmdline: str, *, crashes: bool = False) -> Iterator[Host]:
         """A host that was booted with further words on its kernel's command line, for one probe.
 
         :param crashes: the probe has its kernel crash: what that says then is no complaint.
         """
         self._make_room()
         self._let_others_sleep(None)
-        host = self.hosts.cold(words)
+        host = self.hosts.cold(cmdline)
         if not crashes:
-            with self._lent(host):
+            with self._lend(host):
                 yield host
             return
         try:
@@ -101,7 +101,7 @@ class HostPool:
             host.close()
 
     @contextmanager
-    def _lent(self, host: Host) -> Iterator[Host]:
+    def _lend(self, host: Host) -> Iterator[Host]:
         """A host that ends with the context, and is checked for harm before."""
         self._in_use.append(host)
         try:
@@ -124,8 +124,8 @@ class HostPool:
         shared = [self._shared] if self._shared is not None else []
         for host in (*shared, *self._others.values(), *self._in_use):
             self._look(host, thorough=thorough)
-        told, self._untold = self._untold, []
-        return told
+        losses, self._untold = self._untold, []
+        return losses
 
     def _look(self, host: Host, *, thorough: bool) -> None:
         for words in harm_to(host, thorough=thorough):
@@ -149,11 +149,11 @@ class HostPool:
         :param since: when the probe began (seconds since 1970): no other one's host is told of.
         """
         parting, self._parting = self._parting if self._parted >= since else [], []
-        found = [(f"{title}, as the claim's own host ended", said) for title, said in parting]
+        farewells = [(f"{title}, as the claim's own host ended", words) for title, words in parting]
         self._explained += 1
         for host in self._others.values() if self._shared is None else (self._shared, *self._others.values()):
-            found += last_state(host, whole=self._whole(host))
-        return found
+            farewells += last_state(host, whole=self._whole(host))
+        return farewells
 
     def _whole(self, host: Host) -> bool:
         return self._explained <= EXPLAINED or host.vitals.reason is not None

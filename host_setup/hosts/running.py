@@ -93,10 +93,10 @@ class RunningHost(ABC):
         """Why the host is lost, or one of its guests; None while all live."""
         if self.vitals.reason is not None:
             return self.vitals.reason
-        found = (
+        reasons = (
             f"{vitals.name}: {vitals.reason}" for vitals in self.guest_vitals.values() if vitals.reason is not None
         )
-        return next(found, None)
+        return next(reasons, None)
 
     @property
     def all_guests(self) -> tuple[Guest, ...]:
@@ -109,13 +109,13 @@ class RunningHost(ABC):
 
     def _lose_guests(self) -> None:
         for vitals in self.guest_vitals.values():
-            vitals.lost(f"its host is lost: {self.vitals.reason}")
+            vitals.note_loss(f"its host is lost: {self.vitals.reason}")
 
     def _connect(self, seconds: float) -> Ssh:
         deadline = Deadline(seconds)
         way = self._way(FAST_SSH)
         return poll_until(
-            lambda: Ssh(way(deadline.left() or 1), self._login("host"), self.vitals, deadline),
+            lambda: Ssh(way(deadline.seconds_left() or 1), self._login("host"), self.vitals, deadline),
             deadline,
             "SSH of the host",
             check=self.vitals.check,
@@ -130,7 +130,7 @@ class RunningHost(ABC):
         :param spec: of a name and ports that no other guest of this host has.
         """
         vitals = Vitals(f"guest {spec.name}")
-        forget = self.vitals.on_loss(lambda: vitals.lost(f"its host is lost: {self.vitals.reason}"))
+        forget = self.vitals.on_loss(lambda: vitals.note_loss(f"its host is lost: {self.vitals.reason}"))
 
         def stream(seconds: float) -> socket.socket:
             return self.ssh.tunnel("127.0.0.1", spec.ssh_port, seconds=seconds, on_end=lambda: None)
@@ -184,7 +184,7 @@ class RunningHost(ABC):
         for guest in self.guests:
             self._wait_for_beat(guest.spec.name, deadline, explain=guest.console_tail)
         for guest in self.guests:
-            guest.connect(seconds=deadline.left()).close()
+            guest.connect(seconds=deadline.seconds_left()).close()
 
     def _wait_for_beat(
         self, who: str, deadline: Deadline, *, explain: Callable[[], str], check: Callable[[], None] | None = None
@@ -238,7 +238,7 @@ class Beats:
         host.on_loss(self._over.set)
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def heard(self, line: str) -> None:
+    def take_line(self, line: str) -> None:
         """Take in a line ``host=N NAME=N ..``; -1 means: not yet. A count that stands still is a machine that does."""
         now = self._now()
         for word in line.split():
@@ -262,4 +262,4 @@ class Beats:
                 if who in self._last and self.stopped(who):
                     self._last[who] = (self._last[who][0], now)
                 elif who in self._last and now - self._last[who][1] > STALL:
-                    vitals.lost(f"stalled: no heartbeat for {STALL:g} s", harm=True)
+                    vitals.note_loss(f"stalled: no heartbeat for {STALL:g} s", harm=True)

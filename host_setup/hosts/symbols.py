@@ -24,30 +24,30 @@ def with_places(text: str, vmlinux: Path) -> str:
 
     :raises SealproofError: nm or addr2line fails.
     """
-    places = {found[0]: found for found in _PLACE.finditer(text)}
-    known = _functions(vmlinux, {found[2] for found in places.values()})
+    places = {match[0]: match for match in _PLACE.finditer(text)}
+    known = _functions(vmlinux, {places_found[2] for places_found in places.values()})
     # What a trace holds are return addresses: the call is right before. RIP is where it happened.
     wanted = {
-        place: known[found[2]] + int(found[3], 16) - (0 if found[1] else 1)
-        for place, found in places.items()
-        if found[2] in known
+        place: known[places_found[2]] + int(places_found[3], 16) - (0 if places_found[1] else 1)
+        for place, places_found in places.items()
+        if places_found[2] in known
     }
     if not wanted:
         return text
     words = ["addr2line", "--exe", str(vmlinux), *map(hex, wanted.values())]
     lines = output(words, stage=STAGE).decode(errors="replace").splitlines()
     where = {place: line for place, line in zip(wanted, map(_source, lines), strict=False) if line}
-    return _PLACE.sub(lambda found: f"{found[0]} ({where[found[0]]})" if found[0] in where else found[0], text)
+    return _PLACE.sub(lambda match: f"{match[0]} ({where[match[0]]})" if match[0] in where else match[0], text)
 
 
 def _functions(vmlinux: Path, wanted: set[str]) -> dict[str, int]:
     """The addresses of functions by name; none of a name that is not unique."""
-    found: dict[str, list[int]] = defaultdict(list)
+    addresses: dict[str, list[int]] = defaultdict(list)
     for line in output(["nm", str(vmlinux)], stage=STAGE).decode(errors="replace").splitlines():
         words = line.split()
         if len(words) == 3 and words[1] in _CODE and words[2] in wanted:
-            found[words[2]].append(int(words[0], 16))
-    return {name: addresses[0] for name, addresses in found.items() if len(addresses) == 1}
+            addresses[words[2]].append(int(words[0], 16))
+    return {name: addresses[0] for name, addresses in addresses.items() if len(addresses) == 1}
 
 
 def _source(line: str) -> str:

@@ -51,18 +51,18 @@ def timeline(
     :param last: machines, by name, and what each said last or does now.
     """
     consoles = {folder.name: list(console(folder)) for folder in sorted((run / "hosts").glob("*")) if folder.is_dir()}
-    said = [event for events in consoles.values() for event in events]
-    events = [*notes, *said, *_planted(run / "journal.jsonl")]
+    console_events = [event for events in consoles.values() for event in events]
+    events = [*notes, *console_events, *_canary_events(run / "journal.jsonl")]
     for name in consoles:
-        events += _spoken(run / "hosts" / name / TRANSCRIPT, f"qmp {name}")
-    found = sorted(event for event in events if begun <= event.time <= ended)
+        events += _console_events(run / "hosts" / name / TRANSCRIPT, f"qmp {name}")
+    in_time = sorted(event for event in events if begun <= event.time <= ended)
     messages = [
-        f"{name}: {one.words}"
+        f"{name}: {message.words}"
         for name, lines in consoles.items()
-        for one in oops.find("\n".join(line.words for line in lines if begun <= line.time <= ended))
+        for message in oops.find("\n".join(line.words for line in lines if begun <= line.time <= ended))
     ]
-    width = max((len(event.source) for event in found), default=0)
-    lines = [_line(event, begun, width) for event in found]
+    width = max((len(event.source) for event in in_time), default=0)
+    lines = [_line(event, begun, width) for event in in_time]
     if len(lines) > MOST:
         half = MOST // 2
         lines = [*lines[:half], f"... {len(lines) - 2 * half} lines are left out ...", *lines[-half:]]
@@ -86,7 +86,7 @@ def console(folder: Path) -> Iterator[Event]:
         yield Event(float(when), folder.name, line.decode(errors="replace").rstrip())
 
 
-def _spoken(file: Path, source: str) -> Iterator[Event]:
+def _console_events(file: Path, source: str) -> Iterator[Event]:
     for line in _records(file):
         arguments, reply = line.get("arguments") or {}, line.get("reply")
         asked = arguments.get("command-line") or (json.dumps(arguments) if arguments else "")
@@ -96,7 +96,7 @@ def _spoken(file: Path, source: str) -> Iterator[Event]:
         yield Event(float(line["time"]), source, words)
 
 
-def _planted(journal: Path) -> Iterator[Event]:
+def _canary_events(journal: Path) -> Iterator[Event]:
     for line in _records(journal):
         if line.get("event") == "planted":
             words = f"planted a canary: {line['page']} page, {line['state']}, at {line['gpa']} in {line['guest']}"
@@ -111,11 +111,11 @@ def _records(file: Path) -> Iterator[dict[str, Any]]:
         return
     for line in lines:
         try:
-            found = json.loads(line)
+            record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(found, dict) and isinstance(found.get("time"), int | float):
-            yield found
+        if isinstance(record, dict) and isinstance(record.get("time"), int | float):
+            yield record
 
 
 def _line(event: Event, begun: float, width: int) -> str:

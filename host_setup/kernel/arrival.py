@@ -121,18 +121,18 @@ def patches(folder: Path) -> tuple[Patch, ...]:
     if quilt.is_file():
         beside = next((file for file in files if _is_patch(file.name)), None)
         if beside is not None:
-            raise _wrong(
+            raise _patch_error(
                 f"{path_text(beside)} is not used: {path_text(quilt)} says which are", "list it there, or move it away"
             )
         return _of_quilt(quilt)
-    found: list[Patch] = []
+    patches_found: list[Patch] = []
     for file in files:
         if _is_patch(file.name):
-            found += read(file)
+            patches_found += read(file)
         else:
             _refuse_unused(file)
-    _refuse_twice(found)
-    return tuple(found)
+    _refuse_twice(patches_found)
+    return tuple(patches_found)
 
 
 def read(file: Path, strip: int | None = None) -> list[Patch]:
@@ -141,7 +141,7 @@ def read(file: Path, strip: int | None = None) -> list[Patch]:
     :param strip: as a quilt series says. :raises UserInputError: it holds none, or cannot be read.
     """
     content = _content(file)
-    text = _as_text(_decompressed(file, content), file).lstrip(b"\n")
+    text = _as_text(_decompress(file, content), file).lstrip(b"\n")
     mails = _mails(text, file) if text.startswith(b"From ") else [text]
     if len(mails) > 1:
         return _of_mailbox(file, [_Mail.of(mail, file) for mail in mails], strip)
@@ -150,16 +150,16 @@ def read(file: Path, strip: int | None = None) -> list[Patch]:
         return []
     if not mail.change:
         if _is_packed(content):
-            raise _wrong(f"{path_text(file)} is packed, but is not named like that", "unpack it")
+            raise _patch_error(f"{path_text(file)} is packed, but is not named like that", "unpack it")
         empty = "is empty" if not text.strip() else "holds no change"
-        raise _wrong(f"{path_text(file)} {empty}", "save it again, or move it out of the folder")
+        raise _patch_error(f"{path_text(file)} {empty}", "save it again, or move it out of the folder")
     return [Patch(path_text(file.name), content, mail.change, strip, mail.subject)]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _wrong(words: str, hint: str) -> UserInputError:
+def _patch_error(words: str, hint: str) -> UserInputError:
     return UserInputError(words, stage=STAGE, hint=hint)
 
 
@@ -178,23 +178,25 @@ def _is_patch(name: str) -> bool:
 def _content(file: Path) -> bytes:
     try:
         if not stat.S_ISREG(file.stat().st_mode):
-            raise _wrong(f"{path_text(file)} is named like a patch, but is not a file", "move it out of the folder")
+            raise _patch_error(
+                f"{path_text(file)} is named like a patch, but is not a file", "move it out of the folder"
+            )
         return file.read_bytes()
     except OSError as error:
-        raise _wrong(
+        raise _patch_error(
             f"the patch {path_text(file)} cannot be read: {error.strerror}",
             "save it again, or move it out of the folder",
         ) from error
 
 
-def _decompressed(file: Path, content: bytes) -> bytes:
+def _decompress(file: Path, content: bytes) -> bytes:
     decompress = _DECOMPRESS.get(file.suffix.lower())
     if decompress is None:
         return content
     try:
         return decompress(content)
     except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
-        raise _wrong(f"{path_text(file)} cannot be decompressed: {error}", "save it again") from error
+        raise _patch_error(f"{path_text(file)} cannot be decompressed: {error}", "save it again") from error
 
 
 def _as_text(content: bytes, file: Path) -> bytes:
@@ -204,7 +206,9 @@ def _as_text(content: bytes, file: Path) -> bytes:
             try:
                 content = content.decode(encoding).encode()
             except UnicodeDecodeError as error:
-                raise _wrong(f"{path_text(file)} is damaged UTF-16: {error}", "save it again, as UTF-8") from error
+                raise _patch_error(
+                    f"{path_text(file)} is damaged UTF-16: {error}", "save it again, as UTF-8"
+                ) from error
     return _with_newlines(content.removeprefix(codecs.BOM_UTF8))
 
 
@@ -223,79 +227,81 @@ def _refuse_unused(file: Path) -> None:
     except OSError:
         return
     if file.suffix == ".config":
-        raise _wrong(f"{path_text(file)} is not used", "name it series.config, or move it out of the folder")
+        raise _patch_error(f"{path_text(file)} is not used", "name it series.config, or move it out of the folder")
     if _CHANGE.match(start) or (re.match(rb"From |[A-Z][\w-]*: ", start) and _CHANGE.search(start)):
-        raise _wrong(
+        raise _patch_error(
             f"{path_text(file)} holds a patch, but is not named like one",
             f"give it a name that ends in one of {', '.join(SUFFIXES)}, or move it out of the folder",
         )
     if _is_packed(start):
-        raise _wrong(f"{path_text(file)} is packed, and not looked into", "unpack it, or move it out of the folder")
+        raise _patch_error(
+            f"{path_text(file)} is packed, and not looked into", "unpack it, or move it out of the folder"
+        )
 
 
 def _is_packed(content: bytes) -> bool:
     return content.startswith(_PACKED) or content[_TAR[0]] == _TAR[1]
 
 
-def _refuse_twice(found: Sequence[Patch]) -> None:
+def _refuse_twice(patches: Sequence[Patch]) -> None:
     """Refuse a patch that is there twice: a copy, or two versions of it. One may be applied again after a revert."""
     changes: dict[bytes, int] = {}
     subjects: dict[str, Patch] = {}
-    for place, patch in enumerate(found):
+    for place, patch in enumerate(patches):
         change = patch.change.rpartition(_SIGNATURE)[0] or patch.change
         before = changes.get(change, place)
         changes[change] = place
-        between = any(one.written & patch.written for one in found[before + 1 : place])
-        numbered = _NUMBER.search(patch.subject) is not None and patch.subject == found[before].subject
+        between = any(other.written & patch.written for other in patches[before + 1 : place])
+        numbered = _NUMBER.search(patch.subject) is not None and patch.subject == patches[before].subject
         if before != place and (numbered or not between):
-            raise _wrong(
-                f"{found[before].name} and {patch.name} hold the same change", "move one of them out of the folder"
+            raise _patch_error(
+                f"{patches[before].name} and {patch.name} hold the same change", "move one of them out of the folder"
             )
         title = _TAGS.sub("", patch.subject, count=1)
         first = subjects.setdefault(title, patch)
-        versions = [_version(one.subject) for one in (first, patch)]
+        versions = [_version(candidate.subject) for candidate in (first, patch)]
         if title and versions[0] != versions[1]:
-            raise _wrong(
+            raise _patch_error(
                 f"{first.name} and {patch.name} are versions {versions[0]} and {versions[1]} of a patch",
                 "leave the patches of one version in the folder",
             )
 
 
 def _version(subject: str) -> int:
-    found = _VERSION.search(subject)
-    return 1 if found is None else int(found[1])
+    match = _VERSION.search(subject)
+    return 1 if match is None else int(match[1])
 
 
 def _of_quilt(series: Path) -> tuple[Patch, ...]:
     """The patches that a quilt series lists, see quilt(1): a file a line, with -pN, and comments."""
-    found: list[Patch] = []
+    patches: list[Patch] = []
     listed: set[str] = set()
     for line in series.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines():
         name, *options = re.sub(r"(^|\s)#.*", "", line).split() or [""]
         if not name:
             continue
         if name[0] in "+-":  # of the older quilt, and of guards(1)
-            raise _wrong(
+            raise _patch_error(
                 f"{path_text(series)}: {path_text(name)} is a guard, which is not supported",
                 "list the patches that are meant, without guards",
             )
         if name in listed:
-            raise _wrong(f"{path_text(series)} lists {path_text(name)} twice", "remove one of the lines")
+            raise _patch_error(f"{path_text(series)} lists {path_text(name)} twice", "remove one of the lines")
         listed.add(name)
         strip = 1
         for option in options:
             level = re.fullmatch(r"-p(\d+|ab)", option)
             if level is None:
-                raise _wrong(
+                raise _patch_error(
                     f"{path_text(series)}: {path_text(name)} has the option {path_text(option)}",
                     "only -pN is supported; a name that is listed has no blanks",
                 )
             strip = 1 if level[1] == "ab" else int(level[1])
-        one = [*read(series.parent / name, strip)]
-        found += [replace(p, name=path_text(name)) for p in one] if len(one) == 1 else one
+        quilted = [*read(series.parent / name, strip)]
+        patches += [replace(p, name=path_text(name)) for p in quilted] if len(quilted) == 1 else quilted
     if not listed:
-        raise _wrong(f"{path_text(series)} lists no patch", "list them there, one a line; or remove it")
-    return tuple(found)
+        raise _patch_error(f"{path_text(series)} lists no patch", "list them there, one a line; or remove it")
+    return tuple(patches)
 
 
 # --- mails ------------------------------------------------------------------------------------------------------------
@@ -353,39 +359,39 @@ def _change(content: bytes, file: Path) -> bytes:
     """The part of a patch that changes files; empty if there is none."""
     head = _head(content)
     if _WEB_PAGE.match(content) or (head is not None and _HTML.search(content.partition(b"\n\n")[0])):
-        raise _wrong(
+        raise _patch_error(
             f"{path_text(file)} is a web page, whose text is not the patch's",
             "save the patch itself: 'raw' or 'plain' on the page, or 'b4 am'",
         )
     if head is not None and _ENCODED.search(content.partition(b"\n\n")[0]):
-        content = _with_newlines(_decoded(content, file))
+        content = _with_newlines(_decode_mail(content, file))
     start = _CHANGE.search(content)
     if start is None:
         return b""
     change = content[start.start() :]
     without = _BINARY_WITHOUT_CONTENT.search(change)
     if without is not None:
-        raise _wrong(
+        raise _patch_error(
             f"{path_text(file)} changes a binary file but lacks its content: "
             f"{path_text(without[1].decode(errors='replace'))}",
             "make it again with git format-patch, or with git diff --binary",
         )
     if _MERGE.search(change):
-        raise _wrong(
+        raise _patch_error(
             f"{path_text(file)} holds a merge, which is not a patch",
             "make it again with git format-patch, without merges",
         )
     if _SUBMODULE.search(change):
-        raise _wrong(
+        raise _patch_error(
             f"{path_text(file)} changes a submodule, whose content no patch holds",
             "name a tree that has it with --kernel, and make the patch again with --ignore-submodules",
         )
     if _CUT_OFF.search(change):
-        raise _wrong(f"{path_text(file)} is truncated: its last file has no change", "save it again")
+        raise _patch_error(f"{path_text(file)} is truncated: its last file has no change", "save it again")
     return change
 
 
-def _decoded(mail: bytes, file: Path) -> bytes:
+def _decode_mail(mail: bytes, file: Path) -> bytes:
     """The patch in an encoded mail."""
     with scratch_folder() as inside:
         (inside / "mail").write_bytes(mail)
@@ -394,7 +400,7 @@ def _decoded(mail: bytes, file: Path) -> bytes:
         try:
             output(["sh", "-c", script, str(inside), *GIT], stage=STAGE, env=GIT_ENVIRONMENT)
         except CommandError as error:
-            raise _wrong(
+            raise _patch_error(
                 f"git cannot read the mail in {path_text(file)}: {error.tail.strip()}", "save it again"
             ) from error
         return (inside / "patch").read_bytes()
@@ -411,7 +417,7 @@ def _mails(text: bytes, file: Path) -> list[bytes]:
                 [*GIT, "mailsplit", "--keep-cr", "-d9", f"-o{mails}", "--", str(box)], stage=STAGE, env=GIT_ENVIRONMENT
             )
         except CommandError as error:
-            raise _wrong(
+            raise _patch_error(
                 f"git cannot read the mailbox {path_text(file)}: {error.tail.strip()}", "save it again"
             ) from error
         return [mail.read_bytes() for mail in sorted(mails.iterdir())]
@@ -422,25 +428,25 @@ def _of_mailbox(file: Path, mails: Sequence[_Mail], strip: int | None) -> list[P
     first = [mail for mail in mails if not mail.is_cover and not mail.is_reply]
     lost = [mail for mail in first if mail.number is not None and mail.number[0] and not mail.change]
     if lost:
-        raise _wrong(
+        raise _patch_error(
             f"{path_text(file)}: a patch holds no change: {path_text(lost[0].subject)}", "save the mailbox again"
         )
-    found = [mail for mail in first if mail.change]
-    if not found:
-        raise _wrong(f"{path_text(file)} holds no change", "save it again, or move it out of the folder")
-    versions = sorted({mail.version for mail in found if mail.number is not None})
+    with_change = [mail for mail in first if mail.change]
+    if not with_change:
+        raise _patch_error(f"{path_text(file)} holds no change", "save it again, or move it out of the folder")
+    versions = sorted({mail.version for mail in with_change if mail.number is not None})
     if len(versions) > 1:
-        raise _wrong(
+        raise _patch_error(
             f"{path_text(file)} holds versions {' and '.join(map(str, versions))} of a series",
             "choose one: 'b4 am' writes a mailbox with a single version",
         )
-    numbers = [mail.number for mail in found]
-    subjects = [mail.subject for mail in found]
+    numbers = [mail.number for mail in with_change]
+    subjects = [mail.subject for mail in with_change]
     twice = [subject for at, subject in enumerate(subjects) if numbers[at] and subject in subjects[:at]]
     if twice:
-        raise _wrong(f"{path_text(file)} holds a patch twice: {path_text(twice[0])}", "remove one: 'b4 am' does")
+        raise _patch_error(f"{path_text(file)} holds a patch twice: {path_text(twice[0])}", "remove one: 'b4 am' does")
     if all(numbers) and len(set(numbers)) == len(numbers) and len({number[1] for number in numbers if number}) == 1:
-        found.sort(key=lambda mail: mail.number or (0, 0))
+        with_change.sort(key=lambda mail: mail.number or (0, 0))
     return [
         Patch(
             f"{path_text(file.name)}:{place:04} {path_text(mail.subject)}",
@@ -449,5 +455,5 @@ def _of_mailbox(file: Path, mails: Sequence[_Mail], strip: int | None) -> list[P
             strip,
             mail.subject,
         )
-        for place, mail in enumerate(found, 1)
+        for place, mail in enumerate(with_change, 1)
     ]

@@ -131,7 +131,7 @@ def key(request: Request, compiler: str) -> str:
         options += [request.own.config, request.own.modules]
     if request.exact:
         options = ["exact", request.exact]
-    options += _profiled(request)
+    options += _profile_arguments(request)
     flags = " ".join(request.toolchain.flags)
     return digest(RECIPE, flags, compiler, request.source.identity, str(len(patches)), *patches, *options)
 
@@ -249,7 +249,7 @@ def site_in(folder: Path, request: Request, store: Store) -> Site:
         "O=build",
         f"KCFLAGS={flags}",
         f"KAFLAGS={kept_name}",
-        *_profiled(request),
+        *_profile_arguments(request),
     )
     return Site(source, source / "build", make, _environment(store))
 
@@ -290,7 +290,7 @@ def _build(
     log = logs / "build.log"
     begun = time.monotonic()
     site = lay_out(tree, folder, request, store, log)
-    lines, seconds = _expected(store, site.out / ".config")
+    lines, seconds = _expect_duration(store, site.out / ".config")
     with terminal.step("build the kernel", expected=seconds) as step:
         progress = compiler_output.Progress(step, lines)
         try:
@@ -305,7 +305,7 @@ def _build(
     shutil.copy2(log, folder / log.name)
 
 
-def _profiled(request: Request) -> list[str]:
+def _profile_arguments(request: Request) -> list[str]:
     """What make is told of the files that count how often their code runs, if any do."""
     wanted = layers.Layer.COVERAGE in request.layers
     return [profile.make_word(profile.files(request.series))] if wanted else []
@@ -375,13 +375,13 @@ def name_the_source_relatively(out: Path, source: Path) -> None:
 
 def _build_id(vmlinux: Path) -> str:
     notes = output(["readelf", "--notes", "--wide", str(vmlinux)], stage=STAGE).decode()
-    found = re.search(r"Build ID: ([0-9a-f]+)", notes)
-    if found is None:
+    match = re.search(r"Build ID: ([0-9a-f]+)", notes)
+    if match is None:
         raise KernelError("vmlinux has no build ID", stage=STAGE, artefact=vmlinux)
-    return found[1]
+    return match[1]
 
 
-def _expected(store: Store, config: Path) -> tuple[int, float | None]:
+def _expect_duration(store: Store, config: Path) -> tuple[int, float | None]:
     """Lines and seconds that a build may take, by the newest of about its size, or else by the nearest to it."""
     wanted = _options_on(config)
     nearest: tuple[float, float] | None = None
@@ -452,7 +452,7 @@ def _repeat_script(
     """A script that repeats a failed build in a folder beside it; the build's own folder is about to go."""
     shutil.copy2(out / ".config", logs / "config")
     again = logs / "source"
-    target = compiler_output.failed_target(log.read_text(encoding="utf-8", errors="replace"))
+    target = compiler_output.first_failure(log.read_text(encoding="utf-8", errors="replace"))
     command = shell_line(make, environment).replace(str(source), str(again))
     script = logs / "repeat.sh"
     script.write_text(

@@ -29,11 +29,11 @@ class Progress:
 
     def __call__(self, line: str) -> None:
         """Take a line of the build's output."""
-        found = _ACTION.match(line)
-        if found:
+        match = _ACTION.match(line)
+        if match:
             self.lines += 1
-            what = "/".join(found[2].split("/")[-3:])  # tools are named by their whole path
-            self._step.update(min(0.99, self.lines / self._expected), f"{found[1]} {what}")
+            what = "/".join(match[2].split("/")[-3:])  # tools are named by their whole path
+            self._step.update(min(0.99, self.lines / self._expected), f"{match[1]} {what}")
 
 
 def errors(log: str) -> str:
@@ -58,10 +58,10 @@ def errors(log: str) -> str:
     return "\n".join([*shown[:MOST_LINES], *more])
 
 
-def failed_target(log: str) -> str | None:
+def first_failure(log: str) -> str | None:
     """The object that make gave up on first, as a target for make.
 
     Of the form ``make[4]: *** [../scripts/Makefile.build:229: mm/memory.o] Error 1``.
     """
-    found = re.search(r"^make(?:\[\d+\])?: \*\*\* \[[^]]*?([^\s:\]]+\.o)\] Error", log, re.M)
-    return found[1] if found else None
+    match = re.search(r"^make(?:\[\d+\])?: \*\*\* \[[^]]*?([^\s:\]]+\.o)\] Error", log, re.M)
+    return match[1] if match else None

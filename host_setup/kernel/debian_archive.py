@@ -72,13 +72,13 @@ def tarball(name: str, store: Store, terminal: Terminal, lines: Sequence[str] | 
             path = find_fetched(name, store)
             if path is None:
                 raise SetupError(
-                    f"no archive of Debian's gives a kernel source {name}: {trouble}", stage=STAGE, hint=_HINT
+                    f"no Debian archive could deliver the kernel source {name}: {trouble}", stage=STAGE, hint=_HINT
                 )
-            terminal.say(f"Debian's archives do not answer; {path.name} was fetched earlier")
+            terminal.say(f"the Debian archives do not answer: using {path.name}, which was fetched earlier")
             return path
         if package is None:
             raise UserInputError(
-                f"no archive of Debian's has a kernel source {name}", stage=STAGE, hint=f"name one of: {NAMES}"
+                f"no Debian archive has a kernel source {name}", stage=STAGE, hint=f"name one of: {NAMES}"
             )
 
         def make(entry: Path) -> None:
@@ -91,18 +91,18 @@ def tarball(name: str, store: Store, terminal: Terminal, lines: Sequence[str] | 
 
 def sources(name: str) -> list[str]:
     """The lines of an apt ``sources.list`` for a kernel: Debian's suites that have it, on the machine's own mirrors."""
-    found = dict(_DEFAULT)
+    options = dict(_DEFAULT)
     try:
         listed = output(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)"], stage=STAGE)
     except CommandError:
         listed = b""
     for line in listed.decode(errors="replace").splitlines():
         origin, label, uri = line.split("|", 2)
-        if origin == "Debian" and label in found:
-            found[label] = uri
+        if origin == "Debian" and label in options:
+            options[label] = uri
     release = _NAME.fullmatch(name)
     suites = _SUITES.get(release[1], _NEWER) if release else _NEWER
-    return [f"deb [signed-by={_KEYRING}] {found[label]} {suite} main" for label, suite in suites]
+    return [f"deb [signed-by={_KEYRING}] {options[label]} {suite} main" for label, suite in suites]
 
 
 class _Apt:
@@ -140,8 +140,8 @@ class _Apt:
     def names(self) -> list[str]:
         """All packages of kernel sources, oldest kernel first."""
         listed = output(["apt-cache", *self._options, "pkgnames", "linux-source-"], stage=STAGE).decode()
-        found = [name for name in listed.split() if _PACKAGE.fullmatch(name)]
-        return sorted(found, key=lambda name: [int(part) for part in name.removeprefix("linux-source-").split(".")])
+        packages = [name for name in listed.split() if _PACKAGE.fullmatch(name)]
+        return sorted(packages, key=lambda name: [int(part) for part in name.removeprefix("linux-source-").split(".")])
 
     def versions(self, name: str) -> list[str]:
         """The versions of a package that can be fetched, newest first."""

@@ -133,7 +133,7 @@ class KeptBuild:
 
     def _restore(self, besides: Mapping[str, str] | None = None) -> None:
         tree = self.tree
-        for name in self._changed():
+        for name in self._changed_files():
             if name not in (besides or {}):
                 original = tree / name
                 if original.exists():
@@ -143,7 +143,7 @@ class KeptBuild:
         if not besides:
             self._write("changed.json", [])
 
-    def _changed(self) -> list[str]:
+    def _changed_files(self) -> list[str]:
         noted = self._note("changed.json")
         return [str(name) for name in noted] if isinstance(noted, list) else []
 

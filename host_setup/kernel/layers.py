@@ -96,10 +96,10 @@ def parse(text: str, release: str = "") -> dict[str, str]:
     """
     options = {}
     for line in text.splitlines():
-        if found := _SET.fullmatch(line.strip()):
-            option, value, comment = found.groups()
-        elif found := _UNSET.fullmatch(line.strip()):
-            option, value, comment = found[1], "n", found[2]
+        if match := _SET.fullmatch(line.strip()):
+            option, value, comment = match.groups()
+        elif match := _UNSET.fullmatch(line.strip()):
+            option, value, comment = match[1], "n", match[2]
         elif line.strip() and not line.strip().startswith("#"):
             raise ValueError(line.strip())
         else:
@@ -161,7 +161,7 @@ def _plain(files: Sequence[Path], release: str, folder: Path) -> list[Path]:
     return plain
 
 
-def lost(wanted: Sequence[Wish], config: str) -> list[str]:
+def lost_options(wanted: Sequence[Wish], config: str) -> list[str]:
     """A line for each option that the final configuration has not, or has otherwise."""
     got = parse(config)
     return [
@@ -179,14 +179,14 @@ def take(make: Sequence[str], environment: Mapping[str, str], out: Path, exact: 
     config = out / ".config"
     config.write_text(exact, encoding="utf-8")
     run_tree([*make, "olddefconfig"], env=environment, log=log, stage=STAGE)
-    found = config.read_text(encoding="utf-8")
-    if found != exact:
-        before, after = exact.splitlines(), found.splitlines()
+    fragment = config.read_text(encoding="utf-8")
+    if fragment != exact:
+        before, after = exact.splitlines(), fragment.splitlines()
         differ = [f"  {line}" for line in unified_diff(before, after, lineterm="", n=0) if re.match(r"[-+][^-+]", line)]
         raise KernelError(
-            "the configuration does not stay as it is:\n" + "\n".join(differ[:20]),
+            "olddefconfig changes the configuration:\n" + "\n".join(differ[:20]),
             stage=STAGE,
-            hint="is it of this source, series and compiler?",
+            hint="was it made for this source, series and compiler?",
             artefact=log,
         )
 
@@ -225,7 +225,7 @@ def configure(
         run_tree(["sh", "-c", f"yes '' | {command}"], env=environment, log=log, stage=STAGE)
     run_tree(merge, cwd=out, log=log, stage=STAGE)
     run_tree([*make, "olddefconfig"], env=environment, log=log, stage=STAGE)
-    missing = lost(wanted, config.read_text(encoding="utf-8"))
+    missing = lost_options(wanted, config.read_text(encoding="utf-8"))
     if missing:
         lines = "\n".join(f"  {line}" for line in missing)
         raise KernelError(

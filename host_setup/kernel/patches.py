@@ -65,8 +65,8 @@ def source_tree(source: Source, patches: Sequence[Patch], store: Store, terminal
 def _earlier(source: Source, store: Store) -> Path | None:
     """The newest tree in the cache that was taken from the same path."""
     origins = sorted((store.root / "source").glob(f"*/{_ORIGIN}"), key=lambda file: file.stat().st_mtime, reverse=True)
-    found = (file.parent / _TREE for file in origins if file.read_bytes() == os.fsencode(source.path))
-    return next(found, None)
+    trees = (file.parent / _TREE for file in origins if file.read_bytes() == os.fsencode(source.path))
+    return next(trees, None)
 
 
 def apply(tree: Path, patches: Sequence[Patch], logs: Path, pristine: Path) -> None:
@@ -143,8 +143,8 @@ def _strip(change: bytes, tree: Path) -> int:
     """How many leading folders the names of a change have too many: 1, but for one that was made without a/ and b/."""
     if re.search(rb'^diff --git "?a/', change, re.MULTILINE):
         return 1
-    found = re.findall(rb"^(---|\*\*\*|\+\+\+) ([^\t\n]+)", change, re.MULTILINE)
-    names = [(mark, PurePosixPath(os.fsdecode(name))) for mark, name in found if name != b"/dev/null"]
+    headings = re.findall(rb"^(---|\*\*\*|\+\+\+) ([^\t\n]+)", change, re.MULTILINE)
+    names = [(mark, PurePosixPath(os.fsdecode(name))) for mark, name in headings if name != b"/dev/null"]
     old = [name for mark, name in names if mark != b"+++" and not name.is_absolute()]
     if old:
         there = {strip: any(tree.joinpath(*name.parts[strip:]).is_file() for name in old) for strip in (0, 1)}

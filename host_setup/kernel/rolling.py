@@ -92,7 +92,7 @@ class RollingBuild:
         if state is None or state.by != by:
             self._begin(tree, site)
             with self._terminal.step("build the kernel in a folder that goes on", expected=_SECONDS):
-                self._made(site, request, _State(by, "", ()), log, anew=True)
+                self._make(site, request, _State(by, "", ()), log, anew=True)
         else:
             differing, gone = differences(tree, site.source)
             pending = tuple(sorted({*state.pending, *differing, *gone}))
@@ -101,11 +101,11 @@ class RollingBuild:
             self._note(state)
             for name in gone:
                 (site.source / name).unlink(missing_ok=True)
-            for name in sorted({*differing, *(one for one in state.pending if os.path.lexists(tree / one))}):
+            for name in sorted({*differing, *(name for name in state.pending if os.path.lexists(tree / name))}):
                 _put(tree / name, site.source / name)
             changed = len(differing) + len(gone)
             with self._terminal.step(f"build the kernel: {changed} files differ"):
-                self._made(site, request, state, log)
+                self._make(site, request, state, log)
         self._last = site, compiler
         return Rolled(changed, time.monotonic() - begun, code_of(site, self._log))
 
@@ -115,7 +115,7 @@ class RollingBuild:
         :param seconds: that it took. :raises KernelError: nothing was.
         """
         if self._last is None:
-            raise KernelError("nothing was built that could be handed over", stage=STAGE)
+            raise KernelError("no kernel has been built yet", stage=STAGE)
         fill_entry(folder, *self._last, seconds, self._log)
 
     def _begin(self, tree: Path, site: Site) -> None:
@@ -131,7 +131,7 @@ class RollingBuild:
             site.out.unlink(missing_ok=True)
         site.out.mkdir()
 
-    def _made(self, site: Site, request: Request, state: _State, log: Path, *, anew: bool = False) -> None:
+    def _make(self, site: Site, request: Request, state: _State, log: Path, *, anew: bool = False) -> None:
         """Configure, if need be, and compile. Once make has ended in order, well or not, nothing is pending.
 
         :param anew: until then there is no state, so that the folder is made anew if this is killed.
@@ -153,8 +153,8 @@ class RollingBuild:
 
     def _state(self) -> _State | None:
         try:
-            found = json.loads((self._folder / "state.json").read_text(encoding="utf-8", errors="surrogateescape"))
-            return _State(str(found["by"]), str(found["configured"]), tuple(map(str, found["pending"])))
+            state = json.loads((self._folder / "state.json").read_text(encoding="utf-8", errors="surrogateescape"))
+            return _State(str(state["by"]), str(state["configured"]), tuple(map(str, state["pending"])))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

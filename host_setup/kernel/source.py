@@ -99,10 +99,10 @@ def resolve(wanted: Path | str | None, store: Store) -> Source:
     """
     if isinstance(wanted, str):
         return _tarball(debian_archive.tarball(wanted, store, Terminal()), store)
-    return _named(wanted, store)
+    return _source_named(wanted, store)
 
 
-def _named(user_path: Path | None, store: Store) -> Source:
+def _source_named(user_path: Path | None, store: Store) -> Source:
     if user_path is None:
         if not DEBIAN_TARBALL.exists():
             raise SetupError(
@@ -138,12 +138,12 @@ def _tarball(path: Path, store: Store) -> Source:
         content = tarball.look_into(path, _reinstall(path))
         with path.open("rb") as packed:
             identity = hashlib.file_digest(packed, "sha256").hexdigest()
-        found = {"release": content.release, "folder": content.folder, "identity": identity}
-        (folder / "facts.json").write_text(json.dumps(found), encoding="ascii")
+        content_facts = {"release": content.release, "folder": content.folder, "identity": identity}
+        (folder / "facts.json").write_text(json.dumps(content_facts), encoding="ascii")
 
     entry = store.get_or_make("identity", key, examine)
-    found = json.loads((entry / "facts.json").read_text(encoding="ascii"))
-    return Source(path, Kind.TARBALL, found["release"], found["identity"], found["folder"])
+    content_facts = json.loads((entry / "facts.json").read_text(encoding="ascii"))
+    return Source(path, Kind.TARBALL, content_facts["release"], content_facts["identity"], content_facts["folder"])
 
 
 def _reinstall(path: Path) -> str:
@@ -161,8 +161,8 @@ def _tree(path: Path, store: Store) -> Source:
             if bare
             else "name the top folder of a kernel tree",
         )
-    found = release(makefile.read_text(encoding="utf-8", errors="replace"))
-    if found is None:
+    version = release(makefile.read_text(encoding="utf-8", errors="replace"))
+    if version is None:
         raise UserInputError(
             f"{path_text(path)} is not a Linux kernel: its top Makefile names no kernel version",
             stage=STAGE,
@@ -175,7 +175,7 @@ def _tree(path: Path, store: Store) -> Source:
             hint="headers alone build no kernel; of a sparse checkout: git sparse-checkout disable",
         )
     files = tree.read(path, store)
-    return Source(path, Kind.GIT if _is_repository(path) else Kind.TREE, found, tree.identity(files), files=files)
+    return Source(path, Kind.GIT if _is_repository(path) else Kind.TREE, version, tree.identity(files), files=files)
 
 
 def _is_repository(path: Path) -> bool:

@@ -57,7 +57,7 @@ def look_into(path: Path, reinstall: str) -> Content:
     """
     program = _decompressor(path)
     begun = foreign = False
-    with _opened(path, program) as (process, stream):
+    with _open_stream(path, program) as (process, stream):
         try:
             with tarfile.open(fileobj=stream, mode="r|") as tarball:
                 begun = True
@@ -66,23 +66,23 @@ def look_into(path: Path, reinstall: str) -> Content:
                     makefile = tarball.extractfile(member) if name == "Makefile" and member.isfile() else None
                     if makefile is None:
                         continue
-                    found = release(makefile.read(_LARGEST_MAKEFILE).decode(errors="replace"))
-                    if found is not None:
+                    version = release(makefile.read(_LARGEST_MAKEFILE).decode(errors="replace"))
+                    if version is not None:
                         if program is None:  # tar reports no end that is missing; a decompressor does
                             _require_end(path, reinstall)
-                        return Content(found, folder)
+                        return Content(version, folder)
                     foreign = foreign or len([part for part in folder.split("/") if part not in ("", ".")]) <= 1
             complete = process.wait() == 0
         except tarfile.TarError as error:
             if "unexpected end" in str(error) or (program is not None and (begun or process.wait() != 0)):
-                raise damaged(path, str(error), reinstall) from error
+                raise damage_error(path, str(error), reinstall) from error
             raise UserInputError(
                 f"{path_text(path)} is not a tarball: {error}",
                 stage=STAGE,
                 hint="if it is another kind of archive, unpack it and name the folder",
             ) from error
     if not complete:
-        raise damaged(path, f"{program} cannot decompress all of it", reinstall)
+        raise damage_error(path, f"{program} cannot decompress all of it", reinstall)
     why = "its top Makefile names no kernel version" if foreign else "it has no top Makefile"
     raise UserInputError(f"{path_text(path)} is not a Linux kernel: {why}", stage=STAGE, hint="name a kernel's tarball")
 
@@ -103,7 +103,7 @@ def unpack(path: Path, content: Content, folder: Path, log: Path, reinstall: str
     try:
         run_tree(command, log=log, stage=STAGE)
     except CommandError as error:
-        raise damaged(path, error.tail, reinstall, log) from error
+        raise damage_error(path, error.tail, reinstall, log) from error
     # A store that keeps everybody from writing (Nix, Bazel) packs its folders so.
     run_tree(["chmod", "--recursive", "u+rwX", str(folder)], log=log, stage=STAGE)
     # Devices, pipes and sockets are no sources; what opens a pipe waits for good.
@@ -112,10 +112,10 @@ def unpack(path: Path, content: Content, folder: Path, log: Path, reinstall: str
         tree.tidy(folder)
 
 
-def damaged(path: Path, detail: str, reinstall: str, log: Path | None = None) -> KernelError:
+def damage_error(path: Path, detail: str, reinstall: str, log: Path | None = None) -> KernelError:
     """The error for a tarball that cannot be read to its end."""
-    said = f"{path_text(path)} is truncated or damaged\n{detail}".rstrip()
-    return KernelError(said, stage=STAGE, hint=reinstall, artefact=log)
+    message = f"{path_text(path)} is truncated or damaged\n{detail}".rstrip()
+    return KernelError(message, stage=STAGE, hint=reinstall, artefact=log)
 
 
 def _require_end(path: Path, reinstall: str) -> None:
@@ -127,7 +127,7 @@ def _require_end(path: Path, reinstall: str) -> None:
         file.seek(-min(path.stat().st_size, len(_END)), os.SEEK_END)
         if file.read() != _END:
             detail = "it does not end as a tarball does; or it is the first of several volumes"
-            raise damaged(path, detail, f"{reinstall}, or unpack it and name the folder")
+            raise damage_error(path, detail, f"{reinstall}, or unpack it and name the folder")
 
 
 def _decompressor(path: Path) -> str | None:
@@ -150,7 +150,7 @@ def _decompressor(path: Path) -> str | None:
 
 
 @contextmanager
-def _opened(path: Path, program: str | None) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+def _open_stream(path: Path, program: str | None) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     """A tarball's content as a stream, and the process that it comes from."""
     with path.open("rb") as packed:
         process = spawn(["cat"] if program is None else [program, "-dc"], stdin=packed, stdout=subprocess.PIPE)

@@ -83,8 +83,10 @@ class Toolchain:
                 hint=f"apt-get install {packages}, or choose another with --compiler",
             )
         asked = [self.compiler, *([self._llvm("ld.lld")] if self._is_llvm else [])]
-        said = [output([one, "--version"], stage=STAGE).decode(errors="replace").splitlines()[0] for one in asked]
-        return "; ".join(said if self.compiler == GCC.compiler else [self.compiler, *said])
+        versions = [
+            output([compiler, "--version"], stage=STAGE).decode(errors="replace").splitlines()[0] for compiler in asked
+        ]
+        return "; ".join(versions if self.compiler == GCC.compiler else [self.compiler, *versions])
 
     def words(self) -> list[str]:
         """For make's command line."""
@@ -95,10 +97,10 @@ class Toolchain:
 
     @property
     def _parts(self) -> dict[str, str]:
-        found = _COMPILER.fullmatch(self.compiler)
-        if found is None:
+        match = _COMPILER.fullmatch(self.compiler)
+        if match is None:
             raise ValueError(f"{self.compiler!r} is not a compiler")
-        return found.groupdict("")
+        return match.groupdict("")
 
     @property
     def _is_llvm(self) -> bool:

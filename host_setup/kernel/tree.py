@@ -82,19 +82,19 @@ def read(tree: Path, store: Store) -> tuple[File, ...]:
     :raises UserInputError: a file cannot be read. :raises KernelError: it is being changed meanwhile.
     """
     key = digest("files", str(tree))
-    known = _known(store, key)
+    known = _load_known(store, key)
     facts: dict[str, tuple[str, str]] = {}
     files = []
     now = time.time()
-    for name, found in sorted(_listing(tree).items()):
-        seen = f"{found.path} {found.link} {_facts(found.status)}"
+    for name, entry in sorted(_listing(tree).items()):
+        seen = f"{entry.path} {entry.link} {_facts(entry.status)}"
         last, content = known.get(name, ("", ""))
         if last != seen:
-            with _reading(found.path):
-                content = _content(found)
-        settled = max(found.status.st_mtime, found.status.st_ctime) < now - _SETTLED
+            with _reading(entry.path):
+                content = _content(entry)
+        settled = max(entry.status.st_mtime, entry.status.st_ctime) < now - _SETTLED
         facts[name] = (seen if settled else "", content)
-        files.append(File(name, found.path, content))
+        files.append(File(name, entry.path, content))
     if facts != known:
         store.discard("identity", key)
         store.get_or_make("identity", key, lambda folder: _write(folder / "files.json", facts))
@@ -175,13 +175,13 @@ def _listing(tree: Path, *, follow: bool = True) -> dict[str, _Found]:
 
     :param follow: what a link leads to outside of the tree is part of it.
     """
-    found: dict[str, _Found] = {}
-    _collect(tree, "", (_Root(tree, ""),), found, follow=follow)
-    built = _build_folders(found)
-    return {name: one for name, one in found.items() if not _is_left(name, one.path, built)}
+    entries: dict[str, _Found] = {}
+    _collect(tree, "", (_Root(tree, ""),), entries, follow=follow)
+    built = _build_folders(entries)
+    return {name: entry for name, entry in entries.items() if not _is_left(name, entry.path, built)}
 
 
-def _collect(folder: Path, prefix: str, roots: tuple[_Root, ...], found: dict[str, _Found], *, follow: bool) -> None:
+def _collect(folder: Path, prefix: str, roots: tuple[_Root, ...], entries: dict[str, _Found], *, follow: bool) -> None:
     """Add the files of a folder, which lies in the last of the roots."""
     for entry in _names(folder, on_top=not prefix):
         path, name = f"{folder}/{entry.rstrip('/')}", f"{prefix}{entry.rstrip('/')}"
@@ -190,17 +190,17 @@ def _collect(folder: Path, prefix: str, roots: tuple[_Root, ...], found: dict[st
         except (FileNotFoundError, NotADirectoryError):
             continue  # deleted, or not part of a sparse checkout
         if stat.S_ISDIR(status.st_mode):
-            _collect(Path(path), f"{name}/", roots, found, follow=follow)
+            _collect(Path(path), f"{name}/", roots, entries, follow=follow)
         elif stat.S_ISREG(status.st_mode):
-            found[name] = _Found(path, status)
+            entries[name] = _Found(path, status)
         elif stat.S_ISLNK(status.st_mode):
             target = _outside(Path(path), name, roots) if follow else str(Path(path).readlink())
             if isinstance(target, str):
-                found[name] = _Found(path, status, target)
+                entries[name] = _Found(path, status, target)
             elif target.is_dir():
-                _collect(target, f"{name}/", (*roots, _Root(target, name)), found, follow=follow)
+                _collect(target, f"{name}/", (*roots, _Root(target, name)), entries, follow=follow)
             else:
-                found[name] = _Found(str(target), target.stat())
+                entries[name] = _Found(str(target), target.stat())
 
 
 def _outside(link: Path, name: str, roots: Sequence[_Root]) -> Path | str:
@@ -223,15 +223,15 @@ def _outside(link: Path, name: str, roots: Sequence[_Root]) -> Path | str:
 
 def _names(folder: Path, *, on_top: bool) -> set[str]:
     """The names that git has or would have, relative to a folder; a folder that git does not look into is one name."""
-    tracked = _tracked(folder)
+    tracked = _git_files(folder)
     rules = [*_MADE_ELSEWHERE] if on_top and not tracked and not _is_built(folder) else []
-    names = {*tracked, *_untracked(folder, rules)}
+    names = {*tracked, *_files_outside_git(folder, rules)}
     if on_top and "Makefile" not in names:
-        names = {*tracked, *_untracked(folder, [*_TOP, *rules])}
+        names = {*tracked, *_files_outside_git(folder, [*_TOP, *rules])}
     return names
 
 
-def _tracked(folder: Path) -> list[str]:
+def _git_files(folder: Path) -> list[str]:
     try:
         # --sparse: what a sparse checkout leaves out may not be there to be listed.
         names = _split(git(folder, "ls-files", "-z", "--cached", "--sparse", stage=STAGE))
@@ -239,16 +239,18 @@ def _tracked(folder: Path) -> list[str]:
         if "not a git repository" in error.tail:
             return []  # or one whose other half is elsewhere
         # What git tracks though a .gitignore names it would be left out.
-        said = " ".join(error.tail[max(0, error.tail.rfind("fatal: ")) :].split())  # it may go on on the next line
+        complaints = " ".join(
+            error.tail[max(0, error.tail.rfind("fatal: ")) :].split()
+        )  # it may go on on the next line
         raise UserInputError(
-            f"git cannot read the repository of {path_text(folder)}: {said or error.message}",
+            f"git cannot read the repository of {path_text(folder)}: {complaints or error.message}",
             stage=STAGE,
             hint="'git status' there says more; a copy of the tree without .git is read by its .gitignore alone",
         ) from error
     return [name for name in names if name.strip("./") and not name.startswith("../")]  # a submodule names itself
 
 
-def _untracked(folder: Path, rules: Sequence[str]) -> list[str]:
+def _files_outside_git(folder: Path, rules: Sequence[str]) -> list[str]:
     """What an empty repository would take from a folder.
 
     :param rules: stronger than any ``.gitignore``.
@@ -272,10 +274,10 @@ def _lists_of_ignored(folder: Path) -> Iterator[Path]:
     if linked.is_symlink() and linked.is_file():
         yield linked
     try:
-        said = git(folder, "rev-parse", "--show-prefix", "--git-path", "info/exclude", stage=STAGE)
+        answer = git(folder, "rev-parse", "--show-prefix", "--git-path", "info/exclude", stage=STAGE)
     except CommandError:
         return
-    prefix, _, named = os.fsdecode(said).partition("\n")
+    prefix, _, named = os.fsdecode(answer).partition("\n")
     own = folder / named.removesuffix("\n")
     if not prefix and own.is_file():
         yield own
@@ -285,11 +287,11 @@ def _split(listed: bytes) -> list[str]:
     return [os.fsdecode(name) for name in listed.split(b"\0") if name]
 
 
-def _build_folders(found: Mapping[str, _Found]) -> tuple[str, ...]:
+def _build_folders(entries: Mapping[str, _Found]) -> tuple[str, ...]:
     """Folders in the tree that a kernel was built into; older kernels do not tell git to leave them alone."""
     places: dict[str, str] = {}
-    for name, one in found.items():
-        inside, place = name.rpartition("/")[0], one.path.rpartition("/")[0]
+    for name, entry in entries.items():
+        inside, place = name.rpartition("/")[0], entry.path.rpartition("/")[0]
         while inside and inside not in places:
             places[inside] = place
             inside, place = inside.rpartition("/")[0], place.rpartition("/")[0]
@@ -320,11 +322,11 @@ def _facts(status: os.stat_result) -> str:
     return f"{status.st_mode} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
-def _content(found: _Found) -> str:
-    if found.link is not None:
-        return f"{_Kind.LINK} {os.fsencode(found.link).hex()}"
-    kind = _Kind.PROGRAM if found.status.st_mode & 0o100 else _Kind.FILE
-    with Path(found.path).open("rb") as file:
+def _content(entry: _Found) -> str:
+    if entry.link is not None:
+        return f"{_Kind.LINK} {os.fsencode(entry.link).hex()}"
+    kind = _Kind.PROGRAM if entry.status.st_mode & 0o100 else _Kind.FILE
+    with Path(entry.path).open("rb") as file:
         return f"{kind} {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
@@ -339,7 +341,7 @@ def _copy(file: File, target: Path) -> None:
     target.chmod(0o755 if kind == _Kind.PROGRAM else 0o644)
     with target.open("rb") as copied:
         if hashlib.file_digest(copied, "sha256").hexdigest() != data:
-            raise _changed(file.path)
+            raise _change_error(file.path)
 
 
 @contextmanager
@@ -348,7 +350,7 @@ def _reading(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise _changed(path) from error
+        raise _change_error(path) from error
     except PermissionError as error:
         raise _unreadable(f"{path_text(path)}: {error.strerror}") from error
 
@@ -359,7 +361,7 @@ def _unreadable(words: str) -> UserInputError:
     )
 
 
-def _changed(path: str) -> KernelError:
+def _change_error(path: str) -> KernelError:
     return KernelError(f"{path_text(path)} changed while it was being read", stage=STAGE, hint="run it again")
 
 
@@ -375,7 +377,7 @@ def _had(folder: Path) -> dict[str, str]:
     return had
 
 
-def _known(store: Store, key: str) -> dict[str, tuple[str, str]]:
+def _load_known(store: Store, key: str) -> dict[str, tuple[str, str]]:
     entry = store.get("identity", key)
     if entry is None:
         return {}

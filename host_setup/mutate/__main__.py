@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from common.commands import git
 from common.errors import CommandError, SetupError, UserInputError
-from common.paths import PROJECT, cache_root, expanded, parse_path
+from common.paths import PROJECT, cache_root, expand_home, parse_path
 from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
@@ -46,15 +46,19 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument("--faults", type=parse_path, metavar="DIR", help="faults by hand; default: those of the series")
     parser.add_argument("--kind", choices=("hand", "machine", "all"), default="all", help="which faults")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="faults whose name fits")
-    parser.add_argument("--sample", type=int, metavar="N", help="so many of them, by chance")
+    parser.add_argument("--sample", type=int, metavar="N", help="a random sample of this size")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which chance; default: 0")
     parser.add_argument("--coverage", type=parse_path, metavar="FILE", help="which claims execute which line, JSON")
-    parser.add_argument("--whole", action="store_true", help="where no claim about it notices a fault, try all others")
-    parser.add_argument("--failures", type=int, default=1, metavar="N", help="claims after which a fault is done with")
-    parser.add_argument("--minutes", type=float, metavar="N", help="begin no fault later than that")
+    parser.add_argument(
+        "--whole", action="store_true", help="if no claim about a fault's place notices it, try all other claims"
+    )
+    parser.add_argument(
+        "--failures", type=int, default=1, metavar="N", help="give up on a fault after this many claims"
+    )
+    parser.add_argument("--minutes", type=float, metavar="N", help="start no new fault after this many minutes")
     parser.add_argument(
         "--again", action="append", default=[], type=MutantVerdict, choices=list(MutantVerdict), metavar="VERDICT",
-        help=f"try those again that came to it ({', '.join(MutantVerdict)})",
+        help=f"try faults with this verdict again ({', '.join(MutantVerdict)})",
     )  # fmt: skip
     parser.add_argument(
         "--folder", type=parse_path, default=Path("reports/mutation"), metavar="DIR", help="keeps results"
@@ -62,7 +66,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--table", type=parse_path, metavar="FILE", help="write the mutation table of all results, Markdown"
     )
-    parser.add_argument("--list", action="store_true", help="say which faults there are, and the claims for each")
+    parser.add_argument("--list", action="store_true", help="list the faults, and the claims for each")
     return parser
 
 
@@ -71,7 +75,7 @@ def options(argv: list[str]) -> argparse.Namespace:
     parser = options_parser()
     chosen = parser.parse_args(argv)
     if (chosen.sample is not None and chosen.sample < 1) or chosen.failures < 1:
-        parser.error("at least one: a run of nothing would find nothing")
+        parser.error("must be 1 or more")
     return chosen
 
 
@@ -89,12 +93,16 @@ class Ground:
     machine: tuple[Mutant, ...]
     equivalents: dict[str, str]
 
-    def fault(self, one: Fault | Mutant) -> Fault:
+    def fault(self, entry: Fault | Mutant) -> Fault:
         """A fault, or the one that a mutant is."""
-        return one if isinstance(one, Fault) else of_mutant(one, (self.patched / one.file).read_text(encoding="utf-8"))
+        return (
+            entry
+            if isinstance(entry, Fault)
+            else of_mutant(entry, (self.patched / entry.file).read_text(encoding="utf-8"))
+        )
 
 
-def chosen(
+def choose_faults(
     hand: Sequence[Fault], machine: Sequence[Mutant], kind: str, only: Sequence[str], sample: int | None, seed: int
 ) -> list[Fault | Mutant]:
     """The faults that are asked for, in the order in which they are tried: those by hand first.
@@ -103,12 +111,12 @@ def chosen(
     :raises UserInputError: there are none.
     """
     kinds: list[Fault | Mutant] = [*(hand if kind != "machine" else ()), *(machine if kind != "hand" else ())]
-    found = [one for one in kinds if not only or any(fnmatchcase(one.name, pattern) for pattern in only)]
-    if not found:
-        raise UserInputError("no fault fits", stage=STAGE, hint="'make mutate ARGS=--list' says what there is")
-    if sample is None or sample >= len(found):
-        return found
-    return random.Random(seed).sample(sorted(found, key=lambda one: one.name), sample)  # noqa: S311  no secret
+    matching = [kind for kind in kinds if not only or any(fnmatchcase(kind.name, pattern) for pattern in only)]
+    if not matching:
+        raise UserInputError("no fault fits", stage=STAGE, hint="'make mutate ARGS=--list' lists them")
+    if sample is None or sample >= len(matching):
+        return matching
+    return random.Random(seed).sample(sorted(matching, key=lambda mutant: mutant.name), sample)  # noqa: S311  no secret
 
 
 def exit_status(asked: Sequence[Fault], judged: Sequence[Line]) -> int:
@@ -131,18 +139,18 @@ def main(argv: list[str]) -> int:
     ground = _ground(option, store, folder, terminal)
     known = claim_tests(PROJECT)
     order = Order(tuple(known), hints(), coverage(option.coverage) if option.coverage else None)
-    asked = chosen(ground.hand, ground.machine, option.kind, option.only, option.sample, option.seed)
+    asked = choose_faults(ground.hand, ground.machine, option.kind, option.only, option.sample, option.seed)
     if option.list:
         for fault in map(ground.fault, asked):
             print(f"{fault.name}: {fault.mistake}\n    {', '.join(order.first(fault))}")  # noqa: T201
         return PROVEN
-    faults = [ground.fault(one) for one in asked]
+    faults = [ground.fault(word) for word in asked]
     book = Book(folder)
     try:
         with _alone(store):
             _try(faults, book, _trials(option, ground, store, folder, order, known, terminal), option, terminal)
     finally:
-        judged = book.judged(ground.equivalents)
+        judged = book.verdicts(ground.equivalents)
         for words in summary(judged):
             print(words)  # noqa: T201
         if option.table:
@@ -169,7 +177,7 @@ def _alone(store: Store) -> Iterator[None]:
 
 
 def _ground(option: argparse.Namespace, store: Store, folder: Path, terminal: Terminal) -> Ground:
-    base = expanded(option.series).resolve() if "/" in option.series else series.FOLDER / option.series
+    base = expand_home(option.series).resolve() if "/" in option.series else series.FOLDER / option.series
     request = kernel_request(source.resolve(option.kernel_source, store), base)
     logs = folder / "logs/patches"
     logs.mkdir(parents=True, exist_ok=True)
@@ -178,7 +186,7 @@ def _ground(option: argparse.Namespace, store: Store, folder: Path, terminal: Te
     machine = tuple(machine_made(pristine, patched, request.series.patches))
     where: Path = option.faults or FOLDER / base.name
     kept = KeptBuild(store.root / "kept" / base.name, request, store, terminal)
-    reasons = equivalents(where / "equivalent.toml", {one.name: one.before for one in machine})
+    reasons = equivalents(where / "equivalent.toml", {mutant.name: mutant.before for mutant in machine})
     return Ground(base, kept, patched, tuple(by_hand(where, patched, logs)), machine, reasons)
 
 
@@ -202,7 +210,7 @@ def _trials(
 
 def _try(asked: Sequence[Fault], book: Book, trials: Trials, option: argparse.Namespace, terminal: Terminal) -> None:
     begun = time.monotonic()
-    left = [fault for fault in asked if not book.known(fault, option.again)]
+    left = [fault for fault in asked if not book.has_result(fault, option.again)]
     terminal.say(f"{len(asked)} faults, {len(asked) - len(left)} of them tried before")
     for number, fault in enumerate(left, 1):
         if option.minutes is not None and time.monotonic() - begun > 60 * option.minutes:

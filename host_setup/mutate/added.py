@@ -16,13 +16,13 @@ STAGE = "mutate"
 _HUNK = re.compile(r"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
 
 
-def touched(patches: Iterable[Patch]) -> tuple[str, ...]:
+def files_touched(patches: Iterable[Patch]) -> tuple[str, ...]:
     """The C files that patches change, relative to the tree, sorted. Selftests are no part of a kernel."""
     names = {name for patch in patches for name in patch.written}
     return tuple(sorted(name for name in names if name.endswith((".c", ".h")) and not name.startswith("tools/")))
 
 
-def added_lines(pristine: Path, patched: Path) -> frozenset[int]:
+def lines_added(pristine: Path, patched: Path) -> frozenset[int]:
     """The numbers of the lines, from 1, that a file has beyond an earlier state of it, which may not be there.
 
     :raises CommandError: diff fails.

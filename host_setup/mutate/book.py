@@ -102,10 +102,10 @@ class Book:
         self._controls_file = folder / "controls.jsonl"
         self.lines: dict[str, Line] = {}
         self.controls: dict[str, str] = {}
-        for kept in _kept(self._file):
+        for kept in _read_lines(self._file):
             line = _line(kept)
             self.lines[line.name] = line
-        for kept in _kept(self._controls_file):
+        for kept in _read_lines(self._controls_file):
             self.controls[str(kept["claim"])] = str(kept["status"])
 
     def add(self, line: Line) -> None:
@@ -118,7 +118,7 @@ class Book:
         self.controls[claim] = status
         _append(self._controls_file, {"claim": claim, "status": status})
 
-    def known(self, fault: Fault, again: Collection[MutantVerdict]) -> bool:
+    def has_result(self, fault: Fault, again: Collection[MutantVerdict]) -> bool:
         """Whether a fault was tried before, as it is now.
 
         :param again: verdicts that do not count.
@@ -130,14 +130,14 @@ class Book:
         """Claims that have killed, and of which nobody knows how they end without a fault."""
         return sorted({claim for line in self.lines.values() for claim in line.claims} - self.controls.keys())
 
-    def judged(self, equivalents: Mapping[str, str]) -> list[Line]:
+    def verdicts(self, equivalents: Mapping[str, str]) -> list[Line]:
         """The results as they count: a claim that was not seen to be PASS without a fault kills nothing.
 
         :param equivalents: the reason for each fault that is none, by name.
         """
-        return [self._judged(line, equivalents) for line in self.lines.values()]
+        return [self._verdict_on(line, equivalents) for line in self.lines.values()]
 
-    def _judged(self, line: Line, equivalents: Mapping[str, str]) -> Line:
+    def _verdict_on(self, line: Line, equivalents: Mapping[str, str]) -> Line:
         if line.name in equivalents and line.verdict in (MutantVerdict.SURVIVED, MutantVerdict.SURVIVED_SOME):
             return replace(line, verdict=MutantVerdict.EQUIVALENT, why=equivalents[line.name])
         if line.verdict not in (MutantVerdict.KILLED, MutantVerdict.OTHERS):
@@ -150,7 +150,7 @@ class Book:
         return replace(line, verdict=MutantVerdict.UNTRIED, claims=(), why=why)
 
 
-def _kept(file: Path) -> Iterable[dict[str, object]]:
+def _read_lines(file: Path) -> Iterable[dict[str, object]]:
     """The lines of a file; the last one may be cut off, as its writer was killed."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     for number, text in enumerate(lines, 1):
@@ -167,7 +167,7 @@ def _line(kept: dict[str, object]) -> Line:
     fields = {**kept, "verdict": MutantVerdict(str(kept["verdict"]))}
     for name in ("claims", "must"):
         value = kept.get(name, ())
-        fields[name] = tuple(str(one) for one in value) if isinstance(value, list) else ()
+        fields[name] = tuple(str(item) for item in value) if isinstance(value, list) else ()
     return Line(**fields)  # type: ignore[arg-type]
 
 
@@ -203,14 +203,14 @@ def equivalents(file: Path, now: Mapping[str, str]) -> dict[str, str]:
     """
     if not file.exists():
         return {}
-    found = toml_file.load(file, _Equivalents, stage=STAGE).equivalent
-    stale = [one.id for one in found if now.get(one.id) != one.before]
+    entries = toml_file.load(file, _Equivalents, stage=STAGE).equivalent
+    stale = [entry.id for entry in entries if now.get(entry.id) != entry.before]
     if stale:
         raise UserInputError(
-            f"{file.name}: the series has no such mutant, or another line there: {', '.join(stale)}",
-            stage=STAGE, artefact=file, hint="look at it again: 'make mutate ARGS=--list' says what there is",
+            f"{file.name}: the series lacks this mutant, or its line has changed: {', '.join(stale)}",
+            stage=STAGE, artefact=file, hint="check each of them: 'make mutate ARGS=--list' lists them",
         )  # fmt: skip
-    return {one.id: " ".join(one.because.split()) for one in found}
+    return {entry.id: " ".join(entry.because.split()) for entry in entries}
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -220,8 +220,8 @@ def summary(lines: Sequence[Line]) -> list[str]:
     """How many came to what."""
     counts = Counter(line.verdict for line in lines)
     faults = sum(counts[verdict] for verdict in MutantVerdict if verdict.is_mutant)
-    told = [f"{counts[verdict]:5} {verdict}: {verdict.words}" for verdict in MutantVerdict if counts[verdict]]
-    return [*told, f"{counts[MutantVerdict.KILLED]} of {faults} faults are named by a claim"]
+    rows = [f"{counts[verdict]:5} {verdict}: {verdict.words}" for verdict in MutantVerdict if counts[verdict]]
+    return [*rows, f"{counts[MutantVerdict.KILLED]} of {faults} faults are named by a claim"]
 
 
 _HEAD = (
@@ -267,7 +267,10 @@ def table(lines: Sequence[Line], claims: Sequence[str], command: str, faults: in
             "",
             "| claim | faults |",
             "| --- | ---: |",
-            *(f"| {claim} | {count} |" for claim, count in sorted(killers.items(), key=lambda one: (-one[1], one[0]))),
+            *(
+                f"| {claim} | {count} |"
+                for claim, count in sorted(killers.items(), key=lambda pair: (-pair[1], pair[0]))
+            ),
             "",
         ]
     )

@@ -45,7 +45,7 @@ def coverage(file: Path) -> Coverage:
         return {str(name): {str(line): list(claims) for line, claims in lines.items()} for name, lines in read.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UserInputError(
-            f"{file} is no coverage: {error}", stage=STAGE, hint='{"mm/gup.c": {"1284": ["CLAIM", ...]}} is one'
+            f"{file} is not a coverage file: {error}", stage=STAGE, hint='{"mm/gup.c": {"1284": ["CLAIM", ...]}} is one'
         ) from error
 
 

@@ -24,7 +24,7 @@ from common.errors import UserInputError
 from common.store import digest
 from host_setup.kernel import arrival, patches
 from host_setup.kernel.arrival import Patch
-from host_setup.mutate.added import added_lines, touched
+from host_setup.mutate.added import files_touched, lines_added
 from host_setup.mutate.operators import Mutant, mutants, predicates
 
 STAGE = "fault"
@@ -65,10 +65,10 @@ def of_mutant(mutant: Mutant, text: str) -> Fault:
 
     :param text: the file as the series leaves it.
     """
-    changed = mutant.applied(text)
+    changed = mutant.apply_to(text)
     names = (f"a/{mutant.file}", f"b/{mutant.file}")
     old, new = text.splitlines(keepends=True), changed.splitlines(keepends=True)
-    diff = "".join(_ended(difflib.unified_diff(old, new, *names)))
+    diff = "".join(_cut_at_end(difflib.unified_diff(old, new, *names)))
     head = f"diff --git {names[0]} {names[1]}\n"
     mistake = mutant.after if mutant.after != mutant.before else mutant.operator.value
     return Fault(
@@ -77,7 +77,7 @@ def of_mutant(mutant: Mutant, text: str) -> Fault:
     )  # fmt: skip
 
 
-def _ended(lines: Iterator[str]) -> Iterator[str]:
+def _cut_at_end(lines: Iterator[str]) -> Iterator[str]:
     for line in lines:
         yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 
@@ -87,9 +87,9 @@ def machine_made(pristine: Path, patched: Path, series: Sequence[Patch]) -> list
 
     :param pristine: the tree without the series. :param patched: the tree with it.
     """
-    files = touched(series)
+    files = files_touched(series)
     texts = {name: (patched / name).read_text(encoding="utf-8") for name in files if (patched / name).is_file()}
-    added = {name: added_lines(pristine / name, patched / name) for name in texts}
+    added = {name: lines_added(pristine / name, patched / name) for name in texts}
     gates = frozenset[str]().union(*(predicates(_only(text, added[name])) for name, text in texts.items()))
     return [mutant for name, text in texts.items() for mutant in mutants(name, text, added[name], gates)]
 
@@ -114,27 +114,29 @@ def _by_hand(file: Path, tree: Path, logs: Path) -> Fault:
     claims = tuple(words for name, words in fields if name == "Claim")
     if len(mistakes) != 1 or not claims:
         raise UserInputError(
-            f"{file.name} does not say what it is", stage=STAGE, artefact=file,
+            f"{file.name} does not describe its mistake", stage=STAGE, artefact=file,
             hint="begin it with one line 'Mistake: ...' and a line 'Claim: ID' for each claim that must name it",
         )  # fmt: skip
-    found = tuple(arrival.read(file))
-    names = touched(found)
+    file_patches = tuple(arrival.read(file))
+    names = files_touched(file_patches)
     with tempfile.TemporaryDirectory(prefix="sealproof-fault-") as scratch:
         copy = Path(scratch) / "linux"
         for name in names:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             if (tree / name).exists():
                 shutil.copyfile(tree / name, copy / name)
-        patches.apply(copy, found, logs, tree)
+        patches.apply(copy, file_patches, logs, tree)
         changes = {name: (copy / name).read_text(encoding="utf-8") for name in names}
-    return Fault(file.stem, mistakes[0], "by hand", file.read_bytes(), _places(found), must=claims, changes=changes)
+    return Fault(
+        file.stem, mistakes[0], "by hand", file.read_bytes(), _places(file_patches), must=claims, changes=changes
+    )
 
 
-def _places(found: Sequence[Patch]) -> tuple[tuple[str, int], ...]:
+def _places(changes: Sequence[Patch]) -> tuple[tuple[str, int], ...]:
     places: list[tuple[str, int]] = []
-    for patch in found:
+    for patch in changes:
         for part in re.split(rb"^(?=diff --git )", patch.change, flags=re.MULTILINE):
-            names = touched([Patch(patch.name, part, part)])
+            names = files_touched([Patch(patch.name, part, part)])
             for first, count in _OLD_LINES.findall(part):
                 lines = range(int(first), int(first) + int(count or 1))
                 places += [(name, line) for name in names for line in lines]

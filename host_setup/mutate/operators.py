@@ -67,7 +67,7 @@ class Mutant:
         """As other faults have one."""
         return self.id
 
-    def applied(self, text: str) -> str:
+    def apply_to(self, text: str) -> str:
         """The file with the fault."""
         for edit in sorted(self.edits, key=lambda edit: edit.start, reverse=True):
             text = text[: edit.start] + edit.text + text[edit.end :]
@@ -122,7 +122,7 @@ def mutants(file: str, text: str, added: Collection[int], gates: Collection[str]
     """
     parsed = CText(text)
     added_lines = frozenset(added)
-    found: list[Mutant] = []
+    made_here: list[Mutant] = []
     count: dict[str, int] = {}
     places = [
         (min(edit.start for edit in edits), operator, function, edits)
@@ -141,10 +141,10 @@ def mutants(file: str, text: str, added: Collection[int], gates: Collection[str]
         if count[name] > 1:
             name = f"{name}#{count[name]}"
         plain = Mutant(name, file, function.name, line, operator, edits, "", "")
-        applied = plain.applied(text)
-        before, after = (one.split("\n", line)[line - 1].strip() for one in (text, applied))
-        found.append(replace(plain, before=before, after=after))
-    return found
+        applied = plain.apply_to(text)
+        before, after = (source.split("\n", line)[line - 1].strip() for source in (text, applied))
+        made_here.append(replace(plain, before=before, after=after))
+    return made_here
 
 
 def _in(parsed: CText, function: Function, gates: Collection[str]) -> Iterator[tuple[Operator, tuple[Edit, ...]]]:
@@ -168,25 +168,25 @@ def _blank(parsed: CText, start: int, end: int) -> tuple[Edit]:
 
 def _checks(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple[Edit, ...]]]:
     """What is asked is asked still, as it may do something; only its answer counts no more, or the other way."""
-    for found in _each(_IF, parsed, function):
-        opening = found.start(1)
+    for match in _each(_IF, parsed, function):
+        opening = match.start(1)
         closing = parsed.close(opening)
         if 0 < closing < function.end:
             yield Operator.CHECK_DROPPED, _around(opening + 1, closing, "(", ") && 0")
             yield Operator.CHECK_INVERTED, _around(opening + 1, closing, "!(", ")")
 
 
-def _statement(parsed: CText, found: re.Match[str]) -> int:
+def _statement(parsed: CText, match: re.Match[str]) -> int:
     """Where a call that is a statement of its own ends, behind its semicolon; -1 if it is none."""
-    before = parsed.before(found.start(1))
-    closing = parsed.close(found.start(3))
+    before = parsed.before(match.start(1))
+    closing = parsed.close(match.start(3))
     begins = before[-1:] in _BEGINS or re.search(r"\b(?:else|do)$", before)
     return closing + 2 if begins and parsed.code[closing + 1 : closing + 2] == ";" else -1
 
 
 def _calls(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple[Edit, ...]]]:
-    for found in _each(_CALL, parsed, function):
-        name, end = found[2], _statement(parsed, found)
+    for match in _each(_CALL, parsed, function):
+        name, end = match[2], _statement(parsed, match)
         if end < 0 or _LOCK.fullmatch(name) or _UNLOCK.fullmatch(name) or _HARMLESS.fullmatch(name):
             continue
         kind = Operator.CALL_DROPPED
@@ -194,23 +194,23 @@ def _calls(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple[
             kind = Operator.CLEAR_DROPPED
         elif _FLUSH.fullmatch(name):
             kind = Operator.FLUSH_DROPPED
-        yield kind, _blank(parsed, found.start(1), end)
+        yield kind, _blank(parsed, match.start(1), end)
 
 
 def _locks(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple[Edit, ...]]]:
     """A lock goes together with all that release it in its function: half of a pair would only hang."""
-    calls = [(found, _statement(parsed, found)) for found in _each(_CALL, parsed, function)]
-    taken = [(found, end) for found, end in calls if end > 0 and _LOCK.fullmatch(found[2])]
-    for found, end in taken:
-        arguments = parsed.arguments(found.start(3))
-        if found[2] == "guard":
+    calls = [(match, _statement(parsed, match)) for match in _each(_CALL, parsed, function)]
+    taken = [(match, end) for match, end in calls if end > 0 and _LOCK.fullmatch(match[2])]
+    for match, end in taken:
+        arguments = parsed.arguments(match.start(3))
+        if match[2] == "guard":
             continue
         released = [
             (other, last)
             for other, last in calls
             if last > 0 and _UNLOCK.fullmatch(other[2]) and parsed.arguments(other.start(3))[:1] == arguments[:1]
         ]
-        same = [one for one, _ in taken if parsed.arguments(one.start(3))[:1] == arguments[:1]]
+        same = [lock for lock, _ in taken if parsed.arguments(lock.start(3))[:1] == arguments[:1]]
         if (
             released
             and len(same) == 1
@@ -218,28 +218,30 @@ def _locks(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple[
         ):
             yield (
                 Operator.LOCK_DROPPED,
-                tuple(edit for one, last in [(found, end), *released] for edit in _blank(parsed, one.start(1), last)),
+                tuple(
+                    edit for start, last in [(match, end), *released] for edit in _blank(parsed, start.start(1), last)
+                ),
             )
 
 
 def _values(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple[Edit, ...]]]:
-    for found in _each(_RESULT, parsed, function):
-        yield Operator.ERROR_IGNORED, _around(found.start(1), found.end(1), "((", "), 0)")
-    for found in _each(_STORE, parsed, function):
-        before = parsed.before(found.start(1))
+    for match in _each(_RESULT, parsed, function):
+        yield Operator.ERROR_IGNORED, _around(match.start(1), match.end(1), "((", "), 0)")
+    for match in _each(_STORE, parsed, function):
+        before = parsed.before(match.start(1))
         if before[-1:] in _BEGINS or re.search(r"\b(?:else|do)$", before):
-            yield Operator.STORE_DROPPED, _blank(parsed, found.start(1), found.end(1))
-    for found in _each(_RETURN_ERROR, parsed, function):
-        yield Operator.REFUSAL_IS_SUCCESS, (Edit(found.start(1), found.end(1), "0"),)
-    for found in _each(_RETURN_BOOL, parsed, function):
-        other = "false" if found[1] == "true" else "true"
-        yield Operator.ANSWER_INVERTED, (Edit(found.start(1), found.end(1), other),)
+            yield Operator.STORE_DROPPED, _blank(parsed, match.start(1), match.end(1))
+    for match in _each(_RETURN_ERROR, parsed, function):
+        yield Operator.REFUSAL_IS_SUCCESS, (Edit(match.start(1), match.end(1), "0"),)
+    for match in _each(_RETURN_BOOL, parsed, function):
+        other = "false" if match[1] == "true" else "true"
+        yield Operator.ANSWER_INVERTED, (Edit(match.start(1), match.end(1), other),)
 
 
 def _flags(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple[Edit, ...]]]:
     for pattern in (_FLAG_LAST, _FLAG_FIRST):
-        for found in _each(pattern, parsed, function):
-            start, end = found.span(1)
+        for match in _each(pattern, parsed, function):
+            start, end = match.span(1)
             yield Operator.FLAG_DROPPED, (Edit(start, end, "\n" * parsed.text.count("\n", start, end)),)
 
 
@@ -247,16 +249,16 @@ def _ends(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple[E
     """The end of a range comes a page too early; where it counts pages, that is one."""
     body = parsed.code[function.start : function.end]
     page = "PAGE_SIZE" if _BY_ADDRESS.search(body) else "1"
-    for found in _each(_END, parsed, function):
-        before = parsed.before(found.start(1))
+    for match in _each(_END, parsed, function):
+        before = parsed.before(match.start(1))
         if re.search(r"(?:[,(<>=-]|\breturn)$", before):  # it is used, not declared
-            yield Operator.END_MOVED, (Edit(found.start(1), found.end(1), f"(end - {page})"),)
+            yield Operator.END_MOVED, (Edit(match.start(1), match.end(1), f"(end - {page})"),)
 
 
 def _loops(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple[Edit, ...]]]:
-    for found in _each(_LOOP, parsed, function):
-        closing = parsed.close(found.start(1))
-        bound = _BOUND.search(parsed.code, found.start(1), closing)
+    for match in _each(_LOOP, parsed, function):
+        closing = parsed.close(match.start(1))
+        bound = _BOUND.search(parsed.code, match.start(1), closing)
         if bound:
             yield Operator.LOOP_SHORT, (Edit(bound.end(1), bound.end(1), " + 1"),)
         body = re.compile(r"\s*").match(parsed.code, closing + 1)
@@ -273,11 +275,11 @@ def _loops(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple[
 
 def _gates(parsed: CText, function: Function, gates: Collection[str]) -> Iterator[tuple[Operator, tuple[Edit, ...]]]:
     """What the series asks of a page, a mapping or a VM is answered with no; a helper of its own is the stock one."""
-    for found in _each(re.compile(r"\b(\w+)(\()"), parsed, function):
-        name, closing = found[1], parsed.close(found.start(2))
+    for match in _each(re.compile(r"\b(\w+)(\()"), parsed, function):
+        name, closing = match[1], parsed.close(match.start(2))
         if name in gates:
-            yield Operator.GATE_IGNORED, _around(found.start(1), closing + 1, "(0 && ", ")")
+            yield Operator.GATE_IGNORED, _around(match.start(1), closing + 1, "(0 && ", ")")
         if name in _STOCK and closing > 0:
-            text = _STOCK[name].format(*parsed.arguments(found.start(2)))
-            lines = parsed.text.count("\n", found.start(1), closing) - text.count("\n")
-            yield Operator.STOCK_HELPER, (Edit(found.start(1), closing + 1, text + "\n" * max(0, lines)),)
+            text = _STOCK[name].format(*parsed.arguments(match.start(2)))
+            lines = parsed.text.count("\n", match.start(1), closing) - text.count("\n")
+            yield Operator.STOCK_HELPER, (Edit(match.start(1), closing + 1, text + "\n" * max(0, lines)),)

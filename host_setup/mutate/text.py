@@ -36,9 +36,9 @@ class CText:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.code = _HIDDEN.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
-        self._lines = [0, *(found.end() for found in re.finditer(r"\n", text))]
-        self.functions = tuple(self._found())
+        self.code = _HIDDEN.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
+        self._lines = [0, *(match.end() for match in re.finditer(r"\n", text))]
+        self.functions = tuple(self._find_functions())
 
     def line(self, offset: int) -> int:
         """The number of the line that an offset is in, from 1."""
@@ -51,10 +51,10 @@ class CText:
     def close(self, opening: int) -> int:
         """The offset of the bracket that closes the one at an offset; -1 if there is none."""
         depth, mine = 0, self.code[opening]
-        for found in re.compile(f"[{re.escape(mine + _CLOSES[mine])}]").finditer(self.code, opening):
-            depth += 1 if found[0] == mine else -1
+        for match in re.compile(f"[{re.escape(mine + _CLOSES[mine])}]").finditer(self.code, opening):
+            depth += 1 if match[0] == mine else -1
             if depth == 0:
-                return found.start()
+                return match.start()
         return -1
 
     def arguments(self, opening: int) -> list[str]:
@@ -62,18 +62,18 @@ class CText:
 
         :param opening: the offset of its bracket.
         """
-        end, begun, found = self.close(opening), opening + 1, []
+        end, begun, parts = self.close(opening), opening + 1, []
         place = begun
         while place < end:
             if self.code[place] in _CLOSES:
                 place = self.close(place)
             elif self.code[place] == ",":
-                found.append(self.text[begun:place].strip())
+                parts.append(self.text[begun:place].strip())
                 begun = place + 1
             place += 1
-        return [*found, self.text[begun:end].strip()]
+        return [*parts, self.text[begun:end].strip()]
 
-    def _found(self) -> list[Function]:
+    def _find_functions(self) -> list[Function]:
         functions = []
         for brace in re.finditer(r"^\{$", self.code, re.MULTILINE):
             end = self.close(brace.start())

@@ -91,7 +91,7 @@ class Trials:
         try:
             with as_series(self._base, fault) as folder:
                 self._lend(folder, fault, built)
-                line = self._tried(line, fault, folder)
+                line = self._try_claims(line, fault, folder)
         except SealproofError as error:
             line = replace(line, why=str(error))
         finally:
@@ -106,7 +106,7 @@ class Trials:
 
     # --- inside ---
 
-    def _tried(self, line: Line, fault: Fault, folder: Path) -> Line:
+    def _try_claims(self, line: Line, fault: Fault, folder: Path) -> Line:
         """Try claims until one names the fault, or all that must have been tried."""
         noticed: list[str] = []
         named: dict[str, str] = {}
@@ -181,13 +181,13 @@ def _outcome(run: ClaimRun) -> MutantOutcome:
         return MutantOutcome({}, [*noticed, *(run.failed_set_up or ["there is no report"])][:1], 0, {})
     tried = run.tried
     named: dict[str, str] = {}
-    for claim, one in tried.items():
-        if one["status"] == "FAIL" and one["kind"] != "health" and not one["why"].startswith(HARM):
-            named[claim] = one["why"]
-        elif one["status"] in ("FAIL", "ERROR", "MISS"):
-            noticed.append(f"{claim} is {one['status']}: {one['why']}")
+    for claim, result in tried.items():
+        if result["status"] == "FAIL" and result["kind"] != "health" and not result["why"].startswith(HARM):
+            named[claim] = result["why"]
+        elif result["status"] in ("FAIL", "ERROR", "MISS"):
+            noticed.append(f"{claim} is {result['status']}: {result['why']}")
     given_up = [words for words in run.report["problems"] if "the set-up failed" in words]
-    statuses = {claim: str(one["status"]) for claim, one in tried.items()}
+    statuses = {claim: str(result["status"]) for claim, result in tried.items()}
     passed = sum(status in ("PASS", "SKIP") for status in statuses.values())
     return MutantOutcome(named, [*given_up, *noticed], passed, statuses)
 

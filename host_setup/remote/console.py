@@ -80,15 +80,15 @@ class ConsoleLog:
     @property
     def held(self) -> bool:
         """Whether its command ended because another session has the console."""
-        return self._process is not None and self._process.poll() is not None and HELD in self._said()
+        return self._process is not None and self._process.poll() is not None and HELD in self._complaint()
 
     def problem(self) -> str:
         """Why nothing more is heard, in one line; empty if it goes on, or there is none."""
         if self._process is None or self._process.poll() is None:
             return ""
-        said = self._said()
+        complaint = self._complaint()
         ended = f"its console's command ended with status {self._process.returncode}"
-        return f"{ended}: {said}" if said else f"{ended}, and said nothing ({shlex.join(self._argv)})"
+        return f"{ended}: {complaint}" if complaint else f"{ended}, and said nothing ({shlex.join(self._argv)})"
 
     def settle(self) -> str:
         """Wait until its command works or has ended; what is wrong with it then, in one line, or nothing."""
@@ -96,11 +96,11 @@ class ConsoleLog:
             return ""
         talks = isinstance(self._console, IpmiConsole)  # it says that it has a session
 
-        def settled() -> bool:
+        def is_settled() -> bool:
             return bool(self.problem()) or (talks and len(self.text()) > self._begun)
 
         with contextlib.suppress(DeadlineError):
-            poll_until(settled, Deadline(SESSION if talks else AT_ONCE), "its console")
+            poll_until(is_settled, Deadline(SESSION if talks else AT_ONCE), "its console")
             return self.problem()
         if not talks:
             return ""
@@ -144,7 +144,7 @@ class ConsoleLog:
             return problem
         return "its console said nothing" if self.heard else "it has no console in the inventory"
 
-    def _said(self) -> str:
+    def _complaint(self) -> str:
         """What its command complained of, last."""
         lines = self._complaints.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else ""
@@ -202,12 +202,12 @@ def _run(command: Sequence[str]) -> None:
 
 
 def _listen(port: int) -> socket.socket:
-    found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
-        found.bind(("", port))
+        listener.bind(("", port))
     except OSError as error:
-        found.close()
+        listener.close()
         raise SetupError(
             f"cannot listen to netconsole on UDP port {port}: {error}", hint="does another run use this port?"
         ) from error
-    return found
+    return listener

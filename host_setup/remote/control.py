@@ -63,7 +63,7 @@ class Control:
         """
         try:
             poll_until(
-                lambda: self.run(["true"], seconds=min(ONE_TRY, deadline.left() or 1)),
+                lambda: self.run(["true"], seconds=min(ONE_TRY, deadline.seconds_left() or 1)),
                 deadline,
                 f"SSH of {self.name}",
                 not_yet=(ChannelError, DeadlineError, *([AccessError] if refusals_pass else [])),
@@ -99,8 +99,8 @@ class Control:
     def facts(self) -> dict[str, str]:
         """What the machine is, as the keeper tells; and whether its SSH server forwards connections."""
         lines = self.keeper("facts").require().text.splitlines()
-        told = {name: value for name, _, value in (line.partition("=") for line in lines)}
-        return {**told, "forwarding": "no" if self._forwards_nothing() else "yes"}
+        values = {name: value for name, _, value in (line.partition("=") for line in lines)}
+        return {**values, "forwarding": "no" if self._forwards_nothing() else "yes"}
 
     def _forwards_nothing(self) -> bool:
         """Whether its SSH server refuses any connection through it, as the way to a host's guests is one."""

@@ -122,7 +122,7 @@ class RemoteHost(RunningHost):
     def boot(self) -> None:
         """Start the guests and wait for them."""
         self._ssh = self._connect(USERLAND_UP)
-        self._log = KernelLog(self._ssh.converse(FOLLOW_LOG, seconds=CONNECT), self._heard)
+        self._log = KernelLog(self._ssh.converse(FOLLOW_LOG, seconds=CONNECT), self._take_line)
         self._beating = self._ssh.converse(["cat", "/run/beat"], seconds=CONNECT)
         threading.Thread(target=self._listen, args=(self._beating,), name="heartbeat", daemon=True).start()
         # A guest takes no longer than the machine itself: slow ones are slow in all they do.
@@ -130,14 +130,14 @@ class RemoteHost(RunningHost):
         self._wait_for_beat("host", deadline, explain=self._explain)
         self._boot_guests(deadline)
 
-    def _heard(self, line: str) -> None:
+    def _take_line(self, line: str) -> None:
         if kernel_log.fatal(line):
-            self.vitals.lost(f"kernel died: {line.strip()}", harm=True)
+            self.vitals.note_loss(f"kernel died: {line.strip()}", harm=True)
 
     def _listen(self, beating: Conversation) -> None:
         for line in beating.follow():
-            self._beats.heard(line)
-        self.vitals.lost("its heartbeat ended")
+            self._beats.take_line(line)
+        self.vitals.note_loss("its heartbeat ended")
 
     def sleep(self) -> None:
         """Nothing: a real machine runs on."""
@@ -161,8 +161,8 @@ class RemoteHost(RunningHost):
 
     def kernel_log(self) -> str:
         """What its kernel said since it boots, and its console since this host began."""
-        said = [] if self._log is None else [self._log.text()]
-        return "\n".join([*said, self._leased.console.text()[self._console_from :]])
+        logs = [] if self._log is None else [self._log.text()]
+        return "\n".join([*logs, self._leased.console.text()[self._console_from :]])
 
     def login_command(self, guest: GuestSpec | None = None) -> str:
         """How a person on this machine logs in to it, or to a guest of it."""
@@ -183,7 +183,7 @@ class RemoteHost(RunningHost):
             if self.vitals.reason is None and self._ssh is not None:
                 self._ssh.run(["sh", "-c", _END], seconds=60)
         finally:
-            self.vitals.lost(ENDED)
+            self.vitals.note_loss(ENDED)
             self._disconnect()
             self._control.close()
 
@@ -202,7 +202,7 @@ class RemoteHosts:
         self._terminal = terminal
         self._note = note
         self._last: RemoteHost | None = None
-        self._words = ""
+        self._cmdline = ""
 
     def furnish(self) -> None:
         """Give the machine, which runs the kernel under test, what the probes run in. It is gone with the next boot."""
@@ -212,29 +212,29 @@ class RemoteHosts:
             for name, image in (("root", self.spec.rootfs.host_image), ("payload", self.spec.payload.image)):
                 control.put(f"{USERLAND_DIR}/{name}.erofs", image.read_bytes(), seconds=COPY)
             control.put(f"{USERLAND_DIR}/userland", USERLAND.read_bytes(), seconds=60)
-            properties = [word for one in _PROPERTIES for word in ("-p", one)]
+            properties = [word for name in _PROPERTIES for word in ("-p", name)]
             order = ["systemd-run", "--quiet", f"--unit={UNIT}", *properties, "/bin/sh", f"{USERLAND_DIR}/userland"]
             control.run(order, seconds=60).require()
 
     def start(self) -> RemoteHost:
         """The machine with fresh guests; booted anew if it was lost, or its kernel is no longer well."""
-        why = "its kernel has another command line" if self._words else self._why_unfit()
+        why = "its kernel has another command line" if self._cmdline else self._why_unfit()
         if why:
             self._boot("", why)
         return self._host(self.spec)
 
-    def cold(self, words: str = "", *, alone: bool = False) -> RemoteHost:
+    def cold(self, cmdline: str = "", *, alone: bool = False) -> RemoteHost:
         """The machine booted anew, with fresh guests.
 
-        :param words: added to its kernel's command line. :param alone: without guests.
+        :param cmdline: added to its kernel's command line. :param alone: without guests.
         """
-        self._boot(words, f"with '{words}'" if words else "as asked for")
+        self._boot(cmdline, f"with '{cmdline}'" if cmdline else "as asked for")
         return self._host(replace(self.spec, guests=()) if alone else self.spec)
 
-    def _boot(self, words: str, why: str) -> None:
+    def _boot(self, cmdline: str, why: str) -> None:
         self._note(f"{self.leased.name} is booted again: {why}")
-        self._words = words
-        self.leased.recover(words)
+        self._cmdline = cmdline
+        self.leased.recover(cmdline)
         self.furnish()
 
     def _host(self, spec: RemoteSpec) -> RemoteHost:

@@ -121,13 +121,13 @@ class Leased:
         order = ("lease", self._token, holder, str(self.machine.lease.seconds))
         done = self.control.keeper(*order, seconds=REACH)
         if done.status == EXPIRED:
-            self._note(f"{self.name}: {_said(done.stderr)}; that run is dead, and its changes are undone first")
+            self._note(f"{self.name}: {_in_brackets(done.stderr)}; that run is dead, and its changes are undone first")
             self._bring_back("expired")
             self.before = self._manifest()
             done = self.control.keeper(*order, seconds=REACH)
         if done.status == TAKEN:
             raise TakenError(
-                f"{self.name}: {_said(done.stderr)}",
+                f"{self.name}: {_in_brackets(done.stderr)}",
                 hint="wait for that run to end; if it died, the machine returns when the lease expires",
             )
         done.require()
@@ -160,7 +160,7 @@ class Leased:
                 hint="use another machine; 'make doctor INVENTORY=...' tries all of them",
             )
 
-        first = next(obstacles(self.machine, facts, added_words(self.machine)), None)
+        first = next(obstacles(self.machine, facts, words_to_add(self.machine)), None)
         if first is not None:
             raise SetupError(
                 f"{self.name} cannot be used with a boot by {self.machine.boot}: {first.what}",
@@ -179,7 +179,7 @@ class Leased:
                 except SealproofError:
                     continue  # it boots, or the network is gone: the next one
                 if done.status == NOT_OURS:
-                    self._lost_lease = _said(done.stderr)
+                    self._lost_lease = _in_brackets(done.stderr)
                     return
         finally:
             control.close()
@@ -210,7 +210,7 @@ class Leased:
             raise RuntimeError("call provision() before boot()")
         self._check_lease()
         self._listen()
-        more = f"{added_words(self.machine)} {words}".strip()
+        more = f"{words_to_add(self.machine)} {words}".strip()
         with self._terminal.step(f"boot of {self.name} by {self.machine.boot}"):
             before = self.control.boot_id()
             self.control.keeper("boot", self._token, self.machine.boot, more, seconds=REACH).require()
@@ -322,11 +322,11 @@ class Leased:
         """
 
         def back() -> bool:
-            done = self.control.keeper("restore", token, seconds=min(REACH, deadline.left() or 1))
+            done = self.control.keeper("restore", token, seconds=min(REACH, deadline.seconds_left() or 1))
             # Not ours: it has gone back already, by itself; somebody else may have it by now.
             if done.status == NOT_OURS or (done.status == 0 and "restored" in done.text):
                 return True
-            raise ChannelError(_said(done.stderr) or done.text)
+            raise ChannelError(_in_brackets(done.stderr) or done.text)
 
         try:
             poll_until(
@@ -347,7 +347,7 @@ class Leased:
             raise RuntimeError("no power command")
         process = spawn(power.cycle, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ)  # the user's own
         try:
-            said, _ = process.communicate(timeout=POWER)
+            output, _ = process.communicate(timeout=POWER)
         except subprocess.TimeoutExpired as error:
             raise DeadlineError(
                 f"waited {POWER:g} s for the power command of {self.name}",
@@ -358,7 +358,8 @@ class Leased:
             process.wait()
         if process.returncode != 0:
             raise MachineError(
-                f"the power command of {self.name} failed: {_said(said)}", hint=f"see [machine.{self.name}.power]"
+                f"the power command of {self.name} failed: {_in_brackets(output)}",
+                hint=f"see [machine.{self.name}.power]",
             )
         self.control.close()
 
@@ -391,7 +392,7 @@ class Leased:
 
 
 @contextmanager
-def brought_back(leased: Leased) -> Iterator[Leased]:
+def bring_back_on_error(leased: Leased) -> Iterator[Leased]:
     """Bring a machine back when something fails, whatever it is; else it goes on."""
     try:
         yield leased
@@ -400,12 +401,12 @@ def brought_back(leased: Leased) -> Iterator[Leased]:
         raise
 
 
-def added_words(machine: Remote) -> str:
+def words_to_add(machine: Remote) -> str:
     """What each boot adds to the command line of a machine's own kernel."""
     console = machine.console
     own = [console.parameter] if isinstance(console, NetConsole) else []
     return " ".join(word for word in (WORDS, *own, machine.command_line) if word)
 
 
-def _said(words: bytes) -> str:
+def _in_brackets(words: bytes) -> str:
     return words.decode(errors="replace").strip().removeprefix("keeper: ")

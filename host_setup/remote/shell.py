@@ -45,12 +45,12 @@ def result(argv: Sequence[str], done: Completed, name: str, user: str) -> Comple
             hint=f"give {user} there a shell that does (chsh -s /bin/sh), and our key no command= in authorized_keys",
         )
     _, root, output = rest.partition(_ROOT)
-    said, _, errors = rest_of_errors.partition(_ROOT)
+    before_root, _, errors = rest_of_errors.partition(_ROOT)
     if not root:
         if done.status == NO_STATUS:
             raise ChannelError(f"{name}: the session ended before the command began")
         raise AccessError(
-            f"{name}: {user} cannot run a command as root: {_words(said)}",
+            f"{name}: {user} cannot run a command as root: {_words(before_root)}",
             hint=f"there, as root: echo '{user} ALL=(root) NOPASSWD: ALL' > /etc/sudoers.d/sealproof; "
             "or have root log in",
         )
@@ -62,6 +62,6 @@ def _mark(mark: bytes) -> str:
     return f"{words} && {words} >&2"
 
 
-def _words(said: bytes) -> str:
-    lines = said.decode(errors="replace").strip().splitlines()
+def _words(output: bytes) -> str:
+    lines = output.decode(errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else "it says nothing"

@@ -29,7 +29,7 @@ from host_setup.kernel.series import Protection
 from host_setup.provision import Settings, prepare
 from host_setup.search import kept
 from host_setup.search.machine import Check, search
-from host_setup.search.trial import Disagreement, OnHost, Seen, disagreement, is_defined, offers_protection, shortened
+from host_setup.search.trial import Disagreement, OnHost, Seen, disagreement, is_defined, offers_protection, shorten
 from host_setup.tools.endurance import reporting
 
 ROUND = 20  # sequences between two looks at the clock
@@ -64,8 +64,8 @@ def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof search", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long to search; default: 10")
-    parser.add_argument("--seed", type=int, help="of the sequences; default: another one each time")
-    parser.add_argument("--replay", type=parse_path, metavar="FILE", help="run the sequence of this file, and no other")
+    parser.add_argument("--seed", type=int, help="seed of the sequences; default: a random one")
+    parser.add_argument("--replay", type=parse_path, metavar="FILE", help="run only the sequence in this file")
     parser.add_argument(
         "--finds",
         type=parse_path,
@@ -92,12 +92,12 @@ def main(argv: list[str]) -> int:
     sequence = None if options.replay is None else kept.read(options.replay)
     number = options.seed if options.seed is not None else secrets.randbelow(1 << 32)
     terminal, seen = Terminal(), Seen()
-    about, found = [f"seed {number}" if sequence is None else f"sequence {options.replay}"], list[str]()
+    about, failing = [f"seed {number}" if sequence is None else f"sequence {options.replay}"], list[str]()
 
     def lines() -> list[str]:
-        return [f"{', '.join(about)}: {seen}", f"found: {len(found)}"] if seen.sequences else []
+        return [f"{', '.join(about)}: {seen}", f"found: {len(failing)}"] if seen.sequences else []
 
-    with reporting("search", lines, lambda: found) as folder:
+    with reporting("search", lines, lambda: failing) as folder:
         store = Store(cache_root())
         settings = Settings("emulated", options.series, options.kernel_source, tuple(options.layers))
         kernel, spec = prepare(settings, store, terminal)
@@ -115,16 +115,16 @@ def main(argv: list[str]) -> int:
                 terminal.say(f"seed {number}: --seed {number} tries the same sequences again")
                 failed = _search(check, seen, number, Deadline(60 * options.minutes), terminal, protects=protects)
                 if failed is not None:
-                    _tell(found, options.finds / f"{number}.txt", ", ".join(about), *failed, check)
+                    _tell(failing, options.finds / f"{number}.txt", ", ".join(about), *failed, check)
             elif not is_defined(sequence, offered=offered):
                 raise UserInputError(f"{options.replay} needs a kernel that offers protection", stage="search")
             elif (wrong := check(sequence)) is not None:
-                found.append(str(wrong))
+                failing.append(str(wrong))
         finally:
             lent.end()
             if lines():
                 kept.note(options.finds / "searches.txt", "; ".join(lines()))
-    return 1 if found else 0
+    return 1 if failing else 0
 
 
 def _search(
@@ -137,30 +137,30 @@ def _search(
     """
     wrong = check(())
     if wrong is not None:
-        raise SealproofError(f"a VM that does nothing is wrong already: {wrong}", stage="search")
+        raise SealproofError(f"a VM that does nothing already fails: {wrong}", stage="search")
     with terminal.step(f"search for {clock(deadline.seconds)}") as step:
         rounds, failed = 0, None
         while failed is None and (not rounds or not deadline.due()):
             failed = search(check, number=number * ROUNDS + rounds, sequences=ROUND, protects=protects)
             rounds += 1
-            step.update(1 - deadline.left() / deadline.seconds, f"{seen.sequences} sequences")
+            step.update(1 - deadline.seconds_left() / deadline.seconds, f"{seen.sequences} sequences")
     return failed
 
 
 def _tell(
-    found: list[str], file: Path, about: str, operations: tuple[str, ...], wrong: Disagreement, check: Check
+    failing: list[str], file: Path, about: str, operations: tuple[str, ...], wrong: Disagreement, check: Check
 ) -> None:
     """Keep what failed at once, and shortened as soon as it is; it stands in ``found`` whatever ends this."""
 
     def tell(operations: Sequence[str], wrong: Disagreement, remark: str) -> None:
         kept.write(file, operations, [f"Found by {about}. {remark}", f"Seen: {wrong}"])
-        found[:] = ["\n".join([str(wrong), remark, "", *operations, "", f"./sealproof search --replay {file}"])]
+        failing[:] = ["\n".join([str(wrong), remark, "", *operations, "", f"./sealproof search --replay {file}"])]
 
     tell(operations, wrong, "It failed once.")
     try:
         short, again = operations, check(operations)
         if again is not None:
-            short = shortened(operations, check)
+            short = shorten(operations, check)
             again = check(short)
     except SealproofError as error:
         tell(operations, wrong, f"It failed once, and could not be shortened: {error}")

@@ -11,7 +11,7 @@ from common.errors import UserInputError
 from host_setup.search.trial import is_defined
 
 
-def written(operations: Sequence[str], remarks: Sequence[str]) -> str:
+def sequence_text(operations: Sequence[str], remarks: Sequence[str]) -> str:
     """The text of a file.
 
     :param remarks: what a reader wants to know of the sequence, a line each.
@@ -23,7 +23,7 @@ def written(operations: Sequence[str], remarks: Sequence[str]) -> str:
 def write(file: Path, operations: Sequence[str], remarks: Sequence[str]) -> None:
     """Write a sequence."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(written(operations, remarks), encoding="utf-8")
+    file.write_text(sequence_text(operations, remarks), encoding="utf-8")
 
 
 def note(file: Path, line: str) -> None:
@@ -46,7 +46,7 @@ def read(file: Path) -> tuple[str, ...]:
     operations = tuple(line for line in words if line)
     if not is_defined(operations):
         raise UserInputError(
-            f"{file} is no sequence of operations of which the model knows what must come",
+            f"the model cannot predict the sequence of operations in {file}",
             stage="search",
             hint="guest_images/programs/README.md lists the operations of driven_vm",
         )

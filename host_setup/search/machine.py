@@ -125,9 +125,9 @@ class Machine(RuleBasedStateMachine):
         """Carry it out."""
         if self.destroys:
             self.do("destroy")
-        found = type(self).check(self.operations)
-        if found is not None:
-            raise FoundError(str(found))
+        failure = type(self).check(self.operations)
+        if failure is not None:
+            raise FoundError(str(failure))
 
     @initialize(lines=st.sampled_from(BEGINNINGS), about=st.integers(0, 26), destroys=st.booleans())
     def begin(self, lines: Sequence[str], *, about: int, destroys: bool) -> None:
@@ -365,4 +365,4 @@ def search(check: Check, *, number: int, sequences: int, protects: bool) -> tupl
     set_hypothesis_home_dir(PROJECT / ".hypothesis")  # or there is one wherever the user is
     with suppress(FoundError):
         run_state_machine_as_test(seed(number)(machine), settings=chosen)
-    return next(((key, found) for key, found in known.items() if found is not None), None)
+    return next(((key, failure) for key, failure in known.items() if failure is not None), None)

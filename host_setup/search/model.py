@@ -144,7 +144,7 @@ class Model:
 
         :raises UndefinedError: there is no telling.
         """
-        name, operands = parsed(line)
+        name, operands = parse_operation(line)
         if self.gone and name in _OF_THE_VM:
             raise UndefinedError("a VM that has ended")
         handler: Callable[..., Reply] = getattr(self, f"_do_{name}")
@@ -162,9 +162,9 @@ class Model:
 
     def private_places(self) -> int:
         """How many pages of the VMM's memory it must not reach, and that have content."""
-        return sum(one is not None and one.kept and one.frame is not None for one in self.arena)
+        return sum(page is not None and page.kept and page.frame is not None for page in self.arena)
 
-    def _mapped(self, places: Iterable[int]) -> list[Mapping | None]:
+    def _mappings_of(self, places: Iterable[int]) -> list[Mapping | None]:
         return [self.arena[place] for place in places]
 
     # --- what protecting and sharing do -------------------------------------------------------------------------------
@@ -172,37 +172,37 @@ class Model:
     def _why_not_protectable(self, places: range) -> int:
         """0, or the error of the first page that cannot be the guest's alone."""
         for place in places:
-            one = self.arena[place]
-            if one is None:
+            page = self.arena[place]
+            if page is None:
                 return NO_MEMORY_THERE
-            if one.rights != "write" or one.home != place:
+            if page.rights != "write" or page.home != place:
                 return NOT_OF_THAT_KIND
         return BUSY if any(map(self._is_elsewhere, places)) else 0
 
     def _is_elsewhere(self, place: int) -> bool:
         """Whether mremap() has taken private memory away from a place, so that there must be no other."""
-        return any(one is not None and one.kept and one.home == place != at for at, one in enumerate(self.arena))
+        return any(page is not None and page.kept and page.home == place != at for at, page in enumerate(self.arena))
 
     def _protect(self, places: Iterable[int], *, keep: bool) -> list[Mapping]:
         """Keep the VMM out of pages; returns those that change.
 
         :param keep: whether their content stays. It goes to new frames then, and the old ones are cleared.
         """
-        changed = [one for one in self._mapped(places) if one is not None and not one.kept]
-        for one in changed:
-            one.kept = True
-            if one.frame is not None and keep:
-                one.frame, old = Frame(one.frame.mark, one.home), one.frame
+        changed = [mapping for mapping in self._mappings_of(places) if mapping is not None and not mapping.kept]
+        for mapping in changed:
+            mapping.kept = True
+            if mapping.frame is not None and keep:
+                mapping.frame, old = Frame(mapping.frame.mark, mapping.home), mapping.frame
                 old.mark = 0
             else:
-                one.frame = None
+                mapping.frame = None
         return changed
 
     def _empty(self, places: Iterable[int]) -> None:
         """Drop the content of what is private there."""
-        for one in self._mapped(places):
-            if one is not None and one.kept:
-                one.frame = None
+        for mapping in self._mappings_of(places):
+            if mapping is not None and mapping.kept:
+                mapping.frame = None
 
     @staticmethod
     def _release(changed: Iterable[Mapping]) -> None:
@@ -233,16 +233,16 @@ class Model:
         """Whether a page number has its memory by this slot, and the memory this number: each has one, its last."""
         return self._memory_of.get(number) == slot.shift == self._number_of.get(number + slot.shift)
 
-    def _unshared_places(self, slot: Slot) -> list[range]:
+    def _places_not_shared(self, slot: Slot) -> list[range]:
         """The VMM's pages behind what the guest has not shared of a slot."""
         unshared = runs(number for number in slot.numbers if number not in self.shared)
         return [range(run.start + slot.shift, run.stop + slot.shift) for run in unshared]
 
     def _lose_everything_private(self) -> None:
         """All that was private is gone, and the memory is the VMM's."""
-        for one in self.arena:
-            if one is not None and one.kept:
-                one.kept, one.frame = False, None
+        for page in self.arena:
+            if page is not None and page.kept:
+                page.kept, page.frame = False, None
         self.protected = False
         self.shared.clear()
         self._memory_of.clear()
@@ -282,13 +282,13 @@ class Model:
         if slot is None or not all(self._is_in_place(slot, number) for number in numbers):
             return NO_SUCH_RANGE
         places = range(first + slot.shift, first + pages + slot.shift)
-        kept = [(place, one) for place in places if (one := self.arena[place]) is not None and one.kept]
-        if any(one.home != place for place, one in kept):
+        kept = [(place, page) for place in places if (page := self.arena[place]) is not None and page.kept]
+        if any(page.home != place for place, page in kept):
             return NOT_OF_THAT_KIND
-        for _, one in kept:
-            if one.frame is not None:
-                self.secrets.discard(one.frame.mark)
-        self._release(one for _, one in kept)
+        for _, page in kept:
+            if page.frame is not None:
+                self.secrets.discard(page.frame.mark)
+        self._release(page for _, page in kept)
         self.shared |= set(numbers)
         return 0
 
@@ -323,18 +323,18 @@ class Model:
         if slot is None or (slot.read_only and write):
             return "device", None
         place = number + slot.shift
-        one = self.arena[place]
-        if one is None or one.kept != private or one.rights == "none":
+        page = self.arena[place]
+        if page is None or page.kept != private or page.rights == "none":
             return nowhere, None
-        if one.rights != "write" and (private or write):
+        if page.rights != "write" and (private or write):
             return nowhere, None
-        if one.frame is None:
+        if page.frame is None:
             if private and self._is_elsewhere(place):
                 return nowhere, None
-            one.frame = Frame(home=one.home)
-        if private and one.frame.home != place:
+            page.frame = Frame(home=page.home)
+        if private and page.frame.home != place:
             return nowhere, None
-        return OK, one.frame
+        return OK, page.frame
 
     def _do_fill(self, first: int, pages: int, mark: int, how: str) -> Reply:
         ends: list[str] = []
@@ -349,11 +349,11 @@ class Model:
         return ends
 
     def _do_look(self, first: int, pages: int, how: str) -> Reply:
-        found = []
+        answers = []
         for number in range(first, first + pages):
             end, frame = self._access(number, write=False, emulated=how == "emulated")
-            found.append(end if frame is None else str(frame.mark))
-        return found
+            answers.append(end if frame is None else str(frame.mark))
+        return answers
 
     # --- slots --------------------------------------------------------------------------------------------------------
 
@@ -365,7 +365,7 @@ class Model:
             return "EEXIST"
         if self.protected and not slot.read_only:
             changed: list[Mapping] = []
-            for places in self._unshared_places(slot):
+            for places in self._places_not_shared(slot):
                 error = self._why_not_protectable(places)
                 if error:
                     self._release(changed)
@@ -386,14 +386,14 @@ class Model:
 
     def _do_store(self, place: int, pages: int, mark: int) -> Reply:
         ends = []
-        for one in self._mapped(range(place, place + pages)):
-            if one is None or one.rights != "write":
+        for mapping in self._mappings_of(range(place, place + pages)):
+            if mapping is None or mapping.rights != "write":
                 ends.append("SIGSEGV")
-            elif one.kept:
+            elif mapping.kept:
                 ends.append("SIGBUS")
             else:
-                one.frame = one.frame or Frame()
-                one.frame.mark = mark
+                mapping.frame = mapping.frame or Frame()
+                mapping.frame.mark = mark
                 ends.append(OK)
             mark += 1
         return ends
@@ -408,15 +408,15 @@ class Model:
         return OK
 
     def _do_move(self, source: int, target: int, what: str) -> Reply:
-        one = self.arena[source]
-        if source == target or (one is not None and one.left):
+        page = self.arena[source]
+        if source == target or (page is not None and page.left):
             raise UndefinedError("what mremap() makes of the place of a page that it has left behind")
-        if one is None:
+        if page is None:
             return "EFAULT"
-        if what == "content" and one.home != source and self._goes_on(source, one):
+        if what == "content" and page.home != source and self._goes_on(source, page):
             raise UndefinedError("whether mremap() leaves a whole mapping behind, which it makes a new one")
-        self.arena[target] = Mapping(one.home, one.frame, one.kept, one.rights)
-        self.arena[source] = Mapping(source, None, one.kept, one.rights, left=True) if what == "content" else None
+        self.arena[target] = Mapping(page.home, page.frame, page.kept, page.rights)
+        self.arena[source] = Mapping(source, None, page.kept, page.rights, left=True) if what == "content" else None
         return OK
 
     def _goes_on(self, place: int, mapping: Mapping) -> bool:
@@ -425,18 +425,18 @@ class Model:
         return any(other is not None and other.home == mapping.home + step for step, other in beside)
 
     def _do_protect(self, place: int, pages: int, rights: str) -> Reply:
-        for one in self._mapped(range(place, place + pages)):
-            if one is None:
+        for mapping in self._mappings_of(range(place, place + pages)):
+            if mapping is None:
                 return "ENOMEM"
-            one.rights = rights
+            mapping.rights = rights
         return OK
 
     def _do_advise(self, place: int, pages: int, advice: int) -> Reply:
-        there = self._mapped(range(place, place + pages))
+        there = self._mappings_of(range(place, place + pages))
         if advice == DONTNEED:
-            for one in there:
-                if one is not None:
-                    one.frame = None
+            for page in there:
+                if page is not None:
+                    page.frame = None
             return OK if all(there) else "ENOMEM"
         if advice not in REFUSED_ADVICE or pages != 1 or (there[0] is not None and there[0].rights != "write"):
             raise UndefinedError("such advice")
@@ -446,15 +446,15 @@ class Model:
 
     def _frames(self, places: range) -> list[Frame] | None:
         """The frames of pages, of which none is refused to the VMM's system calls; else nothing."""
-        there = self._mapped(places)
-        if any(one is None or one.kept or one.rights != "write" for one in there):
+        there = self._mappings_of(places)
+        if any(page is None or page.kept or page.rights != "write" for page in there):
             return None
-        found = []
-        for one in there:
-            if one is not None:
-                one.frame = one.frame or Frame()
-                found.append(one.frame)
-        return found
+        frames = []
+        for page in there:
+            if page is not None:
+                page.frame = page.frame or Frame()
+                frames.append(page.frame)
+        return frames
 
     def _do_pin(self, place: int, pages: int) -> Reply:
         if self.pins or not pages:
@@ -499,7 +499,7 @@ class Model:
     def _do_fork(self) -> Reply:
         if self.child is not None:
             raise UndefinedError("a second child")
-        self.child = [_loaded(one) if one is not None and not one.kept else "SIGSEGV" for one in self.arena]
+        self.child = [_load_result(page) if page is not None and not page.kept else "SIGSEGV" for page in self.arena]
         return OK
 
     def _do_child(self) -> Reply:
@@ -537,8 +537,8 @@ class Model:
         if self.second is None or pages != len(self.second):
             raise UndefinedError("no second VM")
         return [
-            "EFAULT" if one is None or one.kept or one.rights == "none" else _loaded(one)
-            for one in self._mapped(self.second)
+            "EFAULT" if mapping is None or mapping.kept or mapping.rights == "none" else _load_result(mapping)
+            for mapping in self._mappings_of(self.second)
         ]
 
     def _do_second_enables(self) -> Reply:
@@ -560,12 +560,12 @@ class Model:
         return OK
 
     def _do_sweep(self) -> Reply:
-        found = []
-        for one in self.arena:
-            if one is not None and not one.kept and one.frame is None:
-                one.frame = Frame()  # a page of zeros comes with the first load
-            found.append(_swept(one))
-        return found
+        answers = []
+        for page in self.arena:
+            if page is not None and not page.kept and page.frame is None:
+                page.frame = Frame()  # a page of zeros comes with the first load
+            answers.append(_sweep_result(page))
+        return answers
 
     def _do_book(self) -> Reply:
         if not self.offered:
@@ -581,7 +581,7 @@ class Model:
         return NoneOf(frozenset(self.secrets))
 
 
-def parsed(line: str) -> tuple[str, list[int | str]]:
+def parse_operation(line: str) -> tuple[str, list[int | str]]:
     """An operation's name and operands.
 
     :raises UndefinedError: there is no such operation.
@@ -605,40 +605,40 @@ def parsed(line: str) -> tuple[str, list[int | str]]:
     return name, list(operands.values())
 
 
-def _loaded(mapping: Mapping) -> str:
+def _load_result(mapping: Mapping) -> str:
     """What a load of the page gets, or the signal that it meets."""
     if mapping.rights == "none":
         return "SIGSEGV"
     return "SIGBUS" if mapping.kept else str(mapping.frame.mark if mapping.frame else 0)
 
 
-def _swept(one: Mapping | None) -> str:
+def _sweep_result(mapping: Mapping | None) -> str:
     """By load, write(), process_vm_readv(), /proc/self/mem and in the direct map; one word where all agree."""
-    if one is None:
+    if mapping is None:
         return "SIGSEGV EFAULT EFAULT EIO none"
-    mark = str(one.frame.mark) if one.frame else "0"
-    if one.kept:
-        return f"{_loaded(one)} EFAULT EFAULT EIO {'kept' if one.frame else 'none'}"
-    return f"SIGSEGV EFAULT EFAULT {mark} {mark}" if one.rights == "none" else mark
+    mark = str(mapping.frame.mark) if mapping.frame else "0"
+    if mapping.kept:
+        return f"{_load_result(mapping)} EFAULT EFAULT EIO {'kept' if mapping.frame else 'none'}"
+    return f"SIGSEGV EFAULT EFAULT {mark} {mark}" if mapping.rights == "none" else mark
 
 
 def runs(numbers: Iterable[int]) -> list[range]:
     """Ascending numbers as ranges."""
-    found: list[range] = []
+    spans: list[range] = []
     for number in numbers:
-        if found and found[-1].stop == number:
-            found[-1] = range(found[-1].start, number + 1)
+        if spans and spans[-1].stop == number:
+            spans[-1] = range(spans[-1].start, number + 1)
         else:
-            found.append(range(number, number + 1))
-    return found
+            spans.append(range(number, number + 1))
+    return spans
 
 
 def alike(numbers: range, those: set[int]) -> list[range]:
     """A range in parts, of which each lies in a set or beside it."""
-    found: list[range] = []
+    spans: list[range] = []
     for number in numbers:
-        if found and (found[-1].start in those) == (number in those):
-            found[-1] = range(found[-1].start, number + 1)
+        if spans and (spans[-1].start in those) == (number in those):
+            spans[-1] = range(spans[-1].start, number + 1)
         else:
-            found.append(range(number, number + 1))
-    return found
+            spans.append(range(number, number + 1))
+    return spans

@@ -109,8 +109,8 @@ def offers_protection(run: Run) -> bool:
     try:
         return bool(json.loads(done.text) != NO_BOOK)
     except ValueError as error:
-        said = done.stderr.decode(errors="replace").strip() or done.text
-        raise MachineError(f"driven_vm does not tell what KVM has of a VM: {said}", stage="search") from error
+        complaint = done.stderr.decode(errors="replace").strip() or done.text
+        raise MachineError(f"driven_vm does not report KVM's record of a VM: {complaint}", stage="search") from error
 
 
 def disagreement(
@@ -142,12 +142,12 @@ def disagreement(
             seen.left += left["frames"] - left["kept"]
     if len(replies) < len(lines) or done.status:
         before, line = lines[min(len(replies), len(lines) - 1)]
-        said = done.stderr.decode(errors="replace").strip()
-        return Disagreement(before, line, "anything", f"nothing: status {done.status}, {said or 'without a word'}")
+        complaint = done.stderr.decode(errors="replace").strip()
+        return Disagreement(before, line, "anything", f"nothing: status {done.status}, {complaint or 'without a word'}")
     return None
 
 
-def shortened(operations: Sequence[str], check: Callable[[Sequence[str]], Disagreement | None]) -> tuple[str, ...]:
+def shorten(operations: Sequence[str], check: Callable[[Sequence[str]], Disagreement | None]) -> tuple[str, ...]:
     """A failing sequence without what it fails without: operations, in large parts first, and pages of them."""
 
     def fails(fewer: tuple[str, ...]) -> bool:
@@ -192,7 +192,7 @@ def differing(wanted: Reply, reply: str) -> tuple[str, str] | None:
     if got == wanted:
         return None
     if isinstance(wanted, list) and isinstance(got, list) and len(wanted) == len(got):
-        places = [place for place, (one, other) in enumerate(zip(wanted, got, strict=True)) if one != other]
+        places = [place for place, (expected, other) in enumerate(zip(wanted, got, strict=True)) if expected != other]
         named = places[:NAMED]
         more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
         return (

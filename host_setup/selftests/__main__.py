@@ -124,27 +124,27 @@ def _prepare(name: str, options: argparse.Namespace, store: Store, terminal: Ter
     return Bench(kernel.series, facts, spec, folder / kernel.series)
 
 
-def confirm(found: Sequence[Regression], column: Column, bench: Bench, terminal: Terminal) -> list[Regression]:
+def confirm(regressions: Sequence[Regression], column: Column, bench: Bench, terminal: Terminal) -> list[Regression]:
     """Repeat on the first kernel what regressed on the second: does it pass there every time?"""
-    if len(found) > MOST_REPEATED:
-        return list(found)
+    if len(regressions) > MOST_REPEATED:
+        return list(regressions)
     confirmed = []
-    for regression in found:
+    for regression in regressions:
         before = column.of(regression.test)
         again = bench.run([regression.test] * REPEATS, terminal, f" again: {regression.test.name}")
-        unsteady = sum(1 for result in again if before is None or compare.lost(before, result))
+        unsteady = sum(1 for result in again if before is None or compare.lost_passes(before, result))
         confirmed.append(replace(regression, repeats=len(again), unsteady=unsteady))
     return confirmed
 
 
-def verdict(columns: Sequence[Column], found: Sequence[Regression]) -> tuple[int, str]:
+def verdict(columns: Sequence[Column], regressions: Sequence[Regression]) -> tuple[int, str]:
     """Exit status, and the sentence that says why."""
     if len(columns) == 1:
         return 0, f"{columns[0].series} alone: nothing to compare it with"
     first, second = columns
     if not any(result.outcome is KtapOutcome.PASS for result in first.results):
         return NOTHING_PROVED, f"no test passes on {first.series}, so the comparison proves nothing"
-    blamed = [regression for regression in found if regression.counts]
+    blamed = [regression for regression in regressions if regression.counts]
     if blamed:
         return 1, f"{len(blamed)} tests or checks pass on {first.series} and not on {second.series}"
     return 0, f"all that passes on {first.series} passes on {second.series}"
@@ -174,16 +174,16 @@ def main(argv: list[str]) -> int:
     columns = [Column(bench.series, bench.kernel, bench.run(wanted, terminal)) for bench in benches]
     if options.record:
         record.write(columns[0].results, [f"Linux {benches[0].kernel['release']}, series {names[0]}"])
-    found: list[Regression] = []
+    regressions: list[Regression] = []
     if len(columns) == 2:
-        found = confirm(compare.regressions(columns[0], columns[1]), columns[0], benches[0], terminal)
-    status, why = verdict(columns, found)
+        regressions = confirm(compare.regressions(columns[0], columns[1]), columns[0], benches[0], terminal)
+    status, why = verdict(columns, regressions)
     report = folder / "selftests.json"
-    text = {**compare.document(columns, found), "selftests": built.key, "exit": status}
+    text = {**compare.document(columns, regressions), "selftests": built.key, "exit": status}
     report.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
-    lines = [compare.table(columns, found), ""]
+    lines = [compare.table(columns, regressions), ""]
     lines += [f"{column.series}: {compare.counts(column.results)}" for column in columns]
-    for regression in found:
+    for regression in regressions:
         seen = f" ({regression.repeats - regression.unsteady} of {regression.repeats} repeats pass on {names[0]})"
         kind = "REGRESSION" if regression.counts else "unsteady"
         lines.append(f"{kind}  {regression.test.name}: {regression.what}{seen if regression.repeats else ''}")

@@ -132,9 +132,9 @@ class _Work:
         try:
             run_tree(command, log=self.log, stage=STAGE, on_line=on_line)
         except CommandError as error:
-            said = compiler_output.errors(self.log.read_text(encoding="utf-8", errors="replace"))
+            complaints = compiler_output.errors(self.log.read_text(encoding="utf-8", errors="replace"))
             raise KernelError(
-                f"the kernel's selftests do not build\n{said or error.tail}",
+                f"the kernel's selftests do not build\n{complaints or error.tail}",
                 stage=STAGE,
                 artefact=self.log,
                 hint=f"repeat it: {self._repeat(command)}",

@@ -49,7 +49,7 @@ class Regression:
         return self.unsteady == 0
 
 
-def lost(before: SelftestResult, after: SelftestResult) -> str:
+def lost_passes(before: SelftestResult, after: SelftestResult) -> str:
     """What passed before and does not now; empty when nothing is lost.
 
     A skip counts: whatever the test asks for was there before. And so does each check of a test, whether the test as a
@@ -77,21 +77,21 @@ def lost(before: SelftestResult, after: SelftestResult) -> str:
 
 def regressions(first: Column, second: Column) -> list[Regression]:
     """What the second kernel loses; a test that it was not asked for is lost too."""
-    found = []
+    regressions_found = []
     for before in first.results:
         after = second.of(before.test)
-        what = lost(before, after) if after is not None else "it was not run"
+        what = lost_passes(before, after) if after is not None else "it was not run"
         if what:
-            found.append(Regression(before.test, what))
-    return found
+            regressions_found.append(Regression(before.test, what))
+    return regressions_found
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------
 
 
-def table(columns: Sequence[Column], found: Sequence[Regression]) -> str:
+def table(columns: Sequence[Column], regressions_found: Sequence[Regression]) -> str:
     """A line for each test; runs of one program that ended alike share a line, unless they are regressions."""
-    marks = {regression.test: "REGRESSION" if regression.counts else "unsteady" for regression in found}
+    marks = {regression.test: "REGRESSION" if regression.counts else "unsteady" for regression in regressions_found}
     groups: dict[tuple[object, ...], list[Selftest]] = {}
     for result in columns[0].results:
         test = result.test
@@ -105,13 +105,13 @@ def table(columns: Sequence[Column], found: Sequence[Regression]) -> str:
 
 
 def _row(columns: Sequence[Column], tests: Sequence[Selftest], marks: Mapping[Selftest, str]) -> list[str]:
-    one = tests[0]
-    name = one.name if len(tests) == 1 else f"{one.suite}/{one.program} ({len(tests)} runs)"
+    first = tests[0]
+    name = first.name if len(tests) == 1 else f"{first.suite}/{first.program} ({len(tests)} runs)"
     results = [[result for test in tests if (result := column.of(test))] for column in columns]
-    outcomes = [str(found[0].outcome) if found else "-" for found in results]
-    seconds = [f"{sum(result.seconds for result in found):.1f}" if found else "-" for found in results]
-    reason = next((found[0].reason for found in reversed(results) if found and found[0].reason), "")
-    remark = "  ".join(part for part in (marks.get(one, ""), _short(reason)) if part)
+    outcomes = [str(result[0].outcome) if result else "-" for result in results]
+    seconds = [f"{sum(result.seconds for result in result):.1f}" if result else "-" for result in results]
+    reason = next((result[0].reason for result in reversed(results) if result and result[0].reason), "")
+    remark = "  ".join(part for part in (marks.get(first, ""), _short(reason)) if part)
     return [name, *outcomes, *seconds, remark]
 
 
@@ -129,7 +129,7 @@ def counts(results: Iterable[SelftestResult]) -> str:
 # --- what is written --------------------------------------------------------------------------------------------------
 
 
-def document(columns: Sequence[Column], found: Sequence[Regression]) -> dict[str, Any]:
+def document(columns: Sequence[Column], regressions_found: Sequence[Regression]) -> dict[str, Any]:
     """All of it, for JSON; without what the tests wrote, which lies beside it in files."""
     return {
         "schema": SCHEMA,
@@ -143,7 +143,8 @@ def document(columns: Sequence[Column], found: Sequence[Regression]) -> dict[str
             for result in columns[0].results
         ],
         "regressions": [
-            {**asdict(regression), "test": regression.test.name, "counts": regression.counts} for regression in found
+            {**asdict(regression), "test": regression.test.name, "counts": regression.counts}
+            for regression in regressions_found
         ],
     }
 

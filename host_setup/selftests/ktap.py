@@ -83,11 +83,11 @@ def read(output: str) -> Said:
     for line in output.splitlines():
         if line.startswith(_BAIL_OUT):
             bail_out = line.removeprefix(_BAIL_OUT).strip()
-        elif found := _PLAN.fullmatch(line.rstrip()):
-            planned = int(found[1])
-            skipped = (found[2] or "").removeprefix("- ") if planned == 0 else None
-        elif found := _CHECK.fullmatch(line.rstrip()):
-            checks.append(_check(failed=found[1] is not None, text=found[3], remarks=remarks))
+        elif match := _PLAN.fullmatch(line.rstrip()):
+            planned = int(match[1])
+            skipped = (match[2] or "").removeprefix("- ") if planned == 0 else None
+        elif match := _CHECK.fullmatch(line.rstrip()):
+            checks.append(_check(failed=match[1] is not None, text=match[3], remarks=remarks))
             remarks = []
         elif line.startswith("# ") and not _NOTICE.match(line):
             remarks.append(line.removeprefix("# ").strip())
@@ -101,8 +101,8 @@ def _check(*, failed: bool, text: str, remarks: Sequence[str]) -> KtapCheck:
     outcome = KtapOutcome.FAIL if failed else KtapOutcome.SKIP if skipped else KtapOutcome.PASS
     if outcome is KtapOutcome.PASS:  # an expected failure (XFAIL, TODO) included: so does kselftest.h
         return KtapCheck(outcome, name)
-    said = directive[2].strip() if directive else ""
-    return KtapCheck(outcome, name, "; ".join(part for part in (said, *remarks) if part))
+    remark = directive[2].strip() if directive else ""
+    return KtapCheck(outcome, name, "; ".join(part for part in (remark, *remarks) if part))
 
 
 def judge(status: int, output: str, *, seconds: float, deadline: float) -> Judgement:
@@ -111,39 +111,44 @@ def judge(status: int, output: str, *, seconds: float, deadline: float) -> Judge
     :param status: as a shell tells it: 128 and more for a signal; ``timeout(1)``'s when it had to end the test.
     :param seconds: that the test took. :param deadline: seconds that it had.
     """
-    said = read(output)
+    protocol = read(output)
     if status == TIMED_OUT or (status == _KILLED and seconds >= deadline):
         return Judgement(KtapOutcome.TIMEOUT, f"not done after {deadline:g} s{_lately(output)}")
-    failed = [check for check in said.checks if check.outcome is KtapOutcome.FAIL]
-    if status not in (0, SKIPPED) or failed or said.bail_out is not None:
-        return Judgement(KtapOutcome.FAIL, _why_failed(status, said, failed, output))
+    failed = [check for check in protocol.checks if check.outcome is KtapOutcome.FAIL]
+    if status not in (0, SKIPPED) or failed or protocol.bail_out is not None:
+        return Judgement(KtapOutcome.FAIL, _why_failed(status, protocol, failed, output))
     if status == SKIPPED:
-        return Judgement(KtapOutcome.SKIP, _why_skipped(said, output))
-    if said.planned == 0 or (said.checks and said.count(KtapOutcome.SKIP) == len(said.checks)):
-        return Judgement(KtapOutcome.SKIP, _why_skipped(said, output))  # it ends with 0, and has tried nothing
-    if said.planned is not None and len(said.checks) < said.planned:
-        return Judgement(KtapOutcome.FAIL, f"made {len(said.checks)} of {said.planned} checks, and ended with status 0")
-    left_out = said.count(KtapOutcome.SKIP)
-    return Judgement(KtapOutcome.PASS, f"{left_out} of {len(said.checks)} checks skipped" if left_out else "")
+        return Judgement(KtapOutcome.SKIP, _why_skipped(protocol, output))
+    if protocol.planned == 0 or (protocol.checks and protocol.count(KtapOutcome.SKIP) == len(protocol.checks)):
+        return Judgement(KtapOutcome.SKIP, _why_skipped(protocol, output))  # it ends with 0, and has tried nothing
+    if protocol.planned is not None and len(protocol.checks) < protocol.planned:
+        return Judgement(
+            KtapOutcome.FAIL, f"made {len(protocol.checks)} of {protocol.planned} checks, and ended with status 0"
+        )
+    left_out = protocol.count(KtapOutcome.SKIP)
+    return Judgement(KtapOutcome.PASS, f"{left_out} of {len(protocol.checks)} checks skipped" if left_out else "")
 
 
-def _why_skipped(said: Said, output: str) -> str:
-    reasons = [said.skipped or "", *(check.reason for check in said.checks if check.outcome is KtapOutcome.SKIP)]
+def _why_skipped(protocol: Said, output: str) -> str:
+    reasons = [
+        protocol.skipped or "",
+        *(check.reason for check in protocol.checks if check.outcome is KtapOutcome.SKIP),
+    ]
     reasons += [line.removesuffix(_SKIPPING) for line in output.splitlines() if line.endswith(_SKIPPING)]
-    found = next((reason for reason in reasons if reason), "")
-    return found.removeprefix("Requirement not met: ") or _last_line(output) or "no reason given"
+    reason_found = next((reason for reason in reasons if reason), "")
+    return reason_found.removeprefix("Requirement not met: ") or _last_line(output) or "no reason given"
 
 
-def _why_failed(status: int, said: Said, failed: Sequence[KtapCheck], output: str) -> str:
+def _why_failed(status: int, protocol: Said, failed: Sequence[KtapCheck], output: str) -> str:
     how = _name_of_signal(status) if status > 128 else f"status {status}"
-    if said.bail_out is not None:
-        return f"{how}: {said.bail_out}"
+    if protocol.bail_out is not None:
+        return f"{how}: {protocol.bail_out}"
     assertion = _assertion(output)
     if assertion:
         return f"{how}: {assertion}"
     if failed:
         first = " - ".join(part for part in (failed[0].name, failed[0].reason) if part)
-        return f"{how}: {len(failed)} of {len(said.checks)} checks failed, the first: {first or 'unnamed'}"
+        return f"{how}: {len(failed)} of {len(protocol.checks)} checks failed, the first: {first or 'unnamed'}"
     return ": ".join(part for part in (how, _last_line(output)) if part)
 
 
@@ -154,10 +159,10 @@ def _assertion(output: str) -> str:
         return ""
     block = lines[lines.index(_ASSERTION) + 1 :]
     # The trace's lines are numbered, and in a program without symbols they are remarks on addr2line.
-    told = [
+    texts = [
         line for line in block if line and not re.match(r"pid=|\d+\t|\d+  |\(stack trace empty\)|sh: |addr2line", line)
     ]
-    return "; ".join(told[:2])
+    return "; ".join(texts[:2])
 
 
 def _name_of_signal(status: int) -> str:
@@ -173,5 +178,5 @@ def _lately(output: str) -> str:
 
 
 def _last_line(output: str) -> str:
-    told = [line.strip() for line in output.splitlines() if line.strip() and not _NOTICE.match(line)]
-    return told[-1][:200] if told else ""
+    lines = [line.strip() for line in output.splitlines() if line.strip() and not _NOTICE.match(line)]
+    return lines[-1][:200] if lines else ""

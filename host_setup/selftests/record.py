@@ -24,38 +24,38 @@ def read(file: Path = FILE) -> dict[str, int]:
     """
     if not file.exists():
         raise UserInputError(f"{file} is not there", hint="make selftests ARGS='--record' writes it")
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if not line or line.startswith("#"):
             continue
         checks, _, name = line.partition(" ")
         if not checks.isdecimal() or not name:
             raise UserInputError(f"{file}:{number}: not a number of checks and the name of a test: {line!r}")
-        found[name] = int(checks)
-    return found
+        counts[name] = int(checks)
+    return counts
 
 
 def write(results: Iterable[SelftestResult], of: Sequence[str], file: Path = FILE) -> None:
     """Keep what passed. ``of``: lines that say what it ran on."""
     head = ["SPDX-License-Identifier: GPL-2.0-or-later", "Written by host_setup/selftests/record.py.", *of]
-    lines = [f"{passed(result)} {result.test.name}" for result in results if result.outcome is KtapOutcome.PASS]
+    lines = [f"{count_passed(result)} {result.test.name}" for result in results if result.outcome is KtapOutcome.PASS]
     file.write_text("\n".join([*(f"# {line}" for line in head), *lines, ""]), encoding="utf-8")
 
 
-def passed(result: SelftestResult) -> int:
+def count_passed(result: SelftestResult) -> int:
     """How many of a test's checks passed."""
     return sum(check.outcome is KtapOutcome.PASS for check in result.checks)
 
 
-def required_tests(tests: Iterable[Selftest], recorded: Mapping[str, int]) -> list[Selftest]:
+def tests_to_pass(tests: Iterable[Selftest], recorded: Mapping[str, int]) -> list[Selftest]:
     """The tests that a kernel must pass, in order.
 
     :raises UserInputError: one of those that are recorded is not there.
     """
-    found = [test for test in tests if test.name in recorded]
-    if missing := sorted(set(recorded) - {test.name for test in found}):
+    required = [test for test in tests if test.name in recorded]
+    if missing := sorted(set(recorded) - {test.name for test in required}):
         raise UserInputError(
             f"the kernel's source has no selftest {missing[0]} (of {len(missing)} that are missing)",
             hint="make selftests ARGS='--record' writes down what this source's stock kernel passes",
         )
-    return found
+    return required

@@ -65,9 +65,9 @@ def catalogue(kvm: Sequence[str], *, only: str = "", deadline: float | None = No
 
     :param kvm: the programs of the KVM suite. :param only: a part of the names wanted. :param deadline: for all.
     """
-    found = [*_gup_tests(), *(Selftest("mm", program) for program in MM_PROGRAMS if program != "gup_test")]
-    found += [Selftest("kvm", program, LIGHTER.get(program, ()), SLOW.get(program, DEADLINE)) for program in kvm]
-    return [test if deadline is None else replace(test, deadline=deadline) for test in found if only in test.name]
+    selftests = [*_gup_tests(), *(Selftest("mm", program) for program in MM_PROGRAMS if program != "gup_test")]
+    selftests += [Selftest("kvm", program, LIGHTER.get(program, ()), SLOW.get(program, DEADLINE)) for program in kvm]
+    return [test if deadline is None else replace(test, deadline=deadline) for test in selftests if only in test.name]
 
 
 def _gup_tests() -> list[Selftest]:

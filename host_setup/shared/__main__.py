@@ -78,14 +78,14 @@ class Shared:
         :raises SetupError: what comes is not what the index names.
         """
         name = f"{kind}-{key}"
-        told, file = self.index.files[name], self._scratch / name
-        if not self._place.take(name, file, told.size):
-            raise SetupError(f"the index names {name}, and it is not there", stage=STAGE)
-        if file_sha256(file) != told.sha256:
+        listed, file = self.index.files[name], self._scratch / name
+        if not self._place.take(name, file, listed.size):
+            raise SetupError(f"the index names {name}, which is missing", stage=STAGE)
+        if file_sha256(file) != listed.sha256:
             raise SetupError(
-                f"{name} is not what the index names: {file_sha256(file)}",
+                f"{name} does not have the hash in the index: {file_sha256(file)}",
                 stage=STAGE,
-                hint="push it anew, from a machine that you trust",
+                hint="push it again from a machine that you trust",
             )
         unpack = [*_TAR, "--extract", f"--file={file}", f"--directory={folder}", "--no-same-owner"]
         run_tree(unpack, log=self._scratch / "tar.log", stage=STAGE)
@@ -103,15 +103,15 @@ class Shared:
         ]  # fmt: skip
         run_tree(pack, log=self._scratch / "tar.log", stage=STAGE)
         self._place.give(name, file)
-        told = File(sha256=file_sha256(file), size=file.stat().st_size)
+        listed = File(sha256=file_sha256(file), size=file.stat().st_size)
         file.unlink()
-        self.note(name, told)
+        self.note(name, listed)
         return True
 
-    def note(self, name: str, told: File) -> None:
+    def note(self, name: str, listed: File) -> None:
         """Add a file that is there to the index."""
         with self._place.lock() or nullcontext():
-            self.index = Index(files={**self._read().files, name: told})
+            self.index = Index(files={**self._read().files, name: listed})
             fresh = self._scratch / INDEX
             fresh.write_text(self.index.model_dump_json(indent=1), encoding="ascii")
             self._place.give(INDEX, fresh)
@@ -124,12 +124,14 @@ class Shared:
             return Index()
         if self._wanted and file_sha256(file) != self._wanted:
             raise SetupError(
-                f"the shared cache's index is {file_sha256(file)}, not the one that is wanted", stage=STAGE
+                f"the shared cache's index has the SHA-256 {file_sha256(file)}, not the wanted one", stage=STAGE
             )
         try:
             return Index.model_validate_json(file.read_bytes())
         except ValidationError as error:
-            raise SetupError(f"the shared cache's index is none: {error.errors()[0]['msg']}", stage=STAGE) from error
+            raise SetupError(
+                f"the shared cache's index is malformed: {error.errors()[0]['msg']}", stage=STAGE
+            ) from error
 
     @property
     def sha256(self) -> str:
@@ -156,23 +158,23 @@ class Asked(Store):
 
         :raises NotMadeError: it is not.
         """
-        found = super().get(kind, key)
+        path = super().get(kind, key)
         if kind not in KINDS_SHARED:
-            return found
-        if found is None and self._missing(Store(self.root), kind, key):
-            found = super().get(kind, key)
-        if found is None:
+            return path
+        if path is None and self._missing(Store(self.root), kind, key):
+            path = super().get(kind, key)
+        if path is None:
             self.lacking.append((kind, key))
             raise NotMadeError(kind)
-        self.there[kind, key] = found
-        return found
+        self.there[kind, key] = path
+        return path
 
     def get_or_make(self, kind: str, key: str, make: Callable[[Path], None], *, need: int = 0) -> Path:
         """As ``get``; what is not shared is made: a kernel's source must be there before its kernel has a key."""
         return self.get(kind, key) or super().get_or_make(kind, key, make, need=need)
 
 
-def needed(chosen: Settings, store: Asked) -> None:
+def fetch_needed(chosen: Settings, store: Asked) -> None:
     """Ask the cache for all that a sign-off needs of what can be shared."""
     chosen = with_accelerator(chosen, accelerator(chosen.host, None, survey()))
     terminal = Terminal()
@@ -200,7 +202,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "place", metavar="PLACE", help="a folder, https://... (pull alone), or oci://REGISTRY/REPOSITORY"
     )
-    parser.add_argument("--index", default="", metavar="SHA256", help="pull: of the index that is wanted")
+    parser.add_argument("--index", default="", metavar="SHA256", help="pull: SHA-256 of the wanted index")
     parser.add_argument("--plain-http", action="store_true", help="the registry has no TLS")
     parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="as of the sign-off")
     source.add_option(parser)
@@ -227,7 +229,7 @@ def main(argv: list[str]) -> int:
             return True
 
         store = Asked(chosen.store().root, take)
-        needed(chosen, store)
+        fetch_needed(chosen, store)
         for (kind, key), entry in store.there.items() if option.way == "push" else ():
             _say(f"{kind}-{key}: {'given' if shared.give(kind, key, entry) else 'was there'}")
         for kind, key in store.lacking:

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from common.errors import CommandError, SetupError, UserInputError
 from common.names import path_text
-from common.paths import expanded
+from common.paths import expand_home
 from common.processes import run_tree
 from common.store import disk_errors, file_sha256
 
@@ -65,11 +65,11 @@ def place(text: str, scratch: Path, *, plain_http: bool = False) -> Place:
         return Web(text.rstrip("/"))
     if "://" in text:
         raise UserInputError(
-            f"{path_text(text)} is no place for a shared cache",
+            f"{path_text(text)} cannot hold a shared cache",
             stage=STAGE,
             hint="name a folder, https://..., or oci://REGISTRY/REPOSITORY",
         )
-    return Folder(expanded(text).absolute())
+    return Folder(expand_home(text).absolute())
 
 
 class Folder:
@@ -137,7 +137,7 @@ class Web:
     def give(self, name: str, file: Path) -> None:
         """Nothing can be given to it."""
         raise SetupError(
-            f"{path_text(self._url)}: a URL is only read: {name} ({file.stat().st_size} bytes) is not sent",
+            f"{path_text(self._url)}: a URL is read-only: {name} ({file.stat().st_size} bytes) is not sent",
             stage=STAGE,
             hint="push to the folder that the web server shows",
         )
@@ -174,12 +174,12 @@ class Registry:
         try:
             layers = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["layers"]
             (digest,) = (str(layer["digest"]).removeprefix("sha256:") for layer in layers)
-            found = folder / Path(digest).name
-            if found.stat().st_size > most:
+            blob = folder / Path(digest).name
+            if blob.stat().st_size > most:
                 raise _too_large(name, most)
-            found.replace(to)
+            blob.replace(to)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SetupError(f"{self._remote(name)} is no file of a shared cache: {error}", stage=STAGE) from error
+            raise SetupError(f"{self._remote(name)} is not a file of a shared cache: {error}", stage=STAGE) from error
         return True
 
     def give(self, name: str, file: Path) -> None:

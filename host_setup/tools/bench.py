@@ -35,7 +35,7 @@ from host_setup.kernel import source
 from host_setup.kernel.build import BuiltKernel
 from host_setup.kernel.layers import Layer
 from host_setup.kernel.series import Protection
-from host_setup.provision import Settings, made_here
+from host_setup.provision import Settings, provide_locally
 from host_setup.tools import bench_protection
 from host_setup.tools.virtme_ng import VirtmeNg
 
@@ -115,7 +115,7 @@ class PeakMemory:
 # --- the three ways ---------------------------------------------------------------------------------------------------
 
 
-def _timed(start: Callable[[], EmulatedHost], ask: Callable[[EmulatedHost], object]) -> float:
+def _time_answer(start: Callable[[], EmulatedHost], ask: Callable[[EmulatedHost], object]) -> float:
     begun = time.monotonic()
     host = start()
     try:
@@ -131,17 +131,17 @@ def _ways(
     """virtme-ng's boot, our cold boot, our restore."""
     cpus, memory, qemu = hosts.spec.cpus, hosts.spec.memory, hosts.spec.rootfs.qemu
     vng = VirtmeNg.of(store)
-    saved = cache(hosts.saved)
+    saved = cache(hosts.saved_state)
 
     def theirs() -> float:
         return vng.boot(kernel.image, kernel.release, qemu=qemu, cpus=cpus, memory=memory, folder=folder / "virtme-ng")
 
     def cold() -> float:
-        return _timed(hosts.cold, lambda host: host.nonces())
+        return _time_answer(hosts.cold, lambda host: host.nonces())
 
     def restore() -> float:
         # It proves itself by a command's output from both: there is nothing left to ask.
-        return _timed(lambda: hosts.restore(saved()), lambda _: None)
+        return _time_answer(lambda: hosts.restore(saved()), lambda _: None)
 
     return (
         Row(f"virtme-ng {vng.version}, one machine", lambda: vng.install(store, terminal), theirs, LOST),
@@ -212,8 +212,8 @@ def table(rows: Sequence[Row]) -> str:
 def goals(theirs: float | None, cold: float | None, restore: float | None) -> list[str]:
     """A line for each goal: the target, the measurement, and whether it was met. Arguments: median seconds."""
 
-    def line(wanted: str, found: str | None, *, met: bool) -> str:
-        outcome = "not measured" if found is None else f"{found}, {'met' if met else 'missed'}"
+    def line(wanted: str, fault: str | None, *, met: bool) -> str:
+        outcome = "not measured" if fault is None else f"{fault}, {'met' if met else 'missed'}"
         return f"goal: {wanted}: {outcome}"
 
     faster = theirs / restore if theirs is not None and restore is not None else None
@@ -275,7 +275,7 @@ def main(argv: list[str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="sealproof-bench-"))  # stays when something fails
     # Two levels with one guest, on whatever series: that is what is compared with one level.
     settings = Settings("emulated", options.series, options.kernel_source, (Layer.VIRTME,), Protection.PLAIN)
-    kernel, hosts = made_here(settings, store, terminal, folder / "hosts", note=terminal.say)
+    kernel, hosts = provide_locally(settings, store, terminal, folder / "hosts", note=terminal.say)
     rows = theirs, cold, restore = _ways(kernel, hosts, store, terminal, folder)
     measure(rows, options.rounds, terminal)
     spec = hosts.spec

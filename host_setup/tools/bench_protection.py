@@ -80,33 +80,33 @@ def words(cpus: int, size: Size) -> dict[str, list[str]]:
     }
 
 
-def numbers(said: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def numbers(answers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """A round's numbers, by the names of the table's rows.
 
-    :param said: what the program said, by what was measured.
+    :param answers: what the program said, by what was measured.
     """
-    seconds = {way: said[way]["seconds"] for way in ("plain", "huge", "private")}
+    seconds = {way: answers[way]["seconds"] for way in ("plain", "huge", "private")}
     return {
-        **{name: said["interrupts"][name] for name in ("touch_calls", "touch_tlb", "unshare_calls", "unshare_tlb")},
-        **{f"populate_{way}": found for way, found in seconds.items()},
+        **{name: answers["interrupts"][name] for name in ("touch_calls", "touch_tlb", "unshare_calls", "unshare_tlb")},
+        **{f"populate_{way}": times for way, times in seconds.items()},
         "populate": seconds["private"] / seconds["plain"],
         "populate_to_huge": seconds["private"] / seconds["huge"],
-        "share_round": said["rounds"]["microseconds"],
-        "stretch": max(said["stretch"]["share"], said["stretch"]["unshare"]),
-        "stretch_share": said["stretch"]["share"],
-        "stretch_unshare": said["stretch"]["unshare"],
-        "stretch_idle": said["stretch"]["idle"],
-        "stretch_seconds": said["stretch"]["seconds"],
+        "share_round": answers["rounds"]["microseconds"],
+        "stretch": max(answers["stretch"]["share"], answers["stretch"]["unshare"]),
+        "stretch_share": answers["stretch"]["share"],
+        "stretch_unshare": answers["stretch"]["unshare"],
+        "stretch_idle": answers["stretch"]["idle"],
+        "stretch_seconds": answers["stretch"]["seconds"],
     }
 
 
 def _ask(host: EmulatedHost, argv: Sequence[str]) -> dict[str, float]:
     done = host.ssh.run([f"{HOST_PROGRAMS}/{PROGRAM}", *argv], seconds=PATIENCE).require()
     try:
-        found: dict[str, float] = json.loads(done.text)
+        answers: dict[str, float] = json.loads(done.text)
     except ValueError as error:
         raise MachineError(f"{PROGRAM} {' '.join(argv)} said {done.text!r}") from error
-    return found
+    return answers
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def lines_of(size: Size) -> list[Line]:
     ]
 
 
-def _shown(number: float | None) -> str:
+def _number_text(number: float | None) -> str:
     return "-" if number is None else f"{number:.3f}" if abs(number) < 10 else f"{number:.1f}"
 
 
@@ -189,7 +189,7 @@ def _outcome(line: Line, today: Measured, ours: Measured) -> str:
         return f"{line.goal}: not decided, today there is none"
     noise = ours.median(line.noise)
     if noise is not None and noise > most:
-        return f"{line.goal}: not decided, {_shown(most)} is less than the noise"
+        return f"{line.goal}: not decided, {_number_text(most)} is less than the noise"
     return f"{line.goal}: missed"
 
 
@@ -198,8 +198,8 @@ def table(lines: Sequence[Line], today: Measured, ours: Measured) -> str:
     cells = [("", today.series, ours.series, "ratio", "goal")]
     for line in lines:
         old, new = today.median(line.name), ours.median(line.name)
-        ratio = _shown(new / old) if old and new is not None else "-"
-        cells.append((line.what, _shown(old), _shown(new), ratio, _outcome(line, today, ours)))
+        ratio = _number_text(new / old) if old and new is not None else "-"
+        cells.append((line.what, _number_text(old), _number_text(new), ratio, _outcome(line, today, ours)))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(
@@ -254,21 +254,21 @@ def run(options: argparse.Namespace, store: Store, terminal: Terminal) -> int:
         with terminal.step(f"{options.rounds} rounds of {len(asked)} measurements on each") as step:
             try:
                 for number in range(options.rounds):
-                    said: list[dict[str, dict[str, float]]] = [{} for _ in hosts]
+                    answers: list[dict[str, dict[str, float]]] = [{} for _ in hosts]
                     for place, (what, argv) in enumerate(asked.items()):
                         step.update((number + place / len(asked)) / options.rounds, what)
-                        for found, (_, host) in zip(said, hosts, strict=True):
-                            found[what] = _ask(host, argv)
-                    for found, (measured, _) in zip(said, hosts, strict=True):
-                        measured.add(numbers(found))
+                        for times, (_, host) in zip(answers, hosts, strict=True):
+                            times[what] = _ask(host, argv)
+                    for times, (measured, _) in zip(answers, hosts, strict=True):
+                        measured.add(numbers(times))
                     if options.json is not None:  # after each: what was measured stays if the rest is not
-                        options.json.write_text(_told(today, ours), "utf-8")
+                        options.json.write_text(_comparison_json(today, ours), "utf-8")
             except SealproofError as error:
                 troubles.append(str(error))
     return 1 if troubles else 0
 
 
-def _told(today: Measured, ours: Measured) -> str:
+def _comparison_json(today: Measured, ours: Measured) -> str:
     """JSON of both."""
 
     def one(measured: Measured) -> dict[str, object]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``sealproof debug``: gdb or drgn on a fresh host's kernel, with its symbols. The host ends with the debugger.
+"""``sealproof debug``: gdb or drgn on the kernel of a fresh host, with its symbols. The host ends with the debugger.
 
 gdb stops the host through its QEMU, and has the kernel's own commands (``lx-dmesg``, ``lx-ps``, ...). drgn reads the
 memory of the host, which goes on running, through its QEMU; or a dump of it. Words after ``--`` go to the debugger, and

@@ -79,12 +79,12 @@ class Finding:
 
 def system(machine: Survey) -> Finding:
     """The distribution and the architecture."""
-    found = f"{machine.system.name}, {machine.system.architecture}"
+    words_found = f"{machine.system.name}, {machine.system.architecture}"
     if machine.system.architecture != "x86_64":
-        return Finding(Grade.STOP, "system", found, "use an x86-64 machine: the kernels under test are x86-64")
+        return Finding(Grade.STOP, "system", words_found, "use an x86-64 machine: the kernels under test are x86-64")
     if not machine.system.is_supported_debian:
-        return Finding(Grade.NOTE, "system", found, "only Debian 12 and 13 are set up automatically, and tested")
-    return Finding(Grade.OK, "system", found)
+        return Finding(Grade.NOTE, "system", words_found, "only Debian 12 and 13 are set up automatically, and tested")
+    return Finding(Grade.OK, "system", words_found)
 
 
 def user(machine: Survey) -> Finding:
@@ -93,50 +93,56 @@ def user(machine: Survey) -> Finding:
     if who.is_root:
         return Finding(Grade.OK, "user", f"{who.name}, root")
     if not who.has_name:
-        found = f"{who.name}, which has no name in /etc/passwd"
+        words_found = f"{who.name}, which has no name in /etc/passwd"
         step = f"add a line to /etc/passwd (in a container: run it as root): {_passwd_line()}"
         if has_image(machine):  # newuidmap is needed for that alone
-            return Finding(Grade.NOTE, "user", f"{found}: ssh refuses it, so there is no log-in to machines", step)
-        return Finding(Grade.STOP, "user", f"{found}: newuidmap refuses it, which mmdebstrap needs", step)
-    found = f"{who.name}, {'sudo is installed' if who.has_sudo else 'not root, no sudo'}"
+            return Finding(
+                Grade.NOTE, "user", f"{words_found}: ssh refuses this, so no machine can be logged in to", step
+            )
+        return Finding(
+            Grade.STOP, "user", f"{words_found}: newuidmap refuses this, and mmdebstrap needs newuidmap", step
+        )
+    words_found = f"{who.name}, {'sudo is installed' if who.has_sudo else 'not root, no sudo'}"
     if not who.namespaces:
         step = "sudo sysctl user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1"
-        return Finding(Grade.STOP, "user", f"{found}, may not make user namespaces", f"for mmdebstrap: {step}")
+        return Finding(Grade.STOP, "user", f"{words_found}; user namespaces are not allowed", f"for mmdebstrap: {step}")
     if not who.subordinate_ids:
         step = f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {who.name}"
-        return Finding(Grade.STOP, "user", f"{found}, no subordinate ids", f"for mmdebstrap: {step}")
-    return Finding(Grade.OK, "user", found)
+        return Finding(Grade.STOP, "user", f"{words_found}, no subordinate ids", f"for mmdebstrap: {step}")
+    return Finding(Grade.OK, "user", words_found)
 
 
 def processor(machine: Survey) -> Finding:
     """Model and cores."""
     cores, quota = machine.processor.cores, machine.processor.quota
-    found = f"{machine.processor.model}, {cores} core{'s' if cores > 1 else ''}"
+    words_found = f"{machine.processor.model}, {cores} core{'s' if cores > 1 else ''}"
     if quota is not None and quota < cores:
-        found += f", of which a control group's quota leaves the time of {quota:g}"
+        words_found += f", of which a control group's quota leaves the time of {quota:g}"
         if quota < 2:
             slower = "a run works but takes longer: give this container or group the time of two cores"
-            return Finding(Grade.NOTE, "processor", found, slower)
+            return Finding(Grade.NOTE, "processor", words_found, slower)
     if cores < 2:
-        return Finding(Grade.NOTE, "processor", found, "a run works but takes about twice as long as on two cores")
-    return Finding(Grade.OK, "processor", found)
+        return Finding(
+            Grade.NOTE, "processor", words_found, "a run works but takes about twice as long as on two cores"
+        )
+    return Finding(Grade.OK, "processor", words_found)
 
 
 def memory(machine: Survey) -> Finding:
     """Memory for one run."""
     total, available = machine.memory.total, machine.memory.available
-    found = f"{available / GIB:.1f} GiB available of {total / GIB:.1f} GiB"
+    words_found = f"{available / GIB:.1f} GiB available of {total / GIB:.1f} GiB"
     need = f"{MEMORY_NEED / GIB:.0f} GiB"
     if machine.memory.group:
-        found += f", by the limit of the control group {machine.memory.group}"
+        words_found += f", by the limit of the control group {machine.memory.group}"
         if total < MEMORY_NEED:
             step = f"raise the limit of this container or group: a run takes up to {need}"
-            return Finding(Grade.STOP, "memory", found, step)
+            return Finding(Grade.STOP, "memory", words_found, step)
     if total < MEMORY_NEED:
-        return Finding(Grade.STOP, "memory", found, f"give this machine more memory: a run takes up to {need}")
+        return Finding(Grade.STOP, "memory", words_found, f"give this machine more memory: a run takes up to {need}")
     if available < MEMORY_NEED:
-        return Finding(Grade.STOP, "memory", found, f"stop other processes: a run takes up to {need}")
-    return Finding(Grade.OK, "memory", found)
+        return Finding(Grade.STOP, "memory", words_found, f"stop other processes: a run takes up to {need}")
+    return Finding(Grade.OK, "memory", words_found)
 
 
 def _unusable(disk: Disk, what: str, step: str) -> Finding | None:
@@ -158,24 +164,28 @@ def cache_disk(machine: Survey) -> Finding:
         step = "point XDG_CACHE_HOME to a path of letters, digits and . _ - + ="
         return Finding(Grade.STOP, "disk, cache", f"{str(disk.path)!r}: make and QEMU cannot handle such a path", step)
     if disk.kind in UNFIT:
-        found = f"{disk.path} is on {disk.kind}, which cannot hold a kernel's source: no links, or no case in names"
-        return Finding(Grade.STOP, "disk, cache", found, elsewhere)
-    if disk.files is not None and disk.files < CACHE_FILES and not any(one.kind == "source" for one in machine.cache):
-        found = f"only {disk.files} more files fit on the file system of {disk.path}, a kernel needs {CACHE_FILES}"
-        return Finding(Grade.STOP, "disk, cache", found, elsewhere)
+        words_found = (
+            f"{disk.path} is on {disk.kind}, which cannot hold a kernel's source: no links, or no case in names"
+        )
+        return Finding(Grade.STOP, "disk, cache", words_found, elsewhere)
+    if disk.files is not None and disk.files < CACHE_FILES and not any(disk.kind == "source" for disk in machine.cache):
+        words_found = (
+            f"only {disk.files} more files fit on the file system of {disk.path}, a kernel needs {CACHE_FILES}"
+        )
+        return Finding(Grade.STOP, "disk, cache", words_found, elsewhere)
     need = max(GIB, CACHE_NEED - sum(kind.size for kind in machine.cache))
-    found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
+    words_found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
     if disk.free < need:
         step = (
             f"{need / GIB:.1f} GiB are needed: free some, 'make clean-cache', or point XDG_CACHE_HOME to a larger disk"
         )
-        return Finding(Grade.STOP, "disk, cache", found, step)
+        return Finding(Grade.STOP, "disk, cache", words_found, step)
     if disk.kind in NETWORK or disk.kind.startswith("fuse."):
-        found += f", on {disk.kind}: it is slow, and builds need locks and hard links"
-        return Finding(Grade.NOTE, "disk, cache", found, elsewhere)
+        words_found += f", on {disk.kind}: it is slow, and builds need locks and hard links"
+        return Finding(Grade.NOTE, "disk, cache", words_found, elsewhere)
     if disk.kind == "tmpfs":
-        return Finding(Grade.NOTE, "disk, cache", f"{found}, which is in memory and lost at a restart", elsewhere)
-    return Finding(Grade.OK, "disk, cache", found)
+        return Finding(Grade.NOTE, "disk, cache", f"{words_found}, which is in memory and lost at a restart", elsewhere)
+    return Finding(Grade.OK, "disk, cache", words_found)
 
 
 def checkout_disk(machine: Survey) -> Finding:
@@ -185,13 +195,13 @@ def checkout_disk(machine: Survey) -> Finding:
     if stands:
         return replace(stands, state=Grade.NOTE) if machine.environment and not disk.noexec else stands
     if ":" in str(disk.path.resolve()):
-        found = f"{disk.path}: Python makes no environment below a colon"
-        return Finding(Grade.STOP, "disk, checkout", found, "move the checkout to a path without one")
-    found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
+        words_found = f"{disk.path}: Python makes no environment below a colon"
+        return Finding(Grade.STOP, "disk, checkout", words_found, "move the checkout to a path without one")
+    words_found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
     if disk.free < CHECKOUT_NEED:
         step = f"{CHECKOUT_NEED / GIB:.0f} GiB is needed: free some, or move the checkout to a larger disk"
-        return Finding(Grade.STOP, "disk, checkout", found, step)
-    return Finding(Grade.OK, "disk, checkout", found)
+        return Finding(Grade.STOP, "disk, checkout", words_found, step)
+    return Finding(Grade.OK, "disk, checkout", words_found)
 
 
 def temporary(machine: Survey) -> Finding:
@@ -200,29 +210,31 @@ def temporary(machine: Survey) -> Finding:
     step = "point TMPDIR to a writable folder on a local disk"
     if disk.problem:
         return Finding(Grade.STOP, "disk, temporary", f"nothing can be written to {disk.path}: {disk.problem}", step)
-    found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
+    words_found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
     if not has_image(machine):
         if disk.noexec:
-            found = f"{disk.path} is mounted noexec: mmdebstrap cannot put the host's image together there"
-            return Finding(Grade.STOP, "disk, temporary", found, step)
+            words_found = f"{disk.path} is mounted noexec: mmdebstrap cannot put the host's image together there"
+            return Finding(Grade.STOP, "disk, temporary", words_found, step)
         if disk.free < IMAGE_NEED:
-            found += f", the host's image takes {IMAGE_NEED / GIB:.0f} GiB during its build"
-            return Finding(Grade.STOP, "disk, temporary", found, step)
+            words_found += f", the host's image takes {IMAGE_NEED / GIB:.0f} GiB during its build"
+            return Finding(Grade.STOP, "disk, temporary", words_found, step)
     if disk.free < TEMPORARY_NEED:
-        found += f", a run takes {TEMPORARY_NEED >> 20} MiB"
-        return Finding(Grade.STOP, "disk, temporary", found, step)
-    return Finding(Grade.OK, "disk, temporary", found)
+        words_found += f", a run takes {TEMPORARY_NEED >> 20} MiB"
+        return Finding(Grade.STOP, "disk, temporary", words_found, step)
+    return Finding(Grade.OK, "disk, temporary", words_found)
 
 
 def reports(machine: Survey) -> Finding:
     """Whether runs can be kept."""
     disk = machine.reports
     if disk.problem:
-        found = f"nothing can be written to {disk.path}: {disk.problem}"
-        return Finding(Grade.STOP, "reports", found, "make it writable, or: make signoff ARGS='--reports DIR'")
+        words_found = f"nothing can be written to {disk.path}: {disk.problem}"
+        return Finding(Grade.STOP, "reports", words_found, "make it writable, or: make signoff ARGS='--reports DIR'")
     if machine.latest:
-        found = f"{disk.path / 'latest'} is {machine.latest}, not a link: it stays as it is; later runs are not linked"
-        return Finding(Grade.NOTE, "reports", found, "move it away; the next run makes the link again")
+        words_found = (
+            f"{disk.path / 'latest'} is {machine.latest}, not a link: it stays as it is; later runs are not linked"
+        )
+        return Finding(Grade.NOTE, "reports", words_found, "move it away; the next run makes the link again")
     return Finding(Grade.OK, "reports", f"in {disk.path}")
 
 
@@ -230,16 +242,18 @@ def ceilings(machine: Survey) -> Finding:
     """Bounds on each process, and on how many there may be."""
     low = {name: value for name, value in machine.ceilings.items() if value < CEILINGS[name][0]}
     if low:
-        found = ", ".join(f"{name} is {value}, {CEILINGS[name][0]} is needed" for name, value in low.items())
-        step = "; ".join(f"ulimit {CEILINGS[name][1]} {_raised(name)}" for name in low)
-        return Finding(Grade.STOP, "process limits", found, f"in the shell, before make: {step}")
+        words_found = ", ".join(f"{name} is {value}, {CEILINGS[name][0]} is needed" for name, value in low.items())
+        step = "; ".join(f"ulimit {CEILINGS[name][1]} {_raise_command(name)}" for name in low)
+        return Finding(Grade.STOP, "process limits", words_found, f"in the shell, before make: {step}")
     if machine.processes is not None and machine.processes < PROCESSES_NEED:
-        found = f"{machine.processes} more processes allowed by a control group; {PROCESSES_NEED} are needed"
-        return Finding(Grade.STOP, "process limits", found, "raise pids.max (docker: --pids-limit) of this container")
-    return Finding(Grade.OK, "process limits", "none that is too low")
+        words_found = f"{machine.processes} more processes allowed by a control group; {PROCESSES_NEED} are needed"
+        return Finding(
+            Grade.STOP, "process limits", words_found, "raise pids.max (docker: --pids-limit) of this container"
+        )
+    return Finding(Grade.OK, "process limits", "none is too low")
 
 
-def _raised(name: str) -> str:
+def _raise_command(name: str) -> str:
     """A bound that is high enough; the kernel has one of its own on open files, so that none is refused there."""
     return str(CEILINGS[name][0]) if name == "RLIMIT_NOFILE" else "unlimited"
 
@@ -247,8 +261,8 @@ def _raised(name: str) -> str:
 def loopback(machine: Survey) -> Finding:
     """The way from here into a host of QEMU's."""
     if machine.loopback:
-        found = f"no connection to 127.0.0.1: {machine.loopback}; sealproof reaches hosts and guests through it"
-        return Finding(Grade.STOP, "loopback", found, "ip link set lo up   (as root)")
+        words_found = f"no connection to 127.0.0.1: {machine.loopback}; sealproof reaches hosts and guests through it"
+        return Finding(Grade.STOP, "loopback", words_found, "ip link set lo up   (as root)")
     return Finding(Grade.OK, "loopback", "127.0.0.1 answers")
 
 
@@ -284,13 +298,13 @@ def packages(machine: Survey) -> Finding:
         return Finding(Grade.STOP, "packages", "no dpkg here", f"use Debian 12 or 13; {listed} says what is needed")
     if not missing:
         return Finding(Grade.OK, "packages", "all there")
-    found = f"{len(missing)} missing: {' '.join(missing)}"
+    words_found = f"{len(missing)} missing: {' '.join(missing)}"
     by_hand = f"apt-get update && apt-get install --no-install-recommends {' '.join(missing)}"
     if not machine.system.is_supported_debian:
-        return Finding(Grade.STOP, "packages", found, f"install them by hand; on Debian: {by_hand}")
+        return Finding(Grade.STOP, "packages", words_found, f"install them by hand; on Debian: {by_hand}")
     if not (machine.user.is_root or machine.user.has_sudo):
-        return Finding(Grade.STOP, "packages", found, f"as root: {by_hand}")
-    return Finding(Grade.SETUP, "packages", found, "nothing: 'make signoff' and 'make test' install them")
+        return Finding(Grade.STOP, "packages", words_found, f"as root: {by_hand}")
+    return Finding(Grade.SETUP, "packages", words_found, "nothing: 'make signoff' and 'make test' install them")
 
 
 def ccache(machine: Survey) -> Finding:
@@ -328,7 +342,7 @@ def kvm(machine: Survey) -> Finding:
     return Finding(Grade.OK, "KVM", f"creates VMs (API {trial.api_version}, module {module or 'unknown'})")
 
 
-def nested(machine: Survey) -> Finding:
+def nested_kvm(machine: Survey) -> Finding:
     """Whether those VMs can run KVM themselves."""
     against = why_not_nested(machine)
     if not against:
@@ -361,7 +375,7 @@ CHECKS: tuple[Callable[[Survey], Finding], ...] = (
     ccache,
     qemu,
     kvm,
-    nested,
+    nested_kvm,
 )
 
 

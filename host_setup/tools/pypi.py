@@ -17,15 +17,15 @@ from common.progress import Terminal
 from common.store import GIB, Store, digest
 
 
-def locked_version(lock: str, name: str) -> str:
+def version_in_lock(lock: str, name: str) -> str:
     """The version that a lock file's text pins.
 
     :raises ValueError: it pins none.
     """
-    found = re.search(rf"^{re.escape(name)}==(\S+)", lock, re.MULTILINE)
-    if found is None:
-        raise ValueError(f"the lock pins no {name}")
-    return found[1]
+    match = re.search(rf"^{re.escape(name)}==(\S+)", lock, re.MULTILINE)
+    if match is None:
+        raise ValueError(f"the lock file does not pin {name}")
+    return match[1]
 
 
 def key(lock: Path, store: Store) -> str:
@@ -54,7 +54,7 @@ def install(
 
     def make(folder: Path) -> None:
         pip = [str(folder / "bin/python"), "-I", "-m", "pip", "install", "--quiet", "--no-input"]
-        with terminal.step(f"install {name} {locked_version(lock.read_text(encoding='utf-8'), name)}"):
+        with terminal.step(f"install {name} {version_in_lock(lock.read_text(encoding='utf-8'), name)}"):
             run([sys.executable, "-I", "-m", "venv", str(folder)], log=log, stage=name)
             locked = [*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
             run(locked, kept=PIP, log=log, stage=name)

@@ -76,21 +76,23 @@ def read(report: Path) -> tuple[Told, str]:
     :raises UserInputError: it says nothing, or its files do not go together.
     """
     try:
-        told = TypeAdapter(Told).validate_json((report / "record.json").read_bytes())
+        record = TypeAdapter(Told).validate_json((report / "record.json").read_bytes())
     except OSError as error:
-        raise UserInputError(f"{path_text(report)} is no report's folder: {error.strerror}", stage=STAGE) from error
+        raise UserInputError(
+            f"{path_text(report)} is not the folder of a report: {error.strerror}", stage=STAGE
+        ) from error
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise UserInputError(
-            f"{path_text(report)} does not say what its kernel was made of: {where}",
+            f"{path_text(report)} does not record what its kernel was made of: {where}",
             stage=STAGE,
-            hint="did the run get to a host? reports of sealproof before signoff-4 do not say it",
+            hint="did the run reach a host? reports older than signoff-4 do not record this",
         ) from error
     # A merged report holds it in its parts.
     for file in [report / CONFIG, *sorted(report.glob(f"parts/*/{CONFIG}"))]:
-        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == told.kernel.config_sha256:
-            return told, _harmless(file)
-    raise UserInputError(f"{path_text(report)} does not hold the configuration that it names ({CONFIG})", stage=STAGE)
+        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == record.kernel.config_sha256:
+            return record, _harmless(file)
+    raise UserInputError(f"{path_text(report)} lacks the configuration that it names ({CONFIG})", stage=STAGE)
 
 
 def _harmless(file: Path) -> str:
@@ -99,24 +101,24 @@ def _harmless(file: Path) -> str:
     :raises UserInputError: it has what no configuration has.
     """
     text = file.read_text(encoding="utf-8", errors="replace")
-    if any(one in text for one in "$`\\"):
-        raise UserInputError(f"{path_text(file)} has a $, ` or \\, which no kernel's configuration has", stage=STAGE)
+    if any(char in text for char in "$`\\"):
+        raise UserInputError(f"{path_text(file)} has a $, ` or \\, which no kernel configuration has", stage=STAGE)
     return text
 
 
-def request(told: Told, config: str, given: argparse.Namespace, store: Store) -> Request:
+def request(record: Told, config: str, given: argparse.Namespace, store: Store) -> Request:
     """The kernel that a report names, of what this machine has.
 
     :raises UserInputError: it has another source or series.
     """
-    kernel = told.kernel
-    if given.series is None and told.series not in series.available():
+    kernel = record.kernel
+    if given.series is None and record.series not in series.available():
         raise UserInputError(
-            f"the report's series, {path_text(told.series)}, does not come with sealproof",
+            f"the report's series, {path_text(record.series)}, does not come with sealproof",
             stage=STAGE,
             hint="name its folder with --series",
         )
-    wanted = series.load(given.series or told.series)
+    wanted = series.load(given.series or record.series)
     have = [(patch.name, patch.sha256) for patch in wanted.patches]
     want = [(patch.name, patch.sha256) for patch in kernel.patches]
     if have != want:
@@ -127,15 +129,15 @@ def request(told: Told, config: str, given: argparse.Namespace, store: Store) ->
             stage=STAGE,
             hint="check out the commit that the report names, or name the series with --series",
         )
-    found = source.resolve(given.kernel_source, store)
-    if found.identity != kernel.source_sha256:
+    kernel_source = source.resolve(given.kernel_source, store)
+    if kernel_source.identity != kernel.source_sha256:
         raise UserInputError(
-            f"{found.description} has the hash {found.identity}, and the report's source "
+            f"{kernel_source.description} has the hash {kernel_source.identity}, and the report's source "
             f"({path_text(kernel.source)}) has {kernel.source_sha256}",
             stage=STAGE,
             hint="name the report's source with --kernel",
         )
-    return Request(found, wanted, toolchain=Toolchain(given.compiler, given.jobs), exact=config)
+    return Request(kernel_source, wanted, toolchain=Toolchain(given.compiler, given.jobs), exact=config)
 
 
 def make(wanted: Request, place: Path, store: Store, terminal: Terminal) -> Mapping[str, str]:
@@ -207,9 +209,9 @@ def _place(folder: Path | None, told: Told) -> Iterator[Path]:
         shutil.rmtree(place)
 
 
-def compare(told: Told, made: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+def compare(record: Told, made: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """What was told and what was made: name, the one, the other."""
-    kernel = told.kernel
+    kernel = record.kernel
     said = {
         "release": kernel.release,
         "compiler": kernel.compiler,
@@ -227,9 +229,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sealproof rebuild", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "report", type=parse_path, metavar="REPORT", help="a report's folder; see that it verifies first"
-    )
+    parser.add_argument("report", type=parse_path, metavar="REPORT", help="folder of a report; verify it first")
     source.add_option(parser)
     parser.add_argument("--series", metavar="NAME", help="a name or a folder; default: the one that the report names")
     parser.add_argument("--compiler", type=parse_compiler, default=GCC.compiler, metavar="NAME")
@@ -247,25 +247,29 @@ def main(argv: Sequence[str]) -> int:
     """Make it again and compare; returns the exit status."""
     given = options_parser().parse_args(argv)
     terminal = Terminal()
-    told, config = read(given.report)
-    with _place(given.folder, told) as place:
+    record, config = read(given.report)
+    with _place(given.folder, record) as place:
         store = Store(place / "source")
-        made = make(request(told, config, given, store), place, store, terminal)
-        lines = list(compare(told, made))
-    return _tell(told, lines)
+        made = make(request(record, config, given, store), place, store, terminal)
+        lines = list(compare(record, made))
+    return _tell(record, lines)
 
 
-def _tell(told: Told, lines: Sequence[tuple[str, str, str]]) -> int:
+def _tell(record: Told, lines: Sequence[tuple[str, str, str]]) -> int:
     """Print what is the same and what differs; returns the exit status."""
-    different = [name for name, one, other in lines if one != other]
-    said = [f"The kernel of the run {told.run}, made again from the source, series and configuration that it names:"]
-    for name, one, other in lines:
+    different = [name for name, theirs, other in lines if theirs != other]
+    paragraphs = [
+        f"The kernel of the run {record.run}, made again from the source, series and configuration that it names:"
+    ]
+    for name, theirs, other in lines:
         word = "DIFFERS" if name in different else "same"
-        said.append(f"  {word:<8} {name:<14} {path_text(one)}{f'; here: {other}' if name in different else ''}")
-    said.append(f"Not the same kernel: {', '.join(different)}." if different else "The same kernel, bit for bit.")
+        paragraphs.append(
+            f"  {word:<8} {name:<14} {path_text(theirs)}{f'; here: {other}' if name in different else ''}"
+        )
+    paragraphs.append(f"Not the same kernel: {', '.join(different)}." if different else "The same kernel, bit for bit.")
     if "compiler" in different:
-        said.append("Another compiler makes another kernel: take the one that the report names (--compiler).")
-    sys.stdout.write("".join(f"{line}\n" for line in said))
+        paragraphs.append("Another compiler makes another kernel: take the one that the report names (--compiler).")
+    sys.stdout.write("".join(f"{line}\n" for line in paragraphs))
     return OTHER if different else SAME
 
 

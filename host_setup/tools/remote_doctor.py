@@ -25,7 +25,7 @@ from host_setup.inventory import Boot, Config, Local, NoConsole, Remote
 from host_setup.remote.console import ConsoleLog
 from host_setup.remote.control import Control
 from host_setup.remote.fitness import obstacles
-from host_setup.remote.leased import added_words
+from host_setup.remote.leased import words_to_add
 from host_setup.this_machine import survey, why_not_nested
 from host_setup.tools.doctor import Finding, Grade
 
@@ -54,7 +54,7 @@ def examine(name: str, machine: Local | Remote | SealproofError) -> list[Finding
 def _own_fault(name: str, error: Exception) -> Finding:
     said = f"{type(error).__name__}: {error}".splitlines()[0]
     advice = "please report this: it is a bug in sealproof"
-    return Finding(Grade.STOP, name, f"doctor itself failed on this machine: {said}", advice)
+    return Finding(Grade.STOP, name, f"doctor failed on this machine: {said}", advice)
 
 
 def _examine(name: str, machine: Local | Remote | SealproofError) -> list[Finding]:
@@ -62,9 +62,9 @@ def _examine(name: str, machine: Local | Remote | SealproofError) -> list[Findin
         raise machine
     if isinstance(machine, Local):
         against = why_not_nested(survey()) if machine.kind == "nested" else ""
-        found = f"{machine.kind}, on this machine{': ' if against else ''}{against}"
+        text = f"{machine.kind}, on this machine{': ' if against else ''}{against}"
         advice = "'make doctor' without INVENTORY says what to do about it" if against else ""
-        return [Finding(Grade.STOP if against else Grade.OK, name, found, advice)]
+        return [Finding(Grade.STOP if against else Grade.OK, name, text, advice)]
     control = Control(name, machine)
     try:
         control.connect(Deadline(REACH))
@@ -76,10 +76,10 @@ def _examine(name: str, machine: Local | Remote | SealproofError) -> list[Findin
 
 def judge(name: str, machine: Remote, facts: Mapping[str, str]) -> list[Finding]:
     """What a machine's own word means for a run."""
-    found = [_identity(name, machine, facts)]
+    findings = [_identity(name, machine, facts)]
 
     def add(state: Grade, what: str, advice: str) -> None:
-        found.append(Finding(state, name, what, advice))
+        findings.append(Finding(state, name, what, advice))
 
     if not machine.expendable:
         add(Grade.STOP, "not expendable", f"if a run may reboot it, write expendable = true in [machine.{name}]")
@@ -105,7 +105,7 @@ def judge(name: str, machine: Remote, facts: Mapping[str, str]) -> list[Finding]
             f"its power command, {machine.power.cycle[0]}, is not installed here",
             "install it, or correct the command",
         )
-    return found
+    return findings
 
 
 def _identity(name: str, machine: Remote, facts: Mapping[str, str]) -> Finding:
@@ -117,7 +117,7 @@ def _identity(name: str, machine: Remote, facts: Mapping[str, str]) -> Finding:
 
 
 def _boot(name: str, machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
-    for obstacle in obstacles(machine, facts, added_words(machine)):
+    for obstacle in obstacles(machine, facts, words_to_add(machine)):
         add(Grade.STOP, obstacle.what, obstacle.advice)
     if machine.config is Config.LEAN and facts.get("selinux") == "yes":
         what = (
@@ -203,13 +203,13 @@ def main(argv: list[str]) -> int:
     machines = inventory.load_each(options_parser().parse_args(argv).inventory)
     with consoles(machines) as heard, workers(len(machines)) as all_of_them:
         each = zip(machines, all_of_them.map(examine, machines, machines.values()), strict=True)
-        found = [one for name, some in each for one in (*some, *heard(name))]
+        findings = [finding for name, some in each for finding in (*some, *heard(name))]
     width = max(len(name) for name in machines)
-    for one in found:
-        sys.stdout.write(f"  {one.state:<7} {one.what:<{width}}  {one.found}\n")
-        if one.advice:
-            sys.stdout.write(f"  {'':<7} {'':<{width}}  -> {one.advice}\n")
-    return 1 if any(one.state is Grade.STOP for one in found) else 0
+    for finding in findings:
+        sys.stdout.write(f"  {finding.state:<7} {finding.what:<{width}}  {finding.found}\n")
+        if finding.advice:
+            sys.stdout.write(f"  {'':<7} {'':<{width}}  -> {finding.advice}\n")
+    return 1 if any(finding.state is Grade.STOP for finding in findings) else 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``sealproof shell``: a shell on a fresh host, or in a guest of it. The host ends with the shell.
+"""``sealproof shell``: open a shell on a fresh host, or in one of its guests. The host ends with the shell.
 
 With ``--attach`` it is the host that a run keeps, which stays when the shell ends.
 
@@ -44,7 +44,8 @@ def options_parser() -> argparse.ArgumentParser:
         const=Path("reports"),
         type=parse_path,
         metavar="REPORT",
-        help="not a fresh host, but the one that a run keeps (--keep-on-failure); default REPORT: any in reports",
+        help="log in to the host that a run keeps (--keep-on-failure), not to a fresh one; default REPORT: any "
+        "in reports",
     )
     parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="command to run instead of a login")
     return parser
@@ -54,16 +55,17 @@ def main(argv: list[str]) -> int:
     """Run it."""
     options = options_parser().parse_args(argv)
     if options.attach is not None:
-        return _attached(options)
+        return _attach(options)
     terminal = Terminal()
     with fresh_host(options, "shell", terminal) as fresh:
         host = fresh.host
         guest = _guest(host, options.guest)
         where = f"guest '{guest.name}'" if guest else "the host"
         terminal.say(
-            f"A shell on {where}, series {fresh.kernel.series}, Linux {fresh.kernel.release}; everything ends with it."
+            f"A shell on {where}, series {fresh.kernel.series}, Linux {fresh.kernel.release}. Host and guests "
+            "end with it."
         )
-        terminal.say(f"One more, from another terminal: {host.login_command(guest)}")
+        terminal.say(f"For another shell, in another terminal: {host.login_command(guest)}")
         vitals = host.guest_vitals[guest.name] if guest else host.vitals  # a guest may be lost, who is on the host
         tty = ["-t"] if foreground.interactive() else []
         status = foreground.run(
@@ -77,13 +79,13 @@ def main(argv: list[str]) -> int:
     return status if status is not None and status >= 0 else 128 - (status or 0)
 
 
-def _attached(options: argparse.Namespace) -> int:
+def _attach(options: argparse.Namespace) -> int:
     """A shell on a host that a run keeps; it stays when the shell ends."""
     kept = attach.find(options.attach)
     login = shlex.split(kept.login("" if options.guest == TESTED else options.guest))
     if options.guest is None and not kept.takes_command:
         if options.command:
-            raise UserInputError("a real machine's host takes no command, only a login", stage=attach.STAGE)
+            raise UserInputError("a host on a real machine takes a login, not a command", stage=attach.STAGE)
     else:
         login += ["-t"] if foreground.interactive() else []
         login += ["--", shlex.join(options.command)] if options.command else []
@@ -99,11 +101,11 @@ def _guest(host: EmulatedHost, asked: str | None) -> GuestSpec | None:
     if asked is None:
         return None
     guests = host.guest_specs
-    found = guests[0] if asked == TESTED else next((guest for guest in guests if guest.name == asked), None)
-    if found is None:
+    guest = guests[0] if asked == TESTED else next((guest for guest in guests if guest.name == asked), None)
+    if guest is None:
         names = ", ".join(guest.name for guest in guests)
         raise UserInputError(f"the host has no guest {asked}", stage="--guest", hint=f"one of: {names}")
-    return found
+    return guest
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_spec import beside
 from host_setup.hosts.reboots import reboot_in_a_row
 from host_setup.kernel import series, source
-from host_setup.provision import Settings, made_here
+from host_setup.provision import Settings, provide_locally
 from host_setup.tools.endurance import reporting
 
 REBOOT = 240.0  # seconds that one may take on a slow, busy machine
@@ -51,7 +51,7 @@ class Tally:
 
     def add(self, start: Callable[[], EmulatedHost]) -> None:
         """Start a host, try its guests, end it, and count how that went."""
-        with self._counted():
+        with self._count_errors():
             begun = time.monotonic()
             with contextlib.closing(start()) as host:
                 self.seconds.append(time.monotonic() - begun)
@@ -59,16 +59,18 @@ class Tally:
 
     def add_reboot(self, guest: Guest) -> None:
         """Have a guest reboot, try it, and count how that went."""
-        with self._counted():
+        with self._count_errors():
             begun = time.monotonic()
             reboot_in_a_row(guest, 1, Deadline(REBOOT))
             self.seconds.append(time.monotonic() - begun)
             if guest.protected != guest.spec.opts_in:
-                raise SealproofError(f"guest {guest.spec.name} is not opted in as asked after a reboot", stage="guest")
+                raise SealproofError(
+                    f"after a reboot guest {guest.spec.name} is not in the mode that was asked for", stage="guest"
+                )
             _try_guests([guest])
 
     @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _count_errors(self) -> Iterator[None]:
         try:
             yield
         except (MachineLostError, DeadlineError) as error:
@@ -150,8 +152,8 @@ def main(argv: list[str]) -> int:
 
     with reporting("soak", lines, troubles) as folder:
         settings = Settings("emulated", options.series, options.kernel_source)
-        _, hosts = made_here(settings, Store(cache_root()), terminal, folder, note=terminal.say)
-        saved = hosts.saved()
+        _, hosts = provide_locally(settings, Store(cache_root()), terminal, folder, note=terminal.say)
+        saved = hosts.saved_state()
 
         boots.fill(terminal, lambda: boots.add(hosts.cold))
         restores.fill(terminal, lambda: restores.add(lambda: hosts.restore(saved)))

@@ -37,10 +37,10 @@ def out_of_direct_map(guest: Guest) -> int:
 
     :raises MachineError: it does not tell.
     """
-    found = re.search(r"^host_pages_out_of_direct_map: (\d+)$", guest.memory.protection(), re.MULTILINE)
-    if found is None:
+    match = re.search(r"^host_pages_out_of_direct_map: (\d+)$", guest.memory.protection(), re.MULTILINE)
+    if match is None:
         raise MachineError("the host's kernel does not report which pages are out of its direct map", hint="--series?")
-    return int(found[1])
+    return int(match[1])
 
 
 def stress(host: EmulatedHost, shares: int) -> None:
@@ -53,8 +53,8 @@ def stress(host: EmulatedHost, shares: int) -> None:
     if PROTECTED.name not in guests or not guests[PROTECTED.name].protected:
         raise MachineError("no guest is protected, so there is nothing to stress")
     victim, witness = guests[PROTECTED.name], guests[PLAIN.name]
-    found = victim.checks("check_share", str(shares // 2), seconds=60 + shares * PER_SHARE)
-    if wrong := [check for check in found if check["expected"] != check["got"]]:
+    checks = victim.checks("check_share", str(shares // 2), seconds=60 + shares * PER_SHARE)
+    if wrong := [check for check in checks if check["expected"] != check["got"]]:
         raise MachineError(f"a shared page lost its content: {wrong}")
     if not out_of_direct_map(witness):
         raise MachineError("no page is out of the direct map although a guest is protected")
@@ -76,7 +76,7 @@ def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof stress", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--shares", type=int, default=10_000, help="in each round; half a process's page")
+    parser.add_argument("--shares", type=int, default=10_000, help="in each round; each process's half a page")
     parser.add_argument("--series", default=series.DEFAULT)
     source.add_option(parser)
     parser.add_argument("--layers", type=parse_names, default=(Layer.DEBUG,), help="of the kernel; default: debug")
@@ -94,8 +94,8 @@ def main(argv: list[str]) -> int:
     settings = Settings("emulated", options.series, options.kernel_source, options.layers)
 
     def lines() -> list[str]:
-        found = f"{tried} of {options.rounds} rounds of {options.shares} shares: {tried - len(troubles)} well"
-        return [found] if tried else []
+        summary = f"{tried} of {options.rounds} rounds of {options.shares} shares: {tried - len(troubles)} well"
+        return [summary] if tried else []
 
     with reporting("stress", lines, lambda: troubles) as folder:
         store = Store(cache_root())

@@ -25,12 +25,12 @@ TIMED_OUT = 124  # status of timeout(1)
 _COMMANDS = ("vng", "virtme-run")  # vng starts virtme-run by its name
 
 
-def locked_version(lock: str) -> str:
+def version_in_lock(lock: str) -> str:
     """The version that a lock file's text pins.
 
     :raises ValueError: it pins none.
     """
-    return pypi.locked_version(lock, STAGE)
+    return pypi.version_in_lock(lock, STAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class VirtmeNg:
     def of(cls, store: Store) -> VirtmeNg:
         """The one that the lock pins, installed or not."""
         key = pypi.key(LOCK, store)
-        version = locked_version(LOCK.read_text(encoding="utf-8"))
+        version = version_in_lock(LOCK.read_text(encoding="utf-8"))
         return cls(version, key, store.path(STAGE, key) / "bin")
 
     def install(self, store: Store, terminal: Terminal) -> None:

@@ -11,7 +11,7 @@ from signoff.contract import Kind, Mode
 from signoff.evidence import read
 from signoff.fleet import Fleet
 from signoff.journal import KILLED, faults
-from signoff.overall import PROTECTION, Exit, Overall, RunVerdict, interrupted, overall
+from signoff.overall import PROTECTION, Exit, Overall, RunVerdict, of_interrupted, overall
 from signoff.record import Record
 from signoff.results import Row, rows
 from signoff.verdict import Status
@@ -81,15 +81,17 @@ def assemble(folder: Path, problems: Sequence[str] = ()) -> Report:
     kept = read(folder)
     record = kept.record
     unreached = KILLED if kept.fleet is None else NOBODY
-    found = rows(kept.contract, record.mode, kept.results, kept.planned, f"not run: {unreached}")
+    rows_found = rows(kept.contract, record.mode, kept.results, kept.planned, f"not run: {unreached}")
     broken = faults(folder)
     killed = () if record.ended or KILLED in broken else (KILLED,)
     given_up = (record.given_up,) if record.given_up else ()
     unknown = () if record.kernel and record.tier else (UNKNOWN,)
-    lacking = () if any(row.claim.kind is Kind.HEALTH for row in found) else (NO_HEALTH,)
+    lacking = () if any(row.claim.kind is Kind.HEALTH for row in rows_found) else (NO_HEALTH,)
     problems = tuple(dict.fromkeys((*record.problems, *given_up, *killed, *broken, *unknown, *lacking, *problems)))
-    verdict = overall(((row.claim.kind, row.result.status, row.result.why) for row in found), record.mode, problems)
+    verdict = overall(
+        ((row.claim.kind, row.result.status, row.result.why) for row in rows_found), record.mode, problems
+    )
     if record.interrupted:
-        verdict = interrupted(verdict)
+        verdict = of_interrupted(verdict)
     logs = kept.logs
-    return Report(record, found, verdict, problems, logs, kept.fleet, kept.signing_key, kept.contract_sha256)
+    return Report(record, rows_found, verdict, problems, logs, kept.fleet, kept.signing_key, kept.contract_sha256)

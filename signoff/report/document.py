@@ -64,7 +64,7 @@ def _document(report: Report) -> dict[str, Any]:
 
 
 def _fleet(fleet: Fleet) -> dict[str, Any]:
-    found = matrix(fleet)
+    machine_matrix = matrix(fleet)
     return {
         "parts": [
             {
@@ -88,12 +88,13 @@ def _fleet(fleet: Fleet) -> dict[str, Any]:
             {
                 "fact": name,
                 "values": [
-                    {"machines": list(kind), "value": value} for kind, value in zip(found.kinds, values, strict=True)
+                    {"machines": list(kind), "value": value}
+                    for kind, value in zip(machine_matrix.kinds, values, strict=True)
                 ],
             }
-            for name, values in found.differing
+            for name, values in machine_matrix.differing
         ],
-        "verdicts": [claim for claim, _ in found.verdicts],
+        "verdicts": [claim for claim, _ in machine_matrix.verdicts],
     }
 
 

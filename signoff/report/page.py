@@ -145,7 +145,7 @@ def to_html(report: Report) -> str:
         run_words=_run_words,
         by_page=_by_page,
         last_byte=_last_byte,
-        listed=_listed,
+        listed=_list_names,
         first_line=lambda text: text.partition("\n")[0],
     )
     return templates.get_template("signoff.html.j2").render(
@@ -153,9 +153,9 @@ def to_html(report: Report) -> str:
         record=report.record,
         overall=report.overall,
         kinds=[
-            (kind, title, _PLAIN_PROBES if plain and kind in _PROBES else sentence, found)
+            (kind, title, _PLAIN_PROBES if plain and kind in _PROBES else sentence, sections)
             for kind, (title, sentence) in _KINDS.items()
-            if (found := _sections(report, kind))
+            if (sections := _sections(report, kind))
         ],
         titles={kind: title for kind, (title, _) in _KINDS.items()},
         tone=_tone(report),
@@ -188,11 +188,11 @@ def _sections(report: Report, kind: Kind) -> list[Section]:
     columns: tuple[Column, ...] = _BARE
     if report.record.mode is Mode.PROTECTED and kind is not Kind.HEALTH:
         columns = _PROBE if kind in _PROBES else _WORK
-    found = [(threat, list(group)) for threat, group in groupby(rows, key=lambda row: row.claim.threat)]
+    sections = [(threat, list(group)) for threat, group in groupby(rows, key=lambda row: row.claim.threat)]
     few = len(report.rows) <= FEW
     return [
         Section(kind, threat, columns, group, few or any(row.result.status is not Status.PASS for row in group))
-        for threat, group in found
+        for threat, group in sections
     ]
 
 
@@ -209,7 +209,7 @@ def _hexdump(data: str) -> str:
     return "\n".join(f"{at:04x}  {' '.join(pairs[at : at + 16])}" for at in range(0, len(pairs), 16))
 
 
-def _listed(names: Sequence[str], most: int = 6) -> str:
+def _list_names(names: Sequence[str], most: int = 6) -> str:
     """Names separated by commas; of many names only the first, and how many more there are."""
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown

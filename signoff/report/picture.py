@@ -62,13 +62,13 @@ def pictures(rows: Iterable[Row]) -> list[Picture]:
     """One for each guest that was swept, in the order in which the guests appear."""
     sweeps: dict[str, list[tuple[str, MemoryMap]]] = {}
     for row in rows:
-        for found in row.result.maps:
-            sweeps.setdefault(found.guest, []).append((row.result.id, found))
-    return [_picture(guest, found) for guest, found in sweeps.items()]
+        for sweep in row.result.maps:
+            sweeps.setdefault(sweep.guest, []).append((row.result.id, sweep))
+    return [_picture(guest, sweep) for guest, sweep in sweeps.items()]
 
 
 def _picture(guest: str, sweeps: Sequence[tuple[str, MemoryMap]]) -> Picture:
-    spans = overlay(found.spans for _, found in sweeps)
+    spans = overlay(sweep.spans for _, sweep in sweeps)
     width = _width(spans)
     lines = _heights(spans, width)
     strokes: dict[Fate, list[str]] = {}
@@ -119,11 +119,11 @@ def _strokes(span: Span, width: int) -> list[tuple[int, int, int]]:
     """A run of pages as its parts in each line: line, first dot, how many."""
     first = span.first // PAGE_SIZE
     end = first + span.pages
-    found = []
+    strokes = []
     for line in _lines(span, width):
         start, stop = max(first, line * width), min(end, (line + 1) * width)
-        found.append((line, start - line * width, stop - start))
-    return found
+        strokes.append((line, start - line * width, stop - start))
+    return strokes
 
 
 def _mark(parts: Sequence[tuple[int, int, int]], fate: Fate) -> Mark:
@@ -136,12 +136,12 @@ def _mark(parts: Sequence[tuple[int, int, int]], fate: Fate) -> Mark:
 
 def _ticks(heights: dict[int, int], width: int) -> list[tuple[float, str]]:
     """Where an address stands beside the picture: at the start of each block, and evenly within it."""
-    found: list[tuple[float, str]] = []
+    ticks: list[tuple[float, str]] = []
     size = width * PAGE_SIZE
     for line, height in heights.items():
         begins = line - 1 not in heights
         even = line * size % TICK_EVERY == 0
-        room = not found or height - found[-1][0] >= TICKS_APART
+        room = not ticks or height - ticks[-1][0] >= TICKS_APART
         if begins or (even and room):
-            found.append((height, f"{line * size:#x}"))
-    return found
+            ticks.append((height, f"{line * size:#x}"))
+    return ticks

@@ -79,13 +79,13 @@ def _result(report: Report, row: Row, rule: int, place: tuple[str, int]) -> dict
     else:
         (kind, level), words = _KINDS[result.status], f"{result.status}: {result.why}"
     facts = f"expected: {result.expected}\nobserved: {result.observed or 'nothing'}"
-    told = f"{result.sentence or result.id}\n{words}\n{facts}"
+    text = f"{result.sentence or result.id}\n{words}\n{facts}"
     return {
         "ruleId": result.id,
         "ruleIndex": rule,
         "kind": kind,
         "level": level,
-        "message": {"text": printable(told)},
+        "message": {"text": printable(text)},
         "locations": [
             {
                 "physicalLocation": {
@@ -102,7 +102,7 @@ def _result(report: Report, row: Row, rule: int, place: tuple[str, int]) -> dict
 def _invocation(report: Report) -> dict[str, Any]:
     record = report.record
     words = [NO_SIGNOFF] if report.is_plain else []
-    told = [*words, *report.problems]
+    problems = [*words, *report.problems]
     return {
         "executionSuccessful": report.overall.exit_code is not Exit.NOT_PROVEN,
         "exitCode": int(report.overall.exit_code),
@@ -110,5 +110,7 @@ def _invocation(report: Report) -> dict[str, Any]:
         "commandLine": printable(record.command),
         "startTimeUtc": record.started,
         **({"endTimeUtc": record.ended} if record.ended else {}),
-        "toolExecutionNotifications": [{"level": "error", "message": {"text": printable(one)}} for one in told],
+        "toolExecutionNotifications": [
+            {"level": "error", "message": {"text": printable(problem)}} for problem in problems
+        ],
     }

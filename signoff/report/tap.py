@@ -30,21 +30,21 @@ def _point(report: Report, number: int, row: Row) -> list[str]:
     result = row.result
     if report.is_control(row):
         return _line(number, result.id, Status.SKIP, "the control alone: the probe gets through where nothing protects")
-    told = {} if result.status is Status.PASS else {"status": str(result.status), "why": result.why}
+    details = {} if result.status is Status.PASS else {"status": str(result.status), "why": result.why}
     facts = {name: getattr(result, name) for name in ("expected", "observed", "control", "shared")}
     return _line(number, result.id, result.status, result.why) + _block(
-        {**told, **{k: v for k, v in facts.items() if v}}
+        {**details, **{k: v for k, v in facts.items() if v}}
     )
 
 
 def _line(number: int, name: str, status: Status | None, why: str) -> list[str]:
     """A test point. None: what is neither good nor bad."""
     word = "ok" if status in (Status.PASS, Status.SKIP, None) else "not ok"
-    directive = f" # SKIP {_escaped(why)}" if status in (Status.SKIP, None) else ""
-    return [f"{word} {number} - {_escaped(name)}{directive}"]
+    directive = f" # SKIP {_escape(why)}" if status in (Status.SKIP, None) else ""
+    return [f"{word} {number} - {_escape(name)}{directive}"]
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     """A description: one line, in which only our own ``#`` begins a directive."""
     return " ".join(printable(text).split()).replace("\\", "\\\\").replace("#", "\\#")
 

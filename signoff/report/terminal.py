@@ -31,7 +31,7 @@ def lines(report: Report, folder: Path, width: int) -> list[Line]:
         shown.append((f"{result.status:5}  {result.id}", {_COLOURS[result.status]: True}))
         if result.status is not Status.PASS:
             # Of a reason of several lines (a machine's last words) the first is enough here.
-            shown += [(line, {}) for line in _indented(result.why.partition("\n")[0], width)]
+            shown += [(line, {}) for line in _indent(result.why.partition("\n")[0], width)]
     counts = ", ".join(f"{count} {status}" for status, count in report.counts.items() if count)
     code = report.overall.exit_code
     tier = report.record.tier or "tier unknown"
@@ -62,9 +62,9 @@ def _machine(share: Share, width: int) -> list[str]:
     parts = f"{len(share.parts)} {'part' if len(share.parts) == 1 else 'parts'}"
     shown = [f"{share.machine}: {counts} in {parts}{f', {clock(share.seconds)}' if share.seconds else ''}"]
     for why in share.cut_short:
-        shown += _indented(f"cut short: {why.partition(chr(10))[0]}", width)
+        shown += _indent(f"cut short: {why.partition(chr(10))[0]}", width)
     return shown
 
 
-def _indented(text: str, width: int) -> list[str]:
+def _indent(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, max(40, width), initial_indent=" " * 7, subsequent_indent=" " * 7)

@@ -59,7 +59,7 @@ class SshMachines:
     @property
     def options(self) -> list[str]:
         """Of ``python -m fleet run``."""
-        both = [word for one in (self.first, self.second) for word in ("--machine", one.target)]
+        both = [word for machine in (self.first, self.second) for word in ("--machine", machine.target)]
         return [*both, "--ssh-key", str(self.key), "--known-hosts", str(self.known_hosts)]
 
 
@@ -72,15 +72,15 @@ def two_machines(folder: Path) -> Iterator[SshMachines]:
     try:
         started.extend(_start(folder, name) for name in ("first", "second"))
         hosts = [
-            f"[127.0.0.1]:{one.port} {(folder / f'{name}.pub').read_text()}"
-            for name, one in zip(("first", "second"), started, strict=True)
+            f"[127.0.0.1]:{machine.port} {(folder / f'{name}.pub').read_text()}"
+            for name, machine in zip(("first", "second"), started, strict=True)
         ]
         (folder / "known_hosts").write_text("".join(hosts))
         first, second = started
         yield SshMachines(first, second, folder / "user", folder / "known_hosts")
     finally:
-        for one in started:
-            one.vanish()
+        for machine in started:
+            machine.vanish()
 
 
 def _start(folder: Path, name: str) -> SshMachine:

@@ -96,7 +96,7 @@ def test_two_machines_by_ssh_say_what_one_says(
     assert {part.machine for part in report.fleet.parts} == {machines.first.name, machines.second.name}
     for row in report.rows:
         if row.result.status != MISS:
-            assert report.fleet.proved_by(row.claim.id)
+            assert report.fleet.machines_behind(row.claim.id)
     verifies(tmp_path / "reports")
 
 

@@ -121,18 +121,18 @@ class Bench:
 
     def changed(self) -> list[str]:
         """What is not as it was before the first case: lines that are gone (-) and new ones (+); empty if all is."""
-        found: list[str] = []
+        changes: list[str] = []
 
         def same() -> bool:
             before, after = self.pristine.splitlines(), self.look().splitlines()
             gone, new = set(before) - set(after), set(after) - set(before)
-            found[:] = [*(f"- {line}" for line in sorted(gone)), *(f"+ {line}" for line in sorted(new))]
-            return not found
+            changes[:] = [*(f"- {line}" for line in sorted(gone)), *(f"+ {line}" for line in sorted(new))]
+            return not changes
 
         try:
             poll_until(same, Deadline(SETTLE), "the machine to be as it was", interval=5.0)
         except DeadlineError:
-            return found
+            return changes
         return []
 
     def run(self, *argv: str, seconds: float = 60) -> str:
@@ -170,13 +170,13 @@ class Bench:
         :raises DeadlineError: it does not.
         """
 
-        def gone() -> bool:
+        def is_gone() -> bool:
             try:
                 return self._behind.run(["test", "-e", KEEPER_DIR], seconds=20).status == 1
             except SealproofError:
                 return False
 
-        poll_until(gone, Deadline(LEASE + 2 * BOOT), "the stand-in to give itself back", interval=1.0)
+        poll_until(is_gone, Deadline(LEASE + 2 * BOOT), "the stand-in to give itself back", interval=1.0)
 
     def lease(self, on_state: Callable[[LeaseState], None] = lambda _: None, /, **more: Any) -> Leased:
         """Lease it as a run does; ``more`` as ``Standin.entry`` takes it."""

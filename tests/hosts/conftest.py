@@ -55,7 +55,7 @@ def bench(request: pytest.FixtureRequest, shared_bench: Bench, logs: Path) -> It
         changed, answer = ["it does not answer"], f"\n{error}"
     if changed:
         more = f"\nand {len(changed) - SHOWN} lines more" if len(changed) > SHOWN else ""
-        told = "the machine is not as it was:\n" + "\n".join(changed[:SHOWN]) + more + answer
+        difference = "the machine is not as it was:\n" + "\n".join(changed[:SHOWN]) + more + answer
         # At once: whoever interrupts the boot of the next machine is to find it.
         (logs / f"{request.node.name}.changed").write_text("\n".join(changed) + answer + "\n", encoding="utf-8")
     if changed or request.node.stash.get(FAILED, False):
@@ -64,7 +64,7 @@ def bench(request: pytest.FixtureRequest, shared_bench: Bench, logs: Path) -> It
         except SealproofError as error:
             warnings.warn(f"no other stand-in: {error}", stacklevel=1)
     if changed:
-        pytest.fail(told, pytrace=False)
+        pytest.fail(difference, pytrace=False)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]
 
 
 @pytest.fixture(autouse=True)
-def _named(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+def _name_case(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
     """The table calls a case what its docstring says."""
     words = (request.function.__doc__ or request.node.name).splitlines()[0]
     values = getattr(request.node, "callspec", None)

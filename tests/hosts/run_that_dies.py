@@ -17,7 +17,7 @@ from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
 from host_setup.provision import Settings, kernel_for_machines, real_machine
-from host_setup.remote.leased import Leased, LeaseState, brought_back
+from host_setup.remote.leased import Leased, LeaseState, bring_back_on_error
 
 
 def main(argv: list[str]) -> int:
@@ -25,8 +25,8 @@ def main(argv: list[str]) -> int:
     state, by, inventory = LeaseState(argv[0]), signal.Signals[argv[1]], Path(argv[2])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as in every run of ours
     store, terminal = Store(cache_root()), Terminal()
-    found = real_machine(Settings(host="standin", inventory=inventory))
-    if found is None:
+    machine = real_machine(Settings(host="standin", inventory=inventory))
+    if machine is None:
         raise UserInputError(f"no machine standin in {inventory}")
     kernel, programs = kernel_for_machines(Settings(series=argv[3]), store, terminal)
 
@@ -37,8 +37,8 @@ def main(argv: list[str]) -> int:
     def note(words: str) -> None:
         sys.stderr.write(words)
 
-    leased = Leased(*found, inventory.parent, terminal, note=note, on_state=on_state)
-    with brought_back(leased):
+    leased = Leased(*machine, inventory.parent, terminal, note=note, on_state=on_state)
+    with bring_back_on_error(leased):
         leased.provision(kernel, programs)
         leased.boot()
     leased.restore()

@@ -34,11 +34,13 @@ def table(stats: Mapping[str, Iterable[Any]]) -> list[str]:
         for report in stats.get(word, ()):
             if not isinstance(report, pytest.TestReport):
                 continue
-            said = dict(report.user_properties)
-            row = rows.setdefault(report.nodeid, Row(str(said.get(CASE) or _plain(report.nodeid))))
+            properties = dict(report.user_properties)
+            row = rows.setdefault(report.nodeid, Row(str(properties.get(CASE) or _plain(report.nodeid))))
             row.seconds += report.duration
             row.word = row.word or _WORDS.get(word, "")
-            row.said = row.said or (_why(report) if word in ("failed", "error", "skipped") else str(said.get(SAID, "")))
+            row.said = row.said or (
+                _why(report) if word in ("failed", "error", "skipped") else str(properties.get(SAID, ""))
+            )
     if not rows:
         return []
     begun = {node: number for number, node in enumerate(_in_order(stats))}
@@ -52,8 +54,10 @@ def table(stats: Mapping[str, Iterable[Any]]) -> list[str]:
 
 def _in_order(stats: Mapping[str, Iterable[Any]]) -> list[str]:
     """The cases as they were run."""
-    reports = [one for found in stats.values() for one in found if isinstance(one, pytest.TestReport)]
-    return list(dict.fromkeys(one.nodeid for one in sorted(reports, key=lambda one: one.start)))
+    reports = [
+        report for reports_of in stats.values() for report in reports_of if isinstance(report, pytest.TestReport)
+    ]
+    return list(dict.fromkeys(report.nodeid for report in sorted(reports, key=lambda report: report.start)))
 
 
 def _plain(node: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import AccessError, ChannelError, UserInputError
 from host_setup.provision import Settings, real_machine
-from host_setup.remote.leased import TakenError, brought_back
+from host_setup.remote.leased import TakenError, bring_back_on_error
 from tests.hosts.bench import Bench
 from tests.hosts.standin.machine import write_inventory
 
@@ -29,7 +29,7 @@ def test_disk_fills_up_before_the_kernel_is_copied(bench: Bench, say: Say) -> No
     """Its disk fills up once it is leased."""
     leased = bench.lease()
     full = pytest.raises(ChannelError, match="No space left")
-    with bench.disk_to_fill() as fill, full as caught, brought_back(leased):
+    with bench.disk_to_fill() as fill, full as caught, bring_back_on_error(leased):
         fill()
         leased.provision(bench.kernel, bench.programs)
     say(_last(caught.value.message))
@@ -39,7 +39,7 @@ def test_disk_fills_up_before_the_kernel_is_in_boot(bench: Bench, say: Say) -> N
     """Its disk fills up once the kernel is copied: there is no room for it in /boot."""
     leased = bench.lease(boot="grub")
     full = pytest.raises(ChannelError, match="no room in /boot")
-    with bench.disk_to_fill() as fill, full as caught, brought_back(leased):
+    with bench.disk_to_fill() as fill, full as caught, bring_back_on_error(leased):
         leased.provision(bench.kernel, bench.programs)
         fill()
         leased.boot()
@@ -63,7 +63,7 @@ def test_wrong_key(bench: Bench, say: Say) -> None:
 def test_lease_is_taken(bench: Bench, say: Say) -> None:
     """Another run has it."""
     first = bench.lease()
-    with brought_back(first), pytest.raises(TakenError, match="taken by") as caught:
+    with bring_back_on_error(first), pytest.raises(TakenError, match="taken by") as caught:
         bench.lease()
     first.restore()
     say(caught.value.message)

@@ -10,7 +10,7 @@ import pytest
 
 from common.errors import KernelError, MachineError
 from host_setup.kernel.build import BuiltKernel
-from host_setup.remote.leased import brought_back
+from host_setup.remote.leased import bring_back_on_error
 from tests.hosts.bench import LEASE, Bench, impatient
 from tests.hosts.standin.hanging import hanging
 
@@ -31,7 +31,7 @@ def test_kernel_that_hangs(bench: Bench, say: Callable[[str], None], boot: str) 
     """The kernel hangs: its power is cut."""
     leased = bench.lease(boot=boot)
     patient = leased.machine
-    with pytest.raises(KernelError) as caught, brought_back(leased):
+    with pytest.raises(KernelError) as caught, bring_back_on_error(leased):
         leased.provision(hung(bench), bench.programs)
         leased.machine = impatient(patient, HANG)
         try:
@@ -45,7 +45,7 @@ def test_kernel_that_hangs(bench: Bench, say: Callable[[str], None], boot: str) 
 def test_kernel_that_hangs_where_no_power_is_to_be_cut(bench: Bench, say: Callable[[str], None]) -> None:
     """The kernel hangs, and only a person can switch the machine off and on: then it comes back by itself."""
     leased = bench.lease(power=None, lease={"seconds": LEASE}, limits={"boot": 40})
-    with pytest.raises(MachineError, match="did not come back") as caught, brought_back(leased):
+    with pytest.raises(MachineError, match="did not come back") as caught, bring_back_on_error(leased):
         leased.provision(hung(bench), bench.programs)
         leased.boot()
     assert "switch it off and on" in caught.value.hint
@@ -58,7 +58,7 @@ def test_kernel_that_hangs_where_no_power_is_to_be_cut(bench: Bench, say: Callab
 def test_kernel_that_panics(bench: Bench, say: Callable[[str], None], boot: str) -> None:
     """The kernel panics while it boots."""
     leased = bench.lease(boot=boot, command_line=PANIC)
-    with pytest.raises(KernelError, match="back on its own") as caught, brought_back(leased):
+    with pytest.raises(KernelError, match="back on its own") as caught, bring_back_on_error(leased):
         leased.provision(bench.kernel, bench.programs)
         leased.boot()
     assert "Kernel panic" in leased.console.text()
@@ -68,7 +68,7 @@ def test_kernel_that_panics(bench: Bench, say: Callable[[str], None], boot: str)
 def test_kernel_that_panics_later(bench: Bench, say: Callable[[str], None]) -> None:
     """The kernel panics while the run is at work: it is booted again, and the machine comes back."""
     leased = bench.lease()
-    with brought_back(leased):
+    with bring_back_on_error(leased):
         leased.provision(bench.kernel, bench.programs)
         leased.boot()
         before = bench.boot_id()
@@ -83,7 +83,7 @@ def test_kernel_that_panics_later(bench: Bench, say: Callable[[str], None]) -> N
 def test_power_is_cut_while_the_kernel_runs(bench: Bench, say: Callable[[str], None]) -> None:
     """The power is cut while the kernel runs."""
     leased = bench.lease(boot="grub")
-    with brought_back(leased):
+    with bring_back_on_error(leased):
         leased.provision(bench.kernel, bench.programs)
         leased.boot()
         bench.switch_off_and_on()

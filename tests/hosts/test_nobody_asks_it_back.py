@@ -11,7 +11,7 @@ import pytest
 from common.errors import MachineError
 from common.paths import PROJECT
 from host_setup.inventory import Remote
-from host_setup.remote.leased import Leased, LeaseState, brought_back
+from host_setup.remote.leased import Leased, LeaseState, bring_back_on_error
 from tests.hosts.bench import LEASE, Bench, impatient, run_program
 from tests.hosts.standin.machine import write_inventory
 from tests.hosts.standin.wire import Wire
@@ -41,10 +41,10 @@ def test_connection_is_cut(bench: Bench, wire: Wire, say: Callable[[str], None],
             for run in runs:
                 run.machine = impatient(run.machine, GIVEN_UP)
 
-    said = _fails(bench, wire, on_state, runs)
+    output = _fails(bench, wire, on_state, runs)
     assert wire.is_cut
     bench.wait_until_gone()
-    say(f"{said}; {BACK}")
+    say(f"{output}; {BACK}")
 
 
 def test_connection_is_cut_while_the_kernel_is_copied(bench: Bench, wire: Wire, say: Callable[[str], None]) -> None:
@@ -55,17 +55,17 @@ def test_connection_is_cut_while_the_kernel_is_copied(bench: Bench, wire: Wire, 
         if state is LeaseState.LEASED:
             wire.cut_after(MIDDLE)
 
-    said = _fails(bench, wire, on_state, runs, boot=GIVEN_UP)
+    output = _fails(bench, wire, on_state, runs, boot=GIVEN_UP)
     assert wire.is_cut
     assert runs[0].state is LeaseState.BROKEN
     bench.wait_until_gone()
-    say(f"{said}; {BACK}")
+    say(f"{output}; {BACK}")
 
 
 def test_connection_is_cut_on_the_way_back(bench: Bench, wire: Wire, say: Callable[[str], None]) -> None:
     """The connection is cut once the machine was ordered back."""
     leased = bench.lease(**_entry(wire))
-    with brought_back(leased):
+    with bring_back_on_error(leased):
         leased.provision(bench.kernel, bench.programs)
         leased.boot()
     leased.machine = impatient(leased.machine, GIVEN_UP)
@@ -97,7 +97,7 @@ def _fails(
         runs.append(leased)
         if wire.is_cut or boot is not None:
             leased.machine = impatient(leased.machine, boot or GIVEN_UP)
-        with brought_back(leased):
+        with bring_back_on_error(leased):
             leased.provision(bench.kernel, bench.programs)
             leased.boot()
             leased.control.run(["true"], seconds=GIVEN_UP)
@@ -109,17 +109,17 @@ def test_run_is_killed(
     bench: Bench, say: Callable[[str], None], request: pytest.FixtureRequest, when: LeaseState
 ) -> None:
     """The run is killed with SIGKILL once the machine is ..."""
-    status, said = _dies(bench, request, when, signal.SIGKILL)
-    assert status == -signal.SIGKILL, said
+    status, output = _dies(bench, request, when, signal.SIGKILL)
+    assert status == -signal.SIGKILL, output
     bench.wait_until_gone()
     say(BACK)
 
 
 def test_run_is_told_to_end(bench: Bench, say: Callable[[str], None], request: pytest.FixtureRequest) -> None:
     """The run is told to end (SIGTERM) once the kernel runs: it brings the machine back first."""
-    status, said = _dies(bench, request, LeaseState.BOOTED, signal.SIGTERM)
-    assert status > 0, said
-    assert "way back of standin" in said, said
+    status, output = _dies(bench, request, LeaseState.BOOTED, signal.SIGTERM)
+    assert status > 0, output
+    assert "way back of standin" in output, output
     assert bench.run("cat", "/proc/version").startswith("Linux version")
     say("it brought the machine back")
 

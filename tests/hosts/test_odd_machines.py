@@ -12,7 +12,7 @@ import pytest
 
 from common.errors import SetupError
 from common.paths import PROJECT
-from host_setup.remote.leased import TakenError, brought_back
+from host_setup.remote.leased import TakenError, bring_back_on_error
 from tests.hosts.bench import Bench
 
 ODD = 'sealproof.a=64K$0x18690000 sealproof.b=d-ng|n-ng;x&y sealproof.c={#*?[a] sealproof.d="two  words"'
@@ -39,7 +39,7 @@ def test_grub_with_a_password_and_odd_words(bench: Bench, say: Callable[[str], N
     """GRUB asks for a password, and the command line has odd words: the kernel gets them as they are."""
     with password(bench):
         leased = bench.lease(boot="grub", command_line=ODD)
-        with brought_back(leased):
+        with bring_back_on_error(leased):
             leased.provision(bench.kernel, bench.programs)
             leased.boot()
             line = leased.command_line
@@ -85,9 +85,9 @@ def test_boot_on_layers(bench: Bench, say: Callable[[str], None], layer: str) ->
             bench.lease(boot="grub")
     finally:
         bench.run("sh", "-c", f"umount /boot; {unmake}; rm -rf /var/tmp/part* /var/tmp/boot; sync", seconds=120)
-    said = caught.value.message.splitlines()[0]
-    assert {"LVM": "lvm", "RAID": "mdraid1x", "btrfs": "btrfs"}[layer] in said
-    say(said)
+    message = caught.value.message.splitlines()[0]
+    assert {"LVM": "lvm", "RAID": "mdraid1x", "btrfs": "btrfs"}[layer] in message
+    say(message)
 
 
 LIMIT = "systemctl start lab.slice && systemctl set-property --runtime lab.slice"
@@ -111,12 +111,12 @@ def test_doctor_sees_the_limit_of_a_control_group(bench: Bench, say: Callable[[s
     doctor = "systemd-run --quiet --pipe --wait --slice=lab-part.slice --working-directory=/run/ours -E COLUMNS=1000"
     try:
         bench.run("sh", "-c", f"mkdir /run/ours && tar -xf /run/ours.tar -C /run/ours && {LIMIT} '{limit}'")
-        said = bench.run("sh", "-c", f"{doctor} python3 -B -m host_setup.tools.doctor || test $? = 1", seconds=120)
+        output = bench.run("sh", "-c", f"{doctor} python3 -B -m host_setup.tools.doctor || test $? = 1", seconds=120)
     finally:
         bench.run("sh", "-c", "systemctl stop lab.slice; systemctl revert lab.slice; rm -rf /run/ours /run/ours.tar")
-    told = [line.strip() for line in said.splitlines() if GROUPS[limit] in line]
-    assert len(told) == 1, said
-    say(told[0])
+    lines = [line.strip() for line in output.splitlines() if GROUPS[limit] in line]
+    assert len(lines) == 1, output
+    say(lines[0])
 
 
 def test_kernel_that_is_locked_down(bench: Bench, say: Callable[[str], None]) -> None:
@@ -139,7 +139,7 @@ def test_kernel_that_is_locked_down(bench: Bench, say: Callable[[str], None]) ->
 def test_clock_that_steps(bench: Bench, say: Callable[[str], None]) -> None:
     """Its clock steps by three hours while a run has it: another run does not take that one for dead."""
     leased = bench.lease()
-    with brought_back(leased):
+    with bring_back_on_error(leased):
         for step in ("3 hours", "6 hours ago", "3 hours"):
             bench.run("date", "-s", step)
             with pytest.raises(TakenError, match="taken by") as caught:

@@ -14,7 +14,7 @@ from common.progress import Terminal
 from common.store import Store
 from guest_images.keys import keys
 from host_setup.provision import Settings
-from host_setup.remote.leased import brought_back
+from host_setup.remote.leased import bring_back_on_error
 from tests.hosts.bench import Bench, make, run_program
 from tests.hosts.standin.machine import uefi_disks, write_inventory
 from tests.hosts.test_kernels_that_fail import PANIC
@@ -42,7 +42,7 @@ def whole(uefi: Bench) -> Iterator[Bench]:
 def test_systemd_boot(whole: Bench, say: Callable[[str], None]) -> None:
     """UEFI's firmware starts systemd-boot, which boots the kernel once."""
     leased = whole.lease(boot="systemd-boot")
-    with brought_back(leased):
+    with bring_back_on_error(leased):
         leased.provision(whole.kernel, whole.programs)
         leased.boot()
     leased.restore()
@@ -52,7 +52,7 @@ def test_systemd_boot(whole: Bench, say: Callable[[str], None]) -> None:
 def test_kernel_that_panics_by_systemd_boot(whole: Bench, say: Callable[[str], None]) -> None:
     """The kernel panics while it boots (systemd-boot)."""
     leased = whole.lease(boot="systemd-boot", command_line=PANIC)
-    with pytest.raises(KernelError, match="back on its own") as caught, brought_back(leased):
+    with pytest.raises(KernelError, match="back on its own") as caught, bring_back_on_error(leased):
         leased.provision(whole.kernel, whole.programs)
         leased.boot()
     assert "Kernel panic" in leased.console.text()
@@ -63,9 +63,9 @@ def test_doctor_tells_systemd_boot_from_grub(whole: Bench, say: Callable[[str], 
     """Doctor takes systemd-boot for what booted it, and refuses boot = "grub"."""
     for boot, status, words in (("systemd-boot", 0, "ok"), ("grub", 1, "systemd-boot booted it, not GRUB")):
         inventory = write_inventory(whole.folder / f"{boot}.toml", whole.standin.entry(boot=boot))
-        ended, said = run_program(
+        ended, output = run_program(
             ["-m", "host_setup.tools.remote_doctor", str(inventory)], whole.folder / "doctor.log", 120
         )
-        assert ended == status, said
-        assert words in said
-    say(said.splitlines()[-2].strip())
+        assert ended == status, output
+        assert words in output
+    say(output.splitlines()[-2].strip())

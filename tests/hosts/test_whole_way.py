@@ -46,30 +46,32 @@ def test_claims_are_proved_on_the_machine(
         words.append(f"--kernel-source={option.kernel_source}")
     if option.layers:
         words.append(f"--layers={','.join(option.layers)}")
-    status, said = run_program(words, bench.folder / f"{name}.log", TIMEOUT)
-    found = [file for file in reports.glob("*/signoff.json") if not file.parent.is_symlink()]  # "latest" is one more
-    assert len(found) == 1, said
-    run, host = _read(found[0])
-    assert {claim: verdict for claim, verdict in run.items() if verdict != "PASS"} == {}, said
-    assert len(run) >= 6, said
-    assert status == NOT_PROVEN, said
+    status, output = run_program(words, bench.folder / f"{name}.log", TIMEOUT)
+    documents = [
+        file for file in reports.glob("*/signoff.json") if not file.parent.is_symlink()
+    ]  # "latest" is one more
+    assert len(documents) == 1, output
+    run, host = _read(documents[0])
+    assert {claim: verdict for claim, verdict in run.items() if verdict != "PASS"} == {}, output
+    assert len(run) >= 6, output
+    assert status == NOT_PROVEN, output
     assert host["kind"] == f"machine in qemu, by SSH and {boot}"
     say(f"{len(run)} claims PASS")
 
 
 def _read(report: Path) -> tuple[dict[str, str], dict[str, Any]]:
     """The verdicts on the claims that were run, and what the report says of the host."""
-    found = json.loads(report.read_text(encoding="utf-8"))
-    verdicts = {claim["id"]: claim["status"] for claim in found["claims"] if claim["status"] != "MISS"}
-    return verdicts, found["host"]
+    document = json.loads(report.read_text(encoding="utf-8"))
+    verdicts = {claim["id"]: claim["status"] for claim in document["claims"] if claim["status"] != "MISS"}
+    return verdicts, document["host"]
 
 
 @pytest.mark.parametrize("user", ["root", "lab"])
 def test_doctor_tries_the_machine(bench: Bench, say: Callable[[str], None], user: str) -> None:
     """'make doctor INVENTORY=' tries the machine, and changes nothing."""
     inventory = write_inventory(bench.folder / f"doctor-{user}.toml", bench.standin.entry(user=user))
-    status, said = run_program(
+    status, output = run_program(
         ["-m", "host_setup.tools.remote_doctor", str(inventory)], bench.folder / "doctor.log", DOCTOR
     )
-    assert status == 0, said
-    say(said.splitlines()[0].split(": ", 1)[-1])
+    assert status == 0, output
+    say(output.splitlines()[0].split(": ", 1)[-1])

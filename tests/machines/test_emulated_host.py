@@ -82,7 +82,7 @@ def test_restored_host_is_pristine_and_its_canaries_are_fresh(pool: HostPool) ->
             assert host.started == "restored"
             assert host.ssh.run(["test", "-e", "/root/was-here"], seconds=20).status == 1
             host.ssh.run(["touch", "/root/was-here"], seconds=20).require()
-            seen += [one.content for one in host.guest.canaries.plant(secrets.token_bytes(64))]
+            seen += [canary.content for canary in host.guest.canaries.plant(secrets.token_bytes(64))]
     assert len(set(seen)) == len(seen) == 12
 
 

@@ -26,7 +26,7 @@ from tests.nights.seeds import (
     READS,
     SHAKES,
     SLEEPS,
-    compared,
+    comparison_of,
     statuses,
 )
 from tests.nights.world import World
@@ -51,24 +51,24 @@ class Judge:
         """
         with History(self._world.history) as history:
             night = history.nights()[-1]
-            found = [*self._review(history, number, night, status)]
-        return [*found, *self._summary(number, night), *self._page(number, night), *self._compare(number, night)]
+            complaints = [*self._review(history, number, night, status)]
+        return [*complaints, *self._summary(number, night), *self._page(number, night), *self._compare(number, night)]
 
     def all_nights(self) -> list[str]:
         """What is not as it was seeded over all nights."""
-        found = []
+        complaints = []
         with History(self._world.history) as history:
             if len(history.nights()) != len(NIGHTS):
-                found.append(f"the history has {len(history.nights())} nights, not {len(NIGHTS)}")
+                complaints.append(f"the history has {len(history.nights())} nights, not {len(NIGHTS)}")
         for claim in (SHAKES, READS, BOOTS, SLEEPS, COMES, HEALTH, *NAMED):
-            code, said = self._world.ask("claim", claim)
-            seen = claim_lines(said)
-            found += [
+            code, output = self._world.ask("claim", claim)
+            seen = claim_lines(output)
+            complaints += [
                 f"history claim {claim}: {cell}: exit {code}: {seen.get(cell)}, not {statuses(claim, cell)}"
                 for cell in CELLS
                 if code or seen.get(cell) != statuses(claim, cell)
             ]
-        return found
+        return complaints
 
     def _review(self, history: History, number: int, night: Night, status: int) -> Iterator[str]:
         """The night itself."""
@@ -81,33 +81,33 @@ class Judge:
         seen = changes(history, night)
         wanted = {str(change): those for change, those in seeded.changes.items()}
         yield from _unless(seen == wanted, f"changes: {seen}, not {wanted}")
-        again = any("the night was killed meanwhile" in one.why for one in history.attempts(night.id))
+        again = any("the night was killed meanwhile" in attempt.why for attempt in history.attempts(night.id))
         yield from _unless(again is (number == GOES_ON), f"it {'goes on' if again else 'does not go on'} after a kill")
-        causes = {one.claim: one.told for one in night.causes}
+        causes = {cause.claim: cause.told for cause in night.causes}
         if number == 5:
-            told = [words for words in causes.values() if words]
+            reasons = [words for words in causes.values() if words]
             yield from _unless(set(causes) == {*NAMED}, f"a first bad patch is asked for of {sorted(causes)}")
-            yield from _unless(len(told) == 1 and told[0].endswith(FIRST_BAD), f"the first bad patch: {causes}")
+            yield from _unless(len(reasons) == 1 and reasons[0].endswith(FIRST_BAD), f"the first bad patch: {causes}")
         else:
             yield from _unless(not causes, f"a first bad patch: {causes}")
 
     def _summary(self, number: int, night: Night) -> Iterator[str]:
         """``history summary``: its headline and exit status."""
-        code, said = self._world.ask("summary", night.id)
+        code, output = self._world.ask("summary", night.id)
         seeded = NIGHTS[number]
         wanted = 2 if number == KILLED else int(seeded.exit)  # no cell of it came to a claim
         yield from _unless(code == wanted, f"history summary: exit {code}, not {wanted}")
         regressed = len(seeded.changes.get(Change.REGRESSED, ())) + len(seeded.changes.get(BROKE, ()))
         count = f"{regressed or 'no'} regression{'' if regressed == 1 else 's'}"
-        head = (said.splitlines() or [""])[0]
+        head = (output.splitlines() or [""])[0]
         yield from _unless(f": {count}, " in head, f"history summary: {head}")
         yield from _unless((", not finished" in head) is (number == KILLED), f"history summary: {head}")
 
     def _page(self, number: int, night: Night) -> Iterator[str]:
         """The trend page's squares of the night."""
         file = self._world.folder / "trend.html"
-        code, said = self._world.ask("trend", str(file))
-        yield from _unless(code == 0, f"history trend: {said}")
+        code, output = self._world.ask("trend", str(file))
+        yield from _unless(code == 0, f"history trend: {output}")
         seen = squares(file.read_text(encoding="utf-8"), night.id)
         wanted = dict(zip(CELLS, NIGHTS[number].squares, strict=True))
         yield from _unless(seen == wanted, f"trend page: {seen}, not {wanted}")
@@ -119,15 +119,15 @@ class Judge:
         for cell in CELLS:
             with History(self._world.history) as history:
                 whole = [
-                    one for one in history.runs()
-                    if one.place and cell_of(one.place.cell) == cell and one.place.number == 1
-                    and one.counted and not one.cut_short
+                    run for run in history.runs()
+                    if run.place and cell_of(run.place.cell) == cell and run.place.number == 1
+                    and run.counted and not run.cut_short
                 ]  # fmt: skip
             if not whole or whole[-1].place is None or whole[-1].place.night != night.id:
                 yield from _unless(cell in NIGHTS[number].changes.get(BROKE, ()), f"{cell}: there is no whole run")
                 continue
-            code, said = self._world.ask("compare", whole[-2].id, whole[-1].id)
-            seen, wanted = compare_lines(said), compared(number, cell)
+            code, output = self._world.ask("compare", whole[-2].id, whole[-1].id)
+            seen, wanted = compare_lines(output), comparison_of(number, cell)
             worse = int(str(Change.REGRESSED) in wanted)
             yield from _unless(
                 (code, seen) == (worse, wanted), f"history compare: {cell}: exit {code}: {seen}, not {wanted}"
@@ -141,53 +141,53 @@ def cell_of(name: str) -> str:
 
 def changes(history: History, night: Night) -> dict[str, set[str]]:
     """What became of which claims in a night, by change."""
-    told: dict[str, set[str]] = {}
-    for one in review(history, night).cells:
-        cell = cell_of(one.cell)
-        if one.broke:
-            told.setdefault(BROKE, set()).add(cell)
-        for line in one.comparison.lines if one.comparison else ():
+    changes_of: dict[str, set[str]] = {}
+    for cell_review in review(history, night).cells:
+        cell = cell_of(cell_review.cell)
+        if cell_review.broke:
+            changes_of.setdefault(BROKE, set()).add(cell)
+        for line in cell_review.comparison.lines if cell_review.comparison else ():
             if line.change in _GROUPS:
-                told.setdefault(str(line.change), set()).add(f"{cell} {line.claim}")
-    return told
+                changes_of.setdefault(str(line.change), set()).add(f"{cell} {line.claim}")
+    return changes_of
 
 
-def compare_lines(said: str) -> dict[str, set[str]]:
+def compare_lines(output: str) -> dict[str, set[str]]:
     """The claims that ``history compare`` names, by change."""
-    told: dict[str, set[str]] = {}
-    for change, claim in re.findall(rf"^({'|'.join(_GROUPS)}) +(\w+)$", said, re.MULTILINE):
-        told.setdefault(change, set()).add(claim)
-    return told
+    changes_of: dict[str, set[str]] = {}
+    for change, claim in re.findall(rf"^({'|'.join(_GROUPS)}) +(\w+)$", output, re.MULTILINE):
+        changes_of.setdefault(change, set()).add(claim)
+    return changes_of
 
 
-def claim_lines(said: str) -> dict[str, list[str]]:
+def claim_lines(output: str) -> dict[str, list[str]]:
     """The statuses that ``history claim`` names, by cell, each once a night; nights without one are left out."""
-    found: dict[str, list[str]] = {}
+    lines_of: dict[str, list[str]] = {}
     cell = ""
-    for line in said.splitlines():
+    for line in output.splitlines():
         if line.startswith("series="):
             cell = cell_of(line)
-            found[cell] = []
+            lines_of[cell] = []
         elif row := re.match(r"  \d{4}-\d\d-\d\d \d\d:\d\d  \S+  ([A-Z/]+)", line):
-            found[cell].append("/".join(dict.fromkeys(row[1].split("/"))))
-    return found
+            lines_of[cell].append("/".join(dict.fromkeys(row[1].split("/"))))
+    return lines_of
 
 
 def squares(text: str, night: str) -> dict[str, str]:
     """What the trend page says of a night's cells."""
     when = f"{night[:4]}-{night[4:6]}-{night[6:8]} {night[9:11]}:{night[11:13]}: "
-    found = {}
+    squares_of = {}
     for name, row in re.findall(
         r'<tr><th scope="row"><a href="#track-\d+"[^>]*>(.*?)</a></th>(.*?)</tr>', text, re.DOTALL
     ):
-        titles = [unescape(one) for one in re.findall(r'title="([^"]*)"', row)]
-        told = [one.removeprefix(when) for one in titles if one.startswith(when)]
-        found[cell_of(name)] = (
-            re.sub(r"(every claim PASS or SKIP|could not be tried|no claim any more|was up).*", r"\1", told[-1])
-            if told
+        titles = [unescape(title) for title in re.findall(r'title="([^"]*)"', row)]
+        texts = [title.removeprefix(when) for title in titles if title.startswith(when)]
+        squares_of[cell_of(name)] = (
+            re.sub(r"(every claim PASS or SKIP|could not be tried|no claim any more|was up).*", r"\1", texts[-1])
+            if texts
             else "nothing"
         )
-    return found
+    return squares_of
 
 
 def _unless(holds: bool, words: str) -> Iterator[str]:  # noqa: FBT001

@@ -14,7 +14,7 @@ NAMED = ("host_cannot_read_private_page_in_core_dump_of_qemu", "qemu_cannot_have
 """The claims that name the fault."""
 FIRST_BAD = "0102-b.patch"
 SHAKES, READS, BOOTS, SLEEPS, COMES = (
-    f"guest_{one}_as_seeded" for one in ("shakes", "reads", "boots", "sleeps", "comes")
+    f"guest_{claim}_as_seeded" for claim in ("shakes", "reads", "boots", "sleeps", "comes")
 )
 HEALTH = "host_kernel_stays_healthy"
 FAULTY, PLAIN = "faulty", "plain"
@@ -96,7 +96,7 @@ _SEVERAL_WAYS = {
 }  # fmt: skip
 
 
-def compared(night: int, cell: str) -> dict[str, set[str]]:
+def comparison_of(night: int, cell: str) -> dict[str, set[str]]:
     """What ``history compare`` says of a cell's run and the one before, when the night is over: claims by change.
 
     It also asks the history whether a claim ended otherwise with the same inputs, which makes it flaky.
@@ -107,29 +107,29 @@ def compared(night: int, cell: str) -> dict[str, set[str]]:
     if has_come(night):
         inputs = "a later contract"
     flaky = {claim for claim, since in _SEVERAL_WAYS.get((cell, inputs), {}).items() if since <= night}
-    found = {Change.FLAKY: flaky}
+    changes = {Change.FLAKY: flaky}
     for change, those in NIGHTS[night].changes.items():
         if change not in (BROKE, Change.FLAKY):
-            found[Change(change)] = {
-                one.removeprefix(f"{cell} ") for one in those if one.startswith(f"{cell} ")
+            changes[Change(change)] = {
+                entry.removeprefix(f"{cell} ") for entry in those if entry.startswith(f"{cell} ")
             } - flaky
-    return {str(change): those for change, those in found.items() if those}
+    return {str(change): those for change, those in changes.items() if those}
 
 
 def statuses(claim: str, cell: str) -> list[str]:
     """What ``history claim`` says of the nights in which a claim was tried: each status once."""
-    found = []
+    words = []
     for night in range(1, 21):
         failing = {
             (READS, PLAIN): 10 <= night < 20, (HEALTH, FAULTY): night == 16,
-            **{(one, FAULTY): has_fault(night) for one in NAMED},
+            **{(claim, FAULTY): has_fault(night) for claim in NAMED},
         }.get((claim, cell), False)  # fmt: skip
         was_tried = night not in (KILLED, FULL) and not (cell == PLAIN and panics(night))
         is_there = has_come(night) if claim == COMES else not (claim == SLEEPS and has_come(night))
         if was_tried and is_there:
             word = "FAIL/PASS" if CHANCE.get(night) == (cell, claim) else "FAIL" if failing else "PASS"
-            found.append(word)
-    return found
+            words.append(word)
+    return words
 
 
 CHANCE = {3: (FAULTY, SHAKES), 7: (PLAIN, SHAKES), 10: (FAULTY, SHAKES), 20: (FAULTY, BOOTS)}
@@ -138,17 +138,17 @@ CHANCE = {3: (FAULTY, SHAKES), 7: (PLAIN, SHAKES), 10: (FAULTY, SHAKES), 20: (FA
 
 def seeds(night: int) -> dict[str, dict[str, object]]:
     """What the seeded claims find, by cell: results and seconds of a claim; ``splat``: what the host's kernel says."""
-    found: dict[str, dict[str, object]] = {FAULTY: {}, PLAIN: {}}
+    seeds_of: dict[str, dict[str, object]] = {FAULTY: {}, PLAIN: {}}
     if night in CHANCE:
         cell, claim = CHANCE[night]
-        found[cell][claim] = [["FAIL", "PASS"], 0.0]
+        seeds_of[cell][claim] = [["FAIL", "PASS"], 0.0]
     if night >= 13:
-        found[PLAIN][BOOTS] = [["PASS"], SLOWER]
+        seeds_of[PLAIN][BOOTS] = [["PASS"], SLOWER]
     if 10 <= night < 20:
-        found[PLAIN][READS] = [["FAIL"], 0.0]
+        seeds_of[PLAIN][READS] = [["FAIL"], 0.0]
     if night == 16:
-        found[FAULTY]["splat"] = SPLAT
-    return found
+        seeds_of[FAULTY]["splat"] = SPLAT
+    return seeds_of
 
 
 def has_fault(night: int) -> bool:

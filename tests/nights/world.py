@@ -100,7 +100,7 @@ class World:
         shutil.copyfile(_HERE / "seeded.txt", self._test)
         subprocess.run(["sh", "host_setup/bootstrap.sh"], cwd=self.project, check=True)
         with self._contract.open("a", encoding="utf-8") as out:
-            out.writelines(ENTRY.format(one) for one in (SHAKES, READS, BOOTS, SLEEPS))
+            out.writelines(ENTRY.format(claim) for claim in (SHAKES, READS, BOOTS, SLEEPS))
         (self.folder / "seeds").mkdir()
         series = self.project / "host_setup/kernel/series"
         shutil.copytree(series / "protected-memory", self.folder / FAULTY)
@@ -135,9 +135,9 @@ class World:
 
     def _patch_plain(self, *, present: bool) -> None:
         _put(self.folder / PLAIN, {"0101-a.patch": (_HERE / "panics.patch").read_text("utf-8")}, present=present)
-        told = (self.project / "host_setup/kernel/series/stock/series.toml").read_text(encoding="utf-8")
-        none = told.replace("mode =", 'patches = "none"\nmode =')
-        (self.folder / PLAIN / "series.toml").write_text(told if present else none, encoding="utf-8")
+        series = (self.project / "host_setup/kernel/series/stock/series.toml").read_text(encoding="utf-8")
+        none = series.replace("mode =", 'patches = "none"\nmode =')
+        (self.folder / PLAIN / "series.toml").write_text(series if present else none, encoding="utf-8")
 
     def _link(self, release: str) -> None:
         to = debian_archive.tarball(release, Store(cache_root()), Terminal()) if release else DEBIAN_TARBALL

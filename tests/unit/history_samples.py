@@ -43,7 +43,7 @@ def claim(name: str, status: Status = Status.PASS, seconds: float = 1.0, **chang
     return {**{name: made.get(name, "") for name in known}, **changes}
 
 
-def untried(name: str) -> dict[str, Any]:
+def claim_not_tried(name: str) -> dict[str, Any]:
     """A claim that was not tried."""
     return claim(name, Status.MISS, 0.0, command="", why="not run: not among those asked for")
 
@@ -64,8 +64,8 @@ def document(
     :param kernel: names it, and what it is made of. :param changes: of the document's own values.
     """
     started = f"{run[:4]}-{run[4:6]}-{run[6:8]}T{run[9:11]}:{run[11:13]}:{run[13:15]}Z"
-    for one in claims:
-        one["mode"] = mode
+    for row in claims:
+        row["mode"] = mode
     made: dict[str, Any] = {
         "schema": _SCHEMA["properties"]["schema"]["const"], "verdict": "NOT PROVEN", "exit_code": 2, "summary": END,
         "mode": mode,
@@ -80,13 +80,13 @@ def document(
         "host": {"cpu": "max", "qemu of the host and the guest": "10.0", "kernel's layers": "none",
                  "started": "restored", **(host or {})},
         "made_of": {"sealproof's files": sha("files"), "emulator": sha("qemu 10.0")},
-        "counts": {str(status): sum(one["status"] == status for one in claims) for status in Status},
+        "counts": {str(status): sum(row["status"] == status for row in claims) for status in Status},
         "problems": [], "claims": claims, "logs": [], "signing_key": "",
     }  # fmt: skip
     return {**made, **changes}
 
 
-def killed(made: dict[str, Any]) -> dict[str, Any]:
+def kill_run(made: dict[str, Any]) -> dict[str, Any]:
     """The same document, of a run that was killed."""
     return {**made, "run": {**made["run"], "ended": None}, "problems": ["the run was killed before its end"]}
 

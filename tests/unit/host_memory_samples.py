@@ -10,7 +10,7 @@ from signoff.observation import PAGE_SIZE
 from tests_e2e.support.direct_map import FIRST, IMAGE, DirectMap
 from tests_e2e.support.guest_frames import GuestFrames
 from tests_e2e.support.holders import Holders, checks
-from tests_e2e.support.nested_tables import nested_tables
+from tests_e2e.support.nested_tables import find_nested_tables
 from tests_e2e.support.translations import PRESENT, walk
 
 FRAMES = 4096
@@ -77,12 +77,12 @@ class Machine:
 
     def holders(self, in_use: int = PROCESS_ROOT) -> Holders:
         everybodys = frozenset().union(*(frames.all for frames in self.guests.values()))
-        nested = tuple(nested_tables(self.bytes, not_blocks=everybodys))
-        wanted = everybodys.union(*(one.at.values() for one in nested))
+        nested = tuple(find_nested_tables(self.bytes, not_blocks=everybodys))
+        wanted = everybodys.union(*(table.at.values() for table in nested))
         walked = walk(self.bytes, ROOT, wanted, not_roots=everybodys)
         return Holders(walked, nested, in_use)
 
     def wrong(self, guest: str = "protected", in_use: int = PROCESS_ROOT) -> list[str]:
         """The names of the checks that are not right, and what they say."""
-        found = checks(guest, self.guests, 1, LAYOUT, self.holders(in_use))
-        return [f"{check.name}: {check.got}" for check in found if not check.right]
+        results = checks(guest, self.guests, 1, LAYOUT, self.holders(in_use))
+        return [f"{check.name}: {check.got}" for check in results if not check.right]

@@ -17,7 +17,7 @@ from history.matrix import Cell, Matrix
 from history.nightly import Ground, Nightly
 from history.review import Review, review
 from signoff.verdict import Status
-from tests.unit.history_samples import claim, document, sha, untried
+from tests.unit.history_samples import claim, claim_not_tried, document, sha
 
 HEALTH = "host_stays_healthy"
 CLAIMS = ("guest_works", "guest_sleeps", "guest_shakes", "guest_boots", "host_cannot_read", "host_cannot_write", HEALTH)
@@ -139,13 +139,15 @@ class Nights:
 
     def _document(self, run: str, cell: str, nodes: Sequence[str], how: str) -> dict[str, Any]:
         world = self.world
-        claims = [untried(name) if nodes and name not in nodes else self._claim(cell, name) for name in world.claims]
+        claims = [
+            claim_not_tried(name) if nodes and name not in nodes else self._claim(cell, name) for name in world.claims
+        ]
         made = document(run, claims, kernel=world.kernel, series=cell, patches=world.patches)
         made["contract"]["sha256"] = sha(" ".join(world.claims))
         if how in SET_UP:  # as a real run says it: the claim that came first is ERROR
             why = f"the set-up failed: {SET_UP[how]}"
             made |= {"problems": [why], "kernel": None, "tier": None}
-            made["claims"] = [claim(world.claims[0], Status.ERROR, why=why), *map(untried, world.claims[1:])]
+            made["claims"] = [claim(world.claims[0], Status.ERROR, why=why), *map(claim_not_tried, world.claims[1:])]
         return made
 
     def _claim(self, cell: str, name: str) -> dict[str, Any]:

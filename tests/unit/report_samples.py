@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from host_setup.hosts.canaries import made_of
+from host_setup.hosts.canaries import canary_of
 from signoff import contract_files, needs
 from signoff.attestation import sign
 from signoff.contract import Claim, Condition, Kind, Mode, ProbeClaim
@@ -205,7 +205,7 @@ class Story:
             self._try(trial, trial.claim, status)
             if status is not Status.SKIP:
                 trial.close()
-        trial.took(1.5)
+        trial.add_seconds(1.5)
         self.evidence.append(trial.result())
 
     def miss(self, claim: Claim, why: str = "not run: not among those asked for") -> None:
@@ -236,12 +236,12 @@ class Story:
 
     def _try(self, trial: Trial, claim: Claim, status: Status) -> None:
         if status is Status.ERROR:
-            trial.went_wrong("call", OSError("it broke"), "")
+            trial.note_error("call", OSError("it broke"), "")
         elif status is Status.SKIP:
             try:
                 trial.skip_where_the_contract_says_so()
             except pytest.skip.Exception as error:
-                trial.went_wrong("setup", error, "")
+                trial.note_error("setup", error, "")
         elif status is Status.MISS:
             pass
         elif isinstance(claim, ProbeClaim):
@@ -276,7 +276,7 @@ class Story:
         self, trial: Trial, claim: ProbeClaim, role: str, page: Page, state: State, *, failing: bool
     ) -> Observation:
         key = secrets.token_bytes(32)
-        canary = Canary(made_of(key), key)
+        canary = Canary(canary_of(key), key)
         place = 1 + 4 * list(Page).index(page) + list(State).index(state)
         guest = "plain" if state is State.PLAIN else "protected"
         gpa, hva, hpa = place << 12, 0x7F0000000000 + (place << 12), 0x40000000 + (place << 12)
@@ -297,33 +297,33 @@ class Story:
                 f"KVM of the guest's protection: enabled: {int(state is not State.PLAIN)} private_pages: 4096",
             ),
             "aim": aim,
-            **_as_contracted(outcome, made_of(key)),
+            **_as_contracted(outcome, canary_of(key)),
         }
         if failing and role == "subject":
-            facts["data"] = made_of(key)
+            facts["data"] = canary_of(key)
         return observation(**self._change(claim.id, role, facts))
 
     def _sweep(self, trial: Trial) -> None:
-        found = []
+        listing = []
         for guest, protected in (("protected", True), ("plain", False)) if self.mode is Mode.PROTECTED else (
             ("plain", False),
         ):  # fmt: skip
-            told = swept(protected=protected)
+            told = sweep_output(protected=protected)
             text = json.dumps(told)
             one = parse_sweep(text)
             trial.attach(f"{guest}.{one.way}.json", text)
             trial.draw(MemoryMap(guest, one.way, one.size, one.rate, spans(one.fates())))
-            found.append(sweep_checks(one, "EFAULT", physical=False))
-        trial.legitimate(*found, protected=True if len(found) > 1 else None)
+            listing.append(sweep_checks(one, "EFAULT", physical=False))
+        trial.legitimate(*listing, protected=True if len(listing) > 1 else None)
 
 
 def _sentence(claim: Claim) -> str:
     return f"Of {claim.id}."
 
 
-def swept(*, protected: bool) -> dict[str, Any]:
+def sweep_output(*, protected: bool) -> dict[str, Any]:
     """What a sweep of a guest of 16 pages prints: four of them are shared."""
-    found = [[0, 12, "EFAULT"], [12 * PAGE_SIZE, 4, None]] if protected else [[0, 16, None]]
+    listing = [[0, 12, "EFAULT"], [12 * PAGE_SIZE, 4, None]] if protected else [[0, 16, None]]
     shared = [[12 * PAGE_SIZE, 4]] if protected else []
     return {
         "way": "process_vm_readv",
@@ -334,7 +334,7 @@ def swept(*, protected: bool) -> dict[str, Any]:
         "account": shared if protected else None,
         "later_account": shared if protected else None,
         "absent": [],
-        "found": found,
+        "found": listing,
         "bytes": PAGE_SIZE,
         "ns": 1_000_000,
     }

@@ -39,7 +39,7 @@ def probe(**changes: Any) -> ProbeClaim:
     return ProbeClaim.model_validate({**table, **changes})
 
 
-def aimed(page: Page, state: State, data: bytes, **changes: Any) -> Aim:
+def aim_at(page: Page, state: State, data: bytes, **changes: Any) -> Aim:
     """Where a page lies: each state has its own, plain ones in a guest of their own."""
     place = 1 + list(Page).index(page) + 16 * list(State).index(state)
     facts: dict[str, Any] = {
@@ -67,7 +67,7 @@ def refused(page: Page, **changes: Any) -> Observation:
         "reach": ("gpa 0x1000", "hva 0x7f0000001000"),
         "returned": -1,
         "errno": "EFAULT",
-        "aim": aimed(page, State.PRIVATE, secret(list(Page).index(page))),
+        "aim": aim_at(page, State.PRIVATE, secret(list(Page).index(page))),
         "seen": 1001.0,
     }
     return observation(**{**facts, **changes})
@@ -79,7 +79,7 @@ def observation(**facts: Any) -> Observation:
     return Observation(**facts, ending=Ending(**ending))
 
 
-def changed(seen: Observation, **changes: Any) -> Observation:
+def change_in(seen: Observation, **changes: Any) -> Observation:
     """An observation that is otherwise."""
     return observation(**{**dataclasses.asdict(seen.ending), **_fields(seen), **changes})
 
@@ -101,7 +101,7 @@ def leaking(page: Page, *, seed: int | None = None, **changes: Any) -> Observati
         "reach": ("gpa 0x1000", "hva 0x7f0000001000"),
         "returned": 4096,
         "data": data,
-        "aim": aimed(page, changes.get("state", State.PLAIN), data),
+        "aim": aim_at(page, changes.get("state", State.PLAIN), data),
         "seen": 1001.0,
     }
     return observation(**{**facts, **changes})
@@ -123,18 +123,26 @@ class Told:
         return getattr(self.trial, name)
 
     def attack(self, *, subject: Sequence[Observation], control: Sequence[Observation] = ()) -> None:
-        self.trial.attack(subject=[self._told(one) for one in subject], control=[self._told(one) for one in control])
+        self.trial.attack(
+            subject=[self._told(observation) for observation in subject],
+            control=[self._told(observation) for observation in control],
+        )
 
-    def _told(self, one: Observation) -> Observation:
-        if one.aim is None:
-            return one
-        at = one.aim
+    def _told(self, observation: Observation) -> Observation:
+        if observation.aim is None:
+            return observation
+        at = observation.aim
         aim = self.trial.aim(
-            one.canary, one.page, one.state, host=at.host, guest=at.guest, addresses=(at.gpa, at.hva, at.hpa),
+            observation.canary,
+            observation.page,
+            observation.state,
+            host=at.host,
+            guest=at.guest,
+            addresses=(at.gpa, at.hva, at.hpa),
             mapping=at.mapping,
-        )  # fmt: skip
+        )
         reach = (
             f"guest {at.guest} holds it at guest-physical {at.gpa:#x}, before the probe and after",
             f"its QEMU (pid 103) has this page at {at.hva:#x}, host-physical {at.hpa:#x}",
         )
-        return dataclasses.replace(one, aim=aim, seen=time.time(), reach=reach)
+        return dataclasses.replace(observation, aim=aim, seen=time.time(), reach=reach)

@@ -24,7 +24,7 @@ FILES = {
 }
 
 
-def unpacked(archive: bytes, folder: Path) -> dict[str, File]:
+def unpack(archive: bytes, folder: Path) -> dict[str, File]:
     subprocess.run(["cpio", "--quiet", "-idm", "--no-absolute-filenames"], input=archive, cwd=folder, check=True)
     return {
         str(path.relative_to(folder)): File(path.read_bytes(), stat.S_IMODE(path.lstat().st_mode))
@@ -34,7 +34,7 @@ def unpacked(archive: bytes, folder: Path) -> dict[str, File]:
 
 
 def test_cpio_unpacks_names_contents_and_modes(tmp_path: Path) -> None:
-    assert unpacked(newc(FILES), tmp_path) == FILES
+    assert unpack(newc(FILES), tmp_path) == FILES
     assert stat.S_IMODE((tmp_path / "etc").stat().st_mode) == 0o755
 
 
@@ -64,4 +64,4 @@ def test_archive_ends_aligned_so_that_another_may_follow() -> None:
 
 
 def test_empty_archive_is_one(tmp_path: Path) -> None:
-    assert unpacked(newc({}), tmp_path) == {}
+    assert unpack(newc({}), tmp_path) == {}

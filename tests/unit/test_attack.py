@@ -57,7 +57,7 @@ class World:
 
     # the pool, the host
 
-    def shared(self) -> World:
+    def shared_host(self) -> World:
         return self
 
     @contextmanager
@@ -99,7 +99,7 @@ class World:
                 raise MachineError("the guest moved its kernel canary, so the probes aimed at another page")
         return [self.pages[one.address.gpa][1] for one in planted]
 
-    def known_of(self, hvas: list[int]) -> tuple[list[str], str]:
+    def kernel_view_of(self, hvas: list[int]) -> tuple[list[str], str]:
         assert self.events[-1] == "plant", "mappings change with what is shared"
         lines = [f"{hva:x}-{hva + PAGE:x} rw-p; a line that holds {hva:#x}; VmFlags: rd wr" for hva in hvas]
         return [f"/proc/{self.pid}/smaps: {line}" for line in lines], self.kvm
@@ -201,14 +201,14 @@ def test_probe_runs_on_all_six_pages_and_each_is_told_by_its_own_canary(
     assert len(set(targets)) == 6
     assert {target.qemu for target in targets} == {77}
     for seen, which in ((fake_trial.subject, UNDER_TEST), (fake_trial.control, CONTROL)):
-        assert [one.page for one in seen] == [Page.USER, Page.KERNEL, Page.CACHE]
-        assert [one.leaked for one in seen] == [PAGE] * 3
+        assert [observation.page for observation in seen] == [Page.USER, Page.KERNEL, Page.CACHE]
+        assert [observation.leaked for observation in seen] == [PAGE] * 3
         wanted = {p.content for p, _ in world.pages.values() if p.set == which}
-        assert {one.data for one in seen} == wanted
+        assert {observation.data for observation in seen} == wanted
     everything = [*fake_trial.subject, *fake_trial.control]
-    assert len({one.canary.fingerprint for one in everything}) == 6
-    assert {one.call for one in everything} == {"process_vm_readv"}
-    assert {one.state for one in everything} == {State.PLAIN}
+    assert len({observation.canary.fingerprint for observation in everything}) == 6
+    assert {observation.call for observation in everything} == {"process_vm_readv"}
+    assert {observation.state for observation in everything} == {State.PLAIN}
     assert world.events[-1] == "puppeteer ends"
 
 
@@ -217,7 +217,7 @@ def test_probe_runs_on_the_kinds_of_page_that_the_claim_names_and_no_others(
 ) -> None:
     fake_trial.claim = probe_claim(pages=["kernel"])
     attack.by_qemu("c", reads_all(world))
-    assert [one.page for one in (*fake_trial.subject, *fake_trial.control)] == [Page.KERNEL] * 2
+    assert [observation.page for observation in (*fake_trial.subject, *fake_trial.control)] == [Page.KERNEL] * 2
 
 
 def test_reach_tells_guest_physical_virtual_and_host_physical_and_the_mapping(
@@ -331,7 +331,7 @@ def test_what_the_guest_finds_afterwards(
     attack: Attack, world: World, fake_trial: FakeTrial, written: bytes, writes: bytes | None, after: After
 ) -> None:
     attack.by_a_process("c", write_all(world, written, writes))
-    assert {one.page_after for one in [*fake_trial.subject, *fake_trial.control]} == {after}
+    assert {observation.page_after for observation in [*fake_trial.subject, *fake_trial.control]} == {after}
 
 
 @pytest.mark.parametrize(("writes", "after"), [(PATTERN, After.INTACT), (None, None)])
@@ -339,7 +339,7 @@ def test_page_that_is_as_before(
     attack: Attack, fake_trial: FakeTrial, writes: bytes | None, after: After | None
 ) -> None:
     attack.by_a_process("c", lambda *_: Got(Done(returned=-1, errno="EFAULT"), wrote=writes))
-    assert {one.page_after for one in fake_trial.subject} == {after}
+    assert {observation.page_after for observation in fake_trial.subject} == {after}
 
 
 def test_private_pages_are_the_subject_and_the_others_the_control(
@@ -352,14 +352,14 @@ def test_private_pages_are_the_subject_and_the_others_the_control(
         return Got(Done(returned=PAGE), content)
 
     attack.by_a_process("c", probe)
-    assert {(one.ending.errno, one.leaked) for one in fake_trial.subject} == {("EFAULT", 0)}
-    assert {(one.ending.errno, one.leaked) for one in fake_trial.control} == {(None, PAGE)}
+    assert {(observation.ending.errno, observation.leaked) for observation in fake_trial.subject} == {("EFAULT", 0)}
+    assert {(observation.ending.errno, observation.leaked) for observation in fake_trial.control} == {(None, PAGE)}
 
 
 def test_guest_is_not_asked_for_a_page_that_is_gone(attack: Attack, world: World, fake_trial: FakeTrial) -> None:
     attack.by_qemu("madvise(MADV_DONTNEED)", lambda *_: Got(Done(returned=0), freed=True))
     assert not [event for event in world.events if event.startswith("read ")]
-    assert {one.page_after for one in fake_trial.subject} == {None}
+    assert {observation.page_after for observation in fake_trial.subject} == {None}
 
 
 def test_all_pages_of_a_pristine_host_are_attacked_at_once(attack: Attack, world: World, fake_trial: FakeTrial) -> None:
@@ -371,7 +371,7 @@ def test_all_pages_of_a_pristine_host_are_attacked_at_once(attack: Attack, world
     attack.all_at_once("quit", probe)
     assert world.events[:3] == ["a pristine host", "plant", "probe"]
     assert world.events[-1] == "its end"
-    assert [one.leaked for one in [*fake_trial.subject, *fake_trial.control]] == [PAGE] * 6
+    assert [observation.leaked for observation in [*fake_trial.subject, *fake_trial.control]] == [PAGE] * 6
 
 
 def test_all_facts_of_a_signal_come_along(attack: Attack, fake_trial: FakeTrial) -> None:
@@ -388,7 +388,7 @@ def test_pattern_is_no_canary_and_no_page_of_zeros() -> None:
 # --- and judged for real, in a guest without protection
 
 
-def judged(fake_trial: FakeTrial) -> Status:
+def judge_with(fake_trial: FakeTrial) -> Status:
     return judge(probe_claim(), Mode.PLAIN, fake_trial.subject, fake_trial.control).status
 
 
@@ -396,7 +396,7 @@ def test_plain_pages_that_are_read_are_as_the_contract_says(
     attack: Attack, world: World, fake_trial: FakeTrial
 ) -> None:
     attack.by_a_process("c", reads_all(world))
-    assert judged(fake_trial) is Status.PASS
+    assert judge_with(fake_trial) is Status.PASS
 
 
 @pytest.mark.parametrize("spoilt", KINDS)
@@ -415,7 +415,7 @@ def test_one_page_that_was_not_read_is_no_pass(
         return Got(Done(returned=PAGE), data)
 
     attack.by_a_process("c", probe)
-    assert judged(fake_trial) is not Status.PASS
+    assert judge_with(fake_trial) is not Status.PASS
 
 
 # --- and in a protected guest with a plain one beside it
@@ -444,7 +444,7 @@ def keeps(world: World) -> Callable[[Puppet, Target], Got]:
 
 
 def states(seen: list[Observation]) -> list[tuple[State, Page]]:
-    return [(one.state, one.page) for one in seen]
+    return [(observation.state, observation.page) for observation in seen]
 
 
 @pytest.mark.parametrize("by", [Attack.by_a_process, Attack.by_qemu])
@@ -472,9 +472,9 @@ def test_each_qemu_attacks_its_own_guest(pair: World, fake_trial: FakeTrial) -> 
 
 def test_reach_tells_which_guest_and_what_kvm_says_of_it(pair: World, fake_trial: FakeTrial) -> None:
     Attack(pair, fake_trial).by_a_process("c", keeps(pair))
-    assert all("guest protected holds" in one.reach[0] for one in fake_trial.subject)
-    assert all(one.reach[-1].endswith(": enabled: 1 shared_pages: 3") for one in fake_trial.subject)
-    assert {one.reach[0].split()[1] for one in fake_trial.control} == {"protected", "plain"}
+    assert all("guest protected holds" in observation.reach[0] for observation in fake_trial.subject)
+    assert all(observation.reach[-1].endswith(": enabled: 1 shared_pages: 3") for observation in fake_trial.subject)
+    assert {observation.reach[0].split()[1] for observation in fake_trial.control} == {"protected", "plain"}
 
 
 @pytest.mark.parametrize(("met", "status"), [("a fault at the page", Status.PASS), ("", Status.MISS)])
@@ -488,7 +488,7 @@ def test_probe_that_must_show_that_it_met_the_page_proves_nothing_if_it_does_not
         return replace(got, met="bytes of the page came" if got.data else met)
 
     Attack(pair, fake_trial).by_a_process("c", probe)
-    assert all(met in one.reach if met else not one.reach for one in fake_trial.subject)
+    assert all(met in observation.reach if met else not observation.reach for observation in fake_trial.subject)
     assert judge(probe_claim(), Mode.PROTECTED, fake_trial.subject, fake_trial.control).status is status
 
 
@@ -507,7 +507,7 @@ def test_guest_that_did_not_opt_in_is_never_a_pass(
         return Got(Done(returned=PAGE), pair.load(page))
 
     Attack(pair, fake_trial).by_a_process("c", probe)
-    assert {one.state for one in fake_trial.subject} == {State.PLAIN}
+    assert {observation.state for observation in fake_trial.subject} == {State.PLAIN}
     assert judge(probe_claim(), Mode.PROTECTED, fake_trial.subject, fake_trial.control).status is status
 
 
@@ -593,7 +593,7 @@ def test_path_that_must_work_is_checked_and_watched_in_both_guests(
     def watch(host: World, guest: World, look: Callable[[World], list[Check]]) -> list[Check]:
         return [*look(guest), Check("watched", "True", str(guest in (host.guest, host.plain_guest)))]
 
-    monkeypatch.setattr(checks_module, "watched", watch)
+    monkeypatch.setattr(checks_module, "look_and_watch", watch)
     trial = WorksTrial()
     works(trial, world, lambda guest: [Check("pid", "1", str(guest.pid))])
     works(trial, pair, lambda guest: [Check("pid", str(guest.pid), str(guest.pid))])
@@ -604,7 +604,7 @@ def test_path_that_must_work_is_checked_and_watched_in_both_guests(
 
 
 def test_checks_are_compared_as_text(world: World) -> None:
-    found = checks(world, "check_clock", "kvm-clock")
-    assert found == [Check("a", "1", "true"), Check("b", "['x']", "x")]
+    results = checks(world, "check_clock", "kvm-clock")
+    assert results == [Check("a", "1", "true"), Check("b", "['x']", "x")]
     assert world.events == ["check_clock kvm-clock"]
-    assert not any(check.right for check in found)
+    assert not any(check.right for check in results)

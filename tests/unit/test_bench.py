@@ -16,7 +16,7 @@ from common.progress import Terminal
 from common.store import Store
 from host_setup.tools import bench, virtme_ng
 from host_setup.tools.bench import MIB, Row
-from host_setup.tools.virtme_ng import LOCK, VirtmeNg, locked_version
+from host_setup.tools.virtme_ng import LOCK, VirtmeNg, version_in_lock
 
 
 def row(name: str, seconds: list[float], peak: int = 0, trouble: MachineError | None = None) -> Row:
@@ -124,10 +124,10 @@ def test_rounds_below_one_are_refused(text: str, capsys: pytest.CaptureFixture[s
 
 def test_the_lock_pins_virtme_ng_with_hashes() -> None:
     text = LOCK.read_text(encoding="utf-8")
-    assert locked_version(text)
+    assert version_in_lock(text)
     assert text.count("--hash=sha256:") > text.count("==") > 0
-    with pytest.raises(ValueError, match="pins no"):
-        locked_version("requests==1.0\n")
+    with pytest.raises(ValueError, match="does not pin"):
+        version_in_lock("requests==1.0\n")
 
 
 def test_virtme_ng_is_timed_to_its_command_s_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

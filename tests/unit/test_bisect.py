@@ -44,7 +44,7 @@ def entry(status: str, why: str = "") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def ran(status: str, why: str = "", *, problems: Sequence[str] = (), late: str = "", said: str = "") -> ClaimRun:
+def claim_run(status: str, why: str = "", *, problems: Sequence[str] = (), late: str = "", said: str = "") -> ClaimRun:
     return ClaimRun({"claims": [entry(status, why)], "problems": list(problems)}, Path("/run"), late, said)
 
 
@@ -54,15 +54,20 @@ def ran(status: str, why: str = "", *, problems: Sequence[str] = (), late: str =
 @pytest.mark.parametrize(
     ("run", "harm", "vote", "why"),
     [
-        (ran("PASS"), False, Vote.GOOD, ""),
-        (ran("FAIL", "leaked 4096 bytes"), False, Vote.BAD, "leaked 4096 bytes"),
-        (ran("FAIL", "the probe did harm: the host: kernel died"), False, Vote.NOT_PROVEN, "FAIL: the probe did harm"),
-        (ran("FAIL", "the probe did harm: the host: kernel died"), True, Vote.BAD, "the probe did harm"),
-        (ran("ERROR", "no answer"), True, Vote.NOT_PROVEN, "ERROR: no answer"),
-        (ran("MISS", "no control"), False, Vote.NOT_PROVEN, "MISS: no control"),
-        (ran("SKIP", "no vfio"), False, Vote.NOT_PROVEN, "SKIP: no vfio"),
-        (ran("PASS", problems=["the set-up failed: x"]), False, Vote.NOT_PROVEN, "the set-up failed: x"),
-        (ran("PASS", late="not done within 3 s"), False, Vote.NOT_PROVEN, "not done within 3 s"),
+        (claim_run("PASS"), False, Vote.GOOD, ""),
+        (claim_run("FAIL", "leaked 4096 bytes"), False, Vote.BAD, "leaked 4096 bytes"),
+        (
+            claim_run("FAIL", "the probe did harm: the host: kernel died"),
+            False,
+            Vote.NOT_PROVEN,
+            "FAIL: the probe did harm",
+        ),
+        (claim_run("FAIL", "the probe did harm: the host: kernel died"), True, Vote.BAD, "the probe did harm"),
+        (claim_run("ERROR", "no answer"), True, Vote.NOT_PROVEN, "ERROR: no answer"),
+        (claim_run("MISS", "no control"), False, Vote.NOT_PROVEN, "MISS: no control"),
+        (claim_run("SKIP", "no vfio"), False, Vote.NOT_PROVEN, "SKIP: no vfio"),
+        (claim_run("PASS", problems=["the set-up failed: x"]), False, Vote.NOT_PROVEN, "the set-up failed: x"),
+        (claim_run("PASS", late="not done within 3 s"), False, Vote.NOT_PROVEN, "not done within 3 s"),
         (ClaimRun(None, None, "", "! Exit: the set-up failed: panic !\n"), False, Vote.NOT_PROVEN, "panic"),
         (ClaimRun(None, None, "not done within 3 s", ""), False, Vote.NOT_PROVEN, "not done within 3 s"),
         (ClaimRun(None, None, "", ""), False, Vote.NOT_PROVEN, "it printed nothing"),
@@ -115,7 +120,7 @@ class Hosts:
         self.at_run(number)
         if number in self.lies:
             return self.lies[number]
-        one = ran("FAIL", f"leaked {held}") if held >= self.first_bad else ran("PASS", "refused")
+        one = claim_run("FAIL", f"leaked {held}") if held >= self.first_bad else claim_run("PASS", "refused")
         return ClaimRun(one.report, reports / "run", "", "")
 
 
@@ -158,15 +163,15 @@ def test_the_first_bad_commit_is_told_with_both_observations(
     before = state(tree)
     assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.ONE
     assert state(tree) == before
-    told = capsys.readouterr().out
+    text = capsys.readouterr().out
     short = git(tree, "rev-parse", "--short", "HEAD~4")
-    assert f"the first bad one: {short} kernel 6" in told
-    rows = [line.split() for line in told.splitlines()]
+    assert f"the first bad one: {short} kernel 6" in text
+    rows = [line.split() for line in text.splitlines()]
     assert ["status", "PASS", "FAIL"] in rows
     assert ["why", "refused", "leaked", "6"] in rows
     assert ["observed", "observed", "PASS", "observed", "FAIL"] in rows
     assert ["seen", "2", "times", "good", "2", "times", "bad"] in rows
-    assert (tmp_path / "reports" / CLAIM / "answer.txt").read_text() in told.replace("\r", "")
+    assert (tmp_path / "reports" / CLAIM / "answer.txt").read_text() in text.replace("\r", "")
     facts = json.loads((tmp_path / "reports" / CLAIM / "answer.json").read_text())
     assert list(facts["suspects"].values()) == [f"{short} kernel 6"] and facts["flaky"] == {}
     assert (facts["bad"]["id"], facts["bad"]["status"]) == (git(tree, "rev-parse", "HEAD~4"), "FAIL")
@@ -203,20 +208,20 @@ def test_what_does_not_build_leaves_a_range(
 ) -> None:
     hosts.first_bad = 8
     assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.SEVERAL
-    told = capsys.readouterr().out
-    assert "the first bad one is among these 2:" in told
-    assert "kernel 8 (does not build: the code does not build)" in told
-    assert "kernel 9\n" in told
+    text = capsys.readouterr().out
+    assert "the first bad one is among these 2:" in text
+    assert "kernel 8 (does not build: the code does not build)" in text
+    assert "kernel 9\n" in text
 
 
 def test_a_step_that_errs_once_is_tried_again(
     hosts: Hosts, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hosts.lies = {2: ran("FAIL", "a flake"), 3: ran("ERROR", "no answer")}
+    hosts.lies = {2: claim_run("FAIL", "a flake"), 3: claim_run("ERROR", "no answer")}
     assert command.main(words(tree, tmp_path, "--good", "HEAD~9")) == command.ONE
-    told = capsys.readouterr().out
-    assert "kernel 6\n" in told.partition("the first bad one: ")[2][:30]
-    assert "flaky: " in told
+    text = capsys.readouterr().out
+    assert "kernel 6\n" in text.partition("the first bad one: ")[2][:30]
+    assert "flaky: " in text
 
 
 @pytest.mark.parametrize(
@@ -254,10 +259,10 @@ def test_the_first_bad_patch_of_a_series_is_found(
         )
     asked = words(tree, tmp_path, "--good", "2", "--bad", "12", "--series", str(folder))
     assert command.main(asked) == command.ONE
-    told = capsys.readouterr().out
-    assert "the first bad one: 5 of 12 patches: 0005-p.patch" in told
-    assert "4 of 12 patches: 0004-p.patch" in told
-    assert f"--series={folder} --kernel={tree} --at=5" in told
+    text = capsys.readouterr().out
+    assert "the first bad one: 5 of 12 patches: 0005-p.patch" in text
+    assert "4 of 12 patches: 0004-p.patch" in text
+    assert f"--series={folder} --kernel={tree} --at=5" in text
     assert set(hosts.tried) <= set(range(3, 14))
 
 
@@ -269,8 +274,8 @@ def test_try_says_it_as_git_bisect_takes_it(
     hosts: Hosts, tree: Path, tmp_path: Path, at: str, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.main(["try", *words(tree, tmp_path, "--at", at)]) == status
-    told = capsys.readouterr().out
-    assert told.splitlines()[-1].startswith(CLAIM)
+    text = capsys.readouterr().out
+    assert text.splitlines()[-1].startswith(CLAIM)
     assert len(hosts.tried) == {GOOD: 1, NEITHER: 0, BAD: 2}[status]
     assert nothing_is_left(tmp_path)
 
@@ -326,10 +331,10 @@ def test_the_command_itself_says_so_too(argv: list[str]) -> None:
 def test_a_fault_of_ours_is_no_verdict(
     hosts: Hosts, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(attempt, "run_claims", broken)
+    monkeypatch.setattr(attempt, "run_claims", fail)
     assert attempt.main(words(tree, tmp_path)) == STOP
     assert "ZeroDivisionError" in capsys.readouterr().err
     assert nothing_is_left(tmp_path)

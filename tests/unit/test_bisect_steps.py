@@ -121,7 +121,7 @@ def test_one_kernel_can_be_named(folder: Path, tmp_path: Path) -> None:
     assert len(series.load(settings_at(settings, "2", tmp_path).series).patches) == 2
     with pytest.raises(UserInputError, match="--at 7: the series has 4 patches"):
         settings_at(settings, "7", tmp_path)
-    with pytest.raises(UserInputError, match="commits are of a git tree"):
+    with pytest.raises(UserInputError, match="commits need a git tree"):
         settings_at(settings, "v6.12", tmp_path)
     assert [is_number(text) for text in ("0", "1234", "12345", "HEAD", "-1", "")] == [
         True,
@@ -193,7 +193,7 @@ def test_the_first_bad_commit_is_found_and_the_users_tree_is_as_it_was(tree: Pat
     found = search(steps, 6)
     assert state(tree) == before
     assert steps.name(found.bad).endswith(" commit 6")
-    assert [steps.name(one).split(maxsplit=1)[1] for one in steps.ordered([found.bad, steps.bad, *found.good])] == [
+    assert [steps.name(one).split(maxsplit=1)[1] for one in steps.in_order([found.bad, steps.bad, *found.good])] == [
         "commit 5", "commit 6", "commit 9",
     ]  # fmt: skip
 
@@ -280,7 +280,7 @@ def test_ends_that_are_none_are_told(tree: Path, tmp_path: Path, good: str, bad:
 
 def test_a_folder_without_git_is_told(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
-    with pytest.raises(UserInputError, match="is no git tree"):
+    with pytest.raises(UserInputError, match="is not a git tree"):
         commits(tmp_path / "plain", tmp_path / "work")
 
 

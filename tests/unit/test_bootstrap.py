@@ -86,9 +86,9 @@ def test_a_tmpdir_that_is_no_folder_is_one_line(checkout: Checkout, there: bool)
     if there:
         folder.touch()
     checkout.environment["TMPDIR"] = str(folder)
-    status, said = checkout.run()
+    status, output = checkout.run()
     assert status == 2
-    assert said.splitlines() == [
+    assert output.splitlines() == [
         f"set-up: TMPDIR is {folder}, and nothing can be written there",
         "  next: point it to a writable folder, or unset it",
     ]
@@ -113,20 +113,20 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     stamped = stamp.exists()
     lock.write_text("")
     started = [made.start(), made.start()]
-    said = [process.communicate(timeout=120)[1] for process in started]
+    output = [process.communicate(timeout=120)[1] for process in started]
     return History(
-        made, failed, stamped, [(process.returncode, text) for process, text in zip(started, said, strict=True)]
+        made, failed, stamped, [(process.returncode, text) for process, text in zip(started, output, strict=True)]
     )
 
 
 def test_missing_packages_and_only_those_are_installed_without_asking(checkout: Checkout) -> None:
     checkout.tool("dpkg-query", "printf 'installed alpha\\nconfig-files beta\\n'; exit 1")
-    _, said = checkout.run()
+    _, output = checkout.run()
     update, install = checkout.calls()
     assert update == "noninteractive apt-get -q update"
     assert install.startswith("noninteractive apt-get -q -y")
     assert install.endswith("install --no-install-recommends beta gamma")
-    assert "installing Debian packages" in said
+    assert "installing Debian packages" in output
 
 
 def test_nothing_is_installed_when_all_packages_are_there(checkout: Checkout) -> None:
@@ -151,28 +151,28 @@ def test_ordinary_user_installs_by_sudo(checkout: Checkout) -> None:
 def test_neither_root_nor_sudo_ends_with_the_command_to_run(checkout: Checkout) -> None:
     checkout.tool("id", "echo 1000")
     checkout.tool("dpkg-query", "printf 'installed alpha\\n'")
-    status, said = checkout.run()
+    status, output = checkout.run()
     assert status == 2
-    assert "next: as root: apt-get update && apt-get install --no-install-recommends beta gamma" in said
+    assert "next: as root: apt-get update && apt-get install --no-install-recommends beta gamma" in output
     assert checkout.calls() == []
 
 
 def test_failed_installation_shows_the_end_of_its_log_and_the_next_step(checkout: Checkout) -> None:
     checkout.tool("dpkg-query", "exit 1")
     checkout.tool("apt-get", "echo 'E: Unable to locate package alpha'; exit 100")
-    status, said = checkout.run()
+    status, output = checkout.run()
     assert status == 2
-    assert "E: Unable to locate package alpha" in said
-    assert "see:" in said
-    assert "next:" in said
+    assert "E: Unable to locate package alpha" in output
+    assert "see:" in output
+    assert "next:" in output
 
 
 def test_broken_archive_of_somebody_else_does_not_stop_the_installation(checkout: Checkout) -> None:
     checkout.tool("dpkg-query", "exit 1")
     checkout.tool("apt-get", f'echo "$*" >>"{checkout.path}/calls"; [ "$2" != update ]')
-    _, said = checkout.run()
+    _, output = checkout.run()
     assert len(checkout.calls()) == 2
-    assert "could not install" not in said
+    assert "could not install" not in output
 
 
 def test_lists_that_another_apt_holds_are_waited_for(checkout: Checkout) -> None:
@@ -184,23 +184,23 @@ def test_lists_that_another_apt_holds_are_waited_for(checkout: Checkout) -> None
         f'[ "$2" = update ] && [ ! -e "{checkout.path}/tried" ] || exit 0\n'
         f': >"{checkout.path}/tried"; echo "{held}"; exit 100',
     )
-    _, said = checkout.run()
+    _, output = checkout.run()
     assert [call.split()[1] for call in checkout.calls()] == ["update", "update", "-y"]
-    assert "waiting" in said
+    assert "waiting" in output
 
 
 def test_machine_without_dpkg_is_told_what_it_needs(checkout: Checkout) -> None:
     (checkout.path / "dpkg-query").unlink()
-    status, said = checkout.run()
+    status, output = checkout.run()
     assert status == 2
-    assert "alpha beta gamma" in said
+    assert "alpha beta gamma" in output
 
 
 def test_other_architecture_is_refused(checkout: Checkout) -> None:
     checkout.tool("uname", "echo aarch64")
-    status, said = checkout.run()
+    status, output = checkout.run()
     assert status == 2
-    assert "x86-64" in said
+    assert "x86-64" in output
 
 
 def test_environment_of_another_checkout_is_not_emptied_through_a_link(checkout: Checkout, tmp_path: Path) -> None:
@@ -209,9 +209,9 @@ def test_environment_of_another_checkout_is_not_emptied_through_a_link(checkout:
     (other / "kept").touch()
     (checkout.folder / ".venv").symlink_to(other)
     (checkout.folder / "requirements.lock").write_text("")
-    status, said = checkout.run()
+    status, output = checkout.run()
     assert (status, (other / "kept").exists()) == (2, True)
-    assert ".venv is a link" in said
+    assert ".venv is a link" in output
 
 
 def test_checkout_below_a_colon_is_told_before_python_refuses_it(tmp_path: Path) -> None:
@@ -266,8 +266,8 @@ def test_what_the_loader_complains_of_makes_no_other_environment(history: Histor
     stamp = history.checkout.folder / ".venv" / "stamp"
     before = stamp.stat().st_mtime_ns
     odd = replace(history.checkout, environment={"LD_PRELOAD": "/not-there.so"})
-    status, said = odd.run()
-    assert (status, "making .venv" in said) == (0, False)
+    status, output = odd.run()
+    assert (status, "making .venv" in output) == (0, False)
     assert stamp.stat().st_mtime_ns == before
 
 

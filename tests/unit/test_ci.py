@@ -69,13 +69,13 @@ def test_there_is_a_file_for_each_service() -> None:
 
 
 def test_each_command_is_one_that_there_is() -> None:
-    found = [line for _, text in scripts() for line in ours(text)]
-    found += ours(
+    listing = [line for _, text in scripts() for line in ours(text)]
+    listing += ours(
         next(line for line in SERVICE.read_text(encoding="utf-8").splitlines() if line.startswith("ExecStart="))
     )
-    assert len(found) > 15
-    assert {line.split()[1] for line in found} == {"share-cache", "test", "nightly", "history"}
-    assert {line: fault_of(line) for line in found if fault_of(line)} == {}
+    assert len(listing) > 15
+    assert {line.split()[1] for line in listing} == {"share-cache", "test", "nightly", "history"}
+    assert {line: fault_of(line) for line in listing if fault_of(line)} == {}
 
 
 def test_the_shell_is_clean(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_container_is_of_a_debian_that_the_set_up_knows_and_copies_what_there_
 # --- the services' own checkers ---------------------------------------------------------------------------------------
 
 
-def checked(*argv: str | Path, package: str, home: Path | None = None) -> str:
+def check_output(*argv: str | Path, package: str, home: Path | None = None) -> str:
     """What a checker finds; skips where it is not installed."""
     if shutil.which(str(argv[0])) is None:
         pytest.skip(f"{argv[0]} is not installed ({package})")
@@ -140,7 +140,7 @@ def unit_faults(home: Path, units: dict[str, str]) -> str:
     (home / "sealproof").symlink_to(PROJECT)
     for name, text in units.items():
         (folder / name).write_text(text)
-    return checked(
+    return check_output(
         "systemd-analyze", "--user", "verify", *(folder / name for name in units), package="systemd", home=home
     )
 
@@ -161,7 +161,7 @@ def test_github_takes_the_workflow(tmp_path: Path) -> None:
     workflows = tmp_path / ".github/workflows"
     workflows.mkdir(parents=True)
     shutil.copy(GITHUB, workflows)
-    assert checked("actionlint", workflows / GITHUB.name, package="rhysd/actionlint") == ""
+    assert check_output("actionlint", workflows / GITHUB.name, package="rhysd/actionlint") == ""
 
 
 @pytest.mark.parametrize(
@@ -172,4 +172,4 @@ def test_github_takes_the_workflow(tmp_path: Path) -> None:
 def test_a_file_fits_its_services_schema(file: Path, schema: str) -> None:
     more = ["--data-transform", "gitlab-ci"] if file == GITLAB else []
     argv = ["check-jsonschema", "--builtin-schema", schema, *more, file]
-    assert checked(*argv, package="check-jsonschema, from PyPI") == ""
+    assert check_output(*argv, package="check-jsonschema, from PyPI") == ""

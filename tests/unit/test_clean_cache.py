@@ -26,13 +26,13 @@ def store(tmp_path: Path) -> Store:
     return made
 
 
-def kept(store: Store) -> list[str]:
+def entries_left(store: Store) -> list[str]:
     return [entry.key for entry in store.entries()]
 
 
 def test_within_both_limits_all_stays_and_is_listed(store: Store) -> None:
     said = clean_cache.clean(store, Limits.model_validate({"max_size": "20GiB", "max_age": "30"}))
-    assert kept(store) == ["new", "old"]
+    assert entries_left(store) == ["new", "old"]
     assert said.count("stays") == 2
     assert "last used 10.0 days ago" in said
 
@@ -40,7 +40,7 @@ def test_within_both_limits_all_stays_and_is_listed(store: Store) -> None:
 @pytest.mark.parametrize(("size", "age"), [("20GiB", "5"), ("1.5MiB", "30")])
 def test_too_old_and_too_much_both_remove_the_longest_unused(store: Store, size: str, age: str) -> None:
     said = clean_cache.clean(store, Limits.model_validate({"max_size": size, "max_age": age}))
-    assert kept(store) == ["new"]
+    assert entries_left(store) == ["new"]
     assert "removed  kernel/old" in said
     assert "removed 1 (0.00 GiB), kept 1" in said
 

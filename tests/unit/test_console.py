@@ -35,7 +35,7 @@ def shell(words: str) -> CommandConsole:
 def findings(console: Any) -> list[tuple[Grade, str]]:
     machines = {"far": entry(console=console.model_dump())}
     with doctor.consoles(machines) as heard:
-        return [(one.state, one.found) for one in heard("far")]
+        return [(finding.state, finding.found) for finding in heard("far")]
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_port_of_netconsole_that_is_taken_is_told() -> None:
         port = other.getsockname()[1]
         machines = {"far": entry(console={**console, "target": f"10.0.0.1:{port}"})}
         with doctor.consoles(machines) as heard:
-            (one,) = heard("far")
-    assert one.state is Grade.STOP
-    assert f"UDP port {port}" in one.found
+            (finding,) = heard("far")
+    assert finding.state is Grade.STOP
+    assert f"UDP port {port}" in finding.found
 
 
 def test_power_command_that_is_not_installed_is_told() -> None:

@@ -17,8 +17,8 @@ import pytest
 
 from common.errors import KernelError, UserInputError
 from host_setup.coverage import counters, notes, page
-from host_setup.coverage.added import Added, added
-from host_setup.coverage.collector import Collector, Image, Memory, _joined, _runs
+from host_setup.coverage.added import Added, lines_added
+from host_setup.coverage.collector import Collector, Image, Memory, _join_pieces, _runs
 from host_setup.coverage.counters import IMAGE
 from host_setup.coverage.result import NOTES_FOLDER, Code, Coverage, gather
 from host_setup.emulated.host import EmulatedHost
@@ -100,7 +100,7 @@ class Counting:
 
 
 @pytest.fixture
-def built(tmp_path: Path) -> Path:
+def build_folder(tmp_path: Path) -> Path:
     build = tmp_path / "source/build"
     (build / "mm").mkdir(parents=True)
     for name, text in (("include/large.h", HEADER), ("mm/memory.c", CODE), ("runtime.c", RUNTIME)):
@@ -113,11 +113,11 @@ def built(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(built: Path) -> Iterator[Callable[[], Counting]]:
+def start(build_folder: Path) -> Iterator[Callable[[], Counting]]:
     started: list[Counting] = []
 
     def run() -> Counting:
-        started.append(Counting(built))
+        started.append(Counting(build_folder))
         return started[-1]
 
     yield run
@@ -143,11 +143,11 @@ def everything(text: str) -> Added:
 ALL = {"mm/memory.c": everything(CODE), "include/large.h": everything(HEADER)}
 
 
-def prepared(counting: Counting, folder: Path, lines: dict[str, Added] = ALL) -> dict[str, tuple[int, ...]]:
-    def asked(file: str, number: int) -> bool:
+def prepare(counting: Counting, folder: Path, lines: dict[str, Added] = ALL) -> dict[str, tuple[int, ...]]:
+    def is_asked_for(file: str, number: int) -> bool:
         return file in lines and number in lines[file].patches
 
-    return notes.interesting(counting.build, asked, folder / NOTES_FOLDER)
+    return notes.interesting(counting.build, is_asked_for, folder / NOTES_FOLDER)
 
 
 def claim(counting: Counting, folder: Path, name: str, *numbers: int) -> None:
@@ -158,7 +158,7 @@ def claim(counting: Counting, folder: Path, name: str, *numbers: int) -> None:
 
 
 def test_each_line_has_the_claims_that_ran_it(counting: Counting, tmp_path: Path) -> None:
-    wanted = prepared(counting, tmp_path)
+    wanted = prepare(counting, tmp_path)
     claim(counting, tmp_path, "three", 3)
     claim(counting, tmp_path, "large", 101, 101)
     claim(counting, tmp_path, "nothing")
@@ -178,10 +178,10 @@ def test_each_line_has_the_claims_that_ran_it(counting: Counting, tmp_path: Path
 
 
 def test_what_was_counted_reads_as_the_compilers_own_library_writes_it(counting: Counting, tmp_path: Path) -> None:
-    prepared(counting, tmp_path)
+    prepare(counting, tmp_path)
     claim(counting, tmp_path, "three", 3, 3)
-    found = [line for _, line in notes.lines("gcov", counting.build, ["mm/memory"])]
-    assert not any(line.count for line in found)
+    listing = [line for _, line in notes.lines("gcov", counting.build, ["mm/memory"])]
+    assert not any(line.count for line in listing)
     shutil.copyfile(tmp_path / "claims/three/mm/memory.gcda", counting.build / "mm/memory.gcda")
     ours = [line for _, line in notes.lines("gcov", counting.build, ["mm/memory"])]
     (counting.build / "mm/memory.gcda").unlink()
@@ -195,7 +195,7 @@ def test_what_was_counted_reads_as_the_compilers_own_library_writes_it(counting:
 
 def test_functions_without_added_lines_are_left_out(counting: Counting, tmp_path: Path) -> None:
     lines = {"mm/memory.c": Added(tuple(CODE.split("\n")), of(CODE, "number == 3"))}
-    wanted = prepared(counting, tmp_path, lines)
+    wanted = prepare(counting, tmp_path, lines)
     assert [len(idents) for idents in wanted.values()] == [1]
     found = {line.function for _, line in notes.lines("gcov", tmp_path / NOTES_FOLDER, wanted)}
     assert found - {""} == {"looked_at"}
@@ -206,7 +206,7 @@ def test_functions_without_added_lines_are_left_out(counting: Counting, tmp_path
 
 def test_a_function_with_inlined_lines_is_known_by_these(counting: Counting, tmp_path: Path) -> None:
     lines = {"include/large.h": Added(tuple(HEADER.split("\n")), of(HEADER, "number > 100"))}
-    wanted = prepared(counting, tmp_path, lines)
+    wanted = prepare(counting, tmp_path, lines)
     claim(counting, tmp_path, "three", 3)
     result = gather("gcov", tmp_path, wanted, lines, ())
     assert {number: code.claims for number, code in result.code["include/large.h"].items()} == {3: {"three"}}
@@ -227,7 +227,7 @@ def test_what_was_never_counted_is_no_count(counting: Counting) -> None:
     def read(address: int, size: int) -> bytes:
         return b"\xcc" * size if address == function.address else counting.read(address, size)
 
-    with pytest.raises(KernelError, match="hold something else"):
+    with pytest.raises(KernelError, match="are not in the expected form"):
         counters.counts(counting.objects, read)
 
 
@@ -294,7 +294,7 @@ def test_added_lines_have_the_patch_that_they_come_from(tmp_path: Path) -> None:
     (pristine / "mm/memory.c").write_text(base)
     first = base.replace("line 9\n", "line 9\nfirst\nsecond\n")
     second = first.replace("second\n", "other\n").replace("line 1\n", "line 1\nshifts\n")
-    found = added(
+    found = lines_added(
         pristine,
         [
             patch("0001-a.patch", base, first, "mm/memory.c", tmp_path),
@@ -321,10 +321,10 @@ def test_make_is_told_of_the_touched_files_by_their_whole_path(tmp_path: Path) -
         "mm/memory.o boot/memory.o arch/x86/kvm/../../../virt/kvm/kvm_main.o:\n"
         "\t@echo $@ $(if $(CFLAGS_KERNEL),counts $(CFLAGS_KERNEL),)\n"
     )
-    said = subprocess.run(["make", "-s", "-C", tmp_path, word], capture_output=True, text=True, check=True).stdout
-    found = [line for line in said.splitlines() if "counts" in line]
+    output = subprocess.run(["make", "-s", "-C", tmp_path, word], capture_output=True, text=True, check=True).stdout
+    listing = [line for line in output.splitlines() if "counts" in line]
     wanted = ("mm/memory.o", "arch/x86/kvm/../../../virt/kvm/kvm_main.o")
-    assert found == [f"{name} counts {' '.join(profile.FLAGS)}" for name in wanted]
+    assert listing == [f"{name} counts {' '.join(profile.FLAGS)}" for name in wanted]
 
 
 # --- what is said of it -----------------------------------------------------------------------------------------------
@@ -395,7 +395,7 @@ def test_page_and_table_tell_what_ran() -> None:
 
 
 def test_a_folder_without_counters_is_told(counting: Counting, tmp_path: Path) -> None:
-    wanted = prepared(counting, tmp_path)
+    wanted = prepare(counting, tmp_path)
     with pytest.raises(UserInputError, match="holds no counters"):
         gather("gcov", tmp_path, wanted, ALL, ())
 
@@ -428,7 +428,7 @@ def test_what_never_changes_is_the_same_in_memory(counting: Counting) -> None:
 def test_pages_that_follow_each_other_are_read_at_once() -> None:
     pages = [(0x1000, 0x71000), (0x2000, 0x72000), (0x3000, 0x9000), (0x5000, 0xB000), (0x6000, None)]
     assert _runs(pages) == [(0x1000, 2), (0x3000, 1), (0x5000, 1), (0x6000, 1)]
-    memory = Memory(_joined({0x1000: b"a" * 0x2000, 0x3000: b"b" * 0x1000, 0x5000: b"c" * 0x1000}))
+    memory = Memory(_join_pieces({0x1000: b"a" * 0x2000, 0x3000: b"b" * 0x1000, 0x5000: b"c" * 0x1000}))
     assert memory(0x2FFE, 4) == b"aabb"
     with pytest.raises(KernelError):
         memory(0x3FFE, 4)
@@ -463,29 +463,29 @@ class FakeHost:
 
 
 @pytest.fixture
-def collected(counting: Counting, tmp_path: Path) -> tuple[Collector, EmulatedHosts, Callable[[str], set[str]]]:
+def collecting(counting: Counting, tmp_path: Path) -> tuple[Collector, EmulatedHosts, Callable[[str], set[str]]]:
     """A collector, where it watches for hosts, and what tells for which claims the line with these words ran."""
-    wanted = prepared(counting, tmp_path)
+    wanted = prepare(counting, tmp_path)
     notes_taken: list[str] = []
     collector = Collector(counting.image, wanted, tmp_path, notes_taken.append)
     hosts = cast(EmulatedHosts, SimpleNamespace(on_start=None))
     collector.watch(hosts)
 
-    def ran(words: str) -> set[str]:
+    def end_claim(words: str) -> set[str]:
         assert notes_taken == []
         (at,) = of(CODE, words)
         return gather("gcov", tmp_path, wanted, ALL, ()).code["mm/memory.c"][at].claims
 
-    return collector, hosts, ran
+    return collector, hosts, end_claim
 
 
 Collected = tuple[Collector, EmulatedHosts, Callable[[str], set[str]]]
 
 
 def test_a_claim_has_what_host_and_guests_counted_meanwhile(
-    collected: Collected, start: Callable[[], Counting], counting: Counting
+    collecting: Collected, start: Callable[[], Counting], counting: Counting
 ) -> None:
-    collector, hosts, ran = collected
+    collector, hosts, ran = collecting
     guest = start()
     counting.look_at(3)
     hosts.on_start(cast(EmulatedHost, FakeHost(counting, guest)))
@@ -501,9 +501,9 @@ def test_a_claim_has_what_host_and_guests_counted_meanwhile(
 
 
 def test_what_ends_within_a_claim_has_counted_for_it(
-    collected: Collected, start: Callable[[], Counting], counting: Counting
+    collecting: Collected, start: Callable[[], Counting], counting: Counting
 ) -> None:
-    collector, hosts, ran = collected
+    collector, hosts, ran = collecting
     own, extra = start(), start()
     host = FakeHost(own, extra)
     host.guests = host.all_guests = ()
@@ -523,9 +523,9 @@ def test_what_ends_within_a_claim_has_counted_for_it(
 
 
 def test_a_host_that_a_claim_has_booted_has_counted_its_boot_for_it(
-    collected: Collected, start: Callable[[], Counting], counting: Counting
+    collecting: Collected, start: Callable[[], Counting], counting: Counting
 ) -> None:
-    collector, hosts, ran = collected
+    collector, hosts, ran = collecting
     hosts.on_start(cast(EmulatedHost, FakeHost(counting)))
     cold = start()
     collector.begin()
@@ -537,7 +537,7 @@ def test_a_host_that_a_claim_has_booted_has_counted_its_boot_for_it(
 
 def test_a_machine_with_another_kernel_is_passed_over_with_a_note(counting: Counting, tmp_path: Path) -> None:
     taken: list[str] = []
-    collector = Collector(counting.image, prepared(counting, tmp_path), tmp_path, taken.append)
+    collector = Collector(counting.image, prepare(counting, tmp_path), tmp_path, taken.append)
     hosts = cast(EmulatedHosts, SimpleNamespace(on_start=None))
     collector.watch(hosts)
     host = FakeHost(counting)

@@ -86,7 +86,7 @@ def test_a_name_is_the_newest_package_of_that_kernel(archive: Archive, store: St
 
 @pytest.mark.parametrize("name", ["5.10", "6.12.1", "6.11"])
 def test_a_kernel_that_no_archive_has_is_one_line(archive: Archive, store: Store, name: str) -> None:
-    with pytest.raises(UserInputError, match=f"no archive of Debian's has a kernel source {name}") as caught:
+    with pytest.raises(UserInputError, match=f"no Debian archive has a kernel source {name}") as caught:
         debian_archive.tarball(name, store, Terminal(), archive.lines())
     assert caught.value.hint is not None
     assert "6.1, 6.12, 7.3" in caught.value.hint
@@ -108,16 +108,17 @@ def test_without_an_archive_what_was_fetched_earlier_is_taken_and_said(
     gone = ["deb [trusted=yes] file:/no/such/archive ./"]
     for name in ("6.12", "6.12.118", "latest"):
         assert debian_archive.tarball(name, store, Terminal(), gone) == kept
-    assert "Debian's archives do not answer; linux-source-6.12_6.12.118-1.tar.xz was fetched earlier" in "".join(
-        capfd.readouterr()
+    assert (
+        "the Debian archives do not answer: using linux-source-6.12_6.12.118-1.tar.xz, which was fetched earlier"
+        in "".join(capfd.readouterr())
     )
     for name in ("6.1", "6.12.9", "7.3"):
-        with pytest.raises(SetupError, match=f"no archive of Debian's gives a kernel source {name}"):
+        with pytest.raises(SetupError, match=f"no Debian archive could deliver the kernel source {name}"):
             debian_archive.tarball(name, store, Terminal(), gone)
 
 
 def test_an_archive_that_nobody_has_signed_is_refused(archive: Archive, store: Store) -> None:
-    with pytest.raises(SetupError, match=r"gives a kernel source 6\.12: E: .*not signed"):
+    with pytest.raises(SetupError, match=r"could deliver the kernel source 6\.12: E: .*not signed"):
         debian_archive.tarball("6.12", store, Terminal(), archive.lines(options=""))
 
 

@@ -81,12 +81,12 @@ def test_a_quick_command_runs(found: Documented, capsys: pytest.CaptureFixture[s
     if words[0] == "make":
         argv = ["make", "-n", *words[1:]] if name else words
         done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False)
-        status, said = done.returncode, done.stdout
+        status, output = done.returncode, done.stdout
     else:  # without the wrapper, which sets up a checkout first
         status = command_line.main(words[1:])
-        said = capsys.readouterr().out
+        output = capsys.readouterr().out
     assert status in ((0, 1) if name == "doctor" else (0,))
-    assert said
+    assert output
 
 
 def test_each_command_and_goal_is_quick_or_slow_for_a_reason() -> None:
@@ -186,10 +186,10 @@ def test_the_threat_model_has_the_words_of_the_report() -> None:
     for threat in threats._THREATS:
         section = text.split(f"\n## {threat.part}\n")[1].split("\n## ")[0]
         assert f"| {threat.words} |" in section
-        for one in threat.classes if not threat.writes and threat.part != threats.OPEN else ():
-            assert one.heading in section
-    for one in {one for threat in threats._THREATS for one in threat.classes}:
-        assert f"| {one.heading} | {one.sentence} |" in text
+        for class_ in threat.classes if not threat.writes and threat.part != threats.OPEN else ():
+            assert class_.heading in section
+    for class_ in {class_ for threat in threats._THREATS for class_ in threat.classes}:
+        assert f"| {class_.heading} | {class_.sentence} |" in text
     assert len(Class) > 8
 
 

@@ -340,7 +340,7 @@ def faulty(tmp_path: Path) -> Faulty:
     return Faulty(tmp_path)
 
 
-def told(said: str, what: str) -> str:
+def line_about(said: str, what: str) -> str:
     """State, finding and advice of one line of the table."""
     lines = said.splitlines()
     number = next(number for number, line in enumerate(lines) if line[10:26].strip() == what)
@@ -352,7 +352,7 @@ def test_cache_path_that_make_or_qemu_refuses_stops(tmp_path: Path, name: str) -
     for path in (tmp_path / name, tmp_path / "link"):
         path.mkdir() if path.name == name else path.symlink_to(tmp_path / name)
         faulty = Faulty(path)
-        assert told(faulty.doctor(), "disk, cache").startswith("STOP disk, cache")
+        assert line_about(faulty.doctor(), "disk, cache").startswith("STOP disk, cache")
         assert "make and QEMU cannot handle such a path" in faulty.doctor()
 
 
@@ -363,15 +363,16 @@ def test_cache_path_of_every_day_is_taken(tmp_path: Path) -> None:
 
 def test_cache_below_a_file_or_a_dead_link_stops(faulty: Faulty) -> None:
     faulty.cache.touch()
-    assert f"STOP disk, cache nothing can be written to {faulty.cache}/sealproof: {faulty.cache} is no folder" in told(
-        faulty.doctor(), "disk, cache"
+    assert (
+        f"STOP disk, cache nothing can be written to {faulty.cache}/sealproof: {faulty.cache} is no folder"
+        in line_about(faulty.doctor(), "disk, cache")
     )
     faulty.cache.unlink()
     faulty.cache.symlink_to("/no/such/place")
-    assert f"{faulty.cache} is a link to nothing" in told(faulty.doctor(), "disk, cache")
+    assert f"{faulty.cache} is a link to nothing" in line_about(faulty.doctor(), "disk, cache")
     faulty.cache.unlink()
     faulty.cache.symlink_to(faulty.cache.name)
-    assert "STOP disk, cache nothing can be written" in told(faulty.doctor(), "disk, cache")
+    assert "STOP disk, cache nothing can be written" in line_about(faulty.doctor(), "disk, cache")
 
 
 @pytest.mark.parametrize(
@@ -385,7 +386,7 @@ def test_cache_below_a_file_or_a_dead_link_stops(faulty: Faulty) -> None:
     ],
 )
 def test_cache_on_a_file_system_that_does_not_do_is_told(faulty: Faulty, options: str, state: str, words: str) -> None:
-    said = told(faulty.mounted(options), "disk, cache")
+    said = line_about(faulty.mounted(options), "disk, cache")
     assert said.startswith(f"{state} disk, cache")
     assert words in said
 
@@ -412,23 +413,23 @@ def test_another_user_s_cache_stops(tmp_path: Path) -> None:
     as_nobody = ("setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--")
     (faulty.cache / "sealproof").chmod(0o777)
     said = faulty.doctor("true", *as_nobody, python="/usr/bin/python3")
-    assert f"uid 54321 may not write to {faulty.cache}/sealproof/kernel" in told(said, "disk, cache")
+    assert f"uid 54321 may not write to {faulty.cache}/sealproof/kernel" in line_about(said, "disk, cache")
 
 
 def test_user_without_a_name_or_a_home_is_told_so(faulty: Faulty) -> None:
     as_nobody = ("setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--")
     del faulty.environment["XDG_CACHE_HOME"]
     said = faulty.doctor("unset HOME LOGNAME USER USERNAME LNAME", *as_nobody, python="/usr/bin/python3")
-    assert "uid 54321, which has no name in /etc/passwd: newuidmap refuses it" in told(said, "user")
-    assert "uid 54321 has no home folder: HOME is not set" in told(said, "disk, cache")
+    assert "uid 54321, which has no name in /etc/passwd: newuidmap refuses this" in line_about(said, "user")
+    assert "uid 54321 has no home folder: HOME is not set" in line_about(said, "disk, cache")
     said = faulty.doctor("export HOME=/", *as_nobody, python="/usr/bin/python3")
-    assert "uid 54321 may not write to /" in told(said, "disk, cache")
+    assert "uid 54321 may not write to /" in line_about(said, "disk, cache")
 
 
 def test_machine_without_its_loopback_stops(faulty: Faulty) -> None:
     said = faulty.doctor("true", "unshare", "--net", "--map-root-user")
-    assert told(said, "loopback").startswith("STOP loopback no connection to 127.0.0.1: Network is unreachable")
-    assert told(faulty.doctor(), "loopback").startswith("ok loopback")
+    assert line_about(said, "loopback").startswith("STOP loopback no connection to 127.0.0.1: Network is unreachable")
+    assert line_about(faulty.doctor(), "loopback").startswith("ok loopback")
 
 
 @pytest.mark.parametrize(
@@ -441,11 +442,11 @@ def test_machine_without_its_loopback_stops(faulty: Faulty) -> None:
     ],
 )
 def test_process_limits_that_are_too_low_stop(faulty: Faulty, option: str, words: str) -> None:
-    said = told(faulty.doctor(f"ulimit -S {option}"), "process limits")
+    said = line_about(faulty.doctor(f"ulimit -S {option}"), "process limits")
     assert said.startswith(f"STOP process limits {words}")
     step = said.partition("in the shell, before make: ")[2]
     assert step.startswith(f"ulimit {option[:2]} ")
-    assert told(faulty.doctor(f"ulimit -S {option}; {step}"), "process limits").startswith("ok")
+    assert line_about(faulty.doctor(f"ulimit -S {option}; {step}"), "process limits").startswith("ok")
 
 
 def test_temporary_files_that_cannot_be_kept_stop(fake: FakeMachine, faulty: Faulty) -> None:
@@ -453,12 +454,12 @@ def test_temporary_files_that_cannot_be_kept_stop(fake: FakeMachine, faulty: Fau
     folder.mkdir()
     faulty.environment |= {"TMPDIR": str(folder), "XDG_CACHE_HOME": str(fake.root / "other")}
     said = faulty.doctor(f"mount -t tmpfs -o noexec none {folder}", "unshare", "--mount", "--map-root-user")
-    assert told(said, "disk, temporary").startswith(f"STOP disk, temporary {folder} is mounted noexec")
+    assert line_about(said, "disk, temporary").startswith(f"STOP disk, temporary {folder} is mounted noexec")
 
 
 def test_a_tmpdir_that_is_no_folder_stops(faulty: Faulty) -> None:
     faulty.environment["TMPDIR"] = f"{faulty.cache}/nowhere"
-    said = told(faulty.doctor(), "disk, temporary")
+    said = line_about(faulty.doctor(), "disk, temporary")
     assert said.startswith(f"STOP disk, temporary nothing can be written to {faulty.cache}/nowhere: TMPDIR names it")
 
 
@@ -470,7 +471,7 @@ def test_a_small_disk_for_temporary_files_stops_though_the_image_is_made(faulty:
     small.mkdir()
     faulty.environment["TMPDIR"] = str(small)
     said = faulty.doctor(f"mount -t tmpfs -o size=1m none {small}", "unshare", "--mount", "--map-root-user")
-    assert told(said, "disk, temporary").startswith(
+    assert line_about(said, "disk, temporary").startswith(
         f"STOP disk, temporary 0.0 GiB free for {small}, a run takes 64 MiB"
     )
 

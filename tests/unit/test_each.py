@@ -11,7 +11,7 @@ import pytest
 from common.errors import ChannelError, DeadlineError, HarmError, MachineLostError, SealproofError
 from host_setup.channels.vitals import Vitals
 from signoff.observation import Check
-from tests_e2e.support.each import attempt, on_each, on_each_at_once, opted_in, settled
+from tests_e2e.support.each import attempt, on_each, on_each_at_once, opted_in, result_of
 
 On = Callable[..., list[Any]]
 
@@ -81,7 +81,7 @@ def test_what_is_no_machines_fault_or_known_already_goes_on(error: Exception) ->
 @pytest.mark.parametrize("controls", [[], [attempt(FakeGuest("plain", ChannelError("no")).look)]])
 def test_nobody_is_blamed_without_a_control_that_came_to_its_end(controls: Sequence[object]) -> None:
     with pytest.raises(ChannelError, match="EFAULT"):
-        settled(attempt(FakeGuest("protected", ChannelError("EFAULT")).look), "private pages", controls)
+        result_of(attempt(FakeGuest("protected", ChannelError("EFAULT")).look), "private pages", controls)
 
 
 class Deaf:

@@ -31,8 +31,8 @@ def test_headers_may_be_larger_than_they_are_known_to_be() -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "no ELF"),
-        (file(LOAD, magic=b"#!/b"), "no ELF"),
+        (b"", "not an ELF file"),
+        (file(LOAD, magic=b"#!/b"), "not an ELF file"),
         (file(LOAD)[:-1], "cut short"),
         (file(LOAD, size=8), "cut short"),
     ],

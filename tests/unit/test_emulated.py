@@ -86,7 +86,7 @@ class FakeQemu:
     def explain(self) -> str:
         return "status running"
 
-    def waited_for_cpu(self) -> float:
+    def seconds_without_cpu(self) -> float:
         return 0.0
 
     def stop(self) -> None:
@@ -96,7 +96,7 @@ class FakeQemu:
         self.qmp.execute("cont")
 
     def kill(self) -> None:
-        self.vitals.lost("it was ended by the run")
+        self.vitals.note_loss("it was ended by the run")
         self.killed += 1
 
 
@@ -147,11 +147,11 @@ def test_measured_rate_of_the_clock_is_told_and_is_no_part_of_the_key(tmp_path: 
     EmulatedHost(measured, tmp_path)
     (qemu,) = FakeQemu.made
     assert qemu.argv[qemu.argv.index("-append") + 1].endswith(" tsc_early_khz=2445431")
-    assert "tsc_early_khz" not in spec().words
+    assert "tsc_early_khz" not in spec().cmdline
 
 
 def test_kernel_does_not_count_ticks_by_a_clock_that_goes_on_while_a_busy_computer_does_not_tick() -> None:
-    assert "no_timer_check" in spec().words.split()
+    assert "no_timer_check" in spec().cmdline.split()
 
 
 def test_qemu_is_the_one_of_the_root_file_system() -> None:
@@ -252,13 +252,13 @@ def test_saved_and_restored_host_agree_on_what_is_left_out(tmp_path: Path) -> No
 def test_host_is_at_rest_when_all_have_gone_on_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RESTORE", 0.2)
     host = EmulatedHost(spec(), tmp_path)
-    host._beats.heard("host=1 plain=1")
-    threading.Thread(target=lambda: [host._beats.heard(f"host={n} plain=1") for n in range(2, 9)]).start()
+    host._beats.take_line("host=1 plain=1")
+    threading.Thread(target=lambda: [host._beats.take_line(f"host={n} plain=1") for n in range(2, 9)]).start()
     with pytest.raises(DeadlineError, match="to become idle"):
         host.rest()  # the guest stands still
     monkeypatch.setattr(module, "RESTORE", AT_ONCE)
     beats = itertools.count(10)
-    monkeypatch.setattr(host, "_check_all", lambda: host._beats.heard(f"host={next(beats)} plain={next(beats)}"))
+    monkeypatch.setattr(host, "_check_all", lambda: host._beats.take_line(f"host={next(beats)} plain={next(beats)}"))
     host.rest()
     host.close()
 
@@ -277,9 +277,9 @@ def test_host_that_cannot_be_restored_is_ended(
 def test_loss_of_the_host_is_its_guests_and_not_the_reverse(tmp_path: Path) -> None:
     first, second = (EmulatedHost(spec(guests=(PROTECTED, PLAIN)), tmp_path) for _ in range(2))
     assert (first.lost, second.lost) == (None, None)
-    first.vitals.lost("panic")
-    assert {one.reason for one in first.guest_vitals.values()} == {"its host is lost: panic"}
-    second.guest_vitals["plain"].lost("its QEMU ended")
+    first.vitals.note_loss("panic")
+    assert {vitals.reason for vitals in first.guest_vitals.values()} == {"its host is lost: panic"}
+    second.guest_vitals["plain"].note_loss("its QEMU ended")
     assert (second.vitals.reason, second.guest_vitals["protected"].reason) == (None, None)
     assert (first.lost, second.lost) == ("panic", "guest plain: its QEMU ended")
     second.close()
@@ -311,7 +311,7 @@ class BootingGuest:
     def start(self, _: Any) -> None:
         self.done.append(f"start {self.name}")
         if self.beats:
-            self.host._beats.heard(f"{self.name}=1")
+            self.host._beats.take_line(f"{self.name}=1")
 
     def watch(self) -> None:
         self.done.append(f"watch {self.name}")
@@ -333,7 +333,7 @@ def booting(folder: Path, monkeypatch: pytest.MonkeyPatch, done: list[str], **be
     guests = tuple(BootingGuest(one, host, done, beats=beats.get(one.name, True)) for one in (PROTECTED, PLAIN))
     monkeypatch.setattr(host, "_guests", guests)
     monkeypatch.setattr(host, "_connect", lambda _: BootingGuest(PLAIN, host, done))
-    host._beats.heard("host=0 protected=-1 plain=-1")
+    host._beats.take_line("host=0 protected=-1 plain=-1")
     return host
 
 
@@ -367,7 +367,7 @@ def test_guest_that_is_lost_at_boot_is_told_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     host = booting(tmp_path, monkeypatch, [], **{lost: False})
-    watched = {name: host.guest_vitals[name].lost for name in (lost,)}
+    watched = {name: host.guest_vitals[name].note_loss for name in (lost,)}
     monkeypatch.setattr(BootingGuest, "watch", lambda guest: watched.get(guest.name, len)("its QEMU ended"))
     error = HarmError if lost == "protected" else MachineLostError
     with pytest.raises(error, match=f"guest {lost} is lost: its QEMU ended") as caught:
@@ -470,28 +470,28 @@ def test_machine_whose_count_stands_still_has_stalled_and_one_without_a_heartbea
     stuck, booting = Beats(host, guests), Beats(other, {"plain": silent})
     counts = itertools.count()
 
-    def stalled() -> str | None:
+    def loss() -> str | None:
         count = next(counts)
         # The host goes on, and repeats what it last heard of its guests.
-        stuck.heard(f"host={count} plain=7 protected={count}")
-        booting.heard(f"host={count} plain=-1 nonsense other=3 =")
+        stuck.take_line(f"host={count} plain=7 protected={count}")
+        booting.take_line(f"host={count} plain=-1 nonsense other=3 =")
         return guests["plain"].reason
 
-    assert poll_until(stalled, Deadline(AT_ONCE), "the stall") == "stalled: no heartbeat for 0.3 s"
+    assert poll_until(loss, Deadline(AT_ONCE), "the stall") == "stalled: no heartbeat for 0.3 s"
     assert (host.reason, guests["protected"].reason, other.reason, silent.reason) == (None, None, None, None)
     assert (stuck.count("plain"), booting.count("plain")) == (1, 0)
     assert stuck.count("protected") == stuck.count("host") > 1
-    host.lost("over")
-    other.lost("over")
+    host.note_loss("over")
+    other.note_loss("over")
 
 
 @pytest.mark.usefixtures("quick")
 def test_silent_host_is_the_one_that_stalled(lives: Lives) -> None:
     host, guests = lives
-    host.on_loss(lambda: [one.lost(f"its host is lost: {host.reason}") for one in guests.values()])
-    Beats(host, guests).heard("host=1 plain=1 protected=1")
+    host.on_loss(lambda: [vitals.note_loss(f"its host is lost: {host.reason}") for vitals in guests.values()])
+    Beats(host, guests).take_line("host=1 plain=1 protected=1")
     poll_until(lambda: host.reason, Deadline(AT_ONCE), "the stall")
-    assert {one.reason for one in guests.values()} == {"its host is lost: stalled: no heartbeat for 0.3 s"}
+    assert {vitals.reason for vitals in guests.values()} == {"its host is lost: stalled: no heartbeat for 0.3 s"}
 
 
 @pytest.mark.usefixtures("quick")
@@ -501,15 +501,15 @@ def test_silence_of_a_guest_that_we_have_stopped_does_not_count(lives: Lives) ->
     beats.stopped = lambda who: who in stops
     counts = itertools.count()
 
-    def stalled() -> str | None:
-        beats.heard(f"host={next(counts)} plain=1 protected={next(counts)}")
+    def loss() -> str | None:
+        beats.take_line(f"host={next(counts)} plain=1 protected={next(counts)}")
         return guests["plain"].reason
 
     with pytest.raises(DeadlineError):
-        poll_until(stalled, Deadline(1.5), "no stall")
+        poll_until(loss, Deadline(1.5), "no stall")
     stops.clear()
-    poll_until(stalled, Deadline(AT_ONCE), "the stall")
-    host.lost("over")
+    poll_until(loss, Deadline(AT_ONCE), "the stall")
+    host.note_loss("over")
 
 
 def test_host_knows_which_of_its_guests_we_have_stopped(tmp_path: Path) -> None:
@@ -526,7 +526,7 @@ def test_silence_does_not_count_while_this_computer_does_not_run_the_host(lives:
     host, guests = lives
     started = time.monotonic()
     beats = Beats(host, guests)
-    beats.heard("host=1 plain=1 protected=1")
+    beats.take_line("host=1 plain=1 protected=1")
     beats.uncounted = lambda: time.monotonic() - started
     with pytest.raises(DeadlineError):
         poll_until(lambda: host.reason, Deadline(1.0), "no stall")

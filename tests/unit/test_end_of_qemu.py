@@ -27,7 +27,7 @@ def stop(signo: int, code: int = SENT, address: int = 0) -> Event:
     return signo << 8 | 0x7F, signo, code, address
 
 
-def killed(signo: int) -> Event:
+def kill_event(signo: int) -> Event:
     return signo, 0, 0, 0
 
 
@@ -59,7 +59,7 @@ class FakeTracer:
             self._now = self._events.pop(0)
             self._memory[args[1]] = struct.pack("<I", self._now[0])
             if self._now[0] & 0xFF != 0x7F:
-                self.vitals.lost("its QEMU ended")
+                self.vitals.note_loss("its QEMU ended")
             return Done(returned=args[0])
         request, _, *rest = args
         if request == PTRACE_CONT:
@@ -92,26 +92,26 @@ def test_fault_is_told_by_the_first_signal_and_each_signal_is_passed_on() -> Non
         stop(signal.SIGBUS, ADRERR, PAGE.hva + 8),
         stop(signal.SIGBUS),
         (128 << 16 | 5 << 8 | 0x7F, 0, 0, 0),
-        killed(signal.SIGBUS),
+        kill_event(signal.SIGBUS),
     )
     assert ask(tracer, ends) == (FAULT, None)
     assert tracer.passed_on == [signal.SIGCHLD, signal.SIGBUS, signal.SIGBUS, 0]
 
 
 def test_end_with_a_core_dump_is_the_same() -> None:
-    tracer = FakeTracer(stop(signal.SIGBUS, ADRERR, PAGE.hva + 8), killed(signal.SIGBUS | 0x80))
+    tracer = FakeTracer(stop(signal.SIGBUS, ADRERR, PAGE.hva + 8), kill_event(signal.SIGBUS | 0x80))
     assert ask(tracer, ends) == (FAULT, None)
 
 
 @pytest.mark.parametrize(
     "events",
     [
-        (killed(signal.SIGKILL),),
+        (kill_event(signal.SIGKILL),),
         ((0, 0, 0, 0),),  # it exited
-        (stop(signal.SIGBUS), killed(signal.SIGBUS)),  # somebody sent it
-        (stop(signal.SIGBUS, ADRERR, PAGE.hva), killed(signal.SIGABRT)),
-        (stop(signal.SIGBUS, ADRERR, PAGE.hva - 1), killed(signal.SIGBUS)),
-        (stop(signal.SIGSEGV, MAPERR, PAGE.hva + 4096), killed(signal.SIGSEGV)),
+        (stop(signal.SIGBUS), kill_event(signal.SIGBUS)),  # somebody sent it
+        (stop(signal.SIGBUS, ADRERR, PAGE.hva), kill_event(signal.SIGABRT)),
+        (stop(signal.SIGBUS, ADRERR, PAGE.hva - 1), kill_event(signal.SIGBUS)),
+        (stop(signal.SIGSEGV, MAPERR, PAGE.hva + 4096), kill_event(signal.SIGSEGV)),
     ],
 )
 def test_any_other_death_is_no_blocked_attack(events: tuple[Event, ...]) -> None:

@@ -7,7 +7,7 @@ import secrets
 
 from signoff.observation import PAGE_SIZE
 from tests_e2e.attacks.test_registers_left import pages_left
-from tests_e2e.legitimate.test_end_of_vm import beyond_what_was_free, by_interrupts, came_back
+from tests_e2e.legitimate.test_end_of_vm import beyond_what_was_free, by_interrupts, count_freed
 from tests_e2e.support.registers import GENERAL, VECTORS
 
 CLEARED = "  kworker/u4:2-57  [001] .....  81.20: steps0: (guest_pages_clear+0x0/0xf0) cleared=16\n"
@@ -18,10 +18,10 @@ FREED = " CPU 0/KVM-{} [000] ...1.  12.3: nodes0: (call_rcu+0x0/0x10) function=0
 
 
 def test_blocks_are_early_that_come_back_before_most_is_clear() -> None:
-    assert came_back("") == (0, 0)
-    assert came_back(8 * CLEARED + 4 * RETURNED) == (4, 0)
-    assert came_back(4 * (CLEARED + CLEARED + RETURNED)) == (4, 2)
-    assert came_back(8 * CLEARED + 4 * RETURNED + CLEARED) == (4, 0)
+    assert count_freed("") == (0, 0)
+    assert count_freed(8 * CLEARED + 4 * RETURNED) == (4, 0)
+    assert count_freed(4 * (CLEARED + CLEARED + RETURNED)) == (4, 2)
+    assert count_freed(8 * CLEARED + 4 * RETURNED + CLEARED) == (4, 0)
 
 
 def test_nodes_are_told_by_the_flag_of_interrupts_of_the_vmms_threads_alone() -> None:

@@ -43,11 +43,11 @@ def test_run_tells_what_came_of_it_and_keeps_the_consoles_of_what_went_wrong(
         with pytest.raises(end):
             run()
     (folder,) = kept
-    said = capsys.readouterr().out
-    assert said.startswith("boots 1 of 2\n")
+    output = capsys.readouterr().out
+    assert output.startswith("boots 1 of 2\n")
     wrong = bool(troubles) or end is MachineLostError
-    assert (folder / "console.log").exists() == (str(folder) in said) == wrong
-    assert all(trouble in said for trouble in troubles)
+    assert (folder / "console.log").exists() == (str(folder) in output) == wrong
+    assert all(trouble in output for trouble in troubles)
 
 
 def test_folder_without_consoles_is_not_kept(
@@ -72,10 +72,10 @@ def test_soak_of_nothing_is_refused(words: list[str], capsys: pytest.CaptureFixt
 def test_tally_has_a_place_for_each_way_to_end() -> None:
     tally = soak.Tally("boots", 2)
 
-    def lost() -> None:
+    def lose_machine() -> None:
         raise MachineLostError("panic")
 
-    tally.add(lost)
+    tally.add(lose_machine)
     assert tally.line() == (
         "boots     1 of 2:  well 0  stalled 1  failed 0  fell back 0   start: median 0.0 s, longest 0.0 s"
     )

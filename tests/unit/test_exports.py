@@ -100,7 +100,7 @@ def test_mode_plain_passes_no_claim_about_protection(reports: dict[str, Path], n
     assert not [path for path in kcidb(folder) if path.startswith("sealproof.signoff")]
     assert junit(folder)[name] == "skipped CONTROL"
     assert tap(folder)[name] == "skip"
-    (result,) = [one for one in sarif(folder)["results"] if one["ruleId"] == name]
+    (result,) = [result for result in sarif(folder)["results"] if result["ruleId"] == name]
     assert (result["kind"], result["properties"]["status"]) == ("open", "CONTROL")
 
 
@@ -129,7 +129,7 @@ def test_ends_are_told_apart(
     assert [said for path, said in kcidb(folder).items() if path.endswith(f".{name}")] == [word]
     assert junit(folder)[name] == element
     assert tap(folder)[name] == point
-    found = {one["ruleId"]: (one["kind"], one["level"]) for one in sarif(folder)["results"]}
+    found = {result["ruleId"]: (result["kind"], result["level"]) for result in sarif(folder)["results"]}
     assert found.get(name) == kind
     if point == "not ok":
         assert f'  status: "{word}"' in (folder / "signoff.tap").read_text()
@@ -176,8 +176,13 @@ def test_sarif_takes_no_tag_twice(reports: dict[str, Path]) -> None:
 
 
 def test_the_line_of_a_claim_is_found_however_it_is_written() -> None:
-    found = {"a.toml": b"[[claim]]\nid = 'one'\n[[claim]]\n  id=\"two\"\n", "b.toml": b'ids = ["three",\n"four"]\n'}
-    assert places(found) == {"one": ("a.toml", 2), "two": ("a.toml", 4), "three": ("b.toml", 1), "four": ("b.toml", 2)}
+    listing = {"a.toml": b"[[claim]]\nid = 'one'\n[[claim]]\n  id=\"two\"\n", "b.toml": b'ids = ["three",\n"four"]\n'}
+    assert places(listing) == {
+        "one": ("a.toml", 2),
+        "two": ("a.toml", 4),
+        "three": ("b.toml", 1),
+        "four": ("b.toml", 2),
+    }
 
 
 def test_tap_is_a_plan_and_as_many_points(reports: dict[str, Path]) -> None:
@@ -239,7 +244,7 @@ def without(name: str) -> Edit:
     return lambda folder: (folder / name).unlink()
 
 
-def torn(name: str) -> Edit:
+def tear(name: str) -> Edit:
     """Leave the beginning of a document."""
     return lambda folder: (folder / name).write_text("{")
 
@@ -295,7 +300,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         f"no_{name}": (without(name), f"the statement does not name {name}")
         for name in ("signoff.tap", "signoff.sarif", "kcidb.json")
     },
-    **{f"torn_{name}": (torn(name), name) for name in ("signoff.sarif", "kcidb.json")},
+    **{f"torn_{name}": (tear(name), name) for name in ("signoff.sarif", "kcidb.json")},
 }
 
 
@@ -310,8 +315,8 @@ def test_an_edited_export_is_refused_by_name(
         remove_from_statement(report)
     else:
         seal_again(report)
-    code, told = check(report, capsys)
-    assert (code, words in told) == (3, True), told
+    code, text = check(report, capsys)
+    assert (code, words in text) == (3, True), text
 
 
 def remove_from_statement(folder: Path) -> None:
@@ -319,9 +324,9 @@ def remove_from_statement(folder: Path) -> None:
     Evidence(folder).seal()
 
     def change(statement: dict[str, Any]) -> None:
-        statement["subject"] = [one for one in statement["subject"] if (folder / one["name"]).exists()]
-        for one in statement["subject"]:
-            one["digest"]["sha256"] = digest(folder / one["name"])
+        statement["subject"] = [subject_ for subject_ in statement["subject"] if (folder / subject_["name"]).exists()]
+        for subject_ in statement["subject"]:
+            subject_["digest"]["sha256"] = digest(folder / subject_["name"])
 
     payload(change)(folder)
 

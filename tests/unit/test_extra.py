@@ -76,7 +76,7 @@ class FakeTrial:
 
 @pytest.fixture(autouse=True)
 def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extra_module, "watched", lambda _, guest, look, **__: look(guest))
+    monkeypatch.setattr(extra_module, "look_and_watch", lambda _, guest, look, **__: look(guest))
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_standing_guests_serve_all_claims_until_one_is_lost(host: Any, which: st
     first = kept.guests()
     assert kept.guests() is first
     assert host.events.count("a host") == 1
-    (host if which == "host" else first.guests[1]).vitals.lost("it died")
+    (host if which == "host" else first.guests[1]).vitals.note_loss("it died")
     assert kept.guests() is not first
     assert [event for event in host.events if "host" in event or "its end" in event] == ["a host", "its end", "a host"]
     kept.close()

@@ -12,7 +12,7 @@ import pytest
 from common.errors import MachineError
 from host_setup.channels.puppets import Done
 from tests_e2e.support import cores, field
-from tests_e2e.support.field import Field, fields_in, named, plant_field
+from tests_e2e.support.field import Field, fields_in, name_frames, plant_field
 from tests_e2e.support.frames import Frame
 from tests_e2e.support.residue import AS_IT_IS
 
@@ -21,7 +21,7 @@ LINE = b"sSFAPKPKWWT7mUCLc4PzGhjEWHZKLFATjUR9BuIIiX8Sc3xhXbR2ckp0vSe3gNq\n"
 WHOLE = LINE * (PAGE // len(LINE))
 
 
-def found(memory: bytes) -> dict[str, list[int]]:
+def frames_found(memory: bytes) -> dict[str, list[int]]:
     field = Field(LINE, 1)
     return {name: sorted(frames) for name, frames in fields_in(memory, [field])[field].items() if frames}
 
@@ -31,19 +31,19 @@ def test_field_is_found_in_every_page_and_encoding_that_has_a_piece_of_it() -> N
     half = WHOLE[: PAGE // 2] + bytes(PAGE // 2)
     inverted = bytes(0xFF - byte for byte in WHOLE)
     memory = empty + WHOLE + half + empty[:100] + LINE[:24] + empty[124:] + WHOLE[::-1] + inverted
-    assert found(memory) == {AS_IT_IS: [1, 2, 3], "reversed": [4], "inverted": [5]}
+    assert frames_found(memory) == {AS_IT_IS: [1, 2, 3], "reversed": [4], "inverted": [5]}
 
 
 def test_field_is_not_found_where_it_is_not_and_appears_in_no_log() -> None:
-    assert found(bytes(4 * PAGE)) == {}
+    assert frames_found(bytes(4 * PAGE)) == {}
     assert LINE.decode().strip() not in repr(Field(LINE, 1))
 
 
 @pytest.mark.parametrize(("frames", "words"), [([], "none"), ([2, 1], "2: 0x1000, 0x2000")])
 def test_pages_are_named_in_a_few_words(frames: list[int], words: str) -> None:
-    assert named(frames) == words
-    assert named(range(9)).startswith("9: 0x0, ")
-    assert named(frames, {2: "a slab"}) == words.replace("0x2000", "0x2000 (a slab)")
+    assert name_frames(frames) == words
+    assert name_frames(range(9)).startswith("9: 0x0, ")
+    assert name_frames(frames, {2: "a slab"}) == words.replace("0x2000", "0x2000 (a slab)")
 
 
 @pytest.mark.parametrize(

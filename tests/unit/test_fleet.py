@@ -131,9 +131,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, words: str) -> None:
     monkeypatch.setattr(runner, "command_line", command)
 
 
-def delivered(messages: list[dict[str, Any]], into: Path) -> Path:
+def deliver(messages: list[dict[str, Any]], into: Path) -> Path:
     into.mkdir()
-    chunks = b"".join(one["log"] for one in messages if one.get("type") == "file")
+    chunks = b"".join(message["log"] for message in messages if message.get("type") == "file")
     (into / "packed.tar.gz").write_bytes(chunks)
     return job.unpack(into / "packed.tar.gz", into)
 
@@ -159,9 +159,9 @@ def test_the_runner_delivers_the_part_and_says_how_its_claims_fared(
     assert messages[0]["status"] == "started"
     assert (messages[-1]["status"], messages[-1]["result"]) == ("finished", result)
     assert (messages[-1].get("fail_reason") or None) == why
-    assert any(one.get("log") == b"out\nerr\n" for one in messages)
-    assert all(len(one.get("log", b"")) <= runner.CHUNK for one in messages)
-    folder = delivered(messages, tmp_path / "got")
+    assert any(message.get("log") == b"out\nerr\n" for message in messages)
+    assert all(len(message.get("log", b"")) <= runner.CHUNK for message in messages)
+    folder = deliver(messages, tmp_path / "got")
     assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == {
         path.name: path.read_bytes() for path in made.rglob("*") if path.is_file()
     }
@@ -171,7 +171,7 @@ def test_a_run_that_never_came_to_be_is_an_error(tmp_path: Path, monkeypatch: py
     stand_in(monkeypatch, tmp_path, "exit 2")
     messages = list(runner.SealproofRunner().run(runnable(Group("a.py", (), (1, 1), (), ()))))
     assert messages[-1]["result"] == "error"
-    assert not [one for one in messages if one.get("type") == "file"]
+    assert not [message for message in messages if message.get("type") == "file"]
 
 
 def test_a_runner_that_is_given_up_ends_its_pytest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +196,7 @@ def test_a_machine_is_called_by_its_name_and_by_where_it_was_reached(monkeypatch
 # --- parts out of jobs ---
 
 
-def packed(path: Path, *members: tuple[str, bytes]) -> None:
+def pack(path: Path, *members: tuple[str, bytes]) -> None:
     with tarfile.open(path, "w:gz") as archive:
         for name, kind in members:
             member = tarfile.TarInfo(name)
@@ -217,13 +217,13 @@ def packed(path: Path, *members: tuple[str, bytes]) -> None:
     ],
 )
 def test_a_part_that_would_write_elsewhere_is_refused(tmp_path: Path, member: tuple[str, bytes]) -> None:
-    packed(tmp_path / "p.tar.gz", member)
+    pack(tmp_path / "p.tar.gz", member)
     with pytest.raises(UserInputError, match="which does not belong in a part"):
         job.unpack(tmp_path / "p.tar.gz", tmp_path / "into")
 
 
 def test_a_part_cut_off_on_its_way_is_refused(tmp_path: Path) -> None:
-    packed(tmp_path / "p.tar.gz", *((f"run/{number}", tarfile.REGTYPE) for number in range(50)))
+    pack(tmp_path / "p.tar.gz", *((f"run/{number}", tarfile.REGTYPE) for number in range(50)))
     content = (tmp_path / "p.tar.gz").read_bytes()
     (tmp_path / "p.tar.gz").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserInputError, match="is damaged"):
@@ -307,9 +307,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_merge_and_verify_by_command(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one = part(home / "made", 1, "one", {FIRST: Status.PASS, **WELL})
+    first_part = part(home / "made", 1, "one", {FIRST: Status.PASS, **WELL})
     two = part(home / "made", 2, "two", {SECOND: Status.PASS, **WELL})
-    assert main(["merge", str(one), str(two), "--reports", str(home / "reports")]) == 2  # the third claim is MISS
+    assert (
+        main(["merge", str(first_part), str(two), "--reports", str(home / "reports")]) == 2
+    )  # the third claim is MISS
     shown = capsys.readouterr().out
     assert "one: 3 PASS in 1 part" in shown
     run = (home / "reports" / "latest").resolve()
@@ -333,14 +335,14 @@ def test_merge_takes_what_a_job_delivered(home: Path, monkeypatch: pytest.Monkey
     assert done.jobs == [home / "jobs" / "job-1"]
     main(["merge", str(home / "moved"), "--reports", str(home / "reports")])
     kept = read((home / "reports" / "latest").resolve())
-    assert [one.seconds for one in kept.fleet.parts] == [2.0]
+    assert [delivered_part.seconds for delivered_part in kept.fleet.parts] == [2.0]
 
 
 def test_parts_that_do_not_go_together_are_no_proof(home: Path) -> None:
-    one = part(home / "made", 1, "one", {FIRST: Status.PASS, **WELL})
+    first_part = part(home / "made", 1, "one", {FIRST: Status.PASS, **WELL})
     two = part(home / "made", 2, "two", {SECOND: Status.PASS, **WELL}, series="another")
     with pytest.raises(UserInputError, match="next: only parts of one sign-off"):
-        main(["merge", str(one), str(two), "--reports", str(home / "reports")])
+        main(["merge", str(first_part), str(two), "--reports", str(home / "reports")])
 
 
 # --- machines ---
@@ -380,9 +382,9 @@ def test_a_machine_with_another_checkout_is_noticed_before_it_works(
     ssh.write_text(f"#!/bin/sh\necho Welcome\necho '{theirs or machines.checkout(PROJECT)}'\n")
     ssh.chmod(0o700)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    found = machines.problem(machines.parse("me@node"), machines.Access(Path("/x")))
-    assert found.startswith(said)
-    assert bool(found) == bool(said)
+    parsed = machines.problem(machines.parse("me@node"), machines.Access(Path("/x")))
+    assert parsed.startswith(said)
+    assert bool(parsed) == bool(said)
 
 
 def test_a_checkout_is_its_commit_and_its_contract(tmp_path: Path) -> None:

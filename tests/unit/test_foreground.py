@@ -68,12 +68,12 @@ class Session:
         os.write(self.ours, text)
 
     def wait_for(self, text: bytes) -> None:
-        def heard() -> bool:
+        def has_heard() -> bool:
             with contextlib.suppress(OSError):  # nothing to read now
                 self.said += os.read(self.ours, 4096)
             return text in self.said
 
-        poll_until(heard, Deadline(30), f"{text!r}, said was {self.said!r}")
+        poll_until(has_heard, Deadline(30), f"{text!r}, said was {self.said!r}")
 
 
 def _own(fd: int) -> None:
@@ -83,24 +83,24 @@ def _own(fd: int) -> None:
 
 @contextmanager
 def session(*argv: str) -> Iterator[Session]:
-    one = Session([sys.executable, "-c", OURS, *argv])
+    terminal_session = Session([sys.executable, "-c", OURS, *argv])
     try:
-        yield one
+        yield terminal_session
     finally:
-        one.process.kill()
-        one.process.wait()
-        os.close(one.ours)
-        os.close(one.theirs)
+        terminal_session.process.kill()
+        terminal_session.process.wait()
+        os.close(terminal_session.ours)
+        os.close(terminal_session.theirs)
 
 
-def ready(one: Session) -> int:
+def ready(terminal_session: Session) -> int:
     """Wait for the program; returns its process id."""
-    one.wait_for(b"<ready ")
-    one.wait_for(b">")
-    return int(one.said.partition(b"<ready ")[2].partition(b">")[0])
+    terminal_session.wait_for(b"<ready ")
+    terminal_session.wait_for(b">")
+    return int(terminal_session.said.partition(b"<ready ")[2].partition(b">")[0])
 
 
-def gone(pid: int) -> Callable[[], bool]:
+def is_gone(pid: int) -> Callable[[], bool]:
     def check() -> bool:
         try:
             return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
@@ -118,41 +118,41 @@ def test_pipe_reaches_the_program_and_its_status_comes_back() -> None:
 
 
 def test_terminal_is_the_program_s_until_it_ends_and_ctrl_c_is_its_own() -> None:
-    with session(*TALK) as one:
-        pid = ready(one)
-        assert os.tcgetpgrp(one.ours) == pid
-        one.type(b"\x03")
-        one.wait_for(b"<interrupted>")
-        one.type(b"still here\n")
-        one.wait_for(b"<still here>")
-        one.type(b"\x04")  # Ctrl-D
-        one.wait_for(b"ended with 7 the terminal is ours")
-        assert one.process.wait(30) == 0
-        assert gone(pid)()
+    with session(*TALK) as terminal_session:
+        pid = ready(terminal_session)
+        assert os.tcgetpgrp(terminal_session.ours) == pid
+        terminal_session.type(b"\x03")
+        terminal_session.wait_for(b"<interrupted>")
+        terminal_session.type(b"still here\n")
+        terminal_session.wait_for(b"<still here>")
+        terminal_session.type(b"\x04")  # Ctrl-D
+        terminal_session.wait_for(b"ended with 7 the terminal is ours")
+        assert terminal_session.process.wait(30) == 0
+        assert is_gone(pid)()
 
 
 def test_ctrl_z_does_not_stop_a_program_that_no_shell_could_wake() -> None:
-    with session(*TALK) as one:
-        ready(one)
-        one.type(b"\x1a")
-        one.type(b"awake\n")
-        one.wait_for(b"<awake>")
+    with session(*TALK) as terminal_session:
+        ready(terminal_session)
+        terminal_session.type(b"\x1a")
+        terminal_session.type(b"awake\n")
+        terminal_session.wait_for(b"<awake>")
 
 
 def test_terminal_is_as_it_was_whatever_the_program_did_to_it() -> None:
-    with session("sh", "-c", "stty raw -echo; kill -KILL $$") as one:
-        one.wait_for(b"ended with -9")
-        assert one.process.wait(30) == 0
-        assert termios.tcgetattr(one.theirs) == one.before
+    with session("sh", "-c", "stty raw -echo; kill -KILL $$") as terminal_session:
+        terminal_session.wait_for(b"ended with -9")
+        assert terminal_session.process.wait(30) == 0
+        assert termios.tcgetattr(terminal_session.theirs) == terminal_session.before
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
 def test_program_ends_with_ours(how: signal.Signals) -> None:
-    with session(*TALK) as one:
-        pid = ready(one)
-        one.process.send_signal(how)
-        one.process.wait(30)
-        poll_until(gone(pid), Deadline(30), "the program to end")
+    with session(*TALK) as terminal_session:
+        pid = ready(terminal_session)
+        terminal_session.process.send_signal(how)
+        terminal_session.process.wait(30)
+        poll_until(is_gone(pid), Deadline(30), "the program to end")
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -169,7 +169,7 @@ def test_program_on_a_pipe_ends_with_ours(how: signal.Signals) -> None:
         pid = int(said.partition(b"<ready ")[2].partition(b">")[0])
         process.send_signal(how)
         process.wait(30)
-        poll_until(gone(pid), Deadline(30), "the program to end")
+        poll_until(is_gone(pid), Deadline(30), "the program to end")
     finally:
         process.kill()
         process.communicate()

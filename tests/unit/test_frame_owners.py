@@ -92,7 +92,7 @@ def test_frame_is_allocated_if_it_is_counted_and_nothing_else() -> None:
     for frame, word in ((30, 1 << 32 | 0xFFFFFFFF), (31, 0xFFFFFFFF), (32, 1 << 32 | 0xF5000000), (33, 1 << 32)):
         put(memory, counts + frame * PAGE_STRUCT, word)
     found = KernelMemory(memory, ROOT)
-    assert [found.allocated(frame) for frame in range(30, 34)] == [True, False, False, False]
+    assert [found.is_allocated(frame) for frame in range(30, 34)] == [True, False, False, False]
 
 
 class Told:

@@ -16,7 +16,7 @@ from common.paths import PROJECT
 from host_setup.channels.ssh import Login
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts import guest as module
-from host_setup.hosts.canaries import Planted, made_of
+from host_setup.hosts.canaries import Planted, canary_of
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_memory import Address
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec, guests_for
@@ -79,7 +79,7 @@ def guest_of(host: FakeSsh, monkeypatch: pytest.MonkeyPatch, spec: GuestSpec) ->
     return made
 
 
-def planted(gpa: int = 0x3000) -> Planted:
+def canary_at(gpa: int = 0x3000) -> Planted:
     return Planted("user", "subject", "plain", Address(gpa, 0, 0), b"secret" * 8)
 
 
@@ -137,16 +137,16 @@ def test_page_map_that_cannot_be_read_is_an_error(guest: Guest, monkeypatch: pyt
 def test_mapping_comes_with_its_flags_and_must_be_there(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     here = ["7f0000000000-7f000c000000 rw-p", "VmFlags: rd wr kp"]
     talk = info(guest, monkeypatch, mappings=[here], protection="enabled: 1\n")
-    assert guest.memory.known_of([0x7F0000000000]) == ([f"/proc/77/smaps: {here[0]}; {here[1]}"], "enabled: 1\n")
+    assert guest.memory.kernel_view_of([0x7F0000000000]) == ([f"/proc/77/smaps: {here[0]}; {here[1]}"], "enabled: 1\n")
     assert talk.asked == ["mappings 0x7f0000000000", "protection"]
     info(guest, monkeypatch, mappings=[here, ["", ""]])
     with pytest.raises(MachineError, match="no mapping of /proc/77/smaps holds 0x7f000c002000"):
-        guest.memory.known_of([0x7F0000000000, 0x7F000C002000])
+        guest.memory.kernel_view_of([0x7F0000000000, 0x7F000C002000])
 
 
 def test_mappings_with_a_flag_are_told_by_their_ends(guest: Guest, host: FakeSsh) -> None:
     host.texts["grep"] = "1000-3000 rw-p\nVmFlags: rd wr kp\n3000-4000 ---p\n4000-5000 rw-p\nVmFlags: rd\n"
-    assert guest.memory.flagged("kp") == [(0x1000, 0x3000)]
+    assert guest.memory.mappings_with_flag("kp") == [(0x1000, 0x3000)]
 
 
 def test_kvms_word_is_asked_for_anew_each_time(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_planted_canaries_come_with_their_addresses_and_hide_their_bytes(
     talk = canary(guest, monkeypatch, canaries=[one])
     (found,) = guest.canaries.plant(b"\x01\x02")
     assert talk.asked == ["plant 0102"]
-    content = made_of(bytes.fromhex("c0ffee00" * 8))
+    content = canary_of(bytes.fromhex("c0ffee00" * 8))
     assert len(content) == len(set(zip(*[iter(content)] * 8, strict=True))) * 8 == 4096
     assert found == Planted("user", "subject", "private", Address(0x3000, 0x7F0000003000, 0x100003000), content)
     assert "content" not in repr(found)
@@ -173,7 +173,7 @@ def test_planted_canaries_come_with_their_addresses_and_hide_their_bytes(
 def test_page_is_read_where_it_was_planted(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = [[0, "c0ff"], [47, "ee"]]
     talk = canary(guest, monkeypatch, state="plain", gpa=0x3000, planted_gpa=0x3000, moved=False, changed=changed)
-    assert guest.canaries.read([planted(), planted()]) == [b"\xc0\xffcret" + b"secret" * 6 + b"secre\xee"] * 2
+    assert guest.canaries.read([canary_at(), canary_at()]) == [b"\xc0\xffcret" + b"secret" * 6 + b"secre\xee"] * 2
     assert talk.asked == ["read user subject"] * 2
 
 
@@ -183,13 +183,13 @@ def test_page_that_moved_is_a_fault_and_no_answer(
 ) -> None:
     canary(guest, monkeypatch, **reply, state="plain", changed=[])
     with pytest.raises(MachineError, match="moved its user canary"):
-        guest.canaries.read([planted()])
+        guest.canaries.read([canary_at()])
 
 
 def test_page_that_is_no_longer_as_shared_as_it_was_is_a_fault(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     canary(guest, monkeypatch, state="shared", gpa=0x3000, moved=False, changed=[])
     with pytest.raises(MachineError, match="user page was plain, and is shared now"):
-        guest.canaries.read([planted()])
+        guest.canaries.read([canary_at()])
 
 
 def test_page_that_cannot_be_shared_is_a_fault_with_its_errno(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def test_request_that_the_host_refuses_is_its_doing_and_no_fault_of_ours(
     guest = guest_of(host, monkeypatch, GuestSpec(opts_in=opts_in))
     canary(guest, monkeypatch, error="make private the user page", errno="EBUSY", errno_nr=16)
     with pytest.raises(MachineError, match="make private the user page: EBUSY") as caught:
-        guest.canaries.take_back(planted())
+        guest.canaries.take_back(canary_at())
     assert isinstance(caught.value, HarmError) is harm
 
 
@@ -220,7 +220,7 @@ def test_late_answer_is_never_taken_for_the_next_one(guest: Guest, monkeypatch: 
 
     monkeypatch.setattr(talk, "ask", late)
     with pytest.raises(DeadlineError):
-        guest.canaries.read([planted()])
+        guest.canaries.read([canary_at()])
     assert talk.closed == 1
     another = FakeCanary({"protected": True})
     monkeypatch.setattr(guest, "_ssh", FakeSsh())
@@ -341,14 +341,14 @@ def test_two_guests_share_no_file() -> None:
 
 
 def test_guests_of_one_host_differ_in_all_that_they_would_share() -> None:
-    ports = [port for one in (PLAIN, PROTECTED) for port in (one.ssh_port, one.qmp_port)]
+    ports = [port for spec in (PLAIN, PROTECTED) for port in (spec.ssh_port, spec.qmp_port)]
     assert len(set(ports)) == 4
     assert PLAIN.name != PROTECTED.name
     assert min(PLAIN.memory, PROTECTED.memory - 16) >= 192
 
 
 def test_only_a_guest_to_be_protected_opts_in_and_all_else_of_it_is_as_in_the_plain_one() -> None:
-    plain, protected = (" ".join(replace(one, name="n", ssh_port=1, qmp_port=2).argv()) for one in (PLAIN, PROTECTED))
+    plain, protected = (" ".join(replace(spec, name="n", ssh_port=1, qmp_port=2).argv()) for spec in (PLAIN, PROTECTED))
     assert "kvm_protected_mem=off" in plain
     assert protected.replace("mem=on swiotlb=8192", "mem=off").replace("-m 208", "-m 192") == plain
     virtio = [word for word in PLAIN.argv() if word.startswith("virtio")]
@@ -367,8 +367,8 @@ def test_plain_guest_is_there_always_and_another_only_where_it_can_be_protected(
 
 def test_host_listens_for_the_heartbeat_of_every_guest() -> None:
     inittab = (PROJECT / "guest_images" / "host" / "inittab").read_text()
-    for one in (PLAIN, PROTECTED):
-        assert f" {one.name}={one.beat}" in inittab
+    for spec in (PLAIN, PROTECTED):
+        assert f" {spec.name}={spec.beat}" in inittab
 
 
 def test_guest_whose_qemu_refuses_is_told(host: FakeSsh) -> None:

@@ -27,7 +27,7 @@ from history.__main__ import command_parsers, main
 from history.database import APPLICATION, Attempt, History, Night
 from history.model import Place, Run, read_report
 from signoff.verdict import Status
-from tests.unit.history_samples import claim, document, killed, run_id, sha, untried, write
+from tests.unit.history_samples import claim, claim_not_tried, document, kill_run, run_id, sha, write
 
 OF_NIGHT = Place(night=run_id(0), cell="series=a", number=1)
 
@@ -37,8 +37,8 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "below/history.sqlite"
 
 
-def kept(folder: Path, number: int = 1, place: Place | None = None, **changes: Any) -> Run:
-    claims = changes.pop("claims", None) or [claim("guest_works"), untried("guest_sleeps")]
+def keep_run(folder: Path, number: int = 1, place: Place | None = None, **changes: Any) -> Run:
+    claims = changes.pop("claims", None) or [claim("guest_works"), claim_not_tried("guest_sleeps")]
     return read_report(write(folder, document(run_id(number), claims, **changes)), place)
 
 
@@ -46,7 +46,7 @@ def kept(folder: Path, number: int = 1, place: Place | None = None, **changes: A
 
 
 def test_a_run_is_kept_as_it_was(tmp_path: Path, file: Path) -> None:
-    run = kept(tmp_path, place=OF_NIGHT)
+    run = keep_run(tmp_path, place=OF_NIGHT)
     with History(file) as history:
         assert history.add(run)
     with History(file) as history:
@@ -58,9 +58,9 @@ def test_a_run_is_kept_as_it_was(tmp_path: Path, file: Path) -> None:
 
 
 def test_only_what_was_tried_counts_and_of_a_run_that_was_killed_only_a_failure(tmp_path: Path) -> None:
-    claims = [claim("works"), claim("fails", Status.FAIL), claim("breaks", Status.ERROR), untried("waits")]
+    claims = [claim("works"), claim("fails", Status.FAIL), claim("breaks", Status.ERROR), claim_not_tried("waits")]
     whole = read_report(write(tmp_path / "a", document(run_id(1), claims)))
-    dead = read_report(write(tmp_path / "b", killed(document(run_id(1), claims))))
+    dead = read_report(write(tmp_path / "b", kill_run(document(run_id(1), claims))))
     stopped = document(run_id(1), claims, summary="The run was interrupted. A claim had already failed.")
     given_up = document(run_id(1), claims, problems=["the set-up failed: wait: waited 10 s"])
     assert set(read_report(write(tmp_path / "d", given_up)).counted) == {"fails"}
@@ -98,17 +98,17 @@ def _other_mode(made: dict[str, Any]) -> None:
 )
 def test_another_input_is_another_identity(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     made = document(run_id(1), [claim("works")])
-    one = read_report(write(tmp_path / "a", made))
+    first_run = read_report(write(tmp_path / "a", made))
     change(made)
     two = read_report(write(tmp_path / "b", made))
-    assert one.identity
-    assert one.identity != two.identity
+    assert first_run.identity
+    assert first_run.identity != two.identity
 
 
 def test_what_each_start_of_a_host_measures_anew_is_no_input(tmp_path: Path) -> None:
     words = "console=ttyS0 lpj=2"
     ones = [
-        kept(tmp_path / name, host={"command line": f"{words} tsc_early_khz={khz}", "started": how})
+        keep_run(tmp_path / name, host={"command line": f"{words} tsc_early_khz={khz}", "started": how})
         for name, khz, how in (("a", 2000001, "cold"), ("b", 1999998, "restored"))
     ]
     assert ones[0].inputs == ones[1].inputs
@@ -117,8 +117,8 @@ def test_what_each_start_of_a_host_measures_anew_is_no_input(tmp_path: Path) -> 
 
 
 def test_runs_on_a_host_that_was_never_reached_are_of_unknown_inputs(tmp_path: Path) -> None:
-    assert kept(tmp_path, kernel="k", claims=[untried("works")]).identity
-    made = document(run_id(2), [untried("works")])
+    assert keep_run(tmp_path, kernel="k", claims=[claim_not_tried("works")]).identity
+    made = document(run_id(2), [claim_not_tried("works")])
     assert read_report(write(tmp_path, {**made, "kernel": None, "tier": None})).identity == ""
 
 
@@ -172,7 +172,7 @@ def _climbs(made: dict[str, Any]) -> str:
 def test_what_is_no_report_is_refused_in_one_line(tmp_path: Path, change: Callable[[dict[str, Any]], str]) -> None:
     made = document(run_id(1), [claim("works")])
     (tmp_path / "signoff.json").write_text(change(made), encoding="utf-8")
-    with pytest.raises(UserInputError, match="is no report") as error:
+    with pytest.raises(UserInputError, match="is not a report") as error:
         read_report(tmp_path)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 600
@@ -190,8 +190,8 @@ def test_a_run_without_reports_is_told_how_to_get_them(tmp_path: Path) -> None:
 
 
 def test_the_same_report_is_kept_once_and_a_changed_one_is_refused(tmp_path: Path, file: Path) -> None:
-    run = kept(tmp_path / "a")
-    changed = kept(tmp_path / "b", claims=[claim("guest_works", Status.FAIL)])
+    run = keep_run(tmp_path / "a")
+    changed = keep_run(tmp_path / "b", claims=[claim("guest_works", Status.FAIL)])
     with History(file) as history:
         assert [history.add(run), history.add(run)] == [True, False]
         with pytest.raises(UserInputError, match="another report of run"):
@@ -203,11 +203,11 @@ def test_a_run_is_found_by_the_beginning_of_its_id_alone(tmp_path: Path, file: P
     with History(file) as history:
         with pytest.raises(UserInputError, match="no run latest"):
             history.find("latest")
-        one, two = (kept(tmp_path, number) for number in (1, 2))
+        first_run, two = (keep_run(tmp_path, number) for number in (1, 2))
         history.add(two)
-        history.add(one)
+        history.add(first_run)
         assert history.find("latest") == two
-        assert history.find(one.id[:14]) == one
+        assert history.find(first_run.id[:14]) == first_run
         for word, words in (("2026", "more than one"), ("", "no run"), ("%", "no run"), ("_", "no run")):
             with pytest.raises(UserInputError, match=words):
                 history.find(word)
@@ -224,7 +224,7 @@ def test_what_is_no_history_is_left_as_it_is(tmp_path: Path) -> None:
         database.execute("PRAGMA user_version = 99")
     for path, kind, words in (
         (text, SetupError, "cannot be used"),
-        (other, UserInputError, "no history of sealproof's"),
+        (other, UserInputError, "not a history of sealproof"),
         (newer, UserInputError, "newer sealproof"),
     ):
         before = path.read_bytes()
@@ -288,7 +288,7 @@ def test_a_disk_that_is_full_is_said_and_costs_no_run(tmp_path: Path, left: int)
     disk, reports = tmp_path / "disk", tmp_path / "reports"
     disk.mkdir()
     for number in range(60):
-        write(reports, document(run_id(number), [claim(f"guest_{one}") for one in range(99)]))
+        write(reports, document(run_id(number), [claim(f"guest_{number}") for number in range(99)]))
     program = shlex.join([sys.executable, "-c", FULL_DISK, str(disk), str(reports), str(left)])
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", "sh", "-c", f"mount -t tmpfs -o size=8m none {disk} && {program}"],
@@ -296,12 +296,12 @@ def test_a_disk_that_is_full_is_said_and_costs_no_run(tmp_path: Path, left: int)
     )  # fmt: skip
     if "unshare failed" in done.stderr:
         pytest.skip("no namespaces here")
-    said = done.stdout.splitlines()
-    assert said.pop() == "60 kept", done.stdout + done.stderr
-    assert len(said) == 4
-    assert said[0] == said[2] == f"disk: no space left for {disk}/history: 0.0 GiB free"
-    assert "XDG_STATE_HOME" in said[1]
-    assert said[1] == said[3]
+    output = done.stdout.splitlines()
+    assert output.pop() == "60 kept", done.stdout + done.stderr
+    assert len(output) == 4
+    assert output[0] == output[2] == f"disk: no space left for {disk}/history: 0.0 GiB free"
+    assert "XDG_STATE_HOME" in output[1]
+    assert output[1] == output[3]
 
 
 WRITER = """
@@ -360,7 +360,7 @@ def test_a_writer_waits_for_another_that_has_the_new_file(file: Path) -> None:
 @pytest.mark.parametrize("after", [1, 3, 8])
 def test_a_writer_that_is_killed_leaves_whole_runs_and_no_lock(tmp_path: Path, file: Path, after: int) -> None:
     for number in range(1, 40):
-        write(tmp_path / "a", document(run_id(number), [claim(f"works_{one}") for one in range(50)]))
+        write(tmp_path / "a", document(run_id(number), [claim(f"works_{number}") for number in range(50)]))
     dead = writer(file, tmp_path / "a")
     for _ in range(after):
         assert dead.stdout.readline()
@@ -371,7 +371,7 @@ def test_a_writer_that_is_killed_leaves_whole_runs_and_no_lock(tmp_path: Path, f
         assert len(runs) >= after
         for run in runs:
             assert len(history._rows("SELECT * FROM result WHERE run = ?", run.id)) == 50
-        assert history.add(kept(tmp_path, 99))
+        assert history.add(keep_run(tmp_path, 99))
 
 
 def test_a_writer_waits_for_another_one(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +390,7 @@ def test_a_writer_waits_for_another_one(tmp_path: Path, file: Path, monkeypatch:
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with History(file) as history, pytest.raises(SetupError, match="locked"):
-        history.add(kept(tmp_path, 2))
+        history.add(keep_run(tmp_path, 2))
     other.close()
 
 
@@ -398,24 +398,24 @@ def test_a_change_shuts_other_writers_out_before_it_has_written(
     tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("history.database.PATIENCE", 0.1)
-    with History(file) as one, History(file) as two:
-        with one._change(), pytest.raises(SetupError, match="locked"):
-            two.add(kept(tmp_path, 1))
-        assert two.add(kept(tmp_path, 2))
+    with History(file) as history, History(file) as two:
+        with history._change(), pytest.raises(SetupError, match="locked"):
+            two.add(keep_run(tmp_path, 1))
+        assert two.add(keep_run(tmp_path, 2))
 
 
 # --- export and import ------------------------------------------------------------------------------------------------
 
 
-def filled(folder: Path, file: Path) -> None:
+def fill_disk(folder: Path, file: Path) -> None:
     with History(file) as history:
-        history.add(kept(folder, 1, claims=[claim("guest_works", Status.FAIL)]))
+        history.add(keep_run(folder, 1, claims=[claim("guest_works", Status.FAIL)]))
         night = Night(id=OF_NIGHT.night, started="2026-11-01T00:00:00Z", matrix=sha("m"), cells=(OF_NIGHT.cell,))
         history.put_night(night)
         attempt = Attempt(
             night=night.id, cell=OF_NIGHT.cell, number=1, started=night.started, folder="x", run=run_id(2)
         )
-        history.put_attempt(attempt, kept(folder, 2, OF_NIGHT))
+        history.put_attempt(attempt, keep_run(folder, 2, OF_NIGHT))
 
 
 def lines(file: Path) -> list[str]:
@@ -424,7 +424,7 @@ def lines(file: Path) -> list[str]:
 
 
 def test_an_export_makes_the_same_history_again(tmp_path: Path, file: Path) -> None:
-    filled(tmp_path, file)
+    fill_disk(tmp_path, file)
     out, copy = tmp_path / "out.jsonl", tmp_path / "copy.sqlite"
     assert main(["export", "--history", str(file), str(out)]) == 0
     assert main(["import", "--history", str(copy), str(out)]) == 0
@@ -478,7 +478,7 @@ def _no_night(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.startswith('{"night"')) + "\n"
 
 
-def _emptied(_: str) -> str:
+def _empty(_: str) -> str:
     return ""
 
 
@@ -486,13 +486,13 @@ def _emptied(_: str) -> str:
     "change",
     [
         *(_cut, _no_head, _other_format, _two_in_a_line, _control, _unknown, _status, _contradicts, _negative),
-        *(_endless, _no_night, _emptied),
+        *(_endless, _no_night, _empty),
     ],
 )
 def test_a_strangers_export_that_is_not_right_adds_nothing(
     tmp_path: Path, file: Path, change: Callable[[str], str]
 ) -> None:
-    filled(tmp_path, file)
+    fill_disk(tmp_path, file)
     text = "".join(f"{line}\n" for line in lines(file))
     assert change(text) != text
     (tmp_path / "in").write_text(change(text), encoding="utf-8")
@@ -515,7 +515,7 @@ def test_any_bytes_are_refused_as_an_import(data: bytes) -> None:
 
 
 def test_an_import_says_more_of_no_night_than_is_known_here(tmp_path: Path, file: Path) -> None:
-    filled(tmp_path, file)
+    fill_disk(tmp_path, file)
     old = lines(file)
     with History(file) as history:
         night = history.nights()[0].model_copy(update={"ended": "2026-11-01T05:00:00Z"})
@@ -528,7 +528,7 @@ def test_a_line_without_end_is_not_held(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("history.database.LONGEST_LINE", 1000)
     monkeypatch.setattr("history.__main__.LONGEST_LINE", 1000)
     (tmp_path / "in").write_text('{"format": "sealproof-history-1"}\n' + "x" * 100_000)
-    with pytest.raises(UserInputError, match="line 2 is not right: it has more than"):
+    with pytest.raises(UserInputError, match="line 2 cannot be used: it has more than"):
         main(["import", "--history", str(tmp_path / "h"), str(tmp_path / "in")])
 
 
@@ -541,7 +541,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
 
-    def ran(*words: str) -> tuple[int, str, str]:
+    def run_command(*words: str) -> tuple[int, str, str]:
         try:
             status, wrong = main([*words]), ""
         except SealproofError as error:
@@ -550,7 +550,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             status, wrong = int(end.code or 0), ""
         return status, capsys.readouterr().out, wrong
 
-    return ran
+    return run_command
 
 
 def program(*words: str, folder: Path) -> tuple[int, str, str]:
@@ -574,24 +574,24 @@ def test_runs_are_recorded_below_the_home_and_named_by_what_became_of_their_clai
     assert run("compare", "latest", str(second))[0] == 2
     assert run("record", str(first), str(second))[0] == 0
     assert (tmp_path / ".local/state/sealproof/history.sqlite").is_file()
-    status, said, _ = run("compare", run_id(1), "latest")
+    status, output, _ = run("compare", run_id(1), "latest")
     assert status == 1
-    assert "regressed       works\n                PASS -> FAIL: it is FAIL: expected 4, got 5\n" in said
-    assert "  kernel: 6.12.117 -> 6.12.118\n" in said
-    assert "exit 1: 1 claim regressed" in said
+    assert "regressed       works\n                PASS -> FAIL: it is FAIL: expected 4, got 5\n" in output
+    assert "  kernel: 6.12.117 -> 6.12.118\n" in output
+    assert "exit 1: 1 claim regressed" in output
     assert run("compare", "latest", str(first))[0] == 0
-    status, said, _ = run("history", "works")
+    status, output, _ = run("history", "works")
     assert status == 0
-    assert "kernel: 6.12.117 -> 6.12.118" in said
-    status, _, said = run("claim", "work")
+    assert "kernel: 6.12.117 -> 6.12.118" in output
+    status, _, output = run("claim", "work")
     assert status == 2
-    assert "did you mean: works" in said
+    assert "did you mean: works" in output
 
 
 def test_runs_of_which_less_was_tried_are_not_compared_without_asking(tmp_path: Path, run: Any) -> None:
     whole = write(tmp_path, document(run_id(1), [claim("works"), claim("sleeps")]))
-    part = write(tmp_path, document(run_id(2), [claim("works"), untried("sleeps")]))
-    none = write(tmp_path, killed(document(run_id(3), [claim("works"), claim("sleeps")])))
+    part = write(tmp_path, document(run_id(2), [claim("works"), claim_not_tried("sleeps")]))
+    none = write(tmp_path, kill_run(document(run_id(3), [claim("works"), claim("sleeps")])))
     plain = write(tmp_path, document(run_id(4), [claim("works")], mode="plain"))
     for words, status, reason in (
         ((whole, part), 2, "the earlier run tried 1 claims that the later one did not"),
@@ -601,16 +601,16 @@ def test_runs_of_which_less_was_tried_are_not_compared_without_asking(tmp_path: 
         ((whole, plain), 2, "PASS has two meanings"),
         ((whole, tmp_path), 2, "has no signoff.json"),
     ):
-        found, said, wrong = run("compare", *map(str, words))
-        assert (found, reason in said + wrong) == (status, True), said + wrong
+        found, output, wrong = run("compare", *map(str, words))
+        assert (found, reason in output + wrong) == (status, True), output + wrong
 
 
 def test_control_characters_of_a_report_never_reach_the_terminal(tmp_path: Path) -> None:
     evil = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m"
     bad = [claim("works", Status.FAIL, why=evil, sentence=f"It {evil}", command=f"pytest {evil}")]
-    one = write(tmp_path, document(run_id(1), [claim("works")]))
+    first_run = write(tmp_path, document(run_id(1), [claim("works")]))
     two = write(tmp_path, document(run_id(2), bad, kernel=f"6.12{evil}", series=f"s{evil}", host={evil: evil}))
-    assert main(["record", "--history", str(tmp_path / "h"), str(one), str(two)]) == 0
+    assert main(["record", "--history", str(tmp_path / "h"), str(first_run), str(two)]) == 0
     other = tmp_path / f"odd{evil}"
     other.mkdir()
     (other / "signoff.json").write_text(json.dumps({"schema": evil}))
@@ -620,9 +620,9 @@ def test_control_characters_of_a_report_never_reach_the_terminal(tmp_path: Path)
         ("record", str(other)),
         ("compare", evil, evil),
     ):
-        _, said, wrong = program(*words, "--history", str(tmp_path / "h"), folder=tmp_path)
-        assert said + wrong
-        assert (said + wrong).replace("\n", "").isprintable(), words
+        _, message, wrong = program(*words, "--history", str(tmp_path / "h"), folder=tmp_path)
+        assert message + wrong
+        assert (message + wrong).replace("\n", "").isprintable(), words
 
 
 def test_every_command_explains_itself(run: Any) -> None:
@@ -630,9 +630,9 @@ def test_every_command_explains_itself(run: Any) -> None:
     assert {"record", "export", "import", "compare", "claim", "history", "nightly", "trend", "summary"} == names.keys()
     assert run() == run("--help")
     for words in ((), *((name,) for name in names)):
-        status, said, _ = run(*words, "--help")
+        status, output, _ = run(*words, "--help")
         assert status == 0
-        assert said.startswith(f"usage: sealproof {'nightly' if words == ('nightly',) else 'history'} ")
+        assert output.startswith(f"usage: sealproof {'nightly' if words == ('nightly',) else 'history'} ")
 
 
 def test_ctrl_c_while_it_waits_is_one_word(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def bad_night(nights: Nights) -> Review:
 
 def test_each_claim_is_told_at_its_line_of_the_contract_the_worst_first(nights: Nights, contract: Path) -> None:
     found = list(annotate(bad_night(nights), contract))
-    assert [(one.level, one.file, one.line, one.title) for one in found] == [
+    assert [(entry.level, entry.file, entry.line, entry.title) for entry in found] == [
         (Level.ERROR, "tests_e2e/contract/legitimate-x.toml", 8, "regressed: guest_works"),
         (Level.WARNING, "tests_e2e/contract/legitimate-x.toml", 9, "flaky: guest_shakes"),
         (Level.WARNING, "tests_e2e/contract/legitimate-x.toml", 4, "still not PASS: guest_boots"),
@@ -65,13 +65,13 @@ def test_the_lines_are_those_of_the_runs_own_contract_if_it_is_there(nights: Nig
         own = Path(run.folder) / "contract"
         own.mkdir()
         (own / "legitimate-y.toml").write_text("\n\n" + CONTRACT)
-    assert {(one.file, one.line) for one in annotate(night, contract)} == {
+    assert {(entry.file, entry.line) for entry in annotate(night, contract)} == {
         ("tests_e2e/contract/legitimate-y.toml", line) for line in (6, 10, 11)
     }
 
 
 def test_a_claim_that_no_contract_names_is_told_all_the_same(nights: Nights, tmp_path: Path) -> None:
-    assert {(one.file, one.line) for one in annotate(bad_night(nights), tmp_path / "none")} == {
+    assert {(entry.file, entry.line) for entry in annotate(bad_night(nights), tmp_path / "none")} == {
         ("tests_e2e/contract", 1)
     }
 
@@ -80,7 +80,7 @@ def test_what_the_bisect_found_is_told_and_what_is_fixed_is_a_notice(nights: Nig
     nights.plan = matrix("one", bisect=1)
     assert "\nfirst bad: 2 of 2 patches: 0002-b.patch" in next(annotate(bad_night(nights), contract)).words
     nights.next_day()
-    levels = {one.title: one.level for one in annotate(nights.night(World()), contract)}
+    levels = {entry.title: entry.level for entry in annotate(nights.night(World()), contract)}
     assert levels == dict.fromkeys(["fixed: guest_works", "fixed: guest_boots"], Level.NOTICE)
 
 
@@ -89,9 +89,9 @@ def test_github_takes_them_as_commands_of_a_line_each(nights: Nights, contract: 
     lines = text.splitlines()
     assert len(lines) == 3
     for line in lines:
-        found = re.fullmatch(r"::(error|warning|notice) file=([^,:]+),line=(\d+),title=([^,:]+)::(.+)", line)
-        assert found is not None
-        assert "%0A" in found[5]
+        match = re.fullmatch(r"::(error|warning|notice) file=([^,:]+),line=(\d+),title=([^,:]+)::(.+)", line)
+        assert match is not None
+        assert "%0A" in match[5]
     assert lines[0].startswith(
         "::error file=tests_e2e/contract/legitimate-x.toml,line=8,title=regressed%3A guest_works::"
     )

@@ -14,7 +14,7 @@ from history.database import History
 from history.model import Run, read_report
 from history.sittings import compare_runs
 from signoff.verdict import Status
-from tests.unit.history_samples import claim, document, run_id, untried, write
+from tests.unit.history_samples import claim, claim_not_tried, document, run_id, write
 
 PASS, SKIP, MISS, ERROR, FAIL = Status.PASS, Status.SKIP, Status.MISS, Status.ERROR, Status.FAIL
 NOTHING: frozenset[Status] = frozenset()
@@ -24,12 +24,12 @@ NOTHING: frozenset[Status] = frozenset()
 def make(tmp_path: Path) -> Any:
     number = 0
 
-    def made(*claims: dict[str, Any], **changes: Any) -> Run:
+    def make_run(*claims: dict[str, Any], **changes: Any) -> Run:
         nonlocal number
         number += 1
         return read_report(write(tmp_path, document(run_id(number), list(claims), **changes)))
 
-    return made
+    return make_run
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,18 @@ def test_a_change_of_status_has_one_name(
 
 
 def test_each_claim_is_named_by_what_became_of_it(make: Any) -> None:
-    one = make(claim("stays"), claim("breaks"), claim("heals", FAIL), claim("leaves"), claim("waits"), untried("idle"))
+    one = make(
+        claim("stays"), claim("breaks"), claim("heals", FAIL), claim("leaves"), claim("waits"), claim_not_tried("idle")
+    )
     two = make(
-        claim("stays"), claim("breaks", FAIL), claim("heals"), claim("comes", FAIL), untried("waits"), untried("idle"),
+        claim("stays"),
+        claim("breaks", FAIL),
+        claim("heals"),
+        claim("comes", FAIL),
+        claim_not_tried("waits"),
+        claim_not_tried("idle"),
         kernel="6.13",
-    )  # fmt: skip
+    )
     found = compare([Sitting((one,))], Sitting((two,)), Known())
     assert {line.claim: line.change for line in found.lines} == {
         "stays": Change.UNCHANGED,
@@ -80,7 +87,8 @@ def test_each_claim_is_named_by_what_became_of_it(make: Any) -> None:
 
 def test_a_claim_is_compared_with_the_last_run_that_tried_it(make: Any) -> None:
     past = [
-        Sitting((make(*claims),)) for claims in ([claim("aa")], [claim("aa", FAIL)], [untried("aa")], [untried("aa")])
+        Sitting((make(*claims),))
+        for claims in ([claim("aa")], [claim("aa", FAIL)], [claim_not_tried("aa")], [claim_not_tried("aa")])
     ]
     line = compare(past, Sitting((make(claim("aa")),)), Known()).lines[0]
     assert line.change is Change.FIXED
@@ -161,8 +169,8 @@ def test_a_time_of_a_claim_that_failed_says_nothing(make: Any) -> None:
 
 
 def test_times_of_another_tier_are_not_compared(make: Any) -> None:
-    one, two = make(claim("aa", seconds=1.0)), make(claim("aa", seconds=90.0), tier="nested")
-    assert compare_runs(None, one, two).lines[0].change is Change.UNCHANGED
+    table, two = make(claim("aa", seconds=1.0)), make(claim("aa", seconds=90.0), tier="nested")
+    assert compare_runs(None, table, two).lines[0].change is Change.UNCHANGED
 
 
 def test_what_differs_in_the_inputs_is_named(make: Any) -> None:

@@ -44,18 +44,18 @@ def nights(tmp_path: Path) -> Iterator[Nights]:
 
 
 def cell(found: Review, name: str = ONE) -> CellReview:
-    return next(one for one in found.cells if one.cell == name)
+    return next(cell_review for cell_review in found.cells if cell_review.cell == name)
 
 
 def changes(found: Review, *wanted: Change) -> dict[str, set[str]]:
     """What became of which claims, by change; ``broke`` for cells that came to none."""
     told: dict[str, set[str]] = {}
-    for one in found.cells:
-        if one.broke:
-            told.setdefault("broke", set()).add(one.cell)
-        for line in one.comparison.lines if one.comparison else ():
+    for cell_review in found.cells:
+        if cell_review.broke:
+            told.setdefault("broke", set()).add(cell_review.cell)
+        for line in cell_review.comparison.lines if cell_review.comparison else ():
             if line.change in (wanted or set(Change) - {Change.UNCHANGED, Change.NOT_TRIED}):
-                told.setdefault(line.change, set()).add(f"{one.cell} {line.claim}")
+                told.setdefault(line.change, set()).add(f"{cell_review.cell} {line.claim}")
     return told
 
 
@@ -63,32 +63,32 @@ def changes(found: Review, *wanted: Change) -> dict[str, set[str]]:
 
 
 def test_a_night_tries_every_cell_once_if_all_is_well(nights: Nights) -> None:
-    found = nights.night()
+    night_review = nights.night()
     assert nights.ran == [(ONE,), (TWO,)]
-    assert found.exit() is NightExit.WELL
-    assert found.night.ended
-    assert cell(found).sitting.first.place.night == found.night.id
+    assert night_review.exit() is NightExit.WELL
+    assert night_review.night.ended
+    assert cell(night_review).sitting.first.place.night == night_review.night.id
 
 
 def test_a_claim_that_fails_is_run_again_alone_before_it_counts(nights: Nights) -> None:
     nights.night()
     nights.next_day()
     nights.ran.clear()
-    found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL], (TWO, "guest_boots"): [FAIL, PASS]}))
+    night_review = nights.night(World(statuses={(ONE, "guest_works"): [FAIL], (TWO, "guest_boots"): [FAIL, PASS]}))
     assert nights.ran == [(ONE,), (ONE, "guest_works", HEALTH), (TWO,), (TWO, "guest_boots", HEALTH)]
-    assert changes(found) == {Change.REGRESSED: {f"{ONE} guest_works"}, Change.FLAKY: {f"{TWO} guest_boots"}}
-    assert found.exit() is NightExit.WORSE
-    assert cell(found).was_confirmed
+    assert changes(night_review) == {Change.REGRESSED: {f"{ONE} guest_works"}, Change.FLAKY: {f"{TWO} guest_boots"}}
+    assert night_review.exit() is NightExit.WORSE
+    assert cell(night_review).was_confirmed
 
 
 def test_a_flaky_claim_is_named_and_counted_and_is_a_failure_only_if_asked(nights: Nights) -> None:
     nights.night()
     nights.next_day()
-    found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL, PASS]}))
-    assert (found.regressions, found.flaky) == (0, 1)
-    assert [found.exit(on) for on in ExitOn] == [NightExit.WELL, NightExit.WORSE, NightExit.WORSE]
-    assert cell(found).failing == ["guest_works"]
-    told = summary.text(found)
+    night_review = nights.night(World(statuses={(ONE, "guest_works"): [FAIL, PASS]}))
+    assert (night_review.regressions, night_review.flaky) == (0, 1)
+    assert [night_review.exit(on) for on in ExitOn] == [NightExit.WELL, NightExit.WORSE, NightExit.WORSE]
+    assert cell(night_review).failing == ["guest_works"]
+    told = summary.text(night_review)
     assert "no regressions, 1 flaky" in told
     assert "flaky  guest_works\n    PASS -> FAIL/PASS: it is FAIL: expected 4, got 5" in told
 
@@ -102,19 +102,19 @@ def test_what_failed_before_is_not_run_again_and_is_said(nights: Nights) -> None
     assert "not PASS  guest_works" in summary.text(first)
     nights.next_day()
     nights.ran.clear()
-    found = nights.night(bad)
+    night_review = nights.night(bad)
     assert nights.ran == [(ONE,), (TWO,)]
-    assert found.exit() is NightExit.WELL
-    assert "still not PASS  guest_works" in summary.text(found)
+    assert night_review.exit() is NightExit.WELL
+    assert "still not PASS  guest_works" in summary.text(night_review)
 
 
 def test_where_the_health_of_a_machine_fails_all_is_run_again(nights: Nights) -> None:
     nights.night()
     nights.next_day()
     nights.ran.clear()
-    found = nights.night(World(statuses={(ONE, HEALTH): [FAIL], (ONE, "guest_works"): [FAIL, PASS]}))
+    night_review = nights.night(World(statuses={(ONE, HEALTH): [FAIL], (ONE, "guest_works"): [FAIL, PASS]}))
     assert nights.ran[:2] == [(ONE,), (ONE,)]
-    assert changes(found) == {Change.REGRESSED: {f"{ONE} {HEALTH}"}, Change.FLAKY: {f"{ONE} guest_works"}}
+    assert changes(night_review) == {Change.REGRESSED: {f"{ONE} {HEALTH}"}, Change.FLAKY: {f"{ONE} guest_works"}}
 
 
 def test_a_claim_that_no_test_is_known_of_has_its_cell_run_again(nights: Nights) -> None:
@@ -132,9 +132,9 @@ def test_how_often_is_the_users_choice(nights: Nights) -> None:
     nights.next_day()
     nights.ran.clear()
     nights.plan = replace(nights.plan, again=3)
-    found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL, FAIL, FAIL, PASS]}))
+    night_review = nights.night(World(statuses={(ONE, "guest_works"): [FAIL, FAIL, FAIL, PASS]}))
     assert len(nights.ran) == 5
-    assert changes(found) == {Change.FLAKY: {f"{ONE} guest_works"}}
+    assert changes(night_review) == {Change.FLAKY: {f"{ONE} guest_works"}}
     nights.next_day()
     nights.ran.clear()
     nights.plan = replace(nights.plan, again=0)
@@ -150,8 +150,8 @@ def test_a_second_run_of_other_inputs_excuses_nothing(nights: Nights) -> None:
         nights.world = replace(nights.world, kernel="6.12.118")
 
     nights.before_end = somebody_changes_the_kernel
-    found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL, PASS]}))
-    assert changes(found)[Change.REGRESSED] == {f"{ONE} guest_works"}
+    night_review = nights.night(World(statuses={(ONE, "guest_works"): [FAIL, PASS]}))
+    assert changes(night_review)[Change.REGRESSED] == {f"{ONE} guest_works"}
 
 
 def test_a_host_that_comes_up_no_more_is_a_regression_and_a_set_up_that_fails_is_not_tried(nights: Nights) -> None:
@@ -160,20 +160,24 @@ def test_a_host_that_comes_up_no_more_is_a_regression_and_a_set_up_that_fails_is
     assert nights.night(World()).exit() is NightExit.WELL
     nights.next_day()
     nights.ran.clear()
-    found = nights.night(World(breaks={ONE: "no boot"}))
+    night_review = nights.night(World(breaks={ONE: "no boot"}))
     assert nights.ran == [(ONE,), (ONE,), (TWO,)]
-    assert (found.exit(), found.regressions, cell(found).broke) == (NightExit.WORSE, 1, True)
-    assert "the kernel panicked" in summary.text(found)
+    assert (night_review.exit(), night_review.regressions, cell(night_review).broke) == (NightExit.WORSE, 1, True)
+    assert "the kernel panicked" in summary.text(night_review)
     nights.next_day()
-    found = nights.night(World(breaks={ONE: "no host"}))
-    assert (found.exit(), found.regressions, cell(found).is_broken) == (NightExit.NOT_TRIED, 0, True)
-    assert "no space left for /var/cache" in summary.text(found)
+    night_review = nights.night(World(breaks={ONE: "no host"}))
+    assert (night_review.exit(), night_review.regressions, cell(night_review).is_broken) == (
+        NightExit.NOT_TRIED,
+        0,
+        True,
+    )
+    assert "no space left for /var/cache" in summary.text(night_review)
     nights.next_day()
     assert nights.night(World()).exit() is NightExit.WELL
     nights.next_day()
-    found = nights.night(World(breaks={ONE: "no host", TWO: "no report"}))
-    assert found.exit() is NightExit.NOT_TRIED
-    assert "sealproof: PYTHONPATH is set" in summary.text(found)
+    night_review = nights.night(World(breaks={ONE: "no host", TWO: "no report"}))
+    assert night_review.exit() is NightExit.NOT_TRIED
+    assert "sealproof: PYTHONPATH is set" in summary.text(night_review)
 
 
 # --- the first bad patch ----------------------------------------------------------------------------------------------
@@ -188,13 +192,13 @@ def test_of_what_regressed_with_the_patches_the_first_bad_one_is_searched_for_as
     nights.plan = replace(nights.plan, bisect=1)
     nights.night()
     nights.next_day()
-    found = nights.night(World(statuses=BOTH_FAIL, patches=TWO_PATCHES))
+    night_review = nights.night(World(statuses=BOTH_FAIL, patches=TWO_PATCHES))
     assert nights.searched == [("guest_works", "--series=one", "--trust-ends", "--good=1", "--bad=2")]
-    told = summary.text(found, page=Path("/trend.html"))
+    told = summary.text(night_review, page=Path("/trend.html"))
     assert "    cause   2 of 2 patches: 0002-b.patch\n    seen    /answer.txt\n" in told
     assert "    bisect  ./sealproof bisect guest_boots --series=one --trust-ends --good=1 --bad=2\n" in told
-    assert "  - first bad: 2 of 2 patches: 0002-b.patch\n" in summary.markdown(found)
-    assert [one.claim for one in cell(found).causes] == ["guest_works", "guest_boots"]
+    assert "  - first bad: 2 of 2 patches: 0002-b.patch\n" in summary.markdown(night_review)
+    assert [cause.claim for cause in cell(night_review).causes] == ["guest_works", "guest_boots"]
     nights.next_day()
     nights.night()
     assert len(nights.searched) == 1, "what has failed before was searched for"
@@ -223,14 +227,14 @@ def test_a_night_that_is_killed_in_a_search_searches_again(nights: Nights) -> No
     nights.night()
     nights.next_day()
 
-    def killed() -> Answer:
+    def be_killed() -> Answer:
         raise Killed
 
-    nights.search, answers = killed, nights.search
+    nights.search, answers = be_killed, nights.search
     with pytest.raises(Killed):
         nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}, patches=TWO_PATCHES))
     nights.search = answers
-    assert [one.told for one in cell(nights.night()).causes] == ["2 of 2 patches: 0002-b.patch"]
+    assert [cause.told for cause in cell(nights.night()).causes] == ["2 of 2 patches: 0002-b.patch"]
     assert len(nights.searched) == 2
 
 
@@ -238,9 +242,9 @@ def test_no_search_is_begun_when_the_time_is_up_and_the_command_is_told(nights: 
     nights.plan = matrix("one", minutes=22.5, bisect=9)
     nights.night()
     nights.next_day()
-    found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}, patches=TWO_PATCHES))
+    night_review = nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}, patches=TWO_PATCHES))
     assert nights.searched == []
-    assert "./sealproof bisect guest_works --series=one --trust-ends --good=1 --bad=2" in summary.text(found)
+    assert "./sealproof bisect guest_works --series=one --trust-ends --good=1 --bad=2" in summary.text(night_review)
 
 
 def test_commits_of_a_tree_that_a_cell_names_are_the_range(tmp_path: Path) -> None:
@@ -266,9 +270,9 @@ def test_commits_of_a_tree_that_a_cell_names_are_the_range(tmp_path: Path) -> No
         (tree / "Makefile").write_text("changed\n")
         assert heads([words]) == {}, "what has local changes is no commit"
         second = commit()
-        found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}, kernel="6.12.118"))
+        night_review = nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}, kernel="6.12.118"))
     assert nights.searched == [("guest_works", *words, "--trust-ends", f"--good={first}", f"--bad={second}")]
-    assert cell(found, "one").causes[0].told == "2 of 2 patches: 0002-b.patch"
+    assert cell(night_review, "one").causes[0].told == "2 of 2 patches: 0002-b.patch"
 
 
 def test_a_search_is_the_command_that_users_have_and_what_it_says_is_told(tmp_path: Path) -> None:
@@ -309,9 +313,9 @@ def test_what_failed_last_comes_first_then_what_was_not_run_for_longest(tmp_path
         nights.next_day()
         nights.ran.clear()
         nights.plan = replace(nights.plan, minutes=45.0)
-        found = nights.night(World(statuses={("series=a", "guest_works"): [FAIL]}))
+        night_review = nights.night(World(statuses={("series=a", "guest_works"): [FAIL]}))
         assert nights.ran == [("series=c",), ("series=a",), ("series=a", "guest_works", HEALTH)]
-        assert found.left == ("series=b",)
+        assert night_review.left == ("series=b",)
         nights.next_day()
         nights.ran.clear()
         nights.night(World(statuses={("series=a", "guest_works"): [FAIL]}))
@@ -325,16 +329,16 @@ def test_a_cell_is_ended_when_the_time_is_up_and_that_is_no_regression(tmp_path:
         nights.next_day()
         nights.plan = matrix("one", "two", "long", minutes=50.0)
         nights.ran.clear()
-        found = nights.night(World(breaks={}))
+        night_review = nights.night(World(breaks={}))
         assert nights.ran == [("series=long",), (ONE,)]  # the new one first
-        assert found.left == (TWO,)
-        assert found.exit() is NightExit.WELL
+        assert night_review.left == (TWO,)
+        assert night_review.exit() is NightExit.WELL
         nights.next_day()
         nights.plan = matrix("other", minutes=10.0)
-        found = nights.night()
-        assert [one.late for one in cell(found, "series=other").attempts] == [True]
-        assert (found.regressions, found.exit()) == (0, NightExit.NOT_TRIED)
-        assert "ended early: no claim counts" in summary.text(found)
+        night_review = nights.night()
+        assert [attempt.late for attempt in cell(night_review, "series=other").attempts] == [True]
+        assert (night_review.regressions, night_review.exit()) == (0, NightExit.NOT_TRIED)
+        assert "ended early: no claim counts" in summary.text(night_review)
         # It was not finished, and yet is not begun first for ever.
         assert not nights.failed_last("series=other")
 
@@ -349,10 +353,10 @@ def test_a_leak_found_before_the_time_was_up_counts(tmp_path: Path) -> None:
         nights.night()
         nights.next_day()
         nights.plan = matrix("one", minutes=20.5)
-        found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}))
-        assert changes(found)[Change.REGRESSED] == {f"{ONE} guest_works"}
-        assert not cell(found).was_confirmed
-        assert "but     it was not run again, for lack of time" in summary.text(found)
+        night_review = nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}))
+        assert changes(night_review)[Change.REGRESSED] == {f"{ONE} guest_works"}
+        assert not cell(night_review).was_confirmed
+        assert "but     it was not run again, for lack of time" in summary.text(night_review)
 
 
 def test_only_one_night_is_at_work(nights: Nights) -> None:
@@ -371,12 +375,17 @@ def test_only_one_night_is_at_work(nights: Nights) -> None:
 # --- a kill in any place ----------------------------------------------------------------------------------------------
 
 
-def told(found: Review) -> Any:
+def comparable(found: Review) -> Any:
     """A night, without what differs from one time to the next."""
     return (
         [
-            (one.cell, {name: seen.statuses for name, seen in one.sitting.seen.items()} if one.sitting else one.why)
-            for one in found.cells
+            (
+                cell_review.cell,
+                {name: seen.statuses for name, seen in cell_review.sitting.seen.items()}
+                if cell_review.sitting
+                else cell_review.why,
+            )
+            for cell_review in found.cells
         ],
         changes(found),
         found.exit(),
@@ -401,22 +410,24 @@ def test_a_night_that_is_killed_in_any_place_comes_to_the_same(
             with monkeypatch.context() as patch:
                 reached = kill_at(patch, place, after=when == "after")
                 try:
-                    found = nights.night(BAD_NIGHT)
+                    night_review = nights.night(BAD_NIGHT)
                 except Killed:
                     patch.undo()
                     last = history.nights()[-1]
-                    found = review(history, last) if last.ended and len(history.nights()) == 2 else nights.night()
+                    night_review = (
+                        review(history, last) if last.ended and len(history.nights()) == 2 else nights.night()
+                    )
             assert len(history.nights()) == 2
-            wanted = wanted or told(found)
+            wanted = wanted or comparable(night_review)
             # What was tried before the kill may have been tried once more: the second time is its first then.
-            assert told(found)[1:] == wanted[1:] or _shifted(found)
+            assert comparable(night_review)[1:] == wanted[1:] or _is_shifted(night_review)
             if not reached():
                 assert place > 8
                 return
     pytest.fail("there is no end to the places")
 
 
-def _shifted(found: Review) -> bool:
+def _is_shifted(found: Review) -> bool:
     """Whether all is as it was seeded, with claims whose first result was lost with the kill."""
     return found.regressions == 2 and changes(found)[Change.REGRESSED] == {f"{ONE} guest_works", f"{TWO} guest_works"}
 
@@ -426,7 +437,7 @@ def kill_at(patch: pytest.MonkeyPatch, place: int, *, after: bool) -> Callable[[
     count = 0
 
     def killing(real: Callable[..., None]) -> Callable[..., None]:
-        def kept(self: History, *values: Any) -> None:
+        def keep(self: History, *values: Any) -> None:
             nonlocal count
             count += 1
             if count == place + 1 and not after:
@@ -435,7 +446,7 @@ def kill_at(patch: pytest.MonkeyPatch, place: int, *, after: bool) -> Callable[[
             if count == place + 1:
                 raise Killed
 
-        return kept
+        return keep
 
     patch.setattr(History, "put_night", killing(History.put_night))
     patch.setattr(History, "put_attempt", killing(History.put_attempt))
@@ -450,36 +461,36 @@ def test_a_run_that_came_to_its_end_before_the_kill_is_read_and_not_made_again(
         with pytest.raises(Killed):
             nights.night()
     assert nights.ran == [(ONE,)]
-    found = nights.night()
+    night_review = nights.night()
     assert nights.ran == [(ONE,), (TWO,)]
-    assert found.exit() is NightExit.WELL
+    assert night_review.exit() is NightExit.WELL
     assert "was not finished: it goes on" in " ".join(nights.said)
 
 
 def test_a_run_that_was_killed_with_the_night_is_made_anew_and_that_is_said(nights: Nights) -> None:
     with pytest.raises(Killed):
         nights.night(World(breaks={ONE: "killed"}))
-    found = nights.night(World())
+    night_review = nights.night(World())
     assert nights.ran == [(ONE,), (ONE,), (TWO,)]
-    assert cell(found).attempts[0].why == "the night was killed meanwhile, and it was run anew"
-    assert len(list((nights.folder / "nights" / found.night.id / "01-1").iterdir())) == 2
+    assert cell(night_review).attempts[0].why == "the night was killed meanwhile, and it was run anew"
+    assert len(list((nights.folder / "nights" / night_review.night.id / "01-1").iterdir())) == 2
 
 
 def test_a_night_whose_time_is_over_is_left_as_it_is(nights: Nights) -> None:
     with pytest.raises(Killed):
         nights.night(World(breaks={TWO: "killed"}))
     nights.next_day()
-    found = nights.night(World())
+    night_review = nights.night(World())
     first, second = nights.history.nights()
     assert first.ended is None
-    assert second.id == found.night.id
+    assert second.id == night_review.night.id
     assert cell(review(nights.history, first), TWO).sitting is None
     assert "not finished" in summary.headline(review(nights.history, first))
     # What was tried in it counts: the cell that was killed has no past, and the other one has.
-    assert cell(found, TWO).comparison is None
-    assert cell(found).comparison is not None
+    assert cell(night_review, TWO).comparison is None
+    assert cell(night_review).comparison is not None
     # The cell that was killed came first.
-    assert found.night.cells == (TWO, ONE)
+    assert night_review.night.cells == (TWO, ONE)
 
 
 def test_a_new_night_can_be_asked_for_and_another_matrix_is_another_night(nights: Nights) -> None:
@@ -528,7 +539,7 @@ def test_a_real_kill_leaves_no_lock_and_the_night_goes_on(tmp_path: Path) -> Non
 # --- the matrix -------------------------------------------------------------------------------------------------------
 
 
-def written(folder: Path, text: str) -> Path:
+def write_matrix(folder: Path, text: str) -> Path:
     (folder / "m.toml").write_text(text)
     return folder / "m.toml"
 
@@ -551,9 +562,9 @@ mark = "quick"
 
 
 def test_a_matrix_is_all_combinations_of_what_its_tables_name(tmp_path: Path) -> None:
-    found = load(written(tmp_path, GOOD))
+    found = load(write_matrix(tmp_path, GOOD))
     assert (found.minutes, found.again, found.exit_on, found.shared) == (240, 2, ExitOn.FLAKY, ("--jobs=2",))
-    assert [one.name for one in found.cells] == [
+    assert [cell_review.name for cell_review in found.cells] == [
         "series=stock layers=none mode=plain",
         "series=stock layers=debug,numa mode=plain",
         "series=protected-memory layers=none mode=plain",
@@ -567,11 +578,11 @@ def test_a_matrix_is_all_combinations_of_what_its_tables_name(tmp_path: Path) ->
 
 
 def test_the_options_are_those_that_pytest_has() -> None:
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-m", "pytest", "--help"], cwd=PROJECT, capture_output=True, text=True, check=True
     ).stdout
     for name in options():
-        assert f"  --{name}" in said or f", --{name}" in said, name
+        assert f"  --{name}" in output or f", --{name}" in output, name
     assert {"series", "kernel", "layers", "mode", "host", "compiler", "selftests"} <= options().keys()
     assert not {"reports", "dry-run", "keep-on-failure"} & options().keys()
 
@@ -580,7 +591,7 @@ def test_the_options_are_those_that_pytest_has() -> None:
     ("old", "new", "words"),
     [
         ('mode = "plain"', "nested_pagings = [true]", "the sign-off has no option --nested-pagings; there are:"),
-        ("again = 2", 'pull = ["/"]', "pull: / is no git tree"),
+        ("again = 2", 'pull = ["/"]', "pull: / is not a git tree"),
         ('mode = "plain"', 'mode = "protect"', "cells, table 1: mode is one of plain, protected"),
         ('"debug,numa"', '"debug,nuna"', "cells, table 1: layers: no layer 'nuna'"),
         ('kernel = "6.12"', "kernel = 6.10", "write the value as text, in quotes"),
@@ -603,14 +614,14 @@ def test_the_options_are_those_that_pytest_has() -> None:
         ("again = 2", "often = 2", "often: Extra inputs are not permitted"),
         ("again = 2", "again =", "Invalid value"),
         ('"flaky"', '"all"', "exit_on:"),
-        ('mode = "plain"', f'kernel = {[str(one) for one in range(200)]}', "cells; at most 500"),
+        ('mode = "plain"', f'kernel = {[str(number) for number in range(200)]}', "cells; at most 500"),
         ('mode = "plain"', f'kernel = "{"x" * 600}"', "more than 500 characters"),
     ],
 )  # fmt: skip
 def test_a_matrix_that_is_not_right_is_refused_in_one_line(tmp_path: Path, old: str, new: str, words: str) -> None:
     assert old in GOOD
     with pytest.raises(UserInputError) as error:
-        load(written(tmp_path, GOOD.replace(old, new, 1)))
+        load(write_matrix(tmp_path, GOOD.replace(old, new, 1)))
     assert words in error.value.message
     assert "\n" not in error.value.message
     assert "--dry-run" in error.value.hint
@@ -640,11 +651,11 @@ def test_a_new_night_pulls_what_it_may_and_says_what_it_could_not(nights: Nights
     assert git(good, "rev-parse", "HEAD") == git(origin, "rev-parse", "HEAD")
     assert git(odd, "rev-parse", "HEAD") == before
     git(origin, "commit", "-q", "--allow-empty", "-m", "three")
-    found = nights.night(World())  # it goes on, with the sources that it began with
+    night_review = nights.night(World())  # it goes on, with the sources that it began with
     assert git(good, "rev-parse", "HEAD") != git(origin, "rev-parse", "HEAD")
-    assert len(found.night.problems) == 1
-    assert f"{odd} was not updated: " in summary.text(found)
-    assert "odd was not updated" in summary.markdown(found)
+    assert len(night_review.night.problems) == 1
+    assert f"{odd} was not updated: " in summary.text(night_review)
+    assert "odd was not updated" in summary.markdown(night_review)
 
 
 def test_a_pull_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -684,12 +695,12 @@ def test_a_cell_whose_reports_find_no_space_is_not_tried_and_the_night_goes_on(n
 
     nights._run = full  # type: ignore[method-assign]
     nights.plan = replace(nights.plan, again=0)
-    found = nights.night()
-    one, two = found.cells
-    assert one.why.startswith(f"no space left for {nights.folder}/nights/{found.night.id}/01-1: ")
-    assert one.is_broken
+    night_review = nights.night()
+    cell_review, two = night_review.cells
+    assert cell_review.why.startswith(f"no space left for {nights.folder}/nights/{night_review.night.id}/01-1: ")
+    assert cell_review.is_broken
     assert two.sitting is not None
-    assert found.exit() is NightExit.NOT_TRIED
+    assert night_review.exit() is NightExit.NOT_TRIED
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -703,7 +714,7 @@ def sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int
     history = History(tmp_path / "fake.sqlite")
     fake = Nights(tmp_path / "fake", matrix("stock"), history)
     monkeypatch.setattr("history.__main__._run_by_the_clock", fake._run)
-    file = written(tmp_path, 'minutes = 60\n[[cells]]\nseries = ["stock", "protected-memory"]\n')
+    file = write_matrix(tmp_path, 'minutes = 60\n[[cells]]\nseries = ["stock", "protected-memory"]\n')
 
     def run(*words: str, world: World | None = None) -> int:
         fake.world = world or World()
@@ -725,9 +736,9 @@ def test_the_command_runs_a_night_and_leaves_what_ci_shows(
     assert sealed() == 0
     assert sealed(world=World(statuses={("series=stock", "guest_works"): [FAIL]})) == 1
     assert sealed("--exit-on", "failures", world=World(statuses={("series=stock", "guest_works"): [FAIL]})) == 1
-    said = capsys.readouterr().out
-    assert "REGRESSED  guest_works" in said
-    assert "repeat  pytest tests_e2e -k test_guest_works" in said
+    output = capsys.readouterr().out
+    assert "REGRESSED  guest_works" in output
+    assert "repeat  pytest tests_e2e -k test_guest_works" in output
     mails = sorted(tmp_path.glob("reports/*/mail.txt"))
     assert len(mails) == 3
     assert "1 regression, 2 of 2 cells tried" in mails[1].read_text()
@@ -746,9 +757,9 @@ def test_what_regressed_stays_the_answer_where_no_page_can_be_written(
     monkeypatch.setattr("history.__main__._write_lines", full)
     assert sealed(world=World(statuses={("series=stock", "guest_works"): [FAIL]})) == 1
     assert sealed() == 2  # nothing regressed, and CI has no page
-    said = capsys.readouterr().out
-    assert "REGRESSED  guest_works" in said
-    assert said.count("no space left for ") == 6
+    output = capsys.readouterr().out
+    assert "REGRESSED  guest_works" in output
+    assert output.count("no space left for ") == 6
 
 
 def test_a_strangers_words_do_nothing_in_a_summary(nights: Nights) -> None:
@@ -758,29 +769,29 @@ def test_a_strangers_words_do_nothing_in_a_summary(nights: Nights) -> None:
 
     def poison() -> None:
         newest = max(nights.folder.glob("nights/*/*/*/signoff.json"))
-        found = json.loads(newest.read_text())
-        for one in found["claims"]:
-            one["why"] = evil
-        newest.write_text(json.dumps(found))
+        document = json.loads(newest.read_text())
+        for row in document["claims"]:
+            row["why"] = evil
+        newest.write_text(json.dumps(document))
 
     nights.before_end = poison
-    found = nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}))
-    page = summary.markdown(found)
+    night_review = nights.night(World(statuses={(ONE, "guest_works"): [FAIL]}))
+    page = summary.markdown(night_review)
     assert "<script" not in page.replace("\\<", "")
     assert "](" not in page.replace("\\]", "")
-    assert "\x1b" not in page + summary.text(found)
-    assert summary.text(found).replace("\n", "").isprintable()
+    assert "\x1b" not in page + summary.text(night_review)
+    assert summary.text(night_review).replace("\n", "").isprintable()
 
 
 def test_a_mail_stays_small_however_much_regressed(nights: Nights) -> None:
     names = [f"claim_{number}" for number in range(400)]
     nights.night(World(claims=names))
     nights.next_day()
-    found = nights.night(World(claims=names, statuses={(ONE, name): [FAIL] for name in names}))
-    assert found.regressions == 400
-    assert "and 380 more" in summary.text(found)
-    assert len(summary.text(found)) < 12_000
-    assert len(summary.markdown(found)) < 12_000
+    night_review = nights.night(World(claims=names, statuses={(ONE, name): [FAIL] for name in names}))
+    assert night_review.regressions == 400
+    assert "and 380 more" in summary.text(night_review)
+    assert len(summary.text(night_review)) < 12_000
+    assert len(summary.markdown(night_review)) < 12_000
 
 
 def test_pytest_is_run_as_users_run_it_and_is_told_to_end_when_its_time_is_up(tmp_path: Path) -> None:
@@ -791,8 +802,8 @@ def test_pytest_is_run_as_users_run_it_and_is_told_to_end_when_its_time_is_up(tm
     assert "1 passed" in log.read_text()
 
     class UntilBegun(Deadline):
-        def left(self) -> float:
-            return 0.0 if begun.exists() else super().left()
+        def seconds_left(self) -> float:
+            return 0.0 if begun.exists() else super().seconds_left()
 
     test.write_text(
         f"import time, pathlib\ndef test_slow():\n    pathlib.Path({str(begun)!r}).touch()\n    time.sleep(600)\n"

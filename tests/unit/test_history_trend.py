@@ -56,7 +56,7 @@ def nights(tmp_path: Path) -> Iterator[Nights]:
         yield Nights(tmp_path, matrix("one", "two"), history)
 
 
-def written(nights: Nights, *, pages: bool = True) -> str:
+def write_page(nights: Nights, *, pages: bool = True) -> str:
     if pages:
         for file in nights.folder.glob("nights/*/*/*/signoff.json"):
             (file.parent / "signoff.html").write_text("<h1>a report</h1>")
@@ -82,7 +82,7 @@ def test_nights_of_the_same_day_are_told_apart(nights: Nights) -> None:
     nights.night()
     nights.clock = nights.clock.replace(hour=13, minute=5)
     nights.night()
-    assert heads(written(nights)) == [
+    assert heads(write_page(nights)) == [
         "<span>11-01</span>",
         "<span>11-02</span><span>01:00</span>",
         "<span>11-02</span><span>13:05</span>",
@@ -96,19 +96,19 @@ def test_the_first_bad_patch_stands_at_its_night_and_above_all_in_the_newest(nig
     both = (("0001-a.patch", "a"), ("0002-b.patch", "b"))
     bad = {("series=one", "guest_works"): [Status.FAIL]}
     nights.night(World(statuses=bad, patches=both))
-    text = written(nights)
+    text = write_page(nights)
     assert "<br>first bad: <b>2 of 2 patches: 0002-b.patch</b>" in text
     assert "<dt>2026-11-02 01:00</dt><dd>guest_works: 2 of 2 patches: 0002-b.patch</dd>" in text
     nights.next_day()
     nights.night(World(statuses=bad, patches=both))
-    text = written(nights)
+    text = write_page(nights)
     assert "first bad: " not in text
     assert "<dd>guest_works: 2 of 2 patches: 0002-b.patch</dd>" in text
 
 
 def test_the_matrix_shows_each_night_as_it_was_seeded(nights: Nights) -> None:
     twenty(nights)
-    text = written(nights)
+    text = write_page(nights)
     assert signs(text, "series=one") == "✓✓~✓▼✗✗✗✓~✓†✓✓!▼✓✓✓~"
     assert signs(text, "series=two") == "✓✓✓✓✓✓~✓✓▼✗✗✗✗!✗⊘✗✗✓"  # it came first in the night that was killed
     assert "No regressions" in text
@@ -143,7 +143,7 @@ def test_only_the_newest_nights_are_shown_and_judged_by_all(nights: Nights) -> N
 
 def test_the_page_allows_its_own_style_and_nothing_else(nights: Nights) -> None:
     nights.night(World(statuses={("series=one", "guest_works"): [Status.FAIL]}))
-    text = written(nights)
+    text = write_page(nights)
     style = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     policy = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)[0]
     digest = base64.b64encode(hashlib.sha256(style[0].encode()).digest()).decode()
@@ -160,14 +160,14 @@ def test_links_lead_to_evidence_that_is_there(nights: Nights) -> None:
     nights.night()
     nights.next_day()
     nights.night(World(statuses={("series=one", "guest_works"): [Status.FAIL]}))
-    assert not [link for link in Page(written(nights, pages=False)).links() if not link.startswith("#")]
-    found = [link for link in Page(written(nights)).links() if not link.startswith("#")]
-    assert len(found) == 5  # four squares, and the bar of the claim that failed
-    for link in found:
+    assert not [link for link in Page(write_page(nights, pages=False)).links() if not link.startswith("#")]
+    listing = [link for link in Page(write_page(nights)).links() if not link.startswith("#")]
+    assert len(listing) == 5  # four squares, and the bar of the claim that failed
+    for link in listing:
         file, _, anchor = unquote(link).partition("#")
         assert (nights.folder / "out" / file).resolve().is_file()
         assert anchor in ("", "guest_works")
-    assert sum("#guest_works" in link for link in found) == 1
+    assert sum("#guest_works" in link for link in listing) == 1
 
 
 def test_a_strangers_words_and_paths_do_nothing_on_the_page(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_the_page_of_many_claims_stays_small(nights: Nights) -> None:
     for _ in range(3):
         nights.night(World(claims=names))
         nights.next_day()
-    text = written(nights)
+    text = write_page(nights)
     assert len(text) < 2500 * 400
     assert text.count("200 claims without a change") == 2
 
@@ -221,4 +221,4 @@ def test_the_commands_write_page_and_summary(
     assert "| --- |" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["trend", *where, "--nights", "0", str(tmp_path / "x")])
-    assert [one.name for one in (tmp_path / "new").iterdir()] == ["trend.html"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["trend.html"]

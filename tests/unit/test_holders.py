@@ -31,7 +31,7 @@ from tests.unit.host_memory_samples import (
 from tests_e2e.support import holders
 from tests_e2e.support.guest_frames import GuestFrames
 from tests_e2e.support.holders import counts, owners, topmost_in_use
-from tests_e2e.support.nested_tables import nested_tables
+from tests_e2e.support.nested_tables import find_nested_tables
 from tests_e2e.support.translations import LARGE, PRESENT
 
 
@@ -197,26 +197,26 @@ def test_a_guest_has_no_control_block_of_the_hosts() -> None:
     frames = dict.fromkeys([GUESTS_BLOCK, *PRIVATE], 0)
     machine.guests["protected"] = GuestFrames(frames, machine.guests["protected"].open)
     machine.block(GUESTS_BLOCK, NESTED)
-    assert [one.blocks for one in machine.holders().nested] == [(BLOCK,), (PLAIN_BLOCK,)]
+    assert [table.blocks for table in machine.holders().nested] == [(BLOCK,), (PLAIN_BLOCK,)]
 
 
 @pytest.mark.parametrize("free", [BLOCK, NESTED])
 def test_what_a_vm_that_has_ended_left_is_no_control_block(free: int) -> None:
-    found = nested_tables(Machine().bytes, (), lambda frame: frame != free)
-    assert [one.root for one in found] == [PLAIN_NESTED]
+    found = find_nested_tables(Machine().bytes, (), lambda frame: frame != free)
+    assert [entry.root for entry in found] == [PLAIN_NESTED]
 
 
 @pytest.mark.parametrize("word", [0x10, 0x58, 0x90, 0xB0, 0x4D0])
 def test_what_vmrun_would_refuse_is_no_control_block(word: int) -> None:
     machine = Machine()
     machine.word(BLOCK, word // 8, 0)
-    assert [one.root for one in nested_tables(machine.bytes)] == [PLAIN_NESTED]
+    assert [table.root for table in find_nested_tables(machine.bytes)] == [PLAIN_NESTED]
 
 
 def test_nested_large_page_maps_all_its_frames() -> None:
     machine = Machine()
     machine.entry(NESTED + 2, 2, 1024, PRESENT | LARGE | 1 << 12)
-    (found, _) = nested_tables(machine.bytes)
+    (found, _) = find_nested_tables(machine.bytes)
     assert len(found.at) == 15 + 512
     assert found.at[0x400000 + 5 * PAGE_SIZE] == 1024 + 5
 
@@ -224,7 +224,7 @@ def test_nested_large_page_maps_all_its_frames() -> None:
 def test_device_of_a_guest_is_no_memory() -> None:
     machine = Machine()
     machine.word(NESTED + 3, 300, 1 << 51 | PRESENT)
-    (found, _) = nested_tables(machine.bytes)
+    (found, _) = find_nested_tables(machine.bytes)
     assert len(found.at) == 15
 
 
@@ -233,7 +233,7 @@ def test_what_is_no_table_ends() -> None:
     machine.block(60, STALE_ROOT)
     for index in range(512):
         machine.entry(STALE_ROOT, index, STALE_ROOT)
-    (_, _, stale) = nested_tables(machine.bytes)
+    (_, _, stale) = find_nested_tables(machine.bytes)
     assert (stale.tables, len(stale.at)) == (4, 512)
 
 

@@ -67,7 +67,7 @@ def provisioned():
 """
 FAILS = {
     "conftest.py": f"import sys\n{CONFTEST}{HOSTS}",
-    "test_d.py": "def test_one(pool): pool.shared()\ndef test_two(pool): assert not pool.shared()\n",
+    "test_d.py": "def test_one(pool): pool.shared_host()\ndef test_two(pool): assert not pool.shared_host()\n",
 }
 ORDER = {
     "test_a_health.py": "import pytest\npytestmark = pytest.mark.whole_run\ndef test_health(): pass\n",
@@ -77,7 +77,7 @@ ORDER = {
 }
 
 
-def prepared(folder: Path, tests: dict[str, str], *options: str) -> tuple[list[str], dict[str, str]]:
+def prepare(folder: Path, tests: dict[str, str], *options: str) -> tuple[list[str], dict[str, str]]:
     """The command that runs them, and its environment."""
     for name, content in {"conftest.py": CONFTEST, **tests}.items():
         (folder / name).write_text(content)
@@ -96,7 +96,7 @@ def prepared(folder: Path, tests: dict[str, str], *options: str) -> tuple[list[s
 
 
 def run(folder: Path, tests: dict[str, str], *options: str) -> tuple[int, str]:
-    argv, env = prepared(folder, tests, *options)
+    argv, env = prepare(folder, tests, *options)
     done = subprocess.run(
         argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
     )
@@ -104,9 +104,9 @@ def run(folder: Path, tests: dict[str, str], *options: str) -> tuple[int, str]:
 
 
 def test_what_judges_the_whole_run_comes_last(tmp_path: Path) -> None:
-    status, said = run(tmp_path, ORDER, "--strict-markers")
+    status, output = run(tmp_path, ORDER, "--strict-markers")
     assert status == 0
-    assert re.findall(r"::(test_\w+) PASSED", said) == ["test_one", "test_two", "test_health", "test_end"]
+    assert re.findall(r"::(test_\w+) PASSED", output) == ["test_one", "test_two", "test_health", "test_end"]
 
 
 SIGNALS = {
@@ -118,7 +118,7 @@ SIGNALS = {
 
 def test_what_the_parent_ignores_neither_ends_the_run_nor_hides_a_failure(tmp_path: Path) -> None:
     """nohup ignores SIGHUP; where SIGCHLD is ignored, Python takes each program for one that has ended well."""
-    argv, env = prepared(tmp_path, SIGNALS)
+    argv, env = prepare(tmp_path, SIGNALS)
     for number in (signal.SIGHUP, signal.SIGCHLD):
         argv = ignoring(number, *argv)
     done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
@@ -127,15 +127,15 @@ def test_what_the_parent_ignores_neither_ends_the_run_nor_hides_a_failure(tmp_pa
 
 def test_unusable_option_ends_the_run_with_that_one_error_and_makes_nothing(tmp_path: Path) -> None:
     tests = {"test_c.py": "def test_one(pool): pass\ndef test_two(pool): pass\n"}
-    status, said = run(tmp_path, tests, "--host", "mainframe")
+    status, output = run(tmp_path, tests, "--host", "mainframe")
     assert status == FAILED
-    assert said.count("--host: no host kind mainframe\n  next: one of: auto, emulated") == 1
-    assert "Traceback" not in said
+    assert output.count("--host: no host kind mainframe\n  next: one of: auto, emulated") == 1
+    assert "Traceback" not in output
     assert not any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
 
 
 def test_host_is_kept_for_who_sits_at_a_terminal_until_ctrl_c(tmp_path: Path) -> None:
-    argv, env = prepared(tmp_path, FAILS, "--keep-on-failure")
+    argv, env = prepare(tmp_path, FAILS, "--keep-on-failure")
     ours, theirs = os.openpty()
     process = subprocess.Popen(
         argv, cwd=tmp_path, env=env, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -177,7 +177,7 @@ def test_host_is_kept_for_who_sits_at_a_terminal_until_ctrl_c(tmp_path: Path) ->
 
 
 def test_host_is_not_kept_beyond_its_terminal(tmp_path: Path) -> None:
-    argv, env = prepared(tmp_path, FAILS, "--keep-on-failure")
+    argv, env = prepare(tmp_path, FAILS, "--keep-on-failure")
     ours, theirs = os.openpty()
     with (tmp_path / "said").open("w+") as out:
         process = subprocess.Popen(argv, cwd=tmp_path, env=env, stdin=theirs, stdout=out, stderr=out)
@@ -196,13 +196,13 @@ def test_host_is_not_kept_beyond_its_terminal(tmp_path: Path) -> None:
 
 
 def test_host_is_not_kept_where_nobody_could_end_it_nor_when_all_is_well(tmp_path: Path) -> None:
-    status, said = run(tmp_path, FAILS, "--keep-on-failure")
+    status, output = run(tmp_path, FAILS, "--keep-on-failure")
     assert status == 1
-    assert "log in to the host" in said
-    assert "it ends at once" in said
-    status, said = run(tmp_path, FAILS, "--keep-on-failure", "-k", "one")
+    assert "log in to the host" in output
+    assert "it ends at once" in output
+    status, output = run(tmp_path, FAILS, "--keep-on-failure", "-k", "one")
     assert status == 0
-    assert "log in to the host" not in said
+    assert "log in to the host" not in output
 
 
 @pytest.mark.parametrize(
@@ -263,9 +263,9 @@ def the_one_line(folder: Path, status: int, said: str) -> str:
     (line,) = (line for line in said.splitlines() if "the set-up failed: " in line)
     assert "Traceback" not in said
     assert len(said.splitlines()) < 40, said
-    found = re.search(r"\(traceback: (\S+)\)", line)
-    assert found is not None, line
-    kept = Path(found[1])
+    match = re.search(r"\(traceback: (\S+)\)", line)
+    assert match is not None, line
+    kept = Path(match[1])
     assert kept.is_relative_to(folder)
     assert "Traceback (most recent call last)" in kept.read_text()
     return line
@@ -298,9 +298,9 @@ def the_one_line(folder: Path, status: int, said: str) -> str:
 )
 def test_whatever_the_set_up_raises_is_one_line_and_no_claim_fails_for_it(tmp_path: Path, how: str, told: str) -> None:
     conftest = CONFTEST + IN_SET_UP.format(how=how)
-    status, said = run(tmp_path, {"conftest.py": conftest, **MANY}, f"--basetemp={tmp_path / 'base'}")
-    assert told in the_one_line(tmp_path, status, said)
-    assert not re.search(r"\d+ (failed|errors?|passed)", said), said
+    status, output = run(tmp_path, {"conftest.py": conftest, **MANY}, f"--basetemp={tmp_path / 'base'}")
+    assert told in the_one_line(tmp_path, status, output)
+    assert not re.search(r"\d+ (failed|errors?|passed)", output), output
 
 
 @pytest.mark.parametrize("where", ["start", "meet"])
@@ -310,25 +310,25 @@ def test_first_host_that_does_not_start_ends_the_run_too(tmp_path: Path, where: 
         conftest += AT_FIRST_HOST.format(start="breaks")
     else:
         conftest = conftest.replace("return print", "return breaks") + AT_FIRST_HOST.format(start="object")
-    status, said = run(tmp_path, {"conftest.py": conftest, **MANY}, f"--basetemp={tmp_path / 'base'}")
-    assert "OSError: the first host does not come" in the_one_line(tmp_path, status, said)
+    status, output = run(tmp_path, {"conftest.py": conftest, **MANY}, f"--basetemp={tmp_path / 'base'}")
+    assert "OSError: the first host does not come" in the_one_line(tmp_path, status, output)
 
 
 def test_error_of_ours_keeps_its_words_and_names_its_traceback(tmp_path: Path) -> None:
-    status, said = run(tmp_path, MANY, "--host", "mainframe", f"--basetemp={tmp_path / 'base'}")
+    status, output = run(tmp_path, MANY, "--host", "mainframe", f"--basetemp={tmp_path / 'base'}")
     assert status == FAILED
-    assert said.count("the set-up failed: --host: no host kind mainframe\n  next: one of: auto") == 1
-    found = re.search(r"  traceback: (\S+)", said)
-    assert found is not None
-    assert "UserInputError" in Path(found[1]).read_text()
+    assert output.count("the set-up failed: --host: no host kind mainframe\n  next: one of: auto") == 1
+    match = re.search(r"  traceback: (\S+)", output)
+    assert match is not None
+    assert "UserInputError" in Path(match[1]).read_text()
 
 
 def test_traceback_has_a_place_when_the_reports_have_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     words = failure.describe(ValueError("why"), tmp_path / "file" / "hosts")
-    found = re.fullmatch(r"ValueError: why \(traceback: (\S+)\)", words)
-    assert found is not None
-    kept = Path(found[1])
+    match = re.fullmatch(r"ValueError: why \(traceback: (\S+)\)", words)
+    assert match is not None
+    kept = Path(match[1])
     try:
         assert "ValueError: why" in kept.read_text()
     finally:
@@ -336,14 +336,14 @@ def test_traceback_has_a_place_when_the_reports_have_none(tmp_path: Path) -> Non
 
 
 def test_user_without_a_name_and_a_home_gets_one_line(tmp_path: Path) -> None:
-    argv, env = prepared(tmp_path, MANY, f"--basetemp={tmp_path / 'base'}")
+    argv, env = prepare(tmp_path, MANY, f"--basetemp={tmp_path / 'base'}")
     del env["XDG_CACHE_HOME"]
     nobody = tmp_path / "sitecustomize.py"
     nobody.write_text("import os, pwd\ndef unknown(uid): raise KeyError(uid)\npwd.getpwuid = unknown\n")
     env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
     done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
-    said = done.stdout + done.stderr
-    assert done.returncode == FAILED, said
-    assert said.count(f"the set-up failed: set-up: the user uid {os.getuid()} has no home folder") == 1
-    assert "next: set HOME or XDG_CACHE_HOME to a writable folder" in said
-    assert "Traceback" not in said
+    output = done.stdout + done.stderr
+    assert done.returncode == FAILED, output
+    assert output.count(f"the set-up failed: set-up: the user uid {os.getuid()} has no home folder") == 1
+    assert "next: set HOME or XDG_CACHE_HOME to a writable folder" in output
+    assert "Traceback" not in output

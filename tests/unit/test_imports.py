@@ -38,7 +38,7 @@ def _name(file: Path) -> str:
     return ".".join(part for part in file.with_suffix("").parts if part != "__init__")
 
 
-def imported(source: str, known: dict[str, Path]) -> Iterator[str]:
+def imports_of(source: str, known: dict[str, Path]) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -51,7 +51,7 @@ def imported(source: str, known: dict[str, Path]) -> Iterator[str]:
 def arrows() -> dict[str, set[str]]:
     """The modules that each module imports, of ours."""
     known = modules()
-    return {name: {one for one in imported(file.read_text(), known) if one in known} for name, file in known.items()}
+    return {name: {one for one in imports_of(file.read_text(), known) if one in known} for name, file in known.items()}
 
 
 ARROWS = arrows()
@@ -107,4 +107,4 @@ def test_ground_floor_knows_no_kind_of_host(room: str) -> None:
 
 def test_import_inside_a_function_counts_too() -> None:
     source = "def late():\n    from signoff import plugin\n    import cli.table\n"
-    assert list(imported(source, {"signoff.plugin": PROJECT})) == ["signoff.plugin", "cli.table"]
+    assert list(imports_of(source, {"signoff.plugin": PROJECT})) == ["signoff.plugin", "cli.table"]

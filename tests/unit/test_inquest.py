@@ -31,7 +31,7 @@ class FakeGuest:
     def console_tail(self) -> str:
         return self.said
 
-    def beaten(self) -> int:
+    def count_beats(self) -> int:
         if self.silent:
             raise self.silent
         self.beats += self.beating
@@ -53,23 +53,23 @@ def test_machines_that_are_well_came_to_no_harm() -> None:
 
 def test_host_that_died_of_itself_is_harmed_and_one_that_was_ended_is_not() -> None:
     died, ended = host(), host()
-    died.vitals.lost("kernel died: Oops", harm=True)
-    ended.vitals.lost("its QEMU ended with signal 9")
+    died.vitals.note_loss("kernel died: Oops", harm=True)
+    ended.vitals.note_loss("its QEMU ended with signal 9")
     assert harm_to(died, thorough=False) == ["the host: kernel died: Oops"]
     assert harm_to(ended, thorough=True) == []
 
 
 def test_guest_that_panicked_is_harmed_and_its_last_words_are_told() -> None:
     guest = FakeGuest(said=f"before\n{PANIC}")
-    guest.vitals.lost("its QEMU ended")
+    guest.vitals.note_loss("its QEMU ended")
     (words,) = harm_to(host(guest), thorough=True)
     assert words == f"guest protected: kernel died: its QEMU ended\nbefore\n{PANIC}"
 
 
 def test_guest_whose_qemu_was_to_end_is_not_and_one_whose_qemu_ended_by_itself_is() -> None:
     asked, itself = FakeGuest(), FakeGuest()
-    asked.vitals.lost("its QEMU ended")
-    itself.vitals.lost("its QEMU ended", harm=True)
+    asked.vitals.note_loss("its QEMU ended")
+    itself.vitals.note_loss("its QEMU ended", harm=True)
     assert harm_to(host(asked), thorough=True) == []
     assert harm_to(host(itself), thorough=True) == ["guest protected: its QEMU ended\nall is well"]
 
@@ -78,14 +78,14 @@ def test_guest_whose_qemu_was_to_end_is_not_and_one_whose_qemu_ended_by_itself_i
 def test_guest_that_hangs_is_harmed_whether_it_was_noticed_or_not(noticed: bool) -> None:  # noqa: FBT001
     guest = FakeGuest(beating=False)
     if noticed:
-        guest.vitals.lost("stalled: no heartbeat for 20 s", harm=True)
+        guest.vitals.note_loss("stalled: no heartbeat for 20 s", harm=True)
     (words,) = harm_to(host(FakeGuest(), guest), thorough=True)
     assert words.startswith("guest protected: stalled: no heartbeat")
 
 
 def test_guest_that_we_stopped_does_not_hang() -> None:
     guest = FakeGuest(beating=False, stopped=True)
-    guest.vitals.lost("stalled: no heartbeat for 20 s", harm=True)
+    guest.vitals.note_loss("stalled: no heartbeat for 20 s", harm=True)
     assert harm_to(host(guest), thorough=True) == []
 
 

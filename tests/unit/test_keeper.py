@@ -106,9 +106,9 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     (tmp_path / "root").mkdir()
-    one = Machine(tmp_path / "root")
-    yield one
-    watchers = subprocess.run(["pgrep", "-f", f"{one.root}/var/lib"], capture_output=True, text=True, check=False)
+    fake = Machine(tmp_path / "root")
+    yield fake
+    watchers = subprocess.run(["pgrep", "-f", f"{fake.root}/var/lib"], capture_output=True, text=True, check=False)
     assert not watchers.stdout
 
 

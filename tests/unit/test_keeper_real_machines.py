@@ -44,8 +44,8 @@ def facts(machine: Machine) -> dict[str, str]:
 
 def against(machine: Machine, how: str) -> str:
     """What a machine says against a way to boot, as doctor hands it on; a run that would begin all the same fails."""
-    one = entry(boot=how)
-    told = list(obstacles(one, facts(machine), OURS))
+    remote = entry(boot=how)
+    told = list(obstacles(remote, facts(machine), OURS))
     machine.lease()
     machine.provision()
     before = machine.files()
@@ -158,8 +158,8 @@ def test_what_follows_two_dashes_is_for_init_and_stays_behind_our_words(machine:
     machine.write("efi/loader/entries/debian.conf", "title Debian\n")
     machine.write("proc/cmdline", "root=UUID=1 ro -- single x\n")
     assert against(machine, how) == ""
-    said = machine.calls.read_text() + "".join(machine.files().values())
-    assert f"root=UUID=1 ro {OURS} -- single x\n" in said
+    text = machine.calls.read_text() + "".join(machine.files().values())
+    assert f"root=UUID=1 ro {OURS} -- single x\n" in text
 
 
 def test_command_line_that_is_too_long_is_told(machine: Machine) -> None:
@@ -407,7 +407,7 @@ def test_machine_that_starts_no_kernel_of_ours_is_told(
         efi(machine, SECURE, b"\1")
     if how is Boot.SYSTEMD_BOOT:
         efi(machine, LOADER, "systemd-boot 257".encode("utf-16-le"))
-    told = [one.what for one in obstacles(entry(boot=how), facts(machine), OURS)]
+    told = [finding.what for finding in obstacles(entry(boot=how), facts(machine), OURS)]
     if secure and how is not Boot.KEXEC:
         assert told == ["Secure Boot is on, and does not start our kernel"]
     elif lockdown != "[none]":
@@ -567,7 +567,7 @@ def test_root_of_which_a_lean_kernel_knows_nothing_is_told(machine: Machine, roo
     stub(machine, "findmnt", "echo /dev/vda1")
     stub(machine, "lsblk", f"[ -n '{on}' ] && printf '%s\\n' {on}")
     machine.write("proc/mounts", f"/dev/vda1 / {root} rw 0 0\n")
-    told = [one.what for one in obstacles(entry(config="lean"), facts(machine), OURS)]
+    told = [finding.what for finding in obstacles(entry(config="lean"), facts(machine), OURS)]
     assert told == ([f"its root file system is on {lacks}, of which a lean kernel knows nothing"] if lacks else [])
     assert not list(obstacles(entry(config="own"), facts(machine), OURS))
 

@@ -243,8 +243,8 @@ def test_a_diff_of_two_folders_is_applied(work: Work, tmp_path: Path) -> None:
     git(work.tree, "checkout", "-q", "end")
     for options in ("-ruN", "-rcN"):
         argv = ["diff", options, "--exclude=.git", "orig", "new"]
-        said = subprocess.run(argv, cwd=tmp_path, capture_output=True, check=False).stdout
-        work.put("all.diff", said)
+        output = subprocess.run(argv, cwd=tmp_path, capture_output=True, check=False).stdout
+        work.put("all.diff", output)
         assert work.applied() == work.wanted()
 
 
@@ -384,7 +384,7 @@ def test_a_numbered_mail_of_a_mailbox_without_its_change_is_refused(work: Work) 
 # --- mails ------------------------------------------------------------------------------------------------------------
 
 
-def encoded(mail: bytes, how: str) -> bytes:
+def encode(mail: bytes, how: str) -> bytes:
     head, _, body = mail.partition(b"\n\n")
     head = b"\n".join(line for line in head.split(b"\n") if not line.lower().startswith((b"content-", b"mime-")))
     body = base64.encodebytes(body) if how == "base64" else quopri.encodestring(body)
@@ -398,7 +398,7 @@ def encoded(mail: bytes, how: str) -> bytes:
 def test_an_encoded_mail_is_applied(work: Work, how: str, newline: bytes, *, boxed: bool) -> None:
     work.three()
     mails = [b"From " + mail for mail in (b"\n" + work.mailbox()).split(b"\nFrom ")[1:]]
-    mails = [encoded(mail, how).rstrip(b"\n") + b"\n\n" for mail in mails]
+    mails = [encode(mail, how).rstrip(b"\n") + b"\n\n" for mail in mails]
     if boxed:
         work.put("all.mbox", b"".join(mails).replace(b"\n", newline))
     else:
@@ -445,10 +445,10 @@ def test_a_compressed_mailbox_is_applied(work: Work, suffix: str, pack: Callable
 @pytest.mark.parametrize("where", ["", "patches"])
 def test_a_quilt_series_says_which_in_which_order_and_how_deep(work: Work, where: str) -> None:
     work.three()
-    one, two, three = work.format()
+    patch_file, two, three = work.format()
     folder = work.folder / where
     (folder / "sub").mkdir(parents=True)
-    one.rename(folder / "z.patch")
+    patch_file.rename(folder / "z.patch")
     (folder / "sub/y.patch").write_text(git(work.tree, "diff", "--no-prefix", "HEAD~2", "HEAD~1"))
     two.unlink()
     deeper = git(work.tree, "diff", "--src-prefix=a/linux/", "--dst-prefix=b/linux/", "HEAD~1")
@@ -494,9 +494,9 @@ def test_a_quilt_series_that_cannot_be_followed_is_one_line(work: Work, listed: 
 
 def test_what_editors_and_tools_leave_is_no_patch(work: Work) -> None:
     work.three()
-    one, *_ = work.format()
+    patch_file, *_ = work.format()
     for name in (".x.patch", ".x.patch.swp", "#x.patch#", "x.patch~", "x.patch.orig", "x.patch.rej", "x.patch.bak"):
-        work.put(name, one.read_bytes())
+        work.put(name, patch_file.read_bytes())
     (work.folder / ".#x.patch").symlink_to("somebody@here.1234:56")
     (work.folder / ".pc").mkdir()
     work.put("README.md", "Apply with\n\n    diff --git a/x b/x\n")
@@ -547,8 +547,8 @@ def test_what_is_named_as_a_patch_and_is_none_is_one_line(
 @pytest.mark.parametrize("name", ["0004-mm-four", "0004-mm-four.txt", "four.patch.txt", "mine.config"])
 def test_what_may_have_been_meant_and_is_not_used_is_refused(work: Work, name: str) -> None:
     work.three()
-    one, *_ = work.format()
-    work.put(name, one.read_bytes())
+    patch_file, *_ = work.format()
+    work.put(name, patch_file.read_bytes())
     with pytest.raises(UserInputError, match=f"{name}.*(not named like one|is not used)"):
         work.load()
 
@@ -593,8 +593,8 @@ def test_a_change_that_was_reverted_may_be_made_again(work: Work) -> None:
 
 def test_a_copy_that_comes_last_is_refused(work: Work) -> None:
     work.three()
-    one, *_ = work.format()
-    work.put("Copy of 0001.patch", one.read_bytes())
+    patch_file, *_ = work.format()
+    work.put("Copy of 0001.patch", patch_file.read_bytes())
     with pytest.raises(UserInputError, match=r"0001-mm-one.patch and Copy of 0001.patch hold the same change"):
         work.load()
 
@@ -616,10 +616,10 @@ def test_commits_of_one_name_are_not_versions(work: Work) -> None:
 
 def test_patches_beside_a_quilt_folder_are_not_left_out_without_a_word(work: Work) -> None:
     work.three()
-    one, two, _ = work.format()
+    patch_file, two, _ = work.format()
     (work.folder / "patches").mkdir()
-    one.rename(work.folder / "patches" / one.name)
-    (work.folder / "patches/series").write_text(f"{one.name}\n")
+    patch_file.rename(work.folder / "patches" / patch_file.name)
+    (work.folder / "patches/series").write_text(f"{patch_file.name}\n")
     with pytest.raises(UserInputError, match=f"{two.name} is not used: .*/patches/series says which are"):
         work.load()
 

@@ -298,26 +298,26 @@ def test_a_build_expects_what_the_newest_of_its_size_took(store: Store, tmp_path
         file.write_text("".join(f"CONFIG_N{number}=y\n" for number in range(options)))
         return file
 
-    def built(key: str, options: int, lines: int, seconds: float, made: float) -> None:
+    def note_build(key: str, options: int, lines: int, seconds: float, made: float) -> None:
         entry = store.root / "kernel" / key
         (entry / "source/build").mkdir(parents=True)
         config(options).rename(entry / "source/build/.config")
         (entry / "kernel.json").write_text(json.dumps({"lines": lines, "seconds": seconds}))
         os.utime(entry / "kernel.json", (made, made))
 
-    assert build._expected(store, config(100))[1] is None
-    built("old", 100, 200, 20.0, made=1)
-    built("new", 102, 204, 10.2, made=2)
-    built("large", 1000, 3000, 600.0, made=3)
+    assert build._expect_duration(store, config(100))[1] is None
+    note_build("old", 100, 200, 20.0, made=1)
+    note_build("new", 102, 204, 10.2, made=2)
+    note_build("large", 1000, 3000, 600.0, made=3)
     (store.root / "kernel/being-removed").mkdir()
-    assert build._expected(store, config(100)) == (200, pytest.approx(10.0))
-    assert build._expected(store, config(800)) == (2400, pytest.approx(480.0))
+    assert build._expect_duration(store, config(100)) == (200, pytest.approx(10.0))
+    assert build._expect_duration(store, config(800)) == (2400, pytest.approx(480.0))
 
 
 def test_a_build_tells_the_next_one_what_it_took(make: Callable[..., BuiltKernel], store: Store) -> None:
     kernel = make()
     facts = json.loads((store.root / "kernel" / kernel.key / "kernel.json").read_text())
-    assert build._expected(store, kernel.config) == (2, facts["seconds"])
+    assert build._expect_duration(store, kernel.config) == (2, facts["seconds"])
 
 
 def test_modules_are_built_once_and_only_they_are_kept(

@@ -46,7 +46,7 @@ def test_an_error_far_from_the_end_is_found_with_its_context() -> None:
         "      |         ^~~~~~~",
         "../mm/memory.c:120:9: note: each undeclared identifier is reported only once",
     ]
-    assert compiler_output.failed_target(LOG + ENDING) == "mm/memory.o"
+    assert compiler_output.first_failure(LOG + ENDING) == "mm/memory.o"
 
 
 def test_errors_of_linker_modpost_and_make_are_found() -> None:
@@ -67,7 +67,7 @@ def test_many_errors_are_cut_short_with_their_number() -> None:
 
 def test_a_log_without_errors_gives_none() -> None:
     assert compiler_output.errors("  CC      mm/errors.o\n  CC      lib/error.o\n") == ""
-    assert compiler_output.failed_target(ENDING) is None
+    assert compiler_output.first_failure(ENDING) is None
 
 
 def test_progress_counts_what_is_made_and_never_says_done() -> None:

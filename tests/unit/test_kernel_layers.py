@@ -20,10 +20,12 @@ def fragment(folder: Path, name: str, text: str) -> Path:
 
 
 def test_each_lost_option_is_named_with_wanted_got_and_fragment(tmp_path: Path) -> None:
-    one = fragment(tmp_path, "one.config", "# why\nCONFIG_A=y\nCONFIG_B=n\nCONFIG_C=64\n\n# CONFIG_D is not set\n")
+    first_fragment = fragment(
+        tmp_path, "one.config", "# why\nCONFIG_A=y\nCONFIG_B=n\nCONFIG_C=64\n\n# CONFIG_D is not set\n"
+    )
     two = fragment(tmp_path, "two.config", 'CONFIG_E="text"\nCONFIG_F=y\nCONFIG_G=n\n')
     config = 'CONFIG_B=y\nCONFIG_C=32\nCONFIG_D=m\nCONFIG_E="text"\nCONFIG_F=m\n# CONFIG_G is not set\n'
-    assert layers.lost(layers.wishes([one, two], "6.12.117"), config) == [
+    assert layers.lost_options(layers.wishes([first_fragment, two], "6.12.117"), config) == [
         "CONFIG_A: wanted y, got n (one.config)",
         "CONFIG_B: wanted n, got y (one.config)",
         "CONFIG_C: wanted 64, got 32 (one.config)",
@@ -33,10 +35,10 @@ def test_each_lost_option_is_named_with_wanted_got_and_fragment(tmp_path: Path) 
 
 
 def test_the_last_fragment_has_the_last_word(tmp_path: Path) -> None:
-    one = fragment(tmp_path, "one.config", "CONFIG_A=n\n")
+    first_fragment = fragment(tmp_path, "one.config", "CONFIG_A=n\n")
     two = fragment(tmp_path, "two.config", "CONFIG_A=y\n")
-    assert layers.lost(layers.wishes([one, two], "6.12.117"), "CONFIG_A=y\n") == []
-    assert layers.lost(layers.wishes([two, one], "6.12.117"), "CONFIG_A=y\n") == [
+    assert layers.lost_options(layers.wishes([first_fragment, two], "6.12.117"), "CONFIG_A=y\n") == []
+    assert layers.lost_options(layers.wishes([two, first_fragment], "6.12.117"), "CONFIG_A=y\n") == [
         "CONFIG_A: wanted n, got y (one.config)"
     ]
 
@@ -117,9 +119,9 @@ def test_what_kconfig_gets_are_the_options_alone_from_a_path_that_its_script_can
 def test_text_that_is_to_be_empty_may_as_well_not_be_there(tmp_path: Path) -> None:
     fragment = tmp_path / "one.config"
     fragment.write_text('CONFIG_KEYS=""\n')
-    assert layers.lost(layers.wishes([fragment], "6.12.117"), "CONFIG_A=y\n") == []
-    assert layers.lost(layers.wishes([fragment], "6.12.117"), 'CONFIG_KEYS=""\n') == []
-    assert layers.lost(layers.wishes([fragment], "6.12.117"), 'CONFIG_KEYS="a.pem"\n') == [
+    assert layers.lost_options(layers.wishes([fragment], "6.12.117"), "CONFIG_A=y\n") == []
+    assert layers.lost_options(layers.wishes([fragment], "6.12.117"), 'CONFIG_KEYS=""\n') == []
+    assert layers.lost_options(layers.wishes([fragment], "6.12.117"), 'CONFIG_KEYS="a.pem"\n') == [
         'CONFIG_KEYS: wanted "", got "a.pem" (one.config)'
     ]
 

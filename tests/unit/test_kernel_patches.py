@@ -69,7 +69,7 @@ def make(tmp_path: Path, tree: Path) -> Callable[..., Path]:
     logs = tmp_path / "logs"
     logs.mkdir()
 
-    def patched(*texts: str) -> Path:
+    def patch_tree(*texts: str) -> Path:
         files = []
         for number, text in enumerate(texts, 1):
             files.append(tmp_path / f"000{number}-it.patch")
@@ -77,7 +77,7 @@ def make(tmp_path: Path, tree: Path) -> Callable[..., Path]:
         patches = [patch for file in files for patch in arrival.read(file)]
         return source_tree(source.resolve(tree, store), patches, store, Terminal(), logs)
 
-    return patched
+    return patch_tree
 
 
 def content(folder: Path) -> dict[str, tuple[int, str]]:

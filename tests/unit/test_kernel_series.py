@@ -47,19 +47,19 @@ def test_a_port_takes_the_place_of_a_series_of_ours_that_is_made_for_another_ker
     monkeypatch.setattr(series, "FOLDER", tmp_path)
     for name, base in (("mine", ">=6.12,<6.13"), ("mine-7.3", ">=7.3,<7.4"), ("minerals-7.4", ">=7.4")):
         write(tmp_path / name, GOOD.replace(">=6.12,<6.13", base))
-    found = [series.load_for("mine", release).name for release in ("6.12.118", "7.3.4", "7.4", "next")]
-    assert found == ["mine", "mine-7.3", "mine", "mine"]
+    listing = [series.load_for("mine", release).name for release in ("6.12.118", "7.3.4", "7.4", "next")]
+    assert listing == ["mine", "mine-7.3", "mine", "mine"]
 
 
 @pytest.mark.parametrize("path", ["host_setup/kernel/series/{}", "./host_setup/kernel/series/{}/", "{}/../{}"])
 def test_a_series_of_ours_is_the_same_by_the_path_of_its_folder(path: str) -> None:
-    def named(name: str) -> str:
+    def name_of(name: str) -> str:
         return str(series.FOLDER / path.format(name, name)) if path.startswith("{}") else path.format(name)
 
-    assert series.load(named("stock")) == series.load("stock")
+    assert series.load(name_of("stock")) == series.load("stock")
     wanted = series.load_for("protected-memory", "7.3.4")
     assert wanted.name == "protected-memory-7.3"
-    assert series.load_for(named("protected-memory"), "7.3.4") == wanted
+    assert series.load_for(name_of("protected-memory"), "7.3.4") == wanted
 
 
 def test_a_folder_of_the_users_own_is_what_it_is_on_any_kernel(tmp_path: Path) -> None:
@@ -83,23 +83,23 @@ ONE_REG = {  # KVM_GET_ONE_REG and KVM_SET_ONE_REG, which x86 does not have in L
 }
 
 
-def changed(name: str, file: str) -> list[str]:
+def lines_changed(name: str, file: str) -> list[str]:
     """The lines that a series takes away from a file and adds to it, patch by patch."""
-    found = []
+    listing = []
     for patch in sorted((series.FOLDER / name).glob("*.patch")):
         at = ""
         for line in patch.read_text().splitlines():
             if line.startswith("diff --git "):
                 at = line.partition(" b/")[2]
             elif at == file and line[:1] in "+-" and not line.startswith(("+++ ", "--- ")):
-                found.append(line)
-    return found
+                listing.append(line)
+    return listing
 
 
 @pytest.mark.parametrize("file", ABI)
 def test_a_port_says_the_same_to_guests_and_to_who_reads_its_documentation(file: str) -> None:
-    ours = changed("protected-memory", file)
-    port = changed("protected-memory-7.3", file)
+    ours = lines_changed("protected-memory", file)
+    port = lines_changed("protected-memory-7.3", file)
     assert ours
     assert {*port} - {*ours} <= ONE_REG
     shorter = [line.replace(", ONE_REG", "         ").replace("STATE,    reset", "STATE     reset") for line in port]

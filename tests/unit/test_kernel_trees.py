@@ -590,7 +590,7 @@ def test_of_a_clean_tarball_nothing_is_left_out(tmp_path: Path, take: Taken) -> 
     assert names(take(pack(tree, tmp_path / "linux.tar"))) == {*SOURCES, "mm/firmware.o"}
 
 
-def packed_by(program: str, data: bytes) -> bytes:
+def pack_by(program: str, data: bytes) -> bytes:
     return subprocess.run([program, "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
 
 
@@ -599,7 +599,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
     "gz": gzip.compress,
     "bz2": bz2.compress,
-    **{program: partial(packed_by, program) for program in ("zstd", "lzip", "lzop", "lz4", "compress")},
+    **{program: partial(pack_by, program) for program in ("zstd", "lzip", "lzop", "lz4", "compress")},
 }
 
 

@@ -36,26 +36,28 @@ def both(folder: Path) -> list[Path]:
 
 
 def test_what_differs_is_told_and_nothing_else(tmp_path: Path) -> None:
-    one, two = (column(name, folder) for name, folder in zip(("six", "seven"), both(tmp_path), strict=True))
-    rows = {row.name: [(cell.status, cell.observed) for cell in row.cells] for row in differing_claims([one, two])}
+    first_run, two = (column(name, folder) for name, folder in zip(("six", "seven"), both(tmp_path), strict=True))
+    rows = {
+        row.name: [(cell.status, cell.observed) for cell in row.cells] for row in differing_claims([first_run, two])
+    }
     assert rows == {
         "alpha": [(Status.PASS, ""), (Status.FAIL, "8 bytes leaked")],
         "gamma": [(Status.PASS, "SIGBUS <b>"), (Status.PASS, "EIO")],
         "delta": [(None, "not in its contract"), (Status.PASS, "")],
     }
-    inputs = dict(differing_inputs([one, two]))
+    inputs = dict(differing_inputs([first_run, two]))
     assert inputs["kernel"] == (OLD, NEW)
     assert "configuration" not in inputs
 
 
 def test_reports_that_say_the_same_have_no_row(tmp_path: Path) -> None:
-    one, two = (
+    first_run, two = (
         column(str(number), write(tmp_path, document(run_id(number), [claim("alpha", seconds=float(number))])))
         for number in (1, 2)
     )
-    assert differing_claims([one, two]) == []
-    assert "no claim differs" in "\n".join(to_text([one, two], {}))
-    assert "No claim differs" in to_html([one, two], {}, tmp_path / "index.html")
+    assert differing_claims([first_run, two]) == []
+    assert "no claim differs" in "\n".join(to_text([first_run, two], {}))
+    assert "No claim differs" in to_html([first_run, two], {}, tmp_path / "index.html")
 
 
 def test_the_page_links_each_claim_and_runs_nothing_of_a_report(tmp_path: Path) -> None:
@@ -93,7 +95,7 @@ class Children:
         return status
 
 
-def made(kernel: str, **changes: object) -> dict[str, object]:
+def report_of(kernel: str, **changes: object) -> dict[str, object]:
     return document(run_id(1), [claim("alpha")], kernel=kernel, **changes)
 
 
@@ -102,22 +104,22 @@ def test_the_status_is_the_worst_of_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statuses: tuple[int, int], whole: int
 ) -> None:
     ends = dict(zip((OLD, NEW), statuses, strict=True))
-    children = Children(monkeypatch, lambda kernel: (ends[kernel], made(kernel)))
+    children = Children(monkeypatch, lambda kernel: (ends[kernel], report_of(kernel)))
     argv = ["--kernel", OLD, f"--kernel-source={NEW}", "-m", "quick", "--reports", str(tmp_path)]
     assert signoff.main(argv) == whole
-    assert [one[one.index("-m", 4) + 1] for one in children.argv] == ["quick", "quick"]
+    assert [words[words.index("-m", 4) + 1] for words in children.argv] == ["quick", "quick"]
     assert len(list(tmp_path.glob("*-kernels/index.html"))) == 1
 
 
 def test_what_cannot_begin_ends_the_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    children = Children(monkeypatch, lambda kernel: (2, made(kernel) if kernel == OLD else None))
+    children = Children(monkeypatch, lambda kernel: (2, report_of(kernel) if kernel == OLD else None))
     assert kernels.run([OLD, NEW, "6.1"], ["--reports", str(tmp_path)]) == 2
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert len(children.argv) == 2
-    assert re.search(r"7\.3\.4 +it left no report", said)
-    assert re.search(r"6\.1 +not begun", said)
+    assert re.search(r"7\.3\.4 +it left no report", output)
+    assert re.search(r"6\.1 +not begun", output)
 
 
 def test_what_was_not_begun_is_told_also_if_nothing_could_begin(
@@ -125,13 +127,13 @@ def test_what_was_not_begun_is_told_also_if_nothing_could_begin(
 ) -> None:
     Children(monkeypatch, lambda _: (2, None))
     assert kernels.run([OLD, NEW], ["--reports", str(tmp_path)]) == 2
-    said = capsys.readouterr().out
-    assert re.search(r"6\.12\.117 +it left no report", said)
-    assert re.search(r"7\.3\.4 +not begun: the run before did not come to its end", said)
+    output = capsys.readouterr().out
+    assert re.search(r"6\.12\.117 +it left no report", output)
+    assert re.search(r"7\.3\.4 +not begun: the run before did not come to its end", output)
 
 
 def test_what_was_interrupted_ends_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    children = Children(monkeypatch, lambda kernel: (2, made(kernel, summary=f"The run was interrupted. {END}")))
+    children = Children(monkeypatch, lambda kernel: (2, report_of(kernel, summary=f"The run was interrupted. {END}")))
     assert kernels.run([OLD, NEW], ["--reports", str(tmp_path)]) == 2
     assert len(children.argv) == 1
 

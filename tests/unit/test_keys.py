@@ -28,35 +28,35 @@ def careless() -> Iterator[None]:
 
 
 @pytest.fixture
-def made(tmp_path: Path, careless: None) -> Keys:  # noqa: ARG001  the umask must be set before
+def own_keys(tmp_path: Path, careless: None) -> Keys:  # noqa: ARG001  the umask must be set before
     return keys(Store(tmp_path))
 
 
-def test_private_keys_are_the_owners_alone(made: Keys) -> None:
-    assert stat.S_IMODE(made.folder.stat().st_mode) == 0o700
-    private = [p for p in made.folder.iterdir() if p.suffix != ".pub" and p.name not in (".sums", ".used")]
+def test_private_keys_are_the_owners_alone(own_keys: Keys) -> None:
+    assert stat.S_IMODE(own_keys.folder.stat().st_mode) == 0o700
+    private = [p for p in own_keys.folder.iterdir() if p.suffix != ".pub" and p.name not in (".sums", ".used")]
     assert sorted(p.name for p in private) == ["client", "guest", "guest_dropbear", "host", "host_dropbear"]
     assert {stat.S_IMODE(p.stat().st_mode) for p in private} == {0o600}
 
 
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
 @pytest.mark.parametrize("name", NAMES)
-def test_openssh_takes_the_key_and_derives_its_public_half(made: Keys, name: str) -> None:
+def test_openssh_takes_the_key_and_derives_its_public_half(own_keys: Keys, name: str) -> None:
     done = subprocess.run(
-        ["ssh-keygen", "-y", "-P", "", "-f", made.folder / name], capture_output=True, text=True, check=True
+        ["ssh-keygen", "-y", "-P", "", "-f", own_keys.folder / name], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split()[:2] == made.public(name).split()[:2]
-    assert made.public(name).startswith("ssh-rsa " if name == "client" else "ssh-ed25519 ")
-    assert "\n" not in made.public(name)
+    assert done.stdout.split()[:2] == own_keys.public(name).split()[:2]
+    assert own_keys.public(name).startswith("ssh-rsa " if name == "client" else "ssh-ed25519 ")
+    assert "\n" not in own_keys.public(name)
 
 
-def test_the_three_keys_differ(made: Keys) -> None:
-    assert len({made.public(name) for name in NAMES}) == 3
+def test_the_three_keys_differ(own_keys: Keys) -> None:
+    assert len({own_keys.public(name) for name in NAMES}) == 3
 
 
 @pytest.mark.parametrize("name", ["host", "guest"])
-def test_dropbear_form_is_type_and_seed_with_point(made: Keys, name: str) -> None:
-    data = (made.folder / f"{name}_dropbear").read_bytes()
+def test_dropbear_form_is_type_and_seed_with_point(own_keys: Keys, name: str) -> None:
+    data = (own_keys.folder / f"{name}_dropbear").read_bytes()
     fields = []
     while data:
         (length,) = struct.unpack_from(">I", data)
@@ -68,7 +68,7 @@ def test_dropbear_form_is_type_and_seed_with_point(made: Keys, name: str) -> Non
     raw = public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     assert raw == key[32:]
     openssh = public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    assert openssh.decode() == made.public(name)
+    assert openssh.decode() == own_keys.public(name)
 
 
 def test_a_cache_keeps_its_keys_and_another_has_others(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from host_setup.channels.ssh import Completed
 from host_setup.inventory import Remote
 from host_setup.kernel.notes import build_id
 from host_setup.remote import leased as module
-from host_setup.remote.leased import Leased, LeaseState, TakenError, brought_back
+from host_setup.remote.leased import Leased, LeaseState, TakenError, bring_back_on_error
 
 OURS, THEIRS = b"\x01" * 20, b"\x02" * 20
 FACTS = {"root": "yes", "systemd": "257", "machine": "x86_64", "kernel_line": "root=/dev/vda1", "holder": ""}
@@ -135,10 +135,10 @@ class FakePrograms:
 
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
-    one = FakeMachine()
-    monkeypatch.setattr(FakeControl, "machine_at_the_other_end", one, raising=False)
+    fake = FakeMachine()
+    monkeypatch.setattr(FakeControl, "machine_at_the_other_end", fake, raising=False)
     monkeypatch.setattr(module, "Control", FakeControl)
-    return one
+    return fake
 
 
 def entry(**more: Any) -> Remote:
@@ -159,9 +159,9 @@ def lease(far: FakeMachine, tmp_path: Path) -> Callable[..., Leased]:  # noqa: A
     def take(**more: Any) -> Leased:
         notes: list[str] = []
         states: list[LeaseState] = []
-        one = Leased("far", entry(**more), tmp_path, Terminal(), note=notes.append, on_state=states.append)
-        one.notes, one.states = notes, states  # for the test alone
-        return one
+        leased = Leased("far", entry(**more), tmp_path, Terminal(), note=notes.append, on_state=states.append)
+        leased.notes, leased.states = notes, states  # for the test alone
+        return leased
 
     return take
 
@@ -172,23 +172,23 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Deadline", lambda seconds: Deadline(seconds / 50))
 
 
-def provision(one: Leased, folder: Path) -> None:
-    one.provision(FakeKernel(folder), FakePrograms())
+def provision(leased: Leased, folder: Path) -> None:
+    leased.provision(FakeKernel(folder), FakePrograms())
 
 
 def test_machine_goes_from_its_lease_to_its_return(
     lease: Callable[..., Leased], far: FakeMachine, tmp_path: Path
 ) -> None:
-    one = lease()
+    leased = lease()
     assert far.lease
-    with brought_back(one):
-        provision(one, tmp_path)
-        one.boot()
+    with bring_back_on_error(leased):
+        provision(leased, tmp_path)
+        leased.boot()
     assert far.running == OURS
-    one.restore()
-    one.restore()
-    assert (far.running, far.lease, one.state) == (THEIRS, "", LeaseState.RESTORED)
-    assert one.states == [
+    leased.restore()
+    leased.restore()
+    assert (far.running, far.lease, leased.state) == (THEIRS, "", LeaseState.RESTORED)
+    assert leased.states == [
         *(LeaseState.LEASED, LeaseState.PROVISIONED, LeaseState.BOOTING, LeaseState.BOOTED, LeaseState.RESTORED)
     ]
 
@@ -203,10 +203,10 @@ def test_machine_that_is_taken_is_left_alone(lease: Callable[..., Leased], far: 
 
 def test_lease_that_is_long_over_is_taken_back_first(lease: Callable[..., Leased], far: FakeMachine) -> None:
     far.lease = "old"
-    one = lease()
+    leased = lease()
     assert far.lease not in ("", "old")
-    assert "that run is dead" in one.notes[0]
-    one.restore()
+    assert "that run is dead" in leased.notes[0]
+    leased.restore()
 
 
 @pytest.mark.parametrize(
@@ -245,21 +245,21 @@ def test_machine_that_would_not_come_back_is_not_even_leased(
 def test_full_disk_leaves_a_machine_that_was_never_booted_as_it_was(
     lease: Callable[..., Leased], far: FakeMachine, tmp_path: Path
 ) -> None:
-    one = lease()
+    leased = lease()
     far.full = True
-    with pytest.raises(ChannelError), brought_back(one):
-        provision(one, tmp_path)
-    assert (far.lease, far.boot_count, one.state) == ("", 0, LeaseState.RESTORED)
+    with pytest.raises(ChannelError), bring_back_on_error(leased):
+        provision(leased, tmp_path)
+    assert (far.lease, far.boot_count, leased.state) == ("", 0, LeaseState.RESTORED)
 
 
 def test_kernel_that_gives_way_to_the_own_one_is_told_by_its_build_id(
     lease: Callable[..., Leased], far: FakeMachine, tmp_path: Path
 ) -> None:
     far.boots = [THEIRS]
-    one = lease()
-    with pytest.raises(KernelError, match=f"build ID {THEIRS.hex()}, not {OURS.hex()}"), brought_back(one):
-        provision(one, tmp_path)
-        one.boot()
+    leased = lease()
+    with pytest.raises(KernelError, match=f"build ID {THEIRS.hex()}, not {OURS.hex()}"), bring_back_on_error(leased):
+        provision(leased, tmp_path)
+        leased.boot()
     assert far.lease == ""
 
 
@@ -268,86 +268,86 @@ def test_kernel_that_hangs_has_its_power_cut(
 ) -> None:
     far.boots = [None]
     mark = tmp_path / "cut"
-    one = lease(power={"cycle": [sys.executable, "-c", f"open({str(mark)!r}, 'w')"]})
-    cut = one._cut_power
+    leased = lease(power={"cycle": [sys.executable, "-c", f"open({str(mark)!r}, 'w')"]})
+    cut = leased._cut_power
 
     def power() -> None:
         cut()
         far.running = THEIRS
 
-    monkeypatch.setattr(one, "_cut_power", power)
-    with pytest.raises(KernelError, match="to boot Linux"), brought_back(one):
-        provision(one, tmp_path)
-        one.boot()
+    monkeypatch.setattr(leased, "_cut_power", power)
+    with pytest.raises(KernelError, match="to boot Linux"), bring_back_on_error(leased):
+        provision(leased, tmp_path)
+        leased.boot()
     assert mark.exists()
-    assert (far.lease, one.state) == ("", LeaseState.RESTORED)
+    assert (far.lease, leased.state) == ("", LeaseState.RESTORED)
 
 
 def test_kernel_that_hangs_without_a_power_command_says_what_to_do(
     lease: Callable[..., Leased], far: FakeMachine, tmp_path: Path
 ) -> None:
     far.boots = [None]
-    one = lease()
-    with pytest.raises(MachineError, match="did not come back") as caught, brought_back(one):
-        provision(one, tmp_path)
-        one.boot()
+    leased = lease()
+    with pytest.raises(MachineError, match="did not come back") as caught, bring_back_on_error(leased):
+        provision(leased, tmp_path)
+        leased.boot()
     assert "switch it off and on" in caught.value.hint
-    assert one.state is LeaseState.BROKEN
+    assert leased.state is LeaseState.BROKEN
 
 
 def test_power_command_that_fails_is_told(lease: Callable[..., Leased], far: FakeMachine, tmp_path: Path) -> None:
     far.boots = [None]
-    one = lease(power={"cycle": ["sh", "-c", "echo no such outlet; exit 1"]})
-    with pytest.raises(MachineError, match="no such outlet"), brought_back(one):
-        provision(one, tmp_path)
-        one.boot()
+    leased = lease(power={"cycle": ["sh", "-c", "echo no such outlet; exit 1"]})
+    with pytest.raises(MachineError, match="no such outlet"), bring_back_on_error(leased):
+        provision(leased, tmp_path)
+        leased.boot()
 
 
 def test_power_of_a_machine_that_refuses_us_is_not_cut(lease: Callable[..., Leased], far: FakeMachine) -> None:
-    one = lease(power={"cycle": ["false"]})
+    leased = lease(power={"cycle": ["false"]})
     far.refuses = True
     with pytest.raises(MachineError, match="does not let us in"):
-        one.restore()
+        leased.restore()
 
 
 def test_machine_that_another_run_has_by_now_is_not_touched(lease: Callable[..., Leased], far: FakeMachine) -> None:
-    one = lease(power={"cycle": ["false"]})
+    leased = lease(power={"cycle": ["false"]})
     far.lease, far.facts["holder"], far.manifest = "another", "ann", "other files"
-    one.restore()
+    leased.restore()
     assert far.lease == "another"
 
 
 def test_machine_that_is_not_as_it_was_is_told(lease: Callable[..., Leased], far: FakeMachine) -> None:
-    one = lease()
+    leased = lease()
     far.manifest = "a\nc"
     with pytest.raises(MachineError, match="not as it was") as caught:
-        one.restore()
+        leased.restore()
     assert "- b\n+ c" in caught.value.message
-    assert one.state is LeaseState.BROKEN
+    assert leased.state is LeaseState.BROKEN
 
 
 def test_lost_machine_is_booted_again(lease: Callable[..., Leased], far: FakeMachine, tmp_path: Path) -> None:
     far.boots = [OURS, OURS]
-    one = lease()
-    provision(one, tmp_path)
-    one.boot()
+    leased = lease()
+    provision(leased, tmp_path)
+    leased.boot()
     far.running = THEIRS  # it panicked, and its own kernel came
-    one.recover()
+    leased.recover()
     assert far.running == OURS
-    one.restore()
+    leased.restore()
 
 
 def test_words_of_the_kernel_have_netconsole_and_the_machine_s_own(
     lease: Callable[..., Leased], far: FakeMachine, tmp_path: Path
 ) -> None:
     console = {"kind": "netconsole", "interface": "eth0", "source": "10.0.0.2", "target": "10.0.0.1:6666"}
-    one = lease(console=console, command_line="console=ttyS1")
-    provision(one, tmp_path)
-    one.boot()
+    leased = lease(console=console, command_line="console=ttyS1")
+    provision(leased, tmp_path)
+    leased.boot()
     (order,) = [said for said in far.said if said.startswith("boot")]
     assert "panic=10" in order
     assert order.endswith("netconsole=@10.0.0.2/eth0,6666@10.0.0.1/ console=ttyS1")
-    one.restore()
+    leased.restore()
 
 
 def test_build_id_is_found_among_other_notes() -> None:

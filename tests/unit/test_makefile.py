@@ -162,9 +162,9 @@ def test_pytest_gets_its_options_from_the_command_alone(checkout: Checkout, monk
     monkeypatch.setenv("PYTHONPATH", "/mine")
     checkout.python('[ "$1" = -E ] && env >environment')
     assert checkout.make("signoff")[0] == 0
-    told = (checkout.folder / "environment").read_text()
-    assert "PATH=" in told
-    assert "PYTEST_ADDOPTS" not in told
-    assert "PYTEST_PLUGINS" not in told
-    assert "PYTHONOPTIMIZE" not in told
-    assert "PYTHONPATH" not in told
+    text = (checkout.folder / "environment").read_text()
+    assert "PATH=" in text
+    assert "PYTEST_ADDOPTS" not in text
+    assert "PYTEST_PLUGINS" not in text
+    assert "PYTHONOPTIMIZE" not in text
+    assert "PYTHONPATH" not in text

@@ -11,7 +11,7 @@ CONTENT = bytes(range(1, LINE + 1)) * (PAGE_SIZE // LINE)
 NOBODY: frozenset[int] = frozenset()
 
 
-def wrong(moments: list[Moment], *, private: bool) -> list[str]:
+def wrong_checks(moments: list[Moment], *, private: bool) -> list[str]:
     return [check.name for check in checks(moments, private=private) if not check.right]
 
 
@@ -30,17 +30,17 @@ def test_private_content_that_is_mapped_at_one_moment_is_wrong() -> None:
         Moment(0.2, frozenset({7}), NOBODY, frozenset({7})),
     ):
         moments = [quiet] * (MOMENTS - 1) + [loud]
-        assert wrong(moments, private=True) == ["of these the kernel or a process mapped"]
+        assert wrong_checks(moments, private=True) == ["of these the kernel or a process mapped"]
         assert checks(moments, private=True)[-1].got == "1: 0x7000"
-        assert wrong(moments, private=False) == []
-    assert wrong([quiet] * MOMENTS, private=True) == []
-    assert wrong([quiet] * MOMENTS, private=False) == ["of these the kernel or a process mapped"]
+        assert wrong_checks(moments, private=False) == []
+    assert wrong_checks([quiet] * MOMENTS, private=True) == []
+    assert wrong_checks([quiet] * MOMENTS, private=False) == ["of these the kernel or a process mapped"]
 
 
 def test_content_that_was_never_found_proves_nothing() -> None:
     gone = [Moment(0.1, NOBODY, NOBODY, NOBODY)] * MOMENTS
-    assert wrong(gone, private=True) == ["frames with the content, at one moment or another"]
-    assert wrong(gone[1:], private=True) == [
+    assert wrong_checks(gone, private=True) == ["frames with the content, at one moment or another"]
+    assert wrong_checks(gone[1:], private=True) == [
         "moments at which the host stood still",
         "frames with the content, at one moment or another",
     ]

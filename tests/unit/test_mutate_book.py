@@ -51,19 +51,19 @@ def mutant(name: str) -> Mutant:
 def test_a_later_run_knows_what_an_earlier_one_has_found(tmp_path: Path) -> None:
     Book(tmp_path).add(line())
     assert Book(tmp_path).lines == {line().name: line()}
-    assert Book(tmp_path).known(fault(), ())
-    assert not Book(tmp_path).known(fault("mm/gup.c:f:9:check-dropped"), ())
+    assert Book(tmp_path).has_result(fault(), ())
+    assert not Book(tmp_path).has_result(fault("mm/gup.c:f:9:check-dropped"), ())
 
 
 def test_a_fault_that_has_changed_is_tried_again(tmp_path: Path) -> None:
     Book(tmp_path).add(line())
-    assert not Book(tmp_path).known(fault(patch=b"another"), ())
+    assert not Book(tmp_path).has_result(fault(patch=b"another"), ())
 
 
 def test_a_verdict_can_be_asked_for_again(tmp_path: Path) -> None:
     book = Book(tmp_path)
     book.add(line(MutantVerdict.SURVIVED))
-    assert book.known(fault(), ()) and not book.known(fault(), [MutantVerdict.SURVIVED])
+    assert book.has_result(fault(), ()) and not book.has_result(fault(), [MutantVerdict.SURVIVED])
 
 
 def test_the_last_result_counts(tmp_path: Path) -> None:
@@ -91,24 +91,24 @@ def test_a_claim_that_is_not_pass_without_a_fault_kills_nothing(tmp_path: Path) 
     book = Book(tmp_path)
     book.add(line(claims=("a", "b")))
     assert book.without_control() == ["a", "b"]
-    assert book.judged({})[0].verdict is MutantVerdict.UNTRIED  # nobody has looked
+    assert book.verdicts({})[0].verdict is MutantVerdict.UNTRIED  # nobody has looked
     book.add_control("a", "FAIL")
     book.add_control("b", "PASS")
-    assert (book.judged({})[0].verdict, book.judged({})[0].claims) == (MutantVerdict.KILLED, ("b",))
+    assert (book.verdicts({})[0].verdict, book.verdicts({})[0].claims) == (MutantVerdict.KILLED, ("b",))
     book.add_control("b", "MISS")
-    (judged,) = Book(tmp_path).judged({})
+    (judged,) = Book(tmp_path).verdicts({})
     assert (judged.verdict, judged.claims) == (MutantVerdict.UNTRIED, ())
     assert Book(tmp_path).without_control() == []
 
 
 def test_a_survivor_may_be_equivalent_and_nothing_else_may(tmp_path: Path) -> None:
     book = Book(tmp_path)
-    reasons = {one.name: "no VM ever gets there" for one in (line(), line(name="b"), line(name="c"))}
+    reasons = {verdict_line.name: "no VM ever gets there" for verdict_line in (line(), line(name="b"), line(name="c"))}
     book.add(line())
     book.add(line(MutantVerdict.SURVIVED, "b"))
     book.add(line(MutantVerdict.CRASH, "c"))
     book.add_control("host_cannot", "PASS")
-    assert [one.verdict for one in book.judged(reasons)] == [
+    assert [verdict_line.verdict for verdict_line in book.verdicts(reasons)] == [
         MutantVerdict.KILLED,
         MutantVerdict.EQUIVALENT,
         MutantVerdict.CRASH,
@@ -123,7 +123,7 @@ def test_an_equivalence_names_its_line(tmp_path: Path) -> None:
     assert equivalents(file, {fault().name: fault().before}) == {fault().name: "nobody can tell the difference"}
     for before, now in (('"if (y)"\n', {fault().name: "if (x)"}), ('"if (x)"\n', {})):
         file.write_text(entry + before)
-        with pytest.raises(UserInputError, match="no such mutant"):
+        with pytest.raises(UserInputError, match="lacks this mutant"):
             equivalents(file, now)
 
 
@@ -164,18 +164,27 @@ def test_the_table_has_each_fault_and_who_names_it() -> None:
 
 def test_a_sample_is_the_same_for_the_same_seed() -> None:
     faults = [fault(f"{number:03}") for number in range(100)]
-    names = [[one.name for one in command.chosen(faults[::step], (), "all", (), 10, 3)] for step in (1, -1)]
+    names = [
+        [chosen_fault.name for chosen_fault in command.choose_faults(faults[::step], (), "all", (), 10, 3)]
+        for step in (1, -1)
+    ]
     assert names[0] == names[1] and len(set(names[0])) == 10
-    assert names[0] != [one.name for one in command.chosen(faults, (), "all", (), 10, 4)]
+    assert names[0] != [chosen_fault.name for chosen_fault in command.choose_faults(faults, (), "all", (), 10, 4)]
 
 
 def test_kinds_and_names_choose() -> None:
     faults = [hand("a")], [mutant("b"), mutant("mm/c")]
-    assert [one.name for one in command.chosen(*faults, "hand", (), None, 0)] == ["a"]
-    assert [one.name for one in command.chosen(*faults, "machine", (), None, 0)] == ["b", "mm/c"]
-    assert [one.name for one in command.chosen(*faults, "all", ["mm/*", "a"], None, 0)] == ["a", "mm/c"]
+    assert [chosen_fault.name for chosen_fault in command.choose_faults(*faults, "hand", (), None, 0)] == ["a"]
+    assert [chosen_fault.name for chosen_fault in command.choose_faults(*faults, "machine", (), None, 0)] == [
+        "b",
+        "mm/c",
+    ]
+    assert [chosen_fault.name for chosen_fault in command.choose_faults(*faults, "all", ["mm/*", "a"], None, 0)] == [
+        "a",
+        "mm/c",
+    ]
     with pytest.raises(UserInputError, match="no fault fits"):
-        command.chosen(*faults, "all", ["none"], None, 0)
+        command.choose_faults(*faults, "all", ["none"], None, 0)
 
 
 @pytest.mark.parametrize("argv", [["--sample", "0"], ["--failures", "0"], ["--again", "good"]])
@@ -193,11 +202,11 @@ class FakeTrials:
         self.control = control
         self._end_after = end_after
 
-    def try_fault(self, one: Fault) -> Line:
+    def try_fault(self, fault: Fault) -> Line:
         if len(self.tried) == self._end_after:
             raise KeyboardInterrupt
-        self.tried.append(one.name)
-        return line(name=one.name)
+        self.tried.append(fault.name)
+        return line(name=fault.name)
 
     def controls(self, claims: list[str]) -> dict[str, str]:
         return dict.fromkeys(claims, self.control)
@@ -230,7 +239,7 @@ def test_when_the_time_is_up_no_fault_is_begun(tmp_path: Path) -> None:
     trials = FakeTrials()
     book = run([fault("a")], tmp_path, trials, "--minutes", "0")
     assert trials.tried == [] == list(book.lines)
-    assert command.exit_status([fault("a")], book.judged({})) == 2
+    assert command.exit_status([fault("a")], book.verdicts({})) == 2
 
 
 def test_two_runs_do_not_share_a_folder_that_is_kept(tmp_path: Path) -> None:
@@ -268,7 +277,7 @@ def test_coverage_orders_the_most_special_first_and_leaves_the_others_for_later(
     assert order.first(fault()) == ("narrow", "wide")
     assert order.rest(fault()) == ("other",)
     file.write_text("[1]")
-    with pytest.raises(UserInputError, match="no coverage"):
+    with pytest.raises(UserInputError, match="not a coverage file"):
         coverage(file)
 
 
@@ -278,7 +287,7 @@ def test_what_must_name_a_fault_is_tried_first() -> None:
     assert order.rest(hand("x")) == ("a", "b")
 
 
-@pytest.mark.parametrize("folder", [one for one in FOLDER.iterdir() if one.is_dir()], ids=lambda one: one.name)
+@pytest.mark.parametrize("folder", [path for path in FOLDER.iterdir() if path.is_dir()], ids=lambda path: path.name)
 def test_faults_by_hand_name_claims_that_there_are(folder: Path) -> None:
     known = claim_tests(PROJECT)
     files = sorted(folder.glob("*.patch"))
@@ -294,10 +303,10 @@ def test_faults_by_hand_name_claims_that_there_are(folder: Path) -> None:
 
 def report(folder: Path, *claims: tuple[str, str, str, str], problems: tuple[str, ...] = ()) -> Path:
     fields = ("id", "status", "kind", "why")
-    found = [{**dict(zip(fields, one, strict=True)), "command": "pytest"} for one in claims]
-    found.append({"id": "z", "status": "MISS", "kind": "attack", "why": "not run", "command": ""})
+    listing = [{**dict(zip(fields, row, strict=True)), "command": "pytest"} for row in claims]
+    listing.append({"id": "z", "status": "MISS", "kind": "attack", "why": "not run", "command": ""})
     (folder / "run").mkdir(parents=True)
-    (folder / "run/signoff.json").write_text(json.dumps({"claims": found, "problems": list(problems)}))
+    (folder / "run/signoff.json").write_text(json.dumps({"claims": listing, "problems": list(problems)}))
     return folder
 
 
@@ -350,12 +359,12 @@ class Ran:
         return MutantOutcome(named, self._noticed, len(claims) - len(named), dict.fromkeys(claims, "PASS"))
 
 
-def tried(ran: Ran, one: Fault, *, whole: bool = False) -> Line:
+def line_of_try(ran: Ran, fault: Fault, *, whole: bool = False) -> Line:
     trials = object.__new__(Trials)
     trials._order = Order(("must", "ksm", "other"), [hints_of("ksm")])
     trials._whole, trials._failures, trials._cache = whole, 2, None  # type: ignore[assignment]
     trials._run = ran  # type: ignore[method-assign, assignment]
-    return trials._tried(line(MutantVerdict.UNTRIED), one, Path())
+    return trials._try_claims(line(MutantVerdict.UNTRIED), fault, Path())
 
 
 def hints_of(claim: str) -> Any:
@@ -364,17 +373,17 @@ def hints_of(claim: str) -> Any:
 
 def test_what_must_name_a_fault_is_tried_to_the_end_and_the_rest_only_if_need_be() -> None:
     ran = Ran({"must"})
-    assert tried(ran, fault(must=("must",)), whole=True).verdict is MutantVerdict.KILLED
+    assert line_of_try(ran, fault(must=("must",)), whole=True).verdict is MutantVerdict.KILLED
     assert ran.asked == [(("must",), 0)]
     ran = Ran({"other"})
-    found = tried(ran, fault(must=("must",)), whole=True)
+    found = line_of_try(ran, fault(must=("must",)), whole=True)
     assert (found.verdict, found.claims, found.tried) == (MutantVerdict.OTHERS, ("other",), 3)
     assert ran.asked == [(("must",), 0), (("ksm",), 2), (("other",), 2)]
 
 
 def test_a_fault_that_not_all_name_who_must_is_said_to() -> None:
-    assert tried(Ran({"must"}), fault(must=("must", "ksm"))).verdict is MutantVerdict.OTHERS
-    assert tried(Ran({"must", "ksm"}), fault(must=("must", "ksm"))).verdict is MutantVerdict.KILLED
+    assert line_of_try(Ran({"must"}), fault(must=("must", "ksm"))).verdict is MutantVerdict.OTHERS
+    assert line_of_try(Ran({"must", "ksm"}), fault(must=("must", "ksm"))).verdict is MutantVerdict.KILLED
 
 
 @pytest.mark.parametrize(
@@ -387,8 +396,8 @@ def test_a_fault_that_not_all_name_who_must_is_said_to() -> None:
     ],
 )
 def test_what_was_found_is_the_verdict(ran: Any, whole: Any, verdict: Any) -> None:
-    assert tried(ran, fault(), whole=whole).verdict is verdict
+    assert line_of_try(ran, fault(), whole=whole).verdict is verdict
 
 
 def test_a_fault_on_which_nothing_was_tried_did_not_survive() -> None:
-    assert tried(Ran(), fault(places=(("mm/none.c", 1),))).verdict is MutantVerdict.UNTRIED
+    assert line_of_try(Ran(), fault(places=(("mm/none.c", 1),))).verdict is MutantVerdict.UNTRIED

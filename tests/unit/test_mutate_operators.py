@@ -10,7 +10,7 @@ import pytest
 
 from host_setup.kernel import series
 from host_setup.mutate import operators
-from host_setup.mutate.added import added_lines, touched
+from host_setup.mutate.added import files_touched, lines_added
 from host_setup.mutate.faults import machine_made, of_mutant
 from host_setup.mutate.operators import Mutant, Operator
 from host_setup.mutate.text import CText
@@ -21,24 +21,24 @@ FILE = "mm/protected_guest_mem.c"
 @pytest.fixture(scope="module")
 def source() -> str:
     """The file that patch 4 adds."""
-    patch = next(one for one in series.load("protected-memory").patches if one.name.startswith("0004-"))
+    patch = next(patch for patch in series.load("protected-memory").patches if patch.name.startswith("0004-"))
     part = patch.change.decode().split(f"+++ b/{FILE}\n")[1].split("\ndiff --git ")[0]
     return "\n".join(line[1:] for line in part.splitlines() if line.startswith("+")) + "\n"
 
 
 @pytest.fixture(scope="module")
-def found(source: str) -> list[Mutant]:
+def all_mutants(source: str) -> list[Mutant]:
     everything = range(1, source.count("\n") + 1)
     return operators.mutants(FILE, source, everything, {"is_at_home", "page_is_guest_private"})
 
 
-def changed(text: str, found: list[Mutant], operator: Operator, function: str) -> list[str]:
+def changed_lines(text: str, all_mutants: list[Mutant], operator: Operator, function: str) -> list[str]:
     """The lines that the mutants of one operator in one function leave, in which they differ."""
     return [
         new.strip()
-        for mutant in found
+        for mutant in all_mutants
         if (mutant.operator, mutant.function) == (operator, function)
-        for old, new in zip(text.split("\n"), mutant.applied(text).split("\n"), strict=True)
+        for old, new in zip(text.split("\n"), mutant.apply_to(text).split("\n"), strict=True)
         if old != new
     ]
 
@@ -66,46 +66,52 @@ def mutants(text: str) -> list[Mutant]:
         (Operator.LOOP_ONCE, "unfreeze_pages", "{ page_ref_unfreeze(pages + --count, 1); break; }"),
     ],
 )
-def test_each_operator_finds_its_place(source: Any, found: Any, operator: str, function: Any, line: str) -> None:
-    assert line in changed(source, found, operator, function)
+def test_each_operator_finds_its_place(source: Any, all_mutants: Any, operator: str, function: Any, line: str) -> None:
+    assert line in changed_lines(source, all_mutants, operator, function)
 
 
-def test_a_lock_goes_with_what_releases_it(source: Any, found: Any) -> None:
-    lines = changed(source, found, Operator.LOCK_DROPPED, "guest_private_page_free")
+def test_a_lock_goes_with_what_releases_it(source: Any, all_mutants: Any) -> None:
+    lines = changed_lines(source, all_mutants, Operator.LOCK_DROPPED, "guest_private_page_free")
     assert lines == ["(void)0;", "(void)0;"]
-    assert not changed(source, found, Operator.LOCK_DROPPED, "dirty_block")  # guard(): nothing releases it by name
+    assert not changed_lines(
+        source, all_mutants, Operator.LOCK_DROPPED, "dirty_block"
+    )  # guard(): nothing releases it by name
 
 
 def test_a_helper_is_the_stock_one() -> None:
-    patch = next(one for one in series.load("protected-memory").patches if one.name.startswith("0006-"))
+    patch = next(patch for patch in series.load("protected-memory").patches if patch.name.startswith("0006-"))
     line = "\treturn kvm_copy_from_slot(slot, gfn, addr + offset, data, len);"
     assert f"+{line}\n" in patch.change.decode()
-    (mutant,) = [one for one in mutants(f"int f(void)\n{{\n{line}\n}}\n") if one.operator is Operator.STOCK_HELPER]
+    (mutant,) = [
+        mutant for mutant in mutants(f"int f(void)\n{{\n{line}\n}}\n") if mutant.operator is Operator.STOCK_HELPER
+    ]
     assert mutant.after == "return (__copy_from_user(data, (void __user *)(addr + offset), len) ? -EFAULT : 0);"
 
 
-def test_names_say_where_and_differ(found: Any) -> None:
-    assert len({mutant.id for mutant in found}) == len(found) > 300
-    one = next(one for one in found if (one.operator, one.function) == (Operator.CLEAR_DROPPED, "pool_grow"))
-    assert one.id == f"{FILE}:pool_grow:{one.line}:clear-dropped"
-    assert one.before == "clear_highpage(block->pages + i);"
+def test_names_say_where_and_differ(all_mutants: Any) -> None:
+    assert len({mutant.id for mutant in all_mutants}) == len(all_mutants) > 300
+    entry = next(
+        entry for entry in all_mutants if (entry.operator, entry.function) == (Operator.CLEAR_DROPPED, "pool_grow")
+    )
+    assert entry.id == f"{FILE}:pool_grow:{entry.line}:clear-dropped"
+    assert entry.before == "clear_highpage(block->pages + i);"
 
 
-def test_no_line_moves(source: Any, found: Any) -> None:
-    assert {mutant.applied(source).count("\n") for mutant in found} == {source.count("\n")}
+def test_no_line_moves(source: Any, all_mutants: Any) -> None:
+    assert {mutant.apply_to(source).count("\n") for mutant in all_mutants} == {source.count("\n")}
 
 
-def test_every_mutant_changes_what_it_says_it_changes(source: Any, found: Any) -> None:
-    for mutant in found:
-        applied = mutant.applied(source).split("\n")
+def test_every_mutant_changes_what_it_says_it_changes(source: Any, all_mutants: Any) -> None:
+    for mutant in all_mutants:
+        applied = mutant.apply_to(source).split("\n")
         assert applied != source.split("\n"), mutant.id
         assert applied[mutant.line - 1].strip() == mutant.after != mutant.before, mutant.id
 
 
-def test_mutants_are_still_c(source: Any, found: Any) -> None:
+def test_mutants_are_still_c(source: Any, all_mutants: Any) -> None:
     """Brackets match in each: a compiler would say so at the first line, and here nothing else can be compiled."""
-    for mutant in found:
-        code = CText(mutant.applied(source)).code
+    for mutant in all_mutants:
+        code = CText(mutant.apply_to(source)).code
         assert all(code.count(opening) == code.count(closing) for opening, closing in ("()", "{}", "[]")), mutant.id
 
 
@@ -144,7 +150,7 @@ static int f(int a, unsigned long end, int *l, struct { int x; } *s)
     assert kinds == set(Operator) - {Operator.ANSWER_INVERTED, Operator.STOCK_HELPER, Operator.FLUSH_DROPPED}
     for number, mutant in enumerate(found):
         file = tmp_path / f"{number}.c"
-        file.write_text("#define PAGE_SIZE 1\n#define EPERM 1\n" + mutant.applied(text))
+        file.write_text("#define PAGE_SIZE 1\n#define EPERM 1\n" + mutant.apply_to(text))
         done = subprocess.run(["gcc", "-fsyntax-only", "-w", file], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{mutant.id}: {done.stderr}"
 
@@ -183,14 +189,14 @@ def test_what_the_series_adds_is_what_differs(tmp_path: Any) -> None:
     old, new = tmp_path / "old.c", tmp_path / "new.c"
     old.write_text("a\nb\nc\n")
     new.write_text("a\nx\ny\nc\nz\n")
-    assert added_lines(old, new) == {2, 3, 5}
-    assert added_lines(tmp_path / "none.c", new) == {1, 2, 3, 4, 5}
+    assert lines_added(old, new) == {2, 3, 5}
+    assert lines_added(tmp_path / "none.c", new) == {1, 2, 3, 4, 5}
 
 
 def test_all_of_a_series_is_looked_at(tmp_path: Any, source: Any) -> None:
     patches = series.load("protected-memory").patches
-    assert FILE in touched(patches)
-    assert not [name for name in touched(patches) if name.startswith(("tools/", "Documentation/"))]
+    assert FILE in files_touched(patches)
+    assert not [name for name in files_touched(patches) if name.startswith(("tools/", "Documentation/"))]
     for tree in ("old", "new"):
         (tmp_path / tree / "mm").mkdir(parents=True)
     (tmp_path / "new" / FILE).write_text(source)
@@ -200,11 +206,11 @@ def test_all_of_a_series_is_looked_at(tmp_path: Any, source: Any) -> None:
     assert {mutant.file for mutant in found} == {FILE}
 
 
-def test_the_patch_of_a_mutant_gives_the_mutant(tmp_path: Any, source: Any, found: Any) -> None:
-    for mutant in (found[0], found[len(found) // 2], found[-1]):
+def test_the_patch_of_a_mutant_gives_the_mutant(tmp_path: Any, source: Any, all_mutants: Any) -> None:
+    for mutant in (all_mutants[0], all_mutants[len(all_mutants) // 2], all_mutants[-1]):
         (tmp_path / "mm").mkdir(exist_ok=True)
         (tmp_path / FILE).write_text(source)
         fault = of_mutant(mutant, source)
         subprocess.run(["patch", "-p1"], input=fault.patch, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
-        assert (tmp_path / FILE).read_text() == fault.changes[FILE] == mutant.applied(source)
+        assert (tmp_path / FILE).read_text() == fault.changes[FILE] == mutant.apply_to(source)
         assert fault.places == ((FILE, mutant.line),)

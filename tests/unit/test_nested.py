@@ -20,7 +20,7 @@ from tests.unit.test_emulated import FakeQemu
 INVENTORY = '[machine.here]\nkind = "nested"\n[machine.slow]\nkind = "emulated"\n'
 
 
-def seen(folder: Path, extension: str, *, works: bool = True) -> Survey:
+def look_at(folder: Path, extension: str, *, works: bool = True) -> Survey:
     fake = FakeMachine(folder)
     fake.processor("Some CPU", f"fpu {extension}")
     fake.module("kvm_intel" if extension == "vmx" else "kvm_amd", "Y" if works else "N")
@@ -34,7 +34,7 @@ def nested_spec(extension: str = "svm", processor: str = "Some CPU") -> Emulated
 
 @pytest.mark.parametrize("extension", ["svm", "vmx"])
 def test_nested_host_is_chosen_by_auto_where_it_works(tmp_path: Path, extension: str) -> None:
-    machine = seen(tmp_path, extension)
+    machine = look_at(tmp_path, extension)
     for asked in ("auto", "nested"):
         chosen = accelerator(asked, None, machine)
         assert (chosen.kind, chosen.processor) == (HostKind.NESTED, "Some CPU")
@@ -43,7 +43,7 @@ def test_nested_host_is_chosen_by_auto_where_it_works(tmp_path: Path, extension:
 
 
 def test_nested_host_that_cannot_be_is_not_chosen_and_asked_for_says_why(tmp_path: Path) -> None:
-    machine = seen(tmp_path, "svm", works=False)
+    machine = look_at(tmp_path, "svm", works=False)
     assert accelerator("auto", None, machine) is EMULATION
     with pytest.raises(UserInputError) as caught:
         accelerator("nested", None, machine)
@@ -54,7 +54,7 @@ def test_nested_host_that_cannot_be_is_not_chosen_and_asked_for_says_why(tmp_pat
 def test_machine_of_the_inventory_is_known_by_its_name(tmp_path: Path) -> None:
     file = tmp_path / "lab.toml"
     file.write_text(INVENTORY)
-    machine = seen(tmp_path / "root", "vmx")
+    machine = look_at(tmp_path / "root", "vmx")
     assert accelerator("here", file, machine).kind is HostKind.NESTED
     assert accelerator("slow", file, machine) is EMULATION
     with pytest.raises(UserInputError, match="no host kind there, and no such machine in the inventory"):
@@ -68,7 +68,7 @@ def test_only_accelerator_and_processor_differ_from_the_emulated_host() -> None:
 
 
 def test_saved_state_belongs_to_one_kind_and_one_processor() -> None:
-    keys = {one.key for one in (spec(), nested_spec(), nested_spec("vmx"), nested_spec(processor="Other CPU"))}
+    keys = {table.key for table in (spec(), nested_spec(), nested_spec("vmx"), nested_spec(processor="Other CPU"))}
     assert len(keys) == 4
 
 

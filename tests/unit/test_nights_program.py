@@ -32,7 +32,7 @@ from tests.nights.seeds import (
     READS,
     SHAKES,
     SLEEPS,
-    compared,
+    comparison_of,
     statuses,
 )
 from tests.nights.world import ENTRY, MATRIX, ONLY, World
@@ -53,7 +53,7 @@ def world(tmp_path: Path) -> World:
     test = made.project / "tests_e2e/legitimate/test_seeded.py"
     shutil.copyfile(PROJECT / "tests/nights/seeded.txt", test)
     with (made.project / "tests_e2e/contract/legitimate-guest-life.toml").open("a") as out:
-        out.writelines(ENTRY.format(one) for one in (SHAKES, READS, BOOTS, SLEEPS))
+        out.writelines(ENTRY.format(claim_name) for claim_name in (SHAKES, READS, BOOTS, SLEEPS))
     (tmp_path / "seeds").mkdir()
     shutil.copytree(made.project / "host_setup/kernel/series/protected-memory", tmp_path / FAULTY)
     shutil.copytree(made.project / "host_setup/kernel/series/stock", tmp_path / PLAIN)
@@ -81,7 +81,7 @@ def test_the_fault_is_named_by_the_claims_that_are_tried(tmp_path: Path) -> None
         assert name in claim_tests(PROJECT)
         assert name in ONLY
     (tmp_path / "matrix.toml").write_text(MATRIX.format(folder=tmp_path, only=ONLY))
-    assert [judges.cell_of(one.name) for one in load(tmp_path / "matrix.toml").cells] == [FAULTY, PLAIN]
+    assert [judges.cell_of(cell_review.name) for cell_review in load(tmp_path / "matrix.toml").cells] == [FAULTY, PLAIN]
 
 
 def test_a_folder_with_something_else_is_left_as_it_is(tmp_path: Path) -> None:
@@ -91,12 +91,14 @@ def test_a_folder_with_something_else_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_what_was_seeded_is_told_for_all_commands() -> None:
-    assert compared(4, FAULTY) == {"flaky": {SHAKES}}  # with these inputs it ended in two ways in night 3
-    assert compared(5, FAULTY) == {"regressed": {*NAMED}}
-    assert compared(9, FAULTY) == {"fixed": {*NAMED}, "flaky": {SHAKES}}
-    assert compared(20, PLAIN) == {"flaky": {READS}}
+    assert comparison_of(4, FAULTY) == {"flaky": {SHAKES}}  # with these inputs it ended in two ways in night 3
+    assert comparison_of(5, FAULTY) == {"regressed": {*NAMED}}
+    assert comparison_of(9, FAULTY) == {"fixed": {*NAMED}, "flaky": {SHAKES}}
+    assert comparison_of(20, PLAIN) == {"flaky": {READS}}
     for cell in (FAULTY, PLAIN):
-        assert statuses(SHAKES, cell).count("FAIL/PASS") == sum(one == (cell, SHAKES) for one in CHANCE.values())
+        assert statuses(SHAKES, cell).count("FAIL/PASS") == sum(
+            claim_name == (cell, SHAKES) for claim_name in CHANCE.values()
+        )
     assert statuses(READS, PLAIN).count("FAIL") == 7  # 10 to 19 without 12, 15 and 17
     assert len(statuses(SLEEPS, FAULTY)) == 16
 
@@ -128,7 +130,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Fake
         yield FakeWorld(tmp_path, tmp_path / "history.sqlite"), nights
 
 
-def judged(world: FakeWorld, status: int = 0) -> list[str]:
+def judge_with(world: FakeWorld, status: int = 0) -> list[str]:
     judge = Judge(world)
     return [one.partition(":")[0] for one in judge.night(2, status)]
 
@@ -136,7 +138,7 @@ def judged(world: FakeWorld, status: int = 0) -> list[str]:
 def test_a_night_that_is_as_it_was_seeded_has_no_fault(fake: tuple[FakeWorld, Nights]) -> None:
     world, nights = fake
     nights.night()
-    assert judged(world) == []
+    assert judge_with(world) == []
 
 
 @pytest.mark.parametrize(
@@ -153,15 +155,15 @@ def test_each_change_that_was_not_seeded_is_a_fault(
 ) -> None:
     world, nights = fake
     nights.night(found)
-    assert judged(world) == faults
+    assert judge_with(world) == faults
 
 
 def test_each_command_that_says_something_else_is_a_fault(fake: tuple[FakeWorld, Nights]) -> None:
     world, nights = fake
     nights.night()
-    assert judged(world, 1) == ["exit status 1, not 0"]
+    assert judge_with(world, 1) == ["exit status 1, not 0"]
     world.said = {"compare": (1, "regressed       guest_works\n"), "summary": (1, "1 regression")}
-    told = judged(world)
+    told = judge_with(world)
     assert told == ["history summary", "history summary", "history compare", "history compare"]
 
 

@@ -73,8 +73,8 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 def test_the_wrapper_sets_up_and_hands_all_words_on(checkout: Checkout) -> None:
-    status, said = checkout.run("shell", "--series", "a b", "--", "echo", "'c'")
-    assert (status, said) == (0, "set up\n<made><-E><-m><cli><shell><--series><a b><--><echo><'c'>")
+    status, output = checkout.run("shell", "--series", "a b", "--", "echo", "'c'")
+    assert (status, output) == (0, "set up\n<made><-E><-m><cli><shell><--series><a b><--><echo><'c'>")
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 3, 77])
@@ -90,18 +90,18 @@ def test_a_set_up_that_failed_is_not_proven_and_runs_nothing(checkout: Checkout)
 
 
 def test_git_bisect_never_takes_a_failed_set_up_for_a_bad_kernel(checkout: Checkout, tmp_path: Path) -> None:
-    status, said = checkout.run("try", "x", cwd=tmp_path, command=str(checkout.folder / "sealproof"))
+    status, output = checkout.run("try", "x", cwd=tmp_path, command=str(checkout.folder / "sealproof"))
     assert status == 128  # git stops: 1 to 127 but 125 mean "bad"
-    assert f"next: cd {checkout.folder}" in said
+    assert f"next: cd {checkout.folder}" in output
     checkout.script("host_setup/bootstrap.sh", "echo broken; exit 1")
     assert checkout.run("try", "x") == (128, "broken\n")
 
 
 @pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",), ("doctor",)])
 def test_what_changes_nothing_sets_nothing_up(checkout: Checkout, words: tuple[str, ...]) -> None:
-    _, said = checkout.run(*words)
-    assert said.startswith("<bare><-E><-B><-m><cli>")
-    assert "set up" not in said
+    _, output = checkout.run(*words)
+    assert output.startswith("<bare><-E><-B><-m><cli>")
+    assert "set up" not in output
 
 
 def test_an_inventory_is_read_by_what_is_installed(checkout: Checkout) -> None:
@@ -111,10 +111,10 @@ def test_an_inventory_is_read_by_what_is_installed(checkout: Checkout) -> None:
 def test_outside_the_checkout_a_relative_path_is_not_misread(checkout: Checkout, tmp_path: Path) -> None:
     link = tmp_path / "bin"
     link.symlink_to(checkout.folder / "sealproof")
-    status, said = checkout.run("verify", "report.tar", cwd=tmp_path, command=str(link))
+    status, output = checkout.run("verify", "report.tar", cwd=tmp_path, command=str(link))
     assert status == 2
-    assert f"next: cd {checkout.folder}" in said
-    assert "<made>" not in said
+    assert f"next: cd {checkout.folder}" in output
+    assert "<made>" not in output
     assert "<bare>" in checkout.run("--help", cwd=tmp_path, command=str(link))[1]
     assert "<made>" in checkout.run("completion", "bash", cwd=tmp_path, command=str(link))[1]
 
@@ -125,9 +125,9 @@ def test_pythons_and_pytests_variables_do_not_reach_a_command(
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONPATH", "PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONWARNINGS"):
         monkeypatch.setenv(name, "mine")
     checkout.script(".venv/bin/python", "env")
-    said = checkout.run("signoff")[1]
-    assert "PATH=" in said
-    assert "=mine" not in said
+    output = checkout.run("signoff")[1]
+    assert "PATH=" in output
+    assert "=mine" not in output
 
 
 def test_the_list_of_commands_and_doctor_need_the_standard_library_alone() -> None:
@@ -151,12 +151,12 @@ def test_each_command_is_one_line_of_the_list(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
 def test_help_has_the_options_and_examples_that_parse(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main([command.name, "--help"]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith(f"usage: sealproof {command.name}")
-    assert "--help" in said
+    output = capsys.readouterr().out
+    assert output.startswith(f"usage: sealproof {command.name}")
+    assert "--help" in output
     assert command.examples
     for example in command.examples:
-        assert f"  ./sealproof {command.name} {example}".rstrip() in said.splitlines()
+        assert f"  ./sealproof {command.name} {example}".rstrip() in output.splitlines()
         assert fault_of(f"./sealproof {command.name} {example}") == ""
 
 
@@ -228,18 +228,18 @@ def test_make_says_of_a_command_what_the_command_says() -> None:
 )
 def test_make_dispatches_to_the_command(name: str) -> None:
     words = ["make", "-n", name, "ARGS=--series stock"]
-    said = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
-    assert f"-m cli {name}" in said
+    output = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert f"-m cli {name}" in output
     if name not in GOALS_WITH_OPTIONS:
-        assert f"-m cli {name} --series stock" in said
+        assert f"-m cli {name} --series stock" in output
 
 
 def test_make_runs_the_same_tests_as_the_command() -> None:
     for claims, tests in (("all", own_tests.ALL), ("quick", own_tests.QUICK)):
         words = ["make", "-n", "test", f"CLAIMS={claims}"]
-        said = " ".join(subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.split())
-        assert f"-m pytest {' '.join(tests)}" in said
-        assert " ".join(own_tests.LINT) in said
+        output = " ".join(subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.split())
+        assert f"-m pytest {' '.join(tests)}" in output
+        assert " ".join(own_tests.LINT) in output
 
 
 @pytest.mark.parametrize(("status", "expected"), [(0, 0), (1, 1), (2, 2), (3, 2), (4, 2), (5, 2)])
@@ -321,13 +321,13 @@ def test_schema_is_printed_and_checks_a_report(tmp_path: Path, capsys: pytest.Ca
     assert schema.main(["--check", str(good)]) == 0
     assert capsys.readouterr().out == f"{good}: valid\n"
     assert schema.main(["--check", str(good), str(bad), str(none)]) == 1
-    said = capsys.readouterr().out
-    assert f"{bad}: at exit_code: " in said
-    assert f"{none}: No such file" in said
-    assert str(good) not in said
+    output = capsys.readouterr().out
+    assert f"{bad}: at exit_code: " in output
+    assert f"{none}: No such file" in output
+    assert str(good) not in output
 
 
-def completed(script: str, *words: str) -> list[str]:
+def complete(script: str, *words: str) -> list[str]:
     """What bash offers for the last word."""
     ask = 'eval "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _sealproof; printf "%s\\n" "${COMPREPLY[@]}"'
     argv = ["bash", "-c", ask, "bash", script, *words]
@@ -337,13 +337,13 @@ def completed(script: str, *words: str) -> list[str]:
 def test_bash_completes_commands_options_and_values(capsys: pytest.CaptureFixture[str]) -> None:
     assert completion.main(["bash"]) == 0
     script = capsys.readouterr().out
-    assert completed(script, "./sealproof", "") == NAMES
-    assert completed(script, "./sealproof", "so") == ["soak"]
-    assert completed(script, "./sealproof", "shell", "--mode", "") == ["plain", "protected"]
-    assert completed(script, "./sealproof", "soak", "--boots", "") == []
-    assert completed(script, "./sealproof", "completion", "z") == ["zsh"]
+    assert complete(script, "./sealproof", "") == NAMES
+    assert complete(script, "./sealproof", "so") == ["soak"]
+    assert complete(script, "./sealproof", "shell", "--mode", "") == ["plain", "protected"]
+    assert complete(script, "./sealproof", "soak", "--boots", "") == []
+    assert complete(script, "./sealproof", "completion", "z") == ["zsh"]
     for command in COMMANDS:
-        words = set(completed(script, "./sealproof", command.name, "-"))
+        words = set(complete(script, "./sealproof", command.name, "-"))
         assert {name for option in completion.options(command) for name in option.names} == words
 
 

@@ -213,20 +213,20 @@ ALL = (NULL_POINTER, FAULT, KASAN, WARNING, LOCKUP.format(where="cpu_relax"), ST
     ],
 )
 def test_a_message_is_its_kind_and_its_functions(log: str, kind: str, functions: tuple[str, ...]) -> None:
-    (found,) = find(log)
-    assert (found.kind, found.functions) == (kind, functions)
-    assert re.fullmatch("[0-9a-f]{12}", found.fingerprint)
-    assert found.fingerprint in found.words and found.kind in found.words
+    (messages,) = find(log)
+    assert (messages.kind, messages.functions) == (kind, functions)
+    assert re.fullmatch("[0-9a-f]{12}", messages.fingerprint)
+    assert messages.fingerprint in messages.words and messages.kind in messages.words
 
 
 def test_a_fault_keeps_its_fingerprint_in_another_build_and_on_another_machine() -> None:
-    (one,), (other,) = find(NULL_POINTER), find(AGAIN)
-    assert one.fingerprint == other.fingerprint
-    assert one.text != other.text
+    (message,), (other,) = find(NULL_POINTER), find(AGAIN)
+    assert message.fingerprint == other.fingerprint
+    assert message.text != other.text
 
 
 def test_other_faults_have_other_fingerprints() -> None:
-    prints = [one.fingerprint for log in ALL for one in find(log)]
+    prints = [message.fingerprint for log in ALL for message in find(log)]
     assert len(prints) == len(ALL)
     elsewhere = find(NULL_POINTER.replace("vcpu_enter_guest", "vcpu_run"))[0].fingerprint
     assert len({*prints, elsewhere}) == len(ALL) + 1
@@ -240,13 +240,13 @@ def test_where_a_processor_is_stuck_is_chance() -> None:
 
 def test_all_messages_of_a_log_are_found_in_their_order() -> None:
     between = "[    9.9] systemd: something ordinary\n"
-    found = find(between.join(ALL))
-    assert [one.kind for one in found] == [one.kind for log in ALL for one in find(log)]
+    messages = find(between.join(ALL))
+    assert [entry.kind for entry in messages] == [message.kind for log in ALL for message in find(log)]
 
 
 def test_what_follows_from_an_oops_is_no_message_of_its_own() -> None:
-    (found,) = find(NULL_POINTER)
-    assert "Fatal exception" not in found.kind
+    (messages,) = find(NULL_POINTER)
+    assert "Fatal exception" not in messages.kind
 
 
 @pytest.mark.parametrize(
@@ -264,8 +264,8 @@ def test_a_healthy_log_has_none(log: str) -> None:
 def test_a_log_that_breaks_off_still_tells_what_it_has() -> None:
     lines = NULL_POINTER.splitlines(keepends=True)
     for end in range(1, len(lines)):
-        (found,) = find("".join(lines[:end]))
-        assert found.kind.startswith("NULL pointer dereference")
+        (messages,) = find("".join(lines[:end]))
+        assert messages.kind.startswith("NULL pointer dereference")
 
 
 @pytest.mark.parametrize("prefix", ["", "<0>", "<4>[   12.345678] ", "[   12.345678][    C0] ", "[12.345678][ T1234] "])
@@ -273,8 +273,8 @@ def test_what_stands_before_a_message_is_no_part_of_it(prefix: str) -> None:
     said = [oops.bare(line) for line in NULL_POINTER.splitlines()]
     if prefix == "<0>":
         prefix = "<0>[    1.000000] "
-    (found,) = find("\r\n".join(f"{prefix}{line}" for line in said))
-    assert found.fingerprint == find(NULL_POINTER)[0].fingerprint
+    (messages,) = find("\r\n".join(f"{prefix}{line}" for line in said))
+    assert messages.fingerprint == find(NULL_POINTER)[0].fingerprint
 
 
 @given(
@@ -302,5 +302,5 @@ def test_any_text_is_taken(text: str) -> None:
 
 @given(st.lists(st.sampled_from([line for log in ALL for line in log.splitlines()]), max_size=60))
 def test_lines_in_any_order_are_taken(lines: list[str]) -> None:
-    for one in find("\n".join(lines)):
-        assert one.text and one.kind and one.fingerprint
+    for message in find("\n".join(lines)):
+        assert message.text and message.kind and message.fingerprint

@@ -60,10 +60,10 @@ def test_a_change_counts_also_where_git_was_told_to_look_away(project: Path) -> 
 
 
 def test_git_is_not_asked_whether_files_are_as_committed(project: Path) -> None:
-    assert ourselves.committed_files(project, ourselves.files_of(project))
+    assert ourselves.are_committed(project, ourselves.files_of(project))
     git(project, "update-index", "--assume-unchanged", "signoff/verdict.py")
     (project / "signoff" / "verdict.py").write_text("PASS")
-    assert not ourselves.committed_files(project, ourselves.files_of(project))
+    assert not ourselves.are_committed(project, ourselves.files_of(project))
 
 
 @pytest.mark.parametrize("more", ["signoff/hidden.py", "tests.py"])
@@ -71,24 +71,24 @@ def test_a_file_that_git_is_told_to_ignore_is_in_no_commit(project: Path, more: 
     (project / ".git/info").mkdir(exist_ok=True)
     (project / ".git/info/exclude").write_text("tests.py\n")
     (project / more).write_text("x")
-    assert not ourselves.committed_files(project, ourselves.files_of(project))
+    assert not ourselves.are_committed(project, ourselves.files_of(project))
 
 
 def test_outside_of_git_nothing_is_committed(project: Path, tmp_path: Path) -> None:
-    assert not ourselves.committed_files(tmp_path, "")
+    assert not ourselves.are_committed(tmp_path, "")
     (project / ".git").rename(tmp_path / "git")
-    assert not ourselves.committed_files(project, ourselves.files_of(project))
+    assert not ourselves.are_committed(project, ourselves.files_of(project))
 
 
 def test_code_that_no_list_names_is_told(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = ourselves.files_of(project)
-    monkeypatch.setattr(ourselves, "loaded_files", lambda: [str(project / "conftest.py"), ourselves.re.__file__])
+    monkeypatch.setattr(ourselves, "files_loaded", lambda: [str(project / "conftest.py"), ourselves.re.__file__])
     monkeypatch.setattr(ourselves.site, "getsitepackages", lambda: [str(tmp_path)])
     assert ourselves.strangers(listed, project, []) == []
     (tmp_path / "patch.pth").write_text("import judge\n")
     assert ourselves.strangers(listed, project, []) == [str(tmp_path / "patch.pth")]
     (tmp_path / "patch.pth").unlink()
-    monkeypatch.setattr(ourselves, "loaded_files", lambda: [str(tmp_path / "sitecustomize.py")])
+    monkeypatch.setattr(ourselves, "files_loaded", lambda: [str(tmp_path / "sitecustomize.py")])
     assert ourselves.strangers(listed, project, []) == [str(tmp_path / "sitecustomize.py")]
 
 
@@ -162,7 +162,7 @@ def test_without_git_all_files_are_listed(project: Path) -> None:
     assert ourselves.files_of(project) == before
 
 
-def installed(folder: Path, name: str, code: bytes) -> Distribution:
+def install(folder: Path, name: str, code: bytes) -> Distribution:
     """A distribution with one module, as pip installs it."""
     info = folder / f"{name}-1.0.dist-info"
     info.mkdir(parents=True)
@@ -174,7 +174,7 @@ def installed(folder: Path, name: str, code: bytes) -> Distribution:
 
 
 def test_packages_are_named_with_version_and_the_hash_of_their_files(tmp_path: Path) -> None:
-    one = installed(tmp_path, "one", b"1")
+    one = install(tmp_path, "one", b"1")
     record = hashlib.sha256((tmp_path / "one-1.0.dist-info" / "RECORD").read_bytes()).hexdigest()
     python, package = ourselves.packages([one]).splitlines()
     assert "  python==" in python
@@ -188,16 +188,16 @@ def test_the_real_environment_is_named() -> None:
 
 
 def test_code_that_is_not_as_it_was_installed_is_named(tmp_path: Path) -> None:
-    good, bad = installed(tmp_path, "good", b"1"), installed(tmp_path, "bad", b"1")
+    good, bad = install(tmp_path, "good", b"1"), install(tmp_path, "bad", b"1")
     loaded = [str(tmp_path / "good.py"), str(tmp_path / "bad.py")]
-    assert ourselves.changed_files([good, bad], loaded) == []
+    assert ourselves.find_changed_files([good, bad], loaded) == []
     (tmp_path / "bad.py").write_bytes(b"import os")
-    assert ourselves.changed_files([good, bad], loaded) == ["bad: bad.py"]
-    assert ourselves.changed_files([good, bad], loaded[:1]) == []
+    assert ourselves.find_changed_files([good, bad], loaded) == ["bad: bad.py"]
+    assert ourselves.find_changed_files([good, bad], loaded[:1]) == []
     (tmp_path / "bad.py").unlink()
-    assert ourselves.changed_files([good, bad], loaded) == ["bad: bad.py"]
+    assert ourselves.find_changed_files([good, bad], loaded) == ["bad: bad.py"]
 
 
 def test_pytests_own_code_is_looked_at() -> None:
-    assert pytest.__file__ in set(ourselves.loaded_files())
-    assert ourselves.changed_files() == []
+    assert pytest.__file__ in set(ourselves.files_loaded())
+    assert ourselves.find_changed_files() == []

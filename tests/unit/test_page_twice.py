@@ -23,8 +23,8 @@ from verifier.tree import load
 
 
 def test_the_words_are_the_same() -> None:
-    assert {str(one): (one.heading, one.sentence) for one in Class} == words.CLASSES
-    assert {str(one): (one.proves, one.does_not_prove) for one in Tier} == words.TIERS
+    assert {str(class_): (class_.heading, class_.sentence) for class_ in Class} == words.CLASSES
+    assert {str(tier): (tier.proves, tier.does_not_prove) for tier in Tier} == words.TIERS
     assert {str(kind): text for kind, text in page._KINDS.items()} == words.KINDS
     assert {str(fate): text for fate, text in page._FATES.items()} == words.FATES_MEAN
     assert {str(one): text for one, text in page.STATUS_MEANING.items()} == words.MEANING
@@ -54,7 +54,9 @@ def test_the_table_of_threats_is_the_same() -> None:
 def test_each_form_of_a_report_is_made_anew(tmp_path: Path, story: dict[str, Any]) -> None:
     """Not only of one that is PROTECTED."""
     report = small_report(tmp_path, KEY, **story)
-    faults = [one for one in verify(load(report), Trusted()).faults if one.startswith(("signoff", "junit", "kcidb"))]
+    faults = [
+        fault for fault in verify(load(report), Trusted()).faults if fault.startswith(("signoff", "junit", "kcidb"))
+    ]
     assert faults == []
     page_file = report / "signoff.html"
     page_file.write_bytes(page_file.read_bytes().replace(b"</h1>", b"</h1 >", 1))
@@ -63,7 +65,7 @@ def test_each_form_of_a_report_is_made_anew(tmp_path: Path, story: dict[str, Any
 
 
 def test_bytes_that_are_no_text_are_not_taken_for_their_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifiers_page, "made", lambda _: "<p>\\xff</p>")
+    monkeypatch.setattr(verifiers_page, "render_page", lambda _: "<p>\\xff</p>")
     tree = SimpleNamespace(read=lambda name: b"<p>\xff</p>" if name == "signoff.html" else b"")
     told: Any = SimpleNamespace(run=SimpleNamespace(tree=tree))
     _, fault = verifiers_page.page(told)  # the first is of the style

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserInputError
-from common.paths import expanded, parse_user_path
+from common.paths import expand_home, parse_user_path
 from host_setup import plugin
 from host_setup.inventory import IpmiConsole, Remote
 
@@ -18,13 +18,13 @@ NOBODY = "~nobody-of-that-name/x"
 
 def test_a_home_folder_takes_the_place_of_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    assert expanded("~/x") == parse_user_path("~/x") == Path("/home/me/x")
+    assert expand_home("~/x") == parse_user_path("~/x") == Path("/home/me/x")
     assert parse_user_path("x") == Path.cwd() / "x"
 
 
 def test_a_home_folder_that_nobody_has_is_one_line() -> None:
     with pytest.raises(UserInputError, match="no home folder is known for ~nobody-of-that-name") as caught:
-        expanded(NOBODY)
+        expand_home(NOBODY)
     assert caught.value.hint
     with pytest.raises(argparse.ArgumentTypeError, match="no home folder is known"):
         parse_user_path(NOBODY)

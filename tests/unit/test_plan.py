@@ -178,9 +178,9 @@ def test_fleet_that_is_only_planned(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     reports = ["--reports", str(tmp_path / "reports")]
     dry_run(tmp_path, source, main, "run", "--dry-run", *reports, "--", "tests_e2e", "--group-size", "5")
-    said = capfd.readouterr().out
-    assert "claims: 1: how long is not known yet, in 1 group\n" in said
-    assert "this machine:\n  kernel    Linux 6.12.117, series stock, no patch: to be made" in said
+    output = capfd.readouterr().out
+    assert "claims: 1: how long is not known yet, in 1 group\n" in output
+    assert "this machine:\n  kernel    Linux 6.12.117, series stock, no patch: to be made" in output
     dry_run(tmp_path, source, main, "run", "--dry-run", *reports, "--machine", "127.0.0.1:1", "--", "tests_e2e")
-    said = capfd.readouterr().out
-    assert "root@127.0.0.1:1: would be left out: " in said
+    output = capfd.readouterr().out
+    assert "root@127.0.0.1:1: would be left out: " in output

@@ -64,7 +64,7 @@ def test_sample_is_read_from_a_ring_of_bare_frames(puppet: Puppet) -> None:
         pytest.skip(f"this machine lets nobody use perf: {tried.errno}")
     puppet.syscall("close", tried.require("perf_event_open")).require("close")
     stack = puppet.memory(CONTENT)
-    sample = perf.sampled(puppet, perf.SAMPLE_STACK_USER, stack=len(CONTENT), rsp=stack)
+    sample = perf.take_sample(puppet, perf.SAMPLE_STACK_USER, stack=len(CONTENT), rsp=stack)
     assert sample[8 : 8 + len(CONTENT)] == CONTENT
 
 

@@ -54,11 +54,11 @@ def alive(pid: int) -> bool:
 
 
 def pids(folder: Path, names: tuple[str, ...]) -> list[int]:
-    def noted() -> list[int]:
+    def note_pids() -> list[int]:
         texts = [p.read_text() for n in names if (p := folder / f"{n}.pid").exists()]
         return [int(text) for text in texts] if len(texts) == len(names) and all(texts) else []
 
-    return poll_until(noted, Deadline(60), f"{names} to start")
+    return poll_until(note_pids, Deadline(60), f"{names} to start")
 
 
 @pytest.fixture
@@ -128,11 +128,11 @@ def test_log_begins_with_the_command_which_a_shell_can_repeat(tmp_path: Path) ->
     folder.mkdir()
     argv = ["sh", "-c", 'echo "$0 $WORD" in "$(basename "$PWD")"', "it's $HOME"]
     run_tree(argv, log=log, stage="test", cwd=folder, env={"WORD": "two words"})
-    command, *said = log.read_text().splitlines()
+    command, *text = log.read_text().splitlines()
     assert command.startswith("$ ")
-    assert said == ["it's $HOME two words in a folder"]
+    assert text == ["it's $HOME two words in a folder"]
     again = subprocess.run(["sh", "-c", command[2:]], capture_output=True, text=True, check=True)
-    assert again.stdout.splitlines() == said
+    assert again.stdout.splitlines() == text
 
 
 def test_each_line_is_told_both_streams_and_strange_bytes_included(tmp_path: Path) -> None:

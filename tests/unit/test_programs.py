@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis.strategies import characters, text
 
 from common.waiting import Deadline, poll_until
-from host_setup.hosts.canaries import made_of
+from host_setup.hosts.canaries import canary_of
 
 SOURCES = Path(__file__).parents[2] / "guest_images" / "programs"
 UAPI = Path(__file__).parents[2] / "guest_images" / "modules" / "sealproof_uapi.h"
@@ -477,11 +477,11 @@ def test_documented_structures_and_numbers_are_those_of_the_header(tmp_path: Pat
         "(unsigned)SEALPROOF_ATTACK, (unsigned)SEALPROOF_EXITS, (unsigned)SEALPROOF_STRING); }\n"
     )
     subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "layout", source], check=True)
-    told = json.loads(subprocess.check_output([tmp_path / "layout"]))
+    document = json.loads(subprocess.check_output([tmp_path / "layout"]))
     layouts = ["<IIQQ", "<IIQQQqQ", "<IiIIQII", "<8IQQQq"]
     numbers = [0xC0185301, 0xC0185302, 0xC0185303, 0xC0185304, 0xC0185305, 0xC0305310, 0xC2205330]
     numbers += [0xC0405340]
-    assert told == [*map(struct.calcsize, layouts), *numbers]
+    assert document == [*map(struct.calcsize, layouts), *numbers]
     text = UAPI.read_text()
     assert all(words in text for words in (*layouts, *map(hex, numbers)))
 
@@ -544,16 +544,16 @@ def test_the_canary_tells_the_state_that_the_module_tells(
     assert [one["state"] for one in planted] == [*states] * 3
     assert len({one["gpa"] for one in planted}) == len({one["key"] for one in planted}) == 6
     for one in planted:
-        told = canary(f"read {one['kind']} {one['set']}")
-        assert (told["state"], told["gpa"], told["moved"]) == (one["state"], one["gpa"], False)
-        assert told["changed"] == []
+        answer = canary(f"read {one['kind']} {one['set']}")
+        assert (answer["state"], answer["gpa"], answer["moved"]) == (one["state"], one["gpa"], False)
+        assert answer["changed"] == []
     canary.server.close()
 
 
 def test_the_canary_is_made_of_its_key_and_tells_what_was_changed(canary_on_a_fake: Path, tmp_path: Path) -> None:
     canary = FakeModule(canary_on_a_fake, tmp_path, "protected")
     (planted,) = (one for one in canary(SEED)["canaries"] if (one["kind"], one["set"]) == ("page-cache", "subject"))
-    content = made_of(bytes.fromhex(planted["key"]))
+    content = canary_of(bytes.fromhex(planted["key"]))
     held = (Path(f"/proc/{canary.server.process.pid}/fd") / name for name in map(str, range(3, 20)))
     (file,) = (path for path in held if path.exists() and path.read_bytes() == content)
     with file.open("r+b") as page:
@@ -569,9 +569,9 @@ def test_what_the_canary_holds_in_registers_stays_there(canary_on_a_fake: Path, 
     canary = FakeModule(canary_on_a_fake, tmp_path, "protected")
     assert canary("hold subject 10") == {"error": "nothing planted"}
     assert "canaries" in canary(SEED)
-    told = canary("hold subject 10")
-    assert (told["held"], told["kept"], told["address"] % 4096) == (10, True, 0)
-    assert told["emulated"] is False  # no KVM below us that knows the prefix: the program goes on without it
+    answer = canary("hold subject 10")
+    assert (answer["held"], answer["kept"], answer["address"] % 4096) == (10, True, 0)
+    assert answer["emulated"] is False  # no KVM below us that knows the prefix: the program goes on without it
     assert "usage" in canary("hold subject 10001")["error"]
     canary.server.close()
 
@@ -580,9 +580,9 @@ def test_the_control_set_is_shared_before_it_holds_anything_and_shared_anew_at_e
     canary_on_a_fake: Path, tmp_path: Path
 ) -> None:
     canary = FakeModule(canary_on_a_fake, tmp_path, "protected")
-    first = {made_of(bytes.fromhex(one["key"]))[:8].hex() for one in canary(SEED)["canaries"]}
+    first = {canary_of(bytes.fromhex(one["key"]))[:8].hex() for one in canary(SEED)["canaries"]}
     assert canary.requests("share", "unshare") == [("share", slot, "0" * 16) for slot in SHARED_SLOTS]
-    second = {made_of(bytes.fromhex(one["key"]))[:8].hex() for one in canary(SEED)["canaries"]}
+    second = {canary_of(bytes.fromhex(one["key"]))[:8].hex() for one in canary(SEED)["canaries"]}
     requests = canary.requests("share", "unshare")
     assert [request[:2] for request in requests] == [(name, n) for n in SHARED_SLOTS for name in ("unshare", "share")]
     heads = {head for name, _, head in requests if name == "share"}
@@ -598,7 +598,7 @@ def test_canaries_of_ours_move_at_each_plant_unless_they_are_to_stay(canary_on_a
         planted = canary(request)["canaries"]
         held = [Path(f"/proc/{canary.server.process.pid}/fd/{number}") for number in range(3, 60)]
         ours = [path for path in held if path.exists() and "/canary." in str(path.readlink())]
-        contents = {made_of(bytes.fromhex(one["key"])) for one in planted if one["kind"] == "page-cache"}
+        contents = {canary_of(bytes.fromhex(one["key"])) for one in planted if one["kind"] == "page-cache"}
         assert contents == {path.read_bytes() for path in ours} - {bytes(4096)}
         assert canary("read page-cache subject")["changed"] == []
         files.append(len(ours))
@@ -615,8 +615,8 @@ def test_a_private_page_is_shared_and_taken_back_with_its_content(
     assert canary("share kernel subject") == {"error": "nothing planted"}
     assert "canaries" in canary(SEED)
     for kind in ("user", "kernel", "page-cache"):
-        told = [canary(f"{change} {kind} subject")["state"] for change in ("share", "unshare")]
-        assert told == states
+        answer = [canary(f"{change} {kind} subject")["state"] for change in ("share", "unshare")]
+        assert answer == states
         assert canary(f"read {kind} subject")["changed"] == []
     assert "usage" in canary("share disk private")["error"]
     canary.server.close()
@@ -722,14 +722,14 @@ def test_the_disk_rounds_read_what_they_wrote(programs: Path, tmp_path: Path, de
 
 
 def test_the_random_check_knows_zeros_and_nothing(programs: Path, tmp_path: Path) -> None:
-    def wrong(path: str | Path) -> list[str]:
+    def wrong_checks(path: str | Path) -> list[str]:
         return [c["name"] for c in lines_of(programs / "check_random", path) if c["expected"] != c["got"]]
 
     short = tmp_path / "short"
     short.write_bytes(os.urandom(9000))
-    assert wrong("/dev/urandom") == []
-    assert len(wrong("/dev/zero")) == 3
-    assert wrong(short)[:3] == ["bytes that came first", "bytes that came then", "they are other ones"]
+    assert wrong_checks("/dev/urandom") == []
+    assert len(wrong_checks("/dev/zero")) == 3
+    assert wrong_checks(short)[:3] == ["bytes that came first", "bytes that came then", "they are other ones"]
 
 
 def test_the_disk_check_reads_what_it_wrote(programs: Path, tmp_path: Path) -> None:
@@ -961,7 +961,7 @@ def test_the_beat_goes_on_without_a_reader_and_forwards_the_guest(programs: Path
             reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
             seen = b""
             deadline = Deadline(10)
-            while seen.count(b"\n") < 5 and not deadline.passed():
+            while seen.count(b"\n") < 5 and not deadline.is_over():
                 if select.select([reader], [], [], 1)[0]:
                     seen += os.read(reader, 4096)
             os.close(reader)
@@ -975,7 +975,7 @@ def test_the_beat_goes_on_without_a_reader_and_forwards_the_guest(programs: Path
         other.write_text("5\n")
         seen = b""
         deadline = Deadline(10)
-        while b" one=3 two=5\n" not in seen and not deadline.passed():
+        while b" one=3 two=5\n" not in seen and not deadline.is_over():
             if select.select([reader], [], [], 1)[0]:
                 seen += os.read(reader, 4096)
         os.close(reader)
@@ -996,7 +996,7 @@ def test_the_beat_forgets_a_guest_whose_file_is_gone_and_hears_the_next_one(prog
     def wait_for(words: bytes) -> None:
         seen = b""
         deadline = Deadline(10)
-        while words not in seen and not deadline.passed():
+        while words not in seen and not deadline.is_over():
             if select.select([reader], [], [], 1)[0]:
                 seen += os.read(reader, 4096)
         assert words in seen
@@ -1047,13 +1047,13 @@ def test_page_info_of_a_process_that_is_gone_says_so(programs: Path) -> None:
 
 
 def test_rate_of_the_counter_is_the_same_when_it_is_measured_again(programs: Path) -> None:
-    def measured(ms: int) -> int:
+    def measure(ms: int) -> int:
         argv = [programs / "tsc_rate", str(ms)]
         khz: int = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)["khz"]
         return khz
 
     # Between them are those that a kernel takes for the same (KVM: tsc_tolerance_ppm, 250).
-    assert abs(measured(20) / measured(200) - 1) < 250e-6
+    assert abs(measure(20) / measure(200) - 1) < 250e-6
 
 
 # ---- sweep ------------------------------------------------------------------
@@ -1071,11 +1071,11 @@ def test_sweep_tells_page_by_page_what_can_be_read(
     for first, pages in holes.items():
         assert puppeteer(f"unmap {puppet} {memory + first * PAGE:#x} {pages * PAGE}")["unmapped"]
     argv = [programs / "sweep", str(pid), way, str(size), hex(memory), str(count)]
-    told = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+    document = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
     refused = {page for first, pages in holes.items() for page in range(first, first + pages)}
-    found = {(first - memory) // PAGE + at: met for first, pages, met in told["found"] for at in range(pages)}
+    found = {(first - memory) // PAGE + at: met for first, pages, met in document["found"] for at in range(pages)}
     assert found == {page: refusal if page in refused else None for page in range(count)}
-    absent = {(first - memory) // PAGE + at for first, pages in told["absent"] for at in range(pages)}
+    absent = {(first - memory) // PAGE + at for first, pages in document["absent"] for at in range(pages)}
     assert refused < absent
     assert absent.isdisjoint(set(range(0, count, 7)) - refused)
 
@@ -1099,7 +1099,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "shell"
 
 
-def said(*argv: Path | str) -> str:
+def output_of(*argv: Path | str) -> str:
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
     return done.stdout + done.stderr
 
@@ -1133,13 +1133,13 @@ def test_shell_runs_our_programs_itself_with_the_words_that_they_were_given(shel
 )
 def test_shell_leaves_to_ash_what_takes_a_shell(shell: Path, rest: str) -> None:
     command = f"{shell.with_name('check_port')} path x{rest}"
-    assert said(shell, "-c", command) == f"ash:-c {command}\n"
+    assert output_of(shell, "-c", command) == f"ash:-c {command}\n"
 
 
 def test_shell_leaves_other_programs_and_other_uses_to_ash(shell: Path) -> None:
     for command in ("", " ", "check_port path x", "/usr/bin/check_port path x", f"{shell.parent}/ash path x", "exit 3"):
-        assert said(shell, "-c", command) == f"ash:-c {command}\n"
-    assert said(shell) == "ash:\n"
-    assert said(shell, "-c", f"{shell.with_name('check_port')} path x", "more").startswith("ash:-c ")
+        assert output_of(shell, "-c", command) == f"ash:-c {command}\n"
+    assert output_of(shell) == "ash:\n"
+    assert output_of(shell, "-c", f"{shell.with_name('check_port')} path x", "more").startswith("ash:-c ")
     login = subprocess.run(["-shell"], executable=shell, check=False, capture_output=True, text=True, timeout=60)
     assert login.stdout == "ash:\n"

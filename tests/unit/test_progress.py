@@ -20,7 +20,7 @@ def terminal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return made
 
 
-def said(terminal: Terminal) -> str:
+def output_of(terminal: Terminal) -> str:
     out = terminal._console.file
     assert isinstance(out, io.StringIO)
     return out.getvalue()
@@ -37,14 +37,14 @@ def test_clock_reads_as_a_person_says_it(seconds: float, text: str) -> None:
 def test_step_tells_begin_and_end(terminal: Terminal) -> None:
     with terminal.step("kernel", expected=90) as step:
         step.update(0.5, "CC fork.o")
-    assert "kernel (about 1 min 30 s)" in said(terminal)
-    assert "kernel: done in " in said(terminal)
+    assert "kernel (about 1 min 30 s)" in output_of(terminal)
+    assert "kernel: done in " in output_of(terminal)
 
 
 def test_failed_step_is_not_done(terminal: Terminal) -> None:
     with pytest.raises(ZeroDivisionError), terminal.step("kernel"):
         raise ZeroDivisionError
-    assert "done" not in said(terminal)
+    assert "done" not in output_of(terminal)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
@@ -52,7 +52,7 @@ def test_what_looks_like_markup_is_shown_as_it_is(terminal: Terminal, fraction: 
     with terminal.step(f"kernel {HOSTILE}") as step:
         step.update(fraction, HOSTILE)
     terminal.say(HOSTILE)
-    assert said(terminal).count("[/drivers]") >= 3
+    assert output_of(terminal).count("[/drivers]") >= 3
 
 
 def test_progress_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

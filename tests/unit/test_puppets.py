@@ -27,11 +27,11 @@ class Talk:
     def ask(self, *requests: str, seconds: float) -> list[str]:
         assert seconds > 0
         self.asked += requests
-        found = []
+        listing = []
         for request in requests:
             reply = self.replies[request.split()[0]]
-            found.append(json.dumps(reply.pop(0) if isinstance(reply, list) else reply))
-        return found
+            listing.append(json.dumps(reply.pop(0) if isinstance(reply, list) else reply))
+        return listing
 
     def close(self) -> None:
         self.asked.append("(closed)")
@@ -130,14 +130,14 @@ def test_work_that_could_not_be_done_is_no_refusal_by_the_kernel(
 
 def test_memory_is_mapped_and_filled() -> None:
     talk = Talk(map=[{"addr": 0x100000}, {"addr": 0x200000}], poke={"written": 3})
-    one = puppet(talk)
-    assert [one.memory(b"abc"), one.memory(0), one.memory(4097), one.memory(1)] == [
+    answer = puppet(talk)
+    assert [answer.memory(b"abc"), answer.memory(0), answer.memory(4097), answer.memory(1)] == [
         0x100000,
         0x101000,
         0x102000,
         0x104000,
     ]
-    assert one.memory(1 << 20) == 0x200000
+    assert answer.memory(1 << 20) == 0x200000
     assert talk.asked == ["map 3 262144", "poke 3 0x100000 616263", "map 3 1048576"]
 
 

@@ -188,10 +188,10 @@ def test_wait_that_runs_out_tells_status_registers_and_console(start: Start) -> 
     poll_until(lambda: "init process" in qemu.console(), Deadline(AT_ONCE), "the console")
     with pytest.raises(DeadlineError) as caught:
         qemu.wait_status("paused", seconds=0.1)
-    said = caught.value.message
-    assert "the host to be 'paused'" in said
-    assert "status running; CPU#0 RIP=ffffffff81000000" in said
-    assert BOOT[1] in said
+    message = caught.value.message
+    assert "the host to be 'paused'" in message
+    assert "status running; CPU#0 RIP=ffffffff81000000" in message
+    assert BOOT[1] in message
 
 
 def test_explanation_does_not_replace_the_failure(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +234,7 @@ def test_channel_of_an_ended_machine_is_no_use(start: Start) -> None:
 
 def test_time_that_it_waits_for_a_processor_only_grows_and_is_told_after_its_end(start: Start) -> None:
     qemu = start()
-    before = qemu.waited_for_cpu()
+    before = qemu.seconds_without_cpu()
     assert before >= 0.0
     qemu.kill()
-    assert qemu.waited_for_cpu() >= before
+    assert qemu.seconds_without_cpu() >= before

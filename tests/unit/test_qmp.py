@@ -138,7 +138,7 @@ def test_end_of_qemu_ends_a_command_at_once_and_each_later_one(qmp: Qmp) -> None
 
 @pytest.mark.usefixtures("hurry")
 def test_loss_of_the_machine_ends_a_command_at_once(qmp: Qmp, vitals: Vitals) -> None:
-    threading.Timer(0.1, lambda: vitals.lost("kernel panic")).start()
+    threading.Timer(0.1, lambda: vitals.note_loss("kernel panic")).start()
     with pytest.raises(MachineLostError, match="kernel panic"):
         qmp.execute("silence", seconds=LONG)
     with pytest.raises(MachineLostError):
@@ -148,7 +148,7 @@ def test_loss_of_the_machine_ends_a_command_at_once(qmp: Qmp, vitals: Vitals) ->
 @pytest.mark.usefixtures("hurry")
 def test_loss_and_end_together_are_told_as_the_loss(qmp: Qmp, vitals: Vitals, side: Side) -> None:
     def die(_: dict[str, Any]) -> None:
-        vitals.lost("kernel panic")
+        vitals.note_loss("kernel panic")
         side.end()
 
     side.answers["die"] = die
@@ -161,7 +161,7 @@ def test_end_that_comes_before_the_news_of_the_loss_is_told_as_the_loss(
     qmp: Qmp, vitals: Vitals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vitals_module, "SETTLE", LONG)
-    threading.Timer(0.2, lambda: vitals.lost("kernel panic")).start()
+    threading.Timer(0.2, lambda: vitals.note_loss("kernel panic")).start()
     with pytest.raises(MachineLostError, match="kernel panic"):
         qmp.execute("end", seconds=LONG)
 
@@ -184,7 +184,7 @@ def test_no_greeting_meets_the_deadline(side: Side, vitals: Vitals) -> None:
 
 @pytest.mark.usefixtures("hurry")
 def test_loss_of_the_machine_ends_the_wait_for_its_greeting(side: Side, vitals: Vitals) -> None:
-    threading.Timer(0.1, lambda: vitals.lost("no such device")).start()
+    threading.Timer(0.1, lambda: vitals.note_loss("no such device")).start()
     with pytest.raises(MachineLostError):
         Qmp(side.ours, vitals, seconds=LONG)
 
@@ -230,7 +230,7 @@ def test_transcript_holds_each_command_and_its_end(qmp: Qmp, tmp_path: Path) -> 
 def test_closing_is_quiet_whatever_happened_before(qmp: Qmp, vitals: Vitals) -> None:
     with pytest.raises(ChannelError):
         qmp.execute("end")
-    vitals.lost("it was ended by the run")
+    vitals.note_loss("it was ended by the run")
     qmp.close()
     qmp.close()
 
@@ -251,7 +251,7 @@ def test_sessions_do_not_wait_for_each_other(qmp: Qmp, vitals: Vitals) -> None:
     waiting = threading.Thread(target=wait)
     waiting.start()
     assert second.execute("query-status") == {"status": "running"}
-    vitals.lost("panic")
+    vitals.note_loss("panic")
     waiting.join(AT_ONCE)
     assert caught
     assert second.execute("query-status") == {"status": "running"}

@@ -100,9 +100,9 @@ def machine(server: Sshd | int, folder: Path, kind: str = "ed25519", user: str =
     return Remote.model_validate({**said, **more})
 
 
-def reach(one: Remote, seconds: float = 10) -> str:
+def reach(remote: Remote, seconds: float = 10) -> str:
     """What the machine's shell says who it is."""
-    control = Control("far", one)
+    control = Control("far", remote)
     try:
         control.connect(Deadline(seconds))
         return control.run(["id", "-un"], seconds=10).require().text
@@ -110,10 +110,10 @@ def reach(one: Remote, seconds: float = 10) -> str:
         control.close()
 
 
-def refused(one: Remote) -> SealproofError:
+def refusal_of(remote: Remote) -> SealproofError:
     """The error of a machine that cannot be reached: its message is one line, and it has a next step."""
     with pytest.raises(SealproofError) as caught:
-        reach(one, 3)
+        reach(remote, 3)
     assert "\n" not in caught.value.message
     assert caught.value.hint
     return caught.value
@@ -132,14 +132,14 @@ def test_host_key_of_any_type_that_the_machine_has_is_the_one_that_is_asked_for(
 
 def test_host_key_of_a_type_that_the_machine_has_not_is_told(serve: Serve, folder: Path) -> None:
     server = serve(keys=("ed25519",))
-    error = refused(machine(server, folder, "rsa"))
+    error = refusal_of(machine(server, folder, "rsa"))
     assert "has no host key of type ssh-rsa" in error.message
     assert f"ssh-keyscan -p {server.port} 127.0.0.1" in error.hint
 
 
 def test_another_key_of_the_right_type_is_told(serve: Serve, folder: Path) -> None:
     (folder / "host_ed25519.pub").write_text((folder / "key.pub").read_text())
-    assert "another host key (ssh-ed25519)" in refused(machine(serve(), folder)).message
+    assert "another host key (ssh-ed25519)" in refusal_of(machine(serve(), folder)).message
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_another_key_of_the_right_type_is_told(serve: Serve, folder: Path) -> No
     ],
 )
 def test_host_key_that_cannot_be_is_told(serve: Serve, folder: Path, key: str, said: str) -> None:
-    assert said in refused(machine(serve(), folder, host_key=key)).message
+    assert said in refusal_of(machine(serve(), folder, host_key=key)).message
 
 
 @as_root
@@ -162,7 +162,7 @@ def test_server_with_few_algorithms_is_spoken_to_by_those(serve: Serve, folder: 
 
 
 def test_server_without_an_algorithm_of_ours_is_told(serve: Serve, folder: Path) -> None:
-    error = refused(machine(serve("Ciphers chacha20-poly1305@openssh.com"), folder))
+    error = refusal_of(machine(serve("Ciphers chacha20-poly1305@openssh.com"), folder))
     assert "no algorithm in common" in error.message
     assert "aes256-ctr" in error.hint
 
@@ -230,8 +230,8 @@ def test_doctor_has_one_line_for_each_file_that_is_no_key_and_hides_no_machine(
     said, server = unusable(folder), serve("MaxStartups 100")
     lines = []
     for name in [*said, "key"]:
-        one = machine(server, folder, key=str(folder / name))
-        fields = {"kind": "ssh", "address": one.address, "host_key": one.host_key, "key": one.key}
+        remote = machine(server, folder, key=str(folder / name))
+        fields = {"kind": "ssh", "address": remote.address, "host_key": remote.host_key, "key": remote.key}
         lines += [f"[machine.{name.replace('.', '-')}]", *(f'{field} = "{value}"' for field, value in fields.items())]
     lines += ["[machine.wrong]", 'kind = "ssh"', 'address = "nowhere"', 'host_key = "x"']
     (folder / "lab.toml").write_text("\n".join(lines) + "\n")
@@ -251,14 +251,14 @@ def test_machine_on_which_doctor_itself_fails_is_one_line(folder: Path, monkeypa
         raise RuntimeError("two\nlines")
 
     monkeypatch.setattr(doctor, "Control", fail)
-    (one,) = doctor.examine("far", machine(1, folder))
-    assert (one.state, one.found) == (Grade.STOP, "doctor itself failed on this machine: RuntimeError: two")
+    (finding,) = doctor.examine("far", machine(1, folder))
+    assert (finding.state, finding.found) == (Grade.STOP, "doctor failed on this machine: RuntimeError: two")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
 def test_key_that_may_not_be_read_is_told(serve: Serve, folder: Path) -> None:
     (folder / "key").chmod(0)
-    assert "cannot be read: Permission denied" in refused(machine(serve(), folder)).message
+    assert "cannot be read: Permission denied" in refusal_of(machine(serve(), folder)).message
 
 
 @as_root
@@ -273,7 +273,7 @@ def test_key_with_a_passphrase_signs_by_the_agent(
     other = new_key(folder / "locked", *words, "-N", "secret")
     server = serve(f"AuthorizedKeysFile {other}.pub")
     add(folder / "key", folder)
-    assert "is encrypted" in refused(machine(server, folder, key=str(other))).message
+    assert "is encrypted" in refusal_of(machine(server, folder, key=str(other))).message
     add(other, folder, "secret")
     assert reach(machine(server, folder, key=f"{other}{half}")) == "root"
 
@@ -311,7 +311,7 @@ def test_certificate_beside_the_key_lets_us_in(serve: Serve, folder: Path, kind:
     server = serve(f"TrustedUserCAKeys {authority}.pub")
     if passphrase:
         add(ours, folder, passphrase)
-    error = refused(machine(server, folder, key=str(ours)))
+    error = refusal_of(machine(server, folder, key=str(ours)))
     assert f"does not let us in as root with the key {ours}" in error.message
     assert "authorized_keys of root" in error.hint
     _certify(authority, ours, "always:forever")
@@ -356,12 +356,12 @@ def test_jumps_of_ssh_config_are_made(serve: Serve, folder: Path, hops: int) -> 
         "".join(f"[127.0.0.1]:{gate.port} {(folder / 'host_ed25519.pub').read_text()}" for gate in gates)
     )
     (folder / "config").write_text("\n".join(lines) + "\n")
-    one = machine(target, folder, address="root@rack1", ssh_config=str(folder / "config"))
-    assert reach(one) == "root"
+    remote = machine(target, folder, address="root@rack1", ssh_config=str(folder / "config"))
+    assert reach(remote) == "root"
     for gate in gates:
         assert "Accepted publickey for root" in gate.log.read_text()
     (folder / "known").write_text("")
-    assert re.search("the way through gate0.* failed: .*Host key verification failed", refused(one).message)
+    assert re.search("the way through gate0.* failed: .*Host key verification failed", refusal_of(remote).message)
 
 
 @as_root
@@ -379,13 +379,13 @@ def test_proxy_command_of_ssh_config_is_run_with_its_words(serve: Serve, folder:
 
 def test_proxy_that_fails_is_told_with_its_last_words(folder: Path) -> None:
     (folder / "config").write_text("Host *\n ProxyCommand sh -c 'echo no such gate >&2; exit 7'\n")
-    error = refused(machine(1, folder, ssh_config=str(folder / "config")))
+    error = refusal_of(machine(1, folder, ssh_config=str(folder / "config")))
     assert "failed: no such gate" in error.message
 
 
 def test_configuration_that_ssh_does_not_take_is_told(folder: Path) -> None:
     (folder / "config").write_text("Hots x\n")
-    error = refused(machine(1, folder, ssh_config=str(folder / "config")))
+    error = refusal_of(machine(1, folder, ssh_config=str(folder / "config")))
     assert "Bad configuration option: hots" in error.message
 
 
@@ -395,7 +395,7 @@ def test_configuration_that_ssh_does_not_take_is_told(folder: Path) -> None:
 @as_root
 def test_user_whose_shell_takes_no_command_is_told(serve: Serve, folder: Path) -> None:
     letting = f"AuthorizedKeysCommand /bin/cat {folder / 'key.pub'}"  # which that user could not read
-    error = refused(machine(serve(letting, "AuthorizedKeysCommandUser root"), folder, user="nobody"))
+    error = refusal_of(machine(serve(letting, "AuthorizedKeysCommandUser root"), folder, user="nobody"))
     assert (
         "the login shell of nobody does not run our command: This account is currently not available" in error.message
     )
@@ -403,7 +403,7 @@ def test_user_whose_shell_takes_no_command_is_told(serve: Serve, folder: Path) -
 
 @as_root
 def test_forced_command_is_told(serve: Serve, folder: Path) -> None:
-    error = refused(machine(serve("ForceCommand echo Backups only."), folder))
+    error = refusal_of(machine(serve("ForceCommand echo Backups only."), folder))
     assert "does not run our command: Backups only." in error.message
 
 
@@ -420,9 +420,9 @@ def test_greeting_of_a_shell_is_no_part_of_what_a_command_says(serve: Serve, fol
 @as_root
 @pytest.mark.parametrize("setting", ["", "AllowTcpForwarding no", "DisableForwarding yes", "PermitOpen none"])
 def test_server_that_forwards_nothing_is_told(serve: Serve, folder: Path, setting: str) -> None:
-    one = machine(serve(setting), folder)
-    found = [one.found for one in doctor.examine("far", one)]
-    assert ("its SSH server forwards no connections, but sealproof reaches guests through them" in found) == bool(
+    remote = machine(serve(setting), folder)
+    listing = [finding.found for finding in doctor.examine("far", remote)]
+    assert ("its SSH server forwards no connections, but sealproof reaches guests through them" in listing) == bool(
         setting
     )
 
@@ -430,12 +430,12 @@ def test_server_that_forwards_nothing_is_told(serve: Serve, folder: Path, settin
 @as_root
 def test_server_that_wants_more_than_a_key_is_told(serve: Serve, folder: Path) -> None:
     more = serve("PasswordAuthentication yes", "AuthenticationMethods publickey,password")
-    assert "accepts our key, but demands more of root: password" in refused(machine(more, folder)).message
+    assert "accepts our key, but demands more of root: password" in refusal_of(machine(more, folder)).message
 
 
 def test_server_that_takes_no_key_is_told(serve: Serve, folder: Path) -> None:
     none = serve("PasswordAuthentication yes", "PubkeyAuthentication no", "PermitRootLogin yes")
-    assert f"accepts no key for {ME}, only: password" in refused(machine(none, folder)).message
+    assert f"accepts no key for {ME}, only: password" in refusal_of(machine(none, folder)).message
 
 
 ODD = [
@@ -464,8 +464,8 @@ def test_login_shell_of_any_kind_hands_a_command_on_as_it_is(login: str) -> None
     done = subprocess.run(
         [login, "-c", shell.line(argv, sudo=False)], input=b"\0in\n", capture_output=True, timeout=30, check=False
     )
-    said = shell.result(argv, Completed((), done.returncode, done.stdout, done.stderr), "far", "me")
-    assert said.stdout.decode() == "|".join([*ODD, "\0in\n"])
+    output = shell.result(argv, Completed((), done.returncode, done.stdout, done.stderr), "far", "me")
+    assert output.stdout.decode() == "|".join([*ODD, "\0in\n"])
 
 
 def sudo(path: str, *before: str) -> Completed:

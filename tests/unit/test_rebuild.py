@@ -44,7 +44,7 @@ def report(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Repor
     monkeypatch.setattr(build, "_KERNEL_NEEDS", 0)
     monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", 0)
 
-    def told(**changes: Any) -> Path:
+    def write_report(**changes: Any) -> Path:
         store = Store(tmp_path / "cache")
         kernel = build.build(Request(source.resolve(tree, store), series.load("stock")), store, Terminal())
         folder = tmp_path / "report"
@@ -66,7 +66,7 @@ def report(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Repor
         (folder / "record.json").write_text(json.dumps(record))
         return folder
 
-    return told
+    return write_report
 
 
 def again(report: Path, tree: Path, *words: str) -> int:
@@ -80,9 +80,9 @@ def again(report: Path, tree: Path, *words: str) -> int:
 
 def test_the_same_kernel_comes_of_it_elsewhere(report: Report, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert again(report(), tree) == SAME
-    told = capsys.readouterr().out
-    assert told.count("  same") == 6
-    assert "The same kernel, bit for bit." in told
+    text = capsys.readouterr().out
+    assert text.count("  same") == 6
+    assert "The same kernel, bit for bit." in text
 
 
 def test_nothing_is_taken_from_the_cache(report: Report, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,10 +158,10 @@ def test_what_differs_is_named(
     report: Report, tree: Path, capsys: pytest.CaptureFixture[str], what: str, value: str, name: str
 ) -> None:
     assert again(report(**{what: value}), tree) == OTHER
-    told = capsys.readouterr().out
-    assert f"  DIFFERS  {name:<14} {value}; here: " in told
-    assert f"Not the same kernel: {name}." in told
-    assert told.count("  same") == 5
+    text = capsys.readouterr().out
+    assert f"  DIFFERS  {name:<14} {value}; here: " in text
+    assert f"Not the same kernel: {name}." in text
+    assert text.count("  same") == 5
 
 
 def test_another_source_is_refused_before_hours_of_work(report: Report, tree: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_series_that_is_not_here_must_be_named(report: Report, tree: Path) -> 
         again(folder, tree)
 
 
-def named(folder: Path, text: str) -> None:
+def name_configuration(folder: Path, text: str) -> None:
     """Another configuration in a report, which names it."""
     (folder / "identity/kernel.config").write_text(text)
     path = folder / "record.json"
@@ -196,22 +196,22 @@ def named(folder: Path, text: str) -> None:
 def test_a_configuration_that_is_not_the_one_named_is_refused(report: Report, tree: Path) -> None:
     folder = report()
     (folder / "identity/kernel.config").write_text("CONFIG_KVM=n\n")
-    with pytest.raises(UserInputError, match="does not hold the configuration that it names"):
+    with pytest.raises(UserInputError, match="lacks the configuration that it names"):
         again(folder, tree)
 
 
 @pytest.mark.parametrize("word", ["$(shell touch /tmp/x)", "`touch /tmp/x`", "\\"])
 def test_a_strangers_configuration_cannot_have_make_do_a_thing(report: Report, tree: Path, word: str) -> None:
     folder = report()
-    named(folder, f'CONFIG_LOCALVERSION="{word}"\n')
-    with pytest.raises(UserInputError, match="which no kernel's configuration has"):
+    name_configuration(folder, f'CONFIG_LOCALVERSION="{word}"\n')
+    with pytest.raises(UserInputError, match="which no kernel configuration has"):
         again(folder, tree)
 
 
 def test_a_configuration_that_does_not_stay_is_told(report: Report, tree: Path) -> None:
     folder = report()
-    named(folder, (folder / "identity/kernel.config").read_text() + "CONFIG_LOST=y\n")
-    with pytest.raises(KernelError, match=r"(?s)does not stay as it is.*-CONFIG_LOST=y"):
+    name_configuration(folder, (folder / "identity/kernel.config").read_text() + "CONFIG_LOST=y\n")
+    with pytest.raises(KernelError, match=r"(?s)olddefconfig changes the configuration.*-CONFIG_LOST=y"):
         again(folder, tree)
 
 

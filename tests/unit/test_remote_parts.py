@@ -100,7 +100,7 @@ def test_machine_without_a_console_says_so(tmp_path: Path) -> None:
 
 
 def stops(machine: Remote, facts: dict[str, str]) -> list[str]:
-    return [one.found for one in doctor.judge("far", machine, facts) if one.state is Grade.STOP]
+    return [finding.found for finding in doctor.judge("far", machine, facts) if finding.state is Grade.STOP]
 
 
 def test_good_machine_is_stopped_by_nothing() -> None:
@@ -143,12 +143,14 @@ def test_what_stops_a_machine_is_told_alone(more: dict[str, Any], facts: dict[st
 
 def test_lease_of_another_run_is_a_note() -> None:
     found = doctor.judge("far", entry(), {**GOOD, "holder": "ann@lab", "silent": "3"})
-    assert any("leased by ann@lab, last heard of 3 s ago" in one.found for one in found if one.state is Grade.NOTE)
+    assert any(
+        "leased by ann@lab, last heard of 3 s ago" in entry.found for entry in found if entry.state is Grade.NOTE
+    )
 
 
 def notes(machine: Remote, facts: dict[str, str]) -> str:
     found = doctor.judge("far", machine, facts)
-    return "\n".join(f"{one.found} -> {one.advice}" for one in found if one.state is Grade.NOTE)
+    return "\n".join(f"{entry.found} -> {entry.advice}" for entry in found if entry.state is Grade.NOTE)
 
 
 def test_labels_that_a_lean_kernel_does_not_write_are_a_note() -> None:
@@ -164,12 +166,12 @@ def test_disk_that_somebody_must_unlock_is_a_note() -> None:
 
 def test_machine_that_does_not_answer_or_has_no_key_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "REACH", 0.1)
-    (one,) = doctor.examine("far", entry())
-    assert one.found == "far: there is no key /k"
+    (finding,) = doctor.examine("far", entry())
+    assert finding.found == "far: there is no key /k"
     (tmp_path / "key").write_text("")
-    (one,) = doctor.examine("far", entry(address="root@127.0.0.1:1", key=str(tmp_path / "key")))
-    assert "did not answer" in one.found
-    assert "Connection refused" in one.found
+    (finding,) = doctor.examine("far", entry(address="root@127.0.0.1:1", key=str(tmp_path / "key")))
+    assert "did not answer" in finding.found
+    assert "Connection refused" in finding.found
 
 
 def test_connection_that_is_refused_says_where_to_look(tmp_path: Path) -> None:
@@ -273,8 +275,8 @@ def test_power_switch_resets_the_machine(tmp_path: Path) -> None:
 
 def test_inventory_of_the_stand_in_is_one_that_is_read(tmp_path: Path) -> None:
     console = {"kind": "command", "command": ["tail", "-F", "/a b"]}
-    one = entry(console=console, boot="grub", lease={"seconds": 30})
-    assert inventory.load(write_inventory(tmp_path / "one.toml", one)).machine["standin"] == one
+    remote = entry(console=console, boot="grub", lease={"seconds": 30})
+    assert inventory.load(write_inventory(tmp_path / "one.toml", remote)).machine["standin"] == remote
 
 
 def test_person_reaches_a_guest_through_its_machine() -> None:

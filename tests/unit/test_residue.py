@@ -42,12 +42,12 @@ def test_each_encoding_is_found_by_one_word_of_it(name: str) -> None:
     [
         (AS_IT_IS, SECRET),
         ("reversed", SECRET[::-1]),
-        ("inverted", bytes(0xFF ^ one for one in SECRET)),
-        ("with its bytes swapped in each 2", bytes(SECRET[one ^ 1] for one in range(64))),
-        ("with its bytes swapped in each 4", bytes(SECRET[one ^ 3] for one in range(64))),
+        ("inverted", bytes(0xFF ^ number for number in SECRET)),
+        ("with its bytes swapped in each 2", bytes(SECRET[number ^ 1] for number in range(64))),
+        ("with its bytes swapped in each 4", bytes(SECRET[number ^ 3] for number in range(64))),
         ("1 of each 2 bytes", SECRET[1::2]),
         ("1 of each 8 bytes", SECRET[3::8]),
-        ("2 of each 4 bytes", b"".join(SECRET[one : one + 2] for one in range(2, 64, 4))),
+        ("2 of each 4 bytes", b"".join(SECRET[number : number + 2] for number in range(2, 64, 4))),
     ],
 )
 def test_encoding_is_what_its_name_says(name: str, content: bytes) -> None:
@@ -136,7 +136,7 @@ class Process:
         return 0x1000
 
 
-def made(monkeypatch: pytest.MonkeyPatch, flags: int = 1 << 12) -> tuple[Decoy, bytes]:
+def make_decoy(monkeypatch: pytest.MonkeyPatch, flags: int = 1 << 12) -> tuple[Decoy, bytes]:
     process: Any = Process()
     monkeypatch.setattr(decoy, "places", lambda _, __, ___, count: [Place(frame) for frame in range(count)])
     host: Any = Told(dict.fromkeys(range(100), flags))
@@ -144,18 +144,18 @@ def made(monkeypatch: pytest.MonkeyPatch, flags: int = 1 << 12) -> tuple[Decoy, 
 
 
 def test_decoy_is_right_where_the_search_found_it_in_each_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, content = made(monkeypatch)
+    one, content = make_decoy(monkeypatch)
     assert all(check.right for check in one.checks(content, fields_in(content, [one.field])[one.field]))
 
 
 def test_decoy_tells_which_encoding_the_search_is_blind_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, content = made(monkeypatch)
+    one, content = make_decoy(monkeypatch)
     found = fields_in(content, [one.field])[one.field]
     wrong = one.checks(content, {**found, "inverted": frozenset()})
     assert [check.got for check in wrong if not check.right] == ["inverted"]
 
 
 def test_decoy_in_other_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, content = made(monkeypatch, flags=1 << 10)
+    one, content = make_decoy(monkeypatch, flags=1 << 10)
     wrong = one.checks(content, fields_in(content, [one.field])[one.field])
     assert [check.got for check in wrong if not check.right] == ["free memory"]

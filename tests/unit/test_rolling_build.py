@@ -135,7 +135,7 @@ def test_nothing_is_handed_over_that_does_not_build(bench: Bench, tmp_path: Path
     (bench.tree / FILE).write_text("int memory = ;\n")
     with pytest.raises(KernelError, match="does not build"):
         bench.build(one)
-    with pytest.raises(KernelError, match="nothing was built"):
+    with pytest.raises(KernelError, match="no kernel has been built"):
         one.hand_over(tmp_path / "entry", 1.0)
 
 
@@ -176,13 +176,13 @@ def test_what_a_killed_make_may_have_left_half_done_is_compiled_again(
     first = bench.build()
     (bench.tree / FILE).write_text(TWO)
 
-    def killed(*_: object) -> None:
+    def be_killed(*_: object) -> None:
         # An object that is newer than its file, and nonsense.
         shutil.copy("/dev/null", bench.folder / "source/build/mm/memory.o")
         raise KilledError
 
     with monkeypatch.context() as patched:
-        patched.setattr(rolling, "compile_all", killed)
+        patched.setattr(rolling, "compile_all", be_killed)
         with pytest.raises(KilledError):
             bench.build()
     again = bench.build()
@@ -192,11 +192,11 @@ def test_what_a_killed_make_may_have_left_half_done_is_compiled_again(
 
 
 def test_a_first_build_that_was_killed_begins_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*_: object) -> None:
+    def be_killed(*_: object) -> None:
         raise KilledError
 
     with monkeypatch.context() as patched:
-        patched.setattr(rolling, "compile_all", killed)
+        patched.setattr(rolling, "compile_all", be_killed)
         with pytest.raises(KilledError):
             bench.build()
     assert bench.build().changed is None
@@ -206,12 +206,12 @@ def test_a_configuration_that_was_killed_is_made_again(bench: Bench, monkeypatch
     bench.build()
     (bench.tree / "Kconfig").write_text("config NEW\n")
 
-    def killed(*_: object) -> None:
+    def be_killed(*_: object) -> None:
         (bench.folder / "source/build/.config").write_text("half")
         raise KilledError
 
     with monkeypatch.context() as patched:
-        patched.setattr("host_setup.kernel.layers.configure", killed)
+        patched.setattr("host_setup.kernel.layers.configure", be_killed)
         with pytest.raises(KilledError):
             bench.build()
     (bench.tree / "Kconfig").write_text("\n")

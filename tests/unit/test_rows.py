@@ -26,7 +26,7 @@ from signoff.report import write
 from signoff.trial import Trial
 from signoff.verdict import Status, describe
 from tests.unit.report_samples import COMMIT, CONTRACT, HOST, KERNEL, KEY, contract_sha256, small_report
-from tests.unit.test_tampering import MINE, Edit, both, line, observed, record, remake, remake_or_seal, said
+from tests.unit.test_tampering import MINE, Edit, both, change_seen, line, record, remake, remake_or_seal, saying
 from verifier import contract as verifiers
 from verifier import rows
 from verifier.__main__ import main
@@ -113,10 +113,10 @@ def test_a_test_is_told_whether_the_kernel_is_in_a_range(tmp_path: Path, release
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (on(kernel='">=6.16"') + on(kernel='"<6.17"'), "kernel >=6.16 and kernel <6.17 are both for some host"),
-        (on(kernel='">=6.16"') + on(vendor='"amd"'), "kernel >=6.16 and vendor amd are both for some host"),
-        (on(vendor='"amd"') + on(accelerator='"kvm"'), "are both for some host"),
-        (on(vendor='"amd"') * 2, "are both for some host"),
+        (on(kernel='">=6.16"') + on(kernel='"<6.17"'), "kernel >=6.16 and kernel <6.17 overlap"),
+        (on(kernel='">=6.16"') + on(vendor='"amd"'), "kernel >=6.16 and vendor amd overlap"),
+        (on(vendor='"amd"') + on(accelerator='"kvm"'), "overlap: some host fits both"),
+        (on(vendor='"amd"') * 2, "overlap: some host fits both"),
         (on(kernel='">=6.16,<6.15"'), "no release lies in >=6.16,<6.15"),
         (on(kernel='"6.16"'), "not a version range"),
         (on(kernel='"==6.*"'), "not a version range"),
@@ -177,7 +177,7 @@ def check(path: Path, capsys: pytest.CaptureFixture[str], contract: str = ROWS) 
 def of(folder: Path) -> dict[str, Any]:
     """What the report says of the claim with rows."""
     document = json.loads((folder / "signoff.json").read_text())
-    return next(dict(one) for one in document["claims"] if one["id"] == "host_cannot_read")
+    return next(dict(row) for row in document["claims"] if row["id"] == "host_cannot_read")
 
 
 def test_a_report_says_which_row_was_used(original: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,8 +188,8 @@ def test_a_report_says_which_row_was_used(original: Path, capsys: pytest.Capture
     assert f"This is the outcome for {ROW}." in claim["reason"]
     assert "This is the outcome for kernel &gt;=6.12.100." in (original / "signoff.html").read_text()
     assert check(original, capsys)[0] == 0
-    others = [one for one in json.loads((original / "signoff.json").read_text())["claims"] if one["id"] != claim["id"]]
-    assert {one["row"] for one in others} == {""}
+    others = [row for row in json.loads((original / "signoff.json").read_text())["claims"] if row["id"] != claim["id"]]
+    assert {row["row"] for row in others} == {""}
 
 
 def test_an_older_kernel_is_judged_by_the_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,7 +211,7 @@ def test_a_row_counts_against_the_host_as_well(tmp_path: Path, capsys: pytest.Ca
 
 def test_what_was_not_tried_may_be_of_no_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = small_report(tmp_path / "reports", KEY, contract=ROWS, statuses={"host_cannot_read": Status.MISS})
-    line("host_cannot_read", said(row="", expected="returned -1 EFAULT, nothing leaked"))(folder)
+    line("host_cannot_read", saying(row="", expected="returned -1 EFAULT, nothing leaked"))(folder)
     remake(folder)
     assert (of(folder)["status"], of(folder)["row"]) == ("MISS", "")
     assert check(folder, capsys)[0] == 2
@@ -235,7 +235,7 @@ def digest(file: Path) -> str:
 
 def every(errno: str) -> Edit:
     """Say of each probe that it was refused in another way, in evidence and line."""
-    edits = [observed("host_cannot_read", "subject", said(errno=errno), at) for at, _ in enumerate(Page)]
+    edits = [change_seen("host_cannot_read", "subject", saying(errno=errno), at) for at, _ in enumerate(Page)]
 
     def edit(folder: Path) -> None:
         for one in edits:
@@ -244,12 +244,12 @@ def every(errno: str) -> Edit:
     return edit
 
 
-def contracted(change: Callable[[str], str]) -> Edit:
+def change_contract(change: Callable[[str], str]) -> Edit:
     """Change the contract."""
     return lambda folder: (folder / "contract/contract.toml").write_text(change(ROWS))
 
 
-DEFAULT = said(row="", expected="returned -1 EFAULT, nothing leaked")
+DEFAULT = saying(row="", expected="returned -1 EFAULT, nothing leaked")
 JUDGED = "its outcome on this host is the default, and it was judged by that for kernel >=6.12.100"
 ATTEMPTS: dict[str, tuple[Edit, int, str]] = {
     "another_release": (record(kernel=dataclasses.asdict(KERNEL) | {"release": "6.12.50"}), 3, JUDGED),
@@ -286,22 +286,22 @@ ATTEMPTS: dict[str, tuple[Edit, int, str]] = {
         "identity/kernel.config is of Linux no release",
     ),
     "a_contract_whose_rows_overlap": (
-        contracted(lambda text: text.replace(NEWER, NEWER + NEWER.replace(">=6.12.100", "<6.13"))),
+        change_contract(lambda text: text.replace(NEWER, NEWER + NEWER.replace(">=6.12.100", "<6.13"))),
         3,
         "kernel >=6.12.100 and kernel <6.13 overlap",
     ),
     "a_contract_with_another_row": (
-        contracted(lambda text: text.replace(">=6.12.100", ">=6.12.101")),
+        change_contract(lambda text: text.replace(">=6.12.100", ">=6.12.101")),
         3,
         "host_cannot_read has no outcome for 'kernel >=6.12.100'",
     ),
     "a_line_of_a_row_that_there_is_not": (
-        line("host_cannot_read", said(row="vendor intel")),
+        line("host_cannot_read", saying(row="vendor intel")),
         3,
         "host_cannot_read has no outcome for 'vendor intel'",
     ),
     "a_claim_without_rows_that_has_one": (
-        line("host_cannot_write", said(row=ROW)),
+        line("host_cannot_write", saying(row=ROW)),
         3,
         f"host_cannot_write has no outcome for '{ROW}'",
     ),
@@ -313,8 +313,8 @@ def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[
     edit, wanted, words = ATTEMPTS[name]
     edit(report)
     remake_or_seal(report)
-    code, told = check(report, capsys)
-    assert (code, words in told) == (wanted, True), told
+    code, text = check(report, capsys)
+    assert (code, words in text) == (wanted, True), text
 
 
 @pytest.mark.parametrize(
@@ -335,8 +335,8 @@ def test_another_vendor_or_accelerator_is_another_row(
     assert check(folder, capsys, contract)[0] == 0
     record(**changes)(folder)
     remake(folder)
-    code, told = check(folder, capsys, contract)
-    assert (code, "its outcome on this host is the default, and it was judged by that for" in told) == (3, True), told
+    code, text = check(folder, capsys, contract)
+    assert (code, "its outcome on this host is the default, and it was judged by that for" in text) == (3, True), text
 
 
 def two_vendors(folder: Path) -> Path:
@@ -361,7 +361,7 @@ def test_each_part_of_a_merged_report_has_its_own_row(tmp_path: Path, capsys: py
     parts = {of(part)["row"]: of(part)["expected"].split()[2] for part in (run / "parts").iterdir()}
     assert parts == {"vendor amd": "EPERM,", "": "EFAULT,"}
     assert check(run, capsys, contract)[0] == 0
-    line("host_cannot_read", said(row=""))(run)
+    line("host_cannot_read", saying(row=""))(run)
     remake(run)
-    code, told = check(run, capsys, contract)
-    assert (code, "its runs and the outcome that they are held against are of different parts" in told) == (3, True)
+    code, text = check(run, capsys, contract)
+    assert (code, "its runs and the outcome that they are held against are of different parts" in text) == (3, True)

@@ -27,7 +27,7 @@ from host_setup.search.trial import (
     disagreement,
     is_defined,
     offers_protection,
-    shortened,
+    shorten,
     whole,
 )
 from tests_e2e.support.search import KEPT
@@ -45,8 +45,11 @@ def answers(model: Model, left: Sequence[int] = ()) -> Callable[[str], Completed
     def run(text: str) -> Completed:
         one = type(model)()
         replies = [answer(one, line) for line in text.splitlines()]
-        told = [{"marks": list(left), "frames": 64, "kept": 0} if isinstance(one, NoneOf) else one for one in replies]
-        return completed(*(json.dumps(reply) for reply in told))
+        told = [
+            {"marks": list(left), "frames": 64, "kept": 0} if isinstance(answer, NoneOf) else answer
+            for answer in replies
+        ]
+        return completion_of(*(json.dumps(reply) for reply in told))
 
     return run
 
@@ -58,11 +61,11 @@ def answer(model: Model, line: str) -> object:
         return "undefined"
 
 
-def completed(*lines: str, status: int = 0, stderr: str = "") -> Completed:
+def completion_of(*lines: str, status: int = 0, stderr: str = "") -> Completed:
     return Completed(("driven_vm",), status, "".join(f"{line}\n" for line in lines).encode(), stderr.encode())
 
 
-def done(*lines: str) -> Model:
+def model_after(*lines: str) -> Model:
     model = Model()
     for line in lines:
         model.do(line)
@@ -73,7 +76,7 @@ def done(*lines: str) -> Model:
 
 
 def test_a_page_is_private_from_the_request_on_and_open_while_it_is_shared() -> None:
-    model = done(*BEGUN)
+    model = model_after(*BEGUN)
     assert model.do("sweep")[2] == "SIGBUS EFAULT EFAULT EIO kept"
     assert model.do("share 0x102 2") == 0
     assert model.do("sweep")[1:5] == ["SIGBUS EFAULT EFAULT EIO kept", "3", "4", "SIGBUS EFAULT EFAULT EIO kept"]
@@ -83,7 +86,7 @@ def test_a_page_is_private_from_the_request_on_and_open_while_it_is_shared() -> 
 
 
 def test_a_guest_without_protection_has_nothing_private() -> None:
-    model = done("slot 1 0x100 2 0 rw", "fill 0x100 2 7 native")
+    model = model_after("slot 1 0x100 2 0 rw", "fill 0x100 2 7 native")
     assert model.do("sweep")[:3] == ["7", "8", "0"]
     assert model.do("share 0x100 1") == -1
     assert not model.secrets
@@ -91,7 +94,7 @@ def test_a_guest_without_protection_has_nothing_private() -> None:
 
 
 def test_the_book_has_what_was_shared_and_the_firmwares_area() -> None:
-    model = done(*BEGUN, "share 0x100 3", "share 0x110 1")
+    model = model_after(*BEGUN, "share 0x100 3", "share 0x110 1")
     assert model.do("book") == {
         "protected": 1, "private": 4 + 32 - 4, "shared": 4, "book": [[0xC0, 0x43], [0x110, 1]]
     }  # fmt: skip
@@ -101,39 +104,39 @@ def test_the_book_has_what_was_shared_and_the_firmwares_area() -> None:
     "line", ["share 0x10f 2", "share 0x100 0", "share 0x12f 1", "unshare 0x10f 2", "share 0x11f 2"]
 )
 def test_a_range_that_is_not_in_one_slot_is_refused(line: str) -> None:
-    assert done(*BEGUN).do(line) == -22
+    assert model_after(*BEGUN).do(line) == -22
 
 
 def test_what_is_shared_is_no_secret_and_what_is_written_afterwards_is() -> None:
-    model = done(*BEGUN, "share 0x100 1", "unshare 0x100 1", "fill 0x100 1 99 native")
+    model = model_after(*BEGUN, "share 0x100 1", "unshare 0x100 1", "fill 0x100 1 99 native")
     assert 1 not in model.secrets
     assert {2, 99} <= model.secrets
 
 
 def test_a_page_that_the_vmm_moves_is_not_taken_for_another() -> None:
-    model = done(*BEGUN, "move 3 5 all")
+    model = model_after(*BEGUN, "move 3 5 all")
     assert model.do("look 0x103 3 native") == ["EFAULT", "5", "EFAULT"]
     assert model.do("look 0x105 1 emulated") == ["emulation"]
     assert model.do("share 0x105 1") == -95
-    assert done(*BEGUN, "move 3 40 all", "move 40 3 all").do("look 0x103 1 native") == ["4"]
+    assert model_after(*BEGUN, "move 3 40 all", "move 40 3 all").do("look 0x103 1 native") == ["4"]
 
 
 def test_where_a_page_was_left_behind_there_is_no_other_until_it_is_back() -> None:
-    model = done(*BEGUN, "move 3 5 content")
+    model = model_after(*BEGUN, "move 3 5 content")
     assert model.do("look 0x103 1 native") == ["EFAULT"]
     with pytest.raises(UndefinedError):
         model.do("move 3 6 all")
     model.do("move 5 3 content")
     assert model.do("look 0x103 1 native") == ["4"]
-    moved = done(*BEGUN, "move 3 40 all", "move 40 5 all", "move 5 41 content")
+    moved = model_after(*BEGUN, "move 3 40 all", "move 40 5 all", "move 5 41 content")
     assert moved.do("look 0x105 1 native") == ["0"], "Linux 6.12: mm/mremap.c move_vma(): it is a new mapping"
-    two = done(*BEGUN, "move 3 40 all", "move 4 41 all")
+    two = model_after(*BEGUN, "move 3 40 all", "move 4 41 all")
     with pytest.raises(UndefinedError):
         two.do("move 40 50 content")
 
 
 def test_nothing_is_protected_where_private_memory_is_away() -> None:
-    model = done(*BEGUN, "move 3 40 all", "map 3 1 50", "share 0x104 1")
+    model = model_after(*BEGUN, "move 3 40 all", "map 3 1 50", "share 0x104 1")
     assert model.do("unshare 0x103 2") == -16
     assert model.do("unshare 0x104 1") == 0
     assert model.do("slot 3 0x120 1 3 rw") == "EBUSY"
@@ -143,27 +146,27 @@ def test_nothing_is_protected_where_private_memory_is_away() -> None:
 
 
 def test_what_is_shared_is_newer_than_a_private_page_that_comes_back() -> None:
-    model = done(*BEGUN, "move 3 40 all", "share 0x103 1", "move 40 3 all", "unshare 0x103 1")
+    model = model_after(*BEGUN, "move 3 40 all", "share 0x103 1", "move 40 3 all", "unshare 0x103 1")
     assert model.do("look 0x103 1 native") == ["0"]
 
 
 def test_a_private_number_without_memory_is_no_device() -> None:
-    model = done(*BEGUN, "unslot 1")
+    model = model_after(*BEGUN, "unslot 1")
     assert model.do("fill 0x100 1 5 native") == ["EFAULT"]
     assert model.do("look 0x100 1 emulated") == ["emulation"]
     assert model.do("look 0x121 1 native") == ["device"]
-    assert done("slot 1 0x100 1 0 rw", "unslot 1").do("look 0x100 1 native") == ["device"]
+    assert model_after("slot 1 0x100 1 0 rw", "unslot 1").do("look 0x100 1 native") == ["device"]
 
 
 def test_a_read_only_slot_is_the_vmms_and_not_in_the_place_of_private_memory() -> None:
-    model = done(*BEGUN, "unslot 1", "slot 1 0x100 1 40 ro", "slot 3 0x121 1 41 ro", "store 41 1 9")
+    model = model_after(*BEGUN, "unslot 1", "slot 1 0x100 1 40 ro", "slot 3 0x121 1 41 ro", "store 41 1 9")
     assert model.do("look 0x100 1 native") == ["EFAULT"]
     assert model.do("look 0x121 1 native") == ["9"]
     assert model.do("fill 0x121 1 5 native") == ["device"]
 
 
 def test_a_new_slot_is_empty_and_one_that_cannot_be_private_is_refused() -> None:
-    model = done(*BEGUN, "store 40 2 70", "unmap 42 1", "protect 43 1 read")
+    model = model_after(*BEGUN, "store 40 2 70", "unmap 42 1", "protect 43 1 read")
     assert model.do("slot 3 0x120 2 40 rw") == "ok"
     assert model.do("look 0x120 2 native") == ["0", "0"]
     assert model.do("slot 4 0x122 2 41 rw") == "EFAULT"
@@ -173,7 +176,7 @@ def test_a_new_slot_is_empty_and_one_that_cannot_be_private_is_refused() -> None
 
 
 def test_a_refused_slot_leaves_its_numbers_as_they_were_and_its_memory_empty() -> None:
-    model = done(*BEGUN, "share 0x10f 1", "unslot 1", "store 40 3 70", "protect 43 1 none")
+    model = model_after(*BEGUN, "share 0x10f 1", "unslot 1", "store 40 3 70", "protect 43 1 none")
     assert model.do("slot 1 0x10e 4 40 rw") == "EEXIST"
     model.do("unslot 2")
     assert model.do("slot 1 0x10e 4 40 rw") == "EOPNOTSUPP"
@@ -182,7 +185,7 @@ def test_a_refused_slot_leaves_its_numbers_as_they_were_and_its_memory_empty() -
 
 
 def test_memory_keeps_the_number_that_it_has_at_this_time() -> None:
-    model = done(*BEGUN, "slot 3 0x120 1 3 rw")
+    model = model_after(*BEGUN, "slot 3 0x120 1 3 rw")
     assert model.do("look 0x120 1 native") == ["EFAULT"]
     assert model.do("look 0x120 1 emulated") == ["emulation"]
     assert model.do("share 0x120 1") == -22
@@ -193,37 +196,39 @@ def test_memory_keeps_the_number_that_it_has_at_this_time() -> None:
 
 def test_memory_that_gets_another_number_is_empty_and_comes_back_empty() -> None:
     again = ("unslot 1", "slot 1 0x100 16 0 rw")
-    assert done(*BEGUN, *again).do("look 0x103 1 native") == ["4"], "QEMU does that all the time"
+    assert model_after(*BEGUN, *again).do("look 0x103 1 native") == ["4"], "QEMU does that all the time"
     other = ("unslot 1", "slot 1 0x121 1 3 rw")
-    assert done(*BEGUN, *other).do("look 0x121 1 native") == ["0"]
-    assert done(*BEGUN, *other, *again).do("look 0x103 2 native") == ["0", "5"]
+    assert model_after(*BEGUN, *other).do("look 0x121 1 native") == ["0"]
+    assert model_after(*BEGUN, *other, *again).do("look 0x103 2 native") == ["0", "5"]
 
 
 def test_memory_behind_a_number_that_has_had_other_memory_is_empty() -> None:
-    model = done(*BEGUN, "unslot 1", "slot 1 0x100 1 40 rw", "fill 0x100 1 90 native", "unslot 1")
+    model = model_after(*BEGUN, "unslot 1", "slot 1 0x100 1 40 rw", "fill 0x100 1 90 native", "unslot 1")
     model.do("slot 1 0x100 16 0 rw")
     assert model.do("look 0x100 2 native") == ["0", "2"]
 
 
 def test_no_old_page_comes_back_beside_one_with_another_number() -> None:
-    model = done(*BEGUN, "unslot 1", "slot 1 0x100 1 40 rw", "slot 3 0x121 1 1 rw", "unslot 1", "slot 1 0x100 2 0 rw")
+    model = model_after(
+        *BEGUN, "unslot 1", "slot 1 0x100 1 40 rw", "slot 3 0x121 1 1 rw", "unslot 1", "slot 1 0x100 2 0 rw"
+    )
     assert model.do("look 0x100 2 native") == ["0", "EFAULT"]
 
 
 def test_what_a_driver_holds_of_a_new_slots_memory_stays_what_it_was() -> None:
-    model = done(*BEGUN, "store 40 1 70", "pin 40 1", "slot 3 0x120 1 40 rw", "fill 0x120 1 71 native")
+    model = model_after(*BEGUN, "store 40 1 70", "pin 40 1", "slot 3 0x120 1 40 rw", "fill 0x120 1 71 native")
     assert model.do("pinned") == ["70"]
 
 
 def test_a_second_vm_hears_of_its_own_memory_first() -> None:
-    assert done(*BEGUN).do("second_enables") == -16
-    assert done(*BEGUN, "second 40 2").do("second_enables") == -16
-    assert done(*BEGUN, "second 40 2", "unmap 41 1").do("second_enables") == -14
-    assert done(*BEGUN, "second 40 2", "move 3 41 all").do("second_enables") == -95
+    assert model_after(*BEGUN).do("second_enables") == -16
+    assert model_after(*BEGUN, "second 40 2").do("second_enables") == -16
+    assert model_after(*BEGUN, "second 40 2", "unmap 41 1").do("second_enables") == -14
+    assert model_after(*BEGUN, "second 40 2", "move 3 41 all").do("second_enables") == -95
 
 
 def test_what_holds_a_frame_finds_zeros_when_the_page_was_taken_back() -> None:
-    model = done(*BEGUN, "share 0x100 2", "pin 0 2", "register 0 0", "fork", "second 0 2")
+    model = model_after(*BEGUN, "share 0x100 2", "pin 0 2", "register 0 0", "fork", "second 0 2")
     assert model.do("pinned") == ["1", "2"]
     model.do("unshare 0x100 2")
     model.do("fill 0x100 2 80 native")
@@ -236,14 +241,14 @@ def test_what_holds_a_frame_finds_zeros_when_the_page_was_taken_back() -> None:
 
 
 def test_io_that_ends_when_the_page_was_taken_back_is_refused() -> None:
-    assert done(*BEGUN, "share 0x100 1", "await 0", "unshare 0x100 1").do("arrive 9") == "EFAULT"
-    model = done(*BEGUN, "share 0x100 1", "await 0")
+    assert model_after(*BEGUN, "share 0x100 1", "await 0", "unshare 0x100 1").do("arrive 9") == "EFAULT"
+    model = model_after(*BEGUN, "share 0x100 1", "await 0")
     assert model.do("arrive 9") == "ok"
     assert model.do("look 0x100 1 native") == ["9"]
 
 
 def test_a_failed_request_changes_nothing_but_frames() -> None:
-    model = done(*BEGUN, "share 0x100 4", "pin 0 1", "unshare 0x102 1", "protect 3 1 read")
+    model = model_after(*BEGUN, "share 0x100 4", "pin 0 1", "unshare 0x102 1", "protect 3 1 read")
     assert model.do("unshare 0x100 4") == -95
     assert model.do("sweep")[:4] == ["1", "2", "SIGBUS EFAULT EFAULT EIO kept", "4"]
     assert model.do("pinned") == ["0"], "it was private for a moment, in another frame"
@@ -251,18 +256,18 @@ def test_a_failed_request_changes_nothing_but_frames() -> None:
 
 def test_the_vmm_gets_its_memory_back_empty_when_the_machine_is_reset_or_the_vm_ends() -> None:
     for end in ("reset", "destroy"):
-        model = done(*BEGUN, "share 0x100 1", end)
+        model = model_after(*BEGUN, "share 0x100 1", end)
         assert model.do("sweep")[:3] == ["1", "0", "0"]
         assert not model.protected
-    assert done(*BEGUN, "reset", "enable").do("share 0x100 1") == 0
+    assert model_after(*BEGUN, "reset", "enable").do("share 0x100 1") == 0
 
 
 def test_memory_that_cannot_be_protected_has_the_request_refused_as_a_whole() -> None:
-    model = done("slot 1 0x100 4 0 rw", "fill 0x100 4 1 native", "unmap 3 1")
+    model = model_after("slot 1 0x100 4 0 rw", "fill 0x100 4 1 native", "unmap 3 1")
     assert model.do("enable") == -14
     assert model.do("sweep")[:3] == ["1", "2", "3"]
     with pytest.raises(UndefinedError):
-        done("slot 1 0x100 4 0 rw", "slot 2 0x104 4 0 rw").do("enable")
+        model_after("slot 1 0x100 4 0 rw", "slot 2 0x104 4 0 rw").do("enable")
 
 
 @pytest.mark.parametrize(
@@ -313,7 +318,7 @@ def test_what_a_process_leaves_must_hold_no_secret() -> None:
 
 
 def test_a_program_that_ends_early_is_told_of() -> None:
-    for run in (lambda _: completed('["0"]'), lambda _: completed(status=1, stderr="cannot open /dev/kvm: no")):
+    for run in (lambda _: completion_of('["0"]'), lambda _: completion_of(status=1, stderr="cannot open /dev/kvm: no")):
         found = disagreement((), run)
         assert found is not None
     assert "cannot open /dev/kvm" in found.seen
@@ -336,9 +341,9 @@ def test_a_kernel_that_knows_nothing_of_protection_is_told_from_one_that_does() 
     for line in ("enable", "share 0x100 1", "unshare 0x100 1", "second_enables"):
         assert stock.do(line) == -1000
     assert offers_protection(answers(Model()))
-    assert not offers_protection(lambda _: completed('"none"'))
+    assert not offers_protection(lambda _: completion_of('"none"'))
     with pytest.raises(MachineError, match="cannot open"):
-        offers_protection(lambda _: completed(status=1, stderr="cannot open /dev/kvm"))
+        offers_protection(lambda _: completion_of(status=1, stderr="cannot open /dev/kvm"))
 
 
 def host(done: Completed | Exception, *, log: str = "", reason: str | None = None) -> Any:
@@ -364,9 +369,9 @@ def test_harm_to_the_host_is_told_in_place_of_an_answer() -> None:
     def run(machine: Any) -> Completed:
         return OnHost(lambda: machine, lambda: ended.append("ended"))("book\n")
 
-    assert run(host(completed("{}"))).text == "{}"
+    assert run(host(completion_of("{}"))).text == "{}"
     assert not ended
-    complains = run(host(completed("{}"), log="BUG: unable to handle page fault\n"))
+    complains = run(host(completion_of("{}"), log="BUG: unable to handle page fault\n"))
     assert (complains.status, complains.text) == (-1, "")
     assert b"unable to handle" in complains.stderr
     dies = run(host(MachineLostError("the host is lost"), reason="kernel died"))
@@ -386,9 +391,9 @@ class LastPageStaysShared(Model):
         got = super()._do_unshare(first, pages)
         slot = self.slot_of(first)
         if got == 0 and pages > 1 and slot is not None:
-            one = self.arena[first + pages - 1 + slot.shift]
-            if one is not None:
-                self._release([one])
+            mapping = self.arena[first + pages - 1 + slot.shift]
+            if mapping is not None:
+                self._release([mapping])
         return got
 
 
@@ -397,9 +402,9 @@ class MovedPageIsTakenForAnother(Model):
 
     def _do_move(self, source: int, target: int, what: str) -> object:
         got = super()._do_move(source, target, what)
-        one = self.arena[target]
-        if got == "ok" and one is not None and one.frame is not None:
-            one.frame.home = target
+        mapping = self.arena[target]
+        if got == "ok" and mapping is not None and mapping.frame is not None:
+            mapping.frame.home = target
         return got
 
 
@@ -407,7 +412,7 @@ class ChildGetsThePages(Model):
     """A child has a copy of private pages."""
 
     def _do_fork(self) -> object:
-        self.child = [str(one.frame.mark if one and one.frame else 0) for one in self.arena]
+        self.child = [str(mapping.frame.mark if mapping and mapping.frame else 0) for mapping in self.arena]
         return "ok"
 
 
@@ -423,11 +428,11 @@ def test_a_right_program_is_never_accused() -> None:
 
 @pytest.mark.parametrize("mistake", [LastPageStaysShared, MovedPageIsTakenForAnother, ChildGetsThePages])
 def test_each_mistake_is_found_and_shortened(mistake: type[Model]) -> None:
-    found = find(mistake(), 1)
-    assert found is not None
-    operations, _ = found
+    messages = find(mistake(), 1)
+    assert messages is not None
+    operations, _ = messages
     run = answers(mistake())
-    short = shortened(operations, lambda fewer: disagreement(fewer, run))
+    short = shorten(operations, lambda fewer: disagreement(fewer, run))
     assert len(short) <= 5
     assert disagreement(short, run) is not None
     assert disagreement(short, answers(Model())) is None
@@ -444,7 +449,7 @@ def test_a_seed_tries_the_same_sequences_again() -> None:
 def test_a_guest_that_does_not_ask_has_nothing_private() -> None:
     def check(operations: Sequence[str]) -> None:
         assert "enable" not in operations
-        model = done(*operations)
+        model = model_after(*operations)
         assert not model.secrets
 
     assert search(check, number=1, sequences=20, protects=False) is None
@@ -617,14 +622,14 @@ def test_what_failed_is_kept_whatever_ends_its_shortening(
 def test_a_sequence_of_which_nobody_can_say_what_must_come_on_this_kernel_is_refused(
     program: Any, tmp_path: Path
 ) -> None:
-    program.append(lambda _: completed('"none"'))
+    program.append(lambda _: completion_of('"none"'))
     kept.write(tmp_path / "one.txt", ["enable", "slot 1 0x100 1 0 rw", "unmap 0 1", "slot 1 0x100 1 0 rw"], [])
     with pytest.raises(UserInputError):
         command.main(["--replay", str(tmp_path / "one.txt"), "--finds", str(tmp_path)])
 
 
 def test_the_command_does_not_search_where_nothing_works(program: Any, tmp_path: Path) -> None:
-    for broken in (completed(status=1, stderr="cannot open"), completed("{}", '["1"]')):
+    for broken in (completion_of(status=1, stderr="cannot open"), completion_of("{}", '["1"]')):
         program.append(lambda _, broken=broken: broken)
         with pytest.raises(SealproofError):
             command.main(["--minutes", "1", "--finds", str(tmp_path)])

@@ -11,7 +11,7 @@ import pytest
 from host_setup.kernel.layers import Layer
 from host_setup.selftests import __main__ as command
 from host_setup.selftests import compare
-from host_setup.selftests.compare import Column, Regression, lost, regressions
+from host_setup.selftests.compare import Column, Regression, lost_passes, regressions
 from host_setup.selftests.ktap import KtapCheck, KtapOutcome
 from host_setup.selftests.run import SelftestResult
 from host_setup.selftests.suites import Selftest
@@ -36,31 +36,31 @@ def result(
 
 @pytest.mark.parametrize("outcome", [SKIP, FAIL, TIMEOUT, LOST])
 def test_a_pass_that_is_anything_else_on_the_second_kernel_is_lost(outcome: KtapOutcome) -> None:
-    assert lost(result(), result(outcome, reason="why")) == f"PASS -> {outcome}: why"
+    assert lost_passes(result(), result(outcome, reason="why")) == f"PASS -> {outcome}: why"
 
 
 @pytest.mark.parametrize("before", list(KtapOutcome))
 def test_what_did_not_pass_before_cannot_be_lost(before: KtapOutcome) -> None:
     for after in KtapOutcome:
-        assert bool(lost(result(before), result(after))) is (before is PASS and after is not PASS)
+        assert bool(lost_passes(result(before), result(after))) is (before is PASS and after is not PASS)
 
 
 def test_a_check_is_lost_also_where_the_test_fails_on_both() -> None:
-    assert lost(result(FAIL, checks="ppf"), result(FAIL, checks="pff")) == "check 2: PASS -> FAIL: check f"
-    assert lost(result(FAIL, checks="ppf"), result(FAIL, checks="sff")).startswith("check 1: PASS -> SKIP")
-    assert lost(result(FAIL, checks="ppf"), result(FAIL, checks="sff")).endswith("(and 1 more)")
-    assert lost(result(FAIL, checks="pff"), result(FAIL, checks="ppp")) == ""
-    assert lost(result(checks="pps"), result(checks="ppp")) == ""
+    assert lost_passes(result(FAIL, checks="ppf"), result(FAIL, checks="pff")) == "check 2: PASS -> FAIL: check f"
+    assert lost_passes(result(FAIL, checks="ppf"), result(FAIL, checks="sff")).startswith("check 1: PASS -> SKIP")
+    assert lost_passes(result(FAIL, checks="ppf"), result(FAIL, checks="sff")).endswith("(and 1 more)")
+    assert lost_passes(result(FAIL, checks="pff"), result(FAIL, checks="ppp")) == ""
+    assert lost_passes(result(checks="pps"), result(checks="ppp")) == ""
 
 
 def test_checks_that_are_not_made_are_lost_if_fewer_pass() -> None:
-    assert lost(result(FAIL, checks="ppf"), result(FAIL, checks="p")) == "2 checks passed -> 1 of 1"
-    assert lost(result(checks="pp"), result(checks="ppp")) == ""
+    assert lost_passes(result(FAIL, checks="ppf"), result(FAIL, checks="p")) == "2 checks passed -> 1 of 1"
+    assert lost_passes(result(checks="pp"), result(checks="ppp")) == ""
 
 
 def test_a_kernel_that_complains_only_now_is_a_loss_though_the_test_failed_before() -> None:
-    assert "BUG" in lost(result(FAIL), result(FAIL, splats=["[ 1.0] BUG: x"]))
-    assert lost(result(FAIL, splats=["WARNING: y"]), result(FAIL, splats=["BUG: x"])) == ""
+    assert "BUG" in lost_passes(result(FAIL), result(FAIL, splats=["[ 1.0] BUG: x"]))
+    assert lost_passes(result(FAIL, splats=["WARNING: y"]), result(FAIL, splats=["BUG: x"])) == ""
 
 
 ONE, TWO = Selftest("kvm", "one"), Selftest("kvm", "two")
@@ -86,8 +86,8 @@ def test_the_table_folds_equal_runs_of_a_program_and_marks_regressions() -> None
         result(FAIL, test=gup[3], reason="status 1: other"),
         result(SKIP, test=ONE, reason="no VMX"),
     )
-    found = [Regression(gup[2], "x", repeats=3), Regression(gup[3], "x", repeats=3, unsteady=1)]
-    assert compare.table([first, second], found).splitlines() == [
+    listing = [Regression(gup[2], "x", repeats=3), Regression(gup[3], "x", repeats=3, unsteady=1)]
+    assert compare.table([first, second], listing).splitlines() == [
         "test                  stock  mine  seconds  seconds",
         "mm/gup_test (2 runs)  PASS   PASS      1.0      0.5",
         "mm/gup_test -n 2      PASS   FAIL      0.5      1.0  REGRESSION  status 1: EFAULT",

@@ -51,16 +51,16 @@ def scratch(tmp_path: Path, name: str = "scratch") -> Path:
     return folder
 
 
-def taken(where: Place, tmp_path: Path, index: str = "") -> Path:
+def take(where: Place, tmp_path: Path, index: str = "") -> Path:
     """Take the entry into a cache that is empty."""
     shared = Shared(where, scratch(tmp_path, "in"), index)
     shutil.rmtree(tmp_path / "other", ignore_errors=True)
     return Store(tmp_path / "other").get_or_make("kernel", KEY, lambda folder: shared.take("kernel", KEY, folder))
 
 
-def same(one: Path, other: Path) -> bool:
-    done = subprocess.run(["diff", "-r", "--no-dereference", "--exclude=.used", one, other], check=False)
-    modes = [path.stat().st_mode for path in (one / "source/tool", other / "source/tool")]
+def same(path: Path, other: Path) -> bool:
+    done = subprocess.run(["diff", "-r", "--no-dereference", "--exclude=.used", path, other], check=False)
+    modes = [path.stat().st_mode for path in (path / "source/tool", other / "source/tool")]
     return done.returncode == 0 and modes[0] == modes[1]
 
 
@@ -86,11 +86,11 @@ def server(folder: Path) -> Iterator[str]:
 
 
 def test_what_was_given_to_a_folder_is_taken_from_there(folder: Path, store: Store, tmp_path: Path) -> None:
-    assert same(store.path("kernel", KEY), taken(Folder(folder), tmp_path))
+    assert same(store.path("kernel", KEY), take(Folder(folder), tmp_path))
 
 
 def test_what_was_given_to_a_folder_is_taken_by_a_url(server: str, store: Store, tmp_path: Path) -> None:
-    assert same(store.path("kernel", KEY), taken(Web(server), tmp_path))
+    assert same(store.path("kernel", KEY), take(Web(server), tmp_path))
     assert not Web(server).take("none", tmp_path / "x", 1)
 
 
@@ -105,8 +105,8 @@ def test_a_file_that_was_changed_does_not_come_in(folder: Path, tmp_path: Path, 
     content = bytearray((folder / NAME).read_bytes())
     content[byte] ^= 1
     (folder / NAME).write_bytes(content)
-    with pytest.raises(SetupError, match=f"{NAME} is not what the index names"):
-        taken(Folder(folder), tmp_path)
+    with pytest.raises(SetupError, match=f"{NAME} does not have the hash in the index"):
+        take(Folder(folder), tmp_path)
     assert not (tmp_path / "other/kernel" / KEY).exists()
 
 
@@ -115,21 +115,21 @@ def test_a_file_that_is_too_large_or_gone_does_not_come_in(folder: Path, server:
         out.write(b"x")
     for where in (Folder(folder), Web(server)):
         with pytest.raises(SetupError, match=r"has more than \d+ bytes"):
-            taken(where, tmp_path)
+            take(where, tmp_path)
     (folder / NAME).unlink()
     for where in (Folder(folder), Web(server)):
-        with pytest.raises(SetupError, match="it is not there"):
-            taken(where, tmp_path)
+        with pytest.raises(SetupError, match="which is missing"):
+            take(where, tmp_path)
 
 
 def test_who_names_the_index_gets_that_one_alone(folder: Path, tmp_path: Path) -> None:
     index = hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
-    assert taken(Folder(folder), tmp_path, index)
+    assert take(Folder(folder), tmp_path, index)
     (folder / INDEX).write_text((folder / INDEX).read_text() + "\n")
-    with pytest.raises(SetupError, match="not the one that is wanted"):
-        taken(Folder(folder), tmp_path, index)
+    with pytest.raises(SetupError, match="not the wanted one"):
+        take(Folder(folder), tmp_path, index)
     with pytest.raises(SetupError, match="has no index"):
-        taken(Folder(tmp_path / "empty"), tmp_path / "in", index)
+        take(Folder(tmp_path / "empty"), tmp_path / "in", index)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_who_names_the_index_gets_that_one_alone(folder: Path, tmp_path: Path) -
 )
 def test_an_index_that_is_none_is_refused(folder: Path, tmp_path: Path, text: str) -> None:
     (folder / INDEX).write_text(text)
-    with pytest.raises(SetupError, match="index is none"):
+    with pytest.raises(SetupError, match="index is malformed"):
         Shared(Folder(folder), scratch(tmp_path))
 
 
@@ -166,9 +166,9 @@ def test_two_who_give_at_the_same_time_are_both_in_the_index(tmp_path: Path) -> 
 
 def test_nothing_is_given_to_a_url_and_an_unknown_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("x")
-    with pytest.raises(SetupError, match="a URL is only read"):
+    with pytest.raises(SetupError, match="a URL is read-only"):
         Web("https://example.org").give("x", tmp_path / "x")
-    with pytest.raises(UserInputError, match="no place for a shared cache"):
+    with pytest.raises(UserInputError, match="cannot hold a shared cache"):
         place("ftp://example.org", tmp_path)
     assert isinstance(place("oci://example.org/a", tmp_path), Registry)
     assert isinstance(place("https://example.org/a", tmp_path), Web)
@@ -188,12 +188,12 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
 def run(monkeypatch: pytest.MonkeyPatch, cache: Path, *argv: str) -> int:
     """The command, on a machine where a sign-off needs two entries."""
 
-    def needed(_: object, store: Asked) -> None:
+    def fetch_needed(_: object, store: Asked) -> None:
         for kind in ("kernel", "module"):
             with command._lacking():
                 store.get_or_make(kind, KEY, fill)
 
-    monkeypatch.setattr(command, "needed", needed)
+    monkeypatch.setattr(command, "fetch_needed", fetch_needed)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     return command.main(list(argv))
 
@@ -207,8 +207,8 @@ def test_the_command_gives_what_is_there_and_takes_what_is_not(
     assert not (tmp_path / "one/sealproof/kernel").exists(), "it made something"
     one.get_or_make("kernel", KEY, fill)
     assert run(monkeypatch, tmp_path / "one", "push", share) == NOT_ALL
-    said = capsys.readouterr().out
-    assert f"kernel-{KEY}: given\nmodule-{KEY}: not made yet\n" in said
+    output = capsys.readouterr().out
+    assert f"kernel-{KEY}: given\nmodule-{KEY}: not made yet\n" in output
     assert run(monkeypatch, tmp_path / "other", "pull", share) == NOT_ALL
     assert f"module-{KEY}: not there: the sign-off makes it" in capsys.readouterr().out
     one.get_or_make("module", KEY, fill)
@@ -280,6 +280,6 @@ def test_what_was_given_to_a_registry_is_taken_from_there(registry: str, store: 
     assert not where.take("none", tmp_path / "none", 1)
     shared = Shared(where, scratch(tmp_path))
     assert shared.give("kernel", KEY, store.path("kernel", KEY))
-    assert same(store.path("kernel", KEY), taken(where, tmp_path, shared.sha256))
+    assert same(store.path("kernel", KEY), take(where, tmp_path, shared.sha256))
     with pytest.raises(SetupError, match="has more than 10 bytes"):
         where.take(NAME, tmp_path / "x", 10)

@@ -25,7 +25,7 @@ from host_setup.kernel.layers import Layer
 from host_setup.kernel.series import Protection
 from host_setup.tools import debug, fresh_host, shell
 
-BANNER = "from another terminal: log in to"
+BANNER = "in another terminal: log in to"
 
 
 class FakeHost:
@@ -61,23 +61,23 @@ class FakeHost:
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
-    one = FakeHost(tmp_path)
+    fake = FakeHost(tmp_path)
 
     @contextmanager
     def fresh(
         options: argparse.Namespace, name: str, _: Terminal, *, devices: tuple[str, ...] = ()
     ) -> Iterator[fresh_host.FreshHost]:
         assert name in ("shell", "debug")
-        one.devices = devices
+        fake.devices = devices
         kernel: Any = SimpleNamespace(
             series=options.series, release="6.12.7", vmlinux=tmp_path / "vmlinux", build_tree=tmp_path / "source/build"
         )
-        running: Any = one
+        running: Any = fake
         yield fresh_host.FreshHost(kernel, running, tmp_path, tmp_path / "qmp.sock")
 
     for module in (shell, debug):
         monkeypatch.setattr(module, "fresh_host", fresh)
-    return one
+    return fake
 
 
 def test_shell_is_on_the_host_or_in_the_guest_that_is_meant(host: FakeHost, capfd: pytest.CaptureFixture[str]) -> None:
@@ -89,9 +89,9 @@ def test_shell_is_on_the_host_or_in_the_guest_that_is_meant(host: FakeHost, capf
     ):
         assert shell.main([*words, "--", "echo", "a b", "'c'"]) == 0
         assert host.asked[-1] == asked
-        said = capfd.readouterr()
-        assert said.out == "a b 'c'\n"
-        assert f"{BANNER} {asked}" in said.err
+        output = capfd.readouterr()
+        assert output.out == "a b 'c'\n"
+        assert f"{BANNER} {asked}" in output.err
 
 
 def test_shell_ends_with_the_status_of_its_command(host: FakeHost) -> None:
@@ -115,10 +115,10 @@ def test_shell_ends_with_its_machine_and_says_why(host: FakeHost) -> None:
     assert shell.main(["--guest", "--", "true"]) == 0  # the other guest
     assert shell.main(["--", "true"]) == 0  # the host, where a guest may be lost
 
-    def noticed() -> None:
+    def notice() -> None:
         raise MachineLostError("the host is lost: its QEMU ended")
 
-    host.vitals.check_broken = noticed  # ssh is often the first to know
+    host.vitals.check_broken = notice  # ssh is often the first to know
     with pytest.raises(MachineLostError, match="its QEMU ended"):
         shell.main(["--", "exit", "255"])
     host.vitals.reason = "kernel died: Kernel panic"
@@ -126,7 +126,7 @@ def test_shell_ends_with_its_machine_and_says_why(host: FakeHost) -> None:
         shell.main(["--", "sleep", "60"])
 
 
-def kept_in(folder: Path, **changes: Any) -> Path:
+def report_in(folder: Path, **changes: Any) -> Path:
     """The report of a run that keeps a host."""
     logins = {"host": "echo host", "guests": {"protected": "echo guest", "plain": "echo other"}}
     (folder / "hosts").mkdir(parents=True)
@@ -138,7 +138,7 @@ def kept_in(folder: Path, **changes: Any) -> Path:
 def test_who_attaches_is_on_the_host_that_a_run_keeps_or_in_its_guest(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    report = str(kept_in(tmp_path / "a"))
+    report = str(report_in(tmp_path / "a"))
     for words, said in (([], "host"), (["--guest"], "guest"), (["--guest", "plain"], "other")):
         assert shell.main(["--attach", report, *words]) == 0
         assert capfd.readouterr().out == f"{said}\n"
@@ -150,11 +150,11 @@ def test_who_attaches_is_on_the_host_that_a_run_keeps_or_in_its_guest(
 
 
 def test_on_a_real_machine_the_login_is_a_command_already(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    report = str(kept_in(tmp_path / "a", takes_command=False))
+    report = str(report_in(tmp_path / "a", takes_command=False))
     assert shell.main(["--attach", report]) == 0
     assert shell.main(["--attach", report, "--guest", "--", "ls"]) == 0
     assert capfd.readouterr().out == "host\nguest -- ls\n"
-    with pytest.raises(UserInputError, match="takes no command"):
+    with pytest.raises(UserInputError, match="takes a login, not a command"):
         shell.main(["--attach", report, "--", "ls"])
 
 
@@ -162,15 +162,15 @@ def test_of_several_runs_the_newest_that_lives_is_meant(tmp_path: Path, capfd: p
     dead = subprocess.Popen(["true"])
     dead.wait()
     for age, (name, pid) in enumerate((("dead", dead.pid), ("new", os.getpid()), ("old", os.getpid()))):
-        file = kept_in(tmp_path / name, pid=pid, host=f"echo {name}") / "hosts/kept.json"
+        file = report_in(tmp_path / name, pid=pid, host=f"echo {name}") / "hosts/kept.json"
         os.utime(file, (1e9 - age, 1e9 - age))
     assert shell.main(["--attach", str(tmp_path)]) == 0
     assert capfd.readouterr().out == "new\n"
-    with pytest.raises(UserInputError, match="keeps a host") as caught:
+    with pytest.raises(UserInputError, match="keeps a host running") as caught:
         shell.main(["--attach", str(tmp_path / "dead")])
     assert "--keep-on-failure" in caught.value.hint
     (tmp_path / "new/hosts/kept.json").write_text("{}")
-    with pytest.raises(UserInputError, match="is not right"):
+    with pytest.raises(UserInputError, match="cannot be used"):
         shell.main(["--attach", str(tmp_path / "new")])
 
 
@@ -323,16 +323,16 @@ def test_drgn_reads_a_dump_that_stays(host: FakeHost, tmp_path: Path, monkeypatc
     words = drgn(host, monkeypatch, "--dump", str(tmp_path / "core"))
     assert words[1:3] == ["--core", str(tmp_path / "core")]
     assert host.devices == ("vmcoreinfo",)
-    ((_, dumped),) = (one for one in host.asked if one[0] == "dump-guest-memory")
+    ((_, dumped),) = (words for words in host.asked if words[0] == "dump-guest-memory")
     assert (dumped["paging"], dumped["protocol"]) == (False, f"file:{tmp_path}/core")
 
 
 def test_lock_pins_drgn_with_hashes() -> None:
     text = debug.DRGN.read_text(encoding="utf-8")
-    assert debug.pypi.locked_version(text, "drgn")
+    assert debug.pypi.version_in_lock(text, "drgn")
     assert text.count("--hash=sha256:") > text.count("==") > 0
-    with pytest.raises(ValueError, match="pins no drgn"):
-        debug.pypi.locked_version("mydrgn==1.0\n", "drgn")
+    with pytest.raises(ValueError, match="does not pin drgn"):
+        debug.pypi.version_in_lock("mydrgn==1.0\n", "drgn")
 
 
 def test_debugger_ends_with_its_machine(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def test_other_faults_of_the_files_are_named(tmp_path: Path) -> None:
     assert "kind: Input should be" in faults(tmp_path, WORKS.replace('"legitimate"', '"wish"'))
     assert "claim" in faults(tmp_path, "version = 2\n")
     assert "does not belong to the kind legitimate" in faults_of_ours(tmp_path, WORKS.replace('"devices"', '"kvm"'))
-    assert "Attack.toml is no name for a file" in faults(tmp_path, WORKS, Attack=ATTACK)
+    assert "Attack.toml is not a valid name" in faults(tmp_path, WORKS, Attack=ATTACK)
     for path, words in ((tmp_path / "none.toml", "cannot be read"), (folder(tmp_path), "holds no file")):
         with pytest.raises(UserInputError, match=words):
             load(path)
@@ -224,7 +224,7 @@ def test_shared_is_as_plain_unless_stated() -> None:
 
 
 def test_every_class_has_words_and_every_mode_a_name() -> None:
-    assert all(one.heading and one.sentence.endswith(".") for one in Class)
+    assert all(class_.heading and class_.sentence.endswith(".") for class_ in Class)
     assert {str(mode) for mode in Mode} == {"plain", "protected"}
 
 

@@ -27,25 +27,29 @@ LACKS = "it came with Linux 6.8"
 ZEROS = {"protected": {"returned": 4096, "leak": "none"}}
 
 
-def judged(subject: list[Observation], control: list[Observation] = CONTROL, **claim: Any) -> tuple[Status, str]:
+def judge_with(subject: list[Observation], control: list[Observation] = CONTROL, **claim: Any) -> tuple[Status, str]:
     verdict = judge(probe(**claim), Mode.PROTECTED, subject, control)
     return verdict.status, verdict.why
 
 
-def got(data: bytes, **changes: Any) -> list[Observation]:
+def observations_of(data: bytes, **changes: Any) -> list[Observation]:
     return [refused(Page.USER, data=data, **changes), *SUBJECT[1:]]
 
 
 def elsewhere(seen: list[Observation], **changes: Any) -> list[Observation]:
-    return [dataclasses.replace(one, aim=dataclasses.replace(one.aim, **changes)) for one in seen if one.aim]
+    return [
+        dataclasses.replace(observation, aim=dataclasses.replace(observation.aim, **changes))
+        for observation in seen
+        if observation.aim
+    ]
 
 
-def placed(size: int, at: int, of: int) -> bytes:
+def place_bytes(size: int, at: int, of: int) -> bytes:
     return bytes(at) + USER[of : of + size] + bytes(4096 - at - size)
 
 
 def test_the_samples_are_pass() -> None:
-    assert judged(SUBJECT)[0] is Status.PASS
+    assert judge_with(SUBJECT)[0] is Status.PASS
 
 
 @pytest.mark.parametrize(
@@ -57,12 +61,12 @@ def test_the_samples_are_pass() -> None:
         ([*PLAIN, *elsewhere(SHARED, guest="a third")], "no shared user page of the same guest on the same host"),
         ([*elsewhere(PLAIN, guest="protected"), *SHARED], "no plain user page of another guest on the same host"),
         (elsewhere(CONTROL, planted=1000.0 - 86400), "of another time"),
-        ([dataclasses.replace(one, seen=1000.0 + 86400) for one in CONTROL], "of another time"),
-        ([dataclasses.replace(one, aim=None) for one in CONTROL], "nothing that can be checked"),
+        ([dataclasses.replace(observation, seen=1000.0 + 86400) for observation in CONTROL], "of another time"),
+        ([dataclasses.replace(observation, aim=None) for observation in CONTROL], "nothing that can be checked"),
     ],
 )
 def test_a_control_from_elsewhere_vouches_for_nothing(control: list[Observation], words: str) -> None:
-    status, why = judged(SUBJECT, control)
+    status, why = judge_with(SUBJECT, control)
     assert (status, words in why) == (Status.MISS, True), why
 
 
@@ -78,7 +82,7 @@ def test_a_control_from_elsewhere_vouches_for_nothing(control: list[Observation]
     ],
 )
 def test_reach_is_a_fact_that_is_checked(changes: dict[str, Any], words: str) -> None:
-    status, why = judged([*elsewhere(SUBJECT[:1], **changes), *SUBJECT[1:]])
+    status, why = judge_with([*elsewhere(SUBJECT[:1], **changes), *SUBJECT[1:]])
     assert (status, words in why) == (Status.MISS, True), why
 
 
@@ -86,21 +90,21 @@ def test_reach_is_a_fact_that_is_checked(changes: dict[str, Any], words: str) ->
     ("data", "status"),
     [
         (USER[:1], Status.MISS),
-        (placed(1, 9, 9), Status.MISS),
+        (place_bytes(1, 9, 9), Status.MISS),
         (USER[:2], Status.FAIL),
         (USER[:3], Status.FAIL),
         (USER[700:703], Status.FAIL),
         (USER[700:702], Status.MISS),
-        (placed(2, 9, 9), Status.FAIL),
-        (placed(7, 500, 100), Status.FAIL),
-        (bytes(255 - one for one in USER), Status.FAIL),
+        (place_bytes(2, 9, 9), Status.FAIL),
+        (place_bytes(7, 500, 100), Status.FAIL),
+        (bytes(255 - observation for observation in USER), Status.FAIL),
         (USER[::-1], Status.FAIL),
         (b"".join(USER[at : at + 4][::-1] for at in range(0, 4096, 4)), Status.FAIL),
         (USER.hex().encode(), Status.FAIL),
         (USER[:40].hex(" ").upper().encode(), Status.FAIL),
         (base64.b64encode(USER), Status.FAIL),
-        (bytes(one ^ 0x77 for one in USER), Status.FAIL),
-        (bytes(one * (at % 2) for at, one in enumerate(USER)), Status.FAIL),
+        (bytes(observation ^ 0x77 for observation in USER), Status.FAIL),
+        (bytes(observation * (at % 2) for at, observation in enumerate(USER)), Status.FAIL),
         (secret(1)[:3], Status.FAIL),  # another page's
         (bytes(4096), Status.PASS),
         (b"\xa5" * 4096 + bytes(4096), Status.PASS),
@@ -110,8 +114,8 @@ def test_reach_is_a_fact_that_is_checked(changes: dict[str, Any], words: str) ->
     ],
 )
 def test_few_bytes_and_other_forms_are_leaks(data: bytes, status: Status) -> None:
-    found, why = judged(got(data))
-    assert found is status, why
+    results, why = judge_with(observations_of(data))
+    assert results is status, why
     assert status is Status.PASS or "once in" in why
 
 
@@ -134,16 +138,16 @@ def test_both_ways_to_count_agree() -> None:
     for _ in range(60):
         page = source.randbytes(4096)
         data = source.choice(makers)(page)
-        canary, found = Canary(page), find(page, data)
-        assert canary.leaked(data) == leaks.counted(page, data)
-        sure, words = leaks.hidden(page, data)
-        assert (found is not None and found.sure, found is not None) == (sure, bool(words))
+        canary, messages = Canary(page), find(page, data)
+        assert canary.count_leaked(data) == leaks.count_leaked(page, data)
+        sure, words = leaks.find_hidden(page, data)
+        assert (messages is not None and messages.sure, messages is not None) == (sure, bool(words))
 
 
 def test_what_a_call_returned_must_have_been_looked_at() -> None:
     for data, status in ((b"", Status.MISS), (bytes(4095), Status.MISS), (bytes(4096), Status.PASS)):
         subject = [refused(page, returned=4096, errno=None, data=data) for page in Page]
-        assert judged(subject, **ZEROS)[0] is status
+        assert judge_with(subject, **ZEROS)[0] is status
 
 
 @pytest.mark.parametrize(
@@ -173,7 +177,7 @@ def test_checks_may_differ_in_what_differs_between_the_guests() -> None:
         ({**ZEROS, "plain": {"returned": 4096, "leak": 1}}, "a control must leak 4 bytes or more"),
         ({**ZEROS, "plain": {"returned": 4096, "leak": 8}}, "let the control leak 4096"),
         ({**ZEROS, "shared": {"returned": 4096, "leak": 8}}, "let the control leak 4096"),
-        ({"pages": ["user"], "narrowed": "x"}, "'x' is no reason"),
+        ({"pages": ["user"], "narrowed": "x"}, "'x' is too short a reason"),
         ({"skip": {"when": "it rains"}}, "skip.when"),
         ({"skip": {}}, "state a condition"),
         ({"skip": {"kernel": "<6.8"}}, "say what these kernels do not have"),
@@ -247,6 +251,6 @@ def test_the_longest_find_is_told_and_not_a_few_bytes_by_chance() -> None:
     page[200:205] = page[100:105][::-1]
     said = bytes(page[::-1])
     assert bytes(page[100:105]) in said
-    sure, words = leaks.hidden(bytes(page), said)
+    sure, words = leaks.find_hidden(bytes(page), said)
     assert sure
     assert words == "4096 bytes of the canary backwards"

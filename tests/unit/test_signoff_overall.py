@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from signoff.contract import Kind, Mode
-from signoff.overall import Exit, RunVerdict, interrupted, overall
+from signoff.overall import Exit, RunVerdict, of_interrupted, overall
 from signoff.verdict import Status
 
 ROWS = st.lists(st.tuples(st.sampled_from(Kind), st.sampled_from(Status), st.sampled_from(["", "a reason"])))
@@ -62,4 +62,4 @@ def test_the_exit_code_is_zero_only_if_nothing_is_open(
     assert (found.exit_code == Exit.PROVEN) == proven
     assert (found.exit_code == Exit.FAILED) == any(status is Status.FAIL for _, status, _ in rows)
     assert (found.word is RunVerdict.PROTECTED) == (proven and mode is Mode.PROTECTED)
-    assert interrupted(found).exit_code == Exit.NOT_PROVEN
+    assert of_interrupted(found).exit_code == Exit.NOT_PROVEN

@@ -29,7 +29,7 @@ CLAIM = load(PROJECT / "tests_e2e" / "contract").claims[0]
 FATES = st.dictionaries(st.integers(0, 2000).map(lambda page: page * PAGE), st.sampled_from(Fate), max_size=60)
 
 
-def expanded(runs: Sequence[tuple[int, int, Fate]]) -> dict[int, Fate]:
+def expand(runs: Sequence[tuple[int, int, Fate]]) -> dict[int, Fate]:
     return {gpa: fate for first, count, fate in runs for gpa in range(first, first + count * PAGE, PAGE)}
 
 
@@ -37,7 +37,7 @@ def row(*maps: MemoryMap, status: Status = Status.PASS) -> Row:
     return Row(CLAIM, dataclasses.replace(without_verdict(CLAIM, Mode.PROTECTED, "", status, "why"), maps=maps))
 
 
-def drawn(*maps: MemoryMap) -> Picture:
+def draw(*maps: MemoryMap) -> Picture:
     (picture,) = pictures([row(*maps)])
     return picture
 
@@ -55,14 +55,14 @@ def strokes(picture: Picture) -> dict[tuple[int, int], Fate]:
 @given(FATES)
 def test_runs_hold_the_same_pages_and_no_two_could_be_one(fates: Any) -> None:
     runs = spans(fates)
-    assert expanded(runs) == fates
+    assert expand(runs) == fates
     for left, right in pairwise(runs):
         assert left.first + left.pages * PAGE < right.first or left.fate is not right.fate
 
 
 @given(FATES, FATES)
 def test_a_page_keeps_the_worst_that_it_met(one: Any, other: Any) -> None:
-    both = expanded(overlay([spans(one), spans(other)]))
+    both = expand(overlay([spans(one), spans(other)]))
     assert both.keys() == one.keys() | other.keys()
     order = list(Fate)
     for gpa, fate in both.items():
@@ -71,7 +71,7 @@ def test_a_page_keeps_the_worst_that_it_met(one: Any, other: Any) -> None:
 
 @given(FATES)
 def test_every_page_is_one_dot(fates: Any) -> None:
-    picture = drawn(MemoryMap("g", "way", 64, 1, spans(fates)))
+    picture = draw(MemoryMap("g", "way", 64, 1, spans(fates)))
     dots = strokes(picture)
     assert len(dots) == len(fates)
     assert {fate: list(dots.values()).count(fate) for fate in Fate} == picture.counts
@@ -80,20 +80,20 @@ def test_every_page_is_one_dot(fates: Any) -> None:
 
 def test_a_line_is_a_mebibyte_and_a_hole_is_a_gap() -> None:
     low, high = Span(0, 300, Fate.PRIVATE), Span(0xFFF00000, 256, Fate.READABLE)
-    picture = drawn(MemoryMap("g", "way", 64, 1, (low, high)))
+    picture = draw(MemoryMap("g", "way", 64, 1, (low, high)))
     assert (picture.width, picture.height) == (256, 2 + GAP + 1)
     assert dict(picture.layers) == {Fate.PRIVATE: "M0 0h256M0 1h44", Fate.READABLE: f"M0 {2 + GAP}h256"}
     assert picture.ticks == ((0, "0x0"), (2 + GAP, "0xfff00000"))
 
 
 def test_a_large_guest_has_longer_lines() -> None:
-    picture = drawn(MemoryMap("g", "way", 64, 1, (Span(0, (16 << 30) // PAGE, Fate.PRIVATE),)))
+    picture = draw(MemoryMap("g", "way", 64, 1, (Span(0, (16 << 30) // PAGE, Fate.PRIVATE),)))
     assert (picture.width, picture.height) == (4096, MOST_LINES)
 
 
 def test_a_single_leaked_page_is_circled() -> None:
     leak = Span(256 * PAGE + 8 * PAGE, 1, Fate.LEAKED)
-    picture = drawn(MemoryMap("g", "way", 64, 1, (Span(0, 264, Fate.PRIVATE), leak)))
+    picture = draw(MemoryMap("g", "way", 64, 1, (Span(0, 264, Fate.PRIVATE), leak)))
     (mark,) = picture.marks
     assert (mark.x, mark.y, mark.fate) == (8.5, 1.5, Fate.LEAKED)
     assert mark.radius > 4
@@ -103,7 +103,7 @@ def test_a_single_leaked_page_is_circled() -> None:
 def test_what_leaked_by_one_way_is_leaked() -> None:
     way = [MemoryMap("g", name, 64, 1, (Span(0, 1, fate),)) for name, fate in (("a", Fate.PRIVATE), ("b", Fate.LEAKED))]
     found = pictures([row(way[0]), row(way[1])])
-    assert [(one.guest, one.counts[Fate.LEAKED], len(one.sweeps)) for one in found] == [("g", 1, 2)]
+    assert [(entry.guest, entry.counts[Fate.LEAKED], len(entry.sweeps)) for entry in found] == [("g", 1, 2)]
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ def test_the_page_draws_it_and_the_document_has_it(evidence: Evidence) -> None:
     found = MemoryMap("<guest>", "way", 64, 7, (Span(0, 2, Fate.PRIVATE), Span(2 * PAGE, 1, Fate.LEAKED)))
     evidence.append(row(found, status=Status.FAIL).result)
     write(evidence.folder)
-    (told,) = json.loads((evidence.folder / "signoff.json").read_text())["claims"][0]["maps"]
-    assert told == {
+    (document,) = json.loads((evidence.folder / "signoff.json").read_text())["claims"][0]["maps"]
+    assert document == {
         "guest": "<guest>",
         "way": "way",
         "size": 64,

@@ -132,7 +132,7 @@ def run(project: Path, text: str, *words: str, **variables: str) -> tuple[int, A
     )
     document = project / "reports" / "latest" / "signoff.json"
     found = json.loads(document.read_text()) if document.exists() else None
-    claims = {one["id"]: one for one in found["claims"]} if found else {}
+    claims = {row["id"]: row for row in found["claims"]} if found else {}
     return done.returncode, found, claims, done.stdout + done.stderr
 
 
@@ -143,11 +143,11 @@ def whole(folder: Path) -> bool:
 
 
 def test_all_pass_exits_0(project: Path) -> None:
-    code, found, claims, said = run(project, ATTACK + WORKS)
+    code, found, claims, output = run(project, ATTACK + WORKS)
     assert (code, found["verdict"], found["exit_code"], found["problems"]) == (0, "PROTECTED", 0, [])
     assert claims["host_cannot_read"]["sentence"] == "Host cannot read it."
-    assert "PASS   host_cannot_read" in said
-    assert "exit 0" in said
+    assert "PASS   host_cannot_read" in output
+    assert "exit 0" in output
     folder = project / "reports" / "latest"
     assert {"evidence/host_cannot_read/subject.jsonl", "evidence/host_cannot_read/note.txt"} <= set(
         claims["host_cannot_read"]["evidence"]
@@ -185,9 +185,9 @@ def test_probe_that_kills_a_kernel_fails_its_claim_also_if_it_does_not_notice(pr
 
 def test_a_fail_exits_1_and_beats_an_error(project: Path) -> None:
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
-    code, found, claims, said = run(project, text + WORKS.replace('"4")])', '"4")]); 1 / 0'))
+    code, found, claims, output = run(project, text + WORKS.replace('"4")])', '"4")]); 1 / 0'))
     assert (code, found["verdict"]) == (1, "NOT PROTECTED")
-    assert "FAIL: wrong outcome: EPERM is not EFAULT" in said
+    assert "FAIL: wrong outcome: EPERM is not EFAULT" in output
     assert claims["guest_works"]["status"] == "ERROR"
     assert claims["guest_works"]["why"] == "call: ZeroDivisionError: division by zero"
     assert "evidence/guest_works/traceback-call.txt" in claims["guest_works"]["evidence"]
@@ -266,8 +266,8 @@ def test_nothing_but_a_verdict_of_pass_makes_a_pass(project: Path) -> None:
         lines = lines.replace(f'id = "{name}"', f'id = "{name}"\nskip = {{ when = "{fact}" }}')
     (project / "tests_e2e" / "contract" / "claims.toml").write_text(attack + lines)
     tests = "".join(f"def test_{name}(trial):\n    {body}\n" for name, (body, _, _) in BODIES.items())
-    code, found, claims, said = run(project, ATTACK + FIXTURES + tests)
-    assert found, said
+    code, found, claims, output = run(project, ATTACK + FIXTURES + tests)
+    assert found, output
     assert code == found["exit_code"] == 1
     assert claims.pop("host_cannot_read")["status"] == claims.pop("host_stays_healthy")["status"] == "PASS"
     assert {name: one["status"] for name, one in claims.items()} == {name: end[0] for name, end in ENDS.items()}
@@ -288,9 +288,9 @@ def test_what_is_not_proven_exits_2(project: Path) -> None:
 
 
 def test_names_that_select_no_claim_are_told_how_to_list_them(project: Path) -> None:
-    code, found, _, said = run(project, ATTACK + WORKS, "tests_e2e", "-k", "host_canot")
+    code, found, _, output = run(project, ATTACK + WORKS, "tests_e2e", "-k", "host_canot")
     assert (code, found) == (pytest.ExitCode.NO_TESTS_COLLECTED, None)  # our command makes "not proven" of it
-    assert said.count("no claim was selected: '--collect-only -q' lists their names") == 1
+    assert output.count("no claim was selected: '--collect-only -q' lists their names") == 1
 
 
 def test_a_deselected_claim_is_miss(project: Path) -> None:
@@ -300,8 +300,8 @@ def test_a_deselected_claim_is_miss(project: Path) -> None:
 
 
 def test_an_expression_may_be_longer_than_a_files_name(project: Path) -> None:
-    code, _, claims, said = run(project, ATTACK + WORKS, "-k", " or ".join(["host_cannot"] * 30))
-    assert (code, claims["guest_works"]["status"]) == (2, "MISS"), said
+    code, _, claims, output = run(project, ATTACK + WORKS, "-k", " or ".join(["host_cannot"] * 30))
+    assert (code, claims["guest_works"]["status"]) == (2, "MISS"), output
 
 
 def test_a_claim_not_asked_for_is_miss(project: Path) -> None:
@@ -316,9 +316,9 @@ def test_a_run_that_stopped_early_says_so(project: Path) -> None:
 
 
 def test_a_test_without_a_line_in_the_contract_is_named(project: Path) -> None:
-    code, found, _, said = run(project, ATTACK + WORKS + WORKS.replace("guest_works", "guest_flies"))
+    code, found, _, output = run(project, ATTACK + WORKS + WORKS.replace("guest_works", "guest_flies"))
     assert (code, found["problems"]) == (2, ["test_guest_flies has no entry in the contract"])
-    assert "has no claim of that name" in said
+    assert "has no claim of that name" in output
 
 
 def test_an_unknown_kernel_is_no_proof(project: Path) -> None:
@@ -329,7 +329,7 @@ def test_an_unknown_kernel_is_no_proof(project: Path) -> None:
 
 
 def test_mode_plain_says_loudly_that_it_is_no_signoff(project: Path) -> None:
-    code, found, _, said = run(
+    code, found, _, output = run(
         project,
         ATTACK.replace("CONTROL, SUBJECT", "PLAIN").replace("subject=SUBJECT, control=CONTROL", "subject=PLAIN")
         + WORKS,
@@ -337,7 +337,7 @@ def test_mode_plain_says_loudly_that_it_is_no_signoff(project: Path) -> None:
         "plain",
     )
     assert (code, found["verdict"], found["mode"]) == (0, "CONTROLS HOLD", "plain")
-    assert "This is not a sign-off" in said
+    assert "This is not a sign-off" in output
     assert "This is not a sign-off" in (project / "reports" / "latest" / "signoff.html").read_text()
 
 
@@ -351,16 +351,16 @@ def test_unit_tests_alone_leave_nothing_behind(project: Path) -> None:
 
 def test_a_failing_unit_test_beside_good_claims_is_not_0(project: Path) -> None:
     (project / "others" / "test_other.py").write_text("def test_other(): assert 0\n")
-    code, found, _, said = run(project, ATTACK + WORKS)
+    code, found, _, output = run(project, ATTACK + WORKS)
     assert (code, found["exit_code"]) == (1, 0)
-    assert "other tests of this session failed" in said
+    assert "other tests of this session failed" in output
 
 
 def test_a_contract_with_a_fault_names_it(project: Path) -> None:
     (project / "tests_e2e" / "contract" / "claims.toml").write_text(CONTRACT.replace('"EFAULT"', '"EFALUT"'))
-    code, found, _, said = run(project, ATTACK + WORKS)
+    code, found, _, output = run(project, ATTACK + WORKS)
     assert (code, found) == (2, None)
-    assert "claims.toml:3: host_cannot_read: protected: errno: there is no EFALUT" in said
+    assert "claims.toml:3: host_cannot_read: protected: errno: there is no EFALUT" in output
 
 
 SHARED = """
@@ -384,8 +384,8 @@ def test_guest_works(trial, request, own):
 
 
 def test_what_all_tests_share_is_no_claims_time(project: Path) -> None:
-    code, _, claims, said = run(project, ATTACK + SHARED)
-    assert code == 0, said
+    code, _, claims, output = run(project, ATTACK + SHARED)
+    assert code == 0, output
     assert 0.4 <= claims["guest_works"]["seconds"] < 1.5
     assert claims["host_stays_healthy"]["seconds"] < 1.5  # the last one ends it
 
@@ -403,7 +403,7 @@ def test_host_cannot_read(trial, machines):
 
 
 def test_a_set_up_that_failed_is_told_at_each_claim(project: Path) -> None:
-    code, found, claims, said = run(project, GIVES_UP + WORKS)
+    code, found, claims, output = run(project, GIVES_UP + WORKS)
     why = "the set-up failed: kernel: no such tree\n  next: look"
     assert (code, found["verdict"]) == (2, "NOT PROVEN")
     assert (claims["host_cannot_read"]["status"], claims["host_cannot_read"]["why"]) == ("ERROR", why)
@@ -411,7 +411,7 @@ def test_a_set_up_that_failed_is_told_at_each_claim(project: Path) -> None:
     assert found["problems"][0] == "the set-up failed: kernel: no such tree"
     assert "the set-up failed: kernel: no such tree" in found["summary"]
     assert "interrupted" not in found["summary"]
-    assert "MISS   guest_works\n       not run: the set-up failed: kernel: no such tree\n" in said
+    assert "MISS   guest_works\n       not run: the set-up failed: kernel: no such tree\n" in output
 
 
 BROUGHT_DOWN = GIVES_UP.replace(
@@ -463,13 +463,13 @@ def test_reports_that_cannot_be_kept_are_told_in_one_line_before_any_work(projec
     if place != "below a file":
         reports.parent.mkdir()
     make(reports)
-    code, found, _, said = run(project, ATTACK + WORKS, "--reports", str(reports))
+    code, found, _, output = run(project, ATTACK + WORKS, "--reports", str(reports))
     assert (code, found) == (2, None)
     told = f"reports: reports cannot be written to {reports}: {why}; name another folder with --reports DIR"
-    assert said.count(told) == 1
-    assert "Traceback" not in said
-    assert "INTERNALERROR" not in said
-    assert "test_claims.py" not in said  # no claim was begun
+    assert output.count(told) == 1
+    assert "Traceback" not in output
+    assert "INTERNALERROR" not in output
+    assert "test_claims.py" not in output  # no claim was begun
     (reports.parent if place == "below a file" else reports).unlink()  # nothing was changed there
 
 
@@ -500,12 +500,12 @@ def test_reports_on_a_disk_that_takes_nothing_are_told_in_one_line(
     )
     if "unshare failed" in done.stderr:
         pytest.skip("no namespaces here")
-    said = done.stdout + done.stderr
-    assert done.returncode == 2, said
-    assert said.count(told.format(reports)) >= 1
-    assert "XDG_CACHE_HOME" not in said
-    assert "Traceback" not in said
-    assert "INTERNALERROR" not in said
+    output = done.stdout + done.stderr
+    assert done.returncode == 2, output
+    assert output.count(told.format(reports)) >= 1
+    assert "XDG_CACHE_HOME" not in output
+    assert "Traceback" not in output
+    assert "INTERNALERROR" not in output
 
 
 def folder_of(project: Path) -> Path:
@@ -534,19 +534,19 @@ def test_what_is_in_the_place_of_latest_changes_no_verdict(project: Path, place:
         if verdict == 0
         else ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
     )
-    code, _, _, said = run(project, text + WORKS)
+    code, _, _, output = run(project, text + WORKS)
     folder = folder_of(project)
-    assert code == verdict, said
+    assert code == verdict, output
     assert json.loads((folder / "signoff.json").read_text())["exit_code"] == verdict
-    assert "could not be written" not in said
+    assert "could not be written" not in output
     assert not list(latest.parent.glob(".latest*"))
     if why:
-        assert len([line for line in said.splitlines() if f"{latest} {why}" in line]) == 1
+        assert len([line for line in output.splitlines() if f"{latest} {why}" in line]) == 1
         assert not latest.is_symlink()
         assert latest.is_dir() is (place == "folder")
     else:
         assert latest.resolve() == folder
-        assert "does not point" not in said
+        assert "does not point" not in output
 
 
 def test_reports_that_became_read_only_change_no_verdict(project: Path) -> None:
@@ -568,20 +568,20 @@ def test_reports_that_became_read_only_change_no_verdict(project: Path) -> None:
     )
     if "unshare failed" in done.stderr or (project / "refused").exists():
         pytest.skip("no namespaces here")
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    assert said.count(f"{project / 'reports' / 'latest'} does not point to this run: Read-only file system") == 1
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    assert output.count(f"{project / 'reports' / 'latest'} does not point to this run: Read-only file system") == 1
     assert json.loads((folder_of(project) / "signoff.json").read_text())["exit_code"] == 0
 
 
 def test_run_whose_folder_is_moved_away_is_not_proven_and_told_in_one_line(project: Path) -> None:
     works = WORKS.replace("    trial.", "    import os; os.rename('reports', 'elsewhere')\n    trial.")
-    code, found, _, said = run(project, ATTACK + works)
+    code, found, _, output = run(project, ATTACK + works)
     assert (code, found) == (2, None)
-    assert said.count("sealproof: the report could not be written") == 1
-    assert "exit 2: not proven" in said
-    assert "INTERNALERROR" not in said
-    assert "Traceback" not in said
+    assert output.count("sealproof: the report could not be written") == 1
+    assert "exit 2: not proven" in output
+    assert "INTERNALERROR" not in output
+    assert "Traceback" not in output
     (kept,) = (path for path in (project / "elsewhere").iterdir() if path.is_dir())
     moved = subprocess.run(
         [sys.executable, "-m", "signoff", kept], cwd=PROJECT, capture_output=True, text=True, check=False
@@ -595,11 +595,11 @@ def test_run_whose_claims_cannot_be_kept_ends_with_one_line(project: Path) -> No
         "    trial.", "    import pathlib; [f] = pathlib.Path('reports').glob('2*/claims.jsonl')\n    trial."
     )
     text = ATTACK + works.replace("    trial.", "    f.unlink(); f.mkdir()\n    trial.")
-    code, _, _, said = run(project, text)
+    code, _, _, output = run(project, text)
     assert code == 2
-    assert said.count("the run's folder is no longer writable: [Errno 21] Is a directory") == 1
-    assert "INTERNALERROR" not in said
-    assert "Traceback" not in said
+    assert output.count("the run's folder is no longer writable: [Errno 21] Is a directory") == 1
+    assert "INTERNALERROR" not in output
+    assert "Traceback" not in output
 
 
 def test_a_broken_test_file_is_not_proven(project: Path) -> None:
@@ -624,9 +624,9 @@ def test_a_run_cut_short_still_has_a_report_and_exits_2(project: Path, how: str)
     if how is signal.SIGKILL:
         assert not (folder / "signoff.json").exists()
         code = subprocess.run([sys.executable, "-m", "signoff", folder], cwd=PROJECT, check=False, stdout=-3).returncode
-    found = json.loads((folder / "signoff.json").read_text())
-    claims = {one["id"]: one for one in found["claims"]}
-    assert (code, found["exit_code"], found["verdict"]) == (2, 2, "NOT PROVEN")
+    document = json.loads((folder / "signoff.json").read_text())
+    claims = {row["id"]: row for row in document["claims"]}
+    assert (code, document["exit_code"], document["verdict"]) == (2, 2, "NOT PROVEN")
     assert claims["host_cannot_read"]["status"] == "PASS"
     assert claims["guest_works"]["status"] == ("ERROR" if how is signal.SIGINT else "MISS")
     assert how is signal.SIGKILL or whole(folder)
@@ -634,9 +634,9 @@ def test_a_run_cut_short_still_has_a_report_and_exits_2(project: Path, how: str)
 
 
 def test_the_options_stand_under_one_heading(project: Path) -> None:
-    said = run(project, ATTACK, "--help")[3]
-    assert "--mode={protected,plain}" in said or "--mode={plain,protected}" in said
-    assert said.index("sealproof:") < said.index("--reports=DIR")
+    output = run(project, ATTACK, "--help")[3]
+    assert "--mode={protected,plain}" in output or "--mode={plain,protected}" in output
+    assert output.index("sealproof:") < output.index("--reports=DIR")
 
 
 WEAK = CONTRACT.replace('"EFAULT"', '"EPERM"')
@@ -658,33 +658,33 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_changes_pytest_behind_the_command_is_refused(project: Path, name: str) -> None:
-    code, found, _, said = run(project, ATTACK + WORKS, "tests_e2e", **{name: REFUSED[name]})
+    code, found, _, output = run(project, ATTACK + WORKS, "tests_e2e", **{name: REFUSED[name]})
     assert (code, found) == (2, None)
-    assert f"sealproof: {name} is set, which changes what a sign-off runs" in said
+    assert f"sealproof: {name} is set, which changes what a sign-off runs" in output
 
 
 @pytest.mark.parametrize("option", ["--collect-only", "--help", "--fixtures", "--markers", "-V -V", "--version"])
 def test_what_only_asks_pytest_does_not_exit_0_by_the_environment(project: Path, option: str) -> None:
-    code, found, _, said = run(project, ATTACK + WORKS, "tests_e2e", PYTEST_ADDOPTS=option)
-    assert (code, found) == (2, None), said
+    code, found, _, output = run(project, ATTACK + WORKS, "tests_e2e", PYTEST_ADDOPTS=option)
+    assert (code, found) == (2, None), output
 
 
 @pytest.mark.parametrize("option", ["--collect-only", "--help", "--fixtures", "--markers", "--fixtures-per-test"])
 def test_nothing_exits_0_without_a_new_report(project: Path, option: str) -> None:
     assert run(project, ATTACK + WORKS)[0] == 0
     before = (project / "reports" / "latest").resolve()
-    code, _, _, said = run(project, ATTACK + WORKS, "tests_e2e", option)
+    code, _, _, output = run(project, ATTACK + WORKS, "tests_e2e", option)
     assert (code, (project / "reports" / "latest").resolve()) == (2, before)
-    assert re.search("(no report was written|writes no report): this is not a sign-off", said)
+    assert re.search("(no report was written|writes no report): this is not a sign-off", output)
 
 
 def test_another_contract_is_named_in_the_headline(project: Path) -> None:
     (project / "weak.toml").write_text(WEAK)
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
-    code, found, _, said = run(project, text + WORKS, "-o", "sealproof_contract=weak.toml")
+    code, found, _, output = run(project, text + WORKS, "-o", "sealproof_contract=weak.toml")
     assert (code, found["verdict"], found["claims"][0]["status"]) == (2, "NOT PROVEN", "PASS")
-    assert "not a sign-off: option -o" in said
-    assert f"contract of 3 claims, sha256 {found['contract']['sha256']}" in said
+    assert "not a sign-off: option -o" in output
+    assert f"contract of 3 claims, sha256 {found['contract']['sha256']}" in output
 
 
 SETTINGS = f"[pytest]\nsealproof_contract = weak.toml\npythonpath = {PROJECT}\naddopts = --import-mode=importlib\n"
@@ -711,9 +711,9 @@ def test_another_contract_is_named_however_it_is_chosen(
     (project / "weak.toml").write_text(WEAK)
     (project / name).write_text(content)
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
-    code, found, _, said = run(project, text + WORKS, *words)
-    assert (code, found["verdict"], found["claims"][0]["status"]) == (2, "NOT PROVEN", "PASS"), said
-    assert f"not a sign-off: {named}" in " ".join(said.split())
+    code, found, _, output = run(project, text + WORKS, *words)
+    assert (code, found["verdict"], found["claims"][0]["status"]) == (2, "NOT PROVEN", "PASS"), output
+    assert f"not a sign-off: {named}" in " ".join(output.split())
 
 
 @pytest.mark.parametrize("how", ["plugin", "conftest"])
@@ -721,11 +721,13 @@ def test_a_judge_from_elsewhere_is_named_and_does_not_hold(project: Path, how: s
     text = ATTACK.replace("SUBJECT, control", "[refused(p, errno='EPERM') for p in Page], control")
     place = project / ("judge.py" if how == "plugin" else "tests_e2e/conftest.py")
     place.write_text(JUDGE)
-    code, found, _, said = run(project, text + WORKS, *(["-p", "judge"] if how == "plugin" else []))
+    code, found, _, output = run(project, text + WORKS, *(["-p", "judge"] if how == "plugin" else []))
     assert (code, found["verdict"]) == (2, "NOT PROVEN")
-    assert f"not a sign-off: {'the pytest plugin judge' if how == 'plugin' else 'tests_e2e/conftest.py'} is not" in said
-    assert "the claims do not match their evidence" in " ".join(said.split())
-    assert "it says PASS, and the evidence gives FAIL" in " ".join(said.split())
+    assert (
+        f"not a sign-off: {'the pytest plugin judge' if how == 'plugin' else 'tests_e2e/conftest.py'} is not" in output
+    )
+    assert "the claims do not match their evidence" in " ".join(output.split())
+    assert "it says PASS, and the evidence gives FAIL" in " ".join(output.split())
 
 
 def test_every_sign_off_is_signed(project: Path) -> None:
@@ -745,7 +747,7 @@ def test_every_sign_off_is_signed(project: Path) -> None:
     assert "signer's key, contract: as you named them" in done.stdout
 
 
-def edited(project: Path, change: Callable[[Path], object]) -> tuple[int, str]:
+def edit_run(project: Path, change: Callable[[Path], object]) -> tuple[int, str]:
     """The exit code and the words of ``python -m signoff`` on a run's folder after a change."""
     folder = (project / "reports" / "latest").resolve()
     change(folder)
@@ -763,11 +765,11 @@ def edited(project: Path, change: Callable[[Path], object]) -> tuple[int, str]:
 def test_reports_are_not_made_of_an_edited_run(project: Path) -> None:
     run(project, ATTACK + WORKS, "-k", "host")
     record = (project / "reports" / "latest").resolve() / "record.json"
-    code, said = edited(project, lambda _: record.write_text(record.read_text().replace("emulated", "bare-metal")))
-    assert (code, "was changed after it was signed" in said) == (2, True), said
-    code, said = edited(project, lambda folder: (folder / "attestation.json").unlink())
-    assert (code, "this run was not signed at its end" in " ".join(said.split())) == (2, True)
-    assert "PROTECTED   mode" not in said.replace("NOT PROTECTED", "")
+    code, text = edit_run(project, lambda _: record.write_text(record.read_text().replace("emulated", "bare-metal")))
+    assert (code, "was changed after it was signed" in text) == (2, True), text
+    code, text = edit_run(project, lambda folder: (folder / "attestation.json").unlink())
+    assert (code, "this run was not signed at its end" in " ".join(text.split())) == (2, True)
+    assert "PROTECTED   mode" not in text.replace("NOT PROTECTED", "")
 
 
 def test_a_host_is_known_before_a_claim_is_skipped(project: Path) -> None:
@@ -782,8 +784,8 @@ def host_is_known(signoff): signoff.identify(host={"cpu": "TCG", "devices": "kvm
     contract = CONTRACT.replace('id = "guest_works"', 'id = "guest_works"\nskip = { when = "no-vfio" }')
     (project / "tests_e2e" / "contract" / "claims.toml").write_text(contract)
     works = WORKS.replace("(trial)", "(trial, dear)") + "@pytest.fixture\ndef dear(): raise OSError('for nothing')\n"
-    code, found, claims, said = run(project, "import pytest\n" + ATTACK + works)
-    assert (code, found["verdict"], claims["guest_works"]["status"]) == (0, "PROTECTED", "SKIP"), said
+    code, found, claims, output = run(project, "import pytest\n" + ATTACK + works)
+    assert (code, found["verdict"], claims["guest_works"]["status"]) == (0, "PROTECTED", "SKIP"), output
     assert claims["guest_works"]["skip"] == "no-vfio"
 
 

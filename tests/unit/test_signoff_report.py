@@ -55,19 +55,22 @@ CLAIMS = len(load(CONTRACT).claims)
 def results() -> list[Result]:
     """One claim of each status, in the contract's order."""
     claims = load(CONTRACT).claims
-    runs = tuple([to_run("subject", one) for one in SUBJECT] + [to_run("control", one) for one in CONTROL])
+    runs = tuple(
+        [to_run("subject", observation) for observation in SUBJECT]
+        + [to_run("control", observation) for observation in CONTROL]
+    )
     checks = (to_check_run("subject", Check("sum", "4", EVIL)),)
-    found = []
+    listing = []
     for claim, status in zip(claims, [*Status, *[Status.PASS] * len(claims)], strict=False):
         bare = without_verdict(
             claim, Mode.PROTECTED, "A sentence.", status, EVIL if status is not Status.PASS else "refused"
         )
-        found.append(
+        listing.append(
             dataclasses.replace(
                 bare, control="read", shared="read", runs=runs, checks=checks, seconds=1.5, command="pytest"
             )
         )
-    return found
+    return listing
 
 
 @pytest.fixture
@@ -77,7 +80,7 @@ def evidence(tmp_path: Path) -> Evidence:
     return found
 
 
-def written(evidence: Evidence, rows: Sequence[Result]) -> Any:
+def write_report(evidence: Evidence, rows: Sequence[Result]) -> Any:
     for row in rows:
         evidence.append(row)
     write(evidence.folder)
@@ -87,7 +90,7 @@ def written(evidence: Evidence, rows: Sequence[Result]) -> Any:
 def test_the_document_fits_its_schema(evidence: Evidence) -> None:
     schema = json.loads(SCHEMA.read_text())
     Draft202012Validator.check_schema(schema)
-    document = written(evidence, results())
+    document = write_report(evidence, results())
     Draft202012Validator(schema).validate(document)
     assert (document["schema"], document["verdict"], document["exit_code"]) == (
         "sealproof-signoff-6",
@@ -112,16 +115,16 @@ def test_run_whose_folder_cannot_be_completed_leaves_none(tmp_path: Path, monkey
 def test_the_schema_refuses_a_pass_without_runs(evidence: Evidence) -> None:
     bare = [dataclasses.replace(row, runs=()) for row in results()]
     with pytest.raises(SealproofError, match="does not fit its schema at claims/0/runs"):
-        written(evidence, bare)
+        write_report(evidence, bare)
 
 
 def test_the_schema_refuses_a_pass_without_a_shared_control(evidence: Evidence) -> None:
     with pytest.raises(SealproofError, match="does not fit its schema at claims/0/shared"):
-        written(evidence, [dataclasses.replace(row, shared="") for row in results()])
+        write_report(evidence, [dataclasses.replace(row, shared="") for row in results()])
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows(evidence: Evidence) -> None:
-    written(evidence, results())
+    write_report(evidence, results())
     page = (evidence.folder / "signoff.html").read_text()
     assert not re.search(r"(https?:)?//[a-z]", page)
     assert not re.search(r"<script|<style|style=|<img|@import|url\(", page)
@@ -142,7 +145,7 @@ def lines_of(page: str, claim: str) -> list[tuple[str, str]]:
 def test_a_probe_stands_beside_both_its_controls(evidence: Evidence) -> None:
     claim = load(CONTRACT).claims[0]
     row = dataclasses.replace(results()[0], expected="E", observed="refused", control="read", shared="read as well")
-    written(evidence, [row])
+    write_report(evidence, [row])
     page = (evidence.folder / "signoff.html").read_text()
     labels = ("expected", "tested", "plain", "shared")
     assert lines_of(page, claim.id) == list(zip(labels, ("E", "refused", "read", "read as well"), strict=True))
@@ -160,7 +163,7 @@ def test_a_control_that_did_not_run_is_seen_to_be_missing(evidence: Evidence) ->
     row = dataclasses.replace(
         row, status=Status.MISS, shared="", runs=tuple(run for run in row.runs if run.state != "shared")
     )
-    written(evidence, [row])
+    write_report(evidence, [row])
     page = (evidence.folder / "signoff.html").read_text()
     assert lines_of(page, row.id)[-1] == ("shared", "\N{EN DASH}")
     (table,) = re.findall(r'<table class="runs sides">(.*?)</table>', page, re.DOTALL)
@@ -168,14 +171,14 @@ def test_a_control_that_did_not_run_is_seen_to_be_missing(evidence: Evidence) ->
 
 
 def test_a_path_that_must_work_stands_beside_the_plain_guest_and_health_has_no_control(evidence: Evidence) -> None:
-    written(evidence, results())
+    write_report(evidence, results())
     page = (evidence.folder / "signoff.html").read_text()
     assert [label for label, _ in lines_of(page, "guest_kvmclock_advances")] == ["expected", "tested", "plain"]
     assert [label for label, _ in lines_of(page, "guest_does_not_stall")] == ["expected", "observed", "control"]
 
 
 def test_a_canary_is_in_the_report_only_where_it_leaked(evidence: Evidence) -> None:
-    written(evidence, results())
+    write_report(evidence, results())
     everything = b"".join(path.read_bytes() for path in evidence.folder.rglob("*") if path.is_file())
     for private, leaked in ((0, 10), (1, 11), (2, 12), (0, 20), (1, 21), (2, 22)):
         assert secret(private)[:8].hex().encode() not in everything
@@ -183,14 +186,14 @@ def test_a_canary_is_in_the_report_only_where_it_leaked(evidence: Evidence) -> N
 
 
 def test_junit_is_xml_whatever_the_machine_said(evidence: Evidence) -> None:
-    written(evidence, results())
+    write_report(evidence, results())
     suite = ET.parse(evidence.folder / "junit.xml").find("testsuite")
     assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == [str(CLAIMS + 1), "2", "2", "1"]
     assert "<script>" in str(suite.find("testcase/failure").get("message"))
 
 
 def test_claims_not_reached_are_miss(evidence: Evidence) -> None:
-    document = written(evidence, results()[:1])
+    document = write_report(evidence, results()[:1])
     assert (document["verdict"], document["exit_code"], document["counts"]["MISS"]) == ("NOT PROVEN", 2, CLAIMS - 1)
 
 
@@ -212,7 +215,7 @@ def test_of_two_results_the_worse_one_stays(evidence: Evidence) -> None:
     bad = dataclasses.replace(good, status=Status.FAIL)
     for order in ([good, bad], [bad, good]):
         (evidence.folder / "claims.jsonl").write_bytes(b"")
-        assert written(evidence, order)["claims"][0]["status"] == "FAIL"
+        assert write_report(evidence, order)["claims"][0]["status"] == "FAIL"
 
 
 def test_results_and_record_come_back_as_they_went(evidence: Evidence) -> None:
@@ -259,7 +262,7 @@ def threat_lines(page: str) -> dict[str, tuple[str, str, str]]:
 
 
 def test_the_threat_model_names_its_claims_its_weakest_evidence_and_its_boundaries(evidence: Evidence) -> None:
-    written(evidence, results())
+    write_report(evidence, results())
     lines = threat_lines((evidence.folder / "signoff.html").read_text())
     induced = next(cells for words, cells in lines.items() if words.startswith("Host kernel induced"))
     assert "Attacks: Host kernel, induced, by get_user_pages (47)" in induced[0]
@@ -279,7 +282,7 @@ def test_every_claim_about_the_protection_stands_in_the_threat_model() -> None:
 
 
 def test_a_write_is_what_escalates(evidence: Evidence) -> None:
-    report = assembled(evidence, results())
+    report = assemble_report(evidence, results())
     lines = {line.threat.words: line for _, part in threats(report) for line in part}
     names = {row.claim.id for row in lines["Guest privilege escalation via compromised QEMU device emulation"].rows}
     assert {"host_cannot_write_private_page_by_proc_pid_mem", "qemu_cannot_set_its_guests_registers"} <= names
@@ -288,11 +291,11 @@ def test_a_write_is_what_escalates(evidence: Evidence) -> None:
 
 def test_mode_plain_has_no_threat_model(evidence: Evidence) -> None:
     evidence.write_record(dataclasses.replace(RECORD, mode=Mode.PLAIN))
-    written(evidence, [])
+    write_report(evidence, [])
     assert 'class="threats"' not in (evidence.folder / "signoff.html").read_text()
 
 
-def assembled(evidence: Evidence, rows: Sequence[Result]) -> Report:
+def assemble_report(evidence: Evidence, rows: Sequence[Result]) -> Report:
     for row in rows:
         evidence.append(row)
     return assemble(evidence.folder)

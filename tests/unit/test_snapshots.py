@@ -126,7 +126,7 @@ def test_first_host_is_saved_tried_and_then_restored(hosts: EmulatedHosts, notes
     assert tried.closed == 1
     assert restored is started
     assert booted.memory_file == tried.memory_file, "it boots into the file that is kept"
-    assert restored.memory_file == hosts.saved().memory
+    assert restored.memory_file == hosts.saved_state().memory
     assert hosts.cold().memory_file is None
     nonces = {str(memory["nonce"]) for memory in restored.memory.values()}
     assert [len(nonce) for nonce in nonces] == [32] * 3
@@ -135,10 +135,10 @@ def test_first_host_is_saved_tried_and_then_restored(hosts: EmulatedHosts, notes
 
 
 def test_saved_state_is_made_once_and_holds_the_first_boots_log(hosts: EmulatedHosts) -> None:
-    assert hosts.saved().boot_log == "log of host-1"
-    hosts.saved()
+    assert hosts.saved_state().boot_log == "log of host-1"
+    hosts.saved_state()
     assert len(FakeHost.all) == 2
-    assert hosts.saved().stream.exists()
+    assert hosts.saved_state().stream.exists()
 
 
 def wrong_nonce(host: FakeHost) -> None:
@@ -149,11 +149,11 @@ def lacks_a_guest(host: FakeHost) -> None:
     del host.memory["protected"]
 
 
-def used_before(host: FakeHost) -> None:
+def use_before(host: FakeHost) -> None:
     host.nonces()
 
 
-def swapped(host: FakeHost) -> None:
+def swap(host: FakeHost) -> None:
     host.memory |= {"plain": host.memory["protected"], "protected": host.memory["plain"]}
 
 
@@ -165,11 +165,11 @@ def nothing(host: FakeHost) -> None:
     host.memory["host"] = {"nonce": "", "asked": 0}
 
 
-@pytest.mark.parametrize("wrong", [wrong_nonce, used_before, swapped, garbage, nothing, lacks_a_guest])
+@pytest.mark.parametrize("wrong", [wrong_nonce, use_before, swap, garbage, nothing, lacks_a_guest])
 def test_restore_that_proves_wrong_is_told_counted_and_replaced_by_a_cold_boot(
     hosts: EmulatedHosts, notes: list[str], monkeypatch: pytest.MonkeyPatch, wrong: Callable[[FakeHost], None]
 ) -> None:
-    hosts.saved()
+    hosts.saved_state()
     monkeypatch.setattr(FakeHost, "restored", staticmethod(wrong))
     started = hosts.start()
     assert started.state is None
@@ -178,14 +178,14 @@ def test_restore_that_proves_wrong_is_told_counted_and_replaced_by_a_cold_boot(
     assert len(notes) == 1
     assert notes[0].startswith("restore failed, booting cold instead: restore: ")
     with pytest.raises(NotPristineError):
-        hosts.restore(hosts.saved())
+        hosts.restore(hosts.saved_state())
 
 
 @pytest.mark.parametrize("error", [MachineLostError("panic"), DeadlineError("slow"), ChannelError("no SSH")])
 def test_restore_that_fails_is_told_counted_and_replaced_by_a_cold_boot(
     hosts: EmulatedHosts, notes: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    hosts.saved()
+    hosts.saved_state()
 
     def fail(_: FakeHost) -> dict[str, str]:
         raise error
@@ -201,7 +201,7 @@ def test_restore_that_fails_is_told_counted_and_replaced_by_a_cold_boot(
 def test_interrupted_restore_is_no_reason_to_boot_and_leaves_no_host(
     hosts: EmulatedHosts, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    hosts.saved()
+    hosts.saved_state()
 
     def fail(_: FakeHost) -> dict[str, str]:
         raise error
@@ -236,7 +236,7 @@ def test_first_boot_that_the_emulation_loses_is_told_and_tried_again(
             raise MachineLostError("its QEMU ended with status 0")
 
     monkeypatch.setattr(FakeHost, "booted", staticmethod(lose_the_first))
-    hosts.saved()
+    hosts.saved_state()
     (note,) = notes
     assert "tried again" in note
     assert "its QEMU ended with status 0" in note
@@ -248,7 +248,7 @@ def test_first_boot_in_which_a_process_died_is_told_and_not_saved(
 ) -> None:
     fault = "[   25.7] qemu-system-x86[99]: segfault at 0 ip 00007f9e4c4db110 sp 00007ffea685e218 error 4"
     monkeypatch.setattr(FakeHost, "kernel_log", lambda host: fault if host is FakeHost.all[0] else "")
-    hosts.saved()
+    hosts.saved_state()
     (note,) = notes
     assert "a process of the host died while it booted" in note
     assert fault in note
@@ -259,7 +259,7 @@ def test_first_boot_with_wrong_clocks_is_told_and_not_saved(
 ) -> None:
     said = f"[    6.842641] kvm: {module.WRONG_CLOCK}"
     monkeypatch.setattr(FakeHost, "kernel_log", lambda host: said if host is FakeHost.all[0] else "")
-    hosts.saved()
+    hosts.saved_state()
     (note,) = notes
     assert "the clocks of its guests are wrong" in note
 
@@ -270,7 +270,7 @@ def test_first_boot_is_not_tried_for_ever(hosts: EmulatedHosts, monkeypatch: pyt
 
     monkeypatch.setattr(FakeHost, "booted", staticmethod(fail))
     with pytest.raises(MachineLostError):
-        hosts.saved()
+        hosts.saved_state()
     assert len(FakeHost.all) == module.FIRST_BOOTS
     assert open_hosts() == []
 
@@ -284,7 +284,7 @@ def test_first_boot_whose_kernel_complained_is_not_tried_again(
     monkeypatch.setattr(FakeHost, "booted", staticmethod(fail))
     monkeypatch.setattr(FakeHost, "kernel_log", lambda _: "[    1.0] BUG: unable to handle page fault")
     with pytest.raises(MachineLostError):
-        hosts.saved()
+        hosts.saved_state()
     assert (len(FakeHost.all), notes) == (1, [])
 
 
@@ -292,12 +292,12 @@ def test_first_boot_that_the_kernel_under_test_does_not_survive_is_its_fault(
     hosts: EmulatedHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(host: FakeHost) -> None:
-        host.vitals.lost("kernel died: Oops", harm=True)
+        host.vitals.note_loss("kernel died: Oops", harm=True)
         raise MachineLostError("the host is lost: kernel died: Oops")
 
     monkeypatch.setattr(FakeHost, "booted", staticmethod(die))
     with pytest.raises(HarmError, match="the host does not come up: the host is lost: kernel died: Oops"):
-        hosts.saved()
+        hosts.saved_state()
 
 
 def test_state_that_cannot_be_loaded_is_saved_again_in_another_moment(
@@ -311,7 +311,7 @@ def test_state_that_cannot_be_loaded_is_saved_again_in_another_moment(
             raise MachineLostError("vCPU set in guest-mode")
 
     monkeypatch.setattr(FakeHost, "restored", staticmethod(load))
-    hosts.saved()
+    hosts.saved_state()
     assert (FakeHost.all[0].saves, FakeHost.all[0].resumed) == (3, 2)
 
 
@@ -323,10 +323,10 @@ def test_state_that_can_never_be_loaded_is_no_saved_state(
 
     monkeypatch.setattr(FakeHost, "restored", staticmethod(load))
     with pytest.raises(MachineError, match=r"of 10 saved states none could be loaded; the last error: .*guest-mode"):
-        hosts.saved()
+        hosts.saved_state()
     assert FakeHost.all[0].closed == 1
     monkeypatch.setattr(FakeHost, "restored", staticmethod(lambda _: None))
-    assert hosts.saved().stream.exists()
+    assert hosts.saved_state().stream.exists()
 
 
 def test_each_host_has_a_folder_of_its_own_and_an_old_runs_is_emptied(hosts: EmulatedHosts, tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def pool(hosts: EmulatedHosts) -> HostPool:
 
 
 def test_harmless_probes_share_a_host(pool: HostPool) -> None:
-    assert pool.shared() is pool.shared()
+    assert pool.shared_host() is pool.shared_host()
     assert pool.lost == []
 
 
@@ -358,37 +358,40 @@ def test_each_shared_host_is_shown_and_the_very_first_one_whatever_it_is_for(hos
     pool = HostPool(hosts, shown.append)
     with pool.fresh() as fresh:
         assert shown == [fresh]
-    with pool.fresh(), pool.booted("quiet"):
-        pool.with_words("quiet")
-    first: Any = pool.shared()
+    with pool.fresh(), pool.fresh_with_cmdline("quiet"):
+        pool.shared_with_cmdline("quiet")
+    first: Any = pool.shared_host()
     first.lost = "stalled"
     assert shown == [fresh, first]
-    assert shown == [fresh, first, pool.shared()]
-    for start in (lambda pool: pool.booted("quiet"), lambda pool: contextlib.nullcontext(pool.with_words("quiet"))):
+    assert shown == [fresh, first, pool.shared_host()]
+    for start in (
+        lambda pool: pool.fresh_with_cmdline("quiet"),
+        lambda pool: contextlib.nullcontext(pool.shared_with_cmdline("quiet")),
+    ):
         shown.clear()
         with start(HostPool(hosts, shown.append)) as host:
             assert shown == [host]
 
 
 def test_hosts_that_nobody_uses_sleep(pool: HostPool) -> None:
-    shared: Any = pool.shared()
+    shared: Any = pool.shared_host()
     assert shared.slept == 0
-    other: Any = pool.with_words("quiet")
+    other: Any = pool.shared_with_cmdline("quiet")
     assert (shared.slept, other.slept) == (1, 0)
     fresh: Any
     with pool.fresh() as fresh:
         assert (shared.slept, other.slept) == (2, 1)
-        pool.shared()
+        pool.shared_host()
         assert (shared.slept, other.slept, fresh.slept) == (2, 2, 1)
         fresh.lost = "guest plain: stalled"
-        with pool.booted("slow"):
+        with pool.fresh_with_cmdline("slow"):
             assert (shared.slept, other.slept, fresh.slept) == (3, 3, 2)
 
 
 def test_host_that_is_handed_out_is_awake(pool: HostPool) -> None:
     woken: list[int] = []
-    pool.shared().vitals.asleep(lambda: woken.append(1))
-    pool.shared()
+    pool.shared_host().vitals.asleep(lambda: woken.append(1))
+    pool.shared_host()
     assert woken == [1]
 
 
@@ -397,11 +400,11 @@ def test_fresh_host_that_cannot_be_shown_is_ended(hosts: EmulatedHosts) -> None:
         raise MachineLostError("it went")
 
     pool = HostPool(hosts, fail)
-    for start in (pool.fresh, lambda: pool.booted("quiet")):
+    for start in (pool.fresh, lambda: pool.fresh_with_cmdline("quiet")):
         with pytest.raises(MachineLostError), start():
             pass
         assert open_hosts() == []
-    for share in (pool.shared, lambda: pool.with_words("quiet")):
+    for share in (pool.shared_host, lambda: pool.shared_with_cmdline("quiet")):
         with pytest.raises(MachineLostError):
             share()
     pool.close()
@@ -409,12 +412,12 @@ def test_fresh_host_that_cannot_be_shown_is_ended(hosts: EmulatedHosts) -> None:
 
 
 def test_lost_host_or_guest_is_replaced_and_listed_once(pool: HostPool) -> None:
-    first: Any = pool.shared()
+    first: Any = pool.shared_host()
     first.lost = "stalled"
-    second = pool.shared()
+    second = pool.shared_host()
     assert second is not first
     assert first.closed == 1
-    assert pool.shared() is second
+    assert pool.shared_host() is second
     assert pool.lost == ["stalled"]
     assert f"log of {first.folder.name}" in pool.kernel_logs()
 
@@ -422,7 +425,7 @@ def test_lost_host_or_guest_is_replaced_and_listed_once(pool: HostPool) -> None:
 def test_where_there_is_one_machine_the_shared_host_ends_before_a_fresh_one_starts(
     pool: HostPool, hosts: EmulatedHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = pool.shared()
+    first = pool.shared_host()
     with pool.fresh():
         assert first.closed == 0
     monkeypatch.setattr(hosts, "one_at_a_time", True)
@@ -430,13 +433,13 @@ def test_where_there_is_one_machine_the_shared_host_ends_before_a_fresh_one_star
         assert (first.closed, fresh.closed) == (1, 0)
         assert f"log of {first.folder.name}" in pool.kernel_logs()
     assert fresh.closed == 1
-    assert pool.shared() is not first
+    assert pool.shared_host() is not first
     assert pool.lost == []
 
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError, KeyboardInterrupt])
 def test_fresh_host_is_used_once_and_ended_whatever_happens(pool: HostPool, error: type[BaseException] | None) -> None:
-    shared = pool.shared()
+    shared = pool.shared_host()
 
     def use() -> Any:
         host: Any
@@ -459,7 +462,7 @@ def test_fresh_host_is_used_once_and_ended_whatever_happens(pool: HostPool, erro
 def test_logs_are_those_of_the_first_boot_and_of_every_host(pool: HostPool) -> None:
     with pool.fresh() as fresh:
         pass
-    shared = pool.shared()
+    shared = pool.shared_host()
     logs = pool.kernel_logs().splitlines()
     assert logs == ["log of host-1", *(f"log of {host.folder.name}" for host in (fresh, shared))]
     pool.close()
@@ -467,14 +470,14 @@ def test_logs_are_those_of_the_first_boot_and_of_every_host(pool: HostPool) -> N
 
 
 def test_host_with_another_command_line_is_booted_once_and_shared(pool: HostPool, hosts: EmulatedHosts) -> None:
-    other: Any = pool.with_words("kvm_amd.npt=0")
-    assert pool.with_words("kvm_amd.npt=0") is other
-    assert pool.with_words("quiet") is not other
+    other: Any = pool.shared_with_cmdline("kvm_amd.npt=0")
+    assert pool.shared_with_cmdline("kvm_amd.npt=0") is other
+    assert pool.shared_with_cmdline("quiet") is not other
     assert other.spec.command_line == f"{hosts.spec.command_line} kvm_amd.npt=0"
     assert other.state is None, "what is saved has the command line of all"
     assert f"log of {other.folder.name}" in pool.kernel_logs()
     other.lost = "panic"  # type: ignore[misc]
-    another = pool.with_words("kvm_amd.npt=0")
+    another = pool.shared_with_cmdline("kvm_amd.npt=0")
     assert another is not other
     assert pool.lost == ["panic"]
     pool.close()
@@ -490,12 +493,12 @@ def test_host_with_another_command_line_that_does_not_boot_is_ended(
 
     monkeypatch.setattr(FakeHost, "booted", staticmethod(fail))
     with pytest.raises(MachineLostError):
-        pool.with_words("quiet")
+        pool.shared_with_cmdline("quiet")
     assert open_hosts() == []
 
 
 def test_pool_ends_its_host_once(pool: HostPool) -> None:
-    shared = pool.shared()
+    shared = pool.shared_host()
     pool.close()
     pool.close()
     assert shared.closed == 1
@@ -503,7 +506,7 @@ def test_pool_ends_its_host_once(pool: HostPool) -> None:
 
 
 def test_host_that_cannot_be_replaced_is_listed_and_gone(pool: HostPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    first: Any = pool.shared()
+    first: Any = pool.shared_host()
     first.lost = "panic"
 
     def fail(_: FakeHost) -> None:
@@ -512,7 +515,7 @@ def test_host_that_cannot_be_replaced_is_listed_and_gone(pool: HostPool, monkeyp
     monkeypatch.setattr(FakeHost, "restored", staticmethod(fail))
     monkeypatch.setattr(FakeHost, "booted", staticmethod(fail))
     with pytest.raises(MachineLostError):
-        pool.shared()
+        pool.shared_host()
     assert pool.lost == ["panic"]
     pool.close()
     assert first.closed == 1
@@ -522,11 +525,11 @@ def test_host_that_cannot_be_replaced_is_listed_and_gone(pool: HostPool, monkeyp
 
 
 def test_host_whose_kernel_died_is_told_once_also_when_it_has_ended(pool: HostPool) -> None:
-    shared = pool.shared()
+    shared = pool.shared_host()
     with pytest.raises(MachineLostError), pool.fresh() as fresh:
-        fresh.vitals.lost("kernel died: Oops", harm=True)
+        fresh.vitals.note_loss("kernel died: Oops", harm=True)
         fresh.vitals.check()
-    shared.vitals.lost("stalled: no heartbeat for 20 s", harm=True)
+    shared.vitals.note_loss("stalled: no heartbeat for 20 s", harm=True)
     told = ["the host: kernel died: Oops", "the host: stalled: no heartbeat for 20 s"]
     assert pool.inquest(thorough=False) == told
     assert pool.inquest(thorough=True) == []
@@ -535,12 +538,12 @@ def test_host_whose_kernel_died_is_told_once_also_when_it_has_ended(pool: HostPo
 
 def test_host_that_dies_unseen_by_its_probe_is_told_too(pool: HostPool) -> None:
     with pool.fresh() as fresh:
-        fresh.vitals.lost("kernel died: Oops", harm=True)
+        fresh.vitals.note_loss("kernel died: Oops", harm=True)
     assert pool.inquest(thorough=False) == ["the host: kernel died: Oops"]
 
 
 def test_host_that_we_ended_or_that_is_meant_to_crash_came_to_no_harm(pool: HostPool) -> None:
-    pool.shared().vitals.lost("it was ended by the run")
-    with pool.booted("quiet", crashes=True) as crashing:
-        crashing.vitals.lost("kernel died: sysrq", harm=True)
+    pool.shared_host().vitals.note_loss("it was ended by the run")
+    with pool.fresh_with_cmdline("quiet", crashes=True) as crashing:
+        crashing.vitals.note_loss("kernel died: sysrq", harm=True)
     assert pool.inquest(thorough=True) == pool.harm == []

@@ -139,7 +139,7 @@ def test_command_without_an_end_meets_its_deadline_and_the_session_goes_on(
 
 @pytest.mark.usefixtures("hurry")
 def test_loss_of_the_machine_ends_a_command_at_once(ssh: Ssh, vitals: Vitals) -> None:
-    soon(lambda: vitals.lost("kernel panic"))
+    soon(lambda: vitals.note_loss("kernel panic"))
     with pytest.raises(MachineLostError, match="the host is lost: kernel panic"):
         ssh.run(["sleep", "600"], seconds=LONG)
     with pytest.raises(MachineLostError):
@@ -150,7 +150,7 @@ def test_loss_of_the_machine_ends_a_command_at_once(ssh: Ssh, vitals: Vitals) ->
 @pytest.mark.parametrize("ignored", ["login", "exec"])
 def test_loss_of_the_machine_ends_an_unanswered_request_at_once(server: Server, vitals: Vitals, ignored: str) -> None:
     server.ignores = ignored
-    soon(lambda: vitals.lost("kernel panic"))
+    soon(lambda: vitals.note_loss("kernel panic"))
     with pytest.raises(MachineLostError):
         Ssh(server.connect().near, server.login, vitals, Deadline(LONG)).run(["true"], seconds=LONG)
 
@@ -213,7 +213,7 @@ def test_break_that_comes_before_the_news_of_the_loss_is_told_as_the_loss(
     def die() -> None:
         wire.cut()
         time.sleep(0.1)
-        vitals.lost("kernel panic")
+        vitals.note_loss("kernel panic")
 
     soon(die)
     with pytest.raises(MachineLostError, match="kernel panic"):
@@ -225,7 +225,7 @@ def test_closed_session_says_so(ssh: Ssh, vitals: Vitals) -> None:
     with pytest.raises(ChannelError, match="is closed"):
         ssh.run(["true"], seconds=LONG)
     ssh.close()
-    vitals.lost("later")  # and nothing of the session is left to be ended
+    vitals.note_loss("later")  # and nothing of the session is left to be ended
 
 
 # --- who is there
@@ -285,7 +285,7 @@ def test_stranger_that_says_nothing_meets_the_deadline(vitals: Vitals, server: S
 
 
 def test_lost_machine_is_not_even_asked(server: Server, wire: Wire, vitals: Vitals) -> None:
-    vitals.lost("panic")
+    vitals.note_loss("panic")
     with pytest.raises(MachineLostError):
         Ssh(wire.near, server.login, vitals, Deadline(LONG))
 
@@ -329,7 +329,7 @@ def test_program_may_speak_of_its_own_accord(ssh: Ssh) -> None:
 @pytest.mark.parametrize("last", ["", "printf half"])
 def test_program_that_ends_in_the_middle_is_told_with_its_last_words(ssh: Ssh, last: str) -> None:
     talk = ssh.converse(["sh", "-c", f"read -r a; echo $a; echo sorry >&2; {last}"], seconds=LONG)
-    with pytest.raises(ChannelError, match="sh on the host ended in the middle: sorry"):
+    with pytest.raises(ChannelError, match="sh on the host ended before it had answered: sorry"):
         talk.ask("one", "two", seconds=LONG)
     with pytest.raises(ChannelError):
         talk.ask("three", seconds=LONG)
@@ -352,7 +352,7 @@ def test_requests_that_nobody_reads_meet_the_deadline(ssh: Ssh) -> None:
 @pytest.mark.usefixtures("hurry")
 def test_loss_of_the_machine_ends_a_conversation_at_once(talk: Conversation, vitals: Vitals, wire: Wire) -> None:
     wire.freeze()
-    soon(lambda: vitals.lost("stalled"))
+    soon(lambda: vitals.note_loss("stalled"))
     with pytest.raises(MachineLostError):
         talk.ask("hello", seconds=LONG)
 
@@ -407,7 +407,7 @@ def listener() -> Iterator[socket.socket]:
         yield made
 
 
-def accepted(listener: socket.socket) -> socket.socket:
+def accept(listener: socket.socket) -> socket.socket:
     """The stream's far end; the first connection was the server's own look whether anybody is there."""
     listener.accept()[0].close()
     far, _ = listener.accept()
@@ -415,7 +415,7 @@ def accepted(listener: socket.socket) -> socket.socket:
     return far
 
 
-def received(sock: socket.socket, size: int) -> bytes:
+def receive(sock: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size and (more := sock.recv(size - len(data))):
         data += more
@@ -426,12 +426,12 @@ def test_tunnel_carries_both_ways(ssh: Ssh, listener: socket.socket) -> None:
     ended: list[int] = []
     ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: ended.append(1))
     ours.settimeout(AT_ONCE)
-    far = accepted(listener)
+    far = accept(listener)
     there, back = os.urandom(MIB), os.urandom(MIB)
     threading.Thread(target=ours.sendall, args=(there,), daemon=True).start()
-    assert received(far, MIB) == there
+    assert receive(far, MIB) == there
     threading.Thread(target=far.sendall, args=(back,), daemon=True).start()
-    assert received(ours, MIB) == back
+    assert receive(ours, MIB) == back
     assert not ended
 
 
@@ -439,7 +439,7 @@ def test_far_end_of_a_tunnel_is_told_once_and_ends_ours(ssh: Ssh, listener: sock
     ended: list[int] = []
     ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: ended.append(1))
     ours.settimeout(AT_ONCE)
-    accepted(listener).close()
+    accept(listener).close()
     assert ours.recv(1) == b""
     poll_until(lambda: ended, Deadline(AT_ONCE), "the end to be told")
     ours.close()
@@ -449,7 +449,7 @@ def test_far_end_of_a_tunnel_is_told_once_and_ends_ours(ssh: Ssh, listener: sock
 def test_our_end_of_a_tunnel_ends_the_far_one_and_is_no_news(ssh: Ssh, listener: socket.socket) -> None:
     ended: list[int] = []
     ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: ended.append(1))
-    far = accepted(listener)
+    far = accept(listener)
     ours.close()
     assert far.recv(1) == b""
     ssh.run(["true"], seconds=LONG)
@@ -464,13 +464,13 @@ def test_tunnel_ends_with_session_and_machine_which_is_not_its_far_end(
     ours = ssh.tunnel("127.0.0.1", listener.getsockname()[1], seconds=LONG, on_end=lambda: ended.append(1))
     carriers = [thread for thread in threading.enumerate() if thread.name == "tunnel"]
     ours.settimeout(AT_ONCE)
-    far = accepted(listener)
+    far = accept(listener)
     if how == "session":
         ssh.close()
     elif how == "connection":
         wire.cut()
     else:
-        vitals.lost("panic")
+        vitals.note_loss("panic")
     assert ours.recv(1) == b""
     assert carriers
     for carrier in carriers:
@@ -501,7 +501,7 @@ def test_session_within_a_session_reaches_the_machine_behind(
     (tmp_path / "guest").mkdir()
     guest = Server(tmp_path / "guest")
     stream = ssh.jump("127.0.0.1", listener.getsockname()[1], seconds=LONG)
-    transport = paramiko.Transport(accepted(listener))
+    transport = paramiko.Transport(accept(listener))
     transport.add_server_key(guest.host_key)
     transport.start_server(server=guest, event=threading.Event())
     inner = Ssh(stream, guest.login, vitals, Deadline(LONG))

@@ -55,10 +55,10 @@ def test_a_key_that_the_reader_knows_vouches_for_the_report(
 ) -> None:
     key = keys[kind]
     ssh.sign(report, key)
-    code, told = check(report, capsys, "--ssh-key", f"{key}.pub")
-    assert (code, "signer's SSH key, contract: as you named them" in told) == (0, True), told
+    code, text = check(report, capsys, "--ssh-key", f"{key}.pub")
+    assert (code, "signer's SSH key, contract: as you named them" in text) == (0, True), text
     shown = keygen("-l", "-f", f"{key}.pub").stdout.decode().split()[1]
-    assert f"and by the SSH key {shown}" in told
+    assert f"and by the SSH key {shown}" in text
     assert check(report, capsys, "--ssh-key", shown)[0] == 0
 
 
@@ -74,18 +74,18 @@ def test_without_that_key_named_the_signature_vouches_for_nothing(
     report: Path, keys: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     ssh.sign(report, keys["ed25519"])
-    code, told = check(report, capsys)
-    assert (code, "no key was named" in told) == (2, True), told
+    code, text = check(report, capsys)
+    assert (code, "no key was named" in text) == (2, True), text
 
 
 def test_a_report_that_the_named_key_did_not_sign_is_refused(
     report: Path, keys: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, told = check(report, capsys, "--ssh-key", f"{keys['rsa']}.pub")
-    assert (code, "it is signed by no SSH key, not by" in told) == (3, True), told
+    code, text = check(report, capsys, "--ssh-key", f"{keys['rsa']}.pub")
+    assert (code, "it is signed by no SSH key, not by" in text) == (3, True), text
     ssh.sign(report, keys["ed25519"])
-    code, told = check(report, capsys, "--ssh-key", f"{keys['rsa']}.pub")
-    assert (code, "not by the SSH key that you named" in told) == (3, True), told
+    code, text = check(report, capsys, "--ssh-key", f"{keys['rsa']}.pub")
+    assert (code, "not by the SSH key that you named" in text) == (3, True), text
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,8 +97,8 @@ def test_a_signature_of_something_else_is_refused_also_if_nobody_asks(
     (other / "attestation.json").write_text("another")
     ssh.sign(other, keys[kind])
     shutil.copy(other / SIGNATURE, report / SIGNATURE)
-    code, told = check(report, capsys)
-    assert (code, f"the SSH signature {SIGNATURE} is not good" in told) == (3, True), told
+    code, text = check(report, capsys)
+    assert (code, f"the SSH signature {SIGNATURE} is not valid" in text) == (3, True), text
 
 
 @pytest.mark.parametrize(
@@ -106,24 +106,24 @@ def test_a_signature_of_something_else_is_refused_also_if_nobody_asks(
 )
 def test_what_is_no_signature_is_refused(report: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
     (report / SIGNATURE).write_bytes(content)
-    code, told = check(report, capsys)
-    assert (code, "is not good" in told) == (3, True), told
+    code, text = check(report, capsys)
+    assert (code, "is not valid" in text) == (3, True), text
 
 
 def test_a_signature_for_another_purpose_is_refused(
     report: Path, keys: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     keygen("-Y", "sign", "-q", "-n", "git", "-f", str(keys["ed25519"]), str(report / "attestation.json"))
-    code, told = check(report, capsys, "--ssh-key", f"{keys['ed25519']}.pub")
-    assert (code, "it is for git, not for sealproof" in told) == (3, True), told
+    code, text = check(report, capsys, "--ssh-key", f"{keys['ed25519']}.pub")
+    assert (code, "it is for git, not for sealproof" in text) == (3, True), text
 
 
 def test_a_cut_signature_is_refused(report: Path, keys: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     ssh.sign(report, keys["rsa"])
     lines = (report / SIGNATURE).read_text().splitlines()
     (report / SIGNATURE).write_text("\n".join([*lines[:2], lines[-1]]) + "\n")
-    code, told = check(report, capsys)
-    assert (code, "is not good" in told) == (3, True), told
+    code, text = check(report, capsys)
+    assert (code, "is not valid" in text) == (3, True), text
 
 
 def test_a_key_with_a_passphrase_asks_nobody(report: Path, tmp_path: Path) -> None:

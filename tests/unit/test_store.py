@@ -63,7 +63,7 @@ def maker(tmp_path: Path) -> Iterator[Callable[[str, str], subprocess.Popen[str]
         process.communicate()
 
 
-def filled(size: int = 0) -> Callable[[Path], None]:
+def fill_with(size: int = 0) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         (folder / "content").write_bytes(b"c" * size)
 
@@ -74,14 +74,14 @@ def never(_: Path) -> None:
     pytest.fail("the entry is made again")
 
 
-def left_behind(store: Store) -> list[str]:
+def files_left(store: Store) -> list[str]:
     """What is there besides locks."""
     return [str(p.relative_to(store.root)) for p in store.root.glob("*/*") if p.parent.name != "locks"]
 
 
 def test_entry_is_made_once_and_then_found(store: Store) -> None:
     assert store.get("kind", "a") is None
-    made = store.get_or_make("kind", "a", filled(3))
+    made = store.get_or_make("kind", "a", fill_with(3))
     assert (made / "content").read_bytes() == b"ccc"
     assert store.get_or_make("kind", "a", never) == store.get("kind", "a") == made == store.path("kind", "a")
 
@@ -103,14 +103,14 @@ def test_living_maker_is_left_alone_and_a_killed_one_is_swept_up(
 ) -> None:
     at_work = maker("one", "slow")
     poll_until((tmp_path / "makes").exists, Deadline(60), "it to make")
-    store.get_or_make("kind", "other", filled())
+    store.get_or_make("kind", "other", fill_with())
     store.clean(max_bytes=1 << 40, max_age=DAY)
     assert (store.root / "scratch" / "kind-slow" / "part").read_text() == "half"
     at_work.kill()
     at_work.wait()
     assert store.get("kind", "slow") is None
-    store.get_or_make("kind", "third", filled())
-    assert left_behind(store) == ["kind/other", "kind/third"] or left_behind(store) == ["kind/third", "kind/other"]
+    store.get_or_make("kind", "third", fill_with())
+    assert files_left(store) == ["kind/other", "kind/third"] or files_left(store) == ["kind/third", "kind/other"]
 
 
 def test_entry_whose_maker_was_killed_is_made_from_nothing(
@@ -120,21 +120,21 @@ def test_entry_whose_maker_was_killed_is_made_from_nothing(
     poll_until((tmp_path / "makes").exists, Deadline(60), "it to make")
     killed.kill()
     killed.wait()
-    made = store.get_or_make("kind", "same", filled())
+    made = store.get_or_make("kind", "same", fill_with())
     assert sorted(p.name for p in made.iterdir()) == [".sums", ".used", "content"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_full_disk_is_told_as_such_and_leaves_nothing(store: Store, number: int) -> None:
     def make(folder: Path) -> None:
-        filled(10)(folder)
+        fill_with(10)(folder)
         raise OSError(number, os.strerror(number))
 
     with pytest.raises(NoSpaceError) as caught:
         store.get_or_make("kind", "a", make)
     assert str(store.root) in caught.value.message
     assert "make clean-cache" in caught.value.hint
-    assert left_behind(store) == []
+    assert files_left(store) == []
 
 
 @pytest.mark.parametrize("full", ["XDG_CACHE_HOME", "TMPDIR"])
@@ -152,7 +152,7 @@ def test_program_that_finds_the_disk_full_is_not_told_as_a_fault_of_the_code(
     with pytest.raises(NoSpaceError, match=f"no space left for {place}: ") as caught:
         store.get_or_make("kind", "a", make)
     assert f"point {full} to" in caught.value.hint
-    assert left_behind(store) == []
+    assert files_left(store) == []
 
 
 def test_full_disk_for_temporary_files_is_told_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,9 +193,9 @@ def test_really_full_disk_leaves_nothing(tmp_path: Path) -> None:
     try:
         store = Store(tmp_path / "store")
         with pytest.raises(NoSpaceError):
-            store.get_or_make("kind", "big", filled(2 * MIB))
-        assert left_behind(store) == []
-        store.get_or_make("kind", "small", filled(MIB // 2))
+            store.get_or_make("kind", "big", fill_with(2 * MIB))
+        assert files_left(store) == []
+        store.get_or_make("kind", "small", fill_with(MIB // 2))
     finally:
         subprocess.run(["umount", tmp_path], check=True)
 
@@ -203,13 +203,13 @@ def test_really_full_disk_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_maker_that_fails_leaves_nothing_and_another_may_try(store: Store, error: type[BaseException]) -> None:
     def make(folder: Path) -> None:
-        filled(10)(folder)
+        fill_with(10)(folder)
         raise error
 
     with pytest.raises(error):
         store.get_or_make("kind", "a", make)
-    assert left_behind(store) == []
-    store.get_or_make("kind", "a", filled())
+    assert files_left(store) == []
+    store.get_or_make("kind", "a", fill_with())
 
 
 def test_other_system_errors_stay_what_they_are(tmp_path: Path) -> None:
@@ -221,16 +221,16 @@ def test_too_little_room_is_told_before_anything_is_made(store: Store) -> None:
     need = shutil.disk_usage(store.root.parent).total + 1
     with pytest.raises(NoSpaceError, match="are needed"):
         store.get_or_make("kind", "a", never, need=need)
-    assert left_behind(store) == []
+    assert files_left(store) == []
 
 
 def test_room_is_not_asked_for_what_is_there(store: Store) -> None:
-    store.get_or_make("kind", "a", filled())
+    store.get_or_make("kind", "a", fill_with())
     store.get_or_make("kind", "a", never, need=1 << 62)
 
 
-def used(store: Store, key: str, days_ago: float, size: int = MIB) -> None:
-    store.get_or_make("kind", key, filled(size))
+def use_entry(store: Store, key: str, days_ago: float, size: int = MIB) -> None:
+    store.get_or_make("kind", key, fill_with(size))
     then = time.time() - days_ago * DAY
     os.utime(store.path("kind", key) / ".used", (then, then))
 
@@ -251,7 +251,7 @@ def test_clean_removes_the_old_and_then_the_longest_unused(
     store: Store, megabytes: float, days: float, kept: list[str]
 ) -> None:
     for key, age in (("middle", 5), ("old", 10), ("new", 0)):
-        used(store, key, age)
+        use_entry(store, key, age)
     removed = store.clean(max_bytes=int(megabytes * MIB), max_age=days * DAY)
     assert [entry.key for entry in store.entries()] == kept
     assert sorted(entry.key for entry in removed) == sorted({"new", "middle", "old"} - set(kept))
@@ -259,13 +259,13 @@ def test_clean_removes_the_old_and_then_the_longest_unused(
 
 def test_what_was_used_before_one_that_does_not_fit_goes_too(store: Store) -> None:
     for key, age, size in (("new", 0, MIB), ("big", 5, 4 * MIB), ("old and small", 10, 4096)):
-        used(store, key, age, size)
+        use_entry(store, key, age, size)
     store.clean(max_bytes=2 * MIB, max_age=100 * DAY)
     assert [entry.key for entry in store.entries()] == ["new"]
 
 
 def test_logs_are_shown_and_go_by_age_and_size_like_entries(store: Store) -> None:
-    used(store, "new", 0)
+    use_entry(store, "new", 0)
     logs = store.root / "logs"
     (logs / "failed-build").mkdir(parents=True)
     (logs / "failed-build" / "build.log").write_bytes(b"l" * MIB)
@@ -288,13 +288,13 @@ def test_logs_are_shown_and_go_by_age_and_size_like_entries(store: Store) -> Non
 
 
 def test_use_makes_an_entry_young(store: Store) -> None:
-    used(store, "old", 10)
+    use_entry(store, "old", 10)
     store.get("kind", "old")
     assert store.clean(max_bytes=1 << 40, max_age=DAY) == []
 
 
 def test_entry_tells_kind_key_size_and_age(store: Store) -> None:
-    used(store, "a", 10, size=3 * MIB)
+    use_entry(store, "a", 10, size=3 * MIB)
     (entry,) = store.entries()
     assert (entry.kind, entry.key, entry.path) == ("kind", "a", store.path("kind", "a"))
     assert 3 * MIB <= entry.size < 4 * MIB
@@ -315,10 +315,10 @@ def test_empty_cache_is_clean(store: Store) -> None:
 
 
 def test_discarded_entry_is_made_anew(store: Store) -> None:
-    store.get_or_make("kind", "a", filled(1))
+    store.get_or_make("kind", "a", fill_with(1))
     store.discard("kind", "a")
     assert store.get("kind", "a") is None
-    assert (store.get_or_make("kind", "a", filled(2)) / "content").stat().st_size == 2
+    assert (store.get_or_make("kind", "a", fill_with(2)) / "content").stat().st_size == 2
     store.discard("kind", "not there")
 
 
@@ -344,7 +344,7 @@ def test_cache_that_cannot_be_used_is_told_with_the_next_step(tmp_path: Path) ->
     (tmp_path / "dangling").symlink_to("/no/such/place")
     for root, why in (("file", "Not a directory"), ("dangling", "File exists")):
         with pytest.raises(SetupError, match=f"the cache cannot be used: .*: {why}") as caught:
-            Store(tmp_path / root).get_or_make("kind", "key", filled())
+            Store(tmp_path / root).get_or_make("kind", "key", fill_with())
         assert "make doctor" in caught.value.hint
 
 
@@ -379,23 +379,23 @@ def test_what_an_entry_is_made_of_is_known_by_its_hash(store: Store) -> None:
     assert sorted(sums(made)) == ["below/image", "link"]
 
 
-def edited(made: Path) -> None:
+def edit(made: Path) -> None:
     (made / "content").write_bytes((made / "content").read_bytes()[:-1] + b"x")
 
 
-def removed(made: Path) -> None:
+def remove(made: Path) -> None:
     (made / "content").unlink()
 
 
-def led_elsewhere(made: Path) -> None:
+def lead_elsewhere(made: Path) -> None:
     (made / "link").unlink()
     (made / "link").symlink_to("/bin/sh")
 
 
-@pytest.mark.parametrize("change", [edited, removed, led_elsewhere])
+@pytest.mark.parametrize("change", [edit, remove, lead_elsewhere])
 def test_entry_that_was_changed_is_refused_by_name(store: Store, change: Callable[[Path], None]) -> None:
     def make(folder: Path) -> None:
-        filled()(folder)
+        fill_with()(folder)
         (folder / "link").symlink_to("content")
 
     made = store.get_or_make("kernel", "key", make)
@@ -404,19 +404,19 @@ def test_entry_that_was_changed_is_refused_by_name(store: Store, change: Callabl
         Store(store.root).get("kernel", "key")
     assert f"rm -r {made}" in caught.value.hint
     assert caught.value.artefact is not None
-    assert caught.value.artefact.name == ("link" if change is led_elsewhere else "content")
+    assert caught.value.artefact.name == ("link" if change is lead_elsewhere else "content")
 
 
 def test_use_changes_no_entry(store: Store) -> None:
-    store.get_or_make("kind", "key", filled())
+    store.get_or_make("kind", "key", fill_with())
     assert Store(store.root).get("kind", "key") is not None
-    assert Store(store.root).get_or_make("kind", "key", filled()) is not None
+    assert Store(store.root).get_or_make("kind", "key", fill_with()) is not None
 
 
 def test_entry_of_an_earlier_version_gets_its_hashes_when_it_is_handed_out(store: Store) -> None:
-    made = store.get_or_make("kind", "key", filled())
+    made = store.get_or_make("kind", "key", fill_with())
     (made / ".sums").unlink()
     assert Store(store.root).get("kind", "key") == made
-    edited(made)
+    edit(made)
     with pytest.raises(SetupError, match="was changed since it was made"):
         Store(store.root).get("kind", "key")

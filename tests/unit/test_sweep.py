@@ -10,7 +10,7 @@ from common.errors import MachineError
 from signoff.memory_map import Fate
 from tests_e2e.support import account
 from tests_e2e.support import sweep as module
-from tests_e2e.support.sweep import Sweep, _fared, bounce_buffers, checks, parse, shared_for_no_device
+from tests_e2e.support.sweep import Sweep, _page_text, bounce_buffers, check_shared_is_little, checks, parse
 
 PAGE = 4096
 HVA = 0x7F0000000000
@@ -18,7 +18,7 @@ SHARED, ROM = 2 * PAGE, 6 * PAGE
 ABSENT = 1 * PAGE
 
 
-def printed(**changes: Any) -> str:
+def sweep_output(**changes: Any) -> str:
     """What the program prints of a guest of four pages and one of its VMM's, which has shared one."""
     told = {
         "way": "process_vm_readv",
@@ -37,11 +37,11 @@ def printed(**changes: Any) -> str:
     return json.dumps({**told, **changes})
 
 
-def swept(**changes: Any) -> Sweep:
-    return parse(printed(**changes))
+def make_sweep(**changes: Any) -> Sweep:
+    return parse(sweep_output(**changes))
 
 
-def accounted(*runs: list[int]) -> dict[str, Any]:
+def with_account(*runs: list[int]) -> dict[str, Any]:
     return {"account": list(runs), "later_account": list(runs)}
 
 
@@ -54,12 +54,12 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SHARED_BESIDE", 1)
 
 
-def wrong(one: Sweep, *, physical: bool = False) -> list[str]:
+def wrong_checks(one: Sweep, *, physical: bool = False) -> list[str]:
     return [check.name for check in checks(one, "EFAULT", physical=physical) if not check.right]
 
 
 def test_pages_and_how_they_fared() -> None:
-    one = swept()
+    one = make_sweep()
     assert one.private == {0, PAGE, 3 * PAGE}
     assert one.fates() == {
         0: Fate.PRIVATE,
@@ -69,65 +69,67 @@ def test_pages_and_how_they_fared() -> None:
         ROM: Fate.READABLE,
     }
     assert one.rate == 5_000_000
-    assert wrong(one) == []
+    assert wrong_checks(one) == []
 
 
 def test_a_page_that_can_be_read_and_is_not_shared_is_a_leak() -> None:
-    one = swept(found=[[0, 1, None], [PAGE, 1, "EFAULT"], [SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]])
+    one = make_sweep(
+        found=[[0, 1, None], [PAGE, 1, "EFAULT"], [SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]
+    )
     assert one.fates()[0] is Fate.LEAKED
-    assert wrong(one) == ["pages that can be read", "pages that are the guest's alone, and can be read"]
+    assert wrong_checks(one) == ["pages that can be read", "pages that are the guest's alone, and can be read"]
 
 
 def test_a_shared_page_that_is_refused_is_wrong() -> None:
-    one = swept(found=[[0, 4, "EFAULT"], [ROM, 1, None]])
+    one = make_sweep(found=[[0, 4, "EFAULT"], [ROM, 1, None]])
     assert one.fates()[SHARED] is Fate.LOST
-    assert wrong(one) == ["pages that can be read", "pages that are not the guest's alone, and cannot be read"]
+    assert wrong_checks(one) == ["pages that can be read", "pages that are not the guest's alone, and cannot be read"]
 
 
 def test_another_errno_is_wrong() -> None:
-    found = [[0, 1, "EIO"], [PAGE, 1, "EFAULT"], [SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]
-    assert wrong(swept(found=found)) == ["refusals other than EFAULT"]
+    listing = [[0, 1, "EIO"], [PAGE, 1, "EFAULT"], [SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]
+    assert wrong_checks(make_sweep(found=listing)) == ["refusals other than EFAULT"]
 
 
 def test_a_page_that_was_left_out_is_wrong() -> None:
-    found = [[0, 2, "EFAULT"], [SHARED, 1, None], [ROM, 1, None]]
-    assert wrong(swept(found=found)) == ["pages that were tried"]
+    listing = [[0, 2, "EFAULT"], [SHARED, 1, None], [ROM, 1, None]]
+    assert wrong_checks(make_sweep(found=listing)) == ["pages that were tried"]
 
 
 def test_a_way_by_physical_address_leaves_out_what_the_host_does_not_have() -> None:
-    found = [[0, 1, "EFAULT"], [SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]
-    assert wrong(swept(found=found), physical=True) == []
+    listing = [[0, 1, "EFAULT"], [SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]
+    assert wrong_checks(make_sweep(found=listing), physical=True) == []
 
 
 def test_a_way_by_physical_address_must_have_tried_many_pages() -> None:
-    one = swept(absent=[[0, 2]], found=[[SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]])
-    assert wrong(one, physical=True) == ["private pages that the host has, and that were tried"]
+    one = make_sweep(absent=[[0, 2]], found=[[SHARED, 1, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]])
+    assert wrong_checks(one, physical=True) == ["private pages that the host has, and that were tried"]
 
 
 def test_a_page_that_was_not_tried_was_not_refused() -> None:
-    one = swept(found=[[0, 1, "EFAULT"], [SHARED, 1, None]])
-    assert [_fared(one, gpa) for gpa in (0, SHARED, 3 * PAGE)] == ["refused", "read", "not tried"]
+    one = make_sweep(found=[[0, 1, "EFAULT"], [SHARED, 1, None]])
+    assert [_page_text(one, gpa) for gpa in (0, SHARED, 3 * PAGE)] == ["refused", "read", "not tried"]
 
 
 def test_a_guest_that_shares_more_than_it_needs_is_told() -> None:
-    few, many = swept(**accounted([PAGE, 2])), swept(**accounted([0, 4]))
+    few, many = make_sweep(**with_account([PAGE, 2])), make_sweep(**with_account([0, 4]))
     for one, right in ((few, True), (many, False)):
-        assert [check.right for check in shared_for_no_device(one, [2 * PAGE])] == [right]
-    assert "3 pages: 0x0-0x1fff" in shared_for_no_device(many, [2 * PAGE])[0].got
+        assert [check.right for check in check_shared_is_little(one, [2 * PAGE])] == [right]
+    assert "3 pages: 0x0-0x1fff" in check_shared_is_little(many, [2 * PAGE])[0].got
 
 
 def test_sharing_meanwhile_is_noticed() -> None:
     meanwhile = ["what the guest shares stays the same meanwhile"]
-    assert wrong(swept(still_shared=[])) == meanwhile
-    assert wrong(swept(later_account=[])) == meanwhile
+    assert wrong_checks(make_sweep(still_shared=[])) == meanwhile
+    assert wrong_checks(make_sweep(later_account=[])) == meanwhile
 
 
 def test_a_page_that_the_host_shares_on_its_own_account_is_a_leak() -> None:
     book = [[PAGE, 2]]
-    found = [[0, 1, "EFAULT"], [PAGE, 2, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]
-    one = swept(shared=book, still_shared=book, found=found)
+    listing = [[0, 1, "EFAULT"], [PAGE, 2, None], [3 * PAGE, 1, "EFAULT"], [ROM, 1, None]]
+    one = make_sweep(shared=book, still_shared=book, found=listing)
     assert one.fates()[PAGE] is Fate.LEAKED
-    assert wrong(one) == [
+    assert wrong_checks(one) == [
         "shared pages, as KVM has them: those that the guest has shared",
         "pages that can be read",
         "pages that are the guest's alone, and can be read",
@@ -135,14 +137,14 @@ def test_a_page_that_the_host_shares_on_its_own_account_is_a_leak() -> None:
 
 
 def test_a_guest_that_keeps_no_account_leaves_the_hosts_word_alone() -> None:
-    one = swept(**NO_ACCOUNT)
+    one = make_sweep(**NO_ACCOUNT)
     assert one.shared == {SHARED}
-    assert wrong(one) == ["the guest keeps an account of what it shares"]
+    assert wrong_checks(one) == ["the guest keeps an account of what it shares"]
 
 
 def test_the_firmwares_area_is_in_no_account_and_shared() -> None:
     slots = [[0xBF000, 2, HVA, 0, 0]]
-    one = swept(**accounted(), slots=slots, shared=[[0xC0000, 1]], still_shared=[[0xC0000, 1]])
+    one = make_sweep(**with_account(), slots=slots, shared=[[0xC0000, 1]], still_shared=[[0xC0000, 1]])
     assert one.shared == one.book == {0xC0000}
     assert one.private == {0xBF000}
 
@@ -156,11 +158,11 @@ def test_the_guests_account() -> None:
 
 
 def test_all_of_a_plain_guest_is_readable() -> None:
-    one = swept(**NO_ACCOUNT, protected=False, shared=[], still_shared=[], found=[[0, 4, None], [ROM, 1, None]])
+    one = make_sweep(**NO_ACCOUNT, protected=False, shared=[], still_shared=[], found=[[0, 4, None], [ROM, 1, None]])
     assert set(one.fates().values()) == {Fate.READABLE}
-    assert wrong(one) == []
-    one = swept(**NO_ACCOUNT, protected=False, shared=[], still_shared=[])
-    assert wrong(one) != []
+    assert wrong_checks(one) == []
+    one = make_sweep(**NO_ACCOUNT, protected=False, shared=[], still_shared=[])
+    assert wrong_checks(one) != []
 
 
 def test_bounce_buffers_as_the_kernel_names_them() -> None:

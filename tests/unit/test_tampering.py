@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from host_setup.hosts.canaries import made_of
+from host_setup.hosts.canaries import canary_of
 from signoff import contract_files
 from signoff.attestation import sign
 from signoff.evidence import Evidence
@@ -125,7 +125,7 @@ def line(claim: str, change: Callable[[dict[str, Any]], object]) -> Edit:
     return edit
 
 
-def observed(claim: str, role: str, change: Callable[[dict[str, Any]], object], at: int = 0) -> Edit:
+def change_seen(claim: str, role: str, change: Callable[[dict[str, Any]], object], at: int = 0) -> Edit:
     """Change an observation, in the evidence and in the claim's line."""
 
     def edit(folder: Path) -> None:
@@ -134,22 +134,22 @@ def observed(claim: str, role: str, change: Callable[[dict[str, Any]], object], 
         change(kept[at])
         path.write_text("".join(f"{json.dumps(one)}\n" for one in kept))
         bare = [{k: v for k, v in one.items() if k not in ("data", "cuts", "canary_key")} for one in kept]
-        line(claim, lambda row: row.update(runs=mixed(row["runs"], role, bare)))(folder)
+        line(claim, lambda row: row.update(runs=mix(row["runs"], role, bare)))(folder)
 
     return edit
 
 
-def mixed(before: list[dict[str, Any]], role: str, fresh: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def mix(before: list[dict[str, Any]], role: str, fresh: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The subject's and the control's, the subject's first, one of them anew."""
     others = [one for one in before if one["role"] != role]
     return [*fresh, *others] if role == "subject" else [*others, *fresh]
 
 
-def got(data: Callable[[bytes], bytes], *, honest: bool = True) -> Callable[[dict[str, Any]], None]:
+def get_bytes(data: Callable[[bytes], bytes], *, honest: bool = True) -> Callable[[dict[str, Any]], None]:
     """An attacker that got bytes made of the canary; ``honest``: the count in the line is the true one of bytes got."""
 
     def change(one: dict[str, Any]) -> None:
-        found = data(made_of(bytes.fromhex(one["canary_key"])))
+        found = data(canary_of(bytes.fromhex(one["canary_key"])))
         one["data"] = found.hex()
         if honest:
             one["got"] = len(found)
@@ -157,19 +157,19 @@ def got(data: Callable[[bytes], bytes], *, honest: bool = True) -> Callable[[dic
     return change
 
 
-def checked(claim: str, change: Callable[[dict[str, Any]], object], role: str = "subject") -> Edit:
+def change_check(claim: str, change: Callable[[dict[str, Any]], object], role: str = "subject") -> Edit:
     def edit(folder: Path) -> None:
         path = folder / f"evidence/{claim}/checks-{role}.jsonl"
         kept = [json.loads(one) for one in path.read_text().splitlines()]
         change(kept[0])
         path.write_text("".join(f"{json.dumps(one)}\n" for one in kept))
         right = [{**one, "right": one["expected"] == one["got"]} for one in kept]
-        line(claim, lambda row: row.update(checks=mixed(row["checks"], role, right)))(folder)
+        line(claim, lambda row: row.update(checks=mix(row["checks"], role, right)))(folder)
 
     return edit
 
 
-def gone(*names: str) -> Edit:
+def remove_frame(*names: str) -> Edit:
     def edit(folder: Path) -> None:
         for name in names:
             (folder / name).unlink()
@@ -209,25 +209,27 @@ def drop_event(event: str, at: int = 0) -> Edit:
     def edit(folder: Path) -> None:
         path = folder / "journal.jsonl"
         lines = path.read_text().splitlines()
-        found = [number for number, one in enumerate(lines) if f'"event":"{event}"' in one]
-        del lines[found[at]]
+        listing = [number for number, one in enumerate(lines) if f'"event":"{event}"' in one]
+        del lines[listing[at]]
         path.write_text("\n".join(lines) + "\n")
 
     return edit
 
 
-def swept(change: Callable[[dict[str, Any]], object], *, maps: bool = True) -> Edit:
+def change_sweep(change: Callable[[dict[str, Any]], object], *, maps: bool = True) -> Edit:
     """Change what the sweep of the protected guest brought; the map in the line is made of it, or stays."""
 
     def edit(folder: Path) -> None:
         path = folder / "evidence/host_reads_no_other_page/protected.process_vm_readv.json"
-        told = json.loads(path.read_text())
-        change(told)
-        path.write_text(json.dumps(told))
+        document = json.loads(path.read_text())
+        change(document)
+        path.write_text(json.dumps(document))
         if maps:
             from verifier.sweeps import read  # noqa: PLC0415
 
-            line("host_reads_no_other_page", lambda row: row["maps"][0].update(spans=read(told, "it").spans))(folder)
+            line("host_reads_no_other_page", lambda row: row["maps"][0].update(spans=read(document, "it").spans))(
+                folder
+            )
 
     return edit
 
@@ -252,8 +254,8 @@ def payload(change: Callable[[dict[str, Any]], object]) -> Edit:
         envelope["signatures"][0]["sig"] = base64.b64encode(mark).decode()
         path.write_text(json.dumps(envelope, sort_keys=True, indent=1) + "\n")
         bundle = folder / "attestation.sigstore.json"
-        told = {**json.loads(bundle.read_text()), "dsseEnvelope": envelope}
-        bundle.write_text(json.dumps(told, sort_keys=True, indent=1) + "\n")
+        document = {**json.loads(bundle.read_text()), "dsseEnvelope": envelope}
+        bundle.write_text(json.dumps(document, sort_keys=True, indent=1) + "\n")
 
     return edit
 
@@ -270,11 +272,11 @@ def both(*edits: Edit) -> Edit:
     return edit
 
 
-def said(**changes: Any) -> Callable[[dict[str, Any]], object]:
+def saying(**changes: Any) -> Callable[[dict[str, Any]], object]:
     return lambda row: row.update(changes)
 
 
-def aimed(**changes: Any) -> Callable[[dict[str, Any]], object]:
+def change_aim(**changes: Any) -> Callable[[dict[str, Any]], object]:
     return lambda one: one["aim"].update(changes)
 
 
@@ -289,9 +291,9 @@ def html(before: str, after: str) -> Edit:
 def document(change: Callable[[dict[str, Any]], object]) -> Edit:
     def edit(folder: Path) -> None:
         path = folder / "signoff.json"
-        found = json.loads(path.read_text())
-        change(found)
-        path.write_text(json.dumps(found, indent=1) + "\n")
+        document = json.loads(path.read_text())
+        change(document)
+        path.write_text(json.dumps(document, indent=1) + "\n")
 
     return edit
 
@@ -314,11 +316,11 @@ reason = "It must go on."
 """
 
 
-def renamed(name: str) -> Edit:
+def rename_claim(name: str) -> Edit:
     return lambda folder: (folder / "contract/contract.toml").rename(folder / "contract" / name)
 
 
-def added(name: str, text: str) -> Edit:
+def add_file(name: str, text: str) -> Edit:
     """Add a file to the contract."""
 
     def edit(folder: Path) -> None:
@@ -329,7 +331,7 @@ def added(name: str, text: str) -> Edit:
     return edit
 
 
-def halved(folder: Path) -> None:
+def halve(folder: Path) -> None:
     """The same claims in the same order, in two files."""
     path = folder / "contract/contract.toml"
     first, mark, second = path.read_text().partition('[[claim]]\nid = "guest_works"')
@@ -356,21 +358,21 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     ),
     "a_byte_of_the_journal": (RAW, swap("journal.jsonl", "begin", "begiN"), 3, "journal.jsonl was changed"),
     "a_byte_of_the_contract": (RAW, contract("EFAULT", "EPERM"), 3, "contract/contract.toml was changed"),
-    "a_file_of_the_contract_renamed": (RAW, renamed("claims.toml"), 3, "were not there when it was signed"),
+    "a_file_of_the_contract_renamed": (RAW, rename_claim("claims.toml"), 3, "were not there when it was signed"),
     "a_byte_of_the_record": (RAW, record(mode="plain"), 3, "record.json was changed"),
     "a_file_more": (RAW, lambda f: (f / "logs" / "more").write_text("x"), 3, "were not there when it was signed"),
-    "a_file_less": (RAW, gone(f"{READ}/control.jsonl"), 3, "taken away after it was signed"),
-    "no_signature": (RAW, gone("attestation.json"), 3, "nobody signed it"),
-    "no_key": (RAW, gone("signing-key.pub"), 3, "signing-key.pub is missing"),
-    "no_sums": (RAW, gone("SHA256SUMS"), 3, "SHA256SUMS"),
-    "no_record": (RAW, gone("record.json"), 3, "record.json was taken away"),
+    "a_file_less": (RAW, remove_frame(f"{READ}/control.jsonl"), 3, "taken away after it was signed"),
+    "no_signature": (RAW, remove_frame("attestation.json"), 3, "nobody signed it"),
+    "no_key": (RAW, remove_frame("signing-key.pub"), 3, "signing-key.pub is missing"),
+    "no_sums": (RAW, remove_frame("SHA256SUMS"), 3, "SHA256SUMS"),
+    "no_record": (RAW, remove_frame("record.json"), 3, "record.json was taken away"),
     "sums_made_anew": (RAW, both(record(tier="bare-metal"), lambda f: Evidence(f).seal()), 3, "SHA256SUMS was changed"),
     "sums_emptied": (RAW, lambda f: (f / "SHA256SUMS").write_text(""), 3, "SHA256SUMS was changed"),
-    "another_key_laid_in": (RAW, lambda f: put_key(f, Ed25519PrivateKey.generate()), 3, "signature is not good"),
+    "another_key_laid_in": (RAW, lambda f: put_key(f, Ed25519PrivateKey.generate()), 3, "signature is not valid"),
     "a_link": (RAW, link, 3, "logs/console.log is a link"),
-    "a_pipe": (RAW, hard, 3, "logs/pipe is a link or no plain file"),
+    "a_pipe": (RAW, hard, 3, "logs/pipe is a link or a special file"),
     "a_link_to_a_folder": (RAW, lambda f: (f / "more").symlink_to(f / "logs"), 3, "more is a link"),
-    "a_name_that_hides": (RAW, lambda f: (f / "logs" / "a\x1b[2Jb").write_text(""), 3, "is no plain one"),
+    "a_name_that_hides": (RAW, lambda f: (f / "logs" / "a\x1b[2Jb").write_text(""), 3, "is not a plain name"),
     # another signer
     "signed_by_somebody_else": (RAW, lambda f: remake(f, Ed25519PrivateKey.generate()), 3, "which you did not name"),
     # the statement, by the signer's own key
@@ -432,7 +434,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     ),
     "statement_without_the_page": (RAW, payload(lambda s: s["subject"].pop(0)), 3, "the statement does not name"),
     "statement_without_files": (RAW, payload(lambda s: s.update(subject=[])), 3, "the statement does not name"),
-    "statement_of_another_type": (RAW, payload(lambda s: s.update(predicateType="x")), 3, "none of a test's result"),
+    "statement_of_another_type": (RAW, payload(lambda s: s.update(predicateType="x")), 3, "not about a test result"),
     "statement_without_predicate": (RAW, payload(lambda s: s.update(predicate=7)), 3, "predicate is no object"),
     "two_signatures": (
         RAW,
@@ -440,13 +442,18 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
         3,
         "must hold one signature",
     ),
-    "a_torn_envelope": (RAW, lambda f: (f / "attestation.json").write_text("{"), 3, "attestation.json is not JSON"),
-    "a_name_twice_in_the_envelope": (RAW, swap("attestation.json", "{", '{"payload":"AAAA",'), 3, "stands twice"),
+    "a_torn_envelope": (
+        RAW,
+        lambda f: (f / "attestation.json").write_text("{"),
+        3,
+        "attestation.json is not valid JSON",
+    ),
+    "a_name_twice_in_the_envelope": (RAW, swap("attestation.json", "{", '{"payload":"AAAA",'), 3, "has a name twice"),
     # the reports, by the signer's own key
-    "json_of_another_verdict": (SEALED, document(said(verdict="NOT PROTECTED")), 3, "signoff.json: verdict"),
-    "json_of_another_exit_code": (SEALED, document(said(exit_code=1)), 3, "signoff.json: exit_code"),
-    "json_of_another_mode": (SEALED, document(said(mode="plain")), 3, "signoff.json: mode"),
-    "json_of_another_tier": (SEALED, document(said(tier="bare-metal")), 3, "signoff.json: tier"),
+    "json_of_another_verdict": (SEALED, document(saying(verdict="NOT PROTECTED")), 3, "signoff.json: verdict"),
+    "json_of_another_exit_code": (SEALED, document(saying(exit_code=1)), 3, "signoff.json: exit_code"),
+    "json_of_another_mode": (SEALED, document(saying(mode="plain")), 3, "signoff.json: mode"),
+    "json_of_another_tier": (SEALED, document(saying(tier="bare-metal")), 3, "signoff.json: tier"),
     "json_of_another_count": (
         SEALED,
         document(lambda d: d["counts"].update(PASS=8, SKIP=0)),
@@ -494,7 +501,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
         3,
         "runs is not what",
     ),
-    "json_of_another_key": (SEALED, document(said(signing_key="0" * 64)), 3, "signoff.json: signing_key"),
+    "json_of_another_key": (SEALED, document(saying(signing_key="0" * 64)), 3, "signoff.json: signing_key"),
     "json_of_another_contract": (SEALED, document(lambda d: d["contract"].update(claims=356)), 3, "json: contract"),
     "junit_without_a_failure": (SEALED, swap("junit.xml", 'tests="9"', 'tests="8"'), 3, "tests is '8', not '9'"),
     "junit_of_another_verdict": (
@@ -521,7 +528,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
         SEALED,
         swap("junit.xml", "<testsuites>", '<!DOCTYPE x [<!ENTITY a "b">]><testsuites>'),
         3,
-        "declares what no report's does",
+        "declares what no report may declare",
     ),
     "junit_torn": (SEALED, swap("junit.xml", "</testsuites>", ""), 3, "junit.xml is not XML"),
     "page_of_another_verdict": (
@@ -630,7 +637,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     "record_with_a_problem": (REMADE, record(problems=["the disk was full"]), 2, "the disk was full"),
     "record_without_a_kernel": (REMADE, record(kernel=None), 2, "not identified"),
     "record_of_mode_plain": (REMADE, record(mode="plain"), 3, "says PASS, and the evidence gives MISS"),
-    "record_of_no_mode": (SEALED, record(mode="loud"), 3, "its mode or tier is none"),
+    "record_of_no_mode": (SEALED, record(mode="loud"), 3, "its mode or tier is unknown"),
     "record_dirty": (REMADE, record(commit="0" * 40 + "-dirty"), 2, "which probes ran nobody can look up"),
     "record_of_an_unknown_commit": (REMADE, record(commit="unknown"), 2, "which probes ran nobody can look up"),
     "journal_out_of_order": (
@@ -644,23 +651,28 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     "journal_without_a_line": (SEALED, drop_event("planted"), 3, "does not follow the line before it"),
     "journal_without_a_planting": (REMADE, drop_event("planted"), 3, "planted for this claim before the probe"),
     "journal_without_an_end": (REMADE, drop_event("end"), 2, "killed before its end"),
-    "journal_without_a_begin": (REMADE, drop_event("begin"), 3, "does not begin and end as a run does"),
+    "journal_without_a_begin": (REMADE, drop_event("begin"), 3, "does not begin and end like a run"),
     "journal_of_another_contract": (SEALED, swap("journal.jsonl", contract_sha256(), "0" * 64), 3, "does not follow"),
-    "journal_of_another_name_of_the_contract": (SEALED, renamed("claims.toml"), 3, "another run or another contract"),
-    "another_name_of_the_contract": (REMADE, renamed("claims.toml"), 3, "not the one that you trust"),
-    "a_contract_in_two_files": (REMADE, halved, 3, "not the one that you trust"),
-    "a_file_of_the_contract_more": (REMADE, added("more.toml", MORE), 3, "not the one that you trust"),
-    "no_file_of_the_contract": (SEALED, gone("contract/contract.toml"), 3, "there is no contract"),
-    "a_file_in_the_contract_that_is_none": (SEALED, added("README.md", ""), 3, "which is no file of a contract"),
-    "a_folder_in_the_contract": (SEALED, added("more/contract.toml", MORE), 3, "which is no file of a contract"),
+    "journal_of_another_name_of_the_contract": (
+        SEALED,
+        rename_claim("claims.toml"),
+        3,
+        "another run or another contract",
+    ),
+    "another_name_of_the_contract": (REMADE, rename_claim("claims.toml"), 3, "not the one that you trust"),
+    "a_contract_in_two_files": (REMADE, halve, 3, "not the one that you trust"),
+    "a_file_of_the_contract_more": (REMADE, add_file("more.toml", MORE), 3, "not the one that you trust"),
+    "no_file_of_the_contract": (SEALED, remove_frame("contract/contract.toml"), 3, "there is no contract"),
+    "a_file_in_the_contract_that_is_none": (SEALED, add_file("README.md", ""), 3, "which is not a contract file"),
+    "a_folder_in_the_contract": (SEALED, add_file("more/contract.toml", MORE), 3, "which is not a contract file"),
     "a_contract_of_version_1": (
         REMADE,
         contract("version = 2", "version = 1"),
         3,
-        "contract.toml is no contract of version 2",
+        "contract.toml is not a contract of version 2",
     ),
     "a_report_of_an_older_sealproof": (SEALED, older, 2, f"the verifier of commit {COMMIT} reads it"),
-    "a_report_of_both_forms": (SEALED, both(older, added("contract.toml", "")), 3, "no contract of version 2"),
+    "a_report_of_both_forms": (SEALED, both(older, add_file("contract.toml", "")), 3, "not a contract of version 2"),
     "journal_torn": (
         SEALED,
         lambda f: (f / "journal.jsonl").write_bytes((f / "journal.jsonl").read_bytes()[:-9]),
@@ -684,13 +696,18 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     ),
     "a_line_of_no_claim": (
         REMADE,
-        line("guest_works", said(id="guest_flies")),
+        line("guest_works", saying(id="guest_flies")),
         3,
         "guest_flies is not in the contract",
     ),
-    "a_status_that_is_none": (SEALED, both(line("guest_works", said(status="GOOD")), chain), 3, "GOOD, which is none"),
-    "a_skip_made_a_pass": (REMADE, line("qemu_has_no_vfio", said(status="PASS")), 3, "evidence gives MISS"),
-    "a_pass_made_a_skip": (REMADE, line("host_cannot_write", said(status="SKIP", why="x")), 3, "does not allow"),
+    "a_status_that_is_none": (
+        SEALED,
+        both(line("guest_works", saying(status="GOOD")), chain),
+        3,
+        "GOOD, which is not a status",
+    ),
+    "a_skip_made_a_pass": (REMADE, line("qemu_has_no_vfio", saying(status="PASS")), 3, "evidence gives MISS"),
+    "a_pass_made_a_skip": (REMADE, line("host_cannot_write", saying(status="SKIP", why="x")), 3, "does not allow"),
     "a_skip_whose_condition_does_not_hold": (
         REMADE,
         record(host={"devices": "kvm, vfio/vfio"}),
@@ -698,7 +715,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
         "'no-vfio', which is not the case",
     ),
     "a_skip_of_a_host_of_which_nothing_is_known": (REMADE, record(host={}), 3, "which is not the case"),
-    "evidence_deleted": (REMADE, gone(f"{READ}/subject.jsonl"), 3, "evidence is not what the journal lists"),
+    "evidence_deleted": (REMADE, remove_frame(f"{READ}/subject.jsonl"), 3, "evidence is not what the journal lists"),
     "all_evidence_deleted": (
         REMADE,
         both(drop_role("host_cannot_read", "subject"), drop_role("host_cannot_read", "control")),
@@ -710,189 +727,218 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     "no_control": (REMADE, drop_role("host_cannot_read", "control"), 3, "no control"),
     "a_leak_left_in_the_line": (
         REMADE,
-        observed("host_cannot_read", "subject", got(lambda c: c)),
+        change_seen("host_cannot_read", "subject", get_bytes(lambda c: c)),
         3,
-        "its line says otherwise",
+        "its line differs",
     ),
     "a_leak_of_all": (
         REMADE,
-        observed(
-            "host_cannot_read", "subject", lambda o: (got(lambda c: c)(o), o.update(leaked=4096, head=o["data"][:128]))
+        change_seen(
+            "host_cannot_read",
+            "subject",
+            lambda o: (get_bytes(lambda c: c)(o), o.update(leaked=4096, head=o["data"][:128])),
         ),
         3,
         "evidence gives FAIL: 4096 bytes of a canary leaked",
     ),
     "one_byte_of_the_canary": (
         REMADE,
-        observed("host_cannot_read", "subject", got(lambda c: c[:1])),
+        change_seen("host_cannot_read", "subject", get_bytes(lambda c: c[:1])),
         3,
         "1 bytes that may be the canary's",
     ),
     "two_bytes_of_the_canary": (
         REMADE,
-        observed("host_cannot_read", "subject", got(lambda c: c[:2])),
+        change_seen("host_cannot_read", "subject", get_bytes(lambda c: c[:2])),
         3,
         "2 bytes of the canary",
     ),
     "three_bytes_of_the_canary": (
         REMADE,
-        observed("host_cannot_read", "subject", got(lambda c: c[900:903])),
+        change_seen("host_cannot_read", "subject", get_bytes(lambda c: c[900:903])),
         3,
         "3 bytes of the canary",
     ),
     "seven_bytes_in_a_page_of_zeros": (
         REMADE,
-        observed("host_cannot_read", "subject", got(in_zeros(7, 50, 300))),
+        change_seen("host_cannot_read", "subject", get_bytes(in_zeros(7, 50, 300))),
         3,
         "7 bytes of the canary",
     ),
     "two_bytes_at_their_place": (
         REMADE,
-        observed("host_cannot_read", "subject", got(in_zeros(2, 700, 700))),
+        change_seen("host_cannot_read", "subject", get_bytes(in_zeros(2, 700, 700))),
         3,
         "2 bytes of the canary at their place",
     ),
     "the_page_inverted": (
         REMADE,
-        observed("host_cannot_read", "subject", got(lambda c: bytes(255 - b for b in c))),
+        change_seen("host_cannot_read", "subject", get_bytes(lambda c: bytes(255 - b for b in c))),
         3,
         "inverted",
     ),
-    "the_page_backwards": (REMADE, observed("host_cannot_read", "subject", got(lambda c: c[::-1])), 3, "backwards"),
+    "the_page_backwards": (
+        REMADE,
+        change_seen("host_cannot_read", "subject", get_bytes(lambda c: c[::-1])),
+        3,
+        "backwards",
+    ),
     "the_page_in_another_byte_order": (
         REMADE,
-        observed("host_cannot_read", "subject", got(lambda c: b"".join(c[i : i + 8][::-1] for i in range(0, 4096, 8)))),
+        change_seen(
+            "host_cannot_read", "subject", get_bytes(lambda c: b"".join(c[i : i + 8][::-1] for i in range(0, 4096, 8)))
+        ),
         3,
         "the evidence gives FAIL",
     ),
     "the_page_as_hexadecimal": (
         REMADE,
-        observed("host_cannot_read", "subject", got(lambda c: c.hex().encode())),
+        change_seen("host_cannot_read", "subject", get_bytes(lambda c: c.hex().encode())),
         3,
         "as hexadecimal",
     ),
-    "the_page_as_base64": (REMADE, observed("host_cannot_read", "subject", got(base64.b64encode)), 3, "as base64"),
+    "the_page_as_base64": (
+        REMADE,
+        change_seen("host_cannot_read", "subject", get_bytes(base64.b64encode)),
+        3,
+        "as base64",
+    ),
     "the_page_xored": (
         REMADE,
-        observed("host_cannot_read", "subject", got(lambda c: bytes(b ^ 0x5C for b in c))),
+        change_seen("host_cannot_read", "subject", get_bytes(lambda c: bytes(b ^ 0x5C for b in c))),
         3,
         "XORed",
     ),
     "every_other_byte": (
         REMADE,
-        observed("host_cannot_read", "subject", got(lambda c: bytes(b * (i % 2) for i, b in enumerate(c)))),
+        change_seen("host_cannot_read", "subject", get_bytes(lambda c: bytes(b * (i % 2) for i, b in enumerate(c)))),
         3,
         "at their places",
     ),
-    "another_errno": (REMADE, observed("host_cannot_read", "subject", said(errno="EPERM")), 3, "the contract says"),
+    "another_errno": (
+        REMADE,
+        change_seen("host_cannot_read", "subject", saying(errno="EPERM")),
+        3,
+        "the contract says",
+    ),
     "a_short_return": (
         REMADE,
-        observed("host_cannot_read", "subject", said(returned=0, errno=None)),
+        change_seen("host_cannot_read", "subject", saying(returned=0, errno=None)),
         3,
         "contract says",
     ),
     "a_page_that_was_changed": (
         REMADE,
-        observed("host_cannot_write", "subject", said(page_after="changed")),
+        change_seen("host_cannot_write", "subject", saying(page_after="changed")),
         3,
         "the guest found its page changed",
     ),
     "a_shared_page_under_test": (
         REMADE,
-        observed("host_cannot_read", "subject", said(state="shared")),
+        change_seen("host_cannot_read", "subject", saying(state="shared")),
         3,
-        "not what was committed to",
+        "not what the journal committed to",
     ),
     "one_kind_of_page_left_out": (
         REMADE,
-        observed("host_cannot_read", "subject", said(page="kernel")),
+        change_seen("host_cannot_read", "subject", saying(page="kernel")),
         3,
-        "not what was committed to",
+        "not what the journal committed to",
     ),
     "a_buffer_that_was_never_fetched": (
         REMADE,
-        observed("host_reads_zeros", "subject", got(lambda _: b"")),
+        change_seen("host_reads_zeros", "subject", get_bytes(lambda _: b"")),
         3,
         "returned 4096, and 0 bytes of it are kept",
     ),
     "half_a_buffer_fetched": (
         REMADE,
-        observed("host_reads_zeros", "subject", got(lambda _: bytes(2048))),
+        change_seen("host_reads_zeros", "subject", get_bytes(lambda _: bytes(2048))),
         3,
         "returned 4096, and 2048 bytes of it are kept",
     ),
     "another_run_in_the_aim": (
         REMADE,
-        observed("host_cannot_read", "control", aimed(run="20200101T000000Z-abcdef")),
+        change_seen("host_cannot_read", "control", change_aim(run="20200101T000000Z-abcdef")),
         3,
         "it is of the run 20200101T000000Z-abcdef",
     ),
-    "another_host_in_the_aim": (REMADE, observed("host_cannot_read", "control", aimed(host="x")), 3, "committed to"),
-    "another_guest_in_the_aim": (REMADE, observed("host_cannot_read", "control", aimed(guest="x")), 3, "committed to"),
+    "another_host_in_the_aim": (
+        REMADE,
+        change_seen("host_cannot_read", "control", change_aim(host="x")),
+        3,
+        "committed to",
+    ),
+    "another_guest_in_the_aim": (
+        REMADE,
+        change_seen("host_cannot_read", "control", change_aim(guest="x")),
+        3,
+        "committed to",
+    ),
     "another_address_in_the_aim": (
         REMADE,
-        observed("host_cannot_read", "subject", aimed(gpa="0x5000000")),
+        change_seen("host_cannot_read", "subject", change_aim(gpa="0x5000000")),
         3,
         "names other addresses",
     ),
     "another_host_address": (
         REMADE,
-        observed("host_cannot_read", "subject", aimed(hpa="0x5000000")),
+        change_seen("host_cannot_read", "subject", change_aim(hpa="0x5000000")),
         3,
         "the journal does not say that it was planted",
     ),
     "an_address_that_is_not_mapped": (
         REMADE,
-        observed("host_cannot_read", "subject", aimed(mapping=["0x1000", "0x2000"])),
+        change_seen("host_cannot_read", "subject", change_aim(mapping=["0x1000", "0x2000"])),
         3,
-        "not those of a page that QEMU has mapped",
+        "cannot be those of a page that QEMU has mapped",
     ),
     "an_address_within_a_page": (
         REMADE,
-        observed("host_cannot_read", "subject", aimed(gpa="0x1001")),
+        change_seen("host_cannot_read", "subject", change_aim(gpa="0x1001")),
         3,
-        "not those of a page",
+        "cannot be those of a page",
     ),
     "reach_that_is_any_text": (
         REMADE,
-        observed("host_cannot_read", "subject", said(reach=["aimed well"])),
+        change_seen("host_cannot_read", "subject", saying(reach=["aimed well"])),
         3,
         "names other addresses",
     ),
-    "no_aim": (REMADE, observed("host_cannot_read", "subject", said(aim=None)), 3, "an aim is no object"),
+    "no_aim": (REMADE, change_seen("host_cannot_read", "subject", saying(aim=None)), 3, "an aim is no object"),
     "planted_after_the_probe": (
         REMADE,
-        observed("host_cannot_read", "subject", said(seen=1.0)),
+        change_seen("host_cannot_read", "subject", saying(seen=1.0)),
         3,
-        "not over between planting the page and judging",
+        "did not end between planting the page and judging",
     ),
     "seen_after_the_claim": (
         REMADE,
-        observed("host_cannot_read", "subject", said(seen=4e9)),
+        change_seen("host_cannot_read", "subject", saying(seen=4e9)),
         3,
-        "not over between planting the page and judging",
+        "did not end between planting the page and judging",
     ),
     "planted_at_another_time": (
         REMADE,
-        observed("host_cannot_read", "subject", aimed(planted=1.0)),
+        change_seen("host_cannot_read", "subject", change_aim(planted=1.0)),
         3,
         "the journal does not say that it was planted",
     ),
     "another_canary": (
         REMADE,
-        observed("host_cannot_read", "subject", said(canary_key="00" * 32)),
+        change_seen("host_cannot_read", "subject", saying(canary_key="00" * 32)),
         3,
         "not its canary",
     ),
     "another_fingerprint": (
         REMADE,
-        observed("host_cannot_read", "subject", said(canary="0" * 16)),
+        change_seen("host_cannot_read", "subject", saying(canary="0" * 16)),
         3,
         "not its canary",
     ),
     "a_canary_of_zeros": (
         REMADE,
-        observed(
+        change_seen(
             "host_cannot_read",
             "subject",
             lambda o: (
@@ -905,13 +951,13 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     ),
     "a_control_that_did_not_get_through": (
         REMADE,
-        observed("host_cannot_read", "control", said(returned=0)),
+        change_seen("host_cannot_read", "control", saying(returned=0)),
         3,
         "did not get through as contracted",
     ),
     "a_control_by_another_call": (
         REMADE,
-        observed("host_cannot_read", "control", said(call="read")),
+        change_seen("host_cannot_read", "control", saying(call="read")),
         3,
         "is not the same probe",
     ),
@@ -923,11 +969,11 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     ),
     "words_of_another_outcome": (
         REMADE,
-        line("host_cannot_read", said(observed="returned 0, nothing leaked")),
+        line("host_cannot_read", saying(observed="returned 0, nothing leaked")),
         3,
         "observed is 'returned 0",
     ),
-    "words_of_another_expectation": (REMADE, line("host_cannot_read", said(expected="anything")), 3, "expected is"),
+    "words_of_another_expectation": (REMADE, line("host_cannot_read", saying(expected="anything")), 3, "expected is"),
     "harm_that_was_done": (
         REMADE,
         both(
@@ -938,69 +984,104 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
         "the evidence gives FAIL: the probe did harm",
     ),
     # checks, sweeps, logs
-    "a_wrong_check": (REMADE, checked("guest_works", said(got="5")), 3, "the evidence gives FAIL: sum: 5 is not 4"),
-    "a_check_that_expects_nothing": (REMADE, checked("guest_works", said(expected="", got="")), 3, "what is expected"),
-    "a_control_with_other_checks": (REMADE, checked("guest_works", said(name="weather"), "control"), 3, "other checks"),
-    "a_wrong_control": (REMADE, checked("guest_works", said(got="5"), "control"), 3, "the control is not right"),
+    "a_wrong_check": (
+        REMADE,
+        change_check("guest_works", saying(got="5")),
+        3,
+        "the evidence gives FAIL: sum: 5 is not 4",
+    ),
+    "a_check_that_expects_nothing": (
+        REMADE,
+        change_check("guest_works", saying(expected="", got="")),
+        3,
+        "what is expected",
+    ),
+    "a_control_with_other_checks": (
+        REMADE,
+        change_check("guest_works", saying(name="weather"), "control"),
+        3,
+        "other checks",
+    ),
+    "a_wrong_control": (REMADE, change_check("guest_works", saying(got="5"), "control"), 3, "the control is not right"),
     "no_control_of_checks": (REMADE, drop_role("guest_works", "control"), 3, "the control is not right"),
-    "a_control_denied": (REMADE, line("guest_works", said(controlled=False)), 3, "says that it has none"),
-    "a_guest_not_protected": (REMADE, line("guest_works", said(protected=False)), 3, "is not protected"),
+    "a_control_denied": (REMADE, line("guest_works", saying(controlled=False)), 3, "says that it has none"),
+    "a_guest_not_protected": (REMADE, line("guest_works", saying(protected=False)), 3, "is not protected"),
     "a_check_right_by_its_line": (
         REMADE,
         line("guest_works", lambda r: r["checks"][0].update(got="5", right=True)),
         3,
         "are not those of its evidence",
     ),
-    "a_sweep_that_read_a_private_page": (REMADE, swept(read_one), 3, "were read by"),
+    "a_sweep_that_read_a_private_page": (REMADE, change_sweep(read_one), 3, "were read by"),
     "a_sweep_whose_map_is_another": (
         REMADE,
-        swept(read_one, maps=False),
+        change_sweep(read_one, maps=False),
         3,
         "is not what its sweep brought",
     ),
-    "a_sweep_that_tried_fewer": (REMADE, swept(lambda t: t.update(found=t["found"][1:])), 3, "were not tried by"),
-    "a_sweep_during_which_sharing_changed": (REMADE, swept(said(still_shared=[])), 3, "changed during the sweep"),
-    "a_sweep_during_which_the_account_changed": (REMADE, swept(said(later_account=[])), 3, "changed during the sweep"),
+    "a_sweep_that_tried_fewer": (
+        REMADE,
+        change_sweep(lambda t: t.update(found=t["found"][1:])),
+        3,
+        "were not tried by",
+    ),
+    "a_sweep_during_which_sharing_changed": (
+        REMADE,
+        change_sweep(saying(still_shared=[])),
+        3,
+        "changed during the sweep",
+    ),
+    "a_sweep_during_which_the_account_changed": (
+        REMADE,
+        change_sweep(saying(later_account=[])),
+        3,
+        "changed during the sweep",
+    ),
     "a_sweep_of_a_guest_without_account": (
         REMADE,
-        swept(said(account=None, later_account=None)),
+        change_sweep(saying(account=None, later_account=None)),
         3,
         "the guest keeps no account",
     ),
     "a_sweep_of_a_page_that_the_guest_has_not_shared": (
         REMADE,
-        swept(lambda t: [t[name][0].__setitem__(0, 0xD000) for name in ("account", "later_account")]),
+        change_sweep(lambda t: [t[name][0].__setitem__(0, 0xD000) for name in ("account", "later_account")]),
         3,
         "were read by",
     ),
     "a_sweep_of_a_page_that_kvm_has_not_as_shared": (
         REMADE,
-        swept(lambda t: [t[name].__setitem__(0, [0xD000, 3]) for name in ("shared", "still_shared")]),
+        change_sweep(lambda t: [t[name].__setitem__(0, [0xD000, 3]) for name in ("shared", "still_shared")]),
         3,
         "1 pages are shared by KVM or by the guest's account alone, the first at 0xc000",
     ),
     "a_sweep_of_a_larger_guest": (
         REMADE,
-        swept(lambda t: t["slots"].append([1 << 20, 16, 1 << 40, False, False])),
+        change_sweep(lambda t: t["slots"].append([1 << 20, 16, 1 << 40, False, False])),
         3,
         "16 pages were not tried by",
     ),
-    "a_sweep_that_is_none": (REMADE, swept(lambda t: t.pop("slots"), maps=False), 3, "has no slots"),
+    "a_sweep_that_is_none": (REMADE, change_sweep(lambda t: t.pop("slots"), maps=False), 3, "has no slots"),
     "a_sweep_of_another_refusal": (
         REMADE,
-        swept(lambda t: t["found"][0].__setitem__(2, "EIO")),
+        change_sweep(lambda t: t["found"][0].__setitem__(2, "EIO")),
         3,
         "private pages met EIO",
     ),
-    "json_of_other_logs": (SEALED, document(said(logs=["logs/x"])), 3, "signoff.json: logs"),
-    "json_of_another_field": (SEALED, document(said(comment="all is well")), 3, "has comment, which no report has"),
+    "json_of_other_logs": (SEALED, document(saying(logs=["logs/x"])), 3, "signoff.json: logs"),
+    "json_of_another_field": (SEALED, document(saying(comment="all is well")), 3, "has comment, which no report has"),
     "json_of_a_claims_other_field": (
         SEALED,
         document(lambda d: d["claims"][0].update(comment="x")),
         3,
         "has comment, which was not put down",
     ),
-    "a_sweep_without_end": (REMADE, swept(lambda t: t["slots"][0].__setitem__(1, 1 << 50), maps=False), 3, "no sweep"),
+    "a_sweep_without_end": (
+        REMADE,
+        change_sweep(lambda t: t["slots"][0].__setitem__(1, 1 << 50), maps=False),
+        3,
+        "not a sweep",
+    ),
     "an_oops_in_the_log": (
         REMADE,
         swap("evidence/host_kernel_stays_healthy/console.log", "Linux", "Oops: 0000 [#1] SMP\n[ 0.1] Linux"),
@@ -1016,11 +1097,11 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     "no_log": (
         REMADE,
         both(
-            gone("evidence/host_kernel_stays_healthy/console.log"),
+            remove_frame("evidence/host_kernel_stays_healthy/console.log"),
             line("host_kernel_stays_healthy", lambda r: r["evidence"].pop(0)),
         ),
         3,
-        "no log of a kernel is kept",
+        "no kernel log is kept",
     ),
 }
 
@@ -1058,8 +1139,8 @@ def forge(folder: Path) -> None:
     Evidence(folder).seal()
 
     def fresh(statement: dict[str, Any]) -> None:
-        for one in statement["subject"]:
-            one["digest"]["sha256"] = digest(folder / one["name"])
+        for subject_ in statement["subject"]:
+            subject_["digest"]["sha256"] = digest(folder / subject_["name"])
 
     payload(fresh)(folder)
 

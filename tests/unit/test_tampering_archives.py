@@ -45,7 +45,7 @@ def tar_of(name: str) -> bytes:
     return out.getvalue()
 
 
-def zipped(folder: Path, *, comment: bytes = b"", extra: bytes = b"") -> bytes:
+def zip_folder(folder: Path, *, comment: bytes = b"", extra: bytes = b"") -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(one for one in folder.rglob("*") if one.is_file()):
@@ -76,12 +76,12 @@ def with_a_name(folder: Path, name: str) -> bytes:
 
 def own_path(folder: Path) -> bytes:
     """A member that some unpackers call by another name (Info-ZIP's Unicode path)."""
-    return zipped(folder, extra=struct.pack("<HHBL", 0x7075, 12, 1, 0) + b"evil.ht")
+    return zip_folder(folder, extra=struct.pack("<HHBL", 0x7075, 12, 1, 0) + b"evil.ht")
 
 
 def two_heads(folder: Path, place: int, value: bytes) -> bytes:
     """A zip archive whose first member says something else of itself than the list does."""
-    archive = zipped(folder)
+    archive = zip_folder(folder)
     return archive[:place] + value + archive[place + len(value) :]
 
 
@@ -104,24 +104,30 @@ ATTEMPTS: dict[str, tuple[Attempt, str]] = {
     "a_second_tar": (lambda f: tar(f) + tar_of(f"{f.name}/{PAGE}"), "goes on behind the archive's end"),
     "a_second_gzip": (lambda f: gzip.compress(tar(f)) + gzip.compress(tar_of(PAGE)), "behind the archive's end"),
     "something_behind_gzip": (lambda f: gzip.compress(tar(f)) + b"more", "neither a folder nor a whole tar"),
-    "a_tar_that_ends_as_a_zip": (lambda f: tar_of(f"{f.name}/{PAGE}") + zipped(f), "begins as something else"),
-    "a_script_that_ends_as_a_zip": (lambda f: b"#!/bin/sh\n" + zipped(f), "begins as something else"),
-    "a_member_that_no_list_names": (lambda f: zip_member(f"{f.name}/{PAGE}") + zipped(f), "more than its list names"),
-    "a_zip_with_a_comment": (lambda f: zipped(f, comment=b"PROTECTED on SEV-SNP"), "more than its list names"),
-    "a_member_with_two_names": (own_path, "names that not all read alike"),
+    "a_tar_that_ends_as_a_zip": (lambda f: tar_of(f"{f.name}/{PAGE}") + zip_folder(f), "does not begin like one"),
+    "a_script_that_ends_as_a_zip": (lambda f: b"#!/bin/sh\n" + zip_folder(f), "does not begin like one"),
+    "a_member_that_no_list_names": (
+        lambda f: zip_member(f"{f.name}/{PAGE}") + zip_folder(f),
+        "more than its list names",
+    ),
+    "a_zip_with_a_comment": (lambda f: zip_folder(f, comment=b"PROTECTED on SEV-SNP"), "more than its list names"),
+    "a_member_with_two_names": (own_path, "names that programs read differently"),
     "a_member_stored_in_another_way": (lambda f: two_heads(f, 8, b"\x08\0"), "more than its list names"),
     "a_member_of_another_checksum": (lambda f: two_heads(f, 14, bytes(4)), "more than its list names"),
     "a_member_that_is_shorter": (lambda f: two_heads(f, 18, bytes(4)), "more than its list names"),
     "a_member_that_unpacks_to_less": (lambda f: two_heads(f, 22, b"\3\0\0\0"), "more than its list names"),
     "a_member_that_is_locked": (lambda f: two_heads(f, 6, b"\1\0"), "more than its list names"),
-    "a_name_that_some_do_not_read": (by_its_pax_name, "has a name that not every unpacker reads"),
+    "a_name_that_some_do_not_read": (by_its_pax_name, "has a name that not every program reads"),
     "a_name_for_all": (
         lambda f: tar(f, format=tarfile.PAX_FORMAT, pax_headers={"path": "x"}),
-        "for all of its members",
+        "uses global names",
     ),
-    "a_name_that_differs_by_case": (lambda f: with_a_name(f, "SIGNOFF.HTML"), "one file where case does not count"),
-    "a_name_that_ends_in_a_blank": (lambda f: with_a_name(f, f"{PAGE} "), "is no plain one"),
-    "a_name_with_a_dot_in_the_way": (lambda f: with_a_name(f, f"./{PAGE}"), "is no plain one"),
+    "a_name_that_differs_by_case": (
+        lambda f: with_a_name(f, "SIGNOFF.HTML"),
+        "the same file where case does not count",
+    ),
+    "a_name_that_ends_in_a_blank": (lambda f: with_a_name(f, f"{PAGE} "), "is not a plain name"),
+    "a_name_with_a_dot_in_the_way": (lambda f: with_a_name(f, f"./{PAGE}"), "is not a plain name"),
 }
 
 
@@ -132,22 +138,22 @@ def test_attempt_is_refused_by_name(
     make, words = ATTEMPTS[name]
     path = tmp_path / "archive"
     path.write_bytes(make(report))
-    code, told = check(path, capsys)
-    assert (code, words in told) == (3, True), told
+    code, text = check(path, capsys)
+    assert (code, words in text) == (3, True), text
 
 
 @pytest.mark.parametrize(
     "make",
-    [tar, lambda f: gzip.compress(tar(f)), lambda f: tar(f, format=tarfile.GNU_FORMAT), zipped,
-     lambda f: zipped(f, extra=struct.pack("<HHBL", 0x5455, 5, 1, 0))],
+    [tar, lambda f: gzip.compress(tar(f)), lambda f: tar(f, format=tarfile.GNU_FORMAT), zip_folder,
+     lambda f: zip_folder(f, extra=struct.pack("<HHBL", 0x5455, 5, 1, 0))],
 )  # fmt: skip
 def test_an_archive_is_good_as_usual_tools_make_it(
     report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Attempt
 ) -> None:
     path = tmp_path / "archive"
     path.write_bytes(make(report))
-    code, told = check(path, capsys)
-    assert code == 0, told
+    code, text = check(path, capsys)
+    assert code == 0, text
 
 
 def test_a_file_that_changes_after_its_signature_was_checked_is_refused(report: Path, tmp_path: Path) -> None:

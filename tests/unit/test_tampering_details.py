@@ -21,25 +21,25 @@ from tests.unit.test_tampering import (
     SEALED,
     Edit,
     both,
+    change_seen,
     check,
     document,
     html,
     line,
-    observed,
     record,
     remake_or_seal,
-    said,
+    saying,
     seal_again,
     swap,
 )
 from tests.unit.test_tampering_identity import kernel
-from tests.unit.test_tampering_kinds import HEALTH, ORACLE, SWEEP, events, kept, of_json, put
+from tests.unit.test_tampering_kinds import HEALTH, ORACLE, SWEEP, events, keep_file, of_json, put
 
 READS, WRITES, WORKS = "host_cannot_read", "host_cannot_write", "guest_works"
 
 
 def subject(claim: str = READS, **changes: Any) -> Edit:
-    return observed(claim, "subject", said(**changes))
+    return change_seen(claim, "subject", saying(**changes))
 
 
 def aim(role: str = "subject", **changes: Any) -> Edit:
@@ -54,7 +54,7 @@ def aim(role: str = "subject", **changes: Any) -> Edit:
             names = {key: value for key, value in changes.items() if key != "planted"}
             events(lambda told: [e.update(names) for e in told if e.get("commitment") == commitment])(folder)
 
-        observed(READS, role, change)(folder)
+        change_seen(READS, role, change)(folder)
 
     return edit
 
@@ -62,16 +62,16 @@ def aim(role: str = "subject", **changes: Any) -> Edit:
 def one_frame(folder: Path) -> None:
     """A page comes into another one's frame before the probe of the other is over."""
     pages = [json.loads(one) for one in (folder / f"evidence/{READS}/subject.jsonl").read_text().splitlines()]
-    observed(READS, "subject", said(seen=pages[1]["aim"]["planted"]))(folder)
+    change_seen(READS, "subject", saying(seen=pages[1]["aim"]["planted"]))(folder)
     aim(hpa=pages[1]["aim"]["hpa"])(folder)
 
 
-def left_frame(folder: Path) -> None:
+def leave_frame(folder: Path) -> None:
     """A page comes into the frame that another one has left: its probe was over by then, as it may be."""
     first, second = (json.loads((folder / f"evidence/{READS}/{role}.jsonl").read_text().splitlines()[0])
                      for role in ("subject", "control"))  # fmt: skip
     over = (first["aim"]["planted"] + second["aim"]["planted"]) / 2
-    observed(READS, "subject", said(seen=over))(folder)
+    change_seen(READS, "subject", saying(seen=over))(folder)
     aim("control", hpa=first["aim"]["hpa"])(folder)
 
 
@@ -84,11 +84,11 @@ def page_of_another_claim(folder: Path) -> None:
         copies = [{**json.loads(one), **came, "page_after": after} for one in text.splitlines()]
         (folder / f"evidence/{WRITES}/{role}.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in copies))
         fresh += [{k: v for k, v in one.items() if k not in ("data", "cuts", "canary_key")} for one in copies]
-    line(WRITES, said(runs=fresh))(folder)
-    events(lambda told: told.__setitem__(slice(None), [each for one in told for each in planted_twice(one)]))(folder)
+    line(WRITES, saying(runs=fresh))(folder)
+    events(lambda told: told.__setitem__(slice(None), [each for one in told for each in plant_twice(one)]))(folder)
 
 
-def planted_twice(event: dict[str, Any]) -> list[dict[str, Any]]:
+def plant_twice(event: dict[str, Any]) -> list[dict[str, Any]]:
     copied = event["event"] == "planted" and event["claim"] == READS
     return [event, {**event, "claim": WRITES}] if copied else [event]
 
@@ -100,7 +100,7 @@ def later(folder: Path) -> None:
     def moment(text: str) -> str:
         return (datetime.fromisoformat(text) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    def postponed(one: dict[str, Any]) -> None:
+    def postpone(one: dict[str, Any]) -> None:
         one["seen"] += seconds
         one["aim"]["planted"] += seconds
 
@@ -110,7 +110,7 @@ def later(folder: Path) -> None:
     for claim in (READS, WRITES, "host_reads_zeros", "kernel_can_map"):
         for role in ("subject", "control"):
             for at in range(len((folder / f"evidence/{claim}/{role}.jsonl").read_text().splitlines())):
-                observed(claim, role, postponed, at)(folder)
+                change_seen(claim, role, postpone, at)(folder)
 
 
 def pem(text: str) -> Edit:
@@ -138,69 +138,71 @@ def odd_base64(told: dict[str, Any]) -> None:
 
 ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     # values that only compare as equal, and numbers that are none
-    "an_exit_code_that_is_false": (SEALED, document(said(exit_code=False)), "exit_code is 'False'"),
+    "an_exit_code_that_is_false": (SEALED, document(saying(exit_code=False)), "exit_code is 'False'"),
     "a_count_with_a_point": (SEALED, document(lambda d: d["counts"].update(PASS=7.0)), "counts is"),
-    "a_leak_that_is_false": (REMADE, subject(leaked=False), "is not of the kind that it must be"),
+    "a_leak_that_is_false": (REMADE, subject(leaked=False), "has the wrong type"),
     "a_return_with_a_point": (
         REMADE,
         both(
-            *(observed(READS, "subject", said(returned=-1.0), at) for at in range(3)),
-            line(READS, said(observed="returned -1.0 EFAULT, nothing leaked")),
+            *(change_seen(READS, "subject", saying(returned=-1.0), at) for at in range(3)),
+            line(READS, saying(observed="returned -1.0 EFAULT, nothing leaked")),
         ),
-        "is not of the kind that it must be",
+        "has the wrong type",
     ),
     "a_return_that_is_true": (
         REMADE,
         both(
-            *(observed("kernel_can_map", "subject", said(returned=False), at) for at in range(3)),
-            line("kernel_can_map", said(observed="returned False, the whole page leaked")),
+            *(change_seen("kernel_can_map", "subject", saying(returned=False), at) for at in range(3)),
+            line("kernel_can_map", saying(observed="returned False, the whole page leaked")),
         ),
-        "is not of the kind that it must be",
+        "has the wrong type",
     ),
-    "an_errno_that_is_a_list": (REMADE, subject(errno=["EFAULT"]), "is not of the kind that it must be"),
+    "an_errno_that_is_a_list": (REMADE, subject(errno=["EFAULT"]), "has the wrong type"),
     "a_time_as_text": (
         REMADE,
-        observed(READS, "subject", lambda one: one.update(seen=str(one["seen"]))),
-        "is not of the kind",
+        change_seen(READS, "subject", lambda one: one.update(seen=str(one["seen"]))),
+        "has the wrong type",
     ),
     "a_number_too_large_to_be_one": (
         SEALED,
         swap("signoff.json", '"seconds": 1.5', '"seconds": 1e999'),
-        "signoff.json is not JSON as it must be",
+        "signoff.json is not valid JSON",
     ),
     "a_line_of_endless_seconds": (
         REMADE,
         both(line(READS, lambda row: row), swap("claims.jsonl", '"seconds":1.5', '"seconds":1e999')),
-        "is not JSON as it must be",
+        "is not valid JSON",
     ),
-    "a_line_of_negative_seconds": (REMADE, line(READS, said(seconds=-7.5)), "it took -7.5 s"),
-    "a_line_of_more_seconds_than_the_run": (REMADE, line(READS, said(seconds=99999.0)), "it took 99999.0 s"),
-    "a_line_of_seconds_that_are_true": (REMADE, line(READS, said(seconds=True)), "it took True s"),
+    "a_line_of_negative_seconds": (REMADE, line(READS, saying(seconds=-7.5)), "it took -7.5 s"),
+    "a_line_of_more_seconds_than_the_run": (REMADE, line(READS, saying(seconds=99999.0)), "it took 99999.0 s"),
+    "a_line_of_seconds_that_are_true": (REMADE, line(READS, saying(seconds=True)), "it took True s"),
     "a_number_of_5000_digits": (
         SEALED,
         swap("kcidb.json", '"major": 5', f'"major": {"5" * 5000}'),
-        "kcidb.json is not JSON",
+        "kcidb.json is not valid JSON",
     ),
     "an_export_with_a_point": (SEALED, swap("kcidb.json", '"major": 5', '"major": 5.0'), "major is 5.0, not 5"),
     "a_name_twice_by_an_escape": (
         SEALED,
         swap("signoff.json", '"verdict":', '"verd\\u0069ct": "PROTECTED", "verdict":'),
-        "a name stands twice in one object",
+        "an object has a name twice",
     ),
-    "half_a_character": (SEALED, document(said(verdict="PROTECTED\ud800")), "is not JSON as it must be"),
-    "an_address_written_in_another_way": (REMADE, aim(gpa="0X1_000"), "is not written as addresses are"),
-    "an_address_with_a_sign": (REMADE, aim(hpa="+0x40001000"), "is not written as addresses are"),
+    "half_a_character": (SEALED, document(saying(verdict="PROTECTED\ud800")), "is not valid JSON"),
+    "an_address_written_in_another_way": (REMADE, aim(gpa="0X1_000"), "is not written like an address"),
+    "an_address_with_a_sign": (REMADE, aim(hpa="+0x40001000"), "is not written like an address"),
     "an_address_that_is_part_of_another": (
         REMADE,
-        observed(READS, "subject", lambda one: one.update(reach=[f"{one['aim'][name]}000" for name in ("gpa", "hva")])),
+        change_seen(
+            READS, "subject", lambda one: one.update(reach=[f"{one['aim'][name]}000" for name in ("gpa", "hva")])
+        ),
         "names other addresses",
     ),
     # fields beside those that are held against something
-    "a_field_more_in_a_line": (REMADE, line(READS, said(hardware="SEV-SNP")), "has hardware, which"),
+    "a_field_more_in_a_line": (REMADE, line(READS, saying(hardware="SEV-SNP")), "has hardware, which"),
     "a_field_more_in_an_observation": (REMADE, subject(hardware="SEV-SNP"), "has hardware, which"),
     "a_field_more_in_an_aim": (
         REMADE,
-        observed(READS, "subject", lambda o: o["aim"].update(hardware="x")),
+        change_seen(READS, "subject", lambda o: o["aim"].update(hardware="x")),
         "has hardware, which",
     ),
     "a_field_more_in_a_check": (
@@ -223,21 +225,21 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     "a_field_more_in_the_kernel": (REMADE, kernel(hardware="SEV-SNP"), "has hardware, which"),
     "a_field_more_in_a_map": (REMADE, line(ORACLE, lambda row: row["maps"][0].update(note="x")), "has note, which"),
-    "a_field_more_in_a_sweep": (REMADE, of_json(SWEEP, said(note="x")), "has note, which"),
+    "a_field_more_in_a_sweep": (REMADE, of_json(SWEEP, saying(note="x")), "has note, which"),
     "a_run_of_no_role": (
         REMADE,
         line(READS, lambda row: row["runs"].append({**row["runs"][0], "role": "on hardware"})),
-        "is neither the subject's nor the control's",
+        "belongs neither to the subject nor to the control",
     ),
     "a_run_that_is_a_text": (
         REMADE,
         line(READS, lambda row: row["runs"].append("PASS on hardware")),
-        "neither the subject's",
+        "neither to the subject",
     ),
-    "durations_that_are_words": (REMADE, record(durations={"on SEV-SNP": "fast"}), "its durations are none"),
+    "durations_that_are_words": (REMADE, record(durations={"on SEV-SNP": "fast"}), "its durations are malformed"),
     "a_plan_for_a_claim_that_is_none": (
         REMADE,
-        of_json("planned.json", said(host_runs_on_hardware="The host runs on SEV-SNP.")),
+        of_json("planned.json", saying(host_runs_on_hardware="The host runs on SEV-SNP.")),
         "planned.json names host_runs_on_hardware, which is not in the contract",
     ),
     "a_list_more_of_what_it_is_made": (
@@ -247,22 +249,22 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     "a_condition_of_a_skip_that_is_another": (
         REMADE,
-        line("qemu_has_no_vfio", said(skip="real-machine")),
+        line("qemu_has_no_vfio", saying(skip="real-machine")),
         "of no SKIP",
     ),
-    "a_condition_of_a_pass": (REMADE, line(READS, said(skip="no-vfio")), "it is PASS and names a condition for SKIP"),
+    "a_condition_of_a_pass": (REMADE, line(READS, saying(skip="no-vfio")), "it is PASS and names a condition for SKIP"),
     "words_before_the_key": (SEALED, pem("The key of kernel.org\n"), "signing-key.pub is not written as"),
     "an_envelope_spread_out": (RAW, envelope(lambda _: None), "attestation.json is not written as"),
     "a_signature_by_other_digits": (RAW, envelope(odd_base64), "attestation.json is not written as"),
     "a_log_of_a_guest_of_another_kernel": (
         REMADE,
-        kept(HEALTH, "guest-protected-dmesg.log", "[    0.000000] Linux version 5.4.0 (x@y) (gcc 9, ld) #1\n"),
+        keep_file(HEALTH, "guest-protected-dmesg.log", "[    0.000000] Linux version 5.4.0 (x@y) (gcc 9, ld) #1\n"),
         "dmesg.log is of Linux 5.4.0 by gcc 9, ld, not the record's",
     ),
     "a_log_of_a_guest_without_its_begin": (
         REMADE,
-        kept(HEALTH, "guest-plain-dmesg.log", "[  300.1] all is well\n"),
-        "dmesg.log does not begin where the kernel does",
+        keep_file(HEALTH, "guest-plain-dmesg.log", "[  300.1] all is well\n"),
+        "dmesg.log does not begin with the kernel's boot",
     ),
     # one thing for two
     "a_try_that_counts_for_two_claims": (REMADE, page_of_another_claim, "is the page of two claims"),
@@ -271,7 +273,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "a_run_of_the_future": (REMADE, later, "which has not come yet"),
     "a_sweep_of_no_bytes": (
         REMADE,
-        both(of_json(SWEEP, said(bytes=0)), line(ORACLE, lambda row: row["maps"][0].update(size=0))),
+        both(of_json(SWEEP, saying(bytes=0)), line(ORACLE, lambda row: row["maps"][0].update(size=0))),
         "0 bytes of each page",
     ),
     # words on the page
@@ -326,12 +328,12 @@ def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[
         seal_again(report)
     elif far == REMADE:
         remake_or_seal(report)
-    code, told = check(report, capsys)
-    assert (code, words in told) == (3, True), told
+    code, text = check(report, capsys)
+    assert (code, words in text) == (3, True), text
 
 
 def test_a_frame_may_hold_another_page_later(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    left_frame(report)
+    leave_frame(report)
     remake_or_seal(report)
-    code, told = check(report, capsys)
-    assert code == 0, told
+    code, text = check(report, capsys)
+    assert code == 0, text

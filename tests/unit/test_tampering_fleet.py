@@ -33,7 +33,7 @@ from signoff.verdict import Status
 from tests.unit import fleet_samples, report_samples
 from tests.unit.fleet_samples import CLAIMS, FIRST, WELL, part
 from tests.unit.report_samples import COMMIT, CONTRACT, KEY, contract_sha256, small_report
-from tests.unit.test_tampering import MINE, chain, check, observed, record, remake, seal
+from tests.unit.test_tampering import MINE, chain, change_seen, check, record, remake, seal
 from verifier.__main__ import main
 
 OTHER = Ed25519PrivateKey.generate()
@@ -53,10 +53,10 @@ def fleet(folder: Path, key: Ed25519PrivateKey = KEY) -> Path:
         part(folder / "parts", 1, "one", {**dict.fromkeys(names[:HALF], Status.PASS), **WELL}, key=key),
         part(folder / "parts", 2, "two", {**dict.fromkeys(names[HALF:], Status.PASS), **WELL}, key=key),
     ]
-    return merged(folder, *parts)
+    return merge_parts(folder, *parts)
 
 
-def merged(folder: Path, *parts: Path) -> Path:
+def merge_parts(folder: Path, *parts: Path) -> Path:
     run = merge(dict.fromkeys(parts, 1.0), folder / "reports", command="fleet", commit=COMMIT)
     put_key(run, KEY)
     write(run)
@@ -89,7 +89,7 @@ def test_a_fail_of_a_killed_part_counts_and_its_reports_are_not_taken(
 ) -> None:
     cut = part(tmp_path / "parts", 1, "one", {FIRST: Status.FAIL}, ended="")
     (cut / "signoff.html").write_text("<script>alert(1)</script>")
-    run = merged(tmp_path, cut, part(tmp_path / "parts", 2, "two", EVERY, key=KEY))
+    run = merge_parts(tmp_path, cut, part(tmp_path / "parts", 2, "two", EVERY, key=KEY))
     assert not (run / "parts" / cut.name / "signoff.html").exists()
     code, words = check_fleet(run, capsys)
     assert (code, f"FAIL {FIRST}" in words) == (1, True), words
@@ -108,10 +108,10 @@ PARTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a_fail_taken_away": (lambda f: [(f / "claims.jsonl").write_text("\n".join(
         (f / "claims.jsonl").read_text().splitlines()[1:]) + "\n"), Evidence(f).seal()], "was changed after"),
     "sums_emptied": (lambda f: (f / "SHA256SUMS").write_text(""), "SHA256SUMS was changed after it was signed"),
-    "runs_that_leaked": (lambda f: [observed(FIRST, "subject", leak)(f), remake(f, OTHER)], "its line says otherwise"),
+    "runs_that_leaked": (lambda f: [change_seen(FIRST, "subject", leak)(f), remake(f, OTHER)], "its line differs"),
     "no_signature": (lambda f: (f / "attestation.json").unlink(), "nobody signed it"),
     "another_run_in_it": (lambda f: [record(run="20200101T000000Z-abcdef")(f), remake(f, OTHER)], "another time"),
-    "a_name_that_leads_out": (lambda f: [record(run="../../x")(f)], "is no run's name"),
+    "a_name_that_leads_out": (lambda f: [record(run="../../x")(f)], "is not the name of a run"),
     "a_link": (lambda f: (f / "logs" / "x").symlink_to("/etc/passwd"), "logs/x is a link"),
     "a_page_with_a_script": (lambda f: [(f / "signoff.html").write_text("<html><script></script></html>"),
                                         seal(f, OTHER)], "<script></script>"),
@@ -130,8 +130,8 @@ def test_a_forged_part_is_not_merged(tmp_path: Path, name: str) -> None:
 
 def test_a_forged_part_within_a_signed_report_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = fleet(tmp_path)
-    (inner,) = (one for one in (run / "parts").iterdir() if (one / "evidence" / FIRST).is_dir())
-    observed(FIRST, "subject", leak)(inner)
+    (inner,) = (path for path in (run / "parts").iterdir() if (path / "evidence" / FIRST).is_dir())
+    change_seen(FIRST, "subject", leak)(inner)
     remake(inner)
     seal(run)
     code, words = check_fleet(run, capsys)
@@ -142,7 +142,7 @@ def kernel_of_nobody(told: dict[str, Any]) -> None:
     told["kernel"]["compiler"] = "gcc 99"
 
 
-def made_of_more(told: dict[str, Any]) -> None:
+def name_more(told: dict[str, Any]) -> None:
     told["made_of"]["programs"] = "99" * 32
 
 
@@ -155,16 +155,16 @@ def machines_of_nobody(told: dict[str, Any]) -> None:
     [
         (machines_of_nobody, "its machines are not those of fleet.json"),
         (kernel_of_nobody, "no part has the kernel that the report names"),
-        (made_of_more, "not all parts have the programs that the report names"),
+        (name_more, "not all parts have the programs that the report names"),
     ],
 )
 def test_a_merged_report_is_made_of_what_its_parts_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict[str, Any]], None], words: str
 ) -> None:
     run = fleet(tmp_path)
-    told = json.loads((run / "record.json").read_text())
-    change(told)
-    (run / "record.json").write_text(json.dumps(told))
+    document = json.loads((run / "record.json").read_text())
+    change(document)
+    (run / "record.json").write_text(json.dumps(document))
     remake(run)
     code, found = check_fleet(run, capsys)
     assert (code, words in found) == (3, True), found
@@ -203,9 +203,9 @@ MERGED: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
 def test_what_the_merger_says_of_parts_is_held(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     file, change, words = MERGED[name]
     run = fleet(tmp_path)
-    told = json.loads((run / file).read_text())
-    change(told)
-    (run / file).write_text(json.dumps(told))
+    document = json.loads((run / file).read_text())
+    change(document)
+    (run / file).write_text(json.dumps(document))
     if file == "fleet.json":
         remake(run)
     seal(run)
@@ -235,14 +235,14 @@ def alike(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_parts_that_have_a_page_in_common_are_not_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserInputError, match="have a canary in common"):
-        merged(tmp_path, *alike(tmp_path, monkeypatch))
+        merge_parts(tmp_path, *alike(tmp_path, monkeypatch))
 
 
 def test_a_page_that_two_parts_have_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(signoff.merge, "_no_page_twice", lambda _: None)
-    run = merged(tmp_path, *alike(tmp_path, monkeypatch))
+    run = merge_parts(tmp_path, *alike(tmp_path, monkeypatch))
     code, found = check_fleet(run, capsys)
     assert (code, "has a page of part" in found) == (3, True), found
 
@@ -253,19 +253,19 @@ def test_a_nonce_that_two_parts_have_is_found(tmp_path: Path, capsys: pytest.Cap
     path = second / "journal.jsonl"
     path.write_text(path.read_text().replace(nonces[1], nonces[0]))
     remake(second)
-    code, found = check_fleet(merged(tmp_path, first, second), capsys)
+    code, found = check_fleet(merge_parts(tmp_path, first, second), capsys)
     assert (code, "has the nonce of part" in found) == (3, True), found
 
 
 def test_a_fail_counts_though_its_part_says_that_it_did_not_try(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.unit.test_tampering import line, said  # noqa: PLC0415
+    from tests.unit.test_tampering import line, saying  # noqa: PLC0415
 
     bad = part(tmp_path / "parts", 1, "one", {FIRST: Status.FAIL, **WELL}, key=KEY)
-    line(FIRST, said(command=""))(bad)
+    line(FIRST, saying(command=""))(bad)
     remake(bad)
-    run = merged(tmp_path, bad, part(tmp_path / "parts", 2, "two", EVERY, key=KEY))
+    run = merge_parts(tmp_path, bad, part(tmp_path / "parts", 2, "two", EVERY, key=KEY))
     code, found = check_fleet(run, capsys)
     assert (code, "evidence says NOT PROTECTED" in found) == (3, True), found
 
@@ -281,7 +281,7 @@ def test_parts_of_a_tree_that_nobody_can_name_prove_nothing(tmp_path: Path, comm
 # --- archives ---
 
 
-def packed(folder: Path, path: Path, change: Callable[[tarfile.TarFile], object] = lambda _: None) -> Path:
+def pack(folder: Path, path: Path, change: Callable[[tarfile.TarFile], object] = lambda _: None) -> Path:
     with tarfile.open(path, "w:gz") as archive:
         archive.add(folder, arcname=folder.name)
         change(archive)
@@ -299,7 +299,7 @@ def member(name: str, **facts: Any) -> Callable[[tarfile.TarFile], None]:
 
 
 def test_an_archive_is_as_good_as_the_folder(report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check(packed(report, tmp_path / "r.tar.gz"), capsys)[0] == 0
+    assert check(pack(report, tmp_path / "r.tar.gz"), capsys)[0] == 0
     plain = shutil.make_archive(str(tmp_path / "flat"), "zip", report)
     assert check(Path(plain), capsys)[0] == 0
 
@@ -308,15 +308,15 @@ def test_an_archive_is_as_good_as_the_folder(report: Path, tmp_path: Path, capsy
     ("add", "words"),
     [
         (member("RUN/x", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "is a link"),
-        (member("RUN/x", type=tarfile.LNKTYPE, linkname="RUN/record.json"), "is a link or no plain file"),
-        (member("RUN/x", type=tarfile.FIFOTYPE), "is a link or no plain file"),
-        (member("RUN/x", type=tarfile.CHRTYPE), "is a link or no plain file"),
+        (member("RUN/x", type=tarfile.LNKTYPE, linkname="RUN/record.json"), "is a link or a special file"),
+        (member("RUN/x", type=tarfile.FIFOTYPE), "is a link or a special file"),
+        (member("RUN/x", type=tarfile.CHRTYPE), "is a link or a special file"),
         (member("../x"), "leads out of the report"),
         (member("/etc/x"), "leads out of the report"),
         (member("RUN/../../x"), "leads out of the report"),
         (member("RUN/a\\b"), "leads out of the report"),
-        (member("RUN/a\nb"), "is no plain one"),
-        (member("RUN/" + "a" * 500), "is no plain one"),
+        (member("RUN/a\nb"), "is not a plain name"),
+        (member("RUN/" + "a" * 500), "is not a plain name"),
         (member("RUN/record.json"), "is in the archive twice"),
         (member("another/x"), "is not one report's folder"),
         (member("RUN/zeros", size=300 << 20), "unpacks to too much"),
@@ -334,14 +334,14 @@ def test_an_archive_that_is_none_of_a_report(
 
         add(Renamed())
 
-    code, said = check(packed(report, tmp_path / "r.tar.gz", change), capsys)
-    assert (code, words in said) == (3, True), said
+    code, output = check(pack(report, tmp_path / "r.tar.gz", change), capsys)
+    assert (code, words in output) == (3, True), output
 
 
 def test_a_torn_archive_and_no_archive_are_refused(
     report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = packed(report, tmp_path / "r.tar.gz")
+    path = pack(report, tmp_path / "r.tar.gz")
     path.write_bytes(path.read_bytes()[:5000])
     assert check(path, capsys)[0] == 3
     path.write_bytes(b"no archive")
@@ -371,8 +371,8 @@ def test_a_torn_archive_and_no_archive_are_refused(
 def test_what_the_reader_trusts_is_held(
     report: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
 ) -> None:
-    found, told = check(report, capsys, *words)
-    assert (found, said in told) == (code, True), told
+    found, text = check(report, capsys, *words)
+    assert (found, said in text) == (code, True), text
 
 
 def test_without_a_key_or_a_contract_nothing_is_proven(report: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,28 +16,28 @@ from typing import Any
 
 import pytest
 
-from host_setup.hosts.canaries import made_of as canary_of
+from host_setup.hosts.canaries import canary_of
 from tests.unit.test_tampering import (
     RAW,
     REMADE,
     SEALED,
     Edit,
     both,
+    change_seen,
     check,
     digest,
     document,
-    got,
+    get_bytes,
     html,
     line,
-    observed,
     payload,
     record,
     remake_or_seal,
-    said,
+    saying,
     seal_again,
     swap,
 )
-from tests.unit.test_tampering_identity import kernel, listed
+from tests.unit.test_tampering_identity import change_list, kernel
 
 ORACLE = "host_reads_no_other_page"
 HEALTH = "host_kernel_stays_healthy"
@@ -61,7 +61,7 @@ def ends(name: str, text: str) -> Edit:
     return lambda folder: (folder / name).write_text((folder / name).read_text() + text)
 
 
-def kept(claim: str, name: str, text: str) -> Edit:
+def keep_file(claim: str, name: str, text: str) -> Edit:
     """Keep a file more with a claim."""
     path = f"evidence/{claim}/{name}"
     return both(put(path, text), line(claim, lambda row: row["evidence"].append(path)))
@@ -90,15 +90,15 @@ def events(change: Callable[[list[dict[str, Any]]], object]) -> Edit:
     return edit
 
 
-def leaked(form: Callable[[bytes], bytes]) -> Edit:
-    return observed("host_cannot_read", "subject", got(form))
+def leak_as(form: Callable[[bytes], bytes]) -> Edit:
+    return change_seen("host_cannot_read", "subject", get_bytes(form))
 
 
 def predicate(change: Callable[[dict[str, Any]], object]) -> Edit:
     return payload(lambda statement: change(statement["predicate"]))
 
 
-def took_away_maps(row: dict[str, Any]) -> None:
+def take_away_maps(row: dict[str, Any]) -> None:
     row["maps"] = []
 
 
@@ -119,10 +119,10 @@ def another_release(folder: Path) -> None:
 def page_of_another_claim(folder: Path) -> None:
     first = (folder / "evidence/host_cannot_write/subject.jsonl").read_text().splitlines()[0]
     page = canary_of(bytes.fromhex(json.loads(first)["canary_key"]))
-    observed("host_cannot_read", "subject", lambda one: one.update(data=page.hex(), got=len(page)))(folder)
+    change_seen("host_cannot_read", "subject", lambda one: one.update(data=page.hex(), got=len(page)))(folder)
 
 
-def rotated(page: bytes, bits: int) -> bytes:
+def rotate(page: bytes, bits: int) -> bytes:
     return bytes((one << bits | one >> 8 - bits) & 255 for one in page)
 
 
@@ -140,7 +140,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
         REMADE,
         both(
             of_json(SWEEP, lambda told: told.update(found=[[0, 11, "EFAULT"], [11 * 4096, 5, None]])),
-            line(ORACLE, took_away_maps),
+            line(ORACLE, take_away_maps),
         ),
         "1 pages that are the guest's alone were read",
     ),
@@ -157,7 +157,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     "a_moment_at_which_the_kernel_mapped_private_content": (
         REMADE,
-        kept(
+        keep_file(
             ORACLE,
             "protected.txt",
             "  0.050 s:   6174 frames hold the content,      3 mapped by the kernel,      0 by a process\n",
@@ -166,7 +166,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     "private_pages_that_a_process_maps": (
         REMADE,
-        kept(
+        keep_file(
             ORACLE,
             "holders.txt",
             "protected: 5 private pages\n       4 mapped by nobody\n       1 mapped by a process\n",
@@ -174,11 +174,11 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
         "holders.txt: 1 mapped by a process",
     ),
     # logs
-    "an_empty_log": (REMADE, put(LOG, ""), "does not begin where the kernel does"),
+    "an_empty_log": (REMADE, put(LOG, ""), "does not begin with the kernel's boot"),
     "a_log_without_its_begin": (
         REMADE,
         lambda f: (f / LOG).write_text("[ 1.0] x\n" + (f / LOG).read_text()),
-        "does not begin where the kernel does",
+        "does not begin with the kernel's boot",
     ),
     "a_log_of_another_kernel": (REMADE, swap(LOG, "6.12.117", "5.4.0"), "is of Linux 5.4.0 by gcc 12.2.0"),
     "a_release_that_the_log_has_not": (REMADE, another_release, "is of Linux 6.12.117 by gcc 12.2.0"),
@@ -200,7 +200,11 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     "a_nested_tier": (REMADE, record(tier="nested"), "its tier is nested, and its processor is of QEMU's making"),
     "a_host_of_another_tier": (REMADE, of_host(kind="nested (QEMU on KVM)"), "its tier is emulated, and its host is"),
-    "a_field_more_in_the_record": (REMADE, record(comment="proved on SEV-SNP"), "has comment, which no record has"),
+    "a_field_more_in_the_record": (
+        REMADE,
+        record(comment="proved on SEV-SNP"),
+        "has comment, which a record must not have",
+    ),
     "no_patches": (REMADE, kernel(patches=[]), "the series a-series has no patches"),
     "a_patch_twice": (
         REMADE,
@@ -212,71 +216,71 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
         kernel(patches=[{"name": "0001-x.patch", "sha256": ""}]),
         "or without its SHA-256",
     ),
-    "an_end_that_is_no_truth_value": (REMADE, record(interrupted=0), "its end or made_of are not what they must be"),
+    "an_end_that_is_no_truth_value": (REMADE, record(interrupted=0), "its end or made_of are malformed"),
     "another_command": (REMADE, record(command="pytest elsewhere"), "its command is not that of the run"),
     # what an attacker got
-    "every_fourth_byte": (REMADE, leaked(lambda c: c[::4]), "1024 bytes of the canary one byte of each 4"),
-    "every_64th_byte": (REMADE, leaked(lambda c: c[5::64]), "64 bytes of the canary one byte of each 64"),
+    "every_fourth_byte": (REMADE, leak_as(lambda c: c[::4]), "1024 bytes of the canary one byte of each 4"),
+    "every_64th_byte": (REMADE, leak_as(lambda c: c[5::64]), "64 bytes of the canary one byte of each 64"),
     "each_byte_in_a_word": (
         REMADE,
-        leaked(lambda c: b"".join(bytes([one, 1, 2, 3]) for one in c)),
+        leak_as(lambda c: b"".join(bytes([one, 1, 2, 3]) for one in c)),
         "bytes of the canary with 3 bytes between each two",
     ),
     "two_bytes_in_another_order": (
         REMADE,
-        leaked(lambda c: b"".join([*words(c, 2)][::-1])),
+        leak_as(lambda c: b"".join([*words(c, 2)][::-1])),
         "all bytes of the canary in another order",
     ),
     "four_bytes_in_another_order": (
         REMADE,
-        leaked(lambda c: b"".join([*words(c, 4)][100::-1])),
+        leak_as(lambda c: b"".join([*words(c, 4)][100::-1])),
         "the evidence gives FAIL: leaked: ",
     ),
-    "all_bytes_sorted": (REMADE, leaked(lambda c: bytes(sorted(c))), "all bytes of the canary in another order"),
+    "all_bytes_sorted": (REMADE, leak_as(lambda c: bytes(sorted(c))), "all bytes of the canary in another order"),
     "xored_with_eight_bytes": (
         REMADE,
-        leaked(lambda c: bytes(a ^ b for a, b in zip(c, bytes(range(17, 25)) * 512, strict=True))),
+        leak_as(lambda c: bytes(a ^ b for a, b in zip(c, bytes(range(17, 25)) * 512, strict=True))),
         "bytes of the canary XORed with 8 bytes",
     ),
     "a_number_added": (
         REMADE,
-        leaked(lambda c: bytes(one + 13 & 255 for one in c)),
+        leak_as(lambda c: bytes(one + 13 & 255 for one in c)),
         "4095 bytes of the canary with a number added to each",
     ),
-    "bits_rotated": (REMADE, leaked(lambda c: rotated(c, 3)), "with each byte's bits rotated by 5"),
+    "bits_rotated": (REMADE, leak_as(lambda c: rotate(c, 3)), "with each byte's bits rotated by 5"),
     "bits_shifted": (
         REMADE,
-        leaked(lambda c: (int.from_bytes(c, "big") << 3).to_bytes(4097, "big")),
+        leak_as(lambda c: (int.from_bytes(c, "big") << 3).to_bytes(4097, "big")),
         "bytes of the canary shifted by 5 bits",
     ),
-    "bits_as_text": (REMADE, leaked(lambda c: "".join(f"{one:08b}" for one in c).encode()), "of the canary as bits"),
+    "bits_as_text": (REMADE, leak_as(lambda c: "".join(f"{one:08b}" for one in c).encode()), "of the canary as bits"),
     "a_bit_in_a_byte": (
         REMADE,
-        leaked(lambda c: bytes(one >> bit & 1 for one in c[:512] for bit in range(8))),
+        leak_as(lambda c: bytes(one >> bit & 1 for one in c[:512] for bit in range(8))),
         "512 bytes of the canary as bits",
     ),
-    "decimal_numbers": (REMADE, leaked(lambda c: " ".join(map(str, c)).encode()), "as decimal numbers"),
-    "octal_numbers": (REMADE, leaked(lambda c: "".join(f"\\{one:03o}" for one in c).encode()), "as octal numbers"),
-    "base_32": (REMADE, leaked(base64.b32encode), "as base32"),
-    "base_85": (REMADE, leaked(base64.b85encode), "as base85"),
-    "quoted_as_in_a_url": (REMADE, leaked(lambda c: c.hex("%").encode()), "as hexadecimal digits"),
-    "hexadecimal_in_utf_16": (REMADE, leaked(lambda c: c.hex().encode("utf-16-le")), "as hexadecimal digits"),
+    "decimal_numbers": (REMADE, leak_as(lambda c: " ".join(map(str, c)).encode()), "as decimal numbers"),
+    "octal_numbers": (REMADE, leak_as(lambda c: "".join(f"\\{one:03o}" for one in c).encode()), "as octal numbers"),
+    "base_32": (REMADE, leak_as(base64.b32encode), "as base32"),
+    "base_85": (REMADE, leak_as(base64.b85encode), "as base85"),
+    "quoted_as_in_a_url": (REMADE, leak_as(lambda c: c.hex("%").encode()), "as hexadecimal digits"),
+    "hexadecimal_in_utf_16": (REMADE, leak_as(lambda c: c.hex().encode("utf-16-le")), "as hexadecimal digits"),
     "hexadecimal_of_hexadecimal": (
         REMADE,
-        leaked(lambda c: c[:1000].hex().encode().hex().encode()),
+        leak_as(lambda c: c[:1000].hex().encode().hex().encode()),
         "1000 bytes of the canary as hexadecimal digits",
     ),
     "a_private_page_of_another_claim": (REMADE, page_of_another_claim, "leaked, which host_cannot_write has planted"),
     "bytes_written_in_another_way": (
         REMADE,
-        observed("host_reads_zeros", "subject", lambda one: one.update(data="00 " * 4096)),
-        "its bytes are not written as they are kept",
+        change_seen("host_reads_zeros", "subject", lambda one: one.update(data="00 " * 4096)),
+        "its bytes are not in the form in which a run keeps them",
     ),
     # lines, journal
-    "another_sentence": (REMADE, line("host_cannot_read", said(sentence="No host can.")), "which was not planned"),
-    "another_reason_of_a_pass": (REMADE, line("host_cannot_read", said(why="SEV-SNP")), "why is 'SEV-SNP'"),
-    "another_reason_of_a_skip": (REMADE, line("qemu_has_no_vfio", said(why="all well")), "is of no SKIP"),
-    "another_command_of_a_claim": (REMADE, line("guest_works", said(command="true")), "its command is not that of"),
+    "another_sentence": (REMADE, line("host_cannot_read", saying(sentence="No host can.")), "which was not planned"),
+    "another_reason_of_a_pass": (REMADE, line("host_cannot_read", saying(why="SEV-SNP")), "why is 'SEV-SNP'"),
+    "another_reason_of_a_skip": (REMADE, line("qemu_has_no_vfio", saying(why="all well")), "is of no SKIP"),
+    "another_command_of_a_claim": (REMADE, line("guest_works", saying(command="true")), "its command is not that of"),
     "other_plans": (REMADE, put("planned.json", "{}"), "which was not planned"),
     "a_strange_event": (
         REMADE,
@@ -289,12 +293,16 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "a_second_report_beside": (REMADE, put("signoff2.html", "PROTECTED"), "signoff2.html is a file that no report has"),
     "a_text_beside": (REMADE, put("README", "Proved on SEV-SNP.\n"), "README is a file that no report has"),
     "a_folder_beside": (REMADE, put("more/x.txt", ""), "more/x.txt is a file that no report has"),
-    "evidence_with_a_script": (REMADE, kept("guest_works", "x.SVG", "<svg/>"), "x.SVG is a file that no report has"),
-    "a_name_that_differs_by_case": (REMADE, put("SIGNOFF.HTML", ""), "are one file where case does not count"),
-    "a_name_that_ends_in_a_dot": (REMADE, put("signoff.html.", ""), "the name 'signoff.html.' is no plain one"),
-    "a_name_of_a_stream": (REMADE, put("signoff.html:x", ""), "the name 'signoff.html:x' is no plain one"),
+    "evidence_with_a_script": (
+        REMADE,
+        keep_file("guest_works", "x.SVG", "<svg/>"),
+        "x.SVG is a file that no report has",
+    ),
+    "a_name_that_differs_by_case": (REMADE, put("SIGNOFF.HTML", ""), "are the same file where case does not count"),
+    "a_name_that_ends_in_a_dot": (REMADE, put("signoff.html.", ""), "the name 'signoff.html.' is not a plain name"),
+    "a_name_of_a_stream": (REMADE, put("signoff.html:x", ""), "the name 'signoff.html:x' is not a plain name"),
     # exports
-    "json_of_parts_that_are_none": (SEALED, document(said(fleet={"parts": []})), "has fleet, which no report has"),
+    "json_of_parts_that_are_none": (SEALED, document(saying(fleet={"parts": []})), "has fleet, which no report has"),
     "junit_of_other_counts": (SEALED, swap("junit.xml", "<testsuites>", '<testsuites tests="9">'), "it has tests"),
     "junit_with_a_suite_in_a_suite": (
         SEALED,
@@ -325,7 +333,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     "junit_with_a_style": (
         SEALED,
         swap("junit.xml", "<testsuites>", '<?xml-stylesheet href="https://x/"?><testsuites>'),
-        "declares what no report's does",
+        "declares what no report may declare",
     ),
     "tap_with_a_subtest": (SEALED, ends("signoff.tap", "    ok 1 - proved_on_hardware\n"), "signoff.tap has 60 lines"),
     "tap_of_another_outcome": (
@@ -359,15 +367,15 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
         of_json("kcidb.json", lambda told: told["checkouts"][0].update(git_commit_hash="0" * 40)),
         "it has git_commit_hash",
     ),
-    "kcidb_with_issues": (SEALED, of_json("kcidb.json", said(issues=[])), "kcidb.json: it has issues"),
+    "kcidb_with_issues": (SEALED, of_json("kcidb.json", saying(issues=[])), "kcidb.json: it has issues"),
     # statement, page
-    "statement_that_says_more": (RAW, predicate(said(hardware="SEV-SNP")), "the statement has hardware, which"),
+    "statement_that_says_more": (RAW, predicate(saying(hardware="SEV-SNP")), "the statement has hardware, which"),
     "statement_made_of_more": (
         RAW,
         predicate(lambda told: told["configuration"].append({"name": "SEV-SNP", "digest": {"sha256": OTHER}})),
         "names SEV-SNP, which the record does not",
     ),
-    "statement_with_a_field_more": (RAW, payload(said(comment="x")), "has comment, which no statement has"),
+    "statement_with_a_field_more": (RAW, payload(saying(comment="x")), "has comment, which a statement must not have"),
     "envelope_of_another_key": (
         RAW,
         swap("attestation.json", '"keyid": "', '"keyid": "00'),
@@ -404,25 +412,25 @@ def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[
         seal_again(report)
     elif far == REMADE:
         remake_or_seal(report)
-    code, told = check(report, capsys)
-    assert (code, wanted in told) == (3, True), told
+    code, text = check(report, capsys)
+    assert (code, wanted in text) == (3, True), text
 
 
 def test_another_series_of_the_same_name_must_be_named(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = f"  conftest.py\n{OTHER}  host_setup/kernel/series/a-series/0001-x.patch\n"
-    listed("sealproof", "  conftest.py\n", other)(report)
+    change_list("sealproof", "  conftest.py\n", other)(report)
     remake_or_seal(report)
-    code, told = check(report, capsys)
-    assert (code, "series a-series is not sealproof's of that name" in told) == (2, True), told
+    code, text = check(report, capsys)
+    assert (code, "series a-series is not sealproof's of that name" in text) == (2, True), text
     sums = hashlib.sha256(f"{'ef' * 32}  0001-x.patch\n".encode()).hexdigest()
     assert check(report, capsys, "--series", sums)[0] == 0
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 64, 512, 4096])
 def test_random_bytes_are_no_canary(size: int) -> None:
-    from verifier.leaks import hidden  # noqa: PLC0415
+    from verifier.leaks import find_hidden  # noqa: PLC0415
 
     page = canary_of(hashlib.sha256(b"page").digest())
     for number in range(20):
         data = canary_of(hashlib.sha256(f"{size} {number}".encode()).digest())[:size]
-        assert not hidden(page, data)[0]
+        assert not find_hidden(page, data)[0]

@@ -24,8 +24,8 @@ from signoff.observation import Check
 from signoff.trial import Trial
 from signoff.verdict import Status
 from tests.unit.report_samples import CONTRACT, KEY, Story, contract_sha256, small_report
-from tests.unit.test_tampering import MINE, Edit, both, drop_role, line, observed, remake_or_seal, said, swap
-from tests.unit.test_tampering_kinds import kept, of_json
+from tests.unit.test_tampering import MINE, Edit, both, change_seen, drop_role, line, remake_or_seal, saying, swap
+from tests.unit.test_tampering_kinds import keep_file, of_json
 from verifier import needs as verifiers
 from verifier.__main__ import main
 
@@ -49,12 +49,12 @@ def original(tmp_path_factory: pytest.TempPathFactory, table: str) -> Path:
     return small_report(tmp_path_factory.mktemp("named") / "reports", KEY, evidence=table)
 
 
-def verified(report: Path, table: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+def verify_with(report: Path, table: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     code = main([str(report), "--key", MINE, "--contract", contract_sha256(evidence=table)])
     return code, " ".join(capsys.readouterr().out.split())
 
 
-def rechecked(claim: str, change: Callable[[Checks], object], *roles: str) -> Edit:
+def change_checks(claim: str, change: Callable[[Checks], object], *roles: str) -> Edit:
     """Change the checks of a claim, in its evidence, in its line and in what the line says of them in words."""
 
     def edit(folder: Path) -> None:
@@ -68,13 +68,13 @@ def rechecked(claim: str, change: Callable[[Checks], object], *roles: str) -> Ed
             path.write_text("".join(f"{json.dumps(one)}\n" for one in kept))
             fresh += [{**one, "right": one["expected"] == one["got"]} for one in kept]
             words[role] = f"{sum(one['expected'] == one['got'] for one in kept)} of {len(kept)} checks right"
-        line(claim, said(checks=fresh, observed=words["subject"], control=words["control"]))(folder)
+        line(claim, saying(checks=fresh, observed=words["subject"], control=words["control"]))(folder)
 
     return edit
 
 
 def everywhere(claim: str, change: Callable[[Checks], object]) -> Edit:
-    return rechecked(claim, change, "subject", "control")
+    return change_checks(claim, change, "subject", "control")
 
 
 def without(name: str) -> Callable[[Checks], object]:
@@ -101,8 +101,8 @@ def sweeps_by(way: str) -> Edit:
     def edit(folder: Path) -> None:
         for guest in GUESTS:
             before = folder / f"evidence/{ORACLE}/{guest}.process_vm_readv.json"
-            told = {**json.loads(before.read_text()), "way": way}
-            before.with_name(f"{guest}.{way}.json").write_text(json.dumps(told))
+            document = {**json.loads(before.read_text()), "way": way}
+            before.with_name(f"{guest}.{way}.json").write_text(json.dumps(document))
             before.unlink()
 
         def change(row: dict[str, Any]) -> None:
@@ -121,7 +121,7 @@ def calling(name: str) -> Edit:
     def edit(folder: Path) -> None:
         for role, runs in (("subject", 3), ("control", 6)):
             for at in range(runs):
-                observed(READS, role, said(call=name), at)(folder)
+                change_seen(READS, role, saying(call=name), at)(folder)
 
     return edit
 
@@ -133,7 +133,7 @@ def twice(folder: Path) -> None:
     line(READS, lambda row: row["runs"].insert(3, row["runs"][0]))(folder)
 
 
-def named_anew(before: str, after: str) -> Edit:
+def name_anew(before: str, after: str) -> Edit:
     return swap(f"contract/{needs.FILE}", before, after)
 
 
@@ -143,7 +143,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         "the subject lacks the check 'pages that can be read'",
     ),
     "a_check_of_the_control_left_out": (
-        rechecked(ORACLE, without("pages that can be read"), "control"),
+        change_checks(ORACLE, without("pages that can be read"), "control"),
         "the control lacks the check 'pages that can be read'",
     ),
     "a_check_renamed": (
@@ -171,7 +171,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         "the subject's check 'sum' expects '5', and not '4'",
     ),
     "a_weaker_expectation_of_the_control": (
-        rechecked(WORKS, lambda kept: kept[0].update(expected="0", got="0"), "control"),
+        change_checks(WORKS, lambda kept: kept[0].update(expected="0", got="0"), "control"),
         "the control's check 'sum' expects '0', and not '4'",
     ),
     "a_number_written_in_another_way": (
@@ -179,15 +179,15 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         "the subject's check 'sum' expects '4.0', and not '4'",
     ),
     "a_refusal_that_is_another": (
-        rechecked(ORACLE, lambda kept: kept[-1].update(name="refusals other than EPERM"), "subject"),
+        change_checks(ORACLE, lambda kept: kept[-1].update(name="refusals other than EPERM"), "subject"),
         "the evidence gives FAIL: private pages met EFAULT",
     ),
     "no_control": (
-        both(drop_role(WORKS, "control"), line(WORKS, said(controlled=False, control=""))),
+        both(drop_role(WORKS, "control"), line(WORKS, saying(controlled=False, control=""))),
         "the control lacks the check 'sum'",
     ),
     "a_guest_whose_protection_does_not_matter": (
-        line(WORKS, said(protected=None)),
+        line(WORKS, saying(protected=None)),
         "it says of its guest's protection None, and the contract True",
     ),
     "no_sweeps": (no_sweeps, "is not kept"),
@@ -197,7 +197,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     ),
     "a_sweep_by_another_way": (
         both(
-            *(of_json(f"evidence/{ORACLE}/{guest}.process_vm_readv.json", said(way="nothing")) for guest in GUESTS),
+            *(of_json(f"evidence/{ORACLE}/{guest}.process_vm_readv.json", saying(way="nothing")) for guest in GUESTS),
             line(ORACLE, lambda row: [one.update(way="nothing") for one in row["maps"]]),
         ),
         "protected.process_vm_readv.json is a sweep by nothing",
@@ -207,18 +207,18 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         "plain.process_vm_readv.json is not kept with it",
     ),
     "a_file_more": (
-        kept(WORKS, "certificate.txt", "Proved on SEV-SNP.\n"),
+        keep_file(WORKS, "certificate.txt", "Proved on SEV-SNP.\n"),
         "certificate.txt is kept with it, which the contract does not name",
     ),
     "a_sentence_that_claims_more": (
         both(
-            of_json("planned.json", said(**{READS: "Nobody can read anything, on any hardware."})),
-            line(READS, said(sentence="Nobody can read anything, on any hardware.")),
+            of_json("planned.json", saying(**{READS: "Nobody can read anything, on any hardware."})),
+            line(READS, saying(sentence="Nobody can read anything, on any hardware.")),
         ),
         "it claims 'Nobody can read anything, on any hardware.', and the contract 'Of host_cannot_read.'",
     ),
     "a_sentence_made_of_the_name": (
-        line(READS, said(sentence="Host cannot read.")),
+        line(READS, saying(sentence="Host cannot read.")),
         "it claims 'Host cannot read.', and the contract 'Of host_cannot_read.'",
     ),
     "another_call": (calling("a call that is always refused"), "its call is 'a call that is always refused'"),
@@ -229,31 +229,31 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     ),
     "a_contract_that_names_a_weaker_check": (
         both(
-            named_anew('"4" = ["sum"]', '"5" = ["sum"]'),
+            name_anew('"4" = ["sum"]', '"5" = ["sum"]'),
             everywhere(WORKS, lambda kept: kept[0].update(expected="5", got="5")),
         ),
         "not the one that you trust",
     ),
     "a_contract_that_names_evidence_of_no_claim": (
-        named_anew("[[claim.guest_works]]", "[[claim.guest_flies]]\ncall = 'x'\n[[claim.guest_works]]"),
+        name_anew("[[claim.guest_works]]", "[[claim.guest_flies]]\ncall = 'x'\n[[claim.guest_works]]"),
         "names guest_flies, which is not in the contract",
     ),
     "a_contract_that_names_checks_of_a_probe": (
-        named_anew(
+        name_anew(
             "[[claim.guest_works]]", '[[claim.host_cannot_read]]\nsubject = { "1" = ["x"] }\n[[claim.guest_works]]'
         ),
-        "a probe has a call, and what is told by checks has none",
+        "a probe has a call, and a claim judged by checks has none",
     ),
     "a_contract_that_names_nothing": (
-        named_anew("[[claim.guest_works]]", "[[claim.guest_works]]\n[[claim.guest_works]]"),
+        name_anew("[[claim.guest_works]]", "[[claim.guest_works]]\n[[claim.guest_works]]"),
         "guest_works must have either a call or checks",
     ),
-    "a_contract_of_another_form": (named_anew("version = 1", "version = 2"), "evidence.toml is none of version 1"),
+    "a_contract_of_another_form": (name_anew("version = 1", "version = 2"), "evidence.toml is not of version 1"),
     "a_contract_with_a_field_more": (
-        named_anew("[[claim.guest_works]]", "[[claim.guest_works]]\nanything = true"),
-        "is not told as it must be",
+        name_anew("[[claim.guest_works]]", "[[claim.guest_works]]\nanything = true"),
+        "are malformed",
     ),
-    "a_torn_table": (named_anew("version = 1", "version = "), "evidence.toml is not TOML"),
+    "a_torn_table": (name_anew("version = 1", "version = "), "evidence.toml is not TOML"),
 }  # fmt: skip
 
 
@@ -262,23 +262,23 @@ def test_attempt_is_refused_by_name(report: Path, table: str, capsys: pytest.Cap
     edit, words = ATTEMPTS[name]
     edit(report)
     remake_or_seal(report)
-    code, told = verified(report, table, capsys)
-    assert (code, words in told) == (3, True), told
+    code, text = verify_with(report, table, capsys)
+    assert (code, words in text) == (3, True), text
 
 
 def test_the_untouched_report_is_protected(report: Path, table: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, told = verified(report, table, capsys)
-    assert code == 0, told
-    assert "what the evidence of" not in told
-    assert "what 1 claims say, which the contract does not name (qemu_has_no_vfio)" in told
+    code, text = verify_with(report, table, capsys)
+    assert code == 0, text
+    assert "what the evidence of" not in text
+    assert "what 1 claims say, which the contract does not name (qemu_has_no_vfio)" in text
 
 
 def test_without_the_table_a_reader_is_told_what_stands_on_the_reports_word(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, told = verified(small_report(tmp_path / "reports", KEY), "", capsys)
+    code, text = verify_with(small_report(tmp_path / "reports", KEY), "", capsys)
     assert code == 0
-    assert "what the evidence of 7 claims holds, which the contract does not name (host_cannot_read, " in told
+    assert "what the evidence of 7 claims holds, which the contract does not name (host_cannot_read, " in text
 
 
 def test_a_run_whose_checks_are_others_proves_nothing(tmp_path: Path, table: str) -> None:
@@ -342,7 +342,7 @@ def run(folder: Path, *checks: Check, **more: Any) -> Path:
     return told.end()
 
 
-def named(folder: Path, *words: str | Path) -> tuple[needs.Need, ...]:
+def needs_named(folder: Path, *words: str | Path) -> tuple[needs.Need, ...]:
     """What the contract says of that claim when the command has read the runs."""
     contract = folder / "contract"
     if not contract.exists():
@@ -355,17 +355,17 @@ def named(folder: Path, *words: str | Path) -> tuple[needs.Need, ...]:
 def test_what_differs_between_runs_of_one_kind_is_left_open(tmp_path: Path) -> None:
     one = run(tmp_path, Check("a seed 17, of 4029966216", "sum 4, 0x7f6359dff000", "sum 4, 0x7f6359dff000"))
     other = run(tmp_path, Check("a seed 17, of 993355119", "sum 5, 0x7f6359c80000", "sum 5, 0x7f6359c80000"))
-    (found,) = named(tmp_path, one)
+    (found,) = needs_named(tmp_path, one)
     assert found.subject == (("a seed 17, of …", "sum 4, …"),)
-    (found,) = named(tmp_path, one, "--also", other)
+    (found,) = needs_named(tmp_path, one, "--also", other)
     assert found.subject == found.control == (("a seed 17, of …", "sum …, …"),)
 
 
 def test_whole_sentences_that_differ_are_not_left_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Or any sentence would do."""
     one, other = (run(tmp_path, Check("said", text, text)) for text in ("it was refused", "nobody could read it"))
-    (found,) = named(tmp_path, one)
-    (still,) = named(tmp_path, one, "--also", other)
+    (found,) = needs_named(tmp_path, one)
+    (still,) = needs_named(tmp_path, one, "--also", other)
     assert found == still
     assert "guest_works: other checks than in the first run, which are not put down" in capsys.readouterr().out
 
@@ -374,28 +374,28 @@ def test_other_checks_are_put_down_anew_or_beside_the_first_and_never_unasked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, other = run(tmp_path, Check("sum", "4", "4")), run(tmp_path, Check("product", "4", "4"))
-    first, second = named(tmp_path, one), named(tmp_path, one, "--also", other)
+    first, second = needs_named(tmp_path, one), needs_named(tmp_path, one, "--also", other)
     assert first == second
     assert f"{WORKS}: other checks than in the first run" in capsys.readouterr().out
-    assert [need.subject[0][0] for need in named(tmp_path, one, "--variant", other)] == ["sum", "product"]
-    assert [need.subject[0][0] for need in named(tmp_path, other)] == ["sum", "product"]  # one of them fits
-    assert [need.subject[0][0] for need in named(tmp_path, run(tmp_path, Check("pi", "3", "3")))] == ["pi"]
+    assert [need.subject[0][0] for need in needs_named(tmp_path, one, "--variant", other)] == ["sum", "product"]
+    assert [need.subject[0][0] for need in needs_named(tmp_path, other)] == ["sum", "product"]  # one of them fits
+    assert [need.subject[0][0] for need in needs_named(tmp_path, run(tmp_path, Check("pi", "3", "3")))] == ["pi"]
     assert f"\n{WORKS}\n1 claims changed; 1 without a word: qemu_has_no_vfio\n" in f"\n{capsys.readouterr().out}"
 
 
 def test_a_claim_that_a_run_has_not_proven_stays_as_it_was(tmp_path: Path) -> None:
-    before = named(tmp_path, run(tmp_path, Check("sum", "4", "4")))
+    before = needs_named(tmp_path, run(tmp_path, Check("sum", "4", "4")))
     failed = small_report(tmp_path / "failed", None, statuses={WORKS: Status.FAIL})
-    assert named(tmp_path, failed) == before
+    assert needs_named(tmp_path, failed) == before
     with pytest.raises(UserInputError, match="of mode plain"):
-        named(tmp_path, small_report(tmp_path / "plain", None, mode=Mode.PLAIN))
+        needs_named(tmp_path, small_report(tmp_path / "plain", None, mode=Mode.PLAIN))
 
 
 @pytest.mark.parametrize("name", ["repeat.txt", "timeline.txt", "oops.txt", "checks-subject.jsonl"])
 def test_what_explains_a_claim_that_does_not_hold_is_no_need(name: str) -> None:
     """A claim is MISS where the contract does not name its new checks, and from that run they are put down."""
     told = results.Result("a", "A claim.", Status.MISS, "", "", "", "", evidence=(f"evidence/a/{name}", "evidence/a/b"))
-    assert results.held(told).files == ("b",)
+    assert results.need_of(told).files == ("b",)
 
 
 SENTENCES = {
@@ -414,7 +414,7 @@ def test_the_projects_contract_names_the_evidence_of_each_claim_that_can_be_trie
     sentences = {name: {one.sentence for one in variants} for name, variants in contract.needs.items()}
     assert sentences == {name: {SENTENCES[name]} for name in sentences}
     text = (groups.CONTRACT / needs.FILE).read_text(encoding="utf-8")
-    assert command.written(contract.needs, [claim.id for claim in contract.claims]) == text
+    assert command.contract_text(contract.needs, [claim.id for claim in contract.claims]) == text
 
 
 @pytest.mark.parametrize(
@@ -449,10 +449,10 @@ def test_a_claim_that_is_skipped_says_what_the_contract_says(
     name, false = "qemu_has_no_vfio", "QEMU was refused every page by VFIO."
     evidence = f'version = 1\n[[claim.{name}]]\nsentence = "Of {name}."\ncall = "a call"\n'
     report = small_report(tmp_path / "reports", KEY, evidence=evidence)
-    assert verified(report, evidence, capsys)[0] == 0
+    assert verify_with(report, evidence, capsys)[0] == 0
     planned = json.loads((report / "planned.json").read_text())
     (report / "planned.json").write_text(json.dumps({**planned, name: false}))
-    line(name, said(sentence=false))(report)
+    line(name, saying(sentence=false))(report)
     remake_or_seal(report)
-    code, told = verified(report, evidence, capsys)
+    code, told = verify_with(report, evidence, capsys)
     assert (code, f"{name} claims '{false}', and the contract 'Of {name}.'" in told) == (3, True), told

@@ -20,14 +20,14 @@ from signoff.record import LISTS
 from tests.unit.report_samples import COMMIT, HOST, KERNEL, KEY, MADE_OF, small_report
 from tests.unit.test_tampering import (
     Edit,
+    change_seen,
+    change_sweep,
     check,
     line,
-    observed,
     record,
     remake_or_seal,
-    said,
+    saying,
     swap,
-    swept,
 )
 from tests.unit.test_tampering_details import events
 from verifier import bounds
@@ -50,11 +50,11 @@ def reached(change: Callable[[str], str], role: str = "subject", at: int = 0) ->
     def edit(one: dict[str, Any]) -> None:
         one["reach"] = [change(text) for text in one["reach"]]
 
-    return observed(READS, role, edit, at)
+    return change_seen(READS, role, edit, at)
 
 
 def beside(text: str) -> Edit:
-    return observed(READS, "subject", lambda one: one["reach"].append(text))
+    return change_seen(READS, "subject", lambda one: one["reach"].append(text))
 
 
 def planted(**facts: Any) -> Edit:
@@ -103,7 +103,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     "a_duration_that_none_is": (record(durations={"years without a leak": 20}), "its durations have years without"),
     "a_source_in_words": (
         kernel(source="certified by all"),
-        "the kernel's source is 'certified by all', which is none",
+        "the kernel's source is 'certified by all', which is not a status",
     ),
     "a_source_of_another_release": (
         kernel(source="Linux 6.13, tarball linux-6.13.tar.xz"),
@@ -113,7 +113,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     "a_compiler_with_words": (kernel(compiler="gcc 12.2.0; proved correct"), "not the record's"),
     "a_patch_whose_name_is_no_text": (
         record(kernel={**asdict(KERNEL), "patches": [{"name": "0001-\ud800.patch", "sha256": "ef" * 32}]}),
-        "record.json is not JSON as it must be",
+        "record.json is not valid JSON",
     ),
     "reach_with_a_word_more": (
         beside("nobody else can read it"),
@@ -141,25 +141,25 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         "the host's kernel does not have it as shared",
     ),
     "a_skip_that_observed_something": (
-        line("qemu_has_no_vfio", said(observed="refused on every page")),
+        line("qemu_has_no_vfio", saying(observed="refused on every page")),
         "it says SKIP, and its observed is 'refused on every page'",
     ),
     "a_skip_with_a_control": (
-        line("qemu_has_no_vfio", said(control="got through")),
+        line("qemu_has_no_vfio", saying(control="got through")),
         "and its control is 'got through'",
     ),
-    "a_skip_that_expects_less": (line("qemu_has_no_vfio", said(expected="anything")), "its expected is 'anything'"),
-    "a_skip_of_a_protected_guest": (line("qemu_has_no_vfio", said(protected=True)), "its protected is 'True'"),
+    "a_skip_that_expects_less": (line("qemu_has_no_vfio", saying(expected="anything")), "its expected is 'anything'"),
+    "a_skip_of_a_protected_guest": (line("qemu_has_no_vfio", saying(protected=True)), "its protected is 'True'"),
     "a_page_planted_for_no_claim": (planted(claim="no other page is of interest"), "plants no page of a claim"),
     "a_page_planted_nowhere": (planted(hpa="on SEV-SNP"), "plants no page of a claim"),
     "a_page_planted_in_a_guest_of_many_words": (planted(guest="any guest"), "plants no page of a claim"),
     "a_page_planted_without_a_mapping": (planted(mapping=[]), "plants no page of a claim"),
     "a_sweep_that_met_two_things_on_a_page": (
-        swept(lambda told: told["found"].insert(0, [0, 1, None]), maps=False),
+        change_sweep(lambda told: told["found"].insert(0, [0, 1, None]), maps=False),
         "a page was tried twice",
     ),
     "a_fact_of_an_observation": (
-        observed(READS, "subject", lambda one: one.update(facts=[["tier", "proved on SEV-SNP"]])),
+        change_seen(READS, "subject", lambda one: one.update(facts=[["tier", "proved on SEV-SNP"]])),
         "it has the fact \"['tier', 'proved on SEV-SNP']\", which none has",
     ),
 }

@@ -18,12 +18,12 @@ from tests.unit.test_tampering import (
     SEALED,
     Edit,
     both,
+    change_seen,
     check,
     line,
-    observed,
     record,
     remake_or_seal,
-    said,
+    saying,
     seal_again,
     swap,
 )
@@ -64,23 +64,23 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
     ),
     "an_address_that_is_a_word": (
         REMADE,
-        observed(READS, "subject", said(si_addr="proved on SEV-SNP")),
-        "an observation is not as it must be",
+        change_seen(READS, "subject", saying(si_addr="proved on SEV-SNP")),
+        "an observation is malformed",
     ),
     "a_fact_that_is_none": (
         REMADE,
-        observed(READS, "subject", said(facts=[["tier", 7]])),
-        "a fact is no text",
+        change_seen(READS, "subject", saying(facts=[["tier", 7]])),
+        "a fact is not text",
     ),
-    "cuts_before_the_data": (REMADE, observed(READS, "subject", said(cuts=[-5])), "its cuts are none"),
-    "cuts_that_go_back": (REMADE, observed("kernel_can_map", "subject", said(cuts=[9, 4])), "its cuts are none"),
-    "cuts_that_are_texts": (REMADE, observed("kernel_can_map", "subject", said(cuts=["9"])), "its cuts are none"),
+    "cuts_before_the_data": (REMADE, change_seen(READS, "subject", saying(cuts=[-5])), "its cuts are none"),
+    "cuts_that_go_back": (REMADE, change_seen("kernel_can_map", "subject", saying(cuts=[9, 4])), "its cuts are none"),
+    "cuts_that_are_texts": (REMADE, change_seen("kernel_can_map", "subject", saying(cuts=["9"])), "its cuts are none"),
     "a_sweep_faster_than_it_was": (
         REMADE,
         line(ORACLE, lambda row: row["maps"][0].update(rate=10**9)),
         "is not what its sweep brought",
     ),
-    "a_sweep_in_no_time": (REMADE, of_json(SWEEP, said(ns=0)), "is a sweep of 0 ns"),
+    "a_sweep_in_no_time": (REMADE, of_json(SWEEP, saying(ns=0)), "is a sweep of 0 ns"),
     "evidence_in_another_folder": (REMADE, elsewhere("evidence/more/x.txt"), "is not in the claim's folder"),
     "evidence_among_the_logs": (REMADE, elsewhere("logs/x.log"), "is not in the claim's folder"),
 }
@@ -94,13 +94,13 @@ def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[
         seal_again(report)
     else:
         remake_or_seal(report)
-    code, told = check(report, capsys)
-    assert (code, words in told) == (3, True), told
+    code, text = check(report, capsys)
+    assert (code, words in text) == (3, True), text
 
 
 @pytest.mark.parametrize("what", ["series", "machine"])
 def test_a_letter_of_another_script_is_seen(report: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
     record(**{what: "am\u0435"})(report)
     remake_or_seal(report)
-    _, told = check(report, capsys)
-    assert "am\\u0435" in told
+    _, text = check(report, capsys)
+    assert "am\\u0435" in text

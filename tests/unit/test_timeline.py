@@ -131,15 +131,15 @@ def folder(own_trial: Trial) -> Path:
 
 
 def test_a_claim_that_does_not_hold_keeps_its_timeline_and_the_oops_with_its_fingerprint(own_trial: Trial) -> None:
-    own_trial.went_wrong("call", HarmError(f"the host: kernel died\n{NULL_POINTER}"), "")
-    own_trial.took(1.5, "call")
+    own_trial.note_error("call", HarmError(f"the host: kernel died\n{NULL_POINTER}"), "")
+    own_trial.add_seconds(1.5, "call")
     seen: list[Any] = []
 
-    def told(begun: float, ended: float, notes: Any) -> str:
+    def record_words(begun: float, ended: float, notes: Any) -> str:
         seen.extend((begun <= ended, [words for _, _, words in notes]))
         return "what happened\n"
 
-    own_trial.explain(told, lambda text: text.replace("kvm_mem_protect", "KVM_MEM_PROTECT"))
+    own_trial.explain(record_words, lambda text: text.replace("kvm_mem_protect", "KVM_MEM_PROTECT"))
     result = own_trial.result()
     assert result.status is Status.FAIL
     assert {"evidence/guest_lives/timeline.txt", "evidence/guest_lives/oops.txt"} <= {*result.evidence}
@@ -159,12 +159,12 @@ def test_a_claim_that_holds_needs_no_explanation(own_trial: Trial) -> None:
 
 
 def test_what_cannot_be_explained_changes_no_result(own_trial: Trial) -> None:
-    own_trial.went_wrong("call", HarmError(f"the host: kernel died\n{NULL_POINTER}"), "")
+    own_trial.note_error("call", HarmError(f"the host: kernel died\n{NULL_POINTER}"), "")
 
-    def broken(*_: object) -> str:
+    def fail(*_: object) -> str:
         raise ChannelError("no answer")
 
-    own_trial.explain(broken, broken)
+    own_trial.explain(fail, fail)
     assert own_trial.result().status is Status.FAIL
     assert "ChannelError" in (folder(own_trial) / "not-explained.txt").read_text()
     assert not (folder(own_trial) / "timeline.txt").exists()
@@ -311,7 +311,7 @@ def test_a_host_of_an_earlier_probe_is_no_explanation(monkeypatch: pytest.Monkey
 
 
 def test_a_claim_that_does_not_hold_has_the_command_that_repeats_it(own_trial: Trial) -> None:
-    own_trial.went_wrong("call", ChannelError("it broke"), "")
+    own_trial.note_error("call", ChannelError("it broke"), "")
     own_trial.explain(lambda *_: "", lambda text: text)
     assert (folder(own_trial) / "repeat.txt").read_text() == f"{own_trial.result().command}\n"
     assert own_trial.result().command

@@ -34,7 +34,7 @@ def write(tmp_path: Path, text: str) -> Path:
     return tmp_path / "file.toml"
 
 
-def refused(file: Path) -> UserInputError:
+def refusal_of(file: Path) -> UserInputError:
     with pytest.raises(UserInputError) as caught:
         toml_file.load(file, Whole, stage="test")
     return caught.value
@@ -56,11 +56,11 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_fault_is_told_with_line_and_field(tmp_path: Path, text: str, words: str) -> None:
-    assert refused(write(tmp_path, text)).message == words
+    assert refusal_of(write(tmp_path, text)).message == words
 
 
 def test_all_faults_are_told(tmp_path: Path) -> None:
-    lines = refused(write(tmp_path, GOOD.replace('"T"', "1").replace('"b"', "2"))).message.splitlines()
+    lines = refusal_of(write(tmp_path, GOOD.replace('"T"', "1").replace('"b"', "2"))).message.splitlines()
     assert [line.split(": ")[:2] for line in lines] == [["file.toml:1", "title"], ["file.toml:7", "entry.1.code"]]
 
 
@@ -70,8 +70,8 @@ def test_what_is_no_toml_is_told_with_what_to_write(tmp_path: Path) -> None:
         toml_file.load(file, Whole, stage="test", example='title = "T"')
     assert caught.value.hint == 'write it as UTF-8 text, one entry a line: title = "T"'
     file.write_bytes("title = 'T'\n".encode("utf-16"))
-    assert "is not TOML" in refused(file).message
+    assert "is not TOML" in refusal_of(file).message
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    assert "file.toml cannot be read: No such file" in refused(tmp_path / "file.toml").message
+    assert "file.toml cannot be read: No such file" in refusal_of(tmp_path / "file.toml").message

@@ -7,7 +7,14 @@ import pytest
 
 from common.errors import ChannelError
 from host_setup.channels.puppets import Done
-from tests_e2e.attacks.test_user_copy_arguments import CLONE_VFORK, CLONE_VM, EXEC, STRINGS, _exited, _string_by_string
+from tests_e2e.attacks.test_user_copy_arguments import (
+    CLONE_VFORK,
+    CLONE_VM,
+    EXEC,
+    STRINGS,
+    _end_of_child,
+    _string_by_string,
+)
 from tests_e2e.attacks.test_user_copy_in import CLONE
 from tests_e2e.attacks.test_user_copy_partial import _to_the_byte
 from tests_e2e.support import bpf, overwriting, perf
@@ -52,8 +59,8 @@ def test_first_string_that_is_refused_ends_it() -> None:
 
 
 def test_end_of_a_child_tells_its_errno() -> None:
-    assert _exited(14 << 8) == REFUSED
-    assert _exited(0) == Done(returned=0)
+    assert _end_of_child(14 << 8) == REFUSED
+    assert _end_of_child(0) == Done(returned=0)
 
 
 def test_parent_leaps_over_all_that_the_child_does() -> None:

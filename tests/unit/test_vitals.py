@@ -23,8 +23,8 @@ def test_first_reason_counts_and_ends_each_call_once() -> None:
     ended: list[Any] = []
     for name in ("one", "two"):
         vitals.on_loss(partial(lambda name: ended.append((name, vitals.reason)), name))
-    vitals.lost("kernel panic")
-    vitals.lost("its QEMU ended")
+    vitals.note_loss("kernel panic")
+    vitals.note_loss("its QEMU ended")
     assert ended == [("one", "kernel panic"), ("two", "kernel panic")]
     with pytest.raises(MachineLostError, match="the host is lost: kernel panic"):
         vitals.check()
@@ -33,7 +33,7 @@ def test_first_reason_counts_and_ends_each_call_once() -> None:
 def test_late_registration_is_called_at_once() -> None:
     vitals = Vitals("the host")
     ended: list[Any] = []
-    vitals.lost("panic")
+    vitals.note_loss("panic")
     forget = vitals.on_loss(lambda: ended.append(1))
     assert ended == [1]
     forget()
@@ -46,7 +46,7 @@ def test_forgotten_registration_is_not_called() -> None:
     vitals.on_loss(lambda: ended.append("kept"))
     forget()
     forget()
-    vitals.lost("panic")
+    vitals.note_loss("panic")
     assert ended == ["kept"]
 
 
@@ -59,7 +59,7 @@ def test_one_registration_of_two_alike_is_taken_back() -> None:
 
     vitals.on_loss(end)
     vitals.on_loss(end)()
-    vitals.lost("panic")
+    vitals.note_loss("panic")
     assert ended == [1]
 
 
@@ -72,14 +72,14 @@ def test_a_call_may_forget_itself_and_register_anew_while_it_is_ended() -> None:
         vitals.on_loss(lambda: ended.append(1))
 
     forget = vitals.on_loss(end)
-    vitals.lost("panic")
+    vitals.note_loss("panic")
     assert ended == [1]
 
 
 def test_loss_of_a_host_is_the_loss_of_its_guest() -> None:
     host, guest = Vitals("the host"), Vitals("the guest")
-    host.on_loss(lambda: guest.lost(f"its host is lost: {host.reason}"))
-    host.lost("panic")
+    host.on_loss(lambda: guest.note_loss(f"its host is lost: {host.reason}"))
+    host.note_loss("panic")
     assert guest.reason == "its host is lost: panic"
 
 
@@ -88,7 +88,7 @@ def test_broken_channel_waits_a_moment_for_the_news(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "SETTLE", 0.01)
     vitals.check_broken()
     monkeypatch.setattr(module, "SETTLE", 600.0)
-    threading.Timer(0.05, lambda: vitals.lost("panic")).start()
+    threading.Timer(0.05, lambda: vitals.note_loss("panic")).start()
     with pytest.raises(MachineLostError):
         vitals.check_broken()
     with pytest.raises(MachineLostError):
@@ -103,7 +103,7 @@ def test_of_many_watchers_one_reason_wins_and_no_call_is_ended_twice_or_never() 
         def watch(number: int) -> None:
             start.wait()  # noqa: B023
             if number % 2:
-                vitals.lost(str(number))  # noqa: B023
+                vitals.note_loss(str(number))  # noqa: B023
             else:
                 vitals.on_loss(lambda: ended.append(str(number)))  # noqa: B023
 

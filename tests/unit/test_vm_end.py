@@ -13,7 +13,7 @@ import pytest
 from common.errors import ChannelError, DeadlineError, MachineLostError, SealproofError
 from host_setup.channels.puppets import Done
 from tests_e2e.support import vm_end as module
-from tests_e2e.support.vm_end import ask_to_quit, ended, has_quit, killed
+from tests_e2e.support.vm_end import ask_to_quit, has_quit, kill_qemu, wait_for_ends
 
 
 class Qemu:
@@ -76,17 +76,17 @@ def test_qemu_that_does_not_quit_is_told_with_its_answer_its_status_and_what_its
     qemu: Any = Qemu(pid, quits=ChannelError("QMP quit on guest plain: the session is closed"))
     with pytest.raises(DeadlineError) as caught:
         has_quit(qemu, qemu)
-    said = caught.value.message
-    assert f"QEMU {pid} of guest plain" in said
-    assert "the session is closed" in said
-    assert "'paused'" in said
-    assert f"thread {pid} (sleep), state S" in said
+    message = caught.value.message
+    assert f"QEMU {pid} of guest plain" in message
+    assert "the session is closed" in message
+    assert "'paused'" in message
+    assert f"thread {pid} (sleep), state S" in message
 
 
 def test_qemu_that_kill_does_not_end_is_told_the_same_way(pid: int) -> None:
     qemu: Any = Qemu(pid, quits=None, answers=DeadlineError("waited 10 s for QMP query-status"))
     with pytest.raises(DeadlineError, match=r"SIGKILL\nQMP query-status: waited 10 s for QMP") as caught:
-        killed(qemu, qemu)
+        kill_qemu(qemu, qemu)
     assert f"thread {pid} (sleep)" in caught.value.message
 
 
@@ -96,4 +96,4 @@ def test_a_wait_by_a_descriptor_tells_that_the_process_is_gone_if_it_is() -> Non
     qemu: Any = Qemu(process.pid, quits=None)
     waits: Any = SimpleNamespace(memory=len, syscall=lambda *_: Done(returned=0))
     with pytest.raises(DeadlineError, match="it is no process of the host's any more"):
-        ended(waits, 7, explain=lambda: module.lives_on(qemu, qemu, ask_to_quit(qemu)))
+        wait_for_ends(waits, 7, explain=lambda: module.lives_on(qemu, qemu, ask_to_quit(qemu)))

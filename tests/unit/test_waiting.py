@@ -9,7 +9,7 @@ import pytest
 
 from common import waiting
 from common.errors import ChannelError, DeadlineError, MachineLostError
-from common.waiting import BUSY, Deadline, poll_until, starved
+from common.waiting import BUSY, Deadline, poll_until, seconds_starved
 
 
 def test_wait_returns_the_first_true_thing_that_the_probe_found() -> None:
@@ -97,48 +97,48 @@ def test_one_deadline_bounds_several_waits() -> None:
     deadline = Deadline(0.05)
     with pytest.raises(DeadlineError):
         poll_until(lambda: None, deadline, "the first")
-    assert deadline.passed()
-    assert deadline.left() == 0.0
-    assert Deadline(60).left() > 0
+    assert deadline.is_over()
+    assert deadline.seconds_left() == 0.0
+    assert Deadline(60).seconds_left() > 0
 
 
 def test_time_that_does_not_count_comes_on_top() -> None:
     lost = 0.0
     deadline = Deadline(10, uncounted=lambda: lost)
-    assert 9 < deadline.left() <= 10
+    assert 9 < deadline.seconds_left() <= 10
     lost = 100.0
-    assert 109 < deadline.left() <= 110
+    assert 109 < deadline.seconds_left() <= 110
 
 
 def test_only_what_is_lost_from_now_on_comes_on_top() -> None:
-    assert Deadline(0.0, uncounted=lambda: 100.0).passed()
+    assert Deadline(0.0, uncounted=lambda: 100.0).is_over()
 
 
 def test_time_without_a_processor_comes_on_top_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     lost = 7.0
     now = 1000.0
-    monkeypatch.setattr(waiting, "starved", lambda: lost)
+    monkeypatch.setattr(waiting, "seconds_starved", lambda: lost)
     monkeypatch.setattr(time, "monotonic", lambda: now)
     deadline = Deadline(10)
     assert not deadline.due()
     now += 11
-    assert deadline.passed()
+    assert deadline.is_over()
     lost += 3
-    assert deadline.left() == 2
+    assert deadline.seconds_left() == 2
     assert deadline.due()
     lost += 1000
-    assert deadline.left() == BUSY * 10 - 11
+    assert deadline.seconds_left() == BUSY * 10 - 11
     assert str(deadline) == "10 s, and 30 s more on a busy computer,"
     now += BUSY * 10 - 11
-    assert deadline.passed()
+    assert deadline.is_over()
 
 
 def test_the_kernel_says_for_how_long_a_task_waited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = tmp_path / "cpu"
     counted.write_text("some avg10=0.10 avg60=0.00 avg300=0.00 total=2500000\nfull avg10=0.00 total=9\n")
     monkeypatch.setattr(waiting, "_PRESSURE", counted)
-    assert starved() == 2.5
+    assert seconds_starved() == 2.5
     counted.write_text("")
-    assert starved() == 0
+    assert seconds_starved() == 0
     counted.unlink()
-    assert starved() == 0
+    assert seconds_starved() == 0

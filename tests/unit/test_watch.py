@@ -13,7 +13,7 @@ from host_setup.channels.vitals import Vitals
 from host_setup.hosts.exits import INTERNAL_ERROR, MMIO, Exits, KvmExit, parse
 from signoff.observation import Check
 from tests_e2e.support import watch as module
-from tests_e2e.support.watch import Watch, watched
+from tests_e2e.support.watch import Watch, look_and_watch
 
 WELL = Exits(total=900, device=30, missed=0, noted=0, last=(), emulated=40, not_emulated=0)
 STORE_TO_MEMORY = KvmExit(MMIO, is_write=True, gpa=0x3000, length=8)
@@ -42,7 +42,7 @@ class PlayedGuest:
     def console_tail(self) -> str:
         return self.said
 
-    def beaten(self) -> int:
+    def count_beats(self) -> int:
         self.beats += self.beats_on
         return self.beats
 
@@ -66,16 +66,16 @@ def guest() -> Any:
     return PlayedGuest()
 
 
-def wrong(checks: list[Check]) -> dict[str, str]:
+def wrong_checks(checks: list[Check]) -> dict[str, str]:
     return {check.name: check.got for check in checks if not check.right}
 
 
 def test_row_without_an_incident_keeps_its_checks_and_gets_those_of_the_watch(host: Any, guest: Any) -> None:
     guest.note(STORE_TO_MEMORY)  # before the row, which is not to blame
-    found = watched(host, guest, lambda _: [RIGHT])
+    found = look_and_watch(host, guest, lambda _: [RIGHT])
     assert found[0] == RIGHT
     assert len(found) == 5
-    assert not wrong(found)
+    assert not wrong_checks(found)
 
 
 @pytest.mark.parametrize(
@@ -89,19 +89,21 @@ def test_row_without_an_incident_keeps_its_checks_and_gets_those_of_the_watch(ho
     ],
 )
 def test_exit_that_no_working_guest_makes_fails_the_row(host: Any, guest: Any, exit_: KvmExit, words: str) -> None:
-    found = watched(host, guest, lambda one: one.note(exit_) or [RIGHT])
-    assert wrong(found) == {"exits that no working guest makes": words}
+    found = look_and_watch(host, guest, lambda one: one.note(exit_) or [RIGHT])
+    assert wrong_checks(found) == {"exits that no working guest makes": words}
 
 
 def test_more_of_them_than_are_kept_are_counted(host: Any, guest: Any) -> None:
-    found = watched(host, guest, lambda one: one.note(*[STORE_TO_MEMORY] * 20) or [RIGHT])
-    assert wrong(found)["exits that no working guest makes"].startswith("4 that are not recorded; KVM_EXIT_MMIO")
+    found = look_and_watch(host, guest, lambda one: one.note(*[STORE_TO_MEMORY] * 20) or [RIGHT])
+    assert wrong_checks(found)["exits that no working guest makes"].startswith("4 that are not recorded; KVM_EXIT_MMIO")
 
 
 @pytest.mark.parametrize("broken", [{"total": 0}, {"device": 0}, {"missed": 1}], ids=str)
 def test_watch_that_does_not_count_is_no_proof(host: Any, guest: Any, broken: dict[str, int]) -> None:
     guest.now = replace(WELL, **broken)
-    assert list(wrong(watched(host, guest, lambda _: [RIGHT]))) == ["exits of the guest, some of them to devices"]
+    assert list(wrong_checks(look_and_watch(host, guest, lambda _: [RIGHT]))) == [
+        "exits of the guest, some of them to devices"
+    ]
 
 
 def test_complaint_of_a_kernel_fails_the_row(host: Any, guest: Any) -> None:
@@ -111,7 +113,7 @@ def test_complaint_of_a_kernel_fails_the_row(host: Any, guest: Any) -> None:
         return [RIGHT]
 
     said = "[    9.2] WARNING: of the guest"
-    assert wrong(watched(host, guest, look)) == {
+    assert wrong_checks(look_and_watch(host, guest, look)) == {
         "complaints of the host's kernel": "[    9.1] BUG: of the host",
         "complaints of the guest's kernel": f"{said}; its console ends with:\nLinux version 6.12\n{said}\n",
     }
@@ -120,7 +122,7 @@ def test_complaint_of_a_kernel_fails_the_row(host: Any, guest: Any) -> None:
 def test_watch_from_a_guests_start_leaves_nothing_out(host: Any, guest: Any) -> None:
     guest.note(STORE_TO_MEMORY)
     guest.said = "BUG: while it booted"
-    assert len(wrong(Watch(host, guest, from_start=True).checks())) == 2
+    assert len(wrong_checks(Watch(host, guest, from_start=True).checks())) == 2
 
 
 def failing(error: Exception) -> Any:
@@ -132,32 +134,32 @@ def failing(error: Exception) -> Any:
 
 def test_failure_of_which_the_watch_knows_nothing_is_none_of_the_guests(host: Any, guest: Any) -> None:
     with pytest.raises(ChannelError, match="status 1"):
-        watched(host, guest, failing(ChannelError("ended with status 1")))
+        look_and_watch(host, guest, failing(ChannelError("ended with status 1")))
 
 
 def test_guest_that_stalls_fails_the_row(host: Any, guest: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BEAT", 0.01)
     guest.beats_on = False
-    (found,) = watched(host, guest, failing(DeadlineError("waited 30 s")))
+    (found,) = look_and_watch(host, guest, failing(DeadlineError("waited 30 s")))
     assert "stalled: no heartbeat" in found.got
 
 
 def test_guest_that_ends_during_the_look_fails_the_row(host: Any, guest: Any) -> None:
     def look(one: Any) -> list[Check]:
-        one.vitals.lost("its QEMU ended")
+        one.vitals.note_loss("its QEMU ended")
         raise ChannelError("broke")
 
-    (found,) = [check for check in watched(host, guest, look) if not check.right]
-    assert (found.name, found.expected) == ("the guest lives", "true")
-    assert found.got == f"its QEMU ended; its console ends with:\n{guest.said}"
+    (listing,) = [check for check in look_and_watch(host, guest, look) if not check.right]
+    assert (listing.name, listing.expected) == ("the guest lives", "true")
+    assert listing.got == f"its QEMU ended; its console ends with:\n{guest.said}"
 
 
 def test_guest_that_ends_right_after_the_look_fails_the_row(host: Any, guest: Any) -> None:
     def look(one: Any) -> list[Check]:
-        one.vitals.lost("its QEMU ended")
+        one.vitals.note_loss("its QEMU ended")
         return [RIGHT]
 
-    assert list(wrong(watched(host, guest, look))) == ["the guest lives"]
+    assert list(wrong_checks(look_and_watch(host, guest, look))) == ["the guest lives"]
 
 
 def test_what_the_watch_saw_goes_before_what_ended_the_row(host: Any, guest: Any) -> None:
@@ -165,20 +167,20 @@ def test_what_the_watch_saw_goes_before_what_ended_the_row(host: Any, guest: Any
         one.note(STORE_TO_MEMORY)
         raise ChannelError("ended with status 1")
 
-    assert list(wrong(watched(host, guest, look))) == ["exits that no working guest makes"]
+    assert list(wrong_checks(look_and_watch(host, guest, look))) == ["exits that no working guest makes"]
 
 
 def test_host_that_died_of_the_row_fails_it_and_one_that_just_ended_does_not(host: Any, guest: Any) -> None:
     def look(_: Any) -> list[Check]:
         host.log += said
-        host.vitals.lost("its QEMU ended")
+        host.vitals.note_loss("its QEMU ended")
         raise MachineLostError("the host is lost")
 
     said = "nothing special\n"
     with pytest.raises(MachineLostError):
-        watched(host, guest, look)
+        look_and_watch(host, guest, look)
     said = "Kernel panic - not syncing: no\n"
-    assert wrong(watched(host, guest, look)) == {"complaints of the host's kernel": said.strip()}
+    assert wrong_checks(look_and_watch(host, guest, look)) == {"complaints of the host's kernel": said.strip()}
 
 
 def test_program_tells_all_that_is_looked_at() -> None:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import resource
+import signal
 import struct
 from collections.abc import Callable, Sequence
 
@@ -16,9 +19,7 @@ from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Attack, Got, Seen, Target, pages_of
 from tests_e2e.support.cores import TO_A_FILE, TO_A_HANDLER, core_of, cores_go, page_in_core
 
-MADV_DONTFORK, MADV_DOFORK, MADV_DONTDUMP = 10, 11, 16
-RLIMIT_CORE, NO_LIMIT = 4, 2**64 - 1
-SIGSEGV = 11
+NO_LIMIT = 2**64 - 1
 TASK_SIZE = 0x7FFFFFFFF000  # where the memory of a process ends: asm/page_64_types.h
 WALL = 0x40000000  # __WALL of linux/wait.h
 DUMP = 60.0  # seconds
@@ -37,14 +38,14 @@ def test_host_cannot_read_private_page_in_core_dump_to_a_handler(attack: Attack)
 def _of_qemu(attack: Attack, pattern: str, call: str) -> None:
     with attack.pool.fresh() as host, cores_go(host.ssh, pattern):
         # The plain guest's first, as for all that costs a QEMU its life.
-        seen = [one for guest, sets in reversed(pages_of(host)) for one in _aborted(attack, host, guest, sets, call)]
+        seen = [dump for guest, sets in reversed(pages_of(host)) for dump in _abort(attack, host, guest, sets, call)]
     attack.judge(seen)
 
 
-def _aborted(attack: Attack, host: Host, guest: Guest, sets: Sequence[str], call: str) -> list[Seen]:
+def _abort(attack: Attack, host: Host, guest: Guest, sets: Sequence[str], call: str) -> list[Seen]:
     """Abort a guest's QEMU, and look for all of the guest's pages in the core dump."""
     aimed = attack.aim(guest, sets)
-    pages = [one.target for one in aimed]
+    pages = [aim.target for aim in aimed]
     with attack.puppeteer(host) as puppeteer, puppeteer.inside(guest.pid) as qemu:
         _prepare(qemu, pages)
     guest.may_end()
@@ -72,11 +73,11 @@ def _child_dumps(attack: Attack) -> Callable[[Puppet, Target], Got]:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         # QEMU excludes its guest's memory from forks.
-        advised = qemu.syscall("madvise", page.hva, PAGE_SIZE, MADV_DOFORK)
+        advised = qemu.syscall("madvise", page.hva, PAGE_SIZE, mmap.MADV_DOFORK)
         child = qemu.syscall("clone", 0, 0, 0, 0, 0).require("fork")
         with attack.puppeteer(attack.host) as puppeteer, puppeteer.inside(child) as dying:
             _prepare(dying, [page])
-        qemu.syscall("kill", child, SIGSEGV).require("kill the child")
+        qemu.syscall("kill", child, signal.SIGSEGV).require("kill the child")
         status = qemu.memory(4)
         poll_until(
             lambda: qemu.syscall("wait4", child, status, WALL | os.WNOHANG, 0).require("wait4") == child,
@@ -84,7 +85,7 @@ def _child_dumps(attack: Attack) -> Callable[[Puppet, Target], Got]:
             "the child to dump its memory",
         )
         if advised.errno is None:
-            qemu.syscall("madvise", page.hva, PAGE_SIZE, MADV_DONTFORK).require("MADV_DONTFORK")
+            qemu.syscall("madvise", page.hva, PAGE_SIZE, mmap.MADV_DONTFORK).require("MADV_DONTFORK")
         if not os.WCOREDUMP(*struct.unpack("<i", qemu.read(status, 4))):
             raise ChannelError(f"the child {child} of QEMU dumped no core")
         data = page_in_core(ssh, core_of(child), page.hva)
@@ -97,10 +98,10 @@ def _child_dumps(attack: Attack) -> Callable[[Puppet, Target], Got]:
 def _prepare(dying: Puppet, pages: Sequence[Target]) -> None:
     """Let a process dump as much as it wants, and leave out all but these pages: its dump lies in the host's memory."""
     limit = dying.memory(struct.pack("<QQ", NO_LIMIT, NO_LIMIT))
-    dying.syscall("prlimit64", 0, RLIMIT_CORE, limit, 0).require("prlimit(RLIMIT_CORE)")
+    dying.syscall("prlimit64", 0, resource.RLIMIT_CORE, limit, 0).require("prlimit(RLIMIT_CORE)")
     starts = [0, *sorted(page.hva + PAGE_SIZE for page in pages)]
     ends = [*sorted(page.hva for page in pages), TASK_SIZE]
     for start, end in zip(starts, ends, strict=True):
-        done = dying.syscall("madvise", start, end - start, MADV_DONTDUMP)
+        done = dying.syscall("madvise", start, end - start, mmap.MADV_DONTDUMP)
         if done.errno != "ENOMEM":  # there is unmapped memory in between; all that is mapped has been dealt with
             done.require("MADV_DONTDUMP")

@@ -35,24 +35,24 @@ def test_host_cannot_map_private_page_by_dev_mem(trial: Trial, attack: Attack) -
 
 def test_host_cannot_map_private_page_by_dev_mem_without_pat(trial: Trial, attack: Attack) -> None:
     """Nor can it on a host that runs without PAT, whose kernel minds no second mapping."""
-    with attack.pool.booted(NO_PAT) as host:
+    with attack.pool.fresh_with_cmdline(NO_PAT) as host:
         _judge(trial, attack, host)
 
 
 def _judge(trial: Trial, attack: Attack, host: Host) -> None:
     with attack.puppeteer(host) as puppeteer:
         process = puppeteer.spawn()
-        found = on_each(host.guests, lambda guest: [*_look(process, guest), *_run_on(process, guest)])
-    trial.legitimate(*found, protected=opted_in(host.guest, found))
+        results = on_each(host.guests, lambda guest: [*_look(process, guest), *_run_on(process, guest)])
+    trial.legitimate(*results, protected=opted_in(host.guest, results))
 
 
 def _look(process: Puppet, guest: Guest) -> list[Check]:
     with open_file(process, "/dev/mem") as file:
-        firmware = _loaded(process, _mapped(process, file, FIRMWARE))
-        fresh = [_seen(process, one, _mapped(process, file, one.target.hpa)) for one in _private(guest)]
-        kept = {one.target.gpa: _mapped_while_shared(process, file, guest, one) for one in _private(guest)}
+        firmware = _load(process, _map(process, file, FIRMWARE))
+        fresh = [_bytes_visible(process, aim, _map(process, file, aim.target.hpa)) for aim in _private(guest)]
+        kept = {aim.target.gpa: _map_while_shared(process, file, guest, aim) for aim in _private(guest)}
         # New canaries in the same pages: what was shared was there for the host to see.
-        stale = [_seen(process, one, kept[one.target.gpa]) for one in _private(guest, again=True)]
+        stale = [_bytes_visible(process, aim, kept[aim.target.gpa]) for aim in _private(guest, again=True)]
     return [
         Check("a page of the firmware is mapped, and read", "yes", "yes" if any(firmware) else "no"),
         *(Check(f"bytes of the private {kind} page by a new mapping", "0", count) for kind, count in fresh),
@@ -82,30 +82,30 @@ def _ends(process: Puppet, file: int, pages: int) -> str:
 
 def _private(guest: Guest, *, again: bool = False) -> list[Aimed]:
     """Canaries in pages that are the guest's alone. Whether the host may map others is its own affair."""
-    return [one for one in Attack.aim(guest, [UNDER_TEST], again=again) if one.planted.state == State.PRIVATE]
+    return [aim for aim in Attack.aim(guest, [UNDER_TEST], again=again) if aim.planted.state == State.PRIVATE]
 
 
-def _mapped_while_shared(process: Puppet, file: int, guest: Guest, aimed: Aimed) -> int | None:
+def _map_while_shared(process: Puppet, file: int, guest: Guest, aimed: Aimed) -> int | None:
     guest.canaries.share(aimed.planted)
     try:
         frame = place(process, aimed.target.qemu, aimed.target.hva).frame
-        return _mapped(process, file, aimed.target.hpa if frame is None else frame * PAGE_SIZE)
+        return _map(process, file, aimed.target.hpa if frame is None else frame * PAGE_SIZE)
     finally:  # also after an error: others attack the page next
         guest.canaries.take_back(aimed.planted)
 
 
-def _seen(process: Puppet, aimed: Aimed, where: int | None) -> tuple[str, str]:
+def _bytes_visible(process: Puppet, aimed: Aimed, where: int | None) -> tuple[str, str]:
     """A canary's kind, and how many bytes of it are seen by a mapping."""
-    return aimed.planted.kind, str(Canary(aimed.planted.content).leaked(_loaded(process, where)))
+    return aimed.planted.kind, str(Canary(aimed.planted.content).count_leaked(_load(process, where)))
 
 
-def _mapped(process: Puppet, file: int, address: int) -> int | None:
+def _map(process: Puppet, file: int, address: int) -> int | None:
     """Where the process has mapped a physical page; None: it was refused."""
     done = process.syscall("mmap", 0, PAGE_SIZE, READ, SHARED, file, address)
     return done.returned if done.errno is None else None
 
 
-def _loaded(process: Puppet, where: int | None) -> bytes:
+def _load(process: Puppet, where: int | None) -> bytes:
     if where is None:
         return b""
     data = load(process, replace(NOTHING, hva=where)).data

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
-from tests_e2e.support.steps import O_DIRECT, O_RDWR, open_file
+from tests_e2e.support.steps import open_file
 from tests_e2e.support.zram import zram_disk
 
 IOCB = struct.Struct("<QIIHhIQQqQII")  # struct iocb of linux/aio_abi.h
@@ -21,7 +22,7 @@ def test_qemu_cannot_write_private_page_to_a_disk(attack: Attack) -> None:
     with zram_disk(attack.host.ssh) as disk:
 
         def probe(qemu: Puppet, page: Target) -> Got:
-            with open_file(qemu, disk, O_RDWR | O_DIRECT) as file:
+            with open_file(qemu, disk, os.O_RDWR | os.O_DIRECT) as file:
                 _clear(qemu, file)
                 done = qemu.syscall("pwrite64", file, page.hva, PAGE_SIZE, 0)
                 return Got(done, _first_page(qemu, file))
@@ -34,7 +35,7 @@ def test_qemu_cannot_write_up_to_private_page_to_a_disk(attack: Attack) -> None:
     with zram_disk(attack.host.ssh) as disk:
 
         def probe(qemu: Puppet, page: Target) -> Got:
-            with open_file(qemu, disk, O_RDWR | O_DIRECT) as file:
+            with open_file(qemu, disk, os.O_RDWR | os.O_DIRECT) as file:
                 _clear(qemu, file)
                 done = qemu.syscall("pwrite64", file, page.hva - PAGE_SIZE, 2 * PAGE_SIZE, 0)
                 return Got(done, _first_page(qemu, file, pages=2))
@@ -47,7 +48,7 @@ def test_qemu_cannot_read_a_disk_into_private_page(attack: Attack) -> None:
     with zram_disk(attack.host.ssh) as disk:
 
         def probe(qemu: Puppet, page: Target) -> Got:
-            with open_file(qemu, disk, O_RDWR | O_DIRECT) as file:
+            with open_file(qemu, disk, os.O_RDWR | os.O_DIRECT) as file:
                 _fill(qemu, file)
                 return Got(qemu.syscall("pread64", file, page.hva, PAGE_SIZE, 0), wrote=PATTERN)
 
@@ -59,7 +60,7 @@ def test_qemu_cannot_write_private_page_to_a_disk_by_libaio(attack: Attack) -> N
     with zram_disk(attack.host.ssh) as disk:
 
         def probe(qemu: Puppet, page: Target) -> Got:
-            with open_file(qemu, disk, O_RDWR | O_DIRECT) as file:
+            with open_file(qemu, disk, os.O_RDWR | os.O_DIRECT) as file:
                 _clear(qemu, file)
                 done = _by_libaio(qemu, IOCB_CMD_PWRITE, file, page.hva)
                 return Got(done, _first_page(qemu, file))
@@ -72,7 +73,7 @@ def test_qemu_cannot_read_a_disk_into_private_page_by_libaio(attack: Attack) -> 
     with zram_disk(attack.host.ssh) as disk:
 
         def probe(qemu: Puppet, page: Target) -> Got:
-            with open_file(qemu, disk, O_RDWR | O_DIRECT) as file:
+            with open_file(qemu, disk, os.O_RDWR | os.O_DIRECT) as file:
                 _fill(qemu, file)
                 return Got(_by_libaio(qemu, IOCB_CMD_PREAD, file, page.hva), wrote=PATTERN)
 

@@ -12,12 +12,12 @@ from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack
 from tests_e2e.support.decoy import Decoy
-from tests_e2e.support.field import Field, fields_in, named, nothing_left, plant_field
+from tests_e2e.support.field import Field, fields_in, name_frames, nothing_left, plant_field
 from tests_e2e.support.frame_owners import owners_of
 from tests_e2e.support.guest_frames import GuestFrames, frames_of
 from tests_e2e.support.host_memory import memory_of
 from tests_e2e.support.residue import AS_IT_IS
-from tests_e2e.support.vm_end import closed, has_quit, killed, reset
+from tests_e2e.support.vm_end import close_vm, has_quit, kill_qemu, reset
 
 
 def test_host_has_no_copy_of_private_memory_while_the_guest_lives(trial: Trial, pool: HostPool) -> None:
@@ -32,22 +32,22 @@ def test_host_has_no_copy_of_private_memory_while_the_guest_lives(trial: Trial, 
         with memory_of(host) as memory:
             held = fields_in(memory, [*fields.values(), decoy.field])
             controls = decoy.checks(memory, held[decoy.field])
-            found = []
+            results = []
             for guest, field in fields.items():
-                kept = _kept(guest, before[guest], frames_of(host, guest))
+                kept = _possible_frames(guest, before[guest], frames_of(host, guest))
                 strays = frozenset().union(*held[field].values()) - kept if guest.protected else ()
                 whose = owners_of(host.ssh, memory, strays)
-                found.append([*_elsewhere(guest, field, held[field], kept, whose), *controls])
-    trial.legitimate(*found, protected=protected)
+                results.append([*_elsewhere(guest, field, held[field], kept, whose), *controls])
+    trial.legitimate(*results, protected=protected)
 
 
 def _share_and_take_back(guest: Guest) -> None:
-    for one in Attack.aim(guest, [UNDER_TEST]):
-        guest.canaries.share(one.planted)
-        guest.canaries.take_back(one.planted)
+    for aim in Attack.aim(guest, [UNDER_TEST]):
+        guest.canaries.share(aim.planted)
+        guest.canaries.take_back(aim.planted)
 
 
-def _kept(guest: Guest, before: GuestFrames, after: GuestFrames) -> frozenset[int]:
+def _possible_frames(guest: Guest, before: GuestFrames, after: GuestFrames) -> frozenset[int]:
     """Frames in which a guest's field may lie: a guest that runs may have been given more meanwhile."""
     private = frozenset(before.private) | frozenset(after.private)
     return private if guest.protected else before.all | after.all
@@ -61,14 +61,15 @@ def _elsewhere(
     checks = [Check("its own pages hold the field", "yes", "yes" if there >= field.pages else str(there))]
     if guest.protected:  # whose data of a plain guest the host has is its own affair
         checks += [
-            Check(f"other pages that hold it {name}", "none", named(one - kept, whose)) for name, one in held.items()
+            Check(f"other pages that hold it {name}", "none", name_frames(frames - kept, whose))
+            for name, frames in held.items()
         ]
     return checks
 
 
 def test_host_finds_nothing_of_private_memory_after_reset(trial: Trial, pool: HostPool) -> None:
     """When a machine was reset, of thousands of private pages none is left, for QEMU or anybody else to find."""
-    _gone(trial, pool, lambda _: reset)
+    _try_frames_after_end(trial, pool, lambda _: reset)
 
 
 def test_host_finds_nothing_of_private_memory_after_its_vm_was_closed(trial: Trial, pool: HostPool) -> None:
@@ -77,27 +78,27 @@ def test_host_finds_nothing_of_private_memory_after_its_vm_was_closed(trial: Tri
     def close(host: Host) -> Callable[[Guest], object]:
         def end(guest: Guest) -> None:
             with Attack.puppeteer(host) as puppeteer:
-                closed(host, puppeteer, guest)
+                close_vm(host, puppeteer, guest)
 
         return end
 
-    _gone(trial, pool, close)
+    _try_frames_after_end(trial, pool, close)
 
 
 def test_host_finds_nothing_of_private_memory_after_quit(trial: Trial, pool: HostPool) -> None:
     """When QEMU has ended by itself, of thousands of private pages none is left."""
 
-    _gone(trial, pool, lambda host: lambda guest: has_quit(host, guest))
+    _try_frames_after_end(trial, pool, lambda host: lambda guest: has_quit(host, guest))
 
 
 def test_host_finds_nothing_of_private_memory_after_kill(trial: Trial, pool: HostPool) -> None:
     """When QEMU was killed, of thousands of private pages none is left."""
 
-    _gone(trial, pool, lambda host: lambda guest: killed(host, guest))
+    _try_frames_after_end(trial, pool, lambda host: lambda guest: kill_qemu(host, guest))
 
 
-def _gone(trial: Trial, pool: HostPool, ending: Callable[[Host], Callable[[Guest], object]]) -> None:
+def _try_frames_after_end(trial: Trial, pool: HostPool, ending: Callable[[Host], Callable[[Guest], object]]) -> None:
     with pool.fresh() as host:
         protected = host.guest.protected if host.plain_guest is not None else None
-        found = nothing_left(host, ending(host))
-    trial.legitimate(*found, protected=protected)
+        checks = nothing_left(host, ending(host))
+    trial.legitimate(*checks, protected=protected)

@@ -47,15 +47,15 @@ def test_guest_that_reboots_runs_no_code_of_the_hosts(trial: Trial, pool: HostPo
             for guest in among.guests:
                 _put_code(puppeteer, guest)
         with workers(len(among.guests)) as side_by_side:
-            found = list(side_by_side.map(partial(_rebooted, among), among.guests))
+            results = list(side_by_side.map(partial(_reboot, among), among.guests))
         protected = among.guest.protected
-    trial.legitimate(*found, protected=protected if len(found) > 1 else None)
+    trial.legitimate(*results, protected=protected if len(results) > 1 else None)
 
 
 def _shape(spec: GuestSpec) -> GuestSpec:
     """One that is to reboot by the BIOS, and has a port whose bytes QEMU writes to a file."""
     console = ("-chardev", f"file,id=told,path={_file(spec)}", "-device", "isa-debugcon,chardev=told,iobase=0xe9")
-    return replace(spec, words="reboot=bios", reboots=True, extra=(*spec.extra, *console))
+    return replace(spec, cmdline="reboot=bios", reboots=True, extra=(*spec.extra, *console))
 
 
 def _file(spec: GuestSpec) -> str:
@@ -72,23 +72,23 @@ def _put_code(puppeteer: Puppeteer, guest: Guest) -> None:
 
 def _in_qemu(guest: Guest, gpa: int) -> int:
     """Where QEMU has the firmware's area."""
-    said = guest.qmp.monitor(f"gpa2hva {gpa:#x}")
-    where = HVA.search(said)
+    answer = guest.qmp.monitor(f"gpa2hva {gpa:#x}")
+    where = HVA.search(answer)
     if where is None:
-        raise MachineError(f"gpa2hva {gpa:#x} of guest {guest.spec.name}: {said}")
+        raise MachineError(f"gpa2hva {gpa:#x} of guest {guest.spec.name}: {answer}")
     return int(where[1], 16)
 
 
-def _rebooted(host: Host, guest: Guest) -> list[Check]:
+def _reboot(host: Host, guest: Guest) -> list[Check]:
     """Have the guest reboot; what the code has told, and how the guest is afterwards."""
     before = guest.boots()
     again = "sleep 0.1; echo b > /proc/sysrq-trigger"
     guest.ssh.run(["sh", "-c", f"{{ {again}; }} > /dev/null 2>&1 &"], seconds=20).require()
     guest.close()  # nothing answers on the old connections
     guest.wait_for_boot(before + 1, Deadline(BOOT))
-    told = host.ssh.run(["cat", _file(guest.spec)], seconds=20).require().text
+    output = host.ssh.run(["cat", _file(guest.spec)], seconds=20).require().text
     expected = "" if guest.spec.opts_in else TOLD
-    return [Check("what the host's code has told", expected or "nothing", told or "nothing"), *well(guest)]
+    return [Check("what the host's code has told", expected or "nothing", output or "nothing"), *well(guest)]
 
 
 def test_host_cannot_choose_acpi_tables_of_the_next_kernel(trial: Trial, pool: HostPool) -> None:
@@ -97,18 +97,18 @@ def test_host_cannot_choose_acpi_tables_of_the_next_kernel(trial: Trial, pool: H
         with Attack.puppeteer(among) as puppeteer:
             makers = on_each(among.guests, lambda guest: _put_rsdp(puppeteer, guest))
         made = dict(zip(among.guests, makers, strict=True))
-        found = on_each_at_once(among.guests, lambda guest: _after_kexec(among, guest, made[guest]), in_time=True)
+        results = on_each_at_once(among.guests, lambda guest: _after_kexec(among, guest, made[guest]), in_time=True)
         protected = among.guest.protected
-    trial.legitimate(*found, protected=protected if len(found) > 1 else None)
+    trial.legitimate(*results, protected=protected if len(results) > 1 else None)
 
 
 def _rsdp(guest: Guest) -> tuple[int, str]:
     """Where a guest's kernel has found the RSDP (guest-physical, in bytes), and whose it is."""
-    said = shell(guest, "dmesg")
-    found = RSDP.search(said)
-    if found is None:
+    log = shell(guest, "dmesg")
+    match = RSDP.search(log)
+    if match is None:
         raise MachineError(f"guest {guest.spec.name} does not say where it has found the RSDP")
-    return int(found[1], 16), found[2]
+    return int(match[1], 16), match[2]
 
 
 def _put_rsdp(puppeteer: Puppeteer, guest: Guest) -> str:

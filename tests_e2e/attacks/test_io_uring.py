@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from host_setup.channels.puppets import Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
@@ -17,7 +19,7 @@ from tests_e2e.support.io_uring import (
     ring_of,
 )
 from tests_e2e.support.pins import pins_let_go
-from tests_e2e.support.steps import O_DIRECT, O_RDWR, closing, open_file, open_pipe, read_pending, without_descriptor
+from tests_e2e.support.steps import closing, open_file, open_pipe, read_pending, without_descriptor
 from tests_e2e.support.zram import zram_disk
 
 
@@ -27,7 +29,7 @@ def test_qemu_cannot_write_private_page_to_a_disk_by_io_uring(attack: Attack) ->
 
         def probe(qemu: Puppet, page: Target) -> Got:
             buffer = qemu.memory(PAGE_SIZE)
-            with open_file(qemu, disk, O_RDWR | O_DIRECT) as file, ring_of(qemu) as ring:
+            with open_file(qemu, disk, os.O_RDWR | os.O_DIRECT) as file, ring_of(qemu) as ring:
                 qemu.syscall("pwrite64", file, buffer, PAGE_SIZE, 0).require("clear the disk")
                 done = ring.io(WRITE, file, page.hva, PAGE_SIZE).done
                 qemu.syscall("pread64", file, buffer, PAGE_SIZE, 0).require("read the disk")
@@ -41,7 +43,7 @@ def test_qemu_cannot_read_a_disk_into_private_page_by_io_uring(attack: Attack) -
     with zram_disk(attack.host.ssh) as disk:
 
         def probe(qemu: Puppet, page: Target) -> Got:
-            with open_file(qemu, disk, O_RDWR | O_DIRECT) as file, ring_of(qemu) as ring:
+            with open_file(qemu, disk, os.O_RDWR | os.O_DIRECT) as file, ring_of(qemu) as ring:
                 qemu.syscall("pwrite64", file, qemu.memory(PATTERN), PAGE_SIZE, 0).require("fill the disk")
                 return Got(ring.io(READ, file, page.hva, PAGE_SIZE).done, wrote=PATTERN)
 

@@ -40,10 +40,12 @@ def test_kernel_cannot_get_private_page_by_any_flag_of_get_user_pages(attack: At
             Got(*attack_by_module(qemu, Method.GET_USER_PAGES_WITH, page.hva, PAGE_SIZE, cpu=flags))
             for flags in (*FOLL_FLAGS, sum(FOLL_FLAGS))
         ]
-        ends = {one.done for one in got}
-        sizes = itertools.accumulate(len(one.data) for one in got)
+        ends = {answer.done for answer in got}
+        sizes = itertools.accumulate(len(answer.data) for answer in got)
         # All must end alike: else the observation has no end that a contract knows.
-        return Got(ends.pop() if len(ends) == 1 else Done(), b"".join(one.data for one in got), cuts=tuple(sizes)[:-1])
+        return Got(
+            ends.pop() if len(ends) == 1 else Done(), b"".join(answer.data for answer in got), cuts=tuple(sizes)[:-1]
+        )
 
     attack.by_qemu("get_user_pages with each flag", probe)
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from host_setup.channels.puppets import Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
@@ -10,8 +12,6 @@ from tests_e2e.support.bpf import read_by_bpf
 from tests_e2e.support.direct_map import direct_map
 from tests_e2e.support.faults import that_met
 from tests_e2e.support.kprobe_event import FETCHED, read_by_event
-
-O_RDONLY, O_RDWR = 0, 2
 
 
 def test_host_cannot_read_private_page_by_proc_kcore(attack: Attack) -> None:
@@ -37,7 +37,7 @@ def test_host_cannot_write_private_page_by_dev_mem(attack: Attack) -> None:
     """The host cannot overwrite a private page of a guest through /dev/mem."""
 
     def probe(attacker: Puppet, page: Target) -> Got:
-        file = attacker.open("/dev/mem", O_RDWR)
+        file = attacker.open("/dev/mem", os.O_RDWR)
         done = attacker.syscall("pwrite64", file, attacker.memory(PATTERN), PAGE_SIZE, page.hpa)
         return Got(done, wrote=PATTERN)
 
@@ -67,7 +67,7 @@ def test_kprobe_event_cannot_fetch_from_private_page(attack: Attack) -> None:
 
 
 def _pread(attacker: Puppet, path: str, offset: int) -> Got:
-    file = attacker.open(path, O_RDONLY)
+    file = attacker.open(path, os.O_RDONLY)
     buffer = attacker.memory(PAGE_SIZE)
     done = attacker.syscall("pread64", file, buffer, PAGE_SIZE, offset)
     data = attacker.read(buffer, PAGE_SIZE)

@@ -54,14 +54,14 @@ def test_memory_slot_that_moves_shows_no_private_page(trial: Trial, attack: Atta
     """QEMU cannot load a private page over which it adds a second memory slot, moves that, and deletes it."""
     # KVM does not forget that the page had another number: the guest cannot share it any more.
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
-        found = on_each(host.guests, lambda guest: _moved(host, puppeteer, guest))
-        protected = opted_in(host.guest, found)
-    trial.legitimate(*found, protected=protected)
+        results = on_each(host.guests, lambda guest: _check_moves(host, puppeteer, guest))
+        protected = opted_in(host.guest, results)
+    trial.legitimate(*results, protected=protected)
 
 
-def _moved(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+def _check_moves(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     """What loads of a page meet in each place of the slot."""
-    (page,) = (one for one in Attack.aim(guest, [UNDER_TEST]) if one.planted.kind == "user")
+    (page,) = (aim for aim in Attack.aim(guest, [UNDER_TEST]) if aim.planted.kind == "user")
     canary, private = Canary(page.planted.content), page.planted.state == State.PRIVATE
     checks: list[Check] = []
     with own_vm(host, puppeteer, guest) as own:
@@ -71,7 +71,7 @@ def _moved(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
             got = load(own.qemu, page.target)
             met = f"{got.done.signal}, {got.done.si_code}" if got.done.signal else "loaded"
             checks.append(Check(f"load, slot {what}", "SIGBUS, BUS_ADRERR" if private else "loaded", met))
-            leaked = str(canary.leaked(got.data))
+            leaked = str(canary.count_leaked(got.data))
             checks.append(Check(f"bytes of the page, slot {what}", "0" if private else str(PAGE_SIZE), leaked))
     return checks
 

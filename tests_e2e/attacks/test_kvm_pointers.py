@@ -134,7 +134,7 @@ def _write_xens_msr(own: OwnVm, gpa: int) -> None:
         own.cpu.run()
 
 
-def _nested_exit(own: OwnVm, gpa: int) -> None:
+def _exit_nested(own: OwnVm, gpa: int) -> None:
     """What a nested guest leaves in its control block when it ends."""
     with own.code(nested.code_page(nested.VMMCALL)) as code:
         own.cpu.aim(code, 0, 0, efer=nested.EFER_SVME)
@@ -157,28 +157,28 @@ ROWS = (
     Row("Xen's hypercall page, by the guest", _xen(_write_xens_msr)),
     Row("Xen's hypercall page of QEMU's, by the guest", _xens_page_of_qemus),
     Row("system management: the state saved", _system_management, shared=False),
-    Row("nested guest: its control block", _nested_exit, shared=False),
+    Row("nested guest: its control block", _exit_nested, shared=False),
 )
 
 
-def test_kvm_writes_to_no_private_page_at_an_address_of_qemus(trial: Trial, steered: Host) -> None:
+def test_kvm_writes_to_no_private_page_at_an_address_of_qemus(trial: Trial, steered_host: Host) -> None:
     """QEMU cannot have KVM write to a private page by the addresses that it gives KVM: a table of them."""
-    with Attack.puppeteer(steered) as puppeteer:
+    with Attack.puppeteer(steered_host) as puppeteer:
         rows = [(row, not row.kernels or trial.kernel_fits(row.kernels)) for row in ROWS]
-        found = on_each(steered.guests, lambda guest: _table(steered, puppeteer, guest, rows))
-    trial.legitimate(*found, protected=opted_in(steered.guest, found))
+        results = on_each(steered_host.guests, lambda guest: _table(steered_host, puppeteer, guest, rows))
+    trial.legitimate(*results, protected=opted_in(steered_host.guest, results))
 
 
 def _table(host: Host, puppeteer: Puppeteer, guest: Guest, rows: Sequence[tuple[Row, bool]]) -> list[Check]:
-    return [check for row, writes in rows for check in _tried(host, puppeteer, guest, row, writes=writes)]
+    return [check for row, writes in rows for check in _try_row(host, puppeteer, guest, row, writes=writes)]
 
 
-def _tried(host: Host, puppeteer: Puppeteer, guest: Guest, row: Row, *, writes: bool) -> list[Check]:
+def _try_row(host: Host, puppeteer: Puppeteer, guest: Guest, row: Row, *, writes: bool) -> list[Check]:
     """One row on fresh canaries, one private and one not.
 
     :param writes: whether the host's kernel writes by it at all.
     """
-    pages = [one for one in Attack.aim(guest, (UNDER_TEST, CONTROL)) if one.planted.kind == "user"]
+    pages = [aim for aim in Attack.aim(guest, (UNDER_TEST, CONTROL)) if aim.planted.kind == "user"]
     with own_vm(host, puppeteer, guest) as own:
         apic, events = own.cpu.get(KVM_GET_LAPIC, LAPIC_BYTES), own.cpu.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)
         for page in pages:
@@ -189,7 +189,7 @@ def _tried(host: Host, puppeteer: Puppeteer, guest: Guest, row: Row, *, writes: 
             own.cpu.set(KVM_SET_LAPIC, apic)
             own.cpu.set(KVM_SET_VCPU_EVENTS, events)
     after = guest.canaries.read([page.planted for page in pages])
-    return [_judged(row, page.planted, found, writes=writes) for page, found in zip(pages, after, strict=True)]
+    return [_judge_row(row, page.planted, content, writes=writes) for page, content in zip(pages, after, strict=True)]
 
 
 def _clear(own: OwnVm, gpa: int) -> None:
@@ -198,8 +198,8 @@ def _clear(own: OwnVm, gpa: int) -> None:
         own.cpu.run().require("the guest's clearing")
 
 
-def _judged(row: Row, planted: Planted, found: bytes, *, writes: bool) -> Check:
+def _judge_row(row: Row, planted: Planted, content: bytes, *, writes: bool) -> Check:
     start = bytes(CLEARED) if row.cleared else planted.content[:CLEARED]
     written = writes and (planted.state == State.PLAIN or (planted.state == State.SHARED and row.shared))
-    got = "intact" if found == start + planted.content[CLEARED:] else "written"
+    got = "intact" if content == start + planted.content[CLEARED:] else "written"
     return Check(f"{row.name}, the {planted.state} page", "written" if written else "intact", got)

@@ -67,22 +67,22 @@ Way = Callable[[OwnVm], bytes]
 
 def test_qemu_cannot_read_its_guests_registers_by_get_regs(trial: Trial, attack: Attack) -> None:
     """QEMU cannot read what its guest has in general registers by KVM_GET_REGS."""
-    _told_by_kvm(trial, attack, lambda own: own.cpu.general_registers()[R8_TO_R15], GENERAL)
+    _judge_look(trial, attack, lambda own: own.cpu.general_registers()[R8_TO_R15], GENERAL)
 
 
 def test_qemu_cannot_read_its_guests_registers_by_get_fpu(trial: Trial, attack: Attack) -> None:
     """QEMU cannot read what its guest has in vector registers by KVM_GET_FPU."""
-    _told_by_kvm(trial, attack, lambda own: own.cpu.xmm(), VECTORS)
+    _judge_look(trial, attack, lambda own: own.cpu.xmm(), VECTORS)
 
 
 def test_qemu_cannot_read_its_guests_registers_by_get_xsave(trial: Trial, attack: Attack) -> None:
     """QEMU cannot read what its guest has in vector registers by KVM_GET_XSAVE."""
-    _told_by_kvm(trial, attack, lambda own: own.cpu.saved_xmm(), VECTORS)
+    _judge_look(trial, attack, lambda own: own.cpu.xmm_by_xsave(), VECTORS)
 
 
 def test_qemu_cannot_read_its_guests_registers_by_sync_regs(trial: Trial, attack: Attack) -> None:
     """QEMU cannot read what its guest has in general registers where KVM_RUN leaves them (KVM_SYNC_X86_REGS)."""
-    _told_by_kvm(trial, attack, lambda own: own.cpu.synced_registers()[R8_TO_R15], GENERAL)
+    _judge_look(trial, attack, lambda own: own.cpu.registers_by_sync()[R8_TO_R15], GENERAL)
 
 
 def test_qemu_cannot_read_its_guests_control_registers(trial: Trial, attack: Attack) -> None:
@@ -120,19 +120,19 @@ def _state_told(trial: Trial, attack: Attack, look: Callable[[OwnVm, Guest], lis
     host = attack.host
     with attack.puppeteer(host) as puppeteer:
 
-        def told(guest: Guest) -> list[Check]:
+        def checks_of(guest: Guest) -> list[Check]:
             with own_vm(host, puppeteer, guest) as own:
                 checks = look(own, guest)
-            return [_hidden(check) if guest.protected else check for check in checks]
+            return [_without_content(check) if guest.protected else check for check in checks]
 
-        found = on_each(host.guests, told)
-    judge_each(trial, host, found)
+        results = on_each(host.guests, checks_of)
+    judge_each(trial, host, results)
 
 
 HIDDEN = {"paging, 64 bits": "no paging, no 64 bits", "True": "False"}
 
 
-def _hidden(check: Check) -> Check:
+def _without_content(check: Check) -> Check:
     return Check(check.name, HIDDEN[check.expected], check.got)
 
 
@@ -154,8 +154,8 @@ def test_qemu_cannot_read_its_guests_debug_registers(trial: Trial, attack: Attac
                 Check("its address is told", str(not private), str(of_guest["address"] in seen)),
             ]
 
-        found = on_each(host.guests, look)
-    judge_each(trial, host, found)
+        results = on_each(host.guests, look)
+    judge_each(trial, host, results)
 
 
 def test_qemu_cannot_read_events_of_its_guests_cpu(trial: Trial, attack: Attack) -> None:
@@ -168,8 +168,8 @@ def test_qemu_cannot_read_events_of_its_guests_cpu(trial: Trial, attack: Attack)
                 waits = own.cpu.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)[NMI_PENDING_AT] > 0
             return [Check("the NMI that waits is told", str(not guest.protected), str(waits))]
 
-        found = on_each(host.guests, look)
-        judge_each(trial, host, found)
+        results = on_each(host.guests, look)
+        judge_each(trial, host, results)
 
 
 def test_monitor_does_not_show_registers_of_the_guest(trial: Trial, attack: Attack) -> None:
@@ -178,11 +178,11 @@ def test_monitor_does_not_show_registers_of_the_guest(trial: Trial, attack: Atta
     def look(guest: Guest) -> bytes:
         guest.qmp.execute("stop")
         try:
-            said = guest.qmp.monitor("info registers")
+            answer = guest.qmp.monitor("info registers")
         finally:
             guest.qmp.execute("cont")
-        words = dict(re.findall(r"\b(R8 |R9 |R1[0-5])=([0-9a-f]{16})", said))
-        if not words and "EIP=" in said:  # it takes the CPU for one in real mode, which has no such registers
+        words = dict(re.findall(r"\b(R8 |R9 |R1[0-5])=([0-9a-f]{16})", answer))
+        if not words and "EIP=" in answer:  # it takes the CPU for one in real mode, which has no such registers
             return b""
         return b"".join(int(words[f"R{number}".ljust(3)], 16).to_bytes(8, "little") for number in range(8, 16))
 
@@ -211,33 +211,33 @@ def test_debugger_does_not_get_registers_of_the_guest(trial: Trial, attack: Atta
 
 def test_qemu_cannot_set_its_guests_registers(trial: Trial, attack: Attack) -> None:
     """QEMU cannot set what its guest has in general registers by KVM_SET_REGS, which changes nothing."""
-    _changed_by_kvm(trial, attack, lambda own: own.cpu.put_r8_to_r15(OURS[0]))
+    _judge_change(trial, attack, lambda own: own.cpu.put_r8_to_r15(OURS[0]))
 
 
 def test_qemu_cannot_set_its_guests_vector_registers(trial: Trial, attack: Attack) -> None:
     """QEMU cannot set what its guest has in vector registers by KVM_SET_FPU, which changes nothing."""
-    _changed_by_kvm(trial, attack, lambda own: own.cpu.put_xmm(OURS[1]))
+    _judge_change(trial, attack, lambda own: own.cpu.put_xmm(OURS[1]))
 
 
 def test_qemu_cannot_set_its_guests_registers_by_sync_regs(trial: Trial, attack: Attack) -> None:
     """QEMU cannot set what its guest has in general registers by the page that it shares with KVM."""
-    _changed_by_kvm(trial, attack, lambda own: own.cpu.sync_r8_to_r15(OURS[0]))
+    _judge_change(trial, attack, lambda own: own.cpu.sync_r8_to_r15(OURS[0]))
 
 
 def test_qemu_cannot_have_its_guest_load_a_private_page(trial: Trial, attack: Attack) -> None:
     """QEMU cannot give its guest's CPU registers and code of its own, which loads a private page into registers."""
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
-        judge_each(trial, host, on_each(host.guests, lambda guest: _loaded_for_qemu(host, puppeteer, guest)))
+        judge_each(trial, host, on_each(host.guests, lambda guest: _check_load_for_qemu(host, puppeteer, guest)))
 
 
-def _loaded_for_qemu(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+def _check_load_for_qemu(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     """The guest may be harmed: an exit of its own that KVM_RUN ends with is lost to QEMU."""
     aimed = user_canary(guest)
     private = aimed.planted.state == State.PRIVATE
     with own_vm(host, puppeteer, guest) as own, own.code(LOAD_16) as code:
         own.cpu.aim(code, aimed.target.gpa, 0)
         own.cpu.run_a_while()
-        loaded = Canary(aimed.planted.content).leaked(own.cpu.loaded())
+        loaded = Canary(aimed.planted.content).count_leaked(own.cpu.load_result())
     return [Check("bytes of the page that QEMU has in the end", "0" if private else str(LOADED), str(loaded))]
 
 
@@ -259,8 +259,8 @@ def test_qemu_cannot_step_through_its_guest(trial: Trial, attack: Attack) -> Non
                 Check("instructions after which it stops", str(int(open_)), str(steps)),
             ]
 
-        found = on_each(host.guests, look)
-    judge_each(trial, host, found)
+        results = on_each(host.guests, look)
+    judge_each(trial, host, results)
 
 
 def test_no_ioctl_of_a_vcpu_tells_or_changes_a_private_register(trial: Trial, host: Host) -> None:
@@ -355,17 +355,17 @@ def test_qemu_cannot_interrupt_its_guest_for_system_management(trial: Trial, att
                 Check("interrupts for it that wait", str(int(open_)), str(pending)),
             ]
 
-        found = on_each(host.guests, look)
-    judge_each(trial, host, found)
+        results = on_each(host.guests, look)
+    judge_each(trial, host, results)
 
 
 def test_qemu_cannot_start_its_guests_cpu_in_firmware(trial: Trial, attack: Attack) -> None:
     """QEMU cannot have its guest's CPU begin in QEMU's firmware with all of the guest in memory (INIT as an MSI)."""
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
-        judge_each(trial, host, on_each(host.guests, lambda guest: _initialized(host, puppeteer, guest)))
+        judge_each(trial, host, on_each(host.guests, lambda guest: _check_init(host, puppeteer, guest)))
 
 
-def _initialized(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+def _check_init(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     """INIT, and what the CPU's registers and the guest's program say then; the plain guest gets its own back."""
     aimed = user_canary(guest)
     private = aimed.planted.state == State.PRIVATE
@@ -394,8 +394,8 @@ def test_qemu_finds_no_port_data_once_it_is_served(trial: Trial, attack: Attack)
                 left = any(own.cpu.port_data())
             return [Check("something is left in the page", str(not guest.protected), str(left))]
 
-        found = on_each(host.guests, look)
-    judge_each(trial, host, found)
+        results = on_each(host.guests, look)
+    judge_each(trial, host, results)
 
 
 def test_qemu_does_not_learn_how_its_guest_maps_its_pages(trial: Trial, attack: Attack) -> None:
@@ -413,11 +413,11 @@ def test_qemu_does_not_learn_how_its_guest_maps_its_pages(trial: Trial, attack: 
                 Check("where it says that the canary is", "None" if private else hex(gpa), str(at and hex(at))),
             ]
 
-        found = on_each(host.guests, look)
-    judge_each(trial, host, found)
+        results = on_each(host.guests, look)
+    judge_each(trial, host, results)
 
 
-def _told_by_kvm(trial: Trial, attack: Attack, way: Way, held: slice) -> None:
+def _judge_look(trial: Trial, attack: Attack, way: Way, held: slice) -> None:
     host = attack.host
     with attack.puppeteer(host) as puppeteer:
 
@@ -428,7 +428,7 @@ def _told_by_kvm(trial: Trial, attack: Attack, way: Way, held: slice) -> None:
         judge_each(trial, host, on_each(host.guests, lambda guest: look_checks(guest, look, held)))
 
 
-def _changed_by_kvm(trial: Trial, attack: Attack, way: Callable[[OwnVm], None]) -> None:
+def _judge_change(trial: Trial, attack: Attack, way: Callable[[OwnVm], None]) -> None:
     host = attack.host
     with attack.puppeteer(host) as puppeteer:
 

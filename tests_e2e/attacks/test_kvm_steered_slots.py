@@ -34,7 +34,7 @@ ANSWER = b"KVM!"  # what QEMU answers to each load of 4 bytes
 NOBODYS = PAST + (1 << 20)
 
 
-def test_memory_mapped_over_private_page_gets_nothing_of_the_guest(attack: Attack, steered: Host) -> None:
+def test_memory_mapped_over_private_page_gets_nothing_of_the_guest(attack: Attack, steered_host: Host) -> None:
     """QEMU cannot map memory of its own in the place of a private page, for its guest to write its secrets there.
 
     The guest's CPU has loaded its secret before, and stores it where the private page was.
@@ -53,10 +53,10 @@ def test_memory_mapped_over_private_page_gets_nothing_of_the_guest(attack: Attac
             qemu.syscall("mremap", place, PAGE_SIZE, PAGE_SIZE, MOVE, page.hva).require("mremap back")
         return Got(done, got.data, cuts=(STORED,))
 
-    by_own_vm(attack, "mmap over the page, KVM_RUN", probe, steered)
+    by_own_vm(attack, "mmap over the page, KVM_RUN", probe, steered_host)
 
 
-def test_read_only_alias_does_not_show_private_page(attack: Attack, steered: Host) -> None:
+def test_read_only_alias_does_not_show_private_page(attack: Attack, steered_host: Host) -> None:
     """A read-only second slot over a private page does not show it to code that QEMU has its own guest's CPU run."""
 
     def probe(own: OwnVm, page: Target) -> Got:
@@ -65,22 +65,22 @@ def test_read_only_alias_does_not_show_private_page(attack: Attack, steered: Hos
             own.cpu.aim(code, NOBODYS, 0)
             done = own.cpu.run()
             own.vm.region(ALIAS_SLOT, 0, 0, 0).require("delete the alias")
-            return Got(done, own.cpu.loaded())
+            return Got(done, own.cpu.load_result())
 
-    by_own_vm(attack, "KVM_RUN on a read-only alias", probe, steered)
+    by_own_vm(attack, "KVM_RUN on a read-only alias", probe, steered_host)
 
 
-def test_guests_store_behind_a_read_only_slot_does_not_reach_qemu(attack: Attack, steered: Host) -> None:
+def test_guests_store_behind_a_read_only_slot_does_not_reach_qemu(attack: Attack, steered_host: Host) -> None:
     """QEMU does not get what its guest stores in a private page whose slot it has replaced by a read-only one."""
-    _store_away(attack, steered, "KVM_RUN, slot read-only", KVM_MEM_READONLY)
+    _store_away(attack, steered_host, "KVM_RUN, slot read-only", KVM_MEM_READONLY)
 
 
-def test_guests_store_behind_a_deleted_slot_does_not_reach_qemu(attack: Attack, steered: Host) -> None:
+def test_guests_store_behind_a_deleted_slot_does_not_reach_qemu(attack: Attack, steered_host: Host) -> None:
     """QEMU does not get what its guest stores in a private page whose slot it has deleted."""
-    _store_away(attack, steered, "KVM_RUN, slot deleted", None)
+    _store_away(attack, steered_host, "KVM_RUN, slot deleted", None)
 
 
-def _store_away(attack: Attack, steered: Host, call: str, flags: int | None) -> None:
+def _store_away(attack: Attack, steered_host: Host, call: str, flags: int | None) -> None:
     """Have the guest load 16 bytes of the page, and store them there while the slot is another one.
 
     :param flags: of the slot that takes its place; None: there is none.
@@ -100,19 +100,19 @@ def _store_away(attack: Attack, steered: Host, call: str, flags: int | None) -> 
             ram.put()
         return Got(first, stored)
 
-    by_own_vm(attack, call, probe, steered)
+    by_own_vm(attack, call, probe, steered_host)
 
 
-def test_guest_loads_nothing_of_qemus_where_its_memory_was(trial: Trial, attack: Attack, steered: Host) -> None:
+def test_guest_loads_nothing_of_qemus_where_its_memory_was(trial: Trial, attack: Attack, steered_host: Host) -> None:
     """QEMU cannot answer what its guest loads from a private page whose slot it has deleted."""
-    with attack.puppeteer(steered) as puppeteer:
-        found = on_each(steered.guests, lambda guest: _answered(steered, puppeteer, guest))
-        protected = opted_in(steered.guest, found)
-    trial.legitimate(*found, protected=protected)
+    with attack.puppeteer(steered_host) as puppeteer:
+        results = on_each(steered_host.guests, lambda guest: _check_answers(steered_host, puppeteer, guest))
+        protected = opted_in(steered_host.guest, results)
+    trial.legitimate(*results, protected=protected)
 
 
-def _answered(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
-    (aimed,) = (one for one in Attack.aim(guest, [UNDER_TEST]) if one.planted.kind == "user")
+def _check_answers(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+    (aimed,) = (aim for aim in Attack.aim(guest, [UNDER_TEST]) if aim.planted.kind == "user")
     page, private = aimed.target, aimed.planted.state == State.PRIVATE
     with own_vm(host, puppeteer, guest) as own, own.code(LOAD_16) as code:
         own.cpu.aim(code, page.gpa, 0)
@@ -120,7 +120,7 @@ def _answered(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
         ram.delete()
         first, _ = _exits(own, ANSWER)
         ram.put()
-        loaded = own.cpu.loaded().count(ANSWER) * len(ANSWER)
+        loaded = own.cpu.load_result().count(ANSWER) * len(ANSWER)
     end = first.errno or ("KVM_EXIT_MMIO" if first.returned == KVM_EXIT_MMIO else str(first.returned))
     return [
         Check("how KVM_RUN ends", "EFAULT" if private else "KVM_EXIT_MMIO", end),
@@ -136,7 +136,7 @@ def _exits(own: OwnVm, answer: bytes) -> tuple[Done, bytes]:
     stored = b""
     first = done = own.cpu.run()
     while done.returned == KVM_EXIT_MMIO and len(stored) < PAGE_SIZE:
-        stored += own.cpu.handed_out()
+        stored += own.cpu.mmio_data()
         if answer:
             own.cpu.hand_in(answer)
         done = own.cpu.run()

@@ -15,12 +15,12 @@ from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack
-from tests_e2e.support.each import attempt, on_each, settled
+from tests_e2e.support.each import attempt, on_each, result_of
 from tests_e2e.support.kprobe_event import EVENT, FAULT, TRACING
 from tests_e2e.support.kvm import ALIAS_SLOT, EMULATED_COPY, EMULATED_EXCHANGE, KVM_EXIT_IO, PAST, own_vm
 from tests_e2e.support.registers import judge_each
 from tests_e2e.support.tiny_vm import parse
-from tests_e2e.support.tracing import threads_of, traced
+from tests_e2e.support.tracing import threads_of, trace_events
 
 WORK = ["sh", "-c", "echo work > /dev/ttyS0; dd if=/dev/vda of=/dev/null bs=64k count=16 2> /dev/null"]
 # Of each event: a pattern of what it prints of the guest's memory, and of what it hands to devices.
@@ -71,71 +71,71 @@ TIMEOUT = 60.0
 
 def test_kvm_does_not_trace_instructions_of_a_protected_guest(trial: Trial, attack: Attack) -> None:
     """The trace of the instructions that KVM emulates shows no byte of a protected guest's (kvm_emulate_insn)."""
-    _traced(trial, attack, "kvm/kvm_emulate_insn", INSTRUCTIONS)
+    _judge_trace(trial, attack, "kvm/kvm_emulate_insn", INSTRUCTIONS)
 
 
 def test_kvm_does_not_trace_page_tables_of_a_protected_guest(trial: Trial, attack: Attack) -> None:
     """The trace of KVM's page walks shows no entry of a protected guest's page tables (kvm_mmu_paging_element)."""
-    _traced(trial, attack, "kvmmmu/kvm_mmu_paging_element", ENTRIES)
+    _judge_trace(trial, attack, "kvmmmu/kvm_mmu_paging_element", ENTRIES)
 
 
 def test_kvm_does_not_trace_what_a_protected_guest_tells_devices(trial: Trial, attack: Attack) -> None:
     """The trace of accesses to devices shows no data of a protected guest's (kvm_mmio)."""
-    _traced(trial, attack, "kvm/kvm_mmio", OF_DEVICES)
+    _judge_trace(trial, attack, "kvm/kvm_mmio", OF_DEVICES)
 
 
 def test_kvm_does_not_trace_what_a_protected_guest_tells_ports(trial: Trial, attack: Attack) -> None:
     """The trace of accesses to ports shows no data of a protected guest's (kvm_pio)."""
-    _traced(trial, attack, "kvm/kvm_pio", OF_PORTS)
+    _judge_trace(trial, attack, "kvm/kvm_pio", OF_PORTS)
 
 
 def test_kvm_traces_and_logs_no_private_register(trial: Trial, host: Host) -> None:
     """No trace event of KVM and no line of the host's log shows a register of a guest whose registers are private."""
-    plain = _told_of_registers(host, "plain")
+    plain = _check_register_events(host, "plain")
     if host.plain_guest is None:
         trial.legitimate(plain)
     else:
-        tried = attempt(lambda: _told_of_registers(host, "private"))
-        trial.legitimate(settled(tried, "private registers", [plain]), plain)
+        tried = attempt(lambda: _check_register_events(host, "private"))
+        trial.legitimate(result_of(tried, "private registers", [plain]), plain)
 
 
-def _told_of_registers(host: Host, way: str) -> list[Check]:
+def _check_register_events(host: Host, way: str) -> list[Check]:
     """All events of KVM's while a guest of ``tiny_vm`` has a number in registers, and code at an address of its own."""
     since = len(host.kernel_log())
     program = f"{HOST_PROGRAMS}/tiny_vm traced {way}"
-    with traced(host.ssh, "kvm", "kvmmmu") as trace:
+    with trace_events(host.ssh, "kvm", "kvmmmu") as trace:
         script = f"echo $$ > {TRACING}/set_event_pid && exec {program}"
         done = host.ssh.run(["sh", "-c", script], seconds=TIMEOUT).require()
-        told, log = trace(), host.kernel_log()[since:]
-    of = {event: "\n".join(line for line in told.splitlines() if f" {event}: " in line) for event in EVENTS}
+        trace_text, log = trace(), host.kernel_log()[since:]
+    of = {event: "\n".join(line for line in trace_text.splitlines() if f" {event}: " in line) for event in EVENTS}
     private = way == "private"
     shown = "none" if private else "some"
     checks = parse(done.text, "traced", way)
     # Until a guest asks, its page faults are like another one's.
-    late = told.partition(ENABLED)[2] if private else told
+    late = trace_text.partition(ENABLED)[2] if private else trace_text
 
     def lines_with(text: str, what: str) -> str:
         """Some or none; of a private guest by which events, or by which lines if they are none."""
-        found = [line for line in text.splitlines() if what in line]
-        names = {event[1] if (event := EVENT_NAME.search(line)) else line.strip() for line in found}
-        return (", ".join(sorted(names)) if private else "some") if found else "none"
+        lines = [line for line in text.splitlines() if what in line]
+        names = {event[1] if (event := EVENT_NAME.search(line)) else line.strip() for line in lines}
+        return (", ".join(sorted(names)) if private else "some") if lines else "none"
 
     return [
         *checks,
-        Check("events of KVM's", "some", _some(" kvm_" in told)),
-        Check("lines of the trace with the number", shown, lines_with(told, NUMBER)),
+        Check("events of KVM's", "some", _some(" kvm_" in trace_text)),
+        Check("lines of the trace with the number", shown, lines_with(trace_text, NUMBER)),
         *(Check(f"events {event}", "some", _some(bool(lines))) for event, lines in of.items()),
         *(
             Check(f"events {event} with an address of the guest's", shown, _some(_any(lines)))
             for event, lines in of.items()
         ),
-        Check("lines of the trace with an argument", shown, lines_with(told, ARGUMENT)),
-        Check("lines of the trace with a flush's argument", shown, lines_with(told, ARGUMENT_OF_FLUSH)),
-        Check("events kvm_nested_intercepts with words of the block", shown, _some(_words(told))),
+        Check("lines of the trace with an argument", shown, lines_with(trace_text, ARGUMENT)),
+        Check("lines of the trace with a flush's argument", shown, lines_with(trace_text, ARGUMENT_OF_FLUSH)),
+        Check("events kvm_nested_intercepts with words of the block", shown, _some(_words(trace_text))),
         Check("events kvm_page_fault since the registers are private", "some", _some(" kvm_page_fault: " in late)),
         Check("events kvm_page_fault with an address", shown, _some(bool(FAULT_AT.search(late)))),
-        Check("lines of the trace with the code's address", shown, lines_with(told, CODE_AT)),
-        Check("lines of the trace with the device's address", shown, lines_with(told, DEVICE_AT)),
+        Check("lines of the trace with the code's address", shown, lines_with(trace_text, CODE_AT)),
+        Check("lines of the trace with the device's address", shown, lines_with(trace_text, DEVICE_AT)),
         Check("lines of the host's log with the number", shown, lines_with(log, NUMBER)),
         Check("lines of the host's log with the code's address", shown, lines_with(log, CODE_AT)),
     ]
@@ -154,32 +154,32 @@ def _any(lines: str) -> bool:
     return CODE_AT in lines or DEVICE_AT in lines
 
 
-def _traced(trial: Trial, attack: Attack, event: str, pattern: str) -> None:
+def _judge_trace(trial: Trial, attack: Attack, event: str, pattern: str) -> None:
     """Have each guest write to its console and read its disk, and look what the event prints of its QEMU's threads."""
     host = attack.host
-    judge_each(trial, host, on_each(host.guests, lambda guest: _shown(host, guest, event, pattern)))
+    judge_each(trial, host, on_each(host.guests, lambda guest: _check_output(host, guest, event, pattern)))
 
 
-def _shown(host: Host, guest: Guest, event: str, pattern: str) -> list[Check]:
-    with traced(host.ssh, event, threads=threads_of(host.ssh, guest.pid)) as trace:
+def _check_output(host: Host, guest: Guest, event: str, pattern: str) -> list[Check]:
+    with trace_events(host.ssh, event, threads=threads_of(host.ssh, guest.pid)) as trace:
         guest.ssh.run(WORK, seconds=20).require()
         shown = re.findall(pattern, trace())
-    filled = sum(bool(one.replace("0", "").strip()) for one in shown)
+    filled = sum(bool(line.replace("0", "").strip()) for line in shown)
     return [
         Check("events of the guest", "some", _some(bool(shown))),
         Check("some show content", str(not guest.protected), str(filled > 0)),
     ]
 
 
-def test_probes_of_kvms_copying_show_no_private_byte(trial: Trial, steered: Host) -> None:
+def test_probes_of_kvms_copying_show_no_private_byte(trial: Trial, steered_host: Host) -> None:
     """No kprobe on a function by which KVM carries a guest's bytes shows those of a private page that it copies."""
-    judge_each(trial, steered, on_each(steered.guests, lambda guest: _of_copying(steered, guest)))
+    judge_each(trial, steered_host, on_each(steered_host.guests, lambda guest: _of_copying(steered_host, guest)))
 
 
-def test_probe_of_kvms_emulator_shows_private_bytes(trial: Trial, steered: Host) -> None:
+def test_probe_of_kvms_emulator_shows_private_bytes(trial: Trial, steered_host: Host) -> None:
     """A kprobe on a function of KVM's instruction emulator shows root the bytes of a private page that it loads."""
-    shown = on_each(steered.guests, lambda guest: _shown_by(steered, guest, (EMULATING,))[1] > 0)
-    judge_each(trial, steered, [[Check("the probe shows bytes of the page", "True", str(some))] for some in shown])
+    shown = on_each(steered_host.guests, lambda guest: _run_with_probes(steered_host, guest, (EMULATING,))[1] > 0)
+    judge_each(trial, steered_host, [[Check("the probe shows bytes of the page", "True", str(some))] for some in shown])
 
 
 def _of_copying(host: Host, guest: Guest) -> list[Check]:
@@ -190,14 +190,14 @@ def _of_copying(host: Host, guest: Guest) -> list[Check]:
     )
     checks: list[Check] = []
     for what, code, functions, open_one in ways:
-        private, shown = _shown_by(host, guest, functions, code)
+        private, shown = _run_with_probes(host, guest, functions, code)
         if not private:
-            shown = max(shown, _shown_by(host, guest, (open_one,), code)[1])
+            shown = max(shown, _run_with_probes(host, guest, (open_one,), code)[1])
         checks.append(Check(f"some probe shows bytes of the page that KVM {what}", str(not private), str(shown > 0)))
     return checks
 
 
-def _shown_by(
+def _run_with_probes(
     host: Host, guest: Guest, functions: Sequence[tuple[str, int]], work: bytes = EMULATED_COPY
 ) -> tuple[bool, int]:
     """The guest has KVM's emulator work on the start of its page: without a probe, then with each one.
@@ -205,8 +205,8 @@ def _shown_by(
     :returns: whether the page is private, and how many of its bytes the events of all probes show.
     :raises ChannelError: the copy did not come to its end.
     """
-    (aimed,) = (one for one in Attack.aim(guest, [UNDER_TEST]) if one.planted.kind == "user")
-    found = bytearray()
+    (aimed,) = (aim for aim in Attack.aim(guest, [UNDER_TEST]) if aim.planted.kind == "user")
+    output = bytearray()
     with Attack.puppeteer(host) as puppeteer, own_vm(host, puppeteer, guest) as own:
         # Of a protected guest this slot is private, too.
         own.vm.region(ALIAS_SLOT, PAST, PAGE_SIZE, own.qemu.memory(PAGE_SIZE)).require("a slot for the copy")
@@ -220,9 +220,9 @@ def _shown_by(
         run()
         for function, argument in functions:
             for kind in "pr":
-                found += b"\0" + _probe(host.ssh, kind, function, argument, run)
+                output += b"\0" + _probe(host.ssh, kind, function, argument, run)
         own.vm.region(ALIAS_SLOT, 0, 0, 0).require("delete the slot for the copy")
-    return aimed.planted.state == State.PRIVATE, Canary(aimed.planted.content).leaked(bytes(found))
+    return aimed.planted.state == State.PRIVATE, Canary(aimed.planted.content).count_leaked(bytes(output))
 
 
 def _probe(ssh: Ssh, kind: str, function: str, argument: int, work: Callable[[], object]) -> bytes:
@@ -238,8 +238,8 @@ def _probe(ssh: Ssh, kind: str, function: str, argument: int, work: Callable[[],
         return b""
     try:
         work()
-        said = shell("cat trace").decode(errors="replace")
+        trace_text = shell("cat trace").decode(errors="replace")
     finally:
         shell(f"echo 0 > events/{EVENT}/enable; echo > kprobe_events; echo > trace")
-    words = [word for word in re.findall(r" there=(\S+)", said) if word != FAULT]
+    words = [word for word in re.findall(r" there=(\S+)", trace_text) if word != FAULT]
     return b"".join(struct.pack("<I", int(word, 16)) for word in words)

@@ -9,6 +9,8 @@ page that is private no more: the page is mapped, with the guest's content, when
 from __future__ import annotations
 
 import contextlib
+import mmap
+import os
 import secrets
 from collections.abc import Iterator
 
@@ -22,10 +24,10 @@ from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import Aimed, Attack, pages_of
-from tests_e2e.support.bpf_strings import Place, taken_down
+from tests_e2e.support.bpf_strings import Place, record_string
 from tests_e2e.support.chain import Call, call, run_chain
 from tests_e2e.support.direct_map import code
-from tests_e2e.support.each import attempt, on_each, settled
+from tests_e2e.support.each import attempt, on_each, result_of
 from tests_e2e.support.kprobes import Event, events
 from tests_e2e.support.registers import judge_each, user_canary
 from tests_e2e.support.steps import open_file
@@ -42,7 +44,6 @@ CLEARS, CLEARS_BYTES, REP_STOSB = "guest_pages_clear", 512, bytes.fromhex("f3aa"
 ROOM = 24 << 10  # KiB of a trace that shows what many pages begin with
 STACKS = 4 << 10  # KiB of a trace with the stacks of a VMM
 GUESTS, VMMS = "0123456789ab", "fedcba9876543210"  # guest_images/programs: OLD_WORD, less what differs, and NEW_WORD
-O_WRONLY, MADV_DONTNEED = 1, 4
 SOON = 10.0  # seconds until a page that was given back is cleared
 TIMEOUT = 120.0  # until the last page of a guest is, on a slow, busy machine
 
@@ -53,8 +54,8 @@ def test_tracer_reads_no_private_page_that_is_cleared(trial: Trial, host: Host, 
     with pool.fresh() as fresh:
         protected = None if fresh.plain_guest is None else fresh.guest.protected
         sets = dict(pages_of(fresh))
-        found = on_each(list(sets), lambda guest: _as_it_goes(fresh, guest, sets[guest]))
-        trial.legitimate(*found, protected=protected)
+        results = on_each(list(sets), lambda guest: _as_it_goes(fresh, guest, sets[guest]))
+        trial.legitimate(*results, protected=protected)
 
 
 def test_bpf_program_reads_no_private_page_that_is_cleared(trial: Trial, host: Host) -> None:
@@ -69,7 +70,7 @@ def test_tracer_walks_no_stack_in_a_private_page_that_is_cleared(trial: Trial, h
         trial.legitimate(plain)
     else:
         tried = attempt(lambda: _stack_walked(host, "private"))
-        trial.legitimate(settled(tried, "private pages", [plain]), plain)
+        trial.legitimate(result_of(tried, "private pages", [plain]), plain)
 
 
 def _stack_walked(host: Host, way: str) -> list[Check]:
@@ -79,12 +80,12 @@ def _stack_walked(host: Host, way: str) -> list[Check]:
     cleared = Event(place, "at=%di", 'comm == "tiny_vm"')
     with events(host.ssh, "stack", [cleared], option="userstacktrace", kib=STACKS) as trace:
         checks = run(host, "cleared", way)
-        told = trace.content().decode(errors="replace")
+        trace_text = trace.content().decode(errors="replace")
     return [
         *checks,
-        Check("pages that KVM clears in its window meanwhile", _some(private), _some(f"at={WINDOW:#x}" in told)),
-        Check("words of the VMM's own page as its stack", _some(private), _some(f"<{VMMS}" in told)),
-        Check("words of the guest's pages as its stack", _some(not private), _some(f"<{GUESTS}" in told)),
+        Check("pages that KVM clears in its window meanwhile", _some(private), _some(f"at={WINDOW:#x}" in trace_text)),
+        Check("words of the VMM's own page as its stack", _some(private), _some(f"<{VMMS}" in trace_text)),
+        Check("words of the guest's pages as its stack", _some(not private), _some(f"<{GUESTS}" in trace_text)),
     ]
 
 
@@ -97,36 +98,40 @@ def _by_bpf(host: Host, guest: Guest) -> list[Check]:
     own = secrets.token_bytes(PAGE_SIZE)
     with Attack.puppeteer(host) as puppeteer, puppeteer.inside(guest.pid) as qemu:
 
-        def named(address: int) -> tuple[int, bytes]:
-            with taken_down(host.ssh, qemu, Place(CALLED, address)) as told:
+        def read_named(address: int) -> tuple[int, bytes]:
+            with record_string(host.ssh, qemu, Place(CALLED, address)) as result:
                 qemu.syscall(CALL).require(CALL)
-                return told()
+                return result()
 
-        def cleared() -> tuple[int, bytes]:
+        def read_cleared() -> tuple[int, bytes]:
             function, offset = _clearing(host.ssh)
             with (
-                taken_down(host.ssh, qemu, Place(function, WINDOW, only=True, offset=offset)) as told,
+                record_string(host.ssh, qemu, Place(function, WINDOW, only=True, offset=offset)) as result,
                 _giving_back(qemu, aimed) as calls,
             ):
                 run_chain(qemu, *calls)
                 with contextlib.suppress(DeadlineError):  # the count tells it
-                    poll_until(lambda: told()[0] > 0, Deadline(SOON), "the page to be cleared", interval=0.2)
-                return told()
+                    poll_until(lambda: result()[0] > 0, Deadline(SOON), "the page to be cleared", interval=0.2)
+                return result()
 
-        _, shown = named(qemu.memory(own))
+        _, shown = read_named(qemu.memory(own))
         private = aimed.planted.state == State.PRIVATE
-        count, found = cleared() if private else named(aimed.target.hva)
-    return _checks(aimed, (own, shown), count, found)
+        count, content = read_cleared() if private else read_named(aimed.target.hva)
+    return _checks(aimed, (own, shown), count, content)
 
 
-def _checks(aimed: Aimed, own: tuple[bytes, bytes], count: int, found: bytes) -> list[Check]:
+def _checks(aimed: Aimed, own: tuple[bytes, bytes], count: int, page_bytes: bytes) -> list[Check]:
     """What the probe shows of a page of QEMU's own, how often it met the guest's, and what it shows of that."""
     content, shown = own
     private = aimed.planted.state == State.PRIVATE
     return [
-        Check("it shows bytes of a page of QEMU's own", "True", str(Canary(content).leaked(shown) > 0)),
+        Check("it shows bytes of a page of QEMU's own", "True", str(Canary(content).count_leaked(shown) > 0)),
         Check("it met the guest's page", "True", str(count > 0)),
-        Check("it shows bytes of that page", str(not private), str(Canary(aimed.planted.content).leaked(found) > 0)),
+        Check(
+            "it shows bytes of that page",
+            str(not private),
+            str(Canary(aimed.planted.content).count_leaked(page_bytes) > 0),
+        ),
     ]
 
 
@@ -136,10 +141,10 @@ def _giving_back(qemu: Puppet, aimed: Aimed) -> Iterator[tuple[Call, Call]]:
 
     A page that was new lies in a list of its CPU, which holds it until that is emptied (mm/swap.c, fs/drop_caches.c).
     """
-    with open_file(qemu, "/proc/sys/vm/drop_caches", O_WRONLY) as drop:
+    with open_file(qemu, "/proc/sys/vm/drop_caches", os.O_WRONLY) as drop:
         yield (
             call("pwrite64", drop, qemu.memory(b"1"), 1, 0),
-            call("madvise", aimed.target.hva, PAGE_SIZE, MADV_DONTNEED),
+            call("madvise", aimed.target.hva, PAGE_SIZE, mmap.MADV_DONTNEED),
         )
 
 
@@ -170,10 +175,10 @@ def _as_it_goes(host: Host, guest: Guest, sets: tuple[str, ...]) -> list[Check]:
     fetches = [f"there=+{offset}({FIRST_ARGUMENT}):ustring" for offset in range(0, PAGE_SIZE, STRING)]
     with events(host.ssh, "named", [Event(CALLED, fetch, mine) for fetch in fetches]) as trace:
         with Attack.puppeteer(host) as puppeteer, puppeteer.inside(guest.pid) as qemu:
-            for one in seen:
-                qemu.syscall(CALL, one.target.hva).require(CALL)
+            for answer in seen:
+                qemu.syscall(CALL, answer.target.hva).require(CALL)
         named = trace.content()
-    checks = [Check("pages that QEMU names and the probe shows", str(len(seen)), str(_shown(seen, named)))]
+    checks = [Check("pages that QEMU names and the probe shows", str(len(seen)), str(_count_pages(seen, named)))]
     if hidden:
         checks += _as_it_is_cleared(host, guest, hidden)
     return checks
@@ -193,7 +198,7 @@ def _as_it_is_cleared(host: Host, guest: Guest, pages: list[Aimed]) -> list[Chec
         met, shown = passed.count(), trace.content()
     return [
         Check("private pages that the probe met when they were cleared", "all", "all" if met >= least else str(met)),
-        Check("private pages that it shows", "0", str(_shown(pages, shown))),
+        Check("private pages that it shows", "0", str(_count_pages(pages, shown))),
     ]
 
 
@@ -208,6 +213,6 @@ def _private_pages(ssh: Ssh, pid: int) -> int:
     return (kib << 10) // PAGE_SIZE
 
 
-def _shown(pages: list[Aimed], text: bytes) -> int:
+def _count_pages(pages: list[Aimed], text: bytes) -> int:
     """Of how many pages a text has bytes."""
-    return sum(Canary(page.planted.content).leaked(text) > 0 for page in pages)
+    return sum(Canary(page.planted.content).count_leaked(text) > 0 for page in pages)

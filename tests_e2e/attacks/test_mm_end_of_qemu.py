@@ -7,6 +7,7 @@ is asked of the host meanwhile: a process that is there already waits, and then 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import partial
 
@@ -17,9 +18,8 @@ from host_setup.hosts.guest import Guest
 from tests_e2e.support.attack import Aimed, Attack, Got
 from tests_e2e.support.chain import call, run_chain
 from tests_e2e.support.host_memory import memory_of, pages_with
-from tests_e2e.support.vm_end import ask_to_quit, ended, lives_on
+from tests_e2e.support.vm_end import ask_to_quit, lives_on, wait_for_ends
 
-SIGKILL = 9
 TIMEOUT = 120.0  # until the last page of a guest is freed, on a slow, busy machine
 
 
@@ -36,7 +36,7 @@ def test_host_has_no_copy_of_private_page_after_kill(attack: Attack) -> None:
     """When QEMU was killed, no page of the host's memory holds what was a private page of its guest."""
 
     def end(attacker: Puppet, guest: Guest, process: int) -> tuple[Done, str]:  # noqa: ARG001  its number is enough
-        return attacker.syscall("kill", guest.pid, SIGKILL), "it was sent SIGKILL"
+        return attacker.syscall("kill", guest.pid, signal.SIGKILL), "it was sent SIGKILL"
 
     _nothing_left(attack, "SIGKILL", end)
 
@@ -46,7 +46,7 @@ def test_host_has_no_copy_of_private_page_after_reaping(attack: Attack) -> None:
 
     def end(attacker: Puppet, guest: Guest, process: int) -> tuple[Done, str]:
         # At once: reaping is for a process that is about to end and still has its memory.
-        killed, _ = run_chain(attacker, call("kill", guest.pid, SIGKILL), call("process_mrelease", process, 0))
+        killed, _ = run_chain(attacker, call("kill", guest.pid, signal.SIGKILL), call("process_mrelease", process, 0))
         return killed, "it was sent SIGKILL, and reaped"
 
     _nothing_left(attack, "SIGKILL, process_mrelease", end)
@@ -68,11 +68,11 @@ def _nothing_left(attack: Attack, name: str, end: Callable[[Puppet, Guest, int],
                 guest.may_end()
                 done[guest.pid], answers[guest] = end(attacker, guest, process)
             for guest, process in ends.items():
-                ended(attacker, process, explain=partial(lives_on, host, guest, answers[guest]))
+                wait_for_ends(attacker, process, explain=partial(lives_on, host, guest, answers[guest]))
             with memory_of(host) as memory:
-                found = pages_with(memory, [page.planted.content for page in pages])
+                hits = pages_with(memory, [page.planted.content for page in pages])
         for guest in host.guests:
             poll_until(lambda: guest.vitals.reason is not None, Deadline(TIMEOUT), "its end to be noticed")  # noqa: B023
-        return [Got(done[page.target.qemu], data) for page, data in zip(pages, found, strict=True)]
+        return [Got(done[page.target.qemu], data) for page, data in zip(pages, hits, strict=True)]
 
     attack.all_at_once(name, probe)

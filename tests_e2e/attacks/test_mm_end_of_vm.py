@@ -13,7 +13,7 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from tests_e2e.support.attack import Aimed, Attack, Got
 from tests_e2e.support.host_memory import memory_of, pages_with
-from tests_e2e.support.vm_end import closed, reset
+from tests_e2e.support.vm_end import close_vm, reset
 
 
 def test_host_has_no_copy_of_private_page_after_reset(attack: Attack) -> None:
@@ -23,7 +23,7 @@ def test_host_has_no_copy_of_private_page_after_reset(attack: Attack) -> None:
 
 def test_host_has_no_copy_of_private_page_after_its_vm_was_closed(attack: Attack) -> None:
     """When QEMU has closed its VM and lives on, no page of the host's memory holds what was private in it."""
-    _nothing_left(attack, "close(VM)", closed)
+    _nothing_left(attack, "close(VM)", close_vm)
 
 
 def _nothing_left(attack: Attack, name: str, end: Callable[[Host, Puppeteer, Guest], Done]) -> None:
@@ -36,8 +36,8 @@ def _nothing_left(attack: Attack, name: str, end: Callable[[Host, Puppeteer, Gue
         with attack.puppeteer(host) as puppeteer:
             done = {guest.pid: end(host, puppeteer, guest) for guest in host.guests}
             with memory_of(host) as memory:
-                found = pages_with(memory, [page.planted.content for page in pages])
+                hits = pages_with(memory, [page.planted.content for page in pages])
         # The guest is no more, so nobody asks it what it finds.
-        return [Got(done[page.target.qemu], data, freed=True) for page, data in zip(pages, found, strict=True)]
+        return [Got(done[page.target.qemu], data, freed=True) for page, data in zip(pages, hits, strict=True)]
 
     attack.all_at_once(name, probe)

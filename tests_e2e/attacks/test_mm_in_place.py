@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from common.waiting import Deadline, poll_until
@@ -13,7 +14,7 @@ from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
-from tests_e2e.support.each import attempt, settled
+from tests_e2e.support.each import attempt, result_of
 from tests_e2e.support.pagemap import places
 
 MIB = 1 << 20
@@ -21,7 +22,6 @@ TIMEOUT = 120.0
 NODE_0, NODE_1 = 1, 2  # node masks
 NODES = 64  # bits of them
 MOVE = 120.0  # seconds that it may take to copy all of a guest's memory, on a slow machine's kernel that checks itself
-O_WRONLY = 1
 MADV_COLLAPSE = 25  # asm-generic/mman-common.h
 COLLAPSED, COLLAPSED_AT_ONCE = 32 * MIB, 4 * MIB  # the kernel copies no more in a call than a slow machine can
 KHUGEPAGED = "/sys/kernel/mm/transparent_hugepage/khugepaged"  # Documentation/admin-guide/mm/transhuge.rst
@@ -91,15 +91,17 @@ def _judge(trial: Trial, pool: HostPool, disturb: Callable[[Host, Puppet, Guest]
         puppet = puppeteer.spawn()
         plain = host.plain_guest or host.guest
         if host.plain_guest is None:
-            trial.legitimate(_moved(host, puppet, plain, disturb))
+            trial.legitimate(_check_moves(host, puppet, plain, disturb))
         else:
-            tried = attempt(lambda: _stayed(host, puppet, host.guest, disturb))
-            control = _moved(host, puppet, plain, disturb)
-            subject = settled(tried, host.guest.vitals.name, [control])
+            tried = attempt(lambda: _check_stays(host, puppet, host.guest, disturb))
+            control = _check_moves(host, puppet, plain, disturb)
+            subject = result_of(tried, host.guest.vitals.name, [control])
             trial.legitimate(subject, control, protected=host.guest.protected)
 
 
-def _stayed(host: Host, puppet: Puppet, guest: Guest, disturb: Callable[[Host, Puppet, Guest], None]) -> list[Check]:
+def _check_stays(
+    host: Host, puppet: Puppet, guest: Guest, disturb: Callable[[Host, Puppet, Guest], None]
+) -> list[Check]:
     ranges = _private_ranges(host, guest)
     before = _frames(host, guest)
     private = {page for page in before if any(first <= page < last for first, last in ranges)}
@@ -109,7 +111,9 @@ def _stayed(host: Host, puppet: Puppet, guest: Guest, disturb: Callable[[Host, P
     return [_many("private pages", len(private)), Check("private pages that left their frames", "0", str(moved))]
 
 
-def _moved(host: Host, puppet: Puppet, guest: Guest, disturb: Callable[[Host, Puppet, Guest], None]) -> list[Check]:
+def _check_moves(
+    host: Host, puppet: Puppet, guest: Guest, disturb: Callable[[Host, Puppet, Guest], None]
+) -> list[Check]:
     before = _frames(host, guest)
     disturb(host, puppet, guest)
     after = _frames(host, guest)
@@ -129,14 +133,14 @@ def _memory(guest: Guest) -> tuple[int, int]:
 def _frames(host: Host, guest: Guest) -> dict[int, int]:
     """The frame of each page of a guest's memory that is in the host's, by its address in QEMU."""
     start, size = _memory(guest)
-    found = places(host.ssh, guest.pid, start, size // PAGE_SIZE)
-    return {start + at * PAGE_SIZE: one.frame for at, one in enumerate(found) if one.frame is not None}
+    frames = places(host.ssh, guest.pid, start, size // PAGE_SIZE)
+    return {start + at * PAGE_SIZE: frame.frame for at, frame in enumerate(frames) if frame.frame is not None}
 
 
 def _private_ranges(host: Host, guest: Guest) -> list[tuple[int, int]]:
     """The mappings of QEMU that the kernel says are a protected guest's."""
-    told = host.ssh.run(["awk", PRIVATE_RANGES, f"/proc/{guest.pid}/smaps"], seconds=60).require().text
-    words = (line.split("-") for line in told.splitlines())
+    ranges = host.ssh.run(["awk", PRIVATE_RANGES, f"/proc/{guest.pid}/smaps"], seconds=60).require().text
+    words = (line.split("-") for line in ranges.splitlines())
     return [(int(first, 16), int(last, 16)) for first, last in words]
 
 
@@ -158,15 +162,15 @@ def _hibernation(host: Host, puppet: Puppet, *, possible: bool) -> list[Check]:
     opened = puppet.syscall("open", name, 0)
     if opened.errno is None:
         puppet.syscall("close", opened.require("open")).require("close")
-    found = [
+    checks = [
         Check("hibernation is offered", str(possible).lower(), str(offered).lower()),
         Check("open(/dev/snapshot)", "done" if possible else "EPERM", opened.errno or "done"),
     ]
-    if possible or not all(check.right for check in found):
-        return found
-    state = puppet.open("/sys/power/state", O_WRONLY)
+    if possible or not all(check.right for check in checks):
+        return checks
+    state = puppet.open("/sys/power/state", os.O_WRONLY)
     asked = puppet.syscall("write", state, puppet.memory(b"disk"), 4)
-    return [*found, Check("write(/sys/power/state, disk)", "EPERM", asked.errno or "done")]
+    return [*checks, Check("write(/sys/power/state, disk)", "EPERM", asked.errno or "done")]
 
 
 def _end(host: Host, guest: Guest) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import secrets
 
 from common.errors import ChannelError
@@ -14,7 +15,6 @@ from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Aimed, Attack, Got
 from tests_e2e.support.pagemap import merge_places
 
-MADV_MERGEABLE = 12  # asm-generic/mman-common.h
 KSM = "/sys/kernel/mm/ksm"  # Documentation/admin-guide/mm/ksm.rst
 SCANS = 3  # one takes note of each page, the next finds it unchanged and merges it; one may be under way
 TIMEOUT = 120.0
@@ -32,17 +32,17 @@ def test_host_cannot_confirm_a_guess_of_private_page_by_ksm(attack: Attack) -> N
             attacker = puppeteer.spawn()
             # Each in a mapping of its own, as the kernel counts by mappings; the last is a guess at nothing.
             at = [_alone(attacker, guess) for guess in (*guesses, secrets.token_bytes(PAGE_SIZE))]
-            dones = [attacker.syscall("madvise", one, PAGE_SIZE, MADV_MERGEABLE) for one in at]
+            dones = [attacker.syscall("madvise", address, PAGE_SIZE, mmap.MADV_MERGEABLE) for address in at]
             _merge(host.ssh)
             known = merge_places(host.ssh, attacker.pid)
-            looked_at = _looked_at(host.ssh, attacker.pid)
+            looked_at = _count_scanned(host.ssh, attacker.pid)
         if looked_at < len(at):
             raise ChannelError(f"KSM has looked at {looked_at} of the attacker's {len(at)} pages")
         if at[-1] in known:
             raise ChannelError("a page that nobody else has counts as merged")
         return [
-            Got(done, guess if one in known else b"")
-            for guess, one, done in zip(guesses, at[:-1], dones[:-1], strict=True)
+            Got(done, guess if address in known else b"")
+            for guess, address, done in zip(guesses, at[:-1], dones[:-1], strict=True)
         ]
 
     attack.all_at_once("madvise(MADV_MERGEABLE)", probe)
@@ -57,10 +57,10 @@ def _alone(attacker: Puppet, content: bytes) -> int:
     return first + PAGE_SIZE
 
 
-def _looked_at(ssh: Ssh, pid: int) -> int:
+def _count_scanned(ssh: Ssh, pid: int) -> int:
     """How many pages of a process KSM has taken note of."""
-    told = ssh.run(["grep", "^ksm_rmap_items", f"/proc/{pid}/ksm_stat"], seconds=20).require().text
-    return int(told.split()[1])
+    counter_line = ssh.run(["grep", "^ksm_rmap_items", f"/proc/{pid}/ksm_stat"], seconds=20).require().text
+    return int(counter_line.split()[1])
 
 
 def _merge(ssh: Ssh) -> None:

@@ -22,7 +22,7 @@ def test_host_cannot_move_private_page_by_move_pages(attack: Attack) -> None:
     """The host cannot move a private page of a guest to another frame by move_pages(), and leave a copy behind."""
 
     def probe(attacker: Puppet, page: Target) -> Got:
-        return _moved_by_move_pages(attacker, page, MPOL_MF_MOVE_ALL)
+        return _read_after_move_pages(attacker, page, MPOL_MF_MOVE_ALL)
 
     attack.by_a_process("move_pages(MPOL_MF_MOVE_ALL)", probe)
 
@@ -31,7 +31,7 @@ def test_qemu_cannot_move_private_page_by_move_pages(attack: Attack) -> None:
     """QEMU cannot move a private page of its guest to another frame by move_pages(), and leave a copy behind."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        return _moved_by_move_pages(qemu, page, MPOL_MF_MOVE)
+        return _read_after_move_pages(qemu, page, MPOL_MF_MOVE)
 
     attack.by_qemu("move_pages(MPOL_MF_MOVE)", probe)
 
@@ -62,7 +62,7 @@ def test_qemu_cannot_move_private_page_by_soft_offline(attack: Attack) -> None:
     attack.by_qemu("madvise(MADV_SOFT_OFFLINE)", probe)
 
 
-def _moved_by_move_pages(process: Puppet, page: Target, how: int) -> Got:
+def _read_after_move_pages(process: Puppet, page: Target, how: int) -> Got:
     """Move a page of QEMU's, and read the frame that it was in.
 
     What became of the page stands in its status, which is its node, or a negative errno.

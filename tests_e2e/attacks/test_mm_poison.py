@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from host_setup.channels.puppets import Done, Puppet
 from host_setup.hosts.base import Host
 from signoff.observation import PAGE_SIZE
@@ -11,7 +13,6 @@ from tests_e2e.support.chain import call
 from tests_e2e.support.frames import Frame, frame_after
 
 HWPOISON = "/sys/kernel/debug/hwpoison"  # mm/hwpoison-inject.c
-O_WRONLY = 1
 
 
 def test_host_cannot_read_frame_of_poisoned_private_page(attack: Attack) -> None:
@@ -20,12 +21,12 @@ def test_host_cannot_read_frame_of_poisoned_private_page(attack: Attack) -> None
     def probe(host: Host, pages: list[Aimed]) -> list[Got]:
         with attack.puppeteer(host) as puppeteer:
             attacker = puppeteer.spawn()
-            return [_poisoned_and_back(attacker, page.target) for page in pages]
+            return [_poison_and_recover(attacker, page.target) for page in pages]
 
     attack.all_at_once("corrupt-pfn, unpoison-pfn", probe)
 
 
-def _poisoned_and_back(process: Puppet, page: Target) -> Got:
+def _poison_and_recover(process: Puppet, page: Target) -> Got:
     done, poisoned = _declare(process, page, "corrupt-pfn")
     whole, freed = _declare(process, page, "unpoison-pfn")
     whole.require("unpoison-pfn")
@@ -37,7 +38,7 @@ def _poisoned_and_back(process: Puppet, page: Target) -> Got:
 def _declare(process: Puppet, page: Target, file: str) -> tuple[Done, Frame]:
     """Write the number of the page's frame to a file of the kernel's, and read the frame at once."""
     number = str(page.hpa // PAGE_SIZE).encode()
-    into = process.open(f"{HWPOISON}/{file}", O_WRONLY)
+    into = process.open(f"{HWPOISON}/{file}", os.O_WRONLY)
     (done,), frame = frame_after(process, page, call("write", into, process.memory(number), len(number)))
     process.syscall("close", into).require("close")
     return (Done(returned=0) if done.returned == len(number) else done), frame

@@ -24,7 +24,7 @@ def test_host_cannot_swap_out_private_page_by_process_madvise(attack: Attack) ->
         def probe(attacker: Puppet, page: Target) -> Got:
             process = attacker.syscall("pidfd_open", page.qemu, 0).require("pidfd_open")
             there = attacker.iovec(page.hva, PAGE_SIZE)
-            got = _swapped_out(
+            got = _swap_out(
                 area, attacker, page, lambda: attacker.syscall("process_madvise", process, there, 1, MADV_PAGEOUT, 0)
             )
             attacker.syscall("close", process).require("close")
@@ -38,19 +38,19 @@ def test_qemu_cannot_swap_out_private_page_by_madvise(attack: Attack) -> None:
     with swap_area(attack.host.ssh, SIZE) as area:
 
         def probe(qemu: Puppet, page: Target) -> Got:
-            return _swapped_out(area, qemu, page, lambda: qemu.syscall("madvise", page.hva, PAGE_SIZE, MADV_PAGEOUT))
+            return _swap_out(area, qemu, page, lambda: qemu.syscall("madvise", page.hva, PAGE_SIZE, MADV_PAGEOUT))
 
         attack.by_qemu("madvise(MADV_PAGEOUT)", probe)
 
 
-def _swapped_out(area: SwapArea, process: Puppet, page: Target, advise: Callable[[], Done]) -> Got:
+def _swap_out(area: SwapArea, process: Puppet, page: Target, advise: Callable[[], Done]) -> Got:
     """Have the page swapped out, and read all of the swap area, wherever in it the page may be.
 
     The kernel leaves a page in memory that somebody holds for a moment, and says nothing: the advice is repeated.
     """
 
-    def refused_or_out() -> Done | None:
+    def is_out() -> Done | None:
         done = advise()
         return done if done.errno is not None or place(process, page.qemu, page.hva).slot is not None else None
 
-    return Got(poll_until(refused_or_out, Deadline(TIMEOUT), "the page to be swapped out"), area.pages())
+    return Got(poll_until(is_out, Deadline(TIMEOUT), "the page to be swapped out"), area.pages())

@@ -30,8 +30,8 @@ def test_host_sees_no_old_content_at_the_moment_of_sharing(trial: Trial, attack:
     host = attack.host
     with attack.puppeteer(host) as puppeteer:
         attacker = puppeteer.spawn()
-        found = on_each(host.guests, lambda guest: _look(host, attacker, guest))
-    judge_each(trial, host, found)
+        results = on_each(host.guests, lambda guest: _look(host, attacker, guest))
+    judge_each(trial, host, results)
 
 
 def _look(host: Host, attacker: Puppet, guest: Guest) -> list[Check]:
@@ -49,8 +49,8 @@ def _look(host: Host, attacker: Puppet, guest: Guest) -> list[Check]:
         size, none = str(PAGE_SIZE), "0" if private else str(PAGE_SIZE)
         checks += [
             Check(f"the {kind} page can be read before", "no" if private else "yes", "no" if before is None else "yes"),
-            Check(f"its bytes that the {kind} page shows in the moment", none, str(canary.leaked(now or b""))),
-            Check(f"its bytes that the {kind} page shows afterwards", size, str(canary.leaked(later or b""))),
+            Check(f"its bytes that the {kind} page shows in the moment", none, str(canary.count_leaked(now or b""))),
+            Check(f"its bytes that the {kind} page shows afterwards", size, str(canary.count_leaked(later or b""))),
         ]
     return checks
 
@@ -60,7 +60,7 @@ def _as_it_is_shared(host: Host, attacker: Puppet, guest: Guest, aimed: Aimed) -
 
     :raises ChannelError: there was no such stop.
     """
-    found: list[bytes] = []
+    contents: list[bytes] = []
 
     with stops_when_it_shares(attacker), workers(1) as asker:
         asked = asker.submit(guest.canaries.share, aimed.planted)
@@ -69,12 +69,12 @@ def _as_it_is_shared(host: Host, attacker: Puppet, guest: Guest, aimed: Aimed) -
             if is_stopped(host.ssh, guest.pid):
                 page = read(attacker, aimed.target)
                 if page is not None:
-                    found.append(page)
+                    contents.append(page)
                 goes_on(attacker, guest.pid)
             return asked.done()
 
         poll_until(is_done, Deadline(TIMEOUT), f"guest {guest.spec.name} to share a page", interval=0.02)
         asked.result()
-    if not found:
+    if not contents:
         raise ChannelError(f"QEMU {guest.pid} did not stop when its guest shared the page at {aimed.target.gpa:#x}")
-    return found[0]
+    return contents[0]

@@ -71,5 +71,5 @@ def _judge(trial: Trial, pool: HostPool, begin: Callable[[Host, Guest], None], *
         seen = moments_of(host, fields, begin_in_each)
     for guest, moments in seen.items():
         trial.attach(f"{guest.spec.name}.txt", "\n".join(map(str, moments)) + "\n")
-    found = [checks(moments, private=private[guest]) for guest, moments in seen.items()]
-    trial.legitimate(*found, protected=protected)
+    results = [checks(moments, private=private[guest]) for guest, moments in seen.items()]
+    trial.legitimate(*results, protected=protected)

@@ -54,10 +54,10 @@ def _look(host: Host, guest: Guest, pattern: bytes, left: frozenset[int]) -> lis
     shell(guest, f"dd if=/dev/mem of=/dev/null bs=1M skip=1 count={guest.spec.memory - 2}")
     frames = frames_of(host, guest).all
     with memory_of(host) as memory:
-        found = bytes_of(memory, pattern, frames)
+        content = bytes_of(memory, pattern, frames)
     checks = [
         Check("frames of the host with the pattern, before", "many", _many(left)),
-        Check("bytes of the pattern in the guest's memory", "0", str(found)),
+        Check("bytes of the pattern in the guest's memory", "0", str(content)),
     ]
     if guest.protected:  # a plain guest that reads gets no frame but that of all empty pages
         checks.append(Check("frames that it gets, and that had the pattern", "many", _many((frames - before) & left)))

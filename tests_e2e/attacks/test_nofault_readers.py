@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import struct
 
 from host_setup.channels.puppets import Done, Puppet
@@ -11,12 +12,11 @@ from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 from tests_e2e.support.bpf import COPY_FROM_USER, PROBE_READ_USER, read_by_bpf, write_by_bpf
 from tests_e2e.support.faults import that_met
-from tests_e2e.support.perf import SAMPLE_CALLCHAIN, SAMPLE_STACK_USER, sampled
-from tests_e2e.support.steps import O_NONBLOCK, closing, open_file, read_pending
+from tests_e2e.support.perf import SAMPLE_CALLCHAIN, SAMPLE_STACK_USER, take_sample
+from tests_e2e.support.steps import closing, open_file, read_pending
 
 INSTANCE = "/sys/kernel/debug/tracing/instances/sealproof"  # a trace of our own, gone with all that it has
 MARK = 1024  # bytes
-O_WRONLY = 1
 STACK = 1024  # bytes
 WORD = 8
 
@@ -54,7 +54,7 @@ def test_perf_cannot_sample_private_page_as_a_stack(attack: Attack) -> None:
 
     def sample(qemu: Puppet, page: Target) -> Got:
         # The size asked for, so many bytes, and the size that could be had.
-        content = sampled(qemu, SAMPLE_STACK_USER, stack=STACK, rsp=page.hva)[8:]
+        content = take_sample(qemu, SAMPLE_STACK_USER, stack=STACK, rsp=page.hva)[8:]
         (count,) = struct.unpack_from("<Q", content, STACK)
         return Got(Done(returned=count), content[:STACK])
 
@@ -69,7 +69,7 @@ def test_perf_cannot_sample_private_page_as_a_call_chain(attack: Attack) -> None
 
     def sample(qemu: Puppet, page: Target) -> Got:
         # Their number, a mark of the context, where the instruction is, and the return address of the frame.
-        content = sampled(qemu, SAMPLE_CALLCHAIN, rbp=page.hva)
+        content = take_sample(qemu, SAMPLE_CALLCHAIN, rbp=page.hva)
         (count,) = struct.unpack_from("<Q", content)
         return Got(Done(returned=count), content[3 * WORD :])
 
@@ -85,7 +85,7 @@ def test_tracer_cannot_take_private_page_for_a_mark(attack: Attack) -> None:
     def probe(qemu: Puppet, page: Target) -> Got:
         name = qemu.memory(INSTANCE.encode() + b"\0")
         qemu.syscall("mkdir", name, 0o700).require("mkdir")
-        with open_file(qemu, f"{INSTANCE}/trace_marker_raw", O_WRONLY) as marker:
+        with open_file(qemu, f"{INSTANCE}/trace_marker_raw", os.O_WRONLY) as marker:
             done = qemu.syscall("write", marker, page.hva, MARK)
         data = b"".join(_trace(qemu))
         qemu.syscall("rmdir", name).require("rmdir")
@@ -96,10 +96,10 @@ def test_tracer_cannot_take_private_page_for_a_mark(attack: Attack) -> None:
 
 def _trace(qemu: Puppet) -> list[bytes]:
     """The last record of each processor's buffer, if it is a mark: as many bytes as it has."""
-    found = []
+    answers = []
     for number in itertools.count():
         name = qemu.memory(f"{INSTANCE}/per_cpu/cpu{number}/trace_pipe_raw\0".encode())
-        done = qemu.syscall("open", name, O_NONBLOCK, 0)
+        done = qemu.syscall("open", name, os.O_NONBLOCK, 0)
         if done.errno == "ENOENT":
             break
         with closing(qemu, done.require("open the trace")) as trace:
@@ -108,5 +108,5 @@ def _trace(qemu: Puppet) -> list[bytes]:
             # A page: a time, how many bytes were committed (below flags), and these. The mark is at their end but for 4
             # bytes that nothing is put into (kernel/trace/trace.c tracing_mark_raw_write() counts the id twice).
             (committed,) = struct.unpack_from("<Q", page, WORD)
-            found.append(page[2 * WORD : 2 * WORD + committed % PAGE_SIZE - 4][-MARK:])
-    return found
+            answers.append(page[2 * WORD : 2 * WORD + committed % PAGE_SIZE - 4][-MARK:])
+    return answers

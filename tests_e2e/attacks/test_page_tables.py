@@ -15,9 +15,9 @@ HOLE, MAPPED = "a hole", "mapped"
 def test_private_pages_are_holes_in_the_direct_map(trial: Trial, attack: Attack) -> None:
     """The host's page tables have a hole where a private page of a guest was, and map those that it shares."""
     host = attack.host
-    found = [(guest, one) for guest, sets in pages_of(host) for one in attack.aim(guest, sets)]
+    aims = [(guest, aim) for guest, sets in pages_of(host) for aim in attack.aim(guest, sets)]
     tables, layout = page_tables(host.ssh), direct_map(host.ssh)
-    checks = [(one.planted.set == UNDER_TEST, _check(guest.spec.name, one, tables, layout)) for guest, one in found]
+    checks = [(aim.planted.set == UNDER_TEST, _check(guest.spec.name, aim, tables, layout)) for guest, aim in aims]
     control = [check for under_test, check in checks if not under_test]
     trial.legitimate([check for under_test, check in checks if under_test], control, protected=host.guest.protected)
 

@@ -11,7 +11,7 @@ from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
 from tests_e2e.support.each import on_each
 from tests_e2e.support.kvm import ALIAS_SLOT, EMULATED_COPY, KVM_EXIT_IO, PAST, own_vm
-from tests_e2e.support.perf import clocked, watched_by
+from tests_e2e.support.perf import sample_by_clock, watchpoint
 from tests_e2e.support.registers import judge_each, user_canary
 from tests_e2e.support.tracing import threads_of
 
@@ -24,26 +24,26 @@ COPIED = 64  # bytes
 def test_perf_does_not_sample_where_a_private_guest_is(trial: Trial, attack: Attack) -> None:
     """perf, which samples a guest's CPU as it works, tells no address of a guest whose registers are private."""
     host = attack.host
-    judge_each(trial, host, on_each(host.guests, lambda guest: _sampled(host, guest)))
+    judge_each(trial, host, on_each(host.guests, lambda guest: _check_samples(host, guest)))
 
 
-def _sampled(host: Host, guest: Guest) -> list[Check]:
+def _check_samples(host: Host, guest: Guest) -> list[Check]:
     threads = threads_of(host.ssh, guest.pid)
-    with Attack.puppeteer(host) as puppeteer, clocked(puppeteer.spawn(), threads) as samples:
+    with Attack.puppeteer(host) as puppeteer, sample_by_clock(puppeteer.spawn(), threads) as samples:
         guest.ssh.run(WORK, seconds=TIMEOUT).require()
-        told = samples()
+        addresses = samples()
     return [
-        Check("samples of the guest", "some", "some" if told else "none"),
-        Check("some tell where it is", str(not guest.protected), str(any(told))),
+        Check("samples of the guest", "some", "some" if addresses else "none"),
+        Check("some tell where it is", str(not guest.protected), str(any(addresses))),
     ]
 
 
-def test_perf_does_not_watch_kvms_copying(trial: Trial, steered: Host) -> None:
+def test_perf_does_not_watch_kvms_copying(trial: Trial, steered_host: Host) -> None:
     """A watchpoint where KVM has a private page while it copies, or where QEMU has the page, is never met."""
-    judge_each(trial, steered, on_each(steered.guests, lambda guest: _watched(steered, guest)))
+    judge_each(trial, steered_host, on_each(steered_host.guests, lambda guest: _check_watchpoint(steered_host, guest)))
 
 
-def _watched(host: Host, guest: Guest) -> list[Check]:
+def _check_watchpoint(host: Host, guest: Guest) -> list[Check]:
     """The guest has KVM's emulator copy the start of its page."""
     aimed = user_canary(guest)
     private = aimed.planted.state == State.PRIVATE
@@ -53,7 +53,7 @@ def _watched(host: Host, guest: Guest) -> list[Check]:
         # Of a protected guest this slot is private, too.
         own.vm.region(ALIAS_SLOT, PAST, PAGE_SIZE, own.qemu.memory(PAGE_SIZE)).require("a slot for the copy")
         for what, address in (("KVM", WINDOW), ("QEMU", aimed.target.hva)):
-            with own.code(EMULATED_COPY) as code, watched_by(watcher, own.qemu.pid, address) as hits:
+            with own.code(EMULATED_COPY) as code, watchpoint(watcher, own.qemu.pid, address) as hits:
                 own.cpu.aim(code, aimed.target.gpa, PAST, rcx=COPIED // 4)
                 if own.cpu.run().returned != KVM_EXIT_IO:
                     raise ChannelError("KVM's emulator has not copied to the end")

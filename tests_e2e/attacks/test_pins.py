@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from signoff.observation import PAGE_SIZE
 from signoff.trial import Trial
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 from tests_e2e.support.pins import pins_let_go
-from tests_e2e.support.sockets import AF_XDP, LO, MSG_DONTWAIT, SOCK_RAW, bound, frame_of, packets_of, setting
+from tests_e2e.support.sockets import AF_XDP, LO, bind_to, frame_of, packets_of, setting
 from tests_e2e.support.steps import (
     IOC_NONE,
     IOC_WRITE,
@@ -120,9 +121,9 @@ def test_qemu_cannot_map_private_page_for_a_device_by_iommufd(attack: Attack) ->
 
 
 def _address_space(qemu: Puppet, file: int) -> int:
-    done, told = ioctl_on(qemu, file, IOAS_ALLOC, struct.pack("<III", 12, 0, 0))
+    done, answer = ioctl_on(qemu, file, IOAS_ALLOC, struct.pack("<III", 12, 0, 0))
     done.require("IOMMU_IOAS_ALLOC")
-    return int(struct.unpack("<III", told)[2])
+    return int(struct.unpack("<III", answer)[2])
 
 
 def _map(qemu: Puppet, file: int, space: int, address: int) -> Done:
@@ -161,7 +162,7 @@ def test_qemu_cannot_send_private_page_by_af_xdp(attack: Attack) -> None:
     """QEMU cannot give an AF_XDP socket a private page of its guest as the memory of its packets."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with packets_of(qemu, LO) as wire, descriptor_of(qemu, "socket", AF_XDP, SOCK_RAW, 0) as file:
+        with packets_of(qemu, LO) as wire, descriptor_of(qemu, "socket", AF_XDP, socket.SOCK_RAW, 0) as file:
             memory = qemu.memory(struct.pack("<QQIIII", page.hva, PAGE_SIZE, PAGE_SIZE, 0, 0, 0))
             done = qemu.syscall("setsockopt", file, SOL_XDP, UMEM_REG, memory, 32)
             if done.errno is None:
@@ -176,19 +177,19 @@ def _send_first_frame(qemu: Puppet, file: int) -> None:
     """Send all of the socket's memory as one packet, over the loopback."""
     for ring in (UMEM_FILL_RING, UMEM_COMPLETION_RING, TX_RING):
         setting(qemu, file, SOL_XDP, ring, struct.pack("<I", 2))
-    bound(qemu, file, struct.pack("<HHIII", AF_XDP, XDP_COPY, LO, 0, 0))
+    bind_to(qemu, file, struct.pack("<HHIII", AF_XDP, XDP_COPY, LO, 0, 0))
     with _ring(qemu, file) as (producer, descriptor):
         store_bytes(qemu, descriptor, struct.pack("<QII", 0, PAGE_SIZE, 0))
         store_bytes(qemu, producer, struct.pack("<I", 1))
-        qemu.syscall("sendto", file, 0, 0, MSG_DONTWAIT, 0, 0).require("send the ring's packets")
+        qemu.syscall("sendto", file, 0, 0, socket.MSG_DONTWAIT, 0, 0).require("send the ring's packets")
 
 
 @contextmanager
 def _ring(qemu: Puppet, file: int) -> Iterator[tuple[int, int]]:
     """The ring of packets to send: where its producer's index and its first descriptor lie."""
-    told, size = qemu.memory(OFFSETS.size), qemu.memory(struct.pack("<I", OFFSETS.size))
-    qemu.syscall("getsockopt", file, SOL_XDP, MMAP_OFFSETS, told, size).require("XDP_MMAP_OFFSETS")
-    producer, _, descriptor, _ = OFFSETS.unpack(qemu.read(told, OFFSETS.size))[4:8]
+    options, size = qemu.memory(OFFSETS.size), qemu.memory(struct.pack("<I", OFFSETS.size))
+    qemu.syscall("getsockopt", file, SOL_XDP, MMAP_OFFSETS, options, size).require("XDP_MMAP_OFFSETS")
+    producer, _, descriptor, _ = OFFSETS.unpack(qemu.read(options, OFFSETS.size))[4:8]
     with map_file(qemu, PAGE_SIZE, file, TX_PGOFF) as ring:
         yield ring + producer, ring + descriptor
 

@@ -38,32 +38,32 @@ def test_guest_shares_pages_above_4_gib(trial: Trial, pool: HostPool) -> None:
                 *witnesses(guest, aimed, one),
             ]
 
-        found = on_each(host.guests, look)
-        judge_each(trial, host, found)
+        results = on_each(host.guests, look)
+        judge_each(trial, host, results)
 
 
 def test_guest_uses_no_plugged_in_memory_that_its_host_does_not_hold(trial: Trial, pool: HostPool) -> None:
     """Memory that is plugged in, and behind which the host has none, a guest refuses: each store would be an exit."""
     with standing(pool, with_a_place) as host, Attack.puppeteer(host) as puppeteer:
-        works(trial, host, lambda guest: _plugged_in(host, puppeteer, guest))
+        works(trial, host, lambda guest: _plug_in(host, puppeteer, guest))
 
 
-def _plugged_in(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+def _plug_in(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     """Have a guest use memory: a protected one first while there is none, as QEMU has deleted the slot."""
     plug_in(guest)
-    found: list[Check] = []
+    results: list[Check] = []
     if guest.protected:
         address = sweep(host, guest, "process_vm_readv", FEW_BYTES).address[PLUGGED_AT]
         with vm_in_hand(host, puppeteer, guest) as own:
             slot = own.slot(PLUGGED_AT, PLUGGED_MIB * MIB, address)
             slot.delete()
         # What the shell does itself takes no memory; a guest that uses what is not there may not get any further.
-        said = shell(guest, f"echo online_movable 2> /run/said > {STATE}; read state < {STATE}; echo $state")
-        found.append(Check("its state, with nothing behind it", "offline", said.strip()))
-        if not found[-1].right:
-            return found
-        found.append(Check("why", "Invalid argument", shell(guest, "cat /run/said").strip().rpartition(": ")[2]))
+        state = shell(guest, f"echo online_movable 2> /run/said > {STATE}; read state < {STATE}; echo $state")
+        results.append(Check("its state, with nothing behind it", "offline", state.strip()))
+        if not results[-1].right:
+            return results
+        results.append(Check("why", "Invalid argument", shell(guest, "cat /run/said").strip().rpartition(": ")[2]))
         with vm_in_hand(host, puppeteer, guest) as own:
             replace(slot, vm=own.vm).put()
     put_in_use(guest)
-    return [*found, Check("its state, with memory behind it", "online", shell(guest, f"cat {STATE}").strip())]
+    return [*results, Check("its state, with memory behind it", "online", shell(guest, f"cat {STATE}").strip())]

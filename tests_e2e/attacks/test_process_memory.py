@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 
@@ -13,7 +14,6 @@ from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 from tests_e2e.support.steps import open_file, read_pending
 
-O_RDONLY, O_RDWR = 0, 2
 PTRACE_PEEKDATA, PTRACE_POKEDATA = 2, 5  # linux/ptrace.h
 PR_SET_MM, PR_SET_MM_ARG_START, PR_SET_MM_ENV_START = 35, 8, 10  # linux/prctl.h
 ARG_START, ENV_START = 48, 50  # fields of /proc/PID/stat, counted from 1: Documentation/filesystems/proc.rst
@@ -25,7 +25,7 @@ def test_host_cannot_read_private_page_by_proc_pid_mem(attack: Attack) -> None:
     """The host cannot read a private page of a guest through /proc/PID/mem of its QEMU."""
 
     def probe(attacker: Puppet, page: Target) -> Got:
-        memory = attacker.open(f"/proc/{page.qemu}/mem", O_RDWR)
+        memory = attacker.open(f"/proc/{page.qemu}/mem", os.O_RDWR)
         buffer = attacker.memory(PAGE_SIZE)
         done = attacker.syscall("pread64", memory, buffer, PAGE_SIZE, page.hva)
         return Got(done, attacker.read(buffer, PAGE_SIZE))
@@ -38,7 +38,7 @@ def test_host_cannot_write_private_page_by_proc_pid_mem(attack: Attack) -> None:
     """The host cannot overwrite a private page of a guest through /proc/PID/mem of its QEMU."""
 
     def probe(attacker: Puppet, page: Target) -> Got:
-        memory = attacker.open(f"/proc/{page.qemu}/mem", O_RDWR)
+        memory = attacker.open(f"/proc/{page.qemu}/mem", os.O_RDWR)
         done = attacker.syscall("pwrite64", memory, attacker.memory(PATTERN), PAGE_SIZE, page.hva)
         return Got(done, wrote=PATTERN)
 
@@ -149,12 +149,12 @@ def _read_as(name: str, which: int, field: int) -> Callable[[Puppet, Target], Go
     """
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        with open_file(qemu, "/proc/self/stat", O_RDONLY) as stat:
+        with open_file(qemu, "/proc/self/stat", os.O_RDONLY) as stat:
             # The name of the command may hold blanks; behind its parenthesis no field does.
             before = int(read_pending(qemu, stat, PAGE_SIZE).rpartition(b")")[2].split()[field - 3])
         qemu.syscall("prctl", PR_SET_MM, which, page.hva, 0, 0).require("PR_SET_MM")
         buffer = qemu.memory(PAGE_SIZE)
-        with open_file(qemu, f"/proc/self/{name}", O_RDONLY) as file:
+        with open_file(qemu, f"/proc/self/{name}", os.O_RDONLY) as file:
             done = qemu.syscall("read", file, buffer, PAGE_SIZE)
         qemu.syscall("prctl", PR_SET_MM, which, before, 0, 0).require("PR_SET_MM back")
         return Got(done, qemu.read(buffer, PAGE_SIZE))

@@ -51,7 +51,7 @@ def test_qemu_cannot_print_private_page(attack: Attack) -> None:
     """QEMU cannot print a private page of its guest by xp of the human monitor: it dies of SIGBUS."""
 
     def feature(_: Host, guest: Guest, page: Target) -> bytes:
-        return _printed(guest, "xp", page.gpa)
+        return _print_page(guest, "xp", page.gpa)
 
     _by_feature(attack, "HMP xp", feature)
 
@@ -82,8 +82,8 @@ def test_qemu_cannot_dump_private_page(attack: Attack) -> None:
         try:
             guest.qmp.execute("dump-guest-memory", {"begin": page.gpa, **command})
         except ChannelError as error:
-            return Got(Done(-1, _errno(error.message)), _saved(attack.host))
-        return Got(Done(0), _saved(attack.host))
+            return Got(Done(-1, _errno(error.message)), _read_saved(attack.host))
+        return Got(Done(0), _read_saved(attack.host))
 
     attack.from_outside("QMP dump-guest-memory", probe)
 
@@ -100,7 +100,7 @@ def test_qemu_cannot_save_private_page_by_memsave(trial: Trial, attack: Attack) 
 
 def test_qemu_cannot_print_private_page_by_x(trial: Trial, attack: Attack) -> None:
     """QEMU cannot print memory of its guest by the guest's own address (HMP x): it dies at its page tables."""
-    _by_own_address(trial, attack, lambda guest, address: _printed(guest, "x", address))
+    _by_own_address(trial, attack, lambda guest, address: _print_page(guest, "x", address))
 
 
 def _by_own_address(trial: Trial, attack: Attack, feature: Callable[[Guest, int], bytes]) -> None:
@@ -109,9 +109,9 @@ def _by_own_address(trial: Trial, attack: Attack, feature: Callable[[Guest, int]
     With private registers QEMU does not even know where the page tables are.
     """
     with standing(attack.pool, open_registers) as host:
-        found = on_each(host.guests, lambda guest: _read_as_the_guest(attack, host, guest, feature))
-        protected = opted_in(host.guest, found)  # it told before
-    trial.legitimate(*found, protected=protected)
+        results = on_each(host.guests, lambda guest: _read_as_the_guest(attack, host, guest, feature))
+        protected = opted_in(host.guest, results)  # it told before
+    trial.legitimate(*results, protected=protected)
 
 
 def _read_as_the_guest(attack: Attack, host: Host, guest: Guest, feature: Callable[[Guest, int], bytes]) -> list[Check]:
@@ -120,7 +120,7 @@ def _read_as_the_guest(attack: Attack, host: Host, guest: Guest, feature: Callab
         address = GUEST_PAGE_OFFSET + page.target.gpa
         tracer, ask = puppeteer.spawn(), partial(feature, guest, address)
         done, answer = ask_until_it_ends(tracer, guest, page.target, ask, anywhere=True)
-    leaked = Canary(page.planted.content).leaked((answer or b"") + _saved(host))
+    leaked = Canary(page.planted.content).count_leaked((answer or b"") + _read_saved(host))
     return [
         Check("how QEMU ends", "SIGBUS, BUS_ADRERR" if protected else "it lives on", _end(done)),
         Check("bytes of the canary that it tells", "0" if protected else str(PAGE_SIZE), str(leaked)),
@@ -131,7 +131,7 @@ def _end(done: Done) -> str:
     return f"{done.signal}, {done.si_code}" if done.signal else "it lives on"
 
 
-def _printed(guest: Guest, command: str, address: int) -> bytes:
+def _print_page(guest: Guest, command: str, address: int) -> bytes:
     """A page as words that the human monitor prints."""
     words = re.findall(r" 0x([0-9a-f]{16})", guest.qmp.monitor(f"{command} /{PAGE_SIZE // WORD}gx {address:#x}"))
     return b"".join(int(word, 16).to_bytes(WORD, "little") for word in words)
@@ -143,20 +143,20 @@ def _by_feature(attack: Attack, call: str, feature: Feature) -> None:
     def probe(host: Host, guest: Guest, page: Target) -> Got:
         with attack.puppeteer(host) as puppeteer:
             done, answer = ask_until_it_ends(puppeteer.spawn(), guest, page, lambda: feature(host, guest, page))
-        return Got(done, (answer or b"") + _saved(host))
+        return Got(done, (answer or b"") + _read_saved(host))
 
     attack.lethal(call, probe)
 
 
-def _saved(host: Host) -> bytes:
+def _read_saved(host: Host) -> bytes:
     """What QEMU saved, which is removed; empty if there is nothing."""
     script = 'if [ -e "$0" ]; then cat "$0" && rm "$0"; fi'
     return host.ssh.run(["sh", "-c", script, SAVED], seconds=TIMEOUT).require().stdout
 
 
-def _errno(said: str) -> str | None:
+def _errno(message: str) -> str | None:
     """The name of the errno with whose words an error of QEMU's ends."""
-    words = said.rpartition(": ")[2]
+    words = message.rpartition(": ")[2]
     return next((name for number, name in errno.errorcode.items() if os.strerror(number) == words), None)
 
 

@@ -41,7 +41,7 @@ POPF_MOV = bytes.fromhex("9d c707")  # popf; mov dword [rdi], the 4 bytes that f
 
 def test_qemu_cannot_load_private_bytes_one_by_one(attack: Attack) -> None:
     """QEMU itself cannot load the bytes of a private page one by one."""
-    attack.by_qemu("lodsb", lambda qemu, page: _copied(qemu, LODSB_LOOP, page, PAGE_SIZE, rcx=PAGE_SIZE))
+    attack.by_qemu("lodsb", lambda qemu, page: _run_copy(qemu, LODSB_LOOP, page, PAGE_SIZE, rcx=PAGE_SIZE))
 
 
 def test_qemu_cannot_load_private_word(attack: Attack) -> None:
@@ -66,17 +66,17 @@ def test_qemu_cannot_load_across_into_private_page(attack: Attack) -> None:
 
 def test_qemu_cannot_load_private_vector_by_sse(attack: Attack) -> None:
     """QEMU itself cannot load a vector of a private page by SSE."""
-    attack.by_qemu("movups", lambda qemu, page: _copied(qemu, MOVUPS, page, SSE))
+    attack.by_qemu("movups", lambda qemu, page: _run_copy(qemu, MOVUPS, page, SSE))
 
 
 def test_qemu_cannot_load_private_vector_past_the_cache(attack: Attack) -> None:
     """QEMU itself cannot load a vector of a private page by a non-temporal load."""
-    attack.by_qemu("movntdqa", lambda qemu, page: _copied(qemu, MOVNTDQA, page, SSE))
+    attack.by_qemu("movntdqa", lambda qemu, page: _run_copy(qemu, MOVNTDQA, page, SSE))
 
 
 def test_qemu_cannot_load_private_vector_by_avx(attack: Attack) -> None:
     """QEMU itself cannot load a vector of a private page by AVX."""
-    attack.by_qemu("vmovdqu", lambda qemu, page: _copied(qemu, VMOVDQU, page, AVX))
+    attack.by_qemu("vmovdqu", lambda qemu, page: _run_copy(qemu, VMOVDQU, page, AVX))
 
 
 def test_qemu_cannot_gather_private_words(attack: Attack) -> None:
@@ -84,7 +84,7 @@ def test_qemu_cannot_gather_private_words(attack: Attack) -> None:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         places = b"".join(at.to_bytes(WORD, "little") for at in range(0, PAGE_SIZE, PAGE_SIZE // (AVX // WORD)))
-        got = _copied(qemu, GATHER, page, AVX, rdx=qemu.memory(places))
+        got = _run_copy(qemu, GATHER, page, AVX, rdx=qemu.memory(places))
         return dataclasses.replace(got, cuts=tuple(range(WORD, AVX, WORD)))
 
     attack.by_qemu("vpgatherqq", probe)
@@ -150,9 +150,9 @@ def test_qemu_cannot_compare_and_exchange_private_word(attack: Attack) -> None:
     """QEMU itself cannot compare and exchange a word of a private page, and learn it when the comparison fails."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        word, found = PATTERN[:WORD], qemu.memory(WORD)
-        done = qemu.run(LOCK_CMPXCHG, rdi=page.hva, rsi=found, rdx=int.from_bytes(word, "little"))
-        return Got(done.as_a_load(), qemu.read(found, WORD), wrote=word)
+        word, result = PATTERN[:WORD], qemu.memory(WORD)
+        done = qemu.run(LOCK_CMPXCHG, rdi=page.hva, rsi=result, rdx=int.from_bytes(word, "little"))
+        return Got(done.as_a_load(), qemu.read(result, WORD), wrote=word)
 
     attack.by_qemu("lock cmpxchg", probe)
 
@@ -165,18 +165,18 @@ def test_qemu_cannot_execute_from_private_page(attack: Attack) -> None:
     """
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        both, site, found = page.hva - PAGE_SIZE, page.hva - len(POPF_MOV), qemu.memory(HALF)
+        both, site, result = page.hva - PAGE_SIZE, page.hva - len(POPF_MOV), qemu.memory(HALF)
         qemu.syscall("mprotect", both, 2 * PAGE_SIZE, READ_WRITE | EXECUTE).require("mprotect(PROT_EXEC)")
         qemu.write(site, POPF_MOV)
-        done = qemu.run(PUSH_AND_JUMP, rdx=site, rax=SINGLE_STEP, rdi=found)
+        done = qemu.run(PUSH_AND_JUMP, rdx=site, rax=SINGLE_STEP, rdi=result)
         qemu.write(site, APPROACH * len(POPF_MOV))
         qemu.syscall("mprotect", both, 2 * PAGE_SIZE, READ_WRITE).require("mprotect back")
-        return Got(done, qemu.read(found, HALF))
+        return Got(done, qemu.read(result, HALF))
 
     attack.by_qemu("instruction fetch", probe)
 
 
-def _copied(qemu: Puppet, code: bytes, page: Target, size: int, **registers: int) -> Got:
+def _run_copy(qemu: Puppet, code: bytes, page: Target, size: int, **registers: int) -> Got:
     """What code that copies from [rsi] to [rdi] got."""
     buffer = qemu.memory(size)
     done = qemu.run(code, rsi=page.hva, rdi=buffer, **registers)

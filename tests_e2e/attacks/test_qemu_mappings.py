@@ -6,6 +6,8 @@ Where both steps count, the observation tells both: what the kernel answered, an
 
 from __future__ import annotations
 
+import mmap
+import os
 from dataclasses import replace
 
 from host_setup.channels.puppets import Done, Puppet
@@ -15,23 +17,20 @@ from tests_e2e.support.children import CLONE_VM, child_of
 from tests_e2e.support.loads import load
 
 # linux/mman.h
-PROT_NONE, PROT_READ, PROT_READ_WRITE = 0, 1, 3
+PROT_NONE, PROT_READ_WRITE = 0, 3
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 MLOCK_ONFAULT = 1
-MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_REMOVE = 0, 1, 2, 3, 9
-MADV_DONTFORK, MADV_DOFORK, MADV_MERGEABLE, MADV_UNMERGEABLE = 10, 11, 12, 13
 MADV_WIPEONFORK, MADV_KEEPONFORK = 18, 19
-MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DODUMP, MADV_COLD, MADV_PAGEOUT = 14, 15, 17, 20, 21
+MADV_COLD, MADV_PAGEOUT = 20, 21
 MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE = 22, 23, 25
 HUGE_PAGE = 2 << 20
-O_RDWR = 2
 
 
 def test_qemu_cannot_load_after_mprotect(attack: Attack) -> None:
     """QEMU cannot give itself access to a private page of its guest by mprotect()."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        for rights in (PROT_NONE, PROT_READ, PROT_READ_WRITE):
+        for rights in (PROT_NONE, mmap.PROT_READ, PROT_READ_WRITE):
             qemu.syscall("mprotect", page.hva, PAGE_SIZE, rights).require("mprotect")
         return load(qemu, page.hva)
 
@@ -78,12 +77,12 @@ def test_qemu_cannot_load_after_mlock_on_fault(attack: Attack) -> None:
 
 def test_qemu_cannot_load_after_advice_to_need_private_page(attack: Attack) -> None:
     """QEMU cannot load from a private page of its guest after MADV_WILLNEED."""
-    _by_advice(attack, "MADV_WILLNEED", MADV_WILLNEED)
+    _by_advice(attack, "MADV_WILLNEED", mmap.MADV_WILLNEED)
 
 
 def test_qemu_cannot_load_after_advice_on_the_order_of_loads(attack: Attack) -> None:
     """QEMU cannot load from a private page of its guest after MADV_RANDOM, MADV_SEQUENTIAL and MADV_NORMAL."""
-    _by_advice(attack, "MADV_NORMAL", MADV_RANDOM, MADV_SEQUENTIAL, MADV_NORMAL)
+    _by_advice(attack, "MADV_NORMAL", mmap.MADV_RANDOM, mmap.MADV_SEQUENTIAL, mmap.MADV_NORMAL)
 
 
 def test_qemu_cannot_load_after_advice_to_wipe_private_page_in_children(attack: Attack) -> None:
@@ -93,22 +92,22 @@ def test_qemu_cannot_load_after_advice_to_wipe_private_page_in_children(attack: 
 
 def test_qemu_cannot_load_after_advice_to_remove_private_page(attack: Attack) -> None:
     """QEMU cannot have a private page of its guest removed from its backing by MADV_REMOVE, nor load from it then."""
-    _by_advice(attack, "MADV_REMOVE", MADV_REMOVE)
+    _by_advice(attack, "MADV_REMOVE", mmap.MADV_REMOVE)
 
 
 def test_qemu_cannot_load_after_advice_to_merge_private_page(attack: Attack) -> None:
     """QEMU cannot load from a private page of its guest after MADV_UNMERGEABLE and MADV_MERGEABLE."""
-    _by_advice(attack, "MADV_MERGEABLE", MADV_UNMERGEABLE, MADV_MERGEABLE)
+    _by_advice(attack, "MADV_MERGEABLE", mmap.MADV_UNMERGEABLE, mmap.MADV_MERGEABLE)
 
 
 def test_qemu_cannot_load_after_advice_on_huge_pages(attack: Attack) -> None:
     """QEMU cannot load from a private page of its guest after MADV_NOHUGEPAGE and MADV_HUGEPAGE."""
-    _by_advice(attack, "MADV_HUGEPAGE", MADV_NOHUGEPAGE, MADV_HUGEPAGE)
+    _by_advice(attack, "MADV_HUGEPAGE", mmap.MADV_NOHUGEPAGE, mmap.MADV_HUGEPAGE)
 
 
 def test_qemu_cannot_have_private_page_dumped(attack: Attack) -> None:
     """QEMU cannot have a private page of its guest included in core dumps by MADV_DODUMP."""
-    _by_advice(attack, "MADV_DODUMP", MADV_DODUMP)
+    _by_advice(attack, "MADV_DODUMP", mmap.MADV_DODUMP)
 
 
 def test_qemu_cannot_have_private_page_aged(attack: Attack) -> None:
@@ -135,8 +134,8 @@ def test_qemu_cannot_have_private_page_collapsed(attack: Attack) -> None:
     """QEMU cannot have a private page of its guest copied into a huge page by MADV_COLLAPSE."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        told = qemu.syscall("madvise", page.hva // HUGE_PAGE * HUGE_PAGE, HUGE_PAGE, MADV_COLLAPSE)
-        return _both(told, load(qemu, page.hva))
+        advice_done = qemu.syscall("madvise", page.hva // HUGE_PAGE * HUGE_PAGE, HUGE_PAGE, MADV_COLLAPSE)
+        return _both(advice_done, load(qemu, page.hva))
 
     attack.by_qemu("madvise(MADV_COLLAPSE), load", probe)
 
@@ -146,11 +145,11 @@ def test_child_of_qemu_cannot_load_from_private_page(attack: Attack) -> None:
     with attack.puppeteer(attack.host) as children:
 
         def probe(qemu: Puppet, page: Target) -> Got:
-            told = qemu.syscall("madvise", *_whole(page), MADV_DOFORK)
+            advice_done = qemu.syscall("madvise", *_whole(page), mmap.MADV_DOFORK)
             with child_of(qemu, children) as child:
                 got = load(child, page.hva)
-            qemu.syscall("madvise", *_whole(page), MADV_DONTFORK).require("madvise back")
-            return _both(told, got)
+            qemu.syscall("madvise", *_whole(page), mmap.MADV_DONTFORK).require("madvise back")
+            return _both(advice_done, got)
 
         attack.by_qemu("MADV_DOFORK, fork, load", probe)
 
@@ -170,7 +169,7 @@ def test_qemu_cannot_read_private_page_by_proc_self_mem(attack: Attack) -> None:
     """QEMU cannot read a private page of its guest through its own /proc/self/mem."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        memory, buffer = qemu.open("/proc/self/mem", O_RDWR), qemu.memory(PAGE_SIZE)
+        memory, buffer = qemu.open("/proc/self/mem", os.O_RDWR), qemu.memory(PAGE_SIZE)
         done = qemu.syscall("pread64", memory, buffer, PAGE_SIZE, page.hva)
         qemu.syscall("close", memory).require("close")
         return Got(done, qemu.read(buffer, PAGE_SIZE))
@@ -182,7 +181,7 @@ def test_qemu_cannot_write_private_page_by_proc_self_mem(attack: Attack) -> None
     """QEMU cannot overwrite a private page of its guest through its own /proc/self/mem."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        memory, buffer = qemu.open("/proc/self/mem", O_RDWR), qemu.memory(PATTERN)
+        memory, buffer = qemu.open("/proc/self/mem", os.O_RDWR), qemu.memory(PATTERN)
         done = qemu.syscall("pwrite64", memory, buffer, PAGE_SIZE, page.hva)
         qemu.syscall("close", memory).require("close")
         return Got(done, wrote=PATTERN)
@@ -195,9 +194,9 @@ def _whole(page: Target) -> tuple[int, int]:
     return page.hva, PAGE_SIZE
 
 
-def _both(told: Done, got: Got) -> Got:
+def _both(first: Done, got: Got) -> Got:
     """What the kernel answered to the first step, and what the load met."""
-    return replace(got, done=replace(got.done, returned=told.returned, errno=told.errno))
+    return replace(got, done=replace(got.done, returned=first.returned, errno=first.errno))
 
 
 def _by_advice(attack: Attack, call: str, *advice: int) -> None:
@@ -209,16 +208,16 @@ def _by_advice(attack: Attack, call: str, *advice: int) -> None:
     def probe(qemu: Puppet, page: Target) -> Got:
         for before in advice[:-1]:
             qemu.syscall("madvise", *_whole(page), before).require(f"madvise({before})")
-        told = qemu.syscall("madvise", *_whole(page), advice[-1])
-        return _both(told, load(qemu, page.hva))
+        advice_done = qemu.syscall("madvise", *_whole(page), advice[-1])
+        return _both(advice_done, load(qemu, page.hva))
 
     attack.by_qemu(f"madvise({call}), load", probe)
 
 
-def _load_locked(qemu: Puppet, page: Target, told: Done) -> Got:
+def _load_locked(qemu: Puppet, page: Target, first: Done) -> Got:
     got = load(qemu, page.hva)
     qemu.syscall("munlock", *_whole(page)).require("munlock")
-    return _both(told, got)
+    return _both(first, got)
 
 
 def _load_elsewhere(qemu: Puppet, page: Target, flags: int) -> Got:

@@ -25,13 +25,13 @@ from signoff.observation import PAGE_SIZE, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
 from tests_e2e.support.each import on_each
-from tests_e2e.support.field import named
+from tests_e2e.support.field import name_frames
 from tests_e2e.support.frame_owners import FREE, NOT_THE_KERNELS, owners_of
 from tests_e2e.support.host_memory import memory_of
 from tests_e2e.support.registers import GENERAL, VECTORS, user_canary
 from tests_e2e.support.residue import WORD, search
 from tests_e2e.support.translations import Memory
-from tests_e2e.support.vm_end import ask_to_quit, ended, lives_on, memory_is_back
+from tests_e2e.support.vm_end import ask_to_quit, lives_on, memory_is_back, wait_for_ends
 
 HOLDS = 1.0  # seconds at a time, of the guest's time
 PAUSE = 0.3  # seconds between two looks
@@ -83,18 +83,18 @@ def _nothing_left(trial: Trial, pool: HostPool, end: Callable[[Puppet, Guest], s
         others = secrets.token_bytes(VECTORS.stop)
         attacker = puppeteer.spawn()
         attacker.memory(others)
-        works = on_each(host.guests, lambda guest: _stopped_at_work(host, guest, at_work))
+        works = on_each(host.guests, lambda guest: _stop_at_work(host, guest, at_work))
         ending = attacker.syscall("pidfd_open", host.guest.pid, 0).require("pidfd_open")
         answer = end(attacker, host.guest)
-        ended(attacker, ending, explain=lambda: lives_on(host, host.guest, answer))
+        wait_for_ends(attacker, ending, explain=lambda: lives_on(host, host.guest, answer))
         if host.plain_guest is not None:
             memory_is_back(host.plain_guest)
         with memory_of(host) as memory:
-            found = [_checks(host, memory, work, others) for work in works]
-    trial.legitimate(*found, protected=protected)
+            results = [_checks(host, memory, work, others) for work in works]
+    trial.legitimate(*results, protected=protected)
 
 
-def _stopped_at_work(host: Host, guest: Guest, at_work: contextlib.ExitStack) -> Work:
+def _stop_at_work(host: Host, guest: Guest, at_work: contextlib.ExitStack) -> Work:
     """Have a guest work with a canary in registers, and stop it when KVM has all of them in the kernel's memory.
 
     :raises DeadlineError: the program was never seen at work.
@@ -106,7 +106,7 @@ def _stopped_at_work(host: Host, guest: Guest, at_work: contextlib.ExitStack) ->
             held = this_one.enter_context(guest.canaries.holding(aimed.planted, seconds=HOLDS))
             while not held.done():
                 guest.qmp.execute("stop")
-                kept = _kept_by_kvm(host, content)
+                kept = _registers_in_kernel(host, content)
                 if kept.keys() == KINDS.keys():
                     at_work.callback(_let_go, this_one.pop_all())
                     return Work(content, private, kept)
@@ -120,23 +120,23 @@ def _let_go(work: contextlib.ExitStack) -> None:
         work.close()
 
 
-def _kept_by_kvm(host: Host, content: bytes) -> dict[str, str]:
+def _registers_in_kernel(host: Host, content: bytes) -> dict[str, str]:
     """In what memory of the kernel's each kind of register is, all of that kind one behind the other."""
     with memory_of(host) as memory:
         frames = {kind: _frames_with(memory, content[held]) for kind, held in KINDS.items()}
         whose = owners_of(host.ssh, memory, frozenset().union(*frames.values()))
     kept = {
-        kind: {whose[frame] for frame in found if whose.get(frame, FREE) not in NOT_THE_KERNELS}
-        for kind, found in frames.items()
+        kind: {whose[frame] for frame in frame if whose.get(frame, FREE) not in NOT_THE_KERNELS}
+        for kind, frame in frames.items()
     }
     return {kind: ", ".join(sorted(names)) for kind, names in kept.items() if names}
 
 
 def _frames_with(memory: Memory, what: bytes) -> frozenset[int]:
-    found, at = set(), -1
+    frames, at = set(), -1
     while (at := memory.find(what, at + 1)) >= 0:
-        found.add(at // PAGE_SIZE)
-    return frozenset(found)
+        frames.add(at // PAGE_SIZE)
+    return frozenset(frames)
 
 
 def _checks(host: Host, memory: Memory, work: Work, others: bytes) -> list[Check]:
@@ -145,27 +145,27 @@ def _checks(host: Host, memory: Memory, work: Work, others: bytes) -> list[Check
     return [
         *(Check(f"KVM had {kind} in the kernel's memory", "yes", "yes" if work.kept[kind] else "no") for kind in KINDS),
         *(Check(f"the search finds {kind} of others", "yes", "yes" if elsewhere[kind] else "no") for kind in KINDS),
-        *(Check(f"pages that hold {kind}", *_wanted(work, left[kind], whose)) for kind in KINDS),
+        *(Check(f"pages that hold {kind}", *_expectation(work, left[kind], whose)) for kind in KINDS),
     ]
 
 
-def _wanted(work: Work, frames: frozenset[int], whose: Mapping[int, str]) -> tuple[str, str]:
+def _expectation(work: Work, frames: frozenset[int], whose: Mapping[int, str]) -> tuple[str, str]:
     """What must be found of a guest, and what is: nothing of a private one, which has ended."""
     if work.private:
-        return "none", named(frames, whose)
+        return "none", name_frames(frames, whose)
     return "some", "some" if frames else "none"
 
 
 def pages_left(memory: Memory, *secret: bytes) -> list[Left]:
     """For each secret by kind of register the page frames that hold a word of it."""
     words = {
-        int.from_bytes(one[at : at + WORD], "little"): (number, kind)
-        for number, one in enumerate(secret)
+        int.from_bytes(page[at : at + WORD], "little"): (number, kind)
+        for number, page in enumerate(secret)
         for kind, held in KINDS.items()
         for at in range(held.start, held.stop, WORD)
     }
-    found: list[dict[str, set[int]]] = [{kind: set() for kind in KINDS} for _ in secret]
+    places: list[dict[str, set[int]]] = [{kind: set() for kind in KINDS} for _ in secret]
     for frame, names in search(memory, words).items():
         for number, kind in names:
-            found[number][kind].add(frame)
-    return [{kind: frozenset(frames) for kind, frames in one.items()} for one in found]
+            places[number][kind].add(frame)
+    return [{kind: frozenset(frames) for kind, frames in place.items()} for place in places]

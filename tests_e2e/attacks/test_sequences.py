@@ -7,13 +7,22 @@ import pytest
 
 from host_setup.hosts.base import Host
 from signoff.trial import Trial
-from tests_e2e.support.search import KEPT, MANY, SOME, TRIED, made_up, mapped_by_none, sequences_agree, those_kept
+from tests_e2e.support.search import (
+    KEPT,
+    MANY,
+    SOME,
+    TRIED,
+    judge_private_mappings,
+    sequences_agree,
+    those_kept,
+    try_generated,
+)
 
 
 @pytest.mark.quick
 def test_vmm_reaches_no_private_page_after_sequences_made_up_by_a_seed(trial: Trial, host: Host) -> None:
     """After each of some hundred operations by guest and VMM, made up by a seed, no page is whose it must not be."""
-    sequences_agree(trial, host, made_up, TRIED, MANY)
+    sequences_agree(trial, host, try_generated, TRIED, MANY)
 
 
 def test_vmm_reaches_no_private_page_after_sequences_that_show_known_faults(trial: Trial, host: Host) -> None:
@@ -23,4 +32,4 @@ def test_vmm_reaches_no_private_page_after_sequences_that_show_known_faults(tria
 
 def test_host_maps_no_private_page_where_sequences_left_their_vms(trial: Trial, host: Host) -> None:
     """While VMs stand where such sequences have left them, no page table of the host leads to a private page."""
-    mapped_by_none(trial, host)
+    judge_private_mappings(trial, host)

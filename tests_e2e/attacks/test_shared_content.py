@@ -41,8 +41,8 @@ TIMEOUT = 60.0
 def test_shared_pages_hold_nothing_of_a_process_that_ended(trial: Trial, host: Host) -> None:
     """What a guest shares while its devices work holds nothing of an ended process, nor of a buffer to be filled."""
     guests = [guest for guest, _ in pages_of(host)]
-    found = on_each(guests, lambda guest: _look(host, guest))
-    trial.legitimate(*found, protected=opted_in(host.guest, found))
+    results = on_each(guests, lambda guest: _look(host, guest))
+    trial.legitimate(*results, protected=opted_in(host.guest, results))
 
 
 def _look(host: Host, guest: Guest) -> list[Check]:
@@ -93,9 +93,9 @@ def _look(host: Host, guest: Guest) -> list[Check]:
 
 def _throttle(guest: Guest, rate: int) -> None:
     """Have a guest's disk give so many bytes a second at most; 0: as it can."""
-    said = guest.qmp.monitor(f"block_set_io_throttle scratch 0 {rate} 0 0 0 0")
-    if said.strip():
-        raise MachineError(f"block_set_io_throttle of guest {guest.spec.name}: {said}")
+    answer = guest.qmp.monitor(f"block_set_io_throttle scratch 0 {rate} 0 0 0 0")
+    if answer.strip():
+        raise MachineError(f"block_set_io_throttle of guest {guest.spec.name}: {answer}")
 
 
 def bytes_of(memory: mmap.mmap | bytes, pattern: bytes, frames: Iterable[int]) -> int:

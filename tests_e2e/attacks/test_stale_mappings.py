@@ -43,11 +43,11 @@ def test_no_cpu_keeps_access_to_memory_that_a_guest_gets_later(trial: Trial, poo
     """A CPU that reads free memory of the kernel's all the time loses it when that is given to a guest."""
     with pool.fresh() as host:
         protected = host.guest.protected if host.plain_guest is not None else None
-        found = on_each(host.guests, lambda guest: _watched(host, guest))
-    trial.legitimate(*found, protected=protected)
+        results = on_each(host.guests, lambda guest: _check_stale_read(host, guest))
+    trial.legitimate(*results, protected=protected)
 
 
-def _watched(host: Host, guest: Guest) -> list[Check]:
+def _check_stale_read(host: Host, guest: Guest) -> list[Check]:
     """Have a guest be given the very memory that a CPU reads.
 
     A plain guest takes what the kernel gives to everybody. That it is this memory is of no interest there: the CPU

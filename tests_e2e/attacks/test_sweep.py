@@ -19,9 +19,9 @@ from tests_e2e.support.memory import shell
 from tests_e2e.support.sweep import (
     bounce_buffers,
     by_loads,
+    check_shared_is_little,
     checks,
     exactly_what_is_shared,
-    shared_for_no_device,
     sweep,
 )
 
@@ -37,17 +37,17 @@ def test_qemu_loads_from_no_page_but_shared_ones(trial: Trial, attack: Attack) -
             loaded = by_loads(host, guest, partial(_loads, puppeteer, guest.pid), trial)
             return checks(loaded, "SIGBUS", physical=False)
 
-        found = on_each(host.guests, look)
-    trial.legitimate(*found, protected=opted_in(host.guest, found))
+        results = on_each(host.guests, look)
+    trial.legitimate(*results, protected=opted_in(host.guest, results))
 
 
 def _loads(puppeteer: Puppeteer, pid: int, address: Mapping[int, int]) -> dict[int, str | None]:
     """What a load of each page of a guest met in its QEMU, by guest-physical address."""
     with puppeteer.inside(pid) as qemu:
         return {
-            gpa: one
+            gpa: load
             for gpas, first in runs(address)
-            for gpa, one in zip(gpas, loads_of_each(qemu, first, len(gpas)), strict=True)
+            for gpa, load in zip(gpas, loads_of_each(qemu, first, len(gpas)), strict=True)
         }
 
 
@@ -80,9 +80,9 @@ def test_guest_shares_no_more_than_it_needs(trial: Trial, attack: Attack) -> Non
         known = "yes" if bounced <= one.shared else "no"
         return [
             Check("its bounce buffers are shared", "yes", known),
-            *shared_for_no_device(one, bounced),
+            *check_shared_is_little(one, bounced),
             *of_its_kernel(one, symbols_of(guest), protected=guest.protected),
         ]
 
-    found = on_each(attack.host.guests, look)
-    trial.legitimate(*found, protected=opted_in(attack.host.guest, found))
+    results = on_each(attack.host.guests, look)
+    trial.legitimate(*results, protected=opted_in(attack.host.guest, results))

@@ -40,17 +40,17 @@ def twins(pool: HostPool) -> Iterator[Host]:
 
 def test_host_cannot_keep_a_guest_from_flushing_its_tlbs(trial: Trial, twins: Host) -> None:
     """A host that says of a processor that it does not run does not keep its guest from having that flush its TLB."""
-    judge_each(trial, twins, on_each(twins.guests, lambda guest: _unmapped(twins, guest)))
+    judge_each(trial, twins, on_each(twins.guests, lambda guest: _check_unmap(twins, guest)))
 
 
-def _unmapped(host: Host, guest: Guest) -> list[Check]:
+def _check_unmap(host: Host, guest: Guest) -> list[Check]:
     """Have one processor unmap pages while the host says that the other one does not run."""
-    where = _told(guest, "unmap_beside")["steal_time"]
+    where = _read_numbers(guest, "unmap_beside")["steal_time"]
     (page,) = guest.memory.addresses([where // PAGE_SIZE * PAGE_SIZE])
     program = [f"{HOST_PROGRAMS}/say_preempted", str(guest.pid), hex(page.hva + where % PAGE_SIZE)]
     with closing(host.ssh.converse(program, seconds=TIMEOUT)) as talk:
         talk.line(seconds=TIMEOUT)
-        interrupts = _told(guest, "unmap_beside", str(ROUNDS))["interrupts"]
+        interrupts = _read_numbers(guest, "unmap_beside", str(ROUNDS))["interrupts"]
         talk.ask("end", seconds=TIMEOUT)
     believes = str(not guest.protected)
     return [
@@ -63,8 +63,8 @@ def _unmapped(host: Host, guest: Guest) -> list[Check]:
     ]
 
 
-def _told(guest: Guest, program: str, *words: str) -> dict[str, int]:
-    told: dict[str, int] = json.loads(
+def _read_numbers(guest: Guest, program: str, *words: str) -> dict[str, int]:
+    numbers: dict[str, int] = json.loads(
         guest.ssh.run([f"{GUEST_PROGRAMS}/{program}", *words], seconds=TIMEOUT).require().text
     )
-    return told
+    return numbers

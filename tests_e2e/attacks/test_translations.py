@@ -74,11 +74,11 @@ def test_host_kernel_maps_no_private_page_while_it_emulates(trial: Trial, host: 
 
     What a CPU maps for itself alone, in tables that no other one loads, is not looked at here.
     """
-    found = on_each(host.guests, lambda guest: _watched(host, guest))
-    trial.legitimate(*found, protected=opted_in(host.guest, found))
+    results = on_each(host.guests, lambda guest: _check_tables(host, guest))
+    trial.legitimate(*results, protected=opted_in(host.guest, results))
 
 
-def _watched(host: Host, guest: Guest) -> list[Check]:
+def _check_tables(host: Host, guest: Guest) -> list[Check]:
     """Look at the kernel's lowest tables again and again while a guest has instructions emulated."""
     root = root_of(host.ssh)
     before, emulated = frames_of(host, guest), guest.memory.exits().emulated
@@ -89,7 +89,7 @@ def _watched(host: Host, guest: Guest) -> list[Check]:
         tables = {frame: (base, b"") for frame, base in walked.kernel.lowest.items()}
         rounds = 0
         until = Deadline(WATCHED)
-        while until.left() > 0:
+        while until.seconds_left() > 0:
             rounds += 1
             for frame, (base, last) in tables.items():
                 table = memory.page(frame)
@@ -124,12 +124,12 @@ def _pages_in_the_image(host: Host, process: Puppet) -> int:
     """
     image = direct_map(host.ssh).image
     frames = range(image.physical // PAGE_SIZE, (image.physical + image.in_file) // PAGE_SIZE)
-    told = host.ssh.run(["grep", "MemFree", "/proc/meminfo"], seconds=20).require().text
-    size = max(int(told.split()[1]) * 1024 - KEPT_FREE, MIB) // PAGE_SIZE * PAGE_SIZE
+    free_line = host.ssh.run(["grep", "MemFree", "/proc/meminfo"], seconds=20).require().text
+    size = max(int(free_line.split()[1]) * 1024 - KEPT_FREE, MIB) // PAGE_SIZE * PAGE_SIZE
     done = process.syscall("mmap", 0, size, READ_WRITE, PRIVATE_ANONYMOUS_POPULATED, -1, 0, seconds=TIMEOUT)
     address = done.require("mmap(MAP_POPULATE)")
     held = places(host.ssh, process.pid, address, size // PAGE_SIZE)
-    ours = [number for number, one in enumerate(held) if one.frame in frames]
+    ours = [number for number, entry in enumerate(held) if entry.frame in frames]
     for before, behind in itertools.pairwise([-1, *ours, len(held)]):
         if pages := behind - before - 1:
             first = address + (before + 1) * PAGE_SIZE
@@ -149,12 +149,12 @@ def _judge(trial: Trial, host: Host, more: Mapping[str, tuple[str, str]]) -> Non
     with memory_of(host) as memory:
         walked = walk(memory, root, everybodys, not_roots=everybodys)
     stable = {guest: frames.still(frames_of(host, guest)) for guest, frames in guests.items()}
-    trial.attach("walked.txt", _told(walked))
-    found = [
+    trial.attach("walked.txt", _walk_text(walked))
+    results = [
         [*_checks(guest, frames, walked), *(Check(name, *words) for name, words in more.items())]
         for guest, frames in stable.items()
     ]
-    trial.legitimate(*found, protected=opted_in(host.guest, found))
+    trial.legitimate(*results, protected=opted_in(host.guest, results))
 
 
 def _checks(guest: Guest, frames: GuestFrames, walked: Walked) -> list[Check]:
@@ -183,13 +183,13 @@ def _some(count: int) -> str:
     return "some" if count else "none"
 
 
-def _told(walked: Walked) -> str:
+def _walk_text(walked: Walked) -> str:
     return "\n".join(
         [
             f"topmost tables: {len(walked.roots)}",
             *(
-                f"{name}: {one.tables} tables, {one.leaves} leaves, {len(one.at)} guests' frames mapped"
-                for name, one in (
+                f"{name}: {count.tables} tables, {count.leaves} leaves, {len(count.at)} guests' frames mapped"
+                for name, count in (
                     ("kernel", walked.kernel),
                     ("processes", walked.processes),
                     ("address spaces of one page", walked.windows),

@@ -27,14 +27,14 @@ STORE = bytes.fromhex("c60701")  # mov byte [rdi], 1
 def test_private_pages_that_nobody_touched_are_out_of_reach(trial: Trial, attack: Attack) -> None:
     """Private pages that nobody has touched yet are refused like all others, and get no frame by that."""
     with attack.pool.fresh() as host:  # on a shared one a sweep may have touched all
-        found = on_each(host.guests, lambda guest: _tried(attack, host, guest))
-        protected = opted_in(host.guest, found)
-    trial.legitimate(*found, protected=protected)
+        results = on_each(host.guests, lambda guest: _try_pages(attack, host, guest))
+        protected = opted_in(host.guest, results)
+    trial.legitimate(*results, protected=protected)
 
 
-def _tried(attack: Attack, host: Host, guest: Guest) -> list[Check]:
-    pages = _untouched(host, guest)
-    private = bool(guest.memory.flagged("kp"))
+def _try_pages(attack: Attack, host: Host, guest: Guest) -> list[Check]:
+    pages = _pages_without_frame(host, guest)
+    private = bool(guest.memory.mappings_with_flag("kp"))
     checks: list[Check] = []
     with attack.puppeteer(host) as puppeteer, puppeteer.inside(guest.pid) as qemu:
         attacker = puppeteer.spawn()
@@ -48,24 +48,24 @@ def _tried(attack: Attack, host: Host, guest: Guest) -> list[Check]:
     return checks
 
 
-def _untouched(host: Host, guest: Guest) -> list[int]:
+def _pages_without_frame(host: Host, guest: Guest) -> list[int]:
     """Addresses in QEMU of pages of the guest that have no frame, as many as are tried; private ones if it has such.
 
     :raises ChannelError: it has touched too many.
     """
     first = guest.memory.addresses([0])[0].hva
-    private = guest.memory.flagged("kp")
-    found = [
+    private = guest.memory.mappings_with_flag("kp")
+    addresses = [
         address
-        for number, one in enumerate(places(host.ssh, guest.pid, first, guest.spec.memory * MIB // PAGE_SIZE))
-        if one.frame is None
+        for number, mapping in enumerate(places(host.ssh, guest.pid, first, guest.spec.memory * MIB // PAGE_SIZE))
+        if mapping.frame is None
         for address in [first + number * PAGE_SIZE]
         if not private or any(start <= address < end for start, end in private)
     ]
     wanted = TRIED * len(WAYS)
-    if len(found) < wanted:
-        raise ChannelError(f"guest {guest.spec.name} has only {len(found)} pages that nobody touched")
-    upper = found[-max(wanted, len(found) // 2) :]  # a guest that runs on takes the lowest first
+    if len(addresses) < wanted:
+        raise ChannelError(f"guest {guest.spec.name} has only {len(addresses)} pages that nobody touched")
+    upper = addresses[-max(wanted, len(addresses) // 2) :]  # a guest that runs on takes the lowest first
     return [upper[number * (len(upper) - 1) // (wanted - 1)] for number in range(wanted)]  # first and last among them
 
 

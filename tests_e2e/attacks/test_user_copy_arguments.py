@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import struct
+import termios
 from collections.abc import Callable
 
 from host_setup.channels.puppets import Done, Puppet
@@ -11,20 +15,19 @@ from signoff.observation import PAGE_SIZE
 from tests_e2e.support import conduits
 from tests_e2e.support.approach import straddling
 from tests_e2e.support.attack import Attack, Got, Target
-from tests_e2e.support.bpf import BPF_MAP_UPDATE, found_in, map_of, on_map
+from tests_e2e.support.bpf import BPF_MAP_UPDATE, map_of, on_map, value_of
 from tests_e2e.support.sockets import AF_INET, SOCK_STREAM
-from tests_e2e.support.steps import O_NONBLOCK, O_RDWR, descriptor_of, open_pipe, read_pending, without_descriptor
+from tests_e2e.support.steps import descriptor_of, open_pipe, read_pending, without_descriptor
 
 STRINGS = 64  # bytes that a probe reads which gets them string by string
 PR_SET_NAME, PR_GET_NAME, NAME = 15, 16, 16
-O_CREAT = 0o100
 IPC_PRIVATE, IPC_CREAT, IPC_RMID, IPC_NOWAIT = 0, 0o1000, 0, 0o4000
 KEY_SPEC_THREAD_KEYRING, KEYCTL_READ, KEYCTL_INVALIDATE = -1, 11, 21
 SOL_TCP, TCP_FASTOPEN_KEY, FASTOPEN_KEYS = 6, 33, 32
-TIOCGWINSZ, TIOCSWINSZ, WINSIZE = 0x5413, 0x5414, 8
-EPOLL_CTL_ADD, EPOLLIN = 1, 1
+WINSIZE = 8
+EPOLL_CTL_ADD = 1
 SIGINFO, KERNEL_SIGINFO, SI_QUEUE = 128, 48, -1  # bytes that user space has for it, and that the kernel keeps
-SIGNAL, SIG_BLOCK, SIG_SETMASK, SIGSET = 50, 0, 2, 8  # a real-time signal that nobody uses
+SIGNAL, SIGSET = 50, 8  # a real-time signal that nobody uses
 WALL = 0x40000000
 # vfork by clone(rdi=flags); in the child dup2(r12, 1), execve(r13, r14, r15), and exit(its errno) where that fails.
 EXEC = bytes.fromhex(
@@ -92,7 +95,7 @@ def test_qemu_cannot_hand_private_page_to_a_program(attack: Attack) -> None:
                 qemu.syscall("wait4", child.require("clone"), status, WALL, 0).require("wait4")
                 (end,) = struct.unpack("<i", qemu.read(status, 4))
                 text = read_pending(qemu, out, PAGE_SIZE)
-            return _exited(end), text + b"\0"
+            return _end_of_child(end), text + b"\0"
 
         return _string_by_string(page, string)
 
@@ -106,7 +109,7 @@ def test_qemu_cannot_set_an_attribute_to_private_page(attack: Attack) -> None:
         name = qemu.memory(b"user.sealproof\0")
         with conduits.memory_file(qemu) as (file, _):
             done = qemu.syscall("fsetxattr", file, name, page.hva, PAGE_SIZE, 0)
-            return Got(done, _told(qemu, done, "fgetxattr", lambda at: (file, name, at, PAGE_SIZE)))
+            return Got(done, _read_answer(qemu, done, "fgetxattr", lambda at: (file, name, at, PAGE_SIZE)))
 
     attack.by_qemu("fsetxattr", probe)
 
@@ -116,10 +119,10 @@ def test_qemu_cannot_queue_private_page_by_mq_send(attack: Attack) -> None:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         name = qemu.memory(b"sealproof\0")
-        with descriptor_of(qemu, "mq_open", name, O_CREAT | O_RDWR | O_NONBLOCK, 0o600, 0) as queue:
+        with descriptor_of(qemu, "mq_open", name, os.O_CREAT | os.O_RDWR | os.O_NONBLOCK, 0o600, 0) as queue:
             qemu.syscall("mq_unlink", name).require("mq_unlink")
             done = qemu.syscall("mq_timedsend", queue, page.hva, PAGE_SIZE, 0, 0)
-            return Got(done, _told(qemu, done, "mq_timedreceive", lambda at: (queue, at, 2 * PAGE_SIZE, 0, 0)))
+            return Got(done, _read_answer(qemu, done, "mq_timedreceive", lambda at: (queue, at, 2 * PAGE_SIZE, 0, 0)))
 
     attack.by_qemu("mq_timedsend", probe)
 
@@ -131,7 +134,7 @@ def test_qemu_cannot_queue_private_page_by_msgsnd(attack: Attack) -> None:
         queue = qemu.syscall("msgget", IPC_PRIVATE, IPC_CREAT | 0o600).require("msgget")
         with straddling(qemu, page, struct.pack("<q", 1)) as message:  # the kind, which is no secret, stands before
             done = qemu.syscall("msgsnd", queue, message, PAGE_SIZE, IPC_NOWAIT)
-        data = _told(qemu, done, "msgrcv", lambda at: (queue, at, PAGE_SIZE, 0, IPC_NOWAIT), skip=8)
+        data = _read_answer(qemu, done, "msgrcv", lambda at: (queue, at, PAGE_SIZE, 0, IPC_NOWAIT), skip=8)
         qemu.syscall("msgctl", queue, IPC_RMID, 0).require("msgctl")
         return Got(done, data)
 
@@ -147,7 +150,7 @@ def test_qemu_cannot_keep_private_page_as_a_key(attack: Attack) -> None:
         if done.errno is not None:
             return Got(done)
         key = done.require("add_key")
-        data = _told(qemu, done, "keyctl", lambda at: (KEYCTL_READ, key, at, PAGE_SIZE))
+        data = _read_answer(qemu, done, "keyctl", lambda at: (KEYCTL_READ, key, at, PAGE_SIZE))
         qemu.syscall("keyctl", KEYCTL_INVALIDATE, key).require("KEYCTL_INVALIDATE")
         return Got(without_descriptor(done), data)
 
@@ -176,7 +179,7 @@ def test_qemu_cannot_put_private_page_into_a_bpf_map(attack: Attack) -> None:
     def probe(qemu: Puppet, page: Target) -> Got:
         with map_of(qemu, PAGE_SIZE) as into:
             done = on_map(qemu, BPF_MAP_UPDATE, into, page.hva)
-            return Got(done, found_in(qemu, into, PAGE_SIZE))
+            return Got(done, value_of(qemu, into, PAGE_SIZE))
 
     attack.by_qemu("bpf(BPF_MAP_UPDATE_ELEM)", probe)
 
@@ -186,9 +189,9 @@ def test_qemu_cannot_set_an_ioctl_argument_to_private_page(attack: Attack) -> No
 
     def probe(qemu: Puppet, page: Target) -> Got:
         with conduits.terminal(qemu) as (terminal, _):
-            done = qemu.syscall("ioctl", terminal, TIOCSWINSZ, page.hva)
+            done = qemu.syscall("ioctl", terminal, termios.TIOCSWINSZ, page.hva)
             size = qemu.memory(WINSIZE)
-            qemu.syscall("ioctl", terminal, TIOCGWINSZ, size).require("TIOCGWINSZ")
+            qemu.syscall("ioctl", terminal, termios.TIOCGWINSZ, size).require("TIOCGWINSZ")
             return Got(done, qemu.read(size, WINSIZE))
 
     attack.by_qemu("ioctl(TIOCSWINSZ)", probe)
@@ -200,11 +203,13 @@ def test_qemu_cannot_take_private_page_for_event_data(attack: Attack) -> None:
     def probe(qemu: Puppet, page: Target) -> Got:
         with descriptor_of(qemu, "epoll_create1", 0) as poll, conduits.event_counter(qemu) as (counter, _):
             qemu.syscall("write", counter, qemu.memory(struct.pack("<Q", 1)), 8).require("write")
-            with straddling(qemu, page, struct.pack("<I", EPOLLIN)) as event:  # which events stands before the data
+            with straddling(
+                qemu, page, struct.pack("<I", select.EPOLLIN)
+            ) as event:  # which events stands before the data
                 done = qemu.syscall("epoll_ctl", poll, EPOLL_CTL_ADD, counter, event)
-            found = qemu.memory(12)
-            count = qemu.syscall("epoll_wait", poll, found, 1, 0).require("epoll_wait")
-            return Got(done, qemu.read(found, 12)[4:] if count else b"")
+            buffer = qemu.memory(12)
+            count = qemu.syscall("epoll_wait", poll, buffer, 1, 0).require("epoll_wait")
+            return Got(done, qemu.read(buffer, 12)[4:] if count else b"")
 
     attack.by_qemu("epoll_ctl", probe)
 
@@ -214,13 +219,13 @@ def test_qemu_cannot_send_private_page_with_a_signal(attack: Attack) -> None:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         blocked, mask = qemu.memory(struct.pack("<Q", 1 << SIGNAL - 1)), qemu.memory(SIGSET)
-        qemu.syscall("rt_sigprocmask", SIG_BLOCK, blocked, mask, SIGSET).require("rt_sigprocmask")
+        qemu.syscall("rt_sigprocmask", signal.SIG_BLOCK, blocked, mask, SIGSET).require("rt_sigprocmask")
         with straddling(qemu, page, struct.pack("<iiii", SIGNAL, 0, SI_QUEUE, 0)) as info:
             done = qemu.syscall("rt_tgsigqueueinfo", qemu.pid, qemu.pid, SIGNAL, info)
-        found, none = qemu.memory(SIGINFO), qemu.memory(16)
-        taken = qemu.syscall("rt_sigtimedwait", blocked, found, none, SIGSET)
-        qemu.syscall("rt_sigprocmask", SIG_SETMASK, mask, 0, SIGSET).require("rt_sigprocmask")
-        return Got(done, qemu.read(found, KERNEL_SIGINFO)[16:] if taken.errno is None else b"")
+        siginfo, none = qemu.memory(SIGINFO), qemu.memory(16)
+        taken = qemu.syscall("rt_sigtimedwait", blocked, siginfo, none, SIGSET)
+        qemu.syscall("rt_sigprocmask", signal.SIG_SETMASK, mask, 0, SIGSET).require("rt_sigprocmask")
+        return Got(done, qemu.read(siginfo, KERNEL_SIGINFO)[16:] if taken.errno is None else b"")
 
     attack.by_qemu("rt_tgsigqueueinfo", probe)
 
@@ -237,12 +242,14 @@ def _string_by_string(page: Target, string: Callable[[int], tuple[Done, bytes]])
     return Got(done, data[:STRINGS])
 
 
-def _exited(status: int) -> Done:
+def _end_of_child(status: int) -> Done:
     """How the child's execve() ended, by the status of its end: 0, or the errno that it went with."""
     return Done.of_result(-(status >> 8 & 0xFF))
 
 
-def _told(qemu: Puppet, done: Done, call: str, arguments: Callable[[int], tuple[int, ...]], *, skip: int = 0) -> bytes:
+def _read_answer(
+    qemu: Puppet, done: Done, call: str, arguments: Callable[[int], tuple[int, ...]], *, skip: int = 0
+) -> bytes:
     """What the call that asks has to tell once the argument was taken; it returns how many bytes that is.
 
     :param arguments: by the address for its answer. :param skip: bytes of the answer before what it tells.

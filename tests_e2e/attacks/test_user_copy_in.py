@@ -3,22 +3,24 @@
 
 from __future__ import annotations
 
+import select
+import signal
 import struct
+import termios
 from collections.abc import Callable
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support import conduits
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
-from tests_e2e.support.conduits import Conduit, filled
+from tests_e2e.support.conduits import Conduit, fill
 from tests_e2e.support.overwriting import as_found, as_into_own_memory
 from tests_e2e.support.steps import descriptor_of, open_file, without_descriptor
 
 CLOCK_MONOTONIC = 1
 PR_GET_NAME = 16
-SIG_BLOCK, SIGSET = 0, 8  # bytes of a signal set
-FIONREAD = 0x541B
-EPOLL_CTL_ADD, EPOLLOUT, EPOLL_EVENT = 1, 4, struct.Struct("<IQ")
+SIGSET = 8  # bytes of a signal set
+EPOLL_CTL_ADD, EPOLL_EVENT = 1, struct.Struct("<IQ")
 FUTEX_WAKE_OP, FUTEX_PRIVATE_FLAG = 5, 128
 CLONE_VM, CLONE_VFORK, CLONE_PARENT_SETTID, CLONE_CHILD_CLEARTID = 0x100, 0x4000, 0x100000, 0x200000
 WALL = 0x40000000
@@ -35,7 +37,7 @@ def _into_page(conduit: Conduit, call: Callable[[Puppet, int, int], Done]) -> Pr
 
     def probe(qemu: Puppet, page: Target) -> Got:
         with conduit(qemu) as ends:
-            return Got(call(qemu, filled(qemu, ends, PATTERN), page.hva), wrote=PATTERN)
+            return Got(call(qemu, fill(qemu, ends, PATTERN), page.hva), wrote=PATTERN)
 
     return probe
 
@@ -202,7 +204,7 @@ def test_qemu_cannot_get_its_name_into_private_page(attack: Attack) -> None:
 
 def test_qemu_cannot_get_signal_mask_into_private_page(attack: Attack) -> None:
     """QEMU cannot have the kernel write its signal mask to a private page of its guest by rt_sigprocmask()."""
-    attack.by_qemu("rt_sigprocmask", _result(SIGSET, "rt_sigprocmask", SIG_BLOCK, 0, AT, SIGSET))
+    attack.by_qemu("rt_sigprocmask", _result(SIGSET, "rt_sigprocmask", signal.SIG_BLOCK, 0, AT, SIGSET))
 
 
 def test_qemu_cannot_read_a_timer_into_private_page(attack: Attack) -> None:
@@ -233,8 +235,8 @@ def test_qemu_cannot_get_ioctl_result_into_private_page(attack: Attack) -> None:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         with conduits.pipe(qemu) as ends:
-            out = filled(qemu, ends, PATTERN)
-            return as_into_own_memory(qemu, page, 4, lambda at: qemu.syscall("ioctl", out, FIONREAD, at))
+            out = fill(qemu, ends, PATTERN)
+            return as_into_own_memory(qemu, page, 4, lambda at: qemu.syscall("ioctl", out, termios.FIONREAD, at))
 
     attack.by_qemu("ioctl(FIONREAD)", probe)
 
@@ -244,7 +246,7 @@ def test_qemu_cannot_get_events_into_private_page(attack: Attack) -> None:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         with descriptor_of(qemu, "epoll_create1", 0) as poll, conduits.pipe(qemu) as (into, _):
-            event = EPOLL_EVENT.pack(EPOLLOUT, 0x0123456789ABCDEF)
+            event = EPOLL_EVENT.pack(select.EPOLLOUT, 0x0123456789ABCDEF)
             qemu.syscall("epoll_ctl", poll, EPOLL_CTL_ADD, into, qemu.memory(event)).require("epoll_ctl")
             return as_into_own_memory(
                 qemu, page, EPOLL_EVENT.size, lambda at: qemu.syscall("epoll_wait", poll, at, 1, 0)

@@ -11,7 +11,7 @@ from signoff.observation import PAGE_SIZE
 from tests_e2e.support import conduits
 from tests_e2e.support.approach import APPROACH, clean
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
-from tests_e2e.support.conduits import Conduit, came_out, filled
+from tests_e2e.support.conduits import Conduit, fill, read_out
 
 ODD = 1001  # bytes before the page: the copy starts in the middle of the page before, aligned to nothing
 Probe = Callable[[Puppet, Target], Got]
@@ -23,7 +23,7 @@ def _out(conduit: Conduit, before: int, call: Callable[[Puppet, int, int], Done]
     def probe(qemu: Puppet, page: Target) -> Got:
         with conduit(qemu) as (into, out):
             done = call(qemu, into, page.hva - before)
-            data = came_out(qemu, out, done, before + PAGE_SIZE)
+            data = read_out(qemu, out, done, before + PAGE_SIZE)
         assert data[:before] == APPROACH * min(before, len(data))  # so it started where it should
         return Got(_to_the_byte(done, data), data[before:])
 
@@ -40,7 +40,7 @@ def _in(conduit: Conduit, before: int, call: Callable[[Puppet, int, int], Done])
 
     def probe(qemu: Puppet, page: Target) -> Got:
         with conduit(qemu) as ends:
-            out = filled(qemu, ends, bytes(before) + PATTERN)
+            out = fill(qemu, ends, bytes(before) + PATTERN)
             done = call(qemu, out, page.hva - before)
             clean(qemu, page, before)
             return Got(done, wrote=PATTERN)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 
 from host_setup.channels.puppets import Done, Puppet
@@ -19,7 +20,6 @@ UFFDIO_COPY = ioc(IOC_READ | IOC_WRITE, UFFD_API, 0x03, 40)
 UFFDIO_MOVE = ioc(IOC_READ | IOC_WRITE, UFFD_API, 0x05, 40)
 UFFD_FEATURE_MOVE = 1 << 16
 REGISTER_MODE_MISSING = 1
-MADV_DONTNEED = 4
 REP_MOVSB = bytes.fromhex("f3a4")  # copies rcx bytes from [rsi] to [rdi]
 
 
@@ -32,7 +32,7 @@ def test_qemu_cannot_fill_private_page_by_userfaultfd(attack: Attack) -> None:
             done = _register(qemu, file, page.hva)
             if done.errno is None:
                 # A virtual CPU that touches the page in between waits for the copy.
-                qemu.syscall("madvise", page.hva, PAGE_SIZE, MADV_DONTNEED).require("MADV_DONTNEED")
+                qemu.syscall("madvise", page.hva, PAGE_SIZE, mmap.MADV_DONTNEED).require("MADV_DONTNEED")
                 copy = struct.pack("<QQQQq", page.hva, qemu.memory(PATTERN), PAGE_SIZE, 0, 0)
                 ioctl_on(qemu, file, UFFDIO_COPY, copy)[0].require("UFFDIO_COPY")
                 _unregister(qemu, file, page.hva)

@@ -4,21 +4,21 @@
 from __future__ import annotations
 
 import struct
+import termios
 
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 from tests_e2e.support.faults import that_met
-from tests_e2e.support.sockets import LO, SOCK_STREAM, bound, frame_of, packets_of
+from tests_e2e.support.sockets import LO, SOCK_STREAM, bind_to, frame_of, packets_of
 from tests_e2e.support.steps import IOC_WRITE, descriptor_of, ioc, ioctl_on
-from tests_e2e.support.vhost import DEVICE_WRITES, THE_PAGE, TIMEOUT, VHOST, Queue, kicked, vhost
+from tests_e2e.support.vhost import DEVICE_WRITES, THE_PAGE, TIMEOUT, VHOST, Queue, kick_queue, vhost
 
 NET, VSOCK = "/dev/vhost-net", "/dev/vhost-vsock"
 NET_SET_BACKEND = ioc(IOC_WRITE, VHOST, 0x30, 8)
 VHOST_NET_F_VIRTIO_NET_HDR = 1 << 27  # the device itself makes and takes the header of each packet
 HEADER = bytes(10)  # struct virtio_net_hdr
-FIONREAD = 0x541B
 
 
 def test_qemu_cannot_have_vhost_net_send_private_page(attack: Attack) -> None:
@@ -33,7 +33,7 @@ def test_qemu_cannot_have_vhost_net_send_private_page(attack: Attack) -> None:
             vhost(qemu, NET, page.hva, queues, VHOST_NET_F_VIRTIO_NET_HDR) as (device, kick),
         ):
             _back(qemu, device, 1, backend)
-            kicked(qemu, kick)
+            kick_queue(qemu, kick)
             sending.wait_until_used(1)
             data = frame_of(qemu, wire, PAGE_SIZE)
         return Got(Done(returned=len(data)), data)
@@ -60,7 +60,7 @@ def test_qemu_cannot_have_vhost_net_receive_into_private_page(attack: Attack) ->
             qemu.syscall("write", wire, qemu.memory(PATTERN), PAGE_SIZE).require("send a packet")
             poll_until(lambda: _waiting(qemu, backend) == 0, Deadline(TIMEOUT), "vhost-net to take the packet")
             _back(qemu, device, 0, -1)  # this waits for the worker
-            return Got(Done(returned=receiving.used()), wrote=PATTERN)
+            return Got(Done(returned=receiving.count_used()), wrote=PATTERN)
 
     attack.by_qemu("vhost-net, receiving", probe)
 
@@ -72,9 +72,9 @@ def _back(qemu: Puppet, device: int, queue: int, socket: int) -> None:
 
 def _waiting(qemu: Puppet, socket: int) -> int:
     """The bytes of the first packet that waits in a socket; 0: none waits."""
-    done, told = ioctl_on(qemu, socket, FIONREAD, bytes(4))
+    done, answer = ioctl_on(qemu, socket, termios.FIONREAD, bytes(4))
     done.require("FIONREAD")
-    return int(struct.unpack("<i", told)[0])
+    return int(struct.unpack("<i", answer)[0])
 
 
 # linux/vhost.h, linux/virtio_vsock.h, linux/vm_sockets.h
@@ -98,11 +98,11 @@ def test_qemu_cannot_have_vhost_vsock_send_private_page(attack: Attack) -> None:
             descriptor_of(qemu, "socket", AF_VSOCK, SOCK_STREAM, 0) as server,
             vhost(qemu, VSOCK, page.hva, queues, VIRTIO_F_VERSION_1) as (device, kick),
         ):
-            bound(qemu, server, struct.pack("<HHII4x", AF_VSOCK, 0, PORT, HOST_CID))
+            bind_to(qemu, server, struct.pack("<HHII4x", AF_VSOCK, 0, PORT, HOST_CID))
             qemu.syscall("listen", server, 1).require("listen")
             ioctl_on(qemu, device, SET_GUEST_CID, struct.pack("<Q", GUEST_CID))[0].require("VHOST_VSOCK_SET_GUEST_CID")
             ioctl_on(qemu, device, SET_RUNNING, struct.pack("<i", 1))[0].require("VHOST_VSOCK_SET_RUNNING")
-            kicked(qemu, kick)
+            kick_queue(qemu, kick)
             with descriptor_of(qemu, "accept", server, 0, 0) as connection:
                 # What was sent before the shutdown, or the end of it.
                 done = qemu.syscall("read", connection, buffer, PAGE_SIZE)

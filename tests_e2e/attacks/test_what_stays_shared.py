@@ -35,26 +35,26 @@ HELD = "kvm-guest: the host holds memory that was shared: no kexec"  # arch/x86/
 def test_guest_does_not_use_what_it_cannot_take_back(trial: Trial, attack: Attack) -> None:
     """A page that the host does not let a guest take back stays a shared one to the guest, and is not used again."""
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
-        found = on_each(host.guests, lambda guest: _taken_back(puppeteer, guest))
-        judge_each(trial, host, found)
+        results = on_each(host.guests, lambda guest: _take_pages_back(puppeteer, guest))
+        judge_each(trial, host, results)
 
 
-def _taken_back(puppeteer: Puppeteer, guest: Guest) -> list[Check]:
+def _take_pages_back(puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     """Have a guest take back two pages, of which its QEMU has sealed one."""
-    shared = {one.planted.kind: one for one in Attack.aim(guest, [CONTROL])}
+    shared = {aim.planted.kind: aim for aim in Attack.aim(guest, [CONTROL])}
     sealed, other = shared["kernel"], shared["user"]
     _seal(puppeteer, guest, sealed)
     attacker = puppeteer.spawn()
     checks: list[Check] = []
     for what, aimed in (("a sealed page", sealed), ("another page", other)):
         stays = aimed is sealed and guest.protected
-        said = _take_back(guest, aimed.planted)
+        answer = _take_back(guest, aimed.planted)
         expected = REFUSED if stays else "private" if guest.protected else "plain"
         page = read(attacker, aimed.target) or b""
-        leaked = Canary(aimed.planted.content).leaked(page)
+        leaked = Canary(aimed.planted.content).count_leaked(page)
         size = PAGE_SIZE if stays or not guest.protected else 0
         checks += [
-            Check(f"{what} is taken back", expected, said),
+            Check(f"{what} is taken back", expected, answer),
             Check(f"bytes of {what} that the host reads then", str(size), str(leaked)),
         ]
     return checks
@@ -83,26 +83,26 @@ def test_guest_starts_no_kernel_by_kexec_if_memory_stays_shared(trial: Trial, po
     def shape(spec: GuestSpec) -> GuestSpec:
         spec = with_its_kernel(spec)
         # At that time its kernel has no console but this one. When it reboots, QEMU stays, and stops.
-        return replace(spec, words="earlyprintk=ttyS0", extra=(*spec.extra, "-no-shutdown"))
+        return replace(spec, cmdline="earlyprintk=ttyS0", extra=(*spec.extra, "-no-shutdown"))
 
     with standing(pool, shape) as among:
         protected = among.guest.protected  # later it does not tell any more
         with Attack.puppeteer(among) as puppeteer:
             for guest in among.guests:
-                (page,) = (one for one in Attack.aim(guest, [CONTROL]) if one.planted.kind == "kernel")
+                (page,) = (aim for aim in Attack.aim(guest, [CONTROL]) if aim.planted.kind == "kernel")
                 _seal(puppeteer, guest, page)
-        found = on_each_at_once(among.guests, partial(_started_anew, among), in_time=True)
-    trial.legitimate(*found, protected=protected if len(found) > 1 else None)
+        results = on_each_at_once(among.guests, partial(_start_anew, among), in_time=True)
+    trial.legitimate(*results, protected=protected if len(results) > 1 else None)
 
 
-def _started_anew(host: Host, guest: Guest) -> list[Check]:
+def _start_anew(host: Host, guest: Guest) -> list[Check]:
     """Have a guest start another kernel; what the guest says last if that does not come up."""
-    protected, boots, said = guest.protected, guest.boots(), guest.console()
+    protected, boots, console = guest.protected, guest.boots(), guest.console()
     kexec(host, guest)
     guest.close()
 
     def words() -> list[str]:
-        return [line.partition(PANIC)[2] for line in guest.console()[len(said) :].splitlines() if PANIC in line]
+        return [line.partition(PANIC)[2] for line in guest.console()[len(console) :].splitlines() if PANIC in line]
 
     poll_until(
         lambda: words() or guest.boots() > boots,

@@ -20,5 +20,5 @@ def test_private_pages_are_mapped_by_their_own_guest_alone(trial: Trial, host: H
     still = {guest.spec.name: before[guest.spec.name].still(frames_of(host, guest)) for guest in host.guests}
     trial.attach("holders.txt", "\n".join(counts(name, still, held) for name in still))
     layout = direct_map(host.ssh)
-    found = on_each(host.guests, lambda guest: checks(guest.spec.name, still, guest.spec.cpus, layout, held))
-    trial.legitimate(*found, protected=opted_in(host.guest, found))
+    results = on_each(host.guests, lambda guest: checks(guest.spec.name, still, guest.spec.cpus, layout, held))
+    trial.legitimate(*results, protected=opted_in(host.guest, results))

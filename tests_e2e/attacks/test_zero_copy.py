@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+import select
+import socket
 import struct
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,18 +13,8 @@ from contextlib import AbstractContextManager
 from host_setup.channels.puppets import Puppet
 from signoff.observation import CANARY_RUN_BYTES, PAGE_SIZE
 from tests_e2e.support.attack import Attack, Got, Target
-from tests_e2e.support.sockets import (
-    AF_ALG,
-    MSG_ZEROCOPY,
-    SO_ZEROCOPY,
-    SOCK_SEQPACKET,
-    SOL_SOCKET,
-    bound,
-    setting,
-    tcp_pair,
-    udp_pair,
-)
-from tests_e2e.support.steps import POLLERR, POLLIN, descriptor_of, open_pipe, read_pending, wait_until_ready
+from tests_e2e.support.sockets import MSG_ZEROCOPY, SO_ZEROCOPY, bind_to, setting, tcp_pair, udp_pair
+from tests_e2e.support.steps import descriptor_of, open_pipe, read_pending, wait_until_ready
 
 SPLICE_F_GIFT = 8  # linux/splice.h
 SHA256 = {hashlib.sha256(bytes([byte])).digest(): byte for byte in range(256)}
@@ -59,14 +51,14 @@ def test_qemu_cannot_send_private_page_by_udp_without_copying(attack: Attack) ->
 
 def _send_over(pair: Callable[[Puppet], AbstractContextManager[tuple[int, int]]]) -> Callable[[Puppet, Target], Got]:
     def probe(qemu: Puppet, page: Target) -> Got:
-        with pair(qemu) as (one, other):
-            setting(qemu, one, SOL_SOCKET, SO_ZEROCOPY, struct.pack("<i", 1))
-            done = qemu.syscall("sendto", one, page.hva, PAGE_SIZE, MSG_ZEROCOPY, 0, 0)
+        with pair(qemu) as (ends, other):
+            setting(qemu, ends, socket.SOL_SOCKET, SO_ZEROCOPY, struct.pack("<i", 1))
+            done = qemu.syscall("sendto", ends, page.hva, PAGE_SIZE, MSG_ZEROCOPY, 0, 0)
             if done.errno is not None:
                 return Got(done)
-            wait_until_ready(qemu, other, POLLIN)
+            wait_until_ready(qemu, other, select.POLLIN)
             data = read_pending(qemu, other, PAGE_SIZE)
-            wait_until_ready(qemu, one, POLLERR)  # the kernel has let go of the page
+            wait_until_ready(qemu, ends, select.POLLERR)  # the kernel has let go of the page
             return Got(done, data)
 
     return probe
@@ -77,14 +69,14 @@ def test_qemu_cannot_have_private_page_hashed(attack: Attack) -> None:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         data = bytearray()
-        with descriptor_of(qemu, "socket", AF_ALG, SOCK_SEQPACKET, 0) as hashes:
-            bound(qemu, hashes, struct.pack("<H14sII64s", AF_ALG, b"hash", 0, 0, b"sha256"))
-            with descriptor_of(qemu, "accept", hashes, 0, 0) as one:
+        with descriptor_of(qemu, "socket", socket.AF_ALG, socket.SOCK_SEQPACKET, 0) as hashes:
+            bind_to(qemu, hashes, struct.pack("<H14sII64s", socket.AF_ALG, b"hash", 0, 0, b"sha256"))
+            with descriptor_of(qemu, "accept", hashes, 0, 0) as descriptor:
                 for address in range(page.hva, page.hva + CANARY_RUN_BYTES):
-                    done = qemu.syscall("write", one, address, 1)
+                    done = qemu.syscall("write", descriptor, address, 1)
                     if done.errno is not None:
                         break
-                    data.append(SHA256[read_pending(qemu, one, hashlib.sha256().digest_size)])
+                    data.append(SHA256[read_pending(qemu, descriptor, hashlib.sha256().digest_size)])
         return Got(done, bytes(data))
 
     attack.by_qemu("write(AF_ALG)", probe)

@@ -43,7 +43,7 @@ def test_device_overwrites_private_page(attack: Attack) -> None:
 
 def test_memory_read_from_outside_the_host_has_private_page(attack: Attack, tmp_path: Path) -> None:
     """Whoever reads the host's memory chips finds a private page of a guest in them, not encrypted."""
-    qmp = outside(attack.pool.shared())
+    qmp = outside(attack.pool.shared_host())
 
     def probe(_: Guest, page: Target) -> Got:
         with tempfile.NamedTemporaryFile(dir=tmp_path) as file:

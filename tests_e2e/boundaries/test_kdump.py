@@ -19,13 +19,13 @@ TIMEOUT = 90.0  # until it has printed all, on a slow, busy machine
 
 def test_kdump_has_private_page(attack: Attack) -> None:
     """A crash dump of the host (kdump) has a private page of a guest in it."""
-    with attack.pool.booted(CRASH_KERNEL, crashes=True) as host:
+    with attack.pool.fresh_with_cmdline(CRASH_KERNEL, crashes=True) as host:
         aimed = [(guest, attack.aim(guest, sets)) for guest, sets in pages_of(host)]
-        seen = attack.observe_all("kdump", aimed, _crashed(host, [page for _, pages in aimed for page in pages]))
+        seen = attack.observe_all("kdump", aimed, _crash(host, [page for _, pages in aimed for page in pages]))
     attack.judge(seen)
 
 
-def _crashed(host: Host, pages: list[Aimed]) -> list[Got]:
+def _crash(host: Host, pages: list[Aimed]) -> list[Got]:
     """Have the host's kernel crash, and the next one print the pages."""
     addresses = [f"{page.target.hpa:x}" for page in pages]
     words = f"console=ttyS0 nokaslr maxcpus=1 no_timer_check rdinit=/sealproof/read_vmcore -- {' '.join(addresses)}"
@@ -47,7 +47,7 @@ def _crashed(host: Host, pages: list[Aimed]) -> list[Got]:
         "the host to end after its crash dump",
         interval=0.2,
     )
-    found = dict(re.findall(r"^vmcore ([0-9a-f]+) (.+?)\r?$", host.kernel_log(), re.MULTILINE))
-    if not set(addresses) <= set(found):
+    page_texts = dict(re.findall(r"^vmcore ([0-9a-f]+) (.+?)\r?$", host.kernel_log(), re.MULTILINE))
+    if not set(addresses) <= set(page_texts):
         raise MachineError("the crash dump's reader left pages out")
-    return [Got(Done(), b"" if found[at] == "not there" else bytes.fromhex(found[at])) for at in addresses]
+    return [Got(Done(), b"" if page_texts[at] == "not there" else bytes.fromhex(page_texts[at])) for at in addresses]

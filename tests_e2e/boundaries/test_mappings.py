@@ -8,7 +8,7 @@ from dataclasses import replace
 from host_setup.hosts.base import Host
 from signoff.observation import Check
 from signoff.trial import Trial
-from tests_e2e.support.each import attempt, settled
+from tests_e2e.support.each import attempt, result_of
 from tests_e2e.support.tiny_vm import PRIVATE_AND_SHARED, run
 from tests_e2e.support.watch import host_kernel
 
@@ -24,7 +24,7 @@ def test_sharing_every_second_page_splits_mappings_of_the_vmm(trial: Trial, host
         trial.legitimate([*plain, host_kernel(host, since)])
     else:
         tried = attempt(lambda: [_as_it_is(check) for way in PRIVATE_AND_SHARED for check in run(host, ROW, way)])
-        trial.legitimate([*settled(tried, "a protected guest", [plain]), host_kernel(host, since)], plain)
+        trial.legitimate([*result_of(tried, "a protected guest", [plain]), host_kernel(host, since)], plain)
 
 
 def _as_it_is(check: Check) -> Check:

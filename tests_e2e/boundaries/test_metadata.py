@@ -24,8 +24,8 @@ def test_host_learns_which_pages_a_guest_has(trial: Trial, attack: Attack) -> No
         _judge(trial, host, on_each(host.guests, lambda guest: _places_told(host, process, guest)))
 
 
-def _judge(trial: Trial, host: Host, found: list[list[Check]]) -> None:
-    trial.legitimate(*found, protected=opted_in(host.guest, found))
+def _judge(trial: Trial, host: Host, results: list[list[Check]]) -> None:
+    trial.legitimate(*results, protected=opted_in(host.guest, results))
 
 
 def _aim(guest: Guest) -> list[Aimed]:
@@ -38,7 +38,7 @@ def _places_told(host: Host, process: Puppet, guest: Guest) -> list[Check]:
     for aimed in _aim(guest):
         frame = place(process, guest.pid, aimed.target.hva).frame
         there = b"" if frame is None else attack_by_module(process, Method.VMAP_READ, frame * PAGE_SIZE, PAGE_SIZE)[1]
-        held = Canary(aimed.planted.content).leaked(there)
+        held = Canary(aimed.planted.content).count_leaked(there)
         checks.append(Check(f"bytes of the {aimed.planted.kind} canary in the frame told", str(PAGE_SIZE), str(held)))
     first, pages = guest.memory.addresses([0])[0].hva, guest.spec.memory * MIB // PAGE_SIZE
     absent = sum(place.frame is None for place in places(host.ssh, guest.pid, first, pages))

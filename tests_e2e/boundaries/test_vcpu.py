@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from concurrent.futures import wait
@@ -27,7 +28,6 @@ HELD = 64  # bytes, in the registers r8 to r15, which KVM keeps one behind the o
 HOLDS = 1.0  # seconds at a time, of the guest's time
 PAUSE = 0.3  # seconds between two looks
 TRIES = 10
-O_RDONLY = 0
 CONSOLES = 1000  # from the port of a guest's QMP to that of its console
 SECONDS = 20.0
 
@@ -51,7 +51,7 @@ def test_root_reads_registers_of_a_protected_guest_by_proc_kcore(attack: Attack)
         layout = direct_map(host.ssh)
 
         def read(attacker: Puppet, at: int) -> Got:
-            with open_file(attacker, "/proc/kcore", O_RDONLY) as file:
+            with open_file(attacker, "/proc/kcore", os.O_RDONLY) as file:
                 buffer = attacker.memory(HELD)
                 done = attacker.syscall("pread64", file, buffer, HELD, layout.kcore_offset(at))
                 return Got(done, attacker.read(buffer, HELD))
@@ -67,19 +67,19 @@ def _read(attack: Attack, call: str, way: Callable[[Host], Read]) -> None:
         attacker, read = puppeteer.spawn(), way(host)
         for guest, sets in pages_of(host):
             pages = [aimed for aimed in attack.aim(guest, sets) if aimed.planted.kind == "user"]
-            got = [_caught(host, guest, aimed, lambda at: read(attacker, at)) for aimed in pages]
+            got = [_catch(host, guest, aimed, lambda at: read(attacker, at)) for aimed in pages]
             seen += attack.observe(call, guest, pages, got)
     attack.judge(seen)
 
 
-def _caught(host: Host, guest: Guest, aimed: Aimed, read: Callable[[int], Got]) -> Got:
+def _catch(host: Host, guest: Guest, aimed: Aimed, read: Callable[[int], Got]) -> Got:
     """Have the guest work with its canary in registers, and stop it until KVM has them in memory."""
     for _ in range(TRIES):
         with guest.canaries.holding(aimed.planted, seconds=HOLDS) as held:
             while not held.done():
                 guest.qmp.execute("stop")
                 try:
-                    got = _kept_by_kvm(host, aimed, read)
+                    got = _read_from_kernel(host, aimed, read)
                 finally:
                     guest.qmp.execute("cont")
                 if got is not None:
@@ -88,7 +88,7 @@ def _caught(host: Host, guest: Guest, aimed: Aimed, read: Callable[[int], Got]) 
     raise ChannelError(f"the registers were nowhere in the host's memory in {TRIES * HOLDS} s")
 
 
-def _kept_by_kvm(host: Host, aimed: Aimed, read: Callable[[int], Got]) -> Got | None:
+def _read_from_kernel(host: Host, aimed: Aimed, read: Callable[[int], Got]) -> Got | None:
     """Look where in the host's memory they are, but for the guest's own, and read that."""
     registers, at = aimed.planted.content[:HELD], -1
     with memory_of(host) as memory:
@@ -96,7 +96,7 @@ def _kept_by_kvm(host: Host, aimed: Aimed, read: Callable[[int], Got]) -> Got | 
             if at // PAGE_SIZE * PAGE_SIZE == aimed.target.hpa:
                 continue
             got = read(at)
-            if Canary(aimed.planted.content).leaked(got.data) == HELD:
+            if Canary(aimed.planted.content).count_leaked(got.data) == HELD:
                 return got
     return None
 
@@ -104,10 +104,10 @@ def _kept_by_kvm(host: Host, aimed: Aimed, read: Callable[[int], Got]) -> Got | 
 def test_guest_prints_its_registers_for_qemu(trial: Trial, attack: Attack) -> None:
     """QEMU has its guest print what it has in registers on its console, by a key that the guest's kernel obeys."""
     with attack.pool.fresh() as host:
-        judge_each(trial, host, [_printed(host, guest) for guest in host.guests])
+        judge_each(trial, host, [_print_registers(host, guest) for guest in host.guests])
 
 
-def _printed(host: Host, guest: Guest) -> list[Check]:
+def _print_registers(host: Host, guest: Guest) -> list[Check]:
     """Press SysRq and p on the guest's first serial port while its program has a canary in r8 to r15."""
     aimed = user_canary(guest)
     canary, most = Canary(aimed.planted.content), 0
@@ -127,7 +127,7 @@ def _printed(host: Host, guest: Guest) -> list[Check]:
                 while not held.done() and most < HELD:
                     guest.qmp.execute("chardev-send-break", {"id": "serial0"})
                     stream.sendall(b"p")
-                    most = max(most, canary.leaked(_registers(stream)))
+                    most = max(most, canary.count_leaked(_registers(stream)))
                     wait([held], timeout=PAUSE)
             if most == HELD:
                 break

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.whole_run
 @pytest.mark.quick
 def test_host_kernel_stays_healthy(trial: Trial, pool: HostPool) -> None:
     """The host's kernel reports no warning, bug, oops or stall from its first line to the end of the run."""
-    pool.shared()  # a run of this claim alone has a host to judge, too
+    pool.shared_host()  # a run of this claim alone has a host to judge, too
     log = pool.kernel_logs()
     trial.attach("console.log", log)
     splats = kernel_log.splats(log)
@@ -40,9 +40,9 @@ def test_host_kernel_stays_healthy(trial: Trial, pool: HostPool) -> None:
 @pytest.mark.quick
 def test_guest_does_not_stall(trial: Trial, pool: HostPool) -> None:
     """Each guest answers and its clock advances after all that was tried, and its kernel reports no stall."""
-    host = pool.shared()
-    found = [check for guest in host.guests for check in _well(trial, host, guest)]
-    trial.health([*found, Check.none("guests lost during the run", pool.lost)])
+    host = pool.shared_host()
+    results = [check for guest in host.guests for check in _well(trial, host, guest)]
+    trial.health([*results, Check.none("guests lost during the run", pool.lost)])
 
 
 def _well(trial: Trial, host: Host, guest: Guest) -> list[Check]:
@@ -52,13 +52,13 @@ def _well(trial: Trial, host: Host, guest: Guest) -> list[Check]:
     log = guest.ssh.run(["dmesg"], seconds=20).require().text
     trial.attach(f"guest-{name}-dmesg.log", log)
     before = host.beats(name)
-    found = [
+    results = [
         Check.that("the log is there", "Linux version" in log),
         Check.none("splats", kernel_log.splats(log)),
         *checks(guest, "check_clock"),
         Check.that("its heart beats", _beats_on(host, name, before)),
     ]
-    return [replace(check, name=f"{name}: {check.name}") for check in found]
+    return [replace(check, name=f"{name}: {check.name}") for check in results]
 
 
 def _beats_on(host: Host, name: str, before: int) -> bool:

@@ -19,7 +19,16 @@ from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.checks import checks, seed, works
 from tests_e2e.support.extra import standing, works_at_once
-from tests_e2e.support.memory import MIB, PLUGGED_AT, PLUGGED_MIB, kept_out, plug_in, put_in_use, shell, with_a_place
+from tests_e2e.support.memory import (
+    MIB,
+    PLUGGED_AT,
+    PLUGGED_MIB,
+    check_kept_out,
+    plug_in,
+    put_in_use,
+    shell,
+    with_a_place,
+)
 from tests_e2e.support.sweep import checks as swept
 from tests_e2e.support.sweep import sweep
 from tests_e2e.support.traffic import datagrams, rounds, stream, through_port
@@ -35,7 +44,9 @@ FILL = 120.0  # seconds, on a busy machine
 
 def test_guest_virtio_disk_keeps_data_at_every_queue_depth(trial: Trial, host: Host) -> None:
     """96 MiB that a guest writes past its page cache, with 1, 8 and 32 requests under way, it reads back unchanged."""
-    works_at_once(trial, host, lambda guest: [one for depth in (1, 8, 32) for one in rounds(guest, DISK_MIB, 1, depth)])
+    works_at_once(
+        trial, host, lambda guest: [check for depth in (1, 8, 32) for check in rounds(guest, DISK_MIB, 1, depth)]
+    )
 
 
 def test_guest_virtio_net_keeps_a_long_stream(trial: Trial, host: Host) -> None:
@@ -60,40 +71,40 @@ def test_guest_virtio_rng_gives_random_bytes(trial: Trial, host: Host) -> None:
 
 def test_guest_devices_keep_data_during_a_sweep(trial: Trial, host: Host) -> None:
     """While the host tries all pages of a guest, its disk and network corrupt nothing."""
-    works(trial, host, lambda guest: _swept_meanwhile(host, guest)[0])
+    works(trial, host, lambda guest: _sweep_meanwhile(host, guest)[0])
 
 
 def test_host_reads_no_page_but_shared_ones_while_devices_move_data(trial: Trial, host: Host) -> None:
     """While a guest's disk and network move data, the host reads no page but those that the guest has shared."""
-    works(trial, host, lambda guest: _swept_meanwhile(host, guest, trial)[1])
+    works(trial, host, lambda guest: _sweep_meanwhile(host, guest, trial)[1])
 
 
-def _swept_meanwhile(host: Host, guest: Guest, keep: Trial | None = None) -> tuple[list[Check], list[Check]]:
+def _sweep_meanwhile(host: Host, guest: Guest, keep: Trial | None = None) -> tuple[list[Check], list[Check]]:
     """Checks of the data that two devices moved while the host tried all pages, and checks of that sweep."""
-    found: list[Check] = []
+    results: list[Check] = []
     work = (lambda: rounds(guest, 8, 1, 8), lambda: stream(host, guest, 2 * MIB))
-    busy = [threading.Thread(target=lambda do=do: found.extend(do())) for do in work]
-    for one in busy:
-        one.start()
-    during = kept_out(host, guest, keep)
-    for one in busy:
-        one.join()
+    busy = [threading.Thread(target=lambda do=do: results.extend(do())) for do in work]
+    for check in busy:
+        check.start()
+    during = check_kept_out(host, guest, keep)
+    for check in busy:
+        check.join()
     # A thread that failed has left no check.
-    tried = Check("both devices were tried", "4 checks", f"{len(found)} checks")
-    return [tried, *found], [tried, *during]
+    tried = Check("both devices were tried", "4 checks", f"{len(results)} checks")
+    return [tried, *results], [tried, *during]
 
 
 # --- on guests that have more
 
 
 @pytest.fixture(scope="module")
-def equipped(pool: HostPool) -> Iterator[Host]:
+def equipped_host(pool: HostPool) -> Iterator[Host]:
     """Guests with more devices."""
-    with standing(pool, _equipped) as guests:
+    with standing(pool, _equip) as guests:
         yield guests
 
 
-def _equipped(spec: GuestSpec) -> GuestSpec:
+def _equip(spec: GuestSpec) -> GuestSpec:
     """The same with room for memory, a port, a network of the kernel's, and devices that do without bounce buffers."""
     extra = (
         *with_a_place(spec).extra,
@@ -119,44 +130,44 @@ def _network(spec: GuestSpec) -> str:
     return f"10.1.{spec.qmp_port % 256}"
 
 
-def test_guest_virtio_console_keeps_data(trial: Trial, equipped: Host) -> None:
+def test_guest_virtio_console_keeps_data(trial: Trial, equipped_host: Host) -> None:
     """What a guest sends through a port of its virtio console arrives unchanged, and so does what it receives."""
-    works_at_once(trial, equipped, lambda guest: _through(equipped, guest, "/dev/vport*p1", _port, MIB // 2))
+    works_at_once(trial, equipped_host, lambda guest: _through(equipped_host, guest, "/dev/vport*p1", _port, MIB // 2))
 
 
 def _through(host: Host, guest: Guest, path: str, far_end: Callable[[GuestSpec], int], size: int) -> list[Check]:
     return through_port(host, guest, shell(guest, f"echo {path}"), far_end(guest.spec), size)
 
 
-def test_guest_vhost_net_keeps_a_long_stream(trial: Trial, equipped: Host) -> None:
+def test_guest_vhost_net_keeps_a_long_stream(trial: Trial, equipped_host: Host) -> None:
     """A network card whose packets the host's kernel moves (vhost) carries 8 MiB over TCP unchanged, both ways."""
 
     def check(guest: Guest) -> list[Check]:
-        to, at = _by_vhost(equipped, guest)
-        return [_moved_by_kernel(equipped, guest), *stream(equipped, guest, 8 * MIB, to=to, at=at)]
+        to, at = _by_vhost(equipped_host, guest)
+        return [_check_vhost_threads(equipped_host, guest), *stream(equipped_host, guest, 8 * MIB, to=to, at=at)]
 
-    works_at_once(trial, equipped, check)
+    works_at_once(trial, equipped_host, check)
 
 
-def test_guest_vhost_net_keeps_datagrams(trial: Trial, equipped: Host) -> None:
+def test_guest_vhost_net_keeps_datagrams(trial: Trial, equipped_host: Host) -> None:
     """UDP datagrams that the host's kernel moves (vhost) come back as they went."""
 
     def check(guest: Guest) -> list[Check]:
-        to, at = _by_vhost(equipped, guest)
-        return [_moved_by_kernel(equipped, guest), *datagrams(equipped, guest, 200, to=to, at=at)]
+        to, at = _by_vhost(equipped_host, guest)
+        return [_check_vhost_threads(equipped_host, guest), *datagrams(equipped_host, guest, 200, to=to, at=at)]
 
-    works_at_once(trial, equipped, check)
+    works_at_once(trial, equipped_host, check)
 
 
-def test_host_reads_no_page_but_shared_ones_where_vhost_serves(trial: Trial, equipped: Host) -> None:
+def test_host_reads_no_page_but_shared_ones_where_vhost_serves(trial: Trial, equipped_host: Host) -> None:
     """Where the host's kernel moves packets (vhost), the host reads no page but those that the guest has shared."""
 
     def check(guest: Guest) -> list[Check]:
-        to, at = _by_vhost(equipped, guest)
-        moved = all(datagram.right for datagram in datagrams(equipped, guest, 50, to=to, at=at))
-        return [Check.that("packets were moved", moved), *kept_out(equipped, guest, trial)]
+        to, at = _by_vhost(equipped_host, guest)
+        moved = all(datagram.right for datagram in datagrams(equipped_host, guest, 50, to=to, at=at))
+        return [Check.that("packets were moved", moved), *check_kept_out(equipped_host, guest, trial)]
 
-    works_at_once(trial, equipped, check)
+    works_at_once(trial, equipped_host, check)
 
 
 def _by_vhost(host: Host, guest: Guest) -> tuple[str, str]:
@@ -168,76 +179,80 @@ def _by_vhost(host: Host, guest: Guest) -> tuple[str, str]:
     return ours, ours
 
 
-def _moved_by_kernel(host: Host, guest: Guest) -> Check:
+def _check_vhost_threads(host: Host, guest: Guest) -> Check:
     """Whether the kernel's threads for vhost are there."""
-    found = host.ssh.run(["sh", "-c", f"cat /proc/{guest.pid}/task/*/comm"], seconds=TIMEOUT).require().text
-    return Check("a worker of vhost", f"vhost-{guest.pid}", next(iter(re.findall(r"vhost-\d+", found)), "none"))
+    names = host.ssh.run(["sh", "-c", f"cat /proc/{guest.pid}/task/*/comm"], seconds=TIMEOUT).require().text
+    return Check("a worker of vhost", f"vhost-{guest.pid}", next(iter(re.findall(r"vhost-\d+", names)), "none"))
 
 
-def test_guest_uses_no_device_that_would_not_heed_its_bounce_buffers(trial: Trial, equipped: Host) -> None:
+def test_guest_uses_no_device_that_would_not_heed_its_bounce_buffers(trial: Trial, equipped_host: Host) -> None:
     """A virtio device or driver that does without bounce buffers serves a plain guest; a protected one leaves it."""
 
     def check(guest: Guest) -> list[Check]:
         log = shell(guest, "dmesg")
         refused = guest.spec.opts_in
-        found: list[Check] = []
+        results: list[Check] = []
         for driver, heedful in (("virtio_balloon", 0), ("virtio_rng", 1)):
             used = shell(guest, f"ls -d /sys/bus/virtio/drivers/{driver}/virtio* 2> /dev/null | wc -l")
-            said = re.search(rf"{driver} virtio\d+: device must provide VIRTIO_F_ACCESS_PLATFORM", log) is not None
-            found.append(Check(f"devices with {driver}", str(heedful + (0 if refused else 1)), used))
-            found.append(Check(f"{driver}: its kernel says why", str(refused), str(said)))
-        return found
+            is_refused = (
+                re.search(rf"{driver} virtio\d+: device must provide VIRTIO_F_ACCESS_PLATFORM", log) is not None
+            )
+            results.append(Check(f"devices with {driver}", str(heedful + (0 if refused else 1)), used))
+            results.append(Check(f"{driver}: its kernel says why", str(refused), str(is_refused)))
+        return results
 
-    works(trial, equipped, check)
+    works(trial, equipped_host, check)
 
 
 # --- memory that a guest gets
 
 
-def test_guest_memory_that_is_plugged_in_is_private_at_once(trial: Trial, equipped: Host) -> None:
+def test_guest_memory_that_is_plugged_in_is_private_at_once(trial: Trial, equipped_host: Host) -> None:
     """Memory that is plugged into a running guest is kept from the host before the guest uses any of it."""
 
     def check(guest: Guest) -> list[Check]:
-        before = frozenset(sweep(equipped, guest, "process_vm_readv", PAGE).address)
+        before = frozenset(sweep(equipped_host, guest, "process_vm_readv", PAGE).address)
         plug_in(guest)
-        one = sweep(equipped, guest, "process_vm_readv", PAGE, keep=trial)
-        new = frozenset(one.address) - before
+        result = sweep(equipped_host, guest, "process_vm_readv", PAGE, keep=trial)
+        new = frozenset(result.address) - before
         return [
             Check("pages that are new", str(PLUGGED_MIB * MIB // PAGE), str(len(new))),
             Check(
-                "new pages that the host can read", str(0 if guest.spec.opts_in else len(new)), str(len(new & one.read))
+                "new pages that the host can read",
+                str(0 if guest.spec.opts_in else len(new)),
+                str(len(new & result.read)),
             ),
-            Check("new pages that the guest has used", "0", str(len(new - one.absent))),
-            *swept(one, "EFAULT", physical=False),
+            Check("new pages that the guest has used", "0", str(len(new - result.absent))),
+            *swept(result, "EFAULT", physical=False),
         ]
 
-    works(trial, equipped, check)
+    works(trial, equipped_host, check)
 
 
-def test_guest_memory_that_is_plugged_in_keeps_what_is_written(trial: Trial, equipped: Host) -> None:
+def test_guest_memory_that_is_plugged_in_keeps_what_is_written(trial: Trial, equipped_host: Host) -> None:
     """16 MiB of memory that was plugged in hold what a guest writes there."""
-    works(trial, equipped, _filled)
+    works(trial, equipped_host, _fill)
 
 
-def _filled(guest: Guest) -> list[Check]:
+def _fill(guest: Guest) -> list[Check]:
     """Whether memory that was plugged in is of use."""
     plug_in(guest)
     put_in_use(guest)
     return checks(guest, "check_fill", str(PLUGGED_AT), str(FILLED_MIB), seed(), seconds=FILL)
 
 
-def test_host_reads_no_page_of_memory_that_was_plugged_in_and_filled(trial: Trial, equipped: Host) -> None:
+def test_host_reads_no_page_of_memory_that_was_plugged_in_and_filled(trial: Trial, equipped_host: Host) -> None:
     """Of memory that was plugged into a guest and filled by it the host reads no page."""
 
     def check(guest: Guest) -> list[Check]:
-        well = all(one.right for one in _filled(guest))
-        one = sweep(equipped, guest, "process_vm_readv", PAGE, keep=trial)
-        there = sum(gpa >= PLUGGED_AT for gpa in frozenset(one.address) - one.absent)
+        well = all(check.right for check in _fill(guest))
+        result = sweep(equipped_host, guest, "process_vm_readv", PAGE, keep=trial)
+        there = sum(gpa >= PLUGGED_AT for gpa in frozenset(result.address) - result.absent)
         enough = there >= FILLED_MIB * MIB // PAGE
         return [
             Check.that("the guest has filled some", well),
             Check.that("as many pages are there now as were filled", enough),
-            *swept(one, "EFAULT", physical=False),
+            *swept(result, "EFAULT", physical=False),
         ]
 
-    works(trial, equipped, check)
+    works(trial, equipped_host, check)

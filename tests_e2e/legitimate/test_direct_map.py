@@ -42,23 +42,23 @@ class Whole:
 
 def test_direct_map_of_the_host_is_whole_when_a_guest_has_gone(trial: Trial, host: Host, pool: HostPool) -> None:
     """Before and after a guest the direct map has the same entries; it costs one split a block at most."""
-    alone = pool.with_words("")
+    alone = pool.shared_with_cmdline("")
     make_room(alone)
     # The first guest has the host's kernel allocate what stays, a plain one too: it is not the one that is looked at.
     specs = [PLAIN] if host.plain_guest is None else [PROTECTED, PLAIN]
-    _come_and_go(alone, PLAIN)
-    found = [_look(alone, spec) for spec in specs]
-    trial.legitimate(*found, protected=None)
+    _start_and_end_guest(alone, PLAIN)
+    results = [_look(alone, spec) for spec in specs]
+    trial.legitimate(*results, protected=None)
 
 
 def test_private_memory_comes_back_when_its_vm_has_ended(trial: Trial, host: Host, pool: HostPool) -> None:
     """When a VM for each row of tiny_vm has ended, as many of the host's pages are out of its direct map as before."""
-    tiny_vm_works(trial, host, "comes-back", on=pool.with_words(""), ways=["private"], seconds=ALL_ROWS)
+    tiny_vm_works(trial, host, "comes-back", on=pool.shared_with_cmdline(""), ways=["private"], seconds=ALL_ROWS)
 
 
 def _look(host: Host, spec: GuestSpec) -> list[Check]:
     before, flags = _whole(host.ssh), _flags(host.ssh)
-    during, protected = _come_and_go(host, spec)
+    during, protected = _start_and_end_guest(host, spec)
     with contextlib.suppress(DeadlineError):  # the check below tells what it is instead
         poll_until(
             lambda: (_whole(host.ssh).sizes, _flags(host.ssh)) == (before.sizes, flags),
@@ -80,7 +80,7 @@ def _look(host: Host, spec: GuestSpec) -> list[Check]:
     ]
 
 
-def _come_and_go(host: Host, spec: GuestSpec) -> tuple[Whole, bool]:
+def _start_and_end_guest(host: Host, spec: GuestSpec) -> tuple[Whole, bool]:
     with host.extra_guest(replace(spec, name=f"passing-{spec.name}")) as guest:
         guest.wait_for_boot(1, Deadline(BOOT))
         shell(guest, f"dd if=/dev/zero of=/run/filled bs=1M count={FILLED}")
@@ -90,8 +90,8 @@ def _come_and_go(host: Host, spec: GuestSpec) -> tuple[Whole, bool]:
 def _whole(ssh: Ssh) -> Whole:
     """What /proc/meminfo tells of it. /proc/vmstat has no counts of splits on this kernel."""
     lines = ssh.run(["grep", "^DirectMap", "/proc/meminfo"], seconds=20).require().text.splitlines()
-    told = {line.split()[0].rstrip(":"): int(line.split()[1]) for line in lines}
-    return Whole(told["DirectMap4k"], told["DirectMap2M"], told.get("DirectMap1G", 0))
+    sizes = {line.split()[0].rstrip(":"): int(line.split()[1]) for line in lines}
+    return Whole(sizes["DirectMap4k"], sizes["DirectMap2M"], sizes.get("DirectMap1G", 0))
 
 
 def _flags(ssh: Ssh) -> str:

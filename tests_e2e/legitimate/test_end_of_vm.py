@@ -24,7 +24,7 @@ from tests_e2e.support.kprobes import Event, events
 from tests_e2e.support.memory import shell
 from tests_e2e.support.tiny_vm import run
 from tests_e2e.support.tracing import threads_of
-from tests_e2e.support.vm_end import killed, reset
+from tests_e2e.support.vm_end import kill_qemu, reset
 
 ROOM = 8 << 10  # KiB of a trace, for each processor
 SETTLES = 60.0  # seconds: what is freed may wait for a worker of the kernel
@@ -52,8 +52,8 @@ def test_private_memory_comes_back_block_by_block(trial: Trial, pool: HostPool) 
     """Of the memory of a VM that has ended a part is back in the host's direct map long before all of it is clear."""
     with pool.fresh() as host:
         protected = host.guest.protected if host.plain_guest is not None else None
-        found = on_each(host.guests, lambda guest: _in_steps(trial, host, guest))
-    trial.legitimate(*found, protected=protected)
+        results = on_each(host.guests, lambda guest: _in_steps(trial, host, guest))
+    trial.legitimate(*results, protected=protected)
 
 
 def _in_steps(trial: Trial, host: Host, guest: Guest) -> list[Check]:
@@ -65,12 +65,12 @@ def _in_steps(trial: Trial, host: Host, guest: Guest) -> list[Check]:
     # A host without the series has neither, and so nothing of a plain guest's to tell.
     probed = [cleared, returned] if private or _address(host.ssh, CLEARS) else []
     with events(host.ssh, "steps", probed, kib=ROOM) as trace:
-        killed(host, guest)
+        kill_qemu(host, guest)
         with contextlib.suppress(DeadlineError):  # the checks below tell what has come back
-            poll_until(lambda: _settled(trace.count) or not private, Deadline(SETTLES), "memory to come back")
-        told = trace.content().decode()
-    trial.attach(f"{guest.spec.name}.txt", told)
-    blocks, early = came_back(told)
+            poll_until(lambda: _is_settled(trace.count) or not private, Deadline(SETTLES), "memory to come back")
+        trace_text = trace.content().decode()
+    trial.attach(f"{guest.spec.name}.txt", trace_text)
+    blocks, early = count_freed(trace_text)
     if not private:
         return [Check("blocks of it that come back", "none", str(blocks or "none"))]
     return [
@@ -83,7 +83,7 @@ def _in_steps(trial: Trial, host: Host, guest: Guest) -> list[Check]:
     ]
 
 
-def _settled(count: Callable[[], int]) -> bool:
+def _is_settled(count: Callable[[], int]) -> bool:
     """Whether there were events, and no more come."""
     before = count()
     with contextlib.suppress(DeadlineError):
@@ -91,12 +91,12 @@ def _settled(count: Callable[[], int]) -> bool:
     return 0 < before == count()
 
 
-def came_back(told: str) -> tuple[int, int]:
+def count_freed(trace_text: str) -> tuple[int, int]:
     """How many blocks came back by a trace of both events, and how many before most of the pages were clear.
 
     Not before the last one is: the host's CPUs hold back some pages for long (mm/swap.c).
     """
-    order = [(name, int(count)) for name, count in re.findall(r" (cleared|returned)=(\d+)", told)]
+    order = [(name, int(count)) for name, count in re.findall(r" (cleared|returned)=(\d+)", trace_text)]
     most = sum(count for name, count in order if name == "cleared") * 3 // 4
     early = blocks = clear = 0
     for name, count in order:
@@ -153,13 +153,13 @@ def _at_least(count: int, least: int) -> str:
 
 def test_interrupts_are_on_while_the_host_forgets_what_was_shared(trial: Trial, pool: HostPool) -> None:
     """At a reset and at the end of a VM the host gives up its book of shared pages with interrupts on."""
-    found: dict[str, list[Check]] = {}
-    for name, end in (("reset", lambda _, guest: reset(guest)), ("SIGKILL", killed)):
+    checks: dict[str, list[Check]] = {}
+    for name, end in (("reset", lambda _, guest: reset(guest)), ("SIGKILL", kill_qemu)):
         with pool.fresh() as host:
             protected = host.guest.protected if host.plain_guest is not None else None
             for guest in host.guests:
-                found.setdefault(guest.spec.name, []).extend(_forgets(trial, host, guest, name, end))
-    trial.legitimate(*found.values(), protected=protected)
+                checks.setdefault(guest.spec.name, []).extend(_forgets(trial, host, guest, name, end))
+    trial.legitimate(*checks.values(), protected=protected)
 
 
 def _forgets(trial: Trial, host: Host, guest: Guest, name: str, end: Callable[[Host, Guest], object]) -> list[Check]:
@@ -169,9 +169,9 @@ def _forgets(trial: Trial, host: Host, guest: Guest, name: str, end: Callable[[H
     freed = Event(FREES_LATER, "function=%si:x64 flags=%flags:x64", f"function == {_address(host.ssh, NODE_FREE):#x}")
     with events(host.ssh, "nodes", [freed], kib=ROOM) as trace:
         end(host, guest)
-        told = trace.content().decode()
-    trial.attach(f"{guest.spec.name}-{name}.txt", told)
-    on, off = by_interrupts(told, theirs)
+        trace_text = trace.content().decode()
+    trial.attach(f"{guest.spec.name}-{name}.txt", trace_text)
+    on, off = by_interrupts(trace_text, theirs)
     few = f"at most {FEW}"
     return [
         Check(f"{name}: pages that it has shared", "many" if private else "none", _how_many(shared, MANY * NODE_SLOTS)),
@@ -180,9 +180,9 @@ def _forgets(trial: Trial, host: Host, guest: Guest, name: str, end: Callable[[H
     ]
 
 
-def by_interrupts(told: str, threads: Collection[int]) -> tuple[int, int]:
+def by_interrupts(trace_text: str, threads: Collection[int]) -> tuple[int, int]:
     """How many nodes threads have freed with interrupts on, and how many with interrupts off, by a trace."""
-    flags = [int(word, 16) for thread, word in EVENT.findall(told) if int(thread) in threads]
+    flags = [int(word, 16) for thread, word in EVENT.findall(trace_text) if int(thread) in threads]
     on = sum(bool(flag & INTERRUPTS_ON) for flag in flags)
     return on, len(flags) - on
 
@@ -193,5 +193,5 @@ def _how_many(count: int, many: int) -> str:
 
 def _address(ssh: Ssh, symbol: str) -> int:
     """Where a function of the host's kernel is; 0 if it has none of that name."""
-    found = ssh.run(["grep", f" {symbol}$", "/proc/kallsyms"], seconds=20).text.split()
-    return int(found[0], 16) if found else 0
+    symbol_line = ssh.run(["grep", f" {symbol}$", "/proc/kallsyms"], seconds=20).text.split()
+    return int(symbol_line[0], 16) if symbol_line else 0

@@ -42,14 +42,14 @@ def test_guest_virtio_net_keeps_data(trial: Trial, host: Host) -> None:
         server = host.ssh.converse([f"{HOST_PROGRAMS}/echo_server"], seconds=10)
         try:
             port = json.loads(server.line(seconds=10))["port"]
-            found = checks(guest, "check_net", HOST_SEEN_BY_GUEST, str(port), str(NET_BYTES), seed())
+            results = checks(guest, "check_net", HOST_SEEN_BY_GUEST, str(port), str(NET_BYTES), seed())
             received = json.loads(server.line(seconds=10))
         finally:
             server.close()
         return [
-            *found,
+            *results,
             Check("bytes that reached the host", str(NET_BYTES), str(received["bytes"])),
-            Check("hash of what reached the host", found[0].expected, received["fnv1a64"]),
+            Check("hash of what reached the host", results[0].expected, received["fnv1a64"]),
         ]
 
     works(trial, host, check)

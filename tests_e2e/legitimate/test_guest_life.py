@@ -47,15 +47,15 @@ def test_guest_uses_no_ram_that_its_host_does_not_hold(trial: Trial, host: Host,
     """A guest that was told of RAM behind which its host has no memory does not use it: each store would be an exit."""
 
     def shape(spec: GuestSpec) -> GuestSpec:
-        return replace(spec, words=f"{spec.words} memmap=16M@{NOWHERE:#x}".strip()) if spec.opts_in else spec
+        return replace(spec, cmdline=f"{spec.cmdline} memmap=16M@{NOWHERE:#x}".strip()) if spec.opts_in else spec
 
     def look(guest: Guest) -> list[Check]:
         ram, log = (shell(guest, command) for command in ("grep 'System RAM' /proc/iomem", "dmesg"))
         beyond = [line for line in ram.splitlines() if int(line.split("-")[0], 16) >= NOWHERE]
-        told = f"no private memory behind RAM at {NOWHERE:#018x}, which is not used" in log
+        is_logged = f"no private memory behind RAM at {NOWHERE:#018x}, which is not used" in log
         return [
             Check("RAM where the host has none", "none", ", ".join(beyond) or "none"),
-            Check("its kernel says that it does not use it", str(guest.spec.opts_in), str(told)),
+            Check("its kernel says that it does not use it", str(guest.spec.opts_in), str(is_logged)),
             *well(guest),
         ]
 
@@ -76,7 +76,7 @@ def test_guest_with_a_kernel_of_debian_runs_unprotected(trial: Trial, host: Host
         return [
             Check.that("it is Debian's", release.endswith("-cloud-amd64")),
             Check.that("it does not know the wish to be protected", bool(unknown)),
-            Check("pages protected, as KVM says", "none", _kept(guest.memory.protection())),
+            Check("pages protected, as KVM says", "none", _protection_in(guest.memory.protection())),
             *checks(guest, "check_clock", "kvm-clock"),
             *traffic.rounds(guest, 4, 1, 8),
         ]
@@ -85,14 +85,17 @@ def test_guest_with_a_kernel_of_debian_runs_unprotected(trial: Trial, host: Host
     works_beside(trial, host, pool, lambda spec: replace(spec, extra=kernel), look, grow, refused=True)
 
 
-def _kept(told: str) -> str:
+def _protection_in(statistics: str) -> str:
     """What KVM's debugfs says that a VM keeps from its host; a stock kernel says nothing."""
-    return ", ".join(line for line in told.splitlines() if re.match(r"(enabled|private_pages): [1-9]", line)) or "none"
+    return (
+        ", ".join(line for line in statistics.splitlines() if re.match(r"(enabled|private_pages): [1-9]", line))
+        or "none"
+    )
 
 
 def test_guest_on_memory_of_a_file_is_refused_protection(trial: Trial, host: Host, pool: HostPool) -> None:
     """A guest whose memory is a file, which others may map as well, is not protected; it says so, and works."""
-    refused(trial, host, pool, lambda spec: replace(spec, backend="memory-backend-memfd"))
+    judge_refusal(trial, host, pool, lambda spec: replace(spec, backend="memory-backend-memfd"))
 
 
 def test_guest_on_huge_pages_is_refused_protection(trial: Trial, host: Host, pool: HostPool) -> None:
@@ -103,14 +106,14 @@ def test_guest_on_huge_pages_is_refused_protection(trial: Trial, host: Host, poo
         pages = 2 * SMALL // HUGE
         fresh.ssh.run(["sh", "-c", f"echo {pages} > /proc/sys/vm/nr_hugepages"], seconds=60).require()
 
-    refused(trial, host, pool, lambda spec: replace(spec, backend=backend, memory=SMALL), prepare=reserve)
+    judge_refusal(trial, host, pool, lambda spec: replace(spec, backend=backend, memory=SMALL), prepare=reserve)
 
 
 def test_guest_that_insists_stops_where_it_is_refused(trial: Trial, host: Host, pool: HostPool) -> None:
     """A guest that insists on protection does not go on without: it stops, and its console says why."""
 
     def insisting(spec: GuestSpec) -> GuestSpec:
-        return replace(spec, backend="memory-backend-memfd", words=INSISTING)
+        return replace(spec, backend="memory-backend-memfd", cmdline=INSISTING)
 
     _stops(trial, host, pool, insisting, f"{INSISTS}memory is not protected from the host: {WHY_NOT}")
 
@@ -119,7 +122,7 @@ def test_guest_that_insists_stops_where_its_host_has_no_memory(trial: Trial, hos
     """Nor does it go on if the host has no private memory behind a part of the RAM that the guest was told of."""
 
     def insisting(spec: GuestSpec) -> GuestSpec:
-        return replace(spec, words=f"{INSISTING} memmap=16M@{NOWHERE:#x}" if spec.opts_in else INSISTING)
+        return replace(spec, cmdline=f"{INSISTING} memmap=16M@{NOWHERE:#x}" if spec.opts_in else INSISTING)
 
     _stops(trial, host, pool, insisting, f"{INSISTS}the host has no private memory behind RAM at {NOWHERE:#018x}")
 
@@ -154,7 +157,7 @@ def in_shape(trial: Trial, host: Host, pool: HostPool, shape: Callable[[GuestSpe
     works_beside(trial, host, pool, shape, look)
 
 
-def refused(
+def judge_refusal(
     trial: Trial,
     host: Host,
     pool: HostPool,
@@ -166,8 +169,8 @@ def refused(
 
     def look(guest: Guest) -> list[Check]:
         log = guest.ssh.run(["dmesg"], seconds=20).require().text
-        said = [line.partition(REFUSED)[2] for line in log.splitlines() if REFUSED in line]
+        refusals = [line.partition(REFUSED)[2] for line in log.splitlines() if REFUSED in line]
         why = [WHY_NOT] if guest.spec.opts_in else []
-        return [Check("what it says of its memory", str(why), str(said)), *well(guest, opted_in=False)]
+        return [Check("what it says of its memory", str(why), str(refusals)), *well(guest, opted_in=False)]
 
     works_beside(trial, host, pool, shape, look, prepare, refused=True)

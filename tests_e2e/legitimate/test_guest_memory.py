@@ -90,19 +90,19 @@ def test_guest_transparent_huge_pages_work(trial: Trial, host: Host) -> None:
 
 def test_guest_on_shadow_paging_has_its_page_tables_walked(trial: Trial, host: Host, pool: HostPool) -> None:
     """Where KVM shadows the guest's page tables, accessed and dirty bits and faults are as the processor's own."""
-    tiny_vm_works(trial, host, "walk-bits", "walk-absent", "walk-reserved", on=pool.with_words(SHADOW_PAGING))
+    tiny_vm_works(trial, host, "walk-bits", "walk-absent", "walk-reserved", on=pool.shared_with_cmdline(SHADOW_PAGING))
 
 
 def test_guest_on_shadow_paging_changes_page_tables_in_use(trial: Trial, host: Host, pool: HostPool) -> None:
     """Where KVM shadows the guest's page tables, changes to them by any instruction change what is mapped."""
-    tiny_vm_works(trial, host, "walk-changes", on=pool.with_words(SHADOW_PAGING))
+    tiny_vm_works(trial, host, "walk-changes", on=pool.shared_with_cmdline(SHADOW_PAGING))
 
 
 def test_guest_on_shadow_paging_works_in_other_modes(trial: Trial, host: Host, pool: HostPool) -> None:
     """Where KVM shadows the guest's page tables, PAE, real mode and system management mode work."""
-    tiny_vm_works(trial, host, "pae", "real-mode", "smm", on=pool.with_words(SHADOW_PAGING))
+    tiny_vm_works(trial, host, "pae", "real-mode", "smm", on=pool.shared_with_cmdline(SHADOW_PAGING))
 
 
 def test_guest_on_shadow_paging_runs_a_nested_guest(trial: Trial, host: Host, pool: HostPool) -> None:
     """Where KVM shadows the guest's page tables, a guest runs a guest of its own by SVM."""
-    tiny_vm_works(trial, host, "nested", on=pool.with_words(SHADOW_PAGING))
+    tiny_vm_works(trial, host, "nested", on=pool.shared_with_cmdline(SHADOW_PAGING))

@@ -53,8 +53,8 @@ def test_guest_is_not_lost_to_suspend_to_ram(trial: Trial, movable: Host) -> Non
 
     def look(guest: Guest) -> list[Check]:
         _, planted = _remember(guest)
-        found = _refuses_to_sleep(guest) if guest.spec.opts_in else _sleeps_and_wakes(guest)
-        return [*found, *_runs_on(guest, planted)]
+        results = _refuses_to_sleep(guest) if guest.spec.opts_in else _sleeps_and_wakes(guest)
+        return [*results, *_runs_on(guest, planted)]
 
     works_at_once(trial, movable, look)
 
@@ -70,17 +70,17 @@ def test_guest_is_saved_and_restored_or_runs_on(trial: Trial, movable: Host) -> 
     def look(guest: Guest) -> list[Check]:
         state = f"{GUEST_RUN_DIR}/{guest.spec.name}.state"
         nonce, planted = _remember(guest)
-        said = _migrate(guest, f"file:{state}")
-        kept = [one.kind for one in planted if _holds(movable, state, one)]
-        found = []
-        if not said:
+        answer = _migrate(guest, f"file:{state}")
+        kept = [canary.kind for canary in planted if _holds(movable, state, canary)]
+        results = []
+        if not answer:
             with _another(movable, guest, f"file:{state}") as other:
-                found = [_restored(other, nonce)]
+                results = [_check_restored(other, nonce)]
         movable.ssh.run(["rm", "-f", state], seconds=TIMEOUT).require()
-        expected = [] if guest.spec.opts_in else [one.kind for one in planted]
+        expected = [] if guest.spec.opts_in else [canary.kind for canary in planted]
         return [
-            _refusal(guest, said),
-            *found,
+            _refusal(guest, answer),
+            *results,
             Check("canaries in the file", str(expected), str(kept)),
             *_runs_on(guest, planted),
         ]
@@ -95,10 +95,10 @@ def test_guest_is_migrated_or_runs_on(trial: Trial, movable: Host) -> None:
         where = f"tcp:127.0.0.1:{guest.spec.qmp_port + 3000}"
         with _another(movable, guest, where) as other:
             nonce, planted = _remember(guest)
-            said = _migrate(guest, where)
+            answer = _migrate(guest, where)
             waits = Check("the other QEMU still waits", "inmigrate", other.qmp.execute("query-status")["status"])
-            found = waits if said else _restored(other, nonce)
-        return [_refusal(guest, said), found, *_runs_on(guest, planted)]
+            results = waits if answer else _check_restored(other, nonce)
+        return [_refusal(guest, answer), results, *_runs_on(guest, planted)]
 
     works_at_once(trial, movable, look)
 
@@ -110,14 +110,14 @@ def test_guest_goes_back_to_a_snapshot_or_runs_on(trial: Trial, movable: Host) -
         node = _qcow2(guest, f"{GUEST_RUN_DIR}/{guest.spec.name}.qcow2")
         nonce, planted = _remember(guest)
         where = {"tag": "then", "vmstate": node, "devices": [node]}
-        said = _job(guest, "snapshot-save", where)
-        found = []
-        if not said:
+        answer = _job(guest, "snapshot-save", where)
+        results = []
+        if not answer:
             guest.ssh.run([f"{GUEST_PROGRAMS}/nonce", "set", "00"], seconds=TIMEOUT).require()
-            found = [Check("what QEMU says of going back", NOTHING, _job(guest, "snapshot-load", where) or NOTHING)]
+            results = [Check("what QEMU says of going back", NOTHING, _job(guest, "snapshot-load", where) or NOTHING)]
             guest.close()  # what was connected after the snapshot the guest does not know
-            found.append(_restored(guest, nonce))
-        return [_refusal(guest, said), *found, *_runs_on(guest, [] if found else planted)]
+            results.append(_check_restored(guest, nonce))
+        return [_refusal(guest, answer), *results, *_runs_on(guest, [] if results else planted)]
 
     works_at_once(trial, movable, look)
 
@@ -127,9 +127,9 @@ def test_guest_goes_back_to_a_snapshot_or_runs_on(trial: Trial, movable: Host) -
 
 def _refuses_to_sleep(guest: Guest) -> list[Check]:
     done = guest.ssh.run(["sh", "-c", "echo mem > /sys/power/state"], seconds=TIMEOUT)
-    said = done.stderr.decode().strip().rpartition(": ")[2]
+    answer = done.stderr.decode().strip().rpartition(": ")[2]
     return [
-        Check("what comes of it", "Function not implemented", said),
+        Check("what comes of it", "Function not implemented", answer),
         Check("QEMU's word", "running", guest.qmp.execute("query-status")["status"]),
     ]
 
@@ -150,14 +150,14 @@ def _hibernation(guest: Guest) -> list[Check]:
     offered = "disk" in shell(guest, "cat /sys/power/state").split()
     possible = str(not guest.spec.opts_in).lower()
     ways = {"echo disk > /sys/power/state": "to the kernel", ": < /dev/snapshot": "for the image"}
-    found = [Check("hibernation is offered", possible, str(offered).lower())]
+    results = [Check("hibernation is offered", possible, str(offered).lower())]
     for way, name in ways.items():
-        said = OFFERED
+        answer = OFFERED
         if not offered:
-            said = guest.ssh.run(["sh", "-c", way], seconds=TIMEOUT).stderr.decode().strip().rpartition(": ")[2]
+            answer = guest.ssh.run(["sh", "-c", way], seconds=TIMEOUT).stderr.decode().strip().rpartition(": ")[2]
         expected = "Operation not permitted" if guest.spec.opts_in else OFFERED
-        found.append(Check(f"what comes of asking {name}", expected, said))
-    return found
+        results.append(Check(f"what comes of asking {name}", expected, answer))
+    return results
 
 
 # --- moves
@@ -167,11 +167,13 @@ def _remember(guest: Guest) -> tuple[str, list[Planted]]:
     """Have a guest's memory hold a nonce, and private canaries."""
     nonce = secrets.token_hex(16)
     guest.ssh.run([f"{GUEST_PROGRAMS}/nonce", "set", nonce], seconds=TIMEOUT).require()
-    return nonce, [one for one in guest.canaries.plant(secrets.token_bytes(SEED_BYTES)) if one.set == UNDER_TEST]
+    return nonce, [
+        canary for canary in guest.canaries.plant(secrets.token_bytes(SEED_BYTES)) if canary.set == UNDER_TEST
+    ]
 
 
-def _refusal(guest: Guest, said: str) -> Check:
-    return Check("what QEMU says", REFUSES_TO_MOVE if guest.spec.opts_in else NOTHING, said or NOTHING)
+def _refusal(guest: Guest, answer: str) -> Check:
+    return Check("what QEMU says", REFUSES_TO_MOVE if guest.spec.opts_in else NOTHING, answer or NOTHING)
 
 
 def _migrate(guest: Guest, where: str) -> str:
@@ -182,11 +184,11 @@ def _migrate(guest: Guest, where: str) -> str:
         return error.message.rpartition(f"{guest.vitals.name}: ")[2]
 
     def end() -> dict[str, str] | None:
-        told: dict[str, str] = guest.qmp.execute("query-migrate")
-        return told if told["status"] in ("completed", "failed", "cancelled") else None
+        status: dict[str, str] = guest.qmp.execute("query-migrate")
+        return status if status["status"] in ("completed", "failed", "cancelled") else None
 
-    told = poll_until(end, Deadline(TIMEOUT), f"guest {guest.spec.name} to be moved", check=guest.check, interval=0.1)
-    return "" if told["status"] == "completed" else told.get("error-desc", told["status"])
+    status = poll_until(end, Deadline(TIMEOUT), f"guest {guest.spec.name} to be moved", check=guest.check, interval=0.1)
+    return "" if status["status"] == "completed" else status.get("error-desc", status["status"])
 
 
 def _another(host: Host, guest: Guest, incoming: str) -> contextlib.AbstractContextManager[Guest]:
@@ -195,18 +197,18 @@ def _another(host: Host, guest: Guest, incoming: str) -> contextlib.AbstractCont
     return host.extra_guest(replace(spec, extra=(*spec.extra, "-incoming", incoming)))
 
 
-def _restored(guest: Guest, nonce: str) -> Check:
+def _check_restored(guest: Guest, nonce: str) -> Check:
     """Whether a guest runs, and remembers."""
     _wait_for_status(guest, "running")
-    told = json.loads(guest.ssh.run([f"{GUEST_PROGRAMS}/nonce", "get"], seconds=TIMEOUT).require().text)
-    return Check("what it remembers", nonce, told["nonce"])
+    answer = json.loads(guest.ssh.run([f"{GUEST_PROGRAMS}/nonce", "get"], seconds=TIMEOUT).require().text)
+    return Check("what it remembers", nonce, answer["nonce"])
 
 
 def _runs_on(guest: Guest, planted: list[Planted]) -> list[Check]:
     """Whether the guest that is where it was is well, and has its canaries."""
     if guest.qmp.execute("query-status")["status"] == "postmigrate":
         guest.qmp.execute("cont")
-    held = [found == one.content for found, one in zip(guest.canaries.read(planted), planted, strict=True)]
+    held = [content == canary.content for content, canary in zip(guest.canaries.read(planted), planted, strict=True)]
     return [Check("canaries that are as they were", str(len(planted)), str(sum(held))), *well(guest)]
 
 
@@ -232,9 +234,9 @@ def _qcow2(guest: Guest, path: str) -> str:
     """Make an image that can hold snapshots, and have the guest's QEMU open it; the name of its node."""
     node = f"node{secrets.token_hex(4)}"
     for driver, options in (("file", {"filename": path}), ("qcow2", {"file": f"{node}-file"})):
-        said = _job(guest, "blockdev-create", {"options": {"driver": driver, "size": 0, **options}})
-        if said:
-            raise ChannelError(f"an image for guest {guest.spec.name}: {said}")
+        answer = _job(guest, "blockdev-create", {"options": {"driver": driver, "size": 0, **options}})
+        if answer:
+            raise ChannelError(f"an image for guest {guest.spec.name}: {answer}")
         name = node if driver == "qcow2" else f"{node}-file"
         guest.qmp.execute("blockdev-add", {"driver": driver, "node-name": name, **options})
     return node
@@ -249,6 +251,8 @@ def _job(guest: Guest, command: str, arguments: Mapping[str, object]) -> str:
         jobs: list[dict[str, str]] = guest.qmp.execute("query-jobs")
         return next((job for job in jobs if job["id"] == name and job["status"] == "concluded"), None)
 
-    told = poll_until(end, Deadline(TIMEOUT), f"{command} of guest {guest.spec.name}", check=guest.check, interval=0.1)
+    ending = poll_until(
+        end, Deadline(TIMEOUT), f"{command} of guest {guest.spec.name}", check=guest.check, interval=0.1
+    )
     guest.qmp.execute("job-dismiss", {"id": name})
-    return told.get("error", "")
+    return ending.get("error", "")

@@ -18,7 +18,7 @@ from signoff.trial import Trial
 from tests_e2e.support.checks import well, works
 from tests_e2e.support.extra import BOOT, open_registers, standing, works_at_once
 from tests_e2e.support.kexec import kexec, with_its_kernel
-from tests_e2e.support.memory import kept_out
+from tests_e2e.support.memory import check_kept_out
 
 # The first start, a reboot, and a reboot after a reboot, twice. `sealproof soak` does many.
 REBOOTS = 4
@@ -26,13 +26,13 @@ RESETS = 2
 
 
 @pytest.fixture(scope="module")
-def restarted(pool: HostPool) -> Iterator[Host]:
+def restarting_host(pool: HostPool) -> Iterator[Host]:
     """Guests that start again when they are reset, with a kernel and its initramfs on their disks."""
     with standing(pool, lambda spec: replace(with_its_kernel(spec), reboots=True)) as guests:
         yield guests
 
 
-def test_guest_survives_its_own_reboots(trial: Trial, restarted: Host) -> None:
+def test_guest_survives_its_own_reboots(trial: Trial, restarting_host: Host) -> None:
     """A guest that reboots four times comes up each time as it was: opted in, and well in the end."""
 
     def look(guest: Guest) -> list[Check]:
@@ -40,12 +40,12 @@ def test_guest_survives_its_own_reboots(trial: Trial, restarted: Host) -> None:
         expected = [(left, guest.spec.opts_in) for left in range(REBOOTS - 2, -1, -1)]
         return [Check("each start but the last: reboots left, opted in", str(expected), str(starts)), *well(guest)]
 
-    works_at_once(trial, restarted, look)
+    works_at_once(trial, restarting_host, look)
 
 
-def test_guest_survives_system_reset(trial: Trial, restarted: Host) -> None:
+def test_guest_survives_system_reset(trial: Trial, restarting_host: Host) -> None:
     """A guest that QEMU resets, again and again, comes up each time as it was: opted in and well."""
-    _starts_again(trial, restarted, lambda guest: guest.qmp.execute("system_reset"), times=RESETS)
+    _starts_again(trial, restarting_host, lambda guest: guest.qmp.execute("system_reset"), times=RESETS)
 
 
 def test_guest_with_open_registers_survives_system_reset(trial: Trial, pool: HostPool) -> None:
@@ -54,29 +54,29 @@ def test_guest_with_open_registers_survives_system_reset(trial: Trial, pool: Hos
         _starts_again(trial, guests, lambda guest: guest.qmp.execute("system_reset"), times=1)
 
 
-def test_guest_survives_kexec(trial: Trial, restarted: Host) -> None:
+def test_guest_survives_kexec(trial: Trial, restarting_host: Host) -> None:
     """A guest that starts another kernel from its own (kexec) comes up as it was: opted in and well."""
-    _starts_again(trial, restarted, lambda guest: kexec(restarted, guest), times=1)
+    _starts_again(trial, restarting_host, lambda guest: kexec(restarting_host, guest), times=1)
 
 
-def test_host_reads_no_page_but_shared_ones_after_kexec(trial: Trial, restarted: Host) -> None:
+def test_host_reads_no_page_but_shared_ones_after_kexec(trial: Trial, restarting_host: Host) -> None:
     """Of a guest that started another kernel from its own the host reads exactly what the new kernel has shared."""
 
     def look(guest: Guest) -> list[Check]:
-        _start(guest, lambda: kexec(restarted, guest))
-        return kept_out(restarted, guest, trial)
+        _start(guest, lambda: kexec(restarting_host, guest))
+        return check_kept_out(restarting_host, guest, trial)
 
-    works(trial, restarted, look)
+    works(trial, restarting_host, look)
 
 
-def test_host_reads_no_page_but_shared_ones_after_system_reset(trial: Trial, restarted: Host) -> None:
+def test_host_reads_no_page_but_shared_ones_after_system_reset(trial: Trial, restarting_host: Host) -> None:
     """Of a guest that QEMU has reset the host reads exactly what the guest's kernel has shared since."""
 
     def look(guest: Guest) -> list[Check]:
         _start(guest, lambda: guest.qmp.execute("system_reset"))
-        return kept_out(restarted, guest, trial)
+        return check_kept_out(restarting_host, guest, trial)
 
-    works(trial, restarted, look)
+    works(trial, restarting_host, look)
 
 
 def _start(guest: Guest, again: Callable[[], object]) -> None:
@@ -94,10 +94,10 @@ def _starts_again(trial: Trial, host: Host, again: Callable[[Guest], object], *,
     """
 
     def look(guest: Guest) -> list[Check]:
-        found: list[Check] = []
+        results: list[Check] = []
         for number in range(1, times + 1):
             _start(guest, lambda: again(guest))
-            found += [replace(one, name=f"start {number}: {one.name}") for one in well(guest)]
-        return found
+            results += [replace(check, name=f"start {number}: {check.name}") for check in well(guest)]
+        return results
 
     works_at_once(trial, host, look)

@@ -33,12 +33,12 @@ def test_guest_with_two_cpus_works(trial: Trial, twins: Host) -> None:
 
     def check(guest: Guest) -> list[Check]:
         cpu = "/sys/devices/system/cpu/cpu1/online"
-        found = [Check("processors", "2", shell(guest, "nproc"))]
+        results = [Check("processors", "2", shell(guest, "nproc"))]
         for _ in range(3):
-            found.append(Check("processors when one is off", "1", shell(guest, f"echo 0 > {cpu} && nproc")))
-            found.append(Check("processors when it is on again", "2", shell(guest, f"echo 1 > {cpu} && nproc")))
-            found += checks(guest, "check_clock", "kvm-clock", cpu=1)
-        return [*found, *well(guest)]
+            results.append(Check("processors when one is off", "1", shell(guest, f"echo 0 > {cpu} && nproc")))
+            results.append(Check("processors when it is on again", "2", shell(guest, f"echo 1 > {cpu} && nproc")))
+            results += checks(guest, "check_clock", "kvm-clock", cpu=1)
+        return [*results, *well(guest)]
 
     works_at_once(trial, twins, check)
 
@@ -48,9 +48,9 @@ def test_guest_uses_paravirtual_features_on_each_processor(trial: Trial, twins: 
 
     def check(guest: Guest) -> list[Check]:
         return [
-            replace(one, name=f"processor {cpu}: {one.name}")
+            replace(check_, name=f"processor {cpu}: {check_.name}")
             for cpu in range(guest.spec.cpus)
-            for one in checks(guest, "check_paravirt", "features", cpu=cpu)
+            for check_ in checks(guest, "check_paravirt", "features", cpu=cpu)
         ]
 
     works(trial, twins, check)

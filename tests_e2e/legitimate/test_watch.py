@@ -36,7 +36,7 @@ def test_memory_that_goes_to_the_vmm_as_a_devices_is_noticed(trial: Trial, host:
             Check("how KVM_RUN ended", str([str(MMIO)] * 4), str(reasons)),
             Check("ends that were counted", "4", str(seen.total)),
             Check("of these, for devices", "2", str(seen.device)),
-            Check("what was noted", str(list(map(str, noted))), str(seen.noted_since(0))),
+            Check("what was noted", str(list(map(str, noted))), str(seen.lines_since(0))),
         ]
     )
 

@@ -42,8 +42,8 @@ def parse(text: str) -> list[list[int]] | None:
 
 
 def _run(line: str) -> list[int]:
-    found = _RANGE.fullmatch(line)
-    if found is None:
+    match = _RANGE.fullmatch(line)
+    if match is None:
         raise MachineError(f"the guest's account of what it shares has a line that is no range of pages: {line!r}")
-    first, last = (int(word, 16) for word in found.groups())
+    first, last = (int(word, 16) for word in match.groups())
     return [first, (last + 1 - first) // PAGE]

@@ -26,7 +26,7 @@ from host_setup.hosts.pool import HostPool
 from signoff.contract import ProbeClaim
 from signoff.observation import PAGE_SIZE, After, Aim, Canary, Observation, Page, State
 from signoff.trial import Trial
-from tests_e2e.support.each import attempt, on_each, settled
+from tests_e2e.support.each import attempt, on_each, result_of
 
 SEED_BYTES = 64
 PAGES = {"user": Page.USER, "kernel": Page.KERNEL, "page-cache": Page.CACHE}
@@ -98,7 +98,7 @@ class Attack:
     @property
     def host(self) -> Host:
         """The host that harmless probes share."""
-        return self.pool.shared()
+        return self.pool.shared_host()
 
     # --- the ways to attack ---
 
@@ -172,13 +172,17 @@ class Attack:
 
         For each page it tells, too, what the host's kernel knows of it now that it is private or shared.
         """
-        planted = [one for one in guest.canaries.plant(secrets.token_bytes(SEED_BYTES), again=again) if one.set in sets]
-        mappings, protection = guest.memory.known_of([one.address.hva for one in planted])
+        planted = [
+            canary
+            for canary in guest.canaries.plant(secrets.token_bytes(SEED_BYTES), again=again)
+            if canary.set in sets
+        ]
+        mappings, protection = guest.memory.kernel_view_of([canary.address.hva for canary in planted])
         kvm = " ".join(protection.split())
         pid = guest.pid
         return [
             Aimed(
-                one,
+                canary,
                 Target(pid, at.gpa, at.hva, at.hpa),
                 (
                     f"guest {guest.spec.name} holds it at guest-physical {at.gpa:#x}, before the probe and after",
@@ -186,21 +190,21 @@ class Attack:
                     mapping,
                     *([f"KVM of the guest's protection: {kvm}"] if kvm else []),
                 ),
-                _put_down(guest, one, mapping),
+                _put_down(guest, canary, mapping),
             )
-            for one, at, mapping in zip(planted, (one.address for one in planted), mappings, strict=True)
+            for canary, at, mapping in zip(planted, (canary.address for canary in planted), mappings, strict=True)
         ]
 
     @staticmethod
     def observe(call: str, guest: Guest, aimed: Sequence[Aimed], got: Sequence[Got]) -> list[Seen]:
         """What a probe met on each page, and what the guest finds now, if its QEMU runs and the page was not freed."""
         alive = guest.vitals.reason is None
-        kept = [one.planted for one, met in zip(aimed, got, strict=True) if alive and not met.freed]
-        found = iter(guest.canaries.read(kept) if kept else ())
+        kept = [aim.planted for aim, met in zip(aimed, got, strict=True) if alive and not met.freed]
+        contents = iter(guest.canaries.read(kept) if kept else ())
         seen: list[Seen] = []
-        for one, met in zip(aimed, got, strict=True):
-            after = _after(one.planted.content, met.wrote, next(found)) if alive and not met.freed else None
-            seen.append((one, Attack._observed(call, one, met, after)))
+        for aim, met in zip(aimed, got, strict=True):
+            after = _after(aim.planted.content, met.wrote, next(contents)) if alive and not met.freed else None
+            seen.append((aim, Attack._observation_of(call, aim, met, after)))
         return seen
 
     @staticmethod
@@ -212,7 +216,7 @@ class Attack:
         return seen
 
     @staticmethod
-    def _observed(call: str, aimed: Aimed, got: Got, after: After | None) -> Observation:
+    def _observation_of(call: str, aimed: Aimed, got: Got, after: After | None) -> Observation:
         planted = aimed.planted
         return Observation(
             page=PAGES[planted.kind],
@@ -230,8 +234,8 @@ class Attack:
     def judge(self, seen: Sequence[Seen]) -> None:
         """Have the claim judged by all that was seen, in any order."""
         self._trial.attack(
-            subject=[one for aimed, one in seen if _under_test(aimed)],
-            control=[one for aimed, one in seen if not _under_test(aimed)],
+            subject=[observation for aimed, observation in seen if _under_test(aimed)],
+            control=[observation for aimed, observation in seen if not _under_test(aimed)],
         )
 
     # --- inside ---
@@ -258,22 +262,22 @@ class Attack:
                 got = [probe(who, one.target) for one in aimed]
             return self.observe(call, guest, aimed, got)
 
-        self.judge([one for seen in on_each(list(sets), on) for one in seen])
+        self.judge([aim for seen in on_each(list(sets), on) for aim in seen])
 
     def _one_kind(
         self, host: Host, kind: str, call: str, probe: Callable[[Host, Guest, Target], Got]
     ) -> Iterator[Seen]:
         """The probe on one kind of page of each guest; on the private one last, as nothing may come after it."""
         todo = [
-            (guest, one) for guest, sets in pages_of(host) for one in self.aim(guest, sets) if one.planted.kind == kind
+            (guest, aim) for guest, sets in pages_of(host) for aim in self.aim(guest, sets) if aim.planted.kind == kind
         ]
         controls: list[Seen] = []
-        for guest, one in sorted(todo, key=lambda pair: _under_test(pair[1])):
+        for guest, aimed in sorted(todo, key=lambda pair: _under_test(pair[1])):
 
-            def on(guest: Guest = guest, one: Aimed = one) -> list[Seen]:
+            def on(guest: Guest = guest, one: Aimed = aimed) -> list[Seen]:
                 return self.observe(call, guest, [one], [probe(host, guest, one.target)])
 
-            found = settled(attempt(on), guest.vitals.name, controls if _under_test(one) else ())
+            found = result_of(attempt(on), guest.vitals.name, controls if _under_test(aimed) else ())
             controls += found
             yield from found
 
@@ -313,8 +317,8 @@ def _under_test(aimed: Aimed) -> bool:
     return aimed.planted.set == UNDER_TEST
 
 
-def _after(canary: bytes, wrote: bytes | None, found: bytes) -> After:
+def _after(canary: bytes, wrote: bytes | None, content: bytes) -> After:
     """What the guest finds its page to be."""
-    if found == canary:
+    if content == canary:
         return After.INTACT
-    return After.OVERWRITTEN if wrote and found == wrote + canary[len(wrote) :] else After.CHANGED
+    return After.OVERWRITTEN if wrote and content == wrote + canary[len(wrote) :] else After.CHANGED

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from host_setup.channels.puppets import Done, Puppet
@@ -10,7 +11,6 @@ from host_setup.channels.uapi import ATTACK, ATTACK_LAYOUT, Method
 
 DEVICE = "/dev/sealproof-attack"
 KGDB_READS, KGDB_WRITES = 256, 128  # bytes at most, in one packet of the debugger
-O_RDWR = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,15 @@ class Attempt:
     request: int
     buffer: int
 
-    def met(self, process: Puppet) -> tuple[Done, bytes]:
+    def outcome(self, process: Puppet) -> tuple[Done, bytes]:
         """What the access met, as a system call reports it (0, or -1 and an errno), and the bytes read; once only.
 
         To be asked for after the ioctl has succeeded: its own failure is the harness's, and no blocked attack.
         """
-        done, count = self.ended(process)
+        done, count = self.count(process)
         return done, process.read(self.buffer, count) if count else b""
 
-    def ended(self, process: Puppet) -> tuple[Done, int]:
+    def count(self, process: Puppet) -> tuple[Done, int]:
         """Likewise what the access met, and how many bytes it moved; once only."""
         process.syscall("close", self.device).require("close")
         *_, result, count = ATTACK_LAYOUT.unpack(process.read(self.request, ATTACK_LAYOUT.size))
@@ -47,7 +47,7 @@ def attempt_by_module(process: Puppet, method: Method, target: int, content: byt
     :param content: what is written, or as many zeros as bytes are read.
     :param cpu: for a method that wants one.
     """
-    device = process.open(DEVICE, O_RDWR)
+    device = process.open(DEVICE, os.O_RDWR)
     buffer = process.memory(content)  # written to, so that nobody needs memory for it later
     request = ATTACK_LAYOUT.pack(method, cpu, target, len(content), buffer, 0, 0)
     return Attempt(device, process.memory(request), buffer)
@@ -58,12 +58,12 @@ def attack_by_module(process: Puppet, method: Method, target: int, size: int, *,
 
     :returns: as ``Attempt.met``. :raises ChannelError: the module refused the request itself.
     """
-    return _attack(process, attempt_by_module(process, method, target, bytes(size), cpu=cpu)).met(process)
+    return _attack(process, attempt_by_module(process, method, target, bytes(size), cpu=cpu)).outcome(process)
 
 
 def write_by_module(process: Puppet, method: Method, target: int, content: bytes) -> tuple[Done, int]:
     """Have the module write memory; likewise. Returns what the access met, and how many bytes were written."""
-    return _attack(process, attempt_by_module(process, method, target, content)).ended(process)
+    return _attack(process, attempt_by_module(process, method, target, content)).count(process)
 
 
 def _attack(process: Puppet, attempt: Attempt) -> Attempt:

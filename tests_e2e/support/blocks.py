@@ -7,6 +7,7 @@ mobility), as a series does that takes guests' memory from blocks.
 
 from __future__ import annotations
 
+import socket
 import struct
 
 from common.errors import ChannelError
@@ -14,7 +15,7 @@ from host_setup.channels.puppets import Puppet
 from host_setup.channels.ssh import Ssh
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.pagemap import places
-from tests_e2e.support.sockets import AF_PACKET, SOCK_RAW, setting
+from tests_e2e.support.sockets import setting
 
 SOL_PACKET, RX_RING, VERSION, V2 = 263, 5, 10, 1  # linux/if_packet.h
 BLOCK = 2 << 20  # bytes
@@ -32,16 +33,16 @@ class Blocks:
     def __init__(self, ssh: Ssh, process: Puppet, count: int) -> None:
         self._process = process
         self._size = count * BLOCK
-        self._socket = process.syscall("socket", AF_PACKET, SOCK_RAW, 0).require("socket")
+        self._socket = process.syscall("socket", socket.AF_PACKET, socket.SOCK_RAW, 0).require("socket")
         setting(process, self._socket, SOL_PACKET, VERSION, struct.pack("<i", V2))
         ring = struct.pack("<IIII", BLOCK, count, PAGE_SIZE, count * PAGES)  # struct tpacket_req
         setting(process, self._socket, SOL_PACKET, RX_RING, ring)
         done = process.syscall("mmap", 0, self._size, READ_WRITE, SHARED, self._socket, 0)
         self._at = done.require("mmap of the ring")
-        found = [place.frame for place in places(ssh, process.pid, self._at, count * PAGES)]
+        frames = [place.frame for place in places(ssh, process.pid, self._at, count * PAGES)]
         self.frames = [
             first * PAGE_SIZE
-            for first, *rest in (found[at : at + PAGES] for at in range(0, len(found), PAGES))
+            for first, *rest in (frames[at : at + PAGES] for at in range(0, len(frames), PAGES))
             if first is not None and first % PAGES == 0 and rest == list(range(first + 1, first + PAGES))
         ]
         if len(self.frames) < count // 2:

@@ -69,11 +69,11 @@ def on_map(process: Puppet, command: int, into: int, value: int) -> Done:
     return bpf(process, command, struct.pack("<I4xQQ", into, process.memory(4), value))
 
 
-def found_in(process: Puppet, into: int, size: int) -> bytes:
+def value_of(process: Puppet, into: int, size: int) -> bytes:
     """A map's value."""
-    found = process.memory(size)
-    on_map(process, MAP_LOOKUP_ELEM, into, found).require("look up the map")
-    return process.read(found, size)
+    value = process.memory(size)
+    on_map(process, MAP_LOOKUP_ELEM, into, value).require("look up the map")
+    return process.read(value, size)
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _run(process: Puppet, helper: Helper, address: int, content: bytes) -> tuple
         code = _program(helper, into, address, len(content))
         with program_of(process, helper.program, code, helper.flags) as program:
             bpf(process, PROG_TEST_RUN, struct.pack("<I", program)).require("run the program")
-        after = found_in(process, into, len(value))
+        after = value_of(process, into, len(value))
     return Done.of_result(RESULT.unpack_from(after)[0]), after[RESULT.size :]
 
 

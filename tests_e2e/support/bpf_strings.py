@@ -17,13 +17,13 @@ from tests_e2e.support.bpf import (
     MOV_IMM,
     PSEUDO_MAP_VALUE,
     STORE_REG64,
-    found_in,
     instruction,
     load,
     map_of,
     program_of,
+    value_of,
 )
-from tests_e2e.support.perf import probed
+from tests_e2e.support.perf import kernel_probe
 
 KIND = "/sys/bus/event_source/devices/kprobe/type"
 PROG_TYPE_KPROBE = 2  # linux/bpf.h
@@ -52,7 +52,7 @@ class Place:
 
 
 @contextmanager
-def taken_down(ssh: Ssh, process: Puppet, place: Place) -> Iterator[Callable[[], tuple[int, bytes]]]:
+def record_string(ssh: Ssh, process: Puppet, place: Place) -> Iterator[Callable[[], tuple[int, bytes]]]:
     """Meanwhile the program runs there; gives what tells how often it did, and what it took down.
 
     :param process: has the program loaded, and its map.
@@ -63,14 +63,14 @@ def taken_down(ssh: Ssh, process: Puppet, place: Place) -> Iterator[Callable[[],
     with (
         map_of(process, size) as into,
         program_of(process, PROG_TYPE_KPROBE, _program(into, place)) as program,
-        probed(process, kind, place.function, program, offset=place.offset),
+        kernel_probe(process, kind, place.function, program, offset=place.offset),
     ):
 
-        def told() -> tuple[int, bytes]:
-            value = found_in(process, into, size)
+        def result() -> tuple[int, bytes]:
+            value = value_of(process, into, size)
             return int(COUNT.unpack_from(value)[0]), value[COUNT.size :]
 
-        yield told
+        yield result
 
 
 def _program(into: int, place: Place) -> bytes:

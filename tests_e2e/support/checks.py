@@ -11,7 +11,7 @@ from host_setup.hosts.guest import Guest
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.each import on_each, opted_in
-from tests_e2e.support.watch import watched
+from tests_e2e.support.watch import look_and_watch
 
 
 def works(trial: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> None:
@@ -19,7 +19,7 @@ def works(trial: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> No
 
     Each guest is watched meanwhile.
     """
-    found = on_each(host.guests, lambda guest: watched(host, guest, check), in_time=True)
+    found = on_each(host.guests, lambda guest: look_and_watch(host, guest, check), in_time=True)
     trial.legitimate(*found, protected=opted_in(host.guest, found))
 
 
@@ -30,8 +30,8 @@ def checks(guest: Guest, *argv: str, cpu: int | None = None, seconds: float = 30
     :param seconds: until it must be done.
     :raises ChannelError: it could not do its work; that is no wrong result, but none at all.
     """
-    found = guest.checks(*argv, cpu=cpu, seconds=seconds)
-    return [Check(one["name"], _text(one["expected"]), _text(one["got"])) for one in found]
+    answers = guest.checks(*argv, cpu=cpu, seconds=seconds)
+    return [Check(check["name"], _text(check["expected"]), _text(check["got"])) for check in answers]
 
 
 def well(guest: Guest, *, opted_in: bool | None = None) -> list[Check]:

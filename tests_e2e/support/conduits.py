@@ -6,30 +6,22 @@ Reading from the second never waits. Each is a context that closes both.
 
 from __future__ import annotations
 
+import fcntl
+import os
+import select
+import socket
 import struct
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from host_setup.channels.puppets import Done, Puppet
 from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import Got, Target
-from tests_e2e.support.sockets import SOCK_DGRAM, SOCK_STREAM, bound, tcp_pair, udp_pair
-from tests_e2e.support.steps import (
-    O_NONBLOCK,
-    O_RDWR,
-    POLLIN,
-    closing,
-    descriptor_of,
-    open_file,
-    open_pipe,
-    read_pending,
-    wait_until_ready,
-)
+from tests_e2e.support.sockets import SOCK_STREAM, bind_to, tcp_pair, udp_pair
+from tests_e2e.support.steps import closing, descriptor_of, open_file, open_pipe, read_pending, wait_until_ready
 
-AF_UNIX, AF_NETLINK, NETLINK_USERSOCK = 1, 16, 2
-O_TMPFILE, O_NOCTTY = 0o20200000, 0o400
-F_SETFL = 4
-TIOCSPTLCK, TIOCGPTPEER, TCGETS, TCSETS = 0x40045431, 0x5441, 0x5401, 0x5402  # asm-generic/ioctls.h
+TIOCSPTLCK, TIOCGPTPEER = 0x40045431, 0x5441  # asm-generic/ioctls.h
 TERMIOS = 36  # bytes of the kernel's struct termios
 CONTROL_MODES = struct.Struct("<IIII")  # its start: input, output, control and local modes
 
@@ -46,23 +38,23 @@ def through(conduit: Conduit, call: Callable[[Puppet, int, int], Done]) -> Calla
     def probe(qemu: Puppet, page: Target) -> Got:
         with conduit(qemu) as (into, out):
             done = call(qemu, into, page.hva)
-            return Got(done, came_out(qemu, out, done, PAGE_SIZE))
+            return Got(done, read_out(qemu, out, done, PAGE_SIZE))
 
     return probe
 
 
-def came_out(puppet: Puppet, out: int, done: Done, size: int) -> bytes:
+def read_out(puppet: Puppet, out: int, done: Done, size: int) -> bytes:
     """What a call that has ended put into a conduit: it is awaited if the call succeeded, and looked for if not."""
     if done.errno is None:
-        wait_until_ready(puppet, out, POLLIN)
+        wait_until_ready(puppet, out, select.POLLIN)
     return read_pending(puppet, out, size)
 
 
-def filled(puppet: Puppet, conduit: Ends, content: bytes) -> int:
+def fill(puppet: Puppet, conduit: Ends, content: bytes) -> int:
     """Put content into a conduit; gives the end to read it from, where it is ready."""
     into, out = conduit
     puppet.syscall("write", into, puppet.memory(content), len(content)).require("write")
-    wait_until_ready(puppet, out, POLLIN)
+    wait_until_ready(puppet, out, select.POLLIN)
     return out
 
 
@@ -76,7 +68,7 @@ def pipe(puppet: Puppet) -> Iterator[Ends]:
 @contextmanager
 def tmp_file(puppet: Puppet) -> Iterator[Ends]:
     """A file without a name below ``/tmp``, twice open."""
-    with open_file(puppet, "/tmp", O_TMPFILE | O_RDWR) as into, _again(puppet, into) as out:  # noqa: S108
+    with open_file(puppet, "/tmp", os.O_TMPFILE | os.O_RDWR) as into, _again(puppet, into) as out:  # noqa: S108
         yield into, out
 
 
@@ -97,7 +89,7 @@ def unix_stream(puppet: Puppet) -> Iterator[Ends]:
 @contextmanager
 def unix_datagram(puppet: Puppet) -> Iterator[Ends]:
     """A pair of datagram sockets."""
-    with _unix(puppet, SOCK_DGRAM) as ends:
+    with _unix(puppet, socket.SOCK_DGRAM) as ends:
         yield ends
 
 
@@ -121,11 +113,13 @@ def tcp(puppet: Puppet) -> Iterator[Ends]:
 def netlink(puppet: Puppet) -> Iterator[Ends]:
     """Two netlink sockets of the family that is for user space alone."""
     with (
-        descriptor_of(puppet, "socket", AF_NETLINK, SOCK_DGRAM, NETLINK_USERSOCK) as out,
-        descriptor_of(puppet, "socket", AF_NETLINK, SOCK_DGRAM, NETLINK_USERSOCK) as into,
+        descriptor_of(puppet, "socket", socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_USERSOCK) as out,
+        descriptor_of(puppet, "socket", socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_USERSOCK) as into,
     ):
-        address = struct.pack("<HHII", AF_NETLINK, 0, puppet.pid, 0)  # struct sockaddr_nl: the port is any number
-        bound(puppet, out, address)
+        address = struct.pack(
+            "<HHII", socket.AF_NETLINK, 0, puppet.pid, 0
+        )  # struct sockaddr_nl: the port is any number
+        bind_to(puppet, out, address)
         puppet.syscall("connect", into, puppet.memory(address), len(address)).require("connect")
         _never_wait(puppet, out)
         yield into, out
@@ -134,28 +128,28 @@ def netlink(puppet: Puppet) -> Iterator[Ends]:
 @contextmanager
 def terminal(puppet: Puppet) -> Iterator[Ends]:
     """A pseudo terminal that changes no byte: from the program's side to the other."""
-    with open_file(puppet, "/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK) as out:
+    with open_file(puppet, "/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK) as out:
         puppet.syscall("ioctl", out, TIOCSPTLCK, puppet.memory(4)).require("TIOCSPTLCK")
-        with descriptor_of(puppet, "ioctl", out, TIOCGPTPEER, O_RDWR | O_NOCTTY) as into:
+        with descriptor_of(puppet, "ioctl", out, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY) as into:
             modes = puppet.memory(TERMIOS)
-            puppet.syscall("ioctl", into, TCGETS, modes).require("TCGETS")
+            puppet.syscall("ioctl", into, termios.TCGETS, modes).require("TCGETS")
             (_, _, control, _) = CONTROL_MODES.unpack(puppet.read(modes, CONTROL_MODES.size))
             puppet.write(modes, CONTROL_MODES.pack(0, 0, control, 0))
-            puppet.syscall("ioctl", into, TCSETS, modes).require("TCSETS")
+            puppet.syscall("ioctl", into, termios.TCSETS, modes).require("TCSETS")
             yield into, out
 
 
 @contextmanager
 def event_counter(puppet: Puppet) -> Iterator[Ends]:
     """A counter of eventfd(): what is written is added to it, and reading takes it all."""
-    with descriptor_of(puppet, "eventfd2", 0, O_NONBLOCK) as both:
+    with descriptor_of(puppet, "eventfd2", 0, os.O_NONBLOCK) as both:
         yield both, both
 
 
 @contextmanager
 def _unix(puppet: Puppet, kind: int) -> Iterator[Ends]:
     ends = puppet.memory(8)
-    puppet.syscall("socketpair", AF_UNIX, kind | O_NONBLOCK, 0, ends).require("socketpair")
+    puppet.syscall("socketpair", socket.AF_UNIX, kind | os.O_NONBLOCK, 0, ends).require("socketpair")
     into, out = struct.unpack("<ii", puppet.read(ends, 8))
     with closing(puppet, into), closing(puppet, out):
         yield into, out
@@ -164,9 +158,9 @@ def _unix(puppet: Puppet, kind: int) -> Iterator[Ends]:
 @contextmanager
 def _again(puppet: Puppet, file: int) -> Iterator[int]:
     """The same file with a position of its own."""
-    with open_file(puppet, f"/proc/thread-self/fd/{file}", O_RDWR) as again:
+    with open_file(puppet, f"/proc/thread-self/fd/{file}", os.O_RDWR) as again:
         yield again
 
 
 def _never_wait(puppet: Puppet, file: int) -> None:
-    puppet.syscall("fcntl", file, F_SETFL, O_NONBLOCK).require("F_SETFL")
+    puppet.syscall("fcntl", file, fcntl.F_SETFL, os.O_NONBLOCK).require("F_SETFL")

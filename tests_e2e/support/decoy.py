@@ -17,10 +17,10 @@ from tests_e2e.support.translations import Memory
 
 def pages_in_each_encoding(line: bytes) -> dict[str, bytes]:
     """A page full of a line in each encoding, by the encoding's name."""
-    found: dict[str, bytes] = {}
+    pages: dict[str, bytes] = {}
     for name, content in encodings(line * REPEATS):
-        found.setdefault(name, (content * PAGE_SIZE)[:PAGE_SIZE])
-    return found
+        pages.setdefault(name, (content * PAGE_SIZE)[:PAGE_SIZE])
+    return pages
 
 
 class Decoy:
@@ -37,12 +37,12 @@ class Decoy:
         self._frames = {name: place.frame for name, place in zip(pages, held, strict=True)}
         self._ssh = ssh
 
-    def checks(self, memory: Memory, found: Mapping[str, frozenset[int]]) -> list[Check]:
+    def checks(self, memory: Memory, frames_of: Mapping[str, frozenset[int]]) -> list[Check]:
         """Whether the search found it in every encoding, and whether whose it is was told.
 
-        :param memory: the host's. :param found: page frames by encoding.
+        :param memory: the host's. :param frames_of: page frames by encoding.
         """
-        missed = [name for name, frame in self._frames.items() if frame not in found.get(name, ())]
+        missed = [name for name, frame in self._frames.items() if frame not in frames_of.get(name, ())]
         whose = owners_of(self._ssh, memory, (frame for frame in self._frames.values() if frame is not None))
         return [
             Check("encodings in which a process of the host has another, and it was not found", "none", _list(missed)),

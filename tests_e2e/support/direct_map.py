@@ -29,13 +29,13 @@ class DirectMap:
 
     def address(self, physical: int) -> int:
         """The kernel's address for a physical one."""
-        found = self._holding(physical)
-        return found.virtual + physical - found.physical
+        segment = self._holding(physical)
+        return segment.virtual + physical - segment.physical
 
     def kcore_offset(self, physical: int) -> int:
         """Where /proc/kcore has a physical address."""
-        found = self._holding(physical)
-        return found.offset + physical - found.physical
+        segment = self._holding(physical)
+        return segment.offset + physical - segment.physical
 
     def physical(self, symbol: int) -> int:
         """The physical address of a variable of the kernel."""
@@ -62,11 +62,11 @@ def code(ssh: Ssh, function: str, size: int) -> bytes:
 
     :raises ChannelError: the kernel has no such function, or more than one.
     """
-    found = ssh.run(["grep", f" {function}$", "/proc/kallsyms"], seconds=20).text.splitlines()
-    if len(found) != 1:
-        raise ChannelError(f"the host's kernel has {len(found)} functions {function}(), not 1")
+    symbol_lines = ssh.run(["grep", f" {function}$", "/proc/kallsyms"], seconds=20).text.splitlines()
+    if len(symbol_lines) != 1:
+        raise ChannelError(f"the host's kernel has {len(symbol_lines)} functions {function}(), not 1")
     image = direct_map(ssh).image
-    at = image.offset + int(found[0].split()[0], 16) - image.virtual
+    at = image.offset + int(symbol_lines[0].split()[0], 16) - image.virtual
     read = ["dd", "if=/proc/kcore", f"bs={size}", "count=1", f"skip={at}", "iflag=skip_bytes", "status=none"]
     return ssh.run(read, seconds=20).require().stdout
 

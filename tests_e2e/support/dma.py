@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import struct
 
 from common.errors import ChannelError
@@ -18,8 +20,7 @@ BAR_BYTES = 1 << 20
 SOURCE, TARGET, COUNT, COMMAND = 0x80, 0x88, 0x90, 0x98
 BUFFER = 0x40000
 RUN, TO_MEMORY = 1, 2
-O_RDWR = 2
-PROT_READ_WRITE, MAP_SHARED = 3, 1
+PROT_READ_WRITE = 3
 STORE, LOAD = bytes.fromhex("488907"), bytes.fromhex("488b07")  # mov [rdi], rax; mov rax, [rdi]
 FIND = "grep -lx 0x11e8 /sys/bus/pci/devices/*/device"
 PAGEMAP = struct.Struct("<Q")
@@ -51,8 +52,8 @@ class Device:
     def __init__(self, ssh: Ssh, process: Puppet) -> None:
         self._process = process
         folder = _shell(ssh, FIND).strip().removesuffix("/device")
-        file = process.open(f"{folder}/resource0", O_RDWR)
-        mapped = process.syscall("mmap", 0, BAR_BYTES, PROT_READ_WRITE, MAP_SHARED, file, 0)
+        file = process.open(f"{folder}/resource0", os.O_RDWR)
+        mapped = process.syscall("mmap", 0, BAR_BYTES, PROT_READ_WRITE, mmap.MAP_SHARED, file, 0)
         self._registers = mapped.require("map the device's registers")
         self._page = process.memory(bytes(PAGE))
         self._page_at = _physical(ssh, process.pid, self._page)

@@ -33,14 +33,14 @@ def on_each(guests: Sequence[Guest], look: Callable[[Guest], _T], *, in_time: bo
     :param in_time: that a wait runs out with the guest under test alone is that guest's fault as well.
     :raises HarmError: the look breaks off with the guest under test alone. :raises SealproofError: with both.
     """
-    return _settled(guests, [attempt(partial(look, guest), in_time=in_time) for guest in guests])
+    return _settle_all(guests, [attempt(partial(look, guest), in_time=in_time) for guest in guests])
 
 
 def on_each_at_once(guests: Sequence[Guest], look: Callable[[Guest], _T], *, in_time: bool = False) -> list[_T]:
     """As ``on_each``, at all guests at the same time."""
     with workers(len(guests)) as side_by_side:
         tried = list(side_by_side.map(lambda guest: attempt(partial(look, guest), in_time=in_time), guests))
-    return _settled(guests, tried)
+    return _settle_all(guests, tried)
 
 
 def attempt(look: Callable[[], _T], *, in_time: bool = False) -> _T | Broke:
@@ -60,7 +60,7 @@ def attempt(look: Callable[[], _T], *, in_time: bool = False) -> _T | Broke:
         return Broke(error)
 
 
-def settled(tried: _T | Broke, whose: str, controls: Sequence[object]) -> _T:
+def result_of(tried: _T | Broke, whose: str, controls: Sequence[object]) -> _T:
     """What a look under test gave.
 
     :param whose: under test, in words. :param controls: what the same look gave where nothing is protected.
@@ -85,6 +85,6 @@ def opted_in(guest: Guest, found: Sequence[Sequence[Check]]) -> bool | None:
     return guest.protected
 
 
-def _settled(guests: Sequence[Guest], tried: Sequence[_T | Broke]) -> list[_T]:
+def _settle_all(guests: Sequence[Guest], tried: Sequence[_T | Broke]) -> list[_T]:
     first, *others = tried
-    return [settled(first, guests[0].vitals.name, others), *(settled(other, "", ()) for other in others)]
+    return [result_of(first, guests[0].vitals.name, others), *(result_of(other, "", ()) for other in others)]

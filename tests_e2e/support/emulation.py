@@ -15,7 +15,7 @@ from tests_e2e.support.extra import works_at_once
 DEVICE = "device"
 
 
-def emulated(trial: Trial, host: Host, family: str, *sizes: int, where: str = "") -> None:
+def judge_emulation(trial: Trial, host: Host, family: str, *sizes: int, where: str = "") -> None:
     """Have it judged whether KVM emulates a family of instructions, by size of operand, as the processor runs it.
 
     :param family: of guest_images/programs/emulated_instructions.h. :param sizes: bytes.
@@ -29,13 +29,13 @@ def emulated(trial: Trial, host: Host, family: str, *sizes: int, where: str = ""
 
 def _one_size(guest: Guest, family: str, size: int, of_seed: str, where: str) -> list[Check]:
     before = guest.memory.exits()
-    *found, cases = checks(guest, "check_emulation", family, str(size), of_seed, *([where] if where else []))
+    *results, cases = checks(guest, "check_emulation", family, str(size), of_seed, *([where] if where else []))
     after = guest.memory.exits()
     # KVM emulates more in the meantime: whatever else it has to fetch the guest's instructions for.
     grown = [_grew("instructions that KVM itself has counted", cases.expected, after.emulated - before.emulated)]
     if where == DEVICE:
         grown.append(_grew("exits to a device", cases.expected, after.device - before.device))
-    return [*found, replace(cases, name=f"{cases.name}, of {size} bytes, seed {of_seed}"), *grown]
+    return [*results, replace(cases, name=f"{cases.name}, of {size} bytes, seed {of_seed}"), *grown]
 
 
 def _grew(name: str, expected: str, by: int) -> Check:

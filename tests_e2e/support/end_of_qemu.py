@@ -8,6 +8,7 @@ sent by itself: so the fault is told by the first signal, and the end by the exi
 
 from __future__ import annotations
 
+import os
 import signal
 import struct
 from collections.abc import Callable
@@ -24,7 +25,6 @@ from tests_e2e.support.attack import Target
 
 TIMEOUT = 20.0  # for what QEMU is asked to do, or for its end
 PTRACE_CONT, PTRACE_GETSIGINFO, PTRACE_EVENT_STOP = 7, 0x4202, 128  # linux/ptrace.h
-WNOHANG = 1
 SIGINFO = struct.Struct("<iiixxxxQ")  # si_signo, si_errno, si_code; of a fault: si_addr
 SIGINFO_BYTES = 128
 FAULTS = {
@@ -53,12 +53,12 @@ def ask_until_it_ends(
     with workers(1) as asker:
         asked = asker.submit(ask)
         poll_until(
-            lambda: tracing.step() or _answered(asked),
+            lambda: tracing.step() or _has_answer(asked),
             deadline,
             "QEMU to answer or to end",
             explain=lambda: f"the question failed: {asked.exception()}" if asked.done() else "no answer yet",
         )
-        if _answered(asked):
+        if _has_answer(asked):
             return Done(), asked.result()
     met = tracing.fault
     if met is None or met.signal != tracing.ended:
@@ -69,7 +69,7 @@ def ask_until_it_ends(
     return met, None
 
 
-def _answered(asked: Future[T]) -> bool:
+def _has_answer(asked: Future[T]) -> bool:
     """Whether there is an answer. That the question failed is one only as long as QEMU lives."""
     return asked.done() and not isinstance(asked.exception(), SealproofError | OSError)
 
@@ -90,7 +90,7 @@ class _Tracing:
     def step(self) -> bool:
         """Take note of what happened, if anything did; returns whether the thread has ended."""
         tracer, thread = self._tracer, self._thread
-        if tracer.syscall("wait4", thread, self._status, WNOHANG | WAIT_ALL, 0).require("wait4") == 0:
+        if tracer.syscall("wait4", thread, self._status, os.WNOHANG | WAIT_ALL, 0).require("wait4") == 0:
             return False
         (status,) = struct.unpack("<I", tracer.read(self._status, 4))
         if status & 0xFF != 0x7F:  # it is no stop (WIFSTOPPED of wait(2))
@@ -98,11 +98,11 @@ class _Tracing:
             return True
         number = status >> 8 & 0xFF if status >> 16 != PTRACE_EVENT_STOP else 0
         if number and self.fault is None:
-            self.fault = self._told()
+            self.fault = self._fault_at_hand()
         tracer.syscall("ptrace", PTRACE_CONT, thread, 0, number).require("PTRACE_CONT")
         return False
 
-    def _told(self) -> Done | None:
+    def _fault_at_hand(self) -> Done | None:
         """The fault that raised the signal at hand; None if somebody sent it."""
         tracer = self._tracer
         tracer.syscall("ptrace", PTRACE_GETSIGINFO, self._thread, 0, self._info).require("PTRACE_GETSIGINFO")

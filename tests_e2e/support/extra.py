@@ -17,7 +17,7 @@ from host_setup.hosts.pool import HostPool
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.each import on_each_at_once, opted_in
-from tests_e2e.support.watch import watched
+from tests_e2e.support.watch import look_and_watch
 
 BOOT = 240.0  # seconds that a boot may take on a slow, busy machine
 Shape = Callable[[GuestSpec], GuestSpec]
@@ -75,7 +75,7 @@ class Standing:
 
     def guests(self) -> Among:
         """The guests, both alive."""
-        if self._among is not None and self._lost(self._among):
+        if self._among is not None and self._is_lost(self._among):
             self.close()
         if self._among is None:
             self._among = self._ends.enter_context(standing(self._pool, self._shape))
@@ -86,7 +86,7 @@ class Standing:
         self._among = None
         self._ends.close()
 
-    def _lost(self, among: Among) -> bool:
+    def _is_lost(self, among: Among) -> bool:
         return among.vitals.reason is not None or any(guest.vitals.reason is not None for guest in among.guests)
 
 
@@ -95,7 +95,7 @@ def open_registers(spec: GuestSpec) -> GuestSpec:
 
     A kernel that knows nothing of private registers takes no notice of the word.
     """
-    return replace(spec, words=f"{spec.words} kvm_protected_state=off".strip())
+    return replace(spec, cmdline=f"{spec.cmdline} kvm_protected_state=off".strip())
 
 
 def make_room(host: Host) -> None:
@@ -105,8 +105,8 @@ def make_room(host: Host) -> None:
 
 def works_at_once(trial: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> None:
     """As ``works``, in both guests at the same time: for what takes long."""
-    found = _watched_at_once(host, host.guests, check)
-    trial.legitimate(*found, protected=opted_in(host.guest, found))
+    results = _watch_at_once(host, host.guests, check)
+    trial.legitimate(*results, protected=opted_in(host.guest, results))
 
 
 def works_beside(
@@ -136,11 +136,11 @@ def works_beside(
         make_room(fresh)
         prepare(fresh)
         guests = [stack.enter_context(fresh.extra_guest(beside(shape(spec)))) for spec in specs]
-        found = _watched_at_once(fresh, guests, whole_life, from_start=True)
-        trial.legitimate(*found, protected=None if refused else opted_in(guests[0], found))
+        results = _watch_at_once(fresh, guests, whole_life, from_start=True)
+        trial.legitimate(*results, protected=None if refused else opted_in(guests[0], results))
 
 
-def _watched_at_once(
+def _watch_at_once(
     host: Host, guests: Sequence[Guest], look: Callable[[Guest], list[Check]], *, from_start: bool = False
 ) -> list[list[Check]]:
-    return on_each_at_once(guests, partial(watched, host, look=look, from_start=from_start), in_time=True)
+    return on_each_at_once(guests, partial(look_and_watch, host, look=look, from_start=from_start), in_time=True)

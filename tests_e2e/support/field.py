@@ -55,14 +55,14 @@ def fields_in(
     :param skip: frames that are not looked at.
     """
     words = {field: field.words for field in fields}
-    found: dict[Field, dict[str, set[int]]] = {
+    frames_of: dict[Field, dict[str, set[int]]] = {
         field: {name: set() for name in theirs.values()} for field, theirs in words.items()
     }
     whose = {word: (field, name) for field, theirs in words.items() for word, name in theirs.items()}
     for frame, held in search(memory, whose, skip).items():
         for field, name in held:
-            found[field][name].add(frame)
-    return {field: {name: frozenset(one) for name, one in held.items()} for field, held in found.items()}
+            frames_of[field][name].add(frame)
+    return {field: {name: frozenset(frames) for name, frames in held.items()} for field, held in frames_of.items()}
 
 
 def fresh_line() -> bytes:
@@ -99,27 +99,27 @@ def nothing_left(host: Host, end: Callable[[Guest], object]) -> list[list[Check]
     private = {guest: guest.protected for guest in fields}  # none of them can be asked afterwards
     for guest in fields:
         end(guest)
-    found = []
+    results = []
     with memory_of(host) as memory:
         left = fields_in(memory, fields.values())
         for guest, field in fields.items():
             frames = frozenset().union(*left[field].values()) if private[guest] else ()
             whose = owners_of(host.ssh, memory, frames)
-            found.append(_checks(field, left[field], whose, private=private[guest]))
-    return found
+            results.append(_checks(field, left[field], whose, private=private[guest]))
+    return results
 
 
 def _checks(field: Field, left: dict[str, frozenset[int]], whose: Mapping[int, str], *, private: bool) -> list[Check]:
-    found, *others = left.items()
+    own_frames, *others = left.items()
     most = f"at least half of {field.pages}"  # the host may have used some of what a guest gave back
-    got = named(found[1], whose) if private or len(found[1]) < field.pages // 2 else most
+    got = name_frames(own_frames[1], whose) if private or len(own_frames[1]) < field.pages // 2 else most
     return [
-        Check(f"pages of the host's memory that hold the field {found[0]}", "none" if private else most, got),
-        *(Check(f"pages that hold it {name}", "none", named(frames, whose)) for name, frames in others),
+        Check(f"pages of the host's memory that hold the field {own_frames[0]}", "none" if private else most, got),
+        *(Check(f"pages that hold it {name}", "none", name_frames(frames, whose)) for name, frames in others),
     ]
 
 
-def named(frames: Collection[int], owners: Mapping[int, str] | None = None) -> str:
+def name_frames(frames: Collection[int], owners: Mapping[int, str] | None = None) -> str:
     """A few of many page frames, and how many there are.
 
     :param owners: whose they are.

@@ -62,8 +62,8 @@ def owners_of(ssh: Ssh, memory: Memory, frames: Iterable[int]) -> dict[int, str]
     if not asked:
         return {}
     read = f"dd if={FLAGS} bs={ENTRY.size} count=1 status=none skip="
-    told = ssh.run(["sh", "-c", "; ".join(f"{read}{frame}" for frame in asked)], seconds=60).require().stdout
-    kinds = {frame: owner(flags) for frame, (flags,) in zip(asked, ENTRY.iter_unpack(told), strict=True)}
+    flags = ssh.run(["sh", "-c", "; ".join(f"{read}{frame}" for frame in asked)], seconds=60).require().stdout
+    kinds = {frame: owner(flags) for frame, (flags,) in zip(asked, ENTRY.iter_unpack(flags), strict=True)}
     if KERNEL not in kinds.values() and SLAB not in kinds.values():
         return kinds
     root = root_of(ssh)
@@ -90,10 +90,10 @@ def _closer(frame: int, kind: str, kernel: KernelMemory, areas: list[Area], mapp
 
 def _areas(ssh: Ssh, kernel: KernelMemory) -> Iterator[Area]:
     """What the kernel has at which addresses: what it has mapped there by vmalloc(), and the areas of each CPU."""
-    for found in map(AREA.match, ssh.run(["cat", "/proc/vmallocinfo"], seconds=60).require().text.splitlines()):
-        if found:
-            stack = " (a stack)" if found[3] in ("dup_task_struct", "copy_process") else ""
-            yield int(found[1], 16), int(found[2], 16), f"memory of the kernel's, allocated by {found[3]}(){stack}"
+    for match in map(AREA.match, ssh.run(["cat", "/proc/vmallocinfo"], seconds=60).require().text.splitlines()):
+        if match:
+            stack = " (a stack)" if match[3] in ("dup_task_struct", "copy_process") else ""
+            yield int(match[1], 16), int(match[2], 16), f"memory of the kernel's, allocated by {match[3]}(){stack}"
     pattern = "|".join(f" {name}$" for name in SYMBOLS)
     symbols = ssh.run(["grep", "-E", pattern, "/proc/kallsyms"], seconds=20).text.splitlines()
     at = {line.split()[2]: int(line.split()[0], 16) for line in symbols}

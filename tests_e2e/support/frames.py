@@ -59,10 +59,10 @@ def frame_after(process: Puppet, page: Target, *calls: Call) -> tuple[list[Done]
     attempt = attempt_by_module(process, Method.DIRECT_MAP_READ, hpa, bytes(PAGE_SIZE))
     *ended, asked = run_chain(process, *calls, call("ioctl", attempt.device, ATTACK, attempt.request))
     asked.require("the attack module's ioctl")
-    return ended, Frame(hpa, *attempt.met(process))
+    return ended, Frame(hpa, *attempt.outcome(process))
 
 
-def held_later(host: Host, frame: Frame) -> bytes:
+def content_later(host: Host, frame: Frame) -> bytes:
     """What a frame holds that the host's kernel could not read, seen from outside when it had time to be cleared.
 
     Nothing on a real machine, which has no outside.

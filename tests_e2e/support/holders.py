@@ -19,7 +19,7 @@ from tests_e2e.support.direct_map import DirectMap
 from tests_e2e.support.guest_frames import GuestFrames
 from tests_e2e.support.kernel_memory import KernelMemory
 from tests_e2e.support.live_memory import live_memory_of
-from tests_e2e.support.nested_tables import Nested, nested_tables
+from tests_e2e.support.nested_tables import Nested, find_nested_tables
 from tests_e2e.support.outside import outside, standing_still
 from tests_e2e.support.translations import ADDRESS, Mapped, Walked, root_of, walk
 
@@ -53,8 +53,8 @@ def holders_of(host: Host, guests: Mapping[str, GuestFrames]) -> Holders:
     with live_memory_of(host) as live, standing_still(host):
         in_use = topmost_in_use(outside(host))
         memory = live.all()
-    nested = nested_tables(memory, everybodys, KernelMemory.of(host.ssh, memory, root).allocated)
-    mapped = (one.at.values() for one in nested)
+    nested = find_nested_tables(memory, everybodys, KernelMemory.of(host.ssh, memory, root).is_allocated)
+    mapped = (table.at.values() for table in nested)
     walked = walk(memory, root, everybodys.union(*mapped), not_roots=everybodys)
     return Holders(walked, tuple(nested), in_use)
 
@@ -64,11 +64,11 @@ def topmost_in_use(qmp: Qmp) -> int:
 
     :raises MachineError: QEMU does not tell.
     """
-    said = qmp.monitor("info registers")
-    found = CR3.search(said)
-    if found is None:
-        raise MachineError(f"info registers of the host tells no CR3: {said[:200]}")
-    return (int(found[1], 16) & ADDRESS) // PAGE_SIZE
+    registers = qmp.monitor("info registers")
+    match = CR3.search(registers)
+    if match is None:
+        raise MachineError(f"info registers of the host tells no CR3: {registers[:200]}")
+    return (int(match[1], 16) & ADDRESS) // PAGE_SIZE
 
 
 def owners(guests: Mapping[str, GuestFrames], nested: Iterable[Nested]) -> dict[int, str]:
@@ -77,13 +77,13 @@ def owners(guests: Mapping[str, GuestFrames], nested: Iterable[Nested]) -> dict[
     Those that agree with nobody are not in it: of a VM that is no guest of ours, or of one that has ended.
     """
     known = {name: dict(_places(frames)) for name, frames in guests.items()}
-    found: dict[int, str] = {}
-    for one in nested:
-        agree = {name: sum(one.at.get(gpa) == frame for gpa, frame in gpas.items()) for name, gpas in known.items()}
+    owner_of: dict[int, str] = {}
+    for table in nested:
+        agree = {name: sum(table.at.get(gpa) == frame for gpa, frame in gpas.items()) for name, gpas in known.items()}
         best = max(agree, key=lambda name: agree[name])
         if agree[best]:
-            found[one.root] = best
-    return found
+            owner_of[table.root] = best
+    return owner_of
 
 
 def checks(name: str, guests: Mapping[str, GuestFrames], cpus: int, layout: DirectMap, held: Holders) -> list[Check]:
@@ -94,29 +94,32 @@ def checks(name: str, guests: Mapping[str, GuestFrames], cpus: int, layout: Dire
     """
     frames = guests[name]
     whose = owners(guests, held.nested)
-    own = [one for one in held.nested if whose.get(one.root) == name]
-    others = [one for one in held.nested if whose.get(one.root) != name]
+    own = [table for table in held.nested if whose.get(table.root) == name]
+    others = [table for table in held.nested if whose.get(table.root) != name]
     private, rest = _and_as_mapped(frames, own), _its_own(name, frames, guests)
     kernel, processes = held.walked.kernel, held.walked.processes
-    mapped = frozenset(frame for one in own for frame in one.at.values())
-    blocks = sum(len(one.blocks) for one in own)
+    mapped = frozenset(frame for table in own for frame in table.at.values())
+    blocks = sum(len(table.blocks) for table in own)
     return [
         # The walk sees what there is to see.
         Check("the topmost table that a CPU has loaded was found", "yes", _yes(held.in_use in held.walked.roots)),
         Check("topmost tables of processes", "some", _some(len(held.walked.roots) - 1)),
         Check("control blocks of the guest's virtual CPUs", f"at least {cpus}", at_least(cpus, blocks)),
-        _none("tables that its nested page tables have twice", ((gpa, gpa) for one in own for gpa in one.again)),
+        _none("tables that its nested page tables have twice", ((gpa, gpa) for table in own for gpa in table.again)),
         _none("pages that they and its VMM's page tables have in different frames", _differing(frames, own)),
         # A private page is where it belongs, and nowhere else.
         *_many("private pages that its own nested page tables map", private, mapped, MANY),
-        _none("private pages that the kernel maps", _met(private, kernel)),
-        _none("private pages that a process maps", _met(private, processes)),
-        _none("private pages that an address space maps which has nothing else", _met(private, held.walked.windows)),
+        _none("private pages that the kernel maps", _places_mapped(private, kernel)),
+        _none("private pages that a process maps", _places_mapped(private, processes)),
+        _none(
+            "private pages that an address space maps which has nothing else",
+            _places_mapped(private, held.walked.windows),
+        ),
         _none("private pages that nested page tables of others map", _in_nested(others, private)),
         _none("private pages that its own map elsewhere", _astray(frames, own, private)),
         # And so is every other page: these are the controls.
         *_many("other pages that its own nested page tables map", rest, mapped, FEW),
-        _none("other pages that the kernel does not map", ((rest[one], 0) for one in rest.keys() - kernel.at)),
+        _none("other pages that the kernel does not map", ((rest[frame], 0) for frame in rest.keys() - kernel.at)),
         _none("other pages that it maps elsewhere than in the direct map", _strange(rest, kernel, layout)),
         Check("other pages that its VMM maps", "some", _some(sum(1 for _ in _at_home(frames, rest, processes)))),
         _none("other pages that a process maps elsewhere than its VMM", _abroad(frames, rest, processes)),
@@ -129,9 +132,9 @@ def counts(name: str, guests: Mapping[str, GuestFrames], held: Holders) -> str:
     """How many of a guest's pages are mapped by whom, in lines to read."""
     frames = guests[name]
     whose = owners(guests, held.nested)
-    tables = [one for one in held.nested if whose.get(one.root) == name]
+    tables = [table for table in held.nested if whose.get(table.root) == name]
     own = frozenset(frame for table in tables for frame in table.at.values())
-    others = frozenset(frame for one in held.nested if whose.get(one.root) != name for frame in one.at.values())
+    others = frozenset(frame for table in held.nested if whose.get(table.root) != name for frame in table.at.values())
     who = {
         "its own nested page tables": own,
         "nested page tables of others": others,
@@ -151,7 +154,7 @@ Place = tuple[int, int]
 """A guest's page that is mapped where it should not be: guest-physical address, and where."""
 
 
-def _met(pages: Mapping[int, int], mapped: Mapped) -> Iterator[Place]:
+def _places_mapped(pages: Mapping[int, int], mapped: Mapped) -> Iterator[Place]:
     return ((gpa, mapped.at[frame]) for frame, gpa in pages.items() if frame in mapped.at)
 
 
@@ -210,14 +213,14 @@ def _many(name: str, pages: Mapping[int, int], mapped: frozenset[int], least: in
 
 def _its_own(name: str, frames: GuestFrames, guests: Mapping[str, GuestFrames]) -> dict[int, int]:
     """Pages that are not private, but for frames that another guest has, too: that of all empty pages."""
-    others = frozenset().union(*(one.open for who, one in guests.items() if who != name))
+    others = frozenset().union(*(frames.open for who, frames in guests.items() if who != name))
     return {frame: gpa for frame, gpa in frames.open.items() if frame not in others}
 
 
 def _and_as_mapped(frames: GuestFrames, own: Iterable[Nested]) -> dict[int, int]:
     """Private pages by frame, as the host tells them and as the guest's processor finds them."""
-    found = {frame: gpa for nested in own for gpa, frame in nested.at.items() if gpa in frames.kept}
-    return {**found, **frames.private}
+    gpa_of = {frame: gpa for nested in own for gpa, frame in nested.at.items() if gpa in frames.kept}
+    return {**gpa_of, **frames.private}
 
 
 def _differing(frames: GuestFrames, own: Iterable[Nested]) -> Iterator[Place]:
@@ -235,9 +238,9 @@ def _none(name: str, places: Iterable[Place]) -> Check:
 
 def places_named(places: Iterable[Place]) -> str:
     """A few of many places, and how many there are."""
-    found = sorted(places)
-    named = ", ".join(f"{gpa:#x} at {where:#x}" for gpa, where in found[:NAMED])
-    return f"{len(found)}: {named}" if found else NONE
+    in_order = sorted(places)
+    named = ", ".join(f"{gpa:#x} at {where:#x}" for gpa, where in in_order[:NAMED])
+    return f"{len(in_order)}: {named}" if in_order else NONE
 
 
 def at_least(least: int, count: int) -> str:

@@ -35,8 +35,8 @@ def pages_with(memory: mmap.mmap | bytes, canaries: Sequence[bytes]) -> list[byt
             if number is not None:
                 where[number].add(frame)
     for canary, frames in zip(canaries, where, strict=True):
-        found = memory.find(canary[:PIECE])
-        while found >= 0:
-            frames.update(end // PAGE_SIZE * PAGE_SIZE for end in (found, found + PAGE_SIZE - 1))
-            found = memory.find(canary[:PIECE], found + 1)
+        place = memory.find(canary[:PIECE])
+        while place >= 0:
+            frames.update(end // PAGE_SIZE * PAGE_SIZE for end in (place, place + PAGE_SIZE - 1))
+            place = memory.find(canary[:PIECE], place + 1)
     return [b"".join(memory[frame : frame + PAGE_SIZE] for frame in sorted(frames)) for frames in where]

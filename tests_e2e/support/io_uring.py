@@ -73,7 +73,7 @@ def ring_of(puppet: Puppet) -> Iterator[Ring]:
     """A ring, gone when the context ends."""
     done, ring = ring_at(puppet, puppet.memory(PAGE_SIZE))
     if done.errno == "EINVAL":
-        with _mapped_ring(puppet) as ring:
+        with _map_ring(puppet) as ring:
             yield ring
     else:
         done.require("io_uring_setup")
@@ -87,19 +87,19 @@ def ring_at(puppet: Puppet, entry: int) -> tuple[Done, Ring]:
     If it succeeded, the ring's descriptor is the caller's to close.
     """
     rings = puppet.memory(PAGE_SIZE)
-    done, told = _set_up(puppet, SETUP_NO_MMAP | SETUP_NO_SQARRAY, entry, rings)
-    return done, _ring(puppet, done.returned or 0, entry, rings, told)
+    done, parameters = _set_up(puppet, SETUP_NO_MMAP | SETUP_NO_SQARRAY, entry, rings)
+    return done, _ring(puppet, done.returned or 0, entry, rings, parameters)
 
 
 @contextmanager
-def _mapped_ring(puppet: Puppet) -> Iterator[Ring]:
-    done, told = _set_up(puppet, 0)
+def _map_ring(puppet: Puppet) -> Iterator[Ring]:
+    done, parameters = _set_up(puppet, 0)
     with (
         closing(puppet, done.require("io_uring_setup")) as file,
         map_file(puppet, PAGE_SIZE, file, OFF_RINGS) as rings,
         map_file(puppet, PAGE_SIZE, file, OFF_ENTRIES) as entry,
     ):
-        yield _ring(puppet, file, entry, rings, told)
+        yield _ring(puppet, file, entry, rings, parameters)
 
 
 def _set_up(puppet: Puppet, flags: int, entry: int = 0, rings: int = 0) -> tuple[Done, bytes]:
@@ -113,7 +113,7 @@ def _set_up(puppet: Puppet, flags: int, entry: int = 0, rings: int = 0) -> tuple
     return done, puppet.read(place, PARAMS_BYTES)
 
 
-def _ring(puppet: Puppet, file: int, entry: int, rings: int, told: bytes) -> Ring:
-    (tail,) = struct.unpack_from("<I", told, SQ_OFFSETS + SQ_TAIL)
-    (completions,) = struct.unpack_from("<I", told, CQ_OFFSETS + CQ_CQES)
+def _ring(puppet: Puppet, file: int, entry: int, rings: int, parameters: bytes) -> Ring:
+    (tail,) = struct.unpack_from("<I", parameters, SQ_OFFSETS + SQ_TAIL)
+    (completions,) = struct.unpack_from("<I", parameters, CQ_OFFSETS + CQ_CQES)
     return Ring(puppet, file, entry, rings + tail, rings + completions)

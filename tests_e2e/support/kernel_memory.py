@@ -35,8 +35,8 @@ class KernelMemory:
     @classmethod
     def of(cls, ssh: Ssh, memory: Memory, root: int) -> KernelMemory:
         """The memory of a host's kernel."""
-        found = ssh.run(["grep", f" {SECTIONS}$", "/proc/kallsyms"], seconds=20)
-        return cls(memory, root, int(found.text.split()[0], 16) if found.status == 0 else None)
+        symbol_lines = ssh.run(["grep", f" {SECTIONS}$", "/proc/kallsyms"], seconds=20)
+        return cls(memory, root, int(symbol_lines.text.split()[0], 16) if symbol_lines.status == 0 else None)
 
     def physical(self, address: int) -> int | None:
         """Where an address leads to; None if nowhere."""
@@ -53,21 +53,21 @@ class KernelMemory:
 
     def read(self, address: int, size: int) -> bytes:
         """Some bytes; fewer where a page is not there."""
-        found = b""
-        while len(found) < size:
-            at = self.physical(address + len(found))
+        content = b""
+        while len(content) < size:
+            at = self.physical(address + len(content))
             if at is None:
                 break
             left = PAGE_SIZE - at % PAGE_SIZE
-            found += bytes(self._memory[at : at + min(left, size - len(found))])
-        return found
+            content += bytes(self._memory[at : at + min(left, size - len(content))])
+        return content
 
     def word(self, address: int) -> int:
         """A word of 8 bytes; 0 where there is none."""
         read = self.read(address, 8)
         return int(struct.unpack("<Q", read)[0]) if len(read) == 8 else 0
 
-    def allocated(self, frame: int) -> bool:
+    def is_allocated(self, frame: int) -> bool:
         """Whether somebody in the kernel has a page frame for himself, by what its allocator has written down."""
         word = self.word(self._page(frame) + TYPE_AND_COUNT)
         return word & 0xFFFFFFFF == NO_TYPE and word >> 32 > 0

@@ -46,14 +46,14 @@ def symbols_of(guest: Guest) -> Symbols:
     :raises MachineError: it does not know such a variable.
     """
     names = (CLOCK, *OF_EACH_CPU, _TEXT)
-    said = shell(guest, f"grep -E ' ({'|'.join(names)})$' /proc/kallsyms; grep ' : Kernel ' /proc/iomem")
-    at = {words[2]: int(words[0], 16) for line in said.splitlines() if len(words := line.split()) == 3}
-    image = tuple((int(first, 16), int(last, 16)) for first, last in re.findall(r"(\w+)-(\w+) : Kernel ", said))
+    output = shell(guest, f"grep -E ' ({'|'.join(names)})$' /proc/kallsyms; grep ' : Kernel ' /proc/iomem")
+    at = {words[2]: int(words[0], 16) for line in output.splitlines() if len(words := line.split()) == 3}
+    image = tuple((int(first, 16), int(last, 16)) for first, last in re.findall(r"(\w+)-(\w+) : Kernel ", output))
     if (missing := sorted(set(names) - at.keys())) or not image:
-        raise MachineError(f"the guest's kernel does not name {', '.join(missing)}: {said}")
+        raise MachineError(f"the guest's kernel does not name {', '.join(missing)}: {output}")
     pages = {name: f"{at[name] // PAGE:x}" for name in (CLOCK, *OF_EACH_CPU)}
-    told = shell(guest, f"grep -E '^0*({'|'.join(sorted(set(pages.values())))})[0-9a-f]{{3}} ' /proc/kallsyms")
-    known = [(int(words[0], 16) // PAGE, words[2]) for line in told.splitlines() if len(words := line.split()) == 3]
+    symbols = shell(guest, f"grep -E '^0*({'|'.join(sorted(set(pages.values())))})[0-9a-f]{{3}} ' /proc/kallsyms")
+    known = [(int(words[0], 16) // PAGE, words[2]) for line in symbols.splitlines() if len(words := line.split()) == 3]
     beside = {name: tuple(sorted(other for page, other in known if page == at[name] // PAGE)) for name in pages}
     return Symbols(at, beside, image)
 
@@ -72,6 +72,6 @@ def of_its_kernel(sweep: Sweep, symbols: Symbols, *, protected: bool) -> list[Ch
     ]
 
 
-def _lie(name: str, wanted: Iterable[str], found: Iterable[str], sweep: Sweep, *, protected: bool) -> Check:
-    got = ", ".join(sorted(found)) if sweep.shared else "none"
+def _lie(name: str, wanted: Iterable[str], names: Iterable[str], sweep: Sweep, *, protected: bool) -> Check:
+    got = ", ".join(sorted(names)) if sweep.shared else "none"
     return Check(name, ", ".join(wanted) if protected else "none", got)

@@ -43,10 +43,10 @@ def parse(trace: str) -> bytes:
 
     :raises ChannelError: the trace has no event, or more than one.
     """
-    found = [line.partition(" words=")[2] for line in trace.splitlines() if " words=" in line]
-    if len(found) != 1:
-        raise ChannelError(f"{len(found)} events in the trace, not 1", hint=trace[-500:])
-    words = found[0].strip().strip("{}").split(",")
+    hits = [line.partition(" words=")[2] for line in trace.splitlines() if " words=" in line]
+    if len(hits) != 1:
+        raise ChannelError(f"{len(hits)} events in the trace, not 1", hint=trace[-500:])
+    words = hits[0].strip().strip("{}").split(",")
     return b"".join(struct.pack("<Q", int(word, 16)) for word in words if word != FAULT)
 
 

@@ -41,33 +41,33 @@ class Trace:
 
     def count(self) -> int:
         """How many events there were, those included that have made room for others."""
-        told = self.ssh.run(["sh", "-c", f"cat {self.path}/per_cpu/cpu*/stats"], seconds=TIMEOUT).require().text
-        return sum(map(int, COUNTS.findall(told)))
+        statistics = self.ssh.run(["sh", "-c", f"cat {self.path}/per_cpu/cpu*/stats"], seconds=TIMEOUT).require().text
+        return sum(map(int, COUNTS.findall(statistics)))
 
 
 @contextmanager
-def events(ssh: Ssh, name: str, found: Sequence[Event], *, option: str = "", kib: int = 0) -> Iterator[Trace]:
+def events(ssh: Ssh, name: str, hits: Sequence[Event], *, option: str = "", kib: int = 0) -> Iterator[Trace]:
     """Have events put down in a trace of that name meanwhile.
 
     :param option: of the trace's, to be switched on. :param kib: room for each processor; 0: what the tracer gives.
     :raises ChannelError: the kernel does not take one of them.
     """
     trace = Trace(ssh, f"{TRACING}/instances/{GROUP}-{name}")
-    ids = {f"{GROUP}/{name}{number}": one for number, one in enumerate(found)}
+    ids = {f"{GROUP}/{name}{number}": event for number, event in enumerate(hits)}
 
     def shell(*steps: str) -> None:
         ssh.run(["sh", "-c", " && ".join((f"cd {TRACING}", *steps))], seconds=TIMEOUT).require()
 
     shell(
-        *(f"echo 'p:{one} {what.function} {what.fetched}' >> kprobe_events" for one, what in ids.items()),
+        *(f"echo 'p:{event_id} {what.function} {what.fetched}' >> kprobe_events" for event_id, what in ids.items()),
         f"mkdir {trace.path}",
         f"cd {trace.path}",
         *([f"echo {kib} > buffer_size_kb"] if kib else []),
         *([f"echo 1 > options/{option}"] if option else []),
-        *(f"echo '{what.only}' > events/{one}/filter" for one, what in ids.items()),
-        *(f"echo 1 > events/{one}/enable" for one in ids),
+        *(f"echo '{what.only}' > events/{event_id}/filter" for event_id, what in ids.items()),
+        *(f"echo 1 > events/{event_id}/enable" for event_id in ids),
     )
     try:
         yield trace
     finally:
-        shell(f"rmdir {trace.path}", *(f"echo '-:{one}' >> kprobe_events" for one in ids))
+        shell(f"rmdir {trace.path}", *(f"echo '-:{event_id}' >> kprobe_events" for event_id in ids))

@@ -7,6 +7,7 @@ of code in real mode, whose segments begin where we want them to, anywhere in th
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ EVENTS_BYTES, MP_STATE_BYTES, LAPIC_BYTES = 64, 4, 1024
 _IMMEDIATE_EXIT_AT, _EXIT_REASON_AT = 1, 8  # in struct kvm_run
 _MMIO, _MMIO_AT = "<8sI", 40  # in struct kvm_run: the data of an access, and how many bytes it has
 _RUN_BYTES = 2 * PAGE_SIZE  # of what KVM would map: kvm_run itself, and a page for what goes through ports
-_READ_WRITE, _SHARED, O_RDWR = 3, 1, 2
+_READ_WRITE, _SHARED = 3, 1
 RAM_BASE = 1 << 20
 # The guest has nothing there, and real mode reaches it; QEMU has few slots.
 SPARE, PAST, SPARE_SLOT, ALIAS_SLOT, SLOTS = 0x40000000, 0x40100000, 500, 501, 32
@@ -155,7 +156,7 @@ class Vcpu(File):
             done = self.put(KVM_GET_SREGS2, bytes(_SREGS2_BYTES))
             yield done, self.process.read(self.scratch, _SREGS2_BYTES)[_PDPTRS_AT:]
 
-    def loaded(self) -> bytes:
+    def load_result(self) -> bytes:
         """What ``LOAD_16`` has loaded, from its registers."""
         rax, rbx, rcx, rdx, *_ = _REGS.unpack(self.get(KVM_GET_REGS, _REGS.size))
         return struct.pack("<4I", rax, rbx, rcx, rdx)
@@ -188,7 +189,7 @@ class Vcpu(File):
         """The registers xmm0 to xmm15, as KVM_GET_FPU gives them."""
         return self.get(KVM_GET_FPU, _FPU_BYTES)[_XMM_IN_FPU:][:_XMM_BYTES]
 
-    def saved_xmm(self) -> bytes:
+    def xmm_by_xsave(self) -> bytes:
         """The same, as KVM_GET_XSAVE gives them."""
         return self.get(KVM_GET_XSAVE, PAGE_SIZE)[_XMM_IN_XSAVE:][:_XMM_BYTES]
 
@@ -202,7 +203,7 @@ class Vcpu(File):
         regs = self.general_registers()
         self.set(KVM_SET_REGS, regs[: R8_TO_R15.start] + content + regs[R8_TO_R15.stop :])
 
-    def synced_registers(self) -> bytes:
+    def registers_by_sync(self) -> bytes:
         """The general registers, as KVM_RUN leaves them in the CPU's shared page, without that the CPU runs."""
         self.process.write(self.run_at + _VALID_AT, struct.pack("<QQ", _SYNC_REGS, 0))
         self.process.write(self.run_at + _SYNCED_AT, bytes(_REGS.size))
@@ -211,7 +212,7 @@ class Vcpu(File):
 
     def sync_r8_to_r15(self, content: bytes) -> None:
         """Set them by the shared page: KVM_RUN takes them from there, without that the CPU runs."""
-        self.synced_registers()
+        self.registers_by_sync()
         self.process.write(self.run_at + _SYNCED_AT + R8_TO_R15.start, content)
         self.process.write(self.run_at + _VALID_AT, struct.pack("<QQ", 0, _SYNC_REGS))
         self._pass_through()
@@ -247,7 +248,7 @@ class Vcpu(File):
         """Set one; returns how many were set."""
         return self.put(KVM_SET_MSRS, _MSRS.pack(1, 0, number, 0, value))
 
-    def handed_out(self) -> bytes:
+    def mmio_data(self) -> bytes:
         """What the last exit, a KVM_EXIT_MMIO, says that the guest has stored."""
         data, size = struct.unpack(_MMIO, self.process.read(self.run_at + _MMIO_AT, struct.calcsize(_MMIO)))
         return bytes(data[:size])
@@ -273,7 +274,7 @@ class Vcpu(File):
                 raise
 
     @contextmanager
-    def borrowed(self) -> Iterator[None]:
+    def borrow(self) -> Iterator[None]:
         """Its registers and events are ours for as long as the context lasts, and then again what they were."""
         regs, sregs = self.get(KVM_GET_REGS, _REGS.size), self.get(KVM_GET_SREGS, _SREGS_BYTES)
         events = self.get(KVM_GET_VCPU_EVENTS, EVENTS_BYTES)
@@ -299,7 +300,7 @@ class Vcpu(File):
 def second_vm(process: Puppet) -> Iterator[tuple[Vm, Vcpu]]:
     """A new VM with one CPU and no memory; it is gone afterwards."""
     scratch = process.memory(PAGE_SIZE)
-    kvm = process.open("/dev/kvm", O_RDWR)
+    kvm = process.open("/dev/kvm", os.O_RDWR)
     vm = process.syscall("ioctl", kvm, KVM_CREATE_VM, 0).require("KVM_CREATE_VM")
     cpu = process.syscall("ioctl", vm, KVM_CREATE_VCPU, 0).require("KVM_CREATE_VCPU")
     size = process.syscall("ioctl", kvm, KVM_GET_VCPU_MMAP_SIZE, 0).require("KVM_GET_VCPU_MMAP_SIZE")
@@ -397,7 +398,7 @@ def vm_in_hand(host: Host, puppeteer: Puppeteer, guest: Guest) -> Iterator[OwnVm
 @contextmanager
 def own_vm(host: Host, puppeteer: Puppeteer, guest: Guest) -> Iterator[OwnVm]:
     """The same; its CPU afterwards goes on where it was."""
-    with vm_in_hand(host, puppeteer, guest) as own, own.cpu.borrowed():
+    with vm_in_hand(host, puppeteer, guest) as own, own.cpu.borrow():
         yield own
 
 

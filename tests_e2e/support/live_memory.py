@@ -65,12 +65,12 @@ def live_memory_of(host: Host) -> Iterator[LiveMemory]:
     """
     qmp = outside(host)
     size = qmp.execute("query-memory-size-summary")["base-memory"]
-    said = qmp.monitor("gpa2hva 0")
-    found = re.search(r" is (0x[0-9a-f]+)$", said.strip())
-    if found is None or host.qemu is None:
-        raise MachineError(f"gpa2hva 0 of the host: {said}")
+    answer = qmp.monitor("gpa2hva 0")
+    match = re.search(r" is (0x[0-9a-f]+)$", answer.strip())
+    if match is None or host.qemu is None:
+        raise MachineError(f"gpa2hva 0 of the host: {answer}")
     file = os.open(f"/proc/{host.qemu.pid}/mem", os.O_RDONLY)
     try:
-        yield LiveMemory(file, int(found[1], 16), size)
+        yield LiveMemory(file, int(match[1], 16), size)
     finally:
         os.close(file)

@@ -72,8 +72,8 @@ def loads_of_each(who: Puppet, first: int, count: int) -> list[str | None]:
         who.write(results, bytes(size))
         start = first + at * PAGE_SIZE
         ended = who.run(LOAD_EACH, rdi=start, rsi=size, rdx=results, r8=stack + STACK - 16, r9=action)
-        found = who.read(results, size)
-        if ended.signal is not None or 0 in found:
-            raise ChannelError(f"loads from {size} pages at {start:#x}: {ended}, {found.count(0)} not tried")
-        met += [None if one == LOADED else signal.Signals(one).name for one in found]
+        content = who.read(results, size)
+        if ended.signal is not None or 0 in content:
+            raise ChannelError(f"loads from {size} pages at {start:#x}: {ended}, {content.count(0)} not tried")
+        met += [None if load_ == LOADED else signal.Signals(load_).name for load_ in content]
     return met

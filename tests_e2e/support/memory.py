@@ -50,7 +50,7 @@ def put_in_use(guest: Guest, how: str = "online_movable") -> None:
     shell(guest, f"[ $(cat {STATE}) = online ] || echo {how} > {STATE}")
 
 
-def kept_out(host: Host, guest: Guest, keep: Trial | None = None) -> list[Check]:
+def check_kept_out(host: Host, guest: Guest, keep: Trial | None = None) -> list[Check]:
     """Whether the host reads, of all pages of a guest, exactly those that the guest has shared.
 
     :param keep: the claim that rests on it.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Check
-from tests_e2e.support.field import LINE, Field, named
+from tests_e2e.support.field import LINE, Field, name_frames
 from tests_e2e.support.live_memory import live_memory_of
 from tests_e2e.support.outside import standing_still
 from tests_e2e.support.translations import Memory, root_of, walk
@@ -53,7 +53,7 @@ def moments_of(host: Host, fields: Mapping[Guest, Field], begin: Callable[[], ob
     :param begin: begins what is to happen meanwhile, and goes on by itself.
     """
     root = root_of(host.ssh)
-    found: dict[Guest, list[Moment]] = {guest: [] for guest in fields}
+    moments: dict[Guest, list[Moment]] = {guest: [] for guest in fields}
     chance = random.SystemRandom()
     ran = 0.0
     with live_memory_of(host) as live, mmap.mmap(-1, live.size) as memory:
@@ -71,8 +71,8 @@ def moments_of(host: Host, fields: Mapping[Guest, Field], begin: Callable[[], ob
             since = time.monotonic()
             kernel, processes = walked.kernel.at.keys(), walked.processes.at.keys()
             for guest, frames in held.items():
-                found[guest].append(Moment(ran, frames, frames & kernel, frames & processes))
-    return found
+                moments[guest].append(Moment(ran, frames, frames & kernel, frames & processes))
+    return moments
 
 
 def frames_with(memory: Memory, word: bytes) -> frozenset[int]:
@@ -91,11 +91,13 @@ def checks(moments: list[Moment], *, private: bool) -> list[Check]:
     """
     held = frozenset().union(*(moment.held for moment in moments))
     mapped = frozenset().union(*(moment.by_kernel | moment.by_process for moment in moments))
-    found = "some" if mapped else NONE
+    word = "some" if mapped else NONE
     return [
         Check("moments at which the host stood still", str(MOMENTS), str(len(moments))),
         Check("frames with the content, at one moment or another", "some", "some" if held else NONE),
         Check(
-            "of these the kernel or a process mapped", NONE if private else "some", named(mapped) if private else found
+            "of these the kernel or a process mapped",
+            NONE if private else "some",
+            name_frames(mapped) if private else word,
         ),
     ]

@@ -38,7 +38,7 @@ class Nested:
     again: tuple[int, ...]
 
 
-def nested_tables(
+def find_nested_tables(
     memory: Memory, not_blocks: Collection[int] = (), allocated: Callable[[int], bool] = lambda _: True
 ) -> list[Nested]:
     """All nested page tables of a host, the lowest root first.
@@ -51,7 +51,7 @@ def nested_tables(
     for frame, root in _control_blocks(memory):
         if frame not in not_blocks and allocated(frame) and allocated(root):
             blocks.setdefault(root, []).append(frame)
-    return [nested_table(memory, root, tuple(named)) for root, named in sorted(blocks.items())]
+    return [find_nested_table(memory, root, tuple(named)) for root, named in sorted(blocks.items())]
 
 
 def _control_blocks(memory: Memory) -> Iterator[tuple[int, int]]:
@@ -71,7 +71,7 @@ def root_named_by(block: bytes) -> int:
     return int(struct.unpack_from("<Q", block, ROOT * 8)[0]) // PAGE_SIZE
 
 
-def nested_table(memory: Pages, root: int, blocks: tuple[int, ...]) -> Nested:
+def find_nested_table(memory: Pages, root: int, blocks: tuple[int, ...]) -> Nested:
     """The nested page table that begins with a table.
 
     :param blocks: frames of the control blocks that name it.
@@ -98,7 +98,7 @@ def nested_table(memory: Pages, root: int, blocks: tuple[int, ...]) -> Nested:
                 first = frame // pages * pages  # bits that are zero in the address may mean something else
                 # KVM marks what is a device's by an address that no processor has: frames that are not there.
                 held = range(first, min(first + pages, frames))
-                at.update((gpa + number * PAGE_SIZE, one) for number, one in enumerate(held))
+                at.update((gpa + number * PAGE_SIZE, entry) for number, entry in enumerate(held))
             elif frame < frames:
                 below.append((frame, level - 1, gpa))
         todo += reversed(below)

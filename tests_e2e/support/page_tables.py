@@ -22,8 +22,8 @@ class PageTables:
     """
 
     def __init__(self, dump: str) -> None:
-        found = [match for line in dump.splitlines() if (match := RANGE.match(line))]
-        self.ranges = sorted((int(one[1], 16), int(one[2], 16), one[3].split()) for one in found)
+        matches = [match for line in dump.splitlines() if (match := RANGE.match(line))]
+        self.ranges = sorted((int(table[1], 16), int(table[2], 16), table[3].split()) for table in matches)
         self._starts = [start for start, _, _ in self.ranges]
 
     def maps(self, address: int) -> bool:

@@ -46,15 +46,15 @@ def merge_places(ssh: Ssh, pid: int) -> set[int]:
     Not by /proc/kpageflags: Linux 6.12 sets KPF_KSM for every anonymous page (fs/proc/page.c stable_page_flags() tests
     for any bit of PAGE_MAPPING_KSM, one of which is PAGE_MAPPING_ANON).
     """
-    found: set[int] = set()
+    frames: set[int] = set()
     begins = 0
     for line in ssh.run(["cat", f"/proc/{pid}/smaps"], seconds=20).require().text.splitlines():
         name, *values = line.split()
         if name == "KSM:" and values[0] != "0":
-            found.add(begins)
+            frames.add(begins)
         elif not name.endswith(":"):
             begins = int(name.partition("-")[0], 16)
-    return found
+    return frames
 
 
 def _entry(process: Puppet, path: str, number: int) -> int:

@@ -29,7 +29,7 @@ DATA_PAGES = 4
 STORE = bytes.fromhex("8807")  # mov [rdi], al
 
 
-def sampled(puppet: Puppet, what: int, *, stack: int = 0, **registers: int) -> bytes:
+def take_sample(puppet: Puppet, what: int, *, stack: int = 0, **registers: int) -> bytes:
     """Have perf take a sample at a page fault of the puppet's main thread.
 
     :param what: SAMPLE_CALLCHAIN or SAMPLE_STACK_USER, then of ``stack`` bytes. :param registers: at the fault.
@@ -50,7 +50,7 @@ def sampled(puppet: Puppet, what: int, *, stack: int = 0, **registers: int) -> b
 
 
 @contextmanager
-def clocked(puppet: Puppet, threads: Sequence[int]) -> Iterator[Callable[[], list[int]]]:
+def sample_by_clock(puppet: Puppet, threads: Sequence[int]) -> Iterator[Callable[[], list[int]]]:
     """Meanwhile perf takes samples of threads, by a clock.
 
     :returns: what ends that, and tells the address of each sample that perf took of a guest.
@@ -68,7 +68,7 @@ def clocked(puppet: Puppet, threads: Sequence[int]) -> Iterator[Callable[[], lis
 
 
 @contextmanager
-def watched_by(puppet: Puppet, thread: int, address: int) -> Iterator[Callable[[], int]]:
+def watchpoint(puppet: Puppet, thread: int, address: int) -> Iterator[Callable[[], int]]:
     """Meanwhile a watchpoint of a thread counts its accesses to an address, the kernel's too; gives what tells them."""
     size = WATCHPOINT.size
     attr = WATCHPOINT.pack(BREAKPOINT, size, 0, 0, 0, 0, 0, READ_OR_WRITE, address, WATCHED)
@@ -83,7 +83,7 @@ def watched_by(puppet: Puppet, thread: int, address: int) -> Iterator[Callable[[
 
 
 @contextmanager
-def probed(puppet: Puppet, kind: int, function: str, program: int, *, offset: int = 0) -> Iterator[None]:
+def kernel_probe(puppet: Puppet, kind: int, function: str, program: int, *, offset: int = 0) -> Iterator[None]:
     """Meanwhile a BPF program runs at an instruction of a function of the kernel's, whoever calls it.
 
     :param kind: of perf's events by kprobes, as /sys/bus/event_source/devices/kprobe/type tells it.

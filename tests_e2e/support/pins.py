@@ -19,12 +19,14 @@ TIMEOUT = 20.0
 @contextmanager
 def pins_let_go(ssh: Ssh) -> Iterator[None]:
     """When the context ends, wait until no more pages of the host are pinned than before it."""
-    before = _pinned(ssh)
+    before = _count_pins(ssh)
     yield
-    poll_until(lambda: _pinned(ssh) <= before, Deadline(TIMEOUT), "the kernel to let go of the pages that it pinned")
+    poll_until(
+        lambda: _count_pins(ssh) <= before, Deadline(TIMEOUT), "the kernel to let go of the pages that it pinned"
+    )
 
 
-def _pinned(ssh: Ssh) -> int:
+def _count_pins(ssh: Ssh) -> int:
     """How many pins there are: pages that are pinned twice count twice."""
     # The counters are per CPU until they are asked to be brought together.
     script = "cat /proc/sys/vm/stat_refresh && grep nr_foll_pin_ /proc/vmstat"

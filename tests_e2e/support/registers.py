@@ -29,13 +29,13 @@ Look = Callable[[Guest], bytes]
 
 def user_canary(guest: Guest) -> Aimed:
     """A fresh canary in memory of the guest's program, of which it may put some into registers."""
-    (aimed,) = (one for one in Attack.aim(guest, [UNDER_TEST]) if one.planted.kind == "user")
+    (aimed,) = (aim for aim in Attack.aim(guest, [UNDER_TEST]) if aim.planted.kind == "user")
     return aimed
 
 
-def judge_each(trial: Trial, host: Host, found: list[list[Check]]) -> None:
+def judge_each(trial: Trial, host: Host, results: list[list[Check]]) -> None:
     """Have it judged what was found in the guest under test and, if there is one, in the plain guest."""
-    trial.legitimate(*found, protected=opted_in(host.guest, found))
+    trial.legitimate(*results, protected=opted_in(host.guest, results))
 
 
 def look_checks(guest: Guest, look: Look, held: slice) -> list[Check]:
@@ -53,10 +53,10 @@ def look_checks(guest: Guest, look: Look, held: slice) -> list[Check]:
     for _ in range(TRIES):
         with guest.canaries.holding(aimed.planted, seconds=HOLDS) as holding:
             while not holding.done() and looks < enough and most < size:
-                found = look(guest)
+                content = look(guest)
                 if not holding.done():  # its program was at it all along
                     looks += 1
-                    most = max(most, canary.leaked(found))
+                    most = max(most, canary.count_leaked(content))
                 wait([holding], timeout=PAUSE)  # the guest's turn
         if looks >= enough or most >= size:
             break
@@ -86,7 +86,7 @@ def change_checks(guest: Guest, change: Callable[[Guest, AtWork], bool]) -> list
     kept = True
 
     def at_work(registers: bytes) -> bool:
-        return private or canary.leaked(registers) == GENERAL.stop
+        return private or canary.count_leaked(registers) == GENERAL.stop
 
     for _ in range(TRIES):
         with guest.canaries.holding(aimed.planted, seconds=HOLDS) as holding:

@@ -35,14 +35,14 @@ def encodings(secret: bytes) -> Iterator[tuple[str, bytes]]:
     yield "reversed and inverted", inverted[::-1]
     for size in (2, 4):  # words with their bytes swapped in each 8 are words of what is reversed
         for phase in range(size):
-            yield f"with its bytes swapped in each {size}", _swapped(secret[phase:], size)
+            yield f"with its bytes swapped in each {size}", _swap_bytes(secret[phase:], size)
     for size, step in ((1, 2), (1, 4), (1, 8), (2, 4), (4, 8)):
         for phase in range(step):
             parts = (secret[at : at + size] for at in range(phase, len(secret), step))
             yield f"{size} of each {step} bytes", b"".join(parts)
 
 
-def _swapped(content: bytes, size: int) -> bytes:
+def _swap_bytes(content: bytes, size: int) -> bytes:
     return b"".join(content[at : at + size][::-1] for at in range(0, len(content) - size + 1, size))
 
 
@@ -62,11 +62,11 @@ def common_words(secret: bytes) -> list[int]:
 
 
 def _words(secret: bytes) -> dict[int, str]:
-    found: dict[int, str] = {}
+    words_of: dict[int, str] = {}
     for name, content in encodings(secret):
         for at in range(len(content) - WORD + 1):
-            found.setdefault(int.from_bytes(content[at : at + WORD], "little"), name)
-    return found
+            words_of.setdefault(int.from_bytes(content[at : at + WORD], "little"), name)
+    return words_of
 
 
 def search(memory: Memory, words: Mapping[int, Name], skip: Collection[int] = ()) -> dict[int, dict[Name, int]]:
@@ -77,7 +77,7 @@ def search(memory: Memory, words: Mapping[int, Name], skip: Collection[int] = ()
     wanted = frozenset(words)
     letters = frozenset(b"".join(word.to_bytes(WORD, "little") for word in wanted))
     marks = bytes(byte in letters for byte in range(256))
-    found: dict[int, dict[Name, int]] = {}
+    names_in: dict[int, dict[Name, int]] = {}
     for frame in range(len(memory) // PAGE_SIZE):
         if frame in skip:
             continue
@@ -87,5 +87,5 @@ def search(memory: Memory, words: Mapping[int, Name], skip: Collection[int] = ()
             continue
         held = TABLE.unpack(page)
         if not wanted.isdisjoint(held):
-            found[frame] = dict(Counter(words[word] for word in held if word in wanted))
-    return found
+            names_in[frame] = dict(Counter(words[word] for word in held if word in wanted))
+    return names_in

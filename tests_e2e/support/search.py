@@ -18,7 +18,7 @@ from host_setup.search.trial import TIMEOUT, Disagreement, OnHost, Seen, differi
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support import each
-from tests_e2e.support.field import named
+from tests_e2e.support.field import name_frames
 from tests_e2e.support.live_memory import live_memory_of
 from tests_e2e.support.outside import outside, standing_still
 from tests_e2e.support.translations import root_of, walk
@@ -42,18 +42,18 @@ Failed = tuple[Sequence[str], str]  # a sequence, and what is wrong
 Try = Callable[[Agrees, bool], Failed | None]
 
 
-def made_up(check: Agrees, protects: bool) -> Failed | None:  # noqa: FBT001
+def try_generated(check: Agrees, protects: bool) -> Failed | None:  # noqa: FBT001
     """Try sequences that a seed determines; returns the first that fails."""
-    found = search(check, number=SEED, sequences=SEQUENCES[protects], protects=protects)
-    return (found[0], f"{found[1]}: {'; '.join(found[0])}") if found else None
+    failure = search(check, number=SEED, sequences=SEQUENCES[protects], protects=protects)
+    return (failure[0], f"{failure[1]}: {'; '.join(failure[0])}") if failure else None
 
 
 def those_kept(check: Agrees, protects: bool) -> Failed | None:  # noqa: FBT001
     """Try the sequences that are kept in files; returns the first that fails."""
     for file in sorted(KEPT.glob("*.txt")):
         operations = kept.read(file) if protects else without_protection(kept.read(file))
-        if found := check(operations):
-            return operations, f"{file.name}: {found}"
+        if failure := check(operations):
+            return operations, f"{file.name}: {failure}"
     return None
 
 
@@ -73,7 +73,7 @@ def sequences_agree(trial: Trial, host: Host, attempt: Try, most: int, many: int
         trial.legitimate([*plain, host_kernel(host, since)])
     else:
         tried = each.attempt(lambda: _checks(trial, host, attempt, most, many, protects=True))
-        found = each.settled(tried, "guests that are protected", [plain])
+        found = each.result_of(tried, "guests that are protected", [plain])
         trial.legitimate([*found, host_kernel(host, since)], plain)
 
 
@@ -83,7 +83,7 @@ def _checks(trial: Trial, host: Host, attempt: Try, most: int, many: int, *, pro
     failed = attempt(lambda operations: disagreement(operations, run, seen, offered=offered), protects)
     trial.attach(f"tried-{guest}.txt", f"{seen}\n")
     if failed:  # for sealproof search --replay
-        trial.attach(f"failed-{guest}.txt", kept.written(failed[0], [f"Seen: {failed[1]}"]))
+        trial.attach(f"failed-{guest}.txt", kept.sequence_text(failed[0], [f"Seen: {failed[1]}"]))
     return [
         Check("the first answer that is not the model's", "none", failed[1] if failed else "none"),
         Check("sequences that were tried", _at_least(most, most), _at_least(most, seen.sequences)),
@@ -106,14 +106,14 @@ class Frames:
     wrong: str
 
 
-def mapped_by_none(trial: Trial, host: Host) -> None:
+def judge_private_mappings(trial: Trial, host: Host) -> None:
     """Have it judged whether page tables of the host lead to private frames of VMs that sequences left standing."""
     plain = _from_outside(host, protects=False)
     if host.plain_guest is None:
         trial.legitimate(plain)
     else:
         tried = each.attempt(lambda: _from_outside(host, protects=True))
-        trial.legitimate(each.settled(tried, "guests that are protected", [plain]), plain)
+        trial.legitimate(each.result_of(tried, "guests that are protected", [plain]), plain)
 
 
 def _from_outside(host: Host, *, protects: bool) -> list[Check]:
@@ -132,15 +132,19 @@ def _from_outside(host: Host, *, protects: bool) -> list[Check]:
         Check("VMs that stand where a sequence has left them", str(STANDING), str(len(frames))),
         Check("the first answer that is not the model's", "none", wrong),
         Check("private frames of theirs", "many" if protects else "none", _how_many(len(private), A_FEW)),
-        Check("private frames that the kernel or a process maps", "none", named(private & (kernel | processes))),
+        Check("private frames that the kernel or a process maps", "none", name_frames(private & (kernel | processes))),
         Check("other frames of theirs", "many", _how_many(len(others), A_FEW)),
-        Check("other frames that the kernel does not map, or no process", "none", named(others - (kernel & processes))),
+        Check(
+            "other frames that the kernel does not map, or no process",
+            "none",
+            name_frames(others - (kernel & processes)),
+        ),
     ]
 
 
 def _some(protects: bool) -> list[tuple[str, ...]]:  # noqa: FBT001
     """Sequences that a seed determines, without an end, and without a pin that stays: the host has room for one."""
-    found: list[tuple[str, ...]] = []
+    sequences: list[tuple[str, ...]] = []
 
     def note(made_up: Sequence[str]) -> None:
         operations = [*(line for line in made_up if line != "destroy"), *FILLED]
@@ -148,10 +152,10 @@ def _some(protects: bool) -> list[tuple[str, ...]]:  # noqa: FBT001
         for line in operations:
             model.do(line)
         if model.private_places() >= MEANT or not protects:
-            found.append((*operations, "unpin") if model.pins else tuple(operations))
+            sequences.append((*operations, "unpin") if model.pins else tuple(operations))
 
     search(note, number=SEED, sequences=MADE_UP, protects=protects)
-    return sorted(found, key=len)[-STANDING:]
+    return sorted(sequences, key=len)[-STANDING:]
 
 
 def _standing(host: Host, operations: Sequence[str], ends: contextlib.ExitStack, *, offered: bool) -> Frames:
@@ -160,16 +164,18 @@ def _standing(host: Host, operations: Sequence[str], ends: contextlib.ExitStack,
     program = host.ssh.converse([f"{HOST_PROGRAMS}/driven_vm"], seconds=START)
     ends.callback(program.close)
     lines = [*operations, "sweep"]
-    *replies, told = program.ask(*lines, "frames", seconds=TIMEOUT)
+    *replies, frame_line = program.ask(*lines, "frames", seconds=TIMEOUT)
     answers = [(line, differing(model.do(line), reply)) for line, reply in zip(lines, replies, strict=True)]
-    wrong = next((f"'{line}' answers {found[1]}; it must answer {found[0]}" for line, found in answers if found), "")
-    frames = json.loads(told)
-    pages = [(one, frame) for one, frame in zip(model.arena, frames, strict=True) if one is not None and frame]
+    wrong = next(
+        (f"'{line}' answers {answer[1]}; it must answer {answer[0]}" for line, answer in answers if answer), ""
+    )
+    frames = json.loads(frame_line)
+    pages = [(page, frame) for page, frame in zip(model.arena, frames, strict=True) if page is not None and frame]
     return Frames(
-        frozenset(frame for one, frame in pages if one.kept),
+        frozenset(frame for page, frame in pages if page.kept),
         # What there is nothing of but zeros may be the kernel's page of zeros, which is everybody's.
         frozenset(
-            frame for one, frame in pages if not one.kept and one.rights != "none" and one.frame and one.frame.mark
+            frame for page, frame in pages if not page.kept and page.rights != "none" and page.frame and page.frame.mark
         ),
         wrong,
     )

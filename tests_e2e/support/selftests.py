@@ -25,7 +25,7 @@ def run_all(spec: EmulatedSpec, source: Source, store: Store, terminal: Terminal
     :param spec: of the run's hosts. :param folder: for the logs of these.
     """
     built = selftests(source, store, terminal)
-    tests = record.required_tests(catalogue(built.kvm), record.read())
+    tests = record.tests_to_pass(catalogue(built.kvm), record.read())
     numbers = count(1)
 
     def start() -> EmulatedHost:
@@ -33,20 +33,22 @@ def run_all(spec: EmulatedSpec, source: Source, store: Store, terminal: Terminal
 
     with terminal.step(f"{len(tests)} selftests of the kernel's own") as step:
         done = count(1)
-        return run(start, tests, lambda one: step.update(next(done) / len(tests), f"{one.outcome} {one.test.name}"))
+        return run(
+            start, tests, lambda result: step.update(next(done) / len(tests), f"{result.outcome} {result.test.name}")
+        )
 
 
 def as_on_stock(results: Iterable[SelftestResult], recorded: Mapping[str, int]) -> list[Check]:
     """Whether each test passes, and as many of its checks as on the stock kernel."""
-    found: list[Check] = []
+    comparisons: list[Check] = []
     for result in results:
         name, number = result.test.name, recorded[result.test.name]
         got = result.outcome.value if result.outcome is KtapOutcome.PASS else f"{result.outcome}: {result.reason}"
-        found.append(Check(name, KtapOutcome.PASS.value, got))
+        comparisons.append(Check(name, KtapOutcome.PASS.value, got))
         if number:
-            enough = "true" if record.passed(result) >= number else f"{record.passed(result)} do"
-            found.append(Check(f"{name}: at least {number} of its checks pass", "true", enough))
-    return found
+            enough = "true" if record.count_passed(result) >= number else f"{record.count_passed(result)} do"
+            comparisons.append(Check(f"{name}: at least {number} of its checks pass", "true", enough))
+    return comparisons
 
 
 def output_of(results: Iterable[SelftestResult]) -> str:

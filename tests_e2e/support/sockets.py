@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from host_setup.channels.puppets import Puppet
 from tests_e2e.support.steps import descriptor_of
 
-AF_INET, AF_PACKET, AF_ALG, AF_XDP = 2, 17, 38, 44
-SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET = 1, 2, 3, 5
-SOL_SOCKET, SO_ZEROCOPY = 1, 60
-MSG_DONTWAIT, MSG_ZEROCOPY = 0x40, 0x4000000
+AF_INET, AF_XDP = 2, 44
+SOCK_STREAM = 1
+SO_ZEROCOPY = 60
+MSG_ZEROCOPY = 0x4000000
 ETH_P_ALL = 3
 LOOPBACK = bytes((127, 0, 0, 1))
 LO = 1  # the loopback's interface index, in every network namespace
@@ -25,7 +25,7 @@ def setting(puppet: Puppet, file: int, level: int, option: int, value: bytes) ->
     puppet.syscall("setsockopt", file, level, option, puppet.memory(value), len(value)).require("setsockopt")
 
 
-def bound(puppet: Puppet, file: int, address: bytes) -> None:
+def bind_to(puppet: Puppet, file: int, address: bytes) -> None:
     """Bind a socket to a ``struct sockaddr``, which must work."""
     puppet.syscall("bind", file, puppet.memory(address), len(address)).require("bind")
 
@@ -35,22 +35,22 @@ def tcp_pair(puppet: Puppet) -> Iterator[tuple[int, int]]:
     """Two ends of a TCP connection with itself."""
     with (
         descriptor_of(puppet, "socket", AF_INET, SOCK_STREAM, 0) as server,
-        descriptor_of(puppet, "socket", AF_INET, SOCK_STREAM, 0) as one,
+        descriptor_of(puppet, "socket", AF_INET, SOCK_STREAM, 0) as listener,
     ):
-        _connect(puppet, one, server, listen=True)
+        _connect(puppet, listener, server, listen=True)
         with descriptor_of(puppet, "accept", server, 0, 0) as other:
-            yield one, other
+            yield listener, other
 
 
 @contextmanager
 def udp_pair(puppet: Puppet) -> Iterator[tuple[int, int]]:
     """A UDP socket, and another to which it sends."""
     with (
-        descriptor_of(puppet, "socket", AF_INET, SOCK_DGRAM, 0) as one,
-        descriptor_of(puppet, "socket", AF_INET, SOCK_DGRAM, 0) as other,
+        descriptor_of(puppet, "socket", AF_INET, socket.SOCK_DGRAM, 0) as receiver,
+        descriptor_of(puppet, "socket", AF_INET, socket.SOCK_DGRAM, 0) as other,
     ):
-        _connect(puppet, one, other, listen=False)
-        yield one, other
+        _connect(puppet, receiver, other, listen=False)
+        yield receiver, other
 
 
 @contextmanager
@@ -60,25 +60,25 @@ def packets_of(puppet: Puppet, interface: int, only: int = ETH_P_ALL) -> Iterato
     :param only: the type of the frames that it hears; 0: none.
     """
     protocol = socket.htons(only)
-    with descriptor_of(puppet, "socket", AF_PACKET, SOCK_RAW, 0) as file:
-        bound(puppet, file, struct.pack("<HHi12x", AF_PACKET, protocol, interface))  # struct sockaddr_ll
+    with descriptor_of(puppet, "socket", socket.AF_PACKET, socket.SOCK_RAW, 0) as file:
+        bind_to(puppet, file, struct.pack("<HHi12x", socket.AF_PACKET, protocol, interface))  # struct sockaddr_ll
         yield file
 
 
 def frame_of(puppet: Puppet, file: int, size: int) -> bytes:
     """Of the frames that a socket has heard, the first of exactly that size; empty if there is none."""
     buffer = puppet.memory(2 * size)
-    while (done := puppet.syscall("recvfrom", file, buffer, 2 * size, MSG_DONTWAIT, 0, 0)).errno != "EAGAIN":
+    while (done := puppet.syscall("recvfrom", file, buffer, 2 * size, socket.MSG_DONTWAIT, 0, 0)).errno != "EAGAIN":
         if done.require("recvfrom") == size:
             return puppet.read(buffer, size)
     return b""
 
 
-def _connect(puppet: Puppet, one: int, other: int, *, listen: bool) -> None:
+def _connect(puppet: Puppet, descriptor: int, other: int, *, listen: bool) -> None:
     address = struct.pack("<HH4s8x", AF_INET, 0, LOOPBACK)
     place, size = puppet.memory(address), puppet.memory(struct.pack("<I", len(address)))
-    bound(puppet, other, address)
+    bind_to(puppet, other, address)
     if listen:
         puppet.syscall("listen", other, 1).require("listen")
     puppet.syscall("getsockname", other, place, size).require("getsockname")
-    puppet.syscall("connect", one, place, len(address)).require("connect")
+    puppet.syscall("connect", descriptor, place, len(address)).require("connect")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +12,7 @@ from contextlib import contextmanager
 from common.errors import ChannelError
 from host_setup.channels.puppets import Done, Puppet
 
-O_RDWR = 2
-O_NONBLOCK, O_DIRECT = 0o4000, 0o40000
-POLLIN, POLLERR = 1, 8
 POLL_MS = 4000  # less than puppeteer gives a system call
-PROT_READ, PROT_WRITE, MAP_SHARED = 1, 2, 1
 COPY = bytes.fromhex("f3a4")  # rep movsb
 IOC_NONE, IOC_WRITE, IOC_READ = 0, 1, 2  # asm-generic/ioctl.h
 
@@ -30,7 +28,7 @@ def ioc(direction: int, kind: int, number: int, size: int) -> int:
 
 
 @contextmanager
-def open_file(puppet: Puppet, path: str, flags: int = O_RDWR) -> Iterator[int]:
+def open_file(puppet: Puppet, path: str, flags: int = os.O_RDWR) -> Iterator[int]:
     """A file that the puppet has open for as long as the context lasts: the descriptor."""
     with closing(puppet, puppet.open(path, flags)) as file:
         yield file
@@ -56,7 +54,7 @@ def descriptor_of(puppet: Puppet, call: str, *args: int) -> Iterator[int]:
 def open_pipe(puppet: Puppet) -> Iterator[tuple[int, int]]:
     """A pipe of the puppet's: the end to read, which never waits, and the end to write."""
     ends = puppet.memory(8)
-    puppet.syscall("pipe2", ends, O_NONBLOCK).require("pipe2")
+    puppet.syscall("pipe2", ends, os.O_NONBLOCK).require("pipe2")
     out, into = struct.unpack("<ii", puppet.read(ends, 8))
     with closing(puppet, out), closing(puppet, into):
         yield out, into
@@ -93,7 +91,9 @@ def store_bytes(puppet: Puppet, address: int, content: bytes) -> None:
 @contextmanager
 def map_file(puppet: Puppet, size: int, file: int, offset: int = 0) -> Iterator[int]:
     """A shared mapping of a file to read and write, gone when the context ends: its address."""
-    address = puppet.syscall("mmap", 0, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, offset).require("mmap")
+    address = puppet.syscall("mmap", 0, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, file, offset).require(
+        "mmap"
+    )
     try:
         yield address
     finally:

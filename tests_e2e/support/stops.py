@@ -8,6 +8,7 @@ signal, and does not enter the guest again.
 
 from __future__ import annotations
 
+import signal
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,6 @@ LOAD_REG64, JUMP_UNLESS_EQUAL_IMM = 0x79, 0x55
 SEND_SIGNAL = 109  # enum bpf_func_id
 TRACEPOINT = b"kvm_hypercall\0"  # arch/x86/kvm/trace.h; its first argument is the hypercall's number
 KVM_HC_MEM_SHARE = 14  # Documentation/virt/kvm/x86/hypercalls.rst of the series
-SIGSTOP, SIGCONT = 19, 18
 STOPPED = "T"  # Documentation/filesystems/proc.rst, the field "state" of /proc/PID/stat
 
 
@@ -36,7 +36,7 @@ def stops_when_it_shares(process: Puppet) -> Iterator[None]:
         (
             instruction(LOAD_REG64, 2, source=1),  # r2: the hypercall's number
             instruction(JUMP_UNLESS_EQUAL_IMM, 2, offset=2, immediate=KVM_HC_MEM_SHARE),
-            instruction(MOV_IMM, 1, immediate=SIGSTOP),
+            instruction(MOV_IMM, 1, immediate=signal.SIGSTOP),
             instruction(CALL, immediate=SEND_SIGNAL),
             instruction(MOV_IMM, 0),
             instruction(EXIT),
@@ -50,10 +50,10 @@ def stops_when_it_shares(process: Puppet) -> Iterator[None]:
 
 def is_stopped(ssh: Ssh, pid: int) -> bool:
     """Whether a process of the host is stopped by a signal."""
-    said = ssh.run(["cat", f"/proc/{pid}/stat"], seconds=20).require().text
-    return said.rpartition(")")[2].split()[0] == STOPPED
+    state = ssh.run(["cat", f"/proc/{pid}/stat"], seconds=20).require().text
+    return state.rpartition(")")[2].split()[0] == STOPPED
 
 
 def goes_on(process: Puppet, pid: int) -> None:
     """Let a stopped process run."""
-    process.syscall("kill", pid, SIGCONT).require("SIGCONT")
+    process.syscall("kill", pid, signal.SIGCONT).require("SIGCONT")

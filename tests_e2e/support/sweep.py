@@ -97,10 +97,10 @@ def sweep(host: Host, guest: Guest, way: str, size: int, *, keep: Trial | None =
 
     :param keep: the claim that rests on it, and keeps it as evidence.
     """
-    return _kept(printed(host, guest, way, size), guest, keep)
+    return _keep(run_sweep(host, guest, way, size), guest, keep)
 
 
-def printed(host: Host, guest: Guest, way: str, size: int) -> dict[str, Any]:
+def run_sweep(host: Host, guest: Guest, way: str, size: int) -> dict[str, Any]:
     """What the program ``sweep`` prints, with the guest's account before and after it."""
     before = account_of(guest)
     done = host.ssh.run([f"{HOST_PROGRAMS}/sweep", str(guest.pid), way, str(size)], seconds=TIMEOUT).require()
@@ -114,48 +114,48 @@ def by_loads(
 
     :param load: what each page met, by its guest-physical address; it is given the address of each in QEMU.
     """
-    before = printed(host, guest, "process_vm_readv", FEW_BYTES)
+    before = run_sweep(host, guest, "process_vm_readv", FEW_BYTES)
     met = load(parse(json.dumps(before)).address)
-    after = printed(host, guest, "process_vm_readv", FEW_BYTES)
+    after = run_sweep(host, guest, "process_vm_readv", FEW_BYTES)
     later = {key: after[key] for key in ("still_shared", "later_account")}
     # Pages in a row that met the same have their places in common when each is counted back to the first.
-    rows = itertools.groupby(enumerate(sorted(met.items())), lambda one: (one[1][0] - one[0] * PAGE, one[1][1]))
-    found = [[(row := [page for _, page in pages])[0][0], len(row), errno] for (_, errno), pages in rows]
-    one = _kept({**before, **later, "way": "load", "bytes": 1, "found": found}, guest, keep)
+    rows = itertools.groupby(enumerate(sorted(met.items())), lambda span: (span[1][0] - span[0] * PAGE, span[1][1]))
+    groups = [[(row := [page for _, page in pages])[0][0], len(row), errno] for (_, errno), pages in rows]
+    swept = _keep({**before, **later, "way": "load", "bytes": 1, "found": groups}, guest, keep)
     # What changed and changed back in between has changed, too.
-    return replace(one, changed=one.changed or any(parse(json.dumps(each)).changed for each in (before, after)))
+    return replace(swept, changed=swept.changed or any(parse(json.dumps(each)).changed for each in (before, after)))
 
 
-def _kept(told: dict[str, Any], guest: Guest, trial: Trial | None) -> Sweep:
-    text = json.dumps(told)
+def _keep(output: dict[str, Any], guest: Guest, trial: Trial | None) -> Sweep:
+    text = json.dumps(output)
     if trial is not None:
-        trial.attach(f"{guest.spec.name}.{told['way']}.json", text)
+        trial.attach(f"{guest.spec.name}.{output['way']}.json", text)
     return parse(text)
 
 
 def parse(text: str) -> Sweep:
     """What the program ``sweep`` printed, with the guest's account before and after it."""
-    told: dict[str, Any] = json.loads(text)
+    output: dict[str, Any] = json.loads(text)
     address: dict[int, int] = {}
     vmms: set[int] = set()
     # The processor's view of memory first: system management mode only adds what it alone has.
-    for gpa, pages, hva, read_only, _ in sorted(told["slots"], key=lambda slot: (slot[4], slot[0])):
+    for gpa, pages, hva, read_only, _ in sorted(output["slots"], key=lambda slot: (slot[4], slot[0])):
         for at in range(0, pages * PAGE, PAGE):
             if address.setdefault(gpa + at, hva + at) == hva + at and read_only:
                 vmms.add(gpa + at)
-    met = {gpa: met for first, pages, met in told["found"] for gpa in _pages([(first, pages)])}
+    met = {gpa: met for first, pages, met in output["found"] for gpa in _pages([(first, pages)])}
     return Sweep(
-        way=told["way"],
-        protected=told["protected"],
+        way=output["way"],
+        protected=output["protected"],
         address=address,
-        book=frozenset(_pages(told["shared"])) & frozenset(address),
-        account=None if told["account"] is None else frozenset(_pages(told["account"])),
-        changed=(told["shared"], told["account"]) != (told["still_shared"], told["later_account"]),
+        book=frozenset(_pages(output["shared"])) & frozenset(address),
+        account=None if output["account"] is None else frozenset(_pages(output["account"])),
+        changed=(output["shared"], output["account"]) != (output["still_shared"], output["later_account"]),
         vmms=frozenset(vmms),
-        absent=frozenset(_pages(told["absent"])),
+        absent=frozenset(_pages(output["absent"])),
         met=met,
-        size=told["bytes"],
-        rate=round(len(met) / told["ns"] * 1e9),
+        size=output["bytes"],
+        rate=round(len(met) / output["ns"] * 1e9),
     )
 
 
@@ -176,8 +176,8 @@ def exactly_what_is_shared(
         trial.draw(MemoryMap(guest.spec.name, way, one.size, one.rate, spans(one.fates())))
         return [*checks(one, refusal, physical=physical), *witnesses(guest, aimed, one)]
 
-    found = on_each(host.guests, look)
-    trial.legitimate(*found, protected=opted_in(host.guest, found))
+    results = on_each(host.guests, look)
+    trial.legitimate(*results, protected=opted_in(host.guest, results))
 
 
 def checks(sweep: Sweep, refusal: str, *, physical: bool) -> list[Check]:
@@ -187,17 +187,17 @@ def checks(sweep: Sweep, refusal: str, *, physical: bool) -> list[Check]:
     others = {met for gpa in sweep.private & tried if (met := sweep.met[gpa]) not in (None, refusal)}
     return [
         Check.that("what the guest shares stays the same meanwhile", not sweep.changed),
-        *_accounted(sweep),
+        *_check_account(sweep),
         Check("pages that were tried", _ranges(wanted), _ranges(tried)),
         Check("pages that can be read", _ranges(wanted - sweep.private), _ranges(sweep.read)),
         Check("pages that are the guest's alone, and can be read", _ranges(()), _ranges(sweep.read & sweep.private)),
-        Check("pages that are not the guest's alone, and cannot be read", _ranges(()), _refused(sweep)),
+        Check("pages that are not the guest's alone, and cannot be read", _ranges(()), _refusal_text(sweep)),
         *_enough(sweep, physical=physical),
         Check(f"refusals other than {refusal}", "none", ", ".join(sorted(map(str, others))) or "none"),
     ]
 
 
-def _accounted(sweep: Sweep) -> Iterator[Check]:
+def _check_account(sweep: Sweep) -> Iterator[Check]:
     """Whether KVM takes for shared what the guest has shared, and no page more."""
     if sweep.protected:
         yield Check.that("the guest keeps an account of what it shares", sweep.account is not None)
@@ -215,7 +215,7 @@ def _enough(sweep: Sweep, *, physical: bool) -> Iterator[Check]:
         )
 
 
-def _refused(sweep: Sweep) -> str:
+def _refusal_text(sweep: Sweep) -> str:
     return _ranges(frozenset(sweep.met) - sweep.private - sweep.read)
 
 
@@ -224,13 +224,13 @@ def witnesses(guest: Guest, aimed: Iterable[Aimed], sweep: Sweep) -> Iterator[Ch
     for canary in aimed:
         state, gpa = canary.planted.state, canary.target.gpa
         name = f"the guest's {canary.planted.kind} page at {gpa:#x}, which is {state}"
-        yield Check(name, "refused" if state == State.PRIVATE else "read", _fared(sweep, gpa))
+        yield Check(name, "refused" if state == State.PRIVATE else "read", _page_text(sweep, gpa))
     yield Check("the guest is protected, as its own kernel says", _word(guest.protected), _word(sweep.protected))
     if not sweep.protected:
         return
     bounced = frozenset(bounce_buffers(guest.ssh.run(["dmesg"], seconds=20).require().text))
     yield Check("bounce buffers, as the guest's kernel names them, are shared", _ranges(bounced), _both(bounced, sweep))
-    mapped = guest.memory.flagged("kp")
+    mapped = guest.memory.mappings_with_flag("kp")
     kept = frozenset(gpa for gpa, hva in sweep.address.items() if any(first <= hva < end for first, end in mapped))
     yield Check("private pages, by the flags of QEMU's mappings", _ranges(sweep.private), _ranges(kept))
     counts = dict(re.findall(r"(\w+): (\d+)", guest.memory.protection()))
@@ -239,13 +239,13 @@ def witnesses(guest: Guest, aimed: Iterable[Aimed], sweep: Sweep) -> Iterator[Ch
     yield Check("shared pages, as KVM counts them", right, right if counted == str(len(sweep.book)) else wrong)
 
 
-def _fared(sweep: Sweep, gpa: int) -> str:
+def _page_text(sweep: Sweep, gpa: int) -> str:
     if gpa not in sweep.met:
         return "not tried"
     return "read" if sweep.met[gpa] is None else "refused"
 
 
-def shared_for_no_device(sweep: Sweep, bounced: Iterable[int]) -> list[Check]:
+def check_shared_is_little(sweep: Sweep, bounced: Iterable[int]) -> list[Check]:
     """Whether a guest shares its bounce buffers, and little beside them."""
     most = f"at most {SHARED_BESIDE}"
     beside = sweep.shared - frozenset(bounced)
@@ -257,10 +257,10 @@ def bounce_buffers(log: str) -> Iterator[int]:
 
     :raises MachineError: it does not say.
     """
-    found = re.search(r"software IO TLB: mapped \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]", log)
-    if found is None:
+    match = re.search(r"software IO TLB: mapped \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]", log)
+    if match is None:
         raise MachineError("the guest's kernel does not name its bounce buffers")
-    first, end = (int(word, 16) for word in found.groups())
+    first, end = (int(word, 16) for word in match.groups())
     return iter(range(first, end, PAGE))
 
 

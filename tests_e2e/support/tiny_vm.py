@@ -10,7 +10,7 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.guest_spec import HOST_PROGRAMS
 from signoff.observation import Check
 from signoff.trial import Trial
-from tests_e2e.support.each import attempt, settled
+from tests_e2e.support.each import attempt, result_of
 from tests_e2e.support.watch import host_kernel
 
 TIMEOUT = 40  # tiny_vm itself gives up after 20
@@ -39,11 +39,11 @@ def tiny_vm_works(
     rows = (row, *more)
 
     def log() -> list[Check]:
-        found = [host_kernel(where, since)]
+        logs = [host_kernel(where, since)]
         if unsaid:
-            said = [line for line in where.kernel_log()[since:].splitlines() if unsaid in line]
-            found.append(Check(f"lines of the host's log with {unsaid}", "0", str(len(said))))
-        return found
+            lines = [line for line in where.kernel_log()[since:].splitlines() if unsaid in line]
+            logs.append(Check(f"lines of the host's log with {unsaid}", "0", str(len(lines))))
+        return logs
 
     plain = [check for name in rows for check in run(where, name, seconds=seconds)]
     if host.plain_guest is None:
@@ -51,7 +51,7 @@ def tiny_vm_works(
     else:
         tried = [(name, way) for name in rows for way in ways]
         subject = attempt(lambda: [one for name, way in tried for one in run(where, name, way, seconds=seconds)])
-        trial.legitimate([*settled(subject, f"pages that are {' or '.join(ways)}", [plain]), *log()], plain)
+        trial.legitimate([*result_of(subject, f"pages that are {' or '.join(ways)}", [plain]), *log()], plain)
 
 
 def run(host: Host, row: str, way: str = "plain", *, seconds: float = TIMEOUT) -> list[Check]:
@@ -64,5 +64,7 @@ def run(host: Host, row: str, way: str = "plain", *, seconds: float = TIMEOUT) -
 
 def parse(text: str, row: str, way: str) -> list[Check]:
     """What a row has printed."""
-    found = [json.loads(line) for line in text.splitlines()]
-    return [Check(f"{row}, {way}: {one['name']}", one["expected"] or "none", one["got"] or "none") for one in found]
+    answers = [json.loads(line) for line in text.splitlines()]
+    return [
+        Check(f"{row}, {way}: {line['name']}", line["expected"] or "none", line["got"] or "none") for line in answers
+    ]

@@ -55,7 +55,7 @@ def read_on_each_cpu(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequenc
     def read(cpu: int, frame: int) -> Got:
         return Got(*attack_by_module(attacker, Method.CPU_READ, frame, PAGE_SIZE, cpu=cpu))
 
-    with _shared(guest, aimed):
+    with _share_meanwhile(guest, aimed):
         left = _frame(guest, aimed)
         for cpu in cpus:
             read(cpu, left).done.require(f"the read on CPU {cpu} before the page became private")
@@ -76,7 +76,7 @@ def read_on_one(
     """The same on one of the CPUs: what it gets of the page's frame now, and of the frame that the page has left."""
     others = [other for other in cpus if other != cpu]
     _leave_to(attacker, others)
-    with _shared(guest, aimed):
+    with _share_meanwhile(guest, aimed):
         left = _frame(guest, aimed)
         began, _ = attack_by_module(attacker, Method.WATCH_START, left, PAGE_SIZE, cpu=cpu)
         began.require(f"the read on CPU {cpu} before the page became private")
@@ -107,7 +107,7 @@ def without_processes(ssh: Ssh, cpu: int, others: Sequence[int]) -> Iterator[Non
     """Keep a CPU free of processes, each of which would drop what its TLB holds; the kernel's threads stay."""
 
     def move_to(cpus: Sequence[int]) -> None:
-        ssh.run(["sh", "-c", MOVE, f"{sum(1 << one for one in cpus):x}"], seconds=60).require()
+        ssh.run(["sh", "-c", MOVE, f"{sum(1 << cpu for cpu in cpus):x}"], seconds=60).require()
 
     move_to(others)
     try:
@@ -149,7 +149,7 @@ def _frame(guest: Guest, aimed: Aimed) -> int:
 
 
 @contextlib.contextmanager
-def _shared(guest: Guest, aimed: Aimed) -> Iterator[None]:
+def _share_meanwhile(guest: Guest, aimed: Aimed) -> Iterator[None]:
     """Have the page under test shared for that long; a control is what it is."""
     if aimed.planted.set != UNDER_TEST:
         yield
@@ -165,5 +165,5 @@ def _shared(guest: Guest, aimed: Aimed) -> Iterator[None]:
 
 def _as_one(got: Sequence[Got], old: Sequence[Got] = ()) -> Got:
     """All reads as one: how those of the page's frame ended, if all ended the same way, and all that any read got."""
-    ends = {one.done for one in got}
-    return Got(ends.pop() if len(ends) == 1 else Done(), b"".join(one.data for one in (*got, *old)))
+    ends = {answer.done for answer in got}
+    return Got(ends.pop() if len(ends) == 1 else Done(), b"".join(answer.data for answer in (*got, *old)))

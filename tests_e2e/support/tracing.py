@@ -11,7 +11,7 @@ from tests_e2e.support.kprobe_event import TRACING
 
 
 @contextmanager
-def traced(ssh: Ssh, *events: str, threads: Sequence[int] = ()) -> Iterator[Callable[[], str]]:
+def trace_events(ssh: Ssh, *events: str, threads: Sequence[int] = ()) -> Iterator[Callable[[], str]]:
     """Have the host trace events meanwhile; gives what tells the trace.
 
     :param threads: whose events; empty: everybody's.

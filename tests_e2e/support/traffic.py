@@ -25,11 +25,11 @@ def stream(host: Host, guest: Guest, size: int, *, to: str = HOST_SEEN_BY_GUEST,
     server = host.ssh.converse([f"{HOST_PROGRAMS}/echo_server", "0", at], seconds=10)
     try:
         port = json.loads(server.line(seconds=10))["port"]
-        found = checks(guest, "check_net", to, str(port), str(size), seed(), seconds=TIMEOUT)
+        results = checks(guest, "check_net", to, str(port), str(size), seed(), seconds=TIMEOUT)
         received = json.loads(server.line(seconds=TIMEOUT))
     finally:
         server.close()
-    return [*found, *_reached(size, found[0], received)]
+    return [*results, *_check_arrival(size, results[0], received)]
 
 
 def datagrams(host: Host, guest: Guest, count: int, *, to: str = HOST_SEEN_BY_GUEST, at: str = LOOPBACK) -> list[Check]:
@@ -47,11 +47,11 @@ def through_port(host: Host, guest: Guest, path: str, port: int, size: int) -> l
     far_end = host.ssh.converse([f"{HOST_PROGRAMS}/echo_port", str(port), str(size)], seconds=10)
     try:
         far_end.line(seconds=10)
-        found = checks(guest, "check_port", path, str(size), seed(), seconds=TIMEOUT)
+        results = checks(guest, "check_port", path, str(size), seed(), seconds=TIMEOUT)
         received = json.loads(far_end.line(seconds=TIMEOUT))
     finally:
         far_end.close()
-    return [*found, *_reached(size, found[0], received)]
+    return [*results, *_check_arrival(size, results[0], received)]
 
 
 def rounds(guest: Guest, mib: int, times: int, depth: int) -> list[Check]:
@@ -59,7 +59,7 @@ def rounds(guest: Guest, mib: int, times: int, depth: int) -> list[Check]:
     return checks(guest, "check_disk_rounds", DISK, str(mib), str(times), str(depth), seed(), seconds=TIMEOUT)
 
 
-def _reached(size: int, sent: Check, received: dict[str, object]) -> list[Check]:
+def _check_arrival(size: int, sent: Check, received: dict[str, object]) -> list[Check]:
     return [
         Check("bytes that reached the host", str(size), str(received["bytes"])),
         Check("hash of what reached the host", sent.expected, str(received["fnv1a64"])),

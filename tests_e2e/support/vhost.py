@@ -55,13 +55,13 @@ class Queue:
         self._puppet.write(self.page + AVAILABLE + 4 + 2 * number, struct.pack("<H", first))
         self._puppet.write(self.page + AVAILABLE + 2, struct.pack("<H", number + 1))
 
-    def used(self) -> int:
+    def count_used(self) -> int:
         """How many chains the device has done with."""
         return int(struct.unpack("<H", self._puppet.read(self.page + USED + 2, 2))[0])
 
     def wait_until_used(self, count: int) -> None:
         """Wait until the device has done with so many chains."""
-        poll_until(lambda: self.used() >= count, Deadline(TIMEOUT), f"vhost's worker to use {count} buffers")
+        poll_until(lambda: self.count_used() >= count, Deadline(TIMEOUT), f"vhost's worker to use {count} buffers")
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def vhost(puppet: Puppet, device: str, page: int, queues: Sequence[Queue], featu
         yield file, kick
 
 
-def kicked(puppet: Puppet, kick: int) -> None:
+def kick_queue(puppet: Puppet, kick: int) -> None:
     """Tell the device to look at its last queue."""
     puppet.syscall("write", kick, puppet.memory(struct.pack("<Q", 1)), 8).require("kick the device")
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import select
 import struct
 from collections.abc import Callable
 
@@ -16,7 +17,7 @@ from host_setup.hosts.guest import Guest
 KVM_FILE = "anon_inode:kvm-v"  # a VM's, or a virtual CPU's
 OUT_OF_DIRECT_MAP = "host_pages_out_of_direct_map: [1-9]"  # in debugfs
 KVM_DEBUGFS = "/sys/kernel/debug/kvm"
-POLLIN, WAIT = 1, 1000  # milliseconds
+WAIT = 1000  # milliseconds
 TIMEOUT = 20.0
 ENDS = 120.0  # seconds until QEMU has given back all memory, on a busy machine
 # What each thread of a process does: where it is in user space or in which system call (proc_pid_syscall(5)), and where
@@ -44,7 +45,7 @@ def reset(guest: Guest) -> Done:
     return Done(returned=0)
 
 
-def closed(host: Host, puppeteer: Puppeteer, guest: Guest) -> Done:
+def close_vm(host: Host, puppeteer: Puppeteer, guest: Guest) -> Done:
     """Have QEMU close its VM; how the last close() ended."""
     guest.qmp.execute("stop")
     links = host.ssh.run(["ls", "-l", f"/proc/{guest.pid}/fd"], seconds=10).require().text
@@ -79,17 +80,17 @@ def ask_to_quit(guest: Guest) -> str:
 def has_quit(host: Host, guest: Guest) -> None:
     """Have a QEMU end by itself, and wait until it is gone, and its memory with it."""
     pid = guest.pid  # which QEMU takes away with it
-    _gone(host, guest, pid, ask_to_quit(guest))
+    _wait_until_gone(host, guest, pid, ask_to_quit(guest))
 
 
-def killed(host: Host, guest: Guest) -> None:
+def kill_qemu(host: Host, guest: Guest) -> None:
     """Kill a QEMU, and wait until it is gone, and its memory with it."""
     guest.may_end()
     host.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=20).require()
-    _gone(host, guest, guest.pid, "it was sent SIGKILL")
+    _wait_until_gone(host, guest, guest.pid, "it was sent SIGKILL")
 
 
-def _gone(host: Host, guest: Guest, pid: int, answer: str) -> None:
+def _wait_until_gone(host: Host, guest: Guest, pid: int, answer: str) -> None:
     process = f"/proc/{pid}"
     poll_until(
         lambda: host.ssh.run(["test", "-e", process], seconds=20).status,
@@ -109,7 +110,7 @@ def lives_on(host: Host, guest: Guest, answer: str) -> str:
         done = host.ssh.run(["sh", "-c", _THREADS, str(guest.pid)], seconds=TIMEOUT)
         return done.text.rstrip() or "it is no process of the host's any more"
 
-    def said(ask: Callable[[], object]) -> object:
+    def answer_to(ask: Callable[[], object]) -> object:
         try:
             return ask()
         except SealproofError as error:
@@ -117,18 +118,18 @@ def lives_on(host: Host, guest: Guest, answer: str) -> str:
 
     return (
         f"QEMU {guest.pid} of {guest.vitals.name}: {answer}\n"
-        f"QMP query-status: {said(lambda: guest.qmp.execute('query-status'))}\n{said(threads)}"
+        f"QMP query-status: {answer_to(lambda: guest.qmp.execute('query-status'))}\n{answer_to(threads)}"
     )
 
 
-def ended(process: Puppet, *ends: int, explain: Callable[[], str] = lambda: "") -> None:
+def wait_for_ends(process: Puppet, *ends: int, explain: Callable[[], str] = lambda: "") -> None:
     """Wait for the ends of processes, which have given back their memory then; nothing is started for that.
 
     :param ends: descriptors of them (pidfd_open(2)), in the process that waits.
     :param explain: what to say of them if they go on.
     """
     for end in ends:
-        request = process.memory(struct.pack("<ihh", end, POLLIN, 0))
+        request = process.memory(struct.pack("<ihh", end, select.POLLIN, 0))
         poll_until(
             lambda: process.syscall("poll", request, 1, WAIT).require("poll") == 1,  # noqa: B023  called in its turn
             Deadline(ENDS),

@@ -33,10 +33,10 @@ class Watch:
 
     def checks(self) -> list[Check]:
         """Whether all went well so far."""
-        found = kernel_log.splats(self._guest.console_since(self._console)[1])
-        if found:  # what was said may have begun before the watch
-            found.append(f"its console ends with:\n{self._guest.console_tail()}")
-        return [*self.host_checks(), Check.none("complaints of the guest's kernel", found)]
+        splats = kernel_log.splats(self._guest.console_since(self._console)[1])
+        if splats:  # what was said may have begun before the watch
+            splats.append(f"its console ends with:\n{self._guest.console_tail()}")
+        return [*self.host_checks(), Check.none("complaints of the guest's kernel", splats)]
 
     def host_checks(self) -> list[Check]:
         """The same, without a look at the guest's console, for a guest that is to panic."""
@@ -44,7 +44,7 @@ class Watch:
         counted = "counted" if exits.total and exits.device and not exits.missed else f"not all counted: {exits}"
         return [
             Check("exits of the guest, some of them to devices", "counted", counted),
-            Check.none("exits that no working guest makes", exits.noted_since(self._noted)),
+            Check.none("exits that no working guest makes", exits.lines_since(self._noted)),
             self._host_kernel(),
         ]
 
@@ -54,20 +54,20 @@ class Watch:
         :param error: what ended it.
         """
         if self._host.vitals.reason is not None:
-            found = [self._host_kernel()]
+            results = [self._host_kernel()]
         elif self._guest.vitals.reason is not None:  # nobody tells the exits of a guest that has ended
-            found = [self._host_kernel(), self._lives(error)]
+            results = [self._host_kernel(), self._lives(error)]
         else:
-            found = [*self.host_checks(), self._lives(error)]
-        return [check for check in found if not check.right]
+            results = [*self.host_checks(), self._lives(error)]
+        return [check for check in results if not check.right]
 
     def _lives(self, error: Exception) -> Check:
         guest, name = self._guest, "the guest lives"
         if guest.vitals.reason is not None:
             return Check(name, "true", f"{guest.vitals.reason}; its console ends with:\n{guest.console_tail()}")
-        before = guest.beaten()
+        before = guest.count_beats()
         try:
-            poll_until(lambda: guest.beaten() > before, Deadline(BEAT), "a heartbeat", interval=0.5)
+            poll_until(lambda: guest.count_beats() > before, Deadline(BEAT), "a heartbeat", interval=0.5)
         except DeadlineError:
             return Check(name, "true", f"stalled: no heartbeat for {BEAT:g} s, after: {error}")
         return Check(name, "true", "true")
@@ -76,7 +76,9 @@ class Watch:
         return host_kernel(self._host, self._host_log)
 
 
-def watched(host: Host, guest: Guest, look: Callable[[Guest], list[Check]], *, from_start: bool = False) -> list[Check]:
+def look_and_watch(
+    host: Host, guest: Guest, look: Callable[[Guest], list[Check]], *, from_start: bool = False
+) -> list[Check]:
     """Have a guest looked at, and watch; returns the checks of both.
 
     :raises SealproofError: the row could not be tried to its end, and neither host nor guest is to blame.

@@ -79,7 +79,7 @@ class Standin:
 
         :param port: another one of this computer that leads to it. :param more: further fields, or others in place.
         """
-        said = {
+        fields = {
             "kind": "ssh",
             "address": f"{user}@127.0.0.1:{port or self.port}",
             "host_key": self.keys.public("host"),
@@ -92,7 +92,7 @@ class Standin:
             "limits": {"boot": BOOT, "memory": 1024},
             **more,
         }
-        return Remote.model_validate(said)
+        return Remote.model_validate(fields)
 
     def power_command(self) -> list[str]:
         """What switches it off and on again."""
@@ -136,7 +136,7 @@ def write_inventory(path: Path, entry: Remote) -> Path:
 
 def _toml(value: object) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{name} = {_toml(one)}" for name, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in value.items()) + " }"
     return json.dumps(value)
 
 
