@@ -65,7 +65,7 @@ def programs(store: Store, terminal: Terminal) -> Programs:
 
     :raises ImageError: with the compiler's lines.
     """
-    sources = sorted(p for p in SOURCES.iterdir() if p.suffix in (".c", ".h") or p.name == "Makefile")
+    sources = sorted(path for path in SOURCES.rglob("*") if path.suffix in (".c", ".h") or path.name == "Makefile")
     compiler = subprocess.run(
         ["gcc", "--version"], env=environment(), capture_output=True, text=True, check=False
     ).stdout

@@ -11,7 +11,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define PATTERN 16u
 #define ALIGNMENT 4096

@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define MAX_GUESTS 4
 #define MAX_NAME 32

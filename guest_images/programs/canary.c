@@ -31,8 +31,8 @@
 #include <time.h>
 
 #include "../modules/sealproof_uapi.h"
-#include "chacha20.h"
-#include "line_server.h"
+#include "lib/chacha20.h"
+#include "lib/line_server.h"
 
 #define PAGE SEALPROOF_PAGE_BYTES
 #define MIN_SEED 32

@@ -16,7 +16,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define PREFIX ".byte 0x0f, 0x0b, 0x6b, 0x76, 0x6d\n\t"
 #define PATIENCE 20	/* times */

@@ -10,7 +10,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define FOLDER "/sys/devices/system/clocksource/clocksource0/"
 #define SLEEP_NS 200000000ull

@@ -17,7 +17,7 @@
 #include <sys/ioctl.h>
 
 #include "../modules/sealproof_uapi.h"
-#include "one_instruction.h"
+#include "lib/one_instruction.h"
 
 #define PAGE SEALPROOF_PAGE_BYTES
 #define KVM_EPERM 1	/* linux/kvm_para.h */

@@ -11,7 +11,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define LARGEST 9000	/* more than a packet of Ethernet: the largest come in fragments */
 #define PATIENCE_S 2

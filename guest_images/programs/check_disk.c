@@ -9,7 +9,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define BLOCK (64u << 10)
 #define ALIGNMENT 4096

@@ -13,7 +13,7 @@
 #include <linux/aio_abi.h>
 #include <sys/syscall.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define BLOCK (128u << 10)
 #define WORDS (BLOCK / sizeof(uint64_t))

@@ -26,9 +26,9 @@
 #include <sys/ioctl.h>
 
 #include "../modules/sealproof_uapi.h"
-#include "edu.h"
+#include "lib/edu.h"
 #include "emulated_instructions.h"
-#include "one_instruction.h"
+#include "lib/one_instruction.h"
 
 #define PAGE 4096u
 #define SHOWN 3	/* cases that differ, in full */

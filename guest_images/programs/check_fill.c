@@ -11,7 +11,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define PAGE 4096ul
 #define WORDS (PAGE / sizeof(uint64_t))

@@ -10,7 +10,7 @@
 #define _GNU_SOURCE
 #include <sys/mman.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define FORCED ".byte 0x0f, 0x0b, 0x6b, 0x76, 0x6d\n\t"
 #define HUGE_BYTES (2ul << 20)

@@ -7,8 +7,8 @@
  * Each access leaves the guest, is decoded by KVM and carried out by QEMU.
  */
 #define _GNU_SOURCE
-#include "check.h"
-#include "edu.h"
+#include "lib/check.h"
+#include "lib/edu.h"
 
 #define ROUNDS 8
 #define PATIENCE_NS 5000000000ull

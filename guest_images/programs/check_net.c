@@ -12,7 +12,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "exchange.h"
+#include "lib/exchange.h"
 
 static int connect_to(const char *host, uint64_t port)
 {

@@ -19,7 +19,7 @@
 #include <sys/ioctl.h>
 
 #include "../modules/sealproof_uapi.h"
-#include "check.h"
+#include "lib/check.h"
 
 /* Documentation/virt/kvm/x86/msr.rst and cpuid.rst, arch/x86/include/uapi/asm/kvm_para.h */
 enum { WALL_CLOCK = 0x4b564d00, SYSTEM_TIME = 0x4b564d01, ASYNC_PF = 0x4b564d02, STEAL_TIME = 0x4b564d03,

@@ -10,7 +10,7 @@
 #include <fcntl.h>
 #include <termios.h>
 
-#include "exchange.h"
+#include "lib/exchange.h"
 
 int main(int argc, char **argv)
 {

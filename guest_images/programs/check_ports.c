@@ -13,7 +13,7 @@
 #include <sys/ioctl.h>
 
 #include "../modules/sealproof_uapi.h"
-#include "check.h"
+#include "lib/check.h"
 
 /* QEMU's fw_cfg (docs/specs/fw_cfg.rst): what is selected can be read byte by byte. */
 #define SELECTOR 0x510

@@ -9,7 +9,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define MOST (1u << 20)
 #define VALUES 256

@@ -14,7 +14,7 @@
 #include <sys/ioctl.h>
 
 #include "../modules/sealproof_uapi.h"
-#include "check.h"
+#include "lib/check.h"
 
 /* linux/kvm_para.h and asm/kvm_para.h of the series protected-memory */
 enum { ENABLE = 13, SHARE = 14, UNSHARE = 15, FEATURE = 18 };

@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 
 #include "../modules/sealproof_uapi.h"
-#include "check.h"
+#include "lib/check.h"
 
 static void fill(uint64_t *page, uint64_t seed)
 {

@@ -24,7 +24,7 @@
 #include <sys/wait.h>
 
 #include "../modules/sealproof_uapi.h"
-#include "check.h"
+#include "lib/check.h"
 
 #define PAGE 4096u
 #define CODE 0x1000u		/* of the guest's memory, which has RAM_PAGES beside the arena */

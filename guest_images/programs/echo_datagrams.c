@@ -11,7 +11,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 int main(int argc, char **argv)
 {

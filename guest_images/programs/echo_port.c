@@ -11,7 +11,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 static unsigned char buffer[64u << 10];
 

@@ -12,7 +12,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define CONNECTIONS 16
 #define BUFFER (256u << 10)

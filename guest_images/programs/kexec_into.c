@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 static int opened(const char *path)
 {

@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define PATTERN 16u
 

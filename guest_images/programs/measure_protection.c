@@ -21,7 +21,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define PAGE 4096u
 #define CODE 0x1000u

@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "line_server.h"
+#include "lib/line_server.h"
 
 #define NAME "sealproof-nonce"
 #define MAX_NONCE 64

@@ -12,7 +12,7 @@
 #include <sys/ioctl.h>
 
 #include "../modules/sealproof_uapi.h"
-#include "line_server.h"
+#include "lib/line_server.h"
 
 #define PAGE 4096
 #define KVM_DEBUGFS "/sys/kernel/debug/kvm"

@@ -15,7 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/uio.h>
 
-#include "puppet.h"
+#include "lib/puppet.h"
 
 #define MAX_PEEK (4u << 20)
 #define XSTATE_BYTES 16384	/* AMX brings it to about 11 KiB */
@@ -23,7 +23,7 @@
 static void on_stop_signal(int signo)
 {
 	(void)signo;
-	stop = 1;
+	stop_puppets = 1;
 }
 
 static struct puppet *find(const char *word)
@@ -148,7 +148,7 @@ static bool swallow(struct puppet *p, int signo)
 	struct {
 		uint64_t set;
 		struct timespec none;
-	} data = { .set = bit(signo) };
+	} data = { .set = signal_bit(signo) };
 	const uint64_t at = p->scratch + DATA_OFFSET;
 	const uint64_t args[6] = { at, 0, at + 8, sizeof(data.set) };
 
@@ -503,7 +503,7 @@ int main(int argc, char **argv)
 	sigdelset(&before, SIGTERM);
 	sigdelset(&before, SIGHUP);
 	sigdelset(&before, SIGINT);
-	serve_lines(commands, &stop, &before);
+	serve_lines(commands, &stop_puppets, &before);
 	/* From here on a stop signal changes nothing: each puppet gets its release. */
 	while (puppets) {
 		struct text unsaid = { 0 };

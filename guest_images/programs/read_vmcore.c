@@ -15,7 +15,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define PAGE 4096
 #define HEADERS 65536

@@ -11,7 +11,7 @@
 #include <fcntl.h>
 #include <poll.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 /* arch/x86/include/uapi/asm/kvm_para.h: KVM_VCPU_PREEMPTED, KVM_VCPU_FLUSH_TLB */
 #define PREEMPTED 1

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "../modules/sealproof_uapi.h"
-#include "check.h"
+#include "lib/check.h"
 
 int main(int argc, char **argv)
 {

@@ -8,7 +8,7 @@
  * come through that (guest_images/modules/host_tcg.c).
  */
 #define _GNU_SOURCE
-#include "check.h"
+#include "lib/check.h"
 
 #define ODD 61	/* four bytes from here on lie in two cache lines */
 

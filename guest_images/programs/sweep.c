@@ -26,7 +26,7 @@
 #include <sys/uio.h>
 
 #include "../modules/sealproof_uapi.h"
-#include "check.h"
+#include "lib/check.h"
 
 #define PAGE SEALPROOF_PAGE_BYTES
 #define AT_ONCE 256	/* pages that one call asks for at most */

@@ -12,7 +12,7 @@
 #include <linux/kvm.h>
 #include <stddef.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define PAGE 4096u
 #define RAM_BYTES (64u << 20)		/* the VM's memory, from 0 */

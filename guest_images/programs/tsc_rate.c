@@ -10,7 +10,7 @@
 #define _GNU_SOURCE
 #include <x86intrin.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define ATTEMPTS 64
 

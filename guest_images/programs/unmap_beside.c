@@ -13,7 +13,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define STEAL_TIME 0x4b564d03	/* Documentation/virt/kvm/x86/msr.rst */
 #define FLAGS 63ull		/* the address is aligned to as many */

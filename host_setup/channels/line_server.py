@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Our programs that answer a line by a line of JSON (guest_images/programs/line_server.h), as seen from here."""
+"""Our programs that answer a line by a line of JSON (guest_images/programs/lib/line_server.h), as seen from here."""
 
 from __future__ import annotations
 

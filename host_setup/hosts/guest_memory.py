@@ -20,7 +20,7 @@ PAGE = 4096
 PAGEMAP_ENTRY = struct.Struct("<Q")
 PAGEMAP_PRESENT = 1 << 63
 PAGEMAP_PFN = (1 << 55) - 1
-ASKED = 32  # pages in one request, which has at most 40 words (guest_images/programs/line_server.h)
+ASKED = 32  # pages in one request, which has at most 40 words (guest_images/programs/lib/line_server.h)
 
 
 @dataclass(frozen=True, slots=True)

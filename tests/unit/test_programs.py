@@ -31,6 +31,7 @@ from common.waiting import Deadline, poll_until
 from host_setup.hosts.canaries import canary_of
 
 SOURCES = Path(__file__).parents[2] / "guest_images" / "programs"
+SHARED = sorted((SOURCES / "lib").glob("*.c"))
 UAPI = Path(__file__).parents[2] / "guest_images" / "modules" / "sealproof_uapi.h"
 
 pytestmark = [
@@ -523,7 +524,9 @@ def canary_on_a_fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no tmpfs on this machine")
     out = tmp_path_factory.mktemp("fake") / "canary"
     source = Path(__file__).with_name("canary_on_a_fake.c")
-    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", "-o", out, source], check=True)
+    subprocess.run(
+        ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", "-o", out, source, *SHARED], check=True
+    )
     return out
 
 
@@ -777,15 +780,18 @@ def prefixed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def build(code: str) -> Path:
         program = out / code
         if not program.exists():
-            header = (SOURCES / "one_instruction.h").read_text()
+            unit = SOURCES / "lib/one_instruction.c"
+            text = unit.read_text()
             bytes_ = ", ".join(f"0x{byte:02x}" for byte in bytes.fromhex(code))
-            changed = header.replace("{ 0x0f, 0x0b, 'k', 'v', 'm' }", f"{{ {bytes_} }}")
-            assert changed != header
-            (out / "one_instruction.h").write_text(changed)
-            for name in ("check_emulation.c", "emulated_instructions.h", "check.h", "edu.h", "line_server.h"):
-                (out / name).write_text((SOURCES / name).read_text().replace("../modules/", f"{UAPI.parent}/"))
-            command = ["gcc", "-O2", "-static", "-I", SOURCES, "-o", program, out / "check_emulation.c"]
-            subprocess.run(command, check=True)
+            changed = text.replace("{ 0x0f, 0x0b, 'k', 'v', 'm' }", f"{{ {bytes_} }}")
+            assert changed != text
+            (out / "one_instruction.c").write_text(changed)
+            units = [
+                SOURCES / "check_emulation.c",
+                *(file for file in SHARED if file != unit),
+                out / "one_instruction.c",
+            ]
+            subprocess.run(["gcc", "-O2", "-static", "-I", SOURCES / "lib", "-o", program, *units], check=True)
         return program
 
     return build
@@ -829,7 +835,7 @@ def test_atomic_check_loses_nothing_where_nothing_is_emulated(tmp_path: Path) ->
     native = re.sub(r'#define PREFIX ".*', '#define PREFIX ""', source)
     assert native != source
     (tmp_path / "native.c").write_text(native)
-    command = ["gcc", "-O2", "-static", "-I", SOURCES, "-o", tmp_path / "native", tmp_path / "native.c"]
+    command = ["gcc", "-O2", "-static", "-I", SOURCES, "-o", tmp_path / "native", tmp_path / "native.c", *SHARED]
     subprocess.run(command, check=True)
     if len(os.sched_getaffinity(0) & {0, 1}) < 2:
         pytest.skip("needs CPUs 0 and 1")

@@ -1,35 +1,8 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * Text, JSON and the line protocol that the programs share: one request line in, one reply line out.
- *
- * The server never stops reading while it has replies to hand over, so a peer may send any number of requests
- * before it reads a reply. Memory is the only bound; running out of it ends the program.
- */
-#ifndef LINE_SERVER_H
-#define LINE_SERVER_H
+// SPDX-License-Identifier: GPL-2.0-or-later
+#define _GNU_SOURCE
+#include "line_server.h"
 
-#include <errno.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#define MAX_WORDS 40
-#define MAX_LINE (32u << 20)	/* a longer request is answered with an error and skipped */
-/* Linux: a pipe that polls as writable takes this many bytes without blocking (pipe(7), PIPE_BUF). */
-#define WRITE_CHUNK 4096
-
-struct text {
-	char *data;
-	size_t len, cap;
-};
-
-static inline void text_reserve(struct text *t, size_t more)
+static void text_reserve(struct text *t, size_t more)
 {
 	if (t->cap - t->len > more)
 		return;
@@ -41,14 +14,14 @@ static inline void text_reserve(struct text *t, size_t more)
 	}
 }
 
-static inline void text_add_bytes(struct text *t, const void *bytes, size_t len)
+void text_add_bytes(struct text *t, const void *bytes, size_t len)
 {
 	text_reserve(t, len);
 	memcpy(t->data + t->len, bytes, len);
 	t->len += len;
 }
 
-__attribute__((format(printf, 2, 3))) static inline void text_add(struct text *t, const char *format, ...)
+void text_add(struct text *t, const char *format, ...)
 {
 	va_list args, again;
 
@@ -65,7 +38,7 @@ __attribute__((format(printf, 2, 3))) static inline void text_add(struct text *t
 	va_end(args);
 }
 
-static inline void text_add_hex(struct text *t, const void *bytes, size_t len)
+void text_add_hex(struct text *t, const void *bytes, size_t len)
 {
 	static const char digits[] = "0123456789abcdef";
 	const unsigned char *b = bytes;
@@ -77,8 +50,7 @@ static inline void text_add_hex(struct text *t, const void *bytes, size_t len)
 	}
 }
 
-/* A JSON string; bytes that are not printable ASCII become \u00XX. */
-static inline void text_add_string(struct text *t, const char *s)
+void text_add_string(struct text *t, const char *s)
 {
 	text_add(t, "\"");
 	for (; *s; s++) {
@@ -94,8 +66,7 @@ static inline void text_add_string(struct text *t, const char *s)
 	text_add(t, "\"");
 }
 
-/* The symbolic name of an errno, exact; a number that has none is shown as "errno N". */
-static inline void text_add_errno(struct text *t, int err)
+void text_add_errno(struct text *t, int err)
 {
 	const char *name = strerrorname_np(err);
 
@@ -105,14 +76,14 @@ static inline void text_add_errno(struct text *t, int err)
 		text_add(t, "\"errno\":\"errno %d\",\"errno_nr\":%d", err, err);
 }
 
-static inline void reply_error(struct text *t, const char *what)
+void reply_error(struct text *t, const char *what)
 {
 	text_add(t, "{\"error\":");
 	text_add_string(t, what);
 	text_add(t, "}");
 }
 
-static inline void reply_errno(struct text *t, const char *what, int err)
+void reply_errno(struct text *t, const char *what, int err)
 {
 	text_add(t, "{\"error\":");
 	text_add_string(t, what);
@@ -121,7 +92,7 @@ static inline void reply_errno(struct text *t, const char *what, int err)
 	text_add(t, "}");
 }
 
-static inline int hex_digit(char c)
+static int hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -132,8 +103,7 @@ static inline int hex_digit(char c)
 	return -1;
 }
 
-/* Decimal or 0x hexadecimal, with an optional minus; false when it is neither or does not fit. */
-static inline bool parse_number(const char *word, uint64_t *value)
+bool parse_number(const char *word, uint64_t *value)
 {
 	bool minus = *word == '-';
 	uint64_t base = 10, v = 0;
@@ -157,8 +127,7 @@ static inline bool parse_number(const char *word, uint64_t *value)
 	return true;
 }
 
-/* Decodes in place: the bytes take the place of their digits. False when a digit is bad or odd in number. */
-static inline bool parse_hex(char *word, unsigned char **bytes, size_t *len)
+bool parse_hex(char *word, unsigned char **bytes, size_t *len)
 {
 	size_t digits = strlen(word);
 	unsigned char *out = (unsigned char *)word;
@@ -178,7 +147,7 @@ static inline bool parse_hex(char *word, unsigned char **bytes, size_t *len)
 }
 
 /* Splits in place. Returns the number of words, or MAX_WORDS + 1 when there are more. */
-static inline int split_words(char *line, char *words[MAX_WORDS])
+static int split_words(char *line, char *words[MAX_WORDS])
 {
 	int n = 0;
 	char *rest = NULL;
@@ -191,16 +160,7 @@ static inline int split_words(char *line, char *words[MAX_WORDS])
 	return n;
 }
 
-struct command {
-	const char *name;
-	int min_args, max_args;
-	const char *usage;
-	void (*handle)(int argc, char **args, struct text *reply);
-};
-
-enum after { GO_ON, LEAVE };
-
-static inline enum after answer(const struct command *commands, char *line, struct text *reply)
+enum after answer(const struct command *commands, char *line, struct text *reply)
 {
 	char *words[MAX_WORDS];
 	int n = split_words(line, words);
@@ -227,8 +187,7 @@ static inline enum after answer(const struct command *commands, char *line, stru
 }
 
 /* Answers each complete line of `in`, and drops what it consumed; wiped, as a reply or request may be secret. */
-static inline enum after answer_lines(const struct command *commands, struct text *in, struct text *out,
-				      bool *skipping)
+static enum after answer_lines(const struct command *commands, struct text *in, struct text *out, bool *skipping)
 {
 	enum after after = GO_ON;
 	size_t start = 0;
@@ -256,12 +215,7 @@ static inline enum after answer_lines(const struct command *commands, struct tex
 	return after;
 }
 
-/*
- * Serves until end of input, "quit", a peer that is gone, or *stop. While it waits, the signals of `waiting` apply
- * (NULL: no change), so that a signal that sets *stop can be blocked everywhere else.
- */
-static inline void serve_lines(const struct command *commands, const volatile sig_atomic_t *stop,
-			       const sigset_t *waiting)
+void serve_lines(const struct command *commands, const volatile sig_atomic_t *stop, const sigset_t *waiting)
 {
 	struct text in = { 0 }, out = { 0 };
 	bool skipping = false, open = true;
@@ -310,5 +264,3 @@ static inline void serve_lines(const struct command *commands, const volatile si
 		}
 	}
 }
-
-#endif

@@ -1,21 +1,13 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ChaCha20 (RFC 8439, 2.3): what a key makes, so that 32 bytes tell of a page. Nonce and first counter are 0. */
-#ifndef SEALPROOF_CHACHA20_H
-#define SEALPROOF_CHACHA20_H
+// SPDX-License-Identifier: GPL-2.0-or-later
+#define _GNU_SOURCE
+#include "chacha20.h"
 
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#define CHACHA20_KEY 32		/* bytes */
-#define CHACHA20_BLOCK 64	/* bytes */
-
-static inline uint32_t rotated(uint32_t word, int bits)
+static uint32_t rotated(uint32_t word, int bits)
 {
 	return word << bits | word >> (32 - bits);
 }
 
-static inline void quarter_round(uint32_t *s, int a, int b, int c, int d)
+static void quarter_round(uint32_t *s, int a, int b, int c, int d)
 {
 	s[a] += s[b], s[d] = rotated(s[d] ^ s[a], 16);
 	s[c] += s[d], s[b] = rotated(s[b] ^ s[c], 12);
@@ -23,8 +15,7 @@ static inline void quarter_round(uint32_t *s, int a, int b, int c, int d)
 	s[c] += s[d], s[b] = rotated(s[b] ^ s[c], 7);
 }
 
-/* Fills `bytes`, whole blocks of them, with the key stream.. */
-static inline void chacha20(const unsigned char key[CHACHA20_KEY], unsigned char *bytes, size_t len)
+void chacha20(const unsigned char key[CHACHA20_KEY], unsigned char *bytes, size_t len)
 {
 	uint32_t start[16] = { 0x61707865, 0x3320646e, 0x79622d32, 0x6b206574 }, s[16];
 
@@ -44,5 +35,3 @@ static inline void chacha20(const unsigned char key[CHACHA20_KEY], unsigned char
 	explicit_bzero(start, sizeof(start));
 	explicit_bzero(s, sizeof(s));
 }
-
-#endif

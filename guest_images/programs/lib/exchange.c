@@ -1,20 +1,8 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * Sends a seeded pattern over a stream whose far end gives back what it receives, and compares what comes back.
- */
-#ifndef EXCHANGE_H
-#define EXCHANGE_H
+// SPDX-License-Identifier: GPL-2.0-or-later
+#define _GNU_SOURCE
+#include "exchange.h"
 
-#include "check.h"
-
-#define CHUNK (64u << 10)
-#define PATIENCE_MS 20000
-
-/*
- * Prints a check of that name: the FNV-1a 64-bit hash of what was sent and of what came back. Without progress for 20 s
- * it gives up, and "got" is what came until then. `fd` does not block.
- */
-static inline void exchange(const char *name, int fd, uint64_t total, uint64_t seed)
+void exchange(const char *name, int fd, uint64_t total, uint64_t seed)
 {
 	static unsigned char sending[CHUNK], receiving[CHUNK];
 	uint64_t sent_hash = FNV_START, got_hash = FNV_START, generated = 0, sent = 0, got = 0;
@@ -75,5 +63,3 @@ static inline void exchange(const char *name, int fd, uint64_t total, uint64_t s
 	text_add(&t, "}");
 	print_line(&t);
 }
-
-#endif

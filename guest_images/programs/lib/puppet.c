@@ -1,46 +1,6 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * Puppets: threads that ptrace makes execute system calls and code; the mechanism behind puppeteer.
- *
- * A puppet is one thread: a fresh idle process of our own ("spawn": an attacker), or a thread of a process that lives
- * its own life ("attach": QEMU). What an attached puppet must not notice:
- *
- * - Between requests its registers, signal mask and floating-point state are its own. Each request sets, runs and
- *   restores, so should we die, the kernel detaches and the puppet goes on where it was.
- * - It rests in the stop that PTRACE_INTERRUPT makes, which the kernel enters from get_signal(). On the way out of that,
- *   the kernel restarts an interrupted system call (rax is -ERESTART*, orig_rax the number), just as after a signal
- *   without a handler. A syscall-exit stop would hand -ERESTART* to the program, so PTRACE_SYSCALL is not used.
- * - While it works for us, every signal is blocked but those that a fault raises. So what others send it stays queued in
- *   the kernel, with all its details, until it is detached. A fault's signal must not be blocked: the kernel would
- *   reset the process's handler to the default (force_sig). Reported to us, it is dropped, the handler never runs.
- *   A signal of these numbers that somebody sent is held and sent again at detach (the sender's details are lost).
- *
- * What it can notice: one extra mapping while attached (the scratch); an injected system call that sleeps with a
- * timeout (nanosleep, poll, futex) replaces the kernel's restart block, so its own interrupted one ends with EINTR.
- * If we are killed by SIGKILL in the midst of a request (not between two), it is ended by the trap that we wait for.
- */
-#ifndef PUPPET_H
-#define PUPPET_H
-
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/ptrace.h>
-#include <sys/syscall.h>
-#include <sys/user.h>
-#include <sys/wait.h>
-#include <time.h>
-
-#include "line_server.h"
-#include "signal_names.h"
-
-/* The scratch mapping in a puppet, readable, writable and executable. */
-#define GADGET_OFFSET 0x0000	/* what a system call is made with */
-#define DATA_OFFSET 0x0800	/* arguments of our own system calls */
-#define CODE_OFFSET 0x1000	/* code of "run" */
-#define CODE_BYTES 0x4000
-#define SCRATCH_BYTES 0x9000	/* the rest is the stack of "run" */
-
-#define GRACE_MS 2000		/* how long an interrupted puppet may take to stop */
+// SPDX-License-Identifier: GPL-2.0-or-later
+#define _GNU_SOURCE
+#include "puppet.h"
 
 /*
  * The syscall instruction, and behind it a loop of pause(): there a child ends that an injected fork or clone made.
@@ -48,36 +8,12 @@
  */
 static const unsigned char gadget[] = { 0x0f, 0x05, 0xb8, 0x22, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7 };
 
-struct puppet {
-	struct puppet *next;
-	int id;
-	pid_t tid, tgid;
-	int mem;			/* /proc/TID/mem */
-	bool spawned;
-	bool stuck;			/* runs in a system call that could not be interrupted so far */
-	uint64_t syscall_at;		/* address of a syscall instruction */
-	uint64_t scratch;		/* address, 0: none yet */
-	struct user_regs_struct saved;
-	uint64_t saved_mask;
-	uint64_t held;			/* signals to send again at detach; bit n - 1 is signal n */
-};
-
-enum how { TRAPPED, SIGNALLED, GONE, EXECED, DEADLINE, STUCK, FAILED };
-
-struct outcome {
-	enum how how;
-	siginfo_t info;			/* TRAPPED, SIGNALLED */
-	int status;			/* GONE: of waitpid() */
-	int err;			/* FAILED */
-	struct user_regs_struct regs;	/* TRAPPED, SIGNALLED */
-};
-
-static struct puppet *puppets;
+struct puppet *puppets;
+uint64_t timeout_ms = 5000;
+volatile sig_atomic_t stop_puppets;
 static int last_id;
-static uint64_t timeout_ms = 5000;
-static volatile sig_atomic_t stop;
 
-static uint64_t now_ms(void)
+uint64_t now_ms(void)
 {
 	struct timespec t;
 
@@ -85,7 +21,7 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static uint64_t bit(int signo)
+uint64_t signal_bit(int signo)
 {
 	return 1ull << (signo - 1);
 }
@@ -93,18 +29,18 @@ static uint64_t bit(int signo)
 /* Signals that a thread's own instruction raises: faults, traps, and seccomp's. */
 static uint64_t fault_signals(void)
 {
-	return bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGFPE) | bit(SIGTRAP) | bit(SIGSYS);
+	return signal_bit(SIGSEGV) | signal_bit(SIGBUS) | signal_bit(SIGILL) | signal_bit(SIGFPE) | signal_bit(SIGTRAP) | signal_bit(SIGSYS);
 }
 
 /* Whether a reported signal was raised by what we made the puppet do, not sent by anybody. */
 static bool is_own_fault(const siginfo_t *info)
 {
-	if (!(fault_signals() & bit(info->si_signo)) || info->si_code <= 0)
+	if (!(fault_signals() & signal_bit(info->si_signo)) || info->si_code <= 0)
 		return false;
 	return !(info->si_signo == SIGBUS && info->si_code == BUS_MCEERR_AO);
 }
 
-static void forget(struct puppet *p)
+void forget(struct puppet *p)
 {
 	for (struct puppet **at = &puppets; *at; at = &(*at)->next) {
 		if (*at == p) {
@@ -117,11 +53,7 @@ static void forget(struct puppet *p)
 	free(p);
 }
 
-/*
- * Waits for a change of the puppet's state. 1: *status is set; 0: time is over, or we are to stop and the caller can
- * leave off here (`leave`); -1: errno.
- */
-static int await(struct puppet *p, uint64_t until, bool leave, int *status)
+int await(struct puppet *p, uint64_t until, bool leave, int *status)
 {
 	sigset_t wake;
 
@@ -148,7 +80,7 @@ static int await(struct puppet *p, uint64_t until, bool leave, int *status)
 		int signo = sigtimedwait(&wake, NULL, &left);
 
 		if (signo == SIGTERM || signo == SIGHUP || signo == SIGINT) {
-			stop = 1;
+			stop_puppets = 1;
 			return 0;
 		}
 	}
@@ -251,7 +183,7 @@ static struct outcome drive(struct puppet *p, int request)
 			return out;
 		}
 		if (!is_own_fault(&out.info)) {
-			p->held |= bit(WSTOPSIG(status));
+			p->held |= signal_bit(WSTOPSIG(status));
 			continue;
 		}
 		out.how = out.info.si_signo == SIGTRAP ? TRAPPED : SIGNALLED;
@@ -290,17 +222,16 @@ static bool restore(struct puppet *p)
 		}
 		if (status >> 16 == PTRACE_EVENT_STOP)
 			return true;
-		p->held |= bit(WSTOPSIG(status));
+		p->held |= signal_bit(WSTOPSIG(status));
 	}
 }
 
-static bool is_stopped(enum how how)
+bool is_stopped(enum how how)
 {
 	return how == TRAPPED || how == SIGNALLED || how == DEADLINE;
 }
 
-/* Sets registers, drives, and restores. The puppet is stopped before and after (unless gone or stuck). */
-static struct outcome perform(struct puppet *p, struct user_regs_struct *regs, int request)
+struct outcome perform(struct puppet *p, struct user_regs_struct *regs, int request)
 {
 	struct outcome out = { .how = FAILED };
 
@@ -318,7 +249,7 @@ static struct outcome perform(struct puppet *p, struct user_regs_struct *regs, i
 	return out;
 }
 
-static struct outcome inject(struct puppet *p, uint64_t nr, const uint64_t args[6])
+struct outcome inject(struct puppet *p, uint64_t nr, const uint64_t args[6])
 {
 	struct user_regs_struct regs = p->saved;
 
@@ -333,7 +264,7 @@ static struct outcome inject(struct puppet *p, uint64_t nr, const uint64_t args[
 	return perform(p, &regs, PTRACE_SINGLESTEP);
 }
 
-static bool is_error(const struct outcome *out, int *err)
+bool is_error(const struct outcome *out, int *err)
 {
 	int64_t ret = (int64_t)out->regs.rax;
 
@@ -341,12 +272,11 @@ static bool is_error(const struct outcome *out, int *err)
 	return *err != 0;
 }
 
-/* Says in JSON how it ended when it neither trapped nor was signalled; forgets a puppet that is gone. */
-static void reply_unfinished(struct puppet *p, const struct outcome *out, struct text *reply)
+void reply_unfinished(struct puppet *p, const struct outcome *out, struct text *reply)
 {
 	switch (out->how) {
 	case DEADLINE:
-		reply_error(reply, stop ? "interrupted" : "deadline");
+		reply_error(reply, stop_puppets ? "interrupted" : "deadline");
 		break;
 	case STUCK:
 		reply_error(reply, "stuck");
@@ -374,8 +304,7 @@ static void reply_unfinished(struct puppet *p, const struct outcome *out, struct
 	}
 }
 
-/* Whether the puppet is there, stopped and its own; says so in the reply when not. */
-static bool settle(struct puppet *p, struct text *reply)
+bool settle(struct puppet *p, struct text *reply)
 {
 	struct outcome out = { .how = STUCK };
 	int got = await(p, p->stuck ? now_ms() + GRACE_MS : 0, false, &out.status);
@@ -468,14 +397,13 @@ static bool make_scratch(struct puppet *p, struct text *reply)
 static void send_again(struct puppet *p)
 {
 	for (int signo = 1; signo <= 64; signo++) {
-		if (p->held & bit(signo))
+		if (p->held & signal_bit(signo))
 			syscall(SYS_tgkill, p->tgid, p->tid, signo);
 	}
 	p->held = 0;
 }
 
-/* Ends the puppet's service: unharmed if it was attached, dead if it is ours. The puppet is forgotten. */
-static void release(struct puppet *p)
+void release(struct puppet *p)
 {
 	int status;
 
@@ -495,8 +423,7 @@ static void release(struct puppet *p)
 	forget(p);
 }
 
-/* Seizes and stops a thread, and learns its state. On failure it is let go and the reply says why. */
-static struct puppet *take(pid_t tid, bool spawned, struct text *reply)
+struct puppet *take(pid_t tid, bool spawned, struct text *reply)
 {
 	long options = PTRACE_O_TRACEEXEC | (spawned ? PTRACE_O_EXITKILL : 0);
 	struct puppet *p = calloc(1, sizeof(*p));
@@ -564,5 +491,3 @@ static struct puppet *take(pid_t tid, bool spawned, struct text *reply)
 		release(p);
 	return NULL;
 }
-
-#endif
