@@ -32,7 +32,7 @@ _SPLAT = re.compile(
     r"|refcount_t: "
 )
 # warn_alloc() (mm/page_alloc.c) tells of an allocation that failed. Where our own program makes it fail, under the name
-# fail-nth (guest_images/programs/tiny_vm.c), that is no complaint.
+# fail-nth (guest_images/programs/tiny_vm/), that is no complaint.
 _MADE_TO_FAIL = re.compile(
     r"^[^\n]*\bfail-nth: (?:vmalloc error|page allocation failure)[^\n]*\n(?:[^\n]*\n){0,60}?[^\n]*Mem-Info:[^\n]*$",
     re.MULTILINE,

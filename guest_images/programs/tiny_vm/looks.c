@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* What the host finds in the guest's pages, and how all that was found is told. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <setjmp.h>
+
+#include "looks.h"
+#include "modes.h"
+#include "shutdown.h"
+#include "told.h"
+
+sigjmp_buf after_fault;
+
+void take_fault_of_ours(int number)
+{
+	(void)number;
+	siglongjmp(after_fault, 1);
+}
+
+/* How many of the pages the VMM may load from, and how many the kernel takes from it by write(). */
+void count_reached(const unsigned char *page, unsigned int pages, unsigned int *loaded, unsigned int *written)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
+		cannot("make a pipe");
+	for (unsigned int i = 0; i < pages; i++) {
+		char byte;
+
+		if (!sigsetjmp(after_fault, 1)) {
+			*(volatile const unsigned char *)(page + i * PAGE);
+			++*loaded;
+		}
+		if (write(ends[1], page + i * PAGE, 1) == 1) {
+			++*written;
+			if (read(ends[0], &byte, 1) != 1)
+				cannot("read from a pipe");
+		} else if (errno != EFAULT) {
+			cannot("write to a pipe");
+		}
+	}
+	close(ends[0]);
+	close(ends[1]);
+}
+
+void report_text(struct text *line, const char *name, const char *expected, const char *got)
+{
+	begin_check(line, name);
+	text_add(line, ",\"expected\":");
+	text_add_string(line, expected);
+	text_add(line, ",\"got\":");
+	text_add_string(line, got);
+	text_add(line, "}");
+	print_line(line);
+}
+
+static void report_reach(struct text *line, const struct vm *vm, const char *name, bool may, const void *from,
+			 unsigned int pages)
+{
+	unsigned int loaded = 0, written = 0;
+	char expected[64], got[64];
+
+	if (!pages)
+		return;
+	count_reached(at(vm, from), pages, &loaded, &written);
+	snprintf(expected, sizeof(expected), "%u by load, %u by write()", may ? pages : 0, may ? pages : 0);
+	snprintf(got, sizeof(got), "%u by load, %u by write()", loaded, written);
+	report_text(line, name, expected, got);
+}
+
+void look(struct text *line, const struct vm *vm, const char *when)
+{
+	const bool may = way != PRIVATE || row->given.number;
+	char name[80];
+
+	if (vm->over)	/* its memory is the VMM's again */
+		return;
+
+	snprintf(name, sizeof(name), "operand pages that the host reaches %s", when);
+	report_reach(line, vm, name, may, row->operands, row->pages);
+	snprintf(name, sizeof(name), "further pages that the host reaches %s", when);
+	report_reach(line, vm, name, may, row->more, row->more_pages);
+	/* The code is private in a protected guest, whatever it shares. */
+	snprintf(name, sizeof(name), "pages of code that the host reaches %s", when);
+	report_reach(line, vm, name, way == PLAIN || row->given.number, (void *)((uintptr_t)attempt & ~(uintptr_t)(PAGE - 1)), 1);
+}
+
+void report_hex(struct text *line, const char *name, uint64_t expected, uint64_t got)
+{
+	char words[2][32];
+
+	snprintf(words[0], sizeof(words[0]), "%#llx", (unsigned long long)expected);
+	snprintf(words[1], sizeof(words[1]), "%#llx", (unsigned long long)got);
+	report_text(line, name, words[0], words[1]);
+}
+
+static void report_found(struct text *line, const struct report *told)
+{
+	for (uint32_t i = 0; i < told->found_count && i < sizeof(told->found) / sizeof(*told->found); i++)
+		report_hex(line, told->found[i].name, told->found[i].expected, told->found[i].got);
+}
+
+void report_all(struct text *line, const struct vm *vm)
+{
+	const struct report *const told = vm->over ? &vm->report : at(vm, &shared.report);
+
+	report_text(line, "exits that must not be", "", vm->wrong);
+	if (vm->again) {
+		report_found(line, &vm->report);
+		report_hex(line, "requests of the next guest for protection", 0, told->enabled);
+	}
+	report_found(line, told);
+	for (const struct word *word = row->words; word && word->name; word++)
+		report_hex(line, word->name, word->expected, told->word[word - row->words]);
+	if (row->refused)	/* where the guest may end without a word of its own, it must have come so far */
+		report_text(line, "the VMM has done what the guest was to meet", "yes", vm->served ? "yes" : "no");
+	if (row->ends_at && way != PLAIN)
+		report_hex(line, "where the guest ends", row->ends_at, vm->ended_at);
+	if (row->gives_up)
+		report_untold(line, vm);
+	if (row->gives_up_often)
+		report_watched(line, vm);
+	if (row->goes_to_rom)
+		report_rom(line, vm);
+	if (vm->over)
+		row->report(line, vm);
+	if (row->serve == serve_timer)
+		report_text(line, "the first processor begins at its reset vector", way == PLAIN ? "yes" : "no", vm->anew ? "yes" : "no");
+	if (row->serve == count_task_switches)
+		report_text(line, "KVM carries out task switches", "yes", vm->exits >= TASK_SWITCHES ? "yes" : "no");
+	if (vm->string_count) {
+		uint64_t expected = FNV_START;
+
+		for (unsigned int i = 0; i < 64; i++) {
+			const uint16_t value = (uint16_t)(0x1000 + i);
+
+			expected = fnv1a64(expected, &value, sizeof(value));
+		}
+		report_hex(line, "bytes that came by a port", expected, fnv1a64(FNV_START, vm->string, 128));
+	}
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef TINY_VM_PLACES_H
+#define TINY_VM_PLACES_H
+
+#include "vmm.h"
+
+GUEST void taking_back_both_brings_nothing(void);
+
+extern const struct row places_rows[];
+
+#endif

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Other processes that have VMs: children of the VMM, VMMs of another user in turn, and all other rows. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <setjmp.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "processes.h"
+#include "rows.h"
+#include "exits.h"
+#include "looks.h"
+#include "ranges.h"
+#include "refusals.h"
+
+#define NOBODY 54321u		/* a user of no other process */
+#define LOCKED_AT RANGE
+#define LOCKED_BYTES (12u << 20)	/* by a VM, beside its program's */
+#define MAY_LOCK (20u << 20)		/* enough for one VM, and not for two */
+
+/* What the host side is asked. */
+enum { ASK_CHILD = 0x9000, LOOK_AT_CHILD, ASK_LIMITED, ASK_LIMITED_BESIDE, RUN_ALL_ROWS, COUNT_OUT, COUNT_LEFT };
+
+/* A VM of a process has its memory protected, whatever its parent has. */
+static GUEST void child_is_protected(void)
+{
+	tell("what the guest of a child is told", 0, service(ASK_CHILD));
+	tell("pages of that guest's code that the child reaches", way == PLAIN, service(LOOK_AT_CHILD));
+}
+
+/* Before the guest itself is protected: VMMs of a user who may lock the memory of one. */
+static GUEST void ask_in_turn(void)
+{
+	tell("ENABLE of a first VM of a user", 0, service(ASK_LIMITED));
+	tell("ENABLE of a VM beside another one of the user", way == PLAIN ? 0 : NO_MEMORY, service(ASK_LIMITED_BESIDE));
+	tell("ENABLE of a VM when those before have ended", 0, service(ASK_LIMITED));
+}
+
+static GUEST void locked_memory_comes_back(void)
+{
+	if (way == PLAIN)
+		ask_in_turn();
+}
+
+/* All that the rows do with private pages, each in a VM of its own that ends. */
+static GUEST void private_memory_comes_back(void)
+{
+	tell("pages are out of the host's direct map", way != PLAIN, service(COUNT_OUT) != 0);
+	if (way != PLAIN)	/* the control: there is nothing to come back */
+		tell("other rows that do not end by themselves", 0, service(RUN_ALL_ROWS));
+	tell("more pages are out of it when their VMs have ended", 0, service(COUNT_LEFT));
+}
+
+#define SETTLE_NS 500000000	/* KVM gives back what was freed a tenth of a second later */
+
+/* What a child tells its parent. */
+struct child_report {
+	uint64_t enabled;
+	uint64_t loaded;	/* pages of its guest's code */
+	volatile bool ready, ends;
+};
+
+/* A VM in a process of its own. It asks for protection, and ends when it is told to. */
+static void be_vmm(struct child_report *told, bool limited)
+{
+	static const struct row asks = { "child", nothing_more, .operands = operands, .pages = 1 };
+	static struct vm own;
+	unsigned int written = 0, loaded = 0;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	alarm(DEADLINE_S);
+	row = &asks;
+	make_vm(&own);
+	if (limited) {
+		const struct rlimit limit = { MAY_LOCK, MAY_LOCK };
+
+		memset(own.ram + LOCKED_AT, 1, LOCKED_BYTES);
+		if (setrlimit(RLIMIT_MEMLOCK, &limit) || setresuid(NOBODY, NOBODY, NOBODY))
+			cannot("be another user");
+	}
+	set_mode(&own, MODE64, guest_begins);
+	run_until(&own, PORT_READY);
+	told->enabled = own.wrong[0] ? (uint64_t)-1 : ((struct report *)at(&own, &shared.report))->enabled;
+	count_reached(at(&own, (void *)((uintptr_t)attempt & ~(uintptr_t)(PAGE - 1))), 1, &loaded, &written);
+	told->loaded = loaded;
+	told->ready = true;
+	while (!told->ends && !alarms)
+		usleep(LOOK_US);
+}
+
+static pid_t start_vmm(struct child_report **told, bool limited)
+{
+	pid_t child;
+
+	alarm(DEADLINE_S);	/* each has as long as a row */
+	*told = mmap(NULL, sizeof(**told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	child = *told == MAP_FAILED ? -1 : fork();
+	if (child < 0)
+		cannot("have a child");
+	if (!child) {
+		be_vmm(*told, limited);
+		_exit(0);
+	}
+	while (!(*told)->ready) {
+		if (waitpid(child, NULL, WNOHANG)) {
+			errno = ECHILD;
+			cannot("have a child with a VM");
+		}
+		usleep(LOOK_US);
+	}
+	return child;
+}
+
+static void end_vmm(pid_t child, struct child_report *told)
+{
+	told->ends = true;
+	if (waitpid(child, NULL, 0) != child)
+		cannot("wait for a child");
+}
+
+static uint64_t ask_child(bool limited, uint64_t *loaded)
+{
+	struct child_report *told;
+	const pid_t child = start_vmm(&told, limited);
+
+	end_vmm(child, told);
+	*loaded = told->loaded;
+	return told->enabled;
+}
+
+/* Has each other row run, as this one. Return: how many have not ended by themselves. */
+static uint64_t run_all_rows(void)
+{
+	static char *ways[] = { "plain", "private", "shared" };
+	posix_spawn_file_actions_t silent;
+	uint64_t failed = 0;
+
+	alarm(0);	/* each has a deadline of its own */
+	posix_spawn_file_actions_init(&silent);
+	posix_spawn_file_actions_addopen(&silent, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+	for (const struct row *other = next_row(NULL); other; other = next_row(other)) {
+		char *arguments[] = { (char *)program, (char *)other->name, ways[way], NULL };
+		int status = 0;
+		pid_t child;
+
+		if (other == row)
+			continue;
+		errno = posix_spawn(&child, "/proc/self/exe", &silent, NULL, arguments, environ);
+		if (errno || waitpid(child, &status, 0) != child)
+			cannot("run another row");
+		failed += status != 0;
+	}
+	posix_spawn_file_actions_destroy(&silent);
+	alarm(DEADLINE_S);
+	return failed;
+}
+
+/* Pages of the host that are out of its direct map, as KVM tells by each VM; one that cannot protect tells nothing. */
+static uint64_t count_out(const struct vm *vm)
+{
+	char line[128];
+	unsigned long pages = 0;
+	FILE *file;
+
+	snprintf(line, sizeof(line), "/sys/kernel/debug/kvm/%d-%d/protected_memory", getpid(), vm->fd);
+	file = fopen(line, "re");
+	if (!file && (way != PLAIN || errno != ENOENT))
+		cannot("read what KVM tells of a VM");
+	while (file && fgets(line, sizeof(line), file) && sscanf(line, "host_pages_out_of_direct_map: %lu", &pages) != 1)
+		;
+	if (file)
+		fclose(file);
+	return pages;
+}
+
+/* The same when it stays so: what is freed returns a little later. */
+static uint64_t count_out_in_the_end(const struct vm *vm)
+{
+	const struct timespec while_it_works = { .tv_nsec = SETTLE_NS };
+	uint64_t pages = count_out(vm), before;
+
+	do {
+		before = pages;
+		nanosleep(&while_it_works, NULL);
+		pages = count_out(vm);
+	} while (pages != before);
+	return pages;
+}
+
+static uint64_t serve_children(struct vm *vm, uint32_t what)
+{
+	static uint64_t loaded, out;
+	struct child_report *told;
+	uint64_t answer;
+	pid_t child;
+
+	switch (what) {
+	case ASK_CHILD:
+		return ask_child(false, &loaded);
+	case LOOK_AT_CHILD:
+		return loaded;
+	case ASK_LIMITED:
+		return ask_child(true, &loaded);
+	case ASK_LIMITED_BESIDE:
+		child = start_vmm(&told, true);
+		answer = ask_child(true, &loaded);
+		end_vmm(child, told);
+		return answer;
+	case RUN_ALL_ROWS:
+		return run_all_rows();
+	case COUNT_OUT:
+		out = count_out_in_the_end(vm);
+		return out;
+	default:
+		return count_out_in_the_end(vm) - out;
+	}
+}
+
+const struct row processes_rows[] = {
+	{ "child", child_is_protected, .operands = NULL, .serve = serve_children },
+	{ "locked", locked_memory_comes_back, .operands = NULL, .serve = serve_children, .first = ask_in_turn },
+	{ "comes-back", private_memory_comes_back, .operands = NULL, .serve = serve_children },
+	{ .name = NULL },
+};

@@ -1,0 +1,531 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* What KVM must not do for a VMM: protect memory that is not its guest's alone, or tell and take private registers. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include "refusals.h"
+#include "handles.h"
+#include "interrupts.h"
+#include "modes.h"
+#include "nested.h"
+#include "ranges.h"
+#include "second.h"
+
+#define NO_MEMORY_THERE ((uint64_t)-14)	/* KVM_EFAULT */
+#define NOT_OF_THAT_KIND ((uint64_t)-95)	/* KVM_EOPNOTSUPP */
+#define FEW_BYTES 65536u		/* that the VMM may lock: less than KVM takes at a time */
+
+/* What the host side is asked. */
+enum { TAKE_AWAY = 0x2000, LOWER_LIMIT, RAISE_LIMIT, ADD_KIND = 0x2100 };
+
+enum { ASK_STATE = 0x3000, SET_STATE, ASK_WRONGLY, ASK_RUN,
+       COUNT_PORT_DATA = 0x7a5b3c4d };	/* none of the four bytes of the last is 0 */
+
+static const struct {
+	const char *asked, *kept, *later;
+	uint64_t answer;
+} kinds[KINDS] = {
+#define KIND(what) "ENABLE with " what, "ENABLE with " what ": reached afterwards", "a new slot of " what
+	[HOLE] = { KIND("a hole in the VMM's memory"), NO_MEMORY_THERE },
+	[HOLE_AT_END] = { KIND("memory that ends before its slot"), NO_MEMORY_THERE },
+	[UNWRITABLE] = { KIND("memory that the VMM may not write"), NOT_OF_THAT_KIND },
+	[UNWRITABLE_AT_END] = { KIND("memory whose last page the VMM may not write"), NOT_OF_THAT_KIND },
+	[SHARED_BY_FORK] = { KIND("memory that children of the VMM share"), NOT_OF_THAT_KIND },
+	[OF_A_FILE] = { KIND("a private mapping of a file"), NOT_OF_THAT_KIND },
+	[GROWS] = { KIND("memory that grows like a stack"), NOT_OF_THAT_KIND },
+	[DROPPABLE] = { KIND("memory that the kernel may drop"), NOT_OF_THAT_KIND },
+	[MOVED] = { KIND("memory that the VMM has moved"), NOT_OF_THAT_KIND },
+	[WATCHED] = { KIND("memory with a userfaultfd"), IS_BUSY },
+	[SEALED] = { KIND("memory that the VMM has sealed"), NO_RIGHT },
+};
+
+/* A request that is to be refused. If it is not, the VMM must still be able to tell. */
+static GUEST uint64_t ask_in_vain(void)
+{
+	const uint64_t result = hypercall(HC_ENABLE, 0, 0);
+
+	if (!result)
+		share(&shared, sizeof(shared) / PAGE);
+	return result;
+}
+
+/* In place of the first request for protection: each of these kinds stands in its way, and then it is gone. */
+static GUEST void ask_with_each_kind(void)
+{
+	fill_pages(RANGE_AT, FAIL_PAGES, OLD_WORD);
+	for (uint32_t kind = 0; kind < KINDS; kind++) {
+		service(ADD_KIND + kind);
+		tell(kinds[kind].asked, kinds[kind].answer, ask_in_vain());
+		tell(kinds[kind].kept, EACH(FAIL_PAGES), reached(RANGE_AT, FAIL_PAGES));
+		service(TAKE_AWAY);
+	}
+}
+
+static GUEST void kinds_are_refused(void)
+{
+	if (way == PLAIN)
+		fill_pages(RANGE_AT, FAIL_PAGES, OLD_WORD);
+	for (uint32_t kind = 0; kind < KINDS; kind++) {
+		tell(kinds[kind].later, way == PLAIN ? 0 : -kinds[kind].answer, service(ADD_KIND + kind));
+		service(TAKE_AWAY);
+	}
+	tell("reached in the end", way == PLAIN ? EACH(FAIL_PAGES) : 0, reached(RANGE_AT, FAIL_PAGES));
+	tell("whole in the end", FAIL_PAGES, whole_pages(RANGE_AT, FAIL_PAGES, OLD_WORD));
+}
+
+/* The same for a VMM that may lock next to nothing. */
+static GUEST void ask_beyond_limit(void)
+{
+	fill_pages(RANGE_AT, FAIL_PAGES, OLD_WORD);
+	service(LOWER_LIMIT);
+	tell("ENABLE with next to nothing to lock", NO_MEMORY, ask_in_vain());
+	tell("ENABLE with next to nothing to lock: reached afterwards", EACH(FAIL_PAGES), reached(RANGE_AT, FAIL_PAGES));
+	service(RAISE_LIMIT);
+}
+
+static GUEST void limit_is_heeded(void)
+{
+	if (way == PLAIN) {	/* the control: what takes no locked memory needs no limit */
+		service(LOWER_LIMIT);
+		fill_pages(RANGE_AT, FAIL_PAGES, OLD_WORD);
+	}
+	tell("reached in the end", way == PLAIN ? EACH(FAIL_PAGES) : 0, reached(RANGE_AT, FAIL_PAGES));
+	tell("whole in the end", FAIL_PAGES, whole_pages(RANGE_AT, FAIL_PAGES, OLD_WORD));
+}
+
+#define OTHER 0x0000123456789abcull
+#define OTHER_PRIORITY 0x20u
+#define LEFT_PRIORITY 5u	/* as CR8 has it */
+#define TELL_SECRET 0x2bfull		/* of the ioctls in that order, those that tell one of them; a bit each */
+
+const uint32_t secret_msrs[SECRET_MSRS] = { 0xc0000081, MSR_LSTAR, 0xc0000083, 0x175, 0x176, 0xc0000102, 0xc0000084,
+				       0xc0000103 };
+
+GUEST uint64_t service_with_secrets(uint32_t what, struct kept *kept)
+{
+	for (unsigned int i = 0; i < SECRET_MSRS; i++)
+		write_msr(secret_msrs[i], i < WIDE_MSRS ? SECRET : (uint32_t)SECRET);
+	asm volatile("mov %[secret], %%r15\n\tmovq %[secret], %%xmm5\n\tmov %[secret], %%dr0\n\tmov %[secret], %%cr2\n\t"
+		     "outl %%eax, %[port]\n\t"
+		     "mov %%r15, %[general]\n\tmovq %%xmm5, %[vector]\n\tmov %%dr0, %[debug]\n\tmov %%cr2, %[control]"
+		     : [general] "=&r"(kept->general), [vector] "=&r"(kept->vector), [debug] "=&r"(kept->debug),
+		       [control] "=&r"(kept->control)
+		     : "a"(what), [secret] "r"(SECRET), [port] "N"(PORT_SERVICE) : "r15", "memory");
+	kept->specific = 0;
+	for (unsigned int i = 0; i < SECRET_MSRS; i++)
+		kept->specific += (uint32_t)read_msr(secret_msrs[i]) == (uint32_t)SECRET;
+	return *(volatile uint64_t *)&shared.report.answer;
+}
+
+GUEST void enable_with_registers(void)
+{
+	tell("ENABLE with registers", 0, hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
+}
+
+/* With interrupts on and a task priority. Return: that, and in bit 8 whether they are on, as struct kvm_run has it. */
+static GUEST uint64_t ask_what_a_run_leaves(void)
+{
+	*(volatile uint32_t *)(uint64_t)TASK_PRIORITY = LEFT_PRIORITY << 4;
+	asm volatile("sti\n\toutl %%eax, %1\n\tcli" : : "a"(ASK_RUN), "N"(PORT_SERVICE) : "memory");
+	*(volatile uint32_t *)(uint64_t)TASK_PRIORITY = 0;
+	return *(volatile uint64_t *)&shared.report.answer;
+}
+
+static GUEST void registers_are_not_told(void)
+{
+	const volatile uint32_t *const task_priority = (uint32_t *)(uint64_t)TASK_PRIORITY;
+	struct kept kept;
+
+	tell("interrupts are on, and the task priority, by what KVM_RUN leaves", way == PLAIN ? 0x100 | LEFT_PRIORITY : 0,
+	     ask_what_a_run_leaves());
+	tell("the local APIC's task priority", 0, *task_priority);
+	tell("ioctls that tell a secret, or fail", way == PLAIN ? TELL_SECRET : 0, service_with_secrets(ASK_STATE, &kept));
+	tell("ioctls that do not take what the VMM sets", 0, service_with_secrets(SET_STATE, &kept));
+	tell("a general register, set by the VMM", way == PLAIN ? OTHER : SECRET, kept.general);
+	tell("a vector register", SECRET, kept.vector);
+	tell("a debug register", SECRET, kept.debug);
+	tell("a control register", SECRET, kept.control);
+	tell("model-specific registers", SECRET_MSRS, kept.specific);
+	tell("the local APIC's task priority, set by the VMM", way == PLAIN ? OTHER_PRIORITY : 0, *task_priority);
+	tell("ioctls that answer a wrong question otherwise", 0, service_with_secrets(ASK_WRONGLY, &kept));
+	tell("a general register afterwards", SECRET, kept.general);
+}
+
+/* As firmware does that protects its memory alone; the operating system asks for more, and must not get a yes for it. */
+static GUEST void enable_without_registers(void)
+{
+	tell("ENABLE without registers", 0, hypercall(HC_ENABLE, 0, 0));
+	share(&shared, sizeof(shared) / PAGE);
+	tell("ENABLE with registers, later", NO_RIGHT, hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
+}
+
+/* A request for private registers that is refused for the memory's sake: the registers are the VMM's as before. */
+static GUEST void ask_for_registers_in_vain(void)
+{
+	struct kept kept;
+
+	service(ADD_KIND + WATCHED);
+	tell("ENABLE with registers and with memory with a userfaultfd", IS_BUSY, hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
+	service(TAKE_AWAY);
+	tell("ioctls that tell a secret after that, or fail", TELL_SECRET, service_with_secrets(ASK_STATE, &kept));
+}
+
+/* What the guest tells a port is gone from the page that the VMM shares with KVM when the VMM has served it. */
+static GUEST void port_data_is_cleared(void)
+{
+	tell("bytes of what the guest told a port that are there when it was served", way == PLAIN ? 4 : 0,
+	     service(COUNT_PORT_DATA));
+}
+
+static GUEST void registers_are_private_at_first_or_not(void)
+{
+	struct kept kept;
+
+	tell("ioctls that tell a secret, or fail", TELL_SECRET, service_with_secrets(ASK_STATE, &kept));
+}
+
+/* A VMM that names another processor as the one that boots could have that one begin in firmware of its own. */
+static GUEST void ask_by_another_than_boots(void)
+{
+	tell("ENABLE with registers by a processor that does not boot", NO_RIGHT,
+	     hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
+}
+
+/* Local APICs of the VMM's would have a processor that is added later run at once. */
+static GUEST void ask_without_apic(void)
+{
+	tell("ENABLE with registers where the VMM has the local APICs", NO_RIGHT,
+	     hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
+}
+
+extern const unsigned char managed_asks[], managed_asks_end[];
+
+/* HC_ENABLE with PRIVATE_REGISTERS. */
+asm(".text\n"
+    ".code16\n"
+    "managed_asks:\n"
+    "	mov $13, %eax\n"
+    "	mov $1, %ebx\n"
+    "	xor %ecx, %ecx\n"
+    "	vmmcall\n"
+    "	mov %eax, %cs:0x8400\n"
+    "	rsm\n"
+    "managed_asks_end:\n"
+    ".code64\n");
+
+static GUEST void ask_in_management(void)
+{
+	volatile uint32_t *const answer = (uint32_t *)(uint64_t)(SMM_BASE + SMM_ENTRY + 0x400);
+
+	*answer = 0;
+	copy_code(MANAGED_AT, managed_asks, managed_asks_end);
+	service(0);
+	tell("ENABLE with registers in system management mode", (uint32_t)NO_RIGHT, *answer);
+}
+
+GUEST void nothing_more(void)
+{
+}
+
+#define MAY_BE_DROPPED 8	/* MAP_DROPPABLE, where the libc does not know it */
+
+/* The request of a guest that is refused in the end leaves nothing behind: another VM of the process may be protected. */
+static GUEST void ask_another_when_refused(void)
+{
+	tell("ENABLE where KVM has an address of the VMM's", NO_RIGHT, hypercall(HC_ENABLE, 0, 0));
+	tell("what another VM of the process is told afterwards", 0, service(ASK_UNGIVEN));
+}
+
+static unsigned char *odd;	/* memory of that kind, in a slot of its own */
+
+/* At the offset in the file that the address is: memory that nobody has moved is at such a place. */
+static void map_file(unsigned char *where)
+{
+	const int file = memfd_create("odd", MFD_CLOEXEC);
+
+	if (file < 0 || ftruncate(file, (off_t)(uintptr_t)where + EXTRA_PAGES * PAGE) ||
+	    mmap(where, EXTRA_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, file,
+		 (off_t)(uintptr_t)where) != where)
+		cannot("map a file");
+	close(file);
+	*(volatile unsigned char *)where = 1;
+}
+
+static unsigned char *make_odd(enum kind kind)
+{
+	static const int flags[KINDS] = { [SHARED_BY_FORK] = MAP_SHARED, [GROWS] = MAP_PRIVATE | MAP_GROWSDOWN,
+					  [DROPPABLE] = MAY_BE_DROPPED };
+	const int ours = flags[kind] ? flags[kind] : MAP_PRIVATE;
+	unsigned char *where = mmap(NULL, EXTRA_PAGES * PAGE, PROT_READ | PROT_WRITE, ours | MAP_ANONYMOUS, -1, 0);
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = { .range = { .start = (uintptr_t)where, .len = EXTRA_PAGES * PAGE },
+					 .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	if (where == MAP_FAILED && kind == DROPPABLE && way == PLAIN)	/* Linux before 6.11 has no such memory */
+		where = map(EXTRA_PAGES * PAGE);
+	if (where == MAP_FAILED)
+		cannot("map memory");
+	*(volatile unsigned char *)where = 1;	/* what was never written is at home wherever it is moved to */
+	switch (kind) {
+	case HOLE:
+	case HOLE_AT_END:
+		if (munmap(where + (kind == HOLE ? PAGE : (EXTRA_PAGES - 1) * PAGE), PAGE))
+			cannot("make a hole");
+		break;
+	case OF_A_FILE:
+		map_file(where);
+		break;
+	case UNWRITABLE:
+		if (mprotect(where, EXTRA_PAGES * PAGE, PROT_READ))
+			cannot("make memory read-only");
+		break;
+	case UNWRITABLE_AT_END:
+		if (mprotect(where + (EXTRA_PAGES - 1) * PAGE, PAGE, PROT_READ))
+			cannot("make a page read-only");
+		break;
+	case MOVED:
+		where = mremap(where, EXTRA_PAGES * PAGE, EXTRA_PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			       map(EXTRA_PAGES * PAGE));
+		if (where == MAP_FAILED)
+			cannot("move memory");
+		break;
+	case WATCHED:
+		late_page = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+		if (late_page < 0 || ioctl(late_page, UFFDIO_API, &api) || ioctl(late_page, UFFDIO_REGISTER, &range))
+			cannot("watch memory by userfaultfd");
+		break;
+	case SEALED:
+		seal(where, EXTRA_PAGES * PAGE);
+		break;
+	default:
+		break;
+	}
+	return where;
+}
+
+/* Return: why the slot cannot be had, or 0. */
+static uint64_t add_odd(const struct vm *vm, enum kind kind)
+{
+	struct kvm_userspace_memory_region region = { .slot = 3, .guest_phys_addr = EXTRA_SLOT,
+						      .memory_size = EXTRA_PAGES * PAGE };
+
+	odd = make_odd(kind);
+	region.userspace_addr = (uintptr_t)odd;
+	return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) ? (uint64_t)errno : 0;
+}
+
+static void take_odd_away(const struct vm *vm)
+{
+	struct kvm_userspace_memory_region region = { .slot = 3, .guest_phys_addr = EXTRA_SLOT };
+
+	if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) && errno != EINVAL)	/* there is none */
+		cannot("take the slot away");
+	munmap(odd, EXTRA_PAGES * PAGE);	/* what is sealed stays */
+	if (late_page)
+		close(late_page);
+	late_page = 0;
+}
+
+/* How much this process may lock; it gives up the right to lock more. */
+static void limit_locked(rlim_t bytes)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct rights[2];
+	const struct rlimit limit = { bytes, RLIM_INFINITY };
+
+	if (syscall(SYS_capget, &header, rights))
+		cannot("read what this process may do");
+	rights[CAP_IPC_LOCK / 32].effective &= ~(1u << CAP_IPC_LOCK % 32);
+	if (syscall(SYS_capset, &header, rights) || setrlimit(RLIMIT_MEMLOCK, &limit))
+		cannot("limit what this process may lock");
+}
+
+static uint64_t serve_refusals(struct vm *vm, uint32_t what)
+{
+	if (what >= ADD_KIND)
+		return add_odd(vm, (enum kind)(what - ADD_KIND));
+	switch (what) {
+	case TAKE_AWAY:
+		take_odd_away(vm);
+		return 0;
+	case LOWER_LIMIT:
+		limit_locked(FEW_BYTES);
+		return 0;
+	case RAISE_LIMIT:	/* the user's other VMs count as well */
+		limit_locked(RLIM_INFINITY);
+		return 0;
+	default:
+		return serve_ranges(vm, what);
+	}
+}
+
+unsigned char *state;
+
+/* In that order the guest counts them: TELL_SECRET. */
+static const unsigned long gets[] = { KVM_GET_REGS, KVM_GET_SREGS, KVM_GET_SREGS2, KVM_GET_FPU, KVM_GET_XSAVE, KVM_GET_XSAVE2,
+				      KVM_GET_XCRS, KVM_GET_DEBUGREGS, KVM_GET_VCPU_EVENTS, KVM_GET_MSRS };
+static const unsigned long sets[] = { KVM_SET_REGS, KVM_SET_SREGS, KVM_SET_SREGS2, KVM_SET_FPU, KVM_SET_XSAVE, KVM_SET_XCRS,
+				      KVM_SET_DEBUGREGS, KVM_SET_VCPU_EVENTS, KVM_SET_MP_STATE, KVM_SET_LAPIC,
+				      KVM_SET_NESTED_STATE, KVM_SET_MSRS };
+
+static void name_msrs(void)
+{
+	struct kvm_msrs *const msrs = (struct kvm_msrs *)state;
+
+	msrs->nmsrs = SECRET_MSRS;
+	for (unsigned int i = 0; i < SECRET_MSRS; i++)
+		msrs->entries[i].index = secret_msrs[i];
+}
+
+void have_state(void)
+{
+	if (state)
+		return;
+	state = map(STATE_BYTES + PAGE);
+	munmap(state + STATE_BYTES, PAGE);
+}
+
+uint64_t ask_state(int cpu)
+{
+	const uint32_t secret = (uint32_t)SECRET;	/* as much as fits into any register */
+	uint64_t told = 0, failed = 0;
+
+	for (unsigned int i = 0; i < sizeof(gets) / sizeof(*gets); i++) {
+		const int done = gets[i] == KVM_GET_MSRS ? SECRET_MSRS : 0;
+
+		memset(state, 0, STATE_BYTES);
+		if (done)
+			name_msrs();
+		failed |= (uint64_t)(ioctl(cpu, gets[i], state) != done) << i;
+		told |= (uint64_t)!!memmem(state, STATE_BYTES, &secret, sizeof(secret)) << i;
+	}
+	return told | failed << 16;
+}
+
+/* A plain guest gets another value into two registers; a private one what would end any other. */
+static uint64_t set_state(const struct vm *vm)
+{
+	struct kvm_regs *const regs = (struct kvm_regs *)state;
+	struct kvm_lapic_state *const apic = (struct kvm_lapic_state *)(state + PAGE);
+	uint64_t refused = 0;
+
+	if (way == PLAIN) {
+		if (ioctl(vm->cpu, KVM_GET_REGS, regs))
+			return 1;
+		regs->r15 = OTHER;
+		if (ioctl(vm->cpu, KVM_SET_REGS, regs) || ioctl(vm->cpu, KVM_GET_LAPIC, apic))
+			return 1;
+		*(uint32_t *)(apic->regs + (TASK_PRIORITY - APIC)) = OTHER_PRIORITY;
+		return ioctl(vm->cpu, KVM_SET_LAPIC, apic) != 0;
+	}
+	for (unsigned int i = 0; i < sizeof(sets) / sizeof(*sets); i++) {
+		const int done = sets[i] == KVM_SET_MSRS ? SECRET_MSRS : 0;
+
+		memset(state, 0x5a, STATE_BYTES);
+		if (done)
+			name_msrs();
+		refused |= (uint64_t)(ioctl(vm->cpu, sets[i], state) != done) << i;
+	}
+	return refused;
+}
+
+/* Addresses without memory, too many registers, and what is not offered with private registers. */
+static uint64_t ask_wrongly(const struct vm *vm)
+{
+	unsigned char *const end = state + STATE_BYTES;	/* nothing is mapped behind it */
+	struct kvm_msrs *const last = (struct kvm_msrs *)(end - sizeof(*last)), *const many = (struct kvm_msrs *)state;
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE };
+	const struct {
+		unsigned long number;
+		void *argument;
+		int error;
+		bool plain;	/* so in a plain guest too */
+	} wrong[] = {
+		{ KVM_GET_REGS, NULL, EFAULT, true },
+		{ KVM_GET_MSRS, NULL, EFAULT, true },
+		{ KVM_SET_REGS, NULL, EFAULT, true },
+		{ KVM_SET_SREGS, NULL, EFAULT, true },
+		{ KVM_SET_SREGS, end - offsetof(struct kvm_sregs, cr0), EFAULT, true },
+		{ KVM_GET_MSRS, last, EFAULT, true },
+		{ KVM_GET_MSRS, many, E2BIG, true },
+		{ KVM_SET_MSRS, many, E2BIG, true },
+		{ KVM_SET_GUEST_DEBUG, &debug, EINVAL, false },
+		{ KVM_SMI, NULL, EINVAL, false },
+	};
+	uint64_t otherwise = 0;
+
+	memset(state, 0, STATE_BYTES);
+	last->nmsrs = 1;
+	many->nmsrs = 256;	/* Linux: arch/x86/kvm/x86.c MAX_IO_MSRS */
+	for (unsigned int i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		if (way == PLAIN && !wrong[i].plain)
+			continue;
+		if (ioctl(vm->cpu, wrong[i].number, wrong[i].argument) != -1 || errno != wrong[i].error)
+			otherwise |= 1ull << i;
+	}
+	return otherwise;
+}
+
+/* The port's access is complete when KVM_RUN begins. Return: how many bytes of it are in the page then. */
+static uint64_t count_port_data(const struct vm *vm)
+{
+	const unsigned char *const data = (unsigned char *)vm->run + vm->run->io.data_offset;
+	uint64_t count = 0;
+
+	vm->run->immediate_exit = 1;
+	if (!ioctl(vm->cpu, KVM_RUN, 0) || errno != EINTR)
+		cannot("complete an access to a port");
+	vm->run->immediate_exit = 0;
+	for (unsigned int i = 0; i < sizeof(uint32_t); i++)
+		count += data[i] != 0;
+	return count;
+}
+
+static uint64_t serve_state(struct vm *vm, uint32_t what)
+{
+	have_state();
+	switch (what) {
+	case ASK_STATE:
+		return ask_state(vm->cpu);
+	case SET_STATE:
+		return set_state(vm);
+	case COUNT_PORT_DATA:
+		return count_port_data(vm);
+	case ASK_RUN:
+		return vm->run->cr8 | (uint64_t)vm->run->if_flag << 8 | (uint64_t)vm->run->flags << 16;
+	default:
+		return ask_wrongly(vm);
+	}
+}
+
+static uint64_t serve_refused_state(struct vm *vm, uint32_t what)
+{
+	return what >= ASK_STATE ? serve_state(vm, what) : serve_refusals(vm, what);
+}
+
+const struct row refusals_rows[] = {
+	{ "kinds", kinds_are_refused, .operands = NULL, .serve = serve_refusals, .first = ask_with_each_kind },
+	{ "limit", limit_is_heeded, .operands = NULL, .serve = serve_refusals, .first = ask_beyond_limit },
+	{ "registers", registers_are_not_told, .operands = NULL, .serve = serve_state, .first = enable_with_registers },
+	{ "registers-later", registers_are_private_at_first_or_not, .operands = NULL, .serve = serve_state,
+	  .first = enable_without_registers },
+	{ "registers-refused", registers_are_private_at_first_or_not, .operands = NULL, .serve = serve_refused_state,
+	  .first = ask_for_registers_in_vain },
+	{ "port-data", port_data_is_cleared, .operands = NULL, .serve = serve_state, .first = enable_with_registers },
+	{ "second-boots", nothing_more, .operands = operands, .pages = 1, .first = ask_by_another_than_boots, .second = true,
+	  .second_boots = true },
+	{ "no-apic", nothing_more, .operands = operands, .pages = 1, .first = ask_without_apic, .no_apic = true,
+	  .apic_base = APIC | APIC_ENABLED | APIC_BOOTS },	/* else one that is not there is not in its place either */
+	{ "asks-managed", nothing_more, .operands = operands, .pages = 1, .first = ask_in_management, .serve = raise_smi },
+	{ "given-management", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SMBASE, 0x40000 } },
+	{ "given-save-area", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SAVE_AREA, 0x50000 } },
+	{ "given-another", nothing_more, .operands = operands, .pages = 1, .serve = ask_another,
+	  .first = ask_another_when_refused, .given = { MSR_SMBASE, 0x40000 } },
+	{ .name = NULL },
+};

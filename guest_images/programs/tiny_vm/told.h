@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef TINY_VM_TOLD_H
+#define TINY_VM_TOLD_H
+
+#include "vmm.h"
+
+void report_untold(struct text *line, const struct vm *vm);
+void report_watched(struct text *line, const struct vm *vm);
+uint64_t serve_timer(struct vm *vm, uint32_t what);
+
+extern const struct row told_rows[];
+
+#endif
