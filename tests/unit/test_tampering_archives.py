@@ -85,6 +85,16 @@ def two_heads(folder: Path, place: int, value: bytes) -> bytes:
     return archive[:place] + value + archive[place + len(value) :]
 
 
+def with_more_in_its_header(content: bytes, more: bytes) -> bytes:
+    """A gzip file whose header has a field that no unpacker minds (RFC 1952 2.3.1.1): 65,535 bytes at most."""
+    packed = gzip.compress(content)
+    return packed[:3] + bytes([packed[3] | 4]) + packed[4:10] + struct.pack("<H", len(more)) + more + packed[10:]
+
+
+def zip_end(size: int, offset: int) -> bytes:
+    return struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, size, offset, 0)
+
+
 def by_its_pax_name(folder: Path) -> bytes:
     """A tar archive in which a log is called as the page is, for unpackers that read no pax headers."""
     out = io.BytesIO()
@@ -154,6 +164,33 @@ def test_an_archive_is_good_as_usual_tools_make_it(
     path.write_bytes(make(report))
     code, text = check(path, capsys)
     assert code == 0, text
+
+
+DIRECTORY = b"PK\1\2" + bytes(42)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        DIRECTORY + zip_end(46, 12),
+        DIRECTORY + zip_end(46, 7),
+        DIRECTORY + zip_end(1 << 30, 12),
+        zip_end(0xFFFFFFFF, 0xFFFFFFFF),
+        DIRECTORY + zip_end(46, 7) + b"PK\5\6" + bytes(30),
+    ],
+)
+def test_a_gzip_file_with_the_end_of_a_zip_archive_is_refused(more: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    path.write_bytes(with_more_in_its_header(tar_of(f"run/{PAGE}"), more))
+    with pytest.raises(UnsoundError, match="ends like a zip archive but does not begin like one"):
+        load(path)
+
+
+@pytest.mark.parametrize("more", [b"PK\5\6", b"PK\5\6, as chance has it: more than 22 bytes", zip_end(46, 0)])
+def test_a_gzip_file_is_no_zip_archive_for_a_mark_that_it_has_by_chance(more: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    path.write_bytes(with_more_in_its_header(tar_of(f"run/{PAGE}"), more))
+    assert load(path).names == [PAGE]
 
 
 def test_a_file_that_changes_after_its_signature_was_checked_is_refused(report: Path, tmp_path: Path) -> None:
