@@ -124,11 +124,10 @@ def _print_registers(host: Host, guest: Guest) -> list[Check]:
     try:
         for _ in range(TRIES):
             with guest.canaries.holding(aimed.planted, seconds=HOLDS) as held:
-                while not held.done() and most < HELD:
+                while most < HELD and not wait([held], timeout=PAUSE).done:  # the guest's turn
                     guest.qmp.execute("chardev-send-break", {"id": "serial0"})
                     stream.sendall(b"p")
                     most = max(most, canary.count_leaked(_registers(stream)))
-                    wait([held], timeout=PAUSE)
             if most == HELD:
                 break
     finally:
@@ -137,12 +136,18 @@ def _print_registers(host: Host, guest: Guest) -> list[Check]:
 
 
 def _registers(stream: Channel) -> bytes:
-    """What the guest prints of r8 to r15; the last line of them is that of r13 to r15."""
-    said = b""
-    while b"R15: " not in said or not said.rpartition(b"R15: ")[2][16:]:
-        more = stream.recv(4096)
-        if not more:
-            raise ChannelError(f"the guest's console ended: {said!r}")
-        said += more
+    """What the guest prints of r8 to r15; the last line of them is that of r13 to r15.
+
+    It prints with interrupts off, and of its kernel a call trace as well. A key that comes before it has ended makes
+    it print again at once, and its program has no turn.
+    """
+    said = stream.recv(4096)
+    stream.settimeout(PAUSE)
+    try:
+        while more := stream.recv(4096):
+            said += more
+        raise ChannelError(f"the guest's console ended: {said!r}")
+    except TimeoutError:
+        stream.settimeout(SECONDS)
     words = dict(re.findall(rb"\bR(08|09|1[0-5]): ([0-9a-f]{16})", said))
-    return b"".join(int(words[b"%02d" % number], 16).to_bytes(8, "little") for number in range(8, 16))
+    return b"".join(int(words.get(b"%02d" % number, b"0"), 16).to_bytes(8, "little") for number in range(8, 16))
