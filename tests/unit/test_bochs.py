@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Bochs is told of one machine, and its end is noticed with the reason. In Bochs's place runs fake_bochs.py."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import MachineError, SetupError
+from common.waiting import Deadline, poll_until
+from host_setup.channels.vitals import Vitals
+from host_setup.emulated import bochs as module
+from host_setup.emulated import boot_disk
+from host_setup.emulated.bochs import Bochs, Machine, configuration, forwarding
+
+AT_ONCE = 60.0  # seconds, on a busy machine
+FAKE = Path(__file__).with_name("fake_bochs.py")
+MACHINE = Machine(768, Path("/run/boot.img"), 45, Path("/cache/root.erofs"), {2022: 40001, 22: 40002})
+BOOT = ["[    0.0] Linux version 6.12.117", "[    1.0] Run /bin/busybox as init process"]
+OOPS = "[    9.1] BUG: kernel NULL pointer dereference, address: 0000000000000010"
+TRIPLE = "00012345678p[CPU0  ] >>PANIC<< exception(): 3rd (14) exception with no resolution"
+
+Start = Callable[..., Bochs]
+
+
+def options(text: str) -> dict[str, dict[str, str]]:
+    """The configuration, as Bochs reads it: options by their names, and what each sets."""
+    parsed = (line.partition(":") for line in text.splitlines())
+    return {
+        name: dict(re.findall(r'([\w]+)=("[^"]*"|[^,\s]+)', rest)) if "=" in rest else {"": rest.strip()}
+        for name, _, rest in parsed
+    }
+
+
+def test_it_is_told_of_one_intel_machine_with_our_images() -> None:
+    told = options(configuration(MACHINE, Path("/run"), 7, 8))
+    assert told["cpu"]["model"] == "corei7_haswell_4770"
+    assert (told["memory"]["guest"], told["memory"]["host"]) == ("768", "768")
+    assert told["ata0-master"] == {
+        "type": "disk",
+        "mode": "volatile",
+        "path": '"/run/boot.img"',
+        "cylinders": "45",
+        "heads": str(boot_disk.HEADS),
+        "spt": str(boot_disk.PER_TRACK),
+    }
+    assert told["ata1-master"] == {"type": "cdrom", "path": '"/cache/root.erofs"', "status": "inserted"}
+    assert told["boot"] == {"": "disk"}
+    assert (told["com1"]["dev"], told["com2"]["dev"]) == ("/dev/fd/7", "/dev/fd/8")
+    assert told["e1000"]["script"] == '"/run/slirp.conf"'
+
+
+def test_a_triple_fault_or_another_panic_ends_it() -> None:
+    told = options(configuration(MACHINE, Path("/run"), 7, 8))
+    assert told["cpu"]["reset_on_triple_fault"] == "0"
+    assert told["panic"] == {"action": "fatal"}
+
+
+@pytest.mark.parametrize("name", ["a,b", 'a"b', "a\nb", "$HOME", "ä", "x" * 300])
+def test_a_path_that_its_configuration_cannot_hold_is_refused(name: str) -> None:
+    for wrong in (replace(MACHINE, disk=Path("/run", name)), replace(MACHINE, cdrom=Path("/run", name))):
+        with pytest.raises(MachineError, match="cannot be told"):
+            configuration(wrong, Path("/run"), 7, 8)
+    with pytest.raises(MachineError, match="cannot be told"):
+        configuration(MACHINE, Path("/run", name), 7, 8)
+
+
+def test_its_network_leads_from_our_loopback_in_and_nowhere_out() -> None:
+    lines = forwarding(MACHINE.forwards).splitlines()
+    assert lines[0] == "# slirp config"  # or Bochs reads none of it
+    assert "restricted=1" in lines
+    assert [line for line in lines if line.startswith("hostfwd")] == [
+        "hostfwd=tcp:127.0.0.1:40001-10.0.2.15:2022",
+        "hostfwd=tcp:127.0.0.1:40002-10.0.2.15:22",
+    ]
+
+
+def test_more_ports_than_it_forwards_are_refused() -> None:
+    assert forwarding({port: port for port in range(1, 6)})
+    with pytest.raises(MachineError, match="5 ports at most, not 6"):
+        forwarding({port: port for port in range(1, 7)})
+
+
+@pytest.fixture
+def vitals() -> Vitals:
+    return Vitals("the host")
+
+
+@pytest.fixture
+def beats() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def start(tmp_path: Path, vitals: Vitals, beats: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts a fake Bochs that follows a script."""
+    program, bios = tmp_path / "bochs-bin", tmp_path / "bios"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{FAKE}" "$@"\n')
+    program.chmod(0o755)
+    bios.touch()
+    for name, value in (("PROGRAM", str(program)), ("BIOS", bios), ("VGA_BIOS", bios)):
+        monkeypatch.setattr(module, name, value)
+    started: list[Bochs] = []
+
+    def run(**script: Any) -> Bochs:
+        folder = tmp_path / "host"
+        folder.mkdir()
+        (folder / "script.json").write_text(json.dumps(script))
+        started.append(Bochs(MACHINE, vitals=vitals, folder=folder, on_beat=beats.append))
+        return started[-1]
+
+    yield run
+    for bochs in started:
+        bochs.kill()
+
+
+def reason(vitals: Vitals) -> str:
+    return poll_until(lambda: vitals.reason, Deadline(AT_ONCE), "the death to be noticed")
+
+
+def test_running_machine_beats_and_speaks(start: Start, vitals: Vitals, beats: list[str]) -> None:
+    bochs = start(console=BOOT, beats=["host=1 plain=-1", "host=2 plain=1"])
+    poll_until(lambda: len(beats) == 2, Deadline(AT_ONCE), "heartbeats")
+    assert [line.strip() for line in beats] == ["host=1 plain=-1", "host=2 plain=1"]
+    poll_until(lambda: "init process" in bochs.console(), Deadline(AT_ONCE), "the console")
+    assert BOOT[1] in bochs.explain()
+    vitals.check()
+
+
+def test_dying_kernel_is_told_from_an_emulator_that_ends(start: Start, vitals: Vitals) -> None:
+    start(console=[*BOOT, OOPS], stderr=[TRIPLE], then="exit 1")
+    assert reason(vitals).splitlines() == [f"kernel died: {OOPS}", TRIPLE, *BOOT, OOPS]
+    assert vitals.harm
+
+
+def test_end_of_bochs_is_told_with_its_panic_alone(start: Start, vitals: Vitals) -> None:
+    start(console=BOOT, stderr=["00000000000e[CMOS  ] remark", TRIPLE], then="exit 1")
+    assert reason(vitals).splitlines() == ["its Bochs ended with status 1", TRIPLE, *BOOT]
+    assert not vitals.harm
+
+
+def test_bochs_that_heeds_nothing_is_ended(start: Start, vitals: Vitals) -> None:
+    bochs = start(console=BOOT)
+    poll_until(lambda: "init process" in bochs.console(), Deadline(AT_ONCE), "the console")
+    bochs.kill()
+    assert (bochs.ended, vitals.reason) == (True, "it was ended by the run")
+
+
+def test_stopped_machine_takes_no_time_and_goes_on(start: Start) -> None:
+    bochs = start(console=BOOT)
+    poll_until(lambda: "init process" in bochs.console(), Deadline(AT_ONCE), "the console")
+
+    def state() -> str:
+        return Path(f"/proc/{bochs.pid}/stat").read_text().rpartition(") ")[2].split()[0]
+
+    bochs.stop()
+    poll_until(lambda: state() == "T", Deadline(AT_ONCE), "it to be stopped")
+    bochs.go_on()
+    poll_until(lambda: state() == "S", Deadline(AT_ONCE), "it to go on")
+    bochs.stop()
+    bochs.kill()
+    assert bochs.ended
+
+
+def test_bios_that_is_not_there_is_told_with_the_way_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BIOS", tmp_path / "none")
+    with pytest.raises(SetupError, match="none"):
+        Bochs(MACHINE, vitals=Vitals("the host"), folder=tmp_path, on_beat=print)
