@@ -28,6 +28,7 @@ from host_setup.disks import Disk, free_bytes, latest, look, temporary
 from host_setup.limits import Limits, limits, mounts
 
 PACKAGE_LIST = PROJECT / "host_setup" / "debian-packages.txt"
+BOCHS_LIST = PROJECT / "host_setup" / "bochs-packages.txt"
 QEMU = "qemu-system-x86"  # Debian's package
 
 # linux/kvm.h
@@ -153,6 +154,7 @@ class Survey:
     :ivar ceilings: bounds on each process (getrlimit(2)), by their name there; those that are none are left out.
     :ivar processes: how many more processes may be started; None: no bound.
     :ivar missing_packages: of host_setup/debian-packages.txt; None when this machine has no dpkg to ask.
+    :ivar missing_for_bochs: of host_setup/bochs-packages.txt; likewise.
     :ivar qemu: the version of the one that the cache holds, or empty.
     :ivar python: of the interpreter that runs this. :ivar ccache: its version, or empty.
     """
@@ -172,6 +174,7 @@ class Survey:
     kvm: Kvm
     qemu: str
     missing_packages: tuple[str, ...] | None
+    missing_for_bochs: tuple[str, ...] | None
     python: tuple[int, int, int]
     ccache: str
     user: User
@@ -311,7 +314,8 @@ def survey(probes: Probes | None = None) -> Survey:
         processes=leaves.processes,
         kvm=_kvm(probes, processor),
         qemu=_qemu(probes.cache),
-        missing_packages=_missing_packages(probes),
+        missing_packages=_missing_packages(probes, PACKAGE_LIST),
+        missing_for_bochs=_missing_packages(probes, BOCHS_LIST),
         python=sys.version_info[:3],
         ccache=_ccache(probes),
         user=_user(probes),
@@ -413,8 +417,8 @@ def _qemu(root: Path) -> str:
     return next((version for name, _, version in (line.partition(" ") for line in lines) if name == QEMU), "")
 
 
-def _missing_packages(probes: Probes) -> tuple[str, ...] | None:
-    lines = PACKAGE_LIST.read_text(encoding="utf-8").splitlines()
+def _missing_packages(probes: Probes, listed: Path) -> tuple[str, ...] | None:
+    lines = listed.read_text(encoding="utf-8").splitlines()
     wanted = [name for line in lines if (name := line.partition("#")[0].strip())]
     if not probes.run(["dpkg-query", "--version"]):
         return None

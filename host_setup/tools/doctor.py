@@ -319,6 +319,19 @@ def qemu(machine: Survey) -> Finding:
     return Finding(Grade.OK, "QEMU", f"{machine.qemu or 'not there yet:'} comes with the host's image")
 
 
+def bochs(machine: Survey) -> Finding:
+    """The emulator of an Intel host, which only ``--emulator bochs`` asks for."""
+    missing = machine.missing_for_bochs
+    if missing is None:
+        listed = "host_setup/bochs-packages.txt"
+        return Finding(Grade.NOTE, "Bochs", "no dpkg here to ask", f"for --emulator bochs {listed} says what is needed")
+    if not missing:
+        return Finding(Grade.OK, "Bochs", "all there for --emulator bochs")
+    found = f"{len(missing)} packages missing: {' '.join(missing)}"
+    by_hand = f"apt-get update && apt-get install --no-install-recommends {' '.join(missing)}   (as root)"
+    return Finding(Grade.NOTE, "Bochs", found, f"for --emulator bochs: {by_hand}")
+
+
 def kvm(machine: Survey) -> Finding:
     """Whether a VM can be created."""
     trial, module = machine.kvm.trial, machine.kvm.module
@@ -374,6 +387,7 @@ CHECKS: tuple[Callable[[Survey], Finding], ...] = (
     packages,
     ccache,
     qemu,
+    bochs,
     kvm,
     nested_kvm,
 )

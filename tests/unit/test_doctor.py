@@ -544,3 +544,21 @@ def test_group_that_may_use_a_device_is_found(tmp_path: Path) -> None:
     device.chmod(0o660)
     assert machine._group_that_may(device) == (device.group() if device.stat().st_gid else "")
     assert machine._group_that_may(tmp_path / "none") == ""
+
+
+def test_what_bochs_needs_is_named_and_stops_nothing(fake: FakeMachine) -> None:
+    wanted = [line.split()[0] for line in machine.BOCHS_LIST.read_text(encoding="utf-8").splitlines() if line[0] != "#"]
+    seen = fake.survey()
+    assert seen.missing_for_bochs == tuple(wanted)
+    told = finding(seen, "Bochs")
+    assert told.state is Grade.NOTE
+    assert all(name in told.found and name in told.advice for name in wanted)
+    fake.installed += wanted[1:]
+    assert finding(fake.survey(), "Bochs").found == "1 packages missing: bochs"
+    fake.installed += wanted[:1]
+    assert finding(fake.survey(), "Bochs").state is Grade.OK
+
+
+def test_bochs_without_dpkg_is_a_note(fake: FakeMachine) -> None:
+    del fake.answers["dpkg-query"]
+    assert finding(fake.survey(), "Bochs").state is Grade.NOTE
