@@ -157,7 +157,7 @@ class Condition(StrEnum):
         if self is Condition.REAL_MACHINE:
             return tier == "bare-metal"
         if self is Condition.NO_TASK_SWITCH_EXITS:
-            return tier == "emulated"
+            return tier == "emulated" and not HostFacts.by_bochs(tier, host)
         name, word = _LACKS[self]
         return name in host and word not in host[name].split(", ")
 

@@ -16,10 +16,12 @@ class Vendor(StrEnum):
 
 
 class Accelerator(StrEnum):
-    """What runs the host's instructions, by QEMU's names."""
+    """What runs the host's instructions, by QEMU's names where it has one."""
 
     TCG = "tcg"
-    """Software: the host is of the tier ``emulated``."""
+    """QEMU's own software: the host is of the tier ``emulated``."""
+    BOCHS = "bochs"
+    """Bochs: likewise of the tier ``emulated``."""
     KVM = "kvm"
     """Another hypervisor: the host is of the tier ``nested``."""
     NONE = "none"
@@ -27,6 +29,8 @@ class Accelerator(StrEnum):
 
 
 _VENDORS = {"AuthenticAMD": Vendor.AMD, "GenuineIntel": Vendor.INTEL}
+EMULATOR = "emulator"
+"""What a host says that QEMU does not emulate."""
 _ACCELERATORS = {"emulated": Accelerator.TCG, "nested": Accelerator.KVM, "bare-metal": Accelerator.NONE}
 
 
@@ -41,6 +45,11 @@ class HostFacts:
     vendor: Vendor | None = None
     accelerator: Accelerator | None = None
 
+    @staticmethod
+    def by_bochs(tier: str | None, host: Mapping[str, str]) -> bool:
+        """Whether Bochs emulates a host; parameters as of ``of``."""
+        return tier == "emulated" and host.get(EMULATOR, "").startswith("Bochs ")
+
     @classmethod
     def of(cls, release: str | None, tier: str | None, host: Mapping[str, str]) -> HostFacts:
         """The facts out of a record.
@@ -49,4 +58,5 @@ class HostFacts:
         """
         vendor = host.get("processor", "").partition(",")[0]
         known = release if release and release[0].isdigit() else None
-        return cls(known, _VENDORS.get(vendor), _ACCELERATORS.get(tier or ""))
+        runs = Accelerator.BOCHS if cls.by_bochs(tier, host) else _ACCELERATORS.get(tier or "")
+        return cls(known, _VENDORS.get(vendor), runs)

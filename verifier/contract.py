@@ -44,7 +44,8 @@ _LISTS = {
     "no-selftests": ("kernel's layers", "selftests"),
 }
 _KERNEL = "kernel "  # what a condition begins with that is a range of releases
-_TIERS = {"real-machine": "bare-metal", "no-task-switch-exits": "emulated"}
+_RUN_BY = {"real-machine": "none", "no-task-switch-exits": "tcg"}
+"""What runs the host's instructions where a condition holds."""
 SKIPPED = {
     "no-vfio": "the host has no VFIO (/dev/vfio/vfio)",
     "no-protection-keys": "the host's processor has no protection keys",
@@ -158,8 +159,8 @@ def holds(condition: str, tier: str | None, host: dict[str, Any], kernel: str = 
     """
     if condition.startswith(_KERNEL):
         return rows.lies_in(kernel, condition.removeprefix(_KERNEL))
-    if condition in _TIERS:
-        return tier == _TIERS[condition]
+    if condition in _RUN_BY:
+        return rows.accelerator(tier, host) == _RUN_BY[condition]
     name, word = _LISTS[condition]
     return name in host and word not in str(host[name]).split(", ")
 
@@ -285,7 +286,7 @@ def _skip(name: str, entry: Any) -> dict[str, str]:
     need(isinstance(entry, dict) and set(entry) in _SKIPS, "its skip names no condition")
     cases = {}
     if "when" in entry:
-        need(entry["when"] in [*_LISTS, *_TIERS], "its skip is none that can be allowed")
+        need(entry["when"] in [*_LISTS, *_RUN_BY], "its skip is none that can be allowed")
         cases[entry["when"]] = SKIPPED[entry["when"]]
     if "kernel" in entry:
         try:

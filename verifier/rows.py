@@ -10,7 +10,8 @@ from typing import Any
 VENDORS = {"AuthenticAMD": "amd", "GenuineIntel": "intel"}
 """By what the processor says of itself."""
 ACCELERATORS = {"emulated": "tcg", "nested": "kvm", "bare-metal": "none"}
-"""By the tier of the host."""
+"""By the tier of the host. One that Bochs emulates says so beside."""
+BOCHS = "bochs"
 FACTS = ("kernel", "vendor", "accelerator")
 _RELEASE = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?")
 _BOUND = re.compile(r"(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+){0,2})")
@@ -31,9 +32,18 @@ def facts(record: dict[str, Any]) -> dict[str, str]:
     known = {
         "kernel": kernel.get("release", ""),
         "vendor": VENDORS.get(str(record["host"].get("processor", "")).partition(",")[0], ""),
-        "accelerator": ACCELERATORS.get(record["tier"] or "", ""),
+        "accelerator": accelerator(record["tier"], record["host"]),
     }
     return {name: value for name, value in known.items() if value}
+
+
+def accelerator(tier: str | None, host: dict[str, Any]) -> str:
+    """What runs a host's instructions; empty: not known.
+
+    :param host: what the record says of it.
+    """
+    by_bochs = tier == "emulated" and str(host.get("emulator", "")).startswith("Bochs ")
+    return BOCHS if by_bochs else ACCELERATORS.get(tier or "", "")
 
 
 def exist(row: dict[str, str]) -> bool:
@@ -41,7 +51,7 @@ def exist(row: dict[str, str]) -> bool:
 
     :raises ValueError: its range of kernels is none.
     """
-    known = {"vendor": VENDORS.values(), "accelerator": ACCELERATORS.values()}
+    known = {"vendor": VENDORS.values(), "accelerator": [*ACCELERATORS.values(), BOCHS]}
     return bool(row) and all(meet(value) if name == "kernel" else value in known[name] for name, value in row.items())
 
 

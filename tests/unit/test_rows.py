@@ -324,6 +324,7 @@ def test_attempt_is_refused_by_name(report: Path, capsys: pytest.CaptureFixture[
         ('vendor = "amd"', {"host": {name: HOST[name] for name in HOST if name != "processor"}}),
         ('accelerator = "tcg"', {"tier": "bare-metal"}),
         ('accelerator = "tcg"\nvendor = "amd"', {"tier": "nested"}),
+        ('accelerator = "tcg"', {"host": {**HOST, "emulator": "Bochs x86 Emulator 2.7"}}),
     ],
 )
 def test_another_vendor_or_accelerator_is_another_row(

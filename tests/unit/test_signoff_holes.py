@@ -204,6 +204,7 @@ def test_contracts_that_prove_little_are_refused(changes: dict[str, Any], words:
         (Condition.NO_AVX2, "nested", {"features": "svm, avx2"}, False),
         (Condition.NO_PROTECTION_KEYS, "nested", {"features": "svm"}, True),
         (Condition.NO_TASK_SWITCH_EXITS, "emulated", {}, True),
+        (Condition.NO_TASK_SWITCH_EXITS, "emulated", {"emulator": "Bochs x86 Emulator 2.7"}, False),
         (Condition.NO_TASK_SWITCH_EXITS, "bare-metal", {}, False),
         (Condition.NO_SELFTESTS, "emulated", {"kernel's layers": "none"}, True),
         (Condition.NO_SELFTESTS, "emulated", {"kernel's layers": "debug, selftests"}, False),
