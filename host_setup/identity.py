@@ -29,18 +29,17 @@ class MadeOf:
     lists: Mapping[str, str] = field(default_factory=dict)
 
 
-def parts_of(root: RootFs, disk: Payload, *, emulator: bool) -> MadeOf:
+def parts_of(root: RootFs, disk: Payload, emulator: Mapping[str, str]) -> MadeOf:
     """What is put into a host beside its kernel; the cache has the hashes, and has just checked them.
 
-    :param emulator: whether the host runs in the QEMU of the root file system's entry.
+    :param emulator: the SHA-256 of each of its files by name; empty: we run none.
     """
     of_root, of_disk = sums(root.folder), sums(disk.image.parent)
     files = (disk.image.parent / LIST).read_text(encoding="utf-8")
     inside = {name: sha256 for sha256, _, name in (line.partition("  ") for line in files.splitlines())}
     lists = {"payload's files": files, "modules": (disk.image.parent / MODULES_LIST).read_text(encoding="utf-8")}
     if emulator:
-        below = f"{root.qemu.parent.name}/"
-        lists["emulator"] = "".join(f"{sha}  {name}\n" for name, sha in of_root.items() if name.startswith(below))
+        lists["emulator"] = "".join(f"{sha256}  {name}\n" for name, sha256 in emulator.items())
     return MadeOf(
         {
             "root file system": of_root[root.host_image.name],
@@ -50,6 +49,12 @@ def parts_of(root: RootFs, disk: Payload, *, emulator: bool) -> MadeOf:
         },
         lists,
     )
+
+
+def qemu_of(root: RootFs) -> dict[str, str]:
+    """The SHA-256 of each file of the QEMU that a root file system's entry has, by its name in the entry."""
+    below = f"{root.qemu.parent.name}/"
+    return {name: sha256 for name, sha256 in sums(root.folder).items() if name.startswith(below)}
 
 
 @functools.lru_cache(maxsize=8)

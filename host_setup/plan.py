@@ -21,11 +21,20 @@ from guest_images.programs import MODULES, programs
 from guest_images.rootfs import rootfs
 from host_setup import inventory
 from host_setup.disks import look
-from host_setup.hosts.guest_spec import guests_for
+from host_setup.emulated.bochs_host import BOCHS
+from host_setup.hosts.guest_spec import GuestSpec, guests_for
 from host_setup.kernel import debian_archive, series
 from host_setup.kernel.build import build, module
 from host_setup.limits import mounts
-from host_setup.provision import Settings, accelerator, kernel_request, real_machine, spec_of_emulated, with_accelerator
+from host_setup.provision import (
+    Settings,
+    accelerator,
+    kernel_request,
+    real_machine,
+    require_qemu,
+    spec_of_emulated,
+    with_accelerator,
+)
 from host_setup.this_machine import survey
 
 T = TypeVar("T")
@@ -85,6 +94,7 @@ def plan(settings: Settings, store: Store) -> list[Line]:
     """
     machine = real_machine(settings)
     if machine is not None:
+        require_qemu(settings.emulator, settings.host)
         return _lines_for_lease(settings, *machine)
     if problem := look(store.root, mounts()).problem:
         raise SetupError(
@@ -97,7 +107,7 @@ def plan(settings: Settings, store: Store) -> list[Line]:
 
 
 def _lines_for_local(settings: Settings, store: Looking) -> list[Line]:
-    runner = accelerator(settings.host, settings.inventory, survey())
+    runner = accelerator(settings.host, settings.inventory, survey(), settings.emulator)
     settings = with_accelerator(settings, runner)
     if isinstance(settings.kernel_source, str):
         fetched = debian_archive.find_fetched(settings.kernel_source, store)
@@ -125,16 +135,23 @@ def _lines_for_local(settings: Settings, store: Looking) -> list[Line]:
     own = _look(lambda: keys(store))
     guests = guests_for(series=request.series.mode, mode=settings.mode)
     state = None
+    if runner is BOCHS:
+        lines.append(Line("host", f"{runner.what}, with the guests {_names(guests)}"))
+        lines.append(Line("boot", "each host anew, by Bochs"))
+        return lines
     if kernel and compiled and root and modules and own:
         files = (root, compiled, modules, kernel.image, own)
         disk = _look(lambda: payload(store, *files))
         if disk is not None:
             spec = spec_of_emulated(kernel, root, disk, own, guests, runner)
             state = _look(lambda: store.get("snapshot", spec.key))
-    names = ", ".join(f"{guest.name} ({guest.memory} MiB)" for guest in guests)
-    lines.append(Line("host", f"{runner.what}, with the guests {names}"))
+    lines.append(Line("host", f"{runner.what}, with the guests {_names(guests)}"))
     lines.append(Line("boot", _boot(store, saved=state is not None)))
     return lines
+
+
+def _names(guests: tuple[GuestSpec, ...]) -> str:
+    return ", ".join(f"{guest.name} ({guest.memory} MiB)" for guest in guests)
 
 
 def _lines_for_lease(settings: Settings, name: str, machine: inventory.Remote) -> list[Line]:

@@ -29,7 +29,7 @@ from host_setup.kernel import layers, series, source
 from host_setup.kernel.series import Protection
 from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler, parse_jobs
 from host_setup.plan import Line, plan
-from host_setup.provision import KINDS, Provisioned, Settings, provision
+from host_setup.provision import EMULATORS, KINDS, Provisioned, Settings, provision
 
 if TYPE_CHECKING:  # no name of pytest's own
     from _pytest.capture import CaptureManager
@@ -46,6 +46,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="KIND",
         help=f"host under test: {', '.join(KINDS)}, or a machine of the inventory, by its name or as "
         "ssh://USER@MACHINE; auto (default): as 'make doctor' recommends",
+    )
+    group.addoption(
+        "--emulator",
+        choices=EMULATORS,
+        default="qemu",
+        help="what emulates an emulated host: qemu (default), an AMD machine; bochs, an Intel machine, which is slower",
     )
     group.addoption(
         "--inventory",
@@ -145,6 +151,7 @@ def settings_of(config: pytest.Config, guest_mode: Protection) -> Settings:
         inventory=option.inventory,
         toolchain=Toolchain(option.compiler, option.jobs),
         cache=option.cache_folder,
+        emulator=option.emulator,
     )
 
 

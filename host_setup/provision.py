@@ -17,11 +17,13 @@ from guest_images.payload import Payload, payload
 from guest_images.programs import MODULES, Programs, programs
 from guest_images.rootfs import RootFs, rootfs
 from host_setup import inventory
+from host_setup.emulated.bochs import installed_files
+from host_setup.emulated.bochs_host import BOCHS, BochsHosts, BochsSpec
 from host_setup.emulated.host import EMULATION, Accelerator, EmulatedSpec, nesting
 from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.hosts.base import Hosts
 from host_setup.hosts.guest_spec import GuestSpec, guests_for
-from host_setup.identity import MadeOf, parts_of
+from host_setup.identity import MadeOf, parts_of, qemu_of
 from host_setup.kernel import series, source
 from host_setup.kernel.build import BuiltKernel, Request, build, module
 from host_setup.kernel.layers import Layer, Own
@@ -33,6 +35,8 @@ from host_setup.remote.leased import REACH, Leased, LeaseState, bring_back_on_er
 from host_setup.this_machine import DRIVEN, HostKind, Survey, choose_host_kind, survey, why_not_nested
 
 KINDS = ("auto", *DRIVEN)
+EMULATORS = {"qemu": EMULATION, "bochs": BOCHS}
+"""What runs an emulated host, by the name that the user chooses it by."""
 HOST_MEMORY = 832  # MiB, beside the guests' own
 NODES = 256  # MiB, of which the host's memory is a multiple, or its kernel does not make the two memory nodes of it
 
@@ -47,6 +51,7 @@ class Settings:
     :param mode: how the guest under test is protected, as far as the series can.
     :param inventory: a file; None: the user's own. :param toolchain: compiles the kernel.
     :param cache: its folder; None: the user's own.
+    :param emulator: of ``EMULATORS``; one beside QEMU makes ``auto`` an emulated host.
     """
 
     host: str = "auto"
@@ -57,6 +62,7 @@ class Settings:
     inventory: Path | None = None
     toolchain: Toolchain = GCC
     cache: Path | None = None
+    emulator: str = "qemu"
 
     def store(self) -> Store:
         """The cache."""
@@ -72,17 +78,22 @@ class Provisioned:
     made_of: MadeOf
 
 
-def accelerator(asked: str, path: Path | None, machine: Survey) -> Accelerator:
+def accelerator(asked: str, path: Path | None, machine: Survey, emulator: str = "qemu") -> Accelerator:
     """What runs a host that is made here.
 
     :param asked: ``auto`` is what ``make doctor`` says. :param path: of the inventory.
+    :param emulator: as in ``Settings``.
     :raises UserInputError: a kind that is not there, or that does not work here.
     """
     if asked not in KINDS:
         asked = _kind_named(asked, path)
+    emulation = EMULATORS[emulator]
+    if asked == "auto" and emulation is not EMULATION:
+        return emulation
     kind = choose_host_kind(machine).kind if asked == "auto" else HostKind(asked)
     if kind is HostKind.EMULATED:
-        return EMULATION
+        return emulation
+    require_qemu(emulator, asked)
     against = why_not_nested(machine)
     if against:
         raise UserInputError(
@@ -91,6 +102,19 @@ def accelerator(asked: str, path: Path | None, machine: Survey) -> Accelerator:
             hint="'make doctor' says what to do about it; --host emulated works everywhere",
         )
     return nesting(machine.processor.model, machine.processor.extension)
+
+
+def require_qemu(emulator: str, host: str) -> None:
+    """Check that no other emulator is asked for, where the host is no emulated one.
+
+    :raises UserInputError: one is.
+    """
+    if EMULATORS[emulator] is not EMULATION:
+        raise UserInputError(
+            f"{emulator} emulates a host, and {host} is no emulated one",
+            stage="--emulator",
+            hint="leave out --host, or --emulator",
+        )
 
 
 def _kind_named(asked: str, path: Path | None) -> str:
@@ -112,10 +136,14 @@ def provision(
     """
     machine = real_machine(settings)
     if machine is not None:
+        require_qemu(settings.emulator, settings.host)
         kernel, leased = lease_hosts(settings, *machine, store, terminal, folder, note=note)
-        return Provisioned(kernel, leased, parts_of(leased.spec.rootfs, leased.spec.payload, emulator=False))
+        return Provisioned(kernel, leased, parts_of(leased.spec.rootfs, leased.spec.payload, {}))
+    if accelerator(settings.host, settings.inventory, survey(), settings.emulator) is BOCHS:
+        kernel, by_bochs = provide_by_bochs(settings, store, terminal, folder)
+        return Provisioned(kernel, by_bochs, parts_of(by_bochs.spec.rootfs, by_bochs.spec.payload, installed_files()))
     kernel, hosts = provide_locally(settings, store, terminal, folder, note=note)
-    return Provisioned(kernel, hosts, parts_of(hosts.spec.rootfs, hosts.spec.payload, emulator=True))
+    return Provisioned(kernel, hosts, parts_of(hosts.spec.rootfs, hosts.spec.payload, qemu_of(hosts.spec.rootfs)))
 
 
 def provide_locally(
@@ -126,6 +154,16 @@ def provide_locally(
     hosts = EmulatedHosts(spec, store, terminal, folder, note=note)
     hosts.saved_state()  # the first boot belongs to the set-up: it is shown, and not counted as a test's time
     return kernel, hosts
+
+
+def provide_by_bochs(
+    settings: Settings, store: Store, terminal: Terminal, folder: Path
+) -> tuple[BuiltKernel, BochsHosts]:
+    """A kernel, and hosts of Bochs's that boot it; as ``provision``."""
+    settings = with_accelerator(settings, BOCHS)
+    kernel, root, disk, own_keys = _make_parts(settings, store, terminal)
+    guests = guests_for(series=kernel.mode, mode=settings.mode)
+    return kernel, BochsHosts(BochsSpec(kernel.image, root, disk, own_keys, guests, host_memory(guests)), folder)
 
 
 def real_machine(settings: Settings) -> tuple[str, inventory.Remote] | None:
@@ -219,7 +257,9 @@ def _for_machines(settings: Settings) -> Settings:
 
 def prepare(settings: Settings, store: Store, terminal: Terminal) -> tuple[BuiltKernel, EmulatedSpec]:
     """Make or find a kernel, and all that a host of QEMU's needs to boot it."""
-    runner = accelerator(settings.host, settings.inventory, survey())
+    runner = accelerator(settings.host, settings.inventory, survey(), settings.emulator)
+    if runner is BOCHS:
+        raise UserInputError("only a sign-off can have its hosts emulated by Bochs", stage="--emulator")
     settings = with_accelerator(settings, runner)
     kernel, root, disk, own_keys = _make_parts(settings, store, terminal)
     spec = spec_of_emulated(kernel, root, disk, own_keys, guests_for(series=kernel.mode, mode=settings.mode), runner)
@@ -228,6 +268,8 @@ def prepare(settings: Settings, store: Store, terminal: Terminal) -> tuple[Built
 
 def with_accelerator(settings: Settings, runner: Accelerator) -> Settings:
     """The settings with the layer that a host of this kind needs."""
+    if runner is BOCHS:
+        return replace(settings, layers=_with(settings.layers, Layer.BOCHS))
     intel = runner.kind is HostKind.NESTED and runner.extension == "vmx"
     return replace(settings, layers=_with(settings.layers, Layer.INTEL)) if intel else settings
 
@@ -236,9 +278,14 @@ def spec_of_emulated(
     kernel: BuiltKernel, root: RootFs, disk: Payload, own_keys: Keys, guests: tuple[GuestSpec, ...], runner: Accelerator
 ) -> EmulatedSpec:
     """A host of QEMU's with room for its guests."""
-    memory = HOST_MEMORY + sum(guest.memory for guest in guests)
-    memory += -memory % NODES
+    memory = host_memory(guests)
     return EmulatedSpec(kernel.image, kernel.key, root, disk, own_keys, guests, memory, accelerator=runner)
+
+
+def host_memory(guests: tuple[GuestSpec, ...]) -> int:
+    """MiB of a host with these guests."""
+    memory = HOST_MEMORY + sum(guest.memory for guest in guests)
+    return memory + -memory % NODES
 
 
 def _with(layers: tuple[Layer, ...], *more: Layer) -> tuple[Layer, ...]:

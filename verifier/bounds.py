@@ -19,7 +19,7 @@ FEATURES = (
     *("smep", "smap", "pku", "la57", "avx", "avx2", "avx512f"),
 )
 DEVICES = ("kvm", "vhost-net", "vhost-vsock", "vfio/vfio", "sev", "iommu", "userfaultfd")
-LAYERS = ("intel", "debug", "numa", "virtme", "selftests", "remote", "coverage")
+LAYERS = ("intel", "debug", "numa", "virtme", "selftests", "remote", "coverage", "bochs")
 MADE_OF = (
     *("sealproof's files", "Python and its packages", "emulator", "root file system", "payload", "payload's files"),
     *("guest image", "programs", "modules"),
@@ -30,8 +30,9 @@ _MACHINE = rf"{_NAME}(?: \([0-9A-Fa-f:.]{{2,45}}(?:%[a-z0-9]{{1,15}})?:[0-9]{{1,
 _MODEL = r"[A-Za-z0-9][A-Za-z0-9 ()@.,/+_-]{0,47}"  # CPUID has 48 bytes for it
 _GUEST = r"[a-z][a-z0-9-]{0,39}"
 _HOST = {
-    "kind": r"emulated \(QEMU TCG, SVM, nested paging\)|nested \(QEMU on KVM, (?:svm|vmx)\)"
+    "kind": r"emulated \((?:QEMU TCG, SVM, nested paging|Bochs, VMX, EPT)\)|nested \(QEMU on KVM, (?:svm|vmx)\)"
     r"|(?:real machine|machine in [a-z0-9-]{1,30}), by SSH and (?:kexec|grub|systemd-boot)",
+    "emulator": r"Bochs x86 Emulator [0-9][0-9.]{0,15}",  # QEMU has no name: its files have their hash
     "machine": _NAME,
     "machines": r".{1,4000}",  # held against the parts
     "cpu": rf"(?:[a-z0-9-]+(?:,[a-z0-9_.-]+=[a-z0-9]+)*|{_MODEL}|)",
@@ -86,7 +87,7 @@ def record(told: dict[str, Any]) -> Iterator[str]:
     """
     for name, form in _TEXTS.items():
         if not _is(form, told[name]) and (told["ended"] or told[name]):
-            yield f"record.json: its {name} is {legible(told[name], 80)!r}, which is not a status"
+            yield f"record.json: its {name} is {legible(told[name], 80)!r}, which no record says"
     for name, value in told["host"].items():
         if not _of_host(name, value):
             yield f"record.json: its host has {legible(name, 40)} {legible(value, 80)!r}, which none has"
@@ -97,7 +98,7 @@ def record(told: dict[str, Any]) -> Iterator[str]:
             yield f"record.json: its durations have {legible(name, 60)}, which none have"
     for name, form in _OF_KERNEL.items() if told["kernel"] else ():
         if not _is(form, told["kernel"][name]):
-            yield f"record.json: the kernel's {name} is {legible(told['kernel'][name], 80)!r}, which is not a status"
+            yield f"record.json: the kernel's {name} is {legible(told['kernel'][name], 80)!r}, which no record says"
     if told["kernel"] and (found := re.fullmatch(_OF_KERNEL["source"], told["kernel"]["source"])):
         of = found["release"]
         if not re.match(re.escape(of) + r"(?![\w.])", told["kernel"]["release"]):

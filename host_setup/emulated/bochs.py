@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import MachineError, SetupError
+from common.store import file_sha256
 from host_setup.channels.vitals import Vitals
 from host_setup.emulated.boot_disk import HEADS, PER_TRACK
 from host_setup.emulated.emulator import Emulator
@@ -23,6 +25,7 @@ IPS = 100_000_000  # emulated instructions for a second of the machine's clock, 
 LINE = 255  # characters of a path that Bochs takes
 MOST_FORWARDS = 5  # iodev/network/eth_slirp.cc: MAX_HOSTFWD
 GUEST_ADDRESS = "10.0.2.15"
+PLUGINS = "*/bochs/plugins/*.so"  # its devices, below /usr/lib
 PANIC = ">>PANIC<<"  # in Bochs's log: what ends it, a triple fault for instance
 ATA = "ata%d: enabled=1, ioaddr1=%#x, ioaddr2=%#x, irq=%d"
 
@@ -77,7 +80,8 @@ def configuration(machine: Machine, folder: Path, console: int, beat: int) -> st
         f"com2: enabled=1, mode=file, dev=/dev/fd/{beat}",
         "log: -",
         "panic: action=fatal",
-        "error: action=report",
+        # The kernel reads counters that this processor lacks, twice a tick: no word of that.
+        "error: action=report, cpu0=ignore",
         "info: action=ignore",
         "debug: action=ignore",
     ]
@@ -93,6 +97,14 @@ def forwarding(forwards: Mapping[int, int]) -> str:
         raise MachineError(f"Bochs forwards {MOST_FORWARDS} ports at most, not {len(forwards)}")
     rules = [f"hostfwd=tcp:127.0.0.1:{here}-{GUEST_ADDRESS}:{there}" for there, here in forwards.items()]
     return "".join(f"{line}\n" for line in ("# slirp config", "restricted=1", *rules))
+
+
+def installed_files() -> dict[str, str]:
+    """The SHA-256 of each file that Bochs consists of on this machine, by its path."""
+    program = shutil.which(PROGRAM)
+    files = [Path(program)] if program else []
+    files += [BIOS, VGA_BIOS, *sorted(Path("/usr/lib").glob(PLUGINS))]
+    return {str(file): file_sha256(file) for file in files if file.is_file()}
 
 
 class Bochs(Emulator):

@@ -12,7 +12,7 @@ from common.errors import MachineError
 from common.store import Store
 from guest_images.payload import LIST, MODULES_LIST, Payload
 from guest_images.rootfs import RootFs
-from host_setup.identity import parts_of, require_kernel
+from host_setup.identity import parts_of, qemu_of, require_kernel
 
 BUILD_ID = "ab" * 20
 NOTE = f" 04 00 00 00 14 00 00 00 03 00 00 00\n 47 4e 55 00 {' '.join(['ab'] * 20)}\n"
@@ -77,7 +77,7 @@ def sha256(text: str) -> str:
 
 
 def test_a_host_is_made_of_what_lies_in_the_cache(images: tuple[RootFs, Payload]) -> None:
-    found = parts_of(*images, emulator=True)
+    found = parts_of(*images, qemu_of(images[0]))
     assert found.sums == {
         "root file system": sha256("root.erofs"),
         "payload": sha256("disk"),
@@ -92,4 +92,4 @@ def test_a_host_is_made_of_what_lies_in_the_cache(images: tuple[RootFs, Payload]
 
 
 def test_a_real_machine_runs_in_no_emulator(images: tuple[RootFs, Payload]) -> None:
-    assert "emulator" not in parts_of(*images, emulator=False).lists
+    assert "emulator" not in parts_of(*images, {}).lists

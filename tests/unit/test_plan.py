@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import SealproofError
+from common.errors import SealproofError, UserInputError
 from common.paths import PROJECT
 from common.store import Store
 from fleet.__main__ import main
@@ -90,6 +90,22 @@ def test_what_the_cache_has_is_not_made_again_and_the_last_time_is_told(tmp_path
     assert "images    Debian for host and guest: to be made, 1 min 01 s last time" in lines
     assert "guests protected (208 MiB), plain (192 MiB)" in lines
     assert "boot      host and guests, to be saved: 1 min 01 s last time" in lines
+
+
+def test_host_that_bochs_emulates_has_its_layer_and_no_saved_state(tmp_path: Path, source: Path) -> None:
+    settings = Settings(series="protected-memory", kernel_source=source, emulator="bochs")
+    lines = [str(line) for line in plan(settings, Store(tmp_path / "cache"))]
+    assert ", layer bochs: to be made" in lines[0]
+    assert "Bochs" in lines[4]
+    assert lines[4].endswith("guests protected (208 MiB), plain (192 MiB)")
+    assert "each host anew" in lines[5]
+
+
+def test_bochs_and_a_real_machine_exclude_each_other(tmp_path: Path) -> None:
+    inventory = tmp_path / "lab.toml"
+    inventory.write_text(WHOLE)
+    with pytest.raises(UserInputError, match="rack1-07 is no emulated one"):
+        plan(Settings("rack1-07", inventory=inventory, emulator="bochs"), Store(tmp_path / "cache"))
 
 
 def test_what_would_end_the_run_ends_the_plan(tmp_path: Path, source: Path) -> None:

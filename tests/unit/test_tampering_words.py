@@ -103,7 +103,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     "a_duration_that_none_is": (record(durations={"years without a leak": 20}), "its durations have years without"),
     "a_source_in_words": (
         kernel(source="certified by all"),
-        "the kernel's source is 'certified by all', which is not a status",
+        "the kernel's source is 'certified by all', which no record says",
     ),
     "a_source_of_another_release": (
         kernel(source="Linux 6.13, tarball linux-6.13.tar.xz"),

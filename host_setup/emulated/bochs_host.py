@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The host that Bochs makes here: an Intel machine with VMX, EPT and unrestricted guest, which works anywhere.
+
+QEMU's emulation has no VMX. Bochs has, and is slower: one processor, and each start is a cold boot.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from common.commands import output
+from common.errors import MachineError
+from guest_images.keys import Keys
+from guest_images.payload import Payload
+from guest_images.rootfs import RootFs
+from host_setup.emulated.bochs import CPU, IPS, PROGRAM, Bochs, Machine
+from host_setup.emulated.boot_disk import boot_disk
+from host_setup.emulated.host import Accelerator
+from host_setup.emulated.local_host import OPENSSH, LocalHost
+from host_setup.hosts.guest_spec import PLAIN, GuestSpec
+from host_setup.hosts.running import FAST_SSH
+from host_setup.this_machine import HostKind
+
+BOCHS = Accelerator(HostKind.EMULATED, "emulated (Bochs, VMX, EPT)", "", CPU)
+"""Beside those of QEMU's."""
+BOOT_DISK = "boot.img"
+# The TSC's speed is known: to measure it takes time. A reboot is a triple fault, with which Bochs ends. No check of the
+# timer: as on a host of QEMU's. No HT: of one CPU Bochs says once that its package has eight cores and once that it has
+# one, and the kernel warns (Linux 6.12: arch/x86/kernel/cpu/topology_common.c parse_legacy()).
+WORDS = (
+    "console=ttyS0,115200 root=/dev/sr0 rootfstype=erofs ro panic=-1 oops=panic nokaslr reboot=t"
+    f" kvm.force_emulation_prefix=1 numa=fake=2 no_timer_check clearcpuid=ht tsc_early_khz={IPS // 1000}"
+)
+# What /sbin/sealproof-start does on a host of QEMU's, whose payload is another disk.
+INIT = 'init=/bin/busybox -- sh -c "/bin/busybox mount -t erofs -o ro /dev/sda1 /payload && exec /payload/host/init"'
+
+# Bochs 2.7 traps behind a SYSCALL that is single-stepped, though IA32_FMASK has cleared TF (Intel SDM 2, SYSCALL). The
+# kernel warns, once, of a trap of its own code, and goes on (Linux 6.12: arch/x86/kernel/traps.c exc_debug_kernel()).
+_STEPPED = re.compile(
+    r"^[^\n]*-\[ cut here \]-[^\n]*\n[^\n]*WARNING: [^\n]* exc_debug_kernel\+.*?-\[ end trace [^\n]*\n", re.M | re.S
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BochsSpec:
+    """A host of Bochs's to be: what it boots, its guests, the one under test first, and its memory (MiB).
+
+    :ivar words: more of them on its kernel's command line.
+    """
+
+    kernel_image: Path
+    rootfs: RootFs
+    payload: Payload
+    keys: Keys
+    guests: tuple[GuestSpec, ...] = (PLAIN,)
+    memory: int = 1024
+    words: str = ""
+
+    @property
+    def command_line(self) -> str:
+        """Its kernel's whole command line."""
+        return " ".join(part for part in (WORDS, self.words, INIT) if part)
+
+
+def free_ports(count: int) -> tuple[int, ...]:
+    """Ports of this machine's loopback that nobody listens on now."""
+    with ExitStack() as held:
+        found = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return tuple(one.getsockname()[1] for one in found)
+
+
+def version() -> str:
+    """What Bochs calls itself, for instance ``Bochs x86 Emulator 2.7``."""
+    said: list[str] = []
+    said += output([PROGRAM, "--help"], stage="emulator", complaints=said).decode(errors="replace").splitlines()
+    return next((line.strip() for line in said if "Emulator" in line), "")
+
+
+class BochsHost(LocalHost):
+    """A host of Bochs's that runs, with its guests.
+
+    :param ports: free ones of this machine's loopback, one for each port of the host that is reached from here.
+    :ivar started: how: ``cold``.
+    """
+
+    started = "cold"
+    qemu = None
+    """Nobody looks into it from outside."""
+
+    def __init__(self, spec: BochsSpec, folder: Path, ports: Sequence[int] | None = None) -> None:
+        super().__init__(spec.guests, spec.keys)
+        self.spec = spec
+        self.tier = BOCHS.kind.value
+        there = (FAST_SSH, OPENSSH, *(guest.ssh_port for guest in spec.guests))
+        self._forwards = dict(zip(there, ports or free_ports(len(there)), strict=True))
+        folder.mkdir(parents=True, exist_ok=True)
+        disk = boot_disk(spec.kernel_image.read_bytes(), spec.payload.image.read_bytes(), spec.command_line)
+        self._disk = folder / BOOT_DISK
+        self._disk.write_bytes(disk.content)
+        machine = Machine(spec.memory, self._disk, disk.cylinders, spec.rootfs.host_image, self._forwards)
+        self._bochs = Bochs(machine, vitals=self.vitals, folder=folder, on_beat=self._beats.take_line)
+        self._runs_in(self._bochs)
+
+    def _forward(self, port: int) -> int:
+        if port not in self._forwards:
+            raise MachineError(f"Bochs forwards nothing to port {port}")
+        return self._forwards[port]
+
+    def identity(self) -> dict[str, str]:
+        """What a report says of it."""
+        return {
+            "kind": BOCHS.what,
+            "emulator": version(),
+            "cpu": CPU,
+            "cpus": "1",
+            "memory": f"{self.spec.memory} MiB",
+            "guests": ", ".join(f"{guest.name} ({guest.memory} MiB)" for guest in self.spec.guests),
+            "qemu of the guest": self.spec.rootfs.version("qemu-system-x86"),
+            "command line": self.spec.command_line,
+            "started": self.started,
+        }
+
+    def kernel_log(self) -> str:
+        """The host's console, from boot on, without the warning that Bochs itself brings about."""
+        return _STEPPED.sub("", self._bochs.console())
+
+    def close(self) -> None:
+        """End the host and all on it."""
+        try:
+            self.before_end(None)
+            self._disconnect()
+        finally:
+            self._bochs.kill()
+            self._disk.unlink(missing_ok=True)
+
+
+class BochsHosts:
+    """Hands out running hosts of one shape, each booted cold.
+
+    :param folder: where each host gets a folder for its logs.
+    :ivar on_start: is shown each host before it is handed out.
+    """
+
+    one_at_a_time = False
+
+    def __init__(self, spec: BochsSpec, folder: Path) -> None:
+        self.spec = spec
+        self._folder = folder
+        self._count = 0
+        self.on_start: Callable[[BochsHost], None] = lambda _: None
+
+    def start(self) -> BochsHost:
+        """A pristine host with its guests, running.
+
+        :raises MachineError: it does not boot.
+        """
+        return self.cold()
+
+    def cold(self, words: str = "", *, alone: bool = False) -> BochsHost:
+        """A host booted from nothing, its guests too.
+
+        :param words: added to its kernel's command line. :param alone: without guests.
+        """
+        spec = replace(self.spec, words=f"{self.spec.words} {words}".strip())
+        host = BochsHost(replace(spec, guests=()) if alone else spec, self._next_folder())
+        try:
+            host.boot_alone() if alone else host.boot()
+        except BaseException:
+            host.close()
+            raise
+        self.on_start(host)
+        return host
+
+    def first_log(self) -> str:
+        """Nothing: no kernel ran before the first host was handed out."""
+        return ""
+
+    def close(self) -> None:
+        """Do nothing: each host ends with its Bochs."""
+
+    def _next_folder(self) -> Path:
+        self._count += 1
+        folder = self._folder / f"host-{self._count}"
+        if folder.exists():
+            shutil.rmtree(folder)
+        return folder

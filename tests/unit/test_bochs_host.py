@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The host that Bochs makes, without its Bochs: what it boots, how it is reached, that nothing of it stays."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from common.errors import MachineError, UserInputError
+from guest_images.keys import Keys
+from guest_images.payload import Payload
+from guest_images.rootfs import RootFs
+from host_setup import provision
+from host_setup.channels.vitals import Vitals
+from host_setup.emulated import bochs_host as module
+from host_setup.emulated.bochs import IPS, Machine
+from host_setup.emulated.bochs_host import BOCHS, BochsHost, BochsHosts, BochsSpec, free_ports
+from host_setup.emulated.boot_disk import BootDisk
+from host_setup.emulated.host import EMULATION
+from host_setup.hosts.base import Host, Hosts
+from host_setup.hosts.guest_spec import PLAIN, PROTECTED
+from host_setup.kernel.layers import Layer
+from host_setup.provision import Settings
+from host_setup.this_machine import HostKind, survey
+
+
+class FakeBochs:
+    """What BochsHost uses of a Bochs."""
+
+    made: ClassVar[list[FakeBochs]] = []
+
+    def __init__(self, machine: Machine, *, vitals: Vitals, folder: Path, on_beat: Callable[[str], None]) -> None:
+        self.machine, self.vitals, self.folder, self.on_beat = machine, vitals, folder, on_beat
+        self.done: list[str] = []
+        self.made.append(self)
+        on_beat("host=1")
+
+    def console(self) -> str:
+        return "Linux version"
+
+    def explain(self) -> str:
+        return "no complaint"
+
+    def seconds_without_cpu(self) -> float:
+        return 0.0
+
+    def stop(self) -> None:
+        self.done.append("stop")
+
+    def go_on(self) -> None:
+        self.done.append("go on")
+
+    def kill(self) -> None:
+        self.done.append("kill")
+        self.vitals.note_loss("it was ended by the run")
+
+
+@pytest.fixture(autouse=True)
+def bochs(monkeypatch: pytest.MonkeyPatch) -> type[FakeBochs]:
+    def boot_disk(kernel: bytes, payload: bytes, command_line: str) -> BootDisk:
+        return BootDisk(b"|".join((kernel, payload, command_line.encode())))
+
+    monkeypatch.setattr(FakeBochs, "made", [])
+    monkeypatch.setattr(module, "Bochs", FakeBochs)
+    monkeypatch.setattr(module, "boot_disk", boot_disk)
+    monkeypatch.setattr(BochsHost, "_connect", lambda *_: None)
+    return FakeBochs
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> BochsSpec:
+    (tmp_path / "bzImage").write_bytes(b"kernel")
+    (tmp_path / "payload.erofs").write_bytes(b"payload")
+    root = RootFs(tmp_path / "rootfs", "root")
+    payload = Payload(tmp_path / "payload.erofs", "payload")
+    return BochsSpec(tmp_path / "bzImage", root, payload, Keys(tmp_path / "keys"))
+
+
+def test_words_come_before_those_that_are_for_init(spec: BochsSpec) -> None:
+    words = replace(spec, words="kvm_intel.ept=0").command_line.split()
+    assert words.index("kvm_intel.ept=0") < words.index("--")
+    assert "reboot=t" in words  # or the machine boots again after a panic
+    assert f"tsc_early_khz={IPS // 1000}" in words
+
+
+def test_it_boots_the_kernel_and_the_payload_from_a_disk_of_its_own(spec: BochsSpec, tmp_path: Path) -> None:
+    host = BochsHost(spec, tmp_path / "host")
+    (made,) = FakeBochs.made
+    assert made.machine.disk.read_bytes() == b"|".join((b"kernel", b"payload", spec.command_line.encode()))
+    assert made.machine.disk.parent == tmp_path / "host"
+    assert made.machine.cdrom == spec.rootfs.host_image
+    host.close()
+    assert made.done == ["kill"]
+    assert not made.machine.disk.exists()
+
+
+def test_each_port_that_is_used_has_one_of_ours_and_no_other(spec: BochsSpec, tmp_path: Path) -> None:
+    host = BochsHost(replace(spec, guests=(PROTECTED, PLAIN)), tmp_path / "host", [1, 2, 3, 4])
+    assert FakeBochs.made[0].machine.forwards == {2022: 1, 22: 2, PROTECTED.ssh_port: 3, PLAIN.ssh_port: 4}
+    assert " -p 2 " in host.login_command()
+    assert " -p 4 " in host.login_command(PLAIN)
+    with pytest.raises(MachineError, match="nothing to port 99"):
+        host._forward(99)
+    host.close()
+
+
+def test_ports_are_free_and_differ() -> None:
+    ports = free_ports(4)
+    assert len(set(ports)) == 4
+    for port in ports:
+        socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_it_sleeps_until_it_is_used(spec: BochsSpec, tmp_path: Path) -> None:
+    host = BochsHost(spec, tmp_path / "host")
+    host.sleep()
+    host.vitals.check()
+    assert FakeBochs.made[0].done == ["stop", "go on"]
+    host.close()
+
+
+STEPPED = """[   33.817940] ------------[ cut here ]------------
+[   33.817960] WARNING: CPU: 0 PID: 91 at arch/x86/kernel/traps.c:1120 exc_debug_kernel+0xad/0xd3
+[   33.818923] Call Trace:
+[   33.819241] ---[ end trace 0000000000000000 ]---
+"""
+
+
+def test_a_warning_that_bochs_brings_about_is_no_complaint_of_the_kernel(
+    spec: BochsSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = BochsHost(spec, tmp_path / "host")
+    monkeypatch.setattr(FakeBochs, "console", lambda _: f"a\n{STEPPED}b\n")
+    assert host.kernel_log() == "a\nb\n"
+    other = STEPPED.replace("exc_debug_kernel", "kvm_mmu_zap_all")
+    monkeypatch.setattr(FakeBochs, "console", lambda _: f"a\n{other}{STEPPED}{other}")
+    assert host.kernel_log() == f"a\n{other}{other}"
+
+
+def test_hosts_are_booted_with_words_and_with_or_without_guests(spec: BochsSpec, tmp_path: Path) -> None:
+    hosts = BochsHosts(spec, tmp_path)
+    seen: list[BochsHost] = []
+    hosts.on_start = seen.append
+    host = hosts.cold("kvm_intel.ept=0", alone=True)
+    assert "kvm_intel.ept=0" in host.spec.command_line
+    assert (host.guests, host.qemu, host.started, seen) == ((), None, "cold", [host])
+    kinds: tuple[Hosts, Host] = (hosts, host)
+    assert kinds[1].tier == "emulated"
+    host.close()
+
+
+def test_host_that_does_not_boot_is_ended(spec: BochsSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise MachineError("no boot")
+
+    monkeypatch.setattr(BochsHost, "boot", fail)
+    with pytest.raises(MachineError, match="no boot"):
+        BochsHosts(spec, tmp_path).start()
+    assert FakeBochs.made[0].done == ["kill"]
+
+
+# --- how it is chosen
+
+
+def test_bochs_is_chosen_by_name_and_takes_its_layer() -> None:
+    here = survey()
+    assert provision.accelerator("emulated", None, here) is EMULATION
+    for host in ("auto", "emulated"):
+        assert provision.accelerator(host, None, here, "bochs") is BOCHS
+    assert provision.with_accelerator(Settings(), BOCHS).layers == (Layer.BOCHS,)
+    assert BOCHS.kind is HostKind.EMULATED
+
+
+def test_bochs_runs_no_other_kind_of_host() -> None:
+    with pytest.raises(UserInputError, match="nested is no emulated one"):
+        provision.accelerator("nested", None, survey(), "bochs")
