@@ -62,7 +62,7 @@ _ENTRIES = re.compile(
     r"|cpu_startup_entry|do_idle|rest_init|start_kernel|kthread|__do_sys_\w+|__se_sys_\w+|__x64_sys_\w+"
 )
 _WAITS = re.compile(r"__schedule|schedule\w*|preempt_\w+|io_schedule\w*|__cond_resched|context_switch")
-_BY_WAY = ("soft lockup", "hard lockup", "RCU stall")
+STALLS = ("soft lockup", "hard lockup", "RCU stall")
 """Where the processor was is chance; the way there is not."""
 
 
@@ -84,7 +84,7 @@ class Oops:
 
     @property
     def _named(self) -> tuple[str, ...]:
-        return self.functions[-_NAMED:] if self.kind in _BY_WAY else self.functions[:_NAMED]
+        return self.functions[-_NAMED:] if self.kind in STALLS else self.functions[:_NAMED]
 
     @property
     def words(self) -> str:
@@ -134,7 +134,7 @@ def _kind(text: str) -> str:
 def _parse_oops(kind: str, lines: Sequence[str]) -> Oops:
     texts = [bare(line) for line in lines]
     access = next((match[1] or match[2] for line in texts if (match := _ACCESS.match(line))), "")
-    by_way = kind in _BY_WAY
+    by_way = kind in STALLS
     functions = [match[1] for line in texts[:1] if (match := _IN.match(line))]
     functions += [match[1] for line in texts if not by_way and (match := _RIP.match(line))][:1]
     functions += _frames(texts[_last(" <TASK>", texts) :] if by_way else texts)

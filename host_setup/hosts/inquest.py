@@ -3,23 +3,44 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
+from common import oops
 from common.errors import DeadlineError, SealproofError
 from common.waiting import Deadline, poll_until
+from host_setup.channels.puppets import Puppeteer
 from host_setup.hosts import kernel_log
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import HOST_PROGRAMS
 
 BEAT = 10.0  # seconds without a heartbeat after which a guest counts as stalled; it beats twice a second
+MEMBARRIER_CMD_GLOBAL = 1  # membarrier(2): it waits for each processor to have left the kernel, or its idle task
 
 
 def harm_to(host: Host, *, thorough: bool) -> list[str]:
     """Faults of the kernels of a host and its guests, one paragraph each; empty if there are none.
 
-    :param thorough: the guests are asked too, which may take ``BEAT`` seconds for each.
+    :param thorough: host and guests are asked too, which may take ``BEAT`` seconds for each. A host that hangs is lost.
     """
+    if thorough and host.vitals.reason is None and (stall := _stall_of(host)):
+        host.vitals.note_loss(f"hangs: {stall}", harm=True)
     if host.vitals.reason is not None:
         return [f"the host: {host.vitals.reason}"] if host.vitals.harm else []
     return [words for guest in host.all_guests if (words := _harm_to_guest(guest))] if thorough else []
+
+
+def _stall_of(host: Host) -> str:
+    """Where a host hangs that may still answer: its kernel says that a processor stalled, and it is not over."""
+    stalls = [message.words for message in oops.find(host.kernel_log()) if message.kind in oops.STALLS]
+    if not stalls:
+        return ""
+    try:
+        with closing(Puppeteer(host.ssh, f"{HOST_PROGRAMS}/puppeteer")) as puppeteer:
+            puppeteer.spawn().syscall("membarrier", MEMBARRIER_CMD_GLOBAL, 0, seconds=BEAT)
+    except SealproofError:
+        return stalls[-1]
+    return ""  # the computer was busy, and the processor waited for its turn
 
 
 def _harm_to_guest(guest: Guest) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import pytest
 
@@ -15,6 +15,12 @@ from host_setup.hosts import inquest
 from host_setup.hosts.inquest import harm_to
 
 PANIC = "[   12.3] Kernel panic - not syncing: Fatal exception"
+STALL = """[   52.488125] rcu: INFO: rcu_sched self-detected stall on CPU
+[   52.490878] Call Trace:
+[   52.490926]  <TASK>
+[   52.490980]  paging64_walk_addr_generic+0x470/0x50e
+[   52.491440]  </TASK>"""
+HANGS = "the host: hangs: RCU stall in paging64_walk_addr_generic"
 
 
 @dataclass
@@ -38,8 +44,25 @@ class FakeGuest:
         return self.beats
 
 
-def host(*guests: FakeGuest) -> Any:
-    return SimpleNamespace(vitals=Vitals("the host"), all_guests=guests)
+def host(*guests: FakeGuest, log: str = "") -> Any:
+    return SimpleNamespace(vitals=Vitals("the host"), all_guests=guests, kernel_log=lambda: log, ssh=None)
+
+
+class FakePuppeteer:
+    """Of a host on which a system call ends, or does not."""
+
+    waits: ClassVar[Exception | None] = None
+
+    def __init__(self, *_: object) -> None: ...
+
+    def spawn(self) -> Self:
+        return self
+
+    def syscall(self, *_: object, **__: object) -> None:
+        if self.waits:
+            raise self.waits
+
+    def close(self) -> None: ...
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +80,26 @@ def test_host_that_died_of_itself_is_harmed_and_one_that_was_ended_is_not() -> N
     ended.vitals.note_loss("its QEMU ended with signal 9")
     assert harm_to(died, thorough=False) == ["the host: kernel died: Oops"]
     assert harm_to(ended, thorough=True) == []
+
+
+@pytest.mark.parametrize(("log", "waits", "is_lost"), [
+    (STALL, ChannelError("stuck"), True),
+    (STALL, None, False),  # it was only slow
+    ("", ChannelError("stuck"), False),
+])  # fmt: skip
+def test_host_is_harmed_that_says_where_it_hangs_and_still_does(
+    monkeypatch: pytest.MonkeyPatch,
+    log: str,
+    waits: Exception | None,
+    is_lost: bool,  # noqa: FBT001
+) -> None:
+    monkeypatch.setattr(inquest, "Puppeteer", FakePuppeteer)
+    monkeypatch.setattr(FakePuppeteer, "waits", waits)
+    hanging = host(FakeGuest(), log=log)
+    harm = harm_to(hanging, thorough=True)
+    assert [words[: len(HANGS)] for words in harm] == [HANGS] * is_lost
+    assert hanging.vitals.harm == is_lost
+    assert harm_to(host(log=log), thorough=False) == []
 
 
 def test_guest_that_panicked_is_harmed_and_its_last_words_are_told() -> None:
