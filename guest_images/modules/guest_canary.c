@@ -209,6 +209,23 @@ static int share_free(struct canaries *canaries)
 	return 0;
 }
 
+static int take_back_ends(struct canaries *canaries)
+{
+	for (int i = 0; i < SEALPROOF_FREE_BLOCKS; i++) {
+		const unsigned long block = canaries->free[i];
+		int err;
+
+		if (!block)
+			return -ENOENT;
+		err = set_memory_encrypted(block, 1);
+		if (!err)
+			err = set_memory_encrypted(block + (PAGE_SIZE << FREE_ORDER) - PAGE_SIZE, 1);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
 static void give_back_free(struct canaries *canaries)
 {
 	for (int i = 0; i < SEALPROOF_FREE_BLOCKS; i++) {
@@ -230,9 +247,9 @@ static long canary_ioctl(struct file *file, unsigned int command, unsigned long 
 
 	if (command == SEALPROOF_HYPERCALL)
 		return hypercall((void __user *)arg);
-	if (command == SEALPROOF_SHARE_FREE) {
+	if (command == SEALPROOF_SHARE_FREE || command == SEALPROOF_TAKE_BACK_ENDS) {
 		mutex_lock(&canaries->lock);
-		err = share_free(canaries);
+		err = command == SEALPROOF_SHARE_FREE ? share_free(canaries) : take_back_ends(canaries);
 		mutex_unlock(&canaries->lock);
 		return err;
 	}

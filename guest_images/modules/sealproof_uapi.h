@@ -77,6 +77,11 @@ struct sealproof_hypercall {
  */
 #define SEALPROOF_SHARE_FREE	_IO('S', 0x07)	/* 0x5307 */
 #define SEALPROOF_FREE_BLOCKS	64
+/*
+ * Take back the first and the last page of each of these blocks. No argument. -ENOENT when they are not shared, else the
+ * errno that it met.
+ */
+#define SEALPROOF_TAKE_BACK_ENDS	_IO('S', 0x08)	/* 0x5308 */
 
 /* ---- host_attack.ko: ways of the host's kernel to memory ---------------- */
 

@@ -2,7 +2,9 @@
 /*
  * share_free - shares free memory with the host, as it is, and keeps it shared
  *
- * usage: share_free [SECONDS]       600 by default; then it ends, and the memory is taken back
+ * usage: share_free [SECONDS [PARTS]]       600 by default; then it ends, and the memory is taken back
+ *
+ * With PARTS, which is not 0, it takes the first and the last page of each block back at once.
  *
  * Needs the module guest_canary. In a guest that is not protected there is nothing to share: it has the memory all the same.
  */
@@ -17,11 +19,15 @@
 int main(int argc, char **argv)
 {
 	const uint64_t seconds = number_argument(argc, argv, 1, 600);
+	const bool parts = number_argument(argc, argv, 2, 0);
+	const unsigned int pages = parts ? 14 : 16;
 	const int fd = open("/dev/" SEALPROOF_CANARY_NAME, O_RDWR | O_CLOEXEC);
 
 	if (fd < 0 || ioctl(fd, SEALPROOF_SHARE_FREE))
 		cannot("share free memory");
-	printf("{\"shared\":%u}\n", SEALPROOF_FREE_BLOCKS * 16);
+	if (parts && ioctl(fd, SEALPROOF_TAKE_BACK_ENDS))
+		cannot("take parts of it back");
+	printf("{\"shared\":%u}\n", SEALPROOF_FREE_BLOCKS * pages);
 	fflush(stdout);
 	sleep((unsigned int)seconds);
 	return 0;

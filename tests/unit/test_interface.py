@@ -30,7 +30,8 @@ def test_python_says_what_the_header_says() -> None:
 
 
 def test_numbers_are_those_that_the_header_names_in_its_comments() -> None:
-    numbers = (uapi.CANARY_PLANT, uapi.CANARY_STATE, uapi.HYPERCALL, uapi.SHARE_FREE, uapi.ATTACK, uapi.VM, uapi.EXITS)
+    of_guests = (uapi.CANARY_PLANT, uapi.CANARY_STATE, uapi.HYPERCALL, uapi.SHARE_FREE, uapi.TAKE_BACK_ENDS)
+    numbers = (*of_guests, uapi.ATTACK, uapi.VM, uapi.EXITS)
     text = HEADER.read_text()
     assert all(f"/* {number:#x} */" in text for number in numbers)
     assert (uapi.ATTACK_LAYOUT.size, len(uapi.Method)) == (48, 24)

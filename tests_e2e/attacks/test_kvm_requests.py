@@ -99,6 +99,11 @@ def test_vmm_that_ends_gives_back_what_it_has_locked(trial: Trial, host: Host) -
     tiny_vm_works(trial, host, "locked")
 
 
+def test_guest_gets_no_page_that_is_broken(trial: Trial, host: Host) -> None:
+    """A frame that is declared broken while KVM has it free for a guest does not become a private page again."""
+    tiny_vm_works(trial, host, "broken", ways=("private",))
+
+
 def test_child_of_a_vmm_runs_a_protected_guest_of_its_own(trial: Trial, host: Host) -> None:
     """A process that a VMM has forked gets the guest of its own VM protected, as any other process does."""
     tiny_vm_works(trial, host, "child")
@@ -106,7 +111,7 @@ def test_child_of_a_vmm_runs_a_protected_guest_of_its_own(trial: Trial, host: Ho
 
 def test_guest_is_not_protected_where_kvm_has_an_address_of_the_vmms(trial: Trial, host: Host) -> None:
     """A guest is refused protection if the VMM has given KVM an address that leads into private memory."""
-    tiny_vm_works(trial, host, "given-management", "given-save-area", "given-another")
+    tiny_vm_works(trial, host, "given-management", "given-save-area", "given-nested", "given-another")
 
 
 def test_kvm_writes_to_no_private_page_at_further_addresses_of_the_vmms(trial: Trial, host: Host) -> None:
@@ -145,8 +150,8 @@ def test_guest_takes_back_no_content_of_the_vmms(trial: Trial, host: Host) -> No
 
 
 def test_guests_store_behind_a_moved_slot_does_not_reach_the_vmm(trial: Trial, host: Host) -> None:
-    """What a guest stores does not go to the VMM when the VMM has moved a memory slot there, and deletes it."""
-    tiny_vm_works(trial, host, "moved-slot")
+    """A guest's store goes to no VMM that deletes a slot it has moved, or memory beside the graphics card's window."""
+    tiny_vm_works(trial, host, "moved-slot", "before-window", "behind-window")
 
 
 def test_guests_store_in_management_mode_does_not_reach_the_vmm(trial: Trial, host: Host) -> None:
@@ -171,5 +176,7 @@ def test_sharing_ends_with_a_reset(trial: Trial, host: Host) -> None:
 
 def test_vmm_puts_no_page_of_the_guest_in_the_place_of_another(trial: Trial, host: Host) -> None:
     """A VMM cannot give a guest one of its pages in the place of another, or of a newer one (memory slots, mremap)."""
-    rows = ("exchanged", "older", "older-beside", "second-number", "second-number-loaded", "taken-for-another")
-    tiny_vm_works(trial, host, *rows, "window", "window-before", "moved-back", "moved-taken-back", "moved-renewed")
+    rows = ("exchanged", "older", "older-beside", "taken-for-another", "window", "window-before")
+    second = ("second-number", "second-number-written", "second-number-loaded")
+    moved = ("moved-back", "moved-taken-back", "moved-renewed")
+    tiny_vm_works(trial, host, *rows, *second, *moved)

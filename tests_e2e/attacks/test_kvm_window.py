@@ -37,6 +37,8 @@ WINDOW = 0x40000000
 AT_WINDOW = f"at == {WINDOW:#x}"
 CALL, CALLED = "sched_yield", "__x64_sys_sched_yield"  # never fails, and takes no notice of its arguments
 FIRST_ARGUMENT = "+112(%di)"  # of a system call: where struct pt_regs has rdi
+LENGTH = 1000  # bytes of a string; guest_images/programs: STRING_LENGTH
+FEW = 100  # of such strings an event with all pages has more in the mean; time stamps take a few bytes
 STRING = 512  # bytes from one string that is fetched to the next
 PRIVATE_KIB = "/^Rss:/{size = $2} /^VmFlags:.* kp/{sum += size} END{print sum + 0}"  # of /proc/PID/smaps
 # The series' own function that clears pages; the instruction is among so many bytes of it.
@@ -87,6 +89,49 @@ def _stack_walked(host: Host, way: str) -> list[Check]:
         Check("words of the VMM's own page as its stack", _some(private), _some(f"<{VMMS}" in trace_text)),
         Check("words of the guest's pages as its stack", _some(not private), _some(f"<{GUESTS}" in trace_text)),
     ]
+
+
+def test_tracer_learns_no_length_of_a_string_in_a_private_page(trial: Trial, host: Host) -> None:
+    """The size of a kprobe event with a string of user memory does not tell how long one in a private page is."""
+    own = _size_for_own_string(host)
+    plain = _lengths(host, "plain", own)
+    if host.plain_guest is None:
+        trial.legitimate(plain)
+    else:
+        tried = attempt(lambda: _lengths(host, "private", own))
+        trial.legitimate(result_of(tried, "private pages", [plain]), plain)
+
+
+def _size_for_own_string(host: Host) -> float:
+    """Bytes of an event that fetches a string of the process's own, which is as long as those of ``tiny_vm``."""
+    with Attack.puppeteer(host) as puppeteer:
+        attacker = puppeteer.spawn()
+        named = Event(CALLED, f"at=%di there=+0({FIRST_ARGUMENT}):ustring", f"common_pid == {attacker.pid}")
+        string = attacker.memory(b"a" * LENGTH + b"\0")
+        with events(host.ssh, "own", [named]) as trace:
+            attacker.syscall(CALL, string).require(CALL)
+            return trace.mean_size()
+
+
+def _lengths(host: Host, way: str, own: float) -> list[Check]:
+    """A guest's pages with strings are cleared for others: KVM does that in its window, if they are private."""
+    private = way == "private"
+    place = "{}+{}".format(*_clearing(host.ssh))
+    cleared = Event(place, "at=%di there=+0(%di):ustring", f'{AT_WINDOW} && comm == "tiny_vm"')
+    with events(host.ssh, "lengths", [cleared], kib=ROOM) as trace:
+        checks = run(host, "cleared-strings", way)
+        count, size = trace.count(), trace.mean_size()
+    more = size - (own - LENGTH) if count else 0.0
+    return [
+        *checks,
+        Check("bytes that an event has for a string of a process's own", f"{LENGTH} at least", _least(own)),
+        Check("pages that KVM clears in its window meanwhile", _some(private), _some(count > 0)),
+        Check("bytes that an event has for a string in such a page", "none", "none" if more < FEW else f"{more:.0f}"),
+    ]
+
+
+def _least(size: float) -> str:
+    return f"{LENGTH} at least" if size >= LENGTH else f"{size:.0f}"
 
 
 def _some(is_so: bool) -> str:  # noqa: FBT001  it is all that it says

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from functools import partial
 
+from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Puppeteer
 from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import GUEST_PROGRAMS
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support.attack import Attack
@@ -23,9 +26,12 @@ from tests_e2e.support.sweep import (
     checks,
     exactly_what_is_shared,
     sweep,
+    witnesses,
 )
 
 CACHE_LINE = 64
+LIVES = 600  # seconds that memory is shared at most
+TIMEOUT = 60.0
 
 
 def test_qemu_loads_from_no_page_but_shared_ones(trial: Trial, attack: Attack) -> None:
@@ -54,6 +60,28 @@ def _loads(puppeteer: Puppeteer, pid: int, address: Mapping[int, int]) -> dict[i
 def test_host_reads_no_page_but_shared_ones_by_process_vm_readv(trial: Trial, attack: Attack) -> None:
     """Of all pages of a guest the host can read by process_vm_readv() exactly those that the guest has shared."""
     exactly_what_is_shared(trial, attack, "process_vm_readv", "EFAULT")
+
+
+def test_guest_that_takes_back_parts_knows_what_it_still_shares(trial: Trial, attack: Attack) -> None:
+    """A guest that has taken back both ends of what it shared at once has all the rest in its account, and KVM too."""
+
+    def look(guest: Guest) -> list[Check]:
+        with _parts_shared(guest):
+            one = sweep(attack.host, guest, "process_vm_readv", CACHE_LINE, keep=trial)
+            return [*checks(one, "EFAULT", physical=False), *witnesses(guest, (), one)]
+
+    results = on_each(attack.host.guests, look)
+    trial.legitimate(*results, protected=opted_in(attack.host.guest, results))
+
+
+@contextlib.contextmanager
+def _parts_shared(guest: Guest) -> Iterator[None]:
+    shell(guest, f"{GUEST_PROGRAMS}/share_free {LIVES} 1 > /run/parts 2>&1 & echo $! > /run/sharer")
+    try:
+        poll_until(lambda: "shared" in shell(guest, "cat /run/parts"), Deadline(TIMEOUT), "free memory to be shared")
+        yield
+    finally:
+        shell(guest, "kill $(cat /run/sharer); rm /run/parts /run/sharer")
 
 
 def test_host_reads_no_page_but_shared_ones_by_proc_pid_mem(trial: Trial, attack: Attack) -> None:

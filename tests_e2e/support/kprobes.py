@@ -13,6 +13,8 @@ from tests_e2e.support.kprobe_event import TRACING
 
 GROUP = "sealproof"
 COUNTS = re.compile(r"^(?:entries|overrun): (\d+)$", re.MULTILINE)
+ENTRIES = re.compile(r"^entries: (\d+)$", re.MULTILINE)
+BYTES = re.compile(r"^bytes: (\d+)$", re.MULTILINE)
 TIMEOUT = 60.0
 
 
@@ -41,8 +43,15 @@ class Trace:
 
     def count(self) -> int:
         """How many events there were, those included that have made room for others."""
-        statistics = self.ssh.run(["sh", "-c", f"cat {self.path}/per_cpu/cpu*/stats"], seconds=TIMEOUT).require().text
-        return sum(map(int, COUNTS.findall(statistics)))
+        return sum(map(int, COUNTS.findall(self._statistics())))
+
+    def mean_size(self) -> float:
+        """Bytes that an event takes of the trace, where it has any; those that made room for others are left out."""
+        statistics = self._statistics()
+        return sum(map(int, BYTES.findall(statistics))) / max(1, sum(map(int, ENTRIES.findall(statistics))))
+
+    def _statistics(self) -> str:
+        return self.ssh.run(["sh", "-c", f"cat {self.path}/per_cpu/cpu*/stats"], seconds=TIMEOUT).require().text
 
 
 @contextmanager

@@ -81,6 +81,15 @@ static GUEST void page_keeps_its_number(void)
 	tell("the page by its number, whole", 1, whole_pages(ONE_AT, 1, OLD_WORD));
 }
 
+/* KVM stores the time where the guest says, and not into the page that has another number. */
+static GUEST void page_is_not_written_by_another_number(void)
+{
+	have_a_second_number();
+	write_msr(MSR_WALL_CLOCK, OTHER_AT);
+	tell("the page by its number, whole when KVM has stored the time by another one", way != PLAIN,
+	     whole_pages(ONE_AT, 1, OLD_WORD));
+}
+
 static GUEST void page_has_one_number(void)
 {
 	have_a_second_number();
@@ -152,24 +161,16 @@ static GUEST void no_upcall_comes(void)
 
 #define XEN_VCPU_INFO_HVA 9	/* an attribute of KVM's Xen, by the VMM's address, where the headers do not know it */
 
-static void change_slot(const struct vm *vm, uint32_t slot, uint64_t where, uint64_t size, void *page)
-{
-	if (row->one_space)
-		add_to_space(vm, 0, slot, 0, where, size, page);
-	else
-		add_memory(vm, slot, 0, where, size, page);
-}
-
 /* What the guest has behind a page number: a page, another one, or nothing. */
 static void put_page(const struct vm *vm, uint32_t slot, uint64_t where, void *page)
 {
 	static bool there[8];
 
 	if (there[slot])
-		change_slot(vm, slot, where, 0, page);
+		add_memory(vm, slot, 0, where, 0, page);
 	there[slot] = page;
 	if (page)
-		change_slot(vm, slot, where, PAGE, page);
+		add_memory(vm, slot, 0, where, PAGE, page);
 }
 
 /* A vector of the VM's for Xen's events, and one of these; the errno, or 0. */
@@ -272,6 +273,7 @@ const struct row exchanges_rows[] = {
 	{ "older", older_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges },
 	{ "older-beside", older_page_does_not_come_back_with_another, .operands = NULL, .serve = serve_exchanges },
 	{ "second-number", page_keeps_its_number, .operands = NULL, .serve = serve_exchanges },
+	{ "second-number-written", page_is_not_written_by_another_number, .operands = NULL, .serve = serve_exchanges },
 	{ "second-number-loaded", page_has_one_number, .operands = NULL, .serve = serve_exchanges, .refused = true,
 	  .ends_at = OTHER_AT },
 	{ "taken-for-another", nothing_is_taken_back_for_another, .operands = NULL, .serve = serve_exchanges, .refused = true },

@@ -216,7 +216,7 @@ static uint64_t serve_sealed(struct vm *vm, uint32_t what)
 	}
 }
 
-static void write_setting(const char *name, const char *value)
+void write_setting(const char *name, const char *value)
 {
 	const int file = open(name, O_WRONLY | O_CLOEXEC);
 
@@ -226,7 +226,7 @@ static void write_setting(const char *name, const char *value)
 }
 
 /* All allocations may fail, those that can wait too; none does, but for a thread that asks for it. */
-static void let_allocations_fail(struct vm *vm)
+void let_allocations_fail(struct vm *vm)
 {
 	write_setting("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
 	write_setting("/sys/kernel/debug/failslab/verbose", "0");
@@ -274,7 +274,7 @@ static uint64_t sweep_slots(struct vm *vm)
 	return attempts;
 }
 
-static uint64_t serve_failures(struct vm *vm, uint32_t what)
+uint64_t serve_failures(struct vm *vm, uint32_t what)
 {
 	if (!vm->fail_nth)
 		let_allocations_fail(vm);

@@ -26,9 +26,12 @@
 /* What the host side is asked. */
 enum { ADD_BEHIND = 0xa000, ADD_BEFORE, ADD_AND_MOVE_SLOT, DELETE_SLOT, TELL_STORED, FILL_SLOT, ADD_FAR_SLOT, LOOK_NEAR, LOOK_FAR,
        ADD_SLOT_BESIDE, REFUSE_BESIDE, TELL_MERGED, ADD_MANAGED, ADD_MANAGED_LATER, LOOK_MANAGED, MANAGE, DELETE_MANAGED,
-       PUT_IN_WINDOW, ADD_TWO_SPACES, REFUSE_MOVED, TELL_MOVED, FREE_ALL, FREE_ALONG, TELL_FREED };
+       PUT_IN_WINDOW, ADD_TWO_SPACES, REFUSE_MOVED, TELL_MOVED, FREE_ALL, FREE_ALONG, TELL_FREED, TAKE_BESIDE_WINDOW,
+       ADD_STRINGS };
 
 #define UNTOUCHED_PAGES 64u
+#define STRING_LENGTH 1000u	/* bytes of each string */
+#define STRING_WORD 0x6161616161616161ull
 #define FREED_PAGES 4096u	/* the VMM frees all of them at once, and then some at a time, all along */
 #define FREED_ALONG 1024u	/* of them: KVM clears the rest in a shorter time */
 #define FREED_AT_ONCE 32u
@@ -149,6 +152,7 @@ static GUEST void managed_memory_becomes_no_device(void)
 
 #define CARD_AT 0xa0000u	/* the graphics card's window, where memory may come and go */
 #define BEFORE_CARD_AT (CARD_AT - PAGE)
+#define BEHIND_CARD_AT 0xc0000u	/* the firmware's, and shared as long as the guest does not take it back */
 
 /* As page_has_one_number(): nor does a page get a second number in that window. */
 static GUEST void window_shows_no_other_page(void)
@@ -165,6 +169,29 @@ static GUEST void window_begins_where_it_does(void)
 	service(PUT_IN_WINDOW);
 	tell("loaded by the page before the graphics card's window", way == PLAIN ? OLD_WORD : 0,
 	     *(volatile uint64_t *)(uint64_t)BEFORE_CARD_AT);
+}
+
+/* As moved_slot_becomes_no_device(): nor does a page beside the window, in which a device may have what is stored. */
+static GUEST uint64_t store_when_taken(uint64_t address)
+{
+	volatile uint64_t *const memory = (uint64_t *)address;
+
+	*memory = OLD_WORD;
+	service(TAKE_BESIDE_WINDOW);
+	*memory = SECRET;	/* the guest may end here */
+	return service(TELL_STORED);
+}
+
+static GUEST void memory_before_window_becomes_no_device(void)
+{
+	tell("what the VMM got of a store to the page before the graphics card's window", way == PLAIN ? SECRET : 0,
+	     store_when_taken(BEFORE_CARD_AT));
+}
+
+static GUEST void memory_behind_window_becomes_no_device(void)
+{
+	tell("to take back the page behind the graphics card's window", 0, change(HC_UNSHARE, BEHIND_CARD_AT, 1));
+	tell("what the VMM got of a store to that page", way == PLAIN ? SECRET : 0, store_when_taken(BEHIND_CARD_AT));
 }
 
 /* A page number with other memory in system management mode: a request would be about two pages at once. */
@@ -214,7 +241,25 @@ static GUEST void refused_slot_opens_no_neighbour(void)
 	tell("the guest's memory, whole", EXTRA_PAGES, whole_pages(EXTRA_SLOT, EXTRA_PAGES, OLD_WORD));
 }
 
-static GUEST uint64_t touch_pages(uint64_t pages)
+/* As pages_are_cleared_for_others(): a string in each page, which KVM clears then. */
+static GUEST void strings_are_cleared_for_others(void)
+{
+	for (unsigned int round = 0; round < FILLED_ROUNDS; round++) {
+		service(ADD_STRINGS);
+		for (uint64_t page = 0; page < FILLED_PAGES; page++) {
+			volatile uint64_t *const words = (uint64_t *)(EXTRA_SLOT + page * PAGE);
+
+			for (unsigned int i = 0; i < STRING_LENGTH / 8; i++)
+				words[i] = STRING_WORD;
+			words[STRING_LENGTH / 8] = 0;
+		}
+		fill_pages(RANGE_AT + round * UNTOUCHED_PAGES * PAGE, UNTOUCHED_PAGES, 0);
+	}
+	tell("the end of the last string", STRING_WORD,
+	     *(volatile uint64_t *)(EXTRA_SLOT + (FILLED_PAGES - 1) * PAGE + STRING_LENGTH - 8));
+}
+
+GUEST uint64_t touch_pages(uint64_t pages)
 {
 	uint64_t touched = 0;
 
@@ -273,15 +318,25 @@ static void lay_in_window(struct vm *vm)
 		cannot("have memory where KVM has its window");
 }
 
+static void drop_slot(const struct vm *vm)
+{
+	if (!vm->extra)
+		return;
+	add_memory(vm, 3, 0, EXTRA_SLOT, 0, vm->extra);
+	munmap(vm->extra, FILLED_PAGES * PAGE);
+}
+
+static void renew_slot(struct vm *vm)
+{
+	drop_slot(vm);
+	vm->extra = map(FILLED_PAGES * PAGE);
+	add_memory(vm, 3, 0, EXTRA_SLOT, FILLED_PAGES * PAGE, vm->extra);
+}
+
 /* Has a slot of its own for memory that was filled, in place of the one before. */
 static void fill_slot(struct vm *vm)
 {
-	unsigned char *const before = vm->extra;
-
-	if (before) {
-		add_memory(vm, 3, 0, EXTRA_SLOT, 0, before);
-		munmap(before, FILLED_PAGES * PAGE);
-	}
+	drop_slot(vm);
 	vm->extra = map(FILLED_PAGES * PAGE);
 	if (row->has_stack_in_window)
 		lay_in_window(vm);
@@ -353,15 +408,21 @@ static void add_managed(struct vm *vm, uint32_t slot, uint64_t gpa)
 	add_to_space(vm, MANAGED_SPACE, slot, 0, gpa, EXTRA_PAGES * PAGE, vm->extra);
 }
 
-/* One slot becomes two, with a page number between them, behind which comes a page that has one already. */
-static void put_in_window(const struct vm *vm)
+/* One slot becomes two, with a page number between them. */
+static void leave_place(const struct vm *vm)
 {
 	const uint32_t place = (uint32_t)row->ends_at, behind = place + PAGE;
 
 	add_to_space(vm, 0, 0, 0, 0, 0, vm->ram);
 	add_to_space(vm, 0, 0, 0, 0, place, vm->ram);
 	add_to_space(vm, 0, 3, 0, behind, RAM_BYTES - behind, vm->ram + behind);
-	add_to_space(vm, 0, 4, 0, place, PAGE, vm->ram + RANGE_AT);
+}
+
+/* Behind that number comes a page that has one already. */
+static void put_in_window(const struct vm *vm)
+{
+	leave_place(vm);
+	add_to_space(vm, 0, 4, 0, row->ends_at, PAGE, vm->ram + RANGE_AT);
 }
 
 /* Moves a page of the guest's to the VMM's, and waits until the VMM has looked, each time. */
@@ -475,6 +536,12 @@ static uint64_t serve_places(struct vm *vm, uint32_t what)
 	case PUT_IN_WINDOW:
 		put_in_window(vm);
 		return 0;
+	case TAKE_BESIDE_WINDOW:
+		leave_place(vm);
+		return 0;
+	case ADD_STRINGS:
+		renew_slot(vm);
+		return 0;
 	case ADD_TWO_SPACES:
 		add_managed(vm, 3, EXTRA_SLOT);
 		vm->extra = map(EXTRA_PAGES * PAGE);
@@ -569,6 +636,13 @@ const struct row places_rows[] = {
 	  .meets = PUT_IN_WINDOW, .ends_at = CARD_AT },
 	{ "window-before", window_begins_where_it_does, .operands = NULL, .serve = serve_places, .refused = true,
 	  .meets = PUT_IN_WINDOW, .ends_at = BEFORE_CARD_AT },
+	{ "before-window", memory_before_window_becomes_no_device, .operands = NULL, .serve = serve_places, .refused = true,
+	  .meets = TAKE_BESIDE_WINDOW, .ends_at = BEFORE_CARD_AT, .device = BEFORE_CARD_AT, .device_if_plain = true,
+	  .one_space = true },	/* or the page had its number by the other one, and were lost at once */
+	{ "behind-window", memory_behind_window_becomes_no_device, .operands = NULL, .serve = serve_places, .refused = true,
+	  .meets = TAKE_BESIDE_WINDOW, .ends_at = BEHIND_CARD_AT, .device = BEHIND_CARD_AT, .device_if_plain = true,
+	  .one_space = true },
+	{ "cleared-strings", strings_are_cleared_for_others, .operands = NULL, .serve = serve_places },
 	{ "alias-managed", managed_alias_is_not_shared, .operands = NULL, .serve = serve_places },
 	{ "refused-moved", refused_slot_opens_nothing_moved, .operands = NULL, .serve = serve_places },
 	{ "freed-along", pages_are_freed_all_along, .operands = NULL, .serve = serve_freed },

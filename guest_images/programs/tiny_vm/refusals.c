@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "refusals.h"
 #include "handles.h"
@@ -15,10 +16,12 @@
 #include "modes.h"
 #include "nested.h"
 #include "ranges.h"
+#include "replaced.h"
 #include "second.h"
 
 #define NO_MEMORY_THERE ((uint64_t)-14)	/* KVM_EFAULT */
 #define NOT_OF_THAT_KIND ((uint64_t)-95)	/* KVM_EOPNOTSUPP */
+#define LARGE_TRIES 100u
 #define FEW_BYTES 65536u		/* that the VMM may lock: less than KVM takes at a time */
 
 /* What the host side is asked. */
@@ -30,6 +33,7 @@ enum { ASK_STATE = 0x3000, SET_STATE, ASK_WRONGLY, ASK_RUN,
 static const struct {
 	const char *asked, *kept, *later;
 	uint64_t answer;
+	bool welcome_later;	/* as a new slot, of which nothing is kept */
 } kinds[KINDS] = {
 #define KIND(what) "ENABLE with " what, "ENABLE with " what ": reached afterwards", "a new slot of " what
 	[HOLE] = { KIND("a hole in the VMM's memory"), NO_MEMORY_THERE },
@@ -43,6 +47,8 @@ static const struct {
 	[MOVED] = { KIND("memory that the VMM has moved"), NOT_OF_THAT_KIND },
 	[WATCHED] = { KIND("memory with a userfaultfd"), IS_BUSY },
 	[SEALED] = { KIND("memory that the VMM has sealed"), NO_RIGHT },
+	/* KVM finds that out when it has protected another slot, and undoes that. */
+	[LARGE_AND_HELD] = { KIND("a large page that a pipe holds"), IS_BUSY, true },
 };
 
 /* A request that is to be refused. If it is not, the VMM must still be able to tell. */
@@ -72,7 +78,8 @@ static GUEST void kinds_are_refused(void)
 	if (way == PLAIN)
 		fill_pages(RANGE_AT, FAIL_PAGES, OLD_WORD);
 	for (uint32_t kind = 0; kind < KINDS; kind++) {
-		tell(kinds[kind].later, way == PLAIN ? 0 : -kinds[kind].answer, service(ADD_KIND + kind));
+		tell(kinds[kind].later, way == PLAIN || kinds[kind].welcome_later ? 0 : -kinds[kind].answer,
+		     service(ADD_KIND + kind));
 		service(TAKE_AWAY);
 	}
 	tell("reached in the end", way == PLAIN ? EACH(FAIL_PAGES) : 0, reached(RANGE_AT, FAIL_PAGES));
@@ -243,6 +250,7 @@ static GUEST void ask_another_when_refused(void)
 }
 
 static unsigned char *odd;	/* memory of that kind, in a slot of its own */
+static int pipe_ends[2];	/* of a pipe that holds a page of it; 0: there is none */
 
 /* At the offset in the file that the address is: memory that nobody has moved is at such a place. */
 static void map_file(unsigned char *where)
@@ -255,6 +263,25 @@ static void map_file(unsigned char *where)
 		cannot("map a file");
 	close(file);
 	*(volatile unsigned char *)where = 1;
+}
+
+/* The end of a large page, of which a pipe holds one. */
+static unsigned char *hold_large(void)
+{
+	unsigned char *where = map(2 * BIG_BYTES);
+	struct iovec page;
+
+	where += -(uintptr_t)where % BIG_BYTES;
+	for (unsigned int left = LARGE_TRIES; !make_large(where); left--) {	/* memory may be in pieces for a while */
+		if (!left)
+			cannot("have a large page");
+		usleep(LOOK_US);
+	}
+	where += BIG_BYTES - EXTRA_PAGES * PAGE;
+	page = (struct iovec){ where, PAGE };
+	if (pipe2(pipe_ends, O_CLOEXEC) || vmsplice(pipe_ends[1], &page, 1, 0) != (ssize_t)PAGE)
+		cannot("have a pipe hold a page");
+	return where;
 }
 
 static unsigned char *make_odd(enum kind kind)
@@ -303,6 +330,10 @@ static unsigned char *make_odd(enum kind kind)
 	case SEALED:
 		seal(where, EXTRA_PAGES * PAGE);
 		break;
+	case LARGE_AND_HELD:
+		munmap(where, EXTRA_PAGES * PAGE);
+		where = hold_large();
+		break;
 	default:
 		break;
 	}
@@ -327,6 +358,11 @@ static void take_odd_away(const struct vm *vm)
 	if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) && errno != EINVAL)	/* there is none */
 		cannot("take the slot away");
 	munmap(odd, EXTRA_PAGES * PAGE);	/* what is sealed stays */
+	if (pipe_ends[0]) {
+		close(pipe_ends[0]);
+		close(pipe_ends[1]);
+	}
+	pipe_ends[0] = 0;
 	if (late_page)
 		close(late_page);
 	late_page = 0;
@@ -525,6 +561,7 @@ const struct row refusals_rows[] = {
 	{ "asks-managed", nothing_more, .operands = operands, .pages = 1, .first = ask_in_management, .serve = raise_smi },
 	{ "given-management", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SMBASE, 0x40000 } },
 	{ "given-save-area", nothing_more, .operands = operands, .pages = 1, .given = { MSR_SAVE_AREA, 0x50000 } },
+	{ "given-nested", nothing_more, .operands = operands, .pages = 1, .given = { NESTED_STATE, 0x60000 } },
 	{ "given-another", nothing_more, .operands = operands, .pages = 1, .serve = ask_another,
 	  .first = ask_another_when_refused, .given = { MSR_SMBASE, 0x40000 } },
 	{ .name = NULL },

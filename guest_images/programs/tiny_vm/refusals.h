@@ -9,7 +9,7 @@
 
 /* Memory of a slot that cannot be the guest's alone, and what KVM says of it. */
 enum kind { HOLE, HOLE_AT_END, UNWRITABLE, UNWRITABLE_AT_END, SHARED_BY_FORK, OF_A_FILE, GROWS, DROPPABLE, MOVED, WATCHED,
-	    SEALED, KINDS };
+	    SEALED, LARGE_AND_HELD, KINDS };
 
 #define SECRET 0x00005ec2e7c0ffeeull	/* an address, as MSRs want one */
 #define MSR_LSTAR 0xc0000082u

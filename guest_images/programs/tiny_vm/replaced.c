@@ -194,7 +194,7 @@ static unsigned char *replace_slot(const struct vm *vm, uint32_t flags)
 }
 
 /* Whether a large page is there now; it is collapsed whatever the host's setting is. */
-static bool make_large(unsigned char *where)
+bool make_large(unsigned char *where)
 {
 	char line[256];
 	bool ours = false, large = false;

@@ -5,6 +5,7 @@
 #include "vmm.h"
 
 uint64_t serve_moves(struct vm *vm, uint32_t what);
+bool make_large(unsigned char *where);
 
 extern const struct row replaced_rows[];
 

@@ -65,7 +65,7 @@ void add_to_space(const struct vm *vm, uint32_t space, uint32_t slot, uint32_t f
 void add_memory(const struct vm *vm, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size, void *where)
 {
 	/* System management mode may have an address space of its own; here it is the same. */
-	const int spaces = ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_MULTI_ADDRESS_SPACE);
+	const int spaces = row->one_space ? 1 : ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_MULTI_ADDRESS_SPACE);
 
 	for (uint32_t space = 0; space == 0 || (int)space < spaces; space++)
 		add_to_space(vm, space, slot, flags, gpa, size, where);
@@ -226,6 +226,22 @@ static void put_in_order(int cpu)
 		cannot("set another virtual CPU's APIC");
 }
 
+/* KVM may find that no nested guest can go on there; it has had the address all the same. */
+static void give_nested_state(const struct vm *vm, uint64_t control_block)
+{
+	struct kvm_nested_state *const nested = calloc(1, sizeof(*nested) + KVM_STATE_NESTED_SVM_VMCB_SIZE);
+
+	if (!nested)
+		cannot("have memory");
+	nested->flags = KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_GIF_SET;
+	nested->format = KVM_STATE_NESTED_FORMAT_SVM;
+	nested->size = sizeof(*nested) + KVM_STATE_NESTED_SVM_VMCB_SIZE;
+	nested->hdr.svm.vmcb_pa = control_block;
+	if (ioctl(vm->cpu, KVM_SET_NESTED_STATE, nested) && errno != EINVAL)
+		cannot("set the state of a nested guest");
+	free(nested);
+}
+
 void give_address(const struct vm *vm, uint32_t number, uint64_t address)
 {
 	struct {
@@ -318,7 +334,9 @@ void make_vm(struct vm *vm)
 	}
 	if (row->second_boots)
 		let_run(vm->cpu);
-	if (row->given.number)
+	if (row->given.number == NESTED_STATE)
+		give_nested_state(vm, row->given.value);
+	else if (row->given.number)
 		give_address(vm, row->given.number, row->given.value);
 	if (row->apic_base)
 		put_apic(vm, row->apic_base);

@@ -10,6 +10,7 @@
 #define LOOK_US 1000		/* how often a process looks what another one has told */
 
 #define MSR_SMBASE 0x9e
+#define NESTED_STATE 0xffffffffu	/* no register, but what KVM_SET_NESTED_STATE takes */
 #define BEYOND (1ull << 51)	/* of the guest's addresses: more than the processor has */
 #define RING_ENTRIES 1024u	/* a power of two, more than 64, which KVM keeps free */
 
@@ -85,7 +86,7 @@ struct row {
 	uint64_t apic_base;			/* where the local APIC is, if not where a reset puts it */
 	bool hyper_v;				/* the guest finds Hyper-V, and KVM */
 	bool wide_twin;				/* APICs' numbers have 32 bits, and the twin comes before the second processor */
-	bool one_space;				/* the slots of put_page() are not there in system management mode */
+	bool one_space;				/* there is none of its own in system management mode */
 	bool has_stack_in_window;		/* the VMM, by its registers, when it runs the guest */
 	bool asks_exits;			/* exits come that the VMM has asked for */
 	bool shuts_down;			/* the first processor does */
