@@ -9,12 +9,27 @@
 #include "shutdown.h"
 #include "told.h"
 
-sigjmp_buf after_fault;
+static __thread sigjmp_buf after_fault;
+static __thread volatile sig_atomic_t expects_fault;
 
 void take_fault_of_ours(int number)
 {
 	(void)number;
+	errno = EFAULT;
+	if (!expects_fault)
+		cannot("reach memory of its own, which the guest has not got");
+	expects_fault = 0;
 	siglongjmp(after_fault, 1);
+}
+
+bool load_word(const void *from, uint64_t *word)
+{
+	if (sigsetjmp(after_fault, 1))
+		return false;
+	expects_fault = 1;
+	*word = *(const volatile uint64_t *)from;
+	expects_fault = 0;
+	return true;
 }
 
 /* How many of the pages the VMM may load from, and how many the kernel takes from it by write(). */
@@ -25,12 +40,10 @@ void count_reached(const unsigned char *page, unsigned int pages, unsigned int *
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
 		cannot("make a pipe");
 	for (unsigned int i = 0; i < pages; i++) {
+		uint64_t word;
 		char byte;
 
-		if (!sigsetjmp(after_fault, 1)) {
-			*(volatile const unsigned char *)(page + i * PAGE);
-			++*loaded;
-		}
+		*loaded += load_word(page + i * PAGE, &word);
 		if (write(ends[1], page + i * PAGE, 1) == 1) {
 			++*written;
 			if (read(ends[0], &byte, 1) != 1)

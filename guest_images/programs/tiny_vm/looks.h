@@ -4,8 +4,9 @@
 
 #include "vmm.h"
 
-extern sigjmp_buf after_fault;
 void take_fault_of_ours(int number);
+/* False: the processor of the host faults there. */
+bool load_word(const void *from, uint64_t *word);
 void count_reached(const unsigned char *page, unsigned int pages, unsigned int *loaded, unsigned int *written);
 void report_text(struct text *line, const char *name, const char *expected, const char *got);
 void look(struct text *line, const struct vm *vm, const char *when);

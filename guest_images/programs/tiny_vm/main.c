@@ -12,7 +12,6 @@
  *
  * Needs /dev/kvm. A row is a line of the table at the end of its subject's file; rows.c lists these tables.
  */
-#include <setjmp.h>
 
 #include "exits.h"
 #include "looks.h"

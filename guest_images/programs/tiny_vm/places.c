@@ -2,7 +2,6 @@
 /* Memory that a VMM puts, moves and takes away beside private pages: it brings nothing, and nothing goes out by it. */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <setjmp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -364,10 +363,9 @@ static void *change_rights(void *unused)
 
 static bool is_loaded(const unsigned char *page)
 {
-	if (sigsetjmp(after_fault, 1))
-		return false;
-	*(volatile const unsigned char *)page;
-	return true;
+	uint64_t word;
+
+	return load_word(page, &word);
 }
 
 /*
@@ -452,12 +450,10 @@ static void *move_guests(void *unused)
 /* Bytes of the guest's page that the VMM loads. */
 static uint64_t guests_bytes(const unsigned char *page)
 {
-	volatile uint64_t bytes = 0;
+	uint64_t bytes = 0, word;
 
-	if (sigsetjmp(after_fault, 1))
-		return bytes;
-	for (unsigned int i = 0; i < PAGE / 8; i++)
-		bytes += 8 * (((const volatile uint64_t *)page)[i] == OLD_WORD);
+	for (unsigned int i = 0; i < PAGE && load_word(page + i, &word); i += sizeof(word))
+		bytes += word == OLD_WORD ? sizeof(word) : 0;
 	return bytes;
 }
 

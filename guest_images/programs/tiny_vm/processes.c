@@ -2,7 +2,6 @@
 /* Other processes that have VMs: children of the VMM, VMMs of another user in turn, and all other rows. */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <setjmp.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>

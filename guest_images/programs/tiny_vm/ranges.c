@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Many pages a request, and what the host took while a page was shared: who reaches what afterwards. */
 #include <fcntl.h>
-#include <setjmp.h>
 #include <sys/ioctl.h>
 
 #include "../../modules/sealproof_uapi.h"

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Other memory in the place of the guest's: moved, put there anew, or of another size. */
 #define _GNU_SOURCE
-#include <setjmp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -150,7 +149,7 @@ uint64_t serve_moves(struct vm *vm, uint32_t what)
 	unsigned char *const range = at(vm, (void *)(uintptr_t)RANGE_AT), *const next = range + PAGE;
 	unsigned char *const neighbour = (unsigned char *)at(vm, (void *)(uintptr_t)GROUP_AT) + PAGE;
 	static bool moved;
-	volatile uint64_t bytes = 0;
+	uint64_t bytes = 0, word;
 
 	switch (what) {
 	case FORBID_WRITES:
@@ -172,9 +171,9 @@ uint64_t serve_moves(struct vm *vm, uint32_t what)
 			((volatile uint64_t *)neighbour)[i] = NEW_WORD;
 		return 0;
 	case LOOK_BY_LOAD:
-		for (volatile unsigned int i = 0; i < PAGE / 8; i++) {
-			if (!sigsetjmp(after_fault, 1) && ((const volatile uint64_t *)next)[i] == NEW_WORD)
-				bytes = bytes + 8;
+		for (unsigned int i = 0; i < PAGE; i += sizeof(word)) {
+			if (load_word(next + i, &word) && word == NEW_WORD)
+				bytes += sizeof(word);
 		}
 		return bytes;
 	default:

@@ -2,7 +2,6 @@
 /* A machine that the VMM resets: what it, or the next guest in it, has of the one before. */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <setjmp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -158,12 +157,10 @@ void start_next(struct vm *vm)
 
 uint64_t count_words(const unsigned char *page)
 {
-	volatile uint64_t words = 0;
+	uint64_t words = 0, word;
 
-	for (volatile unsigned int i = 0; i < PAGE / 8; i++) {
-		if (!sigsetjmp(after_fault, 1) && ((const volatile uint64_t *)page)[i] == OLD_WORD)
-			words = words + 1;
-	}
+	for (unsigned int i = 0; i < PAGE; i += sizeof(word))
+		words += load_word(page + i, &word) && word == OLD_WORD;
 	return words;
 }
 

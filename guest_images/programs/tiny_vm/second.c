@@ -4,7 +4,6 @@
  * started or reset, exits that it has asked for, memory of its own in the place of the guest's.
  */
 #define _GNU_SOURCE
-#include <setjmp.h>
 #include <sys/ioctl.h>
 #include <sys/time.h>
 #include <sys/utsname.h>

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Private registers when a processor shuts down by a triple fault: the VMM decides when it runs again. */
-#include <setjmp.h>
 
 #include "shutdown.h"
 #include "looks.h"

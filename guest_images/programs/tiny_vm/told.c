@@ -2,7 +2,6 @@
 /* What KVM tells the VMM of an instruction, in exits, traces and failures. */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <setjmp.h>
 #include <sys/ioctl.h>
 
 #include "told.h"
