@@ -59,8 +59,23 @@ def test_qemu_cannot_move_private_page_by_userfaultfd(attack: Attack) -> None:
     attack.by_qemu("UFFDIO_MOVE", probe)
 
 
-def _agree(qemu: Puppet, file: int) -> None:
-    ioctl_on(qemu, file, UFFDIO_API, struct.pack("<QQQ", UFFD_API, UFFD_FEATURE_MOVE, 0))[0].require("UFFDIO_API")
+def test_qemu_cannot_copy_private_page_by_userfaultfd(attack: Attack) -> None:
+    """QEMU cannot have a private page of its guest copied to a mapping of its own by UFFDIO_COPY."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        mine = qemu.memory(PAGE_SIZE)
+        with descriptor_of(qemu, "userfaultfd", 0) as file:
+            _agree(qemu, file, 0)
+            _register(qemu, file, mine).require("UFFDIO_REGISTER")
+            done, _ = ioctl_on(qemu, file, UFFDIO_COPY, struct.pack("<QQQQq", mine, page.hva, PAGE_SIZE, 0, 0))
+            _unregister(qemu, file, mine)
+        return Got(done, qemu.read(mine, PAGE_SIZE))
+
+    attack.by_qemu("UFFDIO_COPY from the page", probe)
+
+
+def _agree(qemu: Puppet, file: int, features: int = UFFD_FEATURE_MOVE) -> None:
+    ioctl_on(qemu, file, UFFDIO_API, struct.pack("<QQQ", UFFD_API, features, 0))[0].require("UFFDIO_API")
 
 
 def _register(qemu: Puppet, file: int, address: int) -> Done:

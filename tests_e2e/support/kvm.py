@@ -50,7 +50,7 @@ _TABLE, _IDT_AT = struct.Struct("<QH6x"), 208  # base, limit; in struct kvm_sreg
 _CONTROL = struct.Struct("<6Q")  # cr0, cr2, cr3, cr4, cr8, efer
 _TRANSLATION = struct.Struct("<QQB7x")  # address, guest-physical address, valid
 _MSRS = struct.Struct("<IIIIQ")  # how many, padding, number, reserved, value
-_FPU_BYTES, _DEBUGREGS_BYTES = 416, 128
+FPU_BYTES, _DEBUGREGS_BYTES = 416, 128
 _SREGS_BYTES, _SREGS2_BYTES, _CONTROL_AT, _PDPTRS_AT = 312, 320, 224, 288
 EVENTS_BYTES, MP_STATE_BYTES, LAPIC_BYTES = 64, 4, 1024
 _IMMEDIATE_EXIT_AT, _EXIT_REASON_AT = 1, 8  # in struct kvm_run
@@ -187,7 +187,7 @@ class Vcpu(File):
 
     def xmm(self) -> bytes:
         """The registers xmm0 to xmm15, as KVM_GET_FPU gives them."""
-        return self.get(KVM_GET_FPU, _FPU_BYTES)[_XMM_IN_FPU:][:_XMM_BYTES]
+        return self.get(KVM_GET_FPU, FPU_BYTES)[_XMM_IN_FPU:][:_XMM_BYTES]
 
     def xmm_by_xsave(self) -> bytes:
         """The same, as KVM_GET_XSAVE gives them."""
@@ -195,7 +195,7 @@ class Vcpu(File):
 
     def put_xmm(self, content: bytes) -> None:
         """Set them, by KVM_SET_FPU."""
-        fpu = self.get(KVM_GET_FPU, _FPU_BYTES)
+        fpu = self.get(KVM_GET_FPU, FPU_BYTES)
         self.set(KVM_SET_FPU, fpu[:_XMM_IN_FPU] + content + fpu[_XMM_IN_FPU + len(content) :])
 
     def put_r8_to_r15(self, content: bytes) -> None:
