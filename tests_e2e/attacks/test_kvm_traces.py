@@ -6,12 +6,14 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from common.errors import ChannelError
 from host_setup.channels.ssh import Ssh
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_spec import HOST_PROGRAMS
+from host_setup.hosts.pool import HostPool
 from signoff.observation import PAGE_SIZE, Canary, Check, State
 from signoff.trial import Trial
 from tests_e2e.support.attack import UNDER_TEST, Attack
@@ -19,7 +21,7 @@ from tests_e2e.support.each import attempt, on_each, result_of
 from tests_e2e.support.kprobe_event import EVENT, FAULT, TRACING
 from tests_e2e.support.kvm import ALIAS_SLOT, EMULATED_COPY, EMULATED_EXCHANGE, KVM_EXIT_IO, PAST, own_vm
 from tests_e2e.support.registers import judge_each
-from tests_e2e.support.tiny_vm import parse
+from tests_e2e.support.tiny_vm import SHADOW_PAGING, parse
 from tests_e2e.support.tracing import threads_of, trace_events
 
 WORK = ["sh", "-c", "echo work > /dev/ttyS0; dd if=/dev/vda of=/dev/null bs=64k count=16 2> /dev/null"]
@@ -69,33 +71,50 @@ FAULT_AT = re.compile(r" kvm_page_fault: .* address 0x0*[1-9a-f]")
 TIMEOUT = 60.0
 
 
-def test_kvm_does_not_trace_instructions_of_a_protected_guest(trial: Trial, attack: Attack) -> None:
+def test_kvm_does_not_trace_instructions_of_a_protected_guest(trial: Trial, attack: Attack, steered_host: Host) -> None:
     """The trace of the instructions that KVM emulates shows no byte of a protected guest's (kvm_emulate_insn)."""
-    _judge_trace(trial, attack, "kvm/kvm_emulate_insn", INSTRUCTIONS)
+    _judge_trace(trial, attack, steered_host, "kvm/kvm_emulate_insn", INSTRUCTIONS)
 
 
-def test_kvm_does_not_trace_page_tables_of_a_protected_guest(trial: Trial, attack: Attack) -> None:
+def test_kvm_does_not_trace_page_tables_of_a_protected_guest(trial: Trial, attack: Attack, steered_host: Host) -> None:
     """The trace of KVM's page walks shows no entry of a protected guest's page tables (kvm_mmu_paging_element)."""
-    _judge_trace(trial, attack, "kvmmmu/kvm_mmu_paging_element", ENTRIES)
+    _judge_trace(trial, attack, steered_host, "kvmmmu/kvm_mmu_paging_element", ENTRIES)
 
 
-def test_kvm_does_not_trace_what_a_protected_guest_tells_devices(trial: Trial, attack: Attack) -> None:
+def test_kvm_does_not_trace_what_a_protected_guest_tells_devices(
+    trial: Trial, attack: Attack, steered_host: Host
+) -> None:
     """The trace of accesses to devices shows no data of a protected guest's (kvm_mmio)."""
-    _judge_trace(trial, attack, "kvm/kvm_mmio", OF_DEVICES)
+    _judge_trace(trial, attack, steered_host, "kvm/kvm_mmio", OF_DEVICES)
 
 
-def test_kvm_does_not_trace_what_a_protected_guest_tells_ports(trial: Trial, attack: Attack) -> None:
+def test_kvm_does_not_trace_what_a_protected_guest_tells_ports(
+    trial: Trial, attack: Attack, steered_host: Host
+) -> None:
     """The trace of accesses to ports shows no data of a protected guest's (kvm_pio)."""
-    _judge_trace(trial, attack, "kvm/kvm_pio", OF_PORTS)
+    _judge_trace(trial, attack, steered_host, "kvm/kvm_pio", OF_PORTS)
 
 
 def test_kvm_traces_and_logs_no_private_register(trial: Trial, host: Host) -> None:
     """No trace event of KVM and no line of the host's log shows a register of a guest whose registers are private."""
-    plain = _check_register_events(host, "plain")
+    _judge_register_events(trial, host, host)
+
+
+def test_kvm_traces_no_private_register_without_nested_paging(trial: Trial, host: Host, pool: HostPool) -> None:
+    """Nor does one where KVM shadows the guest's page tables, so that each fault's address is the guest's own."""
+    _judge_register_events(trial, host, pool.shared_with_cmdline(SHADOW_PAGING))
+
+
+def _judge_register_events(trial: Trial, host: Host, on: Host) -> None:
+    """Have the events judged that KVM has on a host.
+
+    :param host: tells by its guests whether its kernel can protect.
+    """
+    plain = _check_register_events(on, "plain")
     if host.plain_guest is None:
         trial.legitimate(plain)
     else:
-        tried = attempt(lambda: _check_register_events(host, "private"))
+        tried = attempt(lambda: _check_register_events(on, "private"))
         trial.legitimate(result_of(tried, "private registers", [plain]), plain)
 
 
@@ -154,10 +173,20 @@ def _any(lines: str) -> bool:
     return CODE_AT in lines or DEVICE_AT in lines
 
 
-def _judge_trace(trial: Trial, attack: Attack, event: str, pattern: str) -> None:
-    """Have each guest write to its console and read its disk, and look what the event prints of its QEMU's threads."""
-    host = attack.host
-    judge_each(trial, host, on_each(host.guests, lambda guest: _check_output(host, guest, event, pattern)))
+def _judge_trace(trial: Trial, attack: Attack, steered_host: Host, event: str, pattern: str) -> None:
+    """Have each guest write to its console and read its disk, and look what the event prints of its QEMU's threads.
+
+    Guests with private registers, and others: of both the memory is private.
+    """
+
+    def look(host: Host) -> list[list[Check]]:
+        return on_each(host.guests, lambda guest: _check_output(host, guest, event, pattern))
+
+    results = [
+        [*checks, *(replace(check, name=f"registers open: {check.name}") for check in more)]
+        for checks, more in zip(look(attack.host), look(steered_host), strict=True)
+    ]
+    judge_each(trial, attack.host, results)
 
 
 def _check_output(host: Host, guest: Guest, event: str, pattern: str) -> list[Check]:

@@ -7,10 +7,7 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
 from signoff.trial import Trial
 from tests_e2e.support.checks import checks, works
-from tests_e2e.support.tiny_vm import tiny_vm_works
-
-# On the host's command line: KVM shadows the guests' page tables. Each vendor's part of KVM reads its own word.
-SHADOW_PAGING = "kvm_amd.npt=0 kvm_intel.ept=0"
+from tests_e2e.support.tiny_vm import SHADOW_PAGING, tiny_vm_works
 
 
 def test_guest_page_walk_sets_accessed_and_dirty_bits(trial: Trial, host: Host) -> None:
