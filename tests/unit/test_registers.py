@@ -102,8 +102,9 @@ def test_a_hypervisors_page_has_its_code_its_guests_and_a_directory_that_maps_it
 
 
 def test_a_control_block_bears_its_mark_and_what_a_processor_insists_on() -> None:
-    block = nested.guest_block(0x1122334455667788)
+    block = nested.guest_block(0x1122334455667788, 0x5566)
     assert struct.unpack_from("<Q", block, 0x50) == (0x1122334455667788,)
+    assert struct.unpack_from("<Q", block, nested.RAX_AT) == (0x5566,)
     assert struct.unpack_from("<I", block, 0x10)[0] & 1  # VMRUN is intercepted
     assert struct.unpack_from("<I", block, 0x58)[0] > 0  # an address space
     assert struct.unpack_from("<Q", block, 0x4D0)[0] & nested.EFER_SVME

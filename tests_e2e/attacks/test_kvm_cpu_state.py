@@ -7,6 +7,7 @@ with those QEMU could set nothing of this.
 
 from __future__ import annotations
 
+import mmap
 import re
 import secrets
 import struct
@@ -31,6 +32,7 @@ from tests_e2e.support.kvm import (
     MSR_KVM_SYSTEM_TIME_NEW,
     MSR_KVM_WALL_CLOCK_NEW,
     PAUSE,
+    SPARE,
     OwnVm,
     by_own_vm,
     load,
@@ -46,6 +48,7 @@ TABLE = 32  # bytes: four page directory pointers
 ENTRIES, PRESENT, TABLE_FLAGS = 64, 1, 7
 TRACED, ENTRY, ROOT_SHIFT = 16, 8, 39  # entries of the root that are walked, bytes of one, what it maps
 WALK = "kvmmmu/kvm_mmu_paging_element"
+BLOCKS = 2  # pages that have a nested guest's control block: the guest's, and QEMU's that it has copied
 
 
 def find_content(own: OwnVm, page: Target, size: int) -> bytes:
@@ -225,11 +228,11 @@ def _pages_of(guest: Guest) -> tuple[Aimed, Aimed]:
     return pages["user"], pages["kernel"]
 
 
-def _run_nested(own: OwnVm, block_at: int, directory_at: int, mark: int) -> tuple[Done, bytes]:
+def _run_nested(own: OwnVm, block_at: int, directory_at: int, mark: int, register: int = 0) -> tuple[Done, bytes]:
     """A nested guest's run, and what KVM tells of it. The guest copies block and directory into pages of its own."""
     code = nested.code_page(nested.HYPERVISOR)
     for content, to, size in (
-        (nested.guest_block(mark), block_at, nested.BLOCK_BYTES),
+        (nested.guest_block(mark, register), block_at, nested.BLOCK_BYTES),
         (code, directory_at, PAGE_SIZE),
     ):
         page = own.qemu.memory(content)
@@ -256,13 +259,31 @@ def test_host_keeps_no_copy_of_a_nested_guests_control_block(trial: Trial, steer
 
 
 def _copies_kept(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
-    """Behind the block the page has what the guest alone knows; KVM works on a copy of the page as a whole."""
+    """Behind the block the page has what the guest alone knows; KVM works on a copy of the page as a whole.
+
+    By the block KVM makes one of its own for the processor, with the nested guest's registers. It gives that back to
+    the kernel when the guest switches SVM off. Then the guest's page has the register, and QEMU's that it has copied.
+    """
     aimed, other = _pages_of(guest)
+    private, register = aimed.planted.state == State.PRIVATE, secrets.randbits(64)
     with own_vm(host, puppeteer, guest) as own:
-        done, _ = _run_nested(own, aimed.target.gpa, other.target.gpa, 0)
-    with memory_of(host) as memory:
-        (pages,) = pages_with(memory, [secrets.token_bytes(PIECE) + aimed.planted.content[PIECE:]])
+        done, _ = _run_nested(own, aimed.target.gpa, other.target.gpa, 0, register)
+        own.cpu.aim(SPARE, 0, 0)  # without SVM
+        with memory_of(host) as memory:
+            (pages,) = pages_with(memory, [secrets.token_bytes(PIECE) + aimed.planted.content[PIECE:]])
+            holding = _count_pages_with(memory, struct.pack("<Q", register), nested.RAX_AT)
+    some = "some" if holding >= BLOCKS else "too few"
     return [
         Check("how the nested guest's run ends", str(KVM_EXIT_IO), str(done.returned)),
         Check("pages of the host's memory with what is behind the block", "1", str(len(pages) // PAGE_SIZE)),
+        Check(
+            "pages of the host's memory with the nested guest's register where a block has it",
+            str(BLOCKS) if private else "some",
+            str(holding) if private else some,
+        ),
     ]
+
+
+def _count_pages_with(memory: mmap.mmap, content: bytes, at: int) -> int:
+    """How many pages of memory have the content at an offset."""
+    return sum(memory[page + at : page + at + len(content)] == content for page in range(0, len(memory), PAGE_SIZE))

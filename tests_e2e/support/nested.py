@@ -21,7 +21,7 @@ EFER_SVME = 1 << 12
 BLOCK_BYTES = 0x700  # of a control block that are used here; pieces of a canary are looked for behind them
 VMMCALL, NOP = bytes.fromhex("0f01d9"), b"\x90"
 # AMD APM 2, appendix B. The nested guest's TSC offset is any number: it serves as a mark that KVM keeps.
-_INTERCEPTS, _ASID, _TSC_OFFSET = 0x10, 0x58, 0x50
+_INTERCEPTS, _ASID, _TSC_OFFSET, RAX_AT = 0x10, 0x58, 0x50, 0x5F8
 _VMRUN_AND_VMMCALL = 3
 _REAL_CR0, _CODE_16, _DATA_16 = 0x10, 0x9B, 0x93
 _PAGED_CR0, _CR4_PSE, _CODE_32, _DATA_32 = 0x80000011, 0x10, 0xC9B, 0xC93
@@ -58,9 +58,13 @@ def hypervisor_block() -> bytes:
     return _block(0, (_CODE_32, _DATA_32), 0xFFFFFFFF, 0, (_CR4_PSE, SPARE, _PAGED_CR0), SPARE + _RESUME_AT)
 
 
-def guest_block(mark: int) -> bytes:
-    """A control block whose guest is in real mode and makes the OUT of ``code_page``. :param mark: its TSC offset."""
-    return _block(mark, (_CODE_16, _DATA_16), 0xFFFF, SPARE, (0, 0, _REAL_CR0), _GUEST_AT)
+def guest_block(mark: int, register: int) -> bytes:
+    """A control block whose guest is in real mode and makes the OUT of ``code_page``.
+
+    :param mark: its TSC offset. :param register: its RAX, which stands at ``RAX_AT``.
+    """
+    block = _block(mark, (_CODE_16, _DATA_16), 0xFFFF, SPARE, (0, 0, _REAL_CR0), _GUEST_AT)
+    return block[:RAX_AT] + struct.pack("<Q", register) + block[RAX_AT + 8 :]
 
 
 def _block(
