@@ -178,5 +178,5 @@ def test_vmm_puts_no_page_of_the_guest_in_the_place_of_another(trial: Trial, hos
     """A VMM cannot give a guest one of its pages in the place of another, or of a newer one (memory slots, mremap)."""
     rows = ("exchanged", "older", "older-beside", "taken-for-another", "window", "window-before")
     second = ("second-number", "second-number-written", "second-number-loaded")
-    moved = ("moved-back", "moved-taken-back", "moved-renewed")
+    moved = ("moved-back", "moved-back-second", "moved-taken-back", "moved-renewed")
     tiny_vm_works(trial, host, *rows, *second, *moved)

@@ -20,7 +20,8 @@
 
 /* What the host side is asked. */
 enum { PUT_ONE = 0x7000, PUT_BOTH, EXCHANGE, PUT_NEWER, PUT_OLDER, PUT_SECOND_NUMBER, MOVE_AWAY, BRING_BACK, RENEW,
-       PUT_OURS, UPCALL, PUT_BESIDE, PUT_NEWER_BESIDE, PUT_OLDER_BESIDE, MOVE_AND_MAP };
+       PUT_OURS, UPCALL, PUT_BESIDE, PUT_NEWER_BESIDE, PUT_OLDER_BESIDE, MOVE_AND_MAP,
+       PUT_TWO, MOVE_BOTH, BRING_BOTH };
 
 /* The code of one page runs where the guest has another one. */
 static GUEST void pages_are_not_exchanged(void)
@@ -118,6 +119,18 @@ static GUEST void moved_page_does_not_come_back(void)
 	     *(volatile uint64_t *)(uint64_t)ONE_AT);
 }
 
+/* As moved_page_does_not_come_back(), of two pages that are one slot: the second of them. */
+static GUEST void second_moved_page_does_not_come_back(void)
+{
+	service(PUT_TWO);
+	fill_pages(ONE_AT, 2, OLD_WORD);
+	service(MOVE_BOTH);
+	fill_pages(OTHER_AT, 1, NEW_WORD);	/* the guest may end here */
+	service(BRING_BOTH);
+	tell("loaded from the second page when both are there again", way == PLAIN ? OLD_WORD : NEW_WORD,
+	     *(volatile uint64_t *)(uint64_t)OTHER_AT);
+}
+
 /* As moved_page_does_not_come_back(); meanwhile the guest shares what the VMM has in its place, and takes that back. */
 static GUEST void moved_page_does_not_come_back_by_taking_back(void)
 {
@@ -198,12 +211,13 @@ static uint64_t raise_upcall(const struct vm *vm)
 
 static uint64_t serve_exchanges(struct vm *vm, uint32_t what)
 {
-	static unsigned char *one, *other;	/* behind the first is another page, of one mapping with it */
+	static unsigned char *one, *other, *away;	/* behind the first is another page, of one mapping with it */
 	struct kvm_userspace_memory_region region = { .slot = 3, .guest_phys_addr = ONE_AT, .memory_size = PAGE };
 
 	if (!one) {
 		one = map(2 * PAGE);
 		other = map(PAGE);
+		away = map(2 * PAGE);
 	}
 	switch (what) {
 	case PUT_BOTH:
@@ -246,6 +260,17 @@ static uint64_t serve_exchanges(struct vm *vm, uint32_t what)
 		if (mremap(one, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, other) != other)
 			cannot("move a page away");
 		return 0;
+	case PUT_TWO:
+		add_memory(vm, 3, 0, ONE_AT, 2 * PAGE, one);
+		return 0;
+	case MOVE_BOTH:
+		if (mremap(one, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, away) != away)
+			cannot("move two pages away");
+		return 0;
+	case BRING_BOTH:
+		if (mremap(away, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, one) != one)
+			cannot("bring two pages back");
+		return 0;
 	case MOVE_AND_MAP:
 		if (mremap(one, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, other) != other ||
 		    mmap(one, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != one)
@@ -278,6 +303,8 @@ const struct row exchanges_rows[] = {
 	  .ends_at = OTHER_AT },
 	{ "taken-for-another", nothing_is_taken_back_for_another, .operands = NULL, .serve = serve_exchanges, .refused = true },
 	{ "moved-back", moved_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges, .refused = true },
+	{ "moved-back-second", second_moved_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges,
+	  .refused = true, .meets = MOVE_BOTH },
 	{ "moved-taken-back", moved_page_does_not_come_back_by_taking_back, .operands = NULL, .serve = serve_exchanges },
 	{ "moved-renewed", moved_page_is_not_replaced, .operands = NULL, .serve = serve_exchanges },
 	{ "upcall", no_upcall_comes, .operands = NULL, .serve = serve_exchanges, .first = enable_with_registers },
