@@ -485,6 +485,18 @@ static int by_direct_map_again(const struct sealproof_attack *attack, void *byte
 	return err;
 }
 
+/* To split a large entry flushes all TLBs; whoever uses the page meanwhile would fault. */
+static int by_direct_map_split(const struct sealproof_attack *attack, void *bytes, u64 *done)
+{
+	change_direct_map put = find_function("set_direct_map_default_noflush");
+	change_direct_map take = find_function("set_direct_map_invalid_noflush");
+	struct page *page = page_of(attack);
+
+	if (!page || !put || !take)
+		return -ENXIO;
+	return take(page) ?: put(page);
+}
+
 /* ---- kgdb --------------------------------------------------------------- */
 
 #define KGDB_BYTES	256	/* in one packet; its buffer has 1,024 characters */
@@ -618,6 +630,7 @@ static const struct method methods[] = {
 	[SEALPROOF_VMAP_WRITE]          = { .attempt = by_vmap_write, .in_page = true, .writes = true },
 	[SEALPROOF_GET_AS_KVM]          = { .attempt = by_get_user_pages_as_kvm, .in_page = true },
 	[SEALPROOF_DIRECT_MAP_AGAIN]    = { .attempt = by_direct_map_again, .in_page = true },
+	[SEALPROOF_DIRECT_MAP_SPLIT]    = { .attempt = by_direct_map_split, .in_page = true },
 };
 
 static const struct method *method_of(const struct sealproof_attack *attack)

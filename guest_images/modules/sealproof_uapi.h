@@ -131,6 +131,8 @@ struct sealproof_attack {
  * VMAP_*: a new mapping by vmap(). GET_AS_KVM: target is a virtual address of the caller; get_user_pages(), if refused
  *   with the value that FOLL_KVM has in the series, and vmap(). DIRECT_MAP_AGAIN: page_address(page), for which a page that
  *   is not in the direct map is put back there, and taken out again.
+ * DIRECT_MAP_SPLIT: reads nothing. The page leaves the direct map and comes back, by which the large entry that it was
+ *   part of becomes 512 of 4 KiB.
  */
 enum sealproof_method {
 	SEALPROOF_COPY_FROM_USER = 1,
@@ -157,6 +159,7 @@ enum sealproof_method {
 	SEALPROOF_DIRECT_MAP_AGAIN = 22,
 	SEALPROOF_WATCH_START_YIELDING = 23,
 	SEALPROOF_GET_USER_PAGES_WITH = 24,
+	SEALPROOF_DIRECT_MAP_SPLIT = 25,
 };
 
 /* ---- host_oracle.ko: what KVM knows of a VM's memory ---------------------- */

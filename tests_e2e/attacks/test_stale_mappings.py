@@ -41,13 +41,22 @@ def test_no_cpu_keeps_access_to_page_that_becomes_private(attack: Attack) -> Non
 
 def test_no_cpu_keeps_access_to_memory_that_a_guest_gets_later(trial: Trial, pool: HostPool) -> None:
     """A CPU that reads free memory of the kernel's all the time loses it when that is given to a guest."""
+    _judge_stale_read(trial, pool, small=False)
+
+
+def test_no_cpu_keeps_access_to_memory_in_small_entries_that_a_guest_gets_later(trial: Trial, pool: HostPool) -> None:
+    """Nor does it keep memory that the direct map has in entries of 4 KiB, so that its TLB has each page by itself."""
+    _judge_stale_read(trial, pool, small=True)
+
+
+def _judge_stale_read(trial: Trial, pool: HostPool, *, small: bool) -> None:
     with pool.fresh() as host:
         protected = host.guest.protected if host.plain_guest is not None else None
-        results = on_each(host.guests, lambda guest: _check_stale_read(host, guest))
+        results = on_each(host.guests, lambda guest: _check_stale_read(host, guest, small=small))
     trial.legitimate(*results, protected=protected)
 
 
-def _check_stale_read(host: Host, guest: Guest) -> list[Check]:
+def _check_stale_read(host: Host, guest: Guest, *, small: bool) -> list[Check]:
     """Have a guest be given the very memory that a CPU reads.
 
     A plain guest takes what the kernel gives to everybody. That it is this memory is of no interest there: the CPU
@@ -64,6 +73,7 @@ def _check_stale_read(host: Host, guest: Guest) -> list[Check]:
                 cpu,
                 others,
                 lambda frame: _use_new_memory(host, guest, number, frame),  # noqa: B023
+                small=small,
             )
             if not guest.protected or frame // PAGE_SIZE in frames_of(host, guest).private:
                 break

@@ -125,15 +125,19 @@ def _watch_ends(attacker: Puppet, frame: int, cpu: int) -> tuple[Done, bytes]:
 
 
 def read_until_a_guest_has_it(
-    attacker: Puppet, blocks: Blocks, cpu: int, others: Sequence[int], use: Callable[[int], object]
+    attacker: Puppet, blocks: Blocks, cpu: int, others: Sequence[int], use: Callable[[int], object], *, small: bool
 ) -> tuple[int, Done, bytes]:
     """Read memory of the kernel's again and again, while it is given back and a guest is given new memory.
 
     :param use: has the guest use memory that it has not used before; gets the frame that is read.
+    :param small: the direct map has the memory in entries of 4 KiB: a TLB has each page by itself.
     :returns: the frame that was read, a physical address, and what the last read of it met.
     """
     _leave_to(attacker, others)
     frame = blocks.frames[AMONG] + PAGE_SIZE * MIDDLE
+    if small:
+        split, _ = attack_by_module(attacker, Method.DIRECT_MAP_SPLIT, blocks.frames[AMONG], PAGE_SIZE)
+        split.require("split the entry of the direct map")
     # It yields to the kernel's own work: some of what gives a guest memory waits for a worker on each CPU.
     began, _ = attack_by_module(attacker, Method.WATCH_START_YIELDING, frame, PAGE_SIZE, cpu=cpu)
     began.require(f"the read on CPU {cpu} before the memory was given back")
