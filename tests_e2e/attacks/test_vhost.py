@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import termios
 
@@ -12,13 +13,16 @@ from signoff.observation import PAGE_SIZE
 from tests_e2e.support.attack import PATTERN, Attack, Got, Target
 from tests_e2e.support.faults import that_met
 from tests_e2e.support.sockets import LO, SOCK_STREAM, bind_to, frame_of, packets_of
-from tests_e2e.support.steps import IOC_WRITE, descriptor_of, ioc, ioctl_on
-from tests_e2e.support.vhost import DEVICE_WRITES, THE_PAGE, TIMEOUT, VHOST, Queue, kick_queue, vhost
+from tests_e2e.support.steps import IOC_WRITE, descriptor_of, ioc, ioctl_on, read_pending
+from tests_e2e.support.vhost import DEVICE_WRITES, SET_MEM_TABLE, THE_PAGE, TIMEOUT, VHOST, Queue, kick_queue, vhost
 
 NET, VSOCK = "/dev/vhost-net", "/dev/vhost-vsock"
 NET_SET_BACKEND = ioc(IOC_WRITE, VHOST, 0x30, 8)
 VHOST_NET_F_VIRTIO_NET_HDR = 1 << 27  # the device itself makes and takes the header of each packet
 HEADER = bytes(10)  # struct virtio_net_hdr
+SET_LOG_BASE, SET_LOG_FD = ioc(IOC_WRITE, VHOST, 0x04, 8), ioc(IOC_WRITE, VHOST, 0x07, 4)
+VHOST_F_LOG_ALL = 1 << 26
+LOGGED = 16  # pages that the device writes, by a bit each in the log; the last by the header's bytes alone
 
 
 def test_qemu_cannot_have_vhost_net_send_private_page(attack: Attack) -> None:
@@ -63,6 +67,37 @@ def test_qemu_cannot_have_vhost_net_receive_into_private_page(attack: Attack) ->
             return Got(Done(returned=receiving.count_used()), wrote=PATTERN)
 
     attack.by_qemu("vhost-net, receiving", probe)
+
+
+def test_qemu_cannot_have_vhost_net_log_into_private_page(attack: Attack) -> None:
+    """QEMU cannot have the kernel's vhost-net write down in a private page which pages it has written."""
+
+    def probe(qemu: Puppet, page: Target) -> Got:
+        receiving, packet = Queue(qemu), PATTERN * (LOGGED - 1)
+        receiving.offer(0, [(THE_PAGE, LOGGED * PAGE_SIZE)], DEVICE_WRITES)
+        ethertype = int.from_bytes(PATTERN[12:14], "big")
+        with (
+            packets_of(qemu, LO, only=0) as wire,
+            packets_of(qemu, LO, only=ethertype) as backend,
+            descriptor_of(qemu, "eventfd2", 0, os.O_NONBLOCK) as events,
+            vhost(qemu, NET, page.hva, [receiving], VHOST_NET_F_VIRTIO_NET_HDR | VHOST_F_LOG_ALL) as (device, _),
+        ):
+            buffers = struct.pack("<II4Q", 1, 0, THE_PAGE, LOGGED * PAGE_SIZE, qemu.memory(LOGGED * PAGE_SIZE), 0)
+            log = page.hva - THE_PAGE // PAGE_SIZE // 8
+            for number, argument in (
+                (SET_MEM_TABLE, buffers),
+                (SET_LOG_BASE, struct.pack("<Q", log)),
+                (SET_LOG_FD, struct.pack("<i", events)),
+            ):
+                ioctl_on(qemu, device, number, argument)[0].require(f"ioctl {number:#x} of vhost")
+            _back(qemu, device, 0, backend)
+            qemu.syscall("write", wire, qemu.memory(packet), len(packet)).require("send a packet")
+            receiving.wait_until_used(1)
+            _back(qemu, device, 0, -1)  # this waits for the worker
+            count = read_pending(qemu, events, 8)
+        return Got(Done(returned=int.from_bytes(count, "little")), wrote=b"\xff" * (LOGGED // 8))
+
+    attack.by_qemu("vhost-net, logging", probe)
 
 
 def _back(qemu: Puppet, device: int, queue: int, socket: int) -> None:
