@@ -31,12 +31,11 @@ _Static_assert(TAKEN_AT == 0x2000 && ACTED_AT == 0x2008, "ended_entry has these"
 #define HV_AUTO_EOI (1u << 17)
 
 /* What the host side is asked. */
-enum { INTERRUPT = 0xa000, STORE_ALL_ALONG, END_BY_ITSELF, INTERRUPT_BY_PIC, SEND_EARLY, SEND_LATE, HIDE_APIC,
-       INTERRUPT_BY_IOCTL };
+enum { INTERRUPT = 0xa000, STORE_ALL_ALONG, END_BY_ITSELF, INTERRUPT_BY_PIC, SEND_BOTH, HIDE_APIC, INTERRUPT_BY_IOCTL };
 
-/* Of exceptions: a hypervisor's, and that of security. */
-#define EARLY_VECTOR 28
-#define LATE_VECTOR 30
+/* Of exceptions' vectors the first and the last that an APIC delivers. */
+#define FIRST_VECTOR 16
+#define LAST_VECTOR 31
 
 /*
  * Looks whether the interrupt is in service, when the VMM has acted and with no exit before: bit 0 of the fifth register
@@ -141,10 +140,10 @@ asm(".text\n"
     "	pop %rdx\n	pop %rcx\n	pop %rax\n"
     "	iretq\n");
 
-static GUEST void be_sent_one_and_enable(void)
+static GUEST void be_sent_both_and_enable(void)
 {
 	use_x2apic();
-	service(SEND_EARLY);
+	service(SEND_BOTH);
 	enable_with_registers();
 }
 
@@ -152,15 +151,15 @@ static GUEST void be_sent_one_and_enable(void)
 static GUEST void no_interrupt_has_an_exceptions_vector(void)
 {
 	use_x2apic();
-	set_gate(EARLY_VECTOR, counted_entry, 0);
-	set_gate(LATE_VECTOR, counted_entry, 0);
+	set_gate(FIRST_VECTOR, counted_entry, 0);
+	set_gate(LAST_VECTOR, counted_entry, 0);
 	if (way == PLAIN)
-		service(SEND_EARLY);
+		service(SEND_BOTH);
 	take_interrupts();
-	tell("interrupts with an exception's vector, from before the request", way == PLAIN, irq_count);
-	service(SEND_LATE);
+	tell("interrupts with exceptions' vectors, from before the request", way == PLAIN ? 2 : 0, irq_count);
+	service(SEND_BOTH);
 	take_interrupts();
-	tell("interrupts with an exception's vector", way == PLAIN ? 2 : 0, irq_count);
+	tell("interrupts with exceptions' vectors", way == PLAIN ? 4 : 0, irq_count);
 }
 
 static GUEST void ask_with_apic_elsewhere(void)
@@ -283,11 +282,9 @@ static uint64_t serve_interrupts(struct vm *vm, uint32_t what)
 	case INTERRUPT_BY_PIC:
 		interrupt_by_pic(vm);
 		return 0;
-	case SEND_EARLY:
-		send_message(vm, 0, EARLY_VECTOR);
-		return 0;
-	case SEND_LATE:
-		send_message(vm, 0, LATE_VECTOR);
+	case SEND_BOTH:
+		send_message(vm, 0, FIRST_VECTOR);
+		send_message(vm, 0, LAST_VECTOR);
 		return 0;
 	case HIDE_APIC:
 		return hide_apic(vm);
@@ -321,7 +318,7 @@ const struct row interrupts_rows[] = {
 	{ "by-ioctl", no_interrupt_by_ioctl_comes, .operands = NULL, .serve = serve_interrupts,
 	  .first = enable_with_registers, .split = true },
 	{ "exceptions-vector", no_interrupt_has_an_exceptions_vector, .operands = NULL, .serve = serve_interrupts,
-	  .first = be_sent_one_and_enable },
+	  .first = be_sent_both_and_enable },
 	{ "ended", no_store_ends_an_interrupt, .operands = NULL, .serve = serve_interrupts, .first = enable_with_registers },
 	{ "auto-ended", no_interrupt_ends_by_itself, .operands = NULL, .serve = serve_interrupts, .first = let_end_and_enable },
 	{ .name = NULL },
