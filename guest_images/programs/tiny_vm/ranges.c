@@ -11,6 +11,7 @@
 #define FIRMWARE_AT 0xc0000u	/* shared from the start, up to 1 MiB */
 #define FIRMWARE_PAGES 64u
 #define RANGE_MOST 600u			/* more than KVM does in one go */
+#define MANY_AT (EXTRA_SLOT - (RANGE_MOST - 1) * PAGE)	/* of so many pages the last is the second slot's */
 #define ALTERNATE 1000ull		/* single pages, each with another one behind it */
 #define A_FEW 8u
 #define SPARSE_PAGES 96u
@@ -141,6 +142,10 @@ static GUEST void ranges_are_shared(void)
 	tell("the first slot's last page: reached", EACH(1), reached(EXTRA_SLOT - PAGE, 1));
 	tell("the first slot's last page: to take back", 0, hypercall(HC_UNSHARE, EXTRA_SLOT / PAGE - 1, 1));
 	tell("across two slots: whole in the end", 2, whole_pages(EXTRA_SLOT - PAGE, 2, OLD_WORD));
+	/* More than KVM does at once: the second slot comes with the rest. */
+	fill_pages(MANY_AT, 1, OLD_WORD);
+	tell("600 pages across two slots: to share", NOT_VALID, hypercall(HC_SHARE, MANY_AT / PAGE, RANGE_MOST));
+	tell("600 pages across two slots: the first of them, reached", 0, reached(MANY_AT, 1));
 }
 
 /* The VMM puts a page behind another number too: whoever shares that number must not give the page away. */
