@@ -211,7 +211,10 @@ static GUEST void ask_without_apic(void)
 	     hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
 }
 
-extern const unsigned char managed_asks[], managed_asks_end[];
+#define GENUINE_INTEL 0x756e6547u	/* ebx of CPUID's leaf 0: "Genu" */
+#define VMCALL_END 0xc1			/* vmcall is 0f 01 c1, vmmcall 0f 01 d9 */
+
+extern const unsigned char managed_asks[], managed_call[], managed_asks_end[];
 
 /* HC_ENABLE with PRIVATE_REGISTERS. */
 asm(".text\n"
@@ -220,6 +223,7 @@ asm(".text\n"
     "	mov $13, %eax\n"
     "	mov $1, %ebx\n"
     "	xor %ecx, %ecx\n"
+    "managed_call:\n"
     "	vmmcall\n"
     "	mov %eax, %cs:0x8400\n"
     "	rsm\n"
@@ -232,6 +236,9 @@ static GUEST void ask_in_management(void)
 
 	*answer = 0;
 	copy_code(MANAGED_AT, managed_asks, managed_asks_end);
+	/* KVM takes vmmcall for vmcall, but not in real mode (arch/x86/kvm/emulate.c group7_rm3, Prot). */
+	if (cpuid_word(0, 1) == GENUINE_INTEL)
+		((unsigned char *)MANAGED_AT)[managed_call - managed_asks + 2] = VMCALL_END;
 	service(0);
 	tell("ENABLE with registers in system management mode", (uint32_t)NO_RIGHT, *answer);
 }
