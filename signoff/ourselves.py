@@ -14,7 +14,8 @@ import site
 import struct
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.machinery import all_suffixes
 from importlib.metadata import Distribution, distributions
 from importlib.util import source_hash
 from pathlib import Path
@@ -24,11 +25,14 @@ from _pytest.assertion import rewrite
 
 from common.commands import git
 from common.errors import CommandError, SetupError
+from common.names import path_text
 from common.store import file_sha256
 from signoff.surroundings import canonical
 
 _STAGE = "identity"
 _OURS = "sealproof"
+_LINK = b"120000"
+"""A link, in git's trees."""
 _MADE = {"__pycache__", ".git", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
 """Folders that no source is in."""
 
@@ -37,7 +41,8 @@ def files_of(project: Path) -> str:
     """The files that decide what a run does, as ``sha256sum`` lists them, from the project's folder.
 
     Git's word on what has changed does not count, nor does what it is told to ignore: these are all files that it
-    tracks, all files beside them in their folders, and all Python. Without git they are all files that nothing made.
+    tracks, all files beside them in their folders, and all that Python would import from the project's folder. Without
+    git they are all files that nothing made.
     """
     try:
         names = git(project, "ls-files", "-z", "--", ".", stage=_STAGE).decode(errors="surrogateescape").split("\0")
@@ -48,13 +53,16 @@ def files_of(project: Path) -> str:
     paths = {path for path in tracked if path.is_file() or path.is_symlink()}
     for path in _all(project, project):
         place = path.relative_to(project).parts
-        if not tracked or place[0] in folders or (len(place) == 1 and path.suffix == ".py"):
+        if not tracked or place[0] in folders or _can_be_imported(place):
             paths.add(path)
     return "".join(
-        f"{file_sha256(path)}  {path.relative_to(project).as_posix()}\n"
-        for path in sorted(paths)
-        if str(path).isprintable()
+        f"{file_sha256(path)}  {path_text(path.relative_to(project).as_posix())}\n" for path in sorted(paths)
     )
+
+
+def _can_be_imported(place: Sequence[str]) -> bool:
+    """Whether Python takes a file below the project's folder for a module, or for one of a package."""
+    return place[-1].endswith(tuple(all_suffixes())) and place[0].partition(".")[0].isidentifier()
 
 
 def are_committed(project: Path, listed: str) -> bool:
@@ -62,16 +70,64 @@ def are_committed(project: Path, listed: str) -> bool:
 
     :param listed: the files, as :func:`files_of` has them.
     """
-    names = [line.partition("  ")[2] for line in listed.splitlines()]
     try:
-        tree = git(project, "ls-tree", "-r", "-z", "HEAD", stage=_STAGE).decode(errors="surrogateescape").split("\0")
-        wanted = {name: facts.split() for facts, _, name in (line.partition("\t") for line in tree if line)}
-        plain = [name for name in names if not (project / name).is_symlink()]
-        ids = git(project, "hash-object", "--no-filters", "--", *plain, stage=_STAGE).decode().split()
-    except (CommandError, SetupError):
+        commit = git(project, "rev-parse", "HEAD", stage=_STAGE).decode().strip()
+        content = git(project, "cat-file", "commit", commit, stage=_STAGE)
+        lines = git(project, "ls-tree", "-r", "-z", commit, stage=_STAGE).split(b"\0")[:-1]
+        entries = {name: (mode, id_) for mode, _, id_, name in (_entry(line) for line in lines)}
+        files = {name: (mode, _object_id(commit, b"blob", _content(project, name, mode))) for name, (mode, _)
+                 in entries.items()}  # fmt: skip
+    except (CommandError, SetupError, OSError):
         return False
-    same = all(wanted.get(name, [""])[-1] == object_id for name, object_id in zip(plain, ids, strict=True))
-    return same and set(names) == set(wanted)
+    # The commit names a tree, and the tree the files, by hashes that are made here: git may hold other objects by them.
+    named = content.partition(b"\n")[0] == b"tree " + _tree_id(commit, entries).encode()
+    names = {path_text(os.fsdecode(name)) for name in entries}
+    told = {line.partition("  ")[2] for line in listed.splitlines()}
+    return named and _object_id(commit, b"commit", content) == commit and files == entries and told == names
+
+
+def _entry(line: bytes) -> tuple[bytes, bytes, str, bytes]:
+    """Mode, kind, id and name of a file, as ``git ls-tree`` tells it."""
+    facts, _, name = line.partition(b"\t")
+    mode, kind, id_ = facts.split()
+    return mode, kind, id_.decode(), name
+
+
+def _content(project: Path, name: bytes, mode: bytes) -> bytes:
+    """What git would keep of a file; of a link, where it leads to.
+
+    :raises OSError: it is not what the mode says, or not there.
+    """
+    path = project / os.fsdecode(name)
+    if mode == _LINK:
+        return os.fsencode(path.readlink())
+    if path.is_symlink():
+        raise OSError(f"{path} is a link")
+    return path.read_bytes()
+
+
+def _object_id(like: str, kind: bytes, content: bytes) -> str:
+    """The id of one of git's objects, by the hash that another id is of (git: hash-object)."""
+    return hashlib.new(
+        "sha1" if len(like) == 40 else "sha256", b"%b %d\0%b" % (kind, len(content), content)
+    ).hexdigest()
+
+
+def _tree_id(like: str, entries: Mapping[bytes, tuple[bytes, str]]) -> str:
+    """The id of the tree that holds these files, by their names."""
+    found: dict[bytes, tuple[bytes, str]] = {}
+    below: dict[bytes, dict[bytes, tuple[bytes, str]]] = {}
+    for name, entry in entries.items():
+        top, inside, rest = name.partition(b"/")
+        if inside:
+            below.setdefault(top, {})[rest] = entry
+        else:
+            found[top] = entry
+    found |= {name: (b"40000", _tree_id(like, files)) for name, files in below.items()}
+    # As git sorts them, a folder's name ends in a slash.
+    order = sorted(found, key=lambda name: name + b"/" if name in below else name)
+    lines = (b"%b %b\0%b" % (found[name][0], name, bytes.fromhex(found[name][1])) for name in order)
+    return _object_id(like, b"tree", b"".join(lines))
 
 
 def _all(folder: Path, top: Path) -> Iterator[Path]:
@@ -82,7 +138,7 @@ def _all(folder: Path, top: Path) -> Iterator[Path]:
             path.name not in _MADE
             and path != top / "reports"
             and not path.name.startswith(".venv")
-            and path.suffix != ".egg-info"
+            and not (folder == top and path.suffix == ".egg-info")
         ):
             yield from _all(path, top)
 
@@ -141,7 +197,8 @@ def strangers(listed: str, project: Path, installed: Iterable[Distribution] | No
         for line in (distribution.read_text("RECORD") or "").splitlines():
             known.add(os.path.normpath(f"{base}/{line.partition(',')[0]}"))
     library = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
-    started = [str(path) for folder in map(Path, site.getsitepackages()) for path in folder.glob("*.pth")]
+    folders = [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
+    started = [str(path) for folder in map(Path, folders) for path in folder.glob("*.pth")]
     return sorted({path for path in (*files_loaded(), *started) if path not in known and not _of_python(path, library)})
 
 

@@ -14,7 +14,8 @@ from common.paths import PROJECT
 
 _VARIABLES = (
     *("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONPATH", "PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONPYCACHEPREFIX"),
-    *("LD_PRELOAD", "LD_AUDIT"),
+    *("LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GCONV_PATH"),
+    *("OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES"),
 )
 """Variables that add options, plugins or code, or take checks away."""
 _OURS = ("signoff.plugin", "host_setup.plugin", "host_setup.coverage.plugin", "fleet.only")

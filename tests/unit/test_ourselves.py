@@ -8,6 +8,7 @@ import marshal
 import os
 import struct
 import subprocess
+from collections.abc import Callable
 from importlib.metadata import Distribution, PathDistribution
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -63,6 +64,65 @@ def test_git_is_not_asked_whether_files_are_as_committed(project: Path) -> None:
     assert ourselves.are_committed(project, ourselves.files_of(project))
     git(project, "update-index", "--assume-unchanged", "signoff/verdict.py")
     (project / "signoff" / "verdict.py").write_text("PASS")
+    assert not ourselves.are_committed(project, ourselves.files_of(project))
+
+
+def replaced_commit(project: Path) -> None:
+    """Git shows another commit under the id of the one that is checked out."""
+    (project / "signoff/verdict.py").write_text("PASS")
+    git(project, "commit", "--quiet", "-a", "-m", "y")
+    git(project, "replace", "HEAD~1", "HEAD")
+    git(project, "update-ref", "--no-deref", "HEAD", "HEAD~1")
+
+
+def replaced_object(project: Path) -> None:
+    """The file in which git keeps a folder of the commit holds another folder."""
+    old, path = said(project, "rev-parse", "HEAD:signoff"), project / "signoff/verdict.py"
+    path.write_text("PASS")
+    git(project, "add", ".")
+    new = said(project, "rev-parse", f"{said(project, 'write-tree')}:signoff")
+    objects = project / ".git/objects"
+    (objects / old[:2] / old[2:]).chmod(0o644)
+    (objects / old[:2] / old[2:]).write_bytes((objects / new[:2] / new[2:]).read_bytes())
+    git(project, "reset", "--quiet", "HEAD")
+
+
+def linked(project: Path) -> None:
+    """A file leads to another, and git is told to look away."""
+    path = project / "signoff/verdict.py"
+    path.rename(project.parent / "verdict.py")
+    path.symlink_to(project.parent / "verdict.py")
+    git(project, "update-index", "--skip-worktree", "signoff/verdict.py")
+
+
+def said(project: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(project), *words], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("change", [replaced_commit, replaced_object, linked])
+def test_objects_of_git_are_looked_at_by_their_hashes(project: Path, change: Callable[[Path], None]) -> None:
+    (project / "a").mkdir()
+    (project / "a/b.txt").write_text("x")
+    (project / "a.b").symlink_to("a")
+    git(project, "add", ".")
+    git(project, "commit", "--quiet", "-m", "with names that git sorts in its own way")
+    assert ourselves.are_committed(project, ourselves.files_of(project))
+    change(project)
+    assert not ourselves.are_committed(project, ourselves.files_of(project))
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["secrets/__init__.py", "secrets.pyc", "secrets.abi3.so", "numpy/x.py", "signoff/x.egg-info/conftest.py",
+     "signoff/test_a\nb.py"],
+)  # fmt: skip
+def test_what_python_or_pytest_would_find_is_in_no_commit(project: Path, more: str) -> None:
+    (project / ".git/info").mkdir(exist_ok=True)
+    (project / ".git/info/exclude").write_text("*.py\n*.so\n*.pyc\n")
+    (project / more).parent.mkdir(exist_ok=True)
+    (project / more).write_text("x")
+    assert not said(project, "status", "--porcelain")
     assert not ourselves.are_committed(project, ourselves.files_of(project))
 
 

@@ -652,6 +652,8 @@ REFUSED = {
     "PYTHONPATH": "elsewhere",
     "PYTHONOPTIMIZE": "1",
     "PYTHONPYCACHEPREFIX": "elsewhere",
+    "LD_LIBRARY_PATH": "elsewhere",
+    "OPENSSL_CONF": "elsewhere.cnf",
     "LD_PRELOAD": "libm.so.6",
 }
 
