@@ -43,6 +43,8 @@ _ZIP_MEMBER = struct.Struct("<4s2xHH4xLLLHH")
 """Mark, flags, method, CRC, size packed and unpacked, length of the name, of the further facts."""
 _DESCRIBED = 8  # a flag: 12 or 16 bytes behind a member say how long it is
 _EXTRA = {0x5455, 0x7875, 0x000A}  # times, and owners
+_PAX = {"mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment", "LIBARCHIVE.creationtime"}
+"""What a pax header may say of a member, or of all: nothing of it is read."""
 _NOT_EVERYWHERE = re.compile(r'[<>:"|?*]')
 """What some file systems do not have in names, and read as something else."""
 RATIO = 500  # an archive's content to its size
@@ -177,6 +179,10 @@ def _archive(path: Path, members: Iterator[tuple[str, IO[bytes]]]) -> Tree:
     tree = Tree(None, {name.removeprefix(top): data for name, data in contents.items()})
     for name, content in tree.packed.items():
         _add(tree, name, len(content))
+    for name in tree.sizes:
+        for folder in map(str, PurePosixPath(name).parents):
+            if folder in tree.sizes:
+                raise UnsoundError(f"{folder} is a file, and {name} lies in it")
     return tree
 
 
@@ -246,12 +252,13 @@ def _unpacked(path: Path) -> Iterator[_Careful]:
 def _tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with _unpacked(path) as content, tarfile.open(fileobj=content, mode="r:") as archive:  # type: ignore[call-overload]
         for member in archive:
-            if {"path", "linkpath", "size"} & set(archive.pax_headers):
+            if set(archive.pax_headers) - _PAX:
                 raise UnsoundError(f"{path.name} uses global names, which not every program reads")
-            if archive.fileobj is not None and not _has_one_name(archive.fileobj, member):
-                raise UnsoundError(f"{path.name} has a name that not every program reads: {member.name}")
             if member.issparse():
                 raise UnsoundError(f"{member.name} has holes in it, which not every unpacker reads")
+            what = "" if archive.fileobj is None else _read_otherwise(archive.fileobj, member)
+            if what:
+                raise UnsoundError(f"{path.name} has a {what} that not every program reads: {member.name}")
             data = archive.extractfile(member) if member.isreg() else None
             if data is not None:
                 yield member.name, data
@@ -267,15 +274,25 @@ def _tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 raise UnsoundError(f"{path.name} goes on behind the archive's end: programs unpack it differently")
 
 
-def _has_one_name(data: Any, member: tarfile.TarInfo) -> bool:
-    """Whether a member has one name (POSIX: pax, ustar). A pax header may only say the rest of one that is too long."""
-    if "path" not in member.pax_headers:
-        return True
+def _read_otherwise(data: Any, member: tarfile.TarInfo) -> str:
+    """What of a member not each unpacker reads alike, its name or its size (POSIX: pax, ustar; GNU tar: tar.h); or "".
+
+    A pax header, or GNU's own, may only say the rest of a name that is too long. Only in the form of POSIX a name has
+    a first part of its own: GNU's has times in its place.
+    """
     data.seek(member.offset_data - _TAR_BLOCK)
     head = data.read(_TAR_BLOCK)
-    name, prefix = (part.partition(b"\0")[0].decode("utf-8", "replace") for part in (head[:100], head[345:500]))
-    short = f"{prefix}/{name}" if prefix else name
-    return member.name == short or (len(short) >= len(head[:100]) and member.name.startswith(short))
+    name, first = (part.partition(b"\0")[0].decode("utf-8", "replace") for part in (head[:100], head[345:500]))
+    posix = head[257:265] == b"ustar\00000"
+    if not re.fullmatch(rb"[0-7]{11}[ \0]", head[124:136]) or int(head[124:135], 8) != member.size:
+        return "size"
+    if strange := set(member.pax_headers) - _PAX - {"path"}:
+        return min(strange)
+    short, read = f"{first}/{name}" if first else name, member.name
+    if member.isdir():
+        short, read = short.rstrip("/"), read.rstrip("/")
+    alike = read == short or (len(short) >= len(head[:100]) and read.startswith(short))
+    return "" if alike and (posix or not first) else "name"
 
 
 def _begins(path: Path, mark: bytes) -> bool:
@@ -329,7 +346,7 @@ def _nothing_else(path: Path, members: list[zipfile.ZipInfo]) -> None:
     with path.open("rb") as data:
         data.seek(-_ZIP_END.size, os.SEEK_END)
         end = data.tell()
-        mark, _, _, _, _, size, first, comment = _ZIP_END.unpack(data.read())
+        mark, *disks, here, count, size, first, comment = _ZIP_END.unpack(data.read())
         at = before = 0
         for entry in sorted(members, key=lambda member: member.header_offset):
             if entry.header_offset - at not in ((0, 12, 16) if at and before & _DESCRIBED else (0,)):
@@ -342,12 +359,15 @@ def _nothing_else(path: Path, members: list[zipfile.ZipInfo]) -> None:
             ):
                 break
             data.seek(name, os.SEEK_CUR)
+            if entry.comment or entry.filename != entry.orig_filename:
+                break
             if head != b"PK\3\4" or {*_kinds(entry.extra), *_kinds(data.read(more))} - _EXTRA:
                 break
             at = data.tell() + entry.compress_size
         else:
             whole = first - at in ((0, 12, 16) if at and before & _DESCRIBED else (0,)) and first + size == end
-            if whole and mark == b"PK\5\6" and not comment:
+            counted = [*disks, here, count] == [0, 0, len(members), len(members)]
+            if whole and counted and mark == b"PK\5\6" and not comment:
                 return
     raise UnsoundError(f"{path.name} holds more than its list names, or names that programs read differently")
 

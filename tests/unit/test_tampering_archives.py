@@ -109,6 +109,78 @@ def by_its_pax_name(folder: Path) -> bytes:
     return out.getvalue()
 
 
+def block(data: bytes) -> bytes:
+    """Data in whole blocks of a tar archive."""
+    return data + bytes(-len(data) % 512)
+
+
+def tar_head(name: str, length: int, kind: bytes = tarfile.REGTYPE, **fields: bytes) -> bytes:
+    """A header whose fields are as they are given, with its checksum."""
+    info = tarfile.TarInfo(name)
+    info.size, info.type = length, kind
+    head = bytearray(info.tobuf(format=tarfile.USTAR_FORMAT))
+    for field, value in fields.items():
+        at = {"size": 124, "magic": 257, "prefix": 345}[field]
+        head[at : at + len(value)] = value
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head)
+
+
+def two_files_in_one(folder: Path) -> bytes:
+    """What is a file's content to one unpacker is a file to another, which takes the file for a shorter one."""
+    return bytes(512) + tar_head(f"{folder.name}/signoff.json", 3) + block(b"NOT")
+
+
+def by_its_pax_size(folder: Path) -> bytes:
+    content = two_files_in_one(folder)
+    words = b"size=%d\n" % len(content)
+    words = b"%d %b" % (len(words) + 3, words)
+    pax = tar_head("x", len(words), tarfile.XHDTYPE) + block(words)
+    return pax + tar_head(f"{folder.name}/logs/more.txt", 0) + content + tar(folder)
+
+
+def by_odd_digits(folder: Path) -> bytes:
+    """Python takes the size for a number, and others end at a letter that is no digit."""
+    content = two_files_in_one(folder)
+    size = (b"0_%o" % len(content)).rjust(11, b"0")
+    return tar_head(f"{folder.name}/logs/more.txt", 0, size=size) + content + tar(folder)
+
+
+def by_an_old_prefix(folder: Path) -> bytes:
+    """A name whose first part only those read who do not look at the archive's form."""
+    prefix = f"{folder.name}/logs".encode()
+    return tar_head("signoff.json", 3, magic=b"ustar  \0", prefix=prefix) + block(b"NOT") + tar(folder)
+
+
+def with_comments(folder: Path) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+            info = zipfile.ZipInfo(f"{folder.name}/{path.relative_to(folder)}")
+            info.comment = b"PROTECTED on SEV-SNP"
+            archive.writestr(info, path.read_bytes())
+    return out.getvalue()
+
+
+def of_one_file_by_its_count(folder: Path) -> bytes:
+    archive = bytearray(zip_folder(folder))
+    end = archive.rindex(b"PK\5\6")
+    archive[end + 8 : end + 12] = b"\1\0\1\0"
+    return bytes(archive)
+
+
+def name_that_ends(folder: Path) -> bytes:
+    """A name that ends at a zero for one unpacker, and goes on for another."""
+    name, other = (f"{folder.name}/{one}".encode() for one in ("signoff.tap", "signoff.\0ap"))
+    return zip_folder(folder).replace(name, other)
+
+
+def a_file_in_a_file(folder: Path) -> bytes:
+    names = (f"{folder.name}/logs/{name}" for name in ("a.txt", "a.txt/b.txt"))
+    return b"".join(tar_head(name, 3) + block(b"NOT") for name in names) + tar(folder)
+
+
 ATTEMPTS: dict[str, tuple[Attempt, str]] = {
     "a_page_behind_a_block_of_zeros": (behind_a_zero_block, "goes on behind the archive's end"),
     "a_second_tar": (lambda f: tar(f) + tar_of(f"{f.name}/{PAGE}"), "goes on behind the archive's end"),
@@ -132,6 +204,13 @@ ATTEMPTS: dict[str, tuple[Attempt, str]] = {
         lambda f: tar(f, format=tarfile.PAX_FORMAT, pax_headers={"path": "x"}),
         "uses global names",
     ),
+    "a_size_that_some_do_not_read": (by_its_pax_size, "has a size that not every program reads"),
+    "a_size_of_odd_digits": (by_odd_digits, "has a size that not every program reads"),
+    "a_name_whose_first_part_some_do_not_read": (by_an_old_prefix, "has a name that not every program reads"),
+    "a_member_with_a_comment": (with_comments, "more than its list names"),
+    "a_list_of_fewer_members": (of_one_file_by_its_count, "more than its list names"),
+    "a_name_that_ends_at_a_zero": (name_that_ends, "more than its list names"),
+    "a_file_in_a_file": (a_file_in_a_file, "is a file, and"),
     "a_name_that_differs_by_case": (
         lambda f: with_a_name(f, "SIGNOFF.HTML"),
         "the same file where case does not count",
