@@ -19,13 +19,14 @@ from fleet.plan import say_plan
 from fleet.speedup import table
 from signoff.attestation import sign
 from signoff.evidence import Evidence, read
-from signoff.keys import fingerprint, own_key, put_key
+from signoff.keys import PUBLIC_KEY, fingerprint, own_key, put_key
 from signoff.merge import merge
 from signoff.overall import Exit
 from signoff.record import new_run_id, project_commit
 from signoff.report import write
 from signoff.report.terminal import lines
 from verifier import __main__ as verifier
+from verifier.signature import key_in
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -190,7 +191,10 @@ def _sign(
         _say(line)
     if link:
         _say(link)
-    _say(f"signed by the key {fingerprint(key.public_key())}")
+    own = fingerprint(key.public_key())
+    _say(f"signed by the key {own}")
+    for other in sorted({key_in(path) for part in parts if (path := part / PUBLIC_KEY).is_file()} - {own}):
+        _say(f"a part is signed by the key {other}: a reader names it as well (--key), from who ran that machine")
     return report.overall.exit_code
 
 

@@ -30,7 +30,7 @@ from signoff.contract_files import load
 from signoff.evidence import read
 from signoff.keys import fingerprint, own_key
 from signoff.verdict import Status
-from tests.unit.fleet_samples import FIRST, SECOND, THIRD, WELL, part
+from tests.unit.fleet_samples import FIRST, KEY, SECOND, THIRD, WELL, part
 
 CLAIMS = load(PROJECT / "tests_e2e" / "contract").claims
 HEALTH_FILE = "tests_e2e/health/test_health.py"
@@ -314,6 +314,7 @@ def test_merge_and_verify_by_command(home: Path, capsys: pytest.CaptureFixture[s
     )  # the third claim is MISS
     shown = capsys.readouterr().out
     assert "one: 3 PASS in 1 part" in shown
+    assert f"a part is signed by the key {fingerprint(KEY.public_key())}: a reader names it as well" in shown
     run = (home / "reports" / "latest").resolve()
     contract = ["--contract", str(run / "contract")]
     assert main(["verify", str(run), *contract]) == 2
