@@ -52,7 +52,7 @@ _TEXTS = {
     "series": r".{0,100}",
     "machine": rf"(?:{_MACHINE}(?:, from {_MACHINE})?|)",
     "commit": r"[0-9a-f]{40}(?:-dirty)?|[0-9a-f]{64}(?:-dirty)?|unknown",
-    "command": r".{1,4096}",
+    "command": r"(?:pytest|python -m fleet (?:run|merge))(?: .{1,4080})?",
 }
 _OF_KERNEL = {
     "release": r"[0-9][A-Za-z0-9.+~_-]{0,63}",
@@ -64,6 +64,8 @@ _VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel", "HygonGenuine": "Hyg
 _CPU = re.compile(r"(?:smpboot: CPU0|\bCPU): (.+) \(family: 0x")
 _COMMAND = re.compile(r"(?<![a-z] )Command line: (.*)$", re.MULTILINE)
 _HELD = re.compile(rf"guest ({_GUEST}) holds it at guest-physical (0x[0-9a-f]+), before the probe and after")
+_JOB = r"Avocado job [0-9]{1,4}(?: \(claims that were lost\))?"
+_LONGEST = 31 * 86400.0  # seconds of a job
 _MAPPED = re.compile(
     r"its QEMU \(pid [0-9]{1,7}\) has this page at (0x[0-9a-f]+), host-physical (0x[0-9a-f]+)"
 )  # fmt: skip
@@ -72,6 +74,12 @@ _SMAPS = re.compile(
     r"(?: \(deleted\))?; VmFlags:((?: [a-z0-9?]{2})*) *"
 )
 _KVM = re.compile(r"KVM of the guest's protection:((?: [a-z_]{1,40}: [0-9]{1,12})*)")
+_ONCE = {
+    _HELD: "which guest holds it",
+    _MAPPED: "where its QEMU has it",
+    _SMAPS: "which mapping holds it",
+    _KVM: "how KVM protects its guest",
+}
 _FRAME = r"a read of the frame at host-physical 0x[0-9a-f]+, which it left, met: (?:its bytes|E[A-Z0-9]{2,15})"
 _MET = re.compile(
     rf"{_FRAME}(?:; {_FRAME})?|bytes of the page came|the dump tells of the mapping"
@@ -93,12 +101,15 @@ def record(told: dict[str, Any]) -> Iterator[str]:
             yield f"record.json: its host has {legible(name, 40)} {legible(value, 80)!r}, which none has"
     for name in sorted(set(told["made_of"]) - set(MADE_OF)):
         yield f"record.json: it is made of {legible(name, 60)}, which no run is"
-    for name in told.get("durations", {}):
-        if not _is(_NAME, name):
+    for name, seconds in told.get("durations", {}).items():
+        if not _is(_JOB, name) or seconds > _LONGEST:
             yield f"record.json: its durations have {legible(name, 60)}, which none have"
     for name, form in _OF_KERNEL.items() if told["kernel"] else ():
         if not _is(form, told["kernel"][name]):
             yield f"record.json: the kernel's {name} is {legible(told['kernel'][name], 80)!r}, which no record says"
+    for patch in told["kernel"]["patches"] if told["kernel"] else ():
+        if not isinstance(patch["name"], str) or not _is(r"\S{1,200}", patch["name"]):
+            yield f"record.json: a patch has the name {legible(patch['name'], 80)!r}, which none has"
     if told["kernel"] and (found := re.fullmatch(_OF_KERNEL["source"], told["kernel"]["source"])):
         of = found["release"]
         if not re.match(re.escape(of) + r"(?![\w.])", told["kernel"]["release"]):
@@ -163,12 +174,14 @@ def reach(one: dict[str, Any]) -> str:
     :param one: of the form that an observation has.
     """
     aim, flags, kvm = one["aim"], None, None
+    forms: list[re.Pattern[str]] = []
     pages = (aim["gpa"], aim["hva"], aim["hpa"])
     if not _is(r"[0-9a-f]{32}", str(aim["host"])) or not is_guest(aim["guest"]):
         return "its host or guest has no name"
     for text in one["reach"]:
         if not isinstance(text, str):
             return "what is said of its place is no text"
+        forms += [form for form in _ONCE if form.fullmatch(text)]
         if found := _HELD.fullmatch(text):
             right = found.groups() == (aim["guest"], pages[0])
         elif found := _MAPPED.fullmatch(text):
@@ -182,10 +195,15 @@ def reach(one: dict[str, Any]) -> str:
             right = _MET.fullmatch(text) is not None
         if not right:
             return f"it says {legible(text, 100)!r} of its place, which is none of what is known of it"
+    # A kernel without the series has nothing to say of protection.
+    needs_none = one["state"] == "plain" and _KVM not in forms
+    for form, what in _ONCE.items():
+        if forms.count(form) != 1 and not (form is _KVM and needs_none):
+            return f"it does not say once, of its place, {what}"
     if one.get("facts"):
         return f"it has the fact {legible(one['facts'][0], 80)!r}, which none has"
-    if kvm and "enabled" in kvm:
-        private = one["state"] == "private"
-        if (kvm["enabled"] == "1") != (one["state"] != "plain") or (flags is not None and ("kp" in flags) != private):
+    if kvm is not None and flags is not None:
+        protected, private = kvm.get("enabled") == "1", "kp" in flags
+        if (protected, private) != (one["state"] != "plain", one["state"] == "private"):
             return f"the host's kernel does not have it as {one['state']}"
     return ""

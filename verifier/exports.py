@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from verifier import contract as contracts
+from verifier import merged
 from verifier.run import STATUSES, Run, series_of
-from verifier.text import legible, parse, same, table, unusual
-from verifier.verdict import EXIT, problems, sentence
+from verifier.text import check_names, legible, parse, same, table, unusual
+from verifier.verdict import EXIT, problems, row_of, sentence
 
 WHOLE = "the_whole_run"
 """What stands for the whole run where there are only tests; CONTROL: in mode plain, which passes nothing."""
@@ -102,12 +103,11 @@ def document(derived: Derived) -> Iterator[str]:
     for what, value in wanted.items():
         if not same(content[what], value):
             yield f"{name}: {what} is {legible(content[what], 80)!r}, and it must be {legible(value, 80)!r}"
-    ids = {"id": "run", "started": "started", "ended": "ended", "command": "command", "commit": "commit"}
-    for what, key in ids.items():
-        if not same(table(content["run"], f"{name}: run", what)[what] or "", record[key]):
+    of_run = run_of(record)
+    check_names(table(content["run"], f"{name}: run", *of_run), f"{name}: run", of_run)
+    for what, value in of_run.items():
+        if not same(content["run"][what], value):
             yield f"{name}: run.{what} is not the record's"
-    if not same(table(content["run"], f"{name}: run", "durations")["durations"], record.get("durations")):
-        yield f"{name}: run.durations are not the record's"
     claims = [table(row, f"{name}: a claim", "id") for row in content["claims"]]
     if [row["id"] for row in claims] != list(run.claims):
         yield f"{name}: its claims are not the contract's, in the contract's order"
@@ -118,23 +118,23 @@ def document(derived: Derived) -> Iterator[str]:
         yield fault
 
 
+def run_of(record: dict[str, Any]) -> dict[str, Any]:
+    """What signoff.json says of the run."""
+    named = {name: record[name] for name in ("started", "command", "commit")}
+    return {"id": record["run"], **named, "ended": record["ended"] or None, "durations": record.get("durations", {})}
+
+
 def _fleet(fleet: dict[str, Any], content: Any) -> Iterator[str]:
     """Where signoff.json tells other parts than the list of them."""
-    table(content, "signoff.json: fleet", "parts", "words")
-    facts = ("run", "machine", "seconds", "cut_short")
-    if [[part.get(what) for what in facts] for part in content["parts"]] != [
-        [part[what] for what in facts] for part in fleet["parts"]
-    ]:
+    wanted = merged.document(fleet)
+    check_names(table(content, "signoff.json: fleet", *wanted), "signoff.json: fleet", wanted)
+    if not same(content["parts"], wanted["parts"]):
         yield "signoff.json: its parts are not those that are there"
-    words_of = {
-        claim: [(word["part"], word["status"], word["why"]) for word in words]
-        for claim, words in content["words"].items()
-    }
-    if words_of != {
-        claim: [(word["part"], word["status"], word["why"]) for word in words]
-        for claim, words in fleet["words"].items()
-    }:
+    if not same(content["words"], wanted["words"]):
         yield "signoff.json: what its parts say is told otherwise"
+    for what in ("differing", "verdicts"):
+        if not same(content[what], wanted[what]):
+            yield f"signoff.json: {what} of its machines is not what the parts give"
 
 
 def _claim(derived: Derived, stated: dict[str, Any]) -> Iterator[str]:
@@ -144,17 +144,17 @@ def _claim(derived: Derived, stated: dict[str, Any]) -> Iterator[str]:
         yield f"signoff.json: {claim.id} is {legible(stated.get('status'), 20)}, and it must be {run.status[claim.id]}"
     of_contract = {"kind": claim.kind, "class": claim.threat, "source": claim.source, "reason": claim.why,
                    "mode": run.mode}  # fmt: skip
-    row = {key: value for key, value in run.rows.get(claim.id, {}).items() if key != "_time"}
+    row = {key: value for key, value in row_of(run, claim.id).items() if key != "_time"}
     wanted = {**row, **of_contract}
-    if row and (strange := set(stated) - set(wanted)):
+    if strange := set(stated) - set(wanted):
         yield f"signoff.json: {claim.id} has {legible(min(strange), 40)}, which was not put down"
     for what, value in wanted.items():
         if not same(stated.get(what), value):
             yield f"signoff.json: {claim.id}: {legible(what, 40)} is not what was put down"
 
 
-def statement(derived: Derived, predicate: dict[str, Any]) -> Iterator[str]:
-    """Where the signed statement says anything else."""
+def stated(derived: Derived) -> dict[str, Any]:
+    """What the signed statement says, but for the order of its configuration."""
     run = derived.run
     record = run.record
     plain = run.mode == "plain"
@@ -162,7 +162,9 @@ def statement(derived: Derived, predicate: dict[str, Any]) -> Iterator[str]:
     def those(*statuses: str) -> list[str]:
         return [name for status in statuses for name, verdict in run.status.items() if verdict == status]
 
-    wanted = {
+    made_of = [("contract", derived.contract["sha256"]), *sorted(derived.images), *record["made_of"].items()]
+    return {
+        "configuration": [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in made_of],
         "result": "PASSED"
         if derived.word == "PROTECTED"
         else "WARNED"
@@ -186,12 +188,25 @@ def statement(derived: Derived, predicate: dict[str, Any]) -> Iterator[str]:
         "madeOf": record["made_of"],
         "machines": derived.machines,
     }
-    made_of = {("contract", derived.contract["sha256"]), *record["made_of"].items(), *derived.images}
-    named = [(entry["name"], entry["digest"]["sha256"]) for entry in predicate["configuration"]]
+
+
+def statement(derived: Derived, predicate: dict[str, Any]) -> Iterator[str]:
+    """Where the signed statement says anything else."""
+    wanted = stated(derived)
+    made_of = {(entry["name"], entry["digest"]["sha256"]) for entry in wanted.pop("configuration")}
+    named = []
+    for entry in predicate["configuration"]:
+        digest = table(entry, "the statement's configuration", "name", "digest")["digest"]
+        check_names(entry, "the statement's configuration", ("name", "digest"))
+        check_names(table(digest, "a digest of the statement", "sha256"), "a digest of the statement", ("sha256",))
+        named.append((entry["name"], digest["sha256"]))
     for name, sha256 in sorted(made_of - set(named)):
         yield f"the statement's configuration does not name {legible(name, 60)} ({sha256}) as the record does"
     for name, _ in sorted(set(named) - made_of):
         yield f"the statement's configuration names {legible(name, 60)}, which the record does not"
+    # Two kernels may have one configuration.
+    if any(named.count(entry) > max(1, len(derived.kernels)) for entry in set(named)):
+        yield "the statement's configuration names one thing twice"
     if strange := set(predicate) - {*wanted, "configuration"}:
         yield f"the statement has {legible(min(strange), 40)}, which no sealproof states"
     for what, value in wanted.items():

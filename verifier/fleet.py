@@ -10,32 +10,34 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from verifier import bounds, identity, signature
+from verifier import bounds, identity, signature, ssh
+from verifier import merged as remade
 from verifier import run as runs
 from verifier.run import Run
-from verifier.text import UnsoundError, legible, parse, table
+from verifier.signature import Signed
+from verifier.text import UnsoundError, check_names, legible, parse, same, table
 from verifier.tree import Tree
 
 FLEET, SUMS = "fleet.json", "SHA256SUMS"
-_PART_FACTS = ("run", "started", "ended", "tier", "kernel", "host")
-_WORST_FIRST = ("FAIL", "ERROR", "MISS", "PASS", "SKIP")
 _PART = re.compile(r"parts/([^/]+)/")
+_TOGETHER = ("runs", "expected", "row")
+"""What of a claim's line must be of one part."""
+_OF_PARTS = "parts of different tiers"
 
 
 @dataclass(slots=True)
 class Merged:
     """A merged report, derived.
 
-    :ivar whole: the merged folder's own record, contract and lines. :ivar parts: each part, derived.
-    :ivar told: what the merger says of the parts.
-    :ivar signers: fingerprints of the keys of the parts. :ivar chosen: the part whose word counts, for each claim.
+    :ivar whole: the merged folder's own record, contract and lines.
+    :ivar parts: each part, derived, in the order in which the merger lists them.
+    :ivar told: what the merger says of the parts. :ivar signed: the signature of each part that has one, by its run.
     """
 
     whole: Run
     parts: list[Run]
     told: dict[str, Any]
-    signers: list[str] = field(default_factory=list)
-    chosen: dict[str, Run] = field(default_factory=dict)
+    signed: dict[str, Signed] = field(default_factory=dict)
 
 
 def derive(tree: Tree) -> Merged:
@@ -44,82 +46,89 @@ def derive(tree: Tree) -> Merged:
     :raises UnsoundError: it cannot be read at all. Smaller faults are in ``whole.faults``.
     """
     whole = runs.open_run(tree)
-    runs.chain(whole)
+    runs.chain(whole, merged=True)
     whole.faults += bounds.record(whole.record)
     content = table(parse(tree.read(FLEET), FLEET), FLEET, "parts", "words")
-    names = sorted({match[1] for name in tree.names if (match := _PART.match(name))})
-    if sorted(str(table(part, "a part", "run")["run"]) for part in content["parts"]) != names:
+    check_names(content, FLEET, ("parts", "words"))
+    names = [str(table(part, "a part", "run", "seconds")["run"]) for part in content["parts"]]
+    if sorted(names) != sorted({match[1] for name in tree.names if (match := _PART.match(name))}):
         raise UnsoundError(f"{FLEET} does not name the parts that are there")
     merged = Merged(whole, [], content)
     for name in names:
-        merged.parts.append(_part(whole, tree, name, merged.signers))
+        merged.parts.append(_part(merged, tree.below(f"parts/{name}"), name))
     _same(merged)
     _once(merged)
+    chosen: dict[str, list[Run]] = {}
     for name, claim in list(whole.claims.items()):
-        parts_with_word = [part for part in merged.parts if _counts(part, name, health=claim.kind == "health")]
-        parts_with_word.sort(key=lambda part: _WORST_FIRST.index(part.status[name]))
+        said = chosen[name] = remade.words_on(merged.parts, name, health=claim.kind == "health")
         whole.status[name], whole.why[name] = ("MISS", "no part has a word on it")
-        if parts_with_word:
-            merged.chosen[name] = parts_with_word[0]
-            whole.status[name], whole.why[name] = parts_with_word[0].status[name], parts_with_word[0].why[name]
-        _line(whole, name, parts_with_word)
-        _words(merged, name, parts_with_word)
-    if strange := set(content["words"]) - set(whole.claims):
-        whole.faults.append(f"{FLEET} has words on {legible(min(strange), 60)}, which is not in the contract")
-    _check_parts(merged)
+        if said:
+            whole.status[name], whole.why[name] = said[0].status[name], said[0].why[name]
+        _line(whole, name, said)
+    _told(merged, chosen)
     return merged
 
 
-def _check_parts(merged: Merged) -> None:
-    """What the merger says of each part is the part's own record, and the journal has the part as it is."""
-    whole, part_of = merged.whole, {str(part["run"]): part for part in merged.told["parts"]}
-    for part in merged.parts:
-        name, record = part.record["run"], part.record
-        entry = table(part_of[name], "a part", "machine", "seconds", "cut_short", *_PART_FACTS)
-        if wrong := [what for what in _PART_FACTS if entry[what] != record[what]]:
-            whole.faults.append(f"{FLEET}: {wrong[0]} of part {name} is not what its record says")
-        # Machines of one name whose processors differ are called by both.
-        named = record["machine"] or "unknown"
-        if entry["machine"] not in (named, f"{named}, {record['host'].get('cpu')}"):
+def _told(merged: Merged, chosen: dict[str, list[Run]]) -> None:
+    """What the merger says of the parts is what they say themselves, and the journal has each part as it is."""
+    whole, parts = merged.whole, merged.parts
+    seconds = [part["seconds"] for part in merged.told["parts"]]
+    for wanted, entry in zip(remade.parts_told(parts, seconds), merged.told["parts"], strict=True):
+        name = wanted["run"]
+        for what in sorted(wanted.keys() | entry.keys()):
+            if what not in entry or what not in wanted or not same(entry[what], wanted[what]):
+                whole.faults.append(f"{FLEET}: {legible(what, 40)} of part {name} is not what its record says")
+    for part, took in zip(parts, seconds, strict=True):
+        if not remade.measured(part, took):
+            whole.faults.append(f"{FLEET}: part {part.record['run']} cannot have taken {legible(took, 40)} s")
+    said = remade.words_told(chosen)
+    for name in sorted(said.keys() | merged.told["words"].keys()):
+        if name not in whole.claims:
+            whole.faults.append(f"{FLEET} has words on {legible(name, 60)}, which is not in the contract")
+        elif not same(said.get(name), merged.told["words"].get(name)):
+            whole.faults.append(f"{FLEET}: what the parts say of {name} is told otherwise")
+    if list(said) != list(merged.told["words"]):
+        whole.faults.append(f"{FLEET}: its words are not in the contract's order")
+    for what, value in remade.record(parts).items():
+        if not same(whole.record[what], value):
             whole.faults.append(
-                f"{FLEET}: part {name} is of {legible(entry['machine'], 40)}, and its record says {named}"
+                f"{runs.RECORD}: its {what} is {legible(whole.record[what], 80)!r}, "
+                f"and the parts give {legible(value, 80)!r}"
             )
-        if bool(entry["cut_short"]) == part.ended:
-            whole.faults.append(f"{FLEET}: whether part {name} came to its end is told otherwise")
-    machines = ", ".join(dict.fromkeys(str(part["machine"]) for part in merged.told["parts"]))
-    if whole.record["host"].get("machines", machines) != machines:
-        whole.faults.append(f"record.json: its machines are not those of {FLEET}")
+    if not same(whole.sentences, remade.sentences(parts)):
+        whole.faults.append(f"{runs.PLANNED} is not what the parts set out to claim")
     events = [(event.get("run"), event.get("sums")) for event in whole.events if event["event"] == "part"]
-    sums = [(part.record["run"], part.tree.sha256(SUMS) if SUMS in part.tree else "") for part in merged.parts]
-    if sorted(map(str, events)) != sorted(map(str, sums)):
+    if events != [(part.record["run"], part.tree.sha256(SUMS) if SUMS in part.tree else "") for part in parts]:
         whole.faults.append("the journal has other parts than those that are there")
+    for part in parts:
+        ended = runs.moment_of(part.record["ended"])
+        if ended is not None and ended.timestamp() > whole.events[0]["time"] + runs.SLACK:
+            whole.faults.append(f"part {part.record['run']} ended after the parts were merged")
+    if whole.planted:
+        whole.faults.append(f"{runs.JOURNAL} of a merged report plants pages")
 
 
-def _words(merged: Merged, name: str, parts_with_word: list[Run]) -> None:
-    """What the merger says that each part says of a claim is what it says."""
-    there = [(part.record["run"], part.status[name], part.rows[name].get("why")) for part in parts_with_word]
-    words_of = [(word.get("part"), word.get("status"), word.get("why")) for word in merged.told["words"].get(name, ())]
-    if sorted(map(str, words_of)) != sorted(map(str, there)):
-        merged.whole.faults.append(f"{FLEET}: what the parts say of {name} is told otherwise")
-
-
-def _part(whole: Run, tree: Tree, name: str, signers: list[str]) -> Run:
+def _part(merged: Merged, tree: Tree, name: str) -> Run:
     """One part; what is wrong in it is a fault of the whole."""
-    below = tree.below(f"parts/{name}")
-    part = runs.derive(below)
+    part, faults = runs.derive(tree), merged.whole.faults
     label = f"part {legible(name, 60)}"
-    whole.faults += [f"{label}: {fault}" for fault in part.faults]
+    faults += [f"{label}: {fault}" for fault in part.faults]
     if part.record["run"] != name:
-        whole.faults.append(f"{label} is the run {legible(part.record['run'], 60)}")
-    if not part.ended:
+        faults.append(f"{label} is the run {legible(part.record['run'], 60)}")
+    if FLEET in tree:
+        faults.append(f"{label} is a merged report itself")
+    if not part.record["ended"]:
+        # Nobody vouches for reports that were made of it later.
+        if made := sorted({*signature.NAMED, signature.ATTESTATION, signature.BUNDLE, ssh.SIGNATURE} & set(tree.names)
+                          - {runs.JOURNAL}):  # fmt: skip
+            faults.append(f"{label} was killed before its end, and has {made[0]}")
         return part
     try:
-        signed = signature.check(below)
-        signers.append(signed.key)
+        signed = merged.signed[name] = signature.check(tree)
         if signed.predicate.get("run") != name:
-            whole.faults.append(f"{label}: its signature is of another run")
+            faults.append(f"{label}: its signature is of another run")
     except UnsoundError as error:
-        whole.faults.append(f"{label}: {error}")
+        faults.append(f"{label}: {error}")
     return part
 
 
@@ -137,7 +146,7 @@ def _once(merged: Merged) -> None:
 
 
 def _same(merged: Merged) -> None:
-    """All parts are of one contract, mode, commit, series and patches: the whole's."""
+    """All parts are of one contract, mode, commit, series, patches and tier: the whole's."""
     whole = merged.whole
     for part in merged.parts:
         name = f"part {part.record['run']}"
@@ -152,55 +161,32 @@ def _same(merged: Merged) -> None:
             whole.record
         ):
             whole.faults.append(f"{name}: its series is another")
-    parts = [part.record["made_of"] for part in merged.parts]
-    for name, value in whole.record["made_of"].items():
-        if any(
-            part_row.get(name) != value
-            for part_row, part in zip(parts, merged.parts, strict=True)
-            if part.record["kernel"]
-        ):
-            whole.faults.append(f"not all parts have the {legible(name, 40)} that the report names")
-    if whole.record["kernel"] and whole.record["kernel"] not in [part.record["kernel"] for part in merged.parts]:
-        whole.faults.append("no part has the kernel that the report names")
-    if len({part.get(identity.SEALPROOF) for part in parts}) > 1:
+    if len({part.record["made_of"].get(identity.SEALPROOF) for part in merged.parts}) > 1:
         whole.faults.append("parts are of different files of sealproof")
-    if any(part.record["tier"] != whole.record["tier"] for part in merged.parts if part.record["tier"]):
+    tiers = {part.record["tier"] for part in merged.parts if part.record["tier"]}
+    if len(tiers) > 1 and not any(str(problem).startswith(_OF_PARTS) for problem in whole.record["problems"]):
         whole.faults.append("parts are of different tiers")
 
 
-def _counts(part: Run, name: str, *, health: bool) -> bool:
-    """Whether a part has a word on a claim: it tried it; or, if it tried anything, it should have looked at health."""
-    row = part.rows.get(name)
-    if row is None or part.status[name] == "FAIL" or not part.ended:
-        return row is not None and part.status[name] == "FAIL"
-    tried = any(row.get("command") for row in part.rows.values())
-    return bool(row.get("command") or (health and tried))
-
-
-def _line(whole: Run, name: str, parts_with_word: list[Run]) -> None:
-    """The merged report's own line is the word that counts, with that part's probes."""
+def _line(whole: Run, name: str, said: list[Run]) -> None:
+    """The merged report's own line is the word that counts, with the evidence of all parts that say the same."""
     row = whole.rows.get(name)
     if row is None:
-        if parts_with_word:
+        if said:
             whole.faults.append(f"{runs.CLAIMS}: {name} is missing, and a part has a word on it")
         return
-    if not parts_with_word:
+    if not said:
         whole.faults.append(f"{runs.CLAIMS}: {name} is there, and no part has a word on it")
         return
-    first = parts_with_word[0].rows[name]
     whole.claims[name] = whole.claims[name].for_row(str(row.get("row")))
     if row.get("status") != whole.status[name]:
         whole.faults.append(
             f"{name}: it says {legible(row.get('status'), 20)}, and its parts give {whole.status[name]}"
         )
-    alike = [part.rows[name] for part in parts_with_word if part.status[name] == whole.status[name]]
-    for what in ("runs", "maps", "sentence", "expected", "protected", "controlled", "skip", "row"):
-        if not any(row.get(what) == alike_row.get(what) for alike_row in alike):
-            whole.faults.append(f"{name}: its {what} are not those of a part that says {first.get('status')}")
-    together = ("runs", "expected", "row")
-    if not any(all(row.get(what) == alike_row.get(what) for what in together) for alike_row in alike):
+    wanted = remade.line(said, name)
+    differing = [what for what, value in wanted.items() if not same(row.get(what), value)]
+    alike = [part.rows[name] for part in said if part.status[name] == whole.status[name]]
+    if not any(all(same(row.get(what), alike_row.get(what)) for what in _TOGETHER) for alike_row in alike):
         whole.faults.append(f"{name}: its runs and the outcome that they are held against are of different parts")
-    bare = [(check["expected"], check["got"], check["right"]) for check in row["checks"]]
-    every = [(check["expected"], check["got"], check["right"]) for each in alike for check in each["checks"]]
-    if bare not in (every, [(check["expected"], check["got"], check["right"]) for check in alike[0]["checks"]]):
-        whole.faults.append(f"{name}: its checks are not those of its parts")
+    for what in differing:
+        whole.faults.append(f"{name}: its {what} are not those of its parts that say {whole.status[name]}")

@@ -32,7 +32,8 @@ _FILES = {
 }
 _FOLDERS = {"contract", "evidence", "hosts", "identity", "logs"}
 _PART = re.compile(r"^parts/[^/]+/")
-_SHOWN_BY_BROWSERS = re.compile(r"\.(?:[xs]?html?|xht|svgz?|x[ms]l|m?js|css|pdf|m?html?|swf)$", re.IGNORECASE)
+_PLAIN = re.compile(r"\.(?:log|txt|times|missing|stderr|jsonl?|toml|sha256|config|diff|patch)$")
+"""Files in folders: texts, which no browser takes for a page, a picture or a program."""
 _OLD = "contract.toml"
 """The contract of version 1, in reports of an older sealproof."""
 
@@ -114,31 +115,58 @@ def _verify(outcome: Found, tree: Tree, trusted: Trusted) -> None:
     run = merged.whole if merged else runs.derive(tree)
     parts = merged.parts if merged else [run]
     whole = [*runs.problems(run), *_of_parts(parts, merged)]
-    word = runs.word(run.claims, run.status, run.mode, whole)
-    if run.record["interrupted"]:
-        word = "NOT PROVEN"
-    kernels = {member.record["kernel"]["build_id"] for member in [run, *parts] if member.record["kernel"]}
-    machines = (
-        list(dict.fromkeys(str(part["machine"]) for part in merged.told["parts"]))
-        if merged
-        else [run.record["machine"]]
-    )
-    images = {image for each in [run, *parts] for image in _images(each)}
-    content = merged.told if merged else None
-    outcome.derived = Derived(run, word, machines, sorted(kernels), signed.key, frozenset(images), content)
+    outcome.derived = _derived(run, signed.key, whole, merged)
     outcome.faults += run.faults
-    for check in (exports.document, forms.junit, forms.tap, forms.sarif, forms.kcidb, page.page):
-        outcome.faults += _fault_lines(check(outcome.derived))
-    outcome.faults += _fault_lines(exports.statement(outcome.derived, signed.predicate))
+    outcome.faults += _forms(outcome.derived, signed)
+    for part in merged.parts if merged else ():
+        if its := merged.signed.get(part.record["run"]) if merged else None:
+            label = f"part {part.record['run']}"
+            outcome.faults += [
+                f"{label}: {fault}" for fault in _forms(_derived(part, its.key, runs.problems(part)), its)
+            ]
+    word = outcome.derived.word
     if run.mode == "plain":
         outcome.open.append("mode plain is no sign-off: it only checks that the probes get through")
     outcome.open += [fault for fault in whole if word != "PROTECTED" or fault not in run.record["problems"]]
-    _trust(outcome, run, trusted, signed.key, merged.signers if merged else [])
+    of_parts = merged.signed.values() if merged else ()
+    _trust(outcome, run, parts, trusted, [signed.key, *(one.key for one in of_parts)])
 
 
-def _tree(outcome: Found, run: Run, trusted: Trusted) -> None:
+def derived(tree: Tree, key: str) -> Derived:
+    """What a report's evidence gives, whatever its forms say.
+
+    :param key: of who signed it. :raises UnsoundError: it cannot be read.
+    """
+    merged = fleet.derive(tree) if fleet.FLEET in tree else None
+    run = merged.whole if merged else runs.derive(tree)
+    whole = [*runs.problems(run), *_of_parts(merged.parts if merged else [run], merged)]
+    return _derived(run, key, whole, merged)
+
+
+def _derived(run: Run, key: str, whole: Sequence[str], merged: fleet.Merged | None = None) -> Derived:
+    """A run with its verdict.
+
+    :param whole: what makes the run as a whole no proof.
+    """
+    parts = merged.parts if merged else [run]
+    word = "NOT PROVEN" if run.record["interrupted"] else runs.word(run.claims, run.status, run.mode, whole)
+    kernels = {member.record["kernel"]["build_id"] for member in [run, *parts] if member.record["kernel"]}
+    machines = [str(part["machine"]) for part in merged.told["parts"]] if merged else [run.record["machine"]]
+    images = frozenset(image for each in [run, *parts] for image in _images(each))
+    told = merged.told if merged else None
+    return Derived(run, word, list(dict.fromkeys(machines)), sorted(kernels), key, images, told)
+
+
+def _forms(found: Derived, signed: signature.Signed) -> list[str]:
+    """Where the forms of a report, or its statement, say anything else."""
+    checks = (exports.document, forms.junit, forms.tap, forms.sarif, forms.kcidb, page.page)
+    faults = [fault for check in checks for fault in _fault_lines(check(found))]
+    return [*faults, *_fault_lines(exports.statement(found, signed.predicate))]
+
+
+def _tree(outcome: Found, run: Run, parts: Sequence[Run], trusted: Trusted) -> None:
     """Hold the files of sealproof that ran against those that the reader has."""
-    have = run.record["made_of"].get(identity.SEALPROOF)
+    have = run.record["made_of"].get(identity.SEALPROOF, "")
     if trusted.tree is None:
         outcome.taken.append(f"sealproof's files ({legible(have, 64)})")
         return
@@ -146,16 +174,13 @@ def _tree(outcome: Found, run: Run, trusted: Trusted) -> None:
         wrong = [] if have == trusted.tree else [f"their list has the SHA-256 {legible(have, 64)}"]
     else:
         # A merged report has no list of its own: each part has, and all are the same.
-        tree = run.tree if identity.LISTS[identity.SEALPROOF] in run.tree else run.tree.below(_first_part(run.tree))
-        wrong = list(identity.differs(tree, trusted.tree))
+        file = identity.LISTS[identity.SEALPROOF]
+        trees = [part.tree for part in parts if file in part.tree and part.tree.sha256(file) == have]
+        wrong = list(identity.differs(trees[0], trusted.tree)) if trees else ["their list is not there"]
     if wrong:
         outcome.faults.append(f"sealproof's files are not those that you trust: {legible(', '.join(wrong[:3]), 200)}")
     else:
         outcome.held.append("sealproof's files")
-
-
-def _first_part(tree: Tree) -> str:
-    return next("/".join(name.split("/")[:2]) for name in tree.names if name.startswith("parts/"))
 
 
 def _strangers(tree: Tree) -> Iterator[str]:
@@ -165,7 +190,7 @@ def _strangers(tree: Tree) -> Iterator[str]:
         top, _, rest = own.partition("/")
         known = top in _FOLDERS if rest else top in _FILES
         known = known and (top != "identity" or own in (identity.CONFIG, *identity.LISTS.values()))
-        if not known or (rest and _SHOWN_BY_BROWSERS.search(name)):
+        if not known or (rest and not _PLAIN.search(name)):
             yield f"{legible(name, 100)} is a file that no report has"
 
 
@@ -204,10 +229,13 @@ def _error_text(error: Exception) -> str:
     return f"a part of the report is not of the form that it must have ({type(error).__name__}: {legible(error, 100)})"
 
 
-def _trust(outcome: Found, run: Run, trusted: Trusted, key: str, signers: Sequence[str]) -> None:
-    """Hold the report against what the reader trusts."""
-    record = run.record
-    kernel = record["kernel"] or {}
+def _trust(outcome: Found, run: Run, parts: Sequence[Run], trusted: Trusted, signers: Sequence[str]) -> None:
+    """Hold the report against what the reader trusts.
+
+    :param parts: the run, or those that it is merged from. :param signers: the keys of the report and of its parts.
+    """
+    record, key = run.record, signers[0]
+    kernels = [member.record["kernel"] for member in [run, *parts] if member.record["kernel"]] or [{}]
     if trusted.ssh_keys and outcome.ssh not in trusted.ssh_keys:
         outcome.faults.append(f"it is signed by {outcome.ssh or 'no SSH key'}, not by the SSH key that you named")
     elif trusted.ssh_keys:
@@ -227,28 +255,37 @@ def _trust(outcome: Found, run: Run, trusted: Trusted, key: str, signers: Sequen
         outcome.faults.append(f"the contract has the SHA-256 {run.contract}, not the one that you trust")
     else:
         outcome.held.append("contract")
-    made_of = {"image": kernel.get("image_sha256"), "configuration": kernel.get("config_sha256"), **record["made_of"]}
-    for name, wanted, has in (
-        ("sealproof's commit", trusted.commit, record["commit"]),
-        ("kernel source", trusted.source, kernel.get("source_sha256", "")),
-        ("series", trusted.series, runs.series_of(record)),
-        ("build ID", trusted.build_id, kernel.get("running_build_id", "")),
-        *((name, sha256, made_of.get(name, "")) for name, sha256 in trusted.named),
+
+    def of_kernels(what: str) -> list[str]:
+        return list(dict.fromkeys(str(kernel.get(what, "")) for kernel in kernels))
+
+    of_image = {"image": "image_sha256", "configuration": "config_sha256"}
+    for name, wanted, told in (
+        ("sealproof's commit", trusted.commit, [record["commit"]]),
+        ("kernel source", trusted.source, of_kernels("source_sha256")),
+        ("series", trusted.series, [runs.series_of(record)]),
+        ("build ID", trusted.build_id, of_kernels("running_build_id")),
+        *(
+            (name, sha256, of_kernels(of_image[name]) if name in of_image else [record["made_of"].get(name, "")])
+            for name, sha256 in trusted.named
+        ),
     ):
+        # Of several kernels each must be the one that is trusted.
+        others = [has for has in told if has != wanted]
         if not wanted:
-            outcome.taken.append(f"{name} ({legible(has, 100) or 'not told'})")
-        elif has == wanted:
-            outcome.held.append(name)
+            outcome.taken.append(f"{name} ({legible(', '.join(told), 100) or 'not told'})")
+        elif others:
+            outcome.faults.append(f"{name} is {legible(others[0], 100) or 'not told'}, not {legible(wanted, 80)}")
         else:
-            outcome.faults.append(f"{name} is {legible(has, 100) or 'not told'}, not {legible(wanted, 80)}")
-    _tree(outcome, run, trusted)
+            outcome.held.append(name)
+    _tree(outcome, run, parts, trusted)
     for status, what in {"PASS": "what the evidence of {} claims holds", "SKIP": "what {} claims say"}.items():
         if unneeded := [name for name, claim in run.claims.items() if run.status[name] == status and not claim.needs]:
             named = f"{', '.join(unneeded[:3])}{', ...' if unneeded[3:] else ''}"
             outcome.taken.append(f"{what.format(len(unneeded))}, which the contract does not name ({named})")
     if "guests" not in record["host"]:
         outcome.taken.append("how large its guests are (not told)")
-    if not trusted.series and identity.another_series(run.tree, record):
+    if not trusted.series and any(identity.another_series(part.tree, part.record) for part in parts):
         outcome.open.append(
             f"series {legible(record['series'], 40)} is not sealproof's of that name: name it (--series)"
         )

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from verifier import ssh
-from verifier.text import UnsoundError, legible, parse, table
+from verifier.text import UnsoundError, check_names, legible, parse, table
 from verifier.tree import Tree
 
 ATTESTATION, SUMS, KEY = "attestation.json", "SHA256SUMS", "signing-key.pub"
@@ -39,6 +39,7 @@ NAMED = (
 _TYPE = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
+_SUMS_OF_PART = re.compile(rf"parts/[^/]+/{SUMS}")
 _SUM = re.compile(r"([0-9a-f]{64})  (\S(?:.*\S)?)")
 
 
@@ -115,6 +116,8 @@ def check(tree: Tree) -> Signed:
         raise UnsoundError(f"the statement has {legible(min(strange), 40)}, which a statement must not have")
     if (kind.decode(), statement["_type"], statement["predicateType"]) != (_TYPE, _STATEMENT, _PREDICATE):
         raise UnsoundError("the statement is not about a test result")
+    if payload != json.dumps(statement, sort_keys=True, separators=(",", ":")).encode():
+        raise UnsoundError("the statement is not written as sealproof writes it")
     _subjects(tree, statement["subject"])
     _sums(tree)
     predicate = table(statement["predicate"], "the statement's predicate")
@@ -151,10 +154,16 @@ def _subjects(tree: Tree, subjects: Any) -> None:
     named = set()
     for subject in subjects:
         digest = table(table(subject, "a subject", "name", "digest")["digest"], "a subject's digest", "sha256")
+        check_names(subject, "a subject", ("name", "digest"))
+        check_names(digest, "a subject's digest", ("sha256",))
         name = subject["name"]
         if not isinstance(name, str) or name not in tree or tree.sha256(name) != digest["sha256"]:
             raise UnsoundError(f"{legible(name)} was changed after it was signed, or is missing")
+        if name in named or (name not in NAMED and not _SUMS_OF_PART.fullmatch(name)):
+            raise UnsoundError(f"the statement names {legible(name)} once more, or it needs no name")
         named.add(name)
+    if [subject["name"] for subject in subjects if subject["name"] in NAMED] != [one for one in NAMED if one in named]:
+        raise UnsoundError("the statement names its files in another order")
     if lacking := [name for name in NAMED if name not in named]:
         raise UnsoundError(f"the statement does not name {lacking[0]}")
 
@@ -162,7 +171,7 @@ def _subjects(tree: Tree, subjects: Any) -> None:
 def _sums(tree: Tree) -> None:
     """``SHA256SUMS`` names every file but itself and the signature, each once, and all are as it says."""
     listed: dict[str, str] = {}
-    for line in tree.read(SUMS).decode("utf-8", "replace").splitlines():
+    for line in tree.read(SUMS).decode("utf-8", "replace").removesuffix("\n").split("\n"):
         match = _SUM.fullmatch(line)
         if match is None or match[2] in listed:
             raise UnsoundError(f"{SUMS} has a malformed line: {legible(line, 80)}")

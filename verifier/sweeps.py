@@ -22,6 +22,8 @@ CHECKS = ("pages that were tried", "pages that can be read")
 """Names of checks that are of a sweep."""
 _REFUSALS = "refusals other than "  # a check's name, with an errno behind it
 _MOST = 1 << 22  # pages: 16 GiB, in all slots together
+_ROM, _FIRST_HIGH = (4 << 30) - (16 << 20), 4 << 30
+"""Where firmware lies that nobody writes (QEMU: hw/i386/pc_sysfw.c); no other slot is read-only."""
 _FIRMWARE = frozenset(range(0xC0000, 0x100000, PAGE))  # is shared from the start; no guest asks for it
 
 
@@ -72,6 +74,12 @@ class Sweep:
             return f"{len(lost)} pages that are not the guest's alone were refused to {self.way}"
         if untried := set(self.fates) - self.tried - self.absent:
             return f"{len(untried)} pages were not tried by {self.way}, the first at {min(untried):#x}"
+        if not self.protected and not self.read:
+            return f"no page was read by {self.way} of a guest that nothing protects"
+        if self.protected and "private" not in self.fates.values():
+            return f"no page that is the guest's alone was refused to {self.way}"
+        if self.protected and 2 * len(self.private) < len(self.fates):
+            return f"{len(self.private)} of {len(self.fates)} pages are the guest's alone, which are less than half"
         if not self.steady:
             return "what the guest shares changed during the sweep"
         if not self.accounted:
@@ -116,6 +124,8 @@ def read(output: Any, what: str) -> Sweep:
         for gpa, pages, hva, read_only, smm in sorted(output["slots"], key=lambda slot: (slot[4], slot[0])):
             for at in _run(gpa, pages):
                 if address.setdefault(at, hva + at - gpa) == hva + at - gpa and read_only:
+                    if at not in _FIRMWARE and not _ROM <= at < _FIRST_HIGH:
+                        raise ValueError(f"the slot at {gpa:#x} is read-only, and no firmware lies there")
                     vmms.add(at)
             del smm
         book = frozenset(_pages(output["shared"])) & frozenset(address)
@@ -199,8 +209,12 @@ def _plain(told: dict[str, Any]) -> None:
     if any(type(errno) not in (str, type(None)) for _, _, errno in told["found"]):
         raise ValueError("what a page met is no errno")
     slots = [(hva, read_only, smm) for _, _, hva, read_only, smm in told["slots"]]
-    if any(type(hva) is not int or not {*flags} <= {0, 1} for hva, *flags in slots):
+    if any(type(hva) is not int or hva <= 0 or hva % PAGE or not {*flags} <= {0, 1} for hva, *flags in slots):
         raise ValueError("a memory slot is not told as it must be")
+    if not slots or len({(slot[0], slot[4]) for slot in told["slots"]}) != len(slots):
+        raise ValueError("it has no memory slot, or one twice")
+    if any(first % PAGE for _, first, _ in runs):
+        raise ValueError("an address is not that of a page")
     for name in {name for name, *_ in runs}:
         if sum(pages for each, _, pages in runs if each == name) > _MOST:
             raise ValueError("more pages than a guest can have")

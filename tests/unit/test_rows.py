@@ -348,7 +348,7 @@ def two_vendors(folder: Path) -> Path:
         small_report(folder / "parts", KEY, contract=contract, machine=name, host=host)
         for name, host in (("amd", HOST), ("intel", intel))
     ]
-    run = merge(dict.fromkeys(parts, 1.0), folder / "reports", command="fleet", commit=COMMIT)
+    run = merge(dict.fromkeys(parts, 1.0), folder / "reports", command="python -m fleet run", commit=COMMIT)
     put_key(run, KEY)
     write(run)
     sign(run, KEY)

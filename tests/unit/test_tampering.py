@@ -68,7 +68,9 @@ def chain(folder: Path) -> None:
             if ends < len(rows):
                 row = json.loads(rows[ends])
                 event |= {"line": hashlib.sha256(rows[ends]).hexdigest(), "id": row["id"], "status": row["status"]}
-                event["files"] = {name: digest(folder / name) for name in row["evidence"] if (folder / name).exists()}
+                event["files"] = {
+                    name: digest(folder / name) for name in row["evidence"] if (folder / str(name)).is_file()
+                }
             ends += 1
         if event["event"] == "end":
             event |= {"record": digest(folder / "record.json"), "claims": digest(folder / "claims.jsonl")}
@@ -247,14 +249,15 @@ def payload(change: Callable[[dict[str, Any]], object]) -> Edit:
         envelope = json.loads(path.read_text())
         statement = json.loads(base64.b64decode(envelope["payload"]))
         change(statement)
-        data = json.dumps(statement).encode()
+        data = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode()
         kind = envelope["payloadType"].encode()
         mark = KEY.sign(b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(data), data))
         envelope["payload"] = base64.b64encode(data).decode()
-        envelope["signatures"][0]["sig"] = base64.b64encode(mark).decode()
+        envelope["signatures"] = [{"keyid": MINE, "sig": base64.b64encode(mark).decode()}]
         path.write_text(json.dumps(envelope, sort_keys=True, indent=1) + "\n")
         bundle = folder / "attestation.sigstore.json"
         document = {**json.loads(bundle.read_text()), "dsseEnvelope": envelope}
+        document["verificationMaterial"] = {"publicKey": {"hint": MINE}}
         bundle.write_text(json.dumps(document, sort_keys=True, indent=1) + "\n")
 
     return edit
@@ -281,7 +284,14 @@ def change_aim(**changes: Any) -> Callable[[dict[str, Any]], object]:
 
 
 def in_zeros(size: int, at: int = 0, of: int = 0) -> Callable[[bytes], bytes]:
-    return lambda canary: bytes(at) + canary[of : of + size] + bytes(4096 - at - size)
+    """Bytes of the canary, none of them a zero, from a place on or soon behind it, in a page of zeros."""
+
+    def placed(canary: bytes) -> bytes:
+        further = next(more for more in range(512) if 0 not in canary[of + more : of + more + size])
+        first = of + further
+        return bytes(at + further) + canary[first : first + size] + bytes(4096 - at - further - size)
+
+    return placed
 
 
 def html(before: str, after: str) -> Edit:

@@ -57,7 +57,7 @@ def fleet(folder: Path, key: Ed25519PrivateKey = KEY) -> Path:
 
 
 def merge_parts(folder: Path, *parts: Path) -> Path:
-    run = merge(dict.fromkeys(parts, 1.0), folder / "reports", command="fleet", commit=COMMIT)
+    run = merge(dict.fromkeys(parts, 1.0), folder / "reports", command="python -m fleet run", commit=COMMIT)
     put_key(run, KEY)
     write(run)
     sign(run, KEY)
@@ -125,7 +125,7 @@ def test_a_forged_part_is_not_merged(tmp_path: Path, name: str) -> None:
     folder = whole(tmp_path)
     edit(folder)
     with pytest.raises(UserInputError, match=words.replace("(", "\\(")):
-        merge({folder: 1.0}, tmp_path / "reports", command="fleet", commit=COMMIT)
+        merge({folder: 1.0}, tmp_path / "reports", command="python -m fleet run", commit=COMMIT)
 
 
 def test_a_forged_part_within_a_signed_report_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,9 +153,9 @@ def machines_of_nobody(told: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (machines_of_nobody, "its machines are not those of fleet.json"),
-        (kernel_of_nobody, "no part has the kernel that the report names"),
-        (name_more, "not all parts have the programs that the report names"),
+        (machines_of_nobody, "record.json: its host is"),
+        (kernel_of_nobody, "record.json: its kernel is"),
+        (name_more, "record.json: its made_of is"),
     ],
 )
 def test_a_merged_report_is_made_of_what_its_parts_are(
@@ -176,13 +176,13 @@ def first_part(told: dict[str, Any]) -> dict[str, Any]:
 
 
 MERGED: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
-    "a_machine_of_nobody": ("fleet.json", lambda t: first_part(t).update(machine="SEV-SNP"), "its record says one"),
+    "a_machine_of_nobody": ("fleet.json", lambda t: first_part(t).update(machine="SEV-SNP"), "machine of part"),
     "another_tier": ("fleet.json", lambda t: first_part(t).update(tier="bare-metal"), "tier of part"),
     "another_host": ("fleet.json", lambda t: first_part(t)["host"].update(processor="x"), "host of part"),
     "another_end": (
         "fleet.json",
         lambda t: first_part(t).update(cut_short="killed"),
-        "came to its end is told otherwise",
+        "cut_short of part",
     ),
     "other_words": ("fleet.json", lambda t: t["words"][FIRST][0].update(why="x"), f"say of {FIRST} is told otherwise"),
     "words_of_no_claim": (
@@ -273,7 +273,7 @@ def test_a_fail_counts_though_its_part_says_that_it_did_not_try(
 @pytest.mark.parametrize("commit", ["0" * 40 + "-dirty", "unknown"])
 def test_parts_of_a_tree_that_nobody_can_name_prove_nothing(tmp_path: Path, commit: str) -> None:
     parts = [part(tmp_path / "parts", number, f"m{number}", EVERY, commit=commit) for number in range(2)]
-    report = write(merge(dict.fromkeys(parts, 1.0), tmp_path / "reports", command="fleet", commit=commit))
+    report = write(merge(dict.fromkeys(parts, 1.0), tmp_path / "reports", command="python -m fleet run", commit=commit))
     assert report.overall.exit_code == 2
     assert "it is unknown whether all parts ran the same probes" in report.overall.sentence
 

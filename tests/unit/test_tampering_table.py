@@ -24,6 +24,15 @@ def test_the_table_is_long() -> None:
     assert len(named(TABLE.read_text(encoding="utf-8"))) > 80
 
 
+@pytest.mark.parametrize("file", sorted((PROJECT / "tests/unit").glob("test_tampering_*.py")), ids=lambda one: one.stem)
+def test_each_group_of_attempts_has_a_row(file: Path) -> None:
+    if file == Path(__file__):
+        return
+    text = file.read_text(encoding="utf-8")
+    of_file = set(re.findall(r'^    "(\w+)": \(|^def (test_\w+)\(', text, re.MULTILINE))
+    assert {name for pair in of_file for name in pair} & set(named(TABLE.read_text(encoding="utf-8")))
+
+
 @pytest.mark.parametrize("name", sorted(set(named(TABLE.read_text(encoding="utf-8")))))
 def test_what_the_table_names_is_there(name: str) -> None:
     text = "\n".join(_of(name))

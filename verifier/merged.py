@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a merged report says of its parts, made anew from them: record, plan, list of parts, lines, ``signoff.json``.
+
+Parts stand in the order in which the merger lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from verifier import machines
+from verifier.run import Run
+
+WORST_FIRST = ("FAIL", "ERROR", "MISS", "PASS", "SKIP")
+_OF_THE_START = "started"
+"""A fact of a host that differs from start to start."""
+_MEASURED = 86400.0  # seconds: an order may wait for so long until its part begins
+
+
+def words_on(parts: Sequence[Run], claim: str, *, health: bool) -> list[Run]:
+    """The parts that have a word on a claim, the one that counts first."""
+    found = [part for part in parts if _counts(part, claim, health=health)]
+    return sorted(found, key=lambda part: WORST_FIRST.index(part.status[claim]))
+
+
+def _counts(part: Run, claim: str, *, health: bool) -> bool:
+    """Whether a part has a word on a claim: it tried it; or, if it tried anything, it should have looked at health."""
+    row = part.rows.get(claim)
+    if row is None or part.status[claim] == "FAIL" or not part.ended:
+        return row is not None and part.status[claim] == "FAIL"
+    tried = any(one.get("command") for one in part.rows.values())
+    return bool(row.get("command") or (health and tried))
+
+
+def record(parts: Sequence[Run]) -> dict[str, Any]:
+    """What the parts' records come to, in one."""
+    records = [part.record for part in parts]
+    tested = [one for one in records if one["kernel"] is not None] or records
+    first = tested[0]
+
+    def common(field: str, without: str = "") -> dict[str, Any]:
+        return {
+            name: value
+            for name, value in first[field].items()
+            if name != without and all(one[field].get(name) == value for one in tested)
+        }
+
+    names = dict.fromkeys(_machine(part) for part in parts)
+    return {
+        "started": min(one["started"] for one in records),
+        "ended": max(one["ended"] or one["started"] for one in records),
+        **{name: first[name] for name in ("mode", "commit", "tier", "series", "kernel")},
+        "host": {"machines": ", ".join(names), **common("host", _OF_THE_START)},
+        "made_of": common("made_of"),
+        "machine": "",
+        "interrupted": False,
+        "given_up": "",
+    }
+
+
+def sentences(parts: Sequence[Run]) -> dict[str, str]:
+    """What the parts set out to claim."""
+    return {name: words for part in parts for name, words in part.sentences.items()}
+
+
+def parts_told(parts: Sequence[Run], seconds: Sequence[Any]) -> list[dict[str, Any]]:
+    """The list of the parts.
+
+    :param seconds: that each took, as who gave the order measured it.
+    """
+    cpus: dict[str, set[str]] = {}
+    for part in parts:
+        if cpu := part.record["host"].get("cpu"):
+            cpus.setdefault(_machine(part), set()).add(cpu)
+    found = []
+    for part, took in zip(parts, seconds, strict=True):
+        told, machine, cpu = part.record, _machine(part), part.record["host"].get("cpu")
+        # Machines of one name whose processors differ are called by both.
+        named = machine if not cpu or len(cpus[machine]) == 1 else f"{machine}, {cpu}"
+        facts = {name: told[name] for name in ("run", "started", "ended", "tier", "kernel", "host")}
+        found.append({**facts, "machine": named, "seconds": took, "cut_short": _cut_short(told)})
+    return found
+
+
+def measured(part: Run, seconds: Any) -> bool:
+    """Whether a part can have taken so long, in the eyes of who gave the order; 0: it was not measured."""
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        return False
+    events = part.events
+    length = float(events[-1]["time"] - events[0]["time"]) if events else 0.0
+    return seconds == 0 or 0 < seconds <= length + _MEASURED
+
+
+def words_told(chosen: dict[str, list[Run]]) -> dict[str, list[dict[str, str]]]:
+    """The parts' words on each claim.
+
+    :param chosen: the parts that have one, the one that counts first.
+    """
+    return {
+        claim: [
+            {"part": part.record["run"], "status": part.status[claim], "why": part.rows[claim]["why"]} for part in said
+        ]
+        for claim, said in chosen.items()
+        if said
+    }
+
+
+def line(said: Sequence[Run], claim: str) -> dict[str, Any]:
+    """A claim's line: that of the part that counts, with the evidence and the checks of all that say the same."""
+    first = said[0].rows[claim]
+    alike = [(part, part.rows[claim]) for part in said if part.status[claim] == said[0].status[claim]]
+    found = {name: value for name, value in first.items() if name != "_time"}
+    found["evidence"] = [f"parts/{part.record['run']}/{name}" for part, row in alike for name in row["evidence"]]
+    found["seconds"] = round(sum(row["seconds"] for _, row in alike), 3)
+    if len(alike) > 1:
+        found["checks"] = [
+            {**check, "name": f"{_machine(part)}, {part.record['run'][-6:]}: {check['name']}"}
+            for part, row in alike
+            for check in row["checks"]
+        ]
+        if first["observed"]:
+            found["observed"] = f"{first['observed']} (the first of {len(alike)} parts that say {first['status']})"
+    return found
+
+
+def document(told: dict[str, Any]) -> dict[str, Any]:
+    """What ``signoff.json`` says of the parts.
+
+    :param told: the list of them.
+    """
+    found = machines.fleet(told)
+    of = {one["run"]: one["machine"] for one in told["parts"]}
+    return {
+        "parts": [
+            {
+                **{name: one[name] for name in ("run", "machine", "seconds", "cut_short")},
+                "folder": f"parts/{one['run']}",
+                "facts": _facts(one),
+            }
+            for one in told["parts"]
+        ],
+        "words": {
+            claim: [{**one, "machine": of[one["part"]]} for one in words] for claim, words in told["words"].items()
+        },
+        "differing": [{"fact": name, "values": list(_values(found.kinds, values))} for name, values in found.differing],
+        "verdicts": [claim for claim, _ in found.verdicts],
+    }
+
+
+def _values(kinds: Sequence[list[str]], values: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for names, value in zip(kinds, values, strict=True):
+        yield {"machines": names, "value": value}
+
+
+def _facts(part: dict[str, Any]) -> dict[str, str]:
+    """What may differ from machine to machine."""
+    kernel = part["kernel"]
+    if kernel is None:
+        return {}
+    return {
+        "tier": part["tier"] or "unknown",
+        "kernel": kernel["release"],
+        "build id": kernel["build_id"],
+        "configuration": f"sha256 {kernel['config_sha256']}",
+        "compiler": kernel["compiler"] or "unknown",
+        **{name: value for name, value in part["host"].items() if name != _OF_THE_START},
+    }
+
+
+def _machine(part: Run) -> str:
+    return str(part.record["machine"] or "unknown")
+
+
+def _cut_short(told: dict[str, Any]) -> str:
+    """Why a run did not come to its end; empty if it did."""
+    if told["given_up"]:
+        return str(told["given_up"])
+    return "interrupted" if told["interrupted"] else "" if told["ended"] else "killed"
