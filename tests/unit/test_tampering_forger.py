@@ -561,6 +561,50 @@ def test_another_series_of_the_same_name_must_be_named_in_parts_too(
     assert (code, "is not sealproof's of that name" in told) == (2, True), told
 
 
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A merged report that is NOT PROTECTED: a claim failed in one part, and passed in the other."""
+    folder = tmp_path_factory.mktemp("failed")
+    bad = part(folder / "parts", 1, "one", {FIRST: Status.FAIL, **WELL})
+    return merge_parts(folder, bad, part(folder / "parts", 2, "two", EVERY))
+
+
+def all_pass(told: dict[str, Any]) -> None:
+    for test in told["tests"]:
+        test.update(status="PASS")
+
+
+GOOD_LOOKS: dict[str, tuple[Edit, str]] = {
+    "junit_that_counts_no_failure": (swap("junit.xml", 'failures="2"', 'failures="0"'), "failures is '0', not '2'"),
+    "tap_that_is_ok": (swap("signoff.tap", "not ok", "ok", 9), "signoff.tap: line 3 is 'ok 1"),
+    "tap_of_what_is_to_be_done": (swap("signoff.tap", f"- {FIRST}", f"- {FIRST} # TODO known"), "# TODO known"),
+    "sarif_without_results": (
+        of_json("signoff.sarif", lambda told: told["runs"][0]["results"].clear()),
+        "results: 0 where there must be 1",
+    ),
+    "sarif_of_what_is_known": (
+        of_json("signoff.sarif", lambda told: told["runs"][0]["results"][0].update(baselineState="absent")),
+        "it has baselineState",
+    ),
+    "kcidb_that_passes": (of_json("kcidb.json", all_pass), "status is 'PASS', not 'FAIL'"),
+    "json_that_exits_with_0": (document(saying(verdict="PROTECTED", exit_code=0)), "verdict is 'PROTECTED'"),
+    "a_page_that_says_protected": (html("NOT PROTECTED", "PROTECTED"), "it must be '<title>NOT PROTECTED"),
+}
+
+
+@pytest.mark.parametrize("name", GOOD_LOOKS)
+def test_one_form_that_looks_good_is_refused(
+    failed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    edit, words = GOOD_LOOKS[name]
+    assert check_fleet(failed, capsys)[0] == 1
+    folder = Path(shutil.copytree(failed, tmp_path / failed.name))
+    edit(folder)
+    forger.resigned(folder)
+    code, told = check_fleet(folder, capsys)
+    assert (code, words in told) == (3, True), told
+
+
 # --- honest reports that were refused once
 
 
