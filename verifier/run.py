@@ -581,6 +581,8 @@ def _observations(run: Run, claim: Claim, row: dict[str, Any], role: str) -> Ite
     bare = [{key: value for key, value in probe.items() if key not in _MADE} for probe in kept]
     if not same(bare, probe_rows):
         raise UnsoundError(f"the {role}'s runs in its line are not those of {name}")
+    if len({(str(probe.get("canary")), str(probe.get("seen"))) for probe in kept}) != len(kept):
+        raise UnsoundError(f"{name} tells one probe twice")
     for probe in kept:
         yield _observation(run, claim, row, probe)
 

@@ -389,12 +389,12 @@ def attempt(
 
 def _bare(told: Json) -> Json:
     """A document without what chains its lines: any change of a line's form changes it."""
-    lines = told if isinstance(told, list) else []
-    return (
-        [one for one in lines if one.pop("previous", None) is None or one]
-        if lines and isinstance(lines[0], dict)
-        else told
-    )
+    if not isinstance(told, list):
+        return told
+    return [
+        {name: value for name, value in one.items() if name != "previous"} if isinstance(one, dict) else one
+        for one in told
+    ]
 
 
 def resigned(folder: Path) -> None:
@@ -424,6 +424,7 @@ def main(seed: str = "0", count: str = "200") -> None:
                 one = attempt(report, scratch / "a", documents, choice, contract)
                 if one.survives:
                     sys.stdout.write(f"{'merged ' if documents is MERGED else ''}{one.name}\n")
+                    sys.stdout.flush()
 
 
 if __name__ == "__main__":

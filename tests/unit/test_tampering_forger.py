@@ -146,6 +146,12 @@ def of_runs(change: Callable[[dict[str, Any]], object]) -> Edit:
     return line(READS, lambda row: change(row["runs"][0]))
 
 
+def twice(folder: Path) -> None:
+    of = forger.of_evidence(READS, "subject", "runs")
+    told = of.read(folder)
+    of.write(folder, [*told, told[0]])
+
+
 def first_subject(change: Callable[[dict[str, Any]], object]) -> Edit:
     return statement(lambda told: change(told["subject"][0]))
 
@@ -223,6 +229,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
         line(READS, lambda row: row["checks"].append({"role": "subject", "name": WORD})),
         "has what a check has",
     ),
+    "a_probe_told_twice": (ANEW, twice, "subject.jsonl tells one probe twice"),
     "a_canary_in_capitals": (
         ANEW,
         change_seen(READS, "subject", lambda one: one.update(canary_key=one["canary_key"].upper())),
@@ -649,6 +656,7 @@ SIGNERS_WORD = {
     r"record\.json: host\.started": "cold or restored",
     r"fleet\.json: parts\.\*\.seconds": "as who gave the order measured it",
     r".*process_vm_readv\.json: (ns|found|slots\.\*\.\*)": "time, order, and which slots are of system management",
+    r".*jsonl: \*\.reach backwards": "order alone",
     r".*process_vm_readv\.json: all of it without pages": "it is told twice",
 }
 """What a change may survive, and why: no evidence decides it, and it says nothing else."""
