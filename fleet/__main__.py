@@ -180,7 +180,8 @@ def _sign(
     parts: Mapping[Path, float], reports: Path, command: str, problems: Sequence[str], durations: Mapping[str, float]
 ) -> int:
     """Merge, write the reports, sign them; returns the verdict's exit code."""
-    commit = project_commit(PROJECT)
+    # What ran is what the parts are of; parts may be merged from another checkout.
+    commit = next((read(part).record.commit for part in parts), project_commit(PROJECT))
     folder = merge(parts, reports, command=command, commit=commit, problems=problems, durations=durations)
     key = own_key(config_root())
     put_key(folder, key)

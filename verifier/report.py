@@ -32,7 +32,7 @@ _FILES = {
 }
 _FOLDERS = {"contract", "evidence", "hosts", "identity", "logs"}
 _PART = re.compile(r"^parts/[^/]+/")
-_PLAIN = re.compile(r"\.(?:log|txt|times|missing|stderr|jsonl?|toml|sha256|config|diff|patch)$")
+_PLAIN = re.compile(r"(?:/bochsrc|\.(?:rc|conf|log|txt|times|missing|stderr|jsonl?|toml|sha256|config|diff|patch))$")
 """Files in folders: texts, which no browser takes for a page, a picture or a program."""
 _OLD = "contract.toml"
 """The contract of version 1, in reports of an older sealproof."""

@@ -302,7 +302,7 @@ def test_a_machine_that_does_not_answer_is_left_out(tmp_path: Path, monkeypatch:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr("fleet.__main__.project_commit", lambda _: "0" * 40)
+    monkeypatch.setattr("fleet.__main__.project_commit", lambda _: "1" * 40)
     return tmp_path
 
 
@@ -316,6 +316,7 @@ def test_merge_and_verify_by_command(home: Path, capsys: pytest.CaptureFixture[s
     assert "one: 3 PASS in 1 part" in shown
     assert f"a part is signed by the key {fingerprint(KEY.public_key())}: a reader names it as well" in shown
     run = (home / "reports" / "latest").resolve()
+    assert json.loads((run / "record.json").read_text())["commit"] == "0" * 40  # of the parts, not of this checkout
     contract = ["--contract", str(run / "contract")]
     assert main(["verify", str(run), *contract]) == 2
     assert "machine         one, two" in capsys.readouterr().out
