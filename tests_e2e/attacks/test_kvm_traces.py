@@ -101,7 +101,7 @@ def test_kvm_traces_and_logs_no_private_register(trial: Trial, host: Host) -> No
 
 
 def test_kvm_traces_no_private_register_without_nested_paging(trial: Trial, host: Host, pool: HostPool) -> None:
-    """Nor does one where KVM shadows the guest's page tables, so that each fault's address is the guest's own."""
+    """Without nested paging no trace event of KVM and no line of the log shows a private register of a guest."""
     _judge_register_events(trial, host, pool.shared_with_cmdline(SHADOW_PAGING))
 
 

@@ -45,7 +45,7 @@ def test_no_cpu_keeps_access_to_memory_that_a_guest_gets_later(trial: Trial, poo
 
 
 def test_no_cpu_keeps_access_to_memory_in_small_entries_that_a_guest_gets_later(trial: Trial, pool: HostPool) -> None:
-    """Nor does it keep memory that the direct map has in entries of 4 KiB, so that its TLB has each page by itself."""
+    """A CPU that reads memory that the direct map has in entries of 4 KiB loses it when that is given to a guest."""
     _judge_stale_read(trial, pool, small=True)
 
 
