@@ -28,6 +28,7 @@ from common.commands import GIT, GIT_ENVIRONMENT, output
 from common.errors import CommandError, UserInputError
 from common.names import path_text
 from common.store import scratch_folder
+from host_setup.kernel import prefixes
 from host_setup.kernel.tarball import COMPRESSIONS
 
 STAGE = "series"
@@ -39,7 +40,8 @@ _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
 }
 _OURS = ("series.toml", "series.config", "series")
 # First bytes of what may hold patches and is not looked into: compressed files, zip, 7z, a git bundle; tar's mark.
-_PACKED = (*(magic for magic, _, _ in COMPRESSIONS), b"PK\3\4", b"7z\xbc\xaf\x27\x1c", b"# v2 git b", b"# v3 git b")
+_BUNDLE = (b"# v2 git b", b"# v3 git b")
+_PACKED = (*(magic for magic, _, _ in COMPRESSIONS), b"PK\3\4", b"7z\xbc\xaf\x27\x1c", *_BUNDLE)
 _TAR = slice(257, 262), b"ustar"
 # What editors, patch and merge tools leave beside a file.
 _DROPPING = re.compile(r"[.#].*|.*(~|\.(orig|rej|bak|old|save|swp|tmp))", re.DOTALL)
@@ -50,8 +52,14 @@ _CHANGE = re.compile(
 _ENCODED = re.compile(rb"^content-(?:transfer-encoding:\s*(?:base64|quoted-printable)|type:\s*multipart/)", re.I | re.M)
 _BINARY_WITHOUT_CONTENT = re.compile(rb"^Binary files (.*) differ$", re.MULTILINE)
 _BINARY = b"\nGIT binary patch\n"
+_REMOVAL_WITHOUT_CONTENT = re.compile(  # e69de29 and its like is the empty file
+    rb"^diff --git [^\n]*\ndeleted file mode [0-7]+\n"
+    rb"index (?!e69de29|473a0f4)[0-9a-f]+\.\.0+\n(?!--- |GIT binary|Binary)",
+    re.MULTILINE,
+)
+_COLOURED = re.compile(rb"^\x1b\[[0-9;]*m(?:diff |--- |index )", re.MULTILINE)
+_QUOTED = re.compile(rb"^([^\n\w]{1,20})diff (?:--git|-)[^\n]*\n\1", re.MULTILINE)
 # GNU patch passes over both without a word where other changes are beside them.
-_AFTERWARDS = re.compile(rb'^\+\+\+ "?(?:b/)?(?!/dev/null)([^\t\n"]+)', re.MULTILINE)
 _MERGE = re.compile(rb"^@@@ ", re.MULTILINE)
 _SUBMODULE = re.compile(rb"^(?:new file mode|new mode|index [0-9a-f]+\.\.[0-9a-f]+) 160000$", re.MULTILINE)
 _CUT_OFF = re.compile(
@@ -91,7 +99,13 @@ class Patch:
     @property
     def written(self) -> frozenset[str]:
         """The text files that it adds or changes, by their names in the tree."""
-        return frozenset(name.decode(errors="surrogateescape") for name in _AFTERWARDS.findall(self.change))
+        return prefixes.written(self.change, self.strip)
+
+    @property
+    def number(self) -> tuple[int, int] | None:
+        """Its place in its series, and how many there are, as its subject says; None if it says neither."""
+        found = _NUMBER.search(self.subject)
+        return None if found is None else (int(found[1]), int(found[2]))
 
     @property
     def is_binary(self) -> bool:
@@ -135,6 +149,12 @@ def patches(folder: Path) -> tuple[Patch, ...]:
     return tuple(patches_found)
 
 
+def holds_patches(folder: Path) -> bool:
+    """Whether files in a folder, or in ``new`` and ``cur`` of a maildir, are named like patches, or a list is there."""
+    files = [*folder.iterdir(), *folder.glob("new/*"), *folder.glob("cur/*")]
+    return any(file.name == "series" or _is_patch(file.name) for file in files)
+
+
 def read(file: Path, strip: int | None = None) -> list[Patch]:
     """The patches of a file: one, those of a mailbox, or none of a cover letter.
 
@@ -150,9 +170,8 @@ def read(file: Path, strip: int | None = None) -> list[Patch]:
         return []
     if not mail.change:
         if _is_packed(content):
-            raise _patch_error(f"{path_text(file)} is packed, but is not named like that", "unpack it")
-        empty = "is empty" if not text.strip() else "holds no change"
-        raise _patch_error(f"{path_text(file)} {empty}", "save it again, or move it out of the folder")
+            raise _patch_error(f"{path_text(file)} is packed, but is not named like that", _unpack(content))
+        raise _without_change(file, text)
     return [Patch(path_text(file.name), content, mail.change, strip, mail.subject)]
 
 
@@ -235,12 +254,40 @@ def _refuse_unused(file: Path) -> None:
         )
     if _is_packed(start):
         raise _patch_error(
-            f"{path_text(file)} is packed, and not looked into", "unpack it, or move it out of the folder"
+            f"{path_text(file)} is packed, and not looked into", f"{_unpack(start)}, or move it out of the folder"
         )
 
 
 def _is_packed(content: bytes) -> bool:
     return content.startswith(_PACKED) or content[_TAR[0]] == _TAR[1]
+
+
+def _unpack(content: bytes) -> str:
+    """What to do with something packed."""
+    if content.startswith(_BUNDLE):
+        return "fetch it into your tree, and write its commits here: git format-patch -o FOLDER BASE..COMMIT"
+    return "unpack it"
+
+
+def _without_change(file: Path, text: bytes) -> UserInputError:
+    """The error for a file that is named like a patch and changes nothing."""
+    if not text.strip():
+        return _patch_error(f"{path_text(file)} is empty", "save it again, or move it out of the folder")
+    if _COLOURED.search(text):
+        return _patch_error(
+            f"{path_text(file)} holds the colours of a terminal, and so no change",
+            "make it again with --no-color; 'git config color.ui auto' keeps colours out of files",
+        )
+    before = _QUOTED.search(text)
+    if before is not None:
+        return _patch_error(
+            f"{path_text(file)} holds no change: its lines begin with {before[1].decode(errors='replace')!r}",
+            "save the mail itself, not an answer to it; or make it again without --line-prefix",
+        )
+    return _patch_error(
+        f"{path_text(file)} holds no change in the form of diff -u, diff -c or git",
+        "make it again with diff -u or git format-patch, or move it out of the folder",
+    )
 
 
 def _refuse_twice(patches: Sequence[Patch]) -> None:
@@ -280,9 +327,10 @@ def _of_quilt(series: Path) -> tuple[Patch, ...]:
         name, *options = re.sub(r"(^|\s)#.*", "", line).split() or [""]
         if not name:
             continue
-        if name[0] in "+-":  # of the older quilt, and of guards(1)
+        guard = re.search(r"\s#([+-]\S+)", line)  # of Mercurial's queues
+        if guard is not None or name[0] in "+-":  # of the older quilt, and of guards(1)
             raise _patch_error(
-                f"{path_text(series)}: {path_text(name)} is a guard, which is not supported",
+                f"{path_text(series)}: {path_text(guard[1] if guard else name)} is a guard, which is not supported",
                 "list the patches that are meant, without guards",
             )
         if name in listed:
@@ -376,6 +424,11 @@ def _change(content: bytes, file: Path) -> bytes:
             f"{path_text(without[1].decode(errors='replace'))}",
             "make it again with git format-patch, or with git diff --binary",
         )
+    if _REMOVAL_WITHOUT_CONTENT.search(change):
+        raise _patch_error(
+            f"{path_text(file)} removes a file but lacks its content",
+            "make it again without --irreversible-delete (-D)",
+        )
     if _MERGE.search(change):
         raise _patch_error(
             f"{path_text(file)} holds a merge, which is not a patch",
@@ -433,7 +486,7 @@ def _of_mailbox(file: Path, mails: Sequence[_Mail], strip: int | None) -> list[P
         )
     with_change = [mail for mail in first if mail.change]
     if not with_change:
-        raise _patch_error(f"{path_text(file)} holds no change", "save it again, or move it out of the folder")
+        raise _without_change(file, mails[0].content)
     versions = sorted({mail.version for mail in with_change if mail.number is not None})
     if len(versions) > 1:
         raise _patch_error(
@@ -445,6 +498,14 @@ def _of_mailbox(file: Path, mails: Sequence[_Mail], strip: int | None) -> list[P
     twice = [subject for at, subject in enumerate(subjects) if numbers[at] and subject in subjects[:at]]
     if twice:
         raise _patch_error(f"{path_text(file)} holds a patch twice: {path_text(twice[0])}", "remove one: 'b4 am' does")
+    for total in sorted({number[1] for number in numbers if number}):
+        there = {number[0] for number in numbers if number and number[1] == total}
+        gone = next((place for place in range(1, total + 1) if place not in there), None)
+        if gone is not None:
+            raise _patch_error(
+                f"{path_text(file)} lacks patch {gone} of {total}",
+                "fetch the mailbox again; if you want only some of its patches, save each as a file of its own",
+            )
     if all(numbers) and len(set(numbers)) == len(numbers) and len({number[1] for number in numbers if number}) == 1:
         with_change.sort(key=lambda mail: mail.number or (0, 0))
     return [

@@ -11,15 +11,17 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from common.commands import GIT, GIT_ENVIRONMENT
 from common.environment import shell_line
 from common.errors import CommandError, KernelError
+from common.names import path_text
 from common.processes import run_tree
 from common.progress import Terminal
 from common.store import GIB, Store, digest
 from host_setup.kernel.arrival import Patch
+from host_setup.kernel.prefixes import folder_of, missing, strip_of
 from host_setup.kernel.source import Source
 
 STAGE = "patch"
@@ -27,6 +29,7 @@ STAGE = "patch"
 # little context none at all to tell its place by.
 PATCH = ("patch", "-p1", "--force", "--fuzz=1", "--no-backup-if-mismatch")
 _BINARY = (*GIT, "apply", "--whitespace=nowarn", "-C2")  # what GNU patch cannot; as strict as it
+_NO_FILE = "can't find file to patch"  # GNU patch's words
 _TREE = "linux"  # the folder's name in the entry
 _ORIGIN = "origin"  # a file beside it: the path that it was taken from
 _TREE_NEEDS = 2 * GIB  # an unpacked 6.12 is 1.6 GiB
@@ -82,8 +85,10 @@ def apply(tree: Path, patches: Sequence[Patch], logs: Path, pristine: Path) -> N
         plain = re.sub(r"[^\w.+-]", "_", patch.name)[:100]
         change, rejected = (logs / f"{number:04}-{plain}{suffix}" for suffix in (".diff", ".rej"))
         change.write_bytes(patch.change)
-        strip = f"-p{_strip(patch.change, tree) if patch.strip is None else patch.strip}"
+        level = _strip(patch, tree)
+        strip = f"-p{level}"
         _require_whole(tree, patch, strip, change, log)
+        lost = missing(patch.change, tree, level)
         commands.append(_command(patch, strip, change))
         rejects = [] if patch.is_binary else [f"--reject-file={rejected}"]
         try:
@@ -91,21 +96,47 @@ def apply(tree: Path, patches: Sequence[Patch], logs: Path, pristine: Path) -> N
         except CommandError as error:
             again = shlex.quote(str(_repeat(commands, pristine, logs)))
             hunks = rejected.read_text(encoding="utf-8", errors="replace") if rejected.exists() else ""
-            there = next((one for one in (patch, patches[-1]) if _is_there(tree, one, logs)), None)
-            step = "adapt the patch" if there is None else f"name a source without it: {there.name} is in this one"
+            said = f"{patch.name} does not apply"
+            if lost and _NO_FILE in error.tail:
+                more = f" and {len(lost) - 1} more of its files" if lost[1:] else ""
+                said += f": the source has no {path_text(lost[0])}{more}"
+            else:
+                said += f"\n{error.tail}{hunks}".rstrip()
             raise KernelError(
-                f"{patch.name} does not apply\n{error.tail}{hunks}".rstrip(),
+                said,
                 stage=STAGE,
                 artefact=log,
-                hint=f"{step}; this repeats the error: sh {again}",
+                hint=f"{_next_step(tree, patches, number, lost, logs)}; this repeats the error: sh {again}",
             ) from error
+
+
+def _next_step(tree: Path, patches: Sequence[Patch], number: int, lost: Sequence[str], logs: Path) -> str:
+    """What its user may do about a patch that does not apply, the one of that number."""
+    patch = patches[number - 1]
+    there = next((one for one in (patch, patches[-1]) if _is_there(tree, one, logs)), None)
+    if there is not None:
+        return f"name a source without it, or the patch the right way round: {there.name} is in this one"
+    folder = folder_of(lost, tree) if lost else None
+    if folder is not None:
+        return f"its names begin at {folder}/: make it again without --relative"
+    numbers = [one.number for one in patches if one.number is not None]
+    if patch.number is not None:
+        place, total = patch.number
+        before = [one for one in range(1, place) if (one, total) not in numbers]
+        if before:
+            return f"add patch {before[-1]} of {total}, which is not in the series"
+        if any(one[1] == total and one[0] < place for one in numbers[number:]):
+            return f"name the files in the order in which they apply: this is patch {place} of {total}"
+    if re.search(rb"^content-type:[^\n]*(?:\n[ \t][^\n]*)*format=flowed", patch.content, re.IGNORECASE | re.MULTILINE):
+        return "fetch it from the list's archive: a mail with format=flowed has other blanks than its patch"
+    return "adapt the patch"
 
 
 def _is_there(tree: Path, patch: Patch, logs: Path) -> bool:
     """Whether a tree has all that a patch would change; of a series that is in it, the last patch tells."""
     change = logs / "there.diff"
     change.write_bytes(patch.change)
-    strip = f"-p{_strip(patch.change, tree) if patch.strip is None else patch.strip}"
+    strip = f"-p{_strip(patch, tree)}"
     command = [*GIT, "apply", "--check", "--reverse", strip, str(change)]
     try:
         run_tree(command, cwd=tree, env=_alone(tree), log=logs / "there.log", stage=STAGE)
@@ -119,7 +150,7 @@ def _require_whole(tree: Path, patch: Patch, strip: str, change: Path, log: Path
 
     :raises KernelError: it does not.
     """
-    if re.search(rb"^\*\*\* ", patch.change, re.MULTILINE):
+    if re.search(rb"^\*\*\* [^\n]+\n--- ", patch.change, re.MULTILINE):
         return  # a context diff, which git does not know
     try:
         run_tree([*GIT, "apply", "--numstat", strip, str(change)], cwd=tree, env=_alone(tree), log=log, stage=STAGE)
@@ -139,17 +170,9 @@ def _command(patch: Patch, strip: str, change: Path) -> list[str]:
     return [*(strip if word == "-p1" else word for word in PATCH), f"--input={change}"]
 
 
-def _strip(change: bytes, tree: Path) -> int:
-    """How many leading folders the names of a change have too many: 1, but for one that was made without a/ and b/."""
-    if re.search(rb'^diff --git "?a/', change, re.MULTILINE):
-        return 1
-    headings = re.findall(rb"^(---|\*\*\*|\+\+\+) ([^\t\n]+)", change, re.MULTILINE)
-    names = [(mark, PurePosixPath(os.fsdecode(name))) for mark, name in headings if name != b"/dev/null"]
-    old = [name for mark, name in names if mark != b"+++" and not name.is_absolute()]
-    if old:
-        there = {strip: any(tree.joinpath(*name.parts[strip:]).is_file() for name in old) for strip in (0, 1)}
-        return 0 if there[0] and not there[1] else 1
-    return 0 if any((tree / name.parts[0]).is_dir() for _, name in names) else 1
+def _strip(patch: Patch, tree: Path) -> int:
+    """How many leading folders the names of a patch have too many: as its series says, else as they show."""
+    return strip_of(patch.change, tree) if patch.strip is None else patch.strip
 
 
 def _alone(tree: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -121,6 +122,7 @@ def _own_name(name: str | Path) -> str | Path:
     return name
 
 
+_RANGE = re.compile(r"[^./]\S*[^/.]\.{2,3}(?![/.])\S*")  # of commits, to git
 _EXAMPLE = 'title = "...", base = ">=6.12,<6.13", mode = "protected", description = "..."'
 
 
@@ -149,7 +151,7 @@ def _load(folder: Path, name: str, *, is_path: bool) -> Series:
         raise UserInputError(
             f"{path_text(folder)} holds no patch (it holds {there})",
             stage=STAGE,
-            hint=f'patches end in {", ".join(arrival.SUFFIXES)}; a series without patches must say patches = "none"',
+            hint=_where_patches_are(folder),
         )
     if patches and parsed.patches == "none":
         raise UserInputError(
@@ -174,13 +176,25 @@ def _load(folder: Path, name: str, *, is_path: bool) -> Series:
     )
 
 
+def _where_patches_are(folder: Path) -> str:
+    inside = next((one for one in sorted(folder.glob("*/")) if arrival.holds_patches(one)), None)
+    if inside is not None:
+        return f"the patches in {path_text(inside.name)}/ do not count: move them up, or list them in a quilt series"
+    return f'patches end in {", ".join(arrival.SUFFIXES)}; a series without patches must say patches = "none"'
+
+
 def _no_series(folder: Path, name: str, *, is_path: bool) -> UserInputError:
     hint = f"known series: {', '.join(available())}; or give the path of a folder"
-    if not is_path:
+    if _RANGE.fullmatch(name) and not folder.exists():
+        what = f"{path_text(name)} is a range of commits; a series is a folder"
+        return UserInputError(
+            what, stage=STAGE, hint=f"write its patches: git format-patch -o FOLDER {path_text(name)}"
+        )
+    if not is_path and not Path(name).is_file():
         meant = f", or ./{path_text(name)} for the folder here" if Path(name).is_dir() else ""
         return UserInputError(f"there is no series {name!r}", stage=STAGE, hint=hint + meant)
-    if folder.is_file():
-        what = f"{path_text(folder)} is a file; a series is a folder"
+    if folder.is_file() or not is_path:
+        what = f"{path_text(folder if is_path else name)} is a file; a series is a folder"
         hint = f"put it into a folder, beside a file series.toml with {_EXAMPLE}, each on a line"
     elif folder.is_dir():
         what = f"no series at {path_text(folder)}: it has no series.toml"

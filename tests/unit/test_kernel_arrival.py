@@ -671,6 +671,202 @@ def test_a_mailbox_that_does_not_apply_says_which_mail_and_repeats_it(work: Work
 
 
 def test_a_patch_names_the_text_files_that_it_writes() -> None:
-    change = b"--- a/mm/one.c\n+++ b/mm/one.c\n--- /dev/null\n+++ b/mm/new.h\t2026\n"
-    change += b"--- a/gone.c\n+++ /dev/null\n+++ no/prefix.c\n"
+    hunk = b"@@ -1,1 +1,1 @@\n--- a/removed.c\n+++ b/added.c\n"  # lines of text that look like names
+    change = b"--- a/mm/one.c\n+++ b/mm/one.c\n" + hunk + b"--- /dev/null\n+++ b/mm/new.h\t2026\n@@ -0,0 +1 @@\n+x\n"
+    change += b"--- a/gone.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\n--- no/prefix.c\n+++ no/prefix.c\n" + hunk
     assert Patch("x", b"", change).written == {"mm/one.c", "mm/new.h", "no/prefix.c"}
+
+
+# --- names with other folders in front --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--no-prefix",),
+        ("--src-prefix=old/", "--dst-prefix=new/"),
+        ("--src-prefix=x/y/", "--dst-prefix=x/y/"),
+        ("--src-prefix=a/linux/", "--dst-prefix=b/linux/"),
+    ],
+)
+def test_names_may_have_any_folders_in_front(work: Work, words: tuple[str, ...]) -> None:
+    """Also of changes that show their names in git's header alone."""
+    (work.tree / "mm/memory.c").chmod(0o755)
+    git(work.tree, "mv", "mm/old.c", "mm/moved.c")
+    (work.tree / "mm/empty.c").touch()
+    (work.tree / "virt").mkdir()
+    work.commit("all", virt__new="new\n", mm__größe="new\n", mm__gone="other\n")
+    if "x/y/" in words[0]:  # without the header of a new file nothing tells these folders from the tree's own
+        git(work.tree, "rm", "-q", "virt/new.c", "mm/empty.c", "mm/größe.c")
+        git(work.tree, "commit", "-qm", "less", "--amend")
+    work.format(*words)
+    assert work.applied() == work.wanted()
+
+
+@pytest.mark.parametrize("words", [(), ("--no-prefix",)])
+@pytest.mark.parametrize("make", ["empty", "new", "mode", "rename"])
+def test_what_a_patch_names_in_gits_header_alone_comes_to_its_place(
+    work: Work, words: tuple[str, ...], make: str
+) -> None:
+    (work.tree / "virt").mkdir()
+    if make == "empty":
+        (work.tree / "mm/empty.c").touch()
+    elif make == "new":
+        (work.tree / "virt/new.c").write_text("new\n")
+    elif make == "mode":
+        (work.tree / "mm/old.c").chmod(0o755)
+    else:
+        git(work.tree, "mv", "mm/old.c", "virt/old.c")
+    work.commit("one")
+    work.format(*words)
+    assert work.applied() == work.wanted()
+
+
+def test_a_file_of_the_same_name_in_another_folder_is_not_taken_for_it(work: Work) -> None:
+    (work.tree / "tools/mm").mkdir(parents=True)
+    work.commit("tools", tools__other="other\n")
+    base = git(work.tree, "rev-parse", "HEAD").strip()
+    work.commit("tools: mm", tools__mm__memory="".join(LINES))
+    work.base = git(work.tree, "rev-parse", "HEAD").strip()
+    work.commit("tools: change", tools__mm__memory="".join(["first\n", *LINES[1:]]))
+    work.format("--no-prefix")
+    assert work.applied() == work.wanted()
+    work.base = base
+    with pytest.raises(KernelError, match=r"the source has no tools/mm/memory\.c"):
+        work.applied()
+
+
+@pytest.mark.parametrize("where", ["beside", "whole path", "from below"])
+@pytest.mark.parametrize("how", [("git", "diff", "--no-index"), ("diff", "-urN")])
+def test_a_diff_of_two_folders_anywhere_is_applied(
+    work: Work, tmp_path: Path, where: str, how: tuple[str, ...]
+) -> None:
+    git(work.tree, "checkout-index", "--all", f"--prefix={tmp_path}/before/")
+    work.three()
+    git(work.tree, "checkout-index", "--all", f"--prefix={tmp_path}/after/")
+    (tmp_path / "below").mkdir()
+    names, folder = {
+        "beside": (["before", "after"], tmp_path),
+        "whole path": ([str(tmp_path / "before"), str(tmp_path / "after")], Path("/")),
+        "from below": (["../before", "../after"], tmp_path / "below"),
+    }[where]
+    done = subprocess.run([*how, *names], cwd=folder, capture_output=True, check=False)
+    work.put("1.diff", done.stdout)
+    assert work.applied() == work.wanted()
+
+
+def test_a_diff_against_a_copy_beside_the_file_is_applied(work: Work) -> None:
+    work.commit("mm: one", mm__memory="".join(["first\n", *LINES[1:]]))
+    (work.tree / "mm/memory.c.orig").write_text("".join(LINES))
+    words = ["diff", "-u", "mm/memory.c.orig", "mm/memory.c"]
+    work.put("1.diff", subprocess.run(words, cwd=work.tree, capture_output=True, check=False).stdout)
+    (work.tree / "mm/memory.c.orig").unlink()
+    assert work.applied() == work.wanted()
+
+
+def test_names_below_a_folder_of_the_tree_are_told_with_that_folder(work: Work) -> None:
+    work.commit("mm: one", mm__memory="first\n")
+    work.format("--relative=mm")
+    with pytest.raises(KernelError, match=r"the source has no memory\.c[^+]*next: its names begin at mm/"):
+        work.applied()
+
+
+@pytest.mark.parametrize("prefix", ["a/", "w/", ""])
+def test_the_files_that_a_patch_writes_are_named_as_in_the_tree(work: Work, prefix: str) -> None:
+    work.three()
+    (work.tree / "mm/gone.c").unlink()
+    work.commit("mm: rest", mm__empty="")
+    work.format(f"--src-prefix={prefix}", f"--dst-prefix={prefix.replace('a', 'b').replace('w', 'i')}")
+    files = {name for patch in work.load().patches for name in patch.written}
+    assert files == {"mm/memory.c", "mm/new.c"}
+
+
+# --- what does not apply ----------------------------------------------------------------------------------------------
+
+
+def test_a_patch_that_the_series_lacks_is_named(work: Work) -> None:
+    work.three()
+    work.format()[0].unlink()
+    with pytest.raises(KernelError, match="next: add patch 1 of 3, which is not in the series"):
+        work.applied()
+
+
+def test_a_series_in_the_wrong_order_says_so(work: Work) -> None:
+    work.three()
+    for number, file in enumerate(reversed(work.format())):
+        file.rename(work.folder / f"{number}-{file.name}")
+    with pytest.raises(
+        KernelError, match="next: name the files in the order in which they apply: this is patch 3 of 3"
+    ):
+        work.applied()
+
+
+def test_a_mail_whose_blanks_were_changed_on_the_way_says_so(work: Work) -> None:
+    work.commit("mm: one", mm__memory="".join(["first\n", *LINES[1:]]))
+    head = "From: a\nSubject: one\nContent-Type: text/plain;\n charset=utf-8; format=flowed\n\n"
+    work.put("1.eml", head + git(work.tree, "diff", work.base).replace("\n ", "\n  "))
+    with pytest.raises(KernelError, match="format=flowed has other blanks"):
+        work.applied()
+
+
+def test_a_mailbox_that_lacks_a_patch_is_refused(work: Work) -> None:
+    for number in (1, 2, 3):
+        work.commit(f"mm: {number}", **{f"mm__n{number}": "new\n"})
+    whole = work.mailbox()
+    mails = [b"From " + mail for mail in whole.split(b"From ") if b"\nSubject: " in mail]
+    for lost in range(3):
+        work.put("1.mbx", b"".join(mail for number, mail in enumerate(mails) if number != lost))
+        with pytest.raises(UserInputError, match=f"lacks patch {lost + 1} of 3"):
+            work.load()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--color=always",), "colours of a terminal"),
+        (("--line-prefix=> ",), "its lines begin with '> '"),
+        (("--irreversible-delete",), "removes a file but lacks its content"),
+    ],
+)
+def test_a_patch_that_was_not_made_for_a_program_is_one_line(work: Work, words: tuple[str, ...], told: str) -> None:
+    work.commit("mm: one", mm__gone=None)
+    work.format(*words)
+    with pytest.raises(UserInputError, match=told):
+        work.load()
+
+
+def test_an_empty_file_is_removed_by_any_patch(work: Work) -> None:
+    work.commit("mm: empty", mm__empty="")
+    work.base = git(work.tree, "rev-parse", "HEAD").strip()
+    work.commit("mm: no more", mm__empty=None)
+    work.format("--irreversible-delete")
+    assert work.applied() == work.wanted()
+
+
+def test_a_guard_of_mercurials_queues_is_refused(work: Work) -> None:
+    work.three()
+    names = [file.name for file in work.format()]
+    work.put("series", f"{names[0]}\n{names[1]} #+x86\n{names[2]} # as +it is\n")
+    with pytest.raises(UserInputError, match=r"\+x86 is a guard"):
+        work.load()
+
+
+def test_a_bundle_says_how_it_becomes_patches(work: Work) -> None:
+    work.three()
+    git(work.tree, "bundle", "create", "-q", str(work.folder / "1.bundle"), f"{work.base}..HEAD")
+    with pytest.raises(UserInputError, match="git format-patch"):
+        work.load()
+
+
+@pytest.mark.parametrize("inside", ["v1.patches/new", "v1.patches"])
+def test_patches_in_a_folder_of_the_series_are_pointed_out(work: Work, inside: str) -> None:
+    work.three()
+    git(work.tree, "format-patch", "-q", "-o", str(work.folder / inside), work.base)
+    with pytest.raises(UserInputError, match=r"the patches in v1\.patches/ do not count"):
+        work.load()
+
+
+@pytest.mark.parametrize("name", ["v6.12..HEAD", "origin/master..topic", "v6.12...", "origin/a..b/c"])
+def test_a_range_of_commits_is_no_series_and_says_how_it_becomes_one(name: str) -> None:
+    with pytest.raises(UserInputError, match=r"range of commits[^+]*git format-patch"):
+        series.load(name)
