@@ -1149,3 +1149,11 @@ def test_shell_leaves_other_programs_and_other_uses_to_ash(shell: Path) -> None:
     assert output_of(shell, "-c", f"{shell.with_name('check_port')} path x", "more").startswith("ash:-c ")
     login = subprocess.run(["-shell"], executable=shell, check=False, capture_output=True, text=True, timeout=60)
     assert login.stdout == "ash:\n"
+
+
+def test_the_programs_compile_in_a_checkout_with_blanks_in_its_path(tmp_path: Path) -> None:
+    checkout, out = tmp_path / "my check out", tmp_path / "out"
+    shutil.copytree(SOURCES.parent, checkout / "guest_images", ignore=shutil.ignore_patterns("__pycache__"))
+    argv = ["make", "--dry-run", "-C", str(checkout / "guest_images/programs"), f"OUT={out}"]
+    commands = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    assert f"{out}/.objects/puppeteer.o puppeteer.c" in commands
