@@ -18,17 +18,25 @@ def run(argv: Sequence[str]) -> int:
 
     Ctrl-C reaches the program by itself: it is in the terminal's process group, as this one is, which waits for it.
     """
-    process = subprocess.Popen([*_DEATH, *argv], cwd=PROJECT)
+    process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []  # what came before there was a process to tell
 
-    def end(_: int, __: FrameType | None) -> None:
-        process.terminate()
+    def end(signum: int, _: FrameType | None) -> None:
+        if process is None:
+            early.append(signum)
+        elif signum != signal.SIGINT:
+            process.terminate()
 
-    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    # Before the program begins: what comes in between would end this process alone. It does not inherit functions.
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, end)}
     requests = [
         signum for signum in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(signum) is not signal.SIG_IGN
     ]  # nohup
     before |= {request: signal.signal(request, end) for request in requests}
     try:
+        process = subprocess.Popen([*_DEATH, *argv], cwd=PROJECT)
+        if early:
+            process.terminate()
         status = process.wait()
     finally:
         for request, handler in before.items():

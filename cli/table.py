@@ -51,7 +51,7 @@ class Command:
         )
         parser.prog = f"sealproof {self.name}"
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
-        details = (parser.description or "").partition("\n\n")[2]
+        details = (parser.description or "").partition("\n\n")[2].replace("``", "")
         parser.description = f"{self.summary[:1].upper()}{self.summary[1:]}." + (f"\n\n{details}" if details else "")
         parser.epilog = "\n".join(
             ["examples:", *(f"  ./sealproof {self.name} {text}".rstrip() for text in self.examples)]
@@ -262,6 +262,10 @@ COMMANDS = (
 )
 
 
+OF_HISTORY = ("record", "export", "import", "compare", "trend", "summary", "claim")
+"""Words that ``history`` takes; people try them alone."""
+
+
 def find(name: str) -> Command:
     """The command of this name.
 
@@ -270,7 +274,8 @@ def find(name: str) -> Command:
     for command in COMMANDS:
         if command.name == name:
             return command
-    near = difflib.get_close_matches(name, [command.name for command in COMMANDS], n=3)
+    near = [f"history {word}" for word in OF_HISTORY if word == name]
+    near = near or difflib.get_close_matches(name, [command.name for command in COMMANDS], n=3)
     raise UserInputError(
         f"there is no command {name!r}",
         stage="sealproof",

@@ -19,16 +19,19 @@ from signoff.keys import PRIVATE_KEY
 from verifier import __main__ as verifier
 from verifier.tree import load
 
+NAME = "sealproof verify"
+
 
 def options_parser() -> argparse.ArgumentParser:
     """The verifier's command line."""
-    return verifier.parser()
+    return verifier.parser(NAME)
 
 
 def main(argv: Sequence[str]) -> int:
     """Check it; returns the verifier's exit status, or that of the comparison."""
     key = config_root() / PRIVATE_KEY
-    status = verifier.main(["--contract", str(CONTRACT), *(("--key", str(key)) if key.is_file() else ()), *argv])
+    words = ["--contract", str(CONTRACT), *(("--key", str(key)) if key.is_file() else ()), *argv]
+    status = verifier.main(words, NAME)
     if status:
         return status
     report: Path = options_parser().parse_args(argv).report

@@ -110,7 +110,6 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "nightly",
         prog="sealproof nightly",
         parents=[where],
-        help="run a matrix of sign-offs within a time limit; exit 0: no regression, 1: a regression, 2: not tried",
         description="Runs the cells of a matrix: those that failed last first, then those that were not run for "
         "longest. A night that was killed goes on where it was. Exit status 0: no claim regressed; 1: at least one "
         "did; 2: none did, but a cell could not be tried, or the set-up failed.",
@@ -148,9 +147,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     )  # fmt: skip
     words.set_defaults(command=_summary)
 
-    five = commands.add_parser("claim", aliases=["history"], parents=[where], help="how a claim fared, run by run")
-    five.add_argument("claim", metavar="CLAIM")
-    five.set_defaults(command=_claim)
+    listed = commands.add_parser("claim", parents=[where], help="how a claim fared, run by run")
+    for five in (listed, commands.add_parser("history", parents=[where])):  # its other name, which help does not list
+        five.add_argument("claim", metavar="CLAIM", help="as tests_e2e/contract/ names it")
+        five.set_defaults(command=_claim)
     return parser, dict(commands.choices)
 
 
@@ -304,7 +304,7 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write a file, whole or not at all."""
     fresh = path.with_name(f".{path.name}.new")
     try:
-        with disk_errors(path):
+        with disk_errors(path, "FILE"):
             path.parent.mkdir(parents=True, exist_ok=True)
             with fresh.open("w", encoding="utf-8") as out:
                 out.writelines(lines)

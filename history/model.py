@@ -173,7 +173,7 @@ def read(folder: Path, place: Place | None = None) -> tuple[Run, Mapping[str, An
         return _run(document, folder, hashlib.sha256(content).hexdigest(), place), document
     except FileNotFoundError as error:
         killed = (folder / "record.json").is_file()
-        hint = f"a run that was killed has none until 'python -m signoff {path_text(folder)}'" if killed else ""
+        hint = f"a run that was killed has none until './sealproof report {path_text(folder)}'" if killed else ""
         raise UserInputError(f"{path_text(folder)} has no {REPORT}", stage=STAGE, hint=hint) from error
     except (OSError, ValueError, RecursionError) as error:  # pydantic's errors are ValueErrors, too
         raise UserInputError(f"{path_text(file)} is not a report: {_first_line(error)}", stage=STAGE) from error

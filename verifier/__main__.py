@@ -41,6 +41,8 @@ except ImportError as error:
     sys.stderr.write(f"the verifier needs Python 3.11 and the package cryptography: {error}\n")
     sys.exit(2)  # nothing was checked
 
+ALONE = "python3 -I verifier"
+_I = "With ``-I``"
 _HASH = re.compile(r"[0-9a-f]{64}")
 _WIDTH, _SHOWN = 100, 8
 
@@ -159,10 +161,16 @@ def _name_and_hash(text: str) -> tuple[str, str]:
     return name, sha256
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def parser(name: str = ALONE) -> argparse.ArgumentParser:
+    """The command line.
+
+    :param name: of the command, as its user calls it.
+    """
+    description = "\n\n".join(
+        part for part in (__doc__ or "").split("\n\n") if name == ALONE or not part.startswith(_I)
+    )
     made = argparse.ArgumentParser(
-        prog="python3 -I verifier", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=name, description=description.replace("``", ""), formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )  # fmt: skip
     made.add_argument("report", type=Path, metavar="FOLDER|ARCHIVE", help="a report's folder, or a tar or zip of it")
@@ -198,10 +206,13 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Check, say what was found; returns the exit status."""
+def main(argv: Sequence[str] | None = None, name: str = ALONE) -> int:
+    """Check, say what was found; returns the exit status.
+
+    :param name: of the command, as its user calls it.
+    """
     try:
-        given = parser().parse_args(argv)
+        given = parser(name).parse_args(argv)
     except SystemExit:
         return NOT_PROVEN  # nothing was checked, also where help was asked for
     trusted = Trusted(

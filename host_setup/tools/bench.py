@@ -257,7 +257,7 @@ def options_parser() -> argparse.ArgumentParser:
     """The options of ``make bench ARGS='...'``."""
     parser = argparse.ArgumentParser(prog="sealproof bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=rounds_option, default=5, help="timed rounds of each (default: 5)")
-    parser.add_argument("--series", default="stock")
+    parser.add_argument("--series", default="stock", help="a name or a folder (default: stock)")
     source.add_option(parser)
     bench_protection.add_options(parser)
     return parser
@@ -265,7 +265,10 @@ def options_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Run the bench. Exit status 0 if all was measured, else 1; the goals are printed only."""
-    options = options_parser().parse_args(argv)
+    parser = options_parser()
+    options = parser.parse_args(argv)
+    if not options.protection and (options.against or options.json):
+        parser.error("--against and --json need --protection")
     terminal, store = Terminal(), Store(cache_root())
     warning = load_warning(os.getloadavg()[0], len(os.sched_getaffinity(0)))
     if options.protection:

@@ -127,10 +127,10 @@ def _rebooting(host: EmulatedHost) -> Iterator[Guest]:
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof soak", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--boots", type=int, default=50, help="cold boots of host and guest")
-    parser.add_argument("--restores", type=int, default=200, help="restores of both")
-    parser.add_argument("--reboots", type=int, default=20, help="reboots of one guest, in a row")
-    parser.add_argument("--series", default=series.DEFAULT)
+    parser.add_argument("--boots", type=int, default=50, help="cold boots of host and guest; default: 50")
+    parser.add_argument("--restores", type=int, default=200, help="restores of both; default: 200")
+    parser.add_argument("--reboots", type=int, default=20, help="reboots of one guest, in a row; default: 20")
+    parser.add_argument("--series", default=series.DEFAULT, help=f"a name or a folder; default: {series.DEFAULT}")
     source.add_option(parser)
     return parser
 

@@ -75,9 +75,11 @@ def stress(host: EmulatedHost, shares: int) -> None:
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof stress", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--shares", type=int, default=10_000, help="in each round; each process's half a page")
-    parser.add_argument("--series", default=series.DEFAULT)
+    parser.add_argument("--rounds", type=int, default=20, help="a fresh host for each; default: 20")
+    parser.add_argument(
+        "--shares", type=int, default=10_000, help="in each round; each process's half a page; default: 10000"
+    )
+    parser.add_argument("--series", default=series.DEFAULT, help=f"a name or a folder; default: {series.DEFAULT}")
     source.add_option(parser)
     parser.add_argument("--layers", type=parse_names, default=(Layer.DEBUG,), help="of the kernel; default: debug")
     return parser

@@ -14,18 +14,20 @@ import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cli.__main__ as command_line
 from cli import completion, own_tests, running, schema, signoff, verify
-from cli.table import COMMANDS, Command, find
+from cli.table import COMMANDS, OF_HISTORY, Command, find
 from common.errors import UserInputError
 from common.paths import PROJECT
 from common.waiting import Deadline, poll_until
 from fleet.groups import CONTRACT
 from tests.unit.documented import fault_of
 from tests.unit.report_samples import small_report
+from verifier import __main__ as verifier
 
 NAMES = [command.name for command in COMMANDS]
 PASS_ON = ("signoff", "test", "coverage", "fleet", "verify")
@@ -119,6 +121,17 @@ def test_outside_the_checkout_a_relative_path_is_not_misread(checkout: Checkout,
     assert "<made>" in checkout.run("completion", "bash", cwd=tmp_path, command=str(link))[1]
 
 
+@pytest.mark.parametrize("name", ["my check out", "it's", "a$b"])
+def test_the_next_step_outside_the_checkout_can_be_pasted(checkout: Checkout, tmp_path: Path, name: str) -> None:
+    checkout.folder.rename(tmp_path / name)
+    (tmp_path / "elsewhere").mkdir()
+    said = checkout.run("verify", "report.tar", cwd=tmp_path / "elsewhere", command=str(tmp_path / name / "sealproof"))[
+        1
+    ]
+    step = said.partition("next: ")[2].strip()
+    assert subprocess.check_output(["sh", "-c", f"{step} && pwd"], text=True).strip() == str(tmp_path / name)
+
+
 def test_pythons_and_pytests_variables_do_not_reach_a_command(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +188,43 @@ def test_a_wrong_option_is_told_by_the_name_of_the_command(name: str, capsys: py
         command_line.main([name, "--none-such"])
     assert caught.value.code == 2
     assert f"sealproof {name}: error: " in capsys.readouterr().err
+
+
+def test_a_wrong_option_of_verify_is_told_by_the_name_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["verify", "--none-such", "report"]) == 2
+    told = capsys.readouterr().err
+    assert "usage: sealproof verify " in told
+    assert "sealproof verify: error: " in told
+    assert verifier.main(["--none-such", "report"]) == 2
+    assert "python3 -I verifier: error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_is_plain_text_about_the_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command_line.main([name, "--help"])
+    told = capsys.readouterr().out
+    assert "``" not in told
+    assert "-I" not in told.split()
+
+
+@pytest.mark.parametrize("word", OF_HISTORY)
+def test_a_word_of_history_alone_is_told_with_its_command(word: str) -> None:
+    with pytest.raises(UserInputError) as caught:
+        find(word)
+    assert f"history {word}" in caught.value.hint
+
+
+def test_help_of_history_lists_its_words_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    command_line.main(["history", "--help"])
+    listed = re.findall(r"^    (\S+) ", capsys.readouterr().out, re.MULTILINE)
+    assert sorted(set(listed)) == sorted(OF_HISTORY)
+
+
+@pytest.mark.parametrize("words", [["--against", "stock"], ["--json", "out"]])
+def test_bench_does_not_pass_over_an_option(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command_line.main(["bench", *words])
+    assert "need --protection" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "verify"])
@@ -283,6 +333,24 @@ def test_a_program_that_is_run_is_told_to_end_and_waited_for(tmp_path: Path) -> 
     assert (tmp_path / "told").exists()
 
 
+def test_who_is_told_to_end_before_the_program_has_begun_ends_it_and_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = subprocess.Popen
+
+    def told_meanwhile(*argv: Any, **options: Any) -> subprocess.Popen[bytes]:
+        signal.raise_signal(signal.SIGTERM)
+        return start(*argv, **options)
+
+    monkeypatch.setattr("cli.running.subprocess.Popen", told_meanwhile)
+    before = signal.signal(signal.SIGTERM, lambda *_: (tmp_path / "lost").touch())
+    try:
+        assert running.run(["sleep", "60"]) == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not (tmp_path / "lost").exists()
+
+
 def test_the_status_of_a_program_is_what_a_shell_says() -> None:
     assert running.run(["sh", "-c", "exit 3"]) == 3
     assert running.run(["sh", "-c", "kill -KILL $$"]) == 128 + 9
@@ -293,7 +361,7 @@ def test_verify_compares_what_is_sound_byte_for_byte(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, verified: int, same: int, expected: int
 ) -> None:
     calls: list[tuple[str, list[str]]] = []
-    monkeypatch.setattr(verify.verifier, "main", lambda argv: calls.append(("verifier", argv)) or verified)
+    monkeypatch.setattr(verify.verifier, "main", lambda argv, _: calls.append(("verifier", argv)) or verified)
     monkeypatch.setattr(verify.reports, "main", lambda argv: calls.append(("reports", argv)) or same)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert verify.main([str(tmp_path), "--commit", "abc"]) == expected
