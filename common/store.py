@@ -14,8 +14,10 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -165,9 +167,22 @@ class Entry:
 
 
 def weigh(path: Path) -> int:
-    """The disk that a file, or a folder's files, take, in bytes; done once, as a kernel's source has 80,000 of them."""
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.lstat().st_blocks * 512 for file in files if file.is_file() and not file.is_symlink())
+    """The disk that a file, or a folder's files, take, in bytes; done once, as a kernel's source has 80,000 of them.
+
+    A file that has a name elsewhere as well takes none: an entry of patched sources is mostly such links.
+    """
+    names: Counter[tuple[int, int]] = Counter()
+    size = 0
+    for file in [path] if path.is_file() else path.rglob("*"):
+        try:
+            status = file.lstat()
+        except FileNotFoundError:  # ccache is at work
+            continue
+        if stat.S_ISREG(status.st_mode):
+            names[status.st_dev, status.st_ino] += 1
+            if names[status.st_dev, status.st_ino] == status.st_nlink:  # each of its names is here
+                size += status.st_blocks * 512
+    return size
 
 
 def _remove_log(path: Path) -> None:

@@ -74,6 +74,7 @@ class Source:
         """
         if self.kind is Kind.TARBALL:
             tarball.unpack(self.path, tarball.Content(self.release, self.folder), folder, log, _reinstall(self.path))
+            _require_all(folder, self.path)
         else:
             tree.copy(self.files, folder, earlier)
 
@@ -147,20 +148,17 @@ def _tarball(path: Path, store: Store) -> Source:
 
 
 def _reinstall(path: Path) -> str:
-    return f"apt-get install --reinstall {DEBIAN_PACKAGE}" if path == DEBIAN_TARBALL else "fetch it again"
+    return (
+        f"apt-get install --reinstall {DEBIAN_PACKAGE}"
+        if path == DEBIAN_TARBALL
+        else "fetch it again, or unpack it and name the folder"
+    )
 
 
 def _tree(path: Path, store: Store) -> Source:
     makefile = path / "Makefile"
     if not makefile.is_file():
-        bare = (path / "HEAD").is_file() and (path / "objects").is_dir()
-        raise UserInputError(
-            f"{path_text(path)} is not a Linux kernel: it " + ("is a bare repository" if bare else "has no Makefile"),
-            stage=STAGE,
-            hint="check out a commit (git worktree add), and name that folder"
-            if bare
-            else "name the top folder of a kernel tree",
-        )
+        raise _no_makefile(path)
     version = release(makefile.read_text(encoding="utf-8", errors="replace"))
     if version is None:
         raise UserInputError(
@@ -168,14 +166,34 @@ def _tree(path: Path, store: Store) -> Source:
             stage=STAGE,
             hint="name the folder (or its tarball) that holds the kernel's MAINTAINERS file",
         )
-    if (path / "Kconfig").is_file() and not (path / "init/main.c").is_file():
+    _require_all(path, path)
+    files = tree.read(path, store)
+    return Source(path, Kind.GIT if _is_repository(path) else Kind.TREE, version, tree.identity(files), files=files)
+
+
+def _no_makefile(path: Path) -> UserInputError:
+    what, hint = "it has no Makefile", "name the top folder of a kernel tree"
+    inside = next((one for one in sorted(path.glob("*/MAINTAINERS")) if one.with_name("Kbuild").is_file()), None)
+    if (path / "HEAD").is_file() and (path / "objects").is_dir():
+        what, hint = "it is a bare repository", "check out a commit (git worktree add), and name that folder"
+    elif inside is not None:
+        hint = f"name the kernel's own folder: {path_text(inside.parent)}"
+    elif (path / ".git").exists():
+        hint = "check out a commit there (git checkout, git submodule update), or name the top folder of a kernel tree"
+    return UserInputError(f"{path_text(path)} is not a Linux kernel: {what}", stage=STAGE, hint=hint)
+
+
+def _require_all(tree: Path, path: Path) -> None:
+    """Refuse a tree that holds the kernel's headers alone.
+
+    :param path: as its user named it.
+    """
+    if (tree / "Kconfig").is_file() and not (tree / "init/main.c").is_file():
         raise UserInputError(
             f"{path_text(path)} is not all of a Linux kernel: it has no init/main.c",
             stage=STAGE,
             hint="headers alone build no kernel; of a sparse checkout: git sparse-checkout disable",
         )
-    files = tree.read(path, store)
-    return Source(path, Kind.GIT if _is_repository(path) else Kind.TREE, version, tree.identity(files), files=files)
 
 
 def _is_repository(path: Path) -> bool:

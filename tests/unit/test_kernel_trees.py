@@ -7,6 +7,7 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -669,6 +670,38 @@ def test_an_archive_of_another_kind_is_one_line(tmp_path: Path, take: Taken) -> 
     with pytest.raises(SealproofError, match="not a tarball") as caught:
         take(tmp_path / "linux.zip")
     assert "name the folder" in caught.value.hint
+
+
+def test_a_tarball_of_the_headers_alone_is_one_line(tmp_path: Path, take: Taken) -> None:
+    tree = make_tree(tmp_path / "headers")
+    (tree / "Kconfig").touch()
+    with tarfile.open(tmp_path / "headers.tar", "w") as tarball:
+        tarball.add(tree, arcname="linux-headers-6.12")
+    with pytest.raises(UserInputError, match=r"headers\.tar is not all of a Linux kernel: it has no init/main\.c"):
+        take(tmp_path / "headers.tar")
+
+
+@pytest.mark.parametrize(
+    ("make", "step"),
+    [
+        (lambda tree: git(tree, "clone", "-q", "--no-checkout", ".", "../named"), "check out a commit there"),
+        (
+            lambda tree: shutil.copytree(tree, tree.parent / "named/linux"),
+            "name the kernel's own folder: .*/named/linux",
+        ),
+        (lambda tree: (tree.parent / "named").mkdir(), "name the top folder"),
+    ],
+)
+def test_a_folder_without_its_tree_says_where_the_kernel_is(
+    tmp_path: Path, take: Taken, make: Callable[[Path], object], step: str
+) -> None:
+    tree = make_tree(tmp_path / "linux")
+    for name in ("MAINTAINERS", "Kbuild"):
+        (tree / name).touch()
+    make(commit(tree))
+    with pytest.raises(UserInputError) as caught:
+        take(tmp_path / "named")
+    assert re.search(step, caught.value.hint)
 
 
 def test_what_is_compressed_and_no_tarball_is_not_called_damaged(tmp_path: Path, take: Taken) -> None:

@@ -301,6 +301,19 @@ def test_entry_tells_kind_key_size_and_age(store: Store) -> None:
     assert 9.9 * DAY < entry.age < 10.1 * DAY
 
 
+def test_what_two_entries_share_is_counted_once(store: Store) -> None:
+    first = store.get_or_make("kind", "a", fill_with(4 * MIB))
+
+    def link(folder: Path) -> None:
+        (folder / "content").hardlink_to(first / "content")
+        (folder / "own").write_bytes(b"o" * MIB)
+        (folder / "own too").hardlink_to(folder / "own")
+
+    store.get_or_make("kind", "b", link)
+    sizes = {entry.key: entry.size // MIB for entry in store.entries()}
+    assert sizes == {"a": 4, "b": 1}
+
+
 def test_size_does_not_follow_links_out_of_the_entry(store: Store, tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"b" * MIB)
     store.get_or_make("kind", "a", lambda folder: (folder / "link").symlink_to(tmp_path / "big"))
