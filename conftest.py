@@ -45,7 +45,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     plugins = session.config.pluginmanager
     run = cast("Signoff", plugins.get_plugin("sealproof-signoff"))
     machines = cast("ModuleType", plugins.get_plugin("host_setup.plugin"))
-    machines.say_plan(session.config, Protection(run.mode), run.forecast(session))
+    machines.say_plan(session.config, Protection(run.mode), run.reports, run.forecast(session))
     return True
 
 

@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from common.errors import SealproofError
+from common.errors import SealproofError, SetupError
 from common.failure import describe
 from common.names import shell_word
 from common.paths import parse_path, parse_user_path
 from common.program import FAILED, end_as_by_ctrl_c, hear_how_programs_end
 from common.progress import Terminal
+from host_setup.disks import look
 from host_setup.hosts import attach
 from host_setup.hosts.base import Host
 from host_setup.hosts.pool import HostPool
 from host_setup.kernel import layers, series, source
 from host_setup.kernel.series import Protection
 from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler, parse_jobs
+from host_setup.limits import mounts
 from host_setup.plan import Line, plan
 from host_setup.provision import EMULATORS, KINDS, Provisioned, Settings, provision
 
@@ -155,12 +157,17 @@ def settings_of(config: pytest.Config, guest_mode: Protection) -> Settings:
     )
 
 
-def say_plan(config: pytest.Config, guest_mode: Protection, claims: str) -> None:
+def say_plan(config: pytest.Config, guest_mode: Protection, reports: Path, claims: str) -> None:
     """Say what a run would make, boot and lease; nothing is made.
 
-    :param claims: what it would try, in words.
+    :param reports: where it would be kept. :param claims: what it would try, in words.
     """
     try:
+        if problem := look(reports, mounts()).problem:
+            raise SetupError(
+                f"reports cannot be written to {reports}: {problem}; name another folder with --reports DIR",
+                stage="reports",
+            )
         settings = settings_of(config, guest_mode)
         lines = plan(settings, settings.store())
     except SealproofError as error:

@@ -155,7 +155,7 @@ class Signoff:
         self.mode = mode
         self._config = config
         self._contract_path = contract
-        self._reports = reports
+        self.reports = reports
         self._contract: Contract | None = None
         self._record: Record | None = None
         self._evidence: Evidence | None = None
@@ -268,7 +268,7 @@ class Signoff:
             return
         self._problems += surroundings.foreign(session.config, self._contract_path)
         try:
-            require_reports(self._reports)
+            require_reports(self.reports)
             self._contract = load(self._contract_path)
         except SealproofError as error:
             pytest.exit(f"{error}", returncode=Exit.NOT_PROVEN)
@@ -278,7 +278,7 @@ class Signoff:
     def forecast(self, session: pytest.Session) -> str:
         """How many claims this session would try, and how long that may take."""
         names = (_claim_id(item) for item in session.items if _is_claim(item))
-        return describe(names, last_seconds(self._reports, self.mode))
+        return describe(names, last_seconds(self.reports, self.mode))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(
@@ -387,7 +387,7 @@ class Signoff:
     def _open(self) -> Evidence:
         if self._evidence is None:
             run = new_run_id()
-            self._evidence = Evidence.create(self._reports, run, self._contract_path)
+            self._evidence = Evidence.create(self.reports, run, self._contract_path)
             self._record = Record(
                 run=run,
                 started=now(),

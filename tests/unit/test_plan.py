@@ -188,6 +188,21 @@ def test_sign_off_that_is_only_planned(tmp_path: Path, source: Path) -> None:
     assert "MISS" not in said[0]
 
 
+def test_plan_of_a_run_that_could_not_be_kept_says_so(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "file").touch()
+    words = ["--dry-run", "--reports", str(tmp_path / "file/reports"), "--kernel", str(source), "--series", "stock"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests_e2e", "--mode", "plain", *words],
+        cwd=PROJECT,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"the set-up would fail: reports: reports cannot be written to {tmp_path}/file/reports" in done.stdout
+
+
 def test_fleet_that_is_only_planned(
     tmp_path: Path, source: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
