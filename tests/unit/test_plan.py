@@ -158,6 +158,17 @@ def test_last_time_of_each_claim_counts(tmp_path: Path) -> None:
     assert last_seconds(tmp_path / "none", Mode.PLAIN) == {}
 
 
+def test_times_of_a_run_whose_set_up_failed_do_not_count(tmp_path: Path) -> None:
+    part(tmp_path, 1, "one", {FIRST: Status.PASS})
+    failed = part(tmp_path, 2, "one", {FIRST: Status.ERROR, SECOND: Status.ERROR}) / "claims.jsonl"
+    failed.write_text(
+        failed.read_text().replace('"seconds":1.5', '"seconds":0.0').replace('"seconds": 1.5', '"seconds": 0.0')
+    )
+    seconds = last_seconds(tmp_path, Mode.PROTECTED)
+    assert seconds[FIRST] == 1.5
+    assert SECOND not in seconds
+
+
 def dry_run(tmp_path: Path, source: Path, run: Callable[[list[str]], object], *words: str) -> None:
     run([*words, "--kernel-source", str(source), "--series", "stock", "--mode", "plain", "-k", "ptrace_peekdata"])
     assert not (tmp_path / "cache").exists()
