@@ -210,7 +210,11 @@ def _speedup(arguments: argparse.Namespace) -> int:
     kept = read(arguments.folder.resolve())
     seconds = [part.seconds for part in kept.fleet.parts if part.seconds] if kept.fleet else []
     if not seconds:
-        raise SealproofError(f"{arguments.folder} has no measured parts", stage="speed-up", hint="python -m fleet run")
+        raise SealproofError(
+            f"{arguments.folder} has no measured parts",
+            stage="speed-up",
+            hint="measure one: ./sealproof fleet --workers 2",
+        )
     for line in table(seconds, arguments.machines):
         _say(line)
     for name, took in kept.record.durations.items():

@@ -22,8 +22,8 @@ from pathlib import Path
 import pytest
 
 from common.commands import git
-from common.errors import CommandError
-from common.names import shell_word
+from common.errors import CommandError, UserInputError
+from common.names import path_text, shell_word
 from common.paths import PROJECT, cache_root, parse_path
 from common.program import end_with
 from common.progress import Terminal
@@ -65,10 +65,14 @@ def main(argv: list[str]) -> int:
     settings = Settings(
         series=options.series, kernel_source=options.kernel_source, layers=wanted, toolchain=Toolchain(options.compiler)
     )
+    folder: Path = options.folder.absolute()
+    if options.no_run and not (folder / KERNEL).is_file():
+        raise _no_result(folder, "there is no result")
     request = kernel_request(settings, store)
     kernel = build(request, store, terminal)
-    folder: Path = options.folder.absolute()
     gcov = notes.program(options.compiler)
+    if options.no_run and (folder / KERNEL).read_text(encoding="ascii") != kernel.key:
+        raise _no_result(folder, "the result is of another kernel")
     lines = _prepare(folder, kernel, request, store, terminal)
     if not options.no_run:
         pytest.main(
@@ -87,6 +91,14 @@ def main(argv: list[str]) -> int:
     asked = json.loads((folder / plugin.WANTED).read_text(encoding="utf-8"))
     result = gather(gcov, folder, asked, lines, profile.load(request.series).explained, order=(BOOT,))
     return _tell(result, folder, kernel, argv, terminal)
+
+
+def _no_result(folder: Path, why: str) -> UserInputError:
+    return UserInputError(
+        f"{why} in {path_text(folder)}",
+        stage=STAGE,
+        hint="run the claims, without --no-run; --folder names where a result is",
+    )
 
 
 def _prepare(folder: Path, kernel: BuiltKernel, request: Request, store: Store, terminal: Terminal) -> dict[str, Added]:

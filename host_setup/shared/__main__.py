@@ -18,7 +18,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.errors import SetupError
+from common.errors import SetupError, UserInputError
 from common.names import path_text
 from common.processes import run_tree
 from common.program import end_with
@@ -31,7 +31,7 @@ from host_setup.kernel.build import build, module
 from host_setup.kernel.series import Protection
 from host_setup.plan import NotMadeError
 from host_setup.provision import KINDS, Settings, accelerator, kernel_request, with_accelerator
-from host_setup.shared.places import STAGE, Place, place
+from host_setup.shared.places import STAGE, Folder, Place, place
 from host_setup.this_machine import survey
 from host_setup.tools.fresh_host import settings
 
@@ -219,7 +219,12 @@ def main(argv: list[str]) -> int:
     option = options_parser().parse_args(argv)
     chosen = settings(option)
     with scratch_folder() as scratch:
-        shared = Shared(place(option.place, scratch, plain_http=option.plain_http), scratch, option.index)
+        where = place(option.place, scratch, plain_http=option.plain_http)
+        if option.way == "pull" and isinstance(where, Folder) and not where.is_there:
+            raise UserInputError(
+                f"there is no folder {path_text(option.place)}", stage=STAGE, hint="name the one that 'push' has filled"
+            )
+        shared = Shared(where, scratch, option.index)
 
         def take(store: Store, kind: str, key: str) -> bool:
             if option.way == "push" or f"{kind}-{key}" not in shared.index.files:

@@ -78,6 +78,11 @@ class Folder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    @property
+    def is_there(self) -> bool:
+        """Whether anything can be in it."""
+        return self._folder.is_dir()
+
     def take(self, name: str, to: Path, most: int) -> bool:
         """As of ``Place``."""
         file = self._folder / name

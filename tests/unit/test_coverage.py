@@ -16,6 +16,7 @@ from typing import Any, cast
 import pytest
 
 from common.errors import KernelError, UserInputError
+from host_setup.coverage import __main__ as command
 from host_setup.coverage import counters, notes, page
 from host_setup.coverage.added import Added, lines_added
 from host_setup.coverage.collector import Collector, Image, Memory, _join_pieces, _runs
@@ -547,3 +548,19 @@ def test_a_machine_with_another_kernel_is_passed_over_with_a_note(counting: Coun
     collector.end("one")
     assert taken == ["host: another kernel runs there"] * 2
     assert not list((tmp_path / "claims/one").rglob("*.gcda"))
+
+
+def test_a_result_that_is_not_there_is_not_written_again(tmp_path: Path) -> None:
+    """Above all it builds no kernel, which takes ten minutes."""
+    with pytest.raises(UserInputError, match=r"there is no result in .*/none"):
+        command.main(["--no-run", "--folder", str(tmp_path / "none")])
+
+
+def test_a_result_of_another_kernel_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / command.KERNEL).write_text("another")
+    monkeypatch.setattr(command, "kernel_request", lambda *_: None)
+    monkeypatch.setattr(command, "build", lambda *_: SimpleNamespace(key="this one"))
+    monkeypatch.setattr(command.notes, "program", lambda _: "gcov")
+    with pytest.raises(UserInputError, match="the result is of another kernel"):
+        command.main(["--no-run", "--folder", str(tmp_path)])
+    assert (tmp_path / command.KERNEL).read_text() == "another"

@@ -51,6 +51,11 @@ def scratch(tmp_path: Path, name: str = "scratch") -> Path:
     return folder
 
 
+def test_pull_from_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match=r"there is no folder .*/none"):
+        command.main(["pull", str(tmp_path / "none")])
+
+
 def take(where: Place, tmp_path: Path, index: str = "") -> Path:
     """Take the entry into a cache that is empty."""
     shared = Shared(where, scratch(tmp_path, "in"), index)
