@@ -63,6 +63,8 @@ COPIED = 64  # bytes
 NUMBER, CODE_AT, DEVICE_AT = "5ec2e7c0ffee", "8080604", "8080605"
 # What SKINIT, CPUID and, in decimal, INVLPGA are told.
 ARGUMENT, ARGUMENT_OF_FLUSH = "7e11eaf", "asid: 132193967"
+# guest_images/programs: MSR_TSC_AUX, and as much of SECRET as it holds
+LOADED = "c0000103, value e7c0ffee"
 # Of these the code has some: a nested guest that comes, ends and is interrupted, an access to a device that KVM knows.
 EVENTS = ("kvm_nested_vmenter", "kvm_nested_vmexit_inject", "kvm_nested_intr_vmexit", "kvm_skinit", "vcpu_match_mmio")
 EVENT_NAME = re.compile(r"\b(kvm\w*|vcpu_\w+): ")  # of a line of the trace
@@ -96,7 +98,7 @@ def test_kvm_does_not_trace_what_a_protected_guest_tells_ports(
 
 
 def test_kvm_traces_and_logs_no_private_register(trial: Trial, host: Host) -> None:
-    """No trace event of KVM and no line of the host's log shows a register of a guest whose registers are private."""
+    """No trace event of KVM or of MSRs, and no line of the log shows a register of a guest that keeps its registers."""
     _judge_register_events(trial, host, host)
 
 
@@ -119,10 +121,10 @@ def _judge_register_events(trial: Trial, host: Host, on: Host) -> None:
 
 
 def _check_register_events(host: Host, way: str) -> list[Check]:
-    """All events of KVM's while a guest of ``tiny_vm`` has a number in registers, and code at an address of its own."""
+    """Events of KVM's and of MSRs while a guest has a number in registers, and code at an address of its own."""
     since = len(host.kernel_log())
     program = f"{HOST_PROGRAMS}/tiny_vm traced {way}"
-    with trace_events(host.ssh, "kvm", "kvmmmu") as trace:
+    with trace_events(host.ssh, "kvm", "kvmmmu", "msr/write_msr") as trace:
         script = f"echo $$ > {TRACING}/set_event_pid && exec {program}"
         done = host.ssh.run(["sh", "-c", script], seconds=TIMEOUT).require()
         trace_text, log = trace(), host.kernel_log()[since:]
@@ -143,6 +145,7 @@ def _check_register_events(host: Host, way: str) -> list[Check]:
         *checks,
         Check("events of KVM's", "some", _some(" kvm_" in trace_text)),
         Check("lines of the trace with the number", shown, lines_with(trace_text, NUMBER)),
+        Check("lines of the trace with the register that KVM loads", shown, lines_with(trace_text, LOADED)),
         *(Check(f"events {event}", "some", _some(bool(lines))) for event, lines in of.items()),
         *(
             Check(f"events {event} with an address of the guest's", shown, _some(_any(lines)))
