@@ -278,6 +278,11 @@ def test_vmm_sends_its_guest_no_interrupt_that_looks_like_an_exception(trial: Tr
     tiny_vm_works(trial, host, "exceptions-vector")
 
 
+def test_vmm_sends_its_guest_no_page_fault(trial: Trial, host: Host) -> None:
+    """A VMM that has asked for asynchronous page faults before its guest asks for private registers sends it none."""
+    tiny_vm_works(trial, host, "missing-page")
+
+
 def test_vmm_ends_no_interrupt_of_its_guest(trial: Trial, host: Host) -> None:
     """A VMM cannot end an interrupt that its guest handles: by KVM's bit in shared memory, by Hyper-V's controller."""
     tiny_vm_works(trial, host, "ended", "auto-ended")

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 
 #include "paravirt.h"
+#include "refusals.h"
 #include "walk.h"
 
 #define MSR_ASYNC_PF 0x4b564d02
@@ -208,6 +209,12 @@ asm(".text\n"
 
 extern const unsigned char apf_ready[];
 
+static GUEST void be_told_of_missing_pages(void)
+{
+	write_msr(MSR_ASYNC_PF_INT, IRQ);
+	write_msr(MSR_ASYNC_PF, (uint64_t)table(AREA) | 1 | 2 | 8);	/* on, also in ring 0, ready by interrupt */
+}
+
 static GUEST void pv_async_page_fault(void)
 {
 	volatile uint64_t *const missing = (uint64_t *)(uint64_t)SLOT_LOGGED;
@@ -216,8 +223,7 @@ static GUEST void pv_async_page_fault(void)
 	tell("the feature is offered", 1, cpuid_word(FEATURE_LEAF, 0) >> 14 & 1);
 	set_gate(IRQ, apf_ready, 0);
 	set_gate(14, apf_fault, 0);
-	write_msr(MSR_ASYNC_PF_INT, IRQ);
-	write_msr(MSR_ASYNC_PF, (uint64_t)table(AREA) | 1 | 2 | 8);	/* on, also in ring 0, ready by interrupt */
+	be_told_of_missing_pages();
 	take_interrupts();
 	tell("interrupts that told all waiters to wake up when it was turned on", REACHED, irq_count);
 	tell("the number in the area then", REACHED ? BROADCAST : 0, irq_saw);
@@ -236,6 +242,34 @@ static GUEST void pv_async_page_fault(void)
 	tell("the number in the area then, less that of the fault", 0, irq_saw - apf_token);
 	tell("the area afterwards", 0, area_sum());
 	write_msr(MSR_ASYNC_PF, 0);
+}
+
+/* The VMM asks for it, in the place of a guest that does not know of it. */
+static GUEST void be_told_and_enable(void)
+{
+	be_told_of_missing_pages();
+	enable_with_registers();
+}
+
+static GUEST void missing_page_is_no_fault(void)
+{
+	volatile uint64_t *const missing = (uint64_t *)(uint64_t)SLOT_LOGGED;
+
+	use_x2apic();
+	set_gate(IRQ, apf_ready, 0);
+	set_gate(14, apf_fault, 0);
+	if (way == PLAIN)
+		be_told_of_missing_pages();
+	take_interrupts();
+	if (way != PLAIN)
+		hypercall(HC_SHARE, (uint64_t)missing / PAGE, 1);
+	service(1);
+	asm volatile("sti\n\tnop" : : : "memory");	/* as in pv_async_page_fault() */
+	const uint64_t value = *missing;
+
+	asm volatile("cli" : : : "memory");
+	tell("what was read from the page that came late", VALUE, value);
+	tell("a fault told that it is missing", way == PLAIN, apf_token != 0);
 }
 
 /* The hypercall of the other make of processor: KVM replaces it in the guest's code. */
@@ -391,6 +425,8 @@ const struct row paravirt_rows[] = {
 	{ "pv-ipi", pv_ipi, .operands = operands, .pages = 1 },
 	{ "pv-tlb-flush", pv_tlb_flush, .operands = operands, .pages = 1, .serve = compete },
 	{ "pv-async-pf", pv_async_page_fault, .operands = operands, .pages = 1, .serve = withhold_page },
+	{ "missing-page", missing_page_is_no_fault, .operands = operands, .pages = 1, .serve = withhold_page,
+	  .first = be_told_and_enable },
 	{ "pv-clock-pairing", pv_clock_pairing, .operands = operands, .pages = 1, .serve = compare_clocks },
 	{ "pv-wall-clock", pv_wall_clock, .operands = operands, .pages = 1, .serve = compare_clocks },
 	{ "hypercall-patch", hypercall_is_patched, .operands = operands, .pages = 1 },
