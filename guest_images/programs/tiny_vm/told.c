@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* What KVM tells the VMM of an instruction, in exits, traces and failures. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 
 #include "told.h"
@@ -448,6 +450,69 @@ static uint64_t serve_exits(struct vm *vm, uint32_t what)
 	}
 }
 
+/* --- a register that the processor keeps while KVM runs on it ------------------------------------------------------ */
+
+enum { WATCH_PROCESSOR = 1, ASK_WATCHER };
+enum { TURNS = 40000000, READS = 50000 };	/* of the guest's loop; of the register at most */
+
+static GUEST void register_is_kept_in_processor(void)
+{
+	write_msr(MSR_TSC_AUX, (uint32_t)SECRET);
+	service(WATCH_PROCESSOR);
+	for (volatile uint32_t turn = 0; turn < TURNS; turn++)
+		;
+	tell("root reads the register in the processor", 1, service(ASK_WATCHER));
+}
+
+static struct {
+	pthread_t thread;
+	int file;
+	bool saw;
+} watcher;
+
+/* From another processor: on its own the kernel puts the host's value back before the thread goes on. */
+static void *watch_processor(void *cpu)
+{
+	cpu_set_t others;
+	uint64_t value;
+
+	CPU_ZERO(&others);
+	CPU_SET(*(int *)cpu ? 0 : 1, &others);
+	if (pthread_setaffinity_np(pthread_self(), sizeof(others), &others))
+		cannot("go to another processor");
+	for (int i = 0; i < READS && !watcher.saw; i++) {
+		if (pread(watcher.file, &value, sizeof(value), MSR_TSC_AUX) != sizeof(value))
+			cannot("read a register of a processor");
+		watcher.saw = value == (uint32_t)SECRET;
+	}
+	return NULL;
+}
+
+static uint64_t serve_watcher(struct vm *vm, uint32_t what)
+{
+	static int cpu;
+	cpu_set_t here;
+	char path[32];
+
+	(void)vm;
+	if (what == ASK_WATCHER) {
+		if (pthread_join(watcher.thread, NULL))
+			cannot("wait for a thread");
+		return watcher.saw;
+	}
+	cpu = sched_getcpu();
+	CPU_ZERO(&here);
+	CPU_SET(cpu, &here);
+	snprintf(path, sizeof(path), "/dev/cpu/%d/msr", cpu);
+	watcher.file = open(path, O_RDONLY | O_CLOEXEC);
+	if (watcher.file < 0 || sched_setaffinity(0, sizeof(here), &here))
+		cannot("watch a processor");
+	errno = pthread_create(&watcher.thread, NULL, watch_processor, &cpu);
+	if (errno)
+		cannot("start a thread");
+	return 0;
+}
+
 const struct row told_rows[] = {
 	{ "untold", instruction_is_not_told, .operands = operands, .pages = 1, .gives_up = true },
 	{ "untold-registers", instruction_is_not_told, .operands = operands, .pages = 1, .gives_up = true,
@@ -458,6 +523,8 @@ const struct row told_rows[] = {
 	  .asks_exits = true },
 	{ "denied", no_register_fails, .operands = NULL, .serve = serve_exits, .first = deny_registers_and_enable },
 	{ "timer", timer_starts_nothing, .operands = NULL, .serve = serve_timer, .first = set_timer_and_enable },
+	{ "kept-register", register_is_kept_in_processor, .operands = NULL, .serve = serve_watcher,
+	  .first = enable_with_registers },
 	{ "traced", registers_are_not_traced, .operands = operands, .pages = TRACED_CODE + 1, .first = enable_with_registers },
 	{ .name = NULL },
 };
