@@ -16,13 +16,14 @@ enum kind { HOLE, HOLE_AT_END, UNWRITABLE, UNWRITABLE_AT_END, SHARED_BY_FORK, OF
 
 /*
  * Model-specific registers that take any address: STAR, LSTAR, CSTAR, SYSENTER's stack and code, the other base of GS;
- * and those of 32 bits: the flags that SYSCALL clears, and what RDTSCP tells.
+ * those that no INIT changes: the status of machine checks, address and more of the first of their banks, and how power
+ * is managed; and those of 32 bits: the flags that SYSCALL clears, and what RDTSCP tells.
  */
-#define SECRET_MSRS 8u
+#define SECRET_MSRS 12u
 
 extern const uint32_t secret_msrs[SECRET_MSRS];
 
-#define WIDE_MSRS 6u
+#define WIDE_MSRS 10u
 
 /* Registers that hold the secret when the host side is asked, and what they hold afterwards. */
 struct kept {

@@ -394,14 +394,14 @@ static void prepare_exits(const struct vm *vm)
 		cannot("ask for exits by the task priority");
 }
 
-/* Those of SECRET_MSRS, in three ranges; or none. */
+/* Those of SECRET_MSRS, in a few ranges; or none. */
 static void deny_registers(const struct vm *vm, bool any)
 {
 	static unsigned char no_access[8];
 	struct kvm_msr_filter filter = { .flags = KVM_MSR_FILTER_DEFAULT_ALLOW };
 	static const struct {
 		uint32_t base, count;
-	} ranges[] = { { 0xc0000081, 4 }, { 0x175, 2 }, { 0xc0000102, 2 } };
+	} ranges[] = { { 0xc0000081, 4 }, { 0x175, 2 }, { 0xc0000102, 2 }, { 0x17a, 1 }, { 0x402, 2 }, { 0x1fc, 1 } };
 
 	for (unsigned int i = 0; any && i < sizeof(ranges) / sizeof(*ranges); i++)
 		filter.ranges[i] = (struct kvm_msr_filter_range){ .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
