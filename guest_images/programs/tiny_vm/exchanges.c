@@ -82,15 +82,6 @@ static GUEST void page_keeps_its_number(void)
 	tell("the page by its number, whole", 1, whole_pages(ONE_AT, 1, OLD_WORD));
 }
 
-/* KVM stores the time where the guest says, and not into the page that has another number. */
-static GUEST void page_is_not_written_by_another_number(void)
-{
-	have_a_second_number();
-	write_msr(MSR_WALL_CLOCK, OTHER_AT);
-	tell("the page by its number, whole when KVM has stored the time by another one", way != PLAIN,
-	     whole_pages(ONE_AT, 1, OLD_WORD));
-}
-
 static GUEST void page_has_one_number(void)
 {
 	have_a_second_number();
@@ -298,7 +289,6 @@ const struct row exchanges_rows[] = {
 	{ "older", older_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges },
 	{ "older-beside", older_page_does_not_come_back_with_another, .operands = NULL, .serve = serve_exchanges },
 	{ "second-number", page_keeps_its_number, .operands = NULL, .serve = serve_exchanges },
-	{ "second-number-written", page_is_not_written_by_another_number, .operands = NULL, .serve = serve_exchanges },
 	{ "second-number-loaded", page_has_one_number, .operands = NULL, .serve = serve_exchanges, .refused = true,
 	  .ends_at = OTHER_AT },
 	{ "taken-for-another", nothing_is_taken_back_for_another, .operands = NULL, .serve = serve_exchanges, .refused = true },

@@ -227,7 +227,7 @@ void write_setting(const char *name, const char *value)
 }
 
 /* All allocations may fail, those that can wait too; none does, but for a thread that asks for it. */
-void let_allocations_fail(struct vm *vm)
+static void let_allocations_fail(struct vm *vm)
 {
 	write_setting("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
 	write_setting("/sys/kernel/debug/failslab/verbose", "0");
@@ -275,7 +275,7 @@ static uint64_t sweep_slots(struct vm *vm)
 	return attempts;
 }
 
-uint64_t serve_failures(struct vm *vm, uint32_t what)
+static uint64_t serve_failures(struct vm *vm, uint32_t what)
 {
 	if (!vm->fail_nth)
 		let_allocations_fail(vm);

@@ -5,9 +5,6 @@
 #include "vmm.h"
 
 void write_setting(const char *name, const char *value);
-/* Those of this thread, when it asks for it (FAIL_NTH). */
-void let_allocations_fail(struct vm *vm);
-uint64_t serve_failures(struct vm *vm, uint32_t what);
 
 extern const struct row failures_rows[];
 

@@ -11,7 +11,6 @@
 #include "processes.h"
 #include "rows.h"
 #include "exits.h"
-#include "failures.h"
 #include "looks.h"
 #include "ranges.h"
 #include "refusals.h"
@@ -20,10 +19,9 @@
 #define LOCKED_AT RANGE
 #define LOCKED_BYTES (12u << 20)	/* by a VM, beside its program's */
 #define MAY_LOCK (20u << 20)		/* enough for one VM, and not for two */
-#define FAILED_MOST 40u	/* requests that fail before one does not: each may leave 2 MiB locked, and two are too many */
 
 /* What the host side is asked. */
-enum { ASK_CHILD = 0x9000, LOOK_AT_CHILD, ASK_LIMITED, ASK_LIMITED_BESIDE, ASK_FAILING, RUN_ALL_ROWS, COUNT_OUT, COUNT_LEFT };
+enum { ASK_CHILD = 0x9000, LOOK_AT_CHILD, ASK_LIMITED, ASK_LIMITED_BESIDE, RUN_ALL_ROWS, COUNT_OUT, COUNT_LEFT };
 
 /* A VM of a process has its memory protected, whatever its parent has. */
 static GUEST void child_is_protected(void)
@@ -38,20 +36,6 @@ static GUEST void ask_in_turn(void)
 	tell("ENABLE of a first VM of a user", 0, service(ASK_LIMITED));
 	tell("ENABLE of a VM beside another one of the user", way == PLAIN ? 0 : NO_MEMORY, service(ASK_LIMITED_BESIDE));
 	tell("ENABLE of a VM when those before have ended", 0, service(ASK_LIMITED));
-	tell("ENABLE of a VM after requests that failed, each with the next allocation", 0, service(ASK_FAILING));
-}
-
-static GUEST void ask_while_allocations_fail(void)
-{
-	uint64_t result = NO_MEMORY;
-
-	for (uint32_t nth = 1; nth <= FAILED_MOST && result; nth++) {
-		service(FAIL_NTH + nth);
-		result = hypercall(HC_ENABLE, 0, 0);
-		if (!result)
-			share(&shared, sizeof(shared) / PAGE);
-		service(FAILED);
-	}
 }
 
 static GUEST void locked_memory_comes_back(void)
@@ -78,24 +62,18 @@ struct child_report {
 	volatile bool ready, ends;
 };
 
-enum child { UNLIMITED, LIMITED, FAILING };	/* the last is limited as well */
-
 /* A VM in a process of its own. It asks for protection, and ends when it is told to. */
-static void be_vmm(struct child_report *told, enum child kind)
+static void be_vmm(struct child_report *told, bool limited)
 {
 	static const struct row asks = { "child", nothing_more, .operands = operands, .pages = 1 };
-	static const struct row fails = { "child", nothing_more, .operands = operands, .pages = 1, .serve = serve_failures,
-					  .first = ask_while_allocations_fail };
 	static struct vm own;
 	unsigned int written = 0, loaded = 0;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	alarm(DEADLINE_S);
-	row = kind == FAILING ? &fails : &asks;
+	row = &asks;
 	make_vm(&own);
-	if (kind == FAILING)
-		let_allocations_fail(&own);
-	if (kind != UNLIMITED) {
+	if (limited) {
 		const struct rlimit limit = { MAY_LOCK, MAY_LOCK };
 
 		memset(own.ram + LOCKED_AT, 1, LOCKED_BYTES);
@@ -112,7 +90,7 @@ static void be_vmm(struct child_report *told, enum child kind)
 		usleep(LOOK_US);
 }
 
-static pid_t start_vmm(struct child_report **told, enum child kind)
+static pid_t start_vmm(struct child_report **told, bool limited)
 {
 	pid_t child;
 
@@ -122,7 +100,7 @@ static pid_t start_vmm(struct child_report **told, enum child kind)
 	if (child < 0)
 		cannot("have a child");
 	if (!child) {
-		be_vmm(*told, kind);
+		be_vmm(*told, limited);
 		_exit(0);
 	}
 	while (!(*told)->ready) {
@@ -142,10 +120,10 @@ static void end_vmm(pid_t child, struct child_report *told)
 		cannot("wait for a child");
 }
 
-static uint64_t ask_child(enum child kind, uint64_t *loaded)
+static uint64_t ask_child(bool limited, uint64_t *loaded)
 {
 	struct child_report *told;
-	const pid_t child = start_vmm(&told, kind);
+	const pid_t child = start_vmm(&told, limited);
 
 	end_vmm(child, told);
 	*loaded = told->loaded;
@@ -220,16 +198,14 @@ static uint64_t serve_children(struct vm *vm, uint32_t what)
 
 	switch (what) {
 	case ASK_CHILD:
-		return ask_child(UNLIMITED, &loaded);
+		return ask_child(false, &loaded);
 	case LOOK_AT_CHILD:
 		return loaded;
 	case ASK_LIMITED:
-		return ask_child(LIMITED, &loaded);
-	case ASK_FAILING:
-		return ask_child(FAILING, &loaded);
+		return ask_child(true, &loaded);
 	case ASK_LIMITED_BESIDE:
-		child = start_vmm(&told, LIMITED);
-		answer = ask_child(LIMITED, &loaded);
+		child = start_vmm(&told, true);
+		answer = ask_child(true, &loaded);
 		end_vmm(child, told);
 		return answer;
 	case RUN_ALL_ROWS:
