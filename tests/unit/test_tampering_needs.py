@@ -222,7 +222,7 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
         "it claims 'Host cannot read.', and the contract 'Of host_cannot_read.'",
     ),
     "another_call": (calling("a call that is always refused"), "its call is 'a call that is always refused'"),
-    "a_page_tried_twice": (twice, "a private user page was tried more than once"),
+    "a_page_tried_twice": (twice, "tells one probe twice"),
     "a_contract_that_names_no_evidence": (
         lambda folder: (folder / "contract" / needs.FILE).unlink(),
         "not the one that you trust",
