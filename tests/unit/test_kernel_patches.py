@@ -133,7 +133,7 @@ def test_a_source_that_has_the_series_is_told_from_a_patch_that_does_not_fit(
         (tree / path.relative_to(patched)).write_text(path.read_text())
     with pytest.raises(KernelError, match="does not apply") as caught:
         make(CHANGE, REST)
-    assert "name a source without it: 000" in caught.value.hint
+    assert "name a source without it, or the patch the right way round: 0001-" in caught.value.hint
 
 
 def test_a_patch_whose_last_line_has_no_end_gets_its_own_next_step(make: Callable[..., Path]) -> None:
