@@ -21,7 +21,8 @@ EFER_SVME = 1 << 12
 BLOCK_BYTES = 0x700  # of a control block that are used here; pieces of a canary are looked for behind them
 VMMCALL, NOP = bytes.fromhex("0f01d9"), b"\x90"
 # AMD APM 2, appendix B. The nested guest's TSC offset is any number: it serves as a mark that KVM keeps.
-_INTERCEPTS, _ASID, _TSC_OFFSET, RAX_AT = 0x10, 0x58, 0x50, 0x5F8
+_INTERCEPTS, _ASID, _TSC_OFFSET, EXIT_CODE_AT, RAX_AT = 0x10, 0x58, 0x50, 0x70, 0x5F8
+EXIT_BY_PORT = 0x7B  # why a nested guest ended: its IN or OUT (AMD APM 2, appendix C)
 _VMRUN_AND_VMMCALL = 3
 _REAL_CR0, _CODE_16, _DATA_16 = 0x10, 0x9B, 0x93
 _PAGED_CR0, _CR4_PSE, _CODE_32, _DATA_32 = 0x80000011, 0x10, 0xC9B, 0xC93
