@@ -7,9 +7,8 @@ QEMU's emulation has no VMX. Bochs has, and is slower: one processor, and each s
 from __future__ import annotations
 
 import re
-import shutil
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from host_setup.emulated.bochs import CPU, IPS, PROGRAM, Bochs, Machine
 from host_setup.emulated.boot_disk import boot_disk
 from host_setup.emulated.host import Accelerator
 from host_setup.emulated.local_host import OPENSSH, LocalHost
+from host_setup.emulated.local_hosts import LocalHosts
 from host_setup.hosts.guest_spec import PLAIN, GuestSpec
 from host_setup.hosts.running import FAST_SSH
 from host_setup.this_machine import HostKind
@@ -140,20 +140,12 @@ class BochsHost(LocalHost):
             self._disk.unlink(missing_ok=True)
 
 
-class BochsHosts:
-    """Hands out running hosts of one shape, each booted cold.
-
-    :param folder: where each host gets a folder for its logs.
-    :ivar on_start: is shown each host before it is handed out.
-    """
-
-    one_at_a_time = False
+class BochsHosts(LocalHosts[BochsHost]):
+    """Hands out running hosts of one shape, each booted cold; parameters as of ``LocalHosts``."""
 
     def __init__(self, spec: BochsSpec, folder: Path) -> None:
+        super().__init__(folder)
         self.spec = spec
-        self._folder = folder
-        self._count = 0
-        self.on_start: Callable[[BochsHost], None] = lambda _: None
 
     def start(self) -> BochsHost:
         """A pristine host with its guests, running.
@@ -162,20 +154,14 @@ class BochsHosts:
         """
         return self.cold()
 
-    def cold(self, words: str = "", *, alone: bool = False) -> BochsHost:
+    def cold(self, cmdline: str = "", *, alone: bool = False) -> BochsHost:
         """A host booted from nothing, its guests too.
 
-        :param words: added to its kernel's command line. :param alone: without guests.
+        :param cmdline: added to its kernel's command line. :param alone: without guests.
         """
-        spec = replace(self.spec, words=f"{self.spec.words} {words}".strip())
+        spec = replace(self.spec, words=f"{self.spec.words} {cmdline}".strip())
         host = BochsHost(replace(spec, guests=()) if alone else spec, self._next_folder())
-        try:
-            host.boot_alone() if alone else host.boot()
-        except BaseException:
-            host.close()
-            raise
-        self.on_start(host)
-        return host
+        return self._boot_cold(host, alone=alone)
 
     def first_log(self) -> str:
         """Nothing: no kernel ran before the first host was handed out."""
@@ -183,10 +169,3 @@ class BochsHosts:
 
     def close(self) -> None:
         """Do nothing: each host ends with its Bochs."""
-
-    def _next_folder(self) -> Path:
-        self._count += 1
-        folder = self._folder / f"host-{self._count}"
-        if folder.exists():
-            shutil.rmtree(folder)
-        return folder

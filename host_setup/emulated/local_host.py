@@ -48,6 +48,10 @@ class LocalHost(RunningHost):
         self._beats.uncounted = lambda: machine.seconds_without_cpu() + self._asleep_for()
 
     @abstractmethod
+    def close(self) -> None:
+        """End the host and all on it."""
+
+    @abstractmethod
     def _forward(self, port: int) -> int:
         """The port of this machine's loopback that leads to a port of the host."""
 

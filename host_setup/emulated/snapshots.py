@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from common.errors import DeadlineError, HarmError, MachineError
 from common.progress import Terminal
 from common.store import Store
 from host_setup.emulated.host import EmulatedHost, EmulatedSpec
+from host_setup.emulated.local_hosts import LocalHosts
 from host_setup.hosts import kernel_log
 
 EXPECTED_COLD = 15.0  # seconds
@@ -46,26 +46,21 @@ class NotPristineError(MachineError):
     stage = "restore"
 
 
-class EmulatedHosts:
+class EmulatedHosts(LocalHosts[EmulatedHost]):
     """Hands out running hosts of one shape, emulated or nested.
 
-    :param folder: where each host gets a folder for its logs. :param note: told, in words, about each fallback.
-    :ivar on_start: is shown each host before it is handed out.
+    :param folder: as of ``LocalHosts``. :param note: told, in words, about each fallback.
     """
-
-    one_at_a_time = False
 
     def __init__(
         self, spec: EmulatedSpec, store: Store, terminal: Terminal, folder: Path, *, note: Callable[[str], None]
     ) -> None:
+        super().__init__(folder)
         self.spec = spec
         self._store = store
         self._terminal = terminal
-        self._folder = folder
         self._note = note
-        self._count = 0
         self.fallbacks = 0
-        self.on_start: Callable[[EmulatedHost], None] = lambda _: None
 
     def start(self) -> EmulatedHost:
         """A pristine running host with its guests: restored, or booted cold if the restore fails its check.
@@ -89,13 +84,7 @@ class EmulatedHosts:
         """
         spec = replace(self.spec, command_line=f"{self.spec.command_line} {cmdline}".rstrip())
         host = EmulatedHost(replace(spec, guests=()) if alone else spec, self._next_folder())
-        try:
-            host.boot_alone() if alone else host.boot()
-        except BaseException:
-            host.close()
-            raise
-        self.on_start(host)
-        return host
+        return self._boot_cold(host, alone=alone)
 
     def _first_boot(self, memory: Path) -> EmulatedHost:
         """Boot for the state to be saved, on which the whole run rests; again, with a note, if the machine is lost.
@@ -221,10 +210,3 @@ class EmulatedHosts:
             else:
                 return
         raise MachineError(f"of {SAVES} saved states none could be loaded; the last error: {trouble}")
-
-    def _next_folder(self) -> Path:
-        self._count += 1
-        folder = self._folder / f"host-{self._count}"
-        if folder.exists():
-            shutil.rmtree(folder)
-        return folder
