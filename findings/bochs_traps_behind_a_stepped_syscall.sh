@@ -124,7 +124,7 @@ export BXSHARE=$dir/root/usr/share/bochs TERM=linux
 LTDL_LIBRARY_PATH=$(echo "$dir"/root/usr/lib/*/bochs/plugins)
 export LTDL_LIBRARY_PATH
 timeout 60 script -qec "root/usr/bin/bochs-bin -q -f bochsrc -rc commands" /dev/null > screen 2>&1 < /dev/null || true
-tr -d '\r' < screen | grep -axE '[TE?t.]+' > seen
+{ tr -d '\r' < screen | grep -axE '[TE?t.]+' || true; } > seen
 
 cat > noted <<'END'
 TE.

@@ -134,11 +134,11 @@ def _lines_for_local(settings: Settings, store: Looking) -> list[Line]:
     modules = stage("modules", "of host and guest", "module", find_modules)
     own = _look(lambda: keys(store))
     guests = guests_for(series=request.series.mode, mode=settings.mode)
-    state = None
     if runner is BOCHS:
         lines.append(Line("host", f"{runner.what}, with the guests {_names(guests)}"))
         lines.append(Line("boot", "each host anew, by Bochs"))
         return lines
+    state = None
     if kernel and compiled and root and modules and own:
         files = (root, compiled, modules, kernel.image, own)
         disk = _look(lambda: payload(store, *files))

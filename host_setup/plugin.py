@@ -165,8 +165,9 @@ def say_plan(config: pytest.Config, guest_mode: Protection, reports: Path, claim
     try:
         if problem := look(reports, mounts()).problem:
             raise SetupError(
-                f"reports cannot be written to {reports}: {problem}; name another folder with --reports DIR",
+                f"reports cannot be written to {reports}: {problem}",
                 stage="reports",
+                hint="name another folder with --reports DIR",
             )
         settings = settings_of(config, guest_mode)
         lines = plan(settings, settings.store())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.errors import UserInputError
+from common.errors import SetupError, UserInputError
 from common.paths import cache_root
 from common.progress import Terminal
 from common.store import Store
@@ -88,7 +88,14 @@ def accelerator(asked: str, path: Path | None, machine: Survey, emulator: str = 
     if asked not in KINDS:
         asked = _kind_named(asked, path)
     emulation = EMULATORS[emulator]
-    if asked == "auto" and emulation is not EMULATION:
+    if emulation is not EMULATION and asked in ("auto", HostKind.EMULATED):
+        if machine.missing_for_bochs:
+            packages = " ".join(machine.missing_for_bochs)
+            raise SetupError(
+                f"this machine lacks what Bochs needs: {packages}",
+                stage="--emulator",
+                hint=f"apt-get install --no-install-recommends {packages}",
+            )
         return emulation
     kind = choose_host_kind(machine).kind if asked == "auto" else HostKind(asked)
     if kind is HostKind.EMULATED:
@@ -259,7 +266,9 @@ def prepare(settings: Settings, store: Store, terminal: Terminal) -> tuple[Built
     """Make or find a kernel, and all that a host of QEMU's needs to boot it."""
     runner = accelerator(settings.host, settings.inventory, survey(), settings.emulator)
     if runner is BOCHS:
-        raise UserInputError("only a sign-off can have its hosts emulated by Bochs", stage="--emulator")
+        raise UserInputError(
+            "only a sign-off can have its hosts emulated by Bochs", stage="--emulator", hint="leave out --emulator"
+        )
     settings = with_accelerator(settings, runner)
     kernel, root, disk, own_keys = _make_parts(settings, store, terminal)
     spec = spec_of_emulated(kernel, root, disk, own_keys, guests_for(series=kernel.mode, mode=settings.mode), runner)

@@ -184,12 +184,12 @@ class Workshop:
             self._cache.take_back()
             self._cache.lend()
             with self._trees.tree(request) as tree:
-                done = self._build_twice(tree, request)
+                done = self._build_with_retry(tree, request)
             self._code = done.code
             own.get_or_make("kernel", key, lambda entry: self._rolling.hand_over(entry, done.seconds))
         return own, self._code
 
-    def _build_twice(self, tree: Path, request: Request) -> Rolled:
+    def _build_with_retry(self, tree: Path, request: Request) -> Rolled:
         """Build it; once more if it does not build, as a machine without memory kills compilers."""
         self._log.unlink(missing_ok=True)
         try:

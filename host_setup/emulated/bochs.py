@@ -56,7 +56,8 @@ def configuration(machine: Machine, folder: Path, console: int, beat: int) -> st
     paths = (machine.disk, machine.cdrom, folder / "slirp.conf")
     for path in paths:
         if len(str(path)) > LINE or not str(path).isascii() or any(sign in str(path) for sign in '",\n$'):
-            raise MachineError(f"Bochs cannot be told of the path {path}", hint="use a shorter and plainer --reports")
+            option = "--cache-folder" if path == machine.cdrom else "--reports"
+            raise MachineError(f"Bochs cannot be told of the path {path}", hint=f"use a shorter and plainer {option}")
     disk, cdrom, slirp = paths
     shape = f"cylinders={machine.cylinders}, heads={HEADS}, spt={PER_TRACK}"
     lines = [
@@ -144,11 +145,11 @@ class Bochs(Emulator):
 
     def stop(self) -> None:
         """Have its clocks stand still."""
-        os.kill(self.pid, signal.SIGSTOP)
+        self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Have it run on."""
-        os.kill(self.pid, signal.SIGCONT)
+        self._process.send_signal(signal.SIGCONT)
 
     def _last_words(self) -> str:
         return "\n".join(line for line in super()._last_words().splitlines() if PANIC in line)

@@ -41,9 +41,12 @@ WORDS = (
 INIT = 'init=/bin/busybox -- sh -c "/bin/busybox mount -t erofs -o ro /dev/sda1 /payload && exec /payload/host/init"'
 
 # Bochs 2.7 traps behind a SYSCALL that is single-stepped, though IA32_FMASK has cleared TF (Intel SDM 2, SYSCALL). The
-# kernel warns, once, of a trap of its own code, and goes on (Linux 6.12: arch/x86/kernel/traps.c exc_debug_kernel()).
+# kernel warns, once, of a trap at its first instruction, and goes on (Linux 6.12: arch/x86/kernel/traps.c
+# exc_debug_kernel()). That address is also the end of what lies in front of entry_SYSCALL_64.
 _STEPPED = re.compile(
-    r"^[^\n]*-\[ cut here \]-[^\n]*\n[^\n]*WARNING: [^\n]* exc_debug_kernel\+.*?-\[ end trace [^\n]*\n", re.M | re.S
+    r"^[^\n]*-\[ cut here \]-[^\n]*\n[^\n]*WARNING: [^\n]* exc_debug_kernel\+(?:(?!-\[ cut here \]-).)*?"
+    r"(?:x86_verw_sel\+0x40/0x40|entry_SYSCALL_64\+0x0/)(?:(?!-\[ cut here \]-).)*?-\[ end trace [^\n]*$",
+    re.M | re.S,
 )
 
 
@@ -104,7 +107,11 @@ class BochsHost(LocalHost):
         self._disk = folder / BOOT_DISK
         self._disk.write_bytes(disk.content)
         machine = Machine(spec.memory, self._disk, disk.cylinders, spec.rootfs.host_image, self._forwards)
-        self._bochs = Bochs(machine, vitals=self.vitals, folder=folder, on_beat=self._beats.take_line)
+        try:
+            self._bochs = Bochs(machine, vitals=self.vitals, folder=folder, on_beat=self._beats.take_line)
+        except BaseException:
+            self._disk.unlink()
+            raise
         self._runs_in(self._bochs)
 
     def _forward(self, port: int) -> int:
@@ -127,8 +134,11 @@ class BochsHost(LocalHost):
         }
 
     def kernel_log(self) -> str:
-        """The host's console, from boot on, without the warning that Bochs itself brings about."""
-        return _STEPPED.sub("", self._bochs.console())
+        """The host's console, from boot on, with blanks for the one warning that Bochs itself brings about.
+
+        Blanks, as who looks for what is new remembers how long the log was.
+        """
+        return _STEPPED.sub(lambda warning: re.sub(r"[^\n]", " ", warning[0]), self._bochs.console(), count=1)
 
     def close(self) -> None:
         """End the host and all on it."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from contextlib import closing
 
 from common import oops
-from common.errors import DeadlineError, SealproofError
+from common.errors import ChannelError, DeadlineError, SealproofError
 from common.waiting import Deadline, poll_until
 from host_setup.channels.puppets import Puppeteer
 from host_setup.hosts import kernel_log
@@ -31,15 +31,21 @@ def harm_to(host: Host, *, thorough: bool) -> list[str]:
 
 
 def _stall_of(host: Host) -> str:
-    """Where a host hangs that may still answer: its kernel says that a processor stalled, and it is not over."""
+    """Where a host hangs that may still answer: its kernel says that a processor stalled, and it is not over.
+
+    With one processor the call waits for no other one: there, that the host answers is the proof.
+
+    :raises ChannelError: the kernel refuses the call.
+    """
     stalls = [message.words for message in oops.find(host.kernel_log()) if message.kind in oops.STALLS]
     if not stalls:
         return ""
     try:
         with closing(Puppeteer(host.ssh, f"{HOST_PROGRAMS}/puppeteer")) as puppeteer:
-            puppeteer.spawn().syscall("membarrier", MEMBARRIER_CMD_GLOBAL, 0, seconds=BEAT)
-    except SealproofError:
+            done = puppeteer.spawn().syscall("membarrier", MEMBARRIER_CMD_GLOBAL, 0, seconds=BEAT)
+    except (ChannelError, DeadlineError):
         return stalls[-1]
+    done.require("membarrier")
     return ""  # the computer was busy, and the processor waited for its turn
 
 

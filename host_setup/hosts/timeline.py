@@ -54,7 +54,7 @@ def timeline(
     console_events = [event for events in consoles.values() for event in events]
     events = [*notes, *console_events, *_canary_events(run / "journal.jsonl")]
     for name in consoles:
-        events += _console_events(run / "hosts" / name / TRANSCRIPT, f"qmp {name}")
+        events += _qmp_events(run / "hosts" / name / TRANSCRIPT, f"qmp {name}")
     in_time = sorted(event for event in events if begun <= event.time <= ended)
     messages = [
         f"{name}: {message.words}"
@@ -86,7 +86,7 @@ def console(folder: Path) -> Iterator[Event]:
         yield Event(float(when), folder.name, line.decode(errors="replace").rstrip())
 
 
-def _console_events(file: Path, source: str) -> Iterator[Event]:
+def _qmp_events(file: Path, source: str) -> Iterator[Event]:
     for line in _records(file):
         arguments, reply = line.get("arguments") or {}, line.get("reply")
         asked = arguments.get("command-line") or (json.dumps(arguments) if arguments else "")

@@ -8,6 +8,7 @@ another folder must not be taken for the one that is meant.
 
 from __future__ import annotations
 
+import glob
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -43,8 +44,9 @@ class _Change:
     written: bool
 
     def is_in(self, tree: Path, strip: int) -> bool:
-        """Whether the tree has it."""
-        return any(len(name) > strip and (tree / "/".join(name[strip:])).is_file() for name in self.names)
+        """Whether the tree has it; a name that is absolute without these folders is no name in it."""
+        rests = (name[strip:] for name in self.names)
+        return any(rest and rest[0] and (tree / "/".join(rest)).is_file() for rest in rests)
 
 
 def strip_of(change: bytes, tree: Path) -> int:
@@ -97,10 +99,15 @@ def written(change: bytes, strip: int | None) -> frozenset[str]:
 
 def folder_of(names: Sequence[str], tree: Path) -> str | None:
     """The one folder of a tree below which all these files are; None if there is none."""
+    if any(not name or name.startswith("/") or ".." in name.split("/") for name in names):
+        return None
     folders: set[str] | None = None
     for name in names:
-        ends = {str(path.relative_to(tree))[: -len(name) - 1] for path in tree.rglob(name) if path.is_file()}
+        there = tree.rglob(glob.escape(name))
+        ends = {str(path.relative_to(tree))[: -len(name) - 1] for path in there if path.is_file()}
         folders = ends if folders is None else folders & ends
+        if not folders:
+            return None
     return next(iter(folders)) if folders and len(folders) == 1 else None
 
 
@@ -121,6 +128,8 @@ def _changes(change: bytes) -> Iterator[_Change]:
         for pair in _PAIRS.finditer(block):
             names = [_parts(_unquoted(name)) for name in pair.groups() if name is not None]
             known = tuple(name for name in names if name != _NOTHING)
+            if not known:
+                continue
             lead = _lead(*known) if len(known) > 1 else None
             yield _Change(known, lead, names[0] == _NOTHING, names[-1] != _NOTHING)
 

@@ -127,7 +127,7 @@ def _require_end(path: Path, reinstall: str) -> None:
         file.seek(-min(path.stat().st_size, len(_END)), os.SEEK_END)
         if file.read() != _END:
             detail = "it does not end as a tarball does; or it is the first of several volumes"
-            raise damage_error(path, detail, f"{reinstall}, or unpack it and name the folder")
+            raise damage_error(path, detail, reinstall)
 
 
 def _decompressor(path: Path) -> str | None:

@@ -53,7 +53,11 @@ def options_parser() -> argparse.ArgumentParser:
         "--whole", action="store_true", help="if no claim about a fault's place notices it, try all other claims"
     )
     parser.add_argument(
-        "--failures", type=int, default=1, metavar="N", help="give up on a fault after this many claims"
+        "--failures",
+        type=int,
+        default=1,
+        metavar="N",
+        help="stop trying further claims on a fault once so many have failed; those that must name it are all tried",
     )
     parser.add_argument("--minutes", type=float, metavar="N", help="start no new fault after this many minutes")
     parser.add_argument(
@@ -75,7 +79,7 @@ def options(argv: list[str]) -> argparse.Namespace:
     parser = options_parser()
     chosen = parser.parse_args(argv)
     if (chosen.sample is not None and chosen.sample < 1) or chosen.failures < 1:
-        parser.error("must be 1 or more")
+        parser.error("--sample and --failures must be 1 or more")
     return chosen
 
 
@@ -110,13 +114,13 @@ def choose_faults(
     :param kind: ``hand``, ``machine`` or ``all``. :param only: patterns of names; none: all.
     :raises UserInputError: there are none.
     """
-    kinds: list[Fault | Mutant] = [*(hand if kind != "machine" else ()), *(machine if kind != "hand" else ())]
-    matching = [kind for kind in kinds if not only or any(fnmatchcase(kind.name, pattern) for pattern in only)]
+    faults: list[Fault | Mutant] = [*(hand if kind != "machine" else ()), *(machine if kind != "hand" else ())]
+    matching = [fault for fault in faults if not only or any(fnmatchcase(fault.name, pattern) for pattern in only)]
     if not matching:
         raise UserInputError("no fault fits", stage=STAGE, hint="'make mutate ARGS=--list' lists them")
     if sample is None or sample >= len(matching):
         return matching
-    return random.Random(seed).sample(sorted(matching, key=lambda mutant: mutant.name), sample)  # noqa: S311  no secret
+    return random.Random(seed).sample(sorted(matching, key=lambda fault: fault.name), sample)  # noqa: S311  no secret
 
 
 def exit_status(asked: Sequence[Fault], judged: Sequence[Line]) -> int:
@@ -144,7 +148,7 @@ def main(argv: list[str]) -> int:
         for fault in map(ground.fault, asked):
             print(f"{fault.name}: {fault.mistake}\n    {', '.join(order.first(fault))}")  # noqa: T201
         return PROVEN
-    faults = [ground.fault(word) for word in asked]
+    faults = [ground.fault(fault) for fault in asked]
     book = Book(folder)
     try:
         with _alone(store):

@@ -121,13 +121,13 @@ class Leased:
         order = ("lease", self._token, holder, str(self.machine.lease.seconds))
         done = self.control.keeper(*order, seconds=REACH)
         if done.status == EXPIRED:
-            self._note(f"{self.name}: {_in_brackets(done.stderr)}; that run is dead, and its changes are undone first")
+            self._note(f"{self.name}: {_complaint(done.stderr)}; that run is dead, and its changes are undone first")
             self._bring_back("expired")
             self.before = self._manifest()
             done = self.control.keeper(*order, seconds=REACH)
         if done.status == TAKEN:
             raise TakenError(
-                f"{self.name}: {_in_brackets(done.stderr)}",
+                f"{self.name}: {_complaint(done.stderr)}",
                 hint="wait for that run to end; if it died, the machine returns when the lease expires",
             )
         done.require()
@@ -179,7 +179,7 @@ class Leased:
                 except SealproofError:
                     continue  # it boots, or the network is gone: the next one
                 if done.status == NOT_OURS:
-                    self._lost_lease = _in_brackets(done.stderr)
+                    self._lost_lease = _complaint(done.stderr)
                     return
         finally:
             control.close()
@@ -326,7 +326,7 @@ class Leased:
             # Not ours: it has gone back already, by itself; somebody else may have it by now.
             if done.status == NOT_OURS or (done.status == 0 and "restored" in done.text):
                 return True
-            raise ChannelError(_in_brackets(done.stderr) or done.text)
+            raise ChannelError(_complaint(done.stderr) or done.text)
 
         try:
             poll_until(
@@ -358,7 +358,7 @@ class Leased:
             process.wait()
         if process.returncode != 0:
             raise MachineError(
-                f"the power command of {self.name} failed: {_in_brackets(output)}",
+                f"the power command of {self.name} failed: {_complaint(output)}",
                 hint=f"see [machine.{self.name}.power]",
             )
         self.control.close()
@@ -408,5 +408,5 @@ def words_to_add(machine: Remote) -> str:
     return " ".join(word for word in (WORDS, *own, machine.command_line) if word)
 
 
-def _in_brackets(words: bytes) -> str:
+def _complaint(words: bytes) -> str:
     return words.decode(errors="replace").strip().removeprefix("keeper: ")

@@ -150,7 +150,7 @@ def _search(
 def _tell(
     failing: list[str], file: Path, about: str, operations: tuple[str, ...], wrong: Disagreement, check: Check
 ) -> None:
-    """Keep what failed at once, and shortened as soon as it is; it stands in ``found`` whatever ends this."""
+    """Keep what failed at once, and shortened as soon as it is; it stands in ``failing`` whatever ends this."""
 
     def tell(operations: Sequence[str], wrong: Disagreement, remark: str) -> None:
         kept.write(file, operations, [f"Found by {about}. {remark}", f"Seen: {wrong}"])

@@ -356,7 +356,7 @@ def search(check: Check, *, number: int, sequences: int, protects: bool) -> tupl
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
-        # A sequence is shortened by trial.shortened(): Hypothesis takes ten times as many attempts to get as far.
+        # A sequence is shortened by trial.shorten(): Hypothesis takes ten times as many attempts to get as far.
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
         verbosity=Verbosity.quiet,

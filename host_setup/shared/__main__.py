@@ -38,6 +38,7 @@ from host_setup.tools.fresh_host import settings
 INDEX = "index.json"
 KINDS_SHARED = ("kernel", "module", "rootfs", "programs")
 ALL_THERE, NOT_ALL = 0, 1  # exit status
+AGAIN = "push it again from a machine that you trust"
 _LARGEST_INDEX = 16 << 20  # bytes
 _TAR = ("tar", "--zstd")
 
@@ -80,12 +81,12 @@ class Shared:
         name = f"{kind}-{key}"
         listed, file = self.index.files[name], self._scratch / name
         if not self._place.take(name, file, listed.size):
-            raise SetupError(f"the index names {name}, which is missing", stage=STAGE)
+            raise SetupError(f"the index names {name}, which is missing", stage=STAGE, hint=AGAIN)
         if file_sha256(file) != listed.sha256:
             raise SetupError(
                 f"{name} does not have the hash in the index: {file_sha256(file)}",
                 stage=STAGE,
-                hint="push it again from a machine that you trust",
+                hint=AGAIN,
             )
         unpack = [*_TAR, "--extract", f"--file={file}", f"--directory={folder}", "--no-same-owner"]
         run_tree(unpack, log=self._scratch / "tar.log", stage=STAGE)
@@ -124,13 +125,15 @@ class Shared:
             return Index()
         if self._wanted and file_sha256(file) != self._wanted:
             raise SetupError(
-                f"the shared cache's index has the SHA-256 {file_sha256(file)}, not the wanted one", stage=STAGE
+                f"the shared cache's index has the SHA-256 {file_sha256(file)}, not the wanted one",
+                stage=STAGE,
+                hint=f"{AGAIN}, and name its index's SHA-256",
             )
         try:
             return Index.model_validate_json(file.read_bytes())
         except ValidationError as error:
             raise SetupError(
-                f"the shared cache's index is malformed: {error.errors()[0]['msg']}", stage=STAGE
+                f"the shared cache's index is malformed: {error.errors()[0]['msg']}", stage=STAGE, hint=AGAIN
             ) from error
 
     @property

@@ -168,7 +168,7 @@ def cache_disk(machine: Survey) -> Finding:
             f"{disk.path} is on {disk.kind}, which cannot hold a kernel's source: no links, or no case in names"
         )
         return Finding(Grade.STOP, "disk, cache", words_found, elsewhere)
-    if disk.files is not None and disk.files < CACHE_FILES and not any(disk.kind == "source" for disk in machine.cache):
+    if disk.files is not None and disk.files < CACHE_FILES and not any(kind.kind == "source" for kind in machine.cache):
         words_found = (
             f"only {disk.files} more files fit on the file system of {disk.path}, a kernel needs {CACHE_FILES}"
         )
@@ -243,7 +243,7 @@ def ceilings(machine: Survey) -> Finding:
     low = {name: value for name, value in machine.ceilings.items() if value < CEILINGS[name][0]}
     if low:
         words_found = ", ".join(f"{name} is {value}, {CEILINGS[name][0]} is needed" for name, value in low.items())
-        step = "; ".join(f"ulimit {CEILINGS[name][1]} {_raise_command(name)}" for name in low)
+        step = "; ".join(f"ulimit {CEILINGS[name][1]} {_bound_to_set(name)}" for name in low)
         return Finding(Grade.STOP, "process limits", words_found, f"in the shell, before make: {step}")
     if machine.processes is not None and machine.processes < PROCESSES_NEED:
         words_found = f"{machine.processes} more processes allowed by a control group; {PROCESSES_NEED} are needed"
@@ -253,7 +253,7 @@ def ceilings(machine: Survey) -> Finding:
     return Finding(Grade.OK, "process limits", "none is too low")
 
 
-def _raise_command(name: str) -> str:
+def _bound_to_set(name: str) -> str:
     """A bound that is high enough; the kernel has one of its own on open files, so that none is refused there."""
     return str(CEILINGS[name][0]) if name == "RLIMIT_NOFILE" else "unlimited"
 

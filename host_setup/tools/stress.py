@@ -77,7 +77,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sealproof stress", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20, help="a fresh host for each; default: 20")
     parser.add_argument(
-        "--shares", type=int, default=10_000, help="in each round; each process's half a page; default: 10000"
+        "--shares", type=int, default=10_000, help="how often a page is shared in each round; default: 10000"
     )
     parser.add_argument("--series", default=series.DEFAULT, help=f"a name or a folder; default: {series.DEFAULT}")
     source.add_option(parser)

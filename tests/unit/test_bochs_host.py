@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from common.errors import MachineError, UserInputError
+from common.errors import MachineError, SetupError, UserInputError
 from guest_images.keys import Keys
 from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
@@ -22,6 +22,7 @@ from host_setup.emulated.bochs import IPS, Machine
 from host_setup.emulated.bochs_host import BOCHS, BochsHost, BochsHosts, BochsSpec, free_ports
 from host_setup.emulated.boot_disk import BootDisk
 from host_setup.emulated.host import EMULATION
+from host_setup.hosts import kernel_log
 from host_setup.hosts.base import Host, Hosts
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED
 from host_setup.kernel.layers import Layer
@@ -126,7 +127,12 @@ def test_it_sleeps_until_it_is_used(spec: BochsSpec, tmp_path: Path) -> None:
 
 STEPPED = """[   33.817940] ------------[ cut here ]------------
 [   33.817960] WARNING: CPU: 0 PID: 91 at arch/x86/kernel/traps.c:1120 exc_debug_kernel+0xad/0xd3
+[   33.818064] CPU: 0 UID: 0 PID: 91 Comm: qemu-system-x86 Tainted: G S         O       6.12.117 #1
 [   33.818923] Call Trace:
+[   33.818948]  <#DB>
+[   33.818974]  ? asm_exc_debug+0x1a/0x40
+[   33.819105]  ? x86_verw_sel+0x40/0x40
+[   33.819217]  </#DB>
 [   33.819241] ---[ end trace 0000000000000000 ]---
 """
 
@@ -135,11 +141,18 @@ def test_a_warning_that_bochs_brings_about_is_no_complaint_of_the_kernel(
     spec: BochsSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = BochsHost(spec, tmp_path / "host")
-    monkeypatch.setattr(FakeBochs, "console", lambda _: f"a\n{STEPPED}b\n")
-    assert host.kernel_log() == "a\nb\n"
-    other = STEPPED.replace("exc_debug_kernel", "kvm_mmu_zap_all")
-    monkeypatch.setattr(FakeBochs, "console", lambda _: f"a\n{other}{STEPPED}{other}")
-    assert host.kernel_log() == f"a\n{other}{other}"
+    by_another = STEPPED.replace("exc_debug_kernel", "kvm_mmu_zap_all")
+    elsewhere = STEPPED.replace("x86_verw_sel+0x40/0x40", "kvm_arch_vcpu_ioctl_run+0x12/0x900")
+    for text, complaints in (
+        (f"a\n{STEPPED}b\n", ""),
+        (f"{by_another}{STEPPED}{elsewhere}", by_another + elsewhere),
+        (f"{elsewhere}{STEPPED}", elsewhere),
+        (f"{STEPPED}{STEPPED}", STEPPED),  # the kernel warns once
+        (STEPPED[: len(STEPPED) // 2], STEPPED[: len(STEPPED) // 2]),  # half of it was printed yet
+    ):
+        monkeypatch.setattr(FakeBochs, "console", lambda _, text=text: text)
+        assert len(host.kernel_log()) == len(text)
+        assert kernel_log.splats(host.kernel_log()) == kernel_log.splats(complaints)
 
 
 def test_hosts_are_booted_with_words_and_with_or_without_guests(spec: BochsSpec, tmp_path: Path) -> None:
@@ -168,12 +181,20 @@ def test_host_that_does_not_boot_is_ended(spec: BochsSpec, tmp_path: Path, monke
 
 
 def test_bochs_is_chosen_by_name_and_takes_its_layer() -> None:
-    here = survey()
+    here = replace(survey(), missing_for_bochs=())
     assert provision.accelerator("emulated", None, here) is EMULATION
     for host in ("auto", "emulated"):
         assert provision.accelerator(host, None, here, "bochs") is BOCHS
     assert provision.with_accelerator(Settings(), BOCHS).layers == (Layer.BOCHS,)
     assert BOCHS.kind is HostKind.EMULATED
+
+
+def test_what_bochs_lacks_is_told_before_anything_is_made() -> None:
+    bare = replace(survey(), missing_for_bochs=("bochs", "grub-pc-bin"))
+    with pytest.raises(SetupError, match="lacks what Bochs needs: bochs grub-pc-bin") as caught:
+        provision.accelerator("auto", None, bare, "bochs")
+    assert caught.value.hint == "apt-get install --no-install-recommends bochs grub-pc-bin"
+    assert provision.accelerator("emulated", None, bare) is EMULATION
 
 
 def test_bochs_runs_no_other_kind_of_host() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Self
 import pytest
 
 from common.errors import ChannelError
+from host_setup.channels.puppets import Done
 from host_setup.channels.vitals import Vitals
 from host_setup.hosts import inquest
 from host_setup.hosts.inquest import harm_to
@@ -52,15 +54,17 @@ class FakePuppeteer:
     """Of a host on which a system call ends, or does not."""
 
     waits: ClassVar[Exception | None] = None
+    is_refused: ClassVar[bool] = False
 
     def __init__(self, *_: object) -> None: ...
 
     def spawn(self) -> Self:
         return self
 
-    def syscall(self, *_: object, **__: object) -> None:
+    def syscall(self, *_: object, **__: object) -> Done:
         if self.waits:
             raise self.waits
+        return Done.of_result(-errno.EINVAL if self.is_refused else 0)
 
     def close(self) -> None: ...
 
@@ -100,6 +104,15 @@ def test_host_is_harmed_that_says_where_it_hangs_and_still_does(
     assert [words[: len(HANGS)] for words in harm] == [HANGS] * is_lost
     assert hanging.vitals.harm == is_lost
     assert harm_to(host(log=log), thorough=False) == []
+
+
+def test_a_host_that_cannot_be_asked_whether_it_hangs_is_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inquest, "Puppeteer", FakePuppeteer)
+    monkeypatch.setattr(FakePuppeteer, "is_refused", True)
+    asked = host(FakeGuest(), log=STALL)
+    with pytest.raises(ChannelError, match="membarrier: EINVAL"):
+        harm_to(asked, thorough=True)
+    assert not asked.vitals.harm
 
 
 def test_guest_that_panicked_is_harmed_and_its_last_words_are_told() -> None:

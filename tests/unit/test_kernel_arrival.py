@@ -771,6 +771,16 @@ def test_names_below_a_folder_of_the_tree_are_told_with_that_folder(work: Work) 
         work.applied()
 
 
+@pytest.mark.parametrize(
+    "names", [("{tree}/mm/memory.c", "{tree}/mm/memory.c"), ("/dev/null", "/dev/null"), ("[", "[")]
+)
+def test_names_that_are_none_in_a_tree_do_not_apply(work: Work, names: tuple[str, str]) -> None:
+    old, new = (name.format(tree=work.tree) for name in names)
+    work.put("1.diff", f"--- {old}\n+++ {new}\n@@ -1 +1 @@\n-one\n+two\n".encode())
+    with pytest.raises((KernelError, UserInputError)):
+        work.applied()
+
+
 @pytest.mark.parametrize("prefix", ["a/", "w/", ""])
 def test_the_files_that_a_patch_writes_are_named_as_in_the_tree(work: Work, prefix: str) -> None:
     work.three()
