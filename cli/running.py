@@ -27,7 +27,8 @@ def run(argv: Sequence[str]) -> int:
         elif signum != signal.SIGINT:
             process.terminate()
 
-    # Before the program begins: what comes in between would end this process alone. It does not inherit functions.
+    # Before the program begins: a signal in between would end this process alone. The program inherits no handler of
+    # ours.
     before = {signal.SIGINT: signal.signal(signal.SIGINT, end)}
     requests = [
         signum for signum in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(signum) is not signal.SIG_IGN

@@ -283,15 +283,15 @@ class Store:
     def seconds(self, kind: str) -> float | None:
         """Seconds that the last entry of a kind took to make; None if unknown."""
         try:
-            return float(self._record_hit(kind).read_text(encoding="ascii"))
+            return float(self._seconds_file(kind).read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
 
     def _note_seconds(self, kind: str, seconds: float) -> None:
         with contextlib.suppress(OSError):  # a forecast is not worth an error
-            self._record_hit(kind).write_text(f"{seconds:.1f}", encoding="ascii")
+            self._seconds_file(kind).write_text(f"{seconds:.1f}", encoding="ascii")
 
-    def _record_hit(self, kind: str) -> Path:
+    def _seconds_file(self, kind: str) -> Path:
         return self.root / f"{kind}.seconds"
 
     def discard(self, kind: str, key: str) -> None:

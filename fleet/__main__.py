@@ -19,14 +19,13 @@ from fleet.plan import say_plan
 from fleet.speedup import table
 from signoff.attestation import sign
 from signoff.evidence import Evidence, read
-from signoff.keys import PUBLIC_KEY, fingerprint, own_key, put_key
+from signoff.keys import fingerprint, own_key, put_key, signer_of
 from signoff.merge import merge
 from signoff.overall import Exit
 from signoff.record import new_run_id, project_commit
 from signoff.report import write
 from signoff.report.terminal import lines
 from verifier import __main__ as verifier
-from verifier.signature import key_in
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,38 +84,40 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
     )
     run_parser.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...", help="paths and options for pytest")
 
-    two = commands.add_parser(
+    merge_parser = commands.add_parser(
         "merge", prog="sealproof merge", help="merge parts (folders of runs or of Avocado jobs), and sign the result"
     )
-    two.set_defaults(command=_merge)
-    two.add_argument("parts", nargs="+", type=parse_path, metavar="FOLDER")
-    two.add_argument(
+    merge_parser.set_defaults(command=_merge)
+    merge_parser.add_argument("parts", nargs="+", type=parse_path, metavar="FOLDER")
+    merge_parser.add_argument(
         "--reports", type=parse_path, default=PROJECT / "reports", metavar="DIR", help="folder for the reports of runs"
     )
 
-    three = commands.add_parser(
+    verify_parser = commands.add_parser(
         "verify",
         help="check a signed report against its evidence; exit 0: PROTECTED, 1: NOT PROTECTED, 2: not proven, "
         "3: not what was signed",
     )
-    three.set_defaults(command=_verify)
-    three.add_argument("folder", type=parse_path, metavar="FOLDER")
-    three.add_argument(
+    verify_parser.set_defaults(command=_verify)
+    verify_parser.add_argument("folder", type=parse_path, metavar="FOLDER")
+    verify_parser.add_argument(
         "--key",
         action="append",
         metavar="FINGERPRINT",
         help="fingerprint of the key that signed the report and its parts; default: your own key",
     )
-    three.add_argument("--contract", type=parse_path, default=CONTRACT, metavar="PATH", help="default: this checkout's")
+    verify_parser.add_argument(
+        "--contract", type=parse_path, default=CONTRACT, metavar="PATH", help="default: this checkout's"
+    )
 
-    four = commands.add_parser(
+    speedup_parser = commands.add_parser(
         "speedup",
         prog="sealproof speedup",
         help="compute the speed-up by more machines from a merged run's measured parts",
     )
-    four.set_defaults(command=_speedup)
-    four.add_argument("folder", type=parse_path, metavar="FOLDER")
-    four.add_argument("--machines", type=int, nargs="+", default=[1, 2, 4, 10, 100], metavar="N")
+    speedup_parser.set_defaults(command=_speedup)
+    speedup_parser.add_argument("folder", type=parse_path, metavar="FOLDER")
+    speedup_parser.add_argument("--machines", type=int, nargs="+", default=[1, 2, 4, 10, 100], metavar="N")
     return parser, commands.choices
 
 
@@ -194,7 +195,7 @@ def _sign(
         _say(link)
     own = fingerprint(key.public_key())
     _say(f"signed by the key {own}")
-    for other in sorted({key_in(path) for part in parts if (path := part / PUBLIC_KEY).is_file()} - {own}):
+    for other in sorted({signer_of(part) for part in (folder / "parts").iterdir()} - {own, ""}):
         _say(f"a part is signed by the key {other}: a reader names it as well (--key), from who ran that machine")
     return report.overall.exit_code
 

@@ -84,27 +84,29 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     )
     record_parser.set_defaults(command=_record)
 
-    two = commands.add_parser("export", parents=[where], help="write the whole history as JSON lines")
-    two.add_argument("file", metavar="FILE", help="'-': standard output")
-    two.set_defaults(command=_export)
+    export_parser = commands.add_parser("export", parents=[where], help="write the whole history as JSON lines")
+    export_parser.add_argument("file", metavar="FILE", help="'-': standard output")
+    export_parser.set_defaults(command=_export)
 
-    three = commands.add_parser("import", parents=[where], help="add an export: all of it, or nothing if it is damaged")
-    three.add_argument("file", metavar="FILE", help="'-': standard input")
-    three.set_defaults(command=_import)
+    import_parser = commands.add_parser(
+        "import", parents=[where], help="add an export: all of it, or nothing if it is damaged"
+    )
+    import_parser.add_argument("file", metavar="FILE", help="'-': standard input")
+    import_parser.set_defaults(command=_import)
 
-    four = commands.add_parser(
+    compare_parser = commands.add_parser(
         "compare",
         parents=[where],
         help="what has changed between two runs; exit 0: no regression, 1: a regression, 2: not comparable",
         description="Each run is a report's folder, a run's id or the beginning of one, or 'latest', the newest run of "
         "the history. Exit status 0: no claim regressed; 1: at least one did; 2: the runs are not comparable.",
     )
-    four.add_argument("before", metavar="RUN")
-    four.add_argument("after", metavar="RUN")
-    four.add_argument(
+    compare_parser.add_argument("before", metavar="RUN")
+    compare_parser.add_argument("after", metavar="RUN")
+    compare_parser.add_argument(
         "--common", action="store_true", help="compare what both have tried, also where the later run has tried less"
     )
-    four.set_defaults(command=_compare)
+    compare_parser.set_defaults(command=_compare)
 
     night = commands.add_parser(
         "nightly",
@@ -148,9 +150,12 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     words.set_defaults(command=_summary)
 
     listed = commands.add_parser("claim", parents=[where], help="how a claim fared, run by run")
-    for five in (listed, commands.add_parser("history", parents=[where])):  # its other name, which help does not list
-        five.add_argument("claim", metavar="CLAIM", help="as tests_e2e/contract/ names it")
-        five.set_defaults(command=_claim)
+    for claim_parser in (
+        listed,
+        commands.add_parser("history", parents=[where]),
+    ):  # its other name, which help does not list
+        claim_parser.add_argument("claim", metavar="CLAIM", help="as tests_e2e/contract/ names it")
+        claim_parser.set_defaults(command=_claim)
     return parser, dict(commands.choices)
 
 

@@ -29,7 +29,7 @@ def last_seconds(reports: Path, mode: Mode) -> dict[str, float]:
             whole, _, _ = (folder / "claims.jsonl").read_text(encoding="utf-8").rpartition("\n")
             for line in whole.splitlines():
                 result = json.loads(line)
-                if result["command"] and result["seconds"]:  # it was tried: not where the set-up failed before
+                if result["command"] and result["seconds"]:  # 0 s: the set-up failed before its test began
                     durations.setdefault(result["id"], float(result["seconds"]))
         except (OSError, ValueError, KeyError, TypeError):
             continue

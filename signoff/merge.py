@@ -39,6 +39,7 @@ from common.store import REPORTS, disk_errors
 from signoff.contract import Kind
 from signoff.evidence import CONTRACT, EXPORTS, SIGNATURES, SUMS, Evidence, Kept, file_sha256, read
 from signoff.fleet import WORST_FIRST, Fleet, Part, PartVerdict
+from signoff.keys import PUBLIC_KEY
 from signoff.record import SEALPROOF, Record, new_run_id
 from signoff.results import CheckRun, Result, was_tried
 from signoff.verdict import Status
@@ -47,7 +48,7 @@ from verifier.run import derive, record_of
 from verifier.text import UnsoundError
 from verifier.tree import load
 
-MADE = ("signoff.html", "signoff.css", "signoff.json", *EXPORTS, SUMS, *SIGNATURES)
+MADE = ("signoff.html", "signoff.css", "signoff.json", *EXPORTS, SUMS, *SIGNATURES, PUBLIC_KEY)
 """What is made of a part's evidence at its end."""
 
 

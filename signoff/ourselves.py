@@ -75,15 +75,17 @@ def are_committed(project: Path, listed: str) -> bool:
         content = git(project, "cat-file", "commit", commit, stage=_STAGE)
         lines = git(project, "ls-tree", "-r", "-z", commit, stage=_STAGE).split(b"\0")[:-1]
         entries = {name: (mode, id_) for mode, _, id_, name in (_entry(line) for line in lines)}
-        files = {name: (mode, _object_id(commit, b"blob", _content(project, name, mode))) for name, (mode, _)
-                 in entries.items()}  # fmt: skip
+        files = {
+            name: _object_id(commit, b"blob", _content(project, name, mode)) for name, (mode, _) in entries.items()
+        }
     except (CommandError, SetupError, OSError):
         return False
     # The commit names a tree, and the tree the files, by hashes that are made here: git may hold other objects by them.
     named = content.partition(b"\n")[0] == b"tree " + _tree_id(commit, entries).encode()
     names = {path_text(os.fsdecode(name)) for name in entries}
+    ids = {name: id_ for name, (_, id_) in entries.items()}
     told = {line.partition("  ")[2] for line in listed.splitlines()}
-    return named and _object_id(commit, b"commit", content) == commit and files == entries and told == names
+    return named and _object_id(commit, b"commit", content) == commit and files == ids and told == names
 
 
 def _entry(line: bytes) -> tuple[bytes, bytes, str, bytes]:

@@ -126,7 +126,7 @@ def judge_checks(
     if mode is Mode.PROTECTED and protected is False:
         return verdict(Status.MISS, "the guest under test is not protected: nothing was tried")
     if not control_right:
-        return verdict(Status.MISS, f"the control cannot be used: {shown}")
+        return verdict(Status.MISS, f"the control is not right: {shown}")
     if control and not alike(subject, control):
         return verdict(Status.MISS, "the control made other checks than the guest under test")
     return verdict(Status.PASS, "works")

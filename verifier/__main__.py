@@ -195,13 +195,13 @@ def parser(name: str = ALONE) -> argparse.ArgumentParser:
                        help="sealproof's files: the SHA-256 of their list, or a folder with the same")  # fmt: skip
     trust.add_argument("--build-id", metavar="HEX", help="of the kernel under test")
     trust.add_argument("--is", action="append", default=[], dest="named", type=_name_and_hash, metavar="NAME=SHA256",
-                       help="a part of the report by its name there, such as 'programs', 'root file "
-                       "system', 'image' (the kernel's) or 'configuration'; may be repeated")  # fmt: skip
+                       help="SHA-256 of something that the report was made of, by its name there, such as 'programs', "
+                       "'root file system', 'image' (the kernel's) or 'configuration'; may be repeated")  # fmt: skip
     trust.add_argument(
         "--oldest", type=date.fromisoformat, metavar="YYYY-MM-DD", help="earliest day on which the run may have begun"
     )
     trust.add_argument(
-        "--youngest", type=date.fromisoformat, metavar="YYYY-MM-DD", help="latest day on which the run may have begun"
+        "--youngest", type=date.fromisoformat, metavar="YYYY-MM-DD", help="latest day on which the run may have ended"
     )
     return made
 

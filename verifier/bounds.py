@@ -102,8 +102,10 @@ def record(told: dict[str, Any]) -> Iterator[str]:
     for name in sorted(set(told["made_of"]) - set(MADE_OF)):
         yield f"record.json: it is made of {legible(name, 60)}, which no run is"
     for name, seconds in told.get("durations", {}).items():
-        if not _is(_JOB, name) or seconds > _LONGEST:
+        if not _is(_JOB, name):
             yield f"record.json: its durations have {legible(name, 60)}, which none have"
+        elif seconds > _LONGEST:
+            yield f"record.json: {name} took {legible(seconds, 40)} s, and no job may take more than {_LONGEST:.0f}"
     for name, form in _OF_KERNEL.items() if told["kernel"] else ():
         if not _is(form, told["kernel"][name]):
             yield f"record.json: the kernel's {name} is {legible(told['kernel'][name], 80)!r}, which no record says"

@@ -400,7 +400,7 @@ class _Page:
             '(<a href="signing-key.pub">signing-key.pub</a>). To check it, use the fingerprint that you have from the '
             "signer, not the one printed here:"
         )
-        yield "  <code>python -m verifier FOLDER --key FINGERPRINT --contract SHA256</code></li>"
+        yield "  <code>python3 -I verifier FOLDER --key FINGERPRINT --contract SHA256</code></li>"
         for name in self._run.logs:
             yield f'  <li><a href="{safe(name)}">{safe(name)}</a></li>'
         yield from ("</ul>", "</div>", "</div>", "")

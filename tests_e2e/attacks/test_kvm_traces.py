@@ -98,7 +98,7 @@ def test_kvm_does_not_trace_what_a_protected_guest_tells_ports(
 
 
 def test_kvm_traces_and_logs_no_private_register(trial: Trial, host: Host) -> None:
-    """No trace event of KVM or of MSRs, and no line of the log shows a register of a guest that keeps its registers."""
+    """No event of KVM or of MSRs and no line of the log shows a register of a guest whose registers are private."""
     _judge_register_events(trial, host, host)
 
 

@@ -49,8 +49,10 @@ def _swap_out(area: SwapArea, process: Puppet, page: Target, advise: Callable[[]
     The kernel leaves a page in memory that somebody holds for a moment, and says nothing: the advice is repeated.
     """
 
-    def is_out() -> Done | None:
+    def refused_or_out() -> Done | None:
         done = advise()
         return done if done.errno is not None or place(process, page.qemu, page.hva).slot is not None else None
 
-    return Got(poll_until(is_out, Deadline(TIMEOUT), "the page to be swapped out"), area.pages())
+    return Got(
+        poll_until(refused_or_out, Deadline(TIMEOUT), "the page to be swapped out, or the advice refused"), area.pages()
+    )

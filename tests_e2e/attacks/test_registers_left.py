@@ -126,8 +126,8 @@ def _registers_in_kernel(host: Host, content: bytes) -> dict[str, str]:
         frames = {kind: _frames_with(memory, content[held]) for kind, held in KINDS.items()}
         whose = owners_of(host.ssh, memory, frozenset().union(*frames.values()))
     kept = {
-        kind: {whose[frame] for frame in frame if whose.get(frame, FREE) not in NOT_THE_KERNELS}
-        for kind, frame in frames.items()
+        kind: {whose[frame] for frame in holding if whose.get(frame, FREE) not in NOT_THE_KERNELS}
+        for kind, holding in frames.items()
     }
     return {kind: ", ".join(sorted(names)) for kind, names in kept.items() if names}
 

@@ -78,7 +78,12 @@ def test_guest_that_takes_back_parts_knows_what_it_still_shares(trial: Trial, at
 def _parts_shared(guest: Guest) -> Iterator[None]:
     shell(guest, f"{GUEST_PROGRAMS}/share_free {LIVES} 1 > /run/parts 2>&1 & echo $! > /run/sharer")
     try:
-        poll_until(lambda: "shared" in shell(guest, "cat /run/parts"), Deadline(TIMEOUT), "free memory to be shared")
+        poll_until(
+            lambda: "shared" in shell(guest, "cat /run/parts"),
+            Deadline(TIMEOUT),
+            "free memory to be shared",
+            explain=lambda: shell(guest, "cat /run/parts"),
+        )
         yield
     finally:
         shell(guest, "kill $(cat /run/sharer); rm /run/parts /run/sharer")

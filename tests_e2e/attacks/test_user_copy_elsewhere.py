@@ -85,11 +85,10 @@ def test_qemu_cannot_name_its_host_by_private_page(attack: Attack) -> None:
             return qemu.read(names, FIELDS * FIELD)[FIELD:][:NAME]
 
         before = name()
-        done = qemu.syscall("sethostname", page.hva, NAME)
-        after = name()
-        old = before.rstrip(b"\0")
-        qemu.syscall("sethostname", qemu.memory(before), len(old)).require("sethostname")
-        return Got(done, after)
+        try:
+            return Got(qemu.syscall("sethostname", page.hva, NAME), name())
+        finally:
+            qemu.syscall("sethostname", qemu.memory(before), len(before.rstrip(b"\0"))).require("sethostname")
 
     attack.by_qemu("sethostname", probe)
 

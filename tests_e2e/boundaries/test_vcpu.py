@@ -11,6 +11,7 @@ from concurrent.futures import wait
 from paramiko import Channel
 
 from common.errors import ChannelError
+from common.waiting import Deadline
 from host_setup.channels.puppets import Puppet
 from host_setup.channels.uapi import Method
 from host_setup.hosts.base import Host
@@ -147,11 +148,13 @@ def _registers(stream: Channel) -> bytes:
     It prints with interrupts off, and of its kernel a call trace as well. A key that comes before it has ended makes
     it print again at once, and its program has no turn.
     """
-    said = stream.recv(4096)
+    said, until = stream.recv(4096), Deadline(SECONDS)
     stream.settimeout(PAUSE)
     try:
         while more := stream.recv(4096):
             said += more
+            if until.is_over():
+                raise ChannelError(f"the guest's console is never silent; it ends with {said[-200:]!r}")
         raise ChannelError(f"the guest's console ended: {said!r}")
     except TimeoutError:
         stream.settimeout(SECONDS)

@@ -84,11 +84,11 @@ def _sweep_meanwhile(host: Host, guest: Guest, keep: Trial | None = None) -> tup
     results: list[Check] = []
     work = (lambda: rounds(guest, 8, 1, 8), lambda: stream(host, guest, 2 * MIB))
     busy = [threading.Thread(target=lambda do=do: results.extend(do())) for do in work]
-    for check in busy:
-        check.start()
+    for thread in busy:
+        thread.start()
     during = check_kept_out(host, guest, keep)
-    for check in busy:
-        check.join()
+    for thread in busy:
+        thread.join()
     # A thread that failed has left no check.
     tried = Check("both devices were tried", "4 checks", f"{len(results)} checks")
     return [tried, *results], [tried, *during]

@@ -35,22 +35,22 @@ def tcp_pair(puppet: Puppet) -> Iterator[tuple[int, int]]:
     """Two ends of a TCP connection with itself."""
     with (
         descriptor_of(puppet, "socket", AF_INET, SOCK_STREAM, 0) as server,
-        descriptor_of(puppet, "socket", AF_INET, SOCK_STREAM, 0) as listener,
+        descriptor_of(puppet, "socket", AF_INET, SOCK_STREAM, 0) as client,
     ):
-        _connect(puppet, listener, server, listen=True)
-        with descriptor_of(puppet, "accept", server, 0, 0) as other:
-            yield listener, other
+        _connect(puppet, client, server, listen=True)
+        with descriptor_of(puppet, "accept", server, 0, 0) as accepted:
+            yield client, accepted
 
 
 @contextmanager
 def udp_pair(puppet: Puppet) -> Iterator[tuple[int, int]]:
     """A UDP socket, and another to which it sends."""
     with (
+        descriptor_of(puppet, "socket", AF_INET, socket.SOCK_DGRAM, 0) as sender,
         descriptor_of(puppet, "socket", AF_INET, socket.SOCK_DGRAM, 0) as receiver,
-        descriptor_of(puppet, "socket", AF_INET, socket.SOCK_DGRAM, 0) as other,
     ):
-        _connect(puppet, receiver, other, listen=False)
-        yield receiver, other
+        _connect(puppet, sender, receiver, listen=False)
+        yield sender, receiver
 
 
 @contextmanager

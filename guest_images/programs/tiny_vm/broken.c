@@ -58,44 +58,53 @@ static void declare(const char *file, uint64_t frame)
 	close(into);
 }
 
+static uint64_t broken;	/* the number of the frame that is broken; 0: none */
+
+/* The host goes on, however the row ends. */
+static void make_whole(void)
+{
+	const uint64_t frame = broken;
+
+	broken = 0;
+	if (frame)
+		declare("/sys/kernel/debug/hwpoison/unpoison-pfn", frame);
+}
+
 /* A frame that the guest had, and that KVM has ready for it then. Return: whether it is broken now. */
-static uint64_t break_free_page(const struct vm *vm, uint64_t *frame)
+static uint64_t break_free_page(const struct vm *vm)
 {
 	const struct timespec while_it_is_cleared = { .tv_nsec = SETTLE_NS };
 	unsigned char *const page = at(vm, (void *)(uintptr_t)RANGE_AT);
+	const uint64_t frame = frame_of(page);
 
-	*frame = frame_of(page);
 	write_setting("/proc/sys/vm/drop_caches", "1");	/* a list of its CPU may hold it */
-	if (!*frame || madvise(page, PAGE, MADV_DONTNEED))
+	if (!frame || madvise(page, PAGE, MADV_DONTNEED))
 		cannot("give a page back");
-	if (way == PLAIN) {	/* the kernel gives that memory to everybody */
-		*frame = 0;
+	if (way == PLAIN)	/* the kernel gives that memory to everybody */
 		return 0;
-	}
 	nanosleep(&while_it_is_cleared, NULL);
-	declare("/sys/kernel/debug/hwpoison/corrupt-pfn", *frame);
-	return !!(read_word("/proc/kpageflags", *frame) & FRAME_IS_BROKEN);
+	atexit(make_whole);
+	broken = frame;
+	declare("/sys/kernel/debug/hwpoison/corrupt-pfn", frame);
+	return !!(read_word("/proc/kpageflags", frame) & FRAME_IS_BROKEN);
 }
 
-/* It is whole again afterwards: the host goes on. */
-static uint64_t count_broken(const struct vm *vm, uint64_t frame)
+static uint64_t count_broken(const struct vm *vm)
 {
 	const unsigned char *const pages = at(vm, (void *)(uintptr_t)RANGE_AT);
 	uint64_t count = 0;
 
-	if (!frame)
+	if (!broken)
 		return 0;
 	for (uint64_t page = 0; page < BROKEN_MOST; page++)
-		count += frame_of(pages + page * PAGE) == frame;
-	declare("/sys/kernel/debug/hwpoison/unpoison-pfn", frame);
+		count += frame_of(pages + page * PAGE) == broken;
+	make_whole();
 	return count;
 }
 
 static uint64_t serve_broken(struct vm *vm, uint32_t what)
 {
-	static uint64_t frame;
-
-	return what == BREAK_FREE_PAGE ? break_free_page(vm, &frame) : count_broken(vm, frame);
+	return what == BREAK_FREE_PAGE ? break_free_page(vm) : count_broken(vm);
 }
 
 const struct row broken_rows[] = {

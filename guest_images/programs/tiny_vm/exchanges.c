@@ -11,7 +11,6 @@
 #include "paravirt.h"
 #include "ranges.h"
 #include "refusals.h"
-#include "second.h"
 
 /* Two slots of one page each. */
 #define ONE_AT EXTRA_SLOT

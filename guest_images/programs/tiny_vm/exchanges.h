@@ -6,7 +6,7 @@
 
 #define UPCALL_VECTOR 0x80	/* of the system calls of 32-bit programs */
 
-/* It comes again as long as the VMM's memory says so: the first one is enough. */
+/* Takes Xen's upcall, which comes again as long as the VMM's memory says so: the first one is enough. */
 extern const unsigned char upcall_entry[];
 
 extern const struct row exchanges_rows[];

@@ -5,10 +5,10 @@
 #include <sys/syscall.h>
 
 #include "exits.h"
-#include "ranges.h"
 #include "refusals.h"
 #include "reset.h"
 #include "second.h"
+#include "told.h"
 #include "shutdown.h"
 
 #define MEMORY_FAULT 39	/* an exit: Documentation/virt/kvm/api.rst KVM_EXIT_MEMORY_FAULT */

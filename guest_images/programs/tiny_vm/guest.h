@@ -22,6 +22,7 @@
 #define SLOT_READONLY 0x6000000u
 #define SLOT_PAGES 16u
 #define APIC 0xfee00000u
+#define TASK_PRIORITY (APIC + 0x80)
 
 /* The guest's words to the VMM. */
 #define PORT_READY 0xe0		/* what was to be shared is shared: look at my memory */

@@ -14,7 +14,7 @@
 
 enum { AREA, TOUCHED, TOUCHED_TABLE };	/* the operands' pages */
 
-/* An interrupt counts, remembers the area's first word, and is ended as a guest does: by that bit, or by the APIC. */
+/* An interrupt counts, remembers the area's first word, and is ended as a guest does: by KVM's bit (MSR_PV_EOI), or by the APIC. */
 extern volatile uint64_t irq_count, irq_saw, irq_other;
 GUEST void use_x2apic(void);
 GUEST void take_interrupts(void);

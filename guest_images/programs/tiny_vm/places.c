@@ -61,18 +61,6 @@ static GUEST void alias_behind_is_not_shared(void)
 	tell("the page, whole", 1, whole_pages(BEHIND_SLOT, 1, OLD_WORD));
 }
 
-/* As taking_back_brings_nothing(), beside a page that the guest has shared, and so may have content of the VMM's. */
-GUEST void taking_back_both_brings_nothing(void)
-{
-	fill_pages(GROUP_AT, 2, OLD_WORD);
-	tell("to share the page before", 0, change(HC_SHARE, GROUP_AT, 1));
-	service(REPLACE);
-	tell("to take back that page and the one that the VMM has replaced", 0, change(HC_UNSHARE, GROUP_AT, 2));
-	tell("loaded from the one that was replaced", way == PLAIN ? NEW_WORD : 0,
-	     *(volatile uint64_t *)(uint64_t)(GROUP_AT + PAGE));
-	tell("the one that was shared, whole", 1, whole_pages(GROUP_AT, 1, OLD_WORD));
-}
-
 /* A slot comes to its place by a move, and goes: a protected guest's store is none to a device, and ends it. */
 static GUEST void moved_slot_becomes_no_device(void)
 {

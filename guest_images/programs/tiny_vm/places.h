@@ -4,7 +4,6 @@
 
 #include "vmm.h"
 
-GUEST void taking_back_both_brings_nothing(void);
 /* How many of the first pages of the range were empty; none is afterwards. */
 GUEST uint64_t touch_pages(uint64_t pages);
 

@@ -182,6 +182,10 @@ static uint64_t count_out_in_the_end(const struct vm *vm)
 	uint64_t pages = count_out(vm), before;
 
 	do {
+		if (alarms) {
+			errno = ETIME;
+			cannot("see how many pages are out of the direct map: end other VMs of this host");
+		}
 		before = pages;
 		nanosleep(&while_it_works, NULL);
 		pages = count_out(vm);

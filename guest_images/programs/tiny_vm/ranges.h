@@ -31,8 +31,6 @@ GUEST uint64_t reached(uint64_t address, uint64_t pages);
 GUEST void fill_pages(uint64_t address, uint64_t pages, uint64_t word);
 GUEST uint64_t whole_pages(uint64_t address, uint64_t pages, uint64_t word);
 
-#define GIVE_UPS 2000u
-
 uint64_t look_at(const unsigned char *page, unsigned int pages, bool some_lack);
 uint64_t serve_ranges(struct vm *vm, uint32_t what);
 void seal(void *where, size_t bytes);

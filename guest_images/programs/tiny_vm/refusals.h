@@ -5,9 +5,8 @@
 #include "vmm.h"
 
 #define PRIVATE_REGISTERS 1		/* KVM_MEM_PROTECTED_STATE */
-#define TASK_PRIORITY (APIC + 0x80)
 
-/* Memory of a slot that cannot be the guest's alone, and what KVM says of it. */
+/* Memory of a slot that cannot be the guest's alone. */
 enum kind { HOLE, HOLE_AT_END, UNWRITABLE, UNWRITABLE_AT_END, SHARED_BY_FORK, OF_A_FILE, GROWS, DROPPABLE, MOVED, WATCHED,
 	    SEALED, LARGE_AND_HELD, KINDS };
 

@@ -7,10 +7,8 @@
 #include "replaced.h"
 #include "looks.h"
 #include "nested.h"
-#include "places.h"
 #include "ranges.h"
 #include "refusals.h"
-#include "second.h"
 #include "walk.h"
 
 /* The VMM moves a page to the address of another one, which the guest then shares. */
@@ -122,6 +120,18 @@ static GUEST void taking_back_brings_nothing(void)
 	tell("to take back the page that the VMM has replaced", 0, change(HC_UNSHARE, GROUP_AT, 2));
 	tell("loaded from it", way == PLAIN ? NEW_WORD : 0, *(volatile uint64_t *)(uint64_t)(GROUP_AT + PAGE));
 	tell("the page before it, whole", 1, whole_pages(GROUP_AT, 1, OLD_WORD));
+}
+
+/* As taking_back_brings_nothing(), beside a page that the guest has shared, and so may have content of the VMM's. */
+static GUEST void taking_back_both_brings_nothing(void)
+{
+	fill_pages(GROUP_AT, 2, OLD_WORD);
+	tell("to share the page before", 0, change(HC_SHARE, GROUP_AT, 1));
+	service(REPLACE);
+	tell("to take back that page and the one that the VMM has replaced", 0, change(HC_UNSHARE, GROUP_AT, 2));
+	tell("loaded from the one that was replaced", way == PLAIN ? NEW_WORD : 0,
+	     *(volatile uint64_t *)(uint64_t)(GROUP_AT + PAGE));
+	tell("the one that was shared, whole", 1, whole_pages(GROUP_AT, 1, OLD_WORD));
 }
 
 /* Memory that a slot was to have is private until KVM refuses the slot; what got there meanwhile must not open. */

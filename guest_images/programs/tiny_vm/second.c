@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Private registers and memory against a VMM that prepares before it is asked: another processor that it has set,
- * started or reset, exits that it has asked for, memory of its own in the place of the guest's.
+ * Private registers against a VMM that has set, started, stepped through or interrupted another processor before the
+ * guest asks for them, or that resets the machine.
  */
 #define _GNU_SOURCE
 #include <sys/ioctl.h>
 #include <sys/time.h>
-#include <sys/utsname.h>
 
 #include "second.h"
 #include "exits.h"
@@ -440,23 +439,6 @@ uint64_t serve_second(struct vm *vm, uint32_t what)
 		reset_machine(vm);
 		return 0;
 	}
-}
-
-/* Whether the host's kernel is older than that release. */
-bool older_than(unsigned int major, unsigned int minor)
-{
-	unsigned int of[2];
-	struct utsname name;
-
-	if (uname(&name) || sscanf(name.release, "%u.%u", &of[0], &of[1]) != 2)
-		cannot("read the release of the host's kernel");
-	return of[0] < major || (of[0] == major && of[1] < minor);
-}
-
-void fill_words(unsigned char *where, size_t bytes)
-{
-	for (size_t i = 0; i < bytes / 8; i++)
-		((volatile uint64_t *)where)[i] = NEW_WORD;
 }
 
 const struct row second_rows[] = {

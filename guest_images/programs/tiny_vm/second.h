@@ -17,7 +17,7 @@
 #define HYPER_V_GUEST 0x40000000u	/* a register: which operating system the guest is, any but none */
 #define MSR_PAT 0x277u
 #define PAT_VALUE 0x0007040100070406ull
-#define SECOND_TELLS 0x201ull	/* as TELL_SECRET: general and model-specific registers */
+#define SECOND_TELLS 0x201ull	/* as TELL_SECRET of refusals.c: general and model-specific registers */
 
 /* What the host side is asked. */
 enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_MANAGEMENT, COUNT_MANAGED, RESET_MACHINE,
@@ -42,8 +42,6 @@ bool run_a_while(int cpu);
 uint64_t run_second(struct vm *vm);
 void set_to_reset(struct vm *vm);
 uint64_t serve_second(struct vm *vm, uint32_t what);
-bool older_than(unsigned int major, unsigned int minor);
-void fill_words(unsigned char *where, size_t bytes);
 
 extern const struct row second_rows[];
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* What KVM tells the VMM of an instruction, in exits, traces and failures. */
+/*
+ * What KVM and the processor tell of a guest's instructions and registers: in exits, traces, failures and a register that
+ * stays loaded. Beside that registers that the VMM has fail, and a timer by which it would begin the guest anew.
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <sys/ioctl.h>
 
 #include "told.h"
@@ -337,7 +339,7 @@ void report_watched(struct text *line, const struct vm *vm)
 	pthread_join(onlooker.thread, NULL);
 	report_hex(line, "exits because KVM gives up on an instruction", GIVE_UPS, vm->given_up);
 	report_text(line, "another thread of the VMM sees what the processor says of them", way == PLAIN ? "yes" : "no",
-	       onlooker.seen ? "yes" : "no");
+		    onlooker.seen ? "yes" : "no");
 }
 
 /* The timer of the first processor's APIC is to put it at its reset vector (INIT), where the VMM has code of its own. */
@@ -479,7 +481,7 @@ static void *watch_processor(void *cpu)
 	CPU_ZERO(&others);
 	CPU_SET(*(int *)cpu ? 0 : 1, &others);
 	if (pthread_setaffinity_np(pthread_self(), sizeof(others), &others))
-		cannot("go to another processor");
+		cannot("go to another processor: the host needs two");
 	for (int i = 0; i < READS && !watcher.saw; i++) {
 		if (pread(watcher.file, &value, sizeof(value), MSR_TSC_AUX) != sizeof(value))
 			cannot("read a register of a processor");

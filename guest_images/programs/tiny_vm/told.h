@@ -4,6 +4,8 @@
 
 #include "vmm.h"
 
+#define GIVE_UPS 2000u
+
 void report_untold(struct text *line, const struct vm *vm);
 void report_watched(struct text *line, const struct vm *vm);
 uint64_t serve_timer(struct vm *vm, uint32_t what);

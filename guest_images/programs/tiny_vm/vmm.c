@@ -4,6 +4,7 @@
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 
 #include "vmm.h"
 #include "modes.h"
@@ -343,3 +344,20 @@ void make_vm(struct vm *vm)
 }
 
 const char *program;	/* its name, which says what this program is where it is linked with others */
+
+/* Whether the host's kernel is older than that release. */
+bool older_than(unsigned int major, unsigned int minor)
+{
+	unsigned int of[2];
+	struct utsname name;
+
+	if (uname(&name) || sscanf(name.release, "%u.%u", &of[0], &of[1]) != 2)
+		cannot("read the release of the host's kernel");
+	return of[0] < major || (of[0] == major && of[1] < minor);
+}
+
+void fill_words(unsigned char *where, size_t bytes)
+{
+	for (size_t i = 0; i < bytes / 8; i++)
+		((volatile uint64_t *)where)[i] = NEW_WORD;
+}

@@ -118,6 +118,8 @@ void let_run(int cpu);
 void give_address(const struct vm *vm, uint32_t number, uint64_t address);
 void add_twin(struct vm *vm);
 void make_vm(struct vm *vm);
+bool older_than(unsigned int major, unsigned int minor);
+void fill_words(unsigned char *where, size_t bytes);
 extern const char *program;
 
 #endif
