@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``sealproof signoff``: ``pytest tests_e2e``, and nothing else. The plugins add what is ours. Several kernels are
-several runs (``cli.kernels``).
+"""``sealproof signoff``: ``pytest tests_e2e``, and nothing else. The plugins add what is ours. Several kernels, or
+several workers, are several runs (``cli.kernels``, ``cli.workers``).
 
 The exit status is the verdict's: whatever else pytest ends with (an internal error, a wrong option) is "not proven".
 """
@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 
-from cli.kernels import run, split_kernels
+from cli import kernels, workers
 from common.program import FAILED
 
 VERDICTS = (0, 1)  # every claim PASS; a claim FAIL
@@ -30,6 +30,13 @@ def options_parser() -> argparse.ArgumentParser:
     adapter = cast("pytest.Parser", _Adapter(parser))
     claims.pytest_addoption(adapter)
     machines.pytest_addoption(adapter)
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        default="1",
+        help="number of runs at the same time on this machine, each of a share of the claims; each takes about 3 GiB "
+        "of memory; default: 1",
+    )
     own = parser.add_argument_group("pytest's own, among others (pytest --help)")
     own.add_argument("-k", metavar="EXPRESSION", help="only claims whose name fits; every other claim is MISS")
     own.add_argument("-m", metavar="MARKERS", help="only claims with these markers, for instance: quick")
@@ -40,10 +47,13 @@ def options_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run the claims; returns the exit status of the verdict."""
-    kernels, words = split_kernels(argv)
-    if len(kernels) > 1:
-        return run(kernels, words)
-    sys.argv = ["pytest", "tests_e2e", *argv]  # as `python -m pytest` has it: the report tells this command
+    names, words = kernels.split_kernels(argv)
+    if len(names) > 1:
+        return kernels.run(names, words)
+    number, words = workers.split_workers(argv)
+    if number > 1:
+        return workers.run(number, words)
+    sys.argv = ["pytest", "tests_e2e", *words]  # as `python -m pytest` has it: the report tells this command
     status = int(pytest.main())  # its console_main() ends with 1 where the reader of the output has gone
     return status if status in VERDICTS else FAILED
 

@@ -15,16 +15,13 @@ from common.paths import PROJECT, config_root, parse_path, require_reports
 from common.program import end_with
 from fleet import job, machines
 from fleet.groups import CONTRACT, groups
+from fleet.merging import sign_merged
 from fleet.plan import say_plan
 from fleet.speedup import table
-from signoff.attestation import sign
-from signoff.evidence import Evidence, read
-from signoff.keys import fingerprint, own_key, put_key, signer_of
-from signoff.merge import merge
+from signoff.evidence import read
+from signoff.keys import fingerprint, own_key
 from signoff.overall import Exit
-from signoff.record import new_run_id, project_commit
-from signoff.report import write
-from signoff.report.terminal import lines
+from signoff.record import new_run_id
 from verifier import __main__ as verifier
 
 
@@ -152,7 +149,7 @@ def _run(arguments: argparse.Namespace) -> int:
         problems += _lost_claims(outcome)
     _say(f"Avocado's results: {folder}")
     command = shlex.join(["python", "-m", "fleet", "run", *sys.argv[2:]])
-    return _sign(parts, arguments.reports.resolve(), command, problems, seconds)
+    return sign_merged(parts, arguments.reports.resolve(), command, _say, problems=problems, durations=seconds)
 
 
 def _lost_claims(outcome: job.JobsOutcome) -> list[str]:
@@ -174,30 +171,7 @@ def _merge(arguments: argparse.Namespace) -> int:
             else:
                 parts |= job.collect(folder, Path(scratch))
         command = shlex.join(["python", "-m", "fleet", "merge", *map(str, arguments.parts)])
-        return _sign(parts, arguments.reports.resolve(), command, [], {})
-
-
-def _sign(
-    parts: Mapping[Path, float], reports: Path, command: str, problems: Sequence[str], durations: Mapping[str, float]
-) -> int:
-    """Merge, write the reports, sign them; returns the verdict's exit code."""
-    # What ran is what the parts are of; parts may be merged from another checkout.
-    commit = next((read(part).record.commit for part in parts), project_commit(PROJECT))
-    folder = merge(parts, reports, command=command, commit=commit, problems=problems, durations=durations)
-    key = own_key(config_root())
-    put_key(folder, key)
-    report = write(folder)
-    sign(folder, key)
-    link = Evidence(folder).publish()
-    for line, _ in lines(report, folder, 100):
-        _say(line)
-    if link:
-        _say(link)
-    own = fingerprint(key.public_key())
-    _say(f"signed by the key {own}")
-    for other in sorted({signer_of(part) for part in (folder / "parts").iterdir()} - {own, ""}):
-        _say(f"a part is signed by the key {other}: a reader names it as well (--key), from who ran that machine")
-    return report.overall.exit_code
+        return sign_merged(parts, arguments.reports.resolve(), command, _say)
 
 
 def _verify(arguments: argparse.Namespace) -> int:

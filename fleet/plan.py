@@ -31,8 +31,7 @@ def say_plan(
     """
     words = [*dict.fromkeys(group.file for group in groups), *groups[0].options]
     say("dry run: nothing is made, booted or leased")
-    mode = next((Mode(mode) for mode in Mode if _mode(words) == mode), Mode.PROTECTED)
-    seconds = last_seconds(reports, mode)
+    seconds = last_seconds(reports, mode_of(words))
     names = [claim for group in groups for claim in group.claims]
     say(f"claims: {describe(names, seconds)}, in {len(groups)} group{'s' if len(groups) > 1 else ''}")
     takes = [sum(seconds.get(claim, 0.0) for claim in group.claims) for group in groups]
@@ -47,10 +46,11 @@ def say_plan(
             _ask(machine, workers.access, command, say)
 
 
-def _mode(words: Sequence[str]) -> str:
+def mode_of(words: Sequence[str]) -> Mode:
     """The mode among the words of pytest: ``--mode plain`` or ``--mode=plain``; the last one counts."""
     joined = " ".join(words).replace("=", " ").split()
-    return next((value for name, value in reversed([*pairwise(joined)]) if name == "--mode"), "")
+    named = next((value for name, value in reversed([*pairwise(joined)]) if name == "--mode"), "")
+    return next((mode for mode in Mode if mode == named), Mode.PROTECTED)
 
 
 def _ask(machine: SshTarget, access: Access, command: Sequence[str], say: Callable[[str], None]) -> None:

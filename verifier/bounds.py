@@ -52,7 +52,7 @@ _TEXTS = {
     "series": r".{0,100}",
     "machine": rf"(?:{_MACHINE}(?:, from {_MACHINE})?|)",
     "commit": r"[0-9a-f]{40}(?:-dirty)?|[0-9a-f]{64}(?:-dirty)?|unknown",
-    "command": r"(?:pytest|python -m fleet (?:run|merge))(?: .{1,4080})?",
+    "command": r"(?:pytest|python -m fleet (?:run|merge)|sealproof signoff)(?: .{1,4080})?",
 }
 _OF_KERNEL = {
     "release": r"[0-9][A-Za-z0-9.+~_-]{0,63}",
@@ -64,7 +64,7 @@ _VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel", "HygonGenuine": "Hyg
 _CPU = re.compile(r"(?:smpboot: CPU0|\bCPU): (.+) \(family: 0x")
 _COMMAND = re.compile(r"(?<![a-z] )Command line: (.*)$", re.MULTILINE)
 _HELD = re.compile(rf"guest ({_GUEST}) holds it at guest-physical (0x[0-9a-f]+), before the probe and after")
-_JOB = r"Avocado job [0-9]{1,4}(?: \(claims that were lost\))?"
+_JOB = r"Avocado job [0-9]{1,4}(?: \(claims that were lost\))?|(?:1 run|[2-9] runs|[1-9][0-9] runs) at a time"
 _LONGEST = 31 * 86400.0  # seconds of a job
 _MAPPED = re.compile(
     r"its QEMU \(pid [0-9]{1,7}\) has this page at (0x[0-9a-f]+), host-physical (0x[0-9a-f]+)"

@@ -302,7 +302,7 @@ def test_a_machine_that_does_not_answer_is_left_out(tmp_path: Path, monkeypatch:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr("fleet.__main__.project_commit", lambda _: "1" * 40)
+    monkeypatch.setattr("fleet.merging.project_commit", lambda _: "1" * 40)
     return tmp_path
 
 
