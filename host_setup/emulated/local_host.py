@@ -91,7 +91,7 @@ class LocalHost(RunningHost):
         """Wait for a cold boot of the host; no guest is started."""
         deadline = deadline or self._patience(BOOT)
         self._wait_for_beat("host", deadline, explain=self._explain)
-        self._ssh = self._connect(deadline.seconds_left())
+        self._ssh = self.log_in(deadline.seconds_left())
 
     def _patience(self, seconds: float) -> Deadline:
         """A deadline for this machine: time in which a busy computer does not run it does not count."""

@@ -42,6 +42,12 @@ class Host(Protocol):
     def ssh(self) -> Ssh:
         """The session with it, as root."""
 
+    def log_in(self, seconds: float) -> Ssh:
+        """A new session with the host, for the caller to close: one whose call came late is closed by our side.
+
+        :raises DeadlineError: the host does not take it within so many seconds.
+        """
+
     @property
     def qemu(self) -> Outside | None:
         """The QEMU that it runs in; None for a real machine, which nobody can look at from outside."""

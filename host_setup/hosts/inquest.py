@@ -41,7 +41,8 @@ def _stall_of(host: Host) -> str:
     if not stalls:
         return ""
     try:
-        with closing(Puppeteer(host.ssh, f"{HOST_PROGRAMS}/puppeteer")) as puppeteer:
+        # By a session of its own: that of a call which came late is closed, whoever was to blame.
+        with closing(host.log_in(BEAT)) as ssh, closing(Puppeteer(ssh, f"{HOST_PROGRAMS}/puppeteer")) as puppeteer:
             done = puppeteer.spawn().syscall("membarrier", MEMBARRIER_CMD_GLOBAL, 0, seconds=BEAT)
     except (ChannelError, DeadlineError):
         return stalls[-1]

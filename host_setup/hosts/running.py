@@ -61,7 +61,7 @@ class RunningHost(ABC):
     def ssh(self) -> Ssh:
         """The session with the host; made on first use."""
         if self._ssh is None:
-            self._ssh = self._connect(CONNECT)
+            self._ssh = self.log_in(CONNECT)
         return self._ssh
 
     @property
@@ -111,7 +111,11 @@ class RunningHost(ABC):
         for vitals in self.guest_vitals.values():
             vitals.note_loss(f"its host is lost: {self.vitals.reason}")
 
-    def _connect(self, seconds: float) -> Ssh:
+    def log_in(self, seconds: float) -> Ssh:
+        """A new session with the host, for the caller to close: one whose call came late is closed by our side.
+
+        :raises DeadlineError: the host does not take it within so many seconds.
+        """
         deadline = Deadline(seconds)
         way = self._way(FAST_SSH)
         return poll_until(

@@ -121,7 +121,7 @@ class RemoteHost(RunningHost):
 
     def boot(self) -> None:
         """Start the guests and wait for them."""
-        self._ssh = self._connect(USERLAND_UP)
+        self._ssh = self.log_in(USERLAND_UP)
         self._log = KernelLog(self._ssh.converse(FOLLOW_LOG, seconds=CONNECT), self._take_line)
         self._beating = self._ssh.converse(["cat", "/run/beat"], seconds=CONNECT)
         threading.Thread(target=self._listen, args=(self._beating,), name="heartbeat", daemon=True).start()

@@ -47,7 +47,26 @@ class FakeGuest:
 
 
 def host(*guests: FakeGuest, log: str = "") -> Any:
-    return SimpleNamespace(vitals=Vitals("the host"), all_guests=guests, kernel_log=lambda: log, ssh=None)
+    return FakeHost(guests, log)
+
+
+@dataclass
+class FakeHost:
+    """A host whose session was closed by a call that came late: it takes a new one."""
+
+    all_guests: tuple[FakeGuest, ...]
+    log: str
+    vitals: Vitals = field(default_factory=lambda: Vitals("the host"))
+
+    def kernel_log(self) -> str:
+        return self.log
+
+    @property
+    def ssh(self) -> Any:
+        raise ChannelError("the SSH session with the host is closed")
+
+    def log_in(self, _: float) -> Any:
+        return SimpleNamespace(close=lambda: None)
 
 
 class FakePuppeteer:
