@@ -171,18 +171,23 @@ def weigh(path: Path) -> int:
 
     A file that has a name elsewhere as well takes none: an entry of patched sources is mostly such links.
     """
+    return sum(size for size, elsewhere in _inodes(path).values() if not elsewhere)
+
+
+def _inodes(path: Path) -> dict[tuple[int, int], tuple[int, bool]]:
+    """Device and number of the files of a folder, or of one: the bytes of each, and whether it has a name elsewhere."""
     names: Counter[tuple[int, int]] = Counter()
-    size = 0
+    files: dict[tuple[int, int], tuple[int, bool]] = {}
     for file in [path] if path.is_file() else path.rglob("*"):
         try:
             status = file.lstat()
         except FileNotFoundError:  # ccache is at work
             continue
         if stat.S_ISREG(status.st_mode):
-            names[status.st_dev, status.st_ino] += 1
-            if names[status.st_dev, status.st_ino] == status.st_nlink:  # each of its names is here
-                size += status.st_blocks * 512
-    return size
+            inode = status.st_dev, status.st_ino
+            names[inode] += 1
+            files[inode] = status.st_blocks * 512, names[inode] < status.st_nlink
+    return files
 
 
 def _remove_log(path: Path) -> None:
@@ -319,12 +324,19 @@ class Store:
         """Remove entries unused for ``max_age`` seconds, then the least recently used until ``max_bytes`` suffice.
 
         From the first entry that does not fit on, all are removed, even small ones: they were used even less recently.
+        A file that an entry shares with one that is removed counts for the first entry from then on.
 
         :returns: what was removed.
         """
         _make_folder(self.root / "locks")
         self._sweep_scratch()
-        removed, held = [], 0
+        removed: list[Entry] = []
+        while gone := self._clean_once(max_bytes, max_age):
+            removed += gone
+        return removed
+
+    def _clean_once(self, max_bytes: int, max_age: float) -> list[Entry]:
+        removed, held, shared = [], 0, False
         for entry in self.entries():
             held += entry.size
             if entry.age <= max_age and held <= max_bytes:
@@ -332,9 +344,26 @@ class Store:
             if entry.kind == LOGS:
                 _remove_log(entry.path)
             else:
+                shared = shared or any(elsewhere for _, elsewhere in _inodes(entry.path).values())
                 self.discard(entry.kind, entry.key)
             removed.append(entry)
+        if shared:
+            self._weigh_again()
         return removed
+
+    def _weigh_again(self) -> None:
+        """Have each file count for the entry that was used last, of those that have it."""
+        counted: set[tuple[int, int]] = set()
+        for entry in self.entries():
+            used = entry.path / _USED
+            if entry.kind == LOGS:
+                continue
+            with contextlib.suppress(FileNotFoundError):  # another process removes it
+                files, then = _inodes(entry.path), used.stat()
+                size = sum(size for inode, (size, _) in files.items() if inode not in counted)
+                counted |= files.keys()
+                used.write_text(str(size), encoding="ascii")
+                os.utime(used, ns=(then.st_atime_ns, then.st_mtime_ns))
 
     def _lock(self, kind: str, key: str, timeout: float = -1) -> FileLock:
         with disk_errors(self.root):

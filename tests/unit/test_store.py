@@ -314,6 +314,37 @@ def test_what_two_entries_share_is_counted_once(store: Store) -> None:
     assert sizes == {"a": 4, "b": 1}
 
 
+def share(store: Store, key: str, other: str, days_ago: float) -> None:
+    """An entry that has the content of another one, and 1 MiB of its own."""
+
+    def link(folder: Path) -> None:
+        (folder / "content").hardlink_to(store.path("kind", other) / "content")
+        (folder / "own").write_bytes(b"o" * MIB)
+
+    store.get_or_make("kind", key, link)
+    then = time.time() - days_ago * DAY
+    os.utime(store.path("kind", key) / ".used", (then, then))
+
+
+def test_what_an_entry_shared_with_one_that_is_removed_counts_for_it(store: Store) -> None:
+    use_entry(store, "source", 100, 8 * MIB)
+    share(store, "patched", "source", 3)
+    share(store, "patched once more", "source", 2)
+    use_entry(store, "other", 1)
+    assert [entry.key for entry in store.clean(max_bytes=1 << 40, max_age=30 * DAY)] == ["source"]
+    sizes = [(entry.key, entry.size // MIB, round(entry.age / DAY)) for entry in store.entries()]
+    assert sizes == [("other", 1, 1), ("patched once more", 9, 2), ("patched", 1, 3)]
+
+
+def test_what_was_shared_with_the_removed_has_to_fit_as_well(store: Store) -> None:
+    use_entry(store, "source", 100, 8 * MIB)
+    share(store, "patched", "source", 3)
+    use_entry(store, "other", 1)
+    removed = store.clean(max_bytes=4 * MIB, max_age=30 * DAY)
+    assert [entry.key for entry in removed] == ["source", "patched"]
+    assert [entry.key for entry in store.entries()] == ["other"]
+
+
 def test_size_does_not_follow_links_out_of_the_entry(store: Store, tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"b" * MIB)
     store.get_or_make("kind", "a", lambda folder: (folder / "link").symlink_to(tmp_path / "big"))
