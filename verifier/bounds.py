@@ -170,10 +170,10 @@ def log(host: dict[str, str], text: str) -> str:
     return ""
 
 
-def reach(one: dict[str, Any]) -> str:
+def reach(one: dict[str, Any], mode: str) -> str:
     """What an observation says of its place that its aim does not bear out; empty if there is nothing.
 
-    :param one: of the form that an observation has.
+    :param one: of the form that an observation has. :param mode: of the run.
     """
     aim, flags, kvm = one["aim"], None, None
     forms: list[re.Pattern[str]] = []
@@ -197,8 +197,8 @@ def reach(one: dict[str, Any]) -> str:
             right = _MET.fullmatch(text) is not None
         if not right:
             return f"it says {legible(text, 100)!r} of its place, which is none of what is known of it"
-    # A kernel without the series has nothing to say of protection.
-    needs_none = one["state"] == "plain" and _KVM not in forms
+    # A kernel without the series has nothing to say of protection, and protects nothing in any guest beside.
+    needs_none = mode == "plain" and _KVM not in forms
     for form, what in _ONCE.items():
         if forms.count(form) != 1 and not (form is _KVM and needs_none):
             return f"it does not say once, of its place, {what}"

@@ -20,6 +20,7 @@ from signoff.record import LISTS
 from tests.unit.report_samples import COMMIT, HOST, KERNEL, KEY, MADE_OF, small_report
 from tests.unit.test_tampering import (
     Edit,
+    both,
     change_seen,
     change_sweep,
     check,
@@ -51,6 +52,15 @@ def reached(change: Callable[[str], str], role: str = "subject", at: int = 0) ->
         one["reach"] = [change(text) for text in one["reach"]]
 
     return change_seen(READS, role, edit, at)
+
+
+def reached_without(word: str, at: int) -> Edit:
+    """Take a text away from what shows where a control was aimed."""
+
+    def edit(one: dict[str, Any]) -> None:
+        one["reach"] = [text for text in one["reach"] if not text.startswith(word)]
+
+    return change_seen(READS, "control", edit, at)
 
 
 def beside(text: str) -> Edit:
@@ -135,6 +145,10 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     "a_plain_page_of_a_protected_guest": (
         reached(lambda text: text.replace("enabled: 0", "enabled: 1"), "control"),
         "the host's kernel does not have it as plain",
+    ),
+    "a_plain_page_of_a_guest_of_which_kvm_says_nothing": (
+        both(*(reached_without("KVM of", at) for at in range(3))),
+        "it does not say once, of its place, how KVM protects its guest",
     ),
     "a_shared_page_that_the_host_has_as_private": (
         reached(lambda text: text.replace("rd wr", "rd wr kp"), "control", 3),
