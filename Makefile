@@ -20,6 +20,8 @@ unexport ARGS REPORT INVENTORY BOOTS RESTORES MAX_SIZE MAX_AGE CLAIMS
 # reaches it once, from the terminal, as it is in make's process group; make waits for it. -E: Python's variables
 # (PYTHONPATH, PYTHONOPTIMIZE ...) change nothing. What the program starts itself gets an environment that it makes.
 RUN := /usr/bin/setpriv --pdeathsig TERM -- $(PYTHON) -E
+# A command of ours, which takes Ctrl-C when it can (./sealproof says why).
+CLI := /usr/bin/setpriv --pdeathsig TERM -- env --block-signal=INT $(PYTHON) -E -m cli
 
 ARGS :=
 REPORT := reports/latest
@@ -54,15 +56,15 @@ help: ## say what there is
 
 .PHONY: signoff
 signoff: bootstrap ## prove every claim, and write the report; exit 0: all PASS, 1: a FAIL, 2: not proven
-	$(ALWAYS)@exec $(RUN) -m cli $@ $(ARGS)
+	$(ALWAYS)@exec $(CLI) $@ $(ARGS)
 
 .PHONY: verify
 verify: bootstrap ## check a report against its evidence; exit 0: PROTECTED, 1: not, 2: not proven, 3: not what was signed
-	$(ALWAYS)@exec $(RUN) -m cli $@ '$(REPORT)' $(ARGS)
+	$(ALWAYS)@exec $(CLI) $@ '$(REPORT)' $(ARGS)
 
 .PHONY: rebuild
 rebuild: bootstrap ## build the kernel of a report again, from nothing, and compare
-	@exec $(RUN) -m cli $@ '$(REPORT)' $(ARGS)
+	@exec $(CLI) $@ '$(REPORT)' $(ARGS)
 
 # With CLAIMS=quick no more than the quick list, which tests/machines has in both modes: on a slow machine the whole list
 # takes an hour.
@@ -81,11 +83,11 @@ test-oldest: bootstrap ## run the unit tests with the oldest versions allowed of
 
 .PHONY: doctor
 doctor: $(if $(INVENTORY),bootstrap) ## say what this machine, or each machine of an inventory, offers and lacks; changes nothing
-	@$(if $(INVENTORY),exec $(RUN) -m cli $@ '$(INVENTORY)',python=$$(sh host_setup/bootstrap.sh python) && exec "$$python" -E -B -m cli $@)
+	@$(if $(INVENTORY),exec $(CLI) $@ '$(INVENTORY)',python=$$(sh host_setup/bootstrap.sh python) && exec env --block-signal=INT "$$python" -E -B -m cli $@)
 
 .PHONY: soak
 soak: bootstrap ## boot, restore and reboot again and again, and count stalls and failures
-	@exec $(RUN) -m cli $@ --boots $(BOOTS) --restores $(RESTORES) $(ARGS)
+	@exec $(CLI) $@ --boots $(BOOTS) --restores $(RESTORES) $(ARGS)
 
 COMMANDS := shell debug stress bench fleet history nightly selftests mutate bisect coverage
 .PHONY: $(COMMANDS)
@@ -101,7 +103,7 @@ mutate: ## put faults into the series, and check that a claim names each
 bisect: ## find the first patch, or commit, with which a claim fails; exit 0: one, 1: one of several, 2: none
 coverage: ## say which of the series' lines are executed, and by which claims
 $(COMMANDS): bootstrap
-	@exec $(RUN) -m cli $@ $(ARGS)
+	@exec $(CLI) $@ $(ARGS)
 
 .PHONY: test-hosts
 test-hosts: bootstrap ## try a real machine's whole way and all that can go wrong, on a stand-in, and fleets (ARGS='-k grub')
@@ -109,7 +111,7 @@ test-hosts: bootstrap ## try a real machine's whole way and all that can go wron
 
 .PHONY: clean-cache
 clean-cache: bootstrap ## shrink the cache to a size, and to entries used in the last days
-	@exec $(RUN) -m cli $@ --max-size '$(MAX_SIZE)' --max-age '$(MAX_AGE)'
+	@exec $(CLI) $@ --max-size '$(MAX_SIZE)' --max-age '$(MAX_AGE)'
 
 .PHONY: lint
 lint: bootstrap ## check types, style, layout, shell and licences

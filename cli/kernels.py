@@ -72,7 +72,7 @@ def run(kernels: Sequence[str], words: Sequence[str]) -> int:
 
 
 def _signoff(kernel: str) -> list[str]:
-    return [sys.executable, "-E", "-m", "cli", "signoff", "--kernel", kernel]
+    return ["env", "--block-signal=INT", sys.executable, "-E", "-m", "cli", "signoff", "--kernel", kernel]
 
 
 def _reports(words: Sequence[str]) -> tuple[Path, list[str]]:

@@ -29,6 +29,7 @@ def end_with(main: Callable[[list[str]], int], failed: int = FAILED) -> NoReturn
     hear_how_programs_end()
     complaint = ""
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # ./sealproof blocks it while Python starts
         status = main(sys.argv[1:])
     except SealproofError as error:
         status, complaint = failed, f"{printable(str(error))}\n"
@@ -38,6 +39,10 @@ def end_with(main: Callable[[list[str]], int], failed: int = FAILED) -> NoReturn
         status = failed
     except Exception:  # noqa: BLE001  a fault of ours
         status, complaint = failed, traceback.format_exc()
+    # The status is known: nothing is told any more in the middle of Python's own end.
+    for request in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(request) is signal.default_int_handler:
+            signal.signal(request, signal.SIG_DFL)
     sys.exit(_report_status(complaint, status, failed))
 
 

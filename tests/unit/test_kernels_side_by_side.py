@@ -107,7 +107,7 @@ def test_the_status_is_the_worst_of_all(
     children = Children(monkeypatch, lambda kernel: (ends[kernel], report_of(kernel)))
     argv = ["--kernel", OLD, f"--kernel-source={NEW}", "-m", "quick", "--reports", str(tmp_path)]
     assert signoff.main(argv) == whole
-    assert [words[words.index("-m", 4) + 1] for words in children.argv] == ["quick", "quick"]
+    assert [words[words.index("-m", 6) + 1] for words in children.argv] == ["quick", "quick"]
     assert len(list(tmp_path.glob("*-kernels/index.html"))) == 1
 
 

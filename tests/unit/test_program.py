@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from common.errors import SetupError
+from common.paths import PROJECT
 from common.program import end_with
+from common.waiting import Deadline, poll_until
 
 WAITS = """
 import time
@@ -31,7 +36,7 @@ end_with(main)
 @pytest.fixture(autouse=True)
 def own_handlers() -> Iterator[None]:
     """What the command sets is this process's here."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -158,3 +163,38 @@ end_with(lambda _: os.kill(os.getpid(), signal.SIGHUP) or 3)
 def test_who_began_with_nohup_outlives_the_terminal() -> None:
     command = ignoring(signal.SIGHUP, sys.executable, "-c", HANGS_UP)
     assert subprocess.run(command, timeout=60, check=False).returncode == 3
+
+
+@pytest.mark.parametrize("command", [["./sealproof", "help"], ["make", "doctor"]])
+@pytest.mark.parametrize("milliseconds", range(0, 40, 4))
+def test_ctrl_c_while_python_starts_is_no_traceback_and_no_verdict(command: list[str], milliseconds: int) -> None:
+    """Python's own answer has a traceback, and status 1 where it comes early: a claim FAIL, or a bad commit."""
+    with subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0
+    ) as process:
+        poll_until(lambda: process.poll() is not None or python_of(process.pid), Deadline(30), "Python", interval=0.001)
+        time.sleep(milliseconds / 1000)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert "Traceback" not in said
+    assert process.returncode in (0, 2, 130, -signal.SIGINT)
+
+
+def python_of(group: int) -> bool:
+    """Whether a process of this group is a Python that runs our commands."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.getpgid(int(folder.name)) == group and b"python3\0-E" in (folder / "cmdline").read_bytes():
+                return True
+    return False
+
+
+def test_ctrl_c_after_the_end_is_no_traceback() -> None:
+    """Python tells of an interrupt while it ends, and ends as if there had been none."""
+    ends = "import atexit, os, signal; from common.program import end_with\n"
+    ends += "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{ends}end_with(lambda _: 1)"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
