@@ -15,13 +15,14 @@ from pathlib import Path
 
 from common.commands import output
 from common.errors import MachineError
+from common.waiting import Deadline, poll_until
 from guest_images.keys import Keys
 from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
 from host_setup.emulated.bochs import CPU, IPS, PROGRAM, Bochs, Machine
 from host_setup.emulated.boot_disk import boot_disk
 from host_setup.emulated.host import Accelerator
-from host_setup.emulated.local_host import OPENSSH, LocalHost
+from host_setup.emulated.local_host import BOOT, OPENSSH, LocalHost
 from host_setup.emulated.local_hosts import LocalHosts
 from host_setup.hosts.guest_spec import PLAIN, GuestSpec
 from host_setup.hosts.running import FAST_SSH
@@ -71,11 +72,17 @@ class BochsSpec:
         return " ".join(part for part in (WORDS, self.words, INIT) if part)
 
 
-def free_ports(count: int) -> tuple[int, ...]:
-    """Ports of this machine's loopback that nobody listens on now."""
-    with ExitStack() as held:
-        found = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return tuple(one.getsockname()[1] for one in found)
+def reserved_ports(count: int, held: ExitStack) -> tuple[int, ...]:
+    """Ports of this machine's loopback on which nobody listens, and which nobody else is given.
+
+    :param held: holds them. Bochs can listen on them nevertheless: both say SO_REUSEADDR, and ours does not listen
+        (socket(7)).
+    """
+    sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))  # not yet with SO_REUSEADDR: two that have it may get the same port
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return tuple(one.getsockname()[1] for one in sockets)
 
 
 def version() -> str:
@@ -101,18 +108,36 @@ class BochsHost(LocalHost):
         self.spec = spec
         self.tier = BOCHS.kind.value
         there = (FAST_SSH, OPENSSH, *(guest.ssh_port for guest in spec.guests))
-        self._forwards = dict(zip(there, ports or free_ports(len(there)), strict=True))
+        self._until_it_runs = ExitStack()
+        self._forwards = dict(zip(there, ports or reserved_ports(len(there), self._until_it_runs), strict=True))
         folder.mkdir(parents=True, exist_ok=True)
         disk = boot_disk(spec.kernel_image.read_bytes(), spec.payload.image.read_bytes(), spec.command_line)
         self._disk = folder / BOOT_DISK
-        self._disk.write_bytes(disk.content)
+        self._until_it_runs.callback(self._disk.unlink, missing_ok=True)
         machine = Machine(spec.memory, self._disk, disk.cylinders, spec.rootfs.host_image, self._forwards)
         try:
+            self._disk.write_bytes(disk.content)
             self._bochs = Bochs(machine, vitals=self.vitals, folder=folder, on_beat=self._beats.take_line)
         except BaseException:
-            self._disk.unlink()
+            self._until_it_runs.close()
             raise
         self._runs_in(self._bochs)
+
+    def boot_alone(self, deadline: Deadline | None = None) -> None:
+        """As ``LocalHost``. From its kernel's first words on Bochs listens, and has its disk open, which needs no name.
+
+        So nothing of the disk is left where this process is killed.
+        """
+        deadline = deadline or self._patience(BOOT)
+        poll_until(
+            lambda: bool(self._bochs.console()),
+            deadline,
+            "the host's kernel to speak",
+            check=self.vitals.check,
+            explain=self._explain,
+        )
+        self._until_it_runs.close()
+        super().boot_alone(deadline)
 
     def _forward(self, port: int) -> int:
         if port not in self._forwards:
@@ -147,7 +172,7 @@ class BochsHost(LocalHost):
             self._disconnect()
         finally:
             self._bochs.kill()
-            self._disk.unlink(missing_ok=True)
+            self._until_it_runs.close()
 
 
 class BochsHosts(LocalHosts[BochsHost]):

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from common.errors import MachineError, SetupError, UserInputError
+from common.errors import MachineError, MachineLostError, SetupError, UserInputError
 from guest_images.keys import Keys
 from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
@@ -19,7 +20,7 @@ from host_setup import provision
 from host_setup.channels.vitals import Vitals
 from host_setup.emulated import bochs_host as module
 from host_setup.emulated.bochs import IPS, Machine
-from host_setup.emulated.bochs_host import BOCHS, BochsHost, BochsHosts, BochsSpec, free_ports
+from host_setup.emulated.bochs_host import BOCHS, BochsHost, BochsHosts, BochsSpec, reserved_ports
 from host_setup.emulated.boot_disk import BootDisk
 from host_setup.emulated.host import EMULATION
 from host_setup.hosts import kernel_log
@@ -110,11 +111,53 @@ def test_each_port_that_is_used_has_one_of_ours_and_no_other(spec: BochsSpec, tm
     host.close()
 
 
-def test_ports_are_free_and_differ() -> None:
-    ports = free_ports(4)
-    assert len(set(ports)) == 4
-    for port in ports:
-        socket.create_server(("127.0.0.1", port)).close()
+def test_ports_are_nobody_elses_and_an_emulator_can_listen_on_them() -> None:
+    with ExitStack() as held:
+        ports = reserved_ports(4, held)
+        assert len(set(ports)) == 4
+        for port in ports:
+            with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", port))
+            # As slirp does, with SO_REUSEADDR.
+            with socket.create_server(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+                pass
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", ports[0]))
+
+
+def test_its_ports_and_its_disk_are_let_go_when_its_kernel_speaks(
+    spec: BochsSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run may be killed at any time."""
+    host = BochsHost(spec, tmp_path / "host")
+    (made,) = FakeBochs.made
+    (port, *_) = made.machine.forwards.values()
+    said = iter(("", "", "Linux version"))
+
+    def console(_: FakeBochs) -> str:
+        assert made.machine.disk.exists()
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        return next(said)
+
+    monkeypatch.setattr(FakeBochs, "console", console)
+    host.boot_alone()
+    assert not made.machine.disk.exists()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+    host.close()
+
+
+def test_host_whose_kernel_never_speaks_is_told_with_the_cause(
+    spec: BochsSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = BochsHost(spec, tmp_path / "host")
+    monkeypatch.setattr(FakeBochs, "console", lambda _: "")
+    host.vitals.note_loss("its Bochs ended with status 1")
+    with pytest.raises(MachineLostError, match="its Bochs ended with status 1"):
+        host.boot_alone()
+    host.close()
+    assert not FakeBochs.made[0].machine.disk.exists()
 
 
 def test_it_sleeps_until_it_is_used(spec: BochsSpec, tmp_path: Path) -> None:
