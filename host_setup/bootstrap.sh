@@ -89,12 +89,14 @@ as_root() {
     fi >>"$log" 2>&1 </dev/null
 }
 
-# `apt-get update` gives up at once when another apt holds the lists; DPkg::Lock::Timeout does not cover them.
+# `apt-get update` gives up at once when another apt holds the lists; DPkg::Lock::Timeout does not cover them. The status
+# is apt's, which is never 1, or sudo's own: 1.
 update_lists() {
     give_up=$(($(date +%s) + LOCK_WAIT))
     until as_root apt-get -q update; do
+        status=$?
         if ! tail -n 5 "$log" | grep -q 'Could not get lock' || [ "$(date +%s)" -ge "$give_up" ]; then
-            return 1
+            return "$status"
         fi
         say "set-up: another apt is at work, waiting for it ..."
         sleep 5
@@ -118,7 +120,9 @@ install_packages() {
     say "set-up: installing Debian packages (1 to 5 minutes on a bare machine): $missing"
     # A broken archive of somebody else makes the update fail while Debian's own lists are fine: only the
     # installation decides.
-    update_lists || true
+    update_lists || [ $? -ne 1 ] || [ "$(id -u)" -eq 0 ] ||
+        fail_with_log "sudo does not let you install these packages: $missing" \
+            "as root: apt-get update && apt-get install --no-install-recommends $missing"
     # shellcheck disable=SC2086  # one word a package
     as_root apt-get -q -y -o DPkg::Lock::Timeout="$LOCK_WAIT" -o Dpkg::Use-Pty=0 \
         install --no-install-recommends $missing ||

@@ -148,6 +148,19 @@ def test_ordinary_user_installs_by_sudo(checkout: Checkout) -> None:
     assert [call.split()[0] for call in checkout.calls()] == ["sudo", "noninteractive", "sudo", "noninteractive"]
 
 
+def test_who_is_refused_by_sudo_is_told_so_and_what_to_run(checkout: Checkout) -> None:
+    """Without a terminal for the password, for instance: no network and no archive is at fault."""
+    checkout.tool("id", "echo 1000")
+    checkout.tool("dpkg-query", "printf 'installed alpha\\n'")
+    checkout.tool("sudo", f'echo sudo >>"{checkout.path}/calls"; echo "sudo: a password is required" >&2; exit 1')
+    status, output = checkout.run()
+    assert status == 2
+    assert "sudo: a password is required" in output
+    assert "set-up: sudo does not let you install these packages: beta gamma" in output
+    assert "next: as root: apt-get update && apt-get install --no-install-recommends beta gamma" in output
+    assert checkout.calls() == ["sudo"]  # asked once
+
+
 def test_neither_root_nor_sudo_ends_with_the_command_to_run(checkout: Checkout) -> None:
     checkout.tool("id", "echo 1000")
     checkout.tool("dpkg-query", "printf 'installed alpha\\n'")
