@@ -15,13 +15,14 @@ from pathlib import Path
 
 from common import foreground
 from common.errors import MachineLostError, UserInputError
+from common.names import path_text
 from common.paths import parse_path
 from common.program import end_with
 from common.progress import Terminal
-from host_setup.emulated.host import EmulatedHost
 from host_setup.hosts import attach
-from host_setup.hosts.guest_spec import GuestSpec
-from host_setup.tools.fresh_host import add_options, fresh_host
+from host_setup.hosts.guest_spec import GuestSpec, guests_for
+from host_setup.kernel import series
+from host_setup.tools.fresh_host import add_options, fresh_host, settings
 
 TESTED = "the guest under test"
 BROKEN = 255  # ssh's own status: the connection ended, often before anybody else noticed
@@ -56,10 +57,10 @@ def main(argv: list[str]) -> int:
     options = options_parser().parse_args(argv)
     if options.attach is not None:
         return _attach(options)
+    guest = _guest(options)
     terminal = Terminal()
     with fresh_host(options, "shell", terminal) as fresh:
         host = fresh.host
-        guest = _guest(host, options.guest)
         where = f"guest '{guest.name}'" if guest else "the host"
         terminal.say(
             f"A shell on {where}, series {fresh.kernel.series}, Linux {fresh.kernel.release}. Host and guests "
@@ -93,18 +94,19 @@ def _attach(options: argparse.Namespace) -> int:
     return status if status is not None and status >= 0 else 128 - (status or 0)
 
 
-def _guest(host: EmulatedHost, asked: str | None) -> GuestSpec | None:
-    """The guest that is meant; None for the host.
+def _guest(options: argparse.Namespace) -> GuestSpec | None:
+    """The guest that is meant; None for the host. It is known before the host is made.
 
     :raises UserInputError: the host has no such guest.
     """
+    asked: str | None = options.guest
     if asked is None:
         return None
-    guests = host.guest_specs
+    guests = guests_for(series=series.load(options.series).mode, mode=settings(options).mode)
     guest = guests[0] if asked == TESTED else next((guest for guest in guests if guest.name == asked), None)
     if guest is None:
         names = ", ".join(guest.name for guest in guests)
-        raise UserInputError(f"the host has no guest {asked}", stage="--guest", hint=f"one of: {names}")
+        raise UserInputError(f"the host has no guest {path_text(asked)}", stage="--guest", hint=f"one of: {names}")
     return guest
 
 

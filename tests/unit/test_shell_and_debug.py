@@ -101,11 +101,19 @@ def test_shell_ends_with_the_status_of_its_command(host: FakeHost) -> None:
     assert shell.main(["--", "sh", "-c", "kill -TERM $$"]) == 128 + 15
 
 
-def test_guest_that_is_not_there_is_told_with_those_that_are(host: FakeHost) -> None:
-    with pytest.raises(UserInputError, match="no guest other") as caught:
-        shell.main(["--guest", "other"])
-    assert caught.value.hint == "one of: protected, plain"
-    assert host.asked == []
+def test_guest_that_is_not_there_is_told_with_those_that_are_before_a_host_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shell, "fresh_host", lambda *_: pytest.fail("a host was made"))
+    for words, name, there in (
+        ([], "other", "protected, plain"),
+        ([], "", "protected, plain"),
+        (["--mode", "plain"], "protected", "plain"),
+        (["--series", "stock"], "protected", "plain"),
+    ):
+        with pytest.raises(UserInputError, match=f"no guest {name}") as caught:
+            shell.main([*words, "--guest", name])
+        assert caught.value.hint == f"one of: {there}"
 
 
 def test_shell_ends_with_its_machine_and_says_why(host: FakeHost) -> None:
