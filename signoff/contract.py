@@ -140,9 +140,13 @@ class Condition(StrEnum):
     NO_PROTECTION_KEYS = "no-protection-keys"
     NO_AVX = "no-avx"
     NO_AVX2 = "no-avx2"
+    NO_SMAP = "no-smap"
+    NO_SVM = "no-svm"
+    ONE_PROCESSOR = "one-processor"
     NO_TASK_SWITCH_EXITS = "no-task-switch-exits"
     NO_SELFTESTS = "no-selftests"
     REAL_MACHINE = "real-machine"
+    BY_BOCHS = "by-bochs"
 
     @property
     def words(self) -> str:
@@ -156,8 +160,12 @@ class Condition(StrEnum):
         """
         if self is Condition.REAL_MACHINE:
             return tier == "bare-metal"
+        if self is Condition.BY_BOCHS:
+            return HostFacts.by_bochs(tier, host)
         if self is Condition.NO_TASK_SWITCH_EXITS:
             return tier == "emulated" and not HostFacts.by_bochs(tier, host)
+        if self is Condition.ONE_PROCESSOR:
+            return host.get("cpus") == "1"
         name, word = _LACKS[self]
         return name in host and word not in host[name].split(", ")
 
@@ -167,15 +175,21 @@ _CONDITIONS = {
     Condition.NO_PROTECTION_KEYS: "the host's processor has no protection keys",
     Condition.NO_AVX: "the host's processor has no AVX",
     Condition.NO_AVX2: "the host's processor has no AVX2",
+    Condition.NO_SMAP: "the host's processor has no SMAP",
+    Condition.NO_SVM: "the host's processor has no SVM, by which the claim's hypervisor runs its guest",
+    Condition.ONE_PROCESSOR: "the host has one processor, and the claim is about what another one does meanwhile",
     Condition.NO_TASK_SWITCH_EXITS: "QEMU's emulation of SVM carries out task switches by itself",
     Condition.NO_SELFTESTS: "the kernel is built without the layer of its own selftests (--selftests)",
     Condition.REAL_MACHINE: "the host is a real machine: nobody can look at its memory or its devices from outside",
+    Condition.BY_BOCHS: "Bochs emulates the host, and has no monitor by which its memory or its devices are seen",
 }
 _LACKS = {
     Condition.NO_VFIO: ("devices", "vfio/vfio"),
     Condition.NO_PROTECTION_KEYS: ("features", "pku"),
     Condition.NO_AVX: ("features", "avx"),
     Condition.NO_AVX2: ("features", "avx2"),
+    Condition.NO_SMAP: ("features", "smap"),
+    Condition.NO_SVM: ("features", "svm"),
     Condition.NO_SELFTESTS: ("kernel's layers", "selftests"),
 }
 """Conditions that hold where a list of the host's lacks a word: name of the list and the word."""
@@ -184,12 +198,13 @@ _LACKS = {
 class Skip(BaseModel):
     """When a claim may be SKIP: for a condition, or on kernels that do not have what its probe uses. Else it may not.
 
-    :ivar kernel: the range of releases, such as ``<6.8``. :ivar reason: what these do not have.
+    :ivar when: conditions of which one is enough. :ivar kernel: the range of releases, such as ``<6.8``.
+    :ivar reason: what these do not have.
     """
 
     model_config = _WORD
 
-    when: Condition | None = None
+    when: tuple[Condition, ...] = ()
     kernel: str | None = None
     reason: str = ""
 
@@ -198,8 +213,9 @@ class Skip(BaseModel):
 
         :param holds: whether a condition is the case. :param host: what is not known of it makes nothing the case.
         """
-        if self.when is not None and holds(self.when):
-            return self.when, self.when.words
+        for condition in self.when:
+            if holds(condition):
+                return condition, condition.words
         if self.kernel is not None and host.kernel is not None and releases.fits(host.kernel, self.kernel):
             return f"kernel {self.kernel}", f"the host's kernel is {self.kernel}: {self.reason}"
         return None
@@ -208,7 +224,14 @@ class Skip(BaseModel):
     def names(self) -> tuple[str, ...]:
         """What may be the case, as a report names it."""
         kernel = None if self.kernel is None else f"kernel {self.kernel}"
-        return tuple(name for name in (self.when, kernel) if name is not None)
+        return tuple(name for name in (*self.when, kernel) if name is not None)
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _is_one_or_several(cls, stated: object) -> object:
+        if stated == []:
+            raise ValueError("name a condition, or leave out 'when'")
+        return (stated,) if isinstance(stated, str) else stated
 
     @field_validator("kernel")
     @classmethod
@@ -219,7 +242,7 @@ class Skip(BaseModel):
 
     @model_validator(mode="after")
     def _says_for_what(self) -> Self:
-        if self.when is None and self.kernel is None:
+        if not self.when and self.kernel is None:
             raise ValueError("state a condition ('when') or a range of kernels ('kernel')")
         if (self.kernel is None) is not (len(self.reason.split()) < _REASON):
             raise ValueError(f"reason: say what these kernels do not have, in {_REASON} words or more")

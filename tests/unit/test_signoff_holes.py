@@ -203,6 +203,14 @@ def test_contracts_that_prove_little_are_refused(changes: dict[str, Any], words:
         (Condition.NO_VFIO, "emulated", {}, False),
         (Condition.NO_AVX2, "nested", {"features": "svm, avx2"}, False),
         (Condition.NO_PROTECTION_KEYS, "nested", {"features": "svm"}, True),
+        (Condition.NO_SVM, "emulated", {"features": "vmx, ept"}, True),
+        (Condition.NO_SVM, "emulated", {"features": "svm, npt"}, False),
+        (Condition.NO_SVM, "emulated", {}, False),
+        (Condition.NO_SMAP, "nested", {"features": "vmx, smep"}, True),
+        (Condition.NO_SMAP, "nested", {"features": "vmx, smep, smap"}, False),
+        (Condition.ONE_PROCESSOR, "emulated", {"cpus": "1"}, True),
+        (Condition.ONE_PROCESSOR, "bare-metal", {"cpus": "16"}, False),
+        (Condition.ONE_PROCESSOR, "emulated", {}, False),
         (Condition.NO_TASK_SWITCH_EXITS, "emulated", {}, True),
         (Condition.NO_TASK_SWITCH_EXITS, "emulated", {"emulator": "Bochs x86 Emulator 2.7"}, False),
         (Condition.NO_TASK_SWITCH_EXITS, "bare-metal", {}, False),
@@ -211,6 +219,8 @@ def test_contracts_that_prove_little_are_refused(changes: dict[str, Any], words:
         (Condition.NO_SELFTESTS, "emulated", {}, False),
         (Condition.REAL_MACHINE, "bare-metal", {}, True),
         (Condition.REAL_MACHINE, None, {}, False),
+        (Condition.BY_BOCHS, "emulated", {"emulator": "Bochs x86 Emulator 2.7"}, True),
+        (Condition.BY_BOCHS, "emulated", {}, False),
     ],
 )
 def test_a_condition_is_the_harness_own_finding(
@@ -231,6 +241,9 @@ def test_a_condition_is_the_harness_own_finding(
         ({"when": "no-vfio", "kernel": "<6.8", "reason": LACKS}, "6.12.117", "no-vfio"),
         ({"when": "no-avx", "kernel": "<6.8", "reason": LACKS}, "6.12.117", ""),
         ({"when": "no-avx", "kernel": "<6.8", "reason": LACKS}, "6.1.192", "kernel <6.8"),
+        ({"when": ["no-avx", "no-vfio"]}, "6.12.117", "no-vfio"),
+        ({"when": ["no-vfio"]}, "6.12.117", "no-vfio"),
+        ({"when": ["no-avx"]}, "6.12.117", ""),
     ],
 )
 def test_a_claim_may_be_skipped_where_the_kernel_has_not_what_its_probe_uses(
