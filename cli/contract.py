@@ -21,6 +21,7 @@ from common.paths import parse_path
 from fleet.groups import CONTRACT
 from signoff import contract_files, evidence, needs, results
 from signoff.contract import Mode
+from signoff.host_facts import HostFacts
 from signoff.needs import ANY, ROLES, Need, Needs
 from signoff.verdict import Status
 
@@ -48,6 +49,10 @@ def options_parser() -> argparse.ArgumentParser:
         help="runs on hosts of another kind: a check that only one of them makes is as good",
     )  # fmt: skip
     parser.add_argument(
+        "--vendor", nargs="+", default=[], type=parse_path, metavar="REPORT",
+        help="runs on processors of another vendor: what differs there is put down for that vendor alone",
+    )  # fmt: skip
+    parser.add_argument(
         "--contract",
         type=parse_path,
         default=CONTRACT,
@@ -63,10 +68,12 @@ def main(argv: Sequence[str]) -> int:
     contract = contract_files.load(options.contract)
     order = [claim.id for claim in contract.claims]
     table = {name: variants for name, variants in contract.needs.items() if name in order}
-    for change, reports in ((_anew, [options.report]), (_also, options.also), (_more, options.variant)):
+    changes = (_anew, [options.report]), (_also, options.also), (_more, options.variant), (_of_vendor, options.vendor)
+    for change, reports in changes:
         for name, need in (need for each in reports for need in _proven_needs(each) if need[0] in order):
-            if name not in table or needs.gap(table[name], need):
-                table[name] = change(name, table.get(name, ()), need)
+            known = table.get(name, ())
+            if not known or needs.gap(needs.at(known, need.vendor), need):
+                table[name] = change(name, known, need)
     (options.contract / needs.FILE).write_text(contract_text(table, order), encoding="utf-8")
     changed = [name for name in order if table.get(name) != contract.needs.get(name)]
     sys.stdout.write("".join(f"{name}\n" for name in changed))
@@ -86,12 +93,14 @@ def _proven_needs(report: Path) -> Iterator[tuple[str, Need]]:
     :raises UserInputError: it is no run's folder, or one of mode plain.
     """
     kept = evidence.read(report)
+    kernel = kept.record.kernel
+    facts = HostFacts.of(kernel.release if kernel else None, kept.record.tier, kept.record.host)
     if kept.record.mode is not Mode.PROTECTED:
         raise UserInputError(f"{report} is of mode {kept.record.mode}", stage="contract", hint="name a sign-off")
     for result in kept.results:
         lacking = result.status is Status.MISS and result.why.startswith(needs.GAP)
         if result.status is Status.PASS or lacking:
-            yield result.id, _without_numbers(results.need_of(result))
+            yield result.id, replace(_without_numbers(results.need_of(result)), vendor=facts.vendor)
 
 
 def _without_numbers(need: Need) -> Need:
@@ -104,14 +113,21 @@ def _open(text: str) -> str:
 
 
 def _anew(name: str, known: tuple[Need, ...], need: Need) -> tuple[Need, ...]:
-    del name, known
-    return (need,)
+    """In the place of the variants that were for that host; those for another vendor's processors stay."""
+    del name
+    before = needs.at(known, need.vendor)
+    return (_like(before, need), *(one for one in known if one not in before))
+
+
+def _like(known: Sequence[Need], need: Need) -> Need:
+    """For the hosts that the known variants are for; for any if there is none."""
+    return replace(need, vendor=known[0].vendor if known else None)
 
 
 def _also(name: str, known: tuple[Need, ...], old_need: Need) -> tuple[Need, ...]:
-    wider = [
-        new if new and not needs.gap((new,), old_need) else None for new in (_wider(one, old_need) for one in known)
-    ]
+    for_host = needs.at(known, old_need.vendor)
+    tried = (_wider(one, _like(for_host, old_need)) if one in for_host else None for one in known)
+    wider = [new if new and not needs.gap((new,), old_need) else None for new in tried]
     if not any(wider):
         sys.stdout.write(f"{name}: other checks than in the first run, which are not put down\n")
     return tuple(new or old for new, old in zip(wider, known, strict=True)) if any(wider) else known
@@ -119,7 +135,17 @@ def _also(name: str, known: tuple[Need, ...], old_need: Need) -> tuple[Need, ...
 
 def _more(name: str, known: tuple[Need, ...], need: Need) -> tuple[Need, ...]:
     del name
-    return (*known, need)
+    return (*known, _like(needs.at(known, need.vendor), need))
+
+
+def _of_vendor(name: str, known: tuple[Need, ...], need: Need) -> tuple[Need, ...]:
+    """In the place of what was for that vendor.
+
+    :raises UserInputError: the report does not say whose processor it is of.
+    """
+    if need.vendor is None:
+        raise UserInputError(f"{name}: the report names no vendor", stage="contract", hint="name one with --variant")
+    return (*(one for one in known if one.vendor is not need.vendor), need)
 
 
 def _wider(need: Need, old_need: Need) -> Need | None:
@@ -163,6 +189,8 @@ def contract_text(table: Needs, order: Sequence[str]) -> str:
 
 def _variant(name: str, need: Need) -> Iterator[str]:
     yield f"sentence = {_text(need.sentence)}"
+    if need.vendor is not None:
+        yield f"vendor = {_text(need.vendor)}"
     if need.call:
         yield f"call = {_text(need.call)}"
     if need.protected is not None:

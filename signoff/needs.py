@@ -4,7 +4,8 @@
 A contract's file ``evidence.toml`` names it. A report that lacks a check, names one otherwise, has one more, or expects
 less is so told apart, whoever made it. ``sealproof contract`` makes the file from runs; nobody writes it by hand.
 
-A claim has one variant or several, for hosts that differ; its evidence must be as one of them. Of a check the name and
+A claim has one variant or several, for hosts that differ; its evidence must be as one of them. Where some are for the
+vendor of the host's processor, as one of these. Of a check the name and
 what it expects are as the run puts them down; ``…`` stands for what differs from run to run: one word, or numbers,
 addresses, digests, sizes and flags of mappings.
 """
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from signoff.host_facts import Vendor
 
 FILE = "evidence.toml"
 """Of the contract's folder."""
@@ -42,6 +45,7 @@ class Need:
 
     :ivar sentence: what is claimed. :ivar call: of a probe; empty: the claim is told by checks.
     :ivar protected: whether the checks are of a guest that opted in; None: that does not matter.
+    :ivar vendor: of the hosts' processors that it is for; None: of any for which no other one is.
     :ivar files: kept beside observations and checks.
     :ivar subject: checks of the guest under test. :ivar control: of the plain one.
     """
@@ -52,6 +56,7 @@ class Need:
     files: tuple[str, ...] = ()
     subject: tuple[Entry, ...] = ()
     control: tuple[Entry, ...] = ()
+    vendor: Vendor | None = None
 
     def of(self, role: str) -> tuple[Entry, ...]:
         """The checks of a role."""
@@ -66,6 +71,7 @@ class _Variant(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     sentence: str
+    vendor: Annotated[Vendor | None, Field(strict=False)] = None
     call: str = ""
     protected: bool | None = None
     files: list[str] = []
@@ -95,9 +101,15 @@ def read(content: bytes) -> dict[str, tuple[Need, ...]]:
 
 
 def _need(variant: _Variant) -> Need:
-    roles = [[*_entries(variant.both), *_entries(checks)] for checks in (variant.subject, variant.control)]
+    subject, control = ((*_entries(variant.both), *_entries(checks)) for checks in (variant.subject, variant.control))
     return Need(
-        variant.sentence, variant.call, variant.protected, tuple(variant.files), *(tuple(role) for role in roles)
+        variant.sentence,
+        variant.call,
+        variant.protected,
+        tuple(variant.files),
+        subject,
+        control,
+        variant.vendor,
     )
 
 
@@ -108,8 +120,17 @@ def _entries(words_of: Mapping[str, Sequence[str]]) -> Iterator[Entry]:
             yield from [(several[1], expected)] * int(several[2]) if several else [(name, expected)]
 
 
+def at(needs: Sequence[Need], vendor: Vendor | None) -> tuple[Need, ...]:
+    """The variants for hosts with a vendor's processor: those that name it, or else those that name none."""
+    own = [need for need in needs if need.vendor is not None and need.vendor is vendor]
+    return tuple(own or [need for need in needs if need.vendor is None])
+
+
 def gap(needs: Sequence[Need], evidence: Need) -> str:
-    """How evidence differs from what the contract names; empty if it is as one of the variants, or none is named."""
+    """How evidence differs from what the contract names; empty if it is as one of the variants, or none is named.
+
+    :param needs: the variants for the host, see ``at``.
+    """
     faults = [_gap(need, evidence) for need in needs]
     return "" if "" in faults or not faults else faults[0]
 

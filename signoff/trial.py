@@ -190,7 +190,7 @@ class Trial:
         """
         if self._verdict is None:
             self._fail("MISS: the test ended without a verdict")
-        if fault := needs.gap(self._wanted, need_of(self.result())):
+        if fault := needs.gap(needs.at(self._wanted, self._host().vendor), need_of(self.result())):
             self._gap = f"{needs.GAP}{fault}"
             self._fail(f"MISS: {self._gap}")
 

@@ -2,8 +2,9 @@
 """What the contract's file ``evidence.toml`` says that a claim's evidence must hold, and how evidence differs from it.
 
 It names the call of a probe, each check with what it expects, on the guest under test and on its control, and the files
-that are kept beside them. A claim has a variant or several; one of them must be met. ``…`` stands for what differs from
-run to run: one word, or numbers, addresses, digests, sizes and flags of mappings. No sentence goes in there.
+that are kept beside them. A claim has a variant or several; one of them must be met, and one of those for the vendor of
+the host's processor where there are some. ``…`` stands for what differs from run to run: one word, or numbers,
+addresses, digests, sizes and flags of mappings. No sentence goes in there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from verifier import rows
 from verifier.text import UnsoundError, legible
 
 FILE = "evidence.toml"
@@ -24,7 +26,7 @@ _WORDS = "none|and|ranges|more|kB|RW|ro|USR|PWT|PCD|PSE|PAT|GLB|NX|x"  # flags: 
 _STANDS_FOR = rf"(?:\w{{1,64}}|[^\w\s]|(?:\b(?:\w*[0-9]\w*|[a-f]+|{_WORDS})\b|[ ,:;()./+=%…-])+)"
 _LONGEST = 400  # characters
 _OWN = {"subject.jsonl", "control.jsonl", "checks-subject.jsonl", "checks-control.jsonl"}
-_FIELDS = {"sentence", "call", "protected", "files", "both", "subject", "control"}
+_FIELDS = {"sentence", "vendor", "call", "protected", "files", "both", "subject", "control"}
 _TIMES = re.compile(r"(?P<name>.+) \*(?P<times>[0-9]{1,4})", re.DOTALL)
 _Pairs = tuple[tuple[str, str], ...]
 Seen = Sequence[tuple[str, str, str, str]]
@@ -37,7 +39,7 @@ class Variant:
 
     :ivar sentence: what it claims. :ivar call: of its probe; empty: it is told by checks.
     :ivar protected: whether they are of a protected guest. :ivar files: names.
-    :ivar checks: name and expectation, by role.
+    :ivar checks: name and expectation, by role. :ivar vendor: whose processors it is for; empty: those of any other.
     """
 
     sentence: str
@@ -45,6 +47,7 @@ class Variant:
     protected: bool | None
     files: frozenset[str]
     checks: dict[str, _Pairs]
+    vendor: str
 
 
 def load(data: bytes) -> dict[str, tuple[Variant, ...]]:
@@ -70,6 +73,7 @@ def load(data: bytes) -> dict[str, tuple[Variant, ...]]:
 def _variant(name: str, content: Any) -> Variant:
     right = isinstance(content, dict) and set(content) <= _FIELDS
     right = right and all(isinstance(content.get(text, ""), str) for text in ("sentence", "call"))
+    right = right and content.get("vendor", "") in ("", *rows.VENDORS.values())
     right = right and content.get("protected") in (True, False, None) and _texts(content.get("files", []))
     roles = {role: content.get(role, {}) for role in ("both", "subject", "control")} if right else {}
     if not right or not all(
@@ -86,6 +90,7 @@ def _variant(name: str, content: Any) -> Variant:
         content.get("protected"),
         frozenset(content.get("files", [])),
         checks,
+        content.get("vendor", ""),
     )
 
 
@@ -102,15 +107,17 @@ def _pairs(patterns: dict[str, list[str]]) -> _Pairs:
     return tuple(pairs)
 
 
-def fault(variants: Sequence[Variant], row: dict[str, Any], seen: Seen, checks: Checked) -> str:
+def fault(variants: Sequence[Variant], vendor: str, row: dict[str, Any], seen: Seen, checks: Checked) -> str:
     """How the evidence of a claim is not as the contract says; empty if it is, or if the contract says nothing of it.
 
+    :param vendor: of the host's processor; empty: not known.
     :param row: the claim's line: its sentence, its files, whether its guest was protected.
     :param seen: role, state, page and call of each observation. :param checks: role, name and expectation of each.
     """
     names = {name.rpartition("/")[2] for name in row["evidence"]} - _OWN
     faults = []
-    for variant in variants:
+    own = [variant for variant in variants if variant.vendor and variant.vendor == vendor]
+    for variant in own or [variant for variant in variants if not variant.vendor]:
         words = (
             _row_fault(variant, row)
             or _probe_fault(variant, seen)

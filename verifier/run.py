@@ -507,7 +507,8 @@ def _need_fault(run: Run, claim: Claim, row: dict[str, Any]) -> str:
         return ""
     seen = [(probe.role, probe.state, probe.page, probe.call) for probe in run.seen.get(claim.id, ())]
     checks = [(check.role, check.name, check.expected) for check in run.checks.get(claim.id, ())]
-    fault = needs.fault(claim.needs, row, seen, checks)
+    vendor = rows.facts(run.record).get("vendor", "")
+    fault = needs.fault(claim.needs, vendor, row, seen, checks)
     return f"its evidence is not what the contract says: {fault}" if fault else ""
 
 

@@ -20,6 +20,7 @@ from fleet import groups
 from signoff import contract_files, needs, results
 from signoff.contract import Mode
 from signoff.evidence import read
+from signoff.host_facts import Vendor
 from signoff.observation import Check
 from signoff.trial import Trial
 from signoff.verdict import Status
@@ -28,6 +29,7 @@ from tests.unit.test_tampering import MINE, Edit, both, change_seen, drop_role, 
 from tests.unit.test_tampering_kinds import keep_file, of_json
 from verifier import needs as verifiers
 from verifier.__main__ import main
+from verifier.text import UnsoundError
 
 ORACLE, WORKS, READS = "host_reads_no_other_page", "guest_works", "host_cannot_read"
 GUESTS = ("protected", "plain")
@@ -391,6 +393,80 @@ def test_a_claim_that_a_run_has_not_proven_stays_as_it_was(tmp_path: Path) -> No
         needs_named(tmp_path, small_report(tmp_path / "plain", None, mode=Mode.PLAIN))
 
 
+INTELS = {"processor": "GenuineIntel, Haswell", "features": "vmx", "devices": "kvm"}
+
+
+def test_what_another_vendors_processor_does_is_put_down_for_that_alone(tmp_path: Path) -> None:
+    one = run(tmp_path, Check("code", "vmmcall", "vmmcall"))
+    other = run(tmp_path, Check("code", "vmcall", "vmcall"), host=INTELS)
+    any_, intels = needs_named(tmp_path, one, "--vendor", other)
+    assert [(need.vendor, need.subject) for need in (any_, intels)] == [
+        (None, (("code", "vmmcall"),)),
+        (Vendor.INTEL, (("code", "vmcall"),)),
+    ]
+    assert needs_named(tmp_path, other) == (any_, intels)  # as one of them says, for that host
+    later = run(tmp_path, Check("code", "vmfunc", "vmfunc"), host=INTELS)
+    assert needs_named(tmp_path, one, "--vendor", later)[1].subject == (("code", "vmfunc"),)
+    assert needs_named(tmp_path, one)[1].subject == (("code", "vmfunc"),)  # another vendor's run leaves it
+
+
+def test_a_report_that_names_no_vendor_is_put_down_for_none(tmp_path: Path) -> None:
+    one, other = (run(tmp_path, Check("sum", text, text), host=host) for text, host in (("4", INTELS), ("5", {})))
+    with pytest.raises(UserInputError, match="names no vendor"):
+        needs_named(tmp_path, one, "--vendor", other)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "expected", "fits"),
+    [
+        (Vendor.INTEL, "4", True),
+        (Vendor.INTEL, "5", False),  # what others must have is not enough there
+        (Vendor.AMD, "5", True),
+        (Vendor.AMD, "4", False),  # nor the other way round
+        (None, "5", True),
+        (None, "4", False),
+    ],
+)
+def test_each_vendors_host_must_have_what_is_for_it(vendor: Vendor | None, expected: str, *, fits: bool) -> None:
+    """Two programs that share no code read the same table."""
+    file = b"""version = 1
+[[claim.guest_works]]
+sentence = "Of guest_works."
+protected = true
+subject = { 5 = ["sum"] }
+
+[[claim.guest_works]]
+sentence = "Of guest_works."
+vendor = "intel"
+protected = true
+subject = { 4 = ["sum"] }
+"""
+    found = needs.Need(SENTENCE, protected=True, subject=(("sum", expected),))
+    assert (needs.gap(needs.at(needs.read(file)[WORKS], vendor), found) == "") is fits
+    row: dict[str, Any] = {"sentence": SENTENCE, "protected": True, "evidence": []}
+    told = [("subject", "sum", expected)]
+    assert (verifiers.fault(verifiers.load(file)[WORKS], str(vendor or ""), row, [], told) == "") is fits
+
+
+def test_a_vendor_that_is_none_is_no_table(table: str) -> None:
+    odd = table.replace("sentence =", 'vendor = "via"\nsentence =', 1)
+    with pytest.raises(ValueError, match="vendor"):
+        needs.read(odd.encode())
+    with pytest.raises(UnsoundError, match="malformed"):
+        verifiers.load(odd.encode())
+
+
+def test_the_checks_of_another_vendors_processor_are_miss(tmp_path: Path, table: str) -> None:
+    """The run's host is AMD's: it must have what is for all, though its evidence is as Intel's must be."""
+    lines = table.partition(f"[[claim.{WORKS}]]\n")[2].partition("\n\n")[0]
+    for all_expect, status in (('"4"', Status.PASS), ('"5"', Status.MISS)):
+        both_of = lines.replace('"4" =', f"{all_expect} ="), f'vendor = "intel"\n{lines}'
+        own = "\n\n".join(f"[[claim.{WORKS}]]\n{variant}" for variant in both_of)
+        changed = table.replace(f"[[claim.{WORKS}]]\n{lines}", own)
+        kept = read(small_report(tmp_path / all_expect.strip('"'), None, evidence=changed))
+        assert next(one.status for one in kept.results if one.id == WORKS) is status
+
+
 @pytest.mark.parametrize("name", ["repeat.txt", "timeline.txt", "oops.txt", "checks-subject.jsonl"])
 def test_what_explains_a_claim_that_does_not_hold_is_no_need(name: str) -> None:
     """A claim is MISS where the contract does not name its new checks, and from that run they are put down."""
@@ -436,9 +512,9 @@ def test_the_projects_contract_names_the_evidence_of_each_claim_that_can_be_trie
 )
 def test_what_differs_from_run_to_run_is_no_sentence(pattern: str, text: str, *, fits: bool) -> None:
     told = [("subject", "it", text)]
-    wanted = verifiers.Variant("", "", None, frozenset(), {"subject": (("it", pattern),), "control": ()})
+    wanted = verifiers.Variant("", "", None, frozenset(), {"subject": (("it", pattern),), "control": ()}, "")
     row: dict[str, Any] = {"sentence": "", "protected": None, "evidence": []}
-    assert (verifiers.fault([wanted], row, [], told) == "") is fits
+    assert (verifiers.fault([wanted], "amd", row, [], told) == "") is fits
     need, found = (needs.Need(subject=(("it", one),)) for one in (pattern, text))
     assert (needs.gap([need], found) == "") is fits
 
