@@ -44,6 +44,7 @@ class Parts:
 def parts(tmp_path: Path) -> Parts:
     for name, content in {
         "modules/host_attack.ko": b"attack",
+        "modules/host_bochs.ko": b"bochs",
         "modules/host_exits.ko": b"exits",
         "modules/host_oracle.ko": b"oracle",
         "modules/host_tcg.ko": b"tcg",

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Has interrupts of the host's end a guest's run in Bochs. Only hosts that Bochs
+ * emulates load this.
+ *
+ * An external interrupt ends a guest's run whatever the guest's IF says (Intel
+ * SDM 3, "External-interrupt exiting"). Bochs 2.7 decides what IF masks while it
+ * loads the guest's state, before it is in the guest (cpu/vmx.cc:
+ * VMenterLoadCheckGuestState(); cpu/flag_ctrl_pro.cc:
+ * handleInterruptMaskChange()). A guest that is entered with IF clear gets no
+ * exit by an interrupt until it changes IF. One that waits in a loop for
+ * something that the host's only processor is to do waits for good.
+ *
+ * So the preemption timer, which heeds no IF, ends the run every few
+ * milliseconds. KVM has the timer on, and sets it to its largest value where it
+ * does not use it. KVM takes such an exit for a spurious one and enters the guest
+ * anew, with interrupts off all the while, unless somebody is to be scheduled: so
+ * that is asked for.
+ */
+#include <linux/kprobes.h>
+#include <linux/limits.h>
+#include <linux/module.h>
+#include <linux/sched.h>
+#include <asm/vmx.h>
+
+#define NOT_USED UINT_MAX	/* vmx_update_hv_timer() */
+#define MOST 200000u		/* ticks, which are instructions: 2 ms at 100 million a second */
+
+static u32 read_field(unsigned long field)
+{
+	unsigned long value;
+
+	asm volatile("vmread %1, %0" : "=r"(value) : "r"(field) : "cc");
+	return value;
+}
+
+static int enters_guest(struct kprobe *probe, struct pt_regs *regs)
+{
+	const u32 timer = read_field(VMX_PREEMPTION_TIMER_VALUE);
+
+	if (timer == NOT_USED)
+		asm volatile("vmwrite %1, %0" : : "r"((unsigned long)VMX_PREEMPTION_TIMER_VALUE),
+			     "r"((unsigned long)MOST) : "cc");
+	else if (timer == MOST && (u16)read_field(VM_EXIT_REASON) == EXIT_REASON_PREEMPTION_TIMER)
+		set_tsk_need_resched(current);
+	return 0;
+}
+
+static struct kprobe entry = {
+	.symbol_name = "kvm_wait_lapic_expire",	/* between the timer's setting and the guest; interrupts are off */
+	.pre_handler = enters_guest,
+};
+
+static int __init bochs_init(void)
+{
+	return register_kprobe(&entry);
+}
+
+static void __exit bochs_exit(void)
+{
+	unregister_kprobe(&entry);
+}
+
+module_init(bochs_init);
+module_exit(bochs_exit);
+MODULE_DESCRIPTION("sealproof: ends a guest's run that Bochs does not let an interrupt end");
+MODULE_LICENSE("GPL");
