@@ -6,6 +6,7 @@
 #
 #   sh host_setup/bootstrap.sh [VENV LOCK]    set up VENV (.venv) from LOCK (requirements.lock)
 #   sh host_setup/bootstrap.sh python         print the Python to use before there is an environment
+#   sh host_setup/bootstrap.sh packages LIST  install the packages of another list, and no more
 #
 # Plain POSIX sh: this is the one part that runs before anything of ours is installed.
 
@@ -178,6 +179,10 @@ case "${1-}" in
 python)
     require_python
     printf '%s\n' "$PYTHON"
+    ;;
+packages)
+    LIST=${2:?which list}
+    install_packages
     ;;
 *)
     # Whatever makes a temporary file below ends where this is wrong, and not in our words.

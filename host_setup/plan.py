@@ -135,6 +135,8 @@ def _lines_for_local(settings: Settings, store: Looking) -> list[Line]:
     own = _look(lambda: keys(store))
     guests = guests_for(series=request.series.mode, mode=settings.mode)
     if runner is BOCHS:
+        if missing := survey().missing_for_bochs:
+            lines.insert(0, Line("packages", f"of Bochs, to be installed: {' '.join(missing)}"))
         lines.append(Line("host", f"{runner.what}, with the guests {_names(guests)}"))
         lines.append(Line("boot", "each host anew, by Bochs"))
         return lines

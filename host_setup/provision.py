@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.errors import SetupError, UserInputError
+from common.errors import UserInputError
 from common.paths import cache_root
 from common.progress import Terminal
 from common.store import Store
@@ -17,6 +17,7 @@ from guest_images.payload import Payload, payload
 from guest_images.programs import MODULES, Programs, programs
 from guest_images.rootfs import RootFs, rootfs
 from host_setup import inventory
+from host_setup.emulated import bochs_packages
 from host_setup.emulated.bochs import installed_files
 from host_setup.emulated.bochs_host import BOCHS, BochsHosts, BochsSpec
 from host_setup.emulated.host import EMULATION, Accelerator, EmulatedSpec, nesting
@@ -89,13 +90,6 @@ def accelerator(asked: str, path: Path | None, machine: Survey, emulator: str = 
         asked = _kind_named(asked, path)
     emulation = EMULATORS[emulator]
     if emulation is not EMULATION and asked in ("auto", HostKind.EMULATED):
-        if machine.missing_for_bochs:
-            packages = " ".join(machine.missing_for_bochs)
-            raise SetupError(
-                f"this machine lacks what Bochs needs: {packages}",
-                stage="--emulator",
-                hint=f"apt-get install --no-install-recommends {packages}",
-            )
         return emulation
     kind = choose_host_kind(machine).kind if asked == "auto" else HostKind(asked)
     if kind is HostKind.EMULATED:
@@ -166,7 +160,8 @@ def provide_locally(
 def provide_by_bochs(
     settings: Settings, store: Store, terminal: Terminal, folder: Path
 ) -> tuple[BuiltKernel, BochsHosts]:
-    """A kernel, and hosts of Bochs's that boot it; as ``provision``."""
+    """A kernel, and hosts of Bochs's that boot it; as ``provision``. What Bochs needs is installed first."""
+    bochs_packages.install(survey().missing_for_bochs or (), terminal)
     settings = with_accelerator(settings, BOCHS)
     kernel, root, disk, own_keys = _make_parts(settings, store, terminal)
     guests = guests_for(series=kernel.mode, mode=settings.mode)

@@ -329,6 +329,8 @@ def bochs(machine: Survey) -> Finding:
         return Finding(Grade.OK, "Bochs", "all there for --emulator bochs")
     found = f"{len(missing)} packages missing: {' '.join(missing)}"
     by_hand = f"apt-get update && apt-get install --no-install-recommends {' '.join(missing)}   (as root)"
+    if machine.system.is_supported_debian and (machine.user.is_root or machine.user.has_sudo):
+        return Finding(Grade.NOTE, "Bochs", found, f"nothing: --emulator bochs installs them, or {by_hand}")
     return Finding(Grade.NOTE, "Bochs", found, f"for --emulator bochs: {by_hand}")
 
 

@@ -9,16 +9,20 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import pytest
 
 from common.errors import MachineError, MachineLostError, SetupError, UserInputError
+from common.progress import Terminal
+from common.store import Store
 from guest_images.keys import Keys
 from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
 from host_setup import provision
 from host_setup.channels.vitals import Vitals
 from host_setup.emulated import bochs_host as module
+from host_setup.emulated import bochs_packages
 from host_setup.emulated.bochs import IPS, Machine
 from host_setup.emulated.bochs_host import BOCHS, BochsHost, BochsHosts, BochsSpec, reserved_ports
 from host_setup.emulated.boot_disk import BootDisk
@@ -28,7 +32,7 @@ from host_setup.hosts.base import Host, Hosts
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED
 from host_setup.kernel.layers import Layer
 from host_setup.provision import Settings
-from host_setup.this_machine import HostKind, survey
+from host_setup.this_machine import BOCHS_LIST, HostKind, survey
 
 
 class FakeBochs:
@@ -232,12 +236,31 @@ def test_bochs_is_chosen_by_name_and_takes_its_layer() -> None:
     assert BOCHS.kind is HostKind.EMULATED
 
 
-def test_what_bochs_lacks_is_told_before_anything_is_made() -> None:
+def test_what_bochs_lacks_is_installed_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = replace(survey(), missing_for_bochs=("bochs", "grub-pc-bin"))
-    with pytest.raises(SetupError, match="lacks what Bochs needs: bochs grub-pc-bin") as caught:
-        provision.accelerator("auto", None, bare, "bochs")
-    assert caught.value.hint == "apt-get install --no-install-recommends bochs grub-pc-bin"
+    monkeypatch.setattr(provision, "survey", lambda: bare)
+    assert provision.accelerator("auto", None, bare, "bochs") is BOCHS
     assert provision.accelerator("emulated", None, bare) is EMULATION
+    set_up, asked = tmp_path / "bootstrap.sh", tmp_path / "asked"
+    monkeypatch.setattr(bochs_packages, "BOOTSTRAP", set_up)
+
+    def provide(script: str) -> str:
+        set_up.write_text(f'echo "$*" >"{asked}"\n{script}\n')
+        with pytest.raises(SetupError) as caught:
+            provision.provide_by_bochs(Settings(cache=tmp_path), Store(tmp_path / "cache"), Terminal(), tmp_path)
+        return str(caught.value)
+
+    monkeypatch.setattr(provision, "_make_parts", Mock(side_effect=SetupError("all was made", stage="kernel")))
+    assert provide("") == "kernel: all was made"
+    assert asked.read_text() == f"packages {BOCHS_LIST}\n"
+    said = provide("echo 'set-up: you are neither root nor have sudo: bochs\n  next: as root: apt-get' >&2; exit 2")
+    assert said == "--emulator: you are neither root nor have sudo: bochs\n  next: as root: apt-get"
+    assert provide("echo odd >&2; exit 1") == "--emulator: odd"
+
+
+def test_nothing_is_installed_where_all_packages_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bochs_packages, "output", Mock(side_effect=AssertionError))
+    bochs_packages.install((), Terminal())
 
 
 def test_bochs_runs_no_other_kind_of_host() -> None:

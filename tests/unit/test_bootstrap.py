@@ -235,6 +235,15 @@ def test_checkout_below_a_colon_is_told_before_python_refuses_it(tmp_path: Path)
     assert "making .venv" not in said
 
 
+def test_another_list_is_installed_and_no_environment_is_made(checkout: Checkout, tmp_path: Path) -> None:
+    listed = tmp_path / "more.txt"
+    listed.write_text("# why\ndelta # of Bochs\nalpha\n")
+    (checkout.folder / "requirements.lock").write_text("")
+    assert checkout.run("packages", str(listed))[0] == 0
+    assert [call.rpartition("recommends ")[2] for call in checkout.calls()[1:]] == ["delta"]
+    assert not (checkout.folder / ".venv").exists()
+
+
 def test_python_prints_debians_own(checkout: Checkout) -> None:
     process = checkout.start("python")
     out, _ = process.communicate(timeout=30)

@@ -555,6 +555,8 @@ def test_what_bochs_needs_is_named_and_stops_nothing(fake: FakeMachine) -> None:
     assert all(name in told.found and name in told.advice for name in wanted)
     fake.installed += wanted[1:]
     assert finding(fake.survey(), "Bochs").found == "1 packages missing: bochs"
+    assert finding(as_root(seen), "Bochs").advice.startswith("nothing: --emulator bochs installs them, or apt-get")
+    assert finding(as_user(seen, sudo=False), "Bochs").advice.startswith("for --emulator bochs: apt-get update")
     fake.installed += wanted[:1]
     assert finding(fake.survey(), "Bochs").state is Grade.OK
 

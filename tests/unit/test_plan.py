@@ -108,6 +108,14 @@ def test_host_that_bochs_emulates_has_its_layer_and_no_saved_state(
     assert "each host anew" in lines[5]
 
 
+def test_what_bochs_lacks_is_in_the_plan(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = replace(this_machine.survey(), missing_for_bochs=("bochs", "grub-common"))
+    monkeypatch.setattr(plan_module, "survey", lambda: machine)
+    settings = Settings(series="protected-memory", kernel_source=source, emulator="bochs")
+    lines = [str(line) for line in plan(settings, Store(tmp_path / "cache"))]
+    assert lines[0].endswith("of Bochs, to be installed: bochs grub-common")
+
+
 def test_bochs_and_a_real_machine_exclude_each_other(tmp_path: Path) -> None:
     inventory = tmp_path / "lab.toml"
     inventory.write_text(WHOLE)
