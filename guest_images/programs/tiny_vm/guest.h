@@ -156,6 +156,25 @@ static inline GUEST uint32_t cpuid_word(uint32_t leaf, int which)
 	return which == 0 ? eax : which == 1 ? ebx : which == 2 ? ecx : edx;
 }
 
+/* Whether the processor is AMD's, as the guest and the VMM see it: SVM is its own, and so is what KVM does by it. */
+static inline GUEST bool has_svm(void)
+{
+	return cpuid_word(0x80000001, 2) >> 2 & 1;
+}
+
+#define VMCALL_END 0xc1	/* vmcall is 0f 01 c1, vmmcall 0f 01 d9 */
+
+/*
+ * Has a hypercall in copied code be that of the processor. KVM takes vmmcall for vmcall, but not in real mode
+ * (arch/x86/kvm/emulate.c group7_rm3, Prot), and puts vmcall at RIP, without the segment's base
+ * (arch/x86/kvm/x86.c emulator_fix_hypercall()).
+ */
+static inline GUEST void fit_hypercall(uint64_t vmmcall_at)
+{
+	if (!has_svm())
+		((volatile unsigned char *)vmmcall_at)[2] = VMCALL_END;
+}
+
 /* Not by reading CR3: QEMU 10 does not intercept that in a nested guest, which gets the root of KVM's shadow then. */
 static inline GUEST void flush_tlb(void)
 {

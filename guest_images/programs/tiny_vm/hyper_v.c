@@ -11,7 +11,7 @@
 #define DIRECT_CALLS_AT 32u		/* in that page */
 #define VM_ENLIGHTENED 0x3e0u		/* in a control block */
 
-extern const unsigned char hyper_code[], hyper_end[];
+extern const unsigned char hyper_code[], hyper_call[], hyper_end[];
 
 /* In protected mode, as Hyper-V wants it: HVCALL_SIGNAL_EVENT, with its argument in registers. */
 asm(".text\n"
@@ -24,6 +24,7 @@ asm(".text\n"
     "	xor %edx, %edx\n"
     "	mov $0x5ec2, %ebx\n"		/* SECRET in two halves */
     "	mov $0xe7c0ffee, %ecx\n"
+    "hyper_call:\n"
     "	vmmcall\n"
     "	out %al, $0xe5\n"		/* PORT_SECOND */
     "	hlt\n"
@@ -42,6 +43,7 @@ static GUEST void hypercall_is_not_hyper_vs(void)
 	if (way == PLAIN)
 		service(BE_HYPER_V);
 	start_second_at(hyper_code, hyper_end);
+	fit_hypercall((START_VECTOR << 12) + (uint64_t)(hyper_call - hyper_code));
 	tell("exits that tell the secret, by a hypercall of Hyper-V's", way == PLAIN, service(RUN_FOR_HYPER_V));
 }
 

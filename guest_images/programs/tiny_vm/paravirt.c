@@ -279,23 +279,29 @@ asm(".text\n"
     "	vmcall\n"
     "	mov %rax, %rdx\n"
     "	mov %edi, %eax\n"
+    "second_vmcall:\n"
     "	vmcall\n"
     "	ret\n"
     "vmcall_end:\n");
 
-extern const unsigned char vmcall_code[], vmcall_end[];
+extern const unsigned char vmcall_code[], second_vmcall[], vmcall_end[];
+
+#define VMCALL 0xc1010fu	/* 0f 01 c1 */
+#define VMMCALL 0xd9010fu
 
 static GUEST void hypercall_is_patched(void)
 {
+	const uint32_t own = has_svm() ? VMMCALL : VMCALL, other = has_svm() ? VMCALL : VMMCALL;
 	uint64_t first = 1000, second;	/* no such hypercall */
 
 	for (long i = 0; i < vmcall_end - vmcall_code; i++)
 		operands[AREA][i] = vmcall_code[i];
+	operands[AREA][2] = operands[AREA][second_vmcall - vmcall_code + 2] = other >> 16;
 	asm volatile("call *%3"
 		     : "+a"(first), "=d"(second) : "D"(1001), "r"(table(AREA)) : "rbx", "rcx", "rsi", "memory");
 	tell("result of the first", (uint64_t)-1000, second);	/* KVM_ENOSYS */
 	tell("result of the second", (uint64_t)-1000, first);
-	tell("the code of the first", 0xd9010f, operands[AREA][0] | operands[AREA][1] << 8 | operands[AREA][2] << 16);
+	tell("the code of the first", own, operands[AREA][0] | operands[AREA][1] << 8 | operands[AREA][2] << 16);
 }
 
 static GUEST void copy4(uint64_t to, uint64_t from)

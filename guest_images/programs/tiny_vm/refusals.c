@@ -211,9 +211,6 @@ static GUEST void ask_without_apic(void)
 	     hypercall(HC_ENABLE, PRIVATE_REGISTERS, 0));
 }
 
-#define GENUINE_INTEL 0x756e6547u	/* ebx of CPUID's leaf 0: "Genu" */
-#define VMCALL_END 0xc1			/* vmcall is 0f 01 c1, vmmcall 0f 01 d9 */
-
 extern const unsigned char managed_asks[], managed_call[], managed_asks_end[];
 
 /* HC_ENABLE with PRIVATE_REGISTERS. */
@@ -236,9 +233,7 @@ static GUEST void ask_in_management(void)
 
 	*answer = 0;
 	copy_code(MANAGED_AT, managed_asks, managed_asks_end);
-	/* KVM takes vmmcall for vmcall, but not in real mode (arch/x86/kvm/emulate.c group7_rm3, Prot). */
-	if (cpuid_word(0, 1) == GENUINE_INTEL)
-		((unsigned char *)MANAGED_AT)[managed_call - managed_asks + 2] = VMCALL_END;
+	fit_hypercall(MANAGED_AT + (uint64_t)(managed_call - managed_asks));
 	service(0);
 	tell("ENABLE with registers in system management mode", (uint32_t)NO_RIGHT, *answer);
 }

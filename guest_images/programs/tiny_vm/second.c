@@ -371,7 +371,7 @@ static void report_reset(struct text *line, const struct vm *vm)
 	report_hex(line, "ioctls that tell a secret of the first processor, reset", told ? FIRST_TELLS : 0,
 		   vm->after_reset[1]);
 	report_hex(line, "of PAT, SYSENTER_CS, VM_HSAVE_PA, SMBASE and XCR0 of the first processor, those that are not as after "
-		   "a reset", told ? 0x1f : 0, vm->kept_by_reset);
+		   "a reset", !told ? 0 : has_svm() ? 0x1f : 0x1b, vm->kept_by_reset);
 	report_hex(line, "KVM_GET_XSAVE tells the upper half of a vector register, set to be reset", told,
 		   vm->upper_after_reset[0]);
 	report_hex(line, "KVM_GET_XSAVE tells the upper half of a vector register, reset", told, vm->upper_after_reset[1]);

@@ -6,6 +6,7 @@
 
 #define SECRET_WORD ((uint32_t)SECRET)
 #define OTHER_EXIT (2ull << 32)	/* KVM_RUN came back for that other reason */
+#define SHUT_DOWN_AGAIN (OTHER_EXIT + KVM_EXIT_SHUTDOWN)
 
 GUEST void keep_a_secret(void);
 void report_rom(struct text *line, const struct vm *vm);

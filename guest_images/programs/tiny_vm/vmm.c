@@ -8,6 +8,7 @@
 
 #include "vmm.h"
 #include "modes.h"
+#include "nested.h"
 #include "ranges.h"
 #include "walk.h"
 
@@ -227,17 +228,33 @@ static void put_in_order(int cpu)
 		cannot("set another virtual CPU's APIC");
 }
 
-/* KVM may find that no nested guest can go on there; it has had the address all the same. */
-static void give_nested_state(const struct vm *vm, uint64_t control_block)
+#define VMCS12_REVISION 0x11e57ed0u	/* Linux: arch/x86/kvm/vmx/vmcs12.h */
+#define NO_ADDRESS (~0ull)
+
+/*
+ * KVM may find that no nested guest can go on there; it has had the address all the same.
+ *
+ * control_block: its address, or NO_ADDRESS. save_area: the processor's, which is Intel's VMXON region.
+ */
+static void give_nested_state(const struct vm *vm, uint64_t save_area, uint64_t control_block)
 {
 	struct kvm_nested_state *const nested = calloc(1, sizeof(*nested) + KVM_STATE_NESTED_SVM_VMCB_SIZE);
 
 	if (!nested)
 		cannot("have memory");
-	nested->flags = KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_GIF_SET;
-	nested->format = KVM_STATE_NESTED_FORMAT_SVM;
-	nested->size = sizeof(*nested) + KVM_STATE_NESTED_SVM_VMCB_SIZE;
-	nested->hdr.svm.vmcb_pa = control_block;
+	nested->size = sizeof(*nested);
+	if (control_block != NO_ADDRESS)
+		nested->size += KVM_STATE_NESTED_SVM_VMCB_SIZE;
+	if (has_svm()) {
+		nested->flags = KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_GIF_SET;
+		nested->format = KVM_STATE_NESTED_FORMAT_SVM;
+		nested->hdr.svm.vmcb_pa = control_block;
+	} else {
+		nested->format = KVM_STATE_NESTED_FORMAT_VMX;
+		nested->hdr.vmx.vmxon_pa = save_area;
+		nested->hdr.vmx.vmcs12_pa = control_block;
+		*(uint32_t *)nested->data.vmx = VMCS12_REVISION;
+	}
 	if (ioctl(vm->cpu, KVM_SET_NESTED_STATE, nested) && errno != EINVAL)
 		cannot("set the state of a nested guest");
 	free(nested);
@@ -336,7 +353,9 @@ void make_vm(struct vm *vm)
 	if (row->second_boots)
 		let_run(vm->cpu);
 	if (row->given.number == NESTED_STATE)
-		give_nested_state(vm, row->given.value);
+		give_nested_state(vm, row->given.value - PAGE, row->given.value);
+	else if (row->given.number == MSR_SAVE_AREA && !has_svm())
+		give_nested_state(vm, row->given.value, NO_ADDRESS);
 	else if (row->given.number)
 		give_address(vm, row->given.number, row->given.value);
 	if (row->apic_base)

@@ -11,7 +11,7 @@
 
 #define MSR_SMBASE 0x9e
 #define NESTED_STATE 0xffffffffu	/* no register, but what KVM_SET_NESTED_STATE takes */
-#define BEYOND (1ull << 51)	/* of the guest's addresses: more than the processor has */
+#define BEYOND (1ull << 52)	/* of the guest's addresses: more than any processor has, and KVM without it */
 #define RING_ENTRIES 1024u	/* a power of two, more than 64, which KVM keeps free */
 
 struct vm {

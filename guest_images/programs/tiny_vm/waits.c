@@ -18,6 +18,7 @@
 #include "shutdown.h"
 
 #define BEGUN_OFFSET 0x100u	/* behind FIRMWARE_VECTOR: whether its code has begun */
+#define CALLS_AT 15u		/* where the hypercall is in code of serve_before() */
 #define HELD_AT 0xf1000u	/* memory that is shared from the start, which the second processor loads from */
 
 /* What the host side is asked. */
@@ -479,6 +480,7 @@ static uint64_t serve_before(struct vm *vm, uint32_t what)
 		return meanwhile.began;
 	}
 	memcpy(vm->ram + (FIRMWARE_VECTOR << 12), firmware, sizeof(firmware));
+	fit_hypercall((uintptr_t)vm->ram + (FIRMWARE_VECTOR << 12) + CALLS_AT);
 	send_message(vm, 1, DELIVER_INIT);
 	send_message(vm, 1, DELIVER_STARTUP | FIRMWARE_VECTOR);
 	hold_log(vm);
