@@ -74,7 +74,7 @@ def bochs(monkeypatch: pytest.MonkeyPatch) -> type[FakeBochs]:
     monkeypatch.setattr(FakeBochs, "made", [])
     monkeypatch.setattr(module, "Bochs", FakeBochs)
     monkeypatch.setattr(module, "boot_disk", boot_disk)
-    monkeypatch.setattr(BochsHost, "_connect", lambda *_: None)
+    monkeypatch.setattr(BochsHost, "log_in", lambda *_: None)
     return FakeBochs
 
 

@@ -332,7 +332,7 @@ def booting(folder: Path, monkeypatch: pytest.MonkeyPatch, done: list[str], **be
     host = EmulatedHost(spec(guests=(PROTECTED, PLAIN)), folder)
     guests = tuple(BootingGuest(one, host, done, beats=beats.get(one.name, True)) for one in (PROTECTED, PLAIN))
     monkeypatch.setattr(host, "_guests", guests)
-    monkeypatch.setattr(host, "_connect", lambda _: BootingGuest(PLAIN, host, done))
+    monkeypatch.setattr(host, "log_in", lambda _: BootingGuest(PLAIN, host, done))
     host._beats.take_line("host=0 protected=-1 plain=-1")
     return host
 
