@@ -33,9 +33,9 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers",
         metavar="N",
-        default="1",
-        help="number of runs at the same time on this machine, each of a share of the claims; each takes about 3 GiB "
-        "of memory; default: 1",
+        default=workers.DEFAULT,
+        help="number of runs at the same time on this machine, each of a share of the claims, or auto: as many as pay "
+        f"here; each takes about 3 GiB of memory; default: {workers.DEFAULT}",
     )
     own = parser.add_argument_group("pytest's own, among others (pytest --help)")
     own.add_argument("-k", metavar="EXPRESSION", help="only claims whose name fits; every other claim is MISS")

@@ -9,6 +9,7 @@ leaves a part of its own, signed like any other; ``signoff.merge`` looks at all 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import shlex
 import shutil
@@ -27,6 +28,7 @@ from fleet.groups import Group, claims_of, groups
 from fleet.job import Workers
 from fleet.merging import sign_merged
 from fleet.plan import mode_of, say_plan
+from host_setup.this_machine import HostKind, choose_host_kind, survey
 from signoff.forecast import last_seconds
 from signoff.merge import lost_claims
 from signoff.record import new_run_id
@@ -35,23 +37,61 @@ _VERDICT = re.compile(
     r"=+ sealproof =+"
 )  # from here on a part says what it proves alone, which is never the whole list
 _TELLS_ONLY = ("--collect-only", "--co")
+AUTO = "auto"
+DEFAULT = "1"
+MOST = 8  # workers: each costs the start of a run and a host's health, and beyond that the longest file decides
+MEMORY = 4 << 30  # bytes that a worker needs, with room to spare: docs/measured.md
+_HARMLESS = (  # options that say what is tested, not which claims
+    *("--mode", "--series", "--kernel", "--kernel-source", "--layers", "--compiler", "--jobs", "--cache-folder"),
+    *("--reports", "--inventory"),
+)
+_LOUDER = ("-v", "-q", "--verbose", "--quiet")
 
 
 def split_workers(argv: Sequence[str]) -> tuple[int, list[str]]:
-    """The number of workers that a command line names, 1 without a name, and its other words.
+    """The number of workers that a command line names or means, and its other words.
 
     :raises UserInputError: it is no number of workers.
     """
     parser = argparse.ArgumentParser(prog="sealproof signoff", add_help=False, allow_abbrev=False)
-    parser.add_argument("--workers", default="1")
+    parser.add_argument("--workers", default=DEFAULT)
     chosen, words = parser.parse_known_args(argv)
+    if chosen.workers == AUTO:
+        return suggest(words), words
     if not re.fullmatch(r"[1-9][0-9]?", chosen.workers):
         raise UserInputError(
-            f"--workers {chosen.workers}: not a number from 1 to 99",
+            f"--workers {chosen.workers}: neither {AUTO} nor a number from 1 to 99",
             stage="options",
             hint="two for a machine with two processors; each worker takes about 3 GiB of memory",
         )
     return int(chosen.workers), words
+
+
+def suggest(words: Sequence[str]) -> int:
+    """The number of workers for a command line without one, at least 1.
+
+    Several pay for the whole list on emulated hosts, as far as this machine has processors and memory. A selection is
+    over sooner in one run, and who wants to watch a run, or to keep its host, wants one.
+
+    :param words: of the command line, without ``--workers``.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in _HARMLESS:
+        parser.add_argument(name)
+    for name in _LOUDER:
+        parser.add_argument(name, action="store_true")
+    parser.add_argument("--host", default=AUTO)
+    try:
+        chosen, others = parser.parse_known_args(words)
+    except (argparse.ArgumentError, SystemExit):
+        return 1  # pytest tells what is wrong with it
+    if others or chosen.host not in (AUTO, HostKind.EMULATED):
+        return 1
+    machine = survey()
+    if chosen.host == AUTO and choose_host_kind(machine).kind is not HostKind.EMULATED:
+        return 1
+    processors = min(machine.processor.cores, machine.processor.quota or math.inf)
+    return max(1, int(min(processors, machine.memory.available // MEMORY, MOST)))
 
 
 def run(workers: int, words: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, strategies
@@ -20,6 +21,7 @@ from common.paths import PROJECT
 from common.waiting import Deadline, poll_until
 from fleet.bundles import GUESS, bundles
 from fleet.groups import Group
+from host_setup.this_machine import Choice, HostKind
 from signoff.evidence import read
 from signoff.verdict import Status
 from tests.unit.fleet_samples import CLAIMS, FIRST, SECOND, THIRD, WELL, part
@@ -68,15 +70,55 @@ def test_the_number_of_workers_is_taken_out_of_the_words(words: list[str], numbe
 
 @pytest.mark.parametrize("given_number", ["0", "-1", "two", "", "1e3", "100", "٢"])
 def test_what_is_no_number_of_workers_is_refused(given_number: str) -> None:
-    with pytest.raises(UserInputError, match="not a number from 1 to 99"):
+    with pytest.raises(UserInputError, match="nor a number from 1 to 99"):
         workers.split_workers([f"--workers={given_number}"])
 
 
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("words", "cores", "quota", "memory", "kvm", "expected"),
+    [
+        ([], 2, None, 20 * GIB, False, 2),
+        (["--series", "stock", "--reports=x", "-v"], 4, None, 20 * GIB, False, 4),
+        ([], 64, None, 500 * GIB, False, workers.MOST),
+        ([], 4, 1.5, 20 * GIB, False, 1),
+        ([], 4, None, 9 * GIB, False, 2),
+        ([], 1, None, 2 * GIB, False, 1),
+        ([], 4, None, 20 * GIB, True, 1),
+        (["--host", "emulated"], 4, None, 20 * GIB, True, 4),
+        (["--host", "ssh://root@node"], 4, None, 20 * GIB, False, 1),
+        (["-k", "ptrace"], 4, None, 20 * GIB, False, 1),
+        (["-m", "quick"], 4, None, 20 * GIB, False, 1),
+        (["--emulator", "bochs"], 4, None, 20 * GIB, False, 1),
+        (["--keep-on-failure"], 4, None, 20 * GIB, False, 1),
+        (["--series"], 4, None, 20 * GIB, False, 1),
+    ],
+)
+def test_auto_is_what_pays_here(
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    cores: int,
+    quota: float | None,
+    memory: int,
+    kvm: bool,  # noqa: FBT001
+    expected: int,
+) -> None:
+    found = SimpleNamespace(
+        processor=SimpleNamespace(cores=cores, quota=quota), memory=SimpleNamespace(available=memory)
+    )
+    monkeypatch.setattr(workers, "survey", lambda: found)
+    kind = HostKind.NESTED if kvm else HostKind.EMULATED
+    monkeypatch.setattr(workers, "choose_host_kind", lambda _: Choice(kind, "so it is"))
+    assert workers.split_workers(["--workers", "auto", *words]) == (expected, words)
+
+
 def test_one_worker_is_the_ordinary_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[list[str]] = []
-    monkeypatch.setattr("cli.signoff.pytest.main", lambda: told.append(sys.argv) or 0)
+    monkeypatch.setattr("sys.argv", [])
+    monkeypatch.setattr("cli.signoff.pytest.main", lambda: 0)
     assert signoff.main(["--workers", "1", "-m", "quick"]) == 0
-    assert told == [["pytest", "tests_e2e", "-m", "quick"]]
+    assert sys.argv == ["pytest", "tests_e2e", "-m", "quick"]
 
 
 def test_workers_do_not_go_with_a_mere_list() -> None:
