@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from common.paths import PROJECT, config_root
+from common.paths import config_root
 from signoff.attestation import sign
-from signoff.evidence import Evidence, read
+from signoff.evidence import Evidence
 from signoff.keys import fingerprint, own_key, put_key, signer_of
 from signoff.merge import merge
-from signoff.record import project_commit
 from signoff.report import write
 from signoff.report.terminal import lines
 
@@ -31,9 +30,7 @@ def sign_merged(
     :param problems: what makes the whole no proof, beside what the parts say. :param durations: seconds, by what.
     :raises UserInputError: if the parts cannot be merged.
     """
-    # What ran is what the parts are of; parts may be merged from another checkout.
-    commit = next((read(part).record.commit for part in parts), project_commit(PROJECT))
-    folder = merge(parts, reports, command=command, commit=commit, problems=problems, durations=durations)
+    folder = merge(parts, reports, command=command, problems=problems, durations=durations)
     key = own_key(config_root())
     put_key(folder, key)
     report = write(folder)

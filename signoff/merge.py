@@ -66,14 +66,13 @@ def merge(
     reports: Path,
     *,
     command: str,
-    commit: str,
     problems: Sequence[str] = (),
     durations: Mapping[str, float] | None = None,
 ) -> Path:
     """Make one run of many.
 
     :param parts: their folders, and how long each took in seconds (0: not known).
-    :param reports: where runs are kept. :param command: repeats all of it. :param commit: of this project.
+    :param reports: where runs are kept. :param command: repeats all of it.
     :param problems: what makes the whole no proof, beside what the parts say. :param durations: seconds, by what.
     :returns: the merged run's folder; its reports are not written yet.
     :raises UserInputError: if the parts cannot be merged, or one is damaged or given twice.
@@ -84,7 +83,7 @@ def merge(
     for source in sources:
         _as_its_evidence(source.folder, signed=bool(source.kept.record.ended))
     contract = sources[0].kept.contract
-    record = dataclasses.replace(_record(sources, command, commit, problems), durations=durations or {})
+    record = dataclasses.replace(_record(sources, command, problems), durations=durations or {})
     evidence = Evidence.create(reports, record.run, sources[0].folder / CONTRACT)
     with disk_errors(reports, REPORTS):
         for source in sources:
@@ -225,7 +224,7 @@ def _patches(record: Record) -> str:
     return hashlib.sha256("".join(f"{patch.sha256} {patch.name}\n" for patch in patches).encode()).hexdigest()
 
 
-def _record(sources: Sequence[_Source], command: str, commit: str, problems: Sequence[str]) -> Record:
+def _record(sources: Sequence[_Source], command: str, problems: Sequence[str]) -> Record:
     """The merged run's identity: what the parts have in common."""
     records = [source.kept.record for source in sources]
     known = next((record for record in records if record.kernel is not None), records[0])
@@ -254,7 +253,7 @@ def _record(sources: Sequence[_Source], command: str, commit: str, problems: Seq
         ended=max(record.ended or record.started for record in records),
         mode=known.mode,
         command=command,
-        commit=commit,
+        commit=known.commit,  # what ran is what the parts are of: they may be merged from another checkout
         tier=known.tier,
         series=known.series,
         kernel=known.kernel,

@@ -25,7 +25,7 @@ from signoff.observation import Page, State
 from signoff.report import write
 from signoff.trial import Trial
 from signoff.verdict import Status, describe
-from tests.unit.report_samples import COMMIT, CONTRACT, HOST, KERNEL, KEY, contract_sha256, small_report
+from tests.unit.report_samples import CONTRACT, HOST, KERNEL, KEY, contract_sha256, small_report
 from tests.unit.test_tampering import MINE, Edit, both, change_seen, line, record, remake, remake_or_seal, saying
 from verifier import contract as verifiers
 from verifier import rows
@@ -348,7 +348,7 @@ def two_vendors(folder: Path) -> Path:
         small_report(folder / "parts", KEY, contract=contract, machine=name, host=host)
         for name, host in (("amd", HOST), ("intel", intel))
     ]
-    run = merge(dict.fromkeys(parts, 1.0), folder / "reports", command="python -m fleet run", commit=COMMIT)
+    run = merge(dict.fromkeys(parts, 1.0), folder / "reports", command="python -m fleet run")
     put_key(run, KEY)
     write(run)
     sign(run, KEY)

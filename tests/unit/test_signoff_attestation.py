@@ -29,7 +29,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
         part(folder / "reports", 2, "two", {SECOND: Status.FAIL, **WELL}),
     ]
     key = Ed25519PrivateKey.generate()
-    run = merge(dict.fromkeys(parts, 1.0), folder / "reports", command="python -m fleet run", commit="0" * 40)
+    run = merge(dict.fromkeys(parts, 1.0), folder / "reports", command="python -m fleet run")
     put_key(run, key)
     write(run)
     sign(run, key)

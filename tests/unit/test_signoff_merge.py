@@ -33,7 +33,7 @@ def reports(tmp_path: Path) -> Path:
 
 
 def merge_all(reports: Path, *folders: Path, **more: Any) -> tuple[Report, Path]:
-    folder = merge(dict.fromkeys(folders, 2.5), reports, command="python -m fleet run", commit="0" * 40, **more)
+    folder = merge(dict.fromkeys(folders, 2.5), reports, command="python -m fleet run", **more)
     return write(folder), folder
 
 

@@ -57,7 +57,7 @@ def fleet(folder: Path, key: Ed25519PrivateKey = KEY) -> Path:
 
 
 def merge_parts(folder: Path, *parts: Path) -> Path:
-    run = merge(dict.fromkeys(parts, 1.0), folder / "reports", command="python -m fleet run", commit=COMMIT)
+    run = merge(dict.fromkeys(parts, 1.0), folder / "reports", command="python -m fleet run")
     put_key(run, KEY)
     write(run)
     sign(run, KEY)
@@ -126,7 +126,7 @@ def test_a_forged_part_is_not_merged(tmp_path: Path, name: str) -> None:
     folder = whole(tmp_path)
     edit(folder)
     with pytest.raises(UserInputError, match=words.replace("(", "\\(")):
-        merge({folder: 1.0}, tmp_path / "reports", command="python -m fleet run", commit=COMMIT)
+        merge({folder: 1.0}, tmp_path / "reports", command="python -m fleet run")
 
 
 def test_a_forged_part_within_a_signed_report_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,7 +274,7 @@ def test_a_fail_counts_though_its_part_says_that_it_did_not_try(
 @pytest.mark.parametrize("commit", ["0" * 40 + "-dirty", "unknown"])
 def test_parts_of_a_tree_that_nobody_can_name_prove_nothing(tmp_path: Path, commit: str) -> None:
     parts = [part(tmp_path / "parts", number, f"m{number}", EVERY, commit=commit) for number in range(2)]
-    report = write(merge(dict.fromkeys(parts, 1.0), tmp_path / "reports", command="python -m fleet run", commit=commit))
+    report = write(merge(dict.fromkeys(parts, 1.0), tmp_path / "reports", command="python -m fleet run"))
     assert report.overall.exit_code == 2
     assert "it is unknown whether all parts ran the same probes" in report.overall.sentence
 

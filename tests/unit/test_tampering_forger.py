@@ -28,7 +28,7 @@ from signoff.report import write
 from signoff.verdict import Status
 from tests.unit import fleet_samples, forger
 from tests.unit.fleet_samples import FIRST, WELL
-from tests.unit.report_samples import COMMIT, KERNEL, KEY, contract_sha256, small_report
+from tests.unit.report_samples import KERNEL, KEY, contract_sha256, small_report
 from tests.unit.test_tampering import (
     MINE,
     Edit,
@@ -627,7 +627,7 @@ def test_a_merged_report_of_parts_that_took_hours_is_protected(
     monkeypatch.setattr("signoff.record.datetime", later)
     durations = {"Avocado job 1": 7000.5, "Avocado job 2 (claims that were lost)": 12.0}
     command = "python -m fleet run --machine a"
-    run = merge(dict.fromkeys(parts, 5000.0), tmp_path / "reports", command=command, commit=COMMIT, durations=durations)
+    run = merge(dict.fromkeys(parts, 5000.0), tmp_path / "reports", command=command, durations=durations)
     put_key(run, KEY)
     write(run)
     sign(run, KEY)
