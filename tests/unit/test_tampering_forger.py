@@ -247,7 +247,11 @@ ATTEMPTS: dict[str, tuple[str, Edit, str]] = {
         "a patch has the name 'nobody can read it'",
     ),
     "a_duration_of_another_thing": (ANEW, record(durations={"certified": 7.0}), "its durations have certified"),
-    "a_duration_without_end": (ANEW, record(durations={"Avocado job 1": 1e12}), "its durations have Avocado job 1"),
+    "a_duration_without_end": (
+        ANEW,
+        record(durations={"Avocado job 1": 1e12}),
+        "record.json: Avocado job 1 took 1000000000",
+    ),
     "json_with_a_field_more_of_the_run": (
         SIGNED,
         document(lambda told: told["run"].update(audit=WORD)),
