@@ -652,6 +652,7 @@ REFUSED = {
     "PYTHONPATH": "elsewhere",
     "PYTHONOPTIMIZE": "1",
     "PYTHONPYCACHEPREFIX": "elsewhere",
+    "PYTHONPLATLIBDIR": "lib",
     "LD_LIBRARY_PATH": "elsewhere",
     "OPENSSL_CONF": "elsewhere.cnf",
     "LD_PRELOAD": "libm.so.6",
