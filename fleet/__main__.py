@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from fleet.groups import CONTRACT, groups
 from fleet.merging import sign_merged
 from fleet.plan import say_plan
 from fleet.speedup import table
+from host_setup import inventory
 from signoff.evidence import read
 from signoff.keys import fingerprint, own_key
 from signoff.overall import Exit
@@ -79,6 +81,13 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
     run_parser.add_argument(
         "--reports", type=parse_path, default=PROJECT / "reports", metavar="DIR", help="folder for the reports of runs"
     )
+    run_parser.add_argument(
+        "--inventory",
+        type=parse_path,
+        metavar="FILE",
+        help="TOML file of machines; if it says by which keys they sign (signs_with), a part by any other is refused; "
+        "default: sealproof/inventory.toml below $XDG_CONFIG_HOME or ~/.config, if it is there",
+    )
     run_parser.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...", help="paths and options for pytest")
 
     merge_parser = commands.add_parser(
@@ -88,6 +97,13 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
     merge_parser.add_argument("parts", nargs="+", type=parse_path, metavar="FOLDER")
     merge_parser.add_argument(
         "--reports", type=parse_path, default=PROJECT / "reports", metavar="DIR", help="folder for the reports of runs"
+    )
+    merge_parser.add_argument(
+        "--inventory",
+        type=parse_path,
+        metavar="FILE",
+        help="TOML file of machines; if it says by which keys they sign (signs_with), a part by any other is refused; "
+        "default: sealproof/inventory.toml below $XDG_CONFIG_HOME or ~/.config, if it is there",
     )
 
     verify_parser = commands.add_parser(
@@ -149,7 +165,15 @@ def _run(arguments: argparse.Namespace) -> int:
         problems += _lost_claims(outcome)
     _say(f"Avocado's results: {folder}")
     command = shlex.join(["python", "-m", "fleet", "run", *sys.argv[2:]])
-    return sign_merged(parts, arguments.reports.resolve(), command, _say, problems=problems, durations=seconds)
+    return sign_merged(
+        parts,
+        arguments.reports.resolve(),
+        command,
+        _say,
+        keys=_signing_keys(arguments.inventory),
+        problems=problems,
+        durations=seconds,
+    )
 
 
 def _lost_claims(outcome: job.JobsOutcome) -> list[str]:
@@ -171,7 +195,17 @@ def _merge(arguments: argparse.Namespace) -> int:
             else:
                 parts |= job.collect(folder, Path(scratch))
         command = shlex.join(["python", "-m", "fleet", "merge", *map(str, arguments.parts)])
-        return sign_merged(parts, arguments.reports.resolve(), command, _say)
+        keys = _signing_keys(arguments.inventory)
+        return sign_merged(parts, arguments.reports.resolve(), command, _say, keys=keys)
+
+
+def _signing_keys(named: Path | None) -> dict[str, str]:
+    """The keys by which machines sign, as the inventory has them; this machine's own needs no entry there."""
+    file = named or inventory.default_path()
+    keys = inventory.signing_keys(file) if named or file.is_file() else {}
+    if keys:
+        keys.setdefault(socket.gethostname(), fingerprint(own_key(config_root()).public_key()))
+    return keys
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -21,16 +21,18 @@ def sign_merged(
     command: str,
     say: Callable[[str], None],
     *,
+    keys: Mapping[str, str] | None = None,
     problems: Sequence[str] = (),
     durations: Mapping[str, float] | None = None,
 ) -> int:
     """Merge parts, write the reports, sign them; returns the verdict's exit code.
 
     :param parts: their folders, and how long each took in seconds (0: not known). :param command: repeats all of it.
+    :param keys: fingerprints of the keys by which machines sign, by their names; empty: each key is taken, and told.
     :param problems: what makes the whole no proof, beside what the parts say. :param durations: seconds, by what.
     :raises UserInputError: if the parts cannot be merged.
     """
-    folder = merge(parts, reports, command=command, problems=problems, durations=durations)
+    folder = merge(parts, reports, command=command, problems=problems, durations=durations, keys=keys or {})
     key = own_key(config_root())
     put_key(folder, key)
     report = write(folder)

@@ -199,6 +199,7 @@ class Remote(BaseModel):
     :ivar key: file of our own key; if it is encrypted, or the public half, the agent signs.
     :ivar ssh_config: a file in place of ssh's own configuration.
     :ivar command_line: words added to its kernel's command line, for instance ``console=ttyS0``.
+    :ivar signs_with: fingerprint of the key by which sealproof on it signs, if it runs parts of a fleet's sign-off.
     """
 
     model_config = _STRICT
@@ -215,6 +216,14 @@ class Remote(BaseModel):
     power: Power | None = None
     lease: Lease = Lease()
     limits: Limits = Limits()
+    signs_with: Text = ""
+
+    @field_validator("signs_with")
+    @classmethod
+    def _is_a_fingerprint(cls, key: str) -> str:
+        if key and not re.fullmatch(r"[0-9a-f]{64}", key):
+            raise ValueError("write the 64 digits that 'sealproof merge' prints of its key")
+        return key
 
     @field_validator("address")
     @classmethod
@@ -285,6 +294,15 @@ class Inventory(BaseModel):
                 if isinstance(machine, Remote) and (machine.user, *machine.endpoint) == wanted:
                     return name, machine
         return None
+
+
+def signing_keys(path: Path) -> dict[str, str]:
+    """The keys by which machines sign parts of a fleet's sign-off: fingerprints, by the machines' names.
+
+    :raises UserInputError: the inventory cannot be read or is not right.
+    """
+    machines = load(path).machine
+    return {name: one.signs_with for name, one in machines.items() if isinstance(one, Remote) and one.signs_with}
 
 
 def default_path() -> Path:

@@ -39,10 +39,11 @@ from common.store import REPORTS, disk_errors
 from signoff.contract import Kind
 from signoff.evidence import CONTRACT, EXPORTS, SIGNATURES, SUMS, Evidence, Kept, file_sha256, read
 from signoff.fleet import WORST_FIRST, Fleet, Part, PartVerdict
-from signoff.keys import PUBLIC_KEY
+from signoff.keys import PUBLIC_KEY, signer_of
 from signoff.record import SEALPROOF, Record, new_run_id
 from signoff.results import CheckRun, Result, was_tried
 from signoff.verdict import Status
+from verifier.fleet import signer
 from verifier.report import Trusted, verify
 from verifier.run import derive, record_of
 from verifier.text import UnsoundError
@@ -68,12 +69,14 @@ def merge(
     command: str,
     problems: Sequence[str] = (),
     durations: Mapping[str, float] | None = None,
+    keys: Mapping[str, str] | None = None,
 ) -> Path:
     """Make one run of many.
 
     :param parts: their folders, and how long each took in seconds (0: not known).
     :param reports: where runs are kept. :param command: repeats all of it.
     :param problems: what makes the whole no proof, beside what the parts say. :param durations: seconds, by what.
+    :param keys: by which machines sign, fingerprints by the machines' names; a part by another key is refused.
     :returns: the merged run's folder; its reports are not written yet.
     :raises UserInputError: if the parts cannot be merged, or one is damaged or given twice.
     """
@@ -82,6 +85,8 @@ def merge(
     _no_page_twice(sources)
     for source in sources:
         _as_its_evidence(source.folder, signed=bool(source.kept.record.ended))
+        if source.kept.record.ended:
+            _by_its_machine(source, keys or {})
     contract = sources[0].kept.contract
     record = dataclasses.replace(_record(sources, command, problems), durations=durations or {})
     evidence = Evidence.create(reports, record.run, sources[0].folder / CONTRACT)
@@ -152,6 +157,25 @@ def _as_its_evidence(folder: Path, *, signed: bool) -> None:
     if faults:
         hint = "discard it, and run its group again"
         raise UserInputError(f"{folder} does not match its evidence: {faults[0]}", stage="merge", hint=hint)
+
+
+def _by_its_machine(source: _Source, keys: Mapping[str, str]) -> None:
+    """A part is signed by the key that its machine is known by.
+
+    :param keys: fingerprints by the machines' names; empty: none is known.
+    :raises UserInputError: by another one, or it is of another machine than those that are known.
+    """
+    if not keys:
+        return
+    machine, made_by = source.kept.record.machine, signer_of(source.folder)
+    name = signer(machine, keys)
+    if not name or keys[name] != made_by:
+        why = f"{name}'s is {keys[name]}" if name else "the inventory names no key of that machine"
+        raise UserInputError(
+            f"{source.folder} of {machine} is signed by the key {made_by}: {why}",
+            stage="merge",
+            hint="discard it; or set signs_with = KEY in [machine.NAME] of the inventory, if this is the machine's key",
+        )
 
 
 def _intact(folder: Path) -> None:

@@ -161,6 +161,14 @@ def _name_and_hash(text: str) -> tuple[str, str]:
     return name, sha256
 
 
+def _machine_and_key(text: str) -> tuple[str, str]:
+    """The name of a machine, and the fingerprint of the key by which it signs."""
+    name, _, key = text.partition("=")
+    if not name or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not MACHINE=FINGERPRINT or MACHINE=FILE")
+    return name, _hash_or(key, "key")
+
+
 def parser(name: str = ALONE) -> argparse.ArgumentParser:
     """The command line.
 
@@ -181,8 +189,11 @@ def parser(name: str = ALONE) -> argparse.ArgumentParser:
         default=[],
         type=lambda text: _hash_or(text, "key"),
         metavar="FINGERPRINT|FILE",
-        help="fingerprint of the key that signed it, or a part of it; may be repeated",
+        help="fingerprint of the key that signed it, or any part of it; may be repeated",
     )
+    trust.add_argument("--part-key", action="append", default=[], type=_machine_and_key,
+                       metavar="MACHINE=FINGERPRINT|FILE",
+                       help="key by which a machine, and no other, signs its parts; may be repeated")  # fmt: skip
     trust.add_argument("--ssh-key", action="append", default=[], type=lambda text: _hash_or(text, "ssh key"),
                        metavar="FINGERPRINT|FILE", help="SSH key that signed it too; may replace --key")  # fmt: skip
     trust.add_argument("--contract", type=lambda text: _hash_or(text, "contract"), metavar="SHA256|FOLDER|FILE",
@@ -217,7 +228,7 @@ def main(argv: Sequence[str] | None = None, name: str = ALONE) -> int:
         return NOT_PROVEN  # nothing was checked, also where help was asked for
     trusted = Trusted(
         tuple(given.key), given.contract, given.commit, given.source, given.series, given.oldest, given.youngest,
-        given.tree, given.build_id, tuple(given.named), tuple(given.ssh_key),
+        given.tree, given.build_id, tuple(given.named), tuple(given.ssh_key), tuple(given.part_key),
     )  # fmt: skip
     try:
         outcome = verify(load(given.report), trusted)

@@ -7,6 +7,7 @@ Nothing that the merger says of a part is taken over. A part that came to its en
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,15 @@ class Merged:
     parts: list[Run]
     told: dict[str, Any]
     signed: dict[str, Signed] = field(default_factory=dict)
+
+
+def signer(machine: str, known: Collection[str]) -> str:
+    """The machine, of those that are known, whose key signs a part; empty if it is none of them.
+
+    :param machine: as the part calls it: a name, where SSH reached it, and of a real machine who drove it.
+    """
+    whole = machine.rpartition(", from ")[2]
+    return next((name for name in (whole, whole.partition(" (")[0]) if name in known), "")
 
 
 def derive(tree: Tree) -> Merged:

@@ -47,6 +47,7 @@ class Trusted:
     :ivar oldest: the first day that the report may be of. :ivar youngest: the last.
     :ivar tree: SHA-256 of the list of sealproof's files, or a folder with the same. :ivar build_id: of the kernel.
     :ivar named: what else the report is made of, each by name and SHA-256. :ivar ssh_keys: fingerprints of SSH keys.
+    :ivar part_keys: the key by which a machine signs its parts, each by the machine's name and the fingerprint.
     """
 
     keys: tuple[str, ...] = ()
@@ -60,6 +61,7 @@ class Trusted:
     build_id: str | None = None
     named: tuple[tuple[str, str], ...] = ()
     ssh_keys: tuple[str, ...] = ()
+    part_keys: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -128,8 +130,29 @@ def _verify(outcome: Found, tree: Tree, trusted: Trusted) -> None:
     if run.mode == "plain":
         outcome.open.append("mode plain is no sign-off: it only checks that the probes get through")
     outcome.open += [fault for fault in whole if word != "PROTECTED" or fault not in run.record["problems"]]
-    of_parts = merged.signed.values() if merged else ()
-    _trust(outcome, run, parts, trusted, [signed.key, *(one.key for one in of_parts)])
+    signers = {name: one.key for name, one in merged.signed.items()} if merged else {}
+    of_parts = [(part, signers[part.record["run"]]) for part in parts if part.record["run"] in signers]
+    _trust(outcome, run, parts, trusted, [signed.key, *_of_no_machine(outcome, of_parts, trusted)])
+
+
+def _of_no_machine(outcome: Found, keys: Sequence[tuple[Run, str]], trusted: Trusted) -> list[str]:
+    """Hold the keys of parts against those of their machines; returns those of machines that the reader did not name.
+
+    :param keys: the signed parts, each with its key.
+    """
+    of_machine = dict(trusted.part_keys)
+    others = []
+    for part, key in keys:
+        name = fleet.signer(str(part.record["machine"]), of_machine)
+        if not name:
+            others.append(key)
+        elif of_machine[name] != key:
+            outcome.faults.append(
+                f"part {part.record['run']} of {legible(name, 60)} is signed by the key {key}, not by the machine's"
+            )
+    if of_machine and not others:
+        outcome.held.append("keys of parts")
+    return others
 
 
 def derived(tree: Tree, key: str) -> Derived:

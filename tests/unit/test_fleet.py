@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -302,7 +303,6 @@ def test_a_machine_that_does_not_answer_is_left_out(tmp_path: Path, monkeypatch:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr("fleet.merging.project_commit", lambda _: "1" * 40)
     return tmp_path
 
 
@@ -328,6 +328,31 @@ def test_merge_and_verify_by_command(home: Path, capsys: pytest.CaptureFixture[s
     assert main(["verify", str(run), *contract]) == 3
     assert "junit.xml was changed after it was signed" in capsys.readouterr().out
     assert main(["verify", str(home / "nothing")]) == 2
+
+
+MACHINE = """
+[machine.one]
+kind = "ssh"
+address = "root@one"
+host_key = "ssh-ed25519 AAAA"
+key = "/k"
+signs_with = "{key}"
+"""
+
+
+def test_merge_takes_parts_by_the_keys_of_the_inventory_alone(home: Path) -> None:
+    one = part(home / "made", 1, "one", {FIRST: Status.PASS, **WELL})
+    own = own_key(home / "config" / "sealproof")
+    here = part(home / "made", 2, socket.gethostname(), {SECOND: Status.PASS, **WELL}, key=own)
+    words = ["merge", str(one), str(here), "--reports", str(home / "reports")]
+    file = home / "config" / "sealproof" / "inventory.toml"
+    file.write_text(MACHINE.format(key=fingerprint(KEY.public_key())))
+    assert main(words) == 2
+    file.write_text(MACHINE.format(key="0" * 64))
+    with pytest.raises(UserInputError, match="one's is 0000"):
+        main(words)
+    (home / "empty.toml").write_text('[machine.here]\nkind = "emulated"\n')
+    assert main([*words, "--inventory", str(home / "empty.toml")]) == 2
 
 
 def test_merge_takes_what_a_job_delivered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

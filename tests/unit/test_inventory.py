@@ -155,3 +155,15 @@ def test_default_is_below_the_users_configuration(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert inventory.default_path() == tmp_path / ".config" / "sealproof" / "inventory.toml"
+
+
+def test_keys_by_which_machines_sign_are_told(tmp_path: Path) -> None:
+    text = WHOLE.replace('boot = "grub"\n', f'boot = "grub"\nsigns_with = "{"ab" * 32}"\n')
+    assert inventory.signing_keys(write(tmp_path, text)) == {"rack1-07": "ab" * 32}
+    assert inventory.signing_keys(write(tmp_path, WHOLE)) == {}
+
+
+def test_a_key_that_is_no_fingerprint_is_refused(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, WHOLE.replace('boot = "grub"\n', 'boot = "grub"\nsigns_with = "SHA256:x"\n'))
+    assert "signs_with" in fault
+    assert "64 digits" in fault

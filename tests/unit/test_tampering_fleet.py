@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -82,6 +83,68 @@ def test_a_part_by_an_unknown_key_proves_nothing(tmp_path: Path, capsys: pytest.
     code, words = check_fleet(run, capsys)
     assert (code, "a part is signed by the key" in words) == (2, True), words
     assert check_fleet(run, capsys, "--key", fingerprint(OTHER.public_key()))[0] == 0
+
+
+def keys_of(folder: Path) -> tuple[Path, list[Path]]:
+    """A report of two machines, each with a key of its own, and its parts."""
+    names = list(EVERY)
+    parts = [
+        part(folder / "parts", 1, "one", {**dict.fromkeys(names[:HALF], Status.PASS), **WELL}, key=KEY),
+        part(folder / "parts", 2, "rack, from two (10.0.0.2:22)", EVERY, key=OTHER),
+    ]
+    return merge_parts(folder, *parts), parts
+
+
+THEIRS = fingerprint(OTHER.public_key())
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--part-key", f"two={THEIRS}"], 0, ""),
+        (["--part-key", f"two (10.0.0.2:22)={THEIRS}", "--part-key", f"one={MINE}"], 0, "keys of parts"),
+        (["--part-key", f"one={THEIRS}"], 3, f"of one is signed by the key {MINE}, not by the machine's"),
+        (["--part-key", f"two={MINE}", "--key", THEIRS], 3, f"of two is signed by the key {THEIRS}, not by the"),
+        (["--part-key", f"three={THEIRS}"], 2, "a part is signed by the key"),
+        (["--part-key", THEIRS], 2, ""),
+    ],
+)
+def test_a_machines_parts_are_by_its_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], status: int, said: str
+) -> None:
+    code, told = check_fleet(keys_of(tmp_path)[0], capsys, *words)
+    assert (code, said in told) == (status, True), told
+
+
+def test_the_key_of_a_part_signs_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, _ = keys_of(tmp_path)
+    put_key(run, OTHER)
+    write(run)
+    sign(run, OTHER)
+    words = ["--key", MINE, "--part-key", f"two={THEIRS}", "--contract", contract_sha256(fleet_samples.CONTRACT)]
+    assert main([str(run), *words]) == 3
+    assert "which you did not name" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"one": MINE, "two": MINE}, f"is signed by the key {THEIRS}: two's is {MINE}"),
+        ({"two": THEIRS}, f"of one is signed by the key {MINE}: the inventory names no key of that machine"),
+    ],
+)
+def test_a_part_by_another_key_than_its_machines_is_not_merged(
+    tmp_path: Path, keys: dict[str, str], words: str
+) -> None:
+    _, parts = keys_of(tmp_path)
+    with pytest.raises(UserInputError, match=re.escape(words)):
+        merge(dict.fromkeys(parts, 1.0), tmp_path / "again", command="python -m fleet merge", keys=keys)
+
+
+def test_parts_by_their_machines_keys_are_merged(tmp_path: Path) -> None:
+    _, parts = keys_of(tmp_path)
+    keys = {"one": MINE, "two": THEIRS}
+    assert merge(dict.fromkeys(parts, 1.0), tmp_path / "again", command="python -m fleet merge", keys=keys).is_dir()
 
 
 def test_a_fail_of_a_killed_part_counts_and_its_reports_are_not_taken(
