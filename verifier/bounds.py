@@ -8,6 +8,7 @@ and what the evidence does say of it must agree: the kernel's log, the flags of 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,8 @@ MADE_OF = (
     *("sealproof's files", "Python and its packages", "emulator", "root file system", "payload", "payload's files"),
     *("guest image", "programs", "modules"),
 )
+OPTIONS = ("-c", "--config-file", "-o", "--override-ini", "--rootdir", "--confcutdir", "--noconftest", "--import-mode")
+"""Of pytest, that choose other settings or other code: a run that has one names it among its problems."""
 _NONE = "none that matter here"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _MACHINE = rf"{_NAME}(?: \([0-9A-Fa-f:.]{{2,45}}(?:%[a-z0-9]{{1,15}})?:[0-9]{{1,5}}\))?"  # and where SSH reached it
@@ -38,7 +41,7 @@ _HOST = {
     "cpu": rf"(?:[a-z0-9-]+(?:,[a-z0-9_.-]+=[a-z0-9]+)*|{_MODEL}|)",
     "cpus": r"(?:[0-9]{1,4}|)",
     "memory": r"[0-9]{1,9} MiB",
-    "guests": rf"{_GUEST} \([0-9]{{1,7}} MiB\)(?:, {_GUEST} \([0-9]{{1,7}} MiB\))*",
+    "guests": rf"{_GUEST} \([1-9][0-9]{{0,6}} MiB\)(?:, {_GUEST} \([1-9][0-9]{{0,6}} MiB\))*",
     "qemu of the host and the guest": r"[A-Za-z0-9.:+~-]{1,64}",
     "qemu of the guest": r"[A-Za-z0-9.:+~-]{1,64}",
     "own kernel": r"[A-Za-z0-9.+~_-]{0,64}",
@@ -47,6 +50,11 @@ _HOST = {
     "processor": rf"(?:[A-Za-z]{{1,12}}|unknown), (?:{_MODEL}|unknown)",
 }
 """What a record may say of the host."""
+_OF_KIND = {
+    "SVM": ("svm", ("AMD", "Hygon")),
+    "VMX": ("vmx", ("Intel",)),
+}
+"""What a kind of host has: the processor's feature, and who made it, as the kernel says it."""
 _LISTED = {"features": FEATURES, "devices": DEVICES}
 _TEXTS = {
     "series": r".{0,100}",
@@ -99,6 +107,8 @@ def record(told: dict[str, Any]) -> Iterator[str]:
     for name, value in told["host"].items():
         if not _of_host(name, value):
             yield f"record.json: its host has {legible(name, 40)} {legible(value, 80)!r}, which none has"
+    if fault := _of_kind(told["host"]) or _of_command(told):
+        yield f"record.json: {fault}"
     for name in sorted(set(told["made_of"]) - set(MADE_OF)):
         yield f"record.json: it is made of {legible(name, 60)}, which no run is"
     for name, seconds in told.get("durations", {}).items():
@@ -128,6 +138,41 @@ def _of_host(name: str, value: str) -> bool:
     if name == "kernel's layers":
         return value == "none" or set(value.split(", ")) <= set(LAYERS)
     return name in _HOST and _is(_HOST[name], value)
+
+
+def _of_kind(host: dict[str, str]) -> str:
+    """Where what is said of a host is not that of its kind; empty if it is."""
+    kind = host.get("kind", "")
+    if kind.startswith("emulated (Bochs") is not host.get("emulator", "").startswith("Bochs "):
+        return f"its host is {legible(kind, 60)}, and its emulator {legible(host.get('emulator', 'another'), 60)}"
+    for word, (feature, vendors) in _OF_KIND.items():
+        if not re.search(rf"\b{word}\b", kind, re.IGNORECASE):
+            continue
+        vendor = host.get("processor", "").partition(",")[0]
+        if vendor in _VENDORS and _VENDORS[vendor] not in vendors:
+            return f"its host is {legible(kind, 60)}, and its processor of {vendor}"
+        if "features" in host and feature not in host["features"].split(", "):
+            return f"its host is {legible(kind, 60)}, and its processor has no {feature}"
+    return ""
+
+
+def _of_command(told: dict[str, Any]) -> str:
+    """Where a command is not that of a run that has no problem, or of another mode; empty if it is."""
+    try:
+        name, *words = shlex.split(told["command"])
+    except ValueError:
+        return ""
+    if name != "pytest":
+        return ""
+    given = {word.partition("=")[0] if word.startswith("--") else word[:2] for word in words if word.startswith("-")}
+    named = any(str(problem).startswith("not a sign-off") for problem in told["problems"])
+    if not named and (strange := sorted(given & set(OPTIONS))):
+        return f"its command has the option {strange[0]}, and no problem names it"
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    modes = [word.partition("=")[2] or after for word, after in pairs if word.partition("=")[0] == "--mode"]
+    if modes and modes[-1] != told["mode"]:
+        return f"its command is of mode {legible(modes[-1], 20)}, and its mode {told['mode']}"
+    return ""
 
 
 def is_guest(name: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ LISTS = {
     "modules": "identity/modules.sha256",
 }
 _ALWAYS = (SEALPROOF, "Python and its packages")
+_NAMES = {
+    SEALPROOF: ("conftest.py", "signoff/"),
+    "Python and its packages": ("python==", "pytest=="),
+}
+"""How names begin that such a list must have."""
 _OF_HOST = ("root file system", "payload", "payload's files", "guest image", "programs", "modules")
 _OF_KERNEL = {
     "build_id": 40,
@@ -35,6 +41,7 @@ _TIERS = ("emulated", "nested", "bare-metal")
 _SERIES, _STOCK = "host_setup/kernel/series", "stock"
 _INSIDE = {"guest/initramfs": "guest image", "programs/sealproof": "programs"}
 _HEADING = re.compile(r"^# Linux/\S+ (\S+) Kernel Configuration$", re.MULTILINE)
+_OPTION = re.compile(r"^(?:(CONFIG_\w+)=|# (CONFIG_\w+) is not set$)", re.MULTILINE)
 _LINE = re.compile(r"([0-9a-f]{64})  (\S(?:.*\S)?)")
 _IGNORED = {".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
 
@@ -65,7 +72,8 @@ def record_faults(record: dict[str, Any]) -> Iterator[str]:
     if not str(kernel["compiler"]).strip():
         yield "record.json does not say which compiler made the kernel"
     yield from _patches(kernel["patches"], str(record["series"]))
-    yield from _tier(str(record["tier"]), {name: str(value) for name, value in record["host"].items()})
+    host = {name: str(value) for name, value in record["host"].items()}
+    yield from _tier(str(record["tier"]), host, emulated="emulator" in made_of)
 
 
 def _patches(patches: list[dict[str, Any]], series: str) -> Iterator[str]:
@@ -79,8 +87,11 @@ def _patches(patches: list[dict[str, Any]], series: str) -> Iterator[str]:
         yield f"record.json: the series {legible(series, 40)} has {len(names) or 'no'} patches"
 
 
-def _tier(tier: str, host: dict[str, str]) -> Iterator[str]:
-    """Where what a record says of the host is that of another tier."""
+def _tier(tier: str, host: dict[str, str], *, emulated: bool) -> Iterator[str]:
+    """Where what a record says of the host is that of another tier.
+
+    :param emulated: whether an emulator of ours made the host.
+    """
     kind = host.get("kind", "").partition(" ")[0]
     if kind in _TIERS and kind != tier:
         yield f"record.json: its tier is {legible(tier, 20)}, and its host is {legible(kind, 20)}"
@@ -88,6 +99,8 @@ def _tier(tier: str, host: dict[str, str]) -> Iterator[str]:
         yield "record.json: its tier is bare-metal, and it names no machine of an inventory"
     elif tier != "emulated" and "QEMU" in host.get("processor", "") + host.get("cpu", ""):
         yield f"record.json: its tier is {legible(tier, 20)}, and its processor is of QEMU's making"
+    elif tier == "bare-metal" and emulated:
+        yield "record.json: its tier is bare-metal, and it is made of an emulator"
 
 
 def another_series(tree: Tree, record: dict[str, Any]) -> bool:
@@ -106,6 +119,8 @@ def list_faults(tree: Tree, record: dict[str, Any]) -> Iterator[str]:
     for name, file in LISTS.items():
         if name in made_of and (file not in tree or tree.sha256(file) != made_of[name]):
             yield f"{file} is not the list that the record names"
+        elif name in made_of:
+            yield from _unlisted(tree, name, file)
     if kernel is None:
         return
     if CONFIG not in tree or tree.sha256(CONFIG) != kernel["config_sha256"]:
@@ -125,9 +140,23 @@ def list_faults(tree: Tree, record: dict[str, Any]) -> Iterator[str]:
             yield f"the payload's {legible(name, 60)} is none of the modules that were built"
 
 
+def _unlisted(tree: Tree, name: str, file: str) -> Iterator[str]:
+    """Where a list leaves out what a run cannot be without."""
+    listed = read_list(tree, file)
+    if not listed:
+        yield f"{file} lists nothing"
+    for begin in _NAMES.get(name, ()):
+        if listed and not any(one.startswith(begin) for one in listed):
+            yield f"{file} lists no {begin}"
+
+
 def _release(tree: Tree, release: str) -> Iterator[str]:
     """Where a kernel's configuration says that it is of another release (Linux: scripts/kconfig/confdata.c)."""
-    match = _HEADING.search(tree.read(CONFIG).decode("utf-8", "replace"))
+    text = tree.read(CONFIG).decode("utf-8", "replace")
+    options = [set_ or unset for set_, unset in _OPTION.findall(text)]
+    if twice := [option for option, times in Counter(options).items() if times > 1]:
+        yield f"{CONFIG} says twice what {legible(twice[0], 60)} is"
+    match = _HEADING.search(text)
     of = match[1] if match else "no release"
     # What a configuration adds to the kernel's own release, or a work tree with changes, begins with - or +.
     if not re.match(re.escape(of) + r"(?![\w.])", release):

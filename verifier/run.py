@@ -100,6 +100,13 @@ _SICK = re.compile(
     r"Attempted to kill init|mce: \[Hardware Error\]"
 )
 """What a kernel that is not well says on its console."""
+_DEAD = re.compile(
+    r"Oops: |BUG: unable to handle|BUG: kernel NULL|kernel BUG at|Kernel panic|: [0-9a-fA-F]{4} \[#\d+\]|"
+    r"PANIC: double fault|Attempted to kill init"
+)
+"""What a kernel says that dies (Linux: kernel/panic.c, arch/x86/kernel/dumpstack.c)."""
+_CRASHED = "Kernel panic - not syncing: sysrq triggered crash"
+"""What a host says that a claim has crash, and a second kernel after it."""
 _MADE_TO_FAIL = re.compile(
     r"^[^\n]*\bfail-nth: (?:vmalloc error|page allocation failure)[^\n]*\n(?:[^\n]*\n){0,60}?[^\n]*Mem-Info:[^\n]*$",
     re.MULTILINE,
@@ -109,10 +116,16 @@ _HARM = re.compile(r"/harm-\d+\.txt$")
 """Evidence of what a probe did to a machine under test."""
 _OF_HOST = "/console.log"
 _LOGS = (_OF_HOST, "-dmesg.log")
+_CONSOLE = re.compile(r"hosts/[^/]+/console[^/]*\.log")
 _BANNER = re.compile(r"^[^A-Za-z\n]*Linux version (\S+) \(\S+\) \((.*)\) #", re.MULTILINE)
 _TOLD = ("/protected.txt", "/holders.txt")
+_TRACE = "# tracer: "  # how a trace of the kernel's begins, which tells of no moment
+_ANOTHER = "another-"
+"""What the name of a guest begins with that a claim starts beside one of the host's, as large as that one or larger."""
 _HOLDERS = re.compile(r"^\w+: \d+ (private|other) pages$")
 _MAPPED = re.compile(r"frames hold the content, +(\d+) mapped by the kernel, +(\d+) by a process")
+_PAGES_TOLD = re.compile(r"^ *\S+ s: +[1-9]\d* frames hold the content,|^\w+: [1-9]\d* private pages$", re.MULTILINE)
+"""That such a text tells of a page."""
 _STRANGER = re.compile(r"^ +[1-9]\d* mapped by (?!nobody$|its own nested page tables$)")
 
 
@@ -230,6 +243,7 @@ def derive(tree: Tree) -> Run:
         run.claims[name] = claim if row is None else _as_judged(run, claim, row, host)
         _settle(run, run.claims[name], row)
     _strays(run)
+    _one_after_the_other(run)
     _once(run)
     _check_plan(run)
     return run
@@ -254,6 +268,28 @@ def _in_one_frame(probe: Seen, other: Seen) -> bool:
     pages = [(each.guest, each.gpa) for each in (probe, other)]
     together = probe.planted <= other.over and other.planted <= probe.over
     return (probe.host, probe.hpa) == (other.host, other.hpa) and pages[0] != pages[1] and together
+
+
+def _one_after_the_other(run: Run) -> None:
+    """A run tries one claim at a time: its pages are planted behind the line before, and no second is of two."""
+    begin, taken, ended = run.events[0]["time"], 0.0, set[str]()
+    pages: list[str] = []
+    for event in run.events:
+        if event["event"] == "planted":
+            pages.append(str(event.get("claim")))
+        elif event["event"] == "claim":
+            name = str(event.get("id"))
+            if strange := sorted({*pages} - {name} | ({*pages} & ended)):
+                run.faults.append(f"{legible(strange[0], 100)}: its pages were planted while {legible(name, 100)} ran")
+            seconds: Any = run.rows.get(name, {}).get("seconds")
+            taken += seconds if _is_number(seconds) else 0
+            if taken > (length := event["time"] - begin) + SLACK:
+                run.faults.append(
+                    f"{legible(name, 100)}: claims took {taken:.0f} s until its line, of a run of {length:.0f} s"
+                )
+                break
+            pages = []
+            ended.add(name)
 
 
 def _strays(run: Run) -> None:
@@ -693,6 +729,26 @@ def _beside(run: Run, claim: Claim) -> str:
             if _SICK.search(line):
                 return f"{name}: {legible(line, 120)}"
         _of_the_kernel(run, name, log)
+    return _of_another_host(run) if any(name.endswith(_OF_HOST) for name in names) else ""
+
+
+def _of_another_host(run: Run) -> str:
+    """Whether a console that is kept of a host shows that its kernel is not well; empty if none does.
+
+    A claim that did not hold may say so itself. The console of a real machine has more than one run, and Bochs brings
+    about a warning.
+    """
+    if not {"FAIL", "ERROR"}.isdisjoint(str(row.get("status")) for row in run.rows.values()):
+        return ""
+    consoles = (
+        [name for name in run.tree.names if _CONSOLE.fullmatch(name)] if "machine" not in run.record["host"] else []
+    )
+    sick = _DEAD if "emulator" in run.record["host"] else _SICK
+    for name in consoles:
+        log = _MADE_TO_FAIL.sub("", run.tree.read(name).decode("utf-8", "replace"))
+        for line in log.partition(_CRASHED)[0].splitlines():
+            if sick.search(line):
+                return f"{name}: {legible(line, 120)}"
     return ""
 
 
@@ -760,7 +816,10 @@ def _sweeps(run: Run, claim: Claim) -> str:
 
 def _small(run: Run, guest: str, sweep: Sweep) -> str:
     """Whether a sweep is of less memory than the record says that the guest has; empty if it is not."""
-    size = re.search(rf"(?:^|, ){re.escape(guest)} \((\d+) MiB\)", str(run.record["host"].get("guests", "")))
+    of = guest.removeprefix(_ANOTHER)
+    size = re.search(rf"(?:^|, ){re.escape(of)} \((\d+) MiB\)", str(run.record["host"].get("guests", "")))
+    if size is None and "guests" in run.record["host"]:
+        return f"the sweep is of guest {legible(guest, 40)}, which the host has not"
     pages = int(size[1]) << 8 if size else 0
     if len(sweep.fates) < pages:
         return f"the sweep is of {len(sweep.fates)} pages, and guest {legible(guest, 40)} has {pages}"
@@ -772,8 +831,10 @@ def _moments(run: Run, claim: Claim) -> str:
     for name in run.rows[claim.id]["evidence"]:
         if not name.endswith(_TOLD) or run.mode == "plain":
             continue
-        mine = True
-        for line in run.tree.read(name).decode("utf-8", "replace").splitlines():
+        mine, text = True, run.tree.read(name).decode("utf-8", "replace")
+        if not _PAGES_TOLD.search(text) and not text.startswith(_TRACE):
+            return f"{name} tells of no page of the guest's own"
+        for line in text.splitlines():
             if head := _HOLDERS.match(line):
                 mine = head[1] == "private"
             elif ((match := _MAPPED.search(line)) and any(int(number) for number in match.groups())) or (

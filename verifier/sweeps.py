@@ -20,6 +20,8 @@ from verifier.text import UnsoundError, check_names, legible, table
 _NAMED = 4
 CHECKS = ("pages that were tried", "pages that can be read")
 """Names of checks that are of a sweep."""
+BY_FRAME = ("direct_map", "kmap_local")
+"""Ways that lead over a page's frame: a page that the host has not cannot be tried by them."""
 _REFUSALS = "refusals other than "  # a check's name, with an errno behind it
 _MOST = 1 << 22  # pages: 16 GiB, in all slots together
 _ROM, _FIRST_HIGH = (4 << 30) - (16 << 20), 4 << 30
@@ -72,14 +74,14 @@ class Sweep:
             )
         if lost := [gpa for gpa, fate in self.fates.items() if fate == "lost"]:
             return f"{len(lost)} pages that are not the guest's alone were refused to {self.way}"
-        if untried := set(self.fates) - self.tried - self.absent:
-            return f"{len(untried)} pages were not tried by {self.way}, the first at {min(untried):#x}"
         if not self.protected and not self.read:
             return f"no page was read by {self.way} of a guest that nothing protects"
         if self.protected and "private" not in self.fates.values():
             return f"no page that is the guest's alone was refused to {self.way}"
         if self.protected and 2 * len(self.private) < len(self.fates):
             return f"{len(self.private)} of {len(self.fates)} pages are the guest's alone, which are less than half"
+        if untried := set(self.fates) - self.tried - (self.absent if self.way in BY_FRAME else frozenset()):
+            return f"{len(untried)} pages were not tried by {self.way}, the first at {min(untried):#x}"
         if not self.steady:
             return "what the guest shares changed during the sweep"
         if not self.accounted:

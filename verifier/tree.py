@@ -47,6 +47,8 @@ _PAX = {"mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment", "L
 """What a pax header may say of a member, or of all: nothing of it is read."""
 _NOT_EVERYWHERE = re.compile(r'[<>:"|?*]')
 """What some file systems do not have in names, and read as something else."""
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
+"""Names that some systems have for devices, in each folder."""
 RATIO = 500  # an archive's content to its size
 
 
@@ -389,7 +391,9 @@ def _check_name(name: str) -> str:
     parts = PurePosixPath(name).parts
     if name != "." and (name.startswith("/") or "\\" in name or ".." in parts or "/".join(parts) != name.rstrip("/")):
         raise UnsoundError(f"the name {legible(repr(name), 80)} leads out of the report or is not a plain name")
-    strange = _NOT_EVERYWHERE.search(name) or any(part.endswith((".", " ")) for part in parts if name != ".")
+    strange = _NOT_EVERYWHERE.search(name) or any(
+        part.endswith((".", " ")) or part.startswith("-") or _DEVICE.fullmatch(part) for part in parts if name != "."
+    )
     if len(name) > NAME or not name.isascii() or not name.isprintable() or strange:
         raise UnsoundError(f"the name {legible(repr(name), 80)} is not a plain name")
     return name

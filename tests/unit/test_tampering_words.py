@@ -199,6 +199,7 @@ def test_all_that_a_run_says_of_its_host_is_known() -> None:
     [
         {"kind": "emulated (QEMU TCG, SVM, nested paging)", "cpu": "max,la57=off,erms=off", "cpus": "3"},
         {"kind": "nested (QEMU on KVM, vmx)", "cpu": "Intel(R) Xeon(R) Gold 6338 CPU @ 2.00GHz"},
+        {"kind": "emulated (Bochs, VMX, EPT)", "emulator": "Bochs x86 Emulator 3.0", "processor": "GenuineIntel, Core"},
         {"kind": "real machine, by SSH and systemd-boot", "machine": "rack-4.example", "own kernel": "6.1.0-40-amd64"},
         {"kind": "machine in kvm, by SSH and kexec", "machine": "vm1", "cpu": "", "cpus": "", "memory": "0 MiB"},
         {"guests": "protected (208 MiB), plain (192 MiB)", "qemu of the guest": "1:10.0.13+ds-0+deb13u1"},
@@ -208,7 +209,7 @@ def test_all_that_a_run_says_of_its_host_is_known() -> None:
 def test_what_hosts_are_is_said(facts: dict[str, str]) -> None:
     told = {
         "series": "a-series", "machine": "rack-4, from vm", "commit": "unknown", "command": "pytest tests_e2e",
-        "ended": "", "made_of": {}, "kernel": None, "host": facts,
+        "ended": "", "made_of": {}, "kernel": None, "host": facts, "mode": "protected", "problems": [],
     }  # fmt: skip
     assert list(bounds.record(told)) == []
 

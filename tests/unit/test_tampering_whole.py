@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attempts by parts of a report that do not go together: a forger makes all else anew (``forger``).
+
+Each of them said PROTECTED once: nothing looked at the order of claims, at logs beside the evidence, at lists that
+list nothing, at what a host of a kind has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from signoff.record import LISTS
+from signoff.surroundings import _OPTIONS
+from signoff.verdict import Status
+from tests.unit import forger
+from tests.unit.report_samples import BANNER, CONFIGURATION, HOST, KEY, small_report
+from tests.unit.test_tampering import Edit, both, change_seen, check, line, record, swap
+from tests.unit.test_tampering_forger import of_command, sweep
+from tests.unit.test_tampering_kinds import ORACLE, keep_file, of_host, of_json, put
+from verifier import bounds
+
+FIRST, SECOND = "host_cannot_read", "host_cannot_write"
+LOG = "evidence/host_kernel_stays_healthy/console.log"
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_report(tmp_path_factory.mktemp("whole") / "reports", KEY, host={**HOST, "cpus": "3"})
+
+
+def at_the_same_time(folder: Path) -> None:
+    """The second claim's pages are planted before the first claim is judged."""
+    path = folder / "journal.jsonl"
+    told = [json.loads(text) for text in path.read_text().splitlines()]
+    early = [one for one in told if one.get("claim") == SECOND]
+    rest = [one for one in told if one.get("claim") != SECOND]
+    at = next(at for at, one in enumerate(rest) if one["event"] == "claim")
+    for one in early:
+        one["time"] = rest[at - 1]["time"]
+    path.write_text("".join(f"{json.dumps(one)}\n" for one in [*rest[:at], *early, *rest[at:]]))
+    moment = early[0]["time"]
+    for role, count in (("subject", 3), ("control", 6)):
+        for number in range(count):
+            change_seen(SECOND, role, lambda one: one["aim"].update(planted=moment), number)(folder)
+
+
+def of_list(name: str, text: str) -> Edit:
+    """Another list of what the run is made of, which the record names."""
+
+    def edit(folder: Path) -> None:
+        (folder / LISTS[name]).write_text(text)
+        made = {name: hashlib.sha256(text.encode()).hexdigest()}
+        of_json("record.json", lambda told: told["made_of"].update(made))(folder)
+
+    return edit
+
+
+def of_configuration(text: str) -> Edit:
+    def edit(folder: Path) -> None:
+        (folder / "identity/kernel.config").write_text(text)
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        of_json("record.json", lambda told: told["kernel"].update(config_sha256=sha256))(folder)
+
+    return edit
+
+
+def console(text: str) -> Edit:
+    return put("hosts/host-9/console.log", f"[    0.000000] {BANNER}\n{text}\n")
+
+
+ONE = f"{'05' * 32}  README\n"
+REAL = {"machine": "node1", "kind": "real machine, by SSH and kexec", "processor": "AuthenticAMD, EPYC"}
+ATTEMPTS: dict[str, tuple[Edit, str]] = {
+    "two_claims_at_the_same_time": (at_the_same_time, f"{SECOND}: its pages were planted while {FIRST} ran"),
+    "claims_that_took_longer_than_the_run": (
+        both(*(line(name, lambda row: row.update(seconds=100.0)) for name in (FIRST, SECOND))),
+        f"{SECOND}: claims took 200 s until its line, of a run of ",
+    ),
+    "a_sweep_of_one_page_and_of_many_that_are_not_there": (
+        sweep(absent=[[0, 11]], found=[[11 * 4096, 1, "EFAULT"], [12 * 4096, 4, None]]),
+        "11 pages were not tried by process_vm_readv",
+    ),
+    "a_sweep_of_a_guest_that_the_host_has_not": (
+        of_host(guests="other (1 MiB)"),
+        "the sweep is of guest protected, which the host has not",
+    ),
+    "a_guest_without_memory": (of_host(guests="protected (0 MiB), plain (0 MiB)"), "its host has guests"),
+    "a_host_that_died_beside_the_evidence": (
+        console("[ 9.1] Oops: Oops: 0000 [#1] SMP"),
+        "hosts/host-9/console.log: [ 9.1] Oops: Oops: 0000 [#1] SMP",
+    ),
+    "a_host_that_hung_beside_the_evidence": (
+        console("[ 9.1] watchdog: BUG: soft lockup - CPU#1 stuck for 24s! [qemu-system-x86:117]"),
+        "hosts/host-9/console.log: [ 9.1] watchdog: BUG: soft lockup",
+    ),
+    "a_host_that_died_before_it_was_made_to_crash": (
+        console("[ 9.1] kernel BUG at mm/gup.c:7!\n[ 9.2] Kernel panic - not syncing: sysrq triggered crash"),
+        "hosts/host-9/console.log: [ 9.1] kernel BUG at mm/gup.c:7!",
+    ),
+    "moments_that_tell_nothing": (keep_file(ORACLE, "protected.txt", ""), "tells of no page of the guest's own"),
+    "moments_in_words": (keep_file(ORACLE, "protected.txt", "nobody mapped it\n"), "tells of no page of the guest"),
+    "holders_of_no_page": (
+        keep_file(ORACLE, "holders.txt", "protected: 0 private pages\n"),
+        "tells of no page of the guest's own",
+    ),
+    "a_list_of_no_files_of_ours": (of_list("sealproof's files", ""), "sealproof.sha256 lists nothing"),
+    "a_list_of_other_files_than_ours": (of_list("sealproof's files", ONE), "sealproof.sha256 lists no conftest.py"),
+    "a_list_of_no_packages": (of_list("Python and its packages", ""), "python.sha256 lists nothing"),
+    "a_list_without_pytest": (
+        of_list("Python and its packages", f"{'03' * 32}  python==3.11.2\n"),
+        "python.sha256 lists no pytest==",
+    ),
+    "packages_in_words": (of_list("Python and its packages", "audited\n"), "has a malformed line: audited"),
+    "an_emulator_of_no_files": (of_list("emulator", ""), "emulator.sha256 lists nothing"),
+    "an_emulator_of_words": (of_list("emulator", "audited\n"), "has a malformed line: audited"),
+    "a_configuration_that_says_both": (
+        of_configuration(f"{CONFIGURATION}# CONFIG_KVM is not set\n"),
+        "identity/kernel.config says twice what CONFIG_KVM is",
+    ),
+    "qemu_for_bochs": (of_host(kind="emulated (Bochs, VMX, EPT)"), "and its emulator another"),
+    "bochs_for_qemu": (
+        of_host(kind="emulated (QEMU TCG, SVM, nested paging)", emulator="Bochs x86 Emulator 3.0"),
+        "its host is emulated (QEMU TCG, SVM, nested paging), and its emulator Bochs x86 Emulator 3.0",
+    ),
+    "svm_without_svm": (
+        of_host(kind="emulated (QEMU TCG, SVM, nested paging)", features="vmx, ept"),
+        "and its processor has no svm",
+    ),
+    "vmx_of_amd": (
+        both(record(tier="nested"), of_host(kind="nested (QEMU on KVM, vmx)", features="vmx")),
+        "its host is nested (QEMU on KVM, vmx), and its processor of AuthenticAMD",
+    ),
+    "a_real_machine_that_an_emulator_made": (
+        both(record(tier="bare-metal"), of_host(**REAL), swap(LOG, "AMD QEMU", "AMD EPYC")),
+        "its tier is bare-metal, and it is made of an emulator",
+    ),
+    "a_command_of_other_settings": (
+        of_command("pytest tests_e2e -o sealproof_contract=weak.toml"),
+        "its command has the option -o, and no problem names it",
+    ),
+    "a_command_without_conftest": (of_command("pytest --noconftest tests_e2e"), "has the option --noconftest"),
+    "a_command_of_mode_plain": (of_command("pytest tests_e2e --mode=plain"), "its command is of mode plain"),
+    "a_log_of_a_devices_name": (put("logs/NUL.txt", "x"), "the name 'logs/NUL.txt' is not a plain name"),
+    "a_log_that_is_an_option": (put("logs/-rf.log", "x"), "the name 'logs/-rf.log' is not a plain name"),
+}
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_attempt_is_refused_by_name(
+    original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    edit, words = ATTEMPTS[name]
+    folder = Path(shutil.copytree(original, tmp_path / original.name))
+    edit(folder)
+    forger.anew(folder)
+    code, told = check(folder, capsys)
+    assert (code, words in told) == (3, True), told
+
+
+HONEST: dict[str, Edit] = {
+    "a_host_that_a_claim_made_crash": console(
+        "[ 9.2] Kernel panic - not syncing: sysrq triggered crash\n[ 9.3] Call Trace:\n[ 0.0] Oops: of the second"
+    ),
+    "a_trace_of_the_kernel": keep_file(ORACLE, "protected.txt", "# tracer: nop\n#\n"),
+    "a_host_that_says_what_it_is": of_host(kind="emulated (QEMU TCG, SVM, nested paging)"),
+    "a_command_with_options": of_command("pytest tests_e2e --mode plain --mode protected -p no:cacheprovider -rA"),
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_what_goes_together_is_protected(
+    original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = Path(shutil.copytree(original, tmp_path / original.name))
+    HONEST[name](folder)
+    forger.anew(folder)
+    code, told = check(folder, capsys)
+    assert code == 0, told
+
+
+def test_a_dead_host_is_no_news_where_a_claim_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = small_report(tmp_path / "reports", KEY, statuses={FIRST: Status.FAIL})
+    console("[ 9.1] Oops: Oops: 0000 [#1] SMP")(folder)
+    forger.anew(folder)
+    code, told = check(folder, capsys)
+    assert code == 1, told
+
+
+def test_the_verifier_knows_the_options_that_the_plugin_names() -> None:
+    assert bounds.OPTIONS == _OPTIONS
