@@ -18,6 +18,7 @@
  * that is asked for.
  */
 #include <linux/kprobes.h>
+#include <linux/kvm_host.h>
 #include <linux/limits.h>
 #include <linux/module.h>
 #include <linux/sched.h>
@@ -46,19 +47,37 @@ static int enters_guest(struct kprobe *probe, struct pt_regs *regs)
 	return 0;
 }
 
+/*
+ * Such an exit is between two instructions, as one by an interrupt is: KVM may
+ * tell the guest that its processor does not run.
+ */
+static int has_left_guest(struct kprobe *probe, struct pt_regs *regs)
+{
+	struct kvm_vcpu *vcpu = (struct kvm_vcpu *)regs_get_kernel_argument(regs, 0);
+
+	if ((u16)read_field(VM_EXIT_REASON) == EXIT_REASON_PREEMPTION_TIMER)
+		vcpu->arch.at_instruction_boundary = true;
+	return 0;
+}
+
 static struct kprobe entry = {
-	.symbol_name = "kvm_wait_lapic_expire",	/* between the timer's setting and the guest; interrupts are off */
+	.symbol_name = "kvm_wait_lapic_expire",	/* between the timer's setting and the guest */
 	.pre_handler = enters_guest,
 };
+static struct kprobe leave = {
+	.symbol_name = "vmx_handle_exit_irqoff",	/* when it is not entered anew at once */
+	.pre_handler = has_left_guest,
+};
+static struct kprobe *probes[] = { &entry, &leave };
 
 static int __init bochs_init(void)
 {
-	return register_kprobe(&entry);
+	return register_kprobes(probes, ARRAY_SIZE(probes));
 }
 
 static void __exit bochs_exit(void)
 {
-	unregister_kprobe(&entry);
+	unregister_kprobes(probes, ARRAY_SIZE(probes));
 }
 
 module_init(bochs_init);

@@ -164,4 +164,4 @@ def test_what_it_holds_is_listed_beside_it(parts: Parts) -> None:
     assert "  programs/nonce\n" in listed
     modules = (made.image.parent / MODULES_LIST).read_text().splitlines()
     assert f"{hashlib.sha256(b'canary').hexdigest()}  guest_canary.ko" in modules
-    assert len(modules) == 6
+    assert len(modules) == 7

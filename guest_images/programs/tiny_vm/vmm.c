@@ -154,6 +154,12 @@ struct kvm_segment segment(uint64_t base, uint16_t selector, uint8_t type, enum 
 				     .l = mode == MODE64 && code, .g = mode != MODE16 };
 }
 
+/* Whether KVM has an address of a VMXON region, without which CR4.VMXE cannot be clear. */
+static bool has_vmx_on(void)
+{
+	return !has_svm() && (row->given.number == NESTED_STATE || row->given.number == MSR_SAVE_AREA);
+}
+
 /* Has it begin at an address, in a mode, with flat segments; real mode's are those of modes.c. */
 void set_mode(const struct vm *vm, enum mode mode, const void *begin)
 {
@@ -173,6 +179,7 @@ void set_mode(const struct vm *vm, enum mode mode, const void *begin)
 	sregs.cr0 = cr0[mode];
 	sregs.cr3 = mode == MODE64 ? (uintptr_t)root : 0;
 	sregs.cr4 = mode == MODE64 ? 0x620 : 0x600;	/* OSXMMEXCPT, OSFXSR, PAE */
+	sregs.cr4 |= has_vmx_on() ? 0x2000 : 0;
 	sregs.efer = mode == MODE64 ? 0xd00 : 0;	/* NXE, LMA, LME */
 	if (mode == MODE32)
 		sregs.idt = (struct kvm_dtable){ .base = (uintptr_t)gates32, .limit = sizeof(gates32) - 1 };
@@ -354,7 +361,7 @@ void make_vm(struct vm *vm)
 		let_run(vm->cpu);
 	if (row->given.number == NESTED_STATE)
 		give_nested_state(vm, row->given.value - PAGE, row->given.value);
-	else if (row->given.number == MSR_SAVE_AREA && !has_svm())
+	else if (has_vmx_on())
 		give_nested_state(vm, row->given.value, NO_ADDRESS);
 	else if (row->given.number)
 		give_address(vm, row->given.number, row->given.value);
