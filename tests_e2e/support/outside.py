@@ -14,13 +14,13 @@ from host_setup.hosts.base import Host
 def outside(host: Host) -> Qmp:
     """QMP of the QEMU that a host runs in.
 
-    :raises UserInputError: a real machine has none: such a claim must be SKIP there.
+    :raises UserInputError: a real machine has none, nor has Bochs: such a claim must be SKIP there.
     """
     if host.qemu is None:
         raise UserInputError(
-            "nothing outside of a real machine can read its memory, or plug a device into it, on command",
+            "nothing outside of a real machine or of Bochs's can read its memory, or plug a device into it, on command",
             stage="claim",
-            hint="state in the claim's entry of the contract: skip = { when = 'real-machine' }",
+            hint="state in the claim's entry of the contract: skip = { when = ['real-machine', 'by-bochs'] }",
         )
     return host.qemu.qmp
 
