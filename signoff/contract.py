@@ -142,6 +142,7 @@ class Condition(StrEnum):
     NO_AVX2 = "no-avx2"
     NO_SMAP = "no-smap"
     NO_SVM = "no-svm"
+    NO_VMX = "no-vmx"
     ONE_PROCESSOR = "one-processor"
     NO_TASK_SWITCH_EXITS = "no-task-switch-exits"
     NO_SELFTESTS = "no-selftests"
@@ -177,6 +178,7 @@ _CONDITIONS = {
     Condition.NO_AVX2: "the host's processor has no AVX2",
     Condition.NO_SMAP: "the host's processor has no SMAP",
     Condition.NO_SVM: "the host's processor has no SVM, by which the claim's hypervisor runs its guest",
+    Condition.NO_VMX: "the host's processor has no VMX, by which the claim's hypervisor runs its guest",
     Condition.ONE_PROCESSOR: "the host has one processor, and the claim is about what another one does meanwhile",
     Condition.NO_TASK_SWITCH_EXITS: "QEMU's emulation of SVM carries out task switches by itself",
     Condition.NO_SELFTESTS: "the kernel is built without the layer of its own selftests (--selftests)",
@@ -190,6 +192,7 @@ _LACKS = {
     Condition.NO_AVX2: ("features", "avx2"),
     Condition.NO_SMAP: ("features", "smap"),
     Condition.NO_SVM: ("features", "svm"),
+    Condition.NO_VMX: ("features", "vmx"),
     Condition.NO_SELFTESTS: ("kernel's layers", "selftests"),
 }
 """Conditions that hold where a list of the host's lacks a word: name of the list and the word."""

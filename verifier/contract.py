@@ -43,6 +43,7 @@ _LISTS = {
     "no-avx2": ("features", "avx2"),
     "no-smap": ("features", "smap"),
     "no-svm": ("features", "svm"),
+    "no-vmx": ("features", "vmx"),
     "no-selftests": ("kernel's layers", "selftests"),
 }
 _KERNEL = "kernel "  # what a condition begins with that is a range of releases
@@ -56,6 +57,7 @@ SKIPPED = {
     "no-avx2": "the host's processor has no AVX2",
     "no-smap": "the host's processor has no SMAP",
     "no-svm": "the host's processor has no SVM, by which the claim's hypervisor runs its guest",
+    "no-vmx": "the host's processor has no VMX, by which the claim's hypervisor runs its guest",
     "one-processor": "the host has one processor, and the claim is about what another one does meanwhile",
     "no-selftests": "the kernel is built without the layer of its own selftests (--selftests)",
     "no-task-switch-exits": "QEMU's emulation of SVM carries out task switches by itself",

@@ -206,6 +206,8 @@ def test_contracts_that_prove_little_are_refused(changes: dict[str, Any], words:
         (Condition.NO_SVM, "emulated", {"features": "vmx, ept"}, True),
         (Condition.NO_SVM, "emulated", {"features": "svm, npt"}, False),
         (Condition.NO_SVM, "emulated", {}, False),
+        (Condition.NO_VMX, "emulated", {"features": "svm, npt"}, True),
+        (Condition.NO_VMX, "emulated", {"features": "vmx, ept"}, False),
         (Condition.NO_SMAP, "nested", {"features": "vmx, smep"}, True),
         (Condition.NO_SMAP, "nested", {"features": "vmx, smep, smap"}, False),
         (Condition.ONE_PROCESSOR, "emulated", {"cpus": "1"}, True),

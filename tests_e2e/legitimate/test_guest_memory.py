@@ -65,6 +65,11 @@ def test_guest_runs_a_nested_guest(trial: Trial, host: Host) -> None:
     tiny_vm_works(trial, host, "nested")
 
 
+def test_guest_runs_a_nested_guest_by_vmx(trial: Trial, host: Host) -> None:
+    """A guest runs a guest of its own by VMX, with intercepts of ports and registers, and with a shadow VMCS."""
+    tiny_vm_works(trial, host, "nested-vmx", "nested-vmx-shadow")
+
+
 def test_guest_writes_are_in_the_dirty_log(trial: Trial, host: Host) -> None:
     """What the processor and KVM write for a guest is in the memory slot's dirty log, page by page, and no more."""
     tiny_vm_works(trial, host, "dirty-log")

@@ -10,6 +10,7 @@
 #include "interrupts.h"
 #include "modes.h"
 #include "nested.h"
+#include "nested_vmx.h"
 #include "paravirt.h"
 #include "places.h"
 #include "processes.h"
@@ -26,7 +27,7 @@
 #include "walk.h"
 
 static const struct row *const tables[] = {
-	walk_rows, modes_rows, nested_rows, slots_rows, ranges_rows, failures_rows, handles_rows,
+	walk_rows, modes_rows, nested_rows, nested_vmx_rows, slots_rows, ranges_rows, failures_rows, handles_rows,
 	told_rows, refusals_rows, paravirt_rows, processes_rows, second_rows, twins_rows, hyper_v_rows,
 	reset_rows, shutdown_rows, waits_rows, interrupts_rows, exchanges_rows, places_rows,
 	replaced_rows, addresses_rows, broken_rows,
