@@ -15,6 +15,7 @@ from typing import IO
 
 from common.errors import SealproofError, UserInputError
 from common.names import path_text
+from common.numbers import minutes
 from common.paths import parse_path, parse_user_path, require_reports
 from common.program import FAILED, end_with
 from common.progress import clock
@@ -117,7 +118,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "did; 2: none did, but a cell could not be tried, or the set-up failed.",
     )
     night.add_argument("matrix", type=parse_path, metavar="MATRIX", help="a TOML file; docs/nightly.md shows one")
-    night.add_argument("--minutes", type=float, metavar="N", help="instead of the matrix' own")
+    night.add_argument("--minutes", type=minutes, metavar="N", help="instead of the matrix' own")
     night.add_argument(
         "--exit-on", type=ExitOn, choices=list(ExitOn), metavar="WHAT", help=f"status 1 for: {', '.join(ExitOn)}"
     )
@@ -227,8 +228,6 @@ def _verdict(comparison: Comparison, *, common: bool) -> tuple[Exit, str]:
 def _nightly(chosen: argparse.Namespace) -> int:
     matrix = load(chosen.matrix)
     if chosen.minutes is not None:
-        if chosen.minutes <= 0:
-            raise UserInputError("--minutes must be above 0", stage="nightly")
         matrix = replace(matrix, minutes=chosen.minutes)
     folder: Path = chosen.reports.absolute()
     with _history(chosen) as history:

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from common.commands import git
 from common.errors import CommandError, SetupError, UserInputError
+from common.numbers import minutes, whole_number
 from common.paths import PROJECT, cache_root, expand_home, parse_path
 from common.program import end_with
 from common.progress import Terminal
@@ -46,7 +47,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument("--faults", type=parse_path, metavar="DIR", help="faults by hand; default: those of the series")
     parser.add_argument("--kind", choices=("hand", "machine", "all"), default="all", help="which faults")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="faults whose name fits")
-    parser.add_argument("--sample", type=int, metavar="N", help="a random sample of this size")
+    parser.add_argument("--sample", type=whole_number(1), metavar="N", help="a random sample of this size")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which chance; default: 0")
     parser.add_argument("--coverage", type=parse_path, metavar="FILE", help="which claims execute which line, JSON")
     parser.add_argument(
@@ -54,12 +55,12 @@ def options_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--failures",
-        type=int,
+        type=whole_number(1),
         default=1,
         metavar="N",
         help="stop trying further claims on a fault once so many have failed; those that must name it are all tried",
     )
-    parser.add_argument("--minutes", type=float, metavar="N", help="start no new fault after this many minutes")
+    parser.add_argument("--minutes", type=minutes, metavar="N", help="start no new fault after this many minutes")
     parser.add_argument(
         "--again", action="append", default=[], type=MutantVerdict, choices=list(MutantVerdict), metavar="VERDICT",
         help=f"try faults with this verdict again ({', '.join(MutantVerdict)})",
@@ -76,11 +77,7 @@ def options_parser() -> argparse.ArgumentParser:
 
 def options(argv: list[str]) -> argparse.Namespace:
     """What the command line asks for."""
-    parser = options_parser()
-    chosen = parser.parse_args(argv)
-    if (chosen.sample is not None and chosen.sample < 1) or chosen.failures < 1:
-        parser.error("--sample and --failures must be 1 or more")
-    return chosen
+    return options_parser().parse_args(argv)
 
 
 @dataclass(frozen=True, slots=True)

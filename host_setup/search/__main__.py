@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import SealproofError, UserInputError
+from common.numbers import minutes
 from common.paths import PROJECT, cache_root, parse_path
 from common.program import end_with
 from common.progress import Terminal, clock
@@ -63,7 +64,7 @@ class Lent:
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof search", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long to search; default: 10")
+    parser.add_argument("--minutes", type=minutes, default=10.0, help="how long to search; default: 10")
     parser.add_argument("--seed", type=int, help="seed of the sequences; default: a random one")
     parser.add_argument("--replay", type=parse_path, metavar="FILE", help="run only the sequence in this file")
     parser.add_argument(
@@ -85,10 +86,7 @@ def options_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Search, or replay."""
-    parser = options_parser()
-    options = parser.parse_args(argv)
-    if options.minutes <= 0:
-        parser.error("--minutes must be above 0")
+    options = options_parser().parse_args(argv)
     sequence = None if options.replay is None else kept.read(options.replay)
     number = options.seed if options.seed is not None else secrets.randbelow(1 << 32)
     terminal, seen = Terminal(), Seen()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common.errors import MachineError, SealproofError
+from common.numbers import MOST, whole_number
 from common.paths import parse_path
 from common.progress import Terminal
 from common.store import Store
@@ -30,6 +31,7 @@ PROGRAM = "measure_protection"
 VCPUS = 4
 TOUCHES = 2000  # pages
 SPARE = 512  # MiB beside the guest, for what changes its frame
+MOST_MIB = 1 << 20  # that an option may ask for
 PATIENCE = 600.0  # seconds that one measurement may take
 
 FEWER_FLUSHES = 50.0  # times
@@ -223,9 +225,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--protection", action="store_true", help="measure the cost of protection, for --series and --against"
     )
     group.add_argument("--against", metavar="SERIES", help="the series to compare with (default: --series itself)")
-    group.add_argument("--populate", type=int, default=128, help="MiB that a guest populates (default: 128)")
-    group.add_argument("--shares", type=int, default=10_000, help="rounds of SHARE and UNSHARE (default: 10000)")
-    group.add_argument("--stretch", type=int, default=1024, help="MiB shared and taken back at a time (default: 1024)")
+    for name, most, default, what in (
+        ("--populate", MOST_MIB, 128, "MiB that a guest populates"),
+        ("--shares", MOST, 10_000, "rounds of SHARE and UNSHARE"),
+        ("--stretch", MOST_MIB, 1024, "MiB shared and taken back at a time"),
+    ):
+        group.add_argument(
+            name, type=whole_number(1, most), default=default, metavar="N", help=f"{what} (default: {default})"
+        )
     group.add_argument("--json", type=parse_path, help="also write the measurements to this file")
 
 

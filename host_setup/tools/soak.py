@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from common.errors import DeadlineError, MachineLostError, SealproofError
+from common.numbers import whole_number
 from common.paths import cache_root
 from common.program import end_with
 from common.progress import Terminal, clock
@@ -127,9 +128,10 @@ def _rebooting(host: EmulatedHost) -> Iterator[Guest]:
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof soak", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--boots", type=int, default=50, help="cold boots of host and guest; default: 50")
-    parser.add_argument("--restores", type=int, default=200, help="restores of both; default: 200")
-    parser.add_argument("--reboots", type=int, default=20, help="reboots of one guest, in a row; default: 20")
+    count = whole_number(0)
+    parser.add_argument("--boots", type=count, default=50, help="cold boots of host and guest; default: 50")
+    parser.add_argument("--restores", type=count, default=200, help="restores of both; default: 200")
+    parser.add_argument("--reboots", type=count, default=20, help="reboots of one guest, in a row; default: 20")
     parser.add_argument("--series", default=series.DEFAULT, help=f"a name or a folder; default: {series.DEFAULT}")
     source.add_option(parser)
     return parser
@@ -140,8 +142,8 @@ def main(argv: list[str]) -> int:
     parser = options_parser()
     options = parser.parse_args(argv)
     boots, restores, reboots = tallies = tuple(Tally(what, getattr(options, what)) for what in STARTS)
-    if min(tally.wanted for tally in tallies) < 0 or not any(tally.wanted for tally in tallies):
-        parser.error("nothing to do: one of --boots, --restores and --reboots must be above 0, and none below")
+    if not any(tally.wanted for tally in tallies):
+        parser.error("nothing to do: one of --boots, --restores and --reboots must be above 0")
     terminal = Terminal()
 
     def lines() -> list[str]:

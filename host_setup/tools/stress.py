@@ -13,6 +13,7 @@ import contextlib
 import re
 
 from common.errors import MachineError, SealproofError
+from common.numbers import whole_number
 from common.paths import cache_root
 from common.program import end_with
 from common.progress import Terminal
@@ -75,9 +76,12 @@ def stress(host: EmulatedHost, shares: int) -> None:
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof stress", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=20, help="a fresh host for each; default: 20")
+    parser.add_argument("--rounds", type=whole_number(1), default=20, help="a fresh host for each; default: 20")
     parser.add_argument(
-        "--shares", type=int, default=10_000, help="how often a page is shared in each round; default: 10000"
+        "--shares",
+        type=whole_number(2),
+        default=10_000,
+        help="how often a page is shared in each round; default: 10000",
     )
     parser.add_argument("--series", default=series.DEFAULT, help=f"a name or a folder; default: {series.DEFAULT}")
     source.add_option(parser)
@@ -89,8 +93,8 @@ def main(argv: list[str]) -> int:
     """Run the rounds. Exit status 0 if all went well, else 1."""
     parser = options_parser()
     options = parser.parse_args(argv)
-    if options.rounds < 1 or options.shares < 2 or options.shares % 2:
-        parser.error("nothing to do: give at least one round, and an even number of shares")
+    if options.shares % 2:
+        parser.error("--shares is an even number: what is shared is taken back")
     terminal = Terminal()
     tried, troubles = 0, list[str]()
     settings = Settings("emulated", options.series, options.kernel_source, options.layers)
