@@ -7,6 +7,7 @@ Standard library alone: ``make doctor`` uses it on a machine where nothing is in
 from __future__ import annotations
 
 import argparse
+import errno
 import getpass
 import os
 import re
@@ -14,8 +15,10 @@ import secrets
 from pathlib import Path
 
 from common.errors import SetupError, UserInputError
+from common.names import path_text
 
 PROJECT = Path(__file__).resolve().parent.parent
+_LONGEST = 100  # characters of a path in an error's line
 
 
 def user_folder(variable: str, below_home: str) -> Path:
@@ -40,14 +43,33 @@ def user_folder(variable: str, below_home: str) -> Path:
     return home / below_home / "sealproof"
 
 
-def parse_path(text: str) -> Path:
-    """A path from an option's text.
+def parse_path_elsewhere(text: str) -> Path:
+    """A path of another machine from an option's text.
 
     :raises argparse.ArgumentTypeError: it is empty, as of a shell's variable that is not set; it would be this folder.
     """
     if not text:
         raise argparse.ArgumentTypeError("the path is empty; the folder here is ./")
     return Path(text)
+
+
+def parse_path(text: str) -> Path:
+    """A path from an option's text. There need not be anything.
+
+    :raises argparse.ArgumentTypeError: it is empty; or nothing can be there, or what is there is nothing for this user.
+    """
+    path = parse_path_elsewhere(text)
+    try:
+        path.stat()
+    except OSError as error:
+        # Of these pathlib itself makes errors of several kinds, each in other calls.
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES):
+            raise argparse.ArgumentTypeError(f"{_short(text)}: {error.strerror}") from error
+    return path
+
+
+def _short(text: str) -> str:
+    return path_text(text if len(text) < _LONGEST else f"{text[:_LONGEST]}...")
 
 
 def expand_home(path: Path | str) -> Path:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import pytest
 
 from common.errors import UserInputError
-from common.paths import expand_home, parse_user_path
+from common.paths import expand_home, parse_path, parse_path_elsewhere, parse_user_path
+from fleet import __main__ as fleet
 from host_setup import plugin
 from host_setup.inventory import IpmiConsole, Remote
 
@@ -44,3 +46,38 @@ def test_a_machine_of_the_inventory_with_such_a_path_is_told_as_one() -> None:
     for use in (lambda: machine.key_file, lambda: machine.ssh_options, lambda: console.command):
         with pytest.raises(UserInputError, match="no home folder is known"):
             use()
+
+
+def test_a_path_where_nothing_can_be_is_a_wrong_option(tmp_path: Path) -> None:
+    """Later each call of pathlib's would fail in its own way, some with a RuntimeError."""
+    (tmp_path / "loop").symlink_to("loop")
+    for path, why in (
+        (tmp_path / "loop", "Too many levels of symbolic links"),
+        (tmp_path / "loop/below", "Too many levels of symbolic links"),
+        (tmp_path / ("x" * 300), "File name too long"),
+        (Path("x/" * 5000), "File name too long"),
+    ):
+        with pytest.raises(argparse.ArgumentTypeError, match=why) as caught:
+            parse_path(str(path))
+        assert len(str(caught.value)) < 300
+    for there in (tmp_path, tmp_path / "not-yet/below", Path("x"), Path(os.fsdecode(b"\xff"))):
+        assert parse_path(str(there)) == there
+
+
+def test_a_path_that_this_user_may_not_see_is_a_wrong_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(argparse.ArgumentTypeError, match="/root/linux: Permission denied"):
+        parse_path("/root/linux")
+    assert parse_path_elsewhere("/root/linux") == Path("/root/linux")
+
+
+@pytest.mark.parametrize("words", [["merge", "{}"], ["merge", ".", "--reports", "{}"], ["speedup", "{}"]])
+def test_a_command_says_so_in_one_line(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(SystemExit) as ended:
+        fleet.main([word.format(tmp_path / "loop") for word in words])
+    assert ended.value.code == 2
+    assert "Too many levels of symbolic links" in capsys.readouterr().err
