@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from common.errors import SealproofError
-from common.paths import PROJECT, config_root, parse_path, require_reports
+from common.numbers import whole_number
+from common.paths import PROJECT, config_root, parse_path, parse_path_elsewhere, require_reports
 from common.program import end_with
 from fleet import job, machines
 from fleet.groups import CONTRACT, groups
@@ -54,7 +55,7 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
     run_parser.set_defaults(command=_run)
     run_parser.add_argument(
         "--workers",
-        type=int,
+        type=whole_number(1, machines.MOST),
         default=1,
         metavar="N",
         help="number of groups that run at the same time on this machine; default: 1",
@@ -67,7 +68,11 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
         help="run on this machine, by SSH, instead of here; may be repeated",
     )
     run_parser.add_argument(
-        "--checkout", type=parse_path, default=PROJECT, metavar="DIR", help="folder of sealproof on each machine"
+        "--checkout",
+        type=parse_path_elsewhere,
+        default=PROJECT,
+        metavar="DIR",
+        help="folder of sealproof on each machine",
     )
     run_parser.add_argument("--ssh-key", type=parse_path, metavar="FILE", help="private key; default: ssh's own choice")
     run_parser.add_argument(
@@ -75,7 +80,11 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
     )
     run_parser.add_argument("--each", action="store_true", help="run every claim on every machine, to compare them")
     run_parser.add_argument(
-        "--tries", type=int, default=3, metavar="N", help="maximum number of jobs, including retries of lost claims"
+        "--tries",
+        type=whole_number(1),
+        default=3,
+        metavar="N",
+        help="maximum number of jobs, including retries of lost claims",
     )
     run_parser.add_argument("--dry-run", action="store_true", help="print what would run where; make and run nothing")
     run_parser.add_argument(
@@ -130,20 +139,22 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
     )
     speedup_parser.set_defaults(command=_speedup)
     speedup_parser.add_argument("folder", type=parse_path, metavar="FOLDER")
-    speedup_parser.add_argument("--machines", type=int, nargs="+", default=[1, 2, 4, 10, 100], metavar="N")
+    speedup_parser.add_argument(
+        "--machines", type=whole_number(1, machines.MOST), nargs="+", default=[1, 2, 4, 10, 100], metavar="N"
+    )
     return parser, commands.choices
 
 
 def _run(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         require_reports(arguments.reports.resolve())
+    targets = machines.parse_all(arguments.machine)
     words = [word for word in arguments.pytest if word != "--"] or []
     if not any((PROJECT / word).exists() for word in words):
         words.insert(0, "tests_e2e")
     collected = groups(shlex.join(words))
     claims = sum(len(group.claims) for group in collected)
     folder = arguments.reports.resolve() / f"fleet-{new_run_id()}"
-    targets = tuple(machines.parse(entry) for entry in arguments.machine)
     access = machines.Access(arguments.checkout, arguments.ssh_key, arguments.known_hosts)
     over = ", ".join(map(str, targets)) or f"{arguments.workers} at a time on this machine"
     if arguments.dry_run:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import lzma
 import re
 import socket
 import sys
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -96,17 +98,18 @@ def collect(job: Path, into: Path) -> dict[Path, float]:
     :raises UserInputError: if it is none, or a part is damaged.
     """
     try:
-        tests = json.loads((job / "results.json").read_text(encoding="utf-8"))["tests"]
-    except (OSError, ValueError, KeyError) as error:
+        written = json.loads((job / "results.json").read_text(encoding="utf-8"))["tests"]
+        tests = [(Path(test["logdir"]), float(test["time_elapsed"])) for test in written]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         hint = "name a job's folder, which has results.json; for instance ~/avocado/job-results/latest"
         raise UserInputError(f"{job} has no Avocado results: {error}", stage="merge", hint=hint) from error
     results = {}
-    for test in tests:
-        packed = Path(test["logdir"]) / PART
+    for log, seconds in tests:
+        packed = log / PART
         if not packed.is_file():
-            packed = job / "test-results" / Path(test["logdir"]).name / PART  # the job was moved
+            packed = job / "test-results" / log.name / PART  # the job was moved
         if packed.is_file():
-            results[unpack(packed, into)] = round(float(test["time_elapsed"]), 3)
+            results[unpack(packed, into)] = round(seconds, 3)
     return results
 
 
@@ -122,7 +125,8 @@ def unpack(packed: Path, into: Path) -> Path:
         with disk_errors(into), tarfile.open(packed) as archive:
             for member in archive:
                 name = PurePosixPath(member.name)
-                if name.is_absolute() or ".." in name.parts or not (member.isfile() or member.isdir()):
+                known = member.isfile() or member.isdir()
+                if not name.parts or name.is_absolute() or ".." in name.parts or not known:
                     raise UserInputError(
                         f"{packed} holds {member.name}, which does not belong in a part", stage="merge"
                     )
@@ -133,11 +137,14 @@ def unpack(packed: Path, into: Path) -> Path:
                 elif (data := archive.extractfile(member)) is not None:
                     place.parent.mkdir(parents=True, exist_ok=True)
                     place.write_bytes(data.read())
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise UserInputError(f"{packed} is damaged: {error}", stage="merge", hint="run its group again") from error
     if len(top) != 1:
         raise UserInputError(f"{packed} holds {len(top)} folders, but a part is a single folder", stage="merge")
-    return into / top.pop()
+    part = into / top.pop()
+    if not part.is_dir():
+        raise UserInputError(f"{packed} holds a file, but a part is a single folder", stage="merge")
+    return part
 
 
 def _usable(workers: Workers, outcome: JobsOutcome, say: Callable[[str], None]) -> Workers:

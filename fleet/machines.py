@@ -18,12 +18,14 @@ from pathlib import Path
 
 from common.environment import environment
 from common.errors import UserInputError
+from common.names import path_text
 from common.paths import PROJECT
 from signoff.contract_files import files, sha256
 from signoff.record import project_commit
 
 PROMPT = r"[#$%>]\s*$"
 TIMEOUT = 10  # for a machine to answer
+MOST = 100_000  # machines, or workers: more is a slip
 _SAY = shlex.join(
     [
         ".venv/bin/python",
@@ -31,7 +33,10 @@ _SAY = shlex.join(
         "from pathlib import Path; from fleet.machines import checkout; print(checkout(Path.cwd()))",
     ]
 )
-_TARGET = re.compile(r"(?:(?P<user>[\w.-]+)@)?(?P<host>[\w.-]+)(?::(?P<port>\d+))?")
+_TARGET = re.compile(
+    r"(?:(?P<user>[\w.-]+)@)?(?:(?P<host>[\w.-]+)|\[(?P<six>[0-9A-Fa-f:.]*:[\w:.%-]*)\])(?::(?P<port>\d{1,5}))?",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +70,35 @@ class SshTarget:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.user}@{self.host}:{self.port}"
+        return f"{self.user}@{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 def parse(words: str) -> SshTarget:
-    """A machine of ``[user@]host[:port]``.
+    """A machine of ``[user@]host[:port]``; an IPv6 address as host is in brackets.
 
     :raises UserInputError: if it is none.
     """
     match = _TARGET.fullmatch(words)
-    if match is None:
-        raise UserInputError(f"{words!r} does not name a machine: give [user@]host[:port]", stage="--machine")
-    return SshTarget(match["user"] or "root", match["host"], int(match["port"] or 22))
+    port = int(match["port"] or 22) if match is not None else 0
+    if match is None or not 1 <= port <= 65535:
+        raise UserInputError(
+            f"{path_text(words)!r} does not name a machine: give [user@]host[:port]",
+            stage="--machine",
+            hint="an IPv6 address is written in brackets: root@[2001:db8::1]:22" if words.count(":") > 1 else "",
+        )
+    return SshTarget(match["user"] or "root", match["host"] or match["six"], port)
+
+
+def parse_all(entries: Sequence[str]) -> tuple[SshTarget, ...]:
+    """The machines of several entries.
+
+    :raises UserInputError: one is none, or the same as another: both would work in one checkout.
+    """
+    found = tuple(parse(entry) for entry in entries)
+    twice = next((machine for machine in found if found.count(machine) > 1), None)
+    if twice is not None:
+        raise UserInputError(f"{twice} is named twice", stage="--machine", hint="name each machine once")
+    return found
 
 
 def checkout(folder: Path) -> str:

@@ -14,6 +14,7 @@ import tarfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -215,12 +216,46 @@ def pack(path: Path, *members: tuple[str, bytes]) -> None:
         ("run/x", tarfile.SYMTYPE),
         ("run/x", tarfile.LNKTYPE),
         ("run/x", tarfile.FIFOTYPE),
+        (".", tarfile.DIRTYPE),
+        ("", tarfile.DIRTYPE),
     ],
 )
 def test_a_part_that_would_write_elsewhere_is_refused(tmp_path: Path, member: tuple[str, bytes]) -> None:
     pack(tmp_path / "p.tar.gz", member)
     with pytest.raises(UserInputError, match="which does not belong in a part"):
         job.unpack(tmp_path / "p.tar.gz", tmp_path / "into")
+
+
+def test_a_part_that_changed_on_its_way_is_refused_in_whatever_way_it_was_packed(tmp_path: Path) -> None:
+    packed = tmp_path / "p.tar"
+    for mode in ("w:gz", "w:bz2", "w:xz"):
+        with tarfile.open(packed, mode) as archive:
+            for number in range(50):
+                archive.addfile(tarfile.TarInfo(f"run/{number}"))
+        whole = packed.read_bytes()
+        for place in range(len(whole)):
+            packed.write_bytes(bytes((*whole[:place], whole[place] ^ 0xFF, *whole[place + 1 :])))
+            with suppress(UserInputError):  # some bytes say nothing
+                job.unpack(packed, tmp_path / "into")
+
+
+def test_a_part_is_a_folder(tmp_path: Path) -> None:
+    pack(tmp_path / "p.tar.gz", ("run", tarfile.REGTYPE))
+    with pytest.raises(UserInputError, match="a part is a single folder"):
+        job.unpack(tmp_path / "p.tar.gz", tmp_path / "into")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "3", "null", '{"tests": 3}', '{"tests": [3]}', '{"tests": [{}]}', "[" * 100_000),
+        *('{"tests": [{"logdir": 3, "time_elapsed": 1}]}', '{"tests": [{"logdir": "x", "time_elapsed": "long"}]}'),
+    ],
+)
+def test_what_is_no_job_of_avocados_is_told_so(tmp_path: Path, text: str) -> None:
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(UserInputError, match="has no Avocado results"):
+        job.collect(tmp_path, tmp_path / "into")
 
 
 def test_a_part_cut_off_on_its_way_is_refused(tmp_path: Path) -> None:
@@ -381,16 +416,49 @@ def test_parts_that_do_not_go_together_are_no_proof(home: Path) -> None:
         ("node7", "root", "node7", 22),
         ("me@node7.lan:2222", "me", "node7.lan", 2222),
         ("127.0.0.1:9", "root", "127.0.0.1", 9),
+        ("[::1]:9", "root", "::1", 9),
+        ("me@[fe80::1%eth0]", "me", "fe80::1%eth0", 22),
     ],
 )
 def test_a_machine_is_user_host_and_port(words: str, user: str, host: str, port: int) -> None:
-    assert machines.parse(words) == machines.SshTarget(user, host, port)
+    found = machines.parse(words)
+    assert found == machines.SshTarget(user, host, port)
+    assert machines.parse(str(found)) == found
 
 
-@pytest.mark.parametrize("words", ["", "a b", "x;reboot", "host:port", "-oProxyCommand=x@h"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("", "a b", "x;reboot", "host:port", "-oProxyCommand=x@h", "h:0", "h:65536", "h:٣"),
+        *("::1", "[node]", "[]", "[::1", "[::1;x]", "\udcff"),
+    ],
+)
 def test_what_is_no_machine_is_refused(words: str) -> None:
-    with pytest.raises(UserInputError, match="does not name a machine"):
+    with pytest.raises(UserInputError, match="does not name a machine") as caught:
         machines.parse(words)
+    assert ("brackets" in caught.value.hint) is (words.count(":") > 1)
+
+
+def test_a_machine_that_is_named_twice_is_a_slip_and_no_second_worker(home: Path) -> None:
+    with pytest.raises(UserInputError, match=r"root@node:22 is named twice"):
+        main(
+            [
+                "run",
+                "--dry-run",
+                "--reports",
+                str(home),
+                *("--machine=other", "--machine=node", "--machine=root@node:22"),
+            ]
+        )
+
+
+@pytest.mark.parametrize("words", ["run --workers", "run --tries", "speedup . --machines"])
+def test_a_number_that_no_fleet_has_is_a_wrong_option(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in ("0", "-1", "1.5", "nan", "9" * 30, ""):
+        with pytest.raises(SystemExit) as ended:
+            main(f"{words}={number}".split())
+        assert ended.value.code == 2
+        assert "is not a whole number from 1 to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
