@@ -108,9 +108,9 @@ class Sitting:
                 for claim in run.counted.values():
                     results.setdefault(claim.id, []).append((claim, run))
         seen = {}
-        for name, those in results.items():
-            claim, run = max(those, key=lambda pair: ORDER.index(pair[0].status))
-            seen[name] = Seen(claim, run, tuple(result.status for result, _ in those))
+        for name, tries in results.items():
+            claim, run = max(tries, key=lambda pair: ORDER.index(pair[0].status))
+            seen[name] = Seen(claim, run, tuple(result.status for result, _ in tries))
         return seen
 
     @cached_property
@@ -239,7 +239,7 @@ def _beyond(earlier: Sequence[float], took: float, pace: float) -> bool:
     if not earlier:
         return False
     usual = pace * median(earlier)
-    deviation = _SIGMA * pace * median(abs(past_result - median(earlier)) for past_result in earlier)
+    deviation = _SIGMA * pace * median(abs(seconds - median(earlier)) for seconds in earlier)
     times = TIMES if len(earlier) >= FEW else TIMES_OF_FEW
     return took > max(times * usual, usual + SECONDS, usual + DEVIATIONS * deviation)
 
@@ -274,9 +274,9 @@ def differing(before: Run, after: Run) -> tuple[tuple[str, str, str], ...]:
     old = {"mode": str(before.mode), "tier": before.tier or "", **before.inputs}
     new = {"mode": str(after.mode), "tier": after.tier or "", **after.inputs}
     for name in dict.fromkeys([*old, *new]):
-        old_value, two = old.get(name, ""), new.get(name, "")
-        if old_value != two and not (name == SEALPROOF and _same_files(before, after)):
-            differences.append((name, path_text(old_value) or "unknown", path_text(two) or "unknown"))
+        old_value, new_value = old.get(name, ""), new.get(name, "")
+        if old_value != new_value and not (name == SEALPROOF and _same_files(before, after)):
+            differences.append((name, path_text(old_value) or "unknown", path_text(new_value) or "unknown"))
             if name == "patches":
                 differences += _patches(dict(before.patches), dict(after.patches))
     return tuple(differences)
@@ -284,8 +284,8 @@ def differing(before: Run, after: Run) -> tuple[tuple[str, str, str], ...]:
 
 def _same_files(before: Run, after: Run) -> bool:
     """Whether another commit of sealproof has the same files."""
-    old_files, two = before.inputs.get(f"{SEALPROOF}'s files"), after.inputs.get(f"{SEALPROOF}'s files")
-    return old_files is not None and old_files == two
+    old_files, new_files = before.inputs.get(f"{SEALPROOF}'s files"), after.inputs.get(f"{SEALPROOF}'s files")
+    return old_files is not None and old_files == new_files
 
 
 def _patches(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, str, str]]:

@@ -227,7 +227,7 @@ class History:
         )
         for claim, status in rows if identity else ():
             by_claim.setdefault(claim, set()).add(Status(status))
-        return {claim: frozenset(those) for claim, those in by_claim.items()}
+        return {claim: frozenset(statuses) for claim, statuses in by_claim.items()}
 
     # --- nights ---
 

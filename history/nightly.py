@@ -276,8 +276,8 @@ class Nightly:
     # --- what is known ---
 
     def _attempt(self, night: Night, cell: str, number: int) -> Attempt | None:
-        those = self._history.attempts(night.id)
-        return next((attempt for attempt in those if attempt.cell == cell and attempt.number == number), None)
+        attempts = self._history.attempts(night.id)
+        return next((attempt for attempt in attempts if attempt.cell == cell and attempt.number == number), None)
 
     def _review(self, night: Night, cell: str) -> CellReview:
         attempts = [attempt for attempt in self._history.attempts(night.id) if attempt.cell == cell]

@@ -102,7 +102,7 @@ def differing_inputs(columns: Sequence[Column]) -> list[tuple[str, tuple[str, ..
     """The inputs that differ: the name, and the value in each report."""
     names = dict.fromkeys(name for column in columns for name in column.run.inputs)
     values = ((name, tuple(column.run.inputs.get(name, "unknown") for column in columns)) for name in names)
-    return [(name, those) for name, those in values if len(set(those)) > 1]
+    return [(name, in_each) for name, in_each in values if len(set(in_each)) > 1]
 
 
 def _line(text: str) -> str:

@@ -26,7 +26,7 @@ def tracks(runs: Iterable[Run]) -> dict[str, list[Sitting]]:
     runs_of: dict[str, list[Run]] = {}
     for run in runs:
         runs_of.setdefault(run.track, []).append(run)
-    return {track: sittings(those) for track, those in runs_of.items()}
+    return {track: sittings(runs_of_track) for track, runs_of_track in runs_of.items()}
 
 
 def compare_runs(history: History | None, before: Run, after: Run) -> Comparison:
@@ -39,8 +39,8 @@ def compare_runs(history: History | None, before: Run, after: Run) -> Comparison
             times = _earlier_times(history, before)
     if before.identity and before.identity == after.identity:
         for known in (of_before, of_after):
-            for run in (past, now):
-                for name, seen in run.seen.items():
+            for sitting in (past, now):
+                for name, seen in sitting.seen.items():
                     known[name] = known.get(name, frozenset()) | {*seen.statuses}
     if before.tier == after.tier:
         times = times or times_of([past])

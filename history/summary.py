@@ -128,9 +128,9 @@ def _cell(cell: CellReview) -> list[str]:
         out += ["", f"  and {len(claim_lines) - MOST} more"]
     if claim_lines and cell.comparison:
         out += ["", "  what differs in the inputs from the night before"]
-        those = list(inputs(cell.comparison.inputs))
-        out += [f"    {line}" for line in those[:_PATCHES]] or ["    nothing"]
-        out += ["    ..."] if len(those) > _PATCHES else []
+        input_lines = list(inputs(cell.comparison.inputs))
+        out += [f"    {line}" for line in input_lines[:_PATCHES]] or ["    nothing"]
+        out += ["    ..."] if len(input_lines) > _PATCHES else []
     return out
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from history.compare import Change, Comparison, Line, Sitting, differing
 from history.model import Run
-from signoff.verdict import Status
+from history.review import GOOD
 
 WIDTH = 120
 _LISTED = (Change.REGRESSED, Change.FLAKY, Change.FIXED, Change.NEW, Change.GONE, Change.SLOWER)
@@ -29,8 +29,8 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
     yield ""
     for change in _LISTED:
         yield from _group(comparison.of(change))
-    bad = [line for line in comparison.of(Change.UNCHANGED) if line.after and line.after.worst is not Status.PASS]
-    for line in [fault for fault in bad if fault.after and fault.after.worst is not Status.SKIP]:
+    bad = [line for line in comparison.of(Change.UNCHANGED) if line.after and line.after.worst not in GOOD]
+    for line in bad:
         yield from _entry("still not PASS", line)
     yield ", ".join(f"{count} {change}" for change, count in comparison.counts.items())
     if comparison.pace > 1.0:

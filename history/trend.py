@@ -149,18 +149,25 @@ def to_html(history: History, page: Path, nights: int = NIGHTS) -> str:
     runs: dict[str, list[Run]] = {}
     for run in history.runs():
         runs.setdefault(run.track, []).append(run)
-    kept = {night.id: night for night in history.nights()}
-    columns = sorted({*kept, *(run.id for those in runs.values() for run in those if not run.place)})[-nights:]
-    attempts = {night: history.attempts(night) for night in columns if night in kept}
-    names = dict.fromkeys([*(cell for night in kept.values() for cell in night.cells), *runs])
+    nights_by_id = {night.id: night for night in history.nights()}
+    columns = sorted({*nights_by_id, *(run.id for those in runs.values() for run in those if not run.place)})[-nights:]
+    attempts = {night: history.attempts(night) for night in columns if night in nights_by_id}
+    names = dict.fromkeys([*(cell for night in nights_by_id.values() for cell in night.cells), *runs])
     short = short_names([*names])
     tracks = [
         _track(
-            f"track-{number}", name, short[name], runs.get(name, [])[-LOOKED_AT:], columns, kept, attempts, page.parent
+            f"track-{number}",
+            name,
+            short[name],
+            runs.get(name, [])[-LOOKED_AT:],
+            columns,
+            nights_by_id,
+            attempts,
+            page.parent,
         )
         for number, name in enumerate(names, 1)
     ]
-    newest = review(history, kept[max(kept)]) if kept else None
+    newest = review(history, nights_by_id[max(nights_by_id)]) if nights_by_id else None
     templates = environment("history")
     style = to_css() + templates.get_template("trend.css").render()
     return templates.get_template("trend.html.j2").render(
@@ -187,17 +194,17 @@ def _track(
     anchor: str, name: str, short: str, runs: Sequence[Run], columns: Sequence[str], nights: Mapping[str, Night],
     attempts: Mapping[str, Sequence[Attempt]], base: Path,
 ) -> Track:  # fmt: skip
-    those = [sitting for sitting in sittings(runs) if sitting.seen]
-    by_column = {night_of(attempt): attempt for attempt in those}
+    tried = [sitting for sitting in sittings(runs) if sitting.seen]
+    by_column = {night_of(sitting): sitting for sitting in tried}
     compared = {
-        night_of(attempt): _comparison_of(those[:number], attempt) for number, attempt in enumerate(those) if number
+        night_of(sitting): _comparison_of(tried[:number], sitting) for number, sitting in enumerate(tried) if number
     }
     squares = []
     for column in columns:
         begun = [attempt for attempt in attempts.get(column, ()) if attempt.cell == name]
         squares.append(_square(column, name, by_column.get(column), compared.get(column), begun, nights, base))
     shown = {column: by_column[column] for column in columns if column in by_column}
-    rows = list(_rows(shown, columns, those, compared, base))
+    rows = list(_rows(shown, columns, tried, compared, base))
     quiet = [row for row in rows if row.worst in GOOD and not row.jumps]
     changes = [
         (_when(column), _few(inputs(compared[column].inputs)))
@@ -221,8 +228,8 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     parts = {name: re.split(r" (?=[a-z][a-z-]*=)", name) for name in names}
     shared = set.intersection(*map(set, parts.values())) if len(names) > 1 else set()
     short = {
-        name: " ".join(re.sub(r"=\S*/(?=[^/\s])", "=…/", part) for part in those if part not in shared) or name
-        for name, those in parts.items()
+        name: " ".join(re.sub(r"=\S*/(?=[^/\s])", "=…/", part) for part in words if part not in shared) or name
+        for name, words in parts.items()
     }
     return short if len({*short.values()}) == len(names) else {name: name for name in names}
 
@@ -260,26 +267,26 @@ def _square(
 
 
 def _rows(
-    shown: Mapping[str, Sitting], columns: Sequence[str], those: Sequence[Sitting],
+    shown: Mapping[str, Sitting], columns: Sequence[str], tried: Sequence[Sitting],
     compared: Mapping[str, Comparison], base: Path,
 ) -> Iterator[Row]:  # fmt: skip
-    names = dict.fromkeys(claim.id for square in reversed([*shown.values()]) for claim in square.first.claims)
-    normal = times_of(those)
+    names = dict.fromkeys(claim.id for sitting in reversed([*shown.values()]) for claim in sitting.first.claims)
+    normal = times_of(tried)
     for name in names:
-        seen = {column: square.seen[name] for column, square in shown.items() if name in square.seen}
+        seen = {column: sitting.seen[name] for column, sitting in shown.items() if name in sitting.seen}
         if not seen:
             continue
         places = {column: STEP * number for number, column in enumerate(columns)}
         plain = [column for column, result in seen.items() if set(result.statuses) == {Status.PASS}]
         bars = [_bar(places[column], column, result, base) for column, result in seen.items() if column not in plain]
         last = list(seen)[-1]
-        took = {column: square.seconds[name] for column, square in shown.items() if name in square.seconds}
-        jumps = _jumps(name, those, normal.get(name, []), compared)
+        took = {column: sitting.seconds[name] for column, sitting in shown.items() if name in sitting.seconds}
+        jumps = _jumps(name, tried, normal.get(name, []), compared)
         top = max(took.values(), default=0.0)
         points = {column: (places[column] + BAR / 2, _y(seconds, top)) for column, seconds in took.items()}
         yield Row(
             name,
-            next((sitting.claim.sentence for sitting in reversed([*seen.values()]) if sitting.claim.sentence), ""),
+            next((result.claim.sentence for result in reversed(seen.values()) if result.claim.sentence), ""),
             max((result.worst for result in seen.values()), key=list(_TALL).index),
             "/".join(dict.fromkeys(seen[last].statuses)),
             "".join(_rectangle(places[column], Status.PASS) for column in plain),
@@ -295,17 +302,17 @@ def _rows(
 
 
 def _jumps(
-    name: str, those: Sequence[Sitting], normal: Sequence[float], compared: Mapping[str, Comparison]
+    name: str, tried: Sequence[Sitting], normal: Sequence[float], compared: Mapping[str, Comparison]
 ) -> dict[str, str]:
     """The columns in which a claim's time jumped, and in which direction."""
     jumps = {}
-    timed = [night_of(sitting) for sitting in those if name in sitting.seconds]
+    timed = [night_of(sitting) for sitting in tried if name in sitting.seconds]
     for number, column in enumerate(timed):
         earlier, took = list(normal[max(0, number - WINDOW) : number]), normal[number]
         if not earlier:
             continue
         pace = compared[column].pace if column in compared else 1.0
-        if is_slower(earlier, _seconds(those, column, name), pace):
+        if is_slower(earlier, _seconds(tried, column, name), pace):
             jumps[column] = str(Change.SLOWER)
         elif is_slower([took], median(earlier)) and not (
             len(earlier) > 1 and is_slower([earlier[-1]], median(earlier[:-1]))
@@ -314,9 +321,9 @@ def _jumps(
     return jumps
 
 
-def _seconds(those: Sequence[Sitting], column: str, name: str) -> float:
+def _seconds(tried: Sequence[Sitting], column: str, name: str) -> float:
     """How long a claim took in a column."""
-    return next(sitting.seconds[name] for sitting in those if night_of(sitting) == column)
+    return next(sitting.seconds[name] for sitting in tried if night_of(sitting) == column)
 
 
 def _bar(x: int, column: str, seen: Seen, base: Path) -> Bar:
@@ -347,9 +354,9 @@ def _link(run: Run, base: Path, claim: str = "") -> str:
 
 
 def _few(lines: Iterable[str]) -> tuple[str, ...]:
-    those = list(lines)
-    more = len(those) - _SHOWN_INPUTS
-    return (*those[:_SHOWN_INPUTS], *([f"and {more} more"] if more > 0 else []))
+    entries = list(lines)
+    more = len(entries) - _SHOWN_INPUTS
+    return (*entries[:_SHOWN_INPUTS], *([f"and {more} more"] if more > 0 else []))
 
 
 def _when(column: str) -> str:

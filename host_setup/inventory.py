@@ -315,9 +315,9 @@ def load(path: Path) -> Inventory:
 
     :raises UserInputError: it cannot be read or is not right; names line and field of each fault.
     """
-    text, error_text = _read(path)
+    text, document = _read(path)
     try:
-        return Inventory.model_validate(error_text)
+        return Inventory.model_validate(document)
     except ValidationError as error:
         raise _faulty(path, text, error) from error
 
@@ -327,12 +327,12 @@ def load_each(path: Path) -> dict[str, Local | Remote | UserInputError]:
 
     :raises UserInputError: it cannot be read, or something is wrong that is no machine's.
     """
-    text, error_text = _read(path)
+    text, document = _read(path)
     try:
-        return dict(Inventory.model_validate(error_text).machine)
+        return dict(Inventory.model_validate(document).machine)
     except ValidationError as error:
-        tables, whole = error_text.get("machine"), _faulty(path, text, error)
-    if not isinstance(tables, dict) or not tables or len(error_text) > 1:
+        tables, whole = document.get("machine"), _faulty(path, text, error)
+    if not isinstance(tables, dict) or not tables or len(document) > 1:
         raise whole
     machines: dict[str, Local | Remote | UserInputError] = {}
     for name, table in tables.items():

@@ -108,9 +108,9 @@ class Evidence:
             except OSError:
                 shutil.rmtree(folder, ignore_errors=True)  # half a run is none
                 raise
-        made = cls(folder)
-        made.journal.add("begin", run=run, nonce=secrets.token_hex(16), contract=contract_files.sha256(contents))
-        return made
+        evidence = cls(folder)
+        evidence.journal.add("begin", run=run, nonce=secrets.token_hex(16), contract=contract_files.sha256(contents))
+        return evidence
 
     def write_record(self, record: Record) -> None:
         """Put the identity down, replacing what was known before."""
@@ -132,8 +132,8 @@ class Evidence:
             out.flush()
             os.fsync(out.fileno())
         files = {name: file_sha256(self.folder / name) for name in result.evidence}
-        words = hashlib.sha256(line).hexdigest()
-        self.journal.add("claim", id=result.id, status=result.status, line=words, files=files)
+        line_sha256 = hashlib.sha256(line).hexdigest()
+        self.journal.add("claim", id=result.id, status=result.status, line=line_sha256, files=files)
 
     def end(self) -> None:
         """Put down that the run is over, and what it came to. Nothing is added to the journal afterwards."""
@@ -174,11 +174,11 @@ class Evidence:
         :returns: its name, relative to the run's folder.
         """
         if isinstance(content, Path):
-            kept_at = self.folder / "logs" / _plain(name)
-            if content.resolve() != kept_at.resolve():
+            copy = self.folder / "logs" / _plain(name)
+            if content.resolve() != copy.resolve():
                 with disk_errors(self.folder, REPORTS):
-                    shutil.copyfile(content, kept_at)
-            return str(kept_at.relative_to(self.folder))
+                    shutil.copyfile(content, copy)
+            return str(copy.relative_to(self.folder))
         return self._put(Path("logs"), name, content)
 
     def identify(self, name: str, content: str | bytes) -> None:

@@ -118,12 +118,12 @@ def _run(canary: bytes, seeds: dict[bytes, int], data: bytes, form: str) -> Find
             at += 1
             continue
         places += 1
-        there = seeds.get(data[at : at + 3])
-        if there is None:
+        place = seeds.get(data[at : at + 3])
+        if place is None:
             at += 1
             continue
         length = 3
-        while at + length < len(data) and there + length < len(canary) and data[at + length] == canary[there + length]:
+        while at + length < len(data) and place + length < len(canary) and data[at + length] == canary[place + length]:
             length += 1
         while data[at + length - 1] in filling:
             length -= 1

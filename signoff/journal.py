@@ -91,11 +91,11 @@ def faults(folder: Path) -> list[str]:
 
 
 def _differing(folder: Path, files: dict[str, str]) -> list[str]:
-    differences = []
+    complaints = []
     for name, wanted in files.items():
         path = folder / name
         if not path.is_file():
-            differences.append(f"{name} is missing")
+            complaints.append(f"{name} is missing")
         elif hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
-            differences.append(f"{name} was changed")
-    return differences
+            complaints.append(f"{name} was changed")
+    return complaints

@@ -65,14 +65,14 @@ def spans(fates: Mapping[int, Fate]) -> tuple[Span, ...]:
 
     :param fates: by guest-physical address of the page.
     """
-    spans_found: list[Span] = []
+    joined: list[Span] = []
     for gpa in sorted(fates):
-        last = spans_found[-1] if spans_found else None
+        last = joined[-1] if joined else None
         if last and last.fate is fates[gpa] and gpa == last.first + last.pages * PAGE_SIZE:
-            spans_found[-1] = last._replace(pages=last.pages + 1)
+            joined[-1] = last._replace(pages=last.pages + 1)
         else:
-            spans_found.append(Span(gpa, 1, fates[gpa]))
-    return tuple(spans_found)
+            joined.append(Span(gpa, 1, fates[gpa]))
+    return tuple(joined)
 
 
 def overlay(maps: Iterable[Sequence[Span]]) -> tuple[Span, ...]:

@@ -205,14 +205,14 @@ def _go_together(sources: Sequence[_Source]) -> None:
         )
     if len({source.part.run for source in sources}) != len(sources):
         raise UserInputError("a part is named twice", stage="merge", hint="name each run's folder once")
-    known = [source for source in sources if source.kept.record.kernel is not None]
+    of_kernels = [source for source in sources if source.kept.record.kernel is not None]
     _same("contract", [(source, source.kept.contract_sha256) for source in sources])
     _same("mode", [(source, source.kept.record.mode) for source in sources])
     _same("commit of sealproof", [(source, source.kept.record.commit) for source in sources])
     files = [(source, source.kept.record.made_of.get(SEALPROOF, "")) for source in sources]
     _same("files of sealproof", [(source, sha256) for source, sha256 in files if sha256])
-    _same("series", [(other, other.kept.record.series) for other in known])
-    _same("patches of the series", [(other, _patches(other.kept.record)) for other in known])
+    _same("series", [(source, source.kept.record.series) for source in of_kernels])
+    _same("patches of the series", [(source, _patches(source.kept.record)) for source in of_kernels])
 
 
 def _no_page_twice(sources: Sequence[_Source]) -> None:
@@ -220,10 +220,10 @@ def _no_page_twice(sources: Sequence[_Source]) -> None:
 
     :raises UserInputError: two parts have a canary in common, which is random in each run.
     """
-    of: dict[str, _Source] = {}
+    first_with: dict[str, _Source] = {}
     for source in sources:
         for canary in {run.canary for result in source.kept.results for run in result.runs}:
-            if (before := of.setdefault(canary, source)) is not source:
+            if (before := first_with.setdefault(canary, source)) is not source:
                 raise UserInputError(
                     f"{before.folder} and {source.folder} have a canary in common: {canary}",
                     stage="merge",
@@ -233,9 +233,11 @@ def _no_page_twice(sources: Sequence[_Source]) -> None:
 
 def _same(what: str, values: Sequence[tuple[_Source, str]]) -> None:
     """:raises UserInputError: if the values differ; names a part of each."""
-    of = {value: source for source, value in reversed(values)}
-    if len(of) > 1:
-        listing = "; ".join(f"{value or 'none'} in {part.folder} ({part.part.machine})" for value, part in of.items())
+    part_with = {value: source for source, value in reversed(values)}
+    if len(part_with) > 1:
+        listing = "; ".join(
+            f"{value or 'none'} in {part.folder} ({part.part.machine})" for value, part in part_with.items()
+        )
         raise UserInputError(
             f"the parts cannot be merged: they differ in the {what}: {listing}",
             stage="merge",
@@ -269,7 +271,9 @@ def _record(sources: Sequence[_Source], command: str, problems: Sequence[str]) -
     common = {name: value for name, value in known.host.items() if all(fact.get(name) == value for fact in facts)}
     tested = [record for record in records if record.kernel is not None] or records
     made_of = {
-        name: value for name, value in known.made_of.items() if all(each.made_of.get(name) == value for each in tested)
+        name: value
+        for name, value in known.made_of.items()
+        if all(record.made_of.get(name) == value for record in tested)
     }
     return Record(
         run=new_run_id(),
@@ -304,11 +308,11 @@ def _choose(name: str, kind: Kind, sources: Sequence[_Source]) -> list[tuple[_So
     for source in sources:
         results = source.kept.results
         counted = [result for result in results if _counts(source.kept, result)]
-        mine = [entry for entry in counted if entry.id == name]
-        if kind is Kind.HEALTH and counted and not mine and not source.part.cut_short:
+        own = [entry for entry in counted if entry.id == name]
+        if kind is Kind.HEALTH and counted and not own and not source.part.cut_short:
             # It tried something, and did not look whether its host was well afterwards.
-            mine = [result for result in results if result.id == name]
-        chosen += [(source, entry) for entry in mine]
+            own = [result for result in results if result.id == name]
+        chosen += [(source, entry) for entry in own]
     return sorted(chosen, key=lambda entry: WORST_FIRST.index(entry[1].status))
 
 

@@ -175,8 +175,8 @@ def apart(needed: Iterable[Entry], entries: Iterable[Entry]) -> tuple[list[Entry
     more = []
     open_ = sorted(+left, key=lambda words: -sum(map(len, words)))  # what leaves least open comes first
     for name, expected in rest:
-        like = (gap for gap in open_ if left[gap] > 0 and _fits(gap[0], name) and _fits(gap[1], expected))
-        if (fit := next(like, None)) is None:
+        fitting = (entry for entry in open_ if left[entry] > 0 and _fits(entry[0], name) and _fits(entry[1], expected))
+        if (fit := next(fitting, None)) is None:
             more.append((name, expected))
         else:
             left[fit] -= 1

@@ -81,11 +81,11 @@ def are_committed(project: Path, listed: str) -> bool:
     except (CommandError, SetupError, OSError):
         return False
     # The commit names a tree, and the tree the files, by hashes that are made here: git may hold other objects by them.
-    named = content.partition(b"\n")[0] == b"tree " + _tree_id(commit, entries).encode()
+    names_tree = content.partition(b"\n")[0] == b"tree " + _tree_id(commit, entries).encode()
     names = {path_text(os.fsdecode(name)) for name in entries}
     ids = {name: id_ for name, (_, id_) in entries.items()}
-    told = {line.partition("  ")[2] for line in listed.splitlines()}
-    return named and _object_id(commit, b"commit", content) == commit and files == ids and told == names
+    listed_names = {line.partition("  ")[2] for line in listed.splitlines()}
+    return names_tree and _object_id(commit, b"commit", content) == commit and files == ids and listed_names == names
 
 
 def _entry(line: bytes) -> tuple[bytes, bytes, str, bytes]:
@@ -117,18 +117,18 @@ def _object_id(like: str, kind: bytes, content: bytes) -> str:
 
 def _tree_id(like: str, entries: Mapping[bytes, tuple[bytes, str]]) -> str:
     """The id of the tree that holds these files, by their names."""
-    found: dict[bytes, tuple[bytes, str]] = {}
+    here: dict[bytes, tuple[bytes, str]] = {}
     below: dict[bytes, dict[bytes, tuple[bytes, str]]] = {}
     for name, entry in entries.items():
         top, inside, rest = name.partition(b"/")
         if inside:
             below.setdefault(top, {})[rest] = entry
         else:
-            found[top] = entry
-    found |= {name: (b"40000", _tree_id(like, files)) for name, files in below.items()}
+            here[top] = entry
+    here |= {name: (b"40000", _tree_id(like, files)) for name, files in below.items()}
     # As git sorts them, a folder's name ends in a slash.
-    order = sorted(found, key=lambda name: name + b"/" if name in below else name)
-    lines = (b"%b %b\0%b" % (found[name][0], name, bytes.fromhex(found[name][1])) for name in order)
+    order = sorted(here, key=lambda name: name + b"/" if name in below else name)
+    lines = (b"%b %b\0%b" % (here[name][0], name, bytes.fromhex(here[name][1])) for name in order)
     return _object_id(like, b"tree", b"".join(lines))
 
 
@@ -175,7 +175,7 @@ def find_changed_files(
     :param loaded: the files to look at; None: those of all modules that this process has loaded by now.
     """
     files = set(files_loaded() if loaded is None else loaded)
-    wrong = []
+    changed = []
     for distribution in distributions() if installed is None else installed:
         base = str(distribution.locate_file(""))
         # A RECORD has thousands of lines, and code's names have no comma in them.
@@ -184,8 +184,8 @@ def find_changed_files(
             kind, _, wanted = rest.partition(",")[0].partition("=")
             path = f"{base}/{name}".replace("//", "/")
             if path in files and kind == "sha256" and _digest(Path(path)) != wanted:
-                wrong.append(f"{canonical(distribution.name)}: {name}")
-    return wrong
+                changed.append(f"{canonical(distribution.name)}: {name}")
+    return changed
 
 
 def strangers(listed: str, project: Path, installed: Iterable[Distribution] | None = None) -> list[str]:
@@ -206,7 +206,7 @@ def strangers(listed: str, project: Path, installed: Iterable[Distribution] | No
 
 def _of_python(path: str, library: set[str]) -> bool:
     """Whether a file is of Python itself: it lies in its library, and not among the packages."""
-    return any(path.startswith(f"{file}/") for file in library) and not re.search("/(site|dist)-packages/", path)
+    return any(path.startswith(f"{folder}/") for folder in library) and not re.search("/(site|dist)-packages/", path)
 
 
 _BY_HASH = 1  # PEP 552; with bit 1 as well, as pytest writes it, the hash is looked at, and without it never
@@ -217,32 +217,32 @@ def other_byte_code(modules: Iterable[ModuleType] | None = None) -> list[str]:
 
     :param modules: to look at; None: all that this process has loaded.
     """
-    wrong = []
+    stale = []
     for module in list(sys.modules.values()) if modules is None else modules:
-        source, kept = getattr(module, "__file__", None), getattr(module, "__cached__", None)
-        if source and kept and source.endswith(".py"):
-            wrong += [source] if not _of_its_source(Path(source), Path(kept)) else []
-    return sorted(wrong)
+        source, cached = getattr(module, "__file__", None), getattr(module, "__cached__", None)
+        if source and cached and source.endswith(".py"):
+            stale += [source] if not _of_its_source(Path(source), Path(cached)) else []
+    return sorted(stale)
 
 
-def _of_its_source(source: Path, kept: Path) -> bool:
+def _of_its_source(source: Path, cached: Path) -> bool:
     """Whether byte code that Python or pytest takes for a source's is its (PEP 552: mark, flags, time, size, code)."""
     rewritten = rewrite.get_cache_dir(source) / f"{source.stem}{rewrite.PYC_TAIL}"
-    for path in (kept, rewritten):
+    for path in (cached, rewritten):
         try:
-            there, stat = path.read_bytes(), source.stat()
-            flags = int.from_bytes(there[4:8], "little")
+            content, stat = path.read_bytes(), source.stat()
+            flags = int.from_bytes(content[4:8], "little")
             if flags != _BY_HASH:
                 used = (
                     source_hash(source.read_bytes())
                     if flags & _BY_HASH
                     else struct.pack("<LL", int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF)
                 )
-                if there[8:16] != used:
+                if content[8:16] != used:
                     continue  # it is of an older source, and nobody takes it
             code = compile(source.read_bytes(), source, "exec", dont_inherit=True)
-            kept_code = marshal.loads(there[16:])  # noqa: S302  what Python has loaded already
-            if kept_code != (_rewritten(source) if path == rewritten else code):
+            cached_code = marshal.loads(content[16:])  # noqa: S302  what Python has loaded already
+            if cached_code != (_rewritten(source) if path == rewritten else code):
                 return False
         except FileNotFoundError:
             continue

@@ -90,9 +90,9 @@ def foreign(config: pytest.Config, contract: Path) -> list[str]:
             )
     words = [str(word) for word in config.invocation_params.args]
     given = {word.partition("=")[0] if word.startswith("--") else word[:2] for word in words if word.startswith("-")}
-    chosen = {kept: getattr(config.option, kept, None) for kept in _CHOSEN}
+    chosen = {attribute: getattr(config.option, attribute, None) for attribute in _CHOSEN}
     chosen["override_ini"] = set(chosen["override_ini"] or ()) - _STRICTER
-    given |= {name for kept, name in _CHOSEN.items() if chosen[kept]}
+    given |= {name for attribute, name in _CHOSEN.items() if chosen[attribute]}
     strangers += [f"option {name}" for name in _OPTIONS if name in given]
     strangers += [f"options from the file {word[1:]}" for word in words if word.startswith("@")]
     strangers += _settings(config.rootpath, config.inipath)

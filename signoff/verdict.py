@@ -155,16 +155,16 @@ def summary(observations: Iterable[Observation]) -> str:
 
 def differences(outcome: Outcome, seen: Observation) -> list[str]:
     """Where a run is not what the contract says, one phrase each; empty if it is so to the letter."""
-    differences_found = []
+    phrases = []
     for (name, wanted), (_, got) in zip(outcome.ending.parts(), seen.ending.parts(), strict=True):
         if wanted != got:
-            differences_found.append(_not(name, got, wanted))
+            phrases.append(_not(name, got, wanted))
     if seen.leaked != outcome.leaked:
-        differences_found.append(f"{seen.leaked} bytes leaked, not {outcome.leaked}")
+        phrases.append(f"{seen.leaked} bytes leaked, not {outcome.leaked}")
     unharmed = seen.page_after in (None, After.INTACT)
     if seen.page_after != outcome.page_after and not (outcome.page_after is None and unharmed):
-        differences_found.append(_not("page afterwards", seen.page_after, outcome.page_after or After.INTACT))
-    return differences_found
+        phrases.append(_not("page afterwards", seen.page_after, outcome.page_after or After.INTACT))
+    return phrases
 
 
 def _not(name: str, got: object, wanted: object) -> str:

@@ -69,8 +69,8 @@ def _require_a_way_out(options: Sequence[str], alias: str, settings: Mapping[str
 
     :raises UserInputError: they do.
     """
-    way, found = [alias], settings
-    while jump := found.get("proxyjump", ["none"])[0].partition(",")[0].removeprefix("none"):
+    way, current = [alias], settings
+    while jump := current.get("proxyjump", ["none"])[0].partition(",")[0].removeprefix("none"):
         url = _url(jump)
         way.append(_PORT.sub("", urlsplit(url).netloc.rpartition("@")[2]))
         if way[-1] in way[:-1]:
@@ -79,7 +79,7 @@ def _require_a_way_out(options: Sequence[str], alias: str, settings: Mapping[str
                 stage=STAGE,
                 hint="see ProxyJump of these hosts in the configuration of ssh",
             )
-        found = _ask([*options, "-G", "--", url], jump) or {}
+        current = _ask([*options, "-G", "--", url], jump) or {}
 
 
 def _url(jump: str) -> str:
@@ -105,26 +105,26 @@ def _ask(words: Sequence[str], host: str) -> dict[str, list[str]] | None:
     if _NOBODY in done.stderr:
         return None  # whoever has no name on this computer has no configuration either
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+        complaint = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
         raise UserInputError(
-            f"ssh rejects its configuration for {host}: {said[0]}",
+            f"ssh rejects its configuration for {host}: {complaint[0]}",
             stage=STAGE,
             hint=f"try it by hand: {shlex.join(argv)}",
         )
-    found: dict[str, list[str]] = {}
+    settings: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         name, _, value = line.partition(" ")
-        found.setdefault(name, []).append(value)
-    return found
+        settings.setdefault(name, []).append(value)
+    return settings
 
 
 def _route(options: Sequence[str], user: str, alias: str, settings: Mapping[str, list[str]]) -> Route:
-    def one(name: str) -> str:
+    def setting(name: str) -> str:
         value = settings.get(name, [""])[0]
         return "" if value == "none" else value
 
-    host, port = one("hostname") or alias, int(one("port") or 22)
-    jump, command = one("proxyjump"), one("proxycommand")
+    host, port = setting("hostname") or alias, int(setting("port") or 22)
+    jump, command = setting("proxyjump"), setting("proxycommand")
     if jump:
         *before, last = jump.split(",")
         through = ["-J", ",".join(before)] if before else []
@@ -134,7 +134,7 @@ def _route(options: Sequence[str], user: str, alias: str, settings: Mapping[str,
     elif command:
         tokens = {"%": "%", "h": host, "n": alias, "p": str(port), "r": user}
         command = _TOKEN.sub(lambda match: tokens.get(match[1], match[0]), command)
-    agent = one("identityagent")
+    agent = setting("identityagent")
     return Route(
         host,
         port,

@@ -81,7 +81,7 @@ def layout(structures: Iterable[int], read: Read) -> tuple[Object, ...]:
     for at in sorted(structures):
         owner, ident, lines, graph, number, values = struct.unpack("<QIII4xI4xQ", read(at, 40))
         functions.setdefault(owner, []).append(Function(ident, lines, graph, values, number))
-    return tuple(_object(read, at, some) for at, some in functions.items())
+    return tuple(_object(read, at, functions_of) for at, functions_of in functions.items())
 
 
 def _object(read: Read, at: int, functions: Sequence[Function]) -> Object:

@@ -74,8 +74,8 @@ class Notes:
                 lines[-1] |= _of_block(raw, at + 12)  # behind the block's number
             at += 8 + size
         functions = [
-            NoteFunction(struct.unpack_from("<I", raw, start + 8)[0], raw[start:following], frozenset(some))
-            for start, following, some in zip(starts, [*starts[1:], len(raw)], lines, strict=True)
+            NoteFunction(struct.unpack_from("<I", raw, start + 8)[0], raw[start:next_start], frozenset(lines_of))
+            for start, next_start, lines_of in zip(starts, [*starts[1:], len(raw)], lines, strict=True)
         ]
         return cls(raw[:end], folder, tuple(functions))
 
@@ -149,9 +149,9 @@ def lines(gcov: str, folder: Path, names: Collection[str]) -> Iterator[tuple[str
     """
     ordered = sorted(names)
     for first in range(0, len(ordered), _TOGETHER):
-        some = ordered[first : first + _TOGETHER]
+        batch = ordered[first : first + _TOGETHER]
         argv = [gcov, "--json-format", "--branch-counts", "--branch-probabilities", "--stdout"]
-        answer = output([*argv, *(str(folder / f"{name}.gcno") for name in some)], stage=STAGE)
+        answer = output([*argv, *(str(folder / f"{name}.gcno") for name in batch)], stage=STAGE)
         for report in (json.loads(line) for line in answer.splitlines() if line.startswith(b"{")):
             name = str(Path(str(report["data_file"])).with_suffix("").relative_to(folder))
             yield from ((name, line) for line in _lines(report))
@@ -186,7 +186,7 @@ def interesting(build: Path, asked: Callable[[str, int], bool], work: Path) -> d
         if wanted:
             name = file.relative_to(build).with_suffix("")
             numbers_of[str(name)] = wanted
-            kept = work / f"{name}.gcno"
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_bytes(notes.of(wanted))
+            stripped = work / f"{name}.gcno"
+            stripped.parent.mkdir(parents=True, exist_ok=True)
+            stripped.write_bytes(notes.of(wanted))
     return numbers_of

@@ -153,11 +153,11 @@ class EmulatedHosts(LocalHosts[EmulatedHost]):
         wanted = {who: {"nonce": nonce, "asked": 0} for who, nonce in saved.nonces.items()}
         texts = host.nonces()
         try:
-            differences: dict[str, object] = {who: json.loads(text) for who, text in texts.items()}
+            held: dict[str, object] = {who: json.loads(text) for who, text in texts.items()}
         except ValueError:  # a broken restore may say anything
-            differences = dict(texts)
-        if differences != wanted:
-            raise NotPristineError(f"memory of host and guests holds {differences}, but {wanted} was saved")
+            held = dict(texts)
+        if held != wanted:
+            raise NotPristineError(f"memory of host and guests holds {held}, but {wanted} was saved")
 
     def saved_state(self) -> Saved:
         """The saved state, made by a cold boot if the cache lacks it."""

@@ -25,12 +25,12 @@ def with_places(text: str, vmlinux: Path) -> str:
     :raises SealproofError: nm or addr2line fails.
     """
     places = {match[0]: match for match in _PLACE.finditer(text)}
-    known = _functions(vmlinux, {places_found[2] for places_found in places.values()})
+    known = _functions(vmlinux, {match[2] for match in places.values()})
     # What a trace holds are return addresses: the call is right before. RIP is where it happened.
     wanted = {
-        place: known[places_found[2]] + int(places_found[3], 16) - (0 if places_found[1] else 1)
-        for place, places_found in places.items()
-        if places_found[2] in known
+        place: known[match[2]] + int(match[3], 16) - (0 if match[1] else 1)
+        for place, match in places.items()
+        if match[2] in known
     }
     if not wanted:
         return text

@@ -91,18 +91,18 @@ def tarball(name: str, store: Store, terminal: Terminal, lines: Sequence[str] | 
 
 def sources(name: str) -> list[str]:
     """The lines of an apt ``sources.list`` for a kernel: Debian's suites that have it, on the machine's own mirrors."""
-    options = dict(_DEFAULT)
+    mirrors = dict(_DEFAULT)
     try:
         listed = output(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)"], stage=STAGE)
     except CommandError:
         listed = b""
     for line in listed.decode(errors="replace").splitlines():
         origin, label, uri = line.split("|", 2)
-        if origin == "Debian" and label in options:
-            options[label] = uri
+        if origin == "Debian" and label in mirrors:
+            mirrors[label] = uri
     release = _NAME.fullmatch(name)
     suites = _SUITES.get(release[1], _NEWER) if release else _NEWER
-    return [f"deb [signed-by={_KEYRING}] {options[label]} {suite} main" for label, suite in suites]
+    return [f"deb [signed-by={_KEYRING}] {mirrors[label]} {suite} main" for label, suite in suites]
 
 
 class _Apt:

@@ -180,9 +180,9 @@ def take(make: Sequence[str], environment: Mapping[str, str], out: Path, exact: 
     config = out / ".config"
     config.write_text(exact, encoding="utf-8")
     run_tree([*make, "olddefconfig"], env=environment, log=log, stage=STAGE)
-    fragment = config.read_text(encoding="utf-8")
-    if fragment != exact:
-        before, after = exact.splitlines(), fragment.splitlines()
+    final = config.read_text(encoding="utf-8")
+    if final != exact:
+        before, after = exact.splitlines(), final.splitlines()
         differ = [f"  {line}" for line in unified_diff(before, after, lineterm="", n=0) if re.match(r"[-+][^-+]", line)]
         raise KernelError(
             "olddefconfig changes the configuration:\n" + "\n".join(differ[:20]),

@@ -94,16 +94,16 @@ class RollingBuild:
             with self._terminal.step("build the kernel in a folder that goes on", expected=_SECONDS):
                 self._make(site, request, _State(by, "", ()), log, anew=True)
         else:
-            differing, gone = differences(tree, site.source)
-            pending = tuple(sorted({*state.pending, *differing, *gone}))
+            differing, extra = differences(tree, site.source)
+            pending = tuple(sorted({*state.pending, *differing, *extra}))
             configured = "" if any(map(_CONFIGURES.search, pending)) else state.configured
             state = _State(by, configured, pending)
             self._note(state)
-            for name in gone:
+            for name in extra:
                 (site.source / name).unlink(missing_ok=True)
             for name in sorted({*differing, *(name for name in state.pending if os.path.lexists(tree / name))}):
                 _put(tree / name, site.source / name)
-            changed = len(differing) + len(gone)
+            changed = len(differing) + len(extra)
             with self._terminal.step(f"build the kernel: {changed} files differ"):
                 self._make(site, request, state, log)
         self._last = site, compiler

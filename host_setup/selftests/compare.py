@@ -63,16 +63,18 @@ def lost_passes(before: SelftestResult, after: SelftestResult) -> str:
         pairs = zip(before.checks, after.checks, strict=True)
         worse = [
             (number, now)
-            for number, (then, now) in enumerate(pairs, start=1)
-            if then.outcome is KtapOutcome.PASS and now.outcome is not KtapOutcome.PASS
+            for number, (earlier, now) in enumerate(pairs, start=1)
+            if earlier.outcome is KtapOutcome.PASS and now.outcome is not KtapOutcome.PASS
         ]
         if worse:
             number, now = worse[0]
             more = f" (and {len(worse) - 1} more)" if len(worse) > 1 else ""
             return f"check {number}: PASS -> {now.outcome}: {now.name or now.reason}{more}"
         return ""
-    then, now_passed = (sum(check.outcome is KtapOutcome.PASS for check in r.checks) for r in (before, after))
-    return f"{then} checks passed -> {now_passed} of {len(after.checks)}" if now_passed < then else ""
+    passed_before, passed_now = (
+        sum(check.outcome is KtapOutcome.PASS for check in result.checks) for result in (before, after)
+    )
+    return f"{passed_before} checks passed -> {passed_now} of {len(after.checks)}" if passed_now < passed_before else ""
 
 
 def regressions(first: Column, second: Column) -> list[Regression]:
@@ -108,9 +110,9 @@ def _row(columns: Sequence[Column], tests: Sequence[Selftest], marks: Mapping[Se
     first = tests[0]
     name = first.name if len(tests) == 1 else f"{first.suite}/{first.program} ({len(tests)} runs)"
     results = [[result for test in tests if (result := column.of(test))] for column in columns]
-    outcomes = [str(result[0].outcome) if result else "-" for result in results]
-    seconds = [f"{sum(result.seconds for result in result):.1f}" if result else "-" for result in results]
-    reason = next((result[0].reason for result in reversed(results) if result and result[0].reason), "")
+    outcomes = [str(runs[0].outcome) if runs else "-" for runs in results]
+    seconds = [f"{sum(result.seconds for result in runs):.1f}" if runs else "-" for runs in results]
+    reason = next((runs[0].reason for runs in reversed(results) if runs and runs[0].reason), "")
     remark = "  ".join(part for part in (marks.get(first, ""), _short(reason)) if part)
     return [name, *outcomes, *seconds, remark]
 

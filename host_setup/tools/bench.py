@@ -212,8 +212,8 @@ def table(rows: Sequence[Row]) -> str:
 def goals(theirs: float | None, cold: float | None, restore: float | None) -> list[str]:
     """A line for each goal: the target, the measurement, and whether it was met. Arguments: median seconds."""
 
-    def line(wanted: str, fault: str | None, *, met: bool) -> str:
-        outcome = "not measured" if fault is None else f"{fault}, {'met' if met else 'missed'}"
+    def line(wanted: str, measured: str | None, *, met: bool) -> str:
+        outcome = "not measured" if measured is None else f"{measured}, {'met' if met else 'missed'}"
         return f"goal: {wanted}: {outcome}"
 
     faster = theirs / restore if theirs is not None and restore is not None else None

@@ -207,7 +207,7 @@ def table(lines: Sequence[Line], today: Measured, ours: Measured) -> str:
         "  ".join(
             [
                 row[0].ljust(widths[0]),
-                *(cell.rjust(room) for cell, room in zip(row[1:4], widths[1:4], strict=True)),
+                *(cell.rjust(width) for cell, width in zip(row[1:4], widths[1:4], strict=True)),
                 row[4],
             ]
         ).rstrip()

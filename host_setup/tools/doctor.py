@@ -79,12 +79,12 @@ class Finding:
 
 def system(machine: Survey) -> Finding:
     """The distribution and the architecture."""
-    words_found = f"{machine.system.name}, {machine.system.architecture}"
+    fact = f"{machine.system.name}, {machine.system.architecture}"
     if machine.system.architecture != "x86_64":
-        return Finding(Grade.STOP, "system", words_found, "use an x86-64 machine: the kernels under test are x86-64")
+        return Finding(Grade.STOP, "system", fact, "use an x86-64 machine: the kernels under test are x86-64")
     if not machine.system.is_supported_debian:
-        return Finding(Grade.NOTE, "system", words_found, "only Debian 12 and 13 are set up automatically, and tested")
-    return Finding(Grade.OK, "system", words_found)
+        return Finding(Grade.NOTE, "system", fact, "only Debian 12 and 13 are set up automatically, and tested")
+    return Finding(Grade.OK, "system", fact)
 
 
 def user(machine: Survey) -> Finding:
@@ -93,56 +93,50 @@ def user(machine: Survey) -> Finding:
     if who.is_root:
         return Finding(Grade.OK, "user", f"{who.name}, root")
     if not who.has_name:
-        words_found = f"{who.name}, which has no name in /etc/passwd"
+        fact = f"{who.name}, which has no name in /etc/passwd"
         step = f"add a line to /etc/passwd (in a container: run it as root): {_passwd_line()}"
         if has_image(machine):  # newuidmap is needed for that alone
-            return Finding(
-                Grade.NOTE, "user", f"{words_found}: ssh refuses this, so no machine can be logged in to", step
-            )
-        return Finding(
-            Grade.STOP, "user", f"{words_found}: newuidmap refuses this, and mmdebstrap needs newuidmap", step
-        )
-    words_found = f"{who.name}, {'sudo is installed' if who.has_sudo else 'not root, no sudo'}"
+            return Finding(Grade.NOTE, "user", f"{fact}: ssh refuses this, so no machine can be logged in to", step)
+        return Finding(Grade.STOP, "user", f"{fact}: newuidmap refuses this, and mmdebstrap needs newuidmap", step)
+    fact = f"{who.name}, {'sudo is installed' if who.has_sudo else 'not root, no sudo'}"
     if not who.namespaces:
         step = "sudo sysctl user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1"
-        return Finding(Grade.STOP, "user", f"{words_found}; user namespaces are not allowed", f"for mmdebstrap: {step}")
+        return Finding(Grade.STOP, "user", f"{fact}; user namespaces are not allowed", f"for mmdebstrap: {step}")
     if not who.subordinate_ids:
         step = f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {who.name}"
-        return Finding(Grade.STOP, "user", f"{words_found}, no subordinate ids", f"for mmdebstrap: {step}")
-    return Finding(Grade.OK, "user", words_found)
+        return Finding(Grade.STOP, "user", f"{fact}, no subordinate ids", f"for mmdebstrap: {step}")
+    return Finding(Grade.OK, "user", fact)
 
 
 def processor(machine: Survey) -> Finding:
     """Model and cores."""
     cores, quota = machine.processor.cores, machine.processor.quota
-    words_found = f"{machine.processor.model}, {cores} core{'s' if cores > 1 else ''}"
+    fact = f"{machine.processor.model}, {cores} core{'s' if cores > 1 else ''}"
     if quota is not None and quota < cores:
-        words_found += f", of which a control group's quota leaves the time of {quota:g}"
+        fact += f", of which a control group's quota leaves the time of {quota:g}"
         if quota < 2:
             slower = "a run works but takes longer: give this container or group the time of two cores"
-            return Finding(Grade.NOTE, "processor", words_found, slower)
+            return Finding(Grade.NOTE, "processor", fact, slower)
     if cores < 2:
-        return Finding(
-            Grade.NOTE, "processor", words_found, "a run works but takes about twice as long as on two cores"
-        )
-    return Finding(Grade.OK, "processor", words_found)
+        return Finding(Grade.NOTE, "processor", fact, "a run works but takes about twice as long as on two cores")
+    return Finding(Grade.OK, "processor", fact)
 
 
 def memory(machine: Survey) -> Finding:
     """Memory for one run."""
     total, available = machine.memory.total, machine.memory.available
-    words_found = f"{available / GIB:.1f} GiB available of {total / GIB:.1f} GiB"
+    fact = f"{available / GIB:.1f} GiB available of {total / GIB:.1f} GiB"
     need = f"{MEMORY_NEED / GIB:.0f} GiB"
     if machine.memory.group:
-        words_found += f", by the limit of the control group {machine.memory.group}"
+        fact += f", by the limit of the control group {machine.memory.group}"
         if total < MEMORY_NEED:
             step = f"raise the limit of this container or group: a run takes up to {need}"
-            return Finding(Grade.STOP, "memory", words_found, step)
+            return Finding(Grade.STOP, "memory", fact, step)
     if total < MEMORY_NEED:
-        return Finding(Grade.STOP, "memory", words_found, f"give this machine more memory: a run takes up to {need}")
+        return Finding(Grade.STOP, "memory", fact, f"give this machine more memory: a run takes up to {need}")
     if available < MEMORY_NEED:
-        return Finding(Grade.STOP, "memory", words_found, f"stop other processes: a run takes up to {need}")
-    return Finding(Grade.OK, "memory", words_found)
+        return Finding(Grade.STOP, "memory", fact, f"stop other processes: a run takes up to {need}")
+    return Finding(Grade.OK, "memory", fact)
 
 
 def _unusable(disk: Disk, what: str, step: str) -> Finding | None:
@@ -164,28 +158,24 @@ def cache_disk(machine: Survey) -> Finding:
         step = "point XDG_CACHE_HOME to a path of letters, digits and . _ - + ="
         return Finding(Grade.STOP, "disk, cache", f"{str(disk.path)!r}: make and QEMU cannot handle such a path", step)
     if disk.kind in UNFIT:
-        words_found = (
-            f"{disk.path} is on {disk.kind}, which cannot hold a kernel's source: no links, or no case in names"
-        )
-        return Finding(Grade.STOP, "disk, cache", words_found, elsewhere)
+        fact = f"{disk.path} is on {disk.kind}, which cannot hold a kernel's source: no links, or no case in names"
+        return Finding(Grade.STOP, "disk, cache", fact, elsewhere)
     if disk.files is not None and disk.files < CACHE_FILES and not any(kind.kind == "source" for kind in machine.cache):
-        words_found = (
-            f"only {disk.files} more files fit on the file system of {disk.path}, a kernel needs {CACHE_FILES}"
-        )
-        return Finding(Grade.STOP, "disk, cache", words_found, elsewhere)
+        fact = f"only {disk.files} more files fit on the file system of {disk.path}, a kernel needs {CACHE_FILES}"
+        return Finding(Grade.STOP, "disk, cache", fact, elsewhere)
     need = max(GIB, CACHE_NEED - sum(kind.size for kind in machine.cache))
-    words_found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
+    fact = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
     if disk.free < need:
         step = (
             f"{need / GIB:.1f} GiB are needed: free some, 'make clean-cache', or point XDG_CACHE_HOME to a larger disk"
         )
-        return Finding(Grade.STOP, "disk, cache", words_found, step)
+        return Finding(Grade.STOP, "disk, cache", fact, step)
     if disk.kind in NETWORK or disk.kind.startswith("fuse."):
-        words_found += f", on {disk.kind}: it is slow, and builds need locks and hard links"
-        return Finding(Grade.NOTE, "disk, cache", words_found, elsewhere)
+        fact += f", on {disk.kind}: it is slow, and builds need locks and hard links"
+        return Finding(Grade.NOTE, "disk, cache", fact, elsewhere)
     if disk.kind == "tmpfs":
-        return Finding(Grade.NOTE, "disk, cache", f"{words_found}, which is in memory and lost at a restart", elsewhere)
-    return Finding(Grade.OK, "disk, cache", words_found)
+        return Finding(Grade.NOTE, "disk, cache", f"{fact}, which is in memory and lost at a restart", elsewhere)
+    return Finding(Grade.OK, "disk, cache", fact)
 
 
 def checkout_disk(machine: Survey) -> Finding:
@@ -195,13 +185,13 @@ def checkout_disk(machine: Survey) -> Finding:
     if stands:
         return replace(stands, state=Grade.NOTE) if machine.environment and not disk.noexec else stands
     if ":" in str(disk.path.resolve()):
-        words_found = f"{disk.path}: Python makes no environment below a colon"
-        return Finding(Grade.STOP, "disk, checkout", words_found, "move the checkout to a path without one")
-    words_found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
+        fact = f"{disk.path}: Python makes no environment below a colon"
+        return Finding(Grade.STOP, "disk, checkout", fact, "move the checkout to a path without one")
+    fact = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
     if disk.free < CHECKOUT_NEED:
         step = f"{CHECKOUT_NEED / GIB:.0f} GiB is needed: free some, or move the checkout to a larger disk"
-        return Finding(Grade.STOP, "disk, checkout", words_found, step)
-    return Finding(Grade.OK, "disk, checkout", words_found)
+        return Finding(Grade.STOP, "disk, checkout", fact, step)
+    return Finding(Grade.OK, "disk, checkout", fact)
 
 
 def temporary(machine: Survey) -> Finding:
@@ -210,31 +200,29 @@ def temporary(machine: Survey) -> Finding:
     step = "point TMPDIR to a writable folder on a local disk"
     if disk.problem:
         return Finding(Grade.STOP, "disk, temporary", f"nothing can be written to {disk.path}: {disk.problem}", step)
-    words_found = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
+    fact = f"{disk.free / GIB:.1f} GiB free for {disk.path}"
     if not has_image(machine):
         if disk.noexec:
-            words_found = f"{disk.path} is mounted noexec: mmdebstrap cannot put the host's image together there"
-            return Finding(Grade.STOP, "disk, temporary", words_found, step)
+            fact = f"{disk.path} is mounted noexec: mmdebstrap cannot put the host's image together there"
+            return Finding(Grade.STOP, "disk, temporary", fact, step)
         if disk.free < IMAGE_NEED:
-            words_found += f", the host's image takes {IMAGE_NEED / GIB:.0f} GiB during its build"
-            return Finding(Grade.STOP, "disk, temporary", words_found, step)
+            fact += f", the host's image takes {IMAGE_NEED / GIB:.0f} GiB during its build"
+            return Finding(Grade.STOP, "disk, temporary", fact, step)
     if disk.free < TEMPORARY_NEED:
-        words_found += f", a run takes {TEMPORARY_NEED >> 20} MiB"
-        return Finding(Grade.STOP, "disk, temporary", words_found, step)
-    return Finding(Grade.OK, "disk, temporary", words_found)
+        fact += f", a run takes {TEMPORARY_NEED >> 20} MiB"
+        return Finding(Grade.STOP, "disk, temporary", fact, step)
+    return Finding(Grade.OK, "disk, temporary", fact)
 
 
 def reports(machine: Survey) -> Finding:
     """Whether runs can be kept."""
     disk = machine.reports
     if disk.problem:
-        words_found = f"nothing can be written to {disk.path}: {disk.problem}"
-        return Finding(Grade.STOP, "reports", words_found, "make it writable, or: make signoff ARGS='--reports DIR'")
+        fact = f"nothing can be written to {disk.path}: {disk.problem}"
+        return Finding(Grade.STOP, "reports", fact, "make it writable, or: make signoff ARGS='--reports DIR'")
     if machine.latest:
-        words_found = (
-            f"{disk.path / 'latest'} is {machine.latest}, not a link: it stays as it is; later runs are not linked"
-        )
-        return Finding(Grade.NOTE, "reports", words_found, "move it away; the next run makes the link again")
+        fact = f"{disk.path / 'latest'} is {machine.latest}, not a link: it stays as it is; later runs are not linked"
+        return Finding(Grade.NOTE, "reports", fact, "move it away; the next run makes the link again")
     return Finding(Grade.OK, "reports", f"in {disk.path}")
 
 
@@ -242,14 +230,12 @@ def ceilings(machine: Survey) -> Finding:
     """Bounds on each process, and on how many there may be."""
     low = {name: value for name, value in machine.ceilings.items() if value < CEILINGS[name][0]}
     if low:
-        words_found = ", ".join(f"{name} is {value}, {CEILINGS[name][0]} is needed" for name, value in low.items())
+        fact = ", ".join(f"{name} is {value}, {CEILINGS[name][0]} is needed" for name, value in low.items())
         step = "; ".join(f"ulimit {CEILINGS[name][1]} {_bound_to_set(name)}" for name in low)
-        return Finding(Grade.STOP, "process limits", words_found, f"in the shell, before make: {step}")
+        return Finding(Grade.STOP, "process limits", fact, f"in the shell, before make: {step}")
     if machine.processes is not None and machine.processes < PROCESSES_NEED:
-        words_found = f"{machine.processes} more processes allowed by a control group; {PROCESSES_NEED} are needed"
-        return Finding(
-            Grade.STOP, "process limits", words_found, "raise pids.max (docker: --pids-limit) of this container"
-        )
+        fact = f"{machine.processes} more processes allowed by a control group; {PROCESSES_NEED} are needed"
+        return Finding(Grade.STOP, "process limits", fact, "raise pids.max (docker: --pids-limit) of this container")
     return Finding(Grade.OK, "process limits", "none is too low")
 
 
@@ -261,8 +247,8 @@ def _bound_to_set(name: str) -> str:
 def loopback(machine: Survey) -> Finding:
     """The way from here into a host of QEMU's."""
     if machine.loopback:
-        words_found = f"no connection to 127.0.0.1: {machine.loopback}; sealproof reaches hosts and guests through it"
-        return Finding(Grade.STOP, "loopback", words_found, "ip link set lo up   (as root)")
+        fact = f"no connection to 127.0.0.1: {machine.loopback}; sealproof reaches hosts and guests through it"
+        return Finding(Grade.STOP, "loopback", fact, "ip link set lo up   (as root)")
     return Finding(Grade.OK, "loopback", "127.0.0.1 answers")
 
 
@@ -298,13 +284,13 @@ def packages(machine: Survey) -> Finding:
         return Finding(Grade.STOP, "packages", "no dpkg here", f"use Debian 12 or 13; {listed} says what is needed")
     if not missing:
         return Finding(Grade.OK, "packages", "all there")
-    words_found = f"{len(missing)} missing: {' '.join(missing)}"
+    fact = f"{len(missing)} missing: {' '.join(missing)}"
     by_hand = f"apt-get update && apt-get install --no-install-recommends {' '.join(missing)}"
     if not machine.system.is_supported_debian:
-        return Finding(Grade.STOP, "packages", words_found, f"install them by hand; on Debian: {by_hand}")
+        return Finding(Grade.STOP, "packages", fact, f"install them by hand; on Debian: {by_hand}")
     if not (machine.user.is_root or machine.user.has_sudo):
-        return Finding(Grade.STOP, "packages", words_found, f"as root: {by_hand}")
-    return Finding(Grade.SETUP, "packages", words_found, "nothing: 'make signoff' and 'make test' install them")
+        return Finding(Grade.STOP, "packages", fact, f"as root: {by_hand}")
+    return Finding(Grade.SETUP, "packages", fact, "nothing: 'make signoff' and 'make test' install them")
 
 
 def ccache(machine: Survey) -> Finding:
@@ -327,11 +313,11 @@ def bochs(machine: Survey) -> Finding:
         return Finding(Grade.NOTE, "Bochs", "no dpkg here to ask", f"for --emulator bochs {listed} says what is needed")
     if not missing:
         return Finding(Grade.OK, "Bochs", "all there for --emulator bochs")
-    found = f"{len(missing)} packages missing: {' '.join(missing)}"
+    fact = f"{len(missing)} packages missing: {' '.join(missing)}"
     by_hand = f"apt-get update && apt-get install --no-install-recommends {' '.join(missing)}   (as root)"
     if machine.system.is_supported_debian and (machine.user.is_root or machine.user.has_sudo):
-        return Finding(Grade.NOTE, "Bochs", found, f"nothing: --emulator bochs installs them, or {by_hand}")
-    return Finding(Grade.NOTE, "Bochs", found, f"for --emulator bochs: {by_hand}")
+        return Finding(Grade.NOTE, "Bochs", fact, f"nothing: --emulator bochs installs them, or {by_hand}")
+    return Finding(Grade.NOTE, "Bochs", fact, f"for --emulator bochs: {by_hand}")
 
 
 def kvm(machine: Survey) -> Finding:

@@ -81,17 +81,15 @@ def assemble(folder: Path, problems: Sequence[str] = ()) -> Report:
     kept = read(folder)
     record = kept.record
     unreached = KILLED if kept.fleet is None else NOBODY
-    rows_found = rows(kept.contract, record.mode, kept.results, kept.planned, f"not run: {unreached}")
+    judged = rows(kept.contract, record.mode, kept.results, kept.planned, f"not run: {unreached}")
     broken = faults(folder)
     killed = () if record.ended or KILLED in broken else (KILLED,)
     given_up = (record.given_up,) if record.given_up else ()
     unknown = () if record.kernel and record.tier else (UNKNOWN,)
-    lacking = () if any(row.claim.kind is Kind.HEALTH for row in rows_found) else (NO_HEALTH,)
+    lacking = () if any(row.claim.kind is Kind.HEALTH for row in judged) else (NO_HEALTH,)
     problems = tuple(dict.fromkeys((*record.problems, *given_up, *killed, *broken, *unknown, *lacking, *problems)))
-    verdict = overall(
-        ((row.claim.kind, row.result.status, row.result.why) for row in rows_found), record.mode, problems
-    )
+    verdict = overall(((row.claim.kind, row.result.status, row.result.why) for row in judged), record.mode, problems)
     if record.interrupted:
         verdict = of_interrupted(verdict)
     logs = kept.logs
-    return Report(record, rows_found, verdict, problems, logs, kept.fleet, kept.signing_key, kept.contract_sha256)
+    return Report(record, judged, verdict, problems, logs, kept.fleet, kept.signing_key, kept.contract_sha256)

@@ -64,7 +64,7 @@ def pictures(rows: Iterable[Row]) -> list[Picture]:
     for row in rows:
         for sweep in row.result.maps:
             sweeps.setdefault(sweep.guest, []).append((row.result.id, sweep))
-    return [_picture(guest, sweep) for guest, sweep in sweeps.items()]
+    return [_picture(guest, of_guest) for guest, of_guest in sweeps.items()]
 
 
 def _picture(guest: str, sweeps: Sequence[tuple[str, MemoryMap]]) -> Picture:
