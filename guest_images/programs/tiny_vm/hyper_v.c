@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* A guest of Hyper-V's interface, and one that is nested in it. */
+#define _GNU_SOURCE
+#include <sys/ioctl.h>
+
 #include "hyper_v.h"
+#include "exits.h"
 #include "nested.h"
 #include "ranges.h"
 #include "refusals.h"
 #include "second.h"
 
+#define HYPER_V_GUEST 0x40000000u	/* a register: which operating system the guest is, any but none */
 #define HYPER_V_ASSIST 0x40000073u	/* and where it has a page that Hyper-V reads */
 #define IS_ON 1u
 #define DIRECT_CALLS_AT 32u		/* in that page */
 #define VM_ENLIGHTENED 0x3e0u		/* in a control block */
+
+/* What the host side is asked. */
+enum { BE_HYPER_V = 0x4100, RUN_FOR_HYPER_V };
 
 extern const unsigned char hyper_code[], hyper_call[], hyper_end[];
 
@@ -87,10 +95,60 @@ static GUEST void nested_guest_shares_nothing(void)
 	tell("pages of the hypervisor, whole", 2, whole_pages(RANGE_AT, 2, OLD_WORD));
 }
 
+/* The second processor is told that it is Hyper-V's, and the VMM may have its hypercalls. */
+static void be_hyper_v(const struct vm *vm)
+{
+	const struct vm second = { .cpu = vm->second };
+	const struct kvm_enable_cap messages = { .cap = KVM_CAP_HYPERV_SYNIC };
+	struct kvm_cpuid2 *const table = calloc(1, sizeof(*table) + CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2));
+
+	if (!table)
+		cannot("have memory");
+	table->nent = CPUID_ENTRIES;
+	if (ioctl(vm->second, KVM_GET_CPUID2, table))
+		cannot("ask for a virtual CPU's CPUID");
+	for (uint32_t i = 0; i < table->nent; i++) {
+		if (table->entries[i].function == CPUID_INTERFACE)
+			table->entries[i].eax = IS_HYPER_V;
+	}
+	if (ioctl(vm->second, KVM_SET_CPUID2, table) || ioctl(vm->second, KVM_ENABLE_CAP, &messages))
+		cannot("have a processor of Hyper-V's");
+	free(table);
+	give_address(&second, HYPER_V_GUEST, 1);
+}
+
+/* Whether it tells the VMM the secret by an exit, and does not just come to its port. */
+static uint64_t run_for_hyper_v(struct vm *vm)
+{
+	const int size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	const uint64_t secret = SECRET;
+
+	if (!run_a_while(vm->second))
+		cannot("run a processor of Hyper-V's");
+	if (vm->second_run->exit_reason == KVM_EXIT_HYPERV)
+		return size > 0 && memmem(vm->second_run, (size_t)size, &secret, sizeof(secret));
+	if (vm->second_run->exit_reason != KVM_EXIT_IO || vm->second_run->io.port != PORT_SECOND)
+		wrong_exit(vm, "the second processor: exit", vm->second_run->exit_reason);
+	return 0;
+}
+
+static uint64_t serve_hyper_v(struct vm *vm, uint32_t what)
+{
+	switch (what) {
+	case BE_HYPER_V:
+		be_hyper_v(vm);
+		return 0;
+	case RUN_FOR_HYPER_V:
+		return run_for_hyper_v(vm);
+	default:
+		return serve_second(vm, what);
+	}
+}
+
 const struct row hyper_v_rows[] = {
 	{ "nested-shares", nested_guest_shares_nothing, .operands = NULL, .serve = serve_ranges,
 	  .first = enable_with_registers, .hyper_v = true },
-	{ "hyper-v", hypercall_is_not_hyper_vs, .operands = NULL, .serve = serve_second, .first = have_hyper_v_and_enable,
+	{ "hyper-v", hypercall_is_not_hyper_vs, .operands = NULL, .serve = serve_hyper_v, .first = have_hyper_v_and_enable,
 	  .second = true },
 	{ .name = NULL },
 };

@@ -24,6 +24,10 @@
 #define LARGE_TRIES 100u
 #define FEW_BYTES 65536u		/* that the VMM may lock: less than KVM takes at a time */
 
+/* Memory of a slot that cannot be the guest's alone. */
+enum kind { HOLE, HOLE_AT_END, UNWRITABLE, UNWRITABLE_AT_END, SHARED_BY_FORK, OF_A_FILE, GROWS, DROPPABLE, MOVED, WATCHED,
+	    SEALED, LARGE_AND_HELD, KINDS };
+
 /* What the host side is asked. */
 enum { TAKE_AWAY = 0x2000, LOWER_LIMIT, RAISE_LIMIT, ADD_KIND = 0x2100 };
 

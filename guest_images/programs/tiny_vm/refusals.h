@@ -6,10 +6,6 @@
 
 #define PRIVATE_REGISTERS 1		/* KVM_MEM_PROTECTED_STATE */
 
-/* Memory of a slot that cannot be the guest's alone. */
-enum kind { HOLE, HOLE_AT_END, UNWRITABLE, UNWRITABLE_AT_END, SHARED_BY_FORK, OF_A_FILE, GROWS, DROPPABLE, MOVED, WATCHED,
-	    SEALED, LARGE_AND_HELD, KINDS };
-
 #define SECRET 0x00005ec2e7c0ffeeull	/* an address, as MSRs want one */
 #define MSR_LSTAR 0xc0000082u
 

@@ -14,7 +14,6 @@
 #include "nested.h"
 #include "ranges.h"
 #include "refusals.h"
-#include "shutdown.h"
 
 #define ICR (APIC + 0x300)
 #define ICR_WHOM (APIC + 0x310)
@@ -78,7 +77,7 @@ static GUEST void set_second_and_enable(void)
 static GUEST void second_is_the_guests(void)
 {
 	tell("what the second processor says of itself, set again", 0, service(OFFER_SECOND_THE_SAME));
-	tell("what the second processor says of itself, changed", way == PLAIN ? 0 : IS_INVALID,
+	tell("what the second processor says of itself, changed", way == PLAIN ? 0 : EINVAL,
 	     service(OFFER_SECOND_ANOTHER));
 	if (way == PLAIN)
 		service(SET_SECOND);
@@ -240,51 +239,6 @@ uint64_t run_second(struct vm *vm)
 	return at_work;
 }
 
-/* The second processor is told that it is Hyper-V's, and the VMM may have its hypercalls. */
-static void be_hyper_v(const struct vm *vm)
-{
-	const struct vm second = { .cpu = vm->second };
-	const struct kvm_enable_cap messages = { .cap = KVM_CAP_HYPERV_SYNIC };
-	struct kvm_cpuid2 *const table = calloc(1, sizeof(*table) + CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2));
-
-	if (!table)
-		cannot("have memory");
-	table->nent = CPUID_ENTRIES;
-	if (ioctl(vm->second, KVM_GET_CPUID2, table))
-		cannot("ask for a virtual CPU's CPUID");
-	for (uint32_t i = 0; i < table->nent; i++) {
-		if (table->entries[i].function == CPUID_INTERFACE)
-			table->entries[i].eax = IS_HYPER_V;
-	}
-	if (ioctl(vm->second, KVM_SET_CPUID2, table) || ioctl(vm->second, KVM_ENABLE_CAP, &messages))
-		cannot("have a processor of Hyper-V's");
-	free(table);
-	give_address(&second, HYPER_V_GUEST, 1);
-}
-
-/* Whether it tells the VMM the secret by an exit, and does not just come to its port. */
-static uint64_t run_for_hyper_v(struct vm *vm)
-{
-	const int size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-	const uint64_t secret = SECRET;
-
-	if (!run_a_while(vm->second))
-		cannot("run a processor of Hyper-V's");
-	if (vm->second_run->exit_reason == KVM_EXIT_HYPERV)
-		return size > 0 && memmem(vm->second_run, (size_t)size, &secret, sizeof(secret));
-	if (vm->second_run->exit_reason != KVM_EXIT_IO || vm->second_run->io.port != PORT_SECOND)
-		wrong_exit(vm, "the second processor: exit", vm->second_run->exit_reason);
-	return 0;
-}
-
-/* 0 when it comes to the second processor's port; else the errno of KVM_RUN. */
-static uint64_t run_twin(struct vm *vm)
-{
-	if (!run_a_while(vm->third))
-		return (uint64_t)errno;
-	return vm->third_run->exit_reason == KVM_EXIT_IO && vm->third_run->io.port == PORT_SECOND ? 0 : OTHER_EXIT;
-}
-
 /* The guest's vector registers are of 256 bits. QEMU's emulation of a processor lets no guest of a guest do it itself. */
 static void widen(int cpu)
 {
@@ -425,16 +379,6 @@ uint64_t serve_second(struct vm *vm, uint32_t what)
 		return 0;
 	case COUNT_MANAGED:
 		return vm->managed;
-	case ADD_TWIN:
-		add_twin(vm);
-		return 0;
-	case RUN_TWIN:
-		return run_twin(vm);
-	case BE_HYPER_V:
-		be_hyper_v(vm);
-		return 0;
-	case RUN_FOR_HYPER_V:
-		return run_for_hyper_v(vm);
 	default:
 		reset_machine(vm);
 		return 0;

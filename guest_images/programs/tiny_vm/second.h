@@ -12,9 +12,7 @@
 #define MANAGED_AT 0x38000u	/* where a processor enters system management mode after a reset */
 #define DELIVER_INIT 0x4500u
 #define DELIVER_STARTUP 0x4600u
-#define IS_INVALID 22		/* EINVAL */
 #define RESET_VECTOR 0xfffffff0u
-#define HYPER_V_GUEST 0x40000000u	/* a register: which operating system the guest is, any but none */
 #define MSR_PAT 0x277u
 #define PAT_VALUE 0x0007040100070406ull
 #define SECOND_TELLS 0x201ull	/* as TELL_SECRET of refusals.c: general and model-specific registers */
@@ -22,8 +20,7 @@
 /* What the host side is asked. */
 enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_MANAGEMENT, COUNT_MANAGED, RESET_MACHINE,
        INTERRUPT_SECOND, INTERRUPT_ALL_FOR_MANAGEMENT, OFFER_SECOND_THE_SAME, OFFER_SECOND_ANOTHER,
-       STEP_SECOND, COUNT_SECOND_STEPS, WIDEN, ADD_TWIN, RUN_TWIN, RUN_TWIN_BESIDE,
-       LOOK_AT_TWIN, TRY_TWIN, BE_HYPER_V, RUN_FOR_HYPER_V };
+       STEP_SECOND, COUNT_SECOND_STEPS, WIDEN };
 
 /* SECRET in two halves, into the model-specific register that ecx names. */
 #define PUT_SECRET \

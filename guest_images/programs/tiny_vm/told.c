@@ -169,7 +169,7 @@ static GUEST void no_register_fails(void)
 	service(DENY_NOTHING);
 	const bool any = service(BEFORE_6_15);
 
-	tell("errno of the VMM that says whose register PAT is", any ? 0 : IS_INVALID, service(TAKE_REGISTER));
+	tell("errno of the VMM that says whose register PAT is", any ? 0 : EINVAL, service(TAKE_REGISTER));
 	attempt(write_register, MSR_PAT, PAT_VALUE);
 	tell("fault at a register that is another hypervisor's, as the VMM says", way == PLAIN && any ? 13 : NO_FAULT,
 	     fault.vector);
