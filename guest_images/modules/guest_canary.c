@@ -35,8 +35,6 @@ struct canaries {
 	unsigned long free[SEALPROOF_FREE_BLOCKS];	/* blocks that were free, and are shared; addresses, 0: none */
 };
 
-#define FREE_ORDER 4	/* of a block: pages, as a power of two */
-
 static unsigned long approach(const struct slot *slot)
 {
 	return (unsigned long)page_address(slot->own) - PAGE_SIZE;
@@ -199,10 +197,10 @@ static int share_free(struct canaries *canaries)
 
 		if (*block)
 			return -EBUSY;
-		*block = __get_free_pages(GFP_KERNEL, FREE_ORDER);
+		*block = __get_free_pages(GFP_KERNEL, SEALPROOF_FREE_ORDER);
 		if (!*block)
 			return -ENOMEM;
-		err = set_memory_decrypted(*block, 1 << FREE_ORDER);
+		err = set_memory_decrypted(*block, 1 << SEALPROOF_FREE_ORDER);
 		if (err)
 			return err;
 	}
@@ -219,7 +217,7 @@ static int take_back_ends(struct canaries *canaries)
 			return -ENOENT;
 		err = set_memory_encrypted(block, 1);
 		if (!err)
-			err = set_memory_encrypted(block + (PAGE_SIZE << FREE_ORDER) - PAGE_SIZE, 1);
+			err = set_memory_encrypted(block + (PAGE_SIZE << SEALPROOF_FREE_ORDER) - PAGE_SIZE, 1);
 		if (err)
 			return err;
 	}
@@ -231,10 +229,10 @@ static void give_back_free(struct canaries *canaries)
 	for (int i = 0; i < SEALPROOF_FREE_BLOCKS; i++) {
 		if (!canaries->free[i])
 			continue;
-		if (set_memory_encrypted(canaries->free[i], 1 << FREE_ORDER))
+		if (set_memory_encrypted(canaries->free[i], 1 << SEALPROOF_FREE_ORDER))
 			pr_err("pages stay shared\n");	/* and are lost until the guest ends */
 		else
-			free_pages(canaries->free[i], FREE_ORDER);
+			free_pages(canaries->free[i], SEALPROOF_FREE_ORDER);
 	}
 }
 

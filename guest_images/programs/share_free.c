@@ -16,11 +16,13 @@
 #include "../modules/sealproof_uapi.h"
 #include "lib/check.h"
 
+#define ENDS 2	/* pages of a block that SEALPROOF_TAKE_BACK_ENDS takes back */
+
 int main(int argc, char **argv)
 {
 	const uint64_t seconds = number_argument(argc, argv, 1, 600);
 	const bool parts = number_argument(argc, argv, 2, 0);
-	const unsigned int pages = parts ? 14 : 16;
+	const unsigned int pages = (1 << SEALPROOF_FREE_ORDER) - (parts ? ENDS : 0);
 	const int fd = open("/dev/" SEALPROOF_CANARY_NAME, O_RDWR | O_CLOEXEC);
 
 	if (fd < 0 || ioctl(fd, SEALPROOF_SHARE_FREE))
