@@ -6,8 +6,6 @@ comes of it lies in one folder: ``coverage.html``, ``coverage.md``, and ``covera
 the patched tree, for each added line with code (its number, as text), the claims that execute it. ``boot`` stands
 there for the boot of host and guests from which all claims start. Runs add up: one of a few claims replaces what was
 known of these. What is not an option of this command goes to pytest: tests by their paths, ``-k``, ``-m``.
-
-Exit status 0: the goal is reached, 1: it is not.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from host_setup.coverage.collector import BOOT, CLAIMS
 from host_setup.coverage.counters import STAGE
 from host_setup.coverage.result import NOTES_FOLDER, Coverage, gather
 from host_setup.kernel import layers, profile, series
-from host_setup.kernel.build import BuiltKernel, Request, build
+from host_setup.kernel.build import BuiltKernel, Request, build, key
 from host_setup.kernel.layers import Layer
 from host_setup.kernel.patches import source_tree
 from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler
@@ -46,12 +44,29 @@ KERNEL = "kernel.txt"  # the key of the kernel that the folder is about
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof coverage", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--folder", type=parse_path, default=PROJECT / "reports/coverage", help="where the result goes")
-    parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="patch series, a name or a folder")
-    parser.add_argument("--kernel-source", type=parse_path, metavar="PATH", help="kernel source, a tree or a tarball")
-    parser.add_argument("--layers", default=(), type=layers.parse_names, metavar="NAMES", help="further layers")
     parser.add_argument(
-        "--compiler", default=GCC.compiler, type=parse_compiler, metavar="NAME", help="a gcc, 12 or newer"
+        "--folder",
+        type=parse_path,
+        default=PROJECT / "reports/coverage",
+        metavar="DIR",
+        help="where the result goes; default: reports/coverage",
+    )
+    parser.add_argument(
+        "--series",
+        default=series.DEFAULT,
+        metavar="NAME",
+        help=f"patch series, a name or a folder; default: {series.DEFAULT}",
+    )
+    parser.add_argument("--kernel-source", type=parse_path, metavar="PATH", help="kernel source, a tree or a tarball")
+    parser.add_argument(
+        "--layers",
+        default=(),
+        type=layers.parse_names,
+        metavar="NAMES",
+        help="further layers of the configuration; default: none",
+    )
+    parser.add_argument(
+        "--compiler", default=GCC.compiler, type=parse_compiler, metavar="NAME", help="a gcc, 12 or newer; default: gcc"
     )
     parser.add_argument("--no-run", action="store_true", help="run no claim: write the last result again")
     return parser
@@ -69,10 +84,11 @@ def main(argv: list[str]) -> int:
     if options.no_run and not (folder / KERNEL).is_file():
         raise _no_result(folder, "there is no result")
     request = kernel_request(settings, store)
+    wanted_key = key(request, request.toolchain.version())
+    if options.no_run and (folder / KERNEL).read_text(encoding="ascii") != wanted_key:
+        raise _no_result(folder, "the result is of another kernel")
     kernel = build(request, store, terminal)
     gcov = notes.program(options.compiler)
-    if options.no_run and (folder / KERNEL).read_text(encoding="ascii") != kernel.key:
-        raise _no_result(folder, "the result is of another kernel")
     lines = _prepare(folder, kernel, request, store, terminal)
     if not options.no_run:
         pytest.main(
@@ -128,7 +144,7 @@ def _tell(result: Coverage, folder: Path, kernel: BuiltKernel, argv: list[str], 
     ran = len([claim for claim in result.claims if claim != BOOT])
     facts = {
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "command": " ".join(["python -m host_setup.coverage", *map(shell_word, argv)]),
+        "command": " ".join(["./sealproof coverage", *map(shell_word, argv)]),
         "commit": _commit(),
         "kernel": f"Linux {kernel.release}, series {kernel.series}, layers {', '.join(kernel.layers)}",
         "compiler": kernel.compiler,

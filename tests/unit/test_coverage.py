@@ -558,9 +558,11 @@ def test_a_result_that_is_not_there_is_not_written_again(tmp_path: Path) -> None
 
 def test_a_result_of_another_kernel_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / command.KERNEL).write_text("another")
-    monkeypatch.setattr(command, "kernel_request", lambda *_: None)
-    monkeypatch.setattr(command, "build", lambda *_: SimpleNamespace(key="this one"))
-    monkeypatch.setattr(command.notes, "program", lambda _: "gcov")
+    """Nor is a kernel built for it, which takes ten minutes."""
+    asked = SimpleNamespace(toolchain=SimpleNamespace(version=lambda: "gcc 12"))
+    monkeypatch.setattr(command, "kernel_request", lambda *_: asked)
+    monkeypatch.setattr(command, "key", lambda *_: "this one")
+    monkeypatch.setattr(command, "build", lambda *_: pytest.fail("a kernel is built"))
     with pytest.raises(UserInputError, match="the result is of another kernel"):
         command.main(["--no-run", "--folder", str(tmp_path)])
     assert (tmp_path / command.KERNEL).read_text() == "another"
