@@ -10,7 +10,15 @@ from common.errors import MachineError
 from signoff.memory_map import Fate
 from tests_e2e.support import account
 from tests_e2e.support import sweep as module
-from tests_e2e.support.sweep import Sweep, _page_text, bounce_buffers, check_shared_is_little, checks, parse
+from tests_e2e.support.sweep import (
+    Sweep,
+    _page_text,
+    bounce_buffers,
+    check_shared_is_little,
+    check_shares,
+    checks,
+    parse,
+)
 
 PAGE = 4096
 HVA = 0x7F0000000000
@@ -116,6 +124,14 @@ def test_a_guest_that_shares_more_than_it_needs_is_told() -> None:
     for one, right in ((few, True), (many, False)):
         assert [check.right for check in check_shared_is_little(one, [2 * PAGE])] == [right]
     assert "3 pages: 0x0-0x1fff" in check_shared_is_little(many, [2 * PAGE])[0].got
+
+
+def test_a_guest_that_shares_less_than_it_says_is_told() -> None:
+    for shared, right in ((2, True), (1, False)):
+        swept = make_sweep(**with_account([PAGE, shared], [3 * PAGE, 1]))
+        assert [check.right for check in check_shares(swept, [3 * PAGE], 2)] == [right]
+    assert [check.got for check in check_shares(swept, [3 * PAGE], 2)] == ["1"]
+    assert not list(check_shares(make_sweep(protected=False, **NO_ACCOUNT), [], 2))
 
 
 def test_sharing_meanwhile_is_noticed() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -23,6 +24,7 @@ from tests_e2e.support.sweep import (
     bounce_buffers,
     by_loads,
     check_shared_is_little,
+    check_shares,
     checks,
     exactly_what_is_shared,
     sweep,
@@ -66,16 +68,22 @@ def test_guest_that_takes_back_parts_knows_what_it_still_shares(trial: Trial, at
     """A guest that has taken back both ends of what it shared at once has all the rest in its account, and KVM too."""
 
     def look(guest: Guest) -> list[Check]:
-        with _parts_shared(guest):
-            one = sweep(attack.host, guest, "process_vm_readv", CACHE_LINE, keep=trial)
-            return [*checks(one, "EFAULT", physical=False), *witnesses(guest, (), one)]
+        with _parts_shared(guest) as count:
+            swept = sweep(attack.host, guest, "process_vm_readv", CACHE_LINE, keep=trial)
+            bounced = bounce_buffers(shell(guest, "dmesg")) if guest.protected else ()
+            return [
+                *checks(swept, "EFAULT", physical=False),
+                *witnesses(guest, (), swept),
+                *check_shares(swept, bounced, count),
+            ]
 
     results = on_each(attack.host.guests, look)
     trial.legitimate(*results, protected=opted_in(attack.host.guest, results))
 
 
 @contextlib.contextmanager
-def _parts_shared(guest: Guest) -> Iterator[None]:
+def _parts_shared(guest: Guest) -> Iterator[int]:
+    """Has a guest share free memory, without both ends of each block: how many pages."""
     shell(guest, f"{GUEST_PROGRAMS}/share_free {LIVES} 1 > /run/parts 2>&1 & echo $! > /run/sharer")
     try:
         poll_until(
@@ -84,7 +92,7 @@ def _parts_shared(guest: Guest) -> Iterator[None]:
             "free memory to be shared",
             explain=lambda: shell(guest, "cat /run/parts"),
         )
-        yield
+        yield int(json.loads(shell(guest, "cat /run/parts"))["shared"])
     finally:
         shell(guest, "kill $(cat /run/sharer); rm /run/parts /run/sharer")
 

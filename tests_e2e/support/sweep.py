@@ -252,6 +252,14 @@ def check_shared_is_little(sweep: Sweep, bounced: Iterable[int]) -> list[Check]:
     return [Check("pages that it shares beside them", most, most if len(beside) <= SHARED_BESIDE else _ranges(beside))]
 
 
+def check_shares(sweep: Sweep, bounced: Iterable[int], least: int) -> Iterator[Check]:
+    """Whether a protected guest shares that many pages beside its bounce buffers."""
+    if sweep.protected:
+        count = len(sweep.shared - frozenset(bounced))
+        wanted = f"at least {least}"
+        yield Check("pages that it shares beside its bounce buffers", wanted, wanted if count >= least else str(count))
+
+
 def bounce_buffers(log: str) -> Iterator[int]:
     """The pages that a guest's kernel says it bounces its devices' data through; it shares all of them.
 
