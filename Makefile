@@ -55,11 +55,11 @@ help: ## say what there is
 	@echo "Options go in ARGS='...'; './sealproof GOAL --help' lists them, and gives examples."
 
 .PHONY: signoff
-signoff: bootstrap ## prove every claim, and write the report; exit 0: all PASS, 1: a FAIL, 2: not proven
+signoff: bootstrap ## prove every claim, and write the report
 	$(ALWAYS)@exec $(CLI) $@ $(ARGS)
 
 .PHONY: verify
-verify: bootstrap ## check a report against its evidence; exit 0: PROTECTED, 1: not, 2: not proven, 3: not what was signed
+verify: bootstrap ## check a report against its evidence
 	$(ALWAYS)@exec $(CLI) $@ '$(REPORT)' $(ARGS)
 
 .PHONY: rebuild
@@ -97,10 +97,10 @@ stress: ## make guests protect memory, share it, take it back and die, again and
 bench: ## compare the times of our machines with virtme-ng's, or the costs of two series
 fleet: ## spread a sign-off over machines
 history: ## keep finished runs, compare them, and say how a claim fared
-nightly: ## run a matrix of sign-offs within a time limit; exit 0: no regression, 1: a regression, 2: not tried
+nightly: ## run a matrix of sign-offs within a time limit
 selftests: ## run the kernel's own selftests on one series, or on two to compare them
 mutate: ## put faults into the series, and check that a claim names each
-bisect: ## find the first patch, or commit, with which a claim fails; exit 0: one, 1: one of several, 2: none
+bisect: ## find the first patch, or commit, with which a claim fails
 coverage: ## say which of the series' lines are executed, and by which claims
 $(COMMANDS): bootstrap
 	@exec $(CLI) $@ $(ARGS)

@@ -75,12 +75,11 @@ def _end_in_order() -> Iterator[Callable[[Sequence[str], int | None], subprocess
     # Before a program begins: a signal in between would end this process alone. The program inherits no handler of
     # ours.
     before = {signal.SIGINT: signal.signal(signal.SIGINT, end)}
-    requests = [
-        signum for signum in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(signum) is not signal.SIG_IGN
-    ]  # nohup
-    before |= {request: signal.signal(request, end) for request in requests}
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup's wish
+            before[signum] = signal.signal(signum, end)
     try:
         yield start
     finally:
-        for request, handler in before.items():
-            signal.signal(request, handler)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

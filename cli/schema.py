@@ -26,7 +26,7 @@ def options_parser() -> argparse.ArgumentParser:
         default=[],
         type=parse_path,
         metavar="FILE",
-        help="signoff.json of a report; exit 1: not valid",
+        help="signoff.json of a report",
     )
     return parser
 

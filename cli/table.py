@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import cast
 
@@ -25,15 +25,17 @@ class Command:
     :ivar summary: one line, after which nothing else needs to be read.
     :ivar module: has ``main(argv)`` and ``options_parser()``.
     :ivar examples: arguments, one example a line, each with a comment after two blanks and ``#`` where it needs one.
+    :ivar exits: its exit statuses, a line each, in order: the number and what it means.
     :ivar one_of: the command of a module that has several: the word that its ``main`` expects first. The module then
         has ``command_parsers()``, by that word.
-    :ivar failed: the exit status when it fails. To `git bisect run` 2 means "bad".
+    :ivar failed: the exit status when it fails, which ``exits`` may leave out. To `git bisect run` 2 means "bad".
     """
 
     name: str
     summary: str
     module: str
     examples: tuple[str, ...]
+    exits: tuple[str, ...] = field(kw_only=True)
     one_of: str = ""
     failed: int = FAILED
 
@@ -51,18 +53,32 @@ class Command:
         )
         parser.prog = f"sealproof {self.name}"
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
-        details = (parser.description or "").partition("\n\n")[2].replace("``", "")
+        paragraphs = (parser.description or "").replace("``", "").split("\n\n")[1:]
+        details = "\n\n".join(text for text in paragraphs if not text.startswith("Exit status"))
         parser.description = f"{self.summary[:1].upper()}{self.summary[1:]}." + (f"\n\n{details}" if details else "")
         parser.epilog = "\n".join(
-            ["examples:", *(f"  ./sealproof {self.name} {text}".rstrip() for text in self.examples)]
+            [
+                "examples:",
+                *(f"  ./sealproof {self.name} {text}".rstrip() for text in self.examples),
+                "",
+                "exit status:",
+                *(f"  {text}" for text in self._exit_lines()),
+            ]
         )
         return parser
+
+    def _exit_lines(self) -> list[str]:
+        failed = f"{self.failed}:"
+        of_failure = (
+            [] if any(failed in text for text in self.exits) else [f"{failed} it could not be done; the error says why"]
+        )
+        return [*self.exits, *of_failure]
 
 
 COMMANDS = (
     Command(
         "signoff",
-        "prove every claim, and write the report; exit 0: all PASS, 1: a FAIL, 2: not proven",
+        "prove every claim, and write the report",
         "cli.signoff",
         (
             "",
@@ -73,55 +89,96 @@ COMMANDS = (
             "-k process_vm_readv --keep-on-failure",
             "--dry-run",
         ),
+        exits=(
+            "0: every claim about the protection is PASS",
+            "1: at least one claim is FAIL",
+            "2: not proven: a claim was not run, the harness broke, or the set-up failed",
+        ),
     ),
     Command(
         "test",
         "check the files, then run the project's own tests, unit and end to end",
         "cli.own_tests",
         ("", "--quick  # a part of the claims", "-k ptrace  # what follows goes to pytest"),
+        exits=(
+            "0: all passed",
+            "1: a check or a test failed",
+            "2: it could not be done, or was interrupted; 3 to 5: as pytest has them",
+        ),
     ),
-    Command("lint", "check types, style, layout, shell and licences", "cli.lint", ("", "types style")),
+    Command(
+        "lint",
+        "check types, style, layout, shell and licences",
+        "cli.lint",
+        ("", "types style"),
+        exits=(
+            "0: nothing is wrong",
+            "1: something is",
+        ),
+    ),
     Command(
         "doctor",
         "say what this machine, or each machine of an inventory, offers and lacks; changes nothing",
         "cli.doctor",
         ("", "lab.toml  # tries each machine of this inventory"),
+        exits=(
+            "0: the sign-off can run here; of an inventory: each machine can be used",
+            "1: it cannot, and the reason is shown",
+        ),
     ),
     Command(
         "shell",
         "open a shell on a fresh host, or in one of its guests",
         "host_setup.tools.shell",
         ("", "--guest plain", "--series stock -- uname -a"),
+        exits=("that of the shell, or of the command",),
     ),
     Command(
         "debug",
         "open gdb or drgn on the kernel of a fresh host",
         "host_setup.tools.debug",
         ("", "--drgn", "--dump host.core", "-- -batch -ex lx-dmesg"),
+        exits=("that of the debugger",),
     ),
     Command(
         "soak",
         "boot, restore and reboot again and again, and count stalls and failures",
         "host_setup.tools.soak",
         ("--boots 50 --restores 200 --reboots 20", "--boots 5 --restores 0 --series stock"),
+        exits=(
+            "0: every start went well",
+            "1: one did not",
+        ),
     ),
     Command(
         "stress",
         "make guests protect memory, share it, take it back and die, again and again",
         "host_setup.tools.stress",
         ("--rounds 20 --shares 10000 --layers debug",),
+        exits=(
+            "0: every round went well",
+            "1: one did not",
+        ),
     ),
     Command(
         "search",
-        "search for operations after which a page has the wrong owner; exit 0: none, 1: some, 2: not tried",
+        "search for operations after which a page has the wrong owner",
         "host_setup.search.__main__",
         ("--minutes 60", "--seed 7 --minutes 5", "--replay reports/finds/7.txt  # one sequence, alone"),
+        exits=(
+            "0: nothing was found",
+            "1: something was",
+        ),
     ),
     Command(
         "bench",
         "compare the times of our machines with virtme-ng's, or the costs of two series",
         "host_setup.tools.bench",
         ("--rounds 9", "--protection --series protected-memory --against stock"),
+        exits=(
+            "0: all was measured, whether the goals are met or not",
+            "1: something could not be measured",
+        ),
     ),
     Command(
         "fleet",
@@ -134,6 +191,7 @@ COMMANDS = (
             "--dry-run --machine root@node1",
         ),
         one_of="run",
+        exits=("as of signoff",),
     ),
     Command(
         "merge",
@@ -141,6 +199,7 @@ COMMANDS = (
         "fleet.__main__",
         ("~/avocado/job-results/latest", "reports/a reports/b"),
         one_of="merge",
+        exits=("as of signoff",),
     ),
     Command(
         "speedup",
@@ -148,6 +207,7 @@ COMMANDS = (
         "fleet.__main__",
         ("reports/latest --machines 2 10",),
         one_of="speedup",
+        exits=("0: the table is printed",),
     ),
     Command(
         "history",
@@ -159,37 +219,63 @@ COMMANDS = (
             "claim guest_kvmclock_advances",
             "trend nights.html --nights 60",
         ),
+        exits=(
+            "0: done; of compare and summary: no claim regressed",
+            "1: of compare and summary: a claim regressed",
+            "2: it could not be done; compare: the runs are not comparable; summary: a cell could not be tried",
+        ),
     ),
     Command(
         "nightly",
-        "run a matrix of sign-offs within a time limit; exit 0: no regression, 1: a regression, 2: not tried",
+        "run a matrix of sign-offs within a time limit",
         "history.__main__",
         ("matrix.toml --minutes 240", "matrix.toml --dry-run"),
         one_of="nightly",
+        exits=(
+            "0: no claim regressed",
+            "1: at least one did, or what --exit-on names is the case",
+            "2: none did, but a cell could not be tried, or the set-up failed",
+        ),
     ),
     Command(
         "selftests",
         "run the kernel's own selftests on one series, or on two to compare them",
         "host_setup.selftests.__main__",
         ("", "--series stock --series ~/my-series", "--only gup_test"),
+        exits=(
+            "0: nothing is lost on the second series, or there is one series alone",
+            "1: a test or check passes on the first series and not on the second",
+            "2: nothing was proved",
+        ),
     ),
     Command(
         "verify",
-        "check a report against its evidence; exit 0: PROTECTED, 1: not, 2: not proven, 3: not what was signed",
+        "check a report against its evidence",
         "cli.verify",
         ("reports/latest", "report.tar --key FINGERPRINT --contract SHA256 --commit COMMIT"),
+        exits=(
+            "0: PROTECTED, and all that you name is so",
+            "1: NOT PROTECTED",
+            "2: not proven",
+            "3: not what was signed, not consistent, or not what you trust",
+        ),
     ),
     Command(
         "report",
         "show a run's verdict again; write the reports of a run that was killed",
         "signoff.__main__",
         ("reports/latest", "reports/latest --same", "reports/latest --ssh-key ~/.ssh/id_ed25519"),
+        exits=("as of signoff; with --same: 0 where all is identical, else 3",),
     ),
     Command(
         "rebuild",
         "build the kernel of a report again, from nothing, and compare",
         "host_setup.tools.rebuild",
         ("reports/latest", "reports/latest --series ~/my-series --kernel ~/linux --compiler gcc-13"),
+        exits=(
+            "0: the same kernel",
+            "1: another one",
+        ),
     ),
     Command(
         "mutate",
@@ -201,50 +287,76 @@ COMMANDS = (
             "--sample 10 --seed 7 --minutes 30",
             '--list --only "*:pool_alloc:*"  # list them, and the claims that come first',
         ),
+        exits=(
+            "0: every fault that was asked for is named by a claim, or is none",
+            "1: one is not",
+            "2: not all were tried",
+        ),
     ),
     Command(
         "bisect",
-        "find the first patch, or commit, with which a claim fails; exit 0: one, 1: one of several, 2: none",
+        "find the first patch, or commit, with which a claim fails",
         "host_setup.bisect.__main__",
         (
             "CLAIM --series ~/my-series --good 5 --bad 12  # patches",
             "CLAIM --kernel ~/linux --good v6.12.110  # commits",
         ),
+        exits=(
+            "0: the first bad one is found",
+            "1: some could not be tried, and it is one of a few",
+            "2: nothing is found",
+        ),
     ),
     Command(
         "try",
-        "build one kernel and try one claim on it; exit 0: good, 1: bad, 125: neither, 128: not tried",
+        "build one kernel and try one claim on it",
         "host_setup.bisect.__main__",
         ("CLAIM --series ~/my-series --at 7  # with the first seven patches", "CLAIM --kernel ~/linux --at v6.12.110"),
         one_of="try",
         failed=128,
+        exits=(
+            "0: good: the claim is PASS",
+            "1: bad: the claim is FAIL by what it looked for",
+            "125: neither: the kernel does not build or start, a control or the harness broke, or the claim is SKIP",
+            "128: nothing was tried, and the next kernel would fare no better: git bisect stops",
+        ),
     ),
     Command(
         "coverage",
         "say which of the series' lines are executed, and by which claims",
         "host_setup.coverage.__main__",
         ("", "-k pinned  # some claims; the results of the others are kept", "--no-run  # write the page again"),
+        exits=(
+            "0: the goal is reached: each added line with code ran, or is explained",
+            "1: it is not",
+        ),
     ),
     Command(
         "clean-cache",
         "shrink the cache to a size, and to entries used in the last days",
         "host_setup.tools.clean_cache",
         ("--max-size 10GiB --max-age 7",),
+        exits=("0: the cache is within the limits",),
     ),
     Command(
         "contract",
         "record in the contract what the evidence of each claim holds, taken from a run",
         "cli.contract",
         ("reports/latest", "reports/latest --also reports/20261130T005438Z-eb0b13"),
+        exits=("0: written, whether anything has changed or not",),
     ),
     Command(
         "share-cache",
-        "push kernels and images to a shared folder or registry, or pull them; exit 0: all, 1: not all",
+        "push kernels and images to a shared folder or registry, or pull them",
         "host_setup.shared.__main__",
         (
             "push /srv/sealproof",
             "pull https://cache.example.org/sealproof --index SHA256",
             "pull oci://registry.example.org/sealproof --series stock --mode plain",
+        ),
+        exits=(
+            "0: all that is needed is there now",
+            "1: a part of it is not, and the sign-off makes it",
         ),
     ),
     Command(
@@ -252,12 +364,17 @@ COMMANDS = (
         "print the JSON schema of signoff.json, or check files against it",
         "cli.schema",
         ("", "--check reports/latest/signoff.json"),
+        exits=(
+            "0: the schema is printed, or each file is valid",
+            "1: a file is not valid",
+        ),
     ),
     Command(
         "completion",
         "print a script that completes these commands in bash or zsh",
         "cli.completion",
         ("bash > ~/.local/share/bash-completion/completions/sealproof", "zsh"),
+        exits=("0: printed",),
     ),
 )
 

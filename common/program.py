@@ -48,9 +48,9 @@ def end_with(main: Callable[[list[str]], int], failed: int = FAILED) -> NoReturn
 
 def end_as_by_ctrl_c() -> None:
     """From now on SIGTERM (make died) and SIGHUP (the terminal closed) raise ``KeyboardInterrupt``, as SIGINT does."""
-    for request in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(request) is not signal.SIG_IGN:  # nohup's wish
-            signal.signal(request, signal.default_int_handler)
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup's wish
+            signal.signal(signum, signal.default_int_handler)
 
 
 def hear_how_programs_end() -> None:

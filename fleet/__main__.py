@@ -103,7 +103,9 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
         "merge", prog="sealproof merge", help="merge parts (folders of runs or of Avocado jobs), and sign the result"
     )
     merge_parser.set_defaults(command=_merge)
-    merge_parser.add_argument("parts", nargs="+", type=parse_path, metavar="FOLDER")
+    merge_parser.add_argument(
+        "parts", nargs="+", type=parse_path, metavar="FOLDER", help="of a run, or of an Avocado job with its parts"
+    )
     merge_parser.add_argument(
         "--reports", type=parse_path, default=PROJECT / "reports", metavar="DIR", help="folder for the reports of runs"
     )
@@ -138,9 +140,14 @@ def _command_line() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argu
         help="compute the speed-up by more machines from a merged run's measured parts",
     )
     speedup_parser.set_defaults(command=_speedup)
-    speedup_parser.add_argument("folder", type=parse_path, metavar="FOLDER")
+    speedup_parser.add_argument("folder", type=parse_path, metavar="FOLDER", help="of a merged report")
     speedup_parser.add_argument(
-        "--machines", type=whole_number(1, machines.MOST), nargs="+", default=[1, 2, 4, 10, 100], metavar="N"
+        "--machines",
+        type=whole_number(1, machines.MOST),
+        nargs="+",
+        default=[1, 2, 4, 10, 100],
+        metavar="N",
+        help="how many; default: 1 2 4 10 100",
     )
     return parser, commands.choices
 

@@ -98,7 +98,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     compare_parser = commands.add_parser(
         "compare",
         parents=[where],
-        help="what has changed between two runs; exit 0: no regression, 1: a regression, 2: not comparable",
+        help="what has changed between two runs",
         description="Each run is a report's folder, a run's id or the beginning of one, or 'latest', the newest run of "
         "the history. Exit status 0: no claim regressed; 1: at least one did; 2: the runs are not comparable.",
     )
@@ -114,8 +114,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         prog="sealproof nightly",
         parents=[where],
         description="Runs the cells of a matrix: those that failed last first, then those that were not run for "
-        "longest. A night that was killed goes on where it was. Exit status 0: no claim regressed; 1: at least one "
-        "did; 2: none did, but a cell could not be tried, or the set-up failed.",
+        "longest. A night that was killed goes on where it was.",
     )
     night.add_argument("matrix", type=parse_path, metavar="MATRIX", help="a TOML file; docs/nightly.md shows one")
     night.add_argument("--minutes", type=minutes, metavar="N", help="instead of the matrix' own")
@@ -138,9 +137,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     page.add_argument("--nights", type=_number, default=NIGHTS, metavar="N", help=f"how many; default: {NIGHTS}")
     page.set_defaults(command=_trend)
 
-    words = commands.add_parser(
-        "summary", parents=[where], help="print the result of a night; the exit status is the night's"
-    )
+    words = commands.add_parser("summary", parents=[where], help="print the result of a night")
     words.add_argument("night", nargs="?", default=LATEST, metavar="NIGHT", help="its id, or its beginning")
     form = words.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="for a CI's job page; default: a plain text, for a mail")

@@ -30,7 +30,7 @@ UNSIGNED = "this run was not signed at its end, so nobody vouches for its files"
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof report", description=__doc__)
-    parser.add_argument("folder", type=parse_path, help="a run's folder below reports/")
+    parser.add_argument("folder", type=parse_path, metavar="REPORT", help="a run's folder below reports/")
     parser.add_argument(
         "--same", action="store_true", help="make the page and the exports again, and compare byte for byte"
     )

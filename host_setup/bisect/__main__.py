@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``sealproof bisect``: finds the first patch of a series, or the first commit of a git tree, with which a claim fails.
 
-``python -m host_setup.bisect try CLAIM ...`` tries one kernel, for ``git bisect run``. Exit status of a search: 0: the
-first bad one is found; 1: some could not be tried, and it is one of a few; 2: nothing is found, the error tells why.
+``./sealproof try CLAIM ...`` tries one kernel, for ``git bisect run``.
 """
 
 from __future__ import annotations

@@ -1,13 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``try CLAIM``: builds a kernel, boots it as the host under test and tries one claim on it, for ``git bisect run``.
 
-The kernel is built in a folder that is kept from one call to the next, so that only what differs is compiled. Exit
-status, as git bisect takes it:
-
-    0    good: the claim is PASS
-    1    bad: the claim is FAIL by what it looked for
-    125  neither: the kernel does not build or does not start, a control or the harness broke, the claim is SKIP
-    128  nothing was tried, and the next kernel would fare no better: git bisect stops
+The kernel is built in a folder that is kept from one call to the next, so that only what differs is compiled. The exit
+status is as git bisect takes it.
 """
 
 from __future__ import annotations
@@ -278,7 +273,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--mode", type=Protection, choices=[*Protection], default=Protection.PROTECTED, help="default: %(default)s"
     )
     parser.add_argument("--host", choices=_HOSTS, default="auto", help="kind of host; default: %(default)s")
-    parser.add_argument("--compiler", type=parse_compiler, default=GCC.compiler, metavar="NAME")
+    parser.add_argument("--compiler", type=parse_compiler, default=GCC.compiler, metavar="NAME", help="default: gcc")
     parser.add_argument("--jobs", type=parse_jobs, metavar="N", help="compilers at a time")
     parser.add_argument(
         "--cache-folder", type=parse_user_path, metavar="DIR",
@@ -299,7 +294,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=parse_path,
         default=PROJECT / "reports/bisect",
         metavar="DIR",
-        help="for reports; default: %(default)s",
+        help="for reports; default: reports/bisect",
     )
 
 

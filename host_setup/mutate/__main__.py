@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``sealproof mutate``: puts faults into a series, one by one, and sees whether a claim names each.
-
-Exit status 0: every fault that was asked for is named by a claim, or is none; 1: one is not; 2: not all were tried.
-"""
+"""``sealproof mutate``: puts faults into a series, one by one, and sees whether a claim names each."""
 
 from __future__ import annotations
 

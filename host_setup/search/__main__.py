@@ -5,8 +5,6 @@ A small VM on an emulated host does what sequences say: its guest shares pages, 
 VMM changes memory slots, mappings and what holds its memory. After each operation every page is tried in five ways, and
 each answer is compared with a model. A sequence that fails is written to a file, and shortened there; --replay runs it
 alone. What each search has tried is a line of searches.txt in the same folder.
-
-Exit status 0: nothing was found; 1: something was; 2: it could not be tried.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@
 What is shared is what takes long to make and holds no secret: the kernel, its modules, the root file systems, the
 programs. Keys, and what is made with them (the guest's image, saved states), stay on each machine. Each file that
 comes in must have the SHA-256 that the place's index names; --index says which index, and so every bit of all files.
-Exit status: 0: all that is needed is there now; 1: a part of it is not, and the sign-off makes it.
 """
 
 from __future__ import annotations

@@ -37,8 +37,15 @@ class Limits(BaseModel):
 def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof clean-cache", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--max-size", default="20GiB", help="keep at most this size, for instance 500MiB or 20GiB")
-    parser.add_argument("--max-age", default="30", help="keep only entries that were used in the last DAYS days")
+    parser.add_argument(
+        "--max-size",
+        default="20GiB",
+        metavar="SIZE",
+        help="keep at most this size, for instance 500MiB; default: 20GiB",
+    )
+    parser.add_argument(
+        "--max-age", default="30", metavar="DAYS", help="keep what was used in so many days; default: 30"
+    )
     return parser
 
 

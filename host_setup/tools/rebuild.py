@@ -3,8 +3,7 @@
 
 Source, series and compiler come from this machine, and must be those that the report names; the configuration is the
 one that it holds. Nothing comes from the cache, and ccache is off: it takes 10 to 30 minutes on two cores. With
-``--folder`` an interrupted rebuild goes on where it was ended. Exit status: 0 the same kernel, 1 another one, 2 it
-could not be made.
+``--folder`` an interrupted rebuild goes on where it was ended.
 """
 
 from __future__ import annotations
@@ -232,7 +231,7 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument("report", type=parse_path, metavar="REPORT", help="folder of a report; verify it first")
     source.add_option(parser)
     parser.add_argument("--series", metavar="NAME", help="a name or a folder; default: the one that the report names")
-    parser.add_argument("--compiler", type=parse_compiler, default=GCC.compiler, metavar="NAME")
+    parser.add_argument("--compiler", type=parse_compiler, default=GCC.compiler, metavar="NAME", help="default: gcc")
     parser.add_argument("--jobs", type=parse_jobs, metavar="N", help="compilers at a time")
     parser.add_argument(
         "--folder",

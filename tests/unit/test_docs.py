@@ -15,7 +15,9 @@ import pytest
 import cli.__main__ as command_line
 from cli.table import COMMANDS
 from common.paths import PROJECT
-from signoff.contract import Class
+from fleet.groups import CONTRACT
+from signoff.contract import Class, Kind
+from signoff.contract_files import load
 from signoff.report import threats
 from tests.unit.documented import (
     OTHER_LANGUAGES,
@@ -172,6 +174,13 @@ def test_files_that_are_named_are_there(file: Path) -> None:
     names = re.findall(r"`((?:cli|common|fleet|guest_images|history|host_setup|signoff|tests_\w+|verifier)/[^`*\s<]*)`",
                        file.read_text(encoding="utf-8"))  # fmt: skip
     assert [name for name in names if not (PROJECT / name).exists() and not re.search("NAME|SERIES", name)] == []
+
+
+def test_readme_counts_no_more_attacks_than_there_are() -> None:
+    stated = re.search(r"in\s+more\s+than\s+(\d+)\s+ways", (PROJECT / "README.md").read_text())
+    assert stated
+    attacks = [claim for claim in load(CONTRACT).claims if claim.kind is Kind.ATTACK]
+    assert int(stated[1]) < len(attacks) < int(stated[1]) + 100
 
 
 def test_every_page_is_linked_from_readme() -> None:

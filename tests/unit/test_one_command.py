@@ -173,6 +173,16 @@ def test_help_has_the_options_and_examples_that_parse(command: Command, capsys: 
         assert fault_of(f"./sealproof {command.name} {example}") == ""
 
 
+@pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
+def test_help_says_once_what_each_exit_status_means(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    command_line.main([command.name, "--help"])
+    options, _, statuses = capsys.readouterr().out.partition("\nexit status:\n")
+    assert statuses
+    assert re.search(rf"\b{command.failed}: ", statuses)
+    assert statuses.startswith(("  0: ", "  as of ", "  that of "))
+    assert not re.search(r"[Ee]xit (status)?:? ?\d", options)
+
+
 def test_an_unknown_command_names_those_that_are_near() -> None:
     with pytest.raises(UserInputError) as caught:
         command_line.main(["sing-off"])
