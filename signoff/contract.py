@@ -19,7 +19,7 @@ from common import releases
 from signoff.host_facts import HostFacts
 from signoff.needs import Needs
 from signoff.observation import PAGE_SIZE, After, Page, State
-from signoff.outcome import On, Outcome
+from signoff.outcome import KernelRange, On, Outcome
 
 
 class Mode(StrEnum):
@@ -208,7 +208,7 @@ class Skip(BaseModel):
     model_config = _WORD
 
     when: tuple[Condition, ...] = ()
-    kernel: str | None = None
+    kernel: KernelRange | None = None
     reason: str = ""
 
     def case(self, holds: Callable[[Condition], bool], host: HostFacts) -> tuple[str, str] | None:
@@ -235,13 +235,6 @@ class Skip(BaseModel):
         if stated == []:
             raise ValueError("name a condition, or leave out 'when'")
         return (stated,) if isinstance(stated, str) else stated
-
-    @field_validator("kernel")
-    @classmethod
-    def _is_a_range(cls, text: str) -> str:
-        if not releases.meet(text):
-            raise ValueError(f"no release lies in {text}")
-        return "".join(text.split())
 
     @model_validator(mode="after")
     def _says_for_what(self) -> Self:

@@ -8,12 +8,22 @@ import re
 import signal
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from common import releases
 from common.ending import Ending
 from signoff.host_facts import Accelerator, HostFacts, Vendor
 from signoff.observation import PAGE_SIZE, After
+
+
+def _known_range(text: str) -> str:
+    if not releases.meet(text):
+        raise ValueError(f"no release lies in {text}")
+    return "".join(text.split())
+
+
+KernelRange = Annotated[str, AfterValidator(_known_range)]
+"""A range of releases, such as ``>=6.2,<6.8``, without blanks."""
 
 _SI_CODE = re.compile(r"(BUS|SEGV|ILL|TRAP|FPE|SI)_[A-Z]+")
 
@@ -76,7 +86,7 @@ class On(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kernel: str | None = None
+    kernel: KernelRange | None = None
     vendor: Vendor | None = None
     accelerator: Accelerator | None = None
     source: Annotated[str, Field(min_length=1)]
@@ -84,13 +94,6 @@ class On(BaseModel):
     plain: Outcome | None = None
     protected: Outcome | None = None
     shared: Outcome | None = None
-
-    @field_validator("kernel")
-    @classmethod
-    def _is_a_range(cls, text: str) -> str:
-        if not releases.meet(text):
-            raise ValueError(f"no release lies in {text}")
-        return "".join(text.split())
 
     @model_validator(mode="after")
     def _states_something(self) -> On:
