@@ -40,7 +40,7 @@ class FakeHost:
     tier = "emulated"
 
     def __init__(self, *specs: GuestSpec) -> None:
-        self.vitals, self.ssh = Vitals("the host"), self
+        self.vitals, self.ssh, self.guest_specs = Vitals("the host"), self, specs
         self.guests = tuple(FakeGuest(spec) for spec in specs)
         self.guest, self.plain_guest = self.guests[0], self.guests[1] if len(specs) > 1 else None
         self.events: list[str] = []

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# ruff: noqa: D102  what a method of Host does, the protocol says
 """Guests of other shapes than a host's own: on a pristine host one that is under test, and a plain one beside it."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from common.waiting import Deadline
-from host_setup.hosts.base import Host
+from host_setup.channels.ssh import Ssh
+from host_setup.hosts.base import Host, Outside
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec, beside
 from host_setup.hosts.pool import HostPool
@@ -23,26 +25,65 @@ BOOT = 240.0  # seconds that a boot may take on a slow, busy machine
 Shape = Callable[[GuestSpec], GuestSpec]
 
 
-class Among:
-    """A host, seen as that of some of its guests: the one under test first, then the plain one, if there is one."""
+class Among(Host):
+    """A host, seen as that of some of its guests: the one under test first, then the plain one, if there is one.
+
+    All else is the host's own.
+    """
 
     def __init__(self, host: Host, guests: tuple[Guest, ...]) -> None:
-        self.guests = guests
+        self.tier, self.vitals, self.guest_specs = host.tier, host.vitals, host.guest_specs
         self._host = host
+        self._guests = guests
+
+    @property
+    def guests(self) -> tuple[Guest, ...]:
+        """These guests."""
+        return self._guests
 
     @property
     def guest(self) -> Guest:
         """The one under test."""
-        return self.guests[0]
+        return self._guests[0]
 
     @property
     def plain_guest(self) -> Guest | None:
         """The plain one beside it."""
-        return self.guests[1] if len(self.guests) > 1 else None
+        return self._guests[1] if len(self._guests) > 1 else None
 
-    def __getattr__(self, name: str) -> Any:
-        """All else is the host's."""
-        return getattr(self._host, name)
+    @property
+    def ssh(self) -> Ssh:
+        return self._host.ssh
+
+    @property
+    def qemu(self) -> Outside | None:
+        return self._host.qemu
+
+    @property
+    def all_guests(self) -> tuple[Guest, ...]:
+        return self._host.all_guests
+
+    @property
+    def lost(self) -> str | None:
+        return self._host.lost
+
+    def extra_guest(self, spec: GuestSpec) -> AbstractContextManager[Guest]:
+        return self._host.extra_guest(spec)
+
+    def beats(self, who: str) -> int:
+        return self._host.beats(who)
+
+    def identity(self) -> dict[str, str]:
+        return self._host.identity()
+
+    def kernel_log(self) -> str:
+        return self._host.kernel_log()
+
+    def login_command(self, guest: GuestSpec | None = None) -> str:
+        return self._host.login_command(guest)
+
+    def sleep(self) -> None:
+        self._host.sleep()
 
     def close(self) -> None:
         """Nothing: who started the host ends it."""
