@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -67,6 +68,10 @@ def command_parsers() -> dict[str, argparse.ArgumentParser]:
     return _parsers()[1]
 
 
+_Add = Callable[..., argparse.ArgumentParser]
+"""Adds a command: its name, and what ``argparse`` takes besides."""
+
+
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The whole command line, and that of each command."""
     parser = argparse.ArgumentParser(prog="sealproof history", description=(__doc__ or "").splitlines()[0])
@@ -79,25 +84,31 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         help="the history, an SQLite file; default: sealproof/history.sqlite below $XDG_STATE_HOME or ~/.local/state",
     )
 
-    record_parser = commands.add_parser("record", parents=[where], help="keep finished runs")
+    for add_commands in (_add_files, _add_compare, _add_nightly, _add_looks):
+        add_commands(partial(commands.add_parser, parents=[where]))
+    return parser, dict(commands.choices)
+
+
+def _add_files(add: _Add) -> None:
+    """The commands that take and give runs."""
+    record_parser = add("record", help="keep finished runs")
     record_parser.add_argument(
         "report", nargs="+", type=parse_path, metavar="REPORT", help="a run's folder, for instance reports/latest"
     )
     record_parser.set_defaults(command=_record)
 
-    export_parser = commands.add_parser("export", parents=[where], help="write the whole history as JSON lines")
+    export_parser = add("export", help="write the whole history as JSON lines")
     export_parser.add_argument("file", metavar="FILE", help="'-': standard output")
     export_parser.set_defaults(command=_export)
 
-    import_parser = commands.add_parser(
-        "import", parents=[where], help="add an export: all of it, or nothing if it is damaged"
-    )
+    import_parser = add("import", help="add an export: all of it, or nothing if it is damaged")
     import_parser.add_argument("file", metavar="FILE", help="'-': standard input")
     import_parser.set_defaults(command=_import)
 
-    compare_parser = commands.add_parser(
+
+def _add_compare(add: _Add) -> None:
+    compare_parser = add(
         "compare",
-        parents=[where],
         help="what has changed between two runs",
         description="Each run is a report's folder, a run's id or the beginning of one, or 'latest', the newest run of "
         "the history. Exit status 0: no claim regressed; 1: at least one did; 2: the runs are not comparable.",
@@ -109,52 +120,62 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     )
     compare_parser.set_defaults(command=_compare)
 
-    night = commands.add_parser(
+
+def _add_nightly(add: _Add) -> None:
+    nightly_parser = add(
         "nightly",
         prog="sealproof nightly",
-        parents=[where],
-        description="Runs the cells of a matrix: those that failed last first, then those that were not run for "
-        "longest. A night that was killed goes on where it was.",
+        description="\n\nRuns the cells of a matrix: those that failed last first, then those that were not run for "
+        "longest.\nA night that was killed goes on where it was.",
     )
-    night.add_argument("matrix", type=parse_path, metavar="MATRIX", help="a TOML file; docs/nightly.md shows one")
-    night.add_argument("--minutes", type=minutes, metavar="N", help="instead of the matrix' own")
-    night.add_argument(
+    nightly_parser.add_argument(
+        "matrix", type=parse_path, metavar="MATRIX", help="a TOML file; docs/nightly.md shows one"
+    )
+    nightly_parser.add_argument("--minutes", type=minutes, metavar="N", help="instead of the matrix' own")
+    nightly_parser.add_argument(
         "--exit-on", type=ExitOn, choices=list(ExitOn), metavar="WHAT", help=f"status 1 for: {', '.join(ExitOn)}"
     )
-    night.add_argument("--new", action="store_true", help="begin a new night also if the last one was not finished")
-    night.add_argument("--dry-run", action="store_true", help="say what would be run, in which order; run nothing")
-    night.add_argument(
+    nightly_parser.add_argument(
+        "--new", action="store_true", help="begin a new night also if the last one was not finished"
+    )
+    nightly_parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be run, in which order; run nothing"
+    )
+    nightly_parser.add_argument(
         "--reports",
         type=parse_path,
         default=Path("reports/nightly"),
         metavar="DIR",
         help="folder for the nights' reports; default: reports/nightly",
     )
-    night.set_defaults(command=_nightly)
+    nightly_parser.set_defaults(command=_nightly)
 
-    page = commands.add_parser("trend", parents=[where], help="write the page of all nights, one file")
-    page.add_argument("file", type=parse_path, metavar="FILE", help="for instance reports/nightly/trend.html")
-    page.add_argument("--nights", type=_number, default=NIGHTS, metavar="N", help=f"how many; default: {NIGHTS}")
-    page.set_defaults(command=_trend)
 
-    words = commands.add_parser("summary", parents=[where], help="print the result of a night")
-    words.add_argument("night", nargs="?", default=LATEST, metavar="NIGHT", help="its id, or its beginning")
-    form = words.add_mutually_exclusive_group()
+def _add_looks(add: _Add) -> None:
+    """The commands that say what became of nights and claims."""
+    trend_parser = add("trend", help="write the page of all nights, one file")
+    trend_parser.add_argument("file", type=parse_path, metavar="FILE", help="for instance reports/nightly/trend.html")
+    trend_parser.add_argument(
+        "--nights", type=_number, default=NIGHTS, metavar="N", help=f"how many; default: {NIGHTS}"
+    )
+    trend_parser.set_defaults(command=_trend)
+
+    summary_parser = add("summary", help="print the result of a night")
+    summary_parser.add_argument("night", nargs="?", default=LATEST, metavar="NIGHT", help="its id, or its beginning")
+    form = summary_parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="for a CI's job page; default: a plain text, for a mail")
     form.add_argument(
         "--annotations", type=Form, choices=list(Form), metavar="CI",
         help="at the contract's lines: github (for the job's log) or gitlab (an artifact of the kind codequality)",
     )  # fmt: skip
-    words.set_defaults(command=_summary)
+    summary_parser.set_defaults(command=_summary)
 
-    listed = commands.add_parser("claim", parents=[where], help="how a claim fared, run by run")
     for claim_parser in (
-        listed,
-        commands.add_parser("history", parents=[where]),
-    ):  # its other name, which help does not list
+        add("claim", help="how a claim fared, run by run"),
+        add("history"),  # its other name, which help does not list
+    ):
         claim_parser.add_argument("claim", metavar="CLAIM", help="as tests_e2e/contract/ names it")
         claim_parser.set_defaults(command=_claim)
-    return parser, dict(commands.choices)
 
 
 def _number(text: str) -> int:
