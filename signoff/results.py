@@ -174,10 +174,12 @@ def without_verdict(claim: Claim, mode: Mode, sentence: str, status: Status, why
 def need_of(result: Result) -> Need:
     """What the evidence of a claim holds, as the contract names it."""
     names = (name.rpartition("/")[2] for name in result.evidence)
-    roles = (tuple((check.name, check.expected) for check in result.checks if check.role == role) for role in ROLES)
+    subject, control = (
+        tuple((check.name, check.expected) for check in result.checks if check.role == role) for role in ROLES
+    )
     calls = dict.fromkeys(run.call for run in result.runs)
     files = tuple(sorted(name for name in names if not _OWN.fullmatch(name)))
-    return Need(result.sentence, " | ".join(calls), result.protected, files, *roles)
+    return Need(result.sentence, " | ".join(calls), result.protected, files, subject, control)
 
 
 def was_tried(result: Result) -> bool:

@@ -295,7 +295,7 @@ def _skip(name: str, entry: Any) -> dict[str, str]:
     """
     need = partial(_need, name)
     need(isinstance(entry, dict) and set(entry) in _SKIPS, "its skip names no condition")
-    cases = {}
+    cases: dict[str, str] = {}
     if "when" in entry:
         several = entry["when"] if isinstance(entry["when"], list) else [entry["when"]]
         right = bool(several) and all(isinstance(condition, str) and condition in SKIPPED for condition in several)

@@ -207,7 +207,7 @@ def test_all_that_a_run_says_of_its_host_is_known() -> None:
     ],
 )
 def test_what_hosts_are_is_said(facts: dict[str, str]) -> None:
-    told = {
+    told: dict[str, Any] = {
         "series": "a-series", "machine": "rack-4, from vm", "commit": "unknown", "command": "pytest tests_e2e",
         "ended": "", "made_of": {}, "kernel": None, "host": facts, "mode": "protected", "problems": [],
     }  # fmt: skip

@@ -55,6 +55,9 @@ class Among(Host):
     def ssh(self) -> Ssh:
         return self._host.ssh
 
+    def log_in(self, seconds: float) -> Ssh:
+        return self._host.log_in(seconds)
+
     @property
     def qemu(self) -> Outside | None:
         return self._host.qemu
