@@ -326,7 +326,17 @@ def test_vmm_cannot_start_its_guests_cpu_by_a_timer(trial: Trial, host: Host) ->
 
 def test_registers_of_no_processor_outlive_a_reset(trial: Trial, host: Host) -> None:
     """When the VMM resets a machine, it is told no register of any processor as the guest has left it."""
-    tiny_vm_works(trial, host, "reset-registers", "reset-at-load", "reset-at-copy", "reset-pending")
+    tiny_vm_works(trial, host, "reset-registers", "reset-at-load", "reset-at-copy", "reset-pending", "reset-kept")
+
+
+def test_root_reads_no_register_that_the_processor_keeps(trial: Trial, host: Host) -> None:
+    """Root does not read a private register in the processor that runs a guest, where KVM would leave it for later."""
+    tiny_vm_works(trial, host, "kept-register", ways=("private",))
+
+
+def test_backtrace_of_a_processor_shows_no_private_register(trial: Trial, host: Host) -> None:
+    """A backtrace that root has the processor print that runs a guest shows no private register in the host's log."""
+    tiny_vm_works(trial, host, "backtrace", ways=("private",))
 
 
 def test_processor_that_runs_on_stores_nothing_for_the_vmm_at_a_reset(trial: Trial, host: Host) -> None:

@@ -65,6 +65,7 @@ NUMBER, CODE_AT, DEVICE_AT = "5ec2e7c0ffee", "8080604", "8080605"
 ARGUMENT, ARGUMENT_OF_FLUSH = "7e11eaf", "asid: 132193967"
 # guest_images/programs: MSR_TSC_AUX, and as much of SECRET as it holds
 LOADED = "c0000103, value e7c0ffee"
+TRIED = "48, value 2"  # MSR_SPEC_CTRL; without private registers KVM has each value traced that it tries
 # Of these the code has some: a nested guest that comes, ends and is interrupted, an access to a device that KVM knows.
 EVENTS = ("kvm_nested_vmenter", "kvm_nested_vmexit_inject", "kvm_nested_intr_vmexit", "kvm_skinit", "vcpu_match_mmio")
 EVENT_NAME = re.compile(r"\b(kvm\w*|vcpu_\w+): ")  # of a line of the trace
@@ -146,6 +147,7 @@ def _check_register_events(host: Host, way: str) -> list[Check]:
         Check("events of KVM's", "some", _some(" kvm_" in trace_text)),
         Check("lines of the trace with the number", shown, lines_with(trace_text, NUMBER)),
         Check("lines of the trace with the register that KVM loads", shown, lines_with(trace_text, LOADED)),
+        Check("lines of the trace with the register that KVM tries", shown, lines_with(trace_text, TRIED)),
         *(Check(f"events {event}", "some", _some(bool(lines))) for event, lines in of.items()),
         *(
             Check(f"events {event} with an address of the guest's", shown, _some(_any(lines)))

@@ -24,7 +24,6 @@ from tests_e2e.support.direct_map import direct_map
 from tests_e2e.support.host_memory import memory_of
 from tests_e2e.support.registers import judge_each, user_canary
 from tests_e2e.support.steps import open_file
-from tests_e2e.support.tiny_vm import tiny_vm_works
 
 HELD = 64  # bytes, in the registers r8 to r15, which KVM keeps one behind the other
 HOLDS = 1.0  # seconds at a time, of the guest's time
@@ -35,11 +34,6 @@ SECONDS = 20.0
 
 Read = Callable[[Puppet, int], Got]
 """A way to read what is at a host-physical address."""
-
-
-def test_root_reads_a_register_that_the_processor_keeps(trial: Trial, host: Host) -> None:
-    """Root reads a register of a guest in the processor that runs it, where KVM leaves it between two entries."""
-    tiny_vm_works(trial, host, "kept-register", ways=("private",))
 
 
 def test_kernel_reads_registers_of_a_protected_guest(attack: Attack) -> None:

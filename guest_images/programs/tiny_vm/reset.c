@@ -132,6 +132,29 @@ static GUEST void interrupted_copy_ends_with_a_reset(void)
 	attempt((const void *)WINDOW, WINDOW + PAGE / 2, NO_MEMORY_AT);
 }
 
+#define MSR_HWCR 0xc0010015u
+#define HWCR_STATUS_WRITES 0x40000u	/* that the status of machine checks can be written */
+
+/* The host side tells the rest: what is in a register that INIT leaves as it is. */
+static GUEST void register_kept_by_init_ends_with_a_reset(void)
+{
+	write_msr(MSR_HWCR, HWCR_STATUS_WRITES);
+	tell("a register that INIT does not change", HWCR_STATUS_WRITES, read_msr(MSR_HWCR));
+	service(RESET_AND_READ);
+}
+
+static uint64_t read_by_vmm(const struct vm *vm, uint32_t msr)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msrs = { .head.nmsrs = 1, .entry.index = msr };
+
+	if (ioctl(vm->cpu, KVM_GET_MSRS, &msrs) != 1)
+		cannot("read a register of the VM");
+	return msrs.entry.data;
+}
+
 /* KVM resets when the processor is to run; it does not come to run. */
 void reset_by_first(struct vm *vm)
 {
@@ -222,6 +245,11 @@ static uint64_t serve_reset(struct vm *vm, uint32_t what)
 			cannot("read the VM's registers");
 		vm->after_reset[0] = regs.rip;
 		return 0;
+	case RESET_AND_READ:
+		reset_by_first(vm);
+		vm->over = true;
+		vm->after_reset[0] = read_by_vmm(vm, MSR_HWCR);
+		return 0;
 	case RESET_BESIDE_SECOND:
 		reset_by_first(vm);
 		vm->over = true;
@@ -266,6 +294,12 @@ static void report_copied(struct text *line, const struct vm *vm)
 		   vm->after_reset[0] / PAGE == WINDOW / PAGE);
 }
 
+static void report_kept(struct text *line, const struct vm *vm)
+{
+	report_hex(line, "what the VMM reads in a register that INIT does not change", way == PLAIN ? HWCR_STATUS_WRITES : 0,
+		   vm->after_reset[0]);
+}
+
 const struct row reset_rows[] = {
 	{ "reset-forgotten", memory_is_forgotten_at_a_reset, .operands = NULL, .serve = serve_reset, .device = EXTRA_SLOT },
 	{ "reset-moved", moved_page_ends_with_a_reset, .operands = NULL, .serve = serve_reset },
@@ -276,5 +310,7 @@ const struct row reset_rows[] = {
 	  .first = enable_with_registers, .device = NO_MEMORY_AT, .report = report_place },
 	{ "reset-at-copy", interrupted_copy_ends_with_a_reset, .operands = operands, .pages = 4, .serve = serve_copy,
 	  .first = enable_with_registers, .device = NO_MEMORY_AT, .device_more = 1, .report = report_copied },
+	{ "reset-kept", register_kept_by_init_ends_with_a_reset, .operands = NULL, .serve = serve_reset,
+	  .first = enable_with_registers, .report = report_kept },
 	{ .name = NULL },
 };

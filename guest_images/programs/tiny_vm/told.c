@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
+#include <sys/klog.h>
 
 #include "told.h"
 #include "looks.h"
@@ -183,6 +184,8 @@ static GUEST void no_register_fails(void)
 
 /* What KVM's tracer and its log would show of registers: an address of the code, arguments, a value for a register. */
 #define MSR_TSC_AUX 0xc0000103u	/* KVM loads it into the processor: test_kvm_traces.py looks for that */
+#define MSR_SPEC_CTRL 0x48u		/* KVM tries whether the processor takes it; so too */
+#define TRIED 2u			/* STIBP */
 #define LOGGED_MSR "0xc0010007"	/* a counter: KVM says in its log that it does not have it */
 
 extern const unsigned char traced_code[], traced_end[], write_logged[];
@@ -251,6 +254,7 @@ static GUEST void registers_are_not_traced(void)
 		     : "b"(SECRET), "c"(SECRET), "d"(SECRET), "S"(SECRET), [where] "r"(WINDOW) : "r11", "memory");
 	tell("a hypercall that there is not", NO_SUCH_CALL, result);
 	write_msr(MSR_TSC_AUX, (uint32_t)SECRET);
+	write_msr(MSR_SPEC_CTRL, TRIED);
 	attempt(IN_TRACED(write_logged), 0, 0);
 	attempt(IN_TRACED(told_port), 0, 0);
 	attempt(IN_TRACED(told_device), WINDOW + PAGE, 0);
@@ -452,18 +456,18 @@ static uint64_t serve_exits(struct vm *vm, uint32_t what)
 	}
 }
 
-/* --- a register that the processor keeps while KVM runs on it ------------------------------------------------------ */
+/* --- a register that the processor would keep while KVM runs on it ------------------------------------------------- */
 
 enum { WATCH_PROCESSOR = 1, ASK_WATCHER };
 enum { TURNS = 40000000, READS = 50000 };	/* of the guest's loop; of the register at most */
 
-static GUEST void register_is_kept_in_processor(void)
+static GUEST void register_is_not_kept_in_processor(void)
 {
 	write_msr(MSR_TSC_AUX, (uint32_t)SECRET);
 	service(WATCH_PROCESSOR);
 	for (volatile uint32_t turn = 0; turn < TURNS; turn++)
 		;
-	tell("root reads the register in the processor", 1, service(ASK_WATCHER));
+	tell("root reads the register in the processor", way == PLAIN, service(ASK_WATCHER));
 }
 
 static struct {
@@ -515,6 +519,91 @@ static uint64_t serve_watcher(struct vm *vm, uint32_t what)
 	return 0;
 }
 
+/* --- what a backtrace of the processor that runs a guest shows in the host's log ------------------------------------ */
+
+enum { ASK_BACKTRACES = 1, LOOK_AT_LOG };
+enum { IN_CR2 = 1, IN_DR0 = 2, WHILE_IT_RUNS = 4 };	/* what is in the log, a bit each */
+enum { BACKTRACES = 20, CONSOLE_OFF = 6, CONSOLE_ON };	/* the last two as syslog(2) has them */
+
+static GUEST void log_shows_no_register(void)
+{
+	asm volatile("mov %[secret], %%dr0\n\tmov %[secret], %%cr2" : : [secret] "r"(SECRET));
+	service(ASK_BACKTRACES);
+	for (volatile uint32_t turn = 0; turn < TURNS; turn++)
+		;
+	tell("backtraces of the processor while it runs the guest, with CR2, with DR0",
+	     way == PLAIN ? IN_CR2 | IN_DR0 | WHILE_IT_RUNS : WHILE_IT_RUNS, service(LOOK_AT_LOG));
+}
+
+static struct {
+	pthread_t thread;
+	int log;
+	uint64_t found;
+} reader;
+
+/* Each message comes alone, and has its length. */
+static void read_log(void)
+{
+	char line[1024];
+	ssize_t length;
+
+	while ((length = read(reader.log, line, sizeof(line) - 1)) > 0) {
+		line[length] = 0;
+		if (strstr(line, "vcpu_run"))
+			reader.found |= WHILE_IT_RUNS;
+		if (strstr(line, "CR2: 00005ec2e7c0ffee"))
+			reader.found |= IN_CR2;
+		if (strstr(line, "DR0: 00005ec2e7c0ffee"))
+			reader.found |= IN_DR0;
+	}
+}
+
+/* Not on the console, where a backtrace that nobody has asked for is a complaint. */
+static void *ask_backtraces(void *cpu)
+{
+	const int trigger = open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC);
+	cpu_set_t others;
+
+	CPU_ZERO(&others);
+	CPU_SET(*(int *)cpu ? 0 : 1, &others);
+	if (pthread_setaffinity_np(pthread_self(), sizeof(others), &others))
+		cannot("go to another processor: the host needs two");
+	if (trigger < 0 || klogctl(CONSOLE_OFF, NULL, 0))
+		cannot("have the kernel print to its log alone");
+	for (int i = 0; i < BACKTRACES && !(reader.found & WHILE_IT_RUNS); i++) {
+		if (write(trigger, "l", 1) != 1)
+			cannot("ask for backtraces");
+		usleep(20000);
+		read_log();
+	}
+	if (klogctl(CONSOLE_ON, NULL, 0))
+		cannot("have the kernel print to its console");
+	return NULL;
+}
+
+static uint64_t serve_reader(struct vm *vm, uint32_t what)
+{
+	static int cpu;
+	cpu_set_t here;
+
+	(void)vm;
+	if (what == LOOK_AT_LOG) {
+		if (pthread_join(reader.thread, NULL))
+			cannot("wait for a thread");
+		return reader.found;
+	}
+	cpu = sched_getcpu();
+	CPU_ZERO(&here);
+	CPU_SET(cpu, &here);
+	reader.log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (reader.log < 0 || lseek(reader.log, 0, SEEK_END) || sched_setaffinity(0, sizeof(here), &here))
+		cannot("look at the kernel's log");
+	errno = pthread_create(&reader.thread, NULL, ask_backtraces, &cpu);
+	if (errno)
+		cannot("start a thread");
+	return 0;
+}
+
 const struct row told_rows[] = {
 	{ "untold", instruction_is_not_told, .operands = operands, .pages = 1, .gives_up = true },
 	{ "untold-registers", instruction_is_not_told, .operands = operands, .pages = 1, .gives_up = true,
@@ -525,8 +614,10 @@ const struct row told_rows[] = {
 	  .asks_exits = true },
 	{ "denied", no_register_fails, .operands = NULL, .serve = serve_exits, .first = deny_registers_and_enable },
 	{ "timer", timer_starts_nothing, .operands = NULL, .serve = serve_timer, .first = set_timer_and_enable },
-	{ "kept-register", register_is_kept_in_processor, .operands = NULL, .serve = serve_watcher,
+	{ "kept-register", register_is_not_kept_in_processor, .operands = NULL, .serve = serve_watcher,
 	  .first = enable_with_registers },
-	{ "traced", registers_are_not_traced, .operands = operands, .pages = TRACED_CODE + 1, .first = enable_with_registers },
+	{ "backtrace", log_shows_no_register, .operands = NULL, .serve = serve_reader, .first = enable_with_registers },
+	{ "traced", registers_are_not_traced, .operands = operands, .pages = TRACED_CODE + 1, .first = enable_with_registers,
+	  .spec_ctrl = true },
 	{ .name = NULL },
 };

@@ -102,6 +102,8 @@ void copy_program(const struct vm *vm)
 	make_tables(vm->ram);
 }
 
+#define CPUID_FEATURES 7u
+#define HAS_SPEC_CTRL (1u << 26)	/* in edx */
 #define CPUID_HYPERVISOR 0x40000000u
 #define CPUID_NESTED 0x4000000au
 #define CPUID_OF_KVM 0x100u		/* how far KVM's own leaves are behind Hyper-V's, where there are both */
@@ -128,6 +130,15 @@ static void offer_hyper_v(struct kvm_cpuid2 *table)
 		table->entries[table->nent++] = leaves[i];
 }
 
+/* KVM takes the VMM's word for it. */
+static void offer_spec_ctrl(struct kvm_cpuid2 *table)
+{
+	for (uint32_t i = 0; i < table->nent; i++) {
+		if (table->entries[i].function == CPUID_FEATURES && !table->entries[i].index)
+			table->entries[i].edx |= HAS_SPEC_CTRL;
+	}
+}
+
 static void offer_all(const struct vm *vm, int cpu)
 {
 	struct kvm_cpuid2 *const table = calloc(1, sizeof(*table) + CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2));
@@ -139,6 +150,8 @@ static void offer_all(const struct vm *vm, int cpu)
 		cannot("ask for the CPUID that a VM can have");
 	if (row->hyper_v)
 		offer_hyper_v(table);
+	if (row->spec_ctrl)
+		offer_spec_ctrl(table);
 	if (ioctl(cpu, KVM_SET_CPUID2, table))
 		cannot("set the VM's CPUID");
 	free(table);

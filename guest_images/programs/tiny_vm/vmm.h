@@ -85,6 +85,7 @@ struct row {
 	bool split;				/* KVM has those alone; the other interrupt controllers are the VMM's */
 	uint64_t apic_base;			/* where the local APIC is, if not where a reset puts it */
 	bool hyper_v;				/* the guest finds Hyper-V, and KVM */
+	bool spec_ctrl;				/* the guest finds SPEC_CTRL, whether the processor has it or not */
 	bool wide_twin;				/* APICs' numbers have 32 bits, and the twin comes before the second processor */
 	bool one_space;				/* there is none of its own in system management mode */
 	bool has_stack_in_window;		/* the VMM, by its registers, when it runs the guest */
