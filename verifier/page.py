@@ -23,7 +23,7 @@ from verifier.words import CLASSES, EXITS, KINDS, MEANING, NO_SIGNOFF, PLAIN_PRO
 
 PAGE, STYLE = "signoff.html", "signoff.css"
 POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'"
-STYLE_SHA256 = "5bf9c6c48a84a3e975d64325ccc55f049aa841953dffcd07a612665b5c746cda"
+STYLE_SHA256 = "ca9458a05f802d0ca7c685b826f72a1b73c986741f1b1250cb706ddc765a0eef"
 _FEW = 40  # claims up to which all sections are open
 _TONES = {"PROTECTED": "good", "CONTROLS HOLD": "neutral", "NOT PROVEN": "open"}
 _COLUMNS = {
@@ -229,7 +229,7 @@ class _Page:
         yield f"<td>{'; '.join(sections) or 'none'}</td>"
         weakest = "nothing here tries it"
         if line.status:
-            words = "; ".join(self._link(name) for name in line.weakest[:3])
+            words = " ".join(self._link(name) for name in line.weakest[:3])
             if len(line.weakest) > 3:
                 words += f" and {len(line.weakest) - 3} more"
             narrow = f"; {line.narrow} of them on fewer than three kinds of page" if line.narrow else ""
@@ -237,7 +237,7 @@ class _Page:
         note = f'<div class="soft">{safe(line.threat.note)}</div>' if line.threat.note else ""
         yield f"<td>{weakest}{note}</td>"
         more = f" and {len(line.open) - 4} more" if len(line.open) > 4 else ""
-        yield f"<td>{'; '.join(self._link(name) for name in line.open[:4]) or DASH}{more}</td></tr>"
+        yield f"<td>{' '.join(self._link(name) for name in line.open[:4]) or DASH}{more}</td></tr>"
 
     def _machines(self) -> Iterator[str]:
         if self._fleet is not None:
