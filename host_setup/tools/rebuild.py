@@ -22,18 +22,20 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from common.errors import CommandError, KernelError, UserInputError
 from common.names import path_text
-from common.paths import parse_path
+from common.paths import make_refuses, parse_path
 from common.processes import run_tree
 from common.program import end_with
 from common.progress import Terminal
-from common.store import Store, digest, file_sha256
+from common.store import GIB, Store, digest, file_sha256, no_space
 from host_setup.kernel import compiler_output, series, source
 from host_setup.kernel.build import Request, facts_of, key, lay_out, site_in
+from host_setup.kernel.layers import Layer
 from host_setup.kernel.patches import source_tree
 from host_setup.kernel.toolchain import GCC, Toolchain, parse_compiler, parse_jobs
 
 STAGE = "rebuild"
 _LINES = 2100  # of a build's output, for the first time-left
+_NEEDS = 5 * GIB  # of disk, for source and objects
 SAME, OTHER = 0, 1  # exit status
 CONFIG = "identity/kernel.config"
 
@@ -67,6 +69,13 @@ class Told(BaseModel):
     run: str
     series: str
     kernel: _Kernel
+    host: Mapping[str, str] = {}
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that change how a kernel is made, beside its configuration."""
+        told = self.host.get("kernel's layers", "").split(", ")
+        return tuple(layer for layer in (Layer.COVERAGE,) if layer in told)
 
 
 def read(report: Path) -> tuple[Told, str]:
@@ -136,7 +145,8 @@ def request(record: Told, config: str, given: argparse.Namespace, store: Store) 
             stage=STAGE,
             hint="name the report's source with --kernel",
         )
-    return Request(kernel_source, wanted, toolchain=Toolchain(given.compiler, given.jobs), exact=config)
+    toolchain = Toolchain(given.compiler, given.jobs)
+    return Request(kernel_source, wanted, layers=record.layers, toolchain=toolchain, exact=config)
 
 
 def make(wanted: Request, place: Path, store: Store, terminal: Terminal) -> Mapping[str, str]:
@@ -178,19 +188,35 @@ def make(wanted: Request, place: Path, store: Store, terminal: Terminal) -> Mapp
     }
 
 
+def _require_room(place: Path, option: str) -> None:
+    """See that a kernel can be made in a folder, before minutes of work; one that was begun there needs less.
+
+    :param option: names the folder.
+    :raises UserInputError: make takes no such path. :raises NoSpaceError: the disk is too small.
+    """
+    if make_refuses(place):
+        hint = f"point {option} to a path of letters, digits and . _ - + ="
+        raise UserInputError(f"make cannot build in {path_text(place)}", stage=STAGE, hint=hint)
+    there = next(path for path in (place, *place.parents) if path.exists())
+    if (there != place or not any(place.iterdir())) and shutil.disk_usage(there).free < _NEEDS:
+        raise no_space(place, _NEEDS, option)
+
+
 @contextlib.contextmanager
 def _place(folder: Path | None, told: Told) -> Iterator[Path]:
     """An empty folder to make a kernel in, or the one that an interrupted rebuild for the same report has left.
 
     It goes afterwards; one in a folder that the user named stays if the rebuild is interrupted.
 
-    :raises UserInputError: another rebuild works there.
+    :raises UserInputError: another rebuild works there, or make cannot. :raises NoSpaceError: the disk is too small.
     """
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="sealproof-rebuild-") as fresh:
+            _require_room(Path(fresh), "TMPDIR")
             yield Path(fresh)
         return
     place = folder / f"sealproof-rebuild-{digest(told.model_dump_json())}"
+    _require_room(place, "--folder")
     place.mkdir(parents=True, exist_ok=True)
     with (place / "lock").open("w", encoding="ascii") as lock:
         try:

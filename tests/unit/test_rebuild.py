@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from common.errors import KernelError, UserInputError
+from common.errors import KernelError, NoSpaceError, UserInputError
 from common.processes import run_tree
 from common.progress import Terminal
 from common.store import Store
 from host_setup.kernel import build, series, source
 from host_setup.kernel.build import Request
+from host_setup.kernel.layers import Layer
 from host_setup.tools import rebuild
 from host_setup.tools.rebuild import OTHER, SAME, main
 from tests.unit.test_kernel_build import MAKEFILE, MERGE
@@ -43,6 +44,7 @@ def report(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Repor
     """Makes the report of a run that built the toy; ``changes`` are of what it says of its kernel."""
     monkeypatch.setattr(build, "_KERNEL_NEEDS", 0)
     monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", 0)
+    monkeypatch.setattr(rebuild, "_NEEDS", 0)
 
     def write_report(**changes: Any) -> Path:
         store = Store(tmp_path / "cache")
@@ -221,6 +223,33 @@ def test_of_a_merged_report_a_part_holds_it(report: Report, tree: Path) -> None:
     part.mkdir(parents=True)
     (folder / "identity").rename(part / "identity")
     assert again(folder, tree) == SAME
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_made(
+    report: Report, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = report()
+    monkeypatch.setattr(rebuild, "_NEEDS", 1 << 62)
+    with pytest.raises(NoSpaceError, match="are needed") as caught:
+        again(folder, tree)
+    assert "--folder" in caught.value.hint
+
+
+def test_a_folder_that_make_does_not_take_is_told(report: Report, tree: Path) -> None:
+    folder = tree.parent / "a folder"
+    folder.mkdir()
+    with pytest.raises(UserInputError, match="make cannot build in"):
+        main([str(report()), "--kernel-source", str(tree), "--folder", str(folder)])
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("layers", "found"), [("none", ()), ("debug, coverage", (Layer.COVERAGE,)), ("debug", ())])
+def test_a_kernel_that_counts_its_lines_is_made_as_one(layers: str, found: tuple[Layer, ...]) -> None:
+    kernel = dict.fromkeys(rebuild._Kernel.model_fields, "") | {"patches": ()}
+    told = rebuild.Told.model_validate(
+        {"run": "a", "series": "stock", "kernel": kernel, "host": {"kernel's layers": layers}}
+    )
+    assert told.layers == found
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"run": "x", "series": "stock", "kernel": null}'])
