@@ -232,9 +232,11 @@ class Store:
         if not (path / _SUMS).exists():  # an earlier version of sealproof made it
             _write_sums(path)
             return
-        for name, sha256 in sums(path).items():
+        listed = sums(path)
+        beside = {str(file.relative_to(path)) for file in _files(path)} - listed.keys()
+        for name in sorted(beside) + list(listed):
             try:
-                same = file_sha256(path / name) == sha256
+                same = name not in beside and file_sha256(path / name) == listed[name]
             except FileNotFoundError:
                 same = False
             if not same:

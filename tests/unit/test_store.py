@@ -436,8 +436,15 @@ def lead_elsewhere(made: Path) -> None:
     (made / "link").symlink_to("/bin/sh")
 
 
-@pytest.mark.parametrize("change", [edit, remove, lead_elsewhere])
-def test_entry_that_was_changed_is_refused_by_name(store: Store, change: Callable[[Path], None]) -> None:
+def lay_beside(made: Path) -> None:
+    (made / "lib").mkdir()
+    (made / "lib" / "libc.so.6").write_bytes(b"another")
+
+
+@pytest.mark.parametrize(
+    ("change", "name"), [(edit, "content"), (remove, "content"), (lead_elsewhere, "link"), (lay_beside, "libc.so.6")]
+)
+def test_entry_that_was_changed_is_refused_by_name(store: Store, change: Callable[[Path], None], name: str) -> None:
     def make(folder: Path) -> None:
         fill_with()(folder)
         (folder / "link").symlink_to("content")
@@ -448,7 +455,7 @@ def test_entry_that_was_changed_is_refused_by_name(store: Store, change: Callabl
         Store(store.root).get("kernel", "key")
     assert f"rm -r {made}" in caught.value.hint
     assert caught.value.artefact is not None
-    assert caught.value.artefact.name == ("link" if change is lead_elsewhere else "content")
+    assert caught.value.artefact.name == name
 
 
 def test_use_changes_no_entry(store: Store) -> None:
