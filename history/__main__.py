@@ -26,7 +26,7 @@ from common.waiting import Deadline
 from history import summary, told
 from history.annotations import Form, annotate, to_github, to_gitlab
 from history.compare import Change, Comparison
-from history.database import LONGEST_LINE, History, default_path
+from history.database import LONGEST_LINE, STATE, History, default_path
 from history.matrix import ExitOn, load
 from history.model import STAGE, Run, read_report
 from history.nightly import Ground, Nightly
@@ -352,7 +352,9 @@ def _run(history: History | None, word: str) -> Run:
 
 
 def _history(chosen: argparse.Namespace, *, existing: bool = False) -> History:
-    return History(chosen.history or default_path(), existing=existing)
+    if chosen.history:
+        return History(chosen.history, existing=existing)
+    return History(default_path(), existing=existing, named_by=STATE)
 
 
 @contextmanager

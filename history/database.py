@@ -138,12 +138,13 @@ def default_path() -> Path:
 class History:
     """A history's file.
 
-    :param path: made when missing, unless ``existing``.
+    :param path: made when missing, unless ``existing``. :param named_by: the option or variable that named it.
     :raises UserInputError: it is something else, or of a newer sealproof. :raises SetupError: it cannot be used.
     """
 
-    def __init__(self, path: Path, *, existing: bool = False) -> None:
+    def __init__(self, path: Path, *, existing: bool = False, named_by: str = "--history") -> None:
         self.path = path
+        self._named_by = named_by
         if existing and not path.exists():
             raise UserInputError(
                 f"there is no history {path_text(path)}",
@@ -151,7 +152,7 @@ class History:
                 hint="record a run: ./sealproof history record REPORT",
             )
         try:
-            with disk_errors(path, STATE):
+            with disk_errors(path, named_by):
                 path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SetupError(f"{path_text(path.parent)}: {error.strerror}", stage=STAGE) from error
@@ -346,7 +347,7 @@ class History:
             yield
         except sqlite3.Error as error:
             if _is_full(error, self.path):
-                raise no_space(self.path, variable=STATE) from error
+                raise no_space(self.path, variable=self._named_by) from error
             raise SetupError(
                 f"the history {path_text(self.path)} cannot be used: {error}",
                 stage=STAGE,

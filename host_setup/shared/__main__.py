@@ -30,7 +30,7 @@ from host_setup.kernel.build import build, module
 from host_setup.kernel.series import Protection
 from host_setup.plan import NotMadeError
 from host_setup.provision import KINDS, Settings, accelerator, kernel_request, with_accelerator
-from host_setup.shared.places import STAGE, Folder, Place, place
+from host_setup.shared.places import PLACE, STAGE, Folder, Place, place
 from host_setup.this_machine import survey
 from host_setup.tools.fresh_host import settings
 
@@ -201,9 +201,7 @@ def options_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="sealproof share-cache", description=__doc__)
     parser.add_argument("way", choices=("push", "pull"), help="push: give; pull: take")
-    parser.add_argument(
-        "place", metavar="PLACE", help="a folder, https://... (pull alone), or oci://REGISTRY/REPOSITORY"
-    )
+    parser.add_argument("place", metavar=PLACE, help="a folder, https://... (pull alone), or oci://REGISTRY/REPOSITORY")
     parser.add_argument("--index", default="", metavar="SHA256", help="pull: SHA-256 of the wanted index")
     parser.add_argument("--plain-http", action="store_true", help="the registry has no TLS")
     parser.add_argument("--series", default=series.DEFAULT, metavar="NAME", help="as of the sign-off")

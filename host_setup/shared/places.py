@@ -13,6 +13,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,7 @@ from common.store import disk_errors, file_sha256
 
 STAGE = "shared cache"
 PATIENCE = 60.0  # seconds without a byte
+PLACE = "PLACE"  # the argument that names one
 _OCI, _WEB = "oci://", ("http://", "https://")
 _CHUNK = 1 << 20  # bytes
 _LAYER = "application/vnd.oci.image.layer.v1.tar+zstd"
@@ -91,21 +93,25 @@ class Folder:
         if file.stat().st_size > most:
             raise _too_large(name, most)
         try:
-            shutil.copyfile(file, to)
+            with disk_errors(to):
+                shutil.copyfile(file, to)
         except OSError as error:
             raise SetupError(f"{path_text(file)} cannot be read: {error.strerror}", stage=STAGE) from error
         return True
 
     def give(self, name: str, file: Path) -> None:
         """As of ``Place``."""
+        fresh = self._folder / f".{name}.new"
         try:
-            with disk_errors(self._folder):
+            with disk_errors(self._folder, PLACE):
                 self._folder.mkdir(parents=True, exist_ok=True)
-                fresh = self._folder / f".{name}.new"
                 shutil.copyfile(file, fresh)
                 fresh.replace(self._folder / name)
         except OSError as error:
             raise SetupError(f"{path_text(self._folder)} cannot be written: {error.strerror}", stage=STAGE) from error
+        finally:
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
 
     def lock(self) -> FileLock | None:
         """As of ``Place``."""
@@ -126,7 +132,11 @@ class Web:
         """As of ``Place``."""
         url = f"{self._url}/{name}"
         try:
-            with urllib.request.urlopen(url, timeout=PATIENCE) as answer, to.open("wb") as out:  # noqa: S310  place() has looked
+            with (
+                disk_errors(to),  # whatever of the file is written last, when it is closed
+                urllib.request.urlopen(url, timeout=PATIENCE) as answer,  # noqa: S310  place() has looked
+                to.open("wb") as out,
+            ):
                 while data := answer.read(_CHUNK):
                     out.write(data)
                     if out.tell() > most:

@@ -300,7 +300,7 @@ def test_a_disk_that_is_full_is_said_and_costs_no_run(tmp_path: Path, left: int)
     assert output.pop() == "60 kept", done.stdout + done.stderr
     assert len(output) == 4
     assert output[0] == output[2] == f"disk: no space left for {disk}/history: 0.0 GiB free"
-    assert "XDG_STATE_HOME" in output[1]
+    assert output[1].endswith("or point --history to a larger disk")
     assert output[1] == output[3]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import SetupError, UserInputError
+from common.errors import NoSpaceError, SetupError, UserInputError
 from common.processes import spawn
 from common.store import Store
 from common.waiting import Deadline, poll_until
@@ -288,3 +288,41 @@ def test_what_was_given_to_a_registry_is_taken_from_there(registry: str, store: 
     assert same(store.path("kernel", KEY), take(where, tmp_path, shared.sha256))
     with pytest.raises(SetupError, match="has more than 10 bytes"):
         where.take(NAME, tmp_path / "x", 10)
+
+
+# --- a disk that is full ---
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(_: Path, to: Path) -> None:
+        to.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", half)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_place_that_is_full_is_named_and_keeps_nothing_half(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"whole")
+    with pytest.raises(NoSpaceError) as caught:
+        Folder(tmp_path / "share").give("kernel", tmp_path / "file")
+    assert f"no space left for {tmp_path / 'share'}" in caught.value.message
+    assert caught.value.hint.endswith("or point PLACE to a larger disk")
+    assert not list((tmp_path / "share").iterdir())
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_cache_that_is_full_is_not_told_as_a_place_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "share").mkdir()
+    (tmp_path / "share/kernel").write_bytes(b"whole")
+    with pytest.raises(NoSpaceError) as caught:
+        Folder(tmp_path / "share").take("kernel", tmp_path / "in", 100)
+    assert f"no space left for {tmp_path / 'in'}" in caught.value.message
+    assert caught.value.hint.endswith("or point XDG_CACHE_HOME to a larger disk")
+
+
+def test_a_cache_that_is_full_is_not_told_as_a_server_that_fails(folder: Path, server: str) -> None:
+    name = next(file.name for file in folder.iterdir() if not file.name.startswith("."))
+    with pytest.raises(NoSpaceError, match="no space left for /dev/full"):
+        Web(server).take(name, Path("/dev/full"), 1 << 40)
