@@ -147,6 +147,10 @@ make_venv() {
     case $(pwd -P) in
     *:*) die "the path of the checkout has a colon: $(pwd -P)" "move it; Python makes no environment below a colon" ;;
     esac
+    if [ -d "$venv" ]; then place=$venv; else place=$(dirname "$venv"); fi
+    [ -w "$place" ] ||
+        die "nothing can be written to $(cd "$place" && pwd -P), where the environment of Python's packages belongs" \
+            "use a checkout that is yours: git clone, or cp -r, to a writable folder"
     # One set-up at a time in a checkout. The lock goes with the last process that holds it, pip included.
     exec 9<"$lock"
     flock -n 9 || {

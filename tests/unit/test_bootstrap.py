@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass, field, replace
@@ -242,6 +243,28 @@ def test_another_list_is_installed_and_no_environment_is_made(checkout: Checkout
     assert checkout.run("packages", str(listed))[0] == 0
     assert [call.rpartition("recommends ")[2] for call in checkout.calls()[1:]] == ["delta"]
     assert not (checkout.folder / ".venv").exists()
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_checkout_that_cannot_be_written_is_told_so_and_no_disk_is_suspected(tmp_path: Path, made: bool) -> None:  # noqa: FBT001
+    checkout = make_checkout(tmp_path)
+    place = checkout.folder / ".venv" if made else checkout.folder
+    place.mkdir(exist_ok=True)
+    # Root may write everywhere but on a read-only mount.
+    mounted = f"mount --bind '{place}' '{place}' && mount -o remount,ro,bind '{place}' && exec \"$@\""
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", mounted, "sh", "sh", "host_setup/bootstrap.sh"],
+        cwd=checkout.folder,
+        env={"PATH": f"{checkout.path}:{os.environ['PATH']}", "TMPDIR": str(checkout.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unshare failed" in done.stderr:
+        pytest.skip("no namespaces here")
+    assert done.returncode == 2
+    assert f"nothing can be written to {place}" in done.stderr
+    assert "disk" not in done.stderr
 
 
 def test_python_prints_debians_own(checkout: Checkout) -> None:
