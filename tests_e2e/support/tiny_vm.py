@@ -28,7 +28,6 @@ def tiny_vm_works(
     ways: Sequence[str] = PRIVATE_AND_SHARED,
     seconds: float = TIMEOUT,
     unsaid: str = "",
-    meanwhile: Sequence[str] = (),
 ) -> None:
     """Have rows of tiny_vm judged: in a protected guest on private and on shared pages, and in a plain one as control.
 
@@ -36,15 +35,10 @@ def tiny_vm_works(
     :param on: the host that the rows run on, if it is another. :param ways: of the protected guest's pages.
     :param seconds: that one may take.
     :param unsaid: what the host's kernel may not say in its log; empty: it may say anything that is no complaint.
-    :param meanwhile: those of the rows in which two threads must run at the same time; a host with one processor leaves
-        them out, and says so in a file.
     """
     where = on or host
     since = len(where.kernel_log())
     rows = (row, *more)
-    if meanwhile and where.identity().get("cpus") == "1":
-        rows = tuple(name for name in rows if name not in meanwhile)
-        trial.attach("left-out.txt", f"the host has one processor, and two are needed: {', '.join(meanwhile)}\n")
 
     def log() -> list[Check]:
         logs = [host_kernel(where, since)]
