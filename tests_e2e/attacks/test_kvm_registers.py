@@ -305,8 +305,13 @@ def test_guest_is_not_told_that_registers_are_private_if_they_are_not(trial: Tri
 
 def test_vmm_cannot_run_another_processor_of_its_guest(trial: Trial, host: Host) -> None:
     """No VMM can set, start or name as the one that boots another processor of a guest whose registers are private."""
-    rows = ("second-set", "second-started", "second-across", "second-boots", "no-apic", "asks-managed", "asks-behind")
-    tiny_vm_works(trial, host, *rows, "reset-steered")
+    rows = ("second-set", "second-started", "second-late", "second-across", "second-boots", "no-apic", "asks-managed")
+    tiny_vm_works(trial, host, *rows, "asks-behind", "reset-steered")
+
+
+def test_vmm_cannot_stop_another_processor_of_its_guest(trial: Trial, host: Host) -> None:
+    """A VMM cannot send INIT, which ends what it does, to a processor of a guest whose registers are private."""
+    tiny_vm_works(trial, host, "second-stopped")
 
 
 def test_vmm_has_no_processor_started_along_with_another(trial: Trial, host: Host) -> None:
@@ -337,6 +342,11 @@ def test_root_reads_no_register_that_the_processor_keeps(trial: Trial, host: Hos
 def test_backtrace_of_a_processor_shows_no_private_register(trial: Trial, host: Host) -> None:
     """A backtrace that root has the processor print that runs a guest shows no private register in the host's log."""
     tiny_vm_works(trial, host, "backtrace", ways=("private",))
+
+
+def test_registers_of_the_next_guest_are_private_too(trial: Trial, host: Host) -> None:
+    """A guest that asks for private registers in a machine that was reset has them, as the guest before had them."""
+    tiny_vm_works(trial, host, "next-registers")
 
 
 def test_processor_that_runs_on_stores_nothing_for_the_vmm_at_a_reset(trial: Trial, host: Host) -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from host_setup.hosts.base import Host
 from signoff.trial import Trial
+from tests_e2e.support.swap import swap_area
 from tests_e2e.support.tiny_vm import tiny_vm_works
+
+SWAP = "1M"
 
 INSTRUCTION = "66 0f fe 04 25"  # guest_images/programs: untold_instruction, as the kernel prints bytes (%*ph)
 
@@ -32,6 +35,17 @@ def test_host_sees_nothing_new_by_what_it_took_while_a_page_was_shared(trial: Tr
 def test_host_sees_nothing_new_by_what_it_took_while_several_pages_were_shared(trial: Trial, host: Host) -> None:
     """Nor do they, and a registered buffer, when the guest takes back all of these pages by one request."""
     tiny_vm_works(trial, host, "handles-at-once")
+
+
+def test_no_processor_stores_into_a_page_that_another_one_took_back(trial: Trial, host: Host) -> None:
+    """What a processor stores without a break is nowhere in a page that the host took, once another took that back."""
+    tiny_vm_works(trial, host, "second-stores")
+
+
+def test_page_that_is_swapped_out_becomes_private(trial: Trial, host: Host) -> None:
+    """Pages that the host has swapped out become private like all others, when the guest asks or takes them back."""
+    with swap_area(host.ssh, SWAP):
+        tiny_vm_works(trial, host, "swapped")
 
 
 def test_host_reaches_exactly_the_range_that_a_guest_shares_untouched(trial: Trial, host: Host) -> None:
@@ -176,6 +190,6 @@ def test_sharing_ends_with_a_reset(trial: Trial, host: Host) -> None:
 
 def test_vmm_puts_no_page_of_the_guest_in_the_place_of_another(trial: Trial, host: Host) -> None:
     """A VMM cannot give a guest one of its pages in the place of another, or of a newer one (memory slots, mremap)."""
-    rows = ("exchanged", "older", "older-beside", "second-number", "second-number-loaded", "taken-for-another")
-    moved = ("moved-back", "moved-back-second", "moved-taken-back", "moved-renewed")
+    rows = ("exchanged", "older", "older-beside", "second-number", "second-number-loaded", "second-number-stored")
+    moved = ("taken-for-another", "moved-back", "moved-back-second", "moved-taken-back", "moved-renewed")
     tiny_vm_works(trial, host, *rows, "window", "window-before", *moved)

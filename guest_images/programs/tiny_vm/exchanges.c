@@ -98,6 +98,16 @@ static GUEST void nothing_is_taken_back_for_another(void)
 	tell("loaded from that one", way == PLAIN ? NEW_WORD : 0, *(volatile uint64_t *)(uint64_t)OTHER_AT);
 }
 
+BOTH(table_store, "sgdt (%rdi)");
+
+/* As page_has_one_number(), for what KVM stores without a load or a look before. The guest ends there, too. */
+static GUEST void page_is_not_stored_to_by_another_number(void)
+{
+	have_a_second_number();
+	attempt(emulated_table_store, OTHER_AT, 0);
+	tell("the page when KVM has stored by another number, whole", way != PLAIN, whole_pages(ONE_AT, 1, OLD_WORD));
+}
+
 static GUEST void moved_page_does_not_come_back(void)
 {
 	service(PUT_ONE);
@@ -290,6 +300,8 @@ const struct row exchanges_rows[] = {
 	{ "second-number", page_keeps_its_number, .operands = NULL, .serve = serve_exchanges },
 	{ "second-number-loaded", page_has_one_number, .operands = NULL, .serve = serve_exchanges, .refused = true,
 	  .ends_at = OTHER_AT },
+	{ "second-number-stored", page_is_not_stored_to_by_another_number, .operands = NULL, .serve = serve_exchanges,
+	  .refused = true, .ends_at = OTHER_AT },
 	{ "taken-for-another", nothing_is_taken_back_for_another, .operands = NULL, .serve = serve_exchanges, .refused = true },
 	{ "moved-back", moved_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges, .refused = true },
 	{ "moved-back-second", second_moved_page_does_not_come_back, .operands = NULL, .serve = serve_exchanges,

@@ -2,6 +2,7 @@
 /* Many pages a request, and what the host took while a page was shared: who reaches what afterwards. */
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include "../../modules/sealproof_uapi.h"
 #include "ranges.h"
@@ -15,6 +16,8 @@
 #define ALTERNATE 1000ull		/* single pages, each with another one behind it */
 #define A_FEW 8u
 #define SPARSE_PAGES 96u
+#define OUT_PAGES 4u			/* that are swapped out */
+#define PAGEMAP_SWAPPED 62		/* Documentation/admin-guide/mm/pagemap.rst */
 #define EACH_THIRD 3u		/* of them is touched before the rest */
 
 /* All of a range, by as many requests as it takes: KVM says how far it went, if it did not do all. */
@@ -289,6 +292,53 @@ static uint64_t count_mappings(void)
 	return lines;
 }
 
+static GUEST void fill_and_page_out(void)
+{
+	fill_pages(RANGE_AT, OUT_PAGES, OLD_WORD);
+	tell("pages that are swapped out when the guest asks for protection", OUT_PAGES, service(PAGE_OUT));
+}
+
+/* What the host has swapped out becomes private as well, with its content: at the request, and when it is taken back. */
+static GUEST void swapped_pages_become_private(void)
+{
+	const uint64_t may = way == PLAIN ? EACH(OUT_PAGES) : 0;
+
+	if (way == PLAIN)
+		fill_and_page_out();
+	tell("pages that were swapped out: reached", may, reached_if_there(RANGE_AT, OUT_PAGES));
+	tell("pages that were swapped out, whole", OUT_PAGES, whole_pages(RANGE_AT, OUT_PAGES, OLD_WORD));
+	tell("pages that were swapped out: reached when the guest has used them", may, reached(RANGE_AT, OUT_PAGES));
+	tell("to share them", 0, change(HC_SHARE, RANGE_AT, OUT_PAGES));
+	tell("shared pages that are swapped out when the guest takes them back", OUT_PAGES, service(PAGE_OUT));
+	tell("to take them back", 0, change(HC_UNSHARE, RANGE_AT, OUT_PAGES));
+	tell("pages that were taken back: reached", may, reached_if_there(RANGE_AT, OUT_PAGES));
+	tell("pages that were taken back, whole", OUT_PAGES, whole_pages(RANGE_AT, OUT_PAGES, OLD_WORD));
+	tell("pages that were taken back: reached when the guest has used them", may, reached(RANGE_AT, OUT_PAGES));
+}
+
+/* Needs a swap area. The kernel leaves a page that somebody holds for a moment: it is told again. */
+static uint64_t page_out(const struct vm *vm)
+{
+	unsigned char *const where = at(vm, (void *)(uintptr_t)RANGE_AT);
+	const uint64_t end = clock_ns(CLOCK_MONOTONIC) + 5000000000;
+	const int map = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entries[OUT_PAGES], out;
+
+	if (map < 0)
+		cannot("open /proc/self/pagemap");
+	do {
+		if (madvise(where, OUT_PAGES * PAGE, MADV_PAGEOUT))
+			cannot("have pages swapped out");
+		if (pread(map, entries, sizeof(entries), (off_t)((uintptr_t)where / PAGE * 8)) != sizeof(entries))
+			cannot("read /proc/self/pagemap");
+		out = 0;
+		for (unsigned int i = 0; i < OUT_PAGES; i++)
+			out += entries[i] >> PAGEMAP_SWAPPED & 1;
+	} while (out < OUT_PAGES && clock_ns(CLOCK_MONOTONIC) < end);
+	close(map);
+	return out;
+}
+
 uint64_t serve_ranges(struct vm *vm, uint32_t what)
 {
 	const struct report *const told = at(vm, &shared.report);
@@ -296,6 +346,8 @@ uint64_t serve_ranges(struct vm *vm, uint32_t what)
 
 	if (what == COUNT_MAPPINGS)
 		return count_mappings();
+	if (what == PAGE_OUT)
+		return page_out(vm);
 	if (what == ADD_SLOT) {
 		vm->extra = map(EXTRA_PAGES * PAGE);
 		add_memory(vm, 3, 0, EXTRA_SLOT, EXTRA_PAGES * PAGE, vm->extra);
@@ -320,6 +372,7 @@ const struct row ranges_rows[] = {
 	{ "alias", alias_is_not_shared, .operands = NULL, .serve = serve_ranges },
 	{ "alternate", every_second_is_shared, .operands = NULL, .serve = serve_ranges },
 	{ "read-only-mapping", read_only_is_shared_as_a_whole, .operands = NULL, .serve = serve_moves },
+	{ "swapped", swapped_pages_become_private, .operands = NULL, .serve = serve_ranges, .first = fill_and_page_out },
 	{ "sparse", sparse_range_is_shared, .operands = NULL, .serve = serve_ranges },
 	{ .name = NULL },
 };

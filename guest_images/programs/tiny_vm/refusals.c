@@ -113,7 +113,6 @@ static GUEST void limit_is_heeded(void)
 #define OTHER 0x0000123456789abcull
 #define OTHER_PRIORITY 0x20u
 #define LEFT_PRIORITY 5u	/* as CR8 has it */
-#define TELL_SECRET 0x2bfull		/* of the ioctls in that order, those that tell one of them; a bit each */
 
 const uint32_t secret_msrs[SECRET_MSRS] = { 0xc0000081, MSR_LSTAR, 0xc0000083, 0x175, 0x176, 0xc0000102, 0x17a, 0x402,
 				       0x403, 0x1fc, 0xc0000084, 0xc0000103 };

@@ -8,6 +8,7 @@
 
 #define SECRET 0x00005ec2e7c0ffeeull	/* an address, as MSRs want one */
 #define MSR_LSTAR 0xc0000082u
+#define TELL_SECRET 0x2bfull		/* of the ioctls that ask_state() tries, those that tell one of the secrets; a bit each */
 
 /*
  * Model-specific registers that take any address: STAR, LSTAR, CSTAR, SYSENTER's stack and code, the other base of GS;

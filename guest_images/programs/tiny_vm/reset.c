@@ -60,10 +60,9 @@ static GUEST void memory_is_forgotten_at_a_reset(void)
 	tell("what a device got that is there for the next guest", NEW_WORD, service(LOOK_AT_DEVICE));
 }
 
-extern const unsigned char storing_code[], storing_end[];
-
 asm(".text\n"
     ".code16\n"
+    ".globl storing_code, storing_end\n"
     "storing_code:\n"
     "	mov $0x1200, %bx\n"	/* STORED_AT / 16 */
     "	mov %bx, %ds\n"
@@ -187,7 +186,7 @@ uint64_t count_words(const unsigned char *page)
 	return words;
 }
 
-static void *run_along(void *of)
+void *run_along(void *of)
 {
 	const struct vm *const vm = of;
 	sigset_t alarm;

@@ -15,6 +15,12 @@ void reset_by_first(struct vm *vm);
 void start_next(struct vm *vm);
 uint64_t count_words(const unsigned char *page);
 
+/* Real-mode code that stores what of SECRET fits at STORED_AT, and again and again. */
+extern const unsigned char storing_code[], storing_end[];
+
+/* Runs the second processor, by a thread of its own. */
+void *run_along(void *of);
+
 extern const struct row reset_rows[];
 
 #endif

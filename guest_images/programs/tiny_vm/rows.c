@@ -2,6 +2,7 @@
 /* All rows: each subject has a table of its own. */
 #include "rows.h"
 #include "addresses.h"
+#include "beside.h"
 #include "broken.h"
 #include "exchanges.h"
 #include "failures.h"
@@ -30,7 +31,7 @@ static const struct row *const tables[] = {
 	walk_rows, modes_rows, nested_rows, nested_vmx_rows, slots_rows, ranges_rows, failures_rows, handles_rows,
 	told_rows, refusals_rows, paravirt_rows, processes_rows, second_rows, twins_rows, hyper_v_rows,
 	reset_rows, shutdown_rows, waits_rows, interrupts_rows, exchanges_rows, places_rows,
-	replaced_rows, addresses_rows, broken_rows,
+	replaced_rows, addresses_rows, broken_rows, beside_rows,
 };
 
 const struct row *next_row(const struct row *previous)

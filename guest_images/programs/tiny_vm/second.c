@@ -14,6 +14,7 @@
 #include "nested.h"
 #include "ranges.h"
 #include "refusals.h"
+#include "reset.h"
 
 #define ICR (APIC + 0x300)
 #define ICR_WHOM (APIC + 0x310)
@@ -24,6 +25,7 @@
 #define PAT_OF_A_RESET 0x0007040600070406ull
 #define OSXSAVE (1u << 18)	/* of CR4 */
 #define UPPER 0x0000a11ca11b1a5eull	/* in the upper half of a vector register; the rest has SECRET */
+#define STOPPING_LINE 10u	/* of the I/O APIC: nobody else uses it */
 #define FIRST_TELLS 0x2beull	/* after a reset by the VMM, which sets general registers itself */
 
 extern const unsigned char second_code[], second_end[], managed_code[], managed_end[], second_begins[];
@@ -86,6 +88,62 @@ static GUEST void second_is_the_guests(void)
 	tell("the second processor runs where the VMM puts it", way == PLAIN, service(RUN_SECOND));
 	start_second();
 	tell("the second processor runs where the guest starts it", 1, service(RUN_SECOND));
+}
+
+extern const unsigned char busy_code[], busy_end[];
+
+asm(".text\n"
+    ".code16\n"
+    "busy_code:\n"
+    "1:	out %al, $0xe5\n"	/* PORT_SECOND */
+    "	jmp 1b\n"
+    "busy_end:\n"
+    ".code64\n");
+
+static GUEST void start_busy_second(void)
+{
+	start_second_at(busy_code, busy_end);
+	tell("the second processor is at work", 1, service(RUN_SECOND));
+}
+
+/* INIT alone ends what a processor does, and it waits to be started. */
+static GUEST void second_is_not_stopped(void)
+{
+	start_busy_second();
+	service(STOP_SECOND);
+	tell("the second processor is at work when the VMM has sent it INIT", way != PLAIN, service(RUN_SECOND));
+	start_busy_second();
+	service(STOP_BY_LINE);
+	tell("the second processor is at work when a line of the I/O APIC has sent it INIT", way != PLAIN, service(RUN_SECOND));
+}
+
+/* KVM has a processor's registers private from its beginning, too. */
+static GUEST void late_processor_is_the_guests(void)
+{
+	service(ADD_LATE);
+	tell("a processor that comes after the request runs where the VMM puts it", way == PLAIN, service(RUN_LATE));
+}
+
+/* In the machine that the VMM has reset another guest asks for private registers, and has what the first one had. */
+static GUEST void next_guest_has_private_registers(void)
+{
+	struct kept kept;
+
+	if (!next_guest) {
+		start_second();
+		tell("the second processor runs where the guest starts it", 1, service(RUN_SECOND));
+		service(RESET_FOR_NEXT);	/* nobody comes back */
+	}
+	tell("ioctls that tell a secret of the next guest, or fail", way == PLAIN ? TELL_SECRET : 0,
+	     service_with_secrets(ASK_FIRST, &kept));
+	service(SET_SECOND);
+	tell("the next guest's second processor runs where the VMM puts it", way == PLAIN, service(RUN_SECOND));
+	service(START_SECOND);
+	tell("the next guest's second processor starts by what the VMM sends", way == PLAIN, service(RUN_SECOND));
+	start_second();
+	tell("the next guest's second processor runs where that guest starts it", 1, service(RUN_SECOND));
+	tell("ioctls that tell a secret of the next guest's second processor, or fail", way == PLAIN ? SECOND_TELLS : 0,
+	     service(ASK_SECOND));
 }
 
 static GUEST void step_second_and_enable(void)
@@ -180,6 +238,22 @@ void send_message(const struct vm *vm, uint32_t whom, uint32_t data)
 		cannot("send a message to a processor");
 }
 
+/* INIT by an entry of the I/O APIC, whose line rises. */
+static void stop_by_line(const struct vm *vm)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
+	struct kvm_irq_level line = { .irq = STOPPING_LINE, .level = 1 };
+
+	if (ioctl(vm->fd, KVM_GET_IRQCHIP, &chip))
+		cannot("read the I/O APIC");
+	chip.chip.ioapic.redirtbl[STOPPING_LINE].bits = 1ull << 56 | (DELIVER_INIT & 0x700);	/* edge, to processor 1 */
+	if (ioctl(vm->fd, KVM_SET_IRQCHIP, &chip) || ioctl(vm->fd, KVM_IRQ_LINE, &line))
+		cannot("send INIT by the I/O APIC");
+	line.level = 0;
+	if (ioctl(vm->fd, KVM_IRQ_LINE, &line))
+		cannot("lower a line of the I/O APIC");
+}
+
 /* What the processor says of itself, as it is or under another name. Return: why KVM does not take it, or 0. */
 static uint64_t offer_again(int cpu, bool renamed)
 {
@@ -237,6 +311,16 @@ uint64_t run_second(struct vm *vm)
 			 exits ? "done" : strerrorname_np(errno), run->exit_reason,
 			 run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? run->internal.suberror : 0);
 	return at_work;
+}
+
+/* Whether a processor that is new in the VM runs where the VMM has put it. */
+static uint64_t run_late(const struct vm *vm)
+{
+	const struct vm late = { .cpu = vm->third };
+
+	set_mode(&late, MODE64, second_begins);
+	let_run(vm->third);
+	return run_a_while(vm->third) && vm->third_run->exit_reason == KVM_EXIT_IO && vm->third_run->io.port == PORT_SECOND;
 }
 
 /* The guest's vector registers are of 256 bits. QEMU's emulation of a processor lets no guest of a guest do it itself. */
@@ -351,6 +435,23 @@ uint64_t serve_second(struct vm *vm, uint32_t what)
 		send_message(vm, 1, DELIVER_INIT);
 		send_message(vm, 1, DELIVER_STARTUP | FIRMWARE_VECTOR);
 		return 0;
+	case STOP_SECOND:
+		send_message(vm, 1, DELIVER_INIT);
+		return 0;
+	case STOP_BY_LINE:
+		stop_by_line(vm);
+		return 0;
+	case ADD_LATE:
+		add_third(vm, LATE);
+		return 0;
+	case RUN_LATE:
+		return run_late(vm);
+	case ASK_FIRST:
+		return ask_state(vm->cpu);
+	case RESET_FOR_NEXT:
+		reset_by_first(vm);
+		start_next(vm);
+		return 0;
 	case WIDEN:
 		widen(vm->cpu);
 		return 0;
@@ -390,6 +491,12 @@ const struct row second_rows[] = {
 	  .second = true },
 	{ "second-started", second_is_not_started, .operands = NULL, .serve = serve_second,
 	  .first = start_second_and_enable, .second = true },
+	{ "second-stopped", second_is_not_stopped, .operands = NULL, .serve = serve_second,
+	  .first = enable_with_registers, .second = true },
+	{ "second-late", late_processor_is_the_guests, .operands = NULL, .serve = serve_second,
+	  .first = enable_with_registers },
+	{ "next-registers", next_guest_has_private_registers, .operands = NULL, .serve = serve_second,
+	  .first = enable_with_registers, .second = true },
 	{ "reset-registers", registers_end_with_a_reset, .operands = NULL, .serve = serve_second,
 	  .first = widen_and_enable, .second = true, .report = report_reset },
 	{ "second-exits", second_stops_for_nobody, .operands = NULL, .serve = serve_second,

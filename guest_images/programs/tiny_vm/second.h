@@ -12,6 +12,7 @@
 #define MANAGED_AT 0x38000u	/* where a processor enters system management mode after a reset */
 #define DELIVER_INIT 0x4500u
 #define DELIVER_STARTUP 0x4600u
+#define LATE 2u			/* a processor that is created when the guest runs already */
 #define RESET_VECTOR 0xfffffff0u
 #define MSR_PAT 0x277u
 #define PAT_VALUE 0x0007040100070406ull
@@ -20,7 +21,7 @@
 /* What the host side is asked. */
 enum { SET_SECOND = 0x4000, START_SECOND, RUN_SECOND, ASK_SECOND, INTERRUPT_FOR_MANAGEMENT, COUNT_MANAGED, RESET_MACHINE,
        INTERRUPT_SECOND, INTERRUPT_ALL_FOR_MANAGEMENT, OFFER_SECOND_THE_SAME, OFFER_SECOND_ANOTHER,
-       STEP_SECOND, COUNT_SECOND_STEPS, WIDEN };
+       STEP_SECOND, COUNT_SECOND_STEPS, WIDEN, STOP_SECOND, STOP_BY_LINE, ADD_LATE, RUN_LATE, ASK_FIRST };
 
 /* SECRET in two halves, into the model-specific register that ecx names. */
 #define PUT_SECRET \

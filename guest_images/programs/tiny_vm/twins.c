@@ -69,7 +69,7 @@ static void run_twin_beside(struct vm *vm)
 {
 	const struct kvm_mp_state waits = { KVM_MP_STATE_INIT_RECEIVED };
 
-	add_twin(vm);
+	add_third(vm, TWIN);
 	if (ioctl(vm->third, KVM_SET_MP_STATE, &waits))
 		cannot("have a virtual CPU wait to be started");
 	start_beside(run_third_beside, vm);
@@ -80,7 +80,7 @@ static uint64_t serve_twin(struct vm *vm, uint32_t what)
 {
 	switch (what) {
 	case ADD_TWIN:
-		add_twin(vm);
+		add_third(vm, TWIN);
 		return 0;
 	case RUN_TWIN:
 		return run_twin(vm);

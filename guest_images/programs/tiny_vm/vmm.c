@@ -12,7 +12,6 @@
 #include "ranges.h"
 #include "walk.h"
 
-#define TWIN 0x101u		/* a processor that has the second one's number in the low byte, all that an xAPIC has */
 #define ROUTES 24u		/* of the VMM's interrupt controllers */
 
 const struct row *row;
@@ -313,11 +312,11 @@ static void have_controllers(const struct vm *vm)
 		cannot("have APICs with numbers of 32 bits");
 }
 
-void add_twin(struct vm *vm)
+void add_third(struct vm *vm, uint32_t number)
 {
 	if (vm->third_run)
 		return;
-	vm->third_run = add_processor(vm, &vm->third, TWIN);
+	vm->third_run = add_processor(vm, &vm->third, number);
 	offer_all(vm, vm->third);
 }
 
@@ -350,7 +349,7 @@ void make_vm(struct vm *vm)
 	add_memory(vm, 2, KVM_MEM_READONLY, SLOT_READONLY, SLOT_PAGES * PAGE, vm->readonly);
 	vm->run = add_processor(vm, &vm->cpu, 0);
 	if (row->wide_twin)
-		add_twin(vm);
+		add_third(vm, TWIN);
 	if (row->second)
 		vm->second_run = add_processor(vm, &vm->second, 1);
 	if (row->third)

@@ -117,7 +117,11 @@ struct kvm_segment segment(uint64_t base, uint16_t selector, uint8_t type, enum 
 void set_mode(const struct vm *vm, enum mode mode, const void *begin);
 void let_run(int cpu);
 void give_address(const struct vm *vm, uint32_t number, uint64_t address);
-void add_twin(struct vm *vm);
+
+#define TWIN 0x101u	/* a processor that has the second one's number in the low byte, all that an xAPIC has */
+
+/* Unless there is one. */
+void add_third(struct vm *vm, uint32_t number);
 void make_vm(struct vm *vm);
 bool older_than(unsigned int major, unsigned int minor);
 void fill_words(unsigned char *where, size_t bytes);
