@@ -207,10 +207,6 @@ class History:
         values = () if track is None else (track,)
         return self._runs(f"{where}ORDER BY started DESC, id DESC LIMIT ?", *values, newest)[::-1]
 
-    def of_cell(self, night: str, cell: str) -> list[Run]:
-        """The runs of one night's cell, in the order of their numbers."""
-        return self._runs("WHERE night = ? AND cell = ? ORDER BY number", night, cell)
-
     def of_claim(self, claim: str) -> list[Run]:
         """The runs whose contract has a claim, the oldest first."""
         return self._runs("WHERE id IN (SELECT run FROM result WHERE claim = ?) ORDER BY started, id", claim)

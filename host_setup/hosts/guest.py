@@ -154,21 +154,6 @@ class Guest:
             interval=0.2,
         )
 
-    def wait_for_end(self, deadline: Deadline) -> None:
-        """Wait until its QEMU has ended, as it may; ``watch`` was called before.
-
-        :raises DeadlineError: it runs on.
-        """
-        self.may_end()
-        poll_until(
-            lambda: self.vitals.reason is not None,
-            deadline,
-            f"the end of guest {self.spec.name}",
-            check=lambda: None,
-            explain=self.console_tail,
-            interval=0.2,
-        )
-
     def console_since(self, offset: int) -> tuple[int, str]:
         """How many bytes its console has, and what it says from there on."""
         return self._tail(self.spec.console, offset)

@@ -51,7 +51,6 @@ def test_a_run_is_kept_as_it_was(tmp_path: Path, file: Path) -> None:
         assert history.add(run)
     with History(file) as history:
         assert history.find("latest") == run == history.find(run.id) == history.runs(OF_NIGHT.cell)[0]
-        assert history.of_cell(OF_NIGHT.night, OF_NIGHT.cell) == [run]
         assert history.of_claim("guest_works") == [run]
         assert history.claims() == ["guest_sleeps", "guest_works"]
         assert history.statuses(run.identity) == {"guest_works": frozenset({Status.PASS})}

@@ -8,7 +8,6 @@ on. So what KVM itself knows of its VMs makes no difference.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -64,11 +63,6 @@ def _control_blocks(memory: Memory) -> Iterator[tuple[int, int]]:
             runs = intercepts & VMRUN and asid & ASID_BITS and efer & SVME
             if runs and nested & PAGING and not root % PAGE_SIZE and 0 < root // PAGE_SIZE < frames:
                 yield frame, root // PAGE_SIZE
-
-
-def root_named_by(block: bytes) -> int:
-    """The frame at which the nested page table begins that a control block names."""
-    return int(struct.unpack_from("<Q", block, ROOT * 8)[0]) // PAGE_SIZE
 
 
 def find_nested_table(memory: Pages, root: int, blocks: tuple[int, ...]) -> Nested:
