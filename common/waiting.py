@@ -66,6 +66,33 @@ class Deadline:
         return min(self._uncounted() - self._before, self._at_most)
 
 
+class Stopwatch:
+    """Counts seconds between ``begin`` and ``end``, again and again."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._before = 0.0
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was begun and not ended."""
+        return self._since is not None
+
+    def begin(self) -> None:
+        """Count from now on; one that counts goes on."""
+        if self._since is None:
+            self._since = time.monotonic()
+
+    def end(self) -> None:
+        """Count no longer."""
+        self._before, self._since = self.seconds(), None
+
+    def seconds(self) -> float:
+        """Seconds so far."""
+        since = self._since  # another thread may end it meanwhile
+        return self._before + (time.monotonic() - since if since is not None else 0.0)
+
+
 def poll_until(
     probe: Callable[[], T | None],
     deadline: Deadline,

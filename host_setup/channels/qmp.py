@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
 from common.errors import ChannelError, DeadlineError
-from common.waiting import Deadline
+from common.waiting import Deadline, Stopwatch
 from host_setup.channels.vitals import Vitals
 
 T = TypeVar("T")
@@ -62,7 +62,8 @@ class Qmp:
         self._transcript = transcript
         self._client = QMPClient(vitals.name)
         self._closed = False
-        self.stopped = False
+        self.stops = Stopwatch()
+        """How long the machine has stood still, by commands of ours."""
         sock.setblocking(False)  # noqa: FBT003  asyncio wants it so
         self._call("the QMP greeting", self._client.connect(sock), seconds)
 
@@ -76,8 +77,10 @@ class Qmp:
         outcome: Any = None
         try:
             outcome = self._call(f"QMP {command}", self._client.execute(command, arguments), seconds)
-            if command in ("stop", "cont"):
-                self.stopped = command == "stop"
+            if command == "stop":
+                self.stops.begin()
+            elif command == "cont":
+                self.stops.end()
         except ChannelError as error:
             outcome = {"error": error.message}
             raise

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from common.errors import MachineError, SetupError
 from common.store import file_sha256
+from common.waiting import Stopwatch
 from host_setup.channels.vitals import Vitals
 from host_setup.emulated.boot_disk import HEADS, PER_TRACK
 from host_setup.emulated.emulator import Emulator
@@ -118,6 +119,7 @@ class Bochs(Emulator):
 
     def __init__(self, machine: Machine, *, vitals: Vitals, folder: Path, on_beat: Callable[[str], None]) -> None:
         super().__init__("Bochs", vitals=vitals, folder=folder, on_beat=on_beat)
+        self._stops = Stopwatch()
         for file in (BIOS, VGA_BIOS):
             if not file.exists():
                 raise SetupError(f"Bochs lacks {file}", hint="run 'make doctor': it names the Debian package")
@@ -146,10 +148,16 @@ class Bochs(Emulator):
     def stop(self) -> None:
         """Have its clocks stand still."""
         self._process.send_signal(signal.SIGSTOP)
+        self._stops.begin()
 
     def go_on(self) -> None:
         """Have it run on."""
         self._process.send_signal(signal.SIGCONT)
+        self._stops.end()
+
+    def seconds_stopped(self) -> float:
+        """Seconds, so far, in which it stood still because we have stopped it."""
+        return self._stops.seconds()
 
     def _last_words(self) -> str:
         return "\n".join(line for line in super()._last_words().splitlines() if PANIC in line)

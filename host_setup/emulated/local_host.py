@@ -6,7 +6,6 @@ from __future__ import annotations
 import shlex
 import socket
 import threading
-import time
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Protocol
@@ -30,6 +29,9 @@ class Machine(Protocol):
     def go_on(self) -> None:
         """Have it run on."""
 
+    def seconds_stopped(self) -> float:
+        """Seconds, so far, in which it stood still because somebody has stopped it."""
+
     def seconds_without_cpu(self) -> float:
         """Seconds, so far, in which the machine would have run and this computer had no processor for it."""
 
@@ -43,9 +45,8 @@ class LocalHost(RunningHost):
     def _runs_in(self, machine: Machine) -> None:
         self._machine = machine
         self._sleep = threading.RLock()
-        self._asleep_since: float | None = None
-        self._slept = 0.0  # seconds, before that
-        self._beats.uncounted = lambda: machine.seconds_without_cpu() + self._asleep_for()
+        self._asleep = False
+        self._beats.uncounted = lambda: machine.seconds_without_cpu() + machine.seconds_stopped()
 
     @abstractmethod
     def close(self) -> None:
@@ -100,16 +101,16 @@ class LocalHost(RunningHost):
     def sleep(self) -> None:
         """Stop it until it is used next: host and guests that wait for work take half a processor."""
         with self._sleep:
-            if self._asleep_since is not None or self.vitals.reason is not None:
+            if self._asleep or self.vitals.reason is not None:
                 return
             self._machine.stop()
-            self._asleep_since = time.monotonic()
+            self._asleep = True
             for vitals in self._all_vitals():
                 vitals.asleep(self._wake)
 
     def _wake(self) -> None:
         with self._sleep:
-            if self._asleep_since is None:
+            if not self._asleep:
                 return
             for vitals in self._all_vitals():
                 vitals.asleep(None)
@@ -119,12 +120,7 @@ class LocalHost(RunningHost):
                 for vitals in self._all_vitals():
                     vitals.asleep(self._wake)  # the next use tries again
                 raise
-            self._slept += time.monotonic() - self._asleep_since
-            self._asleep_since = None
-
-    def _asleep_for(self) -> float:
-        since = self._asleep_since
-        return self._slept + (time.monotonic() - since if since is not None else 0.0)
+            self._asleep = False
 
     def _all_vitals(self) -> list[Vitals]:
         return [self.vitals, *self.guest_vitals.values(), *(guest.vitals for guest in self._extra)]

@@ -69,6 +69,10 @@ class Qemu(Emulator):
         """Have it run on."""
         self.qmp.execute("cont")
 
+    def seconds_stopped(self) -> float:
+        """Seconds, so far, in which it stood still, whoever of us has stopped it by QMP."""
+        return self.qmp.stops.seconds()
+
     def wait_status(self, wanted: str, *, seconds: float) -> None:
         """Wait until QMP reports a run state, for instance ``running``.
 

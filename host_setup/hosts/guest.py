@@ -169,7 +169,7 @@ class Guest:
     @property
     def stopped(self) -> bool:
         """Whether we have stopped it, so that nobody may expect it to move."""
-        return self._qmp is not None and self._qmp.stopped
+        return self._qmp is not None and self._qmp.stops.runs
 
     @property
     def protected(self) -> bool:

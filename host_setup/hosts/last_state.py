@@ -34,7 +34,7 @@ def last_state(host: Host, *, whole: bool) -> Iterator[tuple[str, str]]:
         yield "the host", qemu.explain()
         if whole:
             yield "registers of the host", _answer_of(lambda: _registers(qemu.qmp))
-    if lost or (qemu is not None and qemu.qmp.stopped):  # one that sleeps answers nothing but QMP
+    if lost or (qemu is not None and qemu.qmp.stops.runs):  # one that sleeps answers nothing but QMP
         return
     if whole:
         yield "blocked tasks of the host", _answer_of(lambda: _blocked_tasks(host.ssh))

@@ -61,6 +61,9 @@ class FakeBochs:
     def go_on(self) -> None:
         self.done.append("go on")
 
+    def seconds_stopped(self) -> float:
+        return 0.0
+
     def kill(self) -> None:
         self.done.append("kill")
         self.vitals.note_loss("it was ended by the run")

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 
 from common.errors import DeadlineError, HarmError, MachineError, MachineLostError
-from common.waiting import Deadline, poll_until
+from common.waiting import Deadline, Stopwatch, poll_until
 from guest_images.keys import Keys
 from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
@@ -27,6 +27,7 @@ from host_setup.hosts import running
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED, GuestSpec
 from host_setup.hosts.running import Beats
 from tests.unit.machine_samples import FakeSsh, spec
+from tests_e2e.support.outside import standing_still
 
 AT_ONCE = 60.0  # seconds, on a busy machine
 USERNET = """\
@@ -43,8 +44,13 @@ class FakeQmp:
         self.done: list[str] = []
         self.migration = ["setup", "active", "completed"]
         self.given: list[bytes] = []
+        self.stops = Stopwatch()
 
     def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        if command == "stop":
+            self.stops.begin()
+        elif command == "cont":
+            self.stops.end()
         self.done.append(" ".join([command, *(f"{k}={v}" for k, v in (arguments or {}).items())]))
         return {"status": self.migration.pop(0)} if command == "query-migrate" else {}
 
@@ -94,6 +100,9 @@ class FakeQemu:
 
     def go_on(self) -> None:
         self.qmp.execute("cont")
+
+    def seconds_stopped(self) -> float:
+        return self.qmp.stops.seconds()
 
     def kill(self) -> None:
         self.vitals.note_loss("it was ended by the run")
@@ -221,6 +230,15 @@ def test_time_asleep_is_no_time_without_a_heartbeat(tmp_path: Path) -> None:
     slept = host._beats.uncounted()
     time.sleep(0.05)
     assert host._beats.uncounted() == slept
+    host.close()
+
+
+def test_time_in_which_a_claim_has_stopped_the_host_is_none_without_a_heartbeat(tmp_path: Path) -> None:
+    host = EmulatedHost(spec(), tmp_path)
+    before = host._beats.uncounted()
+    with standing_still(host):
+        time.sleep(0.05)
+    assert host._beats.uncounted() - before >= 0.05
     host.close()
 
 

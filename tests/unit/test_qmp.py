@@ -91,10 +91,10 @@ def test_command_gives_its_reply(qmp: Qmp) -> None:
 
 
 def test_machine_that_was_stopped_is_known_until_it_goes_on(qmp: Qmp) -> None:
-    assert not qmp.stopped
+    assert not qmp.stops.runs
     for command, stopped in (("stop", True), ("query-status", True), ("cont", False)):
         qmp.execute(command)
-        assert qmp.stopped is stopped
+        assert qmp.stops.runs is stopped
 
 
 def test_command_wakes_the_machine(qmp: Qmp, vitals: Vitals) -> None:

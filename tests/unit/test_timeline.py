@@ -182,6 +182,7 @@ class Machine:
         self.vitals, self.all_guests, self.qemu = Vitals("guest plain", reason), guests, self
         self.qmp = self.ssh = self
         self.stopped = asleep
+        self.stops = SimpleNamespace(runs=asleep)
         self.asked: list[str] = []
 
     def explain(self) -> str:

@@ -523,11 +523,14 @@ static uint64_t serve_watcher(struct vm *vm, uint32_t what)
 
 enum { ASK_BACKTRACES = 1, LOOK_AT_LOG };
 enum { IN_CR2 = 1, IN_DR0 = 2, WHILE_IT_RUNS = 4 };	/* what is in the log, a bit each */
+#define FIRST_BREAKPOINT 0x401ul	/* DR7: the address in DR0, which nobody comes to */
 enum { BACKTRACES = 20, CONSOLE_OFF = 6, CONSOLE_ON };	/* the last two as syslog(2) has them */
 
 static GUEST void log_shows_no_register(void)
 {
-	asm volatile("mov %[secret], %%dr0\n\tmov %[secret], %%cr2" : : [secret] "r"(SECRET));
+	/* With a breakpoint that is on KVM loads the debug registers at each entry, and not just once. */
+	asm volatile("mov %[secret], %%dr0\n\tmov %[on], %%dr7\n\tmov %[secret], %%cr2" : :
+		     [secret] "r"(SECRET), [on] "r"(FIRST_BREAKPOINT));
 	service(ASK_BACKTRACES);
 	for (volatile uint32_t turn = 0; turn < TURNS; turn++)
 		;
