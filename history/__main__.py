@@ -98,11 +98,11 @@ def _add_files(add: _Add) -> None:
     record_parser.set_defaults(command=_record)
 
     export_parser = add("export", help="write the whole history as JSON lines")
-    export_parser.add_argument("file", metavar="FILE", help="'-': standard output")
+    export_parser.add_argument("file", type=_file, metavar="FILE", help="'-': standard output")
     export_parser.set_defaults(command=_export)
 
     import_parser = add("import", help="add an export: all of it, or nothing if it is damaged")
-    import_parser.add_argument("file", metavar="FILE", help="'-': standard input")
+    import_parser.add_argument("file", type=_file, metavar="FILE", help="'-': standard input")
     import_parser.set_defaults(command=_import)
 
 
@@ -176,6 +176,11 @@ def _add_looks(add: _Add) -> None:
     ):
         claim_parser.add_argument("claim", metavar="CLAIM", help="as tests_e2e/contract/ names it")
         claim_parser.set_defaults(command=_claim)
+
+
+def _file(text: str) -> str:
+    """A file's path, or ``-``."""
+    return text if text == "-" else str(parse_path(text))
 
 
 def _number(text: str) -> int:

@@ -352,7 +352,10 @@ class History:
 
     def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._errors():
-            return self._database.execute(statement, values).fetchall()
+            try:
+                return self._database.execute(statement, values).fetchall()
+            except UnicodeEncodeError:  # bytes of a command line that are no UTF-8, which no text here has
+                return []
 
     def _runs(self, where: str, *values: object) -> list[Run]:
         rows = self._rows(f"SELECT document FROM run {where}", *values)

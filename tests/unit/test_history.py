@@ -624,6 +624,16 @@ def test_control_characters_of_a_report_never_reach_the_terminal(tmp_path: Path)
         assert (message + wrong).replace("\n", "").isprintable(), words
 
 
+def test_words_that_are_no_text_and_files_without_a_name_are_one_line(tmp_path: Path, run: Any) -> None:
+    file = ["--history", str(tmp_path / "h")]
+    assert run("record", str(write(tmp_path / "reports", document(run_id(1), [claim("works")]))), *file)[0] == 0
+    no_text = os.fsdecode(b"\xff\xfe")
+    for words in (("claim", no_text), ("history", no_text), ("compare", no_text, "latest"), ("summary", no_text)):
+        assert run(*words, *file)[0] == 2
+    for command in ("export", "import", "trend"):
+        assert run(command, "", *file)[0] == 2
+
+
 def test_every_command_explains_itself(run: Any) -> None:
     names = command_parsers()
     assert {"record", "export", "import", "compare", "claim", "history", "nightly", "trend", "summary"} == names.keys()
