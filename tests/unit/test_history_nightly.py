@@ -615,7 +615,8 @@ def test_the_options_are_those_that_pytest_has() -> None:
         ("again = 2", "again =", "Invalid value"),
         ('"flaky"', '"all"', "exit_on:"),
         ('mode = "plain"', f'kernel = {[str(number) for number in range(200)]}', "cells; at most 500"),
-        ('mode = "plain"', f'kernel = "{"x" * 600}"', "more than 500 characters"),
+        ('mode = "plain"', f'kernel = "{"x" * 600}"', "File name too long"),
+        ('mark = "quick"', f'only = "{"x" * 600}"', "more than 500 characters"),
     ],
 )  # fmt: skip
 def test_a_matrix_that_is_not_right_is_refused_in_one_line(tmp_path: Path, old: str, new: str, words: str) -> None:
