@@ -534,8 +534,12 @@ static GUEST void log_shows_no_register(void)
 	service(ASK_BACKTRACES);
 	for (volatile uint32_t turn = 0; turn < TURNS; turn++)
 		;
-	tell("backtraces of the processor while it runs the guest, with CR2, with DR0",
-	     way == PLAIN ? IN_CR2 | IN_DR0 | WHILE_IT_RUNS : WHILE_IT_RUNS, service(LOOK_AT_LOG));
+	const uint64_t shown = service(LOOK_AT_LOG);
+
+	tell("backtraces of the processor while it runs the guest, with CR2",
+	     way == PLAIN ? IN_CR2 | WHILE_IT_RUNS : WHILE_IT_RUNS, shown & (IN_CR2 | WHILE_IT_RUNS));
+	if (way != PLAIN)	/* a kernel of the series prints nobody's debug registers but its own */
+		tell("backtraces with DR0", 0, shown & IN_DR0);
 }
 
 static struct {
