@@ -34,10 +34,25 @@ def minutes(text: str) -> float:
 
     :raises argparse.ArgumentTypeError: the text is none.
     """
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+    number = _number(text)
     if not 0 < number <= MOST_MINUTES:
         raise argparse.ArgumentTypeError(f"{text[:50]!r} is not a number of minutes above 0, and at most a year's")
     return number
+
+
+def minutes_from_0(text: str) -> float:
+    """Minutes, at most a year; 0 where a command has something to do that takes none.
+
+    :raises argparse.ArgumentTypeError: the text is none.
+    """
+    number = _number(text)
+    if not 0 <= number <= MOST_MINUTES:
+        raise argparse.ArgumentTypeError(f"{text[:50]!r} is not a number of minutes from 0 on, and at most a year's")
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

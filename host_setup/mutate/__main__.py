@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from common.commands import git
 from common.errors import CommandError, SetupError, UserInputError
-from common.numbers import minutes, whole_number
+from common.numbers import minutes_from_0, whole_number
 from common.paths import PROJECT, cache_root, expand_home, parse_path
 from common.program import end_with
 from common.progress import Terminal
@@ -57,7 +57,9 @@ def options_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="stop trying further claims on a fault once so many have failed; those that must name it are all tried",
     )
-    parser.add_argument("--minutes", type=minutes, metavar="N", help="start no new fault after this many minutes")
+    parser.add_argument(
+        "--minutes", type=minutes_from_0, metavar="N", help="start no new fault after this many minutes"
+    )
     parser.add_argument(
         "--again", action="append", default=[], type=MutantVerdict, choices=list(MutantVerdict), metavar="VERDICT",
         help=f"try faults with this verdict again ({', '.join(MutantVerdict)})",

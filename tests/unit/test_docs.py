@@ -100,7 +100,7 @@ def test_each_command_and_goal_is_quick_or_slow_for_a_reason() -> None:
     ("line", "fault"),
     [
         ("./sealproof soak --boot 3 --restore 4", ""),  # argparse takes an unambiguous beginning
-        ("./sealproof soak --boots many", "invalid int"),
+        ("./sealproof soak --boots many", "is not a whole number"),
         ("./sealproof sock", "there is no command"),
         ("./sealproof signoff --sereis stock", "unknown option --sereis"),
         ("./sealproof signoff --layers none-such", "none-such"),
@@ -108,7 +108,7 @@ def test_each_command_and_goal_is_quick_or_slow_for_a_reason() -> None:
         ("./sealproof fleet --machines a", "unrecognized arguments"),
         ("make sing-off", "make knows no sing-off"),
         ("make soak BOOT=3", "make knows no BOOT"),
-        ("make soak ARGS='--boots many'", "invalid int"),
+        ("make soak ARGS='--boots many'", "is not a whole number"),
         ("make verify ARGS='--key abc'", "neither 64 hexadecimal digits"),
         (".venv/bin/python -m host_setup.none", "no module"),
         (".venv/bin/python -m pytest tests/unit/test_none.py", "no such file"),

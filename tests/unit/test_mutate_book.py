@@ -237,7 +237,7 @@ def test_a_control_that_was_not_tried_to_its_end_is_tried_again(tmp_path: Path) 
 
 def test_when_the_time_is_up_no_fault_is_begun(tmp_path: Path) -> None:
     trials = FakeTrials()
-    book = run([fault("a")], tmp_path, trials, "--minutes", "1e-9")
+    book = run([fault("a")], tmp_path, trials, "--minutes", "0")
     assert trials.tried == [] == list(book.lines)
     assert command.exit_status([fault("a")], book.verdicts({})) == 2
 

@@ -7,7 +7,7 @@ import argparse
 
 import pytest
 
-from common.numbers import minutes, whole_number
+from common.numbers import minutes, minutes_from_0, whole_number
 from history.__main__ import command_parsers
 from host_setup.mutate.__main__ import options_parser as of_mutate
 from host_setup.search.__main__ import options_parser as of_search
@@ -34,12 +34,19 @@ def test_minutes_are_a_time_that_passes() -> None:
             minutes(text)
 
 
+def test_minutes_from_0_may_be_none() -> None:
+    assert [minutes_from_0(text) for text in ("0", "240")] == [0, 240]
+    for text in set(NO_TIMES) - {"0"}:
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a number of minutes from 0 on"):
+            minutes_from_0(text)
+
+
 @pytest.mark.parametrize(
     ("parser", "words", "wrong"),
     [
         (command_parsers()["nightly"], "matrix.toml --minutes", NO_TIMES),
         (of_search(), "--minutes", NO_TIMES),
-        (of_mutate(), "--minutes", NO_TIMES),
+        (of_mutate(), "--minutes", tuple(text for text in NO_TIMES if text != "0")),
         (of_mutate(), "--sample", (*NO_NUMBERS, "0")),
         (of_mutate(), "--failures", (*NO_NUMBERS, "0")),
         (of_soak(), "--boots", NO_NUMBERS),
