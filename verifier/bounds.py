@@ -168,7 +168,7 @@ def _of_command(told: dict[str, Any]) -> str:
     named = any(str(problem).startswith("not a sign-off") for problem in told["problems"])
     if not named and (strange := sorted(given & set(OPTIONS))):
         return f"its command has the option {strange[0]}, and no problem names it"
-    pairs = zip(words, [*words[1:], ""], strict=True)
+    pairs = zip(words, [*words[1:], ""], strict=False)
     modes = [word.partition("=")[2] or after for word, after in pairs if word.partition("=")[0] == "--mode"]
     if modes and modes[-1] != told["mode"]:
         return f"its command is of mode {legible(modes[-1], 20)}, and its mode {told['mode']}"

@@ -41,5 +41,5 @@ def test_a_machines_name_is_a_word(name: str) -> None:
 def test_a_machine_has_its_name_and_where_it_was_reached(name: str) -> None:
     assert parse_machine(name) == name
     told: dict[str, Any] = dict.fromkeys(("series", "ended"), "") | {"host": {}, "made_of": {}, "kernel": None}
-    told |= {"machine": name, "commit": "unknown", "command": "pytest"}
+    told |= {"machine": name, "commit": "unknown", "command": "pytest", "problems": [], "mode": "protected"}
     assert list(bounds.record(told)) == []

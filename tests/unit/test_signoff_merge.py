@@ -205,7 +205,8 @@ def test_the_problem_of_a_part_that_was_tried_again_does_not(reports: Path) -> N
 def test_tiers_are_not_mixed_silently(reports: Path) -> None:
     every = {claim.id: Status.PASS for claim in CLAIMS}
     real = {"machine": "node", "processor": "AuthenticAMD, EPYC", "devices": "kvm"}
-    two = part(reports, 2, "two", every, tier=Tier.BARE_METAL, host=real)
+    no_emulator = {name: sha256 for name, sha256 in MADE_OF.items() if name != "emulator"}
+    two = part(reports, 2, "two", every, tier=Tier.BARE_METAL, host=real, made_of=no_emulator)
     report, _ = merge_all(reports, part(reports, 1, "one", every), two)
     assert report.overall.word is RunVerdict.NOT_PROVEN
     assert "different tiers (bare-metal, emulated)" in report.problems[0]
