@@ -452,7 +452,6 @@ PLACES: dict[
     "a file": (lambda place: place.touch(), "File exists"),
     "below a file": (lambda place: place.parent.touch(), "Not a directory"),
     "a link to nothing": (lambda place: place.symlink_to("gone/away"), "File exists"),
-    "a link to itself": (lambda place: place.symlink_to(place.name), "File exists"),
 }
 
 
@@ -471,6 +470,16 @@ def test_reports_that_cannot_be_kept_are_told_in_one_line_before_any_work(projec
     assert "INTERNALERROR" not in output
     assert "test_claims.py" not in output  # no claim was begun
     (reports.parent if place == "below a file" else reports).unlink()  # nothing was changed there
+
+
+def test_a_folder_for_reports_that_can_be_nowhere_is_a_wrong_option(project: Path) -> None:
+    reports = project / "kept"
+    reports.symlink_to(reports.name)
+    code, found, _, output = run(project, ATTACK + WORKS, "--reports", str(reports))
+    assert (code, found) == (pytest.ExitCode.USAGE_ERROR, None)
+    assert "Too many levels of symbolic links" in output
+    assert "Traceback" not in output
+    assert "test_claims.py" not in output
 
 
 @pytest.mark.parametrize(
