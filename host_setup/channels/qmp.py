@@ -47,6 +47,9 @@ class _Loop:
 
 _LOOP = _Loop()
 
+# AssertionError: where the peer ends right after its greeting (qemu.qmp 0.0.6, AsyncProtocol.connect).
+_BROKEN = (QMPError, OSError, EOFError, AssertionError, concurrent.futures.CancelledError)
+
 
 class Qmp:
     """A QMP session with one QEMU.
@@ -137,7 +140,7 @@ class Qmp:
             raise DeadlineError(f"waited {deadline} for {doing} of {self._vitals.name}") from error
         except ExecuteError as error:
             raise ChannelError(f"{doing} on {self._vitals.name}: {error}") from error
-        except (QMPError, OSError, EOFError, concurrent.futures.CancelledError) as error:
+        except _BROKEN as error:
             if check:
                 self._vitals.check_broken()
             raise ChannelError(f"{doing} on {self._vitals.name}: {str(error) or type(error).__name__}") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from qemu.qmp import QMPClient
 
 from common.errors import ChannelError, DeadlineError, MachineLostError
 from host_setup.channels import vitals as vitals_module
@@ -83,6 +84,18 @@ def hurry() -> Iterator[None]:
     begun = time.monotonic()
     yield
     assert time.monotonic() - begun < AT_ONCE
+
+
+def test_peer_that_ends_right_after_its_greeting_is_a_broken_session(
+    vitals: Vitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def connect(*_: object) -> None:
+        raise AssertionError  # as the library's own check has it
+
+    monkeypatch.setattr(QMPClient, "connect", connect)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises((ChannelError, MachineLostError), match=r"QMP greeting|lost"):
+        Qmp(ours, vitals, seconds=5)
 
 
 def test_command_gives_its_reply(qmp: Qmp) -> None:
