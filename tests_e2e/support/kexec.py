@@ -11,6 +11,7 @@ from host_setup.hosts.guest_spec import GUEST_PROGRAMS, VIRTIO, GuestSpec
 from tests_e2e.support.memory import shell
 
 KERNEL, INITRAMFS = "bzImage", "initramfs"  # in the host's /payload/guest
+LOAD = 180.0  # seconds: the kernel is copied page by page, each the first touch of private memory
 
 
 def with_its_kernel(spec: GuestSpec) -> GuestSpec:
@@ -33,4 +34,4 @@ def kexec(host: Host, guest: Guest) -> None:
         shell(guest, f"head -c {size} /dev/{disk} > /run/{file}")
     line = shell(guest, "cat /proc/cmdline")
     argv = [f"{GUEST_PROGRAMS}/kexec_into", f"/run/{KERNEL}", f"/run/{INITRAMFS}", line]
-    guest.ssh.run(argv, seconds=60).require()
+    guest.ssh.run(argv, seconds=LOAD).require()
