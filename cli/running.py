@@ -41,7 +41,10 @@ def run_together(argvs: Sequence[Sequence[str]], say: Callable[[int, str], None]
 
 def _read(output: IO[bytes] | None, number: int, say: Callable[[int, str], None]) -> None:
     for line in output or ():
-        say(number, line.decode(errors="replace").rstrip("\r\n"))
+        try:
+            say(number, line.decode(errors="replace").rstrip("\r\n"))
+        except OSError:
+            continue  # nobody hears it any more; unread, the program would wait for room in its pipe for ever
 
 
 def _status(process: subprocess.Popen[bytes]) -> int:

@@ -204,6 +204,13 @@ def test_programs_that_run_together_are_heard_by_their_number() -> None:
     assert sorted(told) == sorted((number, text) for number in range(3) for text in (f"out {number}", "err"))
 
 
+def test_programs_that_nobody_hears_any_more_come_to_their_end() -> None:
+    def say(*_: object) -> None:
+        raise BrokenPipeError
+
+    assert running.run_together([["sh", "-c", "yes | head -n 100000; exit 3"]], say) == [3]
+
+
 def test_programs_that_run_together_are_all_told_to_end(tmp_path: Path) -> None:
     script = "trap 'sleep 0.2; echo >$0.ended; exit 7' TERM; echo >$0.up; while :; do sleep 0.05; done"
     commands = [["sh", "-c", script, str(tmp_path / name)] for name in ("one", "two")]
