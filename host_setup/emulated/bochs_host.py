@@ -24,7 +24,7 @@ from host_setup.emulated.boot_disk import boot_disk
 from host_setup.emulated.host import Accelerator
 from host_setup.emulated.local_host import BOOT, OPENSSH, LocalHost
 from host_setup.emulated.local_hosts import LocalHosts
-from host_setup.hosts.guest_spec import PLAIN, GuestSpec
+from host_setup.hosts.guest_spec import PATIENCE, PLAIN, GuestSpec
 from host_setup.hosts.running import FAST_SSH
 from host_setup.this_machine import HostKind
 
@@ -36,7 +36,7 @@ BOOT_DISK = "boot.img"
 # one, and the kernel warns (Linux 6.12: arch/x86/kernel/cpu/topology_common.c parse_legacy()).
 WORDS = (
     "console=ttyS0,115200 root=/dev/sr0 rootfstype=erofs ro panic=-1 oops=panic nokaslr reboot=t"
-    f" kvm.force_emulation_prefix=1 numa=fake=2 no_timer_check clearcpuid=ht tsc_early_khz={IPS // 1000}"
+    f" kvm.force_emulation_prefix=1 numa=fake=2 no_timer_check clearcpuid=ht tsc_early_khz={IPS // 1000} {PATIENCE}"
 )
 # What /sbin/sealproof-start does on a host of QEMU's, whose payload is another disk.
 INIT = 'init=/bin/busybox -- sh -c "/bin/busybox mount -t erofs -o ro /dev/sda1 /payload && exec /payload/host/init"'

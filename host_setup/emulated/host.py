@@ -27,7 +27,7 @@ from host_setup.channels.ssh import Ssh
 from host_setup.emulated.local_host import OPENSSH, LocalHost
 from host_setup.emulated.qemu import Qemu
 from host_setup.hosts.guest import Guest
-from host_setup.hosts.guest_spec import GUEST_PROGRAMS, HOST_PROGRAMS, PLAIN, GuestSpec
+from host_setup.hosts.guest_spec import GUEST_PROGRAMS, HOST_PROGRAMS, PATIENCE, PLAIN, GuestSpec
 from host_setup.hosts.running import FAST_SSH
 from host_setup.this_machine import HostKind
 
@@ -45,6 +45,7 @@ ESTABLISHED, CLOSE_WAIT = "01", "08"  # include/net/tcp_states.h
 COMMAND_LINE = (
     "console=ttyS0 root=/dev/vda rootfstype=erofs ro init=/sbin/sealproof-start panic=-1 oops=panic nokaslr"
     " kvm.force_emulation_prefix=1 numa=fake=2 maxcpus=1 lpj=20000000 no_timer_check"
+    f" {PATIENCE}"
 )
 
 

@@ -24,6 +24,11 @@ VIRTIO = "iommu_platform=on,disable-legacy=on"
 # Of 2 KiB each, 16 MiB in all. By itself the kernel takes 64 MiB, and clears each of their pages as it boots: a fifth
 # of the boot.
 BOUNCE_SLOTS = 8192
+# Host and guests complain of a stall late: a kernel counts the time in which a busy computer does not run it. By default a
+# soft lockup is one of 20 s and a stall of RCU one of 21 s; here both are of two minutes (Linux 6.12:
+# kernel/watchdog.c get_softlockup_thresh(), kernel/rcu/tree_stall.h). Heartbeats find what hangs sooner.
+PATIENCE = "watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120"
+_COMMAND_LINE = f"console=ttyS0 loglevel=5 panic=-1 oops=panic nokaslr {PATIENCE}"
 BESIDE = 10  # the ports of one more guest are so much higher
 
 
@@ -80,7 +85,7 @@ class GuestSpec:
             *(*([] if self.reboots else ["-no-reboot"]), *backend, "-machine", machine),
             *("-cpu", CPU, "-smp", str(self.cpus), "-m", str(self.memory)),
             *("-kernel", "/payload/guest/bzImage", "-initrd", "/payload/guest/initramfs"),
-            *("-append", f"console=ttyS0 loglevel=5 panic=-1 oops=panic nokaslr {protection} {self.cmdline}".rstrip()),
+            *("-append", f"{_COMMAND_LINE} {protection} {self.cmdline}".rstrip()),
             *("-serial", f"file:{self.console}", "-serial", f"file:{self.beat}"),
             *("-netdev", net, "-device", f"virtio-net-pci,netdev=net,romfile=,{VIRTIO}"),
             *("-drive", f"file={disk},if=none,id=scratch,format=raw"),
