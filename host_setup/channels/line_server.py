@@ -11,6 +11,7 @@ from common.errors import DeadlineError, HarmError, MachineError
 from host_setup.channels.ssh import Conversation, Ssh
 
 Reply = dict[str, Any]
+PATIENCE = 60.0  # seconds for an answer, on a slow, busy machine; what hangs is noticed sooner, by its heartbeat
 
 
 class LineServer:
@@ -37,12 +38,14 @@ class LineServer:
         self._refusals = refusals
         self._conversation: Conversation | None = None
 
-    def ask(self, request: str) -> Reply:
+    def ask(self, request: str, *, seconds: float = PATIENCE) -> Reply:
         """Ask one thing; as ``ask_all``."""
-        return self.ask_all(request)[0]
+        return self.ask_all(request, seconds=seconds)[0]
 
-    def ask_all(self, *requests: str) -> list[Reply]:
+    def ask_all(self, *requests: str, seconds: float = PATIENCE) -> list[Reply]:
         """Ask several things, which go there together.
+
+        :param seconds: for which an answer is waited for.
 
         :raises HarmError: the host refuses what its guest may ask for. :raises MachineError: it could not be done.
         :raises DeadlineError: no answer came in time.
@@ -50,7 +53,7 @@ class LineServer:
         if self._conversation is None:
             self._conversation = self._session().converse(self._argv(), seconds=10)
         try:
-            replies: list[Reply] = list(map(json.loads, self._conversation.ask(*requests, seconds=20)))
+            replies: list[Reply] = list(map(json.loads, self._conversation.ask(*requests, seconds=seconds)))
         except DeadlineError:
             # The answer may still come, and would be taken for that to the next request.
             self.close()

@@ -14,11 +14,12 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from common.errors import HarmError, MachineError
 from common.threads import workers
-from host_setup.channels.line_server import LineServer
+from host_setup.channels.line_server import PATIENCE, LineServer
 from host_setup.hosts.guest_memory import PAGE, Address, GuestMemory
 
 # What a guest asks its host for, as guest_images/programs/canary.c names it. A refusal is no fault of the harness.
 REQUESTS = ("make private ", "share ")
+_SLOWNESS = 100  # of our seconds for one of a guest's that is stopped again and again, on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,9 @@ class Canaries:
         """
         with workers(1) as asker:
             held: Future[dict[str, Any]] = asker.submit(
-                self._program.ask, f"hold {planted.set} {round(seconds * 1000)}"
+                self._program.ask,
+                f"hold {planted.set} {round(seconds * 1000)}",
+                seconds=PATIENCE + _SLOWNESS * seconds,
             )
             yield held
             held.result()
