@@ -71,9 +71,9 @@ def main(argv: Sequence[str]) -> int:
     changes = (_anew, [options.report]), (_also, options.also), (_more, options.variant), (_of_vendor, options.vendor)
     for change, reports in changes:
         for name, need in (need for each in reports for need in _proven_needs(each) if need[0] in order):
-            known = table.get(name, ())
-            if not known or needs.gap(needs.at(known, need.vendor), need):
-                table[name] = change(name, known, need)
+            entries = table.get(name, ())
+            if not entries or needs.gap(needs.at(entries, need.vendor), need):
+                table[name] = change(name, entries, need)
     (options.contract / needs.FILE).write_text(contract_text(table, order), encoding="utf-8")
     changed = [name for name in order if table.get(name) != contract.needs.get(name)]
     sys.stdout.write("".join(f"{name}\n" for name in changed))
@@ -92,12 +92,12 @@ def _proven_needs(report: Path) -> Iterator[tuple[str, Need]]:
 
     :raises UserInputError: it is no run's folder, or one of mode plain.
     """
-    kept = evidence.read(report)
-    kernel = kept.record.kernel
-    facts = HostFacts.of(kernel.release if kernel else None, kept.record.tier, kept.record.host)
-    if kept.record.mode is not Mode.PROTECTED:
-        raise UserInputError(f"{report} is of mode {kept.record.mode}", stage="contract", hint="name a sign-off")
-    for result in kept.results:
+    run = evidence.read(report)
+    kernel = run.record.kernel
+    facts = HostFacts.of(kernel.release if kernel else None, run.record.tier, run.record.host)
+    if run.record.mode is not Mode.PROTECTED:
+        raise UserInputError(f"{report} is of mode {run.record.mode}", stage="contract", hint="name a sign-off")
+    for result in run.results:
         lacking = result.status is Status.MISS and result.why.startswith(needs.GAP)
         if result.status is Status.PASS or lacking:
             yield result.id, replace(_without_numbers(results.need_of(result)), vendor=facts.vendor)
@@ -112,40 +112,40 @@ def _open(text: str) -> str:
     return _VARIES.sub(ANY, _PAGES.sub(f"{ANY} pages: {ANY}", text))
 
 
-def _anew(name: str, known: tuple[Need, ...], need: Need) -> tuple[Need, ...]:
+def _anew(name: str, entries: tuple[Need, ...], need: Need) -> tuple[Need, ...]:
     """In the place of the variants that were for that host; those for another vendor's processors stay."""
     del name
-    before = needs.at(known, need.vendor)
-    return (_like(before, need), *(one for one in known if one not in before))
+    before = needs.at(entries, need.vendor)
+    return (_like(before, need), *(entry for entry in entries if entry not in before))
 
 
-def _like(known: Sequence[Need], need: Need) -> Need:
+def _like(entries: Sequence[Need], need: Need) -> Need:
     """For the hosts that the known variants are for; for any if there is none."""
-    return replace(need, vendor=known[0].vendor if known else None)
+    return replace(need, vendor=entries[0].vendor if entries else None)
 
 
-def _also(name: str, known: tuple[Need, ...], old_need: Need) -> tuple[Need, ...]:
-    for_host = needs.at(known, old_need.vendor)
-    tried = (_wider(one, _like(for_host, old_need)) if one in for_host else None for one in known)
+def _also(name: str, entries: tuple[Need, ...], old_need: Need) -> tuple[Need, ...]:
+    for_host = needs.at(entries, old_need.vendor)
+    tried = (_wider(entry, _like(for_host, old_need)) if entry in for_host else None for entry in entries)
     wider = [new if new and not needs.gap((new,), old_need) else None for new in tried]
     if not any(wider):
         sys.stdout.write(f"{name}: other checks than in the first run, which are not put down\n")
-    return tuple(new or old for new, old in zip(wider, known, strict=True)) if any(wider) else known
+    return tuple(new or old for new, old in zip(wider, entries, strict=True)) if any(wider) else entries
 
 
-def _more(name: str, known: tuple[Need, ...], need: Need) -> tuple[Need, ...]:
+def _more(name: str, entries: tuple[Need, ...], need: Need) -> tuple[Need, ...]:
     del name
-    return (*known, _like(needs.at(known, need.vendor), need))
+    return (*entries, _like(needs.at(entries, need.vendor), need))
 
 
-def _of_vendor(name: str, known: tuple[Need, ...], need: Need) -> tuple[Need, ...]:
+def _of_vendor(name: str, entries: tuple[Need, ...], need: Need) -> tuple[Need, ...]:
     """In the place of what was for that vendor.
 
     :raises UserInputError: the report does not say whose processor it is of.
     """
     if need.vendor is None:
         raise UserInputError(f"{name}: the report names no vendor", stage="contract", hint="name one with --variant")
-    return (*(one for one in known if one.vendor is not need.vendor), need)
+    return (*(entry for entry in entries if entry.vendor is not need.vendor), need)
 
 
 def _wider(need: Need, old_need: Need) -> Need | None:
@@ -157,9 +157,9 @@ def _wider(need: Need, old_need: Need) -> Need | None:
         lacks, more = needs.apart(need.of(role), old_need.of(role))
         if Counter(name for name, _ in lacks) != Counter(name for name, _ in more):
             return None
-        left = Counter(need.of(role)) - Counter(lacks)
+        alike = Counter(need.of(role)) - Counter(lacks)
         pairs = zip(sorted(lacks), sorted(more), strict=True)
-        roles.append((*left.elements(), *((variant[0], _between(variant[1], other[1])) for variant, other in pairs)))
+        roles.append((*alike.elements(), *((variant[0], _between(variant[1], other[1])) for variant, other in pairs)))
     return replace(need, subject=roles[0], control=roles[1])
 
 

@@ -59,18 +59,18 @@ def _end_in_order() -> Iterator[Callable[[Sequence[str], int | None], subprocess
     When this process is told to end, it tells all of them; so it does a program that begins after that.
     """
     started: list[subprocess.Popen[bytes]] = []
-    told: list[int] = []
+    signals: list[int] = []
 
     def start(argv: Sequence[str], output: int | None) -> subprocess.Popen[bytes]:
         errors = None if output is None else subprocess.STDOUT
         process = subprocess.Popen([*_DEATH, *argv], cwd=PROJECT, stdout=output, stderr=errors)
         started.append(process)
-        if told:
+        if signals:
             process.terminate()
         return process
 
     def end(signum: int, _: FrameType | None) -> None:
-        told.append(signum)
+        signals.append(signum)
         if signum != signal.SIGINT:
             for process in started:
                 process.terminate()

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # Who and where the user is; how the network is reached; keys that ssh may use.
-KEPT = (
+USER_VARIABLES = (
     *("HOME", "USER", "LOGNAME", "TERM", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"),
     *(
         variant
@@ -36,12 +36,12 @@ def search_path() -> str:
     return os.pathsep.join(dict.fromkeys((*named, *_PROGRAMS)))
 
 
-def environment(ours: Mapping[str, str] | None = None, *, kept: Sequence[str] = ()) -> dict[str, str]:
+def environment(ours: Mapping[str, str] | None = None, *, more_names: Sequence[str] = ()) -> dict[str, str]:
     """The environment for a program.
 
-    :param ours: what it gets beside. :param kept: what of this process's environment it gets beside.
+    :param ours: what it gets beside. :param more_names: which variables of this process it gets beside.
     """
-    theirs = {name: os.environ[name] for name in (*KEPT, *kept) if name in os.environ}
+    theirs = {name: os.environ[name] for name in (*USER_VARIABLES, *more_names) if name in os.environ}
     return {**theirs, "PATH": search_path(), "LC_ALL": "C", **(ours or {})}
 
 
@@ -50,10 +50,10 @@ def shell_line(argv: Sequence[str], ours: Mapping[str, str] | None = None, *, cw
 
     What is kept of the user's environment stands in it by name: a proxy's address may hold a password.
     """
-    made = environment(ours)
+    variables = environment(ours)
+    by_name = {*USER_VARIABLES, "PATH"}.difference(ours or {})
     settings = [
-        f'{name}="${name}"' if name in (*KEPT, "PATH") and name not in (ours or {}) else f"{name}={shlex.quote(value)}"
-        for name, value in made.items()
+        f'{name}="${name}"' if name in by_name else f"{name}={shlex.quote(value)}" for name, value in variables.items()
     ]
     line = " ".join(["env", "-i", *settings, shlex.join(argv)])
     return line if cwd is None else f"cd {shlex.quote(str(cwd))} && {line}"

@@ -18,11 +18,11 @@ def describe(error: BaseException, folder: Path | None = None) -> str:
     :param folder: takes the traceback, and is made when missing; None, or one that cannot be written: a temporary file.
     """
     text = "".join(traceback.format_exception(error))
-    kept = _keep(text, folder)
+    file = _keep(text, folder)
     if isinstance(error, SealproofError):
-        return f"{error}\n  traceback: {kept}"
+        return f"{error}\n  traceback: {file}"
     sentence = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}{': ' if sentence else ''}{sentence} (traceback: {kept})"
+    return f"{type(error).__name__}{': ' if sentence else ''}{sentence} (traceback: {file})"
 
 
 def _keep(text: str, folder: Path | None) -> str:

@@ -54,8 +54,8 @@ def spawn(
     :raises SetupError: if the program is not there.
     """
     _require_main_thread()
-    made = environment(env)
-    if shutil.which(argv[0], path=made["PATH"]) is None:
+    variables = environment(env)
+    if shutil.which(argv[0], path=variables["PATH"]) is None:
         raise SetupError(f"{argv[0]} is not installed", hint="run 'make doctor': it names the Debian package")
     return subprocess.Popen(
         _with_death_signal(argv),
@@ -63,7 +63,7 @@ def spawn(
         stdout=stdout,
         stderr=stderr,
         pass_fds=pass_fds,
-        env=made,
+        env=variables,
         start_new_session=True,
     )
 
@@ -75,7 +75,7 @@ def run_tree(
     stage: str,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-    kept: Sequence[str] = (),
+    more_names: Sequence[str] = (),
     on_line: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Run a command and all that it starts, to its end; every line goes to ``log`` and to ``on_line``.
@@ -83,7 +83,8 @@ def run_tree(
     The log's first line is the command itself, ready to be pasted into a shell. When this process is interrupted or
     dies, the whole tree is killed.
 
-    :param env: what it gets beside ``common.environment``'s. :param kept: what of this process's it gets beside.
+    :param env: what it gets beside ``common.environment``'s. :param more_names: which variables of this process it gets
+        beside.
     :raises CommandError: when the command fails; carries the last lines.
     """
     _require_main_thread()
@@ -101,7 +102,7 @@ def run_tree(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=cwd,
-            env=environment(env, kept=kept),
+            env=environment(env, more_names=more_names),
             start_new_session=True,
             text=True,
             errors="replace",

@@ -48,12 +48,12 @@ class Step:
         """
         spent = time.monotonic() - self._begun
         if fraction > 0.02 and spent > 2:
-            left = f"{clock(spent * (1 - fraction) / fraction)} left"
+            rest = f"{clock(spent * (1 - fraction) / fraction)} left"
         elif self._expected:
-            left = f"about {clock(max(0.0, self._expected - spent))} left"
+            rest = f"about {clock(max(0.0, self._expected - spent))} left"
         else:
-            left = ""
-        words = "  ".join(part for part in (left, note) if part)
+            rest = ""
+        words = "  ".join(part for part in (rest, note) if part)
         if self._live is not None and self._task is not None:
             self._live.update(self._task, completed=fraction, note=words)
         elif time.monotonic() - self._said >= PLAIN_INTERVAL:

@@ -59,8 +59,8 @@ def _range(text: str) -> SpecifierSet:
         specifiers = SpecifierSet(text)
     except InvalidSpecifier as error:
         raise ValueError(fault) from error
-    known = all(clause.operator in _OPERATORS and _BOUND.fullmatch(clause.version) for clause in specifiers)
-    if not (known and all(clause.strip() for clause in text.split(","))):
+    are_versions = all(clause.operator in _OPERATORS and _BOUND.fullmatch(clause.version) for clause in specifiers)
+    if not (are_versions and all(clause.strip() for clause in text.split(","))):
         raise ValueError(fault)
     return specifiers
 

@@ -124,9 +124,9 @@ def no_space(where: Path, need: int = 0, variable: str = "XDG_CACHE_HOME") -> No
     """The error for a disk without ``need`` free bytes (0: the disk is full), to which a variable points."""
     there = next(p for p in (where, *where.parents) if p.exists())
     free = shutil.disk_usage(there).free
-    wanted = f", {need / GIB:.1f} GiB are needed" if need else ""
+    need_text = f", {need / GIB:.1f} GiB are needed" if need else ""
     return NoSpaceError(
-        f"no space left for {where}: {free / GIB:.1f} GiB free{wanted}",
+        f"no space left for {where}: {free / GIB:.1f} GiB free{need_text}",
         hint=f"free some space, 'make clean-cache', or point {variable} to a larger disk",
     )
 
@@ -333,15 +333,15 @@ class Store:
         _make_folder(self.root / "locks")
         self._sweep_scratch()
         removed: list[Entry] = []
-        while gone := self._clean_once(max_bytes, max_age):
-            removed += gone
+        while entries := self._clean_once(max_bytes, max_age):
+            removed += entries
         return removed
 
     def _clean_once(self, max_bytes: int, max_age: float) -> list[Entry]:
-        removed, held, shared = [], 0, False
+        removed, total, shared = [], 0, False
         for entry in self.entries():
-            held += entry.size
-            if entry.age <= max_age and held <= max_bytes:
+            total += entry.size
+            if entry.age <= max_age and total <= max_bytes:
                 continue
             if entry.kind == LOGS:
                 _remove_log(entry.path)

@@ -64,13 +64,13 @@ def faults(
     :param unnamed: what pydantic names between the fields, and the file does not: the kinds of a union.
     :param words: what to say of a fault in place of pydantic's message, by pydantic's type.
     """
-    found = []
+    lines = []
     for detail in error.errors(include_url=False, include_input=False):
         where = [part for part in detail["loc"] if part not in unnamed]
         message = words.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
         field = ".".join(map(str, where))
-        found.append(f"{path_text(file.name)}:{line_of(text, where)}: {field + ': ' if field else ''}{message}")
-    return found
+        lines.append(f"{path_text(file.name)}:{line_of(text, where)}: {field + ': ' if field else ''}{message}")
+    return lines
 
 
 def line_of(text: str, where: Sequence[str | int]) -> int:

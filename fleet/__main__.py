@@ -173,9 +173,9 @@ def _run(arguments: argparse.Namespace) -> int:
     parts: dict[Path, float] = {}
     problems: list[str] = []
     seconds: dict[str, float] = {}
-    for number, those in enumerate(alone):
-        workers = job.Workers(arguments.workers, those, access)
-        place = folder / those[0].host.replace(":", "_") / str(number) if arguments.each and those else folder
+    for number, together in enumerate(alone):
+        workers = job.Workers(arguments.workers, together, access)
+        place = folder / together[0].host.replace(":", "_") / str(number) if arguments.each and together else folder
         outcome = job.run(collected, workers, place, tries=arguments.tries, say=_say)
         parts |= outcome.parts
         for at, took in enumerate(outcome.seconds, 1):
@@ -206,8 +206,8 @@ def _merge(arguments: argparse.Namespace) -> int:
     require_reports(arguments.reports.resolve())
     parts: dict[Path, float] = {}
     with tempfile.TemporaryDirectory(prefix="sealproof-merge-") as scratch:
-        for given in arguments.parts:
-            folder = given.resolve()
+        for path in arguments.parts:
+            folder = path.resolve()
             if (folder / "record.json").is_file():
                 parts[folder] = 0.0
             else:
@@ -234,8 +234,8 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _speedup(arguments: argparse.Namespace) -> int:
-    kept = read(arguments.folder.resolve())
-    seconds = [part.seconds for part in kept.fleet.parts if part.seconds] if kept.fleet else []
+    run = read(arguments.folder.resolve())
+    seconds = [part.seconds for part in run.fleet.parts if part.seconds] if run.fleet else []
     if not seconds:
         raise SealproofError(
             f"{arguments.folder} has no measured parts",
@@ -244,7 +244,7 @@ def _speedup(arguments: argparse.Namespace) -> int:
         )
     for line in table(seconds, arguments.machines):
         _say(line)
-    for name, took in kept.record.durations.items():
+    for name, took in run.record.durations.items():
         _say(f"measured: {name}: {took:.1f} s")
     return 0
 

@@ -78,13 +78,13 @@ def groups(words: str) -> list[Group]:
     if not by_file:  # the health of a host on which nothing is tried
         every = tuple(claim for _, claim in collected)
         return [Group(next(iter(health)), tuple(health)[1:], (1, 1), every, options)]
-    made = []
+    slices = []
     for file, claims in by_file.items():
         of = math.ceil(len(claims) / size) if size else 1
-        made += [
+        slices += [
             Group(file, tuple(health), (number + 1, of), tuple(claims[number::of]), options) for number in range(of)
         ]
-    return made
+    return slices
 
 
 def claims_of(groups: Sequence[Group]) -> list[str]:

@@ -125,8 +125,8 @@ def unpack(packed: Path, into: Path) -> Path:
         with disk_errors(into), tarfile.open(packed) as archive:
             for member in archive:
                 name = PurePosixPath(member.name)
-                known = member.isfile() or member.isdir()
-                if not name.parts or name.is_absolute() or ".." in name.parts or not known:
+                is_usual = member.isfile() or member.isdir()
+                if not name.parts or name.is_absolute() or ".." in name.parts or not is_usual:
                     raise UserInputError(
                         f"{packed} holds {member.name}, which does not belong in a part", stage="merge"
                     )

@@ -53,10 +53,10 @@ class Access:
 
     def options(self) -> list[str]:
         """Of ``ssh``: nobody is asked, and a machine that does not answer is noticed after a minute."""
-        known = [f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts else []
+        hosts_option = [f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts else []
         words = [
             *("BatchMode=yes", "StrictHostKeyChecking=yes", "LogLevel=ERROR", f"ConnectTimeout={TIMEOUT}"),
-            *("ServerAliveInterval=15", "ServerAliveCountMax=4", *known),
+            *("ServerAliveInterval=15", "ServerAliveCountMax=4", *hosts_option),
         ]
         return [part for word in words for part in ("-o", word)] + (["-i", str(self.key)] if self.key else [])
 
@@ -94,11 +94,11 @@ def parse_all(entries: Sequence[str]) -> tuple[SshTarget, ...]:
 
     :raises UserInputError: one is none, or the same as another: both would work in one checkout.
     """
-    found = tuple(parse(entry) for entry in entries)
-    twice = next((machine for machine in found if found.count(machine) > 1), None)
+    targets = tuple(parse(entry) for entry in entries)
+    twice = next((machine for machine in targets if targets.count(machine) > 1), None)
     if twice is not None:
         raise UserInputError(f"{twice} is named twice", stage="--machine", hint="name each machine once")
-    return found
+    return targets
 
 
 def checkout(folder: Path) -> str:

@@ -25,8 +25,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
         raise pytest.UsageError(f"--only-slice {words}: give NUMBER/OF, for instance 2/3")
     cut = [item for item in items if item.get_closest_marker(LAST) is None]
-    kept = cut[int(number) - 1 :: int(of)]
-    others = [item for item in cut if item not in kept]
+    chosen = cut[int(number) - 1 :: int(of)]
+    others = [item for item in cut if item not in chosen]
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]

@@ -116,9 +116,9 @@ def _result(folder: Path) -> tuple[str, str]:
     lines = (folder / "claims.jsonl").read_text(encoding="utf-8").splitlines()
     tried = [entry for entry in map(json.loads, lines) if entry["command"]]
     for status, word in _RESULTS:
-        those = [entry for entry in tried if entry["status"] == status]
-        if those:
-            return word, "" if status is Status.PASS else f"{status}: {', '.join(claim['id'] for claim in those)}"
+        claims = [entry for entry in tried if entry["status"] == status]
+        if claims:
+            return word, "" if status is Status.PASS else f"{status}: {', '.join(claim['id'] for claim in claims)}"
     return ("skip", "SKIP") if tried else ("error", "no claim was tried; see the output")
 
 

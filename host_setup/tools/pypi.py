@@ -57,7 +57,7 @@ def install(
         with terminal.step(f"install {name} {version_in_lock(lock.read_text(encoding='utf-8'), name)}"):
             run([sys.executable, "-I", "-m", "venv", str(folder)], log=log, stage=name)
             locked = [*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
-            run(locked, kept=PIP, log=log, stage=name)
+            run(locked, more_names=PIP, log=log, stage=name)
         for command in commands:  # they name their Python by its path, and the folder is about to get its final name
             script = folder / "bin" / command
             text = script.read_text(encoding="utf-8")

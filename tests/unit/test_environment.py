@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.commands import output
-from common.environment import KEPT, PIP, environment, search_path, shell_line
+from common.environment import PIP, USER_VARIABLES, environment, search_path, shell_line
 from common.processes import run_tree, spawn
 
 # Of each program that we start, some; and some of programs that nobody knows.
@@ -36,7 +36,7 @@ FOREIGN = (
     *("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONPATH", "PIP_INDEX_URL"),
     "NOBODY_KNOWS",
 )
-OWN = {"PWD", "SHLVL", "_", "OLDPWD", "PATH", "LC_ALL", *KEPT}  # the shell's, and ours
+OWN = {"PWD", "SHLVL", "_", "OLDPWD", "PATH", "LC_ALL", *USER_VARIABLES}  # the shell's, and ours
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_what_the_user_may_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (made["LC_ALL"], made["OURS"]) == ("C.UTF-8", "1")
     assert "PIP_INDEX_URL" not in made
     assert "SSH_AUTH_SOCK" not in made
-    assert environment(kept=PIP)["PIP_INDEX_URL"] == "https://mirror/simple"
+    assert environment(more_names=PIP)["PIP_INDEX_URL"] == "https://mirror/simple"
 
 
 @pytest.mark.parametrize("named", [":bin:.:/opt/bin:./x", "/opt/bin", None])
