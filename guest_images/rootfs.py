@@ -119,9 +119,9 @@ def _packages(file: Path) -> list[str]:
 
 def _mirrors() -> list[str]:
     """Where this machine's apt gets Debian from, so that a proxy or mirror set up here serves the image too."""
-    wanted = "$(ORIGIN) $(CODENAME) $(COMPONENT) $(SITE)"
+    form = "$(ORIGIN) $(CODENAME) $(COMPONENT) $(SITE)"
     done = subprocess.run(
-        ["apt-get", "indextargets", "--format", wanted, "Created-By: Packages"],
+        ["apt-get", "indextargets", "--format", form, "Created-By: Packages"],
         env=environment(),
         capture_output=True,
         text=True,

@@ -23,7 +23,7 @@ from common.progress import clock
 from common.store import disk_errors
 from common.text import printable
 from common.waiting import Deadline
-from history import summary, told
+from history import summary, wording
 from history.annotations import Form, annotate, to_github, to_gitlab
 from history.compare import Change, Comparison
 from history.database import LONGEST_LINE, STATE, History, default_path
@@ -229,7 +229,7 @@ def _compare(chosen: argparse.Namespace) -> int:
                 stage="compare",
             )
         comparison = compare_runs(history, before, after)
-    _say(told.comparison_lines(comparison))
+    _say(wording.comparison_lines(comparison))
     status, why = _verdict(comparison, common=chosen.common)
     _say([f"exit {int(status)}: {why}"])
     return status
@@ -298,7 +298,7 @@ def _claim(chosen: argparse.Namespace) -> int:
                 stage=STAGE,
                 hint=f"did you mean: {', '.join(near)}" if near else "'make signoff' lists the claims",
             )
-        _say(told.claim_history(name, list(tracks(runs).items())))
+        _say(wording.claim_history(name, list(tracks(runs).items())))
     return 0
 
 

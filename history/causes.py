@@ -36,7 +36,7 @@ class Answer:
     :ivar told: in a line. :ivar file: with both observations side by side; empty if there is none.
     """
 
-    told: str
+    message: str
     file: str = ""
 
 
@@ -54,20 +54,20 @@ def question(
         return None
     chosen = dict(options)
     kernel = chosen.get("kernel", chosen.get("kernel-source", ""))
-    asked = [line.claim, *words, "--trust-ends"]
+    bisect_words = [line.claim, *words, "--trust-ends"]
     pairs = enumerate(zip(before.patches, after.patches, strict=False))
     shared = min(len(before.patches), len(after.patches))
     good = next((number for number, (old, new) in pairs if old != new), shared)
     if before.patches != after.patches:
         # So many patches are the same in both; with those alone it was good, if the others were only added.
-        return [*asked, f"--good={good}", f"--bad={len(after.patches)}"] if good < len(after.patches) else None
+        return [*bisect_words, f"--good={good}", f"--bad={len(after.patches)}"] if good < len(after.patches) else None
     then, now = heads.get(kernel, ("", ""))
-    return [*asked, f"--good={then}", f"--bad={now}"] if then and now and then != now else None
+    return [*bisect_words, f"--good={then}", f"--bad={now}"] if then and now and then != now else None
 
 
-def command(asked: Sequence[str]) -> str:
+def command(bisect_words: Sequence[str]) -> str:
     """The same for a person, to be pasted into a shell."""
-    return " ".join(["./sealproof", "bisect", *map(shell_word, asked)])
+    return " ".join(["./sealproof", "bisect", *map(shell_word, bisect_words)])
 
 
 def heads(cells: Iterable[Sequence[str]]) -> dict[str, str]:
@@ -88,14 +88,14 @@ def heads(cells: Iterable[Sequence[str]]) -> dict[str, str]:
     return commits
 
 
-def search(asked: Sequence[str], folder: Path, seconds: float) -> Answer:
+def search(bisect_words: Sequence[str], folder: Path, seconds: float) -> Answer:
     """Have the first bad one searched for, by the command that users have.
 
     :param folder: for its reports. :param seconds: until it must be done; what it has seen by then is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / asked[0] / ANSWER).unlink(missing_ok=True)  # another cell's
-    argv = [sys.executable, "-E", "-P", "-m", "host_setup.bisect", *asked, f"--folder={folder.absolute()}"]
+    (folder / bisect_words[0] / ANSWER).unlink(missing_ok=True)  # another cell's
+    argv = [sys.executable, "-E", "-P", "-m", "host_setup.bisect", *bisect_words, f"--folder={folder.absolute()}"]
     log, late = folder / "bisect.log", False
     with log.open("wb") as out:
         process = spawn(argv, stdout=out, stderr=subprocess.STDOUT)
@@ -115,7 +115,7 @@ def search(asked: Sequence[str], folder: Path, seconds: float) -> Answer:
             except DeadlineError:
                 process.kill()
             process.wait()
-    return Answer("not found within the night's time") if late else read_answer(folder / asked[0], log)
+    return Answer("not found within the night's time") if late else read_answer(folder / bisect_words[0], log)
 
 
 def read_answer(folder: Path, log: Path) -> Answer:

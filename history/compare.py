@@ -52,7 +52,7 @@ class Change(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ClaimResult:
     """How a claim ended in a sitting.
 
     :ivar claim: the worst of its results. :ivar run: that has it. :ivar statuses: all that it had there, in order.
@@ -100,18 +100,18 @@ class Sitting:
         return frozenset(claim.id for claim in self.first.claims)
 
     @cached_property
-    def seen(self) -> dict[str, Seen]:
+    def results(self) -> dict[str, ClaimResult]:
         """The claims that were tried, by id."""
-        results: dict[str, list[tuple[Claim, Run]]] = {}
+        tries_by_claim: dict[str, list[tuple[Claim, Run]]] = {}
         for run in self.runs:
             if run is self.first or run.identity == self.first.identity:  # of other inputs it says nothing of these
                 for claim in run.counted.values():
-                    results.setdefault(claim.id, []).append((claim, run))
-        seen = {}
-        for name, tries in results.items():
+                    tries_by_claim.setdefault(claim.id, []).append((claim, run))
+        worst = {}
+        for name, tries in tries_by_claim.items():
             claim, run = max(tries, key=lambda pair: ORDER.index(pair[0].status))
-            seen[name] = Seen(claim, run, tuple(result.status for result, _ in tries))
-        return seen
+            worst[name] = ClaimResult(claim, run, tuple(result.status for result, _ in tries))
+        return worst
 
     @cached_property
     def seconds(self) -> dict[str, float]:
@@ -129,8 +129,8 @@ class Line:
 
     claim: str
     change: Change
-    before: Seen | None
-    after: Seen | None
+    before: ClaimResult | None
+    after: ClaimResult | None
     since: Run | None = None
     seconds: tuple[float, float] | None = None
 
@@ -170,7 +170,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Background:
     """What more is known of the claims, from other runs.
 
     :ivar before: statuses that each claim had with the inputs of the earlier run. :ivar after: of the later one.
@@ -182,23 +182,23 @@ class Known:
     times: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
-def compare(past: Sequence[Sitting], after: Sitting, known: Known) -> Comparison:
+def compare(past: Sequence[Sitting], after: Sitting, background: Background) -> Comparison:
     """Compare a sitting with the past.
 
     :param past: at least one, the newest last: a claim is compared with the last one in which it was tried.
     """
     newest = past[-1]
-    pace = _pace(known.times, after.seconds)
+    pace = _pace(background.times, after.seconds)
     names = [claim.id for claim in after.first.claims]
     names += [claim.id for claim in newest.first.claims if claim.id not in after.listed]
-    lines = tuple(_line(name, past, after, known, pace) for name in names)
+    lines = tuple(_line(name, past, after, background, pace) for name in names)
     return Comparison(newest.first, after.first, lines, differing(newest.first, after.first), pace)
 
 
-def _line(name: str, past: Sequence[Sitting], after: Sitting, known: Known, pace: float) -> Line:
-    tried_in = next((sitting for sitting in reversed(past) if name in sitting.seen), None)
-    old = tried_in.seen[name] if tried_in else None
-    new = after.seen.get(name)
+def _line(name: str, past: Sequence[Sitting], after: Sitting, background: Background, pace: float) -> Line:
+    tried_in = next((sitting for sitting in reversed(past) if name in sitting.results), None)
+    old = tried_in.results[name] if tried_in else None
+    new = after.results.get(name)
     since = tried_in.first if tried_in else None
     if name not in after.listed:
         return Line(name, Change.GONE, old, None, since)
@@ -207,10 +207,13 @@ def _line(name: str, past: Sequence[Sitting], after: Sitting, known: Known, pace
     if old is None or new is None:
         return Line(name, Change.NOT_TRIED, old, new, since)
     change = classify(
-        old.best, new.worst, known.before.get(name, frozenset()), known.after.get(name, frozenset()) | {*new.statuses}
+        old.best,
+        new.worst,
+        background.before.get(name, frozenset()),
+        background.after.get(name, frozenset()) | {*new.statuses},
     )
     if change is Change.UNCHANGED and new.worst is Status.PASS and name in after.seconds:
-        earlier, took = list(known.times.get(name, ()))[-WINDOW:], after.seconds[name]
+        earlier, took = list(background.times.get(name, ()))[-WINDOW:], after.seconds[name]
         if is_slower(earlier, took, pace):
             return Line(name, Change.SLOWER, old, new, since, (median(earlier), took))
     return Line(name, change, old, new, since)

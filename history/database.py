@@ -191,12 +191,12 @@ class History:
             matching = self._runs("WHERE substr(id, 1, ?) = ? ORDER BY id LIMIT 2", len(word), word) if word else []
         if len(matching) == 1:
             return matching[0]
-        what = (
+        fault = (
             f"more than one run's id begins with {word}"
             if matching
             else f"no run {word[:80]} in {path_text(self.path)}"
         )
-        raise UserInputError(what, stage=STAGE, hint="name a report's folder, or a run's id, or 'latest'")
+        raise UserInputError(fault, stage=STAGE, hint="name a report's folder, or a run's id, or 'latest'")
 
     def runs(self, track: str | None = None, *, newest: int = MOST_RUNS) -> list[Run]:
         """The runs, or those of a track, the oldest first.
@@ -370,9 +370,9 @@ def _is_full(error: sqlite3.Error, path: Path) -> bool:
 
 
 def _add(database: sqlite3.Connection, run: Run) -> bool:
-    known = database.execute("SELECT sha256 FROM run WHERE id = ?", (run.id,)).fetchone()
-    if known is not None:
-        if known[0] == run.sha256:
+    row = database.execute("SELECT sha256 FROM run WHERE id = ?", (run.id,)).fetchone()
+    if row is not None:
+        if row[0] == run.sha256:
             return False
         raise UserInputError(
             f"the history has another report of run {run.id}: one of them was changed",

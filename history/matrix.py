@@ -98,13 +98,13 @@ class _File(BaseModel):
     cells: Annotated[list[dict[str, _Value | list[_Value]]], Field(min_length=1)]
 
 
-class _Asked:
+class _OptionNotes:
     """Takes the place of pytest's parser, and notes which options a plugin has."""
 
     def __init__(self) -> None:
-        self.found: dict[str, dict[str, Any]] = {}
+        self.options: dict[str, dict[str, Any]] = {}
 
-    def getgroup(self, *_: object) -> _Asked:
+    def getgroup(self, *_: object) -> _OptionNotes:
         return self
 
     def addini(self, *_: object, **__: object) -> None:
@@ -112,15 +112,15 @@ class _Asked:
 
     def addoption(self, *names: str, **about: Any) -> None:
         for name in names:
-            self.found[name.removeprefix("--")] = about
+            self.options[name.removeprefix("--")] = about
 
 
 def options() -> dict[str, dict[str, Any]]:
     """The options of a sign-off that a night may set, as they were given to pytest's parser, by name."""
-    asked = _Asked()
+    notes = _OptionNotes()
     for plugin in (machines, judge):
-        plugin.pytest_addoption(cast("pytest.Parser", asked))
-    return {name: about for name, about in asked.found.items() if name not in _OF_THE_NIGHT}
+        plugin.pytest_addoption(cast("pytest.Parser", notes))
+    return {name: about for name, about in notes.options.items() if name not in _OF_THE_NIGHT}
 
 
 def load(file: Path) -> Matrix:
@@ -137,8 +137,8 @@ def load(file: Path) -> Matrix:
         raise _matrix_error(file, f"{where}: {words}") from error
     except (OSError, ValueError) as error:
         raise _matrix_error(file, (isinstance(error, OSError) and error.strerror) or str(error)) from error
-    known = options()
-    cells = [cell for number, table in enumerate(content.cells, 1) for cell in _cells(file, number, table, known)]
+    all_options = options()
+    cells = [cell for number, table in enumerate(content.cells, 1) for cell in _cells(file, number, table, all_options)]
     if len(cells) > MOST:
         raise _matrix_error(file, f"{len(cells)} cells; at most {MOST}")
     names = [cell.name for cell in cells]
@@ -153,7 +153,7 @@ def load(file: Path) -> Matrix:
             raise _matrix_error(
                 file, f"options: {name} is none of {', '.join(SHARED)}; what makes a cell stands in [[cells]]"
             )
-        shared += _words(file, "options", option, value, known)
+        shared += _words(file, "options", option, value, all_options)
     pull = _trees(file, content.pull)
     return Matrix(tuple(cells), content.minutes, content.again, content.exit_on, tuple(shared), pull, content.bisect)
 
@@ -171,27 +171,27 @@ def _trees(file: Path, names: list[str]) -> tuple[Path, ...]:
 
 
 def _cells(
-    file: Path, number: int, table: Mapping[str, _Value | list[_Value]], known: Mapping[str, Mapping[str, Any]]
+    file: Path, number: int, table: Mapping[str, _Value | list[_Value]], all_options: Mapping[str, Mapping[str, Any]]
 ) -> list[Cell]:
     """The cells of one table."""
     where = f"cells, table {number}"
     axes: list[list[tuple[str, _Value]]] = []
-    for key, given in table.items():
+    for key, setting in table.items():
         name = key.replace("_", "-")
-        values = given if isinstance(given, list) else [given]
+        values = setting if isinstance(setting, list) else [setting]
         if name in SHARED:
             raise _matrix_error(file, f"{where}: {key} changes no result; it stands in [options]")
-        if name not in known and name not in _SELECTIONS:
-            there = sorted({*known, *_SELECTIONS} - {*SHARED})
+        if name not in all_options and name not in _SELECTIONS:
+            there = sorted({*all_options, *_SELECTIONS} - {*SHARED})
             raise _matrix_error(file, f"{where}: the sign-off has no option --{name}; there are: {', '.join(there)}")
         if not values:
             raise _matrix_error(file, f"{where}: {key} has no value")
         axes.append([(name, value) for value in values])
-    return [_cell(file, where, chosen, known) for chosen in product(*axes)]
+    return [_cell(file, where, chosen, all_options) for chosen in product(*axes)]
 
 
 def _cell(
-    file: Path, where: str, chosen: tuple[tuple[str, _Value], ...], known: Mapping[str, Mapping[str, Any]]
+    file: Path, where: str, chosen: tuple[tuple[str, _Value], ...], all_options: Mapping[str, Mapping[str, Any]]
 ) -> Cell:
     words: list[str] = []
     selection: list[str] = []
@@ -199,7 +199,7 @@ def _cell(
         if name in _SELECTIONS:
             selection += [_SELECTIONS[name], _expression(file, where, name, value)]
         else:
-            words += _words(file, where, name, value, known)
+            words += _words(file, where, name, value, all_options)
     axes = " ".join(f"{name}={path_text(_text(value))}" for name, value in chosen)
     return Cell(axes or "the default", tuple(words), tuple(selection))
 
@@ -216,9 +216,9 @@ def _expression(file: Path, where: str, name: str, value: _Value) -> str:
     return text
 
 
-def _words(file: Path, where: str, name: str, value: _Value, known: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _words(file: Path, where: str, name: str, value: _Value, all_options: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """An option with its value as pytest takes it; whether pytest takes it is asked now, and not at midnight."""
-    about = known[name]
+    about = all_options[name]
     if about.get("action") == "store_true":
         if not isinstance(value, bool):
             raise _matrix_error(file, f"{where}: {name} is true or false")

@@ -180,11 +180,11 @@ def read(folder: Path, place: Place | None = None) -> tuple[Run, Mapping[str, An
 
 
 def _require_schema(document: Any) -> None:
-    wanted = _validator().schema["properties"]["schema"]["const"]
+    schema = _validator().schema["properties"]["schema"]["const"]
     if not isinstance(document, dict) or "schema" not in document:
         raise ValueError("it does not name its schema")
-    if document["schema"] != wanted:
-        raise ValueError(f"it is of schema {str(document['schema'])[:60]!r}, and this sealproof reads {wanted}")
+    if document["schema"] != schema:
+        raise ValueError(f"it is of schema {str(document['schema'])[:60]!r}, and this sealproof reads {schema}")
     fault = next(iter(_validator().iter_errors(document)), None)
     if fault is not None:
         where = "/".join(str(part) for part in fault.absolute_path)

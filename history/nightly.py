@@ -84,12 +84,12 @@ class Nightly:
         """
         with self._alone():
             night = self._begin(fresh=fresh)
-            left = []
+            not_begun = []
             for number, name in enumerate(night.cells, 1):
                 if not self._cell(night, name, f"{number}/{len(night.cells)} {name}"):
-                    left.append(name)
+                    not_begun.append(name)
             night = self._seek(night)
-            night = night.model_copy(update={"left": tuple(left), "ended": self._time()})
+            night = night.model_copy(update={"left": tuple(not_begun), "ended": self._time()})
             self._history.put_night(night)
         return night
 
@@ -155,20 +155,20 @@ class Nightly:
         """Try a cell, or what is left of it; returns whether it was begun."""
         claims: Sequence[str] = ()
         for number in range(1, self._matrix.again + 2):
-            known = self._attempt(night, name, number)
-            if known is None or known.ended is None:
+            attempt = self._attempt(night, name, number)
+            if attempt is None or attempt.ended is None:
                 expected = self._last(name).seconds if not claims else 0.0
-                left = self._seconds_left(night)
-                if left < max(LEAST, expected):
+                seconds = self._seconds_left(night)
+                if seconds < max(LEAST, expected):
                     words = f", and it took {clock(expected)} last time" if expected else ""
-                    self._ground.say(f"{title}: no time is left ({clock(max(0.0, left))}{words})")
-                    return known is not None or number > 1
-                known = self._try(night, name, number, claims, title if number == 1 else f"{title}: once more")
+                    self._ground.say(f"{title}: no time is left ({clock(max(0.0, seconds))}{words})")
+                    return attempt is not None or number > 1
+                attempt = self._try(night, name, number, claims, title if number == 1 else f"{title}: once more")
             review = self._review(night, name)
-            wanted = self._again(review)
-            if wanted is None:
+            again = self._again(review)
+            if again is None:
                 break
-            claims = wanted
+            claims = again
         return True
 
     def _again(self, review: CellReview) -> Sequence[str] | None:
@@ -188,8 +188,8 @@ class Nightly:
         folder = self._ground.folder / night.id / f"{night.cells.index(name) + 1:02}-{number}"
         killed = self._attempt(night, name, number)
         place = Place(night=night.id, cell=name, number=number)
-        if killed is not None and (made := _finished_runs(folder)):
-            return self._keep(killed, made, place, killed.why, title)
+        if killed is not None and (runs := _finished_runs(folder)):
+            return self._keep(killed, runs, place, killed.why, title)
         why = "the night was killed meanwhile, and it was run anew" if killed is not None else ""
         attempt = Attempt(
             night=night.id, cell=name, number=number, started=self._time(), folder=path_text(folder.resolve()),
@@ -205,23 +205,23 @@ class Nightly:
                 late = self._ground.runner(self._words(name, claims), folder, log, self._seconds_left(night))
         except NoSpaceError as error:
             full = error.message
-        made = [run for run in _runs(folder) if run not in before]
-        return self._keep(attempt.model_copy(update={"late": bool(late)}), made, place, late or full or why, title, log)
+        runs = [run for run in _runs(folder) if run not in before]
+        return self._keep(attempt.model_copy(update={"late": bool(late)}), runs, place, late or full or why, title, log)
 
     def _keep(
-        self, attempt: Attempt, made: Sequence[Path], place: Place, why: str, title: str, log: Path | None = None
+        self, attempt: Attempt, runs: Sequence[Path], place: Place, why: str, title: str, log: Path | None = None
     ) -> Attempt:
         run: Run | None = None
-        if not made:
+        if not runs:
             why = why or _last_words(log)
         else:
             try:
-                run = read_report(made[-1], place)
+                run = read_report(runs[-1], place)
             except UserInputError as error:
                 why = why or error.message
         if run is not None and not run.counted:
             why = why or run.given_up or run.summary
-        host = any(any(attempt.glob("hosts/host-*")) for attempt in made)
+        host = any(any(attempt.glob("hosts/host-*")) for attempt in runs)
         attempt = attempt.model_copy(
             update={"ended": self._time(), "run": run.id if run else "", "why": why[:2000], "host": host}
         )
@@ -255,23 +255,23 @@ class Nightly:
                 old = next((night.heads for night in self._history.nights() if night.id == then), {})
                 both = {path: (old.get(path, ""), commit) for path, commit in night.heads.items()}
                 words = [*self._cells[name].words, *self._matrix.shared]
-                asked = question(line, since, after, words, both)
-                if asked is not None:
-                    cause = self._cause(night, name, line.claim, asked)
+                bisect_words = question(line, since, after, words, both)
+                if bisect_words is not None:
+                    cause = self._cause(night, name, line.claim, bisect_words)
                     night = night.model_copy(update={"causes": (*night.causes, cause)})
                     self._history.put_night(night)
         return night
 
-    def _cause(self, night: Night, cell: str, claim: str, asked: Sequence[str]) -> Cause:
-        cause = Cause(cell=cell, claim=claim, command=command(asked)[:2000])
+    def _cause(self, night: Night, cell: str, claim: str, bisect_words: Sequence[str]) -> Cause:
+        cause = Cause(cell=cell, claim=claim, command=command(bisect_words)[:2000])
         searched = [cause for cause in night.causes if cause.told]
-        left = self._seconds_left(night)
-        if len(searched) >= self._matrix.bisect or left < LEAST:
+        seconds = self._seconds_left(night)
+        if len(searched) >= self._matrix.bisect or seconds < LEAST:
             return cause
         self._ground.say(f"{claim}: searching for the first bad one ...")
-        answer = self._ground.search(asked, self._ground.folder / night.id / "bisect", left)
-        self._ground.say(f"{claim}: {answer.told}")
-        return cause.model_copy(update={"told": answer.told[:2000], "file": answer.file})
+        answer = self._ground.search(bisect_words, self._ground.folder / night.id / "bisect", seconds)
+        self._ground.say(f"{claim}: {answer.message}")
+        return cause.model_copy(update={"told": answer.message[:2000], "file": answer.file})
 
     # --- what is known ---
 
@@ -296,9 +296,9 @@ class Nightly:
                     ),
                     None,
                 )
-                seen = sitting_before.seen.values() if sitting_before else ()
-                failed = any(run.worst not in GOOD for run in seen)
-                failed |= not seen and not any(attempt.late for attempt in attempts)
+                results = sitting_before.results.values() if sitting_before else ()
+                failed = any(run.worst not in GOOD for run in results)
+                failed |= not results and not any(attempt.late for attempt in attempts)
                 return _Last(failed, attempts[0].started, self._last_duration(cell))
         return _Last(failed=False, started="", seconds=0.0)
 
@@ -311,8 +311,8 @@ class Nightly:
         ]
         if not whole:
             return 0.0
-        begun, ended = (datetime.fromisoformat(str(when)) for when in (whole[-1].started, whole[-1].ended))
-        return (ended - begun).total_seconds()
+        begin, end = (datetime.fromisoformat(str(when)) for when in (whole[-1].started, whole[-1].ended))
+        return (end - begin).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,8 +327,8 @@ class _Last:
 def _doubtful(review: CellReview) -> list[Line]:
     """The claims that would count against the night, and of which it is not known whether they are flaky."""
     if review.comparison is None:  # the first night of the cell: what fails is new
-        seen = review.sitting.seen if review.sitting else {}
-        return [Line(name, Change.NEW, None, result) for name, result in seen.items() if result.best not in GOOD]
+        results = review.sitting.results if review.sitting else {}
+        return [Line(name, Change.NEW, None, result) for name, result in results.items() if result.best not in GOOD]
     new = [line for line in review.comparison.of(Change.NEW) if line.after and line.after.best not in GOOD]
     return [*review.regressed, *new]
 

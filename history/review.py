@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from history.compare import WINDOW, Change, Comparison, Known, Line, Sitting, compare, times_of
+from history.compare import WINDOW, Background, Change, Comparison, Line, Sitting, compare, times_of
 from history.database import Attempt, Cause, History, Night
 from history.matrix import ExitOn
 from history.sittings import sittings
@@ -88,8 +88,8 @@ class CellReview:
     @property
     def failing(self) -> list[str]:
         """All claims that are neither PASS nor SKIP, the flaky ones among them."""
-        seen = self.sitting.seen if self.sitting else {}
-        return [name for name, result in seen.items() if result.worst not in GOOD]
+        results = self.sitting.results if self.sitting else {}
+        return [name for name, result in results.items() if result.worst not in GOOD]
 
     @property
     def was_confirmed(self) -> bool:
@@ -115,7 +115,7 @@ class Review:
         return sum(len(cell.flaky) for cell in self.cells)
 
     @property
-    def left(self) -> tuple[str, ...]:
+    def not_begun(self) -> tuple[str, ...]:
         """Cells that were not begun."""
         return tuple(cell.cell for cell in self.cells if not cell.is_begun)
 
@@ -142,12 +142,12 @@ def _review_cell(history: History, night: Night, cell: str, attempts: Sequence[A
 
 def review_cell(history: History, night: str, cell: str, attempts: Sequence[Attempt]) -> CellReview:
     """Look at one cell of a night."""
-    came_to_claims = [sitting for sitting in sittings(history.runs(cell, newest=LOOKED_AT)) if sitting.seen]
+    came_to_claims = [sitting for sitting in sittings(history.runs(cell, newest=LOOKED_AT)) if sitting.results]
     past = [sitting for sitting in came_to_claims if night_of(sitting) < night]
     now = next((sitting for sitting in came_to_claims if night_of(sitting) == night), None)
     comparison = None
     if now is not None and past:
-        comparison = compare(past, now, Known(times=times_of(past[-WINDOW:])))
+        comparison = compare(past, now, Background(times=times_of(past[-WINDOW:])))
     return CellReview(cell, tuple(attempts), now, comparison, tuple(past))
 
 

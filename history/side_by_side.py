@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from common.text import printable
 from history.model import Run, read
-from history.told import shorten
+from history.wording import shorten
 from signoff.report.page import STATUS_MEANING, SYMBOLS, environment, policy_of, to_css
 from signoff.verdict import Status
 

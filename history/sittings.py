@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
-from history.compare import WINDOW, Comparison, Known, Sitting, compare, times_of
+from history.compare import WINDOW, Background, Comparison, Sitting, compare, times_of
 from history.database import History
 from history.model import Run
 
@@ -38,18 +38,18 @@ def compare_runs(history: History | None, before: Run, after: Run) -> Comparison
         if before.tier == after.tier:
             times = _earlier_times(history, before)
     if before.identity and before.identity == after.identity:
-        for known in (of_before, of_after):
+        for statuses in (of_before, of_after):
             for sitting in (past, now):
-                for name, seen in sitting.seen.items():
-                    known[name] = known.get(name, frozenset()) | {*seen.statuses}
+                for name, result in sitting.results.items():
+                    statuses[name] = statuses.get(name, frozenset()) | {*result.statuses}
     if before.tier == after.tier:
         times = times or times_of([past])
-    return compare([past], now, Known(of_before, of_after, times))
+    return compare([past], now, Background(of_before, of_after, times))
 
 
 def _earlier_times(history: History, before: Run) -> dict[str, list[float]]:
-    known = [run for run in history.runs(before.track) if (run.started, run.id) < (before.started, before.id)]
-    return times_of([Sitting((run,)) for run in [*known[-WINDOW + 1 :], before]])
+    earlier = [run for run in history.runs(before.track) if (run.started, run.id) < (before.started, before.id)]
+    return times_of([Sitting((run,)) for run in [*earlier[-WINDOW + 1 :], before]])
 
 
 def _number(run: Run) -> int:

@@ -11,7 +11,7 @@ from common.text import printable
 from history.compare import Change, Line, Sitting
 from history.database import Cause
 from history.review import CellReview, Review
-from history.told import inputs
+from history.wording import inputs
 
 MOST = 20
 """Claims that are told of each cell and kind; more are only counted."""
@@ -94,7 +94,7 @@ def lines_of(cell: CellReview) -> Iterator[tuple[str, Line]]:
         for name in cell.failing:
             sitting: Sitting | None = cell.sitting
             if sitting is not None:
-                yield NOT_WELL, Line(name, Change.NEW, None, sitting.seen[name])
+                yield NOT_WELL, Line(name, Change.NEW, None, sitting.results[name])
         return
     for change in (Change.REGRESSED, Change.FLAKY, Change.FIXED, Change.SLOWER):
         for line in cell.comparison.of(change):
@@ -167,8 +167,8 @@ def _oops(line: Line) -> list[str]:
     return ["    oops", *(f"      {line}".rstrip() for line in [*lines[:_OOPS_LINES], *more])]
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
 def _escape_markdown(words: str) -> str:

@@ -19,13 +19,13 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from history.compare import WINDOW, Change, Comparison, Known, Seen, Sitting, compare, is_slower, times_of
+from history.compare import WINDOW, Background, Change, ClaimResult, Comparison, Sitting, compare, is_slower, times_of
 from history.database import Attempt, History, Night
 from history.model import Run
 from history.review import GOOD, LOOKED_AT, night_of, review
 from history.sittings import sittings
 from history.summary import headline
-from history.told import inputs
+from history.wording import inputs
 from signoff.report.page import STATUS_MEANING, SYMBOLS, environment, policy_of, to_css
 from signoff.verdict import Status
 
@@ -69,7 +69,7 @@ class Square:
 
     look: Look
     count: str
-    told: str
+    label: str
     link: str
 
     @property
@@ -90,7 +90,7 @@ class Bar:
     x: int
     status: Status
     best: Status
-    told: str
+    label: str
     link: str
 
 
@@ -101,7 +101,7 @@ class Jump:
     x: float
     y: float
     word: str
-    told: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def to_html(history: History, page: Path, nights: int = NIGHTS) -> str:
     for run in history.runs():
         runs.setdefault(run.track, []).append(run)
     nights_by_id = {night.id: night for night in history.nights()}
-    columns = sorted({*nights_by_id, *(run.id for those in runs.values() for run in those if not run.place)})[-nights:]
+    columns = sorted({*nights_by_id, *(run.id for each in runs.values() for run in each if not run.place)})[-nights:]
     attempts = {night: history.attempts(night) for night in columns if night in nights_by_id}
     names = dict.fromkeys([*(cell for night in nights_by_id.values() for cell in night.cells), *runs])
     short = short_names([*names])
@@ -194,7 +194,7 @@ def _track(
     anchor: str, name: str, short: str, runs: Sequence[Run], columns: Sequence[str], nights: Mapping[str, Night],
     attempts: Mapping[str, Sequence[Attempt]], base: Path,
 ) -> Track:  # fmt: skip
-    tried = [sitting for sitting in sittings(runs) if sitting.seen]
+    tried = [sitting for sitting in sittings(runs) if sitting.results]
     by_column = {night_of(sitting): sitting for sitting in tried}
     compared = {
         night_of(sitting): _comparison_of(tried[:number], sitting) for number, sitting in enumerate(tried) if number
@@ -235,7 +235,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def _comparison_of(past: Sequence[Sitting], now: Sitting) -> Comparison:
-    return compare(past, now, Known(times=times_of(past[-WINDOW:])))
+    return compare(past, now, Background(times=times_of(past[-WINDOW:])))
 
 
 def _square(
@@ -253,9 +253,9 @@ def _square(
         look = Look.CUT if cut else Look.BROKE if any(attempt.host for attempt in begun) else Look.BROKEN
         why = next((attempt.why for attempt in reversed(begun) if attempt.why), "")
         return Square(look, "", f"{_when(column)}: {look}{f': {why}' if why else ''}", "")
-    bad = {name for name, result in sitting.seen.items() if result.worst not in GOOD}
+    bad = {name for name, result in sitting.results.items() if result.worst not in GOOD}
     regressed = {line.claim for line in compared.of(Change.REGRESSED)} if compared else set()
-    flaky = {name for name, result in sitting.seen.items() if result.is_flaky} - regressed
+    flaky = {name for name, result in sitting.results.items() if result.is_flaky} - regressed
     looks = (
         (Look.REGRESSED, len(regressed)),
         (Look.FAILING, len(bad - regressed - flaky)),
@@ -273,22 +273,22 @@ def _rows(
     names = dict.fromkeys(claim.id for sitting in reversed([*shown.values()]) for claim in sitting.first.claims)
     normal = times_of(tried)
     for name in names:
-        seen = {column: sitting.seen[name] for column, sitting in shown.items() if name in sitting.seen}
-        if not seen:
+        results = {column: sitting.results[name] for column, sitting in shown.items() if name in sitting.results}
+        if not results:
             continue
         places = {column: STEP * number for number, column in enumerate(columns)}
-        plain = [column for column, result in seen.items() if set(result.statuses) == {Status.PASS}]
-        bars = [_bar(places[column], column, result, base) for column, result in seen.items() if column not in plain]
-        last = list(seen)[-1]
+        plain = [column for column, result in results.items() if set(result.statuses) == {Status.PASS}]
+        bars = [_bar(places[column], column, result, base) for column, result in results.items() if column not in plain]
+        last = list(results)[-1]
         took = {column: sitting.seconds[name] for column, sitting in shown.items() if name in sitting.seconds}
         jumps = _jumps(name, tried, normal.get(name, []), compared)
         top = max(took.values(), default=0.0)
         points = {column: (places[column] + BAR / 2, _y(seconds, top)) for column, seconds in took.items()}
         yield Row(
             name,
-            next((result.claim.sentence for result in reversed(seen.values()) if result.claim.sentence), ""),
-            max((result.worst for result in seen.values()), key=list(_TALL).index),
-            "/".join(dict.fromkeys(seen[last].statuses)),
+            next((result.claim.sentence for result in reversed(results.values()) if result.claim.sentence), ""),
+            max((result.worst for result in results.values()), key=list(_TALL).index),
+            "/".join(dict.fromkeys(results[last].statuses)),
             "".join(_rectangle(places[column], Status.PASS) for column in plain),
             tuple(bars),
             "".join(f"{'L' if number else 'M'}{x:g} {y:g}" for number, (x, y) in enumerate(points.values())),
@@ -326,11 +326,11 @@ def _seconds(tried: Sequence[Sitting], column: str, name: str) -> float:
     return next(sitting.seconds[name] for sitting in tried if night_of(sitting) == column)
 
 
-def _bar(x: int, column: str, seen: Seen, base: Path) -> Bar:
-    words = "/".join(seen.statuses)
-    why = seen.claim.why.partition("\n")[0][:200]
+def _bar(x: int, column: str, result: ClaimResult, base: Path) -> Bar:
+    words = "/".join(result.statuses)
+    why = result.claim.why.partition("\n")[0][:200]
     label = f"{_when(column)}: {words}{f': {why}' if why else ''}"
-    return Bar(x, seen.worst, seen.best, label, _link(seen.run, base, seen.claim.id))
+    return Bar(x, result.worst, result.best, label, _link(result.run, base, result.claim.id))
 
 
 def _rectangle(x: int, status: Status) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from history.compare import Change, Known, Sitting, classify, compare, differing, is_slower, times_of
+from history.compare import Background, Change, Sitting, classify, compare, differing, is_slower, times_of
 from history.database import History
 from history.model import Run, read_report
 from history.sittings import compare_runs
@@ -73,7 +73,7 @@ def test_each_claim_is_named_by_what_became_of_it(make: Any) -> None:
         claim_not_tried("idle"),
         kernel="6.13",
     )
-    found = compare([Sitting((one,))], Sitting((two,)), Known())
+    found = compare([Sitting((one,))], Sitting((two,)), Background())
     assert {line.claim: line.change for line in found.lines} == {
         "stays": Change.UNCHANGED,
         "breaks": Change.REGRESSED,
@@ -90,7 +90,7 @@ def test_a_claim_is_compared_with_the_last_run_that_tried_it(make: Any) -> None:
         Sitting((make(*claims),))
         for claims in ([claim("aa")], [claim("aa", FAIL)], [claim_not_tried("aa")], [claim_not_tried("aa")])
     ]
-    line = compare(past, Sitting((make(claim("aa")),)), Known()).lines[0]
+    line = compare(past, Sitting((make(claim("aa")),)), Background()).lines[0]
     assert line.change is Change.FIXED
     assert line.since is past[1].first
 
@@ -150,13 +150,13 @@ def test_noise_of_a_busy_machine_makes_no_claim_slower(make: Any) -> None:
 
     past = [night(chance.uniform(0.9, 1.4)) for _ in range(12)]
     times = times_of(past)
-    quiet = compare(past, night(3.0), Known(times=times))
+    quiet = compare(past, night(3.0), Background(times=times))
     assert not quiet.of(Change.SLOWER)
     assert 2.0 < quiet.pace < 4.0
     slow = next(name for name, took in usual.items() if took > 10)
-    assert [line.claim for line in compare(past, night(1.1, **{slow: 2.6}), Known(times=times)).of(Change.SLOWER)] == [
-        slow
-    ]
+    assert [
+        line.claim for line in compare(past, night(1.1, **{slow: 2.6}), Background(times=times)).of(Change.SLOWER)
+    ] == [slow]
 
 
 def test_a_time_of_a_claim_that_failed_says_nothing(make: Any) -> None:

@@ -315,7 +315,7 @@ def test_what_failed_last_comes_first_then_what_was_not_run_for_longest(tmp_path
         nights.plan = replace(nights.plan, minutes=45.0)
         night_review = nights.night(World(statuses={("series=a", "guest_works"): [FAIL]}))
         assert nights.ran == [("series=c",), ("series=a",), ("series=a", "guest_works", HEALTH)]
-        assert night_review.left == ("series=b",)
+        assert night_review.not_begun == ("series=b",)
         nights.next_day()
         nights.ran.clear()
         nights.night(World(statuses={("series=a", "guest_works"): [FAIL]}))
@@ -331,7 +331,7 @@ def test_a_cell_is_ended_when_the_time_is_up_and_that_is_no_regression(tmp_path:
         nights.ran.clear()
         night_review = nights.night(World(breaks={}))
         assert nights.ran == [("series=long",), (ONE,)]  # the new one first
-        assert night_review.left == (TWO,)
+        assert night_review.not_begun == (TWO,)
         assert night_review.exit() is NightExit.WELL
         nights.next_day()
         nights.plan = matrix("other", minutes=10.0)
@@ -381,7 +381,7 @@ def comparable(found: Review) -> Any:
         [
             (
                 cell_review.cell,
-                {name: seen.statuses for name, seen in cell_review.sitting.seen.items()}
+                {name: result.statuses for name, result in cell_review.sitting.results.items()}
                 if cell_review.sitting
                 else cell_review.why,
             )

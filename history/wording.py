@@ -60,16 +60,16 @@ def claim_history(claim: str, tracks: Sequence[tuple[str, Sequence[Sitting]]]) -
         for sitting in sittings:
             if claim not in sitting.listed:
                 continue
-            seen = sitting.seen.get(claim)
-            if seen is None:
+            result = sitting.results.get(claim)
+            if result is None:
                 yield f"  {_when(sitting.first)}  {sitting.first.id}  not tried"
                 continue
-            words = "/".join(seen.statuses)
+            words = "/".join(result.statuses)
             took = f"{sitting.seconds[claim]:8.1f} s" if claim in sitting.seconds else " " * 10
-            flaky = "  flaky" if seen.is_flaky else ""
-            why = f"  {seen.claim.why.partition(chr(10))[0]}" if seen.claim.why else ""
+            flaky = "  flaky" if result.is_flaky else ""
+            why = f"  {result.claim.why.partition(chr(10))[0]}" if result.claim.why else ""
             yield f"  {_when(sitting.first)}  {sitting.first.id}  {words:5}{took}{flaky}{why}"
-            if before is not None and before.seen[claim].worst is not seen.worst:
+            if before is not None and before.results[claim].worst is not result.worst:
                 yield from (f"      {line}" for line in _since(before.first, sitting.first))
             before = sitting
 
