@@ -68,7 +68,7 @@ def meet_host(provisioned: Provisioned, signoff: Signoff, settings: Settings) ->
     lists = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in made_of.lists.items()}
     signoff.identify(
         made_of={**made_of.sums, **lists},
-        kept={CONFIG: kernel.config.read_bytes(), **{LISTS[name]: text for name, text in made_of.lists.items()}},
+        files={CONFIG: kernel.config.read_bytes(), **{LISTS[name]: text for name, text in made_of.lists.items()}},
     )
     if Layer.COVERAGE in settings.layers:
         signoff.problem("not a sign-off: the kernel counts how often its code runs (layer coverage)")

@@ -106,9 +106,9 @@ def _statement(folder: Path, report: Report) -> dict[str, Any]:
             "configuration": [
                 {"name": CONTRACT, "digest": {"sha256": report.contract_sha256}},
                 *(
-                    {"name": f"Linux {kernel.release} {what}", "digest": {"sha256": sha256}}
+                    {"name": f"Linux {kernel.release} {product}", "digest": {"sha256": sha256}}
                     for kernel in kernels.values()
-                    for what, sha256 in (("bzImage", kernel.image_sha256), (".config", kernel.config_sha256))
+                    for product, sha256 in (("bzImage", kernel.image_sha256), (".config", kernel.config_sha256))
                 ),
                 *({"name": name, "digest": {"sha256": sha256}} for name, sha256 in report.record.made_of.items()),
             ],

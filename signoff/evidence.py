@@ -48,7 +48,7 @@ from signoff.record import Record
 from signoff.results import Result, to_run
 
 __all__ = [
-    "ATTESTATION", "BUNDLE", "CONTRACT", "EXPORTS", "SIGNATURES", "SSH_SIGNATURE", "SUMS", "Evidence", "Kept",
+    "ATTESTATION", "BUNDLE", "CONTRACT", "EXPORTS", "SIGNATURES", "SSH_SIGNATURE", "SUMS", "Evidence", "RunContents",
     "file_sha256", "read",
 ]  # fmt: skip
 
@@ -138,9 +138,9 @@ class Evidence:
     def end(self) -> None:
         """Put down that the run is over, and what it came to. Nothing is added to the journal afterwards."""
         names = {"record": "record.json", "claims": "claims.jsonl"}
-        self.journal.add("end", **{what: file_sha256(self.folder / name) for what, name in names.items()})
+        self.journal.add("end", **{key: file_sha256(self.folder / name) for key, name in names.items()})
 
-    def observations(self, claim: str, role: str, seen: Sequence[Observation]) -> str:
+    def observations(self, claim: str, role: str, observations: Sequence[Observation]) -> str:
         """Keep the runs of a probe with all the data that the attacker got.
 
         :returns: the file's name, relative to the run's folder.
@@ -152,7 +152,7 @@ class Evidence:
                 "cuts": list(observation.cuts),
                 **observation.canary.reveal(),
             }
-            for observation in seen
+            for observation in observations
         ]
         return self._lines(claim, f"{role}.jsonl", lines)
 
@@ -166,7 +166,7 @@ class Evidence:
 
         :returns: its name, relative to the run's folder. :raises ValueError: if the name is not a plain file name.
         """
-        return self._put(Path("evidence", _plain(claim)), name, content)
+        return self._write(Path("evidence", _plain(claim)), name, content)
 
     def log(self, name: str, content: str | bytes | Path) -> str:
         """Keep a log of the whole run; a ``Path`` is copied.
@@ -179,7 +179,7 @@ class Evidence:
                 with disk_errors(self.folder, REPORTS):
                     shutil.copyfile(content, copy)
             return str(copy.relative_to(self.folder))
-        return self._put(Path("logs"), name, content)
+        return self._write(Path("logs"), name, content)
 
     def identify(self, name: str, content: str | bytes) -> None:
         """Keep what something is made of; of several contents the last.
@@ -221,7 +221,7 @@ class Evidence:
             return f"{latest} does not point to this run: {error.strerror}"
         return ""
 
-    def _put(self, below: Path, name: str, content: str | bytes) -> str:
+    def _write(self, below: Path, name: str, content: str | bytes) -> str:
         stem, dot, suffix = _plain(name).partition(".")
         folder = self.folder / below
         number = 1
@@ -244,7 +244,7 @@ class Evidence:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Kept:
+class RunContents:
     """What a run's folder holds.
 
     :ivar planned: claim -> sentence. :ivar logs: names relative to the folder. :ivar fleet: of a merged run alone.
@@ -262,7 +262,7 @@ class Kept:
     contract_sha256: str = ""
 
 
-def read(folder: Path) -> Kept:
+def read(folder: Path) -> RunContents:
     """Read a run's folder back, finished or not.
 
     A last line cut short by a crash is no result: its claim counts as not reached.
@@ -291,7 +291,7 @@ def read(folder: Path) -> Kept:
     logs = sorted(str(path) for path in below if len(path.parts) > 1 and path.parts[0] not in NO_LOGS)
     contract = contract_files.load(folder / CONTRACT)
     sha256 = contract_files.sha256(contract_files.files(folder / CONTRACT))
-    return Kept(record, contract, planned, results, logs, fleet, signing_key, sha256)
+    return RunContents(record, contract, planned, results, logs, fleet, signing_key, sha256)
 
 
 def _plain(name: str) -> str:

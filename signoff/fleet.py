@@ -166,10 +166,10 @@ def matrix(fleet: Fleet) -> Matrix:
     """Differences between the machines."""
     facts = {share.machine: _facts(share.parts) for share in shares(fleet)}
     by_facts: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for machine, known in facts.items():
-        by_facts.setdefault(tuple(known.items()), []).append(machine)
+    for machine, machine_facts in facts.items():
+        by_facts.setdefault(tuple(machine_facts.items()), []).append(machine)
     kinds = tuple(tuple(machines) for machines in by_facts.values())
-    columns = [dict(known) for known in by_facts]
+    columns = [dict(machine_facts) for machine_facts in by_facts]
     names = dict.fromkeys(name for column in columns for name in column)
     differing = [(name, tuple(column.get(name, "unknown") for column in columns)) for name in names]
     of_machine = {part.run: part.machine for part in fleet.parts}

@@ -39,8 +39,8 @@ def last_seconds(reports: Path, mode: Mode) -> dict[str, float]:
 def describe(claims: Iterable[str], seconds: dict[str, float]) -> str:
     """How many claims, and how long they may take, in words."""
     names = list(claims)
-    known = [seconds[name] for name in names if name in seconds]
-    new = len(names) - len(known)
-    if not known:
+    times = [seconds[name] for name in names if name in seconds]
+    new = len(names) - len(times)
+    if not times:
         return f"{len(names)}: how long is not known yet" if names else "none"
-    return f"{len(names)}: {clock(sum(known))} last time" + (f", and {new} that never ran here" if new else "")
+    return f"{len(names)}: {clock(sum(times))} last time" + (f", and {new} that never ran here" if new else "")

@@ -68,8 +68,8 @@ def find(canary: bytes, data: bytes) -> Find | None:
     moved = bytes(a ^ b for a, b in pairwise(data))
     if (run := _run(steps, {steps[at : at + 3]: at for at in range(len(steps) - 2)}, moved, "XORed")) is not None:
         finds.append(run)
-    kept = [find_ for find_ in finds if find_.sure or find_.alone]
-    return min(kept, key=lambda find_: find_.log2, default=None)
+    proofs = [find_ for find_ in finds if find_.sure or find_.alone]
+    return min(proofs, key=lambda find_: find_.log2, default=None)
 
 
 def _filling(data: bytes) -> frozenset[int]:

@@ -57,6 +57,6 @@ class HostFacts:
         :param release: of the kernel. :param host: name and value; ``processor`` begins with CPUID's vendor.
         """
         vendor = host.get("processor", "").partition(",")[0]
-        known = release if release and release[0].isdigit() else None
+        release_number = release if release and release[0].isdigit() else None
         runs = Accelerator.BOCHS if cls.by_bochs(tier, host) else _ACCELERATORS.get(tier or "")
-        return cls(known, _VENDORS.get(vendor), runs)
+        return cls(release_number, _VENDORS.get(vendor), runs)

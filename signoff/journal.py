@@ -64,7 +64,7 @@ class Journal:
 def faults(folder: Path) -> list[str]:
     """Where a run's folder is not what its journal says: a broken chain, a changed line, record or evidence."""
     complaints = []
-    previous, ended = FIRST, False
+    previous, has_end = FIRST, False
     results = iter((folder / "claims.jsonl").read_bytes().splitlines())
     path = folder / JOURNAL
     for number, text in enumerate(path.read_bytes().splitlines() if path.exists() else ()):
@@ -72,7 +72,7 @@ def faults(folder: Path) -> list[str]:
             line: dict[str, Any] = json.loads(text)
         except ValueError:
             break  # the last line of a run that was killed
-        if (line.get("previous"), line.get("number")) != (previous, number) or ended:
+        if (line.get("previous"), line.get("number")) != (previous, number) or has_end:
             complaints.append(f"{JOURNAL} is not one chain: line {number + 1} does not follow the line before it")
             break
         previous = hashlib.sha256(text).hexdigest()
@@ -81,21 +81,21 @@ def faults(folder: Path) -> list[str]:
                 complaints.append(f"claims.jsonl: the line of {line['id']} differs from the journal's")
             complaints += _differing(folder, line["files"])
         elif line["event"] == "end":
-            ended = True
+            has_end = True
             complaints += _differing(folder, {"record.json": line["record"], "claims.jsonl": line["claims"]})
     if next(results, None) is not None and not complaints:
         complaints.append("claims.jsonl has lines that are not in the journal")
-    if not ended and not any("not one chain" in words for words in complaints):
+    if not has_end and not any("not one chain" in words for words in complaints):
         return [KILLED]  # whatever else: it is no proof
     return list(dict.fromkeys(complaints))
 
 
 def _differing(folder: Path, files: dict[str, str]) -> list[str]:
     complaints = []
-    for name, wanted in files.items():
+    for name, sha256 in files.items():
         path = folder / name
         if not path.is_file():
             complaints.append(f"{name} is missing")
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             complaints.append(f"{name} was changed")
     return complaints

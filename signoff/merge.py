@@ -37,7 +37,7 @@ from pathlib import Path
 from common.errors import UserInputError
 from common.store import REPORTS, disk_errors
 from signoff.contract import Kind
-from signoff.evidence import CONTRACT, EXPORTS, SIGNATURES, SUMS, Evidence, Kept, file_sha256, read
+from signoff.evidence import CONTRACT, EXPORTS, SIGNATURES, SUMS, Evidence, RunContents, file_sha256, read
 from signoff.fleet import WORST_FIRST, Fleet, Part, PartVerdict
 from signoff.keys import PUBLIC_KEY, signer_of
 from signoff.record import SEALPROOF, Record, new_run_id
@@ -58,7 +58,7 @@ class _Source:
     """A part and where it was found."""
 
     folder: Path
-    kept: Kept
+    contents: RunContents
     part: Part
 
 
@@ -84,26 +84,26 @@ def merge(
     _go_together(sources)
     _no_page_twice(sources)
     for source in sources:
-        _as_its_evidence(source.folder, signed=bool(source.kept.record.ended))
-        if source.kept.record.ended:
+        _as_its_evidence(source.folder, signed=bool(source.contents.record.ended))
+        if source.contents.record.ended:
             _by_its_machine(source, keys or {})
-    contract = sources[0].kept.contract
+    contract = sources[0].contents.contract
     record = dataclasses.replace(_record(sources, command, problems), durations=durations or {})
     evidence = Evidence.create(reports, record.run, sources[0].folder / CONTRACT)
     with disk_errors(reports, REPORTS):
         for source in sources:
             # Of a part that was killed nobody vouches for the reports: whoever came later has made them.
-            made = () if source.kept.record.ended else MADE
+            names = () if source.contents.record.ended else MADE
             place = evidence.folder / source.part.folder
-            shutil.copytree(source.folder, place, ignore=shutil.ignore_patterns(*made))
+            shutil.copytree(source.folder, place, ignore=shutil.ignore_patterns(*names))
             evidence.journal.add("part", run=source.part.run, sums=_sums(place))
     chosen = {claim.id: _choose(claim.id, claim.kind, sources) for claim in contract.claims}
-    evidence.write_planned({name: words for source in sources for name, words in source.kept.planned.items()})
+    evidence.write_planned({name: words for source in sources for name, words in source.contents.planned.items()})
     words = {name: tuple(_word(*entry) for entry in rivals) for name, rivals in chosen.items() if rivals}
     evidence.write_fleet(Fleet.of([source.part for source in sources], words))
     for rivals in chosen.values():
         if rivals:
-            evidence.append(_one(rivals))
+            evidence.append(_merge_results(rivals))
     evidence.write_record(record)
     evidence.end()
     return evidence.folder
@@ -114,23 +114,23 @@ def _sums(folder: Path) -> str:
     return file_sha256(folder / SUMS) if (folder / SUMS).is_file() else ""
 
 
-def lost_claims(parts: Collection[Path], asked: Collection[str]) -> list[str]:
+def lost_claims(parts: Collection[Path], claims: Collection[str]) -> list[str]:
     """Of the claims that were asked for, those that no part has a word on that counts, in the order asked for."""
-    kept = [read(folder) for folder in parts]
-    heard = {result.id for part in kept for result in part.results if _counts(part, result)}
-    return [name for name in asked if name not in heard]
+    runs = [read(folder) for folder in parts]
+    counted = {result.id for part in runs for result in part.results if _counts(part, result)}
+    return [name for name in claims if name not in counted]
 
 
 def _source(folder: Path, seconds: float) -> _Source:
     _plain(folder)
-    kept = read(folder)
-    if kept.fleet is not None:
+    contents = read(folder)
+    if contents.fleet is not None:
         raise UserInputError(
             f"{folder} is already a merged report", stage="merge", hint="name the parts that it was merged from"
         )
-    if kept.record.ended:
+    if contents.record.ended:
         _intact(folder)
-    return _Source(folder, kept, Part.of(kept.record, seconds))
+    return _Source(folder, contents, Part.of(contents.record, seconds))
 
 
 def _plain(folder: Path) -> None:
@@ -167,7 +167,7 @@ def _by_its_machine(source: _Source, keys: Mapping[str, str]) -> None:
     """
     if not keys:
         return
-    machine, made_by = source.kept.record.machine, signer_of(source.folder)
+    machine, made_by = source.contents.record.machine, signer_of(source.folder)
     name = signer(machine, keys)
     if not name or keys[name] != made_by:
         why = f"{name}'s is {keys[name]}" if name else "the inventory names no key of that machine"
@@ -205,14 +205,14 @@ def _go_together(sources: Sequence[_Source]) -> None:
         )
     if len({source.part.run for source in sources}) != len(sources):
         raise UserInputError("a part is named twice", stage="merge", hint="name each run's folder once")
-    of_kernels = [source for source in sources if source.kept.record.kernel is not None]
-    _same("contract", [(source, source.kept.contract_sha256) for source in sources])
-    _same("mode", [(source, source.kept.record.mode) for source in sources])
-    _same("commit of sealproof", [(source, source.kept.record.commit) for source in sources])
-    files = [(source, source.kept.record.made_of.get(SEALPROOF, "")) for source in sources]
+    of_kernels = [source for source in sources if source.contents.record.kernel is not None]
+    _same("contract", [(source, source.contents.contract_sha256) for source in sources])
+    _same("mode", [(source, source.contents.record.mode) for source in sources])
+    _same("commit of sealproof", [(source, source.contents.record.commit) for source in sources])
+    files = [(source, source.contents.record.made_of.get(SEALPROOF, "")) for source in sources]
     _same("files of sealproof", [(source, sha256) for source, sha256 in files if sha256])
-    _same("series", [(source, source.kept.record.series) for source in of_kernels])
-    _same("patches of the series", [(source, _patches(source.kept.record)) for source in of_kernels])
+    _same("series", [(source, source.contents.record.series) for source in of_kernels])
+    _same("patches of the series", [(source, _patches(source.contents.record)) for source in of_kernels])
 
 
 def _no_page_twice(sources: Sequence[_Source]) -> None:
@@ -222,7 +222,7 @@ def _no_page_twice(sources: Sequence[_Source]) -> None:
     """
     first_with: dict[str, _Source] = {}
     for source in sources:
-        for canary in {run.canary for result in source.kept.results for run in result.runs}:
+        for canary in {run.canary for result in source.contents.results for run in result.runs}:
             if (before := first_with.setdefault(canary, source)) is not source:
                 raise UserInputError(
                     f"{before.folder} and {source.folder} have a canary in common: {canary}",
@@ -231,7 +231,7 @@ def _no_page_twice(sources: Sequence[_Source]) -> None:
                 )
 
 
-def _same(what: str, values: Sequence[tuple[_Source, str]]) -> None:
+def _same(noun: str, values: Sequence[tuple[_Source, str]]) -> None:
     """:raises UserInputError: if the values differ; names a part of each."""
     part_with = {value: source for source, value in reversed(values)}
     if len(part_with) > 1:
@@ -239,7 +239,7 @@ def _same(what: str, values: Sequence[tuple[_Source, str]]) -> None:
             f"{value or 'none'} in {part.folder} ({part.part.machine})" for value, part in part_with.items()
         )
         raise UserInputError(
-            f"the parts cannot be merged: they differ in the {what}: {listing}",
+            f"the parts cannot be merged: they differ in the {noun}: {listing}",
             stage="merge",
             hint="only parts of one sign-off can be merged: the same checkout, contract, mode and series everywhere",
         )
@@ -252,39 +252,39 @@ def _patches(record: Record) -> str:
 
 def _record(sources: Sequence[_Source], command: str, problems: Sequence[str]) -> Record:
     """The merged run's identity: what the parts have in common."""
-    records = [source.kept.record for source in sources]
-    known = next((record for record in records if record.kernel is not None), records[0])
+    records = [source.contents.record for source in sources]
+    typical = next((record for record in records if record.kernel is not None), records[0])
     of_parts = [
         f"{source.part.machine}: {words}"
         for source in sources
         if not source.part.cut_short
         for words in _problems(source)
     ]
-    if not re.fullmatch(r"[0-9a-f]{40}", known.commit):
+    if not re.fullmatch(r"[0-9a-f]{40}", typical.commit):
         of_parts.append(
-            f"sealproof was {known.commit} in each part, so it is unknown whether all parts ran the same probes"
+            f"sealproof was {typical.commit} in each part, so it is unknown whether all parts ran the same probes"
         )
     tiers = {record.tier for record in records if record.tier is not None}
     if len(tiers) > 1:
         of_parts.append(f"parts of different tiers ({', '.join(sorted(tiers))}): sign each tier off on its own")
     facts = [source.part.facts for source in sources if source.part.facts]
-    common = {name: value for name, value in known.host.items() if all(fact.get(name) == value for fact in facts)}
+    common = {name: value for name, value in typical.host.items() if all(fact.get(name) == value for fact in facts)}
     tested = [record for record in records if record.kernel is not None] or records
     made_of = {
         name: value
-        for name, value in known.made_of.items()
+        for name, value in typical.made_of.items()
         if all(record.made_of.get(name) == value for record in tested)
     }
     return Record(
         run=new_run_id(),
         started=min(record.started for record in records),
         ended=max(record.ended or record.started for record in records),
-        mode=known.mode,
+        mode=typical.mode,
         command=command,
-        commit=known.commit,  # what ran is what the parts are of: they may be merged from another checkout
-        tier=known.tier,
-        series=known.series,
-        kernel=known.kernel,
+        commit=typical.commit,  # what ran is what the parts are of: they may be merged from another checkout
+        tier=typical.tier,
+        series=typical.series,
+        kernel=typical.kernel,
         host={"machines": ", ".join(dict.fromkeys(source.part.machine for source in sources)), **common},
         problems=tuple(dict.fromkeys([*problems, *of_parts])),
         made_of=made_of,
@@ -292,12 +292,12 @@ def _record(sources: Sequence[_Source], command: str, problems: Sequence[str]) -
 
 
 def _problems(source: _Source) -> tuple[str, ...]:
-    return source.kept.record.problems
+    return source.contents.record.problems
 
 
-def _counts(kept: Kept, result: Result) -> bool:
+def _counts(contents: RunContents, result: Result) -> bool:
     """Whether a part's result is a word on the claim."""
-    if kept.record.cut_short:
+    if contents.record.cut_short:
         return result.status is Status.FAIL
     return was_tried(result)
 
@@ -306,8 +306,8 @@ def _choose(name: str, kind: Kind, sources: Sequence[_Source]) -> list[tuple[_So
     """What the parts said of a claim, the one that counts first."""
     chosen = []
     for source in sources:
-        results = source.kept.results
-        counted = [result for result in results if _counts(source.kept, result)]
+        results = source.contents.results
+        counted = [result for result in results if _counts(source.contents, result)]
         own = [entry for entry in counted if entry.id == name]
         if kind is Kind.HEALTH and counted and not own and not source.part.cut_short:
             # It tried something, and did not look whether its host was well afterwards.
@@ -320,7 +320,7 @@ def _word(source: _Source, result: Result) -> PartVerdict:
     return PartVerdict(source.part.run, result.status, result.why)
 
 
-def _one(words: Sequence[tuple[_Source, Result]]) -> Result:
+def _merge_results(words: Sequence[tuple[_Source, Result]]) -> Result:
     """One result of many, with the evidence of all that say the same."""
     first = words[0][1]
     same = [(source, row) for source, row in words if row.status is first.status]

@@ -165,22 +165,24 @@ def _words(lacks: Sequence[Entry], more: Sequence[Entry], named: Sequence[Entry]
 
 def apart(needed: Iterable[Entry], entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
     """Checks that are needed and not found, and found and not needed."""
-    left = Counter(needed)
+    open_counts = Counter(needed)
     rest = []
     for entry in entries:
-        if left[entry] > 0:
-            left[entry] -= 1
+        if open_counts[entry] > 0:
+            open_counts[entry] -= 1
         else:
             rest.append(entry)
     more = []
-    open_ = sorted(+left, key=lambda words: -sum(map(len, words)))  # what leaves least open comes first
+    open_ = sorted(+open_counts, key=lambda words: -sum(map(len, words)))  # what leaves least open comes first
     for name, expected in rest:
-        fitting = (entry for entry in open_ if left[entry] > 0 and _fits(entry[0], name) and _fits(entry[1], expected))
+        fitting = (
+            entry for entry in open_ if open_counts[entry] > 0 and _fits(entry[0], name) and _fits(entry[1], expected)
+        )
         if (fit := next(fitting, None)) is None:
             more.append((name, expected))
         else:
-            left[fit] -= 1
-    return list((+left).elements()), more
+            open_counts[fit] -= 1
+    return list((+open_counts).elements()), more
 
 
 def _fits(pattern: str, text: str) -> bool:

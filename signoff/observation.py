@@ -94,14 +94,14 @@ class Canary:
         """
         if CANARY_LEAST_BYTES <= len(data) < CANARY_RUN_BYTES:
             return len(data) if data in self._bytes else 0
-        seen = bytearray(PAGE_SIZE)
+        marks = bytearray(PAGE_SIZE)
         places = self._places
         for begin, end in itertools.pairwise((0, *cuts, len(data))):
             for start in range(begin, end - CANARY_RUN_BYTES + 1):
                 at = places.get(data[start : start + CANARY_RUN_BYTES])
                 if at is not None:
-                    seen[at : at + CANARY_RUN_BYTES] = b"\1" * CANARY_RUN_BYTES
-        return seen.count(1)
+                    marks[at : at + CANARY_RUN_BYTES] = b"\1" * CANARY_RUN_BYTES
+        return marks.count(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,9 +181,9 @@ def find_changed_files(
         # A RECORD has thousands of lines, and code's names have no comma in them.
         for line in (distribution.read_text("RECORD") or "").splitlines():
             name, _, rest = line.partition(",")
-            kind, _, wanted = rest.partition(",")[0].partition("=")
+            kind, _, digest = rest.partition(",")[0].partition("=")
             path = f"{base}/{name}".replace("//", "/")
-            if path in files and kind == "sha256" and _digest(Path(path)) != wanted:
+            if path in files and kind == "sha256" and _digest(Path(path)) != digest:
                 changed.append(f"{canonical(distribution.name)}: {name}")
     return changed
 
@@ -193,15 +193,15 @@ def strangers(listed: str, project: Path, installed: Iterable[Distribution] | No
 
     :param listed: the files of sealproof. :param project: where they are.
     """
-    known = {str(project / line.partition("  ")[2]) for line in listed.splitlines()}
+    paths = {str(project / line.partition("  ")[2]) for line in listed.splitlines()}
     for distribution in distributions() if installed is None else installed:
         base = str(distribution.locate_file(""))
         for line in (distribution.read_text("RECORD") or "").splitlines():
-            known.add(os.path.normpath(f"{base}/{line.partition(',')[0]}"))
+            paths.add(os.path.normpath(f"{base}/{line.partition(',')[0]}"))
     library = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
     folders = [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
     started = [str(path) for folder in map(Path, folders) for path in folder.glob("*.pth")]
-    return sorted({path for path in (*files_loaded(), *started) if path not in known and not _of_python(path, library)})
+    return sorted({path for path in (*files_loaded(), *started) if path not in paths and not _of_python(path, library)})
 
 
 def _of_python(path: str, library: set[str]) -> bool:

@@ -195,12 +195,12 @@ class Signoff:
         host: Mapping[str, str] | None = None,
         durations: Mapping[str, float] | None = None,
         made_of: Mapping[str, str] | None = None,
-        kept: Mapping[str, str | bytes] | None = None,
+        files: Mapping[str, str | bytes] | None = None,
     ) -> None:
         """Say what is tested, all at once or piece by piece, at any time before the end.
 
         :param host: added to what is known. :param durations: seconds, added as well.
-        :param made_of: name and SHA-256, added as well. :param kept: files of the run's folder that say more of that.
+        :param made_of: name and SHA-256, added as well. :param files: files of the run's folder that say more of that.
         """
         for name, value in (("kernel", kernel), ("tier", tier), ("series", series)):
             if value is not None:
@@ -210,7 +210,7 @@ class Signoff:
             self._identity["machine"] = f"{host['machine']}, from {self._config.getoption('--machine')}"
         self._identity["durations"].update(durations or {})
         self._identity["made_of"].update(made_of or {})
-        for name, content in (kept or {}).items():
+        for name, content in (files or {}).items():
             self._open().identify(name, content)
         self._note()
 
@@ -272,8 +272,10 @@ class Signoff:
             self._contract = load(self._contract_path)
         except SealproofError as error:
             pytest.exit(f"{error}", returncode=Exit.NOT_PROVEN)
-        known = {claim.id for claim in self._contract.claims}
-        self._problems += [f"test_{name} has no entry in the contract" for name in self._sentences if name not in known]
+        contract_ids = {claim.id for claim in self._contract.claims}
+        self._problems += [
+            f"test_{name} has no entry in the contract" for name in self._sentences if name not in contract_ids
+        ]
 
     def forecast(self, session: pytest.Session) -> str:
         """How many claims this session would try, and how long that may take."""
@@ -294,8 +296,10 @@ class Signoff:
         except (OSError, SealproofError) as error:
             pytest.exit(f"the run has no folder: {error}", returncode=Exit.NOT_PROVEN)
         command = f"{self._command()} -k test_{claim.id}"
-        wanted = self._contract.needs.get(claim.id, ()) if self._contract else ()
-        trial = Trial(claim, self.mode, self._sentences[claim.id], command, evidence, self._holds, self._host, wanted)
+        claim_needs = self._contract.needs.get(claim.id, ()) if self._contract else ()
+        trial = Trial(
+            claim, self.mode, self._sentences[claim.id], command, evidence, self._holds, self._host, claim_needs
+        )
         self._now = Trial.current = trial
         try:
             return (yield)
@@ -398,12 +402,12 @@ class Signoff:
             )
             self._evidence.write_planned(self._sentences)
             self._ourselves = {SEALPROOF: ourselves.files_of(PROJECT), PYTHON: ourselves.packages()}
-            known = re.fullmatch("[0-9a-f]+", self._record.commit)
-            if known and not ourselves.are_committed(PROJECT, self._ourselves[SEALPROOF]):
+            is_commit = re.fullmatch("[0-9a-f]+", self._record.commit)
+            if is_commit and not ourselves.are_committed(PROJECT, self._ourselves[SEALPROOF]):
                 self._record = dataclasses.replace(self._record, commit=f"{self._record.commit}-dirty")
             self.identify(
                 made_of={name: hashlib.sha256(text.encode()).hexdigest() for name, text in self._ourselves.items()},
-                kept={LISTS[name]: text for name, text in self._ourselves.items()},
+                files={LISTS[name]: text for name, text in self._ourselves.items()},
             )
         return self._evidence
 
@@ -512,7 +516,7 @@ class Signoff:
         """The reason why a claim of the contract was not tried."""
         if name not in self._sentences:
             here = self._contract_path.parent
-            if any(here.is_relative_to(asked) for asked in self._paths_asked(session)):
+            if any(here.is_relative_to(path) for path in self._paths_to_collect(session)):
                 return Status.ERROR, f"the contract has this claim, but there is no test named test_{name}"
             return Status.MISS, "not run: its test was not requested"
         if name in self._deselected:
@@ -525,7 +529,7 @@ class Signoff:
         stop = self._given_up or session.shouldfail or session.shouldstop
         return Status.MISS, f"not run: {stop}" if stop else "not run"
 
-    def _paths_asked(self, session: pytest.Session) -> list[Path]:
+    def _paths_to_collect(self, session: pytest.Session) -> list[Path]:
         """The folders and files that this session was asked to collect."""
         return [
             (session.config.invocation_params.dir / arg.partition("::")[0]).resolve() for arg in session.config.args

@@ -123,28 +123,28 @@ class Row:
     result: Result
 
 
-def to_run(role: str, seen: Observation) -> Run:
+def to_run(role: str, observation: Observation) -> Run:
     """An observation for the journal. The canary's bytes are in it only if the attacker had them already."""
-    leaked = seen.leaked
+    leaked = observation.leaked
     return Run(
         role=role,
-        page=seen.page,
-        state=seen.state,
-        call=seen.call,
-        returned=seen.ending.returned,
-        errno=seen.ending.errno,
-        signal=seen.ending.signal,
-        si_code=seen.ending.si_code,
-        si_addr=None if seen.ending.si_addr is None else hex(seen.ending.si_addr),
-        got=len(seen.data),
+        page=observation.page,
+        state=observation.state,
+        call=observation.call,
+        returned=observation.ending.returned,
+        errno=observation.ending.errno,
+        signal=observation.ending.signal,
+        si_code=observation.ending.si_code,
+        si_addr=None if observation.ending.si_addr is None else hex(observation.ending.si_addr),
+        got=len(observation.data),
         leaked=leaked,
-        page_after=seen.page_after,
-        head=seen.data[:SHOWN].hex() if leaked else "",
-        canary=seen.canary.fingerprint,
-        reach=seen.reach,
-        facts=seen.facts,
-        aim=None if seen.aim is None else _aim_of(seen.aim),
-        seen=round(seen.seen, 6),
+        page_after=observation.page_after,
+        head=observation.data[:SHOWN].hex() if leaked else "",
+        canary=observation.canary.fingerprint,
+        reach=observation.reach,
+        facts=observation.facts,
+        aim=None if observation.aim is None else _aim_of(observation.aim),
+        seen=round(observation.seen, 6),
     )
 
 

@@ -50,9 +50,9 @@ def refusals(environment: Mapping[str, str]) -> Iterator[str]:
 def questions(config: pytest.Config) -> Iterator[str]:
     """Why a command that names the claims tries none: it asks pytest something. Without paths it may ask."""
     option = config.option
-    asked = [name for name in _QUESTIONS if getattr(option, name, False)]
-    if asked and any(not word.startswith("-") and _there(Path(word)) for word in config.invocation_params.args):
-        name = _QUESTIONS[asked[0]]
+    attributes = [name for name in _QUESTIONS if getattr(option, name, False)]
+    if attributes and any(not word.startswith("-") and _there(Path(word)) for word in config.invocation_params.args):
+        name = _QUESTIONS[attributes[0]]
         yield f"{name} tries no claim and writes no report: this is not a sign-off (use: pytest {name})"
 
 
@@ -69,8 +69,8 @@ def asks_for_claims(config: pytest.Config, contract: Path) -> bool:
     here = contract.parent.resolve()
     base = config.invocation_params.dir
     words = [word for word in config.invocation_params.args if not word.startswith("-")]
-    asked = [path.resolve() for word in words if _there(path := base / word.partition("::")[0])]
-    return not asked or any(here.is_relative_to(path) or path.is_relative_to(here) for path in asked)
+    paths = [path.resolve() for word in words if _there(path := base / word.partition("::")[0])]
+    return not paths or any(here.is_relative_to(path) or path.is_relative_to(here) for path in paths)
 
 
 def foreign(config: pytest.Config, contract: Path) -> list[str]:
@@ -89,11 +89,11 @@ def foreign(config: pytest.Config, contract: Path) -> list[str]:
                 f"the pytest plugin {config.pluginmanager.get_name(plugin) or module} is not the project's"
             )
     words = [str(word) for word in config.invocation_params.args]
-    given = {word.partition("=")[0] if word.startswith("--") else word[:2] for word in words if word.startswith("-")}
+    options = {word.partition("=")[0] if word.startswith("--") else word[:2] for word in words if word.startswith("-")}
     chosen = {attribute: getattr(config.option, attribute, None) for attribute in _CHOSEN}
     chosen["override_ini"] = set(chosen["override_ini"] or ()) - _STRICTER
-    given |= {name for attribute, name in _CHOSEN.items() if chosen[attribute]}
-    strangers += [f"option {name}" for name in _OPTIONS if name in given]
+    options |= {name for attribute, name in _CHOSEN.items() if chosen[attribute]}
+    strangers += [f"option {name}" for name in _OPTIONS if name in options]
     strangers += [f"options from the file {word[1:]}" for word in words if word.startswith("@")]
     strangers += _settings(config.rootpath, config.inipath)
     if sys.flags.optimize:

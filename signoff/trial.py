@@ -61,7 +61,7 @@ class Trial:
         evidence: Evidence,
         holds: Callable[[Condition], bool] = lambda _: False,
         host: Callable[[], HostFacts] = HostFacts,
-        wanted: Sequence[needs.Need] = (),
+        claim_needs: Sequence[needs.Need] = (),
     ) -> None:
         self._claim = claim
         self._host = host
@@ -70,7 +70,7 @@ class Trial:
         self._command = command
         self._evidence = evidence
         self._holds = holds
-        self._wanted = wanted if mode is Mode.PROTECTED else ()
+        self._claim_needs = claim_needs if mode is Mode.PROTECTED else ()
         self._gap = ""
         self._protected: bool | None = None
         self._controlled = False
@@ -126,10 +126,10 @@ class Trial:
         :raises pytest.fail.Exception: unless the verdict is PASS.
         """
         claim = self._of_kind(ProbeClaim, Kind.ATTACK, Kind.BOUNDARY)
-        for role, seen in (("subject", subject), ("control", control)):
-            if seen:
-                self._files.append(self._evidence.observations(claim.id, role, seen))
-                self._runs += [to_run(role, observation) for observation in seen]
+        for role, observations in (("subject", subject), ("control", control)):
+            if observations:
+                self._files.append(self._evidence.observations(claim.id, role, observations))
+                self._runs += [to_run(role, observation) for observation in observations]
         self._settle(judge(claim, self.mode, subject, control))
 
     def legitimate(
@@ -190,7 +190,7 @@ class Trial:
         """
         if self._verdict is None:
             self._fail("MISS: the test ended without a verdict")
-        if fault := needs.gap(needs.at(self._wanted, self._host().vendor), need_of(self.result())):
+        if fault := needs.gap(needs.at(self._claim_needs, self._host().vendor), need_of(self.result())):
             self._gap = f"{needs.GAP}{fault}"
             self._fail(f"MISS: {self._gap}")
 

@@ -70,7 +70,10 @@ def judge(
     outcome = claim.outcome(state)
 
     def verdict(status: Status, why: str) -> Verdict:
-        plain, shared = ([seen for seen in control if (seen.state is State.SHARED) is which] for which in (False, True))
+        plain, shared = (
+            [observation for observation in control if (observation.state is State.SHARED) is which]
+            for which in (False, True)
+        )
         return Verdict(status, describe(outcome), summary(subject), summary(plain), summary(shared), why)
 
     if not subject:
@@ -83,11 +86,11 @@ def judge(
         return verdict(Status.MISS, f"this may be the guest's, so nothing is proven: {_each_find(finds)}; run it again")
     if gap := _gap(claim, subject):
         return verdict(Status.MISS, gap)
-    if wrong := [seen for seen in subject if seen.state is not state]:
+    if wrong := [observation for observation in subject if observation.state is not state]:
         return verdict(Status.MISS, f"the page under test is {wrong[0].state}, not {state}: nothing was tried")
     if (protection or control) and (gap := _control_gap(claim, mode, subject, control)):
         return verdict(Status.MISS, gap)
-    if wrong_words := _each(subject, lambda seen: "; ".join(differences(outcome, seen))):
+    if wrong_words := _each(subject, lambda observation: "; ".join(differences(outcome, observation))):
         return verdict(Status.FAIL, f"wrong outcome: {wrong_words}")
     if protection and (unfetched := _what_was_not_fetched(subject, control)):
         return verdict(Status.MISS, unfetched)
@@ -143,42 +146,42 @@ def describe(outcome: Outcome) -> str:
     return outcome_words(outcome.ending, outcome.leaked, outcome.page_after)
 
 
-def describe_seen(seen: Observation) -> str:
+def describe_observation(observation: Observation) -> str:
     """The same words for what a probe did."""
-    return outcome_words(seen.ending, seen.leaked, seen.page_after)
+    return outcome_words(observation.ending, observation.leaked, observation.page_after)
 
 
 def summary(observations: Iterable[Observation]) -> str:
     """Several runs in a few words, pages that fared alike named together; empty if there was none."""
-    return _each(list(observations), describe_seen)
+    return _each(list(observations), describe_observation)
 
 
-def differences(outcome: Outcome, seen: Observation) -> list[str]:
+def differences(outcome: Outcome, observation: Observation) -> list[str]:
     """Where a run is not what the contract says, one phrase each; empty if it is so to the letter."""
     phrases = []
-    for (name, wanted), (_, got) in zip(outcome.ending.parts(), seen.ending.parts(), strict=True):
-        if wanted != got:
-            phrases.append(_not(name, got, wanted))
-    if seen.leaked != outcome.leaked:
-        phrases.append(f"{seen.leaked} bytes leaked, not {outcome.leaked}")
-    unharmed = seen.page_after in (None, After.INTACT)
-    if seen.page_after != outcome.page_after and not (outcome.page_after is None and unharmed):
-        phrases.append(_not("page afterwards", seen.page_after, outcome.page_after or After.INTACT))
+    for (name, expected), (_, actual) in zip(outcome.ending.parts(), observation.ending.parts(), strict=True):
+        if expected != actual:
+            phrases.append(_not(name, actual, expected))
+    if observation.leaked != outcome.leaked:
+        phrases.append(f"{observation.leaked} bytes leaked, not {outcome.leaked}")
+    unharmed = observation.page_after in (None, After.INTACT)
+    if observation.page_after != outcome.page_after and not (outcome.page_after is None and unharmed):
+        phrases.append(_not("page afterwards", observation.page_after, outcome.page_after or After.INTACT))
     return phrases
 
 
-def _not(name: str, got: object, wanted: object) -> str:
-    if got is None:
-        return f"no {name}, not {wanted}" if name == "returned" else f"no {name}, {wanted} expected"
-    if wanted is None:
-        return f"{name} {got}, none expected"
-    return f"{got} is not {wanted}" if name != "returned" else f"returned {got} is not {wanted}"
+def _not(name: str, actual: object, expected: object) -> str:
+    if actual is None:
+        return f"no {name}, not {expected}" if name == "returned" else f"no {name}, {expected} expected"
+    if expected is None:
+        return f"{name} {actual}, none expected"
+    return f"{actual} is not {expected}" if name != "returned" else f"returned {actual} is not {expected}"
 
 
 def _find_hidden(subject: Sequence[Observation]) -> list[tuple[Find, Page]]:
     """What stands of the canaries in what the attacker got and is not counted as a leak, and on which page."""
-    canaries = {seen.canary.fingerprint: seen.canary for seen in subject}.values()
-    finds = [(canary.find_hidden(seen.data), seen.page) for seen in subject for canary in canaries]
+    canaries = {observation.canary.fingerprint: observation.canary for observation in subject}.values()
+    finds = [(canary.find_hidden(observation.data), observation.page) for observation in subject for canary in canaries]
     return [(find, page) for find, page in finds if find is not None]
 
 
@@ -190,31 +193,34 @@ def _harm(subject: Sequence[Observation], hidden: Sequence[tuple[Find, Page]]) -
     """What an attack on private pages achieved; empty if nothing is proven against the protection."""
     harm = []
     # A probe of one page may bring another page's canary home: that is a leak as well.
-    canaries = {seen.canary.fingerprint: seen.canary for seen in subject}.values()
-    leaks = [(max(canary.count_leaked(seen.data, seen.cuts) for canary in canaries), seen.page) for seen in subject]
+    canaries = {observation.canary.fingerprint: observation.canary for observation in subject}.values()
+    leaks = [
+        (max(canary.count_leaked(observation.data, observation.cuts) for canary in canaries), observation.page)
+        for observation in subject
+    ]
     if count := max(leaked for leaked, _ in leaks):
         pages = ", ".join(dict.fromkeys(page for leaked, page in leaks if leaked))
         harm.append(f"leaked {count} bytes equal to the canary ({pages})")
     elif hidden:
         harm.append(f"leaked {_each_find(hidden)}")
-    if hurt := [seen for seen in subject if seen.page_after not in (None, After.INTACT)]:
-        pages = ", ".join(dict.fromkeys(seen.page for seen in hurt))
+    if hurt := [observation for observation in subject if observation.page_after not in (None, After.INTACT)]:
+        pages = ", ".join(dict.fromkeys(observation.page for observation in hurt))
         harm.append(f"the guest found its page {hurt[0].page_after} ({pages})")
     return "; ".join(harm)
 
 
 def _gap(claim: ProbeClaim, observations: Sequence[Observation]) -> str:
     """Why these runs prove nothing, whatever they returned; empty if they do."""
-    if unaimed := [seen for seen in observations if not any(word.strip() for word in seen.reach)]:
+    if unaimed := [observation for observation in observations if not any(word.strip() for word in observation.reach)]:
         return f"nothing shows that the probe was aimed at the {unaimed[0].page} page"
-    for seen in observations:
-        if seen.aim is None:
-            return f"nothing that can be checked shows that the probe was aimed at the {seen.page} page"
-        if fault := seen.aim.fault:
-            return f"the probe was not aimed at the {seen.page} page: {fault}"
-        if seen.seen < seen.aim.planted:
-            return f"the probe of the {seen.page} page was over before the page was there"
-    if missing := [page for page in claim.pages if page not in {seen.page for seen in observations}]:
+    for observation in observations:
+        if observation.aim is None:
+            return f"nothing that can be checked shows that the probe was aimed at the {observation.page} page"
+        if fault := observation.aim.fault:
+            return f"the probe was not aimed at the {observation.page} page: {fault}"
+        if observation.seen < observation.aim.planted:
+            return f"the probe of the {observation.page} page was over before the page was there"
+    if missing := [page for page in claim.pages if page not in {observation.page for observation in observations}]:
         return f"not tried on: {', '.join(missing)}"
     return ""
 
@@ -225,10 +231,10 @@ def _control_gap(claim: ProbeClaim, mode: Mode, subject: Sequence[Observation], 
         return "no control: nothing shows that the probe works"
     if gap := _gap(claim, control):
         return f"control: {gap}"
-    if private := [seen for seen in control if seen.state is State.PRIVATE]:
+    if private := [observation for observation in control if observation.state is State.PRIVATE]:
         return f"control: it ran on a private page ({private[0].page})"
-    plain = [seen for seen in control if seen.state is State.PLAIN]
-    shared = [seen for seen in control if seen.state is State.SHARED]
+    plain = [observation for observation in control if observation.state is State.PLAIN]
+    shared = [observation for observation in control if observation.state is State.SHARED]
     if mode is Mode.PROTECTED:
         for kind, group in (("plain", plain), ("shared", shared)):
             if not group:
@@ -243,67 +249,75 @@ def _control_gap(claim: ProbeClaim, mode: Mode, subject: Sequence[Observation], 
         return "control: a plain and a shared page are one and the same"
     if gap := _elsewhere(mode, subject, control):
         return f"control: {gap}"
-    if wrong := _each(control, lambda seen: "; ".join(differences(claim.outcome(seen.state), seen))):
+    if wrong := _each(
+        control, lambda observation: "; ".join(differences(claim.outcome(observation.state), observation))
+    ):
         return f"the control did not get through as contracted: {wrong}"
     return ""
 
 
 def _elsewhere(mode: Mode, subject: Sequence[Observation], control: Sequence[Observation]) -> str:
     """Why the control is of another run, host, guest or time than the subject; empty if it is not."""
-    pairs = [(seen, seen.aim) for seen in (*subject, *control) if seen.aim is not None]
+    pairs = [(observation, observation.aim) for observation in (*subject, *control) if observation.aim is not None]
     if len({aim.run for _, aim in pairs}) > 1:
         return "it is of another run"
-    if max(seen.seen for seen, _ in pairs) - min(aim.planted for _, aim in pairs) > LONGEST:
+    if max(observation.seen for observation, _ in pairs) - min(aim.planted for _, aim in pairs) > LONGEST:
         return f"it is of another time: more than {LONGEST / 3600:.0f} hours lie between"
-    places = {(aim.host, aim.guest, seen.page, seen.call, seen.state) for seen, aim in pairs}
-    for seen in subject if mode is Mode.PROTECTED else ():
-        here = [(guest, state) for host, guest, page, call, state in places if seen.aim and host == seen.aim.host
-                if (page, call) == (seen.page, seen.call)]  # fmt: skip
-        guest = seen.aim.guest if seen.aim else ""
+    places = {
+        (aim.host, aim.guest, observation.page, observation.call, observation.state) for observation, aim in pairs
+    }
+    for observation in subject if mode is Mode.PROTECTED else ():
+        here = [
+            (guest, state)
+            for host, guest, page, call, state in places
+            if observation.aim and host == observation.aim.host and (page, call) == (observation.page, observation.call)
+        ]
+        guest = observation.aim.guest if observation.aim else ""
         if (guest, State.SHARED) not in here:
-            return f"no shared {seen.page} page of the same guest on the same host was tried"
+            return f"no shared {observation.page} page of the same guest on the same host was tried"
         if not any(state is State.PLAIN and other != guest for other, state in here):
-            return f"no plain {seen.page} page of another guest on the same host was tried"
+            return f"no plain {observation.page} page of another guest on the same host was tried"
     return ""
 
 
 def _what_was_not_fetched(subject: Sequence[Observation], control: Sequence[Observation]) -> str:
     """Whether a call says that it succeeded, and what it brought was not fetched; empty if all was looked at."""
-    for seen in subject:
+    for observation in subject:
         like = [
-            observation
-            for observation in control
-            if (observation.page, observation.call) == (seen.page, seen.call) and observation.leaked
+            other
+            for other in control
+            if (other.page, other.call) == (observation.page, observation.call) and other.leaked
         ]
-        returned = seen.ending.returned
+        returned = observation.ending.returned
         if not like or not returned or returned < 0:
             continue
         # Where the control's return value counts its bytes, the subject's does, too.
-        counts = all(observation.ending.returned == len(observation.data) for observation in like)
+        counts = all(other.ending.returned == len(other.data) for other in like)
         least = returned if counts else 0
-        if any(observation.ending.returned == returned for observation in like):
-            least = max(least, *(len(observation.data) for observation in like))
-        if len(seen.data) < least:
-            return f"{seen.call} returned {returned} ({seen.page}), and {len(seen.data)} bytes of it were looked at"
+        if any(other.ending.returned == returned for other in like):
+            least = max(least, *(len(other.data) for other in like))
+        if len(observation.data) < least:
+            fetched = f"{len(observation.data)} bytes of it were looked at"
+            return f"{observation.call} returned {returned} ({observation.page}), and {fetched}"
     return ""
 
 
 def _probes_run(observations: Sequence[Observation]) -> set[tuple[Page, str]]:
     """Which probes ran on which kinds of page."""
-    return {(seen.page, seen.call) for seen in observations}
+    return {(observation.page, observation.call) for observation in observations}
 
 
 def _canaries(observations: Sequence[Observation]) -> set[str]:
-    return {seen.canary.fingerprint for seen in observations}
+    return {observation.canary.fingerprint for observation in observations}
 
 
 def _each(observations: Sequence[Observation], words: Callable[[Observation], str]) -> str:
     """Words for each run, runs with the same words named together: ``user, kernel: returned 0``."""
     groups: dict[str, dict[str, None]] = {}
-    for seen in observations:
-        if text := words(seen):
-            groups.setdefault(text, {})[str(seen.page)] = None
-    if len(groups) == 1 and set(*groups.values()) == {str(seen.page) for seen in observations}:
+    for observation in observations:
+        if text := words(observation):
+            groups.setdefault(text, {})[str(observation.page)] = None
+    if len(groups) == 1 and set(*groups.values()) == {str(observation.page) for observation in observations}:
         return next(iter(groups))
     return " | ".join(f"{', '.join(pages)}: {text}" for text, pages in groups.items())
 

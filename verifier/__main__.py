@@ -32,7 +32,7 @@ try:
     from verifier import run as runs
     from verifier.exports import Derived
     from verifier.identity import SEALPROOF
-    from verifier.report import NOT_PROTECTED, NOT_PROVEN, PROTECTED, UNSOUND, Found, Trusted, verify
+    from verifier.report import NOT_PROTECTED, NOT_PROVEN, PROTECTED, UNSOUND, Trusted, Verification, verify
     from verifier.text import UnsoundError, legible
     from verifier.tree import load
 except ImportError as error:
@@ -47,7 +47,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _WIDTH, _SHOWN = 100, 8
 
 
-def screen(outcome: Found, name: str) -> Iterator[str]:
+def screen(outcome: Verification, name: str) -> Iterator[str]:
     """One screen of words."""
     code = outcome.exit_code
     title = {PROTECTED: "PROTECTED", NOT_PROTECTED: "NOT PROTECTED", NOT_PROVEN: "NOT PROVEN", UNSOUND: "NOT SOUND"}[
@@ -89,18 +89,20 @@ def _proof_lines(derived: Derived) -> Iterator[str]:
              "oracle": "looks at all of the memory", "legitimate": "things that go on working",
              "health": "looks at the health of host and guest"}  # fmt: skip
     for kind, words in kinds.items():
-        those = [run.status[name] for name, claim in run.claims.items() if claim.kind == kind]
-        if those:
-            yield from _row("proved" if kind == "attack" else "", f"{those.count('PASS')} of {len(those)} {words}")
+        statuses = [run.status[name] for name, claim in run.claims.items() if claim.kind == kind]
+        if statuses:
+            yield from _row(
+                "proved" if kind == "attack" else "", f"{statuses.count('PASS')} of {len(statuses)} {words}"
+            )
     boundaries = [name for name, claim in run.claims.items() if claim.kind == "boundary" and run.status[name] == "PASS"]
     yield from _several("open by design", boundaries, most=20)
     for status in ("FAIL", "ERROR", "MISS", "SKIP"):
-        those = [
+        names = [
             f"{name}: {run.why[name].partition(chr(10))[0]}"
             for name, verdict in run.status.items()
             if verdict == status
         ]
-        yield from _several(status, those, most=4 if status == "MISS" else _SHOWN)
+        yield from _several(status, names, most=4 if status == "MISS" else _SHOWN)
 
 
 def _plain(text: object) -> str:
@@ -177,12 +179,12 @@ def parser(name: str = ALONE) -> argparse.ArgumentParser:
     description = "\n\n".join(
         part for part in (__doc__ or "").split("\n\n") if name == ALONE or not part.startswith(_I)
     )
-    made = argparse.ArgumentParser(
+    options = argparse.ArgumentParser(
         prog=name, description=description.replace("``", ""), formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )  # fmt: skip
-    made.add_argument("report", type=Path, metavar="FOLDER|ARCHIVE", help="a report's folder, or a tar or zip of it")
-    trust = made.add_argument_group("what you trust; get it from elsewhere than the report")
+    options.add_argument("report", type=Path, metavar="FOLDER|ARCHIVE", help="a report's folder, or a tar or zip of it")
+    trust = options.add_argument_group("what you trust; get it from elsewhere than the report")
     trust.add_argument(
         "--key",
         action="append",
@@ -214,7 +216,7 @@ def parser(name: str = ALONE) -> argparse.ArgumentParser:
     trust.add_argument(
         "--youngest", type=date.fromisoformat, metavar="YYYY-MM-DD", help="latest day on which the run may have ended"
     )
-    return made
+    return options
 
 
 def main(argv: Sequence[str] | None = None, name: str = ALONE) -> int:
@@ -223,20 +225,21 @@ def main(argv: Sequence[str] | None = None, name: str = ALONE) -> int:
     :param name: of the command, as its user calls it.
     """
     try:
-        given = parser(name).parse_args(argv)
+        options = parser(name).parse_args(argv)
     except SystemExit:
         return NOT_PROVEN  # nothing was checked, also where help was asked for
     trusted = Trusted(
-        tuple(given.key), given.contract, given.commit, given.source, given.series, given.oldest, given.youngest,
-        given.tree, given.build_id, tuple(given.named), tuple(given.ssh_key), tuple(given.part_key),
+        tuple(options.key), options.contract, options.commit, options.source, options.series, options.oldest,
+        options.youngest, options.tree, options.build_id, tuple(options.named), tuple(options.ssh_key),
+        tuple(options.part_key),
     )  # fmt: skip
     try:
-        outcome = verify(load(given.report), trusted)
+        outcome = verify(load(options.report), trusted)
     except UnsoundError as error:
-        outcome = Found(faults=[str(error)])
+        outcome = Verification(faults=[str(error)])
     except (OSError, MemoryError, RecursionError) as error:
-        return _unread(given.report, error)
-    return _said(outcome, legible(given.report))
+        return _unread(options.report, error)
+    return _say_outcome(outcome, legible(options.report))
 
 
 def _unread(report: Path, error: BaseException) -> int:
@@ -247,13 +250,13 @@ def _unread(report: Path, error: BaseException) -> int:
     return NOT_PROVEN
 
 
-def _said(found: Found, name: str) -> int:
+def _say_outcome(outcome: Verification, name: str) -> int:
     """Say what was found; returns the exit status, which is that of success only if all of it could be said."""
     try:
-        lines = "".join(f"{line}\n" for line in screen(found, name))
+        lines = "".join(f"{line}\n" for line in screen(outcome, name))
     except Exception as error:  # noqa: BLE001  a stranger's report: what cannot be shown is not sound
-        found = Found(faults=[*found.faults, f"what it says cannot be shown ({type(error).__name__})"])
-        lines = "".join(f"{line}\n" for line in screen(found, name))
+        outcome = Verification(faults=[*outcome.faults, f"what it says cannot be shown ({type(error).__name__})"])
+        lines = "".join(f"{line}\n" for line in screen(outcome, name))
     try:
         encoding = sys.stdout.encoding or "ascii"
         sys.stdout.write(lines.encode(encoding, "backslashreplace").decode(encoding))
@@ -263,8 +266,8 @@ def _said(found: Found, name: str) -> int:
     except (OSError, AttributeError):  # a full disk, or no standard output
         with contextlib.suppress(OSError, AttributeError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return found.exit_code or NOT_PROVEN
-    return found.exit_code
+        return outcome.exit_code or NOT_PROVEN
+    return outcome.exit_code
 
 
 if __name__ == "__main__":

@@ -96,36 +96,36 @@ _MET = re.compile(
 """What else may show that a probe met its page."""
 
 
-def record(told: dict[str, Any]) -> Iterator[str]:
+def record(content: dict[str, Any]) -> Iterator[str]:
     """Where a record has a word that is none of its kind.
 
     :param told: of the form that a record has.
     """
     for name, form in _TEXTS.items():
-        if not _is(form, told[name]) and (told["ended"] or told[name]):
-            yield f"record.json: its {name} is {legible(told[name], 80)!r}, which no record says"
-    for name, value in told["host"].items():
+        if not _is(form, content[name]) and (content["ended"] or content[name]):
+            yield f"record.json: its {name} is {legible(content[name], 80)!r}, which no record says"
+    for name, value in content["host"].items():
         if not _of_host(name, value):
             yield f"record.json: its host has {legible(name, 40)} {legible(value, 80)!r}, which none has"
-    if fault := _of_kind(told["host"]) or _of_command(told):
+    if fault := _of_kind(content["host"]) or _of_command(content):
         yield f"record.json: {fault}"
-    for name in sorted(set(told["made_of"]) - set(MADE_OF)):
+    for name in sorted(set(content["made_of"]) - set(MADE_OF)):
         yield f"record.json: it is made of {legible(name, 60)}, which no run is"
-    for name, seconds in told.get("durations", {}).items():
+    for name, seconds in content.get("durations", {}).items():
         if not _is(_JOB, name):
             yield f"record.json: its durations have {legible(name, 60)}, which none have"
         elif seconds > _LONGEST:
             yield f"record.json: {name} took {legible(seconds, 40)} s, and no job may take more than {_LONGEST:.0f}"
-    for name, form in _OF_KERNEL.items() if told["kernel"] else ():
-        if not _is(form, told["kernel"][name]):
-            yield f"record.json: the kernel's {name} is {legible(told['kernel'][name], 80)!r}, which no record says"
-    for patch in told["kernel"]["patches"] if told["kernel"] else ():
+    for name, form in _OF_KERNEL.items() if content["kernel"] else ():
+        if not _is(form, content["kernel"][name]):
+            yield f"record.json: the kernel's {name} is {legible(content['kernel'][name], 80)!r}, which no record says"
+    for patch in content["kernel"]["patches"] if content["kernel"] else ():
         if not isinstance(patch["name"], str) or not _is(r"\S{1,200}", patch["name"]):
             yield f"record.json: a patch has the name {legible(patch['name'], 80)!r}, which none has"
-    if told["kernel"] and (found := re.fullmatch(_OF_KERNEL["source"], told["kernel"]["source"])):
-        of = found["release"]
-        if not re.match(re.escape(of) + r"(?![\w.])", told["kernel"]["release"]):
-            yield f"record.json: its source is Linux {legible(of, 40)}, and its kernel {told['kernel']['release']}"
+    if content["kernel"] and (match := re.fullmatch(_OF_KERNEL["source"], content["kernel"]["source"])):
+        of = match["release"]
+        if not re.match(re.escape(of) + r"(?![\w.])", content["kernel"]["release"]):
+            yield f"record.json: its source is Linux {legible(of, 40)}, and its kernel {content['kernel']['release']}"
 
 
 def _is(form: str, text: str) -> bool:
@@ -156,22 +156,22 @@ def _of_kind(host: dict[str, str]) -> str:
     return ""
 
 
-def _of_command(told: dict[str, Any]) -> str:
+def _of_command(content: dict[str, Any]) -> str:
     """Where a command is not that of a run that has no problem, or of another mode; empty if it is."""
     try:
-        name, *words = shlex.split(told["command"])
+        name, *words = shlex.split(content["command"])
     except ValueError:
         return ""
     if name != "pytest":
         return ""
-    given = {word.partition("=")[0] if word.startswith("--") else word[:2] for word in words if word.startswith("-")}
-    named = any(str(problem).startswith("not a sign-off") for problem in told["problems"])
-    if not named and (strange := sorted(given & set(OPTIONS))):
+    options = {word.partition("=")[0] if word.startswith("--") else word[:2] for word in words if word.startswith("-")}
+    named = any(str(problem).startswith("not a sign-off") for problem in content["problems"])
+    if not named and (strange := sorted(options & set(OPTIONS))):
         return f"its command has the option {strange[0]}, and no problem names it"
     pairs = zip(words, [*words[1:], ""], strict=False)
     modes = [word.partition("=")[2] or after for word, after in pairs if word.partition("=")[0] == "--mode"]
-    if modes and modes[-1] != told["mode"]:
-        return f"its command is of mode {legible(modes[-1], 20)}, and its mode {told['mode']}"
+    if modes and modes[-1] != content["mode"]:
+        return f"its command is of mode {legible(modes[-1], 20)}, and its mode {content['mode']}"
     return ""
 
 
@@ -180,16 +180,16 @@ def is_guest(name: object) -> bool:
     return isinstance(name, str) and _is(_GUEST, name)
 
 
-def made_by(told: str, banner: str) -> bool:
+def made_by(compiler: str, banner: str) -> bool:
     """Whether a kernel's first line is of the compiler that a record names.
 
     :param told: what the compiler says of itself; of one that its user chose first its name, of clang last the linker.
     :param banner: compiler and linker, as the kernel has them.
     """
-    by, *more = told.split("; ")
+    by, *more = compiler.split("; ")
     if not more:
-        return banner.startswith(f"{told},")
-    linker = [one.partition(" (compatible with")[0] for one in more[1:]]
+        return banner.startswith(f"{compiler},")
+    linker = [part.partition(" (compatible with")[0] for part in more[1:]]
     named = re.fullmatch(r"[A-Za-z0-9/._+-]{1,200}", by) is not None and len(linker) < 2
     return named and banner.startswith(", ".join([more[0], *linker]) + ("" if linker else ","))
 
@@ -200,57 +200,57 @@ def log(host: dict[str, str], text: str) -> str:
     :param host: what the record says. :param text: from the kernel's first line on.
     """
     vendor, _, model = host.get("processor", "").partition(", ")
-    seen = _CPU.findall(text)
-    for words in seen if model and model != "unknown" else ():
+    models = _CPU.findall(text)
+    for words in models if model and model != "unknown" else ():
         if model not in " ".join(words.split()) and " ".join(model.split()) not in " ".join(words.split()):
             return f"its processor is {legible(words, 60)!r} to the kernel, and {legible(model, 60)!r} to the record"
         if _VENDORS.get(vendor, "") not in words:
             return f"its processor is {legible(words, 60)!r} to the kernel, and of {legible(vendor, 20)} to the record"
     if "machine" in host:  # its log may begin late
         return ""
-    if model and not seen:
+    if model and not models:
         return "it does not say which processor the host has"
     if "command line" in host and host["command line"] not in _COMMAND.findall(text):
         return "no boot in it has the command line that the record names"
     return ""
 
 
-def reach(one: dict[str, Any], mode: str) -> str:
+def reach(probe: dict[str, Any], mode: str) -> str:
     """What an observation says of its place that its aim does not bear out; empty if there is nothing.
 
     :param one: of the form that an observation has. :param mode: of the run.
     """
-    aim, flags, kvm = one["aim"], None, None
+    aim, flags, kvm = probe["aim"], None, None
     forms: list[re.Pattern[str]] = []
     pages = (aim["gpa"], aim["hva"], aim["hpa"])
     if not _is(r"[0-9a-f]{32}", str(aim["host"])) or not is_guest(aim["guest"]):
         return "its host or guest has no name"
-    for text in one["reach"]:
+    for text in probe["reach"]:
         if not isinstance(text, str):
             return "what is said of its place is no text"
         forms += [form for form in _ONCE if form.fullmatch(text)]
-        if found := _HELD.fullmatch(text):
-            right = found.groups() == (aim["guest"], pages[0])
-        elif found := _MAPPED.fullmatch(text):
-            right = found.groups() == pages[1:]
-        elif found := _SMAPS.fullmatch(text):
-            right = [hex(int(word, 16)) for word in found.groups()[:2]] == list(aim["mapping"])
-            flags = found[3].split()
-        elif found := _KVM.fullmatch(text):
-            right, kvm = True, dict(re.findall(r"([a-z_]+): ([0-9]+)", found[1]))
+        if match := _HELD.fullmatch(text):
+            right = match.groups() == (aim["guest"], pages[0])
+        elif match := _MAPPED.fullmatch(text):
+            right = match.groups() == pages[1:]
+        elif match := _SMAPS.fullmatch(text):
+            right = [hex(int(word, 16)) for word in match.groups()[:2]] == list(aim["mapping"])
+            flags = match[3].split()
+        elif match := _KVM.fullmatch(text):
+            right, kvm = True, dict(re.findall(r"([a-z_]+): ([0-9]+)", match[1]))
         else:
             right = _MET.fullmatch(text) is not None
         if not right:
             return f"it says {legible(text, 100)!r} of its place, which is none of what is known of it"
     # A kernel without the series has nothing to say of protection, and protects nothing in any guest beside.
     needs_none = mode == "plain" and _KVM not in forms
-    for form, what in _ONCE.items():
+    for form, fact in _ONCE.items():
         if forms.count(form) != 1 and not (form is _KVM and needs_none):
-            return f"it does not say once, of its place, {what}"
-    if one.get("facts"):
-        return f"it has the fact {legible(one['facts'][0], 80)!r}, which none has"
+            return f"it does not say once, of its place, {fact}"
+    if probe.get("facts"):
+        return f"it has the fact {legible(probe['facts'][0], 80)!r}, which none has"
     if kvm is not None and flags is not None:
         protected, private = kvm.get("enabled") == "1", "kp" in flags
-        if (protected, private) != (one["state"] != "plain", one["state"] == "private"):
-            return f"the host's kernel does not have it as {one['state']}"
+        if (protected, private) != (probe["state"] != "plain", probe["state"] == "private"):
+            return f"the host's kernel does not have it as {probe['state']}"
     return ""

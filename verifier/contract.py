@@ -348,7 +348,7 @@ def _rows(name: str, entries: Any) -> Iterator[tuple[dict[str, str], dict[str, A
 
     :raises UnsoundError: two are for the same host, or one is none.
     """
-    seen: list[dict[str, str]] = []
+    earlier_rows: list[dict[str, str]] = []
     for entry in entries if isinstance(entries, list) else [None]:
         if not isinstance(entry, dict) or not set(entry) <= _ON:
             raise UnsoundError(f"the contract, {name}: a row of outcomes for some hosts is malformed")
@@ -356,7 +356,7 @@ def _rows(name: str, entries: Any) -> Iterator[tuple[dict[str, str], dict[str, A
         stated = {key: value for key, value in entry.items() if key not in row}
         try:
             right = all(isinstance(value, str) for value in row.values()) and rows.exist(row)
-            twice = [earlier for earlier in seen if rows.overlap(earlier, row)] if right else []
+            twice = [earlier for earlier in earlier_rows if rows.overlap(earlier, row)] if right else []
         except ValueError as error:
             raise UnsoundError(f"the contract, {name}: {legible(error, 80)}") from error
         texts = [entry.get(key) for key in ("source", "reason")]
@@ -364,7 +364,7 @@ def _rows(name: str, entries: Any) -> Iterator[tuple[dict[str, str], dict[str, A
             raise UnsoundError(f"the contract, {name}: a row of outcomes lacks its hosts, its outcome or its reason")
         if twice:
             raise UnsoundError(f"the contract, {name}: {rows.words(twice[0])} and {rows.words(row)} overlap")
-        seen.append(row)
+        earlier_rows.append(row)
         yield row, stated
 
 

@@ -57,7 +57,7 @@ class Derived:
         }
 
     @property
-    def said(self) -> dict[str, str]:
+    def export_words(self) -> dict[str, str]:
         """What an export says of each claim, and of the whole run."""
         run = self.run
         of_claims = {name: "CONTROL" if name in self.controls else run.status[name] for name in run.claims}
@@ -79,7 +79,7 @@ def document(derived: Derived) -> Iterator[str]:
     )  # fmt: skip
     record = run.record
     kernel = record["kernel"]
-    wanted = {
+    expected = {
         "schema": "sealproof-signoff-6",
         "verdict": derived.word,
         "exit_code": EXIT[derived.word],
@@ -96,18 +96,18 @@ def document(derived: Derived) -> Iterator[str]:
         "logs": run.logs,
     }
     more = set() if derived.fleet is None else {"fleet"}
-    if strange := set(content) - {*wanted, "run", "claims", *more}:
+    if strange := set(content) - {*expected, "run", "claims", *more}:
         yield f"{name} has {legible(min(strange), 40)}, which no report has"
     if derived.fleet is not None:
         yield from _fleet(derived.fleet, content["fleet"])
-    for what, value in wanted.items():
-        if not same(content[what], value):
-            yield f"{name}: {what} is {legible(content[what], 80)!r}, and it must be {legible(value, 80)!r}"
+    for key, value in expected.items():
+        if not same(content[key], value):
+            yield f"{name}: {key} is {legible(content[key], 80)!r}, and it must be {legible(value, 80)!r}"
     of_run = run_of(record)
     check_names(table(content["run"], f"{name}: run", *of_run), f"{name}: run", of_run)
-    for what, value in of_run.items():
-        if not same(content["run"][what], value):
-            yield f"{name}: run.{what} is not the record's"
+    for key, value in of_run.items():
+        if not same(content["run"][key], value):
+            yield f"{name}: run.{key} is not the record's"
     claims = [table(row, f"{name}: a claim", "id") for row in content["claims"]]
     if [row["id"] for row in claims] != list(run.claims):
         yield f"{name}: its claims are not the contract's, in the contract's order"
@@ -126,15 +126,15 @@ def run_of(record: dict[str, Any]) -> dict[str, Any]:
 
 def _fleet(fleet: dict[str, Any], content: Any) -> Iterator[str]:
     """Where signoff.json tells other parts than the list of them."""
-    wanted = merged.document(fleet)
-    check_names(table(content, "signoff.json: fleet", *wanted), "signoff.json: fleet", wanted)
-    if not same(content["parts"], wanted["parts"]):
+    expected = merged.document(fleet)
+    check_names(table(content, "signoff.json: fleet", *expected), "signoff.json: fleet", expected)
+    if not same(content["parts"], expected["parts"]):
         yield "signoff.json: its parts are not those that are there"
-    if not same(content["words"], wanted["words"]):
+    if not same(content["words"], expected["words"]):
         yield "signoff.json: what its parts say is told otherwise"
-    for what in ("differing", "verdicts"):
-        if not same(content[what], wanted[what]):
-            yield f"signoff.json: {what} of its machines is not what the parts give"
+    for key in ("differing", "verdicts"):
+        if not same(content[key], expected[key]):
+            yield f"signoff.json: {key} of its machines is not what the parts give"
 
 
 def _claim(derived: Derived, stated: dict[str, Any]) -> Iterator[str]:
@@ -145,21 +145,21 @@ def _claim(derived: Derived, stated: dict[str, Any]) -> Iterator[str]:
     of_contract = {"kind": claim.kind, "class": claim.threat, "source": claim.source, "reason": claim.why,
                    "mode": run.mode}  # fmt: skip
     row = {key: value for key, value in row_of(run, claim.id).items() if key != "_time"}
-    wanted = {**row, **of_contract}
-    if strange := set(stated) - set(wanted):
+    expected = {**row, **of_contract}
+    if strange := set(stated) - set(expected):
         yield f"signoff.json: {claim.id} has {legible(min(strange), 40)}, which was not put down"
-    for what, value in wanted.items():
-        if not same(stated.get(what), value):
-            yield f"signoff.json: {claim.id}: {legible(what, 40)} is not what was put down"
+    for field, value in expected.items():
+        if not same(stated.get(field), value):
+            yield f"signoff.json: {claim.id}: {legible(field, 40)} is not what was put down"
 
 
-def stated(derived: Derived) -> dict[str, Any]:
+def statement_content(derived: Derived) -> dict[str, Any]:
     """What the signed statement says, but for the order of its configuration."""
     run = derived.run
     record = run.record
     plain = run.mode == "plain"
 
-    def those(*statuses: str) -> list[str]:
+    def names_of(*statuses: str) -> list[str]:
         return [name for status in statuses for name, verdict in run.status.items() if verdict == status]
 
     made_of = [("contract", derived.contract["sha256"]), *sorted(derived.images), *record["made_of"].items()]
@@ -171,9 +171,9 @@ def stated(derived: Derived) -> dict[str, Any]:
         if derived.word == "CONTROLS HOLD"
         else "FAILED",
         "verdict": derived.word,
-        "passedTests": [] if plain else those("PASS"),
-        "warnedTests": [*(those("PASS") if plain else []), *those("SKIP")],
-        "failedTests": those("FAIL", "ERROR", "MISS"),
+        "passedTests": [] if plain else names_of("PASS"),
+        "warnedTests": [*(names_of("PASS") if plain else []), *names_of("SKIP")],
+        "failedTests": names_of("FAIL", "ERROR", "MISS"),
         "run": record["run"],
         "started": record["started"],
         "ended": record["ended"],
@@ -192,8 +192,8 @@ def stated(derived: Derived) -> dict[str, Any]:
 
 def statement(derived: Derived, predicate: dict[str, Any]) -> Iterator[str]:
     """Where the signed statement says anything else."""
-    wanted = stated(derived)
-    made_of = {(entry["name"], entry["digest"]["sha256"]) for entry in wanted.pop("configuration")}
+    expected = statement_content(derived)
+    made_of = {(entry["name"], entry["digest"]["sha256"]) for entry in expected.pop("configuration")}
     named = []
     for entry in predicate["configuration"]:
         digest = table(entry, "the statement's configuration", "name", "digest")["digest"]
@@ -207,10 +207,10 @@ def statement(derived: Derived, predicate: dict[str, Any]) -> Iterator[str]:
     # Two kernels may have one configuration.
     if any(named.count(entry) > max(1, len(derived.kernels)) for entry in set(named)):
         yield "the statement's configuration names one thing twice"
-    if strange := set(predicate) - {*wanted, "configuration"}:
+    if strange := set(predicate) - {*expected, "configuration"}:
         yield f"the statement has {legible(min(strange), 40)}, which no sealproof states"
-    for what, value in wanted.items():
-        if not same(predicate.get(what), value):
+    for key, value in expected.items():
+        if not same(predicate.get(key), value):
             yield (
-                f"the statement's {what} is {legible(predicate.get(what), 60)!r}, and it must be {legible(value, 60)!r}"
+                f"the statement's {key} is {legible(predicate.get(key), 60)!r}, and it must be {legible(value, 60)!r}"
             )

@@ -27,30 +27,30 @@ _OF_PARTS = "parts of different tiers"
 
 
 @dataclass(slots=True)
-class Merged:
+class MergedReport:
     """A merged report, derived.
 
     :ivar whole: the merged folder's own record, contract and lines.
     :ivar parts: each part, derived, in the order in which the merger lists them.
-    :ivar told: what the merger says of the parts. :ivar signed: the signature of each part that has one, by its run.
+    :ivar content: what the merger says of the parts. :ivar signed: the signature of each part that has one, by its run.
     """
 
     whole: Run
     parts: list[Run]
-    told: dict[str, Any]
+    content: dict[str, Any]
     signed: dict[str, Signed] = field(default_factory=dict)
 
 
-def signer(machine: str, known: Collection[str]) -> str:
+def signer(machine: str, machines: Collection[str]) -> str:
     """The machine, of those that are known, whose key signs a part; empty if it is none of them.
 
     :param machine: as the part calls it: a name, where SSH reached it, and of a real machine who drove it.
     """
     whole = machine.rpartition(", from ")[2]
-    return next((name for name in (whole, whole.partition(" (")[0]) if name in known), "")
+    return next((name for name in (whole, whole.partition(" (")[0]) if name in machines), "")
 
 
-def derive(tree: Tree) -> Merged:
+def derive(tree: Tree) -> MergedReport:
     """Derive a merged report.
 
     :raises UnsoundError: it cannot be read at all. Smaller faults are in ``whole.faults``.
@@ -63,46 +63,46 @@ def derive(tree: Tree) -> Merged:
     names = [str(table(part, "a part", "run", "seconds")["run"]) for part in content["parts"]]
     if sorted(names) != sorted({match[1] for name in tree.names if (match := _PART.match(name))}):
         raise UnsoundError(f"{FLEET} does not name the parts that are there")
-    merged = Merged(whole, [], content)
+    merged = MergedReport(whole, [], content)
     for name in names:
         merged.parts.append(_part(merged, tree.below(f"parts/{name}"), name))
     _same(merged)
     _once(merged)
     chosen: dict[str, list[Run]] = {}
     for name, claim in list(whole.claims.items()):
-        said = chosen[name] = remade.words_on(merged.parts, name, health=claim.kind == "health")
+        speakers = chosen[name] = remade.words_on(merged.parts, name, health=claim.kind == "health")
         whole.status[name], whole.why[name] = ("MISS", "no part has a word on it")
-        if said:
-            whole.status[name], whole.why[name] = said[0].status[name], said[0].why[name]
-        _line(whole, name, said)
-    _told(merged, chosen)
+        if speakers:
+            whole.status[name], whole.why[name] = speakers[0].status[name], speakers[0].why[name]
+        _line(whole, name, speakers)
+    _check_fleet(merged, chosen)
     return merged
 
 
-def _told(merged: Merged, chosen: dict[str, list[Run]]) -> None:
+def _check_fleet(merged: MergedReport, chosen: dict[str, list[Run]]) -> None:
     """What the merger says of the parts is what they say themselves, and the journal has each part as it is."""
     whole, parts = merged.whole, merged.parts
-    seconds = [part["seconds"] for part in merged.told["parts"]]
-    for wanted, entry in zip(remade.parts_told(parts, seconds), merged.told["parts"], strict=True):
-        name = wanted["run"]
-        for what in sorted(wanted.keys() | entry.keys()):
-            if what not in entry or what not in wanted or not same(entry[what], wanted[what]):
-                whole.faults.append(f"{FLEET}: {legible(what, 40)} of part {name} is not what its record says")
+    seconds = [part["seconds"] for part in merged.content["parts"]]
+    for expected, entry in zip(remade.part_entries(parts, seconds), merged.content["parts"], strict=True):
+        name = expected["run"]
+        for key in sorted(expected.keys() | entry.keys()):
+            if key not in entry or key not in expected or not same(entry[key], expected[key]):
+                whole.faults.append(f"{FLEET}: {legible(key, 40)} of part {name} is not what its record says")
     for part, took in zip(parts, seconds, strict=True):
         if not remade.measured(part, took):
             whole.faults.append(f"{FLEET}: part {part.record['run']} cannot have taken {legible(took, 40)} s")
-    said = remade.words_told(chosen)
-    for name in sorted(said.keys() | merged.told["words"].keys()):
+    words = remade.part_words(chosen)
+    for name in sorted(words.keys() | merged.content["words"].keys()):
         if name not in whole.claims:
             whole.faults.append(f"{FLEET} has words on {legible(name, 60)}, which is not in the contract")
-        elif not same(said.get(name), merged.told["words"].get(name)):
+        elif not same(words.get(name), merged.content["words"].get(name)):
             whole.faults.append(f"{FLEET}: what the parts say of {name} is told otherwise")
-    if list(said) != list(merged.told["words"]):
+    if list(words) != list(merged.content["words"]):
         whole.faults.append(f"{FLEET}: its words are not in the contract's order")
-    for what, value in remade.record(parts).items():
-        if not same(whole.record[what], value):
+    for key, value in remade.record(parts).items():
+        if not same(whole.record[key], value):
             whole.faults.append(
-                f"{runs.RECORD}: its {what} is {legible(whole.record[what], 80)!r}, "
+                f"{runs.RECORD}: its {key} is {legible(whole.record[key], 80)!r}, "
                 f"and the parts give {legible(value, 80)!r}"
             )
     if not same(whole.sentences, remade.sentences(parts)):
@@ -111,14 +111,14 @@ def _told(merged: Merged, chosen: dict[str, list[Run]]) -> None:
     if events != [(part.record["run"], part.tree.sha256(SUMS) if SUMS in part.tree else "") for part in parts]:
         whole.faults.append("the journal has other parts than those that are there")
     for part in parts:
-        ended = runs.moment_of(part.record["ended"])
-        if ended is not None and ended.timestamp() > whole.events[0]["time"] + runs.SLACK:
+        end = runs.moment_of(part.record["ended"])
+        if end is not None and end.timestamp() > whole.events[0]["time"] + runs.SLACK:
             whole.faults.append(f"part {part.record['run']} ended after the parts were merged")
     if whole.planted:
         whole.faults.append(f"{runs.JOURNAL} of a merged report plants pages")
 
 
-def _part(merged: Merged, tree: Tree, name: str) -> Run:
+def _part(merged: MergedReport, tree: Tree, name: str) -> Run:
     """One part; what is wrong in it is a fault of the whole."""
     part, faults = runs.derive(tree), merged.whole.faults
     label = f"part {legible(name, 60)}"
@@ -129,9 +129,9 @@ def _part(merged: Merged, tree: Tree, name: str) -> Run:
         faults.append(f"{label} is a merged report itself")
     if not part.record["ended"]:
         # Nobody vouches for reports that were made of it later.
-        if made := sorted({*signature.NAMED, signature.ATTESTATION, signature.BUNDLE, ssh.SIGNATURE} & set(tree.names)
+        if files := sorted({*signature.NAMED, signature.ATTESTATION, signature.BUNDLE, ssh.SIGNATURE} & set(tree.names)
                           - {runs.JOURNAL}):  # fmt: skip
-            faults.append(f"{label} was killed before its end, and has {made[0]}")
+            faults.append(f"{label} was killed before its end, and has {files[0]}")
         return part
     try:
         signed = merged.signed[name] = signature.check(tree)
@@ -142,7 +142,7 @@ def _part(merged: Merged, tree: Tree, name: str) -> Run:
     return part
 
 
-def _once(merged: Merged) -> None:
+def _once(merged: MergedReport) -> None:
     """No page and no run stands for two: each part has a nonce and canaries of its own."""
     of_nonce: dict[str, str] = {}
     of_canary: dict[bytes, str] = {}
@@ -150,21 +150,21 @@ def _once(merged: Merged) -> None:
         name = part.record["run"]
         if (before := of_nonce.setdefault(str(part.events[0].get("nonce")), name)) != name:
             merged.whole.faults.append(f"part {name} has the nonce of part {before}")
-        others = {of_canary.setdefault(row.canary, name) for each in part.seen.values() for row in each} - {name}
+        others = {of_canary.setdefault(row.canary, name) for each in part.probes.values() for row in each} - {name}
         if others:
             merged.whole.faults.append(f"part {name} has a page of part {min(others)}")
 
 
-def _same(merged: Merged) -> None:
+def _same(merged: MergedReport) -> None:
     """All parts are of one contract, mode, commit, series, patches and tier: the whole's."""
     whole = merged.whole
     for part in merged.parts:
         name = f"part {part.record['run']}"
         if part.contract != whole.contract:
             whole.faults.append(f"{name} is of another contract")
-        for what in ("mode", "commit"):
-            if part.record[what] != whole.record[what]:
-                whole.faults.append(f"{name}: its {what} is {legible(part.record[what], 60)}, not the report's")
+        for key in ("mode", "commit"):
+            if part.record[key] != whole.record[key]:
+                whole.faults.append(f"{name}: its {key} is {legible(part.record[key], 60)}, not the report's")
         if part.record["kernel"] is None or whole.record["kernel"] is None:
             continue
         if part.record["series"] != whole.record["series"] or runs.series_of(part.record) != runs.series_of(
@@ -178,14 +178,14 @@ def _same(merged: Merged) -> None:
         whole.faults.append("parts are of different tiers")
 
 
-def _line(whole: Run, name: str, said: list[Run]) -> None:
+def _line(whole: Run, name: str, speakers: list[Run]) -> None:
     """The merged report's own line is the word that counts, with the evidence of all parts that say the same."""
     row = whole.rows.get(name)
     if row is None:
-        if said:
+        if speakers:
             whole.faults.append(f"{runs.CLAIMS}: {name} is missing, and a part has a word on it")
         return
-    if not said:
+    if not speakers:
         whole.faults.append(f"{runs.CLAIMS}: {name} is there, and no part has a word on it")
         return
     whole.claims[name] = whole.claims[name].for_row(str(row.get("row")))
@@ -193,10 +193,10 @@ def _line(whole: Run, name: str, said: list[Run]) -> None:
         whole.faults.append(
             f"{name}: it says {legible(row.get('status'), 20)}, and its parts give {whole.status[name]}"
         )
-    wanted = remade.line(said, name)
-    differing = [what for what, value in wanted.items() if not same(row.get(what), value)]
-    alike = [part.rows[name] for part in said if part.status[name] == whole.status[name]]
-    if not any(all(same(row.get(what), alike_row.get(what)) for what in _TOGETHER) for alike_row in alike):
+    expected = remade.line(speakers, name)
+    differing = [key for key, value in expected.items() if not same(row.get(key), value)]
+    alike = [part.rows[name] for part in speakers if part.status[name] == whole.status[name]]
+    if not any(all(same(row.get(key), alike_row.get(key)) for key in _TOGETHER) for alike_row in alike):
         whole.faults.append(f"{name}: its runs and the outcome that they are held against are of different parts")
-    for what in differing:
-        whole.faults.append(f"{name}: its {what} are not those of its parts that say {whole.status[name]}")
+    for key in differing:
+        whole.faults.append(f"{name}: its {key} are not those of its parts that say {whole.status[name]}")

@@ -50,10 +50,10 @@ def junit(derived: Derived) -> Iterator[str]:
 def tap(derived: Derived) -> Iterator[str]:
     """Where signoff.tap says anything else."""
     lines = derived.run.tree.read(TAP).decode("utf-8", "replace").split("\n")
-    wanted = _tap(derived)
-    if len(lines) != len(wanted):
-        yield f"{TAP} has {len(lines)} lines, and it must have {len(wanted)}"
-    for number, (line, must) in enumerate(zip(lines, wanted, strict=False), 1):
+    expected = _tap(derived)
+    if len(lines) != len(expected):
+        yield f"{TAP} has {len(lines)} lines, and it must have {len(expected)}"
+    for number, (line, must) in enumerate(zip(lines, expected, strict=False), 1):
         if line != must:
             yield f"{TAP}: line {number} is {legible(line, 100)!r}, and it must be {legible(must, 100)!r}"
             return
@@ -77,19 +77,19 @@ def kcidb(derived: Derived) -> Iterator[str]:
         yield fault
 
 
-def _differs(content: Any, wanted: Any, place: str = "") -> str:
+def _differs(content: Any, expected: Any, place: str = "") -> str:
     """Where two documents differ first, in words; empty if they do not."""
-    if isinstance(content, dict) and isinstance(wanted, dict):
-        if odd := sorted(map(str, content.keys() ^ wanted.keys())):
+    if isinstance(content, dict) and isinstance(expected, dict):
+        if odd := sorted(map(str, content.keys() ^ expected.keys())):
             return f"{place}: {'it has' if odd[0] in content else 'it lacks'} {legible(odd[0], 40)}"
-        pairs = [(f"{place}.{legible(key, 40)}", content[key], wanted[key]) for key in wanted]
-    elif isinstance(content, list | tuple) and isinstance(wanted, list | tuple):
-        if len(content) != len(wanted):
-            return f"{place}: {len(content)} where there must be {len(wanted)}"
-        pairs = [(f"{place}[{number}]", *both) for number, both in enumerate(zip(content, wanted, strict=True))]
+        pairs = [(f"{place}.{legible(key, 40)}", content[key], expected[key]) for key in expected]
+    elif isinstance(content, list | tuple) and isinstance(expected, list | tuple):
+        if len(content) != len(expected):
+            return f"{place}: {len(content)} where there must be {len(expected)}"
+        pairs = [(f"{place}[{number}]", *both) for number, both in enumerate(zip(content, expected, strict=True))]
     else:
-        same = wanted == content and type(content) is type(wanted)
-        return "" if same else f"{place} is {legible(repr(content), 100)}, not {legible(repr(wanted), 100)}"
+        same = expected == content and type(content) is type(expected)
+        return "" if same else f"{place} is {legible(repr(content), 100)}, not {legible(repr(expected), 100)}"
     return next((words for where, value, other in pairs if (words := _differs(value, other, where))), "")
 
 
@@ -156,7 +156,7 @@ def _junit(derived: Derived) -> dict[str, Any]:
         "timestamp": run.record["started"].removesuffix("Z"),
     }
     each = [_element("property", {"name": name, "value": value}) for name, value in properties.items()]
-    cases = [_case(derived, claim, status) for claim, status in derived.said.items()]
+    cases = [_case(derived, claim, status) for claim, status in derived.export_words.items()]
     whole = [_element("testsuite", suite, "", [_element("properties", {}, "", each), *cases])]
     return _element("testsuites", {}, "", whole)
 
@@ -189,8 +189,8 @@ def _xml(text: str) -> str:
 
 
 def _tap(derived: Derived) -> list[str]:
-    out = ["TAP version 14", f"1..{len(derived.said)}"]
-    for number, (claim, status) in enumerate(derived.said.items(), 1):
+    out = ["TAP version 14", f"1..{len(derived.export_words)}"]
+    for number, (claim, status) in enumerate(derived.export_words.items(), 1):
         skip = status in ("SKIP", "CONTROL")
         begin = f"{'ok' if skip or status == 'PASS' else 'not ok'} {number} - {claim}"
         if claim == WHOLE:
@@ -233,7 +233,7 @@ def _sarif(derived: Derived) -> dict[str, Any]:
     places = _places(run)
     results = [
         _result(derived, name, status, order.index(name), places[name])
-        for name, status in derived.said.items()
+        for name, status in derived.export_words.items()
         if status != "PASS" and name != WHOLE
     ]
     notes = [*([NO_SIGNOFF] if run.mode == "plain" else []), *problems(run)]
@@ -308,7 +308,7 @@ def _result(derived: Derived, claim: str, status: str, rule: int, at: tuple[str,
 def _kcidb(derived: Derived) -> dict[str, Any]:
     checkout, build = _builds(derived)
     node = "sealproof.controls" if derived.run.mode == "plain" else "sealproof.signoff"
-    of_claims = [_test(derived, node, build["id"], item) for item in derived.said.items() if item[0] != WHOLE]
+    of_claims = [_test(derived, node, build["id"], item) for item in derived.export_words.items() if item[0] != WHOLE]
     return {
         "version": {"major": 5, "minor": 3},
         "checkouts": [checkout],

@@ -49,11 +49,11 @@ _IGNORED = {".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"
 def record_faults(record: dict[str, Any]) -> Iterator[str]:
     """What a record leaves out, or tells in two ways."""
     kernel, made_of = record["kernel"], record["made_of"]
-    wanted = [*_ALWAYS, *(_OF_HOST if kernel else ())]
+    names = [*_ALWAYS, *(_OF_HOST if kernel else ())]
     # A machine of the inventory runs in no QEMU of ours; it may run in another.
     if kernel and record["tier"] in ("emulated", "nested") and "machine" not in record["host"]:
-        wanted.append("emulator")
-    for name in wanted:
+        names.append("emulator")
+    for name in names:
         if name not in made_of:
             yield f"record.json does not say what it is made of: {name}"
     for name, value in made_of.items():
@@ -132,9 +132,9 @@ def list_faults(tree: Tree, record: dict[str, Any]) -> Iterator[str]:
     inside, modules = read_list(tree, LISTS["payload's files"]), read_list(tree, LISTS["modules"])
     if inside.get("guest/bzImage") != kernel["image_sha256"]:
         yield "the guest boots another kernel than the host"
-    for name, what in _INSIDE.items():
-        if inside.get(name) != made_of.get(what):
-            yield f"the payload holds another {name} than the record names ({what})"
+    for name, of_record in _INSIDE.items():
+        if inside.get(name) != made_of.get(of_record):
+            yield f"the payload holds another {name} than the record names ({of_record})"
     for name, sha256 in inside.items():
         if name.startswith("modules/") and modules.get(name.removeprefix("modules/")) != sha256:
             yield f"the payload's {legible(name, 60)} is none of the modules that were built"
@@ -146,7 +146,7 @@ def _unlisted(tree: Tree, name: str, file: str) -> Iterator[str]:
     if not listed:
         yield f"{file} lists nothing"
     for begin in _NAMES.get(name, ()):
-        if listed and not any(one.startswith(begin) for one in listed):
+        if listed and not any(name.startswith(begin) for name in listed):
             yield f"{file} lists no {begin}"
 
 
@@ -179,9 +179,9 @@ def read_list(tree: Tree, file: str) -> dict[str, str]:
 
 def differs(tree: Tree, folder: Path) -> Iterator[str]:
     """Where a folder of sealproof is not the one that a run's list names; files that decide nothing do not count."""
-    known = read_list(tree, LISTS[SEALPROOF])
-    tops = {name.partition("/")[0] for name in known if "/" in name}
-    for name, sha256 in known.items():
+    listed = read_list(tree, LISTS[SEALPROOF])
+    tops = {name.partition("/")[0] for name in listed if "/" in name}
+    for name, sha256 in listed.items():
         try:
             same = _sha256(folder / name) == sha256
         except OSError:
@@ -190,7 +190,7 @@ def differs(tree: Tree, folder: Path) -> Iterator[str]:
             yield name
     for path in sorted(folder.rglob("*")):
         place = path.relative_to(folder)
-        if str(place) in known or path.is_dir() or not _IGNORED.isdisjoint(place.parts) or place.parts[0] == "reports":
+        if str(place) in listed or path.is_dir() or not _IGNORED.isdisjoint(place.parts) or place.parts[0] == "reports":
             continue
         if place.parts[0] in tops or (len(place.parts) == 1 and path.suffix == ".py"):
             yield str(place)

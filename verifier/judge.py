@@ -15,7 +15,7 @@ _VARIES = re.compile(r"\b(?:plain|private|shared|protected) ?|0x[0-9a-f]+|\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Probe:
     """One probe of one page, with the canary that the guest has revealed."""
 
     role: str
@@ -49,7 +49,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckResult:
     """One check: what should be and what was."""
 
     role: str
@@ -58,10 +58,10 @@ class Checked:
     got: str
 
 
-def probes(claim: Claim, mode: str, seen: Sequence[Seen]) -> tuple[str, str]:
+def probes(claim: Claim, mode: str, runs: Sequence[Probe]) -> tuple[str, str]:
     """Status and reason of a claim about a way to guest memory."""
-    subject = [seen_ for seen_ in seen if seen_.role == "subject"]
-    control = [seen_ for seen_ in seen if seen_.role == "control"]
+    subject = [run for run in runs if run.role == "subject"]
+    control = [run for run in runs if run.role == "control"]
     state = "private" if mode == "protected" else "plain"
     attack = claim.kind == "attack" and mode == "protected"
     if not subject:
@@ -85,7 +85,7 @@ def probes(claim: Claim, mode: str, seen: Sequence[Seen]) -> tuple[str, str]:
     return "PASS", ""
 
 
-def checks(mode: str, results: Sequence[Checked], *, protected: bool | None, controlled: bool) -> tuple[str, str]:
+def checks(mode: str, results: Sequence[CheckResult], *, protected: bool | None, controlled: bool) -> tuple[str, str]:
     """Status and reason of a claim that something works, is found, or stays well."""
     subject = [check for check in results if check.role == "subject"]
     control = [check for check in results if check.role == "control"]
@@ -105,9 +105,9 @@ def checks(mode: str, results: Sequence[Checked], *, protected: bool | None, con
     return "PASS", ""
 
 
-def words_of(seen: Iterable[Seen]) -> str:
+def words_of(probes: Iterable[Probe]) -> str:
     """How several probes ended, pages that fared alike named together."""
-    runs = list(seen)
+    runs = list(probes)
     groups: dict[str, list[str]] = {}
     for run in runs:
         pages = groups.setdefault(run.words, [])
@@ -118,13 +118,13 @@ def words_of(seen: Iterable[Seen]) -> str:
     return " | ".join(f"{', '.join(pages)}: {words}" for words, pages in groups.items())
 
 
-def words_of_checks(results: Sequence[Checked]) -> str:
+def words_of_checks(results: Sequence[CheckResult]) -> str:
     """How many checks are right."""
     right = sum(check.got == check.expected for check in results)
     return f"{right} of {len(results)} checks right" if results else "nothing checked"
 
 
-def _harm(subject: Sequence[Seen]) -> tuple[str, str]:
+def _harm(subject: Sequence[Probe]) -> tuple[str, str]:
     """What an attack achieved, and what it may have achieved."""
     hints = []
     canaries = {probe.canary for probe in subject}
@@ -141,13 +141,13 @@ def _harm(subject: Sequence[Seen]) -> tuple[str, str]:
     return "", "; ".join(hints)
 
 
-def _as_contracted(outcome: Outcome, probe: Seen) -> bool:
+def _as_contracted(outcome: Outcome, probe: Probe) -> bool:
     unharmed = probe.page_after in (None, "intact") and outcome.page_after is None
     after = probe.page_after == outcome.page_after or unharmed
     return probe.end == outcome.end and probe.leaked == outcome.leaked and after
 
 
-def _gap(claim: Claim, mode: str, subject: Sequence[Seen], control: Sequence[Seen]) -> str:
+def _gap(claim: Claim, mode: str, subject: Sequence[Probe], control: Sequence[Probe]) -> str:
     """Why the controls do not vouch for the probes."""
     if not control:
         return "no control: nothing shows that the probe works"
@@ -165,8 +165,8 @@ def _gap(claim: Claim, mode: str, subject: Sequence[Seen], control: Sequence[See
     for state, group in groups.items() if mode == "protected" else {"plain": control}.items():
         if {(probe.page, probe.call) for probe in group} != tried:
             return f"the control on {state} pages is not the same probe on the same kinds of page"
-    for these, others in ((subject, control), (groups["plain"], groups["shared"])):
-        if {each.canary for each in these} & {each.canary for each in others}:
+    for side, other_side in ((subject, control), (groups["plain"], groups["shared"])):
+        if {each.canary for each in side} & {each.canary for each in other_side}:
             return "a control ran on the very page that it is to vouch for"
     for probe in subject if mode == "protected" else ():
         like = [each for each in control if (each.host, each.page, each.call) == (probe.host, probe.page, probe.call)]
@@ -180,7 +180,7 @@ def _gap(claim: Claim, mode: str, subject: Sequence[Seen], control: Sequence[See
     return ""
 
 
-def _what_was_not_fetched(subject: Sequence[Seen], control: Sequence[Seen]) -> str:
+def _what_was_not_fetched(subject: Sequence[Probe], control: Sequence[Probe]) -> str:
     """Whether a call that succeeded brought bytes that nobody looked at."""
     for probe in subject:
         like = [each for each in control if (each.page, each.call) == (probe.page, probe.call) and each.leaked]

@@ -20,8 +20,8 @@ _MEASURED = 86400.0  # seconds: an order may wait for so long until its part beg
 
 def words_on(parts: Sequence[Run], claim: str, *, health: bool) -> list[Run]:
     """The parts that have a word on a claim, the one that counts first."""
-    found = [part for part in parts if _counts(part, claim, health=health)]
-    return sorted(found, key=lambda part: WORST_FIRST.index(part.status[claim]))
+    speakers = [part for part in parts if _counts(part, claim, health=health)]
+    return sorted(speakers, key=lambda part: WORST_FIRST.index(part.status[claim]))
 
 
 def _counts(part: Run, claim: str, *, health: bool) -> bool:
@@ -29,27 +29,27 @@ def _counts(part: Run, claim: str, *, health: bool) -> bool:
     row = part.rows.get(claim)
     if row is None or part.status[claim] == "FAIL" or not part.ended:
         return row is not None and part.status[claim] == "FAIL"
-    tried = any(one.get("command") for one in part.rows.values())
+    tried = any(row.get("command") for row in part.rows.values())
     return bool(row.get("command") or (health and tried))
 
 
 def record(parts: Sequence[Run]) -> dict[str, Any]:
     """What the parts' records come to, in one."""
     records = [part.record for part in parts]
-    tested = [one for one in records if one["kernel"] is not None] or records
+    tested = [entry for entry in records if entry["kernel"] is not None] or records
     first = tested[0]
 
     def common(field: str, without: str = "") -> dict[str, Any]:
         return {
             name: value
             for name, value in first[field].items()
-            if name != without and all(one[field].get(name) == value for one in tested)
+            if name != without and all(entry[field].get(name) == value for entry in tested)
         }
 
     names = dict.fromkeys(_machine(part) for part in parts)
     return {
-        "started": min(one["started"] for one in records),
-        "ended": max(one["ended"] or one["started"] for one in records),
+        "started": min(entry["started"] for entry in records),
+        "ended": max(entry["ended"] or entry["started"] for entry in records),
         **{name: first[name] for name in ("mode", "commit", "tier", "series", "kernel")},
         "host": {"machines": ", ".join(names), **common("host", _OF_THE_START)},
         "made_of": common("made_of"),
@@ -64,7 +64,7 @@ def sentences(parts: Sequence[Run]) -> dict[str, str]:
     return {name: words for part in parts for name, words in part.sentences.items()}
 
 
-def parts_told(parts: Sequence[Run], seconds: Sequence[Any]) -> list[dict[str, Any]]:
+def part_entries(parts: Sequence[Run], seconds: Sequence[Any]) -> list[dict[str, Any]]:
     """The list of the parts.
 
     :param seconds: that each took, as who gave the order measured it.
@@ -73,14 +73,14 @@ def parts_told(parts: Sequence[Run], seconds: Sequence[Any]) -> list[dict[str, A
     for part in parts:
         if cpu := part.record["host"].get("cpu"):
             cpus.setdefault(_machine(part), set()).add(cpu)
-    found = []
+    entries = []
     for part, took in zip(parts, seconds, strict=True):
-        told, machine, cpu = part.record, _machine(part), part.record["host"].get("cpu")
+        record, machine, cpu = part.record, _machine(part), part.record["host"].get("cpu")
         # Machines of one name whose processors differ are called by both.
         named = machine if not cpu or len(cpus[machine]) == 1 else f"{machine}, {cpu}"
-        facts = {name: told[name] for name in ("run", "started", "ended", "tier", "kernel", "host")}
-        found.append({**facts, "machine": named, "seconds": took, "cut_short": _cut_short(told)})
-    return found
+        facts = {name: record[name] for name in ("run", "started", "ended", "tier", "kernel", "host")}
+        entries.append({**facts, "machine": named, "seconds": took, "cut_short": _cut_short(record)})
+    return entries
 
 
 def measured(part: Run, seconds: Any) -> bool:
@@ -92,59 +92,60 @@ def measured(part: Run, seconds: Any) -> bool:
     return seconds == 0 or 0 < seconds <= length + _MEASURED
 
 
-def words_told(chosen: dict[str, list[Run]]) -> dict[str, list[dict[str, str]]]:
+def part_words(chosen: dict[str, list[Run]]) -> dict[str, list[dict[str, str]]]:
     """The parts' words on each claim.
 
     :param chosen: the parts that have one, the one that counts first.
     """
     return {
         claim: [
-            {"part": part.record["run"], "status": part.status[claim], "why": part.rows[claim]["why"]} for part in said
+            {"part": part.record["run"], "status": part.status[claim], "why": part.rows[claim]["why"]} for part in parts
         ]
-        for claim, said in chosen.items()
-        if said
+        for claim, parts in chosen.items()
+        if parts
     }
 
 
-def line(said: Sequence[Run], claim: str) -> dict[str, Any]:
+def line(speakers: Sequence[Run], claim: str) -> dict[str, Any]:
     """A claim's line: that of the part that counts, with the evidence and the checks of all that say the same."""
-    first = said[0].rows[claim]
-    alike = [(part, part.rows[claim]) for part in said if part.status[claim] == said[0].status[claim]]
-    found = {name: value for name, value in first.items() if name != "_time"}
-    found["evidence"] = [f"parts/{part.record['run']}/{name}" for part, row in alike for name in row["evidence"]]
-    found["seconds"] = round(sum(row["seconds"] for _, row in alike), 3)
+    first = speakers[0].rows[claim]
+    alike = [(part, part.rows[claim]) for part in speakers if part.status[claim] == speakers[0].status[claim]]
+    merged_row = {name: value for name, value in first.items() if name != "_time"}
+    merged_row["evidence"] = [f"parts/{part.record['run']}/{name}" for part, row in alike for name in row["evidence"]]
+    merged_row["seconds"] = round(sum(row["seconds"] for _, row in alike), 3)
     if len(alike) > 1:
-        found["checks"] = [
+        merged_row["checks"] = [
             {**check, "name": f"{_machine(part)}, {part.record['run'][-6:]}: {check['name']}"}
             for part, row in alike
             for check in row["checks"]
         ]
         if first["observed"]:
-            found["observed"] = f"{first['observed']} (the first of {len(alike)} parts that say {first['status']})"
-    return found
+            merged_row["observed"] = f"{first['observed']} (the first of {len(alike)} parts that say {first['status']})"
+    return merged_row
 
 
-def document(told: dict[str, Any]) -> dict[str, Any]:
+def document(content: dict[str, Any]) -> dict[str, Any]:
     """What ``signoff.json`` says of the parts.
 
     :param told: the list of them.
     """
-    found = machines.fleet(told)
-    of = {one["run"]: one["machine"] for one in told["parts"]}
+    fleet = machines.fleet(content)
+    of = {entry["run"]: entry["machine"] for entry in content["parts"]}
     return {
         "parts": [
             {
-                **{name: one[name] for name in ("run", "machine", "seconds", "cut_short")},
-                "folder": f"parts/{one['run']}",
-                "facts": _facts(one),
+                **{name: entry[name] for name in ("run", "machine", "seconds", "cut_short")},
+                "folder": f"parts/{entry['run']}",
+                "facts": _facts(entry),
             }
-            for one in told["parts"]
+            for entry in content["parts"]
         ],
         "words": {
-            claim: [{**one, "machine": of[one["part"]]} for one in words] for claim, words in told["words"].items()
+            claim: [{**entry, "machine": of[entry["part"]]} for entry in words]
+            for claim, words in content["words"].items()
         },
-        "differing": [{"fact": name, "values": list(_values(found.kinds, values))} for name, values in found.differing],
-        "verdicts": [claim for claim, _ in found.verdicts],
+        "differing": [{"fact": name, "values": list(_values(fleet.kinds, values))} for name, values in fleet.differing],
+        "verdicts": [claim for claim, _ in fleet.verdicts],
     }
 
 
@@ -172,8 +173,8 @@ def _machine(part: Run) -> str:
     return str(part.record["machine"] or "unknown")
 
 
-def _cut_short(told: dict[str, Any]) -> str:
+def _cut_short(record: dict[str, Any]) -> str:
     """Why a run did not come to its end; empty if it did."""
-    if told["given_up"]:
-        return str(told["given_up"])
-    return "interrupted" if told["interrupted"] else "" if told["ended"] else "killed"
+    if record["given_up"]:
+        return str(record["given_up"])
+    return "interrupted" if record["interrupted"] else "" if record["ended"] else "killed"

@@ -107,7 +107,7 @@ def _pairs(patterns: dict[str, list[str]]) -> _Pairs:
     return tuple(pairs)
 
 
-def fault(variants: Sequence[Variant], vendor: str, row: dict[str, Any], seen: Seen, checks: Checked) -> str:
+def fault(variants: Sequence[Variant], vendor: str, row: dict[str, Any], probes: Seen, checks: Checked) -> str:
     """How the evidence of a claim is not as the contract says; empty if it is, or if the contract says nothing of it.
 
     :param vendor: of the host's processor; empty: not known.
@@ -120,7 +120,7 @@ def fault(variants: Sequence[Variant], vendor: str, row: dict[str, Any], seen: S
     for variant in own or [variant for variant in variants if not variant.vendor]:
         words = (
             _row_fault(variant, row)
-            or _probe_fault(variant, seen)
+            or _probe_fault(variant, probes)
             or _check_fault(variant, checks)
             or _file_fault(variant, names)
         )
@@ -138,11 +138,11 @@ def _row_fault(variant: Variant, row: dict[str, Any]) -> str:
     return ""
 
 
-def _probe_fault(variant: Variant, seen: Seen) -> str:
-    for _, _, _, call in seen:
+def _probe_fault(variant: Variant, probes: Seen) -> str:
+    for _, _, _, call in probes:
         if not _like(variant.call, call):
             return f"its call is {legible(call, 60)!r}, and the contract names {variant.call!r}"
-    places = Counter((role, state, page) for role, state, page, _ in seen)
+    places = Counter((role, state, page) for role, state, page, _ in probes)
     again = [f"{state} {page} page" for (_, state, page), times in places.items() if times > 1]
     return f"a {again[0]} was tried more than once" if again else ""
 
@@ -156,15 +156,15 @@ def _file_fault(variant: Variant, names: set[str]) -> str:
 
 
 def _check_fault(variant: Variant, checks: Checked) -> str:
-    for role, wanted in variant.checks.items():
-        missing, strange = _differences(wanted, [(name, expected) for at, name, expected in checks if at == role])
+    for role, needed in variant.checks.items():
+        missing, strange = _differences(needed, [(name, expected) for at, name, expected in checks if at == role])
         for name, expected in strange:
-            weak = [value for known, value in missing if _like(known, name)]
+            weak = [value for weak_name, value in missing if _like(weak_name, name)]
             if weak:
                 return (
                     f"the {role}'s check {legible(name, 90)!r} expects {legible(expected, 60)!r}, and not {weak[0]!r}"
                 )
-            if any(_like(known, name) for known, _ in wanted):
+            if any(_like(weak_name, name) for weak_name, _ in needed):
                 return f"the {role} has the check {legible(name, 90)!r} once more than the contract"
             lost = f", and {missing[0][0]!r} is missing" if missing else ""
             return f"the {role} has the check {legible(name, 90)!r}, which the contract does not name{lost}"
@@ -173,9 +173,9 @@ def _check_fault(variant: Variant, checks: Checked) -> str:
     return ""
 
 
-def _differences(wanted: _Pairs, pairs: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def _differences(needed: _Pairs, pairs: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """What is wanted and is not there, and the other way round."""
-    missing, rest = Counter(wanted), []
+    missing, rest = Counter(needed), []
     for pair in pairs:
         if missing[pair]:
             missing[pair] -= 1

@@ -44,8 +44,8 @@ def page(derived: Derived) -> Iterator[str]:
         yield f"{STYLE} is not the style that this verifier knows: it may hide or show what it likes"
     # Bytes that are no UTF-8 are nothing that is wanted: each becomes a lone surrogate.
     lines = tree.read(PAGE).decode("utf-8", "surrogateescape").split("\n")
-    wanted = render_page(derived).split("\n")
-    for number, (line, must) in enumerate(zip(lines, wanted, strict=False), 1):
+    expected = render_page(derived).split("\n")
+    for number, (line, must) in enumerate(zip(lines, expected, strict=False), 1):
         if line != must:
             at = next((at for at, pair in enumerate(zip(line, must, strict=False)) if pair[0] != pair[1]), 0)
             begin = max(0, at - 40)
@@ -54,8 +54,8 @@ def page(derived: Derived) -> Iterator[str]:
                 "version of sealproof made it"
             )
             return
-    if len(lines) != len(wanted):
-        yield f"{PAGE} has {len(lines)} lines, and it must have {len(wanted)}"
+    if len(lines) != len(expected):
+        yield f"{PAGE} has {len(lines)} lines, and it must have {len(expected)}"
 
 
 def _cut(line: str, begin: int) -> str:
@@ -71,7 +71,7 @@ class _Page:
     """One report's page, line by line."""
 
     def __init__(self, derived: Derived) -> None:
-        self._told, self._run = derived, derived.run
+        self._derived, self._run = derived, derived.run
         self._record, self._kernel = derived.run.record, derived.run.record["kernel"]
         self._plain = derived.run.mode == "plain"
         self._rows = {name: row_of(derived.run, name) for name in derived.run.claims}
@@ -95,7 +95,7 @@ class _Page:
         return f'<a href="#{name}">{safe(self._rows[name]["sentence"] or name)}</a>'
 
     def _top(self) -> Iterator[str]:
-        derived, record = self._told, self._record
+        derived, record = self._derived, self._record
         name = f"sealproof {'check of the controls' if self._plain else 'security sign-off'}"
         yield from (
             "<!DOCTYPE html>",
@@ -174,9 +174,9 @@ class _Page:
         """Kind, class and claims, in the page's order."""
         for kind in KINDS:
             for threat in CLASSES:
-                those = [claim for claim in self._run.claims.values() if (claim.kind, claim.threat) == (kind, threat)]
-                if those:
-                    yield kind, threat, those
+                claims = [claim for claim in self._run.claims.values() if (claim.kind, claim.threat) == (kind, threat)]
+                if claims:
+                    yield kind, threat, claims
 
     def _counts(self, claims: Sequence[Claim]) -> dict[str, int]:
         statuses = [self._rows[row.id]["status"] for row in claims]
@@ -279,13 +279,13 @@ class _Page:
         yield '<div class="shown">'
         sections = list(self._sections())
         for kind, (title, words) in KINDS.items():
-            those = [(threat, claims) for heading, threat, claims in sections if heading == kind]
-            if not those:
+            parts = [(threat, claims) for heading, threat, claims in sections if heading == kind]
+            if not parts:
                 continue
             yield '<div class="kind">'
             yield f"<h3>{title}</h3>"
             yield f'<p class="soft">{PLAIN_PROBES if self._plain and kind in PROBES else words}</p>'
-            for threat, claims in those:
+            for threat, claims in parts:
                 yield from self._section(kind, threat, claims)
             yield "</div>"
         yield from ("</div>", "</div>", "")
@@ -396,7 +396,7 @@ class _Page:
         yield f"  <li>{links}, <code>contract/</code></li>"
         yield '  <li><a href="SHA256SUMS">SHA256SUMS</a> of every file here: <code>sha256sum -c SHA256SUMS</code></li>'
         yield (
-            f"  <li>attestation.json, signed by the key <code>{self._told.key}</code> "
+            f"  <li>attestation.json, signed by the key <code>{self._derived.key}</code> "
             '(<a href="signing-key.pub">signing-key.pub</a>). To check it, use the fingerprint that you have from the '
             "signer, not the one printed here:"
         )
@@ -440,7 +440,7 @@ class _Page:
         yield "<h2>How to read this</h2>"
         yield '<dl class="facts">'
         yield from (f"<dt>{mark(word)}</dt><dd>{safe(meaning)}</dd>" for word, meaning in MEANING.items())
-        mine = EXIT[self._told.word]
+        mine = EXIT[self._derived.word]
         for code, meaning in EXITS.items():
             this, arrow = (" (this run)", "▸ ") if code == mine else ("", "")
             yield f"<dt>{arrow}exit {code}</dt><dd>{meaning}{this}</dd>"

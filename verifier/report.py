@@ -65,7 +65,7 @@ class Trusted:
 
 
 @dataclass(slots=True)
-class Found:
+class Verification:
     """What became of a report.
 
     :ivar faults: why it is not what it must be. :ivar open: why it proves nothing, or not all. :ivar taken: what the
@@ -92,9 +92,9 @@ class Found:
         return PROTECTED if self.derived.word == "PROTECTED" and not self.open else NOT_PROVEN
 
 
-def verify(tree: Tree, trusted: Trusted) -> Found:
+def verify(tree: Tree, trusted: Trusted) -> Verification:
     """Check a report against its evidence, its signature and what the reader trusts."""
-    outcome = Found()
+    outcome = Verification()
     try:
         _verify(outcome, tree, trusted)
     except Exception as error:  # noqa: BLE001  a stranger's report: whatever it brings about, it is not sound
@@ -102,7 +102,7 @@ def verify(tree: Tree, trusted: Trusted) -> Found:
     return outcome
 
 
-def _verify(outcome: Found, tree: Tree, trusted: Trusted) -> None:
+def _verify(outcome: Verification, tree: Tree, trusted: Trusted) -> None:
     signed = signature.check(tree)
     outcome.signer, outcome.ssh = signed.key, signed.ssh
     if _OLD in tree and not tree.below(runs.CONTRACT).names:
@@ -130,12 +130,12 @@ def _verify(outcome: Found, tree: Tree, trusted: Trusted) -> None:
     if run.mode == "plain":
         outcome.open.append("mode plain is no sign-off: it only checks that the probes get through")
     outcome.open += [fault for fault in whole if word != "PROTECTED" or fault not in run.record["problems"]]
-    signers = {name: one.key for name, one in merged.signed.items()} if merged else {}
+    signers = {name: signed.key for name, signed in merged.signed.items()} if merged else {}
     of_parts = [(part, signers[part.record["run"]]) for part in parts if part.record["run"] in signers]
     _trust(outcome, run, parts, trusted, [signed.key, *_of_no_machine(outcome, of_parts, trusted)])
 
 
-def _of_no_machine(outcome: Found, keys: Sequence[tuple[Run, str]], trusted: Trusted) -> list[str]:
+def _of_no_machine(outcome: Verification, keys: Sequence[tuple[Run, str]], trusted: Trusted) -> list[str]:
     """Hold the keys of parts against those of their machines; returns those of machines that the reader did not name.
 
     :param keys: the signed parts, each with its key.
@@ -166,7 +166,7 @@ def derived(tree: Tree, key: str) -> Derived:
     return _derived(run, key, whole, merged)
 
 
-def _derived(run: Run, key: str, whole: Sequence[str], merged: fleet.Merged | None = None) -> Derived:
+def _derived(run: Run, key: str, whole: Sequence[str], merged: fleet.MergedReport | None = None) -> Derived:
     """A run with its verdict.
 
     :param whole: what makes the run as a whole no proof.
@@ -174,20 +174,20 @@ def _derived(run: Run, key: str, whole: Sequence[str], merged: fleet.Merged | No
     parts = merged.parts if merged else [run]
     word = "NOT PROVEN" if run.record["interrupted"] else runs.word(run.claims, run.status, run.mode, whole)
     kernels = {member.record["kernel"]["build_id"] for member in [run, *parts] if member.record["kernel"]}
-    machines = [str(part["machine"]) for part in merged.told["parts"]] if merged else [run.record["machine"]]
+    machines = [str(part["machine"]) for part in merged.content["parts"]] if merged else [run.record["machine"]]
     images = frozenset(image for each in [run, *parts] for image in _images(each))
-    told = merged.told if merged else None
-    return Derived(run, word, list(dict.fromkeys(machines)), sorted(kernels), key, images, told)
+    content = merged.content if merged else None
+    return Derived(run, word, list(dict.fromkeys(machines)), sorted(kernels), key, images, content)
 
 
-def _forms(found: Derived, signed: signature.Signed) -> list[str]:
+def _forms(derived_: Derived, signed: signature.Signed) -> list[str]:
     """Where the forms of a report, or its statement, say anything else."""
     checks = (exports.document, forms.junit, forms.tap, forms.sarif, forms.kcidb, page.page)
-    faults = [fault for check in checks for fault in _fault_lines(check(found))]
-    return [*faults, *_fault_lines(exports.statement(found, signed.predicate))]
+    faults = [fault for check in checks for fault in _fault_lines(check(derived_))]
+    return [*faults, *_fault_lines(exports.statement(derived_, signed.predicate))]
 
 
-def _tree(outcome: Found, run: Run, parts: Sequence[Run], trusted: Trusted) -> None:
+def _tree(outcome: Verification, run: Run, parts: Sequence[Run], trusted: Trusted) -> None:
     """Hold the files of sealproof that ran against those that the reader has."""
     have = run.record["made_of"].get(identity.SEALPROOF, "")
     if trusted.tree is None:
@@ -211,9 +211,9 @@ def _strangers(tree: Tree) -> Iterator[str]:
     for name in tree.names:
         own = _PART.sub("", name)
         top, _, rest = own.partition("/")
-        known = top in _FOLDERS if rest else top in _FILES
-        known = known and (top != "identity" or own in (identity.CONFIG, *identity.LISTS.values()))
-        if not known or (rest and not _PLAIN.search(name)):
+        is_usual = top in _FOLDERS if rest else top in _FILES
+        is_usual = is_usual and (top != "identity" or own in (identity.CONFIG, *identity.LISTS.values()))
+        if not is_usual or (rest and not _PLAIN.search(name)):
             yield f"{legible(name, 100)} is a file that no report has"
 
 
@@ -224,7 +224,7 @@ def _images(run: Run) -> Iterator[tuple[str, str]]:
         yield f"Linux {kernel['release']} .config", kernel["config_sha256"]
 
 
-def _of_parts(parts: Sequence[Run], merged: fleet.Merged | None) -> list[str]:
+def _of_parts(parts: Sequence[Run], merged: fleet.MergedReport | None) -> list[str]:
     """What makes a merged report no proof, by the word of a part that came to its end."""
     if merged is None:
         return []
@@ -252,7 +252,7 @@ def _error_text(error: Exception) -> str:
     return f"a part of the report is not of the form that it must have ({type(error).__name__}: {legible(error, 100)})"
 
 
-def _trust(outcome: Found, run: Run, parts: Sequence[Run], trusted: Trusted, signers: Sequence[str]) -> None:
+def _trust(outcome: Verification, run: Run, parts: Sequence[Run], trusted: Trusted, signers: Sequence[str]) -> None:
     """Hold the report against what the reader trusts.
 
     :param parts: the run, or those that it is merged from. :param signers: the keys of the report and of its parts.
@@ -279,11 +279,11 @@ def _trust(outcome: Found, run: Run, parts: Sequence[Run], trusted: Trusted, sig
     else:
         outcome.held.append("contract")
 
-    def of_kernels(what: str) -> list[str]:
-        return list(dict.fromkeys(str(kernel.get(what, "")) for kernel in kernels))
+    def of_kernels(key: str) -> list[str]:
+        return list(dict.fromkeys(str(kernel.get(key, "")) for kernel in kernels))
 
     of_image = {"image": "image_sha256", "configuration": "config_sha256"}
-    for name, wanted, told in (
+    for name, expected, values in (
         ("sealproof's commit", trusted.commit, [record["commit"]]),
         ("kernel source", trusted.source, of_kernels("source_sha256")),
         ("series", trusted.series, [runs.series_of(record)]),
@@ -294,18 +294,18 @@ def _trust(outcome: Found, run: Run, parts: Sequence[Run], trusted: Trusted, sig
         ),
     ):
         # Of several kernels each must be the one that is trusted.
-        others = [has for has in told if has != wanted]
-        if not wanted:
-            outcome.taken.append(f"{name} ({legible(', '.join(told), 100) or 'not told'})")
+        others = [has for has in values if has != expected]
+        if not expected:
+            outcome.taken.append(f"{name} ({legible(', '.join(values), 100) or 'not told'})")
         elif others:
-            outcome.faults.append(f"{name} is {legible(others[0], 100) or 'not told'}, not {legible(wanted, 80)}")
+            outcome.faults.append(f"{name} is {legible(others[0], 100) or 'not told'}, not {legible(expected, 80)}")
         else:
             outcome.held.append(name)
     _tree(outcome, run, parts, trusted)
-    for status, what in {"PASS": "what the evidence of {} claims holds", "SKIP": "what {} claims say"}.items():
+    for status, phrase in {"PASS": "what the evidence of {} claims holds", "SKIP": "what {} claims say"}.items():
         if unneeded := [name for name, claim in run.claims.items() if run.status[name] == status and not claim.needs]:
             named = f"{', '.join(unneeded[:3])}{', ...' if unneeded[3:] else ''}"
-            outcome.taken.append(f"{what.format(len(unneeded))}, which the contract does not name ({named})")
+            outcome.taken.append(f"{phrase.format(len(unneeded))}, which the contract does not name ({named})")
     if "guests" not in record["host"]:
         outcome.taken.append("how large its guests are (not told)")
     if not trusted.series and any(identity.another_series(part.tree, part.record) for part in parts):

@@ -29,12 +29,12 @@ _Bounds = list[tuple[str, tuple[int, ...]]]
 def facts(record: dict[str, Any]) -> dict[str, str]:
     """What a run's record states of the host under test; what it does not state is missing."""
     kernel = record["kernel"] or {}
-    known = {
+    values = {
         "kernel": kernel.get("release", ""),
         "vendor": VENDORS.get(str(record["host"].get("processor", "")).partition(",")[0], ""),
         "accelerator": accelerator(record["tier"], record["host"]),
     }
-    return {name: value for name, value in known.items() if value}
+    return {name: value for name, value in values.items() if value}
 
 
 def accelerator(tier: str | None, host: dict[str, Any]) -> str:
@@ -51,17 +51,17 @@ def exist(row: dict[str, str]) -> bool:
 
     :raises ValueError: its range of kernels is none.
     """
-    known = {"vendor": VENDORS.values(), "accelerator": [*ACCELERATORS.values(), BOCHS]}
-    return bool(row) and all(meet(value) if name == "kernel" else value in known[name] for name, value in row.items())
+    words = {"vendor": VENDORS.values(), "accelerator": [*ACCELERATORS.values(), BOCHS]}
+    return bool(row) and all(meet(value) if name == "kernel" else value in words[name] for name, value in row.items())
 
 
-def fits(row: dict[str, str], known: dict[str, str]) -> bool:
+def fits(row: dict[str, str], facts_: dict[str, str]) -> bool:
     """Whether a row is for a host.
 
     :param row: what it states. :param known: facts of the host.
     """
     return all(
-        name in known and (lies_in(known[name], value) if name == "kernel" else known[name] == value)
+        name in facts_ and (lies_in(facts_[name], value) if name == "kernel" else facts_[name] == value)
         for name, value in row.items()
     )
 

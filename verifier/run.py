@@ -15,7 +15,7 @@ from typing import Any
 from verifier import bounds, identity, judge, leaks, needs, rows, sweeps
 from verifier import contract as contracts
 from verifier.contract import Claim
-from verifier.judge import Checked, Seen
+from verifier.judge import CheckResult, Probe
 from verifier.sweeps import Sweep
 from verifier.text import UnsoundError, check_names, legible, lines, parse, same, table
 from verifier.tree import Tree
@@ -147,8 +147,8 @@ class Run:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     status: dict[str, str] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
-    seen: dict[str, list[Seen]] = field(default_factory=dict)
-    checks: dict[str, list[Checked]] = field(default_factory=dict)
+    probes: dict[str, list[Probe]] = field(default_factory=dict)
+    checks: dict[str, list[CheckResult]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     planted: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -252,7 +252,7 @@ def derive(tree: Tree) -> Run:
 def _once(run: Run) -> None:
     """Each page was planted for one claim, and two pages at a time are in two frames of the host."""
     of_claim: dict[bytes, str] = {}
-    for name, each in run.seen.items():
+    for name, each in run.probes.items():
         for number, row in enumerate(each):
             if of_claim.setdefault(row.canary, name) != name:
                 run.faults.append(
@@ -263,7 +263,7 @@ def _once(run: Run) -> None:
                 run.faults.append(f"{name}: at {row.hpa:#x} one frame of the host holds two pages")
 
 
-def _in_one_frame(probe: Seen, other: Seen) -> bool:
+def _in_one_frame(probe: Probe, other: Probe) -> bool:
     """Whether two pages were in one frame of the host from the same time on until both probes were over."""
     pages = [(each.guest, each.gpa) for each in (probe, other)]
     together = probe.planted <= other.over and other.planted <= probe.over
@@ -272,34 +272,34 @@ def _in_one_frame(probe: Seen, other: Seen) -> bool:
 
 def _one_after_the_other(run: Run) -> None:
     """A run tries one claim at a time: its pages are planted behind the line before, and no second is of two."""
-    begin, taken, ended = run.events[0]["time"], 0.0, set[str]()
+    begin, total, done = run.events[0]["time"], 0.0, set[str]()
     pages: list[str] = []
     for event in run.events:
         if event["event"] == "planted":
             pages.append(str(event.get("claim")))
         elif event["event"] == "claim":
             name = str(event.get("id"))
-            if strange := sorted({*pages} - {name} | ({*pages} & ended)):
+            if strange := sorted({*pages} - {name} | ({*pages} & done)):
                 run.faults.append(f"{legible(strange[0], 100)}: its pages were planted while {legible(name, 100)} ran")
             seconds: Any = run.rows.get(name, {}).get("seconds")
-            taken += seconds if _is_number(seconds) else 0
-            if taken > (length := event["time"] - begin) + SLACK:
+            total += seconds if _is_number(seconds) else 0
+            if total > (length := event["time"] - begin) + SLACK:
                 run.faults.append(
-                    f"{legible(name, 100)}: claims took {taken:.0f} s until its line, of a run of {length:.0f} s"
+                    f"{legible(name, 100)}: claims took {total:.0f} s until its line, of a run of {length:.0f} s"
                 )
                 break
             pages = []
-            ended.add(name)
+            done.add(name)
 
 
 def _strays(run: Run) -> None:
     """What an attack brought must not be of another claim's private page either."""
     blocks: dict[bytes, str] = {}
-    for name, each in run.seen.items():
+    for name, each in run.probes.items():
         for row in each:
             if row.state == "private":
                 blocks |= {row.canary[at : at + 8]: name for at in range(0, contracts.PAGE, 8)}
-    for name, each in run.seen.items():
+    for name, each in run.probes.items():
         if run.mode != "protected" or run.claims[name].kind != "attack" or run.status[name] == "FAIL":
             continue
         for data in (row.data for row in each if row.role == "subject" and len(set(row.data)) > 1):
@@ -324,7 +324,7 @@ def _check_plan(run: Run) -> None:
         if row.get("command") not in ("", f"{run.record['command']} -k test_{name}"):
             run.faults.append(f"{legible(name, 100)}: its command is not that of the run")
     for name, words in run.sentences.items() if run.mode == "protected" else ():
-        named = [one.sentence for one in run.claims[name].needs] if name in run.claims else []
+        named = [need.sentence for need in run.claims[name].needs] if name in run.claims else []
         if named and words not in named:
             run.faults.append(f"{PLANNED}: {name} claims {legible(words, 90)!r}, and the contract {named[0]!r}")
 
@@ -384,8 +384,8 @@ def _journal(run: Run) -> list[dict[str, Any]]:
     cut_short = not run.record["ended"] or run.record["interrupted"] or run.record["given_up"]
     run.ended = last["event"] == "end" and not cut_short
     if last["event"] == "end":
-        for what, file in (("record", RECORD), ("claims", CLAIMS)):
-            if last.get(what) != run.tree.sha256(file):
+        for key, file in (("record", RECORD), ("claims", CLAIMS)):
+            if last.get(key) != run.tree.sha256(file):
                 run.faults.append(f"{file} is not as it was at the run's end")
     run.events = events
     if strange := {str(event["event"]) for event in events} - _EVENTS.keys():
@@ -411,8 +411,8 @@ def _is_planted(event: dict[str, Any]) -> bool:
     return (
         event.get("page") in contracts.PAGES
         and event.get("state") in ("plain", "private", "shared")
-        and all(isinstance(one, str) and re.fullmatch(r"0x(?:0|[1-9a-f][0-9a-f]{0,15})", one) for one in places)
-        and all(isinstance(one, str) and re.fullmatch(rf"[0-9a-f]{{{size}}}", one) for one, size in digits)
+        and all(isinstance(text, str) and re.fullmatch(r"0x(?:0|[1-9a-f][0-9a-f]{0,15})", text) for text in places)
+        and all(isinstance(text, str) and re.fullmatch(rf"[0-9a-f]{{{size}}}", text) for text, size in digits)
         and bounds.is_guest(event.get("guest"))
     )
 
@@ -452,11 +452,11 @@ def _lines(run: Run, events: Sequence[dict[str, Any]], *, merged: bool) -> None:
     ends = [event for event in events if event["event"] == "claim"]
     if len(rows) != len(ends):
         run.faults.append(f"{CLAIMS} has {len(rows)} lines, and the journal {len(ends)} claims")
-    kept: set[str] = set()
+    listed: set[str] = set()
     for text, row, event in zip(texts, rows, ends, strict=False):
         name = legible(row.get("id"), 100)
-        told = (hashlib.sha256(text).hexdigest(), row.get("id"), row.get("status"))
-        if told != (event.get("line"), event.get("id"), event.get("status")):
+        summary = (hashlib.sha256(text).hexdigest(), row.get("id"), row.get("status"))
+        if summary != (event.get("line"), event.get("id"), event.get("status")):
             run.faults.append(f"{CLAIMS}: the line of {name} differs from the journal's")
         if name not in run.claims:
             run.faults.append(f"{CLAIMS}: {name} is not in the contract")
@@ -466,14 +466,14 @@ def _lines(run: Run, events: Sequence[dict[str, Any]], *, merged: bool) -> None:
         if not isinstance(files, dict) or list(files) != row.get("evidence"):
             run.faults.append(f"{name}: its evidence is not what the journal lists")
             files = {}
-        for file, wanted in files.items():
-            if file not in run.tree or run.tree.sha256(file) != wanted:
+        for file, sha256 in files.items():
+            if file not in run.tree or run.tree.sha256(file) != sha256:
                 run.faults.append(f"{legible(file)} was changed or taken away after the claim was judged")
             if not file.startswith(run.folders(name)):
                 run.faults.append(f"{name}: {legible(file)} is not in the claim's folder")
-            if file in kept:
+            if file in listed:
                 run.faults.append(f"{legible(file)} is the evidence of two claims")
-            kept.add(file)
+            listed.add(file)
         check_names(row, f"{CLAIMS}: {name}", _LINE)
         if not sweeps.are_maps(row.get("maps")):
             raise UnsoundError(f"{CLAIMS}: {name}: its maps are of more pages than a guest can have, or are none")
@@ -483,7 +483,7 @@ def _lines(run: Run, events: Sequence[dict[str, Any]], *, merged: bool) -> None:
                 f"{CLAIMS}: {name}: it took {legible(row.get('seconds'), 40)} s, of a run of {length:.0f} s"
             )
         run.rows[str(row.get("id"))] = {**row, "_time": event["time"]}
-    strange = [file for file in run.tree.names if file.startswith("evidence/") and file not in kept]
+    strange = [file for file in run.tree.names if file.startswith("evidence/") and file not in listed]
     if strange:
         run.faults.append(f"evidence that no claim has: {legible(', '.join(strange[:3]))}")
 
@@ -541,10 +541,10 @@ def _need_fault(run: Run, claim: Claim, row: dict[str, Any]) -> str:
     """How the evidence is not as the contract names it; empty if it is. In mode plain it is another."""
     if run.mode == "plain":
         return ""
-    seen = [(probe.role, probe.state, probe.page, probe.call) for probe in run.seen.get(claim.id, ())]
+    probes = [(probe.role, probe.state, probe.page, probe.call) for probe in run.probes.get(claim.id, ())]
     checks = [(check.role, check.name, check.expected) for check in run.checks.get(claim.id, ())]
     vendor = rows.facts(run.record).get("vendor", "")
-    fault = needs.fault(claim.needs, vendor, row, seen, checks)
+    fault = needs.fault(claim.needs, vendor, row, probes, checks)
     return f"its evidence is not what the contract says: {fault}" if fault else ""
 
 
@@ -581,12 +581,12 @@ def _from_evidence(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, st
     ):
         raise UnsoundError("a run in its line belongs neither to the subject nor to the control")
     if claim.probe:
-        seen = [probe for role in ("subject", "control") for probe in _observations(run, claim, row, role)]
-        run.seen[claim.id] = seen
+        probes = [probe for role in ("subject", "control") for probe in _observations(run, claim, row, role)]
+        run.probes[claim.id] = probes
         of_checks = row["protected"] is not None or row["controlled"] is not False or row["checks"] or row["maps"]
         if of_checks and row.get("status") != "SKIP":
             raise UnsoundError("it is told by probes, and its line has what a check has")
-        return judge.probes(claim, run.mode, seen)
+        return judge.probes(claim, run.mode, probes)
     checks_found = [
         check for role in ("subject", "control") for check in _checks(run, f"{folder}/checks-{role}.jsonl", role)
     ]
@@ -610,21 +610,21 @@ def _from_evidence(run: Run, claim: Claim, row: dict[str, Any]) -> tuple[str, st
     return judge.checks(run.mode, checks_found, protected=protected, controlled=controlled)
 
 
-def _observations(run: Run, claim: Claim, row: dict[str, Any], role: str) -> Iterator[Seen]:
+def _observations(run: Run, claim: Claim, row: dict[str, Any], role: str) -> Iterator[Probe]:
     """What is kept of a claim's probes, each held against the journal and against its own data."""
     name = f"evidence/{claim.id}/{role}.jsonl"
-    kept = lines(run.tree.read(name), name) if name in run.tree else []
+    content = lines(run.tree.read(name), name) if name in run.tree else []
     probe_rows = [run_row for run_row in row["runs"] if isinstance(run_row, dict) and run_row.get("role") == role]
-    bare = [{key: value for key, value in probe.items() if key not in _MADE} for probe in kept]
+    bare = [{key: value for key, value in probe.items() if key not in _MADE} for probe in content]
     if not same(bare, probe_rows):
         raise UnsoundError(f"the {role}'s runs in its line are not those of {name}")
-    if len({(str(probe.get("canary")), str(probe.get("seen"))) for probe in kept}) != len(kept):
+    if len({(str(probe.get("canary")), str(probe.get("seen"))) for probe in content}) != len(content):
         raise UnsoundError(f"{name} tells one probe twice")
-    for probe in kept:
+    for probe in content:
         yield _observation(run, claim, row, probe)
 
 
-def _observation(run: Run, claim: Claim, row: dict[str, Any], entry: dict[str, Any]) -> Seen:
+def _observation(run: Run, claim: Claim, row: dict[str, Any], entry: dict[str, Any]) -> Probe:
     check_names(table(entry, "an observation", *_OBSERVED), "an observation", (*_OBSERVED, *_BESIDE))
     for name, kinds in _KINDS.items():
         if not isinstance(entry[name], kinds) or isinstance(entry[name], bool):
@@ -672,10 +672,10 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], entry: dict[str, A
         raise UnsoundError(f"{place}: it is of the run {legible(aim['run'], 40)}, not of this one")
     if commitment != aim["commitment"]:
         raise UnsoundError(f"{place}: its canary, host, guest or address is not what the journal committed to")
-    wanted = {key: aim[key] for key in ("host", "guest", "gpa", "hva", "hpa", "mapping")}
-    wanted |= {"page": entry["page"], "state": entry["state"], "time": planted}
+    facts = {key: aim[key] for key in ("host", "guest", "gpa", "hva", "hpa", "mapping")}
+    facts |= {"page": entry["page"], "state": entry["state"], "time": planted}
     events = run.planted.get((claim.id, commitment), [])
-    if not any(all(event.get(key) == value for key, value in wanted.items()) for event in events):
+    if not any(all(event.get(key) == value for key, value in facts.items()) for event in events):
         raise UnsoundError(f"{place}: the journal does not say that it was planted for this claim before the probe")
     if not planted <= over <= row["_time"] + 1:
         raise UnsoundError(f"{place}: the probe did not end between planting the page and judging the claim")
@@ -684,7 +684,7 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], entry: dict[str, A
     leaked = leaks.count_leaked(canary, data, cuts)
     if (entry["got"], entry["leaked"], entry["head"]) != (len(data), leaked, data[:64].hex() if leaked else ""):
         raise UnsoundError(f"{place}: {len(data)} bytes are kept, {leaked} of the canary's; its line differs")
-    return Seen(
+    return Probe(
         role=entry["role"],
         page=entry["page"],
         state=entry["state"],
@@ -706,12 +706,12 @@ def _observation(run: Run, claim: Claim, row: dict[str, Any], entry: dict[str, A
     )
 
 
-def _checks(run: Run, name: str, role: str) -> Iterator[Checked]:
+def _checks(run: Run, name: str, role: str) -> Iterator[CheckResult]:
     for entry in lines(run.tree.read(name), name) if name in run.tree else ():
         check_names(table(entry, "a check", *_CHECK), "a check", _CHECK)
         if entry["role"] != role or not all(isinstance(entry[key], str) for key in ("name", "expected", "got")):
             raise UnsoundError(f"{name} has a check that is none of the {role}'s")
-        yield Checked(role, entry["name"], entry["expected"], entry["got"])
+        yield CheckResult(role, entry["name"], entry["expected"], entry["got"])
 
 
 def _beside(run: Run, claim: Claim) -> str:
@@ -857,12 +857,12 @@ def _words(run: Run, claim: Claim) -> dict[str, str]:
             "shared": "",
             "why": "works",
         }
-    seen = run.seen[claim.id]
-    control = [row for row in seen if row.role == "control"]
+    probes = run.probes[claim.id]
+    control = [row for row in probes if row.role == "control"]
     state = "private" if run.mode == "protected" else "plain"
     return {
         "expected": claim.by_state[state].words,
-        "observed": judge.words_of([row for row in seen if row.role == "subject"]),
+        "observed": judge.words_of([row for row in probes if row.role == "subject"]),
         "control": judge.words_of([row for row in control if row.state != "shared"]),
         "shared": judge.words_of([row for row in control if row.state == "shared"]),
         "why": _WHY[run.mode if run.mode == "plain" else claim.kind],

@@ -162,7 +162,9 @@ def _subjects(tree: Tree, subjects: Any) -> None:
         if name in named or (name not in NAMED and not _SUMS_OF_PART.fullmatch(name)):
             raise UnsoundError(f"the statement names {legible(name)} once more, or it needs no name")
         named.add(name)
-    if [subject["name"] for subject in subjects if subject["name"] in NAMED] != [one for one in NAMED if one in named]:
+    if [subject["name"] for subject in subjects if subject["name"] in NAMED] != [
+        name for name in NAMED if name in named
+    ]:
         raise UnsoundError("the statement names its files in another order")
     if lacking := [name for name in NAMED if name not in named]:
         raise UnsoundError(f"the statement does not name {lacking[0]}")
@@ -179,8 +181,8 @@ def _sums(tree: Tree) -> None:
     there = set(tree.names) - {SUMS, ATTESTATION, BUNDLE, ssh.SIGNATURE}
     if strange := sorted(there - set(listed)):
         raise UnsoundError(f"files that were not there when it was signed: {legible(', '.join(strange[:5]))}")
-    for name, wanted in listed.items():
+    for name, sha256 in listed.items():
         if name not in tree:
             raise UnsoundError(f"{legible(name)} was taken away after it was signed")
-        if tree.sha256(name) != wanted:
+        if tree.sha256(name) != sha256:
             raise UnsoundError(f"{legible(name)} was changed after it was signed")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from verifier.contract import PAGE
-from verifier.judge import Checked
+from verifier.judge import CheckResult
 from verifier.text import UnsoundError, check_names, legible, table
 
 _NAMED = 4
@@ -66,7 +66,7 @@ class Sweep:
                 ranges.append([gpa, 1, fate])
         return ranges
 
-    def fault(self, checks: Sequence[Checked]) -> str:
+    def fault(self, checks: Sequence[CheckResult]) -> str:
         """Why a claim that rests on it cannot be PASS, or how its checks differ from it; empty if all is well."""
         if leaked := [gpa for gpa, fate in self.fates.items() if fate == "leaked"]:
             return (
@@ -101,24 +101,24 @@ class Sweep:
         return ""
 
 
-def read(output: Any, what: str) -> Sweep:
+def read(output: Any, label: str) -> Sweep:
     """What the program printed.
 
     :raises UnsoundError: it is none of that.
     """
     accounts = "account", "later_account"
     names = ("way", "ns", "protected", "slots", "shared", "still_shared", "absent", "found", "bytes", *accounts)
-    check_names(table(output, what, *names), what, (*names, "pages"))
+    check_names(table(output, label, *names), label, (*names, "pages"))
     if type(output["ns"]) is not int or output["ns"] <= 0:
-        raise UnsoundError(f"{what} is a sweep of {legible(output['ns'], 20)} ns")
+        raise UnsoundError(f"{label} is a sweep of {legible(output['ns'], 20)} ns")
     if type(output["bytes"]) is not int or not 0 < output["bytes"] <= PAGE:
-        raise UnsoundError(f"{what} is a sweep of {legible(output['bytes'], 20)} bytes of each page")
+        raise UnsoundError(f"{label} is a sweep of {legible(output['bytes'], 20)} bytes of each page")
     if (
         not isinstance(output["way"], str)
         or type(output["protected"]) is not bool
         or type(output.get("pages", 0)) is not int
     ):
-        raise UnsoundError(f"{what} is not a sweep: its way, its pages or whether its guest is protected is none")
+        raise UnsoundError(f"{label} is not a sweep: its way, its pages or whether its guest is protected is none")
     try:
         _plain(output)
         address: dict[int, int] = {}
@@ -134,23 +134,23 @@ def read(output: Any, what: str) -> Sweep:
         account = output["account"]
         shared = book if account is None else frozenset(address) & (frozenset(_pages(account)) | _FIRMWARE)
         absent = frozenset(_pages(output["absent"]))
-        if sum(pages for _, pages, _ in output["found"]) != len(set(_pages(one[:2] for one in output["found"]))):
+        if sum(pages for _, pages, _ in output["found"]) != len(set(_pages(entry[:2] for entry in output["found"]))):
             raise ValueError("a page was tried twice")
         met = {at: errno for first, pages, errno in output["found"] for at in _run(first, pages)}
     except (TypeError, ValueError, IndexError, KeyError) as error:
-        raise UnsoundError(f"{what} is not a sweep: {error}") from error
+        raise UnsoundError(f"{label} is not a sweep: {error}") from error
     private = frozenset(address) - shared - vmms if output["protected"] is True else frozenset[int]()
-    got = frozenset(at for at, errno in met.items() if errno is None)
+    read_pages = frozenset(at for at, errno in met.items() if errno is None)
 
     def fate(at: int) -> str:
-        if at in got:
+        if at in read_pages:
             return "leaked" if at in private else "shared" if at in shared else "readable"
         if at in absent and (at in private or at not in met):
             return "absent"
         return "private" if at in private else "lost"
 
     fates = {at: fate(at) for at in address}
-    refusals = frozenset(str(met[at]) for at in private & frozenset(met) - got)
+    refusals = frozenset(str(met[at]) for at in private & frozenset(met) - read_pages)
     return Sweep(
         way=str(output["way"]),
         size=int(output["bytes"]),
@@ -159,7 +159,7 @@ def read(output: Any, what: str) -> Sweep:
         fates=fates,
         tried=frozenset(met),
         absent=absent,
-        read=got,
+        read=read_pages,
         private=private,
         refusals=refusals,
         unasked=(shared ^ book) if output["protected"] is True else frozenset(),
@@ -168,14 +168,14 @@ def read(output: Any, what: str) -> Sweep:
     )
 
 
-def are_maps(told: object) -> bool:
+def are_maps(pictures: object) -> bool:
     """Whether these are pictures of memory that can be drawn: of no more pages than a guest can have."""
-    if not isinstance(told, list) or not all(isinstance(one, dict) for one in told):
+    if not isinstance(pictures, list) or not all(isinstance(picture, dict) for picture in pictures):
         return False
-    lists = [one.get("spans") for one in told]
-    if not all(isinstance(one, list) for one in lists):
+    lists = [picture.get("spans") for picture in pictures]
+    if not all(isinstance(picture, list) for picture in lists):
         return False
-    spans = [span for one in lists for span in one]
+    spans = [span for picture in lists for span in picture]
     if not all(isinstance(span, list) and [type(part) for part in span] == [int, int, str] for span in spans):
         return False
     return all(gpa >= 0 < pages for gpa, pages, _ in spans) and sum(pages for _, pages, _ in spans) <= 2 * _MOST
@@ -197,23 +197,23 @@ def ranges(pages: Iterable[int]) -> str:
     return f"{sum(count for _, count in runs)} pages: {', '.join([*named[:_NAMED], *more])} (sha256 {digest})"
 
 
-def _plain(told: dict[str, Any]) -> None:
+def _plain(output: dict[str, Any]) -> None:
     """See that ranges are numbers, and not too many pages: a stranger's sweep must not fill the memory.
 
     :raises ValueError: they are not.
     """
     lists = ("shared", "still_shared", "absent", "account", "later_account")
-    runs = [(name, *one) for name in lists for one in told[name] or ()]
-    runs += [("found", first, pages) for first, pages, _ in told["found"]]
-    runs += [("slots", slot[0], slot[1]) for slot in told["slots"]]
-    if any(type(number) is not int for _, *one in runs for number in one):
+    runs = [(name, *numbers) for name in lists for numbers in output[name] or ()]
+    runs += [("found", first, pages) for first, pages, _ in output["found"]]
+    runs += [("slots", slot[0], slot[1]) for slot in output["slots"]]
+    if any(type(number) is not int for _, *numbers in runs for number in numbers):
         raise ValueError("an address or a number of pages is none")
-    if any(type(errno) not in (str, type(None)) for _, _, errno in told["found"]):
+    if any(type(errno) not in (str, type(None)) for _, _, errno in output["found"]):
         raise ValueError("what a page met is no errno")
-    slots = [(hva, read_only, smm) for _, _, hva, read_only, smm in told["slots"]]
+    slots = [(hva, read_only, smm) for _, _, hva, read_only, smm in output["slots"]]
     if any(type(hva) is not int or hva <= 0 or hva % PAGE or not {*flags} <= {0, 1} for hva, *flags in slots):
         raise ValueError("a memory slot is not told as it must be")
-    if not slots or len({(slot[0], slot[4]) for slot in told["slots"]}) != len(slots):
+    if not slots or len({(slot[0], slot[4]) for slot in output["slots"]}) != len(slots):
         raise ValueError("it has no memory slot, or one twice")
     if any(first % PAGE for _, first, _ in runs):
         raise ValueError("an address is not that of a page")

@@ -28,59 +28,59 @@ def for_page(text: str) -> str:
     return "".join(char if char in _KEPT or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
-def parse(data: bytes, what: str) -> Any:
+def parse(data: bytes, label: str) -> Any:
     """JSON, each name once, and no number that is none or endless.
 
     :raises UnsoundError: it is none.
     """
     try:
         text = data.decode("utf-8")
-        found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_number)
+        content = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_number)
         if _HALF.search(text):
-            json.dumps(found, ensure_ascii=False).encode()  # half of a pair is no letter: nothing can write it
-        return found
+            json.dumps(content, ensure_ascii=False).encode()  # half of a pair is no letter: nothing can write it
+        return content
     except (ValueError, RecursionError) as error:
-        raise UnsoundError(f"{what} is not valid JSON: {legible(error, 80)}") from error
+        raise UnsoundError(f"{label} is not valid JSON: {legible(error, 80)}") from error
 
 
-def unusual(data: bytes, what: str) -> str:
+def unusual(data: bytes, label: str) -> str:
     """Whether JSON is written in another way than sealproof writes its reports; empty if it is not."""
-    usual = f"{json.dumps(parse(data, what), indent=1)}\n".encode() == data
-    return "" if usual else f"{what} is not written as sealproof writes it"
+    usual = f"{json.dumps(parse(data, label), indent=1)}\n".encode() == data
+    return "" if usual else f"{label} is not written as sealproof writes it"
 
 
-def lines(data: bytes, what: str) -> list[Any]:
+def lines(data: bytes, label: str) -> list[Any]:
     """JSON, an object a line.
 
     :raises UnsoundError: it is none, or the last line is cut short.
     """
     if data and not data.endswith(b"\n"):
-        raise UnsoundError(f"{what} is cut short")
-    objects = [parse(line, f"{what}, line {number},") for number, line in enumerate(data.split(b"\n")[:-1], 1)]
+        raise UnsoundError(f"{label} is cut short")
+    objects = [parse(line, f"{label}, line {number},") for number, line in enumerate(data.split(b"\n")[:-1], 1)]
     if any(not isinstance(line, dict) for line in objects):
-        raise UnsoundError(f"{what} has a line that is not an object")
+        raise UnsoundError(f"{label} has a line that is not an object")
     return objects
 
 
-def table(value: Any, what: str, *names: str) -> dict[str, Any]:
+def table(value: Any, label: str, *names: str) -> dict[str, Any]:
     """An object that has these names.
 
     :raises UnsoundError: it is none, or lacks one.
     """
     if not isinstance(value, dict):
-        raise UnsoundError(f"{what} is no object")
+        raise UnsoundError(f"{label} is no object")
     if lacking := [name for name in names if name not in value]:
-        raise UnsoundError(f"{what} has no {lacking[0]}")
+        raise UnsoundError(f"{label} has no {lacking[0]}")
     return value
 
 
-def check_names(value: dict[str, Any], what: str, names: Collection[str]) -> None:
+def check_names(value: dict[str, Any], label: str, names: Collection[str]) -> None:
     """An object has no other names.
 
     :raises UnsoundError: it has one: nothing is held against it, and readers would take its word.
     """
     if strange := set(value) - set(names):
-        raise UnsoundError(f"{what} has {legible(min(strange), 40)}, which none has")
+        raise UnsoundError(f"{label} has {legible(min(strange), 40)}, which none has")
 
 
 def same(value: Any, other: Any) -> bool:

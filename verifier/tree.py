@@ -138,8 +138,8 @@ def load(path: Path) -> Tree:
     except Exception as error:  # a stranger's archive may have any reader of Python's fail in any way
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        said = f"{error}".partition("\n")[0].rstrip(":")  # what each kind of compression says would follow
-        why = legible(f"{type(error).__name__}: {said}", 100)
+        cause = f"{error}".partition("\n")[0].rstrip(":")  # what each kind of compression says would follow
+        why = legible(f"{type(error).__name__}: {cause}", 100)
         raise UnsoundError(f"{path.name} is neither a folder nor a whole tar or zip archive: {why}") from error
 
 
@@ -168,8 +168,8 @@ def _archive(path: Path, members: Iterator[tuple[str, IO[bytes]]]) -> Tree:
     most = _most(path)
     contents: dict[str, bytes] = {}
     whole = 0
-    for given, data in members:
-        name = _check_name(given)
+    for full_name, data in members:
+        name = _check_name(full_name)
         if name in contents:
             raise UnsoundError(f"{name} is in the archive twice")
         content = _read(data, min(FILE, most - whole) + 1)
@@ -202,10 +202,10 @@ def _most(path: Path) -> int:
 
 def _read(data: IO[bytes], most: int) -> bytes:
     """So many bytes, or all that there are."""
-    pieces, left = [], most
-    while left > 0 and (piece := data.read(min(left, _STEP))):
+    pieces, room = [], most
+    while room > 0 and (piece := data.read(min(room, _STEP))):
         pieces.append(piece)
-        left -= len(piece)
+        room -= len(piece)
     return b"".join(pieces)
 
 
@@ -258,9 +258,9 @@ def _tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 raise UnsoundError(f"{path.name} uses global names, which not every program reads")
             if member.issparse():
                 raise UnsoundError(f"{member.name} has holes in it, which not every unpacker reads")
-            what = "" if archive.fileobj is None else _read_otherwise(archive.fileobj, member)
-            if what:
-                raise UnsoundError(f"{path.name} has a {what} that not every program reads: {member.name}")
+            part = "" if archive.fileobj is None else _read_otherwise(archive.fileobj, member)
+            if part:
+                raise UnsoundError(f"{path.name} has a {part} that not every program reads: {member.name}")
             data = archive.extractfile(member) if member.isreg() else None
             if data is not None:
                 yield member.name, data

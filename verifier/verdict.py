@@ -84,7 +84,7 @@ def row_of(run: Run, name: str) -> dict[str, Any]:
     words = name.replace("_", " ")
     return {
         **dict.fromkeys(("observed", "control", "shared", "command", "skip", "row"), ""),
-        **{what: [] for what in ("evidence", "runs", "checks", "maps")},
+        **{key: [] for key in ("evidence", "runs", "checks", "maps")},
         "id": name,
         "sentence": run.sentences.get(name) or f"{words[0].upper()}{words[1:]}.",
         "status": "MISS",

@@ -78,10 +78,10 @@ def assemble(folder: Path, problems: Sequence[str] = ()) -> Report:
     :param problems: what makes it no proof, beside what the folder says.
     :raises UserInputError: if it is not a run's folder.
     """
-    kept = read(folder)
-    record = kept.record
-    unreached = KILLED if kept.fleet is None else NOBODY
-    judged = rows(kept.contract, record.mode, kept.results, kept.planned, f"not run: {unreached}")
+    run = read(folder)
+    record = run.record
+    unreached = KILLED if run.fleet is None else NOBODY
+    judged = rows(run.contract, record.mode, run.results, run.planned, f"not run: {unreached}")
     broken = faults(folder)
     killed = () if record.ended or KILLED in broken else (KILLED,)
     given_up = (record.given_up,) if record.given_up else ()
@@ -91,5 +91,5 @@ def assemble(folder: Path, problems: Sequence[str] = ()) -> Report:
     verdict = overall(((row.claim.kind, row.result.status, row.result.why) for row in judged), record.mode, problems)
     if record.interrupted:
         verdict = of_interrupted(verdict)
-    logs = kept.logs
-    return Report(record, judged, verdict, problems, logs, kept.fleet, kept.signing_key, kept.contract_sha256)
+    logs = run.logs
+    return Report(record, judged, verdict, problems, logs, run.fleet, run.signing_key, run.contract_sha256)

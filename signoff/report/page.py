@@ -160,9 +160,9 @@ def to_html(report: Report) -> str:
         titles={kind: title for kind, (title, _) in _KINDS.items()},
         tone=_tone(report),
         not_passed=[
-            (status, status in _LOUD, those)
+            (status, status in _LOUD, rows)
             for status in _WORST_FIRST
-            if (those := [row for row in report.rows if row.result.status is status])
+            if (rows := [row for row in report.rows if row.result.status is status])
         ],
         pictures=pictures(report.rows),
         fleet=report.fleet,

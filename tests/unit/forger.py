@@ -33,7 +33,7 @@ from tests.unit.test_tampering import MINE, chain, digest, mix, payload
 from tests.unit.test_tampering_fleet import fleet
 from verifier import exports, forms, merged, page, sweeps
 from verifier.exports import Derived
-from verifier.report import Found, Trusted, derived, verify
+from verifier.report import Trusted, Verification, derived, verify
 from verifier.text import UnsoundError, same
 from verifier.tree import load
 from verifier.verdict import EXIT, problems, row_of, sentence
@@ -134,7 +134,7 @@ def signed(folder: Path) -> None:
     Evidence(folder).seal()
     try:
         told = derived(load(folder), MINE)
-        stated: dict[str, Any] | None = exports.stated(told)
+        stated: dict[str, Any] | None = exports.statement_content(told)
     except Exception:  # noqa: BLE001  as above
         stated = None
 
@@ -341,7 +341,7 @@ class Attempt:
     document: str
     place: Place
     how: str
-    found: Found
+    found: Verification
     void: bool
 
     @property
