@@ -132,8 +132,8 @@ class NetConsole(BaseModel):
     @field_validator("target")
     @classmethod
     def _has_a_port(cls, target: str) -> str:
-        found = re.fullmatch(r"[^:\s]+:(\d{1,5})", target)
-        if found is None or not 1 <= int(found[1]) <= 65535:
+        match = re.fullmatch(r"[^:\s]+:(\d{1,5})", target)
+        if match is None or not 1 <= int(match[1]) <= 65535:
             raise ValueError("write ADDRESS:PORT, with a port from 1 to 65535")
         return target
 
@@ -284,14 +284,14 @@ class Inventory(BaseModel):
                 raise ValueError(f"{name!r} is a kind of host: --host {name} would mean that, and not the machine")
         return self
 
-    def find(self, asked: str) -> tuple[str, Local | Remote] | None:
+    def find(self, machine_name: str) -> tuple[str, Local | Remote] | None:
         """The machine that is meant: by its name, or by ``ssh://`` and its address."""
-        if asked in self.machine:
-            return asked, self.machine[asked]
-        if asked.startswith("ssh://"):
-            wanted = _parts(asked)
+        if machine_name in self.machine:
+            return machine_name, self.machine[machine_name]
+        if machine_name.startswith("ssh://"):
+            parts = _parts(machine_name)
             for name, machine in self.machine.items():
-                if isinstance(machine, Remote) and (machine.user, *machine.endpoint) == wanted:
+                if isinstance(machine, Remote) and (machine.user, *machine.endpoint) == parts:
                     return name, machine
         return None
 
@@ -302,7 +302,11 @@ def signing_keys(path: Path) -> dict[str, str]:
     :raises UserInputError: the inventory cannot be read or is not right.
     """
     machines = load(path).machine
-    return {name: one.signs_with for name, one in machines.items() if isinstance(one, Remote) and one.signs_with}
+    return {
+        name: machine.signs_with
+        for name, machine in machines.items()
+        if isinstance(machine, Remote) and machine.signs_with
+    }
 
 
 def default_path() -> Path:
@@ -363,15 +367,15 @@ def _faulty(path: Path, text: str, error: ValidationError) -> UserInputError:
     return UserInputError(words, stage=STAGE, hint="correct these lines", artefact=path)
 
 
-def real_machine(path: Path, asked: str) -> tuple[str, Remote]:
+def real_machine(path: Path, machine_name: str) -> tuple[str, Remote]:
     """The real machine that is meant, if it may be touched.
 
     :raises UserInputError: it is not in the inventory, or not expendable.
     """
-    entry = load(path).find(asked)
+    entry = load(path).find(machine_name)
     if entry is None:
         raise UserInputError(
-            f"{asked} is not in the inventory {path}",
+            f"{machine_name} is not in the inventory {path}",
             stage=STAGE,
             hint="only a machine with an entry is touched: add [machine.NAME] with kind, address, host_key, key",
         )

@@ -75,7 +75,7 @@ def limits(root: Path = Path("/")) -> Limits:
     """
     memory = [*_memory_limits(root)]
     quotas = [quota for group in _groups(root, "cpu") if (quota := _cpu_quota(group)) is not None]
-    processes = [left for group in _groups(root, "pids") if (left := _processes_left(group)) is not None]
+    processes = [count for group in _groups(root, "pids") if (count := _processes_left(group)) is not None]
     return Limits(tuple(memory), min(quotas, default=None), min(processes, default=None))
 
 

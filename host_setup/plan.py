@@ -118,9 +118,9 @@ def _lines_for_local(settings: Settings, store: Looking) -> list[Line]:
     request, terminal = kernel_request(settings, store), Terminal()
     lines: list[Line] = []
 
-    def stage(what: str, title: str, kind: str, find: Callable[[], T] | None) -> T | None:
+    def stage(name: str, title: str, kind: str, find: Callable[[], T] | None) -> T | None:
         entry = _look(find)
-        lines.append(Line(what, f"{title}: {_to_make(store, kind) if entry is None else 'in the cache'}"))
+        lines.append(Line(name, f"{title}: {_to_make(store, kind) if entry is None else 'in the cache'}"))
         return entry
 
     patches = f"{len(request.series.patches)} patches" if request.series.patches else "no patch"
@@ -157,10 +157,10 @@ def _names(guests: tuple[GuestSpec, ...]) -> str:
 
 
 def _lines_for_lease(settings: Settings, name: str, machine: inventory.Remote) -> list[Line]:
-    wanted = series.load(settings.series)
-    patches = f"{len(wanted.patches)} patches" if wanted.patches else "no patch"
+    chosen = series.load(settings.series)
+    patches = f"{len(chosen.patches)} patches" if chosen.patches else "no patch"
     return [
-        Line("kernel", f"series {wanted.name}, {patches}: found or built for what the machine says when it is asked"),
+        Line("kernel", f"series {chosen.name}, {patches}: found or built for what the machine says when it is asked"),
         Line(
             "lease", f"{name} ({machine.address}), given back after {machine.lease.seconds} s of silence at the latest"
         ),

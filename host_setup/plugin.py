@@ -142,8 +142,8 @@ def settings_of(config: pytest.Config, guest_mode: Protection) -> Settings:
     """What the user chose."""
     option = config.option
     kernel_source: Path | str | None = option.kernel_source
-    wanted = {*option.layers, *([layers.Layer.SELFTESTS] if option.selftests else [])}
-    ordered = tuple(layer for layer in layers.Layer if layer in wanted)
+    chosen = {*option.layers, *([layers.Layer.SELFTESTS] if option.selftests else [])}
+    ordered = tuple(layer for layer in layers.Layer if layer in chosen)
     return Settings(
         option.host,
         option.series,
@@ -201,10 +201,10 @@ def provisioned(request: pytest.FixtureRequest, settings: Settings, hosts_folder
     """
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with set_up(hosts_folder), capture.global_and_fixture_disabled():
-        made = provision(settings, settings.store(), Terminal(), hosts_folder, note=warnings.warn)
-    yield made
+        result = provision(settings, settings.store(), Terminal(), hosts_folder, note=warnings.warn)
+    yield result
     with capture.global_and_fixture_disabled():
-        made.hosts.close()
+        result.hosts.close()
 
 
 @pytest.fixture(scope="session")

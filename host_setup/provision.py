@@ -79,22 +79,22 @@ class Provisioned:
     made_of: MadeOf
 
 
-def accelerator(asked: str, path: Path | None, machine: Survey, emulator: str = "qemu") -> Accelerator:
+def accelerator(host_kind: str, path: Path | None, machine: Survey, emulator: str = "qemu") -> Accelerator:
     """What runs a host that is made here.
 
     :param asked: ``auto`` is what ``make doctor`` says. :param path: of the inventory.
     :param emulator: as in ``Settings``.
     :raises UserInputError: a kind that is not there, or that does not work here.
     """
-    if asked not in KINDS:
-        asked = _kind_named(asked, path)
+    if host_kind not in KINDS:
+        host_kind = _kind_named(host_kind, path)
     emulation = EMULATORS[emulator]
-    if emulation is not EMULATION and asked in ("auto", HostKind.EMULATED):
+    if emulation is not EMULATION and host_kind in ("auto", HostKind.EMULATED):
         return emulation
-    kind = choose_host_kind(machine).kind if asked == "auto" else HostKind(asked)
+    kind = choose_host_kind(machine).kind if host_kind == "auto" else HostKind(host_kind)
     if kind is HostKind.EMULATED:
         return emulation
-    require_qemu(emulator, asked)
+    require_qemu(emulator, host_kind)
     against = why_not_nested(machine)
     if against:
         raise UserInputError(
@@ -118,13 +118,13 @@ def require_qemu(emulator: str, host: str) -> None:
         )
 
 
-def _kind_named(asked: str, path: Path | None) -> str:
+def _kind_named(name: str, path: Path | None) -> str:
     """The kind of the host that an inventory has under a name."""
     file = path or inventory.default_path()
-    machine = inventory.load(file).find(asked) if path is not None or file.exists() else None
+    machine = inventory.load(file).find(name) if path is not None or file.exists() else None
     if machine is None:
         where = f", and no such machine in the inventory {file}" if file.exists() else ""
-        raise UserInputError(f"no host kind {asked}{where}", stage="--host", hint=f"one of: {', '.join(KINDS)}")
+        raise UserInputError(f"no host kind {name}{where}", stage="--host", hint=f"one of: {', '.join(KINDS)}")
     return machine[1].kind
 
 
@@ -303,8 +303,8 @@ def kernel_request(settings: Settings, store: Store, own: Own | None = None) -> 
     """
     series.load(settings.series)  # what is wrong with it is told before anything is fetched
     kernel_source = source.resolve(settings.kernel_source, store)
-    wanted = series.load_for(settings.series, kernel_source.release)
-    return Request(kernel_source, wanted, settings.layers, own, settings.toolchain)
+    chosen = series.load_for(settings.series, kernel_source.release)
+    return Request(kernel_source, chosen, settings.layers, own, settings.toolchain)
 
 
 def _make_parts(

@@ -404,8 +404,8 @@ def _ceilings() -> dict[str, int]:
 def _kvm(probes: Probes, processor: Processor) -> Kvm:
     by_extension = {"svm": "kvm_amd", "vmx": "kvm_intel"}
     modules = sorted(folder.name for folder in (probes.root / "sys/module").glob("kvm_*"))
-    wanted = by_extension.get(processor.extension, "")
-    module = wanted if wanted in modules else next((name for name in modules if name not in by_extension.values()), "")
+    usual = by_extension.get(processor.extension, "")
+    module = usual if usual in modules else next((name for name in modules if name not in by_extension.values()), "")
     nested = probes.read(f"sys/module/{module}/parameters/nested") if module else ""
     return Kvm(module, nested in ("Y", "1") if nested else None, probes.try_kvm(probes.root / "dev/kvm"))
 
@@ -419,12 +419,12 @@ def _qemu(root: Path) -> str:
 
 def _missing_packages(probes: Probes, listed: Path) -> tuple[str, ...] | None:
     lines = listed.read_text(encoding="utf-8").splitlines()
-    wanted = [name for line in lines if (name := line.partition("#")[0].strip())]
+    packages = [name for line in lines if (name := line.partition("#")[0].strip())]
     if not probes.run(["dpkg-query", "--version"]):
         return None
-    shown = probes.run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\n", *wanted])
+    shown = probes.run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\n", *packages])
     installed = {line.partition(" ")[2] for line in shown.splitlines() if line.startswith("installed ")}
-    return tuple(name for name in wanted if name not in installed)
+    return tuple(name for name in packages if name not in installed)
 
 
 def _ccache(probes: Probes) -> str:

@@ -26,7 +26,7 @@ from common.store import Store, digest
 from host_setup.bisect import attempt
 from host_setup.bisect.attempt import Observation, Workshop, add_options, settings_of, trial_line
 from host_setup.bisect.notes import Note, Notes
-from host_setup.bisect.search import STAGE, Found, Search, Vote, WrongEndError
+from host_setup.bisect.search import STAGE, FirstBad, Search, Vote, WrongEndError
 from host_setup.bisect.steps import Commits, Prefixes, Steps, is_number
 from host_setup.kernel import source
 from host_setup.provision import Settings
@@ -96,7 +96,7 @@ class Searcher:
             self._seen[step] = self._notes.of(self._identity(step))
         return self._seen[step]
 
-    def next(self) -> str | Found:
+    def next(self) -> str | FirstBad:
         """The step to be tried, or the answer.
 
         :raises WrongEndError: an end is not what the user says; names it, and what was observed.
@@ -108,14 +108,16 @@ class Searcher:
             words = f"{error.message}: {self.steps.name(error.step)}: {why}"
             raise WrongEndError(words, error.step, hint=error.hint) from error
 
-    def add(self, step: str, seen: Observation) -> None:
+    def add(self, step: str, observation: Observation) -> None:
         """Take an observation in."""
-        self.observations_of(step).append(seen)
-        self._notes.add(Note(self._identity(step), step, seen))
+        self.observations_of(step).append(observation)
+        self._notes.add(Note(self._identity(step), step, observation))
 
     def others(self, step: str) -> list[Observation]:
         """What was observed on other steps."""
-        return [observation for other, seen in self._seen.items() if other != step for observation in seen]
+        return [
+            observation for other, observations in self._seen.items() if other != step for observation in observations
+        ]
 
     def _identity(self, step: str) -> str:
         return digest(self._question, self.steps.identity(step))
@@ -133,7 +135,7 @@ class _Votes(dict[str, list[Vote]]):
         return self[step]
 
 
-def answer(searcher: Searcher, result: Found, repeat: str, width: int) -> str:
+def answer(searcher: Searcher, result: FirstBad, repeat: str, width: int) -> str:
     """What was found, for people: the first bad step, and both observations side by side.
 
     :param repeat: the command that tries one step, without naming the step. :param width: in columns.
@@ -164,7 +166,7 @@ def answer(searcher: Searcher, result: Found, repeat: str, width: int) -> str:
     return "\n".join([*lines, text.get().rstrip(), "", *repeats, ""])
 
 
-def facts(searcher: Searcher, result: Found) -> dict[str, object]:
+def facts(searcher: Searcher, result: FirstBad) -> dict[str, object]:
     """What was found, for programs: each step by its name, what was observed on both sides, and the range's ends."""
     steps = searcher.steps
     good = steps.in_order(result.good)[-1]
@@ -173,15 +175,15 @@ def facts(searcher: Searcher, result: Found) -> dict[str, object]:
         "last_good": {"id": good, **_column(searcher, good, Vote.GOOD)},
         "bad": {"id": result.bad, **_column(searcher, result.bad, Vote.BAD)},
         "flaky": {step: _tally(searcher, step) for step in steps.in_order(result.flaky)},
-        "searched": {"what": steps.what, "good": steps.good, "bad": steps.bad},
+        "searched": {"what": steps.plural, "good": steps.good, "bad": steps.bad},
     }
 
 
 def _column(searcher: Searcher, step: str, vote: Vote) -> dict[str, str]:
-    seen = next(observation for observation in reversed(searcher.observations_of(step)) if observation.vote is vote)
+    newest = next(observation for observation in reversed(searcher.observations_of(step)) if observation.vote is vote)
     return {
-        "step": searcher.steps.name(step), **seen.claim, "why": seen.why,
-        "seen": _tally(searcher, step), "report": seen.report,
+        "step": searcher.steps.name(step), **newest.claim, "why": newest.why,
+        "seen": _tally(searcher, step), "report": newest.report,
     }  # fmt: skip
 
 
@@ -191,22 +193,22 @@ def _tally(searcher: Searcher, step: str) -> str:
 
 
 def _reason_skipped(searcher: Searcher, step: str) -> str:
-    seen = searcher.observations_of(step)
-    if not seen or seen[-1].vote in (Vote.GOOD, Vote.BAD):
+    observations = searcher.observations_of(step)
+    if not observations or observations[-1].vote in (Vote.GOOD, Vote.BAD):
         return ""
-    return f" ({seen[-1].vote}: {seen[-1].why.partition(chr(10))[0]})"
+    return f" ({observations[-1].vote}: {observations[-1].why.partition(chr(10))[0]})"
 
 
-def find(searcher: Searcher, shop: Workshop, reports: Path, terminal: Terminal) -> Found:
+def find(searcher: Searcher, shop: Workshop, reports: Path, terminal: Terminal) -> FirstBad:
     """Try steps until the first bad one is found.
 
     :raises WrongEndError: an end is not what the user says.
     """
     steps = searcher.steps
     count = len(steps.suspects([steps.good], steps.bad))
-    terminal.say(f"{steps.what}: {count} suspects, about {math.ceil(math.log2(count)) + 2} kernels to be tried")
+    terminal.say(f"{steps.plural}: {count} suspects, about {math.ceil(math.log2(count)) + 2} kernels to be tried")
     with shop.alone():
-        while not isinstance(step := searcher.next(), Found):
+        while not isinstance(step := searcher.next(), FirstBad):
             terminal.say(f"trying {steps.name(step)}")
             cast = len(searcher.observations_of(step))
             folder = reports / f"{step[:12]}-{cast + 1}"
@@ -230,9 +232,9 @@ def main(argv: list[str]) -> int:
     if option.afresh:
         notes.forget()
     steps = steps_of(option, settings, settings.store(), shop.folder)
-    asked = digest(option.claim, *_options_asked(option))
+    identity = digest(option.claim, *_options_asked(option))
     search = Search(steps, steps.good, steps.bad, times=option.times, trust_ends=option.trust_ends)
-    searcher = Searcher(steps, search, notes, asked)
+    searcher = Searcher(steps, search, notes, identity)
     result = find(searcher, shop, folder / "runs", terminal)
     repeat = " ".join(shell_word(word) for word in _repeat(option))
     (folder / "answer.txt").write_text(answer(searcher, result, repeat, _WIDTH), encoding="utf-8")

@@ -336,8 +336,8 @@ def main(argv: list[str]) -> int:
     """Try one kernel."""
     try:
         option = options_parser().parse_args(argv)
-    except SystemExit as ended:
-        return STOP if ended.code else 0  # 2, as argparse has it, would be "bad"
+    except SystemExit as usage_error:
+        return STOP if usage_error.code else 0  # 2, as argparse has it, would be "bad"
     try:
         return _try(option)
     except SealproofError as error:

@@ -66,8 +66,8 @@ def _read_notes(file: Path) -> Iterator[Note]:
     for number, text in enumerate(lines, 1):
         try:
             line = json.loads(text)
-            seen = Observation(**{**line["seen"], "vote": Vote(line["seen"]["vote"])})
-            yield Note(str(line["identity"]), str(line["step"]), seen)
+            observation = Observation(**{**line["seen"], "vote": Vote(line["seen"]["vote"])})
+            yield Note(str(line["identity"]), str(line["step"]), observation)
         except (ValueError, KeyError, TypeError) as error:
             if number < len(lines):
                 raise UserInputError(

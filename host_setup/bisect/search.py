@@ -73,7 +73,7 @@ class WrongEndError(UserInputError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FirstBad:
     """The answer.
 
     :ivar suspects: one of them is the first bad step; the last of them is bad, the others could not be tried.
@@ -123,14 +123,14 @@ class Search:
             return StepVerdict.GOOD
         return StepVerdict.SKIP if cast.count(Vote.NOT_PROVEN) >= _NOT_PROVEN or len(cast) >= self._most else None
 
-    def next(self, votes: Mapping[str, Sequence[Vote]]) -> str | Found:
+    def next(self, votes: Mapping[str, Sequence[Vote]]) -> str | FirstBad:
         """The step to be tried next, or the answer.
 
         :raises WrongEndError: the bad end is not bad, or the good one not good.
         """
         ends = ((self._bad, StepVerdict.BAD), (self._good, StepVerdict.GOOD))
-        for end, wanted in () if self._trust_ends else ends:
-            if not self._is_as_said(end, wanted, votes):
+        for end, end_verdict in () if self._trust_ends else ends:
+            if not self._is_as_said(end, end_verdict, votes):
                 return end
         good, bad, skipped = [self._good], self._bad, set[str]()
         while (step := _pick(suspects := self._history.suspects(good, bad), bad, skipped)) is not None:
@@ -144,25 +144,25 @@ class Search:
             else:
                 skipped.add(step)
         rests_on = self._good_steps_needed(good, suspects)
-        for end, wanted in ends:
-            if end in (bad, *rests_on) and not self._is_as_said(end, wanted, votes):
+        for end, end_verdict in ends:
+            if end in (bad, *rests_on) and not self._is_as_said(end, end_verdict, votes):
                 return end
         for step in rests_on:
             if self.verdict(votes.get(step, ()), sure=True) is None:
                 return step
-        return Found(
+        return FirstBad(
             tuple(suspects), rests_on, tuple(step for step, cast in votes.items() if {Vote.GOOD, Vote.BAD} <= {*cast})
         )
 
-    def _is_as_said(self, end: str, wanted: StepVerdict, votes: Mapping[str, Sequence[Vote]]) -> bool:
+    def _is_as_said(self, end: str, expected: StepVerdict, votes: Mapping[str, Sequence[Vote]]) -> bool:
         """Whether an end is what the user says; False: the votes say too little.
 
         :raises WrongEndError: it is not.
         """
-        found = self.verdict(votes.get(end, ()))
-        if found not in (None, wanted):
-            raise _wrong_end(end, wanted, found)
-        return found is wanted
+        verdict = self.verdict(votes.get(end, ()))
+        if verdict not in (None, expected):
+            raise _wrong_end(end, expected, verdict)
+        return verdict is expected
 
     def _good_steps_needed(self, good: Sequence[str], suspects: Sequence[str]) -> tuple[str, ...]:
         """The good steps without which there would be more suspects."""
@@ -180,13 +180,13 @@ def _pick(suspects: Sequence[str], bad: str, skipped: set[str]) -> str | None:
     What keeps a step from being tried often keeps its neighbours from it too: next is then one further away, by chance,
     as in git bisect (bisect.c: skip_away()); always the same for the same votes.
     """
-    left = [step for step in suspects if step != bad and step not in skipped]
-    if not left or left[0] == suspects[0]:
-        return left[0] if left else None
+    steps = [step for step in suspects if step != bad and step not in skipped]
+    if not steps or steps[0] == suspects[0]:
+        return steps[0] if steps else None
     away = random.Random(len(skipped)).random() ** 1.5  # noqa: S311  no secret
-    return left[int(len(left) * away)]
+    return steps[int(len(steps) * away)]
 
 
-def _wrong_end(end: str, wanted: StepVerdict, verdict: StepVerdict | None) -> WrongEndError:
-    is_not = f"the {wanted} end is {verdict}" if verdict is not StepVerdict.SKIP else f"the {wanted} end {verdict}"
+def _wrong_end(end: str, expected: StepVerdict, verdict: StepVerdict | None) -> WrongEndError:
+    is_not = f"the {expected} end is {verdict}" if verdict is not StepVerdict.SKIP else f"the {expected} end {verdict}"
     return WrongEndError(is_not, end, hint="name another one with --good or --bad")

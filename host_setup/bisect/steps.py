@@ -37,12 +37,12 @@ _OBJECT_IDS = re.compile(r"^([0-9a-f]{40,64})\b", re.MULTILINE)
 class Steps(Protocol):
     """A range of kernels.
 
-    :ivar good: its first step. :ivar bad: its last one. :ivar what: they are, in the plural.
+    :ivar good: its first step. :ivar bad: its last one. :ivar plural: what they are.
     """
 
     good: str
     bad: str
-    what: str
+    plural: str
 
     def suspects(self, good: Sequence[str], bad: str) -> Sequence[str]:
         """As of ``search.History``."""
@@ -104,7 +104,7 @@ class Prefixes(Line):
                 hint=f"the series {self._series.name} has {count} patches; --good is less than --bad",
             )
         self.good, self.bad = str(first), str(last)
-        self.what = f"patches of {self._series.name}"
+        self.plural = f"patches of {self._series.name}"
 
     def in_order(self, steps: Sequence[str]) -> list[str]:
         """As of ``Steps``."""
@@ -131,10 +131,10 @@ def _prefix(settings: Settings, whole: Series, count: int, folder: Path) -> Sett
     if count == len(whole.patches):
         return settings
     shutil.rmtree(folder, ignore_errors=True)
-    made = folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', whole.name)}-{count}"
-    made.mkdir(parents=True)
-    write_prefix(whole, count, made)
-    return replace(settings, series=str(made))
+    place = folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', whole.name)}-{count}"
+    place.mkdir(parents=True)
+    write_prefix(whole, count, place)
+    return replace(settings, series=str(place))
 
 
 def _number(text: str | None, default: int, most: int, option: str) -> int:
@@ -168,8 +168,8 @@ def write_prefix(whole: Series, count: int, folder: Path) -> None:
             f"CONFIG_{name.decode()}" for patch in whole.patches[count:] for name in _NEW_OPTION.findall(patch.change)
         )
         text = whole.config.read_text(encoding="utf-8-sig")
-        kept = [line for line in text.splitlines() if not later & _options(line)]
-        (folder / "series.config").write_text("\n".join([*kept, ""]), encoding="utf-8")
+        config_lines = [line for line in text.splitlines() if not later & _options(line)]
+        (folder / "series.config").write_text("\n".join([*config_lines, ""]), encoding="utf-8")
 
 
 def _file_name(number: int, patch: Patch) -> str:
@@ -255,7 +255,7 @@ class Commits:
                 f"{path_text(good)} does not come before {path_text(bad)}", stage=STAGE,
                 hint="--good must be an ancestor of --bad: 'git merge-base' finds one",
             )  # fmt: skip
-        self.what = f"commits of {path_text(self._repository.path)}"
+        self.plural = f"commits of {path_text(self._repository.path)}"
 
     def suspects(self, good: Sequence[str], bad: str) -> Sequence[str]:
         """As of ``search.History``: git weighs them (git-rev-list(1), ``--bisect-all``)."""
@@ -303,8 +303,8 @@ def checkout(repository: Repository, commit: str, folder: Path) -> None:
     """
     objects = Path(os.path.abspath(repository.path / repository.ask("rev-parse", "--git-path", "objects")))  # noqa: PTH100
     lent = folder / ".git/objects/info/alternates"
-    known = lent.read_text(encoding="utf-8", errors="surrogateescape") if lent.is_file() else ""
-    if known != f"{objects}\n":
+    content = lent.read_text(encoding="utf-8", errors="surrogateescape") if lent.is_file() else ""
+    if content != f"{objects}\n":
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         form = repository.ask("rev-parse", "--show-object-format")

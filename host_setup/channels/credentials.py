@@ -109,8 +109,8 @@ def signers(login: Login) -> Iterator[list[paramiko.PKey]]:
         return
     agent = _Agent()
     try:
-        held = agent.open(login.agent or os.environ.get("SSH_AUTH_SOCK", ""))
-        for key in held:
+        agent_keys = agent.open(login.agent or os.environ.get("SSH_AUTH_SOCK", ""))
+        for key in agent_keys:
             if public and key.asbytes() == public:
                 yield _with_certificates(key, login)
                 return
@@ -246,8 +246,8 @@ def _not_held(path: Path, public: bytes) -> UserInputError:
     return _unusable("is encrypted, but no agent (SSH_AUTH_SOCK) has it", path, f"ssh-add {path}")
 
 
-def _unusable(what: str, path: Path, hint: str) -> UserInputError:
-    return UserInputError(f"the key {path} {what}", stage=STAGE, hint=hint)
+def _unusable(fault: str, path: Path, hint: str) -> UserInputError:
+    return UserInputError(f"the key {path} {fault}", stage=STAGE, hint=hint)
 
 
 def _string(data: bytes) -> tuple[bytes, bytes]:

@@ -60,10 +60,10 @@ class LineServer:
             raise
         for request, reply in zip(requests, replies, strict=True):
             if "error" in reply:
-                what = ": ".join(str(reply[part]) for part in ("error", "errno") if part in reply)
-                if self._refusals and what.startswith(self._refusals) and "errno" in reply:
-                    raise HarmError(f"{self._whose} cannot {what}")
-                raise MachineError(f"{self._name} of {self._whose}, '{request.split(maxsplit=1)[0]}': {what}")
+                fault = ": ".join(str(reply[part]) for part in ("error", "errno") if part in reply)
+                if self._refusals and fault.startswith(self._refusals) and "errno" in reply:
+                    raise HarmError(f"{self._whose} cannot {fault}")
+                raise MachineError(f"{self._name} of {self._whose}, '{request.split(maxsplit=1)[0]}': {fault}")
         return replies
 
     def close(self) -> None:

@@ -97,13 +97,13 @@ class Puppet:
     def memory(self, content: bytes | int) -> int:
         """The address of new pages of the puppet with this content, or of so many zeros."""
         size = content if isinstance(content, int) else len(content)
-        taken = -(-max(size, 1) // PAGE) * PAGE
-        if taken > len(self._pool):
-            mapped = max(taken, POOL)
+        length = -(-max(size, 1) // PAGE) * PAGE
+        if length > len(self._pool):
+            mapped = max(length, POOL)
             address = int(_ask(self._talk, f"map {self._number} {mapped}")["addr"])
             self._pool = range(address, address + mapped)
         address = self._pool.start
-        self._pool = self._pool[taken:]
+        self._pool = self._pool[length:]
         if isinstance(content, bytes):
             self.write(address, content)
         return address

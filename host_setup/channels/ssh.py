@@ -175,16 +175,16 @@ class Ssh:
                 channel.exec_command(line or shlex.join(argv))
                 channel.settimeout(0)
                 out, err = bytearray(), bytearray()
-                sent = 0
+                offset = 0
 
                 def has_ended() -> bool:
-                    nonlocal sent
+                    nonlocal offset
                     # Send what it takes and read what it says in turn: it may do neither without the other. One that
                     # ends without having read all tells by its status why.
                     with contextlib.suppress(OSError):
-                        while sent < len(stdin) and channel.send_ready() and not channel.closed:
-                            sent += channel.send(stdin[sent : sent + CHUNK])
-                    if sent == len(stdin):
+                        while offset < len(stdin) and channel.send_ready() and not channel.closed:
+                            offset += channel.send(stdin[offset : offset + CHUNK])
+                    if offset == len(stdin):
                         channel.shutdown_write()  # does nothing the second time
                     while channel.recv_ready():
                         out.extend(channel.recv(CHUNK))
@@ -369,27 +369,27 @@ class Conversation:
 @contextlib.contextmanager
 def _end_if_late(transport: paramiko.Transport, deadline: Deadline) -> Iterator[None]:
     """End a session whose peer lets what is done here wait for longer than that."""
-    ended = threading.Event()
-    threading.Thread(target=_close_late, args=(transport, deadline, ended), name="leash", daemon=True).start()
+    end = threading.Event()
+    threading.Thread(target=_close_late, args=(transport, deadline, end), name="leash", daemon=True).start()
     try:
         yield
     finally:
-        ended.set()
+        end.set()
 
 
-def _close_late(transport: paramiko.Transport, deadline: Deadline, ended: threading.Event) -> None:
+def _close_late(transport: paramiko.Transport, deadline: Deadline, end: threading.Event) -> None:
     """End a session that is late, unless what it was asked for has ended."""
-    while not ended.wait(deadline.seconds_left() + GRACE):
+    while not end.wait(deadline.seconds_left() + GRACE):
         if deadline.is_over():
             transport.close()
             return
 
 
-def _first(wanted: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+def _first(preferred: Sequence[str], available: Sequence[str]) -> tuple[str, ...]:
     """What is known, what is wanted most first."""
     return (
-        *(algorithm for algorithm in wanted if algorithm in known),
-        *(algorithm for algorithm in known if algorithm not in wanted),
+        *(algorithm for algorithm in preferred if algorithm in available),
+        *(algorithm for algorithm in available if algorithm not in preferred),
     )
 
 

@@ -60,10 +60,10 @@ class Vitals:
         :returns: a function that takes the registration back.
         """
         with self._mutex:
-            gone = self._reason is not None
-            if not gone:
+            is_lost = self._reason is not None
+            if not is_lost:
                 self._enders.append(end)
-        if gone:
+        if is_lost:
             end()
 
         def forget() -> None:

@@ -27,7 +27,7 @@ from common.program import end_with
 from common.progress import Terminal
 from common.store import Store
 from host_setup.coverage import notes, page, plugin
-from host_setup.coverage.added import Added, lines_added
+from host_setup.coverage.added_lines import AddedLines, lines_added
 from host_setup.coverage.collector import BOOT, CLAIMS
 from host_setup.coverage.counters import STAGE
 from host_setup.coverage.result import NOTES_FOLDER, Coverage, gather
@@ -76,9 +76,9 @@ def main(argv: list[str]) -> int:
     """Run the claims, and tell what they execute."""
     options, others = options_parser().parse_known_args(argv)
     store, terminal = Store(cache_root()), Terminal()
-    wanted = tuple(layer for layer in Layer if layer in (*options.layers, Layer.COVERAGE))
+    layers = tuple(layer for layer in Layer if layer in (*options.layers, Layer.COVERAGE))
     settings = Settings(
-        series=options.series, kernel_source=options.kernel_source, layers=wanted, toolchain=Toolchain(options.compiler)
+        series=options.series, kernel_source=options.kernel_source, layers=layers, toolchain=Toolchain(options.compiler)
     )
     folder: Path = options.folder.absolute()
     if options.no_run and not (folder / KERNEL).is_file():
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
         pytest.main(
             [
                 *("-p", plugin.__name__, "--coverage-folder", str(folder)),
-                *("--layers", ",".join(wanted), "--series", options.series, "--compiler", options.compiler),
+                *("--layers", ",".join(layers), "--series", options.series, "--compiler", options.compiler),
                 *(["--kernel-source", str(options.kernel_source)] if options.kernel_source else []),
                 *others,
                 *(
@@ -104,8 +104,8 @@ def main(argv: list[str]) -> int:
                 ),
             ]
         )
-    asked = json.loads((folder / plugin.WANTED).read_text(encoding="utf-8"))
-    result = gather(gcov, folder, asked, lines, profile.load(request.series).explained, order=(BOOT,))
+    functions = json.loads((folder / plugin.WANTED).read_text(encoding="utf-8"))
+    result = gather(gcov, folder, functions, lines, profile.load(request.series).explained, order=(BOOT,))
     return _tell(result, folder, kernel, argv, terminal)
 
 
@@ -117,14 +117,16 @@ def _no_result(folder: Path, why: str) -> UserInputError:
     )
 
 
-def _prepare(folder: Path, kernel: BuiltKernel, request: Request, store: Store, terminal: Terminal) -> dict[str, Added]:
+def _prepare(
+    folder: Path, kernel: BuiltKernel, request: Request, store: Store, terminal: Terminal
+) -> dict[str, AddedLines]:
     """Find out what the series adds, and which functions count it; what another kernel has counted goes."""
     with tempfile.TemporaryDirectory(prefix="sealproof-coverage-") as work:
         pristine = source_tree(request.source, (), store, terminal, Path(work) / "logs")
         with terminal.step("find the lines that the series adds"):
             lines = lines_added(pristine, request.series.patches, Path(work) / "patched")
-    known = folder / KERNEL
-    if known.is_file() and known.read_text(encoding="ascii") == kernel.key:
+    key_file = folder / KERNEL
+    if key_file.is_file() and key_file.read_text(encoding="ascii") == kernel.key:
         return lines
     for old in (CLAIMS, NOTES_FOLDER):
         shutil.rmtree(folder / old, ignore_errors=True)
@@ -136,7 +138,7 @@ def _prepare(folder: Path, kernel: BuiltKernel, request: Request, store: Store, 
     with terminal.step("find the functions that have them"):
         lines_of = notes.interesting(kernel.build_tree, is_asked_for, folder / NOTES_FOLDER)
     (folder / plugin.WANTED).write_text(json.dumps(lines_of), encoding="utf-8")
-    known.write_text(kernel.key, encoding="ascii")
+    key_file.write_text(kernel.key, encoding="ascii")
     return lines
 
 
@@ -162,7 +164,7 @@ def _tell(result: Coverage, folder: Path, kernel: BuiltKernel, argv: list[str], 
     for gap in result.stale:
         terminal.say(f"an explanation is stale (its code runs, or is gone): {gap.file}: {gap.code}")
     terminal.say(f"see {folder / 'coverage.html'}")
-    return 0 if totals.reached and not result.stale else 1
+    return 0 if totals.has_reached_goal and not result.stale else 1
 
 
 def _commit() -> str:

@@ -80,13 +80,13 @@ class Collector:
     """
 
     def __init__(
-        self, image: Image, wanted: Mapping[str, Sequence[int]], folder: Path, note: Callable[[str], None]
+        self, image: Image, functions: Mapping[str, Sequence[int]], folder: Path, note: Callable[[str], None]
     ) -> None:
         self._image = image
         self._folder = folder
         self._note = note
         self._objects = tuple(
-            _only(object_, wanted.get(object_.name, ())) for object_ in image.objects if object_.name in wanted
+            _only(object_, functions.get(object_.name, ())) for object_ in image.objects if object_.name in functions
         )
         self._pages = _pages([(image.witness, 8), *_spans(self._objects)])
         self._hosts: list[EmulatedHost] = []
@@ -156,7 +156,7 @@ class Collector:
 
     def _read(self, host: EmulatedHost, who: str, guest: Guest | None) -> Counts | None:
         """What a machine has counted; None if it cannot be read any more."""
-        if host.qemu.ended:
+        if host.qemu.has_ended:
             return None
         try:
             memory = self._of_host(host) if guest is None else self._of_guest(host, guest)

@@ -65,10 +65,10 @@ class Object:
 
 def compiler_release(version: int) -> int:
     """gcc's major release, of a version word such as that of "B22*" (gcc/gcov-io.cc, before it gcov-io.h)."""
-    tens, ones = (version >> 24) - ord("A"), ((version >> 16) & 0xFF) - ord("0")
-    if not 0 <= tens <= 9 or not 0 <= ones <= 9:
+    tens, units = (version >> 24) - ord("A"), ((version >> 16) & 0xFF) - ord("0")
+    if not 0 <= tens <= 9 or not 0 <= units <= 9:
         raise KernelError(f"not a version of gcc: {version:#x}", stage=STAGE)
-    return tens * 10 + ones
+    return tens * 10 + units
 
 
 def layout(structures: Iterable[int], read: Read) -> tuple[Object, ...]:

@@ -163,11 +163,11 @@ def _lines(report: Mapping[str, Any]) -> Iterator[Line]:
         if name is None:
             continue
         for line in file["lines"]:
-            taken = tuple(int(branch["count"]) for branch in line["branches"])
-            yield Line(name, int(line["line_number"]), line.get("function_name", ""), int(line["count"]), taken)
+            branches = tuple(int(branch["count"]) for branch in line["branches"])
+            yield Line(name, int(line["line_number"]), line.get("function_name", ""), int(line["count"]), branches)
 
 
-def interesting(build: Path, asked: Callable[[str, int], bool], work: Path) -> dict[str, tuple[int, ...]]:
+def interesting(build: Path, is_added: Callable[[str, int], bool], work: Path) -> dict[str, tuple[int, ...]]:
     """Which functions have lines that somebody asks about: by object, their idents.
 
     :param build: the kernel's build folder, with ``.gcno`` files. :param asked: whether a line of a file is asked
@@ -180,13 +180,13 @@ def interesting(build: Path, asked: Callable[[str, int], bool], work: Path) -> d
         names = {name: source_name(name, notes.folder) for function in notes.functions for name, _ in function.lines}
 
         def has(function: NoteFunction, names: dict[str, str | None] = names) -> bool:
-            return any(asked(place, number) for name, number in function.lines if (place := names[name]) is not None)
+            return any(is_added(place, number) for name, number in function.lines if (place := names[name]) is not None)
 
-        wanted = tuple(function.ident for function in notes.functions if has(function))
-        if wanted:
+        idents = tuple(function.ident for function in notes.functions if has(function))
+        if idents:
             name = file.relative_to(build).with_suffix("")
-            numbers_of[str(name)] = wanted
+            numbers_of[str(name)] = idents
             stripped = work / f"{name}.gcno"
             stripped.parent.mkdir(parents=True, exist_ok=True)
-            stripped.write_bytes(notes.of(wanted))
+            stripped.write_bytes(notes.of(idents))
     return numbers_of

@@ -98,7 +98,7 @@ def _sheet(result: Coverage, name: str, sets: Sets) -> Sheet:
                 lines.text[number - 1].expandtabs(8),
                 _state(number in lines.patches, line is not None, gap),
                 lines.patches.get(number, ""),
-                f"{line.taken}/{len(line.branches)}" if line is not None and line.branches else "",
+                f"{line.branches_taken}/{len(line.branches)}" if line is not None and line.branches else "",
                 sets.number(line.claims) if line is not None else -1,
                 gap.reason if gap is not None else "",
             )

@@ -48,16 +48,16 @@ class Watch:
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self) -> Generator[None, object, object]:
         """The kernel and the hosts are there: from now on these are watched."""
-        made = yield
-        if isinstance(made, Provisioned):
-            if not isinstance(made.hosts, EmulatedHosts):
+        fixture = yield
+        if isinstance(fixture, Provisioned):
+            if not isinstance(fixture.hosts, EmulatedHosts):
                 pytest.exit(
                     "coverage is read from outside the host: it needs one that runs in a QEMU here", returncode=2
                 )
-            wanted = json.loads((self._folder / WANTED).read_text(encoding="utf-8"))
-            self._collector = Collector(Image(made.kernel.vmlinux), wanted, self._folder, self._note)
-            self._collector.watch(made.hosts)
-        return made
+            functions = json.loads((self._folder / WANTED).read_text(encoding="utf-8"))
+            self._collector = Collector(Image(fixture.kernel.vmlinux), functions, self._folder, self._note)
+            self._collector.watch(fixture.hosts)
+        return fixture
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common.errors import UserInputError
 from host_setup.coverage import notes
-from host_setup.coverage.added import Added
+from host_setup.coverage.added_lines import AddedLines
 from host_setup.coverage.collector import CLAIMS
 from host_setup.kernel.profile import Explained
 
@@ -31,7 +31,7 @@ class Code:
     branches: dict[tuple[int, int], set[str]] = field(default_factory=dict)
 
     @property
-    def taken(self) -> int:
+    def branches_taken(self) -> int:
         """How many of its branches were taken."""
         return sum(1 for claims in self.branches.values() if claims)
 
@@ -59,7 +59,7 @@ class Coverage:
     :ivar claims: those that were run, in order. :ivar explained: what the series says of what does not run.
     """
 
-    added: Mapping[str, Added]
+    added: Mapping[str, AddedLines]
     code: Mapping[str, Mapping[int, Code]]
     claims: Sequence[str]
     explained: Sequence[Explained]
@@ -73,8 +73,8 @@ class Coverage:
         for file, lines in self.code.items():
             for number, code in lines.items():
                 text = self.added[file].text[number - 1].strip()
-                left = len(code.branches) - code.taken if code.claims else 0
-                if code.claims and not left:
+                open_branches = len(code.branches) - code.branches_taken if code.claims else 0
+                if code.claims and not open_branches:
                     continue
                 functions = ", ".join(sorted(code.functions))
                 explanations = [
@@ -82,7 +82,7 @@ class Coverage:
                     for explanation in self.explained
                     if _explains(explanation, file, text, code, branch=bool(code.claims))
                 ]
-                yield Gap(file, number, text, functions, left, explanations[0].reason if explanations else "")
+                yield Gap(file, number, text, functions, open_branches, explanations[0].reason if explanations else "")
 
     @property
     def stale(self) -> list[Explained]:
@@ -106,7 +106,7 @@ class Coverage:
             ran=sum(1 for code in codes if code.claims),
             explained=sum(1 for gap in gaps if not gap.branches and gap.reason),
             branches=sum(len(code.branches) for code in codes),
-            taken=sum(code.taken for code in codes),
+            taken=sum(code.branches_taken for code in codes),
             branches_explained=sum(
                 gap.branches or len(self.code[gap.file][gap.number].branches) for gap in gaps if gap.reason
             ),
@@ -138,10 +138,10 @@ class Totals:
         return self.code - self.ran - self.explained
 
     @property
-    def reached(self) -> bool:
+    def has_reached_goal(self) -> bool:
         """Whether the goal is: each line ran, and 95 % of the branches were taken, or it is said why not."""
-        left = self.branches - self.branches_explained
-        return self.missing == 0 and (not left or self.taken >= GOAL_BRANCHES * left)
+        countable = self.branches - self.branches_explained
+        return self.missing == 0 and (not countable or self.taken >= GOAL_BRANCHES * countable)
 
 
 def _explains(explained: Explained, file: str, text: str, code: Code, *, branch: bool) -> bool:
@@ -159,8 +159,8 @@ def _explains(explained: Explained, file: str, text: str, code: Code, *, branch:
 def gather(
     gcov: str,
     folder: Path,
-    wanted: Mapping[str, Collection[int]],
-    added: Mapping[str, Added],
+    functions: Mapping[str, Collection[int]],
+    added: Mapping[str, AddedLines],
     explained: Sequence[Explained],
     order: Sequence[str] = (),
 ) -> Coverage:
@@ -183,11 +183,11 @@ def gather(
             if claim is not None and line.count > 0:
                 entry.claims.add(claim)
             for place, count in enumerate(line.branches):
-                taken = entry.branches.setdefault((len(line.branches), place), set())
+                numbers = entry.branches.setdefault((len(line.branches), place), set())
                 if claim is not None and count > 0:
-                    taken.add(claim)
+                    numbers.add(claim)
 
-    lay(notes.lines(gcov, prepared, list(wanted)), None)
+    lay(notes.lines(gcov, prepared, list(functions)), None)
     there = sorted(entry.name for entry in (folder / CLAIMS).iterdir()) if (folder / CLAIMS).is_dir() else []
     if not there:
         raise UserInputError(f"{folder} holds no counters", stage="coverage", hint="run 'make coverage' first")
@@ -206,4 +206,4 @@ def gather(
 
 
 NOTES_FOLDER = "notes"
-NOTHING = Added((), {})
+NOTHING = AddedLines((), {})

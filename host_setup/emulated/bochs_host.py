@@ -72,24 +72,24 @@ class BochsSpec:
         return " ".join(part for part in (WORDS, self.words, INIT) if part)
 
 
-def reserved_ports(count: int, held: ExitStack) -> tuple[int, ...]:
+def reserved_ports(count: int, stack: ExitStack) -> tuple[int, ...]:
     """Ports of this machine's loopback on which nobody listens, and which nobody else is given.
 
     :param held: holds them. Bochs can listen on them nevertheless: both say SO_REUSEADDR, and ours does not listen
         (socket(7)).
     """
-    sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))  # not yet with SO_REUSEADDR: two that have it may get the same port
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    return tuple(one.getsockname()[1] for one in sockets)
+    sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+    for port_socket in sockets:
+        port_socket.bind(("127.0.0.1", 0))  # not yet with SO_REUSEADDR: two that have it may get the same port
+        port_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return tuple(port_socket.getsockname()[1] for port_socket in sockets)
 
 
 def version() -> str:
     """What Bochs calls itself, for instance ``Bochs x86 Emulator 2.7``."""
-    said: list[str] = []
-    said += output([PROGRAM, "--help"], stage="emulator", complaints=said).decode(errors="replace").splitlines()
-    return next((line.strip() for line in said if "Emulator" in line), "")
+    lines: list[str] = []
+    lines += output([PROGRAM, "--help"], stage="emulator", complaints=lines).decode(errors="replace").splitlines()
+    return next((line.strip() for line in lines if "Emulator" in line), "")
 
 
 class BochsHost(LocalHost):

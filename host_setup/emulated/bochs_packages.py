@@ -35,8 +35,8 @@ def _as_set_up_says(text: str) -> SetupError:
 
     :param text: its last line begins with "next".
     """
-    said, _, hint = text.strip().rpartition(f"\n{_NEXT}")
-    lines = (said or hint).splitlines()
+    message, _, hint = text.strip().rpartition(f"\n{_NEXT}")
+    lines = (message or hint).splitlines()
     return SetupError(
-        "\n".join(line.removeprefix(_SAYS) for line in lines), stage="--emulator", hint=hint if said else ""
+        "\n".join(line.removeprefix(_SAYS) for line in lines), stage="--emulator", hint=hint if message else ""
     )

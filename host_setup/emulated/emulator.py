@@ -79,7 +79,7 @@ class Emulator:
         return self._process.pid
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether this emulator is no more."""
         return self._process.poll() is not None
 
@@ -133,8 +133,8 @@ class Emulator:
         status = self._process.wait()
         how = f"signal {-status}" if status < 0 else f"status {status}"
         reason = f"kernel died: {last.strip()}" if last else f"its {self._name} ended with {how}"
-        told = (reason, self._last_words(), self.tail().rstrip())
-        self.vitals.note_loss("\n".join(part for part in told if part), harm=bool(last))
+        parts = (reason, self._last_words(), self.tail().rstrip())
+        self.vitals.note_loss("\n".join(part for part in parts if part), harm=bool(last))
 
     def _note_death(self, line: str) -> None:
         self.vitals.note_loss(f"kernel died: {line.strip()}\n{self.tail().rstrip()}", harm=True)

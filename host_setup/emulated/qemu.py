@@ -73,15 +73,15 @@ class Qemu(Emulator):
         """Seconds, so far, in which it stood still, whoever of us has stopped it by QMP."""
         return self.qmp.stops.seconds()
 
-    def wait_status(self, wanted: str, *, seconds: float) -> None:
+    def wait_status(self, status: str, *, seconds: float) -> None:
         """Wait until QMP reports a run state, for instance ``running``.
 
         :raises DeadlineError: it does not.
         """
         poll_until(
-            lambda: self.qmp.execute("query-status")["status"] == wanted,
+            lambda: self.qmp.execute("query-status")["status"] == status,
             Deadline(seconds),
-            f"{self.vitals.name} to be '{wanted}'",
+            f"{self.vitals.name} to be '{status}'",
             check=self.vitals.check,
             explain=self.explain,
             interval=0.005,

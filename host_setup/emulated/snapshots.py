@@ -93,7 +93,7 @@ class EmulatedHosts(LocalHosts[EmulatedHost]):
 
         :raises MachineError: no boot went well, or a kernel was not well. :raises HarmError: the host's kernel died.
         """
-        for left in reversed(range(FIRST_BOOTS)):
+        for tries_left in reversed(range(FIRST_BOOTS)):
             memory.unlink(missing_ok=True)  # what an earlier boot left in it
             host = EmulatedHost(self.spec, self._next_folder(), memory=memory)
             try:
@@ -102,7 +102,7 @@ class EmulatedHosts(LocalHosts[EmulatedHost]):
             except (MachineError, DeadlineError) as error:
                 died = host.vitals.harm
                 host.close()
-                if not left or kernel_log.splats(host.kernel_log()):
+                if not tries_left or kernel_log.splats(host.kernel_log()):
                     if died:
                         raise HarmError(f"the host does not come up: {error.message}") from error
                     raise
@@ -150,14 +150,14 @@ class EmulatedHosts(LocalHosts[EmulatedHost]):
 
         :raises NotPristineError: they are not.
         """
-        wanted = {who: {"nonce": nonce, "asked": 0} for who, nonce in saved.nonces.items()}
+        expected = {who: {"nonce": nonce, "asked": 0} for who, nonce in saved.nonces.items()}
         texts = host.nonces()
         try:
-            held: dict[str, object] = {who: json.loads(text) for who, text in texts.items()}
+            memory: dict[str, object] = {who: json.loads(text) for who, text in texts.items()}
         except ValueError:  # a broken restore may say anything
-            held = dict(texts)
-        if held != wanted:
-            raise NotPristineError(f"memory of host and guests holds {held}, but {wanted} was saved")
+            memory = dict(texts)
+        if memory != expected:
+            raise NotPristineError(f"memory of host and guests holds {memory}, but {expected} was saved")
 
     def saved_state(self) -> Saved:
         """The saved state, made by a cold boot if the cache lacks it."""

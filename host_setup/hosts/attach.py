@@ -21,7 +21,7 @@ KEPT = "kept.json"
 STAGE = "--attach"
 
 
-class Kept(BaseModel):
+class KeptHost(BaseModel):
     """A host that is kept.
 
     :ivar pid: of the run. :ivar host: logs in to the host, a line of shell. :ivar guests: likewise, by name.
@@ -56,7 +56,7 @@ def keep_address(host: Host, folder: Path) -> Iterator[None]:
     file = folder / KEPT
     guests = {guest.name: host.login_command(guest) for guest in host.guest_specs}
     takes_command = host.qemu is not None
-    entry = Kept(pid=os.getpid(), host=host.login_command(), guests=guests, takes_command=takes_command)
+    entry = KeptHost(pid=os.getpid(), host=host.login_command(), guests=guests, takes_command=takes_command)
     folder.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600)
     file.write_text(entry.model_dump_json(indent=1), encoding="utf-8")
@@ -66,7 +66,7 @@ def keep_address(host: Host, folder: Path) -> Iterator[None]:
         file.unlink(missing_ok=True)
 
 
-def find(report: Path) -> Kept:
+def find(report: Path) -> KeptHost:
     """The host that a run keeps.
 
     :param report: the run's folder; or a folder of such, whose newest kept host is meant.
@@ -75,7 +75,7 @@ def find(report: Path) -> Kept:
     files = [file for file in (report / "hosts" / KEPT, *report.glob(f"*/hosts/{KEPT}")) if file.is_file()]
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         try:
-            entry = Kept.model_validate_json(file.read_bytes())
+            entry = KeptHost.model_validate_json(file.read_bytes())
             os.kill(entry.pid, 0)
         except ProcessLookupError:  # it was killed
             continue

@@ -120,10 +120,10 @@ class Canaries:
         :param seconds: for which it does so, at the most; the guest's own time, which stands still while it is stopped.
         """
         with workers(1) as asker:
-            held: Future[dict[str, Any]] = asker.submit(
+            reply: Future[dict[str, Any]] = asker.submit(
                 self._program.ask,
                 f"hold {planted.set} {round(seconds * 1000)}",
                 seconds=PATIENCE + _SLOWNESS * seconds,
             )
-            yield held
-            held.result()
+            yield reply
+            reply.result()

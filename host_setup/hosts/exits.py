@@ -67,8 +67,8 @@ class Exits:
     def lines_since(self, before: int) -> list[str]:
         """In words, what was noted since that number; what is no longer kept is only counted."""
         new = self.noted - before
-        kept = [str(note) for note in self.last[-new:]] if new else []
-        return [*([f"{new - len(kept)} that are not recorded"] if new > len(kept) else []), *kept]
+        notes = [str(note) for note in self.last[-new:]] if new else []
+        return [*([f"{new - len(notes)} that are not recorded"] if new > len(notes) else []), *notes]
 
 
 def parse(account: Mapping[str, Any]) -> Exits:

@@ -80,8 +80,8 @@ class GuestMemory:
         """
         first = self._hva(gpas[0]) - gpas[0]
         hvas = [hex(first + gpa) for gpa in gpas]
-        asked = (" ".join(["pagemap", *hvas[at : at + ASKED]]) for at in range(0, len(hvas), ASKED))
-        entries = [entry for reply in self._page_info.ask_all(*asked) for entry in reply["entries"]]
+        requests = (" ".join(["pagemap", *hvas[at : at + ASKED]]) for at in range(0, len(hvas), ASKED))
+        entries = [entry for reply in self._page_info.ask_all(*requests) for entry in reply["entries"]]
         return [(entry & PAGEMAP_PFN) * PAGE if entry & PAGEMAP_PRESENT else None for entry in entries]
 
     def _hva(self, gpa: int) -> int:
@@ -109,15 +109,15 @@ class GuestMemory:
 
     def mappings_with_flag(self, flag: str) -> list[tuple[int, int]]:
         """All mappings of its QEMU that have a flag: first address of each, and the one after its last."""
-        wanted = ["grep", "-E", "^[0-9a-f]+-[0-9a-f]+ |^VmFlags:", f"/proc/{self._pid()}/smaps"]
+        argv = ["grep", "-E", "^[0-9a-f]+-[0-9a-f]+ |^VmFlags:", f"/proc/{self._pid()}/smaps"]
         ranges: list[tuple[int, int]] = []
-        held = (0, 0)
-        for line in self._host().run(wanted, seconds=20).require().text.splitlines():
+        span = (0, 0)
+        for line in self._host().run(argv, seconds=20).require().text.splitlines():
             first, dash, end = line.split(maxsplit=1)[0].partition("-")
             if dash:
-                held = (int(first, 16), int(end, 16))
+                span = (int(first, 16), int(end, 16))
             elif flag in line.split()[1:]:
-                ranges.append(held)
+                ranges.append(span)
         return ranges
 
     def protection(self) -> str:

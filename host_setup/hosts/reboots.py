@@ -24,4 +24,4 @@ def reboot_in_a_row(guest: Guest, times: int, deadline: Deadline) -> list[tuple[
     guest.ssh.run(["sh", "-c", f"{{ sleep 0.1; {countdown}; }} > /dev/null 2>&1 &"], seconds=20)
     guest.close()  # nothing answers on the old connections
     guest.wait_for_boot(before + 1, deadline)
-    return [(int(left), protected == "yes") for left, protected in LINE.findall(guest.console()[length:])]
+    return [(int(reboots), protected == "yes") for reboots, protected in LINE.findall(guest.console()[length:])]

@@ -25,27 +25,27 @@ def with_places(text: str, vmlinux: Path) -> str:
     :raises SealproofError: nm or addr2line fails.
     """
     places = {match[0]: match for match in _PLACE.finditer(text)}
-    known = _functions(vmlinux, {match[2] for match in places.values()})
+    addresses = _functions(vmlinux, {match[2] for match in places.values()})
     # What a trace holds are return addresses: the call is right before. RIP is where it happened.
-    wanted = {
-        place: known[match[2]] + int(match[3], 16) - (0 if match[1] else 1)
+    lookups = {
+        place: addresses[match[2]] + int(match[3], 16) - (0 if match[1] else 1)
         for place, match in places.items()
-        if match[2] in known
+        if match[2] in addresses
     }
-    if not wanted:
+    if not lookups:
         return text
-    words = ["addr2line", "--exe", str(vmlinux), *map(hex, wanted.values())]
+    words = ["addr2line", "--exe", str(vmlinux), *map(hex, lookups.values())]
     lines = output(words, stage=STAGE).decode(errors="replace").splitlines()
-    where = {place: line for place, line in zip(wanted, map(_source, lines), strict=False) if line}
+    where = {place: line for place, line in zip(lookups, map(_source, lines), strict=False) if line}
     return _PLACE.sub(lambda match: f"{match[0]} ({where[match[0]]})" if match[0] in where else match[0], text)
 
 
-def _functions(vmlinux: Path, wanted: set[str]) -> dict[str, int]:
+def _functions(vmlinux: Path, names: set[str]) -> dict[str, int]:
     """The addresses of functions by name; none of a name that is not unique."""
     addresses: dict[str, list[int]] = defaultdict(list)
     for line in output(["nm", str(vmlinux)], stage=STAGE).decode(errors="replace").splitlines():
         words = line.split()
-        if len(words) == 3 and words[1] in _CODE and words[2] in wanted:
+        if len(words) == 3 and words[1] in _CODE and words[2] in names:
             addresses[words[2]].append(int(words[0], 16))
     return {name: addresses[0] for name, addresses in addresses.items() if len(addresses) == 1}
 

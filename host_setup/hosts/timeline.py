@@ -42,9 +42,7 @@ class Event:
     words: str
 
 
-def timeline(
-    run: Path, begun: float, ended: float, notes: Iterable[Event], last: Iterable[tuple[str, str]] = ()
-) -> str:
+def timeline(run: Path, begin: float, end: float, notes: Iterable[Event], last: Iterable[tuple[str, str]] = ()) -> str:
     """What happened in a run between two times, with the oopses among it first.
 
     :param run: the run's folder. :param notes: events of the probe and the harness.
@@ -55,14 +53,14 @@ def timeline(
     events = [*notes, *console_events, *_canary_events(run / "journal.jsonl")]
     for name in consoles:
         events += _qmp_events(run / "hosts" / name / TRANSCRIPT, f"qmp {name}")
-    in_time = sorted(event for event in events if begun <= event.time <= ended)
+    in_time = sorted(event for event in events if begin <= event.time <= end)
     messages = [
         f"{name}: {message.words}"
         for name, lines in consoles.items()
-        for message in oops.find("\n".join(line.words for line in lines if begun <= line.time <= ended))
+        for message in oops.find("\n".join(line.words for line in lines if begin <= line.time <= end))
     ]
     width = max((len(event.source) for event in in_time), default=0)
-    lines = [_line(event, begun, width) for event in in_time]
+    lines = [_line(event, begin, width) for event in in_time]
     if len(lines) > MOST:
         half = MOST // 2
         lines = [*lines[:half], f"... {len(lines) - 2 * half} lines are left out ...", *lines[-half:]]
@@ -89,8 +87,8 @@ def console(folder: Path) -> Iterator[Event]:
 def _qmp_events(file: Path, source: str) -> Iterator[Event]:
     for line in _records(file):
         arguments, reply = line.get("arguments") or {}, line.get("reply")
-        asked = arguments.get("command-line") or (json.dumps(arguments) if arguments else "")
-        words = f"{line.get('execute')} {asked}".rstrip()
+        operands = arguments.get("command-line") or (json.dumps(arguments) if arguments else "")
+        words = f"{line.get('execute')} {operands}".rstrip()
         if isinstance(reply, dict) and "error" in reply:
             words += f": refused: {reply['error']}"
         yield Event(float(line["time"]), source, words)

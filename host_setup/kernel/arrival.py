@@ -104,8 +104,8 @@ class Patch:
     @property
     def number(self) -> tuple[int, int] | None:
         """Its place in its series, and how many there are, as its subject says; None if it says neither."""
-        found = _NUMBER.search(self.subject)
-        return None if found is None else (int(found[1]), int(found[2]))
+        match = _NUMBER.search(self.subject)
+        return None if match is None else (int(match[1]), int(match[2]))
 
     @property
     def is_binary(self) -> bool:
@@ -500,10 +500,10 @@ def _of_mailbox(file: Path, mails: Sequence[_Mail], strip: int | None) -> list[P
         raise _patch_error(f"{path_text(file)} holds a patch twice: {path_text(twice[0])}", "remove one: 'b4 am' does")
     for total in sorted({number[1] for number in numbers if number}):
         there = {number[0] for number in numbers if number and number[1] == total}
-        gone = next((place for place in range(1, total + 1) if place not in there), None)
-        if gone is not None:
+        missing = next((place for place in range(1, total + 1) if place not in there), None)
+        if missing is not None:
             raise _patch_error(
-                f"{path_text(file)} lacks patch {gone} of {total}",
+                f"{path_text(file)} lacks patch {missing} of {total}",
                 "fetch the mailbox again; if you want only some of its patches, save each as a file of its own",
             )
     if all(numbers) and len(set(numbers)) == len(numbers) and len({number[1] for number in numbers if number}) == 1:

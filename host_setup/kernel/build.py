@@ -307,8 +307,8 @@ def _build(
 
 def _profile_arguments(request: Request) -> list[str]:
     """What make is told of the files that count how often their code runs, if any do."""
-    wanted = layers.Layer.COVERAGE in request.layers
-    return [profile.make_word(profile.files(request.series))] if wanted else []
+    is_profiled = layers.Layer.COVERAGE in request.layers
+    return [profile.make_word(profile.files(request.series))] if is_profiled else []
 
 
 def _make(folder: Path, toolchain: Toolchain) -> list[str]:
@@ -344,12 +344,12 @@ def _environment(store: Store) -> dict[str, str]:
 
 def _keep(folder: Path, patterns: Sequence[str]) -> None:
     """Remove everything below a folder that no pattern names, and the folders that become empty by it."""
-    kept = {path for pattern in patterns for path in folder.glob(pattern)}
-    parents = {parent for path in kept for parent in path.parents}
+    paths = {path for pattern in patterns for path in folder.glob(pattern)}
+    parents = {parent for path in paths for parent in path.parents}
 
     def prune(inside: Path) -> None:
         for path in inside.iterdir():
-            if path in kept:
+            if path in paths:
                 continue
             if path in parents:
                 prune(path)
@@ -383,17 +383,17 @@ def _build_id(vmlinux: Path) -> str:
 
 def _expect_duration(store: Store, config: Path) -> tuple[int, float | None]:
     """Lines and seconds that a build may take, by the newest of about its size, or else by the nearest to it."""
-    wanted = _options_on(config)
+    count = _options_on(config)
     nearest: tuple[float, float] | None = None
-    lines, seconds = wanted * _LINES, None
+    lines, seconds = count * _LINES, None
     for entry in (store.root / "kernel").glob("*"):
         with contextlib.suppress(OSError):  # somebody cleans the cache
-            options, made = _options_on(entry / "source/build/.config"), entry / "kernel.json"
-            unlike = round(abs(options / wanted - 1), 1), -made.stat().st_mtime
+            options, result = _options_on(entry / "source/build/.config"), entry / "kernel.json"
+            unlike = round(abs(options / count - 1), 1), -result.stat().st_mtime
             if nearest is None or unlike < nearest:
-                facts = json.loads(made.read_text(encoding="utf-8"))
+                facts = json.loads(result.read_text(encoding="utf-8"))
                 nearest = unlike
-                lines, seconds = (facts[fact] * (wanted / options) for fact in ("lines", "seconds"))
+                lines, seconds = (facts[fact] * (count / options) for fact in ("lines", "seconds"))
     return round(lines), seconds
 
 
@@ -406,7 +406,7 @@ def _kernel(entry: Path, request: Request) -> BuiltKernel:
     facts = json.loads((entry / "kernel.json").read_text(encoding="utf-8"))
     build_tree = entry / "source/build"
     image, vmlinux, config = build_tree / "arch/x86/boot/bzImage", build_tree / "vmlinux", build_tree / ".config"
-    known = sums(entry)
+    file_sums = sums(entry)
     files = {"image": image, "vmlinux": vmlinux, "config": config}
     return BuiltKernel(
         key=entry.name,
@@ -423,7 +423,7 @@ def _kernel(entry: Path, request: Request) -> BuiltKernel:
         vmlinux=vmlinux,
         config=config,
         build_tree=build_tree,
-        sums={name: known[str(path.relative_to(entry))] for name, path in files.items()},
+        sums={name: file_sums[str(path.relative_to(entry))] for name, path in files.items()},
         toolchain=request.toolchain,
     )
 

@@ -32,8 +32,8 @@ class Progress:
         match = _ACTION.match(line)
         if match:
             self.lines += 1
-            what = "/".join(match[2].split("/")[-3:])  # tools are named by their whole path
-            self._step.update(min(0.99, self.lines / self._expected), f"{match[1]} {what}")
+            target = "/".join(match[2].split("/")[-3:])  # tools are named by their whole path
+            self._step.update(min(0.99, self.lines / self._expected), f"{match[1]} {target}")
 
 
 def errors(log: str) -> str:
@@ -42,7 +42,7 @@ def errors(log: str) -> str:
     With several jobs an error is often far from the end: other compilers finish their work after it.
     """
     lines = log.splitlines()
-    wanted: set[int] = set()
+    shown_lines: set[int] = set()
     for at, line in enumerate(lines):
         if not _ERROR.search(line):
             continue
@@ -52,8 +52,8 @@ def errors(log: str) -> str:
         last = at
         while last + 1 < len(lines) and _AFTER.match(lines[last + 1]):
             last += 1
-        wanted.update(range(first, last + 1))
-    shown = [lines[at] for at in sorted(wanted)]
+        shown_lines.update(range(first, last + 1))
+    shown = [lines[at] for at in sorted(shown_lines)]
     more = [f"... and {len(shown) - MOST_LINES} more lines"] if len(shown) > MOST_LINES else []
     return "\n".join([*shown[:MOST_LINES], *more])
 

@@ -112,11 +112,11 @@ def parse(text: str, release: str = "") -> dict[str, str]:
 
 def _is_for(comment: str, release: str, line: str) -> bool:
     """Whether an option is meant for a kernel; raises as ``parse``."""
-    wanted = _FOR.fullmatch(comment.strip())
-    if wanted is None:
+    match = _FOR.fullmatch(comment.strip())
+    if match is None:
         return True
     try:
-        return not release or releases.fits(release, wanted[1])
+        return not release or releases.fits(release, match[1])
     except ValueError as error:
         raise ValueError(line) from error
 
@@ -162,13 +162,13 @@ def _plain(files: Sequence[Path], release: str, folder: Path) -> list[Path]:
     return plain
 
 
-def lost_options(wanted: Sequence[Wish], config: str) -> list[str]:
+def lost_options(wishes: Sequence[Wish], config: str) -> list[str]:
     """A line for each option that the final configuration has not, or has otherwise."""
-    got = parse(config)
+    options = parse(config)
     return [
-        f"{wish.option}: wanted {wish.value}, got {got.get(wish.option, 'n')} ({wish.fragment.name})"
-        for wish in wanted
-        if got.get(wish.option, _EMPTY if wish.value == _EMPTY else "n") != wish.value
+        f"{wish.option}: wanted {wish.value}, got {options.get(wish.option, 'n')} ({wish.fragment.name})"
+        for wish in wishes
+        if options.get(wish.option, _EMPTY if wish.value == _EMPTY else "n") != wish.value
     ]
 
 
@@ -209,7 +209,7 @@ def configure(
     :param release: of the kernel in that tree. :param own: what to begin with, in place of ``make tinyconfig``.
     :raises KernelError: an option did not survive.
     """
-    wanted = wishes(files, release)
+    wishes_of_files = wishes(files, release)
     config = out / ".config"
     plain = _plain(files, release, out / "fragments")
     # By sh: a file system without permissions, or a patch, may have made it one that cannot be run. The script leaves
@@ -226,11 +226,11 @@ def configure(
         run_tree(["sh", "-c", f"yes '' | {command}"], env=environment, log=log, stage=STAGE)
     run_tree(merge, cwd=out, log=log, stage=STAGE)
     run_tree([*make, "olddefconfig"], env=environment, log=log, stage=STAGE)
-    missing = lost_options(wanted, config.read_text(encoding="utf-8"))
+    missing = lost_options(wishes_of_files, config.read_text(encoding="utf-8"))
     if missing:
         lines = "\n".join(f"  {line}" for line in missing)
         raise KernelError(
-            f"{len(missing)} of {len(wanted)} wanted options did not survive olddefconfig:\n{lines}",
+            f"{len(missing)} of {len(wishes_of_files)} wanted options did not survive olddefconfig:\n{lines}",
             stage=STAGE,
             hint="see what each depends on ('make menuconfig', then /), and add those options to the fragment",
             artefact=log,

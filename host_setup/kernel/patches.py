@@ -96,14 +96,14 @@ def apply(tree: Path, patches: Sequence[Patch], logs: Path, pristine: Path) -> N
         except CommandError as error:
             again = shlex.quote(str(_repeat(commands, pristine, logs)))
             hunks = rejected.read_text(encoding="utf-8", errors="replace") if rejected.exists() else ""
-            said = f"{patch.name} does not apply"
+            message = f"{patch.name} does not apply"
             if lost and _NO_FILE in error.tail:
                 more = f" and {len(lost) - 1} more of its files" if lost[1:] else ""
-                said += f": the source has no {path_text(lost[0])}{more}"
+                message += f": the source has no {path_text(lost[0])}{more}"
             else:
-                said += f"\n{error.tail}{hunks}".rstrip()
+                message += f"\n{error.tail}{hunks}".rstrip()
             raise KernelError(
-                said,
+                message,
                 stage=STAGE,
                 artefact=log,
                 hint=f"{_next_step(tree, patches, number, lost, logs)}; this repeats the error: sh {again}",
@@ -113,7 +113,7 @@ def apply(tree: Path, patches: Sequence[Patch], logs: Path, pristine: Path) -> N
 def _next_step(tree: Path, patches: Sequence[Patch], number: int, lost: Sequence[str], logs: Path) -> str:
     """What its user may do about a patch that does not apply, the one of that number."""
     patch = patches[number - 1]
-    there = next((one for one in (patch, patches[-1]) if _is_there(tree, one, logs)), None)
+    there = next((candidate for candidate in (patch, patches[-1]) if _is_there(tree, candidate, logs)), None)
     if there is not None:
         return f"name a source without it, or the patch the right way round: {there.name} is in this one"
     folder = folder_of(lost, tree) if lost else None

@@ -52,24 +52,26 @@ class _Change:
 def strip_of(change: bytes, tree: Path) -> int:
     """How many leading folders of its names to drop, for a patch's change in that tree."""
     changes = [*_changes(change)]
-    leads = Counter(one.lead for one in changes if one.lead is not None)
-    made = {tuple(name[lead:]) for one in changes if one.created for name in one.names for lead in leads}
-    old = [one for one in changes if not one.created]
+    leads = Counter(change.lead for change in changes if change.lead is not None)
+    new_names = {tuple(name[lead:]) for change in changes if change.created for name in change.names for lead in leads}
+    old = [change for change in changes if not change.created]
 
     def there(strip: int) -> int:
-        return sum(one.is_in(tree, strip) or any(tuple(n[strip:]) in made for n in one.names) for one in old)
+        return sum(
+            change.is_in(tree, strip) or any(tuple(n[strip:]) in new_names for n in change.names) for change in old
+        )
 
     if not leads:
         if old:
             return 0 if there(0) and not there(1) else 1
-        return 0 if any((tree / name[0]).is_dir() for one in changes for name in one.names if name[0]) else 1
+        return 0 if any((tree / name[0]).is_dir() for change in changes for name in change.names if name[0]) else 1
     lead = leads.most_common(1)[0][0]
     if not old or there(lead):
         return lead
     if there(0) == len(old):
         return 0
-    for strip in range(lead + 1, max(len(name) for one in old for name in one.names)):
-        more = {tuple(name[lead:strip]) for one in old for name in one.names}
+    for strip in range(lead + 1, max(len(name) for change in old for name in change.names)):
+        more = {tuple(name[lead:strip]) for change in old for name in change.names}
         if len(more) == 1 and not (tree / next(iter(more))[0]).exists() and there(strip) == len(old):
             return strip
     return lead
@@ -78,23 +80,23 @@ def strip_of(change: bytes, tree: Path) -> int:
 def missing(change: bytes, tree: Path, strip: int) -> list[str]:
     """The files that a patch changes and the tree does not have, by their names in the tree."""
     changes = [*_changes(change)]
-    made = {"/".join(name[strip:]) for one in changes if one.created for name in one.names}
-    lost = ("/".join(one.names[0][strip:]) for one in changes if not one.created and not one.is_in(tree, strip))
-    return [name for name in dict.fromkeys(lost) if name not in made]
+    new_names = {"/".join(name[strip:]) for each in changes if each.created for name in each.names}
+    lost = ("/".join(each.names[0][strip:]) for each in changes if not each.created and not each.is_in(tree, strip))
+    return [name for name in dict.fromkeys(lost) if name not in new_names]
 
 
-def written(change: bytes, strip: int | None) -> frozenset[str]:
+def written(text: bytes, strip: int | None) -> frozenset[str]:
     """The text files that a patch adds or changes, by their names in the tree.
 
     :param strip: how many leading folders of its names to drop; None: as they show.
     """
-    found = set()
-    for one in _changes(change):
-        name = one.names[-1]
-        lead = one.lead if strip is None else strip
-        if one.written:
-            found.add("/".join(name[lead if lead is not None else int(name[0] == "b") :]))
-    return frozenset(found)
+    names = set()
+    for change in _changes(text):
+        name = change.names[-1]
+        lead = change.lead if strip is None else strip
+        if change.written:
+            names.add("/".join(name[lead if lead is not None else int(name[0] == "b") :]))
+    return frozenset(names)
 
 
 def folder_of(names: Sequence[str], tree: Path) -> str | None:
@@ -127,18 +129,18 @@ def _changes(change: bytes) -> Iterator[_Change]:
             continue
         for pair in _PAIRS.finditer(block):
             names = [_parts(_unquoted(name)) for name in pair.groups() if name is not None]
-            known = tuple(name for name in names if name != _NOTHING)
-            if not known:
+            paths = tuple(name for name in names if name != _NOTHING)
+            if not paths:
                 continue
-            lead = _lead(*known) if len(known) > 1 else None
-            yield _Change(known, lead, names[0] == _NOTHING, names[-1] != _NOTHING)
+            lead = _lead(*paths) if len(paths) > 1 else None
+            yield _Change(paths, lead, names[0] == _NOTHING, names[-1] != _NOTHING)
 
 
 def _two_names(words: bytes) -> tuple[list[str], list[str]]:
     """The names in a line ``diff --git``, where blanks in a name may be unquoted."""
     if b'"' in words:
-        found = [_unquoted(whole[0]) for whole in _QUOTED.finditer(words)]
-        return _parts(found[0]), _parts(found[-1])
+        paths = [_unquoted(whole[0]) for whole in _QUOTED.finditer(words)]
+        return _parts(paths[0]), _parts(paths[-1])
     places = [place for place, letter in enumerate(words) if letter == ord(" ")]
     splits = [(_parts(words[:place]), _parts(words[place + 1 :])) for place in places]
     fitting = [split for split in splits if _lead(*split) is not None]
@@ -161,5 +163,6 @@ def _unquoted(name: bytes) -> bytes:
     if not (name.startswith(b'"') and name.endswith(b'"')):
         return name
     return _ESCAPE.sub(
-        lambda one: bytes([int(one[1], 8) & 255]) if one[1].isdigit() else _LETTERS.get(one[1], one[1]), name[1:-1]
+        lambda escape: bytes([int(escape[1], 8) & 255]) if escape[1].isdigit() else _LETTERS.get(escape[1], escape[1]),
+        name[1:-1],
     )

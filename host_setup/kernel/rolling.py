@@ -26,9 +26,9 @@ from common.errors import KernelError
 from common.processes import run_tree
 from common.progress import Terminal
 from common.store import Store, digest, no_space
-from host_setup.kernel import kept, layers
+from host_setup.kernel import kept_build, layers
 from host_setup.kernel.build import Request, Site, site_in
-from host_setup.kernel.kept import code_of, compile_all, fill_entry
+from host_setup.kernel.kept_build import code_of, compile_all, fill_entry
 
 STAGE = "rolling build"
 _SECONDS = 300.0  # of the first build
@@ -102,7 +102,7 @@ class RollingBuild:
             for name in extra:
                 (site.source / name).unlink(missing_ok=True)
             for name in sorted({*differing, *(name for name in state.pending if os.path.lexists(tree / name))}):
-                _put(tree / name, site.source / name)
+                _move_in(tree / name, site.source / name)
             changed = len(differing) + len(extra)
             with self._terminal.step(f"build the kernel: {changed} files differ"):
                 self._make(site, request, state, log)
@@ -122,8 +122,8 @@ class RollingBuild:
         if self._folder.exists():
             shutil.rmtree(self._folder)
         self._folder.mkdir(parents=True)
-        if shutil.disk_usage(self._folder).free < kept.NEEDS:
-            raise no_space(self._folder, kept.NEEDS)
+        if shutil.disk_usage(self._folder).free < kept_build.NEEDS:
+            raise no_space(self._folder, kept_build.NEEDS)
         run_tree(["cp", "--archive", "--link", str(tree), str(site.source)], log=self._log, stage=STAGE)
         if site.out.is_dir() and not site.out.is_symlink():  # a user's own build folder of that name, or a link to it
             shutil.rmtree(site.out)
@@ -136,20 +136,20 @@ class RollingBuild:
 
         :param anew: until then there is no state, so that the folder is made anew if this is killed.
         """
-        wanted = _options(request)
-        if state.configured != wanted:
+        options = _options(request)
+        if state.configured != options:
             if not anew:
                 self._note(replace(state, configured=""))
             shutil.rmtree(site.out / "fragments", ignore_errors=True)
             files, release = layers.fragments(request.layers, request.series, request.own), request.source.release
             layers.configure(site.make, site.environment, site.source, site.out, files, release, log, request.own)
-        ended = _State(state.by, wanted, ())
+        done = _State(state.by, options, ())
         try:
             compile_all(site, log)
         except KernelError:
-            self._note(ended)
+            self._note(done)
             raise
-        self._note(ended)
+        self._note(done)
 
     def _state(self) -> _State | None:
         try:
@@ -205,7 +205,7 @@ def _same(tree: Path, source: Path, name: str, here: os.stat_result, there: os.s
     return first.read_bytes() == second.read_bytes()
 
 
-def _put(file: Path, target: Path) -> None:
+def _move_in(file: Path, target: Path) -> None:
     """A copy of a file or a link, which make finds newer than all objects, in place of what is there."""
     for parent in target.parents:
         if parent.is_dir() and not parent.is_symlink():

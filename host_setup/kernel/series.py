@@ -98,14 +98,14 @@ def available() -> list[str]:
 def load_for(name: str | Path, release: str) -> Series:
     """As :func:`load`; of ours that is not made for that kernel the port ``NAME-...`` that is, if there is one."""
     name = _own_name(name)
-    wanted = load(name)
+    series = load(name)
     if _is_path(name):
-        return wanted
+        return series
     ports = (load(port) for port in available() if port.startswith(f"{name}-"))
     try:
-        return next((port for port in (wanted, *ports) if releases.fits(release, port.base)), wanted)
+        return next((port for port in (series, *ports) if releases.fits(release, port.base)), series)
     except ValueError:  # it is no release: check_base() says so
-        return wanted
+        return series
 
 
 def _is_path(name: str | Path) -> bool:
@@ -177,7 +177,7 @@ def _load(folder: Path, name: str, *, is_path: bool) -> Series:
 
 
 def _where_patches_are(folder: Path) -> str:
-    inside = next((one for one in sorted(folder.glob("*/")) if arrival.holds_patches(one)), None)
+    inside = next((below for below in sorted(folder.glob("*/")) if arrival.holds_patches(below)), None)
     if inside is not None:
         return f"the patches in {path_text(inside.name)}/ do not count: move them up, or list them in a quilt series"
     return f'patches end in {", ".join(arrival.SUFFIXES)}; a series without patches must say patches = "none"'
@@ -186,22 +186,22 @@ def _where_patches_are(folder: Path) -> str:
 def _no_series(folder: Path, name: str, *, is_path: bool) -> UserInputError:
     hint = f"known series: {', '.join(available())}; or give the path of a folder"
     if _RANGE.fullmatch(name) and not folder.exists():
-        what = f"{path_text(name)} is a range of commits; a series is a folder"
+        fault = f"{path_text(name)} is a range of commits; a series is a folder"
         return UserInputError(
-            what, stage=STAGE, hint=f"write its patches: git format-patch -o FOLDER {path_text(name)}"
+            fault, stage=STAGE, hint=f"write its patches: git format-patch -o FOLDER {path_text(name)}"
         )
     if not is_path and not Path(name).is_file():
         meant = f", or ./{path_text(name)} for the folder here" if Path(name).is_dir() else ""
         return UserInputError(f"there is no series {name!r}", stage=STAGE, hint=hint + meant)
     if folder.is_file() or not is_path:
-        what = f"{path_text(folder if is_path else name)} is a file; a series is a folder"
+        fault = f"{path_text(folder if is_path else name)} is a file; a series is a folder"
         hint = f"put it into a folder, beside a file series.toml with {_EXAMPLE}, each on a line"
     elif folder.is_dir():
-        what = f"no series at {path_text(folder)}: it has no series.toml"
+        fault = f"no series at {path_text(folder)}: it has no series.toml"
         hint = f"write it there: {_EXAMPLE}, each on a line"
     else:
-        what = f"no series at {path_text(folder)}: there is no such folder"
-    return UserInputError(what, stage=STAGE, hint=hint)
+        fault = f"no series at {path_text(folder)}: there is no such folder"
+    return UserInputError(fault, stage=STAGE, hint=hint)
 
 
 def _parse(file: Path) -> _File:

@@ -89,7 +89,7 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(*OPTIONS, dest="kernel_source", type=parse, metavar="NAME|PATH", help=HELP)
 
 
-def resolve(wanted: Path | str | None, store: Store) -> Source:
+def resolve(origin: Path | str | None, store: Store) -> Source:
     """The source that the user means.
 
     :param wanted: a tree or a tarball; the release of a package of Debian's, which is fetched; None for the one that is
@@ -98,9 +98,9 @@ def resolve(wanted: Path | str | None, store: Store) -> Source:
     :raises SetupError: Debian's package is not installed or cannot be fetched, or a decompressor is missing.
     :raises UserInputError: there is nothing of the kind, or it is no kernel.
     """
-    if isinstance(wanted, str):
-        return _tarball(debian_archive.tarball(wanted, store, Terminal()), store)
-    return _source_named(wanted, store)
+    if isinstance(origin, str):
+        return _tarball(debian_archive.tarball(origin, store, Terminal()), store)
+    return _source_named(origin, store)
 
 
 def _source_named(user_path: Path | None, store: Store) -> Source:
@@ -172,15 +172,15 @@ def _tree(path: Path, store: Store) -> Source:
 
 
 def _no_makefile(path: Path) -> UserInputError:
-    what, hint = "it has no Makefile", "name the top folder of a kernel tree"
-    inside = next((one for one in sorted(path.glob("*/MAINTAINERS")) if one.with_name("Kbuild").is_file()), None)
+    fault, hint = "it has no Makefile", "name the top folder of a kernel tree"
+    inside = next((below for below in sorted(path.glob("*/MAINTAINERS")) if below.with_name("Kbuild").is_file()), None)
     if (path / "HEAD").is_file() and (path / "objects").is_dir():
-        what, hint = "it is a bare repository", "check out a commit (git worktree add), and name that folder"
+        fault, hint = "it is a bare repository", "check out a commit (git worktree add), and name that folder"
     elif inside is not None:
         hint = f"name the kernel's own folder: {path_text(inside.parent)}"
     elif (path / ".git").exists():
         hint = "check out a commit there (git checkout, git submodule update), or name the top folder of a kernel tree"
-    return UserInputError(f"{path_text(path)} is not a Linux kernel: {what}", stage=STAGE, hint=hint)
+    return UserInputError(f"{path_text(path)} is not a Linux kernel: {fault}", stage=STAGE, hint=hint)
 
 
 def _require_all(tree: Path, path: Path) -> None:

@@ -82,9 +82,10 @@ class Toolchain:
                 stage=STAGE,
                 hint=f"apt-get install {packages}, or choose another with --compiler",
             )
-        asked = [self.compiler, *([self._llvm("ld.lld")] if self._is_llvm else [])]
+        compilers = [self.compiler, *([self._llvm("ld.lld")] if self._is_llvm else [])]
         versions = [
-            output([compiler, "--version"], stage=STAGE).decode(errors="replace").splitlines()[0] for compiler in asked
+            output([compiler, "--version"], stage=STAGE).decode(errors="replace").splitlines()[0]
+            for compiler in compilers
         ]
         return "; ".join(versions if self.compiler == GCC.compiler else [self.compiler, *versions])
 

@@ -82,20 +82,20 @@ def read(tree: Path, store: Store) -> tuple[File, ...]:
     :raises UserInputError: a file cannot be read. :raises KernelError: it is being changed meanwhile.
     """
     key = digest("files", str(tree))
-    known = _load_known(store, key)
+    last_facts = _load_known(store, key)
     facts: dict[str, tuple[str, str]] = {}
     files = []
     now = time.time()
     for name, entry in sorted(_listing(tree).items()):
-        seen = f"{entry.path} {entry.link} {_facts(entry.status)}"
-        last, content = known.get(name, ("", ""))
-        if last != seen:
+        facts_now = f"{entry.path} {entry.link} {_facts(entry.status)}"
+        last, content = last_facts.get(name, ("", ""))
+        if last != facts_now:
             with _reading(entry.path):
                 content = _content(entry)
         settled = max(entry.status.st_mtime, entry.status.st_ctime) < now - _SETTLED
-        facts[name] = (seen if settled else "", content)
+        facts[name] = (facts_now if settled else "", content)
         files.append(File(name, entry.path, content))
-    if facts != known:
+    if facts != last_facts:
         store.discard("identity", key)
         store.get_or_make("identity", key, lambda folder: _write(folder / "files.json", facts))
     return tuple(files)
@@ -134,7 +134,7 @@ def _is_built(tree: Path) -> bool:
 
 def tidy(tree: Path) -> None:
     """Remove what is no source from a tree of ours."""
-    wanted = {os.fsencode(name) for name in _listing(tree, follow=False)}
+    listing = {os.fsencode(name) for name in _listing(tree, follow=False)}
     root = os.fsencode(tree)
     for folder, folders, names in os.walk(root, topdown=False):
         inside = os.path.relpath(folder, root)
@@ -143,7 +143,7 @@ def tidy(tree: Path) -> None:
             if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
                 if not os.listdir(path):  # noqa: PTH208
                     os.rmdir(path)  # noqa: PTH106
-            elif os.path.normpath(os.path.join(inside, name)) not in wanted:  # noqa: PTH118
+            elif os.path.normpath(os.path.join(inside, name)) not in listing:  # noqa: PTH118
                 os.unlink(path)  # noqa: PTH108
 
 
@@ -151,7 +151,7 @@ def tidy(tree: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Entry:
     """A file that was found: where it is, and what it says if it is a link and stays one.
 
     :ivar path: a text, as there are 86,000 of them, and of each ``Path`` only the text is ever used.
@@ -170,18 +170,18 @@ class _Root:
     name: str
 
 
-def _listing(tree: Path, *, follow: bool = True) -> dict[str, _Found]:
+def _listing(tree: Path, *, follow: bool = True) -> dict[str, _Entry]:
     """The files of a tree, by name.
 
     :param follow: what a link leads to outside of the tree is part of it.
     """
-    entries: dict[str, _Found] = {}
+    entries: dict[str, _Entry] = {}
     _collect(tree, "", (_Root(tree, ""),), entries, follow=follow)
     built = _build_folders(entries)
     return {name: entry for name, entry in entries.items() if not _is_left(name, entry.path, built)}
 
 
-def _collect(folder: Path, prefix: str, roots: tuple[_Root, ...], entries: dict[str, _Found], *, follow: bool) -> None:
+def _collect(folder: Path, prefix: str, roots: tuple[_Root, ...], entries: dict[str, _Entry], *, follow: bool) -> None:
     """Add the files of a folder, which lies in the last of the roots."""
     for entry in _names(folder, on_top=not prefix):
         path, name = f"{folder}/{entry.rstrip('/')}", f"{prefix}{entry.rstrip('/')}"
@@ -192,15 +192,15 @@ def _collect(folder: Path, prefix: str, roots: tuple[_Root, ...], entries: dict[
         if stat.S_ISDIR(status.st_mode):
             _collect(Path(path), f"{name}/", roots, entries, follow=follow)
         elif stat.S_ISREG(status.st_mode):
-            entries[name] = _Found(path, status)
+            entries[name] = _Entry(path, status)
         elif stat.S_ISLNK(status.st_mode):
             target = _outside(Path(path), name, roots) if follow else str(Path(path).readlink())
             if isinstance(target, str):
-                entries[name] = _Found(path, status, target)
+                entries[name] = _Entry(path, status, target)
             elif target.is_dir():
                 _collect(target, f"{name}/", (*roots, _Root(target, name)), entries, follow=follow)
             else:
-                entries[name] = _Found(str(target), target.stat())
+                entries[name] = _Entry(str(target), target.stat())
 
 
 def _outside(link: Path, name: str, roots: Sequence[_Root]) -> Path | str:
@@ -257,11 +257,11 @@ def _files_outside_git(folder: Path, rules: Sequence[str]) -> list[str]:
     """
     stronger = [f"--exclude={rule}" for rule in rules]
     excluded = [f"--exclude-from={file}" for file in _lists_of_ignored(folder)]
-    asked = ("ls-files", "-z", "--others", "--exclude-per-directory=.gitignore", *excluded, *stronger)
+    argv = ("ls-files", "-z", "--others", "--exclude-per-directory=.gitignore", *excluded, *stronger)
     complaints: list[str] = []
     with scratch_folder() as scratch:
         output([*GIT, "init", "--quiet", "--bare", "--template=", str(scratch)], stage=STAGE, env=GIT_ENVIRONMENT)
-        listed = git(folder, f"--git-dir={scratch}", "--work-tree=.", *asked, stage=STAGE, complaints=complaints)
+        listed = git(folder, f"--git-dir={scratch}", "--work-tree=.", *argv, stage=STAGE, complaints=complaints)
     hidden = [words for words in complaints if "could not open directory" in words]  # git goes on all the same
     if hidden:
         raise _unreadable(hidden[0])
@@ -287,7 +287,7 @@ def _split(listed: bytes) -> list[str]:
     return [os.fsdecode(name) for name in listed.split(b"\0") if name]
 
 
-def _build_folders(entries: Mapping[str, _Found]) -> tuple[str, ...]:
+def _build_folders(entries: Mapping[str, _Entry]) -> tuple[str, ...]:
     """Folders in the tree that a kernel was built into; older kernels do not tell git to leave them alone."""
     places: dict[str, str] = {}
     for name, entry in entries.items():
@@ -322,7 +322,7 @@ def _facts(status: os.stat_result) -> str:
     return f"{status.st_mode} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
-def _content(entry: _Found) -> str:
+def _content(entry: _Entry) -> str:
     if entry.link is not None:
         return f"{_Kind.LINK} {os.fsencode(entry.link).hex()}"
     kind = _Kind.PROGRAM if entry.status.st_mode & 0o100 else _Kind.FILE
@@ -382,10 +382,10 @@ def _load_known(store: Store, key: str) -> dict[str, tuple[str, str]]:
     if entry is None:
         return {}
     try:
-        known = json.loads((entry / "files.json").read_text(encoding="ascii"))
+        raw = json.loads((entry / "files.json").read_text(encoding="ascii"))
     except (OSError, ValueError):
         return {}
-    return {name: (seen, content) for name, (seen, content) in known.items()}
+    return {name: (entry_facts, content) for name, (entry_facts, content) in raw.items()}
 
 
 def _write(file: Path, value: object) -> None:

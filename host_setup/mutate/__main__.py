@@ -23,7 +23,7 @@ from common.progress import Terminal
 from common.store import Store
 from host_setup.claim_runs import claim_tests
 from host_setup.kernel import series, source
-from host_setup.kernel.kept import KeptBuild
+from host_setup.kernel.kept_build import KeptBuild
 from host_setup.kernel.patches import source_tree
 from host_setup.mutate.book import Book, Line, MutantVerdict, equivalents, summary, table
 from host_setup.mutate.claims import Order, coverage, hints
@@ -87,7 +87,7 @@ class Ground:
     """
 
     base: Path
-    kept: KeptBuild
+    kept_build: KeptBuild
     patched: Path
     hand: tuple[Fault, ...]
     machine: tuple[Mutant, ...]
@@ -119,10 +119,10 @@ def choose_faults(
     return random.Random(seed).sample(sorted(matching, key=lambda fault: fault.name), sample)  # noqa: S311  no secret
 
 
-def exit_status(asked: Sequence[Fault], judged: Sequence[Line]) -> int:
+def exit_status(chosen: Sequence[Fault], judged: Sequence[Line]) -> int:
     """What the results say of the faults that were asked for."""
     by_name = {line.name: line for line in judged}
-    lines = [by_name.get(fault.name) for fault in asked]
+    lines = [by_name.get(fault.name) for fault in chosen]
     if any(
         line is not None and not line.verdict.is_settled and line.verdict is not MutantVerdict.UNTRIED for line in lines
     ):
@@ -137,18 +137,18 @@ def main(argv: list[str]) -> int:
     store = Store(cache_root())
     folder: Path = option.folder.absolute()
     ground = _ground(option, store, folder, terminal)
-    known = claim_tests(PROJECT)
-    order = Order(tuple(known), hints(), coverage(option.coverage) if option.coverage else None)
-    asked = choose_faults(ground.hand, ground.machine, option.kind, option.only, option.sample, option.seed)
+    tests = claim_tests(PROJECT)
+    order = Order(tuple(tests), hints(), coverage(option.coverage) if option.coverage else None)
+    chosen = choose_faults(ground.hand, ground.machine, option.kind, option.only, option.sample, option.seed)
     if option.list:
-        for fault in map(ground.fault, asked):
+        for fault in map(ground.fault, chosen):
             print(f"{fault.name}: {fault.mistake}\n    {', '.join(order.first(fault))}")  # noqa: T201
         return PROVEN
-    faults = [ground.fault(fault) for fault in asked]
+    faults = [ground.fault(fault) for fault in chosen]
     book = Book(folder)
     try:
         with _alone(store):
-            _try(faults, book, _trials(option, ground, store, folder, order, known, terminal), option, terminal)
+            _try(faults, book, _trials(option, ground, store, folder, order, tests, terminal), option, terminal)
     finally:
         judged = book.verdicts(ground.equivalents)
         for words in summary(judged):
@@ -156,7 +156,7 @@ def main(argv: list[str]) -> int:
         if option.table:
             command = " ".join(["make mutate", *([f"ARGS='{' '.join(argv)}'"] if argv else [])])
             option.table.write_text(
-                table(judged, tuple(known), command, len(ground.hand) + len(ground.machine)), encoding="utf-8"
+                table(judged, tuple(tests), command, len(ground.hand) + len(ground.machine)), encoding="utf-8"
             )
     return exit_status(faults, judged)
 
@@ -167,10 +167,10 @@ def _alone(store: Store) -> Iterator[None]:
 
     :raises SetupError: another run has it.
     """
-    kept = store.root / "kept"
-    kept.mkdir(parents=True, exist_ok=True)
+    builds = store.root / "kept"
+    builds.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(kept / "lock", timeout=0):
+        with FileLock(builds / "lock", timeout=0):
             yield
     except Timeout as error:
         raise SetupError("another 'make mutate' is at work", stage=STAGE, hint="end it, or wait for it") from error
@@ -185,42 +185,42 @@ def _ground(option: argparse.Namespace, store: Store, folder: Path, terminal: Te
     patched = source_tree(request.source, request.series.patches, store, terminal, logs)
     machine = tuple(machine_made(pristine, patched, request.series.patches))
     where: Path = option.faults or FOLDER / base.name
-    kept = KeptBuild(store.root / "kept" / base.name, request, store, terminal)
+    kept_build = KeptBuild(store.root / "kept" / base.name, request, store, terminal)
     reasons = equivalents(where / "equivalent.toml", {mutant.name: mutant.before for mutant in machine})
-    return Ground(base, kept, patched, tuple(by_hand(where, patched, logs)), machine, reasons)
+    return Ground(base, kept_build, patched, tuple(by_hand(where, patched, logs)), machine, reasons)
 
 
 def _trials(
-    option: argparse.Namespace, ground: Ground, store: Store, folder: Path, order: Order, known: dict[str, str],
+    option: argparse.Namespace, ground: Ground, store: Store, folder: Path, order: Order, tests: dict[str, str],
     terminal: Terminal,
 ) -> Trials:  # fmt: skip
     settings = Settings("emulated", str(ground.base), option.kernel_source)
     plain, _ = prepare(settings, store, terminal)
-    ground.kept.open()
+    ground.kept_build.open()
     try:
         commit = git(PROJECT, "describe", "--always", "--dirty", "--abbrev=12", stage=STAGE).decode().strip()
     except CommandError:
         commit = "unknown"
     request = kernel_request(source.resolve(option.kernel_source, store), ground.base)
     return Trials(
-        ground.kept, request, ground.base, plain, store, folder, order=order, tests=known, failures=option.failures,
-        whole=option.whole, commit=commit,
+        ground.kept_build, request, ground.base, plain, store, folder, order=order, tests=tests,
+        failures=option.failures, whole=option.whole, commit=commit,
     )  # fmt: skip
 
 
-def _try(asked: Sequence[Fault], book: Book, trials: Trials, option: argparse.Namespace, terminal: Terminal) -> None:
+def _try(chosen: Sequence[Fault], book: Book, trials: Trials, option: argparse.Namespace, terminal: Terminal) -> None:
     begun = time.monotonic()
-    left = [fault for fault in asked if not book.has_result(fault, option.again)]
-    terminal.say(f"{len(asked)} faults, {len(asked) - len(left)} of them tried before")
-    for number, fault in enumerate(left, 1):
+    untried = [fault for fault in chosen if not book.has_result(fault, option.again)]
+    terminal.say(f"{len(chosen)} faults, {len(chosen) - len(untried)} of them tried before")
+    for number, fault in enumerate(untried, 1):
         if option.minutes is not None and time.monotonic() - begun > 60 * option.minutes:
-            terminal.say(f"time is up: {len(left) - number + 1} faults are left")
+            terminal.say(f"time is up: {len(untried) - number + 1} faults are left")
             break
         line = trials.try_fault(fault)
         book.add(line)
         by = ", ".join(line.claims) or line.why.partition("\n")[0]
         terminal.say(
-            f"{number}/{len(left)} {fault.name}: {line.verdict}{f' ({by})' if by else ''}"
+            f"{number}/{len(untried)} {fault.name}: {line.verdict}{f' ({by})' if by else ''}"
             f"  [{line.building:.0f} s + {line.trying:.0f} s]"
         )
     if claims := book.without_control():

@@ -102,11 +102,11 @@ class Book:
         self._controls_file = folder / "controls.jsonl"
         self.lines: dict[str, Line] = {}
         self.controls: dict[str, str] = {}
-        for kept in _read_lines(self._file):
-            line = _line(kept)
+        for entry in _read_lines(self._file):
+            line = _line(entry)
             self.lines[line.name] = line
-        for kept in _read_lines(self._controls_file):
-            self.controls[str(kept["claim"])] = str(kept["status"])
+        for entry in _read_lines(self._controls_file):
+            self.controls[str(entry["claim"])] = str(entry["status"])
 
     def add(self, line: Line) -> None:
         """Keep a result."""
@@ -163,10 +163,10 @@ def _read_lines(file: Path) -> Iterable[dict[str, object]]:
                 ) from error
 
 
-def _line(kept: dict[str, object]) -> Line:
-    fields = {**kept, "verdict": MutantVerdict(str(kept["verdict"]))}
+def _line(entry: dict[str, object]) -> Line:
+    fields = {**entry, "verdict": MutantVerdict(str(entry["verdict"]))}
     for name in ("claims", "must"):
-        value = kept.get(name, ())
+        value = entry.get(name, ())
         fields[name] = tuple(str(item) for item in value) if isinstance(value, list) else ()
     return Line(**fields)  # type: ignore[arg-type]
 

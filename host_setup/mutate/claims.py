@@ -63,8 +63,8 @@ class Order:
     :param known: all claims that have a test. :param covered: what each line is executed by; None: nobody has measured.
     """
 
-    def __init__(self, known: Sequence[str], about: Sequence[_Hint], covered: Coverage | None = None) -> None:
-        self._known = tuple(known)
+    def __init__(self, all_claims: Sequence[str], about: Sequence[_Hint], covered: Coverage | None = None) -> None:
+        self._all_claims = tuple(all_claims)
         self._about = about
         self._covered = covered
         self._width: dict[str, int] = {}
@@ -84,16 +84,16 @@ class Order:
             for hint in self._about
             if any(fnmatchcase(place, pattern) for place in _spelt(fault) for pattern in hint.at)
             for pattern in hint.claims
-            for claim in self._known
+            for claim in self._all_claims
             if fnmatchcase(claim, pattern) and (covering is None or claim in covering)
         ]
         special = sorted(covering or (), key=lambda claim: (self._width.get(claim, 0), claim))
-        return tuple(dict.fromkeys(claim for claim in (*fault.must, *about, *special) if claim in self._known))
+        return tuple(dict.fromkeys(claim for claim in (*fault.must, *about, *special) if claim in self._all_claims))
 
     def rest(self, fault: Fault) -> tuple[str, ...]:
         """All others."""
         first = set(self.first(fault))
-        return tuple(claim for claim in self._known if claim not in first)
+        return tuple(claim for claim in self._all_claims if claim not in first)
 
     def _covering(self, fault: Fault) -> frozenset[str] | None:
         if self._covered is None:

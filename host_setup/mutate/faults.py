@@ -24,7 +24,7 @@ from common.errors import UserInputError
 from common.store import digest
 from host_setup.kernel import arrival, patches
 from host_setup.kernel.arrival import Patch
-from host_setup.mutate.added import files_touched, lines_added
+from host_setup.mutate.added_lines import files_touched, lines_added
 from host_setup.mutate.operators import Mutant, mutants, predicates
 
 STAGE = "fault"

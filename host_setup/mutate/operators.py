@@ -200,8 +200,8 @@ def _calls(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple[
 def _locks(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple[Edit, ...]]]:
     """A lock goes together with all that release it in its function: half of a pair would only hang."""
     calls = [(match, _statement(parsed, match)) for match in _each(_CALL, parsed, function)]
-    taken = [(match, end) for match, end in calls if end > 0 and _LOCK.fullmatch(match[2])]
-    for match, end in taken:
+    locks = [(match, end) for match, end in calls if end > 0 and _LOCK.fullmatch(match[2])]
+    for match, end in locks:
         arguments = parsed.arguments(match.start(3))
         if match[2] == "guard":
             continue
@@ -210,7 +210,7 @@ def _locks(parsed: CText, function: Function) -> Iterator[tuple[Operator, tuple[
             for other, last in calls
             if last > 0 and _UNLOCK.fullmatch(other[2]) and parsed.arguments(other.start(3))[:1] == arguments[:1]
         ]
-        same = [lock for lock, _ in taken if parsed.arguments(lock.start(3))[:1] == arguments[:1]]
+        same = [lock for lock, _ in locks if parsed.arguments(lock.start(3))[:1] == arguments[:1]]
         if (
             released
             and len(same) == 1

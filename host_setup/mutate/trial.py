@@ -21,7 +21,7 @@ from guest_images.programs import MODULES
 from host_setup.claim_runs import HARM, LENT, ClaimRun, OwnCache, read_run, run_claims
 from host_setup.kernel import build, series
 from host_setup.kernel.build import Request
-from host_setup.kernel.kept import Built, KeptBuild
+from host_setup.kernel.kept_build import Built, KeptBuild
 from host_setup.kernel.source import Source
 from host_setup.mutate.book import Line, MutantVerdict
 from host_setup.mutate.claims import Order
@@ -52,10 +52,10 @@ class Trials:
     """
 
     def __init__(
-        self, kept: KeptBuild, request: Request, base: Path, plain: build.BuiltKernel, store: Store, folder: Path, *,
-        order: Order, tests: dict[str, str], failures: int, whole: bool, commit: str,
+        self, kept_build: KeptBuild, request: Request, base: Path, plain: build.BuiltKernel, store: Store,
+        folder: Path, *, order: Order, tests: dict[str, str], failures: int, whole: bool, commit: str,
     ) -> None:  # fmt: skip
-        self._kept = kept
+        self._kept_build = kept_build
         self._request = request
         self._base = base
         self._plain = plain
@@ -81,7 +81,7 @@ class Trials:
         log = logs / "build.log"
         log.unlink(missing_ok=True)
         try:
-            built = self._kept.build(fault.changes, log)
+            built = self._kept_build.build(fault.changes, log)
         except KernelError as error:
             return replace(line, verdict=MutantVerdict.NOT_BUILT, why=_refusal(error.message), building=_since(begun))
         line = replace(line, building=round(built.seconds, 1))
@@ -101,8 +101,8 @@ class Trials:
     def controls(self, claims: Sequence[str]) -> dict[str, str]:
         """How claims end on the series without a fault; what the run did not come to is not in it."""
         self._own.take_back()
-        known = [claim for claim in claims if claim in self._tests]
-        return self._run(Path(self._base), known, self._store, failures=0).statuses
+        claims_with_tests = [claim for claim in claims if claim in self._tests]
+        return self._run(Path(self._base), claims_with_tests, self._store, failures=0).statuses
 
     # --- inside ---
 
@@ -151,13 +151,13 @@ class Trials:
         self._own.lend()
         request = replace(self._request, series=series.load(folder))
         key = build.key(request, request.toolchain.version())
-        self._cache.get_or_make("kernel", key, lambda entry: self._kept.hand_over(entry, built.seconds))
+        self._cache.get_or_make("kernel", key, lambda entry: self._kept_build.hand_over(entry, built.seconds))
         if any(name.endswith(".h") for name in fault.changes):
             return  # the modules may hold code of it
-        made = self._store.get("module", build.module_key(self._plain, MODULES))
-        if made is not None:
+        original = self._store.get("module", build.module_key(self._plain, MODULES))
+        if original is not None:
             mine = build.module_key(replace(self._plain, key=key), MODULES)
-            self._cache.get_or_make("module", mine, lambda entry: _copy(made, entry))
+            self._cache.get_or_make("module", mine, lambda entry: _copy(original, entry))
 
 
 def read(reports: Path, log: Path, late: str) -> MutantOutcome:
@@ -197,8 +197,8 @@ def kernel_request(source: Source, base: Path) -> Request:
     return Request(source, series.load(base))
 
 
-def _copy(made: Path, entry: Path) -> None:
-    shutil.copytree(made, entry, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".used"))
+def _copy(source: Path, entry: Path) -> None:
+    shutil.copytree(source, entry, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".used"))
 
 
 def _refusal(message: str) -> str:

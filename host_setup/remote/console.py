@@ -73,12 +73,12 @@ class ConsoleLog:
         self._thread.start()
 
     @property
-    def heard(self) -> bool:
+    def has_output(self) -> bool:
         """Whether there is a console at all."""
         return self._thread is not None
 
     @property
-    def held(self) -> bool:
+    def is_held(self) -> bool:
         """Whether its command ended because another session has the console."""
         return self._process is not None and self._process.poll() is not None and HELD in self._complaint()
 
@@ -87,8 +87,8 @@ class ConsoleLog:
         if self._process is None or self._process.poll() is None:
             return ""
         complaint = self._complaint()
-        ended = f"its console's command ended with status {self._process.returncode}"
-        return f"{ended}: {complaint}" if complaint else f"{ended}, and said nothing ({shlex.join(self._argv)})"
+        end = f"its console's command ended with status {self._process.returncode}"
+        return f"{end}: {complaint}" if complaint else f"{end}, and said nothing ({shlex.join(self._argv)})"
 
     def settle(self) -> str:
         """Wait until its command works or has ended; what is wrong with it then, in one line, or nothing."""
@@ -117,11 +117,11 @@ class ConsoleLog:
         console = self._console
         if not isinstance(console, CommandConsole | IpmiConsole):
             return
-        if self.problem() and not self.held:
+        if self.problem() and not self.is_held:
             note(f"{self.problem()}: it is started again")
             self._start(console)
         problem = self.settle()
-        if self.held and isinstance(console, IpmiConsole):
+        if self.is_held and isinstance(console, IpmiConsole):
             note(f"another session held its console ({console.address}): this run takes it over")
             _run(console.release)
             self._start(console)
@@ -142,7 +142,7 @@ class ConsoleLog:
             return "its console ends with:\n" + "\n".join(lines) + after
         if problem:
             return problem
-        return "its console said nothing" if self.heard else "it has no console in the inventory"
+        return "its console said nothing" if self.has_output else "it has no console in the inventory"
 
     def _complaint(self) -> str:
         """What its command complained of, last."""

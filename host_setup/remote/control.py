@@ -111,7 +111,7 @@ class Control:
             return isinstance(why, paramiko.ChannelException) and why.code == REFUSED
         return False
 
-    def put(self, path: str, content: bytes, *, seconds: float, mode: int = 0o600) -> None:
+    def write_file(self, path: str, content: bytes, *, seconds: float, mode: int = 0o600) -> None:
         """Write a file of the machine, whole or not at all.
 
         :raises ChannelError: it cannot be written.

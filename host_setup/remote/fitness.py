@@ -51,8 +51,8 @@ def obstacles(machine: Remote, facts: Mapping[str, str], words: str) -> Iterator
     watchdog = facts.get("watchdog")
     if watchdog and machine.boot is Boot.KEXEC and machine.config is Config.LEAN:
         # With its own configuration our kernel has the driver, and its own systemd goes on to feed it.
-        what = f"its hardware watchdog ({watchdog}) runs on across kexec, and a lean kernel does not feed it"
-        yield Obstacle(what, 'config = "own"; or boot = "grub": the firmware stops it')
+        fact = f"its hardware watchdog ({watchdog}) runs on across kexec, and a lean kernel does not feed it"
+        yield Obstacle(fact, 'config = "own"; or boot = "grub": the firmware stops it')
     if len(facts.get("kernel_line", "")) + len(words) > LONGEST:
         advice = f"shorten its command line, or command_line in the inventory: {LONGEST} characters with ours"
         yield Obstacle("its command line leaves no room for the words that a run adds", advice)
@@ -62,8 +62,8 @@ def _way(machine: Remote, facts: Mapping[str, str]) -> Iterator[Obstacle]:
     """Against the way that the inventory has it boot: in the machine's own words, where it says them."""
     systemd = int(facts.get("systemd") or 0)
     if against := facts.get(f"against_{machine.boot}"):
-        what, _, advice = against.partition(" -> ")
-        yield Obstacle(what, advice)
+        fact, _, advice = against.partition(" -> ")
+        yield Obstacle(fact, advice)
     elif machine.boot is Boot.KEXEC and facts.get("kexec") == "no":
         yield Obstacle("its kernel does not support kexec", 'boot = "grub" or "systemd-boot"')
     elif machine.boot is Boot.GRUB and facts.get("grub") == "no":

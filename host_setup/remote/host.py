@@ -210,8 +210,8 @@ class RemoteHosts:
         with self._terminal.step(f"images for {self.leased.name}"):
             control.run(["mkdir", "-p", "-m", "700", USERLAND_DIR], seconds=30).require()
             for name, image in (("root", self.spec.rootfs.host_image), ("payload", self.spec.payload.image)):
-                control.put(f"{USERLAND_DIR}/{name}.erofs", image.read_bytes(), seconds=COPY)
-            control.put(f"{USERLAND_DIR}/userland", USERLAND.read_bytes(), seconds=60)
+                control.write_file(f"{USERLAND_DIR}/{name}.erofs", image.read_bytes(), seconds=COPY)
+            control.write_file(f"{USERLAND_DIR}/userland", USERLAND.read_bytes(), seconds=60)
             properties = [word for name in _PROPERTIES for word in ("-p", name)]
             order = ["systemd-run", "--quiet", f"--unit={UNIT}", *properties, "/bin/sh", f"{USERLAND_DIR}/userland"]
             control.run(order, seconds=60).require()

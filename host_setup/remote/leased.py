@@ -194,8 +194,10 @@ class Leased:
         self._kernel = kernel
         self._check_lease()
         with self._terminal.step(f"kernel for {self.name}"):
-            self.control.put(f"{KEEPER_DIR}/kexec_into", programs.read("kexec_into"), seconds=SLOW_COPY, mode=0o700)
-            self.control.put(f"{KEEPER_DIR}/kernel", kernel.image.read_bytes(), seconds=SLOW_COPY)
+            self.control.write_file(
+                f"{KEEPER_DIR}/kexec_into", programs.read("kexec_into"), seconds=SLOW_COPY, mode=0o700
+            )
+            self.control.write_file(f"{KEEPER_DIR}/kernel", kernel.image.read_bytes(), seconds=SLOW_COPY)
         self._reach(LeaseState.PROVISIONED)
 
     # --- booted ---
@@ -246,7 +248,7 @@ class Leased:
             self.control.connect(Deadline(patience), refusals_pass=True)
         self.boot(words)
 
-    def _wait_for_boot(self, before: str, what: str) -> None:
+    def _wait_for_boot(self, before: str, purpose: str) -> None:
         """Wait until another boot than ``before`` answers.
 
         :raises KernelError: none does.
@@ -261,7 +263,7 @@ class Leased:
             poll_until(
                 another,
                 Deadline(self.machine.limits.boot),
-                f"{self.name} {what}",
+                f"{self.name} {purpose}",
                 not_yet=(ChannelError, DeadlineError, AccessError),
                 interval=1.0,
             )

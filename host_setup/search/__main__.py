@@ -26,9 +26,9 @@ from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.kernel import layers, series, source
 from host_setup.kernel.series import Protection
 from host_setup.provision import Settings, prepare
-from host_setup.search import kept
+from host_setup.search import sequence_file
 from host_setup.search.machine import Check, search
-from host_setup.search.trial import Disagreement, OnHost, Seen, disagreement, is_defined, offers_protection, shorten
+from host_setup.search.trial import Disagreement, OnHost, Tally, disagreement, is_defined, offers_protection, shorten
 from host_setup.tools.endurance import reporting
 
 ROUND = 20  # sequences between two looks at the clock
@@ -85,13 +85,13 @@ def options_parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Search, or replay."""
     options = options_parser().parse_args(argv)
-    sequence = None if options.replay is None else kept.read(options.replay)
+    sequence = None if options.replay is None else sequence_file.read(options.replay)
     number = options.seed if options.seed is not None else secrets.randbelow(1 << 32)
-    terminal, seen = Terminal(), Seen()
+    terminal, tally = Terminal(), Tally()
     about, failing = [f"seed {number}" if sequence is None else f"sequence {options.replay}"], list[str]()
 
     def lines() -> list[str]:
-        return [f"{', '.join(about)}: {seen}", f"found: {len(failing)}"] if seen.sequences else []
+        return [f"{', '.join(about)}: {tally}", f"found: {len(failing)}"] if tally.sequences else []
 
     with reporting("search", lines, lambda: failing) as folder:
         store = Store(cache_root())
@@ -105,11 +105,11 @@ def main(argv: list[str]) -> int:
             about += [f"series {kernel.series}", f"Linux {kernel.release}", "protected" if protects else "plain"]
 
             def check(operations: Sequence[str]) -> Disagreement | None:
-                return disagreement(operations, run, seen, offered=offered)
+                return disagreement(operations, run, tally, offered=offered)
 
             if sequence is None:
                 terminal.say(f"seed {number}: --seed {number} tries the same sequences again")
-                failed = _search(check, seen, number, Deadline(60 * options.minutes), terminal, protects=protects)
+                failed = _search(check, tally, number, Deadline(60 * options.minutes), terminal, protects=protects)
                 if failed is not None:
                     _tell(failing, options.finds / f"{number}.txt", ", ".join(about), *failed, check)
             elif not is_defined(sequence, offered=offered):
@@ -119,12 +119,12 @@ def main(argv: list[str]) -> int:
         finally:
             lent.end()
             if lines():
-                kept.note(options.finds / "searches.txt", "; ".join(lines()))
+                sequence_file.note(options.finds / "searches.txt", "; ".join(lines()))
     return 1 if failing else 0
 
 
 def _search(
-    check: Check, seen: Seen, number: int, deadline: Deadline, terminal: Terminal, *, protects: bool
+    check: Check, tally: Tally, number: int, deadline: Deadline, terminal: Terminal, *, protects: bool
 ) -> tuple[tuple[str, ...], Disagreement] | None:
     """The first sequence that failed, and how; nothing if none did.
 
@@ -139,7 +139,7 @@ def _search(
         while failed is None and (not rounds or not deadline.due()):
             failed = search(check, number=number * ROUNDS + rounds, sequences=ROUND, protects=protects)
             rounds += 1
-            step.update(1 - deadline.seconds_left() / deadline.seconds, f"{seen.sequences} sequences")
+            step.update(1 - deadline.seconds_left() / deadline.seconds, f"{tally.sequences} sequences")
     return failed
 
 
@@ -149,7 +149,7 @@ def _tell(
     """Keep what failed at once, and shortened as soon as it is; it stands in ``failing`` whatever ends this."""
 
     def tell(operations: Sequence[str], wrong: Disagreement, remark: str) -> None:
-        kept.write(file, operations, [f"Found by {about}. {remark}", f"Seen: {wrong}"])
+        sequence_file.write(file, operations, [f"Found by {about}. {remark}", f"Seen: {wrong}"])
         failing[:] = ["\n".join([str(wrong), remark, "", *operations, "", f"./sealproof search --replay {file}"])]
 
     tell(operations, wrong, "It failed once.")

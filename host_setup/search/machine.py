@@ -170,10 +170,10 @@ class Machine(RuleBasedStateMachine):
                 self.do(f"unshare {number:#x} {count}")
                 self.do(f"fill {number:#x} {count} {self.marks(count)} {how}")
 
-    @rule(at=spots, to=spots, count=pages, what=st.sampled_from(MEDDLING))
-    def meddle(self, at: Spot, to: Spot, count: int, what: tuple[str, str]) -> None:
+    @rule(at=spots, to=spots, count=pages, operation=st.sampled_from(MEDDLING))
+    def meddle(self, at: Spot, to: Spot, count: int, operation: tuple[str, str]) -> None:
         """The VMM changes what is behind a page of the guest's, which uses it then."""
-        change, request = what
+        change, request = operation
         number = self.number(to)
         behind: Spot = ("any", self.behind(number))
         if change in ("all", "content"):
@@ -250,10 +250,10 @@ class Machine(RuleBasedStateMachine):
         """The VMM unmaps."""
         self.do(f"unmap {self.places(at, count)}")
 
-    @rule(at=spots, to=spots, what=st.sampled_from(("all", "content")))
-    def move(self, at: Spot, to: Spot, what: str) -> None:
+    @rule(at=spots, to=spots, part=st.sampled_from(("all", "content")))
+    def move(self, at: Spot, to: Spot, part: str) -> None:
         """The VMM moves a page by mremap()."""
-        self.do(f"move {self.place(at)} {self.place(to)} {what}")
+        self.do(f"move {self.place(at)} {self.place(to)} {part}")
 
     @rule(at=spots, count=pages, rights=st.sampled_from(("write", "write", "read", "none")))
     def protect(self, at: Spot, count: int, rights: str) -> None:
@@ -335,20 +335,20 @@ def search(check: Check, *, number: int, sequences: int, protects: bool) -> tupl
     :param protects: whether the guest asks for protection.
     :raises SealproofError: ``check`` raised it.
     """
-    known: dict[tuple[str, ...], Disagreement | None] = {}
+    results: dict[tuple[str, ...], Disagreement | None] = {}
     broken: list[SealproofError] = []
 
     def once(operations: Sequence[str]) -> Disagreement | None:
         key = tuple(operations)
         if broken:  # Hypothesis tries again what raised an error, and must see the same
             raise broken[0]
-        if key not in known:
+        if key not in results:
             try:
-                known[key] = check(key)
+                results[key] = check(key)
             except SealproofError as error:
                 broken.append(error)
                 raise
-        return known[key]
+        return results[key]
 
     machine = type("Machine", (Machine,), {"check": staticmethod(once), "protects": protects})
     chosen = settings(
@@ -365,4 +365,4 @@ def search(check: Check, *, number: int, sequences: int, protects: bool) -> tupl
     set_hypothesis_home_dir(PROJECT / ".hypothesis")  # or there is one wherever the user is
     with suppress(FoundError):
         run_state_machine_as_test(seed(number)(machine), settings=chosen)
-    return next(((key, failure) for key, failure in known.items() if failure is not None), None)
+    return next(((key, failure) for key, failure in results.items() if failure is not None), None)

@@ -63,15 +63,15 @@ class Frame:
 class Mapping:
     """A page of the VMM's address space.
 
-    :ivar home: the place that mremap() has brought it from, or its own. :ivar kept: whether it is protected.
-    :ivar left: whether mremap() has taken its content away and left it there.
+    :ivar home: the place that mremap() has brought it from, or its own. :ivar is_protected: whether it is protected.
+    :ivar is_emptied: whether mremap() has taken its content away and left it there.
     """
 
     home: int
     frame: Frame | None
-    kept: bool = False
+    is_protected: bool = False
     rights: str = "write"
-    left: bool = False
+    is_emptied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +118,14 @@ class Model:
     """A VM, its VMM, and who may see which page.
 
     :ivar offered: whether the kernel knows of protection.
-    :ivar protected: whether the guest has asked for protection, and got it. :ivar gone: whether the VM has ended.
+    :ivar protected: whether the guest has asked for protection, and got it. :ivar is_gone: whether the VM has ended.
     :ivar secrets: marks that are the guest's alone: it has written them to private pages, and shared none since.
     :ivar shared: page numbers that the guest has shared.
     """
 
     offered: bool = True
     protected: bool = False
-    gone: bool = False
+    is_gone: bool = False
     secrets: set[int] = field(default_factory=set)
     shared: set[int] = field(default_factory=set)
     slots: dict[int, Slot] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class Model:
         :raises UndefinedError: there is no telling.
         """
         name, operands = parse_operation(line)
-        if self.gone and name in _OF_THE_VM:
+        if self.is_gone and name in _OF_THE_VM:
             raise UndefinedError("a VM that has ended")
         handler: Callable[..., Reply] = getattr(self, f"_do_{name}")
         return handler(*operands)
@@ -162,7 +162,7 @@ class Model:
 
     def private_places(self) -> int:
         """How many pages of the VMM's memory it must not reach, and that have content."""
-        return sum(page is not None and page.kept and page.frame is not None for page in self.arena)
+        return sum(page is not None and page.is_protected and page.frame is not None for page in self.arena)
 
     def _mappings_of(self, places: Iterable[int]) -> list[Mapping | None]:
         return [self.arena[place] for place in places]
@@ -181,16 +181,18 @@ class Model:
 
     def _is_elsewhere(self, place: int) -> bool:
         """Whether mremap() has taken private memory away from a place, so that there must be no other."""
-        return any(page is not None and page.kept and page.home == place != at for at, page in enumerate(self.arena))
+        return any(
+            page is not None and page.is_protected and page.home == place != at for at, page in enumerate(self.arena)
+        )
 
     def _protect(self, places: Iterable[int], *, keep: bool) -> list[Mapping]:
         """Keep the VMM out of pages; returns those that change.
 
         :param keep: whether their content stays. It goes to new frames then, and the old ones are cleared.
         """
-        changed = [mapping for mapping in self._mappings_of(places) if mapping is not None and not mapping.kept]
+        changed = [mapping for mapping in self._mappings_of(places) if mapping is not None and not mapping.is_protected]
         for mapping in changed:
-            mapping.kept = True
+            mapping.is_protected = True
             if mapping.frame is not None and keep:
                 mapping.frame, old = Frame(mapping.frame.mark, mapping.home), mapping.frame
                 old.mark = 0
@@ -201,14 +203,14 @@ class Model:
     def _empty(self, places: Iterable[int]) -> None:
         """Drop the content of what is private there."""
         for mapping in self._mappings_of(places):
-            if mapping is not None and mapping.kept:
+            if mapping is not None and mapping.is_protected:
                 mapping.frame = None
 
     @staticmethod
     def _release(changed: Iterable[Mapping]) -> None:
         """Let the VMM have pages with their content."""
         for mapping in changed:
-            mapping.kept = False
+            mapping.is_protected = False
             if mapping.frame is not None:
                 mapping.frame = Frame(mapping.frame.mark)
 
@@ -241,8 +243,8 @@ class Model:
     def _lose_everything_private(self) -> None:
         """All that was private is gone, and the memory is the VMM's."""
         for page in self.arena:
-            if page is not None and page.kept:
-                page.kept, page.frame = False, None
+            if page is not None and page.is_protected:
+                page.is_protected, page.frame = False, None
         self.protected = False
         self.shared.clear()
         self._memory_of.clear()
@@ -282,13 +284,15 @@ class Model:
         if slot is None or not all(self._is_in_place(slot, number) for number in numbers):
             return NO_SUCH_RANGE
         places = range(first + slot.shift, first + pages + slot.shift)
-        kept = [(place, page) for place in places if (page := self.arena[place]) is not None and page.kept]
-        if any(page.home != place for place, page in kept):
+        protected_pages = [
+            (place, page) for place in places if (page := self.arena[place]) is not None and page.is_protected
+        ]
+        if any(page.home != place for place, page in protected_pages):
             return NOT_OF_THAT_KIND
-        for _, page in kept:
+        for _, page in protected_pages:
             if page.frame is not None:
                 self.secrets.discard(page.frame.mark)
-        self._release(page for _, page in kept)
+        self._release(page for _, page in protected_pages)
         self.shared |= set(numbers)
         return 0
 
@@ -324,7 +328,7 @@ class Model:
             return "device", None
         place = number + slot.shift
         page = self.arena[place]
-        if page is None or page.kept != private or page.rights == "none":
+        if page is None or page.is_protected != private or page.rights == "none":
             return nowhere, None
         if page.rights != "write" and (private or write):
             return nowhere, None
@@ -389,7 +393,7 @@ class Model:
         for mapping in self._mappings_of(range(place, place + pages)):
             if mapping is None or mapping.rights != "write":
                 ends.append("SIGSEGV")
-            elif mapping.kept:
+            elif mapping.is_protected:
                 ends.append("SIGBUS")
             else:
                 mapping.frame = mapping.frame or Frame()
@@ -407,16 +411,18 @@ class Model:
         self.arena[place : place + pages] = [None] * pages
         return OK
 
-    def _do_move(self, source: int, target: int, what: str) -> Reply:
+    def _do_move(self, source: int, target: int, part: str) -> Reply:
         page = self.arena[source]
-        if source == target or (page is not None and page.left):
+        if source == target or (page is not None and page.is_emptied):
             raise UndefinedError("what mremap() makes of the place of a page that it has left behind")
         if page is None:
             return "EFAULT"
-        if what == "content" and page.home != source and self._goes_on(source, page):
+        if part == "content" and page.home != source and self._goes_on(source, page):
             raise UndefinedError("whether mremap() leaves a whole mapping behind, which it makes a new one")
-        self.arena[target] = Mapping(page.home, page.frame, page.kept, page.rights)
-        self.arena[source] = Mapping(source, None, page.kept, page.rights, left=True) if what == "content" else None
+        self.arena[target] = Mapping(page.home, page.frame, page.is_protected, page.rights)
+        self.arena[source] = (
+            Mapping(source, None, page.is_protected, page.rights, is_emptied=True) if part == "content" else None
+        )
         return OK
 
     def _goes_on(self, place: int, mapping: Mapping) -> bool:
@@ -440,14 +446,14 @@ class Model:
             return OK if all(there) else "ENOMEM"
         if advice not in REFUSED_ADVICE or pages != 1 or (there[0] is not None and there[0].rights != "write"):
             raise UndefinedError("such advice")
-        return "ENOMEM" if there[0] is None else "EINVAL" if there[0].kept else OK
+        return "ENOMEM" if there[0] is None else "EINVAL" if there[0].is_protected else OK
 
     # --- what holds a frame -------------------------------------------------------------------------------------------
 
     def _frames(self, places: range) -> list[Frame] | None:
         """The frames of pages, of which none is refused to the VMM's system calls; else nothing."""
         there = self._mappings_of(places)
-        if any(page is None or page.kept or page.rights != "write" for page in there):
+        if any(page is None or page.is_protected or page.rights != "write" for page in there):
             return None
         frames = []
         for page in there:
@@ -499,7 +505,9 @@ class Model:
     def _do_fork(self) -> Reply:
         if self.child is not None:
             raise UndefinedError("a second child")
-        self.child = [_load_result(page) if page is not None and not page.kept else "SIGSEGV" for page in self.arena]
+        self.child = [
+            _load_result(page) if page is not None and not page.is_protected else "SIGSEGV" for page in self.arena
+        ]
         return OK
 
     def _do_child(self) -> Reply:
@@ -537,7 +545,7 @@ class Model:
         if self.second is None or pages != len(self.second):
             raise UndefinedError("no second VM")
         return [
-            "EFAULT" if mapping is None or mapping.kept or mapping.rights == "none" else _load_result(mapping)
+            "EFAULT" if mapping is None or mapping.is_protected or mapping.rights == "none" else _load_result(mapping)
             for mapping in self._mappings_of(self.second)
         ]
 
@@ -556,13 +564,13 @@ class Model:
 
     def _do_destroy(self) -> Reply:
         self._lose_everything_private()
-        self.gone = True
+        self.is_gone = True
         return OK
 
     def _do_sweep(self) -> Reply:
         answers = []
         for page in self.arena:
-            if page is not None and not page.kept and page.frame is None:
+            if page is not None and not page.is_protected and page.frame is None:
                 page.frame = Frame()  # a page of zeros comes with the first load
             answers.append(_sweep_result(page))
         return answers
@@ -609,7 +617,7 @@ def _load_result(mapping: Mapping) -> str:
     """What a load of the page gets, or the signal that it meets."""
     if mapping.rights == "none":
         return "SIGSEGV"
-    return "SIGBUS" if mapping.kept else str(mapping.frame.mark if mapping.frame else 0)
+    return "SIGBUS" if mapping.is_protected else str(mapping.frame.mark if mapping.frame else 0)
 
 
 def _sweep_result(mapping: Mapping | None) -> str:
@@ -617,7 +625,7 @@ def _sweep_result(mapping: Mapping | None) -> str:
     if mapping is None:
         return "SIGSEGV EFAULT EFAULT EIO none"
     mark = str(mapping.frame.mark) if mapping.frame else "0"
-    if mapping.kept:
+    if mapping.is_protected:
         return f"{_load_result(mapping)} EFAULT EFAULT EIO {'kept' if mapping.frame else 'none'}"
     return f"SIGSEGV EFAULT EFAULT {mark} {mark}" if mapping.rights == "none" else mark
 
@@ -633,11 +641,11 @@ def runs(numbers: Iterable[int]) -> list[range]:
     return spans
 
 
-def alike(numbers: range, those: set[int]) -> list[range]:
+def alike(numbers: range, members: set[int]) -> list[range]:
     """A range in parts, of which each lies in a set or beside it."""
     spans: list[range] = []
     for number in numbers:
-        if spans and (spans[-1].start in those) == (number in those):
+        if spans and (spans[-1].start in members) == (number in members):
             spans[-1] = range(spans[-1].start, number + 1)
         else:
             spans.append(range(number, number + 1))

@@ -41,7 +41,7 @@ class Disagreement:
 
 
 @dataclass(slots=True)
-class Seen:
+class Tally:
     """What sequences have come to, so that a search that has looked at nothing is known.
 
     :ivar private: private pages of which one look found that the VMM is kept out. :ivar read: pages of which a look
@@ -75,13 +75,13 @@ def whole(operations: Sequence[str]) -> list[tuple[int, str]]:
 
     Each line has the number of operations that come before it.
     """
-    count, gone = len(operations), "destroy" in operations
+    count, is_destroyed = len(operations), "destroy" in operations
     lines = [(0, "sweep"), (0, "book")]
     for done, operation in enumerate(operations):
         looks = [line for line in with_looks(operation) if not (line == "book" and "destroy" in operations[:done])]
         at = looks.index(operation)
         lines += [(done + (place > at), line) for place, line in enumerate(looks)]
-    if not gone:
+    if not is_destroyed:
         lines += [(count, LOOK_AT_ALL), (count, "sweep")]
     return [*lines, (count, "end kill" if count % 2 else "end exit")]
 
@@ -114,7 +114,7 @@ def offers_protection(run: Run) -> bool:
 
 
 def disagreement(
-    operations: Sequence[str], run: Run, seen: Seen | None = None, *, offered: bool = True
+    operations: Sequence[str], run: Run, tally: Tally | None = None, *, offered: bool = True
 ) -> Disagreement | None:
     """Carry out a sequence; returns the first answer that is not the model's.
 
@@ -122,24 +122,24 @@ def disagreement(
     :param offered: whether the kernel knows of protection.
     :raises UndefinedError: the model cannot say how it must end.
     """
-    model, seen = Model(offered=offered), seen or Seen()
+    model, tally = Model(offered=offered), tally or Tally()
     lines = whole(operations)
     expected = [model.do(line) for _, line in lines]
     done = run("".join(f"{line}\n" for _, line in lines))
     replies = done.text.splitlines()
-    seen.sequences += 1
-    seen.operations += len(operations)
-    for (before, line), wanted, reply in zip(lines, expected, replies, strict=False):
-        seen.answers += 1
-        if difference := differing(wanted, reply):
+    tally.sequences += 1
+    tally.operations += len(operations)
+    for (before, line), expected_reply, reply in zip(lines, expected, replies, strict=False):
+        tally.answers += 1
+        if difference := differing(expected_reply, reply):
             return Disagreement(before, line, *difference)
         if line == "sweep":
             pages = json.loads(reply)
-            seen.private += sum(page.endswith(" kept") for page in pages)
-            seen.read += sum(page.isdigit() and page != "0" for page in pages)
+            tally.private += sum(page.endswith(" kept") for page in pages)
+            tally.read += sum(page.isdigit() and page != "0" for page in pages)
         elif line.startswith("end "):
-            left = json.loads(reply)
-            seen.left += left["frames"] - left["kept"]
+            counts = json.loads(reply)
+            tally.left += counts["frames"] - counts["kept"]
     if len(replies) < len(lines) or done.status:
         before, line = lines[min(len(replies), len(lines) - 1)]
         complaint = done.stderr.decode(errors="replace").strip()
@@ -153,21 +153,21 @@ def shorten(operations: Sequence[str], check: Callable[[Sequence[str]], Disagree
     def fails(fewer: tuple[str, ...]) -> bool:
         return is_defined(fewer) and check(fewer) is not None
 
-    left = tuple(operations)
-    count = max(len(left) // 2, 1)
+    rest = tuple(operations)
+    count = max(len(rest) // 2, 1)
     while count:
-        for first in reversed(range(0, len(left), count)):
-            fewer = left[:first] + left[first + count :]
+        for first in reversed(range(0, len(rest), count)):
+            fewer = rest[:first] + rest[first + count :]
             if fails(fewer):
-                left = fewer
+                rest = fewer
         count //= 2
-    for at in range(len(left)):
-        for line in with_fewer_pages(left[at]):
-            fewer = (*left[:at], line, *left[at + 1 :])
+    for at in range(len(rest)):
+        for line in with_fewer_pages(rest[at]):
+            fewer = (*rest[:at], line, *rest[at + 1 :])
             if fails(fewer):
-                left = fewer
+                rest = fewer
                 break
-    return left
+    return rest
 
 
 def with_fewer_pages(line: str) -> Iterator[str]:
@@ -180,26 +180,34 @@ def with_fewer_pages(line: str) -> Iterator[str]:
             yield " ".join([*words[:at], str(pages), *words[at + 1 :]])
 
 
-def differing(wanted: Reply, reply: str) -> tuple[str, str] | None:
+def differing(expected_reply: Reply, reply: str) -> tuple[str, str] | None:
     """What was expected and what came, in words, where the two differ."""
     try:
-        got = json.loads(reply)
+        actual = json.loads(reply)
     except ValueError:
-        return json.dumps(wanted, default=str), reply
-    if isinstance(wanted, NoneOf):
-        left = sorted(wanted.secrets & set(got["marks"])) if isinstance(got, dict) and "marks" in got else [reply]
-        return ("no private content in frames of the process that ended", f"marks {left}") if left else None
-    if got == wanted:
+        return json.dumps(expected_reply, default=str), reply
+    if isinstance(expected_reply, NoneOf):
+        marks = (
+            sorted(expected_reply.secrets & set(actual["marks"]))
+            if isinstance(actual, dict) and "marks" in actual
+            else [reply]
+        )
+        return ("no private content in frames of the process that ended", f"marks {marks}") if marks else None
+    if actual == expected_reply:
         return None
-    if isinstance(wanted, list) and isinstance(got, list) and len(wanted) == len(got):
-        places = [place for place, (expected, other) in enumerate(zip(wanted, got, strict=True)) if expected != other]
+    if isinstance(expected_reply, list) and isinstance(actual, list) and len(expected_reply) == len(actual):
+        places = [
+            place
+            for place, (expected, other) in enumerate(zip(expected_reply, actual, strict=True))
+            if expected != other
+        ]
         named = places[:NAMED]
         more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
         return (
-            ", ".join(f"[{place}] {wanted[place]}" for place in named) + more,
-            ", ".join(f"[{place}] {got[place]}" for place in named) + more,
+            ", ".join(f"[{place}] {expected_reply[place]}" for place in named) + more,
+            ", ".join(f"[{place}] {actual[place]}" for place in named) + more,
         )
-    return json.dumps(wanted), json.dumps(got)
+    return json.dumps(expected_reply), json.dumps(actual)
 
 
 class OnHost:

@@ -46,7 +46,7 @@ class Bench:
     spec: EmulatedSpec
     folder: Path
 
-    def run(self, wanted: Sequence[Selftest], terminal: Terminal, purpose: str = "") -> tuple[SelftestResult, ...]:
+    def run(self, tests: Sequence[Selftest], terminal: Terminal, purpose: str = "") -> tuple[SelftestResult, ...]:
         """Run tests; what they write goes to files."""
         numbers = count(1)
         outputs = self.folder / "output"
@@ -56,19 +56,19 @@ class Bench:
             folder = next(path for n in numbers if not (path := self.folder / f"host-{n}").exists())
             return boot(self.spec, folder)
 
-        with terminal.step(f"{len(wanted)} selftests on {self.series}{purpose}") as step:
+        with terminal.step(f"{len(tests)} selftests on {self.series}{purpose}") as step:
             done = 0
 
             def on_result(result: SelftestResult) -> None:
                 nonlocal done
                 done += 1
-                step.update(done / len(wanted), f"{result.outcome} {result.test.name}")
+                step.update(done / len(tests), f"{result.outcome} {result.test.name}")
                 file = outputs / f"{re.sub('[^A-Za-z0-9_.-]+', '-', result.test.name)}.txt"
                 with file.open("a", encoding="utf-8") as out:
                     out.write(f"{result.test.name}: {result.outcome} after {clock(result.seconds)}: {result.reason}\n")
                     out.write("".join(f"kernel: {line}\n" for line in result.splats) + result.output + "\n")
 
-            return tuple(run(start, wanted, on_result))
+            return tuple(run(start, tests, on_result))
 
 
 def seconds_option(text: str) -> float:
@@ -154,8 +154,8 @@ def main(argv: list[str]) -> int:
     """Run them. Exit status 0 without a regression, 1 with one, 2 when nothing was proved."""
     parser = options_parser()
     options = parser.parse_args(argv)
-    asked: list[str] = options.series or ["stock"]
-    names = [series.load(name).name for name in asked]
+    series_names: list[str] = options.series or ["stock"]
+    names = [series.load(name).name for name in series_names]
     if len(names) > 2 or len(set(names)) < len(names):
         parser.error("--series: one name, or two different ones")
     if options.record and (options.only or names[0] != "stock" or options.layers != (Layer.SELFTESTS,)):
@@ -166,12 +166,12 @@ def main(argv: list[str]) -> int:
     terminal, store = Terminal(), Store(cache_root())
     folder = options.reports / f"selftests-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     built: Selftests = selftests(source.resolve(options.kernel_source, store), store, terminal)
-    wanted = catalogue(built.kvm, only=options.only, deadline=options.deadline)
-    if not wanted:
+    tests = catalogue(built.kvm, only=options.only, deadline=options.deadline)
+    if not tests:
         parser.error(f"--only: no test has {options.only!r} in its name")
-    benches = [_prepare(name, options, store, terminal, folder) for name in asked]
+    benches = [_prepare(name, options, store, terminal, folder) for name in series_names]
     benches = [replace(bench, spec=host_spec(bench.spec, built.image)) for bench in benches]
-    columns = [Column(bench.series, bench.kernel, bench.run(wanted, terminal)) for bench in benches]
+    columns = [Column(bench.series, bench.kernel, bench.run(tests, terminal)) for bench in benches]
     if options.record:
         record.write(columns[0].results, [f"Linux {benches[0].kernel['release']}, series {names[0]}"])
     regressions: list[Regression] = []
@@ -184,9 +184,9 @@ def main(argv: list[str]) -> int:
     lines = [compare.table(columns, regressions), ""]
     lines += [f"{column.series}: {compare.counts(column.results)}" for column in columns]
     for regression in regressions:
-        seen = f" ({regression.repeats - regression.unsteady} of {regression.repeats} repeats pass on {names[0]})"
+        repeats = f" ({regression.repeats - regression.unsteady} of {regression.repeats} repeats pass on {names[0]})"
         kind = "REGRESSION" if regression.counts else "unsteady"
-        lines.append(f"{kind}  {regression.test.name}: {regression.what}{seen if regression.repeats else ''}")
+        lines.append(f"{kind}  {regression.test.name}: {regression.what}{repeats if regression.repeats else ''}")
     print("\n".join([*lines, f"report: {report}", f"exit {status}: {why}"]))  # noqa: T201
     return status
 

@@ -175,8 +175,8 @@ class _Work:
             if not target.exists() and script.is_file():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(script, target)
-        wanted = [*(folder / "kvm" / name for name in kvm), *(folder / "mm" / name for name in MM_PROGRAMS)]
-        missing = [str(file.relative_to(folder)) for file in wanted if not file.exists()]
+        files = [*(folder / "kvm" / name for name in kvm), *(folder / "mm" / name for name in MM_PROGRAMS)]
+        missing = [str(file.relative_to(folder)) for file in files if not file.exists()]
         if missing:
             raise ImageError(f"selftests were not built: {', '.join(missing)}", stage=STAGE, artefact=self.log)
 

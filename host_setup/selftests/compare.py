@@ -82,9 +82,9 @@ def regressions(first: Column, second: Column) -> list[Regression]:
     regressions_found = []
     for before in first.results:
         after = second.of(before.test)
-        what = lost_passes(before, after) if after is not None else "it was not run"
-        if what:
-            regressions_found.append(Regression(before.test, what))
+        change = lost_passes(before, after) if after is not None else "it was not run"
+        if change:
+            regressions_found.append(Regression(before.test, change))
     return regressions_found
 
 

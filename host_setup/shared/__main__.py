@@ -60,16 +60,16 @@ class Index(BaseModel):
     files: dict[Annotated[str, Field(pattern=r"^(kernel|module|rootfs|programs)-[0-9a-f]{20}$")], File] = {}
 
 
-class Shared:
+class SharedCache:
     """A shared cache.
 
-    :param wanted: SHA-256 of its index; empty: any. :raises SetupError: there is another one, or it is none.
+    :param index_sha256: SHA-256 of its index; empty: any. :raises SetupError: there is another one, or it is none.
     """
 
-    def __init__(self, where: Place, scratch: Path, wanted: str = "") -> None:
+    def __init__(self, where: Place, scratch: Path, index_sha256: str = "") -> None:
         self._place = where
         self._scratch = scratch
-        self._wanted = wanted
+        self._index_sha256 = index_sha256
         self.index = self._read()
 
     def take(self, kind: str, key: str, folder: Path) -> None:
@@ -119,10 +119,10 @@ class Shared:
     def _read(self) -> Index:
         file = self._scratch / INDEX
         if not self._place.take(INDEX, file, _LARGEST_INDEX):
-            if self._wanted:
+            if self._index_sha256:
                 raise SetupError("the shared cache has no index", stage=STAGE)
             return Index()
-        if self._wanted and file_sha256(file) != self._wanted:
+        if self._index_sha256 and file_sha256(file) != self._index_sha256:
             raise SetupError(
                 f"the shared cache's index has the SHA-256 {file_sha256(file)}, not the wanted one",
                 stage=STAGE,
@@ -142,7 +142,7 @@ class Shared:
         return file_sha256(file) if file.exists() else ""
 
 
-class Asked(Store):
+class AskingStore(Store):
     """The cache, which is asked for what a sign-off needs; nothing that can be shared is made in it.
 
     :param missing: gets an entry that is not there, and returns whether it could.
@@ -176,7 +176,7 @@ class Asked(Store):
         return self.get(kind, key) or super().get_or_make(kind, key, make, need=need)
 
 
-def fetch_needed(chosen: Settings, store: Asked) -> None:
+def fetch_needed(chosen: Settings, store: AskingStore) -> None:
     """Ask the cache for all that a sign-off needs of what can be shared."""
     chosen = with_accelerator(chosen, accelerator(chosen.host, None, survey()))
     terminal = Terminal()
@@ -224,7 +224,7 @@ def main(argv: list[str]) -> int:
             raise UserInputError(
                 f"there is no folder {path_text(option.place)}", stage=STAGE, hint="name the one that 'push' has filled"
             )
-        shared = Shared(where, scratch, option.index)
+        shared = SharedCache(where, scratch, option.index)
 
         def take(store: Store, kind: str, key: str) -> bool:
             if option.way == "push" or f"{kind}-{key}" not in shared.index.files:
@@ -233,7 +233,7 @@ def main(argv: list[str]) -> int:
             _say(f"{kind}-{key}: taken")
             return True
 
-        store = Asked(chosen.store().root, take)
+        store = AskingStore(chosen.store().root, take)
         fetch_needed(chosen, store)
         for (kind, key), entry in store.there.items() if option.way == "push" else ():
             _say(f"{kind}-{key}: {'given' if shared.give(kind, key, entry) else 'was there'}")

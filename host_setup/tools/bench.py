@@ -212,9 +212,9 @@ def table(rows: Sequence[Row]) -> str:
 def goals(theirs: float | None, cold: float | None, restore: float | None) -> list[str]:
     """A line for each goal: the target, the measurement, and whether it was met. Arguments: median seconds."""
 
-    def line(wanted: str, measured: str | None, *, met: bool) -> str:
+    def line(goal: str, measured: str | None, *, met: bool) -> str:
         outcome = "not measured" if measured is None else f"{measured}, {'met' if met else 'missed'}"
-        return f"goal: {wanted}: {outcome}"
+        return f"goal: {goal}: {outcome}"
 
     faster = theirs / restore if theirs is not None and restore is not None else None
     return [

@@ -50,20 +50,20 @@ class Size:
 
 
 @dataclass(slots=True)
-class Measured:
+class Measurements:
     """What was found of a series: by name, a number of each round."""
 
     series: str
-    found: dict[str, list[float]] = field(default_factory=dict)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, numbers: Mapping[str, float]) -> None:
         """One round's numbers."""
         for name, number in numbers.items():
-            self.found.setdefault(name, []).append(number)
+            self.seconds.setdefault(name, []).append(number)
 
     def median(self, name: str) -> float | None:
         """None when it was never measured."""
-        numbers = self.found.get(name)
+        numbers = self.seconds.get(name)
         return statistics.median(numbers) if numbers else None
 
 
@@ -177,7 +177,7 @@ def _number_text(number: float | None) -> str:
     return "-" if number is None else f"{number:.3f}" if abs(number) < 10 else f"{number:.1f}"
 
 
-def _outcome(line: Line, today: Measured, ours: Measured) -> str:
+def _outcome(line: Line, today: Measurements, ours: Measurements) -> str:
     """The result of a row's goal, in words."""
     if line.most is None:
         return ""
@@ -195,7 +195,7 @@ def _outcome(line: Line, today: Measured, ours: Measured) -> str:
     return f"{line.goal}: missed"
 
 
-def table(lines: Sequence[Line], today: Measured, ours: Measured) -> str:
+def table(lines: Sequence[Line], today: Measurements, ours: Measurements) -> str:
     """Medians side by side, and whether each goal was met; the ratio is ours to today's."""
     cells = [("", today.series, ours.series, "ratio", "goal")]
     for line in lines:
@@ -225,13 +225,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--protection", action="store_true", help="measure the cost of protection, for --series and --against"
     )
     group.add_argument("--against", metavar="SERIES", help="the series to compare with (default: --series itself)")
-    for name, most, default, what in (
+    for name, most, default, purpose in (
         ("--populate", MOST_MIB, 128, "MiB that a guest populates"),
         ("--shares", MOST, 10_000, "rounds of SHARE and UNSHARE"),
         ("--stretch", MOST_MIB, 1024, "MiB shared and taken back at a time"),
     ):
         group.add_argument(
-            name, type=whole_number(1, most), default=default, metavar="N", help=f"{what} (default: {default})"
+            name, type=whole_number(1, most), default=default, metavar="N", help=f"{purpose} (default: {default})"
         )
     group.add_argument("--json", type=parse_path, help="also write the measurements to this file")
 
@@ -240,16 +240,16 @@ def run(options: argparse.Namespace, store: Store, terminal: Terminal) -> int:
     """Measure and print. Exit status 0 if all was measured, else 1; the goals are printed only."""
     size = Size(options.populate, options.shares, options.stretch)
     lines = lines_of(size)
-    ours, today = (Measured(Path(name).name) for name in (options.series, options.against or options.series))
+    ours, today = (Measurements(Path(name).name) for name in (options.series, options.against or options.series))
     about, troubles = list[str](), list[str]()
 
     def say() -> list[str]:
-        done = len(ours.found.get("populate", ()))
+        done = len(ours.seconds.get("populate", ()))
         measured = [f"medians of {done} of {options.rounds} rounds, by turns", "", table(lines, today, ours)]
         return [*about, *measured] if done else about
 
     with reporting("bench", say, lambda: troubles) as folder, contextlib.ExitStack() as running:
-        hosts = list[tuple[Measured, EmulatedHost]]()
+        hosts = list[tuple[Measurements, EmulatedHost]]()
         for measured, name in ((today, options.against or options.series), (ours, options.series)):
             kernel, spec = prepare(Settings("emulated", name, options.kernel_source), store, terminal)
             memory = max(size.populate, size.stretch) + HOST_MEMORY + SPARE
@@ -257,15 +257,15 @@ def run(options: argparse.Namespace, store: Store, terminal: Terminal) -> int:
             host = EmulatedHosts(spec, store, terminal, folder, note=terminal.say).cold(alone=True)
             hosts.append((measured, running.enter_context(contextlib.closing(host))))
             about.append(f"{measured.series}: Linux {kernel.release}; emulation of {spec.cpus} CPUs, {spec.memory} MiB")
-        asked = words(hosts[0][1].spec.cpus, size)
-        with terminal.step(f"{options.rounds} rounds of {len(asked)} measurements on each") as step:
+        measurements = words(hosts[0][1].spec.cpus, size)
+        with terminal.step(f"{options.rounds} rounds of {len(measurements)} measurements on each") as step:
             try:
                 for number in range(options.rounds):
                     answers: list[dict[str, dict[str, float]]] = [{} for _ in hosts]
-                    for place, (what, argv) in enumerate(asked.items()):
-                        step.update((number + place / len(asked)) / options.rounds, what)
+                    for place, (measurement, argv) in enumerate(measurements.items()):
+                        step.update((number + place / len(measurements)) / options.rounds, measurement)
                         for times, (_, host) in zip(answers, hosts, strict=True):
-                            times[what] = _ask(host, argv)
+                            times[measurement] = _ask(host, argv)
                     for times, (measured, _) in zip(answers, hosts, strict=True):
                         measured.add(numbers(times))
                     if options.json is not None:  # after each: what was measured stays if the rest is not
@@ -275,11 +275,11 @@ def run(options: argparse.Namespace, store: Store, terminal: Terminal) -> int:
     return 1 if troubles else 0
 
 
-def _comparison_json(today: Measured, ours: Measured) -> str:
+def _comparison_json(today: Measurements, ours: Measurements) -> str:
     """JSON of both."""
 
-    def one(measured: Measured) -> dict[str, object]:
-        medians = {name: measured.median(name) for name in measured.found}
-        return {"series": measured.series, "rounds": measured.found, "medians": medians}
+    def entry(measured: Measurements) -> dict[str, object]:
+        medians = {name: measured.median(name) for name in measured.seconds}
+        return {"series": measured.series, "rounds": measured.seconds, "medians": medians}
 
-    return json.dumps({"today": one(today), "ours": one(ours)}, indent=1) + "\n"
+    return json.dumps({"today": entry(today), "ours": entry(ours)}, indent=1) + "\n"

@@ -54,9 +54,9 @@ def _limits(argv: Sequence[str]) -> Limits:
 
     :raises UserInputError: one is not a size or not a number of days.
     """
-    given = options_parser().parse_args(argv)
+    options = options_parser().parse_args(argv)
     try:
-        return Limits.model_validate(vars(given))
+        return Limits.model_validate(vars(options))
     except ValidationError as error:
         reasons = "; ".join(f"{fault['loc'][0]} = {fault['input']}: {fault['msg']}" for fault in error.errors())
         raise UserInputError(reasons, hint="for instance: make clean-cache MAX_SIZE=20GiB MAX_AGE=30") from error
@@ -72,11 +72,11 @@ def _compiler_cache(store: Store) -> list[str]:
     folder = store.root / "ccache"
     if not folder.is_dir():
         return []
-    asked = ["ccache", "--get-config", "max_size"]
+    argv = ["ccache", "--get-config", "max_size"]
     limit = "ccache is not installed"
     if shutil.which("ccache") is not None:
         asking = environment({"CCACHE_DIR": str(folder)})
-        done = subprocess.run(asked, env=asking, capture_output=True, text=True, check=False)
+        done = subprocess.run(argv, env=asking, capture_output=True, text=True, check=False)
         limit = f"ccache itself limits it to {done.stdout.strip() or 'a limit of its own'}"
     return [f"  {'beside':<8} ccache  {weigh(folder) / GIB:.2f} GiB, {limit}"]
 
@@ -87,10 +87,10 @@ def clean(store: Store, limits: Limits) -> str:
     :returns: a line for each entry, and the sums.
     """
     removed = store.clean(max_bytes=int(limits.max_size), max_age=limits.max_age * DAY)
-    kept = store.entries()
-    freed, left = (sum(entry.size for entry in entries) / GIB for entries in (removed, kept))
-    lines = [_line("removed", entry) for entry in removed] + [_line("stays", entry) for entry in kept]
-    total = f"{store.root}: removed {len(removed)} ({freed:.2f} GiB), kept {len(kept)} ({left:.2f} GiB)"
+    remaining = store.entries()
+    freed, remaining_size = (sum(entry.size for entry in entries) / GIB for entries in (removed, remaining))
+    lines = [_line("removed", entry) for entry in removed] + [_line("stays", entry) for entry in remaining]
+    total = f"{store.root}: removed {len(removed)} ({freed:.2f} GiB), kept {len(remaining)} ({remaining_size:.2f} GiB)"
     return "\n".join([*lines, *_compiler_cache(store), total, ""])
 
 

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
             command = _gdb(fresh, gdb_scripts(fresh.kernel, fresh.folder, store, terminal), tree)
         terminal.say(f"The host, from another terminal, while it runs: {fresh.host.login_command()}")
         # A host that gdb has stopped sends no heartbeat: only its QEMU's end counts.
-        status = foreground.run([*command, *options.arguments], over=lambda: fresh.host.qemu.ended)
+        status = foreground.run([*command, *options.arguments], over=lambda: fresh.host.qemu.has_ended)
         if status is None:
             raise MachineError("the debugger ended because its machine ended: QEMU has exited", stage="debug")
     return status if status >= 0 else 128 - status
@@ -99,8 +99,8 @@ def gdb_scripts(kernel: BuiltKernel, folder: Path, store: Store, terminal: Termi
         sources.mkdir()
         for name in ("Makefile", "constants.py.in"):
             shutil.copyfile(theirs / "linux" / name, sources / name)
-        made = module(kernel, sources, store, terminal, product="constants.py")
-    shutil.copyfile(made / "constants.py", ours / "scripts/gdb/linux/constants.py")
+        product = module(kernel, sources, store, terminal, product="constants.py")
+    shutil.copyfile(product / "constants.py", ours / "scripts/gdb/linux/constants.py")
     script = ours / "vmlinux-gdb.py"
     shutil.copyfile(theirs / script.name, script)
     return script

@@ -72,8 +72,8 @@ class Finding:
     """One line of the table. ``advice`` is the next step, where there is one."""
 
     state: Grade
-    what: str
-    found: str
+    subject: str
+    fact: str
     advice: str = ""
 
 
@@ -139,12 +139,12 @@ def memory(machine: Survey) -> Finding:
     return Finding(Grade.OK, "memory", fact)
 
 
-def _unusable(disk: Disk, what: str, step: str) -> Finding | None:
+def _unusable(disk: Disk, subject: str, step: str) -> Finding | None:
     """What stands in the way of using a folder; None if nothing does."""
     if disk.problem:
-        return Finding(Grade.STOP, what, f"nothing can be written to {disk.path}: {disk.problem}", step)
+        return Finding(Grade.STOP, subject, f"nothing can be written to {disk.path}: {disk.problem}", step)
     if disk.noexec:
-        return Finding(Grade.STOP, what, f"{disk.path} is mounted noexec: programs cannot start from there", step)
+        return Finding(Grade.STOP, subject, f"{disk.path} is mounted noexec: programs cannot start from there", step)
     return None
 
 
@@ -394,9 +394,9 @@ def render(machine: Survey, findings: list[Finding], width: int) -> str:
     indent = 26
     lines = []
     for finding in findings:
-        lead = f"  {finding.state:<7} {finding.what:<16}"
+        lead = f"  {finding.state:<7} {finding.subject:<16}"
         lines += textwrap.wrap(
-            finding.found,
+            finding.fact,
             width,
             initial_indent=lead.ljust(indent),
             subsequent_indent=" " * indent,
@@ -405,7 +405,7 @@ def render(machine: Survey, findings: list[Finding], width: int) -> str:
         if finding.advice:
             lines.append(f"{' ' * indent}-> {finding.advice}")  # never folded: it may hold a command to copy
     choice = choose_host_kind(machine)
-    stops = [finding.what for finding in findings if finding.state is Grade.STOP]
+    stops = [finding.subject for finding in findings if finding.state is Grade.STOP]
     if stops:
         verdict = f"The sign-off cannot run here yet: see STOP above ({'; '.join(stops)})."
     elif any(finding.state is Grade.SETUP for finding in findings):

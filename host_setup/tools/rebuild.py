@@ -61,7 +61,7 @@ class _Kernel(BaseModel):
     patches: tuple[_Patch, ...]
 
 
-class Told(BaseModel):
+class ReportedRun(BaseModel):
     """What is read of a report's ``record.json``."""
 
     model_config = ConfigDict(extra="ignore")
@@ -74,17 +74,17 @@ class Told(BaseModel):
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers that change how a kernel is made, beside its configuration."""
-        told = self.host.get("kernel's layers", "").split(", ")
-        return tuple(layer for layer in (Layer.COVERAGE,) if layer in told)
+        names = self.host.get("kernel's layers", "").split(", ")
+        return tuple(layer for layer in (Layer.COVERAGE,) if layer in names)
 
 
-def read(report: Path) -> tuple[Told, str]:
+def read(report: Path) -> tuple[ReportedRun, str]:
     """What a report says of its kernel, and the kernel's configuration.
 
     :raises UserInputError: it says nothing, or its files do not go together.
     """
     try:
-        record = TypeAdapter(Told).validate_json((report / "record.json").read_bytes())
+        record = TypeAdapter(ReportedRun).validate_json((report / "record.json").read_bytes())
     except OSError as error:
         raise UserInputError(
             f"{path_text(report)} is not the folder of a report: {error.strerror}", stage=STAGE
@@ -114,30 +114,30 @@ def _harmless(file: Path) -> str:
     return text
 
 
-def request(record: Told, config: str, given: argparse.Namespace, store: Store) -> Request:
+def request(record: ReportedRun, config: str, options: argparse.Namespace, store: Store) -> Request:
     """The kernel that a report names, of what this machine has.
 
     :raises UserInputError: it has another source or series.
     """
     kernel = record.kernel
-    if given.series is None and record.series not in series.available():
+    if options.series is None and record.series not in series.available():
         raise UserInputError(
             f"the report's series, {path_text(record.series)}, does not come with sealproof",
             stage=STAGE,
             hint="name its folder with --series",
         )
-    wanted = series.load(given.series or record.series)
-    have = [(patch.name, patch.sha256) for patch in wanted.patches]
+    chosen = series.load(options.series or record.series)
+    have = [(patch.name, patch.sha256) for patch in chosen.patches]
     want = [(patch.name, patch.sha256) for patch in kernel.patches]
     if have != want:
         odd = min((name for name, _ in {*want} ^ {*have}), default="")
         raise UserInputError(
-            f"series {path_text(wanted.name)} is not the report's: "
+            f"series {path_text(chosen.name)} is not the report's: "
             f"{path_text(odd or 'the order of its patches')} differs",
             stage=STAGE,
             hint="check out the commit that the report names, or name the series with --series",
         )
-    kernel_source = source.resolve(given.kernel_source, store)
+    kernel_source = source.resolve(options.kernel_source, store)
     if kernel_source.identity != kernel.source_sha256:
         raise UserInputError(
             f"{kernel_source.description} has the hash {kernel_source.identity}, and the report's source "
@@ -145,29 +145,29 @@ def request(record: Told, config: str, given: argparse.Namespace, store: Store) 
             stage=STAGE,
             hint="name the report's source with --kernel",
         )
-    toolchain = Toolchain(given.compiler, given.jobs)
-    return Request(kernel_source, wanted, layers=record.layers, toolchain=toolchain, exact=config)
+    toolchain = Toolchain(options.compiler, options.jobs)
+    return Request(kernel_source, chosen, layers=record.layers, toolchain=toolchain, exact=config)
 
 
-def make(wanted: Request, place: Path, store: Store, terminal: Terminal) -> Mapping[str, str]:
+def make(kernel_request: Request, place: Path, store: Store, terminal: Terminal) -> Mapping[str, str]:
     """Make a kernel; returns what it is, by the names of a report.
 
     :param place: gets all objects; if an earlier call has left some of the same kernel there, it is gone on with.
     :param store: gets the source.
     :raises KernelError: a patch does not apply, an option is lost, or the code does not compile.
     """
-    compiler = wanted.toolchain.version()
-    folder = place / key(wanted, compiler)
+    compiler = kernel_request.toolchain.version()
+    folder = place / key(kernel_request, compiler)
     logs, ready = folder / "logs", folder / "configured"
-    tree = source_tree(wanted.source, wanted.series.patches, store, terminal, logs)
-    site = site_in(folder, wanted, store)
+    tree = source_tree(kernel_request.source, kernel_request.series.patches, store, terminal, logs)
+    site = site_in(folder, kernel_request, store)
     if not ready.exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        lay_out(tree, folder, wanted, store, logs / "configure.log")
+        lay_out(tree, folder, kernel_request, store, logs / "configure.log")
         ready.touch()
     # Modules are not compared. They have a say in the kernel only where symbols that nobody uses are left out of it.
-    target = "all" if "CONFIG_TRIM_UNUSED_KSYMS=y\n" in wanted.exact else "bzImage"
+    target = "all" if "CONFIG_TRIM_UNUSED_KSYMS=y\n" in kernel_request.exact else "bzImage"
     log = logs / "build.log"
     # A kernel says how often it was linked, and one that was gone on with may be linked a second time.
     command = [*site.make, "KBUILD_BUILD_VERSION=1", target]
@@ -203,7 +203,7 @@ def _require_room(place: Path, option: str) -> None:
 
 
 @contextlib.contextmanager
-def _place(folder: Path | None, told: Told) -> Iterator[Path]:
+def _place(folder: Path | None, record: ReportedRun) -> Iterator[Path]:
     """An empty folder to make a kernel in, or the one that an interrupted rebuild for the same report has left.
 
     It goes afterwards; one in a folder that the user named stays if the rebuild is interrupted.
@@ -215,7 +215,7 @@ def _place(folder: Path | None, told: Told) -> Iterator[Path]:
             _require_room(Path(fresh), "TMPDIR")
             yield Path(fresh)
         return
-    place = folder / f"sealproof-rebuild-{digest(told.model_dump_json())}"
+    place = folder / f"sealproof-rebuild-{digest(record.model_dump_json())}"
     _require_room(place, "--folder")
     place.mkdir(parents=True, exist_ok=True)
     with (place / "lock").open("w", encoding="ascii") as lock:
@@ -234,10 +234,10 @@ def _place(folder: Path | None, told: Told) -> Iterator[Path]:
         shutil.rmtree(place)
 
 
-def compare(record: Told, made: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+def compare(record: ReportedRun, sums: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """What was told and what was made: name, the one, the other."""
     kernel = record.kernel
-    said = {
+    reported = {
         "release": kernel.release,
         "compiler": kernel.compiler,
         "configuration": kernel.config_sha256,
@@ -245,8 +245,8 @@ def compare(record: Told, made: Mapping[str, str]) -> Iterator[tuple[str, str, s
         "image": kernel.image_sha256,
         "with symbols": kernel.vmlinux_sha256,
     }
-    for name, one in said.items():
-        yield name, one, made[name]
+    for name, sum_ in reported.items():
+        yield name, sum_, sums[name]
 
 
 def options_parser() -> argparse.ArgumentParser:
@@ -270,17 +270,17 @@ def options_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Make it again and compare; returns the exit status."""
-    given = options_parser().parse_args(argv)
+    options = options_parser().parse_args(argv)
     terminal = Terminal()
-    record, config = read(given.report)
-    with _place(given.folder, record) as place:
+    record, config = read(options.report)
+    with _place(options.folder, record) as place:
         store = Store(place / "source")
-        made = make(request(record, config, given, store), place, store, terminal)
-        lines = list(compare(record, made))
+        sums = make(request(record, config, options, store), place, store, terminal)
+        lines = list(compare(record, sums))
     return _tell(record, lines)
 
 
-def _tell(record: Told, lines: Sequence[tuple[str, str, str]]) -> int:
+def _tell(record: ReportedRun, lines: Sequence[tuple[str, str, str]]) -> int:
     """Print what is the same and what differs; returns the exit status."""
     different = [name for name, theirs, other in lines if theirs != other]
     paragraphs = [

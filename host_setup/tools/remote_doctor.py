@@ -52,9 +52,9 @@ def examine(name: str, machine: Local | Remote | SealproofError) -> list[Finding
 
 
 def _own_fault(name: str, error: Exception) -> Finding:
-    said = f"{type(error).__name__}: {error}".splitlines()[0]
+    message = f"{type(error).__name__}: {error}".splitlines()[0]
     advice = "please report this: it is a bug in sealproof"
-    return Finding(Grade.STOP, name, f"doctor failed on this machine: {said}", advice)
+    return Finding(Grade.STOP, name, f"doctor failed on this machine: {message}", advice)
 
 
 def _examine(name: str, machine: Local | Remote | SealproofError) -> list[Finding]:
@@ -78,8 +78,8 @@ def judge(name: str, machine: Remote, facts: Mapping[str, str]) -> list[Finding]
     """What a machine's own word means for a run."""
     findings = [_identity(name, machine, facts)]
 
-    def add(state: Grade, what: str, advice: str) -> None:
-        findings.append(Finding(state, name, what, advice))
+    def add(state: Grade, fact: str, advice: str) -> None:
+        findings.append(Finding(state, name, fact, advice))
 
     if not machine.expendable:
         add(Grade.STOP, "not expendable", f"if a run may reboot it, write expendable = true in [machine.{name}]")
@@ -112,21 +112,21 @@ def _identity(name: str, machine: Remote, facts: Mapping[str, str]) -> Finding:
     memory = int(facts.get("memory") or 0) // KIB
     virtual = facts.get("virtual", "")
     where = "" if virtual == "none" else f", a virtual machine ({virtual or 'of unknown kind'})"
-    what = f"Linux {facts.get('release')}, {facts.get('processor')}, {facts.get('cpus')} CPUs, {memory} MiB{where}"
-    return Finding(Grade.OK, name, f"{machine.address}: {what}")
+    fact = f"Linux {facts.get('release')}, {facts.get('processor')}, {facts.get('cpus')} CPUs, {memory} MiB{where}"
+    return Finding(Grade.OK, name, f"{machine.address}: {fact}")
 
 
 def _boot(name: str, machine: Remote, facts: Mapping[str, str], add: _Add) -> None:
     for obstacle in obstacles(machine, facts, words_to_add(machine)):
         add(Grade.STOP, obstacle.what, obstacle.advice)
     if machine.config is Config.LEAN and facts.get("selinux") == "yes":
-        what = (
+        fact = (
             "it has SELinux and a lean kernel has not: on the way back it may label all its files anew, and boot again"
         )
-        add(Grade.NOTE, what, f'config = "own", or time for that in boot of [machine.{name}.limits]')
+        add(Grade.NOTE, fact, f'config = "own", or time for that in boot of [machine.{name}.limits]')
     if "crypt" in facts.get("root_is", "").split():
-        what = "its root file system is encrypted: with each kernel, ours too, it must open without a person"
-        add(Grade.NOTE, what, "try that once: a key in a TPM may be for its own kernel alone")
+        fact = "its root file system is encrypted: with each kernel, ours too, it must open without a person"
+        add(Grade.NOTE, fact, "try that once: a key in a TPM may be for its own kernel alone")
     if machine.config is Config.OWN and not facts.get("config"):
         add(Grade.STOP, "its kernel's configuration is not in /boot", 'config = "lean", if its devices are a QEMU\'s')
 
@@ -177,7 +177,7 @@ def _console(name: str, log: ConsoleLog | Exception | None) -> list[Finding]:
     if isinstance(log, Exception):
         return [_own_fault(name, log)]
     problem = log.settle()
-    if log.held:
+    if log.is_held:
         return [
             Finding(
                 Grade.NOTE,
@@ -201,12 +201,12 @@ def options_parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Print a line for each finding; the exit status is in the module's description."""
     machines = inventory.load_each(options_parser().parse_args(argv).inventory)
-    with consoles(machines) as heard, workers(len(machines)) as all_of_them:
+    with consoles(machines) as console_findings, workers(len(machines)) as all_of_them:
         each = zip(machines, all_of_them.map(examine, machines, machines.values()), strict=True)
-        findings = [finding for name, some in each for finding in (*some, *heard(name))]
+        findings = [finding for name, some in each for finding in (*some, *console_findings(name))]
     width = max(len(name) for name in machines)
     for finding in findings:
-        sys.stdout.write(f"  {finding.state:<7} {finding.what:<{width}}  {finding.found}\n")
+        sys.stdout.write(f"  {finding.state:<7} {finding.subject:<{width}}  {finding.fact}\n")
         if finding.advice:
             sys.stdout.write(f"  {'':<7} {'':<{width}}  -> {finding.advice}\n")
     return 1 if any(finding.state is Grade.STOP for finding in findings) else 0

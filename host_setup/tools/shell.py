@@ -82,9 +82,9 @@ def main(argv: list[str]) -> int:
 
 def _attach(options: argparse.Namespace) -> int:
     """A shell on a host that a run keeps; it stays when the shell ends."""
-    kept = attach.find(options.attach)
-    login = shlex.split(kept.login("" if options.guest == TESTED else options.guest))
-    if options.guest is None and not kept.takes_command:
+    kept_host = attach.find(options.attach)
+    login = shlex.split(kept_host.login("" if options.guest == TESTED else options.guest))
+    if options.guest is None and not kept_host.takes_command:
         if options.command:
             raise UserInputError("a host on a real machine takes a login, not a command", stage=attach.STAGE)
     else:
@@ -99,14 +99,14 @@ def _guest(options: argparse.Namespace) -> GuestSpec | None:
 
     :raises UserInputError: the host has no such guest.
     """
-    asked: str | None = options.guest
-    if asked is None:
+    name: str | None = options.guest
+    if name is None:
         return None
     guests = guests_for(series=series.load(options.series).mode, mode=settings(options).mode)
-    guest = guests[0] if asked == TESTED else next((guest for guest in guests if guest.name == asked), None)
+    guest = guests[0] if name == TESTED else next((guest for guest in guests if guest.name == name), None)
     if guest is None:
         names = ", ".join(guest.name for guest in guests)
-        raise UserInputError(f"the host has no guest {path_text(asked)}", stage="--guest", hint=f"one of: {names}")
+        raise UserInputError(f"the host has no guest {path_text(name)}", stage="--guest", hint=f"one of: {names}")
     return guest
 
 

@@ -43,9 +43,9 @@ class Tally:
     :param what: their name. :param wanted: how many there are to be.
     """
 
-    def __init__(self, what: str, wanted: int) -> None:
-        self.what = what
-        self.wanted = wanted
+    def __init__(self, kind: str, goal: int) -> None:
+        self.kind = kind
+        self.goal = goal
         self.outcomes: Counter[str] = Counter()
         self.seconds: list[float] = []
         self.troubles: list[str] = []
@@ -90,12 +90,12 @@ class Tally:
 
         :param start: adds one start. :param of_one: all starts are of one machine, so none follows one that went wrong.
         """
-        if not self.wanted:
+        if not self.goal:
             return
-        with terminal.step(f"{self.wanted} {self.what}") as step:
-            for done in range(self.wanted):
+        with terminal.step(f"{self.goal} {self.kind}") as step:
+            for done in range(self.goal):
                 start()
-                step.update((done + 1) / self.wanted, "".join(self.troubles[-1:]).partition("\n")[0])
+                step.update((done + 1) / self.goal, "".join(self.troubles[-1:]).partition("\n")[0])
                 if of_one and self.troubles:
                     return
 
@@ -104,7 +104,7 @@ class Tally:
         counts = "  ".join(f"{kind} {self.outcomes[kind]}" for kind in ("well", "stalled", "failed", "fell back"))
         times = sorted(self.seconds) or [0.0]
         spread = f"median {clock(statistics.median(times))}, longest {clock(times[-1])}"
-        return f"{self.what:<9} {sum(self.outcomes.values())} of {self.wanted}:  {counts}   start: {spread}"
+        return f"{self.kind:<9} {sum(self.outcomes.values())} of {self.goal}:  {counts}   start: {spread}"
 
 
 def _try_guests(guests: Sequence[Guest]) -> None:
@@ -141,8 +141,8 @@ def main(argv: list[str]) -> int:
     """Run the soak. Exit status 0 if every start went well, else 1."""
     parser = options_parser()
     options = parser.parse_args(argv)
-    boots, restores, reboots = tallies = tuple(Tally(what, getattr(options, what)) for what in STARTS)
-    if not any(tally.wanted for tally in tallies):
+    boots, restores, reboots = tallies = tuple(Tally(kind, getattr(options, kind)) for kind in STARTS)
+    if not any(tally.goal for tally in tallies):
         parser.error("nothing to do: one of --boots, --restores and --reboots must be above 0")
     terminal = Terminal()
 
@@ -159,7 +159,7 @@ def main(argv: list[str]) -> int:
 
         boots.fill(terminal, lambda: boots.add(hosts.cold))
         restores.fill(terminal, lambda: restores.add(lambda: hosts.restore(saved)))
-        if reboots.wanted:
+        if reboots.goal:
             with _rebooting(hosts.restore(saved)) as guest:
                 reboots.fill(terminal, lambda: reboots.add_reboot(guest), of_one=True)
     return 0 if not troubles() else 1

@@ -85,11 +85,11 @@ class VirtmeNg:
         home = folder / "home"  # an empty one: a user's own virtme-ng.conf must not count
         home.mkdir(parents=True, exist_ok=True)
         log = folder / "vng.log"
-        seen: list[float] = []
+        times: list[float] = []
 
         def look(line: str) -> None:
             if line.strip() == release:
-                seen.append(time.monotonic())
+                times.append(time.monotonic())
 
         path = f"{self.programs}{os.pathsep}{search_path()}"
         ours = {"PATH": path, "HOME": str(home), "TMPDIR": str(folder)}
@@ -103,6 +103,6 @@ class VirtmeNg:
             how = f"is not done after {PATIENCE} s" if error.returncode == TIMED_OUT else f"status {error.returncode}"
             trouble = f"vng: {how}\n{error.tail}"
         # The output counts, not the status: that is 255 after a success too where this machine has no udev.
-        if not seen:
+        if not times:
             raise MachineError(trouble, stage=STAGE, artefact=log, hint="repeat it by hand: the log's first line")
-        return seen[0] - begun
+        return times[0] - begun

@@ -140,10 +140,10 @@ class Bench:
         self._behind.connect(Deadline(BOOT))
         return self._behind.run(argv, seconds=seconds).require().text
 
-    def put(self, path: str, content: bytes) -> None:
+    def write_file(self, path: str, content: bytes) -> None:
         """Write a file of the machine, behind the run's back."""
         self._behind.connect(Deadline(BOOT))
-        self._behind.put(path, content, seconds=LOOK)
+        self._behind.write_file(path, content, seconds=LOOK)
 
     def boot_id(self) -> str:
         """Which boot it is."""

@@ -107,7 +107,7 @@ def test_doctor_sees_the_limit_of_a_control_group(bench: Bench, say: Callable[[s
         for folder in ("common", "host_setup"):
             for file in (PROJECT / folder).glob("*.*"):
                 tar.add(file, file.relative_to(PROJECT))
-    bench.put("/run/ours.tar", packed.getvalue())
+    bench.write_file("/run/ours.tar", packed.getvalue())
     doctor = "systemd-run --quiet --pipe --wait --slice=lab-part.slice --working-directory=/run/ours -E COLUMNS=1000"
     try:
         bench.run("sh", "-c", f"mkdir /run/ours && tar -xf /run/ours.tar -C /run/ours && {LIMIT} '{limit}'")

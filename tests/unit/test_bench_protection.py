@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from host_setup.tools.bench import options_parser
-from host_setup.tools.bench_protection import Measured, Size, lines_of, numbers, table, words
+from host_setup.tools.bench_protection import Measurements, Size, lines_of, numbers, table, words
 
 SIZE = Size(populate=128, shares=10_000, stretch=1024)
 
@@ -25,14 +25,14 @@ def answers(**other: Any) -> dict[str, dict[str, float]]:
     }
 
 
-def measure(series: str, *rounds: dict[str, float]) -> Measured:
-    made = Measured(series)
+def measure(series: str, *rounds: dict[str, float]) -> Measurements:
+    made = Measurements(series)
     for one in rounds:
         made.add(one)
     return made
 
 
-def outcomes(today: Measured, ours: Measured) -> list[str]:
+def outcomes(today: Measurements, ours: Measurements) -> list[str]:
     return [line.rpartition(": ")[2] for line in table(lines_of(SIZE), today, ours).splitlines() if "at most" in line]
 
 
@@ -80,8 +80,8 @@ def test_a_goal_beside_nothing_is_not_decided() -> None:
 
 
 def test_without_numbers_no_goal_is_met() -> None:
-    assert outcomes(Measured("landed"), Measured("new")) == ["not measured"] * 5
-    assert outcomes(measure("landed", numbers(answers())), Measured("new")) == ["not measured"] * 5
+    assert outcomes(Measurements("landed"), Measurements("new")) == ["not measured"] * 5
+    assert outcomes(measure("landed", numbers(answers())), Measurements("new")) == ["not measured"] * 5
 
 
 def test_a_number_of_nothing_has_no_ratio() -> None:

@@ -127,7 +127,7 @@ class Hosts:
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> Hosts:
     made = Hosts(6)
-    monkeypatch.setattr("host_setup.kernel.kept.NEEDS", 0)
+    monkeypatch.setattr("host_setup.kernel.kept_build.NEEDS", 0)
     monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", 0)
     monkeypatch.setattr(attempt, "run_claims", made)
     return made

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host_setup.bisect.search import Found, History, Line, Search, StepVerdict, Vote, WrongEndError
+from host_setup.bisect.search import FirstBad, History, Line, Search, StepVerdict, Vote, WrongEndError
 
 Oracle = Callable[[str, int], Vote]
 """How the trial of a step with that number, from 0, ends."""
@@ -22,14 +22,14 @@ Oracle = Callable[[str, int], Vote]
 class Run:
     """A search that was done: the answer, and the steps in the order in which they were tried."""
 
-    found: Found
+    found: FirstBad
     tried: list[str]
 
 
 def run(search: Search, oracle: Oracle) -> Run:
     votes: dict[str, list[Vote]] = defaultdict(list)
     tried: list[str] = []
-    while not isinstance(found := search.next(votes), Found):
+    while not isinstance(found := search.next(votes), FirstBad):
         votes[found].append(oracle(found, len(votes[found])))
         tried.append(found)
         assert len(tried) < 10_000, "it does not end"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserInputError
-from host_setup.bisect.search import Found, Search, Vote
+from host_setup.bisect.search import FirstBad, Search, Vote
 from host_setup.bisect.steps import Commits, Prefixes, Repository, checkout, is_number, settings_at
 from host_setup.kernel import series
 from host_setup.provision import Settings
@@ -173,10 +173,10 @@ def state(tree: Path) -> dict[str, tuple[bytes, int]]:
     return {str(path): (hashlib.sha256(path.read_bytes()).digest(), path.stat().st_mtime_ns) for path in files}
 
 
-def search(steps: Commits, first: int) -> Found:
+def search(steps: Commits, first: int) -> FirstBad:
     search = Search(steps, steps.good, steps.bad)
     votes: dict[str, list[Vote]] = {}
-    while not isinstance(step := search.next(votes), Found):
+    while not isinstance(step := search.next(votes), FirstBad):
         settings = steps.settings(step)
         assert isinstance(settings.kernel_source, Path)
         number = int((settings.kernel_source / "number").read_text())
@@ -312,7 +312,7 @@ def test_a_thousand_commits_with_merges_are_searched_as_git_would(tmp_path: Path
     steps = Commits(Settings(series="stock", kernel_source=made), root, "main", tmp_path / "work")
     find = Search(steps, steps.good, steps.bad)
     votes: dict[str, list[Vote]] = {}
-    while not isinstance(step := find.next(votes), Found):
+    while not isinstance(step := find.next(votes), FirstBad):
         votes.setdefault(step, []).append(Vote.BAD if step in after else Vote.GOOD)
     assert step.suspects == (culprit,)
     assert len(votes) <= 13

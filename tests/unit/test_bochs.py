@@ -150,7 +150,7 @@ def test_bochs_that_heeds_nothing_is_ended(start: Start, vitals: Vitals) -> None
     bochs = start(console=BOOT)
     poll_until(lambda: "init process" in bochs.console(), Deadline(AT_ONCE), "the console")
     bochs.kill()
-    assert (bochs.ended, vitals.reason) == (True, "it was ended by the run")
+    assert (bochs.has_ended, vitals.reason) == (True, "it was ended by the run")
 
 
 def test_stopped_machine_takes_no_time_and_goes_on(start: Start) -> None:
@@ -166,7 +166,7 @@ def test_stopped_machine_takes_no_time_and_goes_on(start: Start) -> None:
     poll_until(lambda: state() == "S", Deadline(AT_ONCE), "it to go on")
     bochs.stop()
     bochs.kill()
-    assert bochs.ended
+    assert bochs.has_ended
 
 
 def test_bios_that_is_not_there_is_told_with_the_way_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def shell(words: str) -> CommandConsole:
 def findings(console: Any) -> list[tuple[Grade, str]]:
     machines = {"far": entry(console=console.model_dump())}
     with doctor.consoles(machines) as heard:
-        return [(finding.state, finding.found) for finding in heard("far")]
+        return [(finding.state, finding.fact) for finding in heard("far")]
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_port_of_netconsole_that_is_taken_is_told() -> None:
         with doctor.consoles(machines) as heard:
             (finding,) = heard("far")
     assert finding.state is Grade.STOP
-    assert f"UDP port {port}" in finding.found
+    assert f"UDP port {port}" in finding.fact
 
 
 def test_power_command_that_is_not_installed_is_told() -> None:
     found = doctor.judge("far", entry(power={"cycle": ["no-such-program", "cycle"]}), {"kexec": "yes"})
-    assert any("its power command, no-such-program, is not installed here" in one.found for one in found)
+    assert any("its power command, no-such-program, is not installed here" in one.fact for one in found)
 
 
 # --- a management controller

@@ -18,7 +18,7 @@ import pytest
 from common.errors import KernelError, UserInputError
 from host_setup.coverage import __main__ as command
 from host_setup.coverage import counters, notes, page
-from host_setup.coverage.added import Added, lines_added
+from host_setup.coverage.added_lines import AddedLines, lines_added
 from host_setup.coverage.collector import Collector, Image, Memory, _join_pieces, _runs
 from host_setup.coverage.counters import IMAGE
 from host_setup.coverage.result import NOTES_FOLDER, Code, Coverage, gather
@@ -137,14 +137,14 @@ def of(text: str, *wanted: str) -> dict[int, str]:
     return {at: "0001-a.patch" for at, line in enumerate(text.splitlines(), 1) if any(one in line for one in wanted)}
 
 
-def everything(text: str) -> Added:
-    return Added(tuple(text.split("\n")), dict.fromkeys(range(1, text.count("\n") + 1), "0001-a.patch"))
+def everything(text: str) -> AddedLines:
+    return AddedLines(tuple(text.split("\n")), dict.fromkeys(range(1, text.count("\n") + 1), "0001-a.patch"))
 
 
 ALL = {"mm/memory.c": everything(CODE), "include/large.h": everything(HEADER)}
 
 
-def prepare(counting: Counting, folder: Path, lines: dict[str, Added] = ALL) -> dict[str, tuple[int, ...]]:
+def prepare(counting: Counting, folder: Path, lines: dict[str, AddedLines] = ALL) -> dict[str, tuple[int, ...]]:
     def is_asked_for(file: str, number: int) -> bool:
         return file in lines and number in lines[file].patches
 
@@ -195,7 +195,7 @@ def test_what_was_counted_reads_as_the_compilers_own_library_writes_it(counting:
 
 
 def test_functions_without_added_lines_are_left_out(counting: Counting, tmp_path: Path) -> None:
-    lines = {"mm/memory.c": Added(tuple(CODE.split("\n")), of(CODE, "number == 3"))}
+    lines = {"mm/memory.c": AddedLines(tuple(CODE.split("\n")), of(CODE, "number == 3"))}
     wanted = prepare(counting, tmp_path, lines)
     assert [len(idents) for idents in wanted.values()] == [1]
     found = {line.function for _, line in notes.lines("gcov", tmp_path / NOTES_FOLDER, wanted)}
@@ -206,7 +206,7 @@ def test_functions_without_added_lines_are_left_out(counting: Counting, tmp_path
 
 
 def test_a_function_with_inlined_lines_is_known_by_these(counting: Counting, tmp_path: Path) -> None:
-    lines = {"include/large.h": Added(tuple(HEADER.split("\n")), of(HEADER, "number > 100"))}
+    lines = {"include/large.h": AddedLines(tuple(HEADER.split("\n")), of(HEADER, "number > 100"))}
     wanted = prepare(counting, tmp_path, lines)
     claim(counting, tmp_path, "three", 3)
     result = gather("gcov", tmp_path, wanted, lines, ())
@@ -337,7 +337,7 @@ def sample(*explained: Explained) -> Coverage:
     half.branches = {(2, 0): {"two"}, (2, 1): set()}
     lines = {2: half, 3: not_ran, 4: ran}
     return Coverage(
-        {"mm/a.c": Added(text, dict.fromkeys(range(1, 5), "0001-a.patch"))},
+        {"mm/a.c": AddedLines(text, dict.fromkeys(range(1, 5), "0001-a.patch"))},
         {"mm/a.c": lines},
         ["one", "two"],
         explained,
@@ -350,7 +350,7 @@ def test_a_gap_is_told_and_counted() -> None:
     totals = result.totals()
     assert (totals.added, totals.code, totals.ran, totals.missing) == (4, 3, 2, 1)
     assert (totals.branches, totals.taken) == (2, 1)
-    assert not totals.reached
+    assert not totals.has_reached_goal
     assert result.by_line() == {"mm/a.c": {"2": ["one", "two"], "3": [], "4": ["one"]}}
 
 
@@ -359,7 +359,7 @@ def test_what_is_explained_one_by_one_is_no_gap() -> None:
     branch = Explained(file="mm/a.c", code="if (x)", branch=True, reason="x is always set")
     result = sample(line, branch)
     assert [gap.reason for gap in result.gaps] == ["x is always set", "no such disk"]
-    assert result.totals().reached
+    assert result.totals().has_reached_goal
     assert not result.stale
 
 
@@ -448,7 +448,7 @@ class FakeHost:
         self.guests = tuple(self.guest(number) for number in range(1, len(self.machines)))
         self.all_guests = self.guests
         self.before_end: Callable[[object], None] = lambda _: None
-        self.qemu = SimpleNamespace(ended=False, qmp=SimpleNamespace(execute=self.save))
+        self.qemu = SimpleNamespace(has_ended=False, qmp=SimpleNamespace(execute=self.save))
 
     def guest(self, number: int) -> SimpleNamespace:
         def frames(gpas: Sequence[int]) -> list[int]:
@@ -517,7 +517,7 @@ def test_what_ends_within_a_claim_has_counted_for_it(
     host.all_guests = ()
     own.look_at(101)
     host.before_end(None)
-    host.qemu.ended = True
+    host.qemu.has_ended = True
     collector.end("one")
     assert ran("+= 3") == {"one"}
     assert ran("*= 7") == {"one"}

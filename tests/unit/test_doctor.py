@@ -77,11 +77,11 @@ def fake(tmp_path: Path) -> FakeMachine:
 
 
 def finding(seen: Survey, what: str) -> doctor.Finding:
-    return next(each for each in doctor.examine(seen) if each.what == what)
+    return next(each for each in doctor.examine(seen) if each.subject == what)
 
 
 def stops(seen: Survey) -> list[str]:
-    return [each.what for each in doctor.examine(seen) if each.state is Grade.STOP]
+    return [each.subject for each in doctor.examine(seen) if each.state is Grade.STOP]
 
 
 def as_root(seen: Survey) -> Survey:
@@ -215,7 +215,7 @@ def test_cache_content_is_counted_by_kind(fake: FakeMachine) -> None:
     seen = fake.survey()
     assert [(kind.kind, kind.entries) for kind in seen.cache] == [("kernel", 2), ("rootfs", 1)]
     assert seen.cache[0].size == 16384
-    assert "2 kernel" in finding(seen, "cache").found
+    assert "2 kernel" in finding(seen, "cache").fact
 
 
 def test_little_memory_stops(fake: FakeMachine) -> None:
@@ -249,11 +249,11 @@ def test_removed_package_that_left_its_configuration_is_missing(fake: FakeMachin
 
 
 def test_qemu_is_the_one_of_the_newest_root_file_system(fake: FakeMachine) -> None:
-    assert "not there yet" in finding(fake.survey(), "QEMU").found
+    assert "not there yet" in finding(fake.survey(), "QEMU").fact
     for age, version in ((9, "1:9.0"), (1, "1:10.0.2+ds-2")):
         fake.write(f"cache/rootfs/{age}/packages.list", f"qemu-system 1:1\nqemu-system-x86 {version}\nzlib1g 1:2\n")
         os.utime(fake.root / f"cache/rootfs/{age}/packages.list", (100 - age, 100 - age))
-    assert "1:10.0.2+ds-2" in finding(fake.survey(), "QEMU").found
+    assert "1:10.0.2+ds-2" in finding(fake.survey(), "QEMU").fact
 
 
 def test_other_distribution_with_missing_packages_stops(fake: FakeMachine) -> None:
@@ -485,10 +485,10 @@ def test_reports_that_cannot_be_kept_stop_and_a_latest_that_is_no_link_is_told(f
     reports.unlink()
     (reports / "latest").mkdir(parents=True)
     assert finding(fake.survey(), "reports").state is Grade.NOTE
-    assert "latest is a folder" in finding(fake.survey(), "reports").found
+    assert "latest is a folder" in finding(fake.survey(), "reports").fact
     (reports / "latest").rmdir()
     (reports / "latest").touch()
-    assert "latest is a file" in finding(fake.survey(), "reports").found
+    assert "latest is a file" in finding(fake.survey(), "reports").fact
     (reports / "latest").unlink()
     (reports / "latest").symlink_to("run")
     assert finding(fake.survey(), "reports").state is Grade.OK
@@ -505,7 +505,7 @@ def test_quota_of_less_than_two_cores_is_told(fake: FakeMachine) -> None:
     fake.write("sys/fs/cgroup/cpu.max", "50000 100000")
     seen = fake.survey()
     assert finding(seen, "processor").state is Grade.NOTE
-    assert "leaves the time of 0.5" in finding(seen, "processor").found
+    assert "leaves the time of 0.5" in finding(seen, "processor").fact
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -519,7 +519,7 @@ def test_memory_limit_of_a_group_above_counts_and_is_named(fake: FakeMachine, ve
     seen = as_root(fake.survey())
     assert seen.memory == machine.Memory(2 * GIB, 2 * GIB)
     assert stops(seen) == ["memory"]
-    assert "sys/fs/cgroup/m/lab" in finding(seen, "memory").found
+    assert "sys/fs/cgroup/m/lab" in finding(seen, "memory").fact
 
 
 @pytest.mark.parametrize(
@@ -552,9 +552,9 @@ def test_what_bochs_needs_is_named_and_stops_nothing(fake: FakeMachine) -> None:
     assert seen.missing_for_bochs == tuple(wanted)
     told = finding(seen, "Bochs")
     assert told.state is Grade.NOTE
-    assert all(name in told.found and name in told.advice for name in wanted)
+    assert all(name in told.fact and name in told.advice for name in wanted)
     fake.installed += wanted[1:]
-    assert finding(fake.survey(), "Bochs").found == "1 packages missing: bochs"
+    assert finding(fake.survey(), "Bochs").fact == "1 packages missing: bochs"
     assert finding(as_root(seen), "Bochs").advice.startswith("nothing: --emulator bochs installs them, or apt-get")
     assert finding(as_user(seen, sudo=False), "Bochs").advice.startswith("for --emulator bochs: apt-get update")
     fake.installed += wanted[:1]

@@ -12,7 +12,7 @@ from common.progress import Terminal
 from common.store import Store
 from host_setup.kernel import build, kept, series, source
 from host_setup.kernel.build import Request
-from host_setup.kernel.kept import KeptBuild
+from host_setup.kernel.kept_build import KeptBuild
 from tests.unit.test_kernel_build import MAKEFILE, MERGE
 
 FILE = "mm/memory.c"

@@ -73,7 +73,7 @@ class FakeControl:
         self._answer().said.append(" ".join(argv))
         return Completed(tuple(argv), 0, b"", b"")
 
-    def put(self, path: str, _: bytes, **__: Any) -> None:
+    def write_file(self, path: str, _: bytes, **__: Any) -> None:
         if self._answer().full:
             raise ChannelError("no space left")
         self.far.said.append(f"put {path}")

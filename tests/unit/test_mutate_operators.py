@@ -10,7 +10,7 @@ import pytest
 
 from host_setup.kernel import series
 from host_setup.mutate import operators
-from host_setup.mutate.added import files_touched, lines_added
+from host_setup.mutate.added_lines import files_touched, lines_added
 from host_setup.mutate.faults import machine_made, of_mutant
 from host_setup.mutate.operators import Mutant, Operator
 from host_setup.mutate.text import CText

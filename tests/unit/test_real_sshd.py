@@ -252,7 +252,7 @@ def test_machine_on_which_doctor_itself_fails_is_one_line(folder: Path, monkeypa
 
     monkeypatch.setattr(doctor, "Control", fail)
     (finding,) = doctor.examine("far", machine(1, folder))
-    assert (finding.state, finding.found) == (Grade.STOP, "doctor failed on this machine: RuntimeError: two")
+    assert (finding.state, finding.fact) == (Grade.STOP, "doctor failed on this machine: RuntimeError: two")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
@@ -421,7 +421,7 @@ def test_greeting_of_a_shell_is_no_part_of_what_a_command_says(serve: Serve, fol
 @pytest.mark.parametrize("setting", ["", "AllowTcpForwarding no", "DisableForwarding yes", "PermitOpen none"])
 def test_server_that_forwards_nothing_is_told(serve: Serve, folder: Path, setting: str) -> None:
     remote = machine(serve(setting), folder)
-    listing = [finding.found for finding in doctor.examine("far", remote)]
+    listing = [finding.fact for finding in doctor.examine("far", remote)]
     assert ("its SSH server forwards no connections, but sealproof reaches guests through them" in listing) == bool(
         setting
     )

@@ -246,7 +246,7 @@ def test_a_folder_that_make_does_not_take_is_told(report: Report, tree: Path) ->
 @pytest.mark.parametrize(("layers", "found"), [("none", ()), ("debug, coverage", (Layer.COVERAGE,)), ("debug", ())])
 def test_a_kernel_that_counts_its_lines_is_made_as_one(layers: str, found: tuple[Layer, ...]) -> None:
     kernel = dict.fromkeys(rebuild._Kernel.model_fields, "") | {"patches": ()}
-    told = rebuild.Told.model_validate(
+    told = rebuild.ReportedRun.model_validate(
         {"run": "a", "series": "stock", "kernel": kernel, "host": {"kernel's layers": layers}}
     )
     assert told.layers == found

@@ -100,13 +100,13 @@ def test_machine_without_a_console_says_so(tmp_path: Path) -> None:
 
 
 def stops(machine: Remote, facts: dict[str, str]) -> list[str]:
-    return [finding.found for finding in doctor.judge("far", machine, facts) if finding.state is Grade.STOP]
+    return [finding.fact for finding in doctor.judge("far", machine, facts) if finding.state is Grade.STOP]
 
 
 def test_good_machine_is_stopped_by_nothing() -> None:
     assert stops(entry(), GOOD) == []
     first = doctor.judge("far", entry(), GOOD)[0]
-    assert first.found == "root@far: Linux 6.12.0, Some CPU, 8 CPUs, 15625 MiB"
+    assert first.fact == "root@far: Linux 6.12.0, Some CPU, 8 CPUs, 15625 MiB"
 
 
 @pytest.mark.parametrize(
@@ -143,14 +143,12 @@ def test_what_stops_a_machine_is_told_alone(more: dict[str, Any], facts: dict[st
 
 def test_lease_of_another_run_is_a_note() -> None:
     found = doctor.judge("far", entry(), {**GOOD, "holder": "ann@lab", "silent": "3"})
-    assert any(
-        "leased by ann@lab, last heard of 3 s ago" in entry.found for entry in found if entry.state is Grade.NOTE
-    )
+    assert any("leased by ann@lab, last heard of 3 s ago" in entry.fact for entry in found if entry.state is Grade.NOTE)
 
 
 def notes(machine: Remote, facts: dict[str, str]) -> str:
     found = doctor.judge("far", machine, facts)
-    return "\n".join(f"{entry.found} -> {entry.advice}" for entry in found if entry.state is Grade.NOTE)
+    return "\n".join(f"{entry.fact} -> {entry.advice}" for entry in found if entry.state is Grade.NOTE)
 
 
 def test_labels_that_a_lean_kernel_does_not_write_are_a_note() -> None:
@@ -167,11 +165,11 @@ def test_disk_that_somebody_must_unlock_is_a_note() -> None:
 def test_machine_that_does_not_answer_or_has_no_key_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "REACH", 0.1)
     (finding,) = doctor.examine("far", entry())
-    assert finding.found == "far: there is no key /k"
+    assert finding.fact == "far: there is no key /k"
     (tmp_path / "key").write_text("")
     (finding,) = doctor.examine("far", entry(address="root@127.0.0.1:1", key=str(tmp_path / "key")))
-    assert "did not answer" in finding.found
-    assert "Connection refused" in finding.found
+    assert "did not answer" in finding.fact
+    assert "Connection refused" in finding.fact
 
 
 def test_connection_that_is_refused_says_where_to_look(tmp_path: Path) -> None:

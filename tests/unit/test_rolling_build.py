@@ -280,7 +280,7 @@ def test_exactly_the_files_that_differ_are_told(
     for name in gone:
         (base / "source" / name).unlink()
     for name in differing:
-        rolling._put(base / "tree" / name, base / "source" / name)
+        rolling._move_in(base / "tree" / name, base / "source" / name)
     assert differences(base / "tree", base / "source") == ([], [])
 
 
@@ -293,7 +293,7 @@ def test_a_file_that_becomes_a_folder_and_back(tmp_path: Path) -> None:
         for name in gone:
             (tmp_path / "source" / name).unlink()
         for name in differing:
-            rolling._put(tmp_path / tree / name, tmp_path / "source" / name)
+            rolling._move_in(tmp_path / tree / name, tmp_path / "source" / name)
         assert differences(tmp_path / tree, tmp_path / "source") == ([], [])
 
 
@@ -309,5 +309,5 @@ def test_a_file_is_newer_than_what_was_there(tmp_path: Path) -> None:
     put(tmp_path / "tree", {"a": ("file", "1")})
     put(tmp_path / "source", {"a": ("file", "2")})
     os.utime(tmp_path / "tree/a", (1, 1))
-    rolling._put(tmp_path / "tree/a", tmp_path / "source/a")
+    rolling._move_in(tmp_path / "tree/a", tmp_path / "source/a")
     assert (tmp_path / "source/a").stat().st_mtime > 1_000_000

@@ -16,13 +16,13 @@ from common.errors import MachineError, MachineLostError, SealproofError, UserIn
 from common.paths import PROJECT
 from host_setup.channels.ssh import Completed
 from host_setup.search import __main__ as command
-from host_setup.search import kept
+from host_setup.search import sequence_file
 from host_setup.search.machine import BEGINNINGS, search
 from host_setup.search.model import OPERATIONS, Model, NoneOf, UndefinedError
 from host_setup.search.trial import (
     Disagreement,
     OnHost,
-    Seen,
+    Tally,
     differing,
     disagreement,
     is_defined,
@@ -301,7 +301,7 @@ def test_each_operation_is_followed_by_looks_and_the_end_by_one_at_what_is_left(
 
 
 def test_a_program_that_is_right_agrees() -> None:
-    seen = Seen()
+    seen = Tally()
     assert disagreement(BEGUN, answers(Model()), seen) is None
     assert seen.sequences == 1
     assert seen.operations == len(BEGUN)
@@ -481,9 +481,9 @@ def test_an_interrupt_ends_the_search() -> None:
 
 def test_a_sequence_is_kept_and_read_again(tmp_path: Path) -> None:
     file = tmp_path / "new" / "one.txt"
-    kept.write(file, BEGUN, ["seed 3", "two\nlines"])
+    sequence_file.write(file, BEGUN, ["seed 3", "two\nlines"])
     assert file.read_text().startswith("# seed 3\n# two\n# lines\nslot 1 ")
-    assert kept.read(file) == BEGUN
+    assert sequence_file.read(file) == BEGUN
 
 
 @pytest.mark.parametrize(
@@ -504,9 +504,9 @@ def test_a_file_that_is_no_sequence_is_refused(tmp_path: Path, text: str) -> Non
     file = tmp_path / "one.txt"
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(UserInputError):
-        kept.read(file)
+        sequence_file.read(file)
     with pytest.raises(UserInputError):
-        kept.read(tmp_path / "none")
+        sequence_file.read(tmp_path / "none")
 
 
 @pytest.fixture
@@ -572,7 +572,7 @@ def test_the_sequences_of_the_claim_are_sequences_and_name_faults() -> None:
     files = sorted(KEPT.glob("*.txt"))
     assert len(files) >= 3
     for file in files:
-        assert is_defined(kept.read(file), offered=False)
+        assert is_defined(sequence_file.read(file), offered=False)
         assert (FAULTS / f"{file.stem}.patch").is_file()
         assert f"the fault {file.stem} " in file.read_text()
 
@@ -614,7 +614,7 @@ def test_what_failed_is_kept_whatever_ends_its_shortening(
         assert command.main(line) == 1
         assert "could not be shortened: " in (tmp_path / "3.txt").read_text()
     assert "It failed once" in (tmp_path / "3.txt").read_text()
-    assert len(kept.read(tmp_path / "3.txt")) > 5
+    assert len(sequence_file.read(tmp_path / "3.txt")) > 5
     assert "found: 1" in capsys.readouterr().out
     assert (tmp_path / "searches.txt").read_text().endswith("found: 1\n")
 
@@ -623,7 +623,7 @@ def test_a_sequence_of_which_nobody_can_say_what_must_come_on_this_kernel_is_ref
     program: Any, tmp_path: Path
 ) -> None:
     program.append(lambda _: completion_of('"none"'))
-    kept.write(tmp_path / "one.txt", ["enable", "slot 1 0x100 1 0 rw", "unmap 0 1", "slot 1 0x100 1 0 rw"], [])
+    sequence_file.write(tmp_path / "one.txt", ["enable", "slot 1 0x100 1 0 rw", "unmap 0 1", "slot 1 0x100 1 0 rw"], [])
     with pytest.raises(UserInputError):
         command.main(["--replay", str(tmp_path / "one.txt"), "--finds", str(tmp_path)])
 

@@ -22,7 +22,7 @@ from common.processes import spawn
 from common.store import Store
 from common.waiting import Deadline, poll_until
 from host_setup.shared import __main__ as command
-from host_setup.shared.__main__ import ALL_THERE, INDEX, NOT_ALL, Asked, File, Shared
+from host_setup.shared.__main__ import ALL_THERE, INDEX, NOT_ALL, AskingStore, File, SharedCache
 from host_setup.shared.places import Folder, Place, Registry, Web, place, write_image
 
 KEY = "0123456789abcdef0123"
@@ -58,7 +58,7 @@ def test_pull_from_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
 
 def take(where: Place, tmp_path: Path, index: str = "") -> Path:
     """Take the entry into a cache that is empty."""
-    shared = Shared(where, scratch(tmp_path, "in"), index)
+    shared = SharedCache(where, scratch(tmp_path, "in"), index)
     shutil.rmtree(tmp_path / "other", ignore_errors=True)
     return Store(tmp_path / "other").get_or_make("kernel", KEY, lambda folder: shared.take("kernel", KEY, folder))
 
@@ -72,7 +72,7 @@ def same(path: Path, other: Path) -> bool:
 @pytest.fixture
 def folder(tmp_path: Path, store: Store) -> Path:
     """A folder that has the entry."""
-    shared = Shared(Folder(tmp_path / "share"), scratch(tmp_path))
+    shared = SharedCache(Folder(tmp_path / "share"), scratch(tmp_path))
     assert shared.give("kernel", KEY, store.path("kernel", KEY))
     assert not shared.give("kernel", KEY, store.path("kernel", KEY)), "it was there"
     return tmp_path / "share"
@@ -100,7 +100,7 @@ def test_what_was_given_to_a_folder_is_taken_by_a_url(server: str, store: Store,
 
 
 def test_the_same_entry_makes_the_same_index_everywhere(folder: Path, store: Store, tmp_path: Path) -> None:
-    other = Shared(Folder(tmp_path / "share-2"), scratch(tmp_path, "scratch-2"))
+    other = SharedCache(Folder(tmp_path / "share-2"), scratch(tmp_path, "scratch-2"))
     other.give("kernel", KEY, store.path("kernel", KEY))
     assert other.sha256 == hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
 
@@ -152,7 +152,7 @@ def test_who_names_the_index_gets_that_one_alone(folder: Path, tmp_path: Path) -
 def test_an_index_that_is_none_is_refused(folder: Path, tmp_path: Path, text: str) -> None:
     (folder / INDEX).write_text(text)
     with pytest.raises(SetupError, match="index is malformed"):
-        Shared(Folder(folder), scratch(tmp_path))
+        SharedCache(Folder(folder), scratch(tmp_path))
 
 
 def test_two_who_give_at_the_same_time_are_both_in_the_index(tmp_path: Path) -> None:
@@ -160,13 +160,13 @@ def test_two_who_give_at_the_same_time_are_both_in_the_index(tmp_path: Path) -> 
     barrier = threading.Barrier(len(names))
 
     def note(name: str) -> None:
-        mine = Shared(Folder(tmp_path / "share"), scratch(tmp_path, name))
+        mine = SharedCache(Folder(tmp_path / "share"), scratch(tmp_path, name))
         barrier.wait()
         mine.note(name, File(sha256="0" * 64, size=1))
 
     with ThreadPoolExecutor(len(names)) as pool:
         list(pool.map(note, names))
-    assert set(Shared(Folder(tmp_path / "share"), scratch(tmp_path)).index.files) == set(names)
+    assert set(SharedCache(Folder(tmp_path / "share"), scratch(tmp_path)).index.files) == set(names)
 
 
 def test_nothing_is_given_to_a_url_and_an_unknown_place_is_refused(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
 def run(monkeypatch: pytest.MonkeyPatch, cache: Path, *argv: str) -> int:
     """The command, on a machine where a sign-off needs two entries."""
 
-    def fetch_needed(_: object, store: Asked) -> None:
+    def fetch_needed(_: object, store: AskingStore) -> None:
         for kind in ("kernel", "module"):
             with command._lacking():
                 store.get_or_make(kind, KEY, fill)
@@ -283,7 +283,7 @@ def _answers(port: int) -> bool:
 def test_what_was_given_to_a_registry_is_taken_from_there(registry: str, store: Store, tmp_path: Path) -> None:
     where = Registry(registry, scratch(tmp_path, "skopeo"), plain_http=True)
     assert not where.take("none", tmp_path / "none", 1)
-    shared = Shared(where, scratch(tmp_path))
+    shared = SharedCache(where, scratch(tmp_path))
     assert shared.give("kernel", KEY, store.path("kernel", KEY))
     assert same(store.path("kernel", KEY), take(where, tmp_path, shared.sha256))
     with pytest.raises(SetupError, match="has more than 10 bytes"):

@@ -36,7 +36,7 @@ class FakeHost:
         self.vitals = SimpleNamespace(reason=None)
         self.guest_vitals = {name: SimpleNamespace(reason=None) for name in ("protected", "plain")}
         self.asked: list[Any] = []
-        self.qemu = SimpleNamespace(ended=False, qmp=self)
+        self.qemu = SimpleNamespace(has_ended=False, qmp=self)
         self.devices: tuple[str, ...] = ()
         self.replies: dict[str, Any] = {}
         self.folder = folder
@@ -346,6 +346,6 @@ def test_lock_pins_drgn_with_hashes() -> None:
 def test_debugger_ends_with_its_machine(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(debug.pypi, "install", lambda *_: Path("/bin"))
     monkeypatch.setattr(debug, "_drgn", lambda *_: ["sleep", "60"])
-    host.qemu.ended = True
+    host.qemu.has_ended = True
     with pytest.raises(MachineError, match="QEMU has exited"):
         debug.main(["--drgn"])

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest_spec import HOST_PROGRAMS
-from host_setup.search import kept
+from host_setup.search import sequence_file
 from host_setup.search.machine import search
 from host_setup.search.model import ARENA, NUMBERS, Model
-from host_setup.search.trial import TIMEOUT, Disagreement, OnHost, Seen, differing, disagreement, offers_protection
+from host_setup.search.trial import TIMEOUT, Disagreement, OnHost, Tally, differing, disagreement, offers_protection
 from signoff.observation import Check
 from signoff.trial import Trial
 from tests_e2e.support import each
@@ -51,7 +51,7 @@ def try_generated(check: Agrees, protects: bool) -> Failed | None:  # noqa: FBT0
 def those_kept(check: Agrees, protects: bool) -> Failed | None:  # noqa: FBT001
     """Try the sequences that are kept in files; returns the first that fails."""
     for file in sorted(KEPT.glob("*.txt")):
-        operations = kept.read(file) if protects else without_protection(kept.read(file))
+        operations = sequence_file.read(file) if protects else without_protection(sequence_file.read(file))
         if failure := check(operations):
             return operations, f"{file.name}: {failure}"
     return None
@@ -78,12 +78,12 @@ def sequences_agree(trial: Trial, host: Host, attempt: Try, most: int, many: int
 
 
 def _checks(trial: Trial, host: Host, attempt: Try, most: int, many: int, *, protects: bool) -> list[Check]:
-    seen, run, guest = Seen(), OnHost(lambda: host), "protected" if protects else "plain"
+    seen, run, guest = Tally(), OnHost(lambda: host), "protected" if protects else "plain"
     offered = offers_protection(run)
     failed = attempt(lambda operations: disagreement(operations, run, seen, offered=offered), protects)
     trial.attach(f"tried-{guest}.txt", f"{seen}\n")
     if failed:  # for sealproof search --replay
-        trial.attach(f"failed-{guest}.txt", kept.sequence_text(failed[0], [f"Seen: {failed[1]}"]))
+        trial.attach(f"failed-{guest}.txt", sequence_file.sequence_text(failed[0], [f"Seen: {failed[1]}"]))
     return [
         Check("the first answer that is not the model's", "none", failed[1] if failed else "none"),
         Check("sequences that were tried", _at_least(most, most), _at_least(most, seen.sequences)),
@@ -172,10 +172,12 @@ def _standing(host: Host, operations: Sequence[str], ends: contextlib.ExitStack,
     frames = json.loads(frame_line)
     pages = [(page, frame) for page, frame in zip(model.arena, frames, strict=True) if page is not None and frame]
     return Frames(
-        frozenset(frame for page, frame in pages if page.kept),
+        frozenset(frame for page, frame in pages if page.is_protected),
         # What there is nothing of but zeros may be the kernel's page of zeros, which is everybody's.
         frozenset(
-            frame for page, frame in pages if not page.kept and page.rights != "none" and page.frame and page.frame.mark
+            frame
+            for page, frame in pages
+            if not page.is_protected and page.rights != "none" and page.frame and page.frame.mark
         ),
         wrong,
     )

@@ -113,7 +113,7 @@ class KeptBuild:
         self._restore(besides=changes)
         self._write("changed.json", sorted(changes))
         for name, text in changes.items():
-            self._put(name, text)
+            self._write_text(name, text)
         self._make(log)
         same = self._code() == (self._folder / "code.sha256").read_text(encoding="ascii")
         return Built(time.monotonic() - begun, same)
@@ -137,7 +137,7 @@ class KeptBuild:
             if name not in (besides or {}):
                 original = tree / name
                 if original.exists():
-                    self._put(name, original.read_text(encoding="utf-8"))
+                    self._write_text(name, original.read_text(encoding="utf-8"))
                 else:
                     (self._site.source / name).unlink(missing_ok=True)
         if not besides:
@@ -147,7 +147,7 @@ class KeptBuild:
         noted = self._note("changed.json")
         return [str(name) for name in noted] if isinstance(noted, list) else []
 
-    def _put(self, name: str, text: str) -> None:
+    def _write_text(self, name: str, text: str) -> None:
         """Give a file a text: a new file, which make finds newer than its objects, and not through a link."""
         path = self._site.source / name
         path.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ _AUTHOR = ("-c", "user.name=sealproof", "-c", "user.email=sealproof@localhost")
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
+class AddedLines:
     """What a series adds to a file.
 
     :ivar text: the file's lines, with all patches applied. :ivar patches: by line number, for each line that was added,
@@ -34,7 +34,7 @@ class Added:
     patches: Mapping[int, str]
 
 
-def lines_added(pristine: Path, patches: Sequence[Patch], work: Path) -> dict[str, Added]:
+def lines_added(pristine: Path, patches: Sequence[Patch], work: Path) -> dict[str, AddedLines]:
     """What a series adds, by file of the tree; of code alone.
 
     :param pristine: the tree without the patches. :param work: a folder that does not exist yet; it is of no use
@@ -64,7 +64,7 @@ def _commit(tree: Path) -> str:
     return git(tree, "rev-parse", "HEAD", stage=STAGE).decode().strip()
 
 
-def _blame(tree: Path, name: str, commits: Mapping[str, str]) -> Added:
+def _blame(tree: Path, name: str, commits: Mapping[str, str]) -> AddedLines:
     output = git(tree, "blame", "--incremental", "--", name, stage=STAGE)
     patches: dict[int, str] = {}
     for commit, first, number in re.findall(rb"^([0-9a-f]{40}) \d+ (\d+) (\d+)$", output, re.MULTILINE):
@@ -72,4 +72,4 @@ def _blame(tree: Path, name: str, commits: Mapping[str, str]) -> Added:
         if patch:
             patches.update(dict.fromkeys(range(int(first), int(first) + int(number)), patch))
     text = (tree / name).read_text(encoding="utf-8", errors="replace").split("\n")
-    return Added(tuple(text), dict(sorted(patches.items())))
+    return AddedLines(tuple(text), dict(sorted(patches.items())))
