@@ -33,7 +33,7 @@ ANSWER = "answer.json"
 class Answer:
     """What came of a search.
 
-    :ivar told: in a line. :ivar file: with both observations side by side; empty if there is none.
+    :ivar message: in a line. :ivar file: with both observations side by side; empty if there is none.
     """
 
     message: str

@@ -82,7 +82,7 @@ class Provisioned:
 def accelerator(host_kind: str, path: Path | None, machine: Survey, emulator: str = "qemu") -> Accelerator:
     """What runs a host that is made here.
 
-    :param asked: ``auto`` is what ``make doctor`` says. :param path: of the inventory.
+    :param host_kind: ``auto`` is what ``make doctor`` says. :param path: of the inventory.
     :param emulator: as in ``Settings``.
     :raises UserInputError: a kind that is not there, or that does not work here.
     """

@@ -46,7 +46,8 @@ class Trial:
     """The fixture ``trial``.
 
     :ivar mode: the column that it is judged by. :param holds: whether a condition of the contract is the case.
-    :param host: what is known of the host under test now. :param wanted: what its evidence must hold, by the contract.
+    :param host: what is known of the host under test now.
+    :param claim_needs: what its evidence must hold, by the contract.
     """
 
     current: ClassVar[Trial | None] = None

@@ -99,7 +99,7 @@ _MET = re.compile(
 def record(content: dict[str, Any]) -> Iterator[str]:
     """Where a record has a word that is none of its kind.
 
-    :param told: of the form that a record has.
+    :param content: of the form that a record has.
     """
     for name, form in _TEXTS.items():
         if not _is(form, content[name]) and (content["ended"] or content[name]):
@@ -183,7 +183,8 @@ def is_guest(name: object) -> bool:
 def made_by(compiler: str, banner: str) -> bool:
     """Whether a kernel's first line is of the compiler that a record names.
 
-    :param told: what the compiler says of itself; of one that its user chose first its name, of clang last the linker.
+    :param compiler: what the compiler says of itself; of one that its user chose first its name, of clang last the
+        linker.
     :param banner: compiler and linker, as the kernel has them.
     """
     by, *more = compiler.split("; ")
@@ -218,7 +219,7 @@ def log(host: dict[str, str], text: str) -> str:
 def reach(probe: dict[str, Any], mode: str) -> str:
     """What an observation says of its place that its aim does not bear out; empty if there is nothing.
 
-    :param one: of the form that an observation has. :param mode: of the run.
+    :param probe: of the form that an observation has. :param mode: of the run.
     """
     aim, flags, kvm = probe["aim"], None, None
     forms: list[re.Pattern[str]] = []

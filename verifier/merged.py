@@ -127,7 +127,7 @@ def line(speakers: Sequence[Run], claim: str) -> dict[str, Any]:
 def document(content: dict[str, Any]) -> dict[str, Any]:
     """What ``signoff.json`` says of the parts.
 
-    :param told: the list of them.
+    :param content: the list of them.
     """
     fleet = machines.fleet(content)
     of = {entry["run"]: entry["machine"] for entry in content["parts"]}

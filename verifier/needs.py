@@ -112,7 +112,7 @@ def fault(variants: Sequence[Variant], vendor: str, row: dict[str, Any], probes:
 
     :param vendor: of the host's processor; empty: not known.
     :param row: the claim's line: its sentence, its files, whether its guest was protected.
-    :param seen: role, state, page and call of each observation. :param checks: role, name and expectation of each.
+    :param probes: role, state, page and call of each observation. :param checks: role, name and expectation of each.
     """
     names = {name.rpartition("/")[2] for name in row["evidence"]} - _OWN
     faults = []

@@ -55,21 +55,23 @@ def exist(row: dict[str, str]) -> bool:
     return bool(row) and all(meet(value) if name == "kernel" else value in words[name] for name, value in row.items())
 
 
-def fits(row: dict[str, str], facts_: dict[str, str]) -> bool:
+def fits(row: dict[str, str], host_facts: dict[str, str]) -> bool:
     """Whether a row is for a host.
 
-    :param row: what it states. :param known: facts of the host.
+    :param row: what it states. :param host_facts: facts of the host.
     """
     return all(
-        name in facts_ and (lies_in(facts_[name], value) if name == "kernel" else facts_[name] == value)
+        name in host_facts and (lies_in(host_facts[name], value) if name == "kernel" else host_facts[name] == value)
         for name, value in row.items()
     )
 
 
-def overlap(facts_: dict[str, str], other: dict[str, str]) -> bool:
+def overlap(host_facts: dict[str, str], other: dict[str, str]) -> bool:
     """Whether two rows may be for the same host."""
-    shared = facts_.keys() & other.keys()
-    return all(meet(facts_[name], other[name]) if name == "kernel" else facts_[name] == other[name] for name in shared)
+    shared = host_facts.keys() & other.keys()
+    return all(
+        meet(host_facts[name], other[name]) if name == "kernel" else host_facts[name] == other[name] for name in shared
+    )
 
 
 def words(row: dict[str, str]) -> str:

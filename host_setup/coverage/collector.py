@@ -74,7 +74,7 @@ class Memory:
 class Collector:
     """What was counted, claim by claim.
 
-    :param wanted: which functions are of interest: by object, their idents.
+    :param functions: which functions are of interest: by object, their idents.
     :param folder: gets a folder ``claims/NAME`` of ``.gcda`` files for each claim.
     :param note: told what could not be read.
     """

@@ -170,7 +170,7 @@ def _lines(report: Mapping[str, Any]) -> Iterator[Line]:
 def interesting(build: Path, is_added: Callable[[str, int], bool], work: Path) -> dict[str, tuple[int, ...]]:
     """Which functions have lines that somebody asks about: by object, their idents.
 
-    :param build: the kernel's build folder, with ``.gcno`` files. :param asked: whether a line of a file is asked
+    :param build: the kernel's build folder, with ``.gcno`` files. :param is_added: whether a line of a file is asked
         about.
     :param work: a folder in which a ``.gcno`` file of these functions alone is left for each such object.
     """

@@ -167,7 +167,7 @@ def gather(
     """Lay what was counted over the added lines.
 
     :param folder: with a folder ``notes`` of ``.gcno`` files, and what a ``Collector`` left.
-    :param wanted: the objects. :param order: claims that come first, in this order.
+    :param functions: the objects. :param order: claims that come first, in this order.
     :raises UserInputError: nothing was counted.
     """
     code: dict[str, dict[int, Code]] = {}

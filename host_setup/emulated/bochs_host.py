@@ -75,7 +75,7 @@ class BochsSpec:
 def reserved_ports(count: int, stack: ExitStack) -> tuple[int, ...]:
     """Ports of this machine's loopback on which nobody listens, and which nobody else is given.
 
-    :param held: holds them. Bochs can listen on them nevertheless: both say SO_REUSEADDR, and ours does not listen
+    :param stack: holds them. Bochs can listen on them nevertheless: both say SO_REUSEADDR, and ours does not listen
         (socket(7)).
     """
     sockets = [stack.enter_context(socket.socket()) for _ in range(count)]

@@ -92,7 +92,7 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 def resolve(origin: Path | str | None, store: Store) -> Source:
     """The source that the user means.
 
-    :param wanted: a tree or a tarball; the release of a package of Debian's, which is fetched; None for the one that is
+    :param origin: a tree or a tarball; the release of a package of Debian's, which is fetched; None for the one that is
         installed.
     :param store: keeps what was fetched, and remembers the hash of what has not changed since.
     :raises SetupError: Debian's package is not installed or cannot be fetched, or a decompressor is missing.

@@ -60,7 +60,8 @@ def hints(file: Path = HINTS) -> tuple[_Hint, ...]:
 class Order:
     """The order of the claims for each fault.
 
-    :param known: all claims that have a test. :param covered: what each line is executed by; None: nobody has measured.
+    :param all_claims: all claims that have a test.
+    :param covered: what each line is executed by; None: nobody has measured.
     """
 
     def __init__(self, all_claims: Sequence[str], about: Sequence[_Hint], covered: Coverage | None = None) -> None:

@@ -118,7 +118,7 @@ def disagreement(
 ) -> Disagreement | None:
     """Carry out a sequence; returns the first answer that is not the model's.
 
-    :param run: gives the program its input, and waits for its end. :param seen: gets what was tried.
+    :param run: gives the program its input, and waits for its end. :param tally: gets what was tried.
     :param offered: whether the kernel knows of protection.
     :raises UndefinedError: the model cannot say how it must end.
     """

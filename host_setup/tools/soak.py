@@ -40,7 +40,7 @@ SLEEPS = 3  # clock checks of 0.2 s each
 class Tally:
     """How a number of starts went.
 
-    :param what: their name. :param wanted: how many there are to be.
+    :param kind: their name. :param goal: how many there are to be.
     """
 
     def __init__(self, kind: str, goal: int) -> None:

@@ -52,7 +52,7 @@ class Machine:
             "protected": GuestFrames(
                 private={frame: number * PAGE_SIZE for number, frame in enumerate(PRIVATE)},
                 open={frame: (len(PRIVATE) + number) * PAGE_SIZE for number, frame in enumerate(SHARED)},
-                kept=frozenset(number * PAGE_SIZE for number in range(len(PRIVATE))),
+                unshared=frozenset(number * PAGE_SIZE for number in range(len(PRIVATE))),
                 address={number * PAGE_SIZE: VMM + number * PAGE_SIZE for number in range(15)},
             ),
             "plain": GuestFrames(private={}, open={frame: at * PAGE_SIZE for at, frame in enumerate(PLAIN)}),

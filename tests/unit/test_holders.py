@@ -97,7 +97,7 @@ def in_a_frame_that_the_kernel_maps_and_the_vmm_knows_nothing_of(machine: Machin
     machine.guests["protected"] = GuestFrames(
         {frame: gpa for frame, gpa in machine.guests["protected"].private.items() if frame != PRIVATE[3]},
         machine.guests["protected"].open,
-        machine.guests["protected"].kept,
+        machine.guests["protected"].unshared,
         machine.guests["protected"].address,
     )
     direct_map_entry(machine)

@@ -30,7 +30,7 @@ from host_setup.search.trial import (
     shorten,
     whole,
 )
-from tests_e2e.support.search import KEPT
+from tests_e2e.support.search import SEQUENCE_FOLDER
 
 FAULTS = PROJECT / "host_setup" / "kernel" / "faults" / "protected-memory"
 BEGUN = BEGINNINGS[1]  # two slots, one behind the other, protected and filled
@@ -569,7 +569,7 @@ def test_the_command_keeps_what_it_finds_and_replays_it(
 
 
 def test_the_sequences_of_the_claim_are_sequences_and_name_faults() -> None:
-    files = sorted(KEPT.glob("*.txt"))
+    files = sorted(SEQUENCE_FOLDER.glob("*.txt"))
     assert len(files) >= 3
     for file in files:
         assert is_defined(sequence_file.read(file), offered=False)

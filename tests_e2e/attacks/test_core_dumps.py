@@ -16,7 +16,7 @@ from host_setup.channels.puppets import Done, Puppet
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import Attack, Got, Seen, Target, pages_of
+from tests_e2e.support.attack import AimedObservation, Attack, Got, Target, pages_of
 from tests_e2e.support.cores import TO_A_FILE, TO_A_HANDLER, core_of, cores_go, page_in_core
 
 NO_LIMIT = 2**64 - 1
@@ -38,11 +38,13 @@ def test_host_cannot_read_private_page_in_core_dump_to_a_handler(attack: Attack)
 def _of_qemu(attack: Attack, pattern: str, call: str) -> None:
     with attack.pool.fresh() as host, cores_go(host.ssh, pattern):
         # The plain guest's first, as for all that costs a QEMU its life.
-        seen = [dump for guest, sets in reversed(pages_of(host)) for dump in _abort(attack, host, guest, sets, call)]
-    attack.judge(seen)
+        observations = [
+            dump for guest, sets in reversed(pages_of(host)) for dump in _abort(attack, host, guest, sets, call)
+        ]
+    attack.judge(observations)
 
 
-def _abort(attack: Attack, host: Host, guest: Guest, sets: Sequence[str], call: str) -> list[Seen]:
+def _abort(attack: Attack, host: Host, guest: Guest, sets: Sequence[str], call: str) -> list[AimedObservation]:
     """Abort a guest's QEMU, and look for all of the guest's pages in the core dump."""
     aimed = attack.aim(guest, sets)
     pages = [aim.target for aim in aimed]
@@ -52,14 +54,14 @@ def _abort(attack: Attack, host: Host, guest: Guest, sets: Sequence[str], call: 
     host.ssh.run(["kill", "-ABRT", str(guest.pid)], seconds=10).require()
     poll_until(lambda: guest.vitals.reason is not None, Deadline(DUMP), "QEMU to dump its memory and end")
     core = core_of(guest.pid)
-    held = [page_in_core(host.ssh, core, page.hva) for page in pages]
+    contents = [page_in_core(host.ssh, core, page.hva) for page in pages]
     host.ssh.run(["rm", core], seconds=10).require()  # it lies in the host's memory
     # What the dump does not even know as mapped the kernel never came to.
-    got = [
+    answers = [
         Got(Done(returned=len(data or b"")), data or b"", met="" if data is None else "the dump tells of the mapping")
-        for data in held
+        for data in contents
     ]
-    return attack.observe(call, guest, aimed, got)
+    return attack.observe(call, guest, aimed, answers)
 
 
 def test_host_cannot_read_private_page_in_core_dump_of_forked_child(attack: Attack) -> None:

@@ -50,9 +50,9 @@ def _look(process: Puppet, guest: Guest) -> list[Check]:
     with open_file(process, "/dev/mem") as file:
         firmware = _load(process, _map(process, file, FIRMWARE))
         fresh = [_bytes_visible(process, aim, _map(process, file, aim.target.hpa)) for aim in _private(guest)]
-        kept = {aim.target.gpa: _map_while_shared(process, file, guest, aim) for aim in _private(guest)}
+        mappings = {aim.target.gpa: _map_while_shared(process, file, guest, aim) for aim in _private(guest)}
         # New canaries in the same pages: what was shared was there for the host to see.
-        stale = [_bytes_visible(process, aim, kept[aim.target.gpa]) for aim in _private(guest, again=True)]
+        stale = [_bytes_visible(process, aim, mappings[aim.target.gpa]) for aim in _private(guest, again=True)]
     return [
         Check("a page of the firmware is mapped, and read", "yes", "yes" if any(firmware) else "no"),
         *(Check(f"bytes of the private {kind} page by a new mapping", "0", count) for kind, count in fresh),
@@ -69,7 +69,7 @@ def _run_on(process: Puppet, guest: Guest) -> list[Check]:
     if guest.protected:
         ways.append(("the firmware and memory", FIRMWARE_PAGES + 1, "EPERM"))
     with open_file(process, "/dev/mem") as file:
-        return [Check(f"a mapping of {what}", how, _ends(process, file, pages)) for what, pages, how in ways]
+        return [Check(f"a mapping of {label}", how, _ends(process, file, pages)) for label, pages, how in ways]
 
 
 def _ends(process: Puppet, file: int, pages: int) -> str:

@@ -30,14 +30,14 @@ def test_host_has_no_copy_of_private_memory_while_the_guest_lives(trial: Trial, 
         decoy = Decoy(host.ssh, puppeteer.spawn())
         before = {guest: frames_of(host, guest) for guest in fields}
         with memory_of(host) as memory:
-            held = fields_in(memory, [*fields.values(), decoy.field])
-            controls = decoy.checks(memory, held[decoy.field])
+            frames_of_fields = fields_in(memory, [*fields.values(), decoy.field])
+            controls = decoy.checks(memory, frames_of_fields[decoy.field])
             results = []
             for guest, field in fields.items():
-                kept = _possible_frames(guest, before[guest], frames_of(host, guest))
-                strays = frozenset().union(*held[field].values()) - kept if guest.protected else ()
+                possible = _possible_frames(guest, before[guest], frames_of(host, guest))
+                strays = frozenset().union(*frames_of_fields[field].values()) - possible if guest.protected else ()
                 whose = owners_of(host.ssh, memory, strays)
-                results.append([*_elsewhere(guest, field, held[field], kept, whose), *controls])
+                results.append([*_elsewhere(guest, field, frames_of_fields[field], possible, whose), *controls])
     trial.legitimate(*results, protected=protected)
 
 
@@ -54,15 +54,19 @@ def _possible_frames(guest: Guest, before: GuestFrames, after: GuestFrames) -> f
 
 
 def _elsewhere(
-    guest: Guest, field: Field, held: Mapping[str, frozenset[int]], kept: frozenset[int], whose: Mapping[int, str]
+    guest: Guest,
+    field: Field,
+    frames_by_name: Mapping[str, frozenset[int]],
+    possible: frozenset[int],
+    whose: Mapping[int, str],
 ) -> list[Check]:
     """Where a field lies, but for its guest's own pages."""
-    there = len(held[AS_IT_IS] & kept)
+    there = len(frames_by_name[AS_IT_IS] & possible)
     checks = [Check("its own pages hold the field", "yes", "yes" if there >= field.pages else str(there))]
     if guest.protected:  # whose data of a plain guest the host has is its own affair
         checks += [
-            Check(f"other pages that hold it {name}", "none", name_frames(frames - kept, whose))
-            for name, frames in held.items()
+            Check(f"other pages that hold it {name}", "none", name_frames(frames - possible, whose))
+            for name, frames in frames_by_name.items()
         ]
     return checks
 

@@ -96,8 +96,8 @@ def test_host_cannot_choose_acpi_tables_of_the_next_kernel(trial: Trial, pool: H
     with standing(pool, lambda spec: replace(with_its_kernel(spec), reboots=True)) as among:
         with Attack.puppeteer(among) as puppeteer:
             makers = on_each(among.guests, lambda guest: _put_rsdp(puppeteer, guest))
-        made = dict(zip(among.guests, makers, strict=True))
-        results = on_each_at_once(among.guests, lambda guest: _after_kexec(among, guest, made[guest]), in_time=True)
+        maker_of = dict(zip(among.guests, makers, strict=True))
+        results = on_each_at_once(among.guests, lambda guest: _after_kexec(among, guest, maker_of[guest]), in_time=True)
         protected = among.guest.protected
     trial.legitimate(*results, protected=protected if len(results) > 1 else None)
 
@@ -136,6 +136,6 @@ def _after_kexec(host: Host, guest: Guest, maker: str) -> list[Check]:
     kexec(host, guest)
     guest.close()  # nothing answers on the old connections
     guest.wait_for_boot(before + 1, Deadline(BOOT))
-    _, taken = _rsdp(guest)
+    _, actual = _rsdp(guest)
     expected = maker if guest.spec.opts_in else OURS.decode()
-    return [Check("whose RSDP the other kernel takes", expected, taken), *well(guest)]
+    return [Check("whose RSDP the other kernel takes", expected, actual), *well(guest)]

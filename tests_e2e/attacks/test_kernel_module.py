@@ -36,15 +36,17 @@ def test_kernel_cannot_get_private_page_by_any_flag_of_get_user_pages(attack: At
     """No flag that get_user_pages() takes from a driver gets it a private page of a guest."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        got = [
+        answers = [
             Got(*attack_by_module(qemu, Method.GET_USER_PAGES_WITH, page.hva, PAGE_SIZE, cpu=flags))
             for flags in (*FOLL_FLAGS, sum(FOLL_FLAGS))
         ]
-        ends = {answer.done for answer in got}
-        sizes = itertools.accumulate(len(answer.data) for answer in got)
+        ends = {answer.done for answer in answers}
+        sizes = itertools.accumulate(len(answer.data) for answer in answers)
         # All must end alike: else the observation has no end that a contract knows.
         return Got(
-            ends.pop() if len(ends) == 1 else Done(), b"".join(answer.data for answer in got), cuts=tuple(sizes)[:-1]
+            ends.pop() if len(ends) == 1 else Done(),
+            b"".join(answer.data for answer in answers),
+            cuts=tuple(sizes)[:-1],
         )
 
     attack.by_qemu("get_user_pages with each flag", probe)

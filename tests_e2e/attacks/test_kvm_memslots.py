@@ -31,9 +31,9 @@ def test_memory_slot_deleted_leaves_private_page_private(attack: Attack) -> None
     def probe(own: OwnVm, page: Target) -> Got:
         ram = own.ram(page.gpa, page.hva)
         ram.delete()
-        got = load(own.qemu, page)
+        answer = load(own.qemu, page)
         ram.put()
-        return got
+        return answer
 
     by_own_vm(attack, "load, slot deleted", probe)
 
@@ -65,14 +65,14 @@ def _check_moves(host: Host, puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     canary, private = Canary(page.planted.content), page.planted.state == State.PRIVATE
     checks: list[Check] = []
     with own_vm(host, puppeteer, guest) as own:
-        for what, place in (("added", PAST), ("moved", PAST + PAGE_SIZE), ("deleted", None)):
-            put = (0, 0, 0) if place is None else (place, PAGE_SIZE, page.target.hva)
-            own.vm.region(ALIAS_SLOT, *put).require(f"a slot to be {what}")
-            got = load(own.qemu, page.target)
-            met = f"{got.done.signal}, {got.done.si_code}" if got.done.signal else "loaded"
-            checks.append(Check(f"load, slot {what}", "SIGBUS, BUS_ADRERR" if private else "loaded", met))
-            leaked = str(canary.count_leaked(got.data))
-            checks.append(Check(f"bytes of the page, slot {what}", "0" if private else str(PAGE_SIZE), leaked))
+        for change, place in (("added", PAST), ("moved", PAST + PAGE_SIZE), ("deleted", None)):
+            region = (0, 0, 0) if place is None else (place, PAGE_SIZE, page.target.hva)
+            own.vm.region(ALIAS_SLOT, *region).require(f"a slot to be {change}")
+            answer = load(own.qemu, page.target)
+            met = f"{answer.done.signal}, {answer.done.si_code}" if answer.done.signal else "loaded"
+            checks.append(Check(f"load, slot {change}", "SIGBUS, BUS_ADRERR" if private else "loaded", met))
+            leaked = str(canary.count_leaked(answer.data))
+            checks.append(Check(f"bytes of the page, slot {change}", "0" if private else str(PAGE_SIZE), leaked))
     return checks
 
 
@@ -83,10 +83,10 @@ def test_memory_slot_made_read_only_leaves_private_page_private(attack: Attack) 
         ram = own.ram(page.gpa, page.hva)
         ram.delete()
         ram.put(KVM_MEM_READONLY)
-        got = load(own.qemu, page)
+        answer = load(own.qemu, page)
         ram.delete()
         ram.put()
-        return got
+        return answer
 
     by_own_vm(attack, "load, slot read-only", probe)
 
@@ -97,8 +97,8 @@ def test_dirty_log_leaves_private_page_private(attack: Attack) -> None:
     def probe(own: OwnVm, page: Target) -> Got:
         ram = own.ram(page.gpa, page.hva)
         ram.put(KVM_MEM_LOG_DIRTY_PAGES)
-        got = load(own.qemu, page)
+        answer = load(own.qemu, page)
         ram.put()
-        return got
+        return answer
 
     by_own_vm(attack, "load, dirty log on", probe)

@@ -74,9 +74,9 @@ def _msr(number: int, flags: int = 0, *before: tuple[int, int]) -> Step:
     """Set other MSRs, then one to the address, run, and put all of them back."""
 
     def give(own: OwnVm, gpa: int) -> None:
-        put = (*before, (number, gpa | flags))
-        were = [(each, own.cpu.msr(each)) for each, _ in put]
-        for each, value in put:
+        values = (*before, (number, gpa | flags))
+        were = [(each, own.cpu.msr(each)) for each, _ in values]
+        for each, value in values:
             own.cpu.set_msr(each, value)
         _run(own)
         for each, value in reversed(were):
@@ -208,5 +208,5 @@ def _clear(own: OwnVm, gpa: int) -> None:
 def _judge_row(row: Row, planted: Planted, content: bytes, *, writes: bool) -> Check:
     start = bytes(CLEARED) if row.cleared else planted.content[:CLEARED]
     written = writes and (planted.state == State.PLAIN or (planted.state == State.SHARED and row.shared))
-    got = "intact" if content == start + planted.content[CLEARED:] else "written"
-    return Check(f"{row.name}, the {planted.state} page", "written" if written else "intact", got)
+    actual = "intact" if content == start + planted.content[CLEARED:] else "written"
+    return Check(f"{row.name}, the {planted.state} page", "written" if written else "intact", actual)

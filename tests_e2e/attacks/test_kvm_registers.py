@@ -142,16 +142,16 @@ def test_qemu_cannot_read_its_guests_debug_registers(trial: Trial, attack: Attac
     with attack.puppeteer(host) as puppeteer:
 
         def look(guest: Guest) -> list[Check]:
-            aimed, seen = user_canary(guest), set[int]()
+            aimed, addresses = user_canary(guest), set[int]()
             with guest.canaries.holding(aimed.planted, seconds=HOLDS) as holding:
                 while not holding.done():
                     with own_vm(host, puppeteer, guest) as own:
-                        seen.update(own.cpu.debug_addresses())
+                        addresses.update(own.cpu.debug_addresses())
             of_guest = holding.result()
             private = aimed.planted.state == State.PRIVATE
             return [
                 Check("the program has a breakpoint", "True", str(of_guest["watched"])),
-                Check("its address is told", str(not private), str(of_guest["address"] in seen)),
+                Check("its address is told", str(not private), str(of_guest["address"] in addresses)),
             ]
 
         results = on_each(host.guests, look)
@@ -416,8 +416,8 @@ def test_qemu_finds_no_port_data_once_it_is_served(trial: Trial, attack: Attack)
 
         def look(guest: Guest) -> list[Check]:
             with vm_in_hand(host, puppeteer, guest) as own:
-                left = any(own.cpu.port_data())
-            return [Check("something is left in the page", str(not guest.protected), str(left))]
+                has_data = any(own.cpu.port_data())
+            return [Check("something is left in the page", str(not guest.protected), str(has_data))]
 
         results = on_each(host.guests, look)
     judge_each(trial, host, results)
@@ -442,7 +442,7 @@ def test_qemu_does_not_learn_how_its_guest_maps_its_pages(trial: Trial, attack: 
     judge_each(trial, host, results)
 
 
-def _judge_look(trial: Trial, attack: Attack, way: Way, held: slice) -> None:
+def _judge_look(trial: Trial, attack: Attack, way: Way, span: slice) -> None:
     host = attack.host
     with attack.puppeteer(host) as puppeteer:
 
@@ -450,7 +450,7 @@ def _judge_look(trial: Trial, attack: Attack, way: Way, held: slice) -> None:
             with own_vm(host, puppeteer, guest) as own:
                 return way(own)
 
-        judge_each(trial, host, on_each(host.guests, lambda guest: look_checks(guest, look, held)))
+        judge_each(trial, host, on_each(host.guests, lambda guest: look_checks(guest, look, span)))
 
 
 def _judge_change(trial: Trial, attack: Attack, way: Callable[[OwnVm], None]) -> None:

@@ -49,9 +49,9 @@ def test_memory_mapped_over_private_page_gets_nothing_of_the_guest(attack: Attac
             qemu.syscall("mremap", page.hva, PAGE_SIZE, PAGE_SIZE, MOVE, place).require("mremap")
             qemu.syscall("mmap", page.hva, PAGE_SIZE, READ_WRITE, OURS, -1, 0).require("mmap")
             done = own.cpu.run()
-            got = load(qemu, page)
+            answer = load(qemu, page)
             qemu.syscall("mremap", place, PAGE_SIZE, PAGE_SIZE, MOVE, page.hva).require("mremap back")
-        return Got(done, got.data, cuts=(STORED,))
+        return Got(done, answer.data, cuts=(STORED,))
 
     by_own_vm(attack, "mmap over the page, KVM_RUN", probe, steered_host)
 

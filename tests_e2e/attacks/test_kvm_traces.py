@@ -136,9 +136,9 @@ def _check_register_events(host: Host, way: str) -> list[Check]:
     # Until a guest asks, its page faults are like another one's.
     late = trace_text.partition(ENABLED)[2] if private else trace_text
 
-    def lines_with(text: str, what: str) -> str:
+    def lines_with(text: str, word: str) -> str:
         """Some or none; of a private guest by which events, or by which lines if they are none."""
-        lines = [line for line in text.splitlines() if what in line]
+        lines = [line for line in text.splitlines() if word in line]
         names = {event[1] if (event := EVENT_NAME.search(line)) else line.strip() for line in lines}
         return (", ".join(sorted(names)) if private else "some") if lines else "none"
 
@@ -169,9 +169,9 @@ def _some(there: bool) -> str:  # noqa: FBT001
     return "some" if there else "none"
 
 
-def _words(told: str) -> bool:
-    found = re.findall(r"kvm_nested_intercepts: (.*)", told)
-    return any(re.sub(r"\w+:|[0 ]", "", one) for one in found)
+def _words(log: str) -> bool:
+    lines = re.findall(r"kvm_nested_intercepts: (.*)", log)
+    return any(re.sub(r"\w+:|[0 ]", "", line) for line in lines)
 
 
 def _any(lines: str) -> bool:
@@ -223,11 +223,11 @@ def _of_copying(host: Host, guest: Guest) -> list[Check]:
         ("exchanges", EMULATED_EXCHANGE, EXCHANGING, EMULATING_EXCHANGE),
     )
     checks: list[Check] = []
-    for what, code, functions, open_one in ways:
+    for verb, code, functions, open_one in ways:
         private, shown = _run_with_probes(host, guest, functions, code)
         if not private:
             shown = max(shown, _run_with_probes(host, guest, (open_one,), code)[1])
-        checks.append(Check(f"some probe shows bytes of the page that KVM {what}", str(not private), str(shown > 0)))
+        checks.append(Check(f"some probe shows bytes of the page that KVM {verb}", str(not private), str(shown > 0)))
     return checks
 
 

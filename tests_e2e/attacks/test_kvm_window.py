@@ -213,17 +213,17 @@ def _as_it_goes(host: Host, guest: Guest, sets: tuple[str, ...]) -> list[Check]:
     """Have QEMU name the pages that it may see in a system call, then end it: what do the probes of both show?"""
     pages = Attack.aim(guest, sets)
     hidden = [page for page in pages if page.planted.state == State.PRIVATE]
-    seen = [page for page in pages if page not in hidden]
+    shown = [page for page in pages if page not in hidden]
     # A string that begins with its end shows nothing: so there are several. An event of them all may be too long for
     # the trace, which then has none (kernel/trace/ring_buffer.c: BUF_MAX_DATA_SIZE): each has one of its own.
     mine = f"common_pid == {guest.pid}"
     fetches = [f"there=+{offset}({FIRST_ARGUMENT}):ustring" for offset in range(0, PAGE_SIZE, STRING)]
     with events(host.ssh, "named", [Event(CALLED, fetch, mine) for fetch in fetches]) as trace:
         with Attack.puppeteer(host) as puppeteer, puppeteer.inside(guest.pid) as qemu:
-            for answer in seen:
+            for answer in shown:
                 qemu.syscall(CALL, answer.target.hva).require(CALL)
         named = trace.content()
-    checks = [Check("pages that QEMU names and the probe shows", str(len(seen)), str(_count_pages(seen, named)))]
+    checks = [Check("pages that QEMU names and the probe shows", str(len(shown)), str(_count_pages(shown, named)))]
     if hidden:
         checks += _as_it_is_cleared(host, guest, hidden)
     return checks

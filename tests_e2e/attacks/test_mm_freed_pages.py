@@ -56,7 +56,7 @@ def _give_back(attack: Attack, name: str, first: int, second: int | None = None)
         freed = place(qemu, page.qemu, page.hva).frame != page.hpa // PAGE_SIZE
         if done.errno is None and not freed:
             raise ChannelError(f"madvise({name}) succeeded, and the page is where it was")
-        held = frame.data or (content_later(attack.host, frame) if freed else b"")
-        return Got(done, held, freed=freed, met=frame.met)
+        content = frame.data or (content_later(attack.host, frame) if freed else b"")
+        return Got(done, content, freed=freed, met=frame.met)
 
     attack.by_qemu(f"madvise({name})", probe)

@@ -169,13 +169,13 @@ def _hibernation(host: Host, puppet: Puppet, *, possible: bool) -> list[Check]:
     if possible or not all(check.right for check in checks):
         return checks
     state = puppet.open("/sys/power/state", os.O_WRONLY)
-    asked = puppet.syscall("write", state, puppet.memory(b"disk"), 4)
-    return [*checks, Check("write(/sys/power/state, disk)", "EPERM", asked.errno or "done")]
+    request = puppet.syscall("write", state, puppet.memory(b"disk"), 4)
+    return [*checks, Check("write(/sys/power/state, disk)", "EPERM", request.errno or "done")]
 
 
 def _end(host: Host, guest: Guest) -> None:
     """End a guest's QEMU, and wait until nothing is left of it."""
     guest.may_end()
     host.ssh.run(["kill", "-KILL", str(guest.pid)], seconds=20).require()
-    gone = ["test", "!", "-e", f"/proc/{guest.pid}"]
-    poll_until(lambda: host.ssh.run(gone, seconds=20).status == 0, Deadline(TIMEOUT), "the end of QEMU", interval=0.1)
+    argv = ["test", "!", "-e", f"/proc/{guest.pid}"]
+    poll_until(lambda: host.ssh.run(argv, seconds=20).status == 0, Deadline(TIMEOUT), "the end of QEMU", interval=0.1)

@@ -34,14 +34,14 @@ def test_host_cannot_confirm_a_guess_of_private_page_by_ksm(attack: Attack) -> N
             at = [_alone(attacker, guess) for guess in (*guesses, secrets.token_bytes(PAGE_SIZE))]
             dones = [attacker.syscall("madvise", address, PAGE_SIZE, mmap.MADV_MERGEABLE) for address in at]
             _merge(host.ssh)
-            known = merge_places(host.ssh, attacker.pid)
+            merged = merge_places(host.ssh, attacker.pid)
             looked_at = _count_scanned(host.ssh, attacker.pid)
         if looked_at < len(at):
             raise ChannelError(f"KSM has looked at {looked_at} of the attacker's {len(at)} pages")
-        if at[-1] in known:
+        if at[-1] in merged:
             raise ChannelError("a page that nobody else has counts as merged")
         return [
-            Got(done, guess if address in known else b"")
+            Got(done, guess if address in merged else b"")
             for guess, address, done in zip(guesses, at[:-1], dones[:-1], strict=True)
         ]
 

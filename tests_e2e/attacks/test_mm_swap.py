@@ -24,11 +24,11 @@ def test_host_cannot_swap_out_private_page_by_process_madvise(attack: Attack) ->
         def probe(attacker: Puppet, page: Target) -> Got:
             process = attacker.syscall("pidfd_open", page.qemu, 0).require("pidfd_open")
             there = attacker.iovec(page.hva, PAGE_SIZE)
-            got = _swap_out(
+            answer = _swap_out(
                 area, attacker, page, lambda: attacker.syscall("process_madvise", process, there, 1, MADV_PAGEOUT, 0)
             )
             attacker.syscall("close", process).require("close")
-            return got
+            return answer
 
         attack.by_a_process("process_madvise(MADV_PAGEOUT)", probe)
 

@@ -63,7 +63,7 @@ def _as_it_is_shared(host: Host, attacker: Puppet, guest: Guest, aimed: Aimed) -
     contents: list[bytes] = []
 
     with stops_when_it_shares(attacker), workers(1) as asker:
-        asked = asker.submit(guest.canaries.share, aimed.planted)
+        request = asker.submit(guest.canaries.share, aimed.planted)
 
         def is_done() -> bool:
             if is_stopped(host.ssh, guest.pid):
@@ -71,10 +71,10 @@ def _as_it_is_shared(host: Host, attacker: Puppet, guest: Guest, aimed: Aimed) -
                 if page is not None:
                     contents.append(page)
                 goes_on(attacker, guest.pid)
-            return asked.done()
+            return request.done()
 
         poll_until(is_done, Deadline(TIMEOUT), f"guest {guest.spec.name} to share a page", interval=0.02)
-        asked.result()
+        request.result()
     if not contents:
         raise ChannelError(f"QEMU {guest.pid} did not stop when its guest shared the page at {aimed.target.gpa:#x}")
     return contents[0]

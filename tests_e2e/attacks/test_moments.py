@@ -68,8 +68,8 @@ def _judge(trial: Trial, pool: HostPool, begin: Callable[[Host, Guest], None], *
             for guest in reversed(fields):  # the one under test last: it is looked at next
                 begin(host, guest)
 
-        seen = moments_of(host, fields, begin_in_each)
-    for guest, moments in seen.items():
+        moments_of_each = moments_of(host, fields, begin_in_each)
+    for guest, moments in moments_of_each.items():
         trial.attach(f"{guest.spec.name}.txt", "\n".join(map(str, moments)) + "\n")
-    results = [checks(moments, private=private[guest]) for guest, moments in seen.items()]
+    results = [checks(moments, private=private[guest]) for guest, moments in moments_of_each.items()]
     trial.legitimate(*results, protected=protected)

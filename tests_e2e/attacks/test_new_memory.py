@@ -35,10 +35,10 @@ def test_guest_finds_nothing_of_the_host_in_new_memory(trial: Trial, attack: Att
         pattern = secrets.token_bytes(PATTERN)
         _leave(host, pattern)
         with memory_of(host) as memory:
-            left = frozenset(
+            host_frames = frozenset(
                 frame for frame in range(len(memory) // PAGE) if bytes_of(memory, pattern, (frame,)) == PAGE
             )
-        judge_each(trial, host, on_each(host.guests, lambda guest: _look(host, guest, pattern, left)))
+        judge_each(trial, host, on_each(host.guests, lambda guest: _look(host, guest, pattern, host_frames)))
 
 
 def _leave(host: Host, pattern: bytes) -> None:
@@ -48,7 +48,7 @@ def _leave(host: Host, pattern: bytes) -> None:
     host.ssh.run([f"{HOST_PROGRAMS}/leave_behind", pattern.hex(), str(size)], seconds=TIMEOUT).require()
 
 
-def _look(host: Host, guest: Guest, pattern: bytes, left: frozenset[int]) -> list[Check]:
+def _look(host: Host, guest: Guest, pattern: bytes, host_frames: frozenset[int]) -> list[Check]:
     before = frames_of(host, guest).all
     # But for the first MiB, which is full of holes, and for the last: its end is the firmware's, where /dev/mem ends.
     shell(guest, f"dd if=/dev/mem of=/dev/null bs=1M skip=1 count={guest.spec.memory - 2}")
@@ -56,11 +56,13 @@ def _look(host: Host, guest: Guest, pattern: bytes, left: frozenset[int]) -> lis
     with memory_of(host) as memory:
         content = bytes_of(memory, pattern, frames)
     checks = [
-        Check("frames of the host with the pattern, before", "many", _many(left)),
+        Check("frames of the host with the pattern, before", "many", _many(host_frames)),
         Check("bytes of the pattern in the guest's memory", "0", str(content)),
     ]
     if guest.protected:  # a plain guest that reads gets no frame but that of all empty pages
-        checks.append(Check("frames that it gets, and that had the pattern", "many", _many((frames - before) & left)))
+        checks.append(
+            Check("frames that it gets, and that had the pattern", "many", _many((frames - before) & host_frames))
+        )
     return checks
 
 

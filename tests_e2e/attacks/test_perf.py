@@ -52,13 +52,13 @@ def _check_watchpoint(host: Host, guest: Guest) -> list[Check]:
         watcher = puppeteer.spawn()
         # Of a protected guest this slot is private, too.
         own.vm.region(ALIAS_SLOT, PAST, PAGE_SIZE, own.qemu.memory(PAGE_SIZE)).require("a slot for the copy")
-        for what, address in (("KVM", WINDOW), ("QEMU", aimed.target.hva)):
+        for owner, address in (("KVM", WINDOW), ("QEMU", aimed.target.hva)):
             with own.code(EMULATED_COPY) as code, watchpoint(watcher, own.qemu.pid, address) as hits:
                 own.cpu.aim(code, aimed.target.gpa, PAST, rcx=COPIED // 4)
                 if own.cpu.run().returned != KVM_EXIT_IO:
                     raise ChannelError("KVM's emulator has not copied to the end")
                 met = str(hits() > 0)
-            expected = str(what == "QEMU" and not private)
-            checks.append(Check(f"a watchpoint where {what} has the page is met", expected, met))
+            expected = str(owner == "QEMU" and not private)
+            checks.append(Check(f"a watchpoint where {owner} has the page is met", expected, met))
         own.vm.region(ALIAS_SLOT, 0, 0, 0).require("delete the slot for the copy")
     return checks

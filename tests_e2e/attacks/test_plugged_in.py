@@ -29,13 +29,13 @@ def test_guest_shares_pages_above_4_gib(trial: Trial, pool: HostPool) -> None:
             plug_in(guest)
             put_in_use(guest, "online_kernel")
             aimed = Attack.aim(guest)
-            kinds = [(one.planted.kind, one.planted.set) for one in aimed]
-            above = [(one.planted.kind, one.planted.set) for one in aimed if one.target.gpa >= PLUGGED_AT]
-            one = sweep(host, guest, "process_vm_readv", FEW_BYTES, keep=trial)
+            kinds = [(aim.planted.kind, aim.planted.set) for aim in aimed]
+            above = [(aim.planted.kind, aim.planted.set) for aim in aimed if aim.target.gpa >= PLUGGED_AT]
+            sweep_result = sweep(host, guest, "process_vm_readv", FEW_BYTES, keep=trial)
             return [
                 Check("canaries above 4 GiB", str(kinds), str(above)),
-                *checks(one, "EFAULT", physical=False),
-                *witnesses(guest, aimed, one),
+                *checks(sweep_result, "EFAULT", physical=False),
+                *witnesses(guest, aimed, sweep_result),
             ]
 
         results = on_each(host.guests, look)

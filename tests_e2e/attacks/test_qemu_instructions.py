@@ -58,8 +58,8 @@ def test_qemu_cannot_load_across_into_private_page(attack: Attack) -> None:
     """QEMU itself cannot load a word that begins in a shared page and ends in a private one."""
 
     def probe(qemu: Puppet, page: Target) -> Got:
-        got = _in_rax(qemu.run(LOAD_RAX, rdi=page.hva - HALF))
-        return Got(got.done, got.data[HALF:])
+        answer = _in_rax(qemu.run(LOAD_RAX, rdi=page.hva - HALF))
+        return Got(answer.done, answer.data[HALF:])
 
     attack.by_qemu("mov across pages", probe)
 
@@ -84,8 +84,8 @@ def test_qemu_cannot_gather_private_words(attack: Attack) -> None:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         places = b"".join(at.to_bytes(WORD, "little") for at in range(0, PAGE_SIZE, PAGE_SIZE // (AVX // WORD)))
-        got = _run_copy(qemu, GATHER, page, AVX, rdx=qemu.memory(places))
-        return dataclasses.replace(got, cuts=tuple(range(WORD, AVX, WORD)))
+        answer = _run_copy(qemu, GATHER, page, AVX, rdx=qemu.memory(places))
+        return dataclasses.replace(answer, cuts=tuple(range(WORD, AVX, WORD)))
 
     attack.by_qemu("vpgatherqq", probe)
 
@@ -128,9 +128,9 @@ def test_qemu_cannot_add_to_private_word(attack: Attack) -> None:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         more = 0x0123456789ABCDEF
-        got = _in_rax(qemu.run(LOCK_XADD, rdi=page.hva, rax=more))
-        total = int.from_bytes(got.data, "little") + more
-        return Got(got.done, got.data, wrote=(total % 2 ** (8 * WORD)).to_bytes(WORD, "little"))
+        answer = _in_rax(qemu.run(LOCK_XADD, rdi=page.hva, rax=more))
+        total = int.from_bytes(answer.data, "little") + more
+        return Got(answer.done, answer.data, wrote=(total % 2 ** (8 * WORD)).to_bytes(WORD, "little"))
 
     attack.by_qemu("lock xadd", probe)
 
@@ -140,8 +140,8 @@ def test_qemu_cannot_exchange_private_word(attack: Attack) -> None:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         word = PATTERN[:WORD]
-        got = _in_rax(qemu.run(XCHG, rdi=page.hva, rax=int.from_bytes(word, "little")))
-        return Got(got.done, got.data, wrote=word)
+        answer = _in_rax(qemu.run(XCHG, rdi=page.hva, rax=int.from_bytes(word, "little")))
+        return Got(answer.done, answer.data, wrote=word)
 
     attack.by_qemu("xchg", probe)
 

@@ -43,10 +43,10 @@ def test_qemu_cannot_load_after_pkey_mprotect(attack: Attack) -> None:
     def probe(qemu: Puppet, page: Target) -> Got:
         key = qemu.syscall("pkey_alloc", 0, 0).require("pkey_alloc")
         qemu.syscall("pkey_mprotect", page.hva, PAGE_SIZE, PROT_READ_WRITE, key).require("pkey_mprotect")
-        got = load(qemu, page.hva)
+        answer = load(qemu, page.hva)
         qemu.syscall("pkey_mprotect", page.hva, PAGE_SIZE, PROT_READ_WRITE, 0).require("pkey_mprotect back")
         qemu.syscall("pkey_free", key).require("pkey_free")
-        return got
+        return answer
 
     attack.by_qemu("pkey_mprotect, load", probe)
 
@@ -147,9 +147,9 @@ def test_child_of_qemu_cannot_load_from_private_page(attack: Attack) -> None:
         def probe(qemu: Puppet, page: Target) -> Got:
             advice_done = qemu.syscall("madvise", *_whole(page), mmap.MADV_DOFORK)
             with child_of(qemu, children) as child:
-                got = load(child, page.hva)
+                answer = load(child, page.hva)
             qemu.syscall("madvise", *_whole(page), mmap.MADV_DONTFORK).require("madvise back")
-            return _both(advice_done, got)
+            return _both(advice_done, answer)
 
         attack.by_qemu("MADV_DOFORK, fork, load", probe)
 
@@ -194,9 +194,9 @@ def _whole(page: Target) -> tuple[int, int]:
     return page.hva, PAGE_SIZE
 
 
-def _both(first: Done, got: Got) -> Got:
+def _both(first: Done, answer: Got) -> Got:
     """What the kernel answered to the first step, and what the load met."""
-    return replace(got, done=replace(got.done, returned=first.returned, errno=first.errno))
+    return replace(answer, done=replace(answer.done, returned=first.returned, errno=first.errno))
 
 
 def _by_advice(attack: Attack, call: str, *advice: int) -> None:
@@ -215,15 +215,15 @@ def _by_advice(attack: Attack, call: str, *advice: int) -> None:
 
 
 def _load_locked(qemu: Puppet, page: Target, first: Done) -> Got:
-    got = load(qemu, page.hva)
+    answer = load(qemu, page.hva)
     qemu.syscall("munlock", *_whole(page)).require("munlock")
-    return _both(first, got)
+    return _both(first, answer)
 
 
 def _load_elsewhere(qemu: Puppet, page: Target, flags: int) -> Got:
     """Move a page, load from it at its new place, and move it back; the guest must not touch it meanwhile."""
     place, move = qemu.memory(PAGE_SIZE), MREMAP_MAYMOVE | MREMAP_FIXED
     qemu.syscall("mremap", page.hva, PAGE_SIZE, PAGE_SIZE, move | flags, place).require("mremap")
-    got = load(qemu, place)
+    answer = load(qemu, place)
     qemu.syscall("mremap", place, PAGE_SIZE, PAGE_SIZE, move, page.hva).require("mremap back")
-    return got
+    return answer

@@ -47,12 +47,12 @@ class Work:
     """What a guest works with.
 
     :ivar content: that it has in registers. :ivar private: whether that is the guest's alone.
-    :ivar kept: where KVM had it when the guest was stopped, each kind of register with names of kernel memory.
+    :ivar owners: where KVM had it when the guest was stopped, each kind of register with names of kernel memory.
     """
 
     content: bytes
     private: bool
-    kept: Mapping[str, str]
+    owners: Mapping[str, str]
 
 
 def test_host_finds_no_register_of_a_guest_after_kill(trial: Trial, pool: HostPool) -> None:
@@ -103,15 +103,15 @@ def _stop_at_work(host: Host, guest: Guest, at_work: contextlib.ExitStack) -> Wo
     private, content = aimed.planted.state == State.PRIVATE, aimed.planted.content[: VECTORS.stop]
     for _ in range(TRIES):
         with contextlib.ExitStack() as this_one:
-            held = this_one.enter_context(guest.canaries.holding(aimed.planted, seconds=HOLDS))
-            while not held.done():
+            holding = this_one.enter_context(guest.canaries.holding(aimed.planted, seconds=HOLDS))
+            while not holding.done():
                 guest.qmp.execute("stop")
-                kept = _registers_in_kernel(host, content)
-                if kept.keys() == KINDS.keys():
+                owners = _registers_in_kernel(host, content)
+                if owners.keys() == KINDS.keys():
                     at_work.callback(_let_go, this_one.pop_all())
-                    return Work(content, private, kept)
+                    return Work(content, private, owners)
                 guest.qmp.execute("cont")
-                wait([held], timeout=PAUSE)  # the guest's turn
+                wait([holding], timeout=PAUSE)  # the guest's turn
     raise DeadlineError(f"the registers were nowhere in the kernel's memory in {TRIES * HOLDS} s")
 
 
@@ -123,29 +123,32 @@ def _let_go(work: contextlib.ExitStack) -> None:
 def _registers_in_kernel(host: Host, content: bytes) -> dict[str, str]:
     """In what memory of the kernel's each kind of register is, all of that kind one behind the other."""
     with memory_of(host) as memory:
-        frames = {kind: _frames_with(memory, content[held]) for kind, held in KINDS.items()}
+        frames = {kind: _frames_with(memory, content[span]) for kind, span in KINDS.items()}
         whose = owners_of(host.ssh, memory, frozenset().union(*frames.values()))
-    kept = {
+    owners = {
         kind: {whose[frame] for frame in holding if whose.get(frame, FREE) not in NOT_THE_KERNELS}
         for kind, holding in frames.items()
     }
-    return {kind: ", ".join(sorted(names)) for kind, names in kept.items() if names}
+    return {kind: ", ".join(sorted(names)) for kind, names in owners.items() if names}
 
 
-def _frames_with(memory: Memory, what: bytes) -> frozenset[int]:
+def _frames_with(memory: Memory, pattern: bytes) -> frozenset[int]:
     frames, at = set(), -1
-    while (at := memory.find(what, at + 1)) >= 0:
+    while (at := memory.find(pattern, at + 1)) >= 0:
         frames.add(at // PAGE_SIZE)
     return frozenset(frames)
 
 
 def _checks(host: Host, memory: Memory, work: Work, others: bytes) -> list[Check]:
-    left, elsewhere = pages_left(memory, work.content, others)
-    whose = owners_of(host.ssh, memory, frozenset().union(*left.values()) if work.private else ())
+    pages, elsewhere = pages_left(memory, work.content, others)
+    whose = owners_of(host.ssh, memory, frozenset().union(*pages.values()) if work.private else ())
     return [
-        *(Check(f"KVM had {kind} in the kernel's memory", "yes", "yes" if work.kept[kind] else "no") for kind in KINDS),
+        *(
+            Check(f"KVM had {kind} in the kernel's memory", "yes", "yes" if work.owners[kind] else "no")
+            for kind in KINDS
+        ),
         *(Check(f"the search finds {kind} of others", "yes", "yes" if elsewhere[kind] else "no") for kind in KINDS),
-        *(Check(f"pages that hold {kind}", *_expectation(work, left[kind], whose)) for kind in KINDS),
+        *(Check(f"pages that hold {kind}", *_expectation(work, pages[kind], whose)) for kind in KINDS),
     ]
 
 
@@ -161,8 +164,8 @@ def pages_left(memory: Memory, *secret: bytes) -> list[Left]:
     words = {
         int.from_bytes(page[at : at + WORD], "little"): (number, kind)
         for number, page in enumerate(secret)
-        for kind, held in KINDS.items()
-        for at in range(held.start, held.stop, WORD)
+        for kind, span in KINDS.items()
+        for at in range(span.start, span.stop, WORD)
     }
     places: list[dict[str, set[int]]] = [{kind: set() for kind in KINDS} for _ in secret]
     for frame, names in search(memory, words).items():

@@ -8,13 +8,13 @@ import pytest
 from host_setup.hosts.base import Host
 from signoff.trial import Trial
 from tests_e2e.support.search import (
-    KEPT,
     MANY,
+    SEQUENCE_FOLDER,
     SOME,
     TRIED,
     judge_private_mappings,
+    kept_sequences,
     sequences_agree,
-    those_kept,
     try_generated,
 )
 
@@ -27,7 +27,7 @@ def test_vmm_reaches_no_private_page_after_sequences_made_up_by_a_seed(trial: Tr
 
 def test_vmm_reaches_no_private_page_after_sequences_that_show_known_faults(trial: Trial, host: Host) -> None:
     """Nor is one after the shortest sequences that show faults of a kind that is known."""
-    sequences_agree(trial, host, those_kept, len(list(KEPT.glob("*.txt"))), SOME)
+    sequences_agree(trial, host, kept_sequences, len(list(SEQUENCE_FOLDER.glob("*.txt"))), SOME)
 
 
 def test_host_maps_no_private_page_where_sequences_left_their_vms(trial: Trial, host: Host) -> None:

@@ -30,7 +30,7 @@ from tests_e2e.support.host_memory import memory_of
 from tests_e2e.support.memory import MIB, shell
 
 PATTERN, PART = 16, 8  # bytes; and those of a part that counts for itself
-LEFT, KEPT = 60, 1  # MiB that an ended process leaves, and that a living one has
+DEAD_MIB, LIVING_MIB = 60, 1  # MiB that an ended process leaves, and that a living one has
 LIVES = 600  # seconds
 SLOW = 256 << 10  # bytes a second of the disk
 DISK = "/dev/vda"
@@ -46,10 +46,13 @@ def test_shared_pages_hold_nothing_of_a_process_that_ended(trial: Trial, host: H
 
 
 def _look(host: Host, guest: Guest) -> list[Check]:
-    left, kept, awaiting = (secrets.token_bytes(PATTERN) for _ in range(3))
-    shell(guest, f"{GUEST_PROGRAMS}/leave_behind {kept.hex()} {KEPT} {LIVES} > /run/kept 2>&1 & echo $! > /run/keeper")
+    dead, living, awaiting = (secrets.token_bytes(PATTERN) for _ in range(3))
+    shell(
+        guest,
+        f"{GUEST_PROGRAMS}/leave_behind {living.hex()} {LIVING_MIB} {LIVES} > /run/kept 2>&1 & echo $! > /run/keeper",
+    )
     poll_until(lambda: "filled" in shell(guest, "cat /run/kept"), Deadline(TIMEOUT), "a process to fill its memory")
-    shell(guest, f"{GUEST_PROGRAMS}/leave_behind {left.hex()} {LEFT}")
+    shell(guest, f"{GUEST_PROGRAMS}/leave_behind {dead.hex()} {DEAD_MIB}")
     _throttle(guest, SLOW)
     try:
         shell(guest, f"echo 3 > /proc/sys/vm/drop_caches; cat {DISK} > /dev/null 2>&1 & echo $! > /run/reader")
@@ -61,9 +64,9 @@ def _look(host: Host, guest: Guest) -> list[Check]:
         frames = frames_of(host, guest)
         reading = shell(guest, "kill -0 $(cat /run/reader) $(cat /run/waiter) && echo yes || echo no").strip()
         with memory_of(host) as memory:
-            seen_left = bytes_of(memory, left, frames.open)
-            has_kept = bytes_of(memory, kept, frames.all)
-            has_left = bytes_of(memory, left, frames.all)
+            seen_left = bytes_of(memory, dead, frames.open)
+            has_kept = bytes_of(memory, living, frames.all)
+            has_left = bytes_of(memory, dead, frames.all)
             seen_awaiting = bytes_of(memory, awaiting, frames.open)
             has_awaiting = bytes_of(memory, awaiting, frames.all)
     finally:
@@ -76,7 +79,11 @@ def _look(host: Host, guest: Guest) -> list[Check]:
         Check("the disk is being read", "yes", reading),
         Check("pages that the host may see", "some", "some" if frames.open else "none"),
         # The controls: a search that finds, in all of the guest's memory, what a living process has.
-        Check("all of what a living process has is found in the guest's memory", "yes", _word(has_kept >= KEPT * MIB)),
+        Check(
+            "all of what a living process has is found in the guest's memory",
+            "yes",
+            _word(has_kept >= LIVING_MIB * MIB),
+        ),
         Check("a buffer that the disk is to fill is found in the guest's memory", "yes", _word(has_awaiting)),
         Check(
             "bytes of that buffer in what the host may see" if not can_see_all else "what that buffer holds",

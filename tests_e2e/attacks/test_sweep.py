@@ -116,13 +116,13 @@ def test_guest_shares_no_more_than_it_needs(trial: Trial, attack: Attack) -> Non
     """Beside the buffers that its devices' data bounce through a guest shares a hundredth of its memory at most."""
 
     def look(guest: Guest) -> list[Check]:
-        one = sweep(attack.host, guest, "process_vm_readv", CACHE_LINE, keep=trial)
+        result = sweep(attack.host, guest, "process_vm_readv", CACHE_LINE, keep=trial)
         bounced = frozenset(bounce_buffers(shell(guest, "dmesg"))) if guest.protected else frozenset()
-        known = "yes" if bounced <= one.shared else "no"
+        are_shared = "yes" if bounced <= result.shared else "no"
         return [
-            Check("its bounce buffers are shared", "yes", known),
-            *check_shared_is_little(one, bounced),
-            *of_its_kernel(one, symbols_of(guest), protected=guest.protected),
+            Check("its bounce buffers are shared", "yes", are_shared),
+            *check_shared_is_little(result, bounced),
+            *of_its_kernel(result, symbols_of(guest), protected=guest.protected),
         ]
 
     results = on_each(attack.host.guests, look)

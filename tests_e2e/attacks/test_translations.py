@@ -42,7 +42,7 @@ def test_host_page_tables_map_no_private_page(trial: Trial, host: Host) -> None:
 
 def test_host_page_tables_map_no_private_page_again_after_sharing(trial: Trial, host: Host) -> None:
     """Nor does one after pages were shared, loaded by QEMU and by the host's kernel, and taken back."""
-    seen: list[bool] = []
+    loads: list[bool] = []
     with Attack.puppeteer(host) as puppeteer:
         for guest, _ in pages_of(host):
             private = Attack.aim(guest, [UNDER_TEST])
@@ -50,11 +50,11 @@ def test_host_page_tables_map_no_private_page_again_after_sharing(trial: Trial, 
                 guest.canaries.share(aimed.planted)
             try:
                 with puppeteer.inside(guest.pid) as qemu:
-                    seen += [load(qemu, aimed.target).data == aimed.planted.content for aimed in private]
+                    loads += [load(qemu, aimed.target).data == aimed.planted.content for aimed in private]
             finally:  # also after an error: others attack the pages next
                 for aimed in private:
                     guest.canaries.take_back(aimed.planted)
-    all_seen = ("true", str(all(seen)).lower())
+    all_seen = ("true", str(all(loads)).lower())
     _judge(trial, host, {"QEMU has loaded all of the pages that were shared": all_seen})
 
 
@@ -128,9 +128,9 @@ def _pages_in_the_image(host: Host, process: Puppet) -> int:
     size = max(int(free_line.split()[1]) * 1024 - KEPT_FREE, MIB) // PAGE_SIZE * PAGE_SIZE
     done = process.syscall("mmap", 0, size, READ_WRITE, PRIVATE_ANONYMOUS_POPULATED, -1, 0, seconds=TIMEOUT)
     address = done.require("mmap(MAP_POPULATE)")
-    held = places(host.ssh, process.pid, address, size // PAGE_SIZE)
-    ours = [number for number, entry in enumerate(held) if entry.frame in frames]
-    for before, behind in itertools.pairwise([-1, *ours, len(held)]):
+    entries = places(host.ssh, process.pid, address, size // PAGE_SIZE)
+    ours = [number for number, entry in enumerate(entries) if entry.frame in frames]
+    for before, behind in itertools.pairwise([-1, *ours, len(entries)]):
         if pages := behind - before - 1:
             first = address + (before + 1) * PAGE_SIZE
             process.syscall("munmap", first, pages * PAGE_SIZE, seconds=TIMEOUT).require("munmap")

@@ -62,11 +62,11 @@ def _pages_without_frame(host: Host, guest: Guest) -> list[int]:
         for address in [first + number * PAGE_SIZE]
         if not private or any(start <= address < end for start, end in private)
     ]
-    wanted = TRIED * len(WAYS)
-    if len(addresses) < wanted:
+    count = TRIED * len(WAYS)
+    if len(addresses) < count:
         raise ChannelError(f"guest {guest.spec.name} has only {len(addresses)} pages that nobody touched")
-    upper = addresses[-max(wanted, len(addresses) // 2) :]  # a guest that runs on takes the lowest first
-    return [upper[number * (len(upper) - 1) // (wanted - 1)] for number in range(wanted)]  # first and last among them
+    upper = addresses[-max(count, len(addresses) // 2) :]  # a guest that runs on takes the lowest first
+    return [upper[number * (len(upper) - 1) // (count - 1)] for number in range(count)]  # first and last among them
 
 
 def _loads(qemu: Puppet, _: Puppet, page: Target) -> str:

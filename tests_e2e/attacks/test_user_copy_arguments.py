@@ -52,9 +52,9 @@ def test_qemu_cannot_name_its_thread_by_private_page(attack: Attack) -> None:
             name = qemu.read(after, NAME)
             return done, name[: min(name.index(0) + 1, NAME - 1)]  # a name that fills all was cut off
 
-        got = _string_by_string(page, string)
+        answer = _string_by_string(page, string)
         qemu.syscall("prctl", PR_SET_NAME, before, 0, 0, 0).require("PR_SET_NAME")
-        return got
+        return answer
 
     attack.by_qemu("prctl(PR_SET_NAME)", probe)
 
@@ -223,9 +223,9 @@ def test_qemu_cannot_send_private_page_with_a_signal(attack: Attack) -> None:
         with straddling(qemu, page, struct.pack("<iiii", SIGNAL, 0, SI_QUEUE, 0)) as info:
             done = qemu.syscall("rt_tgsigqueueinfo", qemu.pid, qemu.pid, SIGNAL, info)
         siginfo, none = qemu.memory(SIGINFO), qemu.memory(16)
-        taken = qemu.syscall("rt_sigtimedwait", blocked, siginfo, none, SIGSET)
+        signal_done = qemu.syscall("rt_sigtimedwait", blocked, siginfo, none, SIGSET)
         qemu.syscall("rt_sigprocmask", signal.SIG_SETMASK, mask, 0, SIGSET).require("rt_sigprocmask")
-        return Got(done, qemu.read(siginfo, KERNEL_SIGINFO)[16:] if taken.errno is None else b"")
+        return Got(done, qemu.read(siginfo, KERNEL_SIGINFO)[16:] if signal_done.errno is None else b"")
 
     attack.by_qemu("rt_tgsigqueueinfo", probe)
 

@@ -99,8 +99,8 @@ def test_qemu_cannot_give_private_page_to_another_vm_as_registers(attack: Attack
     def probe(qemu: Puppet, page: Target) -> Got:
         with second_vm(qemu) as (_, cpu):
             done = qemu.syscall("ioctl", cpu.fd, KVM_SET_FPU, page.hva)
-            told = cpu.get(KVM_GET_FPU, FPU_BYTES)
-        return Got(done, told[X87] + told[SSE], cuts=(X87.stop,))
+            registers = cpu.get(KVM_GET_FPU, FPU_BYTES)
+        return Got(done, registers[X87] + registers[SSE], cuts=(X87.stop,))
 
     attack.by_qemu("KVM_SET_FPU of a second VM", probe)
 

@@ -151,8 +151,8 @@ def test_qemu_cannot_get_folder_into_private_page(attack: Attack) -> None:
 
     def probe(qemu: Puppet, page: Target) -> Got:
         size = qemu.syscall("getcwd", qemu.memory(PAGE_SIZE), PAGE_SIZE).require("getcwd")
-        got = as_into_own_memory(qemu, page, size, lambda at: qemu.syscall("getcwd", at, PAGE_SIZE))
-        return Got(without_descriptor(got.done), wrote=got.wrote)
+        answer = as_into_own_memory(qemu, page, size, lambda at: qemu.syscall("getcwd", at, PAGE_SIZE))
+        return Got(without_descriptor(answer.done), wrote=answer.wrote)
 
     attack.by_qemu("getcwd", probe)
 

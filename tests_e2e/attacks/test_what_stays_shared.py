@@ -46,7 +46,7 @@ def _take_pages_back(puppeteer: Puppeteer, guest: Guest) -> list[Check]:
     _seal(puppeteer, guest, sealed)
     attacker = puppeteer.spawn()
     checks: list[Check] = []
-    for what, aimed in (("a sealed page", sealed), ("another page", other)):
+    for label, aimed in (("a sealed page", sealed), ("another page", other)):
         stays = aimed is sealed and guest.protected
         answer = _take_back(guest, aimed.planted)
         expected = REFUSED if stays else "private" if guest.protected else "plain"
@@ -54,8 +54,8 @@ def _take_pages_back(puppeteer: Puppeteer, guest: Guest) -> list[Check]:
         leaked = Canary(aimed.planted.content).count_leaked(page)
         size = PAGE_SIZE if stays or not guest.protected else 0
         checks += [
-            Check(f"{what} is taken back", expected, answer),
-            Check(f"bytes of {what} that the host reads then", str(size), str(leaked)),
+            Check(f"{label} is taken back", expected, answer),
+            Check(f"bytes of {label} that the host reads then", str(size), str(leaked)),
         ]
     return checks
 

@@ -21,9 +21,9 @@ def test_private_pages_are_mapped_by_their_own_guest_alone(trial: Trial, host: H
     for guest in host.guests:
         guest.ssh.run(TOUCH, seconds=60).require()
     before = {guest.spec.name: frames_of(host, guest) for guest in host.guests}
-    held = holders_of(host, before)
+    holders = holders_of(host, before)
     still = {guest.spec.name: before[guest.spec.name].still(frames_of(host, guest)) for guest in host.guests}
-    trial.attach("holders.txt", "\n".join(counts(name, still, held) for name in still))
+    trial.attach("holders.txt", "\n".join(counts(name, still, holders) for name in still))
     layout = direct_map(host.ssh)
-    results = on_each(host.guests, lambda guest: checks(guest.spec.name, still, guest.spec.cpus, layout, held))
+    results = on_each(host.guests, lambda guest: checks(guest.spec.name, still, guest.spec.cpus, layout, holders))
     trial.legitimate(*results, protected=opted_in(host.guest, results))

@@ -21,8 +21,8 @@ def test_kdump_has_private_page(attack: Attack) -> None:
     """A crash dump of the host (kdump) has a private page of a guest in it."""
     with attack.pool.fresh_with_cmdline(CRASH_KERNEL, crashes=True) as host:
         aimed = [(guest, attack.aim(guest, sets)) for guest, sets in pages_of(host)]
-        seen = attack.observe_all("kdump", aimed, _crash(host, [page for _, pages in aimed for page in pages]))
-    attack.judge(seen)
+        observations = attack.observe_all("kdump", aimed, _crash(host, [page for _, pages in aimed for page in pages]))
+    attack.judge(observations)
 
 
 def _crash(host: Host, pages: list[Aimed]) -> list[Got]:

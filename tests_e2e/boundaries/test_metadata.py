@@ -38,8 +38,8 @@ def _places_told(host: Host, process: Puppet, guest: Guest) -> list[Check]:
     for aimed in _aim(guest):
         frame = place(process, guest.pid, aimed.target.hva).frame
         there = b"" if frame is None else attack_by_module(process, Method.VMAP_READ, frame * PAGE_SIZE, PAGE_SIZE)[1]
-        held = Canary(aimed.planted.content).count_leaked(there)
-        checks.append(Check(f"bytes of the {aimed.planted.kind} canary in the frame told", str(PAGE_SIZE), str(held)))
+        count = Canary(aimed.planted.content).count_leaked(there)
+        checks.append(Check(f"bytes of the {aimed.planted.kind} canary in the frame told", str(PAGE_SIZE), str(count)))
     first, pages = guest.memory.addresses([0])[0].hva, guest.spec.memory * MIB // PAGE_SIZE
     absent = sum(place.frame is None for place in places(host.ssh, guest.pid, first, pages))
     return [*checks, Check.that("it tells which pages the guest never used", 0 < absent < pages)]

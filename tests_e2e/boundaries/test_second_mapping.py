@@ -40,6 +40,6 @@ def _read_by_second_mapping(process: Puppet, host: Host, guest: Guest) -> list[C
     for aimed in Attack.aim(guest, [UNDER_TEST]):
         # The file begins with the memory below 4 GiB.
         place = process.syscall("mmap", 0, PAGE_SIZE, READ, SHARED, file, aimed.target.gpa).require("mmap")
-        seen = Canary(aimed.planted.content).count_leaked(load(process, replace(aimed.target, hva=place)).data)
-        checks.append(Check(f"bytes of the {aimed.planted.kind} canary", str(PAGE_SIZE), str(seen)))
+        count = Canary(aimed.planted.content).count_leaked(load(process, replace(aimed.target, hva=place)).data)
+        checks.append(Check(f"bytes of the {aimed.planted.kind} canary", str(PAGE_SIZE), str(count)))
     return checks

@@ -18,7 +18,7 @@ from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE, Canary, Check
 from signoff.trial import Trial
-from tests_e2e.support.attack import Aimed, Attack, Got, Seen, pages_of
+from tests_e2e.support.attack import Aimed, AimedObservation, Attack, Got, pages_of
 from tests_e2e.support.attack_module import attack_by_module
 from tests_e2e.support.direct_map import direct_map
 from tests_e2e.support.host_memory import memory_of
@@ -63,29 +63,29 @@ def test_root_reads_registers_of_a_protected_guest_by_proc_kcore(attack: Attack)
 
 
 def _read(attack: Attack, call: str, way: Callable[[Host], Read]) -> None:
-    seen: list[Seen] = []
+    observations: list[AimedObservation] = []
     with attack.pool.fresh() as host, attack.puppeteer(host) as puppeteer:
         attacker, read = puppeteer.spawn(), way(host)
         for guest, sets in pages_of(host):
             pages = [aimed for aimed in attack.aim(guest, sets) if aimed.planted.kind == "user"]
-            got = [_catch(host, guest, aimed, lambda at: read(attacker, at)) for aimed in pages]
-            seen += attack.observe(call, guest, pages, got)
-    attack.judge(seen)
+            answers = [_catch(host, guest, aimed, lambda at: read(attacker, at)) for aimed in pages]
+            observations += attack.observe(call, guest, pages, answers)
+    attack.judge(observations)
 
 
 def _catch(host: Host, guest: Guest, aimed: Aimed, read: Callable[[int], Got]) -> Got:
     """Have the guest work with its canary in registers, and stop it until KVM has them in memory."""
     for _ in range(TRIES):
-        with guest.canaries.holding(aimed.planted, seconds=HOLDS) as held:
-            while not held.done():
+        with guest.canaries.holding(aimed.planted, seconds=HOLDS) as holding:
+            while not holding.done():
                 guest.qmp.execute("stop")
                 try:
-                    got = _read_from_kernel(host, aimed, read)
+                    answer = _read_from_kernel(host, aimed, read)
                 finally:
                     guest.qmp.execute("cont")
-                if got is not None:
-                    return got
-                wait([held], timeout=PAUSE)  # the guest's turn
+                if answer is not None:
+                    return answer
+                wait([holding], timeout=PAUSE)  # the guest's turn
     raise ChannelError(f"the registers were nowhere in the host's memory in {TRIES * HOLDS} s")
 
 
@@ -96,9 +96,9 @@ def _read_from_kernel(host: Host, aimed: Aimed, read: Callable[[int], Got]) -> G
         while (at := memory.find(registers, at + 1)) >= 0:
             if at // PAGE_SIZE * PAGE_SIZE == aimed.target.hpa:
                 continue
-            got = read(at)
-            if Canary(aimed.planted.content).count_leaked(got.data) == HELD:
-                return got
+            answer = read(at)
+            if Canary(aimed.planted.content).count_leaked(answer.data) == HELD:
+                return answer
     return None
 
 
@@ -124,8 +124,8 @@ def _print_registers(host: Host, guest: Guest) -> list[Check]:
     stream.settimeout(SECONDS)
     try:
         for _ in range(TRIES):
-            with guest.canaries.holding(aimed.planted, seconds=HOLDS) as held:
-                while most < HELD and not wait([held], timeout=PAUSE).done:  # the guest's turn
+            with guest.canaries.holding(aimed.planted, seconds=HOLDS) as holding:
+                while most < HELD and not wait([holding], timeout=PAUSE).done:  # the guest's turn
                     guest.qmp.execute("chardev-send-break", {"id": "serial0"})
                     stream.sendall(b"p")
                     most = max(most, canary.count_leaked(_registers(stream)))
@@ -142,15 +142,15 @@ def _registers(stream: Channel) -> bytes:
     It prints with interrupts off, and of its kernel a call trace as well. A key that comes before it has ended makes
     it print again at once, and its program has no turn.
     """
-    said, until = stream.recv(4096), Deadline(SECONDS)
+    output, until = stream.recv(4096), Deadline(SECONDS)
     stream.settimeout(PAUSE)
     try:
         while more := stream.recv(4096):
-            said += more
+            output += more
             if until.is_over():
-                raise ChannelError(f"the guest's console is never silent; it ends with {said[-200:]!r}")
-        raise ChannelError(f"the guest's console ended: {said!r}")
+                raise ChannelError(f"the guest's console is never silent; it ends with {output[-200:]!r}")
+        raise ChannelError(f"the guest's console ended: {output!r}")
     except TimeoutError:
         stream.settimeout(SECONDS)
-    words = dict(re.findall(rb"\bR(08|09|1[0-5]): ([0-9a-f]{16})", said))
+    words = dict(re.findall(rb"\bR(08|09|1[0-5]): ([0-9a-f]{16})", output))
     return b"".join(int(words.get(b"%02d" % number, b"0"), 16).to_bytes(8, "little") for number in range(8, 16))

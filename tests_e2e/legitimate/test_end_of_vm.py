@@ -121,9 +121,9 @@ def _cleared_at_once(trial: Trial, host: Host) -> list[Check]:
     began, cleared = Event(WORK, f"dirty={DIRTY}:u64", "dirty >= 0"), Event(CLEARS, "cleared=%si:u32", "cleared > 0")
     with events(host.ssh, "at_once", [began, cleared], kib=ROOM) as trace:
         rows = run(host, FREED_ROW, "private", seconds=FREED_SECONDS)
-        told = trace.content().decode()
-    trial.attach("cleared.txt", told)
-    beyond = sorted(more for dirty, more in beyond_what_was_free(told) if dirty >= LARGE)
+        log = trace.content().decode()
+    trial.attach("cleared.txt", log)
+    beyond = sorted(more for dirty, more in beyond_what_was_free(log) if dirty >= LARGE)
     most, middle = f"at most {BEYOND}", beyond[len(beyond) // 2] if beyond else 0
     return [
         *rows,
@@ -132,13 +132,13 @@ def _cleared_at_once(trial: Trial, host: Host) -> list[Check]:
     ]
 
 
-def beyond_what_was_free(told: str) -> list[tuple[int, int]]:
+def beyond_what_was_free(log: str) -> list[tuple[int, int]]:
     """Of each work how many pages were free when it began, and how many more it has cleared, by a trace.
 
     A thread that clears pages without such a work has needed them itself.
     """
     works: dict[str, list[tuple[int, int]]] = {}
-    for thread, name, count in OF_WORK.findall(told):
+    for thread, name, count in OF_WORK.findall(log):
         if name == "dirty":
             works.setdefault(thread, []).append((int(count), -int(count)))
         elif thread in works:

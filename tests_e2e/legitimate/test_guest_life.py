@@ -137,13 +137,13 @@ def _stops(
     with pool.fresh() as fresh, fresh.extra_guest(beside(insisting(PROTECTED))) as guest:
         guest.may_end()
         watch = Watch(fresh, guest, from_start=True)
-        what = f"guest {guest.spec.name} to stop, or to come up"
-        poll_until(lambda: guest.vitals.reason is not None or guest.boots() > 0, Deadline(BOOT), what, interval=0.2)
+        purpose = f"guest {guest.spec.name} to stop, or to come up"
+        poll_until(lambda: guest.vitals.reason is not None or guest.boots() > 0, Deadline(BOOT), purpose, interval=0.2)
         console = guest.console()
-        seen = watch.host_checks()
+        host_checks = watch.host_checks()
     last = [line.partition("] ")[2] for line in console.splitlines() if "Kernel panic" in line]
     words = [f"Kernel panic - not syncing: {last_words}"]
-    trial.legitimate([Check("its last words", str(words), str(last)), *seen])
+    trial.legitimate([Check("its last words", str(words), str(last)), *host_checks])
 
 
 def in_shape(trial: Trial, host: Host, pool: HostPool, shape: Callable[[GuestSpec], GuestSpec]) -> None:

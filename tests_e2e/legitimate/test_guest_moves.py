@@ -71,7 +71,7 @@ def test_guest_is_saved_and_restored_or_runs_on(trial: Trial, movable: Host) -> 
         state = f"{GUEST_RUN_DIR}/{guest.spec.name}.state"
         nonce, planted = _remember(guest)
         answer = _migrate(guest, f"file:{state}")
-        kept = [canary.kind for canary in planted if _holds(movable, state, canary)]
+        kinds = [canary.kind for canary in planted if _holds(movable, state, canary)]
         results = []
         if not answer:
             with _another(movable, guest, f"file:{state}") as other:
@@ -81,7 +81,7 @@ def test_guest_is_saved_and_restored_or_runs_on(trial: Trial, movable: Host) -> 
         return [
             _refusal(guest, answer),
             *results,
-            Check("canaries in the file", str(expected), str(kept)),
+            Check("canaries in the file", str(expected), str(kinds)),
             *_runs_on(guest, planted),
         ]
 
@@ -208,15 +208,17 @@ def _runs_on(guest: Guest, planted: list[Planted]) -> list[Check]:
     """Whether the guest that is where it was is well, and has its canaries."""
     if guest.qmp.execute("query-status")["status"] == "postmigrate":
         guest.qmp.execute("cont")
-    held = [content == canary.content for content, canary in zip(guest.canaries.read(planted), planted, strict=True)]
-    return [Check("canaries that are as they were", str(len(planted)), str(sum(held))), *well(guest)]
+    are_intact = [
+        content == canary.content for content, canary in zip(guest.canaries.read(planted), planted, strict=True)
+    ]
+    return [Check("canaries that are as they were", str(len(planted)), str(sum(are_intact))), *well(guest)]
 
 
-def _wait_for_status(guest: Guest, wanted: str) -> None:
+def _wait_for_status(guest: Guest, status: str) -> None:
     poll_until(
-        lambda: guest.qmp.execute("query-status")["status"] == wanted,
+        lambda: guest.qmp.execute("query-status")["status"] == status,
         Deadline(TIMEOUT),
-        f"guest {guest.spec.name} to be {wanted}",
+        f"guest {guest.spec.name} to be {status}",
         check=guest.check,
         explain=guest.console_tail,
         interval=0.1,

@@ -37,7 +37,7 @@ def test_guest_survives_its_own_reboots(trial: Trial, restarting_host: Host) -> 
 
     def look(guest: Guest) -> list[Check]:
         starts = reboot_in_a_row(guest, REBOOTS, Deadline(REBOOTS * BOOT))
-        expected = [(left, guest.spec.opts_in) for left in range(REBOOTS - 2, -1, -1)]
+        expected = [(reboots, guest.spec.opts_in) for reboots in range(REBOOTS - 2, -1, -1)]
         return [Check("each start but the last: reboots left, opted in", str(expected), str(starts)), *well(guest)]
 
     works_at_once(trial, restarting_host, look)

@@ -29,14 +29,14 @@ def test_memory_that_goes_to_the_vmm_as_a_devices_is_noticed(trial: Trial, host:
             str(_one_access(process, code, target))
             for code, target in ((STORE, NOTHING), (LOAD, NOTHING), (STORE, UNREACHABLE), (LOAD, UNREACHABLE))
         ]
-        seen = _exits(host, process)
+        exits = _exits(host, process)
     noted = [KvmExit(MMIO, is_write=write, gpa=UNREACHABLE, length=4) for write in (True, False)]
     trial.legitimate(
         [
             Check("how KVM_RUN ended", str([str(MMIO)] * 4), str(reasons)),
-            Check("ends that were counted", "4", str(seen.total)),
-            Check("of these, for devices", "2", str(seen.device)),
-            Check("what was noted", str(list(map(str, noted))), str(seen.lines_since(0))),
+            Check("ends that were counted", "4", str(exits.total)),
+            Check("of these, for devices", "2", str(exits.device)),
+            Check("what was noted", str(list(map(str, noted))), str(exits.lines_since(0))),
         ]
     )
 

@@ -82,7 +82,7 @@ class Aimed:
     aim: Aim | None = None
 
 
-Seen = tuple[Aimed, Observation]
+AimedObservation = tuple[Aimed, Observation]
 
 
 class Attack:
@@ -137,11 +137,11 @@ class Attack:
 
     def lethal(self, call: str, probe: Callable[[Host, Guest, Target], Got]) -> None:
         """Attack with a probe that may cost a QEMU its life: each kind of page has a pristine host, controls first."""
-        seen: list[Seen] = []
+        observations: list[AimedObservation] = []
         for kind in self._kinds:
             with self.pool.fresh() as host:
-                seen += self._one_kind(host, kind, call, probe)
-        self.judge(seen)
+                observations += self._one_kind(host, kind, call, probe)
+        self.judge(observations)
 
     def all_at_once(self, call: str, probe: Callable[[Host, list[Aimed]], Sequence[Got]]) -> None:
         """Attack all pages of a pristine host in one go, for a probe that takes long, or that harms host or QEMUs.
@@ -196,46 +196,50 @@ class Attack:
         ]
 
     @staticmethod
-    def observe(call: str, guest: Guest, aimed: Sequence[Aimed], got: Sequence[Got]) -> list[Seen]:
+    def observe(call: str, guest: Guest, aimed: Sequence[Aimed], answers: Sequence[Got]) -> list[AimedObservation]:
         """What a probe met on each page, and what the guest finds now, if its QEMU runs and the page was not freed."""
         alive = guest.vitals.reason is None
-        kept = [aim.planted for aim, met in zip(aimed, got, strict=True) if alive and not met.freed]
-        contents = iter(guest.canaries.read(kept) if kept else ())
-        seen: list[Seen] = []
-        for aim, met in zip(aimed, got, strict=True):
-            after = _after(aim.planted.content, met.wrote, next(contents)) if alive and not met.freed else None
-            seen.append((aim, Attack._observation_of(call, aim, met, after)))
-        return seen
+        planted = [aim.planted for aim, answer in zip(aimed, answers, strict=True) if alive and not answer.freed]
+        contents = iter(guest.canaries.read(planted) if planted else ())
+        observations: list[AimedObservation] = []
+        for aim, answer in zip(aimed, answers, strict=True):
+            after = _after(aim.planted.content, answer.wrote, next(contents)) if alive and not answer.freed else None
+            observations.append((aim, Attack._observation_of(call, aim, answer, after)))
+        return observations
 
     @staticmethod
-    def observe_all(call: str, aimed: Sequence[tuple[Guest, Sequence[Aimed]]], got: Sequence[Got]) -> list[Seen]:
-        """The same for the pages of several guests; ``got`` has them all, a guest's after the other's."""
-        seen: list[Seen] = []
+    def observe_all(
+        call: str, aimed: Sequence[tuple[Guest, Sequence[Aimed]]], answers: Sequence[Got]
+    ) -> list[AimedObservation]:
+        """The same for the pages of several guests; ``answers`` has them all, a guest's after the other's."""
+        observations: list[AimedObservation] = []
         for guest, pages in aimed:
-            seen += Attack.observe(call, guest, pages, got[len(seen) : len(seen) + len(pages)])
-        return seen
+            observations += Attack.observe(
+                call, guest, pages, answers[len(observations) : len(observations) + len(pages)]
+            )
+        return observations
 
     @staticmethod
-    def _observation_of(call: str, aimed: Aimed, got: Got, after: After | None) -> Observation:
+    def _observation_of(call: str, aimed: Aimed, answer: Got, after: After | None) -> Observation:
         planted = aimed.planted
         return Observation(
             page=PAGES[planted.kind],
             state=State(planted.state),
             call=call,
             canary=Canary(planted.content, planted.key),
-            reach=_reach(aimed, got),
+            reach=_reach(aimed, answer),
             aim=aimed.aim,
-            ending=got.done,
-            data=got.data,
-            cuts=got.cuts,
-            page_after=None if got.wrote is None and after is After.INTACT else after,
+            ending=answer.done,
+            data=answer.data,
+            cuts=answer.cuts,
+            page_after=None if answer.wrote is None and after is After.INTACT else after,
         )
 
-    def judge(self, seen: Sequence[Seen]) -> None:
+    def judge(self, observations: Sequence[AimedObservation]) -> None:
         """Have the claim judged by all that was seen, in any order."""
         self._trial.attack(
-            subject=[observation for aimed, observation in seen if _under_test(aimed)],
-            control=[observation for aimed, observation in seen if not _under_test(aimed)],
+            subject=[observation for aimed, observation in observations if _under_test(aimed)],
+            control=[observation for aimed, observation in observations if not _under_test(aimed)],
         )
 
     # --- inside ---
@@ -255,31 +259,31 @@ class Attack:
     ) -> None:
         sets = dict(pages_of(host))
 
-        def on(guest: Guest) -> list[Seen]:
-            aimed = [one for one in self.aim(guest, sets[guest]) if one.planted.kind in self._kinds]
+        def on(guest: Guest) -> list[AimedObservation]:
+            aimed = [aim for aim in self.aim(guest, sets[guest]) if aim.planted.kind in self._kinds]
             # While its QEMU is held, the guest answers no question: all probes first, then the guest's view.
             with attacker(guest) as who:
-                got = [probe(who, one.target) for one in aimed]
-            return self.observe(call, guest, aimed, got)
+                answers = [probe(who, aim.target) for aim in aimed]
+            return self.observe(call, guest, aimed, answers)
 
-        self.judge([aim for seen in on_each(list(sets), on) for aim in seen])
+        self.judge([observation for observations in on_each(list(sets), on) for observation in observations])
 
     def _one_kind(
         self, host: Host, kind: str, call: str, probe: Callable[[Host, Guest, Target], Got]
-    ) -> Iterator[Seen]:
+    ) -> Iterator[AimedObservation]:
         """The probe on one kind of page of each guest; on the private one last, as nothing may come after it."""
         todo = [
             (guest, aim) for guest, sets in pages_of(host) for aim in self.aim(guest, sets) if aim.planted.kind == kind
         ]
-        controls: list[Seen] = []
+        controls: list[AimedObservation] = []
         for guest, aimed in sorted(todo, key=lambda pair: _under_test(pair[1])):
 
-            def on(guest: Guest = guest, one: Aimed = aimed) -> list[Seen]:
-                return self.observe(call, guest, [one], [probe(host, guest, one.target)])
+            def on(guest: Guest = guest, target: Aimed = aimed) -> list[AimedObservation]:
+                return self.observe(call, guest, [target], [probe(host, guest, target.target)])
 
-            found = result_of(attempt(on), guest.vitals.name, controls if _under_test(aimed) else ())
-            controls += found
-            yield from found
+            observations = result_of(attempt(on), guest.vitals.name, controls if _under_test(aimed) else ())
+            controls += observations
+            yield from observations
 
 
 def pages_of(host: Host) -> list[tuple[Guest, tuple[str, ...]]]:
@@ -294,7 +298,7 @@ def _put_down(guest: Guest, planted: Planted, mapping: str) -> Aim | None:
     if trial is None:
         return None
     at = planted.address
-    held = MAPPING.search(mapping)
+    match = MAPPING.search(mapping)
     return trial.aim(
         Canary(planted.content, planted.key),
         PAGES[planted.kind],
@@ -302,15 +306,15 @@ def _put_down(guest: Guest, planted: Planted, mapping: str) -> Aim | None:
         host=guest.host_id,
         guest=guest.spec.name,
         addresses=(at.gpa, at.hva, at.hpa),
-        mapping=(int(held[1], 16), int(held[2], 16)) if held else (0, 0),
+        mapping=(int(match[1], 16), int(match[2], 16)) if match else (0, 0),
     )
 
 
-def _reach(aimed: Aimed, got: Got) -> tuple[str, ...]:
+def _reach(aimed: Aimed, answer: Got) -> tuple[str, ...]:
     """What shows that a probe got to its page; nothing, if it must show itself that it did and has not."""
-    if got.met is None:
+    if answer.met is None:
         return aimed.reach
-    return (*aimed.reach, got.met) if got.met else ()
+    return (*aimed.reach, answer.met) if answer.met else ()
 
 
 def _under_test(aimed: Aimed) -> bool:

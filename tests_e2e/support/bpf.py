@@ -60,8 +60,8 @@ def map_of(process: Puppet, size: int) -> Iterator[int]:
     """A map of one value of that size, all zeros."""
     with closing(
         process, bpf(process, MAP_CREATE, struct.pack("<IIII", MAP_TYPE_ARRAY, 4, size, 1)).require("map")
-    ) as it:
-        yield it
+    ) as descriptor:
+        yield descriptor
 
 
 def on_map(process: Puppet, command: int, into: int, value: int) -> Done:
@@ -85,8 +85,8 @@ def program_of(process: Puppet, kind: int, code: bytes, flags: int = 0) -> Itera
     code_at, license_at = process.memory(code), process.memory(b"GPL\0")
     # prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags
     load = struct.pack("<IIQQ20xI", kind, len(code) // 8, code_at, license_at, flags)
-    with closing(process, bpf(process, PROG_LOAD, load).require("load the program")) as it:
-        yield it
+    with closing(process, bpf(process, PROG_LOAD, load).require("load the program")) as descriptor:
+        yield descriptor
 
 
 def _run(process: Puppet, helper: Helper, address: int, content: bytes) -> tuple[Done, bytes]:

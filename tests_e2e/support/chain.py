@@ -47,9 +47,9 @@ def run_chain(puppet: Puppet, *calls: Call) -> list[Done]:
     """
     results = puppet.memory(bytes(_WORD.size * len(calls)))  # written to: no call makes the kernel find memory for it
     places = [results + _WORD.size * number for number in range(len(calls))]
-    ended = puppet.run(b"".join(call.code(place) for call, place in zip(calls, places, strict=True)))
-    if ended.signal is not None:
-        raise ChannelError(f"{', '.join(call.name for call in calls)} in process {puppet.pid}: {ended}")
+    outcome = puppet.run(b"".join(call.code(place) for call, place in zip(calls, places, strict=True)))
+    if outcome.signal is not None:
+        raise ChannelError(f"{', '.join(call.name for call in calls)} in process {puppet.pid}: {outcome}")
     stored = puppet.read(results, _WORD.size * len(calls))
     return [Done.of_result(result) for (result,) in struct.iter_unpack("<q", stored)]
 

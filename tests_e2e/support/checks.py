@@ -19,8 +19,8 @@ def works(trial: Trial, host: Host, check: Callable[[Guest], list[Check]]) -> No
 
     Each guest is watched meanwhile.
     """
-    found = on_each(host.guests, lambda guest: look_and_watch(host, guest, check), in_time=True)
-    trial.legitimate(*found, protected=opted_in(host.guest, found))
+    results = on_each(host.guests, lambda guest: look_and_watch(host, guest, check), in_time=True)
+    trial.legitimate(*results, protected=opted_in(host.guest, results))
 
 
 def checks(guest: Guest, *argv: str, cpu: int | None = None, seconds: float = 30) -> list[Check]:

@@ -33,8 +33,8 @@ class Decoy:
         self.field = Field(fresh_line(), 0)
         pages = pages_in_each_encoding(self.field.line)
         address = process.memory(b"".join(pages.values()))
-        held = places(ssh, process.pid, address, len(pages))
-        self._frames = {name: place.frame for name, place in zip(pages, held, strict=True)}
+        entries = places(ssh, process.pid, address, len(pages))
+        self._frames = {name: place.frame for name, place in zip(pages, entries, strict=True)}
         self._ssh = ssh
 
     def checks(self, memory: Memory, frames_of: Mapping[str, frozenset[int]]) -> list[Check]:

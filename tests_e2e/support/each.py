@@ -73,14 +73,14 @@ def result_of(tried: _T | Broke, whose: str, controls: Sequence[object]) -> _T:
     raise HarmError(f"what works in the control fails with {whose}: {tried.error.message}") from tried.error
 
 
-def opted_in(guest: Guest, found: Sequence[Sequence[Check]]) -> bool | None:
+def opted_in(guest: Guest, results: Sequence[Sequence[Check]]) -> bool | None:
     """Whether the guest under test opted in; None if there is no other one, or if it does not matter.
 
     A guest with a wrong check may not answer any more, and the claim is FAIL already.
 
-    :param found: checks of each guest, of this one first.
+    :param results: checks of each guest, of this one first.
     """
-    if len(found) < 2 or not all(check.right for check in found[0]):
+    if len(results) < 2 or not all(check.right for check in results[0]):
         return None
     return guest.protected
 

@@ -51,15 +51,15 @@ def ask_until_it_ends(
     tracing = _Tracing(tracer, page.qemu)
     deadline = Deadline(TIMEOUT)
     with workers(1) as asker:
-        asked = asker.submit(ask)
+        question = asker.submit(ask)
         poll_until(
-            lambda: tracing.step() or _has_answer(asked),
+            lambda: tracing.step() or _has_answer(question),
             deadline,
             "QEMU to answer or to end",
-            explain=lambda: f"the question failed: {asked.exception()}" if asked.done() else "no answer yet",
+            explain=lambda: f"the question failed: {question.exception()}" if question.done() else "no answer yet",
         )
-        if _has_answer(asked):
-            return Done(), asked.result()
+        if _has_answer(question):
+            return Done(), question.result()
     met = tracing.fault
     if met is None or met.signal != tracing.ended:
         raise MachineError(f"QEMU ended by {tracing.ended or 'itself'}; the fault that it met: {met}")
@@ -69,9 +69,9 @@ def ask_until_it_ends(
     return met, None
 
 
-def _has_answer(asked: Future[T]) -> bool:
+def _has_answer(question: Future[T]) -> bool:
     """Whether there is an answer. That the question failed is one only as long as QEMU lives."""
-    return asked.done() and not isinstance(asked.exception(), SealproofError | OSError)
+    return question.done() and not isinstance(question.exception(), SealproofError | OSError)
 
 
 class _Tracing:

@@ -28,9 +28,9 @@ def faults_at(ssh: Ssh, address: int) -> Iterator[Callable[[], int]]:
     def shell(script: str) -> str:
         return ssh.run(["sh", "-c", script], seconds=20).require().text
 
-    wanted = f"address >= {address:#x} && address < {address + PAGE_SIZE:#x}"
+    condition = f"address >= {address:#x} && address < {address + PAGE_SIZE:#x}"
     each = "".join(
-        f" && echo '{wanted}' > {event}/filter && echo 1 > {event}/enable"
+        f" && echo '{condition}' > {event}/filter && echo 1 > {event}/enable"
         for event in (f"{INSTANCE}/events/exceptions/{name}" for name in EVENTS)
     )
     shell(f"mkdir {INSTANCE}{each}")
@@ -46,8 +46,8 @@ def that_met(ssh: Ssh, address: int, probe: Callable[[], Got]) -> Got:
     Where neither is so the observation is one of nothing, and the claim MISS.
     """
     with faults_at(ssh, address) as faults:
-        got = probe()
+        answer = probe()
         count = faults()
-    if any(got.data):
-        return replace(got, met="bytes of the page came")
-    return replace(got, met=f"the host's CPUs took {count} faults at the page" if count else "")
+    if any(answer.data):
+        return replace(answer, met="bytes of the page came")
+    return replace(answer, met=f"the host's CPUs took {count} faults at the page" if count else "")

@@ -59,10 +59,10 @@ def fields_in(
         field: {name: set() for name in theirs.values()} for field, theirs in words.items()
     }
     whose = {word: (field, name) for field, theirs in words.items() for word, name in theirs.items()}
-    for frame, held in search(memory, whose, skip).items():
-        for field, name in held:
+    for frame, names in search(memory, whose, skip).items():
+        for field, name in names:
             frames_of[field][name].add(frame)
-    return {field: {name: frozenset(frames) for name, frames in held.items()} for field, held in frames_of.items()}
+    return {field: {name: frozenset(frames) for name, frames in names.items()} for field, names in frames_of.items()}
 
 
 def fresh_line() -> bytes:
@@ -101,20 +101,22 @@ def nothing_left(host: Host, end: Callable[[Guest], object]) -> list[list[Check]
         end(guest)
     results = []
     with memory_of(host) as memory:
-        left = fields_in(memory, fields.values())
+        frames_of_fields = fields_in(memory, fields.values())
         for guest, field in fields.items():
-            frames = frozenset().union(*left[field].values()) if private[guest] else ()
+            frames = frozenset().union(*frames_of_fields[field].values()) if private[guest] else ()
             whose = owners_of(host.ssh, memory, frames)
-            results.append(_checks(field, left[field], whose, private=private[guest]))
+            results.append(_checks(field, frames_of_fields[field], whose, private=private[guest]))
     return results
 
 
-def _checks(field: Field, left: dict[str, frozenset[int]], whose: Mapping[int, str], *, private: bool) -> list[Check]:
-    own_frames, *others = left.items()
+def _checks(
+    field: Field, frames_by_name: dict[str, frozenset[int]], whose: Mapping[int, str], *, private: bool
+) -> list[Check]:
+    own_frames, *others = frames_by_name.items()
     most = f"at least half of {field.pages}"  # the host may have used some of what a guest gave back
-    got = name_frames(own_frames[1], whose) if private or len(own_frames[1]) < field.pages // 2 else most
+    actual = name_frames(own_frames[1], whose) if private or len(own_frames[1]) < field.pages // 2 else most
     return [
-        Check(f"pages of the host's memory that hold the field {own_frames[0]}", "none" if private else most, got),
+        Check(f"pages of the host's memory that hold the field {own_frames[0]}", "none" if private else most, actual),
         *(Check(f"pages that hold it {name}", "none", name_frames(frames, whose)) for name, frames in others),
     ]
 

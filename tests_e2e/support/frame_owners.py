@@ -58,18 +58,18 @@ def owners_of(ssh: Ssh, memory: Memory, frames: Iterable[int]) -> dict[int, str]
 
     :param memory: the host's.
     """
-    asked = sorted(frames)[:FEW]
-    if not asked:
+    some = sorted(frames)[:FEW]
+    if not some:
         return {}
     read = f"dd if={FLAGS} bs={ENTRY.size} count=1 status=none skip="
-    flags = ssh.run(["sh", "-c", "; ".join(f"{read}{frame}" for frame in asked)], seconds=60).require().stdout
-    kinds = {frame: owner(flags) for frame, (flags,) in zip(asked, ENTRY.iter_unpack(flags), strict=True)}
+    flags = ssh.run(["sh", "-c", "; ".join(f"{read}{frame}" for frame in some)], seconds=60).require().stdout
+    kinds = {frame: owner(flags) for frame, (flags,) in zip(some, ENTRY.iter_unpack(flags), strict=True)}
     if KERNEL not in kinds.values() and SLAB not in kinds.values():
         return kinds
     root = root_of(ssh)
     kernel = KernelMemory.of(ssh, memory, root)
     areas = list(_areas(ssh, kernel))
-    mapped = walk_from(memory, (root,), asked).kernel
+    mapped = walk_from(memory, (root,), some).kernel
     return {frame: _closer(frame, kind, kernel, areas, mapped) for frame, kind in kinds.items()}
 
 
@@ -84,7 +84,7 @@ def _closer(frame: int, kind: str, kernel: KernelMemory, areas: list[Area], mapp
         return kind
     addresses = [mapped.at[frame]] if frame in mapped.at else []
     addresses += [address for other, address in mapped.more if other == frame]
-    named = (what for first, end, what in areas for address in addresses if first <= address < end)
+    named = (area for first, end, area in areas for address in addresses if first <= address < end)
     return next(named, kind)
 
 

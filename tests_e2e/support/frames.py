@@ -57,9 +57,9 @@ def frame_after(process: Puppet, page: Target, *calls: Call) -> tuple[list[Done]
     frame = place(process, page.qemu, page.hva).frame
     hpa = page.hpa if frame is None else frame * PAGE_SIZE
     attempt = attempt_by_module(process, Method.DIRECT_MAP_READ, hpa, bytes(PAGE_SIZE))
-    *ended, asked = run_chain(process, *calls, call("ioctl", attempt.device, ATTACK, attempt.request))
-    asked.require("the attack module's ioctl")
-    return ended, Frame(hpa, *attempt.outcome(process))
+    *results, request = run_chain(process, *calls, call("ioctl", attempt.device, ATTACK, attempt.request))
+    request.require("the attack module's ioctl")
+    return results, Frame(hpa, *attempt.outcome(process))
 
 
 def content_later(host: Host, frame: Frame) -> bytes:

@@ -62,7 +62,7 @@ class Gdb:
         self._said = self._said[count:]
 
     def _hear(self) -> None:
-        heard = self._stream.recv(LONGEST)
-        if not heard:
+        data = self._stream.recv(LONGEST)
+        if not data:
             raise ChannelError("the gdb stub ended the connection")
-        self._said += heard
+        self._said += data

@@ -19,13 +19,14 @@ class GuestFrames:
     """A guest's pages by the host's page frame: guest-physical addresses in bytes.
 
     :ivar private: of pages that the guest has not shared. :ivar open: of the others.
-    :ivar kept: guest-physical addresses of all pages that it has not shared, whether or not the host has a frame there.
+    :ivar unshared: guest-physical addresses of all pages that it has not shared, whether or not the host has a frame
+        there.
     :ivar address: of each page of the guest, by its guest-physical address, the address in the VMM.
     """
 
     private: Mapping[int, int]
     open: Mapping[int, int]
-    kept: frozenset[int] = frozenset()
+    unshared: frozenset[int] = frozenset()
     address: Mapping[int, int] = field(default_factory=dict)
 
     @property
@@ -36,7 +37,10 @@ class GuestFrames:
     def still(self, later: GuestFrames) -> GuestFrames:
         """What was so before and afterwards: a guest that runs may share pages, and the host may move them."""
         return GuestFrames(
-            _both(self.private, later.private), _both(self.open, later.open), self.kept & later.kept, self.address
+            _both(self.private, later.private),
+            _both(self.open, later.open),
+            self.unshared & later.unshared,
+            self.address,
         )
 
 

@@ -76,34 +76,36 @@ def owners(guests: Mapping[str, GuestFrames], nested: Iterable[Nested]) -> dict[
 
     Those that agree with nobody are not in it: of a VM that is no guest of ours, or of one that has ended.
     """
-    known = {name: dict(_places(frames)) for name, frames in guests.items()}
+    places_of = {name: dict(_places(frames)) for name, frames in guests.items()}
     owner_of: dict[int, str] = {}
     for table in nested:
-        agree = {name: sum(table.at.get(gpa) == frame for gpa, frame in gpas.items()) for name, gpas in known.items()}
+        agree = {
+            name: sum(table.at.get(gpa) == frame for gpa, frame in gpas.items()) for name, gpas in places_of.items()
+        }
         best = max(agree, key=lambda name: agree[name])
         if agree[best]:
             owner_of[table.root] = best
     return owner_of
 
 
-def checks(name: str, guests: Mapping[str, GuestFrames], cpus: int, layout: DirectMap, held: Holders) -> list[Check]:
+def checks(name: str, guests: Mapping[str, GuestFrames], cpus: int, layout: DirectMap, holders: Holders) -> list[Check]:
     """What must be so of a guest.
 
     :param guests: all guests by name, whether or not they have private pages. :param cpus: how many the guest has.
     :param layout: where the host's kernel has its direct map, and its own image.
     """
     frames = guests[name]
-    whose = owners(guests, held.nested)
-    own = [table for table in held.nested if whose.get(table.root) == name]
-    others = [table for table in held.nested if whose.get(table.root) != name]
+    whose = owners(guests, holders.nested)
+    own = [table for table in holders.nested if whose.get(table.root) == name]
+    others = [table for table in holders.nested if whose.get(table.root) != name]
     private, rest = _and_as_mapped(frames, own), _its_own(name, frames, guests)
-    kernel, processes = held.walked.kernel, held.walked.processes
+    kernel, processes = holders.walked.kernel, holders.walked.processes
     mapped = frozenset(frame for table in own for frame in table.at.values())
     blocks = sum(len(table.blocks) for table in own)
     return [
         # The walk sees what there is to see.
-        Check("the topmost table that a CPU has loaded was found", "yes", _yes(held.in_use in held.walked.roots)),
-        Check("topmost tables of processes", "some", _some(len(held.walked.roots) - 1)),
+        Check("the topmost table that a CPU has loaded was found", "yes", _yes(holders.in_use in holders.walked.roots)),
+        Check("topmost tables of processes", "some", _some(len(holders.walked.roots) - 1)),
         Check("control blocks of the guest's virtual CPUs", f"at least {cpus}", at_least(cpus, blocks)),
         _none("tables that its nested page tables have twice", ((gpa, gpa) for table in own for gpa in table.again)),
         _none("pages that they and its VMM's page tables have in different frames", _differing(frames, own)),
@@ -113,7 +115,7 @@ def checks(name: str, guests: Mapping[str, GuestFrames], cpus: int, layout: Dire
         _none("private pages that a process maps", _places_mapped(private, processes)),
         _none(
             "private pages that an address space maps which has nothing else",
-            _places_mapped(private, held.walked.windows),
+            _places_mapped(private, holders.walked.windows),
         ),
         _none("private pages that nested page tables of others map", _in_nested(others, private)),
         _none("private pages that its own map elsewhere", _astray(frames, own, private)),
@@ -128,19 +130,21 @@ def checks(name: str, guests: Mapping[str, GuestFrames], cpus: int, layout: Dire
     ]
 
 
-def counts(name: str, guests: Mapping[str, GuestFrames], held: Holders) -> str:
+def counts(name: str, guests: Mapping[str, GuestFrames], holders: Holders) -> str:
     """How many of a guest's pages are mapped by whom, in lines to read."""
     frames = guests[name]
-    whose = owners(guests, held.nested)
-    tables = [table for table in held.nested if whose.get(table.root) == name]
+    whose = owners(guests, holders.nested)
+    tables = [table for table in holders.nested if whose.get(table.root) == name]
     own = frozenset(frame for table in tables for frame in table.at.values())
-    others = frozenset(frame for table in held.nested if whose.get(table.root) != name for frame in table.at.values())
+    others = frozenset(
+        frame for table in holders.nested if whose.get(table.root) != name for frame in table.at.values()
+    )
     who = {
         "its own nested page tables": own,
         "nested page tables of others": others,
-        "the kernel": held.walked.kernel.at,
-        "a process": _by_processes(held.walked.processes),
-        "an address space that has nothing else": held.walked.windows.at,
+        "the kernel": holders.walked.kernel.at,
+        "a process": _by_processes(holders.walked.processes),
+        "an address space that has nothing else": holders.walked.windows.at,
     }
     lines = []
     for kind, pages in (("private", _and_as_mapped(frames, tables)), ("other", frames.open)):
@@ -182,8 +186,8 @@ def _strange(pages: Mapping[int, int], kernel: Mapped, layout: DirectMap) -> Ite
     # What of its own image the kernel needs at its start alone is free memory later, and stays mapped there, too.
     image = layout.image
     for frame, address in _all_of(pages, kernel):
-        known = (layout.address(frame * PAGE_SIZE), image.virtual + frame * PAGE_SIZE - image.physical)
-        if address not in known:
+        addresses = (layout.address(frame * PAGE_SIZE), image.virtual + frame * PAGE_SIZE - image.physical)
+        if address not in addresses:
             yield pages[frame], address
 
 
@@ -219,13 +223,13 @@ def _its_own(name: str, frames: GuestFrames, guests: Mapping[str, GuestFrames]) 
 
 def _and_as_mapped(frames: GuestFrames, own: Iterable[Nested]) -> dict[int, int]:
     """Private pages by frame, as the host tells them and as the guest's processor finds them."""
-    gpa_of = {frame: gpa for nested in own for gpa, frame in nested.at.items() if gpa in frames.kept}
+    gpa_of = {frame: gpa for nested in own for gpa, frame in nested.at.items() if gpa in frames.unshared}
     return {**gpa_of, **frames.private}
 
 
 def _differing(frames: GuestFrames, own: Iterable[Nested]) -> Iterator[Place]:
-    known = dict(_places(frames))
-    return ((gpa, frame) for nested in own for gpa, frame in nested.at.items() if known.get(gpa, frame) != frame)
+    frame_of = dict(_places(frames))
+    return ((gpa, frame) for nested in own for gpa, frame in nested.at.items() if frame_of.get(gpa, frame) != frame)
 
 
 def _places(frames: GuestFrames) -> Iterator[tuple[int, int]]:

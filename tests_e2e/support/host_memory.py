@@ -29,9 +29,9 @@ def pages_with(memory: mmap.mmap | bytes, canaries: Sequence[bytes]) -> list[byt
     """For each canary all page frames with a piece of it: its first one anywhere, others where they are in a page."""
     where: list[set[int]] = [set() for _ in canaries]
     for at in FURTHER:
-        known = {canary[at : at + PIECE]: number for number, canary in enumerate(canaries)}
+        number_of = {canary[at : at + PIECE]: number for number, canary in enumerate(canaries)}
         for frame in range(0, len(memory), PAGE_SIZE):
-            number = known.get(memory[frame + at : frame + at + PIECE])
+            number = number_of.get(memory[frame + at : frame + at + PIECE])
             if number is not None:
                 where[number].add(frame)
     for canary, frames in zip(canaries, where, strict=True):

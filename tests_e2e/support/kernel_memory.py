@@ -58,8 +58,8 @@ class KernelMemory:
             at = self.physical(address + len(content))
             if at is None:
                 break
-            left = PAGE_SIZE - at % PAGE_SIZE
-            content += bytes(self._memory[at : at + min(left, size - len(content))])
+            rest = PAGE_SIZE - at % PAGE_SIZE
+            content += bytes(self._memory[at : at + min(rest, size - len(content))])
         return content
 
     def word(self, address: int) -> int:

@@ -53,8 +53,12 @@ def symbols_of(guest: Guest) -> Symbols:
         raise MachineError(f"the guest's kernel does not name {', '.join(missing)}: {output}")
     pages = {name: f"{at[name] // PAGE:x}" for name in (CLOCK, *OF_EACH_CPU)}
     symbols = shell(guest, f"grep -E '^0*({'|'.join(sorted(set(pages.values())))})[0-9a-f]{{3}} ' /proc/kallsyms")
-    known = [(int(words[0], 16) // PAGE, words[2]) for line in symbols.splitlines() if len(words := line.split()) == 3]
-    beside = {name: tuple(sorted(other for page, other in known if page == at[name] // PAGE)) for name in pages}
+    symbols_by_page = [
+        (int(words[0], 16) // PAGE, words[2]) for line in symbols.splitlines() if len(words := line.split()) == 3
+    ]
+    beside = {
+        name: tuple(sorted(other for page, other in symbols_by_page if page == at[name] // PAGE)) for name in pages
+    }
     return Symbols(at, beside, image)
 
 
@@ -72,6 +76,6 @@ def of_its_kernel(sweep: Sweep, symbols: Symbols, *, protected: bool) -> list[Ch
     ]
 
 
-def _lie(name: str, wanted: Iterable[str], names: Iterable[str], sweep: Sweep, *, protected: bool) -> Check:
-    got = ", ".join(sorted(names)) if sweep.shared else "none"
-    return Check(name, ", ".join(wanted) if protected else "none", got)
+def _lie(name: str, expected: Iterable[str], names: Iterable[str], sweep: Sweep, *, protected: bool) -> Check:
+    actual = ", ".join(sorted(names)) if sweep.shared else "none"
+    return Check(name, ", ".join(expected) if protected else "none", actual)

@@ -68,12 +68,12 @@ def events(ssh: Ssh, name: str, hits: Sequence[Event], *, option: str = "", kib:
         ssh.run(["sh", "-c", " && ".join((f"cd {TRACING}", *steps))], seconds=TIMEOUT).require()
 
     shell(
-        *(f"echo 'p:{event_id} {what.function} {what.fetched}' >> kprobe_events" for event_id, what in ids.items()),
+        *(f"echo 'p:{event_id} {event.function} {event.fetched}' >> kprobe_events" for event_id, event in ids.items()),
         f"mkdir {trace.path}",
         f"cd {trace.path}",
         *([f"echo {kib} > buffer_size_kb"] if kib else []),
         *([f"echo 1 > options/{option}"] if option else []),
-        *(f"echo '{what.only}' > events/{event_id}/filter" for event_id, what in ids.items()),
+        *(f"echo '{event.only}' > events/{event_id}/filter" for event_id, event in ids.items()),
         *(f"echo 1 > events/{event_id}/enable" for event_id in ids),
     )
     try:

@@ -71,9 +71,9 @@ def loads_of_each(who: Puppet, first: int, count: int) -> list[str | None]:
         size = min(AT_ONCE, count - at)
         who.write(results, bytes(size))
         start = first + at * PAGE_SIZE
-        ended = who.run(LOAD_EACH, rdi=start, rsi=size, rdx=results, r8=stack + STACK - 16, r9=action)
+        outcome = who.run(LOAD_EACH, rdi=start, rsi=size, rdx=results, r8=stack + STACK - 16, r9=action)
         content = who.read(results, size)
-        if ended.signal is not None or 0 in content:
-            raise ChannelError(f"loads from {size} pages at {start:#x}: {ended}, {content.count(0)} not tried")
+        if outcome.signal is not None or 0 in content:
+            raise ChannelError(f"loads from {size} pages at {start:#x}: {outcome}, {content.count(0)} not tried")
         met += [None if load_ == LOADED else signal.Signals(load_).name for load_ in content]
     return met

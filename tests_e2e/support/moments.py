@@ -32,19 +32,19 @@ NONE = "none"
 class Moment:
     """What was so of a guest at one moment.
 
-    :ivar after: seconds that the host has run since all began. :ivar held: frames that have its content.
+    :ivar after: seconds that the host has run since all began. :ivar frames: frames that have its content.
     :ivar by_kernel: those that the kernel's page tables lead to. :ivar by_process: those that a process's lead to.
     """
 
     after: float
-    held: frozenset[int]
+    frames: frozenset[int]
     by_kernel: frozenset[int]
     by_process: frozenset[int]
 
     def __str__(self) -> str:
         """One line to read."""
         counts = f"{len(self.by_kernel):6} mapped by the kernel, {len(self.by_process):6} by a process"
-        return f"{self.after:7.3f} s: {len(self.held):6} frames hold the content, {counts}"
+        return f"{self.after:7.3f} s: {len(self.frames):6} frames hold the content, {counts}"
 
 
 def moments_of(host: Host, fields: Mapping[Guest, Field], begin: Callable[[], object]) -> dict[Guest, list[Moment]]:
@@ -65,12 +65,12 @@ def moments_of(host: Host, fields: Mapping[Guest, Field], begin: Callable[[], ob
             with standing_still(host):
                 ran += time.monotonic() - since
                 live.copy_to(memory)
-                held = {guest: frames_with(memory, field.line[:WORD]) for guest, field in fields.items()}
-                everybodys = frozenset().union(*held.values())
+                frames_of = {guest: frames_with(memory, field.line[:WORD]) for guest, field in fields.items()}
+                everybodys = frozenset().union(*frames_of.values())
                 walked = walk(memory, root, everybodys, not_roots=everybodys)
             since = time.monotonic()
             kernel, processes = walked.kernel.at.keys(), walked.processes.at.keys()
-            for guest, frames in held.items():
+            for guest, frames in frames_of.items():
                 moments[guest].append(Moment(ran, frames, frames & kernel, frames & processes))
     return moments
 
@@ -89,12 +89,12 @@ def checks(moments: list[Moment], *, private: bool) -> list[Check]:
 
     :param private: whether the content is the guest's alone. Of a plain guest's the kernel maps all of it.
     """
-    held = frozenset().union(*(moment.held for moment in moments))
+    frames = frozenset().union(*(moment.frames for moment in moments))
     mapped = frozenset().union(*(moment.by_kernel | moment.by_process for moment in moments))
     word = "some" if mapped else NONE
     return [
         Check("moments at which the host stood still", str(MOMENTS), str(len(moments))),
-        Check("frames with the content, at one moment or another", "some", "some" if held else NONE),
+        Check("frames with the content, at one moment or another", "some", "some" if frames else NONE),
         Check(
             "of these the kernel or a process mapped",
             NONE if private else "some",

@@ -73,18 +73,18 @@ def _block(
 ) -> bytes:
     block = bytearray(PAGE_SIZE)
 
-    def put(at: int, form: str, *values: int) -> None:
+    def store(at: int, form: str, *values: int) -> None:
         struct.pack_into(form, block, at, *values)
 
-    put(_INTERCEPTS, "<I", _VMRUN_AND_VMMCALL)
-    put(_TSC_OFFSET, "<Q", mark)
-    put(_ASID, "<I", 1)
+    store(_INTERCEPTS, "<I", _VMRUN_AND_VMMCALL)
+    store(_TSC_OFFSET, "<Q", mark)
+    store(_ASID, "<I", 1)
     code, data = kinds
     for at, selector, kind in ((0x400, 16, data), (0x410, 8, code), (0x420, 16, data), (0x430, 16, data)):
-        put(at, "<HHIQ", selector, kind, limit, base if kind == code else 0)
-    put(0x4D0, "<Q", EFER_SVME)
-    put(0x548, "<QQQQQQQ", *control, 0x400, 0xFFFF0FF0, 2, start)
-    put(0x668, "<Q", 0x0007040600070406)  # the page attribute table of a reset
+        store(at, "<HHIQ", selector, kind, limit, base if kind == code else 0)
+    store(0x4D0, "<Q", EFER_SVME)
+    store(0x548, "<QQQQQQQ", *control, 0x400, 0xFFFF0FF0, 2, start)
+    store(0x668, "<Q", 0x0007040600070406)  # the page attribute table of a reset
     return bytes(block)
 
 

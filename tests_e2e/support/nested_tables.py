@@ -73,14 +73,14 @@ def find_nested_table(memory: Pages, root: int, blocks: tuple[int, ...]) -> Nest
     frames = len(memory) // PAGE_SIZE
     at: dict[int, int] = {}
     again: list[int] = []
-    seen: set[tuple[int, int]] = set()  # tables with their levels: what is no table at all may lead round and round
+    tables: set[tuple[int, int]] = set()  # tables with their levels: what is no table at all may lead round and round
     todo = [(root, TOP, 0)]
     while todo:
         table, level, base = todo.pop()
-        if (table, level) in seen:
+        if (table, level) in tables:
             again.append(base)
             continue
-        seen.add((table, level))
+        tables.add((table, level))
         shift = 12 + 9 * (level - 1)
         below: list[tuple[int, int, int]] = []
         for index, entry in enumerate(entries_of(memory, table)):
@@ -91,9 +91,9 @@ def find_nested_table(memory: Pages, root: int, blocks: tuple[int, ...]) -> Nest
                 pages = 1 << (shift - 12)
                 first = frame // pages * pages  # bits that are zero in the address may mean something else
                 # KVM marks what is a device's by an address that no processor has: frames that are not there.
-                held = range(first, min(first + pages, frames))
-                at.update((gpa + number * PAGE_SIZE, entry) for number, entry in enumerate(held))
+                run = range(first, min(first + pages, frames))
+                at.update((gpa + number * PAGE_SIZE, entry) for number, entry in enumerate(run))
             elif frame < frames:
                 below.append((frame, level - 1, gpa))
         todo += reversed(below)
-    return Nested(root, blocks, at, len(seen), tuple(again))
+    return Nested(root, blocks, at, len(tables), tuple(again))

@@ -29,15 +29,15 @@ DATA_PAGES = 4
 STORE = bytes.fromhex("8807")  # mov [rdi], al
 
 
-def take_sample(puppet: Puppet, what: int, *, stack: int = 0, **registers: int) -> bytes:
+def take_sample(puppet: Puppet, contents: int, *, stack: int = 0, **registers: int) -> bytes:
     """Have perf take a sample at a page fault of the puppet's main thread.
 
-    :param what: SAMPLE_CALLCHAIN or SAMPLE_STACK_USER, then of ``stack`` bytes. :param registers: at the fault.
+    :param contents: SAMPLE_CALLCHAIN or SAMPLE_STACK_USER, then of ``stack`` bytes. :param registers: at the fault.
     :returns: that part of the sample.
     :raises ChannelError: there is no such event, or no sample of the fault.
     """
     flags = DISABLED | EXCLUDE_KERNEL | EXCLUDE_CALLCHAIN_KERNEL
-    attr = ATTR.pack(SOFTWARE, ATTR.size, PAGE_FAULTS, 1, SAMPLE_ADDR | what, 0, flags, 0, stack, 0)
+    attr = ATTR.pack(SOFTWARE, ATTR.size, PAGE_FAULTS, 1, SAMPLE_ADDR | contents, 0, flags, 0, stack, 0)
     size, fresh = (1 + DATA_PAGES) * PAGE_SIZE, puppet.memory(PAGE_SIZE)
     with (
         descriptor_of(puppet, "perf_event_open", puppet.memory(attr), 0, -1, -1, 0) as event,

@@ -38,14 +38,14 @@ def judge_each(trial: Trial, host: Host, results: list[list[Check]]) -> None:
     trial.legitimate(*results, protected=opted_in(host.guest, results))
 
 
-def look_checks(guest: Guest, look: Look, held: slice) -> list[Check]:
-    """Whether a look at the CPU tells the part ``held`` of a canary while the guest's program has it in registers.
+def look_checks(guest: Guest, look: Look, span: slice) -> list[Check]:
+    """Whether a look at the CPU tells the part ``span`` of a canary while the guest's program has it in registers.
 
     :param look: what it brings home; it stops the guest for that long, or not.
     :raises DeadlineError: the program was never seen at it.
     """
     aimed = user_canary(guest)
-    private, size = aimed.planted.state == State.PRIVATE, held.stop - held.start
+    private, size = aimed.planted.state == State.PRIVATE, span.stop - span.start
     # Of the rest of the page nothing counts.
     canary = Canary(aimed.planted.content)
     most = looks = 0
@@ -82,20 +82,20 @@ def change_checks(guest: Guest, change: Callable[[Guest, AtWork], bool]) -> list
     aimed = user_canary(guest)
     private = aimed.planted.state == State.PRIVATE
     canary = Canary(aimed.planted.content)
-    made = 0
-    kept = True
+    count = 0
+    unchanged = True
 
     def at_work(registers: bytes) -> bool:
         return private or canary.count_leaked(registers) == GENERAL.stop
 
     for _ in range(TRIES):
         with guest.canaries.holding(aimed.planted, seconds=HOLDS) as holding:
-            while not holding.done() and made < LOOKS:
-                made += change(guest, at_work) and not holding.done()
+            while not holding.done() and count < LOOKS:
+                count += change(guest, at_work) and not holding.done()
                 wait([holding], timeout=PAUSE)
-        kept = kept and bool(holding.result()["kept"])
-        if made >= LOOKS:
+        unchanged = unchanged and bool(holding.result()["kept"])
+        if count >= LOOKS:
             break
-    if not made:
+    if not count:
         raise DeadlineError(f"the guest's program was never seen at work in {TRIES * HOLDS} s")
-    return [Check("the program's registers stayed as they were", str(private), str(kept))]
+    return [Check("the program's registers stayed as they were", str(private), str(unchanged))]

@@ -74,8 +74,8 @@ def search(memory: Memory, words: Mapping[int, Name], skip: Collection[int] = ()
 
     :param words: with their names: the encoding's. :param skip: frames that are not looked at.
     """
-    wanted = frozenset(words)
-    letters = frozenset(b"".join(word.to_bytes(WORD, "little") for word in wanted))
+    numbers = frozenset(words)
+    letters = frozenset(b"".join(word.to_bytes(WORD, "little") for word in numbers))
     marks = bytes(byte in letters for byte in range(256))
     names_in: dict[int, dict[Name, int]] = {}
     for frame in range(len(memory) // PAGE_SIZE):
@@ -85,7 +85,7 @@ def search(memory: Memory, words: Mapping[int, Name], skip: Collection[int] = ()
         # Quickly: of a secret in few letters few pages have 8 bytes, one after the other, that could be some of it.
         if page == EMPTY or A_WORD not in page.translate(marks):
             continue
-        held = TABLE.unpack(page)
-        if not wanted.isdisjoint(held):
-            names_in[frame] = dict(Counter(words[word] for word in held if word in wanted))
+        page_words = TABLE.unpack(page)
+        if not numbers.isdisjoint(page_words):
+            names_in[frame] = dict(Counter(words[word] for word in page_words if word in numbers))
     return names_in

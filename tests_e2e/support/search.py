@@ -24,7 +24,7 @@ from tests_e2e.support.outside import outside, standing_still
 from tests_e2e.support.translations import root_of, walk
 from tests_e2e.support.watch import host_kernel
 
-KEPT = Path(__file__).with_name("sequences")
+SEQUENCE_FOLDER = Path(__file__).with_name("sequences")
 SEED = 2
 SEQUENCES = {True: 16, False: 6}  # of about 40 operations each: with protection, and without
 TRIED = 5  # at least: none is tried twice
@@ -48,9 +48,9 @@ def try_generated(check: Agrees, protects: bool) -> Failed | None:  # noqa: FBT0
     return (failure[0], f"{failure[1]}: {'; '.join(failure[0])}") if failure else None
 
 
-def those_kept(check: Agrees, protects: bool) -> Failed | None:  # noqa: FBT001
+def kept_sequences(check: Agrees, protects: bool) -> Failed | None:  # noqa: FBT001
     """Try the sequences that are kept in files; returns the first that fails."""
-    for file in sorted(KEPT.glob("*.txt")):
+    for file in sorted(SEQUENCE_FOLDER.glob("*.txt")):
         operations = sequence_file.read(file) if protects else without_protection(sequence_file.read(file))
         if failure := check(operations):
             return operations, f"{file.name}: {failure}"
@@ -73,23 +73,23 @@ def sequences_agree(trial: Trial, host: Host, attempt: Try, most: int, many: int
         trial.legitimate([*plain, host_kernel(host, since)])
     else:
         tried = each.attempt(lambda: _checks(trial, host, attempt, most, many, protects=True))
-        found = each.result_of(tried, "guests that are protected", [plain])
-        trial.legitimate([*found, host_kernel(host, since)], plain)
+        results = each.result_of(tried, "guests that are protected", [plain])
+        trial.legitimate([*results, host_kernel(host, since)], plain)
 
 
 def _checks(trial: Trial, host: Host, attempt: Try, most: int, many: int, *, protects: bool) -> list[Check]:
-    seen, run, guest = Tally(), OnHost(lambda: host), "protected" if protects else "plain"
+    tally, run, guest = Tally(), OnHost(lambda: host), "protected" if protects else "plain"
     offered = offers_protection(run)
-    failed = attempt(lambda operations: disagreement(operations, run, seen, offered=offered), protects)
-    trial.attach(f"tried-{guest}.txt", f"{seen}\n")
+    failed = attempt(lambda operations: disagreement(operations, run, tally, offered=offered), protects)
+    trial.attach(f"tried-{guest}.txt", f"{tally}\n")
     if failed:  # for sealproof search --replay
         trial.attach(f"failed-{guest}.txt", sequence_file.sequence_text(failed[0], [f"Seen: {failed[1]}"]))
     return [
         Check("the first answer that is not the model's", "none", failed[1] if failed else "none"),
-        Check("sequences that were tried", _at_least(most, most), _at_least(most, seen.sequences)),
-        Check("pages that the VMM was kept out of", "many" if protects else "none", _how_many(seen.private, many)),
-        Check("pages of which the VMM read what is there", "many", _how_many(seen.read, many)),
-        Check("frames of VMMs that ended, which were read", "many", _how_many(seen.left, SOME)),
+        Check("sequences that were tried", _at_least(most, most), _at_least(most, tally.sequences)),
+        Check("pages that the VMM was kept out of", "many" if protects else "none", _how_many(tally.private, many)),
+        Check("pages of which the VMM read what is there", "many", _how_many(tally.read, many)),
+        Check("frames of VMMs that ended, which were read", "many", _how_many(tally.left, SOME)),
     ]
 
 

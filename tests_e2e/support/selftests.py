@@ -43,8 +43,8 @@ def as_on_stock(results: Iterable[SelftestResult], recorded: Mapping[str, int]) 
     comparisons: list[Check] = []
     for result in results:
         name, number = result.test.name, recorded[result.test.name]
-        got = result.outcome.value if result.outcome is KtapOutcome.PASS else f"{result.outcome}: {result.reason}"
-        comparisons.append(Check(name, KtapOutcome.PASS.value, got))
+        actual = result.outcome.value if result.outcome is KtapOutcome.PASS else f"{result.outcome}: {result.reason}"
+        comparisons.append(Check(name, KtapOutcome.PASS.value, actual))
         if number:
             enough = "true" if record.count_passed(result) >= number else f"{record.count_passed(result)} do"
             comparisons.append(Check(f"{name}: at least {number} of its checks pass", "true", enough))

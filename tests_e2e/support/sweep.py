@@ -172,9 +172,9 @@ def exactly_what_is_shared(
 
     def look(guest: Guest) -> list[Check]:
         aimed = Attack.aim(guest)
-        one = sweep(host, guest, way, size, keep=trial)
-        trial.draw(MemoryMap(guest.spec.name, way, one.size, one.rate, spans(one.fates())))
-        return [*checks(one, refusal, physical=physical), *witnesses(guest, aimed, one)]
+        result = sweep(host, guest, way, size, keep=trial)
+        trial.draw(MemoryMap(guest.spec.name, way, result.size, result.rate, spans(result.fates())))
+        return [*checks(result, refusal, physical=physical), *witnesses(guest, aimed, result)]
 
     results = on_each(host.guests, look)
     trial.legitimate(*results, protected=opted_in(host.guest, results))
@@ -183,13 +183,13 @@ def exactly_what_is_shared(
 def checks(sweep: Sweep, refusal: str, *, physical: bool) -> list[Check]:
     """Whether a sweep found what it must, page for page."""
     tried = frozenset(sweep.met)
-    wanted = frozenset(sweep.address) - sweep.absent if physical else frozenset(sweep.address)
+    addresses = frozenset(sweep.address) - sweep.absent if physical else frozenset(sweep.address)
     others = {met for gpa in sweep.private & tried if (met := sweep.met[gpa]) not in (None, refusal)}
     return [
         Check.that("what the guest shares stays the same meanwhile", not sweep.changed),
         *_check_account(sweep),
-        Check("pages that were tried", _ranges(wanted), _ranges(tried)),
-        Check("pages that can be read", _ranges(wanted - sweep.private), _ranges(sweep.read)),
+        Check("pages that were tried", _ranges(addresses), _ranges(tried)),
+        Check("pages that can be read", _ranges(addresses - sweep.private), _ranges(sweep.read)),
         Check("pages that are the guest's alone, and can be read", _ranges(()), _ranges(sweep.read & sweep.private)),
         Check("pages that are not the guest's alone, and cannot be read", _ranges(()), _refusal_text(sweep)),
         *_enough(sweep, physical=physical),
@@ -231,8 +231,8 @@ def witnesses(guest: Guest, aimed: Iterable[Aimed], sweep: Sweep) -> Iterator[Ch
     bounced = frozenset(bounce_buffers(guest.ssh.run(["dmesg"], seconds=20).require().text))
     yield Check("bounce buffers, as the guest's kernel names them, are shared", _ranges(bounced), _both(bounced, sweep))
     mapped = guest.memory.mappings_with_flag("kp")
-    kept = frozenset(gpa for gpa, hva in sweep.address.items() if any(first <= hva < end for first, end in mapped))
-    yield Check("private pages, by the flags of QEMU's mappings", _ranges(sweep.private), _ranges(kept))
+    private = frozenset(gpa for gpa, hva in sweep.address.items() if any(first <= hva < end for first, end in mapped))
+    yield Check("private pages, by the flags of QEMU's mappings", _ranges(sweep.private), _ranges(private))
     counts = dict(re.findall(r"(\w+): (\d+)", guest.memory.protection()))
     counted = counts.get("shared_pages", "none")
     right, wrong = "as many as its book has", f"{counted}, and its book has {len(sweep.book)}"
@@ -256,8 +256,10 @@ def check_shares(sweep: Sweep, bounced: Iterable[int], least: int) -> Iterator[C
     """Whether a protected guest shares that many pages beside its bounce buffers."""
     if sweep.protected:
         count = len(sweep.shared - frozenset(bounced))
-        wanted = f"at least {least}"
-        yield Check("pages that it shares beside its bounce buffers", wanted, wanted if count >= least else str(count))
+        expected = f"at least {least}"
+        yield Check(
+            "pages that it shares beside its bounce buffers", expected, expected if count >= least else str(count)
+        )
 
 
 def bounce_buffers(log: str) -> Iterator[int]:

@@ -53,7 +53,7 @@ def tiny_vm_works(
     else:
         tried = [(name, way) for name in rows for way in ways]
         subject = attempt(
-            lambda: [one for name, way in tried for one in run(where, name, way, seconds=seconds)], in_time=True
+            lambda: [check for name, way in tried for check in run(where, name, way, seconds=seconds)], in_time=True
         )
         trial.legitimate([*result_of(subject, f"pages that are {' or '.join(ways)}", [plain]), *log()], plain)
 

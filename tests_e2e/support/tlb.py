@@ -14,7 +14,7 @@ from host_setup.channels.uapi import Method
 from host_setup.hosts.base import Host
 from host_setup.hosts.guest import Guest
 from signoff.observation import PAGE_SIZE
-from tests_e2e.support.attack import UNDER_TEST, Aimed, Attack, Got, Seen, pages_of
+from tests_e2e.support.attack import UNDER_TEST, Aimed, AimedObservation, Attack, Got, pages_of
 from tests_e2e.support.attack_module import attack_by_module
 from tests_e2e.support.blocks import Blocks
 
@@ -35,14 +35,14 @@ Reader = Callable[[Puppet, Guest, Aimed, Sequence[int]], Got]
 def attack_around_the_change(attack: Attack, host: Host, call: str, reader: Reader) -> None:
     """Have a reader try all pages of a host, and the claim judged."""
     cpus = online_cpus(host.ssh)
-    seen: list[Seen] = []
+    observations: list[AimedObservation] = []
     with attack.puppeteer(host) as puppeteer:
         attacker = puppeteer.spawn()
         for guest, sets in pages_of(host):
             for aimed in attack.aim(guest, sets):
-                got = reader(attacker, guest, aimed, cpus)
-                seen += attack.observe(call, guest, [aimed], [got])
-    attack.judge(seen)
+                answer = reader(attacker, guest, aimed, cpus)
+                observations += attack.observe(call, guest, [aimed], [answer])
+    attack.judge(observations)
 
 
 def read_on_each_cpu(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequence[int]) -> Got:
@@ -56,11 +56,11 @@ def read_on_each_cpu(attacker: Puppet, guest: Guest, aimed: Aimed, cpus: Sequenc
         return Got(*attack_by_module(attacker, Method.CPU_READ, frame, PAGE_SIZE, cpu=cpu))
 
     with _share_meanwhile(guest, aimed):
-        left = _frame(guest, aimed)
+        old_frame = _frame(guest, aimed)
         for cpu in cpus:
-            read(cpu, left).done.require(f"the read on CPU {cpu} before the page became private")
+            read(cpu, old_frame).done.require(f"the read on CPU {cpu} before the page became private")
     now = _frame(guest, aimed)
-    old = [read(cpu, left) for cpu in cpus] if left != now else []
+    old = [read(cpu, old_frame) for cpu in cpus] if old_frame != now else []
     return _as_one([read(cpu, now) for cpu in cpus], old)
 
 
@@ -77,12 +77,12 @@ def read_on_one(
     others = [other for other in cpus if other != cpu]
     _leave_to(attacker, others)
     with _share_meanwhile(guest, aimed):
-        left = _frame(guest, aimed)
-        began, _ = attack_by_module(attacker, Method.WATCH_START, left, PAGE_SIZE, cpu=cpu)
+        old_frame = _frame(guest, aimed)
+        began, _ = attack_by_module(attacker, Method.WATCH_START, old_frame, PAGE_SIZE, cpu=cpu)
         began.require(f"the read on CPU {cpu} before the page became private")
-    done, data = _watch_ends(attacker, left, cpu)
+    done, data = _watch_ends(attacker, old_frame, cpu)
     now = _frame(guest, aimed)
-    if left == now:
+    if old_frame == now:
         return Got(done, data), ()
     return Got(*attack_by_module(attacker, Method.CPU_READ, now, PAGE_SIZE, cpu=cpu)), (Got(done, data),)
 
@@ -167,7 +167,7 @@ def _share_meanwhile(guest: Guest, aimed: Aimed) -> Iterator[None]:
         raise ChannelError(f"the page was {aimed.planted.state}, and is {state} after it was shared")
 
 
-def _as_one(got: Sequence[Got], old: Sequence[Got] = ()) -> Got:
+def _as_one(answers: Sequence[Got], old: Sequence[Got] = ()) -> Got:
     """All reads as one: how those of the page's frame ended, if all ended the same way, and all that any read got."""
-    ends = {answer.done for answer in got}
-    return Got(ends.pop() if len(ends) == 1 else Done(), b"".join(answer.data for answer in (*got, *old)))
+    ends = {answer.done for answer in answers}
+    return Got(ends.pop() if len(ends) == 1 else Done(), b"".join(answer.data for answer in (*answers, *old)))

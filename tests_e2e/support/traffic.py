@@ -59,8 +59,8 @@ def rounds(guest: Guest, mib: int, times: int, depth: int) -> list[Check]:
     return checks(guest, "check_disk_rounds", DISK, str(mib), str(times), str(depth), seed(), seconds=TIMEOUT)
 
 
-def _check_arrival(size: int, sent: Check, received: dict[str, object]) -> list[Check]:
+def _check_arrival(size: int, sender: Check, received: dict[str, object]) -> list[Check]:
     return [
         Check("bytes that reached the host", str(size), str(received["bytes"])),
-        Check("hash of what reached the host", sent.expected, str(received["fnv1a64"])),
+        Check("hash of what reached the host", sender.expected, str(received["fnv1a64"])),
     ]

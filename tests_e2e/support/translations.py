@@ -79,18 +79,18 @@ def root_of(ssh: Ssh) -> int:
     return direct_map(ssh).physical(int(line.split()[0], 16)) // PAGE_SIZE
 
 
-def walk(memory: Memory, root: int, wanted: Collection[int], not_roots: Collection[int] = ()) -> Walked:
+def walk(memory: Memory, root: int, frames: Collection[int], not_roots: Collection[int] = ()) -> Walked:
     """Look for page frames in all page tables of a host.
 
-    :param root: frame of the kernel's topmost table. :param wanted: frames to look for.
+    :param root: frame of the kernel's topmost table. :param frames: frames to look for.
     :param not_roots: frames that are no topmost tables whatever they look like: the guests' own.
     """
-    return walk_from(memory, tuple(_roots(memory, root, frozenset(not_roots))), wanted)
+    return walk_from(memory, tuple(_roots(memory, root, frozenset(not_roots))), frames)
 
 
-def walk_from(memory: Pages, roots: tuple[int, ...], wanted: Collection[int]) -> Walked:
+def walk_from(memory: Pages, roots: tuple[int, ...], frames: Collection[int]) -> Walked:
     """The same, from topmost tables that are known."""
-    looked_for = frozenset(wanted)
+    looked_for = frozenset(frames)
     kernel, walked = _Walk(memory, looked_for), Walked(roots, Mapped(), Mapped(), Mapped())
     for frame in roots:
         kernel.table(frame, TOP, range(HALF, ENTRIES))
@@ -154,11 +154,11 @@ def leaves_of(table: bytes, base: int) -> Iterator[tuple[int, int]]:
 class _Walk:
     """A walk that reads each table once, however often it is reached: what it maps is then known."""
 
-    def __init__(self, memory: Pages, wanted: frozenset[int]) -> None:
+    def __init__(self, memory: Pages, frames: frozenset[int]) -> None:
         self.mapped = Mapped()
         self._memory = memory
         self._frames = len(memory) // PAGE_SIZE
-        self._wanted = wanted
+        self._looked_for = frames
         self._seen: set[tuple[int, int]] = set()
 
     def table(self, frame: int, level: int, indices: range = range(ENTRIES), base: int = 0) -> None:
@@ -191,7 +191,7 @@ class _Walk:
         self.mapped.leaves += 1
         frames = (first,) if count == 1 else range(first, min(first + count, self._frames))
         for frame in frames:
-            if frame in self._wanted:
+            if frame in self._looked_for:
                 here = _canonical(address) + (frame - first) * PAGE_SIZE
                 if self.mapped.at.setdefault(frame, here) != here:
                     self.mapped.more.append((frame, here))

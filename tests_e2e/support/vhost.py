@@ -73,7 +73,7 @@ def vhost(puppet: Puppet, device: str, page: int, queues: Sequence[Queue], featu
     with open_file(puppet, device) as file, descriptor_of(puppet, "eventfd2", 0, 0) as kick:
         puppet.syscall("ioctl", file, SET_OWNER, 0).require("VHOST_SET_OWNER")
         regions = [(queue.page, queue.page) for queue in queues] + [(THE_PAGE, page)]
-        table = b"".join(struct.pack("<QQQQ", known, PAGE_SIZE, at, 0) for known, at in regions)
+        table = b"".join(struct.pack("<QQQQ", gpa, PAGE_SIZE, at, 0) for gpa, at in regions)
         _set(puppet, file, SET_FEATURES, struct.pack("<Q", features))
         _set(puppet, file, SET_MEM_TABLE, struct.pack("<II", len(regions), 0) + table)
         for number, queue in enumerate(queues):

@@ -58,9 +58,9 @@ def close_vm(host: Host, puppeteer: Puppeteer, guest: Guest) -> Done:
         for first, end in mapped:
             qemu.syscall("munmap", first, end - first).require("munmap of the virtual CPU")
         closed = [qemu.syscall("close", file) for file in files]
-    left = host.ssh.run(["ls", KVM_DEBUGFS], seconds=10).require().text.split()
-    if any(name.startswith(f"{guest.pid}-") for name in left):
-        raise ChannelError(f"the VM of QEMU {guest.pid} has not ended: {left}")
+    names = host.ssh.run(["ls", KVM_DEBUGFS], seconds=10).require().text.split()
+    if any(name.startswith(f"{guest.pid}-") for name in names):
+        raise ChannelError(f"the VM of QEMU {guest.pid} has not ended: {names}")
     return closed[-1]
 
 
