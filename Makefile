@@ -19,9 +19,9 @@ unexport ARGS REPORT INVENTORY BOOTS RESTORES MAX_SIZE MAX_AGE CLAIMS
 # The same for the program itself, which takes the shell's place and gets the time to end its machines in order. Ctrl-C
 # reaches it once, from the terminal, as it is in make's process group; make waits for it. -E: Python's variables
 # (PYTHONPATH, PYTHONOPTIMIZE ...) change nothing. What the program starts itself gets an environment that it makes.
-RUN := /usr/bin/setpriv --pdeathsig TERM -- $(PYTHON) -E
-# A command of ours, which takes Ctrl-C when it can (./sealproof says why).
+# Ctrl-C waits until the program can take it (./sealproof says why).
 CLI := /usr/bin/setpriv --pdeathsig TERM -- env --block-signal=INT $(PYTHON) -E -m cli
+TESTS := $(CLI).tests
 
 ARGS :=
 REPORT := reports/latest
@@ -70,11 +70,11 @@ rebuild: bootstrap ## build the kernel of a report again, from nothing, and comp
 # takes an hour.
 .PHONY: test
 test: lint ## check the files, then run the project's own tests, unit and end to end
-	@exec $(RUN) -m pytest tests/unit tests/machines $(if $(filter quick,$(CLAIMS)),,tests_e2e) --mode protected --series protected-memory $(ARGS)
+	@exec $(TESTS) tests/unit tests/machines $(if $(filter quick,$(CLAIMS)),,tests_e2e) --mode protected --series protected-memory $(ARGS)
 
 .PHONY: test-stock
 test-stock: bootstrap ## run every claim in mode plain on the stock kernel, where every probe must get through
-	@exec $(RUN) -m pytest tests_e2e --mode plain --series stock $(ARGS)
+	@exec $(TESTS) tests_e2e --mode plain --series stock $(ARGS)
 
 .PHONY: test-oldest
 test-oldest: bootstrap ## run the unit tests with the oldest versions allowed of all libraries
@@ -107,7 +107,7 @@ $(COMMANDS): bootstrap
 
 .PHONY: test-hosts
 test-hosts: bootstrap ## try a real machine's whole way and all that can go wrong, on a stand-in, and fleets (ARGS='-k grub')
-	@exec $(RUN) -m pytest tests/hosts tests/fleet $(ARGS)
+	@exec $(TESTS) tests/hosts tests/fleet $(ARGS)
 
 .PHONY: clean-cache
 clean-cache: bootstrap ## shrink the cache to a size, and to entries used in the last days

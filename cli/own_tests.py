@@ -8,9 +8,9 @@ through. With --quick it is the quick list alone, in both modes.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
+from cli import tests
 from cli.running import run
 
 LINT = ("bash", ".ci/lint")
@@ -33,6 +33,6 @@ def options_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run them. Exit status 0 if all went well, else that of the first run that did not."""
-    tests = QUICK if "--quick" in argv else ALL
+    chosen = QUICK if "--quick" in argv else ALL
     rest = [word for word in argv if word != "--quick"]
-    return run(LINT) or run((sys.executable, "-E", "-m", "pytest", *tests, *rest))
+    return run(LINT) or run(tests.start([*chosen, *rest]))

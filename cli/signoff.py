@@ -1,34 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``sealproof signoff``: ``pytest tests_e2e``, and nothing else. The plugins add what is ours. Several kernels, or
 several workers, are several runs (``cli.kernels``, ``cli.workers``).
-
-The exit status is the verdict's: whatever else pytest ends with (an internal error, a wrong option) is "not proven".
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import pytest
+from cli import kernels, tests, workers
 
-from cli import kernels, workers
-from common.program import FAILED
-
-VERDICTS = (0, 1)  # every claim PASS; a claim FAIL
+if TYPE_CHECKING:
+    import pytest
 
 
 def options_parser() -> argparse.ArgumentParser:
     """Our options as the plugins declare them, and those of pytest's own that are used most."""
     # pytest wants to be the first to import its plugins.
     from host_setup import plugin as machines  # noqa: PLC0415
-    from signoff import plugin as claims  # noqa: PLC0415
+    from signoff import plugin as judge  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(usage="sealproof signoff [OPTIONS] [OPTIONS OF PYTEST]")
     adapter = cast("pytest.Parser", _Adapter(parser))
-    claims.pytest_addoption(adapter)
+    judge.pytest_addoption(adapter)
     machines.pytest_addoption(adapter)
     parser.add_argument(
         "--workers",
@@ -53,9 +48,7 @@ def main(argv: Sequence[str]) -> int:
     number, words = workers.split_workers(argv)
     if number > 1:
         return workers.run(number, words)
-    sys.argv = ["pytest", "tests_e2e", *words]  # as `python -m pytest` has it: the report tells this command
-    status = int(pytest.main())  # its console_main() ends with 1 where the reader of the output has gone
-    return status if status in VERDICTS else FAILED
+    return tests.main(["tests_e2e", *words])
 
 
 class _Adapter:

@@ -103,7 +103,7 @@ COMMANDS = (
         exits=(
             "0: all passed",
             "1: a check or a test failed",
-            "2: it could not be done, or was interrupted; 3 to 5: as pytest has them",
+            "2: it could not be done",
         ),
     ),
     Command(

@@ -13,15 +13,17 @@ import math
 import re
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import running
+from cli import running, tests
 from common.errors import SealproofError, UserInputError
 from common.names import path_text
 from common.paths import PROJECT, parse_path, require_reports
+from common.program import INTERRUPTED
 from common.progress import clock
 from fleet.bundles import bundles
 from fleet.groups import Group, claims_of, groups
@@ -37,6 +39,7 @@ _VERDICT = re.compile(
     r"=+ sealproof =+"
 )  # from here on a part says what it proves alone, which is never the whole list
 _TELLS_ONLY = ("--collect-only", "--co")
+_TOLD_TO_END = (INTERRUPTED, 128 + signal.SIGTERM)  # the latter before it can say so
 AUTO = "auto"
 DEFAULT = "1"
 MOST = 8  # workers: each costs the start of a run and a host's health, and beyond that the longest file decides
@@ -124,6 +127,9 @@ def run(workers: int, words: Sequence[str]) -> int:
     )
     seconds = round(time.monotonic() - begun, 1)
     parts = {part: 0.0 for number in range(1, len(shares) + 1) for part in _parts(_place(folder, number))}
+    if not parts and any(status in _TOLD_TO_END for status in statuses):
+        shutil.rmtree(folder, ignore_errors=True)  # no run came as far as its first claim
+        raise KeyboardInterrupt
     problems = [
         f"run {output.number} left no report (exit {status}): {output.last}"
         for output, status in zip(of_run, statuses, strict=True)
@@ -152,7 +158,7 @@ def _own_options(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def _signoff(files: Sequence[str], group: Group, words: Sequence[str]) -> list[str]:
     """The run of some files, and of the claims about the host's health, which each run has."""
-    return [sys.executable, "-E", "-m", "pytest", *files, *group.health, *words]
+    return tests.start([*files, *group.health, *words])
 
 
 def _place(folder: Path, number: int) -> Path:

@@ -298,7 +298,7 @@ def test_make_runs_the_same_tests_as_the_command() -> None:
     for claims, tests in (("all", own_tests.ALL), ("quick", own_tests.QUICK)):
         words = ["make", "-n", "test", f"CLAIMS={claims}"]
         output = " ".join(subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.split())
-        assert f"-m pytest {' '.join(tests)}" in output
+        assert f"-m cli.tests {' '.join(tests)}" in output
         assert " ".join(own_tests.LINT) in output
 
 

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +16,10 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, strategies
 
-from cli import running, signoff, workers
+from cli import running, signoff, tests, workers
 from common.errors import UserInputError
 from common.paths import PROJECT
+from common.program import INTERRUPTED
 from common.waiting import Deadline, poll_until
 from fleet.bundles import GUESS, bundles
 from fleet.groups import Group
@@ -116,7 +118,7 @@ def test_auto_is_what_pays_here(
 
 def test_one_worker_is_the_ordinary_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", [])
-    monkeypatch.setattr("cli.signoff.pytest.main", lambda: 0)
+    monkeypatch.setattr("cli.tests.pytest.main", lambda: 0)
     assert signoff.main(["--workers", "1", "-m", "quick"]) == 0
     assert sys.argv == ["pytest", "tests_e2e", "-m", "quick"]
 
@@ -129,9 +131,12 @@ def test_workers_do_not_go_with_a_mere_list() -> None:
 class Runs:
     """Stands for the runs: each leaves a part with the claims of its files."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, verdicts: dict[str, dict[str, Status]]) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, verdicts: dict[str, dict[str, Status]], status: int = 3
+    ) -> None:
         self.argvs: list[list[str]] = []
         self._verdicts = verdicts
+        self._status = status  # of a run that leaves nothing
         monkeypatch.setattr("cli.workers.groups", lambda _: GROUPS)
         monkeypatch.setattr("cli.running.run_together", self.run_together)
 
@@ -146,7 +151,7 @@ class Runs:
             say(number, "NOT PROVEN alone")
             if verdicts:
                 part(Path(argv[argv.index("--reports") + 1]), number + 1, "here", {**verdicts, **WELL})
-            statuses.append(2 if verdicts else 3)
+            statuses.append(2 if verdicts else self._status)
         return statuses
 
 
@@ -163,7 +168,7 @@ def test_two_runs_become_one_report(
     assert signoff.main(["--workers", "2", "-x", "--reports", str(reports)]) == 0
     shown = capsys.readouterr().out
     assert {word for argv in runs.argvs for word in argv if word in FILES} == {*FILES}
-    assert all(argv[4:][-4:-2] == [*HEALTH, "-x"] for argv in runs.argvs)
+    assert all(argv[-4:-2] == [*HEALTH, "-x"] for argv in runs.argvs)
     assert re.search(r"^1\| tests_e2e/\w\.py \.$", shown, re.MULTILINE)
     assert "alone" not in shown
     assert re.search(r"^PROTECTED ", shown, re.MULTILINE)
@@ -195,6 +200,33 @@ def test_no_run_that_leaves_a_report_is_an_error(reports: Path, monkeypatch: pyt
     Runs(monkeypatch, {})
     with pytest.raises(UserInputError, match="no part to merge"):
         signoff.main(["--workers", "2", "--reports", str(reports)])
+
+
+@pytest.mark.parametrize("status", [INTERRUPTED, 128 + signal.SIGTERM])
+def test_runs_that_were_told_to_end_before_their_first_claim_are_an_interrupt(
+    reports: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    Runs(monkeypatch, {}, status)
+    with pytest.raises(KeyboardInterrupt):
+        signoff.main(["--workers", "2", "--reports", str(reports)])
+    assert not [*reports.iterdir()]
+
+
+@pytest.mark.parametrize("milliseconds", range(0, 400, 50))
+def test_ctrl_c_while_a_run_starts_is_no_traceback(milliseconds: int) -> None:
+    words = tests.start(["tests/unit/test_workers.py", "--collect-only", "-q"])
+    with subprocess.Popen(
+        words, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:  # fmt: skip
+        name = Path(f"/proc/{process.pid}/cmdline")
+        poll_until(
+            lambda: name.read_bytes().startswith(sys.executable.encode()), Deadline(30), "Python", interval=0.001
+        )
+        time.sleep(milliseconds / 1000)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert "Traceback" not in said
+    assert process.returncode in (0, 2, INTERRUPTED, -signal.SIGINT)
 
 
 def test_programs_that_run_together_are_heard_by_their_number() -> None:
