@@ -32,23 +32,32 @@ def load(
     :param hint: what to do about an entry that is not valid.
     :raises UserInputError: it cannot be read, is not TOML, or is not valid.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        content = tomllib.loads(text)
-    except OSError as error:
-        raise UserInputError(f"{path_text(file)} cannot be read: {error.strerror}", stage=stage) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserInputError(
-            f"{path_text(file)} is not TOML: {error}",
-            stage=stage,
-            artefact=file,
-            hint=f"write it as UTF-8 text, one entry a line{': ' + example if example else ''}",
-        ) from error
+    text, content = parse(file, stage=stage, example=example)
     try:
         return model.model_validate(content, strict=strict)
     except ValidationError as error:
         words = "\n".join(faults(file, text, error))
         raise UserInputError(words, stage=stage, artefact=file, hint=hint or "correct these lines") from error
+
+
+def parse(file: Path, *, stage: str, example: str = "", hint: str = "") -> tuple[str, dict[str, Any]]:
+    """A file's text, and what stands in it.
+
+    :param example: as of ``load``. :param hint: what to do, if nothing can be read or it is no TOML.
+    :raises UserInputError: it cannot be read, or is not TOML.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise UserInputError(f"{path_text(file)} cannot be read: {error.strerror}", stage=stage, hint=hint) from error
+    except (ValueError, RecursionError) as error:  # bytes that are no UTF-8, no TOML, a number of too many digits
+        raise UserInputError(
+            f"{path_text(file)} is not TOML: {error}",
+            stage=stage,
+            artefact=file,
+            hint=hint or f"write it as UTF-8 text, one entry a line{': ' + example if example else ''}",
+        ) from error
 
 
 def faults(

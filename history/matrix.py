@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +20,7 @@ import pytest
 from _pytest.mark.expression import Expression
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
+from common import toml_file
 from common.errors import SealproofError, UserInputError
 from common.names import path_text
 from common.paths import expand_home
@@ -35,6 +35,8 @@ _OF_THE_NIGHT = ("reports", "dry-run", "keep-on-failure")
 SHARED = ("cache-folder", "inventory", "jobs", "machine")
 """Options that change no result, so that they do not make a cell."""
 _HINT = "docs/nightly.md shows a matrix; './sealproof nightly MATRIX --dry-run' reads one and runs nothing"
+_NAMES = "names"
+"""Of an option: all that it is called, beside what pytest's parser was given."""
 _SELECTIONS = {"mark": "-m", "only": "-k"}
 """Which claims a cell tries: pytest's own options, by names that say it."""
 
@@ -89,11 +91,11 @@ _KINDS = ("str", "bool", "int")  # how pydantic names the members of that union
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    minutes: Annotated[float, Field(gt=0, le=7 * 24 * 60)]
-    again: Annotated[int, Field(ge=0, le=10)] = 1
+    minutes: Annotated[float, Field(strict=True, gt=0, le=7 * 24 * 60)]
+    again: Annotated[StrictInt, Field(ge=0, le=10)] = 1
     exit_on: ExitOn = ExitOn.REGRESSIONS
     pull: list[str] = []
-    bisect: Annotated[int, Field(ge=0, le=100)] = 0
+    bisect: Annotated[StrictInt, Field(ge=0, le=100)] = 0
     options: dict[str, _Value] = {}
     cells: Annotated[list[dict[str, _Value | list[_Value]]], Field(min_length=1)]
 
@@ -111,8 +113,8 @@ class _OptionNotes:
         """Settings of a file are not asked for."""
 
     def addoption(self, *names: str, **about: Any) -> None:
-        for name in names:
-            self.options[name.removeprefix("--")] = about
+        aliases = tuple(name.removeprefix("--") for name in names)
+        self.options |= {name: {**about, _NAMES: aliases} for name in aliases}
 
 
 def options() -> dict[str, dict[str, Any]]:
@@ -129,14 +131,14 @@ def load(file: Path) -> Matrix:
     :raises UserInputError: it is not right; one line says where.
     """
     try:
-        content = _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        content = _File.model_validate(toml_file.parse(file, stage=STAGE, hint=_HINT)[1])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(_place(part) for part in first["loc"] if "[" not in str(part) and part not in _KINDS)
-        words = "write the value as text, in quotes" if "float" in str(type(first["input"])) else first["msg"]
-        raise _matrix_error(file, f"{where}: {words}") from error
-    except (OSError, ValueError) as error:
-        raise _matrix_error(file, (isinstance(error, OSError) and error.strerror) or str(error)) from error
+        is_release = first["loc"][0] == "cells" and isinstance(first["input"], float)
+        raise _matrix_error(
+            file, f"{where}: {'write the value as text, in quotes' if is_release else first['msg']}"
+        ) from error
     all_options = options()
     cells = [cell for number, table in enumerate(content.cells, 1) for cell in _cells(file, number, table, all_options)]
     if len(cells) > MOST:
@@ -186,6 +188,9 @@ def _cells(
             raise _matrix_error(file, f"{where}: the sign-off has no option --{name}; there are: {', '.join(there)}")
         if not values:
             raise _matrix_error(file, f"{where}: {key} has no value")
+        names = all_options.get(name, {}).get(_NAMES, (name,))
+        if twice := [other for other in axes if other[0][0] in names]:
+            raise _matrix_error(file, f"{where}: {twice[0][0][0]} and {name} are one option")
         axes.append([(name, value) for value in values])
     return [_cell(file, where, chosen, all_options) for chosen in product(*axes)]
 

@@ -8,7 +8,6 @@ One TOML file, ``[machine.NAME]`` a machine. A real machine is only ever touched
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -348,18 +347,8 @@ def load_each(path: Path) -> dict[str, Local | Remote | UserInputError]:
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserInputError(
-            f"the inventory cannot be read: {error}", stage=STAGE, hint="name one with --inventory FILE"
-        ) from error
-    try:
-        return text, tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserInputError(
-            f"{path}: not TOML: {error}", stage=STAGE, hint="correct this line", artefact=path
-        ) from error
+    hint = "write it as docs/real-machines.md shows, as UTF-8 text, and name it with --inventory FILE"
+    return toml_file.parse(path, stage=STAGE, hint=hint)
 
 
 def _faulty(path: Path, text: str, error: ValidationError) -> UserInputError:

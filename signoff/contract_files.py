@@ -128,11 +128,11 @@ def _claims(name: str, content: bytes, faults: list[str]) -> Iterator[Claim]:
     try:
         text = content.decode("utf-8")
         file = _File.model_validate(tomllib.loads(text))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        faults.append(f"{name}: not TOML: {error}")
-        return
     except ValidationError as error:
         faults += [f"{name}: {word}" for word in _words(error)]
+        return
+    except (ValueError, RecursionError) as error:
+        faults.append(f"{name}: not TOML: {error}")
         return
     head = {"kind": file.kind, "class": file.threat}
     lines = [number for number, line in enumerate(text.splitlines(), 1) if _CLAIM.match(line)]

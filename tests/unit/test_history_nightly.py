@@ -612,7 +612,13 @@ def test_the_options_are_those_that_pytest_has() -> None:
         ("minutes = 240", "minutes = 0", "minutes: Input should be greater than 0"),
         ("minutes = 240", "", "minutes: Field required"),
         ("again = 2", "often = 2", "often: Extra inputs are not permitted"),
-        ("again = 2", "again =", "Invalid value"),
+        ("again = 2", "again =", "is not TOML: Invalid value"),
+        ("again = 2", f"again = {'[' * 5000}", "is not TOML"),
+        ("again = 2", "again = 1.5", "again: Input should be a valid integer"),
+        ("again = 2", "bisect = true", "bisect: Input should be a valid integer"),
+        ("minutes = 240", "minutes = nan", "minutes: Input should be less than or equal to 10080"),
+        ("minutes = 240", 'minutes = "240"', "minutes: Input should be a valid number"),
+        ('kernel = "6.12"', 'kernel = "6.12"\nkernel_source = "7.3"', "kernel and kernel-source are one option"),
         ('"flaky"', '"all"', "exit_on:"),
         ('mode = "plain"', f'kernel = {[str(number) for number in range(200)]}', "cells; at most 500"),
         ('mode = "plain"', f'kernel = "{"x" * 600}"', "File name too long"),
@@ -626,6 +632,18 @@ def test_a_matrix_that_is_not_right_is_refused_in_one_line(tmp_path: Path, old: 
     assert words in error.value.message
     assert "\n" not in error.value.message
     assert "--dry-run" in error.value.hint
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_matrix_of_a_windows_editor_is_read_or_told_how_to_write(tmp_path: Path, encoding: str) -> None:
+    file = write_matrix(tmp_path, GOOD)
+    cells = load(file).cells
+    file.write_text(GOOD, encoding=encoding)
+    if encoding == "utf-8-sig":
+        assert load(file).cells == cells
+    else:
+        with pytest.raises(UserInputError, match="is not TOML"):
+            load(file)
 
 
 # --- git trees --------------------------------------------------------------------------------------------------------
