@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -177,7 +178,7 @@ def _cells(
 ) -> list[Cell]:
     """The cells of one table."""
     where = f"cells, table {number}"
-    axes: list[list[tuple[str, _Value]]] = []
+    axes: dict[str, list[Cell]] = {}
     for key, setting in table.items():
         name = key.replace("_", "-")
         values = setting if isinstance(setting, list) else [setting]
@@ -188,25 +189,28 @@ def _cells(
             raise _matrix_error(file, f"{where}: the sign-off has no option --{name}; there are: {', '.join(there)}")
         if not values:
             raise _matrix_error(file, f"{where}: {key} has no value")
-        names = all_options.get(name, {}).get(_NAMES, (name,))
-        if twice := [other for other in axes if other[0][0] in names]:
-            raise _matrix_error(file, f"{where}: {twice[0][0][0]} and {name} are one option")
-        axes.append([(name, value) for value in values])
-    return [_cell(file, where, chosen, all_options) for chosen in product(*axes)]
+        if twice := axes.keys() & all_options.get(name, {}).get(_NAMES, (name,)):
+            raise _matrix_error(file, f"{where}: {twice.pop()} and {name} are cell option")
+        axes[name] = [_axis(file, where, name, value, all_options) for value in values]
+    if (many := prod(map(len, axes.values()))) > MOST:
+        raise _matrix_error(file, f"{many} cells; at most {MOST}")
+    return [_cell(chosen) for chosen in product(*axes.values())]
 
 
-def _cell(
-    file: Path, where: str, chosen: tuple[tuple[str, _Value], ...], all_options: Mapping[str, Mapping[str, Any]]
-) -> Cell:
-    words: list[str] = []
-    selection: list[str] = []
-    for name, value in chosen:
-        if name in _SELECTIONS:
-            selection += [_SELECTIONS[name], _expression(file, where, name, value)]
-        else:
-            words += _words(file, where, name, value, all_options)
-    axes = " ".join(f"{name}={path_text(_text(value))}" for name, value in chosen)
-    return Cell(axes or "the default", tuple(words), tuple(selection))
+def _axis(file: Path, where: str, name: str, value: _Value, all_options: Mapping[str, Mapping[str, Any]]) -> Cell:
+    """One value of cell option, as a cell that has no other."""
+    words = [] if name in _SELECTIONS else _words(file, where, name, value, all_options)
+    selection = [_SELECTIONS[name], _expression(file, where, name, value)] if name in _SELECTIONS else []
+    return Cell(f"{name}={path_text(_text(value))}", tuple(words), tuple(selection))
+
+
+def _cell(chosen: Sequence[Cell]) -> Cell:
+    """A cell of cell value of each option."""
+    return Cell(
+        " ".join(cell.name for cell in chosen) or "the default",
+        tuple(word for cell in chosen for word in cell.words),
+        tuple(word for cell in chosen for word in cell.selection),
+    )
 
 
 def _expression(file: Path, where: str, name: str, value: _Value) -> str:
