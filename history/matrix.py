@@ -190,7 +190,7 @@ def _cells(
         if not values:
             raise _matrix_error(file, f"{where}: {key} has no value")
         if twice := axes.keys() & all_options.get(name, {}).get(_NAMES, (name,)):
-            raise _matrix_error(file, f"{where}: {twice.pop()} and {name} are cell option")
+            raise _matrix_error(file, f"{where}: {twice.pop()} and {name} are one option")
         axes[name] = [_axis(file, where, name, value, all_options) for value in values]
     if (many := prod(map(len, axes.values()))) > MOST:
         raise _matrix_error(file, f"{many} cells; at most {MOST}")
@@ -198,14 +198,14 @@ def _cells(
 
 
 def _axis(file: Path, where: str, name: str, value: _Value, all_options: Mapping[str, Mapping[str, Any]]) -> Cell:
-    """One value of cell option, as a cell that has no other."""
+    """One value of one option, as a cell that has no other."""
     words = [] if name in _SELECTIONS else _words(file, where, name, value, all_options)
     selection = [_SELECTIONS[name], _expression(file, where, name, value)] if name in _SELECTIONS else []
     return Cell(f"{name}={path_text(_text(value))}", tuple(words), tuple(selection))
 
 
 def _cell(chosen: Sequence[Cell]) -> Cell:
-    """A cell of cell value of each option."""
+    """A cell of one value of each option."""
     return Cell(
         " ".join(cell.name for cell in chosen) or "the default",
         tuple(word for cell in chosen for word in cell.words),

@@ -11,7 +11,8 @@ from verifier.markup import DASH, clock, first_line, heads, mark, numbers, safe,
 from verifier.run import STATUSES
 
 WORST_FIRST = ("FAIL", "ERROR", "MISS", "PASS", "SKIP")
-_OF_THE_START = ("started",)
+OF_THE_START = "started"
+"""A fact of a host that differs from start to start."""
 Word = dict[str, Any]
 """What one part says of a claim: part, status, why."""
 
@@ -87,21 +88,26 @@ def fleet(content: dict[str, Any]) -> Fleet:
     return Fleet(machines, list(kinds.values()), differing, verdicts)
 
 
+def facts_of_part(part: dict[str, Any]) -> dict[str, str]:
+    """What may differ from machine to machine, as a part tells it; nothing, if its kernel was not identified."""
+    kernel = part["kernel"]
+    if kernel is None:
+        return {}
+    return {
+        "tier": part["tier"] or "unknown",
+        "kernel": kernel["release"],
+        "build id": kernel["build_id"],
+        "configuration": f"sha256 {kernel['config_sha256']}",
+        "compiler": kernel["compiler"] or "unknown",
+        **{name: value for name, value in part["host"].items() if name != OF_THE_START},
+    }
+
+
 def _facts(parts: Iterable[dict[str, Any]]) -> dict[str, str]:
     """A machine's facts; where its parts do not agree, all that they say."""
     facts_of: dict[str, dict[str, None]] = {}
     for part in parts:
-        if (kernel := part["kernel"]) is None:
-            continue
-        facts = {
-            "tier": part["tier"] or "unknown",
-            "kernel": kernel["release"],
-            "build id": kernel["build_id"],
-            "configuration": f"sha256 {kernel['config_sha256']}",
-            "compiler": kernel["compiler"] or "unknown",
-            **{name: value for name, value in part["host"].items() if name not in _OF_THE_START},
-        }
-        for name, value in facts.items():
+        for name, value in facts_of_part(part).items():
             facts_of.setdefault(name, {})[value] = None
     return {name: " or ".join(values) for name, values in facts_of.items()}
 

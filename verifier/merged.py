@@ -12,16 +12,13 @@ from typing import Any
 from verifier import machines
 from verifier.run import Run
 
-WORST_FIRST = ("FAIL", "ERROR", "MISS", "PASS", "SKIP")
-_OF_THE_START = "started"
-"""A fact of a host that differs from start to start."""
 _MEASURED = 86400.0  # seconds: an order may wait for so long until its part begins
 
 
 def words_on(parts: Sequence[Run], claim: str, *, health: bool) -> list[Run]:
     """The parts that have a word on a claim, the one that counts first."""
     speakers = [part for part in parts if _counts(part, claim, health=health)]
-    return sorted(speakers, key=lambda part: WORST_FIRST.index(part.status[claim]))
+    return sorted(speakers, key=lambda part: machines.WORST_FIRST.index(part.status[claim]))
 
 
 def _counts(part: Run, claim: str, *, health: bool) -> bool:
@@ -51,7 +48,7 @@ def record(parts: Sequence[Run]) -> dict[str, Any]:
         "started": min(entry["started"] for entry in records),
         "ended": max(entry["ended"] or entry["started"] for entry in records),
         **{name: first[name] for name in ("mode", "commit", "tier", "series", "kernel")},
-        "host": {"machines": ", ".join(names), **common("host", _OF_THE_START)},
+        "host": {"machines": ", ".join(names), **common("host", machines.OF_THE_START)},
         "made_of": common("made_of"),
         "machine": "",
         "interrupted": False,
@@ -136,7 +133,7 @@ def document(content: dict[str, Any]) -> dict[str, Any]:
             {
                 **{name: entry[name] for name in ("run", "machine", "seconds", "cut_short")},
                 "folder": f"parts/{entry['run']}",
-                "facts": _facts(entry),
+                "facts": machines.facts_of_part(entry),
             }
             for entry in content["parts"]
         ],
@@ -152,21 +149,6 @@ def document(content: dict[str, Any]) -> dict[str, Any]:
 def _values(kinds: Sequence[list[str]], values: Sequence[str]) -> Iterator[dict[str, Any]]:
     for names, value in zip(kinds, values, strict=True):
         yield {"machines": names, "value": value}
-
-
-def _facts(part: dict[str, Any]) -> dict[str, str]:
-    """What may differ from machine to machine."""
-    kernel = part["kernel"]
-    if kernel is None:
-        return {}
-    return {
-        "tier": part["tier"] or "unknown",
-        "kernel": kernel["release"],
-        "build id": kernel["build_id"],
-        "configuration": f"sha256 {kernel['config_sha256']}",
-        "compiler": kernel["compiler"] or "unknown",
-        **{name: value for name, value in part["host"].items() if name != _OF_THE_START},
-    }
 
 
 def _machine(part: Run) -> str:
