@@ -10,7 +10,7 @@
         claims.jsonl     one line a claim, as they end
         journal.jsonl    what was done when, a hash chain: see signoff.journal
         evidence/<claim>/  subject.jsonl, control.jsonl, checks.jsonl and what the test attached
-        logs/            console, kernel log, QMP transcript; so is any other folder
+        hosts/           console and QMP transcript of each host
         identity/        the kernel's configuration, and lists of the files that the run is made of
         fleet.json  parts/   of a merged run alone: see signoff.merge
         signoff.html  signoff.json  junit.xml  signoff.tap  signoff.sarif  kcidb.json
@@ -100,7 +100,7 @@ class Evidence:
             reports.mkdir(parents=True, exist_ok=True)
             folder.mkdir()
             try:
-                for name in ("evidence", "logs", CONTRACT):
+                for name in ("evidence", CONTRACT):
                     (folder / name).mkdir()
                 for name, content in contents.items():
                     (folder / CONTRACT / name).write_bytes(content)
@@ -167,19 +167,6 @@ class Evidence:
         :returns: its name, relative to the run's folder. :raises ValueError: if the name is not a plain file name.
         """
         return self._write(Path("evidence", _plain(claim)), name, content)
-
-    def log(self, name: str, content: str | bytes | Path) -> str:
-        """Keep a log of the whole run; a ``Path`` is copied.
-
-        :returns: its name, relative to the run's folder.
-        """
-        if isinstance(content, Path):
-            copy = self.folder / "logs" / _plain(name)
-            if content.resolve() != copy.resolve():
-                with disk_errors(self.folder, REPORTS):
-                    shutil.copyfile(content, copy)
-            return str(copy.relative_to(self.folder))
-        return self._write(Path("logs"), name, content)
 
     def identify(self, name: str, content: str | bytes) -> None:
         """Keep what something is made of; of several contents the last.

@@ -55,7 +55,6 @@ ONLY_COLLECTED = "no claim was tried, and no report was written: this is not a s
 NONE_SELECTED = "no claim was selected: '--collect-only -q' lists their names, '-k' takes a part of one"
 Inquest = Callable[..., list[str]]
 Timeline = Callable[[float, float, list[tuple[float, str, str]]], str]
-LogSource = Path | Callable[[], str | bytes | Path]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -130,7 +129,7 @@ def _requirements(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def signoff(request: pytest.FixtureRequest) -> Signoff:
-    """The run: takes the identity of what is tested, and logs."""
+    """The run: takes the identity of what is tested."""
     return _run(request)
 
 
@@ -161,7 +160,6 @@ class Signoff:
         self._evidence: Evidence | None = None
         self._identity: dict[str, Any] = {"host": {}, "durations": {}, "made_of": {}}
         self._ourselves: dict[str, str] = {}
-        self._logs: dict[str, LogSource] = {}
         self._sentences: dict[str, str] = {}
         self._deselected: set[str] = set()
         self._problems: list[str] = []
@@ -213,13 +211,6 @@ class Signoff:
         for name, content in (files or {}).items():
             self._open().identify(name, content)
         self._note()
-
-    def logs(self, name: str, source: LogSource) -> None:
-        """Keep a log of the whole run, fetched at its end.
-
-        :param name: a plain file name. :param source: a file, or what returns a text, bytes or a file when called.
-        """
-        self._logs[name] = source
 
     def problem(self, words: str) -> None:
         """Say why this run as a whole cannot be a proof."""
@@ -452,8 +443,6 @@ class Signoff:
         for claim in contract.claims:
             if claim.id not in self._ended:
                 evidence.append(self._without_test(claim, session, evidence))
-        for name, source in self._logs.items():
-            self._fetch(evidence, name, source)
         self._problems += self._changed_files()
         # What everybody else may do with it we do first, by code that shares nothing with the judge's.
         faults = derive(load_tree(evidence.folder)).faults
@@ -505,12 +494,6 @@ class Signoff:
         """What is known of the host under test."""
         kernel: KernelIdentity | None = self._identity.get("kernel")
         return HostFacts.of(kernel.release if kernel else None, self._identity.get("tier"), self._identity["host"])
-
-    def _fetch(self, evidence: Evidence, name: str, source: LogSource) -> None:
-        try:
-            evidence.log(name, source() if callable(source) else source)
-        except Exception as error:  # noqa: BLE001  whatever a machine's last log costs, the report is still written
-            evidence.log(f"{name}.missing", f"it could not be fetched: {type(error).__name__}: {error}\n")
 
     def _why_not(self, name: str, session: pytest.Session) -> tuple[Status, str]:
         """The reason why a claim of the contract was not tried."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -95,10 +95,20 @@ def foreign(config: pytest.Config, contract: Path) -> list[str]:
     options |= {name for attribute, name in _CHOSEN.items() if chosen[attribute]}
     strangers += [f"option {name}" for name in _OPTIONS if name in options]
     strangers += [f"options from the file {word[1:]}" for word in words if word.startswith("@")]
+    strangers += [f"the plugin {name} is loaded" for name in _loaded(words)]
     strangers += _settings(config.rootpath, config.inipath)
     if sys.flags.optimize:
         strangers.append("Python runs without assertions (-O)")
     return [f"not a sign-off: {words}" for words in strangers]
+
+
+def _loaded(words: Sequence[str]) -> Iterator[str]:
+    """The plugins that are not of this project, and are loaded by -p NAME, which may stand behind -h, -l and so on."""
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        option = re.fullmatch(r"-[hlqsvx]*p(.*)", word)
+        name = (option[1] or after) if option else ""
+        if name and name not in _OURS and not name.startswith("no:"):
+            yield name
 
 
 def _settings(root: Path, used: Path | None) -> Iterator[str]:

@@ -25,8 +25,19 @@ MADE_OF = (
     *("sealproof's files", "Python and its packages", "emulator", "root file system", "payload", "payload's files"),
     *("guest image", "programs", "modules"),
 )
-OPTIONS = ("-c", "--config-file", "-o", "--override-ini", "--rootdir", "--confcutdir", "--noconftest", "--import-mode")
-"""Of pytest, that choose other settings or other code: a run that has one names it among its problems."""
+OPTIONS = (
+    *("-c", "--config-file", "-o", "--override-ini", "--rootdir", "--confcutdir", "--noconftest", "--import-mode"),
+    "@",
+)
+"""Of pytest, that choose other settings or other code: a run that has one names it among its problems. @: a file."""
+_NOTHING = (
+    *("--collect-only", "--co", "--dry-run", "--help", "-h", "--version", "-V", "--fixtures", "--funcargs"),
+    *("--fixtures-per-test", "--markers", "--cache-show", "--setup-plan"),
+)
+"""Options with which pytest tries no claim."""
+_OURS = ("signoff.plugin", "host_setup.plugin", "host_setup.coverage.plugin", "fleet.only")
+"""Plugins that a command may load; without one of them by name (no:) it may do."""
+_STOCK = "stock"
 _NONE = "none that matter here"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _MACHINE = rf"{_NAME}(?: \([0-9A-Fa-f:.]{{2,45}}(?:%[a-z0-9]{{1,15}})?:[0-9]{{1,5}}\))?"  # and where SSH reached it
@@ -70,6 +81,13 @@ _OF_KERNEL = {
 _VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel", "HygonGenuine": "Hygon"}
 """As the processor says it, and as the kernel does (Linux: arch/x86/kernel/cpu, c_vendor and c_ident)."""
 _CPU = re.compile(r"(?:smpboot: CPU0|\bCPU): (.+) \(family: 0x")
+_SHOWN = {
+    "avx": "Supporting XSAVE feature 0x004: 'AVX registers'",
+    "pku": "Supporting XSAVE feature 0x200: 'Protection Keys User registers'",
+    "svm": "kvm_amd: Nested Paging enabled",
+}
+"""Features of a processor whose lack excuses a SKIP, and what a kernel says of one that has them (Linux:
+arch/x86/kernel/fpu/xstate.c, arch/x86/kvm/svm/svm.c)."""
 _COMMAND = re.compile(r"(?<![a-z] )Command line: (.*)$", re.MULTILINE)
 _HELD = re.compile(rf"guest ({_GUEST}) holds it at guest-physical (0x[0-9a-f]+), before the probe and after")
 _JOB = r"Avocado job [0-9]{1,4}(?: \(claims that were lost\))?|(?:1 run|[2-9] runs|[1-9][0-9] runs) at a time"
@@ -134,7 +152,8 @@ def _is(form: str, text: str) -> bool:
 
 def _of_host(name: str, value: str) -> bool:
     if name in _LISTED:
-        return value == _NONE or set(value.split(", ")) <= set(_LISTED[name])
+        there = value.split(", ")
+        return value == _NONE or there == [word for word in _LISTED[name] if word in there]
     if name == "kernel's layers":
         return value == "none" or set(value.split(", ")) <= set(LAYERS)
     return name in _HOST and _is(_HOST[name], value)
@@ -157,22 +176,43 @@ def _of_kind(host: dict[str, str]) -> str:
 
 
 def _of_command(content: dict[str, Any]) -> str:
-    """Where a command is not that of a run that has no problem, or of another mode; empty if it is."""
+    """Where a command is not that of a run that has no problem, or of another run; empty if it is."""
     try:
-        name, *words = shlex.split(content["command"])
+        words = shlex.split(content["command"])
     except ValueError:
         return ""
-    if name != "pytest":
-        return ""
-    options = {word.partition("=")[0] if word.startswith("--") else word[:2] for word in words if word.startswith("-")}
-    named = any(str(problem).startswith("not a sign-off") for problem in content["problems"])
-    if not named and (strange := sorted(options & set(OPTIONS))):
+    pairs = [_option(word, after) for word, after in zip(words, [*words[1:], ""], strict=True)]
+    options = [(name, value) for name, value in pairs if name]
+    named = any("not a sign-off" in str(problem) for problem in content["problems"])
+    if not named and (strange := sorted({name for name, _ in options} & {*OPTIONS})):
         return f"its command has the option {strange[0]}, and no problem names it"
-    pairs = zip(words, [*words[1:], ""], strict=False)
-    modes = [word.partition("=")[2] or after for word, after in pairs if word.partition("=")[0] == "--mode"]
-    if modes and modes[-1] != content["mode"]:
-        return f"its command is of mode {legible(modes[-1], 20)}, and its mode {content['mode']}"
+    if not named and (
+        foreign := [name for option, name in options if option == "-p" and name not in _OURS and name[:3] != "no:"]
+    ):
+        return f"its command loads the plugin {legible(foreign[0], 60)}, and no problem names it"
+    if runs_nothing := sorted({name for name, _ in options} & {*_NOTHING}):
+        return f"its command has the option {runs_nothing[0]}, with which no claim is tried"
+    last = dict(options)
+    if last.get("--mode", content["mode"]) != content["mode"]:
+        return f"its command is of mode {legible(last['--mode'], 20)}, and its mode {content['mode']}"
+    if last.get("--host") in ("emulated", "nested") and last["--host"] != content["tier"]:
+        return f"its command is of a host that is {last['--host']}, and its tier {legible(content['tier'], 20)}"
+    if "--series" in last and (last["--series"] == _STOCK) is not (content["series"] == _STOCK):
+        series, other = legible(last["--series"], 40), legible(content["series"], 40)
+        return f"its command is of the series {series}, and its series {other}"
     return ""
+
+
+def _option(word: str, after: str) -> tuple[str, str]:
+    """The option that a word of a command is, and its value; empty if it is none."""
+    if word.startswith("--"):
+        name, _, value = word.partition("=")
+        return name, value or after
+    if word.startswith("@"):
+        return "@", word[1:]
+    # Of pytest's short options these take no value, so that others may stand behind them in one word.
+    short = re.fullmatch(r"-[hlqsvx]*([a-zA-Z])(.*)", word)
+    return (f"-{short[1]}", short[2] or after) if short else ("", "")
 
 
 def is_guest(name: object) -> bool:
@@ -207,6 +247,9 @@ def log(host: dict[str, str], text: str) -> str:
             return f"its processor is {legible(words, 60)!r} to the kernel, and {legible(model, 60)!r} to the record"
         if _VENDORS.get(vendor, "") not in words:
             return f"its processor is {legible(words, 60)!r} to the kernel, and of {legible(vendor, 20)} to the record"
+    told = host.get("features", "").split(", ")
+    if hidden := [name for name, words in _SHOWN.items() if name not in told and words in text]:
+        return f"it says {_SHOWN[hidden[0]]!r}, and the record's host has no {hidden[0]}"
     if "machine" in host:  # its log may begin late
         return ""
     if model and not models:

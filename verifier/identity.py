@@ -39,6 +39,16 @@ _OF_KERNEL = {
 }
 _TIERS = ("emulated", "nested", "bare-metal")
 _SERIES, _STOCK = "host_setup/kernel/series", "stock"
+_VFIO = "vfio/vfio"
+_DRIVERS = {
+    "kvm": "CONFIG_KVM",
+    "vhost-net": "CONFIG_VHOST_NET",
+    "vhost-vsock": "CONFIG_VHOST_VSOCK",
+    _VFIO: "CONFIG_VFIO",
+    "iommu": "CONFIG_IOMMUFD",
+    "userfaultfd": "CONFIG_USERFAULTFD",
+}
+"""What a device below /dev is of (Linux: virt/kvm, drivers/vhost, drivers/vfio, drivers/iommu/iommufd, mm)."""
 _INSIDE = {"guest/initramfs": "guest image", "programs/sealproof": "programs"}
 _HEADING = re.compile(r"^# Linux/\S+ (\S+) Kernel Configuration$", re.MULTILINE)
 _OPTION = re.compile(r"^(?:(CONFIG_\w+)=|# (CONFIG_\w+) is not set$)", re.MULTILINE)
@@ -127,6 +137,7 @@ def list_faults(tree: Tree, record: dict[str, Any]) -> Iterator[str]:
         yield f"{CONFIG} is not the configuration that the record names"
     else:
         yield from _release(tree, str(kernel["release"]))
+        yield from _devices(tree, record["host"])
     if LISTS["payload's files"] not in tree or LISTS["modules"] not in tree:
         return
     inside, modules = read_list(tree, LISTS["payload's files"]), read_list(tree, LISTS["modules"])
@@ -161,6 +172,21 @@ def _release(tree: Tree, release: str) -> Iterator[str]:
     # What a configuration adds to the kernel's own release, or a work tree with changes, begins with - or +.
     if not re.match(re.escape(of) + r"(?![\w.])", release):
         yield f"{CONFIG} is of Linux {legible(of, 40)}, and the record's kernel of {legible(release, 40)}"
+
+
+def _devices(tree: Tree, host: dict[str, Any]) -> Iterator[str]:
+    """Where a host has a device that its kernel has no driver for, or lacks one that its kernel itself brings."""
+    if "devices" not in host:
+        return
+    there = str(host["devices"]).split(", ")
+    text = tree.read(CONFIG).decode("utf-8", "replace")
+    built = {*re.findall(r"^(CONFIG_\w+)=y$", text, re.MULTILINE)}
+    drivers = built | {*re.findall(r"^(CONFIG_\w+)=m$", text, re.MULTILINE)}
+    for device, option in _DRIVERS.items():
+        if device in there and option not in drivers:
+            yield f"record.json: its host has /dev/{device}, and its kernel no {option}"
+    if _VFIO not in there and _DRIVERS[_VFIO] in built and "CONFIG_VFIO_CONTAINER is not set" not in text:
+        yield f"record.json: its host has no /dev/{_VFIO}, and its kernel brings it ({_DRIVERS[_VFIO]}=y)"
 
 
 def read_list(tree: Tree, file: str) -> dict[str, str]:

@@ -30,9 +30,14 @@ _FILES = {
         runs.PLANNED,
     ),
 }
-_FOLDERS = {"contract", "evidence", "hosts", "identity", "logs"}
+_FOLDERS = {"contract", "evidence", "hosts", "identity"}
+_OF_HOSTS = re.compile(
+    r"hosts/(?:host-[1-9][0-9]{0,5}/(?:console\.(?:log|times)|qmp\.jsonl|(?:qemu|bochs)\.log|bochsrc|debugger\.rc"
+    r"|slirp\.conf)|console\.log(?:\.stderr)?|kept\.json)"
+)
+"""What hosts leave: emulated ones a folder each, a real machine its console, hosts that are kept a list of them."""
 _PART = re.compile(r"^parts/[^/]+/")
-_PLAIN = re.compile(r"(?:/bochsrc|\.(?:rc|conf|log|txt|times|missing|stderr|jsonl?|toml|sha256|config|diff|patch))$")
+_PLAIN = re.compile(r"(?:/bochsrc|\.(?:rc|conf|log|txt|times|stderr|jsonl?|toml|sha256|config|diff|patch))$")
 """Files in folders: texts, which no browser takes for a page, a picture or a program."""
 _OLD = "contract.toml"
 """The contract of version 1, in reports of an older sealproof."""
@@ -113,10 +118,8 @@ def _verify(outcome: Verification, tree: Tree, trusted: Trusted) -> None:
         )
         return
     outcome.faults += _strangers(tree)
-    merged = fleet.derive(tree) if fleet.FLEET in tree else None
-    run = merged.whole if merged else runs.derive(tree)
+    run, merged, whole = _read(tree)
     parts = merged.parts if merged else [run]
-    whole = [*runs.problems(run), *_of_parts(parts, merged)]
     outcome.derived = _derived(run, signed.key, whole, merged)
     outcome.faults += run.faults
     outcome.faults += _forms(outcome.derived, signed)
@@ -160,10 +163,18 @@ def derived(tree: Tree, key: str) -> Derived:
 
     :param key: of who signed it. :raises UnsoundError: it cannot be read.
     """
+    run, merged, whole = _read(tree)
+    return _derived(run, key, whole, merged)
+
+
+def _read(tree: Tree) -> tuple[Run, fleet.MergedReport | None, list[str]]:
+    """A report's run, what it is merged from, and what makes it as a whole no proof.
+
+    :raises UnsoundError: it cannot be read.
+    """
     merged = fleet.derive(tree) if fleet.FLEET in tree else None
     run = merged.whole if merged else runs.derive(tree)
-    whole = [*runs.problems(run), *_of_parts(merged.parts if merged else [run], merged)]
-    return _derived(run, key, whole, merged)
+    return run, merged, [*runs.problems(run), *_of_parts(merged)]
 
 
 def _derived(run: Run, key: str, whole: Sequence[str], merged: fleet.MergedReport | None = None) -> Derived:
@@ -213,6 +224,7 @@ def _strangers(tree: Tree) -> Iterator[str]:
         top, _, rest = own.partition("/")
         is_usual = top in _FOLDERS if rest else top in _FILES
         is_usual = is_usual and (top != "identity" or own in (identity.CONFIG, *identity.LISTS.values()))
+        is_usual = is_usual and (top != "hosts" or _OF_HOSTS.fullmatch(own) is not None)
         if not is_usual or (rest and not _PLAIN.search(name)):
             yield f"{legible(name, 100)} is a file that no report has"
 
@@ -224,13 +236,11 @@ def _images(run: Run) -> Iterator[tuple[str, str]]:
         yield f"Linux {kernel['release']} .config", kernel["config_sha256"]
 
 
-def _of_parts(parts: Sequence[Run], merged: fleet.MergedReport | None) -> list[str]:
+def _of_parts(merged: fleet.MergedReport | None) -> list[str]:
     """What makes a merged report no proof, by the word of a part that came to its end."""
-    if merged is None:
-        return []
     complaints = [
         f"{legible(part.record['machine'], 40)}: {words}"
-        for part in parts
+        for part in (merged.parts if merged else ())
         if part.ended
         for words in runs.problems(part)
     ]

@@ -357,6 +357,8 @@ def chain(run: Run, *, merged: bool = False) -> None:
     first, last = events[0]["time"], events[-1]["time"]
     if not merged:
         _times(run, first, last)
+        if any(event["event"] == "part" for event in events):
+            run.faults.append(f"{JOURNAL} has a part, and the report is not merged")
     _named(run, first, last)
     _lines(run, events, merged=merged)
 
@@ -367,7 +369,7 @@ def _journal(run: Run) -> list[dict[str, Any]]:
     content = run.tree.read(JOURNAL)
     for number, (line, event) in enumerate(zip(content.split(b"\n"), lines(content, JOURNAL), strict=False)):
         table(event, f"{JOURNAL}, line {number + 1}", "number", "time", "event", "previous")
-        if event["previous"] != previous or event["number"] != number:
+        if event["previous"] != previous or not same(event["number"], number):
             raise UnsoundError(f"{JOURNAL}: line {number + 1} does not follow the line before it")
         if not _is_number(event["time"]) or event["time"] < clock:
             raise UnsoundError(f"{JOURNAL}: line {number + 1} is earlier than the line before it")

@@ -106,7 +106,9 @@ reason = "Nothing may break."
 """
 HOST = {"processor": "AuthenticAMD, QEMU", "features": "svm, npt, pku, avx2", "devices": "kvm, vhost-net",
         "started": "restored"}  # fmt: skip
-CONFIGURATION = "#\n# Linux/x86 6.12.117 Kernel Configuration\n#\nCONFIG_KVM=y\n"
+CONFIGURATION = (
+    "#\n# Linux/x86 6.12.117 Kernel Configuration\n#\nCONFIG_KVM=y\nCONFIG_VHOST_NET=m\n# CONFIG_VFIO is not set\n"
+)
 KERNEL = KernelIdentity(
     "6.12.117", "ab" * 20, "Linux 6.12.117, tarball linux-source-6.12.tar.xz",
     hashlib.sha256(CONFIGURATION.encode()).hexdigest(),

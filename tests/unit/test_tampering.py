@@ -309,11 +309,11 @@ def document(change: Callable[[dict[str, Any]], object]) -> Edit:
 
 
 def link(folder: Path) -> None:
-    (folder / "logs" / "console.log").symlink_to("/etc/passwd")
+    (folder / "identity" / "console.log").symlink_to("/etc/passwd")
 
 
 def hard(folder: Path) -> None:
-    os.mkfifo(folder / "logs" / "pipe")
+    os.mkfifo(folder / "identity" / "pipe")
 
 
 MORE = """version = 2
@@ -370,7 +370,7 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     "a_byte_of_the_contract": (RAW, contract("EFAULT", "EPERM"), 3, "contract/contract.toml was changed"),
     "a_file_of_the_contract_renamed": (RAW, rename_claim("claims.toml"), 3, "were not there when it was signed"),
     "a_byte_of_the_record": (RAW, record(mode="plain"), 3, "record.json was changed"),
-    "a_file_more": (RAW, lambda f: (f / "logs" / "more").write_text("x"), 3, "were not there when it was signed"),
+    "a_file_more": (RAW, lambda f: (f / "identity" / "more").write_text("x"), 3, "were not there when it was signed"),
     "a_file_less": (RAW, remove_frame(f"{READ}/control.jsonl"), 3, "taken away after it was signed"),
     "no_signature": (RAW, remove_frame("attestation.json"), 3, "nobody signed it"),
     "no_key": (RAW, remove_frame("signing-key.pub"), 3, "signing-key.pub is missing"),
@@ -379,10 +379,10 @@ ATTEMPTS: dict[str, tuple[str, Edit, int, str]] = {
     "sums_made_anew": (RAW, both(record(tier="bare-metal"), lambda f: Evidence(f).seal()), 3, "SHA256SUMS was changed"),
     "sums_emptied": (RAW, lambda f: (f / "SHA256SUMS").write_text(""), 3, "SHA256SUMS was changed"),
     "another_key_laid_in": (RAW, lambda f: put_key(f, Ed25519PrivateKey.generate()), 3, "signature is not valid"),
-    "a_link": (RAW, link, 3, "logs/console.log is a link"),
-    "a_pipe": (RAW, hard, 3, "logs/pipe is a link or a special file"),
-    "a_link_to_a_folder": (RAW, lambda f: (f / "more").symlink_to(f / "logs"), 3, "more is a link"),
-    "a_name_that_hides": (RAW, lambda f: (f / "logs" / "a\x1b[2Jb").write_text(""), 3, "is not a plain name"),
+    "a_link": (RAW, link, 3, "identity/console.log is a link"),
+    "a_pipe": (RAW, hard, 3, "identity/pipe is a link or a special file"),
+    "a_link_to_a_folder": (RAW, lambda f: (f / "more").symlink_to(f / "identity"), 3, "more is a link"),
+    "a_name_that_hides": (RAW, lambda f: (f / "identity" / "a\x1b[2Jb").write_text(""), 3, "is not a plain name"),
     # another signer
     "signed_by_somebody_else": (RAW, lambda f: remake(f, Ed25519PrivateKey.generate()), 3, "which you did not name"),
     # the statement, by the signer's own key

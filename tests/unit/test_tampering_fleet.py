@@ -176,7 +176,7 @@ PARTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no_signature": (lambda f: (f / "attestation.json").unlink(), "nobody signed it"),
     "another_run_in_it": (lambda f: [record(run="20200101T000000Z-abcdef")(f), remake(f, OTHER)], "another time"),
     "a_name_that_leads_out": (lambda f: [record(run="../../x")(f)], "is not the name of a run"),
-    "a_link": (lambda f: (f / "logs" / "x").symlink_to("/etc/passwd"), "logs/x is a link"),
+    "a_link": (lambda f: (f / "identity" / "x").symlink_to("/etc/passwd"), "identity/x is a link"),
     "a_page_with_a_script": (lambda f: [(f / "signoff.html").write_text("<html><script></script></html>"),
                                         seal(f, OTHER)], "<script></script>"),
     "a_pass_without_evidence": (lambda f: [shutil.rmtree(f / "evidence"), chain(f), seal(f, OTHER)], "evidence"),

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 
+from signoff import surroundings
 from signoff.record import LISTS
-from signoff.surroundings import _OPTIONS
 from signoff.verdict import Status
 from tests.unit import forger
 from tests.unit.report_samples import BANNER, CONFIGURATION, HOST, KEY, small_report
 from tests.unit.test_tampering import Edit, both, change_seen, check, line, record, swap
 from tests.unit.test_tampering_forger import of_command, sweep
-from tests.unit.test_tampering_kinds import ORACLE, keep_file, of_host, of_json, put
+from tests.unit.test_tampering_kinds import ORACLE, ends, events, keep_file, of_host, of_json, put
 from verifier import bounds
 
 FIRST, SECOND = "host_cannot_read", "host_cannot_write"
@@ -75,6 +76,18 @@ def console(text: str) -> Edit:
 
 ONE = f"{'05' * 32}  README\n"
 REAL = {"machine": "node1", "kind": "real machine, by SSH and kexec", "processor": "AuthenticAMD, EPYC"}
+OTHER_COMMANDS = {
+    "a_command_that_loads_a_plugin": ("-p evil.judge", "loads the plugin evil.judge, and no problem names it"),
+    "a_command_that_loads_a_plugin_in_one_word": ("-vpevil", "loads the plugin evil, and no problem names it"),
+    "a_command_of_a_file": ("@options", "has the option @, and no problem names it"),
+    "a_command_of_settings_behind_a_flag": ("-vo x=y", "has the option -o, and no problem names it"),
+    "a_command_that_only_lists": ("--collect-only", "has the option --collect-only, with which no claim"),
+    "a_command_that_only_plans": ("--dry-run", "has the option --dry-run, with which no claim is tried"),
+    "a_command_that_only_answers": ("-h", "has the option -h, with which no claim is tried"),
+    "a_command_of_a_nested_host": ("--host nested", "is of a host that is nested, and its tier emulated"),
+    "a_command_of_the_stock_series": ("--series=stock", "is of the series stock, and its series a-series"),
+}
+"""Of a run by other words behind pytest: these, and what is told of them."""
 ATTEMPTS: dict[str, tuple[Edit, str]] = {
     "two_claims_at_the_same_time": (at_the_same_time, f"{SECOND}: its pages were planted while {FIRST} ran"),
     "claims_that_took_longer_than_the_run": (
@@ -145,6 +158,41 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
     ),
     "a_command_without_conftest": (of_command("pytest --noconftest tests_e2e"), "has the option --noconftest"),
     "a_command_of_mode_plain": (of_command("pytest tests_e2e --mode=plain"), "its command is of mode plain"),
+    **{
+        name: (of_command(f"pytest tests_e2e {words}"), f"its command {told}")
+        for name, (words, told) in OTHER_COMMANDS.items()
+    },
+    "a_fleets_command_of_other_settings": (
+        of_command("python -m fleet run --each -- tests_e2e -o x=y"),
+        "its command has the option -o, and no problem names it",
+    ),
+    "a_command_of_workers_of_other_settings": (
+        of_command("sealproof signoff --workers 2 -c weak.toml"),
+        "its command has the option -c, and no problem names it",
+    ),
+    "a_part_of_a_report_that_is_not_merged": (
+        events(lambda told: told.insert(1, {"event": "part", "run": "by AMD", "sums": "", "time": told[0]["time"]})),
+        "journal.jsonl has a part, and the report is not merged",
+    ),
+    "features_twice": (of_host(features="svm, svm"), "its host has features 'svm, svm', which none has"),
+    "a_device_without_a_driver": (
+        of_host(devices="kvm, vhost-net, userfaultfd"),
+        "its host has /dev/userfaultfd, and its kernel no CONFIG_USERFAULTFD",
+    ),
+    "a_vfio_that_is_not_told": (
+        of_configuration(CONFIGURATION.replace("# CONFIG_VFIO is not set", "CONFIG_VFIO=y")),
+        "its host has no /dev/vfio/vfio, and its kernel brings it (CONFIG_VFIO=y)",
+    ),
+    "protection_keys_that_are_not_told": (
+        both(
+            of_host(features="svm, npt"),
+            ends(LOG, "[    0.2] x86/fpu: Supporting XSAVE feature 0x200: 'Protection Keys User registers'\n"),
+        ),
+        "and the record's host has no pku",
+    ),
+    "a_log_of_the_whole_run": (put("logs/audit.txt", "PROTECTED"), "logs/audit.txt is a file that no report has"),
+    "a_text_beside_the_consoles": (put("hosts/host-1/audit.txt", "PROTECTED"), "is a file that no report has"),
+    "a_host_of_another_name": (put("hosts/by-amd/console.log", "PROTECTED"), "is a file that no report has"),
     "a_log_of_a_devices_name": (put("logs/NUL.txt", "x"), "the name 'logs/NUL.txt' is not a plain name"),
     "a_log_that_is_an_option": (put("logs/-rf.log", "x"), "the name 'logs/-rf.log' is not a plain name"),
 }
@@ -165,6 +213,19 @@ def test_attempt_is_refused_by_name(
 HONEST: dict[str, Edit] = {
     "a_host_that_a_claim_made_crash": console(
         "[ 9.2] Kernel panic - not syncing: sysrq triggered crash\n[ 9.3] Call Trace:\n[ 0.0] Oops: of the second"
+    ),
+    **{
+        f"a_command_with_{name}": of_command(f"pytest tests_e2e {words}")
+        for name, words in {
+            "a_plugin_less": "-p no:cacheprovider",
+            "a_plugin_of_ours": "-p fleet.only --only-slice 1/2",
+            "a_selection": "-x -k 'not -p' -m quick",
+            "its_own_host": "--host=emulated",
+            "a_series": "--series /srv/a-series",
+        }.items()
+    },
+    "what_real_machines_and_kept_hosts_leave": both(
+        put("hosts/console.log", "x"), put("hosts/console.log.stderr", "x"), put("hosts/kept.json", "{}")
     ),
     "a_trace_of_the_kernel": keep_file(ORACLE, "protected.txt", "# tracer: nop\n#\n"),
     "a_host_that_says_what_it_is": of_host(kind="emulated (QEMU TCG, SVM, nested paging)"),
@@ -192,4 +253,21 @@ def test_a_dead_host_is_no_news_where_a_claim_failed(tmp_path: Path, capsys: pyt
 
 
 def test_the_verifier_knows_the_options_that_the_plugin_names() -> None:
-    assert bounds.OPTIONS == _OPTIONS
+    assert (*surroundings._OPTIONS, "@") == bounds.OPTIONS
+    assert bounds._OURS == surroundings._OURS
+
+
+@pytest.mark.parametrize(
+    ("words", "loaded"),
+    [
+        (["-p", "no:cacheprovider", "-p", "fleet.only", "-pno:x"], []),
+        (["-p", "pytester"], ["pytester"]),
+        (["-vxppytester", "-p", "judge"], ["pytester", "judge"]),
+        (["-k", "p", "-m", "quick", "tests_e2e"], []),
+    ],
+)
+def test_each_plugin_that_a_command_loads_is_named(words: list[str], loaded: list[str]) -> None:
+    """Or the verifier would refuse a report whose run named no problem."""
+    assert [*surroundings._loaded(words)] == loaded
+    refused = bounds._of_command({"command": shlex.join(["pytest", *words]), "problems": [], "mode": "protected"})
+    assert bool(refused) is bool(loaded)
