@@ -36,8 +36,12 @@ def user_folder(variable: str, below_home: str) -> Path:
     except RuntimeError:
         home = Path()
     if not home.is_absolute():
+        given = os.environ.get("HOME", "")
+        why = (
+            f"HOME is {path_text(given)}, not a whole path" if given else "HOME is not set, and /etc/passwd names none"
+        )
         raise SetupError(
-            f"the user {user_name()} has no home folder: HOME is not set, and /etc/passwd does not name one",
+            f"the user {user_name()} has no home folder: {why}",
             hint=f"set HOME or {variable} to a writable folder",
         )
     return home / below_home / "sealproof"

@@ -37,6 +37,7 @@ VERSION = 1
 LONGEST_LINE = 32 << 20
 """Characters of a line that is imported; a run of 424 claims has 120,000."""
 FORMAT = "sealproof-history-1"
+_ANOTHER = "name another file with --history FILE"
 MOST_RUNS = 2000
 """Runs that are looked at where nobody says how many; one takes a millisecond."""
 _SCHEMA = """
@@ -155,7 +156,9 @@ class History:
             with disk_errors(path, named_by):
                 path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SetupError(f"{path_text(path.parent)}: {error.strerror}", stage=STAGE) from error
+            raise SetupError(
+                f"the history cannot be in {path_text(path.parent)}: {error.strerror}", stage=STAGE, hint=_ANOTHER
+            ) from error
         with self._errors():
             self._database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
             try:
@@ -347,7 +350,7 @@ class History:
             raise SetupError(
                 f"the history {path_text(self.path)} cannot be used: {error}",
                 stage=STAGE,
-                hint="name another file with --history FILE; an export is a copy: ./sealproof history export FILE",
+                hint=f"{_ANOTHER}; an export is a copy: ./sealproof history export FILE",
             ) from error
 
     def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:

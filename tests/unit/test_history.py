@@ -237,6 +237,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SealproofError) as error:
         History(tmp_path / "file/history.sqlite")
     assert "Not a directory" in str(error.value) or "File exists" in str(error.value)
+    assert error.value.hint == "name another file with --history FILE"
 
 
 FULL_DISK = """

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from common.errors import UserInputError
-from common.paths import expand_home, parse_path, parse_path_elsewhere, parse_user_path
+from common.errors import SetupError, UserInputError
+from common.paths import PROJECT, expand_home, parse_path, parse_path_elsewhere, parse_user_path, user_folder
 from fleet import __main__ as fleet
 from host_setup import plugin
 from host_setup.inventory import IpmiConsole, Remote
@@ -22,6 +23,25 @@ def test_a_home_folder_takes_the_place_of_its_sign(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", "/home/me")
     assert expand_home("~/x") == parse_user_path("~/x") == Path("/home/me/x")
     assert parse_user_path("x") == Path.cwd() / "x"
+
+
+def test_a_home_that_is_no_whole_path_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "here")
+    with pytest.raises(SetupError, match="has no home folder: HOME is here, not a whole path"):
+        user_folder("XDG_STATE_HOME", ".local/state")
+
+
+def test_a_folder_that_is_gone_is_told_as_another_folder_is(tmp_path: Path) -> None:
+    """In two lines, behind the one of sh itself."""
+    script = f"cd {tmp_path} && rmdir {tmp_path} && exec {PROJECT}/sealproof doctor"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("sh: ")]
+    assert (done.returncode, len(said), said[0]) == (
+        2,
+        2,
+        "sealproof: this is not the checkout, to which all paths are relative",
+    )
 
 
 def test_a_home_folder_that_nobody_has_is_one_line() -> None:
