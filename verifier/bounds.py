@@ -93,11 +93,11 @@ _HELD = re.compile(rf"guest ({_GUEST}) holds it at guest-physical (0x[0-9a-f]+),
 _JOB = r"Avocado job [0-9]{1,4}(?: \(claims that were lost\))?|(?:1 run|[2-9] runs|[1-9][0-9] runs) at a time"
 _LONGEST = 31 * 86400.0  # seconds of a job
 _MAPPED = re.compile(
-    r"its QEMU \(pid [0-9]{1,7}\) has this page at (0x[0-9a-f]+), host-physical (0x[0-9a-f]+)"
+    r"its QEMU \(pid ([1-9][0-9]{0,6})\) has this page at (0x[0-9a-f]+), host-physical (0x[0-9a-f]+)"
 )  # fmt: skip
 _SMAPS = re.compile(
-    r"/proc/[0-9]{1,7}/smaps: ([0-9a-f]+)-([0-9a-f]+) [rwxsp-]{4} [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ [0-9]+ *(?:/\S{0,200})?"
-    r"(?: \(deleted\))?; VmFlags:((?: [a-z0-9?]{2})*) *"
+    r"/proc/([1-9][0-9]{0,6})/smaps: ([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-])[sp] [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ [0-9]+ *"
+    r"(?:/\S{0,200})?(?: \(deleted\))?; VmFlags:((?: [a-z0-9?]{2})*) *"
 )
 _KVM = re.compile(r"KVM of the guest's protection:((?: [a-z_]{1,40}: [0-9]{1,12})*)")
 _ONCE = {
@@ -109,7 +109,7 @@ _ONCE = {
 _FRAME = r"a read of the frame at host-physical 0x[0-9a-f]+, which it left, met: (?:its bytes|E[A-Z0-9]{2,15})"
 _MET = re.compile(
     rf"{_FRAME}(?:; {_FRAME})?|bytes of the page came|the dump tells of the mapping"
-    r"|the host's CPUs took [0-9]{1,9} faults at the page"
+    r"|the host's CPUs took [1-9][0-9]{0,8} faults at the page"
 )
 """What else may show that a probe met its page."""
 
@@ -265,6 +265,7 @@ def reach(probe: dict[str, Any], mode: str) -> str:
     :param probe: of the form that an observation has. :param mode: of the run.
     """
     aim, flags, kvm = probe["aim"], None, None
+    pids: set[str] = set()
     forms: list[re.Pattern[str]] = []
     pages = (aim["gpa"], aim["hva"], aim["hpa"])
     if not _is(r"[0-9a-f]{32}", str(aim["host"])) or not is_guest(aim["guest"]):
@@ -276,10 +277,13 @@ def reach(probe: dict[str, Any], mode: str) -> str:
         if match := _HELD.fullmatch(text):
             right = match.groups() == (aim["guest"], pages[0])
         elif match := _MAPPED.fullmatch(text):
-            right = match.groups() == pages[1:]
+            pids.add(match[1])
+            right = match.groups()[1:] == pages[1:]
         elif match := _SMAPS.fullmatch(text):
-            right = [hex(int(word, 16)) for word in match.groups()[:2]] == list(aim["mapping"])
-            flags = match[3].split()
+            pids.add(match[1])
+            right = [hex(int(word, 16)) for word in match.groups()[1:3]] == list(aim["mapping"])
+            flags = match[5].split()
+            right &= [name in flags for name in ("rd", "wr", "ex")] == [letter != "-" for letter in match[4]]
         elif match := _KVM.fullmatch(text):
             right, kvm = True, dict(re.findall(r"([a-z_]+): ([0-9]+)", match[1]))
         else:
@@ -291,6 +295,8 @@ def reach(probe: dict[str, Any], mode: str) -> str:
     for form, fact in _ONCE.items():
         if forms.count(form) != 1 and not (form is _KVM and needs_none):
             return f"it does not say once, of its place, {fact}"
+    if len(pids) > 1:
+        return f"its mapping is of the process {max(pids)}, and its QEMU is {min(pids)}"
     if probe.get("facts"):
         return f"it has the fact {legible(probe['facts'][0], 80)!r}, which none has"
     if kvm is not None and flags is not None:

@@ -53,6 +53,12 @@ _INSIDE = {"guest/initramfs": "guest image", "programs/sealproof": "programs"}
 _HEADING = re.compile(r"^# Linux/\S+ (\S+) Kernel Configuration$", re.MULTILINE)
 _OPTION = re.compile(r"^(?:(CONFIG_\w+)=|# (CONFIG_\w+) is not set$)", re.MULTILINE)
 _LINE = re.compile(r"([0-9a-f]{64})  (\S(?:.*\S)?)")
+_FOLDERS = frozenset(
+    ("cli", "common", "fleet", "guest_images", "history", "host_setup", "signoff", "tests", "tests_e2e", "verifier")
+)
+"""Where sealproof's code lies, also where a list does not say so."""
+_ON_TOP = ("Makefile", "pyproject.toml", "requirements.lock", "sealproof")
+"""Files beside them that decide what runs."""
 _IGNORED = {".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
 
 
@@ -206,7 +212,7 @@ def read_list(tree: Tree, file: str) -> dict[str, str]:
 def differs(tree: Tree, folder: Path) -> Iterator[str]:
     """Where a folder of sealproof is not the one that a run's list names; files that decide nothing do not count."""
     listed = read_list(tree, LISTS[SEALPROOF])
-    tops = {name.partition("/")[0] for name in listed if "/" in name}
+    tops = _FOLDERS | {name.partition("/")[0] for name in listed if "/" in name}
     for name, sha256 in listed.items():
         try:
             same = _sha256(folder / name) == sha256
@@ -218,7 +224,7 @@ def differs(tree: Tree, folder: Path) -> Iterator[str]:
         place = path.relative_to(folder)
         if str(place) in listed or path.is_dir() or not _IGNORED.isdisjoint(place.parts) or place.parts[0] == "reports":
             continue
-        if place.parts[0] in tops or (len(place.parts) == 1 and path.suffix == ".py"):
+        if place.parts[0] in tops or (len(place.parts) == 1 and (path.suffix == ".py" or path.name in _ON_TOP)):
             yield str(place)
 
 

@@ -92,6 +92,7 @@ _KERNEL = (
     *("release", "build_id", "running_build_id", "source", "source_sha256", "config_sha256", "image_sha256"),
     *("vmlinux_sha256", "compiler"),
 )
+_TRACE = "Call Trace:"
 _SICK = re.compile(
     r"Oops:|BUG: |\bkernel BUG at|Kernel panic|general protection fault, |\[ cut here \]|Call Trace:|KASAN: |UBSAN: |"
     r"KCSAN: |kmemleak: \d+ new|list_(?:add|del) corruption|Bad page (?:state|map)|soft lockup|hard LOCKUP|"
@@ -119,7 +120,7 @@ _LOGS = (_OF_HOST, "-dmesg.log")
 _CONSOLE = re.compile(r"hosts/[^/]+/console[^/]*\.log")
 _BANNER = re.compile(r"^[^A-Za-z\n]*Linux version (\S+) \(\S+\) \((.*)\) #", re.MULTILINE)
 _TOLD = ("/protected.txt", "/holders.txt")
-_TRACE = "# tracer: "  # how a trace of the kernel's begins, which tells of no moment
+_TRACER = "# tracer: "  # how a trace of the kernel's begins, which tells of no moment
 _ANOTHER = "another-"
 """What the name of a guest begins with that a claim starts beside one of the host's, as large as that one or larger."""
 _HOLDERS = re.compile(r"^\w+: \d+ (private|other) pages$")
@@ -726,12 +727,22 @@ def _beside(run: Run, claim: Claim) -> str:
     if not names:
         raise UnsoundError("no kernel log is kept with it")
     for name in names:
-        log = _MADE_TO_FAIL.sub("", run.tree.read(name).decode("utf-8", "replace"))
+        log = _log(run, name)
         for line in log.splitlines():
             if _SICK.search(line):
                 return f"{name}: {legible(line, 120)}"
         _of_the_kernel(run, name, log)
     return _of_another_host(run) if any(name.endswith(_OF_HOST) for name in names) else ""
+
+
+def _log(run: Run, name: str) -> str:
+    """A kernel's log, without reports of allocations that a claim had fail; what else is told amid them stays."""
+
+    def other(report: re.Match[str]) -> str:
+        lines = report[0].splitlines()
+        return "\n".join(line for line in lines if _SICK.search(line) and _TRACE not in line)
+
+    return _MADE_TO_FAIL.sub(other, run.tree.read(name).decode("utf-8", "replace"))
 
 
 def _of_another_host(run: Run) -> str:
@@ -747,7 +758,7 @@ def _of_another_host(run: Run) -> str:
     )
     sick = _DEAD if "emulator" in run.record["host"] else _SICK
     for name in consoles:
-        log = _MADE_TO_FAIL.sub("", run.tree.read(name).decode("utf-8", "replace"))
+        log = _log(run, name)
         for line in log.partition(_CRASHED)[0].splitlines():
             if sick.search(line):
                 return f"{name}: {legible(line, 120)}"
@@ -834,7 +845,7 @@ def _moments(run: Run, claim: Claim) -> str:
         if not name.endswith(_TOLD) or run.mode == "plain":
             continue
         mine, text = True, run.tree.read(name).decode("utf-8", "replace")
-        if not _PAGES_TOLD.search(text) and not text.startswith(_TRACE):
+        if not _PAGES_TOLD.search(text) and not text.startswith(_TRACER):
             return f"{name} tells of no page of the guest's own"
         for line in text.splitlines():
             if head := _HOLDERS.match(line):

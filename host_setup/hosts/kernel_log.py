@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+_TRACE = "Call Trace:"
 # After one of these the kernel is, or may be, gone (lib/dump_stack.c, kernel/panic.c, arch/x86/kernel/dumpstack.c).
 _FATAL = re.compile(
     r"Kernel panic - not syncing"
@@ -28,7 +29,7 @@ _SPLAT = re.compile(
     r"|possible (circular|recursive) locking"
     r"|Bad page (state|map)"
     r"|KASAN: "
-    r"|Call Trace:"
+    rf"|{_TRACE}"
     r"|refcount_t: "
 )
 # warn_alloc() (mm/page_alloc.c) tells of an allocation that failed. Where our own program makes it fail, under the name
@@ -53,5 +54,13 @@ def fatal(line: str) -> bool:
 
 def splats(log: str) -> list[str]:
     """The lines of a log that report a fault in the kernel; empty for a healthy kernel."""
-    log = _MADE_TO_FAIL.sub("", log)
+    return _complaints(_MADE_TO_FAIL.sub(_what_is_no_part_of_it, log))
+
+
+def _what_is_no_part_of_it(report: re.Match[str]) -> str:
+    """What another fault says in the middle of a report of an allocation that we made fail."""
+    return "\n".join(line for line in _complaints(report[0]) if _TRACE not in line)
+
+
+def _complaints(log: str) -> list[str]:
     return [line for line in log.splitlines() if _SPLAT.search(line) or _FATAL.search(line)]

@@ -157,3 +157,6 @@ def test_report_of_an_allocation_that_we_made_fail_is_no_complaint() -> None:
     assert splats(report.format("fail-nth")) == []
     assert splats(report.format("tiny_vm")) == ["[   65.416984] Call Trace:"]
     assert splats(report.format("fail-nth") + "[   66.0] Call Trace:\n") == ["[   66.0] Call Trace:"]
+    for line in (ILL[0], FATAL[0]):
+        amid = report.format("fail-nth").replace("[   65.417461]", f"{line}\n[   65.417461]")
+        assert splats(amid) == [line]

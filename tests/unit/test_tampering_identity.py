@@ -247,12 +247,15 @@ def test_a_checkout_is_held_against_the_list_file_by_file(
     assert (code, "not those that you trust: signoff/verdict.py" in text) == (3, True), text
 
 
-@pytest.mark.parametrize("more", ["signoff/conftest.py", "pytest_hidden.py"])
+@pytest.mark.parametrize(
+    "more", ["signoff/conftest.py", "pytest_hidden.py", "guest_images/init", "pyproject.toml", "requirements.lock"]
+)
 def test_a_file_that_a_checkout_has_more_is_told(
     report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str
 ) -> None:
     trusted = tmp_path / "trusted"
     names(write_trusted_tree(trusted))(report)
+    (trusted / more).parent.mkdir(exist_ok=True)
     (trusted / more).write_bytes(b"x")
     code, text = check(report, capsys, "--tree", str(trusted))
     assert (code, f"not those that you trust: {more}" in text) == (3, True), text

@@ -21,7 +21,7 @@ from signoff.verdict import Status
 from tests.unit import forger
 from tests.unit.report_samples import BANNER, CONFIGURATION, HOST, KEY, small_report
 from tests.unit.test_tampering import Edit, both, change_seen, check, line, record, swap
-from tests.unit.test_tampering_forger import of_command, sweep
+from tests.unit.test_tampering_forger import every_place, of_command, sweep
 from tests.unit.test_tampering_kinds import ORACLE, ends, events, keep_file, of_host, of_json, put
 from verifier import bounds
 
@@ -189,6 +189,22 @@ ATTEMPTS: dict[str, tuple[Edit, str]] = {
             ends(LOG, "[    0.2] x86/fpu: Supporting XSAVE feature 0x200: 'Protection Keys User registers'\n"),
         ),
         "and the record's host has no pku",
+    ),
+    "an_oops_amid_an_allocation_that_was_made_to_fail": (
+        swap(LOG, "[    9.2] Call Trace:", "[    9.2] Oops: Oops: 0000 [#1] SMP\n[    9.2] Call Trace:"),
+        f"{LOG}: [ 9.2] Oops: Oops: 0000 [#1] SMP",
+    ),
+    "a_page_that_no_fault_met": (
+        every_place(lambda told: [*told, "the host's CPUs took 0 faults at the page"]),
+        "which is none of what is known of it",
+    ),
+    "a_mapping_of_another_process": (
+        every_place(lambda told: [told[0], told[1].replace("pid 103", "pid 104"), *told[2:]]),
+        "its mapping is of the process 104, and its QEMU is 103",
+    ),
+    "a_mapping_that_its_flags_are_not_of": (
+        every_place(lambda told: [*told[:2], told[2].replace("rw-p", "---p"), told[3]]),
+        "which is none of what is known of it",
     ),
     "a_log_of_the_whole_run": (put("logs/audit.txt", "PROTECTED"), "logs/audit.txt is a file that no report has"),
     "a_text_beside_the_consoles": (put("hosts/host-1/audit.txt", "PROTECTED"), "is a file that no report has"),
