@@ -48,7 +48,7 @@ def _fault(validator: Draft202012Validator, file: Path) -> str:
     """What is wrong with a file first; empty if nothing is."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return getattr(error, "strerror", None) or f"not JSON: {error}"
     fault = next(iter(validator.iter_errors(document)), None)
     if fault is None:

@@ -102,7 +102,8 @@ def collect(job: Path, into: Path) -> dict[Path, float]:
         tests = [(Path(test["logdir"]), float(test["time_elapsed"])) for test in written]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         hint = "name a job's folder, which has results.json; for instance ~/avocado/job-results/latest"
-        raise UserInputError(f"{job} has no Avocado results: {error}", stage="merge", hint=hint) from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserInputError(f"{job} has no Avocado results: {why}", stage="merge", hint=hint) from error
     results = {}
     for log, seconds in tests:
         packed = log / PART

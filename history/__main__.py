@@ -328,24 +328,31 @@ def _write(path: Path, content: str) -> None:
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a file, whole or not at all."""
-    fresh = path.with_name(f".{path.name}.new")
+    """Write a file, whole or not at all; where a link leads, and into a pipe or a device, which stay what they are."""
     try:
+        path = path.resolve() if path.is_symlink() and (path.is_file() or not path.exists()) else path
+        fresh = path.with_name(f".{path.name}.new")
         with disk_errors(path, "FILE"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with fresh.open("w", encoding="utf-8") as out:
-                out.writelines(lines)
-            fresh.replace(path)
-    except OSError as error:
-        raise UserInputError(f"{path_text(path)} cannot be written: {error.strerror}", stage=STAGE) from error
-    finally:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
+            if path.exists() and not path.is_file():
+                with path.open("w", encoding="utf-8") as out:
+                    out.writelines(lines)
+                return
+            try:
+                with fresh.open("w", encoding="utf-8") as out:
+                    out.writelines(lines)
+                fresh.replace(path)
+            finally:
+                with suppress(OSError):
+                    fresh.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # links in a circle
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserInputError(f"{path_text(path)} cannot be written: {why}", stage=STAGE) from error
 
 
 def _run(history: History | None, word: str) -> Run:
     """The run that a word names: a report's folder, or a run of the history."""
-    if word != LATEST and Path(word).is_dir():
+    if word not in ("", LATEST) and Path(word).is_dir():
         return read_report(Path(word))
     if history is None:
         raise UserInputError(

@@ -369,7 +369,10 @@ def _is_full(error: sqlite3.Error, path: Path) -> bool:
     """Whether the disk is full. Where the file beside the WAL cannot grow, SQLite says SQLITE_IOERR of any kind."""
     primary = getattr(error, "sqlite_errorcode", 0) & PRIMARY
     failed = primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
-    return primary == sqlite3.SQLITE_FULL or (failed and shutil.disk_usage(path.parent).free < FULL)
+    if primary == sqlite3.SQLITE_FULL or not failed:
+        return primary == sqlite3.SQLITE_FULL
+    disk = shutil.disk_usage(path.parent)
+    return disk.total > 0 and disk.free < FULL  # /proc and its like have no room at all, which nobody can free
 
 
 def _add(database: sqlite3.Connection, run: Run) -> bool:

@@ -34,7 +34,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from common.errors import UserInputError
 from common.store import REPORTS, disk_errors, file_sha256
@@ -266,7 +266,11 @@ def read(folder: Path) -> RunContents:
         whole, _, _ = (folder / "claims.jsonl").read_bytes().rpartition(b"\n")
         results = [_RESULT.validate_json(line) for line in whole.splitlines()]
     except (OSError, ValueError) as error:  # pydantic's errors are ValueErrors, too
-        raise UserInputError(f"{folder} is not the folder of a run: {error}", stage="report") from error
+        raise UserInputError(
+            f"{folder} is not the folder of a run: {_why(error)}",
+            stage="report",
+            hint="name a folder that a run has left, for instance reports/latest",
+        ) from error
     if (folder / "contract.toml").is_file():
         raise UserInputError(
             f"{folder} is the folder of an older sealproof's run: its contract is the one file contract.toml",
@@ -285,3 +289,13 @@ def _plain(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not a plain file name")
     return name
+
+
+def _why(error: OSError | ValueError) -> str:
+    """Why a run's folder cannot be read, in a line."""
+    if isinstance(error, OSError):
+        return f"{Path(error.filename or '').name}: {error.strerror}"
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{error.title}: {'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+    return str(error)

@@ -282,6 +282,28 @@ print(kept(), "kept")
 """
 
 
+def test_an_export_leaves_links_and_what_is_no_file_as_they_are(tmp_path: Path) -> None:
+    """A device or a pipe in its place would be gone for all programs, and so would the link."""
+    with History(tmp_path / "h.sqlite"):
+        pass
+    words = ["export", "--history", str(tmp_path / "h.sqlite")]
+    link, target, pipe = (tmp_path / name for name in ("link", "elsewhere.jsonl", "pipe"))
+    link.symlink_to(target.name)
+    assert main([*words, str(link)]) == 0
+    assert (link.is_symlink(), target.is_file()) == (True, True)
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert main([*words, str(pipe)]) == 0
+    assert (pipe.is_fifo(), os.read(reader, 1 << 16)) == (True, target.read_bytes())
+    os.close(reader)
+    assert not [*tmp_path.glob(".*")]
+
+
+def test_a_file_system_without_room_at_all_is_not_said_to_be_full() -> None:
+    with pytest.raises(SetupError, match="cannot be used"):
+        History(Path("/proc/history.sqlite"))
+
+
 @pytest.mark.parametrize("left", [0, 1, 4096, 20000, 60001])
 def test_a_disk_that_is_full_is_said_and_costs_no_run(tmp_path: Path, left: int) -> None:
     """Whatever of SQLite's files it is for which no space is left."""

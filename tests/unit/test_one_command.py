@@ -399,6 +399,8 @@ def test_schema_is_printed_and_checks_a_report(tmp_path: Path, capsys: pytest.Ca
     assert schema.main(["--check", str(good)]) == 0
     assert capsys.readouterr().out == f"{good}: valid\n"
     assert schema.main(["--check", str(good), str(bad), str(none)]) == 1
+    bad.write_text("[" * 100_000)
+    assert schema.main(["--check", str(bad)]) == 1
     output = capsys.readouterr().out
     assert f"{bad}: at exit_code: " in output
     assert f"{none}: No such file" in output

@@ -245,8 +245,18 @@ def test_latest_is_swapped(evidence: Evidence) -> None:
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserInputError, match="not the folder of a run"):
-        read(tmp_path)
+    file = tmp_path / "record.json"
+    for content, why in (
+        (None, "record.json: No such file"),
+        (b"{", "Record: the whole: Invalid JSON"),
+        (b"{}", "run: Field"),
+    ):
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(UserInputError, match="not the folder of a run") as caught:
+            read(tmp_path)
+        assert why in caught.value.message
+        assert "\n" not in caught.value.message
 
 
 def threat_lines(page: str) -> dict[str, tuple[str, str, str]]:
