@@ -11,29 +11,22 @@ it before.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from common.errors import MachineError
 from common.store import digest
-from common.threads import workers
 from common.waiting import Deadline, poll_until
 from guest_images.keys import Keys
 from guest_images.payload import Payload
 from guest_images.rootfs import RootFs
-from host_setup.channels.ssh import Ssh
-from host_setup.emulated.local_host import OPENSSH, LocalHost
+from host_setup.emulated.local_host import OPENSSH, RESTORE, LocalHost
 from host_setup.emulated.qemu import Qemu
-from host_setup.hosts.guest import Guest
-from host_setup.hosts.guest_spec import GUEST_PROGRAMS, HOST_PROGRAMS, PATIENCE, PLAIN, GuestSpec
+from host_setup.hosts.guest_spec import PATIENCE, PLAIN, GuestSpec
 from host_setup.hosts.running import FAST_SSH
 from host_setup.this_machine import HostKind
 
-RESTORE = 60.0  # seconds that a restore may take on a slow, busy machine; at a load of 14, 20 were too few
-REST = 3  # heartbeats
-ESTABLISHED, CLOSE_WAIT = "01", "08"  # include/net/tcp_states.h
 # Two memory nodes: pages can be moved from one to the other.
 # One CPU until the devices have their addresses; guest_images/host/init starts the others. What another CPU does while
 # a device's memory moves goes astray in QEMU 10.0's emulation, in one boot of fifty (docs/emulation.md).
@@ -169,13 +162,6 @@ def _memory_file(path: Path, *, shared: bool) -> str:
     return f"memory-backend-file,mem-path={path},share={'on' if shared else 'off'}"
 
 
-def _ports_in_use(ssh: Ssh) -> set[int]:
-    """TCP ports (IPv4) of the host on which somebody is connected, or has gone and was not noticed yet."""
-    lines = ssh.run(["cat", "/proc/net/tcp"], seconds=10).require().text.splitlines()[1:]
-    words = [line.split() for line in lines]  # number, local address:port, remote one, state, .. in hexadecimal
-    return {int(local.rpartition(":")[2], 16) for _, local, _, state, *_ in words if state in (ESTABLISHED, CLOSE_WAIT)}
-
-
 class EmulatedHost(LocalHost):
     """A host of QEMU's that runs, with its guests.
 
@@ -226,20 +212,6 @@ class EmulatedHost(LocalHost):
             )
         return self._forwards[port]
 
-    def rest(self) -> None:
-        """Wait until host and guests have done what was left to do, for instance for sessions that ended.
-
-        A machine that is saved before starts each of its lives with that.
-        """
-        machines = ("host", *self.guest_vitals)
-        counts = {who: self._beats.count(who) + REST for who in machines}
-        poll_until(
-            lambda: all(self._beats.count(who) >= counts[who] for who in machines),
-            self._patience(RESTORE),
-            "host and guests to become idle",
-            check=self._check_all,
-        )
-
     def save(self, state: Path) -> None:
         """Stop the host and write to a file all that is not in the file of its memory.
 
@@ -282,25 +254,6 @@ class EmulatedHost(LocalHost):
         """Let it run on, after it was saved or loaded."""
         self._qemu.go_on()
 
-    def nonces(self, *, seconds: float = RESTORE) -> dict[str, str]:
-        """What the memory of ``host`` and of each guest, by its name, holds, as ``nonce get`` says; asking counts."""
-
-        def ask(machine: EmulatedHost | Guest, programs: str) -> str:
-            return machine.ssh.run([f"{programs}/nonce", "get"], seconds=seconds).require().text
-
-        # All at once: a login costs an emulated machine most of a restore's time.
-        guests = self.guests
-        with workers(1 + len(guests)) as all_of_them:
-            answers = {guest.spec.name: all_of_them.submit(ask, guest, GUEST_PROGRAMS) for guest in guests}
-            answers["host"] = all_of_them.submit(ask, self, HOST_PROGRAMS)
-            return {who: answer.result() for who, answer in answers.items()}
-
-    def set_nonces(self, nonces: Mapping[str, str], *, seconds: float = RESTORE) -> None:
-        """Put a nonce (hexadecimal) into the memory of ``host`` and of each guest."""
-        for guest in self.guests:
-            guest.ssh.run([f"{GUEST_PROGRAMS}/nonce", "set", nonces[guest.spec.name]], seconds=seconds).require()
-        self.ssh.run([f"{HOST_PROGRAMS}/nonce", "set", nonces["host"]], seconds=seconds).require()
-
     def identity(self) -> dict[str, str]:
         """What a report says of it."""
         return {
@@ -317,24 +270,6 @@ class EmulatedHost(LocalHost):
     def kernel_log(self) -> str:
         """The host's console, from boot or from the restored state on."""
         return self._qemu.console()
-
-    def detach(self) -> None:
-        """End the channels into it; it runs on, with nobody logged in.
-
-        Each guest's QMP takes one client: saved before it knows that its last one went, it would never take another.
-
-        :raises DeadlineError: a guest's QEMU does not let go.
-        """
-        ssh, ports = self.ssh, {guest.spec.qmp_port for guest in self.guests}
-        for guest in self.guests:
-            guest.close()
-        poll_until(
-            lambda: not ports & _ports_in_use(ssh),
-            self._patience(RESTORE),
-            "the guests' QMP to be free",
-            check=self.vitals.check,
-        )
-        self._disconnect()
 
     def close(self) -> None:
         """End the host and all on it."""

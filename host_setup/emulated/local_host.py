@@ -7,17 +7,29 @@ import shlex
 import socket
 import threading
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from common.waiting import Deadline
-from host_setup.channels.ssh import Stream
+from common.threads import workers
+from common.waiting import Deadline, poll_until
+from host_setup.channels.ssh import Ssh, Stream
 from host_setup.channels.vitals import Vitals
-from host_setup.hosts.guest_spec import GuestSpec
+from host_setup.hosts.guest import Guest
+from host_setup.hosts.guest_spec import GUEST_PROGRAMS, HOST_PROGRAMS, GuestSpec
 from host_setup.hosts.running import ANY_HOST_KEY, RunningHost
 
 BOOT = 240.0  # seconds that a cold boot may take on a slow, busy machine, with kernels that check themselves (debug)
+RESTORE = 60.0  # seconds that a restore may take on a slow, busy machine; at a load of 14, 20 were too few
+REST = 3  # heartbeats
+ESTABLISHED, CLOSE_WAIT = "01", "08"  # include/net/tcp_states.h
 OPENSSH = 22  # port of the host's sshd (guest_images/host/inittab)
+
+
+def _ports_in_use(ssh: Ssh) -> set[int]:
+    """TCP ports (IPv4) of the host on which somebody is connected, or has gone and was not noticed yet."""
+    lines = ssh.run(["cat", "/proc/net/tcp"], seconds=10).require().text.splitlines()[1:]
+    words = [line.split() for line in lines]  # number, local address:port, remote one, state, .. in hexadecimal
+    return {int(local.rpartition(":")[2], 16) for _, local, _, state, *_ in words if state in (ESTABLISHED, CLOSE_WAIT)}
 
 
 class Machine(Protocol):
@@ -51,6 +63,10 @@ class LocalHost(RunningHost):
     @abstractmethod
     def close(self) -> None:
         """End the host and all on it."""
+
+    @abstractmethod
+    def kernel_log(self) -> str:
+        """All that its kernel said, from boot or from the restored state on."""
 
     @abstractmethod
     def _forward(self, port: int) -> int:
@@ -97,6 +113,57 @@ class LocalHost(RunningHost):
     def _patience(self, seconds: float) -> Deadline:
         """A deadline for this machine: time in which a busy computer does not run it does not count."""
         return Deadline(seconds, uncounted=self._machine.seconds_without_cpu)
+
+    def rest(self) -> None:
+        """Wait until host and guests have done what was left to do, for instance for sessions that ended.
+
+        A machine that is saved before starts each of its lives with that.
+        """
+        machines = ("host", *self.guest_vitals)
+        wanted = {who: self._beats.count(who) + REST for who in machines}
+        poll_until(
+            lambda: all(self._beats.count(who) >= wanted[who] for who in machines),
+            self._patience(RESTORE),
+            "host and guests to become idle",
+            check=self._check_all,
+        )
+
+    def nonces(self, *, seconds: float = RESTORE) -> dict[str, str]:
+        """What the memory of ``host`` and of each guest, by its name, holds, as ``nonce get`` says; asking counts."""
+
+        def ask(machine: LocalHost | Guest, programs: str) -> str:
+            return machine.ssh.run([f"{programs}/nonce", "get"], seconds=seconds).require().text
+
+        # All at once: a login costs an emulated machine most of a restore's time.
+        guests = self.guests
+        with workers(1 + len(guests)) as all_of_them:
+            asked = {guest.spec.name: all_of_them.submit(ask, guest, GUEST_PROGRAMS) for guest in guests}
+            asked["host"] = all_of_them.submit(ask, self, HOST_PROGRAMS)
+            return {who: answer.result() for who, answer in asked.items()}
+
+    def set_nonces(self, nonces: Mapping[str, str], *, seconds: float = RESTORE) -> None:
+        """Put a nonce (hexadecimal) into the memory of ``host`` and of each guest."""
+        for guest in self.guests:
+            guest.ssh.run([f"{GUEST_PROGRAMS}/nonce", "set", nonces[guest.spec.name]], seconds=seconds).require()
+        self.ssh.run([f"{HOST_PROGRAMS}/nonce", "set", nonces["host"]], seconds=seconds).require()
+
+    def detach(self) -> None:
+        """End the channels into it; it runs on, with nobody logged in.
+
+        Each guest's QMP takes one client: saved before it knows that its last one went, it would never take another.
+
+        :raises DeadlineError: a guest's QEMU does not let go.
+        """
+        ssh, ports = self.ssh, {guest.spec.qmp_port for guest in self.guests}
+        for guest in self.guests:
+            guest.close()
+        poll_until(
+            lambda: not ports & _ports_in_use(ssh),
+            self._patience(RESTORE),
+            "the guests' QMP to be free",
+            check=self.vitals.check,
+        )
+        self._disconnect()
 
     def sleep(self) -> None:
         """Stop it until it is used next: host and guests that wait for work take half a processor."""

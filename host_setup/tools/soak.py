@@ -24,7 +24,7 @@ from common.progress import Terminal, clock
 from common.store import Store
 from common.waiting import Deadline
 from host_setup.emulated.host import EmulatedHost
-from host_setup.emulated.snapshots import NotPristineError
+from host_setup.emulated.saved import NotPristineError
 from host_setup.hosts.guest import Guest
 from host_setup.hosts.guest_spec import beside
 from host_setup.hosts.reboots import reboot_in_a_row

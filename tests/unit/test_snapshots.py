@@ -16,7 +16,8 @@ from common.progress import Terminal
 from common.store import Store
 from host_setup.channels.vitals import Vitals
 from host_setup.emulated import snapshots as module
-from host_setup.emulated.snapshots import EmulatedHosts, NotPristineError
+from host_setup.emulated.saved import FIRST_BOOTS, WRONG_CLOCK, NotPristineError
+from host_setup.emulated.snapshots import EmulatedHosts
 from host_setup.hosts.guest_spec import PLAIN, PROTECTED
 from host_setup.hosts.pool import HostPool
 from tests.unit.machine_samples import FakeSsh, spec
@@ -126,7 +127,7 @@ def test_first_host_is_saved_tried_and_then_restored(hosts: EmulatedHosts, notes
     assert tried.closed == 1
     assert restored is started
     assert booted.memory_file == tried.memory_file, "it boots into the file that is kept"
-    assert restored.memory_file == hosts.saved_state().memory
+    assert restored.memory_file == hosts.saved_state().folder / module.MEMORY
     assert hosts.cold().memory_file is None
     nonces = {str(memory["nonce"]) for memory in restored.memory.values()}
     assert [len(nonce) for nonce in nonces] == [32] * 3
@@ -138,7 +139,7 @@ def test_saved_state_is_made_once_and_holds_the_first_boots_log(hosts: EmulatedH
     assert hosts.saved_state().boot_log == "log of host-1"
     hosts.saved_state()
     assert len(FakeHost.all) == 2
-    assert hosts.saved_state().stream.exists()
+    assert (hosts.saved_state().folder / module.STATE).exists()
 
 
 def wrong_nonce(host: FakeHost) -> None:
@@ -257,7 +258,7 @@ def test_first_boot_in_which_a_process_died_is_told_and_not_saved(
 def test_first_boot_with_wrong_clocks_is_told_and_not_saved(
     hosts: EmulatedHosts, notes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = f"[    6.842641] kvm: {module.WRONG_CLOCK}"
+    said = f"[    6.842641] kvm: {WRONG_CLOCK}"
     monkeypatch.setattr(FakeHost, "kernel_log", lambda host: said if host is FakeHost.all[0] else "")
     hosts.saved_state()
     (note,) = notes
@@ -271,7 +272,7 @@ def test_first_boot_is_not_tried_for_ever(hosts: EmulatedHosts, monkeypatch: pyt
     monkeypatch.setattr(FakeHost, "booted", staticmethod(fail))
     with pytest.raises(MachineLostError):
         hosts.saved_state()
-    assert len(FakeHost.all) == module.FIRST_BOOTS
+    assert len(FakeHost.all) == FIRST_BOOTS
     assert open_hosts() == []
 
 
@@ -326,7 +327,7 @@ def test_state_that_can_never_be_loaded_is_no_saved_state(
         hosts.saved_state()
     assert FakeHost.all[0].closed == 1
     monkeypatch.setattr(FakeHost, "restored", staticmethod(lambda _: None))
-    assert hosts.saved_state().stream.exists()
+    assert (hosts.saved_state().folder / module.STATE).exists()
 
 
 def test_each_host_has_a_folder_of_its_own_and_an_old_runs_is_emptied(hosts: EmulatedHosts, tmp_path: Path) -> None:
