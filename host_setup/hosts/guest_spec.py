@@ -24,8 +24,8 @@ VIRTIO = "iommu_platform=on,disable-legacy=on"
 # Of 2 KiB each, 16 MiB in all. By itself the kernel takes 64 MiB, and clears each of their pages as it boots: a fifth
 # of the boot.
 BOUNCE_SLOTS = 8192
-# Host and guests complain of a stall late: a kernel counts the time in which a busy computer does not run it. By default a
-# soft lockup is one of 20 s and a stall of RCU one of 21 s; here both are of two minutes (Linux 6.12:
+# Host and guests complain of a stall late: a kernel counts the time in which a busy computer does not run it. By
+# default a soft lockup is one of 20 s and a stall of RCU one of 21 s; here both are of two minutes (Linux 6.12:
 # kernel/watchdog.c get_softlockup_thresh(), kernel/rcu/tree_stall.h). Heartbeats find what hangs sooner.
 PATIENCE = "watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120"
 _COMMAND_LINE = f"console=ttyS0 loglevel=5 panic=-1 oops=panic nokaslr {PATIENCE}"
