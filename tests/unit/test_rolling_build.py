@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from common.errors import KernelError, NoSpaceError
 from common.progress import Terminal
 from common.store import Store
-from host_setup.kernel import build, kept, rolling, series, source
+from host_setup.kernel import build, kept_build, rolling, series, source
 from host_setup.kernel.build import Request
 from host_setup.kernel.rolling import Rolled, RollingBuild, differences
 from tests.unit.test_kernel_build import MAKEFILE, MERGE
@@ -78,7 +78,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(kept, "NEEDS", 0)
+    monkeypatch.setattr(kept_build, "NEEDS", 0)
     monkeypatch.setattr("host_setup.kernel.patches._TREE_NEEDS", 0)
     return Bench(tree, Store(tmp_path / "cache"), tmp_path / "logs/make.log")
 
@@ -241,7 +241,7 @@ def test_a_full_disk_is_not_a_kernel_that_does_not_build(bench: Bench) -> None:
 
 
 def test_a_disk_that_is_too_small_is_told_before(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "NEEDS", 1 << 60)
+    monkeypatch.setattr(kept_build, "NEEDS", 1 << 60)
     with pytest.raises(NoSpaceError):
         bench.build()
 

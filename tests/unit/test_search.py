@@ -280,7 +280,7 @@ def test_what_nobody_can_say_changes_nothing(line: str) -> None:
 
 
 def test_the_model_has_the_programs_operations_with_as_many_operands() -> None:
-    program = (PROJECT / "guest_images" / "programs" / "driven_vm.c").read_text()
+    program = (PROJECT / "guest_images" / "programs" / "driven_vm" / "main.c").read_text()
     table = {
         name: (int(least), int(most)) for name, least, most in re.findall(r'^\t{ "(\w+)", (\d), (\d),', program, re.M)
     }
